@@ -301,30 +301,30 @@ def _indexer_name(name: str) -> str:
     return head + "".join(part.upper() if part[0].isdigit() else part.capitalize() for part in tail)
 
 
-class _Wire(msgspec.Struct, gc=False, rename=_indexer_name, kw_only=True):
+class _Wire(msgspec.Struct, gc=False, rename=_indexer_name):
     pass
 
 
-class Level(_Wire):
+class Level(_Wire, kw_only=True):
     """One price of a book snapshot."""
 
     price: str
     size: str
 
 
-class _BookSnapshot(_Wire):
+class _BookSnapshot(_Wire, kw_only=True):
     bids: list[Level] = []
     asks: list[Level] = []
 
 
-class BookContents(_Wire):
+class BookContents(_Wire, kw_only=True):
     """Book levels as (price, size); a size is the level's new total and "0" removes it."""
 
     bids: list[tuple[str, str]] = []
     asks: list[tuple[str, str]] = []
 
 
-class TradeFields(_Wire):
+class TradeFields(_Wire, kw_only=True):
     """A trade on the tape; `side` is the taker's."""
 
     id: str = ""
@@ -336,13 +336,13 @@ class TradeFields(_Wire):
     created_at_height: str = ""
 
 
-class TradesContents(_Wire):
+class TradesContents(_Wire, kw_only=True):
     """Trades, in a snapshot newest first, in an update oldest first."""
 
     trades: list[TradeFields]
 
 
-class CandleFields(_Wire):
+class CandleFields(_Wire, kw_only=True):
     """One candle; the start is its identity."""
 
     started_at: str
@@ -360,13 +360,13 @@ class CandleFields(_Wire):
     orderbook_mid_price_close: str | None = None
 
 
-class CandlesContents(_Wire):
+class CandlesContents(_Wire, kw_only=True):
     """Candles, newest first."""
 
     candles: list[CandleFields]
 
 
-class MarketFields(_Wire):
+class MarketFields(_Wire, kw_only=True):
     """A market's description; an update carries only the fields that changed."""
 
     id: str | None = None
@@ -392,7 +392,7 @@ class MarketFields(_Wire):
     default_funding_rate_1h: str | None = None
 
 
-class OraclePriceFields(_Wire):
+class OraclePriceFields(_Wire, kw_only=True):
     """An oracle price; `price` is how older servers named it."""
 
     oracle_price: str | None = None
@@ -401,7 +401,7 @@ class OraclePriceFields(_Wire):
     effective_at_height: str | None = None
 
 
-class MarketsContents(_Wire):
+class MarketsContents(_Wire, kw_only=True):
     """All markets (a snapshot), or what changed in some of them."""
 
     markets: dict[str, MarketFields] = {}
@@ -409,7 +409,7 @@ class MarketsContents(_Wire):
     oracle_prices: dict[str, OraclePriceFields] = {}
 
 
-class PositionFields(_Wire):
+class PositionFields(_Wire, kw_only=True):
     """A perpetual position; `size` is negative for a short."""
 
     market: str
@@ -430,7 +430,7 @@ class PositionFields(_Wire):
     subaccount_number: int | None = None
 
 
-class AssetPositionFields(_Wire):
+class AssetPositionFields(_Wire, kw_only=True):
     """A balance of an asset, on the venue always USDC; `side` SHORT means owed."""
 
     symbol: str
@@ -440,7 +440,7 @@ class AssetPositionFields(_Wire):
     subaccount_number: int | None = None
 
 
-class OrderFields(_Wire):
+class OrderFields(_Wire, kw_only=True):
     """An order, or the part of it that changed: a best-effort update may carry little."""
 
     id: str
@@ -470,7 +470,7 @@ class OrderFields(_Wire):
     subaccount_number: int | None = None
 
 
-class FillFields(_Wire):
+class FillFields(_Wire, kw_only=True):
     """A fill; `fee` is negative for a rebate. REST says `market`, the socket `ticker`."""
 
     id: str
@@ -491,14 +491,14 @@ class FillFields(_Wire):
     subaccount_id: str | None = None
 
 
-class TransferParty(_Wire):
+class TransferParty(_Wire, kw_only=True):
     """An end of a transfer: a wallet, or a subaccount of one."""
 
     address: str
     subaccount_number: int | None = None
 
 
-class TransferFields(_Wire):
+class TransferFields(_Wire, kw_only=True):
     """Collateral that came or went."""
 
     sender: TransferParty
@@ -512,7 +512,7 @@ class TransferFields(_Wire):
     id: str = ""
 
 
-class SubaccountFields(_Wire):
+class SubaccountFields(_Wire, kw_only=True):
     """A subaccount as the indexer sums it up (no open-interest scaling: not for margin)."""
 
     address: str
@@ -526,7 +526,7 @@ class SubaccountFields(_Wire):
     latest_processed_block_height: str = ""
 
 
-class SubaccountContents(_Wire):
+class SubaccountContents(_Wire, kw_only=True):
     """A subaccount snapshot (`subaccount` and `orders`), or whatever changed in it."""
 
     subaccount: SubaccountFields | None = None
@@ -538,7 +538,7 @@ class SubaccountContents(_Wire):
     block_height: str | None = None
 
 
-class HeightContents(_Wire):
+class HeightContents(_Wire, kw_only=True):
     """A block; the snapshot says `height`, the updates `blockHeight`."""
 
     height: str = ""
