@@ -17,19 +17,25 @@ Sources: indexer REST and WebSocket as served by comlink and socks (v4-chain/ind
 units from v4-chain/protocol lib/quantums.go and x/clob/types.
 """
 
+import asyncio
 import contextlib
-import datetime
 import hashlib
 import mmap
+import queue
+import random
 import re
+import ssl
+import threading
+import time
+import types
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Final, Literal, Self, TypeVar
+from typing import IO, Any, Final, Literal, TypeVar
 
+import httpx
 import msgspec
 import zstandard
 from reactivex import Observable, abc
@@ -74,7 +80,7 @@ CONDITIONAL: Final = 32
 LONG_TERM: Final = 64
 
 
-class Frame(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class Frame(msgspec.Struct, frozen=True, gc=False):
     """One thing that crossed the wire, or that the wire failed to carry.
 
     `kind` is one of: ws (from the server), sent (from the client), http (a REST answer), open,
@@ -305,16 +311,14 @@ class _Wire(msgspec.Struct, gc=False, rename=_indexer_name):
     pass
 
 
-class Level(_Wire, kw_only=True):
-    """One price of a book snapshot."""
-
+class _PriceAndSize(_Wire, kw_only=True):
     price: str
     size: str
 
 
 class _BookSnapshot(_Wire, kw_only=True):
-    bids: list[Level] = []
-    asks: list[Level] = []
+    bids: list[_PriceAndSize] = []
+    asks: list[_PriceAndSize] = []
 
 
 class BookContents(_Wire, kw_only=True):
@@ -546,27 +550,20 @@ class HeightContents(_Wire, kw_only=True):
     time: str
 
 
-Contents = (
-    BookContents
-    | TradesContents
-    | CandlesContents
-    | MarketsContents
-    | SubaccountContents
-    | HeightContents
-)
-
-
 class _Envelope(msgspec.Struct, gc=False):
     type: str
-    connection_id: str = ""
     message_id: int = 0
     channel: str = ""
     id: str | None = None
     contents: msgspec.Raw = msgspec.Raw(b"")
-    message: str = ""
 
 
-_envelope: Callable[[str], _Envelope] = msgspec.json.Decoder(_Envelope).decode
+def _many(shape: Any) -> Any:
+    # A type made at run time; written out, mypy would take it for an annotation.
+    return types.GenericAlias(list, (shape,))
+
+
+_envelope = msgspec.json.Decoder(_Envelope).decode
 
 _CHANNELS: dict[str, Any] = {
     "v4_orderbook": BookContents,
@@ -578,10 +575,10 @@ _CHANNELS: dict[str, Any] = {
     "v4_block_height": HeightContents,
 }
 _SNAPSHOTS = {**_CHANNELS, "v4_orderbook": _BookSnapshot, "v4_candles": CandlesContents}
-_TYPES = {
+_TYPES: dict[str, dict[str, Any]] = {
     "subscribed": _SNAPSHOTS,
     "channel_data": _CHANNELS,
-    "channel_batch_data": {channel: list[shape] for channel, shape in _CHANNELS.items()},
+    "channel_batch_data": {channel: _many(shape) for channel, shape in _CHANNELS.items()},
 }
 _DECODERS: dict[tuple[str, str], Callable[[msgspec.Raw], Any]] = {
     (type_, channel): msgspec.json.Decoder(shape).decode
@@ -598,24 +595,15 @@ def ws_frame(seq: int, at: int, mono: int, link: str, text: str) -> Frame:
     """Make a frame of one message from the server; never fails, a bad text gets a `fault`."""
     if len(text) > MAX_TEXT:
         fault = f"expected a message of at most {MAX_TEXT} characters, got {len(text)}"
-        return Frame(seq=seq, at=at, mono=mono, link=link, kind="ws", text=text, fault=fault)
+        return Frame(seq, at, mono, link, "ws", text, fault=fault)
     try:
-        envelope = _envelope(text)
+        head = _envelope(text)
     except (msgspec.DecodeError, UnicodeError) as error:
         fault = f"expected a JSON message of the indexer, got {_sample(text)}: {error}"
-        return Frame(seq=seq, at=at, mono=mono, link=link, kind="ws", text=text, fault=fault)
+        return Frame(seq, at, mono, link, "ws", text, fault=fault)
     return Frame(
-        seq=seq,
-        at=at,
-        mono=mono,
-        link=link,
-        kind="ws",
-        text=text,
-        type=envelope.type,
-        channel=envelope.channel,
-        id=envelope.id or "",
-        message_id=envelope.message_id,
-        raw=envelope.contents,
+        *(seq, at, mono, link, "ws", text),
+        *(head.type, head.channel, head.id or "", head.message_id, head.contents),
     )
 
 
@@ -634,31 +622,23 @@ def contents(frame: Frame) -> list[Any]:
         return []
     decode = _DECODERS.get((frame.type, frame.channel))
     if decode is None:
-        raise WireError(
-            f"expected a known message, got type {frame.type!r} on channel {frame.channel!r}"
-        )
+        raise WireError(f"expected a known message, got {frame.type!r} on {frame.channel!r}")
     try:
-        decoded = decode(frame.raw)
+        return _as_updates(decode(frame.raw))
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise WireError(
-            f"expected {frame.type} contents of {frame.channel}, "
-            f"got {_sample(frame.text)}: {error}"
-        ) from None
-    return _as_updates(frame.type, decoded)
+        what = f"{frame.type} contents of {frame.channel}"
+        raise WireError(f"expected {what}, got {_sample(frame.text)}: {error}") from None
 
 
-def _as_updates(type_: str, decoded: Any) -> list[Any]:
-    updates = decoded if type_ == "channel_batch_data" else [decoded]
-    if isinstance(decoded, _BookSnapshot):
-        return [
-            BookContents(
-                bids=[(level.price, level.size) for level in decoded.bids],
-                asks=[(level.price, level.size) for level in decoded.asks],
-            )
-        ]
+def _as_updates(decoded: Any) -> list[Any]:
+    updates = decoded if isinstance(decoded, list) else [decoded]
     if updates and isinstance(updates[0], CandleFields):
         return [CandlesContents(candles=[candle]) for candle in updates]
-    return list(updates)
+    if updates and isinstance(updates[0], _BookSnapshot):
+        sides = (updates[0].bids, updates[0].asks)
+        bids, asks = ([(level.price, level.size) for level in side] for side in sides)
+        return [BookContents(bids=bids, asks=asks)]
+    return updates
 
 
 def _sample(text: str) -> str:
@@ -671,53 +651,356 @@ def perpetual_market(fields: MarketFields) -> PerpetualMarket:
     if missing:
         raise WireError(f"expected market {fields.ticker or '?'} to state {', '.join(missing)}")
     try:
-        return _perpetual_market(fields)
-    except (ValueError, GridError) as error:
+        imf_ppm, mmf_ppm = (ppm(getattr(fields, name)) for name in _REQUIRED[-2:])
+        clob_pair_id = int(fields.clob_pair_id or "")
+        numbers = {name: getattr(fields, name) for name in _REQUIRED[2:-2]}
+        market = PerpetualMarket(
+            ticker=fields.ticker or "",
+            clob_pair_id=clob_pair_id,
+            # Only updates name the perpetual; on every network so far it is the pair's number.
+            perpetual_id=int(fields.id or clob_pair_id),
+            imf_ppm=imf_ppm,
+            # The indexer publishes the product; the chain keeps the factor.
+            maintenance_fraction_ppm=round(mmf_ppm * 1_000_000 / imf_ppm),
+            # Caps come in USDC, and the chain counts quote quantums.
+            open_interest_lower_cap=int(_number(fields.open_interest_lower_cap or "0").scaleb(6)),
+            open_interest_upper_cap=int(_number(fields.open_interest_upper_cap or "0").scaleb(6)),
+            market_type=fields.market_type or "CROSS",
+            **numbers,
+        )
+    except (ValueError, ZeroDivisionError, GridError) as error:
         raise WireError(f"expected market {fields.ticker} to state numbers: {error}") from None
+    if min(market.imf_ppm, market.step_base_quantums, market.subticks_per_tick) <= 0:
+        raise WireError(f"expected market {fields.ticker} to state positive numbers: {market}")
+    return market
 
 
 _REQUIRED = (
-    "ticker",
-    "clob_pair_id",
-    "atomic_resolution",
-    "quantum_conversion_exponent",
-    "step_base_quantums",
-    "subticks_per_tick",
-    "initial_margin_fraction",
-    "maintenance_margin_fraction",
+    *("ticker", "clob_pair_id", "atomic_resolution", "quantum_conversion_exponent"),
+    *("step_base_quantums", "subticks_per_tick"),
+    *("initial_margin_fraction", "maintenance_margin_fraction"),
 )
 
 
-def _perpetual_market(fields: MarketFields) -> PerpetualMarket:
-    imf_ppm = ppm(fields.initial_margin_fraction or "")
-    if imf_ppm <= 0:
-        raise ValueError(f"initialMarginFraction is {fields.initial_margin_fraction}")
-    mmf_ppm = ppm(fields.maintenance_margin_fraction or "")
-    step, tick = fields.step_base_quantums or 0, fields.subticks_per_tick or 0
-    if step <= 0 or tick <= 0:
-        raise ValueError(f"stepBaseQuantums is {step} and subticksPerTick {tick}")
-    clob_pair_id = int(fields.clob_pair_id or "")
-    return PerpetualMarket(
-        ticker=fields.ticker or "",
-        clob_pair_id=clob_pair_id,
-        # Only updates name the perpetual; on every network so far it is the clob pair's number.
-        perpetual_id=int(fields.id) if fields.id else clob_pair_id,
-        atomic_resolution=fields.atomic_resolution or 0,
-        quantum_conversion_exponent=fields.quantum_conversion_exponent or 0,
-        step_base_quantums=step,
-        subticks_per_tick=tick,
-        imf_ppm=imf_ppm,
-        # The indexer publishes the product; the chain keeps the factor.
-        maintenance_fraction_ppm=round(mmf_ppm * 1_000_000 / imf_ppm),
-        open_interest_lower_cap=_cap(fields.open_interest_lower_cap),
-        open_interest_upper_cap=_cap(fields.open_interest_upper_cap),
-        market_type=fields.market_type or "CROSS",
+# === REST ===
+# An answer's path decides its type, as a message's channel does on the socket.
+
+
+def _answer(name: str, **fields: Any) -> Any:
+    return msgspec.defstruct(
+        name, list(fields.items()), bases=(_Wire,), kw_only=True, module=__name__
     )
 
 
-def _cap(text: str | None) -> int:
-    # Caps come in USDC, and the chain counts quote quantums.
-    return int(_number(text).scaleb(6)) if text else 0
+_Funding = _answer(
+    "FundingFields",
+    **dict.fromkeys(["ticker", "rate", "price", "effective_at", "effective_at_height"], str),
+)
+_Pnl = _answer(
+    "PnlFields", **dict.fromkeys(["equity", "total_pnl", "net_transfers", "created_at"], str)
+)
+FundingContents = _answer("FundingContents", historical_funding=_many(_Funding))
+TimeContents = _answer("TimeContents", iso=str, epoch=float)
+AddressContents = _answer("AddressContents", subaccounts=list[SubaccountFields])
+PositionsContents = _answer("PositionsContents", positions=list[PositionFields])
+AssetPositionsContents = _answer("AssetPositionsContents", positions=list[AssetPositionFields])
+FillsContents = _answer("FillsContents", fills=list[FillFields])
+TransfersContents = _answer("TransfersContents", transfers=list[TransferFields])
+PnlContents = _answer("PnlContents", historical_pnl=_many(_Pnl))
+ErrorsContents = _answer("ErrorsContents", errors=_many(_answer("ErrorFields", msg=str)))
+
+_REST_SHAPES: dict[str, Any] = {
+    r"/v4/perpetualMarkets": MarketsContents,
+    r"/v4/orderbooks/perpetualMarket/[^/]+": _BookSnapshot,
+    r"/v4/trades/perpetualMarket/[^/]+": TradesContents,
+    r"/v4/candles/perpetualMarkets/[^/]+": CandlesContents,
+    r"/v4/historicalFunding/[^/]+": FundingContents,
+    r"/v4/sparklines": dict[str, list[str]],
+    r"/v4/time": TimeContents,
+    r"/v4/height": HeightContents,
+    r"/v4/addresses/[^/]+": AddressContents,
+    r"/v4/addresses/[^/]+/subaccountNumber/\d+": SubaccountContents,
+    r"/v4/perpetualPositions": PositionsContents,
+    r"/v4/assetPositions": AssetPositionsContents,
+    r"/v4/orders": list[OrderFields],
+    r"/v4/orders/[^/]+": OrderFields,
+    r"/v4/fills": FillsContents,
+    r"/v4/transfers": TransfersContents,
+    r"/v4/historical-pnl": PnlContents,
+}
+_REST_DECODERS = [
+    (re.compile(path), msgspec.json.Decoder(shape).decode) for path, shape in _REST_SHAPES.items()
+]
+_decode_errors = msgspec.json.Decoder(ErrorsContents).decode
+
+
+def rest_contents(path: str, body: str) -> Any:
+    """Decode a REST answer by the path that was asked for (a query is ignored).
+
+    A book comes as `BookContents`, a refusal as `ErrorsContents`; `WireError` if the path is
+    unknown or the body is not what it should answer.
+    """
+    route = path.partition("?")[0]
+    decode = next((decode for shape, decode in _REST_DECODERS if shape.fullmatch(route)), None)
+    if decode is None:
+        raise WireError(f"expected the path of an indexer endpoint, got {path!r}")
+    with contextlib.suppress(msgspec.DecodeError):
+        return _decode_errors(body)
+    try:
+        decoded = decode(body)
+    except msgspec.DecodeError as error:
+        raise WireError(f"expected the answer of {route}, got {_sample(body)}: {error}") from None
+    return _as_updates(decoded)[0] if isinstance(decoded, _BookSnapshot) else decoded
+
+
+# === Recordings ===
+# A recording is one JSON event a line, in zstd frames that stand alone: a killed writer loses
+# what it had not closed, a flipped bit costs the frame it is in, and `zstd -dc` reads it all.
+
+VERSION: Final = 1
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_BLOCK_BYTES: Final = 64 * 1024
+_BLOCK_NS: Final = 1_000_000_000
+# A block closes soon after 64 KiB, but its last line may be a message of the largest size.
+_MAX_BLOCK: Final = 8 * MAX_TEXT
+
+
+class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What a recording says of itself; `source` tells a stand-in from the real venue."""
+
+    v: int = VERSION
+    network: str
+    rest: str
+    ws: str
+    client: str
+    source: str
+    run: str = ""
+    ns: int = 0
+
+
+class _Line(msgspec.Struct, gc=False, omit_defaults=True):
+    k: str
+    i: int = 0
+    c: str = ""
+    ns: int = 0
+    mono: int = 0
+    ens: int = 0
+    d: str = ""
+    x: str = ""
+    u: str = ""
+    st: int = 0
+    b: str = ""
+    code: int = 0
+    reason: str = ""
+    n: int = 0
+    why: str = ""
+    sha256: str = ""
+
+
+_decode_line = msgspec.json.Decoder(_Line).decode
+_decode_header = msgspec.json.Decoder(Header).decode
+
+
+class RecordingWriter:
+    """Append events to a recording so that whatever is killed, what was closed stays readable.
+
+    The clock is the caller's: every event brings its `ns` (UTC) and `mono`. `close` writes the
+    `end` line that marks a complete recording; `contextlib.closing` calls it for you.
+    """
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self.path = path
+        self.seq = 0
+        self._file: IO[bytes] = path.open("wb")
+        self._compress = zstandard.ZstdCompressor(level=9, write_checksum=True).compress
+        self._sha256 = hashlib.sha256()
+        self._block = bytearray()
+        self._opened = 0
+        self._append({"k": "hdr", **msgspec.to_builtins(header), "v": VERSION})
+        self.flush()
+
+    def write(self, kind: str, *, ns: int, mono: int, **fields: Any) -> int:
+        """Append one event and return its number; `fields` are the format's own letters."""
+        if not self._block:
+            self._opened = mono
+        self.seq += 1
+        self._append({"k": kind, "i": self.seq, "ns": ns, "mono": mono, **fields})
+        if len(self._block) >= _BLOCK_BYTES or mono - self._opened >= _BLOCK_NS:
+            self.flush()
+        return self.seq
+
+    def write_frame(self, frame: Frame) -> int:
+        """Append a frame as the event that it was."""
+        kind, fields = _FRAME_FIELDS[frame.kind]
+        values = {letter: value(frame) for letter, value in fields.items()}
+        return self.write(kind, ns=frame.at, mono=frame.mono, c=frame.link, **values)
+
+    def flush(self) -> None:
+        """Close the block at hand and give it to the operating system."""
+        if self._block:
+            self._file.write(self._compress(bytes(self._block)))
+            self._file.flush()
+            self._block.clear()
+
+    def close(self) -> None:
+        """Write the end line and close the file; a second call does nothing."""
+        if not self._file.closed:
+            end = {"k": "end", "i": self.seq + 1, "lines": self.seq + 1}
+            self._append({**end, "sha256": self._sha256.hexdigest()})
+            self.flush()
+            self._file.close()
+
+    def _append(self, line: dict[str, Any]) -> None:
+        encoded = msgspec.json.encode(line) + b"\n"
+        self._block += encoded
+        self._sha256.update(encoded)
+
+
+_FRAME_FIELDS: dict[str, tuple[str, dict[str, Callable[[Frame], Any]]]] = {
+    "ws": ("ws", {"d": lambda _: "<", "x": lambda f: f.text}),
+    "sent": ("ws", {"d": lambda _: ">", "x": lambda f: f.text}),
+    "http": (
+        "http",
+        {"u": lambda f: f.channel, "st": lambda f: int(f.type), "b": lambda f: f.text},
+    ),
+    "open": ("open", {"u": lambda f: f.text}),
+    "close": ("close", {"code": lambda f: int(f.type), "reason": lambda f: f.text}),
+    "gap": ("gap", {"n": lambda f: f.message_id, "why": lambda f: f.text}),
+    "tick": ("tick", {}),
+}
+
+
+class Recording:
+    """A recording on disk: iterate it for its frames, as often as you like.
+
+    `RecordingError` on opening if it is missing, empty, no recording, or of a newer version.
+    Damage inside is no error: a gap frame stands where lines were lost, `damage` lists each
+    place, and `complete` tells, after iterating, whether the end was written and its sum holds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.damage: list[str] = []
+        self.complete = False
+        self.header = self._read_header()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield every frame in order; damage and the sum are judged on the way."""
+        self.damage = []
+        self.complete = False
+        sha256, seq, at, mono = hashlib.sha256(), 0, self.header.ns, 0
+        for text in self._lines():
+            line = self._line(text)
+            if line is None:
+                yield Frame(seq, at, mono, "", "gap", self.damage[-1])
+                continue
+            if line.k == "end":
+                self.complete = line.sha256 == sha256.hexdigest() and not self.damage
+                continue
+            sha256.update(text)  # type: ignore[arg-type]
+            seq, at, mono = line.i or seq, line.ens or line.ns or at, line.mono or mono
+            make = _LINE_FRAMES.get(line.k)
+            if make is not None:
+                yield make(line, at)
+        if not self.complete and not self.damage:
+            self.damage.append("the end line is missing or its sum is wrong: it was cut off")
+
+    def _line(self, text: bytes | str) -> _Line | None:
+        if isinstance(text, str):
+            self.damage.append(text)
+            return None
+        try:
+            return _decode_line(text)
+        except (msgspec.DecodeError, UnicodeError) as error:
+            self.damage.append(f"expected a recorded event, got {text[:60]!r}: {error}")
+            return None
+
+    def _read_header(self) -> Header:
+        if not self.path.is_file():
+            raise RecordingError(f"expected a recording at {self.path}, found no such file")
+        if self.path.stat().st_size == 0:
+            raise RecordingError(f"expected a recording at {self.path}, the file is empty")
+        first = next(self._lines(), "nothing")
+        try:
+            header = _decode_header(first)
+        except (msgspec.DecodeError, UnicodeError) as error:
+            what = f"expected {self.path} to begin with a recording's header"
+            raise RecordingError(f"{what}, found {first[:80]!r}: {error}") from None
+        if header.v > VERSION:
+            raise RecordingError(
+                f"expected {self.path} to be of format version {VERSION} or older, "
+                f"it is {header.v}: a newer release of this program wrote it"
+            )
+        return header
+
+    def _lines(self) -> Iterator[bytes | str]:
+        """Yield each line, or a sentence in place of those that cannot be read."""
+        with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+            position = data.find(_ZSTD_MAGIC)
+            if position != 0:
+                yield f"expected a zstd frame at the start, got {data[:8]!r}"
+            while position != -1:
+                block, end = _unpack(data, position)
+                if block is None:
+                    # Whole again at the next frame; the magic number marks it.
+                    end = data.find(_ZSTD_MAGIC, position + 4)
+                    where = "the end" if end == -1 else f"byte {end}"
+                    yield f"bytes {position} to {where} are damaged: their lines are lost"
+                    position = end
+                    continue
+                yield from block.splitlines(keepends=True)
+                position = data.find(_ZSTD_MAGIC, end)
+
+
+def _unpack(data: mmap.mmap, start: int) -> tuple[bytes | None, int]:
+    # Frames are small and their packed size is written nowhere: feed until it says it is done.
+    unpacker = zstandard.ZstdDecompressor().decompressobj()
+    block, position = b"", start
+    try:
+        if zstandard.frame_content_size(data[start : start + 18]) > _MAX_BLOCK:
+            return None, start
+        while not unpacker.eof and position < len(data) and len(block) <= _MAX_BLOCK:
+            chunk = data[position : position + _BLOCK_BYTES]
+            block += unpacker.decompress(chunk)
+            position += len(chunk) - len(unpacker.unused_data)
+    except zstandard.ZstdError:
+        return None, start
+    return (block, position) if unpacker.eof else (None, start)
+
+
+_LINE_FRAMES: dict[str, Callable[[_Line, int], Frame]] = {
+    "ws": lambda e, at: (
+        ws_frame(e.i, at, e.mono, e.c, e.x)
+        if e.d == "<"
+        else Frame(e.i, at, e.mono, e.c, "sent", e.x)
+    ),
+    # Answers are told apart by what was asked, not by which host was asked.
+    "http": lambda e, at: Frame(
+        *(e.i, at, e.mono, e.c, "http", e.b, str(e.st), re.sub(r"^\w+://[^/]+", "", e.u))
+    ),
+    "open": lambda e, at: Frame(e.i, at, e.mono, e.c, "open", e.u),
+    "close": lambda e, at: Frame(e.i, at, e.mono, e.c, "close", e.reason, str(e.code)),
+    "gap": lambda e, at: Frame(e.i, at, e.mono, e.c, "gap", e.why, message_id=e.n),
+    "tick": lambda e, at: Frame(e.i, at, e.mono, e.c, "tick", ""),
+}
+
+
+def find_recording(name: str) -> Path:
+    """Return the path of a bundled recording by name, or of any recording by path.
+
+    A name is looked for in `recordings/` of the working directory and its parents, then in
+    those of this file. `RecordingError` lists what is there instead.
+    """
+    if name.endswith(".zst") or "/" in name:
+        return Path(name)
+    starts = (Path.cwd(), Path(__file__).resolve().parent)
+    folders = [folder / "recordings" for start in starts for folder in (start, *start.parents)]
+    for folder in folders:
+        if (folder / f"{name}.jsonl.zst").is_file():
+            return folder / f"{name}.jsonl.zst"
+    found = {path.name.split(".")[0] for f in folders for path in f.glob("*.jsonl.zst")}
+    known = ", ".join(sorted(found)) or "none found"
+    raise RecordingError(f"expected the path of a recording or one of: {known}; got {name!r}")
 
 
 # === Streams ===
@@ -747,7 +1030,7 @@ def fold(
                 try:
                     for output in step(state, event):
                         emit(output)
-                except Exception as error:  # Rx's contract: an operator hands errors on
+                except Exception as error:  # noqa: BLE001 - Rx's contract: operators hand errors on
                     observer.on_error(error)
 
             return source.subscribe(
@@ -757,3 +1040,335 @@ def fold(
         return Observable(subscribe)
 
     return operator
+
+
+Pacer = Callable[[Frame], bool]
+
+
+def replay(
+    recording: str | Path,
+    *,
+    speed: float | None = None,
+    scheduler: VirtualTimeScheduler | None = None,
+    pace: Pacer | None = None,
+) -> Observable[Frame]:
+    """Play a recording, named or by path: as fast as it can, or `speed` times real time.
+
+    Cold: each subscriber plays it from the start, on its own thread, inside `subscribe`.
+    Completes at the recording's end; errors with `RecordingError` if it cannot be read. A
+    virtual `scheduler` is advanced to each frame before it is emitted (seconds since the
+    first), so that timed operators wait in the recording's time. `pace` sees each frame first:
+    it may wait, and ends the replay by returning False.
+
+        replay  --f-f---f|
+    """
+    pacer = pace or (at_speed(speed) if speed is not None else _at_once)
+
+    def frames() -> Iterator[Frame]:
+        path = find_recording(recording) if isinstance(recording, str) else recording
+        yield from Recording(path)
+
+    return _frames(frames, pacer, scheduler)
+
+
+def load_recorded_stream(name: str) -> Observable[Frame]:
+    """Return a bundled recording as a cold stream of frames, as fast as it can be read."""
+    return replay(name)
+
+
+def collect(source: Observable[_A]) -> list[_A]:
+    """Subscribe, and return what was emitted; raises what the stream errors with.
+
+    For sources that end within `subscribe`, as a replay does.
+    """
+    values: list[_A] = []
+    errors: list[Exception] = []
+    source.subscribe(values.append, errors.append)
+    if errors:
+        raise errors[0]
+    return values
+
+
+def _at_once(_: Frame) -> bool:
+    return True
+
+
+def _frames(
+    source: Callable[[], Iterator[Frame]],
+    pace: Pacer,
+    scheduler: VirtualTimeScheduler | None = None,
+) -> Observable[Frame]:
+    def subscribe(
+        observer: abc.ObserverBase[Frame], _: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        stopped = BooleanDisposable()
+
+        def run(*_: object) -> None:
+            start: int | None = None
+            try:
+                for frame in source():
+                    if stopped.is_disposed or not pace(frame):
+                        break
+                    if scheduler is not None:
+                        start = frame.mono if start is None else start
+                        # advance_to, never start(): that deadlocks or drifts on equal instants.
+                        scheduler.advance_to(max((frame.mono - start) / 1e9, scheduler.clock))
+                    observer.on_next(frame)
+            except ConnError as error:
+                observer.on_error(error)
+            observer.on_completed()
+
+        # Through the trampoline, so that `take(1)` holds the disposable before the first frame.
+        CurrentThreadScheduler.singleton().schedule(run)
+        return stopped
+
+    return Observable(subscribe)
+
+
+# === Live ===
+# The only place that opens sockets, starts threads, sleeps or reads a clock.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """Where a venue answers: REST, socket and node, and the chain it must say it is."""
+
+    name: str
+    rest: str
+    ws: str
+    node: str
+    chain_id: str
+
+
+NETWORKS: Final[Mapping[str, Network]] = {
+    "mainnet": Network(
+        name="mainnet",
+        rest="https://indexer.dydx.trade",
+        ws="wss://indexer.dydx.trade/v4/ws",
+        node="dydx-ops-grpc.kingnodes.com:443",
+        chain_id="dydx-mainnet-1",
+    ),
+    "testnet": Network(
+        name="testnet",
+        rest="https://indexer.v4testnet.dydx.exchange",
+        ws="wss://indexer.v4testnet.dydx.exchange/v4/ws",
+        node="test-dydx-grpc.kingnodes.com:443",
+        chain_id="dydx-testnet-4",
+    ),
+    "local": Network(
+        name="local",
+        rest="http://127.0.0.1:3002",
+        ws="ws://127.0.0.1:3003/v4/ws",
+        node="127.0.0.1:9090",
+        chain_id="localdydxprotocol",
+    ),
+}
+
+# What one connection may hold of one channel (socks, per-connection limits).
+PER_CONNECTION: Final = 32
+
+
+def network(name: str) -> Network:
+    """Return a network by name; `NetworkError` lists the names."""
+    if name not in NETWORKS:
+        raise NetworkError(f"expected one of {', '.join(NETWORKS)}; got network {name!r}")
+    return NETWORKS[name]
+
+
+def at_speed(speed: float) -> Pacer:
+    """Return a pacer that plays frames `speed` times as fast as they came."""
+    if not speed > 0:
+        raise ConnError(f"expected a speed above 0, got {speed}")
+    start: list[tuple[int, int]] = []
+
+    def pace(frame: Frame) -> bool:
+        now = time.monotonic_ns()
+        if not start:
+            start.append((frame.mono, now))
+        due = start[0][1] + (frame.mono - start[0][0]) / speed
+        if due > now:
+            time.sleep((due - now) / 1e9)
+        return True
+
+    return pace
+
+
+def live(
+    network: Network,
+    tickers: Iterable[str],
+    *,
+    subaccount: Subaccount | None = None,
+    pace: Pacer | None = None,
+) -> Observable[Frame]:
+    """Receive a network's frames: markets, block height, and each ticker's book and trades.
+
+    Cold: each subscriber opens connections of its own (share it), and receives on its own
+    thread, inside `subscribe`, until `pace` says False or it is disposed. A lost connection is
+    a close frame, and is opened anew with back-off; no error ends the stream. A tick frame
+    passes every second, so that silence is seen.
+
+        live  --open-ws-ws-tick-close----open-ws-
+    """
+    wanted = list(tickers)
+    return _frames(lambda: _receive(network, wanted, subaccount), pace or _at_once)
+
+
+_TICK_S: Final = 1.0
+_BACKOFF_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+
+
+def _receive(
+    network: Network, tickers: list[str], subaccount: Subaccount | None
+) -> Iterator[Frame]:
+    """Yield frames until closed; the one place where other threads' texts cross over."""
+    inbox: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+    groups = [tickers[i : i + PER_CONNECTION] for i in range(0, len(tickers), PER_CONNECTION)]
+    links = [
+        _Link(network, f"c{n}", group, subaccount if n == 1 else None, inbox, first=n == 1)
+        for n, group in enumerate(groups or [[]], 1)
+    ]
+    rest = threading.Thread(target=_fetch_markets, args=(network, inbox), daemon=True)
+    rest.start()
+    for link in links:
+        link.start()
+    tick_due, seq = time.monotonic() + _TICK_S, 0
+    try:
+        while True:
+            with contextlib.suppress(queue.Empty):
+                event = inbox.get(timeout=max(tick_due - time.monotonic(), 0.0))
+                seq += 1
+                yield event(seq)
+            if time.monotonic() >= tick_due:
+                tick_due += _TICK_S
+                seq += 1
+                yield _stamped(kind="tick", link="clock")(seq)
+    finally:
+        for link in links:
+            link.stop()
+
+
+_Event = Callable[[int], Frame]
+
+
+def _stamped(*, kind: str, link: str, text: str = "", type: str = "", channel: str = "") -> _Event:
+    # Stamped where it was received, numbered where it is put in order.
+    at, mono = time.time_ns(), time.monotonic_ns()
+    if kind == "ws":
+        return lambda seq: ws_frame(seq, at, mono, link, text)
+    return lambda seq: Frame(
+        seq=seq, at=at, mono=mono, link=link, kind=kind, text=text, type=type, channel=channel
+    )
+
+
+def _fetch_markets(network: Network, inbox: "queue.SimpleQueue[_Event]") -> None:
+    """Ask for the markets once; the socket's own snapshot repeats them."""
+    from dydx_v4_client.indexer.rest.indexer_client import IndexerClient
+
+    client = IndexerClient(network.rest, api_timeout=10.0)
+    path = "/v4/perpetualMarkets"
+
+    # The client parses an answer and drops its text; frames keep the text.
+    async def get(request_path: str, params: Mapping[str, Any] | None = None) -> Any:
+        async with httpx.AsyncClient(timeout=10.0) as http:
+            answer = await http.get(network.rest + request_path)
+        status = str(answer.status_code)
+        inbox.put(_stamped(kind="http", link="rest", text=answer.text, type=status, channel=path))
+        answer.raise_for_status()
+        return answer.json()
+
+    client.markets.get = get
+    try:
+        asyncio.run(client.markets.get_perpetual_markets())
+    except (httpx.HTTPError, ValueError) as error:
+        why = f"{path} was not answered: {type(error).__name__}: {error}"
+        inbox.put(_stamped(kind="gap", link="rest", text=why))
+
+
+class _Link(threading.Thread):
+    """One connection, kept open: subscribe, listen, and after a loss try again."""
+
+    def __init__(
+        self,
+        network: Network,
+        name: str,
+        tickers: list[str],
+        subaccount: Subaccount | None,
+        inbox: "queue.SimpleQueue[_Event]",
+        *,
+        first: bool,
+    ) -> None:
+        super().__init__(name=f"dydx {name}", daemon=True)
+        self._network = network
+        self._link = name
+        self._tickers = tickers
+        self._subaccount = subaccount
+        self._inbox = inbox
+        self._first = first
+        self._stopping = threading.Event()
+        self._socket: Any = None
+        self._failures = 0
+        self._closed = (0, "")
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            self._closed = (0, "")
+            self._listen()
+            code, reason = self._closed
+            self._put("close", reason, str(code))
+            wait = _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
+            self._failures += 1
+            # Jitter, or every bot of a restarted venue comes back in the same instant.
+            self._stopping.wait(wait * random.uniform(0.5, 1.0))
+
+    def stop(self) -> None:
+        self._stopping.set()
+        socket = self._socket
+        if socket is not None:
+            socket.keep_running = False
+            with contextlib.suppress(Exception):  # closing what may be half open
+                socket.close()
+        self.join(timeout=1.0)
+
+    def _listen(self) -> None:
+        from dydx_v4_client.indexer.socket.websocket import IndexerSocket
+
+        socket = IndexerSocket(
+            self._network.ws,
+            on_open=self._subscribe,
+            on_close=lambda _, code, reason: self._note(code or 0, reason or "closed"),
+            on_error=lambda _, error: self._note(0, f"{type(error).__name__}: {error}"),
+        )
+        # The client would parse every message; frames keep the text.
+        socket.on_message = lambda _, text: self._message(text)
+        self._socket = socket
+        # Its own connect() would leave certificates unchecked and never ping.
+        socket.run_forever(
+            sslopt={"cert_reqs": ssl.CERT_REQUIRED, "check_hostname": True},
+            ping_interval=15,
+            ping_timeout=5,
+            skip_utf8_validation=True,
+            suppress_origin=True,
+        )
+
+    def _subscribe(self, socket: Any) -> None:
+        self._put("open", self._network.ws)
+        if self._first:
+            socket.markets.subscribe()
+            socket.send('{"type":"subscribe","channel":"v4_block_height"}')
+        for ticker in self._tickers:
+            socket.order_book.subscribe(ticker)
+            socket.trades.subscribe(ticker)
+        if self._subaccount is not None:
+            socket.subaccounts.subscribe(self._subaccount.owner, self._subaccount.number)
+
+    def _message(self, text: str | bytes) -> None:
+        self._failures = 0
+        self._put("ws", text if isinstance(text, str) else text.decode("utf-8", "replace"))
+
+    def _note(self, code: int, reason: str) -> None:
+        # The first word on why it ended is the true one; what follows are echoes.
+        if not self._closed[1]:
+            self._closed = (code, reason)
+
+    def _put(self, kind: str, text: str, type: str = "") -> None:
+        self._inbox.put(_stamped(kind=kind, link=self._link, text=text, type=type))
