@@ -1,1 +1,1490 @@
-"""Layer."""
+"""Cross-margin as the chain computes it, a gate before every order and a guard before liquidation.
+
+    MarketView ─┐
+    Frame ──────┼─► verdicts(risk) ─► Approved | Denied | Reduce
+    Decision ───┘
+
+`Risk.step` is the whole of it, pure: account frames fold into an `Account`, market views move
+its margin, a decision is reviewed by the gate, and on every view the guard asks how far
+liquidation is. Only `Approved` and `Reduce` carry an order. Beneath them lie plain integer
+functions that the paper venue uses too: `position_margin`, `state_change`, `bankruptcy_price`,
+`fillable_price`, `liquidation_size`, `insurance_fund_delta`, `funding_index_delta` …
+
+Units: sizes are signed quantums (positive is long), money is quote quantums (1e-6 USDC), an
+oracle price is an integer and its power of ten, fractions are parts per million. Floats appear
+only as distances (0.06 is six per cent) and never in money. Unknown is danger: what needs an
+unknown figure is denied, except what shrinks a position, which no limit may block.
+
+Nothing here reads a clock, does I/O or subscribes: time is a frame's, height a block's.
+Sources: v4-chain protocol/lib/margin, x/perpetuals/lib, x/subaccounts/lib, x/clob/keeper.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from math import inf
+from typing import TYPE_CHECKING, Final, Literal, Self
+
+import msgspec
+from dydx_conn import (
+    Frame,
+    OrderFields,
+    OrderRequest,
+    PerpetualMarket,
+    PositionFields,
+    Side,
+    Subaccount,
+    SubaccountContents,
+    WireError,
+    contents,
+    fill_to_quote,
+    fold,
+    order_id,
+    quote_to_base,
+)
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from reactivex import Observable
+
+if TYPE_CHECKING:
+    from dydx_data import MarketView
+    from dydx_strategy import Decision
+
+__all__ = [
+    "LIQUIDATION_TERMS",
+    "PPM",
+    "Account",
+    "Approved",
+    "Denied",
+    "LiquidationError",
+    "LiquidationTerms",
+    "MarginFigures",
+    "Policy",
+    "Position",
+    "PositionFigures",
+    "PositionMargin",
+    "Reason",
+    "Reduce",
+    "Reservation",
+    "Risk",
+    "RiskError",
+    "StateChange",
+    "Verdict",
+    "adjusted_imf_ppm",
+    "bankruptcy_price",
+    "compare_risk",
+    "fillable_price",
+    "fillable_subticks",
+    "funding_index_delta",
+    "funding_settlement",
+    "funding_settlement_ppm",
+    "initial_margin",
+    "insurance_fund_delta",
+    "is_liquidatable",
+    "liquidation_limits",
+    "liquidation_ratio",
+    "liquidation_size",
+    "maintenance_margin",
+    "maintenance_margin_ppm",
+    "mixes_isolated",
+    "mul_ppm",
+    "position_margin",
+    "state_change",
+    "total_margin",
+    "verdicts",
+]
+
+PPM: Final = 1_000_000
+
+# === Errors ===
+
+
+class RiskError(Exception):
+    """Anything this layer refuses as a bug of the caller; expected refusals are `Denied`."""
+
+
+class LiquidationError(RiskError):
+    """A liquidation that would not close: its size is zero, adds, or exceeds the position."""
+
+
+# === Margin ===
+# Of one position, and of the account: integers, rounded where and as the chain rounds.
+
+_POWERS = tuple(10**exponent for exponent in range(80))
+
+StateChange = Literal["Success", "NewlyUndercollateralized", "StillUndercollateralized"]
+
+
+class PositionMargin(msgspec.Struct, frozen=True, gc=False):
+    """What one position adds to its account; `net_notional` is negative for a short."""
+
+    net_notional: int = 0
+    initial_margin: int = 0
+    maintenance_margin: int = 0
+
+
+class MarginFigures(msgspec.Struct, frozen=True, gc=False):
+    """The margin of an account, over every position whose oracle price is known.
+
+    `unknown` names the others: if it names any, the sums are not the account's. `notional`
+    is gross. `sensitivity` is what the cushion (net collateral less maintenance margin) would
+    lose if every oracle price moved against its position by 100 %.
+    """
+
+    net_collateral: int
+    initial_margin: int = 0
+    maintenance_margin: int = 0
+    notional: int = 0
+    sensitivity: int = 0
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> bool:
+        """Tell whether every position could be valued."""
+        return not self.unknown
+
+    @property
+    def free_collateral(self) -> int:
+        """Return what is left above the initial margin; negative if it is lacking."""
+        return self.net_collateral - self.initial_margin
+
+    @property
+    def cushion(self) -> int:
+        """Return what is left above the maintenance margin; negative if liquidatable."""
+        return self.net_collateral - self.maintenance_margin
+
+    @property
+    def leverage(self) -> float | None:
+        """Return gross notional over net collateral; None unless that is positive and known."""
+        if self.unknown or self.net_collateral <= 0:
+            return None
+        return self.notional / self.net_collateral
+
+    @property
+    def usage(self) -> float | None:
+        """Return initial margin over net collateral; None unless that is positive and known."""
+        if self.unknown or self.net_collateral <= 0:
+            return None
+        return self.initial_margin / self.net_collateral
+
+    @property
+    def distance(self) -> float | None:
+        """Return the adverse move of all oracle prices at once that breaches maintenance.
+
+        A fraction of each price, negative if it is breached already; None without a position,
+        and None if anything is unknown: ask `known` before taking None for safety.
+        """
+        if self.unknown or not self.notional:
+            return None
+        if self.sensitivity <= 0:  # maintenance of 100 %: no price can help or hurt
+            return inf if self.cushion >= 0 else -inf
+        return self.cushion / self.sensitivity
+
+
+def position_margin(
+    market: PerpetualMarket,
+    quantums: int,
+    price: int,
+    exponent: int,
+    open_interest: int | None = 0,
+    chosen_imf_ppm: int = 0,
+) -> PositionMargin:
+    """Value one position at an oracle price and compute its margin requirements.
+
+    `open_interest` is in base quantums; None is unknown and, in a market that scales by it,
+    counts as the most. It and the chosen leverage raise the initial margin alone.
+    Source: x/perpetuals/lib/lib.go.
+    """
+    shift = exponent + market.atomic_resolution + 6
+    value = quantums * price
+    # Written out, not composed: this is the hot path, and a test holds it to its parts.
+    if shift >= 0:
+        net = value * _POWERS[shift]
+        notional = net if net >= 0 else -net
+    else:
+        notional = (value if value >= 0 else -value) // _POWERS[-shift]
+        net = notional if value >= 0 else -notional
+    imf = market.imf_ppm
+    base = -(-notional * imf // PPM)
+    maintenance = -(-base * market.maintenance_fraction_ppm // PPM)
+    if market.open_interest_upper_cap or chosen_imf_ppm > imf:
+        imf = max(_scaled_imf_ppm(market, price, shift, open_interest), chosen_imf_ppm)
+        return PositionMargin(net, -(-notional * imf // PPM), maintenance)
+    return PositionMargin(net, base, maintenance)
+
+
+def _scaled_imf_ppm(
+    market: PerpetualMarket, price: int, shift: int, open_interest: int | None
+) -> int:
+    if open_interest is None:
+        return PPM if market.open_interest_upper_cap else market.imf_ppm
+    value = open_interest * price
+    return adjusted_imf_ppm(
+        market.imf_ppm,
+        market.open_interest_lower_cap,
+        market.open_interest_upper_cap,
+        value * _POWERS[shift] if shift >= 0 else value // _POWERS[-shift],
+    )
+
+
+def adjusted_imf_ppm(imf_ppm: int, lower_cap: int, upper_cap: int, open_interest: int) -> int:
+    """Scale the initial margin fraction by open interest; all but the fraction quote quantums."""
+    if not upper_cap or open_interest <= lower_cap:
+        return imf_ppm
+    if open_interest >= upper_cap:
+        return PPM
+    return imf_ppm + (PPM - imf_ppm) * (open_interest - lower_cap) // (upper_cap - lower_cap)
+
+
+def initial_margin(notional: int, imf_ppm: int) -> int:
+    """Return the initial margin of a notional, rounded up."""
+    return mul_ppm(notional, imf_ppm, round_up=True)
+
+
+def maintenance_margin(notional: int, imf_ppm: int, maintenance_fraction_ppm: int) -> int:
+    """Return the maintenance margin: rounded up twice, from the rounded initial margin."""
+    return mul_ppm(initial_margin(notional, imf_ppm), maintenance_fraction_ppm, round_up=True)
+
+
+def maintenance_margin_ppm(imf_ppm: int, maintenance_fraction_ppm: int) -> int:
+    """Return the maintenance fraction of a tier; the chain uses it to clamp funding alone."""
+    return mul_ppm(imf_ppm, maintenance_fraction_ppm, round_up=False)
+
+
+def mul_ppm(value: int, ppm: int, *, round_up: bool) -> int:
+    """Multiply by parts per million, rounding toward plus or minus infinity."""
+    return -(-value * ppm // PPM) if round_up else value * ppm // PPM
+
+
+def total_margin(
+    collateral: int, positions: Iterable[PositionMargin], unknown: Iterable[str] = ()
+) -> MarginFigures:
+    """Sum an account up: its settled USDC, which may be negative, and its positions."""
+    net, initial, maintenance, notional, sensitivity = collateral, 0, 0, 0, 0
+    for position in positions:
+        value, required = position.net_notional, position.maintenance_margin
+        net += value
+        initial += position.initial_margin
+        maintenance += required
+        # Maintenance shrinks with a long's falling price and grows with a short's rising one.
+        if value >= 0:
+            notional += value
+            sensitivity += value - required
+        else:
+            notional -= value
+            sensitivity += required - value
+    return MarginFigures(net, initial, maintenance, notional, sensitivity, tuple(unknown))
+
+
+def is_liquidatable(net_collateral: int, maintenance_margin: int) -> bool:
+    """Tell whether the chain may liquidate: equal is safe, and so is having no positions."""
+    return maintenance_margin > 0 and maintenance_margin > net_collateral
+
+
+def state_change(before: MarginFigures, after: MarginFigures) -> StateChange:
+    """Judge a change as the chain does: well collateralised after, or at least not riskier.
+
+    Source: x/subaccounts/lib, IsValidStateTransitionForUndercollateralizedSubaccount.
+    """
+    if after.net_collateral >= after.initial_margin:
+        return "Success"
+    if _is_valid_though_poor(before, after):
+        return "Success"
+    if before.net_collateral >= before.initial_margin:
+        return "NewlyUndercollateralized"
+    return "StillUndercollateralized"
+
+
+def _is_valid_though_poor(before: MarginFigures, after: MarginFigures) -> bool:
+    if after.maintenance_margin > before.maintenance_margin:
+        return False
+    if not after.maintenance_margin or not before.maintenance_margin:
+        return (
+            after.maintenance_margin == before.maintenance_margin
+            and after.net_collateral > before.net_collateral
+        )
+    return compare_risk(after, before) <= 0
+
+
+def compare_risk(first: MarginFigures, second: MarginFigures) -> int:
+    """Return -1 if the first is less risky, 1 if more: by NC / MMR, then by the larger MMR.
+
+    Without maintenance margin there is no ratio: net collateral decides.
+    """
+    left = first.net_collateral * second.maintenance_margin
+    right = second.net_collateral * first.maintenance_margin
+    if not first.maintenance_margin or not second.maintenance_margin:
+        left, right = first.net_collateral, second.net_collateral
+    if left != right:
+        return -1 if left > right else 1
+    margins = first.maintenance_margin, second.maintenance_margin
+    return (margins[0] > margins[1]) - (margins[0] < margins[1])
+
+
+def mixes_isolated(markets: Iterable[PerpetualMarket]) -> bool:
+    """Tell whether these markets, held by one subaccount, would break the isolated rule."""
+    held = list(markets)
+    return len(held) > 1 and any(market.market_type == "ISOLATED" for market in held)
+
+
+# === Liquidation ===
+# What the chain does to an account in breach, and the price at which it comes to that.
+
+
+class LiquidationTerms(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The chain's liquidation settings; governance may change them: read them at start-up."""
+
+    bankruptcy_adjustment_ppm: int = 1_000_000
+    spread_to_maintenance_margin_ratio_ppm: int = 1_500_000
+    max_liquidation_fee_ppm: int = 15_000
+    min_position_notional: int = 1_000_000_000
+    max_position_portion_ppm: int = 100_000
+    max_subaccount_notional: int = 100_000_000_000
+
+
+LIQUIDATION_TERMS: Final = LiquidationTerms()
+
+
+def liquidation_ratio(
+    size: int, value: int, equity: int, other_maintenance: int, maintenance_e12: int
+) -> tuple[int, int] | None:
+    """Return the liquidation price as numerator and denominator, in `value` per `size`.
+
+    Others' prices stay as they are. `value` is the signed notional, `maintenance_e12` the
+    maintenance fraction in parts per 1e12 (`imf_ppm * maintenance_fraction_ppm`). None where no
+    price liquidates: nothing held, or the result is negative. Equity is not floored at zero.
+    """
+    numerator = (other_maintenance + value - equity) * 1_000_000_000_000
+    denominator = size * 1_000_000_000_000 - (size if size >= 0 else -size) * maintenance_e12
+    if not denominator or (numerator and (numerator < 0) != (denominator < 0)):
+        return None
+    return numerator, denominator
+
+
+def bankruptcy_price(totals: MarginFigures, before: PositionMargin, after: PositionMargin) -> int:
+    """Return the quote quantums received for closing at which the account keeps its share.
+
+    `before` and `after` are the position's own terms. Negative is paid, for a short.
+    Source: x/clob/keeper/liquidations.go, GetBankruptcyPriceInQuoteQuantums.
+    """
+    released = abs(after.maintenance_margin - before.maintenance_margin)
+    share = totals.net_collateral * released // totals.maintenance_margin
+    return before.net_notional - after.net_notional - share
+
+
+def fillable_price(
+    totals: MarginFigures,
+    position: PositionMargin,
+    quantums: int,
+    terms: LiquidationTerms = LIQUIDATION_TERMS,
+) -> Fraction:
+    """Return the worst price of a liquidation, exact, in quote quantums per base quantum."""
+    if not quantums:
+        raise LiquidationError("expected a position to liquidate, got none")
+    adjustment = Fraction(terms.bankruptcy_adjustment_ppm, PPM) * (
+        1 - Fraction(totals.net_collateral, totals.maintenance_margin)
+    )
+    spread = Fraction(terms.spread_to_maintenance_margin_ratio_ppm, PPM)
+    given_up = min(max(adjustment, Fraction(0)), Fraction(1)) * spread * position.maintenance_margin
+    return (position.net_notional - given_up) / quantums
+
+
+def fillable_subticks(
+    price: Fraction, *, is_long: bool, quantum_conversion_exponent: int, subticks_per_tick: int
+) -> int:
+    """Align a fillable price to the ticks: up for closing a long, down for a short, never 0."""
+    ticks = price / Fraction(10) ** quantum_conversion_exponent / subticks_per_tick
+    aligned = -(-ticks.numerator // ticks.denominator) if is_long else int(ticks // 1)
+    highest = (2**64 - 1) // subticks_per_tick
+    return min(max(aligned, 1), highest) * subticks_per_tick
+
+
+def check_closing(quantums: int, delta: int) -> None:
+    """Raise `LiquidationError` unless `delta` closes some or all of a position of `quantums`."""
+    if not delta or (delta > 0) == (quantums > 0) or abs(delta) > abs(quantums):
+        raise LiquidationError(f"expected to close up to {-quantums} quantums, got {delta}")
+
+
+def liquidation_limits(
+    notional: int, terms: LiquidationTerms = LIQUIDATION_TERMS
+) -> tuple[int, int]:
+    """Return the least and the most notional that one liquidation of a position may take."""
+    least = min(terms.min_position_notional, notional)
+    most = mul_ppm(notional, terms.max_position_portion_ppm, round_up=False)
+    return least, max(least, most)
+
+
+def liquidation_size(
+    market: PerpetualMarket,
+    quantums: int,
+    price: int,
+    exponent: int,
+    terms: LiquidationTerms = LIQUIDATION_TERMS,
+) -> int:
+    """Return the signed quantums that one liquidation trades: part of the position, or all.
+
+    `terms.max_subaccount_notional` is what this block still allows the subaccount.
+    """
+    size = abs(quantums)
+    notional = abs(position_margin(market, quantums, price, exponent).net_notional)
+    allowed = min(liquidation_limits(notional, terms)[1], terms.max_subaccount_notional)
+    step = market.step_base_quantums
+    if allowed < notional and size > step:
+        base = quote_to_base(allowed, price, exponent, market.atomic_resolution)
+        size = min(max(base // step * step, step), size)
+    return -size if quantums > 0 else size
+
+
+def insurance_fund_delta(
+    bankruptcy_quote: int, fill_quote: int, max_liquidation_fee_ppm: int
+) -> int:
+    """Return what a liquidation pays to the insurance fund; negative if the fund pays it.
+
+    Both quotes are signed as received by the account: negative when it buys.
+    """
+    surplus = fill_quote - bankruptcy_quote
+    if surplus <= 0:
+        return surplus
+    return min(surplus, mul_ppm(abs(fill_quote), max_liquidation_fee_ppm, round_up=False))
+
+
+# === Funding ===
+
+
+def funding_index_delta(
+    rate_8h_ppm: int, seconds: int, price: int, exponent: int, atomic_resolution: int
+) -> int:
+    """Return how far a funding rate moves the index: ppm quote quantums per base quantum.
+
+    Truncated toward zero twice, as the chain does. Source: x/perpetuals/funding/funding.go.
+    """
+    shift = exponent + atomic_resolution + 6
+    product = rate_8h_ppm * seconds * price
+    scaled = product * _POWERS[shift] if shift >= 0 else _quotient(product, _POWERS[-shift])
+    return _quotient(scaled, 28_800)
+
+
+def _quotient(value: int, divisor: int) -> int:
+    return value // divisor if value >= 0 else -(-value // divisor)
+
+
+def funding_settlement_ppm(quantums: int, index_now: int, index_position: int) -> int:
+    """Return what a position is credited, in 1e-6 quote quantums: longs pay a rising index."""
+    return -(index_now - index_position) * quantums
+
+
+def funding_settlement(settlements_ppm: Iterable[int]) -> int:
+    """Return what an account is credited in quote quantums: one floor for all positions."""
+    return sum(settlements_ppm) // PPM
+
+
+# === Account ===
+# What a subaccount holds, as a fold over its own frames: paper's and the venue's are the same.
+
+# A short-term order in one of these never fills again, except that BEST_EFFORT_CANCELED may.
+_ENDED = frozenset(["FILLED", "CANCELED", "ERROR"])
+
+
+class Position(msgspec.Struct, gc=False, kw_only=True):
+    """A perpetual position; `size` in base units, negative for a short.
+
+    `quantums` is the same size on the chain's grid: None until the market is known.
+    """
+
+    ticker: str
+    size: Decimal
+    entry_price: Decimal
+    realized_pnl: Decimal = Decimal(0)
+    net_funding: Decimal = Decimal(0)
+    quantums: int | None = None
+
+
+class Reservation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Collateral set aside for an order that was sent and not answered yet.
+
+    `effect` is what a fill at the order's worst price would change; nothing for a reduction,
+    because a fill that may not come must not be counted on.
+    """
+
+    order: OrderRequest
+    order_id: str
+    effect: MarginFigures
+    verdict_id: str
+
+
+class Account:
+    """One subaccount: collateral, positions, open orders, and what is reserved in flight.
+
+    `trouble` is empty, or says why the account is not known for certain: before the first
+    snapshot, or after a frame that was lost or could not be read. The next snapshot clears it.
+    """
+
+    __slots__ = (
+        "at", "collateral", "height", "open_orders", "positions", "reserved", "seq",
+        "subaccount", "trouble",
+    )  # fmt: skip
+
+    def __init__(self, subaccount: Subaccount) -> None:
+        self.subaccount = subaccount
+        self.collateral = 0
+        self.positions: dict[str, Position] = {}
+        self.open_orders: dict[str, OrderFields] = {}
+        self.reserved: dict[str, Reservation] = {}
+        self.height = self.seq = self.at = 0
+        self.trouble = "no account snapshot yet"
+
+    def fold(self, frame: Frame) -> bool:
+        """Take one frame in; tell whether positions or collateral may have changed."""
+        if frame.kind in ("close", "gap"):
+            self.trouble = self.trouble or f"account frames lost: {frame.kind} at {frame.seq}"
+            return False
+        if frame.kind != "ws" or (frame.channel, frame.id) != (
+            "v4_subaccounts",
+            str(self.subaccount),
+        ):
+            return False
+        try:
+            for change in contents(frame):
+                self._apply(change, snapshot=frame.type == "subscribed")
+        except (WireError, InvalidOperation, ValueError) as error:
+            self.trouble = f"account frame {frame.seq} unreadable: {error}"
+        self.seq, self.at = frame.seq, frame.at
+        return True
+
+    def _apply(self, change: SubaccountContents, *, snapshot: bool) -> None:
+        positions, assets = change.perpetual_positions, change.asset_positions
+        if snapshot:
+            held = change.subaccount
+            if held is None:
+                raise WireError("expected a snapshot to hold a subaccount")
+            positions = list(held.open_perpetual_positions.values())
+            assets = list(held.asset_positions.values())
+            self.positions, self.open_orders, self.collateral = {}, {}, 0
+        for asset in assets:
+            if asset.symbol == "USDC":
+                owed = -1 if asset.side == "SHORT" else 1
+                self.collateral = owed * abs(int(Decimal(asset.size).scaleb(6)))
+        for position in positions:
+            self._hold(position)
+        for order in change.orders:
+            self._order(order)
+        if change.block_height:
+            self.expire(int(change.block_height))
+        if snapshot:
+            self.trouble = ""
+
+    def _hold(self, fields: PositionFields) -> None:
+        size = Decimal(fields.size)
+        if fields.status != "OPEN" or not size:
+            self.positions.pop(fields.market, None)
+            return
+        self.positions[fields.market] = Position(
+            ticker=fields.market,
+            size=size,
+            entry_price=Decimal(fields.entry_price),
+            realized_pnl=Decimal(fields.realized_pnl or 0),
+            net_funding=Decimal(fields.net_funding),
+        )
+
+    def _order(self, fields: OrderFields) -> None:
+        status = fields.status
+        ended = status in _ENDED
+        if ended or status == "BEST_EFFORT_CANCELED":
+            self.open_orders.pop(fields.id, None)
+        else:
+            self.open_orders[fields.id] = _merged(self.open_orders.get(fields.id), fields)
+        # An order that a node dropped unfilled is over; one it saw fill waits for the block.
+        if ended or (status == "BEST_EFFORT_CANCELED" and not _may_fill(fields)):
+            for ticker, reservation in list(self.reserved.items()):
+                if reservation.order_id == fields.id:
+                    del self.reserved[ticker]
+
+    def expire(self, height: int) -> None:
+        """Move to a block; forget orders that no answer came for and that can fill no more."""
+        if height <= self.height:
+            return
+        self.height = height
+        for ticker, reservation in list(self.reserved.items()):
+            if reservation.order.good_til_block < height:
+                del self.reserved[ticker]
+
+
+def _may_fill(fields: OrderFields) -> bool:
+    return bool(Decimal(fields.total_optimistic_filled or fields.total_filled or 0))
+
+
+def _merged(old: OrderFields | None, new: OrderFields) -> OrderFields:
+    """Lay a partial update over what was known: absent fields keep their value."""
+    if old is None:
+        return new
+    given = {name: value for name in OrderFields.__struct_fields__
+             if (value := getattr(new, name)) is not None}  # fmt: skip
+    return msgspec.structs.replace(old, **given)
+
+
+# === Verdicts ===
+
+
+class Policy(BaseModel):
+    """How much risk may be taken; the defaults suit a paper account of 10,000 USDC.
+
+    `act_below`, `restore_to` and `keep_above` are distances to liquidation (0.06 is six per
+    cent): the guard acts below the first, sizes its order to reach the second, and no order
+    that adds risk may come nearer than the third.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    act_below: float = Field(default=0.06, gt=0, lt=1)
+    restore_to: float = Field(default=0.10, gt=0, lt=1)
+    keep_above: float = Field(default=0.12, gt=0, lt=1)
+    max_leverage: float = Field(default=5.0, gt=0, le=50)
+    max_order_usdc: float = Field(default=10_000.0, gt=0)
+    slippage_bps: int = Field(default=30, ge=0, le=1_000)
+    guard_slippage_bps: int = Field(default=100, ge=0, le=1_000)
+    guard_rungs: int = Field(default=4, ge=1, le=10)
+    taker_fee_ppm: int = Field(default=500, ge=0, le=100_000)
+    good_til_blocks: int = Field(default=5, ge=1, le=20)
+    stale_seconds: float = Field(default=30.0, gt=0)
+    chosen_imf_ppm: Mapping[str, int] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.act_below < self.restore_to <= self.keep_above:
+            raise ValueError(
+                "expected act_below < restore_to <= keep_above, got "
+                f"{self.act_below} < {self.restore_to} <= {self.keep_above}"
+            )
+        return self
+
+
+Reason = Literal[
+    "UNKNOWN_ACCOUNT",
+    "UNKNOWN_MARKET",
+    "UNKNOWN_ORACLE",
+    "UNKNOWN_HEIGHT",
+    "STATUS",
+    "STALE",
+    "NO_BOOK",
+    "IN_FLIGHT",
+    "BELOW_STEP",
+    "ISOLATED",
+    "LEVERAGE",
+    "DISTANCE",
+    "MARGIN",
+]
+
+
+class Approved(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A decision that may become this order; `after` is at its worst price, fees paid."""
+
+    id: str
+    order: OrderRequest
+    decision: "Decision"
+    seq: int
+    at: int
+    before: MarginFigures
+    after: MarginFigures
+    why: str
+
+
+class Denied(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """An objection; `decision` is None where the guard itself could not act."""
+
+    id: str
+    ticker: str
+    decision: "Decision | None"
+    seq: int
+    at: int
+    reason: Reason
+    figures: tuple[tuple[str, str], ...] = ()
+    why: str
+
+
+class Reduce(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The guard's order; `cost` is the estimated loss to spread and fee in quote quantums."""
+
+    id: str
+    order: OrderRequest
+    seq: int
+    at: int
+    before: MarginFigures
+    after: MarginFigures
+    distance: float
+    rung: int
+    cost: int
+    why: str
+
+
+Verdict = Approved | Denied | Reduce
+
+
+class PositionFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One position with every figure that its oracle price allows; None is unknown.
+
+    Money is quote quantums, prices USDC. `distance` is this price's own adverse move to
+    `liquidation_price`, all others standing still; `funding_1h` what the next hour costs
+    (positive is paid).
+    """
+
+    ticker: str
+    size: Decimal
+    entry_price: Decimal
+    oracle_price: Decimal | None = None
+    net_notional: int | None = None
+    initial_margin: int | None = None
+    maintenance_margin: int | None = None
+    unrealized_pnl: Decimal | None = None
+    liquidation_price: Decimal | None = None
+    distance: float | None = None
+    funding_1h: int | None = None
+    seq: int = 0
+
+
+# === Risk ===
+
+
+class _Exposure:
+    """A position with the terms last computed for it, and what they were computed from."""
+
+    __slots__ = ("digits", "exponent", "market", "open_interest", "position", "terms")
+
+    def __init__(self, position: Position) -> None:
+        self.position = position
+        self.market: PerpetualMarket | None = None
+        self.digits = self.exponent = 0
+        self.open_interest: int | None = None
+        self.terms: PositionMargin | None = None
+
+
+class Risk:
+    """The account, its margin, the gate and the guard: one object, one step per event.
+
+    `margin` is current after each step; `closest` is the smallest distance seen so far;
+    `guard` may be switched off, and then nothing reduces.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | None = None,
+        subaccount: Subaccount | None = None,
+        *,
+        guard: bool = True,
+        first_client_id: int = 1,
+    ) -> None:
+        self.policy = policy or Policy()
+        self.account = Account(subaccount or Subaccount("", 0))
+        self.guard = guard
+        self.margin = MarginFigures(0)
+        self.closest: float | None = None
+        self.rung = 0
+        self._views: dict[str, MarketView] = {}
+        self._exposures: dict[str, _Exposure] = {}
+        self._client_id = first_client_id
+        self._verdicts = 0
+        self._guarded_at = -1
+        self._act_below_ppm = round(self.policy.act_below * PPM)
+        self._stale_ns = round(self.policy.stale_seconds * 1_000_000_000)
+
+    def step(self, event: "MarketView | Frame | Decision") -> list[Verdict]:
+        """Take one event in and put out the verdicts that it caused, in order."""
+        if isinstance(event, Frame):
+            if self.account.fold(event):
+                self._load()
+            return []
+        if hasattr(event, "target_usdc"):
+            verdict = self._review(event)
+            return [] if verdict is None else [verdict]
+        return self._watch(event)
+
+    @property
+    def alarm(self) -> str:
+        """Say where the account stands: unknown, flat, safe, danger or liquidatable."""
+        margin, distance = self.margin, self.margin.distance
+        if self.account.trouble or margin.unknown:
+            return "unknown"
+        if distance is None:
+            return "flat"
+        if is_liquidatable(margin.net_collateral, margin.maintenance_margin):
+            return "liquidatable"
+        return "danger" if distance < self.policy.act_below else "safe"
+
+    def positions(self) -> list[PositionFigures]:
+        """Return every position with its figures, the nearest to liquidation first."""
+        rows = [self._row(exposure) for exposure in self._exposures.values()]
+        return sorted(rows, key=lambda row: inf if row.distance is None else row.distance)
+
+    def _row(self, exposure: _Exposure) -> PositionFigures:
+        position, market, terms = exposure.position, exposure.market, exposure.terms
+        if market is None or terms is None:
+            return PositionFigures(
+                ticker=position.ticker, size=position.size, entry_price=position.entry_price
+            )
+        view = self._views[position.ticker]
+        oracle = Decimal(exposure.digits).scaleb(exposure.exponent)
+        liquidation = self._liquidation_price(exposure, market, terms)
+        distance = None
+        if liquidation is not None and oracle:
+            move = (oracle - liquidation) / oracle
+            distance = float(move if terms.net_notional >= 0 else -move)
+        return PositionFigures(
+            ticker=position.ticker,
+            size=position.size,
+            entry_price=position.entry_price,
+            oracle_price=oracle,
+            net_notional=terms.net_notional,
+            initial_margin=terms.initial_margin,
+            maintenance_margin=terms.maintenance_margin,
+            unrealized_pnl=(oracle - position.entry_price) * position.size,
+            liquidation_price=liquidation,
+            distance=distance,
+            funding_1h=_hourly_funding(view, terms.net_notional),
+            seq=view.oracle.seq if view.oracle else 0,
+        )
+
+    def _liquidation_price(
+        self, exposure: _Exposure, market: PerpetualMarket, terms: PositionMargin
+    ) -> Decimal | None:
+        if self.margin.unknown:
+            return None
+        ratio = liquidation_ratio(
+            exposure.position.quantums or 0,
+            terms.net_notional,
+            self.margin.net_collateral,
+            self.margin.maintenance_margin - terms.maintenance_margin,
+            market.imf_ppm * market.maintenance_fraction_ppm,
+        )
+        if ratio is None:
+            return None
+        return (Decimal(ratio[0]) / ratio[1]).scaleb(-6 - market.atomic_resolution)
+
+    def _load(self) -> None:
+        """Value the account from nothing: after each change of it, and to check the sums."""
+        self._exposures = {
+            ticker: _Exposure(position) for ticker, position in self.account.positions.items()
+        }
+        for ticker, exposure in self._exposures.items():
+            view = self._views.get(ticker)
+            if view is not None:
+                _value(exposure, view, self.policy.chosen_imf_ppm.get(ticker, 0))
+        self._total()
+
+    def _total(self) -> None:
+        terms = {ticker: exposure.terms for ticker, exposure in self._exposures.items()}
+        unknown = sorted(ticker for ticker, known in terms.items() if known is None)
+        known = [known for known in terms.values() if known is not None]
+        self.margin = total_margin(self.account.collateral, known, unknown)
+        self._note_distance()
+
+    def _note_distance(self) -> None:
+        distance = self.margin.distance
+        if distance is not None and (self.closest is None or distance < self.closest):
+            self.closest = distance
+
+    def _watch(self, view: "MarketView") -> list[Verdict]:
+        """Move the margin with one market; O(1), whatever else is held."""
+        ticker = view.ticker
+        if ticker not in self._views:
+            self._views[ticker] = view
+        if view.chain.height > self.account.height:
+            self.account.expire(view.chain.height)
+        exposure = self._exposures.get(ticker)
+        if exposure is not None:
+            old = exposure.terms
+            if _value(exposure, view, self.policy.chosen_imf_ppm.get(ticker, 0)):
+                if old is None or exposure.terms is None:
+                    self._total()
+                else:
+                    self.margin = _exchanged(self.margin, old, exposure.terms)
+                    self._note_distance()
+        return self._defend(view) if self.guard and self._exposures else []
+
+    # --- gate
+
+    def _review(self, decision: "Decision") -> Verdict | None:
+        """Judge one decision; the first objection wins, and shrinking meets none of them."""
+        if decision.action != "target":
+            return None
+        view = self._views.get(decision.ticker)
+        market = view.market if view is not None else None
+        if view is None or market is None:
+            return self._deny(decision, "UNKNOWN_MARKET", f"{decision.ticker} is not known yet")
+        pending = self.account.reserved.get(decision.ticker)
+        if pending is not None:
+            order = pending.order
+            return self._deny(
+                decision,
+                "IN_FLIGHT",
+                f"order {order.client_id} of {pending.verdict_id} has no answer yet; it can "
+                f"fill until block {order.good_til_block}, this is {self.account.height}",
+            )
+        target = _target_quantums(decision, view, market)
+        if target is None:
+            return self._deny(decision, "UNKNOWN_ORACLE", f"{decision.ticker} has no oracle price")
+        held = self._held(market)
+        if held and target * held >= 0 and abs(target) < abs(held):
+            return self._exit(decision, view, market, held, target - held)
+        verdict = self._enter(decision, view, market, held, target - held)
+        if isinstance(verdict, Denied) and held and target * held < 0:
+            # The far side is refused: the near side may still be left.
+            return self._exit(decision, view, market, held, -held)
+        return verdict
+
+    def _held(self, market: PerpetualMarket) -> int:
+        position = self.account.positions.get(market.ticker)
+        return _quantums(position.size, market) if position is not None else 0
+
+    def _exit(
+        self,
+        decision: "Decision",
+        view: "MarketView",
+        market: PerpetualMarket,
+        held: int,
+        delta: int,
+    ) -> Verdict:
+        """Let a position shrink: no limit may block the way out, only the grid can."""
+        side: Side = "SELL" if delta < 0 else "BUY"
+        size = abs(delta) // market.step_base_quantums * market.step_base_quantums
+        if not size:
+            return self._below_step(decision, market, delta)
+        worst = _worst_subticks(view, market, side, self.policy.guard_slippage_bps)
+        if worst is None:
+            return self._deny(decision, "NO_BOOK", "neither a book nor an oracle price to go by")
+        if not view.chain.height:
+            return self._deny(decision, "UNKNOWN_HEIGHT", "no block height seen yet")
+        signed = size if delta > 0 else -size
+        after = self._after(self.margin, view, market, signed, worst, size)
+        why = (
+            f"{side.lower()} {_amount(market.size(size))} {market.ticker} at "
+            f"{_bound(side)} {_amount(market.price(worst))} shrinks "
+            f"{_amount(market.size(held))} to {_amount(market.size(held + signed))}; "
+            f"shrinking always passes"
+        )
+        order = self._order(market, side, size, worst, view.chain.height, reduce_only=True)
+        return self._approve(decision, order, after, MarginFigures(0), why)
+
+    def _enter(
+        self,
+        decision: "Decision",
+        view: "MarketView",
+        market: PerpetualMarket,
+        held: int,
+        delta: int,
+    ) -> Verdict:
+        """Let a position grow or turn if everything is known and everything is in limits."""
+        denied = self._unready(decision, view, market)
+        if denied is not None:
+            return denied
+        side: Side = "SELL" if delta < 0 else "BUY"
+        step = market.step_base_quantums
+        size = min(abs(delta), _most_quantums(view, market, self.policy)) // step * step
+        if not size:
+            return self._below_step(decision, market, delta)
+        worst = _worst_subticks(view, market, side, self.policy.slippage_bps)
+        if worst is None:
+            return self._deny(decision, "NO_BOOK", "no price to go by")
+        signed = size if delta > 0 else -size
+        base = self._reserved_margin()
+        after = self._after(base, view, market, signed, worst, size)
+        denied = self._beyond(decision, after)
+        if denied is not None:
+            return denied
+        clipped = "" if size + step > abs(delta) else (
+            f", cut from {_amount(market.size(abs(delta)))} to the order limit of "
+            f"{self.policy.max_order_usdc:,.0f} USDC"
+        )  # fmt: skip
+        why = (
+            f"{side.lower()} {_amount(market.size(size))} {market.ticker} at {_bound(side)} "
+            f"{_amount(market.price(worst))}{clipped}: free collateral "
+            f"{_usdc(base.free_collateral)} becomes {_usdc(after.free_collateral)}, leverage "
+            f"{after.leverage or 0:.2f}, distance {_percent(after.distance)} at the worst price"
+        )
+        effect = MarginFigures(0)
+        if after.free_collateral < base.free_collateral:
+            effect = _difference(after, base)
+        order = self._order(market, side, size, worst, view.chain.height, reduce_only=False)
+        return self._approve(decision, order, after, effect, why)
+
+    def _unready(
+        self, decision: "Decision", view: "MarketView", market: PerpetualMarket
+    ) -> Denied | None:
+        """Object to what is not known, not fresh or not open; None if all is."""
+        book, oracle, at = view.book, view.oracle, decision.at
+        if self.account.trouble:
+            return self._deny(decision, "UNKNOWN_ACCOUNT", self.account.trouble)
+        if view.status != "ACTIVE":
+            was = view.status or "unknown"
+            return self._deny(decision, "STATUS", f"expected an ACTIVE market, it is {was}")
+        if oracle is None or self.margin.unknown:
+            names = ", ".join(self.margin.unknown or (market.ticker,))
+            return self._deny(decision, "UNKNOWN_ORACLE", f"no oracle price of {names}")
+        if not book.known or book.best_bid is None or book.best_ask is None:
+            was = "one-sided" if book.known else "unknown"
+            return self._deny(decision, "NO_BOOK", f"expected bids and asks, the book is {was}")
+        age = at - min(book.at, oracle.at)
+        if view.quality.stale or age > self._stale_ns:
+            return self._deny(
+                decision,
+                "STALE",
+                f"book or oracle is {age / 1e9:.1f} s old, limit {self.policy.stale_seconds:g} s",
+                (("age_ms", str(age // 1_000_000)),),
+            )
+        if not view.chain.height:
+            return self._deny(decision, "UNKNOWN_HEIGHT", "no block height seen yet")
+        others = [e.market for t, e in self._exposures.items() if t != market.ticker and e.market]
+        if mixes_isolated([market, *others]):
+            return self._deny(
+                decision, "ISOLATED", "an isolated market needs a subaccount of its own"
+            )
+        return None
+
+    def _beyond(self, decision: "Decision", after: MarginFigures) -> Denied | None:
+        """Object to an account that would be beyond a limit after the worst fill."""
+        policy, distance, leverage = self.policy, after.distance, after.leverage
+        figures = (
+            ("net_collateral", str(after.net_collateral)),
+            ("initial_margin", str(after.initial_margin)),
+            ("maintenance_margin", str(after.maintenance_margin)),
+            ("notional", str(after.notional)),
+        )
+        if after.free_collateral < 0:
+            needs, has = _usdc(after.initial_margin), _usdc(after.net_collateral)
+            return self._deny(
+                decision, "MARGIN", f"needs {needs} of initial margin, would have {has}", figures
+            )
+        if leverage is None or leverage > policy.max_leverage:
+            was = "undefined" if leverage is None else f"{leverage:.2f}"
+            why = f"leverage would be {was}, limit {policy.max_leverage:g}"
+            return self._deny(decision, "LEVERAGE", why, figures)
+        if distance is not None and distance < policy.keep_above:
+            why = (
+                f"distance to liquidation would be {_percent(distance)}, "
+                f"limit {_percent(policy.keep_above)}"
+            )
+            return self._deny(decision, "DISTANCE", why, figures)
+        return None
+
+    def _reserved_margin(self) -> MarginFigures:
+        """Return the margin as if every order in flight had filled at its worst."""
+        margin = self.margin
+        for reservation in self.account.reserved.values():
+            margin = _sum(margin, reservation.effect)
+        return margin
+
+    def _after(
+        self,
+        base: MarginFigures,
+        view: "MarketView",
+        market: PerpetualMarket,
+        delta: int,
+        subticks: int,
+        added: int,
+        quote: int | None = None,
+    ) -> MarginFigures:
+        """Return the margin after a fill of `delta` at a price, its fee paid."""
+        if quote is None:
+            quote = fill_to_quote(abs(delta), subticks, market.quantum_conversion_exponent)
+        cash = (-quote if delta > 0 else quote) - mul_ppm(
+            quote, self.policy.taker_fee_ppm, round_up=True
+        )
+        exposure, oracle = self._exposures.get(market.ticker), view.oracle
+        held = self._held(market)
+        if oracle is None:
+            return msgspec.structs.replace(base, net_collateral=base.net_collateral + cash)
+        interest = view.open_interest
+        terms = position_margin(
+            market,
+            held + delta,
+            oracle.digits,
+            oracle.exponent,
+            None if interest is None else interest + max(0, added),
+            self.policy.chosen_imf_ppm.get(market.ticker, 0),
+        )
+        old = exposure.terms if exposure is not None and exposure.terms else PositionMargin()
+        moved = _exchanged(base, old, terms)
+        return msgspec.structs.replace(moved, net_collateral=moved.net_collateral + cash)
+
+    # --- guard
+
+    def _defend(self, view: "MarketView") -> list[Verdict]:
+        """Reduce if liquidation is near: at most once a block."""
+        margin = self.margin
+        if margin.unknown:
+            return []
+        if margin.cushion * PPM >= self._act_below_ppm * margin.sensitivity:
+            self.rung = 0
+            return []
+        height = view.chain.height
+        if height == self._guarded_at:
+            return []
+        self._guarded_at = height
+        self.rung = min(self.rung + 1, self.policy.guard_rungs)
+        if not height:
+            return [self._helpless(view, "UNKNOWN_HEIGHT", "no block height seen yet")]
+        plans = [
+            plan
+            for ticker, exposure in self._exposures.items()
+            if ticker not in self.account.reserved
+            and (plan := self._plan(exposure, self._views[ticker])) is not None
+        ]
+        if not plans:
+            return [self._helpless(view, "NO_BOOK", "no position can be reduced now")]
+        enough = [plan for plan in plans if plan.restores(self.policy.restore_to)]
+        if enough:
+            best = min(enough, key=lambda plan: (plan.cost, plan.market.ticker))
+        else:
+            best = max(plans, key=lambda plan: (plan.relief, plan.market.ticker))
+        return [self._reduce(view, best)]
+
+    def _plan(self, exposure: _Exposure, view: "MarketView") -> "_Plan | None":
+        """Size the reduction of one position that would restore the distance by itself."""
+        market, terms, oracle = exposure.market, exposure.terms, view.oracle
+        if market is None or terms is None or oracle is None:
+            return None
+        held = exposure.position.quantums or 0
+        side: Side = "SELL" if held > 0 else "BUY"
+        step = market.step_base_quantums
+        most = abs(held) // step * step
+        worst = _worst_subticks(view, market, side, self.policy.guard_slippage_bps * self.rung)
+        if not most or worst is None:
+            return None
+        size, cost, quote = most, 0, 0
+        # The cost depends on the size and the size on the cost: two rounds settle it.
+        for _ in range(2):
+            quote = _walk(view, market, side, size, worst)
+            cost = self._cost(market, side, size, quote, oracle.digits, oracle.exponent)
+            size = _needed(self.margin, terms, held, size, cost, self.policy.restore_to)
+            if size is None:
+                return None
+            size = min(-(-size // step) * step, most)
+        quote = _walk(view, market, side, size, worst)
+        cost = self._cost(market, side, size, quote, oracle.digits, oracle.exponent)
+        signed = size if held < 0 else -size
+        after = self._after(self.margin, view, market, signed, worst, 0, quote)
+        return _Plan(market, side, size, worst, cost, after, self.margin)
+
+    def _cost(
+        self, market: PerpetualMarket, side: Side, size: int, quote: int, price: int, exponent: int
+    ) -> int:
+        fair = abs(position_margin(market, size, price, exponent).net_notional)
+        fee = mul_ppm(quote, self.policy.taker_fee_ppm, round_up=True)
+        return (fair - quote if side == "SELL" else quote - fair) + fee
+
+    def _reduce(self, view: "MarketView", plan: "_Plan") -> Reduce:
+        market, side = plan.market, plan.side
+        order = self._order(
+            market, side, plan.size, plan.subticks, view.chain.height, reduce_only=True
+        )
+        distance = self.margin.distance or 0.0
+        restored = "closes it all" if not plan.after.notional else (
+            f"restores {_percent(plan.after.distance)}"
+        )  # fmt: skip
+        why = (
+            f"distance {_percent(distance)} < {_percent(self.policy.act_below)}: "
+            f"{side.lower()} {_amount(market.size(plan.size))} {market.ticker} at "
+            f"{_bound(side)} {_amount(market.price(plan.subticks))} {restored}, "
+            f"costs about {_usdc(plan.cost)} USDC"
+        )
+        verdict = Reduce(
+            id=self._next_id(),
+            order=order,
+            seq=view.seq,
+            at=view.at,
+            before=self.margin,
+            after=plan.after,
+            distance=distance,
+            rung=self.rung,
+            cost=plan.cost,
+            why=why,
+        )
+        self._reserve(order, MarginFigures(0), verdict.id)
+        return verdict
+
+    def _helpless(self, view: "MarketView", reason: Reason, what: str) -> Denied:
+        return Denied(
+            id=self._next_id(),
+            ticker=view.ticker,
+            decision=None,
+            seq=view.seq,
+            at=view.at,
+            reason=reason,
+            why=f"guard: distance {_percent(self.margin.distance)} < "
+            f"{_percent(self.policy.act_below)}, but {what}",
+        )
+
+    # --- verdicts and orders
+
+    def _order(
+        self,
+        market: PerpetualMarket,
+        side: Side,
+        size: int,
+        worst: int,
+        height: int,
+        *,
+        reduce_only: bool,
+    ) -> OrderRequest:
+        self._client_id += 1
+        return OrderRequest(
+            ticker=market.ticker,
+            clob_pair_id=market.clob_pair_id,
+            side=side,
+            quantums=size,
+            subticks=worst,
+            time_in_force="IOC",
+            client_id=self._client_id - 1,
+            reduce_only=reduce_only,
+            good_til_block=height + self.policy.good_til_blocks,
+        )
+
+    def _approve(
+        self,
+        decision: "Decision",
+        order: OrderRequest,
+        after: MarginFigures,
+        effect: MarginFigures,
+        why: str,
+    ) -> Approved:
+        verdict = Approved(
+            id=self._next_id(),
+            order=order,
+            decision=decision,
+            seq=decision.seq,
+            at=decision.at,
+            before=self.margin,
+            after=after,
+            why=why,
+        )
+        self._reserve(order, effect, verdict.id)
+        return verdict
+
+    def _reserve(self, order: OrderRequest, effect: MarginFigures, verdict_id: str) -> None:
+        self.account.reserved[order.ticker] = Reservation(
+            order=order,
+            order_id=order_id(self.account.subaccount, order),
+            effect=effect,
+            verdict_id=verdict_id,
+        )
+
+    def _deny(
+        self,
+        decision: "Decision",
+        reason: Reason,
+        why: str,
+        figures: tuple[tuple[str, str], ...] = (),
+    ) -> Denied:
+        return Denied(
+            id=self._next_id(),
+            ticker=decision.ticker,
+            decision=decision,
+            seq=decision.seq,
+            at=decision.at,
+            reason=reason,
+            figures=figures,
+            why=why,
+        )
+
+    def _below_step(self, decision: "Decision", market: PerpetualMarket, delta: int) -> Denied:
+        wanted, step = market.size(abs(delta)), market.size(market.step_base_quantums)
+        return self._deny(
+            decision,
+            "BELOW_STEP",
+            f"{_amount(wanted)} {market.ticker} is less than one step of {_amount(step)}",
+            (("wanted", _amount(wanted)), ("step", _amount(step))),
+        )
+
+    def _next_id(self) -> str:
+        self._verdicts += 1
+        return f"V{self._verdicts}"
+
+
+class _Plan(msgspec.Struct, frozen=True, gc=False):
+    market: PerpetualMarket
+    side: Side
+    size: int
+    subticks: int
+    cost: int
+    after: MarginFigures
+    before: MarginFigures
+
+    def restores(self, distance: float) -> bool:
+        # A hair's breadth below is enough: the book moves more than that before the fill.
+        return not self.after.notional or (self.after.distance or 0.0) >= distance * 0.98
+
+    @property
+    def relief(self) -> float:
+        return (self.after.distance or 0.0) - (self.before.distance or 0.0)
+
+
+def _value(exposure: _Exposure, view: "MarketView", chosen_imf_ppm: int) -> bool:
+    """Bring a position's terms up to its view; tell whether anything changed."""
+    oracle, market, interest = view.oracle, view.market, view.open_interest
+    if oracle is None or market is None:
+        changed = exposure.terms is not None
+        exposure.terms = None
+        return changed
+    if (
+        oracle.digits == exposure.digits
+        and oracle.exponent == exposure.exponent
+        and interest == exposure.open_interest
+        and market is exposure.market
+    ):
+        return False
+    position = exposure.position
+    if market is not exposure.market:
+        position.quantums = _quantums(position.size, market)
+    exposure.market, exposure.open_interest = market, interest
+    exposure.digits, exposure.exponent = oracle.digits, oracle.exponent
+    exposure.terms = position_margin(
+        market, position.quantums or 0, oracle.digits, oracle.exponent, interest, chosen_imf_ppm
+    )
+    return True
+
+
+def _exchanged(margin: MarginFigures, old: PositionMargin, new: PositionMargin) -> MarginFigures:
+    """Return an account's margin with one position's terms exchanged."""
+    a, b = old.net_notional, new.net_notional
+    c, d = old.maintenance_margin, new.maintenance_margin
+    return MarginFigures(
+        margin.net_collateral + b - a,
+        margin.initial_margin + new.initial_margin - old.initial_margin,
+        margin.maintenance_margin + d - c,
+        margin.notional + abs(b) - abs(a),
+        margin.sensitivity + (b - d if b >= 0 else d - b) - (a - c if a >= 0 else c - a),
+        margin.unknown,
+    )
+
+
+def _sum(first: MarginFigures, second: MarginFigures, sign: int = 1) -> MarginFigures:
+    return MarginFigures(
+        first.net_collateral + sign * second.net_collateral,
+        first.initial_margin + sign * second.initial_margin,
+        first.maintenance_margin + sign * second.maintenance_margin,
+        first.notional + sign * second.notional,
+        first.sensitivity + sign * second.sensitivity,
+        first.unknown,
+    )
+
+
+def _difference(first: MarginFigures, second: MarginFigures) -> MarginFigures:
+    return _sum(first, second, -1)
+
+
+def _quantums(size: Decimal, market: PerpetualMarket) -> int:
+    return int(size.scaleb(-market.atomic_resolution))
+
+
+def _target_quantums(
+    decision: "Decision", view: "MarketView", market: PerpetualMarket
+) -> int | None:
+    """Turn the wanted notional into quantums at the oracle price; None if it cannot be known."""
+    quote = int(decision.target_usdc * 1_000_000)
+    if not quote:
+        return 0
+    if view.oracle is None or not view.oracle.digits:
+        return None
+    oracle = view.oracle
+    return quote_to_base(quote, oracle.digits, oracle.exponent, market.atomic_resolution)
+
+
+def _most_quantums(view: "MarketView", market: PerpetualMarket, policy: Policy) -> int:
+    oracle = view.oracle
+    if oracle is None:
+        return 0
+    most = int(policy.max_order_usdc * 1_000_000)
+    return quote_to_base(most, oracle.digits, oracle.exponent, market.atomic_resolution)
+
+
+def _worst_subticks(
+    view: "MarketView", market: PerpetualMarket, side: Side, bps: int
+) -> int | None:
+    """Return the worst price to accept: best price and slippage, aligned toward less of it."""
+    book = view.book
+    level = (book.best_bid if side == "SELL" else book.best_ask) if book.known else None
+    if level is not None:
+        best = Decimal(level.price_text)
+    elif view.oracle is not None:
+        best = Decimal(view.oracle.digits).scaleb(view.oracle.exponent)
+    else:
+        return None
+    if side == "SELL":
+        worst = market.ceil_subticks(best * (10_000 - bps) / 10_000)
+    else:
+        worst = market.floor_subticks(best * (10_000 + bps) / 10_000)
+    return max(worst, market.subticks_per_tick)
+
+
+def _walk(view: "MarketView", market: PerpetualMarket, side: Side, size: int, worst: int) -> int:
+    """Return the quote quantums of taking `size` from the book; unseen depth costs the worst."""
+    book, left, quote = view.book, size, 0
+    exponent = market.quantum_conversion_exponent
+    levels = (book.bids(50) if side == "SELL" else book.asks(50)) if book.known else []
+    for level in levels:
+        subticks = market.floor_subticks(level.price_text)
+        if not left or (subticks < worst if side == "SELL" else subticks > worst):
+            break
+        taken = min(left, market.floor_quantums(level.size_text))
+        quote += fill_to_quote(taken, subticks, exponent)
+        left -= taken
+    return quote + fill_to_quote(left, worst, exponent)
+
+
+def _needed(
+    margin: MarginFigures, terms: PositionMargin, held: int, size: int, cost: int, restore_to: float
+) -> int | None:
+    """Return the quantums to close so that the distance becomes `restore_to`, unrounded up.
+
+    With the fraction f of the position closed, the cushion is B + f (m - c) and the
+    sensitivity D (1 - f d / D): solve for the wanted ratio of the two. None if closing
+    costs more than it relieves.
+    """
+    target = round(restore_to * PPM)
+    value, required = terms.net_notional, terms.maintenance_margin
+    own = value - required if value >= 0 else required - value
+    lacking = target * margin.sensitivity - PPM * margin.cushion
+    whole = abs(held)
+    # `cost` is that of `size`: scale it to the whole position to stay in integers.
+    relief = PPM * required + target * own - PPM * cost * whole // size
+    if relief <= 0:
+        return None
+    return max(1, -(-lacking * whole // relief))
+
+
+def _hourly_funding(view: "MarketView", net_notional: int) -> int | None:
+    """Return what the next hour costs at the predicted rate; longs pay a positive one."""
+    text = view.funding.next_rate_text
+    if not text:
+        return None
+    rate = Fraction(text)
+    return net_notional * rate.numerator // rate.denominator
+
+
+def _bound(side: Side) -> str:
+    return ">=" if side == "SELL" else "<="
+
+
+def _usdc(quote_quantums: int) -> str:
+    return f"{Decimal(quote_quantums).scaleb(-6):,.2f}"
+
+
+def _amount(number: Decimal) -> str:
+    return f"{number.normalize():,f}"
+
+
+def _percent(distance: float | None) -> str:
+    return "unknown" if distance is None else f"{distance * 100:.1f} %"
+
+
+# === Streams ===
+
+
+def verdicts(
+    risk: Risk | None = None,
+) -> "Callable[[Observable[MarketView | Frame | Decision]], Observable[Verdict]]":
+    """Judge every event of the stream with one `Risk`; without one, each subscriber has its own.
+
+    Hot or cold as the source is; completes and errors with it; runs on its thread.
+
+        events    --view--decision--frame--view--|
+        verdicts  --------Approved---------Reduce|
+    """
+    return fold(lambda: risk if risk is not None else Risk(), Risk.step)
