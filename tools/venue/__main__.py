@@ -1,0 +1,210 @@
+"""Run a local stand-in for dYdX v4: REST, WebSocket and node, on this machine only.
+
+    uv run tools/venue --scenario crash --markets 60 --seed 7 --speed 20
+
+    market.py    what is listed, how it moves, one book each (matching is dydx_paper's)
+    tape.py      what the indexer remembers of a market, in its own JSON
+    exchange.py  the clock, the blocks, funding, accounts and orders
+    indexer.py   REST under /v4, WebSocket at /v4/ws
+    node.py      the node's gRPC services
+
+It is not dYdX, it holds no money and its prices are made up. The wall clock decides only when
+the next step of venue time is due, never what happens in it.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import importlib.util
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+
+NEEDS = ("starlette", "uvicorn", "websockets")
+START = "2026-01-05T13:56:00Z"
+
+# === Command line ===
+
+
+def main() -> int:
+    """Read the command line and run until Ctrl-C or SIGTERM."""
+    options = parser().parse_args()
+    problem = objection(options)
+    if problem:
+        print(f"venue: {problem}", file=sys.stderr)
+        return 2
+    fetch_needs()
+    try:
+        asyncio.run(serve(options))
+    except OSError as error:
+        print(f"venue: {error}; choose other ports, or 0 for any free one", file=sys.stderr)
+        return 1
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser; `--help` shows all of it."""
+    wide = argparse.ArgumentParser(
+        prog="uv run tools/venue",
+        description="A local stand-in for dYdX v4. It speaks its wire; it is not dYdX.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    names = ("calm", "trend", "crash", "halt", "funding-squeeze")
+    add = wide.add_argument
+    add("--scenario", choices=names, default="calm", help="what happens")
+    add("--markets", type=int, default=3, metavar="N", help="how many markets, 1 to 250")
+    add("--seed", type=int, default=7, help="the same seed gives the same market events")
+    add("--speed", type=float, default=1.0, metavar="N", help="venue seconds per wall second")
+    add("--calm", type=float, default=240.0, metavar="SECONDS", help="how long before it happens")
+    add("--start", default=START, metavar="ISO", help="venue time at the start")
+    add("--port", type=int, default=3002, help="REST and WebSocket; 0 for any")
+    add("--ws-port", type=int, default=3003, help="the same again, where the official LOCAL"
+        " configuration looks for the WebSocket; 0 for any")  # fmt: skip
+    add("--grpc-port", type=int, default=9090, help="the node; 0 for any")
+    add("--seconds", type=float, default=0.0, help="stop after so many venue seconds; 0 runs on")
+    return wide
+
+
+def objection(options: argparse.Namespace) -> str:
+    """Say what is wrong with the options, "" if nothing is."""
+    from tape import from_iso
+
+    if not 1 <= options.markets <= 250:
+        return f"expected --markets between 1 and 250, but it was {options.markets}"
+    if not 0 < options.speed <= 1000:
+        return f"expected --speed above 0 and up to 1000, but it was {options.speed}"
+    if options.calm < 0:
+        return f"expected --calm in seconds, but it was {options.calm}"
+    try:
+        from_iso(options.start)
+    except ValueError:
+        return f"expected --start like {START}, but it was {options.start!r}"
+    return ""
+
+
+def fetch_needs() -> None:
+    """Start again with the tools group if what it brings is missing."""
+    missing = [name for name in NEEDS if importlib.util.find_spec(name) is None]
+    if not missing:
+        return
+    folder = os.path.dirname(os.path.abspath(__file__))
+    uv = os.environ.get("UV")
+    if uv is None or "DYDX_VENUE_AGAIN" in os.environ:
+        command = f"uv run --group tools {folder} {' '.join(sys.argv[1:])}"
+        sys.exit(f"venue: {', '.join(missing)} missing; type: {command}")
+    os.environ["DYDX_VENUE_AGAIN"] = "1"
+    os.execv(uv, [uv, "run", "--group", "tools", folder, *sys.argv[1:]])
+
+
+# === Serving ===
+
+
+async def serve(options: argparse.Namespace) -> None:
+    """Open the ports, say where they are, and let time pass until told to stop."""
+    import uvicorn
+    from exchange import Exchange, Settings
+    from indexer import Hub, application
+    from tape import from_iso
+
+    hub = Hub(options.seed)
+    settings = Settings(
+        scenario=options.scenario,
+        markets=options.markets,
+        seed=options.seed,
+        calm_s=options.calm,
+        start_ns=from_iso(options.start),
+    )
+    exchange = Exchange(settings, hub)
+    sockets = [listen(options.port), listen(options.ws_port)]
+    config = uvicorn.Config(
+        application(exchange, hub),
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        # The indexer pings every 30 s and gives up 10 s later.
+        ws_ping_interval=30.0,
+        ws_ping_timeout=10.0,
+        ws_max_queue=1024,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    serving = asyncio.create_task(server.serve(sockets=sockets))
+    announce(options, sockets)
+    await pace(exchange, hub, options.speed, options.seconds, stop)
+    server.should_exit = True
+    await serving
+    print("venue: closed", flush=True)
+
+
+def listen(port: int) -> socket.socket:
+    """Bind a port of the loopback."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        raise OSError(f"cannot listen on port {port}: {error.strerror}") from None
+    return listener
+
+
+def announce(options: argparse.Namespace, sockets: Sequence[socket.socket]) -> None:
+    """Say what this is, and where."""
+    rest, extra = (listener.getsockname()[1] for listener in sockets)
+    print(
+        "A stand-in for dYdX v4: made-up markets, no money, this machine only. It is not dYdX.\n"
+        f"scenario {options.scenario}, {options.markets} markets, seed {options.seed}, "
+        f"speed {options.speed:g}, venue time from {options.start}\n"
+        f"REST       http://127.0.0.1:{rest}\n"
+        f"WebSocket  ws://127.0.0.1:{rest}/v4/ws\n"
+        f"WebSocket  ws://127.0.0.1:{extra}\n"
+        "Ctrl-C ends it.",
+        flush=True,
+    )
+
+
+async def pace(
+    exchange: "Exchange", hub: "Hub", speed: float, seconds: float, stop: asyncio.Event
+) -> None:
+    """Step the exchange as venue time falls due, and flush batches every 250 venue ms."""
+    from indexer import BATCH_MS
+    from market import STEP_NS
+
+    last = int(seconds * 1e9 // STEP_NS) if seconds else None
+    wall = time.monotonic()
+    due = flushed = 0.0
+    while not stop.is_set():
+        now = time.monotonic()
+        # After a stall the venue goes on from where it was instead of racing to catch up.
+        due += min((now - wall) * speed * 1e9, 2e9 * max(speed, 1.0))
+        wall = now
+        began = now
+        while due >= STEP_NS and not (last is not None and exchange.steps >= last):
+            due -= STEP_NS
+            exchange.step()
+            flushed += STEP_NS
+            if flushed >= BATCH_MS * 1_000_000:
+                flushed -= BATCH_MS * 1_000_000
+                hub.flush()
+            if time.monotonic() - began > 0.02:
+                # Let the sockets have their turn.
+                due = min(due, 50.0 * STEP_NS)
+                break
+        if last is not None and exchange.steps >= last:
+            hub.flush()
+            return
+        wait = 0.0 if due >= STEP_NS else (STEP_NS - due) / 1e9 / speed
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), max(wait, 0.001))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

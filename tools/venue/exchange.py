@@ -1,0 +1,184 @@
+"""The exchange: the venue's clock, its blocks, and whatever a block settles.
+
+    step ──► markets ──► book levels at once      block ──► trades, candles, oracle, funding
+
+Venue time advances in fixed steps, and only here; how fast the steps follow each other is the
+business of who calls `step`. Blocks follow each other in 0.6 to 1.4 s of venue time. What a real
+indexer hears from the full node's mempool (book levels) goes out at once; what it hears
+from the chain (trades, candles, oracle prices, funding, heights) goes out with the block.
+
+Nothing here knows of sockets: everything said goes to a `Sink`.
+"""
+
+from dataclasses import dataclass
+from random import Random
+from typing import Final, Protocol
+
+from market import STEP_NS, Factor, Market, Mood, Scenario, Trade, listings
+from tape import SECOND_NS, START_HEIGHT, Json, Tape, iso
+
+# === Values ===
+
+VERSIONS: Final = {
+    "v4_orderbook": "1.0.0",
+    "v4_subaccounts": "3.0.0",
+    "v4_parent_subaccounts": "3.0.0",
+    "v4_trades": "2.1.0",
+    "v4_markets": "1.0.0",
+    "v4_candles": "1.0.0",
+    "v4_block_height": "1.0.0",
+}
+
+REFRESH_NS: Final = 10 * SECOND_NS
+MINUTE_NS: Final = 60 * SECOND_NS
+HOUR_NS: Final = 3600 * SECOND_NS
+
+
+class Sink(Protocol):
+    """Where the exchange says what happens."""
+
+    def wanted(self, channel: str, id: str) -> bool:
+        """Tell whether anybody listens."""
+
+    def publish(self, channel: str, id: str, contents: Json) -> None:
+        """Say something to whoever listens."""
+
+
+class Silence:
+    """A sink nobody listens to."""
+
+    def wanted(self, channel: str, id: str) -> bool:
+        """Say that nobody listens."""
+        return False
+
+    def publish(self, channel: str, id: str, contents: Json) -> None:
+        """Drop it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a venue is made of; the same settings give the same venue."""
+
+    scenario: str = "calm"
+    markets: int = 3
+    seed: int = 7
+    calm_s: float = 240.0
+    start_ns: int = 0
+
+
+# === Exchange ===
+
+
+class Exchange:
+    """All markets, one clock, one chain."""
+
+    def __init__(self, settings: Settings, sink: Sink) -> None:
+        self.settings = settings
+        self.sink = sink
+        self.start_ns = self.now_ns = self.block_ns = settings.start_ns
+        self.height = START_HEIGHT
+        self.steps = 0
+        self._chance = Random(f"{settings.seed} blocks")
+        self._factor = Factor(settings.seed)
+        self._scenario = Scenario(settings.scenario, settings.seed, settings.calm_s)
+        self._next_block_ns = self.now_ns + SECOND_NS
+        self.tapes: dict[str, Tape] = {}
+        self.pairs: dict[int, Tape] = {}
+        for listing in listings(settings.markets):
+            market = Market(listing, settings.seed)
+            tape = Tape(market, settings.seed, settings.start_ns)
+            self.tapes[tape.ticker] = self.pairs[market.market.clob_pair_id] = tape
+        self._pending: dict[str, list[tuple[Trade, str]]] = {}
+
+    def step(self) -> None:
+        """Let one step of venue time pass."""
+        elapsed_s = (self.now_ns - self.start_ns) / SECOND_NS
+        mood = self._scenario.mood(elapsed_s)
+        whole_second = self.steps % (SECOND_NS // STEP_NS) == 0
+        common = self._factor.step(mood, whole_second)
+        self.steps += 1
+        self.now_ns += STEP_NS
+        for tape in self.tapes.values():
+            tape.book.step(mood, common, whole_second)
+            self._tell_levels(tape, mood)
+        if self.now_ns >= self._next_block_ns:
+            self._next_block_ns = self.now_ns + self._block_time_ns()
+            if not mood.frozen:
+                self.block()
+
+    def market_of(self, ticker: str) -> Tape | None:
+        """Return a market's tape, None if it is not listed."""
+        return self.tapes.get(ticker)
+
+    def _block_time_ns(self) -> int:
+        return int(min(max(self._chance.lognormvariate(-0.2, 0.22), 0.55), 2.5) * SECOND_NS)
+
+    def _tell_levels(self, tape: Tape, mood: Mood) -> None:
+        levels, trades, _matches = tape.book.drain()
+        if trades:
+            self._pending.setdefault(tape.ticker, []).extend((trade, "LIMIT") for trade in trades)
+        updates = tape.levels(levels, mood, self.now_ns)
+        if self.sink.wanted("v4_orderbook", tape.ticker):
+            for update in updates:
+                self.sink.publish("v4_orderbook", tape.ticker, update)
+
+    # --- a block ---
+
+    def block(self) -> None:
+        """Commit what happened since the last block, and say so."""
+        before_ns, self.block_ns = self.block_ns, self.now_ns
+        self.height += 1
+        pending, self._pending = self._pending, {}
+        for tape in self.tapes.values():
+            self._commit(tape, pending.get(tape.ticker, []))
+        self._oracle()
+        self._funding(before_ns)
+        if before_ns // REFRESH_NS != self.block_ns // REFRESH_NS:
+            trading = {ticker: tape.trading() for ticker, tape in self.tapes.items()}
+            self.sink.publish("v4_markets", "v4_markets", {"trading": trading})
+        self.sink.publish("v4_block_height", "v4_block_height", self.block_message())
+
+    def block_message(self) -> Json:
+        """Return the newest block as an update tells it."""
+        return {"blockHeight": str(self.height), "time": iso(self.block_ns)}
+
+    def _commit(self, tape: Tape, trades: list[tuple[Trade, str]]) -> None:
+        interest = tape.open_interest
+        told = tape.block(trades, self.height, self.block_ns)
+        if told:
+            self.sink.publish("v4_trades", tape.ticker, {"trades": told})
+        if tape.fresh_candles:
+            for name, candles in tape.candles.items():
+                id = f"{tape.ticker}/{name}"
+                if self.sink.wanted("v4_candles", id):
+                    self.sink.publish("v4_candles", id, tape.candle(name, candles.kept[-1]))
+        if tape.open_interest != interest:
+            change = {
+                "id": str(tape.market.perpetual_id),
+                "baseOpenInterest": tape.size_text(tape.open_interest),
+            }
+            self.sink.publish("v4_markets", "v4_markets", {"trading": {tape.ticker: change}})
+
+    def _oracle(self) -> None:
+        wanted = self.sink.wanted("v4_markets", "v4_markets")
+        effective = {"effectiveAt": iso(self.block_ns), "effectiveAtHeight": str(self.height)}
+        for ticker, tape in self.tapes.items():
+            if tape.price_oracle() and wanted:
+                price = {
+                    "oraclePrice": tape.oracle_text,
+                    **effective,
+                    "marketId": tape.market.perpetual_id,
+                }
+                contents = {"oraclePrices": {ticker: price}}
+                self.sink.publish("v4_markets", "v4_markets", contents)
+            tape.vote()
+
+    def _funding(self, before_ns: int) -> None:
+        # The chain samples at half past each minute and pays on the hour.
+        half = MINUTE_NS // 2
+        if (before_ns - half) // MINUTE_NS != (self.block_ns - half) // MINUTE_NS:
+            for tape in self.tapes.values():
+                tape.sample()
+        if before_ns // HOUR_NS != self.block_ns // HOUR_NS:
+            for tape in self.tapes.values():
+                tape.tick_funding(self.height, self.block_ns)

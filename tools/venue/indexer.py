@@ -1,0 +1,583 @@
+"""The indexer's two faces: REST under /v4 and the WebSocket at /v4/ws.
+
+    Exchange ──► Hub ──► Connection (message_id, 250 ms batches, limits) ──► socket
+             └─► routes ──► REST answers, errors and rate-limit headers as documented
+
+`Hub` is the exchange's sink: it writes contents once and hands the text to whoever subscribed.
+`application` is the Starlette app with both faces; it serves any number of ports.
+
+Wire facts held to: `message_id` counts per connection over all channels; a snapshot carries the
+id of its request; errors reuse the current id; a batch is an array, oldest first; the JSON ping
+gets no answer; sizes in book updates are absolute.
+"""
+
+import asyncio
+import contextlib
+import math
+import time
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable
+from itertools import islice
+from random import Random
+from typing import Any, Final
+
+import msgspec
+from exchange import VERSIONS, Exchange
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from tape import RESOLUTIONS, Json, Tape, from_iso, iso
+
+encode: Final = msgspec.json.Encoder().encode
+
+# === Hub ===
+
+BATCH_MS: Final = 250
+_LIMITS: Final = {
+    "v4_markets": 32,
+    "v4_orderbook": 32,
+    "v4_trades": 32,
+    "v4_candles": 32,
+    "v4_subaccounts": 256,
+    "v4_parent_subaccounts": 256,
+    "v4_block_height": 1,
+}
+# These channels have no id of their own: everybody subscribes to the same thing.
+_GLOBAL: Final = frozenset(["v4_markets", "v4_block_height"])
+_KEY_CHANNELS: Final = {"v4_block_height": "v4_block_height", "v4_markets": "v4_markets"}
+
+
+class Hub:
+    """Who listens to what."""
+
+    def __init__(self, seed: int) -> None:
+        self.connections: set[Connection] = set()
+        self.listeners: dict[tuple[str, str], dict[Connection, bool]] = {}
+        self.messages = 0
+        self._seed = seed
+        self._count = 0
+
+    def wanted(self, channel: str, id: str) -> bool:
+        """Tell whether anybody subscribed."""
+        return (channel, id) in self.listeners
+
+    def publish(self, channel: str, id: str, contents: Json) -> None:
+        """Hand contents to all who subscribed: now, or with their next batch."""
+        listeners = self.listeners.get((channel, id))
+        if not listeners:
+            return
+        text = encode(contents).decode()
+        for connection, batched in listeners.items():
+            if batched:
+                connection.batches.setdefault((channel, id), []).append(text)
+            else:
+                connection.data("channel_data", channel, id, text)
+
+    def flush(self) -> None:
+        """Send what batched subscribers have waiting."""
+        for connection in self.connections:
+            connection.flush()
+
+    def new_id(self) -> str:
+        """Return the next connection id."""
+        self._count += 1
+        chance = Random(f"{self._seed} connection {self._count}")
+        return str(uuid.UUID(int=chance.getrandbits(128), version=4))
+
+    def subscribe(self, connection: "Connection", channel: str, id: str, batched: bool) -> None:
+        """Register a listener."""
+        self.listeners.setdefault((channel, id), {})[connection] = batched
+
+    def unsubscribe(self, connection: "Connection", channel: str, id: str) -> None:
+        """Forget a listener."""
+        listeners = self.listeners.get((channel, id), {})
+        listeners.pop(connection, None)
+        if not listeners:
+            self.listeners.pop((channel, id), None)
+        connection.batches.pop((channel, id), None)
+
+
+# === Connection ===
+
+Query = Callable[[str, str], Json]
+"""Fetch the snapshot of a channel and id; `LookupError` if there is none."""
+
+
+class Closing(Exception):
+    """The server ends the connection."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class Connection:
+    """One socket: its subscriptions, its message counter and its limits."""
+
+    # What a client that does not read may owe before it is cut off.
+    MOST_WAITING: Final = 50_000
+
+    def __init__(self, hub: Hub, snapshot: Query, now: Callable[[], float]) -> None:
+        self.id = hub.new_id()
+        self.message_id = 0
+        self.batches: dict[tuple[str, str], list[str]] = {}
+        self.subscriptions: dict[str, set[str]] = {}
+        self.out: deque[str] = deque()
+        self.ready = asyncio.Event()
+        self._hub = hub
+        self._snapshot = snapshot
+        self._now = now
+        self._attempts: dict[tuple[str, str], deque[float]] = {}
+        self._invalid: deque[float] = deque()
+
+    def open(self) -> None:
+        """Greet."""
+        self._hub.connections.add(self)
+        self._send(f'{{"type":"connected","connection_id":"{self.id}","message_id":0}}')
+
+    def close(self) -> None:
+        """Give up all subscriptions."""
+        for channel, ids in self.subscriptions.items():
+            for id in ids:
+                self._hub.unsubscribe(self, channel, id)
+        self._hub.connections.discard(self)
+
+    def receive(self, text: str) -> None:
+        """Do what a client's message asks; `Closing` if it asked too often."""
+        try:
+            message = msgspec.json.decode(text)
+        except (msgspec.DecodeError, UnicodeError):
+            return self._reject("Invalid message: could not parse")
+        if not isinstance(message, dict) or not message.get("type"):
+            return self._reject("Invalid message: type is required")
+        kind = message["type"]
+        if kind == "ping":
+            # The real server knows the message and says nothing.
+            return None
+        if kind not in ("subscribe", "unsubscribe"):
+            return self._reject(f"Invalid message: {kind}")
+        channel = message.get("channel")
+        if channel not in VERSIONS:
+            return self._reject(f"Invalid channel: {channel}")
+        id = channel if channel in _GLOBAL else message.get("id")
+        if not isinstance(id, str) or not id:
+            return self._reject(f"Invalid subscription id for channel: ({channel}-{id})")
+        if kind == "unsubscribe":
+            return self._unsubscribe(channel, id)
+        return self._subscribe(channel, id, message.get("batched") is True)
+
+    def data(self, kind: str, channel: str, id: str, contents: str) -> None:
+        """Send contents of a channel: the envelope is ours, the contents are shared."""
+        self.message_id += 1
+        named = "" if channel == "v4_markets" else f'"id":"{id}",'
+        self._send(
+            f'{{"type":"{kind}","connection_id":"{self.id}","message_id":{self.message_id},'
+            f'{named}"channel":"{channel}","version":"{VERSIONS[channel]}",'
+            f'"contents":{contents}}}'
+        )
+
+    def flush(self) -> None:
+        """Send each waiting batch as one message."""
+        if self.batches:
+            batches, self.batches = self.batches, {}
+            for (channel, id), texts in batches.items():
+                self.data("channel_batch_data", channel, id, f"[{','.join(texts)}]")
+
+    def _subscribe(self, channel: str, id: str, batched: bool) -> None:
+        self._limit_attempts(channel, id)
+        ids = self.subscriptions.setdefault(channel, set())
+        if id in ids:
+            return self._error(
+                f"Invalid subscribe message: already subscribed ({channel}-{id})", channel, id
+            )
+        if len(ids) >= _LIMITS[channel]:
+            return self._error(
+                f"Per-connection subscription limit reached for {channel} "
+                f"(limit: {_LIMITS[channel]}).",
+                channel,
+                id,
+            )
+        self.message_id += 1
+        try:
+            contents = encode(self._snapshot(channel, id)).decode()
+        except ValueError:
+            return self._error(
+                f"Invalid subscription id for channel: ({channel}-{id})", channel, id
+            )
+        except LookupError:
+            return self._error(
+                f"Internal error, could not fetch data for subscription: {channel}.", channel, id
+            )
+        self._send(
+            f'{{"type":"subscribed","connection_id":"{self.id}","message_id":{self.message_id},'
+            f'"channel":"{channel}","id":"{id}","contents":{contents}}}'
+        )
+        ids.add(id)
+        self._hub.subscribe(self, channel, id, batched)
+        return None
+
+    def _limit_attempts(self, channel: str, id: str) -> None:
+        attempts = self._attempts.setdefault((channel, id), deque())
+        if self._too_often(attempts):
+            message = f"Too many subscribe attempts for channel {channel}-{id}. Please reconnect."
+            self._error(message, channel, id)
+            raise Closing(1008, message)
+
+    def _unsubscribe(self, channel: str, id: str) -> None:
+        self.message_id += 1
+        self.subscriptions.get(channel, set()).discard(id)
+        self._hub.unsubscribe(self, channel, id)
+        self._send(
+            f'{{"type":"unsubscribed","connection_id":"{self.id}","message_id":{self.message_id},'
+            f'"channel":"{channel}","id":"{id}"}}'
+        )
+
+    def _reject(self, message: str) -> None:
+        self._error(message)
+        if self._too_often(self._invalid):
+            raise Closing(1008, "Too many invalid messages. Please reconnect and try again.")
+
+    def _too_often(self, times: deque[float], most: int = 2, seconds: float = 1.0) -> bool:
+        now = self._now()
+        while times and times[0] <= now - seconds:
+            times.popleft()
+        times.append(now)
+        return len(times) > most
+
+    def _error(self, message: str, channel: str = "", id: str = "") -> None:
+        error: Json = {"type": "error", "message": message, "connection_id": self.id}
+        error["message_id"] = self.message_id
+        if channel:
+            error |= {"channel": channel, "id": id}
+        self._send(encode(error).decode())
+
+    def _send(self, text: str) -> None:
+        if len(self.out) < self.MOST_WAITING:
+            self.out.append(text)
+            self._hub.messages += 1
+            self.ready.set()
+
+
+# === Snapshots ===
+
+
+def snapshot(exchange: Exchange, channel: str, id: str) -> Json:
+    """Return what a new subscriber is told first; the REST twin's answer."""
+    if channel == "v4_markets":
+        return {"markets": _markets(exchange)}
+    if channel == "v4_block_height":
+        return {"height": str(exchange.height), "time": iso(exchange.block_ns)}
+    if channel == "v4_candles":
+        ticker, _, resolution = id.partition("/")
+        if resolution not in RESOLUTIONS:
+            raise ValueError(id)
+        tape = _listed(exchange, ticker)
+        return {"candles": tape.newest_candles(resolution, 0, 2**62, 100)}
+    if channel in ("v4_subaccounts", "v4_parent_subaccounts"):
+        raise LookupError(id)
+    tape = _listed(exchange, id)
+    if channel == "v4_trades":
+        return {"trades": list(islice(reversed(tape.trades), 100))}
+    return tape.orderbook()
+
+
+def _listed(exchange: Exchange, ticker: str) -> Tape:
+    tape = exchange.tapes.get(ticker)
+    if tape is None:
+        raise ValueError(ticker)
+    return tape
+
+
+def _markets(exchange: Exchange) -> Json:
+    return {ticker: tape.description() for ticker, tape in exchange.tapes.items()}
+
+
+# === Parameters ===
+
+
+class Refusal(Exception):
+    """A request the indexer answers with errors."""
+
+    def __init__(self, status: int, **error: object) -> None:
+        super().__init__(error.get("msg"))
+        self.status = status
+        self.error = error
+
+
+class Parameters:
+    """A request's query, read as the indexer validates it."""
+
+    def __init__(self, request: Request) -> None:
+        self._query = request.query_params
+
+    def text(self, name: str, *, among: tuple[str, ...] = (), required: bool = False) -> str:
+        """Return a parameter's text, "" if it is not there."""
+        value = self._query.get(name, "")
+        if (not value and required) or (value and among and value not in among):
+            listed = f"{name} must be one of {','.join(among)}" if among else f"{name} is required"
+            self._refuse(name, listed)
+        return value
+
+    def number(self, name: str, default: int, least: int = 0, most: int = 2**53) -> int:
+        """Return a parameter's number."""
+        value = self._query.get(name)
+        if value is None:
+            return default
+        if not value.isdecimal() or not least <= int(value) <= most:
+            self._refuse(name, f"{name} must be a positive integer that is not greater than {most}")
+        return int(value)
+
+    def moment(self, name: str, default_ns: int) -> int:
+        """Return a parameter's time in nanoseconds."""
+        value = self._query.get(name)
+        if not value:
+            return default_ns
+        try:
+            return from_iso(value)
+        except ValueError:
+            self._refuse(name, f"{name} must be a valid ISO 8601 date")
+            return default_ns
+
+    @property
+    def limit(self) -> int:
+        """Return how many rows are asked for."""
+        return self.number("limit", 1000, 1, 1000)
+
+    def page(self, name: str, rows: list[Json]) -> Json:
+        """Cut rows to the limit, or to a page if pages are asked for."""
+        limit, page = self.limit, self.number("page", 0, 1)
+        if not page:
+            return {name: rows[:limit]}
+        offset = (page - 1) * limit
+        return {
+            name: rows[offset : offset + limit],
+            "pageSize": limit,
+            "totalResults": len(rows),
+            "offset": offset,
+        }
+
+    def _refuse(self, name: str, message: str) -> None:
+        value = self._query.get(name)
+        error: Json = {"msg": message, "param": name, "location": "query"}
+        if value is not None:
+            error["value"] = value
+        raise Refusal(400, **error)
+
+
+# === REST: the market ===
+
+Answer = Callable[[Exchange, Request, Parameters], Any]
+
+
+def perpetual_markets(exchange: Exchange, _request: Request, query: Parameters) -> Json:
+    """Answer /perpetualMarkets."""
+    ticker = query.text("ticker") or query.text("market")
+    if ticker:
+        return {"markets": {ticker: _tape(exchange, ticker, "query").description()}}
+    markets = _markets(exchange)
+    return {"markets": dict(islice(markets.items(), query.limit))}
+
+
+def orderbook(exchange: Exchange, request: Request, _query: Parameters) -> Json:
+    """Answer /orderbooks/perpetualMarket/{ticker}."""
+    return _tape(exchange, request.path_params["ticker"]).orderbook()
+
+
+def trades(exchange: Exchange, request: Request, query: Parameters) -> Json:
+    """Answer /trades/perpetualMarket/{ticker}, newest first."""
+    tape = _tape(exchange, request.path_params["ticker"])
+    return query.page("trades", _until(query, list(reversed(tape.trades))))
+
+
+def candles(exchange: Exchange, request: Request, query: Parameters) -> Json:
+    """Answer /candles/perpetualMarkets/{ticker}."""
+    tape = _tape(exchange, request.path_params["ticker"])
+    resolution = query.text("resolution", among=tuple(RESOLUTIONS), required=True)
+    start = math.ceil(query.moment("fromISO", 0) / 1e9)
+    end = math.ceil(query.moment("toISO", 2**62) / 1e9)
+    return {"candles": tape.newest_candles(resolution, start, end, query.limit)}
+
+
+def sparklines(exchange: Exchange, _request: Request, query: Parameters) -> Json:
+    """Answer /sparklines."""
+    period = query.text("timePeriod", among=tuple(_SPARKLINES), required=True)
+    resolution, count = _SPARKLINES[period]
+    return {ticker: tape.sparkline(resolution, count) for ticker, tape in exchange.tapes.items()}
+
+
+_SPARKLINES: Final = {"ONE_DAY": ("1HOUR", 24), "SEVEN_DAYS": ("4HOURS", 42)}
+
+
+def historical_funding(exchange: Exchange, request: Request, query: Parameters) -> Json:
+    """Answer /historicalFunding/{ticker}."""
+    tape = _tape(exchange, request.path_params["ticker"])
+    before = query.moment("effectiveBeforeOrAt", 2**62)
+    height = query.number("effectiveBeforeOrAtHeight", 2**53)
+    return {"historicalFunding": tape.newest_funding(before, height, query.limit)}
+
+
+def height(exchange: Exchange, _request: Request, _query: Parameters) -> Json:
+    """Answer /height."""
+    return {"height": str(exchange.height), "time": iso(exchange.block_ns)}
+
+
+def venue_time(exchange: Exchange, _request: Request, _query: Parameters) -> Json:
+    """Answer /time: the venue's own."""
+    return {"iso": iso(exchange.now_ns), "epoch": round(exchange.now_ns / 1e9, 3)}
+
+
+def screen(_exchange: Exchange, _request: Request, _query: Parameters) -> Json:
+    """Answer /screen: nobody is restricted here."""
+    return {"restricted": False}
+
+
+def compliance(exchange: Exchange, _request: Request, _query: Parameters) -> Json:
+    """Answer /compliance/screen/{address}."""
+    return {"status": "COMPLIANT", "updatedAt": iso(exchange.start_ns)}
+
+
+def _tape(exchange: Exchange, ticker: str, location: str = "params") -> Tape:
+    tape = exchange.tapes.get(ticker)
+    if tape is not None:
+        return tape
+    if location == "query":
+        raise Refusal(400, msg="ticker must be a valid ticker (BTC-USD, etc)", param="ticker",
+                      location=location, value=ticker)  # fmt: skip
+    raise Refusal(404, msg=f"Could not find market for ticker {ticker}")
+
+
+def _until(query: Parameters, rows: list[Json]) -> list[Json]:
+    """Keep rows created at or before what the query says."""
+    before = query.moment("createdBeforeOrAt", 2**62)
+    height = query.number("createdBeforeOrAtHeight", 2**53)
+    return [
+        row
+        for row in rows
+        if int(row["createdAtHeight"]) <= height and from_iso(row["createdAt"]) <= before
+    ]
+
+
+ROUTES: Final[dict[str, Answer]] = {
+    "/v4/perpetualMarkets": perpetual_markets,
+    "/v4/orderbooks/perpetualMarket/{ticker}": orderbook,
+    "/v4/trades/perpetualMarket/{ticker}": trades,
+    "/v4/candles/perpetualMarkets/{ticker}": candles,
+    "/v4/sparklines": sparklines,
+    "/v4/historicalFunding/{ticker}": historical_funding,
+    "/v4/height": height,
+    "/v4/time": venue_time,
+    "/v4/screen": screen,
+    "/v4/compliance/screen/{address}": compliance,
+}
+
+# === Application ===
+
+# Requests per ten seconds and address, by the first part of the path; the rest share a group.
+_RATES: Final = {
+    "candles": 1000,
+    **dict.fromkeys(
+        ["orders", "fills", "sparklines", "historical-pnl", "pnl", "fundingPayments"], 100
+    ),
+}
+_WINDOW_S: Final = 10.0
+
+
+class RateLimits:
+    """A fixed window per client and group, as the indexer keeps it."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._windows: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def take(self, client: str, path: str) -> tuple[dict[str, str], bool]:
+        """Count a request; return its headers and whether it is within the limit."""
+        first = path.removeprefix("/v4/").partition("/")[0]
+        group = {"tradeHistory": "fills"}.get(first, first if first in _RATES else "default")
+        most = _RATES.get(group, 100)
+        now = self._now()
+        end, used = self._windows.get((client, group), (0.0, 0))
+        if now >= end:
+            end, used = now + _WINDOW_S, 0
+        self._windows[client, group] = end, used + 1
+        headers = {
+            "RateLimit-Limit": str(most),
+            "RateLimit-Remaining": str(max(most - used - 1, 0)),
+            "RateLimit-Reset": str(int(end * 1000)),
+        }
+        if used >= most:
+            # In milliseconds, against the HTTP standard: as the indexer does.
+            headers["Retry-After"] = str(int((end - now) * 1000))
+        return headers, used < most
+
+
+def application(exchange: Exchange, hub: Hub) -> Starlette:
+    """Return the ASGI app with REST and the WebSocket."""
+    limits = RateLimits(time.time)
+
+    def endpoint(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+        async def respond(request: Request) -> Response:
+            client = request.client.host if request.client else ""
+            headers, allowed = limits.take(client, request.url.path)
+            if not allowed:
+                return _json({"errors": [{"msg": "Too many requests"}]}, 429, headers)
+            try:
+                return _json(answer(exchange, request, Parameters(request)), 200, headers)
+            except Refusal as refusal:
+                return _json({"errors": [refusal.error]}, refusal.status, headers)
+
+        return respond
+
+    async def socket(websocket: WebSocket) -> None:
+        await _serve(websocket, exchange, hub)
+
+    routes = [Route(path, endpoint(answer)) for path, answer in ROUTES.items()]
+    sockets = [WebSocketRoute(path, socket) for path in ("/v4/ws", "/")]
+    return Starlette(routes=[*routes, *sockets], exception_handlers={HTTPException: _not_there})
+
+
+async def _not_there(_request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return _json({"errors": [{"msg": str(getattr(error, "detail", error))}]}, status, {})
+
+
+def _json(content: Any, status: int, headers: dict[str, str]) -> Response:
+    return Response(encode(content), status, headers, media_type="application/json; charset=utf-8")
+
+
+async def _serve(websocket: WebSocket, exchange: Exchange, hub: Hub) -> None:
+    await websocket.accept()
+    loop = asyncio.get_running_loop()
+    connection = Connection(hub, lambda channel, id: snapshot(exchange, channel, id), loop.time)
+    connection.open()
+    writer = asyncio.create_task(_write(websocket, connection))
+    try:
+        while True:
+            message = await websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                break
+            connection.receive(message.get("text") or (message.get("bytes") or b"").decode())
+    except Closing as closing:
+        writer.cancel()
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            while connection.out:
+                await websocket.send_text(connection.out.popleft())
+            await websocket.close(closing.code, closing.reason)
+    except UnicodeDecodeError:
+        await websocket.close(1007)
+    finally:
+        connection.close()
+        writer.cancel()
+
+
+async def _write(websocket: WebSocket, connection: Connection) -> None:
+    with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+        while True:
+            await connection.ready.wait()
+            connection.ready.clear()
+            while connection.out:
+                await websocket.send_text(connection.out.popleft())

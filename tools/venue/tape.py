@@ -1,0 +1,510 @@
+"""What the indexer remembers of one market: its levels, trades, candles, oracle and funding.
+
+    Market.drain ──► Tape.levels | Tape.block ──► the indexer's own JSON shapes, as dicts
+
+`Tape` turns subticks and quantums into the wire's decimal text, keeps the last thousand trades
+and candles, and does the funding arithmetic of the chain. What lies before the venue's start
+(candles, funding history, the last day's figures) is made up on first demand, from the same
+seed, so that it ends where the market begins.
+
+Money is integers; floats only for what is made up. No clock, no I/O.
+"""
+
+import datetime
+import math
+from bisect import insort
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal, localcontext
+from itertools import islice
+from random import Random
+from typing import Any, Final
+
+from dydx_conn import Side, base_to_quote, fill_to_quote
+from market import Listing, Market, Mood, Trade, walk_back
+
+Json = dict[str, Any]
+
+SECOND_NS: Final = 1_000_000_000
+KEPT: Final = 1000
+
+# === Text ===
+
+
+def iso(time_ns: int) -> str:
+    """Write a time as the indexer does, in milliseconds."""
+    seconds, rest = divmod(time_ns, SECOND_NS)
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest // 1_000_000:03}Z"
+
+
+def from_iso(text: str) -> int:
+    """Read a time the indexer or a client wrote; `ValueError` if it is none."""
+    moment = datetime.datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+    return (moment - epoch) // datetime.timedelta(microseconds=1) * 1000
+
+
+def decimal_text(value: int, exponent: int) -> str:
+    """Write `value` times ten to the `exponent`, without needless zeros or a power."""
+    if exponent >= 0:
+        return str(value * 10**exponent)
+    sign, value = ("-", -value) if value < 0 else ("", value)
+    whole, part = divmod(value, 10**-exponent)
+    if not part:
+        return f"{sign}{whole}"
+    return f"{sign}{whole}.{part:0{-exponent}d}".rstrip("0")
+
+
+def quotient_text(numerator: int, denominator: int, digits: int = 20) -> str:
+    """Write a quotient as Postgres writes a numeric: plain, to `digits` places."""
+    with localcontext() as context:
+        context.prec = 60
+        value = (Decimal(numerator) / Decimal(denominator)).quantize(Decimal(1).scaleb(-digits))
+        return f"{value.normalize():f}" if value else "0"
+
+
+# === Candles ===
+
+RESOLUTIONS: Final = {
+    "1MIN": 60,
+    "5MINS": 300,
+    "15MINS": 900,
+    "30MINS": 1800,
+    "1HOUR": 3600,
+    "4HOURS": 14_400,
+    "1DAY": 86_400,
+}
+
+
+@dataclass(slots=True)
+class Candle:
+    """One candle in subticks, quantums and quote quantums; the start is in seconds."""
+
+    start: int
+    open: int
+    high: int
+    low: int
+    close: int
+    quantums: int
+    quote: int
+    trades: int
+    interest: int
+    mid_open: int
+    mid_close: int
+
+    def add(self, subticks: int, quantums: int, quote: int) -> None:
+        """Take in one trade."""
+        self.high, self.low = max(self.high, subticks), min(self.low, subticks)
+        # A candle opens at its first trade, not at the last close.
+        if self.trades == 0:
+            self.open = self.high = self.low = subticks
+        self.close = subticks
+        self.quantums += quantums
+        self.quote += quote
+        self.trades += 1
+
+
+class Candles:
+    """The candles of one market in one resolution, newest last."""
+
+    def __init__(self, seconds: int) -> None:
+        self.seconds = seconds
+        self.kept: deque[Candle] = deque(maxlen=KEPT)
+
+    def roll(self, now_s: int, mid: int, interest: int) -> bool:
+        """Open the candle that `now_s` lies in; True if it is a new one."""
+        start = now_s - now_s % self.seconds
+        last = self.kept[-1] if self.kept else None
+        if last is not None and last.start >= start:
+            last.mid_close = mid
+            return False
+        close = last.close if last else mid
+        self.kept.append(Candle(start, close, close, close, close, 0, 0, 0, interest, mid, mid))
+        return True
+
+
+# === Funding ===
+
+
+def median_vote(votes: list[int], least: int = 15) -> int:
+    """Return the chain's sample of a minute: the median, padded with zeros to `least` votes."""
+    padded = sorted(votes + [0] * (least - len(votes)))
+    middle = len(padded) // 2
+    if len(padded) % 2:
+        return padded[middle]
+    total = padded[middle - 1] + padded[middle]
+    # The mean of two, rounded away from zero.
+    return (abs(total) + 1) // 2 * (1 if total >= 0 else -1)
+
+
+def funding_index_delta(rate_ppm: int, price: int, exponent: int, resolution: int) -> int:
+    """Return what one hour at `rate_ppm` (per eight hours) adds to the funding index."""
+    power = exponent + resolution + 6
+    scaled = rate_ppm * 3600 * price
+    scaled = scaled * 10**power if power >= 0 else _truncate(scaled, 10**-power)
+    return _truncate(scaled, 28_800)
+
+
+def _truncate(numerator: int, denominator: int) -> int:
+    quotient = abs(numerator) // denominator
+    return quotient if numerator >= 0 else -quotient
+
+
+# === Tape ===
+
+
+class Tape:
+    """All that REST and the sockets tell of one market."""
+
+    def __init__(self, market: Market, seed: int, start_ns: int) -> None:
+        self.book = market
+        self.listing: Listing = market.listing
+        self.market = market.market
+        self.ticker = self.listing.ticker
+        self.status = "ACTIVE"
+        self.open_interest = self.listing.open_interest
+        self.trades: deque[Json] = deque(maxlen=KEPT)
+        self.candles = {name: Candles(seconds) for name, seconds in RESOLUTIONS.items()}
+        self.exponent = math.floor(math.log10(self.listing.price)) - 9
+        self.oracle = 0
+        self.oracle_text = ""
+        self.funding_index = 0
+        self.funding: deque[Json] = deque(maxlen=KEPT)
+        self._seed = seed
+        self._chance = Random(f"{seed} tape {self.ticker}")
+        self._start_ns = start_ns
+        self._shift = self.market.atomic_resolution - self.market.quantum_conversion_exponent + 6
+        self._prices: dict[int, str] = {}
+        self._held: list[tuple[int, Side, int]] = []
+        self._votes: list[int] = []
+        self._samples = self._samples_before()
+        self._next_rate = (sum(self._samples), max(len(self._samples), 1))
+        self._made_up = False
+        self._day_ago = self.listing.price * math.exp(self._chance.gauss(0.0, 0.02))
+        self._day_volume = self.listing.volume * self._chance.uniform(0.7, 1.3)
+        self._day_trades = int(self.listing.trades * self._chance.uniform(0.7, 1.3))
+        self.price_oracle()
+        self.roll(start_ns)
+
+    # --- levels ---
+
+    def price_text(self, subticks: int) -> str:
+        """Write a price; the same ones come again and again."""
+        text = self._prices.get(subticks)
+        if text is None:
+            if len(self._prices) > 50_000:
+                self._prices.clear()
+            text = self._prices[subticks] = decimal_text(subticks, -self._shift)
+        return text
+
+    def size_text(self, quantums: int) -> str:
+        """Write a size."""
+        return decimal_text(quantums, self.market.atomic_resolution)
+
+    def levels(
+        self, levels: Iterable[tuple[Side, int, int]], mood: Mood, now_ns: int
+    ) -> list[Json]:
+        """Return book updates, one level each; in rough times a removal may come late."""
+        updates = []
+        if self._held:
+            due = [(side, at) for when, side, at in self._held if when <= now_ns]
+            self._held = [held for held in self._held if held[0] > now_ns]
+            # A level that came back meanwhile has been told already.
+            updates += [self._update(side, at, 0) for side, at in due if not self._stands(side, at)]
+        for side, at, total in levels:
+            if not total and self._chance.random() < mood.hold:
+                wait_s = self._chance.uniform(0.3, 1.8)
+                insort(self._held, (now_ns + int(wait_s * SECOND_NS), side, at))
+            else:
+                updates.append(self._update(side, at, total))
+        return updates
+
+    def _stands(self, side: Side, subticks: int) -> bool:
+        best = self.book.book.best_bid if side == "BUY" else self.book.book.best_ask
+        if best is None or (subticks > best if side == "BUY" else subticks < best):
+            return False
+        return any(at == subticks for at, _total in self.book.book.levels(side, 1000))
+
+    def _update(self, side: Side, subticks: int, total: int) -> Json:
+        level = (self.price_text(subticks), self.size_text(total))
+        return {"bids" if side == "BUY" else "asks": [level]}
+
+    def orderbook(self) -> Json:
+        """Return the book as REST does: uncrossed, at most a hundred levels a side."""
+        return {"bids": self._side("BUY"), "asks": self._side("SELL")}
+
+    def _side(self, side: Side) -> list[Json]:
+        return [
+            {"price": self.price_text(at), "size": self.size_text(total)}
+            for at, total in self.book.book.levels(side, 100)
+        ]
+
+    # --- trades and candles ---
+
+    def block(self, trades: list[tuple[Trade, str]], height: int, time_ns: int) -> list[Json]:
+        """Take in the trades of a block, oldest first, as (trade, type)."""
+        rolled = self.roll(time_ns)
+        told = []
+        for number, (trade, kind) in enumerate(trades):
+            told.append(self._trade(trade, kind, number, height, time_ns))
+            self._count(trade)
+        self.trades.extend(told)
+        self.fresh_candles = rolled or bool(told)
+        return told
+
+    fresh_candles = False
+
+    def _trade(self, trade: Trade, kind: str, number: int, height: int, time_ns: int) -> Json:
+        event = (self.market.clob_pair_id << 12) + number
+        return {
+            "id": f"{height:08x}00000002{event:08x}",
+            "side": trade.side,
+            "size": self.size_text(trade.quantums),
+            "price": self.price_text(trade.subticks),
+            "type": kind,
+            "createdAt": iso(time_ns),
+            "createdAtHeight": str(height),
+        }
+
+    def _count(self, trade: Trade) -> None:
+        exponent = self.market.quantum_conversion_exponent
+        quote = fill_to_quote(trade.quantums, trade.subticks, exponent)
+        for candles in self.candles.values():
+            candles.kept[-1].add(trade.subticks, trade.quantums, quote)
+        self._day_volume += quote / 1e6
+        self._day_trades += 1
+        # About a third of all trades open a position that was not there, a third close one.
+        step = self.market.step_base_quantums
+        change = int(trade.quantums * self._chance.choice((-0.5, 0.0, 0.5)) / step) * step
+        self.open_interest = max(self.open_interest + change, step)
+
+    def roll(self, time_ns: int) -> bool:
+        """Open the candles of this moment; True if any is new."""
+        mid = int(self.book.mid * 10**self._shift)
+        now_s = time_ns // SECOND_NS
+        rolled = [candles.roll(now_s, mid, self.open_interest) for candles in self.candles.values()]
+        return any(rolled)
+
+    def candle(self, resolution: str, candle: Candle) -> Json:
+        """Return one candle as the indexer shows it."""
+        return {
+            "startedAt": iso(candle.start * SECOND_NS),
+            "ticker": self.ticker,
+            "resolution": resolution,
+            "low": self.price_text(candle.low),
+            "high": self.price_text(candle.high),
+            "open": self.price_text(candle.open),
+            "close": self.price_text(candle.close),
+            "baseTokenVolume": self.size_text(candle.quantums),
+            "usdVolume": decimal_text(candle.quote, -6),
+            "trades": candle.trades,
+            "startingOpenInterest": self.size_text(candle.interest),
+            "orderbookMidPriceOpen": decimal_text(candle.mid_open, -self._shift),
+            "orderbookMidPriceClose": decimal_text(candle.mid_close, -self._shift),
+        }
+
+    def newest_candles(self, resolution: str, start: int, end: int, limit: int) -> list[Json]:
+        """Return candles that begin in [start, end) seconds, newest first."""
+        self._make_up()
+        kept = reversed(self.candles[resolution].kept)
+        chosen = (candle for candle in kept if start <= candle.start < end)
+        return [self.candle(resolution, candle) for candle in islice(chosen, limit)]
+
+    def sparkline(self, resolution: str, count: int) -> list[str]:
+        """Return closes, newest first."""
+        self._make_up()
+        kept = reversed(self.candles[resolution].kept)
+        return [self.price_text(candle.close) for candle in islice(kept, count)]
+
+    def _make_up(self) -> None:
+        """Invent the candles before the start: minutes first, then on in coarser steps."""
+        if self._made_up:
+            return
+        self._made_up = True
+        chance = Random(f"{self._seed} past {self.ticker}")
+        price = float(self.listing.price)
+        for name, candles in self.candles.items():
+            sigma = self.listing.sigma_bps * 1e-4 * math.sqrt(candles.seconds / 60)
+            first = candles.kept[0]
+            closes = list(islice(walk_back(chance, price, sigma), 361))
+            for number, (close, opened) in enumerate(zip(closes, closes[1:], strict=False)):
+                start = first.start - (number + 1) * candles.seconds
+                made = self._past(chance, start, opened, close, sigma, candles.seconds)
+                candles.kept.appendleft(made)
+
+    def _past(
+        self, chance: Random, start: int, opened: float, close: float, sigma: float, seconds: int
+    ) -> Candle:
+        tick, scale = self.market.subticks_per_tick, 10.0**self._shift
+        high = max(opened, close) * (1 + abs(chance.gauss(0.0, sigma / 2)))
+        low = min(opened, close) * (1 - abs(chance.gauss(0.0, sigma / 2)))
+        at = [max(int(price * scale / tick), 1) * tick for price in (opened, high, low, close)]
+        volume = self.listing.volume * seconds / 86_400 * chance.lognormvariate(-0.3, 0.8)
+        trades = int(self.listing.trades * seconds / 86_400 * chance.lognormvariate(-0.1, 0.4))
+        step = self.market.step_base_quantums
+        base = volume / close * 10.0**-self.market.atomic_resolution if trades else 0.0
+        quantums = int(base / step) * step
+        quote = fill_to_quote(quantums, at[3], self.market.quantum_conversion_exponent)
+        opened_at, high_at, low_at, close_at = at
+        return Candle(
+            start, opened_at, high_at, low_at, close_at, quantums, quote, trades,
+            self.listing.open_interest, opened_at, close_at,
+        )  # fmt: skip
+
+    # --- oracle and funding ---
+
+    def price_oracle(self) -> bool:
+        """Let the oracle see the fair price; True if it says something new."""
+        seen = self.book.fair * (1.0 + self._chance.gauss(0.0, 0.3e-4))
+        price = max(int(seen * 10.0**-self.exponent), 1)
+        if price == self.oracle:
+            return False
+        self.oracle, self.oracle_text = price, decimal_text(price, self.exponent)
+        return True
+
+    def value(self, quantums: int) -> int:
+        """Value a size at the oracle price, in quote quantums."""
+        return base_to_quote(quantums, self.oracle, self.exponent, self.market.atomic_resolution)
+
+    def vote(self) -> None:
+        """Vote on the premium as a proposer does each block."""
+        bid, ask = self.book.book.best_bid, self.book.book.best_ask
+        index = self.oracle * 10.0**self.exponent * 10.0**self._shift
+        premium = 0.0
+        if bid is not None and index < bid:
+            premium = bid / index - 1.0
+        elif ask is not None and index > ask:
+            premium = ask / index - 1.0
+        most = 60 * (self.market.imf_ppm - self._mmf_ppm)
+        self._votes.append(max(-most, min(most, int(premium * 1e6))))
+
+    def sample(self) -> None:
+        """Close the minute: its votes become one sample."""
+        self._samples.append(median_vote(self._votes))
+        self._votes = []
+        self._next_rate = (sum(self._samples), len(self._samples))
+
+    def tick_funding(self, height: int, time_ns: int) -> int:
+        """Close the hour: return the rate in ppm per eight hours and start anew."""
+        count = max(len(self._samples), 60)
+        rate = _truncate(sum(self._samples), count) + self._default_ppm
+        most = 6 * (self.market.imf_ppm - self._mmf_ppm)
+        rate = max(-most, min(most, rate))
+        self._samples = []
+        self.funding_index += funding_index_delta(
+            rate, self.oracle, self.exponent, self.market.atomic_resolution
+        )
+        self.funding.append(self._funding(rate, self.oracle_text, height, time_ns))
+        return rate
+
+    def _funding(self, rate_ppm: int, price: str, height: int, time_ns: int) -> Json:
+        return {
+            "ticker": self.ticker,
+            "rate": quotient_text(rate_ppm, 8_000_000),
+            "price": price,
+            "effectiveAt": iso(time_ns),
+            "effectiveAtHeight": str(height),
+        }
+
+    def newest_funding(self, before_ns: int, before_height: int, limit: int) -> list[Json]:
+        """Return hourly rates, newest first, the made-up ones behind the real."""
+        if not self.funding or len(self.funding) < KEPT and not self._past_funding:
+            self._past_funding = self._funding_before()
+        rows = [*reversed(self.funding), *self._past_funding]
+        chosen = (
+            row
+            for row in rows
+            if from_iso(row["effectiveAt"]) <= before_ns
+            and int(row["effectiveAtHeight"]) <= before_height
+        )
+        return list(islice(chosen, limit))
+
+    _past_funding: list[Json] = []  # noqa: RUF012  # replaced, never changed
+
+    def _funding_before(self) -> list[Json]:
+        chance = Random(f"{self._seed} funding {self.ticker}")
+        hour = 3600 * SECOND_NS
+        newest = self._start_ns // hour * hour
+        prices = islice(walk_back(chance, self.listing.price, 0.006), 168)
+        rows, rate = [], 0.0
+        for number, price in enumerate(prices):
+            rate = 0.85 * rate + chance.gauss(0.0, 60.0)
+            ppm = int(rate) if chance.random() < self._moved_share else self._default_ppm
+            text = decimal_text(int(price * 10.0**-self.exponent), self.exponent)
+            height = START_HEIGHT - number * 3900
+            rows.append(self._funding(ppm, text, height, newest - number * hour))
+        return rows
+
+    def _samples_before(self) -> list[int]:
+        minutes = self._start_ns // SECOND_NS % 3600 // 60
+        if self._chance.random() > self._moved_share:
+            return [0] * minutes
+        level, samples = self._chance.gauss(0.0, 90.0), []
+        for _ in range(minutes):
+            level = 0.97 * level + self._chance.gauss(0.0, 20.0)
+            samples.append(int(level))
+        return samples
+
+    @property
+    def _moved_share(self) -> float:
+        # Four of five hourly rates on the mainnet are exactly zero, but not those of Bitcoin.
+        return 0.9 if self.market.clob_pair_id == 0 else 0.4 if self.listing.volume > 1e7 else 0.2
+
+    @property
+    def _mmf_ppm(self) -> int:
+        return self.market.imf_ppm * self.market.maintenance_fraction_ppm // 1_000_000
+
+    @property
+    def _default_ppm(self) -> int:
+        return 0 if self.market.market_type == "CROSS" else 100
+
+    @property
+    def next_rate_text(self) -> str:
+        """Return the next hourly rate as the indexer estimates it: unclamped, not padded."""
+        total, count = self._next_rate
+        return quotient_text(total + self._default_ppm * count, count * 8_000_000)
+
+    # --- the market itself ---
+
+    def trading(self) -> Json:
+        """Return what the indexer refreshes every few seconds."""
+        change = self.oracle * 10.0**self.exponent - self._day_ago
+        return {
+            "priceChange24H": f"{Decimal(repr(round(change, -self.exponent))):f}",
+            "volume24H": f"{self._day_volume:.4f}",
+            "trades24H": self._day_trades,
+            "nextFundingRate": self.next_rate_text,
+            "openInterest": self.size_text(self.open_interest),
+            "baseOpenInterest": self.size_text(self.open_interest),
+        }
+
+    def description(self) -> Json:
+        """Return the market as `/perpetualMarkets` lists it."""
+        market = self.market
+        tick = decimal_text(market.subticks_per_tick, -self._shift)
+        return {
+            "clobPairId": str(market.clob_pair_id),
+            "ticker": self.ticker,
+            "status": self.status,
+            "oraclePrice": self.oracle_text,
+            **self.trading(),
+            "initialMarginFraction": decimal_text(market.imf_ppm, -6),
+            "maintenanceMarginFraction": decimal_text(self._mmf_ppm, -6),
+            "atomicResolution": market.atomic_resolution,
+            "quantumConversionExponent": market.quantum_conversion_exponent,
+            "tickSize": tick,
+            "stepSize": self.size_text(market.step_base_quantums),
+            "stepBaseQuantums": market.step_base_quantums,
+            "subticksPerTick": market.subticks_per_tick,
+            "marketType": market.market_type,
+            "openInterestLowerCap": str(market.open_interest_lower_cap // 1_000_000),
+            "openInterestUpperCap": str(market.open_interest_upper_cap // 1_000_000),
+            "defaultFundingRate1H": quotient_text(self._default_ppm, 8_000_000),
+        }
+
+
+START_HEIGHT: Final = 41_000_000
