@@ -1,1 +1,631 @@
-"""Layer."""
+"""Decisions: in which market, which way, how much, and why.
+
+    Scored (all markets) ──► decisions(strategy) ──► Decision "target" | "hold"
+
+A `Strategy` is any object with a `name` and a `step`; `RankAndTarget` is the standard one and
+`Settings` holds every threshold of the house. `load_strategy` finds a strategy by name or in a
+user's own file; `Decider` numbers and checks what a strategy decides; `decisions` lifts it.
+
+A "target" is the signed exposure wanted in one market (USDC, + long, - short), to be judged by
+the layer above; a "hold" says why nothing was wanted. Both carry reasons in plain words with
+their figures, and the scores they came from.
+
+Units: `_usdc` in USDC as float (an opinion, not money), scores 0 to 100, `_s` seconds of event
+time. Nothing here knows positions, margin or orders, reads a clock or draws a number; only
+`load_strategy` reads a file. The same scores in the same order give the same decisions.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable
+from math import isfinite
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, Protocol, Self, runtime_checkable
+
+import msgspec
+from dydx_conn import fold
+from dydx_signals import Score, Scored
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+if TYPE_CHECKING:
+    from dydx_data import MarketView
+    from reactivex import Observable
+
+__all__ = [
+    "STRATEGIES",
+    "Action",
+    "Decider",
+    "Decision",
+    "RankAndTarget",
+    "Settings",
+    "Sniper",
+    "Strategy",
+    "StrategyError",
+    "decisions",
+    "load_strategy",
+]
+
+# === Errors ===
+
+
+class StrategyError(Exception):
+    """A strategy that cannot be found, loaded or believed: choose or mend it."""
+
+
+# === Values ===
+
+Action = Literal["target", "hold"]
+
+
+class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What a strategy wants in one market, or why it wants nothing.
+
+    `target_usdc` is signed; a "hold" repeats `previous_usdc`. `urgency` is 0 to 1, `score` the
+    composite the decision rests on. `id` is empty until `Decider` numbers it.
+    """
+
+    ticker: str
+    seq: int
+    at: int
+    action: Action
+    target_usdc: float
+    previous_usdc: float
+    urgency: float
+    score: float
+    reasons: tuple[str, ...]
+    scores: tuple[Score, ...]
+    id: str = ""
+
+
+@runtime_checkable
+class Strategy(Protocol):
+    """Anything with a name that turns scores into decisions; its state is its own."""
+
+    @property
+    def name(self) -> str:
+        """Return the name it is known by."""
+
+    def step(self, scored: Scored) -> Iterable[Decision]:
+        """Take one market's newest scores; decide for any market, or not at all."""
+
+
+class Settings(BaseModel):
+    """Every threshold and limit of `RankAndTarget`; refused as a whole if they contradict.
+
+    Scores run from 0 to 100 around 50, and a short is a long in the mirror: `enter` 60 means
+    long from 60 up, short from 40 down. Times are event time.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    gross_usdc: float = Field(default=30_000.0, gt=0, description="limit of all |targets| together")
+    market_usdc: float = Field(default=12_000.0, gt=0, description="limit of one market's |target|")
+    positions: int = Field(default=3, ge=1, description="most markets targeted at once")
+
+    weights: dict[str, float] = Field(
+        default={"momentum": 0.6, "imbalance": 0.3, "funding": 0.1},
+        description="weight of each directional signal in the composite",
+    )
+    quorum: float = Field(
+        default=0.6, gt=0, le=1, description="share of the weights that must be present"
+    )
+    volume_lift: float = Field(
+        default=0.25, ge=0, le=1, description="how far volume stretches conviction"
+    )
+    volatility_calm: float = Field(
+        default=80.0, ge=0, le=100, description="volatility damps above this"
+    )
+    volatility_extreme: float = Field(
+        default=96.0, ge=0, le=100, description="and silences from here"
+    )
+    liquidity_calm: float = Field(
+        default=25.0, ge=0, le=100, description="liquidity damps below this"
+    )
+    liquidity_extreme: float = Field(
+        default=5.0, ge=0, le=100, description="and silences from here"
+    )
+
+    enter: float = Field(
+        default=60.0, gt=50, lt=100, description="composite that opens (mirror: short)"
+    )
+    exit: float = Field(
+        default=52.0, ge=0, lt=100, description="composite below which a long closes"
+    )
+    full: float = Field(
+        default=75.0, gt=50, le=100, description="composite that earns the full size"
+    )
+    smallest_share: float = Field(
+        default=0.5, gt=0, le=1, description="size at `enter`, share of the full"
+    )
+
+    look_s: float = Field(default=5.0, gt=0, description="time between two looks at all markets")
+    throttle_s: float = Field(
+        default=10.0, gt=0, description="least time between targets of a market"
+    )
+    holding_s: float = Field(
+        default=30.0, ge=0, description="least time before scores may close or resize"
+    )
+    patience_s: float = Field(
+        default=5.0, ge=0, description="how long trouble may last before it closes"
+    )
+    change_share: float = Field(
+        default=0.3, gt=0, le=1, description="least resize, share of the target"
+    )
+    change_usdc: float = Field(default=500.0, gt=0, description="least target and least resize")
+    report_s: float = Field(default=30.0, gt=0, description="silence after which a hold says why")
+
+    @field_validator("weights")
+    @classmethod
+    def _weights_count(cls, weights: dict[str, float]) -> dict[str, float]:
+        if not weights or not all(weight > 0 for weight in weights.values()):
+            raise ValueError(f"expected at least one signal and weights above 0, got {weights}")
+        return weights
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _below(self, "exit", "enter")
+        _below(self, "enter", "full")
+        _below(self, "volatility_calm", "volatility_extreme")
+        _below(self, "liquidity_extreme", "liquidity_calm")
+        # The mirror of a long exit below 50 would let a short close above a long's entry.
+        if self.exit <= 100.0 - self.enter:
+            raise ValueError(f"expected exit above {100 - self.enter:g}, got {self.exit:g}")
+        if self.change_usdc > self.market_usdc * self.smallest_share:
+            raise ValueError(
+                f"expected change_usdc of at most {self.market_usdc * self.smallest_share:g}, "
+                f"the smallest target, got {self.change_usdc:g}"
+            )
+        return self
+
+
+def _below(settings: Settings, low: str, high: str) -> None:
+    if not getattr(settings, low) < getattr(settings, high):
+        raise ValueError(
+            f"expected {low} below {high}, got {getattr(settings, low):g} "
+            f"and {getattr(settings, high):g}"
+        )
+
+
+# === Composite ===
+
+
+class _Opinion(msgspec.Struct, frozen=True, gc=False):
+    """What a market's scores come to: a composite around 50, and the words for it."""
+
+    value: float
+    words: str
+    missing: str = ""
+
+    @property
+    def conviction(self) -> float:
+        return abs(self.value - 50.0)
+
+
+def _opinion(scores: Iterable[Score], settings: Settings) -> _Opinion:
+    # The mean of what points a way, stretched by volume, damped by rough or thin markets.
+    # Only the distance to 50 is scaled: a damped market has no opinion, not a low one.
+    values = {score.signal: score.value for score in scores}
+    weights = settings.weights
+    present = [signal for signal in weights if signal in values]
+    weight = sum(weights[signal] for signal in present)
+    if weight < settings.quorum * sum(weights.values()):
+        missing = ", ".join(signal for signal in weights if signal not in values)
+        return _Opinion(50.0, "", f"it has no {missing} yet")
+    lean = sum((values[signal] - 50.0) * weights[signal] for signal in present) / weight
+    words = [f"{signal} {values[signal]:.0f}" for signal in present]
+    if "volume" in values:
+        lean *= 1.0 + settings.volume_lift * (values["volume"] - 50.0) / 50.0
+        words.append(f"volume {values['volume']:.0f}")
+    for signal, calm, extreme in (
+        ("volatility", settings.volatility_calm, settings.volatility_extreme),
+        ("liquidity", settings.liquidity_calm, settings.liquidity_extreme),
+    ):
+        if signal in values:
+            kept = _kept(values[signal], calm, extreme)
+            lean *= kept
+            words.append(f"{signal} {values[signal]:.0f}" + _damping(kept))
+    return _Opinion(min(max(50.0 + lean, 0.0), 100.0), " · ".join(words))
+
+
+def _kept(value: float, calm: float, extreme: float) -> float:
+    """Return 1 up to calm, 0 from extreme on, straight in between; either may be larger."""
+    return min(max((extreme - value) / (extreme - calm), 0.0), 1.0)
+
+
+def _damping(kept: float) -> str:
+    return "" if kept == 1.0 else f" (damps to {100.0 * kept:.0f} %)"
+
+
+def _trouble(view: MarketView) -> str:
+    """Say why a market cannot be judged now; empty if it can."""
+    if view.quality.stale:
+        return "its data are stale"
+    if view.status != "ACTIVE":
+        return f"its status is {view.status or 'unknown'}"
+    if not view.book.known:
+        return "its book is unknown"
+    if view.book.mid_price is None:
+        return "its book has not both sides"
+    if view.oracle is None:
+        return "its oracle price is unknown"
+    return ""
+
+
+# === Rank and target ===
+
+
+class RankAndTarget:
+    """Rank all markets by composite score; target the strongest, long or short.
+
+    Every `look_s` it looks at all markets: what must close or shrink does, then the strongest
+    of the rest open or grow while places and gross exposure last. What is held keeps its place
+    until it closes by itself, so ranking alone never makes it trade; and it turns round only by
+    closing first. Two thresholds, a holding time, a least change and a throttle per market
+    stand between opening and closing: it cannot flap.
+    """
+
+    name: ClassVar[str] = "rank"
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self._markets: dict[str, _Market] = {}
+        self._next_look: int | None = None
+        self._spoken_at = 0
+
+    def step(self, scored: Scored) -> Iterable[Decision]:
+        """Keep a market's newest scores; look at all markets when it is time."""
+        market = self._markets.get(scored.ticker)
+        if market is None:
+            market = self._markets[scored.ticker] = _Market(scored)
+        market.scored = scored
+        if self._next_look is None:
+            self._next_look = scored.at + _ns(self.settings.look_s)
+            self._spoken_at = scored.at
+        if scored.at < self._next_look:
+            return ()
+        self._next_look = scored.at + _ns(self.settings.look_s)
+        return self._look(scored)
+
+    def _look(self, now: Scored) -> list[Decision]:
+        for market in self._markets.values():
+            market.judge(now.at, self.settings)
+        ranked = sorted(self._markets.values(), key=_rank)
+        plans = [self._plan(market, now.at) for market in ranked]
+        # What shrinks goes first: it makes the room that the others may need.
+        decided = [self._target(plan, now) for plan in plans if plan.shrinks]
+        for plan in plans:
+            granted = self._grant(plan) if plan.grows else plan
+            if granted.grows:
+                decided.append(self._target(granted, now))
+        if not decided and now.at - self._spoken_at >= _ns(self.settings.report_s):
+            decided = [_hold(self._grant(plans[0]), now, len(plans))]
+        if decided:
+            self._spoken_at = now.at
+        return decided
+
+    def _plan(self, market: _Market, at: int) -> _Plan:
+        targeted_at = market.targeted_at
+        if targeted_at is not None and at - targeted_at < _ns(self.settings.throttle_s):
+            spent = (at - targeted_at) / 1e9
+            return _Plan.stay(
+                market,
+                f"last target {spent:.0f} s ago < {self.settings.throttle_s:g} s between two",
+            )
+        if market.trouble:
+            return self._plan_trouble(market, at)
+        return self._plan_held(market, at) if market.target else self._plan_flat(market)
+
+    def _plan_trouble(self, market: _Market, at: int) -> _Plan:
+        lasted = (at - market.troubled_at) / 1e9
+        patience = self.settings.patience_s
+        if not market.target:
+            return _Plan.stay(market, f"not judged: {market.trouble}")
+        if lasted < patience:
+            return _Plan.stay(market, f"{market.trouble} for {lasted:.1f} s < {patience:g} s")
+        return _Plan(market, 0.0, 1.0, f"close: {market.trouble} for {lasted:.1f} s")
+
+    def _plan_held(self, market: _Market, at: int) -> _Plan:
+        settings, opinion = self.settings, market.opinion
+        held = (at - market.opened_at) / 1e9
+        if held < settings.holding_s:
+            return _Plan.stay(market, f"held {held:.0f} s < {settings.holding_s:g} s")
+        stays = _meets(opinion.value, settings.exit, market.target)
+        if not stays.met:
+            return _Plan(market, 0.0, 0.5, f"{stays.words} to stay {stays.way}: {opinion.words}")
+        wanted = self._size(opinion)
+        least = max(settings.change_usdc, settings.change_share * abs(market.target))
+        if abs(wanted - abs(market.target)) < least:
+            return _Plan.stay(market, f"{stays.words} to stay {stays.way}: {opinion.words}")
+        target = wanted if market.target > 0 else -wanted
+        reason = f"score {opinion.value:.1f} earns {wanted:,.0f} USDC: {opinion.words}"
+        return _Plan(market, target, self._strength(opinion), reason)
+
+    def _plan_flat(self, market: _Market) -> _Plan:
+        opinion = market.opinion
+        enters = _meets(opinion.value, self.settings.enter, opinion.value - 50.0)
+        reason = f"{enters.words} to go {enters.way}: {opinion.words}"
+        if not enters.met:
+            return _Plan.stay(market, reason)
+        wanted = self._size(opinion)
+        target = wanted if opinion.value > 50.0 else -wanted
+        return _Plan(market, target, self._strength(opinion), reason)
+
+    def _grant(self, plan: _Plan) -> _Plan:
+        """Cut what wants to grow to the places and the gross exposure left."""
+        if not plan.grows:
+            return plan
+        settings, before = self.settings, abs(plan.market.target)
+        held = sum(1 for market in self._markets.values() if market.target)
+        if not before and held >= settings.positions:
+            return _Plan.stay(plan.market, f"no place: {held} of {settings.positions} markets held")
+        gross = sum(abs(market.target) for market in self._markets.values())
+        size = min(abs(plan.target), before + max(settings.gross_usdc - gross, 0.0))
+        least = max(settings.change_usdc, settings.change_share * before)
+        if size - before < least:
+            room = f"{gross:,.0f} of {settings.gross_usdc:,.0f} USDC in use"
+            return _Plan.stay(plan.market, f"no room: {room}")
+        target = size if plan.target > 0 else -size
+        return _Plan(plan.market, target, plan.urgency, plan.reason)
+
+    def _target(self, plan: _Plan, now: Scored) -> Decision:
+        market = plan.market
+        previous, market.target, market.targeted_at = market.target, plan.target, now.at
+        if not previous:
+            market.opened_at = now.at
+        gross = sum(abs(other.target) for other in self._markets.values())
+        used = f"gross now {gross:,.0f} of {self.settings.gross_usdc:,.0f} USDC"
+        return _decision(plan, now, "target", previous, (plan.reason, used))
+
+    def _strength(self, opinion: _Opinion) -> float:
+        settings = self.settings
+        beyond = opinion.conviction + 50.0 - settings.enter
+        return min(max(beyond / (settings.full - settings.enter), 0.0), 1.0)
+
+    def _size(self, opinion: _Opinion) -> float:
+        least = self.settings.smallest_share
+        share = least + (1.0 - least) * self._strength(opinion)
+        return float(round(self.settings.market_usdc * share))
+
+
+class Sniper(RankAndTarget):
+    """Wait for one outstanding market, take it whole, and leave early."""
+
+    name: ClassVar[str] = "sniper"
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        super().__init__(
+            settings or Settings(positions=1, enter=72, exit=60, full=85, smallest_share=1.0)
+        )
+
+
+class _Market:
+    """What the strategy remembers of a market."""
+
+    __slots__ = (
+        "opened_at",
+        "opinion",
+        "scored",
+        "target",
+        "targeted_at",
+        "trouble",
+        "troubled_at",
+    )
+
+    def __init__(self, scored: Scored) -> None:
+        self.scored = scored
+        self.opinion = _Opinion(50.0, "")
+        self.target = 0.0
+        self.targeted_at: int | None = None
+        self.opened_at = 0
+        self.trouble = ""
+        self.troubled_at = 0
+
+    def judge(self, at: int, settings: Settings) -> None:
+        self.opinion = _opinion(self.scored.scores, settings)
+        trouble = _trouble(self.scored.view) or self.opinion.missing
+        if trouble and not self.trouble:
+            self.troubled_at = at
+        self.trouble = trouble
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    """What would be done in a market if there is room, and why."""
+
+    market: _Market
+    target: float
+    urgency: float
+    reason: str
+
+    @classmethod
+    def stay(cls, market: _Market, reason: str) -> _Plan:
+        return cls(market, market.target, 0.0, reason)
+
+    @property
+    def shrinks(self) -> bool:
+        return abs(self.target) < abs(self.market.target)
+
+    @property
+    def grows(self) -> bool:
+        return abs(self.target) > abs(self.market.target)
+
+
+class _Met(msgspec.Struct, frozen=True):
+    """A composite against a threshold, in the direction meant."""
+
+    met: bool
+    way: str
+    words: str
+
+
+def _meets(value: float, threshold: float, direction: float) -> _Met:
+    # A short's threshold is the mirror of a long's.
+    if direction >= 0:
+        met = value >= threshold
+        return _Met(met, "long", f"score {value:.1f} {'≥' if met else '<'} {threshold:g}")
+    met = value <= 100.0 - threshold
+    return _Met(met, "short", f"score {value:.1f} {'≤' if met else '>'} {100.0 - threshold:g}")
+
+
+def _rank(market: _Market) -> tuple[bool, float, str]:
+    return (bool(market.trouble), -market.opinion.conviction, market.scored.ticker)
+
+
+def _hold(plan: _Plan, now: Scored, looked_at: int) -> Decision:
+    strongest = f"strongest of {looked_at} markets looked at; none changes"
+    return _decision(plan, now, "hold", plan.market.target, (plan.reason, strongest))
+
+
+def _decision(
+    plan: _Plan, now: Scored, action: Action, previous: float, reasons: tuple[str, ...]
+) -> Decision:
+    scored = plan.market.scored
+    return Decision(
+        ticker=scored.ticker,
+        # The frame that made it look: the scores name the frames they came from themselves.
+        seq=now.seq,
+        at=now.at,
+        action=action,
+        target_usdc=plan.market.target,
+        previous_usdc=previous,
+        urgency=plan.urgency,
+        score=plan.market.opinion.value,
+        reasons=reasons,
+        scores=scored.scores,
+    )
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
+# === Loading ===
+
+STRATEGIES: Final[dict[str, Callable[[], Strategy]]] = {
+    "rank": RankAndTarget,
+    "sniper": Sniper,
+}
+
+
+def load_strategy(path_or_name: str | Path) -> Callable[[], Strategy]:
+    """Find what makes a strategy: by its name, in a `.py` file, or in an importable module.
+
+    A file or module must define `strategy()`, which returns a new strategy each time it is
+    called. It is run here, with all rights of this process. `StrategyError` says what was
+    expected and what it was.
+    """
+    asked = str(path_or_name)
+    if asked in STRATEGIES:
+        return STRATEGIES[asked]
+    module = _from_file(Path(asked)) if _is_file_name(asked) else _from_module(asked)
+    make = getattr(module, "strategy", None)
+    if not callable(make):
+        raise StrategyError(f"expected {asked} to define strategy(), but it was {_kind(make)}")
+    _checked(make, asked)
+    return lambda: _checked(make, asked)
+
+
+def _is_file_name(asked: str) -> bool:
+    return asked.endswith(".py") or "/" in asked or "\\" in asked
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise StrategyError(f"expected a Python file with a strategy, but there is no {path}")
+    name = f"strategy_file_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise StrategyError(f"expected a strategy in a file ending in .py, but it was {path}")
+    module = importlib.util.module_from_spec(spec)
+    # Classes look their annotations up under the name of their module.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise StrategyError(f"expected {path} to run, but it raised {_raised(error)}") from error
+    return module
+
+
+def _from_module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        names = ", ".join(STRATEGIES)
+        raise StrategyError(
+            f"expected a strategy ({names}), a .py file or a module, but {name!r} is none: {error}"
+        ) from error
+    except Exception as error:
+        raise StrategyError(f"expected {name} to import, but it raised {_raised(error)}") from error
+
+
+def _checked(make: Callable[[], object], asked: str) -> Strategy:
+    try:
+        made = make()
+    except Exception as error:
+        raise StrategyError(
+            f"expected strategy() of {asked} to return a strategy, but it raised {_raised(error)}"
+        ) from error
+    if not isinstance(made, Strategy) or not callable(made.step):
+        raise StrategyError(
+            f"expected strategy() of {asked} to return an object with a name and step(scored), "
+            f"but it was {_kind(made)}"
+        )
+    return made
+
+
+def _raised(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _kind(thing: object) -> str:
+    return "missing" if thing is None else f"a {type(thing).__name__}"
+
+
+# === Streams ===
+
+
+class Decider:
+    """A strategy whose decisions are checked and numbered: the state `decisions` folds into."""
+
+    def __init__(self, strategy: Callable[[], Strategy] = RankAndTarget) -> None:
+        self.strategy = strategy()
+        self._count = 0
+
+    def step(self, scored: Scored) -> list[Decision]:
+        """Take one market's newest scores; return decisions "D1", "D2", … as they come."""
+        made = self.strategy.step(scored)
+        if made is None:
+            raise StrategyError(self._expected("None (return () to decide nothing)"))
+        return [self._numbered(decision) for decision in made]
+
+    def _numbered(self, decision: Decision) -> Decision:
+        if not isinstance(decision, Decision):
+            raise StrategyError(self._expected(_kind(decision)))
+        for figure in ("target_usdc", "previous_usdc", "urgency", "score"):
+            if not isfinite(getattr(decision, figure)):
+                raise StrategyError(self._expected(f"one whose {figure} is no finite number"))
+        self._count += 1
+        return msgspec.structs.replace(decision, id=f"D{self._count}")
+
+    def _expected(self, was: str) -> str:
+        return f"expected {self.strategy.name} to decide with Decisions, but it was {was}"
+
+
+def decisions(
+    strategy: Callable[[], Strategy] | None = None,
+) -> Callable[[Observable[Scored]], Observable[Decision]]:
+    """Decide over all markets of a stream; `strategy` makes one per subscription.
+
+    Without one it is `RankAndTarget` with its default `Settings`. Hot or cold as the source is,
+    replays nothing, runs on the source's thread, completes and errors with it; what a strategy
+    raises is a bug and ends the stream.
+
+        scored     --S-S-S-S-S-S--|
+        decisions  ------T-----H--|
+    """
+    make = strategy or RankAndTarget
+    return fold(lambda: Decider(make), Decider.step)
