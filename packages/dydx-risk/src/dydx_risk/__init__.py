@@ -19,11 +19,11 @@ Nothing here reads a clock, does I/O or subscribes: time is a frame's, height a 
 Sources: v4-chain protocol/lib/margin, x/perpetuals/lib, x/subaccounts/lib, x/clob/keeper.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from math import inf
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import Final, Literal, Self
 
 import msgspec
 from dydx_conn import (
@@ -42,17 +42,16 @@ from dydx_conn import (
     order_id,
     quote_to_base,
 )
+from dydx_data import MarketView, Oracle
+from dydx_strategy import Decision
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from reactivex import Observable
-
-if TYPE_CHECKING:
-    from dydx_data import MarketView
-    from dydx_strategy import Decision
 
 __all__ = [
     "LIQUIDATION_TERMS",
     "PPM",
     "Account",
+    "Alarm",
     "Approved",
     "Denied",
     "LiquidationError",
@@ -71,6 +70,7 @@ __all__ = [
     "Verdict",
     "adjusted_imf_ppm",
     "bankruptcy_price",
+    "check_closing",
     "compare_risk",
     "fillable_price",
     "fillable_subticks",
@@ -645,7 +645,6 @@ class Policy(BaseModel):
     taker_fee_ppm: int = Field(default=500, ge=0, le=100_000)
     good_til_blocks: int = Field(default=5, ge=1, le=20)
     stale_seconds: float = Field(default=30.0, gt=0)
-    chosen_imf_ppm: Mapping[str, int] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -679,7 +678,7 @@ class Approved(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     id: str
     order: OrderRequest
-    decision: "Decision"
+    decision: Decision
     seq: int
     at: int
     before: MarginFigures
@@ -692,7 +691,7 @@ class Denied(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     id: str
     ticker: str
-    decision: "Decision | None"
+    decision: Decision | None
     seq: int
     at: int
     reason: Reason
@@ -717,6 +716,8 @@ class Reduce(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 Verdict = Approved | Denied | Reduce
 
+Alarm = Literal["unknown", "flat", "safe", "danger", "liquidatable"]
+
 
 class PositionFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One position with every figure that its oracle price allows; None is unknown.
@@ -740,604 +741,96 @@ class PositionFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     seq: int = 0
 
 
-# === Risk ===
+# === Trades ===
+# A wish made concrete: so many steps, at no worse a price, and what is left after it.
 
 
-class _Exposure:
-    """A position with the terms last computed for it, and what they were computed from."""
+class _Trade(msgspec.Struct, frozen=True, gc=False):
+    """An IOC that could be sent: `size` is unsigned and on the grid, `subticks` the worst."""
 
-    __slots__ = ("digits", "exponent", "market", "open_interest", "position", "terms")
-
-    def __init__(self, position: Position) -> None:
-        self.position = position
-        self.market: PerpetualMarket | None = None
-        self.digits = self.exponent = 0
-        self.open_interest: int | None = None
-        self.terms: PositionMargin | None = None
-
-
-class Risk:
-    """The account, its margin, the gate and the guard: one object, one step per event.
-
-    `margin` is current after each step; `closest` is the smallest distance seen so far;
-    `guard` may be switched off, and then nothing reduces.
-    """
-
-    def __init__(
-        self,
-        policy: Policy | None = None,
-        subaccount: Subaccount | None = None,
-        *,
-        guard: bool = True,
-        first_client_id: int = 1,
-    ) -> None:
-        self.policy = policy or Policy()
-        self.account = Account(subaccount or Subaccount("", 0))
-        self.guard = guard
-        self.margin = MarginFigures(0)
-        self.closest: float | None = None
-        self.rung = 0
-        self._views: dict[str, MarketView] = {}
-        self._exposures: dict[str, _Exposure] = {}
-        self._client_id = first_client_id
-        self._verdicts = 0
-        self._guarded_at = -1
-        self._act_below_ppm = round(self.policy.act_below * PPM)
-        self._stale_ns = round(self.policy.stale_seconds * 1_000_000_000)
-
-    def step(self, event: "MarketView | Frame | Decision") -> list[Verdict]:
-        """Take one event in and put out the verdicts that it caused, in order."""
-        if isinstance(event, Frame):
-            if self.account.fold(event):
-                self._load()
-            return []
-        if hasattr(event, "target_usdc"):
-            verdict = self._review(event)
-            return [] if verdict is None else [verdict]
-        return self._watch(event)
-
-    @property
-    def alarm(self) -> str:
-        """Say where the account stands: unknown, flat, safe, danger or liquidatable."""
-        margin, distance = self.margin, self.margin.distance
-        if self.account.trouble or margin.unknown:
-            return "unknown"
-        if distance is None:
-            return "flat"
-        if is_liquidatable(margin.net_collateral, margin.maintenance_margin):
-            return "liquidatable"
-        return "danger" if distance < self.policy.act_below else "safe"
-
-    def positions(self) -> list[PositionFigures]:
-        """Return every position with its figures, the nearest to liquidation first."""
-        rows = [self._row(exposure) for exposure in self._exposures.values()]
-        return sorted(rows, key=lambda row: inf if row.distance is None else row.distance)
-
-    def _row(self, exposure: _Exposure) -> PositionFigures:
-        position, market, terms = exposure.position, exposure.market, exposure.terms
-        if market is None or terms is None:
-            return PositionFigures(
-                ticker=position.ticker, size=position.size, entry_price=position.entry_price
-            )
-        view = self._views[position.ticker]
-        oracle = Decimal(exposure.digits).scaleb(exposure.exponent)
-        liquidation = self._liquidation_price(exposure, market, terms)
-        distance = None
-        if liquidation is not None and oracle:
-            move = (oracle - liquidation) / oracle
-            distance = float(move if terms.net_notional >= 0 else -move)
-        return PositionFigures(
-            ticker=position.ticker,
-            size=position.size,
-            entry_price=position.entry_price,
-            oracle_price=oracle,
-            net_notional=terms.net_notional,
-            initial_margin=terms.initial_margin,
-            maintenance_margin=terms.maintenance_margin,
-            unrealized_pnl=(oracle - position.entry_price) * position.size,
-            liquidation_price=liquidation,
-            distance=distance,
-            funding_1h=_hourly_funding(view, terms.net_notional),
-            seq=view.oracle.seq if view.oracle else 0,
-        )
-
-    def _liquidation_price(
-        self, exposure: _Exposure, market: PerpetualMarket, terms: PositionMargin
-    ) -> Decimal | None:
-        if self.margin.unknown:
-            return None
-        ratio = liquidation_ratio(
-            exposure.position.quantums or 0,
-            terms.net_notional,
-            self.margin.net_collateral,
-            self.margin.maintenance_margin - terms.maintenance_margin,
-            market.imf_ppm * market.maintenance_fraction_ppm,
-        )
-        if ratio is None:
-            return None
-        return (Decimal(ratio[0]) / ratio[1]).scaleb(-6 - market.atomic_resolution)
-
-    def _load(self) -> None:
-        """Value the account from nothing: after each change of it, and to check the sums."""
-        self._exposures = {
-            ticker: _Exposure(position) for ticker, position in self.account.positions.items()
-        }
-        for ticker, exposure in self._exposures.items():
-            view = self._views.get(ticker)
-            if view is not None:
-                _value(exposure, view, self.policy.chosen_imf_ppm.get(ticker, 0))
-        self._total()
-
-    def _total(self) -> None:
-        terms = {ticker: exposure.terms for ticker, exposure in self._exposures.items()}
-        unknown = sorted(ticker for ticker, known in terms.items() if known is None)
-        known = [known for known in terms.values() if known is not None]
-        self.margin = total_margin(self.account.collateral, known, unknown)
-        self._note_distance()
-
-    def _note_distance(self) -> None:
-        distance = self.margin.distance
-        if distance is not None and (self.closest is None or distance < self.closest):
-            self.closest = distance
-
-    def _watch(self, view: "MarketView") -> list[Verdict]:
-        """Move the margin with one market; O(1), whatever else is held."""
-        ticker = view.ticker
-        if ticker not in self._views:
-            self._views[ticker] = view
-        if view.chain.height > self.account.height:
-            self.account.expire(view.chain.height)
-        exposure = self._exposures.get(ticker)
-        if exposure is not None:
-            old = exposure.terms
-            if _value(exposure, view, self.policy.chosen_imf_ppm.get(ticker, 0)):
-                if old is None or exposure.terms is None:
-                    self._total()
-                else:
-                    self.margin = _exchanged(self.margin, old, exposure.terms)
-                    self._note_distance()
-        return self._defend(view) if self.guard and self._exposures else []
-
-    # --- gate
-
-    def _review(self, decision: "Decision") -> Verdict | None:
-        """Judge one decision; the first objection wins, and shrinking meets none of them."""
-        if decision.action != "target":
-            return None
-        view = self._views.get(decision.ticker)
-        market = view.market if view is not None else None
-        if view is None or market is None:
-            return self._deny(decision, "UNKNOWN_MARKET", f"{decision.ticker} is not known yet")
-        pending = self.account.reserved.get(decision.ticker)
-        if pending is not None:
-            order = pending.order
-            return self._deny(
-                decision,
-                "IN_FLIGHT",
-                f"order {order.client_id} of {pending.verdict_id} has no answer yet; it can "
-                f"fill until block {order.good_til_block}, this is {self.account.height}",
-            )
-        target = _target_quantums(decision, view, market)
-        if target is None:
-            return self._deny(decision, "UNKNOWN_ORACLE", f"{decision.ticker} has no oracle price")
-        held = self._held(market)
-        if held and target * held >= 0 and abs(target) < abs(held):
-            return self._exit(decision, view, market, held, target - held)
-        verdict = self._enter(decision, view, market, held, target - held)
-        if isinstance(verdict, Denied) and held and target * held < 0:
-            # The far side is refused: the near side may still be left.
-            return self._exit(decision, view, market, held, -held)
-        return verdict
-
-    def _held(self, market: PerpetualMarket) -> int:
-        position = self.account.positions.get(market.ticker)
-        return _quantums(position.size, market) if position is not None else 0
-
-    def _exit(
-        self,
-        decision: "Decision",
-        view: "MarketView",
-        market: PerpetualMarket,
-        held: int,
-        delta: int,
-    ) -> Verdict:
-        """Let a position shrink: no limit may block the way out, only the grid can."""
-        side: Side = "SELL" if delta < 0 else "BUY"
-        size = abs(delta) // market.step_base_quantums * market.step_base_quantums
-        if not size:
-            return self._below_step(decision, market, delta)
-        worst = _worst_subticks(view, market, side, self.policy.guard_slippage_bps)
-        if worst is None:
-            return self._deny(decision, "NO_BOOK", "neither a book nor an oracle price to go by")
-        if not view.chain.height:
-            return self._deny(decision, "UNKNOWN_HEIGHT", "no block height seen yet")
-        signed = size if delta > 0 else -size
-        after = self._after(self.margin, view, market, signed, worst, size)
-        why = (
-            f"{side.lower()} {_amount(market.size(size))} {market.ticker} at "
-            f"{_bound(side)} {_amount(market.price(worst))} shrinks "
-            f"{_amount(market.size(held))} to {_amount(market.size(held + signed))}; "
-            f"shrinking always passes"
-        )
-        order = self._order(market, side, size, worst, view.chain.height, reduce_only=True)
-        return self._approve(decision, order, after, MarginFigures(0), why)
-
-    def _enter(
-        self,
-        decision: "Decision",
-        view: "MarketView",
-        market: PerpetualMarket,
-        held: int,
-        delta: int,
-    ) -> Verdict:
-        """Let a position grow or turn if everything is known and everything is in limits."""
-        denied = self._unready(decision, view, market)
-        if denied is not None:
-            return denied
-        side: Side = "SELL" if delta < 0 else "BUY"
-        step = market.step_base_quantums
-        size = min(abs(delta), _most_quantums(view, market, self.policy)) // step * step
-        if not size:
-            return self._below_step(decision, market, delta)
-        worst = _worst_subticks(view, market, side, self.policy.slippage_bps)
-        if worst is None:
-            return self._deny(decision, "NO_BOOK", "no price to go by")
-        signed = size if delta > 0 else -size
-        base = self._reserved_margin()
-        after = self._after(base, view, market, signed, worst, size)
-        denied = self._beyond(decision, after)
-        if denied is not None:
-            return denied
-        clipped = "" if size + step > abs(delta) else (
-            f", cut from {_amount(market.size(abs(delta)))} to the order limit of "
-            f"{self.policy.max_order_usdc:,.0f} USDC"
-        )  # fmt: skip
-        why = (
-            f"{side.lower()} {_amount(market.size(size))} {market.ticker} at {_bound(side)} "
-            f"{_amount(market.price(worst))}{clipped}: free collateral "
-            f"{_usdc(base.free_collateral)} becomes {_usdc(after.free_collateral)}, leverage "
-            f"{after.leverage or 0:.2f}, distance {_percent(after.distance)} at the worst price"
-        )
-        effect = MarginFigures(0)
-        if after.free_collateral < base.free_collateral:
-            effect = _difference(after, base)
-        order = self._order(market, side, size, worst, view.chain.height, reduce_only=False)
-        return self._approve(decision, order, after, effect, why)
-
-    def _unready(
-        self, decision: "Decision", view: "MarketView", market: PerpetualMarket
-    ) -> Denied | None:
-        """Object to what is not known, not fresh or not open; None if all is."""
-        book, oracle, at = view.book, view.oracle, decision.at
-        if self.account.trouble:
-            return self._deny(decision, "UNKNOWN_ACCOUNT", self.account.trouble)
-        if view.status != "ACTIVE":
-            was = view.status or "unknown"
-            return self._deny(decision, "STATUS", f"expected an ACTIVE market, it is {was}")
-        if oracle is None or self.margin.unknown:
-            names = ", ".join(self.margin.unknown or (market.ticker,))
-            return self._deny(decision, "UNKNOWN_ORACLE", f"no oracle price of {names}")
-        if not book.known or book.best_bid is None or book.best_ask is None:
-            was = "one-sided" if book.known else "unknown"
-            return self._deny(decision, "NO_BOOK", f"expected bids and asks, the book is {was}")
-        age = at - min(book.at, oracle.at)
-        if view.quality.stale or age > self._stale_ns:
-            return self._deny(
-                decision,
-                "STALE",
-                f"book or oracle is {age / 1e9:.1f} s old, limit {self.policy.stale_seconds:g} s",
-                (("age_ms", str(age // 1_000_000)),),
-            )
-        if not view.chain.height:
-            return self._deny(decision, "UNKNOWN_HEIGHT", "no block height seen yet")
-        others = [e.market for t, e in self._exposures.items() if t != market.ticker and e.market]
-        if mixes_isolated([market, *others]):
-            return self._deny(
-                decision, "ISOLATED", "an isolated market needs a subaccount of its own"
-            )
-        return None
-
-    def _beyond(self, decision: "Decision", after: MarginFigures) -> Denied | None:
-        """Object to an account that would be beyond a limit after the worst fill."""
-        policy, distance, leverage = self.policy, after.distance, after.leverage
-        figures = (
-            ("net_collateral", str(after.net_collateral)),
-            ("initial_margin", str(after.initial_margin)),
-            ("maintenance_margin", str(after.maintenance_margin)),
-            ("notional", str(after.notional)),
-        )
-        if after.free_collateral < 0:
-            needs, has = _usdc(after.initial_margin), _usdc(after.net_collateral)
-            return self._deny(
-                decision, "MARGIN", f"needs {needs} of initial margin, would have {has}", figures
-            )
-        if leverage is None or leverage > policy.max_leverage:
-            was = "undefined" if leverage is None else f"{leverage:.2f}"
-            why = f"leverage would be {was}, limit {policy.max_leverage:g}"
-            return self._deny(decision, "LEVERAGE", why, figures)
-        if distance is not None and distance < policy.keep_above:
-            why = (
-                f"distance to liquidation would be {_percent(distance)}, "
-                f"limit {_percent(policy.keep_above)}"
-            )
-            return self._deny(decision, "DISTANCE", why, figures)
-        return None
-
-    def _reserved_margin(self) -> MarginFigures:
-        """Return the margin as if every order in flight had filled at its worst."""
-        margin = self.margin
-        for reservation in self.account.reserved.values():
-            margin = _sum(margin, reservation.effect)
-        return margin
-
-    def _after(
-        self,
-        base: MarginFigures,
-        view: "MarketView",
-        market: PerpetualMarket,
-        delta: int,
-        subticks: int,
-        added: int,
-        quote: int | None = None,
-    ) -> MarginFigures:
-        """Return the margin after a fill of `delta` at a price, its fee paid."""
-        if quote is None:
-            quote = fill_to_quote(abs(delta), subticks, market.quantum_conversion_exponent)
-        cash = (-quote if delta > 0 else quote) - mul_ppm(
-            quote, self.policy.taker_fee_ppm, round_up=True
-        )
-        exposure, oracle = self._exposures.get(market.ticker), view.oracle
-        held = self._held(market)
-        if oracle is None:
-            return msgspec.structs.replace(base, net_collateral=base.net_collateral + cash)
-        interest = view.open_interest
-        terms = position_margin(
-            market,
-            held + delta,
-            oracle.digits,
-            oracle.exponent,
-            None if interest is None else interest + max(0, added),
-            self.policy.chosen_imf_ppm.get(market.ticker, 0),
-        )
-        old = exposure.terms if exposure is not None and exposure.terms else PositionMargin()
-        moved = _exchanged(base, old, terms)
-        return msgspec.structs.replace(moved, net_collateral=moved.net_collateral + cash)
-
-    # --- guard
-
-    def _defend(self, view: "MarketView") -> list[Verdict]:
-        """Reduce if liquidation is near: at most once a block."""
-        margin = self.margin
-        if margin.unknown:
-            return []
-        if margin.cushion * PPM >= self._act_below_ppm * margin.sensitivity:
-            self.rung = 0
-            return []
-        height = view.chain.height
-        if height == self._guarded_at:
-            return []
-        self._guarded_at = height
-        self.rung = min(self.rung + 1, self.policy.guard_rungs)
-        if not height:
-            return [self._helpless(view, "UNKNOWN_HEIGHT", "no block height seen yet")]
-        plans = [
-            plan
-            for ticker, exposure in self._exposures.items()
-            if ticker not in self.account.reserved
-            and (plan := self._plan(exposure, self._views[ticker])) is not None
-        ]
-        if not plans:
-            return [self._helpless(view, "NO_BOOK", "no position can be reduced now")]
-        enough = [plan for plan in plans if plan.restores(self.policy.restore_to)]
-        if enough:
-            best = min(enough, key=lambda plan: (plan.cost, plan.market.ticker))
-        else:
-            best = max(plans, key=lambda plan: (plan.relief, plan.market.ticker))
-        return [self._reduce(view, best)]
-
-    def _plan(self, exposure: _Exposure, view: "MarketView") -> "_Plan | None":
-        """Size the reduction of one position that would restore the distance by itself."""
-        market, terms, oracle = exposure.market, exposure.terms, view.oracle
-        if market is None or terms is None or oracle is None:
-            return None
-        held = exposure.position.quantums or 0
-        side: Side = "SELL" if held > 0 else "BUY"
-        step = market.step_base_quantums
-        most = abs(held) // step * step
-        worst = _worst_subticks(view, market, side, self.policy.guard_slippage_bps * self.rung)
-        if not most or worst is None:
-            return None
-        size, cost, quote = most, 0, 0
-        # The cost depends on the size and the size on the cost: two rounds settle it.
-        for _ in range(2):
-            quote = _walk(view, market, side, size, worst)
-            cost = self._cost(market, side, size, quote, oracle.digits, oracle.exponent)
-            size = _needed(self.margin, terms, held, size, cost, self.policy.restore_to)
-            if size is None:
-                return None
-            size = min(-(-size // step) * step, most)
-        quote = _walk(view, market, side, size, worst)
-        cost = self._cost(market, side, size, quote, oracle.digits, oracle.exponent)
-        signed = size if held < 0 else -size
-        after = self._after(self.margin, view, market, signed, worst, 0, quote)
-        return _Plan(market, side, size, worst, cost, after, self.margin)
-
-    def _cost(
-        self, market: PerpetualMarket, side: Side, size: int, quote: int, price: int, exponent: int
-    ) -> int:
-        fair = abs(position_margin(market, size, price, exponent).net_notional)
-        fee = mul_ppm(quote, self.policy.taker_fee_ppm, round_up=True)
-        return (fair - quote if side == "SELL" else quote - fair) + fee
-
-    def _reduce(self, view: "MarketView", plan: "_Plan") -> Reduce:
-        market, side = plan.market, plan.side
-        order = self._order(
-            market, side, plan.size, plan.subticks, view.chain.height, reduce_only=True
-        )
-        distance = self.margin.distance or 0.0
-        restored = "closes it all" if not plan.after.notional else (
-            f"restores {_percent(plan.after.distance)}"
-        )  # fmt: skip
-        why = (
-            f"distance {_percent(distance)} < {_percent(self.policy.act_below)}: "
-            f"{side.lower()} {_amount(market.size(plan.size))} {market.ticker} at "
-            f"{_bound(side)} {_amount(market.price(plan.subticks))} {restored}, "
-            f"costs about {_usdc(plan.cost)} USDC"
-        )
-        verdict = Reduce(
-            id=self._next_id(),
-            order=order,
-            seq=view.seq,
-            at=view.at,
-            before=self.margin,
-            after=plan.after,
-            distance=distance,
-            rung=self.rung,
-            cost=plan.cost,
-            why=why,
-        )
-        self._reserve(order, MarginFigures(0), verdict.id)
-        return verdict
-
-    def _helpless(self, view: "MarketView", reason: Reason, what: str) -> Denied:
-        return Denied(
-            id=self._next_id(),
-            ticker=view.ticker,
-            decision=None,
-            seq=view.seq,
-            at=view.at,
-            reason=reason,
-            why=f"guard: distance {_percent(self.margin.distance)} < "
-            f"{_percent(self.policy.act_below)}, but {what}",
-        )
-
-    # --- verdicts and orders
-
-    def _order(
-        self,
-        market: PerpetualMarket,
-        side: Side,
-        size: int,
-        worst: int,
-        height: int,
-        *,
-        reduce_only: bool,
-    ) -> OrderRequest:
-        self._client_id += 1
-        return OrderRequest(
-            ticker=market.ticker,
-            clob_pair_id=market.clob_pair_id,
-            side=side,
-            quantums=size,
-            subticks=worst,
-            time_in_force="IOC",
-            client_id=self._client_id - 1,
-            reduce_only=reduce_only,
-            good_til_block=height + self.policy.good_til_blocks,
-        )
-
-    def _approve(
-        self,
-        decision: "Decision",
-        order: OrderRequest,
-        after: MarginFigures,
-        effect: MarginFigures,
-        why: str,
-    ) -> Approved:
-        verdict = Approved(
-            id=self._next_id(),
-            order=order,
-            decision=decision,
-            seq=decision.seq,
-            at=decision.at,
-            before=self.margin,
-            after=after,
-            why=why,
-        )
-        self._reserve(order, effect, verdict.id)
-        return verdict
-
-    def _reserve(self, order: OrderRequest, effect: MarginFigures, verdict_id: str) -> None:
-        self.account.reserved[order.ticker] = Reservation(
-            order=order,
-            order_id=order_id(self.account.subaccount, order),
-            effect=effect,
-            verdict_id=verdict_id,
-        )
-
-    def _deny(
-        self,
-        decision: "Decision",
-        reason: Reason,
-        why: str,
-        figures: tuple[tuple[str, str], ...] = (),
-    ) -> Denied:
-        return Denied(
-            id=self._next_id(),
-            ticker=decision.ticker,
-            decision=decision,
-            seq=decision.seq,
-            at=decision.at,
-            reason=reason,
-            figures=figures,
-            why=why,
-        )
-
-    def _below_step(self, decision: "Decision", market: PerpetualMarket, delta: int) -> Denied:
-        wanted, step = market.size(abs(delta)), market.size(market.step_base_quantums)
-        return self._deny(
-            decision,
-            "BELOW_STEP",
-            f"{_amount(wanted)} {market.ticker} is less than one step of {_amount(step)}",
-            (("wanted", _amount(wanted)), ("step", _amount(step))),
-        )
-
-    def _next_id(self) -> str:
-        self._verdicts += 1
-        return f"V{self._verdicts}"
-
-
-class _Plan(msgspec.Struct, frozen=True, gc=False):
     market: PerpetualMarket
+    view: MarketView
     side: Side
     size: int
     subticks: int
-    cost: int
-    after: MarginFigures
-    before: MarginFigures
-
-    def restores(self, distance: float) -> bool:
-        # A hair's breadth below is enough: the book moves more than that before the fill.
-        return not self.after.notional or (self.after.distance or 0.0) >= distance * 0.98
 
     @property
-    def relief(self) -> float:
-        return (self.after.distance or 0.0) - (self.before.distance or 0.0)
+    def delta(self) -> int:
+        return self.size if self.side == "BUY" else -self.size
+
+    @property
+    def words(self) -> str:
+        bound = "<=" if self.side == "BUY" else ">="
+        size, price = self.market.size(self.size), self.market.price(self.subticks)
+        return (
+            f"{self.side.lower()} {_amount(size)} {self.market.ticker} at {bound} {_amount(price)}"
+        )
 
 
-def _value(exposure: _Exposure, view: "MarketView", chosen_imf_ppm: int) -> bool:
-    """Bring a position's terms up to its view; tell whether anything changed."""
-    oracle, market, interest = view.oracle, view.market, view.open_interest
-    if oracle is None or market is None:
-        changed = exposure.terms is not None
-        exposure.terms = None
-        return changed
-    if (
-        oracle.digits == exposure.digits
-        and oracle.exponent == exposure.exponent
-        and interest == exposure.open_interest
-        and market is exposure.market
-    ):
-        return False
-    position = exposure.position
-    if market is not exposure.market:
-        position.quantums = _quantums(position.size, market)
-    exposure.market, exposure.open_interest = market, interest
-    exposure.digits, exposure.exponent = oracle.digits, oracle.exponent
-    exposure.terms = position_margin(
-        market, position.quantums or 0, oracle.digits, oracle.exponent, interest, chosen_imf_ppm
-    )
-    return True
+def _trade(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> _Trade | None:
+    """Shape a trade toward less of it: floored to the step, no worse than `bps` from the best.
+
+    Without a book the oracle price stands in; None if there is neither.
+    """
+    side: Side = "BUY" if delta > 0 else "SELL"
+    level = view.book.best_ask if delta > 0 else view.book.best_bid
+    if view.book.known and level is not None:
+        best = Decimal(level.price_text)
+    elif view.oracle is not None:
+        best = Decimal(view.oracle.text)
+    else:
+        return None
+    if delta > 0:
+        worst = market.floor_subticks(best * (10_000 + bps) / 10_000)
+    else:
+        worst = market.ceil_subticks(best * (10_000 - bps) / 10_000)
+    step = market.step_base_quantums
+    size = abs(delta) // step * step
+    return _Trade(market, view, side, size, max(worst, market.subticks_per_tick))
+
+
+def _worst_quote(trade: _Trade) -> int:
+    exponent = trade.market.quantum_conversion_exponent
+    return fill_to_quote(trade.size, trade.subticks, exponent)
+
+
+def _walked_quote(trade: _Trade) -> int:
+    """Return the quote quantums of taking the trade from the book; unseen depth costs the worst."""
+    market, buys, left, quote = trade.market, trade.side == "BUY", trade.size, 0
+    for level in trade.view.book.asks(50) if buys else trade.view.book.bids(50):
+        subticks = market.floor_subticks(level.price_text)
+        if not left or (subticks > trade.subticks if buys else subticks < trade.subticks):
+            break
+        taken = min(left, market.floor_quantums(level.size_text))
+        quote += market.quote_quantums(taken, subticks)
+        left -= taken
+    return quote + market.quote_quantums(left, trade.subticks)
+
+
+def _after(
+    margin: MarginFigures, trade: _Trade, held: int, quote: int, fee_ppm: int
+) -> MarginFigures:
+    """Return the margin after the trade filled for `quote` and its fee was paid."""
+    view, cash = trade.view, quote if trade.side == "SELL" else -quote
+    cash -= mul_ppm(quote, fee_ppm, round_up=True)
+    if view.oracle is not None:
+        # The match itself may raise the open interest, and with it the fraction.
+        interest = None if view.open_interest is None else view.open_interest + trade.size
+        margin = _exchanged(
+            margin,
+            _terms(trade.market, held, view, view.open_interest),
+            _terms(trade.market, held + trade.delta, view, interest),
+        )
+    return msgspec.structs.replace(margin, net_collateral=margin.net_collateral + cash)
+
+
+def _terms(
+    market: PerpetualMarket, quantums: int, view: MarketView, interest: int | None
+) -> PositionMargin:
+    oracle = view.oracle
+    if oracle is None:
+        return PositionMargin()
+    return position_margin(market, quantums, oracle.digits, oracle.exponent, interest)
 
 
 def _exchanged(margin: MarginFigures, old: PositionMargin, new: PositionMargin) -> MarginFigures:
@@ -1354,112 +847,19 @@ def _exchanged(margin: MarginFigures, old: PositionMargin, new: PositionMargin) 
     )
 
 
-def _sum(first: MarginFigures, second: MarginFigures, sign: int = 1) -> MarginFigures:
+def _moved(margin: MarginFigures, effect: MarginFigures, sign: int = 1) -> MarginFigures:
     return MarginFigures(
-        first.net_collateral + sign * second.net_collateral,
-        first.initial_margin + sign * second.initial_margin,
-        first.maintenance_margin + sign * second.maintenance_margin,
-        first.notional + sign * second.notional,
-        first.sensitivity + sign * second.sensitivity,
-        first.unknown,
+        margin.net_collateral + sign * effect.net_collateral,
+        margin.initial_margin + sign * effect.initial_margin,
+        margin.maintenance_margin + sign * effect.maintenance_margin,
+        margin.notional + sign * effect.notional,
+        margin.sensitivity + sign * effect.sensitivity,
+        margin.unknown,
     )
-
-
-def _difference(first: MarginFigures, second: MarginFigures) -> MarginFigures:
-    return _sum(first, second, -1)
 
 
 def _quantums(size: Decimal, market: PerpetualMarket) -> int:
     return int(size.scaleb(-market.atomic_resolution))
-
-
-def _target_quantums(
-    decision: "Decision", view: "MarketView", market: PerpetualMarket
-) -> int | None:
-    """Turn the wanted notional into quantums at the oracle price; None if it cannot be known."""
-    quote = int(decision.target_usdc * 1_000_000)
-    if not quote:
-        return 0
-    if view.oracle is None or not view.oracle.digits:
-        return None
-    oracle = view.oracle
-    return quote_to_base(quote, oracle.digits, oracle.exponent, market.atomic_resolution)
-
-
-def _most_quantums(view: "MarketView", market: PerpetualMarket, policy: Policy) -> int:
-    oracle = view.oracle
-    if oracle is None:
-        return 0
-    most = int(policy.max_order_usdc * 1_000_000)
-    return quote_to_base(most, oracle.digits, oracle.exponent, market.atomic_resolution)
-
-
-def _worst_subticks(
-    view: "MarketView", market: PerpetualMarket, side: Side, bps: int
-) -> int | None:
-    """Return the worst price to accept: best price and slippage, aligned toward less of it."""
-    book = view.book
-    level = (book.best_bid if side == "SELL" else book.best_ask) if book.known else None
-    if level is not None:
-        best = Decimal(level.price_text)
-    elif view.oracle is not None:
-        best = Decimal(view.oracle.digits).scaleb(view.oracle.exponent)
-    else:
-        return None
-    if side == "SELL":
-        worst = market.ceil_subticks(best * (10_000 - bps) / 10_000)
-    else:
-        worst = market.floor_subticks(best * (10_000 + bps) / 10_000)
-    return max(worst, market.subticks_per_tick)
-
-
-def _walk(view: "MarketView", market: PerpetualMarket, side: Side, size: int, worst: int) -> int:
-    """Return the quote quantums of taking `size` from the book; unseen depth costs the worst."""
-    book, left, quote = view.book, size, 0
-    exponent = market.quantum_conversion_exponent
-    levels = (book.bids(50) if side == "SELL" else book.asks(50)) if book.known else []
-    for level in levels:
-        subticks = market.floor_subticks(level.price_text)
-        if not left or (subticks < worst if side == "SELL" else subticks > worst):
-            break
-        taken = min(left, market.floor_quantums(level.size_text))
-        quote += fill_to_quote(taken, subticks, exponent)
-        left -= taken
-    return quote + fill_to_quote(left, worst, exponent)
-
-
-def _needed(
-    margin: MarginFigures, terms: PositionMargin, held: int, size: int, cost: int, restore_to: float
-) -> int | None:
-    """Return the quantums to close so that the distance becomes `restore_to`, unrounded up.
-
-    With the fraction f of the position closed, the cushion is B + f (m - c) and the
-    sensitivity D (1 - f d / D): solve for the wanted ratio of the two. None if closing
-    costs more than it relieves.
-    """
-    target = round(restore_to * PPM)
-    value, required = terms.net_notional, terms.maintenance_margin
-    own = value - required if value >= 0 else required - value
-    lacking = target * margin.sensitivity - PPM * margin.cushion
-    whole = abs(held)
-    # `cost` is that of `size`: scale it to the whole position to stay in integers.
-    relief = PPM * required + target * own - PPM * cost * whole // size
-    if relief <= 0:
-        return None
-    return max(1, -(-lacking * whole // relief))
-
-
-def _hourly_funding(view: "MarketView", net_notional: int) -> int | None:
-    """Return what the next hour costs at the predicted rate; longs pay a positive one."""
-    text = view.funding.next_rate_text
-    if not text:
-        return None
-    rate = Fraction(text)
-    return net_notional * rate.numerator // rate.denominator
-
-
-def _bound(side: Side) -> str:
-    return ">=" if side == "SELL" else "<="
 
 
 def _usdc(quote_quantums: int) -> str:
@@ -1474,12 +874,518 @@ def _percent(distance: float | None) -> str:
     return "unknown" if distance is None else f"{distance * 100:.1f} %"
 
 
+# === Risk ===
+
+
+class Risk:
+    """The account, its margin, the gate and the guard: one object, one step per event.
+
+    `margin` is current after each step; `closest` is the smallest distance seen so far; `rung`
+    counts the guard's orders since the account was last safe. Without `guard` nothing reduces.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | None = None,
+        subaccount: Subaccount | None = None,
+        *,
+        guard: bool = True,
+        first_client_id: int = 1,
+    ) -> None:
+        self.policy = policy or Policy()
+        self.account = Account(subaccount or Subaccount(""))
+        self.guard = guard
+        self.margin = MarginFigures(0)
+        self.closest: float | None = None
+        self.rung = 0
+        self._views: dict[str, MarketView] = {}
+        self._exposures: dict[str, _Exposure] = {}
+        self._client_id = first_client_id
+        self._verdicts = 0
+        self._guarded_at = -1
+        self._act_below_ppm = round(self.policy.act_below * PPM)
+        self._stale_ns = round(self.policy.stale_seconds * 1_000_000_000)
+
+    def step(self, event: "MarketView | Frame | Decision") -> list[Verdict]:
+        """Take one event in and put out the verdicts that it caused, in order."""
+        if isinstance(event, MarketView):
+            return self._watch(event)
+        if isinstance(event, Frame):
+            if self.account.fold(event):
+                self.revalue()
+            return []
+        verdict = self._review(event)
+        return [] if verdict is None else [verdict]
+
+    @property
+    def alarm(self) -> Alarm:
+        """Say where the account stands; `unknown` is no better than danger."""
+        margin, distance = self.margin, self.margin.distance
+        if self.account.trouble or margin.unknown:
+            return "unknown"
+        if distance is None:
+            return "flat"
+        if is_liquidatable(margin.net_collateral, margin.maintenance_margin):
+            return "liquidatable"
+        return "danger" if distance < self.policy.act_below else "safe"
+
+    def positions(self) -> list[PositionFigures]:
+        """Return every position with its figures, the nearest to liquidation first."""
+        ratios = self.liquidation_ratios()
+        rows = [_row(exposure, ratios[ticker]) for ticker, exposure in self._exposures.items()]
+        return sorted(rows, key=lambda row: inf if row.distance is None else row.distance)
+
+    def liquidation_ratios(self) -> dict[str, tuple[int, int] | None]:
+        """Return each position's `liquidation_ratio`, in quote quantums per quantum."""
+        margin = self.margin
+        equity, maintenance = margin.net_collateral, margin.maintenance_margin
+        ratios: dict[str, tuple[int, int] | None] = {}
+        for ticker, exposure in self._exposures.items():
+            terms = exposure.terms
+            ratios[ticker] = (
+                None
+                if terms is None or margin.unknown
+                else liquidation_ratio(
+                    exposure.quantums,
+                    terms.net_notional,
+                    equity,
+                    maintenance - terms.maintenance_margin,
+                    exposure.maintenance_e12,
+                )
+            )
+        return ratios
+
+    def revalue(self) -> None:
+        """Value the account from nothing: after each change of it, or to check the sums."""
+        self._exposures = exposures = {}
+        unknown: list[str] = []
+        for ticker, position in self.account.positions.items():
+            exposures[ticker] = exposure = _Exposure(position)
+            view = self._views.get(ticker)
+            if view is None or not exposure.value(view):
+                unknown.append(ticker)
+        self._total(sorted(unknown))
+
+    def _total(self, unknown: list[str]) -> None:
+        known = [e.terms for e in self._exposures.values() if e.terms is not None]
+        self.margin = total_margin(self.account.collateral, known, unknown)
+        self._note_distance()
+
+    def _note_distance(self) -> None:
+        distance = self.margin.distance
+        if distance is not None and (self.closest is None or distance < self.closest):
+            self.closest = distance
+
+    def _watch(self, view: MarketView) -> list[Verdict]:
+        """Move the margin with one market; O(1), whatever else is held."""
+        ticker = view.ticker
+        if ticker not in self._views:
+            self._views[ticker] = view
+        if view.chain.height > self.account.height:
+            self.account.expire(view.chain.height)
+        exposure = self._exposures.get(ticker)
+        if exposure is not None:
+            old = exposure.terms
+            if exposure.value(view):
+                if old is None or exposure.terms is None:
+                    unknown = (t for t, e in self._exposures.items() if e.terms is None)
+                    self._total(sorted(unknown))
+                else:
+                    self.margin = _exchanged(self.margin, old, exposure.terms)
+                    self._note_distance()
+        return self._defend(view) if self.guard and self._exposures else []
+
+    # === Gate ===
+
+    def _review(self, decision: Decision) -> Verdict | None:
+        """Judge one decision; the first objection wins, and shrinking meets none of them."""
+        if decision.action != "target":
+            return None
+        view = self._views.get(decision.ticker)
+        market = view.market if view is not None else None
+        if view is None or market is None:
+            return self._deny(decision, "UNKNOWN_MARKET", f"{decision.ticker} is not known yet")
+        pending = self.account.reserved.get(decision.ticker)
+        if pending is not None:
+            why = (
+                f"the order of {pending.verdict_id} has no answer yet; it can fill until block "
+                f"{pending.order.good_til_block}, this is {self.account.height}"
+            )
+            return self._deny(decision, "IN_FLIGHT", why)
+        held = self._held(market)
+        target = _at_oracle(decision.target_usdc, view, market)
+        if target is None:
+            return self._deny(decision, "UNKNOWN_ORACLE", f"no oracle price of {market.ticker}")
+        if held and target * held >= 0 and abs(target) < abs(held):
+            return self._exit(decision, view, market, target - held)
+        verdict = self._enter(decision, view, market, target - held)
+        if isinstance(verdict, Denied) and target * held < 0:
+            # The far side is refused: the near side may still be left.
+            return self._exit(decision, view, market, -held)
+        return verdict
+
+    def _exit(
+        self, decision: Decision, view: MarketView, market: PerpetualMarket, delta: int
+    ) -> Verdict:
+        """Let a position shrink: no limit may block the way out, only the grid can."""
+        trade = _trade(view, market, delta, self.policy.guard_slippage_bps)
+        if trade is None:
+            return self._deny(decision, "NO_BOOK", "neither a book nor an oracle price to go by")
+        if not trade.size:
+            return self._below_step(decision, market, delta)
+        if not view.chain.height:
+            return self._deny(decision, "UNKNOWN_HEIGHT", "no block height seen yet")
+        held = self._held(market)
+        after = _after(self.margin, trade, held, _worst_quote(trade), self.policy.taker_fee_ppm)
+        left = _amount(market.size(held + trade.delta))
+        why = f"{trade.words} shrinks {_amount(market.size(held))} to {left}: that always passes"
+        return self._approve(decision, trade, after, MarginFigures(0), why, reduce_only=True)
+
+    def _enter(
+        self, decision: Decision, view: MarketView, market: PerpetualMarket, delta: int
+    ) -> Verdict:
+        """Let a position grow or turn if everything is known, and within the limits after it."""
+        objection = next(self._unready(decision, view, market), None)
+        if objection is not None:
+            return self._deny(decision, *objection)
+        most = _at_oracle(self.policy.max_order_usdc, view, market) or 0
+        trade = _trade(view, market, max(-most, min(most, delta)), self.policy.slippage_bps)
+        if trade is None or not trade.size:
+            return self._below_step(decision, market, delta)
+        base = self.reserved_margin()
+        held, quote = self._held(market), _worst_quote(trade)
+        after = _after(base, trade, held, quote, self.policy.taker_fee_ppm)
+        objection = next(self._beyond(after), None)
+        if objection is not None:
+            figures = {name: getattr(after, name) for name in _FIGURES}
+            return self._deny(decision, *objection, **figures)
+        cut = f", cut to {self.policy.max_order_usdc:,.0f} USDC" if abs(delta) > most else ""
+        why = (
+            f"{trade.words}{cut}: free collateral {_usdc(base.free_collateral)} becomes "
+            f"{_usdc(after.free_collateral)}, leverage {after.leverage or 0:.2f}, distance "
+            f"{_percent(after.distance)} at the worst price"
+        )
+        worse = after.free_collateral < base.free_collateral
+        effect = _moved(after, base, -1) if worse else MarginFigures(0)
+        return self._approve(decision, trade, after, effect, why, reduce_only=False)
+
+    def _unready(
+        self, decision: Decision, view: MarketView, market: PerpetualMarket
+    ) -> Iterator[tuple[Reason, str]]:
+        """Object to what is not known, not open or not fresh."""
+        book, oracle, ticker = view.book, view.oracle, market.ticker
+        if self.account.trouble:
+            yield "UNKNOWN_ACCOUNT", self.account.trouble
+        if view.status != "ACTIVE":
+            yield "STATUS", f"expected an ACTIVE market, it is {view.status or 'unknown'}"
+        if oracle is None or self.margin.unknown:
+            yield "UNKNOWN_ORACLE", f"no oracle price of {', '.join(self.margin.unknown) or ticker}"
+        if not book.known or book.best_bid is None or book.best_ask is None:
+            was = "one-sided" if book.known else "unknown"
+            yield "NO_BOOK", f"expected bids and asks, the book is {was}"
+        age = decision.at - min(book.at, oracle.at if oracle is not None else 0)
+        if view.quality.stale or age > self._stale_ns:
+            limit = self.policy.stale_seconds
+            yield "STALE", f"book or oracle is {age / 1e9:.1f} s old, limit {limit:g} s"
+        if not view.chain.height:
+            yield "UNKNOWN_HEIGHT", "no block height seen yet"
+        others = [e.market for t, e in self._exposures.items() if t != ticker and e.market]
+        if mixes_isolated([market, *others]):
+            yield "ISOLATED", "an isolated market needs a subaccount of its own"
+
+    def _beyond(self, after: MarginFigures) -> Iterator[tuple[Reason, str]]:
+        """Object to an account that would be beyond a limit after the worst fill."""
+        policy, distance, leverage = self.policy, after.distance, after.leverage
+        if after.free_collateral < 0:
+            needs, has = _usdc(after.initial_margin), _usdc(after.net_collateral)
+            yield "MARGIN", f"needs {needs} of initial margin, would have {has}"
+        if leverage is None or leverage > policy.max_leverage:
+            was = "undefined" if leverage is None else f"{leverage:.2f}"
+            yield "LEVERAGE", f"leverage would be {was}, limit {policy.max_leverage:g}"
+        if distance is not None and distance < policy.keep_above:
+            limit = _percent(policy.keep_above)
+            yield "DISTANCE", f"distance would be {_percent(distance)}, limit {limit}"
+
+    def reserved_margin(self) -> MarginFigures:
+        """Return the margin as if every order in flight had filled at its worst."""
+        margin = self.margin
+        for reservation in self.account.reserved.values():
+            margin = _moved(margin, reservation.effect)
+        return margin
+
+    def _held(self, market: PerpetualMarket) -> int:
+        position = self.account.positions.get(market.ticker)
+        return _quantums(position.size, market) if position is not None else 0
+
+    # === Guard ===
+
+    def _defend(self, view: MarketView) -> list[Verdict]:
+        """Reduce if liquidation is near: at most once a block."""
+        margin = self.margin
+        if margin.unknown or margin.cushion * PPM >= self._act_below_ppm * margin.sensitivity:
+            self.rung = 0
+            return []
+        height = view.chain.height
+        if height == self._guarded_at:
+            return []
+        self._guarded_at = height
+        self.rung += 1
+        plans = [plan for exposure in self._exposures.values() if (plan := self._plan(exposure))]
+        if not plans or not height:
+            return [self._helpless(view, "NO_BOOK" if height else "UNKNOWN_HEIGHT")]
+        enough = [plan for plan in plans if plan.restores(self.policy.restore_to)]
+        if enough:
+            return [self._reduce(view, min(enough, key=lambda plan: plan.cost))]
+        return [self._reduce(view, max(plans, key=lambda plan: plan.after.distance or 0.0))]
+
+    def _plan(self, exposure: "_Exposure") -> "_Plan | None":
+        """Size the reduction of one position that would restore the distance by itself."""
+        terms, market, held = exposure.terms, exposure.market, exposure.quantums
+        ticker, fee_ppm = exposure.position.ticker, self.policy.taker_fee_ppm
+        if terms is None or market is None or ticker in self.account.reserved:
+            return None
+        # Each rung accepts a worse price: a thin book must not be the end.
+        slippage = self.policy.guard_slippage_bps * min(self.rung, self.policy.guard_rungs)
+        trade = _trade(self._views[ticker], market, -held, slippage)
+        if trade is None or not trade.size:
+            return None
+        most, step, quote = trade.size, market.step_base_quantums, _walked_quote(trade)
+        # The size depends on the cost and the cost on the size: two rounds settle it.
+        for _ in range(2):
+            after = _after(self.margin, trade, held, quote, fee_ppm)
+            cost = self.margin.net_collateral - after.net_collateral
+            share = _share(self.margin, terms, cost * abs(held) // trade.size, self.policy)
+            if share is None:
+                return None
+            size = min(-int(-share * abs(held) // step) * step, most)
+            trade = msgspec.structs.replace(trade, size=size)
+            quote = _walked_quote(trade)
+        after = _after(self.margin, trade, held, quote, fee_ppm)
+        return _Plan(trade, self.margin.net_collateral - after.net_collateral, after)
+
+    def _reduce(self, view: MarketView, plan: "_Plan") -> Reduce:
+        distance, after = self.margin.distance or 0.0, plan.after
+        restored = f"restores {_percent(after.distance)}" if after.notional else "closes it all"
+        why = (
+            f"distance {_percent(distance)} < {_percent(self.policy.act_below)}: "
+            f"{plan.trade.words} {restored}, costs about {_usdc(plan.cost)} USDC"
+        )
+        verdict = Reduce(
+            id=self._next_id(),
+            order=self._order(plan.trade, reduce_only=True),
+            seq=view.seq,
+            at=view.at,
+            before=self.margin,
+            after=after,
+            distance=distance,
+            rung=self.rung,
+            cost=plan.cost,
+            why=why,
+        )
+        self._reserve(verdict, MarginFigures(0))
+        return verdict
+
+    def _helpless(self, view: MarketView, reason: Reason) -> Denied:
+        was = "no block height is known" if reason == "UNKNOWN_HEIGHT" else "nothing can be reduced"
+        return Denied(
+            id=self._next_id(),
+            ticker=view.ticker,
+            decision=None,
+            seq=view.seq,
+            at=view.at,
+            reason=reason,
+            why=f"guard: distance {_percent(self.margin.distance)} < "
+            f"{_percent(self.policy.act_below)}, but {was}",
+        )
+
+    # === Orders ===
+
+    def _order(self, trade: _Trade, *, reduce_only: bool) -> OrderRequest:
+        self._client_id += 1
+        return OrderRequest(
+            ticker=trade.market.ticker,
+            clob_pair_id=trade.market.clob_pair_id,
+            side=trade.side,
+            quantums=trade.size,
+            subticks=trade.subticks,
+            time_in_force="IOC",
+            client_id=self._client_id - 1,
+            reduce_only=reduce_only,
+            good_til_block=trade.view.chain.height + self.policy.good_til_blocks,
+        )
+
+    def _approve(
+        self,
+        decision: Decision,
+        trade: _Trade,
+        after: MarginFigures,
+        effect: MarginFigures,
+        why: str,
+        *,
+        reduce_only: bool,
+    ) -> Approved:
+        verdict = Approved(
+            id=self._next_id(),
+            order=self._order(trade, reduce_only=reduce_only),
+            decision=decision,
+            seq=decision.seq,
+            at=decision.at,
+            before=self.margin,
+            after=after,
+            why=why,
+        )
+        self._reserve(verdict, effect)
+        return verdict
+
+    def _reserve(self, verdict: Approved | Reduce, effect: MarginFigures) -> None:
+        order = verdict.order
+        self.account.reserved[order.ticker] = Reservation(
+            order=order,
+            order_id=order_id(self.account.subaccount, order),
+            effect=effect,
+            verdict_id=verdict.id,
+        )
+
+    def _deny(self, decision: Decision, reason: Reason, why: str, **figures: object) -> Denied:
+        return Denied(
+            id=self._next_id(),
+            ticker=decision.ticker,
+            decision=decision,
+            seq=decision.seq,
+            at=decision.at,
+            reason=reason,
+            figures=tuple((name, str(figure)) for name, figure in figures.items()),
+            why=why,
+        )
+
+    def _below_step(self, decision: Decision, market: PerpetualMarket, delta: int) -> Denied:
+        wanted = _amount(market.size(abs(delta)))
+        step = _amount(market.size(market.step_base_quantums))
+        why = f"{wanted} {market.ticker} is less than one step of {step}"
+        return self._deny(decision, "BELOW_STEP", why, wanted=wanted, step=step)
+
+    def _next_id(self) -> str:
+        self._verdicts += 1
+        return f"V{self._verdicts}"
+
+
+_FIGURES = ("net_collateral", "initial_margin", "maintenance_margin", "notional")
+
+
+class _Exposure:
+    """A position with the terms last computed for it, and what they were computed from."""
+
+    __slots__ = (
+        "maintenance_e12", "market", "open_interest", "oracle", "position", "quantums", "terms",
+        "view",
+    )  # fmt: skip
+
+    def __init__(self, position: Position) -> None:
+        self.position = position
+        self.quantums = 0
+        self.maintenance_e12 = 0
+        self.view: MarketView | None = None
+        self.market: PerpetualMarket | None = None
+        self.oracle: Oracle | None = None
+        self.open_interest: int | None = None
+        self.terms: PositionMargin | None = None
+
+    def value(self, view: MarketView) -> bool:
+        """Bring the terms up to a view; tell whether anything changed."""
+        oracle, market, interest = view.oracle, view.market, view.open_interest
+        if (
+            oracle is self.oracle
+            and interest == self.open_interest
+            and market is self.market
+            and self.view is not None
+        ):
+            return False
+        self.view, self.oracle, self.open_interest = view, oracle, interest
+        if market is not None and market is not self.market:
+            self.quantums = self.position.quantums = _quantums(self.position.size, market)
+            self.maintenance_e12 = market.imf_ppm * market.maintenance_fraction_ppm
+        self.market = market
+        if oracle is None or market is None:
+            self.terms = None
+        else:
+            self.terms = position_margin(
+                market, self.quantums, oracle.digits, oracle.exponent, interest
+            )
+        return True
+
+
+def _row(exposure: _Exposure, ratio: tuple[int, int] | None) -> PositionFigures:
+    position, view, oracle = exposure.position, exposure.view, exposure.oracle
+    market, terms = exposure.market, exposure.terms
+    if view is None or oracle is None or market is None or terms is None:
+        return PositionFigures(
+            ticker=position.ticker, size=position.size, entry_price=position.entry_price
+        )
+    price, liquidation, distance = Decimal(oracle.text), None, None
+    if ratio is not None:
+        liquidation = (Decimal(ratio[0]) / ratio[1]).scaleb(-6 - market.atomic_resolution)
+        move = float((price - liquidation) / price) if price else 0.0
+        distance = move if position.size > 0 else -move
+    rate = view.funding.next_rate_text
+    return PositionFigures(
+        ticker=position.ticker,
+        size=position.size,
+        entry_price=position.entry_price,
+        oracle_price=price,
+        net_notional=terms.net_notional,
+        initial_margin=terms.initial_margin,
+        maintenance_margin=terms.maintenance_margin,
+        unrealized_pnl=(price - position.entry_price) * position.size,
+        liquidation_price=liquidation,
+        distance=distance,
+        funding_1h=int(terms.net_notional * Decimal(rate)) if rate else None,
+        seq=oracle.seq,
+    )
+
+
+def _at_oracle(usdc: float, view: MarketView, market: PerpetualMarket) -> int | None:
+    """Turn a notional in USDC into quantums; None if the oracle price is needed and unknown."""
+    quote, oracle = int(usdc * 1_000_000), view.oracle
+    if not quote:
+        return 0
+    if oracle is None or not oracle.digits:
+        return None
+    return quote_to_base(quote, oracle.digits, oracle.exponent, market.atomic_resolution)
+
+
+class _Plan(msgspec.Struct, frozen=True, gc=False):
+    """A reduction the guard could send, its cost and what it would leave."""
+
+    trade: _Trade
+    cost: int
+    after: MarginFigures
+
+    def restores(self, distance: float) -> bool:
+        # A hair's breadth below is enough: the book moves more than that before the fill.
+        return not self.after.notional or (self.after.distance or 0.0) >= distance * 0.98
+
+
+def _share(
+    margin: MarginFigures, terms: PositionMargin, cost: int, policy: Policy
+) -> Fraction | None:
+    """Return the share of a position to close so that the distance becomes `restore_to`.
+
+    Closing the share f at a whole cost c leaves the cushion B + f (m - c) and the sensitivity
+    D - f d; the wanted distance is their ratio. None if closing costs more than it relieves.
+    """
+    target = Fraction(policy.restore_to).limit_denominator(PPM)
+    required, value = terms.maintenance_margin, terms.net_notional
+    own = value - required if value >= 0 else required - value
+    relief = required - cost + target * own
+    return (target * margin.sensitivity - margin.cushion) / relief if relief > 0 else None
+
+
 # === Streams ===
 
 
 def verdicts(
     risk: Risk | None = None,
-) -> "Callable[[Observable[MarketView | Frame | Decision]], Observable[Verdict]]":
+) -> Callable[[Observable[MarketView | Frame | Decision]], Observable[Verdict]]:
     """Judge every event of the stream with one `Risk`; without one, each subscriber has its own.
 
     Hot or cold as the source is; completes and errors with it; runs on its thread.
