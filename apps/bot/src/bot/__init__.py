@@ -1,1 +1,15 @@
-"""The bot."""
+"""The bot: every layer composed once, and the commands a person types.
+
+    frames ─► views ─► scores ─► decisions ─► verdicts ─► orders ─► account frames ─┐
+                                                  ▲────────────────────────────────┘
+
+`composition` joins the layers and holds the only subscriptions; `journal` keeps what they said
+and the run's hash; `report` puts it in words; `screen` plays a run on a terminal; `why` walks
+from a fill back to the wire; `doctor` looks at the machine; `__main__` is the command line.
+"""
+
+from importlib.metadata import version
+
+__all__ = ["__version__"]
+
+__version__ = version("bot")

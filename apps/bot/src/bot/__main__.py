@@ -1,2 +1,167 @@
-def main() -> None:
-    print("hello")
+"""The command line: what a person types, checked, and handed to the part that does it.
+
+Only this file is imported for `bot --help`; everything else is loaded when it is used, so
+that help and a typing error answer at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+EPILOG = """\
+examples:
+  bot                                 watch the bundled recording on a dashboard
+  bot | less                          the same as a plain report, as fast as it can
+  bot replay account --json           the report as JSON
+  bot replay quickstart --no-guard    what happens without the guard
+  bot paper --network testnet         live frames, paper orders, no keys
+  bot why F3                          from a fill back to the wire text that caused it
+
+exit codes: 0 done, 1 a check failed, 2 something you gave was not what was expected
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code. A wrong word is said plainly and is a 2."""
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    # `bot` alone, or with options alone, plays the bundled recording.
+    if not typed or (typed[0].startswith("-") and typed[0] not in ("-h", "--help", "--version")):
+        typed.insert(0, "replay")
+    options = parser().parse_args(typed)
+    from dydx_conn import ConnError
+    from dydx_panels import PanelError
+    from dydx_strategy import StrategyError
+
+    try:
+        return COMMANDS[options.command](options)
+    except (ConnError, PanelError, StrategyError) as error:
+        print(f"bot: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader has seen enough; the interpreter would complain again while closing it.
+        sys.stdout = None
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe all commands and their options."""
+    top = argparse.ArgumentParser(
+        prog="bot",
+        description="A dYdX v4 perpetuals bot that says why, and is not liquidated in a crash.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    replay = commands.add_parser("replay", help="play a recording (this is the default)")
+    replay.add_argument("recording", nargs="?", default="quickstart", help="a name or a path")
+    replay.add_argument("--speed", type=positive, help="times real time (on a terminal: 20)")
+    add_run_options(replay)
+
+    paper = commands.add_parser("paper", help="live frames, paper orders, no keys")
+    paper.add_argument("--network", default="testnet", help="testnet, mainnet or local")
+    paper.add_argument("--rest", help="another REST address than the network's own")
+    paper.add_argument("--ws", help="another socket address than the network's own")
+    paper.add_argument("--markets", default="BTC-USD,ETH-USD,SOL-USD", help="tickers, by commas")
+    paper.add_argument("--seconds", type=positive, help="stop after this long")
+    paper.add_argument("--record", metavar="PATH", help="keep the frames as a recording")
+    add_run_options(paper)
+
+    why = commands.add_parser("why", help="walk from an id (D7, V3, O3, F2) back to the wire")
+    why.add_argument("id", help="the id of a decision, verdict, order or fill")
+    why.add_argument("recording", nargs="?", default="quickstart", help="a name or a path")
+    add_choices(why)
+
+    panel = commands.add_parser("panel", help="print one panel as it stands at a recording's end")
+    panel.add_argument("panel", help="its name; a wrong one lists them")
+    panel.add_argument("recording", nargs="?", default="quickstart", help="a name or a path")
+    panel.add_argument("--svg", metavar="PATH", help="write the whole dashboard as an SVG instead")
+    panel.add_argument("--size", default="120x40", help="columns and rows of the SVG")
+    panel.add_argument("--at", type=positive, help="stop after this many seconds of the recording")
+    add_choices(panel)
+
+    doctor = commands.add_parser("doctor", help="look at the machine and at a network")
+    doctor.add_argument("--network", default="testnet", help="testnet, mainnet or local")
+    doctor.add_argument("--rest", help="another REST address than the network's own")
+    doctor.add_argument("--ws", help="another socket address than the network's own")
+    return top
+
+
+def add_run_options(command: argparse.ArgumentParser) -> None:
+    """Add what replay and paper have in common."""
+    command.add_argument("--plain", action="store_true", help="no dashboard, also on a terminal")
+    command.add_argument("--json", action="store_true", help="the report as JSON, no dashboard")
+    add_choices(command)
+
+
+def add_choices(command: argparse.ArgumentParser) -> None:
+    """Add what changes how the bot acts, and so changes the run hash."""
+    command.add_argument("--no-guard", action="store_true", help="let liquidation come")
+    command.add_argument(
+        "--strategy", default="rank-and-target", help="a name, or a Python file of your own"
+    )
+    command.add_argument("--deposit", type=int, default=10_000, help="USDC on paper (10000)")
+
+
+def positive(text: str) -> float:
+    """Read a number above 0."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return number
+
+
+class Version(argparse.Action):
+    """Print the version; looked up only when asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print and exit."""
+        from bot import __version__
+
+        print(f"bot {__version__}")
+        parser.exit()
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from bot.commands import replay
+
+    return replay(options)
+
+
+def _paper(options: argparse.Namespace) -> int:
+    from bot.commands import paper
+
+    return paper(options)
+
+
+def _why(options: argparse.Namespace) -> int:
+    from bot.commands import why
+
+    return why(options)
+
+
+def _panel(options: argparse.Namespace) -> int:
+    from bot.commands import panel
+
+    return panel(options)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from bot.doctor import doctor
+
+    return doctor(options)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "replay": _replay,
+    "paper": _paper,
+    "why": _why,
+    "panel": _panel,
+    "doctor": _doctor,
+}
+
+if __name__ == "__main__":
+    raise SystemExit(main())

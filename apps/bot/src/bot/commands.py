@@ -1,0 +1,196 @@
+"""What each command does, once its words are checked.
+
+replay, paper ──► a source of frames ──► Bot.run ──► dashboard or report
+why, panel    ──► the same run, at full speed, then one answer from it
+"""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace as with_fields
+from pathlib import Path
+
+from dydx_conn import (
+    ConnError,
+    Frame,
+    Header,
+    Network,
+    Recording,
+    RecordingWriter,
+    find_recording,
+    live,
+    network,
+)
+from dydx_conn import replay as play
+from reactivex import Observable, operators
+
+from bot.composition import Bot, Options
+from bot.report import figures, print_report
+from bot.why import chain
+
+Source = Callable[[Callable[[Frame], bool]], Observable[Frame]]
+
+
+def options_of(arguments: argparse.Namespace) -> Options:
+    """Gather what changes how the bot acts."""
+    if arguments.deposit <= 0:
+        raise ConnError(f"expected a deposit above 0 USDC, got {arguments.deposit}")
+    return Options(
+        strategy=arguments.strategy, deposit=arguments.deposit, guard=not arguments.no_guard
+    )
+
+
+def replay(arguments: argparse.Namespace) -> int:
+    """Play a recording, on a dashboard if this is a terminal, and report."""
+    recording = Recording(find_recording(arguments.recording))
+    bot = Bot(options_of(arguments))
+    speed = arguments.speed
+    if on_dashboard(arguments):
+        return watch(
+            bot,
+            lambda pace: play(recording.path, pace=pace),
+            mode="REPLAY",
+            name=arguments.recording,
+            speed=speed or 20.0,
+            recording=recording.path,
+        )
+    bot.run(play(recording.path, speed=speed))
+    print_report(figures(bot, name=arguments.recording, recording=recording), arguments.json)
+    return 0
+
+
+def paper(arguments: argparse.Namespace) -> int:
+    """Trade on paper against a live network until told to stop, and report."""
+    net = address(network(arguments.network), arguments.rest, arguments.ws)
+    tickers = [ticker.strip().upper() for ticker in arguments.markets.split(",") if ticker.strip()]
+    if not tickers:
+        raise ConnError(f"expected tickers such as BTC-USD,ETH-USD; got {arguments.markets!r}")
+    bot = Bot(options_of(arguments))
+    with recorder(arguments.record, net) as keep:
+
+        def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
+            frames = live(net, tickers, pace=until(arguments.seconds, pace))
+            return frames if keep is None else frames.pipe(operators.do_action(keep))
+
+        name = f"{net.name} {' '.join(tickers[:3])}"
+        if on_dashboard(arguments):
+            return watch(bot, source, mode="PAPER", name=name)
+        # Ctrl-C is how a run without an end ends: it is answered with the report.
+        with contextlib.suppress(KeyboardInterrupt):
+            bot.run(source(lambda _: True))
+    print_report(figures(bot, name=name), arguments.json)
+    return 0
+
+
+def why(arguments: argparse.Namespace) -> int:
+    """Print the way from an id back to the wire."""
+    bot, path = replayed_to_end(arguments)
+    entry = bot.journal.find(arguments.id)
+    if entry is None:
+        known = [f"{e.id} ({e.kind})" for e in bot.journal.entries][-6:]
+        print(
+            f"bot: expected the id of a decision (D1), verdict (V1), order (O1) or fill (F1) of "
+            f"this run, got {arguments.id!r}; the last ones are {', '.join(known) or 'none'}",
+            file=sys.stderr,
+        )
+        return 2
+    print("\n".join(chain(entry, bot.journal, path)))
+    return 0
+
+
+def panel(arguments: argparse.Namespace) -> int:
+    """Print one panel, or write the whole dashboard as a picture."""
+    from bot.screen import print_panel, write_svg
+
+    bot, _ = replayed_to_end(arguments, arguments.at)
+    name = arguments.recording
+    if arguments.svg:
+        columns, _, rows = arguments.size.partition("x")
+        if not (columns.isdigit() and rows.isdigit()):
+            raise ConnError(f"expected a size such as 120x40, got {arguments.size!r}")
+        write_svg(bot, name, Path(arguments.svg), int(columns), int(rows))
+        return 0
+    print_panel(bot, name, arguments.panel)
+    return 0
+
+
+def on_dashboard(arguments: argparse.Namespace) -> bool:
+    """Tell whether a person is looking: both ends are a terminal and nothing else was asked."""
+    asked_otherwise = arguments.plain or arguments.json
+    return sys.stdout.isatty() and sys.stdin.isatty() and not asked_otherwise
+
+
+def watch(
+    bot: Bot,
+    source: Source,
+    *,
+    mode: str,
+    name: str,
+    speed: float | None = None,
+    recording: Path | None = None,
+) -> int:
+    """Show a run while it goes, then leave its report on the terminal."""
+    from bot.screen import Screen
+
+    with Screen(bot, mode=mode, name=name, speed=speed, recording=recording) as screen:
+        bot.run(source(screen.pace))
+        screen.stay()
+    print_report(figures(bot, name=name, complete=screen.finished), as_json=False)
+    return 0
+
+
+def replayed_to_end(
+    arguments: argparse.Namespace, seconds: float | None = None
+) -> tuple[Bot, Path]:
+    """Run a recording as fast as it can be read; the run is what it always is."""
+    path = find_recording(arguments.recording)
+    bot = Bot(options_of(arguments))
+    bot.run(play(path, pace=until(seconds, lambda _: True)))
+    return bot, path
+
+
+def until(seconds: float | None, pace: Callable[[Frame], bool]) -> Callable[[Frame], bool]:
+    """End a source after so many seconds of its own time."""
+    if seconds is None:
+        return pace
+    first: list[int] = []
+
+    def bounded(frame: Frame) -> bool:
+        first.append(frame.mono) if not first else None
+        return frame.mono - first[0] < seconds * 1e9 and pace(frame)
+
+    return bounded
+
+
+def address(net: Network, rest: str | None, ws: str | None) -> Network:
+    """Put other addresses in place of a network's own."""
+    return with_fields(net, rest=rest or net.rest, ws=ws or net.ws)
+
+
+@contextlib.contextmanager
+def recorder(path: str | None, net: Network) -> Iterator[Callable[[Frame], None] | None]:
+    """Keep the frames of a run as a recording, if a path was given."""
+    if path is None:
+        yield None
+        return
+    import time
+
+    header = Header(
+        network=net.name,
+        rest=net.rest,
+        ws=net.ws,
+        client="dydx-v4-client",
+        source="local stand-in venue" if net.name == "local" else f"dYdX {net.name}",
+        ns=time.time_ns(),
+    )
+    try:
+        writer = RecordingWriter(Path(path), header)
+    except OSError as error:
+        raise ConnError(f"expected to write a recording to {path}: {error}") from None
+
+    def keep(frame: Frame) -> None:
+        writer.write_frame(frame)
+
+    with contextlib.closing(writer):
+        yield keep

@@ -1,0 +1,126 @@
+"""All layers joined, and the only place that subscribes.
+
+    frame ─► market_views ─┬─► paper ─► account frames ─► (after the frame) ─┐
+                           ├─► risk ◄──────────────────────────────────────────┘
+                           └─► scores ─► decisions ─► risk ─► verdicts ─► paper
+
+Within a frame the venue looks first, then risk, then opinion: an order is never matched
+against the view that caused it, and a decision is judged against what risk has just seen.
+Account frames wait until the frame at hand is done and then enter one by one, because a
+Subject fed from inside its own dispatch would show later subscribers a reordered world.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from dydx_conn import Frame, Subaccount
+from dydx_data import DataState, MarketView, market_views
+from dydx_paper import PaperVenue, paper
+from dydx_risk import Denied, Policy, Risk, Verdict, verdicts
+from dydx_signals import Score, Scored, scores
+from dydx_strategy import Decision, decisions, load_strategy
+from reactivex import Observable, operators
+from reactivex.disposable import CompositeDisposable
+from reactivex.subject import Subject
+
+from bot.journal import Journal
+from bot.meters import Meters
+
+PAPER = Subaccount("dydx1paper", 0)
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person may choose about a run; money is in USDC."""
+
+    strategy: str = "rank-and-target"
+    deposit: int = 10_000
+    guard: bool = True
+    policy: Policy = msgspec.field(default_factory=Policy)
+
+
+class Bot:
+    """The pipeline of one run: give it frames, read its journal and the layers' states."""
+
+    def __init__(self, options: Options, on_frame: Callable[[Frame], None] | None = None) -> None:
+        self.options = options
+        self.data = DataState()
+        self.risk = Risk(options.policy, PAPER, guard=options.guard)
+        self.venue = PaperVenue(PAPER, deposit=options.deposit * 10**6)
+        self.journal = Journal()
+        self.meters = Meters()
+        # What the panels show beside the layers' own states.
+        self.scored: dict[str, tuple[Score, ...]] = {}
+        self.kinds: Counter[str] = Counter()
+        self.last_frames: deque[Frame] = deque(maxlen=12)
+        self.distances: deque[float] = deque(maxlen=120)
+        self.bytes = 0
+        self._strategy = load_strategy(options.strategy)
+        self._on_frame = on_frame
+        self._account_frames: deque[Frame] = deque()
+        self._failure: Exception | None = None
+        self._failed: Subject[None] = Subject()
+        self._frames: Subject[Frame] = Subject()
+        self._to_risk: Subject[Any] = Subject()
+        self._to_venue: Subject[Any] = Subject()
+        self._subscriptions = self._compose()
+
+    def run(self, frames: Observable[Frame]) -> None:
+        """Fold a source to its end; raises what any layer raised, after letting go of it."""
+        try:
+            frames.pipe(operators.take_until(self._failed)).subscribe(self._take, self._fail)
+        finally:
+            self._subscriptions.dispose()
+        if self._failure is not None:
+            raise self._failure
+
+    def _compose(self) -> CompositeDisposable:
+        views: Observable[MarketView] = self._frames.pipe(
+            market_views(self.data), operators.share()
+        )
+        scored = views.pipe(scores(), operators.share())
+        outputs: list[tuple[Observable[Any], Callable[[Any], None]]] = [
+            (self._to_venue.pipe(paper(self.venue)), self._account_frames.append),
+            (self._to_risk.pipe(verdicts(self.risk)), self._judged),
+            (views, self._seen),
+            (scored, self._scored),
+            (scored.pipe(decisions(self._strategy)), self._decided),
+        ]
+        return CompositeDisposable([stream.subscribe(sink, self._fail) for stream, sink in outputs])
+
+    def _take(self, frame: Frame) -> None:
+        started = time.perf_counter_ns()
+        self._frames.on_next(frame)
+        while self._account_frames:
+            account_frame = self._account_frames.popleft()
+            self.journal.accounted(account_frame)
+            self._to_risk.on_next(account_frame)
+        self.meters.latency.add(time.perf_counter_ns() - started)
+        self.kinds[frame.channel or frame.kind] += 1
+        self.bytes += len(frame.text)
+        self.last_frames.append(frame)
+        if self._on_frame is not None:
+            self._on_frame(frame)
+
+    def _seen(self, view: MarketView) -> None:
+        self._to_venue.on_next(view)
+        self._to_risk.on_next(view)
+
+    def _scored(self, scored: Scored) -> None:
+        self.scored[scored.ticker] = scored.scores
+
+    def _decided(self, decision: Decision) -> None:
+        self.journal.decided(decision)
+        self._to_risk.on_next(decision)
+
+    def _judged(self, verdict: Verdict) -> None:
+        self.journal.judged(verdict)
+        if not isinstance(verdict, Denied):
+            self._to_venue.on_next(verdict.order)
+
+    def _fail(self, error: Exception) -> None:
+        # A layer that raises is a bug; a bot with a bug must not go on trading.
+        self._failure = self._failure or error
+        self._failed.on_next(None)

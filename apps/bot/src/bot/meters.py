@@ -1,0 +1,83 @@
+"""How long frames take and how fast they come: the run's own figures, measured by the app.
+
+No layer reads a clock, so the app does: around each frame, and nowhere else.
+"""
+
+import resource
+import sys
+import time
+from collections import Counter
+from typing import Final
+
+# Six significant bits a bucket: a percentile is right to 3 %, at any length of run.
+_BITS: Final = 6
+
+
+class Latency:
+    """A histogram of durations in nanoseconds with logarithmic buckets."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total_ns = 0
+        self.max_ns = 0
+        self._buckets: Counter[tuple[int, int]] = Counter()
+
+    def add(self, duration_ns: int) -> None:
+        """Count one duration."""
+        self.count += 1
+        self.total_ns += duration_ns
+        if duration_ns > self.max_ns:
+            self.max_ns = duration_ns
+        shift = max(duration_ns.bit_length() - _BITS, 0)
+        self._buckets[shift, duration_ns >> shift] += 1
+
+    def percentile(self, share: float) -> int | None:
+        """Return the duration below which `share` of all lie; None before the first."""
+        left = share * self.count
+        for bucket in sorted(self._buckets):
+            left -= self._buckets[bucket]
+            if left <= 0:
+                shift, mantissa = bucket
+                return mantissa << shift
+        return None
+
+
+class Meters:
+    """What a run has cost so far."""
+
+    def __init__(self) -> None:
+        self.started_ns = time.monotonic_ns()
+        self.latency = Latency()
+        self.per_second: list[float] = []
+        self._cpu_at_start = time.process_time()
+        self._mark = (self.started_ns, 0, self._cpu_at_start)
+        self.cpu_share: float | None = None
+        self.frames_per_s: float | None = None
+        self.draw_ms: float | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        """Return the wall time since the start, in seconds."""
+        return (time.monotonic_ns() - self.started_ns) / 1e9
+
+    def sample(self) -> None:
+        """Take the rates since the last sample, once a second at most."""
+        now, cpu = time.monotonic_ns(), time.process_time()
+        then, frames, cpu_then = self._mark
+        if now - then < 1_000_000_000:
+            return
+        seconds = (now - then) / 1e9
+        self.frames_per_s = (self.latency.count - frames) / seconds
+        self.cpu_share = (cpu - cpu_then) / seconds
+        self.per_second = [*self.per_second[-119:], self.frames_per_s]
+        self._mark = (now, self.latency.count, cpu)
+
+
+def memory_mb() -> float:
+    """Return the memory this process holds now, in MiB (its peak where now is not told)."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            return int(statm.read().split()[1]) * resource.getpagesize() / 2**20
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (2**20 if sys.platform == "darwin" else 2**10)

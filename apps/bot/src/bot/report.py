@@ -1,0 +1,139 @@
+"""A run in figures, and the figures in words: what is printed when no dashboard is shown.
+
+`figures` is the whole report as plain data, the same that `--json` prints; `print_report`
+turns it into lines. Everything above "machine" is the same on every run of a recording.
+"""
+
+import json
+from typing import Any, Final
+
+from dydx_conn import Recording
+
+from bot.composition import Bot
+from bot.journal import Entry
+from bot.meters import memory_mb
+from bot.why import clock
+
+SHOWN: Final = 12
+
+
+def figures(
+    bot: Bot, *, name: str, recording: Recording | None = None, complete: bool = True
+) -> dict[str, Any]:
+    """Gather the report: counts, money in USDC, samples with their ids, the machine's part."""
+    counts, account, data = bot.journal.counts, bot.venue.figures(), bot.data
+    return {
+        "source": name,
+        "made_by": recording.header.source if recording else None,
+        "damage": recording.damage if recording else [],
+        "complete": complete,
+        "frames": data.frames,
+        "markets": list(data.views),
+        "decisions": {"target": counts["target"], "hold": counts["hold"]},
+        "verdicts": {kind: counts[kind] for kind in ("approved", "denied", "reduce")},
+        "orders": {
+            key.removeprefix("order "): n for key, n in counts.items() if key.startswith("order ")
+        },
+        "fills": counts["fill"],
+        "liquidations": account.liquidations,
+        "money_usdc": {
+            "deposit": bot.options.deposit,
+            "equity": account.equity / 1e6,
+            "realized_pnl": account.realized_pnl / 1e6,
+            "unrealized_pnl": account.unrealized_pnl / 1e6,
+            "fees_paid": account.fees / 1e6,
+            "funding_paid": account.funding / 1e6,
+        },
+        "guard": bot.options.guard,
+        "closest_distance_to_liquidation": bot.risk.closest,
+        "trouble": data.counts(),
+        "samples": {
+            "decisions": _samples(bot.journal.of_kind("decision")),
+            "verdicts": _samples(bot.journal.of_kind("approved", "denied", "reduce")),
+            "fills": _samples(bot.journal.of_kind("fill")),
+        },
+        "run_hash": bot.journal.hash,
+        "machine": _machine(bot),
+    }
+
+
+def _samples(entries: list[Entry]) -> list[dict[str, Any]]:
+    return [
+        {"id": e.id, "at": clock(e.at), "kind": e.kind, "ticker": e.ticker, "words": e.words}
+        for e in entries
+    ]
+
+
+def _machine(bot: Bot) -> dict[str, Any]:
+    latency, seconds = bot.meters.latency, bot.meters.elapsed_s
+    microseconds = {
+        f"p{share * 100:g}": round(value / 1e3, 1)
+        for share in (0.5, 0.99, 0.999)
+        if (value := latency.percentile(share)) is not None
+    }
+    busy_s = latency.total_ns / 1e9
+    return {
+        "seconds": round(seconds, 3),
+        "frames_per_s": round(latency.count / busy_s) if busy_s else None,
+        "latency_us": microseconds | {"max": round(latency.max_ns / 1e3, 1)},
+        "memory_mb": round(memory_mb(), 1),
+    }
+
+
+def print_report(report: dict[str, Any], as_json: bool) -> None:
+    """Print the report, for a person or for a program."""
+    print(json.dumps(report, indent=2) if as_json else "\n".join(lines(report)))
+
+
+def lines(report: dict[str, Any]) -> list[str]:
+    """Put a report in words, a line each."""
+    made_by = f" ({report['made_by']}; not market data of dYdX)" if report["made_by"] else ""
+    money, verdicts, machine = report["money_usdc"], report["verdicts"], report["machine"]
+    tail = "" if report["complete"] else "  (ended early)"
+    out = [
+        f"source       {report['source']}{made_by}{tail}",
+        *(f"damage       {place}" for place in report["damage"]),
+        f"frames       {report['frames']:,} of {len(report['markets'])} markets: "
+        + " ".join(report["markets"][:8]),
+        *_sampled("decisions", report["decisions"], report["samples"]["decisions"]),
+        *_sampled("verdicts", verdicts, report["samples"]["verdicts"]),
+        f"orders       {_counted(report['orders'])}",
+        *_sampled("fills", report["fills"], report["samples"]["fills"]),
+        f"fees         {money['fees_paid']:,.6f} USDC paid",
+        f"funding      {money['funding_paid']:+,.6f} USDC paid",
+        f"profit       {money['realized_pnl']:+,.2f} realised, "
+        f"{money['unrealized_pnl']:+,.2f} unrealised",
+        f"equity       {money['equity']:,.2f} USDC of {money['deposit']:,} deposited",
+        f"guard        {'on' if report['guard'] else 'OFF'}, {verdicts['reduce']} reductions, "
+        f"{report['liquidations']} liquidations",
+        f"closest      {_percent(report['closest_distance_to_liquidation'])}",
+        f"trouble      {_counted(report['trouble'])}",
+        f"latency      {_counted(machine['latency_us'])} µs a frame, frame to order",
+        f"throughput   {machine['frames_per_s'] or 0:,} frames/s, "
+        f"{machine['seconds']:.2f} s in all, {machine['memory_mb']:.0f} MB",
+        f"run hash     {report['run_hash']}",
+    ]
+    return out
+
+
+def _counted(counts: dict[str, Any]) -> str:
+    return ", ".join(f"{n:,} {name}" for name, n in counts.items()) or "none"
+
+
+def _percent(distance: float | None) -> str:
+    if distance is None:
+        return "no position was held"
+    return (
+        f"{distance:.2%} from liquidation" if distance > 0 else f"past liquidation ({distance:.2%})"
+    )
+
+
+def _sampled(title: str, counts: Any, samples: list[dict[str, Any]]) -> list[str]:
+    """Show a count and its samples: the first ones and, where many were, the last ones."""
+    head = _counted(counts) if isinstance(counts, dict) else f"{counts:,}"
+    shown = samples
+    if len(samples) > SHOWN:
+        left_out = {"id": "…", "at": "", "ticker": "", "words": f"{len(samples) - SHOWN} more"}
+        shown = [*samples[: SHOWN // 2], left_out, *samples[-SHOWN // 2 :]]
+    rows = [f"  {s['id']:<5}{s['at'][11:19]:<9}{s['ticker']} {s['words']}" for s in shown]
+    return [f"{title:<13}{head}", *rows]

@@ -1,0 +1,316 @@
+"""A run on a terminal: the dashboard, its clock and its keys.
+
+    keyboard thread ──► keys ──► Screen.pace(frame) ──► waits, draws, or ends the run
+
+The source calls `pace` before each frame, so one thread plays, draws and answers keys, and
+the panels read a state that stands still. Drawing happens at a fixed rate and never per
+frame. The terminal is restored however the run ends.
+"""
+
+import os
+import queue
+import select
+import signal
+import sys
+import termios
+import threading
+import time
+import tty
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Final, Self
+
+from dydx_conn import Frame
+from dydx_panels import KEYS, Dashboard, Snapshot, View, export_svg, run_panel, selectable
+from msgspec.structs import replace
+from rich.console import Console
+
+from bot.composition import Bot
+from bot.snapshot import snapshot_of
+from bot.why import chain
+
+DRAW_NS: Final = 250_000_000
+_IDLE_S: Final = 0.05
+SPEEDS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+_ARROWS: Final = {"\x1b[A": "up", "\x1b[B": "down", "\x1b[5~": "pageup", "\x1b[6~": "pagedown"}
+
+
+class Screen:
+    """The dashboard of one run; use as a context manager, and hand `pace` to the source."""
+
+    def __init__(
+        self,
+        bot: Bot,
+        *,
+        mode: str,
+        name: str,
+        speed: float | None = None,
+        recording: Path | None = None,
+        console: Console | None = None,
+    ) -> None:
+        self.bot = bot
+        self.mode = mode
+        self.name = name
+        self.speed = speed
+        self.finished = False
+        self.view = View()
+        self._console = console or Console()
+        self._dashboard = Dashboard(self._console)
+        self._keys: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._keyboard = Keyboard(self._keys)
+        self._anchor: tuple[int, int] | None = None
+        self._due_draw_ns = 0
+        self._step_until: int | None = None
+        self._quit = False
+        self._recording = recording
+
+    def __enter__(self) -> Self:
+        """Take the terminal."""
+        self._keyboard.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give the terminal back, whatever happened."""
+        self._dashboard.shutdown()
+        self._keyboard.stop()
+
+    # --- time ---
+
+    def pace(self, frame: Frame) -> bool:
+        """Hold a frame until it is due, drawing and answering keys meanwhile; False to end."""
+        while not self._quit:
+            now = time.monotonic_ns()
+            self._draw_if_due(now)
+            wait_ns = self._wait_ns(frame, now)
+            if wait_ns <= 0:
+                self._drain()
+                return not self._quit
+            self._answer(self._next_key(min(wait_ns, self._due_draw_ns - now) / 1e9))
+        return False
+
+    def stay(self) -> None:
+        """Keep the last picture until a key ends it, once the source has ended by itself."""
+        if self._quit:
+            return
+        self.finished = True
+        self.view = replace(self.view, message="the end: q quits, w asks why")
+        while not self._quit:
+            self._draw_if_due(time.monotonic_ns())
+            self._answer(self._next_key(DRAW_NS / 1e9))
+
+    def _wait_ns(self, frame: Frame, now: int) -> int:
+        if self.view.paused:
+            stepping = self._step_until is not None
+            if stepping and self.bot.journal.counts["target"] < (self._step_until or 0):
+                return 0
+            self._step_until = None
+            self._anchor = None
+            return int(_IDLE_S * 1e9)
+        if self.speed is None:
+            return 0
+        if self._anchor is None:
+            self._anchor = (frame.mono, now)
+        recorded, started = self._anchor
+        return int((frame.mono - recorded) / self.speed) - (now - started)
+
+    def _draw_if_due(self, now: int) -> None:
+        if now >= self._due_draw_ns:
+            self.draw()
+            self._due_draw_ns = time.monotonic_ns() + DRAW_NS
+
+    def draw(self) -> None:
+        """Draw what stands now."""
+        self.bot.meters.sample()
+        started = time.perf_counter_ns()
+        self._dashboard.draw(self.snapshot(), self.view)
+        self.bot.meters.draw_ms = (time.perf_counter_ns() - started) / 1e6
+
+    def snapshot(self) -> Snapshot:
+        """Return the run as the panels want it."""
+        return snapshot_of(self.bot, mode=self.mode, name=self.name, speed=self.speed)
+
+    # --- keys ---
+
+    def _next_key(self, seconds: float) -> str:
+        try:
+            return self._keys.get(timeout=max(seconds, 0.001))
+        except queue.Empty:
+            return ""
+
+    def _drain(self) -> None:
+        while not self._keys.empty():
+            self._answer(self._keys.get())
+
+    def _answer(self, key: str) -> None:
+        if not key:
+            return
+        if self.view.filtering:
+            self._type(key)
+        elif key in ACTIONS:
+            ACTIONS[key](self)
+        elif key in KEYS:
+            name = KEYS[key]
+            self.view = replace(self.view, panel="" if self.view.panel == name else name)
+        self._due_draw_ns = 0
+
+    def _type(self, key: str) -> None:
+        text = self.view.filter
+        if key in ("\r", "\n", "\x1b"):
+            kept = "" if key == "\x1b" else text
+            self.view = replace(self.view, filtering=False, filter=kept)
+        elif key in ("\x7f", "\b"):
+            self.view = replace(self.view, filter=text[:-1])
+        elif key.isprintable():
+            self.view = replace(self.view, filter=text + key)
+
+    def quit(self) -> None:
+        """End the run, or close the overlay that is open."""
+        if self.view.why or self.view.help:
+            self.view = replace(self.view, why=(), help=False)
+        else:
+            self._quit = True
+
+    def pause(self) -> None:
+        """Stop the recording, or let it go on; a live run goes on unseen."""
+        self._anchor = None
+        self.view = replace(self.view, paused=not self.view.paused)
+
+    def step(self) -> None:
+        """Go on to the next decision to change a target, then pause."""
+        self.view = replace(self.view, paused=True)
+        self._step_until = self.bot.journal.counts["target"] + 1
+
+    def faster(self) -> None:
+        """Play at the next higher speed."""
+        self._set_speed([speed for speed in SPEEDS if speed > (self.speed or 0)][:1])
+
+    def slower(self) -> None:
+        """Play at the next lower speed."""
+        self._set_speed([speed for speed in SPEEDS if speed < (self.speed or 0)][-1:])
+
+    def _set_speed(self, speeds: list[float]) -> None:
+        if self.speed is not None and speeds:
+            self.speed = speeds[0]
+            self._anchor = None
+
+    def help(self) -> None:
+        """Show or hide what the keys do."""
+        self.view = replace(self.view, help=not self.view.help)
+
+    def search(self) -> None:
+        """Begin to type a filter."""
+        self.view = replace(self.view, filtering=True, filter="")
+
+    def move(self, rows: int) -> None:
+        """Move the selection, or scroll the overlay that is open."""
+        if self.view.why:
+            self.view = replace(self.view, scroll=max(self.view.scroll + rows, 0))
+        else:
+            last = len(selectable(self.snapshot(), self.view)) - 1
+            row = min(max(self.view.selected + rows, 0), last)
+            self.view = replace(self.view, selected=row)
+
+    def why(self) -> None:
+        """Explain the selected row of the tape, the newest if none is."""
+        if self.view.why:
+            self.view = replace(self.view, why=())
+            return
+        ids = selectable(self.snapshot(), self.view)
+        if not ids:
+            return
+        entry = self.bot.journal.find(ids[min(max(self.view.selected, 0), len(ids) - 1)])
+        if entry is not None:
+            lines = tuple(chain(entry, self.bot.journal, self._recording))
+            paused = self.view.paused or self.speed is not None
+            self.view = replace(self.view, why=lines, why_title=entry.id, scroll=0, paused=paused)
+            self._anchor = None
+
+    def save(self) -> None:
+        """Write what is on the screen as an SVG beside the working directory's files."""
+        path = Path(f"bot-{self.bot.journal.hash[:8]}-{self.bot.data.seq}.svg")
+        width, height = self._console.size
+        path.write_text(export_svg(self.snapshot(), self.view, width, height), encoding="utf-8")
+        self.view = replace(self.view, message=f"saved {path}")
+
+
+ACTIONS: Final[dict[str, Callable[[Screen], None]]] = {
+    "q": Screen.quit,
+    "\x1b": Screen.quit,
+    "\x03": Screen.quit,
+    " ": Screen.pause,
+    ".": Screen.step,
+    "+": Screen.faster,
+    "=": Screen.faster,
+    "-": Screen.slower,
+    "?": Screen.help,
+    "h": Screen.help,
+    "/": Screen.search,
+    "w": Screen.why,
+    "\r": Screen.why,
+    "s": Screen.save,
+    "up": lambda screen: screen.move(-1),
+    "k": lambda screen: screen.move(-1),
+    "down": lambda screen: screen.move(1),
+    "j": lambda screen: screen.move(1),
+    "pageup": lambda screen: screen.move(-10),
+    "pagedown": lambda screen: screen.move(10),
+}
+
+
+class Keyboard:
+    """Keys as they are pressed, read on a thread of their own; quiet where there are none."""
+
+    def __init__(self, keys: "queue.SimpleQueue[str]") -> None:
+        self._keys = keys
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._read, name="keyboard", daemon=True)
+        self._saved: list[Any] | None = None
+        self._handler: Any = None
+
+    def start(self) -> None:
+        """Take single keys from the terminal, and answer a polite kill like a `q`."""
+        self._handler = signal.signal(signal.SIGTERM, self._terminated)
+        if sys.stdin.isatty():
+            self._saved = termios.tcgetattr(sys.stdin)
+            tty.setcbreak(sys.stdin)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Give the terminal its lines back."""
+        self._stopping.set()
+        if self._saved is not None:
+            self._thread.join(timeout=1.0)
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._saved)
+            self._saved = None
+        signal.signal(signal.SIGTERM, self._handler)
+
+    def _terminated(self, _: int, __: FrameType | None) -> None:
+        self._keys.put("q")
+
+    def _read(self) -> None:
+        while not self._stopping.is_set():
+            ready, _, _ = select.select([sys.stdin], [], [], 0.1)
+            if ready:
+                text = os.read(sys.stdin.fileno(), 64).decode("utf-8", "replace")
+                if text in _ARROWS:
+                    self._keys.put(_ARROWS[text])
+                else:
+                    for key in text:
+                        self._keys.put(key)
+
+
+def print_panel(bot: Bot, name: str, panel: str) -> None:
+    """Print one panel of a run as it stands."""
+    run_panel(panel, snapshot_of(bot, mode="REPLAY", name=name, speed=None), Console())
+
+
+def write_svg(bot: Bot, name: str, path: Path, width: int, height: int) -> None:
+    """Write the whole dashboard of a run as it stands."""
+    shown = snapshot_of(bot, mode="REPLAY", name=name, speed=20.0)
+    path.write_text(export_svg(shown, View(), width, height), encoding="utf-8")
