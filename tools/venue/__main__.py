@@ -22,6 +22,11 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from exchange import Exchange
+    from indexer import Hub
 
 NEEDS = ("starlette", "uvicorn", "websockets")
 START = "2026-01-05T13:56:00Z"
@@ -104,9 +109,8 @@ def fetch_needs() -> None:
 
 async def serve(options: argparse.Namespace) -> None:
     """Open the ports, say where they are, and let time pass until told to stop."""
-    import uvicorn
     from exchange import Exchange, Settings
-    from indexer import Hub, application
+    from indexer import Hub, Server, application
     from tape import from_iso
 
     hub = Hub(options.seed)
@@ -119,21 +123,7 @@ async def serve(options: argparse.Namespace) -> None:
     )
     exchange = Exchange(settings, hub)
     sockets = [listen(options.port), listen(options.ws_port)]
-    config = uvicorn.Config(
-        application(exchange, hub),
-        ws="websockets-sansio",
-        ws_per_message_deflate=False,
-        # The indexer pings every 30 s and gives up 10 s later.
-        ws_ping_interval=30.0,
-        ws_ping_timeout=10.0,
-        ws_max_queue=1024,
-        log_level="warning",
-        access_log=False,
-        lifespan="off",
-        timeout_graceful_shutdown=1,
-    )
-    server = uvicorn.Server(config)
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
+    server = Server(application(exchange, hub))
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -17,12 +17,13 @@ import math
 import time
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice
 from random import Random
 from typing import Any, Final
 
 import msgspec
+import uvicorn
 from exchange import VERSIONS, Exchange
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -107,7 +108,7 @@ Query = Callable[[str, str], Json]
 """Fetch the snapshot of a channel and id; `LookupError` if there is none."""
 
 
-class Closing(Exception):
+class Closing(Exception):  # noqa: N818  # an end, not a failure
     """The server ends the connection."""
 
     def __init__(self, code: int, reason: str) -> None:
@@ -300,7 +301,7 @@ def _markets(exchange: Exchange) -> Json:
 # === Parameters ===
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818  # an answer, not a failure
     """A request the indexer answers with errors."""
 
     def __init__(self, status: int, **error: object) -> None:
@@ -581,3 +582,29 @@ async def _write(websocket: WebSocket, connection: Connection) -> None:
             connection.ready.clear()
             while connection.out:
                 await websocket.send_text(connection.out.popleft())
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, with signals left to whoever runs it."""
+
+    def __init__(self, app: Starlette) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                ws="websockets-sansio",
+                ws_per_message_deflate=False,
+                # The indexer pings every 30 s and gives up 10 s later.
+                ws_ping_interval=30.0,
+                ws_ping_timeout=10.0,
+                ws_max_queue=1024,
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                timeout_graceful_shutdown=1,
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield

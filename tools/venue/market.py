@@ -1,7 +1,7 @@
 """Markets that move like markets: what is listed, what happens, and one order book each.
 
     Scenario ──mood──┐
-    Factor ──────────┴──► Market.step ──► orders on `dydx_paper.OrderBook` ──► touched levels, trades
+    Factor ──────────┴──► Market.step ──► orders on `dydx_paper.OrderBook` ──► levels, trades
 
 `listings` says what is traded, on the mainnet's grid; `Scenario` says what happens when;
 `Factor` and `Market` move a fair price with fat tails, clustered volatility and a common
@@ -183,7 +183,7 @@ def listings(count: int) -> list[Listing]:
 
 def _made_up(number: int) -> list[str]:
     chance = Random(f"listing {number}")
-    syllables = "BA DO FI GU KE LO MI NU PA RO SI TU VE WO XA YU ZI".split()
+    syllables = ["BA", "DO", "FI", "GU", "KE", "LO", "MI", "NU", "PA", "RO", "SI", "TU", "VE", "WO"]
     name = "".join(chance.sample(syllables, 2)) + chance.choice("XNRTK")
     price = f"{10 ** chance.uniform(-3, 2):.3g}"
     return [f"{name}{number}", price, f"{10 ** chance.uniform(1.5, 3.2):.0f}", "3", "isolated"]
@@ -547,7 +547,9 @@ class Market:
         elif ask is not None and ask < centre:
             self._stale("SELL", centre, mood)
         # Somebody always makes a price in the end, if not a good one.
-        for side, best in (("BUY", self.book.best_bid), ("SELL", self.book.best_ask)):
+        sides: tuple[tuple[Side, int | None], ...]
+        sides = ("BUY", self.book.best_bid), ("SELL", self.book.best_ask)
+        for side, best in sides:
             if best is None and self._chance.random() < 0.6:
                 for rank in range(3, self._slots, 4):
                     self._requote(side, rank, mood)

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
-from itertools import islice
+from itertools import islice, pairwise
 from random import Random
 from typing import Any, Final
 
@@ -184,6 +184,8 @@ class Tape:
         self._samples = self._samples_before()
         self._next_rate = (sum(self._samples), max(len(self._samples), 1))
         self._made_up = False
+        self._past_funding: list[Json] = []
+        self.fresh_candles = False
         self._day_ago = self.listing.price * math.exp(self._chance.gauss(0.0, 0.02))
         self._day_volume = self.listing.volume * self._chance.uniform(0.7, 1.3)
         self._day_trades = int(self.listing.trades * self._chance.uniform(0.7, 1.3))
@@ -256,8 +258,6 @@ class Tape:
         self.fresh_candles = rolled or bool(told)
         return told
 
-    fresh_candles = False
-
     def _trade(self, trade: Trade, kind: str, number: int, height: int, time_ns: int) -> Json:
         event = (self.market.clob_pair_id << 12) + number
         return {
@@ -327,11 +327,11 @@ class Tape:
         self._made_up = True
         chance = Random(f"{self._seed} past {self.ticker}")
         price = float(self.listing.price)
-        for name, candles in self.candles.items():
+        for candles in self.candles.values():
             sigma = self.listing.sigma_bps * 1e-4 * math.sqrt(candles.seconds / 60)
             first = candles.kept[0]
             closes = list(islice(walk_back(chance, price, sigma), 361))
-            for number, (close, opened) in enumerate(zip(closes, closes[1:], strict=False)):
+            for number, (close, opened) in enumerate(pairwise(closes)):
                 start = first.start - (number + 1) * candles.seconds
                 made = self._past(chance, start, opened, close, sigma, candles.seconds)
                 candles.kept.appendleft(made)
@@ -412,7 +412,7 @@ class Tape:
 
     def newest_funding(self, before_ns: int, before_height: int, limit: int) -> list[Json]:
         """Return hourly rates, newest first, the made-up ones behind the real."""
-        if not self.funding or len(self.funding) < KEPT and not self._past_funding:
+        if not self._past_funding:
             self._past_funding = self._funding_before()
         rows = [*reversed(self.funding), *self._past_funding]
         chosen = (
@@ -422,8 +422,6 @@ class Tape:
             and int(row["effectiveAtHeight"]) <= before_height
         )
         return list(islice(chosen, limit))
-
-    _past_funding: list[Json] = []  # noqa: RUF012  # replaced, never changed
 
     def _funding_before(self) -> list[Json]:
         chance = Random(f"{self._seed} funding {self.ticker}")
