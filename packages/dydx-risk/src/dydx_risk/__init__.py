@@ -72,6 +72,7 @@ __all__ = [
     "bankruptcy_price",
     "check_closing",
     "compare_risk",
+    "exact_subticks",
     "fillable_price",
     "fillable_subticks",
     "funding_index_delta",
@@ -89,6 +90,7 @@ __all__ = [
     "mul_ppm",
     "position_margin",
     "state_change",
+    "state_change_when_poor",
     "total_margin",
     "verdicts",
 ]
@@ -281,28 +283,26 @@ def is_liquidatable(net_collateral: int, maintenance_margin: int) -> bool:
 
 
 def state_change(before: MarginFigures, after: MarginFigures) -> StateChange:
-    """Judge a change as the chain does: well collateralised after, or at least not riskier.
+    """Judge a change as the chain does: well collateralised after, or at least not riskier."""
+    if after.net_collateral >= after.initial_margin:
+        return "Success"
+    return state_change_when_poor(before, after)
+
+
+def state_change_when_poor(before: MarginFigures, after: MarginFigures) -> StateChange:
+    """Judge a change that ends below the initial margin: it may not make things worse.
 
     Source: x/subaccounts/lib, IsValidStateTransitionForUndercollateralizedSubaccount.
     """
-    if after.net_collateral >= after.initial_margin:
+    old, new = before.maintenance_margin, after.maintenance_margin
+    if old and new:
+        better = new <= old and compare_risk(after, before) <= 0
+    else:
+        better = old == new and after.net_collateral > before.net_collateral
+    if better:
         return "Success"
-    if _is_valid_though_poor(before, after):
-        return "Success"
-    if before.net_collateral >= before.initial_margin:
-        return "NewlyUndercollateralized"
-    return "StillUndercollateralized"
-
-
-def _is_valid_though_poor(before: MarginFigures, after: MarginFigures) -> bool:
-    if after.maintenance_margin > before.maintenance_margin:
-        return False
-    if not after.maintenance_margin or not before.maintenance_margin:
-        return (
-            after.maintenance_margin == before.maintenance_margin
-            and after.net_collateral > before.net_collateral
-        )
-    return compare_risk(after, before) <= 0
+    poor = before.net_collateral < before.initial_margin
+    return "StillUndercollateralized" if poor else "NewlyUndercollateralized"
 
 
 def compare_risk(first: MarginFigures, second: MarginFigures) -> int:
@@ -392,10 +392,15 @@ def fillable_subticks(
     price: Fraction, *, is_long: bool, quantum_conversion_exponent: int, subticks_per_tick: int
 ) -> int:
     """Align a fillable price to the ticks: up for closing a long, down for a short, never 0."""
-    ticks = price / Fraction(10) ** quantum_conversion_exponent / subticks_per_tick
+    ticks = exact_subticks(price, quantum_conversion_exponent) / subticks_per_tick
     aligned = -(-ticks.numerator // ticks.denominator) if is_long else int(ticks // 1)
     highest = (2**64 - 1) // subticks_per_tick
     return min(max(aligned, 1), highest) * subticks_per_tick
+
+
+def exact_subticks(price: Fraction, quantum_conversion_exponent: int) -> Fraction:
+    """Turn quote quantums per base quantum into subticks, without rounding."""
+    return price / Fraction(10) ** quantum_conversion_exponent
 
 
 def check_closing(quantums: int, delta: int) -> None:

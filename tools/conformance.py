@@ -1,0 +1,781 @@
+"""Hold the packages to dYdX's own answers: exact cases, and texts that were really sent.
+
+    vectors DIR    DIR/<family>.json ──► public functions ──► passed/total per family
+    captures DIR   DIR/{ws,rest,accounts,candles} ──► parsers ──► parsed/total, each refusal
+
+    uv run tools/conformance.py vectors DIR [-v]
+    uv run tools/conformance.py captures DIR [-v]
+
+A family that nothing answers yet counts as failed: the figure says what is left. The exit code
+is 0 when the tool ran, whatever the figure, and 2 when DIR is not what was promised. No case
+is known by name here: an adapter turns a shape of input into calls and gives back their answer.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import dydx_conn as conn
+import dydx_data as data
+import dydx_paper as paper
+import dydx_risk as risk
+
+Case = Mapping[str, Any]
+Solve = Callable[[Any], Any]
+
+
+class ConformanceError(Exception):
+    """A directory that is not there or holds nothing to check: give another."""
+
+
+class NotBuiltError(Exception):
+    """No public function answers this shape of input yet."""
+
+
+@dataclass
+class Tally:
+    """How many cases of a family passed, and what the first failure was."""
+
+    family: str
+    total: int = 0
+    passed: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+# === Command line ===
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one of the two checks; return the exit code."""
+    parser = argparse.ArgumentParser(prog="conformance", description=__doc__.partition("\n")[0])
+    parser.add_argument("check", choices=["vectors", "captures"])
+    parser.add_argument("directory", type=Path, metavar="DIR")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the first failures")
+    given = parser.parse_args(arguments)
+    try:
+        if given.check == "vectors":
+            report(vectors(given.directory), verbose=given.verbose)
+        else:
+            report(captures(given.directory), verbose=True)
+    except ConformanceError as error:
+        print(f"conformance: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def report(tallies: Sequence[Tally], *, verbose: bool) -> None:
+    """Print one line a family and the total."""
+    width = max(len(tally.family) for tally in tallies)
+    for tally in tallies:
+        print(f"{tally.family:<{width}}  {tally.passed}/{tally.total}")
+        for failure in tally.failures if verbose else ():
+            print(f"    {failure}")
+    passed = sum(tally.passed for tally in tallies)
+    print(f"TOTAL {passed}/{sum(tally.total for tally in tallies)}")
+
+
+# === Vectors ===
+
+
+def vectors(directory: Path) -> list[Tally]:
+    """Run every case of every family found."""
+    files = sorted(directory.glob("*.json")) if directory.is_dir() else []
+    if not files:
+        raise ConformanceError(f"expected a directory of <family>.json files, got {directory}")
+    return [run_family(file.stem, load(file)) for file in files]
+
+
+def load(file: Path) -> list[Case]:
+    """Read the cases of one family."""
+    try:
+        cases = json.loads(file.read_text())
+    except ValueError as error:
+        raise ConformanceError(f"expected {file} to be JSON: {error}") from error
+    if not isinstance(cases, list) or not all(
+        isinstance(case, dict) and {"input", "expected"} <= case.keys() for case in cases
+    ):
+        raise ConformanceError(f"expected {file} to list cases of `input` and `expected`")
+    return cases
+
+
+def run_family(family: str, cases: Sequence[Case]) -> Tally:
+    """Run the cases of one family; keep what the first failure expected and got."""
+    tally = Tally(family)
+    for case in cases:
+        tally.total += 1
+        try:
+            got: Any = solver(family, case["input"])(case["input"])
+        except NotBuiltError as error:
+            got = f"not built: {error}"
+        except Exception as error:  # noqa: BLE001 - a case that raises has failed, and says how
+            got = f"{type(error).__name__}: {error}"
+        if agrees(case["expected"], got, TOLERANCES.get(case["input"].get("kind", ""), 0)):
+            tally.passed += 1
+        elif not tally.failures:
+            name = case.get("name", "?")
+            tally.failures.append(f"{name}: expected {case['expected']}, got {got}")
+    return tally
+
+
+def solver(family: str, given: Case) -> Solve:
+    """Find who answers this family and kind."""
+    kind = given.get("kind", "")
+    solve = SOLVERS.get((family, kind))
+    if solve is None:
+        raise NotBuiltError(f"{family} {kind}".rstrip())
+    return solve
+
+
+# What the front ends print went through their own number types.
+TOLERANCES = {"v4_web_parent_account": Fraction(1, 10**12), "abacus_account": Fraction(1, 10**9)}
+
+
+def agrees(expected: Any, got: Any, tolerance: Fraction | int = 0) -> bool:
+    """Compare what the case states with what came out; extra answers are not judged."""
+    if isinstance(expected, dict):
+        return isinstance(got, dict) and all(
+            key in got and agrees(value, got[key], tolerance) for key, value in expected.items()
+        )
+    if isinstance(expected, list):
+        return (
+            isinstance(got, list)
+            and len(expected) == len(got)
+            and all(agrees(a, b, tolerance) for a, b in zip(expected, got, strict=True))
+        )
+    if isinstance(got, int | Decimal | Fraction) and not isinstance(got, bool):
+        if not isinstance(expected, str):
+            return False
+        wanted = Fraction(expected)
+        return abs(Fraction(got) - wanted) <= tolerance * abs(wanted)
+    return bool(expected == got)
+
+
+def integers(given: Case, *names: str) -> list[int]:
+    """Read integer fields."""
+    return [int(given[name]) for name in names]
+
+
+def market_of(pid: str, given: Case, **grid: int) -> conn.PerpetualMarket:
+    """Make a market of a vector's description."""
+    tier = given["liquidity_tier"]
+    return conn.PerpetualMarket(
+        ticker=pid,
+        clob_pair_id=int(pid),
+        perpetual_id=int(pid),
+        atomic_resolution=int(given["atomic_resolution"]),
+        quantum_conversion_exponent=grid.get("quantum_conversion_exponent", -9),
+        step_base_quantums=grid.get("step_base_quantums", 1),
+        subticks_per_tick=grid.get("subticks_per_tick", 1),
+        imf_ppm=int(tier["initial_margin_ppm"]),
+        maintenance_fraction_ppm=int(tier["maintenance_fraction_ppm"]),
+        open_interest_lower_cap=int(tier["open_interest_lower_cap"]),
+        open_interest_upper_cap=int(tier["open_interest_upper_cap"]),
+        market_type=given.get("market_type", "CROSS"),
+    )
+
+
+def terms_of(given: Case, pid: str, quantums: int, extra_interest: int = 0) -> risk.PositionMargin:
+    """Value a position of a vector's account."""
+    fields = given["markets"][pid]
+    price, exponent, interest = integers(
+        fields, "price", "price_exponent", "open_interest_base_quantums"
+    )
+    market = market_of(pid, fields)
+    return risk.position_margin(market, quantums, price, exponent, interest + extra_interest)
+
+
+def settled(given: Case, account: Case) -> tuple[int, dict[str, int]]:
+    """Settle an account's funding; return its USDC and its positions."""
+    positions = {p["perpetual_id"]: int(p["quantums"]) for p in account["positions"]}
+    credits = [
+        risk.funding_settlement_ppm(
+            int(p["quantums"]),
+            int(given["markets"][p["perpetual_id"]]["funding_index"]),
+            int(p["funding_index"]),
+        )
+        for p in account["positions"]
+    ]
+    return int(account["usdc_quantums"]) + risk.funding_settlement(credits), positions
+
+
+def changed(usdc: int, positions: dict[str, int], update: Case) -> tuple[int, dict[str, int]]:
+    """Apply an update's deltas."""
+    after = dict(positions)
+    for delta in update.get("perpetual_deltas", []):
+        pid = delta["perpetual_id"]
+        after[pid] = after.get(pid, 0) + int(delta["quantums_delta"])
+    return usdc + int(update.get("usdc_delta", 0)), after
+
+
+def figures_of(
+    given: Case, usdc: int, positions: dict[str, int], interest: Mapping[str, int] | None = None
+) -> risk.MarginFigures:
+    """Sum an account up."""
+    extra = interest or {}
+    return risk.total_margin(
+        usdc, [terms_of(given, p, q, extra.get(p, 0)) for p, q in positions.items()]
+    )
+
+
+def totals_of(given: Case) -> risk.MarginFigures:
+    """Sum up the account that a case holds."""
+    return figures_of(given, *settled(given, given))
+
+
+def risk_of(given: Case) -> risk.MarginFigures:
+    """Read bare totals."""
+    return risk.MarginFigures(
+        int(given["net_collateral"]),
+        int(given.get("initial_margin", 0)),
+        int(given["maintenance_margin"]),
+    )
+
+
+# --- margin
+
+
+def margin_position(given: Case) -> Any:
+    """Answer margin_requirement / position."""
+    fields = {**given, "liquidity_tier": {name: given[name] for name in _TIER}}
+    terms = terms_of({"markets": {"0": fields}}, "0", int(given["quantums"]))
+    return {
+        "initial_margin_quote_quantums": terms.initial_margin,
+        "maintenance_margin_quote_quantums": terms.maintenance_margin,
+    }
+
+
+def adjusted(given: Case) -> int:
+    """Scale the fraction of a case by its open interest."""
+    return risk.adjusted_imf_ppm(
+        *integers(
+            given,
+            "initial_margin_ppm",
+            "open_interest_lower_cap",
+            "open_interest_upper_cap",
+            "open_interest_notional_quote_quantums",
+        )
+    )
+
+
+def account_totals(given: Case) -> Any:
+    """Answer net_collateral / account."""
+    totals = figures_of(given, *changed(*settled(given, given), given))
+    return {
+        "net_collateral": totals.net_collateral,
+        "initial_margin": totals.initial_margin,
+        "maintenance_margin": totals.maintenance_margin,
+    }
+
+
+def liquidatable(given: Case) -> Any:
+    """Answer both kinds of is_liquidatable."""
+    totals = risk_of(given) if given["kind"] == "totals" else totals_of(given)
+    verdict = risk.is_liquidatable(totals.net_collateral, totals.maintenance_margin)
+    return {"liquidatable": verdict}
+
+
+def updates(given: Case) -> Any:
+    """Answer collateral_check / can_update and update."""
+    interest: dict[str, int] = {}
+    if given["update_type"] == "Match":
+        for update in given["updates"]:
+            _, before = settled(given, account_of(given, update))
+            _, after = changed(0, before, update)
+            for pid, quantums in after.items():
+                grown = max(quantums, 0) - max(before.get(pid, 0), 0)
+                interest[pid] = interest.get(pid, 0) + grown
+    results = [judge(given, update, interest) for update in given["updates"]]
+    success = all(result == "Success" for result in results)
+    return {"success": success, "results": results, **after_updates(given, success)}
+
+
+def account_of(given: Case, update: Case) -> Case:
+    """Find an update's account; one never seen is empty."""
+    empty = {"usdc_quantums": "0", "positions": []}
+    account: Case = given["accounts"].get(update["subaccount"], empty)
+    return account
+
+
+def judge(given: Case, update: Case, interest: Mapping[str, int]) -> str:
+    """Judge one update against the account as it is."""
+    usdc, held = settled(given, account_of(given, update))
+    usdc_after, after = changed(usdc, held, update)
+    markets = [market_of(pid, given["markets"][pid]) for pid in after]
+    if risk.mixes_isolated(markets):
+        return "ViolatesIsolatedSubaccountConstraints"
+    return risk.state_change(
+        figures_of(given, usdc, held), figures_of(given, usdc_after, after, interest)
+    )
+
+
+def after_updates(given: Case, success: bool) -> Case:
+    """Give the account that the case looks at afterwards."""
+    account = given["accounts"]["acct/0"]
+    if not success:
+        return {"usdc_after": int(account["usdc_quantums"]), "positions_after": rows_of(account)}
+    usdc, positions = settled(given, account)
+    for update in given["updates"]:
+        if update["subaccount"] == "acct/0":
+            usdc, positions = changed(usdc, positions, update)
+    rows = [
+        {
+            "perpetual_id": pid,
+            "quantums": quantums,
+            "funding_index": int(given["markets"][pid]["funding_index"]),
+            "quote_balance": 0,
+        }
+        for pid, quantums in sorted(positions.items())
+        if quantums
+    ]
+    return {"usdc_after": usdc, "positions_after": rows}
+
+
+def rows_of(account: Case) -> list[Case]:
+    """Give positions as they were stated, their numbers as numbers."""
+    numbers = ("quantums", "funding_index", "quote_balance")
+    return [{**p, **{name: int(p[name]) for name in numbers}} for p in account["positions"]]
+
+
+# --- liquidation
+
+
+def closing(given: Case, delta: int) -> tuple[risk.MarginFigures, Any, Any]:
+    """Give the account's totals and one position's terms before and after closing `delta`."""
+    usdc, held = settled(given, given)
+    pid = given["perpetual_id"]
+    risk.check_closing(held.get(pid, 0), delta)
+    before, after = (terms_of(given, pid, quantums) for quantums in (held[pid], held[pid] + delta))
+    return figures_of(given, usdc, held), before, after
+
+
+def bankruptcy(given: Case) -> Any:
+    """Answer bankruptcy_price."""
+    try:
+        quote = risk.bankruptcy_price(*closing(given, int(given["delta_quantums"])))
+    except risk.LiquidationError:
+        return {"error": "ErrInvalidPerpetualPositionSizeDelta"}
+    return {"delta_quote_quantums": quote}
+
+
+def fillable(given: Case) -> Any:
+    """Answer fillable_price / fillable_price."""
+    names = ("bankruptcy_adjustment_ppm", "spread_to_maintenance_margin_ratio_ppm")
+    settings = risk.LiquidationTerms(**{name: int(given[name]) for name in names})
+    try:
+        totals, position, _ = closing(given, int(given["delta_quantums"]))
+    except risk.LiquidationError:
+        return {"error": "ErrInvalidPerpetualPositionSizeDelta"}
+    quantums = settled(given, given)[1][given["perpetual_id"]]
+    price = risk.fillable_price(totals, position, quantums, settings)
+    return {"price_quote_quantums_per_base_quantum": price}
+
+
+def fillable_subticks(given: Case) -> Any:
+    """Answer fillable_price / to_subticks."""
+    subticks = risk.fillable_subticks(
+        Fraction(given["price"]),
+        is_long=given["is_liquidating_long"],
+        quantum_conversion_exponent=int(given["quantum_conversion_exponent"]),
+        subticks_per_tick=int(given["subticks_per_tick"]),
+    )
+    return {"subticks": subticks}
+
+
+def insurance(given: Case) -> Any:
+    """Answer liquidation_fee / insurance_fund_delta."""
+    quantums, subticks, exponent, fee_ppm = integers(
+        given,
+        "fill_quantums",
+        "fill_subticks",
+        "quantum_conversion_exponent",
+        "max_liquidation_fee_ppm",
+    )
+    side = 1 if given["is_buy"] else -1
+    quote = -side * conn.fill_to_quote(quantums, subticks, exponent)
+    try:
+        bankrupt = risk.bankruptcy_price(*closing(given, side * quantums))
+    except risk.LiquidationError:
+        return {"error": "ErrInvalidQuantumsForInsuranceFundDeltaCalculation"}
+    return {"insurance_fund_delta": risk.insurance_fund_delta(bankrupt, quote, fee_ppm)}
+
+
+def liquidation_settings(given: Case) -> risk.LiquidationTerms:
+    """Read the limits of a case."""
+    return risk.LiquidationTerms(
+        min_position_notional=int(given["min_position_notional_liquidated"]),
+        max_position_portion_ppm=int(given["max_position_portion_liquidated_ppm"]),
+        max_subaccount_notional=int(given.get("max_notional_liquidated", 0)),
+    )
+
+
+def liquidation_size(given: Case) -> Any:
+    """Answer liquidation_fee / liquidatable_size."""
+    position = given["positions"][0]
+    fields = given["markets"][position["perpetual_id"]]
+    step = int(given["step_base_quantums"])
+    delta = risk.liquidation_size(
+        market_of(position["perpetual_id"], fields, step_base_quantums=step),
+        int(position["quantums"]),
+        *integers(fields, "price", "price_exponent"),
+        liquidation_settings(given),
+    )
+    return {"delta_quantums": delta}
+
+
+def liquidation_limits(given: Case) -> Any:
+    """Answer liquidation_fee / position_limits."""
+    position = given["positions"][0]
+    terms = terms_of(given, position["perpetual_id"], int(position["quantums"]))
+    least, most = risk.liquidation_limits(abs(terms.net_notional), liquidation_settings(given))
+    return {"min": least, "max": most}
+
+
+def liquidation_prices(given: Case) -> Any:
+    """Answer liquidation_price: the front ends' formula, in human units."""
+    rows = []
+    for number, account in given["subaccounts"].items():
+        held = [
+            front_position(given["markets"][ticker], position)
+            for ticker, position in account["positions"].items()
+        ]
+        equity = Fraction(account["usdc"]) + sum(size * price for size, price, _ in held)
+        if given["kind"] == "v4_web_parent_account":
+            equity = max(equity, Fraction(0))
+        required = [abs(size) * price * mmf for size, price, mmf in held]
+        for ticker, (size, price, mmf), own in zip(
+            account["positions"], held, required, strict=True
+        ):
+            scale = 10**60
+            ratio = risk.liquidation_ratio(
+                *(int(x * scale) for x in (size, size * price, equity, sum(required) - own)),
+                int(mmf * 10**12),
+            )
+            rows.append(
+                {
+                    "subaccount_number": number,
+                    "market": ticker,
+                    "liquidation_price": None if ratio is None else Fraction(*ratio),
+                }
+            )
+    return {"positions": rows}
+
+
+def front_position(market: Case, position: Case) -> tuple[Fraction, Fraction, Fraction]:
+    """Read a position in human units: signed size, oracle price, maintenance fraction."""
+    size = abs(Fraction(position["size"])) * (-1 if position["side"] == "SHORT" else 1)
+    return size, Fraction(market["oraclePrice"]), Fraction(market["maintenanceMarginFraction"])
+
+
+# --- units and book
+
+
+def conversion(function: Callable[..., int], *names: str) -> Solve:
+    """Answer a conversion that is one function of integers."""
+    answers = {"fill_to_quote": "quote_quantums"}
+    return lambda given: {
+        answers.get(given["kind"], "quantums"): function(*integers(given, *names))
+    }
+
+
+def oracle_subticks(given: Case) -> Fraction:
+    """Return one unit of an oracle's integer price in subticks, exactly."""
+    conversion_exponent, atomic_resolution = integers(
+        given, "quantum_conversion_exponent", "atomic_resolution"
+    )
+    tier = dict.fromkeys(_TIER, 1)
+    market = market_of(
+        "0",
+        {"atomic_resolution": atomic_resolution, "liquidity_tier": tier},
+        quantum_conversion_exponent=conversion_exponent,
+    )
+    return Fraction(10) ** int(given["price_exponent"]) / Fraction(market.price(1))
+
+
+def uncrossed(given: Case) -> Any:
+    """Answer orderbook_uncross."""
+    sides = [
+        {Decimal(p): (Decimal(level["size"]), int(level["offset"])) for p, level in side.items()}
+        for side in (given["bids"], given["asks"])
+    ]
+    bids, asks = (
+        [{"price": price, "size": size, "offset": offset} for price, size, offset in side]
+        for side in data.uncross(*sides)
+    )
+    return {"bids": bids, "asks": asks}
+
+
+# --- orders
+
+
+class Script(paper.Positions):
+    """Accounts that fail the n-th collateral check as a case says."""
+
+    def __init__(self, positions: dict[conn.Subaccount, int]) -> None:
+        super().__init__(positions)
+        self.failures: dict[int, set[str]] = {}
+        self.checks = 0
+
+    def check(self, match: paper.Match) -> int:
+        """Say who fails this check."""
+        failing = self.failures.get(self.checks, set())
+        self.checks += 1
+        maker = paper.MAKER if str(match.maker.subaccount) in failing else 0
+        taker = paper.TAKER if str(match.taker.subaccount) in failing else 0
+        return maker | taker
+
+
+def subaccount_of(text: str) -> conn.Subaccount:
+    """Read `name/number`."""
+    owner, _, number = text.partition("/")
+    return conn.Subaccount(owner, int(number))
+
+
+def order_of(given: Case) -> paper.Order:
+    """Read an order."""
+    return paper.Order(
+        subaccount=subaccount_of(given["subaccount"]),
+        client_id=int(given["client_id"]),
+        clob_pair_id=int(given["clob_pair_id"]),
+        side=given["side"],
+        quantums=int(given["quantums"]),
+        subticks=int(given["subticks"]),
+        time_in_force=given["time_in_force"],
+        reduce_only=given["reduce_only"],
+        order_flags=int(given["order_flags"]),
+        good_til_block=int(given.get("good_til_block", 0)),
+        good_til_block_time=int(given.get("good_til_block_time", 0)),
+    )
+
+
+def name_of(order: paper.Order) -> str:
+    """Name an order as the vectors do."""
+    return f"{order.subaccount}:{order.client_id}:{order.clob_pair_id}:{order.order_flags}"
+
+
+def matched(given: Case) -> Any:
+    """Answer matching, time_in_force and reduce_only."""
+    orders = [order_of(order) for order in [*given["resting_sequence"], given["order"]]]
+    books = {order.clob_pair_id: matching_book(order.clob_pair_id, given) for order in orders}
+    for order in orders[:-1]:
+        books[order.clob_pair_id].place(order)
+    taker = orders[-1]
+    accounts = books[taker.clob_pair_id].accounts
+    if isinstance(accounts, Script):
+        failures = given["collateral_failures_by_check_index"]
+        accounts.checks, accounts.failures = 0, {int(n): set(who) for n, who in failures.items()}
+    result = books[taker.clob_pair_id].place(taker)
+    answer: dict[str, Any] = {
+        "filled_quantums": result.filled,
+        "fills": [
+            {"maker": name_of(f.maker), "taker": name_of(f.taker), "quantums": f.quantums}
+            for f in result.fills
+        ],
+        "cancelled_reduce_only": sorted(
+            name_of(order) for order, reason in result.removed if reason == "REDUCE_ONLY_RESIZE"
+        ),
+        "error" if result.error else "status": result.error or result.status,
+    }
+    for side, key in (("BUY", "bids"), ("SELL", "asks")):
+        left = [o for book in books.values() for o in book.orders.values() if o.side == side]
+        answer[key] = [
+            {"order_id": name_of(o), "remaining": o.remaining} for o in sorted(left, key=name_of)
+        ]
+    return answer
+
+
+def matching_book(clob_pair_id: int, given: Case) -> paper.OrderBook:
+    """Open an empty book over the positions that a case states for its market."""
+    fields = {"atomic_resolution": -10, "liquidity_tier": dict.fromkeys(_TIER, 1)}
+    positions = {
+        subaccount_of(who): int(quantums)
+        for key, quantums in given["positions"].items()
+        for who, _, clob in [key.partition("@")]
+        if int(clob) == clob_pair_id
+    }
+    return paper.OrderBook(market_of(str(clob_pair_id), fields), Script(positions))
+
+
+_TIER = (
+    "initial_margin_ppm",
+    "maintenance_fraction_ppm",
+    "open_interest_lower_cap",
+    "open_interest_upper_cap",
+)
+_BASE = ("quantums", "price", "price_exponent", "atomic_resolution")
+
+SOLVERS: dict[tuple[str, str], Solve] = {
+    ("margin_requirement", "position"): margin_position,
+    ("margin_requirement", "adjusted_imf_ppm"): lambda given: {
+        "adjusted_initial_margin_ppm": adjusted(given)
+    },
+    ("margin_requirement", "initial_margin_from_notional"): lambda given: {
+        "initial_margin_quote_quantums": risk.initial_margin(
+            int(given["notional_quote_quantums"]), adjusted(given)
+        )
+    },
+    ("margin_requirement", "maintenance_margin_ppm"): lambda given: {
+        "maintenance_margin_ppm": risk.maintenance_margin_ppm(
+            *integers(given, "initial_margin_ppm", "maintenance_fraction_ppm")
+        )
+    },
+    ("net_collateral", "net_notional"): lambda given: {
+        "net_notional": conn.base_to_quote(*integers(given, *_BASE))
+    },
+    ("net_collateral", "account"): account_totals,
+    ("is_liquidatable", "totals"): liquidatable,
+    ("is_liquidatable", "account"): liquidatable,
+    ("collateral_check", "is_initial_collateralized"): lambda given: {
+        "ok": risk.MarginFigures(
+            *integers(given, "net_collateral", "initial_margin")
+        ).free_collateral
+        >= 0
+    },
+    ("collateral_check", "is_maintenance_collateralized"): lambda given: {
+        "ok": risk_of(given).cushion >= 0
+    },
+    ("collateral_check", "risk_compare"): lambda given: {
+        "first_vs_second": risk.compare_risk(risk_of(given["first"]), risk_of(given["second"]))
+    },
+    ("collateral_check", "transition_when_new_is_undercollateralized"): lambda given: {
+        "result": risk.state_change_when_poor(risk_of(given["cur"]), risk_of(given["new"]))
+    },
+    ("collateral_check", "can_update"): updates,
+    ("collateral_check", "update"): updates,
+    ("bankruptcy_price", ""): bankruptcy,
+    ("fillable_price", "fillable_price"): fillable,
+    ("fillable_price", "to_subticks"): fillable_subticks,
+    ("liquidation_fee", "insurance_fund_delta"): insurance,
+    ("liquidation_fee", "liquidatable_size"): liquidation_size,
+    ("liquidation_fee", "position_limits"): liquidation_limits,
+    ("liquidation_price", "v4_web_parent_account"): liquidation_prices,
+    ("liquidation_price", "abacus_account"): liquidation_prices,
+    ("funding_payment", "settlement_ppm"): lambda given: {
+        "net_settlement_ppm": risk.funding_settlement_ppm(
+            *integers(given, "quantums", "funding_index_now", "funding_index_position")
+        )
+    },
+    ("funding_payment", "funding_index_delta"): lambda given: {
+        "funding_index_delta": risk.funding_index_delta(
+            *integers(
+                given, "rate_8h_ppm", "seconds", "price", "price_exponent", "atomic_resolution"
+            )
+        )
+    },
+    ("fees", "mul_ppm"): lambda given: {
+        "result": risk.mul_ppm(*integers(given, "value", "ppm"), round_up=given["round_up"])
+    },
+    ("conversions", "base_to_quote"): conversion(conn.base_to_quote, *_BASE),
+    ("conversions", "quote_to_base"): conversion(conn.quote_to_base, *_BASE),
+    ("conversions", "fill_to_quote"): conversion(
+        conn.fill_to_quote, "base_quantums", "subticks", "quantum_conversion_exponent"
+    ),
+    ("conversions", "average_subticks"): lambda given: {
+        "subticks": risk.exact_subticks(
+            Fraction(*integers(given, "quote_quantums", "base_quantums")),
+            int(given["quantum_conversion_exponent"]),
+        )
+    },
+    ("conversions", "price_to_subticks"): lambda given: {
+        "subticks": int(given["price"]) * oracle_subticks(given)
+    },
+    ("conversions", "subticks_to_price"): lambda given: {
+        "price": int(given["subticks"]) / oracle_subticks(given)
+    },
+    ("orderbook_uncross", ""): uncrossed,
+    ("matching", ""): matched,
+    ("time_in_force", ""): matched,
+    ("reduce_only", ""): matched,
+}
+
+# === Captures ===
+
+# Where a REST capture does not say what was asked for, its name does.
+ENDPOINTS: dict[str, str] = {
+    "perpetual_?markets": "/v4/perpetualMarkets",
+    "candles": "/v4/candles/perpetualMarkets/ETH-USD",
+    "historicalFunding": "/v4/historicalFunding/ETH-USD",
+    "sparklines": "/v4/sparklines",
+    "height_indexer": "/v4/height",
+    "list_perpetual_positions": "/v4/perpetualPositions",
+    "asset_positions": "/v4/assetPositions",
+    "orders": "/v4/orders",
+    "order": "/v4/orders/id",
+    "fills": "/v4/fills",
+    "transfers": "/v4/transfers",
+    "nautilus_addresses": "/v4/addresses/a/subaccountNumber/0",
+    "addresses": "/v4/addresses/a",
+}
+NODE_KINDS: dict[str, str] = {
+    "equity_tiers": "equity_tiers",
+    "user_fee_tier": "user_fee_tier",
+    "fee_tiers": "fee_tiers",
+    "withdrawal_capacity": "withdrawal_capacity",
+    "tx_broadcast": "broadcast",
+    "validator_latest_block": "latest_block",
+    "genesis": "genesis",
+}
+
+
+def captures(directory: Path) -> list[Tally]:
+    """Parse every capture found, folder by folder."""
+    folders = [directory / name for name in ("ws", "rest", "accounts", "candles")]
+    tallies = [
+        parse_file(file)
+        for folder in folders
+        for file in sorted(folder.glob("*") if folder.is_dir() else ())
+    ]
+    if not tallies:
+        raise ConformanceError(f"expected ws, rest, accounts or candles in {directory}")
+    return tallies
+
+
+def parse_file(file: Path) -> Tally:
+    """Parse the texts of one capture; a refusal is told with its line."""
+    tally = Tally(f"{file.parent.name}/{file.name}")
+    if file.suffix not in (".json", ".jsonl"):
+        tally.failures.append(f"skipped: {file.suffix[1:]} is somebody's table, not wire text")
+        return tally
+    for number, parse in enumerate(parsers(file), start=1):
+        tally.total += 1
+        try:
+            parse()
+            tally.passed += 1
+        except conn.ConnError as error:
+            tally.failures.append(f"line {number}: {error}"[:300])
+    return tally
+
+
+def parsers(file: Path) -> Iterator[Callable[[], object]]:
+    """Give one call for each text in a capture."""
+    text = file.read_text()
+    if file.parent.name == "ws":
+        for number, line in enumerate(text.splitlines(), start=1):
+            yield lambda n=number, x=line: conn.contents(conn.ws_frame(n, 0, 0, "capture", x))
+    elif file.suffix == ".jsonl":
+        for line in text.splitlines():
+            body = f'{{"candles":[{line}]}}'
+            yield lambda x=body: conn.rest_contents(ENDPOINTS["candles"], x)
+    else:
+        yield lambda: parse_body(file.stem, text)
+
+
+def parse_body(name: str, text: str) -> object:
+    """Parse a REST or node body by what its file is called."""
+    for part, kind in NODE_KINDS.items():
+        if part in name:
+            return conn.node_contents(kind, text)
+    for pattern, path in ENDPOINTS.items():
+        if re.search(pattern, name):
+            return conn.rest_contents(path, text)
+    raise conn.WireError(f"expected a name that tells the endpoint, got {name}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
