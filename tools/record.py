@@ -439,7 +439,8 @@ async def proxy(venue: Network, port: int) -> AsyncIterator[tuple[Any, int]]:
         # Its certificate authority is never used; it need not stay in anyone's home.
         options: Any = Options(confdir=folder, mode=[f"reverse:{upstream}@127.0.0.1:{port}"])
         master: Any = Master(options)
-        server = proxyserver.Proxyserver()  # type: ignore[no-untyped-call]
+        make_server: Callable[[], Any] = proxyserver.Proxyserver
+        server = make_server()
         master.addons.add(
             *(core.Core(), disable_h2c.DisableH2C(), server),
             *(next_layer.NextLayer(), tlsconfig.TlsConfig()),

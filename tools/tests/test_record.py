@@ -71,7 +71,8 @@ class Venue:
         self.network = Network(name="local", rest=self.rest, ws=self.ws, node="", chain_id="")
 
     def _serve(self, connection: websockets.sync.server.ServerConnection) -> None:
-        self.compression.append(connection.response.headers.get("Sec-WebSocket-Extensions", ""))
+        agreed = connection.response.headers if connection.response else {}
+        self.compression.append(agreed.get("Sec-WebSocket-Extensions", ""))
         said: list[str] = []
 
         def say(text: str) -> None:
