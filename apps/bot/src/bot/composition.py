@@ -35,7 +35,7 @@ PAPER = Subaccount("dydx1paper", 0)
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What a person may choose about a run; money is in USDC."""
 
-    strategy: str = "rank-and-target"
+    strategy: str = "rank"
     deposit: int = 10_000
     guard: bool = True
     policy: Policy = msgspec.field(default_factory=Policy)

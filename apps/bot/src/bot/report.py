@@ -38,11 +38,11 @@ def figures(
         "liquidations": account.liquidations,
         "money_usdc": {
             "deposit": bot.options.deposit,
-            "equity": account.equity / 1e6,
+            "equity": None if account.equity is None else account.equity / 1e6,
             "realized_pnl": account.realized_pnl / 1e6,
             "unrealized_pnl": account.unrealized_pnl / 1e6,
-            "fees_paid": account.fees / 1e6,
-            "funding_paid": account.funding / 1e6,
+            "fees_paid": account.fees_paid / 1e6,
+            "funding_paid": account.funding_paid / 1e6,
         },
         "guard": bot.options.guard,
         "closest_distance_to_liquidation": bot.risk.closest,
@@ -103,7 +103,7 @@ def lines(report: dict[str, Any]) -> list[str]:
         f"funding      {money['funding_paid']:+,.6f} USDC paid",
         f"profit       {money['realized_pnl']:+,.2f} realised, "
         f"{money['unrealized_pnl']:+,.2f} unrealised",
-        f"equity       {money['equity']:,.2f} USDC of {money['deposit']:,} deposited",
+        f"equity       {_usdc(money['equity'])} USDC of {money['deposit']:,} deposited",
         f"guard        {'on' if report['guard'] else 'OFF'}, {verdicts['reduce']} reductions, "
         f"{report['liquidations']} liquidations",
         f"closest      {_percent(report['closest_distance_to_liquidation'])}",
@@ -118,6 +118,10 @@ def lines(report: dict[str, Any]) -> list[str]:
 
 def _counted(counts: dict[str, Any]) -> str:
     return ", ".join(f"{n:,} {name}" for name, n in counts.items()) or "none"
+
+
+def _usdc(amount: float | None) -> str:
+    return "unknown" if amount is None else f"{amount:,.2f}"
 
 
 def _percent(distance: float | None) -> str:
