@@ -299,12 +299,15 @@ def _trend(chance: Random, calm_s: float) -> list[Phase]:
 
 def _crash(chance: Random, calm_s: float) -> list[Phase]:
     total = math.log(1 - chance.uniform(0.26, 0.32))
-    gap = math.log(1 - chance.uniform(0.04, 0.055))
+    gap = math.log(1 - chance.uniform(0.07, 0.09))
     rest = total - gap
     panic = Mood(vol=3.0, depth=0.18, spread=6.0, trades=9.0, hold=0.05)
     pause = Mood(vol=2.5, depth=0.25, spread=4.0, trades=6.0, hold=0.02)
+    # Crashes hit where the crowd leans: the last stretch of the calm drifts up and draws it in.
+    rally_s = min(calm_s, 120.0)
     return [
-        Phase(calm_s),
+        Phase(calm_s - rally_s),
+        Phase(rally_s, 0.008, Mood(trades=1.4)),
         Phase(0.8, gap, Mood(vol=2.0, depth=0.12, spread=8.0, trades=15.0, hold=0.25)),
         Phase(22.0, rest * 0.45, panic),
         Phase(12.0, rest * -0.08, pause),
