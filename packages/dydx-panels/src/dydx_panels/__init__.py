@@ -17,6 +17,7 @@ and `run_panel` write, and only to the console they were given.
 import datetime
 import io
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -317,13 +318,16 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     tape: tuple[TapeRow, ...] = ()
 
 
-_COMMON_KEYS: Final = (
+_KEYS: Final = (
     ("space", "pause"),
     ("+/-", "speed"),
     ("w", "why"),
     ("/", "filter"),
     ("?", "help"),
     ("q", "quit"),
+    (".", "pause after the next decision"),
+    ("up/down", "select a row of the tape, or of the panel shown alone"),
+    ("s", "save the screen as SVG"),
 )
 
 
@@ -347,7 +351,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     why_title: str = ""
     scroll: int = 0
     message: str = ""
-    keys: tuple[tuple[str, str], ...] = _COMMON_KEYS
+    keys: tuple[tuple[str, str], ...] = _KEYS
 
 
 class Theme(msgspec.Struct, frozen=True, kw_only=True):
@@ -516,7 +520,7 @@ _GLYPHS: Final = {
     letter: tuple(rows.split())
     for letter, rows in {
         "0": "### #.# #.# #.# ###",
-        "1": "..# .## ..# ..# ..#",
+        "1": ".#. ##. .#. .#. ###",
         "2": "### ..# ### #.. ###",
         "3": "### ..# ### ..# ###",
         "4": "#.# #.# ### ..# ..#",
@@ -580,23 +584,32 @@ def _table(
     kept, room = _kept(columns, width)
     body = max(height - 1, 0)
     first = max(0, min(selected - body // 2, len(lines) - body))
+    gaps = ["  "] * (len(kept) - 1) + [""]
     rows: list[Row] = [
-        [(_cell(columns[i].title, columns[i], room) + "  ", "dim") for i in kept],
+        [
+            (_cell(columns[i].title, columns[i], room) + gap, "dim")
+            for i, gap in zip(kept, gaps, strict=True)
+        ]
     ]
     for number, cells in enumerate(lines[first : first + body], first):
-        row = [(_cell(cells[i][0], columns[i], room) + "  ", cells[i][1]) for i in kept]
+        row = [
+            (_cell(cells[i][0], columns[i], room) + gap, cells[i][1])
+            for i, gap in zip(kept, gaps, strict=True)
+        ]
         rows.append([_MARK, *row] if number == selected else row)
     return rows
 
 
 def _kept(columns: Sequence[_Column], width: int) -> tuple[list[int], int]:
+    """Drop the columns of the highest rank until the rest fits; say what a growing one gets."""
     kept = list(range(len(columns)))
     while True:
-        # A growing column without some room for its words is worth less than any figure.
-        needed = sum((columns[i].width or 12) + 2 for i in kept) - 2
+        fixed = sum(columns[i].width + 2 for i in kept) - 2
+        # A growing column without room for its words is worth less than any figure.
+        needed = fixed + (28 if any(not columns[i].width for i in kept) else 0)
         worst = max(kept, key=lambda i: columns[i].rank)
         if needed <= width or not columns[worst].rank:
-            return kept, max(width - needed + 12, 0)
+            return kept, max(width - fixed, 0)
         kept.remove(worst)
 
 
@@ -646,30 +659,36 @@ _LIVE: Final = frozenset({"live", "open", "connected", "replay"})
 
 
 def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
-    head, wide = snapshot.header, width >= 150
+    head, wide = snapshot.header, width >= 112
     word = head.mode.upper() or "MODE UNKNOWN"
     style = next((name for name in ("replay", "paper", "live") if name.upper() in word), "bold")
     speed = f" ×{head.speed:g}" if head.speed is not None else ""
-    connected = head.connection in _LIVE
+    connected = head.connection.split(" ")[0] in _LIVE
     link = f"{'●' if connected else '○'} {head.connection or 'link unknown'}"
-    clock = _date(head.clock_ns) if width >= 110 else f"{_clock(head.clock_ns)}Z"
-    lag = _figure(head.lag_p99_ms, 1 if width >= 110 else 0, unit=" ms")
+    clock = _date(head.clock_ns) if wide else f"{_clock(head.clock_ns)}Z"
     age = None if head.data_age_ms is None else head.data_age_ms / 1_000
+    run = (head.run_hash or _UNKNOWN)[: 8 if wide else 7 if not head.run_hash else 4]
+    space = " " if wide else ""
+    if view.paused:
+        speed, style = f"{speed if wide else ''} PAUSED", "paused"
     parts: list[tuple[int, Row]] = [
         (0, [(f" {word}{speed} ", style)]),
         (4, [(head.source or "source unknown", "bold")]),
         (1, [(clock, "")]),
         (2, [(link, "good" if connected else "watch")]),
-        (3, [("lag p99 " if wide else "lag ", "dim"), (lag, "")]),
-        (5, [("age ", "dim"), (_figure(age, 1, unit=" s"), "")]),
-        (6, [(_figure(head.frames_per_s, 0), ""), (" f/s", "dim")]),
-        (8, [(_figure(head.memory_mb, 0), ""), (" MB", "dim")]),
-        (9, [(_figure(head.cpu_percent, 0), ""), (" %" + (" CPU" if wide else ""), "dim")]),
-        (7, [("run ", "dim"), ((head.run_hash or _UNKNOWN)[: 8 if wide else 4], "")]),
+        (3, [("lag p99 " if wide else "lag ", "dim"), _unit(head.lag_p99_ms, 1, space + "ms")]),
+        (5, [("age ", "dim"), _unit(age, 1, space + "s")]),
+        (6, [_unit(head.frames_per_s, 0, space + "f/s")]),
+        (8, [_unit(head.memory_mb, 0, space + "MB")]),
+        (9, [_unit(head.cpu_percent, 0, space + "% CPU" if wide else "%")]),
+        (7, [("run " if wide else "", "dim"), (run, "")]),
     ]
-    if view.paused:
-        parts.insert(1, (0, [(" PAUSED ", "paused")]))
-    return [_chunks(parts, width, "  " if width >= 110 else " ")]
+    return [_chunks(parts, width, "  " if width >= 132 else " ")]
+
+
+def _unit(value: float | None, digits: int, unit: str) -> tuple[str, str]:
+    text = _figure(value, digits).replace(",", "")
+    return (f"{unit.strip()} {text}" if text == _UNKNOWN else text + unit), ""
 
 
 def _danger(safety: Safety) -> tuple[str, str]:
@@ -706,7 +725,7 @@ def _headline(safety: Safety, word: str, width: int, height: int) -> tuple[str, 
     text, distance = word, safety.distance
     if distance is not None and not math.isnan(distance):
         text = ">999%" if distance >= 9.995 else f"{max(distance, 0.0) * 100:.1f}%"
-    for high, wide in ((4, 8), (3, 6), (2, 4), (1, 2), (1, 1)):
+    for high, wide in ((4, 8), (3, 6), (2, 4), (2, 3), (1, 2), (1, 1)):
         big = _big(text, high, wide)
         if len(big) <= height and len(big[0]) <= width:
             return big
@@ -729,7 +748,7 @@ def _safety_figures(safety: Safety, word: str, style: str) -> list[Row]:
         [
             ("usage     ", "dim"),
             (f"{_percent(usage):>13}", usage_style),
-            (f"  at {_figure(safety.leverage, 1)}×" if safety.leverage is not None else "", "dim"),
+            (f"  {_figure(safety.leverage, 1)}×" if safety.leverage is not None else "", "dim"),
         ],
         [("closest   ", "dim"), (f"{_percent(safety.closest):>13}", "")],
         [("initial   ", "dim"), (f"{_figure(safety.initial_margin):>13}", ""), (" USDC", "dim")],
@@ -855,7 +874,7 @@ def _listed(snapshot: Snapshot, view: View) -> list[MarketRow]:
 def _markets(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
     listed = _listed(snapshot, view)
     signals = list(dict.fromkeys(name for row in listed for name, _ in row.scores))
-    scores = [_Column(name[:8].upper(), 8, 5, left=True) for name in signals]
+    scores = [_Column(name.upper(), max(8, min(len(name), 10)), 1, left=True) for name in signals]
     columns = [*_MARKET_COLUMNS, *scores]
     lines: list[Row] = []
     for row in listed:
@@ -889,7 +908,7 @@ _SIGNAL_COLUMNS: Final = (
     _Column("SCORE", 7),
     _Column("", 10, 2, left=True),
     _Column("COMPUTED FROM", 0, left=True),
-    _Column("FRAME", 9, 1),
+    _Column("FRAME", 9, 3),
 )
 
 
@@ -1084,7 +1103,7 @@ def _ladder(book: Book, width: int, height: int) -> list[Row]:
             (_bar(size / largest, bar).replace("░", " "), style),
         ]
 
-    crossed = f" · {book.crossed} crossed hidden" if book.crossed else ""
+    crossed = f" · {book.crossed} crossed" if book.crossed else ""
     middle = f"{_figure(book.mid_price, book.digits):>12} mid"
     return [
         *(level(price, size, "down") for price, size in reversed(asks)),
@@ -1210,7 +1229,7 @@ def _footer(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row
 
 
 def _help(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
-    entries = [(key, f"{name} full screen, again to go back") for key, name in KEYS.items()]
+    entries = [(key, f"{name} alone, again to go back") for key, name in KEYS.items()]
     rows: list[Row] = [
         [(f"  {key:<10}", "key"), (what, "")] for key, what in (*entries, *view.keys)
     ]
@@ -1218,8 +1237,14 @@ def _help(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
 
 
 def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
-    first = max(0, min(view.scroll, len(view.why) - height))
-    return [[(" " + line, "")] for line in view.why[first : first + height]]
+    # Wire text is long and matters to its last letter: it is folded, never cut.
+    folded = [
+        ("" if at == 0 else "    ") + line[at : at + width - 5]
+        for line in view.why
+        for at in range(0, max(len(line), 1), max(width - 5, 1))
+    ]
+    first = max(0, min(view.scroll, len(folded) - height))
+    return [[(line, "")] for line in folded[first : first + height]]
 
 
 class Panel(NamedTuple):
@@ -1283,7 +1308,7 @@ class Screen:
         """Take rows of strips whose widths add up to `width`."""
         self.rows, self.width, self.height = tuple(rows), width, len(rows)
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         """Yield the rows, each with its end of line."""
         for row in self.rows:
             for strip in row:
@@ -1403,17 +1428,18 @@ class _Band(NamedTuple):
 # From the widest screen to the narrowest: (least width, least height, bands).
 _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
     (170, 50, (
-        _Band(9, 11, 0, (("safety", 0.46), ("decisions", 0.54))),
-        _Band(6, 10, 1, (("positions", 0.58), ("orders", 0.42))),
-        _Band(8, 14, 3, (("markets", 0.58), ("signals", 0.42))),
-        _Band(8, 14, 2, (("book", 0.24), ("wire", 0.28), ("quality", 0.24), ("speed", 0.24))),
-        _Band(5, 9, 1, (("tape", 1.0),)),
+        _Band(9, 14, 0, (("safety", 0.5), ("decisions", 0.5))),
+        _Band(6, 9, 1, (("positions", 0.6), ("orders", 0.4))),
+        _Band(8, 13, 3, (("markets", 0.6), ("signals", 0.4))),
+        _Band(8, 14, 2, (("book", 0.22), ("wire", 0.26), ("quality", 0.26), ("speed", 0.26))),
+        _Band(5, 8, 1, (("tape", 1.0),)),
     )),
     (110, 32, (
-        _Band(9, 9, 0, (("safety", 0.55), ("decisions", 0.45))),
-        _Band(5, 7, 1, (("positions", 1.0),)),
-        _Band(8, 14, 2, (("markets", 0.64), ("book", 0.36))),
-        _Band(5, 8, 1, (("tape", 1.0),)),
+        _Band(9, 10, 0, (("safety", 0.6), ("book", 0.4))),
+        _Band(4, 6, 1, (("positions", 1.0),)),
+        _Band(5, 9, 2, (("markets", 1.0),)),
+        _Band(4, 6, 1, (("decisions", 1.0),)),
+        _Band(5, 7, 1, (("tape", 1.0),)),
     )),
     (110, 20, (
         _Band(7, 9, 0, (("safety", 0.55), ("decisions", 0.45))),
@@ -1428,9 +1454,9 @@ _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
         _Band(4, 7, 2, (("tape", 1.0),)),
     )),
     (0, 0, (
-        _Band(1, 9, 0, (("safety", 1.0),)),
+        _Band(1, 10, 0, (("safety", 1.0),)),
         _Band(4, 6, 1, (("positions", 1.0),)),
-        _Band(3, 7, 2, (("tape", 1.0),)),
+        _Band(3, 6, 2, (("tape", 1.0),)),
     )),
 )  # fmt: skip
 
@@ -1464,6 +1490,8 @@ def _columns(names: tuple[tuple[str, float], ...], width: int) -> list[tuple[str
     wide = [(name, int(width * share)) for name, share in names[:-1]]
     return [*wide, (names[-1][0], width - sum(w for _, w in wide))]
 
+
+_WORDS: Final = re.compile(r" +|[^ ]+(?: [^ ]+)*")
 
 # === Edges ===
 # The terminal: alternate screen, only changed rows written, and always given back.
@@ -1550,5 +1578,20 @@ def export_svg(
         record=True, width=width, height=height, file=io.StringIO(), color_system="truecolor",
         force_terminal=True, legacy_windows=False, no_color=False,
     )  # fmt: skip
-    console.print(dashboard(snapshot, view, width, height), end="")
+    console.print(_Spaced(dashboard(snapshot, view, width, height)), end="")
     return console.export_svg(title=title)
+
+
+class _Spaced:
+    """A screen with its words apart, so that a picture places each by its own position.
+
+    Viewers differ in what they do with runs of spaces and with fonts of another width.
+    """
+
+    def __init__(self, screen: Screen) -> None:
+        self.screen = screen
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in self.screen.__rich_console__(console, options):
+            for text in _WORDS.findall(segment.text):
+                yield Segment(text, segment.style)
