@@ -6,9 +6,9 @@
 
 uv puts the right packages in place but tells pytest nothing about `--package`, and pytest
 takes its configuration from the directory it was started in: the root's would silently
-stand for the member's. So this hook asks the uv process above us what it was told and, if that was a
-member, becomes the pytest that would run in the member's directory. Paths given by hand
-need none of this: pytest finds the configuration nearest to them by itself.
+stand for the member's. So this hook asks the uv process above us what it was told and, if
+that was a member, becomes the pytest that would run in the member's directory. Paths given by
+hand need none of this: pytest finds the configuration nearest to them by itself.
 """
 
 import os
@@ -38,13 +38,16 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 def package_asked_for(arguments: Sequence[str]) -> str | None:
     """Read the value of `--package` out of a uv command line; None if it names none."""
-    for option, value in zip(arguments, [*arguments[1:], ""], strict=True):
+    options = iter(arguments)
+    for option in options:
         if option in COMMANDS:
             return None
         if option == "--package":
-            return value
+            return next(options, None)
         if option.startswith("--package="):
             return option.removeprefix("--package=")
+        if option in ("-p", "--python"):
+            next(options, None)  # its value may be called python, and is no command
     return None
 
 

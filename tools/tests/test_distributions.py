@@ -1,0 +1,134 @@
+"""What every distribution must hold, and what the repository must not."""
+
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import check
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = check.ROOT
+MEMBERS = check.members()
+LAYERS = [name for name in MEMBERS if name != "bot"]
+AT_THE_TOP = {
+    "LICENSE",
+    "README.md",
+    "apps",
+    "packages",
+    "pyproject.toml",
+    "recordings",
+    "tools",
+    "uv.lock",
+}
+
+
+def configuration(name: str) -> dict[str, Any]:
+    """Read a member's pyproject.toml."""
+    return tomllib.loads((MEMBERS[name] / "pyproject.toml").read_text())
+
+
+def tracked() -> list[Path]:
+    """List the files under version control; skip the test where there is none."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is not a checkout")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    return [Path(name) for name in listed.stdout.split("\0") if name and (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_distribution_has_its_papers(name: str) -> None:
+    """A version of its own, a README, a licence, a changelog that opens with what is to come."""
+    directory = MEMBERS[name]
+    changelog = (directory / "CHANGELOG.md").read_text()
+
+    assert re.fullmatch(r"\d+\.\d+\.\d+", configuration(name)["project"]["version"])
+    assert configuration(name)["project"]["requires-python"] == ">=3.11,<3.13"
+    assert re.findall(r"^## (.*)$", changelog, re.MULTILINE)[0] == "[Unreleased]"
+    assert (directory / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+    assert (directory / "README.md").read_text().strip()
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_distribution_is_typed(name: str) -> None:
+    """`py.typed` stands beside the source, so that mypy reads an installed layer."""
+    source = MEMBERS[name] / "src" / name.replace("-", "_")
+
+    assert (source / "py.typed").is_file()
+    assert (source / "__init__.py").is_file()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_is_one_file_that_one_can_read(name: str) -> None:
+    """The whole layer is `__init__.py`, of at most 1,200 lines; its README has at most 60."""
+    files = list((MEMBERS[name] / "src").rglob("*.py"))
+
+    assert [MEMBERS[name] / "src" / name.replace("-", "_") / "__init__.py"] == files
+    assert len(files[0].read_text().splitlines()) <= 1200
+    assert len((MEMBERS[name] / "README.md").read_text().splitlines()) <= 60
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_distribution_has_a_gate_of_its_own(name: str) -> None:
+    """Its own tests, its own branches, 95 %."""
+    options = configuration(name)["tool"]["pytest"]["ini_options"]
+    gate = {f"--cov={name.replace('-', '_')}", "--cov-branch", "--cov-fail-under=95"}
+
+    assert options["testpaths"] == ["tests"]
+    assert gate <= set(options["addopts"].split())
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_distribution_bounds_the_layers_below_it(name: str) -> None:
+    """A layer below is asked for from one minor version to the next, and resolves to this one."""
+    needs = [Requirement(text) for text in configuration(name)["project"]["dependencies"]]
+
+    for need in needs:
+        if need.name in MEMBERS:
+            version = configuration(need.name)["project"]["version"]
+            assert {">=", "<"} == {bound.operator for bound in need.specifier}
+            assert need.specifier.contains(version), f"{name} wants {need}, it is {version}"
+
+
+def test_nothing_else_stands_at_the_top() -> None:
+    """The root is a workspace and not a place to leave things."""
+    top = {path.parts[0] for path in tracked() if not path.parts[0].startswith(".")}
+
+    assert top == AT_THE_TOP
+
+
+def test_no_file_tells_where_it_was_made() -> None:
+    """No path of this machine, no index's host, no word of a burnt mnemonic."""
+    # Put together here, so that this file does not hold what it looks for.
+    burnt = " ".join(["clerk", "oak"])
+    hosts = [".".join(parts) for parts in (("pypi", "org"), ("files", "pythonhosted", "org"))]
+    homes = [os.sep.join(["", home, ""]) for home in ("home", "Users")]
+    words = [str(ROOT) + os.sep, burnt, *hosts, *homes]
+
+    found = [
+        f"{path}: {word}"
+        for path in tracked()
+        # The lock names the index by its very nature.
+        if path.name != "uv.lock"
+        for word in words
+        if word.encode() in (ROOT / path).read_bytes()
+    ]
+
+    assert [] == found
+
+
+def test_the_pipeline_runs_the_command_that_the_readme_shows() -> None:
+    """The last line of .ci/run is the README's test command, letter for letter."""
+    readme = (ROOT / "README.md").read_text()
+    shown = [line.strip() for line in readme.splitlines() if "pip install --quiet uv &&" in line]
+
+    command = (ROOT / ".ci" / "run").read_text().splitlines()[-1]
+
+    assert command in shown
+    assert command.endswith("tools/check.py")
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
