@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -423,7 +424,8 @@ def liquidation_size(given: Case) -> Any:
     delta = risk.liquidation_size(
         market_of(position["perpetual_id"], fields, step_base_quantums=step),
         int(position["quantums"]),
-        *integers(fields, "price", "price_exponent"),
+        int(fields["price"]),
+        int(fields["price_exponent"]),
         liquidation_settings(given),
     )
     return {"delta_quantums": delta}
@@ -454,7 +456,10 @@ def liquidation_prices(given: Case) -> Any:
         ):
             scale = 10**60
             ratio = risk.liquidation_ratio(
-                *(int(x * scale) for x in (size, size * price, equity, sum(required) - own)),
+                int(size * scale),
+                int(size * price * scale),
+                int(equity * scale),
+                int((sum(required) - own) * scale),
                 int(mmf * 10**12),
             )
             rows.append(
@@ -632,10 +637,7 @@ SOLVERS: dict[tuple[str, str], Solve] = {
     ("is_liquidatable", "totals"): liquidatable,
     ("is_liquidatable", "account"): liquidatable,
     ("collateral_check", "is_initial_collateralized"): lambda given: {
-        "ok": risk.MarginFigures(
-            *integers(given, "net_collateral", "initial_margin")
-        ).free_collateral
-        >= 0
+        "ok": risk_of({"maintenance_margin": 0, **given}).free_collateral >= 0
     },
     ("collateral_check", "is_maintenance_collateralized"): lambda given: {
         "ok": risk_of(given).cushion >= 0
@@ -757,13 +759,14 @@ def parsers(file: Path) -> Iterator[Callable[[], object]]:
     text = file.read_text()
     if file.parent.name == "ws":
         for number, line in enumerate(text.splitlines(), start=1):
-            yield lambda n=number, x=line: conn.contents(conn.ws_frame(n, 0, 0, "capture", x))
+            frame = conn.ws_frame(number, 0, 0, "capture", line)
+            yield partial(conn.contents, frame)
     elif file.suffix == ".jsonl":
         for line in text.splitlines():
             body = f'{{"candles":[{line}]}}'
-            yield lambda x=body: conn.rest_contents(ENDPOINTS["candles"], x)
+            yield partial(conn.rest_contents, ENDPOINTS["candles"], body)
     else:
-        yield lambda: parse_body(file.stem, text)
+        yield partial(parse_body, file.stem, text)
 
 
 def parse_body(name: str, text: str) -> object:

@@ -20,7 +20,7 @@ Sources: v4-chain protocol/lib/margin, x/perpetuals/lib, x/subaccounts/lib, x/cl
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from fractions import Fraction
 from math import inf
 from typing import Final, Literal, Self
@@ -306,18 +306,14 @@ def state_change_when_poor(before: MarginFigures, after: MarginFigures) -> State
 
 
 def compare_risk(first: MarginFigures, second: MarginFigures) -> int:
-    """Return -1 if the first is less risky, 1 if more: by NC / MMR, then by the larger MMR.
-
-    Without maintenance margin there is no ratio: net collateral decides.
-    """
+    """Return -1 if the first is less risky, 1 if more: by NC / MMR, then by MMR, then by NC."""
     left = first.net_collateral * second.maintenance_margin
     right = second.net_collateral * first.maintenance_margin
-    if not first.maintenance_margin or not second.maintenance_margin:
+    if left == right:
+        left, right = -first.maintenance_margin, -second.maintenance_margin
+    if left == right:
         left, right = first.net_collateral, second.net_collateral
-    if left != right:
-        return -1 if left > right else 1
-    margins = first.maintenance_margin, second.maintenance_margin
-    return (margins[0] > margins[1]) - (margins[0] < margins[1])
+    return (left < right) - (left > right)
 
 
 def mixes_isolated(markets: Iterable[PerpetualMarket]) -> bool:
@@ -524,7 +520,7 @@ class Account:
     """
 
     __slots__ = (
-        "at", "collateral", "height", "open_orders", "positions", "reserved", "seq",
+        "at", "collateral", "height", "link", "open_orders", "positions", "reserved", "seq",
         "subaccount", "trouble",
     )  # fmt: skip
 
@@ -535,24 +531,21 @@ class Account:
         self.open_orders: dict[str, OrderFields] = {}
         self.reserved: dict[str, Reservation] = {}
         self.height = self.seq = self.at = 0
+        self.link = ""
         self.trouble = "no account snapshot yet"
 
     def fold(self, frame: Frame) -> bool:
         """Take one frame in; tell whether positions or collateral may have changed."""
-        if frame.kind in ("close", "gap"):
-            self.trouble = self.trouble or f"account frames lost: {frame.kind} at {frame.seq}"
-            return False
-        if frame.kind != "ws" or (frame.channel, frame.id) != (
-            "v4_subaccounts",
-            str(self.subaccount),
-        ):
+        if frame.kind in ("close", "gap") and frame.link == self.link:
+            self.trouble = self.trouble or f"account frames were lost: {frame.kind} at {frame.seq}"
+        if frame.channel != "v4_subaccounts" or frame.id != str(self.subaccount):
             return False
         try:
             for change in contents(frame):
                 self._apply(change, snapshot=frame.type == "subscribed")
-        except (WireError, InvalidOperation, ValueError) as error:
-            self.trouble = f"account frame {frame.seq} unreadable: {error}"
-        self.seq, self.at = frame.seq, frame.at
+        except (WireError, ValueError, ArithmeticError, RecursionError) as error:
+            self.trouble = f"account frame {frame.seq} cannot be read: {error}"
+        self.seq, self.at, self.link = frame.seq, frame.at, frame.link
         return True
 
     def _apply(self, change: SubaccountContents, *, snapshot: bool) -> None:
@@ -567,7 +560,7 @@ class Account:
         for asset in assets:
             if asset.symbol == "USDC":
                 owed = -1 if asset.side == "SHORT" else 1
-                self.collateral = owed * abs(int(Decimal(asset.size).scaleb(6)))
+                self.collateral = owed * abs(int(_decimal(asset.size).scaleb(6)))
         for position in positions:
             self._hold(position)
         for order in change.orders:
@@ -578,16 +571,16 @@ class Account:
             self.trouble = ""
 
     def _hold(self, fields: PositionFields) -> None:
-        size = Decimal(fields.size)
+        size = _decimal(fields.size)
         if fields.status != "OPEN" or not size:
             self.positions.pop(fields.market, None)
             return
         self.positions[fields.market] = Position(
             ticker=fields.market,
             size=size,
-            entry_price=Decimal(fields.entry_price),
-            realized_pnl=Decimal(fields.realized_pnl or 0),
-            net_funding=Decimal(fields.net_funding),
+            entry_price=_decimal(fields.entry_price),
+            realized_pnl=_decimal(fields.realized_pnl or "0"),
+            net_funding=_decimal(fields.net_funding),
         )
 
     def _order(self, fields: OrderFields) -> None:
@@ -613,8 +606,19 @@ class Account:
                 del self.reserved[ticker]
 
 
+def _decimal(text: str) -> Decimal:
+    number = Decimal(text)
+    # Text of a few letters can mean more digits than there is memory.
+    if not number.is_finite() or abs(number.adjusted()) > _MOST_DIGITS:
+        raise ValueError(f"expected a number of at most {_MOST_DIGITS} digits, got {text[:40]}")
+    return number
+
+
+_MOST_DIGITS: Final = 30
+
+
 def _may_fill(fields: OrderFields) -> bool:
-    return bool(Decimal(fields.total_optimistic_filled or fields.total_filled or 0))
+    return bool(_decimal(fields.total_optimistic_filled or fields.total_filled or "0"))
 
 
 def _merged(old: OrderFields | None, new: OrderFields) -> OrderFields:
@@ -1134,10 +1138,11 @@ class Risk:
         if height == self._guarded_at:
             return []
         self._guarded_at = height
-        self.rung += 1
+        waiting = any(ticker in self.account.reserved for ticker in self._exposures)
         plans = [plan for exposure in self._exposures.values() if (plan := self._plan(exposure))]
         if not plans or not height:
-            return [self._helpless(view, "NO_BOOK" if height else "UNKNOWN_HEIGHT")]
+            return [] if waiting else [self._helpless(view)]
+        self.rung += 1
         enough = [plan for plan in plans if plan.restores(self.policy.restore_to)]
         if enough:
             return [self._reduce(view, min(enough, key=lambda plan: plan.cost))]
@@ -1150,7 +1155,7 @@ class Risk:
         if terms is None or market is None or ticker in self.account.reserved:
             return None
         # Each rung accepts a worse price: a thin book must not be the end.
-        slippage = self.policy.guard_slippage_bps * min(self.rung, self.policy.guard_rungs)
+        slippage = self.policy.guard_slippage_bps * min(self.rung + 1, self.policy.guard_rungs)
         trade = _trade(self._views[ticker], market, -held, slippage)
         if trade is None or not trade.size:
             return None
@@ -1190,17 +1195,18 @@ class Risk:
         self._reserve(verdict, MarginFigures(0))
         return verdict
 
-    def _helpless(self, view: MarketView, reason: Reason) -> Denied:
-        was = "no block height is known" if reason == "UNKNOWN_HEIGHT" else "nothing can be reduced"
+    def _helpless(self, view: MarketView) -> Denied:
+        seen = view.chain.height
         return Denied(
             id=self._next_id(),
             ticker=view.ticker,
             decision=None,
             seq=view.seq,
             at=view.at,
-            reason=reason,
+            reason="BELOW_STEP" if seen else "UNKNOWN_HEIGHT",
             why=f"guard: distance {_percent(self.margin.distance)} < "
-            f"{_percent(self.policy.act_below)}, but {was}",
+            f"{_percent(self.policy.act_below)}, but "
+            f"{'no position can be reduced to relief' if seen else 'no block height is known'}",
         )
 
     # === Orders ===
@@ -1310,7 +1316,7 @@ class _Exposure:
             self.quantums = self.position.quantums = _quantums(self.position.size, market)
             self.maintenance_e12 = market.imf_ppm * market.maintenance_fraction_ppm
         self.market = market
-        if oracle is None or market is None:
+        if oracle is None or market is None or not _is_sane(market, oracle):
             self.terms = None
         else:
             self.terms = position_margin(
@@ -1348,12 +1354,17 @@ def _row(exposure: _Exposure, ratio: tuple[int, int] | None) -> PositionFigures:
     )
 
 
+def _is_sane(market: PerpetualMarket, oracle: Oracle) -> bool:
+    """Tell whether a price is one that integers can be scaled with; any other is unknown."""
+    return oracle.digits > 0 and abs(oracle.exponent + market.atomic_resolution + 6) < len(_POWERS)
+
+
 def _at_oracle(usdc: float, view: MarketView, market: PerpetualMarket) -> int | None:
     """Turn a notional in USDC into quantums; None if the oracle price is needed and unknown."""
     quote, oracle = int(usdc * 1_000_000), view.oracle
     if not quote:
         return 0
-    if oracle is None or not oracle.digits:
+    if oracle is None or not _is_sane(market, oracle):
         return None
     return quote_to_base(quote, oracle.digits, oracle.exponent, market.atomic_resolution)
 
