@@ -153,18 +153,18 @@ class PerpetualMarket(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     def floor_quantums(self, size: Decimal | str) -> int:
         """Round a size toward zero to the step: toward less risk, and maybe to nothing."""
-        steps = int(_number(size).scaleb(-self.atomic_resolution) / self.step_base_quantums)
-        return steps * self.step_base_quantums
+        value, unit = _steps(size, -self.atomic_resolution, self.step_base_quantums)
+        return _truncate(value, unit) * self.step_base_quantums
 
     def floor_subticks(self, price: Decimal | str) -> int:
         """Round a price down to the tick."""
-        ticks = int(_number(price).scaleb(self._price_shift) // self.subticks_per_tick)
-        return ticks * self.subticks_per_tick
+        value, unit = _steps(price, self._price_shift, self.subticks_per_tick)
+        return value // unit * self.subticks_per_tick
 
     def ceil_subticks(self, price: Decimal | str) -> int:
         """Round a price up to the tick."""
-        ticks = -int(-_number(price).scaleb(self._price_shift) // self.subticks_per_tick)
-        return ticks * self.subticks_per_tick
+        value, unit = _steps(price, self._price_shift, self.subticks_per_tick)
+        return -(-value // unit) * self.subticks_per_tick
 
     def quote_quantums(self, quantums: int, subticks: int) -> int:
         """Return the quote quantums of a fill, truncated toward zero as the chain does."""
@@ -258,7 +258,7 @@ def fill_to_quote(quantums: int, subticks: int, quantum_conversion_exponent: int
     return _scale(quantums * subticks, quantum_conversion_exponent)
 
 
-def exact(text: str) -> tuple[int, int]:
+def exact(text: Decimal | str) -> tuple[int, int]:
     """Split decimal text into an integer and a power of ten: "63132.81" is (6313281, -2)."""
     sign, digits, exponent = _number(text).as_tuple()
     return int("".join(map(str, digits))) * (-1 if sign else 1), int(exponent)
@@ -282,18 +282,26 @@ def _number(text: Decimal | str) -> Decimal:
     try:
         number = Decimal(text)
     except InvalidOperation:
-        raise GridError(f"expected a decimal number, got {text!r}") from None
-    if not number.is_finite():
-        raise GridError(f"expected a finite number, got {text!r}")
+        raise GridError(f"expected a decimal number, got {_sample(str(text))}") from None
+    # An exponent of a billion is a number to Decimal, and an endless sum to an integer.
+    if not number.is_finite() or abs(number.adjusted()) > 40 or len(str(text)) > 80:
+        raise GridError(f"expected a number of sensible size, got {_sample(str(text))}")
     return number
 
 
 def _on_grid(ticker: str, what: str, value: Decimal | str, shift: int, grid: int) -> int:
-    scaled = _number(value).scaleb(shift)
-    if scaled % grid:
-        unit = Decimal(grid).scaleb(-shift)
-        raise GridError(f"{ticker}: expected a {what} in multiples of {unit:f}, got {value}")
-    return int(scaled)
+    steps, unit = _steps(value, shift, grid)
+    if steps % unit:
+        multiple = Decimal(grid).scaleb(-shift).normalize()
+        raise GridError(f"{ticker}: expected a {what} in multiples of {multiple:f}, got {value}")
+    return steps // unit * grid
+
+
+def _steps(value: Decimal | str, shift: int, grid: int) -> tuple[int, int]:
+    # Counts grid steps as a fraction of integers: Decimal would round at 28 digits.
+    digits, exponent = exact(value)
+    power = exponent + shift
+    return (digits * 10**power, grid) if power >= 0 else (digits, grid * 10**-power)
 
 
 # === Wire ===
@@ -670,6 +678,10 @@ def perpetual_market(fields: MarketFields) -> PerpetualMarket:
         )
     except (ValueError, ZeroDivisionError, GridError) as error:
         raise WireError(f"expected market {fields.ticker} to state numbers: {error}") from None
+    # Powers of ten: an absurd one would not end in an error, but not end.
+    for name in ("atomic_resolution", "quantum_conversion_exponent"):
+        if abs(getattr(market, name)) > 40:
+            raise WireError(f"expected market {fields.ticker} to state a sensible {name}: {market}")
     if min(market.imf_ppm, market.step_base_quantums, market.subticks_per_tick) <= 0:
         raise WireError(f"expected market {fields.ticker} to state positive numbers: {market}")
     return market
@@ -1173,6 +1185,18 @@ def network(name: str) -> Network:
     if name not in NETWORKS:
         raise NetworkError(f"expected one of {', '.join(NETWORKS)}; got network {name!r}")
     return NETWORKS[name]
+
+
+def venue_time(network: Network) -> float:
+    """Ask a network's indexer for its clock: unix seconds; `NetworkError` says what came instead."""
+    from dydx_v4_client.indexer.rest.indexer_client import IndexerClient
+
+    client = IndexerClient(network.rest, api_timeout=5.0)
+    try:
+        return float(asyncio.run(client.utility.get_time())["epoch"])
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise NetworkError(f"expected {network.rest} to tell its time, got {why}") from None
 
 
 def at_speed(speed: float) -> Pacer:
