@@ -1,36 +1,99 @@
 """The paper venue: match, settle and liquidate as the chain does, on what was recorded.
 
-    MarketView | OrderRequest | CancelRequest ──► PaperVenue ──► account Frame
+    MarketView ──────┐
+    OrderRequest ────┼──► PaperVenue.step ──► account Frame (the indexer's own words)
+    CancelRequest ───┘        │
+                     OrderBook · Ledger
 
-`OrderBook` is the only matching engine of the house.
+`OrderBook` is the only matching engine of the house: price, time, and the chain's exceptions.
+`Ledger` is one subaccount's money. `PaperVenue` trades one subaccount against recorded books;
+`paper` lifts it onto a stream. `objection` says what the chain would refuse, and why.
 
-Units: `quantums`, `subticks` and quote quantums are integers. Nothing here reads a clock,
-draws a random number or opens a socket.
+Units: `quantums`, `subticks` and quote quantums (1e-6 USDC) are integers, fees parts per
+million; signed quantums are positive for long. Fees are rounded up, fills truncated.
+
+Bias, on purpose and constant: an order waits for the next book view of its market, or the next
+block, so it never trades on what it was decided on; then it is first in line for what it sees,
+and nobody reacts to it. Resting orders fill late: when trades have eaten the whole queue that
+stood before them, went through their price, or the other side crossed it.
+
+Nothing here reads a clock, draws a random number or opens a socket.
+Sources: v4-chain x/clob/memclob, x/clob/keeper, x/subaccounts; indexer ender and vulcan.
 """
 
 from bisect import bisect_left, insort
-from typing import Final, Protocol
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Context, Decimal
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 from dydx_conn import (
+    CONDITIONAL,
+    LONG_TERM,
     SHORT_TERM,
+    CancelRequest,
+    Frame,
+    GridError,
     OrderRequest,
     PerpetualMarket,
     Side,
     Subaccount,
     TimeInForce,
+    event_id,
+    fill_to_quote,
+    fold,
+    order_id,
+    subaccount_id,
+    ws_frame,
 )
+from dydx_risk import (
+    PPM,
+    LiquidationTerms,
+    MarginFigures,
+    PositionMargin,
+    bankruptcy_price,
+    fillable_price,
+    fillable_subticks,
+    funding_index_delta,
+    funding_settlement,
+    funding_settlement_ppm,
+    insurance_fund_delta,
+    is_liquidatable,
+    liquidation_size,
+    maintenance_margin_ppm,
+    mixes_isolated,
+    mul_ppm,
+    position_margin,
+    state_change,
+    total_margin,
+)
+from reactivex import Observable
+
+if TYPE_CHECKING:
+    from dydx_data import MarketView, Trade
 
 __all__ = [
     "MAKER",
     "TAKER",
     "Accounts",
+    "Fees",
+    "Figures",
+    "Fill",
+    "Holding",
+    "Ledger",
     "Match",
     "Order",
     "OrderBook",
+    "PaperVenue",
     "Positions",
+    "Rejection",
     "Result",
+    "basic_objection",
     "code_of",
+    "objection",
+    "paper",
 ]
 
 # === Errors ===
@@ -39,6 +102,8 @@ __all__ = [
 
 _CODES: Final = {
     "": 0,
+    "ErrConditionalOrderNotSimulated": -1,  # ours, not the chain's: a limit of this venue
+    "ErrInvalidClob": 3,
     "ErrInvalidOrderQuantums": 4,
     "ErrInvalidOrderSubticks": 6,
     "ErrOrderIsCanceled": 7,
@@ -47,11 +112,14 @@ _CODES: Final = {
     "ErrInvalidPlaceOrder": 12,
     "ErrInvalidReplacement": 20,
     "ErrOrderFullyFilled": 24,
+    "ErrInvalidOrderGoodTilBlock": 27,
     "ErrOperationConflictsWithClobPairStatus": 34,
     "ErrDeprecatedField": 48,
     "ErrReduceOnlyWouldIncreasePositionSize": 2001,
     "ErrPostOnlyWouldCrossMakerOrder": 2003,
     "ErrImmediateExecutionOrderAlreadyFilled": 2004,
+    "ErrWouldViolateIsolatedSubaccountConstraints": 2005,
+    "ErrInvalidStatefulOrderGoodTilBlockTime": 3001,
     "ErrLongTermOrdersCannotRequireImmediateExecution": 3002,
     "ErrTimeExceedsGoodTilBlockTime": 3003,
     "ErrGoodTilBlockTimeExceedsStatefulOrderTimeWindow": 3004,
@@ -100,6 +168,7 @@ class Order(msgspec.Struct, gc=False, kw_only=True):
     good_til_block: int = 0
     good_til_block_time: int = 0
     client_metadata: int = 0
+    liquidation: bool = False
     filled: int = 0
 
     @property
@@ -532,3 +601,1287 @@ class _BookSide:
         if not level.orders:
             del self.levels[order.subticks]
             del self.ranks[bisect_left(self.ranks, self.sign * order.subticks)]
+
+
+# === Validity ===
+# What the chain refuses before it looks at the book.
+
+STATEFUL_WINDOW_SECONDS: Final = 95 * 86_400
+
+
+def basic_objection(order: OrderRequest) -> str:
+    """Name what is wrong with an order by itself, or return nothing.
+
+    Source: x/clob/types/message_place_order.go, ValidateBasic, in its order.
+    """
+    if order.quantums <= 0:
+        return "ErrInvalidOrderQuantums"
+    if order.time_in_force not in ("GTT", "IOC", "POST_ONLY"):
+        return "ErrDeprecatedField"
+    if order.order_flags == SHORT_TERM:
+        if order.good_til_block <= 0:
+            return "ErrInvalidOrderGoodTilBlock"
+    elif order.good_til_block_time <= 0:
+        return "ErrInvalidStatefulOrderGoodTilBlockTime"
+    if order.order_flags == LONG_TERM and order.time_in_force == "IOC":
+        return "ErrLongTermOrdersCannotRequireImmediateExecution"
+    if order.subticks <= 0:
+        return "ErrInvalidOrderSubticks"
+    if order.reduce_only and order.time_in_force != "IOC":
+        return "ErrReduceOnlyDisabled"
+    if (order.condition_type != "") != (order.order_flags == CONDITIONAL):
+        return "ErrInvalidConditionType"
+    return ""
+
+
+def objection(
+    order: OrderRequest,
+    market: PerpetualMarket,
+    *,
+    status: str = "ACTIVE",
+    height: int = 0,
+    time: int = 0,
+    short_block_window: int = 40,
+) -> str:
+    """Name what the chain would refuse an order for before matching, or return nothing.
+
+    `height` is the last block and `time` its unix seconds; 0 is unknown and not judged.
+    """
+    basic = basic_objection(order)
+    if basic:
+        return basic
+    on_grid = not (
+        order.quantums % market.step_base_quantums or order.subticks % market.subticks_per_tick
+    )
+    if order.clob_pair_id != market.clob_pair_id or not on_grid:
+        return "ErrInvalidPlaceOrder"
+    resting = order.time_in_force == "POST_ONLY" and status in ("INITIALIZING", "POST_ONLY")
+    if status not in ("ACTIVE", "") and not resting:
+        return "ErrOperationConflictsWithClobPairStatus"
+    return _expiry_objection(order, height, time, short_block_window)
+
+
+def _expiry_objection(order: OrderRequest, height: int, time: int, window: int) -> str:
+    if order.order_flags == SHORT_TERM:
+        if height and order.good_til_block < height + 1:
+            return "ErrHeightExceedsGoodTilBlock"
+        if height and order.good_til_block > height + 1 + window:
+            return "ErrGoodTilBlockExceedsShortBlockWindow"
+        return ""
+    if time and order.good_til_block_time <= time:
+        return "ErrTimeExceedsGoodTilBlockTime"
+    if time and order.good_til_block_time > time + STATEFUL_WINDOW_SECONDS:
+        return "ErrGoodTilBlockTimeExceedsStatefulOrderTimeWindow"
+    return ""
+
+
+# === Ledger ===
+
+
+class Fees(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What fills cost, in parts per million of their quote; a negative one is a rebate."""
+
+    taker_ppm: int = 500
+    maker_ppm: int = 100
+
+    def of(self, quote_quantums: int, liquidity: str) -> int:
+        """Return the fee of a fill in quote quantums, rounded up: rebates too."""
+        taken = self.taker_ppm if liquidity == "TAKER" else self.maker_ppm
+        return mul_ppm(quote_quantums, taken, round_up=True)
+
+
+class Holding(msgspec.Struct, gc=False, kw_only=True):
+    """One position from its opening to its end, with the indexer's averages.
+
+    Costs are sums of quantums times subticks, so that every average is exact. `net_funding` is
+    what funding brought, in quote quantums.
+    """
+
+    market: PerpetualMarket
+    id: str
+    is_long: bool
+    quantums: int = 0
+    peak: int = 0
+    opened: int = 0
+    open_cost: int = 0
+    closed: int = 0
+    close_cost: int = 0
+    funding_index: int = 0
+    net_funding: int = 0
+    status: str = "OPEN"
+    created_ns: int = 0
+    created_height: int = 0
+    closed_ns: int = 0
+
+    @property
+    def realized(self) -> int:
+        """Return the profit of what was closed, with funding, without fees: quote quantums."""
+        gain = self.close_cost * self.opened - self.open_cost * self.closed
+        return self._quote(gain if self.is_long else -gain) + self.net_funding
+
+    def unrealized(self, net_notional: int) -> int:
+        """Return the profit of what is open at its present value, in quote quantums."""
+        return net_notional - self._quote(self.quantums * self.open_cost)
+
+    def gain_of(self, quantums: int, cost: int) -> int:
+        """Return what closing `quantums` for `cost` earns over the average entry."""
+        gain = cost * self.opened - self.open_cost * quantums
+        return self._quote(gain if self.is_long else -gain)
+
+    def _quote(self, numerator: int) -> int:
+        exponent = self.market.quantum_conversion_exponent
+        up, down = _POWERS[max(0, exponent)], _POWERS[max(0, -exponent)]
+        return numerator * up // (self.opened * down)
+
+
+_POWERS: Final[list[int]] = [10**power for power in range(40)]
+
+
+class Ledger:
+    """One subaccount's money, settled as the chain settles it.
+
+    `collateral` is the USDC balance in quote quantums. Every payment has its other end in
+    `paid_for_fills`, `fees_paid`, `funding_paid` or `insurance_paid`: with `deposits` they
+    always add up to the balance.
+    """
+
+    def __init__(self, subaccount: Subaccount, deposit: int = 0):
+        self.subaccount = subaccount
+        self.collateral = self.deposits = deposit
+        self.holdings: dict[str, Holding] = {}
+        self.paid_for_fills = self.fees_paid = self.funding_paid = self.insurance_paid = 0
+        self.wins = self.losses = 0
+        self._realized = self._positions = 0
+        self._oracles: dict[str, tuple[int, int, int | None]] = {}
+        self._parts: dict[str, PositionMargin] = {}
+        self._net = self._initial = self._maintenance = 0
+        self._unvalued: set[str] = set()
+        self._indices: dict[str, int] = {}
+
+    def deposit(self, quote_quantums: int) -> None:
+        """Bring collateral in, or take it out (negative)."""
+        self.deposits += quote_quantums
+        self.collateral += quote_quantums
+
+    def fill(
+        self,
+        market: PerpetualMarket,
+        quantums: int,
+        subticks: int,
+        fee: int = 0,
+        *,
+        insurance: int = 0,
+        at_ns: int = 0,
+        height: int = 0,
+    ) -> list[Holding]:
+        """Buy (positive) or sell at a price; return the positions touched, the ended first."""
+        size = abs(quantums)
+        quote = fill_to_quote(size, subticks, market.quantum_conversion_exponent)
+        self.fees_paid += fee
+        self.insurance_paid += insurance
+        self.collateral -= fee + insurance
+        return self.exchange(
+            market, quantums, quote, cost=size * subticks, at_ns=at_ns, height=height
+        )
+
+    def exchange(
+        self,
+        market: PerpetualMarket,
+        quantums: int,
+        quote: int,
+        *,
+        cost: int | None = None,
+        at_ns: int = 0,
+        height: int = 0,
+    ) -> list[Holding]:
+        """Swap signed quantums against `quote` (unsigned) quote quantums, as deleveraging does."""
+        if cost is None:
+            cost = fill_to_quote(quote, 1, -market.quantum_conversion_exponent)
+        paid = quote if quantums > 0 else -quote
+        self.paid_for_fills += paid
+        self.collateral -= paid
+        touched: list[Holding] = []
+        holding = self.holdings.get(market.ticker)
+        size = abs(quantums)
+        if holding is not None and holding.is_long != (quantums > 0):
+            closing = min(size, abs(holding.quantums))
+            self._close(holding, closing, cost * closing // size, at_ns)
+            touched.append(holding)
+            cost -= cost * closing // size
+            size -= closing
+        if size:
+            touched.append(self._open(market, size, quantums > 0, cost, at_ns, height))
+        self._revalue(market.ticker)
+        return touched
+
+    def value(
+        self, ticker: str, price: int, exponent: int, open_interest: int | None = None
+    ) -> None:
+        """Take in a market's oracle price (an integer and its power of ten)."""
+        self._oracles[ticker] = (price, exponent, open_interest)
+        if ticker in self.holdings:
+            self._revalue(ticker)
+
+    def position(self, ticker: str) -> int:
+        """Return the signed quantums held."""
+        holding = self.holdings.get(ticker)
+        return 0 if holding is None else holding.quantums
+
+    def part(self, ticker: str) -> PositionMargin:
+        """Return what one position adds to the account; nothing if it has no value yet."""
+        return self._parts.get(ticker, _NO_MARGIN)
+
+    @property
+    def margin(self) -> MarginFigures:
+        """Return the account's margin at the latest oracle prices."""
+        return total_margin(self.collateral, self._parts.values(), sorted(self._unvalued))
+
+    @property
+    def breached(self) -> bool:
+        """Tell whether the chain may liquidate; never while a position has no price."""
+        return not self._unvalued and is_liquidatable(
+            self.collateral + self._net, self._maintenance
+        )
+
+    @property
+    def realized(self) -> int:
+        """Return the profit of all that was ever closed, with funding, without fees."""
+        return self._realized + sum(holding.realized for holding in self.holdings.values())
+
+    @property
+    def unrealized(self) -> int:
+        """Return the profit of what is open, at the latest oracle prices."""
+        return sum(
+            holding.unrealized(self._parts[ticker].net_notional)
+            for ticker, holding in self.holdings.items()
+            if ticker in self._parts
+        )
+
+    def affords(self, market: PerpetualMarket, quantums: int, subticks: int, fee: int) -> bool:
+        """Tell whether the chain would let this fill happen to the account."""
+        if self._unvalued or market.ticker not in self._oracles:
+            return False
+        quote = market.quote_quantums(abs(quantums), subticks)
+        old = self.part(market.ticker)
+        new = self.margin_of(market, self.position(market.ticker) + quantums)
+        before = MarginFigures(self.collateral + self._net, self._initial, self._maintenance)
+        after = MarginFigures(
+            before.net_collateral
+            - (quote if quantums > 0 else -quote)
+            - fee
+            + new.net_notional
+            - old.net_notional,
+            before.initial_margin + new.initial_margin - old.initial_margin,
+            before.maintenance_margin + new.maintenance_margin - old.maintenance_margin,
+        )
+        return state_change(before, after) == "Success"
+
+    def margin_of(self, market: PerpetualMarket, quantums: int) -> PositionMargin:
+        """Return the margin of a size of a market at its latest oracle price."""
+        price, exponent, open_interest = self._oracles[market.ticker]
+        return position_margin(market, quantums, price, exponent, open_interest)
+
+    def settle_funding(self, indices: Mapping[str, int]) -> list[Holding]:
+        """Settle what the funding indices moved; one floor for the account, as the chain."""
+        self._indices.update(indices)
+        credits: list[int] = []
+        touched: list[Holding] = []
+        for ticker, index in indices.items():
+            holding = self.holdings.get(ticker)
+            if holding is None or index == holding.funding_index:
+                continue
+            credit = funding_settlement_ppm(holding.quantums, index, holding.funding_index)
+            holding.funding_index = index
+            holding.net_funding += credit // PPM
+            credits.append(credit)
+            touched.append(holding)
+        credited = funding_settlement(credits)
+        self.collateral += credited
+        self.funding_paid -= credited
+        return touched
+
+    def _open(
+        self,
+        market: PerpetualMarket,
+        size: int,
+        is_long: bool,
+        cost: int,
+        at_ns: int,
+        height: int,
+    ) -> Holding:
+        holding = self.holdings.get(market.ticker)
+        if holding is None:
+            self._positions += 1
+            holding = self.holdings[market.ticker] = Holding(
+                market=market,
+                id=event_id("position", self.subaccount, market.ticker, self._positions),
+                is_long=is_long,
+                funding_index=self._indices.get(market.ticker, 0),
+                created_ns=at_ns,
+                created_height=height,
+            )
+        holding.opened += size
+        holding.open_cost += cost
+        holding.quantums += size if is_long else -size
+        holding.peak = max(holding.peak, holding.quantums, key=abs)
+        return holding
+
+    def _close(self, holding: Holding, size: int, cost: int, at_ns: int) -> None:
+        gain = holding.gain_of(size, cost)
+        self.wins += gain > 0
+        self.losses += gain < 0
+        holding.closed += size
+        holding.close_cost += cost
+        holding.quantums -= size if holding.is_long else -size
+        if not holding.quantums:
+            holding.status, holding.closed_ns = "CLOSED", at_ns
+            self._realized += holding.realized
+            del self.holdings[holding.market.ticker]
+
+    def _revalue(self, ticker: str) -> None:
+        old = self._parts.pop(ticker, _NO_MARGIN)
+        new = _NO_MARGIN
+        holding = self.holdings.get(ticker)
+        self._unvalued.discard(ticker)
+        if holding is not None and ticker in self._oracles:
+            new = self._parts[ticker] = self.margin_of(holding.market, holding.quantums)
+        elif holding is not None:
+            self._unvalued.add(ticker)
+        self._net += new.net_notional - old.net_notional
+        self._initial += new.initial_margin - old.initial_margin
+        self._maintenance += new.maintenance_margin - old.maintenance_margin
+
+
+_NO_MARGIN: Final = PositionMargin()
+
+
+# === Wire ===
+# The indexer's own contents, field by field.
+
+_DECIMALS: Final = Context(prec=28)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Fields = dict[str, Any]
+
+
+class Stamp(msgspec.Struct, frozen=True, gc=False):
+    """When something happened: the frame that caused it, its time, and the chain's."""
+
+    seq: int = 0
+    at: int = 0
+    time_ns: int = 0
+    height: int = 0
+
+
+class Fill(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One fill of the venue's account; `fee` as sent on the wire, the insurance fee included."""
+
+    id: str
+    seq: int
+    at: int
+    ticker: str
+    side: Side
+    liquidity: str
+    type: str
+    price: Decimal
+    size: Decimal
+    quantums: int
+    subticks: int
+    quote: int
+    fee: int
+    order_id: str | None
+
+
+def _iso(ns: int) -> str:
+    moment = _EPOCH + timedelta(milliseconds=ns // 1_000_000)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _text(number: Decimal) -> str:
+    return f"{number.normalize(_DECIMALS):f}" if number else "0"
+
+
+def _usdc(quote_quantums: int) -> str:
+    return _text(Decimal(quote_quantums).scaleb(-6))
+
+
+def _average(market: PerpetualMarket, cost: int, quantums: int) -> str | None:
+    if not quantums:
+        return None
+    return _text(_DECIMALS.divide(market.price(cost), Decimal(quantums)))
+
+
+def _position_fields(ledger: Ledger, holding: Holding) -> Fields:
+    market, part = holding.market, ledger.part(holding.market.ticker)
+    value = part.net_notional if holding.quantums else 0
+    return {
+        "address": ledger.subaccount.owner,
+        "subaccountNumber": ledger.subaccount.number,
+        "positionId": holding.id,
+        "market": market.ticker,
+        "side": "LONG" if holding.is_long else "SHORT",
+        "status": holding.status,
+        "size": _text(market.size(holding.quantums)),
+        "maxSize": _text(market.size(holding.peak)),
+        "netFunding": _usdc(holding.net_funding),
+        "entryPrice": _average(market, holding.open_cost, holding.opened),
+        "exitPrice": _average(market, holding.close_cost, holding.closed),
+        "sumOpen": _text(market.size(holding.opened)),
+        "sumClose": _text(market.size(holding.closed)),
+        "realizedPnl": _usdc(holding.realized),
+        "unrealizedPnl": _usdc(holding.unrealized(value)),
+        "createdAt": _iso(holding.created_ns),
+        "createdAtHeight": str(holding.created_height),
+        "closedAt": _iso(holding.closed_ns) if holding.closed_ns else None,
+    }
+
+
+def _usdc_fields(ledger: Ledger) -> Fields:
+    return {
+        "address": ledger.subaccount.owner,
+        "subaccountNumber": ledger.subaccount.number,
+        "assetId": "0",
+        "symbol": "USDC",
+        "side": "SHORT" if ledger.collateral < 0 else "LONG",
+        "size": _usdc(abs(ledger.collateral)),
+    }
+
+
+def _order_fields(
+    subaccount: Subaccount, id_: str, order: Order, market: PerpetualMarket, status: str
+) -> Fields:
+    stateful = order.order_flags != SHORT_TERM
+    expiry = _iso(order.good_til_block_time * 1_000_000_000) if stateful else None
+    return {
+        "id": id_,
+        "subaccountId": subaccount_id(subaccount),
+        "clientId": str(order.client_id),
+        "clobPairId": str(order.clob_pair_id),
+        "side": order.side,
+        "size": _text(market.size(order.quantums)),
+        "price": _text(market.price(order.subticks)),
+        "status": status,
+        "type": "LIMIT",
+        "timeInForce": "IOC" if order.time_in_force == "IOC" else "GTT",
+        "postOnly": order.time_in_force == "POST_ONLY",
+        "reduceOnly": order.reduce_only,
+        "orderFlags": str(order.order_flags),
+        "goodTilBlock": None if stateful else str(order.good_til_block),
+        "goodTilBlockTime": expiry,
+        "ticker": market.ticker,
+        "clientMetadata": str(order.client_metadata),
+        "totalFilled": _text(market.size(order.filled)),
+    }
+
+
+def _fill_fields(subaccount: Subaccount, fill: Fill, clob_pair_id: int, stamp: Stamp) -> Fields:
+    return {
+        "id": fill.id,
+        "subaccountId": subaccount_id(subaccount),
+        "side": fill.side,
+        "size": _text(fill.size),
+        "price": _text(fill.price),
+        "fee": _usdc(fill.fee),
+        "liquidity": fill.liquidity,
+        "type": fill.type,
+        "orderId": fill.order_id,
+        "clobPairId": str(clob_pair_id),
+        "ticker": fill.ticker,
+        "quoteAmount": _usdc(fill.quote),
+        "clientMetadata": "0",
+        "createdAt": _iso(stamp.time_ns),
+        "createdAtHeight": str(stamp.height),
+    }
+
+
+class _Changes:
+    """What one step changed, gathered into one message."""
+
+    __slots__ = ("fills", "orders", "positions")
+
+    def __init__(self) -> None:
+        self.orders: dict[str, Fields] = {}
+        self.fills: list[Fields] = []
+        self.positions: dict[str, Holding] = {}
+
+    def contents(self, ledger: Ledger, height: int) -> Fields:
+        contents: Fields = {}
+        if self.fills:
+            contents["fills"] = self.fills
+        if self.positions:
+            held = [_position_fields(ledger, holding) for holding in self.positions.values()]
+            contents["perpetualPositions"] = held
+            contents["assetPositions"] = [_usdc_fields(ledger)]
+        if self.orders:
+            contents["orders"] = list(self.orders.values())
+        if contents:
+            contents["blockHeight"] = str(height)
+        return contents
+
+
+# === Venue ===
+
+
+class Rejection(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A request that the chain would not have taken, under the chain's own name and code."""
+
+    seq: int
+    at: int
+    ticker: str
+    client_id: int
+    error: str
+    code: int
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What the venue's account did so far; money in quote quantums, no equity if unknown."""
+
+    equity: int | None
+    collateral: int
+    realized_pnl: int
+    unrealized_pnl: int
+    fees_paid: int
+    funding_paid: int
+    insurance_paid: int
+    fills: int
+    liquidations: int
+    deleveragings: int
+    wins: int
+    losses: int
+    orders: dict[str, int]
+    rejections: int
+    recent_fills: tuple[Fill, ...]
+    recent_rejections: tuple[Rejection, ...]
+
+    @property
+    def win_rate(self) -> float | None:
+        """Return the share of closing fills that earned; None before the first."""
+        closed = self.wins + self.losses
+        return self.wins / closed if closed else None
+
+
+class PaperVenue:
+    """One subaccount on a venue made of recorded books; `step` is all there is to it.
+
+    `positions` opens at the start, per ticker, (signed quantums, subticks) without a fee, as soon
+    as the market and its oracle price are known. The insurance fund is bottomless.
+    """
+
+    def __init__(
+        self,
+        subaccount: Subaccount,
+        deposit: int,
+        *,
+        fees: Fees | None = None,
+        terms: LiquidationTerms | None = None,
+        positions: Mapping[str, tuple[int, int]] | None = None,
+        short_block_window: int = 40,
+        recent: int = 64,
+    ):
+        self.subaccount = subaccount
+        self.ledger = Ledger(subaccount, deposit)
+        self.fees = fees or Fees()
+        self.terms = terms or LiquidationTerms()
+        self.fills = self.liquidations = self.deleveragings = self.rejected = 0
+        self.recent_fills: deque[Fill] = deque(maxlen=recent)
+        self.recent_rejections: deque[Rejection] = deque(maxlen=recent)
+        self.orders: Counter[str] = Counter()
+        self._window = short_block_window
+        self._opening = dict(positions or {})
+        self._views: dict[str, MarketView] = {}
+        self._desks: dict[str, _Desk] = {}
+        self._now: MarketView | None = None
+        self._messages = 0
+        self._idle = False
+        self._hour = 0
+        self._busy: set[str] = set()
+        self._funding: dict[str, int] = {}
+        self._block = 0
+        self._liquidated: set[str] = set()
+        self._liquidated_notional = 0
+        self._changes = _Changes()
+
+    def step(self, event: "MarketView | OrderRequest | CancelRequest") -> list[Frame]:
+        """Take one event in; return the account frames that it caused."""
+        if isinstance(event, OrderRequest):
+            return self._request(event)
+        if isinstance(event, CancelRequest):
+            return self._cancel(event)
+        self._now = event
+        self._views[event.ticker] = event
+        if self._idle:
+            return _NOTHING
+        return self._see(event)
+
+    def figures(self) -> Figures:
+        """Sum up what the account did and what it is worth now."""
+        ledger, margin = self.ledger, self.ledger.margin
+        return Figures(
+            equity=margin.net_collateral if margin.known else None,
+            collateral=ledger.collateral,
+            realized_pnl=ledger.realized,
+            unrealized_pnl=ledger.unrealized,
+            fees_paid=ledger.fees_paid,
+            funding_paid=ledger.funding_paid,
+            insurance_paid=ledger.insurance_paid,
+            fills=self.fills,
+            liquidations=self.liquidations,
+            deleveragings=self.deleveragings,
+            wins=ledger.wins,
+            losses=ledger.losses,
+            orders=dict(Counter(desk.statuses[key] for desk in self._desks.values()
+                                for key in desk.statuses) + self.orders),
+            rejections=self.rejected,
+            recent_fills=tuple(self.recent_fills),
+            recent_rejections=tuple(self.recent_rejections),
+        )  # fmt: skip
+
+    def _see(self, view: "MarketView") -> list[Frame]:
+        first = [self._snapshot()] if not self._messages else []
+        chain = view.chain
+        # Without a block stream, seconds stand for blocks: the chain makes about one a second.
+        block = chain.height or view.at // 1_000_000_000
+        if self._opening:
+            self._open_positions(view)
+        if block != self._block:
+            self._new_block(block)
+        desk = self._desks.get(view.ticker)
+        changed = view.changed
+        if changed in ("oracle", "market") and view.ticker in self.ledger.holdings:
+            self._value(view)
+        if desk is not None and changed == "trades":
+            self._hear(desk)
+        elif desk is not None and changed == "book":
+            self._meet(desk)
+        if self.ledger.breached:
+            self._liquidate()
+        return first + self._flush()
+
+    # --- requests
+
+    def _request(self, request: OrderRequest) -> list[Frame]:
+        view = self._views.get(request.ticker)
+        market = None if view is None else view.market
+        if view is None or market is None:
+            self._reject(request, "ErrInvalidClob")
+            return self._flush()
+        chain = view.chain
+        error = objection(
+            request,
+            market,
+            status=view.status,
+            height=chain.height,
+            time=chain.time_ns // 1_000_000_000,
+            short_block_window=self._window,
+        )
+        held = {ticker: holding.market for ticker, holding in self.ledger.holdings.items()}
+        if not error and request.order_flags == CONDITIONAL:
+            error = "ErrConditionalOrderNotSimulated"
+        if not error and mixes_isolated((held | {market.ticker: market}).values()):
+            error = "ErrWouldViolateIsolatedSubaccountConstraints"
+        if error:
+            self._reject(request, error)
+            return self._flush()
+        desk = self._desk(view, market)
+        order = Order.of(self.subaccount, request)
+        desk.ids[order.key] = order_id(self.subaccount, request)
+        self._wait(desk, request)
+        if request.order_flags == SHORT_TERM:
+            self._tell(desk, order, "BEST_EFFORT_OPENED")
+        return self._flush()
+
+    def _cancel(self, request: CancelRequest) -> list[Frame]:
+        desk = self._desks.get(request.ticker)
+        key = (self.subaccount, request.client_id, request.order_flags)
+        if desk is not None and key in desk.ids:
+            self._wait(desk, request)
+        elif request.order_flags != SHORT_TERM:
+            self._reject(request, "ErrStatefulOrderDoesNotExist")
+        return []
+
+    def _wait(self, desk: "_Desk", request: OrderRequest | CancelRequest) -> None:
+        stamp = self._stamp()
+        if self._idle:
+            self._block = stamp.height or stamp.at // 1_000_000_000
+            self._hour = stamp.time_ns // _HOUR_NS
+        desk.inbox.append(_Entry(request, stamp.seq, self._block))
+        self._busy.add(desk.market.ticker)
+        self._idle = False
+
+    def _reject(self, request: OrderRequest | CancelRequest, error: str) -> None:
+        stamp = self._stamp()
+        code = code_of(error)
+        self.rejected += 1
+        self.recent_rejections.append(
+            Rejection(
+                seq=stamp.seq,
+                at=stamp.at,
+                ticker=request.ticker,
+                client_id=request.client_id,
+                error=error,
+                code=code,
+            )
+        )
+        desk = self._desks.get(request.ticker)
+        key = (self.subaccount, request.client_id, request.order_flags)
+        # What stands under this id goes on: a refusal speaks of the request alone.
+        if isinstance(request, OrderRequest) and (desk is None or key not in desk.ids):
+            id_ = order_id(self.subaccount, request)
+            self._changes.orders[id_] = {
+                "id": id_,
+                "subaccountId": subaccount_id(self.subaccount),
+                "clientId": str(request.client_id),
+                "clobPairId": str(request.clob_pair_id),
+                "orderFlags": str(request.order_flags),
+                "ticker": request.ticker,
+                "status": "CANCELED",
+                "removalReason": f"clob {code}: {error}",
+            }
+
+    # --- the market moves
+
+    def _new_block(self, block: int) -> None:
+        self._block = block
+        self._liquidated.clear()
+        self._liquidated_notional = 0
+        for ticker in sorted(self._busy):
+            desk = self._desks[ticker]
+            self._meet(desk)
+            chain = desk.view.chain
+            for order in desk.book.expire(chain.height, chain.time_ns // 1_000_000_000):
+                self._end(desk, order, "EXPIRED")
+            self._expire_inbox(desk, chain.height)
+        hour = self._stamp().time_ns // _HOUR_NS
+        if self._hour and hour > self._hour:
+            self._fund(hour - self._hour)
+        self._hour = hour
+
+    def _expire_inbox(self, desk: "_Desk", height: int) -> None:
+        for entry in list(desk.inbox):
+            request = entry.request
+            if isinstance(request, OrderRequest) and 0 < request.good_til_block <= height:
+                desk.inbox.remove(entry)
+                self._end(desk, Order.of(self.subaccount, request), "EXPIRED")
+
+    def _fund(self, hours: int) -> None:
+        for ticker, holding in self.ledger.holdings.items():
+            view, market = self._views[ticker], holding.market
+            if view.oracle is None or not view.funding.known:
+                continue
+            most = 6 * (market.imf_ppm - maintenance_margin_ppm(
+                market.imf_ppm, market.maintenance_fraction_ppm))  # fmt: skip
+            rate = int(Decimal(view.funding.next_rate_text) * 8 * PPM)
+            self._funding[ticker] = self._funding.get(ticker, 0) + funding_index_delta(
+                min(max(rate, -most), most),
+                3_600 * hours,
+                view.oracle.digits,
+                view.oracle.exponent,
+                market.atomic_resolution,
+            )
+        self._touch(self.ledger.settle_funding(self._funding))
+
+    def _value(self, view: "MarketView") -> bool:
+        if view.oracle is None:
+            return False
+        self.ledger.value(view.ticker, view.oracle.digits, view.oracle.exponent, view.open_interest)
+        return True
+
+    def _open_positions(self, view: "MarketView") -> None:
+        if view.ticker in self._opening and view.market is not None and self._value(view):
+            quantums, subticks = self._opening.pop(view.ticker)
+            stamp = self._stamp()
+            self._touch(
+                self.ledger.fill(
+                    view.market, quantums, subticks, at_ns=stamp.time_ns, height=stamp.height
+                )
+            )
+
+    def _meet(self, desk: "_Desk") -> None:
+        """Let what waits and what rests meet the book as it is now."""
+        readable = desk.readable and self._value(desk.view)
+        if readable and desk.book.orders:
+            for order in desk.crossing():
+                self._report(desk, desk.book.place(order))
+        waiting, desk.inbox = desk.inbox, []
+        for entry in waiting:
+            if desk.view.book.seq <= entry.seq and self._block <= entry.block:
+                desk.inbox.append(entry)
+            elif isinstance(entry.request, CancelRequest):
+                self._take_back(desk, entry.request)
+            elif readable:
+                self._take(desk, Order.of(self.subaccount, entry.request), entry.request)
+            elif entry.request.time_in_force == "IOC":
+                # An unknown book shows nothing to fill against, and this order cannot wait.
+                self._end(desk, Order.of(self.subaccount, entry.request), _WOULD_REST)
+            else:
+                desk.inbox.append(entry)
+        self._settle_down(desk)
+
+    def _hear(self, desk: "_Desk") -> None:
+        """Fill resting orders that the tape says would have been reached."""
+        if desk.readable and desk.book.orders and self._value(desk.view):
+            for trade in desk.view.fresh:
+                for order in desk.reached(trade):
+                    self._report(desk, desk.book.place(order))
+            self._settle_down(desk)
+
+    def _take(self, desk: "_Desk", order: Order, request: OrderRequest | None = None) -> Result:
+        crowd = [desk.book.place(level).order for level in desk.crowd(order.side, order.subticks)]
+        result = desk.book.place(order)
+        for level in crowd:
+            desk.book.cancel(level.key)
+        self._report(desk, result, request)
+        return result
+
+    def _take_back(self, desk: "_Desk", request: CancelRequest) -> None:
+        key = (self.subaccount, request.client_id, request.order_flags)
+        block = request.good_til_block if request.order_flags == SHORT_TERM else None
+        order = desk.book.cancel(key, block)
+        if order is not None:
+            self._end(desk, order, "USER_CANCELED")
+
+    def _settle_down(self, desk: "_Desk") -> None:
+        if not desk.inbox and not desk.book.orders:
+            self._busy.discard(desk.market.ticker)
+
+    def _desk(self, view: "MarketView", market: PerpetualMarket) -> "_Desk":
+        desk = self._desks.get(market.ticker)
+        if desk is None:
+            desk = self._desks[market.ticker] = _Desk(self, view, market)
+        return desk
+
+    # --- what came of it
+
+    def settle(self, desk: "_Desk", match: Match) -> None:
+        """Book one match of ours; called by the book itself."""
+        market, stamp = desk.market, self._stamp()
+        ours, liquidity = desk.ours(match)
+        signed = match.quantums if ours.side == "BUY" else -match.quantums
+        quote = market.quote_quantums(match.quantums, match.subticks)
+        insurance = self._insurance(desk, signed, quote) if ours.liquidation else 0
+        fee = 0 if ours.liquidation else self.fees.of(quote, liquidity)
+        touched = self.ledger.fill(
+            market,
+            signed,
+            match.subticks,
+            fee,
+            insurance=insurance,
+            at_ns=stamp.time_ns,
+            height=stamp.height,
+        )
+        if ours.liquidation and not touched[0].quantums:
+            touched[0].status = "LIQUIDATED"
+        self._touch(touched)
+        type_ = "LIQUIDATED" if ours.liquidation else "LIMIT"
+        self._record(desk, ours, match.quantums, match.subticks, fee + insurance, liquidity, type_)
+
+    def _insurance(self, desk: "_Desk", signed: int, quote: int) -> int:
+        ledger, market = self.ledger, desk.market
+        held = ledger.position(market.ticker)
+        bankruptcy = bankruptcy_price(
+            ledger.margin, ledger.part(market.ticker), ledger.margin_of(market, held + signed)
+        )
+        received = -quote if signed > 0 else quote
+        return insurance_fund_delta(bankruptcy, received, self.terms.max_liquidation_fee_ppm)
+
+    def _record(
+        self,
+        desk: "_Desk",
+        order: Order,
+        quantums: int,
+        subticks: int,
+        fee: int,
+        liquidity: str,
+        type_: str,
+    ) -> None:
+        market, stamp = desk.market, self._stamp()
+        id_ = desk.ids.get(order.key)
+        self.fills += 1
+        fill = Fill(
+            id=event_id("fill", self.subaccount, id_, stamp.seq, self.fills),
+            seq=stamp.seq,
+            at=stamp.at,
+            ticker=market.ticker,
+            side=order.side,
+            liquidity=liquidity,
+            type=type_,
+            price=market.price(subticks),
+            size=market.size(quantums),
+            quantums=quantums,
+            subticks=subticks,
+            quote=market.quote_quantums(quantums, subticks),
+            fee=fee,
+            order_id=id_,
+        )
+        self.recent_fills.append(fill)
+        self._changes.fills.append(_fill_fields(self.subaccount, fill, market.clob_pair_id, stamp))
+
+    def _report(self, desk: "_Desk", result: Result, request: OrderRequest | None = None) -> None:
+        """Tell what a placement did to every order of ours in it."""
+        for match in result.fills:
+            if match.maker.subaccount == self.subaccount:
+                self._tell(desk, match.maker, "OPEN" if match.maker.remaining else "FILLED")
+        for order, reason in result.removed:
+            if order.subaccount == self.subaccount:
+                self._end(desk, order, reason)
+        if result.order.subaccount == self.subaccount and not result.order.liquidation:
+            self._placed(desk, result, request)
+
+    def _placed(self, desk: "_Desk", result: Result, request: OrderRequest | None) -> None:
+        order = result.order
+        resting = order.key in desk.book.orders
+        if result.error == "ErrPostOnlyWouldCrossMakerOrder":
+            self._end(desk, order, _POST_ONLY_CROSSED)
+        elif result.error and request is not None:
+            if resting:
+                self._stand(desk, desk.book.orders[order.key])
+            else:
+                desk.forget(order.key)
+            self._reject(request, result.error)
+        elif not order.remaining:
+            self._tell(desk, order, "FILLED")
+        elif resting:
+            desk.rest(order, self._stamp().time_ns)
+            self._stand(desk, order)
+
+    def _stand(self, desk: "_Desk", order: Order) -> None:
+        opened = order.filled or order.order_flags != SHORT_TERM
+        self._tell(desk, order, "OPEN" if opened else "BEST_EFFORT_OPENED")
+
+    def _end(self, desk: "_Desk", order: Order, reason: str) -> None:
+        if order.liquidation:
+            return
+        final = reason == "EXPIRED" or order.filled or order.order_flags != SHORT_TERM
+        fields = self._tell(desk, order, "CANCELED" if final else "BEST_EFFORT_CANCELED")
+        fields["totalOptimisticFilled"] = fields["totalFilled"]
+        fields["removalReason"] = f"ORDER_REMOVAL_REASON_{reason}"
+
+    def _tell(self, desk: "_Desk", order: Order, status: str) -> Fields:
+        id_ = desk.ids[order.key]
+        fields = _order_fields(self.subaccount, id_, order, desk.market, status)
+        stamp = self._stamp()
+        fields["updatedAt"] = _iso(stamp.time_ns)
+        fields["updatedAtHeight"] = str(stamp.height)
+        self._changes.orders[id_] = fields
+        desk.statuses[order.key] = status
+        if status in _ENDED:
+            self.orders[status] += 1
+            desk.forget(order.key)
+        return fields
+
+    def _touch(self, holdings: Iterable[Holding]) -> None:
+        for holding in holdings:
+            self._changes.positions[holding.id] = holding
+
+    # --- liquidation
+
+    def _liquidate(self) -> None:
+        """Liquidate position after position, each once a block, until the account is safe."""
+        holdings = sorted(self.ledger.holdings.values(), key=lambda h: h.market.clob_pair_id)
+        # The chain starts at a pseudo-random position; the block's number is ours.
+        first = self._block % len(holdings)
+        for holding in holdings[first:] + holdings[:first]:
+            desk = self._desk(self._views[holding.market.ticker], holding.market)
+            if not self.ledger.breached:
+                return
+            if holding.market.ticker not in self._liquidated and desk.readable:
+                self._liquidated.add(holding.market.ticker)
+                self._liquidate_position(desk, holding)
+
+    def _liquidate_position(self, desk: "_Desk", holding: Holding) -> None:
+        market, ledger, terms = desk.market, self.ledger, self.terms
+        left = terms.max_subaccount_notional - self._liquidated_notional
+        oracle = desk.view.oracle
+        if left <= 0 or oracle is None:
+            return
+        totals, part = ledger.margin, ledger.part(market.ticker)
+        allowed = msgspec.structs.replace(terms, max_subaccount_notional=left)
+        size = liquidation_size(market, holding.quantums, oracle.digits, oracle.exponent, allowed)
+        order = Order(
+            subaccount=self.subaccount,
+            client_id=0,
+            clob_pair_id=market.clob_pair_id,
+            side="BUY" if size > 0 else "SELL",
+            quantums=abs(size),
+            subticks=fillable_subticks(
+                fillable_price(totals, part, holding.quantums, terms),
+                is_long=holding.is_long,
+                quantum_conversion_exponent=market.quantum_conversion_exponent,
+                subticks_per_tick=market.subticks_per_tick,
+            ),
+            time_in_force="IOC",
+            order_flags=_LIQUIDATION,
+            liquidation=True,
+        )
+        filled = self._take(desk, order).filled
+        self._liquidated_notional += abs(ledger.margin_of(market, filled).net_notional)
+        if filled:
+            self.liquidations += 1
+        elif totals.net_collateral < 0:
+            self._deleverage(desk, holding, order, bankruptcy_price(totals, part, _NO_MARGIN))
+
+    def _deleverage(self, desk: "_Desk", holding: Holding, order: Order, received: int) -> None:
+        """Hand the whole position to a counterparty at its bankruptcy price."""
+        stamp, size = self._stamp(), abs(holding.quantums)
+        self.deleveragings += 1
+        quote = received if holding.is_long else -received
+        touched = self.ledger.exchange(
+            desk.market, -holding.quantums, quote, at_ns=stamp.time_ns, height=stamp.height
+        )
+        self._touch(touched)
+        price = fill_to_quote(quote, 1, -desk.market.quantum_conversion_exponent) // size
+        self._record(desk, order, size, price, 0, "TAKER", "DELEVERAGED")
+
+    # --- frames
+
+    def _stamp(self) -> Stamp:
+        view = self._now
+        if view is None:
+            return _NEVER
+        return Stamp(view.seq, view.at, view.chain.time_ns or view.at, view.chain.height)
+
+    def _flush(self) -> list[Frame]:
+        self._idle = not (self.ledger.holdings or self._busy or self._opening)
+        contents = self._changes.contents(self.ledger, self._stamp().height)
+        if not contents:
+            return []
+        self._changes = _Changes()
+        first = [] if self._messages else [self._snapshot()]
+        return [*first, self._frame("channel_data", contents)]
+
+    def _snapshot(self) -> Frame:
+        ledger, height = self.ledger, str(self._stamp().height)
+        margin = ledger.margin
+        held = {t: _position_fields(ledger, h) for t, h in ledger.holdings.items()}
+        subaccount = {
+            "address": self.subaccount.owner,
+            "subaccountNumber": self.subaccount.number,
+            "equity": _usdc(margin.net_collateral),
+            "freeCollateral": _usdc(margin.free_collateral),
+            "openPerpetualPositions": held,
+            "assetPositions": {"USDC": _usdc_fields(ledger)},
+            "marginEnabled": True,
+            "updatedAtHeight": height,
+            "latestProcessedBlockHeight": height,
+        }
+        contents = {"subaccount": subaccount, "orders": [], "blockHeight": height}
+        return self._frame("subscribed", contents)
+
+    def _frame(self, type_: str, contents: Fields) -> Frame:
+        stamp = self._stamp()
+        self._messages += 1
+        message = {
+            "type": type_,
+            "connection_id": event_id("connection", self.subaccount),
+            "message_id": self._messages,
+            "id": str(self.subaccount),
+            "channel": "v4_subaccounts",
+            "version": "3.0.0",
+            "contents": contents,
+        }
+        text = msgspec.json.encode(message).decode()
+        # A view carries no monotonic time: pacing is the recording's business.
+        return ws_frame(stamp.seq, stamp.at, stamp.at, "paper", text)
+
+
+_NOTHING: Final[list[Frame]] = []
+_NEVER: Final = Stamp()
+_HOUR_NS: Final = 3_600_000_000_000
+_ENDED: Final = frozenset(["FILLED", "CANCELED", "BEST_EFFORT_CANCELED"])
+_LIQUIDATION: Final = -1
+_CROWD: Final = Subaccount("recorded market", 0)
+
+
+class _Entry(msgspec.Struct, frozen=True, gc=False):
+    """A request on its way: what it was decided on, so that it meets something later."""
+
+    request: OrderRequest | CancelRequest
+    seq: int
+    block: int
+
+
+class _Desk:
+    """What the venue's account does in one market, and whom it meets there.
+
+    The recorded market appears on our book as the crowd: as makers while an order of ours is
+    matched, as takers when it comes to orders of ours that rest.
+    """
+
+    __slots__ = (
+        "_ahead",
+        "_rested",
+        "_taken",
+        "book",
+        "ids",
+        "inbox",
+        "market",
+        "statuses",
+        "venue",
+        "view",
+    )
+
+    def __init__(self, venue: PaperVenue, view: "MarketView", market: PerpetualMarket):
+        self.venue = venue
+        self.view = view
+        self.market = market
+        self.book = OrderBook(market, self)
+        self.inbox: list[_Entry] = []
+        self.ids: dict[Key, str] = {}
+        self.statuses: dict[Key, str] = {}
+        self._taken: dict[tuple[Side, int], tuple[int, int]] = {}
+        self._ahead: dict[Key, int] = {}
+        self._rested: dict[Key, int] = {}
+
+    @property
+    def readable(self) -> bool:
+        """Tell whether the book can be believed and the market trades."""
+        view = self.view
+        return view.book.known and not view.quality.stale and view.status in ("ACTIVE", "")
+
+    def ours(self, match: Match) -> tuple[Order, str]:
+        """Return our side of a match."""
+        if match.taker.subaccount == self.venue.subaccount:
+            return match.taker, "TAKER"
+        return match.maker, "MAKER"
+
+    def position(self, subaccount: Subaccount) -> int:
+        """Return our position; the crowd has none to speak of."""
+        ours = subaccount == self.venue.subaccount
+        return self.venue.ledger.position(self.market.ticker) if ours else 0
+
+    def check(self, match: Match) -> int:
+        """Judge our collateral; the crowd's orders were good when they were recorded."""
+        order, liquidity = self.ours(match)
+        if order.liquidation:
+            return 0
+        quote = self.market.quote_quantums(match.quantums, match.subticks)
+        signed = match.quantums if order.side == "BUY" else -match.quantums
+        fee = self.venue.fees.of(quote, liquidity)
+        if self.venue.ledger.affords(self.market, signed, match.subticks, fee):
+            return 0
+        return TAKER if liquidity == "TAKER" else MAKER
+
+    def settle(self, match: Match) -> None:
+        """Book the match and remember what it took from the recorded level."""
+        self.venue.settle(self, match)
+        crowd = match.maker if match.taker.subaccount == self.venue.subaccount else match.taker
+        if crowd.client_id >= 0:
+            level, offset = (crowd.side, crowd.subticks), crowd.client_metadata
+            self._taken[level] = (self._taken_of(level, offset) + match.quantums, offset)
+
+    def crowd(self, side: Side, subticks: int) -> Iterable[Order]:
+        """Yield what the recorded book offers a taker, as orders, up to its limit."""
+        book = self.view.book
+        opposite: Side = "SELL" if side == "BUY" else "BUY"
+        levels = book.asks() if side == "BUY" else book.bids()
+        for number, level in enumerate(levels):
+            at = self._grid(level.price_text, level.size_text)
+            if at is None:
+                continue
+            if (at[0] > subticks) if side == "BUY" else (at[0] < subticks):
+                return
+            left = at[1] - self._taken_of((opposite, at[0]), level.offset)
+            if left > 0:
+                yield self._crowd_order(opposite, left, at[0], number, level.offset)
+
+    def crossing(self) -> Iterable[Order]:
+        """Yield the recorded levels that have come to orders of ours, as takers."""
+        for side in _SIDES:
+            while (best := self.book.best_bid if side == "BUY" else self.book.best_ask) is not None:
+                order = next(iter(self.crowd(side, best)), None)
+                if order is None:
+                    break
+                order.time_in_force = "IOC"
+                yield order
+
+    def reached(self, trade: "Trade") -> Iterable[Order]:
+        """Yield the takers that a recorded trade sends to orders of ours, one by one.
+
+        A trade through a price fills up to its size. One at the price first eats the queue that
+        stood there before us: cancellations in that queue are not counted in our favour.
+        """
+        at = self._grid(trade.price_text, trade.size_text)
+        if at is None:
+            return
+        subticks, left = at
+        side: Side = "BUY" if trade.side == "BUY" else "SELL"
+        for order in self._priority("SELL" if side == "BUY" else "BUY"):
+            through = (
+                order.subticks - subticks if order.side == "BUY" else subticks - order.subticks
+            )
+            if through < 0 or trade.at_ns <= self._rested.get(order.key, 0):
+                continue
+            fillable = left
+            if through == 0:
+                ahead = self._ahead.get(order.key, 0)
+                self._ahead[order.key] = max(0, ahead - left)
+                fillable = left - ahead
+            if fillable > 0:
+                taker = self._crowd_order(
+                    side, min(fillable, order.remaining), order.subticks, -1, 0
+                )
+                yield taker
+                left -= taker.filled
+
+    def rest(self, order: Order, time_ns: int) -> None:
+        """Take an order's place at the end of its queue."""
+        book = self.view.book
+        levels = book.bids() if order.side == "BUY" else book.asks()
+        queue = (self._grid(level.price_text, level.size_text) for level in levels)
+        self._ahead[order.key] = sum(q[1] for q in queue if q and q[0] == order.subticks)
+        self._rested[order.key] = time_ns
+
+    def forget(self, key: Key) -> None:
+        """Drop what was kept of an order that has ended."""
+        for kept in (self.ids, self.statuses, self._ahead, self._rested):
+            kept.pop(key, None)
+
+    def _priority(self, side: Side) -> list[Order]:
+        sign = -1 if side == "BUY" else 1
+        ours = [order for order in self.book.orders.values() if order.side == side]
+        return sorted(ours, key=lambda order: sign * order.subticks)
+
+    def _grid(self, price: str, size: str) -> tuple[int, int] | None:
+        try:
+            return self.market.subticks(price), self.market.quantums(size)
+        except GridError:
+            return None  # off this market's grid: nothing that could be traded
+
+    def _taken_of(self, level: tuple[Side, int], offset: int) -> int:
+        quantums, then = self._taken.get(level, (0, offset))
+        return quantums if then == offset else 0
+
+    def _crowd_order(
+        self, side: Side, quantums: int, subticks: int, number: int, offset: int
+    ) -> Order:
+        return Order(
+            subaccount=_CROWD,
+            client_id=number,
+            clob_pair_id=self.market.clob_pair_id,
+            side=side,
+            quantums=quantums,
+            subticks=subticks,
+            time_in_force="IOC" if number < 0 else "GTT",
+            client_metadata=offset,
+        )
+
+
+_SIDES: Final[tuple[Side, ...]] = ("BUY", "SELL")
+
+
+# === Streams ===
+
+
+def paper(
+    venue: PaperVenue,
+) -> Callable[[Observable["MarketView | OrderRequest | CancelRequest"]], Observable[Frame]]:
+    """Trade on a paper venue: its account frames, as the indexer would send them.
+
+    Hot or cold as the source is; replays nothing but the snapshot that comes first; runs on the
+    source's thread; completes and errors with it. The state is the venue's own, so that panels
+    can read it: give each subscriber a venue.
+
+        events  --v--o--v----v--|
+        frames  --S--a--a-------|
+    """
+    return fold(lambda: venue, PaperVenue.step)

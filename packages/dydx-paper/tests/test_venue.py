@@ -1,0 +1,723 @@
+"""The paper venue: recorded books in, the indexer's own account frames out."""
+
+import json
+from decimal import Decimal
+
+import pytest
+from dydx_conn import Frame, SubaccountContents, contents
+from dydx_paper import Fees, PaperVenue
+from exchange import HOUR, OWNER, USDC, Exchange, body
+
+
+def test_the_first_view_opens_the_account() -> None:
+    """The deposit comes as a snapshot, in the indexer's shape."""
+    exchange = Exchange().open()
+
+    frame = exchange.frames[0]
+    assert ("ws", "paper", "v4_subaccounts", "dydx1paper/0", "subscribed", 1) == (
+        frame.kind, frame.link, frame.channel, frame.id, frame.type, frame.message_id,
+    )  # fmt: skip
+    (snapshot,) = contents(frame)
+    assert isinstance(snapshot, SubaccountContents)
+    assert snapshot.subaccount is not None
+    assert "100000" == snapshot.subaccount.equity
+    assert "100000" == snapshot.subaccount.asset_positions["USDC"].size
+    assert 1 == len(exchange.frames)
+
+
+def test_an_order_waits_for_the_next_book_and_pays_its_price() -> None:
+    """It is opened at once, filled at the next book of its market, never at the one it saw."""
+    exchange = Exchange().open()
+
+    opened = body(exchange.order("BUY", "0.5", "50100"))
+    assert ["BEST_EFFORT_OPENED"] == [order["status"] for order in opened["orders"]]
+    assert [] == exchange.trade("BUY", "0.1", "50001")
+
+    done = body(exchange.change(asks=[(50_001, 0), (50_002, 3)]))
+    (fill,) = done["fills"]
+    assert ("50002", "0.5", "TAKER", "LIMIT", "12.5005") == (
+        fill["price"], fill["size"], fill["liquidity"], fill["type"], fill["fee"],
+    )  # fmt: skip
+    (order,) = done["orders"]
+    assert ("FILLED", "0.5", opened["orders"][0]["id"]) == (
+        order["status"], order["totalFilled"], order["id"],
+    )  # fmt: skip
+    (position,) = done["perpetualPositions"]
+    assert ("LONG", "OPEN", "0.5", "50002", "-1") == (
+        position["side"], position["status"], position["size"], position["entryPrice"],
+        position["unrealizedPnl"],
+    )  # fmt: skip
+    (usdc,) = done["assetPositions"]
+    assert ("LONG", "74986.4995") == (usdc["side"], usdc["size"])
+    assert "1000" == done["blockHeight"]
+
+
+def test_a_block_is_as_good_as_a_book() -> None:
+    """In a quiet market the next block matches what waits, against the book as it stands."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.5", "50100")
+
+    exchange.block()
+    done = body(exchange.oracle("50000"))
+
+    assert "50001" == done["fills"][0]["price"]
+    assert "1001" == done["fills"][0]["createdAtHeight"]
+
+
+def test_a_taker_walks_the_recorded_levels() -> None:
+    """Each level at its own price; the average is the entry price."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "2", "50100")
+
+    done = body(exchange.change(bids=[(49_999, 1.5)]))
+
+    assert [("50001", "1"), ("50010", "1")] == [(f["price"], f["size"]) for f in done["fills"]]
+    assert "50005.5" == done["perpetualPositions"][0]["entryPrice"]
+
+
+def test_what_we_took_stays_taken_until_its_level_changes() -> None:
+    """A recorded level does not refill because the recording does not know us."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.6", "50001")
+    exchange.change(bids=[(49_999, 1.5)])
+
+    exchange.order("BUY", "0.6", "50001")
+    second = body(exchange.change(bids=[(49_999, 1.6)]))
+    assert "0.4" == second["fills"][0]["size"]
+    assert ("CANCELED", "ORDER_REMOVAL_REASON_IMMEDIATE_OR_CANCEL_WOULD_REST_ON_BOOK") == (
+        second["orders"][0]["status"], second["orders"][0]["removalReason"],
+    )  # fmt: skip
+
+    exchange.order("BUY", "0.6", "50001")
+    third = body(exchange.change(asks=[(50_001, 1)]))
+    assert "FILLED" == third["orders"][0]["status"]
+
+
+def test_an_ioc_order_that_finds_nothing_is_over() -> None:
+    """Best effort, with the indexer's reason."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.5", "49000")
+
+    done = body(exchange.change(bids=[(49_999, 1.5)]))
+
+    assert ("BEST_EFFORT_CANCELED", "0") == (
+        done["orders"][0]["status"], done["orders"][0]["totalOptimisticFilled"],
+    )  # fmt: skip
+    assert "fills" not in done
+
+
+def test_a_short_position_shows_a_negative_size() -> None:
+    """Side SHORT, size below zero, and the proceeds on the balance."""
+    exchange = Exchange().open()
+    exchange.order("SELL", "0.5", "49900")
+
+    done = body(exchange.change(asks=[(50_001, 1.5)]))
+
+    (position,) = done["perpetualPositions"]
+    assert ("SHORT", "-0.5", "-0.5") == (position["side"], position["size"], position["maxSize"])
+    assert "124987.00025" == done["assetPositions"][0]["size"]
+
+
+def test_closing_realises_and_closes_the_position() -> None:
+    """Exit price, realised profit and CLOSED; the figures count a win."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.5", "50001")
+    exchange.change(bids=[(49_990, 2.5)])
+    exchange.order("SELL", "0.5", "50000", reduce_only=True)
+
+    done = body(exchange.change(bids=[(50_101, 1)], asks=[(50_001, 0), (50_010, 0), (50_200, 1)]))
+
+    (position,) = done["perpetualPositions"]
+    assert ("CLOSED", "0", "50001", "50101", "50") == (
+        position["status"], position["size"], position["entryPrice"], position["exitPrice"],
+        position["realizedPnl"],
+    )  # fmt: skip
+    figures = exchange.venue.figures()
+    assert (1, 0, 1.0) == (figures.wins, figures.losses, figures.win_rate)
+    assert figures.realized_pnl - figures.fees_paid == figures.collateral - 100_000 * USDC
+    assert (2, {"FILLED": 2}) == (figures.fills, figures.orders)
+    assert figures.equity == figures.collateral
+
+
+def test_a_flip_ends_one_position_and_begins_another() -> None:
+    """Two positions in one message, the ended one first."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.5", "50001")
+    exchange.change(bids=[(49_990, 2.5)])
+    exchange.order("SELL", "0.8", "49999")
+
+    done = body(exchange.change(asks=[(50_010, 2.5)]))
+
+    assert [("LONG", "CLOSED", "0"), ("SHORT", "OPEN", "-0.3")] == [
+        (p["side"], p["status"], p["size"]) for p in done["perpetualPositions"]
+    ]
+
+
+# --- resting orders
+
+
+def test_a_resting_order_waits_for_the_queue_ahead() -> None:
+    """Trades at its price first eat what stood there before it."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.5", "49999", "POST_ONLY")
+    assert "BEST_EFFORT_OPENED" == body(exchange.change(asks=[(50_010, 1)]))["orders"][0]["status"]
+
+    assert [] == exchange.trade("SELL", "0.7", "49999")
+    assert [] == exchange.trade("BUY", "9", "50001")
+    part = body(exchange.trade("SELL", "0.5", "49999"))
+    assert ("49999", "0.2", "MAKER", "0.99998") == (
+        part["fills"][0]["price"], part["fills"][0]["size"], part["fills"][0]["liquidity"],
+        part["fills"][0]["fee"],
+    )  # fmt: skip
+    assert "OPEN" == part["orders"][0]["status"]
+    assert "FILLED" == body(exchange.trade("SELL", "5", "49999"))["orders"][0]["status"]
+
+
+def test_a_trade_through_the_price_fills_without_a_queue() -> None:
+    """Whoever traded below our bid would have met us first; up to its size."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.5", "49999", "GTT")
+    exchange.change(asks=[(50_010, 1)])
+
+    part = body(exchange.trade("SELL", "0.2", "49998"))
+
+    assert [("49999", "0.2")] == [(f["price"], f["size"]) for f in part["fills"]]
+
+
+def test_a_book_that_crosses_a_resting_order_fills_it() -> None:
+    """At our price, as maker, as much as has come."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.5", "49999", "GTT")
+    exchange.change(asks=[(50_010, 1)])
+
+    part = body(exchange.change(bids=[(49_999, 0), (49_990, 0)], asks=[(49_995, 0.3)]))
+
+    assert [("49999", "0.3", "MAKER")] == [
+        (f["price"], f["size"], f["liquidity"]) for f in part["fills"]
+    ]
+    assert [] == exchange.change(bids=[(49_980, 1)])
+
+
+def test_a_trade_of_before_does_not_fill() -> None:
+    """A snapshot of the tape brings old trades again; they happened without us."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.5", "49999", "GTT")
+    exchange.change(asks=[(50_010, 1)])
+    exchange.second -= 5
+
+    assert [] == exchange.trade("SELL", "0.2", "49998")
+
+
+def test_a_post_only_order_that_crosses_is_removed() -> None:
+    """With the indexer's reason."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.5", "50001", "POST_ONLY")
+
+    done = body(exchange.change(bids=[(49_999, 1.5)]))
+
+    assert (
+        "ORDER_REMOVAL_REASON_POST_ONLY_WOULD_CROSS_MAKER_ORDER"
+        == done["orders"][0]["removalReason"]
+    )
+
+
+def test_a_limit_order_takes_what_it_can_and_rests() -> None:
+    """OPEN after a partial fill, as the indexer says it."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "1.5", "50001", "GTT")
+
+    done = body(exchange.change(bids=[(49_999, 1.5)]))
+
+    assert ("OPEN", "1", "1.5") == (
+        done["orders"][0]["status"], done["orders"][0]["totalFilled"], done["orders"][0]["size"],
+    )  # fmt: skip
+    assert {"OPEN": 1} == exchange.venue.figures().orders
+
+
+def test_a_short_term_order_expires_with_its_block() -> None:
+    """CANCELED, EXPIRED, on the first frame that shows the block."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.5", "49000", "GTT", good_til_block=1_002)
+    exchange.block()
+    assert "BEST_EFFORT_OPENED" == body(exchange.oracle(50_000))["orders"][0]["status"]
+
+    exchange.block()
+    done = body(exchange.oracle(50_000))
+
+    assert ("CANCELED", "ORDER_REMOVAL_REASON_EXPIRED") == (
+        done["orders"][0]["status"], done["orders"][0]["removalReason"],
+    )  # fmt: skip
+
+
+def test_a_long_term_order_expires_with_its_time() -> None:
+    """It is OPEN once it is in the book, and CANCELED by the chain's clock."""
+    exchange = Exchange().open()
+    until = exchange.at // 1_000_000_000 + 30
+    assert [] == exchange.order(
+        "BUY", "0.5", "49000", "GTT", order_flags=64, good_til_block=0, good_til_block_time=until
+    )
+    assert "OPEN" == body(exchange.change(bids=[(49_998, 1)]))["orders"][0]["status"]
+
+    done = body(exchange.block(second=41) + exchange.oracle(50_000))
+
+    assert "ORDER_REMOVAL_REASON_EXPIRED" == done["orders"][0]["removalReason"]
+
+
+def test_a_cancel_takes_as_long_as_an_order() -> None:
+    """What trades before it arrives still fills; then the rest is gone."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.5", "49999", "GTT")
+    exchange.change(asks=[(50_010, 1)])
+    assert [] == exchange.cancel(1)
+    assert "fills" in body(exchange.trade("SELL", "0.2", "49998"))
+
+    done = body(exchange.change(asks=[(50_010, 2)]))
+
+    assert ("CANCELED", "ORDER_REMOVAL_REASON_USER_CANCELED") == (
+        done["orders"][0]["status"], done["orders"][0]["removalReason"],
+    )  # fmt: skip
+    assert [] == exchange.cancel(1)
+
+
+def test_an_unfilled_short_term_order_is_cancelled_with_best_effort() -> None:
+    """The indexer's word while the block is open."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.5", "49000", "GTT")
+    exchange.change(asks=[(50_010, 1)])
+    exchange.cancel(1)
+
+    assert (
+        "BEST_EFFORT_CANCELED" == body(exchange.change(asks=[(50_010, 2)]))["orders"][0]["status"]
+    )
+
+
+def test_a_cancel_of_an_order_that_has_gone_says_nothing() -> None:
+    """It filled while the cancel was on its way."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.5", "50001", "GTT")
+    exchange.cancel(1)
+
+    assert "FILLED" == body(exchange.change(asks=[(50_010, 2)]))["orders"][0]["status"]
+
+
+def test_a_replacement_keeps_what_was_filled() -> None:
+    """Same id, later block, larger size."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "1.5", "50001", "GTT", client_id=7, good_til_block=1_010)
+    exchange.change(bids=[(49_999, 1.5)])
+    exchange.order("BUY", "2", "50001", "GTT", client_id=7, good_til_block=1_011)
+
+    done = body(exchange.change(bids=[(49_999, 1.6)]))
+
+    assert ("OPEN", "2", "1") == (
+        done["orders"][0]["status"], done["orders"][0]["size"], done["orders"][0]["totalFilled"],
+    )  # fmt: skip
+    exchange.order("BUY", "3", "50001", "GTT", client_id=7, good_til_block=1_011)
+    exchange.change(bids=[(49_999, 1.7)])
+    assert ["ErrInvalidReplacement"] == [
+        rejection.error for rejection in exchange.venue.figures().recent_rejections
+    ]
+    assert {"OPEN": 1} == exchange.venue.figures().orders
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"tif": "FOK"}, "clob 48: ErrDeprecatedField"),
+        ({"tif": "GTT", "reduce_only": True}, "clob 9003: ErrReduceOnlyDisabled"),
+        ({"quantums": 1_500_000}, "clob 12: ErrInvalidPlaceOrder"),
+        ({"subticks": 123}, "clob 12: ErrInvalidPlaceOrder"),
+        ({"quantums": -1}, "clob 4: ErrInvalidOrderQuantums"),
+        ({"subticks": -1}, "clob 6: ErrInvalidOrderSubticks"),
+        ({"good_til_block": 0}, "clob 27: ErrInvalidOrderGoodTilBlock"),
+        ({"good_til_block": 1_000}, "clob 10: ErrHeightExceedsGoodTilBlock"),
+        ({"good_til_block": 1_042}, "clob 11: ErrGoodTilBlockExceedsShortBlockWindow"),
+        ({"order_flags": 64}, "clob 3001: ErrInvalidStatefulOrderGoodTilBlockTime"),
+        ({"order_flags": 64, "good_til_block_time": 5}, "clob 3002: ErrLongTermOrdersCannotRequireImmediateExecution"),
+        ({"tif": "GTT", "order_flags": 64, "good_til_block_time": 5}, "clob 3003: ErrTimeExceedsGoodTilBlockTime"),
+        (
+            {"tif": "GTT", "order_flags": 64, "good_til_block_time": 2_000_000_000},
+            "clob 3004: ErrGoodTilBlockTimeExceedsStatefulOrderTimeWindow",
+        ),
+        ({"condition_type": "STOP_LOSS"}, "clob 6000: ErrInvalidConditionType"),
+        (
+            {"order_flags": 32, "good_til_block_time": 1_700_000_000, "condition_type": "STOP_LOSS"},
+            "clob -1: ErrConditionalOrderNotSimulated",
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_chain_refuses_is_refused_with_its_reason(
+    fields: dict[str, object], reason: str
+) -> None:
+    """An answer under the order's own id, at once, and nothing on the book."""
+    exchange = Exchange().open()
+    options = {"side": "BUY", "size": "0.5", "price": "50100"} | fields
+
+    done = body(exchange.order(**options))  # type: ignore[arg-type]
+
+    assert [("CANCELED", reason)] == [(o["status"], o["removalReason"]) for o in done["orders"]]
+    assert (1, {}) == (exchange.venue.figures().rejections, exchange.venue.figures().orders)
+
+
+def test_a_closed_market_refuses() -> None:
+    """Only what is open for trading takes orders."""
+    exchange = Exchange().open()
+    exchange.update("BTC-USD", status="PAUSED")
+
+    assert "clob 34: ErrOperationConflictsWithClobPairStatus" in str(
+        exchange.order("BUY", "0.5", "50100")
+    )
+
+
+def test_a_market_in_its_beginnings_takes_post_only_orders() -> None:
+    """It gathers liquidity first; nothing trades until it is active."""
+    exchange = Exchange().open()
+    exchange.update("BTC-USD", status="INITIALIZING")
+
+    assert "BEST_EFFORT_OPENED" in str(exchange.order("BUY", "0.5", "49000", "POST_ONLY"))
+    assert [] == exchange.change(asks=[(50_010, 2)])
+
+
+def test_an_unknown_market_refuses() -> None:
+    """Nothing was heard of it, so nothing can be said of it."""
+    exchange = Exchange()
+    exchange.state.views["BTC-USD"] = Exchange().open().state.views["BTC-USD"]
+
+    frames = exchange.order("BUY", "0.5", "50100")
+
+    assert ["subscribed", "channel_data"] == [frame.type for frame in frames]
+    assert "clob 3: ErrInvalidClob" in frames[1].text
+
+
+def test_a_cancel_of_an_unknown_long_term_order_is_rejected() -> None:
+    """3006; a short-term cancel of nothing is taken and does nothing."""
+    exchange = Exchange().open()
+
+    exchange.cancel(5, order_flags=64, good_til_block=0, good_til_block_time=5)
+    exchange.cancel(5)
+
+    assert [3006] == [r.code for r in exchange.venue.figures().recent_rejections]
+
+
+def test_a_taker_without_collateral_is_removed() -> None:
+    """The chain lets it fail in matching: UNDERCOLLATERALIZED."""
+    exchange = Exchange(deposit=1_000 * USDC).open()
+    exchange.order("BUY", "1", "50100")
+
+    done = body(exchange.change(bids=[(49_999, 1.5)]))
+
+    assert ("BEST_EFFORT_CANCELED", "ORDER_REMOVAL_REASON_UNDERCOLLATERALIZED") == (
+        done["orders"][0]["status"], done["orders"][0]["removalReason"],
+    )  # fmt: skip
+
+
+def test_a_reduce_only_order_without_a_position_is_rejected() -> None:
+    """2001, when it comes to matching."""
+    exchange = Exchange().open()
+    exchange.order("SELL", "1", "49000", reduce_only=True)
+
+    done = body(exchange.change(bids=[(49_999, 1.5)]))
+
+    assert "clob 2001: ErrReduceOnlyWouldIncreasePositionSize" == done["orders"][0]["removalReason"]
+
+
+def test_a_reduce_only_order_closes_no_more_than_the_position() -> None:
+    """The rest is dropped as a resize."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.3", "50001")
+    exchange.change(bids=[(49_999, 1.5)])
+    exchange.order("SELL", "1", "49000", reduce_only=True)
+
+    done = body(exchange.change(bids=[(49_999, 1.6)]))
+
+    assert ("CANCELED", "0.3", "ORDER_REMOVAL_REASON_REDUCE_ONLY_RESIZE") == (
+        done["orders"][0]["status"], done["orders"][0]["totalFilled"], done["orders"][0]["removalReason"],
+    )  # fmt: skip
+
+
+# --- books that cannot be believed
+
+
+def test_an_unknown_book_fills_nothing() -> None:
+    """After a lost connection an IOC order finds nothing, and a limit order waits."""
+    exchange = Exchange().open()
+    exchange.lose()
+    exchange.order("BUY", "0.1", "50100")
+    exchange.order("BUY", "0.2", "50100", "GTT")
+    exchange.venue.step(exchange.state.views["BTC-USD"])
+
+    exchange.state.chain.height += 1
+    frames = exchange.venue.step(exchange.state.views["BTC-USD"])
+
+    assert [("0.1", "BEST_EFFORT_CANCELED")] == [
+        (order["size"], order["status"]) for order in body(frames)["orders"]
+    ]
+
+
+def test_an_order_that_never_met_a_book_expires() -> None:
+    """It waited for a book until its block passed."""
+    exchange = Exchange().open()
+    exchange.lose()
+    exchange.order("BUY", "0.2", "50100", "GTT", good_til_block=1_002)
+
+    exchange.state.chain.height = 1_002
+    frames = exchange.venue.step(exchange.state.views["BTC-USD"])
+
+    assert "ORDER_REMOVAL_REASON_EXPIRED" == body(frames)["orders"][0]["removalReason"]
+
+
+def test_a_level_off_the_grid_is_passed_over() -> None:
+    """Nobody could have traded at it."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.5", "50100")
+
+    done = body(exchange.change(asks=[("50000.5", 1)]))
+    assert "50001" == done["fills"][0]["price"]
+
+    exchange.order("BUY", "0.5", "49000", "GTT")
+    exchange.change(asks=[("50000.5", 2)])
+    assert [] == exchange.trade("SELL", "1", "48999.5")
+
+
+# --- funding
+
+
+def test_funding_is_paid_on_the_hour() -> None:
+    """A long pays a positive rate: one part in 100,000 of its notional at the oracle price."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "1", "50001")
+    exchange.change(bids=[(49_999, 1.5)])
+    exchange.block(second=HOUR - 1)
+    assert [] == exchange.oracle(50_000)
+
+    exchange.block(second=HOUR + 1)
+    done = body(exchange.oracle(50_000))
+
+    (position,) = done["perpetualPositions"]
+    assert ("-0.5", "-0.5") == (position["netFunding"], position["realizedPnl"])
+    assert 500_000 == exchange.venue.figures().funding_paid
+    exchange.block(second=HOUR + 2)
+    assert [] == exchange.oracle(50_000)
+
+
+def test_a_rate_beyond_the_bound_is_clamped_and_an_unknown_one_not_paid() -> None:
+    """The bound is six times what initial margin exceeds maintenance by, over eight hours."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "1", "50001")
+    exchange.change(bids=[(49_999, 1.5)])
+    exchange.update("BTC-USD", nextFundingRate="0.5")
+
+    done = body(exchange.block(second=HOUR + 1) + exchange.oracle(50_000))
+
+    assert "-750" == done["perpetualPositions"][0]["netFunding"]
+
+
+def test_silence_about_funding_costs_nothing() -> None:
+    """No rate was ever said."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "1", "50001")
+    exchange.change(bids=[(49_999, 1.5)])
+    exchange.state.views["BTC-USD"].funding = type(exchange.state.views["BTC-USD"].funding)()
+
+    assert [] == exchange.block(second=HOUR + 1) + exchange.oracle(50_000)
+
+
+# --- liquidation
+
+
+def leveraged(quantums: int = 10_000_000_000, deposit: int = 3_000 * USDC) -> Exchange:
+    """Open an exchange on which the account starts with a position of BTC at 50,000."""
+    market = Exchange().open().market()
+    subticks = market.subticks("50000")
+    venue = PaperVenue(OWNER, deposit, positions={"BTC-USD": (quantums, subticks)})
+    return Exchange(venue).open()
+
+
+def test_an_initial_position_is_there_from_the_start() -> None:
+    """Without a fee, told as an update after the snapshot."""
+    exchange = leveraged()
+
+    position = json.loads(exchange.frames[1].text)["contents"]["perpetualPositions"][0]
+    assert ("1", "50000") == (position["size"], position["entryPrice"])
+    assert (0, 3_000 * USDC) == (
+        exchange.venue.figures().fees_paid, exchange.venue.figures().equity,
+    )  # fmt: skip
+
+
+def test_a_breach_of_maintenance_liquidates_a_part() -> None:
+    """A tenth of the position, at the book, LIQUIDATED, without a taker fee."""
+    exchange = leveraged()
+    exchange.book([(48_400, 5)], [(48_600, 1)])
+    assert [] == exchange.oracle(48_500)
+
+    done = body(exchange.oracle(48_400))
+
+    (fill,) = done["fills"]
+    assert ("SELL", "0.1", "48400", "TAKER", "LIQUIDATED", None) == (
+        fill["side"], fill["size"], fill["price"], fill["liquidity"], fill["type"], fill["orderId"],
+    )  # fmt: skip
+    # 1,400 USDC of collateral over 1,452 of margin: the share that 0.1 BTC releases is 140.
+    assert "72.6" == fill["fee"]
+    assert "0.9" == done["perpetualPositions"][0]["size"]
+    figures = exchange.venue.figures()
+    assert (1, 72_600_000, 0) == (figures.liquidations, figures.insurance_paid, figures.fees_paid)
+
+
+def test_a_position_is_liquidated_once_a_block() -> None:
+    """The next block goes on while the account is in breach."""
+    exchange = leveraged()
+    exchange.book([(48_000, 5)], [(48_600, 1)])
+    assert "fills" in body(exchange.oracle(48_000))
+    assert [] == exchange.oracle(47_999)
+
+    exchange.block()
+
+    assert "fills" in body(exchange.oracle(48_000))
+
+
+def test_a_short_is_liquidated_at_the_asks() -> None:
+    """The same, the other way."""
+    exchange = leveraged(-10_000_000_000)
+    exchange.book([(51_000, 5)], [(51_600, 1)])
+
+    done = body(exchange.oracle(51_600))
+
+    assert ("BUY", "51600") == (done["fills"][0]["side"], done["fills"][0]["price"])
+
+
+def test_a_small_position_is_liquidated_whole() -> None:
+    """Under 1,000 USDC all of it goes, and the position ends LIQUIDATED."""
+    exchange = leveraged(100_000_000, deposit=15 * USDC)
+    exchange.book([(48_000, 5)], [(48_600, 1)])
+
+    done = body(exchange.oracle(48_500))
+
+    assert ("LIQUIDATED", "0") == (
+        done["perpetualPositions"][0]["status"], done["perpetualPositions"][0]["size"],
+    )  # fmt: skip
+
+
+def test_without_a_buyer_at_the_fillable_price_nothing_is_liquidated() -> None:
+    """The book is too far away; the account stays in breach."""
+    exchange = leveraged()
+    exchange.book([(40_000, 5)], [(48_600, 1)])
+
+    assert [] == exchange.oracle(48_400)
+
+
+def test_a_bankrupt_account_without_a_buyer_is_deleveraged() -> None:
+    """At the bankruptcy price: nothing is left and nothing is owed."""
+    exchange = leveraged()
+    exchange.book([(40_000, 5)], [(48_600, 1)])
+
+    done = body(exchange.oracle(46_000))
+
+    (fill,) = done["fills"]
+    assert ("DELEVERAGED", "1", "47000", "0") == (
+        fill["type"], fill["size"], fill["price"], fill["fee"],
+    )  # fmt: skip
+    figures = exchange.venue.figures()
+    assert (1, 0, 0) == (figures.deleveragings, figures.collateral, figures.liquidations)
+
+
+def test_a_bankrupt_account_with_a_buyer_is_paid_for_by_the_insurance_fund() -> None:
+    """The fund makes up for what the book paid under the bankruptcy price."""
+    exchange = leveraged(100_000_000, deposit=15 * USDC)
+    exchange.book([(48_000, 5)], [(48_600, 1)])
+
+    exchange.oracle(48_200)
+
+    figures = exchange.venue.figures()
+    assert (-5 * USDC, 0) == (figures.insurance_paid, figures.collateral)
+
+
+def test_an_unknown_book_liquidates_nothing() -> None:
+    """Nobody knows at what."""
+    exchange = leveraged()
+    exchange.lose()
+    view = exchange.state.views["BTC-USD"]
+    exchange.venue.ledger.value("BTC-USD", 40_000, 0)
+
+    assert [] == exchange.venue.step(view)
+
+
+def test_a_block_liquidates_up_to_its_limit() -> None:
+    """What one block may take from one subaccount is bounded."""
+    market = Exchange().open().market()
+    from dydx_risk import LiquidationTerms
+
+    venue = PaperVenue(
+        OWNER,
+        6_000 * USDC,
+        terms=LiquidationTerms(max_subaccount_notional=4_000 * USDC),
+        positions={
+            "BTC-USD": (10_000_000_000, market.subticks("50000")),
+            "ETH-USD": (25_000_000_000, 2_000_000_000),
+        },
+    )
+    exchange = Exchange(venue).open()
+    exchange.book([(47_000, 5)], [(48_600, 1)])
+    exchange.book([(1_999, 50)], [(2_001, 1)], "ETH-USD")
+
+    exchange.oracle(46_800)
+
+    taken = sum(fill.quote for fill in venue.recent_fills)
+    assert 0 < taken <= 4_100 * USDC
+
+
+# --- wire
+
+
+def test_fees_may_be_chosen_and_rebates_round_in_the_venues_favour() -> None:
+    """A maker rebate is a negative fee."""
+    exchange = Exchange(
+        PaperVenue(OWNER, 100_000 * USDC, fees=Fees(taker_ppm=0, maker_ppm=-110))
+    ).open()
+    exchange.order("BUY", "0.5", "49999", "GTT")
+    exchange.change(asks=[(50_010, 1)])
+
+    part = body(exchange.trade("SELL", "0.5", "49998"))
+
+    assert "-2.749945" == part["fills"][0]["fee"]
+
+
+def test_an_isolated_market_does_not_mix() -> None:
+    """The chain keeps its collateral apart."""
+    exchange = Exchange().open()
+    exchange.update("ETH-USD", marketType="ISOLATED")
+    exchange.order("BUY", "0.5", "50001")
+    exchange.change(bids=[(49_998, 1)])
+
+    refused = exchange.order("BUY", "1", "2000", ticker="ETH-USD")
+
+    assert "clob 2005" in refused[0].text
+
+
+def test_the_same_events_give_the_same_bytes() -> None:
+    """Ids, times and figures come from the frames alone."""
+
+    def run() -> list[str]:
+        exchange = Exchange().open()
+        exchange.order("BUY", "1.5", "50010", "GTT")
+        exchange.change(bids=[(49_998, 1)])
+        exchange.order("SELL", "0.7", "49000")
+        exchange.block(second=HOUR + 1)
+        exchange.oracle(50_000)
+        return [frame.text for frame in exchange.frames]
+
+    assert run() == run()
+
+
+def test_every_frame_names_the_frame_that_caused_it() -> None:
+    """Its seq and time are those of the newest view; its messages count."""
+    exchange = Exchange().open()
+    made = exchange.order("BUY", "1.5", "50010")
+
+    filled: Frame = exchange.change(bids=[(49_998, 1)])[0]
+
+    assert (exchange.seq - 1, exchange.seq) == (made[0].seq, filled.seq)
+    assert [1, 2, 3] == [frame.message_id for frame in exchange.frames]
+    assert Decimal(50_001) == exchange.venue.recent_fills[0].price
