@@ -14,21 +14,21 @@ k = 2^(-dt / h) of what it was over dt seconds; tau = h / ln 2.
 
 Nothing here says buy, sell or hold, compares two markets, holds a threshold, or reads a clock:
 time is `view.at` alone, and time that steps back counts as no time. Every engine is one O(1)
-step per view.
+step per view: what points a way is computed with every tick, a level once a second (and volume
+with every trade), so a score's `seq` may be older than its view's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from math import exp, log, log1p, sqrt
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
+import dydx_data
 import msgspec
 from dydx_conn import fold
-
-if TYPE_CHECKING:
-    from dydx_data import MarketView
-    from reactivex import Observable
+from dydx_data import MarketView
+from reactivex import Observable
 
 __all__ = [
     "STANDARD",
@@ -112,14 +112,24 @@ _TRADES: Final = frozenset(["trades", "book", "oracle", "stale"])
 
 _LN2: Final = log(2.0)
 _NS: Final = 1e-9
+_SECOND: Final = 1_000_000_000
 # No price, size or value on the venue is as large; keeps sums and squares far from inf.
 _HUGE: Final = 1e18
 
 
 def _tau(half_life: float) -> float:
-    if not 0.0 < half_life < _HUGE:
-        raise SignalError(f"expected a half-life above 0 s, but it was {half_life!r}")
+    if not 0.001 <= half_life <= 86_400.0:
+        raise SignalError(f"expected a half-life from 1 ms to a day, but it was {half_life!r} s")
     return half_life / _LN2
+
+
+def _apart(fast: float, slow: float) -> None:
+    # Two averages nearer than this differ by less than their rounding, once they are young.
+    if not 2.0 * fast <= slow:
+        raise SignalError(
+            f"expected half-lives of which one is at least twice the other, "
+            f"but they were {fast!r} and {slow!r} s"
+        )
 
 
 def _share(part: float, usual: float) -> float:
@@ -129,7 +139,9 @@ def _share(part: float, usual: float) -> float:
 
 def _logistic(z: float) -> float:
     # Beyond 40 the result no longer differs from 0 or 100, and exp would overflow at 710.
-    return 100.0 / (1.0 + exp(-min(max(z, -40.0), 40.0)))
+    if z > 40.0:
+        return 100.0
+    return 100.0 / (1.0 + exp(-z)) if z > -40.0 else 0.0
 
 
 # === Momentum ===
@@ -155,38 +167,51 @@ class Momentum:
     changes: ClassVar[frozenset[str]] = _BOOK
 
     def __init__(self, fast: float = 10.0, slow: float = 60.0, variance: float = 120.0) -> None:
-        if not fast < slow:
-            raise SignalError(f"expected fast below slow, but they were {fast!r} and {slow!r} s")
-        self._fast, self._slow = -_NS / _tau(fast), -_NS / _tau(slow)
-        self._spread_of = _CrossoverVariance(_tau(fast), _tau(slow))
+        _apart(fast, slow)
+        fast_tau, slow_tau = _tau(fast), _tau(slow)
+        self._fast, self._slow = -_NS / fast_tau, -_NS / slow_tau
+        # The three A's of the docstring, aged for ever.
+        self._fast_part, self._slow_part = fast_tau / 2.0, slow_tau / 2.0
+        self._both_part = fast_tau * slow_tau / (fast_tau + slow_tau)
         self._variance = variance
         self._markets: dict[str, _Trend] = {}
 
     def score(self, view: MarketView) -> Score | None:
         """Take one view, return the market's momentum."""
-        mid = _mid(view)
-        if mid is None:
+        mid = view.book.mid_price
+        if mid is None or mid >= _HUGE:
             return None
         at = view.at
         trend = self._markets.get(view.ticker)
         if trend is None:
-            trend = self._markets[view.ticker] = _Trend(mid, at, _Variance(self._variance))
+            self._markets[view.ticker] = _Trend(mid, at, _Variance(self._variance))
             return None
         dt = at - trend.at
         if dt > 0:
-            fast_kept, slow_kept = exp(dt * self._fast), exp(dt * self._slow)
             trend.at = at
-            trend.fast = mid + (trend.fast - mid) * fast_kept
-            trend.slow = mid + (trend.slow - mid) * slow_kept
-            trend.fast_age *= fast_kept
-            trend.slow_age *= slow_kept
+            kept = exp(dt * self._fast)
+            trend.fast = mid + (trend.fast - mid) * kept
+            trend.fast_age *= kept
+            kept = exp(dt * self._slow)
+            trend.slow = mid + (trend.slow - mid) * kept
+            trend.slow_age *= kept
         variance = trend.variance
-        variance.sample(mid, at)
-        if variance.count < 5 or at - trend.since < 10_000_000_000:
+        if at >= variance.due:
+            variance.sample(mid, at)
+        if variance.count < 5 or at - trend.since < 10 * _SECOND:
             return None
-        trend_bps = 1e4 * log(trend.fast / trend.slow)
+        return self._score(view, trend, variance.value)
+
+    def _score(self, view: MarketView, trend: _Trend, variance: float) -> Score:
+        fast, slow, fast_age, slow_age = trend.fast, trend.slow, trend.fast_age, trend.slow_age
+        trend_bps = 1e4 * log(fast / slow)
         sigma_bps = 1e4 * sqrt(
-            variance.per_second() * self._spread_of(trend.fast_age, trend.slow_age)
+            variance
+            * (
+                self._slow_part * (1.0 - slow_age * slow_age)
+                + self._fast_part * (1.0 - fast_age * fast_age)
+                - 2.0 * self._both_part * (1.0 - fast_age * slow_age)
+            )
         )
         z = trend_bps / sigma_bps
         return Score(
@@ -194,8 +219,8 @@ class Momentum:
             "momentum",
             _logistic(z),
             (
-                ("fast", trend.fast),
-                ("slow", trend.slow),
+                ("fast", fast),
+                ("slow", slow),
                 ("trend_bps", trend_bps),
                 ("sigma_bps", sigma_bps),
                 ("z", z),
@@ -215,67 +240,43 @@ class _Trend:
         self.variance = variance
 
 
-class _CrossoverVariance:
-    """Variance of (fast - slow) average of a random walk of variance 1 per second."""
-
-    __slots__ = ("_both", "_fast", "_slow")
-
-    def __init__(self, fast: float, slow: float) -> None:
-        self._fast, self._slow = fast / 2.0, slow / 2.0
-        self._both = 2.0 * fast * slow / (fast + slow)
-
-    def __call__(self, fast_age: float, slow_age: float) -> float:
-        return (
-            self._slow * (1.0 - slow_age * slow_age)
-            + self._fast * (1.0 - fast_age * fast_age)
-            - self._both * (1.0 - fast_age * slow_age)
-        )
-
-
 class _Variance:
     """Variance of log returns per second, from returns over at least a second.
 
-    Shorter steps would measure the flicker of the best prices instead of the price.
+    Shorter steps would measure the flicker of the best prices instead of the price. `due` is
+    when the next price is wanted: whoever holds this asks first and calls seldom.
     """
 
-    __slots__ = ("_at", "_price", "_rate", "count", "squares", "time")
-
-    FLOOR: ClassVar[float] = 0.05e-4 * 0.05e-4
+    __slots__ = ("_at", "_price", "_rate", "_squares", "_time", "count", "due", "value")
 
     def __init__(self, half_life: float) -> None:
         self._rate = -1.0 / _tau(half_life)
         self._at = 0
         self._price = 0.0
+        self._squares = self._time = 0.0
         self.count = 0
-        self.squares = self.time = 0.0
+        self.due = 0
+        self.value = _STILL
 
     def sample(self, price: float, at: int) -> None:
-        dt = at - self._at
-        if self._price == 0.0:
-            self._price, self._at = price, at
-        elif dt >= 1_000_000_000:
-            dt_s = dt * _NS
-            kept = exp(dt_s * self._rate)
+        if self._price:
+            dt = (at - self._at) * _NS
+            kept = exp(dt * self._rate)
             step = log(price / self._price)
-            self.squares = self.squares * kept + step * step
-            self.time = self.time * kept + dt_s
-            self._price, self._at = price, at
+            self._squares = self._squares * kept + step * step
+            self._time = self._time * kept + dt
+            self.value = max(self._squares / self._time, _STILL)
             self.count += 1
+        self._price, self._at, self.due = price, at, at + _SECOND
 
     def restart(self) -> None:
         """Forget the last price, not what was learnt: the next one is from another source."""
         self._price = 0.0
-
-    def per_second(self) -> float:
-        return max(self.squares / self.time, self.FLOOR)
+        self.due = 0
 
 
-def _mid(view: MarketView) -> float | None:
-    book = view.book
-    if not book.known:
-        return None
-    mid = book.mid_price
-    return mid if mid is not None and 0.0 < mid < _HUGE else None
+# No market counts as stiller than (0.05 bps)² per second, about one tick of the stillest.
+_STILL: Final = 0.05e-4 * 0.05e-4
 
 
 # === Volume ===
@@ -297,8 +298,7 @@ class Volume:
     changes: ClassVar[frozenset[str]] = _TRADES
 
     def __init__(self, now: float = 20.0, usual: float = 300.0) -> None:
-        if not now < usual:
-            raise SignalError(f"expected now below usual, but they were {now!r} and {usual!r} s")
+        _apart(now, usual)
         self._now_tau, self._usual_tau = _tau(now), _tau(usual)
         self._now, self._usual = -_NS / self._now_tau, -_NS / self._usual_tau
         self._markets: dict[str, _Traded] = {}
@@ -309,6 +309,18 @@ class Volume:
         traded = self._markets.get(view.ticker)
         if traded is None:
             traded = self._markets[view.ticker] = _Traded(at)
+        if view.changed == "trades":
+            self._age(traded, at)
+            _count(traded, view.fresh)
+        elif at < traded.due:
+            return traded.score
+        else:
+            self._age(traded, at)
+        traded.due = at + _SECOND
+        traded.score = self._score(view, traded)
+        return traded.score
+
+    def _age(self, traded: _Traded, at: int) -> None:
         dt = at - traded.at
         if dt > 0:
             now_kept, usual_kept = exp(dt * self._now), exp(dt * self._usual)
@@ -317,12 +329,9 @@ class Volume:
             traded.usual *= usual_kept
             traded.now_age *= now_kept
             traded.usual_age *= usual_kept
-        if view.changed == "trades":
-            usd, count = _fresh_usd(view)
-            traded.now += usd
-            traded.usual += usd
-            traded.count += count
-        if traded.count < 3 or at - traded.since < 15_000_000_000:
+
+    def _score(self, view: MarketView, traded: _Traded) -> Score | None:
+        if traded.count < 3 or view.at - traded.since < 15 * _SECOND:
             return None
         now = traded.now / (self._now_tau * (1.0 - traded.now_age))
         usual = traded.usual / (self._usual_tau * (1.0 - traded.usual_age))
@@ -339,24 +348,28 @@ class Volume:
 
 
 class _Traded:
-    __slots__ = ("at", "count", "now", "now_age", "since", "usual", "usual_age")
+    __slots__ = ("at", "count", "due", "now", "now_age", "score", "since", "usual", "usual_age")
 
     def __init__(self, at: int) -> None:
         self.at = self.since = at
+        self.due = 0
         self.now = self.usual = 0.0
         self.now_age = self.usual_age = 1.0
         self.count = 0
+        self.score: Score | None = None
 
 
-def _fresh_usd(view: MarketView) -> tuple[float, int]:
-    fresh = view.fresh
+def _count(traded: _Traded, fresh: Sequence[dydx_data.Trade]) -> None:
     if not fresh:
-        return 0.0, 0
+        return
     # Against the newest of the same message: block time and our clock need not agree.
-    since = max(trade.at_ns for trade in fresh) - 5_000_000_000
-    values = [trade.price * trade.size for trade in fresh if trade.at_ns >= since]
-    sound = [usd for usd in values if 0.0 < usd < _HUGE]
-    return sum(sound), len(sound)
+    since = max(trade.at_ns for trade in fresh) - 5 * _SECOND
+    for trade in fresh:
+        usd = trade.price * trade.size
+        if trade.at_ns >= since and usd < _HUGE:
+            traded.now += usd
+            traded.usual += usd
+            traded.count += 1
 
 
 # === Volatility ===
@@ -377,8 +390,7 @@ class Volatility:
     changes: ClassVar[frozenset[str]] = _PRICE
 
     def __init__(self, now: float = 30.0, usual: float = 300.0) -> None:
-        if not now < usual:
-            raise SignalError(f"expected now below usual, but they were {now!r} and {usual!r} s")
+        _apart(now, usual)
         self._half_lives = now, usual
         self._markets: dict[str, _Swings] = {}
 
@@ -387,10 +399,11 @@ class Volatility:
         swings = self._markets.get(view.ticker)
         if swings is None:
             swings = self._markets[view.ticker] = _Swings(*self._half_lives)
-        swings.take(view)
-        if swings.now.count < 10:
-            return None
-        now, usual = swings.now.per_second(), swings.usual.per_second()
+        if swings.take(view) and swings.now.count >= 10:
+            swings.score = self._score(view, swings.now.value, swings.usual.value)
+        return swings.score
+
+    def _score(self, view: MarketView, now: float, usual: float) -> Score:
         now_bps = 1e4 * sqrt(now)
         return Score(
             view.ticker,
@@ -409,39 +422,41 @@ _SQRT_60: Final = sqrt(60.0)
 
 
 class _Swings:
-    __slots__ = ("by_mid", "now", "usual")
+    __slots__ = ("by_mid", "now", "score", "usual")
 
     def __init__(self, now: float, usual: float) -> None:
+        self.score: Score | None = None
         self.now, self.usual = _Variance(now), _Variance(usual)
         self.by_mid = True
 
-    def take(self, view: MarketView) -> None:
-        price = _mid(view)
+    def take(self, view: MarketView) -> bool:
+        price = view.book.mid_price
         by_mid = price is not None
         if price is None:
-            price = _oracle(view)
-            if price is None:
-                return
+            oracle = view.oracle
+            if oracle is None:
+                self.score = None
+                return False
+            price = oracle.price
         if by_mid is not self.by_mid:
             self.by_mid = by_mid
             self.now.restart()
             self.usual.restart()
-        self.now.sample(price, view.at)
-        self.usual.sample(price, view.at)
-
-
-def _oracle(view: MarketView) -> float | None:
-    oracle = view.oracle
-    return oracle.price if oracle is not None and 0.0 < oracle.price < _HUGE else None
+        at = view.at
+        if at < self.now.due or price >= _HUGE:
+            return False
+        self.now.sample(price, at)
+        self.usual.sample(price, at)
+        return True
 
 
 # === Imbalance ===
 
 
 class Imbalance:
-    """Which side of the book is heavier near the mid price.
+    """Which side of the book is heavier where the next trade happens.
 
-    bid_size, ask_size = base units in the best 5 levels of each side
+    bid_size, ask_size = base units at the best bid and the best ask
     raw                = (bid_size - ask_size) / (bid_size + ask_size), from -1 to 1
     smoothed           = average of raw, half-life 5 s
     value              = 50 + 50 · smoothed
@@ -452,24 +467,18 @@ class Imbalance:
     name: ClassVar[str] = "imbalance"
     changes: ClassVar[frozenset[str]] = _BOOK
 
-    def __init__(self, half_life: float = 5.0, levels: int = 5) -> None:
-        if levels < 1:
-            raise SignalError(f"expected at least 1 level, but it was {levels!r}")
+    def __init__(self, half_life: float = 5.0) -> None:
         self._rate = -_NS / _tau(half_life)
-        self._levels = levels
         self._markets: dict[str, _Smoothed] = {}
 
     def score(self, view: MarketView) -> Score | None:
         """Take one view, return the market's imbalance."""
         book = view.book
-        if not book.known:
+        bid, ask = book.best_bid, book.best_ask
+        if bid is None or ask is None:
             return None
-        bid_size = ask_size = 0.0
-        for level in book.bids(self._levels):
-            bid_size += level.size
-        for level in book.asks(self._levels):
-            ask_size += level.size
-        if not (0.0 < bid_size < _HUGE and 0.0 < ask_size < _HUGE):
+        bid_size, ask_size = bid.size, ask.size
+        if not 0.0 < bid_size + ask_size < _HUGE:
             return None
         raw = (bid_size - ask_size) / (bid_size + ask_size)
         at = view.at
@@ -480,10 +489,9 @@ class Imbalance:
         if dt > 0:
             average.at = at
             average.value = raw + (average.value - raw) * exp(dt * self._rate)
-        if at - average.since < 5_000_000_000:
+        if at - average.since < 5 * _SECOND:
             return None
-        # Rounding may leave the average a hair outside what it averages.
-        smoothed = min(max(average.value, -1.0), 1.0)
+        smoothed = average.value
         return Score(
             view.ticker,
             "imbalance",
@@ -514,7 +522,7 @@ class Liquidity:
 
     resting_usd = (bid_total + ask_total) · mid price, the whole known book in USDC
     per_bp      = resting_usd / spread_bps (a spread below 0.01 bps counts as 0.01)
-    now, usual  = geometric averages of per_bp, half-lives 5 s and 300 s
+    now, usual  = geometric averages of per_bp + 1, half-lives 5 s and 300 s
     value       = 100 · now / (now + usual): 50 as always, 33 half as liquid
 
     Warm-up: 5 s. Absent while the book is unknown or one-sided.
@@ -524,34 +532,39 @@ class Liquidity:
     changes: ClassVar[frozenset[str]] = _BOOK
 
     def __init__(self, now: float = 5.0, usual: float = 300.0) -> None:
-        if not now < usual:
-            raise SignalError(f"expected now below usual, but they were {now!r} and {usual!r} s")
+        _apart(now, usual)
         self._now, self._usual = -_NS / _tau(now), -_NS / _tau(usual)
         self._markets: dict[str, _Depth] = {}
 
     def score(self, view: MarketView) -> Score | None:
         """Take one view, return the market's liquidity level."""
-        mid = _mid(view)
         book = view.book
-        spread_bps = book.spread_bps
-        if mid is None or spread_bps is None:
-            return None
-        resting_usd = (book.bid_total + book.ask_total) * mid
-        if not (0.0 < resting_usd < _HUGE and spread_bps < _HUGE):
+        mid, bid, ask = book.mid_price, book.best_bid, book.best_ask
+        if mid is None or bid is None or ask is None:
             return None
         at = view.at
+        depth = self._markets.get(view.ticker)
+        if depth is not None and at < depth.due:
+            return depth.score
+        spread_bps = 1e4 * (ask.price - bid.price) / mid
+        resting_usd = (book.bid_total + book.ask_total) * mid
+        if not 0.0 < resting_usd < _HUGE:
+            return None
         # The log of one more than the figure: a book of a few cents must not reach far below 0.
         level = log1p(resting_usd / max(spread_bps, 0.01))
-        depth = self._markets.get(view.ticker)
         if depth is None:
             depth = self._markets[view.ticker] = _Depth(level, at)
         dt = at - depth.at
-        if dt > 0:
-            depth.at = at
-            depth.now = level + (depth.now - level) * exp(dt * self._now)
-            depth.usual = level + (depth.usual - level) * exp(dt * self._usual)
-        if at - depth.since < 5_000_000_000:
-            return None
+        depth.at, depth.due = at, at + _SECOND
+        depth.now = level + (depth.now - level) * exp(dt * self._now)
+        depth.usual = level + (depth.usual - level) * exp(dt * self._usual)
+        if at - depth.since >= 5 * _SECOND:
+            depth.score = self._score(view, depth, spread_bps, resting_usd)
+        return depth.score
+
+    def _score(
+        self, view: MarketView, depth: _Depth, spread_bps: float, resting_usd: float
+    ) -> Score:
         return Score(
             view.ticker,
             "liquidity",
@@ -567,10 +580,11 @@ class Liquidity:
 
 
 class _Depth:
-    __slots__ = ("at", "now", "since", "usual")
+    __slots__ = ("at", "due", "now", "score", "since", "usual")
 
     def __init__(self, level: float, at: int) -> None:
-        self.at = self.since = at
+        self.at = self.since = self.due = at
+        self.score: Score | None = None
         self.now = self.usual = level
 
 
@@ -588,18 +602,27 @@ class Funding:
     """
 
     name: ClassVar[str] = "funding"
-    changes: ClassVar[frozenset[str]] = frozenset(["funding", "market", "stale"])
+    # The venue sends rates with whatever else it has to say about a market.
+    changes: ClassVar[frozenset[str]] = frozenset(["funding", "market", "oracle", "status"])
 
     def __init__(self, scale_bps: float = 0.25) -> None:
-        if not scale_bps > 0.0:
+        if not 0.0 < scale_bps < _HUGE:
             raise SignalError(f"expected a scale above 0 bps, but it was {scale_bps!r}")
         self._scale = scale_bps
+        self._markets: dict[str, tuple[dydx_data.Funding, Score | None]] = {}
 
     def score(self, view: MarketView) -> Score | None:
         """Take one view, return the market's funding score."""
         funding = view.funding
-        if not funding.seq:
-            return None
+        known = self._markets.get(view.ticker)
+        # An oracle price comes with every block, another rate once a minute.
+        if known is not None and known[0] is funding:
+            return known[1]
+        score = self._score(view, funding) if funding.known else None
+        self._markets[view.ticker] = funding, score
+        return score
+
+    def _score(self, view: MarketView, funding: dydx_data.Funding) -> Score | None:
         rate_bps = 1e4 * funding.next_rate_1h
         if not -_HUGE < rate_bps < _HUGE:
             return None

@@ -24,16 +24,14 @@ from collections.abc import Callable, Iterable
 from math import isfinite
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, Protocol, Self, runtime_checkable
+from typing import ClassVar, Final, Literal, Protocol, Self, runtime_checkable
 
 import msgspec
 from dydx_conn import fold
+from dydx_data import MarketView
 from dydx_signals import Score, Scored
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-
-if TYPE_CHECKING:
-    from dydx_data import MarketView
-    from reactivex import Observable
+from reactivex import Observable
 
 __all__ = [
     "STRATEGIES",
