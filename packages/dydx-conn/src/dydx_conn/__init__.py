@@ -593,6 +593,8 @@ _DECODERS: dict[tuple[str, str], Callable[[msgspec.Raw], Any]] = {
     for type_, shapes in _TYPES.items()
     for channel, shape in shapes.items()
 }
+# What decoding a text can raise; brackets that nest too deep are a RecursionError.
+_UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 # A message without contents is still a message; only these types may say nothing.
 _CONTROL = frozenset(["connected", "unsubscribed", "error", "pong"])
 
@@ -606,7 +608,7 @@ def ws_frame(seq: int, at: int, mono: int, link: str, text: str) -> Frame:
         return Frame(seq, at, mono, link, "ws", text, fault=fault)
     try:
         head = _envelope(text)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except _UNREADABLE as error:
         fault = f"expected a JSON message of the indexer, got {_sample(text)}: {error}"
         return Frame(seq, at, mono, link, "ws", text, fault=fault)
     return Frame(
@@ -633,7 +635,7 @@ def contents(frame: Frame) -> list[Any]:
         raise WireError(f"expected a known message, got {frame.type!r} on {frame.channel!r}")
     try:
         return _as_updates(decode(frame.raw))
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except _UNREADABLE as error:
         what = f"{frame.type} contents of {frame.channel}"
         raise WireError(f"expected {what}, got {_sample(frame.text)}: {error}") from None
 
@@ -756,11 +758,11 @@ def rest_contents(path: str, body: str) -> Any:
     decode = next((decode for shape, decode in _REST_DECODERS if shape.fullmatch(route)), None)
     if decode is None:
         raise WireError(f"expected the path of an indexer endpoint, got {path!r}")
-    with contextlib.suppress(msgspec.DecodeError):
+    with contextlib.suppress(*_UNREADABLE):
         return _decode_errors(body)
     try:
         decoded = decode(body)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise WireError(f"expected the answer of {route}, got {_sample(body)}: {error}") from None
     return _as_updates(decoded)[0] if isinstance(decoded, _BookSnapshot) else decoded
 
@@ -923,7 +925,7 @@ class Recording:
             return None
         try:
             return _decode_line(text)
-        except (msgspec.DecodeError, UnicodeError) as error:
+        except _UNREADABLE as error:
             self.damage.append(f"expected a recorded event, got {text[:60]!r}: {error}")
             return None
 
@@ -935,7 +937,7 @@ class Recording:
         first = next(self._lines(), "nothing")
         try:
             header = _decode_header(first)
-        except (msgspec.DecodeError, UnicodeError) as error:
+        except _UNREADABLE as error:
             what = f"expected {self.path} to begin with a recording's header"
             raise RecordingError(f"{what}, found {first[:80]!r}: {error}") from None
         if header.v > VERSION:
@@ -962,6 +964,8 @@ class Recording:
                     continue
                 yield from block.splitlines(keepends=True)
                 position = data.find(_ZSTD_MAGIC, end)
+                if end < len(data) and position != end:
+                    yield f"bytes {end} to {position} belong to no block: lines may be lost"
 
 
 def _unpack(data: mmap.mmap, start: int) -> tuple[bytes | None, int]:

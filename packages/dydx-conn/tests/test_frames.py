@@ -1,0 +1,408 @@
+"""Frames and what they carry: every channel, and every way a text can be wrong."""
+
+import contextlib
+import json
+from typing import Any
+
+import dydx_conn
+import pytest
+from dydx_conn import (
+    BookContents,
+    CandlesContents,
+    Frame,
+    HeightContents,
+    MarketsContents,
+    SubaccountContents,
+    TradesContents,
+    WireError,
+    contents,
+    ws_frame,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+TRADE = {
+    "id": "0127c1bb-0000-5000-8000-000000000001",
+    "side": "BUY",
+    "size": "0.0115",
+    "price": "63132",
+    "type": "LIMIT",
+    "createdAt": "2026-01-01T00:00:00.123Z",
+    "createdAtHeight": "1009",
+}
+CANDLE = {
+    "startedAt": "2026-01-01T00:00:00.000Z",
+    "ticker": "BTC-USD",
+    "resolution": "1MIN",
+    "low": "63000",
+    "high": "63200",
+    "open": "63100",
+    "close": "63132",
+    "baseTokenVolume": "1.25",
+    "usdVolume": "78915",
+    "trades": 7,
+    "startingOpenInterest": "812.5",
+    "orderbookMidPriceOpen": None,
+}
+MARKET = {
+    "clobPairId": "0",
+    "ticker": "BTC-USD",
+    "status": "ACTIVE",
+    "oraclePrice": "63132.81",
+    "priceChange24H": "-120.5",
+    "volume24H": "1203945.25",
+    "trades24H": 4711,
+    "nextFundingRate": "0.0000125",
+    "defaultFundingRate1H": "0",
+    "initialMarginFraction": "0.02",
+    "maintenanceMarginFraction": "0.012",
+    "openInterest": "812.5",
+    "atomicResolution": -10,
+    "quantumConversionExponent": -9,
+    "tickSize": "1",
+    "stepSize": "0.0001",
+    "stepBaseQuantums": 1000000,
+    "subticksPerTick": 100000,
+}
+POSITION = {
+    "address": "dydx1owner",
+    "subaccountNumber": 0,
+    "positionId": "p",
+    "market": "BTC-USD",
+    "side": "SHORT",
+    "status": "OPEN",
+    "size": "-0.5",
+    "maxSize": "-0.5",
+    "netFunding": "1.25",
+    "entryPrice": "63000",
+    "exitPrice": None,
+    "sumOpen": "0.5",
+    "sumClose": "0",
+}
+BALANCE = {"symbol": "USDC", "side": "LONG", "size": "1000", "assetId": "0"}
+FILL = {
+    "id": "f",
+    "fee": "-0.01",
+    "side": "SELL",
+    "size": "0.5",
+    "type": "LIMIT",
+    "price": "63000",
+    "liquidity": "MAKER",
+    "clobPairId": "0",
+    "orderId": "o",
+    "createdAt": "2026-01-01T00:00:00.123Z",
+    "createdAtHeight": "1009",
+    "ticker": "BTC-USD",
+}
+TRANSFER = {
+    "sender": {"address": "dydx1other"},
+    "recipient": {"address": "dydx1owner", "subaccountNumber": 0},
+    "size": "1000",
+    "symbol": "USDC",
+    "type": "DEPOSIT",
+    "createdAt": "2026-01-01T00:00:00.123Z",
+    "createdAtHeight": "9",
+    "transactionHash": "AB",
+}
+SUBACCOUNT = {
+    "address": "dydx1owner",
+    "subaccountNumber": 0,
+    "equity": "1000",
+    "freeCollateral": "999.5",
+    "openPerpetualPositions": {"BTC-USD": POSITION},
+    "assetPositions": {"USDC": BALANCE},
+    "marginEnabled": True,
+}
+
+
+def message(type_: str, channel: str, what: Any, **more: Any) -> str:
+    """Write a message as the indexer's socket does."""
+    head = {"type": type_, "connection_id": "a", "message_id": 3, "channel": channel}
+    return json.dumps({**head, "version": "1.0.0", "contents": what, **more})
+
+
+def decoded(text: str) -> list[Any]:
+    """Read what one message carries."""
+    return contents(ws_frame(1, 2, 3, "c1", text))
+
+
+# === What is there ===
+
+
+def test_a_message_keeps_its_words_and_shows_its_head() -> None:
+    """The text is verbatim; type, channel, id and number are read from it."""
+    text = message("channel_data", "v4_trades", {"trades": [TRADE]}, id="BTC-USD")
+
+    frame = ws_frame(7, 8, 9, "c1", text)
+
+    assert (frame.seq, frame.at, frame.mono, frame.link) == (7, 8, 9, "c1")
+    assert (frame.kind, frame.type, frame.channel) == ("ws", "channel_data", "v4_trades")
+    assert (frame.id, frame.message_id, frame.fault) == ("BTC-USD", 3, "")
+    assert frame.text == text
+
+
+def test_a_book_snapshot_and_its_updates_look_alike() -> None:
+    """Objects in the one, pairs in the other, (price, size) in both."""
+    level = {"price": "63132", "size": "0.5"}
+
+    snapshot = decoded(message("subscribed", "v4_orderbook", {"bids": [level], "asks": []}))
+    update = decoded(message("channel_data", "v4_orderbook", {"bids": [["63132", "0"]]}))
+    batch = decoded(
+        message("channel_batch_data", "v4_orderbook", [{"asks": [["1", "2"]]}, {"bids": []}])
+    )
+
+    assert snapshot == [BookContents(bids=[("63132", "0.5")])]
+    assert update == [BookContents(bids=[("63132", "0")])]
+    assert batch == [BookContents(asks=[("1", "2")]), BookContents()]
+
+
+@pytest.mark.parametrize("type_", ["subscribed", "channel_data"])
+def test_trades_are_read(type_: str) -> None:
+    """A tape, in a snapshot and in an update."""
+    (trades,) = decoded(message(type_, "v4_trades", {"trades": [TRADE]}))
+
+    assert isinstance(trades, TradesContents)
+    assert trades.trades[0].created_at_height == "1009"
+    assert (trades.trades[0].side, trades.trades[0].size) == ("BUY", "0.0115")
+
+
+def test_candles_are_lists_whether_one_came_or_many() -> None:
+    """A snapshot lists them, an update is one, a batch is one after the other."""
+    listed = decoded(message("subscribed", "v4_candles", {"candles": [CANDLE, CANDLE]}))
+    single = decoded(message("channel_data", "v4_candles", CANDLE))
+    batch = decoded(message("channel_batch_data", "v4_candles", [CANDLE, CANDLE]))
+
+    assert [type(c) for c in listed + single + batch] == [CandlesContents] * 4
+    assert [len(c.candles) for c in listed + single + batch] == [2, 1, 1, 1]
+    assert single[0].candles[0].orderbook_mid_price_open is None
+    assert single[0].candles[0].starting_open_interest == "812.5"
+
+
+def test_markets_are_described_and_updated() -> None:
+    """Names with 24H and 1H in them are read too."""
+    oracle = {"oraclePrice": "1.5", "effectiveAt": "t", "effectiveAtHeight": "9", "marketId": 0}
+
+    (snapshot,) = decoded(message("subscribed", "v4_markets", {"markets": {"BTC-USD": MARKET}}))
+    (update,) = decoded(
+        message(
+            "channel_data",
+            "v4_markets",
+            {
+                "trading": {"BTC-USD": {"id": "0", "status": "PAUSED"}},
+                "oraclePrices": {"X": oracle},
+            },
+        )
+    )
+
+    market = snapshot.markets["BTC-USD"]
+    assert isinstance(snapshot, MarketsContents)
+    assert (market.volume_24h, market.trades_24h) == ("1203945.25", 4711)
+    assert (market.price_change_24h, market.default_funding_rate_1h) == ("-120.5", "0")
+    assert update.trading["BTC-USD"].status == "PAUSED"
+    assert update.trading["BTC-USD"].oracle_price is None
+    assert update.oracle_prices["X"].oracle_price == "1.5"
+
+
+@pytest.mark.parametrize("channel", ["v4_subaccounts", "v4_parent_subaccounts"])
+def test_a_subaccount_is_summed_up_and_updated(channel: str) -> None:
+    """A snapshot, an update with everything, and an order of which little is said."""
+    snapshot, update, little = (
+        decoded(message(type_, channel, what))[0]
+        for type_, what in [
+            ("subscribed", {"subaccount": SUBACCOUNT, "orders": [], "blockHeight": "9"}),
+            (
+                "channel_data",
+                {
+                    "perpetualPositions": [POSITION],
+                    "assetPositions": [BALANCE],
+                    "fills": [FILL],
+                    "transfers": TRANSFER,
+                    "tradingReward": {"tradingReward": "1"},
+                },
+            ),
+            ("channel_data", {"orders": [{"id": "o", "status": "CANCELED"}]}),
+        ]
+    )
+
+    assert isinstance(snapshot, SubaccountContents)
+    assert snapshot.subaccount is not None
+    assert snapshot.subaccount.open_perpetual_positions["BTC-USD"].size == "-0.5"
+    assert snapshot.subaccount.asset_positions["USDC"].size == "1000"
+    assert update.perpetual_positions[0].net_funding == "1.25"
+    assert update.asset_positions[0].side == "LONG"
+    assert (update.fills[0].fee, update.fills[0].liquidity) == ("-0.01", "MAKER")
+    assert update.transfers is not None
+    assert update.transfers.sender.subaccount_number is None
+    assert update.subaccount is None
+    assert (little.orders[0].status, little.orders[0].size) == ("CANCELED", None)
+
+
+def test_heights_are_told_in_two_ways() -> None:
+    """The snapshot's word and the updates'."""
+    snapshot = decoded(message("subscribed", "v4_block_height", {"height": "9", "time": "t"}))
+    update = decoded(message("channel_data", "v4_block_height", {"blockHeight": "10", "time": "t"}))
+
+    assert snapshot == [HeightContents(height="9", time="t")]
+    assert update == [HeightContents(block_height="10", time="t")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"type":"connected","connection_id":"a","message_id":0}',
+        '{"type":"unsubscribed","connection_id":"a","message_id":2,"channel":"v4_trades","id":"X"}',
+        '{"type":"error","message":"Invalid message: could not parse","message_id":1}',
+        '{"type":"pong","id":null}',
+    ],
+)
+def test_control_messages_carry_nothing(text: str) -> None:
+    """They are frames without a fault, and say nothing of markets."""
+    frame = ws_frame(1, 2, 3, "c1", text)
+
+    assert frame.fault == ""
+    assert contents(frame) == []
+
+
+@pytest.mark.parametrize("kind", ["sent", "open", "close", "gap", "tick"])
+def test_what_no_server_said_carries_nothing(kind: str) -> None:
+    """Only ws and http frames have contents."""
+    frame = Frame(seq=1, at=2, mono=3, link="c1", kind=kind, text="whatever", type="1000")
+
+    assert contents(frame) == []
+
+
+# === What is wrong ===
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        "hello",
+        '{"type":"channel_data"',
+        '{"no":"type"}',
+        '{"type":null}',
+        '{"type":"connected","message_id":"three"}',
+        '{"type":"connected","message_id":1.5}',
+        '{"type":"connected","channel":"\x00"}',
+        '{"type":"connected","channel":"\\ud800"}',
+        "\ud800",
+        "\x00" * 9,
+        "[" * 100_000,
+        '{"a":' * 100_000,
+    ],
+)
+def test_a_text_that_is_no_message_gets_a_fault(text: str) -> None:
+    """It is a frame all the same: its words are kept, and reading it says what is wrong."""
+    frame = ws_frame(1, 2, 3, "c1", text)
+
+    assert frame.text == text
+    assert frame.fault.startswith("expected a JSON message of the indexer, got ")
+    assert len(frame.fault) < 400
+    with pytest.raises(WireError, match="expected a JSON message"):
+        contents(frame)
+
+
+def test_an_oversized_text_is_not_even_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is in characters, and the limit itself still passes."""
+    text = '{"type":"connected"}'
+    monkeypatch.setattr(dydx_conn, "MAX_TEXT", len(text))
+
+    assert ws_frame(1, 2, 3, "c1", text).fault == ""
+    assert "at most 20 characters, got 21" in ws_frame(1, 2, 3, "c1", text + " ").fault
+
+
+@pytest.mark.parametrize(
+    ("type_", "channel"),
+    [("channel_data", "v4_orders"), ("channel_data", ""), ("whisper", "v4_trades")],
+)
+def test_an_unknown_message_is_refused_by_name(type_: str, channel: str) -> None:
+    """Both the type and the channel are said."""
+    with pytest.raises(WireError, match=f"got '{type_}' on '{channel}'"):
+        decoded(message(type_, channel, {}))
+
+
+@pytest.mark.parametrize(
+    ("type_", "channel", "what"),
+    [
+        ("channel_data", "v4_orderbook", None),
+        ("channel_data", "v4_orderbook", []),
+        ("channel_data", "v4_orderbook", {"bids": [["1"]]}),
+        ("channel_data", "v4_orderbook", {"bids": [["1", None]]}),
+        ("channel_data", "v4_orderbook", {"bids": [[1, 2]]}),
+        ("channel_data", "v4_orderbook", {"bids": None}),
+        ("subscribed", "v4_orderbook", {"bids": [["1", "2"]]}),
+        ("channel_batch_data", "v4_orderbook", {"bids": []}),
+        ("channel_data", "v4_trades", {}),
+        ("channel_data", "v4_trades", {"trades": [{**TRADE, "side": "HOLD"}]}),
+        ("channel_data", "v4_trades", {"trades": [{**TRADE, "price": None}]}),
+        ("channel_data", "v4_candles", {"startedAt": None}),
+        ("channel_data", "v4_markets", {"oraclePrices": {"X": "1"}}),
+        ("channel_data", "v4_subaccounts", {"orders": [{}]}),
+        ("channel_data", "v4_block_height", {"blockHeight": 9, "time": "t"}),
+    ],
+)
+def test_contents_of_another_shape_are_refused(type_: str, channel: str, what: Any) -> None:
+    """The message says which contents were expected, a sample, and what is wrong with it."""
+    with pytest.raises(WireError, match=f"expected {type_} contents of {channel}, got '"):
+        decoded(message(type_, channel, what))
+
+
+def test_contents_may_be_missing_altogether() -> None:
+    """A data message without contents is refused like any other wrong one."""
+    with pytest.raises(WireError, match="expected channel_data contents of v4_trades"):
+        decoded('{"type":"channel_data","channel":"v4_trades"}')
+
+
+def test_contents_that_nest_without_end_are_refused() -> None:
+    """They must not take the stream down with them."""
+    nested = "[" * 100_000 + "]" * 100_000
+    text = f'{{"type":"channel_data","channel":"v4_orderbook","contents":{nested}}}'
+    inside = f'{{"type":"channel_data","channel":"v4_orderbook","contents":{{"x":{nested}}}}}'
+
+    for frame in (ws_frame(1, 2, 3, "c1", text), ws_frame(1, 2, 3, "c1", inside)):
+        with pytest.raises(WireError, match="expected"):
+            contents(frame)
+
+
+def test_a_snapshot_full_of_nulls_is_read_where_nulls_may_stand() -> None:
+    """An absent oracle price is None, never 0."""
+    nulls = {**dict.fromkeys(MARKET), "ticker": "NEW-USD"}
+
+    (snapshot,) = decoded(message("subscribed", "v4_markets", {"markets": {"NEW-USD": nulls}}))
+
+    assert snapshot.markets["NEW-USD"].oracle_price is None
+    assert snapshot.markets["NEW-USD"].ticker == "NEW-USD"
+
+
+@given(st.text())
+def test_no_text_at_all_raises_anything_else(text: str) -> None:
+    """Whatever comes, it is a frame; reading it gives contents or a WireError."""
+    frame = ws_frame(1, 2, 3, "c1", text)
+
+    assert frame.text == text
+    if frame.fault:
+        with pytest.raises(WireError):
+            contents(frame)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=9,
+)
+
+
+@given(
+    st.sampled_from(["subscribed", "channel_data", "channel_batch_data"]),
+    st.sampled_from([*dydx_conn._CHANNELS, "v5"]),
+    json_values,
+)
+def test_no_contents_at_all_raise_anything_else(type_: str, channel: str, what: Any) -> None:
+    """Well-formed JSON of any shape gives contents or a WireError."""
+    frame = ws_frame(1, 2, 3, "c1", message(type_, channel, what))
+
+    with contextlib.suppress(WireError):
+        contents(frame)
