@@ -1,0 +1,357 @@
+"""Recordings: what was written is read, and what was damaged is told and costs no more."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import dydx_conn
+import msgspec
+import pytest
+import zstandard
+from dydx_conn import (
+    Frame,
+    Header,
+    Recording,
+    RecordingError,
+    RecordingWriter,
+    find_recording,
+    load_recorded_stream,
+    ws_frame,
+)
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+HEADER = Header(network="local", rest="http://r", ws="ws://w", client="c 1", source="a test", ns=5)
+SECOND = 1_000_000_000
+
+
+def written(path: Path, frames: list[Frame], *, end: bool = True) -> Path:
+    """Write frames as a recording, with its end or as a killed writer leaves it."""
+    writer = RecordingWriter(path, HEADER)
+    for frame in frames:
+        writer.write_frame(frame)
+    if end:
+        writer.close()
+    else:
+        writer.flush()
+        writer._file.close()
+    return path
+
+
+def ticks(number: int, gap: int = SECOND) -> list[Frame]:
+    """Make frames a second apart: one block each."""
+    return [
+        Frame(seq=i, at=10 + i * gap, mono=i * gap, link="c1", kind="tick", text="")
+        for i in range(1, number + 1)
+    ]
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """Read a recording as anyone would, with plain zstd and JSON."""
+    unpack = zstandard.ZstdDecompressor().stream_reader
+    with path.open("rb") as file, unpack(file, read_across_frames=True) as text:
+        return [msgspec.json.decode(line) for line in text.read().splitlines()]
+
+
+def every_kind() -> list[Frame]:
+    """One frame of each kind, a tenth of a second apart."""
+    common = [
+        ("open", "ws://w", ""),
+        ("sent", '{"type": "subscribe"}', ""),
+        ("http", '{"markets":{}}', "200"),
+        ("gap", "the disk was full", ""),
+        ("close", "going away", "1001"),
+        ("tick", "", ""),
+    ]
+    frames = [
+        Frame(seq=i, at=i * 10, mono=i, link="c1", kind=kind, text=text, type=type_)
+        for i, (kind, text, type_) in enumerate(common, 1)
+    ]
+    message = '{"type":"connected","message_id":0, "x":"\\u00e9\\n "}'
+    http = msgspec.structs.replace(frames[2], channel="/v4/perpetualMarkets?limit=1")
+    gap = msgspec.structs.replace(frames[3], message_id=3)
+    return [*frames[:2], http, gap, *frames[4:], ws_frame(7, 70, 7, "c2", message)]
+
+
+# === Whole ===
+
+
+def test_every_kind_of_frame_comes_back_as_it_was(tmp_path: Path) -> None:
+    """Number, stamps, link, words: all of it."""
+    path = written(tmp_path / "r.jsonl.zst", every_kind())
+
+    recording = Recording(path)
+
+    assert list(recording) == every_kind()
+    assert list(recording) == every_kind()
+    assert recording.complete
+    assert recording.damage == []
+    assert recording.header == HEADER
+
+
+def test_a_recording_is_plain_lines_in_plain_zstd(tmp_path: Path) -> None:
+    """One JSON event a line, numbered over all of them, with the header first and the end last."""
+    path = written(tmp_path / "r.jsonl.zst", every_kind())
+
+    read = lines(path)
+
+    assert [line["k"] for line in read] == [
+        *("hdr", "open", "ws", "http", "gap", "close", "tick", "ws", "end")
+    ]
+    assert [line["i"] for line in read[1:]] == list(range(1, 9))
+    assert read[0]["v"] == dydx_conn.VERSION
+    assert [line.get("d") for line in read if line["k"] == "ws"] == [">", "<"]
+    assert read[-1]["lines"] == 8
+
+
+def test_answers_are_known_by_what_was_asked_not_by_whom(tmp_path: Path) -> None:
+    """The host goes, the query stays, and an answer counts from when it was there."""
+    path = tmp_path / "r.jsonl.zst"
+    with contextlib.closing(RecordingWriter(path, HEADER)) as writer:
+        writer.write("http", ns=7, mono=3, ens=9, u="https://h:1/v4/time?x=1", st=200, b="{}")
+
+    (frame,) = Recording(path)
+
+    assert (frame.kind, frame.channel, frame.type, frame.at) == ("http", "/v4/time?x=1", "200", 9)
+
+
+def test_events_of_a_kind_to_come_are_passed_over(tmp_path: Path) -> None:
+    """What a newer writer adds under the same version does not disturb."""
+    path = tmp_path / "r.jsonl.zst"
+    with contextlib.closing(RecordingWriter(path, HEADER)) as writer:
+        writer.write("weather", ns=7, mono=3, sky="blue")
+        writer.write("tick", ns=8, mono=4)
+
+    recording = Recording(path)
+
+    assert [frame.seq for frame in recording] == [2]
+    assert recording.complete
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
+def test_any_texts_come_back_word_for_word(tmp_path: Path, texts: list[str]) -> None:
+    """Control characters, line ends, NUL, other alphabets."""
+    frames = [ws_frame(i, i, i, "c1", text) for i, text in enumerate(texts, 1)]
+
+    path = written(tmp_path / "r.jsonl.zst", frames)
+
+    recording = Recording(path)
+    assert [frame.text for frame in recording] == texts
+    assert recording.complete
+
+
+def test_a_large_text_is_a_block_of_its_own(tmp_path: Path) -> None:
+    """Blocks close at 64 KiB; a message may be larger."""
+    texts = [os.urandom(100_000).hex(), "x" * 1_000_000, "small"]
+    frames = [ws_frame(i, i, i, "c1", text) for i, text in enumerate(texts, 1)]
+
+    path = written(tmp_path / "r.jsonl.zst", frames)
+
+    assert [frame.text for frame in Recording(path)] == texts
+    assert path.read_bytes().count(dydx_conn._ZSTD_MAGIC) == 4
+
+
+def test_a_block_is_closed_after_a_second(tmp_path: Path) -> None:
+    """So a killed writer loses less than that."""
+    path = tmp_path / "r.jsonl.zst"
+    writer = RecordingWriter(path, HEADER)
+
+    sizes = []
+    for frame in ticks(4, gap=SECOND // 2):
+        writer.write_frame(frame)
+        sizes.append(path.stat().st_size)
+
+    writer.close()
+    writer.close()
+    assert sizes[0] == sizes[1] < sizes[2] == sizes[3]
+
+
+def test_a_killed_writer_leaves_a_readable_recording(tmp_path: Path) -> None:
+    """Kill -9, a real one: what was closed is there, and the missing end is told."""
+    path = tmp_path / "killed.jsonl.zst"
+    code = (
+        "import sys, os, signal, pathlib, dydx_conn as d\n"
+        "h = d.Header(network='l', rest='', ws='', client='', source='')\n"
+        "w = d.RecordingWriter(pathlib.Path(sys.argv[1]), h)\n"
+        "[w.write('tick', ns=i, mono=i * 600_000_000) for i in range(100)]\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+
+    recording = Recording(path)
+    assert len(list(recording)) >= 98
+    assert not recording.complete
+    assert recording.damage == ["the end line is missing or its sum is wrong: it was cut off"]
+
+
+# === Damaged ===
+
+
+def test_a_flipped_bit_costs_its_block_and_is_told(tmp_path: Path) -> None:
+    """At every place: no frame is made up, none is changed, and a loss leaves a gap."""
+    frames = ticks(12)
+    path = written(tmp_path / "r.jsonl.zst", frames)
+    whole = path.read_bytes()
+    first_block = whole.find(dydx_conn._ZSTD_MAGIC, 4)
+    for offset in range(first_block, len(whole), 3):
+        path.write_bytes(
+            whole[:offset] + bytes([whole[offset] ^ (1 << offset % 8)]) + whole[offset + 1 :]
+        )
+
+        recording = Recording(path)
+        read = list(recording)
+        kept = [frame for frame in read if frame.kind == "tick"]
+        gaps = [frame for frame in read if frame.kind == "gap"]
+
+        assert [frame for frame in frames if frame in kept] == kept, offset
+        assert len(kept) >= len(frames) - 2, offset
+        assert gaps or len(kept) == len(frames), offset
+        assert len(gaps) == sum("byte" in place for place in recording.damage), offset
+        assert recording.damage, offset
+        assert not recording.complete, offset
+
+
+def test_a_truncated_recording_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    """Cut anywhere after the header: the frames before the cut are there, and it is told."""
+    frames = ticks(12)
+    path = written(tmp_path / "r.jsonl.zst", frames)
+    whole = path.read_bytes()
+    first_block = whole.find(dydx_conn._ZSTD_MAGIC, 4)
+    for length in range(first_block, len(whole), 5):
+        path.write_bytes(whole[:length])
+
+        recording = Recording(path)
+        kept = [frame for frame in recording if frame.kind == "tick"]
+
+        assert frames[: len(kept)] == kept
+        assert len(kept) >= whole.count(dydx_conn._ZSTD_MAGIC, 0, length) - 2
+        assert recording.damage, length
+        assert not recording.complete, length
+
+
+def test_a_line_that_is_no_event_leaves_a_gap_in_its_place(tmp_path: Path) -> None:
+    """Its neighbours in the same block are not lost."""
+    path = tmp_path / "r.jsonl.zst"
+    writer = RecordingWriter(path, HEADER)
+    writer.write_frame(ticks(1)[0])
+    for line in (b"hello\n", b"\xff\xfe\n", b"[" * 99_999 + b"\n", b'{"k":5}\n'):
+        writer._block += line
+    writer.write_frame(ticks(2)[1])
+    writer.close()
+
+    recording = Recording(path)
+    frames = list(recording)
+
+    assert [frame.kind for frame in frames] == ["tick", "gap", "gap", "gap", "gap", "tick"]
+    assert [frame.seq for frame in frames] == [1, 1, 1, 1, 1, 2]
+    assert recording.damage[0].startswith("expected a recorded event, got b'hello")
+    assert len(recording.damage) == 4
+    assert not recording.complete
+
+
+def test_a_wrong_sum_is_no_complete_recording(tmp_path: Path) -> None:
+    """The end line must belong to what is before it."""
+    path = tmp_path / "r.jsonl.zst"
+    writer = RecordingWriter(path, HEADER)
+    writer._sha256.update(b"something else")
+    writer.close()
+
+    recording = Recording(path)
+
+    assert list(recording) == []
+    assert not recording.complete
+    assert len(recording.damage) == 1
+
+
+def test_a_block_that_claims_to_be_huge_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it says so itself or only turns out so: memory is not the attacker's."""
+    said = zstandard.ZstdCompressor().compress(b" " * 2_000_000)
+    stream = zstandard.ZstdCompressor().compressobj()
+    unsaid = stream.compress(b" " * 2_000_000) + stream.flush()
+    path = written(tmp_path / "r.jsonl.zst", ticks(1))
+    path.write_bytes(path.read_bytes() + said + unsaid)
+    monkeypatch.setattr(dydx_conn, "_MAX_BLOCK", 1_000_000)
+
+    recording = Recording(path)
+    frames = list(recording)
+
+    assert [frame.kind for frame in frames] == ["tick", "gap", "gap"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "the file is empty"),
+        (b"{}", "to begin with a recording's header, found .*expected a zstd frame"),
+        (b"\x00" * 5000, "to begin with a recording's header"),
+        (zstandard.compress(b"hello\n"), "to begin with a recording's header, found b'hello"),
+        (zstandard.compress(b'{"k":"tick"}\n'), "to begin with a recording's header"),
+        (zstandard.compress(b""), "to begin with a recording's header, found 'nothing'"),
+        (dydx_conn._ZSTD_MAGIC, "to begin with a recording's header"),
+    ],
+)
+def test_a_file_that_is_no_recording_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
+    """On opening, with the path and what was found."""
+    path = tmp_path / "r.jsonl.zst"
+    path.write_bytes(content)
+
+    with pytest.raises(RecordingError, match=says):
+        Recording(path)
+
+
+def test_a_missing_recording_is_refused(tmp_path: Path) -> None:
+    """So is a directory."""
+    for path in (tmp_path / "none.jsonl.zst", tmp_path):
+        with pytest.raises(RecordingError, match="found no such file"):
+            Recording(path)
+
+
+def test_a_newer_recording_is_refused(tmp_path: Path) -> None:
+    """The message says both versions and who wrote it."""
+    path = tmp_path / "r.jsonl.zst"
+    header = {"k": "hdr", **msgspec.to_builtins(HEADER), "v": 2}
+    path.write_bytes(zstandard.compress(msgspec.json.encode(header) + b"\n"))
+
+    with pytest.raises(RecordingError, match=r"version 1 or older, it is 2: a newer release"):
+        Recording(path)
+
+
+# === Finding ===
+
+
+def test_a_name_is_looked_for_from_here_upward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In `recordings` of the working directory or any above it."""
+    (tmp_path / "recordings").mkdir()
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    path = written(tmp_path / "recordings" / "mine.jsonl.zst", ticks(1))
+    monkeypatch.chdir(tmp_path / "deep" / "er")
+
+    assert find_recording("mine") == path
+    assert dydx_conn.collect(load_recorded_stream("mine")) == ticks(1)
+
+
+def test_a_path_is_taken_as_it_is() -> None:
+    """With a slash, or the ending of a recording."""
+    assert find_recording("some/where") == Path("some/where")
+    assert find_recording("x.jsonl.zst") == Path("x.jsonl.zst")
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person who mistyped sees what there is."""
+    (tmp_path / "recordings").mkdir()
+    written(tmp_path / "recordings" / "mine.jsonl.zst", [])
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(RecordingError, match=r"one of: .*mine.*; got 'yours'"):
+        find_recording("yours")
