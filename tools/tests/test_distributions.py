@@ -31,6 +31,11 @@ def configuration(name: str) -> dict[str, Any]:
     return tomllib.loads((MEMBERS[name] / "pyproject.toml").read_text())
 
 
+def lines(file: Path) -> int:
+    """Count a file's lines."""
+    return len(file.read_text().splitlines())
+
+
 def tracked() -> list[Path]:
     """List the files under version control; skip the test where there is none."""
     if not (ROOT / ".git").exists():
@@ -69,8 +74,8 @@ def test_a_layer_is_one_file_that_one_can_read(name: str) -> None:
     files = list((MEMBERS[name] / "src").rglob("*.py"))
 
     assert [MEMBERS[name] / "src" / name.replace("-", "_") / "__init__.py"] == files
-    assert len(files[0].read_text().splitlines()) <= 1200
-    assert len((MEMBERS[name] / "README.md").read_text().splitlines()) <= 60
+    assert lines(files[0]) <= 1200
+    assert lines(MEMBERS[name] / "README.md") <= 60
 
 
 @pytest.mark.parametrize("name", MEMBERS)
