@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import COLOR_SYSTEMS, Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
 from rich.segment import Segment
 from rich.style import Style
@@ -397,9 +397,10 @@ _STYLES: Final[dict[str, tuple[str, str]]] = {
     "live": ("bold #241a00 on #f0b000", "bold reverse"),
     "paused": ("bold #241a00 on #f0e442", "bold reverse"),
 }
+_TIMES: Final = "\N{MULTIPLICATION SIGN}"
 _ASCII: Final = str.maketrans(
-    "╭╮╰╯─│┃┼▁▂▃▄▅▆▇█▉▊▋▌▍▎▏░▲▼●○×·…→≈›≥≤—–",
-    "++++-||+_.-=+*%#####   .^v*ox-~>~>><--",
+    "╭╮╰╯─│┃┼▁▂▃▄▅▆▇█▉▊▋▌▍▎▏░▲▼●○·…→≈≥≤—µ" + _TIMES,
+    "++++-||+_.-=+*%#####   .^v*o-~>~><-ux",
 )
 
 
@@ -459,6 +460,7 @@ _UNKNOWN: Final = "unknown"
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 _SPARKS: Final = "▁▂▃▄▅▆▇█"
 _DAY_S: Final = 86_400
+_FAR: Final = 9.995
 
 
 def _figure(value: float | None, digits: int = 2, sign: bool = False, unit: str = "") -> str:
@@ -470,6 +472,8 @@ def _figure(value: float | None, digits: int = 2, sign: bool = False, unit: str 
 
 
 def _percent(fraction: float | None, digits: int = 1, sign: bool = False) -> str:
+    if fraction is not None and fraction >= _FAR:
+        return ">999 %"
     return _figure(None if fraction is None else fraction * 100, digits, sign, " %")
 
 
@@ -495,7 +499,7 @@ def _micros(value: float | None) -> str:
 
 def _bar(fraction: float | None, width: int) -> str:
     """Draw a bar with eighths of a cell, on a dotted ground that shows where it would end."""
-    if fraction is None or not math.isfinite(fraction):
+    if fraction is None or math.isnan(fraction):
         return "?" * width
     full, part = divmod(int(min(max(fraction, 0.0), 1.0) * width * 8), 8)
     return ("█" * full + (_EIGHTHS[part] if part else ""))[:width].ljust(width, "░")
@@ -662,10 +666,10 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row
     head, wide = snapshot.header, width >= 112
     word = head.mode.upper() or "MODE UNKNOWN"
     style = next((name for name in ("replay", "paper", "live") if name.upper() in word), "bold")
-    speed = f" ×{head.speed:g}" if head.speed is not None else ""
+    speed = f" {_TIMES}{head.speed:g}" if head.speed is not None else ""
     connected = head.connection.split(" ")[0] in _LIVE
     link = f"{'●' if connected else '○'} {head.connection or 'link unknown'}"
-    clock = _date(head.clock_ns) if wide else f"{_clock(head.clock_ns)}Z"
+    clock = _date(head.clock_ns) if wide else _clock(head.clock_ns)
     age = None if head.data_age_ms is None else head.data_age_ms / 1_000
     run = (head.run_hash or _UNKNOWN)[: 8 if wide else 7 if not head.run_hash else 4]
     space = " " if wide else ""
@@ -678,17 +682,17 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row
         (2, [(link, "good" if connected else "watch")]),
         (3, [("lag p99 " if wide else "lag ", "dim"), _unit(head.lag_p99_ms, 1, space + "ms")]),
         (5, [("age ", "dim"), _unit(age, 1, space + "s")]),
-        (6, [_unit(head.frames_per_s, 0, space + "f/s")]),
-        (8, [_unit(head.memory_mb, 0, space + "MB")]),
-        (9, [_unit(head.cpu_percent, 0, space + "% CPU" if wide else "%")]),
+        (6, [_unit(head.frames_per_s, 0, space + "f/s", "rate ")]),
+        (8, [_unit(head.memory_mb, 0, space + "MB", "memory ")]),
+        (9, [_unit(head.cpu_percent, 0, " % CPU" if wide else "%", "CPU ")]),
         (7, [("run " if wide else "", "dim"), (run, "")]),
     ]
     return [_chunks(parts, width, "  " if width >= 132 else " ")]
 
 
-def _unit(value: float | None, digits: int, unit: str) -> tuple[str, str]:
+def _unit(value: float | None, digits: int, unit: str, name: str = "") -> tuple[str, str]:
     text = _figure(value, digits).replace(",", "")
-    return (f"{unit.strip()} {text}" if text == _UNKNOWN else text + unit), ""
+    return name + text if text == _UNKNOWN else text + unit, ""
 
 
 def _danger(safety: Safety) -> tuple[str, str]:
@@ -710,10 +714,11 @@ def _safety(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row
     big = _headline(safety, word, width - 34, height - 2)
     if not big:
         return _safety_small(safety, width, height)
-    room = max(len(big), min(height - 2, len(figures)))
+    rungs = _rungs(safety)
+    room = max(len(big), min(height - 1 - len(rungs), len(figures)))
     rows = _beside([[("  " + line, style)] for line in big], len(big[0]) + 5, figures[:room])
     rows.append(_distance_bar(safety, style, width))
-    rows += _rungs(safety)[: height - len(rows)]
+    rows += rungs[: height - len(rows)]
     if len(rows) < height and safety.history:
         line = _spark(safety.history, width - 16)
         rows.append([("distance so far ", "dim"), (line, "accent")])
@@ -724,7 +729,7 @@ def _headline(safety: Safety, word: str, width: int, height: int) -> tuple[str, 
     """Return the distance, or the word for it, in the largest blocks that fit; () for none."""
     text, distance = word, safety.distance
     if distance is not None and not math.isnan(distance):
-        text = ">999%" if distance >= 9.995 else f"{max(distance, 0.0) * 100:.1f}%"
+        text = ">999%" if distance >= _FAR else f"{max(distance, 0.0) * 100:.1f}%"
     for high, wide in ((4, 8), (3, 6), (2, 4), (2, 3), (1, 2), (1, 1)):
         big = _big(text, high, wide)
         if len(big) <= height and len(big[0]) <= width:
@@ -748,7 +753,10 @@ def _safety_figures(safety: Safety, word: str, style: str) -> list[Row]:
         [
             ("usage     ", "dim"),
             (f"{_percent(usage):>13}", usage_style),
-            (f"  {_figure(safety.leverage, 1)}×" if safety.leverage is not None else "", "dim"),
+            (
+                f"  {_figure(safety.leverage, 1)}{_TIMES}" if safety.leverage is not None else "",
+                "dim",
+            ),
         ],
         [("closest   ", "dim"), (f"{_percent(safety.closest):>13}", "")],
         [("initial   ", "dim"), (f"{_figure(safety.initial_margin):>13}", ""), (" USDC", "dim")],
@@ -972,7 +980,7 @@ def _decisions(snapshot: Snapshot, view: View, width: int, height: int) -> list[
 _ORDER_COLUMNS: Final = (
     _Column("TIME", 8, 1, left=True),
     _Column("ID", 6, left=True),
-    _Column("WHAT", 8, left=True),
+    _Column("WHAT", 10, left=True),
     _Column("TICKER", 10, left=True),
     _Column("WHY", 0, left=True),
 )
@@ -1003,8 +1011,8 @@ def _told(row: VerdictRow | FillRow) -> tuple[str, str]:
     """Say what it was in a word and why in a line."""
     if isinstance(row, VerdictRow):
         figures = ", ".join(f"{name} {value}" for name, value in row.figures)
-        text = ": ".join(part for part in (row.reason, row.order, row.why) if part)
-        return row.verdict, f"{text} ({figures})" if figures else text
+        reason = " ".join(part for part in (row.reason, figures) if part)
+        return row.verdict, ": ".join(part for part in (reason, row.order, row.why) if part)
     pnl = "" if row.pnl is None else f" · pnl {_figure(row.pnl, 2, sign=True)}"
     kind = "liquidated" if row.type == "LIQUIDATED" else "fill"
     fee = f" · {row.liquidity.lower()} fee {_figure(row.fee, 4)}"
@@ -1103,14 +1111,15 @@ def _ladder(book: Book, width: int, height: int) -> list[Row]:
             (_bar(size / largest, bar).replace("░", " "), style),
         ]
 
-    crossed = f" · {book.crossed} crossed" if book.crossed else ""
-    middle = f"{_figure(book.mid_price, book.digits):>12} mid"
+    middle = [
+        (0, [(f"{_figure(book.mid_price, book.digits):>12} mid", "bold")]),
+        (1, [(f"{_figure(book.spread_bps, 2)} bp", "dim")]),
+        (2, [(f"{book.crossed} crossed", "dim")]),
+        (3, [(f"#{book.seq}", "dim")]),
+    ]
     return [
         *(level(price, size, "down") for price, size in reversed(asks)),
-        [
-            (middle, "bold"),
-            (f" · {_figure(book.spread_bps, 2)} bp{crossed} · #{book.seq}", "dim"),
-        ],
+        _chunks([part for part in middle if book.crossed or part[0] != 2], width, " · "),
         *(level(price, size, "up") for price, size in bids),
     ][:height]
 
@@ -1428,8 +1437,8 @@ class _Band(NamedTuple):
 # From the widest screen to the narrowest: (least width, least height, bands).
 _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
     (170, 50, (
-        _Band(9, 14, 0, (("safety", 0.5), ("decisions", 0.5))),
-        _Band(6, 9, 1, (("positions", 0.6), ("orders", 0.4))),
+        _Band(9, 15, 0, (("safety", 0.5), ("decisions", 0.5))),
+        _Band(6, 8, 1, (("positions", 0.6), ("orders", 0.4))),
         _Band(8, 13, 3, (("markets", 0.6), ("signals", 0.4))),
         _Band(8, 14, 2, (("book", 0.22), ("wire", 0.26), ("quality", 0.26), ("speed", 0.26))),
         _Band(5, 8, 1, (("tape", 1.0),)),
@@ -1491,6 +1500,7 @@ def _columns(names: tuple[tuple[str, float], ...], width: int) -> list[tuple[str
     return [*wide, (names[-1][0], width - sum(w for _, w in wide))]
 
 
+_PLAIN: Final = Style()
 _WORDS: Final = re.compile(r" +|[^ ]+(?: [^ ]+)*")
 
 # === Edges ===
@@ -1519,6 +1529,8 @@ class Dashboard:
         self._console = console
         self._theme = theme or Theme.of(console)
         self._memo: _Memo = {}
+        self._system = COLOR_SYSTEMS.get(console.color_system or "")
+        self._codes: dict[Style, tuple[str, str]] = {}
         self._rows: list[tuple[Strip, ...]] = []
         self._size = (0, 0)
         self._open = False
@@ -1552,14 +1564,21 @@ class Dashboard:
             self._console.set_alt_screen(False)
 
     def _ansi(self, row: Iterable[Strip]) -> str:
-        system = self._console._color_system
-        return "".join(
-            segment.style.render(segment.text, color_system=system)
-            if segment.style
-            else segment.text
-            for strip in row
-            for segment in strip
-        )
+        """Return a row with its escapes; each style is asked for them once."""
+        parts = []
+        for segment in (segment for strip in row for segment in strip):
+            style = segment.style or _PLAIN
+            if style not in self._codes:
+                # A style remembers the escapes of the first console it met: ask a fresh one.
+                fresh = Style(
+                    color=style.color, bgcolor=style.bgcolor,
+                    bold=style.bold, dim=style.dim, reverse=style.reverse,
+                )  # fmt: skip
+                code = fresh.render("|", color_system=self._system)
+                self._codes[style] = (code[: code.index("|")], code[code.index("|") + 1 :])
+            before, after = self._codes[style]
+            parts += [before, segment.text, after]
+        return "".join(parts)
 
 
 def run_panel(

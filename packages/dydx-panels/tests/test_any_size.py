@@ -1,0 +1,112 @@
+"""Nothing that can be in a snapshot, at any size, stops or overflows the drawing."""
+
+from typing import Any
+
+import dydx_panels
+import pytest
+from dydx_panels import PANELS, Snapshot, Theme, View, dashboard, panel
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import fields
+from rich.cells import cell_len
+
+_TEXT = st.text(max_size=30) | st.sampled_from(["ETH-USD", "SELL", "ACTIVE", "denied", "PAPER"])
+_BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
+    str: _TEXT,
+    int: st.integers(-(2**63), 2**63),
+    float: st.floats() | st.floats(-2, 2),
+    bool: st.booleans(),
+    type(None): st.none(),
+}
+
+
+def values(kind: Any) -> st.SearchStrategy[Any]:
+    """Make any value of an annotated type: scalars, unions, tuples and the snapshot's parts."""
+    if kind in _BY_TYPE:
+        return _BY_TYPE[kind]
+    arguments = getattr(kind, "__args__", None)
+    if arguments is None:
+        parts = {field.name: values(field.type) for field in fields(kind)}
+        return st.fixed_dictionaries(parts).map(lambda known: kind(**known))
+    if getattr(kind, "__origin__", None) is not tuple:
+        return st.one_of(*map(values, arguments))
+    if arguments[-1] is Ellipsis:
+        return st.lists(values(arguments[0]), max_size=4).map(tuple)
+    return st.tuples(*map(values, arguments))
+
+
+ANY = {kind: values(kind) for kind in (Snapshot, View)}
+VIEWS = st.builds(
+    View,
+    panel=st.sampled_from(["", *PANELS]),
+    focus=st.sampled_from(["tape", "decisions", "markets"]),
+    selected=st.integers(-1, 9),
+    scroll=st.integers(0, 9),
+    filter=st.sampled_from(["", "e", "USD"]),
+    filtering=st.booleans(),
+    sort=st.sampled_from(["", "-price", "score", "ticker"]),
+    paused=st.booleans(),
+    help=st.booleans(),
+    why=st.lists(_TEXT, max_size=3).map(tuple),
+)
+THEMES = st.builds(Theme, unicode=st.booleans(), colour=st.booleans())
+
+
+@settings(deadline=None, max_examples=150)
+@given(ANY[Snapshot], VIEWS, st.integers(20, 400), st.integers(5, 120), THEMES)
+def test_any_snapshot_fills_any_screen_exactly(
+    snapshot: Snapshot, view: View, width: int, height: int, theme: Theme
+) -> None:
+    """From 20 by 5 to 400 by 120: as many rows as asked for, each as wide as asked for."""
+    rows = dashboard(snapshot, view, width, height, theme).text.split("\n")
+
+    assert height == len(rows)
+    assert {width} == {cell_len(row) for row in rows}
+
+
+@settings(deadline=None, max_examples=60)
+@given(ANY[Snapshot], ANY[View], THEMES)
+def test_any_view_fills_the_screen_exactly(snapshot: Snapshot, view: View, theme: Theme) -> None:
+    """What was typed or scrolled may be anything too."""
+    rows = dashboard(snapshot, view, 120, 40, theme).text.split("\n")
+
+    assert [120] * 40 == [cell_len(row) for row in rows]
+
+
+@settings(deadline=None, max_examples=60)
+@given(ANY[Snapshot], st.integers(1, 130), st.integers(1, 40))
+def test_any_panel_fits_any_size(snapshot: Snapshot, width: int, height: int) -> None:
+    """A panel alone has no least size."""
+    for name in PANELS:
+        rows = panel(name, snapshot, width, height).text.split("\n")
+
+        assert [width] * height == [cell_len(row) for row in rows]
+
+
+@pytest.mark.parametrize("width", range(20, 210, 17))
+def test_every_height_is_filled(full: Snapshot, width: int) -> None:
+    """No pair of sizes falls between two layouts."""
+    for height in range(5, 70):
+        rows = dashboard(full, View(), width, height).text.split("\n")
+
+        assert [width] * height == [cell_len(row) for row in rows]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(ANY[Snapshot], min_size=1, max_size=4), VIEWS)
+def test_a_memo_never_changes_the_picture(snapshots: list[Snapshot], view: View) -> None:
+    """Remembering panels is an economy and nothing else."""
+    memo: Any = {}
+
+    for snapshot in snapshots * 2:
+        fresh = dashboard(snapshot, view, 200, 60).text
+
+        assert fresh == dashboard(snapshot, view, 200, 60, memo=memo).text
+
+
+def test_what_is_public_is_named() -> None:
+    """`__all__` holds each name once, and each exists."""
+    names = dydx_panels.__all__
+
+    assert len(names) == len(set(names))
+    assert [] == [name for name in names if not hasattr(dydx_panels, name)]

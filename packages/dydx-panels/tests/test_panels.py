@@ -1,0 +1,497 @@
+"""Panels are pure: values and a size in, rows of exactly that size out."""
+
+import io
+import math
+import os
+from pathlib import Path
+
+import pytest
+from dydx_panels import (
+    KEYS,
+    PANELS,
+    Account,
+    Book,
+    DecisionRow,
+    FillRow,
+    Header,
+    MarketRow,
+    PanelError,
+    PositionRow,
+    Quality,
+    Safety,
+    Snapshot,
+    Speed,
+    TapeRow,
+    Theme,
+    VerdictRow,
+    View,
+    Wire,
+    dashboard,
+    export_svg,
+    panel,
+    run_panel,
+    selectable,
+)
+from msgspec.structs import replace
+from rich.cells import cell_len
+from rich.console import Console
+
+SIZES = ((80, 24), (120, 40), (200, 60))
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+FRAMED = [name for name, shown in PANELS.items() if shown.title]
+
+
+def drawn(
+    name: str, snapshot: Snapshot, view: View | None = None, width: int = 100, height: int = 16
+) -> str:
+    """Draw one panel to text."""
+    return panel(name, snapshot, width, height, view or View()).text
+
+
+def agrees(name: str, text: str) -> bool:
+    """Compare with the stored picture; UPDATE_SNAPSHOTS=1 stores what is drawn now."""
+    path = SNAPSHOTS / f"{name}.txt"
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text + "\n", encoding="utf-8")
+    return path.read_text(encoding="utf-8") == text + "\n"
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_the_dashboard_looks_as_it_was_looked_at(full: Snapshot, width: int, height: int) -> None:
+    """Each size shows the picture that was approved by eye."""
+    assert agrees(f"dashboard-{width}x{height}", dashboard(full, View(), width, height).text)
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_an_empty_dashboard_looks_as_it_was_looked_at(width: int, height: int) -> None:
+    """Before the first frame everything is unknown, and says so."""
+    assert agrees(f"empty-{width}x{height}", dashboard(Snapshot(), View(), width, height).text)
+
+
+@pytest.mark.parametrize("name", FRAMED)
+def test_each_panel_alone_looks_as_it_was_looked_at(full: Snapshot, name: str) -> None:
+    """A panel shown alone has room for its samples."""
+    view = View(panel=name, why=("D42 target", "frame #48211 " + "wire text " * 20))
+
+    assert agrees(f"panel-{name}", drawn(name, full, view, 120, 24))
+
+
+def test_an_ascii_terminal_gets_letters_it_can_show(full: Snapshot) -> None:
+    """Without unicode every cell is ASCII and the widths stay."""
+    text = dashboard(full, View(), 120, 40, Theme(unicode=False, colour=False)).text
+
+    assert text.isascii()
+    assert agrees("ascii-120x40", text)
+
+
+def test_without_colour_only_weight_is_left(full: Snapshot) -> None:
+    """NO_COLOR leaves bold, dim and reverse, and no colour."""
+    screen = dashboard(full, View(), 120, 40, Theme(colour=False))
+    styles = {segment.style for row in screen.rows for strip in row for segment in strip}
+
+    assert all(style is not None and style.color is None for style in styles)
+    assert all(style is not None and style.bgcolor is None for style in styles)
+
+
+def test_every_panel_has_a_key_of_its_own() -> None:
+    """Keys name panels, one to one."""
+    assert len(KEYS) == len(set(KEYS.values())) == 11
+    assert ["safety", "positions", "markets"] == [KEYS[key] for key in "123"]
+
+
+def test_an_unknown_panel_is_refused_with_the_names() -> None:
+    """The message says what was expected and what it was."""
+    with pytest.raises(PanelError, match=r"expected a panel among safety.*got 'sums'"):
+        panel("sums", Snapshot(), 80, 24)
+
+
+def test_24_rows_show_header_safety_positions_tape_and_footer(full: Snapshot) -> None:
+    """The smallest promised size holds the five, and nothing wider than it."""
+    text = dashboard(full, View(), 80, 24).text
+
+    for word in ("REPLAY", "Safety", "Positions", "Tape", "q quit", "last rung", "next rung"):
+        assert word in text
+    assert {80} == {cell_len(row) for row in text.split("\n")}
+
+
+def test_120_columns_add_markets_scores_book_and_decisions(full: Snapshot) -> None:
+    """Scores are bars with their figure beside them."""
+    text = dashboard(full, View(), 120, 40).text
+
+    for word in ("Markets", "MOMENTUM", "IMBALANCE", "Book ETH-USD", "Decisions", "██░░  50"):
+        assert word in text
+
+
+def test_200_columns_show_all(full: Snapshot) -> None:
+    """Every layer's panel is on the widest screen."""
+    text = dashboard(full, View(), 200, 60).text
+
+    assert [] == [name for name in KEYS.values() if PANELS[name].title not in text]
+
+
+def test_a_tall_narrow_and_a_wide_low_screen_have_layouts_of_their_own(full: Snapshot) -> None:
+    """Shapes between the promised sizes use their room too."""
+    assert "Markets" in dashboard(full, View(), 80, 50).text
+    assert "Decisions" in dashboard(full, View(), 130, 26).text
+
+
+# === Safety ===
+
+
+def words(safety: Safety) -> str:
+    """Draw safety small, where its word is text."""
+    return drawn("safety", Snapshot(safety=safety), width=60, height=6)
+
+
+@pytest.mark.parametrize(
+    ("safety", "word"),
+    [
+        (Safety(positions=1, distance=0.059, act_below=0.06), "DANGER 5.9 %"),
+        (Safety(positions=1, distance=0.08, act_below=0.06), "WATCH 8.0 %"),
+        (Safety(positions=1, distance=0.09, act_below=0.06), "SAFE 9.0 %"),
+        (Safety(positions=1, distance=0.04), "DANGER 4.0 %"),
+        (Safety(positions=0), "FLAT"),
+        (Safety(positions=3), "UNKNOWN"),
+        (Safety(), "UNKNOWN"),
+        (Safety(positions=1, distance=math.nan), "UNKNOWN"),
+    ],
+)
+def test_the_distance_has_a_word_beside_its_colour(safety: Safety, word: str) -> None:
+    """A colour is never the only bearer of the message."""
+    assert word in words(safety)
+
+
+def colours(name: str, snapshot: Snapshot) -> set[str]:
+    """Return the colours a panel uses."""
+    rows = panel(name, snapshot, 100, 14).rows
+    styles = (segment.style for row in rows for strip in row for segment in strip)
+    return {style.color.name for style in styles if style and style.color}
+
+
+def test_red_is_shown_for_danger_and_only_then() -> None:
+    """Open positions at an unknown distance are a danger too; an unread account is not."""
+    near = Safety(positions=1, distance=0.01, act_below=0.06)
+
+    assert "#ff5548" in colours("safety", Snapshot(safety=near))
+    assert "#ff5548" in colours("safety", Snapshot(safety=Safety(positions=2)))
+    assert "#ff5548" not in colours("safety", Snapshot(safety=Safety()))
+    assert "#ff5548" not in colours("safety", Snapshot(safety=Safety(positions=0)))
+    assert "#ff5548" not in colours("safety", Snapshot(safety=replace(near, distance=0.2)))
+
+
+def blocks(safety: Safety, width: int, height: int) -> int:
+    """Count the full cells of the panel's first rows: how large the figure is."""
+    text = drawn("safety", Snapshot(safety=safety), width=width, height=height)
+    return sum(row.count("█") for row in text.split("\n")[1:-4])
+
+
+def test_the_distance_grows_with_its_room() -> None:
+    """It is the largest thing on the screen, whatever the screen."""
+    safety = Safety(positions=1, distance=0.118, act_below=0.06)
+
+    assert 0 < blocks(safety, 60, 10) < blocks(safety, 100, 15) < blocks(safety, 190, 40)
+
+
+def test_a_distance_beyond_all_harm_is_capped_in_words() -> None:
+    """A hedged account may be farther from liquidation than a price can fall."""
+    assert agrees("safety-far", drawn("safety", Snapshot(
+        safety=Safety(positions=1, distance=math.inf, act_below=0.06, equity=-12.0,
+                      usage=1.2, change=0.031, history=(0.1, 0.2))), height=16))  # fmt: skip
+
+
+def test_a_negative_distance_is_drawn_as_none_left() -> None:
+    """Past the maintenance margin the figure is zero, in red."""
+    safety = Safety(positions=1, distance=-0.2, act_below=0.06, usage=0.2)
+
+    assert agrees("safety-under", drawn("safety", Snapshot(safety=safety), height=11))
+
+
+# === Figures ===
+
+
+def test_a_figure_that_is_not_known_says_so() -> None:
+    """None, not-a-number and infinity are unknown and never 0."""
+    rows = tuple(
+        PositionRow(ticker="ETH-USD", size=1.0, entry=value, oracle=value, pnl=value)
+        for value in (None, math.nan, math.inf)
+    )
+    text = drawn("positions", Snapshot(positions=rows, safety=Safety(positions=3)), width=140)
+
+    assert 3 * 6 == text.count("unknown")
+    assert "0.0" not in text.replace("1.000", "")
+
+
+def test_a_huge_figure_keeps_its_size() -> None:
+    """Ten to the thirty fits in a column."""
+    assert "1.000e+30" in drawn("orders", Snapshot(account=Account(realized=1e30)))
+
+
+def test_the_clock_out_of_range_is_unknown() -> None:
+    """A stamp beyond the calendar does not stop the drawing."""
+    late = Snapshot(header=Header(clock_ns=2**90))
+
+    assert "unknown" in panel("header", late, 120, 1).text
+
+
+def test_durations_are_told_in_the_unit_that_reads_best(full: Snapshot) -> None:
+    """Microseconds up to a thousand, then milliseconds."""
+    text = drawn("speed", full, width=120)
+
+    assert "410.0 µs" in text
+    assert "1.23 ms" in text
+
+
+def test_a_flat_history_is_a_level_line() -> None:
+    """No range is no reason to divide by zero."""
+    rows = (MarketRow(ticker="A-USD", history=(2.0, 2.0, 2.0)),)
+
+    assert "▄▄▄" in drawn("markets", Snapshot(markets=rows), width=120)
+
+
+# === Foreign text ===
+
+
+def test_escapes_in_foreign_text_never_reach_the_terminal() -> None:
+    """A wire text may hold anything; what cannot be drawn is a question mark."""
+    row = TapeRow(at=0, kind="gap", text="\x1b[2Jevil\ttext\u200d\u0301 \u202e\n")
+    text = drawn("tape", Snapshot(tape=(row,)))
+
+    assert "?[2Jevil?text" in text
+    assert {"\x1b", "\t", "\u200d", "\u202e"}.isdisjoint(text)
+
+
+@pytest.mark.parametrize("width", range(40, 60))
+def test_wide_letters_are_cut_at_a_cell_and_never_in_half(width: int) -> None:
+    """Two cells a letter: the row keeps its width, whatever the cut."""
+    row = TapeRow(at=0, kind="gap", text="幣安人生" * 20)
+    market = MarketRow(ticker="幣安人生幣安人生-USD", price=1.0, status="ACTIVE")
+    snapshot = Snapshot(tape=(row,), markets=(market,))
+
+    for name in ("tape", "markets"):
+        assert {width} == {
+            cell_len(line) for line in drawn(name, snapshot, View(), width).split("\n")
+        }
+    assert panel("tape", snapshot, width, 5, theme=Theme(unicode=False)).text.isascii()
+
+
+# === What the person chose ===
+
+
+def test_a_filter_keeps_the_rows_that_hold_it(full: Snapshot) -> None:
+    """Case does not matter; a reason counts as well as a ticker."""
+    assert ("D42",) == selectable(full, View(panel="decisions", filter="IMBALANCE"))
+    assert ("SOL-USD",) == selectable(full, View(panel="markets", filter="sol"))
+    assert "BTC-USD" not in drawn("positions", full, View(filter="eth"))
+    assert "no market matches" in drawn("markets", full, View(filter="zzz"))
+
+
+def test_each_list_names_the_rows_it_shows(full: Snapshot) -> None:
+    """`selected` counts what is drawn, newest first."""
+    assert ("F9", "V18", "D42") == selectable(full, View())[:3]
+    assert ("F9", "V18", "V17") == selectable(full, View(panel="orders"))[:3]
+    assert ("ETH-USD", "BTC-USD", "LINK-USD") == selectable(full, View(focus="positions"))
+    assert 12 == len(selectable(full, View(focus="signals")))
+    assert () == selectable(full, View(panel="wire"))
+
+
+@pytest.mark.parametrize("name", ["positions", "markets", "signals", "decisions", "orders", "tape",
+                                  "quality"])  # fmt: skip
+def test_the_selected_row_is_turned_over(full: Snapshot, name: str) -> None:
+    """Exactly one row is in reverse."""
+    rows = panel(name, full, 120, 20, View(panel=name, selected=1)).rows
+    turned = [
+        row for row in rows for strip in row if any(s.style and s.style.reverse for s in strip)
+    ]
+
+    assert 1 == len(turned)
+
+
+def test_a_selection_far_down_scrolls_into_sight(full: Snapshot) -> None:
+    """The list moves so that the chosen row is on the screen."""
+    tape = tuple(TapeRow(at=0, kind="fill", id=f"F{i}", text="x") for i in range(100))
+    many = replace(full, tape=tape, markets=tuple(MarketRow(ticker=f"M{i}") for i in range(100)),
+                   decisions=tuple(DecisionRow(id=f"D{i}", at=0, ticker="A", action="hold")
+                                   for i in range(100)))  # fmt: skip
+
+    assert "F70" in drawn("tape", many, View(selected=70))
+    assert "M70" in drawn("markets", many, View(panel="markets", selected=70))
+    assert "D70" in drawn("decisions", many, View(panel="decisions", selected=70))
+    assert "F99" in drawn("tape", many, View(selected=99)).split("\n")[-2]
+
+
+def test_markets_sort_by_the_column_asked_for_with_the_unknown_last(full: Snapshot) -> None:
+    """An arrow in the title says which way."""
+    ascending = selectable(full, View(panel="markets", sort="price"))
+    descending = selectable(full, View(panel="markets", sort="-price"))
+
+    assert ("DOGE-USD", "SOL-USD", "ETH-USD", "BTC-USD", "LINK-USD") == ascending
+    assert ("BTC-USD", "ETH-USD", "SOL-USD", "DOGE-USD", "LINK-USD") == descending
+    assert "Markets 5 · price ▼" in drawn("markets", full, View(sort="-price"))
+    assert "Markets 5 · ticker ▲" in drawn("markets", full, View(sort="ticker"))
+    for column in ("spread", "volume", "funding", "score", "-nonsense"):
+        assert 5 == len(selectable(full, View(panel="markets", sort=column)))
+
+
+def test_a_stale_market_is_grey_and_tells_its_age(full: Snapshot) -> None:
+    """What is old is never shown as if it were now."""
+    ageless = replace(full.markets[2], age_s=None)
+
+    assert "stale 12 s" in drawn("markets", full, width=120)
+    assert "stale " in drawn("markets", replace(full, markets=(ageless,)), width=120)
+    assert {"#8c8c8c"} < colours("markets", Snapshot(markets=(full.markets[2],)))
+    assert "#7fb8d8" not in colours("markets", Snapshot(markets=(full.markets[2],)))
+
+
+def test_pause_is_said_in_the_header(full: Snapshot) -> None:
+    """The mode stays in sight."""
+    assert "REPLAY PAUSED" in dashboard(full, View(paused=True), 80, 24).text
+    assert (
+        "REPLAY \N{MULTIPLICATION SIGN}20 PAUSED"
+        in dashboard(full, View(paused=True), 160, 40).text
+    )
+
+
+def test_a_closed_link_is_said_in_the_header() -> None:
+    """Sign, word and colour change together."""
+    assert "○ closed" in panel("header", Snapshot(header=Header(connection="closed")), 80, 1).text
+
+
+def test_the_footer_shows_the_filter_being_typed(full: Snapshot) -> None:
+    """While typing, the keys make room."""
+    assert "/et▏" in dashboard(full, View(filter="et", filtering=True), 80, 24).text
+    assert "/et " in dashboard(full, View(filter="et"), 80, 24).text
+    assert "saved x.svg" in dashboard(full, View(message="saved x.svg"), 80, 24).text
+
+
+def test_help_lists_the_keys_that_work_now(full: Snapshot) -> None:
+    """The bot says which; the panels' own keys come first."""
+    text = dashboard(full, View(help=True, keys=(("z", "dance"),)), 80, 24).text
+
+    assert "z         dance" in text
+    assert "3         markets alone" in text
+    assert "Positions" not in text
+    assert "z         dance" in dashboard(
+        full, View(help=True, keys=(("z", "dance"),), scroll=11), 80, 24).text  # fmt: skip
+
+
+def test_why_is_folded_and_scrolls_to_its_last_letter(full: Snapshot) -> None:
+    """Wire text is shown whole."""
+    view = View(why=("D42", "", "x" * 2_000 + "END"), why_title="D42", scroll=10_000)
+    text = dashboard(full, view, 80, 24).text
+
+    assert "Why D42" in text
+    assert "END" in text
+
+
+def test_one_panel_fills_the_screen_when_asked_for(full: Snapshot) -> None:
+    """A name that is no panel shows the whole dashboard."""
+    assert "computed from" in dashboard(full, View(panel="signals"), 80, 24).text.lower()
+    assert "Safety" not in dashboard(full, View(panel="signals"), 80, 24).text
+    assert "Safety" in dashboard(full, View(panel="nonsense"), 80, 24).text
+
+
+# === Rows ===
+
+
+def test_verdicts_and_fills_are_one_history_with_reasons(full: Snapshot) -> None:
+    """A denial tells its reason and figures, a fill its fee and result."""
+    text = drawn("orders", full, width=180)
+
+    assert "MARGIN needs 812.00, free 610.44: initial margin after the trade would exceed" in text
+    assert "SELL 0.300 @ 3012.4 · taker fee 0.4519 · pnl -2.31" in text
+    assert "liquidated" in text
+
+
+def test_a_record_without_a_result_has_no_rate() -> None:
+    """Nothing closed yet is told as such."""
+    closed = Snapshot(account=Account(wins=0, losses=0))
+
+    assert "won 0 of 0" in drawn("orders", closed, width=180)
+    assert "won unknown" in drawn("orders", Snapshot(), width=180)
+
+
+def test_a_book_that_is_not_known_is_not_drawn(full: Snapshot) -> None:
+    """After a gap there are no levels to show."""
+    assert "book unknown for ETH-USD" in drawn("book", Snapshot(book=Book(ticker="ETH-USD")))
+    assert "book unknown" in drawn("book", Snapshot())
+
+
+def test_a_one_sided_book_is_drawn(full: Snapshot) -> None:
+    """Empty sides and no mid price are told, not guessed."""
+    lonely = Book(ticker="A", known=True, bids=((1.0, 0.0),))
+    text = drawn("book", Snapshot(book=lonely))
+
+    assert "unknown mid" in text
+    assert "crossed" not in text
+
+
+def test_a_wide_book_shows_its_trades_and_candles(full: Snapshot) -> None:
+    """Real samples stand beside the levels."""
+    assert "last trades" in drawn("book", full, width=100)
+    assert "candles" not in drawn("book", full, width=100)
+    assert "candles 1MIN" in drawn("book", full, width=130)
+    flat = replace(full.book, candles=((0, 1.0, 1.0, 1.0, 1.0, 0.0), (0, 1.0, 2.0, 1.0, 2.0, 0.0)))
+    assert "▲" in drawn("book", replace(full, book=flat), width=130)
+
+
+def test_a_quiet_wire_and_clean_data_say_so() -> None:
+    """No trouble is a fact worth a word."""
+    assert "no trouble so far" in drawn("quality", Snapshot())
+    assert "stale markets none" in drawn("quality", Snapshot(quality=Quality()))
+    assert "link unknown" in drawn("wire", Snapshot())
+    assert "#7 " in drawn("wire", Snapshot(wire=Wire(samples=((7, "tick", "", ""),))))
+    assert "unknown f/s" in drawn("speed", Snapshot(speed=Speed()))
+
+
+def test_a_verdict_of_another_kind_is_drawn_plainly() -> None:
+    """A word the tables do not know is no error."""
+    row = VerdictRow(id="V1", at=0, ticker="A", verdict="novel")
+
+    assert "novel" in drawn("orders", Snapshot(verdicts=(row,)))
+    assert "unknown" in drawn("orders", Snapshot(fills=(
+        FillRow(id="F1", at=0, ticker="A", side="BUY", size="1", price="2"),)))  # fmt: skip
+
+
+# === Prints and pictures ===
+
+
+def test_one_panel_prints_by_itself(full: Snapshot) -> None:
+    """`run_panel` uses the console's width, and 24 rows in a pipe."""
+    console = Console(width=90, height=30)
+    with console.capture() as capture:
+        run_panel("safety", full, console)
+
+    assert [90] * 24 == [cell_len(row) for row in capture.get().splitlines()]
+
+
+def test_one_panel_on_a_terminal_leaves_a_row_for_the_prompt(full: Snapshot) -> None:
+    """A height may be given; otherwise it is the terminal's less one."""
+    console = Console(width=90, height=30, force_terminal=True, legacy_windows=False)
+    with console.capture() as capture:
+        run_panel("tape", full, console)
+    with console.capture() as fixed:
+        run_panel("tape", full, console, height=7)
+
+    assert 29 == len(capture.get().splitlines())
+    assert 7 == len(fixed.get().splitlines())
+
+
+def test_a_screen_prints_as_it_reads(full: Snapshot) -> None:
+    """Recorded by Rich, the screen is its own text."""
+    screen = dashboard(full, View(), 80, 24)
+    console = Console(record=True, width=80, height=24, file=io.StringIO())
+    console.print(screen, end="")
+
+    assert screen.text + "\n" == console.export_text()
+    assert (80, 24) == (screen.width, screen.height)
+    assert 80 == console.measure(screen).maximum
+
+
+def test_the_same_arguments_give_the_same_picture(full: Snapshot) -> None:
+    """The SVG holds the words, each at a place of its own, and no other thing changes it."""
+    picture = export_svg(full, View(), 120, 40, title="quickstart")
+
+    assert picture == export_svg(full, View(), 120, 40, title="quickstart")
+    assert "10,412.33" in picture
+    assert ">&#160;&#160;" not in picture
