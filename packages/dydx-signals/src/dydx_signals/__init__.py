@@ -173,7 +173,7 @@ class Momentum:
         # The three A's of the docstring, aged for ever.
         self._fast_part, self._slow_part = fast_tau / 2.0, slow_tau / 2.0
         self._both_part = fast_tau * slow_tau / (fast_tau + slow_tau)
-        self._variance = variance
+        self._variance = _tau(variance)
         self._markets: dict[str, _Trend] = {}
 
     def score(self, view: MarketView) -> Score | None:
@@ -184,8 +184,7 @@ class Momentum:
         at = view.at
         trend = self._markets.get(view.ticker)
         if trend is None:
-            self._markets[view.ticker] = _Trend(mid, at, _Variance(self._variance))
-            return None
+            trend = self._markets[view.ticker] = _Trend(mid, at, _Variance(self._variance))
         dt = at - trend.at
         if dt > 0:
             trend.at = at
@@ -249,8 +248,8 @@ class _Variance:
 
     __slots__ = ("_at", "_price", "_rate", "_squares", "_time", "count", "due", "value")
 
-    def __init__(self, half_life: float) -> None:
-        self._rate = -1.0 / _tau(half_life)
+    def __init__(self, tau: float) -> None:
+        self._rate = -1.0 / tau
         self._at = 0
         self._price = 0.0
         self._squares = self._time = 0.0
@@ -391,14 +390,14 @@ class Volatility:
 
     def __init__(self, now: float = 30.0, usual: float = 300.0) -> None:
         _apart(now, usual)
-        self._half_lives = now, usual
+        self._taus = _tau(now), _tau(usual)
         self._markets: dict[str, _Swings] = {}
 
     def score(self, view: MarketView) -> Score | None:
         """Take one view, return the market's volatility level."""
         swings = self._markets.get(view.ticker)
         if swings is None:
-            swings = self._markets[view.ticker] = _Swings(*self._half_lives)
+            swings = self._markets[view.ticker] = _Swings(*self._taus)
         if swings.take(view) and swings.now.count >= 10:
             swings.score = self._score(view, swings.now.value, swings.usual.value)
         return swings.score
@@ -424,9 +423,9 @@ _SQRT_60: Final = sqrt(60.0)
 class _Swings:
     __slots__ = ("by_mid", "now", "score", "usual")
 
-    def __init__(self, now: float, usual: float) -> None:
+    def __init__(self, now_tau: float, usual_tau: float) -> None:
         self.score: Score | None = None
-        self.now, self.usual = _Variance(now), _Variance(usual)
+        self.now, self.usual = _Variance(now_tau), _Variance(usual_tau)
         self.by_mid = True
 
     def take(self, view: MarketView) -> bool:

@@ -1,0 +1,463 @@
+"""The engines, one by one: what they say, when they are silent, and what they never say."""
+
+import itertools
+import math
+
+import pytest
+from dydx_signals import (
+    STANDARD,
+    Funding,
+    Imbalance,
+    Liquidity,
+    Momentum,
+    Score,
+    Scored,
+    Scorer,
+    SignalError,
+    Volatility,
+    Volume,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tape import Tape, scored
+
+BTC = "BTC-USD"
+
+
+def walk(tape: Tape, seconds: int, step_bps: float, every: float = 1.0, since: float = 0) -> float:
+    """Write a book per step whose mid goes up and down by 2 bps and drifts by `step_bps`."""
+    mid = 1000.0
+    for index in range(round(seconds / every)):
+        mid *= 1 + (step_bps + (2 if index % 2 else -2)) * 1e-4
+        tape.book(since + index * every, BTC, mid - 0.05, mid + 0.05)
+    return mid
+
+
+def last(tape: Tape, engine: type, ticker: str = BTC) -> Score | None:
+    """Return the newest score of one engine in one market."""
+    found = [one for one in scored(tape.frames, [engine]) if one.ticker == ticker]
+    return next(iter(found[-1].scores), None)
+
+
+def value(tape: Tape, engine: type) -> float:
+    """Return the value of the newest score, which must exist."""
+    score = last(tape, engine)
+    assert score is not None
+    return score.value
+
+
+def test_a_score_tells_its_market_its_signal_its_frame_and_its_figures():
+    """A person can compute a score again from what it carries."""
+    tape = Tape(BTC)
+    tape.funding(1, BTC, "0.0000125")
+
+    score = last(tape, Funding)
+
+    assert score == Score(
+        BTC, "funding", score.value, (("rate_1h_bps", 0.125), ("scale_bps", 0.25)), 3
+    )
+    assert score.value == pytest.approx(100 / (1 + math.exp(0.125 / 0.25)))
+
+
+def test_scored_gives_a_value_by_name_and_none_for_an_absent_signal():
+    """`value` is how the layers above read one signal."""
+    tape = Tape(BTC)
+    tape.funding(1, BTC, "0")
+
+    newest = scored(tape.frames)[-1]
+
+    assert newest.value("funding") == 50.0
+    assert newest.value("momentum") is None
+
+
+@pytest.mark.parametrize("engine", STANDARD)
+def test_a_signal_is_absent_until_it_can_be_computed(engine):
+    """The first view of a market makes no score: never a made-up 50."""
+    tape = Tape(BTC)
+    tape.book(1, BTC, 99, 101)
+
+    assert last(tape, engine) is None
+
+
+# === Momentum ===
+
+
+@pytest.mark.parametrize(("step_bps", "low", "high"), [(3, 90, 100), (-3, 0, 10), (0, 40, 60)])
+def test_momentum_is_high_in_a_rise_low_in_a_fall_and_middling_without_a_trend(step_bps, low, high):
+    """A drift far beyond chance reaches the ends of the scale."""
+    tape = Tape(BTC)
+    walk(tape, 60, step_bps)
+
+    assert low <= value(tape, Momentum) <= high
+
+
+def test_momentum_can_be_computed_again_from_its_inputs():
+    """The value is logistic(z), where z = trend / sigma, trend = ln(fast / slow)."""
+    tape = Tape(BTC)
+    walk(tape, 30, 1)
+
+    score = last(tape, Momentum)
+    figures = dict(score.inputs)
+
+    trend_bps = 1e4 * math.log(figures["fast"] / figures["slow"])
+    assert figures["trend_bps"] == pytest.approx(trend_bps)
+    assert figures["z"] == pytest.approx(trend_bps / figures["sigma_bps"])
+    assert score.value == pytest.approx(100 / (1 + math.exp(-figures["z"])))
+
+
+def test_momentum_follows_its_documented_formula():
+    """Averages, variance and the random walk's deviation, computed here the slow way."""
+    tape = Tape(BTC)
+    mids = [1000 + 3 * math.sin(second) + second / 7 for second in range(25)]
+    for second, mid in enumerate(mids):
+        tape.book(second, BTC, mid - 0.5, mid + 0.5)
+
+    fast = slow = mids[0]
+    squares = time = 0.0
+    for before, mid in itertools.pairwise(mids):
+        fast = mid + (fast - mid) * 2 ** (-1 / 10)
+        slow = mid + (slow - mid) * 2 ** (-1 / 60)
+        squares = squares * 2 ** (-1 / 120) + math.log(mid / before) ** 2
+        time = time * 2 ** (-1 / 120) + 1
+    tau = {"fast": 10 / math.log(2), "slow": 60 / math.log(2)}
+
+    def area(x: str, y: str) -> float:
+        c = 1 / (1 / tau[x] + 1 / tau[y])
+        return (1 - math.exp(-24 / c)) * c
+
+    walk_variance = area("slow", "slow") + area("fast", "fast") - 2 * area("fast", "slow")
+    z = math.log(fast / slow) / math.sqrt(squares / time * walk_variance)
+    assert value(tape, Momentum) == pytest.approx(100 / (1 + math.exp(-z)))
+
+
+def test_momentum_of_a_price_that_never_moves_is_neutral():
+    """No variance is not an infinite trend."""
+    tape = Tape(BTC)
+    for second in range(20):
+        tape.book(second, BTC, 99, 101)
+
+    assert value(tape, Momentum) == 50.0
+
+
+def test_momentum_vanishes_with_the_book_and_returns_with_it():
+    """A closed connection makes the book unknown: there is no mid price to speak of."""
+    tape = Tape(BTC)
+    walk(tape, 30, 1)
+    known = last(tape, Momentum)
+    tape.close(31)
+    lost = last(tape, Momentum)
+    tape.book(32, BTC, 999, 1001)
+
+    assert known is not None
+    assert lost is None
+    assert last(tape, Momentum) is not None
+
+
+def test_a_crash_of_any_depth_stays_on_the_scale():
+    """A z far beyond any chance is 0 or 100, and overflows nothing."""
+    down, up = Tape(BTC), Tape(BTC)
+    for second in range(20):
+        down.book(second, BTC, 99, 101)
+        up.book(second, BTC, 99, 101)
+    for second in range(20, 400):
+        down.book(second, BTC, 1e-9, 1.1e-9)
+        up.book(second, BTC, 1e15, 1.1e15)
+
+    for one in scored(down.frames) + scored(up.frames):
+        assert all(0 <= score.value <= 100 for score in one.scores)
+
+
+# === Levels ===
+
+
+def test_volume_is_50_as_always_and_climbs_when_more_is_traded():
+    """A steady tape is usual; a burst is not."""
+    tape = Tape(BTC)
+    for second in range(120):
+        tape.trade(second, BTC, 100, 1)
+    usual = value(tape, Volume)
+    for second in range(120, 140):
+        tape.trade(second, BTC, 100, 10)
+
+    assert usual == pytest.approx(50, abs=2)
+    assert value(tape, Volume) > 65
+
+
+def test_volume_falls_with_time_alone():
+    """Silence is news: the books that keep coming show it, once a second."""
+    tape = Tape(BTC)
+    for second in range(60):
+        tape.trade(second, BTC, 100, 1)
+    for quarter in range(240, 480):
+        tape.book(quarter / 4, BTC, 99, 101)
+
+    seen = [score for one in scored(tape.frames, [Volume]) for score in one.scores]
+
+    assert seen[-1].value < 25
+    assert 60 <= len({score.seq for score in seen if score.seq > 62}) <= 62
+
+
+def test_trades_from_before_the_subscription_are_history_and_do_not_count():
+    """A snapshot of the tape spans hours; only what is near its newest trade is now."""
+    tape = Tape(BTC)
+    old, new = ("2026-07-14T01:00:00.000Z", "2026-07-14T03:00:00.000Z")
+    trades = [
+        {"id": str(i), "side": "BUY", "size": "1", "price": "100", "type": "LIMIT", "createdAt": at}
+        for i, at in enumerate([new, new, new, old, old, old, old])
+    ]
+    message = {"type": "subscribed", "channel": "v4_trades", "id": BTC}
+    tape.write(0, message | {"contents": {"trades": trades}})
+    tape.book(16, BTC, 99, 101)
+
+    assert dict(last(tape, Volume).inputs)["trades"] == 3.0
+
+
+def test_volume_needs_three_trades():
+    """One trade is no rate."""
+    tape = Tape(BTC)
+    tape.trade(1, BTC, 100, 1)
+    tape.trade(2, BTC, 100, 1)
+    tape.book(60, BTC, 99, 101)
+
+    assert last(tape, Volume) is None
+
+
+def test_volume_is_absent_once_nothing_is_left_of_any_trade():
+    """After days of silence both rates are nothing, and nothing has no ratio."""
+    tape = Tape(BTC)
+    for second in range(5):
+        tape.trade(second, BTC, 100, 1)
+    tape.book(20, BTC, 99, 101)
+    tape.book(20 + 86_400 * 30, BTC, 99, 101)
+
+    assert last(tape, Volume) is None
+
+
+def test_volatility_is_near_80_at_twice_the_usual_deviation():
+    """The value is 100 · now² / (now² + usual²), and the inputs say both deviations."""
+    tape = Tape(BTC)
+    walk(tape, 300, 0)
+    calm = value(tape, Volatility)
+    for second in range(300, 330):
+        mid = 1000 * (1 + (second % 2) * 30e-4)
+        tape.book(second, BTC, mid - 0.05, mid + 0.05)
+
+    wild = last(tape, Volatility)
+    figures = dict(wild.inputs)
+
+    assert calm == pytest.approx(50, abs=1)
+    assert wild.value == pytest.approx(79.6, abs=0.1)
+    now, usual = figures["now_bps"] ** 2, figures["usual_bps"] ** 2
+    assert wild.value == pytest.approx(100 * now / (now + usual))
+    assert figures["minute_bps"] == pytest.approx(figures["now_bps"] * math.sqrt(60))
+
+
+def test_volatility_goes_on_by_the_oracle_while_the_book_is_unknown():
+    """A change of source is not a return: the oracle may stand well off the mid."""
+    tape = Tape(BTC)
+    walk(tape, 60, 0)
+    before = value(tape, Volatility)
+    tape.close(60)
+    for second in range(61, 75):
+        tape.oracle(second, BTC, 1200 * (1 + (second % 2) * 2e-4))
+
+    score = last(tape, Volatility)
+
+    assert score.value == pytest.approx(before, abs=5)
+    assert score.seq == len(tape.frames)
+
+
+def test_volatility_vanishes_when_neither_book_nor_oracle_has_a_price():
+    """An old score must not pass for a new one."""
+    tape = Tape(BTC)
+    walk(tape, 60, 0)
+    tape.close(60)
+
+    assert last(tape, Volatility) is None
+
+
+def test_imbalance_leans_to_the_heavier_side_and_settles_with_its_half_life():
+    """Twice the usual five seconds leave a quarter of what it was."""
+    tape = Tape(BTC)
+    tape.book(0, BTC, 99, 101, 3, 1)
+    tape.book(5, BTC, 99, 101, 3, 1)
+    leaning = value(tape, Imbalance)
+    tape.book(15, BTC, 99, 101, 1, 1)
+
+    assert leaning == pytest.approx(75)
+    assert value(tape, Imbalance) == pytest.approx(50 + 25 / 4)
+
+
+def test_imbalance_vanishes_with_one_side_of_the_book():
+    """An empty side has no lean."""
+    tape = Tape(BTC)
+    tape.book(0, BTC, 99, 101)
+    tape.book(6, BTC, 99, 101, 1, 0)
+
+    assert last(tape, Imbalance) is None
+
+
+def test_liquidity_falls_when_the_spread_widens_and_the_book_thins():
+    """A twentieth of the usual dollars per basis point is a poor book."""
+    tape = Tape(BTC)
+    for second in range(60):
+        tape.book(second, BTC, 999.5, 1000.5, 5, 5)
+    usual = value(tape, Liquidity)
+    for second in range(60, 70):
+        tape.book(second, BTC, 995, 1005, 2, 2)
+
+    poor = last(tape, Liquidity)
+    figures = dict(poor.inputs)
+
+    assert usual == 50.0
+    assert poor.value < 10
+    assert figures["spread_bps"] == pytest.approx(100)
+    assert figures["resting_usd"] == pytest.approx(4000)
+
+
+def test_liquidity_vanishes_with_one_side_and_an_impossible_book():
+    """Neither half a book nor an absurd one can be judged."""
+    half, absurd = Tape(BTC), Tape(BTC)
+    for tape in (half, absurd):
+        tape.book(0, BTC, 99, 101)
+        tape.book(6, BTC, 99, 101)
+    half.book(8, BTC, 99, 101, 0, 1)
+    absurd.book(8, BTC, 99, 101, 1e300, 1e300)
+
+    assert last(half, Liquidity) is None
+    assert last(absurd, Liquidity) is None
+    assert last(absurd, Imbalance) is None
+
+
+# === Funding ===
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"), [("0", 50.0), ("0.001", 0.0), ("-0.001", 100.0), ("0.000025", 26.9)]
+)
+def test_funding_that_longs_pay_scores_below_50(rate, expected):
+    """Positive rates are paid by longs."""
+    tape = Tape(BTC)
+    tape.funding(1, BTC, rate)
+
+    assert value(tape, Funding) == pytest.approx(expected, abs=0.05)
+
+
+def test_funding_keeps_its_score_and_its_frame_until_another_rate_comes():
+    """Oracle prices come with every block; the rate they leave alone is not computed again."""
+    tape = Tape(BTC)
+    tape.funding(1, BTC, "0.00001")
+    first = last(tape, Funding)
+    tape.oracle(2, BTC, 100)
+
+    assert last(tape, Funding) is first or last(tape, Funding) == first
+
+
+def test_an_absurd_funding_rate_makes_no_score():
+    """Whatever is beyond any figure on the venue is no figure."""
+    tape = Tape(BTC)
+    tape.funding(1, BTC, "1e200")
+
+    assert last(tape, Funding) is None
+
+
+# === Settings ===
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Momentum(fast=40, slow=60),
+        lambda: Momentum(fast=0),
+        lambda: Momentum(slow=math.inf),
+        lambda: Volume(now=300, usual=20),
+        lambda: Volatility(now=-1),
+        lambda: Volatility(usual=math.nan),
+        lambda: Imbalance(half_life=0),
+        lambda: Liquidity(now=5, usual=5),
+        lambda: Funding(scale_bps=0),
+        lambda: Scorer([Momentum, Momentum]),
+    ],
+)
+def test_engines_that_cannot_work_are_refused(make):
+    """The message says what was expected and what it was."""
+    with pytest.raises(SignalError, match=r"expected .* but (it was|they were)"):
+        make()
+
+
+# === What never happens ===
+
+TICKERS = ("BTC-USD", "ETH-USD")
+positive = st.floats(min_value=1e-9, max_value=1e12)
+events = st.lists(
+    st.tuples(
+        st.sampled_from(["book", "book", "trade", "oracle", "funding", "close"]),
+        st.sampled_from(TICKERS),
+        st.floats(min_value=-2, max_value=40),
+        positive,
+        st.floats(min_value=0, max_value=1e9),
+        st.floats(min_value=0, max_value=1e9),
+    ),
+    max_size=60,
+)
+
+
+def written(happened, tickers=TICKERS) -> Tape:
+    """Write what happened; time goes on by each event's own pace and sometimes back."""
+    tape = Tape(*TICKERS)
+    at = 0.0
+    for kind, ticker, pace, price, bids, asks in happened:
+        at = max(0.0, at + pace)
+        if ticker not in tickers and kind != "close":
+            continue
+        if kind == "book":
+            tape.book(at, ticker, price, price * 1.001, bids, asks)
+        elif kind == "trade":
+            tape.trade(at, ticker, price, bids)
+        elif kind == "oracle":
+            tape.oracle(at, ticker, price)
+        elif kind == "funding":
+            tape.funding(at, ticker, str(asks - bids))
+        else:
+            tape.close(at)
+    return tape
+
+
+@settings(max_examples=150, deadline=None)
+@given(events)
+def test_scores_and_their_figures_are_always_numbers_on_the_scale(happened):
+    """Whatever comes: from 0 to 100, finite, one per signal, of their own market."""
+    for one in scored(written(happened).frames):
+        assert len({score.signal for score in one.scores}) == len(one.scores)
+        for score in one.scores:
+            assert 0.0 <= score.value <= 100.0
+            assert all(math.isfinite(figure) for _, figure in score.inputs)
+            assert score.ticker == one.ticker
+            assert score.seq <= one.seq
+
+
+def told(all_scored: list[Scored], ticker: str) -> list[list[tuple[str, float]]]:
+    """Return what was said of one market, without frame numbers."""
+    return [[(s.signal, s.value) for s in one.scores] for one in all_scored if one.ticker == ticker]
+
+
+@settings(max_examples=50, deadline=None)
+@given(events)
+def test_the_same_events_give_the_same_scores(happened):
+    """No clock, no chance, no memory between two engines."""
+    frames = written(happened).frames
+
+    first, second = scored(frames), scored(frames)
+
+    assert [(one.seq, one.scores) for one in first] == [(one.seq, one.scores) for one in second]
+
+
+@settings(max_examples=50, deadline=None)
+@given(events)
+def test_a_markets_scores_do_not_depend_on_other_markets(happened):
+    """However the others' events are mixed in, a market's scores stay as they are alone."""
+    together = scored(written(happened).frames)
+
+    for ticker in TICKERS:
+        alone = scored(written(happened, (ticker,)).frames)
+        assert told(together, ticker) == told(alone, ticker)
