@@ -4,7 +4,8 @@
 
     market.py    what is listed, how it moves, one book each (matching is dydx_paper's)
     tape.py      what the indexer remembers of a market, in its own JSON
-    exchange.py  the clock, the blocks, funding, accounts and orders
+    accounts.py  wallets, subaccounts, their orders; the residents
+    exchange.py  the clock, the blocks, funding
     indexer.py   REST under /v4, WebSocket at /v4/ws
     node.py      the node's gRPC services
 
@@ -111,6 +112,7 @@ async def serve(options: argparse.Namespace) -> None:
     """Open the ports, say where they are, and let time pass until told to stop."""
     from exchange import Exchange, Settings
     from indexer import Hub, Server, application
+    from node import start as start_node
     from tape import from_iso
 
     hub = Hub(options.seed)
@@ -128,10 +130,16 @@ async def serve(options: argparse.Namespace) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     serving = asyncio.create_task(server.serve(sockets=sockets))
-    announce(options, sockets)
+    try:
+        node, grpc_port = await start_node(exchange, options.grpc_port)
+    except OSError:
+        server.should_exit = True
+        await serving
+        raise
+    announce(options, exchange, sockets, grpc_port)
     await pace(exchange, hub, options.speed, options.seconds, stop)
     server.should_exit = True
-    await serving
+    await asyncio.gather(serving, node.stop(grace=0.5))
     print("venue: closed", flush=True)
 
 
@@ -146,8 +154,19 @@ def listen(port: int) -> socket.socket:
     return listener
 
 
-def announce(options: argparse.Namespace, sockets: Sequence[socket.socket]) -> None:
+def announce(
+    options: argparse.Namespace,
+    exchange: "Exchange",
+    sockets: Sequence[socket.socket],
+    grpc_port: int,
+) -> None:
     """Say what this is, and where."""
+    residents = "\n".join(
+        f"           {resident.subaccount}  {resident.name}"
+        for resident in exchange.accounts.residents
+    )
+    from node import CHAIN_ID
+
     rest, extra = (listener.getsockname()[1] for listener in sockets)
     print(
         "A stand-in for dYdX v4: made-up markets, no money, this machine only. It is not dYdX.\n"
@@ -156,6 +175,10 @@ def announce(options: argparse.Namespace, sockets: Sequence[socket.socket]) -> N
         f"REST       http://127.0.0.1:{rest}\n"
         f"WebSocket  ws://127.0.0.1:{rest}/v4/ws\n"
         f"WebSocket  ws://127.0.0.1:{extra}\n"
+        f"node gRPC  127.0.0.1:{grpc_port}  (chain {CHAIN_ID}, not encrypted)\n"
+        f"faucet     POST http://127.0.0.1:{rest}/faucet/tokens "
+        '{"address": …, "subaccountNumber": 0, "amount": 1000}\n'
+        f"residents\n{residents}\n"
         "Ctrl-C ends it.",
         flush=True,
     )

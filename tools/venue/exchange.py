@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol
 
+from accounts import Accounts
 from market import STEP_NS, Factor, Market, Mood, Scenario, Trade, listings
 from tape import SECOND_NS, START_HEIGHT, Json, Tape, iso
 
@@ -40,7 +41,7 @@ class Sink(Protocol):
     def wanted(self, channel: str, id: str) -> bool:
         """Tell whether anybody listens."""
 
-    def publish(self, channel: str, id: str, contents: Json) -> None:
+    def publish(self, channel: str, id: str, contents: Json, subaccount: int | None = None) -> None:
         """Say something to whoever listens."""
 
 
@@ -51,7 +52,7 @@ class Silence:
         """Say that nobody listens."""
         return False
 
-    def publish(self, channel: str, id: str, contents: Json) -> None:
+    def publish(self, channel: str, id: str, contents: Json, subaccount: int | None = None) -> None:
         """Drop it."""
 
 
@@ -88,7 +89,8 @@ class Exchange:
             market = Market(listing, settings.seed)
             tape = Tape(market, settings.seed, settings.start_ns)
             self.tapes[tape.ticker] = self.pairs[market.market.clob_pair_id] = tape
-        self._pending: dict[str, list[tuple[Trade, str]]] = {}
+        self.accounts = Accounts(self)
+        self._pending: dict[str, list[Trade]] = {}
 
     def step(self) -> None:
         """Let one step of venue time pass."""
@@ -106,17 +108,15 @@ class Exchange:
             if not mood.frozen:
                 self.block()
 
-    def market_of(self, ticker: str) -> Tape | None:
-        """Return a market's tape, None if it is not listed."""
-        return self.tapes.get(ticker)
-
     def _block_time_ns(self) -> int:
         return int(min(max(self._chance.lognormvariate(-0.2, 0.22), 0.55), 2.5) * SECOND_NS)
 
     def _tell_levels(self, tape: Tape, mood: Mood) -> None:
-        levels, trades, _matches = tape.book.drain()
+        levels, trades, removed = tape.book.drain()
         if trades:
-            self._pending.setdefault(tape.ticker, []).extend((trade, "LIMIT") for trade in trades)
+            self._pending.setdefault(tape.ticker, []).extend(trades)
+        if removed:
+            self.accounts.removed(tape, removed)
         updates = tape.levels(levels, mood, self.now_ns)
         if self.sink.wanted("v4_orderbook", tape.ticker):
             for update in updates:
@@ -133,6 +133,7 @@ class Exchange:
             self._commit(tape, pending.get(tape.ticker, []))
         self._oracle()
         self._funding(before_ns)
+        self.accounts.commit()
         if before_ns // REFRESH_NS != self.block_ns // REFRESH_NS:
             trading = {ticker: tape.trading() for ticker, tape in self.tapes.items()}
             self.sink.publish("v4_markets", "v4_markets", {"trading": trading})
@@ -142,7 +143,7 @@ class Exchange:
         """Return the newest block as an update tells it."""
         return {"blockHeight": str(self.height), "time": iso(self.block_ns)}
 
-    def _commit(self, tape: Tape, trades: list[tuple[Trade, str]]) -> None:
+    def _commit(self, tape: Tape, trades: list[Trade]) -> None:
         interest = tape.open_interest
         told = tape.block(trades, self.height, self.block_ns)
         if told:
@@ -180,5 +181,8 @@ class Exchange:
             for tape in self.tapes.values():
                 tape.sample()
         if before_ns // HOUR_NS != self.block_ns // HOUR_NS:
-            for tape in self.tapes.values():
-                tape.tick_funding(self.height, self.block_ns)
+            rates = {
+                ticker: tape.tick_funding(self.height, self.block_ns)
+                for ticker, tape in self.tapes.items()
+            }
+            self.accounts.fund(rates)

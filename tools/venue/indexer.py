@@ -24,6 +24,9 @@ from typing import Any, Final
 
 import msgspec
 import uvicorn
+from accounts import OPEN_STATES, Record, asset_row, is_address, order_row
+from dydx_conn import Subaccount
+from dydx_paper import Ledger
 from exchange import VERSIONS, Exchange
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -66,17 +69,20 @@ class Hub:
         """Tell whether anybody subscribed."""
         return (channel, id) in self.listeners
 
-    def publish(self, channel: str, id: str, contents: Json) -> None:
-        """Hand contents to all who subscribed: now, or with their next batch."""
+    def publish(self, channel: str, id: str, contents: Json, subaccount: int | None = None) -> None:
+        """Hand contents to all who subscribed: now, or with their next batch.
+
+        `subaccount` is the child's number on the channel of a parent subaccount.
+        """
         listeners = self.listeners.get((channel, id))
         if not listeners:
             return
         text = encode(contents).decode()
         for connection, batched in listeners.items():
             if batched:
-                connection.batches.setdefault((channel, id), []).append(text)
+                connection.batches.setdefault((channel, id, subaccount), []).append(text)
             else:
-                connection.data("channel_data", channel, id, text)
+                connection.data("channel_data", (channel, id, subaccount), text)
 
     def flush(self) -> None:
         """Send what batched subscribers have waiting."""
@@ -99,10 +105,14 @@ class Hub:
         listeners.pop(connection, None)
         if not listeners:
             self.listeners.pop((channel, id), None)
-        connection.batches.pop((channel, id), None)
+        for key in [key for key in connection.batches if key[:2] == (channel, id)]:
+            del connection.batches[key]
 
 
 # === Connection ===
+
+Feed = tuple[str, str, int | None]
+"""A channel, its id, and on a parent's channel the child's number."""
 
 Query = Callable[[str, str], Json]
 """Fetch the snapshot of a channel and id; `LookupError` if there is none."""
@@ -126,7 +136,7 @@ class Connection:
     def __init__(self, hub: Hub, snapshot: Query, now: Callable[[], float]) -> None:
         self.id = hub.new_id()
         self.message_id = 0
-        self.batches: dict[tuple[str, str], list[str]] = {}
+        self.batches: dict[Feed, list[str]] = {}
         self.subscriptions: dict[str, set[str]] = {}
         self.out: deque[str] = deque()
         self.ready = asyncio.Event()
@@ -172,10 +182,13 @@ class Connection:
             return self._unsubscribe(channel, id)
         return self._subscribe(channel, id, message.get("batched") is True)
 
-    def data(self, kind: str, channel: str, id: str, contents: str) -> None:
+    def data(self, kind: str, feed: Feed, contents: str) -> None:
         """Send contents of a channel: the envelope is ours, the contents are shared."""
+        channel, id, subaccount = feed
         self.message_id += 1
         named = "" if channel == "v4_markets" else f'"id":"{id}",'
+        if channel == "v4_parent_subaccounts":
+            named += f'"subaccountNumber":{subaccount},'
         self._send(
             f'{{"type":"{kind}","connection_id":"{self.id}","message_id":{self.message_id},'
             f'{named}"channel":"{channel}","version":"{VERSIONS[channel]}",'
@@ -186,8 +199,8 @@ class Connection:
         """Send each waiting batch as one message."""
         if self.batches:
             batches, self.batches = self.batches, {}
-            for (channel, id), texts in batches.items():
-                self.data("channel_batch_data", channel, id, f"[{','.join(texts)}]")
+            for feed, texts in batches.items():
+                self.data("channel_batch_data", feed, f"[{','.join(texts)}]")
 
     def _subscribe(self, channel: str, id: str, batched: bool) -> None:
         self._limit_attempts(channel, id)
@@ -280,11 +293,44 @@ def snapshot(exchange: Exchange, channel: str, id: str) -> Json:
         tape = _listed(exchange, ticker)
         return {"candles": tape.newest_candles(resolution, 0, 2**62, 100)}
     if channel in ("v4_subaccounts", "v4_parent_subaccounts"):
-        raise LookupError(id)
+        return _subaccount_snapshot(exchange, channel, id)
     tape = _listed(exchange, id)
     if channel == "v4_trades":
         return {"trades": list(islice(reversed(tape.trades), 100))}
     return tape.orderbook()
+
+
+def _subaccount_snapshot(exchange: Exchange, channel: str, id: str) -> Json:
+    owner, _, number = id.partition("/")
+    if not is_address(owner) or not number.isdecimal() or int(number) > 128_000:
+        raise ValueError(id)
+    accounts, subaccount = exchange.accounts, Subaccount(owner, int(number))
+    if channel == "v4_subaccounts":
+        ledger = accounts.known(subaccount)
+        row = accounts.subaccount_row(ledger) if ledger else None
+        family = [subaccount]
+    else:
+        row = accounts.parent_row(owner, int(number))
+        family = [one for one in accounts.ledgers if _is_child(one, owner, int(number))]
+    if row is None:
+        # Money may still come: the real server too lets a client wait for it.
+        return {}
+    orders = [
+        order_row(record)
+        for one in family
+        for record in accounts.histories[one].orders.values()
+        if record.status in OPEN_STATES or _may_still_fill(exchange, record)
+    ]
+    return {"subaccount": row, "orders": orders, "blockHeight": str(exchange.height)}
+
+
+def _is_child(subaccount: Subaccount, owner: str, parent: int) -> bool:
+    return subaccount.owner == owner and subaccount.number % 128 == parent
+
+
+def _may_still_fill(exchange: Exchange, record: Record) -> bool:
+    late = record.request.good_til_block > exchange.height - 20
+    return record.status == "BEST_EFFORT_CANCELED" and late
 
 
 def _listed(exchange: Exchange, ticker: str) -> Tape:
@@ -463,6 +509,162 @@ def _until(query: Parameters, rows: list[Json]) -> list[Json]:
     ]
 
 
+# === REST: accounts ===
+
+
+def addresses(exchange: Exchange, request: Request, _query: Parameters) -> Json:
+    """Answer /addresses/{address}."""
+    owner = request.path_params["address"]
+    accounts = exchange.accounts
+    found = [accounts.known(one) for one in accounts.ledgers if one.owner == owner]
+    rows = [accounts.subaccount_row(ledger) for ledger in found if ledger is not None]
+    if not rows:
+        raise Refusal(404, msg=f"No subaccounts found for address {owner}")
+    return {"subaccounts": rows, "totalTradingRewards": "0"}
+
+
+def subaccount(exchange: Exchange, request: Request, _query: Parameters) -> Json:
+    """Answer /addresses/{address}/subaccountNumber/{number}."""
+    owner, number = request.path_params["address"], request.path_params["number"]
+    ledger = _funded(exchange, Subaccount(owner, number))
+    return {"subaccount": exchange.accounts.subaccount_row(ledger)}
+
+
+def parent_subaccount(exchange: Exchange, request: Request, _query: Parameters) -> Json:
+    """Answer /addresses/{address}/parentSubaccountNumber/{number}."""
+    owner, number = request.path_params["address"], request.path_params["number"]
+    row = exchange.accounts.parent_row(owner, number)
+    if row is None:
+        raise Refusal(404, msg=f"No subaccounts found for address {owner} and "
+                               f"parentSubaccountNumber {number}")  # fmt: skip
+    return {"subaccount": row}
+
+
+def _funded(exchange: Exchange, subaccount: Subaccount) -> Ledger:
+    ledger = exchange.accounts.known(subaccount)
+    if ledger is None:
+        raise Refusal(404, msg=f"No subaccount found with address {subaccount.owner} "
+                               f"and subaccountNumber {subaccount.number}")  # fmt: skip
+    return ledger
+
+
+def _family(exchange: Exchange, request: Request, query: Parameters) -> list[Subaccount]:
+    """Return the subaccount a query names, or the children of the parent it names."""
+    owner = query.text("address", required=True)
+    accounts = exchange.accounts
+    if "/parentSubaccount" in request.url.path:
+        query.text("parentSubaccountNumber", required=True)
+        parent = query.number("parentSubaccountNumber", 0, 0, 127)
+        return [one for one in accounts.ledgers if _is_child(one, owner, parent)]
+    query.text("subaccountNumber", required=True)
+    found = Subaccount(owner, query.number("subaccountNumber", 0, 0, 128_000))
+    return [found] if accounts.known(found) else []
+
+
+def perpetual_positions(exchange: Exchange, request: Request, query: Parameters) -> Json:
+    """Answer /perpetualPositions."""
+    wanted = [word for word in query.text("status").split(",") if word]
+    rows = [
+        row
+        for one in _family(exchange, request, query)
+        for row in exchange.accounts.positions(one)
+        if not wanted or row["status"] in wanted
+    ]
+    return {"positions": _until(query, rows)[: query.limit]}
+
+
+def asset_positions(exchange: Exchange, request: Request, query: Parameters) -> Json:
+    """Answer /assetPositions."""
+    ledgers = exchange.accounts.ledgers
+    family = _family(exchange, request, query)
+    return {"positions": [asset_row(ledgers[one]) for one in family]}
+
+
+def orders(exchange: Exchange, request: Request, query: Parameters) -> list[Json]:
+    """Answer /orders: a bare array, newest first."""
+    words = {
+        "status": [word for word in query.text("status").split(",") if word],
+        "side": [query.text("side", among=("", "BUY", "SELL"))],
+        "ticker": [query.text("ticker")],
+        "type": [query.text("type")],
+    }
+    wanted = {name: chosen for name, chosen in words.items() if any(chosen)}
+    most = query.number("goodTilBlockBeforeOrAt", 2**53)
+    rows = [
+        order_row(record)
+        for one in _family(exchange, request, query)
+        for record in reversed(exchange.accounts.histories[one].orders.values())
+        if record.request.good_til_block <= most
+    ]
+    chosen = (row for row in rows if all(row[name] in some for name, some in wanted.items()))
+    return list(islice(chosen, query.limit))
+
+
+def order(exchange: Exchange, request: Request, _query: Parameters) -> Json:
+    """Answer /orders/{id}."""
+    id = request.path_params["id"]
+    record = exchange.accounts.records.get(id)
+    if record is None:
+        raise Refusal(404, msg=f"Unable to find order id {id}")
+    return order_row(record)
+
+
+_FILL_FIELDS: Final = (
+    "id", "side", "liquidity", "type", "price", "size", "fee", "affiliateRevShare", "createdAt",
+    "createdAtHeight", "orderId", "clientMetadata",
+)  # fmt: skip
+
+
+def fills(exchange: Exchange, request: Request, query: Parameters) -> Json:
+    """Answer /fills, newest first."""
+    market = query.text("market") or query.text("ticker")
+    rows = [
+        {name: fill[name] for name in _FILL_FIELDS}
+        | {"market": fill["ticker"], "marketType": "PERPETUAL", "subaccountNumber": one.number}
+        for one in _family(exchange, request, query)
+        for fill in reversed(exchange.accounts.histories[one].fills)
+        if market in ("", fill["ticker"])
+    ]
+    return query.page("fills", _until(query, rows))
+
+
+def transfers(exchange: Exchange, request: Request, query: Parameters) -> Json:
+    """Answer /transfers, newest first."""
+    histories = exchange.accounts.histories
+    family = _family(exchange, request, query)
+    rows = [row for one in family for row in reversed(histories[one].transfers)]
+    return query.page("transfers", _until(query, rows))
+
+
+def funding_payments(exchange: Exchange, request: Request, query: Parameters) -> Json:
+    """Answer /fundingPayments, newest first."""
+    histories, ticker = exchange.accounts.histories, query.text("ticker")
+    family = _family(exchange, request, query)
+    rows = [
+        row
+        for one in family
+        for row in reversed(histories[one].payments)
+        if ticker in ("", row["ticker"])
+    ]
+    return query.page("fundingPayments", _until(query, rows))
+
+
+def historical_pnl(exchange: Exchange, request: Request, query: Parameters) -> Json:
+    """Answer /historical-pnl and /pnl, newest first."""
+    histories = exchange.accounts.histories
+    family = _family(exchange, request, query)
+    before = query.moment("createdBeforeOrAt", 2**62)
+    after = query.moment("createdOnOrAfter", 0)
+    rows = [
+        row
+        for one in family
+        for row in reversed(histories[one].pnl)
+        if after <= from_iso(row["createdAt"]) <= before
+    ]
+    name = "pnl" if request.url.path.startswith("/v4/pnl") else "historicalPnl"
+    return query.page(name, rows)
+
+
 ROUTES: Final[dict[str, Answer]] = {
     "/v4/perpetualMarkets": perpetual_markets,
     "/v4/orderbooks/perpetualMarket/{ticker}": orderbook,
@@ -474,6 +676,25 @@ ROUTES: Final[dict[str, Answer]] = {
     "/v4/time": venue_time,
     "/v4/screen": screen,
     "/v4/compliance/screen/{address}": compliance,
+    "/v4/addresses/{address}": addresses,
+    "/v4/addresses/{address}/subaccountNumber/{number:int}": subaccount,
+    "/v4/addresses/{address}/parentSubaccountNumber/{number:int}": parent_subaccount,
+    "/v4/perpetualPositions": perpetual_positions,
+    "/v4/perpetualPositions/parentSubaccountNumber": perpetual_positions,
+    "/v4/assetPositions": asset_positions,
+    "/v4/assetPositions/parentSubaccountNumber": asset_positions,
+    "/v4/orders": orders,
+    "/v4/orders/parentSubaccountNumber": orders,
+    "/v4/orders/{id}": order,
+    "/v4/fills": fills,
+    "/v4/fills/parentSubaccountNumber": fills,
+    "/v4/transfers": transfers,
+    "/v4/transfers/parentSubaccountNumber": transfers,
+    "/v4/fundingPayments": funding_payments,
+    "/v4/fundingPayments/parentSubaccount": funding_payments,
+    "/v4/historical-pnl": historical_pnl,
+    "/v4/historical-pnl/parentSubaccountNumber": historical_pnl,
+    "/v4/pnl": historical_pnl,
 }
 
 # === Application ===
@@ -536,9 +757,40 @@ def application(exchange: Exchange, hub: Hub) -> Starlette:
     async def socket(websocket: WebSocket) -> None:
         await _serve(websocket, exchange, hub)
 
+    async def faucet(request: Request) -> Response:
+        # Where the official FaucetClient looks, though not on the indexer's address.
+        return _faucet(exchange, request.url.path, await request.body())
+
+    taps = [Route(f"/faucet/{name}", faucet, methods=["POST"]) for name in _TAPS]
     routes = [Route(path, endpoint(answer)) for path, answer in ROUTES.items()]
     sockets = [WebSocketRoute(path, socket) for path in ("/v4/ws", "/")]
-    return Starlette(routes=[*routes, *sockets], exception_handlers={HTTPException: _not_there})
+    return Starlette(
+        routes=[*routes, *taps, *sockets], exception_handlers={HTTPException: _not_there}
+    )
+
+
+_TAPS: Final = ("tokens", "native-token")
+
+
+class _Wish(msgspec.Struct, rename="camel"):
+    address: str
+    subaccount_number: int = 0
+    amount: float = 0.0
+
+
+def _faucet(exchange: Exchange, path: str, body: bytes) -> Response:
+    try:
+        wish = msgspec.json.decode(body, type=_Wish)
+    except msgspec.DecodeError as error:
+        return _json({"errors": [{"msg": str(error)}]}, 400, {})
+    if not is_address(wish.address) or not 0 <= wish.amount <= 1e9:
+        return _json({"errors": [{"msg": "expected a dydx address and an amount"}]}, 400, {})
+    if path.endswith("native-token"):
+        exchange.accounts.open(wish.address).native += 10**20
+    else:
+        to = Subaccount(wish.address, wish.subaccount_number)
+        exchange.accounts.faucet(to, int(wish.amount * 1e6))
+    return Response(status_code=202)
 
 
 async def _not_there(_request: Request, error: Exception) -> Response:

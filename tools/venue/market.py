@@ -25,7 +25,7 @@ from random import Random
 from typing import Final
 
 from dydx_conn import PerpetualMarket, Side, Subaccount
-from dydx_paper import Accounts, Match, Order, OrderBook, Result
+from dydx_paper import Match, Order, OrderBook, Positions, Result
 
 STEP_NS: Final = 100_000_000
 STEP_S: Final = STEP_NS / 1e9
@@ -399,6 +399,7 @@ class Trade:
     side: Side
     subticks: int
     quantums: int
+    kind: str = "LIMIT"
 
 
 MAKERS: Final = tuple(Subaccount(f"maker{n}", 0) for n in range(4))
@@ -410,24 +411,31 @@ def named(subaccount: Subaccount) -> bool:
     return subaccount.owner.startswith("dydx")
 
 
+class _Crowd(Positions):
+    """Accounts that need no books kept: nobody asks what the crowd holds."""
+
+    def settle(self, match: Match) -> None:
+        """Keep nothing."""
+
+
 _OTHER: Final[dict[Side, Side]] = {"BUY": "SELL", "SELL": "BUY"}
 
 
 class Market:
     """One market: its fair price, its book, and those who quote and take without a name.
 
-    `drain` hands over what a step did: the levels whose total changed, the trades, and the fills
-    in which a named account had a part.
+    `drain` hands over what happened: the levels whose total changed, the trades, and the orders
+    of named accounts that left the book unfilled.
     """
 
-    def __init__(self, listing: Listing, seed: int, accounts: Accounts | None = None) -> None:
+    def __init__(self, listing: Listing, seed: int) -> None:
         self.listing = listing
         self.market = listing.market
-        self.book = OrderBook(listing.market, accounts, track_changes=True)
+        self.book = OrderBook(listing.market, _Crowd(), track_changes=True)
         self.fair = listing.price
         self.basis_bps = 0.0
         self.trades: list[Trade] = []
-        self.matches: list[Match] = []
+        self.removed: list[tuple[Order, str]] = []
         self._chance = Random(f"{seed} {listing.ticker}")
         self._volatility = Volatility(self._chance)
         self._quotes: dict[Side, list[Quote | None]] = {"BUY": [], "SELL": []}
@@ -471,19 +479,20 @@ class Market:
             self._take(mood)
         self._excitement *= 0.98
 
-    def drain(self) -> tuple[list[tuple[Side, int, int]], list[Trade], list[Match]]:
-        """Hand over what happened since the last call: (side, subticks, total), and fills."""
-        happened = self.book.take_changes(), self.trades, self.matches
-        self.trades, self.matches = [], []
+    def drain(self) -> tuple[list[tuple[Side, int, int]], list[Trade], list[tuple[Order, str]]]:
+        """Hand over levels as (side, subticks, total), trades and removals since the last call."""
+        happened = self.book.take_changes(), self.trades, self.removed
+        self.trades, self.removed = [], []
         return happened
 
     def execute(self, order: Order) -> Result:
         """Place an order, anybody's, and write its fills on the tape."""
         result = self.book.place(order)
+        kind = "LIQUIDATED" if order.liquidation else "LIMIT"
         for match in result.fills:
-            self.trades.append(Trade(order.side, match.subticks, match.quantums))
-            if named(match.maker.subaccount) or named(match.taker.subaccount):
-                self.matches.append(match)
+            self.trades.append(Trade(order.side, match.subticks, match.quantums, kind))
+        if result.removed:
+            self.removed += [pair for pair in result.removed if named(pair[0].subaccount)]
         return result
 
     @property
@@ -523,7 +532,7 @@ class Market:
         offset = half * self._chance.uniform(0.85, 1.25) + reach * self._chance.uniform(0.8, 1.2)
         sign = -1.0 if side == "BUY" else 1.0
         price = self._centre * (1.0 + sign * offset * 1e-4)
-        subticks = self._to_subticks(price, side)
+        subticks = self.to_subticks(price, side)
         depth = mood.depth * (0.35 + 1.4 * rank / self._slots)
         usd = self._slot_usd * depth * self._chance.lognormvariate(-0.25, 0.7)
         order = self._order(self._chance.choice(MAKERS), side, usd, subticks, "POST_ONLY")
@@ -560,7 +569,7 @@ class Market:
     def _stale(self, side: Side, centre: float, mood: Mood) -> None:
         if self._chance.random() < 0.35:
             usd = self._mean_usd * self._chance.lognormvariate(0.0, 1.0)
-            limit = self._to_subticks(self._centre, side)
+            limit = self.to_subticks(self._centre, side)
             taker = self._order(self._chance.choice(TAKERS), _OTHER[side], usd, limit, "IOC")
             self.execute(taker)
         sign = 1 if side == "BUY" else -1
@@ -582,7 +591,7 @@ class Market:
         side: Side = "BUY" if self._chance.random() < lean else "SELL"
         usd = self._mean_usd * max(mood.depth, 0.3) * self._chance.lognormvariate(-0.98, 1.4)
         worst = self._centre * (1.0 + (1 if side == "BUY" else -1) * 0.01 * mood.spread)
-        limit = self._to_subticks(worst, _OTHER[side])
+        limit = self.to_subticks(worst, _OTHER[side])
         self.execute(self._order(self._chance.choice(TAKERS), side, usd, limit, "IOC"))
         self._excitement += self._excite
 
@@ -604,7 +613,8 @@ class Market:
             time_in_force="IOC" if kind == "IOC" else "POST_ONLY",
         )
 
-    def _to_subticks(self, price: float, side: Side) -> int:
+    def to_subticks(self, price: float, side: Side) -> int:
+        """Align a price to the ticks, away from the other side."""
         ticks = price * self._scale / self._tick
         return max(math.floor(ticks) if side == "BUY" else math.ceil(ticks), 1) * self._tick
 

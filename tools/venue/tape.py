@@ -247,25 +247,25 @@ class Tape:
 
     # --- trades and candles ---
 
-    def block(self, trades: list[tuple[Trade, str]], height: int, time_ns: int) -> list[Json]:
-        """Take in the trades of a block, oldest first, as (trade, type)."""
+    def block(self, trades: list[Trade], height: int, time_ns: int) -> list[Json]:
+        """Take in the trades of a block, oldest first."""
         rolled = self.roll(time_ns)
         told = []
-        for number, (trade, kind) in enumerate(trades):
-            told.append(self._trade(trade, kind, number, height, time_ns))
+        for number, trade in enumerate(trades):
+            told.append(self._trade(trade, number, height, time_ns))
             self._count(trade)
         self.trades.extend(told)
         self.fresh_candles = rolled or bool(told)
         return told
 
-    def _trade(self, trade: Trade, kind: str, number: int, height: int, time_ns: int) -> Json:
+    def _trade(self, trade: Trade, number: int, height: int, time_ns: int) -> Json:
         event = (self.market.clob_pair_id << 12) + number
         return {
             "id": f"{height:08x}00000002{event:08x}",
             "side": trade.side,
             "size": self.size_text(trade.quantums),
             "price": self.price_text(trade.subticks),
-            "type": kind,
+            "type": trade.kind,
             "createdAt": iso(time_ns),
             "createdAtHeight": str(height),
         }
