@@ -27,6 +27,7 @@ from typing import Final, Literal, Self
 
 import msgspec
 from dydx_conn import (
+    ConnError,
     Frame,
     OrderFields,
     OrderRequest,
@@ -37,6 +38,7 @@ from dydx_conn import (
     SubaccountContents,
     WireError,
     contents,
+    exact,
     fill_to_quote,
     fold,
     order_id,
@@ -111,7 +113,7 @@ class LiquidationError(RiskError):
 # === Margin ===
 # Of one position, and of the account: integers, rounded where and as the chain rounds.
 
-_POWERS = tuple(10**exponent for exponent in range(80))
+_POWERS = tuple(10**exponent for exponent in range(200))
 
 StateChange = Literal["Success", "NewlyUndercollateralized", "StillUndercollateralized"]
 
@@ -543,7 +545,7 @@ class Account:
         try:
             for change in contents(frame):
                 self._apply(change, snapshot=frame.type == "subscribed")
-        except (WireError, ValueError, ArithmeticError, RecursionError) as error:
+        except (ConnError, ValueError, ArithmeticError, RecursionError) as error:
             self.trouble = f"account frame {frame.seq} cannot be read: {error}"
         self.seq, self.at, self.link = frame.seq, frame.at, frame.link
         return True
@@ -607,14 +609,8 @@ class Account:
 
 
 def _decimal(text: str) -> Decimal:
-    number = Decimal(text)
-    # Text of a few letters can mean more digits than there is memory.
-    if not number.is_finite() or abs(number.adjusted()) > _MOST_DIGITS:
-        raise ValueError(f"expected a number of at most {_MOST_DIGITS} digits, got {text[:40]}")
-    return number
-
-
-_MOST_DIGITS: Final = 30
+    exact(text)  # refuses what is no number, or one of more digits than there is memory
+    return Decimal(text)
 
 
 def _may_fill(fields: OrderFields) -> bool:
@@ -820,26 +816,17 @@ def _after(
     margin: MarginFigures, trade: _Trade, held: int, quote: int, fee_ppm: int
 ) -> MarginFigures:
     """Return the margin after the trade filled for `quote` and its fee was paid."""
-    view, cash = trade.view, quote if trade.side == "SELL" else -quote
+    view, market, cash = trade.view, trade.market, quote if trade.side == "SELL" else -quote
     cash -= mul_ppm(quote, fee_ppm, round_up=True)
-    if view.oracle is not None:
+    oracle, interest = view.oracle, view.open_interest
+    if oracle is not None:
+        price = oracle.digits, oracle.exponent
+        old = position_margin(market, held, *price, interest)
         # The match itself may raise the open interest, and with it the fraction.
-        interest = None if view.open_interest is None else view.open_interest + trade.size
-        margin = _exchanged(
-            margin,
-            _terms(trade.market, held, view, view.open_interest),
-            _terms(trade.market, held + trade.delta, view, interest),
-        )
+        interest = None if interest is None else interest + trade.size
+        new = position_margin(market, held + trade.delta, *price, interest)
+        margin = _exchanged(margin, old, new)
     return msgspec.structs.replace(margin, net_collateral=margin.net_collateral + cash)
-
-
-def _terms(
-    market: PerpetualMarket, quantums: int, view: MarketView, interest: int | None
-) -> PositionMargin:
-    oracle = view.oracle
-    if oracle is None:
-        return PositionMargin()
-    return position_margin(market, quantums, oracle.digits, oracle.exponent, interest)
 
 
 def _exchanged(margin: MarginFigures, old: PositionMargin, new: PositionMargin) -> MarginFigures:
@@ -1316,7 +1303,7 @@ class _Exposure:
             self.quantums = self.position.quantums = _quantums(self.position.size, market)
             self.maintenance_e12 = market.imf_ppm * market.maintenance_fraction_ppm
         self.market = market
-        if oracle is None or market is None or not _is_sane(market, oracle):
+        if oracle is None or market is None:
             self.terms = None
         else:
             self.terms = position_margin(
@@ -1354,17 +1341,12 @@ def _row(exposure: _Exposure, ratio: tuple[int, int] | None) -> PositionFigures:
     )
 
 
-def _is_sane(market: PerpetualMarket, oracle: Oracle) -> bool:
-    """Tell whether a price is one that integers can be scaled with; any other is unknown."""
-    return oracle.digits > 0 and abs(oracle.exponent + market.atomic_resolution + 6) < len(_POWERS)
-
-
 def _at_oracle(usdc: float, view: MarketView, market: PerpetualMarket) -> int | None:
     """Turn a notional in USDC into quantums; None if the oracle price is needed and unknown."""
     quote, oracle = int(usdc * 1_000_000), view.oracle
     if not quote:
         return 0
-    if oracle is None or not _is_sane(market, oracle):
+    if oracle is None:
         return None
     return quote_to_base(quote, oracle.digits, oracle.exponent, market.atomic_resolution)
 

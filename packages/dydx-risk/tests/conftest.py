@@ -1,0 +1,208 @@
+"""A small venue in wire text: what is said here goes through the layers below, as live."""
+
+import json
+from typing import Any
+
+import pytest
+from dydx_conn import Frame, Subaccount, ws_frame
+from dydx_data import DataState, step
+from dydx_risk import Policy, Reduce, Risk, Verdict
+from dydx_strategy import Decision
+
+OWNER = Subaccount("dydx1abc", 0)
+SECOND = 1_000_000_000
+
+
+def market_fields(ticker: str, number: int, price: str | None, **other: Any) -> dict[str, Any]:
+    """Describe a market as the indexer does: ETH's grid unless told otherwise."""
+    return {
+        "clobPairId": str(number),
+        "ticker": ticker,
+        "status": "ACTIVE",
+        **({"oraclePrice": price} if price else {}),
+        "nextFundingRate": "0.0001",
+        "initialMarginFraction": "0.05",
+        "maintenanceMarginFraction": "0.03",
+        "openInterest": "1000",
+        "atomicResolution": -9,
+        "quantumConversionExponent": -9,
+        "stepBaseQuantums": 1_000_000,
+        "subticksPerTick": 100_000,
+        "marketType": "CROSS",
+    } | other
+
+
+class World:
+    """Speak for the venue and hear what risk says."""
+
+    def __init__(self, policy: Policy | None = None, *, guard: bool = True) -> None:
+        self.state = DataState()
+        self.risk = Risk(policy, OWNER, guard=guard)
+        self.verdicts: list[Verdict] = []
+        self.seq = 0
+        self.at = 0
+        self.height = 0
+        self.messages: dict[str, int] = {}
+
+    def frame(self, type_: str, channel: str, contents: Any, id_: str = "", link="c1") -> Frame:
+        """Make the next frame of a link."""
+        self.seq += 1
+        self.messages[link] = self.messages.get(link, 0) + 1
+        message = {
+            "type": type_,
+            "connection_id": link,
+            "message_id": self.messages[link],
+            "channel": channel,
+            "contents": contents,
+        } | ({"id": id_} if id_ else {})
+        return ws_frame(self.seq, self.at, self.at, link, json.dumps(message))
+
+    def hear(self, *args: Any) -> list[Verdict]:
+        """Send a market frame and let risk see each view it touched."""
+        heard = [v for view in step(self.state, self.frame(*args)) for v in self.risk.step(view)]
+        self.verdicts += heard
+        return heard
+
+    def markets(self, *fields: dict[str, Any]) -> None:
+        """Tell the markets."""
+        contents = {"markets": {market["ticker"]: market for market in fields}}
+        self.hear("subscribed", "v4_markets", contents)
+
+    def block(self, height: int | None = None) -> list[Verdict]:
+        """Let a block pass, a second later."""
+        self.height = height or self.height + 1
+        self.at += SECOND
+        contents = {"blockHeight": str(self.height), "time": "2026-07-14T09:31:07.000Z"}
+        return self.hear("channel_data", "v4_block_height", contents)
+
+    def oracle(self, ticker: str, price: str) -> list[Verdict]:
+        """Move an oracle price."""
+        contents = {"oraclePrices": {ticker: {"oraclePrice": price}}}
+        return self.hear("channel_data", "v4_markets", contents)
+
+    def book(self, ticker: str, bids: list[tuple[str, str]], asks: list[tuple[str, str]]) -> Any:
+        """Tell a whole book."""
+        contents = {
+            side: [{"price": price, "size": size} for price, size in levels]
+            for side, levels in (("bids", bids), ("asks", asks))
+        }
+        return self.hear("subscribed", "v4_orderbook", contents, ticker)
+
+    def account(self, usdc: str, positions: dict[str, tuple[str, str]] | None = None) -> None:
+        """Tell the whole account: positions are ticker -> (signed size, entry price)."""
+        subaccount = {
+            "address": OWNER.owner,
+            "subaccountNumber": 0,
+            "equity": "0",
+            "freeCollateral": "0",
+            "openPerpetualPositions": {
+                ticker: position_fields(ticker, *held) for ticker, held in (positions or {}).items()
+            },
+            "assetPositions": {"USDC": usdc_fields(usdc)},
+        }
+        self.tell("subscribed", {"subaccount": subaccount, "orders": []})
+
+    def tell(self, type_: str, contents: Any) -> list[Verdict]:
+        """Send an account frame."""
+        frame = self.frame(type_, "v4_subaccounts", contents, str(OWNER), "paper")
+        heard = self.risk.step(frame)
+        self.verdicts += heard
+        return heard
+
+    def decide(self, ticker: str, usdc: float, action: Any = "target") -> Verdict:
+        """Hand a decision in and return the one verdict."""
+        heard = self.risk.step(decision(ticker, usdc, self.seq, self.at, action))
+        self.verdicts += heard
+        assert len(heard) == 1
+        return heard[0]
+
+    def fill(self, verdict: Any, usdc: str, size: str, entry: str = "3000") -> None:
+        """Answer a verdict's order with a fill: the new position and balance, the order done."""
+        ticker = verdict.order.ticker
+        self.tell(
+            "channel_data",
+            {
+                "perpetualPositions": [position_fields(ticker, size, entry)],
+                "assetPositions": [usdc_fields(usdc)],
+                "orders": [{"id": self.order_id(ticker), "status": "FILLED"}],
+            },
+        )
+
+    def order_id(self, ticker: str) -> str:
+        """Name the order in flight."""
+        return self.risk.account.reserved[ticker].order_id
+
+    @property
+    def reductions(self) -> list[Reduce]:
+        """Return what the guard sent."""
+        return [verdict for verdict in self.verdicts if isinstance(verdict, Reduce)]
+
+
+def position_fields(ticker: str, size: str, entry: str) -> dict[str, Any]:
+    """Describe a position as the indexer does."""
+    return {
+        "market": ticker,
+        "side": "SHORT" if size.startswith("-") else "LONG",
+        "status": "OPEN" if size.strip("-0.") else "CLOSED",
+        "size": size,
+        "entryPrice": entry,
+        "netFunding": "0",
+    }
+
+
+def usdc_fields(usdc: str) -> dict[str, Any]:
+    """Describe the collateral as the indexer does."""
+    side = "SHORT" if usdc.startswith("-") else "LONG"
+    return {"symbol": "USDC", "side": side, "size": usdc.strip("-"), "assetId": "0"}
+
+
+def decision(
+    ticker: str, usdc: float, seq: int = 0, at: int = 0, action: Any = "target"
+) -> Decision:
+    """Want an exposure."""
+    return Decision(
+        id=f"D{seq}",
+        ticker=ticker,
+        seq=seq,
+        at=at,
+        action=action,
+        target_usdc=usdc,
+        previous_usdc=0.0,
+        urgency=0.5,
+        score=70.0,
+        reasons=("because",),
+        scores=(),
+    )
+
+
+ETH = market_fields("ETH-USD", 1, "3000")
+BTC = market_fields("BTC-USD", 0, "60000", atomicResolution=-10, subticksPerTick=100_000)
+ETH_BOOK = ([("2999.9", "5"), ("2999", "20")], [("3000.1", "5"), ("3001", "20")])
+
+
+def open_world(policy: Policy | None = None, *, guard: bool = True, **eth: Any) -> World:
+    """Open a venue with two markets, a book of ETH, a block and 10,000 USDC."""
+    world = World(policy, guard=guard)
+    world.markets(ETH | eth, BTC)
+    world.block(100)
+    world.book("ETH-USD", *ETH_BOOK)
+    world.account("10000")
+    return world
+
+
+@pytest.fixture
+def world() -> World:
+    """Open the usual venue."""
+    return open_world()
+
+
+@pytest.fixture(scope="session")
+def make_world() -> Any:
+    """Hand out `open_world` for venues that are not the usual one."""
+    return open_world
+
+
+@pytest.fixture(scope="session")
+def make_decision() -> Any:
+    """Hand out `decision`."""
+    return decision

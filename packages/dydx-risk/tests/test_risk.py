@@ -1,0 +1,807 @@
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import reactivex
+from dydx_conn import Frame, OrderRequest, Subaccount
+from dydx_data import MarketView
+from dydx_risk import Approved, Denied, MarginFigures, Policy, Reduce, Risk, Verdict, verdicts
+from dydx_strategy import Decision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from reactivex.testing import ReactiveTest, TestScheduler
+
+on_next, on_completed, on_error = (
+    ReactiveTest.on_next,
+    ReactiveTest.on_completed,
+    ReactiveTest.on_error,
+)
+OWNER = Subaccount("dydx1abc", 0)
+LOOSE = Policy(max_leverage=50, max_order_usdc=1e9, slippage_bps=0)
+
+# === Policy ===
+
+
+def test_a_policy_cannot_be_changed_or_misspelt() -> None:
+    """Settings are checked once, where they come in."""
+    with pytest.raises(ValidationError, match="frozen"):
+        Policy().act_below = 0.5  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        Policy(act_bellow=0.5)  # type: ignore[call-arg]
+
+
+def test_a_policy_must_restore_more_than_it_acts_below() -> None:
+    """A guard that restores less than it asks for would never end."""
+    with pytest.raises(ValidationError, match="act_below < restore_to <= keep_above"):
+        Policy(act_below=0.2)
+
+
+# === Account ===
+
+
+def test_before_a_snapshot_nothing_is_known(make_decision: Any) -> None:
+    """No frame, no account: the alarm says unknown, and nothing new may be risked."""
+    risk = Risk(subaccount=OWNER)
+
+    assert risk.alarm == "unknown"
+    assert risk.account.trouble == "no account snapshot yet"
+
+
+def test_a_snapshot_is_the_account(world: Any) -> None:
+    """Collateral, positions and open orders come with it; what it does not name is gone."""
+    world.account("1000.5", {"ETH-USD": ("-1.5", "3010.5")})
+    account = world.risk.account
+
+    assert account.trouble == ""
+    assert account.collateral == 1_000_500_000
+    assert account.positions["ETH-USD"].size == Decimal("-1.5")
+    assert account.positions["ETH-USD"].quantums == -1_500_000_000
+    world.account("-3")
+    assert (account.collateral, account.positions) == (-3_000_000, {})
+
+
+def test_updates_change_what_they_name(world: Any) -> None:
+    """A closed position goes, an asset other than USDC is not collateral, orders merge by id."""
+    world.account("1000", {"ETH-USD": ("1", "3000")})
+    closed = {"market": "ETH-USD", "side": "LONG", "status": "CLOSED", "size": "0"}
+    dust = {"symbol": "DYDX", "side": "LONG", "size": "5", "assetId": "1"}
+    order = {"id": "o1", "status": "OPEN", "size": "2", "price": "2900"}
+    world.tell("channel_data", {"perpetualPositions": [closed], "assetPositions": [dust]})
+    world.tell("channel_data", {"orders": [order], "blockHeight": "207"})
+    world.tell("channel_data", {"orders": [{"id": "o1", "totalFilled": "1"}]})
+    account = world.risk.account
+
+    assert (account.collateral, account.positions, account.height) == (1_000_000_000, {}, 207)
+    assert account.open_orders["o1"].price == "2900"
+    assert account.open_orders["o1"].total_filled == "1"
+    world.tell("channel_data", {"orders": [{"id": "o1", "status": "BEST_EFFORT_CANCELED"}]})
+    assert account.open_orders == {}
+    account.expire(206)
+    assert account.height == 207
+
+
+def test_another_subaccount_is_another_account(world: Any) -> None:
+    """Frames of other ids and other channels are not ours."""
+    frame = world.frame("subscribed", "v4_subaccounts", {}, "dydx1abc/1", "paper")
+
+    assert not world.risk.account.fold(frame)
+    assert world.risk.account.trouble == ""
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        {"assetPositions": "no"},
+        {"assetPositions": [{"symbol": "USDC", "side": "LONG", "size": "x", "assetId": "0"}]},
+        {"assetPositions": [{"symbol": "USDC", "side": "LONG", "size": "1e99", "assetId": "0"}]},
+        {"assetPositions": [{"symbol": "USDC", "side": "LONG", "size": "NaN", "assetId": "0"}]},
+        {"blockHeight": "soon"},
+    ],
+)
+def test_an_unreadable_account_frame_puts_the_account_in_doubt(world: Any, contents: Any) -> None:
+    """Nothing raises; new risk waits for the next snapshot, the way out stays open."""
+    world.account("10000", {"ETH-USD": ("1", "3000")})
+    world.tell("channel_data", contents)
+
+    assert "cannot be read" in world.risk.account.trouble
+    assert world.risk.alarm == "unknown"
+    assert world.decide("ETH-USD", 9000).reason == "UNKNOWN_ACCOUNT"
+    assert isinstance(world.decide("ETH-USD", 0), Approved)
+    world.account("10000")
+    assert world.risk.alarm == "flat"
+
+
+def test_a_snapshot_without_a_subaccount_is_unreadable(world: Any) -> None:
+    """A snapshot that holds nothing is not an empty account."""
+    world.tell("subscribed", {"orders": []})
+
+    assert "to hold a subaccount" in world.risk.account.trouble
+
+
+def test_a_lost_link_puts_the_account_in_doubt(world: Any) -> None:
+    """Frames lost on the account's own link may have carried a fill; other links do not matter."""
+    for link in ("c1", "paper"):
+        world.risk.step(Frame(seq=9, at=0, mono=0, link=link, kind="gap", text=""))
+        assert bool(world.risk.account.trouble) == (link == "paper")
+
+
+# === Margin of the account ===
+
+
+def test_positions_carry_every_figure(world: Any) -> None:
+    """Oracle, notional, margins, profit, liquidation price, distance and funding."""
+    world.account("-2000", {"ETH-USD": ("1", "2900")})
+    (row,) = world.risk.positions()
+
+    assert (row.oracle_price, row.net_notional) == (Decimal(3000), 3_000_000_000)
+    assert (row.initial_margin, row.maintenance_margin) == (150_000_000, 90_000_000)
+    assert (row.unrealized_pnl, row.funding_1h) == (Decimal(100), 300_000)
+    assert row.liquidation_price is not None
+    assert float(row.liquidation_price) == pytest.approx(2000 / 0.97)
+    assert row.distance == pytest.approx(1 - 2000 / 0.97 / 3000)
+    assert world.risk.alarm == "safe"
+
+
+def test_a_short_is_liquidated_above(world: Any) -> None:
+    """The distance of a short is positive upward."""
+    world.account("4000", {"ETH-USD": ("-1", "3000")})
+    (row,) = world.risk.positions()
+
+    assert float(row.liquidation_price or 0) == pytest.approx(4000 / 1.03)
+    assert row.distance == pytest.approx(4000 / 1.03 / 3000 - 1)
+
+
+def test_an_unknown_oracle_price_is_danger_and_never_zero(make_world: Any) -> None:
+    """A position that cannot be valued leaves every figure unknown."""
+    world = make_world()
+    world.account("5000", {"ETH-USD": ("1", "3000"), "XYZ-USD": ("7", "1")})
+    risk = world.risk
+
+    assert risk.margin.unknown == ("XYZ-USD",)
+    assert (risk.alarm, risk.margin.distance) == ("unknown", None)
+    assert [row.distance for row in risk.positions()] == [None, None]
+    assert risk.positions()[1].oracle_price is None
+    assert world.decide("ETH-USD", 9000).reason == "UNKNOWN_ORACLE"
+    assert isinstance(world.decide("ETH-USD", 1000), Approved)
+
+
+def test_a_position_is_valued_when_its_market_appears(make_world: Any) -> None:
+    """The account may come first: figures follow with the market, and go with its price."""
+    world = make_world()
+    world.account("5000", {"XYZ-USD": ("7", "1")})
+    fields = {"ticker": "XYZ-USD", "clobPairId": "7", "oraclePrice": "100"}
+    world.markets({**_eth(), **fields})
+
+    assert world.risk.margin.unknown == ()
+    assert world.risk.margin.net_collateral == 5_700_000_000
+
+
+def _eth() -> dict[str, Any]:
+    return {
+        "status": "ACTIVE",
+        "initialMarginFraction": "0.05",
+        "maintenanceMarginFraction": "0.03",
+        "atomicResolution": -9,
+        "quantumConversionExponent": -9,
+        "stepBaseQuantums": 1_000_000,
+        "subticksPerTick": 100_000,
+    }
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["ETH-USD", "BTC-USD"]),
+            st.decimals("1", "99999", places=4),
+        ),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_moving_with_each_price_equals_valuing_from_nothing(
+    make_world: Any,
+    moves: list[tuple[str, Decimal]],
+) -> None:
+    """Sums that are moved a price at a time never drift from sums made anew."""
+    world = make_world(guard=False)
+    world.account("-1000", {"ETH-USD": ("2.5", "3000"), "BTC-USD": ("-0.3", "60000")})
+    for ticker, price in moves:
+        world.oracle(ticker, str(price))
+    moved = world.risk.margin
+    world.risk.revalue()
+
+    assert world.risk.margin == moved
+
+
+# === Gate ===
+
+
+def test_a_wish_becomes_an_order_toward_less(world: Any) -> None:
+    """Size down to the step, price down to the tick, IOC, good for a few blocks, and why."""
+    verdict = world.decide("ETH-USD", 9001.5)
+
+    assert isinstance(verdict, Approved)
+    assert verdict.order == OrderRequest(
+        ticker="ETH-USD",
+        clob_pair_id=1,
+        side="BUY",
+        quantums=3_000_000_000,
+        subticks=3_009_100_000,
+        time_in_force="IOC",
+        client_id=1,
+        good_til_block=105,
+    )
+    assert (verdict.id, verdict.seq, verdict.at) == ("V1", world.seq, world.at)
+    assert verdict.before == MarginFigures(10_000_000_000)
+    assert verdict.after.net_collateral == 10_000_000_000 - 27_300_000 - 4_513_650
+    assert verdict.why == (
+        "buy 3 ETH-USD at <= 3,009.1: free collateral 10,000.00 becomes 9,518.19, "
+        "leverage 0.90, distance 111.1 % at the worst price"
+    )
+
+
+def test_a_hold_is_not_judged(world: Any, make_decision: Any) -> None:
+    """Only targets become orders."""
+    assert world.risk.step(make_decision("ETH-USD", 1.0, action="hold")) == []
+
+
+def test_one_order_in_flight_per_market(world: Any) -> None:
+    """A second decision waits for the answer to the first."""
+    world.decide("ETH-USD", 3000)
+    denied = world.decide("ETH-USD", 6000)
+
+    assert denied.reason == "IN_FLIGHT"
+    assert denied.why == (
+        "the order of V1 has no answer yet; it can fill until block 105, this is 100"
+    )
+
+
+def test_an_answer_frees_the_market(world: Any) -> None:
+    """A filled order is no longer in flight, and its position counts."""
+    verdict = world.decide("ETH-USD", 3000)
+    world.fill(verdict, "7000", "0.9")
+
+    assert world.risk.account.reserved == {}
+    assert world.decide("ETH-USD", 6000).order.quantums == 1_100_000_000
+
+
+@pytest.mark.parametrize(("filled", "left"), [("0", []), ("0.5", ["ETH-USD"])])
+def test_a_best_effort_cancel_is_final_only_unfilled(
+    world: Any, filled: str, left: list[str]
+) -> None:
+    """What one node saw filled may still be in a block: its collateral stays reserved."""
+    world.decide("ETH-USD", 3000)
+    order = {
+        "id": world.order_id("ETH-USD"),
+        "status": "BEST_EFFORT_CANCELED",
+        "totalOptimisticFilled": filled,
+    }
+    world.tell("channel_data", {"orders": [{"id": "another", "status": "CANCELED"}, order]})
+
+    assert list(world.risk.account.reserved) == left
+
+
+def test_an_order_that_nobody_answers_is_forgotten_after_its_last_block(world: Any) -> None:
+    """It can fill at its good-til block, and never after."""
+    world.decide("ETH-USD", 3000)
+    world.block(105)
+    world.oracle("BTC-USD", "60001")
+    assert list(world.risk.account.reserved) == ["ETH-USD"]
+    world.block(106)
+    world.oracle("BTC-USD", "60002")
+    assert world.risk.account.reserved == {}
+
+
+def test_two_orders_do_not_share_collateral(make_world: Any) -> None:
+    """What an order in flight may need is not free for the next."""
+    world = make_world(LOOSE)
+    world.book("BTC-USD", [("59999", "9")], [("60001", "9")])
+    world.account("1000")
+    first = world.decide("ETH-USD", 5000)
+    second = world.decide("BTC-USD", 5000)
+
+    assert isinstance(first, Approved)
+    assert isinstance(second, Denied)
+    assert second.reason == "DISTANCE"
+    assert world.risk.reserved_margin().notional == 4_998_000_000
+
+
+def test_a_target_that_is_held_is_below_a_step(world: Any) -> None:
+    """Nothing is bumped up to the minimum."""
+    denied = world.decide("ETH-USD", 2.9)
+
+    assert (denied.reason, denied.why) == (
+        "BELOW_STEP",
+        "0.000966666 ETH-USD is less than one step of 0.001",
+    )
+    assert dict(denied.figures) == {"wanted": "0.000966666", "step": "0.001"}
+
+
+def test_an_unknown_market_is_denied(world: Any) -> None:
+    """A ticker never seen, or seen without its grid."""
+    assert world.decide("NO-USD", 100).reason == "UNKNOWN_MARKET"
+
+
+@pytest.mark.parametrize("status", ["PAUSED", "CANCEL_ONLY", "FINAL_SETTLEMENT"])
+def test_only_an_active_market_takes_new_risk(make_world: Any, status: str) -> None:
+    """Shrinking passes all the same: the venue may still take it."""
+    world = make_world(status=status)
+    world.account("10000", {"ETH-USD": ("-2", "3000")})
+
+    assert world.decide("ETH-USD", -9000).reason == "STATUS"
+    assert isinstance(world.decide("ETH-USD", -3000), Approved)
+
+
+def test_without_an_oracle_price_nothing_is_sized(make_world: Any) -> None:
+    """A target in USDC means nothing then, but out is out."""
+    world = make_world(oraclePrice=None)
+    assert world.decide("ETH-USD", 100).reason == "UNKNOWN_ORACLE"
+
+    world.account("10000", {"ETH-USD": ("1.0005", "3000")})
+    verdict = world.decide("ETH-USD", 0)
+    assert isinstance(verdict, Approved)
+    assert (verdict.order.quantums, verdict.order.reduce_only) == (1_000_000_000, True)
+    assert verdict.after.net_collateral < 10_000_000_000 + 3_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("bids", "was"), [([], "one-sided"), ([("2999.9", "1")], None), (None, "unknown")]
+)
+def test_new_risk_needs_both_sides_of_a_known_book(
+    make_world: Any, bids: Any, was: str | None
+) -> None:
+    """A one-sided or unknown book has no fair price."""
+    world = make_world()
+    ticker = "ETH-USD" if bids is not None else "BTC-USD"
+    if bids is not None:
+        world.book("ETH-USD", bids, [("3000.1", "1")])
+    verdict = world.decide(ticker, 3000)
+
+    assert getattr(verdict, "reason", None) == (was and "NO_BOOK")
+    if was:
+        assert verdict.why == f"expected bids and asks, the book is {was}"
+
+
+def test_shrinking_goes_by_the_oracle_price_where_there_is_no_book(world: Any) -> None:
+    """An order that may fill beats a position that cannot be left."""
+    world.account("10000", {"BTC-USD": ("-0.1", "60000"), "ETH-USD": ("1", "3000")})
+    verdict = world.decide("BTC-USD", -3000)
+
+    assert (verdict.order.side, verdict.order.subticks) == ("BUY", 6_060_000_000)
+    assert verdict.why == (
+        "buy 0.05 BTC-USD at <= 60,600 shrinks -0.1 to -0.05: that always passes"
+    )
+
+
+def test_without_book_and_oracle_even_leaving_has_no_price(make_world: Any) -> None:
+    """Then there is nothing to go by."""
+    world = make_world(oraclePrice=None)
+    world.book("ETH-USD", [], [])
+    world.account("10000", {"ETH-USD": ("1", "3000")})
+
+    assert world.decide("ETH-USD", 0).reason == "NO_BOOK"
+
+
+def test_dust_cannot_be_left(world: Any) -> None:
+    """Less than a step is not an order."""
+    world.account("10000", {"ETH-USD": ("0.0005", "3000")})
+
+    assert world.decide("ETH-USD", 0).reason == "BELOW_STEP"
+
+
+def test_stale_figures_are_not_traded_on(world: Any, make_decision: Any) -> None:
+    """A book or an oracle price older than the limit is no ground for new risk."""
+    late = world.at + 31 * 10**9
+    (denied,) = world.risk.step(make_decision("ETH-USD", 3000, world.seq, late))
+
+    assert denied.reason == "STALE"
+    assert denied.why == "book or oracle is 32.0 s old, limit 30 s"
+
+
+def test_without_a_block_height_no_order_can_expire(make_world: Any) -> None:
+    """Neither new risk nor the way out can be addressed to the chain."""
+    world = make_world()
+    world.state.chain.height = 0
+    world.account("10000", {"ETH-USD": ("1", "3000")})
+
+    assert world.decide("ETH-USD", 6000).reason == "UNKNOWN_HEIGHT"
+    assert world.decide("ETH-USD", 0).reason == "UNKNOWN_HEIGHT"
+
+
+def test_an_isolated_market_needs_a_subaccount_of_its_own(make_world: Any) -> None:
+    """The chain would refuse it; so do we, before."""
+    world = make_world(marketType="ISOLATED")
+    assert isinstance(world.decide("ETH-USD", 3000), Approved)
+
+    world = make_world(marketType="ISOLATED")
+    world.account("10000", {"BTC-USD": ("0.1", "60000")})
+    assert world.decide("ETH-USD", 3000).reason == "ISOLATED"
+
+
+def test_a_large_wish_is_cut_to_the_order_limit(world: Any) -> None:
+    """The rest may come with later decisions."""
+    verdict = world.decide("ETH-USD", -24_000)
+
+    assert verdict.order.quantums == 3_333_000_000
+    assert "cut to 10,000 USDC" in verdict.why
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason", "says"),
+    [
+        (LOOSE, "MARGIN", "needs 1,500.00 of initial margin, would have 984.00"),
+        (Policy(max_order_usdc=1e6, slippage_bps=0), "LEVERAGE", "would be 9.04, limit 5"),
+        (
+            Policy(max_order_usdc=1e6, max_leverage=50, slippage_bps=0),
+            "DISTANCE",
+            "distance would be 8.3 %, limit 12.0 %",
+        ),
+    ],
+)
+def test_limits_deny_with_figures(make_world: Any, policy: Policy, reason: str, says: str) -> None:
+    """Margin, leverage and distance are judged after the worst fill, and said in numbers."""
+    world = make_world(policy)
+    world.account("1000")
+    denied = world.decide("ETH-USD", 30_000 if reason == "MARGIN" else 9_000)
+
+    assert denied.reason == reason
+    assert says in denied.why
+    assert [name for name, _ in denied.figures] == [
+        "net_collateral",
+        "initial_margin",
+        "maintenance_margin",
+        "notional",
+    ]
+
+
+def test_leverage_without_collateral_is_undefined_and_denied(make_world: Any) -> None:
+    """A market without margin does not help an account without equity."""
+    world = make_world(
+        Policy(slippage_bps=0), initialMarginFraction="0.000001", maintenanceMarginFraction="0"
+    )
+    world.account("0.0001")
+    denied = world.decide("ETH-USD", 3)
+
+    assert denied.reason == "MARGIN"
+    world.account("-100")
+    assert world.decide("ETH-USD", 3).reason == "MARGIN"
+
+
+def test_turning_a_position_is_judged_and_may_fall_back_to_leaving_it(make_world: Any) -> None:
+    """From long to short in one order if the short is allowed, else only out of the long."""
+    world = make_world()
+    world.account("4000", {"ETH-USD": ("2", "3000")})
+    turned = world.decide("ETH-USD", -3000)
+    assert (turned.order.quantums, turned.order.reduce_only) == (3_000_000_000, False)
+
+    world = make_world(Policy(max_order_usdc=1e6))
+    world.account("-4000", {"ETH-USD": ("2", "3000")})
+    left = world.decide("ETH-USD", -90_000)
+    assert (left.order.quantums, left.order.reduce_only) == (2_000_000_000, True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 50_000),
+    st.integers(-500_000, 500_000),
+    st.decimals("-9", "9", places=3),
+    st.integers(0, 500),
+)
+def test_an_approved_order_never_ends_below_initial_margin(
+    make_world: Any, usdc: int, target: int, held: Decimal, bps: int
+) -> None:
+    """Filled at its worst price, fee paid, what was approved to grow is collateralised."""
+    world = make_world(Policy(max_leverage=50, max_order_usdc=1e9, slippage_bps=bps))
+    world.account(str(usdc), {"ETH-USD": (str(held), "3000")} if held else {})
+    world.risk.guard = False
+    verdict = world.decide("ETH-USD", target)
+
+    if isinstance(verdict, Approved) and not verdict.order.reduce_only:
+        size = held + Decimal(verdict.order.signed_quantums).scaleb(-9)
+        price = Decimal(verdict.order.subticks).scaleb(-6)
+        paid = (size - held) * price + abs(size - held) * price * Decimal("0.0005")
+        world.account(str(usdc - paid - Decimal("0.000001")), {"ETH-USD": (str(size), "3000")})
+        assert world.risk.margin.free_collateral >= -1
+    if isinstance(verdict, Approved) and verdict.order.reduce_only:
+        assert abs(verdict.order.signed_quantums) <= abs(held.scaleb(9))
+
+
+# === Guard ===
+
+
+def _long(make_world: Any, policy: Policy | None = None, *, guard: bool = True) -> Any:
+    world = make_world(policy, guard=guard)
+    world.account("-25000", {"ETH-USD": ("10", "3000")})
+    return world
+
+
+def test_the_guard_sleeps_while_liquidation_is_far(make_world: Any) -> None:
+    """No verdict, no rung, however often the book moves."""
+    world = _long(make_world)
+    world.oracle("ETH-USD", "2990")
+
+    assert (world.verdicts, world.risk.rung, world.risk.alarm) == ([], 0, "safe")
+
+
+def test_the_guard_reduces_enough_and_says_why(make_world: Any) -> None:
+    """Below the limit it sells just what restores the distance, at no worse than a bound."""
+    world = _long(make_world)
+    world.book("ETH-USD", [("2738", "2"), ("2735", "20")], [("2741", "5")])
+    world.oracle("ETH-USD", "2740")
+    (reduce,) = world.reductions
+
+    assert reduce.order.side == "SELL"
+    assert reduce.order.reduce_only
+    assert reduce.order.time_in_force == "IOC"
+    assert reduce.order.quantums == 3_144_000_000
+    assert (reduce.rung, round(reduce.distance, 4)) == (1, 0.0594)
+    assert reduce.after.distance == pytest.approx(0.1, abs=0.001)
+    assert reduce.why == (
+        "distance 5.9 % < 6.0 %: sell 3.144 ETH-USD at >= 2,710.7 restores 10.0 %, "
+        "costs about 13.58 USDC"
+    )
+    assert reduce.cost == 13_576_545
+    assert world.risk.alarm == "danger"
+
+
+def test_the_guard_waits_for_its_answer(make_world: Any) -> None:
+    """An order in flight is not doubled, and nothing is complained about."""
+    world = _long(make_world)
+    world.oracle("ETH-USD", "2740")
+    world.block()
+    world.oracle("ETH-USD", "2735")
+
+    assert len(world.verdicts) == 1
+
+
+def test_each_rung_accepts_a_worse_price(make_world: Any) -> None:
+    """Unanswered in a thin book, the next order goes deeper, up to the last rung."""
+    world = _long(make_world, Policy(guard_rungs=2))
+    bounds = []
+    for price in ("2740", "2738", "2736"):
+        world.book("ETH-USD", [("2700", "0.1")], [("2741", "5")])
+        world.oracle("ETH-USD", price)
+        bounds.append(world.verdicts[-1].order.subticks)
+        world.block(world.height + 6)
+
+    assert bounds == [2_673_000_000, 2_646_000_000, 2_646_000_000]
+    assert [reduce.rung for reduce in world.reductions] == [1, 2, 3]
+
+
+def test_a_restored_account_starts_from_the_first_rung(make_world: Any) -> None:
+    """Safe again, the next danger is a new one."""
+    world = _long(make_world)
+    world.oracle("ETH-USD", "2740")
+    world.fill(world.verdicts[0], "-16500", "6.926")
+    world.block()
+    world.oracle("ETH-USD", "2745")
+
+    assert (world.risk.alarm, world.risk.rung) == ("safe", 0)
+
+
+def test_the_guard_can_be_switched_off(make_world: Any) -> None:
+    """Then nothing reduces, and the account is left to the chain."""
+    world = _long(make_world, guard=False)
+    world.oracle("ETH-USD", "2500")
+
+    assert world.verdicts == []
+    assert world.risk.alarm == "liquidatable"
+    assert world.risk.closest is not None
+    assert world.risk.closest < 0
+
+
+def test_the_guard_closes_all_where_a_part_is_not_enough(make_world: Any) -> None:
+    """Far under water nothing less will do."""
+    world = _long(make_world)
+    world.book("ETH-USD", [("2489", "20")], [("2491", "20")])
+    world.oracle("ETH-USD", "2490")
+    (reduce,) = world.reductions
+
+    assert reduce.order.quantums == 10_000_000_000
+    assert "closes it all" in reduce.why
+
+
+def test_the_guard_takes_the_cheapest_position_that_suffices(make_world: Any) -> None:
+    """Two positions could restore the distance: the one with the better book is reduced."""
+    world = make_world()
+    world.account("-50000", {"ETH-USD": ("10", "3000"), "BTC-USD": ("0.5", "60000")})
+    world.book("ETH-USD", [("2600", "50")], [("2700", "5")])
+    world.book("BTC-USD", [("55990", "50")], [("56010", "5")])
+    world.oracle("ETH-USD", "2650")
+    world.oracle("BTC-USD", "56000")
+    (reduce,) = world.reductions
+
+    assert reduce.order.ticker == "BTC-USD"
+
+
+def test_the_guard_takes_the_greatest_relief_where_none_suffices(make_world: Any) -> None:
+    """If no single position is enough, the one that helps most goes first, whole."""
+    world = make_world()
+    world.account("-63500", {"ETH-USD": ("10", "3000"), "BTC-USD": ("0.6", "60000")})
+    world.oracle("ETH-USD", "2999")
+    (reduce,) = world.reductions
+
+    assert (reduce.order.ticker, reduce.order.quantums) == ("BTC-USD", 6_000_000_000)
+
+
+def test_a_short_is_bought_back(make_world: Any) -> None:
+    """The guard of a short buys, at no more than a bound."""
+    world = make_world()
+    world.account("35000", {"ETH-USD": ("-10", "3000")})
+    world.book("ETH-USD", [("3199", "1")], [("3201", "1"), ("3202", "20")])
+    world.oracle("ETH-USD", "3210")
+    (reduce,) = world.reductions
+
+    assert (reduce.order.side, reduce.order.reduce_only) == ("BUY", True)
+    assert reduce.order.subticks == 3_233_000_000
+    assert reduce.after.distance is not None
+    assert reduce.after.distance > reduce.distance
+
+
+def test_a_guard_that_cannot_act_says_so_once_a_block(make_world: Any) -> None:
+    """Dust that no order can reduce is an objection, not silence."""
+    world = make_world()
+    world.account("-1.49", {"ETH-USD": ("0.0005", "3000")})
+    world.oracle("ETH-USD", "3000.1")
+    world.oracle("ETH-USD", "3000.2")
+    (denied,) = world.verdicts
+
+    assert (denied.reason, denied.decision) == ("BELOW_STEP", None)
+    assert "no position can be reduced" in denied.why
+
+
+def test_a_guard_without_a_block_height_says_so(make_world: Any) -> None:
+    """An order without a last block cannot be sent."""
+    world = make_world()
+    world.state.chain.height = 0
+    world.account("-25000", {"ETH-USD": ("10", "3000")})
+    world.oracle("ETH-USD", "2740")
+
+    assert world.verdicts[0].reason == "UNKNOWN_HEIGHT"
+
+
+def test_nothing_is_sold_that_costs_more_than_it_relieves(make_world: Any) -> None:
+    """At an absurd bid a sale would bring liquidation nearer."""
+    world = _long(make_world)
+    world.book("ETH-USD", [("900", "50")], [("3001", "5")])
+    world.oracle("ETH-USD", "2740")
+
+    assert isinstance(world.verdicts[0], Denied)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.decimals("-20", "20", places=4).filter(lambda size: abs(size) >= Decimal("0.01")),
+    st.integers(1_500, 12_000),
+    st.integers(1, 400),
+    st.integers(1, 300),
+)
+def test_the_guard_never_flips_a_position(
+    make_world: Any, size: Decimal, leverage_pm: int, drop_pm: int, spread: int
+) -> None:
+    """It sells at most what is held and buys at most what is owed, on the grid."""
+    world = make_world()
+    equity = abs(size) * 3000 * 1000 / leverage_pm
+    usdc = equity - size * 3000
+    world.account(f"{usdc:.6f}", {"ETH-USD": (str(size), "3000")})
+    price = 3000 - 3 * drop_pm if size > 0 else 3000 + 3 * drop_pm
+    world.book("ETH-USD", [(str(price - spread), "1")], [(str(price + spread), "1")])
+    world.oracle("ETH-USD", str(price))
+
+    for reduce in world.reductions:
+        assert reduce.order.reduce_only
+        assert 0 < reduce.order.quantums <= abs(size.scaleb(9))
+        assert reduce.order.quantums % 1_000_000 == 0
+        assert (reduce.order.signed_quantums > 0) == (size < 0)
+
+
+@pytest.mark.parametrize("leverage", [3, 4, 5])
+def test_a_guarded_account_survives_the_crash_that_liquidates_an_unguarded_one(
+    make_world: Any,
+    leverage: int,
+) -> None:
+    """Thirty per cent in ninety blocks, a thin book: the guard sells its way down."""
+    outcomes = {guard: _crash(make_world, leverage, guard=guard) for guard in (True, False)}
+
+    assert outcomes[True] > 0
+    assert outcomes[False] < 0
+
+
+def _crash(make_world: Any, leverage: int, *, guard: bool) -> float:
+    world = make_world(guard=guard)
+    held, price = Decimal(10) * leverage / 3, Decimal(3000)
+    held = held.quantize(Decimal("0.001"))
+    usdc = Decimal(10_000) - held * price
+    world.account(str(usdc), {"ETH-USD": (str(held), "3000")})
+    for block in range(90):
+        price = Decimal(3000) * (Decimal(1) - Decimal("0.36") * block / 90)
+        bids = [(f"{price * (1000 - 2 * n) / 1000:.1f}", "0.4") for n in range(1, 8)]
+        world.book("ETH-USD", bids, [(f"{price + 5:.1f}", "0.4")])
+        before = len(world.reductions)
+        world.block()
+        world.oracle("ETH-USD", f"{price:.2f}")
+        for reduce in world.reductions[before:]:
+            usdc, held = _sold(reduce, bids, usdc, held)
+            world.fill(reduce, f"{usdc:.6f}", str(held))
+    return -1.0 if (world.risk.closest or 0) < 0 else 1.0
+
+
+def _sold(reduce: Reduce, bids: Any, usdc: Decimal, held: Decimal) -> tuple[Decimal, Decimal]:
+    left = Decimal(reduce.order.quantums).scaleb(-9)
+    bound = Decimal(reduce.order.subticks).scaleb(-6)
+    for text, size in bids:
+        if left and Decimal(text) >= bound:
+            taken = min(left, Decimal(size))
+            left, held = left - taken, held - taken
+            usdc += taken * Decimal(text) * Decimal("0.9995")
+    return usdc, held
+
+
+# === Streams ===
+
+
+def _script(world: Any) -> list[Any]:
+    contents = json.loads('{"subaccount": null}')
+    view = world.state.views["ETH-USD"]
+    frame = world.frame("channel_data", "v4_subaccounts", contents, str(OWNER), "paper")
+    return [view, frame]
+
+
+def _run(source: Any, world: Any, scheduler: TestScheduler, **times: float) -> Any:
+    return scheduler.start(lambda: source.pipe(verdicts(world.risk)), **times).messages
+
+
+def test_the_operator_emits_what_the_step_says(world: Any, make_decision: Any) -> None:
+    """One verdict per decision, none for a view or a frame; completes with the source."""
+    scheduler = TestScheduler()
+    view, frame = _script(world)
+    wish = make_decision("ETH-USD", 3000, world.seq, world.at)
+    source = scheduler.create_hot_observable(
+        on_next(210, view), on_next(220, wish), on_next(230, frame), on_completed(240)
+    )
+    first, last = _run(source, world, scheduler)
+
+    assert (first.time, first.value.value.id) == (220, "V1")
+    assert last == on_completed(240)
+
+
+def test_the_operator_never_ends_by_itself(world: Any) -> None:
+    """A source that never speaks gives nothing."""
+    assert _run(reactivex.never(), world, TestScheduler()) == []
+
+
+def test_the_operator_completes_with_an_empty_source(world: Any) -> None:
+    """Nothing in, nothing out, and the end."""
+    assert _run(reactivex.empty(), world, TestScheduler()) == [on_completed(200)]
+
+
+def test_the_operator_hands_errors_on(world: Any) -> None:
+    """A broken source is not ours to mend."""
+    error = RuntimeError("gone")
+    scheduler = TestScheduler()
+    source = scheduler.create_hot_observable(on_error(210, error))
+
+    assert _run(source, world, scheduler) == [on_error(210, error)]
+
+
+def test_the_operator_is_silent_after_it_was_left(world: Any, make_decision: Any) -> None:
+    """What comes after disposal is not judged."""
+    scheduler = TestScheduler()
+    source = scheduler.create_hot_observable(on_next(400, make_decision("ETH-USD", 1.0)))
+
+    assert _run(source, world, scheduler, disposed=300) == []
+    assert world.risk.account.reserved == {}
+
+
+def test_without_a_risk_each_subscriber_has_its_own(make_decision: Any) -> None:
+    """Two subscribers must not share a counter, let alone an account."""
+    wish: MarketView | Frame | Decision = make_decision("ETH-USD", 1.0)
+    stream = reactivex.of(wish).pipe(verdicts())
+    heard: list[Verdict] = []
+    for _ in range(2):
+        stream.subscribe(heard.append)
+
+    assert [verdict.id for verdict in heard] == ["V1", "V1"]
