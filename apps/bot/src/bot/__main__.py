@@ -100,9 +100,7 @@ def add_run_options(command: argparse.ArgumentParser) -> None:
 def add_choices(command: argparse.ArgumentParser) -> None:
     """Add what changes how the bot acts, and so changes the run hash."""
     command.add_argument("--no-guard", action="store_true", help="let liquidation come")
-    command.add_argument(
-        "--strategy", default="rank", help="a name, or a Python file of your own"
-    )
+    command.add_argument("--strategy", default="rank", help="a name, or a Python file of your own")
     command.add_argument("--deposit", type=int, default=10_000, help="USDC on paper (10000)")
 
 

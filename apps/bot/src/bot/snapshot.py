@@ -117,9 +117,18 @@ def _safety(bot: Bot) -> Safety:
         rungs=bot.journal.counts["reduce"],
         last_rung=last.words if last else "",
         last_rung_at=last.at if last else None,
-        next_rung="" if risk.guard else "the guard is off: liquidation is not prevented",
+        next_rung=_next_rung(bot),
         history=tuple(bot.distances),
     )
+
+
+def _next_rung(bot: Bot) -> str:
+    policy, distance = bot.risk.policy, bot.risk.margin.distance
+    if not bot.risk.guard:
+        return "none: the guard is off, nothing prevents liquidation"
+    if distance is None:
+        return "none: no position is held"
+    return f"none due: acts below {policy.act_below:.1%}, restores {policy.restore_to:.1%}"
 
 
 def _float(number: Decimal | None) -> float | None:
@@ -318,7 +327,7 @@ def _speed(bot: Bot) -> Speed:
         ),
         throughput=tuple(bot.meters.per_second),
         frames=bot.data.frames,
-        decisions=bot.journal.counts["decision"],
+        decisions=bot.journal.counts["target"] + bot.journal.counts["hold"],
         draw_ms=bot.meters.draw_ms,
     )
 

@@ -1,0 +1,217 @@
+"""A whole run: the bundled recording through every layer, and what it leaves behind."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bot.commands import until
+from bot.composition import Bot, Options
+from bot.report import figures, lines
+from bot.why import chain
+from dydx_conn import (
+    ConnError,
+    Frame,
+    Header,
+    Recording,
+    RecordingWriter,
+    collect,
+    find_recording,
+    load_recorded_stream,
+    replay,
+)
+from reactivex import from_iterable, throw
+
+
+@pytest.fixture(scope="module")
+def quickstart() -> Bot:
+    """Return the bot after the whole bundled recording, guarded."""
+    bot = Bot(Options())
+    bot.run(load_recorded_stream("quickstart"))
+    return bot
+
+
+def test_the_recording_leads_to_explained_decisions_orders_and_fills(quickstart: Bot) -> None:
+    """Each layer put something out, and each decision says why in figures."""
+    decisions = quickstart.journal.of_kind("decision")
+    fills = quickstart.journal.of_kind("fill")
+
+    assert decisions and fills
+    assert all(any(c.isdigit() for c in entry.words) for entry in decisions)
+    assert quickstart.journal.counts["order FILLED"] > 0
+
+
+def test_the_first_decision_comes_within_ten_seconds_at_the_dashboards_speed(
+    quickstart: Bot,
+) -> None:
+    """At 20 times real time, 200 seconds of the recording are ten of a viewer's."""
+    first = quickstart.journal.of_kind("decision")[0]
+    began = next(iter(Recording(find_recording("quickstart")))).at
+
+    assert (first.at - began) / 1e9 / 20 < 10
+
+
+def test_the_guard_acts_in_the_crash_and_the_account_is_not_liquidated(quickstart: Bot) -> None:
+    """The distance fell below the policy's threshold, and it was brought back in time."""
+    figures = quickstart.venue.figures()
+
+    assert quickstart.journal.counts["reduce"] > 0
+    assert figures.liquidations == 0
+    assert quickstart.risk.closest is not None
+    assert 0 < quickstart.risk.closest < quickstart.risk.policy.act_below
+
+
+def test_without_the_guard_the_account_comes_nearer_to_liquidation(quickstart: Bot) -> None:
+    """The same frames, unguarded: what the guard was for."""
+    unguarded = Bot(Options(guard=False))
+    unguarded.run(load_recorded_stream("quickstart"))
+
+    assert unguarded.journal.counts["reduce"] == 0
+    assert unguarded.risk.closest is not None
+    assert quickstart.risk.closest is not None
+    assert unguarded.risk.closest < quickstart.risk.closest
+    assert unguarded.journal.hash != quickstart.journal.hash
+
+
+def run_hash(*arguments: str, seed: str = "0") -> str:
+    """Run the bot in a process of its own and return the hash it reports."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bot", "replay", "quickstart", "--json", *arguments],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONHASHSEED": seed},
+    )
+    return str(json.loads(done.stdout)["run_hash"])
+
+
+@pytest.mark.parametrize(
+    ("seed", "arguments"),
+    [("0", ()), ("1", ()), ("4242", ("--speed", "2000"))],
+    ids=["hash seed 0", "hash seed 1", "another speed"],
+)
+def test_the_hash_is_the_same_in_every_process(
+    quickstart: Bot, seed: str, arguments: tuple[str, ...]
+) -> None:
+    """Neither Python's hash seed nor the replay's speed changes what the bot does."""
+    assert run_hash(*arguments, seed=seed) == quickstart.journal.hash
+
+
+def test_a_recorded_run_replays_to_the_same_bytes(quickstart: Bot, tmp_path: Path) -> None:
+    """What `bot paper --record` writes is the run: frames written and read again are the same."""
+    path = tmp_path / "again.jsonl.zst"
+    header = Header(network="local", rest="", ws="", client="", source="test")
+    writer = RecordingWriter(path, header)
+    for frame in Recording(find_recording("quickstart")):
+        writer.write_frame(frame)
+    writer.close()
+
+    again = Bot(Options())
+    again.run(replay(path))
+
+    assert again.journal.hash == quickstart.journal.hash
+
+
+@pytest.mark.parametrize("kind", ["fill", "approved", "decision", "reduce"])
+def test_why_walks_from_anything_back_to_the_wire(quickstart: Bot, kind: str) -> None:
+    """The chain names its links, its frames, and quotes the wire's own text."""
+    entry = quickstart.journal.of_kind(kind)[-1]
+    path = find_recording("quickstart")
+
+    told = chain(entry, quickstart.journal, path)
+
+    text = "".join(line.strip() for line in told)
+    caused_by = next(frame for frame in Recording(path) if frame.seq == entry.seq)
+    assert told[0].startswith(entry.id)
+    assert f"#{entry.seq}" in text
+    assert caused_by.text[:40].replace(" ", "") in text.replace(" ", "")
+
+
+def test_every_fill_leads_back_to_a_verdict(quickstart: Bot) -> None:
+    """No trade comes out of nowhere: its order was let go by an Approved or a Reduce."""
+    journal = quickstart.journal
+    for fill in journal.of_kind("fill"):
+        order = journal.find(fill.parent)
+        assert order is not None
+        verdict = journal.find(order.parent)
+        assert verdict is not None
+        assert verdict.kind in ("approved", "reduce")
+
+
+def test_the_report_says_the_same_in_words_and_figures(quickstart: Bot) -> None:
+    """What is printed holds the counts, the money and the hash of the data."""
+    recording = Recording(find_recording("quickstart"))
+    report = figures(quickstart, name="quickstart", recording=recording)
+
+    told = "\n".join(lines(report))
+
+    assert report["fills"] == quickstart.journal.counts["fill"]
+    assert report["run_hash"] in told
+    assert "not market data of dYdX" in told
+    assert json.loads(json.dumps(report)) == report
+
+
+def test_a_run_without_frames_reports_nothing_and_not_zero_distance() -> None:
+    """No position is not a distance of zero."""
+    bot = Bot(Options())
+    bot.run(from_iterable([]))
+
+    told = "\n".join(lines(figures(bot, name="nothing")))
+
+    assert "no position was held" in told
+    assert "decisions    0 target, 0 hold" in told
+
+
+def bad_frames() -> list[Frame]:
+    """Return the recording with something wrong after each tenth frame."""
+    texts = ["", "\0", "{", '{"type":"channel_data","channel":"v4_orderbook","contents":7}', "[]"]
+    frames: list[Frame] = []
+    for n, frame in enumerate(collect(load_recorded_stream("quickstart"))[:3000]):
+        frames.append(frame)
+        if n % 10 == 9:
+            text = texts[n // 10 % len(texts)]
+            bad = Frame(frame.seq, frame.at, frame.mono, "c1", "ws", text, fault="bad")
+            frames.append(bad)
+    return frames
+
+
+def test_bad_frames_are_counted_and_nothing_around_them_is_lost() -> None:
+    """The same decisions come out, with every bad frame on the quality panel."""
+    good, bad = Bot(Options()), Bot(Options())
+    good.run(from_iterable(collect(load_recorded_stream("quickstart"))[:3000]))
+
+    bad.run(from_iterable(bad_frames()))
+
+    assert bad.data.counts()["malformed"] == 300
+    assert [e.words for e in bad.journal.of_kind("decision")] == [
+        e.words for e in good.journal.of_kind("decision")
+    ]
+
+
+def test_a_failing_source_stops_the_bot_with_its_error() -> None:
+    """What cannot be read is raised, not swallowed."""
+    with pytest.raises(ConnError, match="broken"):
+        Bot(Options()).run(throw(ConnError("broken")))
+
+
+def test_a_layer_that_raises_stops_the_bot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug must not go on trading: the run ends at once with the bug's own error."""
+    bot = Bot(Options())
+
+    def broken(_: object) -> list[Frame]:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(bot.venue, "step", broken)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        bot.run(load_recorded_stream("quickstart"))
+
+    assert bot.data.frames < 200
+
+
+def test_until_ends_a_source_in_its_own_time() -> None:
+    """Seconds are the recording's, so nothing waits."""
+    pace = until(30, lambda _: True)
+    kept = collect(replay("quickstart", pace=pace))
+
+    assert 0 < kept[-1].mono - kept[0].mono < 30e9
