@@ -1,11 +1,12 @@
 """Market views: what the frames say about each market, folded once, always current.
 
-    Frame ──► market_views ──► MarketView   book · trades · candles · flow · oracle …
+    Frame ──► market_views ──► MarketView   book · trades · candles · flow · oracle · quality
 
 `market_views` emits the same `MarketView` object per ticker, updated in place, once per frame
 and market it touched; `step` is the whole fold, pure but for the `DataState` it is given.
 `Book` keeps what the venue said and shows it uncrossed (`uncross` is that rule alone);
-`Candles` and `Flow` grow with each trade; `Quality` counts and samples whatever was wrong.
+`Candles` and `Flow` grow with each trade; `Link` judges message ids; `Quality` counts and
+samples whatever was wrong.
 
 Units: `at` and `*_ns` are nanoseconds UTC, prices are USDC per base unit, sizes base units,
 `open_interest` is base quantums. Floats are for opinions; where money moves, take the exact
@@ -24,14 +25,16 @@ from array import array
 from bisect import bisect_left, insort
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from dydx_conn import (
     BookContents,
     CandleFields,
     CandlesContents,
+    ErrorsContents,
     Frame,
     HeightContents,
     MarketFields,
@@ -70,7 +73,7 @@ __all__ = [
 ]
 
 # === Numbers ===
-# The wire's decimals are text. `float` alone would admit nan, inf, 1_000 and blanks.
+# The wire's decimals are text, and `float` alone would admit nan, inf and blanks.
 
 _SECOND: Final = 1_000_000_000
 _MINUTE: Final = 60 * _SECOND
@@ -82,11 +85,8 @@ _MICROSECOND = datetime.timedelta(microseconds=1)
 
 def _number(text: str) -> float:
     """Read decimal text; `ValueError` unless it is one finite number."""
-    if _decimal(text) is None:
-        raise ValueError(f"expected a decimal number, got {text[:40]!r}")
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError(f"expected a finite number, got {text[:40]!r}")
+    if _decimal(text) is None or math.isinf(number := float(text)):
+        raise ValueError(f"expected a finite decimal number, got {text[:40]!r}")
     return number
 
 
@@ -117,6 +117,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+@dataclass(slots=True, eq=False)
 class Quality:
     """What was wrong with the frames of one market, or of none: counts and the last samples.
 
@@ -124,23 +125,80 @@ class Quality:
     early (book updates without a snapshot), crossed, stale.
     """
 
-    __slots__ = ("counts", "samples", "stale", "stale_since")
-
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
-        self.samples: deque[Sample] = deque(maxlen=16)
-        self.stale = False
-        self.stale_since = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=16))
+    stale: bool = False
+    stale_since: int = 0
 
     def note(self, seq: int, kind: str, text: str) -> None:
         """Count one trouble and keep a sample of it."""
         self.counts[kind] = self.counts.get(kind, 0) + 1
         self.samples.append(Sample(seq, kind, text if len(text) <= 120 else text[:117] + "..."))
 
-    @property
-    def total(self) -> int:
-        """Return how many troubles there were."""
-        return sum(self.counts.values())
+
+@dataclass(slots=True, eq=False)
+class Link:
+    """One connection's message ids: which came, which are owed, which were lost.
+
+    The count runs over the whole connection: each request and each data message takes an id.
+    A snapshot carries the id of its request and may come late, so a hole is a loss only if no
+    answer is owed for it. `asked` says whether the requests on this link are seen at all.
+    """
+
+    open: bool = True
+    asked: bool = False
+    owed: int = 0
+    last: int | None = None
+    _first: int | None = None
+    _missing: set[int] = field(default_factory=set)
+    _resume: int = 0
+    _run: int = 0
+
+    def reset(self, last: int | None) -> None:
+        """Begin to count anew after `last`, or after whatever comes first."""
+        self.last = self._first = last
+        self.owed = self._run = 0
+        self._missing.clear()
+
+    def take(self, number: int, type_: str) -> str:
+        """Count one message; return what is wrong with its id, or "".
+
+        "gap": ids before it are lost; "duplicate": it came before; "out_of_order": it is one
+        of the lost. An id of 0 is no number, and nothing is judged by it.
+        """
+        last, answer = self.last, type_ in ("subscribed", "error")
+        if not number or last is None:
+            self._first = self.last = number or last
+            return ""
+        if number > last:
+            return self._ahead(number, last, answer)
+        if type_ in ("error", "pong"):  # they repeat the id of what came last
+            return ""
+        if answer and (number in self._missing or number < (self._first or 0)):
+            self._missing.discard(number)
+            return ""
+        if number not in self._missing:
+            return "duplicate"
+        self._missing.discard(number)
+        # Two that go on where the count was left say that the jump was wrong, not they.
+        self._run = self._run + 1 if number == self._resume else 0
+        self._resume = number + 1
+        if self._run == 2:
+            self.reset(number)
+        return "out_of_order"
+
+    def _ahead(self, number: int, last: int, answer: bool) -> str:
+        self.last = number
+        if answer and self.owed:
+            self.owed -= 1
+        holes = number - last - 1
+        self._missing.update(range(last + 1, min(number, last + 4096)))
+        explained = min(self.owed, holes)
+        self.owed -= explained
+        if holes == explained or (answer and not self.asked):
+            return ""
+        self._resume, self._run = last + 1, 0
+        return "gap"
 
 
 # === Book ===
@@ -156,64 +214,102 @@ class Level(msgspec.Struct, frozen=True, gc=False):
     offset: int
 
 
-class _Total(Protocol):
-    @property
-    def size(self) -> Any: ...
-    @property
-    def offset(self) -> int: ...
-
-
-class _PlainTotal(msgspec.Struct, frozen=True, gc=False):
-    size: Any
-    offset: int
-
-
 _N = TypeVar("_N", int, float, Decimal)
 
 
 def uncross(
     bids: Mapping[_N, tuple[_N, int]], asks: Mapping[_N, tuple[_N, int]]
 ) -> tuple[list[tuple[_N, _N, int]], list[tuple[_N, _N, int]]]:
-    """Return both sides as (price, size, offset), best first, without empty or crossed levels.
+    """Return {price: (size, offset)} as (price, size, offset), best first, nothing crossed.
 
     While the best bid is at or above the best ask, the older offset goes; at the same offset
-    the smaller size goes, and at the same size the bid.
+    the smaller size goes, and at the same size the bid. Empty levels are left out.
 
     >>> uncross({101: (1, 3), 99: (2, 1)}, {100: (5, 4)})
     ([(99, 2, 1)], [(100, 5, 4)])
     """
-    bid_totals = {price: _PlainTotal(*total) for price, total in bids.items() if total[0]}
-    ask_totals = {price: _PlainTotal(*total) for price, total in asks.items() if total[0]}
-    bid_prices, ask_prices = sorted(bid_totals), sorted(ask_totals)
-    hidden_bids, hidden_asks = _crossing(bid_prices, ask_prices, bid_totals, ask_totals)
-    shown_bids = bid_prices[: len(bid_prices) - hidden_bids][::-1]
-    return (
-        [(price, bid_totals[price].size, bid_totals[price].offset) for price in shown_bids],
-        [
-            (price, ask_totals[price].size, ask_totals[price].offset)
-            for price in ask_prices[hidden_asks:]
-        ],
-    )
+    best_bids, best_asks = _ascending(bids)[::-1], _ascending(asks)
+    hidden_bids, hidden_asks = _crossing(iter(best_bids), iter(best_asks))
+    return best_bids[hidden_bids:], best_asks[hidden_asks:]
 
 
-def _crossing(
-    bid_prices: Sequence[_N],
-    ask_prices: Sequence[_N],
-    bids: Mapping[_N, _Total],
-    asks: Mapping[_N, _Total],
-) -> tuple[int, int]:
-    # Only the best of a side is ever dropped, so what is hidden is a prefix of each side.
+def _ascending(totals: Mapping[_N, tuple[_N, int]]) -> list[tuple[_N, _N, int]]:
+    return [(price, size, offset) for price, (size, offset) in sorted(totals.items()) if size]
+
+
+def _crossing(bids: Iterator[Any], asks: Iterator[Any]) -> tuple[int, int]:
+    # Only the best of a side is ever dropped, so what is hidden is the beginning of each side.
     hidden_bids = hidden_asks = 0
-    while hidden_bids < len(bid_prices) and hidden_asks < len(ask_prices):
-        bid_price, ask_price = bid_prices[-1 - hidden_bids], ask_prices[hidden_asks]
-        if bid_price < ask_price:
-            break
-        bid, ask = bids[bid_price], asks[ask_price]
-        if (bid.offset, bid.size) <= (ask.offset, ask.size):
+    bid, ask = next(bids, None), next(asks, None)
+    while bid is not None and ask is not None and bid[0] >= ask[0]:
+        if (bid[2], bid[1]) <= (ask[2], ask[1]):
             hidden_bids += 1
+            bid = next(bids, None)
         else:
             hidden_asks += 1
+            ask = next(asks, None)
     return hidden_bids, hidden_asks
+
+
+class _Side:
+    """One side of a book as the venue said it: levels by price, prices ascending."""
+
+    __slots__ = ("hidden", "hidden_size", "levels", "numbers", "prices", "size")
+
+    def __init__(self, numbers: dict[str, float]) -> None:
+        self.numbers = numbers
+        self.clear()
+
+    def clear(self) -> None:
+        self.levels: dict[float, Level] = {}
+        self.prices: list[float] = []
+        self.size = self.hidden_size = 0.0
+        self.hidden = 0
+
+    def put(self, totals: Iterable[tuple[str, str]], offset: int, faults: list[str]) -> None:
+        # The hottest loop of the house: what it touches is local, and nothing is made twice.
+        levels, prices, numbers, size_of_all = self.levels, self.prices, self.numbers, self.size
+        for price_text, size_text in totals:
+            try:
+                price = numbers[price_text]
+                size = float(size_text)
+            except KeyError:
+                try:
+                    price, size = self._learn(price_text), float(size_text)
+                except ValueError as error:
+                    faults.append(str(error))
+                    continue
+            except ValueError:
+                size = math.nan
+            old = levels.get(price)
+            if 0.0 < size < math.inf:
+                levels[price] = Level(price, size, price_text, size_text, offset)
+                if old is None:
+                    insort(prices, price)
+                    size_of_all += size
+                else:
+                    size_of_all += size - old.size
+            elif size != 0.0:
+                faults.append(f"expected a size of 0 or more, got {size_text[:40]!r}")
+            elif old is not None:
+                del levels[price]
+                del prices[bisect_left(prices, price)]
+                size_of_all -= old.size
+        # What is kept by difference drifts; now and then it is taken afresh.
+        self.size = size_of_all if offset & 4095 else math.fsum(x.size for x in levels.values())
+
+    def _learn(self, price_text: str) -> float:
+        price = _positive(price_text)
+        if len(self.numbers) >= 16_384:
+            self.numbers.clear()
+        self.numbers[price_text] = price
+        return price
+
+    def hide(self, hidden: int, best_first: Iterable[float]) -> None:
+        self.hidden = hidden
+        self.hidden_size = math.fsum(
+            self.levels[price].size for _, price in zip(range(hidden), best_first, strict=False)
+        )
 
 
 class Book:
@@ -224,31 +320,26 @@ class Book:
     """
 
     __slots__ = (
-        "_ask_prices", "_ask_sum", "_asks", "_bid_prices", "_bid_sum", "_bids",
-        "_hidden_ask_sum", "_hidden_asks", "_hidden_bid_sum", "_hidden_bids", "_prices",
-        "at", "best_ask", "best_bid", "known", "link", "mid_price", "offset", "seq",
+        "_asks", "_bids", "at", "best_ask", "best_bid", "crossed", "known", "link", "mid_price",
+        "offset", "seq",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.seq = 0
-        self.at = 0
+        numbers: dict[str, float] = {}
+        self._bids, self._asks = _Side(numbers), _Side(numbers)
+        self.seq = self.at = self.offset = 0
         self.link = ""
-        self.offset = 0
-        self.best_bid: Level | None = None
-        self.best_ask: Level | None = None
-        self.mid_price: float | None = None
-        self._prices: dict[str, float] = {}
         self.forget()
 
     def forget(self) -> None:
         """Become unknown: something was lost, and a snapshot alone can mend it."""
         self.known = False
-        self._bids: dict[float, Level] = {}
-        self._asks: dict[float, Level] = {}
-        self._bid_prices: list[float] = []
-        self._ask_prices: list[float] = []
-        self._bid_sum = self._ask_sum = 0.0
-        self._settle()
+        self.best_bid: Level | None = None
+        self.best_ask: Level | None = None
+        self.mid_price: float | None = None
+        self.crossed = 0
+        self._bids.clear()
+        self._asks.clear()
 
     def replace(self, snapshot: BookContents) -> list[str]:
         """Take a snapshot for the whole book; return what was wrong with its levels."""
@@ -259,118 +350,69 @@ class Book:
     def update(self, updates: Iterable[BookContents]) -> list[str]:
         """Take new level totals, oldest first; return what was wrong with any of them."""
         faults: list[str] = []
+        bids, asks = self._bids, self._asks
         for update in updates:
-            self.offset += 1
+            self.offset = offset = self.offset + 1
             if update.bids:
-                self._bid_sum += self._set(update.bids, self._bids, self._bid_prices, faults)
+                bids.put(update.bids, offset, faults)
             if update.asks:
-                self._ask_sum += self._set(update.asks, self._asks, self._ask_prices, faults)
-        self._settle()
+                asks.put(update.asks, offset, faults)
+        bid_prices, ask_prices = bids.prices, asks.prices
+        if self.crossed or not bid_prices or not ask_prices or bid_prices[-1] >= ask_prices[0]:
+            self._uncross()
+        else:
+            bid, ask = bid_prices[-1], ask_prices[0]
+            self.best_bid = bids.levels[bid]
+            self.best_ask = asks.levels[ask]
+            self.mid_price = (bid + ask) / 2
         return faults
 
     def bids(self, count: int | None = None) -> list[Level]:
         """Return the uncrossed bids, best first, at most `count`."""
-        end = len(self._bid_prices) - self._hidden_bids
+        side = self._bids
+        end = len(side.prices) - side.hidden
         start = 0 if count is None else max(0, end - count)
-        levels = self._bids
-        return [levels[price] for price in self._bid_prices[start:end][::-1]]
+        return [side.levels[price] for price in side.prices[start:end][::-1]]
 
     def asks(self, count: int | None = None) -> list[Level]:
         """Return the uncrossed asks, best first, at most `count`."""
-        start = self._hidden_asks
-        end = None if count is None else start + max(0, count)
-        levels = self._asks
-        return [levels[price] for price in self._ask_prices[start:end]]
+        side = self._asks
+        end = None if count is None else side.hidden + max(0, count)
+        return [side.levels[price] for price in side.prices[side.hidden : end]]
 
     @property
     def spread_bps(self) -> float | None:
         """Return the spread in hundredths of a percent of the mid price."""
-        if self.mid_price is None or self.best_bid is None or self.best_ask is None:
+        bid, ask = self.best_bid, self.best_ask
+        if bid is None or ask is None or self.mid_price is None:
             return None
-        return (self.best_ask.price - self.best_bid.price) / self.mid_price * 10_000
+        return (ask.price - bid.price) / self.mid_price * 10_000
 
     @property
     def bid_total(self) -> float:
         """Return the size of all uncrossed bids, in base units."""
-        return max(0.0, self._bid_sum - self._hidden_bid_sum)
+        return max(0.0, self._bids.size - self._bids.hidden_size)
 
     @property
     def ask_total(self) -> float:
         """Return the size of all uncrossed asks, in base units."""
-        return max(0.0, self._ask_sum - self._hidden_ask_sum)
-
-    @property
-    def crossed(self) -> int:
-        """Return how many levels are hidden because they cross."""
-        return self._hidden_bids + self._hidden_asks
-
-    def _set(
-        self,
-        totals: Iterable[tuple[str, str]],
-        levels: dict[float, Level],
-        prices: list[float],
-        faults: list[str],
-    ) -> float:
-        # The hottest loop of the house: everything it touches is local.
-        known_prices, offset, added = self._prices, self.offset, 0.0
-        for price_text, size_text in totals:
-            try:
-                price = known_prices.get(price_text, 0.0) or self._price(price_text)
-                size = 0.0 if size_text == "0" else float(size_text)
-                if not 0.0 <= size < math.inf or "_" in size_text:
-                    raise ValueError(f"expected a size of 0 or more, got {size_text[:40]!r}")
-            except ValueError as error:
-                faults.append(str(error))
-                continue
-            old = levels.get(price)
-            if size:
-                levels[price] = Level(price, size, price_text, size_text, offset)
-                if old is None:
-                    insort(prices, price)
-                    added += size
-                else:
-                    added += size - old.size
-            elif old is not None:
-                del levels[price]
-                del prices[bisect_left(prices, price)]
-                added -= old.size
-        return added
-
-    def _price(self, text: str) -> float:
-        price = _positive(text)
-        if len(self._prices) >= 16_384:
-            self._prices.clear()
-        self._prices[text] = price
-        return price
-
-    def _settle(self) -> None:
-        bid_prices, ask_prices = self._bid_prices, self._ask_prices
-        if not self.offset % 4096:
-            # Sums kept by difference drift; now and then they are taken afresh.
-            self._bid_sum = math.fsum(level.size for level in self._bids.values())
-            self._ask_sum = math.fsum(level.size for level in self._asks.values())
-        if bid_prices and ask_prices and bid_prices[-1] < ask_prices[0]:
-            self._hidden_bids = self._hidden_asks = 0
-            self._hidden_bid_sum = self._hidden_ask_sum = 0.0
-            self.best_bid = self._bids[bid_prices[-1]]
-            self.best_ask = self._asks[ask_prices[0]]
-            self.mid_price = (bid_prices[-1] + ask_prices[0]) / 2
-            return
-        self._uncross()
+        return max(0.0, self._asks.size - self._asks.hidden_size)
 
     def _uncross(self) -> None:
-        bid_prices, ask_prices = self._bid_prices, self._ask_prices
         bids, asks = self._bids, self._asks
-        hidden_bids, hidden_asks = _crossing(bid_prices, ask_prices, bids, asks)
-        self._hidden_bids, self._hidden_asks = hidden_bids, hidden_asks
-        first = len(bid_prices) - hidden_bids
-        self._hidden_bid_sum = sum(bids[price].size for price in bid_prices[first:])
-        self._hidden_ask_sum = sum(asks[price].size for price in ask_prices[:hidden_asks])
-        self.best_bid = bids[bid_prices[first - 1]] if first else None
-        whole = hidden_asks < len(ask_prices)
-        self.best_ask = asks[ask_prices[hidden_asks]] if whole else None
-        both = first and whole
-        self.mid_price = (bid_prices[first - 1] + ask_prices[hidden_asks]) / 2 if both else None
+        hidden_bids, hidden_asks = _crossing(_totals(bids, -1), _totals(asks, 1))
+        bids.hide(hidden_bids, reversed(bids.prices))
+        asks.hide(hidden_asks, asks.prices)
+        self.crossed = hidden_bids + hidden_asks
+        self.best_bid = next(iter(self.bids(1)), None)
+        self.best_ask = next(iter(self.asks(1)), None)
+        self.mid_price = None
+        if self.best_bid is not None and self.best_ask is not None:
+            self.mid_price = (self.best_bid.price + self.best_ask.price) / 2
+
+
+def _totals(side: _Side, step: int) -> Iterator[tuple[float, float, int]]:
+    return ((x, side.levels[x].size, side.levels[x].offset) for x in side.prices[::step])
 
 
 # === Trades ===
@@ -390,24 +432,23 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     seq: int
 
 
+@dataclass(slots=True, eq=False)
 class Flow:
     """Who took what: volumes in base units and USDC, of the last 60 s and in total.
 
     The window moves in whole seconds of the venue's time.
     """
 
-    __slots__ = (
-        "_seconds", "buy_volume", "sell_volume", "total_buy_volume", "total_sell_volume",
-        "total_trades", "total_usd", "trades", "usd",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.buy_volume = self.sell_volume = self.usd = 0.0
-        self.trades = 0
-        self.total_buy_volume = self.total_sell_volume = self.total_usd = 0.0
-        self.total_trades = 0
-        # One row per second with trades: [second, buys, sells, usd, trades]
-        self._seconds: deque[list[float]] = deque()
+    buy_volume: float = 0.0
+    sell_volume: float = 0.0
+    usd: float = 0.0
+    trades: int = 0
+    total_buy_volume: float = 0.0
+    total_sell_volume: float = 0.0
+    total_usd: float = 0.0
+    total_trades: int = 0
+    # One row per second with trades, oldest first: second, buys, sells, usd, trades.
+    _seconds: deque[list[float]] = field(default_factory=deque)
 
     def add(self, trade: Trade) -> None:
         """Count one trade; one older than the window counts in the totals alone."""
@@ -417,17 +458,9 @@ class Flow:
         self.total_sell_volume += sells
         self.total_usd += usd
         self.total_trades += 1
-        second = trade.at_ns // _SECOND
-        rows = self._seconds
-        if rows and rows[-1][0] > second:
-            row = next((row for row in rows if row[0] == second), None)
-            if row is None:
-                return
-        elif rows and rows[-1][0] == second:
-            row = rows[-1]
-        else:
-            row = [second, 0.0, 0.0, 0.0, 0]
-            rows.append(row)
+        row = self._second(trade.at_ns // _SECOND)
+        if row is None:
+            return
         row[1] += buys
         row[2] += sells
         row[3] += usd
@@ -436,12 +469,20 @@ class Flow:
         self.sell_volume += sells
         self.usd += usd
         self.trades += 1
-        self.roll(trade.at_ns)
+
+    def _second(self, second: int) -> list[float] | None:
+        rows = self._seconds
+        if rows and second <= rows[-1][0]:
+            if second == rows[-1][0]:
+                return rows[-1]
+            return next((row for row in rows if row[0] == second), None)
+        self.roll(second * _SECOND)
+        rows.append([second, 0.0, 0.0, 0.0, 0.0])
+        return rows[-1]
 
     def roll(self, now_ns: int) -> None:
-        """Let go of what is older than 60 s at `now_ns`."""
-        last = now_ns // _SECOND - 60
-        rows = self._seconds
+        """Let go of what is 60 s old or older at `now_ns`."""
+        rows, last = self._seconds, now_ns // _SECOND - 60
         while rows and rows[0][0] <= last:
             _, buys, sells, usd, trades = rows.popleft()
             self.buy_volume -= buys
@@ -453,12 +494,22 @@ class Flow:
             self.buy_volume = self.sell_volume = self.usd = 0.0
 
     @property
-    def due_ns(self) -> int | None:
+    def due_ns(self) -> float:
         """Return when the window next loses a second, in venue time."""
-        return (int(self._seconds[0][0]) + 60) * _SECOND if self._seconds else None
+        return (self._seconds[0][0] + 60) * _SECOND if self._seconds else math.inf
 
 
 # === Candles ===
+
+RESOLUTIONS: Final[Mapping[str, int]] = {
+    "1MIN": _MINUTE,
+    "5MINS": 5 * _MINUTE,
+    "15MINS": 15 * _MINUTE,
+    "30MINS": 30 * _MINUTE,
+    "1HOUR": 60 * _MINUTE,
+    "4HOURS": 240 * _MINUTE,
+    "1DAY": 1440 * _MINUTE,
+}
 
 
 class Candle(msgspec.Struct, frozen=True, gc=False):
@@ -474,17 +525,10 @@ class Candle(msgspec.Struct, frozen=True, gc=False):
     trades: int
 
 
-RESOLUTIONS: Final[Mapping[str, int]] = {
-    "1MIN": _MINUTE,
-    "5MINS": 5 * _MINUTE,
-    "15MINS": 15 * _MINUTE,
-    "30MINS": 30 * _MINUTE,
-    "1HOUR": 60 * _MINUTE,
-    "4HOURS": 240 * _MINUTE,
-    "1DAY": 1440 * _MINUTE,
-}
+_HIGH, _LOW, _CLOSE, _VOLUME, _USD, _TRADES, _WIDTH = 1, 2, 3, 4, 5, 6, 7
 
 
+@dataclass(slots=True, eq=False)
 class Candles:
     """A market's newest candles of one resolution, oldest first; a ring of fixed size.
 
@@ -492,160 +536,127 @@ class Candles:
     (`wire` is True). A period without trades is flat at the last close, as on the venue.
     """
 
-    __slots__ = (
-        "_close", "_head", "_high", "_low", "_open", "_starts", "_trades", "_usd",
-        "_volume", "capacity", "period_ns", "started_at", "wire",
-    )  # fmt: skip
-
-    def __init__(self, period_ns: int, capacity: int = 240) -> None:
-        self.period_ns = period_ns
-        self.capacity = capacity
-        self.wire = False
-        self._clear()
-
-    def _clear(self) -> None:
-        self.started_at = 0
-        self._head = -1
-        self._starts, self._trades = array("q"), array("q")
-        self._open, self._high, self._low, self._close = (array("d") for _ in range(4))
-        self._volume, self._usd = array("d"), array("d")
+    period_ns: int
+    capacity: int = 240
+    wire: bool = False
+    started_at: int = 0
+    # Rows of open, high, low, close, volume, usd, trades; they follow each other without a
+    # hole, so the start of the newest gives all starts.
+    _rows: "array[float]" = field(default_factory=lambda: array("d"))
+    _size: int = 0
+    _head: int = -1
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return self._size
 
     def __getitem__(self, index: int) -> Candle:
-        count = len(self._starts)
-        if not -count <= index < count:
-            raise IndexError(f"expected an index within {count} candles, got {index}")
-        at = self._at(count - 1 - index if index >= 0 else -1 - index)
-        return Candle(
-            self._starts[at], self._open[at], self._high[at], self._low[at], self._close[at],
-            self._volume[at], self._usd[at], self._trades[at],
-        )  # fmt: skip
-
-    def __iter__(self) -> Iterator[Candle]:
-        return (self[index] for index in range(len(self)))
+        if not -self._size <= index < self._size:
+            raise IndexError(f"expected an index within {self._size} candles, got {index}")
+        age = self._size - 1 - index if index >= 0 else -1 - index
+        at = self._row(age)
+        started_at = self.started_at - age * self.period_ns
+        opened, high, low, close, volume, usd, trades = self._rows[at : at + _WIDTH]
+        return Candle(started_at, opened, high, low, close, volume, usd, int(trades))
 
     @property
     def last(self) -> Candle | None:
         """Return the candle that is still growing."""
-        return self[-1] if self._starts else None
+        return self[-1] if self._size else None
 
     def closes(self, count: int | None = None) -> list[float]:
         """Return the newest closes, oldest first."""
-        size = len(self._starts)
-        newest = size if count is None else min(count, size)
-        return [self._close[self._at(age)] for age in range(newest - 1, -1, -1)]
+        newest = self._size if count is None else min(count, self._size)
+        return [self._rows[self._row(age) + _CLOSE] for age in range(newest - 1, -1, -1)]
 
     def add(self, at_ns: int, price: float, size: float) -> None:
         """Count one trade; one that is late goes to its own candle, if that is still kept."""
-        start = at_ns - at_ns % self.period_ns
-        if start > self.started_at or self._head < 0:
-            self.roll(start - self.period_ns)
-            self._append(start, price)
-        age = (self.started_at - start) // self.period_ns
-        if age >= len(self._starts):
+        age = self._age(at_ns, price)
+        if age >= self._size:
             return
-        at = self._at(age)
-        if not self._trades[at]:
+        rows, at = self._rows, self._row(age)
+        if not rows[at + _TRADES]:
             self._flatten(at, price)
-        elif price > self._high[at]:
-            self._high[at] = price
-        elif price < self._low[at]:
-            self._low[at] = price
-        self._close[at] = price
-        self._volume[at] += size
-        self._usd[at] += price * size
-        self._trades[at] += 1
-        while age and not self._trades[self._at(age - 1)]:
+        elif price > rows[at + _HIGH]:
+            rows[at + _HIGH] = price
+        elif price < rows[at + _LOW]:
+            rows[at + _LOW] = price
+        rows[at + _CLOSE] = price
+        rows[at + _VOLUME] += size
+        rows[at + _USD] += price * size
+        rows[at + _TRADES] += 1
+        # Flat candles already written after a late one take over its close.
+        while age and not rows[self._row(age - 1) + _TRADES]:
             age -= 1
-            self._flatten(self._at(age), price)
+            self._flatten(self._row(age), price)
 
     def put(self, candle: Candle) -> None:
         """Take a candle from the wire, new or again; the first one ends counting trades."""
         if not self.wire:
-            self._clear()
-            self.wire = True
-        start = candle.started_at - candle.started_at % self.period_ns
-        if start > self.started_at or self._head < 0:
-            self.roll(start - self.period_ns)
-            self._append(start, candle.open)
-        age = (self.started_at - start) // self.period_ns
-        if age >= len(self._starts):
-            return
-        at = self._at(age)
-        self._open[at], self._high[at] = candle.open, candle.high
-        self._low[at], self._close[at] = candle.low, candle.close
-        self._volume[at], self._usd[at] = candle.volume, candle.usd_volume
-        self._trades[at] = candle.trades
+            self.wire, self._size, self._head = True, 0, -1
+            del self._rows[:]
+        age = self._age(candle.started_at, candle.open)
+        if age < self._size:
+            at = self._row(age)
+            self._rows[at : at + _WIDTH] = array("d", msgspec.structs.astuple(candle)[1:])
 
     def roll(self, now_ns: int) -> None:
         """Write a flat candle for each period that began until `now_ns` without a trade."""
-        if self._head < 0:
-            return
         start = now_ns - now_ns % self.period_ns
+        if not self._size or start <= self.started_at:
+            return
         # A silence longer than the ring overwrites all of it, once.
         self.started_at = max(self.started_at, start - self.capacity * self.period_ns)
-        close = self._close[self._head]
+        close = self._rows[self._row(0) + _CLOSE]
         while self.started_at < start:
             self._append(self.started_at + self.period_ns, close)
 
-    def _at(self, age: int) -> int:
-        return (self._head - age) % len(self._starts)
+    def _age(self, at_ns: int, price: float) -> int:
+        """Return how many periods ago `at_ns` was, after making the candles up to it."""
+        start = at_ns - at_ns % self.period_ns
+        if not self._size:
+            self._append(start, price)
+        elif start > self.started_at:
+            self.roll(start)
+        return (self.started_at - start) // self.period_ns
+
+    def _row(self, age: int) -> int:
+        return (self._head - age) % self._size * _WIDTH
 
     def _append(self, start: int, price: float) -> None:
+        if self._size < self.capacity:
+            self._rows.extend([0.0] * _WIDTH)
+            self._size += 1
+        self._head = (self._head + 1) % self.capacity
         self.started_at = start
-        if len(self._starts) < self.capacity:
-            for column in (self._starts, self._trades):
-                column.append(0)
-            for prices in (self._open, self._high, self._low, self._close):
-                prices.append(0.0)
-            for volumes in (self._volume, self._usd):
-                volumes.append(0.0)
-        self._head = at = (self._head + 1) % self.capacity
-        self._starts[at] = start
-        self._volume[at] = self._usd[at] = 0.0
-        self._trades[at] = 0
+        at = self._head * _WIDTH
+        self._rows[at + _VOLUME] = self._rows[at + _USD] = self._rows[at + _TRADES] = 0.0
         self._flatten(at, price)
 
     def _flatten(self, at: int, price: float) -> None:
-        self._open[at] = self._high[at] = self._low[at] = self._close[at] = price
+        rows = self._rows
+        rows[at] = rows[at + _HIGH] = rows[at + _LOW] = rows[at + _CLOSE] = price
 
 
 # === Views ===
 
 
-class Oracle:
+class Oracle(msgspec.Struct, frozen=True, gc=False):
     """The price the chain calculates with: `digits` · 10^`exponent` USDC, exactly `text`."""
 
-    __slots__ = ("_exact", "at", "price", "seq", "text")
+    price: float
+    digits: int
+    exponent: int
+    at: int
+    seq: int
+    text: str
 
-    def __init__(self, text: str, at: int, seq: int) -> None:
-        self.price = _positive(text)
-        self.text = text
-        self.at = at
-        self.seq = seq
-        self._exact: tuple[int, int] | None = None
 
-    # Sixty oracle prices come with one frame, and the exact form of few is asked for.
-    @property
-    def digits(self) -> int:
-        """Return the exact price's integer."""
-        return self._split()[0]
-
-    @property
-    def exponent(self) -> int:
-        """Return the exact price's power of ten."""
-        return self._split()[1]
-
-    def _split(self) -> tuple[int, int]:
-        if self._exact is None:
-            self._exact = exact(self.text)
-        return self._exact
+def _oracle(text: str, frame: Frame) -> Oracle:
+    return Oracle(_positive(text), *exact(text), frame.at, frame.seq, text)
 
 
 class Funding(msgspec.Struct, frozen=True, gc=False):
-    """The rate that the hour in progress is heading for; hourly; longs pay when positive."""
+    """The rate the hour in progress is heading for; hourly; longs pay when positive."""
 
     next_rate_1h: float = 0.0
     next_rate_text: str = ""
@@ -658,20 +669,21 @@ class Funding(msgspec.Struct, frozen=True, gc=False):
         return self.next_rate_text != ""
 
 
+@dataclass(slots=True, eq=False)
 class Chain:
-    """The newest block; `skew_ns` is block time less receive time."""
+    """The newest block; `skew_ns` is its time less the time it was received."""
 
-    __slots__ = ("height", "seq", "skew_ns", "time_ns")
-
-    def __init__(self) -> None:
-        self.height = 0
-        self.time_ns = 0
-        self.seq = 0
-        self.skew_ns = 0
+    height: int = 0
+    time_ns: int = 0
+    seq: int = 0
+    skew_ns: int = 0
 
 
 class MarketView:
-    """Everything known of one market, current as of frame `seq`; `changed` says what is new."""
+    """Everything known of one market, as of frame `seq`; `changed` says what this frame brought.
+
+    `changed` is market, book, trades, candles, oracle, funding, status, quality or stale.
+    """
 
     __slots__ = (
         "_alone", "_due_ns", "_fields", "_ids", "at", "book", "candles", "chain", "changed",
@@ -681,8 +693,7 @@ class MarketView:
 
     def __init__(self, ticker: str, chain: Chain, resolutions: Iterable[str]) -> None:
         self.ticker = ticker
-        self.seq = 0
-        self.at = 0
+        self.seq = self.at = self.live_at = 0
         self.changed = ""
         self.market: PerpetualMarket | None = None
         self.status = ""
@@ -696,7 +707,6 @@ class MarketView:
         self.funding = Funding()
         self.quality = Quality()
         self.chain = chain
-        self.live_at = 0
         self._fields = MarketFields(ticker=ticker)
         self._ids: dict[str, None] = {}
         self._due_ns = math.inf
@@ -716,40 +726,14 @@ class MarketView:
             self._roll(at + self.chain.skew_ns)
         return self._alone
 
-    def _live(self, at: int) -> None:
-        self.live_at = at
-        self.quality.stale = False
-
     def _roll(self, now_ns: int) -> None:
-        """Bring what depends on time alone, windows and empty candles, to `now_ns`."""
+        """Bring to `now_ns` what changes with time alone: windows and empty candles."""
         self.flow.roll(now_ns)
-        due = self.flow.due_ns
-        ends = [math.inf if due is None else due]
+        self._due_ns = self.flow.due_ns
         for candles in self.candles.values():
             if len(candles) and not candles.wire:
                 candles.roll(now_ns)
-                ends.append(candles.started_at + candles.period_ns)
-        self._due_ns = min(ends)
-
-
-class Link:
-    """One connection's message ids: which came, which are owed, which were lost."""
-
-    __slots__ = ("_missing", "asked", "at", "first", "last", "open", "owed", "resume", "resumed")
-
-    def __init__(self) -> None:
-        self.at = 0
-        self.open = True
-        self.asked = False
-        self.reset(None)
-
-    def reset(self, last: int | None) -> None:
-        """Begin to count anew after `last`, or after whatever comes first."""
-        self.first = self.last = last
-        self.owed = 0
-        self.resume = 0
-        self.resumed = False
-        self._missing: set[int] = set()
+                self._due_ns = min(self._due_ns, candles.started_at + candles.period_ns)
 
 
 class DataState:
@@ -777,9 +761,7 @@ class DataState:
         self.quality = Quality()
         self.chain = Chain()
         self.links: dict[str, Link] = {}
-        self.frames = 0
-        self.at = 0
-        self.seq = 0
+        self.frames = self.at = self.seq = 0
         self.stale_after_ns = stale_after_ns
         self._tickers = None if tickers is None else frozenset(tickers)
         self._resolutions = tuple(resolutions)
@@ -800,43 +782,42 @@ class DataState:
             total.update(view.quality.counts)
         return dict(total)
 
-    def _view(self, ticker: str) -> MarketView | None:
+    def _view(self, ticker: str, seq: int) -> MarketView | None:
         """Return the ticker's view, made on first sight; None for one that is not wanted."""
         view = self.views.get(ticker)
-        if view is None:
-            wanted = self._tickers is None or ticker in self._tickers
-            if not wanted or not _ticker(ticker) or len(self.views) >= _MOST_MARKETS:
-                return None
-            view = self.views[ticker] = MarketView(ticker, self.chain, self._resolutions)
+        if view is not None or (self._tickers is not None and ticker not in self._tickers):
+            return view
+        if not _ticker(ticker) or len(self.views) >= _MOST_MARKETS:
+            self.quality.note(seq, "malformed", f"expected a ticker, got {ticker[:80]!r}")
+            return None
+        view = self.views[ticker] = MarketView(ticker, self.chain, self._resolutions)
         return view
 
 
+# A hostile stream may name markets without end; the venue has some three hundred.
 _MOST_MARKETS: Final = 2_000
 _ticker = re.compile(r"[^\s/]{1,128}-USD").fullmatch
 
 
 # === Folding ===
 
+_F = TypeVar("_F")
+_Touched = Sequence[MarketView]
+_NOTHING: Final[_Touched] = ()
+
 
 def step(state: DataState, frame: Frame) -> Sequence[MarketView]:
     """Fold one frame into `state`; return the views it touched, each once. Never raises."""
     state.frames += 1
     state.seq = frame.seq
-    state.at = frame.at
-    kind = frame.kind
-    if kind == "ws":
+    state.at = at = frame.at
+    if frame.kind == "ws":
         touched = _fold_message(state, frame)
-    elif kind in _KINDS:
-        touched = _KINDS[kind](state, frame)
     else:
-        state.quality.note(frame.seq, "unknown", f"expected a known kind of frame, got {kind!r}")
-        touched = ()
-    if frame.at >= state._judge_at:
+        touched = _KINDS.get(frame.kind, _fold_unknown)(state, frame)
+    if at >= state._judge_at:
         return _judge(state, frame, touched)
     return touched
-
-
-_Touched = Sequence[MarketView]
 
 
 def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
@@ -845,11 +826,10 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
     silent_since = frame.at - state.stale_after_ns
     gone = []
     for view in state.views.values():
-        if view.live_at and view.live_at <= silent_since and not view.quality.stale:
+        if 0 < view.live_at <= silent_since and not view.quality.stale:
             silence = f"no book or trade for {(frame.at - view.live_at) / _SECOND:.1f} s"
             view.quality.note(frame.seq, "stale", silence)
-            view.quality.stale = True
-            view.quality.stale_since = view.live_at
+            view.quality.stale, view.quality.stale_since = True, view.live_at
             if view not in touched:
                 view._touch(frame, "stale")
                 gone.append(view)
@@ -857,34 +837,24 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
 
 
 def _fold_message(state: DataState, frame: Frame) -> _Touched:
-    link = state.links.get(frame.link)
-    if link is None:
-        link = state.links[frame.link] = Link()
-    link.at = frame.at
-    link.open = True
-    if frame.fault:
-        return _fold_fault(state, link, frame)
-    if frame.type in _CONTROL:
-        return _CONTROL[frame.type](state, link, frame)
-    if frame.message_id - 1 == link.last:
+    channels = _MESSAGES.get(frame.type)
+    if channels is None:
+        return _fold_unknown(state, frame)
+    link = state.links.get(frame.link) or state.links.setdefault(frame.link, Link())
+    lost = _NOTHING
+    if frame.message_id - 1 == link.last and not link.owed:
         link.last = frame.message_id
-        if link.owed and frame.type == "subscribed":
-            link.owed -= 1
-        lost: _Touched = ()
     else:
-        admitted, lost = _admit(state, link, frame)
-        if not admitted:
-            return lost
-    fold_channel = _CHANNELS.get(frame.channel)
-    if fold_channel is None:
-        if frame.channel not in _OTHERS or frame.type not in _DATA:
-            what = f"type {frame.type[:40]!r} on channel {frame.channel[:40]!r}"
-            state.quality.note(frame.seq, "unknown", f"expected a known message, got {what}")
-        return lost
+        trouble = link.take(frame.message_id, frame.type)
+        if trouble:
+            counts, lost = _fold_trouble(state, frame, trouble)
+            if not counts:
+                return lost
+    fold_channel = channels.get(frame.channel, _fold_unknown)
     try:
         touched = fold_channel(state, frame)
     except _UNREADABLE as error:
-        touched = _fault(state, frame, frame.id.split("/")[0], error)
+        touched = _fold_unreadable(state, frame, frame.id.partition("/")[0], error)
     return touched if not lost else [*touched, *(view for view in lost if view not in touched)]
 
 
@@ -893,76 +863,109 @@ def _fold_message(state: DataState, frame: Frame) -> _Touched:
 _UNREADABLE = (WireError, ValueError, ArithmeticError, RecursionError)
 
 
-def _fault(state: DataState, frame: Frame, ticker: str, error: Exception) -> _Touched:
-    kind = "malformed" if frame.kind != "ws" or frame.type in _DATA else "unknown"
+def _fold_unreadable(state: DataState, frame: Frame, ticker: str, error: Exception) -> _Touched:
     view = state.views.get(ticker)
     if view is None:
-        state.quality.note(frame.seq, kind, str(error))
+        state.quality.note(frame.seq, "malformed", str(error))
         return ()
-    view.quality.note(frame.seq, kind, str(error))
-    if frame.channel == "v4_orderbook" and view.book.known:
-        # It may have carried levels: without them the book is a guess.
-        view.book.forget()
-        return view._touch(frame, "book")
-    return view._touch(frame, "quality")
+    view.quality.note(frame.seq, "malformed", str(error))
+    if frame.channel != "v4_orderbook" or not view.book.known:
+        return view._touch(frame, "quality")
+    # It may have carried levels: without them the book is a guess.
+    view.book.forget()
+    return view._touch(frame, "book")
+
+
+def _fold_unknown(state: DataState, frame: Frame) -> _Touched:
+    what = f"{frame.kind[:20]} {frame.type[:40]!r} on channel {frame.channel[:40]!r}"
+    state.quality.note(frame.seq, "unknown", f"expected a known message, got {what}")
+    return ()
+
+
+def _fold_nothing(state: DataState, frame: Frame) -> _Touched:
+    return ()
+
+
+# === Books ===
 
 
 def _fold_book(state: DataState, frame: Frame) -> _Touched:
-    view = state.views.get(frame.id) or _wanted(state, frame, frame.id)
-    if view is None:
-        return ()
+    view = state.views.get(frame.id)
+    if view is None or not view.book.known:
+        return _fold_early(state, frame)
     book = view.book
     crossed = book.crossed
-    if frame.type == "subscribed":
-        faults = book.replace(contents(frame)[0])
-    elif book.known:
-        faults = book.update(contents(frame))
-    else:
-        view.quality.note(frame.seq, "early", "a book update without a snapshot to update")
-        return ()
+    faults = book.update(contents(frame))
     book.link = frame.link
-    return _book_folded(view, frame, faults, crossed)
+    book.seq = view.seq = frame.seq
+    book.at = view.live_at = view.at = at = frame.at
+    view.changed = "book"
+    if faults or book.crossed != crossed or view.quality.stale:
+        _judge_book(view, frame, faults, crossed)
+    if view.fresh:
+        view.fresh = []
+    if at + view.chain.skew_ns >= view._due_ns:
+        view._roll(at + view.chain.skew_ns)
+    return view._alone
 
 
-def _book_folded(view: MarketView, frame: Frame, faults: list[str], crossed: int) -> _Touched:
-    book = view.book
-    book.seq = frame.seq
-    book.at = frame.at
-    view.live_at = frame.at
-    quality = view.quality
-    if quality.stale:
-        quality.stale = False
+def _judge_book(view: MarketView, frame: Frame, faults: list[str], crossed: int) -> None:
+    quality, book = view.quality, view.book
+    quality.stale = False
     for fault in faults:
         quality.note(frame.seq, "malformed", fault)
     if book.crossed and not crossed:
         quality.note(frame.seq, "crossed", f"{book.crossed} levels hidden by uncrossing")
+
+
+def _fold_early(state: DataState, frame: Frame) -> _Touched:
+    view = state._view(frame.id, frame.seq)
+    if view is not None:
+        view.quality.note(frame.seq, "early", "a book update without a snapshot to update")
+    return ()
+
+
+def _fold_snapshot(state: DataState, frame: Frame) -> _Touched:
+    return _set_book(state._view(frame.id, frame.seq), frame, frame.link, contents(frame)[0])
+
+
+def _set_book(view: MarketView | None, frame: Frame, link: str, snapshot: BookContents) -> _Touched:
+    if view is None:
+        return ()
+    crossed, book = view.book.crossed, view.book
+    faults = book.replace(snapshot)
+    book.link, book.seq, book.at = link, frame.seq, frame.at
+    view.live_at = frame.at
+    _judge_book(view, frame, faults, crossed)
     return view._touch(frame, "book")
 
 
-def _wanted(state: DataState, frame: Frame, ticker: str) -> MarketView | None:
-    view = state._view(ticker)
-    if view is None and not _ticker(ticker):
-        state.quality.note(frame.seq, "malformed", f"expected a ticker, got {ticker[:40]!r}")
-    return view
+def _lose_books(state: DataState, frame: Frame, link: str) -> _Touched:
+    """Make the books of a link unknown; of all links, if it has no name."""
+    lost = [
+        view
+        for view in state.views.values()
+        if view.book.known and (not link or view.book.link == link)
+    ]
+    for view in lost:
+        view.book.forget()
+        view._touch(frame, "book")
+    return lost
+
+
+# === Tapes ===
 
 
 def _fold_trades(state: DataState, frame: Frame) -> _Touched:
-    view = _wanted(state, frame, frame.id)
-    return _add_trades(view, frame, contents(frame)) if view else ()
+    return _add_trades(state._view(frame.id, frame.seq), frame, contents(frame))
 
 
-def _add_trades(view: MarketView, frame: Frame, updates: Iterable[TradesContents]) -> _Touched:
-    fresh = []
-    for update in updates:
-        for fields in update.trades:
-            if fields.id and fields.id in view._ids:
-                continue
-            try:
-                fresh.append(_trade(view, fields, frame.seq))
-            except ValueError as error:
-                view.quality.note(frame.seq, "malformed", str(error))
-                continue
-            view._ids[fields.id] = None
+def _add_trades(
+    view: MarketView | None, frame: Frame, updates: Iterable[TradesContents]
+) -> _Touched:
+    if view is None:
+        return ()
+    fresh = [trade for update in updates for trade in _unseen(view, frame, update)]
     if frame.kind == "http" or frame.type == "subscribed":
         # A snapshot is newest first, and trades of one block share their time.
         fresh.reverse()
@@ -973,54 +976,56 @@ def _add_trades(view: MarketView, frame: Frame, updates: Iterable[TradesContents
         for candles in view.candles.values():
             if not candles.wire:
                 candles.add(trade.at_ns, trade.price, trade.size)
+        view._due_ns = min(view._due_ns, trade.at_ns + _MINUTE - trade.at_ns % _SECOND)
     while len(view._ids) > 2_048:
         del view._ids[next(iter(view._ids))]
     view.live_at = frame.at
     view.quality.stale = False
-    view._roll(frame.at + view.chain.skew_ns)
     view.fresh = fresh
     return view._touch(frame, "trades")
+
+
+def _unseen(view: MarketView, frame: Frame, update: TradesContents) -> Iterator[Trade]:
+    for fields in update.trades:
+        try:
+            if fields.id not in view._ids:
+                yield _trade(view, fields, frame.seq)
+        except (ValueError, OverflowError) as error:
+            view.quality.note(frame.seq, "malformed", str(error))
+        if fields.id:
+            view._ids[fields.id] = None
 
 
 def _trade(view: MarketView, fields: TradeFields, seq: int) -> Trade:
     at_ns = _instant(fields.created_at)
     if view.chain.seq and at_ns > view.chain.time_ns + 60 * _MINUTE:
+        # It would roll every window and candle past all that is yet to come.
         raise ValueError(f"expected a trade of the past, got one of {fields.created_at[:40]}")
     return Trade(
-        fields.id,
-        fields.side,
-        _positive(fields.price),
-        _positive(fields.size),
-        fields.price,
-        fields.size,
-        at_ns,
-        fields.type,
-        seq,
-    )
+        fields.id, fields.side, _positive(fields.price), _positive(fields.size),
+        fields.price, fields.size, at_ns, fields.type, seq,
+    )  # fmt: skip
 
 
 def _fold_candles(state: DataState, frame: Frame) -> _Touched:
     ticker, _, resolution = frame.id.partition("/")
-    view = _wanted(state, frame, ticker)
-    return _put_candles(view, frame, resolution, contents(frame)) if view else ()
+    return _put_candles(state._view(ticker, frame.seq), frame, resolution, contents(frame))
 
 
 def _put_candles(
-    view: MarketView, frame: Frame, resolution: str, updates: Iterable[CandlesContents]
+    view: MarketView | None, frame: Frame, resolution: str, updates: Iterable[CandlesContents]
 ) -> _Touched:
+    if view is None:
+        return ()
+    if resolution not in RESOLUTIONS:
+        raise ValueError(f"expected a known resolution, got {resolution[:40]!r}")
+    candles = view.candles.setdefault(resolution, Candles(RESOLUTIONS[resolution]))
     for update in updates:
         for fields in reversed(update.candles):
-            name = resolution or fields.resolution
             try:
-                if name not in RESOLUTIONS:
-                    raise ValueError(f"expected a known resolution, got {name[:40]!r}")
-                candle = _candle(fields)
-            except ValueError as error:
+                candles.put(_candle(fields))
+            except (ValueError, OverflowError) as error:
                 view.quality.note(frame.seq, "malformed", str(error))
-                continue
-            if name not in view.candles:
-                view.candles[name] = Candles(RESOLUTIONS[name])
-            view.candles[name].put(candle)
     return view._touch(frame, "candles")
 
 
@@ -1038,22 +1043,20 @@ def _candle(fields: CandleFields) -> Candle:
 
 
 def _fold_height(state: DataState, frame: Frame) -> _Touched:
-    for update in contents(frame):
-        _set_height(state, frame, update)
-    return ()
+    return _set_height(state, frame, contents(frame))
 
 
-def _set_height(state: DataState, frame: Frame, update: HeightContents) -> None:
+def _set_height(state: DataState, frame: Frame, updates: Iterable[HeightContents]) -> _Touched:
     chain = state.chain
-    height, time_ns = int(update.block_height or update.height), _instant(update.time)
-    if height < chain.height:
-        what = f"expected a block after {chain.height}, got {height}"
-        state.quality.note(frame.seq, "out_of_order", what)
-        return
-    chain.height = height
-    chain.time_ns = time_ns
-    chain.seq = frame.seq
-    chain.skew_ns = time_ns - frame.at
+    for update in updates:
+        height, time_ns = int(update.block_height or update.height), _instant(update.time)
+        if height < chain.height:
+            what = f"expected a block after {chain.height}, got {height}"
+            state.quality.note(frame.seq, "out_of_order", what)
+            continue
+        chain.height, chain.time_ns, chain.seq = height, time_ns, frame.seq
+        chain.skew_ns = time_ns - frame.at
+    return ()
 
 
 # === Markets ===
@@ -1066,44 +1069,49 @@ def _fold_markets(state: DataState, frame: Frame) -> _Touched:
 def _set_markets(state: DataState, frame: Frame, updates: Iterable[MarketsContents]) -> _Touched:
     changes: dict[str, str] = {}
     for update in updates:
-        for ticker, fields in update.markets.items():
-            _set_market(state, frame, ticker, fields, changes)
-        for ticker, fields in update.trading.items():
-            _set_trading(state, frame, ticker, fields, changes)
-        for ticker, oracle in update.oracle_prices.items():
-            _set_oracle(state, frame, ticker, oracle, changes)
+        _set_each(state, frame, update.markets, _set_market, changes)
+        _set_each(state, frame, update.trading, _set_trading, changes)
+        _set_each(state, frame, update.oracle_prices, _set_oracle, changes)
     touched = [state.views[ticker] for ticker in changes]
     for view in touched:
         view._touch(frame, changes[view.ticker])
     return touched
 
 
-def _set_market(
-    state: DataState, frame: Frame, ticker: str, fields: MarketFields, changes: dict[str, str]
+# A frame emits a view once: of several changes the one that says most.
+_WEIGHT: Final = ["", "quality", "market", "funding", "oracle", "status"]
+
+
+def _set_each(
+    state: DataState,
+    frame: Frame,
+    table: Mapping[str, _F],
+    set_one: Callable[[MarketView, Frame, _F], str],
+    changes: dict[str, str],
 ) -> None:
-    view = _wanted(state, frame, ticker)
-    if view is None:
-        return
-    changes[ticker] = "market"
+    for ticker, fields in table.items():
+        view = state.views.get(ticker) or state._view(ticker, frame.seq)
+        if view is not None:
+            changed = set_one(view, frame, fields)
+            changes[ticker] = max(changed, changes.get(ticker, ""), key=_WEIGHT.index)
+
+
+def _set_market(view: MarketView, frame: Frame, fields: MarketFields) -> str:
     view._fields = fields
-    fields.ticker = fields.ticker or ticker
+    fields.ticker = fields.ticker or view.ticker
     _set_parameters(view, frame)
     _set_figures(view, frame, fields)
     text = fields.oracle_price
     try:
-        # No price, and the 0 of a market that never had one, are unknown: never worth nothing.
-        view.oracle = Oracle(text, frame.at, frame.seq) if text and text != "0" else None
+        # No price, and the 0 of a market that never had one, are unknown: not worth nothing.
+        view.oracle = _oracle(text, frame) if text and text != "0" else None
     except ValueError as error:
         view.oracle = None
         view.quality.note(frame.seq, "malformed", f"oraclePrice: {error}")
+    return "market"
 
 
-def _set_trading(
-    state: DataState, frame: Frame, ticker: str, fields: MarketFields, changes: dict[str, str]
-) -> None:
-    view = _wanted(state, frame, ticker)
-    if view is None:
-        return
+def _set_trading(view: MarketView, frame: Frame, fields: MarketFields) -> str:
     status, funding = view.status, view.funding
     parameters = [name for name in _PARAMETERS if getattr(fields, name) is not None]
     for name in parameters:
@@ -1112,26 +1120,15 @@ def _set_trading(
         _set_parameters(view, frame)
     _set_figures(view, frame, fields)
     if status != view.status:
-        changes[ticker] = "status"
-    elif parameters:
-        changes[ticker] = "market"
-    elif ticker not in changes:
-        changes[ticker] = "funding" if funding is not view.funding else "market"
+        return "status"
+    return "market" if parameters or funding is view.funding else "funding"
 
 
 _PARAMETERS: Final = (
-    "id",
-    "clob_pair_id",
-    "initial_margin_fraction",
-    "maintenance_margin_fraction",
-    "atomic_resolution",
-    "quantum_conversion_exponent",
-    "step_base_quantums",
-    "subticks_per_tick",
-    "market_type",
-    "open_interest_lower_cap",
-    "open_interest_upper_cap",
-)
+    "id", "clob_pair_id", "initial_margin_fraction", "maintenance_margin_fraction",
+    "atomic_resolution", "quantum_conversion_exponent", "step_base_quantums", "subticks_per_tick",
+    "market_type", "open_interest_lower_cap", "open_interest_upper_cap",
+)  # fmt: skip
 
 
 def _set_parameters(view: MarketView, frame: Frame) -> None:
@@ -1140,14 +1137,13 @@ def _set_parameters(view: MarketView, frame: Frame) -> None:
         if abs(market.atomic_resolution) > 40 or abs(market.quantum_conversion_exponent) > 40:
             raise ValueError(f"expected exponents within 40, got {market!r}")
         view.market = market
-    except (WireError, ValueError, ArithmeticError) as error:
+    except _UNREADABLE as error:
         view.quality.note(frame.seq, "malformed", str(error))
 
 
 def _set_figures(view: MarketView, frame: Frame, fields: MarketFields) -> None:
     """Take the figures of a market that move: status, open interest, funding."""
-    if fields.status:
-        view.status = fields.status
+    view.status = fields.status or view.status
     text = fields.base_open_interest or fields.open_interest
     try:
         if text and view.market:
@@ -1156,185 +1152,92 @@ def _set_figures(view: MarketView, frame: Frame, fields: MarketFields) -> None:
         text = fields.next_funding_rate
         if text:
             view.funding = Funding(_number(text), text, frame.at, frame.seq)
-    except (ValueError, ArithmeticError) as error:
+    except _UNREADABLE as error:
         view.quality.note(frame.seq, "malformed", str(error))
 
 
-def _set_oracle(
-    state: DataState,
-    frame: Frame,
-    ticker: str,
-    fields: OraclePriceFields,
-    changes: dict[str, str],
-) -> None:
-    view = state.views.get(ticker) or _wanted(state, frame, ticker)
-    if view is None:
-        return
+def _set_oracle(view: MarketView, frame: Frame, fields: OraclePriceFields) -> str:
     try:
-        view.oracle = Oracle(fields.oracle_price or fields.price or "", frame.at, frame.seq)
+        view.oracle = _oracle(fields.oracle_price or fields.price or "", frame)
     except ValueError as error:
         view.quality.note(frame.seq, "malformed", f"oraclePrice: {error}")
-        changes.setdefault(ticker, "quality")
-        return
-    if changes.get(ticker) != "market":
-        changes[ticker] = "oracle"
+        return "quality"
+    return "oracle"
 
 
-# === REST ===
+# === Answers ===
 
 
 def _fold_answer(state: DataState, frame: Frame) -> _Touched:
-    path, _, query = frame.channel.partition("?")
-    found = _path(path)
+    """Fold a REST answer like the snapshot of its channel; most are not ours."""
+    found = _path(frame.channel)
     if found is None:
         return ()
-    if frame.type != "200":
-        what = f"expected 200 from {frame.channel[:60]}, got {frame.type}: {frame.text[:60]}"
-        state.quality.note(frame.seq, "refused", what)
-        return ()
+    ticker = found["ticker"] or ""
     try:
-        return _ANSWERS[found["what"]](state, frame, found["ticker"] or "", query)
+        updates = contents(frame) if frame.type == "200" else [ErrorsContents(errors=[])]
+        if isinstance(updates[0], ErrorsContents):
+            what = f"expected {frame.channel[:60]}, got {frame.type}: {frame.text[:60]}"
+            state.quality.note(frame.seq, "refused", what)
+            return ()
+        if found["what"] == "perpetualMarkets":
+            return _set_markets(state, frame, updates)
+        if found["what"] == "height":
+            return _set_height(state, frame, updates)
+        return _fold_market_answer(state, frame, found["what"], ticker, updates)
     except _UNREADABLE as error:
-        return _fault(state, frame, found["ticker"] or "", error)
+        return _fold_unreadable(state, frame, ticker, error)
+
+
+def _fold_market_answer(
+    state: DataState, frame: Frame, what: str, ticker: str, updates: list[Any]
+) -> _Touched:
+    view = state._view(ticker, frame.seq)
+    if what == "trades":
+        return _add_trades(view, frame, updates)
+    if what == "candles":
+        asked = _resolution(frame.channel)
+        return _put_candles(view, frame, asked[1] if asked else "", updates)
+    # The socket's book is newer than any answer; an answer mends one that was lost.
+    if view is not None and view.book.known and view.book.link:
+        return ()
+    return _set_book(view, frame, "", updates[0])
 
 
 _path = re.compile(
     r"(?:https?://[^/]+)?/v4/(?P<what>perpetualMarkets|height|orderbooks|trades|candles)"
-    r"(?:/perpetualMarkets?/(?P<ticker>[^/]+))?/?"
+    r"(?:/perpetualMarkets?/(?P<ticker>[^/?]+))?/?(?:\?.*)?"
 ).fullmatch
-_resolution = re.compile(r"(?:^|&)resolution=([0-9A-Z]+)").search
-
-
-def _answer_book(state: DataState, frame: Frame, ticker: str, query: str) -> _Touched:
-    view = _wanted(state, frame, ticker)
-    # The socket's book is newer than any answer; an answer mends one that was lost.
-    if view is None or (view.book.known and view.book.link):
-        return ()
-    crossed = view.book.crossed
-    faults = view.book.replace(contents(frame)[0])
-    view.book.link = ""
-    return _book_folded(view, frame, faults, crossed)
-
-
-def _answer_trades(state: DataState, frame: Frame, ticker: str, query: str) -> _Touched:
-    view = _wanted(state, frame, ticker)
-    return _add_trades(view, frame, contents(frame)) if view else ()
-
-
-def _answer_candles(state: DataState, frame: Frame, ticker: str, query: str) -> _Touched:
-    view = _wanted(state, frame, ticker)
-    found = _resolution(query)
-    resolution = found[1] if found else ""
-    return _put_candles(view, frame, resolution, contents(frame)) if view else ()
-
-
-_ANSWERS: dict[str, Callable[[DataState, Frame, str, str], _Touched]] = {
-    "perpetualMarkets": lambda state, frame, ticker, query: _fold_markets(state, frame),
-    "height": lambda state, frame, ticker, query: _fold_height(state, frame),
-    "orderbooks": _answer_book,
-    "trades": _answer_trades,
-    "candles": _answer_candles,
-}
+_resolution = re.compile(r"[?&]resolution=([0-9A-Z]+)").search
 
 
 # === Links ===
-# message_id counts over a whole connection: each request and each data message takes one. A
-# snapshot carries the id of its request and may come late, so a hole is a loss only if nothing
-# that was asked for is still owed. Errors and pongs repeat the current id.
 
 
-def _admit(state: DataState, link: Link, frame: Frame) -> tuple[bool, _Touched]:
-    """Judge an id that is not the next one; say if the frame counts, and which books it cost."""
-    number, last = frame.message_id, link.last
-    if not number:
-        return True, ()  # not numbered: nothing to judge
-    if number < 0 or (last is not None and number > last + _WIDEST):
-        what = f"expected a message_id near {last}, got {number}"
-        state.quality.note(frame.seq, "malformed", what)
+def _fold_trouble(state: DataState, frame: Frame, trouble: str) -> tuple[bool, _Touched]:
+    """Count what is wrong with a message id; return whether the frame counts, and what it cost."""
+    what = f"message_id {frame.message_id} on {frame.link}, channel {frame.channel or frame.type}"
+    state.quality.note(frame.seq, trouble, what)
+    if trouble == "duplicate":
         return False, ()
-    if last is None:
-        link.first = link.last = number
-        return True, ()
-    if number > last:
-        return True, _hole(state, link, frame)
-    return _late(state, link, frame)
+    # A late level total is older than the book; a late trade keeps its place by its own time.
+    counts = trouble == "gap" or frame.channel == "v4_trades"
+    return counts, _lose_books(state, frame, frame.link)
 
 
-_WIDEST: Final = 4_096
-
-
-def _hole(state: DataState, link: Link, frame: Frame) -> _Touched:
-    number, last = frame.message_id, link.last or 0
-    holes = range(last + 1, number)
-    link._missing.update(holes)
-    link.last = number
-    if frame.type == "subscribed":
-        link.owed = max(0, link.owed - 1)
-    explained = min(link.owed, len(holes))
-    link.owed -= explained
-    if explained == len(holes) or (frame.type == "subscribed" and not link.asked):
-        return ()
-    link.resume, link.resumed = last + 1, False
-    what = f"expected message_id {last + 1} on {frame.link}, got {number}"
-    state.quality.note(frame.seq, "gap", what)
-    return _lose_books(state, frame, frame.link)
-
-
-def _late(state: DataState, link: Link, frame: Frame) -> tuple[bool, _Touched]:
-    number, last = frame.message_id, link.last or 0
-    before = number < (link.first or 0)
-    if frame.type == "subscribed" and (number in link._missing or before):
-        link._missing.discard(number)
-        return True, ()
-    if number not in link._missing:
-        what = f"message_id {number} again, after {last}"
-        state.quality.note(frame.seq, "duplicate", what)
-        return False, ()
-    link._missing.discard(number)
-    what = f"message_id {number} after {last} on {frame.channel}"
-    state.quality.note(frame.seq, "out_of_order", what)
-    lost = _lose_books(state, frame, frame.link)
-    if number != link.resume:
-        link.resume = 0
-    elif link.resumed:
-        # Two in a row that go on where the count was left: it was the jump that was wrong.
-        link.last = number
-        link._missing.clear()
-    else:
-        link.resume, link.resumed = number + 1, True
-    # Its levels are older than the book; a trade keeps its place by its own time.
-    return frame.channel == "v4_trades", lost
-
-
-def _lose_books(state: DataState, frame: Frame, link: str) -> _Touched:
-    """Make the books of a link unknown, of all links if it has no name."""
-    lost = []
-    for view in state.views.values():
-        if view.book.known and (not link or view.book.link == link):
-            view.book.forget()
-            lost.append(view)
-            view._touch(frame, "book")
-    return lost
-
-
-def _fold_fault(state: DataState, link: Link, frame: Frame) -> _Touched:
+def _fold_fault(state: DataState, frame: Frame) -> _Touched:
     """Count an unreadable message; if its head can be read, only its own market suffers."""
     head = frame.text[:400]
-    number, channel, id_ = _message_id(head), _channel(head), _id(head)
-    if number is None or channel is None or int(number[1]) - 1 != link.last:
-        # If it took an id, the next message shows the hole.
-        state.quality.note(frame.seq, "malformed", frame.fault)
-        return ()
-    link.last = int(number[1])
-    view = state.views.get(id_[1].partition("/")[0]) if id_ else None
-    if view is None:
-        state.quality.note(frame.seq, "malformed", frame.fault)
-        return ()
-    view.quality.note(frame.seq, "malformed", frame.fault)
-    if channel[1] != "v4_orderbook" or not view.book.known:
-        return view._touch(frame, "quality")
-    view.book.forget()
-    return view._touch(frame, "book")
+    number, channel, id_ = (find(head) for find in (_message_id, _channel, _id))
+    link = state.links.get(frame.link)
+    ticker = ""
+    if link and number and channel and int(number[1]) - 1 == link.last:
+        # Else the next message shows the hole, if it took an id at all.
+        link.last = int(number[1])
+        ticker = id_[1].partition("/")[0] if id_ else ""
+    book = channel is not None and channel[1] == "v4_orderbook"
+    named = msgspec.structs.replace(frame, channel="v4_orderbook") if book else frame
+    return _fold_unreadable(state, named, ticker, ValueError(frame.fault))
 
 
 _message_id = re.compile(r'"message_id"\s*:\s*([0-9]{1,15})\s*[,}]', re.ASCII).search
@@ -1342,49 +1245,34 @@ _channel = re.compile(r'"channel"\s*:\s*"(v4_[a-z_]+)"').search
 _id = re.compile(r'"id"\s*:\s*"([^"]{1,140})"').search
 
 
-def _fold_connected(state: DataState, link: Link, frame: Frame) -> _Touched:
+def _fold_connected(state: DataState, frame: Frame) -> _Touched:
+    link = state.links[frame.link]
+    link.open = True
     link.reset(frame.message_id)
     return _lose_books(state, frame, frame.link)
 
 
-def _fold_error(state: DataState, link: Link, frame: Frame) -> _Touched:
+def _fold_error(state: DataState, frame: Frame) -> _Touched:
     state.quality.note(frame.seq, "refused", frame.text)
     return ()
 
 
-def _fold_unsubscribed(state: DataState, link: Link, frame: Frame) -> _Touched:
-    lost: _Touched = ()
-    if frame.message_id - 1 == link.last:
-        link.last = frame.message_id
-    else:
-        admitted, lost = _admit(state, link, frame)
-        if not admitted:
-            return lost
+def _fold_unsubscribed(state: DataState, frame: Frame) -> _Touched:
     view = state.views.get(frame.id)
-    if frame.channel != "v4_orderbook" or view is None or not view.book.known:
-        return lost
+    if view is None or not view.book.known:
+        return ()
     view.book.forget()
-    return [*lost, *view._touch(frame, "book")]
-
-
-def _fold_pong(state: DataState, link: Link, frame: Frame) -> _Touched:
-    return ()
+    return view._touch(frame, "book")
 
 
 def _fold_open(state: DataState, frame: Frame) -> _Touched:
-    link = state.links.setdefault(frame.link, Link())
-    link.open = True
-    link.at = frame.at
-    link.asked = False
-    link.reset(None)
-    return _lose_books(state, frame, frame.link) if frame.link else ()
+    link = state.links[frame.link] = Link()
+    return _lose_books(state, frame, frame.link) if frame.link and link.open else ()
 
 
 def _fold_close(state: DataState, frame: Frame) -> _Touched:
-    link = state.links.setdefault(frame.link, Link())
+    state.links[frame.link] = link = Link()
     link.open = False
-    link.at = frame.at
-    link.reset(None)
     return _lose_books(state, frame, frame.link)
 
 
@@ -1397,49 +1285,44 @@ def _fold_gap(state: DataState, frame: Frame) -> _Touched:
 
 
 def _fold_sent(state: DataState, frame: Frame) -> _Touched:
-    try:
-        request = _request(frame.text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return ()
-    if request.type == "subscribe":
+    if _subscribe(frame.text):
         link = state.links.setdefault(frame.link, Link())
         link.asked = True
         link.owed += 1
     return ()
 
 
-def _fold_tick(state: DataState, frame: Frame) -> _Touched:
-    return ()
+_subscribe = re.compile(r'"type"\s*:\s*"subscribe"').search
 
+_Fold = Callable[[DataState, Frame], _Touched]
 
-class _Request(msgspec.Struct, gc=False):
-    type: str
-
-
-_request = msgspec.json.Decoder(_Request).decode
-
-_CHANNELS: dict[str, Callable[[DataState, Frame], _Touched]] = {
+_UPDATES: dict[str, _Fold] = {
     "v4_orderbook": _fold_book,
     "v4_trades": _fold_trades,
     "v4_candles": _fold_candles,
     "v4_markets": _fold_markets,
     "v4_block_height": _fold_height,
+    "v4_subaccounts": _fold_nothing,
+    "v4_parent_subaccounts": _fold_nothing,
 }
-_OTHERS: Final = frozenset(["v4_subaccounts", "v4_parent_subaccounts"])
-_DATA: Final = frozenset(["subscribed", "channel_data", "channel_batch_data"])
-_CONTROL: dict[str, Callable[[DataState, Link, Frame], _Touched]] = {
-    "connected": _fold_connected,
-    "unsubscribed": _fold_unsubscribed,
-    "error": _fold_error,
-    "pong": _fold_pong,
+
+
+_MESSAGES: dict[str, dict[str, _Fold]] = {
+    "channel_data": _UPDATES,
+    "channel_batch_data": _UPDATES,
+    "subscribed": {**_UPDATES, "v4_orderbook": _fold_snapshot},
+    "unsubscribed": {**dict.fromkeys(_UPDATES, _fold_nothing), "v4_orderbook": _fold_unsubscribed},
+    "connected": {"": _fold_connected},
+    "error": {**dict.fromkeys(_UPDATES, _fold_error), "": _fold_error},
+    "pong": {"": _fold_nothing},
 }
-_KINDS: dict[str, Callable[[DataState, Frame], _Touched]] = {
+_KINDS: dict[str, _Fold] = {
     "http": _fold_answer,
     "open": _fold_open,
     "close": _fold_close,
     "gap": _fold_gap,
     "sent": _fold_sent,
-    "tick": _fold_tick,
+    "tick": _fold_nothing,
 }
 
 

@@ -1,0 +1,246 @@
+"""Books: snapshots, level totals, uncrossing, and when a book is unknown."""
+
+from typing import Any
+
+import pytest
+from dydx_data import Book, DataState, Level, step, uncross
+from hypothesis import given
+from hypothesis import strategies as st
+
+PRICES = st.integers(90, 110)
+TOTALS = st.tuples(st.sampled_from([0, 1, 2, 5]), st.integers(0, 20))
+
+
+def _sides(book: Book) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    return (
+        [(level.price, level.size) for level in book.bids()],
+        [(level.price, level.size) for level in book.asks()],
+    )
+
+
+def test_a_snapshot_makes_the_book_known(wire: Any) -> None:
+    """The best levels carry their exact texts, and the mid lies between them."""
+    state = DataState()
+
+    (view,) = step(state, wire().snapshot([("99.50", "2"), ("98", "1")], [("100.50", "3.10")]))
+
+    assert (view.ticker, view.changed, view.seq, view.book.seq) == ("BTC-USD", "book", 1, 1)
+    assert view.book.known
+    assert view.book.best_bid == Level(99.5, 2.0, "99.50", "2", 1)
+    assert view.book.best_ask == Level(100.5, 3.1, "100.50", "3.10", 1)
+    assert (view.book.mid_price, view.book.spread_bps) == (100.0, 100.0)
+    assert (view.book.bid_total, view.book.ask_total) == (3.0, 3.1)
+
+
+def test_an_update_sets_totals_and_zero_removes(wire: Any) -> None:
+    """A size is the level's new total; sizes of other levels stand."""
+    state, link = DataState(), wire()
+    step(state, link.snapshot([("99", "2"), ("98", "1")], [("101", "3")]))
+
+    (view,) = step(state, link.book({"bids": [["99", "0"], ["97", "4"]]}, {"asks": [["101", "7"]]}))
+
+    assert _sides(view.book) == ([(98.0, 1.0), (97.0, 4.0)], [(101.0, 7.0)])
+    assert (view.book.bid_total, view.book.ask_total) == (5.0, 7.0)
+
+
+def test_a_snapshot_replaces_the_book(wire: Any) -> None:
+    """What a new snapshot does not name is gone."""
+    state, link = DataState(), wire()
+    step(state, link.snapshot([("99", "2")], [("101", "3")]))
+
+    (view,) = step(state, link.snapshot([("98", "1")], [("102", "1")]))
+
+    assert _sides(view.book) == ([(98.0, 1.0)], [(102.0, 1.0)])
+
+
+@pytest.mark.parametrize(
+    "level", [["99", "-1"], ["99", "nan"], ["99", "inf"], ["99", "x"], ["99", ""], ["0", "1"],
+              ["-5", "1"], ["nan", "1"], ["x", "1"], ["1e999", "1"], ["96", "x"]]
+)  # fmt: skip
+def test_a_level_that_is_no_number_is_a_fault_and_touches_nothing_else(
+    wire: Any, level: list[str]
+) -> None:
+    """It is counted and sampled; the levels beside it are taken."""
+    state, link = DataState(), wire()
+    step(state, link.snapshot([("99", "2")], [("101", "3")]))
+
+    (view,) = step(state, link.book({"bids": [level, ["98", "1"]]}))
+
+    assert _sides(view.book) == ([(99.0, 2.0), (98.0, 1.0)], [(101.0, 3.0)])
+    assert view.quality.counts == {"malformed": 1}
+    assert view.quality.samples[0].seq == 2
+
+
+def test_one_sided_and_empty_books_have_no_mid(wire: Any) -> None:
+    """An absent side is None, not 0."""
+    state, link = DataState(), wire()
+
+    (view,) = step(state, link.snapshot([("99", "2")], []))
+    assert view.book.best_bid is not None
+    assert (view.book.best_ask, view.book.mid_price, view.book.spread_bps) == (None, None, None)
+    step(state, link.book({"bids": [["99", "0"]]}))
+
+    assert view.book.known
+    assert (view.book.best_bid, view.book.bids(), view.book.asks(3)) == (None, [], [])
+    assert view.book.bid_total == 0.0
+
+
+def test_a_crossed_book_is_shown_uncrossed_and_kept_as_said(wire: Any) -> None:
+    """The older level is hidden, and comes back when what crossed it goes."""
+    state, link = DataState(), wire()
+    step(state, link.snapshot([("99", "2"), ("98", "1")], [("101", "3")]))
+
+    (view,) = step(state, link.book({"asks": [["98", "5"]]}))
+    shown = _sides(view.book)
+    crossed = (view.book.crossed, view.book.bid_total, view.book.mid_price)
+    step(state, link.book({"asks": [["98", "0"]]}))
+
+    assert shown == ([], [(98.0, 5.0), (101.0, 3.0)])
+    assert crossed == (2, 0.0, None)
+    assert _sides(view.book) == ([(99.0, 2.0), (98.0, 1.0)], [(101.0, 3.0)])
+    assert (view.book.crossed, view.book.bid_total) == (0, 3.0)
+    assert view.quality.counts == {"crossed": 1}
+
+
+def test_at_one_offset_the_larger_size_stays_and_a_tie_keeps_the_ask() -> None:
+    """The rule of the venue's own front end."""
+    assert uncross({100: (2, 7)}, {100: (1, 7)}) == ([(100, 2, 7)], [])
+    assert uncross({100: (2, 7)}, {100: (2, 7)}) == ([], [(100, 2, 7)])
+    assert uncross({100: (2, 6)}, {99: (9, 7), 101: (0, 9)}) == ([], [(99, 9, 7)])
+
+
+@given(st.dictionaries(PRICES, TOTALS), st.dictionaries(PRICES, TOTALS))
+def test_uncrossing_never_leaves_a_bid_at_or_above_an_ask(
+    bids: dict[int, tuple[int, int]], asks: dict[int, tuple[int, int]]
+) -> None:
+    """And it invents no level: what is shown was there, best first."""
+    shown_bids, shown_asks = uncross(bids, asks)
+
+    assert not shown_bids or not shown_asks or shown_bids[0][0] < shown_asks[0][0]
+    assert {p: (s, o) for p, s, o in shown_bids}.items() <= bids.items()
+    assert {p: (s, o) for p, s, o in shown_asks}.items() <= asks.items()
+    assert [level[0] for level in shown_bids] == sorted((x[0] for x in shown_bids), reverse=True)
+    assert [level[0] for level in shown_asks] == sorted(x[0] for x in shown_asks)
+
+
+CHANGES = st.lists(st.tuples(st.booleans(), PRICES, st.sampled_from(["0", "1", "2.5", "40"])))
+
+
+@given(st.lists(CHANGES, max_size=30))
+def test_a_book_after_any_updates_equals_a_plain_model(
+    wire: Any, updates: list[list[tuple[bool, int, str]]]
+) -> None:
+    """Two dicts and the pure rule give the same levels, totals and best prices."""
+    state, link = DataState(), wire()
+    (view,) = step(state, link.snapshot([], []))
+    sides: dict[bool, dict[float, tuple[float, int]]] = {True: {}, False: {}}
+
+    for offset, changes in enumerate(updates, start=2):
+        for is_bid, price, size in changes:
+            sides[is_bid][float(price)] = (float(size), offset)
+        bids = [[str(price), size] for is_bid, price, size in changes if is_bid]
+        asks = [[str(price), size] for is_bid, price, size in changes if not is_bid]
+        step(state, link.book({"bids": bids, "asks": asks}))
+        expected_bids, expected_asks = uncross(sides[True], sides[False])
+
+        book = view.book
+        assert [(x.price, x.size, x.offset) for x in book.bids()] == expected_bids
+        assert [(x.price, x.size, x.offset) for x in book.asks()] == expected_asks
+        assert book.bids(2) == book.bids()[:2]
+        assert book.asks(2) == book.asks()[:2]
+        assert book.best_bid == next(iter(book.bids()), None)
+        assert book.best_ask == next(iter(book.asks()), None)
+        assert book.bid_total == pytest.approx(sum(size for _, size, _ in expected_bids))
+        assert book.ask_total == pytest.approx(sum(size for _, size, _ in expected_asks))
+        assert (book.mid_price is None) == (not expected_bids or not expected_asks)
+
+
+def test_totals_do_not_drift(wire: Any) -> None:
+    """Ten thousand differences later the total is still the sum of the levels."""
+    state, link = DataState(), wire()
+    (view,) = step(state, link.snapshot([("99", "0.1")], [("101", "3")]))
+
+    for count in range(10_000):
+        step(state, link.book({"bids": [["98", f"{count % 7}.3"]]}))
+
+    assert view.book.bid_total == pytest.approx(sum(x.size for x in view.book.bids()), abs=1e-12)
+
+
+def test_more_prices_than_the_memory_of_texts_holds_are_still_right(wire: Any) -> None:
+    """The cache of price texts forgets; the book does not."""
+    state, link = DataState(), wire()
+    (view,) = step(state, link.snapshot([], []))
+
+    for price in range(1, 17_000, 100):
+        step(state, link.book({"bids": [[str(price + more), "1"] for more in range(100)]}))
+
+    assert len(view.book.bids()) == 17_000
+    assert view.book.bid_total == 17_000.0
+
+
+def test_updates_without_a_snapshot_are_counted_and_not_applied(wire: Any) -> None:
+    """Totals of a few levels are no book."""
+    state, link = DataState(), wire()
+
+    assert step(state, link.book({"bids": [["99", "1"]]})) == ()
+
+    view = state.views["BTC-USD"]
+    assert (view.book.known, view.book.bids(), view.quality.counts) == (False, [], {"early": 1})
+
+
+@pytest.mark.parametrize("kind", ["close", "gap", "open"])
+def test_a_broken_link_makes_its_books_unknown_until_a_snapshot(wire: Any, kind: str) -> None:
+    """Books of other links stand; the view says the book is gone."""
+    state, one, two = DataState(), wire("c1"), wire("c2")
+    step(state, one.snapshot([("99", "1")], [("101", "1")]))
+    step(state, two.snapshot([("9", "1")], [("11", "1")], ticker="ETH-USD"))
+
+    (lost,) = step(state, one.frame(kind))
+    one.number = 0
+    early = step(state, one.book({"bids": [["98", "1"]]}))
+    known = lost.book.known
+    step(state, one.snapshot([("98", "1")], [("101", "1")]))
+
+    assert (lost.ticker, lost.changed, known, early) == ("BTC-USD", "book", False, ())
+    assert state.views["ETH-USD"].book.known
+    assert lost.book.known
+
+
+def test_a_gap_of_no_link_makes_all_books_unknown(wire: Any) -> None:
+    """Frames lost from a recording may have been anyone's."""
+    state, one, two = DataState(), wire("c1"), wire("c2")
+    step(state, one.snapshot([("99", "1")], [("101", "1")]))
+    step(state, two.snapshot([("9", "1")], [("11", "1")], ticker="ETH-USD"))
+
+    lost = step(state, one.frame("gap", link="", text="3 lines unreadable"))
+
+    assert [view.ticker for view in lost] == ["BTC-USD", "ETH-USD"]
+    assert state.quality.counts == {"gap": 1}
+
+
+def test_unsubscribing_ends_the_book(wire: Any) -> None:
+    """Nothing will tell of its changes any more."""
+    state, link = DataState(), wire()
+    step(state, link.snapshot([("99", "1")], [("101", "1")]))
+
+    (view,) = step(state, link.message("unsubscribed", "v4_orderbook", "BTC-USD", None))
+    again = step(state, link.message("unsubscribed", "v4_orderbook", "BTC-USD", None))
+
+    assert not view.book.known
+    assert again == ()
+
+
+def test_an_answer_mends_an_unknown_book_and_spares_a_live_one(wire: Any) -> None:
+    """The socket is newer than an answer that was on its way; polling replaces its own books."""
+    state, link = DataState(), wire()
+    path = "/v4/orderbooks/perpetualMarket/BTC-USD"
+    answer = {"bids": [{"price": "98", "size": "1"}], "asks": [{"price": "102", "size": "1"}]}
+
+    (view,) = step(state, link.answer(path, answer))
+    polled = step(state, link.answer(path, answer))
+    step(state, link.book({"bids": [["99", "1"]]}))
+    ignored = step(state, link.answer(path, answer))
+
+    assert polled == (view,)
+    assert ignored == ()
+    assert _sides(view.book) == ([(99.0, 1.0), (98.0, 1.0)], [(102.0, 1.0)])
