@@ -29,7 +29,7 @@ import threading
 import time
 import types
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -1078,13 +1078,18 @@ def replay(
 
         replay  --f-f---f|
     """
-    pacer = pace or (at_speed(speed) if speed is not None else _at_once)
+    if speed is not None:
+        at_speed(speed)  # refused here, rather than by whoever subscribes
 
-    def frames() -> Iterator[Frame]:
+    def frames() -> Generator[Frame]:
         path = find_recording(recording) if isinstance(recording, str) else recording
         yield from Recording(path)
 
-    return _frames(frames, pacer, scheduler)
+    def pacer() -> Pacer:
+        wait = pace or (at_speed(speed) if speed is not None else _at_once)
+        return wait if scheduler is None else _advancing(scheduler, wait)
+
+    return _frames(frames, pacer)
 
 
 def load_recorded_stream(name: str) -> Observable[Frame]:
@@ -1109,10 +1114,24 @@ def _at_once(_: Frame) -> bool:
     return True
 
 
+def _advancing(scheduler: VirtualTimeScheduler, pace: Pacer) -> Pacer:
+    start: list[tuple[float, int]] = []
+
+    def advance(frame: Frame) -> bool:
+        if not pace(frame):
+            return False
+        now = scheduler.to_seconds(scheduler.now)
+        if not start:
+            start.append((now, frame.mono))
+        # advance_to, never start(): that deadlocks or drifts on equal instants.
+        scheduler.advance_to(max(start[0][0] + (frame.mono - start[0][1]) / 1e9, now))
+        return True
+
+    return advance
+
+
 def _frames(
-    source: Callable[[], Iterator[Frame]],
-    pace: Pacer,
-    scheduler: VirtualTimeScheduler | None = None,
+    source: Callable[[], Generator[Frame]], pacer: Callable[[], Pacer]
 ) -> Observable[Frame]:
     def subscribe(
         observer: abc.ObserverBase[Frame], _: abc.SchedulerBase | None = None
@@ -1120,18 +1139,18 @@ def _frames(
         stopped = BooleanDisposable()
 
         def run(*_: object) -> None:
-            start: int | None = None
-            try:
-                for frame in source():
-                    if stopped.is_disposed or not pace(frame):
-                        break
-                    if scheduler is not None:
-                        start = frame.mono if start is None else start
-                        # advance_to, never start(): that deadlocks or drifts on equal instants.
-                        scheduler.advance_to(max((frame.mono - start) / 1e9, scheduler.clock))
-                    observer.on_next(frame)
-            except ConnError as error:
-                observer.on_error(error)
+            pace = pacer()
+            # Closed even if an observer raises: live ends its threads there.
+            with contextlib.closing(source()) as frames:
+                try:
+                    for frame in frames:
+                        if not pace(frame):
+                            break
+                        observer.on_next(frame)
+                        if stopped.is_disposed:
+                            return
+                except ConnError as error:
+                    observer.on_error(error)
             observer.on_completed()
 
         # Through the trampoline, so that `take(1)` holds the disposable before the first frame.
@@ -1192,7 +1211,7 @@ def network(name: str) -> Network:
 
 
 def venue_time(network: Network) -> float:
-    """Ask a network's indexer for its clock: unix seconds; `NetworkError` says what came instead."""
+    """Ask a network's indexer for its clock, in unix seconds; `NetworkError` if it is not told."""
     from dydx_v4_client.indexer.rest.indexer_client import IndexerClient
 
     client = IndexerClient(network.rest, api_timeout=5.0)
@@ -1238,7 +1257,7 @@ def live(
         live  --open-ws-ws-tick-close----open-ws-
     """
     wanted = list(tickers)
-    return _frames(lambda: _receive(network, wanted, subaccount), pace or _at_once)
+    return _frames(lambda: _receive(network, wanted, subaccount), lambda: pace or _at_once)
 
 
 _TICK_S: Final = 1.0
@@ -1247,7 +1266,7 @@ _BACKOFF_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 
 def _receive(
     network: Network, tickers: list[str], subaccount: Subaccount | None
-) -> Iterator[Frame]:
+) -> Generator[Frame]:
     """Yield frames until closed; the one place where other threads' texts cross over."""
     inbox: queue.SimpleQueue[_Event] = queue.SimpleQueue()
     groups = [tickers[i : i + PER_CONNECTION] for i in range(0, len(tickers), PER_CONNECTION)]
