@@ -90,6 +90,7 @@ __all__ = [
     "Positions",
     "Rejection",
     "Result",
+    "Stamp",
     "basic_objection",
     "code_of",
     "objection",
@@ -184,20 +185,25 @@ class Order(msgspec.Struct, gc=False, kw_only=True):
     @classmethod
     def of(cls, subaccount: Subaccount, request: OrderRequest) -> "Order":
         """Make the order that a request asks for."""
-        return cls(
-            subaccount=subaccount,
-            client_id=request.client_id,
-            clob_pair_id=request.clob_pair_id,
-            side=request.side,
-            quantums=request.quantums,
-            subticks=request.subticks,
-            time_in_force=request.time_in_force,
-            reduce_only=request.reduce_only,
-            order_flags=request.order_flags,
-            good_til_block=request.good_til_block,
-            good_til_block_time=request.good_til_block_time,
-            client_metadata=request.client_metadata,
-        )
+        asked = {name: getattr(request, name) for name in _ASKED}
+        return cls(subaccount=subaccount, **asked)
+
+
+_ASKED: Final = tuple(
+    name for name in Order.__struct_fields__ if name in OrderRequest.__struct_fields__
+)
+
+
+class Stamp(msgspec.Struct, frozen=True, gc=False):
+    """When something happened: the frame that caused it, its time, the chain's, its block."""
+
+    seq: int = 0
+    at: int = 0
+    time_ns: int = 0
+    height: int = 0
+
+
+_NEVER: Final = Stamp()
 
 
 class Match(msgspec.Struct, frozen=True, gc=False):
@@ -278,18 +284,9 @@ class OrderBook:
     """
 
     __slots__ = (
-        "_asks",
-        "_bids",
-        "_cancelled",
-        "_changes",
-        "_expiring",
-        "_past",
-        "_reduce_only",
-        "_stateful",
-        "accounts",
-        "market",
-        "orders",
-    )
+        "_asks", "_bids", "_cancelled", "_changes", "_expiring", "_past", "_reduce_only",
+        "_stateful", "accounts", "market", "orders",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -709,40 +706,39 @@ class Holding(msgspec.Struct, gc=False, kw_only=True):
     funding_index: int = 0
     net_funding: int = 0
     status: str = "OPEN"
-    created_ns: int = 0
-    created_height: int = 0
-    closed_ns: int = 0
+    created: Stamp = _NEVER
+    ended: Stamp | None = None
 
     @property
     def realized(self) -> int:
         """Return the profit of what was closed, with funding, without fees: quote quantums."""
-        gain = self.close_cost * self.opened - self.open_cost * self.closed
-        return self._quote(gain if self.is_long else -gain) + self.net_funding
+        return self.gain_of(self.closed, self.close_cost) + self.net_funding
 
     def unrealized(self, net_notional: int) -> int:
         """Return the profit of what is open at its present value, in quote quantums."""
-        return net_notional - self._quote(self.quantums * self.open_cost)
+        return net_notional - self._per_opened(self.quantums * self.open_cost)
 
     def gain_of(self, quantums: int, cost: int) -> int:
         """Return what closing `quantums` for `cost` earns over the average entry."""
         gain = cost * self.opened - self.open_cost * quantums
-        return self._quote(gain if self.is_long else -gain)
+        return self._per_opened(gain if self.is_long else -gain)
 
-    def _quote(self, numerator: int) -> int:
+    def _per_opened(self, numerator: int) -> int:
         exponent = self.market.quantum_conversion_exponent
         up, down = _POWERS[max(0, exponent)], _POWERS[max(0, -exponent)]
         return numerator * up // (self.opened * down)
 
 
 _POWERS: Final[list[int]] = [10**power for power in range(40)]
+_NO_MARGIN: Final = PositionMargin()
 
 
 class Ledger:
     """One subaccount's money, settled as the chain settles it.
 
     `collateral` is the USDC balance in quote quantums. Every payment has its other end in
-    `paid_for_fills`, `fees_paid`, `funding_paid` or `insurance_paid`: with `deposits` they
-    always add up to the balance.
+    `paid_for_fills`, `fees_paid`, `funding_paid` or `insurance_paid`: taken from `deposits`
+    they always leave the balance.
     """
 
     def __init__(self, subaccount: Subaccount, deposit: int = 0):
@@ -751,7 +747,7 @@ class Ledger:
         self.holdings: dict[str, Holding] = {}
         self.paid_for_fills = self.fees_paid = self.funding_paid = self.insurance_paid = 0
         self.wins = self.losses = 0
-        self._realized = self._positions = 0
+        self._realized = self._opened = 0
         self._oracles: dict[str, tuple[int, int, int | None]] = {}
         self._parts: dict[str, PositionMargin] = {}
         self._net = self._initial = self._maintenance = 0
@@ -764,36 +760,21 @@ class Ledger:
         self.collateral += quote_quantums
 
     def fill(
-        self,
-        market: PerpetualMarket,
-        quantums: int,
-        subticks: int,
-        fee: int = 0,
-        *,
-        insurance: int = 0,
-        at_ns: int = 0,
-        height: int = 0,
-    ) -> list[Holding]:
+        self, market: PerpetualMarket, quantums: int, subticks: int,
+        fee: int = 0, insurance: int = 0, when: Stamp = _NEVER,
+    ) -> list[Holding]:  # fmt: skip
         """Buy (positive) or sell at a price; return the positions touched, the ended first."""
         size = abs(quantums)
-        quote = fill_to_quote(size, subticks, market.quantum_conversion_exponent)
         self.fees_paid += fee
         self.insurance_paid += insurance
         self.collateral -= fee + insurance
-        return self.exchange(
-            market, quantums, quote, cost=size * subticks, at_ns=at_ns, height=height
-        )
+        quote = market.quote_quantums(size, subticks)
+        return self.exchange(market, quantums, quote, when, cost=size * subticks)
 
     def exchange(
-        self,
-        market: PerpetualMarket,
-        quantums: int,
-        quote: int,
-        *,
-        cost: int | None = None,
-        at_ns: int = 0,
-        height: int = 0,
-    ) -> list[Holding]:
+        self, market: PerpetualMarket, quantums: int, quote: int,
+        when: Stamp = _NEVER, *, cost: int | None = None,
+    ) -> list[Holding]:  # fmt: skip
         """Swap signed quantums against `quote` (unsigned) quote quantums, as deleveraging does."""
         if cost is None:
             cost = fill_to_quote(quote, 1, -market.quantum_conversion_exponent)
@@ -801,16 +782,15 @@ class Ledger:
         self.paid_for_fills += paid
         self.collateral -= paid
         touched: list[Holding] = []
-        holding = self.holdings.get(market.ticker)
-        size = abs(quantums)
+        holding, size = self.holdings.get(market.ticker), abs(quantums)
         if holding is not None and holding.is_long != (quantums > 0):
             closing = min(size, abs(holding.quantums))
-            self._close(holding, closing, cost * closing // size, at_ns)
+            share = cost * closing // size
+            self._close(holding, closing, share, when)
             touched.append(holding)
-            cost -= cost * closing // size
-            size -= closing
+            size, cost = size - closing, cost - share
         if size:
-            touched.append(self._open(market, size, quantums > 0, cost, at_ns, height))
+            touched.append(self._open(market, size if quantums > 0 else -size, cost, when))
         self._revalue(market.ticker)
         return touched
 
@@ -831,6 +811,10 @@ class Ledger:
         """Return what one position adds to the account; nothing if it has no value yet."""
         return self._parts.get(ticker, _NO_MARGIN)
 
+    def margin_of(self, market: PerpetualMarket, quantums: int) -> PositionMargin:
+        """Return the margin of a size of a market at its latest oracle price."""
+        return position_margin(market, quantums, *self._oracles[market.ticker])
+
     @property
     def margin(self) -> MarginFigures:
         """Return the account's margin at the latest oracle prices."""
@@ -839,9 +823,8 @@ class Ledger:
     @property
     def breached(self) -> bool:
         """Tell whether the chain may liquidate; never while a position has no price."""
-        return not self._unvalued and is_liquidatable(
-            self.collateral + self._net, self._maintenance
-        )
+        net = self.collateral + self._net
+        return not self._unvalued and is_liquidatable(net, self._maintenance)
 
     @property
     def realized(self) -> int:
@@ -851,11 +834,8 @@ class Ledger:
     @property
     def unrealized(self) -> int:
         """Return the profit of what is open, at the latest oracle prices."""
-        return sum(
-            holding.unrealized(self._parts[ticker].net_notional)
-            for ticker, holding in self.holdings.items()
-            if ticker in self._parts
-        )
+        held, parts = self.holdings, self._parts
+        return sum(held[t].unrealized(part.net_notional) for t, part in parts.items())
 
     def affords(self, market: PerpetualMarket, quantums: int, subticks: int, fee: int) -> bool:
         """Tell whether the chain would let this fill happen to the account."""
@@ -864,69 +844,53 @@ class Ledger:
         quote = market.quote_quantums(abs(quantums), subticks)
         old = self.part(market.ticker)
         new = self.margin_of(market, self.position(market.ticker) + quantums)
-        before = MarginFigures(self.collateral + self._net, self._initial, self._maintenance)
+        net = self.collateral + self._net
+        paid = (quote if quantums > 0 else -quote) + fee
         after = MarginFigures(
-            before.net_collateral
-            - (quote if quantums > 0 else -quote)
-            - fee
-            + new.net_notional
-            - old.net_notional,
-            before.initial_margin + new.initial_margin - old.initial_margin,
-            before.maintenance_margin + new.maintenance_margin - old.maintenance_margin,
+            net - paid + new.net_notional - old.net_notional,
+            self._initial + new.initial_margin - old.initial_margin,
+            self._maintenance + new.maintenance_margin - old.maintenance_margin,
         )
+        before = MarginFigures(net, self._initial, self._maintenance)
         return state_change(before, after) == "Success"
-
-    def margin_of(self, market: PerpetualMarket, quantums: int) -> PositionMargin:
-        """Return the margin of a size of a market at its latest oracle price."""
-        price, exponent, open_interest = self._oracles[market.ticker]
-        return position_margin(market, quantums, price, exponent, open_interest)
 
     def settle_funding(self, indices: Mapping[str, int]) -> list[Holding]:
         """Settle what the funding indices moved; one floor for the account, as the chain."""
         self._indices.update(indices)
         credits: list[int] = []
         touched: list[Holding] = []
-        for ticker, index in indices.items():
-            holding = self.holdings.get(ticker)
-            if holding is None or index == holding.funding_index:
-                continue
-            credit = funding_settlement_ppm(holding.quantums, index, holding.funding_index)
-            holding.funding_index = index
-            holding.net_funding += credit // PPM
-            credits.append(credit)
-            touched.append(holding)
+        for ticker, holding in self.holdings.items():
+            index = self._indices.get(ticker, 0)
+            if index != holding.funding_index:
+                credit = funding_settlement_ppm(holding.quantums, index, holding.funding_index)
+                holding.funding_index = index
+                holding.net_funding += credit // PPM
+                credits.append(credit)
+                touched.append(holding)
         credited = funding_settlement(credits)
         self.collateral += credited
         self.funding_paid -= credited
         return touched
 
-    def _open(
-        self,
-        market: PerpetualMarket,
-        size: int,
-        is_long: bool,
-        cost: int,
-        at_ns: int,
-        height: int,
-    ) -> Holding:
-        holding = self.holdings.get(market.ticker)
+    def _open(self, market: PerpetualMarket, quantums: int, cost: int, when: Stamp) -> Holding:
+        ticker = market.ticker
+        holding = self.holdings.get(ticker)
         if holding is None:
-            self._positions += 1
-            holding = self.holdings[market.ticker] = Holding(
+            self._opened += 1
+            holding = self.holdings[ticker] = Holding(
                 market=market,
-                id=event_id("position", self.subaccount, market.ticker, self._positions),
-                is_long=is_long,
-                funding_index=self._indices.get(market.ticker, 0),
-                created_ns=at_ns,
-                created_height=height,
+                id=event_id("position", self.subaccount, ticker, self._opened),
+                is_long=quantums > 0,
+                funding_index=self._indices.get(ticker, 0),
+                created=when,
             )
-        holding.opened += size
+        holding.opened += abs(quantums)
         holding.open_cost += cost
-        holding.quantums += size if is_long else -size
+        holding.quantums += quantums
         holding.peak = max(holding.peak, holding.quantums, key=abs)
         return holding
 
-    def _close(self, holding: Holding, size: int, cost: int, at_ns: int) -> None:
+    def _close(self, holding: Holding, size: int, cost: int, when: Stamp) -> None:
         gain = holding.gain_of(size, cost)
         self.wins += gain > 0
         self.losses += gain < 0
@@ -934,7 +898,7 @@ class Ledger:
         holding.close_cost += cost
         holding.quantums -= size if holding.is_long else -size
         if not holding.quantums:
-            holding.status, holding.closed_ns = "CLOSED", at_ns
+            holding.status, holding.ended = "CLOSED", when
             self._realized += holding.realized
             del self.holdings[holding.market.ticker]
 
@@ -952,9 +916,6 @@ class Ledger:
         self._maintenance += new.maintenance_margin - old.maintenance_margin
 
 
-_NO_MARGIN: Final = PositionMargin()
-
-
 # === Wire ===
 # The indexer's own contents, field by field.
 
@@ -964,21 +925,11 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 Fields = dict[str, Any]
 
 
-class Stamp(msgspec.Struct, frozen=True, gc=False):
-    """When something happened: the frame that caused it, its time, and the chain's."""
-
-    seq: int = 0
-    at: int = 0
-    time_ns: int = 0
-    height: int = 0
-
-
 class Fill(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One fill of the venue's account; `fee` as sent on the wire, the insurance fee included."""
+    """One fill of the venue's account; a liquidation's `fee` went to the insurance fund."""
 
     id: str
-    seq: int
-    at: int
+    when: Stamp
     ticker: str
     side: Side
     liquidity: str
@@ -1006,21 +957,16 @@ def _usdc(quote_quantums: int) -> str:
 
 
 def _average(market: PerpetualMarket, cost: int, quantums: int) -> str | None:
-    if not quantums:
-        return None
-    return _text(_DECIMALS.divide(market.price(cost), Decimal(quantums)))
+    return _text(_DECIMALS.divide(market.price(cost), quantums)) if quantums else None
 
 
 def _position_fields(ledger: Ledger, holding: Holding) -> Fields:
-    market, part = holding.market, ledger.part(holding.market.ticker)
-    value = part.net_notional if holding.quantums else 0
+    market = holding.market
+    value = ledger.part(market.ticker).net_notional if holding.quantums else 0
     return {
-        "address": ledger.subaccount.owner,
-        "subaccountNumber": ledger.subaccount.number,
-        "positionId": holding.id,
-        "market": market.ticker,
-        "side": "LONG" if holding.is_long else "SHORT",
-        "status": holding.status,
+        "address": ledger.subaccount.owner, "subaccountNumber": ledger.subaccount.number,
+        "positionId": holding.id, "market": market.ticker,
+        "side": "LONG" if holding.is_long else "SHORT", "status": holding.status,
         "size": _text(market.size(holding.quantums)),
         "maxSize": _text(market.size(holding.peak)),
         "netFunding": _usdc(holding.net_funding),
@@ -1030,68 +976,49 @@ def _position_fields(ledger: Ledger, holding: Holding) -> Fields:
         "sumClose": _text(market.size(holding.closed)),
         "realizedPnl": _usdc(holding.realized),
         "unrealizedPnl": _usdc(holding.unrealized(value)),
-        "createdAt": _iso(holding.created_ns),
-        "createdAtHeight": str(holding.created_height),
-        "closedAt": _iso(holding.closed_ns) if holding.closed_ns else None,
-    }
+        "createdAt": _iso(holding.created.time_ns),
+        "createdAtHeight": str(holding.created.height),
+        "closedAt": _iso(holding.ended.time_ns) if holding.ended else None,
+    }  # fmt: skip
 
 
 def _usdc_fields(ledger: Ledger) -> Fields:
     return {
-        "address": ledger.subaccount.owner,
-        "subaccountNumber": ledger.subaccount.number,
-        "assetId": "0",
-        "symbol": "USDC",
+        "address": ledger.subaccount.owner, "subaccountNumber": ledger.subaccount.number,
+        "assetId": "0", "symbol": "USDC",
         "side": "SHORT" if ledger.collateral < 0 else "LONG",
         "size": _usdc(abs(ledger.collateral)),
-    }
+    }  # fmt: skip
 
 
-def _order_fields(
-    subaccount: Subaccount, id_: str, order: Order, market: PerpetualMarket, status: str
-) -> Fields:
+def _order_fields(id_: str, order: Order, market: PerpetualMarket, when: Stamp) -> Fields:
     stateful = order.order_flags != SHORT_TERM
     expiry = _iso(order.good_til_block_time * 1_000_000_000) if stateful else None
     return {
-        "id": id_,
-        "subaccountId": subaccount_id(subaccount),
-        "clientId": str(order.client_id),
-        "clobPairId": str(order.clob_pair_id),
-        "side": order.side,
-        "size": _text(market.size(order.quantums)),
-        "price": _text(market.price(order.subticks)),
-        "status": status,
-        "type": "LIMIT",
+        "id": id_, "subaccountId": subaccount_id(order.subaccount),
+        "clientId": str(order.client_id), "clobPairId": str(order.clob_pair_id),
+        "side": order.side, "size": _text(market.size(order.quantums)),
+        "price": _text(market.price(order.subticks)), "type": "LIMIT",
         "timeInForce": "IOC" if order.time_in_force == "IOC" else "GTT",
-        "postOnly": order.time_in_force == "POST_ONLY",
-        "reduceOnly": order.reduce_only,
+        "postOnly": order.time_in_force == "POST_ONLY", "reduceOnly": order.reduce_only,
         "orderFlags": str(order.order_flags),
         "goodTilBlock": None if stateful else str(order.good_til_block),
-        "goodTilBlockTime": expiry,
-        "ticker": market.ticker,
+        "goodTilBlockTime": expiry, "ticker": market.ticker,
         "clientMetadata": str(order.client_metadata),
         "totalFilled": _text(market.size(order.filled)),
-    }
+        "updatedAt": _iso(when.time_ns), "updatedAtHeight": str(when.height),
+    }  # fmt: skip
 
 
-def _fill_fields(subaccount: Subaccount, fill: Fill, clob_pair_id: int, stamp: Stamp) -> Fields:
+def _fill_fields(subaccount: Subaccount, fill: Fill, order: Order) -> Fields:
     return {
-        "id": fill.id,
-        "subaccountId": subaccount_id(subaccount),
-        "side": fill.side,
-        "size": _text(fill.size),
-        "price": _text(fill.price),
-        "fee": _usdc(fill.fee),
-        "liquidity": fill.liquidity,
-        "type": fill.type,
-        "orderId": fill.order_id,
-        "clobPairId": str(clob_pair_id),
-        "ticker": fill.ticker,
-        "quoteAmount": _usdc(fill.quote),
-        "clientMetadata": "0",
-        "createdAt": _iso(stamp.time_ns),
-        "createdAtHeight": str(stamp.height),
-    }
+        "id": fill.id, "subaccountId": subaccount_id(subaccount), "side": fill.side,
+        "size": _text(fill.size), "price": _text(fill.price), "fee": _usdc(fill.fee),
+        "liquidity": fill.liquidity, "type": fill.type, "orderId": fill.order_id,
+        "clobPairId": str(order.clob_pair_id), "ticker": fill.ticker,
+        "quoteAmount": _usdc(fill.quote), "clientMetadata": str(order.client_metadata),
+        "createdAt": _iso(fill.when.time_ns), "createdAtHeight": str(fill.when.height),
+    }  # fmt: skip
 
 
 class _Changes:
@@ -1122,11 +1049,10 @@ class _Changes:
 # === Venue ===
 
 
-class Rejection(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class Rejection(msgspec.Struct, frozen=True, gc=False):
     """A request that the chain would not have taken, under the chain's own name and code."""
 
-    seq: int
-    at: int
+    when: Stamp
     ticker: str
     client_id: int
     error: str
@@ -1168,35 +1094,28 @@ class PaperVenue:
     """
 
     def __init__(
-        self,
-        subaccount: Subaccount,
-        deposit: int,
-        *,
-        fees: Fees | None = None,
-        terms: LiquidationTerms | None = None,
+        self, subaccount: Subaccount, deposit: int, *,
+        fees: Fees | None = None, terms: LiquidationTerms | None = None,
         positions: Mapping[str, tuple[int, int]] | None = None,
-        short_block_window: int = 40,
-        recent: int = 64,
-    ):
+        short_block_window: int = 40, recent: int = 64,
+    ):  # fmt: skip
         self.subaccount = subaccount
         self.ledger = Ledger(subaccount, deposit)
         self.fees = fees or Fees()
         self.terms = terms or LiquidationTerms()
-        self.fills = self.liquidations = self.deleveragings = self.rejected = 0
+        self.fills = self.liquidations = self.deleveragings = self.rejections = 0
         self.recent_fills: deque[Fill] = deque(maxlen=recent)
         self.recent_rejections: deque[Rejection] = deque(maxlen=recent)
-        self.orders: Counter[str] = Counter()
         self._window = short_block_window
         self._opening = dict(positions or {})
         self._views: dict[str, MarketView] = {}
         self._desks: dict[str, _Desk] = {}
-        self._now: MarketView | None = None
-        self._messages = 0
-        self._idle = False
-        self._hour = 0
         self._busy: set[str] = set()
+        self._now: MarketView | None = None
+        self._idle = False
+        self._block = self._hour = self._messages = 0
+        self._ended: Counter[str] = Counter()
         self._funding: dict[str, int] = {}
-        self._block = 0
         self._liquidated: set[str] = set()
         self._liquidated_notional = 0
         self._changes = _Changes()
@@ -1204,139 +1123,113 @@ class PaperVenue:
     def step(self, event: "MarketView | OrderRequest | CancelRequest") -> list[Frame]:
         """Take one event in; return the account frames that it caused."""
         if isinstance(event, OrderRequest):
-            return self._request(event)
+            self._request(event)
+            return self._flush()
         if isinstance(event, CancelRequest):
-            return self._cancel(event)
+            self._cancel(event)
+            return []
         self._now = event
         self._views[event.ticker] = event
-        if self._idle:
-            return _NOTHING
-        return self._see(event)
+        # Most views are of markets in which nothing of ours is at stake.
+        return _NOTHING if self._idle else self._see(event)
 
     def figures(self) -> Figures:
         """Sum up what the account did and what it is worth now."""
         ledger, margin = self.ledger, self.ledger.margin
+        standing = (status for desk in self._desks.values() for status in desk.statuses.values())
         return Figures(
             equity=margin.net_collateral if margin.known else None,
             collateral=ledger.collateral,
-            realized_pnl=ledger.realized,
-            unrealized_pnl=ledger.unrealized,
-            fees_paid=ledger.fees_paid,
-            funding_paid=ledger.funding_paid,
-            insurance_paid=ledger.insurance_paid,
-            fills=self.fills,
-            liquidations=self.liquidations,
-            deleveragings=self.deleveragings,
-            wins=ledger.wins,
-            losses=ledger.losses,
-            orders=dict(Counter(desk.statuses[key] for desk in self._desks.values()
-                                for key in desk.statuses) + self.orders),
-            rejections=self.rejected,
+            realized_pnl=ledger.realized, unrealized_pnl=ledger.unrealized,
+            fees_paid=ledger.fees_paid, funding_paid=ledger.funding_paid,
+            insurance_paid=ledger.insurance_paid, fills=self.fills,
+            liquidations=self.liquidations, deleveragings=self.deleveragings,
+            wins=ledger.wins, losses=ledger.losses,
+            orders=dict(self._ended + Counter(standing)), rejections=self.rejections,
             recent_fills=tuple(self.recent_fills),
             recent_rejections=tuple(self.recent_rejections),
         )  # fmt: skip
 
     def _see(self, view: "MarketView") -> list[Frame]:
-        first = [self._snapshot()] if not self._messages else []
-        chain = view.chain
         # Without a block stream, seconds stand for blocks: the chain makes about one a second.
-        block = chain.height or view.at // 1_000_000_000
+        block = view.chain.height or view.at // _SECOND_NS
+        first = [] if self._messages else [self._snapshot()]
+        ticker, changed = view.ticker, view.changed
         if self._opening:
             self._open_positions(view)
         if block != self._block:
             self._new_block(block)
-        desk = self._desks.get(view.ticker)
-        changed = view.changed
-        if changed in ("oracle", "market") and view.ticker in self.ledger.holdings:
+        if changed in ("oracle", "market") and ticker in self.ledger.holdings:
             self._value(view)
-        if desk is not None and changed == "trades":
-            self._hear(desk)
-        elif desk is not None and changed == "book":
-            self._meet(desk)
+        if ticker in self._busy and changed == "trades":
+            self._hear(self._desks[ticker])
+        elif ticker in self._busy and changed == "book":
+            self._meet(self._desks[ticker])
         if self.ledger.breached:
             self._liquidate()
         return first + self._flush()
 
     # --- requests
 
-    def _request(self, request: OrderRequest) -> list[Frame]:
+    def _request(self, request: OrderRequest) -> None:
         view = self._views.get(request.ticker)
         market = None if view is None else view.market
         if view is None or market is None:
             self._reject(request, "ErrInvalidClob")
-            return self._flush()
-        chain = view.chain
+            return
+        chain, status = view.chain, view.status
         error = objection(
-            request,
-            market,
-            status=view.status,
-            height=chain.height,
-            time=chain.time_ns // 1_000_000_000,
-            short_block_window=self._window,
-        )
-        held = {ticker: holding.market for ticker, holding in self.ledger.holdings.items()}
+            request, market, status=status, height=chain.height,
+            time=chain.time_ns // _SECOND_NS, short_block_window=self._window,
+        )  # fmt: skip
+        held = {holding.market.ticker: holding.market for holding in self.ledger.holdings.values()}
         if not error and request.order_flags == CONDITIONAL:
             error = "ErrConditionalOrderNotSimulated"
         if not error and mixes_isolated((held | {market.ticker: market}).values()):
             error = "ErrWouldViolateIsolatedSubaccountConstraints"
         if error:
             self._reject(request, error)
-            return self._flush()
+            return
         desk = self._desk(view, market)
         order = Order.of(self.subaccount, request)
         desk.ids[order.key] = order_id(self.subaccount, request)
         self._wait(desk, request)
         if request.order_flags == SHORT_TERM:
             self._tell(desk, order, "BEST_EFFORT_OPENED")
-        return self._flush()
 
-    def _cancel(self, request: CancelRequest) -> list[Frame]:
+    def _cancel(self, request: CancelRequest) -> None:
         desk = self._desks.get(request.ticker)
         key = (self.subaccount, request.client_id, request.order_flags)
         if desk is not None and key in desk.ids:
             self._wait(desk, request)
         elif request.order_flags != SHORT_TERM:
             self._reject(request, "ErrStatefulOrderDoesNotExist")
-        return []
 
     def _wait(self, desk: "_Desk", request: OrderRequest | CancelRequest) -> None:
-        stamp = self._stamp()
+        when = self._when()
         if self._idle:
-            self._block = stamp.height or stamp.at // 1_000_000_000
-            self._hour = stamp.time_ns // _HOUR_NS
-        desk.inbox.append(_Entry(request, stamp.seq, self._block))
+            self._block = when.height or when.at // _SECOND_NS
+            self._hour = when.time_ns // _HOUR_NS
+        desk.inbox.append(_Entry(request, when.seq, self._block))
         self._busy.add(desk.market.ticker)
-        self._idle = False
 
     def _reject(self, request: OrderRequest | CancelRequest, error: str) -> None:
-        stamp = self._stamp()
-        code = code_of(error)
-        self.rejected += 1
-        self.recent_rejections.append(
-            Rejection(
-                seq=stamp.seq,
-                at=stamp.at,
-                ticker=request.ticker,
-                client_id=request.client_id,
-                error=error,
-                code=code,
-            )
+        code, ticker, client_id = code_of(error), request.ticker, request.client_id
+        self.rejections += 1
+        self.recent_rejections.append(Rejection(self._when(), ticker, client_id, error, code))
+        desk = self._desks.get(ticker)
+        standing = (
+            desk is not None and (self.subaccount, client_id, request.order_flags) in desk.ids
         )
-        desk = self._desks.get(request.ticker)
-        key = (self.subaccount, request.client_id, request.order_flags)
         # What stands under this id goes on: a refusal speaks of the request alone.
-        if isinstance(request, OrderRequest) and (desk is None or key not in desk.ids):
+        if isinstance(request, OrderRequest) and not standing:
             id_ = order_id(self.subaccount, request)
             self._changes.orders[id_] = {
-                "id": id_,
-                "subaccountId": subaccount_id(self.subaccount),
-                "clientId": str(request.client_id),
-                "clobPairId": str(request.clob_pair_id),
-                "orderFlags": str(request.order_flags),
-                "ticker": request.ticker,
-                "status": "CANCELED",
+                "id": id_, "subaccountId": subaccount_id(self.subaccount), "ticker": ticker,
+                "clientId": str(client_id), "clobPairId": str(request.clob_pair_id),
+                "orderFlags": str(request.order_flags), "status": "CANCELED",
                 "removalReason": f"clob {code}: {error}",
-            }
+            }  # fmt: skip
 
     # --- the market moves
 
@@ -1348,71 +1241,59 @@ class PaperVenue:
             desk = self._desks[ticker]
             self._meet(desk)
             chain = desk.view.chain
-            for order in desk.book.expire(chain.height, chain.time_ns // 1_000_000_000):
+            for order in desk.book.expire(chain.height, chain.time_ns // _SECOND_NS):
                 self._end(desk, order, "EXPIRED")
-            self._expire_inbox(desk, chain.height)
-        hour = self._stamp().time_ns // _HOUR_NS
+            for request in desk.give_up(chain.height):
+                self._end(desk, Order.of(self.subaccount, request), "EXPIRED")
+            self._settle_down(desk)
+        hour = self._when().time_ns // _HOUR_NS
         if self._hour and hour > self._hour:
             self._fund(hour - self._hour)
         self._hour = hour
-
-    def _expire_inbox(self, desk: "_Desk", height: int) -> None:
-        for entry in list(desk.inbox):
-            request = entry.request
-            if isinstance(request, OrderRequest) and 0 < request.good_til_block <= height:
-                desk.inbox.remove(entry)
-                self._end(desk, Order.of(self.subaccount, request), "EXPIRED")
 
     def _fund(self, hours: int) -> None:
         for ticker, holding in self.ledger.holdings.items():
             view, market = self._views[ticker], holding.market
             if view.oracle is None or not view.funding.known:
                 continue
-            most = 6 * (market.imf_ppm - maintenance_margin_ppm(
-                market.imf_ppm, market.maintenance_fraction_ppm))  # fmt: skip
-            rate = int(Decimal(view.funding.next_rate_text) * 8 * PPM)
+            mmf_ppm = maintenance_margin_ppm(market.imf_ppm, market.maintenance_fraction_ppm)
+            most = 6 * (market.imf_ppm - mmf_ppm)
+            rate_8h_ppm = int(Decimal(view.funding.next_rate_text) * 8 * PPM)
             self._funding[ticker] = self._funding.get(ticker, 0) + funding_index_delta(
-                min(max(rate, -most), most),
-                3_600 * hours,
-                view.oracle.digits,
-                view.oracle.exponent,
-                market.atomic_resolution,
-            )
+                min(max(rate_8h_ppm, -most), most), 3_600 * hours,
+                view.oracle.digits, view.oracle.exponent, market.atomic_resolution,
+            )  # fmt: skip
         self._touch(self.ledger.settle_funding(self._funding))
 
     def _value(self, view: "MarketView") -> bool:
-        if view.oracle is None:
-            return False
-        self.ledger.value(view.ticker, view.oracle.digits, view.oracle.exponent, view.open_interest)
-        return True
+        oracle = view.oracle
+        if oracle is not None:
+            self.ledger.value(view.ticker, oracle.digits, oracle.exponent, view.open_interest)
+        return oracle is not None
 
     def _open_positions(self, view: "MarketView") -> None:
         if view.ticker in self._opening and view.market is not None and self._value(view):
             quantums, subticks = self._opening.pop(view.ticker)
-            stamp = self._stamp()
-            self._touch(
-                self.ledger.fill(
-                    view.market, quantums, subticks, at_ns=stamp.time_ns, height=stamp.height
-                )
-            )
+            self._touch(self.ledger.fill(view.market, quantums, subticks, when=self._when()))
 
     def _meet(self, desk: "_Desk") -> None:
-        """Let what waits and what rests meet the book as it is now."""
+        """Let what rests and what waits meet the book as it is now."""
         readable = desk.readable and self._value(desk.view)
         if readable and desk.book.orders:
             for order in desk.crossing():
                 self._report(desk, desk.book.place(order))
         waiting, desk.inbox = desk.inbox, []
         for entry in waiting:
+            request = entry.request
             if desk.view.book.seq <= entry.seq and self._block <= entry.block:
                 desk.inbox.append(entry)
-            elif isinstance(entry.request, CancelRequest):
-                self._take_back(desk, entry.request)
+            elif isinstance(request, CancelRequest):
+                self._take_back(desk, request)
             elif readable:
-                self._take(desk, Order.of(self.subaccount, entry.request), entry.request)
-            elif entry.request.time_in_force == "IOC":
+                self._take(desk, Order.of(self.subaccount, request), request)
+            elif request.time_in_force == "IOC":
                 # An unknown book shows nothing to fill against, and this order cannot wait.
-                self._end(desk, Order.of(self.subaccount, entry.request), _WOULD_REST)
+                self._end(desk, Order.of(self.subaccount, request), _WOULD_REST)
             else:
                 desk.inbox.append(entry)
         self._settle_down(desk)
@@ -1454,67 +1335,41 @@ class PaperVenue:
 
     def settle(self, desk: "_Desk", match: Match) -> None:
         """Book one match of ours; called by the book itself."""
-        market, stamp = desk.market, self._stamp()
-        ours, liquidity = desk.ours(match)
-        signed = match.quantums if ours.side == "BUY" else -match.quantums
+        market, when = desk.market, self._when()
+        order, liquidity = desk.ours(match)
+        signed = match.quantums if order.side == "BUY" else -match.quantums
         quote = market.quote_quantums(match.quantums, match.subticks)
-        insurance = self._insurance(desk, signed, quote) if ours.liquidation else 0
-        fee = 0 if ours.liquidation else self.fees.of(quote, liquidity)
-        touched = self.ledger.fill(
-            market,
-            signed,
-            match.subticks,
-            fee,
-            insurance=insurance,
-            at_ns=stamp.time_ns,
-            height=stamp.height,
-        )
-        if ours.liquidation and not touched[0].quantums:
+        insurance = self._insurance(market, signed, quote) if order.liquidation else 0
+        fee = 0 if order.liquidation else self.fees.of(quote, liquidity)
+        touched = self.ledger.fill(market, signed, match.subticks, fee, insurance, when)
+        if order.liquidation and touched[0].ended:
             touched[0].status = "LIQUIDATED"
         self._touch(touched)
-        type_ = "LIQUIDATED" if ours.liquidation else "LIMIT"
-        self._record(desk, ours, match.quantums, match.subticks, fee + insurance, liquidity, type_)
+        type_ = "LIQUIDATED" if order.liquidation else "LIMIT"
+        self._record(desk, match, order, liquidity, type_, fee + insurance)
 
-    def _insurance(self, desk: "_Desk", signed: int, quote: int) -> int:
-        ledger, market = self.ledger, desk.market
-        held = ledger.position(market.ticker)
-        bankruptcy = bankruptcy_price(
-            ledger.margin, ledger.part(market.ticker), ledger.margin_of(market, held + signed)
-        )
+    def _insurance(self, market: PerpetualMarket, signed: int, quote: int) -> int:
+        ledger = self.ledger
+        rest = ledger.margin_of(market, ledger.position(market.ticker) + signed)
+        bankruptcy = bankruptcy_price(ledger.margin, ledger.part(market.ticker), rest)
         received = -quote if signed > 0 else quote
         return insurance_fund_delta(bankruptcy, received, self.terms.max_liquidation_fee_ppm)
 
     def _record(
-        self,
-        desk: "_Desk",
-        order: Order,
-        quantums: int,
-        subticks: int,
-        fee: int,
-        liquidity: str,
-        type_: str,
+        self, desk: "_Desk", match: Match, order: Order, liquidity: str, type_: str, fee: int
     ) -> None:
-        market, stamp = desk.market, self._stamp()
-        id_ = desk.ids.get(order.key)
+        market, when, id_ = desk.market, self._when(), desk.ids.get(order.key)
+        quantums, subticks = match.quantums, match.subticks
         self.fills += 1
         fill = Fill(
-            id=event_id("fill", self.subaccount, id_, stamp.seq, self.fills),
-            seq=stamp.seq,
-            at=stamp.at,
-            ticker=market.ticker,
-            side=order.side,
-            liquidity=liquidity,
-            type=type_,
-            price=market.price(subticks),
-            size=market.size(quantums),
-            quantums=quantums,
-            subticks=subticks,
-            quote=market.quote_quantums(quantums, subticks),
-            fee=fee,
-            order_id=id_,
-        )
+            id=event_id("fill", self.subaccount, id_, when.seq, self.fills),
+            when=when, ticker=market.ticker, side=order.side, liquidity=liquidity, type=type_,
+            price=market.price(subticks), size=market.size(quantums),
+            quantums=quantums, subticks=subticks,
+            quote=market.quote_quantums(quantums, subticks), fee=fee, order_id=id_,
+        )  # fmt: skip
         self.recent_fills.append(fill)
-        self._changes.fills.append(_fill_fields(self.subaccount, fill, market.clob_pair_id, stamp))
+        self._changes.fills.append(_fill_fields(self.subaccount, fill, order))
 
     def _report(self, desk: "_Desk", result: Result, request: OrderRequest | None = None) -> None:
         """Tell what a placement did to every order of ours in it."""
@@ -1522,35 +1377,29 @@ class PaperVenue:
             if match.maker.subaccount == self.subaccount:
                 self._tell(desk, match.maker, "OPEN" if match.maker.remaining else "FILLED")
         for order, reason in result.removed:
-            if order.subaccount == self.subaccount:
+            if order.subaccount == self.subaccount and not order.liquidation:
                 self._end(desk, order, reason)
-        if result.order.subaccount == self.subaccount and not result.order.liquidation:
+        if request is not None:
             self._placed(desk, result, request)
 
-    def _placed(self, desk: "_Desk", result: Result, request: OrderRequest | None) -> None:
-        order = result.order
-        resting = order.key in desk.book.orders
+    def _placed(self, desk: "_Desk", result: Result, request: OrderRequest) -> None:
+        order, standing = result.order, desk.book.orders.get(result.order.key)
         if result.error == "ErrPostOnlyWouldCrossMakerOrder":
             self._end(desk, order, _POST_ONLY_CROSSED)
-        elif result.error and request is not None:
-            if resting:
-                self._stand(desk, desk.book.orders[order.key])
-            else:
-                desk.forget(order.key)
-            self._reject(request, result.error)
-        elif not order.remaining:
+            return
+        if not order.remaining:
             self._tell(desk, order, "FILLED")
-        elif resting:
-            desk.rest(order, self._stamp().time_ns)
-            self._stand(desk, order)
-
-    def _stand(self, desk: "_Desk", order: Order) -> None:
-        opened = order.filled or order.order_flags != SHORT_TERM
-        self._tell(desk, order, "OPEN" if opened else "BEST_EFFORT_OPENED")
+        elif standing is not None:
+            if standing is order:
+                desk.rest(order, self._when().time_ns)
+            opened = standing.filled or standing.order_flags != SHORT_TERM
+            self._tell(desk, standing, "OPEN" if opened else "BEST_EFFORT_OPENED")
+        elif result.error:
+            desk.forget(order.key)
+        if result.error:
+            self._reject(request, result.error)
 
     def _end(self, desk: "_Desk", order: Order, reason: str) -> None:
-        if order.liquidation:
-            return
         final = reason == "EXPIRED" or order.filled or order.order_flags != SHORT_TERM
         fields = self._tell(desk, order, "CANCELED" if final else "BEST_EFFORT_CANCELED")
         fields["totalOptimisticFilled"] = fields["totalFilled"]
@@ -1558,14 +1407,11 @@ class PaperVenue:
 
     def _tell(self, desk: "_Desk", order: Order, status: str) -> Fields:
         id_ = desk.ids[order.key]
-        fields = _order_fields(self.subaccount, id_, order, desk.market, status)
-        stamp = self._stamp()
-        fields["updatedAt"] = _iso(stamp.time_ns)
-        fields["updatedAtHeight"] = str(stamp.height)
+        fields = _order_fields(id_, order, desk.market, self._when())
+        fields["status"] = desk.statuses[order.key] = status
         self._changes.orders[id_] = fields
-        desk.statuses[order.key] = status
         if status in _ENDED:
-            self.orders[status] += 1
+            self._ended[status] += 1
             desk.forget(order.key)
         return fields
 
@@ -1581,38 +1427,31 @@ class PaperVenue:
         # The chain starts at a pseudo-random position; the block's number is ours.
         first = self._block % len(holdings)
         for holding in holdings[first:] + holdings[:first]:
-            desk = self._desk(self._views[holding.market.ticker], holding.market)
-            if not self.ledger.breached:
-                return
-            if holding.market.ticker not in self._liquidated and desk.readable:
-                self._liquidated.add(holding.market.ticker)
+            ticker = holding.market.ticker
+            desk = self._desk(self._views[ticker], holding.market)
+            if self.ledger.breached and ticker not in self._liquidated and desk.readable:
+                self._liquidated.add(ticker)
                 self._liquidate_position(desk, holding)
 
     def _liquidate_position(self, desk: "_Desk", holding: Holding) -> None:
-        market, ledger, terms = desk.market, self.ledger, self.terms
-        left = terms.max_subaccount_notional - self._liquidated_notional
-        oracle = desk.view.oracle
+        market, ledger, oracle = desk.market, self.ledger, desk.view.oracle
+        left = self.terms.max_subaccount_notional - self._liquidated_notional
         if left <= 0 or oracle is None:
             return
         totals, part = ledger.margin, ledger.part(market.ticker)
-        allowed = msgspec.structs.replace(terms, max_subaccount_notional=left)
-        size = liquidation_size(market, holding.quantums, oracle.digits, oracle.exponent, allowed)
+        allowed = msgspec.structs.replace(self.terms, max_subaccount_notional=left)
+        held, price, exponent = holding.quantums, oracle.digits, oracle.exponent
+        size = liquidation_size(market, held, price, exponent, allowed)
+        worst = fillable_subticks(
+            fillable_price(totals, part, held, self.terms), is_long=holding.is_long,
+            quantum_conversion_exponent=market.quantum_conversion_exponent,
+            subticks_per_tick=market.subticks_per_tick,
+        )  # fmt: skip
         order = Order(
-            subaccount=self.subaccount,
-            client_id=0,
-            clob_pair_id=market.clob_pair_id,
-            side="BUY" if size > 0 else "SELL",
-            quantums=abs(size),
-            subticks=fillable_subticks(
-                fillable_price(totals, part, holding.quantums, terms),
-                is_long=holding.is_long,
-                quantum_conversion_exponent=market.quantum_conversion_exponent,
-                subticks_per_tick=market.subticks_per_tick,
-            ),
-            time_in_force="IOC",
-            order_flags=_LIQUIDATION,
-            liquidation=True,
-        )
+            subaccount=self.subaccount, client_id=0, clob_pair_id=market.clob_pair_id,
+            side="BUY" if size > 0 else "SELL", quantums=abs(size), subticks=worst,
+            time_in_force="IOC", order_flags=_LIQUIDATION, liquidation=True,
+        )  # fmt: skip
         filled = self._take(desk, order).filled
         self._liquidated_notional += abs(ledger.margin_of(market, filled).net_notional)
         if filled:
@@ -1622,19 +1461,17 @@ class PaperVenue:
 
     def _deleverage(self, desk: "_Desk", holding: Holding, order: Order, received: int) -> None:
         """Hand the whole position to a counterparty at its bankruptcy price."""
-        stamp, size = self._stamp(), abs(holding.quantums)
         self.deleveragings += 1
+        market, held = desk.market, holding.quantums
         quote = received if holding.is_long else -received
-        touched = self.ledger.exchange(
-            desk.market, -holding.quantums, quote, at_ns=stamp.time_ns, height=stamp.height
-        )
-        self._touch(touched)
-        price = fill_to_quote(quote, 1, -desk.market.quantum_conversion_exponent) // size
-        self._record(desk, order, size, price, 0, "TAKER", "DELEVERAGED")
+        self._touch(self.ledger.exchange(market, -held, quote, self._when()))
+        price = fill_to_quote(quote, 1, -market.quantum_conversion_exponent) // abs(held)
+        match = Match(order, order, abs(held), price)
+        self._record(desk, match, order, "TAKER", "DELEVERAGED", 0)
 
     # --- frames
 
-    def _stamp(self) -> Stamp:
+    def _when(self) -> Stamp:
         view = self._now
         if view is None:
             return _NEVER
@@ -1642,7 +1479,7 @@ class PaperVenue:
 
     def _flush(self) -> list[Frame]:
         self._idle = not (self.ledger.holdings or self._busy or self._opening)
-        contents = self._changes.contents(self.ledger, self._stamp().height)
+        contents = self._changes.contents(self.ledger, self._when().height)
         if not contents:
             return []
         self._changes = _Changes()
@@ -1650,43 +1487,35 @@ class PaperVenue:
         return [*first, self._frame("channel_data", contents)]
 
     def _snapshot(self) -> Frame:
-        ledger, height = self.ledger, str(self._stamp().height)
-        margin = ledger.margin
+        ledger, margin, height = self.ledger, self.ledger.margin, str(self._when().height)
         held = {t: _position_fields(ledger, h) for t, h in ledger.holdings.items()}
         subaccount = {
-            "address": self.subaccount.owner,
-            "subaccountNumber": self.subaccount.number,
+            "address": self.subaccount.owner, "subaccountNumber": self.subaccount.number,
             "equity": _usdc(margin.net_collateral),
             "freeCollateral": _usdc(margin.free_collateral),
-            "openPerpetualPositions": held,
-            "assetPositions": {"USDC": _usdc_fields(ledger)},
-            "marginEnabled": True,
-            "updatedAtHeight": height,
+            "openPerpetualPositions": held, "assetPositions": {"USDC": _usdc_fields(ledger)},
+            "marginEnabled": True, "updatedAtHeight": height,
             "latestProcessedBlockHeight": height,
-        }
+        }  # fmt: skip
         contents = {"subaccount": subaccount, "orders": [], "blockHeight": height}
         return self._frame("subscribed", contents)
 
     def _frame(self, type_: str, contents: Fields) -> Frame:
-        stamp = self._stamp()
+        when = self._when()
         self._messages += 1
         message = {
-            "type": type_,
-            "connection_id": event_id("connection", self.subaccount),
-            "message_id": self._messages,
-            "id": str(self.subaccount),
-            "channel": "v4_subaccounts",
-            "version": "3.0.0",
-            "contents": contents,
-        }
-        text = msgspec.json.encode(message).decode()
+            "type": type_, "connection_id": event_id("connection", self.subaccount),
+            "message_id": self._messages, "id": str(self.subaccount),
+            "channel": "v4_subaccounts", "version": "3.0.0", "contents": contents,
+        }  # fmt: skip
         # A view carries no monotonic time: pacing is the recording's business.
-        return ws_frame(stamp.seq, stamp.at, stamp.at, "paper", text)
+        text = msgspec.json.encode(message).decode()
+        return ws_frame(when.seq, when.at, when.at, "paper", text)
 
 
 _NOTHING: Final[list[Frame]] = []
-_NEVER: Final = Stamp()
-_HOUR_NS: Final = 3_600_000_000_000
+_SECOND_NS: Final = 1_000_000_000
+_HOUR_NS: Final = 3_600 * _SECOND_NS
 _ENDED: Final = frozenset(["FILLED", "CANCELED", "BEST_EFFORT_CANCELED"])
 _LIQUIDATION: Final = -1
 _CROWD: Final = Subaccount("recorded market", 0)
@@ -1708,17 +1537,9 @@ class _Desk:
     """
 
     __slots__ = (
-        "_ahead",
-        "_rested",
-        "_taken",
-        "book",
-        "ids",
-        "inbox",
-        "market",
-        "statuses",
-        "venue",
+        "_ahead", "_rested", "_taken", "book", "ids", "inbox", "market", "statuses", "venue",
         "view",
-    )
+    )  # fmt: skip
 
     def __init__(self, venue: PaperVenue, view: "MarketView", market: PerpetualMarket):
         self.venue = venue
@@ -1752,12 +1573,11 @@ class _Desk:
     def check(self, match: Match) -> int:
         """Judge our collateral; the crowd's orders were good when they were recorded."""
         order, liquidity = self.ours(match)
-        if order.liquidation:
-            return 0
-        quote = self.market.quote_quantums(match.quantums, match.subticks)
         signed = match.quantums if order.side == "BUY" else -match.quantums
+        quote = self.market.quote_quantums(match.quantums, match.subticks)
         fee = self.venue.fees.of(quote, liquidity)
-        if self.venue.ledger.affords(self.market, signed, match.subticks, fee):
+        affords = self.venue.ledger.affords
+        if order.liquidation or affords(self.market, signed, match.subticks, fee):
             return 0
         return TAKER if liquidity == "TAKER" else MAKER
 
@@ -1765,7 +1585,7 @@ class _Desk:
         """Book the match and remember what it took from the recorded level."""
         self.venue.settle(self, match)
         crowd = match.maker if match.taker.subaccount == self.venue.subaccount else match.taker
-        if crowd.client_id >= 0:
+        if crowd.client_id != _TAPE:
             level, offset = (crowd.side, crowd.subticks), crowd.client_metadata
             self._taken[level] = (self._taken_of(level, offset) + match.quantums, offset)
 
@@ -1787,7 +1607,7 @@ class _Desk:
     def crossing(self) -> Iterable[Order]:
         """Yield the recorded levels that have come to orders of ours, as takers."""
         for side in _SIDES:
-            while (best := self.book.best_bid if side == "BUY" else self.book.best_ask) is not None:
+            while (best := self._best(side)) is not None:
                 order = next(iter(self.crowd(side, best)), None)
                 if order is None:
                     break
@@ -1805,21 +1625,20 @@ class _Desk:
             return
         subticks, left = at
         side: Side = "BUY" if trade.side == "BUY" else "SELL"
-        for order in self._priority("SELL" if side == "BUY" else "BUY"):
-            through = (
-                order.subticks - subticks if order.side == "BUY" else subticks - order.subticks
-            )
-            if through < 0 or trade.at_ns <= self._rested.get(order.key, 0):
+        sign = 1 if side == "SELL" else -1
+        ours = [order for order in self.book.orders.values() if order.side != side]
+        for order in sorted(ours, key=lambda order: -sign * order.subticks):
+            through = sign * (order.subticks - subticks)
+            if through < 0 or trade.at_ns <= self._rested[order.key]:
                 continue
             fillable = left
             if through == 0:
-                ahead = self._ahead.get(order.key, 0)
-                self._ahead[order.key] = max(0, ahead - left)
-                fillable = left - ahead
+                fillable -= self._ahead[order.key]
+                self._ahead[order.key] = max(0, -fillable)
             if fillable > 0:
-                taker = self._crowd_order(
-                    side, min(fillable, order.remaining), order.subticks, -1, 0
-                )
+                size = min(fillable, order.remaining)
+                taker = self._crowd_order(side, size, order.subticks, _TAPE, 0)
+                taker.time_in_force = "IOC"
                 yield taker
                 left -= taker.filled
 
@@ -1828,18 +1647,26 @@ class _Desk:
         book = self.view.book
         levels = book.bids() if order.side == "BUY" else book.asks()
         queue = (self._grid(level.price_text, level.size_text) for level in levels)
-        self._ahead[order.key] = sum(q[1] for q in queue if q and q[0] == order.subticks)
+        self._ahead[order.key] = sum(at[1] for at in queue if at and at[0] == order.subticks)
         self._rested[order.key] = time_ns
+
+    def give_up(self, height: int) -> list[OrderRequest]:
+        """Drop and return the orders whose block passed before they met a book."""
+        late = [
+            entry.request for entry in self.inbox
+            if isinstance(entry.request, OrderRequest)
+            and 0 < entry.request.good_til_block <= height
+        ]  # fmt: skip
+        self.inbox = [entry for entry in self.inbox if entry.request not in late]
+        return late
 
     def forget(self, key: Key) -> None:
         """Drop what was kept of an order that has ended."""
         for kept in (self.ids, self.statuses, self._ahead, self._rested):
             kept.pop(key, None)
 
-    def _priority(self, side: Side) -> list[Order]:
-        sign = -1 if side == "BUY" else 1
-        ours = [order for order in self.book.orders.values() if order.side == side]
-        return sorted(ours, key=lambda order: sign * order.subticks)
+    def _best(self, side: Side) -> int | None:
+        return self.book.best_bid if side == "BUY" else self.book.best_ask
 
     def _grid(self, price: str, size: str) -> tuple[int, int] | None:
         try:
@@ -1855,18 +1682,13 @@ class _Desk:
         self, side: Side, quantums: int, subticks: int, number: int, offset: int
     ) -> Order:
         return Order(
-            subaccount=_CROWD,
-            client_id=number,
-            clob_pair_id=self.market.clob_pair_id,
-            side=side,
-            quantums=quantums,
-            subticks=subticks,
-            time_in_force="IOC" if number < 0 else "GTT",
-            client_metadata=offset,
-        )
+            subaccount=_CROWD, client_id=number, clob_pair_id=self.market.clob_pair_id,
+            side=side, quantums=quantums, subticks=subticks, client_metadata=offset,
+        )  # fmt: skip
 
 
 _SIDES: Final[tuple[Side, ...]] = ("BUY", "SELL")
+_TAPE: Final = -1
 
 
 # === Streams ===

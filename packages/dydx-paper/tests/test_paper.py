@@ -1,0 +1,172 @@
+"""The operator: what `step` says, as a stream."""
+
+from typing import Any
+
+import pytest
+import reactivex
+from dydx_conn import Frame
+from dydx_paper import PaperVenue, paper
+from exchange import OWNER, USDC, Exchange
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reactivex.testing import ReactiveTest, TestScheduler
+
+on_next, on_completed, on_error = (
+    ReactiveTest.on_next,
+    ReactiveTest.on_completed,
+    ReactiveTest.on_error,
+)
+
+
+def view() -> Any:
+    """Return a view with a book, as it is now."""
+    return Exchange().open().state.views["BTC-USD"]
+
+
+def run(source: Any) -> list[Any]:
+    """Subscribe a venue to a source under virtual time; return (time, what) of its messages."""
+    scheduler = TestScheduler()
+    observer = scheduler.start(
+        lambda: paper(PaperVenue(OWNER, USDC))(source(scheduler)), disposed=300
+    )
+    return [
+        (
+            message.time,
+            message.value.value.type if message.value.kind == "N" else message.value.kind,
+        )
+        for message in observer.messages
+    ]
+
+
+def test_it_completes_with_its_source() -> None:
+    """The snapshot comes with the first view, and the end with the end."""
+    messages = run(lambda s: s.create_cold_observable(on_next(10, view()), on_completed(20)))
+
+    assert [(210, "subscribed"), (220, "C")] == messages
+
+
+def test_it_never_ends_before_its_source() -> None:
+    """Silence in, silence out."""
+    assert [] == run(lambda s: reactivex.never())
+
+
+def test_nothing_in_is_nothing_out() -> None:
+    """An empty source makes no account."""
+    assert [(200, "C")] == run(lambda s: reactivex.empty())
+
+
+def test_it_hands_an_error_on() -> None:
+    """An error of the source is the stream's."""
+    messages = run(lambda s: s.create_cold_observable(on_next(10, view()), on_error(20, "lost")))
+
+    assert [(210, "subscribed"), (220, "E")] == messages
+
+
+def test_what_comes_after_the_end_is_not_heard() -> None:
+    """Late views reach nobody."""
+    source = [on_next(10, view()), on_completed(20), on_next(30, view())]
+
+    assert [(210, "subscribed"), (220, "C")] == run(lambda s: s.create_hot_observable(*[
+        type(message)(message.time + 200, message.value) for message in source
+    ]))  # fmt: skip
+
+
+actions = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("order"),
+            st.sampled_from(["BUY", "SELL"]),
+            st.integers(1, 9),
+            st.integers(49_980, 50_020),
+            st.sampled_from(["IOC", "GTT", "POST_ONLY"]),
+            st.booleans(),
+        ),
+        st.tuples(st.just("book"), st.integers(49_985, 50_005), st.integers(1, 15)),
+        st.tuples(
+            st.just("trade"),
+            st.sampled_from(["BUY", "SELL"]),
+            st.integers(1, 30),
+            st.integers(49_980, 50_020),
+        ),
+        st.tuples(st.just("oracle"), st.integers(47_000, 53_000)),
+        st.tuples(st.just("block"), st.sampled_from([1, 1, 1, 3_600])),
+        st.tuples(st.just("cancel"), st.integers(1, 10)),
+    ),
+    max_size=40,
+)
+
+
+def act(exchange: Exchange, action: tuple[Any, ...]) -> None:
+    """Do one thing on the exchange."""
+    kind, *what = action
+    if kind == "order":
+        side, tenths, price, tif, reduce_only = what
+        exchange.order(
+            side, f"0.{tenths}", str(price), tif, reduce_only=reduce_only and tif == "IOC"
+        )
+    elif kind == "book":
+        bid, gap = what
+        exchange.book([(bid, 0.5), (bid - 5, 3)], [(bid + gap, 0.5), (bid + gap + 5, 3)])
+    elif kind == "trade":
+        side, tenths, price = what
+        exchange.trade(side, tenths / 10, price)
+    elif kind == "oracle":
+        exchange.oracle(what[0])
+    elif kind == "block":
+        exchange.block(second=exchange.second + what[0])
+    else:
+        exchange.cancel(what[0])
+
+
+@settings(max_examples=60, deadline=None)
+@given(actions)
+def test_money_is_conserved_and_the_frames_tell_all_of_it(events: list[tuple[Any, ...]]) -> None:
+    """Whatever happens: every payment has its other end, and the wire says what the books say."""
+    exchange = Exchange(deposit=5_000 * USDC).open()
+    for event in events:
+        act(exchange, event)
+
+    ledger = exchange.venue.ledger
+    paid = ledger.paid_for_fills + ledger.fees_paid + ledger.funding_paid + ledger.insurance_paid
+    assert 5_000 * USDC == ledger.collateral + paid
+    told = folded(exchange.frames)
+    assert ledger.collateral == told.collateral
+    assert {ticker: holding.quantums for ticker, holding in ledger.holdings.items()} == {
+        ticker: exchange.market(ticker).quantums(position.size)
+        for ticker, position in told.positions.items()
+    }
+    assert "" == told.trouble
+
+
+def folded(frames: list[Frame]) -> Any:
+    """Fold account frames as the risk layer does, which must not tell them from live ones."""
+    from dydx_risk import Account
+
+    account = Account(OWNER)
+    for frame in frames:
+        account.fold(frame)
+    return account
+
+
+def test_risk_sees_open_orders_come_and_go() -> None:
+    """The account that risk folds knows the order while it rests and forgets it after."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.5", "49000", "GTT")
+    exchange.change(bids=[(49_998, 1)])
+    assert 1 == len(folded(exchange.frames).open_orders)
+
+    exchange.cancel(1)
+    exchange.change(bids=[(49_998, 2)])
+
+    assert 0 == len(folded(exchange.frames).open_orders)
+
+
+@pytest.mark.parametrize("ticker", ["BTC-USD", "ETH-USD"])
+def test_a_view_of_another_market_matches_nothing(ticker: str) -> None:
+    """Each market meets its own book."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.5", "50100")
+
+    made = exchange.change(bids=[(1_000, 1)], ticker=ticker)
+
+    assert (ticker == "BTC-USD") == bool(made)
