@@ -10,7 +10,8 @@ Units: money is USDC, sizes base units, fractions 0..1, scores 0..100, times nan
 A figure that is not known is None and is drawn as "unknown", never as 0. Red means danger and
 nothing else; every colour stands beside a word or a sign, so that none is needed.
 
-This file may not subscribe, read a clock or touch live state while drawing. Only `Dashboard`
+Sections: values, rows, figures and tables, then the panels by layer, then the screen, its
+layout, and the edge to the terminal. This file may not subscribe, read a clock or touch live state while drawing. Only `Dashboard`
 and `run_panel` write, and only to the console they were given.
 """
 
@@ -655,8 +656,8 @@ def _chosen(view: View, name: str) -> int:
     return view.selected if (view.panel or view.focus) == name else -1
 
 
-# === Panels ===
-# One pure function a panel: (snapshot, view, width, height) of the inside -> rows.
+# === Header and footer ===
+# From here on, one pure function a panel: (snapshot, view, width, height) of the inside -> rows.
 
 
 _LIVE: Final = frozenset({"live", "open", "connected", "replay"})
@@ -693,6 +694,48 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row
 def _unit(value: float | None, digits: int, unit: str, name: str = "") -> tuple[str, str]:
     text = _figure(value, digits).replace(",", "")
     return name + text if text == _UNKNOWN else text + unit, ""
+
+
+def _footer(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
+    if view.filtering:
+        hint = "▏  enter keeps, esc clears"
+        return [[(" /", "key"), (view.filter, "bold"), (hint, "dim")]]
+    parts: list[tuple[int, Row]] = []
+    if view.message:
+        parts.append((0, [(view.message, "watch")]))
+    if view.filter:
+        parts.append((0, [("/", "key"), (view.filter, "watch")]))
+    # Six commonest first to stay, the panels' numbers where there is room.
+    common = [
+        (1 + i, [(f"{key} ", "key"), (what, "dim")]) for i, (key, what) in enumerate(view.keys[:6])
+    ]
+    numbers = [
+        (20 + i, [(f"{key} ", "key"), (name, "bold" if view.panel == name else "dim")])
+        for i, (key, name) in enumerate(KEYS.items())
+    ]
+    return [[(" ", ""), *_chunks([*parts, *numbers, *common], width - 1)]]
+
+
+def _help(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
+    entries = [(key, f"{name} alone, again to go back") for key, name in KEYS.items()]
+    rows: list[Row] = [
+        [(f"  {key:<10}", "key"), (what, "")] for key, what in (*entries, *view.keys)
+    ]
+    return rows[view.scroll if view.scroll < len(rows) else 0 :][:height]
+
+
+def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
+    # Wire text is long and matters to its last letter: it is folded, never cut.
+    folded = [
+        ("" if at == 0 else "    ") + line[at : at + width - 5]
+        for line in view.why
+        for at in range(0, max(len(line), 1), max(width - 5, 1))
+    ]
+    first = max(0, min(view.scroll, len(folded) - height))
+    return [[(line, "")] for line in folded[first : first + height]]
+
+
+# === Safety and positions ===
 
 
 def _danger(safety: Safety) -> tuple[str, str]:
@@ -780,6 +823,8 @@ def _distance_bar(safety: Safety, style: str, width: int) -> Row:
     """Draw the distance against four times the guard's threshold, which is marked."""
     act = safety.act_below
     label = f" guard acts at {_percent(act)}" if act else " guard unknown"
+    if act and safety.restore_to is not None and width >= 90:
+        label += f", restores {_percent(safety.restore_to)}"
     room = max(width - len(label) - 1, 4)
     if safety.distance is None:
         bar = ("░" if safety.positions == 0 else "?") * room
@@ -798,6 +843,10 @@ def _rungs(safety: Safety) -> list[Row]:
     if last:
         when = f"{_clock(safety.last_rung_at)} " if safety.last_rung_at is not None else ""
         rows.append([("last rung ", "dim"), (when, ""), (count + last, "watch")])
+    if not upcoming and safety.act_below is not None:
+        upcoming = f"reduces when the distance is under {_percent(safety.act_below)}"
+        if safety.restore_to is not None:
+            upcoming += f", until it is {_percent(safety.restore_to)}"
     rows.append([("next rung ", "dim"), (upcoming or _UNKNOWN, "" if upcoming else "dim")])
     return rows
 
@@ -848,6 +897,8 @@ def _positions(snapshot: Snapshot, view: View, width: int, height: int) -> list[
     return _table(_POSITION_COLUMNS, lines, width, height, _chosen(view, "positions"))
 
 
+# === Markets and signals ===
+
 _MARKET_COLUMNS: Final = (
     _Column("TICKER", 10, left=True),
     _Column("PRICE", 11),
@@ -855,6 +906,7 @@ _MARKET_COLUMNS: Final = (
     _Column("HISTORY", 16, 3, left=True),
     _Column("SPREAD", 8, 2),
     _Column("VOL 60s", 10, 4),
+    _Column("ORACLE", 11, 8),
     _Column("FUNDING/h", 10, 9),
     _Column("STATUS", 12, 1, left=True),
 )
@@ -896,6 +948,7 @@ def _markets(snapshot: Snapshot, view: View, width: int, height: int) -> list[Ro
             (_spark(row.history, 16), "accent"),
             (_figure(row.spread_bps, 2, unit=" bp"), ""),
             (_figure(row.volume_60s, 0), ""),
+            (_figure(row.oracle, row.digits), ""),
             (_percent(row.funding_1h, 4, sign=True), _signed(row.funding_1h)),
             (status, "watch" if row.stale or row.status != "ACTIVE" else "dim"),
             *((_score(values.get(name)), "accent") for name in signals),
@@ -940,6 +993,9 @@ def _signals(snapshot: Snapshot, view: View, width: int, height: int) -> list[Ro
     if not lines:
         return [[("no score yet: the engines warm up", "dim")]]
     return _table(_SIGNAL_COLUMNS, lines, width, height, _chosen(view, "signals"))
+
+
+# === Decisions, orders and tape ===
 
 
 def _decided(snapshot: Snapshot, view: View) -> list[DecisionRow]:
@@ -1024,7 +1080,8 @@ def _orders(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row
     rows: list[Row] = [
         _pairs(width, realized=_figure(account.realized, 2, sign=True),
                unrealized=_figure(account.unrealized, 2, sign=True),
-               fees=_figure(account.fees, 4), funding=_figure(account.funding, 4, sign=True)),
+               fees=_figure(account.fees, 4), funding=_figure(account.funding, 4, sign=True),
+               collateral=_figure(account.collateral), open=_figure(account.open_orders, 0)),
         _pairs(width, fills=_figure(account.fills, 0), approved=_figure(account.approved, 0),
                denied=_figure(account.denied, 0), reduced=_figure(account.reduced, 0),
                won=_won(account), best=_figure(account.best, 2, sign=True),
@@ -1061,6 +1118,28 @@ def _pairs(width: int, /, **figures: str) -> Row:
         for rank, (name, text) in enumerate(figures.items())
     ]
     return _chunks(parts, width)
+
+
+def _told_tape(snapshot: Snapshot, view: View) -> list[TapeRow]:
+    return [row for row in snapshot.tape if _matches(view, row.id, row.kind, row.text)]
+
+
+def _tape(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
+    told, chosen = _told_tape(snapshot, view), _chosen(view, "tape")
+    first = max(0, min(chosen - height // 2, len(told) - height))
+    rows: list[Row] = []
+    for number, row in enumerate(told[first : first + height], first):
+        line: Row = [
+            (f"{_clock(row.at)} ", "dim"),
+            (f"{row.kind:<9.9} ", _KINDS.get(row.kind, "")),
+            (f"{row.id:<5} ", "key"),
+            (row.text, ""),
+        ]
+        rows.append([_MARK, *line] if number == chosen else line)
+    return rows or [[("nothing has happened yet", "dim")]]
+
+
+# === Book, quality, speed and wire ===
 
 
 def _book(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
@@ -1198,62 +1277,7 @@ def _wire(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
     return rows
 
 
-def _told_tape(snapshot: Snapshot, view: View) -> list[TapeRow]:
-    return [row for row in snapshot.tape if _matches(view, row.id, row.kind, row.text)]
-
-
-def _tape(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
-    told, chosen = _told_tape(snapshot, view), _chosen(view, "tape")
-    first = max(0, min(chosen - height // 2, len(told) - height))
-    rows: list[Row] = []
-    for number, row in enumerate(told[first : first + height], first):
-        line: Row = [
-            (f"{_clock(row.at)} ", "dim"),
-            (f"{row.kind:<9.9} ", _KINDS.get(row.kind, "")),
-            (f"{row.id:<5} ", "key"),
-            (row.text, ""),
-        ]
-        rows.append([_MARK, *line] if number == chosen else line)
-    return rows or [[("nothing has happened yet", "dim")]]
-
-
-def _footer(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
-    if view.filtering:
-        hint = "▏  enter keeps, esc clears"
-        return [[(" /", "key"), (view.filter, "bold"), (hint, "dim")]]
-    parts: list[tuple[int, Row]] = []
-    if view.message:
-        parts.append((0, [(view.message, "watch")]))
-    if view.filter:
-        parts.append((0, [("/", "key"), (view.filter, "watch")]))
-    # Six commonest first to stay, the panels' numbers where there is room.
-    common = [
-        (1 + i, [(f"{key} ", "key"), (what, "dim")]) for i, (key, what) in enumerate(view.keys[:6])
-    ]
-    numbers = [
-        (20 + i, [(f"{key} ", "key"), (name, "bold" if view.panel == name else "dim")])
-        for i, (key, name) in enumerate(KEYS.items())
-    ]
-    return [[(" ", ""), *_chunks([*parts, *numbers, *common], width - 1)]]
-
-
-def _help(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
-    entries = [(key, f"{name} alone, again to go back") for key, name in KEYS.items()]
-    rows: list[Row] = [
-        [(f"  {key:<10}", "key"), (what, "")] for key, what in (*entries, *view.keys)
-    ]
-    return rows[view.scroll if view.scroll < len(rows) else 0 :][:height]
-
-
-def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
-    # Wire text is long and matters to its last letter: it is folded, never cut.
-    folded = [
-        ("" if at == 0 else "    ") + line[at : at + width - 5]
-        for line in view.why
-        for at in range(0, max(len(line), 1), max(width - 5, 1))
-    ]
-    first = max(0, min(view.scroll, len(folded) - height))
-    return [[(line, "")] for line in folded[first : first + height]]
+# === Screen ===
 
 
 class Panel(NamedTuple):
