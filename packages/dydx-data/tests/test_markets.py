@@ -1,0 +1,196 @@
+"""Markets: parameters, status, oracle prices, funding, open interest."""
+
+from typing import Any
+
+import pytest
+from dydx_data import DataState, Funding, step
+
+
+def test_a_snapshot_describes_each_market(wire: Any, market: Any) -> None:
+    """One view per market, with the exact oracle price and the chain's parameters."""
+    state = DataState()
+
+    (view,) = step(state, wire().markets({"markets": {"BTC-USD": market}}, "subscribed"))
+
+    assert (view.ticker, view.changed, view.status) == ("BTC-USD", "market", "ACTIVE")
+    assert view.market is not None
+    assert view.market.imf_ppm == 50_000
+    assert view.open_interest == 125_000_000_000
+    assert view.oracle is not None
+    assert (view.oracle.price, view.oracle.digits, view.oracle.exponent) == (100.5, 1005, -1)
+    assert (view.oracle.seq, view.oracle.text) == (1, "100.5")
+    assert view.funding == Funding(0.00001, "0.00001", view.at, 1)
+    assert view.funding.known
+    assert repr(view) == "MarketView('BTC-USD', seq=1, changed='market')"
+
+
+@pytest.mark.parametrize("price", [None, "", "0"])
+def test_an_absent_oracle_price_is_unknown_and_not_nothing(
+    wire: Any, market: Any, price: str | None
+) -> None:
+    """A market that is being initialised has none yet."""
+    state = DataState()
+    fields = {**market, "oraclePrice": price, "status": "INITIALIZING"}
+
+    (view,) = step(state, wire().markets({"markets": {"BTC-USD": fields}}, "subscribed"))
+
+    assert (view.status, view.oracle) == ("INITIALIZING", None)
+    assert view.quality.counts == {}
+
+
+def test_nothing_said_is_nothing_known(wire: Any) -> None:
+    """A view made by a book knows no market, price, rate or interest."""
+    (view,) = step(DataState(), wire().snapshot([], []))
+
+    assert (view.market, view.status, view.oracle, view.open_interest) == (None, "", None, None)
+    assert not view.funding.known
+
+
+def test_oracle_prices_touch_every_market_they_name(wire: Any, market: Any) -> None:
+    """One frame, one view per market; the older servers' name of the field is read too."""
+    state, link = DataState(), wire()
+    prices = {"BTC-USD": {"oraclePrice": "101.25"}, "ETH-USD": {"price": "3000"}}
+
+    views = step(state, link.markets({"oraclePrices": prices}))
+
+    assert [(view.ticker, view.changed) for view in views] == [
+        ("BTC-USD", "oracle"),
+        ("ETH-USD", "oracle"),
+    ]
+    assert [view.oracle and view.oracle.price for view in views] == [101.25, 3000.0]
+
+
+@pytest.mark.parametrize("price", ["nan", "-1", "0", "", "x", "1_0"])
+def test_a_bad_oracle_price_leaves_the_last_one_and_is_counted(wire: Any, price: str) -> None:
+    """Its age tells that it was not renewed."""
+    state, link = DataState(), wire()
+    step(state, link.markets({"oraclePrices": {"BTC-USD": {"oraclePrice": "100"}}}))
+
+    (view,) = step(state, link.markets({"oraclePrices": {"BTC-USD": {"oraclePrice": price}}}))
+
+    assert view.changed == "quality"
+    assert view.oracle is not None
+    assert (view.oracle.price, view.oracle.seq) == (100.0, 1)
+    assert view.quality.counts == {"malformed": 1}
+
+
+def test_a_bad_oracle_price_in_a_snapshot_is_unknown(wire: Any, market: Any) -> None:
+    """A snapshot states everything anew."""
+    state = DataState()
+    fields = {**market, "oraclePrice": "much"}
+
+    (view,) = step(state, wire().markets({"markets": {"BTC-USD": fields}}, "subscribed"))
+
+    assert view.oracle is None
+    assert view.quality.counts == {"malformed": 1}
+
+
+@pytest.mark.parametrize(
+    ("fields", "changed"),
+    [({"status": "PAUSED"}, "status"), ({"nextFundingRate": "-0.0002"}, "funding"),
+     ({"openInterest": "13"}, "market"), ({"initialMarginFraction": "0.1"}, "market")],
+)  # fmt: skip
+def test_trading_updates_say_what_changed(
+    wire: Any, market: Any, fields: dict[str, str], changed: str
+) -> None:
+    """Only the fields that are there; the others stand."""
+    state, link = DataState(), wire()
+    step(state, link.markets({"markets": {"BTC-USD": market}}, "subscribed"))
+
+    (view,) = step(state, link.markets({"trading": {"BTC-USD": fields}}))
+
+    assert view.changed == changed
+    assert view.status == fields.get("status", "ACTIVE")
+    assert view.funding.next_rate_text == fields.get("nextFundingRate", "0.00001")
+    assert view.open_interest == int(float(fields.get("openInterest", "12.5")) * 10**10)
+    assert view.market is not None
+    assert view.market.imf_ppm == (100_000 if "initialMarginFraction" in fields else 50_000)
+
+
+def test_a_frame_emits_a_market_once_with_what_says_most(wire: Any, market: Any) -> None:
+    """Status before oracle before funding before the rest."""
+    state, link = DataState(), wire()
+    contents = {
+        "trading": {"BTC-USD": {"status": "PAUSED"}, "ETH-USD": {"nextFundingRate": "0"}},
+        "oraclePrices": {"BTC-USD": {"oraclePrice": "1"}, "ETH-USD": {"oraclePrice": "2"}},
+    }
+
+    views = step(state, link.message("channel_batch_data", "v4_markets", None, [contents]))
+
+    assert [view.changed for view in views] == ["status", "oracle"]
+
+
+def test_a_new_market_may_come_with_a_trading_update(wire: Any, market: Any) -> None:
+    """Its parameters arrive in one piece or in several."""
+    state, link = DataState(), wire()
+    first = {name: market[name] for name in list(market)[:8] if name != "oraclePrice"}
+
+    (view,) = step(state, link.markets({"trading": {"BTC-USD": first}}))
+    early = view.market
+    step(state, link.markets({"trading": {"BTC-USD": market}}))
+
+    assert early is None
+    assert view.market is not None
+    assert view.market.step_base_quantums == 1_000_000
+    assert view.quality.counts == {"malformed": 1}
+
+
+@pytest.mark.parametrize(
+    "fields", [{"openInterest": "lots"}, {"nextFundingRate": "nan"}, {"atomicResolution": 999},
+               {"clobPairId": "x"}, {"openInterest": "1e999999"}]
+)  # fmt: skip
+def test_bad_figures_are_counted_and_change_nothing(
+    wire: Any, market: Any, fields: dict[str, Any]
+) -> None:
+    """What was known stays known."""
+    state, link = DataState(), wire()
+    step(state, link.markets({"markets": {"BTC-USD": market}}, "subscribed"))
+
+    (view,) = step(state, link.markets({"trading": {"BTC-USD": fields}}))
+
+    assert view.market is not None
+    assert (view.market.atomic_resolution, view.market.clob_pair_id) == (-10, 0)
+    assert view.open_interest == 125_000_000_000
+    assert view.funding.next_rate_1h == 0.00001
+    assert view.quality.counts == {"malformed": 1}
+
+
+def test_an_answer_describes_markets_too(wire: Any, market: Any) -> None:
+    """REST gives the same contents as the snapshot of the channel."""
+    state = DataState()
+    path = "/v4/perpetualMarkets?limit=1000"
+
+    (view,) = step(state, wire().answer(path, {"markets": {"BTC-USD": market}}))
+
+    assert (view.changed, view.status) == ("market", "ACTIVE")
+
+
+def test_only_wanted_tickers_get_views(wire: Any, market: Any) -> None:
+    """A bot of three markets does not carry three hundred."""
+    state, link = DataState(["BTC-USD"]), wire()
+
+    step(state, link.markets({"markets": {"BTC-USD": market, "ETH-USD": market}}, "subscribed"))
+    ignored = [
+        step(state, link.snapshot([], [], ticker="ETH-USD")),
+        step(state, link.book({"bids": []}, ticker="ETH-USD")),
+        step(state, link.trades(ticker="ETH-USD")),
+        step(state, link.message("subscribed", "v4_candles", "ETH-USD/1MIN", {"candles": []})),
+        step(state, link.markets({"trading": {"ETH-USD": {"status": "PAUSED"}}})),
+    ]
+
+    assert list(state.views) == ["BTC-USD"]
+    assert ignored == [(), (), (), (), []]
+    assert state.counts() == {}
+
+
+def test_views_are_bounded_and_named_sensibly(wire: Any) -> None:
+    """A stream that names markets without end does not fill the memory."""
+    state, link = DataState(), wire()
+    names = {f"M{number}-USD": {"oraclePrice": "1"} for number in range(2_500)}
+
+    step(state, link.markets({"oraclePrices": names}))
+    step(state, link.snapshot([], [], ticker="a b"))
+    step(state, link.snapshot([], [], ticker=""))
+
+    assert len(state.views) == 2_000
+    assert state.quality.counts == {"malformed": 502}

@@ -1,0 +1,384 @@
+"""Trades and what grows from them: flow and candles; candles of the wire; blocks."""
+
+from typing import Any
+
+import pytest
+from dydx_data import RESOLUTIONS, Candle, Candles, DataState, Flow, Trade, step
+from hypothesis import given
+from hypothesis import strategies as st
+
+SECOND = 1_000_000_000
+MINUTE = 60 * SECOND
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"2026-01-01T{int(hours):02d}:{int(minutes):02d}:{rest:06.3f}Z"
+
+
+def _plain(candles: Candles) -> list[tuple[float, ...]]:
+    return [(x.open, x.high, x.low, x.close, x.volume, x.trades) for x in candles]
+
+
+def test_a_trade_is_kept_with_its_texts_and_its_own_time(wire: Any, trade: Any) -> None:
+    """`fresh` holds what this frame brought, and is empty again with the next."""
+    state, link = DataState(), wire()
+
+    (view,) = step(state, link.trades(trade("a", "BUY", "0.50", "100.10", _time(1.5))))
+    fresh = list(view.fresh)
+    step(state, link.snapshot([("99", "1")], [("101", "1")]))
+    step(state, link.book({"bids": [["98", "1"]]}))
+
+    expected = Trade(
+        "a", "BUY", 100.1, 0.5, "100.10", "0.50", link.at + 1_500_000_000, "LIMIT", 1
+    )  # fmt: skip
+    assert fresh == [expected]
+    assert list(view.trades) == [expected]
+    assert view.fresh == []
+
+
+def test_a_trade_that_came_before_is_not_counted_again(wire: Any, trade: Any) -> None:
+    """A snapshot after a reconnect repeats what the tape had; its newest comes first."""
+    state, link = DataState(), wire()
+    step(state, link.trades(trade("a", "BUY", "1", "100", _time(1))))
+
+    (view,) = step(
+        state,
+        link.trades(
+            trade("c", "SELL", "1", "102", _time(2)),
+            trade("b", "BUY", "1", "101", _time(2)),
+            trade("a", "BUY", "1", "100", _time(1)),
+            type_="subscribed",
+        ),
+    )
+
+    assert [x.id for x in view.fresh] == ["b", "c"]
+    assert [x.id for x in view.trades] == ["a", "b", "c"]
+    assert view.flow.total_trades == 3
+
+
+def test_ids_are_remembered_for_a_while_and_not_for_ever(wire: Any, trade: Any) -> None:
+    """Two thousand trades later an id may come again: memory is bounded."""
+    state, link = DataState(), wire()
+    for number in range(2_100):
+        (view,) = step(state, link.trades(trade(str(number), "BUY", "1", "100", _time(1))))
+
+    (again,) = step(state, link.trades(trade("2099", "BUY", "1", "100", _time(1))))
+    fresh = list(again.fresh)
+    step(state, link.trades(trade("0", "BUY", "1", "100", _time(1))))
+
+    assert fresh == []
+    assert len(view.fresh) == 1
+    assert len(view.trades) == 64
+
+
+@pytest.mark.parametrize(
+    "bad", [("x", "BUY", "0", "100", _time(1)), ("x", "BUY", "1", "-1", _time(1)),
+            ("x", "BUY", "1_0", "100", _time(1)), ("x", "BUY", "1e999", "100", _time(1)),
+            ("x", "BUY", "1", "100", "yesterday")]
+)  # fmt: skip
+def test_a_trade_that_makes_no_sense_is_counted_and_the_others_stand(
+    wire: Any, trade: Any, bad: tuple[str, ...]
+) -> None:
+    """One bad trade costs itself alone."""
+    state, link = DataState(), wire()
+
+    (view,) = step(
+        state, link.trades(trade(*bad), trade("b", "SELL", "2", "101", _time(2)))
+    )  # fmt: skip
+
+    assert [x.id for x in view.fresh] == ["b"]
+    assert view.quality.counts == {"malformed": 1}
+
+
+def test_a_trade_of_the_future_is_refused_once_the_chain_tells_the_time(
+    wire: Any, trade: Any
+) -> None:
+    """It would roll every candle past all trades yet to come."""
+    state, link = DataState(), wire()
+    step(state, link.height(10, _time(1)))
+
+    (view,) = step(state, link.trades(trade("a", "BUY", "1", "100", "2036-01-01T00:00:00Z")))
+
+    assert view.fresh == []
+    assert view.quality.counts == {"malformed": 1}
+
+
+def test_flow_counts_both_sides_of_the_last_minute(wire: Any, trade: Any) -> None:
+    """What is older leaves the window with the event time of any frame, not the totals."""
+    state, link = DataState(), wire()
+    start = link.at
+    step(state, link.snapshot([("99", "1")], [("101", "1")]))
+    (view,) = step(state, link.trades(trade("a", "BUY", "1", "100", _time(0))))
+    link.at = start + 30 * SECOND
+    step(state, link.trades(trade("b", "SELL", "2", "110", _time(30))))
+    flow = view.flow
+    both = (flow.buy_volume, flow.sell_volume, flow.usd, flow.trades)
+
+    link.at = start + 60 * SECOND
+    step(state, link.book({"bids": [["98", "1"]]}))
+    later = (flow.buy_volume, flow.sell_volume, flow.usd, flow.trades)
+    link.at = start + 95 * SECOND
+    step(state, link.book({"bids": [["98", "2"]]}))
+
+    assert both == (1.0, 2.0, 320.0, 2)
+    assert later == (0.0, 2.0, 220.0, 1)
+    assert (flow.buy_volume, flow.sell_volume, flow.usd, flow.trades) == (0.0, 0.0, 0.0, 0)
+    assert (flow.total_buy_volume, flow.total_sell_volume) == (1.0, 2.0)
+    assert (flow.total_usd, flow.total_trades) == (320.0, 2)
+
+
+def _trade_at(seconds: int, size: float = 1.0) -> Trade:
+    return Trade("", "BUY", 10.0, size, "10", str(size), seconds * SECOND, "LIMIT", 1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 300), st.sampled_from([0.25, 1.0, 8.0]))))
+def test_flow_equals_a_sum_over_the_trades_of_the_window(trades: list[tuple[int, float]]) -> None:
+    """However the seconds fall, as long as they come in order."""
+    flow, trades = Flow(), sorted(trades)
+
+    for second, size in trades:
+        flow.add(_trade_at(second, size))
+
+    newest = trades[-1][0] if trades else 0
+    window = [size for second, size in trades if second > newest - 60]
+    assert (flow.buy_volume, flow.trades) == (sum(window), len(window))
+    assert flow.usd == 10 * sum(window)
+
+
+def test_a_late_trade_goes_to_its_second_or_to_the_totals_alone() -> None:
+    """A second that the window never opened is not opened late."""
+    flow = Flow()
+    for second in (100, 102, 100, 101):
+        flow.add(_trade_at(second))
+
+    assert (flow.trades, flow.total_trades) == (3, 4)
+
+
+def test_candles_grow_with_trades(wire: Any, trade: Any) -> None:
+    """Each resolution has its own; a new period begins with the first trade in it."""
+    state, link = DataState(resolutions=("1MIN", "5MINS")), wire()
+
+    (view,) = step(
+        state,
+        link.trades(
+            trade("a", "BUY", "1", "100", _time(1)),
+            trade("b", "BUY", "1", "105", _time(2)),
+            trade("c", "BUY", "1", "95", _time(3)),
+            trade("d", "BUY", "2", "101", _time(61)),
+        ),
+    )
+
+    assert view.candles["1MIN"][0] == Candle(link.at, 100.0, 105.0, 95.0, 95.0, 3.0, 300.0, 3)
+    assert view.candles["1MIN"].last == Candle(
+        link.at + MINUTE, 101.0, 101.0, 101.0, 101.0, 2.0, 202.0, 1
+    )
+    assert _plain(view.candles["5MINS"]) == [(100.0, 105.0, 95.0, 101.0, 5.0, 4)]
+    assert view.candles["1MIN"].closes(1) == [101.0]
+    assert view.candles["1MIN"].closes() == [95.0, 101.0]
+
+
+def test_a_minute_without_trades_is_flat_at_the_last_close(wire: Any, trade: Any) -> None:
+    """It appears when event time has passed it, or when the next trade comes."""
+    state, link = DataState(), wire()
+    start = link.at
+    (view,) = step(state, link.trades(trade("a", "BUY", "1", "100", _time(1))))
+
+    link.at = start + 2 * MINUTE
+    step(state, link.snapshot([("99", "1")], [("101", "1")]))
+    waiting = _plain(view.candles["1MIN"])
+    step(state, link.trades(trade("b", "BUY", "1", "90", _time(2 * 60 + 1))))
+    step(state, link.trades(trade("c", "BUY", "1", "80", _time(4 * 60 + 1))))
+
+    flat = (100.0, 100.0, 100.0, 100.0, 0.0, 0)
+    assert waiting == [(100.0, 100.0, 100.0, 100.0, 1.0, 1), flat, flat]
+    assert _plain(view.candles["1MIN"])[1:] == [
+        flat,
+        (90.0, 90.0, 90.0, 90.0, 1.0, 1),
+        (90.0, 90.0, 90.0, 90.0, 0.0, 0),
+        (80.0, 80.0, 80.0, 80.0, 1.0, 1),
+    ]
+
+
+def test_a_late_trade_mends_its_candle_and_the_flat_ones_after_it() -> None:
+    """The flat candles of a silence take over the close that came late."""
+    candles = Candles(MINUTE)
+    candles.add(0, 100.0, 1.0)
+    candles.roll(2 * MINUTE)
+
+    candles.add(59 * SECOND, 103.0, 1.0)
+
+    assert _plain(candles) == [
+        (100.0, 103.0, 100.0, 103.0, 2.0, 2),
+        (103.0, 103.0, 103.0, 103.0, 0.0, 0),
+        (103.0, 103.0, 103.0, 103.0, 0.0, 0),
+    ]
+
+
+def test_the_ring_keeps_the_newest_candles() -> None:
+    """What is older than the ring is gone, and a trade for it is too."""
+    candles = Candles(MINUTE, capacity=3)
+    for minute in range(5):
+        candles.add(minute * MINUTE, 100.0 + minute, 1.0)
+
+    candles.add(0, 1.0, 1.0)
+
+    assert candles.closes() == [102.0, 103.0, 104.0]
+    assert [x.started_at for x in candles] == [2 * MINUTE, 3 * MINUTE, 4 * MINUTE]
+    assert candles[-3] == candles[0]
+    with pytest.raises(IndexError, match="within 3 candles"):
+        candles[3]
+
+
+def test_a_silence_longer_than_the_ring_leaves_flat_candles_alone() -> None:
+    """And it costs no more than the ring is long."""
+    candles = Candles(MINUTE, capacity=3)
+    candles.roll(MINUTE)
+    candles.add(0, 100.0, 1.0)
+
+    candles.roll(10**18)
+
+    assert candles.closes() == [100.0] * 3
+    assert [x.trades for x in candles] == [0, 0, 0]
+    assert candles.started_at == 10**18 - 10**18 % MINUTE
+
+
+@given(st.lists(st.tuples(st.integers(0, 20 * 60), st.integers(1, 50)), min_size=1))
+def test_candles_equal_a_plain_grouping_of_the_trades(trades: list[tuple[int, int]]) -> None:
+    """Highs, lows, closes, volumes and the flat ones between."""
+    trades.sort(key=lambda pair: pair[0])
+    candles = Candles(MINUTE)
+    groups: dict[int, list[float]] = {}
+
+    for second, price in trades:
+        candles.add(second * SECOND, float(price), 2.0)
+        groups.setdefault(second // 60, []).append(float(price))
+
+    close, expected = 0.0, []
+    for minute in range(min(groups), max(groups) + 1):
+        prices = groups.get(minute, [])
+        if prices:
+            close = prices[-1]
+            row = (prices[0], max(prices), min(prices), close, 2.0 * len(prices), len(prices))
+        else:
+            row = (close, close, close, close, 0.0, 0)
+        expected.append(row)
+    assert _plain(candles) == expected
+
+
+def _wire_candle(started_at: str, close: str, **more: Any) -> dict[str, Any]:
+    return {
+        "startedAt": started_at,
+        "ticker": "BTC-USD",
+        "resolution": "1MIN",
+        "low": "90",
+        "high": "110",
+        "open": "100",
+        "close": close,
+        "baseTokenVolume": "2",
+        "usdVolume": "200",
+        "trades": 3,
+        **more,
+    }
+
+
+def test_candles_of_the_wire_take_the_place_of_ours(wire: Any, trade: Any) -> None:
+    """From the first one on, trades no longer touch that resolution."""
+    state, link = DataState(), wire()
+    (view,) = step(state, link.trades(trade("a", "BUY", "1", "100", _time(1))))
+
+    step(
+        state,
+        link.message(
+            "subscribed",
+            "v4_candles",
+            "BTC-USD/1MIN",
+            {"candles": [_wire_candle(_time(120), "104"), _wire_candle(_time(0), "102")]},
+        ),
+    )
+    changed = view.changed
+    step(
+        state,
+        link.message("channel_data", "v4_candles", "BTC-USD/1MIN", _wire_candle(_time(120), "105")),
+    )
+    step(state, link.trades(trade("b", "BUY", "1", "1", _time(121))))
+    link.at += 3600 * SECOND
+    step(state, link.snapshot([], []))
+
+    assert changed == "candles"
+    assert view.candles["1MIN"].wire
+    assert _plain(view.candles["1MIN"]) == [
+        (100.0, 110.0, 90.0, 102.0, 2.0, 3),
+        (102.0, 102.0, 102.0, 102.0, 0.0, 0),
+        (100.0, 110.0, 90.0, 105.0, 2.0, 3),
+    ]
+    assert not view.candles["1HOUR"].wire
+
+
+def test_candles_may_be_asked_for(wire: Any) -> None:
+    """The answer's query says the resolution; one we did not keep is kept from then on."""
+    state, link = DataState(), wire()
+    path = "/v4/candles/perpetualMarkets/BTC-USD?limit=2&resolution=1DAY"
+
+    (view,) = step(state, link.answer(path, {"candles": [_wire_candle(_time(0), "102")]}))
+
+    assert view.candles["1DAY"].closes() == [102.0]
+
+
+def test_trades_may_be_asked_for(wire: Any, trade: Any) -> None:
+    """An answer is folded like the snapshot of the channel."""
+    state, link = DataState(), wire()
+    trades = [trade("b", "BUY", "1", "101", _time(2)), trade("a", "BUY", "1", "100", _time(1))]
+
+    (view,) = step(state, link.answer("/v4/trades/perpetualMarket/BTC-USD", {"trades": trades}))
+
+    assert [x.id for x in view.fresh] == ["a", "b"]
+
+
+def test_a_candle_that_makes_no_sense_is_counted(wire: Any) -> None:
+    """The others of its frame stand; an unknown resolution costs the frame."""
+    state, link = DataState(), wire()
+    good, bad = _wire_candle(_time(60), "102"), _wire_candle(_time(0), "nan")
+    older = _wire_candle("2020-01-01T00:00:00Z", "1")
+    contents = {"candles": [older, good, bad]}
+
+    (view,) = step(state, link.message("subscribed", "v4_candles", "BTC-USD/1MIN", contents))
+    step(state, link.message("channel_data", "v4_candles", "BTC-USD/2MINS", good))
+    step(state, link.message("channel_data", "v4_candles", "BTC-USD/1MIN", older))
+
+    assert view.candles["1MIN"].closes() == [102.0]
+    assert "2MINS" not in view.candles
+    assert view.quality.counts == {"malformed": 2}
+
+
+def test_unknown_resolutions_are_refused_at_once() -> None:
+    """A typing error is told, not counted."""
+    with pytest.raises(ValueError, match="expected resolutions among 1MIN"):
+        DataState(resolutions=["1MINUTE"])
+    assert set(DataState(resolutions=RESOLUTIONS)._resolutions) == set(RESOLUTIONS)
+
+
+def test_blocks_tell_height_and_time(wire: Any) -> None:
+    """All views share the chain; the skew lets windows roll in the venue's own time."""
+    state, link = DataState(), wire()
+    step(state, link.snapshot([], []))
+    link.at += SECOND
+
+    assert step(state, link.height(26543049, _time(0.25))) == ()
+    step(state, link.answer("/v4/height", {"height": "26543050", "time": _time(0.75)}))
+    step(state, link.height(26543048, _time(0)))
+
+    chain = state.views["BTC-USD"].chain
+    assert (chain.height, chain.time_ns, chain.seq) == (26543050, link.at - SECOND // 4, 3)
+    assert chain.skew_ns == -SECOND // 4
+    assert state.quality.counts == {"out_of_order": 1}
+
+
+def test_times_without_a_zone_are_utc(wire: Any, trade: Any) -> None:
+    """The venue always writes Z; whoever leaves it out means the same."""
+    state, link = DataState(), wire()
+
+    (view,) = step(state, link.trades(trade("a", "BUY", "1", "100", "2026-01-01T00:00:01")))
+
+    assert view.fresh[0].at_ns == link.at + SECOND
