@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -401,6 +402,24 @@ def test_verdicts_and_fills_are_one_history_with_reasons(full: Snapshot) -> None
     assert "MARGIN needs 812.00, free 610.44: initial margin after the trade would exceed" in text
     assert "SELL 0.300 @ 3012.4 · taker fee 0.4519 · pnl -2.31" in text
     assert "liquidated" in text
+
+
+def test_the_chosen_order_is_told_whole(full: Snapshot) -> None:
+    """Alone on a narrow screen, the selected row's reason is folded under the list."""
+    text = drawn("orders", full, View(panel="orders", selected=2), 60, 20)
+
+    assert "would exceed net collateral" in " ".join(re.sub("[│ ]+", " ", text).split())
+    assert "would exceed" not in drawn("orders", full, View(panel="orders"), 60, 20)
+
+
+def test_the_readme_runs() -> None:
+    """The example of the README draws what it says."""
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    example = text.split("```python")[1].split("```")[0].split("board = ")[0]
+    shown: list[str] = []
+    exec(example.replace("print(", "shown.append("), {"shown": shown})
+
+    assert "10,412.33" in shown[0]
 
 
 def test_a_record_without_a_result_has_no_rate() -> None:

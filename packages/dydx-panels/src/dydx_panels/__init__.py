@@ -11,8 +11,8 @@ A figure that is not known is None and is drawn as "unknown", never as 0. Red me
 nothing else; every colour stands beside a word or a sign, so that none is needed.
 
 Sections: values, rows, figures and tables, then the panels by layer, then the screen, its
-layout, and the edge to the terminal. This file may not subscribe, read a clock or touch live state while drawing. Only `Dashboard`
-and `run_panel` write, and only to the console they were given.
+layout, and the edge to the terminal. This file may not subscribe, read a clock or touch live
+state while drawing. Only `Dashboard` and `run_panel` write, to the console they were given.
 """
 
 import datetime
@@ -24,7 +24,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from rich.cells import cell_len
+from rich.cells import cell_len, chop_cells
 from rich.console import COLOR_SYSTEMS, Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
 from rich.segment import Segment
@@ -647,6 +647,12 @@ def _beside(left: Sequence[Row], width: int, right: Sequence[Row]) -> list[Row]:
     return rows
 
 
+def _folded(text: str, width: int) -> list[str]:
+    """Break a long text into lines, so that nothing of it is cut."""
+    first, *rest = chop_cells(_drawable(text, True), max(width - 4, 2)) or [""]
+    return [first, *("    " + line for line in rest)]
+
+
 def _matches(view: View, *texts: str) -> bool:
     wanted = view.filter.casefold()
     return not wanted or any(wanted in text.casefold() for text in texts)
@@ -725,12 +731,8 @@ def _help(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
 
 
 def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
-    # Wire text is long and matters to its last letter: it is folded, never cut.
-    folded = [
-        ("" if at == 0 else "    ") + line[at : at + width - 5]
-        for line in view.why
-        for at in range(0, max(len(line), 1), max(width - 5, 1))
-    ]
+    # Wire text is long and matters to its last letter.
+    folded = [part for line in view.why for part in _folded(line, width)]
     first = max(0, min(view.scroll, len(folded) - height))
     return [[(line, "")] for line in folded[first : first + height]]
 
@@ -1100,8 +1102,12 @@ def _orders(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row
         ])  # fmt: skip
     if not lines:
         return [*rows, [("no order yet", "dim")]]
-    table = _table(_ORDER_COLUMNS, lines, width, height - 2, _chosen(view, "orders"))
-    return [*rows, *table]
+    chosen = _chosen(view, "orders")
+    detail: list[str] = []
+    if view.panel == "orders" and 0 <= chosen < len(lines):
+        detail = ["", *_folded(lines[chosen][-1][0], width)][: height // 3]
+    table = _table(_ORDER_COLUMNS, lines, width, height - 2 - len(detail), chosen)
+    return [*rows, *table, *([(line, "")] for line in detail)]
 
 
 def _won(account: Account) -> str:
