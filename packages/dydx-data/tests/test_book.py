@@ -1,7 +1,9 @@
 """Books: snapshots, level totals, uncrossing, and when a book is unknown."""
 
+import doctest
 from typing import Any
 
+import dydx_data
 import pytest
 from dydx_data import Book, DataState, Level, step, uncross
 from hypothesis import given
@@ -107,6 +109,11 @@ def test_at_one_offset_the_larger_size_stays_and_a_tie_keeps_the_ask() -> None:
     assert uncross({100: (2, 7)}, {100: (1, 7)}) == ([(100, 2, 7)], [])
     assert uncross({100: (2, 7)}, {100: (2, 7)}) == ([], [(100, 2, 7)])
     assert uncross({100: (2, 6)}, {99: (9, 7), 101: (0, 9)}) == ([], [(99, 9, 7)])
+
+
+def test_the_examples_in_the_docstrings_are_true() -> None:
+    """What a reader tries first works."""
+    assert doctest.testmod(dydx_data).failed == 0
 
 
 @given(st.dictionaries(PRICES, TOTALS), st.dictionaries(PRICES, TOTALS))

@@ -839,7 +839,9 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
 def _fold_message(state: DataState, frame: Frame) -> _Touched:
     channels = _MESSAGES.get(frame.type)
     if channels is None:
-        return _fold_unknown(state, frame)
+        if frame.fault:
+            return _fold_fault(state, frame)
+        channels = {}  # not known, but it took an id
     link = state.links.get(frame.link) or state.links.setdefault(frame.link, Link())
     lost = _NOTHING
     if frame.message_id - 1 == link.last and not link.owed:

@@ -1,0 +1,481 @@
+"""Troubles: message ids, silence, unreadable frames; counted, sampled, never raised."""
+
+import json
+import random
+from typing import Any
+
+import pytest
+from dydx_conn import Frame, ws_frame
+from dydx_data import DataState, Link, step
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+SECOND = 1_000_000_000
+
+
+def _pair(state: DataState, wire: Any) -> Any:
+    """Fold two books of one link; return the link."""
+    link = wire()
+    step(state, link.snapshot([("99", "1")], [("101", "1")]))
+    step(state, link.snapshot([("9", "1")], [("11", "1")], ticker="ETH-USD"))
+    return link
+
+
+def _known(state: DataState) -> list[bool]:
+    return [view.book.known for view in state.views.values()]
+
+
+# --- ids
+
+
+def test_a_hole_in_the_ids_costs_the_books_of_the_link(wire: Any) -> None:
+    """What was lost may have been a level of any of them."""
+    state = DataState()
+    link = _pair(state, wire)
+    link.number += 1
+
+    views = step(state, link.trades())
+
+    assert _known(state) == [False, False]
+    assert [(view.ticker, view.changed) for view in views] == [
+        ("BTC-USD", "trades"),
+        ("ETH-USD", "book"),
+    ]
+    assert state.quality.counts == {"gap": 1}
+    assert state.quality.samples[0].text == "message_id 4 on c1, channel v4_trades"
+
+
+def test_a_duplicate_is_dropped(wire: Any) -> None:
+    """The same message twice counts once."""
+    state = DataState()
+    link = _pair(state, wire)
+    frame = link.book({"bids": [["98", "1"]]})
+    step(state, frame)
+    step(state, link.book({"bids": [["98", "2"]]}))
+
+    assert step(state, frame) == ()
+
+    assert state.views["BTC-USD"].book.bids()[-1].size == 2.0
+    assert state.quality.counts == {"duplicate": 1}
+
+
+def test_a_message_that_comes_late_is_out_of_order(wire: Any) -> None:
+    """Its levels are older than the book, so they are not taken; a late trade is."""
+    state = DataState()
+    link = _pair(state, wire)
+    late = link.book({"bids": [["98", "1"]]})
+    late_trade = link.message(
+        "channel_data", "v4_trades", "BTC-USD",
+        {"trades": [{"id": "a", "side": "BUY", "size": "1", "price": "1", "createdAt": "2026-01-01T00:00:00Z"}]},
+    )  # fmt: skip
+    step(state, link.snapshot([("99", "1")], [("101", "1")]))
+
+    lost = step(state, late)
+    (view,) = step(state, late_trade)
+
+    assert [view.ticker for view in lost] == ["BTC-USD", "ETH-USD"]
+    assert (view.changed, len(view.fresh), view.book.known) == ("trades", 1, False)
+    assert state.quality.counts == {"out_of_order": 2}
+
+
+def test_a_snapshot_that_was_asked_for_may_come_late(wire: Any) -> None:
+    """It carries the id of its request: the hole it left is no loss."""
+    state, link = DataState(), wire()
+    step(state, link.frame("open"))
+    step(state, link.raw('{"type":"connected","connection_id":"4d","message_id":0}'))
+    for ticker in ("BTC-USD", "ETH-USD"):
+        text = f'{{"type": "subscribe", "channel": "v4_orderbook", "id": "{ticker}"}}'
+        step(state, link.frame("sent", text=text))
+    step(state, link.frame("sent", text='{"type":"ping"}'))
+    slow = link.snapshot([("99", "1")], [("101", "1")])
+
+    step(state, link.snapshot([("9", "1")], [("11", "1")], ticker="ETH-USD"))
+    step(state, link.book({"bids": [["8", "1"]]}, ticker="ETH-USD"))
+    step(state, slow)
+    step(state, link.book({"bids": [["7", "1"]]}, ticker="ETH-USD"))
+
+    assert _known(state) == [True, True]
+    assert state.counts() == {}
+
+
+def test_what_was_owed_is_owed_once(wire: Any) -> None:
+    """A hole after all answers have come is a loss again."""
+    state, link = DataState(), wire()
+    step(state, link.frame("sent", text='{"type":"subscribe"}'))
+    step(state, link.snapshot([("99", "1")], [("101", "1")]))
+    step(state, link.book({"bids": [["98", "1"]]}))
+    link.number += 2
+
+    step(state, link.book({"bids": [["97", "1"]]}))
+
+    assert _known(state) == [False]
+    assert state.quality.counts == {"gap": 1}
+
+
+@pytest.mark.parametrize("type_", ["error", "pong"])
+def test_errors_and_pongs_repeat_the_current_id(wire: Any, type_: str) -> None:
+    """That is no duplicate; an error is counted as what it is."""
+    state = DataState()
+    link = _pair(state, wire)
+
+    step(
+        state, link.raw(f'{{"type":"{type_}","message":"no","connection_id":"4d","message_id":2}}')
+    )
+    step(state, link.book({"bids": [["98", "1"]]}))
+
+    assert _known(state) == [True, True]
+    assert state.counts() == ({"refused": 1} if type_ == "error" else {})
+
+
+def test_a_refused_subscription_takes_an_id(wire: Any) -> None:
+    """The error stands for the snapshot that will not come."""
+    state = DataState()
+    link = _pair(state, wire)
+    step(state, link.frame("sent", text='{"type":"subscribe"}'))
+    link.number += 1
+
+    step(state, link.raw('{"type":"error","message":"no","connection_id":"4d","message_id":3}'))
+    step(state, link.book({"bids": [["98", "1"]]}))
+
+    assert _known(state) == [True, True]
+    assert state.counts() == {"refused": 1}
+
+
+def test_a_jump_that_was_wrong_does_not_silence_the_link(wire: Any) -> None:
+    """One flipped digit: after two that go on as before, the count is where it was."""
+    state = DataState()
+    link = _pair(state, wire)
+    link.number, before = 900, link.number
+    step(state, link.trades())
+    link.number = before
+
+    for _ in range(2):
+        step(state, link.trades())
+    step(state, link.snapshot([("99", "1")], [("101", "1")]))
+    step(state, link.book({"bids": [["98", "1"]]}))
+
+    assert state.quality.counts == {"gap": 1, "out_of_order": 2}
+    assert state.views["BTC-USD"].book.known
+
+
+def test_a_swap_of_two_does_not_turn_the_count_back() -> None:
+    """Only a run of messages says that the jump was wrong."""
+    link = Link()
+
+    verdicts = [link.take(number, "channel_data") for number in (1, 3, 2, 4, 7, 5, 8, 9)]
+
+    assert verdicts == ["", "gap", "out_of_order", "", "gap", "out_of_order", "", ""]
+
+
+def test_messages_without_a_number_are_not_judged() -> None:
+    """An id of 0 says nothing; the first number is where the count begins."""
+    link = Link()
+
+    verdicts = [link.take(number, "channel_data") for number in (0, 0, 7, 0, 8)]
+
+    assert verdicts == [""] * 5
+    assert link.take(5, "subscribed") == ""
+    assert link.take(5, "channel_data") == "duplicate"
+
+
+def test_answers_out_of_order_on_a_link_whose_requests_are_unseen() -> None:
+    """A recording may hold the server's side alone: a hole before a snapshot is no proof."""
+    link = Link()
+
+    assert [link.take(number, "subscribed") for number in (1, 4, 3, 2)] == [""] * 4
+    assert link.take(5, "channel_data") == ""
+
+
+def test_a_new_connection_counts_anew_and_has_no_books(wire: Any) -> None:
+    """`connected` begins the count at 0."""
+    state = DataState()
+    link = _pair(state, wire)
+
+    lost = step(state, link.raw('{"type":"connected","connection_id":"5e","message_id":0}'))
+    link.number = 0
+    step(state, link.snapshot([("99", "1")], [("101", "1")]))
+
+    assert len(lost) == 2
+    assert _known(state) == [True, False]
+    assert state.counts() == {}
+
+
+def test_the_state_tells_how_the_links_stand(wire: Any) -> None:
+    """Waiting, live, partial, closed."""
+    state, one, two = DataState(), wire("c1"), wire("c2")
+
+    seen = [state.connection]
+    for frame in (one.frame("open"), two.frame("open"), one.frame("close"), two.frame("close")):
+        step(state, frame)
+        seen.append(state.connection)
+
+    assert seen == ["waiting", "live", "live", "partial", "closed"]
+    assert (state.frames, state.seq, state.at) == (4, 2, one.at)
+
+
+# --- silence
+
+
+def test_a_silent_market_becomes_stale_on_any_frame_and_says_so_once(wire: Any) -> None:
+    """Ticks carry the time of silence; a book or a trade ends it."""
+    state = DataState()
+    link = _pair(state, wire)
+    link.at += 20 * SECOND
+    step(state, link.book({"bids": [["8", "1"]]}, ticker="ETH-USD"))
+    link.at += 10 * SECOND
+
+    (silent,) = step(state, link.frame("tick"))
+    first = (silent.ticker, silent.changed, silent.quality.stale, silent.at)
+    link.at += 1 * SECOND
+    again = step(state, link.frame("tick"))
+    step(state, link.book({"bids": [["98", "1"]]}))
+
+    assert first == ("BTC-USD", "stale", True, link.at - SECOND)
+    assert silent.quality.stale_since == link.at - 31 * SECOND
+    assert again == ()
+    assert not silent.quality.stale
+    assert silent.quality.counts == {"stale": 1}
+
+
+def test_a_silent_market_touched_by_something_else_is_emitted_once(wire: Any) -> None:
+    """An oracle price does not make a dead book live."""
+    state = DataState(stale_after_ns=SECOND)
+    link = _pair(state, wire)
+    link.at += 5 * SECOND
+
+    views = step(state, link.markets({"oraclePrices": {"BTC-USD": {"oraclePrice": "1"}}}))
+
+    assert [(view.ticker, view.changed, view.quality.stale) for view in views] == [
+        ("BTC-USD", "oracle", True),
+        ("ETH-USD", "stale", True),
+    ]
+
+
+def test_a_market_that_never_spoke_is_unknown_and_not_stale(wire: Any) -> None:
+    """It has no book to be old."""
+    state, link = DataState(), wire()
+    step(state, link.markets({"oraclePrices": {"BTC-USD": {"oraclePrice": "1"}}}))
+    link.at += 1000 * SECOND
+
+    assert step(state, link.frame("tick")) == ()
+
+
+# --- unreadable
+
+
+def test_an_unreadable_book_update_costs_that_book_alone(wire: Any) -> None:
+    """It may have carried levels; other books did not lose any."""
+    state = DataState()
+    link = _pair(state, wire)
+
+    (view,) = step(state, link.book({"bids": [["99"]]}))
+
+    assert (view.ticker, view.changed) == ("BTC-USD", "book")
+    assert _known(state) == [False, True]
+    assert view.quality.counts == {"malformed": 1}
+
+
+def test_a_text_cut_short_costs_its_own_book_alone(wire: Any) -> None:
+    """Its head still says whose it was and which id it took."""
+    state = DataState()
+    link = _pair(state, wire)
+    text = link.book({"bids": [["98", "1"]]}).text
+
+    (view,) = step(state, link.raw(text[:-9]))
+    step(state, link.book({"bids": [["8", "1"]]}, ticker="ETH-USD"))
+    (trades,) = step(state, link.raw(link.trades().text[:-3]))
+
+    assert view.ticker == "BTC-USD"
+    assert _known(state) == [False, True]
+    assert (trades.ticker, trades.changed) == ("BTC-USD", "quality")
+    assert state.counts() == {"malformed": 2}
+
+
+def test_noise_costs_nothing(wire: Any) -> None:
+    """A text that took no id leaves no hole."""
+    state = DataState()
+    link = _pair(state, wire)
+
+    for text in ("", "null", "[]", "\x00", '{"type":1}', "[" * 50_000, '{"message_id":3'):
+        assert step(state, link.raw(text)) == ()
+    step(state, link.book({"bids": [["98", "1"]]}))
+
+    assert _known(state) == [True, True]
+    assert set(state.counts()) <= {"malformed", "unknown"}
+    assert sum(state.counts().values()) == 7
+
+
+def test_unreadable_contents_of_a_known_market_touch_its_quality(wire: Any) -> None:
+    """The view is emitted, so that a panel sees it; of an unknown one the state counts."""
+    state = DataState()
+    link = _pair(state, wire)
+
+    (view,) = step(state, link.message("channel_data", "v4_trades", "BTC-USD", {"trades": None}))
+    step(state, link.markets({"oraclePrices": None}))
+
+    assert view.changed == "quality"
+    assert view.quality.counts == {"malformed": 1}
+    assert state.quality.counts == {"malformed": 1}
+    assert len(state.quality.samples[0].text) <= 120
+
+
+def test_unknown_messages_are_counted(wire: Any) -> None:
+    """Type, channel or kind of frame: each is sampled; account channels are not ours."""
+    state, link = DataState(), wire()
+
+    step(state, link.message("channel_data", "v4_orders", "x", {}))
+    step(state, link.message("greeting", "v4_orderbook", "x", {}))
+    step(state, link.frame("smoke"))
+    step(state, link.message("channel_data", "v4_subaccounts", "dydx1/0", {}))
+
+    assert state.counts() == {"unknown": 3}
+
+
+def test_answers_that_refuse_are_counted_and_others_ignored(wire: Any) -> None:
+    """An error body, a bad status, a body that is no answer; account paths are not ours."""
+    state, link = DataState(), wire()
+    errors = {"errors": [{"msg": "Too many requests"}]}
+
+    step(state, link.answer("/v4/perpetualMarkets", errors, status="429"))
+    step(state, link.answer("/v4/perpetualMarkets", errors))
+    step(state, link.answer("/v4/orderbooks/perpetualMarket/BTC-USD", "<html>"))
+    step(state, link.answer("/v4/candles/perpetualMarkets/BTC-USD", {"candles": []}))
+    step(state, link.answer("/v4/addresses/dydx1", "{}"))
+
+    assert state.counts() == {"refused": 2, "malformed": 2}
+    assert state.quality.samples[0].text.startswith("expected /v4/perpetualMarkets, got 429")
+
+
+def test_an_answer_that_cannot_be_read_spares_a_live_book(wire: Any) -> None:
+    """It lost nothing of what the socket says."""
+    state = DataState()
+    link = _pair(state, wire)
+
+    (view,) = step(state, link.answer("/v4/orderbooks/perpetualMarket/BTC-USD", "<html>"))
+
+    assert view.changed == "quality"
+    assert _known(state) == [True, True]
+
+
+# --- anything at all
+
+TEXTS = st.one_of(
+    st.text(),
+    st.binary().map(lambda octets: octets.decode("utf-8", "replace")),
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    ).map(json.dumps),
+)
+CONTENTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(["", "0", "-1", "nan", "100", "BTC-USD", "2026-01-01T00:00:00Z"]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(
+            ["bids", "asks", "price", "size", "trades", "id", "side", "createdAt", "candles", "markets",
+             "trading", "oraclePrices", "BTC-USD", "oraclePrice", "status", "height", "blockHeight", "time",
+             "atomicResolution", "openInterest", "nextFundingRate", "clobPairId", "startedAt"]
+        ),
+        inner,
+        max_size=4,
+    ),
+)  # fmt: skip
+MESSAGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["subscribed", "channel_data", "channel_batch_data", "connected", "error", "unsubscribed", "pong", "x"]),
+        "channel": st.sampled_from(["v4_orderbook", "v4_trades", "v4_candles", "v4_markets", "v4_block_height", "v4_subaccounts", "x"]),
+        "id": st.sampled_from(["BTC-USD", "BTC-USD/1MIN", "", "x", "BTC-USD/1MIN/2", None]),
+        "message_id": st.integers(-3, 12) | st.sampled_from([2**53, 2**63 - 1, 2**70]),
+        "contents": CONTENTS,
+    },
+).map(json.dumps)  # fmt: skip
+PATHS = st.sampled_from(
+    ["/v4/perpetualMarkets", "/v4/orderbooks/perpetualMarket/BTC-USD", "/v4/trades/perpetualMarket/BTC-USD",
+     "/v4/candles/perpetualMarkets/BTC-USD?resolution=1MIN", "/v4/height", "/v4/orderbooks", "/v4/trades/perpetualMarket/x", ""]
+)  # fmt: skip
+ANYTHING = st.one_of(
+    st.tuples(st.just("ws"), TEXTS | MESSAGES),
+    st.tuples(PATHS, TEXTS | CONTENTS.map(json.dumps)),
+    st.tuples(st.sampled_from(["sent", "open", "close", "gap", "tick", "x", ""]), TEXTS),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(ANYTHING, st.integers(-(10**9), 10**20)), max_size=12))
+def test_no_frame_raises(wire: Any, frames: list[tuple[tuple[str, str], int]]) -> None:
+    """Whatever the texts, the kinds and the times; and each view is emitted once a frame."""
+    state, link = DataState(), wire()
+
+    for (kind, text), at in frames:
+        link.at = at
+        if kind == "ws":
+            frame = link.raw(text)
+        elif kind.startswith("/"):
+            frame = link.answer(kind, text)
+        else:
+            frame = link.frame(kind, text=text)
+        views = list(step(state, frame))
+        assert len(views) == len({view.ticker for view in views})
+        for view in views:
+            assert view.seq == frame.seq
+
+    assert state.frames == len(frames)
+
+
+def _conversation(wire: Any) -> list[Frame]:
+    link = wire()
+    frames = [link.raw('{"type":"connected","connection_id":"4d","message_id":0}')]
+    frames += [link.snapshot([("99", "1")], [("101", "1")])]
+    for number in range(12):
+        frames.append(
+            link.book({"bids": [[str(90 + number), "1"]], "asks": [[str(101 + number), "2"]]})
+        )
+        link.at += SECOND
+    return frames
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32))
+def test_shuffled_duplicates_never_raise_nor_cross_the_view(wire: Any, seed: int) -> None:
+    """A known book is uncrossed after every frame, in whatever order they come."""
+    frames = _conversation(wire) * 2
+    random.Random(seed).shuffle(frames)
+    state = DataState()
+
+    for frame in frames:
+        step(state, frame)
+        for view in state.views.values():
+            bid, ask = view.book.best_bid, view.book.best_ask
+            assert bid is None or ask is None or bid.price < ask.price
+
+
+def test_duplicates_in_place_change_nothing(wire: Any) -> None:
+    """Each message twice gives the book of each message once."""
+    once, twice = DataState(), DataState()
+
+    for frame in _conversation(wire):
+        step(once, frame)
+        step(twice, frame)
+        if frame.type != "connected":
+            step(twice, frame)
+
+    books = [state.views["BTC-USD"].book for state in (once, twice)]
+    assert books[0].bids() == books[1].bids()
+    assert books[0].asks() == books[1].asks()
+    assert twice.counts()["duplicate"] == 13
+
+
+def test_a_flipped_bit_anywhere_never_raises(wire: Any) -> None:
+    """Nor does any single character of a real message gone wrong stop what follows."""
+    text = _conversation(wire)[2].text
+    for position in range(len(text)):
+        state = DataState()
+        link = _pair(state, wire)
+        broken = text[:position] + chr(ord(text[position]) ^ 4) + text[position + 1 :]
+
+        step(state, ws_frame(3, link.at, 3, "c1", broken))
+        link.number = 3
+        step(state, link.snapshot([("99", "1")], [("101", "1")]))
+
+        assert state.views["BTC-USD"].book.known
