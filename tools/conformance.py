@@ -621,8 +621,8 @@ SOLVERS: dict[tuple[str, str], Solve] = {
         "adjusted_initial_margin_ppm": adjusted(given)
     },
     ("margin_requirement", "initial_margin_from_notional"): lambda given: {
-        "initial_margin_quote_quantums": risk.initial_margin(
-            int(given["notional_quote_quantums"]), adjusted(given)
+        "initial_margin_quote_quantums": risk.mul_ppm(
+            int(given["notional_quote_quantums"]), adjusted(given), round_up=True
         )
     },
     ("margin_requirement", "maintenance_margin_ppm"): lambda given: {

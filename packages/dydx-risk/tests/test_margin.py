@@ -19,13 +19,11 @@ from dydx_risk import (
     funding_index_delta,
     funding_settlement,
     funding_settlement_ppm,
-    initial_margin,
     insurance_fund_delta,
     is_liquidatable,
     liquidation_limits,
     liquidation_ratio,
     liquidation_size,
-    maintenance_margin,
     maintenance_margin_ppm,
     mixes_isolated,
     mul_ppm,
@@ -118,7 +116,9 @@ def test_the_hot_path_equals_its_parts(size: int, price: int, exponent: int, int
     )
 
     assert position_margin(SCALED, size, price, exponent, interest) == PositionMargin(
-        net, initial_margin(abs(net), imf), maintenance_margin(abs(net), 50_000, 600_000)
+        net,
+        mul_ppm(abs(net), imf, round_up=True),
+        mul_ppm(mul_ppm(abs(net), 50_000, round_up=True), 600_000, round_up=True),
     )
 
 

@@ -541,7 +541,7 @@ def test_the_guard_reduces_enough_and_says_why(make_world: Any) -> None:
     assert reduce.after.distance == pytest.approx(0.1, abs=0.001)
     assert reduce.why == (
         "distance 5.9 % < 6.0 %: sell 3.144 ETH-USD at >= 2,710.7 restores 10.0 %, "
-        "costs about 13.58 USDC"
+        "costs about 14.02 USDC"
     )
     assert reduce.cost == 13_576_545
     assert world.risk.alarm == "danger"
@@ -650,7 +650,7 @@ def test_a_guard_that_cannot_act_says_so_once_a_block(make_world: Any) -> None:
     (denied,) = world.verdicts
 
     assert (denied.reason, denied.decision) == ("BELOW_STEP", None)
-    assert "no position can be reduced" in denied.why
+    assert "no reduction would relieve it" in denied.why
 
 
 def test_a_guard_without_a_block_height_says_so(make_world: Any) -> None:

@@ -20,6 +20,7 @@ Sources: v4-chain protocol/lib/margin, x/perpetuals/lib, x/subaccounts/lib, x/cl
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from math import inf
@@ -39,7 +40,6 @@ from dydx_conn import (
     WireError,
     contents,
     exact,
-    fill_to_quote,
     fold,
     order_id,
     quote_to_base,
@@ -50,52 +50,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from reactivex import Observable
 
 __all__ = [
-    "LIQUIDATION_TERMS",
-    "PPM",
-    "Account",
-    "Alarm",
-    "Approved",
-    "Denied",
-    "LiquidationError",
-    "LiquidationTerms",
-    "MarginFigures",
-    "Policy",
-    "Position",
-    "PositionFigures",
-    "PositionMargin",
-    "Reason",
-    "Reduce",
-    "Reservation",
-    "Risk",
-    "RiskError",
-    "StateChange",
-    "Verdict",
-    "adjusted_imf_ppm",
-    "bankruptcy_price",
-    "check_closing",
-    "compare_risk",
-    "exact_subticks",
-    "fillable_price",
-    "fillable_subticks",
-    "funding_index_delta",
-    "funding_settlement",
-    "funding_settlement_ppm",
-    "initial_margin",
-    "insurance_fund_delta",
-    "is_liquidatable",
-    "liquidation_limits",
-    "liquidation_ratio",
-    "liquidation_size",
-    "maintenance_margin",
-    "maintenance_margin_ppm",
-    "mixes_isolated",
-    "mul_ppm",
-    "position_margin",
-    "state_change",
-    "state_change_when_poor",
-    "total_margin",
-    "verdicts",
-]
+    "LIQUIDATION_TERMS", "PPM", "Account", "Alarm", "Approved", "Denied", "LiquidationError",
+    "LiquidationTerms", "MarginFigures", "Policy", "Position", "PositionFigures",
+    "PositionMargin", "Reason", "Reduce", "Reservation", "Risk", "RiskError", "StateChange",
+    "Verdict", "adjusted_imf_ppm", "bankruptcy_price", "check_closing", "compare_risk",
+    "exact_subticks", "fillable_price", "fillable_subticks", "funding_index_delta",
+    "funding_settlement", "funding_settlement_ppm", "insurance_fund_delta", "is_liquidatable",
+    "liquidation_limits", "liquidation_ratio", "liquidation_size", "maintenance_margin_ppm",
+    "mixes_isolated", "mul_ppm", "position_margin", "state_change", "state_change_when_poor",
+    "total_margin", "verdicts",
+]  # fmt: skip
 
 PPM: Final = 1_000_000
 
@@ -199,35 +163,22 @@ def position_margin(
     Source: x/perpetuals/lib/lib.go.
     """
     shift = exponent + market.atomic_resolution + 6
-    value = quantums * price
     # Written out, not composed: this is the hot path, and a test holds it to its parts.
     if shift >= 0:
-        net = value * _POWERS[shift]
-        notional = net if net >= 0 else -net
+        unit, scale = price * _POWERS[shift], 1
     else:
-        notional = (value if value >= 0 else -value) // _POWERS[-shift]
-        net = notional if value >= 0 else -notional
+        unit, scale = price, _POWERS[-shift]
+    notional = (quantums if quantums >= 0 else -quantums) * unit // scale
     imf = market.imf_ppm
-    base = -(-notional * imf // PPM)
+    base = initial = -(-notional * imf // PPM)
+    upper = market.open_interest_upper_cap
+    if upper or chosen_imf_ppm > imf:
+        if upper:
+            interest = PPM * upper if open_interest is None else open_interest * unit // scale
+            imf = adjusted_imf_ppm(imf, market.open_interest_lower_cap, upper, interest)
+        initial = -(-notional * max(imf, chosen_imf_ppm) // PPM)
     maintenance = -(-base * market.maintenance_fraction_ppm // PPM)
-    if market.open_interest_upper_cap or chosen_imf_ppm > imf:
-        imf = max(_scaled_imf_ppm(market, price, shift, open_interest), chosen_imf_ppm)
-        return PositionMargin(net, -(-notional * imf // PPM), maintenance)
-    return PositionMargin(net, base, maintenance)
-
-
-def _scaled_imf_ppm(
-    market: PerpetualMarket, price: int, shift: int, open_interest: int | None
-) -> int:
-    if open_interest is None:
-        return PPM if market.open_interest_upper_cap else market.imf_ppm
-    value = open_interest * price
-    return adjusted_imf_ppm(
-        market.imf_ppm,
-        market.open_interest_lower_cap,
-        market.open_interest_upper_cap,
-        value * _POWERS[shift] if shift >= 0 else value // _POWERS[-shift],
-    )
+    return PositionMargin(notional if quantums >= 0 else -notional, initial, maintenance)
 
 
 def adjusted_imf_ppm(imf_ppm: int, lower_cap: int, upper_cap: int, open_interest: int) -> int:
@@ -237,16 +188,6 @@ def adjusted_imf_ppm(imf_ppm: int, lower_cap: int, upper_cap: int, open_interest
     if open_interest >= upper_cap:
         return PPM
     return imf_ppm + (PPM - imf_ppm) * (open_interest - lower_cap) // (upper_cap - lower_cap)
-
-
-def initial_margin(notional: int, imf_ppm: int) -> int:
-    """Return the initial margin of a notional, rounded up."""
-    return mul_ppm(notional, imf_ppm, round_up=True)
-
-
-def maintenance_margin(notional: int, imf_ppm: int, maintenance_fraction_ppm: int) -> int:
-    """Return the maintenance margin: rounded up twice, from the rounded initial margin."""
-    return mul_ppm(initial_margin(notional, imf_ppm), maintenance_fraction_ppm, round_up=True)
 
 
 def maintenance_margin_ppm(imf_ppm: int, maintenance_fraction_ppm: int) -> int:
@@ -521,11 +462,6 @@ class Account:
     snapshot, or after a frame that was lost or could not be read. The next snapshot clears it.
     """
 
-    __slots__ = (
-        "at", "collateral", "height", "link", "open_orders", "positions", "reserved", "seq",
-        "subaccount", "trouble",
-    )  # fmt: skip
-
     def __init__(self, subaccount: Subaccount) -> None:
         self.subaccount = subaccount
         self.collateral = 0
@@ -619,11 +555,10 @@ def _may_fill(fields: OrderFields) -> bool:
 
 def _merged(old: OrderFields | None, new: OrderFields) -> OrderFields:
     """Lay a partial update over what was known: absent fields keep their value."""
-    if old is None:
-        return new
-    given = {name: value for name in OrderFields.__struct_fields__
-             if (value := getattr(new, name)) is not None}  # fmt: skip
-    return msgspec.structs.replace(old, **given)
+    given = {
+        name: value for name, value in msgspec.structs.asdict(new).items() if value is not None
+    }
+    return msgspec.structs.replace(old, **given) if old is not None else new
 
 
 # === Verdicts ===
@@ -764,6 +699,10 @@ class _Trade(msgspec.Struct, frozen=True, gc=False):
         return self.size if self.side == "BUY" else -self.size
 
     @property
+    def worst_quote(self) -> int:
+        return self.market.quote_quantums(self.size, self.subticks)
+
+    @property
     def words(self) -> str:
         bound = "<=" if self.side == "BUY" else ">="
         size, price = self.market.size(self.size), self.market.price(self.subticks)
@@ -792,11 +731,6 @@ def _trade(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> _
     step = market.step_base_quantums
     size = abs(delta) // step * step
     return _Trade(market, view, side, size, max(worst, market.subticks_per_tick))
-
-
-def _worst_quote(trade: _Trade) -> int:
-    exponent = trade.market.quantum_conversion_exponent
-    return fill_to_quote(trade.size, trade.subticks, exponent)
 
 
 def _walked_quote(trade: _Trade) -> int:
@@ -908,7 +842,7 @@ class Risk:
             return self._watch(event)
         if isinstance(event, Frame):
             if self.account.fold(event):
-                self.revalue()
+                self._load()
             return []
         verdict = self._review(event)
         return [] if verdict is None else [verdict]
@@ -933,42 +867,42 @@ class Risk:
 
     def liquidation_ratios(self) -> dict[str, tuple[int, int] | None]:
         """Return each position's `liquidation_ratio`, in quote quantums per quantum."""
-        margin = self.margin
-        equity, maintenance = margin.net_collateral, margin.maintenance_margin
-        ratios: dict[str, tuple[int, int] | None] = {}
-        for ticker, exposure in self._exposures.items():
-            terms = exposure.terms
-            ratios[ticker] = (
-                None
-                if terms is None or margin.unknown
-                else liquidation_ratio(
-                    exposure.quantums,
-                    terms.net_notional,
-                    equity,
-                    maintenance - terms.maintenance_margin,
-                    exposure.maintenance_e12,
+        equity, maintenance = self.margin.net_collateral, self.margin.maintenance_margin
+        ratios: dict[str, tuple[int, int] | None] = dict.fromkeys(self._exposures)
+        for ticker, held in self._exposures.items() if self.margin.known else ():
+            if held.terms is not None:
+                value, others = held.terms.net_notional, maintenance - held.terms.maintenance_margin
+                ratios[ticker] = liquidation_ratio(
+                    held.quantums, value, equity, others, held.maintenance_e12
                 )
-            )
         return ratios
 
     def revalue(self) -> None:
-        """Value the account from nothing: after each change of it, or to check the sums."""
-        self._exposures = exposures = {}
-        unknown: list[str] = []
+        """Value the account from nothing: what the steps add up to, made anew."""
+        for exposure in self._exposures.values():
+            exposure.revalue()
+        self._sum()
+
+    def _load(self) -> None:
+        """Take over the account's positions; one that did not change keeps its terms."""
+        old, self._exposures = self._exposures, {}
         for ticker, position in self.account.positions.items():
-            exposures[ticker] = exposure = _Exposure(position)
-            view = self._views.get(ticker)
-            if view is None or not exposure.value(view):
-                unknown.append(ticker)
-        self._total(sorted(unknown))
+            exposure = old.get(ticker)
+            if exposure is None or exposure.position is not position:
+                exposure = _Exposure(position)
+                if ticker in self._views:
+                    exposure.value(self._views[ticker])
+            self._exposures[ticker] = exposure
+        self._sum()
 
-    def _total(self, unknown: list[str]) -> None:
-        known = [e.terms for e in self._exposures.values() if e.terms is not None]
-        self.margin = total_margin(self.account.collateral, known, unknown)
-        self._note_distance()
+    def _sum(self) -> None:
+        exposures = self._exposures.items()
+        known = [exposure.terms for _, exposure in exposures if exposure.terms is not None]
+        unknown = sorted(ticker for ticker, exposure in exposures if exposure.terms is None)
+        self._settle(total_margin(self.account.collateral, known, unknown))
 
-    def _note_distance(self) -> None:
-        distance = self.margin.distance
+    def _settle(self, margin: MarginFigures) -> None:
+        self.margin, distance = margin, margin.distance
         if distance is not None and (self.closest is None or distance < self.closest):
             self.closest = distance
 
@@ -984,11 +918,9 @@ class Risk:
             old = exposure.terms
             if exposure.value(view):
                 if old is None or exposure.terms is None:
-                    unknown = (t for t, e in self._exposures.items() if e.terms is None)
-                    self._total(sorted(unknown))
+                    self._sum()
                 else:
-                    self.margin = _exchanged(self.margin, old, exposure.terms)
-                    self._note_distance()
+                    self._settle(_exchanged(self.margin, old, exposure.terms))
         return self._defend(view) if self.guard and self._exposures else []
 
     # === Gate ===
@@ -1032,10 +964,11 @@ class Risk:
         if not view.chain.height:
             return self._deny(decision, "UNKNOWN_HEIGHT", "no block height seen yet")
         held = self._held(market)
-        after = _after(self.margin, trade, held, _worst_quote(trade), self.policy.taker_fee_ppm)
+        after = _after(self.margin, trade, held, trade.worst_quote, self.policy.taker_fee_ppm)
         left = _amount(market.size(held + trade.delta))
         why = f"{trade.words} shrinks {_amount(market.size(held))} to {left}: that always passes"
-        return self._approve(decision, trade, after, MarginFigures(0), why, reduce_only=True)
+        order = self._send(trade, MarginFigures(0), reduce_only=True)
+        return self._approve(decision, order, after, why)
 
     def _enter(
         self, decision: Decision, view: MarketView, market: PerpetualMarket, delta: int
@@ -1049,7 +982,7 @@ class Risk:
         if trade is None or not trade.size:
             return self._below_step(decision, market, delta)
         base = self.reserved_margin()
-        held, quote = self._held(market), _worst_quote(trade)
+        held, quote = self._held(market), trade.worst_quote
         after = _after(base, trade, held, quote, self.policy.taker_fee_ppm)
         objection = next(self._beyond(after), None)
         if objection is not None:
@@ -1063,7 +996,8 @@ class Risk:
         )
         worse = after.free_collateral < base.free_collateral
         effect = _moved(after, base, -1) if worse else MarginFigures(0)
-        return self._approve(decision, trade, after, effect, why, reduce_only=False)
+        order = self._send(trade, effect, reduce_only=False)
+        return self._approve(decision, order, after, why)
 
     def _unready(
         self, decision: Decision, view: MarketView, market: PerpetualMarket
@@ -1128,7 +1062,12 @@ class Risk:
         waiting = any(ticker in self.account.reserved for ticker in self._exposures)
         plans = [plan for exposure in self._exposures.values() if (plan := self._plan(exposure))]
         if not plans or not height:
-            return [] if waiting else [self._helpless(view)]
+            if waiting:
+                return []
+            why = f"guard: distance {_percent(margin.distance)} < {_percent(self.policy.act_below)}"
+            if not height:
+                return [self._deny(view, "UNKNOWN_HEIGHT", f"{why}, but no block height is known")]
+            return [self._deny(view, "BELOW_STEP", f"{why}, but no reduction would relieve it")]
         self.rung += 1
         enough = [plan for plan in plans if plan.restores(self.policy.restore_to)]
         if enough:
@@ -1167,9 +1106,10 @@ class Risk:
             f"distance {_percent(distance)} < {_percent(self.policy.act_below)}: "
             f"{plan.trade.words} {restored}, costs about {_usdc(plan.cost)} USDC"
         )
-        verdict = Reduce(
+        order = self._send(plan.trade, MarginFigures(0), reduce_only=True)
+        return Reduce(
             id=self._next_id(),
-            order=self._order(plan.trade, reduce_only=True),
+            order=order,
             seq=view.seq,
             at=view.at,
             before=self.margin,
@@ -1179,52 +1119,37 @@ class Risk:
             cost=plan.cost,
             why=why,
         )
-        self._reserve(verdict, MarginFigures(0))
-        return verdict
-
-    def _helpless(self, view: MarketView) -> Denied:
-        seen = view.chain.height
-        return Denied(
-            id=self._next_id(),
-            ticker=view.ticker,
-            decision=None,
-            seq=view.seq,
-            at=view.at,
-            reason="BELOW_STEP" if seen else "UNKNOWN_HEIGHT",
-            why=f"guard: distance {_percent(self.margin.distance)} < "
-            f"{_percent(self.policy.act_below)}, but "
-            f"{'no position can be reduced to relief' if seen else 'no block height is known'}",
-        )
 
     # === Orders ===
 
-    def _order(self, trade: _Trade, *, reduce_only: bool) -> OrderRequest:
-        self._client_id += 1
-        return OrderRequest(
+    def _send(self, trade: _Trade, effect: MarginFigures, *, reduce_only: bool) -> OrderRequest:
+        """Make the order of the next verdict, and set aside what it may need."""
+        order = OrderRequest(
             ticker=trade.market.ticker,
             clob_pair_id=trade.market.clob_pair_id,
             side=trade.side,
             quantums=trade.size,
             subticks=trade.subticks,
             time_in_force="IOC",
-            client_id=self._client_id - 1,
+            client_id=self._client_id,
             reduce_only=reduce_only,
             good_til_block=trade.view.chain.height + self.policy.good_til_blocks,
         )
+        self._client_id += 1
+        self.account.reserved[order.ticker] = Reservation(
+            order=order,
+            order_id=order_id(self.account.subaccount, order),
+            effect=effect,
+            verdict_id=f"V{self._verdicts + 1}",
+        )
+        return order
 
     def _approve(
-        self,
-        decision: Decision,
-        trade: _Trade,
-        after: MarginFigures,
-        effect: MarginFigures,
-        why: str,
-        *,
-        reduce_only: bool,
+        self, decision: Decision, order: OrderRequest, after: MarginFigures, why: str
     ) -> Approved:
-        verdict = Approved(
+        return Approved(
             id=self._next_id(),
-            order=self._order(trade, reduce_only=reduce_only),
+            order=order,
             decision=decision,
             seq=decision.seq,
             at=decision.at,
@@ -1232,25 +1157,16 @@ class Risk:
             after=after,
             why=why,
         )
-        self._reserve(verdict, effect)
-        return verdict
 
-    def _reserve(self, verdict: Approved | Reduce, effect: MarginFigures) -> None:
-        order = verdict.order
-        self.account.reserved[order.ticker] = Reservation(
-            order=order,
-            order_id=order_id(self.account.subaccount, order),
-            effect=effect,
-            verdict_id=verdict.id,
-        )
-
-    def _deny(self, decision: Decision, reason: Reason, why: str, **figures: object) -> Denied:
+    def _deny(
+        self, cause: Decision | MarketView, reason: Reason, why: str, **figures: object
+    ) -> Denied:
         return Denied(
             id=self._next_id(),
-            ticker=decision.ticker,
-            decision=decision,
-            seq=decision.seq,
-            at=decision.at,
+            ticker=cause.ticker,
+            decision=cause if isinstance(cause, Decision) else None,
+            seq=cause.seq,
+            at=cause.at,
             reason=reason,
             figures=tuple((name, str(figure)) for name, figure in figures.items()),
             why=why,
@@ -1270,46 +1186,42 @@ class Risk:
 _FIGURES = ("net_collateral", "initial_margin", "maintenance_margin", "notional")
 
 
+@dataclass(slots=True, eq=False)
 class _Exposure:
     """A position with the terms last computed for it, and what they were computed from."""
 
-    __slots__ = (
-        "maintenance_e12", "market", "open_interest", "oracle", "position", "quantums", "terms",
-        "view",
-    )  # fmt: skip
-
-    def __init__(self, position: Position) -> None:
-        self.position = position
-        self.quantums = 0
-        self.maintenance_e12 = 0
-        self.view: MarketView | None = None
-        self.market: PerpetualMarket | None = None
-        self.oracle: Oracle | None = None
-        self.open_interest: int | None = None
-        self.terms: PositionMargin | None = None
+    position: Position
+    quantums: int = 0
+    maintenance_e12: int = 0
+    view: MarketView | None = None
+    market: PerpetualMarket | None = None
+    oracle: Oracle | None = None
+    open_interest: int | None = None
+    terms: PositionMargin | None = None
 
     def value(self, view: MarketView) -> bool:
         """Bring the terms up to a view; tell whether anything changed."""
         oracle, market, interest = view.oracle, view.market, view.open_interest
-        if (
-            oracle is self.oracle
-            and interest == self.open_interest
-            and market is self.market
-            and self.view is not None
-        ):
+        same = oracle is self.oracle and market is self.market and interest == self.open_interest
+        if same and self.view is not None:
             return False
         self.view, self.oracle, self.open_interest = view, oracle, interest
-        if market is not None and market is not self.market:
+        if market is not self.market and market is not None:
             self.quantums = self.position.quantums = _quantums(self.position.size, market)
             self.maintenance_e12 = market.imf_ppm * market.maintenance_fraction_ppm
         self.market = market
-        if oracle is None or market is None:
+        self.revalue()
+        return True
+
+    def revalue(self) -> None:
+        """Compute the terms from nothing but the view; None without a market or an oracle."""
+        market, oracle = self.market, self.oracle
+        if market is None or oracle is None:
             self.terms = None
         else:
             self.terms = position_margin(
-                market, self.quantums, oracle.digits, oracle.exponent, interest
+                market, self.quantums, oracle.digits, oracle.exponent, self.open_interest
             )
-        return True
 
 
 def _row(exposure: _Exposure, ratio: tuple[int, int] | None) -> PositionFigures:
