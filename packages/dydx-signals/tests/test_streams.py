@@ -1,6 +1,7 @@
 """The operators: what they emit, and how they end."""
 
 import reactivex
+from dydx_conn import Frame
 from dydx_data import market_views
 from dydx_signals import Funding, Score, Scored, scores, signal
 from reactivex import Observable
@@ -23,16 +24,16 @@ def funded() -> Tape:
     return tape
 
 
-def frames_at(scheduler: TestScheduler, tape: Tape, *ends) -> Observable:
+def frames_at(scheduler: TestScheduler, tape: Tape, *ends) -> Observable[Frame]:
     """Make a hot stream of the tape's frames, 10 apart from 300 on."""
     messages = [on_next(300 + 10 * i, frame) for i, frame in enumerate(tape.frames)]
     return scheduler.create_hot_observable(*messages, *ends)
 
 
-def started(scheduler: TestScheduler, source: Observable):
+def started(scheduler: TestScheduler, source: Observable[Frame]):
     """Run the operator; return when it said what."""
     result = scheduler.start(lambda: source.pipe(market_views(), scores()))
-    return [(m.time, m.value.kind) for m in result.messages]
+    return [(m.time, getattr(m.value, "kind", "")) for m in result.messages]
 
 
 def test_scores_emits_within_the_frame_and_completes_with_its_source():

@@ -235,7 +235,7 @@ def _kept(value: float, calm: float, extreme: float) -> float:
 
 
 def _damping(kept: float) -> str:
-    return "" if kept == 1.0 else f" (damps to {100.0 * kept:.0f} %)"
+    return "" if kept > 0.995 else f" (damps to {100.0 * kept:.0f} %)"
 
 
 def _trouble(view: MarketView) -> str:
@@ -296,7 +296,7 @@ class RankAndTarget:
         # What shrinks goes first: it makes the room that the others may need.
         decided = [self._target(plan, now) for plan in plans if plan.shrinks]
         for plan in plans:
-            granted = self._grant(plan) if plan.grows else plan
+            granted = self._grant(plan)
             if granted.grows:
                 decided.append(self._target(granted, now))
         if not decided and now.at - self._spoken_at >= _ns(self.settings.report_s):
@@ -463,9 +463,16 @@ def _meets(value: float, threshold: float, direction: float) -> _Met:
     # A short's threshold is the mirror of a long's.
     if direction >= 0:
         met = value >= threshold
-        return _Met(met, "long", f"score {value:.1f} {'≥' if met else '<'} {threshold:g}")
-    met = value <= 100.0 - threshold
-    return _Met(met, "short", f"score {value:.1f} {'≤' if met else '>'} {100.0 - threshold:g}")
+        return _Met(met, "long", _compared(value, "≥" if met else "<", threshold))
+    mirrored = 100.0 - threshold
+    met = value <= mirrored
+    return _Met(met, "short", _compared(value, "≤" if met else ">", mirrored))
+
+
+def _compared(value: float, sign: str, threshold: float) -> str:
+    # "60.0 < 60" would be a riddle: show what makes the difference.
+    riddle = value != threshold and round(value, 1) == threshold
+    return f"score {value:.{3 if riddle else 1}f} {sign} {threshold:g}"
 
 
 def _rank(market: _Market) -> tuple[bool, float, str]:
@@ -473,8 +480,8 @@ def _rank(market: _Market) -> tuple[bool, float, str]:
 
 
 def _hold(plan: _Plan, now: Scored, looked_at: int) -> Decision:
-    strongest = f"strongest of {looked_at} markets looked at; none changes"
-    return _decision(plan, now, "hold", plan.market.target, (plan.reason, strongest))
+    looked = f"first of {looked_at} markets looked at, none changes"
+    return _decision(plan, now, "hold", plan.market.target, (plan.reason, looked))
 
 
 def _decision(
@@ -549,13 +556,14 @@ def _from_file(path: Path) -> ModuleType:
 
 
 def _from_module(name: str) -> ModuleType:
+    names = ", ".join(STRATEGIES)
+    expected = f"expected a strategy ({names}), a .py file or a module, but {name!r} is none"
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise StrategyError(expected)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        names = ", ".join(STRATEGIES)
-        raise StrategyError(
-            f"expected a strategy ({names}), a .py file or a module, but {name!r} is none: {error}"
-        ) from error
+        raise StrategyError(f"{expected}: {error}") from error
     except Exception as error:
         raise StrategyError(f"expected {name} to import, but it raised {_raised(error)}") from error
 

@@ -1,0 +1,81 @@
+"""Markets whose views come from frames, and whose scores are whatever a test says."""
+
+import json
+
+from dydx_conn import Frame, ws_frame
+from dydx_data import DataState, MarketView, step
+from dydx_signals import Score, Scored
+
+SECOND = 1_000_000_000
+START = 1_784_000_000 * SECOND
+
+
+class Market:
+    """One market on a connection of its own; times are seconds after the start."""
+
+    def __init__(self, ticker: str = "BTC-USD", **fields: object) -> None:
+        self.ticker = ticker
+        self.state = DataState(stale_after_ns=100 * SECOND)
+        self.seq = 0
+        self.write(0, "subscribed", "v4_markets", {"markets": {ticker: DESCRIPTION | fields}})
+        self.book(0)
+
+    @property
+    def view(self) -> MarketView:
+        """The market's view, updated in place."""
+        return self.state.views[self.ticker]
+
+    def scored(self, at: float, **values: float) -> Scored:
+        """Say what the engines say at a time."""
+        self.seq += 1
+        scores = tuple(Score(self.ticker, name, v, (), self.seq) for name, v in values.items())
+        return Scored(self.ticker, self.seq, stamp(at), self.view, scores)
+
+    def book(self, at: float, bid: str = "100", ask: str | None = "101") -> None:
+        """Snapshot a book; without an ask it has one side."""
+        asks = [{"price": ask, "size": "1"}] if ask else []
+        contents = {"bids": [{"price": bid, "size": "1"}], "asks": asks}
+        self.write(at, "subscribed", "v4_orderbook", contents)
+
+    def trading(self, at: float, **fields: object) -> None:
+        """Change fields of the market."""
+        self.write(at, "channel_data", "v4_markets", {"trading": {self.ticker: fields}})
+
+    def close(self, at: float) -> None:
+        """Lose the connection, and with it the book."""
+        self.take(Frame(seq=self.seq, at=stamp(at), mono=0, link="c1", kind="close", text=""))
+
+    def silence(self, at: float) -> None:
+        """Let only the clock speak."""
+        self.take(Frame(seq=self.seq, at=stamp(at), mono=0, link="", kind="tick", text=""))
+
+    def write(self, at: float, type_: str, channel: str, contents: object) -> None:
+        """Bring one message."""
+        self.seq += 1
+        message = {"type": type_, "connection_id": "c", "message_id": self.seq, "channel": channel}
+        id_ = {} if channel == "v4_markets" else {"id": self.ticker}
+        text = json.dumps(message | id_ | {"contents": contents})
+        self.take(ws_frame(self.seq, stamp(at), 0, "c1", text))
+
+    def take(self, frame: Frame) -> None:
+        """Fold one frame."""
+        for _ in step(self.state, frame):
+            pass
+
+
+def stamp(at: float) -> int:
+    """Turn seconds after the start into a time."""
+    return START + round(at * SECOND)
+
+
+DESCRIPTION: dict[str, object] = {
+    "clobPairId": "0",
+    "status": "ACTIVE",
+    "oraclePrice": "100.5",
+    "initialMarginFraction": "0.05",
+    "maintenanceMarginFraction": "0.03",
+    "atomicResolution": -9,
+    "quantumConversionExponent": -9,
+    "stepBaseQuantums": 1_000_000,
+    "subticksPerTick": 100_000,
+}

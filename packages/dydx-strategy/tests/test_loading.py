@@ -1,0 +1,108 @@
+"""Strategies by name, by file and by module, and what is said of those that are none."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from dydx_strategy import RankAndTarget, Sniper, Strategy, StrategyError, load_strategy
+from market import Market
+
+ONE_FILE = """
+from dataclasses import dataclass
+from dydx_strategy import Decision
+
+@dataclass
+class Always:
+    name: str = "always"
+
+    def step(self, scored):
+        yield Decision(
+            ticker=scored.ticker, seq=scored.seq, at=scored.at, action="target",
+            target_usdc=100.0, previous_usdc=0.0, urgency=0.0, score=50.0,
+            reasons=("because",), scores=scored.scores,
+        )
+
+def strategy():
+    return Always()
+"""
+
+
+def written(folder: Path, text: str, name: str = "mine.py") -> Path:
+    """Write a user's file."""
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_the_houses_strategies_are_known_by_name():
+    """`rank` and `sniper` need no file."""
+    assert isinstance(load_strategy("rank")(), RankAndTarget)
+    assert isinstance(load_strategy("sniper")(), Sniper)
+
+
+def test_a_file_with_a_strategy_function_is_a_strategy(tmp_path):
+    """One file is enough, and each call makes a new one."""
+    make = load_strategy(written(tmp_path, ONE_FILE))
+    [decision] = make().step(Market().scored(0))
+
+    assert isinstance(make(), Strategy)
+    assert make() is not make()
+    assert (decision.target_usdc, decision.reasons) == (100.0, ("because",))
+
+
+def test_an_importable_module_is_a_strategy(tmp_path, monkeypatch):
+    """A module path works as a file path does."""
+    written(tmp_path, ONE_FILE, "strategy_for_a_test.py")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    try:
+        assert load_strategy("strategy_for_a_test")().name == "always"
+    finally:
+        sys.modules.pop("strategy_for_a_test", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1", r"expected .*mine.py to define strategy\(\), but it was missing"),
+        ("strategy = 1", r"to define strategy\(\), but it was a int"),
+        ("import nowhere_at_all", "to run, but it raised ModuleNotFoundError: No module"),
+        ("def strategy(:", "to run, but it raised SyntaxError"),
+        ("def strategy(): 1 / 0", r"to return a strategy, but it raised ZeroDivisionError"),
+        ("def strategy(): pass", r"with a name and step\(scored\), but it was missing"),
+        ("def strategy(): return 7", r"with a name and step\(scored\), but it was a int"),
+        ("def strategy(x): return x", "to return a strategy, but it raised TypeError"),
+    ],
+)
+def test_a_file_that_is_no_strategy_says_what_was_expected_and_what_it_was(tmp_path, text, message):
+    """The user's own mistakes are named, in the user's own file."""
+    with pytest.raises(StrategyError, match=message):
+        load_strategy(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("asked", ["nowhere/mine.py", "mine.py"])
+def test_a_missing_file_is_named(asked):
+    """A wrong path is the commonest mistake."""
+    with pytest.raises(StrategyError, match=f"but there is no {asked}"):
+        load_strategy(asked)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    """YAML is settings, not a strategy."""
+    with pytest.raises(StrategyError, match=r"ending in \.py, but it was .*mine\.yaml"):
+        load_strategy(written(tmp_path, "a: 1", "mine.yaml"))
+
+
+@pytest.mark.parametrize("asked", ["rnak", "", "..", "no.such.module"])
+def test_an_unknown_name_lists_the_known_ones(asked):
+    """A mistyped name gets help, not a traceback."""
+    with pytest.raises(StrategyError, match=r"expected a strategy \(rank, sniper\)"):
+        load_strategy(asked)
+
+
+def test_a_module_that_breaks_on_import_says_so(tmp_path, monkeypatch):
+    """What its import raised is in the message."""
+    written(tmp_path, "1 / 0", "broken_strategy_for_a_test.py")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    with pytest.raises(StrategyError, match="to import, but it raised ZeroDivisionError"):
+        load_strategy("broken_strategy_for_a_test")
