@@ -320,6 +320,20 @@ def test_a_replacement_keeps_what_was_filled() -> None:
     assert {"OPEN": 1} == exchange.venue.figures().orders
 
 
+def test_two_orders_of_one_id_in_one_moment_are_told_apart() -> None:
+    """The second meets the first's fill and is refused; nothing breaks."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.5", "50001", client_id=7)
+    exchange.order("BUY", "0.5", "50001", client_id=7)
+
+    exchange.change(bids=[(49_999, 1.6)])
+
+    assert (1, {"FILLED": 1}) == (exchange.venue.figures().fills, exchange.venue.figures().orders)
+    assert ["ErrInvalidReplacement"] == [
+        rejection.error for rejection in exchange.venue.figures().recent_rejections
+    ]
+
+
 # --- refusals
 
 
@@ -586,6 +600,17 @@ def test_a_short_is_liquidated_at_the_asks() -> None:
     done = body(exchange.oracle(51_600))
 
     assert ("BUY", "51600") == (done["fills"][0]["side"], done["fills"][0]["price"])
+
+
+def test_a_margin_fraction_that_rises_can_breach() -> None:
+    """The chain's parameters change under an open position, and it is judged by the new ones."""
+    exchange = Exchange(deposit=4_000 * USDC).open()
+    exchange.order("BUY", "1", "50001")
+    exchange.change(bids=[(49_999, 1.5)])
+
+    made = exchange.update("BTC-USD", initialMarginFraction="0.2", maintenanceMarginFraction="0.1")
+
+    assert "LIQUIDATED" in made[0].text
 
 
 def test_a_small_position_is_liquidated_whole() -> None:

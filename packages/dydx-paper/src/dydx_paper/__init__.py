@@ -23,9 +23,10 @@ Sources: v4-chain x/clob/memclob, x/clob/keeper, x/subaccounts; indexer ender an
 
 from bisect import bisect_left, insort
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
@@ -78,6 +79,7 @@ __all__ = [
     "MAKER",
     "TAKER",
     "Accounts",
+    "FeeTier",
     "Fees",
     "Figures",
     "Fill",
@@ -91,10 +93,16 @@ __all__ = [
     "Rejection",
     "Result",
     "Stamp",
+    "asset_fields",
     "basic_objection",
     "code_of",
+    "fee_tier",
+    "fill_fields",
     "objection",
+    "order_fields",
     "paper",
+    "position_fields",
+    "staking_discount_ppm",
 ]
 
 # === Errors ===
@@ -683,8 +691,55 @@ class Fees(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     def of(self, quote_quantums: int, liquidity: str) -> int:
         """Return the fee of a fill in quote quantums, rounded up: rebates too."""
-        taken = self.taker_ppm if liquidity == "TAKER" else self.maker_ppm
-        return mul_ppm(quote_quantums, taken, round_up=True)
+        charged = self.taker_ppm if liquidity == "TAKER" else self.maker_ppm
+        return mul_ppm(quote_quantums, charged, round_up=True)
+
+    def discounted(self, charge_ppm: int = PPM, staking_discount_ppm: int = 0) -> "Fees":
+        """Apply a market's charge, then what staking saves, each truncated; rebates save none."""
+        taker, maker = (
+            int(Fraction(fee * charge_ppm, PPM)) for fee in (self.taker_ppm, self.maker_ppm)
+        )
+        left = PPM - staking_discount_ppm
+        return Fees(
+            taker_ppm=taker * left // PPM if taker > 0 else taker,
+            maker_ppm=maker * left // PPM if maker > 0 else maker,
+        )
+
+
+class FeeTier(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A row of the chain's fee table: what it asks for, in quote quantums and ppm of 30 days."""
+
+    name: str
+    volume: int
+    total_share_ppm: int = 0
+    maker_share_ppm: int = 0
+    fees: Fees
+
+
+def fee_tier(
+    tiers: Sequence[FeeTier], maker: int, taker: int, everybody: int, *, is_vault: bool = False
+) -> FeeTier:
+    """Return the tier that 30-day volumes reach: up while each row's demands are met.
+
+    Source: x/feetiers/keeper, getUserFeeTier.
+    """
+    if is_vault:
+        return tiers[-1]
+    reached = tiers[0]
+    for tier in tiers[1:]:
+        if (
+            maker + taker < tier.volume
+            or (maker + taker) * PPM < tier.total_share_ppm * everybody
+            or maker * PPM < tier.maker_share_ppm * everybody
+        ):
+            break
+        reached = tier
+    return reached
+
+
+def staking_discount_ppm(levels: Sequence[tuple[int, int]], staked: int) -> int:
+    """Return the discount of the highest (stake, discount) level that a stake reaches."""
+    return max((discount for least, discount in levels if 0 < staked >= least), default=0)
 
 
 class Holding(msgspec.Struct, gc=False, kw_only=True):
@@ -960,7 +1015,8 @@ def _average(market: PerpetualMarket, cost: int, quantums: int) -> str | None:
     return _text(_DECIMALS.divide(market.price(cost), quantums)) if quantums else None
 
 
-def _position_fields(ledger: Ledger, holding: Holding) -> Fields:
+def position_fields(ledger: Ledger, holding: Holding) -> Fields:
+    """Write a position as the subaccount channel does, valued at the latest oracle price."""
     market = holding.market
     value = ledger.part(market.ticker).net_notional if holding.quantums else 0
     return {
@@ -982,7 +1038,8 @@ def _position_fields(ledger: Ledger, holding: Holding) -> Fields:
     }  # fmt: skip
 
 
-def _usdc_fields(ledger: Ledger) -> Fields:
+def asset_fields(ledger: Ledger) -> Fields:
+    """Write the USDC balance; a debt is a SHORT of positive size."""
     return {
         "address": ledger.subaccount.owner, "subaccountNumber": ledger.subaccount.number,
         "assetId": "0", "symbol": "USDC",
@@ -991,7 +1048,8 @@ def _usdc_fields(ledger: Ledger) -> Fields:
     }  # fmt: skip
 
 
-def _order_fields(id_: str, order: Order, market: PerpetualMarket, when: Stamp) -> Fields:
+def order_fields(id_: str, order: Order, market: PerpetualMarket, when: Stamp) -> Fields:
+    """Write an order, all but its status."""
     stateful = order.order_flags != SHORT_TERM
     expiry = _iso(order.good_til_block_time * 1_000_000_000) if stateful else None
     return {
@@ -1010,7 +1068,8 @@ def _order_fields(id_: str, order: Order, market: PerpetualMarket, when: Stamp) 
     }  # fmt: skip
 
 
-def _fill_fields(subaccount: Subaccount, fill: Fill, order: Order) -> Fields:
+def fill_fields(subaccount: Subaccount, fill: Fill, order: Order) -> Fields:
+    """Write a fill of one side."""
     return {
         "id": fill.id, "subaccountId": subaccount_id(subaccount), "side": fill.side,
         "size": _text(fill.size), "price": _text(fill.price), "fee": _usdc(fill.fee),
@@ -1036,9 +1095,9 @@ class _Changes:
         if self.fills:
             contents["fills"] = self.fills
         if self.positions:
-            held = [_position_fields(ledger, holding) for holding in self.positions.values()]
+            held = [position_fields(ledger, holding) for holding in self.positions.values()]
             contents["perpetualPositions"] = held
-            contents["assetPositions"] = [_usdc_fields(ledger)]
+            contents["assetPositions"] = [asset_fields(ledger)]
         if self.orders:
             contents["orders"] = list(self.orders.values())
         if contents:
@@ -1160,7 +1219,7 @@ class PaperVenue:
         if block != self._block:
             self._new_block(block)
         if changed in ("oracle", "market") and ticker in self.ledger.holdings:
-            self._value(view)
+            self._revalue(view)
         if ticker in self._busy and changed == "trades":
             self._hear(self._desks[ticker])
         elif ticker in self._busy and changed == "book":
@@ -1192,7 +1251,7 @@ class PaperVenue:
             return
         desk = self._desk(view, market)
         order = Order.of(self.subaccount, request)
-        desk.ids[order.key] = order_id(self.subaccount, request)
+        desk.id_of(order)
         self._wait(desk, request)
         if request.order_flags == SHORT_TERM:
             self._tell(desk, order, "BEST_EFFORT_OPENED")
@@ -1270,6 +1329,13 @@ class PaperVenue:
         if oracle is not None:
             self.ledger.value(view.ticker, oracle.digits, oracle.exponent, view.open_interest)
         return oracle is not None
+
+    def _revalue(self, view: "MarketView") -> None:
+        market, desk = view.market, self._desks.get(view.ticker)
+        if market is not None and desk is not None:
+            # Governance moves margin fractions and caps under open positions.
+            desk.market = desk.book.market = self.ledger.holdings[view.ticker].market = market
+        self._value(view)
 
     def _open_positions(self, view: "MarketView") -> None:
         if view.ticker in self._opening and view.market is not None and self._value(view):
@@ -1369,7 +1435,7 @@ class PaperVenue:
             quote=market.quote_quantums(quantums, subticks), fee=fee, order_id=id_,
         )  # fmt: skip
         self.recent_fills.append(fill)
-        self._changes.fills.append(_fill_fields(self.subaccount, fill, order))
+        self._changes.fills.append(fill_fields(self.subaccount, fill, order))
 
     def _report(self, desk: "_Desk", result: Result, request: OrderRequest | None = None) -> None:
         """Tell what a placement did to every order of ours in it."""
@@ -1406,8 +1472,8 @@ class PaperVenue:
         fields["removalReason"] = f"ORDER_REMOVAL_REASON_{reason}"
 
     def _tell(self, desk: "_Desk", order: Order, status: str) -> Fields:
-        id_ = desk.ids[order.key]
-        fields = _order_fields(id_, order, desk.market, self._when())
+        id_ = desk.id_of(order)
+        fields = order_fields(id_, order, desk.market, self._when())
         fields["status"] = desk.statuses[order.key] = status
         self._changes.orders[id_] = fields
         if status in _ENDED:
@@ -1488,12 +1554,12 @@ class PaperVenue:
 
     def _snapshot(self) -> Frame:
         ledger, margin, height = self.ledger, self.ledger.margin, str(self._when().height)
-        held = {t: _position_fields(ledger, h) for t, h in ledger.holdings.items()}
+        held = {t: position_fields(ledger, h) for t, h in ledger.holdings.items()}
         subaccount = {
             "address": self.subaccount.owner, "subaccountNumber": self.subaccount.number,
             "equity": _usdc(margin.net_collateral),
             "freeCollateral": _usdc(margin.free_collateral),
-            "openPerpetualPositions": held, "assetPositions": {"USDC": _usdc_fields(ledger)},
+            "openPerpetualPositions": held, "assetPositions": {"USDC": asset_fields(ledger)},
             "marginEnabled": True, "updatedAtHeight": height,
             "latestProcessedBlockHeight": height,
         }  # fmt: skip
@@ -1537,8 +1603,8 @@ class _Desk:
     """
 
     __slots__ = (
-        "_ahead", "_rested", "_taken", "book", "ids", "inbox", "market", "statuses", "venue",
-        "view",
+        "_ahead", "_prices", "_rested", "_taken", "book", "ids", "inbox", "market", "statuses",
+        "venue", "view",
     )  # fmt: skip
 
     def __init__(self, venue: PaperVenue, view: "MarketView", market: PerpetualMarket):
@@ -1552,12 +1618,24 @@ class _Desk:
         self._taken: dict[tuple[Side, int], tuple[int, int]] = {}
         self._ahead: dict[Key, int] = {}
         self._rested: dict[Key, int] = {}
+        self._prices: dict[str, int] = {}
 
     @property
     def readable(self) -> bool:
         """Tell whether the book can be believed and the market trades."""
         view = self.view
         return view.book.known and not view.quality.stale and view.status in ("ACTIVE", "")
+
+    def id_of(self, order: Order) -> str:
+        """Return the indexer's id of an order of ours, and know the order by it."""
+        id_ = self.ids.get(order.key)
+        if id_ is None:
+            named = CancelRequest(
+                ticker=self.market.ticker, clob_pair_id=order.clob_pair_id,
+                client_id=order.client_id, order_flags=order.order_flags,
+            )  # fmt: skip
+            id_ = self.ids[order.key] = order_id(order.subaccount, named)
+        return id_
 
     def ours(self, match: Match) -> tuple[Order, str]:
         """Return our side of a match."""
@@ -1595,19 +1673,17 @@ class _Desk:
         opposite: Side = "SELL" if side == "BUY" else "BUY"
         levels = book.asks() if side == "BUY" else book.bids()
         for number, level in enumerate(levels):
-            at = self._grid(level.price_text, level.size_text)
-            if at is None:
-                continue
-            if (at[0] > subticks) if side == "BUY" else (at[0] < subticks):
+            at = self._subticks(level.price_text)
+            if (at > subticks) if side == "BUY" else (0 < at < subticks):
                 return
-            left = at[1] - self._taken_of((opposite, at[0]), level.offset)
-            if left > 0:
-                yield self._crowd_order(opposite, left, at[0], number, level.offset)
+            left = self._quantums(level.size_text) - self._taken_of((opposite, at), level.offset)
+            if at and left > 0:
+                yield self._crowd_order(opposite, left, at, number, level.offset)
 
     def crossing(self) -> Iterable[Order]:
         """Yield the recorded levels that have come to orders of ours, as takers."""
         for side in _SIDES:
-            while (best := self._best(side)) is not None:
+            while (best := self._best(side)) is not None and self._within_reach(side, best):
                 order = next(iter(self.crowd(side, best)), None)
                 if order is None:
                     break
@@ -1620,10 +1696,9 @@ class _Desk:
         A trade through a price fills up to its size. One at the price first eats the queue that
         stood there before us: cancellations in that queue are not counted in our favour.
         """
-        at = self._grid(trade.price_text, trade.size_text)
-        if at is None:
+        subticks, left = self._subticks(trade.price_text), self._quantums(trade.size_text)
+        if not subticks:
             return
-        subticks, left = at
         side: Side = "BUY" if trade.side == "BUY" else "SELL"
         sign = 1 if side == "SELL" else -1
         ours = [order for order in self.book.orders.values() if order.side != side]
@@ -1646,8 +1721,11 @@ class _Desk:
         """Take an order's place at the end of its queue."""
         book = self.view.book
         levels = book.bids() if order.side == "BUY" else book.asks()
-        queue = (self._grid(level.price_text, level.size_text) for level in levels)
-        self._ahead[order.key] = sum(at[1] for at in queue if at and at[0] == order.subticks)
+        self._ahead[order.key] = sum(
+            self._quantums(level.size_text)
+            for level in levels
+            if self._subticks(level.price_text) == order.subticks
+        )
         self._rested[order.key] = time_ns
 
     def give_up(self, height: int) -> list[OrderRequest]:
@@ -1665,14 +1743,36 @@ class _Desk:
         for kept in (self.ids, self.statuses, self._ahead, self._rested):
             kept.pop(key, None)
 
+    def _within_reach(self, side: Side, subticks: int) -> bool:
+        """Tell at little cost whether the recorded best price may have come to ours."""
+        buys = side == "BUY"
+        best = self.view.book.best_ask if buys else self.view.book.best_bid
+        if best is None:
+            return False
+        at = self._subticks(best.price_text)
+        return not at or (at <= subticks if buys else at >= subticks)
+
     def _best(self, side: Side) -> int | None:
         return self.book.best_bid if side == "BUY" else self.book.best_ask
 
-    def _grid(self, price: str, size: str) -> tuple[int, int] | None:
+    # Off this market's grid is 0: nothing that could be traded.
+    def _subticks(self, price: str) -> int:
+        subticks = self._prices.get(price)
+        if subticks is None:
+            try:
+                subticks = self.market.subticks(price)
+            except GridError:
+                subticks = 0
+            if len(self._prices) >= 4_096:
+                self._prices.clear()
+            self._prices[price] = subticks
+        return subticks
+
+    def _quantums(self, size: str) -> int:
         try:
-            return self.market.subticks(price), self.market.quantums(size)
+            return self.market.quantums(size)
         except GridError:
-            return None  # off this market's grid: nothing that could be traded
+            return 0
 
     def _taken_of(self, level: tuple[Side, int], offset: int) -> int:
         quantums, then = self._taken.get(level, (0, offset))
