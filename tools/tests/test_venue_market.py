@@ -2,6 +2,8 @@
 
 import statistics
 import sys
+from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "venue"))
 
-from exchange import Exchange, Settings  # noqa: E402  # the folder's modules are siblings
-from market import SCENARIOS, listings  # noqa: E402
-from tape import (  # noqa: E402
+from exchange import Exchange, Settings  # the folder's modules are siblings
+from market import SCENARIOS, listings
+from tape import (
     decimal_text,
     from_iso,
     funding_index_delta,
@@ -33,7 +35,7 @@ class Listener:
     def wanted(self, channel: str, id: str) -> bool:
         return True
 
-    def publish(self, channel: str, id: str, contents: Any) -> None:
+    def publish(self, channel: str, id: str, contents: Any, subaccount: int | None = None) -> None:
         # Encoded at once, as the hub does: contents must not change afterwards.
         self.heard.append((channel, id, msgspec.json.decode(msgspec.json.encode(contents))))
 
@@ -42,6 +44,7 @@ class Listener:
 
 
 def run(seconds: float, **settings: Any) -> tuple[Exchange, Listener]:
+    """Let a new venue run for some venue seconds."""
     listener = Listener()
     exchange = Exchange(Settings(start_ns=START_NS, **settings), listener)
     for _ in range(int(seconds * 10)):
@@ -65,11 +68,11 @@ def test_another_seed_gives_other_events() -> None:
 
 def test_one_more_market_does_not_change_the_others() -> None:
     """Each market draws from a chance of its own, so BTC-USD is BTC-USD in any company."""
-    alone = run(15, markets=1)[1]
-    crowded = run(15, markets=9)[1]
+    # Six, because the residents choose among the first six.
+    few, many = (run(15, markets=count)[1] for count in (6, 12))
 
-    assert alone.on("v4_orderbook", "BTC-USD") == crowded.on("v4_orderbook", "BTC-USD")
-    assert alone.on("v4_trades", "BTC-USD") == crowded.on("v4_trades", "BTC-USD")
+    assert few.on("v4_orderbook", "BTC-USD") == many.on("v4_orderbook", "BTC-USD")
+    assert few.on("v4_trades", "BTC-USD") == many.on("v4_trades", "BTC-USD")
 
 
 def test_what_the_wire_tells_adds_up_to_the_book() -> None:
@@ -77,7 +80,9 @@ def test_what_the_wire_tells_adds_up_to_the_book() -> None:
     listener = Listener()
     exchange = Exchange(Settings(scenario="crash", calm_s=5, start_ns=START_NS), listener)
     tape = exchange.tapes["ETH-USD"]
-    wire = {side: {row["price"]: row["size"] for row in rows} for side, rows in tape.orderbook().items()}
+    wire = {
+        side: {row["price"]: row["size"] for row in rows} for side, rows in tape.orderbook().items()
+    }
 
     for _ in range(200):
         exchange.step()
@@ -103,18 +108,18 @@ def test_each_update_is_one_level_of_one_side() -> None:
 
 def test_a_crash_is_a_gap_and_a_slide_of_a_quarter_to_a_third() -> None:
     """After the calm the price gaps by several per cent, slides within 90 s and partly returns."""
-    exchange, listener = run(260, scenario="crash", calm_s=20, markets=1)
+    _, listener = run(260, scenario="crash", calm_s=20, markets=1)
     oracle = [
         (from_iso(price["effectiveAt"]) - START_NS, float(price["oraclePrice"]))
         for said in listener.on("v4_markets")
         for price in said.get("oraclePrices", {}).values()
     ]
     before = [price for at, price in oracle if at < 20e9][-1]
-    gapped = [price for at, price in oracle if at < 22.5e9][-1]
+    gapped = [price for at, price in oracle if at < 21.9e9][-1]
     low_at, low = min(((at, price) for at, price in oracle), key=lambda pair: pair[1])
     end = oracle[-1][1]
 
-    assert -0.08 < gapped / before - 1 < -0.03
+    assert -0.12 < gapped / before - 1 < -0.05
     assert -0.36 < low / before - 1 < -0.24
     assert 60e9 < low_at - 20e9 < 100e9
     assert 0.1 < (end - low) / (before - low) < 0.7
@@ -158,7 +163,7 @@ def test_calm_markets_are_as_wide_and_as_lively_as_measured() -> None:
             spreads.append((ask - bid) / bid * 1e4)
         if step % 600 == 599:
             minutes.append(book.mid)
-    returns = [later / earlier - 1 for earlier, later in zip(minutes, minutes[1:], strict=False)]
+    returns = [later / earlier - 1 for earlier, later in pairwise(minutes)]
 
     assert 1.4 < statistics.median(spreads) < 3.3
     assert 2.0 < statistics.stdev(returns) * 1e4 < 9.0
@@ -224,7 +229,7 @@ def test_the_past_ends_where_the_venue_begins() -> None:
     starts = [from_iso(candle["startedAt"]) // 10**9 for candle in candles]
 
     assert len(candles) > 300
-    assert {earlier - later for earlier, later in zip(starts, starts[1:], strict=False)} == {60}
+    assert {earlier - later for earlier, later in pairwise(starts)} == {60}
     assert candles[1]["close"] == candles[0]["open"]
 
 
@@ -246,12 +251,18 @@ def test_bitcoin_has_the_grid_it_has_on_the_mainnet() -> None:
     market = listings(1)[0].market
 
     assert market.price(market.subticks_per_tick) == 1
-    assert f"{market.size(market.step_base_quantums):f}" == "0.0001"
+    assert market.size(market.step_base_quantums) == Decimal("0.0001")
 
 
 @pytest.mark.parametrize(
     ("value", "exponent", "text"),
-    [(9_300_000_000, -5, "93000"), (15, -1, "1.5"), (-5, -3, "-0.005"), (7, 2, "700"), (0, -6, "0")],
+    [
+        (9_300_000_000, -5, "93000"),
+        (15, -1, "1.5"),
+        (-5, -3, "-0.005"),
+        (7, 2, "700"),
+        (0, -6, "0"),
+    ],
 )
 def test_decimals_are_written_plainly(value: int, exponent: int, text: str) -> None:
     """No power of ten, no needless zero."""

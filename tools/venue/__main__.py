@@ -4,7 +4,8 @@
 
     market.py    what is listed, how it moves, one book each (matching is dydx_paper's)
     tape.py      what the indexer remembers of a market, in its own JSON
-    accounts.py  wallets, subaccounts, their orders; the residents
+    accounts.py  wallets, subaccounts, their orders
+    residents.py four accounts that trade by chance
     exchange.py  the clock, the blocks, funding
     indexer.py   REST under /v4, WebSocket at /v4/ws
     node.py      the node's gRPC services
@@ -137,9 +138,11 @@ async def serve(options: argparse.Namespace) -> None:
         await serving
         raise
     announce(options, exchange, sockets, grpc_port)
-    await pace(exchange, hub, options.speed, options.seconds, stop)
-    server.should_exit = True
-    await asyncio.gather(serving, node.stop(grace=0.5))
+    try:
+        await pace(exchange, hub, options.speed, options.seconds, stop)
+    finally:
+        server.should_exit = True
+        await asyncio.gather(serving, node.stop(grace=0.5))
     print("venue: closed", flush=True)
 
 
@@ -162,8 +165,7 @@ def announce(
 ) -> None:
     """Say what this is, and where."""
     residents = "\n".join(
-        f"           {resident.subaccount}  {resident.name}"
-        for resident in exchange.accounts.residents
+        f"           {resident.subaccount}  {resident.name}" for resident in exchange.residents
     )
     from node import CHAIN_ID
 

@@ -1,21 +1,20 @@
-"""Who trades here under a name: wallets, subaccounts, their orders, and the residents.
+"""Who trades here under a name: wallets, subaccounts, and their orders.
 
     place | cancel | deposit ──► Accounts ──► dydx_paper: objection, OrderBook, Ledger
-    commit (each block) ──► expiry, triggers, liquidation, residents ──► v4_subaccounts
+    commit (each block) ──► expiry, triggers, liquidation ──► v4_subaccounts
 
 `Wallet` is what the chain knows of an address; a `Ledger` (dydx_paper's) is a subaccount's money;
 `Desk` shows one market's book the accounts that trade on it. `Accounts` keeps the orders in the
 indexer's words: best-effort states at once, what the chain settled with its block.
 
 Everything answers `(code, codespace, log)` as CheckTx does; code 0 is taken. Money is quote
-quantums. The residents have addresses that nobody holds a key to.
+quantums.
 """
 
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from random import Random
 from typing import TYPE_CHECKING, Final
 
 import bech32
@@ -25,7 +24,6 @@ from dydx_conn import (
     SHORT_TERM,
     CancelRequest,
     OrderRequest,
-    Side,
     Subaccount,
     event_id,
     order_id,
@@ -40,6 +38,7 @@ from dydx_paper import (
     Match,
     Order,
     Result,
+    Stamp,
     code_of,
     objection,
 )
@@ -92,12 +91,6 @@ class Wallet:
             self.sequence += 1
         else:
             self.nonces = sorted([*self.nonces, sequence])[-20:]
-
-
-def address_of_resident(name: str) -> str:
-    """Return a resident's address: made of the name, so that no key is known."""
-    digest = hashlib.sha256(f"resident of the local venue: {name}".encode()).digest()[:20]
-    return str(bech32.bech32_encode("dydx", bech32.convertbits(digest, 8, 5) or []))
 
 
 def is_address(text: str) -> bool:
@@ -192,9 +185,9 @@ def position_row(ledger: Ledger, holding: Holding, tape: Tape) -> Json:
         "exitPrice": _average(tape, holding.close_cost, holding.closed) if holding.closed else None,
         "realizedPnl": decimal_text(holding.realized, -6),
         "unrealizedPnl": decimal_text(holding.unrealized(value), -6) if holding.quantums else "0",
-        "createdAt": iso(holding.created_ns),
-        "createdAtHeight": str(holding.created_height),
-        "closedAt": iso(holding.closed_ns) if holding.closed_ns else None,
+        "createdAt": iso(holding.created.time_ns),
+        "createdAtHeight": str(holding.created.height),
+        "closedAt": iso(holding.ended.time_ns) if holding.ended else None,
         "sumOpen": tape.size_text(holding.opened),
         "sumClose": tape.size_text(holding.closed),
         "netFunding": decimal_text(holding.net_funding, -6),
@@ -302,7 +295,6 @@ class Accounts:
         self._events = 0
         for tape in exchange.tapes.values():
             tape.book.book.accounts = Desk(self, tape)
-        self.residents = [Resident(self, exchange, name) for name in RESIDENTS]
 
     # --- money
 
@@ -546,9 +538,8 @@ class Accounts:
             signed,
             match.subticks,
             fee,
-            insurance=insurance,
-            at_ns=exchange.now_ns,
-            height=exchange.height + 1,
+            insurance,
+            Stamp(at=exchange.now_ns, time_ns=exchange.now_ns, height=exchange.height + 1),
         )
         if order.liquidation and not touched[0].quantums:
             touched[0].status = "LIQUIDATED"
@@ -664,8 +655,6 @@ class Accounts:
             if ledger.breached:
                 self._liquidate(subaccount, ledger)
         self._flush()
-        for resident in self.residents:
-            resident.act()
         if exchange.height % 60 == 0:
             self._mark()
 
@@ -921,105 +910,3 @@ def _id_of(order: Order) -> str:
         order_flags=order.order_flags,
     )
     return order_id(order.subaccount, named)
-
-
-# === Residents ===
-
-# Name, first deposit in USDC, and the leverage it likes to hold in the first market, if any.
-RESIDENTS: Final = {
-    "quoter": (250_000, 0.0),
-    "follower": (50_000, 0.0),
-    "dabbler": (10_000, 0.0),
-    "gambler": (20_000, 12.0),
-}
-
-
-class Resident:
-    """A named account that trades by chance, so that account channels have something to say."""
-
-    def __init__(self, accounts: Accounts, exchange: "Exchange", name: str) -> None:
-        self.name = name
-        self.subaccount = Subaccount(address_of_resident(name), 0)
-        self._accounts = accounts
-        self._exchange = exchange
-        self._chance = Random(f"{exchange.settings.seed} resident {name}")
-        self._client_id = 0
-        deposit, self._leverage = RESIDENTS[name]
-        accounts.faucet(self.subaccount, deposit * 1_000_000)
-
-    def act(self) -> None:
-        """Do what this resident does after a block."""
-        if self._chance.random() < 0.22:
-            getattr(self, f"_{self.name}")()
-
-    def _quoter(self) -> None:
-        tape = self._some_market()
-        side: Side = self._chance.choice(("BUY", "SELL"))
-        held = tape.value(self._held(tape))
-        # Leans against what it already holds.
-        if abs(held) > 60_000_000_000:
-            side = "SELL" if held > 0 else "BUY"
-        away = 1.0 + (-1 if side == "BUY" else 1) * self._chance.uniform(0.5, 6.0) * 1e-4
-        self._order(tape, side, self._chance.uniform(500, 5_000), tape.book.mid * away, "POST_ONLY")
-
-    def _follower(self) -> None:
-        tape = self._some_market()
-        trend = tape.book.fair - float(tape.trades[0]["price"]) if tape.trades else 0.0
-        self._order(tape, "BUY" if trend > 0 else "SELL", self._chance.uniform(200, 6_000))
-
-    def _dabbler(self) -> None:
-        tape = self._some_market()
-        side: Side = self._chance.choice(("BUY", "SELL"))
-        held = self._held(tape)
-        if held and self._chance.random() < 0.5:
-            self._order(tape, "SELL" if held > 0 else "BUY", 1e9, reduce_only=True)
-        else:
-            self._order(tape, side, self._chance.lognormvariate(5.5, 1.0))
-
-    def _gambler(self) -> None:
-        tape = next(iter(self._exchange.tapes.values()))
-        margin = self._accounts.ledgers[self.subaccount].margin
-        if margin.net_collateral > 1_000_000_000 and (margin.leverage or 0.0) < self._leverage:
-            missing = self._leverage * margin.net_collateral - margin.notional
-            self._order(tape, "BUY", missing / 1e6 * self._chance.uniform(0.1, 0.4))
-
-    def _some_market(self) -> Tape:
-        tapes = [
-            tape for tape in self._exchange.tapes.values() if tape.market.market_type == "CROSS"
-        ][:6]
-        return self._chance.choice(tapes)
-
-    def _held(self, tape: Tape) -> int:
-        return self._accounts.ledgers[self.subaccount].position(tape.ticker)
-
-    def _order(
-        self,
-        tape: Tape,
-        side: Side,
-        usd: float,
-        price: float = 0.0,
-        kind: str = "IOC",
-        *,
-        reduce_only: bool = False,
-    ) -> None:
-        self._client_id += 1
-        market = tape.market
-        if not price:
-            price = tape.book.mid * (1.003 if side == "BUY" else 0.997)
-        step = market.step_base_quantums
-        quantums = int(usd / price * 10.0**-market.atomic_resolution / step) * step
-        if reduce_only:
-            quantums = min(quantums, abs(self._held(tape)))
-        request = OrderRequest(
-            ticker=tape.ticker,
-            clob_pair_id=market.clob_pair_id,
-            side=side,
-            quantums=max(quantums, step),
-            subticks=tape.book.to_subticks(price, side),
-            time_in_force="POST_ONLY" if kind == "POST_ONLY" else "IOC",
-            client_id=self._client_id,
-            reduce_only=reduce_only,
-            good_til_block=self._exchange.height + self._chance.randint(4, 18),
-            client_metadata=0 if kind == "POST_ONLY" else 1,
-        )
-        self._accounts.place(self.subaccount, request)

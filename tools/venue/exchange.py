@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from accounts import Accounts
 from market import STEP_NS, Factor, Market, Mood, Scenario, Trade, listings
+from residents import RESIDENTS, Resident
 from tape import SECOND_NS, START_HEIGHT, Json, Tape, iso
 
 # === Values ===
@@ -90,6 +91,7 @@ class Exchange:
             tape = Tape(market, settings.seed, settings.start_ns)
             self.tapes[tape.ticker] = self.pairs[market.market.clob_pair_id] = tape
         self.accounts = Accounts(self)
+        self.residents = [Resident(self.accounts, self, name) for name in RESIDENTS]
         self._pending: dict[str, list[Trade]] = {}
 
     def step(self) -> None:
@@ -134,6 +136,8 @@ class Exchange:
         self._oracle()
         self._funding(before_ns)
         self.accounts.commit()
+        for resident in self.residents:
+            resident.act()
         if before_ns // REFRESH_NS != self.block_ns // REFRESH_NS:
             trading = {ticker: tape.trading() for ticker, tape in self.tapes.items()}
             self.sink.publish("v4_markets", "v4_markets", {"trading": trading})

@@ -1,0 +1,770 @@
+"""The running venue, through the unmodified official client, over loopback."""
+
+import asyncio
+import json
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from coincurve import PrivateKey
+from dydx_v4_client.faucet_client import FaucetClient
+from dydx_v4_client.indexer.candles_resolution import CandlesResolution
+from dydx_v4_client.indexer.rest.constants import OrderType
+from dydx_v4_client.indexer.rest.indexer_client import IndexerClient
+from dydx_v4_client.indexer.socket.websocket import IndexerSocket
+from dydx_v4_client.key_pair import KeyPair
+from dydx_v4_client.network import LOCAL, make_insecure
+from dydx_v4_client.node.builder import TxOptions
+from dydx_v4_client.node.client import NodeClient
+from dydx_v4_client.node.market import Market
+from dydx_v4_client.wallet import Wallet
+from v4_proto.cosmos.tx.v1beta1.tx_pb2 import Tx
+from v4_proto.dydxprotocol.clob.order_pb2 import Order
+from v4_proto.dydxprotocol.clob.tx_pb2 import OrderBatch
+from v4_proto.dydxprotocol.subaccounts.subaccount_pb2 import SubaccountId
+from websocket import WebSocketException
+
+VENUE = Path(__file__).parent.parent / "venue"
+ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+# === A venue ===
+
+
+@dataclass
+class Running:
+    """A venue in a process of its own, and where it listens."""
+
+    process: "subprocess.Popen[str]"
+    said: list[str] = field(default_factory=list)
+
+    def find(self, pattern: str) -> str:
+        found = re.search(pattern, "\n".join(self.said))
+        assert found, self.said
+        return found.group(1)
+
+    @property
+    def rest(self) -> str:
+        return self.find(r"REST\s+(\S+)")
+
+    @property
+    def ws(self) -> str:
+        return self.find(r"WebSocket\s+(\S+/v4/ws)")
+
+    @property
+    def resident(self) -> str:
+        return self.find(r"(dydx1\w+)/0  quoter")
+
+    @property
+    def network(self) -> Any:
+        node = self.find(r"node gRPC\s+(\S+)")
+        config = LOCAL.node
+        make = lambda channel: type(config)(  # noqa: E731
+            config.chain_id, config.chaintoken_denom, config.usdc_denom, channel
+        )
+        return make_insecure(make, rest_indexer=self.rest, websocket_indexer=self.ws, node_url=node)
+
+
+def start(*options: str) -> Running:
+    """Start a venue on free ports and wait until it has said where it is."""
+    ports = ["--port", "0", "--ws-port", "0", "--grpc-port", "0"]
+    process = subprocess.Popen(
+        [sys.executable, str(VENUE), *ports, *options], stdout=subprocess.PIPE, text=True
+    )
+    running = Running(process)
+    assert process.stdout is not None
+    for line in process.stdout:
+        running.said.append(line.rstrip())
+        if line.startswith("Ctrl-C"):
+            break
+    return running
+
+
+def stop(running: Running) -> int:
+    """End a venue as a service manager would; return its exit code."""
+    running.process.send_signal(signal.SIGTERM)
+    code = running.process.wait(10)
+    assert running.process.stdout is not None
+    running.process.stdout.close()
+    return code
+
+
+@pytest.fixture(scope="module")
+def venue() -> Iterator[Running]:
+    """Run one venue for all tests of this file, some blocks old."""
+    running = start("--speed", "20", "--markets", "3", "--seed", "5")
+    try:
+        wait_for_block(running, 41_000_060)
+        yield running
+    finally:
+        stop(running)
+
+
+class Listener:
+    """The official IndexerSocket in a thread, and what it heard."""
+
+    def __init__(self, url: str, on_open: Callable[[IndexerSocket], None]) -> None:
+        self.heard: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self.closed: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
+        self.socket = IndexerSocket(
+            url,
+            on_open=on_open,
+            on_message=lambda _ws, message: self.heard.put(message),
+            on_close=lambda _ws, code, reason: self.closed.put((code, reason)),
+        )
+        self._thread = threading.Thread(target=lambda: asyncio.run(self.socket.connect()))
+
+    def __enter__(self) -> "Listener":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # The way to a prompt stop: the client's own close() waits for a reply it may have had.
+        connection = self.socket.sock
+        self.socket.keep_running = False
+        if connection is not None and connection.connected:
+            try:
+                connection.send_close(1000)
+            except (OSError, WebSocketException):
+                pass
+        self._thread.join(5)
+        if connection is not None:
+            connection.shutdown()
+
+    def until(self, wanted: Callable[[dict[str, Any]], bool], seconds: float = 10) -> list[Any]:
+        """Return all messages up to the first that is wanted."""
+        heard, end = [], time.monotonic() + seconds
+        while time.monotonic() < end:
+            heard.append(self.heard.get(timeout=max(end - time.monotonic(), 0.01)))
+            if wanted(heard[-1]):
+                return heard
+        raise AssertionError(f"waited {seconds} s, heard {[m['type'] for m in heard]}")
+
+
+def get(venue: Running, path: str, **params: Any) -> httpx.Response:
+    """Ask the indexer without the official client, to see status and headers."""
+    return httpx.get(f"{venue.rest}/v4/{path}", params=params)
+
+
+# === REST ===
+
+
+def test_it_says_plainly_that_it_is_a_stand_in(venue: Running) -> None:
+    """The first line leaves no doubt, and every address it prints is on the loopback."""
+    assert "not dYdX" in venue.said[0]
+    assert all("127.0.0.1" in line for line in venue.said if "://" in line)
+
+
+def test_the_official_indexer_client_reads_every_market_endpoint(venue: Running) -> None:
+    """Shapes as documented, through `IndexerClient`."""
+
+    async def read() -> tuple[Any, ...]:
+        client = IndexerClient(venue.rest)
+        return (
+            await client.markets.get_perpetual_markets(),
+            await client.markets.get_perpetual_market_orderbook("BTC-USD"),
+            await client.markets.get_perpetual_market_trades("ETH-USD"),
+            await client.markets.get_perpetual_market_candles("BTC-USD", "1MIN", limit=3),
+            await client.markets.get_perpetual_market_historical_funding("ETH-USD"),
+            await client.markets.get_perpetual_market_sparklines(),
+            await client.utility.get_time(),
+            await client.utility.get_height(),
+        )
+
+    markets, book, trades, candles, funding, sparklines, now, height = asyncio.run(read())
+
+    btc = markets["markets"]["BTC-USD"]
+    assert (btc["tickSize"], btc["stepSize"], btc["clobPairId"]) == ("1", "0.0001", "0")
+    assert float(book["bids"][0]["price"]) < float(book["asks"][0]["price"])
+    assert 10 < len(book["bids"]) <= 100
+    assert {"id", "side", "size", "price", "type", "createdAt", "createdAtHeight"} == set(
+        trades["trades"][0]
+    )
+    assert len(candles["candles"]) == 3
+    assert candles["candles"][0]["startedAt"] > candles["candles"][1]["startedAt"]
+    assert len(funding["historicalFunding"]) > 100
+    assert len(sparklines["SOL-USD"]) == 24
+    assert ISO.fullmatch(now["iso"])
+    assert ISO.fullmatch(height["time"])
+    assert int(height["height"]) > 41_000_000
+
+
+def test_the_official_indexer_client_reads_every_account_endpoint(venue: Running) -> None:
+    """A resident's account, orders, fills, positions, transfers and worth."""
+
+    async def read() -> tuple[Any, ...]:
+        account = IndexerClient(venue.rest).account
+        who = (venue.resident, 0)
+        return (
+            await account.get_subaccounts(venue.resident),
+            await account.get_subaccount(*who),
+            await account.get_parent_subaccount(*who),
+            await account.get_subaccount_orders(*who, limit=5),
+            await account.get_subaccount_fills(*who),
+            await account.get_subaccount_perpetual_positions(*who),
+            await account.get_subaccount_asset_positions(*who),
+            await account.get_subaccount_transfers(*who),
+            await account.get_subaccount_historical_pnls(*who),
+            await account.get_funding_payments(*who),
+        )
+
+    many, one, parent, orders, fills, positions, assets, transfers, pnl, _ = asyncio.run(read())
+
+    assert many["subaccounts"][0]["address"] == venue.resident
+    assert one["subaccount"]["assetPositions"]["USDC"]["symbol"] == "USDC"
+    assert parent["subaccount"]["childSubaccounts"][0]["subaccountNumber"] == 0
+    assert isinstance(orders, list)
+    assert len(orders) == 5
+    assert asyncio.run(IndexerClient(venue.rest).account.get_order(orders[0]["id"]))["id"]
+    assert set(fills) == {"fills"}
+    assert set(positions) == {"positions"}
+    assert assets["positions"][0]["assetId"] == "0"
+    assert transfers["transfers"][0]["type"] == "DEPOSIT"
+    assert float(pnl["historicalPnl"][0]["equity"]) > 0
+
+
+def wait_for_block(venue: Running, height: int) -> None:
+    """Listen until the chain has come to a height."""
+
+    def there(message: dict[str, Any]) -> bool:
+        contents = message.get("contents", {})
+        return int(contents.get("height") or contents.get("blockHeight") or 0) >= height
+
+    def subscribe(ws: IndexerSocket) -> None:
+        ws.send(json.dumps({"type": "subscribe", "channel": "v4_block_height"}))
+
+    with Listener(venue.ws, subscribe) as listener:
+        listener.until(there)
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "status", "message"),
+    [
+        ("orderbooks/perpetualMarket/NO-USD", {}, 404, "NO-USD"),
+        ("perpetualMarkets", {"ticker": "NO-USD"}, 400, "valid ticker"),
+        ("perpetualMarkets", {"limit": 0}, 400, "limit"),
+        ("trades/perpetualMarket/BTC-USD", {"limit": 1001}, 400, "1000"),
+        ("candles/perpetualMarkets/BTC-USD", {}, 400, "resolution"),
+        ("candles/perpetualMarkets/BTC-USD", {"resolution": "2MIN"}, 400, "1MIN"),
+        ("candles/perpetualMarkets/BTC-USD", {"resolution": "1MIN", "toISO": "x"}, 400, "8601"),
+        ("sparklines", {}, 400, "timePeriod"),
+        ("addresses/dydx1nobody", {}, 404, "No subaccounts found"),
+        ("addresses/dydx1nobody/subaccountNumber/0", {}, 404, "No subaccount found"),
+        ("orders", {"address": "dydx1nobody"}, 400, "subaccountNumber"),
+        ("orders/none", {}, 404, "Unable to find order"),
+        ("nothing", {}, 404, "Not Found"),
+    ],
+)
+def test_what_is_wrong_is_answered_as_documented(
+    venue: Running, path: str, params: dict[str, Any], status: int, message: str
+) -> None:
+    """A status, and a list of errors with their message."""
+    response = get(venue, path, **params)
+
+    assert (response.status_code, message in response.json()["errors"][0]["msg"]) == (status, True)
+
+
+def test_pages_walk_through_all_rows(venue: Running) -> None:
+    """`page` switches on offset paging and says how much there is."""
+    path = "trades/perpetualMarket/ETH-USD"
+    before = get(venue, "height").json()["height"]
+    asked = {"limit": 2, "createdBeforeOrAtHeight": before}
+    first, second = (get(venue, path, page=page, **asked).json() for page in (1, 2))
+
+    assert (first["pageSize"], first["offset"], second["offset"]) == (2, 0, 2)
+    assert first["totalResults"] == second["totalResults"] > 3
+    assert not {row["id"] for row in first["trades"]} & {row["id"] for row in second["trades"]}
+
+
+def test_too_many_requests_are_turned_away_with_a_wait_in_milliseconds(venue: Running) -> None:
+    """A hundred a group in ten seconds; the headers count down, other groups are untouched."""
+    with httpx.Client() as client:
+        url = f"{venue.rest}/v4/pnl?address=dydx1nobody&subaccountNumber=0"
+        answers = [client.get(url) for _ in range(101)]
+    refused = answers[-1]
+
+    assert [answer.status_code for answer in answers].count(200) == 100
+    assert refused.status_code == 429
+    assert refused.json() == {"errors": [{"msg": "Too many requests"}]}
+    assert refused.headers["RateLimit-Limit"] == "100"
+    assert refused.headers["RateLimit-Remaining"] == "0"
+    assert 1_000 < int(refused.headers["Retry-After"]) <= 10_000
+    assert int(refused.headers["RateLimit-Reset"]) > 1e12
+    assert get(venue, "height").status_code == 200
+
+
+# === WebSocket ===
+
+
+def test_the_official_socket_hears_every_channel(venue: Running) -> None:
+    """connected, then snapshots, then data of each channel, under one message counter."""
+
+    def subscribe(ws: IndexerSocket) -> None:
+        ws.markets.subscribe()
+        ws.order_book.subscribe("BTC-USD")
+        ws.order_book.subscribe("ETH-USD", batched=False)
+        ws.trades.subscribe("ETH-USD")
+        ws.candles.subscribe("ETH-USD", CandlesResolution.ONE_MINUTE)
+        ws.subaccounts.subscribe(venue.resident, 0)
+        ws.send(json.dumps({"type": "subscribe", "channel": "v4_block_height"}))
+
+    missing = {"v4_markets", "v4_orderbook", "v4_trades", "v4_candles", "v4_subaccounts"}
+    missing |= {"v4_block_height"}
+
+    def enough(message: dict[str, Any]) -> bool:
+        if message["type"].endswith("data"):
+            missing.discard(message["channel"])
+        return not missing
+
+    with Listener(venue.ws, subscribe) as listener:
+        heard = listener.until(enough)
+
+    assert heard[0]["type"] == "connected"
+    assert [message["message_id"] for message in heard] == list(range(len(heard)))
+    assert {message["connection_id"] for message in heard} == {heard[0]["connection_id"]}
+    for message in heard:
+        batch = message["type"] == "channel_batch_data"
+        if message["type"].endswith("data"):
+            assert isinstance(message["contents"], list) == batch
+            assert message["version"]
+    assert {
+        m["type"] for m in heard if m.get("id") == "ETH-USD" and m["channel"] == "v4_orderbook"
+    } == {
+        "subscribed",
+        "channel_data",
+    }
+
+
+def test_the_socket_is_also_where_the_official_local_configuration_looks(venue: Running) -> None:
+    """LOCAL names no path: the root serves the same."""
+    root = venue.find(r"WebSocket\s+(\S+:\d+)\n")
+    with Listener(root, lambda ws: None) as listener:
+        assert listener.until(lambda message: True)[0]["type"] == "connected"
+
+
+def test_a_ping_in_json_is_not_answered(venue: Running) -> None:
+    """The next thing heard is the answer to what came after the ping."""
+
+    def ask(ws: IndexerSocket) -> None:
+        ws.send(json.dumps({"type": "ping"}))
+        ws.send(json.dumps({"type": "unsubscribe", "channel": "v4_trades", "id": "BTC-USD"}))
+
+    with Listener(venue.ws, ask) as listener:
+        heard = listener.until(lambda message: message["type"] != "connected")
+
+    assert [message["type"] for message in heard] == ["connected", "unsubscribed"]
+
+
+def test_invalid_messages_close_the_connection_with_1008(venue: Running) -> None:
+    """Two a second are answered with errors; the third is one too many."""
+
+    def ask(ws: IndexerSocket) -> None:
+        for text in ("{", "{}", '{"type":"dance"}'):
+            ws.send(text)
+
+    with Listener(venue.ws, ask) as listener:
+        code, _ = listener.closed.get(timeout=5)
+        heard = listener.until(lambda message: "dance" in message.get("message", ""))
+
+    assert code == 1008
+    assert [message["message"] for message in heard[1:]] == [
+        "Invalid message: could not parse",
+        "Invalid message: type is required",
+        "Invalid message: dance",
+    ]
+
+
+def test_a_venue_ends_cleanly_on_sigterm_with_clients_connected() -> None:
+    """Exit code 0, promptly, and the last word on the terminal."""
+    running = start("--markets", "1")
+    with Listener(running.ws, lambda ws: ws.markets.subscribe()) as listener:
+        listener.until(lambda message: message["type"] == "subscribed")
+        running.process.send_signal(signal.SIGTERM)
+        code = running.process.wait(5)
+        assert running.process.stdout is not None
+        rest = running.process.stdout.read()
+        running.process.stdout.close()
+
+    assert (code, rest) == (0, "venue: closed\n")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--markets", "0"],
+        ["--markets", "251"],
+        ["--speed", "0"],
+        ["--start", "noon"],
+        ["--calm", "-1"],
+    ],
+)
+def test_a_bad_option_is_refused_with_what_was_expected(options: list[str]) -> None:
+    """Exit code 2, and a sentence."""
+    done = subprocess.run(
+        [sys.executable, str(VENUE), *options], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 2
+    assert f"expected {options[0]}" in done.stderr
+
+
+# === Node ===
+
+
+@dataclass
+class Trader:
+    """A funded key of this test's own, at the official client's node."""
+
+    venue: Running
+    node: NodeClient
+    wallet: Wallet
+
+    @property
+    def address(self) -> str:
+        return self.wallet.address
+
+    async def order(self, ticker: str, client_id: int, **changed: Any) -> tuple[Order, Any]:
+        """Make an order that would fill, change it, and place it."""
+        markets = await IndexerClient(self.venue.rest).markets.get_perpetual_markets(ticker)
+        info = markets["markets"][ticker]
+        market = Market(info)
+        height = await self.node.latest_block_height()
+        order = market.order(
+            market.order_id(self.address, 0, client_id, 0),
+            OrderType.LIMIT,
+            Order.SIDE_BUY,
+            size=0.02,
+            price=float(info["oraclePrice"]) * 1.02,
+            time_in_force=Order.TIME_IN_FORCE_IOC,
+            reduce_only=False,
+            good_til_block=height + 18,
+        )
+        for name, value in changed.items():
+            setattr(order, name, value(height) if callable(value) else value)
+        return order, await self.node.place_order(self.wallet, order)
+
+
+async def trader(venue: Running, seed: bytes, usdc: float = 10_000) -> Trader:
+    """Make a key out of `seed`, let the faucet fund it, and connect."""
+    key = KeyPair(PrivateKey(seed * 32))
+    wallet = Wallet(key, 0, 0)
+    await FaucetClient(venue.rest).fill(wallet.address, 0, usdc)
+    node = await NodeClient.connect(venue.network.node)
+    account = await node.get_account(wallet.address)
+    wallet.account_number, wallet.sequence = account.account_number, account.sequence
+    return Trader(venue, node, wallet)
+
+
+def test_the_official_client_places_an_order_that_fills_and_sees_it_everywhere(
+    venue: Running,
+) -> None:
+    """NodeClient places, IndexerSocket hears, IndexerClient reads: one and the same fill."""
+    ours = asyncio.run(trader(venue, b"\x01"))
+
+    def filled(message: dict[str, Any]) -> bool:
+        return "fills" in (message.get("contents") or {})
+
+    with Listener(venue.ws, lambda ws: ws.subaccounts.subscribe(ours.address, 0)) as listener:
+        listener.until(lambda message: message["type"] == "subscribed")
+        order, answer = asyncio.run(ours.order("ETH-USD", 77))
+        heard = listener.until(filled)
+    told = [order for m in heard for order in (m.get("contents") or {}).get("orders", [])]
+    contents = heard[-1]["contents"]
+
+    async def read() -> tuple[Any, ...]:
+        account = IndexerClient(venue.rest).account
+        return (
+            await account.get_subaccount_orders(ours.address, 0),
+            await account.get_subaccount_fills(ours.address, 0),
+            await account.get_subaccount(ours.address, 0),
+            await ours.node.get_subaccount(ours.address, 0),
+        )
+
+    orders, fills, subaccount, on_chain = asyncio.run(read())
+
+    assert answer.tx_response.code == 0
+    assert [order["status"] for order in told] == ["BEST_EFFORT_OPENED", "FILLED"]
+    assert contents["fills"][0]["ticker"] == "ETH-USD"
+    assert contents["fills"][0]["liquidity"] == "TAKER"
+    assert contents["perpetualPositions"][0]["size"] == "0.02"
+    assert contents["assetPositions"][0]["symbol"] == "USDC"
+    assert (orders[0]["clientId"], orders[0]["status"]) == ("77", "FILLED")
+    assert orders[0]["id"] == told[0]["id"]
+    assert {fill["id"] for fill in fills["fills"]} == {fill["id"] for fill in contents["fills"]}
+    assert subaccount["subaccount"]["openPerpetualPositions"]["ETH-USD"]["size"] == "0.02"
+    assert on_chain.perpetual_positions[0].quantums == b"\x02" + order.quantums.to_bytes(4, "big")
+
+
+def test_a_tampered_transaction_is_refused(venue: Running) -> None:
+    """Neither another signature nor another body passes for the signed one: sdk 4."""
+
+    async def tamper() -> list[Any]:
+        ours = await trader(venue, b"\x02")
+        order, _ = await ours.order("BTC-USD", 1)
+        order.order_id.client_id = 2
+        good = ours.node.builder.build(ours.wallet, _place(order))
+        flipped, altered = Tx.FromString(good.SerializeToString()), Tx()
+        signature = bytearray(good.signatures[0])
+        signature[10] ^= 1
+        flipped.signatures[0] = bytes(signature)
+        altered.CopyFrom(good)
+        altered.body.memo = "something else"
+        return [(await ours.node.broadcast(tx)).tx_response for tx in (flipped, altered, good)]
+
+    flipped, altered, good = asyncio.run(tamper())
+
+    assert (flipped.codespace, flipped.code) == ("sdk", 4)
+    assert (altered.codespace, altered.code) == ("sdk", 4)
+    assert good.code == 0
+
+
+def _place(order: Order) -> Any:
+    from dydx_v4_client.node.message import place_order
+
+    return place_order(order)
+
+
+def test_nobody_trades_for_somebody_else(venue: Running) -> None:
+    """A good signature of the wrong key is no signature: sdk 8."""
+
+    async def impersonate() -> Any:
+        ours = await trader(venue, b"\x03")
+        order, _ = await ours.order("BTC-USD", 1)
+        order.order_id.subaccount_id.owner = venue.resident
+        return await ours.node.place_order(ours.wallet, order)
+
+    answer = asyncio.run(impersonate()).tx_response
+
+    assert (answer.codespace, answer.code) == ("sdk", 8)
+
+
+def test_a_wrong_chain_or_account_number_spoils_the_signature(venue: Running) -> None:
+    """Both are part of what is signed."""
+
+    async def mistake() -> list[Any]:
+        ours = await trader(venue, b"\x04")
+        order, _ = await ours.order("BTC-USD", 1)
+        order.order_id.client_id = 2
+        options = TxOptions([], 0, ours.wallet.account_number + 1)
+        wrong_number = ours.node.builder.build(ours.wallet, _place(order), tx_options=options)
+        ours.node.builder.chain_id = "dydx-mainnet-1"
+        wrong_chain = ours.node.builder.build(ours.wallet, _place(order))
+        return [(await ours.node.broadcast(tx)).tx_response for tx in (wrong_number, wrong_chain)]
+
+    assert [(a.codespace, a.code) for a in asyncio.run(mistake())] == [("sdk", 4), ("sdk", 4)]
+
+
+@pytest.mark.parametrize(
+    ("changed", "codespace", "code"),
+    [
+        ({"quantums": 0}, "clob", 4),
+        ({"subticks": 0}, "clob", 6),
+        ({"good_til_block": lambda height: height - 3}, "clob", 10),
+        ({"good_til_block": lambda height: height + 500}, "clob", 11),
+        ({"quantums": 1_500_000}, "clob", 12),
+        ({"subticks": 123}, "clob", 12),
+        ({"time_in_force": 3}, "clob", 48),
+        ({"reduce_only": True}, "clob", 2001),
+        ({"time_in_force": 2}, "clob", 2003),
+        ({"reduce_only": True, "time_in_force": 0}, "clob", 9003),
+    ],
+)
+def test_the_chain_refuses_by_codespace_and_code(
+    venue: Running, changed: dict[str, Any], codespace: str, code: int
+) -> None:
+    """Each bad order has its own number."""
+
+    async def place() -> Any:
+        ours = await trader(venue, b"\x05")
+        client_id = abs(hash(str(sorted(changed)) + str(code))) % 2**31
+        return (await ours.order("BTC-USD", client_id, **changed))[1].tx_response
+
+    answer = asyncio.run(place())
+
+    assert (answer.codespace, answer.code) == (codespace, code)
+
+
+def test_the_same_transaction_is_taken_once(venue: Running) -> None:
+    """The second time it is already in the cache: sdk 19."""
+
+    async def twice() -> list[int]:
+        ours = await trader(venue, b"\x06")
+        order, _ = await ours.order("BTC-USD", 1)
+        order.order_id.client_id = 2
+        tx = ours.node.builder.build(ours.wallet, _place(order))
+        return [(await ours.node.broadcast(tx)).tx_response.code for _ in range(2)]
+
+    assert asyncio.run(twice()) == [0, 19]
+
+
+def test_a_resting_order_is_seen_and_cancelled(venue: Running) -> None:
+    """A bid far below rests, shows in the book, and goes with its cancel."""
+
+    async def rest_and_cancel() -> tuple[Any, ...]:
+        ours = await trader(venue, b"\x07")
+        low = {"time_in_force": 2, "subticks": 50_000 * 100_000, "quantums": 7_000_000}
+        order, placed = await ours.order("BTC-USD", 9, **low)
+        client = IndexerClient(venue.rest)
+        resting = await client.account.get_subaccount_orders(ours.address, 0)
+        book = await client.markets.get_perpetual_market_orderbook("BTC-USD")
+        cancelled = await ours.node.cancel_order(
+            ours.wallet, order.order_id, good_til_block=order.good_til_block
+        )
+        after = await client.account.get_subaccount_orders(ours.address, 0)
+        return placed, resting, book, cancelled, after
+
+    placed, resting, book, cancelled, after = asyncio.run(rest_and_cancel())
+
+    assert placed.tx_response.code == cancelled.tx_response.code == 0
+    assert resting[0]["status"] == "BEST_EFFORT_OPENED"
+    assert {"price": "50000", "size": "0.0007"} in book["bids"]
+    assert after[0]["status"] == "BEST_EFFORT_CANCELED"
+
+
+def test_a_batch_of_cancels_goes_with_one_message(venue: Running) -> None:
+    """Two orders, one cancel; a repeated client id is refused: clob 45."""
+
+    async def batch() -> tuple[Any, ...]:
+        ours = await trader(venue, b"\x08")
+        low = {"time_in_force": 2, "subticks": 40_000 * 100_000, "quantums": 1_000_000}
+        for client_id in (1, 2):
+            order, _ = await ours.order("BTC-USD", client_id, **low)
+        id = SubaccountId(owner=ours.address, number=0)
+        answers = [
+            await ours.node.batch_cancel_orders(
+                ours.wallet,
+                id,
+                [OrderBatch(clob_pair_id=0, client_ids=ids)],
+                good_til_block=order.good_til_block,
+            )
+            for ids in ([1, 2], [1, 1])
+        ]
+        orders = await IndexerClient(venue.rest).account.get_subaccount_orders(ours.address, 0)
+        return [answer.tx_response.code for answer in answers], orders
+
+    codes, orders = asyncio.run(batch())
+
+    assert codes == [0, 45]
+    assert {order["status"] for order in orders} == {"BEST_EFFORT_CANCELED"}
+
+
+def test_long_term_orders_use_the_sequence_and_rest_after_their_block(venue: Running) -> None:
+    """The sequence counts them; a second order of the same id does not exist: clob 3005."""
+
+    async def place() -> tuple[Any, ...]:
+        ours = await trader(venue, b"\x09")
+        now = await IndexerClient(venue.rest).utility.get_time()
+        order, _ = await ours.order("BTC-USD", 1)
+        order.order_id.order_flags = 64
+        order.time_in_force = 0
+        order.subticks = 50_000 * 100_000
+        order.good_til_block_time = int(now["epoch"]) + 3600
+        answers = [(await ours.node.place_order(ours.wallet, order)).tx_response for _ in range(2)]
+        sequence = (await ours.node.get_account(ours.address)).sequence
+        stale = ours.node.builder.build(ours.wallet, _place(order))
+        ours.wallet.sequence = sequence + 7
+        wrong = ours.node.builder.build(ours.wallet, _place(order))
+        late = (await ours.node.broadcast(wrong)).tx_response
+        return (
+            [(a.codespace, a.code) for a in answers],
+            sequence,
+            (late.codespace, late.code),
+            stale,
+        )
+
+    answers, sequence, wrong, _ = asyncio.run(place())
+
+    assert answers == [("", 0), ("clob", 3005)]
+    assert sequence == 2
+    assert wrong == ("sdk", 32)
+
+
+def test_money_moves_between_wallet_and_subaccounts_for_a_fee(venue: Running) -> None:
+    """Deposit, transfer and withdrawal are simulated, paid for and done; the free fee is not enough."""
+
+    async def move() -> tuple[Any, ...]:
+        ours = await trader(venue, b"\x0a", usdc=100)
+        zero, one = (SubaccountId(owner=ours.address, number=n) for n in (0, 1))
+        answers = [
+            await ours.node.deposit(ours.wallet, ours.address, zero, 0, 50_000_000),
+            await ours.node.transfer(ours.wallet, zero, one, 0, 30_000_000),
+            await ours.node.withdraw(ours.wallet, one, ours.address, 0, 10_000_000),
+            await ours.node.withdraw(ours.wallet, one, ours.address, 0, 10**12),
+        ]
+        from dydx_v4_client.node.message import deposit
+
+        unpaid = await ours.node.broadcast_message(
+            ours.wallet, deposit(ours.address, zero, 0, 1_000_000)
+        )
+        found = await IndexerClient(venue.rest).account.get_subaccounts(ours.address)
+        return [answer.tx_response.code for answer in (*answers, unpaid)], found
+
+    codes, found = asyncio.run(move())
+
+    assert codes == [0, 0, 0, 102, 13]
+    assert [float(row["equity"]) for row in found["subaccounts"]] == [120.0, 20.0]
+
+
+def test_the_node_answers_what_the_official_client_asks(venue: Running) -> None:
+    """Blocks, balances, tiers, pairs, prices and perpetuals."""
+
+    async def ask() -> tuple[Any, ...]:
+        ours = await trader(venue, b"\x0b")
+        node = ours.node
+        return (
+            await node.latest_block(),
+            await node.get_node_info(),
+            await node.get_account_balances(ours.address),
+            await node.get_fee_tiers(),
+            await node.get_user_fee_tier(ours.address),
+            await node.get_equity_tier_limit_config(),
+            await node.get_clob_pairs(),
+            await node.get_clob_pair(1),
+            await node.get_price(0),
+            await node.get_prices(),
+            await node.get_perpetual(0),
+            await node.get_perpetuals(),
+            await node.get_subaccounts(),
+            await node.get_user_stats(ours.address),
+            await node.get_authenticators(ours.address),
+        )
+
+    block, info, balances, tiers, tier, equity, pairs, pair, price, all_prices, *rest = asyncio.run(
+        ask()
+    )
+
+    assert block.block.header.chain_id == "localdydxprotocol"
+    assert "stand-in" in info.application_version.app_name
+    assert len(balances.balances) == 2
+    assert (tiers.params.tiers[0].taker_fee_ppm, tier.tier.maker_fee_ppm) == (500, 100)
+    assert (
+        equity.equity_tier_limit_config if hasattr(equity, "equity_tier_limit_config") else equity
+    )
+    assert (len(pairs.clob_pair), pair.id) == (3, 1)
+    assert price.price * 10.0**price.exponent > 10_000
+    assert len(all_prices.market_prices) == 3
+    assert rest[0].perpetual.params.ticker == "BTC-USD"
+
+
+def test_an_address_nobody_funded_has_no_account(venue: Running) -> None:
+    """NOT_FOUND at the node, and an empty snapshot that waits for money on the socket."""
+    stranger = Wallet(KeyPair(PrivateKey(b"\x7f" * 32)), 0, 0).address
+
+    async def ask() -> None:
+        node = await NodeClient.connect(venue.network.node)
+        await node.get_account(stranger)
+
+    with pytest.raises(Exception, match="NOT_FOUND"):
+        asyncio.run(ask())
+    with Listener(venue.ws, lambda ws: ws.subaccounts.subscribe(stranger, 0)) as listener:
+        heard = listener.until(lambda message: message["type"] == "subscribed")
+    assert heard[-1]["contents"] == {}
