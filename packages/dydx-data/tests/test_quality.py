@@ -82,10 +82,10 @@ def test_a_snapshot_that_was_asked_for_may_come_late(wire: Any) -> None:
     """It carries the id of its request: the hole it left is no loss."""
     state, link = DataState(), wire()
     step(state, link.frame("open"))
-    step(state, link.raw('{"type":"connected","connection_id":"4d","message_id":0}'))
     for ticker in ("BTC-USD", "ETH-USD"):
         text = f'{{"type": "subscribe", "channel": "v4_orderbook", "id": "{ticker}"}}'
         step(state, link.frame("sent", text=text))
+    step(state, link.raw('{"type":"connected","connection_id":"4d","message_id":0}'))
     step(state, link.frame("sent", text='{"type":"ping"}'))
     slow = link.snapshot([("99", "1")], [("101", "1")])
 

@@ -157,7 +157,7 @@ class Link:
     def reset(self, last: int | None) -> None:
         """Begin to count anew after `last`, or after whatever comes first."""
         self.last = self._first = last
-        self.owed = self._run = 0
+        self._run = 0
         self._missing.clear()
 
     def take(self, number: int, type_: str) -> str:
@@ -679,38 +679,38 @@ class Chain:
     skew_ns: int = 0
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class MarketView:
     """Everything known of one market, as of frame `seq`; `changed` says what this frame brought.
 
     `changed` is market, book, trades, candles, oracle, funding, status, quality or stale.
     """
 
-    __slots__ = (
-        "_alone", "_due_ns", "_fields", "_ids", "at", "book", "candles", "chain", "changed",
-        "flow", "fresh", "funding", "live_at", "market", "open_interest", "oracle", "quality",
-        "seq", "status", "ticker", "trades",
-    )  # fmt: skip
+    ticker: str
+    chain: Chain
+    candles: dict[str, Candles]
+    seq: int = 0
+    at: int = 0
+    changed: str = ""
+    market: PerpetualMarket | None = None
+    status: str = ""
+    open_interest: int | None = None
+    book: Book = field(default_factory=Book)
+    trades: deque[Trade] = field(default_factory=lambda: deque(maxlen=64))
+    fresh: list[Trade] = field(default_factory=list)
+    flow: Flow = field(default_factory=Flow)
+    oracle: Oracle | None = None
+    funding: Funding = field(default_factory=Funding)
+    quality: Quality = field(default_factory=Quality)
+    live_at: int = 0
+    _fields: MarketFields = field(default_factory=MarketFields)
+    _ids: dict[str, None] = field(default_factory=dict)
+    _due_ns: float = math.inf
+    # What a frame of one market puts out: made once, not once a frame.
+    _alone: "tuple[MarketView, ...]" = ()
 
-    def __init__(self, ticker: str, chain: Chain, resolutions: Iterable[str]) -> None:
-        self.ticker = ticker
-        self.seq = self.at = self.live_at = 0
-        self.changed = ""
-        self.market: PerpetualMarket | None = None
-        self.status = ""
-        self.open_interest: int | None = None
-        self.book = Book()
-        self.trades: deque[Trade] = deque(maxlen=64)
-        self.fresh: list[Trade] = []
-        self.candles = {name: Candles(RESOLUTIONS[name]) for name in resolutions}
-        self.flow = Flow()
-        self.oracle: Oracle | None = None
-        self.funding = Funding()
-        self.quality = Quality()
-        self.chain = chain
-        self._fields = MarketFields(ticker=ticker)
-        self._ids: dict[str, None] = {}
-        self._due_ns = math.inf
-        # What a frame of one market puts out: made once, not once a frame.
+    def __post_init__(self) -> None:
+        self._fields.ticker = self.ticker
         self._alone = (self,)
 
     def __repr__(self) -> str:
@@ -790,7 +790,9 @@ class DataState:
         if not _ticker(ticker) or len(self.views) >= _MOST_MARKETS:
             self.quality.note(seq, "malformed", f"expected a ticker, got {ticker[:80]!r}")
             return None
-        view = self.views[ticker] = MarketView(ticker, self.chain, self._resolutions)
+        view = self.views[ticker] = MarketView(
+            ticker, self.chain, {name: Candles(RESOLUTIONS[name]) for name in self._resolutions}
+        )
         return view
 
 
@@ -881,6 +883,11 @@ def _fold_unreadable(state: DataState, frame: Frame, ticker: str, error: Excepti
 def _fold_unknown(state: DataState, frame: Frame) -> _Touched:
     what = f"{frame.kind[:20]} {frame.type[:40]!r} on channel {frame.channel[:40]!r}"
     state.quality.note(frame.seq, "unknown", f"expected a known message, got {what}")
+    return ()
+
+
+def _refuse(state: DataState, frame: Frame, what: str) -> _Touched:
+    state.quality.note(frame.seq, "refused", what)
     return ()
 
 
@@ -1033,15 +1040,10 @@ def _put_candles(
 
 def _candle(fields: CandleFields) -> Candle:
     return Candle(
-        _instant(fields.started_at),
-        _positive(fields.open),
-        _positive(fields.high),
-        _positive(fields.low),
-        _positive(fields.close),
-        _number(fields.base_token_volume),
-        _number(fields.usd_volume),
-        fields.trades,
-    )
+        _instant(fields.started_at), _positive(fields.open), _positive(fields.high),
+        _positive(fields.low), _positive(fields.close), _number(fields.base_token_volume),
+        _number(fields.usd_volume), fields.trades,
+    )  # fmt: skip
 
 
 def _fold_height(state: DataState, frame: Frame) -> _Touched:
@@ -1180,8 +1182,7 @@ def _fold_answer(state: DataState, frame: Frame) -> _Touched:
         updates = contents(frame) if frame.type == "200" else [ErrorsContents(errors=[])]
         if isinstance(updates[0], ErrorsContents):
             what = f"expected {frame.channel[:60]}, got {frame.type}: {frame.text[:60]}"
-            state.quality.note(frame.seq, "refused", what)
-            return ()
+            return _refuse(state, frame, what)
         if found["what"] == "perpetualMarkets":
             return _set_markets(state, frame, updates)
         if found["what"] == "height":
@@ -1255,8 +1256,7 @@ def _fold_connected(state: DataState, frame: Frame) -> _Touched:
 
 
 def _fold_error(state: DataState, frame: Frame) -> _Touched:
-    state.quality.note(frame.seq, "refused", frame.text)
-    return ()
+    return _refuse(state, frame, frame.text)
 
 
 def _fold_unsubscribed(state: DataState, frame: Frame) -> _Touched:
@@ -1267,14 +1267,9 @@ def _fold_unsubscribed(state: DataState, frame: Frame) -> _Touched:
     return view._touch(frame, "book")
 
 
-def _fold_open(state: DataState, frame: Frame) -> _Touched:
-    link = state.links[frame.link] = Link()
-    return _lose_books(state, frame, frame.link) if frame.link and link.open else ()
-
-
-def _fold_close(state: DataState, frame: Frame) -> _Touched:
-    state.links[frame.link] = link = Link()
-    link.open = False
+def _fold_edge(state: DataState, frame: Frame) -> _Touched:
+    """Begin or end a link: what was known through it is known no more."""
+    state.links[frame.link] = Link(open=frame.kind == "open")
     return _lose_books(state, frame, frame.link)
 
 
@@ -1320,8 +1315,8 @@ _MESSAGES: dict[str, dict[str, _Fold]] = {
 }
 _KINDS: dict[str, _Fold] = {
     "http": _fold_answer,
-    "open": _fold_open,
-    "close": _fold_close,
+    "open": _fold_edge,
+    "close": _fold_edge,
     "gap": _fold_gap,
     "sent": _fold_sent,
     "tick": _fold_nothing,
