@@ -334,7 +334,7 @@ def test_the_fillable_price_gives_up_part_of_the_maintenance_margin() -> None:
 def test_nothing_held_has_no_fillable_price() -> None:
     """A zero size is the caller's mistake."""
     with pytest.raises(LiquidationError, match="expected a position"):
-        fillable_price(MarginFigures(0, 1, 1), PositionMargin(), 0)
+        fillable_price(MarginFigures(0, 1, 1), PositionMargin(), 0, LiquidationTerms())
 
 
 def test_fillable_subticks_favour_the_account_and_stay_on_the_grid() -> None:

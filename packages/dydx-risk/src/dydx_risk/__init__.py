@@ -38,6 +38,7 @@ from dydx_conn import (
     Subaccount,
     SubaccountContents,
     WireError,
+    base_to_quote,
     contents,
     exact,
     fold,
@@ -50,15 +51,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from reactivex import Observable
 
 __all__ = [
-    "LIQUIDATION_TERMS", "PPM", "Account", "Alarm", "Approved", "Denied", "LiquidationError",
+    "PPM", "Account", "Alarm", "Approved", "Denied", "LiquidationError",
     "LiquidationTerms", "MarginFigures", "Policy", "Position", "PositionFigures",
     "PositionMargin", "Reason", "Reduce", "Reservation", "Risk", "RiskError", "StateChange",
     "Verdict", "adjusted_imf_ppm", "bankruptcy_price", "check_closing", "compare_risk",
     "exact_subticks", "fillable_price", "fillable_subticks", "funding_index_delta",
     "funding_settlement", "funding_settlement_ppm", "insurance_fund_delta", "is_liquidatable",
     "liquidation_limits", "liquidation_ratio", "liquidation_size", "maintenance_margin_ppm",
-    "mixes_isolated", "mul_ppm", "position_margin", "state_change", "state_change_when_poor",
-    "total_margin", "verdicts",
+    "mixes_isolated", "mul_ppm", "position_margin", "state_change", "total_margin",
+    "verdicts",
 ]  # fmt: skip
 
 PPM: Final = 1_000_000
@@ -226,14 +227,7 @@ def is_liquidatable(net_collateral: int, maintenance_margin: int) -> bool:
 
 
 def state_change(before: MarginFigures, after: MarginFigures) -> StateChange:
-    """Judge a change as the chain does: well collateralised after, or at least not riskier."""
-    if after.net_collateral >= after.initial_margin:
-        return "Success"
-    return state_change_when_poor(before, after)
-
-
-def state_change_when_poor(before: MarginFigures, after: MarginFigures) -> StateChange:
-    """Judge a change that ends below the initial margin: it may not make things worse.
+    """Judge a change as the chain does: well collateralised after, or at least not riskier.
 
     Source: x/subaccounts/lib, IsValidStateTransitionForUndercollateralizedSubaccount.
     """
@@ -242,7 +236,7 @@ def state_change_when_poor(before: MarginFigures, after: MarginFigures) -> State
         better = new <= old and compare_risk(after, before) <= 0
     else:
         better = old == new and after.net_collateral > before.net_collateral
-    if better:
+    if better or after.net_collateral >= after.initial_margin:
         return "Success"
     poor = before.net_collateral < before.initial_margin
     return "StillUndercollateralized" if poor else "NewlyUndercollateralized"
@@ -280,9 +274,6 @@ class LiquidationTerms(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     max_subaccount_notional: int = 100_000_000_000
 
 
-LIQUIDATION_TERMS: Final = LiquidationTerms()
-
-
 def liquidation_ratio(
     size: int, value: int, equity: int, other_maintenance: int, maintenance_e12: int
 ) -> tuple[int, int] | None:
@@ -314,17 +305,15 @@ def fillable_price(
     totals: MarginFigures,
     position: PositionMargin,
     quantums: int,
-    terms: LiquidationTerms = LIQUIDATION_TERMS,
+    terms: LiquidationTerms,
 ) -> Fraction:
     """Return the worst price of a liquidation, exact, in quote quantums per base quantum."""
     if not quantums:
         raise LiquidationError("expected a position to liquidate, got none")
-    adjustment = Fraction(terms.bankruptcy_adjustment_ppm, PPM) * (
-        1 - Fraction(totals.net_collateral, totals.maintenance_margin)
-    )
+    lost = 1 - Fraction(totals.net_collateral, totals.maintenance_margin)
+    share = min(max(lost * terms.bankruptcy_adjustment_ppm / PPM, Fraction(0)), Fraction(1))
     spread = Fraction(terms.spread_to_maintenance_margin_ratio_ppm, PPM)
-    given_up = min(max(adjustment, Fraction(0)), Fraction(1)) * spread * position.maintenance_margin
-    return (position.net_notional - given_up) / quantums
+    return (position.net_notional - share * spread * position.maintenance_margin) / quantums
 
 
 def fillable_subticks(
@@ -348,9 +337,7 @@ def check_closing(quantums: int, delta: int) -> None:
         raise LiquidationError(f"expected to close up to {-quantums} quantums, got {delta}")
 
 
-def liquidation_limits(
-    notional: int, terms: LiquidationTerms = LIQUIDATION_TERMS
-) -> tuple[int, int]:
+def liquidation_limits(notional: int, terms: LiquidationTerms) -> tuple[int, int]:
     """Return the least and the most notional that one liquidation of a position may take."""
     least = min(terms.min_position_notional, notional)
     most = mul_ppm(notional, terms.max_position_portion_ppm, round_up=False)
@@ -362,7 +349,7 @@ def liquidation_size(
     quantums: int,
     price: int,
     exponent: int,
-    terms: LiquidationTerms = LIQUIDATION_TERMS,
+    terms: LiquidationTerms,
 ) -> int:
     """Return the signed quantums that one liquidation trades: part of the position, or all.
 
@@ -401,14 +388,8 @@ def funding_index_delta(
 
     Truncated toward zero twice, as the chain does. Source: x/perpetuals/funding/funding.go.
     """
-    shift = exponent + atomic_resolution + 6
-    product = rate_8h_ppm * seconds * price
-    scaled = product * _POWERS[shift] if shift >= 0 else _quotient(product, _POWERS[-shift])
-    return _quotient(scaled, 28_800)
-
-
-def _quotient(value: int, divisor: int) -> int:
-    return value // divisor if value >= 0 else -(-value // divisor)
+    scaled = base_to_quote(rate_8h_ppm * seconds, price, exponent, atomic_resolution)
+    return scaled // 28_800 if scaled >= 0 else -(-scaled // 28_800)
 
 
 def funding_settlement_ppm(quantums: int, index_now: int, index_position: int) -> int:
@@ -529,7 +510,8 @@ class Account:
         else:
             self.open_orders[fields.id] = _merged(self.open_orders.get(fields.id), fields)
         # An order that a node dropped unfilled is over; one it saw fill waits for the block.
-        if ended or (status == "BEST_EFFORT_CANCELED" and not _may_fill(fields)):
+        filled = _decimal(fields.total_optimistic_filled or fields.total_filled or "0")
+        if ended or (status == "BEST_EFFORT_CANCELED" and not filled):
             for ticker, reservation in list(self.reserved.items()):
                 if reservation.order_id == fields.id:
                     del self.reserved[ticker]
@@ -549,15 +531,9 @@ def _decimal(text: str) -> Decimal:
     return Decimal(text)
 
 
-def _may_fill(fields: OrderFields) -> bool:
-    return bool(_decimal(fields.total_optimistic_filled or fields.total_filled or "0"))
-
-
 def _merged(old: OrderFields | None, new: OrderFields) -> OrderFields:
-    """Lay a partial update over what was known: absent fields keep their value."""
-    given = {
-        name: value for name, value in msgspec.structs.asdict(new).items() if value is not None
-    }
+    # An update names what changed: what it leaves out keeps its value.
+    given = {k: v for k, v in msgspec.structs.asdict(new).items() if v is not None}
     return msgspec.structs.replace(old, **given) if old is not None else new
 
 
@@ -597,20 +573,9 @@ class Policy(BaseModel):
 
 
 Reason = Literal[
-    "UNKNOWN_ACCOUNT",
-    "UNKNOWN_MARKET",
-    "UNKNOWN_ORACLE",
-    "UNKNOWN_HEIGHT",
-    "STATUS",
-    "STALE",
-    "NO_BOOK",
-    "IN_FLIGHT",
-    "BELOW_STEP",
-    "ISOLATED",
-    "LEVERAGE",
-    "DISTANCE",
-    "MARGIN",
-]
+    "UNKNOWN_ACCOUNT", "UNKNOWN_MARKET", "UNKNOWN_ORACLE", "UNKNOWN_HEIGHT", "STATUS", "STALE",
+    "NO_BOOK", "IN_FLIGHT", "BELOW_STEP", "ISOLATED", "LEVERAGE", "DISTANCE", "MARGIN",
+]  # fmt: skip
 
 
 class Approved(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -764,17 +729,7 @@ def _after(
 
 
 def _exchanged(margin: MarginFigures, old: PositionMargin, new: PositionMargin) -> MarginFigures:
-    """Return an account's margin with one position's terms exchanged."""
-    a, b = old.net_notional, new.net_notional
-    c, d = old.maintenance_margin, new.maintenance_margin
-    return MarginFigures(
-        margin.net_collateral + b - a,
-        margin.initial_margin + new.initial_margin - old.initial_margin,
-        margin.maintenance_margin + d - c,
-        margin.notional + abs(b) - abs(a),
-        margin.sensitivity + (b - d if b >= 0 else d - b) - (a - c if a >= 0 else c - a),
-        margin.unknown,
-    )
+    return _moved(_moved(margin, total_margin(0, [old]), -1), total_margin(0, [new]))
 
 
 def _moved(margin: MarginFigures, effect: MarginFigures, sign: int = 1) -> MarginFigures:
@@ -786,10 +741,6 @@ def _moved(margin: MarginFigures, effect: MarginFigures, sign: int = 1) -> Margi
         margin.sensitivity + sign * effect.sensitivity,
         margin.unknown,
     )
-
-
-def _quantums(size: Decimal, market: PerpetualMarket) -> int:
-    return int(size.scaleb(-market.atomic_resolution))
 
 
 def _usdc(quote_quantums: int) -> str:
@@ -940,7 +891,7 @@ class Risk:
                 f"{pending.order.good_til_block}, this is {self.account.height}"
             )
             return self._deny(decision, "IN_FLIGHT", why)
-        held = self._held(market)
+        held = self._held(market.ticker)
         target = _at_oracle(decision.target_usdc, view, market)
         if target is None:
             return self._deny(decision, "UNKNOWN_ORACLE", f"no oracle price of {market.ticker}")
@@ -963,7 +914,7 @@ class Risk:
             return self._below_step(decision, market, delta)
         if not view.chain.height:
             return self._deny(decision, "UNKNOWN_HEIGHT", "no block height seen yet")
-        held = self._held(market)
+        held = self._held(market.ticker)
         after = _after(self.margin, trade, held, trade.worst_quote, self.policy.taker_fee_ppm)
         left = _amount(market.size(held + trade.delta))
         why = f"{trade.words} shrinks {_amount(market.size(held))} to {left}: that always passes"
@@ -982,12 +933,11 @@ class Risk:
         if trade is None or not trade.size:
             return self._below_step(decision, market, delta)
         base = self.reserved_margin()
-        held, quote = self._held(market), trade.worst_quote
+        held, quote = self._held(market.ticker), trade.worst_quote
         after = _after(base, trade, held, quote, self.policy.taker_fee_ppm)
         objection = next(self._beyond(after), None)
         if objection is not None:
-            figures = {name: getattr(after, name) for name in _FIGURES}
-            return self._deny(decision, *objection, **figures)
+            return self._deny(decision, *objection, **msgspec.structs.asdict(after))
         cut = f", cut to {self.policy.max_order_usdc:,.0f} USDC" if abs(delta) > most else ""
         why = (
             f"{trade.words}{cut}: free collateral {_usdc(base.free_collateral)} becomes "
@@ -1043,9 +993,9 @@ class Risk:
             margin = _moved(margin, reservation.effect)
         return margin
 
-    def _held(self, market: PerpetualMarket) -> int:
-        position = self.account.positions.get(market.ticker)
-        return _quantums(position.size, market) if position is not None else 0
+    def _held(self, ticker: str) -> int:
+        exposure = self._exposures.get(ticker)
+        return exposure.quantums if exposure is not None else 0
 
     # === Guard ===
 
@@ -1064,12 +1014,12 @@ class Risk:
         if not plans or not height:
             if waiting:
                 return []
-            why = f"guard: distance {_percent(margin.distance)} < {_percent(self.policy.act_below)}"
-            if not height:
-                return [self._deny(view, "UNKNOWN_HEIGHT", f"{why}, but no block height is known")]
-            return [self._deny(view, "BELOW_STEP", f"{why}, but no reduction would relieve it")]
+            but = "no reduction would relieve it" if height else "no block height is known"
+            reason: Reason = "BELOW_STEP" if height else "UNKNOWN_HEIGHT"
+            distance, limit = _percent(margin.distance), _percent(self.policy.act_below)
+            return [self._deny(view, reason, f"guard: distance {distance} < {limit}, but {but}")]
         self.rung += 1
-        enough = [plan for plan in plans if plan.restores(self.policy.restore_to)]
+        enough = [plan for plan in plans if plan.is_enough]
         if enough:
             return [self._reduce(view, min(enough, key=lambda plan: plan.cost))]
         return [self._reduce(view, max(plans, key=lambda plan: plan.after.distance or 0.0))]
@@ -1097,7 +1047,9 @@ class Risk:
             trade = msgspec.structs.replace(trade, size=size)
             quote = _walked_quote(trade)
         after = _after(self.margin, trade, held, quote, fee_ppm)
-        return _Plan(trade, self.margin.net_collateral - after.net_collateral, after)
+        # A hair's breadth below is enough: the book moves more than that before the fill.
+        is_enough = not after.notional or (after.distance or 0.0) >= self.policy.restore_to * 0.98
+        return _Plan(trade, self.margin.net_collateral - after.net_collateral, after, is_enough)
 
     def _reduce(self, view: MarketView, plan: "_Plan") -> Reduce:
         distance, after = self.margin.distance or 0.0, plan.after
@@ -1183,9 +1135,6 @@ class Risk:
         return f"V{self._verdicts}"
 
 
-_FIGURES = ("net_collateral", "initial_margin", "maintenance_margin", "notional")
-
-
 @dataclass(slots=True, eq=False)
 class _Exposure:
     """A position with the terms last computed for it, and what they were computed from."""
@@ -1207,7 +1156,8 @@ class _Exposure:
             return False
         self.view, self.oracle, self.open_interest = view, oracle, interest
         if market is not self.market and market is not None:
-            self.quantums = self.position.quantums = _quantums(self.position.size, market)
+            self.quantums = int(self.position.size.scaleb(-market.atomic_resolution))
+            self.position.quantums = self.quantums
             self.maintenance_e12 = market.imf_ppm * market.maintenance_fraction_ppm
         self.market = market
         self.revalue()
@@ -1227,20 +1177,19 @@ class _Exposure:
 def _row(exposure: _Exposure, ratio: tuple[int, int] | None) -> PositionFigures:
     position, view, oracle = exposure.position, exposure.view, exposure.oracle
     market, terms = exposure.market, exposure.terms
+    row = PositionFigures(
+        ticker=position.ticker, size=position.size, entry_price=position.entry_price
+    )
     if view is None or oracle is None or market is None or terms is None:
-        return PositionFigures(
-            ticker=position.ticker, size=position.size, entry_price=position.entry_price
-        )
+        return row
     price, liquidation, distance = Decimal(oracle.text), None, None
     if ratio is not None:
         liquidation = (Decimal(ratio[0]) / ratio[1]).scaleb(-6 - market.atomic_resolution)
         move = float((price - liquidation) / price) if price else 0.0
         distance = move if position.size > 0 else -move
     rate = view.funding.next_rate_text
-    return PositionFigures(
-        ticker=position.ticker,
-        size=position.size,
-        entry_price=position.entry_price,
+    return msgspec.structs.replace(
+        row,
         oracle_price=price,
         net_notional=terms.net_notional,
         initial_margin=terms.initial_margin,
@@ -1269,10 +1218,7 @@ class _Plan(msgspec.Struct, frozen=True, gc=False):
     trade: _Trade
     cost: int
     after: MarginFigures
-
-    def restores(self, distance: float) -> bool:
-        # A hair's breadth below is enough: the book moves more than that before the fill.
-        return not self.after.notional or (self.after.distance or 0.0) >= distance * 0.98
+    is_enough: bool
 
 
 def _share(
