@@ -32,7 +32,7 @@ from v4_proto.cosmos.tx.v1beta1.tx_pb2 import Tx
 from v4_proto.dydxprotocol.clob.order_pb2 import Order
 from v4_proto.dydxprotocol.clob.tx_pb2 import OrderBatch
 from v4_proto.dydxprotocol.subaccounts.subaccount_pb2 import SubaccountId
-from websocket import WebSocketException
+from websocket import WebSocket, WebSocketException
 
 VENUE = Path(__file__).parent.parent / "venue"
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -115,9 +115,15 @@ class Listener:
     def __init__(self, url: str, on_open: Callable[[IndexerSocket], None]) -> None:
         self.heard: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self.closed: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
+        self._connection: WebSocket | None = None
+
+        def opened(ws: IndexerSocket) -> None:
+            self._connection = ws.sock
+            on_open(ws)
+
         self.socket = IndexerSocket(
             url,
-            on_open=on_open,
+            on_open=opened,
             on_message=lambda _ws, message: self.heard.put(message),
             on_close=lambda _ws, code, reason: self.closed.put((code, reason)),
         )
@@ -129,7 +135,7 @@ class Listener:
 
     def __exit__(self, *_: object) -> None:
         # The way to a prompt stop: the client's own close() waits for a reply it may have had.
-        connection = self.socket.sock
+        connection = self._connection
         self.socket.keep_running = False
         if connection is not None and connection.connected:
             try:
@@ -138,7 +144,7 @@ class Listener:
                 pass
         self._thread.join(5)
         if connection is not None:
-            connection.shutdown()
+            connection.shutdown()  # type: ignore[no-untyped-call]
 
     def until(self, wanted: Callable[[dict[str, Any]], bool], seconds: float = 10) -> list[Any]:
         """Return all messages up to the first that is wanted."""
@@ -430,7 +436,7 @@ class Trader:
 
     @property
     def address(self) -> str:
-        return self.wallet.address
+        return str(self.wallet.address)
 
     async def order(self, ticker: str, client_id: int, **changed: Any) -> tuple[Order, Any]:
         """Make an order that would fill, change it, and place it."""

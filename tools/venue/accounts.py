@@ -43,7 +43,7 @@ from dydx_paper import (
     objection,
 )
 from dydx_risk import (
-    LIQUIDATION_TERMS,
+    LiquidationTerms,
     bankruptcy_price,
     fillable_price,
     fillable_subticks,
@@ -783,12 +783,12 @@ class Accounts:
 
     def _liquidate(self, subaccount: Subaccount, ledger: Ledger) -> None:
         """Close part of one position after another, each once, until the account is safe."""
-        left = LIQUIDATION_TERMS.max_subaccount_notional
+        left = _TERMS.max_subaccount_notional
         for holding in sorted(ledger.holdings.values(), key=lambda held: held.market.clob_pair_id):
             if not ledger.breached or left <= 0:
                 return
             tape = self._exchange.tapes[holding.market.ticker]
-            terms = msgspec.structs.replace(LIQUIDATION_TERMS, max_subaccount_notional=left)
+            terms = msgspec.structs.replace(_TERMS, max_subaccount_notional=left)
             size = liquidation_size(
                 tape.market, holding.quantums, tape.oracle, tape.exponent, terms
             )
@@ -817,7 +817,7 @@ class Accounts:
         after = ledger.margin_of(tape.market, held + signed)
         bankruptcy = bankruptcy_price(ledger.margin, ledger.part(tape.ticker), after)
         received = -quote if signed > 0 else quote
-        most = LIQUIDATION_TERMS.max_liquidation_fee_ppm
+        most = _TERMS.max_liquidation_fee_ppm
         return insurance_fund_delta(bankruptcy, received, most)
 
     # --- asking
@@ -890,6 +890,7 @@ class Accounts:
 
 _POST_ONLY: Final = "ErrPostOnlyWouldCrossMakerOrder"
 _LIQUIDATION: Final = -1
+_TERMS: Final = LiquidationTerms()
 
 
 def _clob(error: str) -> Answer:
