@@ -201,6 +201,22 @@ def test_a_minute_without_trades_is_flat_at_the_last_close(wire: Any, trade: Any
     ]
 
 
+def test_a_venue_that_lives_in_another_year_keeps_its_candles(wire: Any, trade: Any) -> None:
+    """Receive time alone rolls nothing: a stand-in may trade in a January long past."""
+    state, link = DataState(), wire()
+    link.at += 300 * 24 * 60 * MINUTE
+
+    (view,) = step(state, link.trades(trade("a", "BUY", "1", "100", _time(1)), type_="subscribed"))
+    before = len(view.candles["1MIN"])
+    step(state, link.height(10, _time(30)))
+    link.at += MINUTE
+    step(state, link.trades(trade("b", "BUY", "1", "101", _time(91))))
+
+    assert before == 1
+    assert view.candles["1MIN"].closes() == [100.0, 101.0]
+    assert view.flow.trades == 1
+
+
 def test_a_late_trade_mends_its_candle_and_the_flat_ones_after_it() -> None:
     """The flat candles of a silence take over the close that came late."""
     candles = Candles(MINUTE)

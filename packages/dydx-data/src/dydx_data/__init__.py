@@ -671,12 +671,16 @@ class Funding(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(slots=True, eq=False)
 class Chain:
-    """The newest block; `skew_ns` is its time less the time it was received."""
+    """The newest block; `skew_ns` is the venue's time less the time of receipt.
+
+    Told by blocks, or by live trades where no block was seen; until then so far back that
+    nothing rolls: a stand-in, or an old recording, may live in another year than its receiver.
+    """
 
     height: int = 0
     time_ns: int = 0
     seq: int = 0
-    skew_ns: int = 0
+    skew_ns: int = -(1 << 62)
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -975,7 +979,10 @@ def _add_trades(
     if view is None:
         return ()
     fresh = [trade for update in updates for trade in _unseen(view, frame, update)]
-    if frame.kind == "http" or frame.type == "subscribed":
+    if frame.kind == "ws" and frame.type != "subscribed":
+        if fresh and not view.chain.seq:
+            view.chain.skew_ns = fresh[-1].at_ns - frame.at
+    else:
         # A snapshot is newest first, and trades of one block share their time.
         fresh.reverse()
         fresh.sort(key=lambda trade: trade.at_ns)
