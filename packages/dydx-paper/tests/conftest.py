@@ -1,6 +1,12 @@
-"""Let the tests import what they share, `exchange.py`: importlib mode leaves it out."""
+"""What all tests here share: `exchange.py`, which importlib mode leaves out, and patience."""
 
 import sys
 from pathlib import Path
 
+from hypothesis import settings
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+# A property is about what comes out, not about how busy the machine was.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")

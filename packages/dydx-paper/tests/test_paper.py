@@ -29,13 +29,12 @@ def run(source: Any) -> list[Any]:
     observer = scheduler.start(
         lambda: paper(PaperVenue(OWNER, USDC))(source(scheduler)), disposed=300
     )
-    return [
-        (
-            message.time,
-            message.value.value.type if message.value.kind == "N" else message.value.kind,
-        )
-        for message in observer.messages
-    ]
+    heard = []
+    for message in observer.messages:
+        notification: Any = message.value
+        what = notification.value.type if notification.kind == "N" else notification.kind
+        heard.append((message.time, what))
+    return heard
 
 
 def test_it_completes_with_its_source() -> None:

@@ -334,6 +334,19 @@ def test_two_orders_of_one_id_in_one_moment_are_told_apart() -> None:
     ]
 
 
+def test_a_client_id_may_serve_again_after_its_block() -> None:
+    """The chain forgets a filled short-term id once it cannot fill any more."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.5", "50001", client_id=7, good_til_block=1_002)
+    exchange.change(bids=[(49_999, 1.6)])
+    for _ in range(3):
+        exchange.block()
+        exchange.oracle(50_000)
+    exchange.order("SELL", "0.5", "49999", client_id=7)
+
+    assert "fills" in body(exchange.change(bids=[(49_999, 1.7)]))
+
+
 # --- refusals
 
 

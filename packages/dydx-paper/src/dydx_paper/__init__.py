@@ -680,7 +680,7 @@ def _expiry_objection(order: OrderRequest, height: int, time: int, window: int) 
     return ""
 
 
-# === Ledger ===
+# === Fees ===
 
 
 class Fees(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -740,6 +740,9 @@ def fee_tier(
 def staking_discount_ppm(levels: Sequence[tuple[int, int]], staked: int) -> int:
     """Return the discount of the highest (stake, discount) level that a stake reaches."""
     return max((discount for least, discount in levels if 0 < staked >= least), default=0)
+
+
+# === Ledger ===
 
 
 class Holding(msgspec.Struct, gc=False, kw_only=True):
@@ -1250,6 +1253,8 @@ class PaperVenue:
             self._reject(request, error)
             return
         desk = self._desk(view, market)
+        # A quiet desk hears of no blocks: let ids that have served their time go first.
+        desk.book.expire(chain.height)
         order = Order.of(self.subaccount, request)
         desk.id_of(order)
         self._wait(desk, request)
@@ -1595,6 +1600,13 @@ class _Entry(msgspec.Struct, frozen=True, gc=False):
     block: int
 
 
+# === Desk ===
+# One market as our orders meet it.
+
+_SIDES: Final[tuple[Side, ...]] = ("BUY", "SELL")
+_TAPE: Final = -1
+
+
 class _Desk:
     """What the venue's account does in one market, and whom it meets there.
 
@@ -1785,10 +1797,6 @@ class _Desk:
             subaccount=_CROWD, client_id=number, clob_pair_id=self.market.clob_pair_id,
             side=side, quantums=quantums, subticks=subticks, client_metadata=offset,
         )  # fmt: skip
-
-
-_SIDES: Final[tuple[Side, ...]] = ("BUY", "SELL")
-_TAPE: Final = -1
 
 
 # === Streams ===
