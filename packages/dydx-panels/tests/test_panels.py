@@ -463,6 +463,30 @@ def test_a_quiet_wire_and_clean_data_say_so() -> None:
     assert "unknown f/s" in drawn("speed", Snapshot(speed=Speed()))
 
 
+def test_a_narrow_wire_shows_the_contents_and_a_wide_one_the_whole_text() -> None:
+    """The head of each message is the same; what differs is worth the room."""
+    wire = Wire(
+        samples=((7, "ws", "v4_trades", '{"type":"channel_data","contents":{"trades":[]}}'),)
+    )
+
+    assert '…"contents":{"trades":[]}}' in drawn("wire", Snapshot(wire=wire))
+    assert '{"type":"channel_data",' in drawn("wire", Snapshot(wire=wire), width=160)
+
+
+def test_six_scores_leave_room_for_the_history() -> None:
+    """Many engines shorten their titles and bars before a column is given up."""
+    names = ("momentum", "volume", "volatility", "imbalance", "liquidity", "funding")
+    row = MarketRow(ticker="A-USD", history=(1.0, 2.0), scores=tuple((n, 40.0) for n in names))
+
+    narrow = drawn("markets", Snapshot(markets=(row,)), width=120)
+    wide = drawn("markets", Snapshot(markets=(row,)), width=180)
+
+    assert "HISTORY" in narrow
+    assert "VOLATI  IMBALA  LIQUID  FUNDIN" in narrow
+    assert "VOLATILITY  IMBALANCE" in wide
+    assert "VOL 60s" in wide
+
+
 def test_a_verdict_of_another_kind_is_drawn_plainly() -> None:
     """A word the tables do not know is no error."""
     row = VerdictRow(id="V1", at=0, ticker="A", verdict="novel")

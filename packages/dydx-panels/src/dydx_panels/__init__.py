@@ -535,6 +535,7 @@ _GLYPHS: Final = {
         "8": "### #.# ### #.# ###",
         "9": "### #.# ### ..# ###",
         ".": ". . . . #",
+        " ": ". . . . .",
         "%": "#.# ..# .#. #.. #.#",
         ">": "#.. .#. ..# .#. #..",
         "A": "### #.# ### #.# #.#",
@@ -684,7 +685,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row
         speed, style = f"{speed if wide else ''} PAUSED", "paused"
     parts: list[tuple[int, Row]] = [
         (0, [(f" {word}{speed} ", style)]),
-        (4, [(head.source or "source unknown", "bold")]),
+        (4, [(_crop_to(head.source, width // 6 - 3) or "source unknown", "bold")]),
         (1, [(clock, "")]),
         (2, [(link, "good" if connected else "watch")]),
         (3, [("lag p99 " if wide else "lag ", "dim"), _unit(head.lag_p99_ms, 1, space + "ms")]),
@@ -695,6 +696,11 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row
         (7, [("run " if wide else "", "dim"), (run, "")]),
     ]
     return [_chunks(parts, width, "  " if width >= 132 else " ")]
+
+
+def _crop_to(text: str, width: int) -> str:
+    text = _drawable(text, True)
+    return text if cell_len(text) <= width else _crop(text, width, True)
 
 
 def _unit(value: float | None, digits: int, unit: str, name: str = "") -> tuple[str, str]:
@@ -774,7 +780,7 @@ def _headline(safety: Safety, word: str, width: int, height: int) -> tuple[str, 
     """Return the distance, or the word for it, in the largest blocks that fit; () for none."""
     text, distance = word, safety.distance
     if distance is not None and not math.isnan(distance):
-        text = ">999%" if distance >= _FAR else f"{max(distance, 0.0) * 100:.1f}%"
+        text = ">999 %" if distance >= _FAR else f"{max(distance, 0.0) * 100:.1f} %"
     for high, wide in ((4, 8), (3, 6), (2, 4), (2, 3), (1, 2), (1, 1)):
         big = _big(text, high, wide)
         if len(big) <= height and len(big[0]) <= width:
@@ -903,14 +909,14 @@ def _positions(snapshot: Snapshot, view: View, width: int, height: int) -> list[
 
 _MARKET_COLUMNS: Final = (
     _Column("TICKER", 10, left=True),
-    _Column("PRICE", 11),
+    _Column("PRICE", 10),
     _Column("", 1),
     _Column("HISTORY", 16, 3, left=True),
     _Column("SPREAD", 8, 2),
     _Column("VOL 60s", 10, 4),
     _Column("ORACLE", 11, 8),
     _Column("FUNDING/h", 10, 9),
-    _Column("STATUS", 12, 1, left=True),
+    _Column("STATUS", 11, 1, left=True),
 )
 _SORTS: Final[dict[str, Callable[[MarketRow], float | str | None]]] = {
     "ticker": lambda row: row.ticker,
@@ -936,7 +942,10 @@ def _listed(snapshot: Snapshot, view: View) -> list[MarketRow]:
 def _markets(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
     listed = _listed(snapshot, view)
     signals = list(dict.fromkeys(name for row in listed for name, _ in row.scores))
-    scores = [_Column(name.upper(), max(8, min(len(name), 10)), 1, left=True) for name in signals]
+    # Six scores, a history and a spread side by side need their titles cut below 140 columns.
+    bar = 4 if width >= 140 or len(signals) < 5 else 2
+    titles = [name.upper()[: 10 if bar == 4 else 6] for name in signals]
+    scores = [_Column(title, max(bar + 4, len(title)), 1, left=True) for title in titles]
     columns = [*_MARKET_COLUMNS, *scores]
     lines: list[Row] = []
     for row in listed:
@@ -953,7 +962,7 @@ def _markets(snapshot: Snapshot, view: View, width: int, height: int) -> list[Ro
             (_figure(row.oracle, row.digits), ""),
             (_percent(row.funding_1h, 4, sign=True), _signed(row.funding_1h)),
             (status, "watch" if row.stale or row.status != "ACTIVE" else "dim"),
-            *((_score(values.get(name)), "accent") for name in signals),
+            *((_score(values.get(name), bar), "accent") for name in signals),
         ]
         lines.append([(text, "dim") for text, _ in cells] if row.stale else cells)
     if not lines:
@@ -961,8 +970,8 @@ def _markets(snapshot: Snapshot, view: View, width: int, height: int) -> list[Ro
     return _table(columns, lines, width, height, _chosen(view, "markets"))
 
 
-def _score(value: float | None) -> str:
-    return "   —" if value is None else f"{_bar(value / 100, 4)} {_figure(value, 0):>3}"
+def _score(value: float | None, width: int) -> str:
+    return "  —" if value is None else f"{_bar(value / 100, width)} {_figure(value, 0):>3}"
 
 
 _SIGNAL_COLUMNS: Final = (
@@ -1226,7 +1235,7 @@ def _quality(snapshot: Snapshot, view: View, width: int, height: int) -> list[Ro
 
 
 _SPEED_COLUMNS: Final = (
-    _Column("LAYER", 9, left=True),
+    _Column("LAYER", 14, left=True),
     _Column("P50", 10),
     _Column("P99", 10),
     _Column("MAX", 10, 1),
@@ -1279,6 +1288,9 @@ def _wire(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
     samples = [row for row in wire.samples if _matches(view, row[2], row[3])]
     for seq, kind, channel, text in samples[: max(height - 3, 0)]:
         where = f"{kind}/{channel}" if channel else kind
+        # All texts begin alike: where room is short, the contents say more.
+        contents = text.find('"contents"') if width < 120 else 0
+        text = f"…{text[contents:]}" if contents > 0 else text
         rows.append([(f"#{seq:<8} ", "dim"), (f"{where:<16.16} ", "accent"), (text, "")])
     return rows
 
@@ -1467,7 +1479,7 @@ class _Band(NamedTuple):
 # From the widest screen to the narrowest: (least width, least height, bands).
 _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
     (170, 50, (
-        _Band(9, 15, 0, (("safety", 0.5), ("decisions", 0.5))),
+        _Band(9, 15, 0, (("safety", 0.52), ("decisions", 0.48))),
         _Band(6, 8, 1, (("positions", 0.6), ("orders", 0.4))),
         _Band(8, 13, 3, (("markets", 0.6), ("signals", 0.4))),
         _Band(8, 14, 2, (("book", 0.22), ("wire", 0.26), ("quality", 0.26), ("speed", 0.26))),
