@@ -192,12 +192,12 @@ def test_extreme_volatility_and_poor_liquidity_silence_a_market():
     strategy, market = plain(report_s=5), Market()
     strategy.step(market.scored(0, momentum=90))
 
-    [hold] = strategy.step(market.scored(5, momentum=90, volatility=92, liquidity=15))
+    [hold] = strategy.step(market.scored(5, momentum=90, volatility=86.25, liquidity=15))
 
-    # 40 · (96 - 92) / 16 · (15 - 5) / 20 = 5
+    # 40 · (90 - 86.25) / 15 · (15 - 5) / 20 = 5
     assert hold.score == pytest.approx(55)
     assert hold.reasons[0] == (
-        "score 55.0 < 60 to go long: momentum 90 · volatility 92 (damps to 25 %)"
+        "score 55.0 < 60 to go long: momentum 90 · volatility 86 (damps to 25 %)"
         " · liquidity 15 (damps to 50 %)"
     )
 
@@ -345,7 +345,7 @@ def test_sniper_waits_for_an_outstanding_market_and_takes_one():
         {"exit": 40},
         {"weights": {}},
         {"weights": {"momentum": 0}},
-        {"volatility_calm": 97},
+        {"volatility_calm": 90},
         {"liquidity_calm": 4},
         {"gross_usdc": float("inf")},
         {"look_s": 0},

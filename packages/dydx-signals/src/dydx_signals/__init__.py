@@ -383,6 +383,7 @@ class Volatility:
 
     The price is the mid, or the oracle's while the book is unknown or one-sided; a change of
     source is not a return. Warm-up: 10 returns. `minute_bps` is now_bps · sqrt(60), for reading.
+    One jump raises what is usual as well: alone it reaches 91 at most, and 80 is rough already.
     """
 
     name: ClassVar[str] = "volatility"

@@ -115,10 +115,10 @@ class Settings(BaseModel):
         default=0.25, ge=0, le=1, description="how far volume stretches conviction"
     )
     volatility_calm: float = Field(
-        default=80.0, ge=0, le=100, description="volatility damps above this"
+        default=75.0, ge=0, le=100, description="volatility damps above this"
     )
     volatility_extreme: float = Field(
-        default=96.0, ge=0, le=100, description="and silences from here"
+        default=90.0, ge=0, le=100, description="and silences from here"
     )
     liquidity_calm: float = Field(
         default=25.0, ge=0, le=100, description="liquidity damps below this"
@@ -604,6 +604,8 @@ class Decider:
     def step(self, scored: Scored) -> list[Decision]:
         """Take one market's newest scores; return decisions "D1", "D2", … as they come."""
         made = self.strategy.step(scored)
+        if made == ():
+            return []
         if made is None:
             raise StrategyError(self._expected("None (return () to decide nothing)"))
         return [self._numbered(decision) for decision in made]
