@@ -705,7 +705,8 @@ SOLVERS: dict[tuple[str, str], Solve] = {
 
 # === Captures ===
 
-# Where a REST capture does not say what was asked for, its name does.
+FOLDERS = ("ws", "rest", "accounts", "candles", "books", "funding")
+# Where a REST capture does not say what was asked for, its name does: the first that fits.
 ENDPOINTS: dict[str, str] = {
     "perpetual_?markets": "/v4/perpetualMarkets",
     "candles": "/v4/candles/perpetualMarkets/ETH-USD",
@@ -734,14 +735,16 @@ NODE_KINDS: dict[str, str] = {
 
 def captures(directory: Path) -> list[Tally]:
     """Parse every capture found, folder by folder."""
-    folders = [directory / name for name in ("ws", "rest", "accounts", "candles")]
+    folders = [directory / name for name in FOLDERS]
     tallies = [
         parse_file(file)
         for folder in folders
         for file in sorted(folder.glob("*") if folder.is_dir() else ())
     ]
     if not tallies:
-        raise ConformanceError(f"expected ws, rest, accounts or candles in {directory}")
+        raise ConformanceError(
+            f"expected a directory with {FOLDERS[0]}, {FOLDERS[1]} …, got {directory}"
+        )
     return tallies
 
 
@@ -776,13 +779,16 @@ def parsers(file: Path) -> Iterator[Callable[[], object]]:
         yield partial(parse_body, file.stem, text)
 
 
-def parse_body(name: str, text: str) -> object:
+def parse_body(name: str, text: str) -> Any:
     """Parse a REST or node body by what its file is called."""
     for part, kind in NODE_KINDS.items():
         if part in name:
-            return conn.node_contents(kind, text)
+            node_contents = getattr(conn, "node_contents", None)
+            if node_contents is None:
+                raise conn.WireError(f"expected a parser of the node's {kind}, there is none yet")
+            return node_contents(kind, text)
     for pattern, path in ENDPOINTS.items():
-        if re.search(pattern, name):
+        if re.search(pattern, name, re.IGNORECASE):
             return conn.rest_contents(path, text)
     raise conn.WireError(f"expected a name that tells the endpoint, got {name}")
 

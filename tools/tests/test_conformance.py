@@ -1,0 +1,168 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import conformance
+import pytest
+
+POSITION = {
+    "kind": "position",
+    "quantums": "2000000000",
+    "atomic_resolution": "-9",
+    "price": "3000000000",
+    "price_exponent": "-6",
+    "initial_margin_ppm": "50000",
+    "maintenance_fraction_ppm": "600000",
+    "open_interest_lower_cap": "0",
+    "open_interest_upper_cap": "0",
+    "open_interest_base_quantums": "0",
+}
+MARGINS = {
+    "initial_margin_quote_quantums": "300000000",
+    "maintenance_margin_quote_quantums": "180000000",
+}
+
+
+def write(directory: Path, family: str, *cases: tuple[Any, Any]) -> None:
+    """Write a family of (input, expected) cases."""
+    rows = [{"name": f"case {n}", "input": a, "expected": b} for n, (a, b) in enumerate(cases)]
+    (directory / f"{family}.json").write_text(json.dumps(rows))
+
+
+def capture(directory: Path, name: str, text: str) -> None:
+    """Write a captured text."""
+    file = directory / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+
+
+def test_a_case_that_agrees_counts_as_passed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line a family, one for the total, exit code 0."""
+    write(tmp_path, "margin_requirement", (POSITION, MARGINS))
+
+    assert conformance.main(["vectors", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "margin_requirement  1/1\nTOTAL 1/1\n"
+
+
+def test_a_case_that_differs_is_shown_when_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first failure tells what was expected and what came; the exit code stays 0."""
+    wrong = {"maintenance_margin_quote_quantums": "1"}
+    write(tmp_path, "margin_requirement", (POSITION, wrong), (POSITION, wrong))
+
+    assert conformance.main(["vectors", str(tmp_path), "-v"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "margin_requirement  0/2"
+    assert lines[1].startswith("    case 0: expected {'maintenance_margin_quote_quantums': '1'}")
+    assert lines[2:] == ["TOTAL 0/2"]
+
+
+def test_a_family_that_is_not_built_counts_as_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The figure says what is left, and why."""
+    write(tmp_path, "weather", ({"kind": "rain"}, {"wet": True}))
+
+    assert conformance.main(["vectors", str(tmp_path), "-v"]) == 0
+    out = capsys.readouterr().out
+    assert "weather  0/1" in out
+    assert "not built: weather rain" in out
+
+
+def test_a_case_that_raises_has_failed(tmp_path: Path) -> None:
+    """A missing field is a failure with its error, not the end of the run."""
+    write(tmp_path, "margin_requirement", ({"kind": "position"}, {}))
+    (tally,) = conformance.vectors(tmp_path)
+
+    assert (tally.passed, tally.total) == (0, 1)
+    assert "KeyError" in tally.failures[0]
+
+
+@pytest.mark.parametrize("check", ["vectors", "captures"])
+def test_a_missing_directory_is_said_clearly(
+    tmp_path: Path, check: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, with what was expected and what it was."""
+    assert conformance.main([check, str(tmp_path / "nowhere")]) == 2
+    assert f"got {tmp_path / 'nowhere'}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '[{"input": {}}]'])
+def test_a_file_that_is_no_family_is_said_clearly(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither JSON nor cases: exit code 2."""
+    (tmp_path / "margin_requirement.json").write_text(text)
+
+    assert conformance.main(["vectors", str(tmp_path)]) == 2
+    assert "margin_requirement.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "tolerance", "verdict"),
+    [
+        ("1", 1, 0, True),
+        ("1/2", conformance.Fraction(1, 2), 0, True),
+        ("1", conformance.Decimal("1.0"), 0, True),
+        ("100", conformance.Fraction(101), conformance.Fraction(1, 100), True),
+        ("100", conformance.Fraction(102), conformance.Fraction(1, 100), False),
+        (True, 1, 0, False),
+        (True, True, 0, True),
+        (None, 1, 0, False),
+        (None, None, 0, True),
+        ({"a": "1"}, {"a": 1, "b": 2}, 0, True),
+        ({"a": "1"}, {"b": 1}, 0, False),
+        ({"a": "1"}, 1, 0, False),
+        (["1"], [1, 2], 0, False),
+        (["1", "2"], [1, 2], 0, True),
+        ("Success", "Success", 0, True),
+    ],
+)
+def test_answers_are_compared_by_value(
+    expected: Any, got: Any, tolerance: Any, verdict: bool
+) -> None:
+    """Numbers as numbers, the rest as it stands; what the case does not state is not judged."""
+    assert conformance.agrees(expected, got, tolerance) is verdict
+
+
+def test_a_book_is_uncrossed_and_an_account_is_liquidatable(tmp_path: Path) -> None:
+    """Families of other layers are answered by those layers."""
+    bid, ask = {"size": "1", "offset": "3"}, {"size": "5", "offset": "4"}
+    write(
+        tmp_path,
+        "orderbook_uncross",
+        ({"bids": {"101": bid}, "asks": {"100": ask}}, {"bids": [], "asks": [{"price": "100"}]}),
+    )
+    totals = {"kind": "totals", "net_collateral": "1", "maintenance_margin": "2"}
+    write(tmp_path, "is_liquidatable", (totals, {"liquidatable": True}))
+
+    assert [(t.family, t.passed) for t in conformance.vectors(tmp_path)] == [
+        ("is_liquidatable", 1),
+        ("orderbook_uncross", 1),
+    ]
+
+
+def test_captures_are_parsed_line_by_line_and_refusals_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """WebSocket lines, REST bodies and candles by the packages; tables of others are skipped."""
+    capture(tmp_path, "ws/control.jsonl", '{"type":"connected","message_id":0}\n{"type":"what"}\n')
+    capture(tmp_path, "rest/x_height_indexer.json", '{"height":"5","time":"2026-01-01T00:00:00Z"}')
+    capture(tmp_path, "accounts/x_unheard_of.json", "{}")
+    capture(tmp_path, "candles/rows.csv", "a,b\n")
+    candle = dict.fromkeys(
+        ["startedAt", "ticker", "low", "high", "open", "close", "baseTokenVolume", "usdVolume"], "1"
+    )
+    capture(tmp_path, "candles/x.jsonl", json.dumps({**candle, "trades": 1}) + "\n")
+
+    assert conformance.main(["captures", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "ws/control.jsonl            1/2" in out
+    assert "line 2: expected a known message" in out
+    assert "rest/x_height_indexer.json  1/1" in out
+    assert "expected a name that tells the endpoint, got x_unheard_of" in out
+    assert "skipped: csv is somebody's table" in out
+    assert out.endswith("TOTAL 3/5\n")
