@@ -677,7 +677,8 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row
     speed = f" {_TIMES}{head.speed:g}" if head.speed is not None else ""
     connected = head.connection.split(" ")[0] in _LIVE
     link = f"{'●' if connected else '○'} {head.connection or 'link unknown'}"
-    clock = _date(head.clock_ns) if wide else _clock(head.clock_ns)
+    clock = _date(head.clock_ns)
+    clock = clock if wide or head.clock_ns is None else clock[-9:]
     age = None if head.data_age_ms is None else head.data_age_ms / 1_000
     run = (head.run_hash or _UNKNOWN)[: 8 if wide else 7 if not head.run_hash else 4]
     space = " " if wide else ""
