@@ -344,7 +344,7 @@ class OrderBook:
             self._match(order, opposite, result)
         if order.filled < order.quantums:
             self._finish(order, result)
-        elif order.filled:
+        else:
             self._remember(order)
         return result
 
@@ -1336,10 +1336,11 @@ class PaperVenue:
         return oracle is not None
 
     def _revalue(self, view: "MarketView") -> None:
-        market, desk = view.market, self._desks.get(view.ticker)
-        if market is not None and desk is not None:
+        if view.market is not None:
             # Governance moves margin fractions and caps under open positions.
-            desk.market = desk.book.market = self.ledger.holdings[view.ticker].market = market
+            self.ledger.holdings[view.ticker].market = view.market
+            desk = self._desk(view, view.market)
+            desk.market = desk.book.market = view.market
         self._value(view)
 
     def _open_positions(self, view: "MarketView") -> None:
