@@ -38,7 +38,8 @@ def test_the_recording_leads_to_explained_decisions_orders_and_fills(quickstart:
     decisions = quickstart.journal.of_kind("decision")
     fills = quickstart.journal.of_kind("fill")
 
-    assert decisions and fills
+    assert decisions
+    assert fills
     assert all(any(c.isdigit() for c in entry.words) for entry in decisions)
     assert quickstart.journal.counts["order FILLED"] > 0
 
@@ -197,12 +198,12 @@ def test_a_failing_source_stops_the_bot_with_its_error() -> None:
 
 def test_a_layer_that_raises_stops_the_bot(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug must not go on trading: the run ends at once with the bug's own error."""
-    bot = Bot(Options())
 
-    def broken(_: object) -> list[Frame]:
+    def broken(*_: object) -> list[Frame]:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(bot.venue, "step", broken)
+    monkeypatch.setattr("dydx_paper.PaperVenue.step", broken)
+    bot = Bot(Options())
     with pytest.raises(ZeroDivisionError, match="a bug"):
         bot.run(load_recorded_stream("quickstart"))
 

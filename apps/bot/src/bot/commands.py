@@ -49,13 +49,13 @@ def replay(arguments: argparse.Namespace) -> int:
     if on_dashboard(arguments):
         return watch(
             bot,
-            lambda pace: play(recording.path, pace=pace),
+            lambda pace: play(recording, pace=pace),
             mode="REPLAY",
             name=arguments.recording,
             speed=speed or 20.0,
             recording=recording.path,
         )
-    bot.run(play(recording.path, speed=speed))
+    bot.run(play(recording, speed=speed))
     print_report(figures(bot, name=arguments.recording, recording=recording), arguments.json)
     return 0
 

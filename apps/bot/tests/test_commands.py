@@ -1,0 +1,234 @@
+"""The command line: what is typed, what is printed, and which exit code it is."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from bot.__main__ import main
+from dydx_conn import Frame, Recording, RecordingWriter, find_recording
+
+
+@pytest.fixture
+def short(tmp_path: Path) -> Path:
+    """Return the first minute of the bundled recording as a recording of its own."""
+    source = Recording(find_recording("quickstart"))
+    path = tmp_path / "short.jsonl.zst"
+    writer = RecordingWriter(path, source.header)
+    first = None
+    for frame in source:
+        first = frame.mono if first is None else first
+        if frame.mono - first > 60e9:
+            break
+        writer.write_frame(frame)
+    writer.close()
+    return path
+
+
+def test_a_run_in_a_pipe_is_a_plain_report(short: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No terminal, no dashboard: counts, samples with reasons, money, hash."""
+    assert main(["replay", str(short)]) == 0
+
+    printed = capsys.readouterr().out
+    for word in ("frames", "decisions", "verdicts", "fills", "funding", "closest", "run hash"):
+        assert f"\n{word}" in printed
+    assert "score" in printed
+
+
+def test_json_holds_the_same_report(short: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--json` prints one object and nothing else."""
+    assert main(["replay", str(short), "--json"]) == 0
+
+    report = json.loads(capsys.readouterr().out)
+    assert report["markets"] == ["BTC-USD", "ETH-USD", "SOL-USD"]
+    assert len(report["run_hash"]) == 64
+
+
+def test_options_alone_play_the_bundled_recording(capsys: pytest.CaptureFixture[str]) -> None:
+    """`bot --json` is `bot replay quickstart --json`."""
+    assert main(["--json"]) == 0
+
+    assert json.loads(capsys.readouterr().out)["source"] == "quickstart"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["replay", "nowhere"], "quickstart"),
+        (["replay", "/no/such/file"], "found no such file"),
+        (["replay", "quickstart", "--strategy", "astrology"], "astrology"),
+        (["replay", "quickstart", "--deposit", "0"], "above 0 USDC"),
+        (["paper", "--network", "moonnet"], "mainnet, testnet, local"),
+        (["paper", "--markets", " , "], "expected tickers"),
+        (["paper", "--record", "/no/such/folder/x.jsonl.zst"], "expected to write a recording"),
+        (["panel", "nonsense"], "safety"),
+        (["panel", "safety", "--svg", "x.svg", "--size", "wide"], "120x40"),
+        (["doctor", "--network", "moonnet"], "moonnet"),
+        (["why", "F99999"], "expected the id"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_word_is_said_plainly(
+    typed: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, one line on standard error: what was expected, what it was."""
+    assert main(typed) == 2
+
+    error = capsys.readouterr().err
+    assert error.startswith("bot: ")
+    assert said in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("typed", [["fly"], ["replay", "--speed", "0"], ["replay", "--speed", "x"]])
+def test_a_word_that_no_command_knows_is_a_two(typed: list[str]) -> None:
+    """What argparse refuses has the same exit code."""
+    with pytest.raises(SystemExit) as refused:
+        main(typed)
+
+    assert refused.value.code == 2
+
+
+@pytest.mark.parametrize(("typed", "said"), [(["--help"], "paper"), (["--version"], "bot 0.")])
+def test_help_and_version(typed: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both are printed and are a success."""
+    with pytest.raises(SystemExit) as done:
+        main(typed)
+
+    assert done.value.code == 0
+    assert said in capsys.readouterr().out
+
+
+DAMAGED = {
+    "empty": (lambda whole: b"", "the file is empty"),
+    "truncated header": (lambda whole: whole[:20], "expected"),
+    "no recording": (lambda whole: b"hello", "expected"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_file_that_is_no_recording_is_a_two(
+    name: str, short: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What cannot be read at all is said, with its path."""
+    spoil, said = DAMAGED[name]
+    short.write_bytes(spoil(short.read_bytes()))
+
+    assert main(["replay", str(short)]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert str(short) in error
+
+
+def test_a_damaged_recording_is_played_and_the_damage_is_told(
+    short: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A flipped bit costs the lines around it, and the rest is read."""
+    whole = bytearray(short.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    short.write_bytes(whole)
+
+    assert main(["replay", str(short), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert len(report["damage"]) == 1
+    assert report["frames"] > 100
+
+
+def test_why_prints_the_chain_down_to_the_wire(
+    short: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An id in any case; the last lines are the wire's own text."""
+    assert main(["why", "f1", str(short)]) == 0
+
+    printed = capsys.readouterr().out
+    for kind in ("fill", "order", "approved", "decision", "wire: frames #"):
+        assert kind in printed
+
+
+def test_a_panel_is_printed_on_its_own(short: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Figures and samples, once, and done."""
+    assert main(["panel", "markets", str(short)]) == 0
+
+    assert "BTC-USD" in capsys.readouterr().out
+
+
+def test_the_dashboard_is_written_as_a_picture(short: Path, tmp_path: Path) -> None:
+    """An SVG of the size that was asked for, at the moment that was asked for."""
+    picture = tmp_path / "dashboard.svg"
+
+    assert main(["panel", "all", str(short), "--svg", str(picture), "--at", "30"]) == 0
+    assert picture.read_text().startswith("<svg")
+
+
+@pytest.fixture
+def live_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand the bundled frames in for the network: live() gives them as they came."""
+    from reactivex import from_iterable, operators
+
+    def frames(_net: object, _tickers: object, *, pace: object) -> object:
+        del pace
+        return from_iterable(Recording(find_recording("quickstart"))).pipe(operators.take(500))
+
+    monkeypatch.setattr("bot.commands.live", frames)
+
+
+@pytest.mark.usefixtures("live_frames")
+def test_paper_trades_live_frames_and_keeps_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is kept is a complete recording, and replays to the same hash."""
+    kept = tmp_path / "kept.jsonl.zst"
+
+    assert main(["paper", "--network", "local", "--record", str(kept), "--json"]) == 0
+    lived = json.loads(capsys.readouterr().out)["run_hash"]
+    assert main(["replay", str(kept), "--json"]) == 0
+    replayed = json.loads(capsys.readouterr().out)["run_hash"]
+
+    recording = Recording(kept)
+    assert sum(1 for _ in recording) == 500
+    assert recording.complete
+    assert replayed == lived
+
+
+@pytest.mark.usefixtures("live_frames")
+def test_ctrl_c_ends_a_paper_run_with_its_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run without an end is ended by hand; that is no failure."""
+    from bot.composition import Bot
+
+    def interrupted(_: Bot, __: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Bot, "run", interrupted)
+
+    assert main(["paper", "--network", "local"]) == 0
+    assert "run hash" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`bot | head` ends quietly."""
+
+    def closed(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("bot.commands.print_report", closed)
+    # main() lets go of standard output for good; the test's own is put back afterwards.
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+
+    assert main(["replay", str(short)]) == 0
+
+
+def test_ctrl_c_elsewhere_is_the_shells_own_code(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """130 is what a shell reports of a command that was interrupted."""
+
+    def interrupted(*_: object) -> Frame:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bot.commands.Bot", interrupted)
+
+    assert main(["replay", str(short)]) == 130

@@ -1,0 +1,303 @@
+"""A run on a terminal: keys, clock, drawing, and the terminal given back."""
+
+import io
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+
+import pytest
+from bot.composition import Bot, Options
+from bot.screen import Keyboard, Screen
+from dydx_conn import Frame, collect, load_recorded_stream, replay
+from rich.console import Console
+
+
+@pytest.fixture
+def frames() -> list[Frame]:
+    """Return the recording's first frames."""
+    return collect(load_recorded_stream("quickstart"))[:2500]
+
+
+class Clock:
+    """Time that stands still unless somebody waits."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Stand in for the monotonic clock of the screen."""
+    clock = Clock()
+    monkeypatch.setattr("bot.screen.time.monotonic_ns", clock)
+    return clock
+
+
+@pytest.fixture
+def screen(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
+    """Return a screen on a made-up terminal whose waits pass at once."""
+    bot = Bot(Options())
+    console = Console(file=io.StringIO(), width=120, height=40, force_terminal=True)
+    screen = Screen(bot, mode="REPLAY", name="quickstart", speed=20.0, console=console)
+    asleep = screen._next_key
+
+    def pass_time(seconds: float) -> str:
+        clock.now += int(seconds * 1e9) + 1
+        return asleep(0)
+
+    monkeypatch.setattr(screen, "_next_key", pass_time)
+    try:
+        yield screen
+    finally:
+        screen._dashboard.shutdown()
+
+
+def press(screen: Screen, *keys: str) -> None:
+    """Press keys one after the other."""
+    for key in keys:
+        screen._answer(key)
+
+
+def test_frames_are_held_until_they_are_due(
+    screen: Screen, clock: Clock, frames: list[Frame]
+) -> None:
+    """At twenty times real time, twenty recorded seconds take one."""
+    began = clock.now
+    last = next(f for f in frames if f.mono - frames[0].mono > 20e9)
+
+    assert screen.pace(frames[0])
+    assert screen.pace(last)
+
+    waited = (clock.now - began) / 1e9
+    assert waited == pytest.approx((last.mono - frames[0].mono) / 1e9 / 20, abs=0.05)
+
+
+def test_a_run_is_drawn_while_it_goes(screen: Screen, frames: list[Frame]) -> None:
+    """What is on the screen is the run: its mode, its markets, its decisions."""
+    screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 2500 and screen.pace(f)))
+    screen.draw()
+
+    assert "REPLAY" in screen._console.file.getvalue()  # type: ignore[attr-defined]
+    assert screen.snapshot().decisions
+    assert screen.bot.meters.draw_ms is not None
+    assert frames
+
+
+def test_the_hash_is_the_same_with_the_dashboard_on(screen: Screen) -> None:
+    """Drawing and pacing change nothing of what the bot does."""
+    plain = Bot(Options())
+    plain.run(replay("quickstart", pace=lambda f: f.seq < 2500))
+
+    screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 2500 and screen.pace(f)))
+
+    assert screen.bot.journal.hash == plain.journal.hash
+
+
+def test_q_ends_the_run(screen: Screen, frames: list[Frame]) -> None:
+    """The source hears it at its next frame."""
+    screen.pace(frames[0])
+    press(screen, "q")
+
+    assert not screen.pace(frames[1])
+    screen.stay()
+    assert not screen.finished
+
+
+def test_a_key_that_waits_in_the_queue_is_answered_before_the_next_frame(
+    screen: Screen, frames: list[Frame]
+) -> None:
+    """Also when no frame has to wait."""
+    screen.speed = None
+    screen._keys.put("q")
+
+    assert not screen.pace(frames[0])
+
+
+def test_pause_holds_the_recording_and_the_same_key_lets_it_go_on(
+    screen: Screen, clock: Clock, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time that was paused is not caught up."""
+    screen.pace(frames[0])
+    press(screen, " ")
+    began, waits = clock.now, [""] * 20 + [" "]
+
+    def wait(seconds: float) -> str:
+        clock.now += int(seconds * 1e9) + 1
+        return waits.pop(0) if waits else ""
+
+    monkeypatch.setattr(screen, "_next_key", wait)
+    assert screen.pace(frames[1])
+
+    assert clock.now - began >= 20 * 50_000_000 * 0.9
+    assert not screen.view.paused
+
+
+def test_a_step_goes_on_to_the_next_decision(screen: Screen, frames: list[Frame]) -> None:
+    """Paused, `.` plays until a target changes, and pauses again."""
+    decided: list[int] = []
+
+    def pace(frame: Frame) -> bool:
+        if frame.seq == frames[0].seq:
+            press(screen, ".")
+        if screen.bot.journal.counts["target"]:
+            decided.append(screen.bot.journal.counts["target"])
+            assert screen._wait_ns(frame, 0) > 0
+            return False
+        return screen.pace(frame)
+
+    screen.bot.run(replay("quickstart", pace=pace))
+
+    assert decided
+
+
+def test_plus_and_minus_change_the_speed(screen: Screen) -> None:
+    """In steps, and never below or above what there is."""
+    press(screen, "+")
+    assert screen.speed == 50.0
+    press(screen, "-", "-")
+    assert screen.speed == 10.0
+    press(screen, *["-"] * 20)
+    assert screen.speed == 1.0
+    press(screen, *["+"] * 20)
+    assert screen.speed == 1000.0
+
+
+def test_a_live_run_has_no_speed_to_change(screen: Screen) -> None:
+    """Real time is what it is."""
+    screen.speed = None
+    press(screen, "+", "-")
+
+    assert screen.speed is None
+
+
+def test_number_keys_show_one_panel_and_go_back(screen: Screen) -> None:
+    """The same key twice is back to the dashboard."""
+    press(screen, "3")
+    assert screen.view.panel == "markets"
+    press(screen, "3")
+    assert screen.view.panel == ""
+
+
+def test_help_opens_and_q_closes_it_before_it_quits(screen: Screen, frames: list[Frame]) -> None:
+    """A key closes what is open first."""
+    press(screen, "?")
+    assert screen.view.help
+    press(screen, "q")
+    assert not screen.view.help
+    assert screen.pace(frames[0])
+
+
+def test_a_filter_is_typed_mended_kept_and_dropped(screen: Screen) -> None:
+    """Letters go to the filter while it is open; escape forgets it."""
+    press(screen, "/", "e", "t", "x", "\x7f", "h", "\x01", "\r")
+    assert (screen.view.filter, screen.view.filtering) == ("eth", False)
+    press(screen, "/", "q", "\x1b")
+    assert screen.view.filter == ""
+    assert not screen._quit
+
+
+def test_w_explains_the_selected_row_and_scrolls(screen: Screen) -> None:
+    """The overlay holds the chain down to the wire; arrows scroll it; w closes it."""
+    screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 2500))
+    press(screen, "down", "w")
+    assert screen.view.why
+    assert screen.view.paused
+    press(screen, "down", "pagedown", "up")
+    assert screen.view.scroll == 10
+    press(screen, "w")
+    assert not screen.view.why
+
+
+def test_w_before_anything_happened_does_nothing(screen: Screen) -> None:
+    """There is nothing to explain yet."""
+    press(screen, "w", "up", "j", "x", "")
+
+    assert not screen.view.why
+
+
+def test_s_saves_what_is_seen(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    """An SVG in the working directory, and its name on the screen."""
+    monkeypatch.chdir(str(tmp_path))
+    press(screen, "s")
+
+    name = screen.view.message.removeprefix("saved ")
+    with open(name, encoding="utf-8") as file:
+        assert file.read().startswith("<svg")
+
+
+def test_the_last_picture_stays_until_a_key(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the end of a recording the screen waits for the person."""
+    keys = ["", "", "q"]
+    monkeypatch.setattr(screen, "_next_key", lambda _: keys.pop(0))
+
+    screen.stay()
+
+    assert screen.finished
+    assert not keys
+
+
+def test_without_a_terminal_the_keyboard_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is read and nothing is changed; a polite kill is still a `q`."""
+    import queue
+
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    keys: queue.SimpleQueue[str] = queue.SimpleQueue()
+    keyboard = Keyboard(keys)
+    before = signal.getsignal(signal.SIGTERM)
+
+    keyboard.start()
+    os.kill(os.getpid(), signal.SIGTERM)
+    keyboard.stop()
+
+    assert keys.get(timeout=1) == "q"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def read_until(terminal: int, wanted: bytes) -> bytes:
+    """Read a terminal until something is on it, or nothing more comes."""
+    seen = b""
+    while wanted not in seen and select.select([terminal], [], [], 20.0)[0]:
+        try:
+            seen += os.read(terminal, 65536)
+        except OSError:
+            break
+    return seen
+
+
+@pytest.mark.parametrize("end", ["q", "ctrl-c", "terminate"])
+def test_on_a_real_terminal_it_is_restored_however_the_run_ends(end: str) -> None:
+    """The alternate screen is left, the cursor shown, the lines are lines again."""
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 80))
+    before = termios.tcgetattr(slave)
+    # A new session's first terminal is its own: opened by name, it gets Ctrl-C from there.
+    played = ["sh", "-c", 'exec "$0" -m bot <"$1" >"$1" 2>&1', sys.executable, os.ttyname(slave)]
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    bot = subprocess.Popen(played, env=environment, start_new_session=True)
+
+    painted = read_until(master, b"liquidation")
+    {
+        "q": lambda: os.write(master, b"\x1b[Bq"),
+        "ctrl-c": lambda: os.write(master, b"\x03"),
+        "terminate": lambda: bot.send_signal(signal.SIGTERM),
+    }[end]()
+    left = read_until(master, b"\x1b[?1049l")
+
+    assert b"\x1b[?1049h" in painted
+    assert b"\x1b[?25h" in left
+    assert bot.wait(timeout=10) in (0, 130)
+    assert termios.tcgetattr(slave)[:4] == before[:4]
+    os.close(master)
+    os.close(slave)
