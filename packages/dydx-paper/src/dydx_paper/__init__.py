@@ -1010,6 +1010,10 @@ def _text(number: Decimal) -> str:
     return f"{number.normalize(_DECIMALS):f}" if number else "0"
 
 
+def _plain(number: Decimal) -> Decimal:
+    return Decimal(_text(number))
+
+
 def _usdc(quote_quantums: int) -> str:
     return _text(Decimal(quote_quantums).scaleb(-6))
 
@@ -1436,7 +1440,7 @@ class PaperVenue:
         fill = Fill(
             id=event_id("fill", self.subaccount, id_, when.seq, self.fills),
             when=when, ticker=market.ticker, side=order.side, liquidity=liquidity, type=type_,
-            price=market.price(subticks), size=market.size(quantums),
+            price=_plain(market.price(subticks)), size=_plain(market.size(quantums)),
             quantums=quantums, subticks=subticks,
             quote=market.quote_quantums(quantums, subticks), fee=fee, order_id=id_,
         )  # fmt: skip
