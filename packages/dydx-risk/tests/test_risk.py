@@ -4,8 +4,15 @@ from typing import Any
 
 import pytest
 import reactivex
-from dydx_conn import Frame, OrderRequest, Subaccount
-from dydx_data import MarketView
+from dydx_conn import (
+    Frame,
+    OrderRequest,
+    PerpetualMarket,
+    Subaccount,
+    collect,
+    load_recorded_stream,
+)
+from dydx_data import DataState, MarketView, step
 from dydx_risk import Approved, Denied, MarginFigures, Policy, Reduce, Risk, Verdict, verdicts
 from dydx_strategy import Decision
 from hypothesis import given, settings
@@ -719,20 +726,66 @@ def _crash(make_world: Any, leverage: int, *, guard: bool) -> float:
         world.block()
         world.oracle("ETH-USD", f"{price:.2f}")
         for reduce in world.reductions[before:]:
-            usdc, held = _sold(reduce, bids, usdc, held)
+            usdc, held = _sold(reduce, bids, usdc, held, world.state.views["ETH-USD"].market)
             world.fill(reduce, f"{usdc:.6f}", str(held))
     return -1.0 if (world.risk.closest or 0) < 0 else 1.0
 
 
-def _sold(reduce: Reduce, bids: Any, usdc: Decimal, held: Decimal) -> tuple[Decimal, Decimal]:
-    left = Decimal(reduce.order.quantums).scaleb(-9)
-    bound = Decimal(reduce.order.subticks).scaleb(-6)
+def _sold(
+    reduce: Reduce, bids: Any, usdc: Decimal, held: Decimal, market: PerpetualMarket
+) -> tuple[Decimal, Decimal]:
+    left, bound = market.size(reduce.order.quantums), market.price(reduce.order.subticks)
     for text, size in bids:
         if left and Decimal(text) >= bound:
             taken = min(left, Decimal(size))
             left, held = left - taken, held - taken
             usdc += taken * Decimal(text) * Decimal("0.9995")
     return usdc, held
+
+
+# === Recording ===
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[Frame]:
+    """Read the recording once."""
+    return collect(load_recorded_stream("quickstart"))
+
+
+@pytest.mark.parametrize(("ticker", "leverage"), [("BTC-USD", 4), ("ETH-USD", 5), ("SOL-USD", 5)])
+def test_in_the_recorded_crash_only_the_guarded_account_survives(
+    make_world: Any, frames: list[Frame], ticker: str, leverage: int
+) -> None:
+    """A long bought before the crash, its reductions filled from the next recorded book."""
+    guarded = _replayed(make_world(guard=True), frames, ticker, leverage)
+    unguarded = _replayed(make_world(guard=False), frames, ticker, leverage)
+
+    assert guarded.risk.closest > 0
+    assert guarded.reductions
+    assert all(reduce.after.cushion > 0 for reduce in guarded.reductions)
+    assert unguarded.risk.alarm == "liquidatable"
+    assert unguarded.verdicts == []
+
+
+def _replayed(world: Any, frames: list[Frame], ticker: str, leverage: int) -> Any:
+    world.risk = Risk(subaccount=OWNER, guard=world.risk.guard)
+    world.state, usdc, held, sent = DataState(), Decimal(0), Decimal(0), None
+    for frame in frames:
+        for view in step(world.state, frame):
+            if view.ticker == ticker and view.oracle and not held:
+                price = Decimal(view.oracle.text)
+                held = (Decimal(10_000) * leverage / price).quantize(Decimal("0.001"))
+                usdc = Decimal(10_000) - held * price
+                world.account(str(usdc), {ticker: (str(held), str(price))})
+            if view.ticker == ticker and sent and view.changed == "book":
+                levels = [(level.price_text, level.size_text) for level in view.book.bids(50)]
+                usdc, held = _sold(sent, levels, usdc, held, view.market)
+                world.fill(sent, f"{usdc:.6f}", str(held))
+                sent = None
+            heard = world.risk.step(view)
+            world.verdicts += heard
+            sent = next((v for v in heard if isinstance(v, Reduce)), sent)
+    return world
 
 
 # === Streams ===
