@@ -24,6 +24,7 @@ import mmap
 import queue
 import random
 import re
+import socket
 import ssl
 import threading
 import time
@@ -1062,13 +1063,13 @@ Pacer = Callable[[Frame], bool]
 
 
 def replay(
-    recording: str | Path,
+    recording: "str | Path | Recording",
     *,
     speed: float | None = None,
     scheduler: VirtualTimeScheduler | None = None,
     pace: Pacer | None = None,
 ) -> Observable[Frame]:
-    """Play a recording, named or by path: as fast as it can, or `speed` times real time.
+    """Play a recording (a name, a path, an open one): at once, or `speed` times real time.
 
     Cold: each subscriber plays it from the start, on its own thread, inside `subscribe`.
     Completes at the recording's end; errors with `RecordingError` if it cannot be read. A
@@ -1083,7 +1084,7 @@ def replay(
 
     def frames() -> Generator[Frame]:
         path = find_recording(recording) if isinstance(recording, str) else recording
-        yield from Recording(path)
+        yield from path if isinstance(path, Recording) else Recording(path)
 
     def pacer() -> Pacer:
         wait = pace or (at_speed(speed) if speed is not None else _at_once)
@@ -1262,6 +1263,7 @@ def live(
 
 _TICK_S: Final = 1.0
 _BACKOFF_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+_TIMEOUT_S: Final = 10.0
 
 
 def _receive(
@@ -1291,7 +1293,9 @@ def _receive(
                 yield _stamped(kind="tick", link="clock")(seq)
     finally:
         for link in links:
-            link.stop()
+            link.leave()
+        for link in links:
+            link.end()
 
 
 _Event = Callable[[int], Frame]
@@ -1311,12 +1315,12 @@ def _fetch_markets(network: Network, inbox: "queue.SimpleQueue[_Event]") -> None
     """Ask for the markets once; the socket's own snapshot repeats them."""
     from dydx_v4_client.indexer.rest.indexer_client import IndexerClient
 
-    client = IndexerClient(network.rest, api_timeout=10.0)
+    client = IndexerClient(network.rest, api_timeout=_TIMEOUT_S)
     path = "/v4/perpetualMarkets"
 
     # The client parses an answer and drops its text; frames keep the text.
     async def get(request_path: str, params: Mapping[str, Any] | None = None) -> Any:
-        async with httpx.AsyncClient(timeout=10.0) as http:
+        async with httpx.AsyncClient(timeout=_TIMEOUT_S) as http:
             answer = await http.get(network.rest + request_path)
         status = str(answer.status_code)
         inbox.put(_stamped(kind="http", link="rest", text=answer.text, type=status, channel=path))
@@ -1352,65 +1356,95 @@ class _Link(threading.Thread):
         self._inbox = inbox
         self._first = first
         self._stopping = threading.Event()
-        self._socket: Any = None
+        self._app: Any = None
+        self._opened: Any = None
         self._failures = 0
         self._closed = (0, "")
 
     def run(self) -> None:
         while not self._stopping.is_set():
-            self._closed = (0, "")
+            self._closed, opened = (0, ""), time.monotonic()
             self._listen()
             code, reason = self._closed
             self._put("close", reason, str(code))
+            # A venue that greets and drops us is as gone as one that does not answer.
+            if time.monotonic() - opened > _BACKOFF_S[-1]:
+                self._failures = 0
             wait = _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
             self._failures += 1
             # Jitter, or every bot of a restarted venue comes back in the same instant.
             self._stopping.wait(wait * random.uniform(0.5, 1.0))
 
-    def stop(self) -> None:
+    def leave(self) -> None:
+        """Let the thread say goodbye and end."""
         self._stopping.set()
-        socket = self._socket
-        if socket is not None:
-            socket.keep_running = False
-            with contextlib.suppress(Exception):  # closing what may be half open
-                socket.close()
+        self._wake(socket.SHUT_RD)
+
+    def end(self) -> None:
+        """Wait a second for the goodbye, then hang up."""
         self.join(timeout=1.0)
+        if self.is_alive():
+            self._wake(socket.SHUT_RDWR)
+            self.join(timeout=1.0)
+
+    def _wake(self, how: int) -> None:
+        # Not the client's close(): that reads the venue's answer away from our thread, which
+        # waits for it. Nor SSLSocket's shutdown: that would say goodbye in plain text.
+        # There is nothing to wake before it is connected, nor after it is lost.
+        with contextlib.suppress(AttributeError, TypeError, OSError):
+            self._app.keep_running = False
+            socket.socket.shutdown(self._opened.sock, how)
 
     def _listen(self) -> None:
+        import websocket
         from dydx_v4_client.indexer.socket.websocket import IndexerSocket
 
-        socket = IndexerSocket(
+        # Or a host that takes the connection and says nothing would be waited for in silence.
+        websocket.setdefaulttimeout(_TIMEOUT_S)
+        app = IndexerSocket(
             self._network.ws,
             on_open=self._subscribe,
             on_close=lambda _, code, reason: self._note(code or 0, reason or "closed"),
-            on_error=lambda _, error: self._note(0, f"{type(error).__name__}: {error}"),
+            on_error=lambda _, error: self._lost(error),
         )
         # The client would parse every message; frames keep the text.
-        socket.on_message = lambda _, text: self._message(text)
-        self._socket = socket
+        app.on_message = lambda _, text: self._message(text)
+        self._app = app
         # Its own connect() would leave certificates unchecked and never ping.
-        socket.run_forever(
+        app.run_forever(
             sslopt={"cert_reqs": ssl.CERT_REQUIRED, "check_hostname": True},
             ping_interval=15,
             ping_timeout=5,
             skip_utf8_validation=True,
             suppress_origin=True,
         )
+        if self._opened is not None:
+            self._opened.shutdown()  # the client leaves it open if the venue said goodbye first
 
-    def _subscribe(self, socket: Any) -> None:
+    def _subscribe(self, app: Any) -> None:
+        self._opened = app.sock
+        if self._stopping.is_set():
+            app.keep_running = False
+            return
         self._put("open", self._network.ws)
         if self._first:
-            socket.markets.subscribe()
-            socket.send('{"type":"subscribe","channel":"v4_block_height"}')
+            app.markets.subscribe()
+            app.send('{"type":"subscribe","channel":"v4_block_height"}')
         for ticker in self._tickers:
-            socket.order_book.subscribe(ticker)
-            socket.trades.subscribe(ticker)
+            app.order_book.subscribe(ticker)
+            app.trades.subscribe(ticker)
         if self._subaccount is not None:
-            socket.subaccounts.subscribe(self._subaccount.owner, self._subaccount.number)
+            app.subaccounts.subscribe(self._subaccount.owner, self._subaccount.number)
 
     def _message(self, text: str | bytes) -> None:
-        self._failures = 0
         self._put("ws", text if isinstance(text, str) else text.decode("utf-8", "replace"))
+
+    def _lost(self, error: Any) -> None:
+        # The venue's goodbye comes as an error too; an HTTP status is no close code.
+        code = getattr(error, "status_code", None) or 0
+        if code >= 1000:
+            self._note(code, error.reason or "closed")
+        self._note(0, f"{type(error).__name__}: {error}")
 
     def _note(self, code: int, reason: str) -> None:
         # The first word on why it ended is the true one; what follows are echoes.

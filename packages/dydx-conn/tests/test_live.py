@@ -1,0 +1,526 @@
+"""The live source against a real socket on loopback: what is lost is seen, and comes back."""
+
+import contextlib
+import datetime
+import http
+import ipaddress
+import itertools
+import json
+import socket
+import ssl
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dydx_conn
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from dydx_conn import (
+    NETWORKS,
+    PER_CONNECTION,
+    Frame,
+    MarketsContents,
+    Network,
+    NetworkError,
+    Subaccount,
+    collect,
+    contents,
+    live,
+    network,
+    venue_time,
+)
+from reactivex import operators as ops
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.sync.server import Server, ServerConnection, serve
+
+CONNECTED = '{"type":"connected","connection_id":"a","message_id":0}'
+MARKETS = '{"markets":{"BTC-USD":{"ticker":"BTC-USD","oraclePrice":null}}}'
+
+
+@dataclass
+class Venue:
+    """A socket and REST on one port; `behave` is what each connection does after `connected`."""
+
+    answer: tuple[int, str] = (200, MARKETS)
+    context: ssl.SSLContext | None = None
+    heard: list[list[dict[str, Any]]] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    origins: list[str | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.release = threading.Event()
+        self.behave: Callable[[ServerConnection, int], None] = lambda *_: None
+
+    def rest(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answer what is no request for a socket."""
+        if "Upgrade" in request.headers:
+            self.origins.append(request.headers.get("Origin"))
+            return None
+        self.asked.append(request.path)
+        status, body = self.answer
+        headers = Headers({"Content-Length": str(len(body)), "Connection": "close"})
+        return Response(status, http.HTTPStatus(status).phrase, headers, body.encode())
+
+    def serve(self, connection: ServerConnection) -> None:
+        """Greet, confirm what is subscribed, and misbehave as asked."""
+        number, heard = len(self.heard), list[dict[str, Any]]()
+        self.heard.append(heard)
+        with contextlib.suppress(ConnectionClosed):
+            connection.send(CONNECTED)
+            self.behave(connection, number)
+            for text in connection:
+                asked = json.loads(text)
+                heard.append(asked)
+                what = {"channel": asked["channel"], "id": asked.get("id")}
+                connection.send(
+                    json.dumps({"type": "subscribed", "message_id": len(heard), **what})
+                )
+
+
+@contextlib.contextmanager
+def running(venue: Venue) -> Iterator[Network]:
+    """Open a venue on a port of its own."""
+    server: Server = serve(
+        venue.serve, "127.0.0.1", 0, process_request=venue.rest, ssl=venue.context
+    )
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    here = f"127.0.0.1:{server.socket.getsockname()[1]}"
+    s = "s" if venue.context else ""
+    try:
+        yield Network(
+            name="local", rest=f"http{s}://{here}", ws=f"ws{s}://{here}/v4/ws", node="", chain_id=""
+        )
+    finally:
+        venue.release.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tick and come back faster than a person could bear."""
+    monkeypatch.setattr(dydx_conn, "_TICK_S", 0.05)
+    monkeypatch.setattr(dydx_conn, "_BACKOFF_S", (0.01, 0.02))
+
+
+@pytest.fixture(autouse=True)
+def no_thread_stays() -> Iterator[None]:
+    """Whatever happened, in the end nobody listens any more."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(3.0)  # the one that asked REST may be about to end
+    assert set(threading.enumerate()) - before == set()
+
+
+def listen(
+    where: Network,
+    tickers: list[str],
+    enough: Callable[[list[Frame]], bool],
+    subaccount: Subaccount | None = None,
+) -> list[Frame]:
+    """Receive until there is enough; a test that needs 2000 frames has failed."""
+    frames: list[Frame] = []
+
+    def pace(frame: Frame) -> bool:
+        return not enough(frames) and frame.seq < 2000
+
+    live(where, tickers, subaccount=subaccount, pace=pace).subscribe(frames.append)
+    assert enough(frames), [(frame.kind, frame.text[:99]) for frame in frames]
+    return frames
+
+
+def count(kind: str, number: int, type_: str = "") -> Callable[[list[Frame]], bool]:
+    """Be content with so many frames of a kind."""
+    return lambda frames: (
+        sum(f.kind == kind and (not type_ or f.type == type_) for f in frames) >= number
+    )
+
+
+def both(*conditions: Callable[[list[Frame]], bool]) -> Callable[[list[Frame]], bool]:
+    """Be content when all are met."""
+    return lambda frames: all(condition(frames) for condition in conditions)
+
+
+# === Receiving ===
+
+
+def test_a_network_is_received_through_the_official_client() -> None:
+    """Markets over REST, then the socket: open, its words, and what it confirms."""
+    venue = Venue()
+    owner = Subaccount("dydx1owner", 3)
+    with running(venue) as here:
+        frames = listen(
+            here,
+            ["BTC-USD", "ETH-USD"],
+            both(count("ws", 7, "subscribed"), count("http", 1), count("tick", 2)),
+            owner,
+        )
+
+    http_frame = next(frame for frame in frames if frame.kind == "http")
+    (markets,) = contents(http_frame)
+    assert [frame.seq for frame in frames] == list(range(1, len(frames) + 1))
+    assert isinstance(markets, MarketsContents)
+    assert markets.markets["BTC-USD"].oracle_price is None
+    assert (http_frame.type, http_frame.text, http_frame.link) == ("200", MARKETS, "rest")
+    assert venue.asked == ["/v4/perpetualMarkets"]
+    opened, greeted = [frame for frame in frames if frame.link == "c1"][:2]
+    assert (opened.kind, opened.text) == ("open", here.ws)
+    assert (greeted.kind, greeted.text, greeted.type) == ("ws", CONNECTED, "connected")
+    assert [(said["channel"], said.get("id")) for said in venue.heard[0]] == [
+        ("v4_markets", None),
+        ("v4_block_height", None),
+        ("v4_orderbook", "BTC-USD"),
+        ("v4_trades", "BTC-USD"),
+        ("v4_orderbook", "ETH-USD"),
+        ("v4_trades", "ETH-USD"),
+        ("v4_subaccounts", "dydx1owner/3"),
+    ]
+    assert venue.origins == [None]
+    assert all(0 < frame.mono for frame in frames)
+
+
+def test_markets_beyond_a_connections_limit_get_another() -> None:
+    """What is not a market's is asked for once."""
+    venue = Venue()
+    tickers = [f"T{i}-USD" for i in range(PER_CONNECTION + 1)]
+    with running(venue) as here:
+        frames = listen(here, tickers, count("ws", 2 * len(tickers) + 2, "subscribed"))
+
+    books = [
+        [said["id"] for said in heard if said["channel"] == "v4_orderbook"] for heard in venue.heard
+    ]
+    channels = Counter(said["channel"] for heard in venue.heard for said in heard)
+    assert sorted(map(len, books)) == [1, PER_CONNECTION]
+    assert sorted(books[0] + books[1]) == sorted(tickers)
+    assert (channels["v4_markets"], channels["v4_block_height"]) == (1, 1)
+    assert {frame.link for frame in frames if frame.kind == "ws"} == {"c1", "c2"}
+
+
+def test_no_tickers_are_a_connection_for_the_markets_alone() -> None:
+    """Enough to choose from."""
+    venue = Venue()
+    with running(venue) as here:
+        listen(here, [], count("ws", 2, "subscribed"))
+
+    assert [said["channel"] for said in venue.heard[0]] == ["v4_markets", "v4_block_height"]
+
+
+def test_binary_messages_are_read_as_text() -> None:
+    """Nobody sends them; nobody may stop the stream with them."""
+    venue = Venue()
+    venue.behave = lambda connection, _: connection.send(b'{"type":"pong"}\xff')
+    with running(venue) as here:
+        frames = listen(here, [], count("ws", 4))
+
+    assert any(frame.text == '{"type":"pong"}\ufffd' and frame.fault for frame in frames)
+
+
+# === Losing ===
+
+
+def test_a_close_is_seen_with_its_code_and_followed_by_a_new_connection() -> None:
+    """The server's word on why stands in the close frame; all is subscribed anew."""
+    venue = Venue()
+
+    def restart(connection: ServerConnection, number: int) -> None:
+        if number == 0:
+            connection.close(1012, "restart")
+
+    venue.behave = restart
+    with running(venue) as here:
+        frames = listen(here, ["BTC-USD"], count("ws", 4, "subscribed"))
+
+    kinds = [frame.kind for frame in frames if frame.link == "c1"]
+    close = next(frame for frame in frames if frame.kind == "close")
+    assert kinds[:5] == ["open", "ws", "close", "open", "ws"]
+    assert close.type == "1012"
+    assert "restart" in close.text
+    assert len(venue.heard[1]) == 4
+
+
+def test_a_broken_link_is_seen_too() -> None:
+    """Without a goodbye there is no code, and a reason all the same."""
+    venue = Venue()
+    venue.behave = lambda connection, number: connection.socket.shutdown(2) if number == 0 else None
+    with running(venue) as here:
+        frames = listen(here, [], count("open", 2))
+
+    close = next(frame for frame in frames if frame.kind == "close")
+    assert close.type == "0"
+    assert close.text
+
+
+def test_a_venue_that_is_not_there_is_tried_again_and_again() -> None:
+    """Close frames say why, a gap frame that REST failed, and no error ends the stream."""
+    with running(Venue()) as here:
+        pass
+
+    frames = listen(here, [], both(count("close", 3), count("gap", 1)))
+
+    close = next(frame for frame in frames if frame.kind == "close")
+    gap = next(frame for frame in frames if frame.kind == "gap")
+    assert "refused" in close.text
+    assert gap.text.startswith("/v4/perpetualMarkets was not answered: ConnectError")
+    assert not any(frame.kind == "open" for frame in frames)
+
+
+@pytest.fixture
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Collect how long is waited between two attempts, without the jitter."""
+    waited: list[float] = []
+    wait = threading.Event.wait
+
+    def watched(event: threading.Event, timeout: float | None = None) -> bool:
+        if timeout in (0.01, 0.02, 0.5):
+            waited.append(timeout)
+        return wait(event, timeout)
+
+    def jitter(low: float, high: float) -> float:
+        assert (low, high) == (0.5, 1.0)
+        return 1.0
+
+    monkeypatch.setattr(dydx_conn, "_BACKOFF_S", (0.01, 0.02, 0.5))
+    monkeypatch.setattr(dydx_conn.random, "uniform", jitter)
+    monkeypatch.setattr(threading.Event, "wait", watched)
+    return waited
+
+
+def test_each_failure_waits_longer(waited: list[float]) -> None:
+    """Up to the longest wait, and no further."""
+    with running(Venue()) as here:
+        pass
+
+    listen(here, [], count("close", 4))
+
+    assert waited[:3] == [0.01, 0.02, 0.5]
+
+
+def test_a_connection_that_lasted_is_soon_tried_again(waited: list[float]) -> None:
+    """One that was greeted and dropped is not: the waits grow until one holds."""
+    venue = Venue()
+
+    def drop(connection: ServerConnection, number: int) -> None:
+        if number == 1:
+            venue.release.wait(0.7)
+        connection.close(1001)
+
+    venue.behave = drop
+    with running(venue) as here:
+        listen(here, [], count("close", 4))
+
+    assert waited[:3] == [0.01, 0.01, 0.02]
+
+
+def test_a_host_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took the connection, and that was all it did."""
+    monkeypatch.setattr(dydx_conn, "_TIMEOUT_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        here = Network(
+            name="local", rest=f"http://{address}", ws=f"ws://{address}", node="", chain_id=""
+        )
+        frames = listen(here, [], both(count("close", 1), count("gap", 1)))
+
+    assert "timed out" in next(frame.text for frame in frames if frame.kind == "close")
+    assert "ReadTimeout" in next(frame.text for frame in frames if frame.kind == "gap")
+
+
+def test_a_refused_upgrade_is_seen() -> None:
+    """A status of HTTP is no close code, and stands in the reason."""
+    venue = Venue()
+    refusal = Response(429, "Too Many Requests", Headers({"Connection": "close"}), b"")
+    venue.rest = lambda *_: refusal  # type: ignore[method-assign]
+    with running(venue) as here:
+        frames = listen(here, [], count("close", 1))
+
+    close = next(frame for frame in frames if frame.kind == "close")
+    assert close.type == "0"
+    assert "429" in close.text
+
+
+@pytest.mark.parametrize(("status", "body"), [(429, '{"errors":[{"msg":"Too many"}]}'), (200, "<")])
+def test_a_refused_answer_is_a_frame_and_a_gap(status: int, body: str) -> None:
+    """What was said is kept, and that the markets are missing is said."""
+    with running(Venue(answer=(status, body))) as here:
+        frames = listen(here, [], both(count("http", 1), count("gap", 1)))
+
+    answer = next(frame for frame in frames if frame.kind == "http")
+    assert (answer.type, answer.text) == (str(status), body)
+
+
+def test_silence_ticks() -> None:
+    """A venue that says nothing is told from one that was not asked."""
+    with running(Venue()) as here:
+        frames = listen(here, [], count("tick", 5))
+
+    stamps = [frame.mono for frame in frames if frame.kind == "tick"]
+    assert [frame.link for frame in frames if frame.kind == "tick"] == ["clock"] * len(stamps)
+    assert all(later > sooner for sooner, later in itertools.pairwise(stamps))
+
+
+# === Ending ===
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_stopping_at_once_leaves_nothing_behind(attempt: int) -> None:
+    """Even while the connection is being made; the fixture counts the threads."""
+    with running(Venue()) as here:
+        seen: list[Frame] = []
+
+        live(here, ["BTC-USD"], pace=lambda _: False).subscribe(seen.append)
+
+    assert seen == []
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_stopping_says_goodbye(attempt: int) -> None:
+    """In the middle of a conversation, with a close frame to the server."""
+    venue = Venue()
+    codes: list[int | None] = []
+    gone = threading.Event()
+
+    def chatter(connection: ServerConnection, _: int) -> None:
+        try:
+            while True:
+                connection.send('{"type":"pong"}')
+                venue.release.wait(0.001)
+        except ConnectionClosed as closed:
+            codes.append(closed.rcvd.code if closed.rcvd else None)
+            gone.set()
+
+    venue.behave = chatter
+    with running(venue) as here:
+        listen(here, [], count("ws", 30))
+        gone.wait(5.0)
+
+    assert codes == [1000]
+
+
+def test_whoever_takes_enough_is_done() -> None:
+    """Disposing ends the connections as the end of the stream does."""
+    with running(Venue()) as here:
+        frames = collect(live(here, []).pipe(ops.filter(lambda f: f.kind == "ws"), ops.take(2)))
+
+    assert [frame.type for frame in frames] == ["connected", "subscribed"]
+
+
+def test_a_venue_that_answers_no_goodbye_is_hung_up_on() -> None:
+    """It neither speaks nor listens; the fixture counts the threads."""
+    venue = Venue()
+    silent = threading.Event()
+
+    def hang(connection: ServerConnection, _: int) -> None:
+        # What the goodbye would wake is the thread that reads; let it not answer.
+        connection.protocol.receive_data = lambda data: None  # type: ignore[method-assign]
+        silent.set()
+
+    venue.behave = hang
+    with running(venue) as here:
+        listen(here, [], count("ws", 1))
+
+    assert silent.is_set()
+
+
+# === Trust ===
+
+
+def certificate(folder: Path, host: x509.GeneralName) -> Path:
+    """Make a certificate that vouches for itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a test")])
+    begin = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(begin)
+        .not_valid_after(begin.replace(year=2120))
+        .add_extension(x509.SubjectAlternativeName([host]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path = folder / "server.pem"
+    path.write_bytes(private + signed.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+def secured(pem: Path) -> Venue:
+    """Open a venue behind TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return Venue(context=context)
+
+
+HERE = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+ELSEWHERE = x509.DNSName("indexer.example")
+
+
+def test_a_certificate_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+    """Over REST and over the socket, where the client itself would not look."""
+    with running(secured(certificate(tmp_path, HERE))) as here:
+        frames = listen(here, [], both(count("close", 1), count("gap", 1)))
+
+    assert "CERTIFICATE_VERIFY_FAILED" in next(f.text for f in frames if f.kind == "close")
+    assert "CERTIFICATE_VERIFY_FAILED" in next(f.text for f in frames if f.kind == "gap")
+    assert not any(frame.kind in ("open", "ws", "http") for frame in frames)
+
+
+def test_a_certificate_of_another_host_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even of one that is trusted."""
+    pem = certificate(tmp_path, ELSEWHERE)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    with running(secured(pem)) as here:
+        frames = listen(here, [], both(count("close", 1), count("gap", 1)))
+
+    assert "not valid for '127.0.0.1'" in next(f.text for f in frames if f.kind == "close")
+
+
+def test_a_trusted_certificate_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the refusals above are about trust, and not about TLS."""
+    pem = certificate(tmp_path, HERE)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    with running(secured(pem)) as here:
+        frames = listen(here, [], both(count("ws", 3), count("http", 1)))
+
+    assert not any(frame.kind in ("close", "gap") for frame in frames)
+
+
+# === Networks ===
+
+
+def test_networks_are_known_by_name() -> None:
+    """And an unknown one is answered with the known."""
+    assert network("testnet") == NETWORKS["testnet"]
+    assert all(known.ws.startswith("wss://") for known in map(network, ["mainnet", "testnet"]))
+    with pytest.raises(NetworkError, match="one of mainnet, testnet, local; got network 'moon'"):
+        network("moon")
+
+
+def test_a_venue_is_asked_for_its_time() -> None:
+    """Unix seconds, as the indexer has them."""
+    with running(Venue(answer=(200, '{"iso":"2026-01-01T00:00:00Z","epoch":1767225600}'))) as here:
+        assert venue_time(here) == 1767225600.0
+
+
+@pytest.mark.parametrize("answer", [(500, "{}"), (200, "{}"), (200, '{"epoch":null}'), (200, "<")])
+def test_a_venue_that_does_not_tell_its_time_is_an_error(answer: tuple[int, str]) -> None:
+    """The message says what came instead."""
+    with (
+        running(Venue(answer=answer)) as here,
+        pytest.raises(NetworkError, match="to tell its time, got"),
+    ):
+        venue_time(here)
