@@ -83,6 +83,18 @@ def test_it_closes_below_the_exit_threshold_after_the_holding_time():
     assert closed.reasons[0] == "score 20.0 < 52 to stay long: momentum 20"
 
 
+def test_a_bad_score_must_last_before_it_closes():
+    """With 20 s to confirm, one good look in between begins the count anew."""
+    strategy, market = plain(confirm_s=20), Market()
+    opened(strategy, market)
+
+    wavering = run(strategy, market, (35, 20), (45, 20), (50, 80), (55, 20), (70, 20))
+    [closed] = run(strategy, market, (75, 20))
+
+    assert wavering == []
+    assert closed.target_usdc == 0
+
+
 def test_it_turns_round_only_by_closing_first():
     """From long to short there are two decisions, a throttle apart."""
     strategy, market = plain(), Market()

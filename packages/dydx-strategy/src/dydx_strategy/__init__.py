@@ -147,6 +147,9 @@ class Settings(BaseModel):
     holding_s: float = Field(
         default=30.0, ge=0, description="least time before scores may close or resize"
     )
+    confirm_s: float = Field(
+        default=0.0, ge=0, description="how long a score must stay out before it closes"
+    )
     patience_s: float = Field(
         default=5.0, ge=0, description="how long trouble may last before it closes"
     )
@@ -262,8 +265,8 @@ class RankAndTarget:
     Every `look_s` it looks at all markets: what must close or shrink does, then the strongest
     of the rest open or grow while places and gross exposure last. What is held keeps its place
     until it closes by itself, so ranking alone never makes it trade; and it turns round only by
-    closing first. Two thresholds, a holding time, a least change and a throttle per market
-    stand between opening and closing: it cannot flap.
+    closing first. Two thresholds, a holding time, a time to confirm, a least change and a
+    throttle per market stand between opening and closing: it cannot flap.
     """
 
     name: ClassVar[str] = "rank"
@@ -333,7 +336,8 @@ class RankAndTarget:
             return _Plan.stay(market, f"held {held:.0f} s < {settings.holding_s:g} s")
         stays = _meets(opinion.value, settings.exit, market.target)
         if not stays.met:
-            return _Plan(market, 0.0, 0.5, f"{stays.words} to stay {stays.way}: {opinion.words}")
+            return self._plan_leaving(market, at, stays)
+        market.out_since = None
         wanted = self._size(opinion)
         least = max(settings.change_usdc, settings.change_share * abs(market.target))
         if abs(wanted - abs(market.target)) < least:
@@ -341,6 +345,16 @@ class RankAndTarget:
         target = wanted if market.target > 0 else -wanted
         reason = f"score {opinion.value:.1f} earns {wanted:,.0f} USDC: {opinion.words}"
         return _Plan(market, target, self._strength(opinion), reason)
+
+    def _plan_leaving(self, market: _Market, at: int, stays: _Met) -> _Plan:
+        # One bad look is noise; a score that stays out is a change of mind.
+        market.out_since = at if market.out_since is None else market.out_since
+        out = (at - market.out_since) / 1e9
+        confirm = self.settings.confirm_s
+        reason = f"{stays.words} to stay {stays.way}"
+        if out < confirm:
+            return _Plan.stay(market, f"{reason} for {out:.0f} s < {confirm:g} s")
+        return _Plan(market, 0.0, 0.5, f"{reason}: {market.opinion.words}")
 
     def _plan_flat(self, market: _Market) -> _Plan:
         opinion = market.opinion
@@ -373,7 +387,7 @@ class RankAndTarget:
         market = plan.market
         previous, market.target, market.targeted_at = market.target, plan.target, now.at
         if not previous:
-            market.opened_at = now.at
+            market.opened_at, market.out_since = now.at, None
         gross = sum(abs(other.target) for other in self._markets.values())
         used = f"gross now {gross:,.0f} of {self.settings.gross_usdc:,.0f} USDC"
         return _decision(plan, now, "target", previous, (plan.reason, used))
@@ -406,6 +420,7 @@ class _Market:
     __slots__ = (
         "opened_at",
         "opinion",
+        "out_since",
         "scored",
         "target",
         "targeted_at",
@@ -419,6 +434,7 @@ class _Market:
         self.target = 0.0
         self.targeted_at: int | None = None
         self.opened_at = 0
+        self.out_since: int | None = None
         self.trouble = ""
         self.troubled_at = 0
 
