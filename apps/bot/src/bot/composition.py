@@ -21,7 +21,14 @@ from dydx_data import DataState, MarketView, market_views
 from dydx_paper import PaperVenue, paper
 from dydx_risk import Denied, Policy, Risk, Verdict, verdicts
 from dydx_signals import Score, Scored, scores
-from dydx_strategy import Decision, decisions, load_strategy
+from dydx_strategy import (
+    Decision,
+    RankAndTarget,
+    Settings,
+    Strategy,
+    decisions,
+    load_strategy,
+)
 from reactivex import Observable, operators
 from reactivex.disposable import CompositeDisposable
 from reactivex.subject import Subject
@@ -51,7 +58,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     strategy: str = "rank"
     deposit: int = 10_000
     guard: bool = True
-    policy: Policy = msgspec.field(default_factory=Policy)
+    policy: Policy = msgspec.field(
+        default_factory=lambda: Policy(act_below=0.10, restore_to=0.15, keep_above=0.18)
+    )
 
 
 class Bot:
@@ -70,7 +79,7 @@ class Bot:
         self.last_frames: deque[Frame] = deque(maxlen=12)
         self.distances: deque[float] = deque(maxlen=120)
         self.bytes = 0
-        self._strategy = load_strategy(options.strategy)
+        self._strategy = _strategy(options)
         self._on_frame = on_frame
         self._account_frames: deque[Frame] = deque()
         self._failure: Exception | None = None
@@ -134,3 +143,21 @@ class Bot:
         # A layer that raises is a bug; a bot with a bug must not go on trading.
         self._failure = self._failure or error
         self._failed.on_next(None)
+
+
+def _strategy(options: Options) -> Callable[[], Strategy]:
+    """Return what makes the strategy; the standard one is sized to the deposit.
+
+    It is patient: a score must stay bad for 45 s before it closes, so that noise does not trade. The
+    guard is there for what cannot wait.
+    """
+    if options.strategy != RankAndTarget.name:
+        return load_strategy(options.strategy)
+    settings = Settings(
+        gross_usdc=4.5 * options.deposit,
+        market_usdc=1.6 * options.deposit,
+        change_usdc=0.05 * options.deposit,
+        smallest_share=0.8,
+        confirm_s=45.0,
+    )
+    return lambda: RankAndTarget(settings)
