@@ -208,6 +208,15 @@ def test_a_negative_distance_is_drawn_as_none_left() -> None:
     assert agrees("safety-under", drawn("safety", Snapshot(safety=safety), height=11))
 
 
+def test_a_negative_zero_is_zero() -> None:
+    """Floats have two zeros; the block digits know one."""
+    safety = Safety(positions=1, distance=-0.0, act_below=0.06)
+
+    assert drawn("safety", Snapshot(safety=safety)) == drawn(
+        "safety", Snapshot(safety=replace(safety, distance=0.0))
+    )
+
+
 # === Figures ===
 
 
@@ -330,6 +339,9 @@ def test_markets_sort_by_the_column_asked_for_with_the_unknown_last(full: Snapsh
     assert ("BTC-USD", "ETH-USD", "SOL-USD", "DOGE-USD", "LINK-USD") == descending
     assert "Markets 5 · price ▼" in drawn("markets", full, View(sort="-price"))
     assert "Markets 5 · ticker ▲" in drawn("markets", full, View(sort="ticker"))
+    odd = Snapshot(markets=(MarketRow(ticker="", price=math.nan), *full.markets))
+    assert ("", "BTC-USD") == selectable(odd, View(panel="markets", sort="ticker"))[:2]
+    assert "" == selectable(odd, View(panel="markets", sort="-price"))[4]
     for column in ("spread", "volume", "funding", "score", "-nonsense"):
         assert 5 == len(selectable(full, View(panel="markets", sort=column)))
 

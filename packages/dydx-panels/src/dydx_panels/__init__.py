@@ -781,7 +781,7 @@ def _headline(safety: Safety, word: str, width: int, height: int) -> tuple[str, 
     """Return the distance, or the word for it, in the largest blocks that fit; () for none."""
     text, distance = word, safety.distance
     if distance is not None and not math.isnan(distance):
-        text = ">999 %" if distance >= _FAR else f"{max(distance, 0.0) * 100:.1f} %"
+        text = ">999 %" if distance >= _FAR else f"{abs(max(distance, 0.0)) * 100:.1f} %"
     for high, wide in ((4, 8), (3, 6), (2, 4), (2, 3), (1, 2), (1, 1)):
         big = _big(text, high, wide)
         if len(big) <= height and len(big[0]) <= width:
@@ -919,7 +919,7 @@ _MARKET_COLUMNS: Final = (
     _Column("FUNDING/h", 10, 9),
     _Column("STATUS", 11, 1, left=True),
 )
-_SORTS: Final[dict[str, Callable[[MarketRow], float | str | None]]] = {
+_SORTS: Final[dict[str, Callable[[MarketRow], Any]]] = {
     "ticker": lambda row: row.ticker,
     "price": lambda row: row.price,
     "spread": lambda row: row.spread_bps,
@@ -935,9 +935,10 @@ def _listed(snapshot: Snapshot, view: View) -> list[MarketRow]:
     key = _SORTS.get(view.sort.lstrip("-"))
     if key is None:
         return rows
-    known = [row for row in rows if key(row) is not None]
-    known.sort(key=lambda row: key(row) or 0, reverse=view.sort.startswith("-"))
-    return known + [row for row in rows if key(row) is None]
+    # Not-a-number differs from itself: it is as unknown as None.
+    known = [row for row in rows if key(row) is not None and key(row) == key(row)]
+    unknown = [row for row in rows if key(row) is None or key(row) != key(row)]
+    return sorted(known, key=key, reverse=view.sort.startswith("-")) + unknown
 
 
 def _markets(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
