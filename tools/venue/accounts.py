@@ -489,9 +489,9 @@ class Accounts:
         orders.pop(record.id, None)
         orders[record.id] = self.records[record.id] = record
         if len(orders) > KEPT:
-            oldest = next(iter(orders))
-            if orders[oldest].status not in OPEN_STATES:
-                del orders[oldest], self.records[oldest]
+            ended = (id for id, kept in orders.items() if kept.status not in OPEN_STATES)
+            oldest = next(ended, record.id)
+            del orders[oldest], self.records[oldest]
 
     def _enter(self, record: Record) -> Answer:
         """Let an order meet the book."""

@@ -41,6 +41,8 @@ encode: Final = msgspec.json.Encoder().encode
 # === Hub ===
 
 BATCH_MS: Final = 250
+# The real server asks REST for each snapshot, and only then begins to listen on its behalf.
+FETCH_S: Final = 0.02
 _LIMITS: Final = {
     "v4_markets": 32,
     "v4_orderbook": 32,
@@ -138,6 +140,7 @@ class Connection:
         self.message_id = 0
         self.batches: dict[Feed, list[str]] = {}
         self.subscriptions: dict[str, set[str]] = {}
+        self.waiting: deque[tuple[str, str, bool, int]] = deque()
         self.out: deque[str] = deque()
         self.ready = asyncio.Event()
         self._hub = hub
@@ -153,6 +156,7 @@ class Connection:
 
     def close(self) -> None:
         """Give up all subscriptions."""
+        self.waiting.clear()
         for channel, ids in self.subscriptions.items():
             for id in ids:
                 self._hub.unsubscribe(self, channel, id)
@@ -209,7 +213,8 @@ class Connection:
             return self._error(
                 f"Invalid subscribe message: already subscribed ({channel}-{id})", channel, id
             )
-        if len(ids) >= _LIMITS[channel]:
+        asked = sum(waiting[0] == channel for waiting in self.waiting)
+        if len(ids) + asked >= _LIMITS[channel]:
             return self._error(
                 f"Per-connection subscription limit reached for {channel} "
                 f"(limit: {_LIMITS[channel]}).",
@@ -217,6 +222,15 @@ class Connection:
                 id,
             )
         self.message_id += 1
+        self.waiting.append((channel, id, batched, self.message_id))
+        return None
+
+    def answer(self) -> None:
+        """Send the snapshot asked for first; its id is the request's, whatever went out since."""
+        if not self.waiting:
+            return None  # closed or unsubscribed meanwhile
+        channel, id, batched, message_id = self.waiting.popleft()
+        ids = self.subscriptions.setdefault(channel, set())
         try:
             contents = encode(self._snapshot(channel, id)).decode()
         except ValueError:
@@ -228,7 +242,7 @@ class Connection:
                 f"Internal error, could not fetch data for subscription: {channel}.", channel, id
             )
         self._send(
-            f'{{"type":"subscribed","connection_id":"{self.id}","message_id":{self.message_id},'
+            f'{{"type":"subscribed","connection_id":"{self.id}","message_id":{message_id},'
             f'"channel":"{channel}","id":"{id}","contents":{contents}}}'
         )
         ids.add(id)
@@ -244,6 +258,7 @@ class Connection:
 
     def _unsubscribe(self, channel: str, id: str) -> None:
         self.message_id += 1
+        self.waiting = deque(asked for asked in self.waiting if asked[:2] != (channel, id))
         self.subscriptions.get(channel, set()).discard(id)
         self._hub.unsubscribe(self, channel, id)
         self._send(
@@ -813,7 +828,10 @@ async def _serve(websocket: WebSocket, exchange: Exchange, hub: Hub) -> None:
             message = await websocket.receive()
             if message["type"] == "websocket.disconnect":
                 break
+            asked = len(connection.waiting)
             connection.receive(message.get("text") or (message.get("bytes") or b"").decode())
+            for _ in range(asked, len(connection.waiting)):
+                loop.call_later(FETCH_S, connection.answer)
     except Closing as closing:
         writer.cancel()
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
