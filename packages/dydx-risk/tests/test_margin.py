@@ -331,12 +331,6 @@ def test_the_fillable_price_gives_up_part_of_the_maintenance_margin() -> None:
     assert fillable_price(total_margin(-4_750, [position]), position, 10, terms) == Fraction(995, 2)
 
 
-def test_nothing_held_has_no_fillable_price() -> None:
-    """A zero size is the caller's mistake."""
-    with pytest.raises(LiquidationError, match="expected a position"):
-        fillable_price(MarginFigures(0, 1, 1), PositionMargin(), 0, LiquidationTerms())
-
-
 def test_fillable_subticks_favour_the_account_and_stay_on_the_grid() -> None:
     """Up when a long is closed, down when a short is, at least a tick, at most what fits."""
     grid = {"quantum_conversion_exponent": -2, "subticks_per_tick": 100}

@@ -20,10 +20,9 @@ Sources: v4-chain protocol/lib/margin, x/perpetuals/lib, x/subaccounts/lib, x/cl
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from math import inf
+from math import floor, inf
 from typing import Final, Literal, Self
 
 import msgspec
@@ -51,15 +50,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from reactivex import Observable
 
 __all__ = [
-    "PPM", "Account", "Alarm", "Approved", "Denied", "LiquidationError",
-    "LiquidationTerms", "MarginFigures", "Policy", "Position", "PositionFigures",
-    "PositionMargin", "Reason", "Reduce", "Reservation", "Risk", "RiskError", "StateChange",
-    "Verdict", "adjusted_imf_ppm", "bankruptcy_price", "check_closing", "compare_risk",
-    "exact_subticks", "fillable_price", "fillable_subticks", "funding_index_delta",
-    "funding_settlement", "funding_settlement_ppm", "insurance_fund_delta", "is_liquidatable",
-    "liquidation_limits", "liquidation_ratio", "liquidation_size", "maintenance_margin_ppm",
-    "mixes_isolated", "mul_ppm", "position_margin", "state_change", "total_margin",
-    "verdicts",
+    "PPM", "Account", "Alarm", "Approved", "Denied", "LiquidationError", "LiquidationTerms",
+    "MarginFigures", "Policy", "Position", "PositionFigures", "PositionMargin", "Reason", "Reduce",
+    "Reservation", "Risk", "RiskError", "StateChange", "Verdict", "adjusted_imf_ppm",
+    "bankruptcy_price", "check_closing", "compare_risk", "exact_subticks", "fillable_price",
+    "fillable_subticks", "funding_index_delta", "funding_settlement", "funding_settlement_ppm",
+    "insurance_fund_delta", "is_liquidatable", "liquidation_limits", "liquidation_ratio",
+    "liquidation_size", "maintenance_margin_ppm", "mixes_isolated", "mul_ppm", "position_margin",
+    "state_change", "total_margin", "verdicts",
 ]  # fmt: skip
 
 PPM: Final = 1_000_000
@@ -139,8 +137,7 @@ class MarginFigures(msgspec.Struct, frozen=True, gc=False):
     def distance(self) -> float | None:
         """Return the adverse move of all oracle prices at once that breaches maintenance.
 
-        A fraction of each price, negative if it is breached already; None without a position,
-        and None if anything is unknown: ask `known` before taking None for safety.
+        Negative if breached; None without a position, and None if anything is `unknown`.
         """
         if self.unknown or not self.notional:
             return None
@@ -165,19 +162,18 @@ def position_margin(
     """
     shift = exponent + market.atomic_resolution + 6
     # Written out, not composed: this is the hot path, and a test holds it to its parts.
-    if shift >= 0:
-        unit, scale = price * _POWERS[shift], 1
-    else:
-        unit, scale = price, _POWERS[-shift]
+    unit, scale = (price * _POWERS[shift], 1) if shift >= 0 else (price, _POWERS[-shift])
     notional = (quantums if quantums >= 0 else -quantums) * unit // scale
-    imf = market.imf_ppm
+    imf, upper = market.imf_ppm, market.open_interest_upper_cap
     base = initial = -(-notional * imf // PPM)
-    upper = market.open_interest_upper_cap
-    if upper or chosen_imf_ppm > imf:
-        if upper:
-            interest = PPM * upper if open_interest is None else open_interest * unit // scale
+    if upper:
+        interest = PPM * upper if open_interest is None else open_interest * unit // scale
+        if interest > market.open_interest_lower_cap:
             imf = adjusted_imf_ppm(imf, market.open_interest_lower_cap, upper, interest)
-        initial = -(-notional * max(imf, chosen_imf_ppm) // PPM)
+    if chosen_imf_ppm > imf:
+        imf = chosen_imf_ppm
+    if imf != market.imf_ppm:
+        initial = -(-notional * imf // PPM)
     maintenance = -(-base * market.maintenance_fraction_ppm // PPM)
     return PositionMargin(notional if quantums >= 0 else -notional, initial, maintenance)
 
@@ -211,13 +207,9 @@ def total_margin(
         net += value
         initial += position.initial_margin
         maintenance += required
+        notional += abs(value)
         # Maintenance shrinks with a long's falling price and grows with a short's rising one.
-        if value >= 0:
-            notional += value
-            sensitivity += value - required
-        else:
-            notional -= value
-            sensitivity += required - value
+        sensitivity += value - required if value >= 0 else required - value
     return MarginFigures(net, initial, maintenance, notional, sensitivity, tuple(unknown))
 
 
@@ -244,12 +236,9 @@ def state_change(before: MarginFigures, after: MarginFigures) -> StateChange:
 
 def compare_risk(first: MarginFigures, second: MarginFigures) -> int:
     """Return -1 if the first is less risky, 1 if more: by NC / MMR, then by MMR, then by NC."""
-    left = first.net_collateral * second.maintenance_margin
-    right = second.net_collateral * first.maintenance_margin
-    if left == right:
-        left, right = -first.maintenance_margin, -second.maintenance_margin
-    if left == right:
-        left, right = first.net_collateral, second.net_collateral
+    nc, mmr = first.net_collateral, first.maintenance_margin
+    left = nc * second.maintenance_margin, -mmr, nc
+    right = second.net_collateral * mmr, -second.maintenance_margin, second.net_collateral
     return (left < right) - (left > right)
 
 
@@ -302,14 +291,9 @@ def bankruptcy_price(totals: MarginFigures, before: PositionMargin, after: Posit
 
 
 def fillable_price(
-    totals: MarginFigures,
-    position: PositionMargin,
-    quantums: int,
-    terms: LiquidationTerms,
+    totals: MarginFigures, position: PositionMargin, quantums: int, terms: LiquidationTerms
 ) -> Fraction:
     """Return the worst price of a liquidation, exact, in quote quantums per base quantum."""
-    if not quantums:
-        raise LiquidationError("expected a position to liquidate, got none")
     lost = 1 - Fraction(totals.net_collateral, totals.maintenance_margin)
     share = min(max(lost * terms.bankruptcy_adjustment_ppm / PPM, Fraction(0)), Fraction(1))
     spread = Fraction(terms.spread_to_maintenance_margin_ratio_ppm, PPM)
@@ -345,11 +329,7 @@ def liquidation_limits(notional: int, terms: LiquidationTerms) -> tuple[int, int
 
 
 def liquidation_size(
-    market: PerpetualMarket,
-    quantums: int,
-    price: int,
-    exponent: int,
-    terms: LiquidationTerms,
+    market: PerpetualMarket, quantums: int, price: int, exponent: int, terms: LiquidationTerms
 ) -> int:
     """Return the signed quantums that one liquidation trades: part of the position, or all.
 
@@ -450,8 +430,7 @@ class Account:
         self.open_orders: dict[str, OrderFields] = {}
         self.reserved: dict[str, Reservation] = {}
         self.height = self.seq = self.at = 0
-        self.link = ""
-        self.trouble = "no account snapshot yet"
+        self.link, self.trouble = "", "no account snapshot yet"
 
     def fold(self, frame: Frame) -> bool:
         """Take one frame in; tell whether positions or collateral may have changed."""
@@ -512,18 +491,16 @@ class Account:
         # An order that a node dropped unfilled is over; one it saw fill waits for the block.
         filled = _decimal(fields.total_optimistic_filled or fields.total_filled or "0")
         if ended or (status == "BEST_EFFORT_CANCELED" and not filled):
-            for ticker, reservation in list(self.reserved.items()):
-                if reservation.order_id == fields.id:
-                    del self.reserved[ticker]
+            kept = (item for item in self.reserved.items() if item[1].order_id != fields.id)
+            self.reserved = dict(kept)
 
     def expire(self, height: int) -> None:
         """Move to a block; forget orders that no answer came for and that can fill no more."""
         if height <= self.height:
             return
         self.height = height
-        for ticker, reservation in list(self.reserved.items()):
-            if reservation.order.good_til_block < height:
-                del self.reserved[ticker]
+        live = (item for item in self.reserved.items() if item[1].order.good_til_block >= height)
+        self.reserved = dict(live)
 
 
 def _decimal(text: str) -> Decimal:
@@ -554,7 +531,7 @@ class Policy(BaseModel):
     restore_to: float = Field(default=0.10, gt=0, lt=1)
     keep_above: float = Field(default=0.12, gt=0, lt=1)
     max_leverage: float = Field(default=5.0, gt=0, le=50)
-    max_order_usdc: float = Field(default=10_000.0, gt=0)
+    max_order_usdc: float = Field(default=20_000.0, gt=0)
     slippage_bps: int = Field(default=30, ge=0, le=1_000)
     guard_slippage_bps: int = Field(default=100, ge=0, le=1_000)
     guard_rungs: int = Field(default=4, ge=1, le=10)
@@ -564,11 +541,9 @@ class Policy(BaseModel):
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        if not self.act_below < self.restore_to <= self.keep_above:
-            raise ValueError(
-                "expected act_below < restore_to <= keep_above, got "
-                f"{self.act_below} < {self.restore_to} <= {self.keep_above}"
-            )
+        distances = self.act_below, self.restore_to, self.keep_above
+        if not distances[0] < distances[1] <= distances[2]:
+            raise ValueError(f"expected act_below < restore_to <= keep_above, got {distances}")
         return self
 
 
@@ -677,10 +652,7 @@ class _Trade(msgspec.Struct, frozen=True, gc=False):
 
 
 def _trade(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> _Trade | None:
-    """Shape a trade toward less of it: floored to the step, no worse than `bps` from the best.
-
-    Without a book the oracle price stands in; None if there is neither.
-    """
+    # Toward less of it. Without a book the oracle price stands in for the best.
     side: Side = "BUY" if delta > 0 else "SELL"
     level = view.book.best_ask if delta > 0 else view.book.best_bid
     if view.book.known and level is not None:
@@ -689,17 +661,14 @@ def _trade(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> _
         best = Decimal(view.oracle.text)
     else:
         return None
-    if delta > 0:
-        worst = market.floor_subticks(best * (10_000 + bps) / 10_000)
-    else:
-        worst = market.ceil_subticks(best * (10_000 - bps) / 10_000)
-    step = market.step_base_quantums
-    size = abs(delta) // step * step
+    limit = best * (10_000 + (bps if delta > 0 else -bps)) / 10_000
+    worst = market.floor_subticks(limit) if delta > 0 else market.ceil_subticks(limit)
+    size = abs(delta) - abs(delta) % market.step_base_quantums
     return _Trade(market, view, side, size, max(worst, market.subticks_per_tick))
 
 
 def _walked_quote(trade: _Trade) -> int:
-    """Return the quote quantums of taking the trade from the book; unseen depth costs the worst."""
+    # What the book does not show costs the worst.
     market, buys, left, quote = trade.market, trade.side == "BUY", trade.size, 0
     for level in trade.view.book.asks(50) if buys else trade.view.book.bids(50):
         subticks = market.floor_subticks(level.price_text)
@@ -714,7 +683,6 @@ def _walked_quote(trade: _Trade) -> int:
 def _after(
     margin: MarginFigures, trade: _Trade, held: int, quote: int, fee_ppm: int
 ) -> MarginFigures:
-    """Return the margin after the trade filled for `quote` and its fee was paid."""
     view, market, cash = trade.view, trade.market, quote if trade.side == "SELL" else -quote
     cash -= mul_ppm(quote, fee_ppm, round_up=True)
     oracle, interest = view.oracle, view.open_interest
@@ -752,10 +720,13 @@ def _amount(number: Decimal) -> str:
 
 
 def _percent(distance: float | None) -> str:
-    return "unknown" if distance is None else f"{distance * 100:.1f} %"
+    # Rounded down, so that what is below a limit also reads as below it.
+    return "unknown" if distance is None else f"{floor(min(max(distance, -99), 99) * 1e3) / 10} %"
 
 
 # === Risk ===
+
+_NOBODY = Subaccount("")
 
 
 class Risk:
@@ -766,28 +737,23 @@ class Risk:
     """
 
     def __init__(
-        self,
-        policy: Policy | None = None,
-        subaccount: Subaccount | None = None,
-        *,
-        guard: bool = True,
-        first_client_id: int = 1,
+        self, policy: Policy | None = None, subaccount: Subaccount = _NOBODY, *, guard: bool = True
     ) -> None:
         self.policy = policy or Policy()
-        self.account = Account(subaccount or Subaccount(""))
+        self.account = Account(subaccount)
         self.guard = guard
         self.margin = MarginFigures(0)
         self.closest: float | None = None
         self.rung = 0
         self._views: dict[str, MarketView] = {}
         self._exposures: dict[str, _Exposure] = {}
-        self._client_id = first_client_id
+        self.next_client_id = 1
         self._verdicts = 0
         self._guarded_at = -1
         self._act_below_ppm = round(self.policy.act_below * PPM)
         self._stale_ns = round(self.policy.stale_seconds * 1_000_000_000)
 
-    def step(self, event: "MarketView | Frame | Decision") -> list[Verdict]:
+    def step(self, event: MarketView | Frame | Decision) -> list[Verdict]:
         """Take one event in and put out the verdicts that it caused, in order."""
         if isinstance(event, MarketView):
             return self._watch(event)
@@ -820,8 +786,8 @@ class Risk:
         """Return each position's `liquidation_ratio`, in quote quantums per quantum."""
         equity, maintenance = self.margin.net_collateral, self.margin.maintenance_margin
         ratios: dict[str, tuple[int, int] | None] = dict.fromkeys(self._exposures)
-        for ticker, held in self._exposures.items() if self.margin.known else ():
-            if held.terms is not None:
+        for ticker, held in self._exposures.items():
+            if held.terms is not None and not self.margin.unknown:
                 value, others = held.terms.net_notional, maintenance - held.terms.maintenance_margin
                 ratios[ticker] = liquidation_ratio(
                     held.quantums, value, equity, others, held.maintenance_e12
@@ -835,7 +801,6 @@ class Risk:
         self._sum()
 
     def _load(self) -> None:
-        """Take over the account's positions; one that did not change keeps its terms."""
         old, self._exposures = self._exposures, {}
         for ticker, position in self.account.positions.items():
             exposure = old.get(ticker)
@@ -858,7 +823,6 @@ class Risk:
             self.closest = distance
 
     def _watch(self, view: MarketView) -> list[Verdict]:
-        """Move the margin with one market; O(1), whatever else is held."""
         ticker = view.ticker
         if ticker not in self._views:
             self._views[ticker] = view
@@ -877,7 +841,6 @@ class Risk:
     # === Gate ===
 
     def _review(self, decision: Decision) -> Verdict | None:
-        """Judge one decision; the first objection wins, and shrinking meets none of them."""
         if decision.action != "target":
             return None
         view = self._views.get(decision.ticker)
@@ -886,9 +849,9 @@ class Risk:
             return self._deny(decision, "UNKNOWN_MARKET", f"{decision.ticker} is not known yet")
         pending = self.account.reserved.get(decision.ticker)
         if pending is not None:
+            last, now = pending.order.good_til_block, self.account.height
             why = (
-                f"the order of {pending.verdict_id} has no answer yet; it can fill until block "
-                f"{pending.order.good_til_block}, this is {self.account.height}"
+                f"{pending.verdict_id} has no answer: it can fill until block {last}, this is {now}"
             )
             return self._deny(decision, "IN_FLIGHT", why)
         held = self._held(market.ticker)
@@ -899,14 +862,15 @@ class Risk:
             return self._exit(decision, view, market, target - held)
         verdict = self._enter(decision, view, market, target - held)
         if isinstance(verdict, Denied) and target * held < 0:
-            # The far side is refused: the near side may still be left.
+            # The far side is refused, and nobody hears of it: the near side may still be left.
+            self._verdicts -= 1
             return self._exit(decision, view, market, -held)
         return verdict
 
     def _exit(
         self, decision: Decision, view: MarketView, market: PerpetualMarket, delta: int
     ) -> Verdict:
-        """Let a position shrink: no limit may block the way out, only the grid can."""
+        # No limit may block the way out, only the grid can.
         trade = _trade(view, market, delta, self.policy.guard_slippage_bps)
         if trade is None:
             return self._deny(decision, "NO_BOOK", "neither a book nor an oracle price to go by")
@@ -916,15 +880,14 @@ class Risk:
             return self._deny(decision, "UNKNOWN_HEIGHT", "no block height seen yet")
         held = self._held(market.ticker)
         after = _after(self.margin, trade, held, trade.worst_quote, self.policy.taker_fee_ppm)
-        left = _amount(market.size(held + trade.delta))
-        why = f"{trade.words} shrinks {_amount(market.size(held))} to {left}: that always passes"
+        old, new = (_amount(market.size(size)) for size in (held, held + trade.delta))
+        why = f"{trade.words} shrinks {old} to {new}: that always passes"
         order = self._send(trade, MarginFigures(0), reduce_only=True)
         return self._approve(decision, order, after, why)
 
     def _enter(
         self, decision: Decision, view: MarketView, market: PerpetualMarket, delta: int
     ) -> Verdict:
-        """Let a position grow or turn if everything is known, and within the limits after it."""
         objection = next(self._unready(decision, view, market), None)
         if objection is not None:
             return self._deny(decision, *objection)
@@ -952,7 +915,6 @@ class Risk:
     def _unready(
         self, decision: Decision, view: MarketView, market: PerpetualMarket
     ) -> Iterator[tuple[Reason, str]]:
-        """Object to what is not known, not open or not fresh."""
         book, oracle, ticker = view.book, view.oracle, market.ticker
         if self.account.trouble:
             yield "UNKNOWN_ACCOUNT", self.account.trouble
@@ -974,7 +936,6 @@ class Risk:
             yield "ISOLATED", "an isolated market needs a subaccount of its own"
 
     def _beyond(self, after: MarginFigures) -> Iterator[tuple[Reason, str]]:
-        """Object to an account that would be beyond a limit after the worst fill."""
         policy, distance, leverage = self.policy, after.distance, after.leverage
         if after.free_collateral < 0:
             needs, has = _usdc(after.initial_margin), _usdc(after.net_collateral)
@@ -1000,7 +961,6 @@ class Risk:
     # === Guard ===
 
     def _defend(self, view: MarketView) -> list[Verdict]:
-        """Reduce if liquidation is near: at most once a block."""
         margin = self.margin
         if margin.unknown or margin.cushion * PPM >= self._act_below_ppm * margin.sensitivity:
             self.rung = 0
@@ -1025,7 +985,6 @@ class Risk:
         return [self._reduce(view, max(plans, key=lambda plan: plan.after.distance or 0.0))]
 
     def _plan(self, exposure: "_Exposure") -> "_Plan | None":
-        """Size the reduction of one position that would restore the distance by itself."""
         terms, market, held = exposure.terms, exposure.market, exposure.quantums
         ticker, fee_ppm = exposure.position.ticker, self.policy.taker_fee_ppm
         if terms is None or market is None or ticker in self.account.reserved:
@@ -1072,10 +1031,7 @@ class Risk:
             why=why,
         )
 
-    # === Orders ===
-
     def _send(self, trade: _Trade, effect: MarginFigures, *, reduce_only: bool) -> OrderRequest:
-        """Make the order of the next verdict, and set aside what it may need."""
         order = OrderRequest(
             ticker=trade.market.ticker,
             clob_pair_id=trade.market.clob_pair_id,
@@ -1083,11 +1039,11 @@ class Risk:
             quantums=trade.size,
             subticks=trade.subticks,
             time_in_force="IOC",
-            client_id=self._client_id,
+            client_id=self.next_client_id,
             reduce_only=reduce_only,
             good_til_block=trade.view.chain.height + self.policy.good_til_blocks,
         )
-        self._client_id += 1
+        self.next_client_id += 1
         self.account.reserved[order.ticker] = Reservation(
             order=order,
             order_id=order_id(self.account.subaccount, order),
@@ -1135,8 +1091,7 @@ class Risk:
         return f"V{self._verdicts}"
 
 
-@dataclass(slots=True, eq=False)
-class _Exposure:
+class _Exposure(msgspec.Struct, eq=False):
     """A position with the terms last computed for it, and what they were computed from."""
 
     position: Position
@@ -1149,7 +1104,6 @@ class _Exposure:
     terms: PositionMargin | None = None
 
     def value(self, view: MarketView) -> bool:
-        """Bring the terms up to a view; tell whether anything changed."""
         oracle, market, interest = view.oracle, view.market, view.open_interest
         same = oracle is self.oracle and market is self.market and interest == self.open_interest
         if same and self.view is not None:
@@ -1164,7 +1118,6 @@ class _Exposure:
         return True
 
     def revalue(self) -> None:
-        """Compute the terms from nothing but the view; None without a market or an oracle."""
         market, oracle = self.market, self.oracle
         if market is None or oracle is None:
             self.terms = None
@@ -1203,7 +1156,6 @@ def _row(exposure: _Exposure, ratio: tuple[int, int] | None) -> PositionFigures:
 
 
 def _at_oracle(usdc: float, view: MarketView, market: PerpetualMarket) -> int | None:
-    """Turn a notional in USDC into quantums; None if the oracle price is needed and unknown."""
     quote, oracle = int(usdc * 1_000_000), view.oracle
     if not quote:
         return 0
@@ -1213,8 +1165,6 @@ def _at_oracle(usdc: float, view: MarketView, market: PerpetualMarket) -> int | 
 
 
 class _Plan(msgspec.Struct, frozen=True, gc=False):
-    """A reduction the guard could send, its cost and what it would leave."""
-
     trade: _Trade
     cost: int
     after: MarginFigures
@@ -1224,11 +1174,8 @@ class _Plan(msgspec.Struct, frozen=True, gc=False):
 def _share(
     margin: MarginFigures, terms: PositionMargin, cost: int, policy: Policy
 ) -> Fraction | None:
-    """Return the share of a position to close so that the distance becomes `restore_to`.
-
-    Closing the share f at a whole cost c leaves the cushion B + f (m - c) and the sensitivity
-    D - f d; the wanted distance is their ratio. None if closing costs more than it relieves.
-    """
+    # With the share f closed at a whole cost c the cushion is B + f (m - c) and the sensitivity
+    # D - f d: their ratio shall be `restore_to`. None if closing costs more than it relieves.
     target = Fraction(policy.restore_to).limit_denominator(PPM)
     required, value = terms.maintenance_margin, terms.net_notional
     own = value - required if value >= 0 else required - value
@@ -1242,7 +1189,7 @@ def _share(
 def verdicts(
     risk: Risk | None = None,
 ) -> Callable[[Observable[MarketView | Frame | Decision]], Observable[Verdict]]:
-    """Judge every event of the stream with one `Risk`; without one, each subscriber has its own.
+    """Judge every event with one `Risk`; without one, each subscriber has its own.
 
     Hot or cold as the source is; completes and errors with it; runs on its thread.
 
