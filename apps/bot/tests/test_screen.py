@@ -289,7 +289,7 @@ def test_on_a_real_terminal_it_is_restored_however_the_run_ends(end: str) -> Non
 
     painted = read_until(master, b"liquidation")
     {
-        "q": lambda: os.write(master, b"\x1b[Bq"),
+        "q": lambda: os.write(master, b"\x1b[B\x1bOA\x1b[15~\x1b[6~q"),
         "ctrl-c": lambda: os.write(master, b"\x03"),
         "terminate": lambda: bot.send_signal(signal.SIGTERM),
     }[end]()

@@ -9,6 +9,7 @@ frame. The terminal is restored however the run ends.
 
 import os
 import queue
+import re
 import select
 import signal
 import sys
@@ -33,7 +34,11 @@ from bot.why import chain
 DRAW_NS: Final = 250_000_000
 _IDLE_S: Final = 0.05
 SPEEDS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
-_ARROWS: Final = {"\x1b[A": "up", "\x1b[B": "down", "\x1b[5~": "pageup", "\x1b[6~": "pagedown"}
+_KEY: Final = re.compile(r"\x1b(?:\[[0-9;]*|O)[A-Za-z~]|.", re.DOTALL)
+_ARROWS: Final = {
+    **{"\x1b[A": "up", "\x1b[B": "down", "\x1bOA": "up", "\x1bOB": "down"},
+    **{"\x1b[5~": "pageup", "\x1b[6~": "pagedown"},
+}
 
 
 class Screen:
@@ -298,11 +303,9 @@ class Keyboard:
             ready, _, _ = select.select([sys.stdin], [], [], 0.1)
             if ready:
                 text = os.read(sys.stdin.fileno(), 64).decode("utf-8", "replace")
-                if text in _ARROWS:
-                    self._keys.put(_ARROWS[text])
-                else:
-                    for key in text:
-                        self._keys.put(key)
+                # Arrows come as sequences, and several presses may come at once.
+                for key in _KEY.findall(text):
+                    self._keys.put(_ARROWS.get(key, key if len(key) == 1 else ""))
 
 
 def print_panel(bot: Bot, name: str, panel: str) -> None:
