@@ -614,6 +614,76 @@ def matching_book(clob_pair_id: int, given: Case) -> paper.OrderBook:
     return paper.OrderBook(market_of(str(clob_pair_id), fields), Script(positions))
 
 
+# --- fees and validity
+
+
+def fee_ppm(given: Case) -> Any:
+    """Answer fees / fee_ppm: the tier, then the market's charge, then staking."""
+    tiers = [
+        paper.FeeTier(
+            name=tier["name"],
+            volume=int(tier["absolute_volume_requirement"]),
+            total_share_ppm=int(tier["total_volume_share_requirement_ppm"]),
+            maker_share_ppm=int(tier["maker_volume_share_requirement_ppm"]),
+            fees=paper.Fees(
+                taker_ppm=int(tier["taker_fee_ppm"]), maker_ppm=int(tier["maker_fee_ppm"])
+            ),
+        )
+        for tier in given["tiers"]
+    ]
+    volumes = integers(given, "user_maker_notional", "user_taker_notional", "global_notional")
+    tier = paper.fee_tier(tiers, *volumes, is_vault=given["is_vault"])
+    charge, staking = given["market_discount"], given["staking"]
+    charge_ppm = risk.PPM
+    if (
+        charge
+        and charge["clob_pair_id"] == charge["order_clob_pair_id"]
+        and int(charge["start_time"]) <= int(charge["block_time"]) < int(charge["end_time"])
+    ):
+        charge_ppm = int(charge["charge_ppm"])
+    discount = staking_discount({**staking, "fee_tier_name": tier.name}) if staking else 0
+    fees = tier.fees.discounted(charge_ppm, discount)
+    return {"taker_fee_ppm": fees.taker_ppm, "maker_fee_ppm": fees.maker_ppm}
+
+
+def staking_discount(given: Case) -> int:
+    """Answer fees / staking_discount: the level of the user's tier that the stake reaches."""
+    levels = [
+        (int(level["min_staked_base_tokens"]), int(level["fee_discount_ppm"]))
+        for tier in given["tiers"]
+        if tier["fee_tier_name"] == given["fee_tier_name"]
+        for level in tier["levels"]
+    ]
+    return paper.staking_discount_ppm(levels, int(given["staked_base_tokens"]))
+
+
+# The chain's enum numbers, in its order.
+_SIDES: tuple[conn.Side, ...] = ("BUY", "BUY", "SELL")
+_TIMES_IN_FORCE: tuple[conn.TimeInForce, ...] = ("GTT", "IOC", "POST_ONLY")
+_CONDITIONS: tuple[conn.ConditionType, ...] = ("", "STOP_LOSS", "TAKE_PROFIT")
+
+
+def validity(given: Case) -> Any:
+    """Answer order_validation / stateless."""
+    side, time_in_force, condition = integers(given, "side", "time_in_force", "condition_type")
+    order = conn.OrderRequest(
+        ticker="0",
+        clob_pair_id=0,
+        side=_SIDES[side],
+        quantums=int(given["quantums"]),
+        subticks=int(given["subticks"]),
+        time_in_force=_TIMES_IN_FORCE[time_in_force],
+        client_id=0,
+        reduce_only=given["reduce_only"],
+        order_flags=int(given["order_flags"]),
+        good_til_block=int(given["good_til_block"] or 0),
+        good_til_block_time=int(given["good_til_block_time"] or 0),
+        condition_type=_CONDITIONS[condition],
+        trigger_subticks=int(given["trigger_subticks"]),
+    )
+    return {"error": paper.basic_objection(order) or None}
+
+
 _TIER = (
     "initial_margin_ppm",
     "maintenance_fraction_ppm",
@@ -680,6 +750,9 @@ SOLVERS: dict[tuple[str, str], Solve] = {
     ("fees", "mul_ppm"): lambda given: {
         "result": risk.mul_ppm(*integers(given, "value", "ppm"), round_up=given["round_up"])
     },
+    ("fees", "fee_ppm"): fee_ppm,
+    ("fees", "staking_discount"): lambda given: {"discount_ppm": staking_discount(given)},
+    ("order_validation", "stateless"): validity,
     ("conversions", "base_to_quote"): conversion(conn.base_to_quote, *_BASE),
     ("conversions", "quote_to_base"): conversion(conn.quote_to_base, *_BASE),
     ("conversions", "fill_to_quote"): conversion(

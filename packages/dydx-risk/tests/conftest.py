@@ -44,7 +44,9 @@ class World:
         self.height = 0
         self.messages: dict[str, int] = {}
 
-    def frame(self, type_: str, channel: str, contents: Any, id_: str = "", link="c1") -> Frame:
+    def frame(
+        self, type_: str, channel: str, contents: Any, id_: str = "", link: str = "c1"
+    ) -> Frame:
         """Make the next frame of a link."""
         self.seq += 1
         self.messages[link] = self.messages.get(link, 0) + 1

@@ -298,7 +298,7 @@ def test_the_liquidation_price_is_where_the_chain_begins(
         net = collateral + moved.net_notional
         return is_liquidatable(net, moved.maintenance_margin + other)
 
-    nudge = (1 if is_long else -1) * max(10**6, price / 10**6)
+    nudge = (1 if is_long else -1) * max(Fraction(10**6), price / 10**6)
 
     assume(price - abs(nudge) > 0)
     assert not breached(price + nudge)
