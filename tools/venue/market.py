@@ -298,7 +298,7 @@ def _trend(chance: Random, calm_s: float) -> list[Phase]:
 
 
 def _crash(chance: Random, calm_s: float) -> list[Phase]:
-    total = math.log(1 - chance.uniform(0.26, 0.32))
+    total = math.log(1 - chance.uniform(0.28, 0.34))
     gap = math.log(1 - chance.uniform(0.07, 0.09))
     rest = total - gap
     panic = Mood(vol=3.0, depth=0.18, spread=6.0, trades=9.0, hold=0.05)
@@ -309,9 +309,9 @@ def _crash(chance: Random, calm_s: float) -> list[Phase]:
         Phase(calm_s - rally_s),
         Phase(rally_s, 0.008, Mood(trades=1.4)),
         Phase(0.8, gap, Mood(vol=2.0, depth=0.12, spread=8.0, trades=15.0, hold=0.25)),
-        Phase(22.0, rest * 0.45, panic),
+        Phase(22.0, rest * 0.6, panic),
         Phase(12.0, rest * -0.08, pause),
-        Phase(30.0, rest * 0.55, panic),
+        Phase(30.0, rest * 0.4, panic),
         Phase(14.0, rest * 0.08, Mood(vol=4.0, depth=0.12, spread=8.0, trades=12.0, hold=0.08)),
         Phase(50.0, total * -0.33, Mood(vol=2.5, depth=0.35, spread=3.0, trades=6.0, hold=0.01)),
         Phase(300.0, 0.0, Mood(vol=1.8, depth=0.7, spread=1.5, trades=2.0, hold=0.002)),
