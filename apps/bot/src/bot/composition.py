@@ -148,8 +148,8 @@ class Bot:
 def _strategy(options: Options) -> Callable[[], Strategy]:
     """Return what makes the strategy; the standard one is sized to the deposit.
 
-    It is patient: a score must stay bad for 45 s before it closes, so that noise does not trade. The
-    guard is there for what cannot wait.
+    It is patient: a score must stay bad for 45 s before it closes, so that noise does not
+    trade. The guard is there for what cannot wait.
     """
     if options.strategy != RankAndTarget.name:
         return load_strategy(options.strategy)
