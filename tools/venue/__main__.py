@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import importlib.util
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
     from indexer import Hub
 
 NEEDS = ("starlette", "uvicorn", "websockets")
+STORIES = (
+    "calm: nothing much",
+    "trend: one way with pullbacks",
+    "crash: a gap, a slide of about 30 %% with a thin book, a partial rebound",
+    "halt: no block for a minute",
+    "funding-squeeze: books far above the oracle",
+)
 START = "2026-01-05T13:56:00Z"
 
 # === Command line ===
@@ -61,16 +69,22 @@ def parser() -> argparse.ArgumentParser:
     )
     names = ("calm", "trend", "crash", "halt", "funding-squeeze")
     add = wide.add_argument
-    add("--scenario", choices=names, default="calm", help="what happens")
+    add("--scenario", choices=names, default="calm", help="; ".join(STORIES))
     add("--markets", type=int, default=3, metavar="N", help="how many markets, 1 to 250")
-    add("--seed", type=int, default=7, help="the same seed gives the same market events")
+    add(
+        "--seed",
+        type=int,
+        default=7,
+        metavar="N",
+        help="the same seed gives the same market events",
+    )
     add("--speed", type=float, default=1.0, metavar="N", help="venue seconds per wall second")
     add("--calm", type=float, default=240.0, metavar="SECONDS", help="how long before it happens")
     add("--start", default=START, metavar="ISO", help="venue time at the start")
-    add("--port", type=int, default=3002, help="REST and WebSocket; 0 for any")
-    add("--ws-port", type=int, default=3003, help="the same again, where the official LOCAL"
+    add("--port", type=int, default=3002, metavar="PORT", help="REST and WebSocket; 0 for any")
+    add("--ws-port", type=int, default=3003, metavar="PORT", help="the same again, where the official LOCAL"
         " configuration looks for the WebSocket; 0 for any")  # fmt: skip
-    add("--grpc-port", type=int, default=9090, help="the node; 0 for any")
+    add("--grpc-port", type=int, default=9090, metavar="PORT", help="the node; 0 for any")
     add("--seconds", type=float, default=0.0, help="stop after so many venue seconds; 0 runs on")
     return wide
 
@@ -98,12 +112,14 @@ def fetch_needs() -> None:
     if not missing:
         return
     folder = os.path.dirname(os.path.abspath(__file__))
+    root = os.path.dirname(os.path.dirname(folder))
+    command = ["run", "--project", root, "--group", "tools", folder, *sys.argv[1:]]
     uv = os.environ.get("UV")
     if uv is None or "DYDX_VENUE_AGAIN" in os.environ:
-        command = f"uv run --group tools {folder} {' '.join(sys.argv[1:])}"
-        sys.exit(f"venue: {', '.join(missing)} missing; type: {command}")
+        typed = shlex.join(["uv", *command])
+        sys.exit(f"venue: {', '.join(missing)} missing; type: {typed}")
     os.environ["DYDX_VENUE_AGAIN"] = "1"
-    os.execv(uv, [uv, "run", "--group", "tools", folder, *sys.argv[1:]])
+    os.execv(uv, [uv, *command])
 
 
 # === Serving ===

@@ -1,0 +1,232 @@
+"""What the venue's accounts may do, order by order, without sockets."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dydx_conn import CancelRequest, OrderRequest, Subaccount
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "venue"))
+
+from accounts import Wallet  # the folder's modules are siblings
+from exchange import Exchange, Settings, Silence
+from residents import address_of_resident
+from tape import SECOND_NS, from_iso
+
+START_NS = from_iso("2026-01-05T13:56:00Z")
+US = Subaccount(address_of_resident("this test"), 0)
+
+
+class Desk:
+    """A venue in this process and one funded account on it."""
+
+    def __init__(self, usdc: int = 10_000, **settings: Any) -> None:
+        self.exchange = Exchange(Settings(start_ns=START_NS, **settings), Silence())
+        self.accounts = self.exchange.accounts
+        self.accounts.faucet(US, usdc * 1_000_000)
+
+    def place(self, client_id: int = 1, ticker: str = "BTC-USD", **changed: Any) -> tuple[int, str]:
+        """Place a short-term buy that would fill at once, changed."""
+        tape = self.exchange.tapes[ticker]
+        away = changed.pop("away", 1.01)
+        fields: dict[str, Any] = {
+            "ticker": ticker,
+            "clob_pair_id": tape.market.clob_pair_id,
+            "side": "BUY",
+            "quantums": 10 * tape.market.step_base_quantums,
+            "subticks": tape.book.to_subticks(tape.book.mid * away, "BUY"),
+            "time_in_force": "IOC",
+            "client_id": client_id,
+            "good_til_block": self.exchange.height + 10,
+        }
+        code, codespace, _ = self.accounts.place(US, OrderRequest(**fields | changed))
+        return code, codespace
+
+    def stateful(self, client_id: int = 1, flags: int = 64, **changed: Any) -> tuple[int, str]:
+        """Place an order that lives in blocks, changed."""
+        until = self.exchange.block_ns // SECOND_NS + 3600
+        return self.place(
+            client_id,
+            **{"order_flags": flags, "good_til_block": 0, "good_til_block_time": until} | changed,
+        )
+
+    def cancel(self, client_id: int = 1, **fields: Any) -> int:
+        request = CancelRequest(ticker="", clob_pair_id=0, client_id=client_id, **fields)
+        return self.accounts.cancel(US, request)[0]
+
+    def run(self, seconds: float) -> None:
+        for _ in range(int(seconds * 10)):
+            self.exchange.step()
+
+    def order(self, client_id: int = 1) -> Any:
+        orders = self.accounts.histories[US].orders.values()
+        return next(record for record in orders if record.request.client_id == client_id)
+
+
+def test_a_replacement_needs_a_greater_block_and_keeps_the_id() -> None:
+    """The second order takes the place of the first; at the same block it is refused: 20."""
+    desk = Desk()
+    resting: dict[str, Any] = {"time_in_force": "GTT", "away": 0.9}
+
+    assert desk.place(**resting) == (0, "")
+    first = desk.order()
+    assert desk.place(**resting) == (20, "clob")
+    assert desk.place(**resting, good_til_block=desk.exchange.height + 15) == (0, "")
+    assert (first.status, first.reason) == ("BEST_EFFORT_CANCELED", "REPLACED")
+    assert desk.order().status == "BEST_EFFORT_OPENED"
+    assert desk.order().id == first.id
+
+
+def test_a_short_term_order_ends_with_its_block() -> None:
+    """After the block it was good for it is cancelled as expired."""
+    desk = Desk()
+    desk.place(time_in_force="GTT", away=0.9, good_til_block=desk.exchange.height + 3)
+    desk.run(6)
+
+    assert (desk.order().status, desk.order().reason) == ("CANCELED", "EXPIRED")
+
+
+def test_an_ioc_that_finds_nothing_is_taken_and_removed() -> None:
+    """Code 0: the removal is told off-chain."""
+    desk = Desk()
+
+    assert desk.place(away=0.9) == (0, "")
+    assert desk.order().reason == "IMMEDIATE_OR_CANCEL_WOULD_REST_ON_BOOK"
+
+
+def test_a_taker_without_collateral_is_taken_and_removed() -> None:
+    """Matching ends where the money does, and that is no error either."""
+    desk = Desk(usdc=1)
+
+    assert desk.place() == (0, "")
+    assert (desk.order().status, desk.order().reason) == (
+        "BEST_EFFORT_CANCELED",
+        "UNDERCOLLATERALIZED",
+    )
+
+
+def test_reduce_only_closes_and_no_more() -> None:
+    """A sell of twice the position fills the position and is resized."""
+    desk = Desk()
+    desk.place()
+    size = desk.accounts.ledgers[US].position("BTC-USD")
+    desk.place(2, side="SELL", away=0.99, reduce_only=True, quantums=2 * size)
+    desk.run(2)
+
+    assert desk.accounts.ledgers[US].position("BTC-USD") == 0
+    assert desk.order(2).status == "CANCELED"
+    assert desk.order(2).reason == "REDUCE_ONLY_RESIZE"
+
+
+def test_an_isolated_market_does_not_share_an_account() -> None:
+    """With a cross position an isolated market is closed: 2005."""
+    desk = Desk(markets=75)
+    isolated = next(
+        ticker
+        for ticker, tape in desk.exchange.tapes.items()
+        if tape.market.market_type == "ISOLATED"
+    )
+    desk.place()
+
+    assert desk.place(2, isolated) == (2005, "clob")
+
+
+def test_a_long_term_order_rests_after_its_block_and_can_be_cancelled() -> None:
+    """It is open at once and on the book one block later; its cancel ends it."""
+    desk = Desk()
+    book = desk.exchange.tapes["BTC-USD"].book.book
+
+    assert desk.stateful(time_in_force="GTT", away=0.9) == (0, "")
+    assert desk.order().order.key not in book.orders
+    desk.run(3)
+    assert desk.order().order.key in book.orders
+    assert desk.order().status == "OPEN"
+    assert desk.cancel(order_flags=64, good_til_block_time=2**31) == 0
+    assert desk.order().order.key not in book.orders
+    assert desk.cancel(order_flags=64, good_til_block_time=2**31) == 3006
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({}, 3002),
+        ({"time_in_force": "GTT", "good_til_block_time": 1}, 3003),
+        ({"time_in_force": "GTT", "good_til_block_time": 2**31}, 3004),
+        ({"time_in_force": "GTT", "quantums": 10**12}, 3007),
+        ({"condition_type": "STOP_LOSS", "time_in_force": "GTT"}, 6000),
+    ],
+)
+def test_stateful_orders_are_refused_by_their_own_codes(changed: dict[str, Any], code: int) -> None:
+    """What a long-term order may not be."""
+    assert Desk().stateful(**changed) == (code, "clob")
+
+
+def test_worth_limits_how_many_stateful_orders_stand_open() -> None:
+    """Fifty dollars allow one: the second is refused by the equity tier."""
+    desk = Desk(usdc=50)
+    resting: dict[str, Any] = {"time_in_force": "GTT", "away": 0.5, "quantums": 1_000_000}
+
+    assert desk.stateful(1, **resting) == (0, "")
+    assert desk.stateful(2, **resting) == (10001, "clob")
+
+
+def test_a_stop_sells_what_a_crash_takes_through_its_trigger() -> None:
+    """Untriggered in the calm, triggered by the oracle, live one block later, filled."""
+    desk = Desk(scenario="crash", calm_s=10)
+    tape = desk.exchange.tapes["BTC-USD"]
+    trigger = tape.book.to_subticks(tape.book.mid * 0.97, "SELL")
+    desk.place()
+    desk.stateful(
+        2,
+        flags=32,
+        side="SELL",
+        away=0.5,
+        condition_type="STOP_LOSS",
+        trigger_subticks=trigger,
+        reduce_only=True,
+    )
+    desk.run(9)
+    waiting = desk.order(2).status
+    desk.run(8)
+
+    assert waiting == "UNTRIGGERED"
+    assert desk.order(2).status == "FILLED"
+    assert desk.accounts.ledgers[US].position("BTC-USD") == 0
+
+
+def test_a_cancel_outside_the_window_is_refused() -> None:
+    """As a placement would be: 10 behind, 11 beyond."""
+    desk = Desk()
+
+    assert desk.cancel(good_til_block=desk.exchange.height) == 10
+    assert desk.cancel(good_til_block=desk.exchange.height + 42) == 11
+    assert desk.cancel(good_til_block=desk.exchange.height + 41) == 0
+
+
+def test_funding_moves_money_on_the_hour_and_is_written_down() -> None:
+    """A squeeze makes a long pay; the payment is in its history and in its balance."""
+    desk = Desk(scenario="funding-squeeze", calm_s=1)
+    desk.place()
+    before = desk.accounts.ledgers[US].collateral
+    desk.run(260)
+    [payment] = desk.accounts.histories[US].payments
+
+    assert payment["ticker"] == "BTC-USD"
+    assert float(payment["payment"]) > 0
+    paid = desk.accounts.ledgers[US].funding_paid
+    assert before - desk.accounts.ledgers[US].collateral == paid > 0
+
+
+def test_a_wallet_takes_its_sequence_or_a_nonce_of_now() -> None:
+    """The exact sequence, or milliseconds within half a minute and never twice."""
+    wallet, now = Wallet(number=1), 1_800_000_000_000
+
+    assert wallet.objection(0, now) == ""
+    assert "expected 0, got 1" in wallet.objection(1, now)
+    assert wallet.objection(now + 29_000, now) == ""
+    assert "30 s" in wallet.objection(now + 31_000, now)
+    wallet.use(now)
+    assert "used" in wallet.objection(now, now)
+    wallet.use(0)
+    assert wallet.sequence == 1
