@@ -74,7 +74,6 @@ class LiquidationError(RiskError):
 
 
 # === Margin ===
-# Of one position, and of the account: integers, rounded where and as the chain rounds.
 
 _POWERS = tuple(10**exponent for exponent in range(200))
 
@@ -784,14 +783,16 @@ class Risk:
 
     def liquidation_ratios(self) -> dict[str, tuple[int, int] | None]:
         """Return each position's `liquidation_ratio`, in quote quantums per quantum."""
+        if self.margin.unknown:
+            return dict.fromkeys(self._exposures)
         equity, maintenance = self.margin.net_collateral, self.margin.maintenance_margin
-        ratios: dict[str, tuple[int, int] | None] = dict.fromkeys(self._exposures)
+        ratios: dict[str, tuple[int, int] | None] = {}
         for ticker, held in self._exposures.items():
-            if held.terms is not None and not self.margin.unknown:
-                value, others = held.terms.net_notional, maintenance - held.terms.maintenance_margin
-                ratios[ticker] = liquidation_ratio(
-                    held.quantums, value, equity, others, held.maintenance_e12
-                )
+            terms = held.terms or PositionMargin()
+            value, others = terms.net_notional, maintenance - terms.maintenance_margin
+            ratios[ticker] = liquidation_ratio(
+                held.quantums, value, equity, others, held.maintenance_e12
+            )
         return ratios
 
     def revalue(self) -> None:
