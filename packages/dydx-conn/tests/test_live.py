@@ -6,6 +6,7 @@ import http
 import ipaddress
 import itertools
 import json
+import random
 import socket
 import ssl
 import threading
@@ -289,7 +290,7 @@ def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         return 1.0
 
     monkeypatch.setattr(dydx_conn, "_BACKOFF_S", (0.01, 0.02, 0.5))
-    monkeypatch.setattr(dydx_conn.random, "uniform", jitter)
+    monkeypatch.setattr(random, "uniform", jitter)
     monkeypatch.setattr(threading.Event, "wait", watched)
     return waited
 
@@ -381,6 +382,23 @@ def test_stopping_at_once_leaves_nothing_behind(attempt: int) -> None:
     assert seen == []
 
 
+def test_stopping_while_a_venue_makes_up_its_mind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is made too late is not used any more."""
+    venue = Venue()
+    answer = venue.rest
+
+    def late(connection: ServerConnection, request: Request) -> Response | None:
+        if "Upgrade" in request.headers:
+            venue.release.wait(1.5)
+        return answer(connection, request)
+
+    venue.rest = late  # type: ignore[method-assign]
+    with running(venue) as here:
+        listen(here, [], count("tick", 2))
+
+    assert venue.heard in ([], [[]])
+
+
 @pytest.mark.parametrize("attempt", range(5))
 def test_stopping_says_goodbye(attempt: int) -> None:
     """In the middle of a conversation, with a close frame to the server."""
@@ -408,9 +426,9 @@ def test_stopping_says_goodbye(attempt: int) -> None:
 def test_whoever_takes_enough_is_done() -> None:
     """Disposing ends the connections as the end of the stream does."""
     with running(Venue()) as here:
-        frames = collect(live(here, []).pipe(ops.filter(lambda f: f.kind == "ws"), ops.take(2)))
+        frames = collect(live(here, []).pipe(ops.take(9)))
 
-    assert [frame.type for frame in frames] == ["connected", "subscribed"]
+    assert [frame.seq for frame in frames] == list(range(1, 10))
 
 
 def test_a_venue_that_answers_no_goodbye_is_hung_up_on() -> None:

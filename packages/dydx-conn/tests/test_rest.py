@@ -7,6 +7,7 @@ resident with positions and OTHER an address nobody ever funded.
 
 import asyncio
 import json
+import queue
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,7 +151,7 @@ def test_one_order_is_read_alone() -> None:
 
 def test_the_live_source_keeps_the_answers_words() -> None:
     """The official client parses and forgets them; the frame does not."""
-    inbox: Any = dydx_conn.queue.SimpleQueue()
+    inbox: Any = queue.SimpleQueue()
 
     dydx_conn._fetch_markets(dydx_conn.NETWORKS["local"], inbox)
 
