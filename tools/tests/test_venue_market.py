@@ -1,6 +1,8 @@
 """The venue's markets and exchange, stepped without sockets or a clock."""
 
+import os
 import statistics
+import subprocess
 import sys
 from decimal import Decimal
 from itertools import pairwise
@@ -59,6 +61,27 @@ def test_the_same_seed_gives_the_same_events_in_every_scenario(scenario: str) ->
     again = run(20, scenario=scenario, markets=4, seed=11, calm_s=5)[1].heard
 
     assert first == again
+
+
+def test_no_process_hears_anything_else() -> None:
+    """Processes with different hash seeds say the same: nothing hangs on a set's order."""
+    listen = (
+        "import hashlib, test_venue_market as t; "
+        "said = t.run(8, scenario='crash', markets=8, calm_s=2)[1].heard; "
+        "print(hashlib.sha256(repr(said).encode()).hexdigest())"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", listen],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+
+    assert len(digests) == 1
 
 
 def test_another_seed_gives_other_events() -> None:
@@ -155,7 +178,7 @@ def test_calm_markets_are_as_wide_and_as_lively_as_measured() -> None:
     listener = Listener()
     exchange = Exchange(Settings(markets=2, start_ns=START_NS), listener)
     book, spreads, minutes = exchange.tapes["BTC-USD"].book, [], []
-    for step in range(60 * 600):
+    for step in range(40 * 600):
         exchange.step()
         listener.heard.clear()
         bid, ask = book.book.best_bid, book.book.best_ask

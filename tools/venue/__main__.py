@@ -82,8 +82,8 @@ def parser() -> argparse.ArgumentParser:
     add("--calm", type=float, default=240.0, metavar="SECONDS", help="how long before it happens")
     add("--start", default=START, metavar="ISO", help="venue time at the start")
     add("--port", type=int, default=3002, metavar="PORT", help="REST and WebSocket; 0 for any")
-    add("--ws-port", type=int, default=3003, metavar="PORT", help="the same again, where the official LOCAL"
-        " configuration looks for the WebSocket; 0 for any")  # fmt: skip
+    extra = "the same again, where the official LOCAL configuration looks for it; 0 for any"
+    add("--ws-port", type=int, default=3003, metavar="PORT", help=extra)
     add("--grpc-port", type=int, default=9090, metavar="PORT", help="the node; 0 for any")
     add("--seconds", type=float, default=0.0, help="stop after so many venue seconds; 0 runs on")
     return wide
