@@ -1,7 +1,7 @@
 """Replay and fold: in order, in the recording's time, and no further than asked."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from dydx_conn import (
     fold,
     replay,
 )
+from reactivex import Observable
 from reactivex import operators as ops
 from reactivex.scheduler import HistoricalScheduler, VirtualTimeScheduler
 from reactivex.subject import Subject
@@ -49,6 +50,11 @@ def recorded(path: Path, stamps: Iterable[int]) -> Path:
         writer.write("ws", ns=mono, mono=mono, c="c1", d="<", x=text)
     writer.close()
     return path
+
+
+def number(frame: Frame) -> int:
+    """Return what a frame is named by."""
+    return frame.seq
 
 
 @pytest.fixture
@@ -184,7 +190,7 @@ def test_frames_of_one_instant_come_in_order_and_at_once(tmp_path: Path, make: A
 def test_timed_operators_wait_in_the_recordings_time(ten: Path) -> None:
     """Ten seconds of frames, one of each three, in no time at all."""
     scheduler = VirtualTimeScheduler()
-    numbers = replay(ten, scheduler=scheduler).pipe(ops.map(lambda frame: frame.seq))
+    numbers = replay(ten, scheduler=scheduler).pipe(ops.map(number))
 
     throttled: list[int] = collect(numbers.pipe(ops.throttle_first(3.0, scheduler=scheduler)))
 
@@ -197,9 +203,11 @@ def test_debounce_emits_at_the_pause_not_at_the_end(tmp_path: Path) -> None:
     scheduler = VirtualTimeScheduler()
     seen: list[str] = []
 
-    frames = replay(path, scheduler=scheduler).pipe(
-        ops.do_action(lambda f: seen.append(f"{f.seq}"))
-    )
+    def note(frame: Frame) -> None:
+        seen.append(f"{frame.seq}")
+
+    noted: Callable[[Observable[Frame]], Observable[Frame]] = ops.do_action(note)
+    frames = replay(path, scheduler=scheduler).pipe(noted)
     frames.pipe(ops.debounce(0.5, scheduler=scheduler)).subscribe(
         lambda frame: seen.append(f"paused after {frame.seq}")
     )
