@@ -17,6 +17,7 @@ the next step of venue time is due, never what happens in it.
 import argparse
 import asyncio
 import contextlib
+import datetime
 import importlib.util
 import os
 import shlex
@@ -91,8 +92,6 @@ def parser() -> argparse.ArgumentParser:
 
 def objection(options: argparse.Namespace) -> str:
     """Say what is wrong with the options, "" if nothing is."""
-    from tape import from_iso
-
     if not 1 <= options.markets <= 250:
         return f"expected --markets between 1 and 250, but it was {options.markets}"
     if not 0 < options.speed <= 1000:
@@ -100,7 +99,7 @@ def objection(options: argparse.Namespace) -> str:
     if options.calm < 0:
         return f"expected --calm in seconds, but it was {options.calm}"
     try:
-        from_iso(options.start)
+        datetime.datetime.fromisoformat(options.start)
     except ValueError:
         return f"expected --start like {START}, but it was {options.start!r}"
     return ""
