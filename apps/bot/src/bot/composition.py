@@ -77,7 +77,9 @@ class Bot:
         self.scored: dict[str, tuple[Score, ...]] = {}
         self.kinds: Counter[str] = Counter()
         self.last_frames: deque[Frame] = deque(maxlen=12)
-        self.distances: deque[float] = deque(maxlen=120)
+        # Event time and distance to liquidation, about once a second of event time.
+        self.distances: deque[tuple[int, float | None]] = deque(maxlen=120)
+        self._distance_due = 0
         self.bytes = 0
         self._strategy = _strategy(options)
         self._on_frame = on_frame
@@ -118,6 +120,9 @@ class Bot:
         self.kinds[frame.channel or frame.kind] += 1
         self.bytes += len(frame.text)
         self.last_frames.append(frame)
+        if frame.at >= self._distance_due:
+            self._distance_due = frame.at + 1_000_000_000
+            self.distances.append((frame.at, self.risk.margin.distance))
         if self._on_frame is not None:
             self._on_frame(frame)
 

@@ -118,7 +118,7 @@ def _safety(bot: Bot) -> Safety:
         last_rung=last.words if last else "",
         last_rung_at=last.at if last else None,
         next_rung=_next_rung(bot),
-        history=tuple(bot.distances),
+        history=tuple(d for _, d in bot.distances if d is not None),
     )
 
 
