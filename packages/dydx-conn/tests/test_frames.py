@@ -162,7 +162,7 @@ def test_trades_are_read(type_: str) -> None:
     (trades,) = decoded(message(type_, "v4_trades", {"trades": [TRADE]}))
 
     assert isinstance(trades, TradesContents)
-    assert trades.trades[0].created_at_height == "1009"
+    assert trades.trades[0].created_at == "2026-01-01T00:00:00.123Z"
     assert (trades.trades[0].side, trades.trades[0].size) == ("BUY", "0.0115")
 
 
@@ -174,12 +174,14 @@ def test_candles_are_lists_whether_one_came_or_many() -> None:
 
     assert [type(c) for c in listed + single + batch] == [CandlesContents] * 4
     assert [len(c.candles) for c in listed + single + batch] == [2, 1, 1, 1]
-    assert single[0].candles[0].orderbook_mid_price_open is None
-    assert single[0].candles[0].starting_open_interest == "812.5"
+    assert (single[0].candles[0].started_at, single[0].candles[0].trades) == (
+        "2026-01-01T00:00:00.000Z",
+        7,
+    )
 
 
 def test_markets_are_described_and_updated() -> None:
-    """Names with 24H and 1H in them are read too."""
+    """A description is whole, an update says what changed."""
     oracle = {"oraclePrice": "1.5", "effectiveAt": "t", "effectiveAtHeight": "9", "marketId": 0}
 
     (snapshot,) = decoded(message("subscribed", "v4_markets", {"markets": {"BTC-USD": MARKET}}))
@@ -196,8 +198,7 @@ def test_markets_are_described_and_updated() -> None:
 
     market = snapshot.markets["BTC-USD"]
     assert isinstance(snapshot, MarketsContents)
-    assert (market.volume_24h, market.trades_24h) == ("1203945.25", 4711)
-    assert (market.price_change_24h, market.default_funding_rate_1h) == ("-120.5", "0")
+    assert (market.oracle_price, market.next_funding_rate) == ("63132.81", "0.0000125")
     assert update.trading["BTC-USD"].status == "PAUSED"
     assert update.trading["BTC-USD"].oracle_price is None
     assert update.oracle_prices["X"].oracle_price == "1.5"
@@ -232,7 +233,7 @@ def test_a_subaccount_is_summed_up_and_updated(channel: str) -> None:
     assert update.asset_positions[0].side == "LONG"
     assert (update.fills[0].fee, update.fills[0].liquidity) == ("-0.01", "MAKER")
     assert update.transfers is not None
-    assert update.transfers.sender.subaccount_number is None
+    assert (update.transfers.type, update.transfers.size) == ("DEPOSIT", "1000")
     assert update.subaccount is None
     assert (little.orders[0].status, little.orders[0].size) == ("CANCELED", None)
 

@@ -95,7 +95,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     mono: int
     link: str
     kind: str
-    text: str
+    text: str = ""
     type: str = ""
     channel: str = ""
     id: str = ""
@@ -306,8 +306,9 @@ def _steps(value: Decimal | str, shift: int, grid: int) -> tuple[int, int]:
 
 
 # === Wire ===
-# What the venue says, as it says it: field names follow the indexer's, in snake case. Any
-# field may be missing from an update and null in a snapshot; decimals stay text.
+# What the venue says, as it says it, as far as a bot uses it (a frame keeps the whole text):
+# field names follow the indexer's, in snake case. Any field may be missing from an update and
+# null in a snapshot; decimals stay text.
 
 
 def _indexer_name(name: str) -> str:
@@ -346,7 +347,6 @@ class TradeFields(_Wire, kw_only=True):
     price: str
     type: str = "LIMIT"
     created_at: str
-    created_at_height: str = ""
 
 
 class TradesContents(_Wire, kw_only=True):
@@ -368,9 +368,6 @@ class CandleFields(_Wire, kw_only=True):
     base_token_volume: str
     usd_volume: str
     trades: int
-    starting_open_interest: str = "0"
-    orderbook_mid_price_open: str | None = None
-    orderbook_mid_price_close: str | None = None
 
 
 class CandlesContents(_Wire, kw_only=True):
@@ -387,9 +384,6 @@ class MarketFields(_Wire, kw_only=True):
     ticker: str | None = None
     status: str | None = None
     oracle_price: str | None = None
-    price_change_24h: str | None = None
-    volume_24h: str | None = None
-    trades_24h: int | None = None
     next_funding_rate: str | None = None
     initial_margin_fraction: str | None = None
     maintenance_margin_fraction: str | None = None
@@ -402,7 +396,6 @@ class MarketFields(_Wire, kw_only=True):
     market_type: str | None = None
     open_interest_lower_cap: str | None = None
     open_interest_upper_cap: str | None = None
-    default_funding_rate_1h: str | None = None
 
 
 class OraclePriceFields(_Wire, kw_only=True):
@@ -410,8 +403,6 @@ class OraclePriceFields(_Wire, kw_only=True):
 
     oracle_price: str | None = None
     price: str | None = None
-    effective_at: str | None = None
-    effective_at_height: str | None = None
 
 
 class MarketsContents(_Wire, kw_only=True):
@@ -429,18 +420,9 @@ class PositionFields(_Wire, kw_only=True):
     side: str
     status: str
     size: str
-    max_size: str = "0"
     entry_price: str = "0"
-    exit_price: str | None = None
     realized_pnl: str | None = None
-    unrealized_pnl: str | None = None
     net_funding: str = "0"
-    sum_open: str = "0"
-    sum_close: str = "0"
-    created_at: str | None = None
-    created_at_height: str | None = None
-    closed_at: str | None = None
-    subaccount_number: int | None = None
 
 
 class AssetPositionFields(_Wire, kw_only=True):
@@ -450,37 +432,26 @@ class AssetPositionFields(_Wire, kw_only=True):
     side: str
     size: str
     asset_id: str
-    subaccount_number: int | None = None
 
 
 class OrderFields(_Wire, kw_only=True):
     """An order, or the part of it that changed: a best-effort update may carry little."""
 
     id: str
-    subaccount_id: str | None = None
     client_id: str | None = None
     clob_pair_id: str | None = None
     side: Side | None = None
     size: str | None = None
     price: str | None = None
     status: str | None = None
-    type: str | None = None
     time_in_force: str | None = None
-    post_only: bool | None = None
     reduce_only: bool | None = None
     order_flags: str | None = None
     good_til_block: str | None = None
-    good_til_block_time: str | None = None
     ticker: str | None = None
     total_filled: str | None = None
     total_optimistic_filled: str | None = None
-    trigger_price: str | None = None
     removal_reason: str | None = None
-    client_metadata: str | None = None
-    created_at_height: str | None = None
-    updated_at: str | None = None
-    updated_at_height: str | None = None
-    subaccount_number: int | None = None
 
 
 class FillFields(_Wire, kw_only=True):
@@ -496,33 +467,16 @@ class FillFields(_Wire, kw_only=True):
     order_id: str | None = None
     ticker: str | None = None
     market: str | None = None
-    clob_pair_id: str | None = None
-    quote_amount: str | None = None
-    client_metadata: str | None = None
     created_at: str
-    created_at_height: str = ""
-    subaccount_id: str | None = None
-
-
-class TransferParty(_Wire, kw_only=True):
-    """An end of a transfer: a wallet, or a subaccount of one."""
-
-    address: str
-    subaccount_number: int | None = None
 
 
 class TransferFields(_Wire, kw_only=True):
     """Collateral that came or went."""
 
-    sender: TransferParty
-    recipient: TransferParty
     size: str
     symbol: str
     type: str
     created_at: str
-    created_at_height: str = ""
-    transaction_hash: str = ""
-    id: str = ""
 
 
 class SubaccountFields(_Wire, kw_only=True):
@@ -534,9 +488,6 @@ class SubaccountFields(_Wire, kw_only=True):
     free_collateral: str
     open_perpetual_positions: dict[str, PositionFields] = {}
     asset_positions: dict[str, AssetPositionFields] = {}
-    margin_enabled: bool = True
-    updated_at_height: str = ""
-    latest_processed_block_height: str = ""
 
 
 class SubaccountContents(_Wire, kw_only=True):
@@ -701,47 +652,39 @@ _REQUIRED = (
 # An answer's path decides its type, as a message's channel does on the socket.
 
 
-def _answer(name: str, **fields: Any) -> Any:
-    return msgspec.defstruct(
-        name, list(fields.items()), bases=(_Wire,), kw_only=True, module=__name__
-    )
+def _answer(**fields: Any) -> Any:
+    name = f"{next(iter(fields)).title().replace('_', '')}Contents"
+    return msgspec.defstruct(name, list(fields.items()), bases=(_Wire,), kw_only=True)
 
 
-_Funding = _answer(
-    "FundingFields",
-    **dict.fromkeys(["ticker", "rate", "price", "effective_at", "effective_at_height"], str),
-)
-_Pnl = _answer(
-    "PnlFields", **dict.fromkeys(["equity", "total_pnl", "net_transfers", "created_at"], str)
-)
-FundingContents = _answer("FundingContents", historical_funding=_many(_Funding))
-TimeContents = _answer("TimeContents", iso=str, epoch=float)
-AddressContents = _answer("AddressContents", subaccounts=list[SubaccountFields])
-PositionsContents = _answer("PositionsContents", positions=list[PositionFields])
-AssetPositionsContents = _answer("AssetPositionsContents", positions=list[AssetPositionFields])
-FillsContents = _answer("FillsContents", fills=list[FillFields])
-TransfersContents = _answer("TransfersContents", transfers=list[TransferFields])
-PnlContents = _answer("PnlContents", historical_pnl=_many(_Pnl))
-ErrorsContents = _answer("ErrorsContents", errors=_many(_answer("ErrorFields", msg=str)))
+def _texts(*names: str) -> Any:
+    return _answer(**dict.fromkeys(names, str))
+
+
+ErrorsContents = _answer(errors=_many(_texts("msg")))
 
 _REST_SHAPES: dict[str, Any] = {
     r"/v4/perpetualMarkets": MarketsContents,
     r"/v4/orderbooks/perpetualMarket/[^/]+": _BookSnapshot,
     r"/v4/trades/perpetualMarket/[^/]+": TradesContents,
     r"/v4/candles/perpetualMarkets/[^/]+": CandlesContents,
-    r"/v4/historicalFunding/[^/]+": FundingContents,
+    r"/v4/historicalFunding/[^/]+": _answer(
+        historical_funding=_many(_texts("ticker", "rate", "price", "effective_at"))
+    ),
     r"/v4/sparklines": dict[str, list[str]],
-    r"/v4/time": TimeContents,
+    r"/v4/time": _answer(iso=str, epoch=float),
     r"/v4/height": HeightContents,
-    r"/v4/addresses/[^/]+": AddressContents,
+    r"/v4/addresses/[^/]+": _answer(subaccounts=list[SubaccountFields]),
     r"/v4/addresses/[^/]+/subaccountNumber/\d+": SubaccountContents,
-    r"/v4/perpetualPositions": PositionsContents,
-    r"/v4/assetPositions": AssetPositionsContents,
+    r"/v4/perpetualPositions": _answer(positions=list[PositionFields]),
+    r"/v4/assetPositions": _answer(positions=list[AssetPositionFields]),
     r"/v4/orders": list[OrderFields],
     r"/v4/orders/[^/]+": OrderFields,
-    r"/v4/fills": FillsContents,
-    r"/v4/transfers": TransfersContents,
-    r"/v4/historical-pnl": PnlContents,
+    r"/v4/fills": _answer(fills=list[FillFields]),
+    r"/v4/transfers": _answer(transfers=list[TransferFields]),
+    r"/v4/historical-pnl": _answer(
+        historical_pnl=_many(_texts("equity", "total_pnl", "net_transfers", "created_at"))
+    ),
 }
 _REST_DECODERS = [
     (re.compile(path), msgspec.json.Decoder(shape).decode) for path, shape in _REST_SHAPES.items()
@@ -846,9 +789,14 @@ class RecordingWriter:
 
     def write_frame(self, frame: Frame) -> int:
         """Append a frame as the event that it was."""
-        kind, fields = _FRAME_FIELDS[frame.kind]
-        values = {letter: value(frame) for letter, value in fields.items()}
-        return self.write(kind, ns=frame.at, mono=frame.mono, c=frame.link, **values)
+        fields: dict[str, Any] = {"c": frame.link}
+        if frame.kind in ("ws", "sent"):
+            fields |= {"d": "<" if frame.kind == "ws" else ">", "x": frame.text}
+        for letter, name in _LETTERS.get(frame.kind, {}).items():
+            value = getattr(frame, name)
+            fields[letter] = int(value) if name == "type" else value
+        kind = "ws" if frame.kind == "sent" else frame.kind
+        return self.write(kind, ns=frame.at, mono=frame.mono, **fields)
 
     def flush(self) -> None:
         """Close the block at hand and give it to the operating system."""
@@ -871,17 +819,13 @@ class RecordingWriter:
         self._sha256.update(encoded)
 
 
-_FRAME_FIELDS: dict[str, tuple[str, dict[str, Callable[[Frame], Any]]]] = {
-    "ws": ("ws", {"d": lambda _: "<", "x": lambda f: f.text}),
-    "sent": ("ws", {"d": lambda _: ">", "x": lambda f: f.text}),
-    "http": (
-        "http",
-        {"u": lambda f: f.channel, "st": lambda f: int(f.type), "b": lambda f: f.text},
-    ),
-    "open": ("open", {"u": lambda f: f.text}),
-    "close": ("close", {"code": lambda f: int(f.type), "reason": lambda f: f.text}),
-    "gap": ("gap", {"n": lambda f: f.message_id, "why": lambda f: f.text}),
-    "tick": ("tick", {}),
+# Which letter of an event holds which part of its frame.
+_LETTERS: Final[dict[str, dict[str, str]]] = {
+    "http": {"b": "text", "st": "type", "u": "channel"},
+    "open": {"u": "text"},
+    "close": {"reason": "text", "code": "type"},
+    "gap": {"why": "text", "n": "message_id"},
+    "tick": {},
 }
 
 
@@ -914,9 +858,9 @@ class Recording:
                 continue
             sha256.update(text)  # type: ignore[arg-type]
             seq, at, mono = line.i or seq, line.ens or line.ns or at, line.mono or mono
-            make = _LINE_FRAMES.get(line.k)
-            if make is not None:
-                yield make(line, at)
+            frame = _frame(line, at)
+            if frame is not None:
+                yield frame
         if not self.complete and not self.damage:
             self.damage.append("the end line is missing or its sum is wrong: it was cut off")
 
@@ -985,21 +929,20 @@ def _unpack(data: mmap.mmap, start: int) -> tuple[bytes | None, int]:
     return (block, position) if unpacker.eof else (None, start)
 
 
-_LINE_FRAMES: dict[str, Callable[[_Line, int], Frame]] = {
-    "ws": lambda e, at: (
-        ws_frame(e.i, at, e.mono, e.c, e.x)
-        if e.d == "<"
-        else Frame(e.i, at, e.mono, e.c, "sent", e.x)
-    ),
-    # Answers are told apart by what was asked, not by which host was asked.
-    "http": lambda e, at: Frame(
-        *(e.i, at, e.mono, e.c, "http", e.b, str(e.st), re.sub(r"^\w+://[^/]+", "", e.u))
-    ),
-    "open": lambda e, at: Frame(e.i, at, e.mono, e.c, "open", e.u),
-    "close": lambda e, at: Frame(e.i, at, e.mono, e.c, "close", e.reason, str(e.code)),
-    "gap": lambda e, at: Frame(e.i, at, e.mono, e.c, "gap", e.why, message_id=e.n),
-    "tick": lambda e, at: Frame(e.i, at, e.mono, e.c, "tick", ""),
-}
+def _frame(line: _Line, at: int) -> Frame | None:
+    if line.k == "ws" and line.d == "<":
+        return ws_frame(line.i, at, line.mono, line.c, line.x)
+    if line.k == "ws":
+        return Frame(line.i, at, line.mono, line.c, "sent", line.x)
+    if line.k not in _LETTERS:
+        return None
+    parts = {name: getattr(line, letter) for letter, name in _LETTERS[line.k].items()}
+    if "type" in parts:
+        parts["type"] = str(parts["type"])
+    if "channel" in parts:
+        # Answers are told apart by what was asked, not by which host was asked.
+        parts["channel"] = re.sub(r"^\w+://[^/]+", "", parts["channel"])
+    return Frame(line.i, at, line.mono, line.c, line.k, **parts)
 
 
 def find_recording(name: str) -> Path:
@@ -1176,21 +1119,16 @@ class Network:
     chain_id: str
 
 
+def _public(name: str, indexer: str, node: str, chain_id: str) -> Network:
+    ws = f"wss://{indexer}/v4/ws"
+    return Network(name=name, rest=f"https://{indexer}", ws=ws, node=node, chain_id=chain_id)
+
+
+_TESTNET = ("indexer.v4testnet.dydx.exchange", "test-dydx-grpc.kingnodes.com:443", "dydx-testnet-4")
+_MAINNET = ("indexer.dydx.trade", "dydx-ops-grpc.kingnodes.com:443", "dydx-mainnet-1")
 NETWORKS: Final[Mapping[str, Network]] = {
-    "mainnet": Network(
-        name="mainnet",
-        rest="https://indexer.dydx.trade",
-        ws="wss://indexer.dydx.trade/v4/ws",
-        node="dydx-ops-grpc.kingnodes.com:443",
-        chain_id="dydx-mainnet-1",
-    ),
-    "testnet": Network(
-        name="testnet",
-        rest="https://indexer.v4testnet.dydx.exchange",
-        ws="wss://indexer.v4testnet.dydx.exchange/v4/ws",
-        node="test-dydx-grpc.kingnodes.com:443",
-        chain_id="dydx-testnet-4",
-    ),
+    "mainnet": _public("mainnet", *_MAINNET),
+    "testnet": _public("testnet", *_TESTNET),
     "local": Network(
         name="local",
         rest="http://127.0.0.1:3002",
@@ -1273,7 +1211,7 @@ def _receive(
     inbox: queue.SimpleQueue[_Event] = queue.SimpleQueue()
     groups = [tickers[i : i + PER_CONNECTION] for i in range(0, len(tickers), PER_CONNECTION)]
     links = [
-        _Link(network, f"c{n}", group, subaccount if n == 1 else None, inbox, first=n == 1)
+        _Link(network, f"c{n}", _subscriptions(group, n == 1, subaccount), inbox)
         for n, group in enumerate(groups or [[]], 1)
     ]
     rest = threading.Thread(target=_fetch_markets, args=(network, inbox), daemon=True)
@@ -1335,6 +1273,24 @@ def _fetch_markets(network: Network, inbox: "queue.SimpleQueue[_Event]") -> None
         inbox.put(_stamped(kind="gap", link="rest", text=why))
 
 
+def _subscriptions(
+    tickers: list[str], first: bool, subaccount: Subaccount | None
+) -> Callable[[Any], None]:
+    """Return what a connection asks for once it is open; the first asks for what is shared."""
+
+    def subscribe(app: Any) -> None:
+        if first:
+            app.markets.subscribe()
+            app.send('{"type":"subscribe","channel":"v4_block_height"}')
+        for ticker in tickers:
+            app.order_book.subscribe(ticker)
+            app.trades.subscribe(ticker)
+        if first and subaccount is not None:
+            app.subaccounts.subscribe(subaccount.owner, subaccount.number)
+
+    return subscribe
+
+
 class _Link(threading.Thread):
     """One connection, kept open: subscribe, listen, and after a loss try again."""
 
@@ -1342,19 +1298,14 @@ class _Link(threading.Thread):
         self,
         network: Network,
         name: str,
-        tickers: list[str],
-        subaccount: Subaccount | None,
+        subscribe: Callable[[Any], None],
         inbox: "queue.SimpleQueue[_Event]",
-        *,
-        first: bool,
     ) -> None:
         super().__init__(name=f"dydx {name}", daemon=True)
         self._network = network
         self._link = name
-        self._tickers = tickers
-        self._subaccount = subaccount
+        self._subscribe = subscribe
         self._inbox = inbox
-        self._first = first
         self._stopping = threading.Event()
         self._app: Any = None
         self._opened: Any = None
@@ -1403,7 +1354,7 @@ class _Link(threading.Thread):
         websocket.setdefaulttimeout(_TIMEOUT_S)
         app = IndexerSocket(
             self._network.ws,
-            on_open=self._subscribe,
+            on_open=self._connected,
             on_close=lambda _, code, reason: self._note(code or 0, reason or "closed"),
             on_error=lambda _, error: self._lost(error),
         )
@@ -1421,20 +1372,21 @@ class _Link(threading.Thread):
         if self._opened is not None:
             self._opened.shutdown()  # the client leaves it open if the venue said goodbye first
 
-    def _subscribe(self, app: Any) -> None:
+    def _connected(self, app: Any) -> None:
         self._opened = app.sock
         if self._stopping.is_set():
             app.keep_running = False
             return
         self._put("open", self._network.ws)
-        if self._first:
-            app.markets.subscribe()
-            app.send('{"type":"subscribe","channel":"v4_block_height"}')
-        for ticker in self._tickers:
-            app.order_book.subscribe(ticker)
-            app.trades.subscribe(ticker)
-        if self._subaccount is not None:
-            app.subaccounts.subscribe(self._subaccount.owner, self._subaccount.number)
+        send = app.send
+
+        # What we ask is a frame too: it tells a snapshot that is late from one that is lost.
+        def said(text: str) -> None:
+            self._put("sent", text)
+            send(text)
+
+        app.send = said
+        self._subscribe(app)
 
     def _message(self, text: str | bytes) -> None:
         self._put("ws", text if isinstance(text, str) else text.decode("utf-8", "replace"))
