@@ -60,6 +60,7 @@ class Journal:
 
     def decided(self, decision: Decision) -> None:
         """Write down a decision."""
+        self._hash.update(self._encode(decision))
         self._add(
             id=decision.id,
             kind="decision",
@@ -73,6 +74,7 @@ class Journal:
 
     def judged(self, verdict: Verdict) -> None:
         """Write down a verdict, and remember the order that it lets go."""
+        self._hash.update(self._encode(verdict))
         decision = None if isinstance(verdict, Reduce) else verdict.decision
         ticker = verdict.ticker if isinstance(verdict, Denied) else verdict.order.ticker
         kind = type(verdict).__name__.lower()
@@ -91,7 +93,7 @@ class Journal:
             self._verdict_of[str(verdict.order.client_id)] = verdict.id
 
     def accounted(self, frame: Frame) -> None:
-        """Write down the orders and fills of an account frame."""
+        """Write down the orders and fills of an account frame; its text is what is hashed."""
         self._hash.update(frame.text.encode())
         for update in contents(frame):
             if isinstance(update, SubaccountContents):
@@ -141,7 +143,6 @@ class Journal:
                 del self._by_id[oldest.id]
         self.entries.append(entry)
         self._by_id[entry.id] = entry
-        self._hash.update(self._encode(entry.value))
 
 
 def decision_words(decision: Decision) -> str:
