@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 from dydx_conn import FillFields, Frame, OrderFields, SubaccountContents, contents
-from dydx_risk import Approved, Denied, Reduce, Verdict
+from dydx_risk import Denied, Reduce, Verdict
 from dydx_strategy import Decision
 
 KEPT: Final = 5_000
@@ -171,6 +171,3 @@ def fill_words(fill: FillFields) -> str:
         f"{fill.side} {fill.size} at {fill.price} {fill.liquidity.lower()} "
         f"fee {fill.fee}{liquidated}"
     )
-
-
-__all__ = ["Approved", "Denied", "Entry", "Journal", "Reduce"]
