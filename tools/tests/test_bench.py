@@ -9,8 +9,9 @@ def test_a_bench_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit) as refused:
         main(["astrology"])
 
+    said = capsys.readouterr().err
     assert refused.value.code == 2
-    assert all(name in capsys.readouterr().err for name in BENCHES)
+    assert all(name in said for name in BENCHES)
 
 
 def test_the_best_of_several_rounds_is_told() -> None:

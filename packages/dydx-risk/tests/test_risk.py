@@ -320,7 +320,7 @@ def test_a_target_that_is_held_is_below_a_step(world: Any) -> None:
 
     assert (denied.reason, denied.why) == (
         "BELOW_STEP",
-        "0.000966666 ETH-USD is less than one step of 0.001",
+        "0.000966666 ETH-USD is left to trade, less than one step of 0.001",
     )
     assert dict(denied.figures) == {"wanted": "0.000966666", "step": "0.001"}
 

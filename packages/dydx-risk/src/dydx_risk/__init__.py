@@ -1084,7 +1084,7 @@ class Risk:
     def _below_step(self, decision: Decision, market: PerpetualMarket, delta: int) -> Denied:
         wanted = _amount(market.size(abs(delta)))
         step = _amount(market.size(market.step_base_quantums))
-        why = f"{wanted} {market.ticker} is less than one step of {step}"
+        why = f"{wanted} {market.ticker} is left to trade, less than one step of {step}"
         return self._deny(decision, "BELOW_STEP", why, wanted=wanted, step=step)
 
     def _next_id(self) -> str:
