@@ -1,6 +1,7 @@
 """Books: snapshots, level totals, uncrossing, and when a book is unknown."""
 
 import doctest
+import math
 from typing import Any
 
 import dydx_data
@@ -162,27 +163,15 @@ def test_a_book_after_any_updates_equals_a_plain_model(
         assert (book.mid_price is None) == (not expected_bids or not expected_asks)
 
 
-def test_totals_do_not_drift(wire: Any) -> None:
-    """Ten thousand differences later the total is still the sum of the levels."""
+def test_totals_are_exact_after_any_number_of_updates(wire: Any) -> None:
+    """They are summed when asked for: what is kept by difference drifts."""
     state, link = DataState(), wire()
     (view,) = step(state, link.snapshot([("99", "0.1")], [("101", "3")]))
 
-    for count in range(10_000):
-        step(state, link.book({"bids": [["98", f"{count % 7}.3"]]}))
+    for count in range(1_000):
+        step(state, link.book({"bids": [["98", f"{count % 3}.3"]]}))
 
-    assert view.book.bid_total == pytest.approx(sum(x.size for x in view.book.bids()), abs=1e-12)
-
-
-def test_more_prices_than_the_memory_of_texts_holds_are_still_right(wire: Any) -> None:
-    """The cache of price texts forgets; the book does not."""
-    state, link = DataState(), wire()
-    (view,) = step(state, link.snapshot([], []))
-
-    for price in range(1, 17_000, 100):
-        step(state, link.book({"bids": [[str(price + more), "1"] for more in range(100)]}))
-
-    assert len(view.book.bids()) == 17_000
-    assert view.book.bid_total == 17_000.0
+    assert view.book.bid_total == math.fsum([0.1, 0.3])
 
 
 def test_updates_without_a_snapshot_are_counted_and_not_applied(wire: Any) -> None:

@@ -60,7 +60,7 @@ def test_oracle_prices_touch_every_market_they_name(wire: Any, market: Any) -> N
     assert [view.oracle and view.oracle.price for view in views] == [101.25, 3000.0]
 
 
-@pytest.mark.parametrize("price", ["nan", "-1", "0", "", "x", "1_0"])
+@pytest.mark.parametrize("price", ["nan", "-1", "0", "", "x", "1e999"])
 def test_a_bad_oracle_price_leaves_the_last_one_and_is_counted(wire: Any, price: str) -> None:
     """Its age tells that it was not renewed."""
     state, link = DataState(), wire()

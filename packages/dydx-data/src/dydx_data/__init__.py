@@ -20,29 +20,24 @@ calculators/orderbook.ts and watch-orderbook.mdx (uncrossing).
 import datetime
 import functools
 import math
-import re
-from array import array
 from bisect import bisect_left, insort
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 import msgspec
 from dydx_conn import (
     BookContents,
     CandleFields,
-    CandlesContents,
     ErrorsContents,
     Frame,
-    HeightContents,
     MarketFields,
-    MarketsContents,
     OraclePriceFields,
     PerpetualMarket,
     TradeFields,
-    TradesContents,
     WireError,
     contents,
     exact,
@@ -73,28 +68,24 @@ __all__ = [
 ]
 
 # === Numbers ===
-# The wire's decimals are text, and `float` alone would admit nan, inf and blanks.
 
 _SECOND: Final = 1_000_000_000
 _MINUTE: Final = 60 * _SECOND
-
-_decimal = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?", re.ASCII).fullmatch
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
 
 
 def _number(text: str) -> float:
     """Read decimal text; `ValueError` unless it is one finite number."""
-    if _decimal(text) is None or math.isinf(number := float(text)):
-        raise ValueError(f"expected a finite decimal number, got {text[:40]!r}")
-    return number
+    if math.isfinite(number := float(text)):
+        return number
+    raise ValueError(f"expected a finite number, got {text[:40]!r}")
 
 
 def _positive(text: str) -> float:
-    number = _number(text)
-    if number <= 0.0:
-        raise ValueError(f"expected a number above 0, got {text[:40]!r}")
-    return number
+    if (number := _number(text)) > 0.0:
+        return number
+    raise ValueError(f"expected a number above 0, got {text[:40]!r}")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -125,14 +116,13 @@ class Quality:
     early (book updates without a snapshot), crossed, stale.
     """
 
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=16))
     stale: bool = False
-    stale_since: int = 0
 
     def note(self, seq: int, kind: str, text: str) -> None:
         """Count one trouble and keep a sample of it."""
-        self.counts[kind] = self.counts.get(kind, 0) + 1
+        self.counts[kind] += 1
         self.samples.append(Sample(seq, kind, text if len(text) <= 120 else text[:117] + "..."))
 
 
@@ -149,16 +139,7 @@ class Link:
     asked: bool = False
     owed: int = 0
     last: int | None = None
-    _first: int | None = None
     _missing: set[int] = field(default_factory=set)
-    _resume: int = 0
-    _run: int = 0
-
-    def reset(self, last: int | None) -> None:
-        """Begin to count anew after `last`, or after whatever comes first."""
-        self.last = self._first = last
-        self._run = 0
-        self._missing.clear()
 
     def take(self, number: int, type_: str) -> str:
         """Count one message; return what is wrong with its id, or "".
@@ -166,39 +147,38 @@ class Link:
         "gap": ids before it are lost; "duplicate": it came before; "out_of_order": it is one
         of the lost. An id of 0 is no number, and nothing is judged by it.
         """
-        last, answer = self.last, type_ in ("subscribed", "error")
-        if not number or last is None:
-            self._first = self.last = number or last
+        last = self.last
+        if not number:
+            return ""
+        if last is None:
+            # What came before is not known: it may all yet come.
+            self.last, self._missing = number, set(range(max(1, number - _REACH), number))
             return ""
         if number > last:
-            return self._ahead(number, last, answer)
+            return self._ahead(number, last, type_ in ("subscribed", "error"))
         if type_ in ("error", "pong"):  # they repeat the id of what came last
-            return ""
-        if answer and (number in self._missing or number < (self._first or 0)):
-            self._missing.discard(number)
             return ""
         if number not in self._missing:
             return "duplicate"
         self._missing.discard(number)
-        # Two that go on where the count was left say that the jump was wrong, not they.
-        self._run = self._run + 1 if number == self._resume else 0
-        self._resume = number + 1
-        if self._run == 2:
-            self.reset(number)
-        return "out_of_order"
+        return "" if type_ == "subscribed" else "out_of_order"
 
     def _ahead(self, number: int, last: int, answer: bool) -> str:
         self.last = number
         if answer and self.owed:
             self.owed -= 1
         holes = number - last - 1
-        self._missing.update(range(last + 1, min(number, last + 4096)))
+        self._missing.update(range(max(last + 1, number - _REACH), number))
         explained = min(self.owed, holes)
         self.owed -= explained
         if holes == explained or (answer and not self.asked):
             return ""
-        self._resume, self._run = last + 1, 0
+        # The number itself may be the wrong one: whatever comes next begins the count anew.
+        self.last = None
         return "gap"
+
+
+_REACH: Final = 1_024  # how many ids back a message may still come
 
 
 # === Book ===
@@ -228,88 +208,42 @@ def uncross(
     >>> uncross({101: (1, 3), 99: (2, 1)}, {100: (5, 4)})
     ([(99, 2, 1)], [(100, 5, 4)])
     """
-    best_bids, best_asks = _ascending(bids)[::-1], _ascending(asks)
-    hidden_bids, hidden_asks = _crossing(iter(best_bids), iter(best_asks))
-    return best_bids[hidden_bids:], best_asks[hidden_asks:]
+    # The best come last, where a list is cheap to shorten.
+    best_bids = sorted((price, size, offset) for price, (size, offset) in bids.items() if size)
+    best_asks = sorted((price, size, offset) for price, (size, offset) in asks.items() if size)
+    best_asks.reverse()
+    while best_bids and best_asks and best_bids[-1][0] >= best_asks[-1][0]:
+        (_, bid_size, bid_offset), (_, ask_size, ask_offset) = best_bids[-1], best_asks[-1]
+        bid_goes = (bid_offset, bid_size) <= (ask_offset, ask_size)
+        (best_bids if bid_goes else best_asks).pop()
+    return best_bids[::-1], best_asks[::-1]
 
 
-def _ascending(totals: Mapping[_N, tuple[_N, int]]) -> list[tuple[_N, _N, int]]:
-    return [(price, size, offset) for price, (size, offset) in sorted(totals.items()) if size]
-
-
-def _crossing(bids: Iterator[Any], asks: Iterator[Any]) -> tuple[int, int]:
-    # Only the best of a side is ever dropped, so what is hidden is the beginning of each side.
-    hidden_bids = hidden_asks = 0
-    bid, ask = next(bids, None), next(asks, None)
-    while bid is not None and ask is not None and bid[0] >= ask[0]:
-        if (bid[2], bid[1]) <= (ask[2], ask[1]):
-            hidden_bids += 1
-            bid = next(bids, None)
-        else:
-            hidden_asks += 1
-            ask = next(asks, None)
-    return hidden_bids, hidden_asks
-
-
+@dataclass(slots=True, eq=False)
 class _Side:
-    """One side of a book as the venue said it: levels by price, prices ascending."""
+    """One side of a book as the venue said it; the best `hidden` levels are not shown."""
 
-    __slots__ = ("hidden", "hidden_size", "levels", "numbers", "prices", "size")
-
-    def __init__(self, numbers: dict[str, float]) -> None:
-        self.numbers = numbers
-        self.clear()
-
-    def clear(self) -> None:
-        self.levels: dict[float, Level] = {}
-        self.prices: list[float] = []
-        self.size = self.hidden_size = 0.0
-        self.hidden = 0
+    levels: dict[float, Level] = field(default_factory=dict)
+    prices: list[float] = field(default_factory=list)  # ascending
+    hidden: int = 0
 
     def put(self, totals: Iterable[tuple[str, str]], offset: int, faults: list[str]) -> None:
         # The hottest loop of the house: what it touches is local, and nothing is made twice.
-        levels, prices, numbers, size_of_all = self.levels, self.prices, self.numbers, self.size
+        levels, prices, infinite = self.levels, self.prices, math.inf
         for price_text, size_text in totals:
             try:
-                price = numbers[price_text]
-                size = float(size_text)
-            except KeyError:
-                try:
-                    price, size = self._learn(price_text), float(size_text)
-                except ValueError as error:
-                    faults.append(str(error))
-                    continue
+                price, size = float(price_text), float(size_text)
             except ValueError:
-                size = math.nan
-            old = levels.get(price)
-            if 0.0 < size < math.inf:
-                levels[price] = Level(price, size, price_text, size_text, offset)
-                if old is None:
+                price = size = math.nan
+            if not (0.0 < price < infinite and 0.0 <= size < infinite):
+                got = f"{price_text[:40]!r}, {size_text[:40]!r}"
+                faults.append(f"expected a price above 0 and a size of 0 or more, got {got}")
+            elif size:
+                if price not in levels:
                     insort(prices, price)
-                    size_of_all += size
-                else:
-                    size_of_all += size - old.size
-            elif size != 0.0:
-                faults.append(f"expected a size of 0 or more, got {size_text[:40]!r}")
-            elif old is not None:
-                del levels[price]
+                levels[price] = Level(price, size, price_text, size_text, offset)
+            elif levels.pop(price, None):
                 del prices[bisect_left(prices, price)]
-                size_of_all -= old.size
-        # What is kept by difference drifts; now and then it is taken afresh.
-        self.size = size_of_all if offset & 4095 else math.fsum(x.size for x in levels.values())
-
-    def _learn(self, price_text: str) -> float:
-        price = _positive(price_text)
-        if len(self.numbers) >= 16_384:
-            self.numbers.clear()
-        self.numbers[price_text] = price
-        return price
-
-    def hide(self, hidden: int, best_first: Iterable[float]) -> None:
-        self.hidden = hidden
-        self.hidden_size = math.fsum(
-            self.levels[price].size for _, price in zip(range(hidden), best_first, strict=False)
-        )
 
 
 class Book:
@@ -325,8 +259,6 @@ class Book:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        numbers: dict[str, float] = {}
-        self._bids, self._asks = _Side(numbers), _Side(numbers)
         self.seq = self.at = self.offset = 0
         self.link = ""
         self.forget()
@@ -338,14 +270,7 @@ class Book:
         self.best_ask: Level | None = None
         self.mid_price: float | None = None
         self.crossed = 0
-        self._bids.clear()
-        self._asks.clear()
-
-    def replace(self, snapshot: BookContents) -> list[str]:
-        """Take a snapshot for the whole book; return what was wrong with its levels."""
-        self.forget()
-        self.known = True
-        return self.update([snapshot])
+        self._bids, self._asks = _Side(), _Side()
 
     def update(self, updates: Iterable[BookContents]) -> list[str]:
         """Take new level totals, oldest first; return what was wrong with any of them."""
@@ -367,52 +292,53 @@ class Book:
             self.mid_price = (bid + ask) / 2
         return faults
 
-    def bids(self, count: int | None = None) -> list[Level]:
-        """Return the uncrossed bids, best first, at most `count`."""
-        side = self._bids
-        end = len(side.prices) - side.hidden
-        start = 0 if count is None else max(0, end - count)
-        return [side.levels[price] for price in side.prices[start:end][::-1]]
-
-    def asks(self, count: int | None = None) -> list[Level]:
-        """Return the uncrossed asks, best first, at most `count`."""
-        side = self._asks
-        end = None if count is None else side.hidden + max(0, count)
-        return [side.levels[price] for price in side.prices[side.hidden : end]]
-
-    @property
-    def spread_bps(self) -> float | None:
-        """Return the spread in hundredths of a percent of the mid price."""
-        bid, ask = self.best_bid, self.best_ask
-        if bid is None or ask is None or self.mid_price is None:
-            return None
-        return (ask.price - bid.price) / self.mid_price * 10_000
-
-    @property
-    def bid_total(self) -> float:
-        """Return the size of all uncrossed bids, in base units."""
-        return max(0.0, self._bids.size - self._bids.hidden_size)
-
-    @property
-    def ask_total(self) -> float:
-        """Return the size of all uncrossed asks, in base units."""
-        return max(0.0, self._asks.size - self._asks.hidden_size)
-
     def _uncross(self) -> None:
         bids, asks = self._bids, self._asks
-        hidden_bids, hidden_asks = _crossing(_totals(bids, -1), _totals(asks, 1))
-        bids.hide(hidden_bids, reversed(bids.prices))
-        asks.hide(hidden_asks, asks.prices)
-        self.crossed = hidden_bids + hidden_asks
-        self.best_bid = next(iter(self.bids(1)), None)
-        self.best_ask = next(iter(self.asks(1)), None)
+        bid, ask = len(bids.prices) - 1, 0
+        while bid >= 0 and ask < len(asks.prices) and bids.prices[bid] >= asks.prices[ask]:
+            high, low = bids.levels[bids.prices[bid]], asks.levels[asks.prices[ask]]
+            if (high.offset, high.size) <= (low.offset, low.size):  # as `uncross` does
+                bid -= 1
+            else:
+                ask += 1
+        bids.hidden, asks.hidden = len(bids.prices) - 1 - bid, ask
+        self.crossed = bids.hidden + asks.hidden
+        self.best_bid = bids.levels[bids.prices[bid]] if bid >= 0 else None
+        self.best_ask = asks.levels[asks.prices[ask]] if ask < len(asks.prices) else None
         self.mid_price = None
         if self.best_bid is not None and self.best_ask is not None:
             self.mid_price = (self.best_bid.price + self.best_ask.price) / 2
 
+    def bids(self, count: int | None = None) -> list[Level]:
+        """Return the uncrossed bids, best first, at most `count`."""
+        levels, prices = self._bids.levels, self._bids.prices
+        end = len(prices) - self._bids.hidden
+        start = 0 if count is None else max(0, end - count)
+        return [levels[price] for price in prices[start:end][::-1]]
 
-def _totals(side: _Side, step: int) -> Iterator[tuple[float, float, int]]:
-    return ((x, side.levels[x].size, side.levels[x].offset) for x in side.prices[::step])
+    def asks(self, count: int | None = None) -> list[Level]:
+        """Return the uncrossed asks, best first, at most `count`."""
+        levels, prices, start = self._asks.levels, self._asks.prices, self._asks.hidden
+        end = None if count is None else start + max(0, count)
+        return [levels[price] for price in prices[start:end]]
+
+    @property
+    def spread_bps(self) -> float | None:
+        """Return the spread in hundredths of a percent of the mid price."""
+        bid, ask, mid_price = self.best_bid, self.best_ask, self.mid_price
+        if bid is None or ask is None or mid_price is None:
+            return None
+        return (ask.price - bid.price) / mid_price * 10_000
+
+    @property
+    def bid_total(self) -> float:
+        """Sum the size of all uncrossed bids, in base units."""
+        return math.fsum(level.size for level in self.bids())
+
+    @property
+    def ask_total(self) -> float:
+        """Sum the size of all uncrossed asks, in base units."""
+        return math.fsum(level.size for level in self.asks())
 
 
 # === Trades ===
@@ -434,69 +360,49 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(slots=True, eq=False)
 class Flow:
-    """Who took what: volumes in base units and USDC, of the last 60 s and in total.
+    """Who took what in the last 60 s; the window moves in whole seconds of the venue's time."""
 
-    The window moves in whole seconds of the venue's time.
-    """
-
-    buy_volume: float = 0.0
-    sell_volume: float = 0.0
-    usd: float = 0.0
-    trades: int = 0
-    total_buy_volume: float = 0.0
-    total_sell_volume: float = 0.0
-    total_usd: float = 0.0
-    total_trades: int = 0
     # One row per second with trades, oldest first: second, buys, sells, usd, trades.
     _seconds: deque[list[float]] = field(default_factory=deque)
 
     def add(self, trade: Trade) -> None:
-        """Count one trade; one older than the window counts in the totals alone."""
-        usd = trade.price * trade.size
-        buys, sells = (trade.size, 0.0) if trade.side == "BUY" else (0.0, trade.size)
-        self.total_buy_volume += buys
-        self.total_sell_volume += sells
-        self.total_usd += usd
-        self.total_trades += 1
-        row = self._second(trade.at_ns // _SECOND)
-        if row is None:
+        """Count one trade; a late one with the newest second, one older than the window not."""
+        rows, second = self._seconds, trade.at_ns // _SECOND
+        if not rows or second > rows[-1][0]:
+            self.roll(trade.at_ns)
+            rows.append([second, 0.0, 0.0, 0.0, 0])
+        elif second <= rows[-1][0] - 60:
             return
-        row[1] += buys
-        row[2] += sells
-        row[3] += usd
+        row = rows[-1]
+        row[1 if trade.side == "BUY" else 2] += trade.size
+        row[3] += trade.price * trade.size
         row[4] += 1
-        self.buy_volume += buys
-        self.sell_volume += sells
-        self.usd += usd
-        self.trades += 1
-
-    def _second(self, second: int) -> list[float] | None:
-        rows = self._seconds
-        if rows and second <= rows[-1][0]:
-            if second == rows[-1][0]:
-                return rows[-1]
-            return next((row for row in rows if row[0] == second), None)
-        self.roll(second * _SECOND)
-        rows.append([second, 0.0, 0.0, 0.0, 0.0])
-        return rows[-1]
 
     def roll(self, now_ns: int) -> None:
         """Let go of what is 60 s old or older at `now_ns`."""
         rows, last = self._seconds, now_ns // _SECOND - 60
         while rows and rows[0][0] <= last:
-            _, buys, sells, usd, trades = rows.popleft()
-            self.buy_volume -= buys
-            self.sell_volume -= sells
-            self.usd -= usd
-            self.trades -= int(trades)
-        if not rows:
-            # Differences of floats leave dust; an empty window is exactly nothing.
-            self.buy_volume = self.sell_volume = self.usd = 0.0
+            rows.popleft()
 
     @property
-    def due_ns(self) -> float:
-        """Return when the window next loses a second, in venue time."""
-        return (self._seconds[0][0] + 60) * _SECOND if self._seconds else math.inf
+    def buy_volume(self) -> float:
+        """Sum what takers bought, in base units."""
+        return math.fsum(row[1] for row in self._seconds)
+
+    @property
+    def sell_volume(self) -> float:
+        """Sum what takers sold, in base units."""
+        return math.fsum(row[2] for row in self._seconds)
+
+    @property
+    def usd(self) -> float:
+        """Sum what was traded, in USDC."""
+        return math.fsum(row[3] for row in self._seconds)
+
+    @property
+    def trades(self) -> int:
+        """Count the trades."""
+        return int(sum(row[4] for row in self._seconds))
 
 
 # === Candles ===
@@ -525,116 +431,90 @@ class Candle(msgspec.Struct, frozen=True, gc=False):
     trades: int
 
 
-_HIGH, _LOW, _CLOSE, _VOLUME, _USD, _TRADES, _WIDTH = 1, 2, 3, 4, 5, 6, 7
+def _flat(started_at: int, price: float) -> Candle:
+    return Candle(started_at, price, price, price, price, 0.0, 0.0, 0)
 
 
 @dataclass(slots=True, eq=False)
 class Candles:
-    """A market's newest candles of one resolution, oldest first; a ring of fixed size.
+    """A market's newest candles of one resolution, oldest first, without a hole.
 
-    Made from trades until the wire sends candles of this resolution; from then on the wire's
-    (`wire` is True). A period without trades is flat at the last close, as on the venue.
+    Made from trades; where the wire told candles, from the trades after `told_ns` alone. A period
+    without trades is flat at the last close.
     """
 
     period_ns: int
     capacity: int = 240
-    wire: bool = False
-    started_at: int = 0
-    # Rows of open, high, low, close, volume, usd, trades; they follow each other without a
-    # hole, so the start of the newest gives all starts.
-    _rows: "array[float]" = field(default_factory=lambda: array("d"))
-    _size: int = 0
-    _head: int = -1
+    told_ns: float = -math.inf
+    started_at: int = 0  # of the newest
+    _kept: deque[Candle] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._kept = deque(maxlen=self.capacity)
 
     def __len__(self) -> int:
-        return self._size
+        return len(self._kept)
 
     def __getitem__(self, index: int) -> Candle:
-        if not -self._size <= index < self._size:
-            raise IndexError(f"expected an index within {self._size} candles, got {index}")
-        age = self._size - 1 - index if index >= 0 else -1 - index
-        at = self._row(age)
-        started_at = self.started_at - age * self.period_ns
-        opened, high, low, close, volume, usd, trades = self._rows[at : at + _WIDTH]
-        return Candle(started_at, opened, high, low, close, volume, usd, int(trades))
+        return self._kept[index]
 
     @property
     def last(self) -> Candle | None:
         """Return the candle that is still growing."""
-        return self[-1] if self._size else None
+        return self._kept[-1] if self._kept else None
 
     def closes(self, count: int | None = None) -> list[float]:
         """Return the newest closes, oldest first."""
-        newest = self._size if count is None else min(count, self._size)
-        return [self._rows[self._row(age) + _CLOSE] for age in range(newest - 1, -1, -1)]
+        skipped = 0 if count is None else max(0, len(self._kept) - count)
+        return [candle.close for candle in islice(self._kept, skipped, None)]
 
     def add(self, at_ns: int, price: float, size: float) -> None:
         """Count one trade; one that is late goes to its own candle, if that is still kept."""
-        age = self._age(at_ns, price)
-        if age >= self._size:
+        kept, index = self._kept, self._index(at_ns, price)
+        if index < 0 or at_ns <= self.told_ns:
             return
-        rows, at = self._rows, self._row(age)
-        if not rows[at + _TRADES]:
-            self._flatten(at, price)
-        elif price > rows[at + _HIGH]:
-            rows[at + _HIGH] = price
-        elif price < rows[at + _LOW]:
-            rows[at + _LOW] = price
-        rows[at + _CLOSE] = price
-        rows[at + _VOLUME] += size
-        rows[at + _USD] += price * size
-        rows[at + _TRADES] += 1
+        was, usd = kept[index], price * size
+        if was.trades:
+            opened, high, low = was.open, was.high, was.low
+            high, low = price if price > high else high, price if price < low else low
+        else:
+            opened = high = low = price
+        kept[index] = Candle(
+            was.started_at, opened, high, low, price,
+            was.volume + size, was.usd_volume + usd, was.trades + 1,
+        )  # fmt: skip
         # Flat candles already written after a late one take over its close.
-        while age and not rows[self._row(age - 1) + _TRADES]:
-            age -= 1
-            self._flatten(self._row(age), price)
+        for later in range(index + 1, len(kept)):
+            if kept[later].trades:
+                break
+            kept[later] = _flat(kept[later].started_at, price)
 
     def put(self, candle: Candle) -> None:
-        """Take a candle from the wire, new or again; the first one ends counting trades."""
-        if not self.wire:
-            self.wire, self._size, self._head = True, 0, -1
-            del self._rows[:]
-        age = self._age(candle.started_at, candle.open)
-        if age < self._size:
-            at = self._row(age)
-            self._rows[at : at + _WIDTH] = array("d", msgspec.structs.astuple(candle)[1:])
+        """Take a candle from the wire, new or again."""
+        index = self._index(candle.started_at, candle.open)
+        if index >= 0:
+            self._kept[index] = candle
 
     def roll(self, now_ns: int) -> None:
         """Write a flat candle for each period that began until `now_ns` without a trade."""
         start = now_ns - now_ns % self.period_ns
-        if not self._size or start <= self.started_at:
+        if not self._kept or start <= self.started_at:
             return
-        # A silence longer than the ring overwrites all of it, once.
+        close = self._kept[-1].close
+        # A silence longer than what is kept overwrites all of it, once.
         self.started_at = max(self.started_at, start - self.capacity * self.period_ns)
-        close = self._rows[self._row(0) + _CLOSE]
         while self.started_at < start:
-            self._append(self.started_at + self.period_ns, close)
+            self.started_at += self.period_ns
+            self._kept.append(_flat(self.started_at, close))
 
-    def _age(self, at_ns: int, price: float) -> int:
-        """Return how many periods ago `at_ns` was, after making the candles up to it."""
-        start = at_ns - at_ns % self.period_ns
-        if not self._size:
-            self._append(start, price)
-        elif start > self.started_at:
-            self.roll(start)
-        return (self.started_at - start) // self.period_ns
-
-    def _row(self, age: int) -> int:
-        return (self._head - age) % self._size * _WIDTH
-
-    def _append(self, start: int, price: float) -> None:
-        if self._size < self.capacity:
-            self._rows.extend([0.0] * _WIDTH)
-            self._size += 1
-        self._head = (self._head + 1) % self.capacity
-        self.started_at = start
-        at = self._head * _WIDTH
-        self._rows[at + _VOLUME] = self._rows[at + _USD] = self._rows[at + _TRADES] = 0.0
-        self._flatten(at, price)
-
-    def _flatten(self, at: int, price: float) -> None:
-        rows = self._rows
-        rows[at] = rows[at + _HIGH] = rows[at + _LOW] = rows[at + _CLOSE] = price
+    def _index(self, at_ns: int, price: float) -> int:
+        """Return which candle `at_ns` belongs to, after making those up to it; < 0 for none."""
+        if not self._kept:
+            self.started_at = at_ns - at_ns % self.period_ns
+            self._kept.append(_flat(self.started_at, price))
+        elif at_ns >= self.started_at + self.period_ns:
+            self.roll(at_ns)
+        return len(self._kept) - 1 + (at_ns - self.started_at) // self.period_ns
 
 
 # === Views ===
@@ -649,10 +529,6 @@ class Oracle(msgspec.Struct, frozen=True, gc=False):
     at: int
     seq: int
     text: str
-
-
-def _oracle(text: str, frame: Frame) -> Oracle:
-    return Oracle(_positive(text), *exact(text), frame.at, frame.seq, text)
 
 
 class Funding(msgspec.Struct, frozen=True, gc=False):
@@ -673,14 +549,14 @@ class Funding(msgspec.Struct, frozen=True, gc=False):
 class Chain:
     """The newest block; `skew_ns` is the venue's time less the time of receipt.
 
-    Told by blocks, or by live trades where no block was seen; until then so far back that
-    nothing rolls: a stand-in, or an old recording, may live in another year than its receiver.
+    Told by blocks, or by live trades where no block was seen; until then nothing rolls: a
+    stand-in, or an old recording, may live in another year than its receiver.
     """
 
     height: int = 0
     time_ns: int = 0
     seq: int = 0
-    skew_ns: int = -(1 << 62)
+    skew_ns: int | None = None
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -693,6 +569,7 @@ class MarketView:
     ticker: str
     chain: Chain
     candles: dict[str, Candles]
+    _fields: MarketFields
     seq: int = 0
     at: int = 0
     changed: str = ""
@@ -707,37 +584,16 @@ class MarketView:
     funding: Funding = field(default_factory=Funding)
     quality: Quality = field(default_factory=Quality)
     live_at: int = 0
-    _fields: MarketFields = field(default_factory=MarketFields)
     _ids: dict[str, None] = field(default_factory=dict)
-    _due_ns: float = math.inf
-    # What a frame of one market puts out: made once, not once a frame.
-    _alone: "tuple[MarketView, ...]" = ()
-
-    def __post_init__(self) -> None:
-        self._fields.ticker = self.ticker
-        self._alone = (self,)
 
     def __repr__(self) -> str:
         return f"MarketView({self.ticker!r}, seq={self.seq}, changed={self.changed!r})"
 
     def _touch(self, frame: Frame, changed: str) -> "tuple[MarketView, ...]":
-        self.seq = frame.seq
-        self.at = at = frame.at
-        self.changed = changed
+        self.seq, self.at, self.changed = frame.seq, frame.at, changed
         if self.fresh and changed != "trades":
             self.fresh = []
-        if at + self.chain.skew_ns >= self._due_ns:
-            self._roll(at + self.chain.skew_ns)
-        return self._alone
-
-    def _roll(self, now_ns: int) -> None:
-        """Bring to `now_ns` what changes with time alone: windows and empty candles."""
-        self.flow.roll(now_ns)
-        self._due_ns = self.flow.due_ns
-        for candles in self.candles.values():
-            if len(candles) and not candles.wire:
-                candles.roll(now_ns)
-                self._due_ns = min(self._due_ns, candles.started_at + candles.period_ns)
+        return (self,)
 
 
 class DataState:
@@ -745,11 +601,6 @@ class DataState:
 
     `tickers` limits the views to some markets. `connection` is waiting, live, partial or closed.
     """
-
-    __slots__ = (
-        "_judge_at", "_resolutions", "_tickers", "at", "chain", "frames", "links", "quality",
-        "seq", "stale_after_ns", "views",
-    )  # fmt: skip
 
     def __init__(
         self,
@@ -781,35 +632,29 @@ class DataState:
 
     def counts(self) -> dict[str, int]:
         """Return all troubles by kind, those of markets and those of none."""
-        total = Counter(self.quality.counts)
-        for view in self.views.values():
-            total.update(view.quality.counts)
-        return dict(total)
+        return dict(sum((x.quality.counts for x in self.views.values()), self.quality.counts))
 
     def _view(self, ticker: str, seq: int) -> MarketView | None:
         """Return the ticker's view, made on first sight; None for one that is not wanted."""
         view = self.views.get(ticker)
         if view is not None or (self._tickers is not None and ticker not in self._tickers):
             return view
-        if not _ticker(ticker) or len(self.views) >= _MOST_MARKETS:
+        if not ticker.endswith("-USD") or len(self.views) >= _MOST_MARKETS:
             self.quality.note(seq, "malformed", f"expected a ticker, got {ticker[:80]!r}")
             return None
-        view = self.views[ticker] = MarketView(
-            ticker, self.chain, {name: Candles(RESOLUTIONS[name]) for name in self._resolutions}
-        )
-        return view
+        candles = {name: Candles(RESOLUTIONS[name]) for name in self._resolutions}
+        fields = MarketFields(ticker=ticker)
+        return self.views.setdefault(ticker, MarketView(ticker, self.chain, candles, fields))
 
 
 # A hostile stream may name markets without end; the venue has some three hundred.
 _MOST_MARKETS: Final = 2_000
-_ticker = re.compile(r"[^\s/]{1,128}-USD").fullmatch
 
 
 # === Folding ===
 
-_F = TypeVar("_F")
 _Touched = Sequence[MarketView]
-_NOTHING: Final[_Touched] = ()
+_Fold = Callable[[DataState, Frame, list[Any]], _Touched]
 
 
 def step(state: DataState, frame: Frame) -> Sequence[MarketView]:
@@ -827,194 +672,182 @@ def step(state: DataState, frame: Frame) -> Sequence[MarketView]:
 
 
 def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
-    # Once a second of event time is often enough to notice a silence of many seconds.
-    state._judge_at = frame.at + _SECOND
-    silent_since = frame.at - state.stale_after_ns
-    gone = []
+    """Do once a second of the venue's time what time alone asks for: roll, and notice silence."""
+    at, skew_ns = frame.at, state.chain.skew_ns
+    state._judge_at = at + _SECOND - (at + (skew_ns or 0)) % _SECOND
+    gone: list[MarketView] = []
     for view in state.views.values():
-        if 0 < view.live_at <= silent_since and not view.quality.stale:
-            silence = f"no book or trade for {(frame.at - view.live_at) / _SECOND:.1f} s"
+        if skew_ns is not None:
+            view.flow.roll(at + skew_ns)
+            for candles in view.candles.values():
+                candles.roll(at + skew_ns)
+        if 0 < view.live_at <= at - state.stale_after_ns and not view.quality.stale:
+            silence = f"no book or trade for {(at - view.live_at) / _SECOND:.1f} s"
             view.quality.note(frame.seq, "stale", silence)
-            view.quality.stale, view.quality.stale_since = True, view.live_at
+            view.quality.stale = True
             if view not in touched:
-                view._touch(frame, "stale")
-                gone.append(view)
+                gone += view._touch(frame, "stale")
     return [*touched, *gone] if gone else touched
 
 
 def _fold_message(state: DataState, frame: Frame) -> _Touched:
-    channels = _MESSAGES.get(frame.type)
-    if channels is None:
-        if frame.fault:
-            return _fold_fault(state, frame)
-        channels = {}  # not known, but it took an id
     link = state.links.get(frame.link) or state.links.setdefault(frame.link, Link())
-    lost = _NOTHING
+    lost: _Touched = ()
     if frame.message_id - 1 == link.last and not link.owed:
         link.last = frame.message_id
+    elif trouble := link.take(frame.message_id, frame.type):
+        what = f"message_id {frame.message_id} on {frame.link}, channel "
+        state.quality.note(frame.seq, trouble, what + (frame.channel or frame.type))
+        if trouble == "duplicate":
+            return ()
+        lost = _lose_books(state, frame)
+        # A late level total is older than the book; a late trade keeps its place by its time.
+        if trouble == "out_of_order" and frame.channel != "v4_trades":
+            return lost
+    channels = _MESSAGES.get(frame.type)
+    fold_channel = channels.get(frame.channel) if channels else None
+    if fold_channel is None:
+        touched = _fold_unknown(state, frame)
     else:
-        trouble = link.take(frame.message_id, frame.type)
-        if trouble:
-            counts, lost = _fold_trouble(state, frame, trouble)
-            if not counts:
-                return lost
-    fold_channel = channels.get(frame.channel, _fold_unknown)
-    try:
-        touched = fold_channel(state, frame)
-    except _UNREADABLE as error:
-        touched = _fold_unreadable(state, frame, frame.id.partition("/")[0], error)
-    return touched if not lost else [*touched, *(view for view in lost if view not in touched)]
+        try:
+            touched = fold_channel(state, frame, contents(frame))
+        except _UNREADABLE as error:
+            touched = _fold_unreadable(state, frame, error)
+    return [*dict.fromkeys([*touched, *lost])] if lost else touched
 
 
-# What decoding may raise, whatever a text says: the wire's own refusals, numbers and times out
+# What reading may raise, whatever a text says: the wire's own refusals, numbers and times out
 # of range, and nesting too deep for the decoder.
 _UNREADABLE = (WireError, ValueError, ArithmeticError, RecursionError)
 
 
-def _fold_unreadable(state: DataState, frame: Frame, ticker: str, error: Exception) -> _Touched:
-    view = state.views.get(ticker)
+def _fold_unreadable(state: DataState, frame: Frame, error: Exception) -> _Touched:
+    view = state.views.get(frame.id.partition("/")[0])
+    (view or state).quality.note(frame.seq, "malformed", str(error))
     if view is None:
-        state.quality.note(frame.seq, "malformed", str(error))
         return ()
-    view.quality.note(frame.seq, "malformed", str(error))
-    if frame.channel != "v4_orderbook" or not view.book.known:
-        return view._touch(frame, "quality")
-    # It may have carried levels: without them the book is a guess.
-    view.book.forget()
-    return view._touch(frame, "book")
+    if frame.channel == "v4_orderbook" and frame.kind == "ws":
+        # It may have carried levels: without them the book is a guess.
+        return _lose_book(view, frame) or view._touch(frame, "quality")
+    return view._touch(frame, "quality")
 
 
 def _fold_unknown(state: DataState, frame: Frame) -> _Touched:
     what = f"{frame.kind[:20]} {frame.type[:40]!r} on channel {frame.channel[:40]!r}"
-    state.quality.note(frame.seq, "unknown", f"expected a known message, got {what}")
+    if frame.fault:
+        state.quality.note(frame.seq, "malformed", frame.fault)
+    elif frame.channel not in _ACCOUNTS:
+        state.quality.note(frame.seq, "unknown", f"expected a known message, got {what}")
     return ()
 
 
-def _refuse(state: DataState, frame: Frame, what: str) -> _Touched:
-    state.quality.note(frame.seq, "refused", what)
+_ACCOUNTS = ("v4_subaccounts", "v4_parent_subaccounts")  # the layers above fold them
+
+
+def _fold_nothing(state: DataState, frame: Frame, updates: Sequence[Any] = ()) -> _Touched:
     return ()
 
 
-def _fold_nothing(state: DataState, frame: Frame) -> _Touched:
-    return ()
+_T = TypeVar("_T")
+
+
+def _readable(
+    view: MarketView, frame: Frame, read: Callable[[Any], _T], items: Iterable[Any]
+) -> Iterator[_T]:
+    """Read what makes sense, and count what does not: one bad trade costs itself alone."""
+    for fields in items:
+        try:
+            yield read(fields)
+        except _UNREADABLE as error:
+            view.quality.note(frame.seq, "malformed", str(error))
 
 
 # === Books ===
 
 
-def _fold_book(state: DataState, frame: Frame) -> _Touched:
-    view = state.views.get(frame.id)
-    if view is None or not view.book.known:
-        return _fold_early(state, frame)
-    book = view.book
-    crossed = book.crossed
-    faults = book.update(contents(frame))
-    book.link = frame.link
-    book.seq = view.seq = frame.seq
-    book.at = view.live_at = view.at = at = frame.at
-    view.changed = "book"
-    if faults or book.crossed != crossed or view.quality.stale:
-        _judge_book(view, frame, faults, crossed)
-    if view.fresh:
-        view.fresh = []
-    if at + view.chain.skew_ns >= view._due_ns:
-        view._roll(at + view.chain.skew_ns)
-    return view._alone
-
-
-def _judge_book(view: MarketView, frame: Frame, faults: list[str], crossed: int) -> None:
+def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
+    view = state.views.get(frame.id) or state._view(frame.id, frame.seq)
+    if view is None:
+        return ()
     quality, book = view.quality, view.book
+    crossed = book.crossed
+    if frame.type == "subscribed":
+        # The socket's book is newer than any answer; an answer mends one that was lost.
+        if frame.kind == "http" and book.known and book.link:
+            return ()
+        book.forget()
+        book.known = True
+    elif not book.known:
+        quality.note(frame.seq, "early", "a book update without a snapshot to update")
+        return ()
+    faults = book.update(updates)
+    book.link, book.seq = frame.link, frame.seq
+    book.at = view.live_at = frame.at
     quality.stale = False
     for fault in faults:
         quality.note(frame.seq, "malformed", fault)
     if book.crossed and not crossed:
         quality.note(frame.seq, "crossed", f"{book.crossed} levels hidden by uncrossing")
-
-
-def _fold_early(state: DataState, frame: Frame) -> _Touched:
-    view = state._view(frame.id, frame.seq)
-    if view is not None:
-        view.quality.note(frame.seq, "early", "a book update without a snapshot to update")
-    return ()
-
-
-def _fold_snapshot(state: DataState, frame: Frame) -> _Touched:
-    return _set_book(state._view(frame.id, frame.seq), frame, frame.link, contents(frame)[0])
-
-
-def _set_book(view: MarketView | None, frame: Frame, link: str, snapshot: BookContents) -> _Touched:
-    if view is None:
-        return ()
-    crossed, book = view.book.crossed, view.book
-    faults = book.replace(snapshot)
-    book.link, book.seq, book.at = link, frame.seq, frame.at
-    view.live_at = frame.at
-    _judge_book(view, frame, faults, crossed)
     return view._touch(frame, "book")
 
 
-def _lose_books(state: DataState, frame: Frame, link: str) -> _Touched:
-    """Make the books of a link unknown; of all links, if it has no name."""
-    lost = [
-        view
-        for view in state.views.values()
-        if view.book.known and (not link or view.book.link == link)
-    ]
-    for view in lost:
-        view.book.forget()
-        view._touch(frame, "book")
-    return lost
+def _fold_unsubscribed(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
+    view = state.views.get(frame.id)
+    return _lose_book(view, frame) if view is not None else ()
+
+
+def _lose_book(view: MarketView, frame: Frame) -> _Touched:
+    if not view.book.known:
+        return ()
+    view.book.forget()
+    return view._touch(frame, "book")
+
+
+def _lose_books(state: DataState, frame: Frame) -> _Touched:
+    """Make the books of the frame's link unknown; of all links, if it names none."""
+    of_link = [x for x in state.views.values() if not frame.link or x.book.link == frame.link]
+    return [lost for view in of_link for lost in _lose_book(view, frame)]
 
 
 # === Tapes ===
 
 
-def _fold_trades(state: DataState, frame: Frame) -> _Touched:
-    return _add_trades(state._view(frame.id, frame.seq), frame, contents(frame))
-
-
-def _add_trades(
-    view: MarketView | None, frame: Frame, updates: Iterable[TradesContents]
-) -> _Touched:
+def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
+    view = state._view(frame.id, frame.seq)
     if view is None:
         return ()
-    fresh = [trade for update in updates for trade in _unseen(view, frame, update)]
-    if frame.kind == "ws" and frame.type != "subscribed":
-        if fresh and not view.chain.seq:
-            view.chain.skew_ns = fresh[-1].at_ns - frame.at
-    else:
+    chain, unseen = view.chain, (x for y in updates for x in y.trades if _is_new(view, x.id))
+    fresh = [*_readable(view, frame, lambda fields: _trade(chain, fields, frame.seq), unseen)]
+    if frame.type == "subscribed":
         # A snapshot is newest first, and trades of one block share their time.
         fresh.reverse()
         fresh.sort(key=lambda trade: trade.at_ns)
+    elif fresh and not chain.seq:
+        chain.skew_ns = fresh[-1].at_ns - frame.at
     for trade in fresh:
-        view.trades.append(trade)
         view.flow.add(trade)
         for candles in view.candles.values():
-            if not candles.wire:
-                candles.add(trade.at_ns, trade.price, trade.size)
-        view._due_ns = min(view._due_ns, trade.at_ns + _MINUTE - trade.at_ns % _SECOND)
-    while len(view._ids) > 2_048:
-        del view._ids[next(iter(view._ids))]
+            candles.add(trade.at_ns, trade.price, trade.size)
+    view.trades += fresh
     view.live_at = frame.at
     view.quality.stale = False
     view.fresh = fresh
     return view._touch(frame, "trades")
 
 
-def _unseen(view: MarketView, frame: Frame, update: TradesContents) -> Iterator[Trade]:
-    for fields in update.trades:
-        try:
-            if fields.id not in view._ids:
-                yield _trade(view, fields, frame.seq)
-        except (ValueError, OverflowError) as error:
-            view.quality.note(frame.seq, "malformed", str(error))
-        if fields.id:
-            view._ids[fields.id] = None
+def _is_new(view: MarketView, id_: str) -> bool:
+    ids = view._ids
+    if not id_ or id_ in ids:
+        return not id_
+    ids[id_] = None
+    if len(ids) > 2_048:
+        del ids[next(iter(ids))]
+    return True
 
 
-def _trade(view: MarketView, fields: TradeFields, seq: int) -> Trade:
+def _trade(chain: Chain, fields: TradeFields, seq: int) -> Trade:
     at_ns = _instant(fields.created_at)
-    if view.chain.seq and at_ns > view.chain.time_ns + 60 * _MINUTE:
+    if chain.seq and at_ns > chain.time_ns + 60 * _MINUTE:
         # It would roll every window and candle past all that is yet to come.
         raise ValueError(f"expected a trade of the past, got one of {fields.created_at[:40]}")
     return Trade(
@@ -1023,41 +856,35 @@ def _trade(view: MarketView, fields: TradeFields, seq: int) -> Trade:
     )  # fmt: skip
 
 
-def _fold_candles(state: DataState, frame: Frame) -> _Touched:
-    ticker, _, resolution = frame.id.partition("/")
-    return _put_candles(state._view(ticker, frame.seq), frame, resolution, contents(frame))
-
-
-def _put_candles(
-    view: MarketView | None, frame: Frame, resolution: str, updates: Iterable[CandlesContents]
-) -> _Touched:
+def _fold_candles(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
+    view = state._view(frame.id.partition("/")[0], frame.seq)
     if view is None:
         return ()
-    if resolution not in RESOLUTIONS:
-        raise ValueError(f"expected a known resolution, got {resolution[:40]!r}")
-    candles = view.candles.setdefault(resolution, Candles(RESOLUTIONS[resolution]))
-    for update in updates:
-        for fields in reversed(update.candles):
-            try:
-                candles.put(_candle(fields))
-            except (ValueError, OverflowError) as error:
-                view.quality.note(frame.seq, "malformed", str(error))
+    newest_last = [fields for update in updates for fields in reversed(update.candles)]
+    told = [*_readable(view, frame, _candle, newest_last)]
+    told_ns = math.inf
+    if frame.type == "subscribed":
+        # It takes the place of ours, and the trades from now on are added to it.
+        told_ns = frame.at + view.chain.skew_ns if view.chain.skew_ns is not None else -math.inf
+        view.candles.update({name: Candles(RESOLUTIONS[name]) for name, _ in told})
+    for resolution, candle in told:
+        candles = view.candles.setdefault(resolution, Candles(RESOLUTIONS[resolution]))
+        candles.told_ns = told_ns
+        candles.put(candle)
     return view._touch(frame, "candles")
 
 
-def _candle(fields: CandleFields) -> Candle:
-    return Candle(
+def _candle(fields: CandleFields) -> tuple[str, Candle]:
+    if fields.resolution not in RESOLUTIONS:
+        raise ValueError(f"expected a known resolution, got {fields.resolution[:40]!r}")
+    return fields.resolution, Candle(
         _instant(fields.started_at), _positive(fields.open), _positive(fields.high),
         _positive(fields.low), _positive(fields.close), _number(fields.base_token_volume),
         _number(fields.usd_volume), fields.trades,
     )  # fmt: skip
 
 
-def _fold_height(state: DataState, frame: Frame) -> _Touched:
-    return _set_height(state, frame, contents(frame))
-
-
-def _set_height(state: DataState, frame: Frame, updates: Iterable[HeightContents]) -> _Touched:
+def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
     chain = state.chain
     for update in updates:
         height, time_ns = int(update.block_height or update.height), _instant(update.time)
@@ -1073,16 +900,18 @@ def _set_height(state: DataState, frame: Frame, updates: Iterable[HeightContents
 # === Markets ===
 
 
-def _fold_markets(state: DataState, frame: Frame) -> _Touched:
-    return _set_markets(state, frame, contents(frame))
-
-
-def _set_markets(state: DataState, frame: Frame, updates: Iterable[MarketsContents]) -> _Touched:
+def _fold_markets(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
     changes: dict[str, str] = {}
     for update in updates:
-        _set_each(state, frame, update.markets, _set_market, changes)
-        _set_each(state, frame, update.trading, _set_trading, changes)
-        _set_each(state, frame, update.oracle_prices, _set_oracle, changes)
+        tables = (update.markets, update.trading, update.oracle_prices)
+        for table, set_one in zip(tables, _SETTERS, strict=True):
+            for ticker, fields in table.items():
+                view = state.views.get(ticker) or state._view(ticker, frame.seq)
+                if view is None:
+                    continue
+                changed = set_one(view, frame, fields)
+                if _WEIGHT[changed] >= _WEIGHT[changes.get(ticker, "")]:
+                    changes[ticker] = changed
     touched = [state.views[ticker] for ticker in changes]
     for view in touched:
         view._touch(frame, changes[view.ticker])
@@ -1090,49 +919,48 @@ def _set_markets(state: DataState, frame: Frame, updates: Iterable[MarketsConten
 
 
 # A frame emits a view once: of several changes the one that says most.
-_WEIGHT: Final = ["", "quality", "market", "funding", "oracle", "status"]
-
-
-def _set_each(
-    state: DataState,
-    frame: Frame,
-    table: Mapping[str, _F],
-    set_one: Callable[[MarketView, Frame, _F], str],
-    changes: dict[str, str],
-) -> None:
-    for ticker, fields in table.items():
-        view = state.views.get(ticker) or state._view(ticker, frame.seq)
-        if view is not None:
-            changed = set_one(view, frame, fields)
-            changes[ticker] = max(changed, changes.get(ticker, ""), key=_WEIGHT.index)
+_WEIGHT: Final = {"": 0, "quality": 1, "market": 2, "funding": 3, "oracle": 4, "status": 5}
 
 
 def _set_market(view: MarketView, frame: Frame, fields: MarketFields) -> str:
-    view._fields = fields
-    fields.ticker = fields.ticker or view.ticker
-    _set_parameters(view, frame)
-    _set_figures(view, frame, fields)
-    text = fields.oracle_price
-    try:
-        # No price, and the 0 of a market that never had one, are unknown: not worth nothing.
-        view.oracle = _oracle(text, frame) if text and text != "0" else None
-    except ValueError as error:
-        view.oracle = None
-        view.quality.note(frame.seq, "malformed", f"oraclePrice: {error}")
+    """Take a market's whole description: what it does not say is unknown."""
+    view._fields, view.oracle = MarketFields(ticker=view.ticker), None
+    _set_trading(view, frame, fields)
+    # The 0 of a market that never had a price is unknown: not worth nothing.
+    if fields.oracle_price and fields.oracle_price != "0":
+        _set_oracle(view, frame, fields)
     return "market"
 
 
 def _set_trading(view: MarketView, frame: Frame, fields: MarketFields) -> str:
-    status, funding = view.status, view.funding
-    parameters = [name for name in _PARAMETERS if getattr(fields, name) is not None]
-    for name in parameters:
-        setattr(view._fields, name, getattr(fields, name))
-    if parameters:
-        _set_parameters(view, frame)
-    _set_figures(view, frame, fields)
+    """Take what changed of a market; return what it was."""
+    status, market, funding = view.status, view.market, view.funding
+    view.status = fields.status or status
+    for set_one in (_set_funding, _set_parameters, _set_interest):
+        try:
+            set_one(view, frame, fields)
+        except _UNREADABLE as error:
+            view.quality.note(frame.seq, "malformed", str(error))
     if status != view.status:
         return "status"
-    return "market" if parameters or funding is view.funding else "funding"
+    return "market" if market is not view.market or funding is view.funding else "funding"
+
+
+def _set_funding(view: MarketView, frame: Frame, fields: MarketFields) -> None:
+    text = fields.next_funding_rate
+    if text:
+        view.funding = Funding(_number(text), text, frame.at, frame.seq)
+
+
+def _set_parameters(view: MarketView, frame: Frame, fields: MarketFields) -> None:
+    said = [name for name in _PARAMETERS if getattr(fields, name) is not None]
+    for name in said:
+        setattr(view._fields, name, getattr(fields, name))
+    if said:
+        market = perpetual_market(view._fields)
+        if abs(market.atomic_resolution) > 40 or abs(market.quantum_conversion_exponent) > 40:
+            raise ValueError(f"expected exponents within 40, got {market!r}")
+        view.market = market
 
 
 _PARAMETERS: Final = (
@@ -1142,185 +970,107 @@ _PARAMETERS: Final = (
 )  # fmt: skip
 
 
-def _set_parameters(view: MarketView, frame: Frame) -> None:
-    try:
-        market = perpetual_market(view._fields)
-        if abs(market.atomic_resolution) > 40 or abs(market.quantum_conversion_exponent) > 40:
-            raise ValueError(f"expected exponents within 40, got {market!r}")
-        view.market = market
-    except _UNREADABLE as error:
-        view.quality.note(frame.seq, "malformed", str(error))
-
-
-def _set_figures(view: MarketView, frame: Frame, fields: MarketFields) -> None:
-    """Take the figures of a market that move: status, open interest, funding."""
-    view.status = fields.status or view.status
+def _set_interest(view: MarketView, frame: Frame, fields: MarketFields) -> None:
     text = fields.base_open_interest or fields.open_interest
+    if text and view.market:
+        _number(text)
+        view.open_interest = int(Decimal(text).scaleb(-view.market.atomic_resolution))
+
+
+def _set_oracle(view: MarketView, frame: Frame, fields: MarketFields | OraclePriceFields) -> str:
+    text = fields.oracle_price or getattr(fields, "price", None) or ""
     try:
-        if text and view.market:
-            _number(text)
-            view.open_interest = int(Decimal(text).scaleb(-view.market.atomic_resolution))
-        text = fields.next_funding_rate
-        if text:
-            view.funding = Funding(_number(text), text, frame.at, frame.seq)
+        view.oracle = Oracle(_positive(text), *exact(text), frame.at, frame.seq, text)
     except _UNREADABLE as error:
-        view.quality.note(frame.seq, "malformed", str(error))
-
-
-def _set_oracle(view: MarketView, frame: Frame, fields: OraclePriceFields) -> str:
-    try:
-        view.oracle = _oracle(fields.oracle_price or fields.price or "", frame)
-    except ValueError as error:
         view.quality.note(frame.seq, "malformed", f"oraclePrice: {error}")
         return "quality"
     return "oracle"
 
 
-# === Answers ===
-
-
-def _fold_answer(state: DataState, frame: Frame) -> _Touched:
-    """Fold a REST answer like the snapshot of its channel; most are not ours."""
-    found = _path(frame.channel)
-    if found is None:
-        return ()
-    ticker = found["ticker"] or ""
-    try:
-        updates = contents(frame) if frame.type == "200" else [ErrorsContents(errors=[])]
-        if isinstance(updates[0], ErrorsContents):
-            what = f"expected {frame.channel[:60]}, got {frame.type}: {frame.text[:60]}"
-            return _refuse(state, frame, what)
-        if found["what"] == "perpetualMarkets":
-            return _set_markets(state, frame, updates)
-        if found["what"] == "height":
-            return _set_height(state, frame, updates)
-        return _fold_market_answer(state, frame, found["what"], ticker, updates)
-    except _UNREADABLE as error:
-        return _fold_unreadable(state, frame, ticker, error)
-
-
-def _fold_market_answer(
-    state: DataState, frame: Frame, what: str, ticker: str, updates: list[Any]
-) -> _Touched:
-    view = state._view(ticker, frame.seq)
-    if what == "trades":
-        return _add_trades(view, frame, updates)
-    if what == "candles":
-        asked = _resolution(frame.channel)
-        return _put_candles(view, frame, asked[1] if asked else "", updates)
-    # The socket's book is newer than any answer; an answer mends one that was lost.
-    if view is not None and view.book.known and view.book.link:
-        return ()
-    return _set_book(view, frame, "", updates[0])
-
-
-_path = re.compile(
-    r"(?:https?://[^/]+)?/v4/(?P<what>perpetualMarkets|height|orderbooks|trades|candles)"
-    r"(?:/perpetualMarkets?/(?P<ticker>[^/?]+))?/?(?:\?.*)?"
-).fullmatch
-_resolution = re.compile(r"[?&]resolution=([0-9A-Z]+)").search
+_SETTERS: Final = (_set_market, _set_trading, _set_oracle)
 
 
 # === Links ===
 
 
-def _fold_trouble(state: DataState, frame: Frame, trouble: str) -> tuple[bool, _Touched]:
-    """Count what is wrong with a message id; return whether the frame counts, and what it cost."""
-    what = f"message_id {frame.message_id} on {frame.link}, channel {frame.channel or frame.type}"
-    state.quality.note(frame.seq, trouble, what)
-    if trouble == "duplicate":
-        return False, ()
-    # A late level total is older than the book; a late trade keeps its place by its own time.
-    counts = trouble == "gap" or frame.channel == "v4_trades"
-    return counts, _lose_books(state, frame, frame.link)
-
-
-def _fold_fault(state: DataState, frame: Frame) -> _Touched:
-    """Count an unreadable message; if its head can be read, only its own market suffers."""
-    head = frame.text[:400]
-    number, channel, id_ = (find(head) for find in (_message_id, _channel, _id))
-    link = state.links.get(frame.link)
-    ticker = ""
-    if link and number and channel and int(number[1]) - 1 == link.last:
-        # Else the next message shows the hole, if it took an id at all.
-        link.last = int(number[1])
-        ticker = id_[1].partition("/")[0] if id_ else ""
-    book = channel is not None and channel[1] == "v4_orderbook"
-    named = msgspec.structs.replace(frame, channel="v4_orderbook") if book else frame
-    return _fold_unreadable(state, named, ticker, ValueError(frame.fault))
-
-
-_message_id = re.compile(r'"message_id"\s*:\s*([0-9]{1,15})\s*[,}]', re.ASCII).search
-_channel = re.compile(r'"channel"\s*:\s*"(v4_[a-z_]+)"').search
-_id = re.compile(r'"id"\s*:\s*"([^"]{1,140})"').search
-
-
-def _fold_connected(state: DataState, frame: Frame) -> _Touched:
-    link = state.links[frame.link]
-    link.open = True
-    link.reset(frame.message_id)
-    return _lose_books(state, frame, frame.link)
-
-
-def _fold_error(state: DataState, frame: Frame) -> _Touched:
-    return _refuse(state, frame, frame.text)
-
-
-def _fold_unsubscribed(state: DataState, frame: Frame) -> _Touched:
-    view = state.views.get(frame.id)
-    if view is None or not view.book.known:
-        return ()
-    view.book.forget()
-    return view._touch(frame, "book")
+def _fold_connected(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
+    was = state.links[frame.link]
+    state.links[frame.link] = Link(asked=was.asked, owed=was.owed, last=frame.message_id)
+    return _lose_books(state, frame)
 
 
 def _fold_edge(state: DataState, frame: Frame) -> _Touched:
     """Begin or end a link: what was known through it is known no more."""
     state.links[frame.link] = Link(open=frame.kind == "open")
-    return _lose_books(state, frame, frame.link)
+    return _lose_books(state, frame)
 
 
 def _fold_gap(state: DataState, frame: Frame) -> _Touched:
-    state.quality.note(frame.seq, "gap", frame.text or frame.fault or "frames lost")
+    state.quality.note(frame.seq, "gap", frame.text or "frames lost")
     for name, link in state.links.items():
-        if not frame.link or name == frame.link:
-            link.reset(None)
-    return _lose_books(state, frame, frame.link)
+        if frame.link in ("", name):
+            link.last = None
+    return _lose_books(state, frame)
 
 
 def _fold_sent(state: DataState, frame: Frame) -> _Touched:
-    if _subscribe(frame.text):
+    if '"subscribe"' in frame.text:
         link = state.links.setdefault(frame.link, Link())
         link.asked = True
         link.owed += 1
     return ()
 
 
-_subscribe = re.compile(r'"type"\s*:\s*"subscribe"').search
+def _fold_error(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
+    state.quality.note(frame.seq, "refused", frame.text)
+    return ()
 
-_Fold = Callable[[DataState, Frame], _Touched]
 
-_UPDATES: dict[str, _Fold] = {
+def _fold_answer(state: DataState, frame: Frame) -> _Touched:
+    """Fold a REST answer like the snapshot of its channel; most answers are not ours."""
+    what, _, rest = frame.channel.partition("?")[0].removeprefix("/v4/").partition("/")
+    channel = _ANSWERS.get(what)
+    if channel is None:
+        return ()
+    ticker = rest.rpartition("/")[2]
+    said = {"type": "subscribed", "channel": channel, "id": ticker, "link": ""}
+    snapshot = msgspec.structs.replace(frame, **said)
+    try:
+        updates = contents(frame) if frame.type == "200" else [ErrorsContents(errors=[])]
+        if isinstance(updates[0], ErrorsContents):
+            what = f"expected {frame.channel[:60]}, got {frame.type}: {frame.text[:60]}"
+            state.quality.note(frame.seq, "refused", what)
+            return ()
+        return _UPDATES[channel](state, snapshot, updates)
+    except _UNREADABLE as error:
+        return _fold_unreadable(state, snapshot, error)
+
+
+_ANSWERS: Final = {
+    "perpetualMarkets": "v4_markets",
+    "orderbooks": "v4_orderbook",
+    "trades": "v4_trades",
+    "candles": "v4_candles",
+    "height": "v4_block_height",
+}
+_UPDATES: Final[dict[str, _Fold]] = {
     "v4_orderbook": _fold_book,
     "v4_trades": _fold_trades,
     "v4_candles": _fold_candles,
     "v4_markets": _fold_markets,
     "v4_block_height": _fold_height,
-    "v4_subaccounts": _fold_nothing,
-    "v4_parent_subaccounts": _fold_nothing,
 }
-
-
-_MESSAGES: dict[str, dict[str, _Fold]] = {
+_ANY_CHANNEL: Final = ("", *_UPDATES, *_ACCOUNTS)
+_MESSAGES: Final[dict[str, dict[str, _Fold]]] = {
     "channel_data": _UPDATES,
     "channel_batch_data": _UPDATES,
-    "subscribed": {**_UPDATES, "v4_orderbook": _fold_snapshot},
+    "subscribed": _UPDATES,
     "unsubscribed": {**dict.fromkeys(_UPDATES, _fold_nothing), "v4_orderbook": _fold_unsubscribed},
     "connected": {"": _fold_connected},
-    "error": {**dict.fromkeys(_UPDATES, _fold_error), "": _fold_error},
+    "error": dict.fromkeys(_ANY_CHANNEL, _fold_error),
     "pong": {"": _fold_nothing},
 }
-_KINDS: dict[str, _Fold] = {
+_KINDS: Final[dict[str, Callable[[DataState, Frame], _Touched]]] = {
     "http": _fold_answer,
     "open": _fold_edge,
     "close": _fold_edge,
