@@ -33,7 +33,6 @@ from dydx_conn import (
     contents,
     live,
     network,
-    venue_time,
 )
 from reactivex import operators as ops
 from websockets.datastructures import Headers
@@ -528,19 +527,3 @@ def test_networks_are_known_by_name() -> None:
     assert all(known.ws.startswith("wss://") for known in map(network, ["mainnet", "testnet"]))
     with pytest.raises(NetworkError, match="one of mainnet, testnet, local; got network 'moon'"):
         network("moon")
-
-
-def test_a_venue_is_asked_for_its_time() -> None:
-    """Unix seconds, as the indexer has them."""
-    with running(Venue(answer=(200, '{"iso":"2026-01-01T00:00:00Z","epoch":1767225600}'))) as here:
-        assert venue_time(here) == 1767225600.0
-
-
-@pytest.mark.parametrize("answer", [(500, "{}"), (200, "{}"), (200, '{"epoch":null}'), (200, "<")])
-def test_a_venue_that_does_not_tell_its_time_is_an_error(answer: tuple[int, str]) -> None:
-    """The message says what came instead."""
-    with (
-        running(Venue(answer=answer)) as here,
-        pytest.raises(NetworkError, match="to tell its time, got"),
-    ):
-        venue_time(here)

@@ -1149,18 +1149,6 @@ def network(name: str) -> Network:
     return NETWORKS[name]
 
 
-def venue_time(network: Network) -> float:
-    """Ask a network's indexer for its clock, in unix seconds; `NetworkError` if it is not told."""
-    from dydx_v4_client.indexer.rest.indexer_client import IndexerClient
-
-    client = IndexerClient(network.rest, api_timeout=5.0)
-    try:
-        return float(asyncio.run(client.utility.get_time())["epoch"])
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-        why = f"{type(error).__name__}: {error}"
-        raise NetworkError(f"expected {network.rest} to tell its time, got {why}") from None
-
-
 def at_speed(speed: float) -> Pacer:
     """Return a pacer that plays frames `speed` times as fast as they came."""
     if not speed > 0:
