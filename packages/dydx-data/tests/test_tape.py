@@ -300,7 +300,7 @@ def _wire_candle(started_at: str, close: str, **more: Any) -> dict[str, Any]:
 
 
 def test_candles_of_the_wire_take_the_place_of_ours(wire: Any, trade: Any) -> None:
-    """While they go on coming, trades no longer touch that resolution."""
+    """A trade from before the last of them is in it; the next one is added."""
     state, link = DataState(), wire()
     (view,) = step(state, link.trades(trade("a", "BUY", "1", "100", _time(1))))
 
@@ -314,19 +314,21 @@ def test_candles_of_the_wire_take_the_place_of_ours(wire: Any, trade: Any) -> No
         ),
     )
     changed = view.changed
+    link.at += 121 * SECOND
     step(
         state,
         link.message("channel_data", "v4_candles", "BTC-USD/1MIN", _wire_candle(_time(120), "105")),
     )
     step(state, link.trades(trade("b", "BUY", "1", "1", _time(121))))
+    step(state, link.trades(trade("c", "BUY", "1", "2", _time(123))))
 
     assert changed == "candles"
     assert _plain(view.candles["1MIN"]) == [
         (100.0, 110.0, 90.0, 102.0, 2.0, 3),
         (102.0, 102.0, 102.0, 102.0, 0.0, 0),
-        (100.0, 110.0, 90.0, 105.0, 2.0, 3),
+        (100.0, 110.0, 2.0, 2.0, 3.0, 4),
     ]
-    assert view.candles["1HOUR"].closes() == [1.0]
+    assert view.candles["1HOUR"].closes() == [2.0]
 
 
 def test_trades_go_on_from_candles_that_were_asked_for_once(wire: Any, trade: Any) -> None:

@@ -439,7 +439,7 @@ def _flat(started_at: int, price: float) -> Candle:
 class Candles:
     """A market's newest candles of one resolution, oldest first, without a hole.
 
-    Made from trades; where the wire told candles, from the trades after `told_ns` alone. A period
+    Made from trades; where the wire told candles, those and the trades after `told_ns`. A period
     without trades is flat at the last close.
     """
 
@@ -862,10 +862,10 @@ def _fold_candles(state: DataState, frame: Frame, updates: list[Any]) -> _Touche
         return ()
     newest_last = [fields for update in updates for fields in reversed(update.candles)]
     told = [*_readable(view, frame, _candle, newest_last)]
-    told_ns = math.inf
-    if frame.type == "subscribed":
-        # It takes the place of ours, and the trades from now on are added to it.
-        told_ns = frame.at + view.chain.skew_ns if view.chain.skew_ns is not None else -math.inf
+    skew_ns = view.chain.skew_ns
+    # Trades from now on are added to what was told, until the wire tells it anew.
+    told_ns = -math.inf if skew_ns is None else frame.at + skew_ns
+    if frame.type == "subscribed":  # it takes the place of ours
         view.candles.update({name: Candles(RESOLUTIONS[name]) for name, _ in told})
     for resolution, candle in told:
         candles = view.candles.setdefault(resolution, Candles(RESOLUTIONS[resolution]))
