@@ -232,3 +232,36 @@ def test_ctrl_c_elsewhere_is_the_shells_own_code(
     monkeypatch.setattr("bot.commands.Bot", interrupted)
 
     assert main(["replay", str(short)]) == 130
+
+
+@pytest.fixture
+def dashboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands think that a person is looking, and that they leave at the end."""
+    monkeypatch.setattr("bot.commands.on_dashboard", lambda _: True)
+    monkeypatch.setattr("bot.screen.Screen.stay", lambda _: None)
+
+
+@pytest.mark.usefixtures("dashboard")
+def test_a_watched_recording_leaves_its_report(
+    short: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The dashboard is gone, the figures stay on the terminal."""
+    assert main(["replay", str(short), "--speed", "100000"]) == 0
+
+    assert "run hash" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("dashboard", "live_frames")
+def test_a_watched_paper_run_leaves_its_report(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same for live frames."""
+    assert main(["paper", "--network", "local"]) == 0
+
+    assert "run hash" in capsys.readouterr().out
+
+
+def test_without_a_terminal_nobody_is_looking(short: Path) -> None:
+    """A pipe, a file or `--plain` gets the plain report."""
+    from bot.__main__ import parser
+    from bot.commands import on_dashboard
+
+    assert not on_dashboard(parser().parse_args(["replay", str(short), "--plain"]))
