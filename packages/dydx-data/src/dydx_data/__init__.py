@@ -35,7 +35,6 @@ from dydx_conn import (
     ErrorsContents,
     Frame,
     MarketFields,
-    OraclePriceFields,
     PerpetualMarket,
     TradeFields,
     WireError,
@@ -72,7 +71,6 @@ __all__ = [
 _SECOND: Final = 1_000_000_000
 _MINUTE: Final = 60 * _SECOND
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_MICROSECOND = datetime.timedelta(microseconds=1)
 
 
 def _number(text: str) -> float:
@@ -94,7 +92,7 @@ def _instant(text: str) -> int:
     moment = datetime.datetime.fromisoformat(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
-    return (moment - _EPOCH) // _MICROSECOND * 1000
+    return (moment - _EPOCH) // datetime.timedelta(microseconds=1) * 1000
 
 
 # === Quality ===
@@ -209,9 +207,8 @@ def uncross(
     ([(99, 2, 1)], [(100, 5, 4)])
     """
     # The best come last, where a list is cheap to shorten.
-    best_bids = sorted((price, size, offset) for price, (size, offset) in bids.items() if size)
-    best_asks = sorted((price, size, offset) for price, (size, offset) in asks.items() if size)
-    best_asks.reverse()
+    best_bids = sorted((price, size, at) for price, (size, at) in bids.items() if size)
+    best_asks = sorted((price, size, at) for price, (size, at) in asks.items() if size)[::-1]
     while best_bids and best_asks and best_bids[-1][0] >= best_asks[-1][0]:
         (_, bid_size, bid_offset), (_, ask_size, ask_offset) = best_bids[-1], best_asks[-1]
         bid_goes = (bid_offset, bid_size) <= (ask_offset, ask_size)
@@ -226,10 +223,11 @@ class _Side:
     levels: dict[float, Level] = field(default_factory=dict)
     prices: list[float] = field(default_factory=list)  # ascending
     hidden: int = 0
+    size: float = 0.0  # of all levels
 
     def put(self, totals: Iterable[tuple[str, str]], offset: int, faults: list[str]) -> None:
         # The hottest loop of the house: what it touches is local, and nothing is made twice.
-        levels, prices, infinite = self.levels, self.prices, math.inf
+        levels, prices, total, infinite = self.levels, self.prices, self.size, math.inf
         for price_text, size_text in totals:
             try:
                 price, size = float(price_text), float(size_text)
@@ -239,11 +237,19 @@ class _Side:
                 got = f"{price_text[:40]!r}, {size_text[:40]!r}"
                 faults.append(f"expected a price above 0 and a size of 0 or more, got {got}")
             elif size:
-                if price not in levels:
+                old = levels.get(price)
+                if old is None:
                     insort(prices, price)
+                total += size if old is None else size - old.size
                 levels[price] = Level(price, size, price_text, size_text, offset)
-            elif levels.pop(price, None):
+            elif old := levels.pop(price, None):
+                total -= old.size
                 del prices[bisect_left(prices, price)]
+        # What is kept by difference drifts; now and then it is taken afresh.
+        self.size = total if offset & 4095 else math.fsum(x.size for x in levels.values())
+
+    def shown_size(self, hidden: Iterable[float]) -> float:
+        return max(0.0, self.size - math.fsum(self.levels[price].size for price in hidden))
 
 
 class Book:
@@ -325,20 +331,21 @@ class Book:
     @property
     def spread_bps(self) -> float | None:
         """Return the spread in hundredths of a percent of the mid price."""
-        bid, ask, mid_price = self.best_bid, self.best_ask, self.mid_price
-        if bid is None or ask is None or mid_price is None:
+        bid, ask = self.best_bid, self.best_ask
+        if bid is None or ask is None or self.mid_price is None:
             return None
-        return (ask.price - bid.price) / mid_price * 10_000
+        return (ask.price - bid.price) / self.mid_price * 10_000
 
     @property
     def bid_total(self) -> float:
-        """Sum the size of all uncrossed bids, in base units."""
-        return math.fsum(level.size for level in self.bids())
+        """Return the size of all uncrossed bids, in base units."""
+        prices = self._bids.prices
+        return self._bids.shown_size(prices[len(prices) - self._bids.hidden :])
 
     @property
     def ask_total(self) -> float:
-        """Sum the size of all uncrossed asks, in base units."""
-        return math.fsum(level.size for level in self.asks())
+        """Return the size of all uncrossed asks, in base units."""
+        return self._asks.shown_size(self._asks.prices[: self._asks.hidden])
 
 
 # === Trades ===
@@ -625,10 +632,8 @@ class DataState:
     @property
     def connection(self) -> str:
         """Return how the links stand together."""
-        states = {link.open for link in self.links.values()}
-        if not states:
-            return "waiting"
-        return "partial" if len(states) > 1 else "live" if True in states else "closed"
+        states = (*{link.open for link in self.links.values()},)
+        return {(): "waiting", (True,): "live", (False,): "closed"}.get(states, "partial")
 
     def counts(self) -> dict[str, int]:
         """Return all troubles by kind, those of markets and those of none."""
@@ -666,9 +671,7 @@ def step(state: DataState, frame: Frame) -> Sequence[MarketView]:
         touched = _fold_message(state, frame)
     else:
         touched = _KINDS.get(frame.kind, _fold_unknown)(state, frame)
-    if at >= state._judge_at:
-        return _judge(state, frame, touched)
-    return touched
+    return _judge(state, frame, touched) if at >= state._judge_at else touched
 
 
 def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
@@ -947,8 +950,7 @@ def _set_trading(view: MarketView, frame: Frame, fields: MarketFields) -> str:
 
 
 def _set_funding(view: MarketView, frame: Frame, fields: MarketFields) -> None:
-    text = fields.next_funding_rate
-    if text:
+    if text := fields.next_funding_rate:
         view.funding = Funding(_number(text), text, frame.at, frame.seq)
 
 
@@ -971,14 +973,13 @@ _PARAMETERS: Final = (
 
 
 def _set_interest(view: MarketView, frame: Frame, fields: MarketFields) -> None:
-    text = fields.base_open_interest or fields.open_interest
-    if text and view.market:
+    if (text := fields.base_open_interest or fields.open_interest) and view.market:
         _number(text)
         view.open_interest = int(Decimal(text).scaleb(-view.market.atomic_resolution))
 
 
-def _set_oracle(view: MarketView, frame: Frame, fields: MarketFields | OraclePriceFields) -> str:
-    text = fields.oracle_price or getattr(fields, "price", None) or ""
+def _set_oracle(view: MarketView, frame: Frame, fields: MarketFields) -> str:
+    text = fields.oracle_price or fields.price or ""
     try:
         view.oracle = Oracle(_positive(text), *exact(text), frame.at, frame.seq, text)
     except _UNREADABLE as error:
@@ -1032,8 +1033,7 @@ def _fold_answer(state: DataState, frame: Frame) -> _Touched:
     channel = _ANSWERS.get(what)
     if channel is None:
         return ()
-    ticker = rest.rpartition("/")[2]
-    said = {"type": "subscribed", "channel": channel, "id": ticker, "link": ""}
+    said = {"type": "subscribed", "channel": channel, "id": rest.rpartition("/")[2], "link": ""}
     snapshot = msgspec.structs.replace(frame, **said)
     try:
         updates = contents(frame) if frame.type == "200" else [ErrorsContents(errors=[])]
