@@ -856,10 +856,7 @@ def parse_body(name: str, text: str) -> Any:
     """Parse a REST or node body by what its file is called."""
     for part, kind in NODE_KINDS.items():
         if part in name:
-            node_contents = getattr(conn, "node_contents", None)
-            if node_contents is None:
-                raise conn.WireError(f"expected a parser of the node's {kind}, there is none yet")
-            return node_contents(kind, text)
+            return conn.node_contents(kind, text)
     for pattern, path in ENDPOINTS.items():
         if re.search(pattern, name, re.IGNORECASE):
             return conn.rest_contents(path, text)

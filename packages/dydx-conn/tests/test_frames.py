@@ -232,10 +232,31 @@ def test_a_subaccount_is_summed_up_and_updated(channel: str) -> None:
     assert update.perpetual_positions[0].net_funding == "1.25"
     assert update.asset_positions[0].side == "LONG"
     assert (update.fills[0].fee, update.fills[0].liquidity) == ("-0.01", "MAKER")
-    assert update.transfers is not None
-    assert (update.transfers.type, update.transfers.size) == ("DEPOSIT", "1000")
     assert update.subaccount is None
     assert (little.orders[0].status, little.orders[0].size) == ("CANCELED", None)
+
+
+def test_a_parent_has_children_in_place_of_positions() -> None:
+    """Each child is a subaccount with its own positions."""
+    parent = {
+        "address": "dydx1owner",
+        "parentSubaccountNumber": 0,
+        "equity": "1500",
+        "freeCollateral": "999.5",
+        "childSubaccounts": [SUBACCOUNT, {**SUBACCOUNT, "subaccountNumber": 128}],
+    }
+
+    (snapshot,) = decoded(message("subscribed", "v4_parent_subaccounts", {"subaccount": parent}))
+
+    assert snapshot.subaccount.parent_subaccount_number == 0
+    assert snapshot.subaccount.subaccount_number is None
+    assert [child.subaccount_number for child in snapshot.subaccount.child_subaccounts] == [0, 128]
+    assert snapshot.subaccount.child_subaccounts[1].asset_positions["USDC"].size == "1000"
+
+
+def test_a_subaccount_that_was_never_funded_is_empty() -> None:
+    """The indexer confirms the subscription, and knows nothing of it."""
+    assert decoded(message("subscribed", "v4_subaccounts", {})) == [SubaccountContents()]
 
 
 def test_heights_are_told_in_two_ways() -> None:

@@ -271,7 +271,7 @@ def test_a_venue_that_is_not_there_is_tried_again_and_again() -> None:
     close = next(frame for frame in frames if frame.kind == "close")
     gap = next(frame for frame in frames if frame.kind == "gap")
     assert "refused" in close.text
-    assert gap.text.startswith("/v4/perpetualMarkets was not answered: ConnectError")
+    assert gap.text.startswith("the markets were not answered: ConnectError")
     assert not any(frame.kind == "open" for frame in frames)
 
 

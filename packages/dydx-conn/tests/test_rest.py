@@ -7,9 +7,8 @@ resident with positions and OTHER an address nobody ever funded.
 
 import asyncio
 import json
-import queue
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from dydx_conn import (
     TradesContents,
     WireError,
     contents,
+    node_contents,
     perpetual_market,
     rest_contents,
 )
@@ -151,13 +151,14 @@ def test_one_order_is_read_alone() -> None:
 
 def test_the_live_source_keeps_the_answers_words() -> None:
     """The official client parses and forgets them; the frame does not."""
-    inbox: Any = queue.SimpleQueue()
+    put: list[Any] = []
 
-    dydx_conn._fetch_markets(dydx_conn.NETWORKS["local"], inbox)
+    dydx_conn._fetch_markets(
+        dydx_conn.NETWORKS["local"], lambda *what, link: put.append((link, *what))
+    )
 
-    frame = inbox.get_nowait()(1)
-    assert frame.text == answer("/v4/perpetualMarkets")
-    assert inbox.empty()
+    path = "/v4/perpetualMarkets"
+    assert put == [("rest", "http", answer(path), "200", path)]
 
 
 def test_the_official_client_plays_from_the_same_tape() -> None:
@@ -170,6 +171,68 @@ def test_the_official_client_plays_from_the_same_tape() -> None:
 
     typed = rest_contents(PATHS[2], json.dumps(trades))
     assert [trade.price for trade in typed.trades] == [t["price"] for t in trades["trades"]]
+
+
+def test_the_children_of_a_parent_are_listed_as_one_subaccount_would_be() -> None:
+    """Under the same name with an end of its own."""
+    body = '{"fills":[]}'
+
+    assert rest_contents("/v4/fills/parentSubaccountNumber?x=1", body).fills == []
+    assert rest_contents("/v4/orders/parentSubaccountNumber", "[]") == []
+    assert rest_contents("/v4/addresses/a/parentSubaccountNumber/0", "{}") == SubaccountContents()
+
+
+FEE_TIER = (
+    '{"name":"1","absoluteVolumeRequirement":"0","makerFeePpm":-110,"takerFeePpm":500,"more":1}'
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "see"),
+    [
+        (
+            "equity_tiers",
+            '{"equityTierLimitConfig":{"shortTermOrderEquityTiers":[],'
+            '"statefulOrderEquityTiers":[{"usdTncRequired":"20000000","limit":1}]}}',
+            lambda a: a.equity_tier_limit_config.stateful_order_equity_tiers[0].limit == 1,
+        ),
+        (
+            "fee_tiers",
+            f'{{"params":{{"tiers":[{FEE_TIER}]}}}}',
+            lambda a: a.params.tiers[0].maker_fee_ppm == -110,
+        ),
+        (
+            "user_fee_tier",
+            f'{{"index":0,"tier":{FEE_TIER}}}',
+            lambda a: a.tier.taker_fee_ppm == 500,
+        ),
+        (
+            "withdrawal_capacity",
+            '{"limiterCapacityList":[{"limiter":{},"capacity":"7"}]}',
+            lambda a: a.limiter_capacity_list[0].capacity == "7",
+        ),
+        (
+            "broadcast",
+            '{"jsonrpc":"2.0","result":{"code":0,"log":"[]","codespace":"","hash":"B6"}}',
+            lambda a: a.result.code == 0,
+        ),
+        (
+            "latest_block",
+            '{"result":{"block_id":{},"block":{"header":{"height":"9","time":"t"}}}}',
+            lambda a: a.result.block.header.height == "9",
+        ),
+        (
+            "genesis",
+            '{"genesis_time":"t","chain_id":"dydx-testnet-4","app_state":{"clob":null}}',
+            lambda a: a.chain_id == "dydx-testnet-4",
+        ),
+    ],
+)
+def test_the_nodes_answers_are_read(kind: str, text: str, see: Callable[[Any], bool]) -> None:
+    """By the name of what it was asked; a text of another shape is refused."""
+    assert see(node_contents(kind, text))
+    with pytest.raises(WireError, match=f"expected the answer of {kind}, got '"):
+        node_contents(kind, "{}")
 
 
 # === What is none ===

@@ -4,17 +4,15 @@
     indexer ──── live ────┴──► Frame ──► contents (typed, decoded once)
 
 `Frame` is the only source of truth for the layers above; `contents` decodes what it carries.
-`replay` and `live` are the two sources; `RecordingWriter` and `read_recording` hold the file
-format between them. `PerpetualMarket`, `OrderRequest` and the unit functions are the chain's
-own grid, and `fold` is the operator that each layer above is built from.
+`replay` and `live` are the two sources, `RecordingWriter` and `Recording` hold the file format
+between them. `PerpetualMarket`, `OrderRequest` and the unit functions are the chain's own grid,
+and `fold` is the operator that each layer above is built from.
 
 Units: `at` and `mono` are nanoseconds; `size` and `price` are decimal text or `Decimal`;
-`quantums`, `subticks` and quote quantums (1e-6 USDC) are integers. No float ever touches
-money here. Only the last section, Live, opens sockets, starts threads or reads a clock, and
-`dydx_v4_client` is imported there on first use.
+`quantums`, `subticks` and quote quantums (1e-6 USDC) are integers, and no float touches money.
+Only the last section, Live, opens sockets, starts threads or reads a clock.
 
-Sources: indexer REST and WebSocket as served by comlink and socks (v4-chain/indexer);
-units from v4-chain/protocol lib/quantums.go and x/clob/types.
+Sources: comlink and socks (v4-chain/indexer), lib/quantums.go and x/clob/types (protocol).
 """
 
 import asyncio
@@ -33,13 +31,15 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final, Literal, TypeVar
+from typing import IO, Annotated, Any, Final, Literal, TypeVar
 
 import httpx
 import msgspec
 import zstandard
-from reactivex import Observable, abc
+from reactivex import Observable
+from reactivex.abc import DisposableBase, ObserverBase, SchedulerBase
 from reactivex.disposable import BooleanDisposable
 from reactivex.scheduler import CurrentThreadScheduler, VirtualTimeScheduler
 
@@ -115,22 +115,26 @@ class Subaccount(msgspec.Struct, frozen=True, gc=False, order=True):
         return f"{self.owner}/{self.number}"
 
 
+_Positive = Annotated[int, msgspec.Meta(gt=0)]
+# An absurd power of ten would not end in an error, but not end.
+_Power = Annotated[int, msgspec.Meta(ge=-40, le=40)]
+
+
 class PerpetualMarket(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The parameters of one perpetual that the chain calculates with.
 
-    `step_base_quantums` is the size grid and the smallest size; `subticks_per_tick` the price
-    grid. `imf_ppm` is the tier's base fraction; maintenance is that times
-    `maintenance_fraction_ppm`. Open-interest caps are quote quantums, 0 for none.
+    Maintenance is `imf_ppm`, the tier's base fraction, times `maintenance_fraction_ppm`.
+    Open-interest caps are quote quantums, 0 for none.
     """
 
     ticker: str
     clob_pair_id: int
     perpetual_id: int
-    atomic_resolution: int
-    quantum_conversion_exponent: int
-    step_base_quantums: int
-    subticks_per_tick: int
-    imf_ppm: int
+    atomic_resolution: _Power
+    quantum_conversion_exponent: _Power
+    step_base_quantums: _Positive
+    subticks_per_tick: _Positive
+    imf_ppm: _Positive
     maintenance_fraction_ppm: int
     open_interest_lower_cap: int = 0
     open_interest_upper_cap: int = 0
@@ -177,10 +181,9 @@ class PerpetualMarket(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class OrderRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """An order as it would be sent: to the chain by the live edge, or to the paper venue.
+    """An order as it would be sent, to the chain or to the paper venue.
 
-    `quantums` is unsigned, `side` gives the direction. Short-term orders (flags 0) carry
-    `good_til_block`, the others `good_til_block_time` (unix seconds).
+    Short-term orders carry `good_til_block`, the others `good_til_block_time` (unix seconds).
     """
 
     ticker: str
@@ -239,23 +242,18 @@ def event_id(*parts: object) -> str:
 
 
 def base_to_quote(quantums: int, price: int, exponent: int, atomic_resolution: int) -> int:
-    """Value base quantums at an oracle price in quote quantums, truncated toward zero.
-
-    Source: v4-chain lib/quantums.go, BaseToQuoteQuantums.
-    """
+    """Value base quantums at an oracle price, toward zero (lib/quantums.go)."""
     return _scale(quantums * price, exponent + atomic_resolution + 6)
 
 
 def quote_to_base(quote_quantums: int, price: int, exponent: int, atomic_resolution: int) -> int:
-    """Convert quote quantums to base quantums at an oracle price, truncated toward zero.
-
-    The chain divides twice, first by the power of ten and then by the price.
-    """
+    """Convert quote quantums to base quantums at an oracle price, toward zero."""
+    # The chain divides twice, first by the power of ten and then by the price.
     return _truncate(_scale(quote_quantums, -(exponent + atomic_resolution + 6)), price)
 
 
 def fill_to_quote(quantums: int, subticks: int, quantum_conversion_exponent: int) -> int:
-    """Value a fill in quote quantums, truncated toward zero (x/clob/types/quantums.go)."""
+    """Value a fill in quote quantums, toward zero (x/clob/types/quantums.go)."""
     return _scale(quantums * subticks, quantum_conversion_exponent)
 
 
@@ -311,24 +309,23 @@ def _steps(value: Decimal | str, shift: int, grid: int) -> tuple[int, int]:
 # null in a snapshot; decimals stay text.
 
 
-def _indexer_name(name: str) -> str:
-    """Turn a field name into the indexer's: camel case, but 24H and 1H with a capital."""
-    head, *tail = name.split("_")
-    return head + "".join(part.upper() if part[0].isdigit() else part.capitalize() for part in tail)
-
-
-class _Wire(msgspec.Struct, gc=False, rename=_indexer_name):
+class _Wire(msgspec.Struct, gc=False, rename="camel"):
     pass
 
 
-class _PriceAndSize(_Wire, kw_only=True):
-    price: str
-    size: str
+def _many(shape: Any) -> Any:
+    # A type made at run time; written out, mypy would take it for an annotation.
+    return types.GenericAlias(list, (shape,))
 
 
-class _BookSnapshot(_Wire, kw_only=True):
-    bids: list[_PriceAndSize] = []
-    asks: list[_PriceAndSize] = []
+def _answer(_rename: Literal["camel"] | None = "camel", **fields: Any) -> Any:
+    # A shape that no layer above names: made of its fields alone.
+    return msgspec.defstruct("Answer", list(fields.items()), rename=_rename, gc=False)
+
+
+def _texts(*names: str) -> Any:
+    fields: dict[str, Any] = dict.fromkeys(names, str)
+    return _answer(**fields)
 
 
 class BookContents(_Wire, kw_only=True):
@@ -349,17 +346,10 @@ class TradeFields(_Wire, kw_only=True):
     created_at: str
 
 
-class TradesContents(_Wire, kw_only=True):
-    """Trades, in a snapshot newest first, in an update oldest first."""
-
-    trades: list[TradeFields]
-
-
 class CandleFields(_Wire, kw_only=True):
     """One candle; the start is its identity."""
 
     started_at: str
-    ticker: str
     resolution: str = ""
     low: str
     high: str
@@ -370,20 +360,20 @@ class CandleFields(_Wire, kw_only=True):
     trades: int
 
 
-class CandlesContents(_Wire, kw_only=True):
-    """Candles, newest first."""
-
-    candles: list[CandleFields]
+# Newest first in a snapshot, oldest first in an update.
+TradesContents = _answer(trades=list[TradeFields])
+CandlesContents = _answer(candles=list[CandleFields])
 
 
 class MarketFields(_Wire, kw_only=True):
-    """A market's description; an update carries only the fields that changed."""
+    """A market's description, or what changed in it; older servers say `price` for the oracle's."""
 
     id: str | None = None
     clob_pair_id: str | None = None
     ticker: str | None = None
     status: str | None = None
     oracle_price: str | None = None
+    price: str | None = None
     next_funding_rate: str | None = None
     initial_margin_fraction: str | None = None
     maintenance_margin_fraction: str | None = None
@@ -398,26 +388,18 @@ class MarketFields(_Wire, kw_only=True):
     open_interest_upper_cap: str | None = None
 
 
-class OraclePriceFields(_Wire, kw_only=True):
-    """An oracle price; `price` is how older servers named it."""
-
-    oracle_price: str | None = None
-    price: str | None = None
-
-
 class MarketsContents(_Wire, kw_only=True):
     """All markets (a snapshot), or what changed in some of them."""
 
     markets: dict[str, MarketFields] = {}
     trading: dict[str, MarketFields] = {}
-    oracle_prices: dict[str, OraclePriceFields] = {}
+    oracle_prices: dict[str, MarketFields] = {}
 
 
 class PositionFields(_Wire, kw_only=True):
     """A perpetual position; `size` is negative for a short."""
 
     market: str
-    side: str
     status: str
     size: str
     entry_price: str = "0"
@@ -431,7 +413,6 @@ class AssetPositionFields(_Wire, kw_only=True):
     symbol: str
     side: str
     size: str
-    asset_id: str
 
 
 class OrderFields(_Wire, kw_only=True):
@@ -439,66 +420,48 @@ class OrderFields(_Wire, kw_only=True):
 
     id: str
     client_id: str | None = None
-    clob_pair_id: str | None = None
     side: Side | None = None
     size: str | None = None
     price: str | None = None
     status: str | None = None
-    time_in_force: str | None = None
     reduce_only: bool | None = None
-    order_flags: str | None = None
-    good_til_block: str | None = None
     ticker: str | None = None
     total_filled: str | None = None
     total_optimistic_filled: str | None = None
     removal_reason: str | None = None
 
 
-class FillFields(_Wire, kw_only=True):
-    """A fill; `fee` is negative for a rebate. REST says `market`, the socket `ticker`."""
+class FillFields(TradeFields, kw_only=True):
+    """Our side of a trade; `fee` is negative for a rebate. REST says `market` for `ticker`."""
 
-    id: str
-    side: Side
-    size: str
-    price: str
     fee: str = "0"
     liquidity: str
-    type: str
     order_id: str | None = None
     ticker: str | None = None
     market: str | None = None
-    created_at: str
-
-
-class TransferFields(_Wire, kw_only=True):
-    """Collateral that came or went."""
-
-    size: str
-    symbol: str
-    type: str
-    created_at: str
 
 
 class SubaccountFields(_Wire, kw_only=True):
-    """A subaccount as the indexer sums it up (no open-interest scaling: not for margin)."""
+    """A subaccount as the indexer sums it up; a parent has children in place of positions."""
 
     address: str
-    subaccount_number: int
+    subaccount_number: int | None = None
+    parent_subaccount_number: int | None = None
     equity: str
     free_collateral: str
     open_perpetual_positions: dict[str, PositionFields] = {}
     asset_positions: dict[str, AssetPositionFields] = {}
+    child_subaccounts: list["SubaccountFields"] = []
 
 
 class SubaccountContents(_Wire, kw_only=True):
-    """A subaccount snapshot (`subaccount` and `orders`), or whatever changed in it."""
+    """A snapshot (`subaccount` and `orders`; empty if never funded), or whatever changed."""
 
     subaccount: SubaccountFields | None = None
     orders: list[OrderFields] = []
     fills: list[FillFields] = []
     perpetual_positions: list[PositionFields] = []
     asset_positions: list[AssetPositionFields] = []
-    transfers: TransferFields | None = None
     block_height: str | None = None
 
 
@@ -518,12 +481,8 @@ class _Envelope(msgspec.Struct, gc=False):
     contents: msgspec.Raw = msgspec.Raw(b"")
 
 
-def _many(shape: Any) -> Any:
-    # A type made at run time; written out, mypy would take it for an annotation.
-    return types.GenericAlias(list, (shape,))
-
-
-_envelope = msgspec.json.Decoder(_Envelope).decode
+_LEVELS = _many(_texts("price", "size"))
+_BookSnapshot = _answer(bids=_LEVELS, asks=_LEVELS)
 
 _CHANNELS: dict[str, Any] = {
     "v4_orderbook": BookContents,
@@ -534,9 +493,8 @@ _CHANNELS: dict[str, Any] = {
     "v4_parent_subaccounts": SubaccountContents,
     "v4_block_height": HeightContents,
 }
-_SNAPSHOTS = {**_CHANNELS, "v4_orderbook": _BookSnapshot, "v4_candles": CandlesContents}
 _TYPES: dict[str, dict[str, Any]] = {
-    "subscribed": _SNAPSHOTS,
+    "subscribed": {**_CHANNELS, "v4_orderbook": _BookSnapshot, "v4_candles": CandlesContents},
     "channel_data": _CHANNELS,
     "channel_batch_data": {channel: _many(shape) for channel, shape in _CHANNELS.items()},
 }
@@ -545,6 +503,7 @@ _DECODERS: dict[tuple[str, str], Callable[[msgspec.Raw], Any]] = {
     for type_, shapes in _TYPES.items()
     for channel, shape in shapes.items()
 }
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
 # What decoding a text can raise; brackets that nest too deep are a RecursionError.
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 # A message without contents is still a message; only these types may say nothing.
@@ -555,26 +514,25 @@ MAX_TEXT: Final = 16 * 1024 * 1024
 
 def ws_frame(seq: int, at: int, mono: int, link: str, text: str) -> Frame:
     """Make a frame of one message from the server; never fails, a bad text gets a `fault`."""
-    if len(text) > MAX_TEXT:
-        fault = f"expected a message of at most {MAX_TEXT} characters, got {len(text)}"
-        return Frame(seq, at, mono, link, "ws", text, fault=fault)
     try:
-        head = _envelope(text)
+        if len(text) > MAX_TEXT:
+            raise msgspec.DecodeError(f"at most {MAX_TEXT} characters, got {len(text)}")
+        head = _decode_envelope(text)
     except _UNREADABLE as error:
         fault = f"expected a JSON message of the indexer, got {_sample(text)}: {error}"
         return Frame(seq, at, mono, link, "ws", text, fault=fault)
+    # By position and in two rows, ours and theirs: it is made for every message.
     return Frame(
-        *(seq, at, mono, link, "ws", text),
-        *(head.type, head.channel, head.id or "", head.message_id, head.contents),
-    )
+        seq, at, mono, link, "ws", text,
+        head.type, head.channel, head.id or "", head.message_id, head.contents,
+    )  # fmt: skip
 
 
 def contents(frame: Frame) -> list[Any]:
     """Decode what a frame carries, oldest first; empty for control messages.
 
-    The channel decides the type: `BookContents`, `TradesContents`, `CandlesContents`,
-    `MarketsContents`, `SubaccountContents` or `HeightContents`. REST answers give what
-    `rest_contents` gives. `WireError` says what was expected and what it was.
+    The channel decides the type of contents, as the path does for an answer (`rest_contents`).
+    `WireError` says what was expected and what it was.
     """
     if frame.fault:
         raise WireError(frame.fault)
@@ -586,21 +544,26 @@ def contents(frame: Frame) -> list[Any]:
     if decode is None:
         raise WireError(f"expected a known message, got {frame.type!r} on {frame.channel!r}")
     try:
-        return _as_updates(decode(frame.raw))
+        decoded = decode(frame.raw)
     except _UNREADABLE as error:
         what = f"{frame.type} contents of {frame.channel}"
         raise WireError(f"expected {what}, got {_sample(frame.text)}: {error}") from None
-
-
-def _as_updates(decoded: Any) -> list[Any]:
     updates = decoded if isinstance(decoded, list) else [decoded]
-    if updates and isinstance(updates[0], CandleFields):
-        return [CandlesContents(candles=[candle]) for candle in updates]
-    if updates and isinstance(updates[0], _BookSnapshot):
-        sides = (updates[0].bids, updates[0].asks)
-        bids, asks = ([(level.price, level.size) for level in side] for side in sides)
-        return [BookContents(bids=bids, asks=asks)]
-    return updates
+    reshape = _RESHAPED.get(type(updates[0])) if updates else None
+    return updates if reshape is None else list(map(reshape, updates))
+
+
+def _book(snapshot: Any) -> BookContents:
+    sides = (snapshot.bids, snapshot.asks)
+    bids, asks = ([(level.price, level.size) for level in side] for side in sides)
+    return BookContents(bids=bids, asks=asks)
+
+
+# Snapshots and updates look alike to who reads them: levels are pairs, candles are lists.
+_RESHAPED: dict[type, Callable[[Any], Any]] = {
+    _BookSnapshot: _book,
+    CandleFields: lambda candle: CandlesContents(candles=[candle]),
+}
 
 
 def _sample(text: str) -> str:
@@ -608,98 +571,78 @@ def _sample(text: str) -> str:
 
 
 def perpetual_market(fields: MarketFields) -> PerpetualMarket:
-    """Read a market's parameters; `WireError` names those that are missing or no number."""
-    missing = [name for name in _REQUIRED if getattr(fields, name) is None]
-    if missing:
-        raise WireError(f"expected market {fields.ticker or '?'} to state {', '.join(missing)}")
+    """Read a market's parameters; `WireError` names one that is missing or makes no sense."""
+    stated = {k: v for k, v in msgspec.structs.asdict(fields).items() if v not in (None, "")}
     try:
-        imf_ppm, mmf_ppm = (ppm(getattr(fields, name)) for name in _REQUIRED[-2:])
-        clob_pair_id = int(fields.clob_pair_id or "")
-        numbers = {name: getattr(fields, name) for name in _REQUIRED[2:-2]}
-        market = PerpetualMarket(
-            ticker=fields.ticker or "",
-            clob_pair_id=clob_pair_id,
-            # Only updates name the perpetual; on every network so far it is the pair's number.
-            perpetual_id=int(fields.id or clob_pair_id),
-            imf_ppm=imf_ppm,
+        for cap in ("open_interest_lower_cap", "open_interest_upper_cap"):
+            # They come in USDC, and the chain counts quote quantums.
+            stated[cap] = int(_number(stated.get(cap, "0")).scaleb(6))
+        if {"initial_margin_fraction", "maintenance_margin_fraction"} <= stated.keys():
+            imf_ppm = stated["imf_ppm"] = ppm(stated["initial_margin_fraction"])
+            product_ppm = ppm(stated["maintenance_margin_fraction"])
             # The indexer publishes the product; the chain keeps the factor.
-            maintenance_fraction_ppm=round(mmf_ppm * 1_000_000 / imf_ppm),
-            # Caps come in USDC, and the chain counts quote quantums.
-            open_interest_lower_cap=int(_number(fields.open_interest_lower_cap or "0").scaleb(6)),
-            open_interest_upper_cap=int(_number(fields.open_interest_upper_cap or "0").scaleb(6)),
-            market_type=fields.market_type or "CROSS",
-            **numbers,
-        )
-    except (ValueError, ZeroDivisionError, GridError) as error:
-        raise WireError(f"expected market {fields.ticker} to state numbers: {error}") from None
-    # Powers of ten: an absurd one would not end in an error, but not end.
-    for name in ("atomic_resolution", "quantum_conversion_exponent"):
-        if abs(getattr(market, name)) > 40:
-            raise WireError(f"expected market {fields.ticker} to state a sensible {name}: {market}")
-    if min(market.imf_ppm, market.step_base_quantums, market.subticks_per_tick) <= 0:
-        raise WireError(f"expected market {fields.ticker} to state positive numbers: {market}")
-    return market
+            stated["maintenance_fraction_ppm"] = round(product_ppm * 1_000_000 / imf_ppm)
+        # Only updates name the perpetual; on every network so far it is the pair's number.
+        stated["perpetual_id"] = stated.get("id", fields.clob_pair_id)
+        return msgspec.convert(stated, PerpetualMarket, strict=False)
+    except (msgspec.ValidationError, GridError, ZeroDivisionError) as error:
+        raise WireError(f"expected the parameters of market {fields.ticker}: {error}") from None
 
 
-_REQUIRED = (
-    *("ticker", "clob_pair_id", "atomic_resolution", "quantum_conversion_exponent"),
-    *("step_base_quantums", "subticks_per_tick"),
-    *("initial_margin_fraction", "maintenance_margin_fraction"),
-)
-
-
-# === REST ===
-# An answer's path decides its type, as a message's channel does on the socket.
-
-
-def _answer(**fields: Any) -> Any:
-    name = f"{next(iter(fields)).title().replace('_', '')}Contents"
-    return msgspec.defstruct(name, list(fields.items()), bases=(_Wire,), kw_only=True)
-
-
-def _texts(*names: str) -> Any:
-    return _answer(**dict.fromkeys(names, str))
-
+# === Answers ===
+# What was asked decides the type of an answer, as a message's channel does on the socket: a
+# path of the indexer's, or the name of a question to the node.
 
 ErrorsContents = _answer(errors=_many(_texts("msg")))
+_FUNDING = _texts("ticker", "rate", "price", "effective_at")
+_TRANSFER = _texts("size", "symbol", "type", "created_at")
+_PNL = _texts("equity", "total_pnl", "net_transfers", "created_at")
+_EQUITY_TIERS = _many(_answer(usd_tnc_required=str, limit=int))
+_FEE_TIER = _answer(name=str, absolute_volume_requirement=str, maker_fee_ppm=int, taker_fee_ppm=int)
 
-_REST_SHAPES: dict[str, Any] = {
+_ANSWERS: dict[str, Any] = {
     r"/v4/perpetualMarkets": MarketsContents,
     r"/v4/orderbooks/perpetualMarket/[^/]+": _BookSnapshot,
     r"/v4/trades/perpetualMarket/[^/]+": TradesContents,
     r"/v4/candles/perpetualMarkets/[^/]+": CandlesContents,
-    r"/v4/historicalFunding/[^/]+": _answer(
-        historical_funding=_many(_texts("ticker", "rate", "price", "effective_at"))
-    ),
+    r"/v4/historicalFunding/[^/]+": _answer(historical_funding=_many(_FUNDING)),
     r"/v4/sparklines": dict[str, list[str]],
     r"/v4/time": _answer(iso=str, epoch=float),
     r"/v4/height": HeightContents,
     r"/v4/addresses/[^/]+": _answer(subaccounts=list[SubaccountFields]),
-    r"/v4/addresses/[^/]+/subaccountNumber/\d+": SubaccountContents,
+    r"/v4/addresses/[^/]+/(s|parentS)ubaccountNumber/\d+": SubaccountContents,
     r"/v4/perpetualPositions": _answer(positions=list[PositionFields]),
     r"/v4/assetPositions": _answer(positions=list[AssetPositionFields]),
     r"/v4/orders": list[OrderFields],
     r"/v4/orders/[^/]+": OrderFields,
     r"/v4/fills": _answer(fills=list[FillFields]),
-    r"/v4/transfers": _answer(transfers=list[TransferFields]),
-    r"/v4/historical-pnl": _answer(
-        historical_pnl=_many(_texts("equity", "total_pnl", "net_transfers", "created_at"))
+    r"/v4/transfers": _answer(transfers=_many(_TRANSFER)),
+    r"/v4/historical-pnl": _answer(historical_pnl=_many(_PNL)),
+    "equity_tiers": _answer(
+        equity_tier_limit_config=_answer(
+            short_term_order_equity_tiers=_EQUITY_TIERS, stateful_order_equity_tiers=_EQUITY_TIERS
+        )
     ),
+    "fee_tiers": _answer(params=_answer(tiers=_many(_FEE_TIER))),
+    "user_fee_tier": _answer(index=int, tier=_FEE_TIER),
+    "withdrawal_capacity": _answer(limiter_capacity_list=_many(_texts("capacity"))),
+    "broadcast": _answer(result=_answer(code=int, log=str, codespace=str, hash=str)),
+    "latest_block": _answer(result=_answer(block=_answer(header=_texts("height", "time")))),
+    "genesis": _answer(None, chain_id=str, genesis_time=str, app_state=dict[str, Any]),
 }
-_REST_DECODERS = [
-    (re.compile(path), msgspec.json.Decoder(shape).decode) for path, shape in _REST_SHAPES.items()
+_ANSWER_DECODERS = [
+    (re.compile(asked), msgspec.json.Decoder(shape).decode) for asked, shape in _ANSWERS.items()
 ]
 _decode_errors = msgspec.json.Decoder(ErrorsContents).decode
 
 
 def rest_contents(path: str, body: str) -> Any:
-    """Decode a REST answer by the path that was asked for (a query is ignored).
+    """Decode a REST answer by the path that was asked; a refusal is `ErrorsContents`.
 
-    A book comes as `BookContents`, a refusal as `ErrorsContents`; `WireError` if the path is
-    unknown or the body is not what it should answer.
+    `WireError` if the path is unknown or the body is not what it should answer.
     """
-    route = path.partition("?")[0]
-    decode = next((decode for shape, decode in _REST_DECODERS if shape.fullmatch(route)), None)
+    route = path.partition("?")[0].removesuffix("/parentSubaccountNumber")
+    decode = next((decode for asked, decode in _ANSWER_DECODERS if asked.fullmatch(route)), None)
     if decode is None:
         raise WireError(f"expected the path of an indexer endpoint, got {path!r}")
     with contextlib.suppress(*_UNREADABLE):
@@ -708,7 +651,12 @@ def rest_contents(path: str, body: str) -> Any:
         decoded = decode(body)
     except _UNREADABLE as error:
         raise WireError(f"expected the answer of {route}, got {_sample(body)}: {error}") from None
-    return _as_updates(decoded)[0] if isinstance(decoded, _BookSnapshot) else decoded
+    return _book(decoded) if isinstance(decoded, _BookSnapshot) else decoded
+
+
+def node_contents(kind: str, text: str) -> Any:
+    """Decode a node's answer in JSON by the name of the question, as `rest_contents` a path."""
+    return rest_contents(kind, text)
 
 
 # === Recordings ===
@@ -736,34 +684,18 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     ns: int = 0
 
 
-class _Line(msgspec.Struct, gc=False, omit_defaults=True):
-    k: str
-    i: int = 0
-    c: str = ""
-    ns: int = 0
-    mono: int = 0
-    ens: int = 0
-    d: str = ""
-    x: str = ""
-    u: str = ""
-    st: int = 0
-    b: str = ""
-    code: int = 0
-    reason: str = ""
-    n: int = 0
-    why: str = ""
-    sha256: str = ""
-
-
+_NUMBERS = ("i", "ns", "mono", "ens", "st", "code", "n")
+_WORDS = ("c", "d", "x", "u", "b", "reason", "why", "sha256")
+_LINE: list[Any] = [("k", str), *((n, int, 0) for n in _NUMBERS), *((n, str, "") for n in _WORDS)]
+_Line: Any = msgspec.defstruct("_Line", _LINE, gc=False)
 _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_header = msgspec.json.Decoder(Header).decode
 
 
 class RecordingWriter:
-    """Append events to a recording so that whatever is killed, what was closed stays readable.
+    """Append events to a recording; whatever is killed, what was closed stays readable.
 
-    The clock is the caller's: every event brings its `ns` (UTC) and `mono`. `close` writes the
-    `end` line that marks a complete recording; `contextlib.closing` calls it for you.
+    The clock is the caller's. `close` writes the `end` line that marks a complete recording.
     """
 
     def __init__(self, path: Path, header: Header) -> None:
@@ -789,14 +721,12 @@ class RecordingWriter:
 
     def write_frame(self, frame: Frame) -> int:
         """Append a frame as the event that it was."""
-        fields: dict[str, Any] = {"c": frame.link}
-        if frame.kind in ("ws", "sent"):
-            fields |= {"d": "<" if frame.kind == "ws" else ">", "x": frame.text}
-        for letter, name in _LETTERS.get(frame.kind, {}).items():
-            value = getattr(frame, name)
-            fields[letter] = int(value) if name == "type" else value
         kind = "ws" if frame.kind == "sent" else frame.kind
-        return self.write(kind, ns=frame.at, mono=frame.mono, **fields)
+        fields = {letter: getattr(frame, part) for letter, part in _LETTERS[kind].items()}
+        fields |= {letter: int(fields[letter]) for letter in ("st", "code") if letter in fields}
+        if kind == "ws":
+            fields["d"] = "<" if frame.kind == "ws" else ">"
+        return self.write(kind, ns=frame.at, mono=frame.mono, c=frame.link, **fields)
 
     def flush(self) -> None:
         """Close the block at hand and give it to the operating system."""
@@ -821,10 +751,11 @@ class RecordingWriter:
 
 # Which letter of an event holds which part of its frame.
 _LETTERS: Final[dict[str, dict[str, str]]] = {
-    "http": {"b": "text", "st": "type", "u": "channel"},
+    "ws": {"x": "text"},
+    "http": {"u": "channel", "st": "type", "b": "text"},
     "open": {"u": "text"},
-    "close": {"reason": "text", "code": "type"},
-    "gap": {"why": "text", "n": "message_id"},
+    "close": {"code": "type", "reason": "text"},
+    "gap": {"n": "message_id", "why": "text"},
     "tick": {},
 }
 
@@ -845,72 +776,57 @@ class Recording:
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield every frame in order; damage and the sum are judged on the way."""
-        self.damage = []
-        self.complete = False
+        self.damage, self.complete = [], False
         sha256, seq, at, mono = hashlib.sha256(), 0, self.header.ns, 0
         for text in self._lines():
-            line = self._line(text)
-            if line is None:
+            try:
+                line = _decode_line(text)
+            except _UNREADABLE as error:
+                if text:
+                    self.damage.append(f"expected a recorded event, got {text[:60]!r}: {error}")
                 yield Frame(seq, at, mono, "", "gap", self.damage[-1])
                 continue
             if line.k == "end":
                 self.complete = line.sha256 == sha256.hexdigest() and not self.damage
                 continue
-            sha256.update(text)  # type: ignore[arg-type]
+            sha256.update(text)
             seq, at, mono = line.i or seq, line.ens or line.ns or at, line.mono or mono
-            frame = _frame(line, at)
-            if frame is not None:
-                yield frame
+            if line.k == "ws" and line.d == "<":
+                yield ws_frame(line.i, at, line.mono, line.c, line.x)
+            elif line.k in _LETTERS:
+                yield _frame(line, at)
         if not self.complete and not self.damage:
             self.damage.append("the end line is missing or its sum is wrong: it was cut off")
 
-    def _line(self, text: bytes | str) -> _Line | None:
-        if isinstance(text, str):
-            self.damage.append(text)
-            return None
-        try:
-            return _decode_line(text)
-        except _UNREADABLE as error:
-            self.damage.append(f"expected a recorded event, got {text[:60]!r}: {error}")
-            return None
-
     def _read_header(self) -> Header:
-        if not self.path.is_file():
-            raise RecordingError(f"expected a recording at {self.path}, found no such file")
-        if self.path.stat().st_size == 0:
-            raise RecordingError(f"expected a recording at {self.path}, the file is empty")
-        first = next(self._lines(), "nothing")
+        if not self.path.is_file() or not self.path.stat().st_size:
+            found = "an empty file" if self.path.is_file() else "no such file"
+            raise RecordingError(f"expected a recording at {self.path}, found {found}")
+        first = next(self._lines(), b"")
         try:
             header = _decode_header(first)
         except _UNREADABLE as error:
+            found = " ".join([*self.damage, f"{first[:80]!r}: {error}"])
             what = f"expected {self.path} to begin with a recording's header"
-            raise RecordingError(f"{what}, found {first[:80]!r}: {error}") from None
+            raise RecordingError(f"{what}, found {found}") from None
         if header.v > VERSION:
-            raise RecordingError(
-                f"expected {self.path} to be of format version {VERSION} or older, "
-                f"it is {header.v}: a newer release of this program wrote it"
-            )
+            what = f"expected {self.path} to be of format version {VERSION} or older"
+            raise RecordingError(f"{what}, it is {header.v}: a newer release wrote it")
         return header
 
-    def _lines(self) -> Iterator[bytes | str]:
-        """Yield each line, or a sentence in place of those that cannot be read."""
+    def _lines(self) -> Iterator[bytes]:
+        # An empty line stands for those that cannot be read, once `damage` tells which.
         with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-            position = data.find(_ZSTD_MAGIC)
-            if position != 0:
-                yield f"expected a zstd frame at the start, got {data[:8]!r}"
-            while position != -1:
-                block, end = _unpack(data, position)
+            start = 0
+            while start < len(data):
+                block, end = _unpack(data, start)
                 if block is None:
-                    # Whole again at the next frame; the magic number marks it.
-                    end = data.find(_ZSTD_MAGIC, position + 4)
-                    where = "the end" if end == -1 else f"byte {end}"
-                    yield f"bytes {position} to {where} are damaged: their lines are lost"
-                    position = end
-                    continue
-                yield from block.splitlines(keepends=True)
-                position = data.find(_ZSTD_MAGIC, end)
-                if end < len(data) and position != end:
-                    yield f"bytes {end} to {position} belong to no block: lines may be lost"
+                    # Whole again at the next block; the magic number marks it.
+                    end = data.find(_ZSTD_MAGIC, start + 1)
+                    end = len(data) if end == -1 else end
+                    self.damage.append(f"bytes {start} to {end} are damaged: their lines are lost")
+                yield from [b""] if block is None else block.splitlines(keepends=True)
+                start = end
 
 
 def _unpack(data: mmap.mmap, start: int) -> tuple[bytes | None, int]:
@@ -929,41 +845,36 @@ def _unpack(data: mmap.mmap, start: int) -> tuple[bytes | None, int]:
     return (block, position) if unpacker.eof else (None, start)
 
 
-def _frame(line: _Line, at: int) -> Frame | None:
-    if line.k == "ws" and line.d == "<":
-        return ws_frame(line.i, at, line.mono, line.c, line.x)
-    if line.k == "ws":
-        return Frame(line.i, at, line.mono, line.c, "sent", line.x)
-    if line.k not in _LETTERS:
-        return None
-    parts = {name: getattr(line, letter) for letter, name in _LETTERS[line.k].items()}
+def _frame(line: Any, at: int) -> Frame:
+    parts = {part: getattr(line, letter) for letter, part in _LETTERS[line.k].items()}
     if "type" in parts:
         parts["type"] = str(parts["type"])
     if "channel" in parts:
         # Answers are told apart by what was asked, not by which host was asked.
         parts["channel"] = re.sub(r"^\w+://[^/]+", "", parts["channel"])
-    return Frame(line.i, at, line.mono, line.c, line.k, **parts)
+    kind = "sent" if line.k == "ws" else line.k
+    return Frame(line.i, at, line.mono, line.c, kind, **parts)
 
 
 def find_recording(name: str) -> Path:
-    """Return the path of a bundled recording by name, or of any recording by path.
+    """Return the path of a recording in `recordings/` here or above, or that path itself.
 
-    A name is looked for in `recordings/` of the working directory and its parents, then in
-    those of this file. `RecordingError` lists what is there instead.
+    Here is the working directory, then this file's. `RecordingError` lists what is there.
     """
     if name.endswith(".zst") or "/" in name:
         return Path(name)
-    starts = (Path.cwd(), Path(__file__).resolve().parent)
-    folders = [folder / "recordings" for start in starts for folder in (start, *start.parents)]
-    for folder in folders:
-        if (folder / f"{name}.jsonl.zst").is_file():
-            return folder / f"{name}.jsonl.zst"
-    found = {path.name.split(".")[0] for f in folders for path in f.glob("*.jsonl.zst")}
-    known = ", ".join(sorted(found)) or "none found"
-    raise RecordingError(f"expected the path of a recording or one of: {known}; got {name!r}")
+    folders = [*(Path.cwd() / "x").parents, *Path(__file__).resolve().parents]
+    paths = [path for f in folders for path in (f / "recordings").glob("*.jsonl.zst")]
+    found = {path.name.removesuffix(".jsonl.zst"): path for path in reversed(paths)}
+    if name not in found:
+        known = ", ".join(sorted(found)) or "none found"
+        raise RecordingError(f"expected the path of a recording or one of: {known}; got {name!r}")
+    return found[name]
 
 
 # === Streams ===
+
+_Scheduler = SchedulerBase | None
 
 
 def fold(
@@ -971,17 +882,14 @@ def fold(
 ) -> Callable[[Observable[_A]], Observable[_B]]:
     """Fold events into a state of one's own and emit what each step puts out, in order.
 
-    Hot or cold as the source is; completes and errors with it; runs on its thread. An
-    exception in `step` is a bug and ends the stream with it.
+    Hot or cold as the source is, ends with it, on its thread; what `step` raises is an error.
 
         source  --a-----b----|
         fold    --x-y---z----|
     """
 
     def operator(source: Observable[_A]) -> Observable[_B]:
-        def subscribe(
-            observer: abc.ObserverBase[_B], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
+        def subscribe(observer: ObserverBase[_B], scheduler: _Scheduler = None) -> DisposableBase:
             # Made here and not outside: two subscribers must not share a state.
             state = start()
             emit = observer.on_next
@@ -1014,10 +922,9 @@ def replay(
 ) -> Observable[Frame]:
     """Play a recording (a name, a path, an open one): at once, or `speed` times real time.
 
-    Cold: each subscriber plays it from the start, on its own thread, inside `subscribe`.
-    Completes at the recording's end; errors with `RecordingError` if it cannot be read. A
-    virtual `scheduler` is advanced to each frame before it is emitted (seconds since the
-    first), so that timed operators wait in the recording's time. `pace` sees each frame first:
+    Cold: each subscriber plays it from the start, on its own thread, inside `subscribe`, to its
+    end or a `RecordingError`. A virtual `scheduler` is advanced to each frame before it is
+    emitted, so that timed operators wait in the recording's time. `pace` sees each frame first:
     it may wait, and ends the replay by returning False.
 
         replay  --f-f---f|
@@ -1029,8 +936,8 @@ def replay(
         path = find_recording(recording) if isinstance(recording, str) else recording
         yield from path if isinstance(path, Recording) else Recording(path)
 
-    def pacer() -> Pacer:
-        wait = pace or (at_speed(speed) if speed is not None else _at_once)
+    def pacer() -> Pacer | None:
+        wait = pace or (at_speed(speed) if speed is not None else None)
         return wait if scheduler is None else _advancing(scheduler, wait)
 
     return _frames(frames, pacer)
@@ -1042,10 +949,7 @@ def load_recorded_stream(name: str) -> Observable[Frame]:
 
 
 def collect(source: Observable[_A]) -> list[_A]:
-    """Subscribe, and return what was emitted; raises what the stream errors with.
-
-    For sources that end within `subscribe`, as a replay does.
-    """
+    """Subscribe, return what was emitted by the end of it, raise what the stream errors with."""
     values: list[_A] = []
     errors: list[Exception] = []
     source.subscribe(values.append, errors.append)
@@ -1054,32 +958,25 @@ def collect(source: Observable[_A]) -> list[_A]:
     return values
 
 
-def _at_once(_: Frame) -> bool:
-    return True
-
-
-def _advancing(scheduler: VirtualTimeScheduler, pace: Pacer) -> Pacer:
-    start: list[tuple[float, int]] = []
+def _advancing(scheduler: VirtualTimeScheduler, pace: Pacer | None) -> Pacer:
+    offset_s: list[float] = []
 
     def advance(frame: Frame) -> bool:
-        if not pace(frame):
+        if pace is not None and not pace(frame):
             return False
-        now = scheduler.to_seconds(scheduler.now)
-        if not start:
-            start.append((now, frame.mono))
+        now_s = scheduler.to_seconds(scheduler.now)
+        offset_s[:] = offset_s or [now_s - frame.mono / 1e9]
         # advance_to, never start(): that deadlocks or drifts on equal instants.
-        scheduler.advance_to(max(start[0][0] + (frame.mono - start[0][1]) / 1e9, now))
+        scheduler.advance_to(max(offset_s[0] + frame.mono / 1e9, now_s))
         return True
 
     return advance
 
 
 def _frames(
-    source: Callable[[], Generator[Frame]], pacer: Callable[[], Pacer]
+    source: Callable[[], Generator[Frame]], pacer: Callable[[], Pacer | None]
 ) -> Observable[Frame]:
-    def subscribe(
-        observer: abc.ObserverBase[Frame], _: abc.SchedulerBase | None = None
-    ) -> abc.DisposableBase:
+    def subscribe(observer: ObserverBase[Frame], _: _Scheduler = None) -> DisposableBase:
         stopped = BooleanDisposable()
 
         def run(*_: object) -> None:
@@ -1088,7 +985,7 @@ def _frames(
             with contextlib.closing(source()) as frames:
                 try:
                     for frame in frames:
-                        if not pace(frame):
+                        if pace is not None and not pace(frame):
                             break
                         observer.on_next(frame)
                         if stopped.is_disposed:
@@ -1108,7 +1005,7 @@ def _frames(
 # The only place that opens sockets, starts threads, sleeps or reads a clock.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Network:
     """Where a venue answers: REST, socket and node, and the chain it must say it is."""
 
@@ -1119,24 +1016,21 @@ class Network:
     chain_id: str
 
 
-def _public(name: str, indexer: str, node: str, chain_id: str) -> Network:
-    ws = f"wss://{indexer}/v4/ws"
-    return Network(name=name, rest=f"https://{indexer}", ws=ws, node=node, chain_id=chain_id)
-
-
-_TESTNET = ("indexer.v4testnet.dydx.exchange", "test-dydx-grpc.kingnodes.com:443", "dydx-testnet-4")
-_MAINNET = ("indexer.dydx.trade", "dydx-ops-grpc.kingnodes.com:443", "dydx-mainnet-1")
+# Addresses in two rows, the indexer's and the node's.
 NETWORKS: Final[Mapping[str, Network]] = {
-    "mainnet": _public("mainnet", *_MAINNET),
-    "testnet": _public("testnet", *_TESTNET),
-    "local": Network(
-        name="local",
-        rest="http://127.0.0.1:3002",
-        ws="ws://127.0.0.1:3003/v4/ws",
-        node="127.0.0.1:9090",
-        chain_id="localdydxprotocol",
+    "mainnet": Network(
+        "mainnet", "https://indexer.dydx.trade", "wss://indexer.dydx.trade/v4/ws",
+        "dydx-ops-grpc.kingnodes.com:443", "dydx-mainnet-1",
     ),
-}
+    "testnet": Network(
+        "testnet", "https://indexer.v4testnet.dydx.exchange", "wss://indexer.v4testnet.dydx.exchange/v4/ws",
+        "test-dydx-grpc.kingnodes.com:443", "dydx-testnet-4",
+    ),
+    "local": Network(
+        "local", "http://127.0.0.1:3002", "ws://127.0.0.1:3003/v4/ws",
+        "127.0.0.1:9090", "localdydxprotocol",
+    ),
+}  # fmt: skip
 
 # What one connection may hold of one channel (socks, per-connection limits).
 PER_CONNECTION: Final = 32
@@ -1153,15 +1047,14 @@ def at_speed(speed: float) -> Pacer:
     """Return a pacer that plays frames `speed` times as fast as they came."""
     if not speed > 0:
         raise ConnError(f"expected a speed above 0, got {speed}")
-    start: list[tuple[int, int]] = []
+    offset_ns: list[float] = []
 
     def pace(frame: Frame) -> bool:
-        now = time.monotonic_ns()
-        if not start:
-            start.append((frame.mono, now))
-        due = start[0][1] + (frame.mono - start[0][0]) / speed
-        if due > now:
-            time.sleep((due - now) / 1e9)
+        now_ns = time.monotonic_ns()
+        offset_ns[:] = offset_ns or [now_ns - frame.mono / speed]
+        ahead_ns = offset_ns[0] + frame.mono / speed - now_ns
+        if ahead_ns > 0:
+            time.sleep(ahead_ns / 1e9)
         return True
 
     return pace
@@ -1184,7 +1077,7 @@ def live(
         live  --open-ws-ws-tick-close----open-ws-
     """
     wanted = list(tickers)
-    return _frames(lambda: _receive(network, wanted, subaccount), lambda: pace or _at_once)
+    return _frames(lambda: _receive(network, wanted, subaccount), lambda: pace)
 
 
 _TICK_S: Final = 1.0
@@ -1195,112 +1088,93 @@ _TIMEOUT_S: Final = 10.0
 def _receive(
     network: Network, tickers: list[str], subaccount: Subaccount | None
 ) -> Generator[Frame]:
-    """Yield frames until closed; the one place where other threads' texts cross over."""
-    inbox: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+    # The one place where other threads' texts cross over.
+    inbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+
+    def put(kind: str, text: str = "", type: str = "", channel: str = "", *, link: str) -> None:
+        # Stamped where it was received, numbered where it is put in order.
+        stamps = (time.time_ns(), time.monotonic_ns())
+        inbox.put((*stamps, link, kind, text, type, channel))
+
     groups = [tickers[i : i + PER_CONNECTION] for i in range(0, len(tickers), PER_CONNECTION)]
     links = [
-        _Link(network, f"c{n}", _subscriptions(group, n == 1, subaccount), inbox)
+        _Link(network.ws, f"c{n}", partial(_subscribe, group, subaccount, first=n == 1), put)
         for n, group in enumerate(groups or [[]], 1)
     ]
-    rest = threading.Thread(target=_fetch_markets, args=(network, inbox), daemon=True)
-    rest.start()
-    for link in links:
-        link.start()
+    rest = threading.Thread(target=_fetch_markets, args=(network, put), daemon=True)
+    for thread in (rest, *links):
+        thread.start()
     tick_due, seq = time.monotonic() + _TICK_S, 0
     try:
         while True:
+            if time.monotonic() >= tick_due:
+                tick_due += _TICK_S
+                put("tick", link="clock")
             with contextlib.suppress(queue.Empty):
                 event = inbox.get(timeout=max(tick_due - time.monotonic(), 0.0))
                 seq += 1
-                yield event(seq)
-            if time.monotonic() >= tick_due:
-                tick_due += _TICK_S
-                seq += 1
-                yield _stamped(kind="tick", link="clock")(seq)
+                at, mono, link, kind, text, *more = event
+                if kind == "ws":
+                    yield ws_frame(seq, at, mono, link, text)
+                else:
+                    yield Frame(seq, at, mono, link, kind, text, *more)
     finally:
-        for link in links:
-            link.leave()
-        for link in links:
-            link.end()
+        for each in links:
+            each.leave()
+        for each in links:
+            each.end()
 
 
-_Event = Callable[[int], Frame]
+_Put = Callable[..., None]
 
 
-def _stamped(*, kind: str, link: str, text: str = "", type: str = "", channel: str = "") -> _Event:
-    # Stamped where it was received, numbered where it is put in order.
-    at, mono = time.time_ns(), time.monotonic_ns()
-    if kind == "ws":
-        return lambda seq: ws_frame(seq, at, mono, link, text)
-    return lambda seq: Frame(
-        seq=seq, at=at, mono=mono, link=link, kind=kind, text=text, type=type, channel=channel
-    )
-
-
-def _fetch_markets(network: Network, inbox: "queue.SimpleQueue[_Event]") -> None:
-    """Ask for the markets once; the socket's own snapshot repeats them."""
+def _fetch_markets(network: Network, put: _Put) -> None:
+    # Once: the socket's own snapshot repeats them.
     from dydx_v4_client.indexer.rest.indexer_client import IndexerClient
 
-    client = IndexerClient(network.rest, api_timeout=_TIMEOUT_S)
-    path = "/v4/perpetualMarkets"
-
     # The client parses an answer and drops its text; frames keep the text.
-    async def get(request_path: str, params: Mapping[str, Any] | None = None) -> Any:
+    async def get(path: str, params: Mapping[str, Any] | None = None) -> Any:
         async with httpx.AsyncClient(timeout=_TIMEOUT_S) as http:
-            answer = await http.get(network.rest + request_path)
-        status = str(answer.status_code)
-        inbox.put(_stamped(kind="http", link="rest", text=answer.text, type=status, channel=path))
+            answer = await http.get(network.rest + path)
+        put("http", answer.text, str(answer.status_code), path, link="rest")
         answer.raise_for_status()
         return answer.json()
 
+    client = IndexerClient(network.rest)
     client.markets.get = get
     try:
         asyncio.run(client.markets.get_perpetual_markets())
     except (httpx.HTTPError, ValueError) as error:
-        why = f"{path} was not answered: {type(error).__name__}: {error}"
-        inbox.put(_stamped(kind="gap", link="rest", text=why))
+        why = f"the markets were not answered: {type(error).__name__}: {error}"
+        put("gap", why, link="rest")
 
 
-def _subscriptions(
-    tickers: list[str], first: bool, subaccount: Subaccount | None
-) -> Callable[[Any], None]:
-    """Return what a connection asks for once it is open; the first asks for what is shared."""
-
-    def subscribe(app: Any) -> None:
-        if first:
-            app.markets.subscribe()
-            app.send('{"type":"subscribe","channel":"v4_block_height"}')
-        for ticker in tickers:
-            app.order_book.subscribe(ticker)
-            app.trades.subscribe(ticker)
-        if first and subaccount is not None:
-            app.subaccounts.subscribe(subaccount.owner, subaccount.number)
-
-    return subscribe
+def _subscribe(tickers: list[str], subaccount: Subaccount | None, app: Any, *, first: bool) -> None:
+    # The first connection asks for what is not a market's.
+    if first:
+        app.markets.subscribe()
+        app.send('{"type":"subscribe","channel":"v4_block_height"}')
+    for ticker in tickers:
+        app.order_book.subscribe(ticker)
+        app.trades.subscribe(ticker)
+    if first and subaccount is not None:
+        app.subaccounts.subscribe(subaccount.owner, subaccount.number)
 
 
 class _Link(threading.Thread):
     """One connection, kept open: subscribe, listen, and after a loss try again."""
 
-    def __init__(
-        self,
-        network: Network,
-        name: str,
-        subscribe: Callable[[Any], None],
-        inbox: "queue.SimpleQueue[_Event]",
-    ) -> None:
-        super().__init__(name=f"dydx {name}", daemon=True)
-        self._network = network
-        self._link = name
-        self._subscribe = subscribe
-        self._inbox = inbox
+    def __init__(self, url: str, name: str, subscribe: Callable[[Any], None], put: _Put) -> None:
+        super().__init__(name=name, daemon=True)
+        self._url, self._subscribe = url, subscribe
+        self._put = partial(put, link=name)
         self._stopping = threading.Event()
         self._app: Any = None
         self._opened: Any = None
-        self._failures = 0
         self._closed = (0, "")
 
     def run(self) -> None:
+        failures = 0
         while not self._stopping.is_set():
             self._closed, opened = (0, ""), time.monotonic()
             self._listen()
@@ -1308,9 +1182,9 @@ class _Link(threading.Thread):
             self._put("close", reason, str(code))
             # A venue that greets and drops us is as gone as one that does not answer.
             if time.monotonic() - opened > _BACKOFF_S[-1]:
-                self._failures = 0
-            wait = _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
-            self._failures += 1
+                failures = 0
+            wait = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
+            failures += 1
             # Jitter, or every bot of a restarted venue comes back in the same instant.
             self._stopping.wait(wait * random.uniform(0.5, 1.0))
 
@@ -1341,7 +1215,7 @@ class _Link(threading.Thread):
         # Or a host that takes the connection and says nothing would be waited for in silence.
         websocket.setdefaulttimeout(_TIMEOUT_S)
         app = IndexerSocket(
-            self._network.ws,
+            self._url,
             on_open=self._connected,
             on_close=lambda _, code, reason: self._note(code or 0, reason or "closed"),
             on_error=lambda _, error: self._lost(error),
@@ -1365,7 +1239,7 @@ class _Link(threading.Thread):
         if self._stopping.is_set():
             app.keep_running = False
             return
-        self._put("open", self._network.ws)
+        self._put("open", self._url)
         send = app.send
 
         # What we ask is a frame too: it tells a snapshot that is late from one that is lost.
@@ -1390,6 +1264,3 @@ class _Link(threading.Thread):
         # The first word on why it ended is the true one; what follows are echoes.
         if not self._closed[1]:
             self._closed = (code, reason)
-
-    def _put(self, kind: str, text: str, type: str = "") -> None:
-        self._inbox.put(_stamped(kind=kind, link=self._link, text=text, type=type))
