@@ -191,6 +191,18 @@ def test_paper_trades_live_frames_and_keeps_them(
 
 
 @pytest.mark.usefixtures("live_frames")
+def test_a_market_that_the_network_does_not_have_is_a_two(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Said as soon as the venue has told which ones it has."""
+    assert main(["paper", "--network", "local", "--markets", "BTC-USD,MOON-USD"]) == 2
+
+    error = capsys.readouterr().err
+    assert error.endswith("got MOON-USD\n")
+    assert "SOL-USD" in error
+
+
+@pytest.mark.usefixtures("live_frames")
 def test_ctrl_c_ends_a_paper_run_with_its_report(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,7 @@ why, panel    ──► the same run, at full speed, then one answer from it
 import argparse
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace as with_fields
 from pathlib import Path
@@ -15,9 +16,12 @@ from dydx_conn import (
     ConnError,
     Frame,
     Header,
+    MarketsContents,
     Network,
+    NetworkError,
     Recording,
     RecordingWriter,
+    contents,
     find_recording,
     live,
     network,
@@ -71,7 +75,8 @@ def paper(arguments: argparse.Namespace) -> int:
 
         def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
             frames = live(net, tickers, pace=until(arguments.seconds, pace))
-            return frames if keep is None else frames.pipe(operators.do_action(keep))
+            checked = frames.pipe(operators.do_action(listed(tickers, net)))
+            return checked if keep is None else checked.pipe(operators.do_action(keep))
 
         name = f"{net.name} {' '.join(tickers[:3])}"
         if on_dashboard(arguments):
@@ -163,6 +168,25 @@ def until(seconds: float | None, pace: Callable[[Frame], bool]) -> Callable[[Fra
     return bounded
 
 
+def listed(tickers: list[str], net: Network) -> Callable[[Frame], None]:
+    """Refuse tickers that a network does not have, once it has said which ones it has."""
+    said: list[bool] = []
+
+    def check(frame: Frame) -> None:
+        if said or not (frame.channel.endswith("arkets") and frame.type in ("subscribed", "200")):
+            return
+        markets = next((c.markets for c in contents(frame) if isinstance(c, MarketsContents)), {})
+        said.append(bool(markets))
+        if unknown := [ticker for ticker in tickers if ticker not in markets]:
+            some = ", ".join(list(markets)[:8])
+            raise NetworkError(
+                f"expected markets of {net.name} ({len(markets)} of them: {some}, …), "
+                f"got {', '.join(unknown)}"
+            )
+
+    return check
+
+
 def address(net: Network, rest: str | None, ws: str | None) -> Network:
     """Put other addresses in place of a network's own."""
     return with_fields(net, rest=rest or net.rest, ws=ws or net.ws)
@@ -174,8 +198,6 @@ def recorder(path: str | None, net: Network) -> Iterator[Callable[[Frame], None]
     if path is None:
         yield None
         return
-    import time
-
     header = Header(
         network=net.name,
         rest=net.rest,
