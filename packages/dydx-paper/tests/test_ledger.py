@@ -4,17 +4,7 @@ from fractions import Fraction
 
 import pytest
 from dydx_conn import PerpetualMarket, Subaccount
-from dydx_paper import (
-    Accounts,
-    Fees,
-    FeeTier,
-    Ledger,
-    Match,
-    Order,
-    OrderBook,
-    fee_tier,
-    staking_discount_ppm,
-)
+from dydx_paper import Accounts, Fees, Ledger, Match, Order, OrderBook
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,56 +54,6 @@ def test_a_fee_is_rounded_up(fees: Fees, liquidity: str, fee: int) -> None:
     assert fee == fees.of(1, liquidity)
 
 
-TIERS = [
-    FeeTier(name="1", volume=0, fees=Fees(taker_ppm=500, maker_ppm=100)),
-    FeeTier(name="2", volume=1_000, fees=Fees(taker_ppm=450, maker_ppm=100)),
-    FeeTier(name="3", volume=2_000, total_share_ppm=5_000, fees=Fees(taker_ppm=250, maker_ppm=-50)),
-    FeeTier(
-        name="4",
-        volume=2_000,
-        total_share_ppm=5_000,
-        maker_share_ppm=10_000,
-        fees=Fees(maker_ppm=-110),
-    ),
-]
-
-
-@pytest.mark.parametrize(
-    ("maker", "taker", "everybody", "name"),
-    [
-        (0, 999, 10_000, "1"),
-        (1, 999, 10**9, "2"),
-        (0, 5_000, 1_000_000, "3"),
-        (0, 4_999, 1_000_000, "2"),
-        (10_000, 0, 1_000_000, "4"),
-    ],
-)
-def test_a_fee_tier_is_reached_by_meeting_every_demand_below_it(
-    maker: int, taker: int, everybody: int, name: str
-) -> None:
-    """Volume, share of all volume, share as maker; the first demand not met stops."""
-    assert name == fee_tier(TIERS, maker, taker, everybody).name
-
-
-def test_a_vault_has_the_best_tier() -> None:
-    """Whatever it traded."""
-    assert "4" == fee_tier(TIERS, 0, 0, 1, is_vault=True).name
-
-
-def test_discounts_truncate_and_leave_rebates_to_the_market() -> None:
-    """A market's charge first, then the stake's, which only lowers what is paid."""
-    assert Fees(taker_ppm=7, maker_ppm=0) == Fees(taker_ppm=30, maker_ppm=3).discounted(250_000)
-    assert Fees(taker_ppm=400, maker_ppm=-110) == Fees(maker_ppm=-110).discounted(
-        staking_discount_ppm=200_000
-    )
-
-
-@pytest.mark.parametrize(("staked", "discount"), [(0, 0), (99, 0), (100, 5), (999, 5), (1_000, 9)])
-def test_a_stake_earns_the_highest_level_it_reaches(staked: int, discount: int) -> None:
-    """Levels are (stake, discount)."""
-    assert discount == staking_discount_ppm([(100, 5), (1_000, 9)], staked)
-
-
 def test_averages_run_over_all_that_was_opened_and_closed() -> None:
     """As the indexer: the entry is the mean of all openings, the exit of all closings."""
     ledger = Ledger(ME, 100_000 * USDC)
@@ -126,7 +66,7 @@ def test_averages_run_over_all_that_was_opened_and_closed() -> None:
 
     assert (2 * COIN, COIN, COIN) == (holding.opened, holding.closed, holding.quantums)
     # Entry 51,500, exit 51,500: all the profit is still open.
-    assert (0, 1_500 * USDC) == (ledger.realized, ledger.unrealized)
+    assert (0, 1_500 * USDC) == (ledger.realized_pnl, ledger.unrealized_pnl)
     # Each close was judged by the entry of its moment: 52,000 over 50,000, 51,000 under 51,500.
     assert (1, 1) == (ledger.wins, ledger.losses)
 
@@ -211,7 +151,7 @@ def test_profit_is_what_the_cash_says(trades: list[tuple[int, int, int]], oracle
 
     worth = quote + Fraction(ledger.position("BTC-USD") * oracle, 10**4)
     # Each closed or open position rounds once, each valuation once.
-    assert abs(ledger.realized + ledger.unrealized - worth) <= len(trades) + 2
+    assert abs(ledger.realized_pnl + ledger.unrealized_pnl - worth) <= len(trades) + 2
 
 
 @given(fills, st.lists(st.integers(-10_000, 10_000), max_size=5))

@@ -296,19 +296,14 @@ def test_a_cancelled_order_leaves_the_book() -> None:
     assert [(10, 5)] == book.levels("BUY", 9)
 
 
-def test_a_short_term_cancel_holds_off_later_placements_up_to_its_block() -> None:
-    """A cancel below the order's block leaves it; one at or above it blocks the id."""
+def test_a_short_term_cancel_of_an_earlier_block_leaves_the_order() -> None:
+    """It was meant for an order that has been replaced since."""
     book = book_of(order(ALICE, 1, "BUY", 5, 10, gtb=20))
 
     assert book.cancel((ALICE, 1, 0), good_til_block=19) is None
     assert {1: 5} == remaining(book.orders.values())
     assert book.cancel((ALICE, 1, 0), good_til_block=22) is not None
-    assert "ErrOrderIsCanceled" == book.place(order(ALICE, 1, "BUY", 5, 10, gtb=22)).error
-    assert "Success" == book.place(order(ALICE, 1, "BUY", 5, 10, gtb=23)).status
-
-    book.cancel((ALICE, 1, 0), good_til_block=24)
-    book.expire(24)
-    assert "Success" == book.place(order(ALICE, 1, "BUY", 5, 10, gtb=24)).status
+    assert {} == book.orders
 
 
 def test_orders_expire_with_their_block_and_their_time() -> None:

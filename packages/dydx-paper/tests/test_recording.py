@@ -48,7 +48,7 @@ def test_a_recording_is_traded_the_same_way_every_time() -> None:
 
     ledger = venue.ledger
     paid = ledger.paid_for_fills + ledger.fees_paid + ledger.funding_paid + ledger.insurance_paid
-    assert venue.fills > 0
+    assert ledger.fills > 0
     assert ledger.deposits == ledger.collateral + paid
     account = Account(OWNER)
     for frame in frames:
