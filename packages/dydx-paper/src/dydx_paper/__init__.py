@@ -1150,11 +1150,11 @@ class _Desk:
         for number, level in enumerate(levels):
             try:
                 at = self.market.subticks(level.price_text)
+                if at > subticks if buys else at < subticks:
+                    return
                 left = self.market.quantums(level.size_text)
             except GridError:  # nobody could have traded there
                 continue
-            if at > subticks if buys else at < subticks:
-                return
             left -= self._taken[opposite, at, level.offset]
             if left > 0:
                 yield Order(
