@@ -1,212 +1,246 @@
 """A moment of a run, written by hand: every panel has figures and samples to show."""
 
 import math
+from decimal import Decimal
 
 import pytest
+from dydx_conn import Frame, OrderRequest, PerpetualMarket
+from dydx_data import Level, Sample, Trade
 from dydx_panels import (
-    Account,
     Book,
-    DecisionRow,
-    FillRow,
     Header,
-    LayerRow,
     MarketRow,
-    PositionRow,
     Quality,
     Safety,
-    ScoreRow,
     Snapshot,
     Speed,
     TapeRow,
-    VerdictRow,
     Wire,
 )
+from dydx_risk import Approved, Denied, MarginFigures, PositionFigures, Reduce, Verdict
+from dydx_signals import Score
+from dydx_strategy import Decision
 
 SECOND = 1_000_000_000
 NOW = 1_784_021_467 * SECOND
 
 _MARKETS = (
-    ("ETH-USD", 3012.4, 1, "ACTIVE", False, 2),
-    ("BTC-USD", 63132.0, -1, "ACTIVE", False, 0),
-    ("SOL-USD", 148.31, 0, "ACTIVE", True, 2),
-    ("DOGE-USD", 0.12345, 1, "CANCEL_ONLY", False, 5),
-    ("LINK-USD", None, 0, "", False, 3),
+    ("ETH-USD", 3012.4, "ACTIVE", None, -9, 100_000),
+    ("BTC-USD", 63132.0, "ACTIVE", None, -10, 1_000_000),
+    ("SOL-USD", 148.31, "ACTIVE", 12.0, -7, 1_000_000),
+    ("DOGE-USD", 0.12345, "CANCEL_ONLY", None, -4, 1_000_000),
+    ("LINK-USD", None, "", None, -6, 1_000),
 )
+_SIGNALS = ("momentum", "volume", "volatility", "imbalance")
+_INPUTS = (("fast", 3012.44), ("slow", 3010.2), ("slope", 0.000742))
+
+
+def margin_at(distance: float) -> MarginFigures:
+    """Return a margin at this distance to liquidation."""
+    cushion = round(distance * 1_000_000_000)
+    return MarginFigures(cushion, 0, 0, 1_000_000_000, 1_000_000_000)
+
+
+def perpetual(ticker: str, atomic: int, tick: int) -> PerpetualMarket:
+    """Return the parameters of a market whose tick is `tick` subticks."""
+    return PerpetualMarket(
+        ticker=ticker, clob_pair_id=0, perpetual_id=0, atomic_resolution=atomic,
+        quantum_conversion_exponent=-9, step_base_quantums=1_000_000, subticks_per_tick=tick,
+        imf_ppm=50_000, maintenance_fraction_ppm=600_000,
+    )  # fmt: skip
 
 
 def _market(place: int) -> MarketRow:
-    ticker, price, move, status, stale, digits = _MARKETS[place]
+    ticker, price, status, stale_s, atomic, tick = _MARKETS[place]
     scores = tuple(
-        (name, 50 + 45 * math.sin(place * 1.7 + i * 2.1))
-        for i, name in enumerate(("momentum", "volume", "volatility", "imbalance"))
+        Score(ticker, name, 50 + 45 * math.sin(place * 1.7 + i * 2.1), _INPUTS, 48_211)
+        for i, name in enumerate(_SIGNALS)
     )
     return MarketRow(
         ticker=ticker,
+        market=perpetual(ticker, atomic, tick) if price else None,
         price=price,
-        move=move,
-        history=tuple(math.sin(i / 3 + place) for i in range(24)) if price else (),
+        history=tuple(price * (1 + math.sin(i / 3 + place) / 99) for i in range(24))
+        if price
+        else (),
         spread_bps=1.25 + place if price else None,
         volume_60s=81_234.5 * (place + 1) if price else None,
         oracle=price,
         funding_1h=0.0000125 * (1 - place) if price else None,
         status=status,
-        stale=stale,
-        age_s=12.0 if stale else 0.1,
+        stale_s=stale_s,
         scores=scores if price else (),
-        digits=digits,
     )
+
+
+def level(price: float, size: float) -> Level:
+    """Return a level as the data layer makes it."""
+    return Level(price, size, str(price), str(size), 0)
 
 
 def _book() -> Book:
     return Book(
         ticker="ETH-USD",
+        market=perpetual("ETH-USD", -9, 100_000),
         known=True,
-        bids=tuple((3012.3 - i / 10, 2.5 + 8 * abs(math.sin(i))) for i in range(20)),
-        asks=tuple((3012.6 + i / 10, 1.5 + 9 * abs(math.cos(i))) for i in range(20)),
+        bids=tuple(level(3012.3 - i / 10, 2.5 + 8 * abs(math.sin(i))) for i in range(20)),
+        asks=tuple(level(3012.6 + i / 10, 1.5 + 9 * abs(math.cos(i))) for i in range(20)),
         mid_price=3012.45,
         spread_bps=0.99,
         crossed=1,
         seq=48_211,
         trades=tuple(
-            (NOW - i * SECOND, ("BUY", "SELL")[i % 2], 3012.4 + i / 10, 0.3 + i, 48_210 - i)
+            Trade(f"t{i}", ("BUY", "SELL")[i % 2], 3012.4 + i / 10, 0.3 + i, "", "",
+                  NOW - i * SECOND, "LIMIT", 48_210 - i)
             for i in range(12)
         ),
-        candles=tuple(
-            (NOW - i * 60 * SECOND, 3010.0 + i, 3016.0 + i, 3008.5 + i, 3012.4 - i, 41.2)
-            for i in range(12)
-        ),
-        digits=1,
-    )
+    )  # fmt: skip
 
 
-def _decisions() -> tuple[DecisionRow, ...]:
+def decision(**fields: object) -> Decision:
+    """Return a decision; what is not given is of no matter."""
+    known = {
+        "id": "D1", "at": 0, "ticker": "A-USD", "action": "hold", "target_usdc": 0.0,
+        "previous_usdc": 0.0, "score": 50.0, "urgency": 0.0, "seq": 1, "reasons": (), "scores": (),
+    }  # fmt: skip
+    return Decision(**{**known, **fields})  # type: ignore[arg-type]
+
+
+def _decisions() -> tuple[Decision, ...]:
     return (
-        DecisionRow(
-            id="D42", at=NOW - SECOND, ticker="ETH-USD", action="target", target=4_217.0,
-            previous=6_326.0, score=58.0, urgency=0.62, seq=48_190,
+        decision(
+            id="D42", at=NOW - SECOND, ticker="ETH-USD", action="target", target_usdc=4_217.0,
+            previous_usdc=6_326.0, score=58.0, urgency=0.62, seq=48_190,
             reasons=("score 58.0 is third of 5", "imbalance 38 fell below 45",
                      "volatility 82 scales the target to 67 %"),
         ),
-        DecisionRow(
-            id="D41", at=NOW - 2 * SECOND, ticker="SOL-USD", action="target", target=-1_483.0,
-            previous=0.0, score=31.0, urgency=0.4, seq=48_160,
+        decision(
+            id="D41", at=NOW - 2 * SECOND, ticker="SOL-USD", action="target", target_usdc=-1_483.0,
+            score=31.0, urgency=0.4, seq=48_160,
             reasons=("score 31.0 is the lowest of 5", "momentum 22 points down"),
         ),
-        DecisionRow(
-            id="D40", at=NOW - 6 * SECOND, ticker="BTC-USD", action="hold", target=3_150.0,
-            previous=3_150.0, score=52.0, urgency=0.0, seq=48_020,
+        decision(
+            id="D40", at=NOW - 6 * SECOND, ticker="BTC-USD", target_usdc=3_150.0,
+            previous_usdc=3_150.0, score=52.0, seq=48_020,
             reasons=("change 0.4 % is under the least change of 10 %",),
         ),
     )  # fmt: skip
 
 
-def _verdicts() -> tuple[VerdictRow, ...]:
-    return (
-        VerdictRow(id="V18", at=NOW, ticker="ETH-USD", verdict="reduce", seq=48_211,
-                   order="SELL 0.600 IOC reduce-only, worst 3,003.4",
-                   why="distance 5.9 % < 6.0 %: rung 1 restores 9.0 %"),
-        VerdictRow(id="V17", at=NOW - 2 * SECOND, ticker="SOL-USD", verdict="denied", seq=48_160,
-                   reason="MARGIN", figures=(("needs", "812.00"), ("free", "610.44")),
-                   why="initial margin after the trade would exceed net collateral"),
-        VerdictRow(id="V16", at=NOW - 9 * SECOND, ticker="BTC-USD", verdict="approved", seq=48_001,
-                   order="BUY 0.0500 IOC, worst 63,258.0", why="usage 61.0 % after"),
+def order(ticker: str, **fields: object) -> OrderRequest:
+    """Return an order; what is not given is of no matter."""
+    known = {
+        "ticker": ticker, "clob_pair_id": 0, "side": "SELL", "quantums": 1, "subticks": 1,
+        "time_in_force": "IOC", "client_id": 1, "good_til_block": 41_223_124,
+    }  # fmt: skip
+    return OrderRequest(**{**known, **fields})  # type: ignore[arg-type]
+
+
+def _reduce() -> Reduce:
+    return Reduce(
+        id="V18", at=NOW, seq=48_211, order=order("ETH-USD", reduce_only=True), distance=0.059,
+        rung=1, cost=2_140_000, before=margin_at(0.059), after=margin_at(0.09),
+        why="distance 5.9 % < 6.0 %: sell 0.6 ETH-USD at >= 3,003.4 restores 9.0 %, "
+            "costs about 2.14 USDC",
     )  # fmt: skip
 
 
-def _fills() -> tuple[FillRow, ...]:
+def _verdicts() -> tuple[Verdict, ...]:
     return (
-        FillRow(id="F9", at=NOW, ticker="ETH-USD", side="SELL", size="0.300", price="3012.4",
-                fee=0.45186, liquidity="TAKER", type="LIMIT", pnl=-2.31, seq=48_212),
-        FillRow(id="F8", at=NOW - 9 * SECOND, ticker="BTC-USD", side="BUY", size="0.0500",
-                price="63132", fee=1.5783, liquidity="TAKER", type="LIMIT", seq=48_003),
-        FillRow(id="F7", at=NOW - 99 * SECOND, ticker="SOL-USD", side="SELL", size="12",
-                price="148.3", fee=0.0, liquidity="TAKER", type="LIQUIDATED", seq=41_003),
+        _reduce(),
+        Denied(id="V17", at=NOW - 2 * SECOND, ticker="SOL-USD", seq=48_160, decision=None,
+               reason="MARGIN", figures=(("needs", "812.00"), ("free", "610.44")),
+               why="initial margin after the trade would exceed net collateral"),
+        Approved(id="V16", at=NOW - 9 * SECOND, seq=48_001, order=order("BTC-USD", side="BUY"),
+                 decision=decision(), before=margin_at(0.2), after=margin_at(0.15),
+                 why="buy 0.05 BTC-USD at <= 63,258: leverage 3.10, distance 15.0 %"),
+    )  # fmt: skip
+
+
+def _fills() -> tuple[TapeRow, ...]:
+    return (
+        TapeRow(NOW, "fill", "SELL 0.300 at 3012.4 taker fee 0.45186", "ETH-USD", "F9", 48_212),
+        TapeRow(NOW - 9 * SECOND, "fill", "BUY 0.0500 at 63132 taker fee 1.5783", "BTC-USD", "F8",
+                48_003),
+        TapeRow(NOW - 99 * SECOND, "liquidated", "SELL 12 at 148.3 taker fee 0", "SOL-USD", "F7",
+                41_003),
     )  # fmt: skip
 
 
 def _tape() -> tuple[TapeRow, ...]:
     return (
-        TapeRow(at=NOW, kind="fill", id="F9", text="SELL 0.300 ETH-USD @ 3,012.4 taker fee 0.45"),
-        TapeRow(at=NOW, kind="rung", id="V18",
-                text="rung 1 of 4: distance 5.9 % < 6.0 %, sells 0.6 ETH-USD to restore 9.0 %"),
-        TapeRow(at=NOW - SECOND, kind="decision", id="D42",
-                text="ETH-USD target +6,326 → +4,217: imbalance 38 fell below 45"),
-        TapeRow(at=NOW - 2 * SECOND, kind="denied", id="V17",
-                text="SOL-USD MARGIN: needs 812.00, free 610.44"),
-        TapeRow(at=NOW - 4 * SECOND, kind="gap", text="BTC-USD book: 3 messages lost, rebuilt"),
-        TapeRow(at=NOW - 6 * SECOND, kind="hold", id="D40",
-                text="BTC-USD: change 0.4 % is under the least change of 10 %"),
-        TapeRow(at=NOW - 9 * SECOND, kind="approved", id="V16", text="BUY 0.0500 BTC-USD"),
+        _fills()[0],
+        TapeRow(NOW, "reduce", _reduce().why, "ETH-USD", "V18"),
+        TapeRow(NOW - SECOND, "decision", "target +6,326 → +4,217: imbalance 38 fell below 45",
+                "ETH-USD", "D42"),
+        TapeRow(NOW - 2 * SECOND, "denied", "initial margin would exceed net collateral",
+                "SOL-USD", "V17"),
+        TapeRow(NOW - 4 * SECOND, "gap", "3 messages lost, rebuilt", "BTC-USD"),
+        TapeRow(NOW - 6 * SECOND, "hold", "change 0.4 % is under the least change of 10 %",
+                "BTC-USD", "D40"),
+        TapeRow(NOW - 9 * SECOND, "approved", "buy 0.0500 BTC-USD", "BTC-USD", "V16"),
     )  # fmt: skip
 
 
 def _wire() -> Wire:
-    text = '{"type":"channel_data","connection_id":"8f2","message_id":911,"id":"ETH-USD",'
+    head = '{"type":"channel_data","connection_id":"8f2","message_id":911,"id":"ETH-USD",'
     return Wire(
-        state="live", network="testnet", height=41_223_119, block_time_ns=NOW - SECOND,
-        frames=48_211, faults=2, reconnects=1, gaps=1, bytes=31_554_000,
+        height=41_223_119, block_time_ns=NOW - SECOND,
+        counts=(("frames", 48_211), ("faults", 2), ("gaps", 1), ("reconnects", 1), ("kB", 31_554)),
         kinds=(("v4_orderbook", 40_100), ("v4_trades", 6_211), ("v4_markets", 1_900)),
-        samples=tuple((48_211 - i, "ws", "v4_orderbook", text + f'"clobPairId":{i}}}')
-                      for i in range(12)),
+        samples=tuple(
+            Frame(48_211 - i, NOW, NOW, "ws", "ws", head + f'"contents":[{{"bids":[["{i}","1"]]}}]}}',
+                  "channel_data", "v4_orderbook")
+            for i in range(12)
+        ),
     )  # fmt: skip
 
 
 def sample() -> Snapshot:
     """Return a snapshot in which the guard has just acted."""
+    positions = (
+        PositionFigures(ticker="ETH-USD", size=Decimal("2.1"), entry_price=Decimal("3020.1"),
+                        oracle_price=Decimal("3012.4"), unrealized_pnl=Decimal("-16.17"),
+                        liquidation_price=Decimal(2655), distance=0.118, funding_1h=31_100,
+                        seq=48_211),
+        PositionFigures(ticker="BTC-USD", size=Decimal("-0.05"), entry_price=Decimal(63132),
+                        oracle_price=Decimal(63100), unrealized_pnl=Decimal("1.6"),
+                        liquidation_price=Decimal(91220), distance=0.445, funding_1h=-2_100,
+                        seq=48_003),
+        PositionFigures(ticker="LINK-USD", size=Decimal(10), entry_price=Decimal(15), seq=40_007),
+    )  # fmt: skip
     return Snapshot(
         header=Header(
-            mode="REPLAY", speed=20.0, source="quickstart", clock_ns=NOW, connection="live",
-            lag_p99_ms=0.4, data_age_ms=120.0, frames_per_s=1_204.0, memory_mb=61.2,
+            mode="REPLAY", speed=20.0, source="quickstart", clock_ns=NOW, connection="live 5/5",
+            lag_p99_ms=0.4, data_age_s=0.12, frames_per_s=1_204.0, memory_mb=61.2,
             cpu_percent=4.1, run_hash="9f3ca1d2e4",
         ),
         safety=Safety(
-            positions=2, distance=0.118, change=-0.006, closest=0.059, act_below=0.06,
-            restore_to=0.09, equity=10_412.33, free_collateral=3_120.08, initial_margin=7_292.25,
-            maintenance_margin=4_375.35, usage=0.70, leverage=3.2, rungs=1,
-            last_rung="SELL 0.6 ETH-USD: distance 5.9 % < 6.0 %", last_rung_at=NOW,
-            next_rung="SELL 0.6 ETH-USD reduce-only ≈ 3,011.2 at 6.0 %, restores 9.0 %",
+            margin=MarginFigures(10_412_330_000, 7_292_250_000, 4_375_350_000, 33_300_000_000,
+                                 51_160_000_000),
+            positions=3, change=-0.006, closest=0.059, act_below=0.06, restore_to=0.09,
+            reductions=1, last=_reduce(),
             history=tuple(0.12 + math.sin(i / 7) / 20 for i in range(90)),
         ),
-        positions=(
-            PositionRow(ticker="ETH-USD", size=2.1, entry=3020.1, oracle=3012.4, pnl=-16.17,
-                        liquidation_price=2655.0, distance=0.118, funding_1h=-0.0311,
-                        cause="#48211", digits=1),
-            PositionRow(ticker="BTC-USD", size=-0.05, entry=63_132.0, oracle=63_100.0, pnl=1.6,
-                        liquidation_price=91_220.0, distance=0.445, funding_1h=0.0021,
-                        cause="#48003", digits=0, size_digits=4),
-            PositionRow(ticker="LINK-USD", size=10.0, cause="#40007"),
-        ),
+        positions=positions,
         markets=tuple(_market(place) for place in range(len(_MARKETS))),
-        scores=tuple(
-            ScoreRow(ticker=row.ticker, signal=name, value=value, seq=48_211,
-                     inputs=(("fast", 3012.44), ("slow", 3010.2), ("slope", 0.000742)))
-            for row in (_market(0), _market(1), _market(3)) for name, value in row.scores
-        ),
         decisions=_decisions(),
         verdicts=_verdicts(),
         fills=_fills(),
-        account=Account(
-            collateral=10_398.1, realized=-12.2, unrealized=-14.57, fees=2.03, funding=-0.0412,
-            open_orders=0, fills=3, denied=1, approved=1, reduced=1, wins=1, losses=2, best=14.1,
-            worst=-24.0, mean_notional=2_610.0,
-        ),
+        money=(("realized", -12_200_000), ("unrealized", -14_570_000), ("fees", -2_030_000),
+               ("funding", -41_200)),
+        counts=(("approved", 1), ("denied", 1), ("reduce", 1), ("fills", 3), ("won", 1)),
         book=_book(),
         quality=Quality(
             counts=(("malformed", 1), ("unknown", 1), ("duplicate", 4), ("gap", 1), ("stale", 2)),
-            samples=((48_102, "malformed", '{"type":"channel_data","contents":{"bids":[["'),
-                     (47_655, "unknown", '{"type":"channel_data","channel":"v4_blocks"')),
+            samples=(Sample(48_102, "malformed", '{"type":"channel_data","contents":{"bids":[["'),
+                     Sample(47_655, "unknown", '{"type":"channel_data","channel":"v4_blocks"')),
             stale=("SOL-USD",),
         ),
         speed=Speed(
-            layers=tuple(
-                LayerRow(layer=name, p50_us=2.1 + i, p99_us=14.5 * (i + 1), max_us=410.0 * (i + 1),
-                         count=48_211)
-                for i, name in enumerate(
-                    ("conn", "data", "signals", "strategy", "risk", "paper", "panels"))
-            ),
+            latency_us=(("p50", 22.5), ("p90", 61.4), ("p99", 410.0), ("max", 1_230.0)),
             throughput=tuple(1_000 + 200 * math.sin(i / 3) for i in range(40)),
-            frames=48_211, decisions=42, dropped=0, draw_ms=1.81,
-            samples=("slowest frame #47,981: 1.9 ms in risk (v4_markets, 60 oracle prices)",),
+            draw_ms=1.81,
         ),
         wire=_wire(),
         tape=_tape(),

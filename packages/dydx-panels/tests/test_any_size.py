@@ -1,9 +1,12 @@
 """Nothing that can be in a snapshot, at any size, stops or overflows the drawing."""
 
-from typing import Any
+from decimal import Decimal
+from typing import Any, Literal, get_args, get_origin
 
 import dydx_panels
+import msgspec
 import pytest
+from dydx_conn import PerpetualMarket
 from dydx_panels import PANELS, Snapshot, Theme, View, dashboard, panel
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,8 +19,18 @@ _BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     int: st.integers(-(2**63), 2**63),
     float: st.floats() | st.floats(-2, 2),
     bool: st.booleans(),
+    bytes: st.binary(max_size=9),
     type(None): st.none(),
-}
+    Decimal: st.decimals(allow_nan=False, allow_infinity=False, places=3) | st.sampled_from(
+        [Decimal(0), Decimal("-1e-12"), Decimal("1e30")]),
+    # The grid of a market is of the chain's making: any grid the chain allows.
+    PerpetualMarket: st.builds(
+        PerpetualMarket, ticker=_TEXT, clob_pair_id=st.just(0), perpetual_id=st.just(0),
+        atomic_resolution=st.integers(-20, 2), quantum_conversion_exponent=st.integers(-20, 2),
+        step_base_quantums=st.integers(1, 10**12), subticks_per_tick=st.integers(1, 10**12),
+        imf_ppm=st.just(50_000), maintenance_fraction_ppm=st.just(600_000)),
+    msgspec.Raw: st.just(msgspec.Raw(b"")),
+}  # fmt: skip
 
 
 def values(kind: Any) -> st.SearchStrategy[Any]:
@@ -25,6 +38,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     if kind in _BY_TYPE:
         return _BY_TYPE[kind]
     arguments = getattr(kind, "__args__", None)
+    if get_origin(kind) is Literal:
+        return st.sampled_from(get_args(kind))
     if arguments is None:
         parts = {field.name: values(field.type) for field in fields(kind)}
         return st.fixed_dictionaries(parts).map(lambda known: kind(**known))
@@ -39,17 +54,15 @@ ANY = {kind: values(kind) for kind in (Snapshot, View)}
 VIEWS = st.builds(
     View,
     panel=st.sampled_from(["", *PANELS]),
-    focus=st.sampled_from(["tape", "decisions", "markets"]),
     selected=st.integers(-1, 9),
     scroll=st.integers(0, 9),
     filter=st.sampled_from(["", "e", "USD"]),
     filtering=st.booleans(),
-    sort=st.sampled_from(["", "-price", "score", "ticker"]),
     paused=st.booleans(),
     help=st.booleans(),
     why=st.lists(_TEXT, max_size=3).map(tuple),
 )
-THEMES = st.builds(Theme, unicode=st.booleans(), colour=st.booleans())
+THEMES = st.builds(Theme, unicode=st.booleans(), colours=st.sampled_from(["", "truecolor", "256"]))
 
 
 @settings(deadline=None, max_examples=150)

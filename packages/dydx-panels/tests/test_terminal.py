@@ -52,7 +52,7 @@ def test_only_the_rows_that_changed_are_written(full: Snapshot) -> None:
     console = terminal()
     board = Dashboard(console)
     later = replace(full, header=replace(full.header, clock_ns=1_000_000_000))
-    told = replace(later, tape=(TapeRow(at=0, kind="gap", text="new"), *full.tape))
+    told = replace(later, tape=(TapeRow(0, "gap", "new"), *full.tape))
     try:
         board.draw(full)
         with console.capture() as same:
@@ -180,7 +180,7 @@ def test_no_colour_writes_no_colour(full: Snapshot, monkeypatch: pytest.MonkeyPa
     finally:
         board.shutdown()
 
-    assert Theme(unicode=True, colour=False) == Theme.of(console)
+    assert Theme(unicode=True, colours="") == Theme.of(console)
     assert re.search(r"\x1b\[[0-9;]*[34][0-8][;m]", capture.get()) is None
 
 

@@ -1,0 +1,107 @@
+"""Each panel, driven by the layers' own values over the bundled recording."""
+
+import pytest
+from dydx_conn import Subaccount, load_recorded_stream
+from dydx_data import DataState, MarketView, market_views
+from dydx_panels import PANELS, Book, MarketRow, Quality, Safety, Snapshot, View, Wire, panel
+from dydx_panels import dashboard as whole
+from dydx_paper import PaperVenue
+from dydx_risk import Policy, Reduce, Risk, Verdict
+from dydx_signals import Scored, scores
+from dydx_strategy import Decision, Settings, decisions
+from dydx_strategy import RankAndTarget as Standard
+from reactivex.subject import Subject
+from rich.cells import cell_len
+
+OWNER = Subaccount("dydx1panels", 0)
+POLICY = Policy(act_below=0.10, restore_to=0.15, keep_above=0.18)
+
+
+class Run:
+    """The layers joined as simply as can be: venue, risk, then opinion, within each frame."""
+
+    def __init__(self) -> None:
+        self.data, self.risk = DataState(), Risk(POLICY, OWNER)
+        self.venue = PaperVenue(OWNER, deposit=10_000 * 10**6)
+        self.decisions: list[Decision] = []
+        self.verdicts: list[Verdict] = []
+        self.scored: dict[str, Scored] = {}
+        self._views: Subject[MarketView] = Subject()
+        settings = Settings(gross_usdc=45_000.0, market_usdc=16_000.0, smallest_share=0.8,
+                            confirm_s=45.0)  # fmt: skip
+        rated: Subject[Scored] = Subject()
+        rated.pipe(decisions(lambda: Standard(settings))).subscribe(self._decided)
+        self._views.pipe(scores()).subscribe(lambda s: (self.scored.update({s.ticker: s}),
+                                                        rated.on_next(s)))  # fmt: skip
+        load_recorded_stream("quickstart").pipe(market_views(self.data)).subscribe(self._see)
+
+    def _see(self, view: MarketView) -> None:
+        for frame in self.venue.step(view):
+            self.risk.step(frame)
+        self._judged(self.risk.step(view))
+        self._views.on_next(view)
+
+    def _decided(self, decision: Decision) -> None:
+        self.decisions.append(decision)
+        self._judged(self.risk.step(decision))
+
+    def _judged(self, verdicts: list[Verdict]) -> None:
+        self.verdicts += verdicts
+        for order in (getattr(verdict, "order", None) for verdict in verdicts):
+            for frame in self.venue.step(order) if order is not None else ():
+                self.risk.step(frame)
+
+    def snapshot(self) -> Snapshot:
+        """Copy what stands now."""
+        views = list(self.data.views.values())
+        book = views[0].book
+        last = next((v for v in reversed(self.verdicts) if isinstance(v, Reduce)), None)
+        return Snapshot(
+            safety=Safety(margin=self.risk.margin, positions=len(self.risk.account.positions),
+                          closest=self.risk.closest, act_below=POLICY.act_below,
+                          restore_to=POLICY.restore_to, last=last),
+            positions=tuple(self.risk.positions()),
+            markets=tuple(
+                MarketRow(ticker=v.ticker, market=v.market, price=v.book.mid_price,
+                          status=v.status, scores=self.scored[v.ticker].scores) for v in views),
+            decisions=tuple(reversed(self.decisions)),
+            verdicts=tuple(reversed(self.verdicts)),
+            book=Book(ticker=views[0].ticker, market=views[0].market, known=book.known,
+                      bids=tuple(book.bids(12)), asks=tuple(book.asks(12)), seq=book.seq,
+                      mid_price=book.mid_price, trades=tuple(views[0].trades)),
+            quality=Quality(samples=tuple(views[0].quality.samples)),
+            wire=Wire(height=self.data.chain.height, block_time_ns=self.data.chain.time_ns),
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def snapshot() -> Snapshot:
+    """Return the end of a run over the recording, crash and all."""
+    return Run().snapshot()
+
+
+@pytest.mark.parametrize("name", [name for name, shown in PANELS.items() if shown.title])
+def test_each_panel_draws_what_the_layers_made(snapshot: Snapshot, name: str) -> None:
+    """Alone at three sizes, every row is as wide as asked for."""
+    for width, height in ((80, 24), (120, 40), (200, 60)):
+        rows = panel(name, snapshot, width, height, View(panel=name)).text.split("\n")
+
+        assert [width] * height == [cell_len(row) for row in rows]
+
+
+def test_the_crash_is_told_in_the_words_of_risk(snapshot: Snapshot) -> None:
+    """The guard acted: its last rung stands under the distance, its order among the orders."""
+    text = whole(snapshot, View(), 200, 60).text
+
+    assert "last rung" in text
+    assert "reduce" in panel("orders", snapshot, 120, 40).text
+    assert "IOC reduce-only until block" in panel("orders", snapshot, 220, 40).text
+
+
+def test_every_decision_and_score_is_shown_with_its_frame(snapshot: Snapshot) -> None:
+    """What the panels show can be looked up in the recording."""
+    decision, score = snapshot.decisions[0], snapshot.markets[0].scores[0]
+
+    assert f"#{decision.seq}" in panel("decisions", snapshot, 120, 40).text
+    assert f"#{score.seq}" in panel("signals", snapshot, 120, 40).text
+    assert decision.reasons[0][:40] in panel("decisions", snapshot, 120, 40).text
