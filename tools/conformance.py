@@ -614,47 +614,93 @@ def matching_book(clob_pair_id: int, given: Case) -> paper.OrderBook:
     return paper.OrderBook(market_of(str(clob_pair_id), fields), Script(positions))
 
 
-# --- fees and validity
+# --- settlement and validity
 
 
-def fee_ppm(given: Case) -> Any:
-    """Answer fees / fee_ppm: the tier, then the market's charge, then staking."""
-    tiers = [
-        paper.FeeTier(
-            name=tier["name"],
-            volume=int(tier["absolute_volume_requirement"]),
-            total_share_ppm=int(tier["total_volume_share_requirement_ppm"]),
-            maker_share_ppm=int(tier["maker_volume_share_requirement_ppm"]),
-            fees=paper.Fees(
-                taker_ppm=int(tier["taker_fee_ppm"]), maker_ppm=int(tier["maker_fee_ppm"])
-            ),
-        )
-        for tier in given["tiers"]
-    ]
-    volumes = integers(given, "user_maker_notional", "user_taker_notional", "global_notional")
-    tier = paper.fee_tier(tiers, *volumes, is_vault=given["is_vault"])
-    charge, staking = given["market_discount"], given["staking"]
-    charge_ppm = risk.PPM
-    if (
-        charge
-        and charge["clob_pair_id"] == charge["order_clob_pair_id"]
-        and int(charge["start_time"]) <= int(charge["block_time"]) < int(charge["end_time"])
-    ):
-        charge_ppm = int(charge["charge_ppm"])
-    discount = staking_discount({**staking, "fee_tier_name": tier.name}) if staking else 0
-    fees = tier.fees.discounted(charge_ppm, discount)
-    return {"taker_fee_ppm": fees.taker_ppm, "maker_fee_ppm": fees.maker_ppm}
+def fills_settled(given: Case) -> Any:
+    """Answer fill_settlement: ledgers, filled one by one."""
+    markets = {key: pair_of(key, given) for key in given["markets"]}
+    ledgers = {who: ledger_of(who, held, markets, given) for who, held in given["accounts"].items()}
+    fees = paper.Fees(taker_ppm=int(given["taker_fee_ppm"]), maker_ppm=int(given["maker_fee_ppm"]))
+    for fill in given["fills"]:
+        settle = deleverage if fill.get("deleverage") else settle_match
+        settle(ledgers, markets[fill["perpetual_id"]], fees, fill, given)
+    return {
+        "usdc_after": {who: ledger.collateral for who, ledger in ledgers.items()},
+        "positions_after": {
+            who: [
+                {"perpetual_id": held.market.perpetual_id, "quantums": held.quantums}
+                for held in ledger.holdings.values()
+            ]
+            for who, ledger in ledgers.items()
+        },
+    }
 
 
-def staking_discount(given: Case) -> int:
-    """Answer fees / staking_discount: the level of the user's tier that the stake reaches."""
-    levels = [
-        (int(level["min_staked_base_tokens"]), int(level["fee_discount_ppm"]))
-        for tier in given["tiers"]
-        if tier["fee_tier_name"] == given["fee_tier_name"]
-        for level in tier["levels"]
-    ]
-    return paper.staking_discount_ppm(levels, int(given["staked_base_tokens"]))
+def pair_of(key: str, given: Case) -> conn.PerpetualMarket:
+    """Read a market with the clob pair's own grid."""
+    pair, fields = given["clob_pairs"][key], given["markets"][key]
+    tier = fields["liquidity_tier"]
+    return conn.PerpetualMarket(
+        ticker=key,
+        clob_pair_id=int(key),
+        perpetual_id=int(key),
+        atomic_resolution=int(fields["atomic_resolution"]),
+        imf_ppm=int(tier["initial_margin_ppm"]),
+        maintenance_fraction_ppm=int(tier["maintenance_fraction_ppm"]),
+        quantum_conversion_exponent=int(pair["quantum_conversion_exponent"]),
+        step_base_quantums=int(pair["step_base_quantums"]),
+        subticks_per_tick=int(pair["subticks_per_tick"]),
+    )
+
+
+def ledger_of(who: str, held: Case, markets: Any, given: Case) -> paper.Ledger:
+    """Open a ledger with the positions that a case states."""
+    ledger = paper.Ledger(subaccount_of(who), int(held["usdc_quantums"]))
+    for key, fields in given["markets"].items():
+        ledger.value(key, *integers(fields, "price", "price_exponent"))
+    for position in held["positions"]:
+        ledger.fill(markets[position["perpetual_id"]], int(position["quantums"]), 0)
+    return ledger
+
+
+def settle_match(ledgers: Any, market: Any, fees: Any, fill: Case, given: Case) -> None:
+    """Settle one match, an ordinary or a liquidating one."""
+    taker, maker = ledgers[fill["taker_subaccount"]], ledgers[fill["maker_subaccount"]]
+    quantums, subticks = integers(fill, "fill_quantums", "maker_subticks")
+    quote = market.quote_quantums(quantums, subticks)
+    signed = quantums if fill["taker_side"] == "BUY" else -quantums
+    builder = {
+        side: risk.mul_ppm(quote, int(fill[f"{side}_builder_fee_ppm"]), round_up=True)
+        for side in ("taker", "maker")
+    }
+    maker_fee = fees.of(quote, "MAKER") + builder["maker"]
+    if not fill["liquidation"]:
+        taker.fill(market, signed, subticks, fees.of(quote, "TAKER") + builder["taker"])
+        maker.fill(market, -signed, subticks, maker_fee)
+        return
+    delta = risk.insurance_fund_delta(
+        taker.bankruptcy(market, signed),
+        -quote if signed > 0 else quote,
+        int(given["max_liquidation_fee_ppm"]),
+    )
+    taker.fill(market, signed, subticks, insurance=delta)
+    maker.fill(market, -signed, subticks, max(0, maker_fee))
+
+
+def deleverage(ledgers: Any, market: Any, fees: Any, fill: Case, given: Case) -> None:
+    """Settle one deleveraging: at the bankruptcy price, or the oracle's in final settlement."""
+    closed, other = ledgers[fill["liquidated"]], ledgers[fill["offsetting_subaccount"]]
+    size = int(fill["fill_quantums"])
+    signed = -size if closed.position(market.ticker) > 0 else size
+    received = (
+        closed.margin_of(market, -signed).net_notional
+        if fill["final_settlement"]
+        else closed.bankruptcy(market, signed)
+    )
+    quote = received if signed < 0 else -received
+    closed.fill(market, signed, 0, quote=quote)
+    other.fill(market, -signed, 0, quote=quote)
 
 
 # The chain's enum numbers, in its order.
@@ -681,7 +727,9 @@ def validity(given: Case) -> Any:
         condition_type=_CONDITIONS[condition],
         trigger_subticks=int(given["trigger_subticks"]),
     )
-    return {"error": paper.basic_objection(order) or None}
+    # Any market will do: its grid is the finest, and it is the one that the order names.
+    market = market_of("0", {"atomic_resolution": -10, "liquidity_tier": dict.fromkeys(_TIER, 1)})
+    return {"error": paper.objection(order, market) or None}
 
 
 _TIER = (
@@ -750,8 +798,7 @@ SOLVERS: dict[tuple[str, str], Solve] = {
     ("fees", "mul_ppm"): lambda given: {
         "result": risk.mul_ppm(*integers(given, "value", "ppm"), round_up=given["round_up"])
     },
-    ("fees", "fee_ppm"): fee_ppm,
-    ("fees", "staking_discount"): lambda given: {"discount_ppm": staking_discount(given)},
+    ("fill_settlement", ""): fills_settled,
     ("order_validation", "stateless"): validity,
     ("conversions", "base_to_quote"): conversion(conn.base_to_quote, *_BASE),
     ("conversions", "quote_to_base"): conversion(conn.quote_to_base, *_BASE),
