@@ -288,7 +288,7 @@ def test_a_block_that_claims_to_be_huge_is_not_unpacked(
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "found an empty file"),
+        (b"", "the file is empty"),
         (b"{}", "to begin with a recording's header, found bytes 0 to 2 are damaged"),
         (b"\x00" * 5000, "to begin with a recording's header"),
         (zstandard.compress(b"hello\n"), "to begin with a recording's header, found b'hello"),

@@ -14,7 +14,6 @@ from dydx_conn import (
     Header,
     RecordingError,
     RecordingWriter,
-    at_speed,
     collect,
     fold,
     replay,
@@ -233,14 +232,14 @@ class Clock:
         self.now = 1_000 * SECOND
         self.slept: list[float] = []
 
-    def monotonic_ns(self) -> int:
+    def monotonic(self) -> float:
         """Return the time shown."""
-        return self.now
+        return self.now / SECOND
 
     def sleep(self, seconds: float) -> None:
         """Let time pass."""
-        self.slept.append(round(seconds, 6))
-        self.now += int(seconds * SECOND)
+        self.slept += [round(seconds, 6)] if round(seconds, 6) else []
+        self.now += round(seconds * SECOND)
 
 
 @pytest.mark.parametrize(("speed", "pause"), [(1.0, 1.0), (4.0, 0.25), (0.5, 2.0)])
@@ -278,7 +277,7 @@ def test_a_replay_that_fell_behind_does_not_wait(
 def test_a_speed_must_be_above_nothing(speed: float) -> None:
     """Standing still is what pausing is for."""
     with pytest.raises(ConnError, match="expected a speed above 0"):
-        at_speed(speed)
+        replay("quickstart", speed=speed)
 
 
 # === Fold ===

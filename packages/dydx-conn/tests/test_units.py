@@ -308,7 +308,7 @@ def test_a_perpetual_may_have_another_number_than_its_pair() -> None:
         ({"maintenance_margin_fraction": None}, "missing required field `imf_ppm`"),
         ({"clob_pair_id": "nought"}, "clob_pair_id"),
         ({"id": "one"}, "perpetual_id"),
-        ({"initial_margin_fraction": "little"}, "expected a decimal number, got 'little'"),
+        ({"initial_margin_fraction": "little"}, "got 'little'"),
         ({"initial_margin_fraction": "0"}, "division by zero"),
         ({"initial_margin_fraction": "-0.02"}, "imf_ppm"),
         ({"maintenance_margin_fraction": "NaN"}, "got 'NaN'"),

@@ -10,10 +10,25 @@ and `fold` is the operator that each layer above is built from.
 
 Units: `at` and `mono` are nanoseconds; `size` and `price` are decimal text or `Decimal`;
 `quantums`, `subticks` and quote quantums (1e-6 USDC) are integers, and no float touches money.
-Only the last section, Live, opens sockets, starts threads or reads a clock.
-
+Only the last section, Live, opens sockets, starts threads, sleeps or reads a clock.
 Sources: comlink and socks (v4-chain/indexer), lib/quantums.go and x/clob/types (protocol).
 """
+
+# One name a line would be a page.
+# fmt: off
+__all__ = [
+    "CONDITIONAL", "LONG_TERM", "MAX_TEXT", "NETWORKS", "PER_CONNECTION", "SHORT_TERM", "VERSION",
+    "AssetPositionFields", "BookContents", "CancelRequest", "CandleFields", "CandlesContents",
+    "ConditionType", "ConnError", "ErrorsContents", "FillFields", "Frame", "GridError", "Header",
+    "HeightContents", "MarketFields", "MarketsContents", "Network", "NetworkError", "OrderFields",
+    "OrderRequest", "Pacer", "PerpetualMarket", "PositionFields", "Recording", "RecordingError",
+    "RecordingWriter", "Side", "Subaccount", "SubaccountContents", "SubaccountFields",
+    "TimeInForce", "TradeFields", "TradesContents", "WireError", "base_to_quote", "collect",
+    "contents", "event_id", "exact", "fill_to_quote", "find_recording", "fold", "live",
+    "load_recorded_stream", "network", "node_contents", "order_id", "perpetual_market", "ppm",
+    "quote_to_base", "replay", "rest_contents", "subaccount_id", "ws_frame",
+]
+# fmt: on
 
 import asyncio
 import contextlib
@@ -26,7 +41,6 @@ import socket
 import ssl
 import threading
 import time
-import types
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -84,10 +98,10 @@ LONG_TERM: Final = 64
 class Frame(msgspec.Struct, frozen=True, gc=False):
     """One thing that crossed the wire, or that the wire failed to carry.
 
-    `kind` is one of: ws (from the server), sent (from the client), http (a REST answer), open,
-    close, gap (frames known to be lost), tick (the clock). `seq` counts from 1 and names the
-    frame for ever; an account frame made on paper carries the `seq` of the frame that caused it.
-    `fault` is empty, or says why the text could not be read as what its kind promises.
+    `kind` is ws (from the server), sent (from the client), http (an answer), open, close, gap
+    (frames known to be lost) or tick (the clock). `seq` counts from 1 and names the frame for
+    ever; an account frame made on paper has that of its cause. `fault` says what is wrong with
+    the text, if it cannot be read.
     """
 
     seq: int
@@ -111,7 +125,6 @@ class Subaccount(msgspec.Struct, frozen=True, gc=False, order=True):
     number: int = 0
 
     def __str__(self) -> str:
-        """Return `owner/number`."""
         return f"{self.owner}/{self.number}"
 
 
@@ -121,10 +134,9 @@ _Power = Annotated[int, msgspec.Meta(ge=-40, le=40)]
 
 
 class PerpetualMarket(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The parameters of one perpetual that the chain calculates with.
+    """The parameters of a perpetual; open-interest caps are quote quantums, 0 for none.
 
     Maintenance is `imf_ppm`, the tier's base fraction, times `maintenance_fraction_ppm`.
-    Open-interest caps are quote quantums, 0 for none.
     """
 
     ticker: str
@@ -142,11 +154,11 @@ class PerpetualMarket(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     def quantums(self, size: Decimal | str) -> int:
         """Convert base units to quantums, exactly; `GridError` off the step."""
-        return _on_grid(self.ticker, "size", size, -self.atomic_resolution, self.step_base_quantums)
+        return self._on_grid("size", size, -self.atomic_resolution, self.step_base_quantums)
 
     def subticks(self, price: Decimal | str) -> int:
         """Convert a price to subticks, exactly; `GridError` off the tick."""
-        return _on_grid(self.ticker, "price", price, self._price_shift, self.subticks_per_tick)
+        return self._on_grid("price", price, self._price_shift, self.subticks_per_tick)
 
     def size(self, quantums: int) -> Decimal:
         """Convert quantums to base units."""
@@ -179,24 +191,32 @@ class PerpetualMarket(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     def _price_shift(self) -> int:
         return self.atomic_resolution - self.quantum_conversion_exponent + 6
 
+    def _on_grid(self, what: str, value: Decimal | str, shift: int, grid: int) -> int:
+        steps, unit = _steps(value, shift, grid)
+        if steps % unit:
+            what = f"{self.ticker}: expected a {what} in multiples of"
+            raise GridError(f"{what} {Decimal(grid).scaleb(-shift).normalize():f}, got {value}")
+        return steps // unit * grid
 
-class OrderRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """An order as it would be sent, to the chain or to the paper venue.
 
-    Short-term orders carry `good_til_block`, the others `good_til_block_time` (unix seconds).
-    """
-
+class _OrderName(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    # Short-term orders carry the block, the others the time (unix seconds).
     ticker: str
     clob_pair_id: int
+    client_id: int
+    order_flags: int = SHORT_TERM
+    good_til_block: int = 0
+    good_til_block_time: int = 0
+
+
+class OrderRequest(_OrderName, frozen=True, gc=False, kw_only=True):
+    """An order as it would be sent, to the chain or to the paper venue."""
+
     side: Side
     quantums: int
     subticks: int
     time_in_force: TimeInForce
-    client_id: int
     reduce_only: bool = False
-    order_flags: int = SHORT_TERM
-    good_til_block: int = 0
-    good_til_block_time: int = 0
     client_metadata: int = 0
     condition_type: ConditionType = ""
     trigger_subticks: int = 0
@@ -207,35 +227,28 @@ class OrderRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return self.quantums if self.side == "BUY" else -self.quantums
 
 
-class CancelRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class CancelRequest(_OrderName, frozen=True, gc=False, kw_only=True):
     """A wish to take an order off the book, named as the chain names it."""
-
-    ticker: str
-    clob_pair_id: int
-    client_id: int
-    order_flags: int = SHORT_TERM
-    good_til_block: int = 0
-    good_til_block_time: int = 0
 
 
 # The indexer derives its ids from this namespace; so do we, and paper ids equal live ones.
 _INDEXER_NAMESPACE = uuid.UUID("0f9da948-a6fb-4c45-9edc-4685c3f3317d")
 
 
+def event_id(*parts: object) -> str:
+    """Return a uuid made of `parts` alone: the same parts always give the same id."""
+    return str(uuid.uuid5(_INDEXER_NAMESPACE, "-".join(map(str, parts))))
+
+
 def subaccount_id(subaccount: Subaccount) -> str:
     """Return the indexer's id of a subaccount."""
-    return str(uuid.uuid5(_INDEXER_NAMESPACE, f"{subaccount.owner}-{subaccount.number}"))
+    return event_id(subaccount.owner, subaccount.number)
 
 
 def order_id(subaccount: Subaccount, order: OrderRequest | CancelRequest) -> str:
     """Return the indexer's id of an order, known before it is sent."""
-    name = f"{subaccount_id(subaccount)}-{order.client_id}-{order.clob_pair_id}-{order.order_flags}"
-    return str(uuid.uuid5(_INDEXER_NAMESPACE, name))
-
-
-def event_id(*parts: object) -> str:
-    """Return a uuid made of `parts` alone: the same parts always give the same id."""
-    return str(uuid.uuid5(_INDEXER_NAMESPACE, "-".join(map(str, parts))))
+    owner = subaccount_id(subaccount)
+    return event_id(owner, order.client_id, order.clob_pair_id, order.order_flags)
 
 
 # === Units ===
@@ -278,22 +291,12 @@ def _truncate(value: int, divisor: int) -> int:
 
 
 def _number(text: Decimal | str) -> Decimal:
-    try:
+    with contextlib.suppress(InvalidOperation):
         number = Decimal(text)
-    except InvalidOperation:
-        raise GridError(f"expected a decimal number, got {_sample(str(text))}") from None
-    # An exponent of a billion is a number to Decimal, and an endless sum to an integer.
-    if not number.is_finite() or abs(number.adjusted()) > 40 or len(str(text)) > 80:
-        raise GridError(f"expected a number of sensible size, got {_sample(str(text))}")
-    return number
-
-
-def _on_grid(ticker: str, what: str, value: Decimal | str, shift: int, grid: int) -> int:
-    steps, unit = _steps(value, shift, grid)
-    if steps % unit:
-        multiple = Decimal(grid).scaleb(-shift).normalize()
-        raise GridError(f"{ticker}: expected a {what} in multiples of {multiple:f}, got {value}")
-    return steps // unit * grid
+        # An exponent of a billion is a number to Decimal, and an endless sum to an integer.
+        if number.is_finite() and abs(number.adjusted()) <= 40 and len(str(text)) <= 80:
+            return number
+    raise GridError(f"expected a number of sensible size, got {_sample(str(text))}")
 
 
 def _steps(value: Decimal | str, shift: int, grid: int) -> tuple[int, int]:
@@ -313,19 +316,17 @@ class _Wire(msgspec.Struct, gc=False, rename="camel"):
     pass
 
 
-def _many(shape: Any) -> Any:
-    # A type made at run time; written out, mypy would take it for an annotation.
-    return types.GenericAlias(list, (shape,))
+# The type `list[shape]` of a shape made at run time, where mypy would take that for a variable.
+_many = list.__class_getitem__
 
 
-def _answer(_rename: Literal["camel"] | None = "camel", **fields: Any) -> Any:
+def _answer(**fields: Any) -> Any:
     # A shape that no layer above names: made of its fields alone.
-    return msgspec.defstruct("Answer", list(fields.items()), rename=_rename, gc=False)
+    return msgspec.defstruct("Answer", list(fields.items()), bases=(_Wire,))
 
 
 def _texts(*names: str) -> Any:
-    fields: dict[str, Any] = dict.fromkeys(names, str)
-    return _answer(**fields)
+    return _answer(**dict.fromkeys(names, str))
 
 
 class BookContents(_Wire, kw_only=True):
@@ -444,11 +445,9 @@ class FillFields(TradeFields, kw_only=True):
 class SubaccountFields(_Wire, kw_only=True):
     """A subaccount as the indexer sums it up; a parent has children in place of positions."""
 
-    address: str
     subaccount_number: int | None = None
     parent_subaccount_number: int | None = None
     equity: str
-    free_collateral: str
     open_perpetual_positions: dict[str, PositionFields] = {}
     asset_positions: dict[str, AssetPositionFields] = {}
     child_subaccounts: list["SubaccountFields"] = []
@@ -484,24 +483,21 @@ class _Envelope(msgspec.Struct, gc=False):
 _LEVELS = _many(_texts("price", "size"))
 _BookSnapshot = _answer(bids=_LEVELS, asks=_LEVELS)
 
-_CHANNELS: dict[str, Any] = {
-    "v4_orderbook": BookContents,
-    "v4_trades": TradesContents,
-    "v4_candles": CandleFields,
-    "v4_markets": MarketsContents,
-    "v4_subaccounts": SubaccountContents,
-    "v4_parent_subaccounts": SubaccountContents,
-    "v4_block_height": HeightContents,
+# What a channel sends at first, and then.
+_CHANNELS: dict[str, tuple[Any, Any]] = {
+    "v4_orderbook": (_BookSnapshot, BookContents),
+    "v4_trades": (TradesContents, TradesContents),
+    "v4_candles": (CandlesContents, CandleFields),
+    "v4_markets": (MarketsContents, MarketsContents),
+    "v4_subaccounts": (SubaccountContents, SubaccountContents),
+    "v4_parent_subaccounts": (SubaccountContents, SubaccountContents),
+    "v4_block_height": (HeightContents, HeightContents),
 }
-_TYPES: dict[str, dict[str, Any]] = {
-    "subscribed": {**_CHANNELS, "v4_orderbook": _BookSnapshot, "v4_candles": CandlesContents},
-    "channel_data": _CHANNELS,
-    "channel_batch_data": {channel: _many(shape) for channel, shape in _CHANNELS.items()},
-}
+_TYPES = ("subscribed", "channel_data", "channel_batch_data")
 _DECODERS: dict[tuple[str, str], Callable[[msgspec.Raw], Any]] = {
     (type_, channel): msgspec.json.Decoder(shape).decode
-    for type_, shapes in _TYPES.items()
-    for channel, shape in shapes.items()
+    for channel, (snapshot, update) in _CHANNELS.items()
+    for type_, shape in zip(_TYPES, (snapshot, update, _many(update)), strict=True)
 }
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 # What decoding a text can raise; brackets that nest too deep are a RecursionError.
@@ -531,8 +527,7 @@ def ws_frame(seq: int, at: int, mono: int, link: str, text: str) -> Frame:
 def contents(frame: Frame) -> list[Any]:
     """Decode what a frame carries, oldest first; empty for control messages.
 
-    The channel decides the type of contents, as the path does for an answer (`rest_contents`).
-    `WireError` says what was expected and what it was.
+    The channel decides the type, as the path does for an answer; or `WireError` says why not.
     """
     if frame.fault:
         raise WireError(frame.fault)
@@ -597,7 +592,8 @@ ErrorsContents = _answer(errors=_many(_texts("msg")))
 _FUNDING = _texts("ticker", "rate", "price", "effective_at")
 _TRANSFER = _texts("size", "symbol", "type", "created_at")
 _PNL = _texts("equity", "total_pnl", "net_transfers", "created_at")
-_EQUITY_TIERS = _many(_answer(usd_tnc_required=str, limit=int))
+_TIERS = _many(_answer(usd_tnc_required=str, limit=int))
+_EQUITY_TIERS = _answer(short_term_order_equity_tiers=_TIERS, stateful_order_equity_tiers=_TIERS)
 _FEE_TIER = _answer(name=str, absolute_volume_requirement=str, maker_fee_ppm=int, taker_fee_ppm=int)
 
 _ANSWERS: dict[str, Any] = {
@@ -618,17 +614,13 @@ _ANSWERS: dict[str, Any] = {
     r"/v4/fills": _answer(fills=list[FillFields]),
     r"/v4/transfers": _answer(transfers=_many(_TRANSFER)),
     r"/v4/historical-pnl": _answer(historical_pnl=_many(_PNL)),
-    "equity_tiers": _answer(
-        equity_tier_limit_config=_answer(
-            short_term_order_equity_tiers=_EQUITY_TIERS, stateful_order_equity_tiers=_EQUITY_TIERS
-        )
-    ),
+    "equity_tiers": _answer(equity_tier_limit_config=_EQUITY_TIERS),
     "fee_tiers": _answer(params=_answer(tiers=_many(_FEE_TIER))),
     "user_fee_tier": _answer(index=int, tier=_FEE_TIER),
     "withdrawal_capacity": _answer(limiter_capacity_list=_many(_texts("capacity"))),
     "broadcast": _answer(result=_answer(code=int, log=str, codespace=str, hash=str)),
     "latest_block": _answer(result=_answer(block=_answer(header=_texts("height", "time")))),
-    "genesis": _answer(None, chain_id=str, genesis_time=str, app_state=dict[str, Any]),
+    "genesis": msgspec.defstruct("Genesis", [("chain_id", str), ("genesis_time", str)]),
 }
 _ANSWER_DECODERS = [
     (re.compile(asked), msgspec.json.Decoder(shape).decode) for asked, shape in _ANSWERS.items()
@@ -637,10 +629,7 @@ _decode_errors = msgspec.json.Decoder(ErrorsContents).decode
 
 
 def rest_contents(path: str, body: str) -> Any:
-    """Decode a REST answer by the path that was asked; a refusal is `ErrorsContents`.
-
-    `WireError` if the path is unknown or the body is not what it should answer.
-    """
+    """Decode a REST answer by the path that was asked; a refusal is `ErrorsContents`."""
     route = path.partition("?")[0].removesuffix("/parentSubaccountNumber")
     decode = next((decode for asked, decode in _ANSWER_DECODERS if asked.fullmatch(route)), None)
     if decode is None:
@@ -761,9 +750,8 @@ _LETTERS: Final[dict[str, dict[str, str]]] = {
 
 
 class Recording:
-    """A recording on disk: iterate it for its frames, as often as you like.
+    """A recording on disk: iterate it for its frames; `RecordingError` if it is none.
 
-    `RecordingError` on opening if it is missing, empty, no recording, or of a newer version.
     Damage inside is no error: a gap frame stands where lines were lost, `damage` lists each
     place, and `complete` tells, after iterating, whether the end was written and its sum holds.
     """
@@ -775,7 +763,6 @@ class Recording:
         self.header = self._read_header()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield every frame in order; damage and the sum are judged on the way."""
         self.damage, self.complete = [], False
         sha256, seq, at, mono = hashlib.sha256(), 0, self.header.ns, 0
         for text in self._lines():
@@ -800,8 +787,8 @@ class Recording:
 
     def _read_header(self) -> Header:
         if not self.path.is_file() or not self.path.stat().st_size:
-            found = "an empty file" if self.path.is_file() else "no such file"
-            raise RecordingError(f"expected a recording at {self.path}, found {found}")
+            found = "the file is empty" if self.path.is_file() else "found no such file"
+            raise RecordingError(f"expected a recording at {self.path}, {found}")
         first = next(self._lines(), b"")
         try:
             header = _decode_header(first)
@@ -889,7 +876,7 @@ def fold(
     """
 
     def operator(source: Observable[_A]) -> Observable[_B]:
-        def subscribe(observer: ObserverBase[_B], scheduler: _Scheduler = None) -> DisposableBase:
+        def subscribe(observer: ObserverBase[_B], on: _Scheduler = None) -> DisposableBase:
             # Made here and not outside: two subscribers must not share a state.
             state = start()
             emit = observer.on_next
@@ -901,9 +888,7 @@ def fold(
                 except Exception as error:  # noqa: BLE001 - Rx's contract: operators hand errors on
                     observer.on_error(error)
 
-            return source.subscribe(
-                on_next, observer.on_error, observer.on_completed, scheduler=scheduler
-            )
+            return source.subscribe(on_next, observer.on_error, observer.on_completed, scheduler=on)
 
         return Observable(subscribe)
 
@@ -924,28 +909,32 @@ def replay(
 
     Cold: each subscriber plays it from the start, on its own thread, inside `subscribe`, to its
     end or a `RecordingError`. A virtual `scheduler` is advanced to each frame before it is
-    emitted, so that timed operators wait in the recording's time. `pace` sees each frame first:
-    it may wait, and ends the replay by returning False.
+    emitted. `pace` sees each frame first: it may wait, and ends the replay by returning False.
 
         replay  --f-f---f|
     """
-    if speed is not None:
-        at_speed(speed)  # refused here, rather than by whoever subscribes
+    if speed is not None and not speed > 0:
+        raise ConnError(f"expected a speed above 0, got {speed}")
 
     def frames() -> Generator[Frame]:
-        path = find_recording(recording) if isinstance(recording, str) else recording
-        yield from path if isinstance(path, Recording) else Recording(path)
+        source = find_recording(recording) if isinstance(recording, str) else recording
+        waits = []
+        if speed is not None:
+            waits.append(_on_time(time.monotonic, _sleep_until, speed))
+        if scheduler is not None:
+            # advance_to, never start(): that deadlocks or drifts on equal instants.
+            waits.append(_on_time(partial(_now_s, scheduler), scheduler.advance_to))
+        for frame in source if isinstance(source, Recording) else Recording(source):
+            if pace is not None and not pace(frame):
+                return
+            for wait in waits:
+                wait(frame)
+            yield frame
 
-    def pacer() -> Pacer | None:
-        wait = pace or (at_speed(speed) if speed is not None else None)
-        return wait if scheduler is None else _advancing(scheduler, wait)
-
-    return _frames(frames, pacer)
+    return _frames(frames)
 
 
-def load_recorded_stream(name: str) -> Observable[Frame]:
-    """Return a bundled recording as a cold stream of frames, as fast as it can be read."""
-    return replay(name)
+load_recorded_stream = replay  # as a test reads best: a bundled recording by its name
 
 
 def collect(source: Observable[_A]) -> list[_A]:
@@ -958,35 +947,32 @@ def collect(source: Observable[_A]) -> list[_A]:
     return values
 
 
-def _advancing(scheduler: VirtualTimeScheduler, pace: Pacer | None) -> Pacer:
+def _on_time(
+    now_s: Callable[[], float], wait_until: Callable[[float], object], speed: float = 1.0
+) -> Callable[[Frame], None]:
     offset_s: list[float] = []
 
-    def advance(frame: Frame) -> bool:
-        if pace is not None and not pace(frame):
-            return False
-        now_s = scheduler.to_seconds(scheduler.now)
-        offset_s[:] = offset_s or [now_s - frame.mono / 1e9]
-        # advance_to, never start(): that deadlocks or drifts on equal instants.
-        scheduler.advance_to(max(offset_s[0] + frame.mono / 1e9, now_s))
-        return True
+    def wait(frame: Frame) -> None:
+        since_s = frame.mono / 1e9 / speed
+        offset_s[:] = offset_s or [now_s() - since_s]
+        wait_until(max(offset_s[0] + since_s, now_s()))
 
-    return advance
+    return wait
 
 
-def _frames(
-    source: Callable[[], Generator[Frame]], pacer: Callable[[], Pacer | None]
-) -> Observable[Frame]:
+def _now_s(scheduler: VirtualTimeScheduler) -> float:
+    return scheduler.to_seconds(scheduler.now)
+
+
+def _frames(source: Callable[[], Generator[Frame]]) -> Observable[Frame]:
     def subscribe(observer: ObserverBase[Frame], _: _Scheduler = None) -> DisposableBase:
         stopped = BooleanDisposable()
 
         def run(*_: object) -> None:
-            pace = pacer()
             # Closed even if an observer raises: live ends its threads there.
             with contextlib.closing(source()) as frames:
                 try:
                     for frame in frames:
-                        if pace is not None and not pace(frame):
-                            break
                         observer.on_next(frame)
                         if stopped.is_disposed:
                             return
@@ -1016,20 +1002,15 @@ class Network:
     chain_id: str
 
 
-# Addresses in two rows, the indexer's and the node's.
+# A row for the indexer's addresses and one for the node's.
 NETWORKS: Final[Mapping[str, Network]] = {
-    "mainnet": Network(
-        "mainnet", "https://indexer.dydx.trade", "wss://indexer.dydx.trade/v4/ws",
-        "dydx-ops-grpc.kingnodes.com:443", "dydx-mainnet-1",
-    ),
-    "testnet": Network(
-        "testnet", "https://indexer.v4testnet.dydx.exchange", "wss://indexer.v4testnet.dydx.exchange/v4/ws",
-        "test-dydx-grpc.kingnodes.com:443", "dydx-testnet-4",
-    ),
-    "local": Network(
-        "local", "http://127.0.0.1:3002", "ws://127.0.0.1:3003/v4/ws",
-        "127.0.0.1:9090", "localdydxprotocol",
-    ),
+    "mainnet": Network("mainnet", "https://indexer.dydx.trade", "wss://indexer.dydx.trade/v4/ws",
+                       "dydx-ops-grpc.kingnodes.com:443", "dydx-mainnet-1"),
+    "testnet": Network("testnet", "https://indexer.v4testnet.dydx.exchange",
+                       "wss://indexer.v4testnet.dydx.exchange/v4/ws",
+                       "test-dydx-grpc.kingnodes.com:443", "dydx-testnet-4"),
+    "local": Network("local", "http://127.0.0.1:3002", "ws://127.0.0.1:3003/v4/ws",
+                     "127.0.0.1:9090", "localdydxprotocol"),
 }  # fmt: skip
 
 # What one connection may hold of one channel (socks, per-connection limits).
@@ -1043,21 +1024,8 @@ def network(name: str) -> Network:
     return NETWORKS[name]
 
 
-def at_speed(speed: float) -> Pacer:
-    """Return a pacer that plays frames `speed` times as fast as they came."""
-    if not speed > 0:
-        raise ConnError(f"expected a speed above 0, got {speed}")
-    offset_ns: list[float] = []
-
-    def pace(frame: Frame) -> bool:
-        now_ns = time.monotonic_ns()
-        offset_ns[:] = offset_ns or [now_ns - frame.mono / speed]
-        ahead_ns = offset_ns[0] + frame.mono / speed - now_ns
-        if ahead_ns > 0:
-            time.sleep(ahead_ns / 1e9)
-        return True
-
-    return pace
+def _sleep_until(due_s: float) -> None:
+    time.sleep(max(due_s - time.monotonic(), 0.0))
 
 
 def live(
@@ -1070,31 +1038,30 @@ def live(
     """Receive a network's frames: markets, block height, and each ticker's book and trades.
 
     Cold: each subscriber opens connections of its own (share it), and receives on its own
-    thread, inside `subscribe`, until `pace` says False or it is disposed. A lost connection is
-    a close frame, and is opened anew with back-off; no error ends the stream. A tick frame
-    passes every second, so that silence is seen.
+    thread, inside `subscribe`, until `pace` says False or it is disposed; no error ends it. A
+    lost connection is a close frame, and is opened anew. A tick passes every second.
 
         live  --open-ws-ws-tick-close----open-ws-
     """
     wanted = list(tickers)
-    return _frames(lambda: _receive(network, wanted, subaccount), lambda: pace)
+    return _frames(lambda: _receive(network, wanted, subaccount, pace))
 
 
+_Put = Callable[..., None]
 _TICK_S: Final = 1.0
 _BACKOFF_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 _TIMEOUT_S: Final = 10.0
 
 
 def _receive(
-    network: Network, tickers: list[str], subaccount: Subaccount | None
+    network: Network, tickers: list[str], subaccount: Subaccount | None, pace: Pacer | None
 ) -> Generator[Frame]:
     # The one place where other threads' texts cross over.
     inbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
 
-    def put(kind: str, text: str = "", type: str = "", channel: str = "", *, link: str) -> None:
+    def put(kind: str, text: str = "", *more: str, link: str) -> None:
         # Stamped where it was received, numbered where it is put in order.
-        stamps = (time.time_ns(), time.monotonic_ns())
-        inbox.put((*stamps, link, kind, text, type, channel))
+        inbox.put((time.time_ns(), time.monotonic_ns(), link, kind, text, *more))
 
     groups = [tickers[i : i + PER_CONNECTION] for i in range(0, len(tickers), PER_CONNECTION)]
     links = [
@@ -1113,19 +1080,17 @@ def _receive(
             with contextlib.suppress(queue.Empty):
                 event = inbox.get(timeout=max(tick_due - time.monotonic(), 0.0))
                 seq += 1
-                at, mono, link, kind, text, *more = event
-                if kind == "ws":
-                    yield ws_frame(seq, at, mono, link, text)
-                else:
-                    yield Frame(seq, at, mono, link, kind, text, *more)
+                frame = Frame(seq, *event)
+                if frame.kind == "ws":
+                    frame = ws_frame(seq, frame.at, frame.mono, frame.link, frame.text)
+                if pace is not None and not pace(frame):
+                    return
+                yield frame
     finally:
-        for each in links:
-            each.leave()
-        for each in links:
-            each.end()
-
-
-_Put = Callable[..., None]
+        for link in links:
+            link.leave()
+        for link in links:
+            link.end()
 
 
 def _fetch_markets(network: Network, put: _Put) -> None:
@@ -1189,12 +1154,11 @@ class _Link(threading.Thread):
             self._stopping.wait(wait * random.uniform(0.5, 1.0))
 
     def leave(self) -> None:
-        """Let the thread say goodbye and end."""
         self._stopping.set()
         self._wake(socket.SHUT_RD)
 
     def end(self) -> None:
-        """Wait a second for the goodbye, then hang up."""
+        # A second for the goodbye, then hang up.
         self.join(timeout=1.0)
         if self.is_alive():
             self._wake(socket.SHUT_RDWR)
@@ -1203,7 +1167,6 @@ class _Link(threading.Thread):
     def _wake(self, how: int) -> None:
         # Not the client's close(): that reads the venue's answer away from our thread, which
         # waits for it. Nor SSLSocket's shutdown: that would say goodbye in plain text.
-        # There is nothing to wake before it is connected, nor after it is lost.
         with contextlib.suppress(AttributeError, TypeError, OSError):
             self._app.keep_running = False
             socket.socket.shutdown(self._opened.sock, how)
@@ -1240,15 +1203,13 @@ class _Link(threading.Thread):
             app.keep_running = False
             return
         self._put("open", self._url)
-        send = app.send
-
         # What we ask is a frame too: it tells a snapshot that is late from one that is lost.
-        def said(text: str) -> None:
-            self._put("sent", text)
-            send(text)
-
-        app.send = said
+        app.send = partial(self._say, app.send)
         self._subscribe(app)
+
+    def _say(self, send: Callable[[str], None], text: str) -> None:
+        self._put("sent", text)
+        send(text)
 
     def _message(self, text: str | bytes) -> None:
         self._put("ws", text if isinstance(text, str) else text.decode("utf-8", "replace"))
