@@ -227,6 +227,16 @@ def test_the_next_rung_is_told_before_it_is_due() -> None:
     assert "next rung unknown" in words(Safety())
 
 
+def test_a_rung_is_red_while_it_is_new(full: Snapshot) -> None:
+    """The screen makes plain that the guard has acted, and calms down after half a minute."""
+    calm = replace(full, safety=replace(full.safety, margin=margin_at(0.2)))
+    later = replace(calm, header=replace(calm.header, clock_ns=calm.header.clock_ns + 31 * 10**9))
+
+    assert "#ff5548" in colours("safety", calm)
+    assert "#ff5548" not in colours("safety", later)
+    assert "last rung 09:31:07" in drawn("safety", later)
+
+
 def test_a_change_too_small_to_show_is_not_shown() -> None:
     """An arrow beside nothing would puzzle."""
     held = Safety(positions=1, margin=margin_at(0.118), change=0.0004)

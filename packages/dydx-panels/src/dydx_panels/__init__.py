@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache, partial
 from itertools import zip_longest
+from textwrap import wrap
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -122,7 +123,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Quality(msgspec.Struct, frozen=True, kw_only=True):
-    """Troubles counted by kind, with real samples, newest first, and the stale markets."""
+    """Troubles counted by kind, real samples of them, newest first, and the stale markets."""
 
     counts: tuple[tuple[str, int], ...] = ()
     samples: tuple[Sample, ...] = ()
@@ -183,8 +184,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """What the person at the screen chose.
 
-    `panel` is shown alone when it names one. `selected` counts its rows from 0, or those of the
-    tape when all are shown; -1 for none. `why` are the lines of an overlay, `scroll` its first.
+    `panel` is shown alone if it names one. `selected` counts its rows from 0, or else the tape's;
+    -1 for none. `why` are the lines of an overlay, `scroll` its first.
     """
 
     panel: str = ""
@@ -496,22 +497,23 @@ def _chunks(parts: Sequence[tuple[int, Row]], width: int, gap: str = "  ") -> Ro
 def _pairs(width: int, *figures: tuple[str, str | int]) -> Row:
     """Join named figures on one row; the last ones go when there is no room."""
     told = ((name, value if isinstance(value, str) else f"{value:,}") for name, value in figures)
-    return _chunks([(i, [(f"{name} ", "dim"), (text, "")]) for i, (name, text) in enumerate(told)],
-                   width)  # fmt: skip
+    parts: list[Row] = [[(f"{name} ", "dim"), (text, "")] for name, text in told]
+    return _chunks(list(enumerate(parts)), width)
 
 
 def _beside(left: Sequence[Row], width: int, right: Sequence[Row]) -> list[Row]:
     rows: list[Row] = []
-    empty: Row = []
-    for row, after in zip_longest(left, right, fillvalue=empty):
+    for row, after in zip_longest(left, right, fillvalue=()):
         used = sum(cell_len(text) for text, _ in row)
         rows.append([*row, (" " * (width - used), ""), *after])
     return rows
 
 
 def _folded(text: str, width: int) -> list[str]:
-    """Break a long text into lines, so that nothing of it is cut."""
-    first, *rest = chop_cells(_drawable(text, True), max(width - 4, 2)) or [""]
+    """Break a long text into lines, between words where all letters are one cell wide."""
+    text, room = _drawable(text, True), max(width - 4, 2)
+    lines = wrap(text, room) if cell_len(text) == len(text) else chop_cells(text, room)
+    first, *rest = lines or [""]
     return [first, *("    " + line for line in rest)]
 
 
@@ -574,9 +576,9 @@ def _keys(snapshot: Snapshot, most: int) -> list[tuple[str, str]]:
 
 
 def _help(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
-    panels = [(key, f"{name} alone, again to go back") for key, name in KEYS.items()]
-    entries = [*panels, *_keys(snapshot, len(_KEYS))]
-    return [[(f"  {key:<10}", "key"), (what, "")] for key, what in entries]
+    panels = ((key, f"{name} alone, again to go back") for key, name in KEYS.items())
+    keys = (*panels, *_keys(snapshot, len(_KEYS)))
+    return [[(f"  {key:<10}", "key"), (what, "")] for key, what in keys]
 
 
 def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
@@ -616,7 +618,9 @@ def _safety(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row
     figures, last = _safety_figures(safety, word, style), safety.last
     rungs: list[Row] = [[("next rung ", "dim"), _next_rung(safety)]]
     if last is not None:
-        rungs.insert(0, [(f"last rung {_clock(last.at)} ", "dim"), (last.why, "watch")])
+        # A rung is red for half a minute of event time.
+        alarm = "danger" if (snapshot.header.clock_ns or 0) - last.at < 30 * 10**9 else "watch"
+        rungs.insert(0, [(f"last rung {_clock(last.at)} ", "dim"), (last.why, alarm)])
     distance = "" if safety.distance is None else _distance(safety.distance)
     sizes = ((4, 8), (3, 6), (2, 4), (2, 3), (1, 2), (1, 1))
     drawn = (_big(distance or word, high, wide) for high, wide in sizes)
@@ -639,6 +643,7 @@ def _safety_figures(safety: Safety, word: str, style: str) -> list[Row]:
     moved = f" {arrow}{abs(change) * 100:.1f}/min" if abs(change) >= 0.0005 else ""
     alarm = "" if usage is None or usage < 0.7 else "watch" if usage < 1 else "danger"
     times = "" if leverage is None else f"  {_figure(leverage, 1)}{_TIMES}"
+    to = "" if safety.distance is None else "to liquidation"
     closest, rungs = f"{_distance(safety.closest):>13}", f"  rungs {safety.reductions}"
 
     def money(name: str, quote_quantums: int | None, weight: str = "") -> Row:
@@ -646,7 +651,7 @@ def _safety_figures(safety: Safety, word: str, style: str) -> list[Row]:
         return [(f"{name:<10}", "dim"), (f"{text:>13}", weight), (" USDC", "dim")]
 
     return [
-        [(f"{word} ", style), ("to liquidation", "dim"), (moved, direction)],
+        [(f"{word} ", style), (to, "dim"), (moved, direction)],
         money("equity", margin.net_collateral if margin else None, "bold"),
         money("free", margin.free_collateral if margin else None),
         money("maint.", margin.maintenance_margin if margin else None),
@@ -816,7 +821,9 @@ def _history(snapshot: Snapshot) -> list[TapeRow]:
 def _told(verdict: Verdict) -> TapeRow:
     """Say what a verdict was in a word and why in a line, where size and worst price are."""
     if isinstance(verdict, Denied):
-        figures = "".join(f", {name} {value}" for name, value in verdict.figures)
+        # What the margin would be can be asked for with `w`.
+        known = MarginFigures.__struct_fields__
+        figures = "".join(f", {name} {n}" for name, n in verdict.figures if name not in known)
         ticker, text = verdict.ticker, f"{verdict.reason}: {verdict.why}{figures}"
     else:
         order, ticker = verdict.order, verdict.order.ticker
@@ -865,9 +872,8 @@ def _book(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
 
 def _ladder(book: Book, width: int, height: int) -> list[Row]:
     digits, size_digits = _grid(book.market)
-    depth = max(1, (height - 1) // 2)
-    asks, bids = book.asks[:depth], book.bids[:depth]
-    largest = max((level.size for level in (*asks, *bids)), default=0.0) or 1.0
+    asks, bids = (side[: max(1, (height - 1) // 2)] for side in (book.asks, book.bids))
+    largest = max((level.size for level in asks + bids), default=0.0) or 1.0
 
     def row(level: Level, style: str) -> Row:
         bar = _bar(level.size / largest, max(width - 26, 4)).replace("░", " ")
@@ -879,8 +885,8 @@ def _ladder(book: Book, width: int, height: int) -> list[Row]:
         (f"{_figure(book.mid_price, digits):>12} mid", "bold"),
         (f" · {_figure(book.spread_bps, 2)} bp{crossed} · #{book.seq}", "dim"),
     ]
-    above = [row(level, "down") for level in reversed(asks)]
-    return [*above, middle, *(row(level, "up") for level in bids)]
+    return [*(row(level, "down") for level in asks[::-1]), middle,
+            *(row(level, "up") for level in bids)]  # fmt: skip
 
 
 def _troubles(snapshot: Snapshot, width: int) -> list[Row]:
@@ -919,12 +925,9 @@ def _speed(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]
 
 def _traffic(snapshot: Snapshot, width: int) -> list[Row]:
     wire = snapshot.wire
-    made_at = _clock(wire.block_time_ns, "%Y-%m-%d %H:%M:%SZ")
-    return [
-        _pairs(width, ("block", _figure(wire.height, 0)), ("at", made_at)),
-        _pairs(width, *wire.counts),
-        _pairs(width, *wire.kinds),
-    ]
+    block = ("block", _figure(wire.height, 0))
+    made_at = ("at", _clock(wire.block_time_ns, "%Y-%m-%d %H:%M:%SZ"))
+    return [_pairs(width, *pairs) for pairs in ((block, made_at), wire.counts, wire.kinds)]
 
 
 def _sample(frame: Frame) -> Sample:
@@ -951,7 +954,7 @@ class Panel(NamedTuple):
 
 
 PANELS: Final[dict[str, Panel]] = {
-    "safety": Panel("1", "Safety · distance to liquidation", ("safety",), _safety),
+    "safety": Panel("1", "Safety · distance to liquidation", ("safety", "header"), _safety),
     "positions": Panel("2", "Positions", ("positions", "safety", "markets"), _POSITIONS),
     "markets": Panel("3", "Markets", ("markets",), _MARKETS),
     "signals": Panel("4", "Signals", ("markets",), _SIGNALS),
@@ -1049,10 +1052,8 @@ def _drawn(
 def _framed(
     name: str, strips: list[Strip], snapshot: Snapshot, view: View, width: int, theme: Theme
 ) -> list[Strip]:
-    shown = PANELS[name]
-    line = _state(snapshot.safety)[1] if name == "safety" else "faint"
-    if _chosen(view, name) >= 0 or view.panel == name:
-        line = "accent"
+    shown, held = PANELS[name], _chosen(view, name) >= 0 or view.panel == name
+    line = _state(snapshot.safety)[1] if name == "safety" else "accent" if held else "faint"
     # The title says what the panel is about just now.
     counts = {"markets": len(snapshot.markets), "positions": len(snapshot.positions)}
     notes = {"book": snapshot.book.ticker, "why": view.why_title}
@@ -1110,9 +1111,8 @@ def _bands(view: View, width: int, height: int) -> Iterator[tuple[int, list[tupl
     for i, band in enumerate(bands):
         heights[i] += min(band.wanted - band.least, height - sum(heights))
     spare, shares = height - sum(heights), max(sum(band.share for band in bands), 1)
-    heights = [
-        high + spare * band.share // shares for high, band in zip(heights, bands, strict=True)
-    ]
+    for i, band in enumerate(bands):
+        heights[i] += spare * band.share // shares
     heights[-1] += height - sum(heights)
     for high, band in zip(heights, bands, strict=True):
         wide = [(name, int(width * share)) for name, share in band.names[:-1]]
