@@ -31,9 +31,13 @@ class Run:
                             confirm_s=45.0)  # fmt: skip
         rated: Subject[Scored] = Subject()
         rated.pipe(decisions(lambda: Standard(settings))).subscribe(self._decided)
-        self._views.pipe(scores()).subscribe(lambda s: (self.scored.update({s.ticker: s}),
-                                                        rated.on_next(s)))  # fmt: skip
+        self._views.pipe(scores()).subscribe(self._rate)
+        self._rated = rated
         load_recorded_stream("quickstart").pipe(market_views(self.data)).subscribe(self._see)
+
+    def _rate(self, scored: Scored) -> None:
+        self.scored[scored.ticker] = scored
+        self._rated.on_next(scored)
 
     def _see(self, view: MarketView) -> None:
         for frame in self.venue.step(view):

@@ -147,7 +147,6 @@ def _safety(bot: Bot, entries: Iterable[Entry]) -> Safety:
         closest=risk.closest,
         act_below=risk.policy.act_below if risk.guard else None,
         restore_to=risk.policy.restore_to,
-        reductions=bot.journal.counts["reduce"],
         last=next((entry.value for entry in entries if isinstance(entry.value, Reduce)), None),
         history=tuple(history),
     )

@@ -81,7 +81,6 @@ class Safety(msgspec.Struct, frozen=True, kw_only=True):
     closest: float | None = None
     act_below: float | None = None
     restore_to: float | None = None
-    reductions: int = 0
     last: Reduce | None = None
     history: tuple[float, ...] = ()
 
@@ -644,7 +643,6 @@ def _safety_figures(safety: Safety, word: str, style: str) -> list[Row]:
     alarm = "" if usage is None or usage < 0.7 else "watch" if usage < 1 else "danger"
     times = "" if leverage is None else f"  {_figure(leverage, 1)}{_TIMES}"
     to = "" if safety.distance is None else "to liquidation"
-    closest, rungs = f"{_distance(safety.closest):>13}", f"  rungs {safety.reductions}"
 
     def money(name: str, quote_quantums: int | None, weight: str = "") -> Row:
         text = _figure(_money(quote_quantums))
@@ -656,7 +654,7 @@ def _safety_figures(safety: Safety, word: str, style: str) -> list[Row]:
         money("free", margin.free_collateral if margin else None),
         money("maint.", margin.maintenance_margin if margin else None),
         [("usage     ", "dim"), (f"{_percent(usage):>13}", alarm), (times, "dim")],
-        [("closest   ", "dim"), (closest, ""), (rungs, "dim")],
+        [("closest   ", "dim"), (f"{_distance(safety.closest):>13}", "")],
         money("initial", margin.initial_margin if margin else None),
     ]
 
