@@ -99,9 +99,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     """One thing that crossed the wire, or that the wire failed to carry.
 
     `kind` is ws (from the server), sent (from the client), http (an answer), open, close, gap
-    (frames known to be lost) or tick (the clock). `seq` counts from 1 and names the frame for
-    ever; an account frame made on paper has that of its cause. `fault` says what is wrong with
-    the text, if it cannot be read.
+    (frames lost) or tick (the clock). `seq` counts from 1 and names the frame; one made on paper
+    has that of its cause. `fault` says what is wrong with a text that cannot be read.
     """
 
     seq: int
@@ -199,24 +198,20 @@ class PerpetualMarket(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return steps // unit * grid
 
 
-class _OrderName(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    # Short-term orders carry the block, the others the time (unix seconds).
-    ticker: str
-    clob_pair_id: int
-    client_id: int
-    order_flags: int = SHORT_TERM
-    good_til_block: int = 0
-    good_til_block_time: int = 0
-
-
-class OrderRequest(_OrderName, frozen=True, gc=False, kw_only=True):
+class OrderRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An order as it would be sent, to the chain or to the paper venue."""
 
+    ticker: str
+    clob_pair_id: int
     side: Side
     quantums: int
     subticks: int
     time_in_force: TimeInForce
+    client_id: int
     reduce_only: bool = False
+    order_flags: int = SHORT_TERM
+    good_til_block: int = 0  # of a short-term order; the others have a time, in unix seconds
+    good_til_block_time: int = 0
     client_metadata: int = 0
     condition_type: ConditionType = ""
     trigger_subticks: int = 0
@@ -227,8 +222,15 @@ class OrderRequest(_OrderName, frozen=True, gc=False, kw_only=True):
         return self.quantums if self.side == "BUY" else -self.quantums
 
 
-class CancelRequest(_OrderName, frozen=True, gc=False, kw_only=True):
+class CancelRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A wish to take an order off the book, named as the chain names it."""
+
+    ticker: str
+    clob_pair_id: int
+    client_id: int
+    order_flags: int = SHORT_TERM
+    good_til_block: int = 0
+    good_til_block_time: int = 0
 
 
 # The indexer derives its ids from this namespace; so do we, and paper ids equal live ones.
@@ -296,7 +298,7 @@ def _number(text: Decimal | str) -> Decimal:
         # An exponent of a billion is a number to Decimal, and an endless sum to an integer.
         if number.is_finite() and abs(number.adjusted()) <= 40 and len(str(text)) <= 80:
             return number
-    raise GridError(f"expected a number of sensible size, got {_sample(str(text))}")
+    raise GridError(f"expected a number of sensible size, got {str(text)[:80]!r}")
 
 
 def _steps(value: Decimal | str, shift: int, grid: int) -> tuple[int, int]:
@@ -307,9 +309,8 @@ def _steps(value: Decimal | str, shift: int, grid: int) -> tuple[int, int]:
 
 
 # === Wire ===
-# What the venue says, as it says it, as far as a bot uses it (a frame keeps the whole text):
-# field names follow the indexer's, in snake case. Any field may be missing from an update and
-# null in a snapshot; decimals stay text.
+# What the venue says, as far as a bot uses it: the indexer's names in snake case, decimals as
+# text. Any field may be missing from an update and null in a snapshot.
 
 
 class _Wire(msgspec.Struct, gc=False, rename="camel"):
@@ -515,7 +516,7 @@ def ws_frame(seq: int, at: int, mono: int, link: str, text: str) -> Frame:
             raise msgspec.DecodeError(f"at most {MAX_TEXT} characters, got {len(text)}")
         head = _decode_envelope(text)
     except _UNREADABLE as error:
-        fault = f"expected a JSON message of the indexer, got {_sample(text)}: {error}"
+        fault = f"expected a JSON message of the indexer, got {text[:80]!r}: {error}"
         return Frame(seq, at, mono, link, "ws", text, fault=fault)
     # By position and in two rows, ours and theirs: it is made for every message.
     return Frame(
@@ -525,9 +526,9 @@ def ws_frame(seq: int, at: int, mono: int, link: str, text: str) -> Frame:
 
 
 def contents(frame: Frame) -> list[Any]:
-    """Decode what a frame carries, oldest first; empty for control messages.
+    """Decode what a frame carries, by its channel or path, oldest first; `WireError` if it can't.
 
-    The channel decides the type, as the path does for an answer; or `WireError` says why not.
+    Empty for control messages, and for what no venue said.
     """
     if frame.fault:
         raise WireError(frame.fault)
@@ -542,27 +543,20 @@ def contents(frame: Frame) -> list[Any]:
         decoded = decode(frame.raw)
     except _UNREADABLE as error:
         what = f"{frame.type} contents of {frame.channel}"
-        raise WireError(f"expected {what}, got {_sample(frame.text)}: {error}") from None
+        raise WireError(f"expected {what}, got {frame.text[:80]!r}: {error}") from None
+    # Snapshots and updates look alike to who reads them: levels are pairs, candles are lists.
+    if isinstance(decoded, _BookSnapshot):
+        return [_book(decoded)]
     updates = decoded if isinstance(decoded, list) else [decoded]
-    reshape = _RESHAPED.get(type(updates[0])) if updates else None
-    return updates if reshape is None else list(map(reshape, updates))
+    if frame.channel == "v4_candles" and frame.type != "subscribed":
+        return [CandlesContents(candles=[candle]) for candle in updates]
+    return updates
 
 
 def _book(snapshot: Any) -> BookContents:
     sides = (snapshot.bids, snapshot.asks)
     bids, asks = ([(level.price, level.size) for level in side] for side in sides)
     return BookContents(bids=bids, asks=asks)
-
-
-# Snapshots and updates look alike to who reads them: levels are pairs, candles are lists.
-_RESHAPED: dict[type, Callable[[Any], Any]] = {
-    _BookSnapshot: _book,
-    CandleFields: lambda candle: CandlesContents(candles=[candle]),
-}
-
-
-def _sample(text: str) -> str:
-    return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
 def perpetual_market(fields: MarketFields) -> PerpetualMarket:
@@ -585,8 +579,7 @@ def perpetual_market(fields: MarketFields) -> PerpetualMarket:
 
 
 # === Answers ===
-# What was asked decides the type of an answer, as a message's channel does on the socket: a
-# path of the indexer's, or the name of a question to the node.
+# What was asked decides the type: a path of the indexer, or the name of a question to a node.
 
 ErrorsContents = _answer(errors=_many(_texts("msg")))
 _FUNDING = _texts("ticker", "rate", "price", "effective_at")
@@ -639,7 +632,7 @@ def rest_contents(path: str, body: str) -> Any:
     try:
         decoded = decode(body)
     except _UNREADABLE as error:
-        raise WireError(f"expected the answer of {route}, got {_sample(body)}: {error}") from None
+        raise WireError(f"expected the answer of {route}, got {body[:80]!r}: {error}") from None
     return _book(decoded) if isinstance(decoded, _BookSnapshot) else decoded
 
 
@@ -682,10 +675,7 @@ _decode_header = msgspec.json.Decoder(Header).decode
 
 
 class RecordingWriter:
-    """Append events to a recording; whatever is killed, what was closed stays readable.
-
-    The clock is the caller's. `close` writes the `end` line that marks a complete recording.
-    """
+    """Append events to a recording; killed at any time, what was closed stays readable."""
 
     def __init__(self, path: Path, header: Header) -> None:
         self.path = path
@@ -844,10 +834,7 @@ def _frame(line: Any, at: int) -> Frame:
 
 
 def find_recording(name: str) -> Path:
-    """Return the path of a recording in `recordings/` here or above, or that path itself.
-
-    Here is the working directory, then this file's. `RecordingError` lists what is there.
-    """
+    """Return the path of a recording in `recordings/`, here or above; a path stays what it is."""
     if name.endswith(".zst") or "/" in name:
         return Path(name)
     folders = [*(Path.cwd() / "x").parents, *Path(__file__).resolve().parents]
@@ -923,7 +910,8 @@ def replay(
             waits.append(_on_time(time.monotonic, _sleep_until, speed))
         if scheduler is not None:
             # advance_to, never start(): that deadlocks or drifts on equal instants.
-            waits.append(_on_time(partial(_now_s, scheduler), scheduler.advance_to))
+            clock = scheduler
+            waits.append(_on_time(lambda: clock.to_seconds(clock.now), clock.advance_to))
         for frame in source if isinstance(source, Recording) else Recording(source):
             if pace is not None and not pace(frame):
                 return
@@ -958,10 +946,6 @@ def _on_time(
         wait_until(max(offset_s[0] + since_s, now_s()))
 
     return wait
-
-
-def _now_s(scheduler: VirtualTimeScheduler) -> float:
-    return scheduler.to_seconds(scheduler.now)
 
 
 def _frames(source: Callable[[], Generator[Frame]]) -> Observable[Frame]:
@@ -1043,8 +1027,7 @@ def live(
 
         live  --open-ws-ws-tick-close----open-ws-
     """
-    wanted = list(tickers)
-    return _frames(lambda: _receive(network, wanted, subaccount, pace))
+    return _frames(partial(_receive, network, list(tickers), subaccount, pace))
 
 
 _Put = Callable[..., None]
@@ -1078,19 +1061,17 @@ def _receive(
                 tick_due += _TICK_S
                 put("tick", link="clock")
             with contextlib.suppress(queue.Empty):
-                event = inbox.get(timeout=max(tick_due - time.monotonic(), 0.0))
+                at, mono, name, kind, *said = inbox.get(timeout=max(tick_due - time.monotonic(), 0))
                 seq += 1
-                frame = Frame(seq, *event)
-                if frame.kind == "ws":
-                    frame = ws_frame(seq, frame.at, frame.mono, frame.link, frame.text)
+                stamps = (seq, at, mono, name)
+                frame = ws_frame(*stamps, *said) if kind == "ws" else Frame(*stamps, kind, *said)
                 if pace is not None and not pace(frame):
                     return
                 yield frame
     finally:
-        for link in links:
-            link.leave()
-        for link in links:
-            link.end()
+        for part in (_Link.leave, _Link.end):
+            for link in links:
+                part(link)
 
 
 def _fetch_markets(network: Network, put: _Put) -> None:
