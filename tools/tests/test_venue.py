@@ -144,7 +144,7 @@ class Listener:
                 pass
         self._thread.join(5)
         if connection is not None:
-            connection.shutdown()  # type: ignore[no-untyped-call]
+            connection.shutdown()
 
     def until(self, wanted: Callable[[dict[str, Any]], bool], seconds: float = 10) -> list[Any]:
         """Return all messages up to the first that is wanted."""

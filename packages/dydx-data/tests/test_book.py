@@ -83,7 +83,8 @@ def test_one_sided_and_empty_books_have_no_mid(wire: Any) -> None:
     step(state, link.book({"bids": [["99", "0"]]}))
 
     assert view.book.known
-    assert (view.book.best_bid, view.book.bids(), view.book.asks(3)) == (None, [], [])
+    assert view.book.best_bid is None
+    assert view.book.bids() == view.book.asks(3) == []
     assert view.book.bid_total == 0.0
 
 

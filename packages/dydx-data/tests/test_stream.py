@@ -1,5 +1,6 @@
 """The operator: what it emits, and when it ends."""
 
+from operator import attrgetter
 from typing import Any
 
 import reactivex
@@ -11,12 +12,10 @@ from reactivex.testing import ReactiveTest, TestScheduler
 
 def _recorded(scheduler: TestScheduler, source: Observable[Any]) -> list[tuple[int, str, str]]:
     """Run `source` through the operator; return when and what each view said changed."""
-    said = market_views()(source).pipe(operators.map(lambda view: view.changed))
-    result = scheduler.start(lambda: said)
-    return [
-        (int(message.time), message.value.kind, getattr(message.value, "value", ""))
-        for message in result.messages
-    ]
+    views: Observable[Any] = market_views()(source)
+    result = scheduler.start(lambda: views.pipe(operators.map(attrgetter("changed"))))
+    messages: list[Any] = result.messages
+    return [(int(m.time), m.value.kind, getattr(m.value, "value", "")) for m in messages]
 
 
 def test_each_frame_puts_out_the_views_it_touched_and_completes(wire: Any) -> None:

@@ -465,6 +465,9 @@ class Candles:
     def __getitem__(self, index: int) -> Candle:
         return self._kept[index]
 
+    def __iter__(self) -> Iterator[Candle]:
+        return iter(self._kept)
+
     @property
     def last(self) -> Candle | None:
         """Return the candle that is still growing."""
