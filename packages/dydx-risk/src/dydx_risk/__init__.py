@@ -546,6 +546,8 @@ class Policy(BaseModel):
         return self
 
 
+# What a denial tells, in USDC, of the margin that would have been.
+_TOLD: Final = ("net_collateral", "initial_margin", "maintenance_margin", "notional")
 Reason = Literal[
     "UNKNOWN_ACCOUNT", "UNKNOWN_MARKET", "UNKNOWN_ORACLE", "UNKNOWN_HEIGHT", "STATUS", "STALE",
     "NO_BOOK", "IN_FLIGHT", "BELOW_STEP", "ISOLATED", "LEVERAGE", "DISTANCE", "MARGIN",
@@ -896,12 +898,11 @@ class Risk:
         trade = _trade(view, market, max(-most, min(most, delta)), self.policy.slippage_bps)
         if trade is None or not trade.size:
             return self._below_step(decision, market, delta)
-        base = self.reserved_margin()
-        held, quote = self._held(market.ticker), trade.worst_quote
-        after = _after(base, trade, held, quote, self.policy.taker_fee_ppm)
+        base, held = self.reserved_margin(), self._held(market.ticker)
+        after = _after(base, trade, held, trade.worst_quote, self.policy.taker_fee_ppm)
         objection = next(self._beyond(after), None)
         if objection is not None:
-            return self._deny(decision, *objection, **msgspec.structs.asdict(after))
+            return self._deny(decision, *objection, **{k: _usdc(getattr(after, k)) for k in _TOLD})
         cut = f", cut to {self.policy.max_order_usdc:,.0f} USDC" if abs(delta) > most else ""
         why = (
             f"{trade.words}{cut}: free collateral {_usdc(base.free_collateral)} becomes "
@@ -980,8 +981,7 @@ class Risk:
             distance, limit = _percent(margin.distance), _percent(self.policy.act_below)
             return [self._deny(view, reason, f"guard: distance {distance} < {limit}, but {but}")]
         self.rung += 1
-        enough = [plan for plan in plans if plan.is_enough]
-        if enough:
+        if enough := [plan for plan in plans if plan.is_enough]:
             return [self._reduce(view, min(enough, key=lambda plan: plan.cost))]
         return [self._reduce(view, max(plans, key=lambda plan: plan.after.distance or 0.0))]
 
