@@ -10,10 +10,12 @@ and `fold` is the operator that each layer above is built from.
 
 Units: `at` and `mono` are nanoseconds; `size` and `price` are decimal text or `Decimal`;
 `quantums`, `subticks` and quote quantums (1e-6 USDC) are integers, and no float touches money.
-Only the last section, Live, opens sockets, starts threads, sleeps or reads a clock.
+Only the last section, Live, opens sockets and starts threads; only it, and a replay at a speed,
+read a clock.
 Sources: comlink and socks (v4-chain/indexer), lib/quantums.go and x/clob/types (protocol).
 """
 
+# One name a line would be a page.
 # One name a line would be a page.
 # fmt: off
 __all__ = [
@@ -89,7 +91,6 @@ class NetworkError(ConnError):
 Side = Literal["BUY", "SELL"]
 TimeInForce = Literal["GTT", "IOC", "POST_ONLY"]
 ConditionType = Literal["", "STOP_LOSS", "TAKE_PROFIT"]
-
 SHORT_TERM: Final = 0
 CONDITIONAL: Final = 32
 LONG_TERM: Final = 64
@@ -133,10 +134,7 @@ _Power = Annotated[int, msgspec.Meta(ge=-40, le=40)]
 
 
 class PerpetualMarket(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The parameters of a perpetual; open-interest caps are quote quantums, 0 for none.
-
-    Maintenance is `imf_ppm`, the tier's base fraction, times `maintenance_fraction_ppm`.
-    """
+    """The parameters of a perpetual, as the chain calculates with them."""
 
     ticker: str
     clob_pair_id: int
@@ -145,9 +143,9 @@ class PerpetualMarket(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     quantum_conversion_exponent: _Power
     step_base_quantums: _Positive
     subticks_per_tick: _Positive
-    imf_ppm: _Positive
-    maintenance_fraction_ppm: int
-    open_interest_lower_cap: int = 0
+    imf_ppm: _Positive  # the tier's base fraction
+    maintenance_fraction_ppm: int  # of the initial margin
+    open_interest_lower_cap: int = 0  # in quote quantums, 0 for none
     open_interest_upper_cap: int = 0
     market_type: str = "CROSS"
 
@@ -262,8 +260,7 @@ def base_to_quote(quantums: int, price: int, exponent: int, atomic_resolution: i
 
 
 def quote_to_base(quote_quantums: int, price: int, exponent: int, atomic_resolution: int) -> int:
-    """Convert quote quantums to base quantums at an oracle price, toward zero."""
-    # The chain divides twice, first by the power of ten and then by the price.
+    """Convert quote quantums to base quantums, dividing twice toward zero as the chain does."""
     return _truncate(_scale(quote_quantums, -(exponent + atomic_resolution + 6)), price)
 
 
@@ -526,9 +523,9 @@ def ws_frame(seq: int, at: int, mono: int, link: str, text: str) -> Frame:
 
 
 def contents(frame: Frame) -> list[Any]:
-    """Decode what a frame carries, by its channel or path, oldest first; `WireError` if it can't.
+    """Decode what a frame carries, oldest first; empty for control messages.
 
-    Empty for control messages, and for what no venue said.
+    The channel decides the type, as the path does for an answer; `WireError` says why not.
     """
     if frame.fault:
         raise WireError(frame.fault)
@@ -545,7 +542,7 @@ def contents(frame: Frame) -> list[Any]:
         what = f"{frame.type} contents of {frame.channel}"
         raise WireError(f"expected {what}, got {frame.text[:80]!r}: {error}") from None
     # Snapshots and updates look alike to who reads them: levels are pairs, candles are lists.
-    if isinstance(decoded, _BookSnapshot):
+    if type(decoded) is _BookSnapshot:
         return [_book(decoded)]
     updates = decoded if isinstance(decoded, list) else [decoded]
     if frame.channel == "v4_candles" and frame.type != "subscribed":
@@ -618,22 +615,24 @@ _ANSWERS: dict[str, Any] = {
 _ANSWER_DECODERS = [
     (re.compile(asked), msgspec.json.Decoder(shape).decode) for asked, shape in _ANSWERS.items()
 ]
-_decode_errors = msgspec.json.Decoder(ErrorsContents).decode
 
 
 def rest_contents(path: str, body: str) -> Any:
-    """Decode a REST answer by the path that was asked; a refusal is `ErrorsContents`."""
+    """Decode a REST answer by the path that was asked; a refusal is `ErrorsContents`.
+
+    `WireError` if the path is unknown or the body is not what it should answer.
+    """
     route = path.partition("?")[0].removesuffix("/parentSubaccountNumber")
     decode = next((decode for asked, decode in _ANSWER_DECODERS if asked.fullmatch(route)), None)
     if decode is None:
         raise WireError(f"expected the path of an indexer endpoint, got {path!r}")
     with contextlib.suppress(*_UNREADABLE):
-        return _decode_errors(body)
+        return msgspec.json.decode(body, type=ErrorsContents)
     try:
         decoded = decode(body)
     except _UNREADABLE as error:
         raise WireError(f"expected the answer of {route}, got {body[:80]!r}: {error}") from None
-    return _book(decoded) if isinstance(decoded, _BookSnapshot) else decoded
+    return _book(decoded) if type(decoded) is _BookSnapshot else decoded
 
 
 def node_contents(kind: str, text: str) -> Any:
@@ -671,7 +670,6 @@ _WORDS = ("c", "d", "x", "u", "b", "reason", "why", "sha256")
 _LINE: list[Any] = [("k", str), *((n, int, 0) for n in _NUMBERS), *((n, str, "") for n in _WORDS)]
 _Line: Any = msgspec.defstruct("_Line", _LINE, gc=False)
 _decode_line = msgspec.json.Decoder(_Line).decode
-_decode_header = msgspec.json.Decoder(Header).decode
 
 
 class RecordingWriter:
@@ -771,7 +769,7 @@ class Recording:
             if line.k == "ws" and line.d == "<":
                 yield ws_frame(line.i, at, line.mono, line.c, line.x)
             elif line.k in _LETTERS:
-                yield _frame(line, at)
+                yield self._frame(line, at)
         if not self.complete and not self.damage:
             self.damage.append("the end line is missing or its sum is wrong: it was cut off")
 
@@ -781,7 +779,7 @@ class Recording:
             raise RecordingError(f"expected a recording at {self.path}, {found}")
         first = next(self._lines(), b"")
         try:
-            header = _decode_header(first)
+            header = msgspec.json.decode(first, type=Header)
         except _UNREADABLE as error:
             found = " ".join([*self.damage, f"{first[:80]!r}: {error}"])
             what = f"expected {self.path} to begin with a recording's header"
@@ -796,7 +794,7 @@ class Recording:
         with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
             start = 0
             while start < len(data):
-                block, end = _unpack(data, start)
+                block, end = self._unpack(data, start)
                 if block is None:
                     # Whole again at the next block; the magic number marks it.
                     end = data.find(_ZSTD_MAGIC, start + 1)
@@ -805,32 +803,32 @@ class Recording:
                 yield from [b""] if block is None else block.splitlines(keepends=True)
                 start = end
 
-
-def _unpack(data: mmap.mmap, start: int) -> tuple[bytes | None, int]:
-    # Frames are small and their packed size is written nowhere: feed until it says it is done.
-    unpacker = zstandard.ZstdDecompressor().decompressobj()
-    block, position = b"", start
-    try:
-        if zstandard.frame_content_size(data[start : start + 18]) > _MAX_BLOCK:
+    @staticmethod
+    def _unpack(data: mmap.mmap, start: int) -> tuple[bytes | None, int]:
+        # Frames are small and their packed size is written nowhere: feed until it says it is done.
+        unpacker = zstandard.ZstdDecompressor().decompressobj()
+        block, position = b"", start
+        try:
+            if zstandard.frame_content_size(data[start : start + 18]) > _MAX_BLOCK:
+                return None, start
+            while not unpacker.eof and position < len(data) and len(block) <= _MAX_BLOCK:
+                chunk = data[position : position + _BLOCK_BYTES]
+                block += unpacker.decompress(chunk)
+                position += len(chunk) - len(unpacker.unused_data)
+        except zstandard.ZstdError:
             return None, start
-        while not unpacker.eof and position < len(data) and len(block) <= _MAX_BLOCK:
-            chunk = data[position : position + _BLOCK_BYTES]
-            block += unpacker.decompress(chunk)
-            position += len(chunk) - len(unpacker.unused_data)
-    except zstandard.ZstdError:
-        return None, start
-    return (block, position) if unpacker.eof else (None, start)
+        return (block, position) if unpacker.eof else (None, start)
 
-
-def _frame(line: Any, at: int) -> Frame:
-    parts = {part: getattr(line, letter) for letter, part in _LETTERS[line.k].items()}
-    if "type" in parts:
-        parts["type"] = str(parts["type"])
-    if "channel" in parts:
-        # Answers are told apart by what was asked, not by which host was asked.
-        parts["channel"] = re.sub(r"^\w+://[^/]+", "", parts["channel"])
-    kind = "sent" if line.k == "ws" else line.k
-    return Frame(line.i, at, line.mono, line.c, kind, **parts)
+    @staticmethod
+    def _frame(line: Any, at: int) -> Frame:
+        parts = {part: getattr(line, letter) for letter, part in _LETTERS[line.k].items()}
+        if "type" in parts:
+            parts["type"] = str(parts["type"])
+        if "channel" in parts:
+            # Answers are told apart by what was asked, not by which host was asked.
+            parts["channel"] = re.sub(r"^\w+://[^/]+", "", parts["channel"])
+        kind = "sent" if line.k == "ws" else line.k
+        return Frame(line.i, at, line.mono, line.c, kind, **parts)
 
 
 def find_recording(name: str) -> Path:
@@ -848,6 +846,7 @@ def find_recording(name: str) -> Path:
 
 # === Streams ===
 
+Pacer = Callable[[Frame], bool]
 _Scheduler = SchedulerBase | None
 
 
@@ -882,9 +881,6 @@ def fold(
     return operator
 
 
-Pacer = Callable[[Frame], bool]
-
-
 def replay(
     recording: "str | Path | Recording",
     *,
@@ -905,18 +901,18 @@ def replay(
 
     def frames() -> Generator[Frame]:
         source = find_recording(recording) if isinstance(recording, str) else recording
-        waits = []
-        if speed is not None:
-            waits.append(_on_time(time.monotonic, _sleep_until, speed))
-        if scheduler is not None:
-            # advance_to, never start(): that deadlocks or drifts on equal instants.
-            clock = scheduler
-            waits.append(_on_time(lambda: clock.to_seconds(clock.now), clock.advance_to))
+        begun: tuple[int, float, float] | None = None
         for frame in source if isinstance(source, Recording) else Recording(source):
             if pace is not None and not pace(frame):
                 return
-            for wait in waits:
-                wait(frame)
+            now_s = 0.0 if scheduler is None else scheduler.to_seconds(scheduler.now)
+            begun = begun or (frame.mono, time.monotonic(), now_s)
+            since_s = (frame.mono - begun[0]) / 1e9
+            if speed is not None:
+                time.sleep(max(begun[1] + since_s / speed - time.monotonic(), 0.0))
+            if scheduler is not None:
+                # advance_to, never start(): that deadlocks or drifts on equal instants.
+                scheduler.advance_to(max(begun[2] + since_s, now_s))
             yield frame
 
     return _frames(frames)
@@ -933,19 +929,6 @@ def collect(source: Observable[_A]) -> list[_A]:
     if errors:
         raise errors[0]
     return values
-
-
-def _on_time(
-    now_s: Callable[[], float], wait_until: Callable[[float], object], speed: float = 1.0
-) -> Callable[[Frame], None]:
-    offset_s: list[float] = []
-
-    def wait(frame: Frame) -> None:
-        since_s = frame.mono / 1e9 / speed
-        offset_s[:] = offset_s or [now_s() - since_s]
-        wait_until(max(offset_s[0] + since_s, now_s()))
-
-    return wait
 
 
 def _frames(source: Callable[[], Generator[Frame]]) -> Observable[Frame]:
@@ -972,7 +955,7 @@ def _frames(source: Callable[[], Generator[Frame]]) -> Observable[Frame]:
 
 
 # === Live ===
-# The only place that opens sockets, starts threads, sleeps or reads a clock.
+# The only place that opens sockets and starts threads.
 
 
 @dataclass(frozen=True, slots=True)
@@ -997,8 +980,7 @@ NETWORKS: Final[Mapping[str, Network]] = {
                      "127.0.0.1:9090", "localdydxprotocol"),
 }  # fmt: skip
 
-# What one connection may hold of one channel (socks, per-connection limits).
-PER_CONNECTION: Final = 32
+PER_CONNECTION: Final = 32  # subscriptions to one channel that a connection may hold (socks)
 
 
 def network(name: str) -> Network:
@@ -1006,10 +988,6 @@ def network(name: str) -> Network:
     if name not in NETWORKS:
         raise NetworkError(f"expected one of {', '.join(NETWORKS)}; got network {name!r}")
     return NETWORKS[name]
-
-
-def _sleep_until(due_s: float) -> None:
-    time.sleep(max(due_s - time.monotonic(), 0.0))
 
 
 def live(
@@ -1075,7 +1053,6 @@ def _receive(
 
 
 def _fetch_markets(network: Network, put: _Put) -> None:
-    # Once: the socket's own snapshot repeats them.
     from dydx_v4_client.indexer.rest.indexer_client import IndexerClient
 
     # The client parses an answer and drops its text; frames keep the text.
@@ -1091,8 +1068,7 @@ def _fetch_markets(network: Network, put: _Put) -> None:
     try:
         asyncio.run(client.markets.get_perpetual_markets())
     except (httpx.HTTPError, ValueError) as error:
-        why = f"the markets were not answered: {type(error).__name__}: {error}"
-        put("gap", why, link="rest")
+        put("gap", f"the markets were not answered: {type(error).__name__}: {error}", link="rest")
 
 
 def _subscribe(tickers: list[str], subaccount: Subaccount | None, app: Any, *, first: bool) -> None:
