@@ -900,9 +900,9 @@ class Risk:
             return self._below_step(decision, market, delta)
         base, held = self.reserved_margin(), self._held(market.ticker)
         after = _after(base, trade, held, trade.worst_quote, self.policy.taker_fee_ppm)
-        objection = next(self._beyond(after), None)
-        if objection is not None:
-            return self._deny(decision, *objection, **{k: _usdc(getattr(after, k)) for k in _TOLD})
+        for reason, why in self._beyond(after):  # the first objection wins
+            told = {name: _usdc(getattr(after, name)) for name in _TOLD}
+            return self._deny(decision, reason, why, **told)
         cut = f", cut to {self.policy.max_order_usdc:,.0f} USDC" if abs(delta) > most else ""
         why = (
             f"{trade.words}{cut}: free collateral {_usdc(base.free_collateral)} becomes "
