@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from bot.__main__ import main
 from dydx_conn import Frame, Recording, RecordingWriter, find_recording
+from reactivex import Observable, from_iterable
 
 
 @pytest.fixture
@@ -163,7 +164,7 @@ def test_the_dashboard_is_written_as_a_picture(short: Path, tmp_path: Path) -> N
 @pytest.fixture
 def live_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand the bundled frames in for the network: live() gives them as they came."""
-    from reactivex import from_iterable, operators
+    from reactivex import operators
 
     def frames(_net: object, _tickers: object, *, pace: object) -> object:
         del pace
@@ -209,13 +210,57 @@ def test_ctrl_c_ends_a_paper_run_with_its_report(
     """A run without an end is ended by hand; that is no failure."""
     from bot.composition import Bot
 
-    def interrupted(_: Bot, __: object) -> None:
+    run = Bot.run
+
+    def interrupted(bot: Bot, frames: Observable[Frame]) -> None:
+        run(bot, frames)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Bot, "run", interrupted)
 
     assert main(["paper", "--network", "local"]) == 0
     assert "run hash" in capsys.readouterr().out
+
+
+def test_a_network_that_never_says_a_thing_is_a_two(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No report on nothing: the reason of the last loss is told instead."""
+    lost = Frame(1, 0, 0, "c1", "close", "ConnectionRefusedError: nobody there", "0")
+    monkeypatch.setattr("bot.commands.live", lambda *_, **__: from_iterable([lost]))
+
+    assert main(["paper", "--network", "local"]) == 2
+    assert "nobody there" in capsys.readouterr().err
+
+
+def test_a_recording_is_not_written_over(short: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is there stays; another path is asked for."""
+    before = short.read_bytes()
+
+    assert main(["paper", "--network", "local", "--record", str(short)]) == 2
+    assert "exists" in capsys.readouterr().err
+    assert short.read_bytes() == before
+
+
+def test_a_terminal_without_arrows_gets_question_marks(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An encoding that cannot carry the report's signs is no traceback."""
+    ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", ascii_only)
+
+    assert main(["replay", str(short)]) == 0
+    ascii_only.flush()
+    assert b"run hash" in ascii_only.buffer.getvalue()
+
+
+def test_a_picture_that_cannot_be_written_is_a_two(
+    short: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The system's own reason, in one line."""
+    assert main(["panel", "all", str(short), "--svg", "/no/such/folder/x.svg"]) == 2
+
+    assert "No such file" in capsys.readouterr().err
 
 
 def test_a_reader_that_has_seen_enough_is_no_failure(

@@ -3,6 +3,7 @@
 import io
 import os
 import pty
+import queue
 import select
 import signal
 import subprocess
@@ -249,20 +250,46 @@ def test_the_last_picture_stays_until_a_key(
 
 
 def test_without_a_terminal_the_keyboard_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is read and nothing is changed; a polite kill is still a `q`."""
-    import queue
-
+    """Nothing is read, and nothing is changed that would have to be put back."""
     monkeypatch.setattr("sys.stdin", io.StringIO())
     keys: queue.SimpleQueue[str] = queue.SimpleQueue()
     keyboard = Keyboard(keys)
-    before = signal.getsignal(signal.SIGTERM)
 
     keyboard.start()
-    os.kill(os.getpid(), signal.SIGTERM)
     keyboard.stop()
 
-    assert keys.get(timeout=1) == "q"
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert keys.empty()
+
+
+def test_a_live_run_that_is_paused_stands_still_on_the_screen_alone(
+    screen: Screen, frames: list[Frame]
+) -> None:
+    """The guard goes on; only the picture waits."""
+    screen.speed = None
+    screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 500))
+    press(screen, " ")
+    seen = screen.snapshot()
+
+    assert screen.pace(frames[0])
+    assert screen.snapshot() is seen
+    press(screen, ".", " ")
+    assert screen.snapshot() is not seen
+
+
+def test_a_run_that_was_stopped_goes_on_from_where_it_is(
+    screen: Screen, clock: Clock, frames: list[Frame]
+) -> None:
+    """After Ctrl-Z and fg the recording does not sprint."""
+    screen.pace(frames[0])
+    clock.now += 60_000_000_000
+    screen.pace(frames[1])
+    began = clock.now
+
+    later = next(f for f in frames if f.mono - frames[1].mono > 20e9)
+    screen.pace(frames[2])
+    screen.pace(later)
+
+    assert clock.now - began > 0.9e9
 
 
 def read_until(terminal: int, wanted: bytes) -> bytes:

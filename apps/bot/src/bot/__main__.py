@@ -5,6 +5,8 @@ that help and a typing error answer at once.
 """
 
 import argparse
+import io
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -32,6 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from dydx_panels import PanelError
     from dydx_strategy import StrategyError
 
+    # A terminal that cannot show an arrow gets a question mark, not a traceback.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    # Whoever ends a run politely gets what Ctrl-C gets: its report, its recording closed.
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     try:
         return COMMANDS[options.command](options)
     except (ConnError, PanelError, StrategyError) as error:
@@ -41,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has seen enough; the interpreter would complain again while closing it.
         sys.stdout = None
         return 0
+    except OSError as error:
+        print(f"bot: expected to read and write what was named, but {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
 
@@ -62,10 +74,14 @@ def parser() -> argparse.ArgumentParser:
     add_run_options(replay)
 
     paper = commands.add_parser("paper", help="live frames, paper orders, no keys")
-    paper.add_argument("--network", default="testnet", help="testnet, mainnet or local")
+    paper.add_argument("--network", default="testnet", help="testnet (default), mainnet or local")
     paper.add_argument("--rest", help="another REST address than the network's own")
     paper.add_argument("--ws", help="another socket address than the network's own")
-    paper.add_argument("--markets", default="BTC-USD,ETH-USD,SOL-USD", help="tickers, by commas")
+    paper.add_argument(
+        "--markets",
+        default="BTC-USD,ETH-USD,SOL-USD",
+        help="tickers, by commas (default: BTC-USD,ETH-USD,SOL-USD)",
+    )
     paper.add_argument("--seconds", type=positive, help="stop after this long")
     paper.add_argument("--record", metavar="PATH", help="keep the frames as a recording")
     add_run_options(paper)
@@ -79,12 +95,12 @@ def parser() -> argparse.ArgumentParser:
     panel.add_argument("panel", help="its name; a wrong one lists them")
     panel.add_argument("recording", nargs="?", default="quickstart", help="a name or a path")
     panel.add_argument("--svg", metavar="PATH", help="write the whole dashboard as an SVG instead")
-    panel.add_argument("--size", default="120x40", help="columns and rows of the SVG")
+    panel.add_argument("--size", default="120x40", help="columns and rows of the SVG (120x40)")
     panel.add_argument("--at", type=positive, help="stop after this many seconds of the recording")
     add_choices(panel)
 
     doctor = commands.add_parser("doctor", help="look at the machine and at a network")
-    doctor.add_argument("--network", default="testnet", help="testnet, mainnet or local")
+    doctor.add_argument("--network", default="testnet", help="testnet (default), mainnet or local")
     doctor.add_argument("--rest", help="another REST address than the network's own")
     doctor.add_argument("--ws", help="another socket address than the network's own")
     return top
@@ -100,7 +116,9 @@ def add_run_options(command: argparse.ArgumentParser) -> None:
 def add_choices(command: argparse.ArgumentParser) -> None:
     """Add what changes how the bot acts, and so changes the run hash."""
     command.add_argument("--no-guard", action="store_true", help="let liquidation come")
-    command.add_argument("--strategy", default="rank", help="a name, or a Python file of your own")
+    command.add_argument(
+        "--strategy", default="rank", help="rank (default), sniper, or a Python file of your own"
+    )
     command.add_argument("--deposit", type=int, default=10_000, help="USDC on paper (10000)")
 
 

@@ -6,6 +6,7 @@ why, panel    ──► the same run, at full speed, then one answer from it
 
 import argparse
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -59,8 +60,9 @@ def replay(arguments: argparse.Namespace) -> int:
             speed=speed or 20.0,
             recording=recording.path,
         )
-    bot.run(play(recording, speed=speed))
-    print_report(figures(bot, name=arguments.recording, recording=recording), arguments.json)
+    complete = run_to_end(bot, play(recording, speed=speed))
+    report = figures(bot, name=arguments.recording, recording=recording, complete=complete)
+    print_report(report, arguments.json)
     return 0
 
 
@@ -70,7 +72,7 @@ def paper(arguments: argparse.Namespace) -> int:
     tickers = [ticker.strip().upper() for ticker in arguments.markets.split(",") if ticker.strip()]
     if not tickers:
         raise ConnError(f"expected tickers such as BTC-USD,ETH-USD; got {arguments.markets!r}")
-    bot = Bot(options_of(arguments))
+    bot = Bot(options_of(arguments), tickers)
     with recorder(arguments.record, net) as keep:
 
         def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
@@ -80,12 +82,28 @@ def paper(arguments: argparse.Namespace) -> int:
 
         name = f"{net.name} {' '.join(tickers[:3])}"
         if on_dashboard(arguments):
-            return watch(bot, source, mode="PAPER", name=name)
-        # Ctrl-C is how a run without an end ends: it is answered with the report.
-        with contextlib.suppress(KeyboardInterrupt):
-            bot.run(source(lambda _: True))
+            kept = Path(arguments.record) if arguments.record else None
+            return watch(bot, source, mode="PAPER", name=name, recording=kept)
+        run_to_end(bot, source(lambda _: True))
+    heard(bot, net)
     print_report(figures(bot, name=name), arguments.json)
     return 0
+
+
+def run_to_end(bot: Bot, frames: Observable[Frame]) -> bool:
+    """Run a source until it ends or somebody ends it; tell which. Either way there is a report."""
+    try:
+        bot.run(frames)
+    except KeyboardInterrupt:
+        return False
+    return True
+
+
+def heard(bot: Bot, net: Network) -> None:
+    """Refuse to report on a run in which the network never said a thing."""
+    if not bot.data.views:
+        why = bot.last_loss.text if bot.last_loss else "nothing came"
+        raise NetworkError(f"expected frames of {net.name} from {net.ws}, but {why}")
 
 
 def why(arguments: argparse.Namespace) -> int:
@@ -93,10 +111,11 @@ def why(arguments: argparse.Namespace) -> int:
     bot, path = replayed_to_end(arguments)
     entry = bot.journal.find(arguments.id)
     if entry is None:
-        known = [f"{e.id} ({e.kind})" for e in bot.journal.entries][-6:]
+        newest = {e.kind: f"{e.id} ({e.kind})" for e in bot.journal.entries}
+        known = list(newest.values())
         print(
             f"bot: expected the id of a decision (D1), verdict (V1), order (O1) or fill (F1) of "
-            f"this run, got {arguments.id!r}; the last ones are {', '.join(known) or 'none'}",
+            f"this run, got {arguments.id!r}; the newest are {', '.join(known) or 'none'}",
             file=sys.stderr,
         )
         return 2
@@ -111,18 +130,23 @@ def panel(arguments: argparse.Namespace) -> int:
     bot, _ = replayed_to_end(arguments, arguments.at)
     name = arguments.recording
     if arguments.svg:
-        columns, _, rows = arguments.size.partition("x")
-        if not (columns.isdigit() and rows.isdigit()):
-            raise ConnError(f"expected a size such as 120x40, got {arguments.size!r}")
-        write_svg(bot, name, Path(arguments.svg), int(columns), int(rows))
+        write_svg(bot, name, Path(arguments.svg), *size_of(arguments.size))
         return 0
     print_panel(bot, name, arguments.panel)
     return 0
 
 
+def size_of(text: str) -> tuple[int, int]:
+    """Read columns and rows, as in 120x40."""
+    columns, _, rows = text.partition("x")
+    if not (columns.isdigit() and rows.isdigit() and 0 < int(columns) <= 400 and int(rows) <= 120):
+        raise ConnError(f"expected a size such as 120x40, at most 400x120; got {text!r}")
+    return int(columns), int(rows)
+
+
 def on_dashboard(arguments: argparse.Namespace) -> bool:
     """Tell whether a person is looking: both ends are a terminal and nothing else was asked."""
-    asked_otherwise = arguments.plain or arguments.json
+    asked_otherwise = arguments.plain or arguments.json or os.environ.get("TERM") == "dumb"
     return sys.stdout.isatty() and sys.stdin.isatty() and not asked_otherwise
 
 
@@ -139,8 +163,8 @@ def watch(
     from bot.screen import Screen
 
     with Screen(bot, mode=mode, name=name, speed=speed, recording=recording) as screen:
-        bot.run(source(screen.pace))
-        screen.stay()
+        if run_to_end(bot, source(screen.pace)):
+            screen.stay()
     print_report(figures(bot, name=name, complete=screen.finished), as_json=False)
     return 0
 
@@ -151,7 +175,9 @@ def replayed_to_end(
     """Run a recording as fast as it can be read; the run is what it always is."""
     path = find_recording(arguments.recording)
     bot = Bot(options_of(arguments))
-    bot.run(play(path, pace=until(seconds, lambda _: True)))
+    # A recording ends with its connections closed and every book unknown: look before that.
+    last = max((frame.seq for frame in Recording(path) if frame.kind == "ws"), default=0)
+    bot.run(play(path, pace=until(seconds, lambda frame: frame.seq <= last)))
     return bot, path
 
 
@@ -198,6 +224,8 @@ def recorder(path: str | None, net: Network) -> Iterator[Callable[[Frame], None]
     if path is None:
         yield None
         return
+    if Path(path).exists():
+        raise ConnError(f"expected a path where nothing is yet, {path} exists")
     header = Header(
         network=net.name,
         rest=net.rest,

@@ -12,7 +12,7 @@ Subject fed from inside its own dispatch would show later subscribers a reordere
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
@@ -66,9 +66,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 class Bot:
     """The pipeline of one run: give it frames, read its journal and the layers' states."""
 
-    def __init__(self, options: Options, on_frame: Callable[[Frame], None] | None = None) -> None:
+    def __init__(self, options: Options, tickers: Collection[str] | None = None) -> None:
+        """Compose a run of `options`; `tickers` leaves all other markets out of it."""
         self.options = options
-        self.data = DataState()
+        self.data = DataState(tickers)
         self.risk = Risk(options.policy, PAPER, guard=options.guard)
         self.venue = PaperVenue(PAPER, deposit=options.deposit * 10**6)
         self.journal = Journal()
@@ -81,8 +82,8 @@ class Bot:
         self.distances: deque[tuple[int, float | None]] = deque(maxlen=120)
         self._distance_due = 0
         self.bytes = 0
+        self.last_loss: Frame | None = None
         self._strategy = _strategy(options)
-        self._on_frame = on_frame
         self._account_frames: deque[Frame] = deque()
         self._failure: Exception | None = None
         self._failed: Subject[None] = Subject()
@@ -120,11 +121,11 @@ class Bot:
         self.kinds[frame.channel or frame.kind] += 1
         self.bytes += len(frame.text)
         self.last_frames.append(frame)
+        if frame.kind in ("close", "gap"):
+            self.last_loss = frame
         if frame.at >= self._distance_due:
             self._distance_due = frame.at + 1_000_000_000
             self.distances.append((frame.at, self.risk.margin.distance))
-        if self._on_frame is not None:
-            self._on_frame(frame)
 
     def _see(self, view: MarketView) -> None:
         self._to_venue.on_next(view)

@@ -40,7 +40,8 @@ def doctor(arguments: argparse.Namespace) -> int:
         print(f"{check.outcome:<8} {check.name:<12} {check.seen}", flush=True)
         checks.append(check)
     failed = [check.name for check in checks if check.outcome == "failed"]
-    print(f"\n{len(checks) - len(failed)} of {len(checks)} fine" + _list(failed))
+    fine = sum(check.outcome == "ok" for check in checks)
+    print(f"\n{fine} of {len(checks)} fine" + _list(failed))
     return 1 if failed else 0
 
 

@@ -167,7 +167,5 @@ def order_words(order: OrderFields) -> str:
 def fill_words(fill: FillFields) -> str:
     """Say in one line what was traded."""
     liquidated = " LIQUIDATED" if fill.type == "LIQUIDATED" else ""
-    return (
-        f"{fill.side} {fill.size} at {fill.price} {fill.liquidity.lower()} "
-        f"fee {fill.fee}{liquidated}"
-    )
+    cost = "insurance" if liquidated else f"{fill.liquidity.lower()} fee"
+    return f"{fill.side} {fill.size} at {fill.price}{liquidated}, {cost} {fill.fee}"

@@ -43,6 +43,7 @@ def figures(
             "unrealized_pnl": account.unrealized_pnl / 1e6,
             "fees_paid": account.fees_paid / 1e6,
             "funding_paid": account.funding_paid / 1e6,
+            "insurance_paid": account.insurance_paid / 1e6,
         },
         "guard": bot.options.guard,
         "closest_distance_to_liquidation": bot.risk.closest,
@@ -93,6 +94,7 @@ def lines(report: dict[str, Any]) -> list[str]:
     out = [
         f"source       {report['source']}{made_by}{tail}",
         *(f"damage       {place}" for place in report["damage"]),
+        *_cautions(report["trouble"]),
         f"frames       {report['frames']:,} of {len(report['markets'])} markets: "
         + " ".join(report["markets"][:8]),
         *_sampled("decisions", report["decisions"], report["samples"]["decisions"]),
@@ -100,7 +102,8 @@ def lines(report: dict[str, Any]) -> list[str]:
         f"orders       {_counted(report['orders'])}",
         *_sampled("fills", report["fills"], report["samples"]["fills"]),
         f"fees         {money['fees_paid']:,.6f} USDC paid",
-        f"funding      {money['funding_paid']:+,.6f} USDC paid",
+        f"funding      {_paid(money['funding_paid'])}",
+        *_insured(money["insurance_paid"]),
         f"profit       {money['realized_pnl']:+,.2f} realised, "
         f"{money['unrealized_pnl']:+,.2f} unrealised",
         f"equity       {_usdc(money['equity'])} USDC of {money['deposit']:,} deposited",
@@ -109,15 +112,31 @@ def lines(report: dict[str, Any]) -> list[str]:
         f"closest      {_percent(report['closest_distance_to_liquidation'])}",
         f"trouble      {_counted(report['trouble'])}",
         f"latency      {_counted(machine['latency_us'])} µs a frame, frame to order",
-        f"throughput   {machine['frames_per_s'] or 0:,} frames/s, "
+        f"throughput   {machine['frames_per_s'] or 0:,} frames/s while busy, "
         f"{machine['seconds']:.2f} s in all, {machine['memory_mb']:.0f} MB",
         f"run hash     {report['run_hash']}",
     ]
     return out
 
 
+def _cautions(trouble: dict[str, int]) -> list[str]:
+    """Say when a loss made the run's money meaningless: on an unknown book nothing trades."""
+    early = trouble.get("early", 0)
+    told = f"{early:,} updates came for books that a loss had made unknown: nothing traded on them"
+    return [f"caution      {told}, do not compare the figures"] if early else []
+
+
 def _counted(counts: dict[str, Any]) -> str:
     return ", ".join(f"{n:,} {name}" for name, n in counts.items()) or "none"
+
+
+def _paid(amount: float) -> str:
+    return f"{abs(amount):,.6f} USDC {'paid' if amount >= 0 else 'received'}"
+
+
+def _insured(amount: float) -> list[str]:
+    """Say what the insurance fund took from liquidations, or gave: only then is there a line."""
+    return [f"insurance    {_paid(amount)}, by liquidations"] if amount else []
 
 
 def _usdc(amount: float | None) -> str:
@@ -140,4 +159,5 @@ def _sampled(title: str, counts: Any, samples: list[dict[str, Any]]) -> list[str
         left_out = {"id": "…", "at": "", "ticker": "", "words": f"{len(samples) - SHOWN} more"}
         shown = [*samples[: SHOWN // 2], left_out, *samples[-SHOWN // 2 :]]
     rows = [f"  {s['id']:<5}{s['at'][11:19]:<9}{s['ticker']} {s['words']}" for s in shown]
-    return [f"{title:<13}{head}", *rows]
+    # A strategy of the user's may say anything; only what can be printed is.
+    return [f"{title:<13}{head}", *("".join(filter(str.isprintable, row)) for row in rows)]

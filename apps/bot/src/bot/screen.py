@@ -11,7 +11,6 @@ import os
 import queue
 import re
 import select
-import signal
 import sys
 import termios
 import threading
@@ -19,7 +18,7 @@ import time
 import tty
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Final, Self
 
 from dydx_conn import Frame
@@ -33,6 +32,7 @@ from bot.why import chain
 
 DRAW_NS: Final = 250_000_000
 _IDLE_S: Final = 0.05
+_LATE_NS: Final = 1_000_000_000
 SPEEDS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 _KEY: Final = re.compile(r"\x1b(?:\[[0-9;]*|O)[A-Za-z~]|.", re.DOTALL)
 _ARROWS: Final = {
@@ -68,6 +68,7 @@ class Screen:
         self._due_draw_ns = 0
         self._step_until: int | None = None
         self._quit = False
+        self._frozen: Snapshot | None = None
         self._recording = recording
 
     def __enter__(self) -> Self:
@@ -110,6 +111,8 @@ class Screen:
             self._answer(self._next_key(DRAW_NS / 1e9))
 
     def _wait_ns(self, frame: Frame, now: int) -> int:
+        if self.speed is None:
+            return 0  # live frames do not wait, and neither may the guard
         if self.view.paused:
             stepping = self._step_until is not None
             if stepping and self.bot.journal.counts["target"] < (self._step_until or 0):
@@ -117,12 +120,13 @@ class Screen:
             self._step_until = None
             self._anchor = None
             return int(_IDLE_S * 1e9)
-        if self.speed is None:
-            return 0
         if self._anchor is None:
             self._anchor = (frame.mono, now)
         recorded, started = self._anchor
-        return int((frame.mono - recorded) / self.speed) - (now - started)
+        wait_ns = int((frame.mono - recorded) / self.speed) - (now - started)
+        if wait_ns < -_LATE_NS:
+            self._anchor = None  # the program was stopped: go on from here, do not catch up
+        return wait_ns
 
     def _draw_if_due(self, now: int) -> None:
         if now >= self._due_draw_ns:
@@ -137,7 +141,9 @@ class Screen:
         self.bot.meters.draw_ms = (time.perf_counter_ns() - started) / 1e6
 
     def snapshot(self) -> Snapshot:
-        """Return the run as the panels want it."""
+        """Return the run as the panels want it; a live run that is paused stands still here."""
+        if self._frozen is not None:
+            return self._frozen
         return snapshot_of(self.bot, mode=self.mode, name=self.name, speed=self.speed)
 
     # --- keys ---
@@ -182,12 +188,16 @@ class Screen:
             self._quit = True
 
     def pause(self) -> None:
-        """Stop the recording, or let it go on; a live run goes on unseen."""
+        """Stop the recording, or let it go on; a live run only stands still on the screen."""
         self._anchor = None
+        if self.speed is None:
+            self._frozen = None if self.view.paused else self.snapshot()
         self.view = replace(self.view, paused=not self.view.paused)
 
     def step(self) -> None:
-        """Go on to the next decision to change a target, then pause."""
+        """Go on to the next decision to change a target, then pause; not in a live run."""
+        if self.speed is None:
+            return
         self.view = replace(self.view, paused=True)
         self._step_until = self.bot.journal.counts["target"] + 1
 
@@ -232,6 +242,8 @@ class Screen:
         entry = self.bot.journal.find(ids[min(max(self.view.selected, 0), len(ids) - 1)])
         if entry is not None:
             lines = tuple(chain(entry, self.bot.journal, self._recording))
+            if self._recording is None:
+                lines = (*lines, "their texts are kept only by --record")
             paused = self.view.paused or self.speed is not None
             self.view = replace(self.view, why=lines, why_title=entry.id, scroll=0, paused=paused)
             self._anchor = None
@@ -276,11 +288,9 @@ class Keyboard:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._read, name="keyboard", daemon=True)
         self._saved: list[Any] | None = None
-        self._handler: Any = None
 
     def start(self) -> None:
-        """Take single keys from the terminal, and answer a polite kill like a `q`."""
-        self._handler = signal.signal(signal.SIGTERM, self._terminated)
+        """Take single keys from the terminal."""
         if sys.stdin.isatty():
             self._saved = termios.tcgetattr(sys.stdin)
             tty.setcbreak(sys.stdin)
@@ -293,10 +303,6 @@ class Keyboard:
             self._thread.join(timeout=1.0)
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._saved)
             self._saved = None
-        signal.signal(signal.SIGTERM, self._handler)
-
-    def _terminated(self, _: int, __: FrameType | None) -> None:
-        self._keys.put("q")
 
     def _read(self) -> None:
         while not self._stopping.is_set():
