@@ -68,6 +68,8 @@ def test_an_importable_module_is_a_strategy(tmp_path, monkeypatch):
         ("import nowhere_at_all", "to run, but it raised ModuleNotFoundError: No module"),
         ("def strategy(:", "to run, but it raised SyntaxError"),
         ("def strategy(): 1 / 0", r"to return a strategy, but it raised ZeroDivisionError"),
+        ("import sys; sys.exit()", "to run, but it raised SystemExit$"),
+        ("import sys\ndef strategy(): sys.exit(3)", "a strategy, but it raised SystemExit: 3"),
         ("def strategy(): pass", r"with a name and step\(scored\), but it was missing"),
         ("def strategy(): return 7", r"with a name and step\(scored\), but it was a int"),
         ("def strategy(x): return x", "to return a strategy, but it raised TypeError"),
@@ -99,10 +101,14 @@ def test_an_unknown_name_lists_the_known_ones(asked):
         load_strategy(asked)
 
 
-def test_a_module_that_breaks_on_import_says_so(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("text", "raised"),
+    [("1 / 0", "ZeroDivisionError: division"), ("raise SystemExit(1)", "SystemExit: 1")],
+)
+def test_a_module_that_breaks_on_import_says_so(tmp_path, monkeypatch, text, raised):
     """What its import raised is in the message."""
-    written(tmp_path, "1 / 0", "broken_strategy_for_a_test.py")
+    written(tmp_path, text, "broken_strategy_for_a_test.py")
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    with pytest.raises(StrategyError, match="to import, but it raised ZeroDivisionError"):
+    with pytest.raises(StrategyError, match=f"to import, but it raised {raised}"):
         load_strategy("broken_strategy_for_a_test")

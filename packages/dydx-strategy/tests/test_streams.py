@@ -1,11 +1,13 @@
 """The operator: what it numbers, what it refuses, and how it ends."""
 
 import math
+import sys
 
+import msgspec
 import pytest
 import reactivex
 from dydx_signals import Scored
-from dydx_strategy import Decider, Decision, StrategyError, decisions
+from dydx_strategy import Decider, Decision, RankAndTarget, StrategyError, decisions
 from market import Market
 from reactivex import Observable
 from reactivex import operators as ops
@@ -117,19 +119,84 @@ def test_without_a_strategy_it_ranks():
     assert Decider().strategy.name == "rank"
 
 
+def raising(scored: Scored):
+    """Fail at once."""
+    raise KeyError("BTC")
+
+
+def late(scored: Scored):
+    """Decide, and fail while deciding again."""
+    yield decision(scored)
+    1 / 0  # noqa: B018
+
+
+def leaving(scored: Scored):
+    """Leave the program."""
+    sys.exit("enough")
+
+
+def with_fields(**fields):
+    """Decide with a field that does not fit."""
+    return lambda scored: [msgspec.structs.replace(decision(scored), **fields)]
+
+
 @pytest.mark.parametrize(
     ("made", "was"),
     [
         (lambda scored: (None,), "it was missing"),
         (lambda scored: ["buy"], "it was a str"),
-        (lambda scored: [decision(scored, math.nan)], "target_usdc is no finite number"),
-        (lambda scored: [decision(scored, math.inf)], "target_usdc is no finite number"),
+        (lambda scored: 42, "it was a int"),
+        (with_fields(target_usdc=math.nan), "one whose target_usdc is nan"),
+        (with_fields(target_usdc=math.inf), "one whose target_usdc is inf"),
+        (with_fields(target_usdc=-1.1e12), r"one whose target_usdc is -1\.1e\+12"),
+        (with_fields(score=math.nan), "one whose score is nan"),
+        (with_fields(target_usdc="much"), r"got `str` - at `\$.target_usdc`"),
+        (with_fields(action="buy"), "one whose action is 'buy', neither 'target' nor 'hold'"),
+        (with_fields(reasons="because"), r"got `str` - at `\$.reasons`"),
+        (raising, r"it raised KeyError: 'BTC' at test_streams.py:\d+"),
+        (late, r"it raised ZeroDivisionError: division by zero at test_streams.py:\d+"),
+        (leaving, r"it raised SystemExit: enough at test_streams.py:\d+"),
     ],
 )
-def test_a_strategy_that_decides_nonsense_is_stopped(made, was):
-    """No target that is no number goes on to the layer that trades."""
+def test_a_strategy_of_a_users_own_that_goes_wrong_is_an_error_of_the_input(made, was):
+    """No nonsense goes on to the layer that trades, and the sentence is for who wrote the file."""
     with pytest.raises(StrategyError, match=f"expected echo to decide .*{was}"):
         Decider(lambda: Echo(made)).step(Market().scored(0))
+
+
+def test_what_a_users_strategy_raised_is_the_cause():
+    """The traceback is there for who wants it."""
+    with pytest.raises(StrategyError) as caught:
+        Decider(lambda: Echo(raising)).step(Market().scored(0))
+
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_a_strategy_of_the_house_that_raises_is_a_bug(monkeypatch):
+    """Nobody's input is to blame for it."""
+    monkeypatch.setattr(RankAndTarget, "step", lambda self, scored: raising(scored))
+
+    with pytest.raises(KeyError):
+        Decider().step(Market().scored(0))
+
+
+def test_ctrl_c_is_not_the_strategys_error():
+    """Whoever stops the bot stops it."""
+
+    def stopped(scored: Scored):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Decider(lambda: Echo(stopped)).step(Market().scored(0))
+
+
+def test_figures_and_reasons_are_taken_as_people_write_them():
+    """A whole number is a figure, a list of reasons is as good as a tuple, the largest counts."""
+    made = with_fields(target_usdc=10**12, reasons=["because"])
+    [one] = Decider(lambda: Echo(made)).step(Market().scored(0, momentum=60.0))
+
+    assert (one.id, one.target_usdc, one.reasons) == ("D1", 1e12, ("because",))
+    assert [score.value for score in one.scores] == [60.0]
 
 
 def test_a_strategy_that_forgets_to_return_is_told_how():

@@ -20,11 +20,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable, Iterable
-from math import isfinite
 from pathlib import Path
 from types import ModuleType
-from typing import ClassVar, Final, Literal, Protocol, Self, runtime_checkable
+from typing import ClassVar, Final, Literal, Protocol, Self, get_args, runtime_checkable
 
 import msgspec
 from dydx_conn import fold
@@ -51,12 +51,18 @@ __all__ = [
 
 
 class StrategyError(Exception):
-    """A strategy that cannot be found, loaded or believed: choose or mend it."""
+    """A strategy that cannot be found, loaded, run or believed: choose or mend it.
+
+    A strategy of a user's own is input, as a file or an address is: what goes wrong in it is an
+    error of the input, and not a bug of the house.
+    """
 
 
 # === Values ===
 
 Action = Literal["target", "hold"]
+# No figure of a decision is believed beyond this: it is more than the venue has.
+_LARGEST: Final = 1e12
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -525,6 +531,9 @@ def _ns(seconds: float) -> int:
 
 # === Loading ===
 
+# What a user's file may raise and not take the bot along; Ctrl-C is the person's, not the file's.
+_ITS_OWN: Final = (Exception, SystemExit)
+
 STRATEGIES: Final[dict[str, Callable[[], Strategy]]] = {
     "rank": RankAndTarget,
     "sniper": Sniper,
@@ -536,7 +545,7 @@ def load_strategy(path_or_name: str | Path) -> Callable[[], Strategy]:
 
     A file or module must define `strategy()`, which returns a new strategy each time it is
     called. It is run here, with all rights of this process. `StrategyError` says what was
-    expected and what it was.
+    expected and what it was, also of a file that raises or leaves by `sys.exit()`.
     """
     asked = str(path_or_name)
     if asked in STRATEGIES:
@@ -565,7 +574,7 @@ def _from_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except _ITS_OWN as error:
         del sys.modules[name]
         raise StrategyError(f"expected {path} to run, but it raised {_raised(error)}") from error
     return module
@@ -580,14 +589,14 @@ def _from_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise StrategyError(f"{expected}: {error}") from error
-    except Exception as error:
+    except _ITS_OWN as error:
         raise StrategyError(f"expected {name} to import, but it raised {_raised(error)}") from error
 
 
 def _checked(make: Callable[[], object], asked: str) -> Strategy:
     try:
         made = make()
-    except Exception as error:
+    except _ITS_OWN as error:
         raise StrategyError(
             f"expected strategy() of {asked} to return a strategy, but it raised {_raised(error)}"
         ) from error
@@ -599,8 +608,8 @@ def _checked(make: Callable[[], object], asked: str) -> Strategy:
     return made
 
 
-def _raised(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+def _raised(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 def _kind(thing: object) -> str:
@@ -611,32 +620,75 @@ def _kind(thing: object) -> str:
 
 
 class Decider:
-    """A strategy whose decisions are checked and numbered: the state `decisions` folds into."""
+    """A strategy whose decisions are checked and numbered: the state `decisions` folds into.
+
+    A strategy of a user's own that raises, leaves by `sys.exit()` or decides nonsense ends in
+    `StrategyError`, with what it raised as the cause. What one of the house raises is a bug.
+    """
 
     def __init__(self, strategy: Callable[[], Strategy] = RankAndTarget) -> None:
         self.strategy = strategy()
+        self._ours = type(self.strategy) in STRATEGIES.values()
         self._count = 0
 
     def step(self, scored: Scored) -> list[Decision]:
         """Take one market's newest scores; return decisions "D1", "D2", … as they come."""
-        made = self.strategy.step(scored)
-        if made == ():
-            return []
-        if made is None:
-            raise StrategyError(self._expected("None (return () to decide nothing)"))
-        return [self._numbered(decision) for decision in made]
+        try:
+            made = self.strategy.step(scored)
+            # A strategy may be a generator, which raises only while it is walked.
+            return [self._numbered(decision) for decision in made] if _walks(made) else []
+        except _NoDecisionError as error:
+            raise StrategyError(self._expected(str(error))) from error
+        except _ITS_OWN as error:
+            if self._ours or isinstance(error, StrategyError):
+                raise
+            raise StrategyError(self._expected(f"it raised {_raised_at(error)}")) from error
 
     def _numbered(self, decision: Decision) -> Decision:
-        if not isinstance(decision, Decision):
-            raise StrategyError(self._expected(_kind(decision)))
-        for figure in ("target_usdc", "previous_usdc", "urgency", "score"):
-            if not isfinite(getattr(decision, figure)):
-                raise StrategyError(self._expected(f"one whose {figure} is no finite number"))
+        checked = _believed(decision)
         self._count += 1
-        return msgspec.structs.replace(decision, id=f"D{self._count}")
+        return msgspec.structs.replace(checked, id=f"D{self._count}")
 
     def _expected(self, was: str) -> str:
-        return f"expected {self.strategy.name} to decide with Decisions, but it was {was}"
+        return f"expected {self.strategy.name} to decide with Decisions, but {was}"
+
+
+class _NoDecisionError(Exception):
+    """What a strategy decided with instead."""
+
+
+def _walks(made: Iterable[Decision]) -> bool:
+    if made == ():
+        return False
+    if made is None:
+        raise _NoDecisionError("it was None (return () to decide nothing)")
+    if not isinstance(made, Iterable):
+        raise _NoDecisionError(f"it was {_kind(made)}")
+    return True
+
+
+def _believed(decision: Decision) -> Decision:
+    """Return a decision whose every field has its type and whose every figure its bounds."""
+    if not isinstance(decision, Decision):
+        raise _NoDecisionError(f"it was {_kind(decision)}")
+    if decision.action not in get_args(Action):
+        action = f"{decision.action!r}, neither 'target' nor 'hold'"
+        raise _NoDecisionError(f"it was one whose action is {action}")
+    try:
+        believed = msgspec.convert(msgspec.structs.asdict(decision), Decision)
+    except msgspec.ValidationError as error:
+        raise _NoDecisionError(f"it was one with a wrong field: {error}") from error
+    for name in ("target_usdc", "previous_usdc", "urgency", "score"):
+        figure = getattr(believed, name)
+        # Written so that what is no number is refused too.
+        if not abs(figure) <= _LARGEST:
+            raise _NoDecisionError(f"it was one whose {name} is {figure:g}, beyond ±{_LARGEST:g}")
+    return believed
+
+
+def _raised_at(error: BaseException) -> str:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{_raised(error)} at {Path(where.filename).name}:{where.lineno}"
 
 
 def decisions(
@@ -645,8 +697,8 @@ def decisions(
     """Decide over all markets of a stream; `strategy` makes one per subscription.
 
     Without one it is `RankAndTarget` with its default `Settings`. Hot or cold as the source is,
-    replays nothing, runs on the source's thread, completes and errors with it; what a strategy
-    raises is a bug and ends the stream.
+    replays nothing, runs on the source's thread, completes and errors with it, and ends with what
+    `Decider` raises.
 
         scored     --S-S-S-S-S-S--|
         decisions  ------T-----H--|
