@@ -230,6 +230,7 @@ def test_the_next_rung_is_told_before_it_is_due() -> None:
 def test_a_rung_is_red_while_it_is_new(full: Snapshot) -> None:
     """The screen makes plain that the guard has acted, and calms down after half a minute."""
     calm = replace(full, safety=replace(full.safety, margin=margin_at(0.2)))
+    assert calm.header.clock_ns is not None
     later = replace(calm, header=replace(calm.header, clock_ns=calm.header.clock_ns + 31 * 10**9))
 
     assert "#ff5548" in colours("safety", calm)
