@@ -216,3 +216,19 @@ def test_until_ends_a_source_in_its_own_time() -> None:
     kept = collect(replay("quickstart", pace=pace))
 
     assert 0 < kept[-1].mono - kept[0].mono < 30e9
+
+
+def test_markets_that_nobody_subscribed_to_get_no_opinion() -> None:
+    """Every oracle price comes with the markets' channel; books and trades only when asked for."""
+    frames = [
+        frame
+        for frame in collect(load_recorded_stream("sixty"))[:4000]
+        if frame.channel in ("v4_markets", "v4_block_height") or frame.id == "BTC-USD"
+    ]
+    bot = Bot(Options())
+
+    bot.run(from_iterable(frames))
+
+    assert len(bot.data.views) == 60
+    assert [view.ticker for view in bot.watched] == ["BTC-USD"]
+    assert list(bot.scored) == ["BTC-USD"]

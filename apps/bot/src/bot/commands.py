@@ -72,7 +72,7 @@ def paper(arguments: argparse.Namespace) -> int:
     tickers = [ticker.strip().upper() for ticker in arguments.markets.split(",") if ticker.strip()]
     if not tickers:
         raise ConnError(f"expected tickers such as BTC-USD,ETH-USD; got {arguments.markets!r}")
-    bot = Bot(options_of(arguments), tickers)
+    bot = Bot(options_of(arguments))
     with recorder(arguments.record, net) as keep:
 
         def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:

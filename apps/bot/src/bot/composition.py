@@ -12,7 +12,7 @@ Subject fed from inside its own dispatch would show later subscribers a reordere
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -66,10 +66,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 class Bot:
     """The pipeline of one run: give it frames, read its journal and the layers' states."""
 
-    def __init__(self, options: Options, tickers: Collection[str] | None = None) -> None:
-        """Compose a run of `options`; `tickers` leaves all other markets out of it."""
+    def __init__(self, options: Options) -> None:
         self.options = options
-        self.data = DataState(tickers)
+        self.data = DataState()
         self.risk = Risk(options.policy, PAPER, guard=options.guard)
         self.venue = PaperVenue(PAPER, deposit=options.deposit * 10**6)
         self.journal = Journal()
@@ -99,6 +98,11 @@ class Bot:
             self._subscriptions.dispose()
         if self._failure is not None:
             raise self._failure
+
+    @property
+    def watched(self) -> list[MarketView]:
+        """Return the markets whose book or trades have come, in the order they came in."""
+        return [view for view in self.data.views.values() if view.live_at]
 
     def _compose(self) -> CompositeDisposable:
         streams: list[tuple[Observable[Any], Callable[[Any], None]]] = [
@@ -130,7 +134,9 @@ class Bot:
     def _see(self, view: MarketView) -> None:
         self._to_venue.on_next(view)
         self._to_risk.on_next(view)
-        self._views.on_next(view)
+        # The venue tells every market's oracle price; opinions are of those that are subscribed.
+        if view.live_at:
+            self._views.on_next(view)
 
     def _rate(self, scored: Scored) -> None:
         self.scored[scored.ticker] = scored.scores

@@ -28,7 +28,7 @@ def figures(
         "damage": recording.damage if recording else [],
         "complete": complete,
         "frames": data.frames,
-        "markets": list(data.views),
+        "markets": [view.ticker for view in bot.watched],
         "decisions": {"target": counts["target"], "hold": counts["hold"]},
         "verdicts": {kind: counts[kind] for kind in ("approved", "denied", "reduce")},
         "orders": {

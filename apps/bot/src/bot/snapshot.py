@@ -44,7 +44,7 @@ def snapshot_of(bot: Bot, *, mode: str, name: str, speed: float | None) -> Snaps
         header=_header(bot, mode, name, speed),
         safety=_safety(bot, entries),
         positions=tuple(bot.risk.positions()),
-        markets=tuple(_market(bot, view) for view in bot.data.views.values()),
+        markets=tuple(_market(bot, view) for view in bot.watched),
         decisions=_values(entries, "decision"),
         verdicts=_values(entries, "approved", "denied", "reduce"),
         fills=tuple(islice(_rows(entry for entry in entries if entry.kind == "fill"), ROWS)),
@@ -121,13 +121,14 @@ def _together(entries: list[Entry]) -> str:
 def _header(bot: Bot, mode: str, name: str, speed: float | None) -> Header:
     meters, data = bot.meters, bot.data
     p99 = meters.latency.percentile(0.99)
-    live = [view.live_at for view in data.views.values() if view.live_at]
+    live = [view.live_at for view in bot.watched]
+    fresh = sum(not view.quality.stale for view in bot.watched)
     return Header(
         mode=mode,
         source=name,
         speed=speed,
         clock_ns=data.at or None,
-        connection=f"{data.connection} {len(live)}/{len(data.views)}",
+        connection=f"{data.connection} {fresh}/{len(live)}",
         lag_p99_ms=None if p99 is None else p99 / 1e6,
         data_age_s=(data.at - max(live)) / 1e9 if live else None,
         frames_per_s=meters.frames_per_s,
@@ -183,7 +184,7 @@ def _shown_market(bot: Bot) -> str:
     held = max(positions, key=lambda p: abs(p.size * p.entry_price), default=None)
     if held is not None and held.ticker in bot.data.views:
         return held.ticker
-    return next(iter(bot.data.views), "")
+    return bot.watched[0].ticker if bot.watched else ""
 
 
 def _book(view: MarketView) -> Book:
@@ -210,7 +211,7 @@ def _quality(bot: Bot) -> Quality:
     return Quality(
         counts=tuple(sorted(bot.data.counts().items())),
         samples=tuple(samples[:ROWS]),
-        stale=tuple(view.ticker for view in bot.data.views.values() if view.quality.stale),
+        stale=tuple(view.ticker for view in bot.watched if view.quality.stale),
     )
 
 
