@@ -289,8 +289,8 @@ def test_a_block_that_claims_to_be_huge_is_not_unpacked(
     ("content", "says"),
     [
         (b"", "the file is empty"),
-        (b"{}", "to begin with a recording's header, found bytes 0 to 2 are damaged"),
-        (b"\x00" * 5000, "to begin with a recording's header"),
+        (b"{}", "compressed with zstd, .* begins with b'{}'"),
+        (b"\x00" * 5000, "compressed with zstd"),
         (zstandard.compress(b"hello\n"), "to begin with a recording's header, found b'hello"),
         (zstandard.compress(b'{"k":"tick"}\n'), "to begin with a recording's header"),
         (zstandard.compress(b""), "to begin with a recording's header, found b''"),
@@ -308,8 +308,8 @@ def test_a_file_that_is_no_recording_is_refused(tmp_path: Path, content: bytes, 
 
 def test_a_missing_recording_is_refused(tmp_path: Path) -> None:
     """So is a directory."""
-    for path in (tmp_path / "none.jsonl.zst", tmp_path):
-        with pytest.raises(RecordingError, match="found no such file"):
+    for path, says in ((tmp_path / "none.jsonl.zst", "no such file"), (tmp_path, "no file")):
+        with pytest.raises(RecordingError, match=says):
             Recording(path)
 
 

@@ -775,8 +775,13 @@ class Recording:
 
     def _read_header(self) -> Header:
         if not self.path.is_file() or not self.path.stat().st_size:
-            found = "the file is empty" if self.path.is_file() else "found no such file"
+            found = "found no such file" if not self.path.exists() else "it is no file"
+            found = "the file is empty" if self.path.is_file() else found
             raise RecordingError(f"expected a recording at {self.path}, {found}")
+        with self.path.open("rb") as file:
+            if (start := file.read(4)) != _ZSTD_MAGIC:
+                what = "expected a recording, which is compressed with zstd"
+                raise RecordingError(f"{what}, {self.path} begins with {start!r}")
         first = next(self._lines(), b"")
         try:
             header = msgspec.json.decode(first, type=Header)
