@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from dydx_strategy import RankAndTarget, Sniper, Strategy, StrategyError, load_strategy
+from dydx_strategy import Decider, RankAndTarget, Sniper, Strategy, StrategyError, load_strategy
 from market import Market
 
 ONE_FILE = """
@@ -48,6 +48,21 @@ def test_a_file_with_a_strategy_function_is_a_strategy(tmp_path):
     assert isinstance(make(), Strategy)
     assert make() is not make()
     assert (decision.target_usdc, decision.reasons) == (100.0, ("because",))
+
+
+def test_the_example_of_the_readme_decides_only_when_something_changes(tmp_path):
+    """It remembers what it holds in each market: what a user copies must be good to copy."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    example = readme.split("```python\n")[1].split("```")[0]
+    decider, market = Decider(load_strategy(written(tmp_path, example))), Market()
+    moments = enumerate([30.0, 4.0, 3.0, 30.0, 61.0, 70.0])
+    made = [one for at, value in moments for one in decider.step(market.scored(at, momentum=value))]
+
+    assert decider.step(market.scored(9)) == []
+    assert [(one.previous_usdc, one.target_usdc, one.score) for one in made] == [
+        (0.0, 1_000.0, 4.0),
+        (1_000.0, 0.0, 61.0),
+    ]
 
 
 def test_an_importable_module_is_a_strategy(tmp_path, monkeypatch):
