@@ -456,7 +456,8 @@ def test_the_readme_runs() -> None:
     shown: list[str] = []
     exec(example.replace("print(", "shown.append("), {"shown": shown})
 
-    assert "10,412.33" in shown[0]
+    assert "5,000.00 USDC" in shown[0]
+    assert "ETH-USD     LONG" in shown[0]
 
 
 def test_a_book_that_is_not_known_is_not_drawn(full: Snapshot) -> None:
