@@ -16,7 +16,6 @@ Sources: comlink and socks (v4-chain/indexer), lib/quantums.go and x/clob/types 
 """
 
 # One name a line would be a page.
-# One name a line would be a page.
 # fmt: off
 __all__ = [
     "CONDITIONAL", "LONG_TERM", "MAX_TEXT", "NETWORKS", "PER_CONNECTION", "SHORT_TERM", "VERSION",
