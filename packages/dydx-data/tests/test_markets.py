@@ -194,3 +194,50 @@ def test_views_are_bounded_and_named_sensibly(wire: Any) -> None:
 
     assert len(state.views) == 2_000
     assert state.quality.counts == {"malformed": 502}
+
+
+@pytest.mark.parametrize("price", ["1e41", "1" * 50, "nan", "-1"])
+def test_an_absurd_oracle_price_is_counted_and_not_raised(
+    wire: Any, market: Any, price: str
+) -> None:
+    """Nobody could calculate with it: the price is unknown from then on."""
+    state, link = DataState(), wire()
+    step(state, link.markets({"markets": {"BTC-USD": market}}, "subscribed"))
+
+    step(state, link.markets({"oraclePrices": {"BTC-USD": {"oraclePrice": price}}}))
+
+    assert state.views["BTC-USD"].oracle is None
+    assert state.views["BTC-USD"].quality.counts == {"malformed": 1}
+
+
+def test_a_negative_open_interest_is_refused(wire: Any, market: Any) -> None:
+    """It would pass for little, where unknown passes for much."""
+    state, link = DataState(), wire()
+    step(state, link.markets({"markets": {"BTC-USD": market}}, "subscribed"))
+
+    step(state, link.markets({"trading": {"BTC-USD": {"baseOpenInterest": "-5"}}}))
+
+    assert state.views["BTC-USD"].open_interest == 125_000_000_000
+    assert state.views["BTC-USD"].quality.counts == {"malformed": 1}
+
+
+@pytest.mark.parametrize(
+    ("height", "time"),
+    [
+        (9, "2026-01-05T14:00:01.000Z"),
+        (10**12, "2026-01-05T14:00:01.000Z"),
+        (11, "2026-01-05T13:59:59.000Z"),
+        (11, "9999-12-31T00:00:00.000Z"),
+    ],
+    ids=["before", "far ahead", "earlier", "in another age"],
+)
+def test_an_absurd_block_is_refused_and_does_not_stick(wire: Any, height: int, time: str) -> None:
+    """The next block that follows is taken; its hours are the chain's."""
+    state, link = DataState(), wire()
+    step(state, link.height(10, "2026-01-05T14:00:00.000Z"))
+
+    step(state, link.height(height, time))
+    assert (state.chain.height, state.quality.counts) == (10, {"out_of_order": 1})
+
+    step(state, link.height(11, "2026-01-05T14:00:01.000Z"))
+    assert state.chain.height == 11

@@ -32,12 +32,12 @@ import msgspec
 from dydx_conn import (
     BookContents,
     CandleFields,
+    ConnError,
     ErrorsContents,
     Frame,
     MarketFields,
     PerpetualMarket,
     TradeFields,
-    WireError,
     contents,
     exact,
     fold,
@@ -724,7 +724,7 @@ def _fold_message(state: DataState, frame: Frame) -> _Touched:
 
 # What reading may raise, whatever a text says: the wire's own refusals, numbers and times out
 # of range, and nesting too deep for the decoder.
-_UNREADABLE = (WireError, ValueError, ArithmeticError, RecursionError)
+_UNREADABLE = (ConnError, ValueError, ArithmeticError, RecursionError)
 
 
 def _fold_unreadable(state: DataState, frame: Frame, error: Exception) -> _Touched:
@@ -894,13 +894,29 @@ def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     chain = state.chain
     for update in updates:
         height, time_ns = int(update.block_height or update.height), _instant(update.time)
-        if height < chain.height:
-            what = f"expected a block after {chain.height}, got {height}"
+        # A snapshot may begin anew, as after a restart; an update only goes on from the last.
+        if (
+            frame.type != "subscribed"
+            and chain.height
+            and not _follows(chain, frame, height, time_ns)
+        ):
+            what = f"expected a block soon after {chain.height}, got {height} of {update.time}"
             state.quality.note(frame.seq, "out_of_order", what)
             continue
         chain.height, chain.time_ns, chain.seq = height, time_ns, frame.seq
         chain.skew_ns = time_ns - frame.at
     return ()
+
+
+def _follows(chain: Chain, frame: Frame, height: int, time_ns: int) -> bool:
+    # An absurd block would stick: all after it would be late, and its hours' funding due. A
+    # hundred blocks, or times its pace, a second is more than any chain or stand-in makes.
+    passed_ns = max(frame.at + (chain.skew_ns or 0) - chain.time_ns, 0)
+    blocks, spent_ns = height - chain.height, time_ns - chain.time_ns
+    return (
+        0 <= blocks <= 100 + 100 * passed_ns // _SECOND
+        and 0 <= spent_ns <= 3_600 * _SECOND + 100 * passed_ns
+    )
 
 
 # === Markets ===
@@ -977,7 +993,8 @@ _PARAMETERS: Final = (
 
 def _set_interest(view: MarketView, frame: Frame, fields: MarketFields) -> None:
     if (text := fields.base_open_interest or fields.open_interest) and view.market:
-        _number(text)
+        if _number(text) < 0:
+            raise ValueError(f"expected an open interest of 0 or more, got {text}")
         view.open_interest = int(Decimal(text).scaleb(-view.market.atomic_resolution))
 
 
