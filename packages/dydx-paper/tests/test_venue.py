@@ -225,6 +225,20 @@ def test_a_short_term_order_expires_with_its_block() -> None:
     )  # fmt: skip
 
 
+def test_an_order_that_waited_past_its_block_is_not_filled() -> None:
+    """Heights may run ahead unseen; what is over by then can fill no more."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.5", "51000", good_til_block=1_002)
+    exchange.state.chain.height = 1_010
+
+    done = body(exchange.change(bids=[(49_999, 1.5)]))
+
+    assert ("CANCELED", "ORDER_REMOVAL_REASON_EXPIRED") == (
+        done["orders"][0]["status"], done["orders"][0]["removalReason"],
+    )  # fmt: skip
+    assert "fills" not in done
+
+
 def test_a_long_term_order_expires_with_its_time() -> None:
     """It is OPEN once it is in the book, and CANCELED by the chain's clock."""
     exchange = Exchange().open()

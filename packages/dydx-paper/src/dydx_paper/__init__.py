@@ -891,7 +891,7 @@ class PaperVenue:
                 self._tell(desk, order, "EXPIRED")
         if self._hour and hour > self._hour:
             self._fund(hour - self._hour)
-        self._block, self._hour = block, hour
+        self._block, self._hour = block, max(self._hour, hour)
 
     def _fund(self, hours: int) -> None:
         indices = self.ledger.indices
@@ -915,7 +915,10 @@ class PaperVenue:
         waiting, desk.inbox = desk.inbox, []
         for event in waiting:
             if isinstance(event, Order):
-                self._take(desk, event)
+                if 0 < event.good_til_block < desk.view.chain.height:
+                    self._tell(desk, event, "EXPIRED")
+                else:
+                    self._take(desk, event)
                 continue
             key = (self.subaccount, event.client_id, event.order_flags)
             order = desk.book.cancel(key, event.good_til_block or None)
