@@ -261,7 +261,7 @@ def test_one_order_in_flight_per_market(world: Any) -> None:
     denied = world.decide("ETH-USD", 6000)
 
     assert denied.reason == "IN_FLIGHT"
-    assert denied.why == "V1 has no answer: it can fill until block 105, this is 100"
+    assert denied.why == "V1 has no answer: it may fill until block 105, now 100"
 
 
 def test_an_answer_frees_the_market(world: Any) -> None:
@@ -663,6 +663,62 @@ def test_a_guard_without_a_block_height_says_so(make_world: Any) -> None:
     world.oracle("ETH-USD", "2740")
 
     assert world.verdicts[0].reason == "UNKNOWN_HEIGHT"
+
+
+@pytest.mark.parametrize(
+    ("price", "size"), [("2735", "1e-50"), ("2735", "1e45"), ("1e-50", "1"), ("2735", "1" * 85)]
+)
+def test_a_level_that_no_order_can_name_does_not_stop_the_guard(
+    make_world: Any, price: str, size: str
+) -> None:
+    """Nobody can trade there: what else is shown counts, or else the oracle price."""
+    for bids in ([(price, size)], [("2738", "2"), (price, size)]):
+        world = _long(make_world)
+        world.book("ETH-USD", bids, [("2741", "5")])
+        world.oracle("ETH-USD", "2740")
+
+        assert len(world.reductions) == 1
+
+
+def test_a_frame_that_moves_many_markets_is_judged_whole(make_world: Any) -> None:
+    """Its views come one by one, and already the first sees all of it."""
+    world = make_world()
+    world.account("-25000", {"ETH-USD": ("5", "3000"), "BTC-USD": ("0.2", "60000")})
+    prices = {"ETH-USD": {"oraclePrice": "2990"}, "BTC-USD": {"oraclePrice": "48000"}}
+    frame = world.frame("channel_data", "v4_markets", {"oraclePrices": prices})
+
+    first, *_ = step(world.state, frame)
+    world.risk.step(first)
+    seen = world.risk.margin
+    world.risk.revalue()
+
+    assert seen == world.risk.margin
+    assert seen.known
+    assert seen.net_collateral == (-25_000 + 5 * 2_990 + 9_600) * 10**6
+
+
+def test_a_guard_that_is_blind_says_so(make_world: Any) -> None:
+    """Unknown is danger: an account with a position without a price is not called safe."""
+    world = make_world()
+    world.account("0", {"ETH-USD": ("1", "3000"), "XRP-USD": ("5", "0.5")})
+    world.oracle("ETH-USD", "2740")
+
+    assert {verdict.reason for verdict in world.verdicts} == {"UNKNOWN_ORACLE"}
+    assert "XRP-USD" in world.verdicts[0].why
+
+
+def test_the_guard_goes_on_though_blocks_stop(make_world: Any) -> None:
+    """Prices without blocks: every two seconds instead of every block."""
+    world = _long(make_world)
+    world.oracle("ETH-USD", "2740")
+    gone = [{"id": world.order_id("ETH-USD"), "status": "CANCELED"}]
+    world.tell("channel_data", {"orders": gone})
+    world.oracle("ETH-USD", "2735")
+    assert len(world.reductions) == 1
+
+    world.at += 3 * 1_000_000_000
+    world.oracle("ETH-USD", "2734")
+    assert len(world.reductions) == 2
 
 
 def test_nothing_is_sold_that_costs_more_than_it_relieves(make_world: Any) -> None:

@@ -128,7 +128,7 @@ class Subaccount(msgspec.Struct, frozen=True, gc=False, order=True):
 
 
 _Positive = Annotated[int, msgspec.Meta(gt=0)]
-_Fraction = Annotated[int, msgspec.Meta(gt=0, le=1_000_000)]
+_Fraction = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 # An absurd power of ten would not end in an error, but not end.
 _Power = Annotated[int, msgspec.Meta(ge=-40, le=40)]
 
@@ -143,8 +143,8 @@ class PerpetualMarket(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     quantum_conversion_exponent: _Power
     step_base_quantums: _Positive
     subticks_per_tick: _Positive
-    imf_ppm: _Fraction  # the tier's base fraction
-    maintenance_fraction_ppm: _Fraction  # of the initial margin
+    imf_ppm: _Positive  # the tier's base fraction
+    maintenance_fraction_ppm: _Fraction  # of the initial margin; may be 0
     open_interest_lower_cap: int = 0  # in quote quantums, 0 for none
     open_interest_upper_cap: int = 0
     market_type: str = "CROSS"

@@ -6,9 +6,8 @@
 
 `Risk.step` is the whole of it, pure: account frames fold into an `Account`, market views move
 its margin, a decision is reviewed by the gate, and on every view the guard asks how far
-liquidation is. Only `Approved` and `Reduce` carry an order. Beneath them lie plain integer
-functions that the paper venue uses too: `position_margin`, `state_change`, `bankruptcy_price`,
-`fillable_price`, `liquidation_size`, `insurance_fund_delta`, `funding_index_delta` …
+liquidation is. Only `Approved` and `Reduce` carry an order. Beneath lie plain integer functions
+that the paper venue uses too: `position_margin`, `bankruptcy_price`, `liquidation_size` …
 
 Units: sizes are signed quantums (positive is long), money is quote quantums (1e-6 USDC), an
 oracle price is an integer and its power of ten, fractions are parts per million. Floats appear
@@ -433,7 +432,7 @@ class Account:
 
     def fold(self, frame: Frame) -> bool:
         """Take one frame in; tell whether positions or collateral may have changed."""
-        if frame.kind in ("close", "gap") and frame.link == self.link:
+        if frame.kind in ("close", "gap") and frame.link in ("", self.link):
             self.trouble = self.trouble or f"account frames were lost: {frame.kind} at {frame.seq}"
         if frame.channel != "v4_subaccounts" or frame.id != str(self.subaccount):
             return False
@@ -490,16 +489,15 @@ class Account:
         # An order that a node dropped unfilled is over; one it saw fill waits for the block.
         filled = _decimal(fields.total_optimistic_filled or fields.total_filled or "0")
         if ended or (status == "BEST_EFFORT_CANCELED" and not filled):
-            kept = (item for item in self.reserved.items() if item[1].order_id != fields.id)
-            self.reserved = dict(kept)
+            self.reserved = {t: r for t, r in self.reserved.items() if r.order_id != fields.id}
 
     def expire(self, height: int) -> None:
         """Move to a block; forget orders that no answer came for and that can fill no more."""
         if height <= self.height:
             return
         self.height = height
-        live = (item for item in self.reserved.items() if item[1].order.good_til_block >= height)
-        self.reserved = dict(live)
+        reserved = self.reserved
+        self.reserved = {t: r for t, r in reserved.items() if r.order.good_til_block >= height}
 
 
 def _decimal(text: str) -> Decimal:
@@ -596,6 +594,7 @@ class Reduce(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 Verdict = Approved | Denied | Reduce
+_Event = MarketView | Frame | Decision
 
 Alarm = Literal["unknown", "flat", "safe", "danger", "liquidatable"]
 
@@ -646,36 +645,39 @@ class _Trade(msgspec.Struct, frozen=True, gc=False):
     @property
     def words(self) -> str:
         bound = "<=" if self.side == "BUY" else ">="
-        size, price = self.market.size(self.size), self.market.price(self.subticks)
-        return (
-            f"{self.side.lower()} {_amount(size)} {self.market.ticker} at {bound} {_amount(price)}"
-        )
+        size = _amount(self.market.size(self.size))
+        price = _amount(self.market.price(self.subticks))
+        return f"{self.side.lower()} {size} {self.market.ticker} at {bound} {price}"
 
 
 def _trade(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> _Trade | None:
     # Toward less of it. Without a book the oracle price stands in for the best.
     side: Side = "BUY" if delta > 0 else "SELL"
     level = view.book.best_ask if delta > 0 else view.book.best_bid
-    if view.book.known and level is not None:
-        best = Decimal(level.price_text)
-    elif view.oracle is not None:
-        best = Decimal(view.oracle.text)
-    else:
-        return None
-    limit = best * (10_000 + (bps if delta > 0 else -bps)) / 10_000
-    worst = market.floor_subticks(limit) if delta > 0 else market.ceil_subticks(limit)
-    size = abs(delta) - abs(delta) % market.step_base_quantums
-    return _Trade(market, view, side, size, max(worst, market.subticks_per_tick))
+    shown = [level.price_text] if view.book.known and level is not None else []
+    for text in [*shown, view.oracle.text] if view.oracle is not None else shown:
+        limit = Decimal(text) * (10_000 + (bps if delta > 0 else -bps)) / 10_000
+        try:
+            worst = market.floor_subticks(limit) if delta > 0 else market.ceil_subticks(limit)
+        except ConnError:
+            continue  # a price that no order can name
+        size = abs(delta) - abs(delta) % market.step_base_quantums
+        return _Trade(market, view, side, size, max(worst, market.subticks_per_tick))
+    return None
 
 
 def _walked_quote(trade: _Trade) -> int:
     # What the book does not show costs the worst.
     market, buys, left, quote = trade.market, trade.side == "BUY", trade.size, 0
     for level in trade.view.book.asks(50) if buys else trade.view.book.bids(50):
-        subticks = market.floor_subticks(level.price_text)
+        try:
+            subticks = market.floor_subticks(level.price_text)
+            shown = market.floor_quantums(level.size_text)
+        except ConnError:
+            continue  # nobody can trade there
         if not left or (subticks > trade.subticks if buys else subticks < trade.subticks):
             break
-        taken = min(left, market.floor_quantums(level.size_text))
+        taken = min(left, shown)
         quote += market.quote_quantums(taken, subticks)
         left -= taken
     return quote + market.quote_quantums(left, trade.subticks)
@@ -750,7 +752,7 @@ class Risk:
         self._exposures: dict[str, _Exposure] = {}
         self.next_client_id = 1
         self._verdicts = 0
-        self._guarded_at = -1
+        self._guarded_at = self._guarded_ns = self._valued_seq = -1
         self._act_below_ppm = round(self.policy.act_below * PPM)
         self._stale_ns = round(self.policy.stale_seconds * 1_000_000_000)
 
@@ -815,9 +817,8 @@ class Risk:
         self._sum()
 
     def _sum(self) -> None:
-        exposures = self._exposures.items()
-        known = [exposure.terms for _, exposure in exposures if exposure.terms is not None]
-        unknown = sorted(ticker for ticker, exposure in exposures if exposure.terms is None)
+        known = [e.terms for e in self._exposures.values() if e.terms is not None]
+        unknown = sorted(t for t, e in self._exposures.items() if e.terms is None)
         self._settle(total_margin(self.account.collateral, known, unknown))
 
     def _settle(self, margin: MarginFigures) -> None:
@@ -826,19 +827,20 @@ class Risk:
             self.closest = distance
 
     def _watch(self, view: MarketView) -> list[Verdict]:
-        ticker = view.ticker
-        if ticker not in self._views:
-            self._views[ticker] = view
-        if view.chain.height > self.account.height:
-            self.account.expire(view.chain.height)
-        exposure = self._exposures.get(ticker)
-        if exposure is not None:
+        self._views.setdefault(view.ticker, view)
+        self.account.expire(view.chain.height)
+        if view.seq != self._valued_seq and view.changed not in ("book", "trades"):
+            # One frame may move many markets, and its views come one by one: catch up with all.
+            self._valued_seq = view.seq
+            views = self._views
+            if [t for t, e in self._exposures.items() if t in views and e.value(views[t])]:
+                self._sum()
+        elif (exposure := self._exposures.get(view.ticker)) is not None:
             old = exposure.terms
-            if exposure.value(view):
-                if old is None or exposure.terms is None:
-                    self._sum()
-                else:
-                    self._settle(_exchanged(self.margin, old, exposure.terms))
+            if exposure.value(view) and old is not None and exposure.terms is not None:
+                self._settle(_exchanged(self.margin, old, exposure.terms))
+            elif exposure.terms is not old:
+                self._sum()
         return self._defend(view) if self.guard and self._exposures else []
 
     # === Gate ===
@@ -853,9 +855,7 @@ class Risk:
         pending = self.account.reserved.get(decision.ticker)
         if pending is not None:
             last, now = pending.order.good_til_block, self.account.height
-            why = (
-                f"{pending.verdict_id} has no answer: it can fill until block {last}, this is {now}"
-            )
+            why = f"{pending.verdict_id} has no answer: it may fill until block {last}, now {now}"
             return self._deny(decision, "IN_FLIGHT", why)
         held = self._held(market.ticker)
         target = _at_oracle(decision.target_usdc, view, market)
@@ -957,20 +957,23 @@ class Risk:
         return margin
 
     def _held(self, ticker: str) -> int:
-        exposure = self._exposures.get(ticker)
-        return exposure.quantums if exposure is not None else 0
+        return self._exposures[ticker].quantums if ticker in self._exposures else 0
 
     # === Guard ===
 
     def _defend(self, view: MarketView) -> list[Verdict]:
         margin = self.margin
-        if margin.unknown or margin.cushion * PPM >= self._act_below_ppm * margin.sensitivity:
+        near = margin.cushion * PPM < self._act_below_ppm * margin.sensitivity
+        if not (near or margin.unknown):
             self.rung = 0
             return []
         height = view.chain.height
-        if height == self._guarded_at:
+        # Once a block; and should blocks stop while prices go on, every two seconds.
+        if height == self._guarded_at and view.at - self._guarded_ns < 2_000_000_000:
             return []
-        self._guarded_at = height
+        self._guarded_at, self._guarded_ns = height, view.at
+        if unknown := ", ".join(margin.unknown):
+            return [self._deny(view, "UNKNOWN_ORACLE", f"guard: blind, no oracle of {unknown}")]
         waiting = any(ticker in self.account.reserved for ticker in self._exposures)
         plans = [plan for exposure in self._exposures.values() if (plan := self._plan(exposure))]
         if not plans or not height:
@@ -1120,12 +1123,10 @@ class _Exposure(msgspec.Struct, eq=False):
 
     def revalue(self) -> None:
         market, oracle = self.market, self.oracle
-        if market is None or oracle is None:
-            self.terms = None
-        else:
-            self.terms = position_margin(
-                market, self.quantums, oracle.digits, oracle.exponent, self.open_interest
-            )
+        self.terms = None
+        if market is not None and oracle is not None:
+            price = oracle.digits, oracle.exponent
+            self.terms = position_margin(market, self.quantums, *price, self.open_interest)
 
 
 def _row(exposure: _Exposure, ratio: tuple[int, int] | None) -> PositionFigures:
@@ -1187,9 +1188,7 @@ def _share(
 # === Streams ===
 
 
-def verdicts(
-    risk: Risk | None = None,
-) -> Callable[[Observable[MarketView | Frame | Decision]], Observable[Verdict]]:
+def verdicts(risk: Risk | None = None) -> Callable[[Observable[_Event]], Observable[Verdict]]:
     """Judge every event with one `Risk`; without one, each subscriber has its own.
 
     Hot or cold as the source is; completes and errors with it; runs on its thread.
