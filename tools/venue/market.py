@@ -171,7 +171,6 @@ _TIERS: Final = {
     "isolated": (50_000, 600_000, 500_000, 1_000_000, "ISOLATED"),
 }
 
-MAX_MARKETS: Final = 250
 
 
 def listings(count: int) -> list[Listing]:

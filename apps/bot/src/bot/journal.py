@@ -123,7 +123,6 @@ class Journal:
             return
         self._seen_fills.add(fill.id)
         self.counts["fill"] += 1
-        self.counts["liquidation fill"] += fill.type == "LIQUIDATED"
         self._add(
             id=f"F{len(self._seen_fills)}",
             kind="fill",

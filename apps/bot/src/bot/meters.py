@@ -49,8 +49,7 @@ class Meters:
         self.started_ns = time.monotonic_ns()
         self.latency = Latency()
         self.per_second: list[float] = []
-        self._cpu_at_start = time.process_time()
-        self._mark = (self.started_ns, 0, self._cpu_at_start)
+        self._mark = (self.started_ns, 0, time.process_time())
         self.cpu_share: float | None = None
         self.frames_per_s: float | None = None
         self.draw_ms: float | None = None

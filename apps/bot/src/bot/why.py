@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from dydx_conn import Frame, Recording
 
 from bot.journal import Entry, Journal
@@ -101,8 +100,3 @@ def _wire_lines(frame: Frame) -> list[str]:
 def clock(at: int) -> str:
     """Show an event time as people read it, in UTC to the millisecond."""
     return datetime.fromtimestamp(at / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
-
-
-def as_text(value: Any) -> str:
-    """Return a value as the bytes the run hash is made of."""
-    return msgspec.json.encode(value, order="deterministic").decode()
