@@ -172,7 +172,6 @@ _TIERS: Final = {
 }
 
 
-
 def listings(count: int) -> list[Listing]:
     """List the `count` liveliest markets; names beyond the well-known ones are made up."""
     rows = [line.split() for line in _TABLE.strip().splitlines()]
