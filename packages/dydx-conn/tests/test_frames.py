@@ -4,7 +4,7 @@ import contextlib
 import json
 from typing import Any
 
-import dydx_conn
+import dydx_wire
 import pytest
 from dydx_conn import (
     BookContents,
@@ -330,7 +330,7 @@ def test_a_text_that_is_no_message_gets_a_fault(text: str) -> None:
 def test_an_oversized_text_is_not_even_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is in characters, and the limit itself still passes."""
     text = '{"type":"connected"}'
-    monkeypatch.setattr(dydx_conn, "MAX_TEXT", len(text))
+    monkeypatch.setattr(dydx_wire, "MAX_TEXT", len(text))
 
     assert ws_frame(1, 2, 3, "c1", text).fault == ""
     assert "at most 20 characters, got 21" in ws_frame(1, 2, 3, "c1", text + " ").fault
@@ -419,7 +419,7 @@ json_values = st.recursive(
 
 @given(
     st.sampled_from(["subscribed", "channel_data", "channel_batch_data"]),
-    st.sampled_from([*dydx_conn._CHANNELS, "v5"]),
+    st.sampled_from([*dydx_wire._CHANNELS, "v5"]),
     json_values,
 )
 def test_no_contents_at_all_raise_anything_else(type_: str, channel: str, what: Any) -> None:

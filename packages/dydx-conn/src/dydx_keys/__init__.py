@@ -1,0 +1,1 @@
+"""Keys, and what may be written about them."""
