@@ -264,7 +264,7 @@ def test_a_refusal_is_an_answer() -> None:
     """Its words are for the person who asked."""
     refusal = rest_contents("/v4/time", '{"errors":[{"msg":"Too many requests","code":"x"}]}')
 
-    assert msgspec.to_builtins(refusal) == {"errors": [{"msg": "Too many requests"}]}
+    assert msgspec.to_builtins(refusal) == {"errors": [{"msg": "Too many requests", "code": "x"}]}
 
 
 if __name__ == "__main__":

@@ -18,12 +18,14 @@ Sources: comlink and socks (v4-chain/indexer), lib/quantums.go and x/clob/types 
 # fmt: off
 __all__ = [
     "MAX_TEXT", "VERSION", "AssetPositionFields", "BookContents", "CandleFields",
-    "CandlesContents", "ErrorsContents", "FillFields", "Frame", "Header", "HeightContents",
-    "MarketFields", "MarketsContents", "OrderFields", "Pacer", "PositionFields", "Recording",
-    "RecordingError", "RecordingWriter", "SubaccountContents", "SubaccountFields",
-    "TradeFields", "TradesContents", "WireError", "collect", "contents", "find_recording",
-    "fold", "from_generator", "load_recorded_stream", "node_contents", "perpetual_market",
-    "replay", "rest_contents", "ws_frame",
+    "CandlesContents", "ComplianceFields", "ErrorFields", "ErrorsContents", "FillFields",
+    "Frame", "FundingFields", "FundingPaymentFields", "Header", "HeightContents",
+    "MarketFields", "MarketsContents", "OrderFields", "Pacer", "PartyFields", "PnlFields",
+    "PositionFields", "Recording", "RecordingError", "RecordingWriter", "RewardFields",
+    "ScreenFields", "Sparklines", "SubaccountContents", "SubaccountFields", "TimeFields",
+    "TradeFields", "TradeHistoryFields", "TradesContents", "TransferFields", "WireError",
+    "collect", "contents", "find_recording", "fold", "from_generator", "load_recorded_stream",
+    "node_contents", "perpetual_market", "replay", "rest_contents", "ws_frame",
 ]
 # fmt: on
 
@@ -106,6 +108,17 @@ def _texts(*names: str) -> Any:
     return _answer(**dict.fromkeys(names, str))
 
 
+class _Page(_Wire, kw_only=True):
+    # Where an answer stands in a list that was asked for by pages; absent without `page`.
+    page_size: int | None = None
+    total_results: int | None = None
+    offset: int | None = None
+
+
+def _page(**fields: Any) -> Any:
+    return msgspec.defstruct("Page", list(fields.items()), bases=(_Page,), kw_only=True)
+
+
 class BookContents(_Wire, kw_only=True):
     """Book levels as (price, size); a size is the level's new total and "0" removes it."""
 
@@ -136,10 +149,13 @@ class CandleFields(_Wire, kw_only=True):
     base_token_volume: str
     usd_volume: str
     trades: int
+    starting_open_interest: str | None = None
+    orderbook_mid_price_open: str | None = None
+    orderbook_mid_price_close: str | None = None
 
 
 # Newest first in a snapshot, oldest first in an update.
-TradesContents = _answer(trades=list[TradeFields])
+TradesContents = _page(trades=list[TradeFields])
 CandlesContents = _answer(candles=list[CandleFields])
 
 
@@ -164,6 +180,10 @@ class MarketFields(_Wire, kw_only=True):
     market_type: str | None = None
     open_interest_lower_cap: str | None = None
     open_interest_upper_cap: str | None = None
+    price_change_24h: str | None = msgspec.field(default=None, name="priceChange24H")
+    volume_24h: str | None = msgspec.field(default=None, name="volume24H")
+    trades_24h: int | None = msgspec.field(default=None, name="trades24H")
+    default_funding_rate_1h: str | None = msgspec.field(default=None, name="defaultFundingRate1H")
 
 
 class MarketsContents(_Wire, kw_only=True):
@@ -175,14 +195,28 @@ class MarketsContents(_Wire, kw_only=True):
 
 
 class PositionFields(_Wire, kw_only=True):
-    """A perpetual position; `size` is negative for a short."""
+    """A perpetual position; `size` is negative for a short, sums and `max_size` as the venue has.
+
+    `net_funding` is what was received; an update carries no times.
+    """
 
     market: str
     status: str
     size: str
+    side: str = ""
     entry_price: str = "0"
+    exit_price: str | None = None
     realized_pnl: str | None = None
+    unrealized_pnl: str | None = None
     net_funding: str = "0"
+    max_size: str | None = None
+    sum_open: str | None = None
+    sum_close: str | None = None
+    created_at: str | None = None
+    created_at_height: str | None = None
+    closed_at: str | None = None
+    position_id: str | None = None
+    subaccount_number: int | None = None
 
 
 class AssetPositionFields(_Wire, kw_only=True):
@@ -191,53 +225,134 @@ class AssetPositionFields(_Wire, kw_only=True):
     symbol: str
     side: str
     size: str
+    asset_id: str = "0"
+    subaccount_number: int | None = None
 
 
 class OrderFields(_Wire, kw_only=True):
-    """An order, or the part of it that changed: a best-effort update may carry little."""
+    """An order, or the part of it that changed: a best-effort update may carry little.
+
+    Of the two ends one is null: `good_til_block` for a short-term order, a time in ISO text for
+    the others. Post-only is a flag of its own, beside a `time_in_force` of GTT. `duration` and
+    `interval` (seconds) and `price_tolerance` (ppm) are a TWAP's; numbers come as text.
+    """
 
     id: str
+    subaccount_id: str | None = None
+    subaccount_number: int | None = None
     client_id: str | None = None
+    clob_pair_id: str | None = None
+    ticker: str | None = None
     side: Side | None = None
     size: str | None = None
     price: str | None = None
+    type: str | None = None
     status: str | None = None
+    time_in_force: str | None = None
+    post_only: bool | None = None
     reduce_only: bool | None = None
-    ticker: str | None = None
+    order_flags: str | None = None
+    good_til_block: str | None = None
+    good_til_block_time: str | None = None
+    trigger_price: str | None = None
+    client_metadata: str | None = None
     total_filled: str | None = None
     total_optimistic_filled: str | None = None
     removal_reason: str | None = None
+    created_at: str | None = None
+    created_at_height: str | None = None
+    updated_at: str | None = None
+    updated_at_height: str | None = None
+    duration: str | None = None
+    interval: str | None = None
+    price_tolerance: str | None = None
+    builder_address: str | None = None
+    fee_ppm: str | None = None
 
 
 class FillFields(TradeFields, kw_only=True):
-    """Our side of a trade; `fee` is negative for a rebate. REST says `market` for `ticker`."""
+    """Our side of a trade; `fee` is negative for a rebate. REST says `market` for `ticker`.
+
+    What the position was before is told by REST alone, what the socket alone tells is the quote
+    amount and the transaction.
+    """
 
     fee: str = "0"
     liquidity: str
     order_id: str | None = None
     ticker: str | None = None
     market: str | None = None
+    created_at_height: str | None = None
+    client_metadata: str | None = None
+    clob_pair_id: str | None = None
+    subaccount_number: int | None = None
+    builder_fee: str | None = None
+    affiliate_rev_share: str | None = None
+    quote_amount: str | None = None
+    transaction_hash: str | None = None
+    position_size_before: str | None = None
+    position_side_before: str | None = None
+    entry_price_before: str | None = None
+
+
+class PartyFields(_Wire, kw_only=True):
+    """One end of a transfer: a subaccount, or a wallet, which has no number."""
+
+    address: str
+    subaccount_number: int | None = None
+
+
+class TransferFields(_Wire, kw_only=True):
+    """Money moved: TRANSFER_IN, TRANSFER_OUT, DEPOSIT or WITHDRAWAL, as the account sees it."""
+
+    id: str = ""  # of REST alone
+    sender: PartyFields
+    recipient: PartyFields
+    size: str
+    symbol: str
+    type: str
+    created_at: str = ""
+    created_at_height: str = ""
+    transaction_hash: str = ""
+
+
+class RewardFields(_Wire, kw_only=True):
+    """What trading earned in a block, in the chain's token."""
+
+    trading_reward: str
+    created_at: str = ""
+    created_at_height: str = ""
 
 
 class SubaccountFields(_Wire, kw_only=True):
     """A subaccount as the indexer sums it up; a parent has children in place of positions."""
 
+    address: str = ""
     subaccount_number: int | None = None
     parent_subaccount_number: int | None = None
     equity: str
+    free_collateral: str = "0"
+    margin_enabled: bool | None = None
     open_perpetual_positions: dict[str, PositionFields] = {}
     asset_positions: dict[str, AssetPositionFields] = {}
     child_subaccounts: list["SubaccountFields"] = []
+    updated_at_height: str | None = None
+    latest_processed_block_height: str | None = None
 
 
 class SubaccountContents(_Wire, kw_only=True):
-    """A snapshot (`subaccount` and `orders`; empty if never funded), or whatever changed."""
+    """A snapshot (`subaccount` and `orders`; empty if never funded), or whatever changed.
+
+    Funding payments come by REST alone; a change of `net_funding` is what the socket says.
+    """
 
     subaccount: SubaccountFields | None = None
     orders: list[OrderFields] = []
     fills: list[FillFields] = []
     perpetual_positions: list[PositionFields] = []
     asset_positions: list[AssetPositionFields] = []
+    transfers: TransferFields | None = None  # one, for all its name
+    trading_reward: RewardFields | None = None
     block_height: str | None = None
 
 
@@ -357,10 +472,102 @@ def perpetual_market(fields: MarketFields) -> PerpetualMarket:
 # === Answers ===
 # What was asked decides the type: a path of the indexer, or the name of a question to a node.
 
-ErrorsContents = _answer(errors=_many(_texts("msg")))
-_FUNDING = _texts("ticker", "rate", "price", "effective_at")
-_TRANSFER = _texts("size", "symbol", "type", "created_at")
-_PNL = _texts("equity", "total_pnl", "net_transfers", "created_at")
+
+class ErrorFields(_Wire, kw_only=True, omit_defaults=True):
+    """A refusal: `param` names what was wrong with a request, `code` why a region is refused."""
+
+    msg: str
+    param: str | None = None
+    location: str | None = None
+    value: Any = None
+    code: str | int | None = None
+
+
+class FundingFields(_Wire, kw_only=True):
+    """A market's funding of an hour; `rate` is per hour, and positive if longs pay."""
+
+    ticker: str
+    rate: str
+    price: str
+    effective_at: str
+    effective_at_height: str = ""
+
+
+class FundingPaymentFields(_Wire, kw_only=True):
+    """What one position paid (negative) or was paid at one hour, in USDC."""
+
+    created_at: str
+    created_at_height: str = ""
+    perpetual_id: str = ""
+    ticker: str
+    oracle_price: str
+    size: str
+    side: str
+    rate: str
+    payment: str
+    funding_index: str = ""
+    subaccount_number: str | int = 0
+
+
+class PnlFields(_Wire, kw_only=True):
+    """What an account was worth; /pnl says its height as `created_at_height`."""
+
+    equity: str
+    total_pnl: str
+    net_transfers: str
+    created_at: str
+    created_at_height: str | None = None
+    block_height: str | None = None
+    block_time: str | None = None
+
+
+class TradeHistoryFields(_Wire, kw_only=True):
+    """What an order did to a position: OPEN, EXTEND, PARTIAL_CLOSE, CLOSE or a liquidation."""
+
+    id: str
+    action: str
+    side: Side
+    market_id: str
+    execution_price: str
+    entry_price: str
+    prev_size: str
+    additional_size: str
+    value: str
+    net_fee: str
+    net_realized_pnl: str
+    net_realized_pnl_percent: str | None = None
+    position_side: str | None = None
+    order_type: str | None = None
+    order_id: str | None = None
+    time: str
+    margin_mode: str = ""
+    subaccount_number: int | None = None
+
+
+class TimeFields(_Wire, kw_only=True):
+    """The indexer's clock: `epoch` in seconds."""
+
+    iso: str
+    epoch: float
+
+
+class ComplianceFields(_Wire, kw_only=True):
+    """How an address stands: COMPLIANT, FIRST_STRIKE…, CLOSE_ONLY or BLOCKED, and why."""
+
+    status: str
+    reason: str | None = None
+    updated_at: str | None = None
+
+
+class ScreenFields(_Wire, kw_only=True):
+    """Whether an address is refused, as the older endpoint says it."""
+
+    restricted: bool
+    reason: str | None = None
+
+
+ErrorsContents = _answer(errors=list[ErrorFields])
+Sparklines = dict[str, list[str]]
 _TIERS = _many(_answer(usd_tnc_required=str, limit=int))
 _EQUITY_TIERS = _answer(short_term_order_equity_tiers=_TIERS, stateful_order_equity_tiers=_TIERS)
 _FEE_TIER = _answer(name=str, absolute_volume_requirement=str, maker_fee_ppm=int, taker_fee_ppm=int)
@@ -370,19 +577,25 @@ _ANSWERS: dict[str, Any] = {
     r"/v4/orderbooks/perpetualMarket/[^/]+": _BookSnapshot,
     r"/v4/trades/perpetualMarket/[^/]+": TradesContents,
     r"/v4/candles/perpetualMarkets/[^/]+": CandlesContents,
-    r"/v4/historicalFunding/[^/]+": _answer(historical_funding=_many(_FUNDING)),
-    r"/v4/sparklines": dict[str, list[str]],
-    r"/v4/time": _answer(iso=str, epoch=float),
+    r"/v4/historicalFunding/[^/]+": _answer(historical_funding=list[FundingFields]),
+    r"/v4/sparklines": Sparklines,
+    r"/v4/time": TimeFields,
     r"/v4/height": HeightContents,
+    r"/v4/screen": ScreenFields,
+    r"/v4/compliance/screen/[^/]+": ComplianceFields,
     r"/v4/addresses/[^/]+": _answer(subaccounts=list[SubaccountFields]),
     r"/v4/addresses/[^/]+/(s|parentS)ubaccountNumber/\d+": SubaccountContents,
     r"/v4/perpetualPositions": _answer(positions=list[PositionFields]),
     r"/v4/assetPositions": _answer(positions=list[AssetPositionFields]),
     r"/v4/orders": list[OrderFields],
     r"/v4/orders/[^/]+": OrderFields,
-    r"/v4/fills": _answer(fills=list[FillFields]),
-    r"/v4/transfers": _answer(transfers=_many(_TRANSFER)),
-    r"/v4/historical-pnl": _answer(historical_pnl=_many(_PNL)),
+    r"/v4/fills": _page(fills=list[FillFields]),
+    r"/v4/tradeHistory": _page(trade_history=list[TradeHistoryFields]),
+    r"/v4/transfers": _page(transfers=list[TransferFields]),
+    r"/v4/transfers/between": _page(transfers_subset=list[TransferFields], total_net_transfers=str),
+    r"/v4/fundingPayments": _page(funding_payments=list[FundingPaymentFields]),
+    r"/v4/historical-pnl": _page(historical_pnl=list[PnlFields]),
+    r"/v4/pnl": _page(pnl=list[PnlFields]),
     "equity_tiers": _answer(equity_tier_limit_config=_EQUITY_TIERS),
     "fee_tiers": _answer(params=_answer(tiers=_many(_FEE_TIER))),
     "user_fee_tier": _answer(index=int, tier=_FEE_TIER),
@@ -391,6 +604,7 @@ _ANSWERS: dict[str, Any] = {
     "latest_block": _answer(result=_answer(block=_answer(header=_texts("height", "time")))),
     "genesis": msgspec.defstruct("Genesis", [("chain_id", str), ("genesis_time", str)]),
 }
+_TWIN = re.compile(r"/parentSubaccount(Number)?$")
 _ANSWER_DECODERS = [
     (re.compile(asked), msgspec.json.Decoder(shape).decode) for asked, shape in _ANSWERS.items()
 ]
@@ -401,7 +615,8 @@ def rest_contents(path: str, body: str) -> Any:
 
     `WireError` if the path is unknown or the body is not what it should answer.
     """
-    route = path.partition("?")[0].removesuffix("/parentSubaccountNumber")
+    # A parent's twin answers in the same shape; fundingPayments spells it shorter.
+    route = _TWIN.sub("", path.partition("?")[0])
     decode = next((decode for asked, decode in _ANSWER_DECODERS if asked.fullmatch(route)), None)
     if decode is None:
         raise WireError(f"expected the path of an indexer endpoint, got {path!r}")
