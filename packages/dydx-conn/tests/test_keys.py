@@ -1,0 +1,565 @@
+"""Keys: every way in, every way to get them wrong, and no way out for the secret."""
+
+import asyncio
+import base64
+import copy
+import dataclasses
+import io
+import json
+import logging
+import pickle
+import pprint
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import dydx_keys
+import grpc
+import msgspec
+import pytest
+from dydx_chain import NETWORKS, ConnError, NetworkError
+from dydx_keys import ChainTip, KeyProblem, Keys, chain_tip, is_loopback, rotate
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, SecretStr
+from v4_proto.cosmos.base.tendermint.v1beta1 import query_pb2, query_pb2_grpc
+
+# Vectors of BIP-39, known to everyone and holding nothing.
+MNEMONIC = " ".join(["abandon"] * 11 + ["about"])
+LONG = " ".join(["abandon"] * 23 + ["art"])
+# Its account on every chain of coin type 118, without prefix and checksum.
+ACCOUNT = "19rl4cm2hmr8afy4kldpxz3fka4jguq0a"
+HEX = "4b" * 32
+PASSPHRASE = SecretStr("correct horse battery")
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Derive the key of a file at the least cost that is still read."""
+    monkeypatch.setattr(dydx_keys, "_COST", 2**14)
+
+
+def shown(error: BaseException) -> str:
+    """Say all that a traceback can show of an error: locals, causes, contexts."""
+    told = traceback.TracebackException.from_exception(error, capture_locals=True)
+    return "".join(told.format()) + repr(error) + str(error.__dict__)
+
+
+def refused(make: Callable[[], object]) -> str:
+    """Return the message of a refusal, which holds nothing of the key in any depth."""
+    with pytest.raises(KeyProblem) as caught:
+        make()
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    return str(caught.value)
+
+
+# === In ===
+
+
+def test_a_mnemonic_of_the_environment_is_the_key_of_its_address() -> None:
+    """The path is the chain's: coin type 118; spaces and capitals do not matter."""
+    typed = {"DYDX_MNEMONIC": f"  {MNEMONIC.upper()}\n"}
+
+    keys = Keys.from_environment(typed)
+
+    assert keys.address.startswith(f"dydx{ACCOUNT}")
+    assert keys.source == "DYDX_MNEMONIC"
+
+
+@pytest.mark.parametrize("text", [HEX, f"0x{HEX}", f" {HEX.upper()} "])
+def test_a_private_key_may_be_written_in_several_ways(text: str) -> None:
+    """64 hexadecimal digits, with or without a prefix, name one key."""
+    assert Keys(SecretStr(text)).address == Keys(SecretStr(HEX)).address
+
+
+def test_the_names_of_the_variables_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two bots on one machine need two names; the process's own environment is the default."""
+    monkeypatch.setenv("SECOND_KEY", HEX)
+
+    keys = Keys.from_environment(mnemonic="SECOND_WORDS", private_key="SECOND_KEY")
+
+    assert keys.source == "SECOND_KEY"
+
+
+def test_the_wallet_is_the_official_one_and_signs() -> None:
+    """It is made without a node: number and sequence are handed in."""
+    from coincurve import PublicKey
+    from coincurve.ecdsa import cdata_to_der, deserialize_compact
+    from dydx_v4_client.wallet import Wallet
+
+    wallet = Keys(SecretStr(MNEMONIC)).wallet(7, 3)
+
+    assert isinstance(wallet, Wallet)
+    assert (wallet.account_number, wallet.sequence) == (7, 3)
+    signature = cdata_to_der(deserialize_compact(wallet.key.sign(b"this")))
+    assert PublicKey(wallet.public_key.key).verify(signature, b"this")
+
+
+def test_a_key_file_gives_back_the_key(tmp_path: Path) -> None:
+    """What was saved is read with its passphrase, and only its owner may read the file."""
+    path = tmp_path / "key.json"
+
+    Keys(SecretStr(LONG)).save(path, PASSPHRASE)
+
+    assert Keys.from_file(path, PASSPHRASE).address == Keys(SecretStr(LONG)).address
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [file.name for file in tmp_path.iterdir()] == ["key.json"]
+    assert "abandon" not in path.read_text()
+
+
+def test_a_key_file_says_what_it_is(tmp_path: Path) -> None:
+    """Its header names the format, its version, the address and how the key is derived."""
+    path = tmp_path / "key.json"
+    Keys(SecretStr(MNEMONIC)).save(path, PASSPHRASE)
+
+    header = json.loads(path.read_text())
+
+    assert header["format"] == "dydx-keys"
+    assert header["version"] == 1
+    assert header["address"] == Keys(SecretStr(MNEMONIC)).address
+    assert (header["kdf"], header["cost"]) == ("scrypt", 2**14)
+
+
+def test_a_file_is_not_written_over(tmp_path: Path) -> None:
+    """A key that is there may be the only copy."""
+    path = tmp_path / "key.json"
+    path.write_text("precious")
+
+    said = refused(lambda: Keys(SecretStr(MNEMONIC)).save(path, PASSPHRASE))
+
+    assert "File exists" in said
+    assert path.read_text() == "precious"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_rotating_changes_the_passphrase_and_not_the_key(tmp_path: Path) -> None:
+    """The old one opens nothing any more, and the file keeps its mode."""
+    path, new = tmp_path / "key.json", SecretStr("another passphrase")
+    Keys(SecretStr(MNEMONIC)).save(path, PASSPHRASE)
+
+    rotate(path, PASSPHRASE, new)
+
+    assert Keys.from_file(path, new).address == Keys(SecretStr(MNEMONIC)).address
+    assert "it is another" in refused(lambda: Keys.from_file(path, PASSPHRASE))
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_rotation_that_fails_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Power may go at any moment: the file is replaced whole or not at all."""
+    path = tmp_path / "key.json"
+    Keys(SecretStr(MNEMONIC)).save(path, PASSPHRASE)
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("os.fsync", full)
+        assert "no space left" in refused(lambda: rotate(path, PASSPHRASE, SecretStr("x" * 9)))
+
+    assert Keys.from_file(path, PASSPHRASE).address == Keys(SecretStr(MNEMONIC)).address
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+class Ring:
+    """A system keyring of one key."""
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    def get_password(self, service: str, name: str) -> Any:
+        assert (service, name) == ("dydx-conn", "main")
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
+
+
+def test_a_key_of_the_systems_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for by name under one service."""
+    monkeypatch.setattr("keyring.get_password", Ring(MNEMONIC).get_password)
+
+    assert Keys.from_keyring("main").address == Keys(SecretStr(MNEMONIC)).address
+
+
+def test_a_keyring_that_does_not_have_it_says_how_to_store_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The command is the keyring's own."""
+    monkeypatch.setattr("keyring.get_password", Ring(None).get_password)
+
+    assert "`keyring set dydx-conn main` stores one" in refused(lambda: Keys.from_keyring("main"))
+
+
+def test_a_machine_without_a_keyring_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No backend, or one that is locked: the system's own reason."""
+    import keyring.errors
+
+    locked = keyring.errors.KeyringLocked("locked\nand more")
+    monkeypatch.setattr("keyring.get_password", Ring(locked).get_password)
+
+    assert refused(lambda: Keys.from_keyring("main")).endswith("but locked")
+
+
+def test_without_the_extra_there_is_no_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything else works, and the message names the extra."""
+    monkeypatch.setitem(sys.modules, "keyring", None)
+
+    assert "dydx-conn[keyring]" in refused(lambda: Keys.from_keyring("main"))
+
+
+# === Wrong ===
+
+WRONG = {
+    "a word too few": (" ".join(["abandon"] * 11), "12, 15, 18, 21, 24 words, got 11"),
+    "a word too many": (f"{MNEMONIC} zoo", "got 13"),
+    "a word of no list": (MNEMONIC.replace("about", "dolphinx"), "number 12 is none"),
+    "words of another list": (" ".join(["abaisser"] * 12), "English BIP-39 list"),
+    "a wrong checksum": (" ".join(["abandon"] * 12), "checksum"),
+    "words out of place": (" ".join(["about"] + ["abandon"] * 11), "checksum"),
+    "a hex digit too few": (HEX[1:], "one word of 63 characters"),
+    "a key of zero": ("0" * 64, "secp256k1"),
+    "a key past the order": ("f" * 64, "secp256k1"),
+    "something else": ("hunter2", "one word of 7 characters"),
+    "nothing": ("   ", "got 0"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_key_is_refused_without_being_shown(name: str) -> None:
+    """The message says what was expected; no traceback shows a word of it, locals included."""
+    secret, said = SecretStr(WRONG[name][0]), WRONG[name][1]
+
+    with pytest.raises(KeyProblem, match=r"^given: expected") as caught:
+        Keys(secret)
+
+    assert said in str(caught.value)
+    for word in secret.get_secret_value().split():
+        assert word not in _ours(caught.value)
+
+
+def _ours(error: BaseException) -> str:
+    """Show an error as a crash reporter does, from the frames of dydx_keys up."""
+    trace = error.__traceback__
+    while trace is not None and "dydx_keys" not in trace.tb_frame.f_code.co_filename:
+        trace = trace.tb_next
+    return shown(error.with_traceback(trace))
+
+
+def test_the_environment_is_not_shown_either() -> None:
+    """A mapping that holds the secret is as bad as the secret."""
+    with pytest.raises(KeyProblem) as both:
+        Keys.from_environment({"DYDX_MNEMONIC": MNEMONIC, "DYDX_PRIVATE_KEY": HEX})
+    with pytest.raises(KeyProblem) as wrong:
+        Keys.from_environment({"DYDX_PRIVATE_KEY": "f" * 64})
+
+    assert "both are" in str(both.value)
+    assert "abandon" not in _ours(both.value)
+    assert "f" * 64 not in _ours(wrong.value)
+
+
+def test_no_key_is_said_with_the_names() -> None:
+    """Which variables were looked for."""
+    said = refused(lambda: Keys.from_environment({"DYDX_MNEMONIC": ""}))
+
+    assert said == "expected one of DYDX_MNEMONIC and DYDX_PRIVATE_KEY to be set, neither is"
+
+
+def test_the_address_of_another_key_is_refused() -> None:
+    """Whoever says whose key it must be is told if it is another's."""
+    own = Keys(SecretStr(MNEMONIC)).address
+
+    said = refused(lambda: Keys(SecretStr(HEX), source="HEX", expected=own))
+
+    assert said.startswith(f"HEX: expected the key of {own}, it is of dydx1")
+    assert Keys(SecretStr(MNEMONIC), expected=own).address == own
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda text: "", "expected an encrypted key file"),
+        (lambda text: text[: len(text) // 2], "expected an encrypted key file"),
+        (lambda text: "[" * 10_000, "expected an encrypted key file"),
+        (lambda text: '{"crypto": {}}', "expected an encrypted key file"),
+        (lambda text: text.replace("gAAAA", "gAAAB"), "it is damaged"),
+        (lambda text: text.replace("16384", "16385"), "it is damaged"),
+        (lambda text: text.replace('"version": 1', '"version": 2'), "it is dydx-keys 2"),
+        (lambda text: text.replace('"scrypt"', '"md5"'), "with md5"),
+        (lambda text: text.replace("dydx-keys", "ethereum"), "it is ethereum"),
+    ],
+)
+def test_a_damaged_file_is_told_from_a_wrong_passphrase(
+    tmp_path: Path, spoil: Callable[[str], str], said: str
+) -> None:
+    """Each with what was expected, and with the path."""
+    path = tmp_path / "key.json"
+    Keys(SecretStr(MNEMONIC)).save(path, PASSPHRASE)
+    path.write_text(spoil(path.read_text()))
+
+    with pytest.raises(KeyProblem) as caught:
+        Keys.from_file(path, PASSPHRASE)
+
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
+    """With the system's reason."""
+    with pytest.raises(KeyProblem, match="No such file"):
+        Keys.from_file(tmp_path / "none.json", PASSPHRASE)
+
+
+def resealed(path: Path, **changed: Any) -> None:
+    """Change a file and make its sum hold again, as an attacker would."""
+    sealed = dydx_keys._Sealed.read(path)
+    sealed = msgspec.structs.replace(sealed, **changed)
+    sealed = msgspec.structs.replace(sealed, sha256=sealed._sum())
+    path.write_bytes(msgspec.json.encode(sealed))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"cost": 2**40}, "it is damaged"),
+        ({"cost": 2}, "it is damaged"),
+        ({"cost": 2**14 + 1}, "it is another"),
+        ({"salt": "?"}, "it is another"),
+        ({"token": "x"}, "it is another"),
+        ({"address": "dydx1other"}, "expected the key of dydx1other"),
+    ],
+)
+def test_a_forged_header_opens_nothing(tmp_path: Path, changed: Any, said: str) -> None:
+    """It may neither ask for endless work nor pass a key off as another's."""
+    path = tmp_path / "key.json"
+    Keys(SecretStr(MNEMONIC)).save(path, PASSPHRASE)
+    resealed(path, **changed)
+
+    assert said in refused(lambda: Keys.from_file(path, PASSPHRASE))
+
+
+def test_a_short_passphrase_is_refused(tmp_path: Path) -> None:
+    """A file is tried offline, as often as somebody likes."""
+    said = refused(lambda: Keys(SecretStr(HEX)).save(tmp_path / "k", SecretStr("1234567")))
+
+    assert "at least 8 characters" in said
+
+
+# === No way out ===
+
+
+@dataclasses.dataclass
+class Config:
+    """A configuration as an application may have it."""
+
+    keys: Keys
+    name: str = "bot"
+
+
+class Model(BaseModel):
+    """The same with pydantic."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    keys: Keys
+    passphrase: SecretStr = PASSPHRASE
+
+
+class Struct(msgspec.Struct):
+    """The same with msgspec."""
+
+    keys: Any
+
+
+def _logged(keys: Keys) -> str:
+    stream = io.StringIO()
+    logger = logging.Logger("test")
+    logger.addHandler(logging.StreamHandler(stream))
+    logger.warning("%s %r %s", keys, keys, {"keys": keys})
+    return stream.getvalue()
+
+
+def _raised(keys: Keys) -> str:
+    try:
+        copied = [keys, Config(keys), Model(keys=keys)]
+        raise ConnError(f"lost {copied}")
+    except ConnError as error:
+        return shown(error)
+
+
+def _rich(keys: Keys) -> str:
+    from rich.console import Console
+    from rich.traceback import Traceback
+
+    console = Console(file=io.StringIO(), width=200)
+    try:
+        config = Config(keys)
+        raise ConnError(config.name)
+    except ConnError:
+        console.print(Traceback(show_locals=True))
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+WAYS: dict[str, Callable[[Keys], str]] = {
+    "repr": repr,
+    "str": str,
+    "format": lambda keys: f"{keys} {keys!r:>200} {keys!s}",
+    "pprint": lambda keys: pprint.pformat({"deep": [keys]}),
+    "a copy": lambda keys: repr([copy.copy(keys), copy.deepcopy(keys)]),
+    "the slots": lambda keys: repr([getattr(keys, name) for name in Keys.__slots__]),
+    "a dataclass": lambda keys: repr([Config(keys), dataclasses.asdict(Config(keys))]),
+    "a tuple of it": lambda keys: repr(dataclasses.astuple(Config(keys))),
+    "pydantic": lambda keys: repr([Model(keys=keys), Model(keys=keys).model_dump()]),
+    "json": lambda keys: json.dumps({"keys": keys}, default=str),
+    "msgspec": lambda keys: msgspec.json.encode(Struct(keys), enc_hook=str).decode(),
+    "msgspec to builtins": lambda keys: repr(msgspec.to_builtins(Struct(keys), enc_hook=repr)),
+    "a log": _logged,
+    "a traceback with locals": _raised,
+    "a traceback of rich": _rich,
+    "the wallet": lambda keys: repr(keys.wallet(1, 2)) + str(keys.wallet(1, 2).key),
+}
+
+
+@pytest.mark.parametrize("secret", [MNEMONIC, HEX], ids=["mnemonic", "private key"])
+@pytest.mark.parametrize("way", WAYS)
+def test_keys_show_their_address_alone(way: str, secret: str) -> None:
+    """Whatever is done to print them; the raw bytes of the key are secret too."""
+    keys = Keys(SecretStr(secret))
+
+    printed = WAYS[way](keys)
+
+    raw = bytes.fromhex(keys.wallet(0, 0).key.key.to_hex())
+    for leak in (secret, "abandon", raw.hex(), repr(raw)[2:20], base64.b64encode(raw).decode()):
+        assert leak not in printed
+    assert keys.address in repr(keys)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_keys_are_not_pickled(protocol: int) -> None:
+    """A pickle ends up in caches and in other processes; alone or in something else."""
+    keys = Keys(SecretStr(MNEMONIC))
+
+    for held in (keys, Config(keys), [keys]):
+        with pytest.raises(TypeError, match="not pickled"):
+            pickle.dumps(held, protocol)
+
+
+def test_half_made_keys_can_be_shown() -> None:
+    """A debugger prints them before they are whole."""
+    keys = Keys.__new__(Keys)
+    keys.source = "nowhere"
+
+    assert repr(keys) == "Keys(not read, from nowhere)"
+
+
+@given(st.binary(min_size=32, max_size=32).filter(lambda raw: 0 < int.from_bytes(raw) < 2**255))
+def test_any_private_key_has_an_address_and_no_repr(raw: bytes) -> None:
+    """For all keys of the curve."""
+    keys = Keys(SecretStr(raw.hex()))
+
+    assert keys.address.startswith("dydx1")
+    assert raw.hex() not in repr(keys)
+
+
+# === Chain ===
+
+
+class Comet(query_pb2_grpc.ServiceServicer):  # type: ignore[misc]  # generated, untyped
+    """A node that says one thing, or nothing until it is let go."""
+
+    def __init__(self) -> None:
+        self.free = threading.Event()
+        self.free.set()
+
+    def GetLatestBlock(self, _request: Any, _context: Any) -> Any:  # noqa: N802
+        """Return a block."""
+        self.free.wait(10)
+        response = query_pb2.GetLatestBlockResponse()
+        response.block.header.chain_id = "dydx-testnet-4"
+        response.block.header.height = 9
+        response.block.header.time.FromNanoseconds(1_767_225_600_000_000_000)
+        return response
+
+
+@pytest.fixture
+def node() -> Iterator[tuple[Comet, str]]:
+    """Run a node on the loopback."""
+    comet, threads = Comet(), ThreadPoolExecutor(1)
+    server = grpc.server(threads)
+    query_pb2_grpc.add_ServiceServicer_to_server(comet, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield comet, f"127.0.0.1:{port}"
+    comet.free.set()
+    server.stop(None).wait()
+    threads.shutdown()
+
+
+def at(address: str) -> Any:
+    """Return the local network with its node elsewhere."""
+    return dataclasses.replace(NETWORKS["local"], node=address)
+
+
+def test_a_node_says_which_chain_it_is(node: tuple[Comet, str]) -> None:
+    """Its newest block names the chain, the height and the time."""
+    tip = chain_tip(at(node[1]))
+
+    assert (tip.chain_id, tip.height) == ("dydx-testnet-4", 9)
+    assert tip.time_ns == 1_767_225_600_000_000_000
+    assert tip.at > tip.time_ns
+    assert isinstance(tip, ChainTip)
+
+
+def test_a_node_that_says_nothing_is_not_waited_for(node: tuple[Comet, str]) -> None:
+    """The official client would wait for ever."""
+    node[0].free.clear()
+
+    with pytest.raises(NetworkError, match="DEADLINE_EXCEEDED"):
+        chain_tip(at(node[1]), deadline_s=0.2)
+
+
+def test_a_node_that_is_not_there_is_said() -> None:
+    """With the address, and what the transport says."""
+    with pytest.raises(NetworkError, match=r"the node 127\.0\.0\.1:9, but UNAVAILABLE"):
+        chain_tip(at("127.0.0.1:9"))
+
+
+def test_plain_text_is_spoken_on_this_machine_alone(node: tuple[Comet, str]) -> None:
+    """Any other node's certificate is verified: this one has none."""
+    port = node[1].rpartition(":")[2]
+
+    assert chain_tip(at(f"http://localhost:{port}")).height == 9
+    with pytest.raises(NetworkError, match="UNAVAILABLE"):
+        chain_tip(at(f"0.0.0.0:{port}"))
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("127.0.0.1:9090", True),
+        ("127.1.2.3:1", True),
+        ("localhost:9090", True),
+        ("[::1]:9090", True),
+        ("ws://127.0.0.1:3003/v4/ws", True),
+        ("127.0.0.1.example.com:443", False),
+        ("localhost.example.com:443", False),
+        ("https://indexer.dydx.trade/v4", False),
+        ("10.0.0.1:9090", False),
+    ],
+)
+def test_this_machine_is_known_by_its_address(address: str, local: bool) -> None:
+    """And nothing that merely looks like it."""
+    assert is_loopback(address) is local
+
+
+def test_the_chain_may_be_asked_from_a_thread_of_a_loop(node: tuple[Comet, str]) -> None:
+    """A call blocks: a loop hands it to a thread."""
+    tip = asyncio.run(asyncio.to_thread(chain_tip, at(node[1])))
+
+    assert tip.height == 9
