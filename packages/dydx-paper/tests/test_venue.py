@@ -345,7 +345,7 @@ def test_a_client_id_may_serve_again_after_its_block() -> None:
         ({"subticks": 123}, "clob 12: ErrInvalidPlaceOrder"),
         ({"quantums": -1}, "clob 4: ErrInvalidOrderQuantums"),
         ({"subticks": -1}, "clob 6: ErrInvalidOrderSubticks"),
-        ({"good_til_block": 0}, "clob 27: ErrInvalidOrderGoodTilBlock"),
+        ({"good_til_block": 0}, "clob 5: ErrInvalidOrderGoodTilBlock"),
         ({"good_til_block": 1_000}, "clob 10: ErrHeightExceedsGoodTilBlock"),
         ({"good_til_block": 1_042}, "clob 11: ErrGoodTilBlockExceedsShortBlockWindow"),
         ({"order_flags": 64}, "clob 3001: ErrInvalidStatefulOrderGoodTilBlockTime"),
@@ -357,8 +357,18 @@ def test_a_client_id_may_serve_again_after_its_block() -> None:
         ),
         ({"condition_type": "STOP_LOSS"}, "clob 6000: ErrInvalidConditionType"),
         (
-            {"order_flags": 32, "good_til_block_time": 1_700_000_000, "condition_type": "STOP_LOSS"},
+            {
+                "order_flags": 32, "good_til_block_time": 1_700_000_000,
+                "condition_type": "STOP_LOSS", "trigger_subticks": 5_000_000_000,
+            },
             "clob -1: ErrConditionalOrderNotSimulated",
+        ),
+        (
+            {
+                "order_flags": 128, "tif": "GTT", "good_til_block_time": 1_700_000_000,
+                "twap_duration_s": 300, "twap_interval_s": 30,
+            },
+            "clob -1: ErrTwapOrderNotSimulated",
         ),
     ],
 )  # fmt: skip
@@ -380,7 +390,7 @@ def test_a_closed_market_refuses() -> None:
     exchange = Exchange().open()
     exchange.update("BTC-USD", status="PAUSED")
 
-    assert "clob 34: ErrOperationConflictsWithClobPairStatus" in str(
+    assert "clob 34: ErrOrderConflictsWithClobPairStatus" in str(
         exchange.order("BUY", "0.5", "50100")
     )
 

@@ -7,7 +7,7 @@
 
 `OrderBook` is the only matching engine of the house: price, time, and the chain's exceptions.
 `Ledger` is one subaccount's money. `PaperVenue` trades one subaccount against recorded books;
-`paper` lifts it onto a stream. `objection` says what the chain would refuse, and why.
+`paper` lifts it onto a stream. What the chain would refuse, dydx_conn's `objection` says.
 
 Units: `quantums`, `subticks` and quote quantums (1e-6 USDC) are integers, fees parts per
 million; signed quantums are positive for long. Fees are rounded up, fills truncated.
@@ -32,9 +32,10 @@ import dydx_risk as risk
 import msgspec
 from dydx_conn import (
     CONDITIONAL,
-    LONG_TERM,
     SHORT_TERM,
+    TWAP,
     CancelRequest,
+    Fees,
     Frame,
     GridError,
     OrderRequest,
@@ -42,9 +43,11 @@ from dydx_conn import (
     Side,
     Subaccount,
     TimeInForce,
+    code_of,
     event_id,
     fill_to_quote,
     fold,
+    objection,
     order_id,
     subaccount_id,
     ws_frame,
@@ -60,44 +63,10 @@ __all__ = [
 
 # === Errors ===
 # A refused order is a value, not an exception: the chain's own name for it, and its code in
-# the codespace "clob" (x/clob/types/errors.go).
+# the codespace "clob". What this venue alone refuses has a code that the chain cannot have.
 
-_CODES: Final = {
-    "": 0,
-    "ErrConditionalOrderNotSimulated": -1,  # ours, not the chain's: a limit of this venue
-    "ErrInvalidClob": 3,
-    "ErrInvalidOrderQuantums": 4,
-    "ErrInvalidOrderSubticks": 6,
-    "ErrHeightExceedsGoodTilBlock": 10,
-    "ErrGoodTilBlockExceedsShortBlockWindow": 11,
-    "ErrInvalidPlaceOrder": 12,
-    "ErrInvalidReplacement": 20,
-    "ErrOrderFullyFilled": 24,
-    "ErrInvalidOrderGoodTilBlock": 27,
-    "ErrOperationConflictsWithClobPairStatus": 34,
-    "ErrDeprecatedField": 48,
-    "ErrReduceOnlyWouldIncreasePositionSize": 2001,
-    "ErrPostOnlyWouldCrossMakerOrder": 2003,
-    "ErrImmediateExecutionOrderAlreadyFilled": 2004,
-    "ErrWouldViolateIsolatedSubaccountConstraints": 2005,
-    "ErrInvalidStatefulOrderGoodTilBlockTime": 3001,
-    "ErrLongTermOrdersCannotRequireImmediateExecution": 3002,
-    "ErrTimeExceedsGoodTilBlockTime": 3003,
-    "ErrGoodTilBlockTimeExceedsStatefulOrderTimeWindow": 3004,
-    "ErrStatefulOrderAlreadyExists": 3005,
-    "ErrStatefulOrderDoesNotExist": 3006,
-    "ErrInvalidConditionType": 6000,
-    "ErrReduceOnlyDisabled": 9003,
-}
-
-
-def code_of(error: str) -> int:
-    """Return the chain's code of an error name: 0 for none."""
-    return _CODES[error]
-
-
-def _first(objections: Mapping[str, bool | int]) -> str:
-    return next((error for error, holds in objections.items() if holds), "")
+_OURS: Final = {"ErrConditionalOrderNotSimulated": -1, "ErrTwapOrderNotSimulated": -1}
+_NOT_SIMULATED: Final = dict(zip((CONDITIONAL, TWAP), _OURS, strict=True))
 
 
 # === Values ===
@@ -421,68 +390,16 @@ def _replacement_objection(standing: Order, order: Order) -> str:
     alike = alike and standing.time_in_force == order.time_in_force
     # At equal blocks the chain compares hashes, which nobody can rely on: refused here.
     later = order.good_til_block > standing.good_til_block
-    return _first({
+    objections = {
         "ErrStatefulOrderAlreadyExists": order.order_flags != SHORT_TERM,
         "ErrInvalidReplacement": not alike or not later,
         "ErrImmediateExecutionOrderAlreadyFilled": order.time_in_force == "IOC" and standing.filled,
         "ErrOrderFullyFilled": order.quantums <= standing.filled,
-    })  # fmt: skip
-
-
-# === Validity ===
-# What the chain refuses before it looks at the book; the first objection of a table wins.
-
-SHORT_BLOCK_WINDOW: Final = 40
-STATEFUL_WINDOW_SECONDS: Final = 95 * 86_400
-
-
-def objection(
-    order: OrderRequest, market: PerpetualMarket, *,
-    status: str = "ACTIVE", height: int = 0, time: int = 0,
-) -> str:  # fmt: skip
-    """Name what the chain would refuse an order for before matching, or return nothing.
-
-    `height` is the last block and `time` its unix seconds; 0 is unknown and not judged.
-    Source: x/clob/types/message_place_order.go, ValidateBasic, in its order; then x/clob/keeper.
-    """
-    short, ioc = order.order_flags == SHORT_TERM, order.time_in_force == "IOC"
-    block, until = order.good_til_block, order.good_til_block_time
-    conditional = order.order_flags == CONDITIONAL
-    off_grid = order.quantums % market.step_base_quantums
-    off_grid = off_grid or order.subticks % market.subticks_per_tick
-    gathering = order.time_in_force == "POST_ONLY" and status in ("INITIALIZING", "POST_ONLY")
-    return _first({
-        "ErrInvalidOrderQuantums": order.quantums <= 0,
-        "ErrDeprecatedField": order.time_in_force not in ("GTT", "IOC", "POST_ONLY"),
-        "ErrInvalidOrderGoodTilBlock": short and block <= 0,
-        "ErrInvalidStatefulOrderGoodTilBlockTime": not short and until <= 0,
-        "ErrLongTermOrdersCannotRequireImmediateExecution": ioc and order.order_flags == LONG_TERM,
-        "ErrInvalidOrderSubticks": order.subticks <= 0,
-        "ErrReduceOnlyDisabled": order.reduce_only and not ioc,
-        "ErrInvalidConditionType": conditional != (order.condition_type != ""),
-        "ErrInvalidPlaceOrder": off_grid or order.clob_pair_id != market.clob_pair_id,
-        "ErrOperationConflictsWithClobPairStatus": status not in ("ACTIVE", "") and not gathering,
-        "ErrHeightExceedsGoodTilBlock": short and block <= height,
-        "ErrGoodTilBlockExceedsShortBlockWindow": 0 < height < block - 1 - SHORT_BLOCK_WINDOW,
-        "ErrTimeExceedsGoodTilBlockTime": not short and until <= time,
-        "ErrGoodTilBlockTimeExceedsStatefulOrderTimeWindow":
-            0 < time < until - STATEFUL_WINDOW_SECONDS,
-    })  # fmt: skip
+    }
+    return next((error for error, holds in objections.items() if holds), "")
 
 
 # === Ledger ===
-
-
-class Fees(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What fills cost, in parts per million of their quote; a negative one is a rebate."""
-
-    taker_ppm: int = 500
-    maker_ppm: int = 100
-
-    def of(self, quote_quantums: int, liquidity: str) -> int:
-        """Return the fee of a fill in quote quantums, rounded up: rebates too."""
-        charged = self.taker_ppm if liquidity == "TAKER" else self.maker_ppm
-        return risk.mul_ppm(quote_quantums, charged, round_up=True)
 
 
 class Holding(msgspec.Struct, gc=False, kw_only=True):
@@ -836,8 +753,7 @@ class PaperVenue:
         error = objection(
             request, view.market, status=view.status, height=chain.height, time=seconds
         )
-        if not error and order.order_flags == CONDITIONAL:
-            error = "ErrConditionalOrderNotSimulated"
+        error = error or _NOT_SIMULATED.get(order.order_flags, "")
         if error:
             self._refuse(desk, order, error)
             return
@@ -859,7 +775,8 @@ class PaperVenue:
         # What stands under this id goes on: a refusal speaks of the request alone.
         if order.id not in self._told_orders and order.key not in desk.book.orders:
             fields = self._tell(desk, order)
-            fields |= {"status": "CANCELED", "removalReason": f"clob {code_of(error)}: {error}"}
+            code = _OURS.get(error) or code_of(error)
+            fields |= {"status": "CANCELED", "removalReason": f"clob {code}: {error}"}
 
     def _see(self, view: MarketView) -> None:
         block, hour = _block_and_hour(view)
