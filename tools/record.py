@@ -20,6 +20,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -58,7 +59,7 @@ class CannotRecordError(Exception):
 
 def main(arguments: Sequence[str]) -> int:
     """Record what the arguments ask for; return the exit code."""
-    become_able(arguments)
+    become_able(Path(__file__), arguments, ("mitmproxy",))
     try:
         job = read_job(arguments)
         reach(job.venue)
@@ -68,15 +69,17 @@ def main(arguments: Sequence[str]) -> int:
         return 2
 
 
-def become_able(arguments: Sequence[str]) -> None:
-    """Start anew with the tools group if mitmproxy is missing, as a plain run has it not."""
-    if importlib.util.find_spec("mitmproxy") is not None:
+def become_able(tool: Path, arguments: Sequence[str], needs: Sequence[str]) -> None:
+    """Start anew with the tools group if something needed is missing, as a plain run has it not."""
+    missing = [name for name in needs if importlib.util.find_spec(name) is None]
+    if not missing:
         return
-    command = ["run", "--group", "tools", str(Path(__file__).resolve()), *arguments]
-    if "UV" not in os.environ or "--group tools" in os.environ.get("DYDX_RECORD_AGAIN", ""):
-        print(f"record: mitmproxy is not installed; type: uv {' '.join(command)}", file=sys.stderr)
+    command = ["run", "--project", str(ROOT), "--group", "tools", str(tool.resolve()), *arguments]
+    if "UV" not in os.environ or os.environ.get("DYDX_TOOL_AGAIN"):
+        typed = shlex.join(["uv", *command])
+        print(f"{tool.stem}: {', '.join(missing)} not installed; type: {typed}", file=sys.stderr)
         raise SystemExit(2)
-    os.environ["DYDX_RECORD_AGAIN"] = "--group tools"
+    os.environ["DYDX_TOOL_AGAIN"] = "1"
     os.execv(os.environ["UV"], [os.environ["UV"], *command])
 
 
@@ -429,15 +432,22 @@ def is_upgrade(flow: "HTTPFlow") -> bool:
 @contextlib.asynccontextmanager
 async def proxy(venue: Network, port: int) -> AsyncIterator[tuple[Any, int]]:
     """Run mitmproxy in front of a venue's REST address; yield its master and its port."""
+    parts = origin(venue.rest)
+    upstream = f"{parts.scheme}://{parts.hostname}:{port_of(parts)}"
+    async with intercepting(f"reverse:{upstream}@127.0.0.1:{port}", port) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def intercepting(mode: str, port: int) -> AsyncIterator[tuple[Any, int]]:
+    """Run mitmproxy in a mode of its own words; yield its master and its port."""
     from mitmproxy.addons import core, disable_h2c, next_layer, proxyserver, tlsconfig
     from mitmproxy.master import Master
     from mitmproxy.options import Options
 
-    parts = origin(venue.rest)
-    upstream = f"{parts.scheme}://{parts.hostname}:{port_of(parts)}"
     with tempfile.TemporaryDirectory() as folder, heard("mitmproxy") as complaints:
-        # Its certificate authority is never used; it need not stay in anyone's home.
-        options: Any = Options(confdir=folder, mode=[f"reverse:{upstream}@127.0.0.1:{port}"])
+        # Its certificate authority need not outlive it in anyone's home.
+        options: Any = Options(confdir=folder, mode=[mode])
         master: Any = Master(options)
         make_server: Callable[[], Any] = proxyserver.Proxyserver
         server = make_server()

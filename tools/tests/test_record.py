@@ -113,7 +113,7 @@ def venue() -> Iterator[Venue]:
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what the tool sets for its own process end with the test."""
-    for name in ("NO_PROXY", "no_proxy", "DYDX_RECORD_AGAIN"):
+    for name in ("NO_PROXY", "no_proxy", "DYDX_TOOL_AGAIN"):
         monkeypatch.setenv(name, "")
 
 
@@ -434,12 +434,14 @@ def test_without_mitmproxy_the_tool_starts_anew_with_its_group(
     monkeypatch.setattr(os, "execv", lambda _, command: started.append(command))
     monkeypatch.setenv("UV", "/bin/uv")
 
-    record.become_able(["quickstart"])
+    record.become_able(TOOL, ["quickstart"], ["mitmproxy"])
     with pytest.raises(SystemExit):
-        record.become_able(["quickstart"])
+        record.become_able(TOOL, ["quickstart"], ["mitmproxy"])
 
-    assert started == [["/bin/uv", "run", "--group", "tools", str(TOOL), "quickstart"]]
-    assert "uv run --group tools" in capsys.readouterr().err
+    root = str(TOOL.parent.parent)
+    command = ["run", "--project", root, "--group", "tools", str(TOOL), "quickstart"]
+    assert started == [["/bin/uv", *command]]
+    assert f"mitmproxy not installed; type: uv {' '.join(command)}" in capsys.readouterr().err
 
 
 def test_progress_is_one_line_on_a_terminal(
