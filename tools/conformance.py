@@ -21,7 +21,7 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dydx_conn as conn
 import dydx_data as data
@@ -621,7 +621,7 @@ def fills_settled(given: Case) -> Any:
     """Answer fill_settlement: ledgers, filled one by one."""
     markets = {key: pair_of(key, given) for key in given["markets"]}
     ledgers = {who: ledger_of(who, held, markets, given) for who, held in given["accounts"].items()}
-    fees = paper.Fees(taker_ppm=int(given["taker_fee_ppm"]), maker_ppm=int(given["maker_fee_ppm"]))
+    fees = conn.Fees(taker_ppm=int(given["taker_fee_ppm"]), maker_ppm=int(given["maker_fee_ppm"]))
     for fill in given["fills"]:
         settle = deleverage if fill.get("deleverage") else settle_match
         settle(ledgers, markets[fill["perpetual_id"]], fees, fill, given)
@@ -671,8 +671,7 @@ def settle_match(ledgers: Any, market: Any, fees: Any, fill: Case, given: Case) 
     quote = market.quote_quantums(quantums, subticks)
     signed = quantums if fill["taker_side"] == "BUY" else -quantums
     builder = {
-        side: risk.mul_ppm(quote, int(fill[f"{side}_builder_fee_ppm"]), round_up=True)
-        for side in ("taker", "maker")
+        side: conn.fee(quote, int(fill[f"{side}_builder_fee_ppm"])) for side in ("taker", "maker")
     }
     maker_fee = fees.of(quote, "MAKER") + builder["maker"]
     if not fill["liquidation"]:
@@ -704,32 +703,96 @@ def deleverage(ledgers: Any, market: Any, fees: Any, fill: Case, given: Case) ->
 
 
 # The chain's enum numbers, in its order.
-_SIDES: tuple[conn.Side, ...] = ("BUY", "BUY", "SELL")
-_TIMES_IN_FORCE: tuple[conn.TimeInForce, ...] = ("GTT", "IOC", "POST_ONLY")
-_CONDITIONS: tuple[conn.ConditionType, ...] = ("", "STOP_LOSS", "TAKE_PROFIT")
+_SIDES = ("", "BUY", "SELL")
+_TIMES_IN_FORCE = ("GTT", "IOC", "POST_ONLY", "FOK")
+_CONDITIONS = ("", "STOP_LOSS", "TAKE_PROFIT")
+# The cases hide addresses: of an owner they say only whether it is one.
+_ADDRESSES = {"valid": "dydx1kzsvkf2ghjqlysuffdkhcdctknl4rsvcx5hkm5"}
 
 
 def validity(given: Case) -> Any:
     """Answer order_validation / stateless."""
     side, time_in_force, condition = integers(given, "side", "time_in_force", "condition_type")
+    named = subaccount_of(given["subaccount"])
     order = conn.OrderRequest(
         ticker="0",
         clob_pair_id=0,
-        side=_SIDES[side],
+        side=cast(conn.Side, _SIDES[side]),
         quantums=int(given["quantums"]),
         subticks=int(given["subticks"]),
-        time_in_force=_TIMES_IN_FORCE[time_in_force],
+        time_in_force=cast(conn.TimeInForce, _TIMES_IN_FORCE[time_in_force]),
         client_id=0,
         reduce_only=given["reduce_only"],
         order_flags=int(given["order_flags"]),
         good_til_block=int(given["good_til_block"] or 0),
         good_til_block_time=int(given["good_til_block_time"] or 0),
-        condition_type=_CONDITIONS[condition],
+        condition_type=cast(conn.ConditionType, _CONDITIONS[condition]),
         trigger_subticks=int(given["trigger_subticks"]),
     )
     # Any market will do: its grid is the finest, and it is the one that the order names.
     market = market_of("0", {"atomic_resolution": -10, "liquidity_tier": dict.fromkeys(_TIER, 1)})
-    return {"error": paper.objection(order, market) or None}
+    owner = _ADDRESSES.get(named.owner, named.owner)
+    subaccount = conn.Subaccount(owner, named.number)
+    return {"error": conn.objection(order, market, subaccount=subaccount) or None}
+
+
+# --- fees
+
+
+def fee_rates(given: Case) -> Any:
+    """Answer fees / fee_ppm: the tier, then what the market and staking take off."""
+    tier = conn.fee_tier(
+        [
+            conn.FeeTier(
+                name=row["name"],
+                volume=int(row["absolute_volume_requirement"]),
+                total_share_ppm=int(row["total_volume_share_requirement_ppm"]),
+                maker_share_ppm=int(row["maker_volume_share_requirement_ppm"]),
+                taker_ppm=int(row["taker_fee_ppm"]),
+                maker_ppm=int(row["maker_fee_ppm"]),
+            )
+            for row in given["tiers"]
+        ],
+        maker_volume=int(given["user_maker_notional"]),
+        taker_volume=int(given["user_taker_notional"]),
+        total_volume=int(given["global_notional"]),
+        is_vault=given["is_vault"],
+    )
+    staking = given["staking"] or {"tiers": [], "staked_base_tokens": "0"}
+    off_ppm = conn.staking_discount_ppm(
+        staking_levels(staking["tiers"]), tier.name, int(staking["staked_base_tokens"])
+    )
+    on_ppm = market_charge(given["market_discount"])
+    return {
+        name: conn.fee_ppm(rate, charge_ppm=on_ppm, discount_ppm=off_ppm)
+        for name, rate in (("taker_fee_ppm", tier.taker_ppm), ("maker_fee_ppm", tier.maker_ppm))
+    }
+
+
+def market_charge(given: Case | None) -> int:
+    """Return what the discount of a case leaves of a fee, in parts per million."""
+    if given is None:
+        return 1_000_000
+    names = ("clob_pair_id", "start_time", "end_time", "charge_ppm")
+    discount = conn.MarketDiscount(*integers(given, *names))
+    return discount.at(*integers(given, "order_clob_pair_id", "block_time"))
+
+
+def staking_levels(tiers: Sequence[Case]) -> dict[str, list[conn.StakingLevel]]:
+    """Read the staking levels of each fee tier."""
+    names = ("min_staked_base_tokens", "fee_discount_ppm")
+    return {
+        tier["fee_tier_name"]: [
+            conn.StakingLevel(*integers(level, *names)) for level in tier["levels"]
+        ]
+        for tier in tiers
+    }
+
+
+def staking_discount(given: Case) -> Any:
+    """Answer fees / staking_discount."""
+    levels, staked = staking_levels(given["tiers"]), int(given["staked_base_tokens"])
+    return {"discount_ppm": conn.staking_discount_ppm(levels, given["fee_tier_name"], staked)}
 
 
 _TIER = (
@@ -798,6 +861,8 @@ SOLVERS: dict[tuple[str, str], Solve] = {
     ("fees", "mul_ppm"): lambda given: {
         "result": risk.mul_ppm(*integers(given, "value", "ppm"), round_up=given["round_up"])
     },
+    ("fees", "fee_ppm"): fee_rates,
+    ("fees", "staking_discount"): staking_discount,
     ("fill_settlement", ""): fills_settled,
     ("order_validation", "stateless"): validity,
     ("conversions", "base_to_quote"): conversion(conn.base_to_quote, *_BASE),

@@ -147,6 +147,58 @@ def test_a_book_is_uncrossed_and_an_account_is_liquidatable(tmp_path: Path) -> N
     ]
 
 
+def test_orders_and_fees_are_judged_by_the_connection(tmp_path: Path) -> None:
+    """An owner is said to be an address or not; a rate has its tier and two discounts."""
+    nothing = {"quantums": "0", "subticks": "0", "order_flags": "0", "good_til_block_time": None}
+    order = {
+        **nothing,
+        **dict.fromkeys(["side", "time_in_force", "condition_type", "trigger_subticks"], "0"),
+        "kind": "stateless",
+        "subaccount": "nobody/0",
+        "good_til_block": None,
+        "reduce_only": False,
+    }
+    fok = {**order, "subaccount": "valid/0", "time_in_force": "3"}
+    write(
+        tmp_path,
+        "order_validation",
+        (order, {"error": "ErrInvalidSubaccountIdOwner"}),
+        ({**order, "subaccount": "valid/0"}, {"error": "ErrInvalidOrderSide"}),
+        (fok, {"error": "ErrDeprecatedField"}),
+    )
+    names = ("absolute_volume", "total_volume_share", "maker_volume_share")
+    tier = {f"{name}_requirement{'' if n == 0 else '_ppm'}": "0" for n, name in enumerate(names)}
+    levels = [{"min_staked_base_tokens": "5", "fee_discount_ppm": "500000"}]
+    staking = [{"fee_tier_name": "1", "levels": levels}]
+    window = {"start_time": "1", "end_time": "3", "block_time": "2", "charge_ppm": "500000"}
+    rates = {
+        "kind": "fee_ppm",
+        "tiers": [{**tier, "name": "1", "taker_fee_ppm": "100", "maker_fee_ppm": "-9"}],
+        "is_vault": False,
+        **dict.fromkeys(["user_maker_notional", "user_taker_notional", "global_notional"], "0"),
+        "market_discount": {**window, "clob_pair_id": "7", "order_clob_pair_id": "7"},
+        "staking": {"staked_base_tokens": "5", "tiers": staking},
+    }
+    off = {"kind": "staking_discount", "tiers": staking, "fee_tier_name": "1"}
+    write(
+        tmp_path,
+        "fees",
+        (rates, {"taker_fee_ppm": "25", "maker_fee_ppm": "-4"}),
+        (
+            {**rates, "market_discount": None, "staking": None},
+            {"taker_fee_ppm": "100", "maker_fee_ppm": "-9"},
+        ),
+        ({**off, "staked_base_tokens": "4"}, {"discount_ppm": "0"}),
+    )
+
+    tallies = conformance.vectors(tmp_path)
+
+    assert [(t.family, t.passed, t.total) for t in tallies] == [
+        ("fees", 3, 3),
+        ("order_validation", 3, 3),
+    ]
+
+
 def test_captures_are_parsed_line_by_line_and_refusals_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

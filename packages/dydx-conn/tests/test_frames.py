@@ -5,17 +5,25 @@ import json
 from typing import Any
 
 import dydx_wire
+import msgspec
 import pytest
 from dydx_conn import (
     BookContents,
     CandlesContents,
+    ComplianceFields,
+    ErrorFields,
+    ErrorsContents,
     Frame,
     HeightContents,
     MarketsContents,
+    PartyFields,
+    ScreenFields,
     SubaccountContents,
+    TimeFields,
     TradesContents,
     WireError,
     contents,
+    rest_contents,
     ws_frame,
 )
 from hypothesis import given
@@ -234,6 +242,177 @@ def test_a_subaccount_is_summed_up_and_updated(channel: str) -> None:
     assert (update.fills[0].fee, update.fills[0].liquidity) == ("-0.01", "MAKER")
     assert update.subaccount is None
     assert (little.orders[0].status, little.orders[0].size) == ("CANCELED", None)
+
+
+ORDER = {
+    "id": "o",
+    "subaccountId": "s",
+    "subaccountNumber": 128,
+    "clientId": "7",
+    "clobPairId": "0",
+    "ticker": "BTC-USD",
+    "side": "BUY",
+    "size": "0.5",
+    "price": "63000",
+    "type": "TWAP",
+    "status": "OPEN",
+    "timeInForce": "GTT",
+    "postOnly": True,
+    "reduceOnly": False,
+    "orderFlags": "128",
+    "goodTilBlock": None,
+    "goodTilBlockTime": "2026-01-02T00:00:00.000Z",
+    "triggerPrice": "62000",
+    "clientMetadata": "1",
+    "totalFilled": "0.1",
+    "createdAt": "2026-01-01T00:00:00.000Z",
+    "createdAtHeight": "8",
+    "updatedAt": "2026-01-01T00:00:01.000Z",
+    "updatedAtHeight": "9",
+    "duration": "300",
+    "interval": "30",
+    "priceTolerance": "10000",
+    "builderAddress": "dydx1builder",
+    "feePpm": "100",
+}
+
+
+def test_an_order_says_all_that_a_trader_must_know() -> None:
+    """Its kind, its end, its trigger and its terms; what is not told is None."""
+    (update,) = decoded(message("channel_data", "v4_subaccounts", {"orders": [ORDER]}))
+
+    told = msgspec.to_builtins(update.orders[0])
+    assert told | ORDER == told
+    assert told.keys() - ORDER.keys() == {"totalOptimisticFilled", "removalReason"}
+
+
+def test_money_that_moved_is_told_with_both_its_ends() -> None:
+    """One object, though its name is plural; a wallet has no number."""
+    reward = {"tradingReward": "0.5", "createdAt": "t", "createdAtHeight": "9"}
+    what = {"transfers": TRANSFER, "tradingReward": reward, "blockHeight": "9"}
+
+    (update,) = decoded(message("channel_data", "v4_subaccounts", what))
+
+    assert update.transfers.sender == PartyFields(address="dydx1other")
+    assert update.transfers.recipient.subaccount_number == 0
+    assert (update.transfers.size, update.transfers.type) == ("1000", "DEPOSIT")
+    assert update.trading_reward.trading_reward == "0.5"
+    assert update.block_height == "9"
+
+
+def test_positions_and_fills_say_where_they_come_from() -> None:
+    """Sums, peaks and profit of a position; a fill's cost, and what the position was before."""
+    position = {**POSITION, "unrealizedPnl": "-3", "realizedPnl": "1", "closedAt": None}
+    fill = {
+        **FILL,
+        **{"quoteAmount": "31500", "clientMetadata": "1", "transactionHash": "AB"},
+        **{"positionSizeBefore": "1", "positionSideBefore": "LONG", "entryPriceBefore": "62000"},
+        **{"builderFee": "0.1", "affiliateRevShare": "0", "subaccountNumber": 0},
+    }
+    what = {"perpetualPositions": [position], "fills": [fill]}
+
+    (update,) = decoded(message("channel_data", "v4_subaccounts", what))
+
+    (held,), (filled,) = update.perpetual_positions, update.fills
+    assert (held.side, held.entry_price, held.sum_open) == ("SHORT", "63000", "0.5")
+    assert (held.max_size, held.unrealized_pnl, held.exit_price) == ("-0.5", "-3", None)
+    told = msgspec.to_builtins(filled)
+    assert told | fill == told
+
+
+def test_markets_say_how_they_did() -> None:
+    """The day's volume, trades and change, under the venue's own odd capitals."""
+    (snapshot,) = decoded(message("subscribed", "v4_markets", {"markets": {"BTC-USD": MARKET}}))
+
+    market = snapshot.markets["BTC-USD"]
+    assert (market.volume_24h, market.trades_24h) == ("1203945.25", 4711)
+    assert (market.price_change_24h, market.default_funding_rate_1h) == ("-120.5", "0")
+
+
+# === What is answered ===
+
+PAYMENT = {
+    "createdAt": "2026-01-01T01:00:00.000Z",
+    "createdAtHeight": "9",
+    "perpetualId": "0",
+    "ticker": "BTC-USD",
+    "oraclePrice": "63000",
+    "size": "0.5",
+    "side": "LONG",
+    "rate": "0.0000125",
+    "payment": "-0.39",
+    "subaccountNumber": "0",
+    "fundingIndex": "1",
+}
+PNL = {"equity": "1", "totalPnl": "2", "netTransfers": "3", "createdAt": "t"}
+TRADED = {
+    **dict.fromkeys(["executionPrice", "entryPrice", "prevSize", "additionalSize"], "1"),
+    **dict.fromkeys(["value", "netFee", "netRealizedPnl", "time", "id"], "1"),
+    **dict.fromkeys(["netRealizedPnlPercent", "positionSide", "orderType", "orderId"]),
+    **{"side": "BUY", "action": "OPEN", "marketId": "BTC-USD", "marginMode": "CROSS"},
+    "subaccountNumber": 0,
+}
+REST_FILL = {**FILL, "market": "BTC-USD"}
+WALLET = {"address": "dydx1other", "subaccountNumber": None}
+REST_TRANSFER = {**TRANSFER, "id": "t", "sender": WALLET}
+TWINS = {
+    "/v4/fills": ("fills", "/parentSubaccountNumber", REST_FILL),
+    "/v4/tradeHistory": ("tradeHistory", "/parentSubaccountNumber", TRADED),
+    "/v4/transfers": ("transfers", "/parentSubaccountNumber", REST_TRANSFER),
+    "/v4/fundingPayments": ("fundingPayments", "/parentSubaccount", PAYMENT),
+    "/v4/historical-pnl": ("historicalPnl", "/parentSubaccountNumber", {**PNL, "blockHeight": "9"}),
+    "/v4/pnl": ("pnl", "/parentSubaccountNumber", {**PNL, "createdAtHeight": "9"}),
+}
+
+
+@pytest.mark.parametrize("path", TWINS)
+def test_lists_come_whole_or_by_pages_of_one_or_of_a_parent(path: str) -> None:
+    """Each row is read field by field; a page says where it stands, a whole list does not."""
+    name, twin, row = TWINS[path]
+    page = {"pageSize": 1, "totalResults": 3, "offset": 2}
+
+    whole = rest_contents(f"{path}{twin}?address=a", json.dumps({name: [row]}))
+    paged = rest_contents(f"{path}?page=3", json.dumps({name: [row], **page}))
+
+    told = msgspec.to_builtins(whole)[name][0]
+    assert told | row == told
+    assert (whole.page_size, whole.total_results, whole.offset) == (None, None, None)
+    assert (paged.page_size, paged.total_results, paged.offset) == (1, 3, 2)
+
+
+def test_transfers_between_two_are_summed_up() -> None:
+    """A list of its own name, and what is left when both ways are counted."""
+    body = {"transfersSubset": [REST_TRANSFER], "totalNetTransfers": "1000"}
+
+    between = rest_contents("/v4/transfers/between?sourceAddress=a", json.dumps(body))
+
+    assert between.total_net_transfers == "1000"
+    assert between.transfers_subset[0].sender.address == "dydx1other"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "expected"),
+    [
+        (
+            "/v4/compliance/screen/dydx1owner",
+            {"status": "CLOSE_ONLY", "reason": "US_GEO", "updatedAt": "t"},
+            ComplianceFields(status="CLOSE_ONLY", reason="US_GEO", updated_at="t"),
+        ),
+        ("/v4/screen?address=a", {"restricted": True}, ScreenFields(restricted=True)),
+        ("/v4/time", {"iso": "t", "epoch": 1.5}, TimeFields(iso="t", epoch=1.5)),
+        ("/v4/sparklines?timePeriod=ONE_DAY", {"BTC-USD": ["1", "2"]}, {"BTC-USD": ["1", "2"]}),
+        (
+            "/v4/height",
+            {"errors": [{"msg": "no", "param": "limit", "location": "query", "value": 0}]},
+            ErrorsContents(
+                errors=[ErrorFields(msg="no", param="limit", location="query", value=0)]
+            ),
+        ),
+    ],
+)
+def test_other_answers_are_read_by_their_paths(path: str, body: Any, expected: Any) -> None:
+    """And a refusal is one under any."""
+    assert rest_contents(path, json.dumps(body)) == expected
 
 
 def test_a_parent_has_children_in_place_of_positions() -> None:
