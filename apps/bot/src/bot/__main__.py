@@ -74,9 +74,7 @@ def parser() -> argparse.ArgumentParser:
     add_run_options(replay)
 
     paper = commands.add_parser("paper", help="live frames, paper orders, no keys")
-    paper.add_argument("--network", default="testnet", help="testnet (default), mainnet or local")
-    paper.add_argument("--rest", help="another REST address than the network's own")
-    paper.add_argument("--ws", help="another socket address than the network's own")
+    add_network_options(paper)
     paper.add_argument(
         "--markets",
         default="BTC-USD,ETH-USD,SOL-USD",
@@ -100,10 +98,28 @@ def parser() -> argparse.ArgumentParser:
     add_choices(panel)
 
     doctor = commands.add_parser("doctor", help="look at the machine and at a network")
-    doctor.add_argument("--network", default="testnet", help="testnet (default), mainnet or local")
-    doctor.add_argument("--rest", help="another REST address than the network's own")
-    doctor.add_argument("--ws", help="another socket address than the network's own")
+    add_network_options(doctor)
+    doctor.add_argument("--json", action="store_true", help="the result as JSON")
     return top
+
+
+def add_network_options(command: argparse.ArgumentParser) -> None:
+    """Add where to run: bot.environment says what each environment allows."""
+    environments = ("development", "test", "staging", "production")
+    command.add_argument(
+        "--environment", choices=environments, help="or DYDX_ENVIRONMENT (default: development)"
+    )
+    command.add_argument(
+        "--network",
+        metavar="NAME|FILE.toml",
+        help="testnet, mainnet, local or a file (default: what the environment picks)",
+    )
+    command.add_argument("--rest", help="another REST address than the network's own")
+    command.add_argument("--ws", help="another socket address than the network's own")
+    command.add_argument("--node", help="another node, as host:port, than the network's own")
+    command.add_argument(
+        "--yes-mainnet", action="store_true", help="confirm mainnet where it is not the rule"
+    )
 
 
 def add_run_options(command: argparse.ArgumentParser) -> None:

@@ -10,7 +10,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace as with_fields
 from pathlib import Path
 
 from dydx_conn import (
@@ -25,12 +24,12 @@ from dydx_conn import (
     contents,
     find_recording,
     live,
-    network,
 )
 from dydx_conn import replay as play
 from reactivex import Observable, operators
 
 from bot.composition import Bot, Options
+from bot.environment import check_chain, enter, settings_of
 from bot.report import figures, print_report
 from bot.why import chain
 
@@ -68,12 +67,11 @@ def replay(arguments: argparse.Namespace) -> int:
 
 def paper(arguments: argparse.Namespace) -> int:
     """Trade on paper against a live network until told to stop, and report."""
-    net = address(network(arguments.network), arguments.rest, arguments.ws)
-    tickers = [ticker.strip().upper() for ticker in arguments.markets.split(",") if ticker.strip()]
-    if not tickers:
-        raise ConnError(f"expected tickers such as BTC-USD,ETH-USD; got {arguments.markets!r}")
+    net = enter(settings_of(arguments))
+    tickers = tickers_of(arguments)
     bot = Bot(options_of(arguments))
     with recorder(arguments.record, net) as keep:
+        check_chain(net)
 
         def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
             frames = live(net, tickers, pace=until(arguments.seconds, pace))
@@ -213,9 +211,12 @@ def listed(tickers: list[str], net: Network) -> Callable[[Frame], None]:
     return check
 
 
-def address(net: Network, rest: str | None, ws: str | None) -> Network:
-    """Put other addresses in place of a network's own."""
-    return with_fields(net, rest=rest or net.rest, ws=ws or net.ws)
+def tickers_of(arguments: argparse.Namespace) -> list[str]:
+    """Read the markets to trade."""
+    tickers = [ticker.strip().upper() for ticker in arguments.markets.split(",") if ticker.strip()]
+    if not tickers:
+        raise ConnError(f"expected tickers such as BTC-USD,ETH-USD; got {arguments.markets!r}")
+    return tickers
 
 
 @contextlib.contextmanager

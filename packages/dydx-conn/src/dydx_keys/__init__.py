@@ -26,6 +26,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -477,14 +478,16 @@ class ChainTip:
 def chain_tip(network: Network, *, deadline_s: float = 5.0) -> ChainTip:
     """Ask the network's node for its newest block; `NetworkError` if none comes in time."""
     import grpc
-    from dydx_v4_client.node.client import QueryNodeClient
 
     channel = _channel(network.node)
     try:
+        from dydx_v4_client.node.client import QueryNodeClient
+
         node = QueryNodeClient(grpc.intercept_channel(channel, _deadline(deadline_s)))
         header = asyncio.run(node.latest_block()).block.header
     except grpc.RpcError as error:
-        problem = f"{error.code().name}: {error.details()}"
+        said = str(error.details()).rpartition("last error: ")[2]
+        problem = f"{error.code().name}: {said}"
     else:
         tip_ns = header.time.ToNanoseconds()
         return ChainTip(header.chain_id, header.height, tip_ns, time.time_ns())
@@ -502,11 +505,20 @@ def is_loopback(address: str) -> bool:
 
 
 def _channel(node: str) -> Any:
+    # As it is imported, the client warns of an address in its own configuration.
+    logger = logging.getLogger("dydx_v4_client.network")
+    logger.addFilter(_nothing)
+    try:
+        from dydx_v4_client.network import insecure_channel, secure_channel
+    finally:
+        logger.removeFilter(_nothing)
     # Plain text is for a node on this machine; certificates are verified everywhere else.
-    from dydx_v4_client.network import insecure_channel, secure_channel
-
     bare = re.sub(r"^\w+://", "", node)
     return insecure_channel(bare) if is_loopback(node) else secure_channel(bare)
+
+
+def _nothing(_: logging.LogRecord) -> bool:
+    return False
 
 
 def _deadline(seconds: float) -> Any:

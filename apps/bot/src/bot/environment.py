@@ -1,0 +1,490 @@
+"""Where a run may go: the environment, the network, and what has to be confirmed before.
+
+    options, DYDX_ENVIRONMENT ──► Settings ──► enter ──► Network, or a refusal
+    Network ──► validate ──► Validation: ok, unfit, unreachable or mismatch
+
+An environment picks a network by itself, refuses some, and wants others confirmed: by a flag,
+or by a word typed at a terminal, never by default. A network is what its chain id says it is,
+whatever name it goes by. `validate` asks the node which chain it is and receives the indexer as
+a run would; the one result it returns is what the doctor prints, what `bot trade` starts on,
+and what a health endpoint can answer with.
+"""
+
+import argparse
+import os
+import sys
+import threading
+import time
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace as with_fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+from dydx_conn import (
+    NETWORKS,
+    ConnError,
+    Frame,
+    MarketsContents,
+    Network,
+    NetworkError,
+    Subaccount,
+    WireError,
+    contents,
+    live,
+    network,
+)
+from dydx_keys import ChainTip, chain_tip, is_loopback
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+# === Errors ===
+
+
+class RefusalError(ConnError):
+    """A run that may not start here, or that nobody has confirmed."""
+
+
+# === Networks ===
+
+NetworkType = Literal["mainnet", "testnet", "local", "other"]
+_TYPES: Final[Mapping[str, Any]] = {known.chain_id: name for name, known in NETWORKS.items()}
+
+
+def network_type(net: Network) -> NetworkType:
+    """Tell what a network is by its chain, so that no other name makes mainnet harmless."""
+    kind: NetworkType = _TYPES.get(net.chain_id, "other")
+    return kind
+
+
+class NetworkFile(BaseModel):
+    """A network as a TOML file describes it; the denominations may be left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    rest: str
+    ws: str
+    node: str
+    chain_id: str
+    usdc_denom: str | None = None
+    chain_denom: str | None = None
+
+    @field_validator("rest", "ws")
+    @classmethod
+    def _encrypted(cls, address: str) -> str:
+        scheme, _, _ = address.partition("://")
+        if scheme in ("https", "wss") or (scheme in ("http", "ws") and is_loopback(address)):
+            return address.rstrip("/")
+        raise ValueError(f"expected https:// or wss://, or plain text to this machine: {address!r}")
+
+    @field_validator("node")
+    @classmethod
+    def _with_port(cls, address: str) -> str:
+        if not address.rpartition(":")[2].isdigit():
+            raise ValueError(
+                f"expected a host and a port such as grpc.example.com:443: {address!r}"
+            )
+        return address
+
+    @field_validator("name", "chain_id")
+    @classmethod
+    def _named(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("expected some text, got none")
+        return text
+
+
+def read_network(path: Path) -> Network:
+    """Read a network from a TOML file; `NetworkError` says which line of it is wrong, and why."""
+    try:
+        fields = NetworkFile(**tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise NetworkError(f"{path}: {_first(error)}") from None
+    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
+        raise NetworkError(f"expected a network in TOML at {path}: {error}") from None
+    return Network(**fields.model_dump(exclude_none=True))
+
+
+def _first(error: ValidationError) -> str:
+    """Say the first thing that is wrong, in one line; the values are no secrets."""
+    wrong = error.errors()[0]
+    name = ".".join(map(str, wrong["loc"])) or "it"
+    return f"{name}: {wrong['msg'].removeprefix('Value error, ')}"
+
+
+# === Settings ===
+
+Environment = Literal["development", "test", "staging", "production"]
+ENVIRONMENT: Final = "DYDX_ENVIRONMENT"
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """What an environment picks by itself, what it refuses and what it wants confirmed."""
+
+    picks: str
+    refuses: tuple[NetworkType, ...] = ()
+    confirms: tuple[NetworkType, ...] = ()
+
+
+RULES: Final[Mapping[Environment, Rule]] = {
+    "development": Rule("testnet", confirms=("mainnet",)),
+    "test": Rule("local", refuses=("mainnet",)),
+    "staging": Rule("testnet", confirms=("mainnet",)),
+    "production": Rule("mainnet", refuses=("testnet", "local", "other")),
+}
+
+
+class Settings(BaseModel):
+    """What was chosen about where to run; an empty `network` is the environment's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    environment: Environment = "development"
+    network: str = ""
+    rest: str = ""
+    ws: str = ""
+    node: str = ""
+    yes_mainnet: bool = False
+    yes_orders: bool = False
+
+    @property
+    def rule(self) -> Rule:
+        """Return what the environment allows."""
+        return RULES[self.environment]
+
+    def chosen(self) -> Network:
+        """Return the network: by name, from a file, or the environment's own."""
+        name = self.network or self.rule.picks
+        net = read_network(Path(name)) if name.endswith(".toml") else network(name)
+        other = {part: getattr(self, part) for part in ("rest", "ws", "node")}
+        return with_fields(net, **{part: address for part, address in other.items() if address})
+
+
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """Gather what was typed; what was not typed comes from the process's environment."""
+    given = {name: getattr(arguments, name, None) for name in Settings.model_fields}
+    given["environment"] = given["environment"] or os.environ.get(ENVIRONMENT)
+    try:
+        return Settings(**{name: value for name, value in given.items() if value})
+    except ValidationError:
+        known = ", ".join(RULES)
+        what = f"expected one of {known}; got environment {given['environment']!r}"
+        raise RefusalError(what) from None
+
+
+# === Confirmations ===
+
+
+class Confirmation(msgspec.Struct, frozen=True):
+    """A word to be typed, or a flag to be given, before a run may start."""
+
+    word: str
+    flag: str
+    why: str
+
+
+def objection(settings: Settings, net: Network) -> str:
+    """Say why an environment refuses a network, "" if it does not."""
+    kind = network_type(net)
+    if kind not in settings.rule.refuses:
+        return ""
+    wanted = settings.rule.picks
+    return (
+        f"expected {wanted} in {settings.environment}, got {net.name} ({kind}, chain "
+        f"{net.chain_id}): choose another network, or another environment"
+    )
+
+
+def confirmations(settings: Settings, net: Network, *, orders: bool) -> list[Confirmation]:
+    """Return what has to be confirmed: real orders on mainnet want two, each its own word."""
+    kind, wanted = network_type(net), []
+    if kind in settings.rule.confirms or (orders and kind == "mainnet"):
+        why = f"{net.name} is mainnet, where money is real, and this is {settings.environment}"
+        wanted.append(Confirmation("mainnet", "--yes-mainnet", why))
+    if orders and kind != "local":
+        money = "real" if kind == "mainnet" else kind
+        why = f"orders will be signed and sent to {net.name}: {money} money moves"
+        wanted.append(Confirmation("orders", "--yes-orders", why))
+    return wanted
+
+
+def enter(settings: Settings, *, orders: bool = False) -> Network:
+    """Return the network to run on, once nothing refuses it and everything is confirmed."""
+    net = settings.chosen()
+    refused = objection(settings, net)
+    if refused:
+        raise RefusalError(refused)
+    for wanted in confirmations(settings, net, orders=orders):
+        print(f"bot: warning: {wanted.why}", file=sys.stderr, flush=True)
+        if not getattr(settings, wanted.flag.strip("-").replace("-", "_")):
+            _confirm(wanted)
+    return net
+
+
+def _confirm(wanted: Confirmation) -> None:
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        what = f"expected {wanted.flag} where nobody can be asked"
+        raise RefusalError(f"{what}: {wanted.why}; nothing was started")
+    print(f"type {wanted.word} to go on: ", end="", file=sys.stderr, flush=True)
+    typed = sys.stdin.readline().strip()
+    if typed != wanted.word:
+        raise RefusalError(f"expected {wanted.word!r}, got {typed!r}: nothing was started")
+
+
+# === Validation ===
+
+Outcome = Literal["ok", "warning", "failed"]
+Status = Literal["ok", "unfit", "unreachable", "mismatch"]
+HTTP_STATUS: Final[Mapping[Status, int]] = {
+    "ok": 200,
+    "unfit": 503,
+    "unreachable": 503,
+    "mismatch": 400,
+}
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One thing that was looked at, and what was seen."""
+
+    name: str
+    outcome: Outcome
+    seen: str
+
+
+class Validation(msgspec.Struct, frozen=True, kw_only=True):
+    """A network as it was found; `unfit` answers, and is not to be traded on.
+
+    `chain_id_reported` is empty while the node has said nothing.
+    """
+
+    environment: Environment
+    network: str
+    network_type: NetworkType
+    chain_id_expected: str
+    chain_id_reported: str
+    status: Status
+    checks: tuple[Check, ...]
+
+    @property
+    def http_status(self) -> int:
+        """Return what a health endpoint answers with."""
+        return HTTP_STATUS[self.status]
+
+    @property
+    def failed(self) -> list[Check]:
+        """Return the checks that failed."""
+        return [check for check in self.checks if check.outcome == "failed"]
+
+
+def validate(
+    settings: Settings, net: Network, subaccount: Subaccount | None = None
+) -> tuple[Validation, dict[str, Frame]]:
+    """Ask the node and receive the indexer, both at once; return what was heard as well."""
+    tips: list[ChainTip | str] = []
+    asking = threading.Thread(target=lambda: tips.append(_tip(net)), name="node", daemon=True)
+    asking.start()
+    heard = listen(net, subaccount)
+    asking.join()
+    return judge(settings, net, tips[0], heard), heard
+
+
+def check_chain(net: Network) -> None:
+    """Refuse a node of another chain; one that is silent is no hindrance where nothing is sent."""
+    tip = _tip(net)
+    if isinstance(tip, str):
+        print(f"bot: warning: the chain is not checked: {tip}", file=sys.stderr, flush=True)
+    elif tip.chain_id != net.chain_id:
+        raise RefusalError(f"expected {net.node} to be of {net.chain_id}, it says {tip.chain_id}")
+
+
+def _tip(net: Network) -> ChainTip | str:
+    try:
+        return chain_tip(net)
+    except ConnError as error:
+        return str(error)
+
+
+def judge(
+    settings: Settings, net: Network, tip: ChainTip | str, heard: Mapping[str, Frame]
+) -> Validation:
+    """Make of what a network said a verdict on it; a `tip` that is text is why there is none."""
+    sight = Sight(settings, net, tip, heard)
+    checks = tuple(check for look in _LOOKS for check in look(sight))
+    failed = {check.name for check in checks if check.outcome == "failed"}
+    found = (status for names, status in _STATUSES if failed & names)
+    return Validation(
+        environment=settings.environment,
+        network=net.name,
+        network_type=network_type(net),
+        chain_id_expected=net.chain_id,
+        chain_id_reported=tip.chain_id if isinstance(tip, ChainTip) else "",
+        status=next(found, "unfit" if failed else "ok"),
+        checks=checks,
+    )
+
+
+# The first that holds is the status; what else fails makes a network unfit.
+_STATUSES: Final[tuple[tuple[set[str], Status], ...]] = (
+    ({"chain", "indexer"}, "mismatch"),
+    ({"node", "rest", "socket"}, "unreachable"),
+)
+
+PATIENCE_NS: Final = 10_000_000_000
+MAX_SKEW_S: Final = 5.0
+MAX_LAG_S: Final = 15.0
+# Two that tell of one chain are so many blocks apart at most, and so many for each second.
+_BLOCKS: Final = 100
+_BLOCKS_A_SECOND: Final = 5.0
+
+
+def listen(net: Network, subaccount: Subaccount | None = None) -> dict[str, Frame]:
+    """Receive until REST and the socket answered or failed; keep the first frame of each name.
+
+    The name is the kind, or a message's channel. It takes no longer than `PATIENCE_NS` and a tick.
+    """
+    heard: dict[str, Frame] = {}
+    ends = time.monotonic_ns() + PATIENCE_NS
+    awaited = ["v4_block_height"] if subaccount is None else ["v4_block_height", "v4_subaccounts"]
+
+    def pace(frame: Frame) -> bool:
+        refused = frame.type == "error" and frame.channel == "v4_subaccounts"
+        told = frame.kind == "ws" and (frame.type != "error" or refused) and frame.channel
+        heard.setdefault(told or frame.kind, frame)
+        answered = {"http", "gap"} & heard.keys()
+        settled = answered and ("close" in heard or heard.keys() >= {*awaited})
+        return not settled and frame.mono < ends
+
+    more = {} if subaccount is None else {"subaccount": subaccount}
+    live(net, [], pace=pace, **more).subscribe()
+    return heard
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """What the checks look at."""
+
+    settings: Settings
+    net: Network
+    tip: ChainTip | str
+    heard: Mapping[str, Frame]
+
+    @property
+    def local(self) -> bool:
+        """Tell whether it is a stand-in, which keeps a clock of its own and encrypts nothing."""
+        return network_type(self.net) == "local"
+
+
+def _environment(sight: Sight) -> Iterable[Check]:
+    settings, net = sight.settings, sight.net
+    refused = objection(settings, net)
+    flags = [wanted.flag for wanted in confirmations(settings, net, orders=False)]
+    if refused:
+        yield Check("environment", "failed", refused)
+    elif flags:
+        yield Check("environment", "warning", f"{settings.environment} wants {flags[0]} here")
+    else:
+        yield Check("environment", "ok", f"{settings.environment} on {network_type(net)}")
+
+
+def _node(sight: Sight) -> Iterable[Check]:
+    net, tip = sight.net, sight.tip
+    if isinstance(tip, str):
+        yield Check("node", "failed", tip)
+        return
+    yield Check("node", "ok", f"{net.node} is at block {tip.height}")
+    same = tip.chain_id == net.chain_id
+    seen = f"{tip.chain_id}" if same else f"expected {net.chain_id}, the node says {tip.chain_id}"
+    yield Check("chain", "ok" if same else "failed", seen)
+
+
+def _rest(sight: Sight) -> Iterable[Check]:
+    net, heard = sight.net, sight.heard
+    answer, failure = heard.get("http"), heard.get("gap")
+    if answer is None:
+        seen = f"{net.rest}: {failure.text if failure else 'no answer'}"
+        yield Check("rest", "failed", seen)
+        return
+    try:
+        (markets,) = contents(answer)
+    except WireError as error:
+        yield Check("rest", "failed", f"{net.rest} answered {answer.type}: {error}")
+        return
+    listed = isinstance(markets, MarketsContents)
+    what = f"lists {len(markets.markets)} markets" if listed else f"answered {answer.type}: "
+    seen = f"{net.rest} {what}" + ("" if listed else answer.text[:80])
+    yield Check("rest", "ok" if listed else "failed", seen)
+
+
+def _socket(sight: Sight) -> Iterable[Check]:
+    net, heard = sight.net, sight.heard
+    if "open" not in heard:
+        why = heard["close"].text if "close" in heard else "no answer"
+        yield Check("socket", "failed", f"{net.ws}: {why}")
+    elif "v4_markets" not in heard:
+        what = "opened, and did not confirm what was asked"
+        yield Check("socket", "failed", f"{net.ws} {what}")
+    else:
+        taken_ms = (heard["v4_markets"].mono - heard["sent"].mono) / 1e6
+        yield Check("socket", "ok", f"{net.ws} answered in {taken_ms:.0f} ms")
+
+
+def _tls(sight: Sight) -> Iterable[Check]:
+    net, heard = sight.net, sight.heard
+    plain = [url for url in (net.rest, net.ws) if not url.startswith(("https:", "wss:"))]
+    texts = [heard[kind].text for kind in ("close", "gap") if kind in heard]
+    refused = [text for text in texts if "CERTIFICATE" in text]
+    if plain:
+        outcome: Outcome = "ok" if sight.local else "failed"
+        yield Check("tls", outcome, f"{' and '.join(plain)}: not encrypted")
+    elif refused:
+        yield Check("tls", "failed", refused[0])
+    elif {"open", "http"} <= heard.keys():
+        yield Check("tls", "ok", "certificates verified")
+    else:
+        yield Check("tls", "warning", "not every connection was made")
+
+
+def _blocks(sight: Sight) -> Iterable[Check]:
+    """Compare the indexer's newest block with the node's, and with this machine's clock."""
+    frame, tip = sight.heard.get("v4_block_height"), sight.tip
+    if frame is None:
+        return
+    try:
+        (block,) = contents(frame)
+        height, time_ns = int(block.height or block.block_height), _ns(block.time)
+    except (WireError, ValueError) as error:
+        yield Check("skew", "failed", f"expected a block and its time: {error}")
+        return
+    if isinstance(tip, ChainTip):
+        yield _together(sight, tip, height, time_ns)
+    # The node is ahead of the indexer: by its block the clock is judged, if there is one.
+    ahead_ns = tip.time_ns - tip.at if isinstance(tip, ChainTip) else time_ns - frame.at
+    bad = abs(ahead_ns) > MAX_SKEW_S * 1e9 and not sight.local
+    seen = f"newest block minus our clock {ahead_ns / 1e9:+.1f} s"
+    yield Check("skew", "failed" if bad else "ok", seen)
+
+
+def _ns(time_text: str) -> int:
+    return int(datetime.fromisoformat(time_text).timestamp() * 1e9)
+
+
+def _together(sight: Sight, tip: ChainTip, height: int, time_ns: int) -> Check:
+    behind, lag_s = tip.height - height, (tip.time_ns - time_ns) / 1e9
+    seen = f"block {height}, {behind} behind the node's, {lag_s:.1f} s"
+    # The indexer does not name its chain: its blocks and their times do.
+    if abs(behind) > _BLOCKS + _BLOCKS_A_SECOND * abs(lag_s):
+        return Check("indexer", "failed", f"{seen}: these are two chains")
+    if lag_s > MAX_LAG_S and not sight.local:
+        return Check("height", "failed", f"{seen}: the indexer does not keep up")
+    return Check("height", "ok", seen)
+
+
+_LOOKS: Final[tuple[Callable[[Sight], Iterable[Check]], ...]] = (
+    _environment,
+    _node,
+    _rest,
+    _socket,
+    _tls,
+    _blocks,
+)

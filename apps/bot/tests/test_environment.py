@@ -1,0 +1,494 @@
+"""Where a run may go: environments, networks, confirmations, and what is checked at start."""
+
+import argparse
+import dataclasses
+import io
+from collections.abc import Callable
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import dydx_conn
+import pytest
+import reactivex
+from bot.__main__ import main
+from bot.environment import (
+    RefusalError,
+    Settings,
+    Validation,
+    check_chain,
+    confirmations,
+    enter,
+    judge,
+    listen,
+    network_type,
+    objection,
+    read_network,
+    settings_of,
+    validate,
+)
+from dydx_conn import NETWORKS, ConnError, Frame, Network, NetworkError, Subaccount, ws_frame
+from dydx_keys import ChainTip
+from reactivex import Observable
+
+MAINNET, TESTNET, LOCAL = (NETWORKS[name] for name in ("mainnet", "testnet", "local"))
+
+# === Environments ===
+
+
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [
+        ("development", "testnet"),
+        ("test", "local"),
+        ("staging", "testnet"),
+        ("production", "mainnet"),
+    ],
+)
+def test_an_environment_picks_its_network(environment: Any, name: str) -> None:
+    """Nothing has to be typed; what is typed comes first."""
+    assert Settings(environment=environment).chosen() == NETWORKS[name]
+    assert Settings(environment=environment, network="local").chosen() == LOCAL
+
+
+@pytest.mark.parametrize(
+    ("environment", "network", "refused"),
+    [
+        ("development", MAINNET, False),
+        ("development", LOCAL, False),
+        ("test", MAINNET, True),
+        ("test", TESTNET, False),
+        ("staging", MAINNET, False),
+        ("production", MAINNET, False),
+        ("production", TESTNET, True),
+        ("production", LOCAL, True),
+        ("production", dataclasses.replace(LOCAL, chain_id="fork-1"), True),
+    ],
+)
+def test_an_environment_refuses_what_it_is_not_for(
+    environment: Any, network: Network, refused: bool
+) -> None:
+    """Production on testnet does not start, and a test never on mainnet."""
+    assert bool(objection(Settings(environment=environment), network)) is refused
+
+
+WORDS = {
+    ("development", "testnet", False): [],
+    ("development", "testnet", True): ["orders"],
+    ("development", "local", True): [],
+    ("development", "mainnet", False): ["mainnet"],
+    ("development", "mainnet", True): ["mainnet", "orders"],
+    ("staging", "mainnet", False): ["mainnet"],
+    ("production", "mainnet", False): [],
+    ("production", "mainnet", True): ["mainnet", "orders"],
+}
+
+
+@pytest.mark.parametrize("case", WORDS, ids=str)
+def test_what_has_to_be_confirmed(case: tuple[Any, str, bool]) -> None:
+    """Orders on mainnet want two confirmations, everywhere; on the stand-in none is wanted."""
+    environment, name, orders = case
+
+    wanted = confirmations(Settings(environment=environment), NETWORKS[name], orders=orders)
+
+    assert [one.word for one in wanted] == WORDS[case]
+    assert len({one.flag for one in wanted}) == len(wanted)
+
+
+def test_mainnet_under_another_name_is_mainnet() -> None:
+    """The chain id decides, not what somebody called it."""
+    disguised = dataclasses.replace(MAINNET, name="harmless", rest="http://127.0.0.1:1")
+
+    assert network_type(disguised) == "mainnet"
+    assert network_type(dataclasses.replace(LOCAL, chain_id="dydx-staging-1")) == "other"
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Sit somebody at a terminal who types this."""
+
+    def types(text: str) -> None:
+        keyboard = io.StringIO(text)
+        keyboard.isatty = lambda: True  # type: ignore[method-assign]  # as a terminal would
+        monkeypatch.setattr("sys.stdin", keyboard)
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+
+    return types
+
+
+def test_a_word_that_is_typed_confirms(
+    terminal: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The warning says why; both words for orders."""
+    terminal("mainnet\norders\n")
+
+    assert enter(Settings(network="mainnet"), orders=True) == MAINNET
+    told = capsys.readouterr().err
+    assert "mainnet is mainnet, where money is real, and this is development" in told
+    assert "real money moves" in told
+
+
+@pytest.mark.parametrize("typed", ["yes\n", "MAINNET\n", "\n", "", "mainnet\norder\n"])
+def test_a_wrong_word_starts_nothing(terminal: Callable[[str], None], typed: str) -> None:
+    """Whoever is in doubt types something else."""
+    terminal(typed)
+
+    with pytest.raises(RefusalError, match="nothing was started"):
+        enter(Settings(network="mainnet"), orders=True)
+
+
+def test_without_a_terminal_only_a_flag_confirms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe that says mainnet is nobody."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("mainnet\norders\n"))
+
+    with pytest.raises(RefusalError, match="expected --yes-mainnet where nobody can be asked"):
+        enter(Settings(network="mainnet"))
+    with pytest.raises(RefusalError, match="expected --yes-orders"):
+        enter(Settings(network="mainnet", yes_mainnet=True), orders=True)
+    assert enter(Settings(network="mainnet", yes_mainnet=True)) == MAINNET
+    both = Settings(network="mainnet", yes_mainnet=True, yes_orders=True)
+    assert enter(both, orders=True) == MAINNET
+
+
+def test_what_is_refused_is_not_asked_about(terminal: Callable[[str], None]) -> None:
+    """No word makes testnet production."""
+    terminal("testnet\n")
+
+    with pytest.raises(RefusalError, match="expected mainnet in production, got testnet"):
+        enter(Settings(environment="production", network="testnet"))
+
+
+def test_the_environment_may_come_from_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is typed comes first; a word that is none is said with those that are."""
+    monkeypatch.setenv("DYDX_ENVIRONMENT", "production")
+    typed = argparse.Namespace(environment="staging", network=None)
+
+    assert settings_of(argparse.Namespace()).environment == "production"
+    assert settings_of(typed).environment == "staging"
+    monkeypatch.setenv("DYDX_ENVIRONMENT", "prod")
+    with pytest.raises(RefusalError, match=r"development, test, staging, production; .*'prod'"):
+        settings_of(argparse.Namespace())
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["paper", "--environment", "production", "--network", "testnet"], "expected mainnet in"),
+        (["paper", "--network", "mainnet"], "expected --yes-mainnet"),
+        (["paper", "--network", "none.toml"], "No such file"),
+        (["doctor", "--network", "none.toml"], "No such file"),
+    ],
+)
+def test_a_refusal_is_a_two(
+    typed: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line of why, after the warnings; nothing has been connected to."""
+    assert main(typed) == 2
+
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+# === Networks from files ===
+
+FILE = """
+name = "fork"
+rest = "https://indexer.example.com/"
+ws = "wss://indexer.example.com/v4/ws"
+node = "grpc.example.com:443"
+chain_id = "fork-1"
+"""
+
+
+def test_a_network_is_read_from_a_file(tmp_path: Path) -> None:
+    """Each address as it stands there; what is left out has the usual denominations."""
+    path = tmp_path / "fork.toml"
+    path.write_text(FILE + 'chain_denom = "afork"\n')
+
+    net = Settings(network=str(path), node="127.0.0.1:9").chosen()
+
+    assert (net.name, net.chain_id, net.chain_denom) == ("fork", "fork-1", "afork")
+    assert net.rest == "https://indexer.example.com"
+    assert net.usdc_denom == TESTNET.usdc_denom
+    assert net.node == "127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "name: Field required"),
+        (FILE.replace("chain_id", "chainid"), "chain_id: Field required"),
+        (FILE + 'port = "1"', "port: Extra inputs are not permitted"),
+        (FILE.replace("https", "http"), "rest: expected https:// or wss://, or plain text to this"),
+        (FILE.replace("wss", "ws"), "ws: expected https:// or wss://"),
+        (FILE.replace(":443", ""), "node: expected a host and a port"),
+        (FILE.replace('"fork-1"', "7"), "chain_id: Input should be a valid string"),
+        (FILE.replace('"fork-1"', '" "'), "chain_id: expected some text"),
+        (FILE.replace("name", "name ="), "expected a network in TOML at"),
+        ("\x00", "expected a network in TOML at"),
+    ],
+)
+def test_a_file_that_is_no_network_is_said(tmp_path: Path, text: str, said: str) -> None:
+    """The field and what was expected of it, with the path, in one line."""
+    path = tmp_path / "fork.toml"
+    path.write_text(text)
+
+    with pytest.raises(NetworkError) as caught:
+        read_network(path)
+
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+# === Validation ===
+
+MARKETS = '{"markets":{"BTC-USD":{"ticker":"BTC-USD"}}}'
+NOW_NS = 1_767_225_600 * 10**9  # 2026-01-01T00:00:00Z
+TIP = ChainTip("dydx-testnet-4", 10, NOW_NS - 200_000_000, NOW_NS)
+
+
+def frame(kind: str, text: str = "", type_: str = "") -> Frame:
+    """Make a frame of the instant that all happens in."""
+    if kind == "ws":
+        return ws_frame(1, NOW_NS, 1, "c1", text)
+    channel = "/v4/perpetualMarkets" if kind == "http" else ""
+    return Frame(1, NOW_NS, 1, "c1", kind, text, type_, channel)
+
+
+def block(time: str, height: int = 9) -> Frame:
+    """Make the message that tells a block."""
+    what = f'{{"blockHeight":"{height}","time":"{time}"}}'
+    return frame("ws", f'{{"type":"channel_data","channel":"v4_block_height","contents":{what}}}')
+
+
+ANSWER = frame("http", MARKETS, "200")
+OPENED = [
+    frame("open", "wss://v/v4/ws"),
+    frame("sent", '{"type":"subscribe","channel":"v4_markets"}'),
+    frame("ws", f'{{"type":"subscribed","channel":"v4_markets","contents":{MARKETS}}}'),
+]
+BLOCK = block("2025-12-31T23:59:59.500Z")
+
+
+def says(monkeypatch: pytest.MonkeyPatch, frames: list[Frame]) -> None:
+    """Let any network say these frames, and then nothing."""
+
+    def live(_: Network, __: list[str], *, pace: dydx_conn.Pacer, **___: Any) -> Observable[Frame]:
+        late = frame("tick"), Frame(2, NOW_NS, 2**63, "clock", "tick")
+        return reactivex.from_iterable(takewhile(pace, [*frames, *late]))
+
+    monkeypatch.setattr("bot.environment.live", live)
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Validation]:
+    """Judge what a network said: `found(frames, network=…, tip=…)`."""
+
+    def judged(
+        frames: list[Frame], net: Network = TESTNET, tip: ChainTip | str = TIP, **settings: Any
+    ) -> Validation:
+        says(monkeypatch, frames)
+        return judge(Settings(**settings), net, tip, listen(net))
+
+    return judged
+
+
+def outcomes(found: Validation) -> dict[str, str]:
+    """Map each check's name to its outcome."""
+    return {check.name: check.outcome for check in found.checks}
+
+
+def seen(found: Validation, name: str) -> str:
+    """Return what a check saw."""
+    return next(check.seen for check in found.checks if check.name == name)
+
+
+def test_a_network_that_answers_is_fine(found: Callable[..., Validation]) -> None:
+    """Each figure is of what was heard."""
+    well = found([ANSWER, *OPENED, BLOCK])
+
+    assert set(outcomes(well).values()) == {"ok"}
+    assert (well.status, well.http_status, well.failed) == ("ok", 200, [])
+    assert (well.network, well.network_type, well.environment) == (
+        "testnet",
+        "testnet",
+        "development",
+    )
+    assert well.chain_id_expected == well.chain_id_reported == "dydx-testnet-4"
+    assert seen(well, "node") == "test-dydx-grpc.kingnodes.com:443 is at block 10"
+    assert seen(well, "chain") == "dydx-testnet-4"
+    assert seen(well, "rest").endswith("lists 1 markets")
+    assert seen(well, "socket").endswith("/v4/ws answered in 0 ms")
+    assert seen(well, "height") == "block 9, 1 behind the node's, 0.3 s"
+    assert seen(well, "skew") == "newest block minus our clock -0.2 s"
+
+
+def test_a_node_of_another_chain_is_a_mismatch(found: Callable[..., Validation]) -> None:
+    """Nothing may be signed for it, whatever else is fine."""
+    other = found([ANSWER, *OPENED, BLOCK], MAINNET)
+
+    assert (other.status, other.http_status) == ("mismatch", 400)
+    assert seen(other, "chain") == "expected dydx-mainnet-1, the node says dydx-testnet-4"
+    assert [check.name for check in other.failed] == ["chain"]
+
+
+def test_an_indexer_of_another_chain_is_a_mismatch(found: Callable[..., Validation]) -> None:
+    """It does not name its chain, but its blocks do: far apart in height and not in time."""
+    far = ChainTip("dydx-testnet-4", 20_000_000, NOW_NS, NOW_NS)
+
+    other = found([ANSWER, *OPENED, BLOCK], tip=far)
+
+    assert (other.status, other.http_status) == ("mismatch", 400)
+    assert seen(other, "indexer").endswith("these are two chains")
+
+
+@pytest.mark.parametrize(("net", "status"), [(TESTNET, "unfit"), (LOCAL, "ok")])
+def test_an_indexer_that_does_not_keep_up_is_unfit(
+    found: Callable[..., Validation], net: Network, status: str
+) -> None:
+    """A minute behind in blocks and in time is one chain, and no place to trade."""
+    ahead = ChainTip(net.chain_id, 69, NOW_NS, NOW_NS)
+
+    late = found([ANSWER, *OPENED, block("2025-12-31T23:59:00Z")], net, ahead)
+
+    assert late.status == status
+    assert seen(late, "height").startswith("block 9, 60 behind the node's, 60.0 s")
+    assert late.http_status == (200 if status == "ok" else 503)
+
+
+def test_a_node_that_is_silent_is_unreachable(found: Callable[..., Validation]) -> None:
+    """The reason is the transport's; the indexer is judged all the same, and the clock by it."""
+    silent = found([ANSWER, *OPENED, BLOCK], tip="expected a block, but UNAVAILABLE")
+
+    assert (silent.status, silent.http_status) == ("unreachable", 503)
+    assert silent.chain_id_reported == ""
+    assert seen(silent, "node") == "expected a block, but UNAVAILABLE"
+    assert seen(silent, "skew").endswith("-0.5 s")
+    assert "chain" not in outcomes(silent)
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "net", "outcome"),
+    [(4, TESTNET, "ok"), (60, TESTNET, "failed"), (-60, TESTNET, "failed"), (-60, LOCAL, "ok")],
+)
+def test_a_clock_that_is_off_fails(
+    found: Callable[..., Validation], ahead_s: int, net: Network, outcome: str
+) -> None:
+    """Good-til times and nonces hang on it; a stand-in keeps a clock of its own."""
+    tip = ChainTip(net.chain_id, 9, NOW_NS + ahead_s * 10**9, NOW_NS)
+    time = f"2026-01-01T00:0{max(ahead_s, 0) // 60}:0{max(ahead_s, 0) % 60}Z"
+
+    assert outcomes(found([ANSWER, *OPENED, block(time)], net, tip))["skew"] == outcome
+
+
+def test_a_block_that_cannot_be_read_fails(found: Callable[..., Validation]) -> None:
+    """Noon is no time of a block."""
+    assert outcomes(found([ANSWER, *OPENED, block("noon")]))["skew"] == "failed"
+
+
+REFUSED = "SSLError: [SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate"
+
+
+@pytest.mark.parametrize(
+    ("frames", "expected"),
+    [
+        ([], {"rest": "no answer", "socket": "no answer", "tls": "not every connection"}),
+        ([frame("gap", "not asked: ConnectError"), *OPENED, BLOCK], {"rest": "ConnectError"}),
+        ([frame("http", "<html>", "502"), *OPENED], {"rest": "answered 502: expected the answer"}),
+        ([frame("http", '{"errors":[{"msg":"slow"}]}', "429"), *OPENED], {"rest": "slow"}),
+        ([ANSWER, frame("close", "ConnectionRefusedError", "0")], {"socket": "RefusedError"}),
+        ([ANSWER, OPENED[0], OPENED[1]], {"socket": "did not confirm what was asked"}),
+        ([ANSWER, frame("close", REFUSED, "0")], {"socket": REFUSED, "tls": REFUSED}),
+    ],
+)
+def test_what_does_not_answer_is_told_in_the_networks_words(
+    found: Callable[..., Validation], frames: list[Frame], expected: dict[str, str]
+) -> None:
+    """Nothing is waited for longer than some seconds, and no clock is judged unheard."""
+    checked = found(frames)
+
+    for name, words in expected.items():
+        assert words in seen(checked, name)
+    assert {check.name for check in checked.failed} >= {*expected} - {"tls"}
+    assert (outcomes(checked)["tls"] == "failed") == (expected.get("tls") == REFUSED)
+    assert checked.status == "unreachable"
+
+
+def test_a_refusal_on_the_socket_is_no_answer(found: Callable[..., Validation]) -> None:
+    """It names the channel, and brings nothing of it."""
+    refusal = frame("ws", '{"type":"error","channel":"v4_markets"}')
+
+    assert outcomes(found([ANSWER, *OPENED[:2], refusal]))["socket"] == "failed"
+
+
+def test_plain_text_is_for_the_local_venue_alone(found: Callable[..., Validation]) -> None:
+    """To a real network it fails, whatever it answers."""
+    plain = dataclasses.replace(TESTNET, ws="ws://127.0.0.1:9")
+    tip = dataclasses.replace(TIP, chain_id="localdydxprotocol")
+
+    assert found([ANSWER, *OPENED, BLOCK], plain).status == "unfit"
+    assert outcomes(found([ANSWER, *OPENED, BLOCK], LOCAL, tip))["tls"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("environment", "net", "outcome"),
+    [
+        ("development", TESTNET, "ok"),
+        ("development", MAINNET, "warning"),
+        ("production", TESTNET, "failed"),
+    ],
+)
+def test_the_environment_is_a_check_too(
+    found: Callable[..., Validation], environment: str, net: Network, outcome: str
+) -> None:
+    """The doctor asks nobody: it says what a run would."""
+    tip = dataclasses.replace(TIP, chain_id=net.chain_id)
+
+    checked = found([ANSWER, *OPENED, BLOCK], net, tip, environment=environment)
+
+    assert outcomes(checked)["environment"] == outcome
+    assert checked.status == ("unfit" if outcome == "failed" else "ok")
+
+
+def test_the_account_is_waited_for_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its snapshot, or the refusal of it, is among what was heard."""
+    shown = frame("ws", '{"type":"subscribed","channel":"v4_subaccounts","contents":{}}')
+    refused = frame("ws", '{"type":"error","channel":"v4_subaccounts","message":"no"}')
+    monkeypatch.setattr("bot.environment.chain_tip", lambda _: TIP)
+
+    for answer in (shown, refused):
+        says(monkeypatch, [ANSWER, *OPENED, BLOCK, answer])
+        checked, heard = validate(Settings(), TESTNET, Subaccount("dydx1abc"))
+        assert heard["v4_subaccounts"] is answer
+        assert checked.status == "ok"
+
+
+def test_a_node_that_fails_is_a_result_and_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A validation always comes to its end."""
+
+    def silent(_: Network) -> ChainTip:
+        raise NetworkError("nobody there")
+
+    says(monkeypatch, [])
+    monkeypatch.setattr("bot.environment.chain_tip", silent)
+
+    checked, _ = validate(Settings(), TESTNET)
+
+    assert seen(checked, "node") == "nobody there"
+
+
+def test_a_paper_run_is_refused_on_another_chain(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A silent node is a warning: nothing is sent to it."""
+
+    def silent(_: Network) -> ChainTip:
+        raise NetworkError("nobody there")
+
+    monkeypatch.setattr("bot.environment.chain_tip", lambda _: TIP)
+    check_chain(TESTNET)
+    with pytest.raises(ConnError, match="to be of dydx-mainnet-1, it says dydx-testnet-4"):
+        check_chain(MAINNET)
+    monkeypatch.setattr("bot.environment.chain_tip", silent)
+    check_chain(MAINNET)
+
+    assert "the chain is not checked: nobody there" in capsys.readouterr().err
