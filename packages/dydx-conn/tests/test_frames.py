@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from pathlib import Path
 from typing import Any
 
 import dydx_wire
@@ -14,9 +15,12 @@ from dydx_conn import (
     ErrorFields,
     ErrorsContents,
     Frame,
+    Header,
     HeightContents,
     MarketsContents,
     PartyFields,
+    Recording,
+    RecordingWriter,
     ScreenFields,
     SubaccountContents,
     TimeFields,
@@ -470,6 +474,21 @@ def test_what_no_server_said_carries_nothing(kind: str) -> None:
     frame = Frame(seq=1, at=2, mono=3, link="c1", kind=kind, text="whatever", type="1000")
 
     assert contents(frame) == []
+
+
+def test_what_was_asked_of_a_node_is_recorded_with_its_name(tmp_path: Path) -> None:
+    """The order that was sent and the answer to it come back under the names that they had."""
+    asked = Frame(1, 10, 1, "node", "sent", '{"size":"1"}', channel="place", id="o7")
+    answered = Frame(2, 20, 2, "node", "http", "{}", "11", "broadcast", "o7")
+    subscribed = Frame(3, 30, 3, "c1", "sent", '{"type":"subscribe"}')
+    header = Header(network="local", rest="", ws="", client="", source="a test")
+    writer = RecordingWriter(tmp_path / "r.jsonl.zst", header)
+
+    for frame in (asked, answered, subscribed):
+        writer.write_frame(frame)
+    writer.close()
+
+    assert list(Recording(writer.path)) == [asked, answered, subscribed]
 
 
 # === What is wrong ===

@@ -660,7 +660,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 _NUMBERS = ("i", "ns", "mono", "ens", "st", "code", "n")
-_WORDS = ("c", "d", "x", "u", "b", "reason", "why", "sha256")
+_WORDS = ("c", "d", "x", "u", "b", "id", "reason", "why", "sha256")
 _LINE: list[Any] = [("k", str), *((n, int, 0) for n in _NUMBERS), *((n, str, "") for n in _WORDS)]
 _Line: Any = msgspec.defstruct("_Line", _LINE, gc=False)
 _decode_line = msgspec.json.Decoder(_Line).decode
@@ -692,9 +692,11 @@ class RecordingWriter:
 
     def write_frame(self, frame: Frame) -> int:
         """Append a frame as the event that it was."""
-        kind = "ws" if frame.kind == "sent" else frame.kind
-        fields = {letter: getattr(frame, part) for letter, part in _LETTERS[kind].items()}
+        fields = {letter: getattr(frame, part) for letter, part in _LETTERS[frame.kind].items()}
         fields |= {letter: int(fields[letter]) for letter in ("st", "code") if letter in fields}
+        # What sockets say needs no name besides its text, what is asked of a node has one.
+        fields = {letter: part for letter, part in fields.items() if part or letter not in _NAMES}
+        kind = "ws" if frame.kind == "sent" else frame.kind
         if kind == "ws":
             fields["d"] = "<" if frame.kind == "ws" else ">"
         return self.write(kind, ns=frame.at, mono=frame.mono, c=frame.link, **fields)
@@ -720,10 +722,12 @@ class RecordingWriter:
         self._sha256.update(encoded)
 
 
+_NAMES: Final = ("u", "id")
 # Which letter of an event holds which part of its frame.
 _LETTERS: Final[dict[str, dict[str, str]]] = {
     "ws": {"x": "text"},
-    "http": {"u": "channel", "st": "type", "b": "text"},
+    "sent": {"x": "text", "u": "channel", "id": "id"},
+    "http": {"u": "channel", "st": "type", "b": "text", "id": "id"},
     "open": {"u": "text"},
     "close": {"code": "type", "reason": "text"},
     "gap": {"n": "message_id", "why": "text"},
@@ -820,13 +824,13 @@ class Recording:
 
     @staticmethod
     def _frame(line: Any, at: int) -> Frame:
-        parts = {part: getattr(line, letter) for letter, part in _LETTERS[line.k].items()}
+        kind = "sent" if line.k == "ws" else line.k
+        parts = {part: getattr(line, letter) for letter, part in _LETTERS[kind].items()}
         if "type" in parts:
             parts["type"] = str(parts["type"])
         if "channel" in parts:
             # Answers are told apart by what was asked, not by which host was asked.
             parts["channel"] = re.sub(r"^\w+://[^/]+", "", parts["channel"])
-        kind = "sent" if line.k == "ws" else line.k
         return Frame(line.i, at, line.mono, line.c, kind, **parts)
 
 
