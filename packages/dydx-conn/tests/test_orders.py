@@ -1,0 +1,503 @@
+"""Orders before they are sent: built exactly, refused in the chain's words, priced, and written."""
+
+import threading
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dydx_conn import (
+    CONDITIONAL,
+    LONG_TERM,
+    SHORT_TERM,
+    TWAP,
+    CancelRequest,
+    ConnError,
+    Fees,
+    GridError,
+    OrderRequest,
+    PerpetualMarket,
+    Subaccount,
+)
+from dydx_orders import (
+    BatchCancel,
+    ClientIds,
+    OrderDenied,
+    OrderState,
+    Replace,
+    batch_cancel_message,
+    cancel,
+    cancel_all,
+    cancel_message,
+    child,
+    estimate,
+    ioc,
+    limit,
+    market,
+    place_message,
+    post_only,
+    replacement,
+    stop_loss,
+    take_profit,
+    twap,
+)
+from google.protobuf.unknown_fields import UnknownFieldSet
+from hypothesis import given
+from hypothesis import strategies as st
+
+BTC = PerpetualMarket(
+    ticker="BTC-USD", clob_pair_id=0, perpetual_id=0, atomic_resolution=-10,
+    quantum_conversion_exponent=-9, step_base_quantums=1_000_000, subticks_per_tick=100_000,
+    imf_ppm=50_000, maintenance_fraction_ppm=600_000,
+)  # fmt: skip
+US = Subaccount("dydx199tqg4wdlnu4qjlxchpd7seg454937hjrknju4", 0)
+SOON: dict[str, Any] = {"client_id": 7, "good_til_block": 110}
+LATER: dict[str, Any] = {"client_id": 7, "good_til_block_time": 1_800_000_000}
+
+# === Builders ===
+
+
+@pytest.mark.parametrize(
+    ("build", "time_in_force", "metadata"),
+    [(limit, "GTT", 0), (post_only, "POST_ONLY", 0), (ioc, "IOC", 0), (market, "IOC", 1)],
+)
+def test_a_short_term_order_is_built_from_a_size_and_a_price(
+    build: Any, time_in_force: str, metadata: int
+) -> None:
+    """0.0003 BTC are 3,000,000 quantums, and no float has seen them; a market order is marked."""
+    order = build(BTC, "BUY", "0.0003", "60000", **SOON)
+
+    assert order == OrderRequest(
+        ticker="BTC-USD", clob_pair_id=0, side="BUY", quantums=3_000_000, subticks=6_000_000_000,
+        time_in_force=time_in_force, client_id=7, good_til_block=110, client_metadata=metadata,
+    )  # fmt: skip
+
+
+def test_an_end_in_time_makes_an_order_long_term() -> None:
+    """The same words, and another flag."""
+    assert limit(BTC, "SELL", "1", "60000", **LATER).order_flags == LONG_TERM
+    assert limit(BTC, "SELL", "1", "60000", **SOON).order_flags == SHORT_TERM
+
+
+@pytest.mark.parametrize(
+    ("build", "at_once", "condition", "time_in_force", "metadata"),
+    [
+        (stop_loss, False, "STOP_LOSS", "GTT", 0),
+        (stop_loss, True, "STOP_LOSS", "IOC", 1),
+        (take_profit, False, "TAKE_PROFIT", "GTT", 0),
+        (take_profit, True, "TAKE_PROFIT", "IOC", 1),
+    ],
+)
+def test_a_conditional_order_names_its_condition_and_trigger(
+    build: Any, at_once: bool, condition: str, time_in_force: str, metadata: int
+) -> None:
+    """Limit or market, a stop or a profit: four kinds."""
+    order = build(BTC, "SELL", "0.01", "59000", "58000", at_once=at_once, **LATER)
+
+    assert (order.order_flags, order.condition_type) == (CONDITIONAL, condition)
+    assert (order.trigger_subticks, order.subticks) == (5_900_000_000, 5_800_000_000)
+    assert (order.time_in_force, order.client_metadata) == (time_in_force, metadata)
+
+
+def test_a_twap_order_names_its_slices() -> None:
+    """Without a price it fills near the oracle's."""
+    order = twap(BTC, "BUY", "0.01", duration_s=600, interval_s=60, tolerance_ppm=5_000, **LATER)
+
+    assert (order.order_flags, order.subticks) == (TWAP, 0)
+    assert (order.twap_duration_s, order.twap_interval_s) == (600, 60)
+    assert order.twap_tolerance_ppm == 5_000
+
+
+@pytest.mark.parametrize(
+    ("side", "price", "subticks"),
+    [("BUY", "60000.9", 6_000_000_000), ("SELL", "60000.1", 6_000_100_000)],
+)
+def test_rounding_toward_less_is_asked_for(side: Any, price: str, subticks: int) -> None:
+    """Sizes go down, a buy's price down, a sell's up; by default nothing is rounded."""
+    order = limit(BTC, side, "0.00019", price, rounding="less", **SOON)
+
+    assert (order.quantums, order.subticks) == (1_000_000, subticks)
+    with pytest.raises(GridError, match=r"0\.0001"):
+        limit(BTC, side, "0.00019", "60000", **SOON)
+    with pytest.raises(GridError, match="price in multiples of 1"):
+        limit(BTC, side, "0.0001", price, **SOON)
+
+
+@pytest.mark.parametrize(
+    ("side", "build", "trigger"),
+    [
+        ("SELL", stop_loss, 5_900_000_000),
+        ("BUY", stop_loss, 5_900_100_000),
+        ("SELL", take_profit, 5_900_100_000),
+        ("BUY", take_profit, 5_900_000_000),
+    ],
+)
+def test_a_rounded_trigger_fires_later_as_the_chain_rounds_prices(
+    side: Any, build: Any, trigger: int
+) -> None:
+    """Up if the price has to rise to it, down if it has to fall."""
+    order = build(BTC, side, "0.01", "59000.5", "59000", rounding="less", **LATER)
+
+    assert order.trigger_subticks == trigger
+
+
+@given(st.decimals("0", "10", places=12), st.decimals("1", "100000", places=9))
+def test_rounding_never_asks_for_more(size: Decimal, price: Decimal) -> None:
+    """Not more size, not a worse price; what comes to nothing is denied, never raised."""
+    for side in ("BUY", "SELL"):
+        try:
+            order = limit(BTC, side, size, price, rounding="less", **SOON)  # type: ignore[arg-type]
+        except OrderDenied as denied:
+            assert size < Decimal("0.0001") or price < 1
+            assert denied.error in ("ErrInvalidOrderQuantums", "ErrInvalidOrderSubticks")
+            continue
+        assert 0 <= size - BTC.size(order.quantums) < Decimal("0.0001")
+        better = price - BTC.price(order.subticks)
+        assert 0 <= (better if side == "BUY" else -better) < 1
+
+
+def _stop(**changed: Any) -> OrderRequest:
+    return stop_loss(BTC, "SELL", "0.01", "59000", "58000", **{**LATER, **changed})
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "code"),
+    [
+        (lambda: limit(BTC, "BUY", "0", "60000", **SOON), "ErrInvalidOrderQuantums", 4),
+        (lambda: limit(BTC, "BUY", "-1", "60000", **SOON), "ErrInvalidOrderQuantums", 4),
+        (lambda: limit(BTC, "BUY", "1", "0", **SOON), "ErrInvalidOrderSubticks", 6),
+        (lambda: limit(BTC, "BUY", "1", "60000", client_id=1), "ErrInvalidOrderGoodTilBlock", 5),
+        (
+            lambda: ioc(BTC, "BUY", "1", "60000", **LATER),
+            "ErrLongTermOrdersCannotRequireImmediateExecution",
+            3002,
+        ),
+        (
+            lambda: limit(BTC, "BUY", "1", "60000", reduce_only=True, **SOON),
+            "ErrReduceOnlyDisabled",
+            9003,
+        ),
+        (lambda: _stop(reduce_only=True), "ErrReduceOnlyDisabled", 9003),
+        (
+            lambda: _stop(good_til_block=9, good_til_block_time=0),
+            "ErrInvalidStatefulOrderGoodTilBlockTime",
+            3001,
+        ),
+        (
+            lambda: stop_loss(BTC, "SELL", "1", "0", "58000", **LATER),
+            "ErrInvalidConditionalOrderTriggerSubticks",
+            6001,
+        ),
+        (
+            lambda: twap(BTC, "BUY", "1", duration_s=299, interval_s=30, tolerance_ppm=1, **LATER),
+            "ErrInvalidPlaceOrder",
+            12,
+        ),
+        (
+            lambda: limit(BTC, "BUY", "1", "60000", builder_fee_ppm=10_001, **SOON),
+            "ErrInvalidBuilderCode",
+            50,
+        ),
+        (
+            lambda: limit(BTC, "BUY", "1", "60000", client_id=2**32, good_til_block=1),
+            "ErrInvalidPlaceOrder",
+            12,
+        ),
+    ],
+)
+def test_what_the_chain_would_refuse_is_refused_here_in_its_words(
+    build: Any, error: str, code: int
+) -> None:
+    """Before it is sent, with the chain's name and code, and what that means."""
+    with pytest.raises(OrderDenied) as denied:
+        build()
+
+    assert (denied.value.error, denied.value.code) == (error, code)
+    assert error in str(denied.value)
+
+
+def test_a_reduce_only_market_order_is_taken() -> None:
+    """Reduce-only goes with immediate-or-cancel."""
+    assert market(BTC, "SELL", "1", "50000", reduce_only=True, **SOON).reduce_only
+    assert _stop(at_once=True, reduce_only=True).reduce_only
+
+
+@pytest.mark.parametrize(
+    ("parent", "index", "number"), [(0, 0, 0), (3, 1, 131), (127, 999, 127999)]
+)
+def test_isolated_children_are_numbered_after_their_parent(
+    parent: int, index: int, number: int
+) -> None:
+    """Parent plus 128 for each."""
+    assert child(parent, index) == number
+
+
+@pytest.mark.parametrize(("parent", "index"), [(128, 0), (-1, 0), (0, -1), (127, 1_000)])
+def test_a_child_that_cannot_be_is_refused(parent: int, index: int) -> None:
+    """Parents go to 127, all numbers to 128,000."""
+    with pytest.raises(ConnError, match="128000"):
+        child(parent, index)
+
+
+# === Replacements and cancels ===
+
+
+def test_a_short_term_order_is_replaced_by_a_later_one_of_its_kind() -> None:
+    """Same id, greater block; size and price may change."""
+    old = limit(BTC, "BUY", "1", "60000", **SOON)
+    new = limit(BTC, "BUY", "2", "61000", client_id=7, good_til_block=111)
+
+    assert replacement(old, new) is new
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        limit(BTC, "BUY", "1", "60000", **SOON),
+        limit(BTC, "SELL", "1", "60000", client_id=7, good_til_block=111),
+        post_only(BTC, "BUY", "1", "60000", client_id=7, good_til_block=111),
+        limit(BTC, "BUY", "1", "60000", client_id=8, good_til_block=111),
+    ],
+)
+def test_other_replacements_are_refused(new: OrderRequest) -> None:
+    """Not at the same block, of another side or kind, nor under another id."""
+    with pytest.raises(OrderDenied, match="ErrInvalidReplacement"):
+        replacement(limit(BTC, "BUY", "1", "60000", **SOON), new)
+
+
+def test_a_stateful_order_is_cancelled_before_another_one_takes_its_place() -> None:
+    """With a new client id; the same one, or a short-term order, cannot."""
+    old = limit(BTC, "BUY", "1", "60000", **LATER)
+    new = limit(BTC, "BUY", "1", "61000", client_id=8, good_til_block_time=1_800_000_000)
+
+    assert replacement(old, new) == Replace(cancel=cancel(old), order=new)
+    for wrong in (old, limit(BTC, "BUY", "1", "60000", **SOON)):
+        with pytest.raises(OrderDenied, match="ErrStatefulOrderAlreadyExists"):
+            replacement(old, wrong)
+
+
+def test_a_cancel_lasts_at_least_as_long_as_its_order() -> None:
+    """Or the order would stay on the book."""
+    short, long = limit(BTC, "BUY", "1", "60000", **SOON), limit(BTC, "BUY", "1", "60000", **LATER)
+
+    assert cancel(short).good_til_block == 110
+    assert cancel(short, good_til_block=120).good_til_block == 120
+    assert cancel(long) == CancelRequest(
+        ticker="BTC-USD", clob_pair_id=0, client_id=7, order_flags=64,
+        good_til_block_time=1_800_000_000,
+    )  # fmt: skip
+
+
+def _state(client_id: int, **changed: Any) -> OrderState:
+    named = CancelRequest(
+        ticker="X", clob_pair_id=client_id % 2, client_id=client_id, good_til_block=100 + client_id
+    )
+    fields = {"id": str(client_id), "subaccount": "us/0", "status": "OPEN", "named": named}
+    return OrderState(**{"seq": 1, **fields, **changed})
+
+
+def test_cancel_all_takes_short_term_orders_in_batches_and_the_others_one_by_one() -> None:
+    """At most 100 at once, grouped by market, by subaccount; what is final or unnamed is left."""
+    stateful = cancel(limit(BTC, "BUY", "1", "60000", **LATER))
+    states = [_state(n) for n in range(101)]
+    states += [_state(200, named=stateful), _state(201, status="FILLED"), _state(202, named=None)]
+    states += [_state(203, subaccount="us/128")]
+
+    wishes = cancel_all(states, good_til_block=150)
+
+    own = wishes["us/0"]
+    assert own[0] == stateful
+    [first, last] = own[1:]
+    assert isinstance(first, BatchCancel)
+    assert isinstance(last, BatchCancel)
+    assert first.groups == ((0, tuple(range(0, 100, 2))), (1, tuple(range(1, 100, 2))))
+    assert (first.good_til_block, last.good_til_block) == (199, 200)
+    assert wishes["us/128"] == [BatchCancel(groups=((1, (203,)),), good_til_block=303)]
+
+
+# === Estimates ===
+
+ORDER = limit(BTC, "BUY", "0.1", "60000", **LATER)  # 6,000 USDC
+
+
+def test_an_estimate_counts_the_worse_fee_and_the_builders() -> None:
+    """Rounded up, in quote quantums; gas is free."""
+    found = estimate(ORDER, BTC, Fees(taker_ppm=500, maker_ppm=100))
+
+    assert (found.quote, found.fee, found.gas) == (6_000_000_000, 3_000_000, 0)
+    assert found.initial_margin == 300_000_000
+    assert (found.affordable, found.objection) == (None, "")
+
+
+def test_a_sell_is_worth_what_the_oracle_says_if_that_is_more() -> None:
+    """It may fill above its own price, and the fee is taken of that."""
+    sell = limit(BTC, "SELL", "0.1", "60000", **LATER)
+
+    assert estimate(sell, BTC, Fees(), oracle_subticks=7_000_000_000).fee == 3_500_000
+
+
+@pytest.mark.parametrize(
+    ("changed", "affordable", "objection"),
+    [
+        ({"net_collateral": 303_000_000}, True, ""),
+        ({"net_collateral": 302_999_999}, False, "ErrStatefulOrderCollateralizationCheckFailed"),
+        (
+            {"net_collateral": 400_000_000, "initial_margin": 100_000_000},
+            False,
+            "ErrStatefulOrderCollateralizationCheckFailed",
+        ),
+        ({"net_collateral": 303_000_000, "open_stateful": 4}, True, ""),
+        (
+            {"net_collateral": 303_000_000, "open_stateful": 5},
+            True,
+            "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit",
+        ),
+        (
+            {"net_collateral": 303_000_000, "imf_ppm": 51_000},
+            False,
+            "ErrStatefulOrderCollateralizationCheckFailed",
+        ),
+        # Bought 100 USDC above the oracle's price: 10 USDC are gone at once.
+        (
+            {"net_collateral": 303_000_000, "oracle_subticks": 5_990_000_000},
+            False,
+            "ErrStatefulOrderCollateralizationCheckFailed",
+        ),
+        # What makes a short smaller is always taken.
+        ({"net_collateral": 21_000_000, "position": -1_000_000_000}, True, ""),
+    ],
+)
+def test_what_the_account_cannot_afford_is_said_in_the_chains_words(
+    changed: dict[str, Any], affordable: bool, objection: str
+) -> None:
+    """3007 for collateral, 10001 for the equity tier."""
+    found = estimate(ORDER, BTC, Fees(), **changed)
+
+    assert (found.affordable, found.objection) == (affordable, objection)
+
+
+def test_only_what_the_chain_checks_at_placement_is_an_objection() -> None:
+    """Short-term and conditional orders are checked when they match."""
+    short = limit(BTC, "BUY", "0.1", "60000", **SOON)
+
+    for order in (short, _stop()):
+        found = estimate(order, BTC, Fees(), net_collateral=20_000_001)
+        assert (found.affordable, found.objection) == (False, "")
+
+
+# === Messages ===
+
+
+def test_a_message_holds_integers_and_what_the_client_leaves_out() -> None:
+    """Condition, trigger and metadata are written; one end alone is."""
+    order = place_message(_stop(at_once=True), US).order
+
+    assert (order.order_id.subaccount_id.owner, order.order_id.client_id) == (US.owner, 7)
+    assert (order.order_id.order_flags, order.order_id.clob_pair_id) == (32, 0)
+    assert (order.side, order.quantums, order.subticks) == (2, 100_000_000, 5_800_000_000)
+    assert (order.time_in_force, order.condition_type) == (1, 1)
+    assert order.conditional_order_trigger_subticks == 5_900_000_000
+    assert order.client_metadata == 1
+    assert order.WhichOneof("good_til_oneof") == "good_til_block_time"
+    assert place_message(limit(BTC, "BUY", "1", "60000", **SOON), US).order.good_til_block == 110
+
+
+def test_twap_and_builder_stand_where_the_chain_reads_them() -> None:
+    """At 12 and 13; the client's older protocol has the builder at 12."""
+    order = twap(
+        BTC, "BUY", "1", duration_s=600, interval_s=60, tolerance_ppm=5_000,
+        builder_address=US.owner, builder_fee_ppm=7, **LATER,
+    )  # fmt: skip
+    message = place_message(order, US)
+    back = type(message).FromString(message.SerializeToString()).order
+
+    at_12 = {
+        field.field_number: field.data for field in UnknownFieldSet(back.builder_code_parameters)
+    }
+    assert at_12 == {1: 600, 3: 5_000}
+    assert back.builder_code_parameters.fee_ppm == 60
+    [at_13] = UnknownFieldSet(back)
+    assert at_13.field_number == 13
+    builder = type(back.builder_code_parameters).FromString(at_13.data)
+    assert (builder.builder_address, builder.fee_ppm) == (US.owner, 7)
+
+
+def test_cancels_name_orders_as_the_chain_does() -> None:
+    """One by one with either end, or many with one block."""
+    short, long = (
+        cancel_message(cancel(limit(BTC, "BUY", "1", "60000", **terms)), US)
+        for terms in (SOON, LATER)
+    )
+    batch = batch_cancel_message(BatchCancel(groups=((0, (1, 2)), (1, (3,))), good_til_block=9), US)
+
+    assert (short.good_til_block, short.order_id.client_id) == (110, 7)
+    assert (long.good_til_block_time, long.order_id.order_flags) == (1_800_000_000, 64)
+    ids = [(group.clob_pair_id, list(group.client_ids)) for group in batch.short_term_cancels]
+    assert (ids, batch.good_til_block) == ([(0, [1, 2]), (1, [3])], 9)
+
+
+# === Client ids ===
+
+
+def test_client_ids_survive_a_restart(tmp_path: Path) -> None:
+    """Who opens the file again is given none that was given before."""
+    first, again = (ClientIds(tmp_path / "ids", clock=lambda: 1.0) for _ in range(2))
+    given = [first() for _ in range(300)]
+    given += [again() for _ in range(300)]
+
+    assert len(set(given)) == 600
+    assert given[0] == 500
+    assert all(0 <= id < 2**32 for id in given)
+
+
+def test_client_ids_are_unique_among_threads(tmp_path: Path) -> None:
+    """Two askers, one file, and no number twice."""
+    askers = [ClientIds(tmp_path / "ids", clock=lambda: 1.0) for _ in range(2)]
+    given: list[int] = []
+
+    def ask(ids: ClientIds) -> None:
+        given.extend([ids() for _ in range(600)])
+
+    threads = [threading.Thread(target=ask, args=(ids,)) for ids in askers * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(set(given)) == len(given) == 2_400
+
+
+def test_client_ids_come_round_at_32_bits(tmp_path: Path) -> None:
+    """The number after the last is the first."""
+    path = tmp_path / "ids"
+    path.write_text(f"{2**32 - 2}\n")
+    ids = ClientIds(path)
+
+    assert [ids() for _ in range(3)] == [2**32 - 2, 2**32 - 1, 0]
+    assert path.read_text() == "254\n"
+
+
+def test_a_lost_file_begins_where_the_clock_stands(tmp_path: Path) -> None:
+    """Beyond everything that was given since, at fewer than 500 a second."""
+    early, late = (
+        ClientIds(tmp_path / "a", clock=lambda: 1.8e9),
+        ClientIds(tmp_path / "b", clock=lambda: 1.8e9 + 60),
+    )
+
+    assert (late() - early()) % 2**32 == 30_000
+
+
+@pytest.mark.parametrize("text", ["", "seven\n", "-1\n"])
+def test_a_broken_file_of_client_ids_is_no_guess(tmp_path: Path, text: str) -> None:
+    """It says what it found, and gives nothing."""
+    path = tmp_path / "ids"
+    path.write_text(text)
+
+    with pytest.raises(ConnError, match="expected a number"):
+        ClientIds(path)()
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    """Rather than ids that a restart would give again."""
+    with pytest.raises(ConnError, match="expected to keep client ids"):
+        ClientIds(tmp_path / "missing" / "ids")()
