@@ -18,6 +18,7 @@ examples:
   bot replay quickstart --no-guard    what happens without the guard
   bot paper --network testnet         live frames, paper orders, no keys
   bot why F3                          from a fill back to the wire text that caused it
+  bot chaos quickstart --seeds 100    a hundred bad days, and what survived them
 
 exit codes: 0 done, 1 a check failed, 2 something you gave was not what was expected
 """
@@ -97,6 +98,15 @@ def parser() -> argparse.ArgumentParser:
     panel.add_argument("--at", type=positive, help="stop after this many seconds of the recording")
     add_choices(panel)
 
+    chaos = commands.add_parser("chaos", help="put faults into a recording, see what survives")
+    chaos.add_argument("recording", nargs="?", default="quickstart", help="a name or a path")
+    chaos.add_argument("--seeds", type=count, default=20, help="run seeds 0 (no fault) to N (20)")
+    chaos.add_argument("--seed", type=whole, help="run this one alone")
+    chaos.add_argument("--only", metavar="N,N", help="of that seed's faults these alone")
+    chaos.add_argument("--seconds", type=positive, help="use so much of the recording")
+    chaos.add_argument("--json", action="store_true", help="the report as JSON")
+    add_choices(chaos)
+
     doctor = commands.add_parser("doctor", help="look at the machine and at a network")
     add_network_options(doctor)
     doctor.add_argument("--json", action="store_true", help="the result as JSON")
@@ -146,6 +156,21 @@ def positive(text: str) -> float:
     return number
 
 
+def whole(text: str) -> int:
+    """Read a number of 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number, 0 or more, got {text!r}")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """Read how many: 1 or more."""
+    number = whole(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("expected 1 or more, got 0")
+    return number
+
+
 class Version(argparse.Action):
     """Print the version; looked up only when asked for."""
 
@@ -181,6 +206,12 @@ def _panel(options: argparse.Namespace) -> int:
     return panel(options)
 
 
+def _chaos(options: argparse.Namespace) -> int:
+    from bot.chaos import chaos
+
+    return chaos(options)
+
+
 def _doctor(options: argparse.Namespace) -> int:
     from bot.doctor import doctor
 
@@ -192,6 +223,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "paper": _paper,
     "why": _why,
     "panel": _panel,
+    "chaos": _chaos,
     "doctor": _doctor,
 }
 

@@ -1,0 +1,471 @@
+"""Chaos: run the bot through bad days, and see which of its promises hold.
+
+    faults.Wire ─► frames ─► Bot ─► Watch ─► Outcome ─► survival table
+
+A `Watch` looks after each frame: no book shows what is not true, every hole in the message ids is
+noticed and none that is not there, who is silent is stale and who speaks is not, nothing is
+bought that was not offered, and the venue's ledger, its own messages and the risk layer
+agree on the money. `survive` runs one plan, `fewest` takes from a plan that broke a promise
+whatever did not matter, and `chaos` is the command.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+from dydx_conn import ConnError, Frame, Recording, find_recording, from_generator
+from dydx_data import Book, Level, MarketView
+
+from bot.commands import options_of
+from bot.composition import Bot, Options
+from bot.faults import FAULTS, Fault, Ladders, Tape, Wire, plan, words_of
+from bot.journal import Entry
+
+_SECOND: Final = 1_000_000_000
+NO_FAULT: Final = "(none)"
+
+# === Promises ===
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """What became of one run: `broken` says of each promise that did not hold how and where.
+
+    The counts are by kind of fault: faults injected, holes that showed, holes noticed; then the
+    markets that fell silent for too long, and those of them that were marked stale.
+    """
+
+    broken: dict[str, str]
+    injected: Counter[str]
+    gaps: Counter[str]
+    gaps_found: Counter[str]
+    stalls: int
+    stalls_marked: int
+    frames: int
+    run_hash: str
+
+
+class Watch:
+    """Looks at a bot after each frame, and compares it with what the wire knows to be true."""
+
+    def __init__(self, bot: Bot, wire: Wire) -> None:
+        self.broken: dict[str, str] = {}
+        self.gaps: Counter[str] = Counter()
+        self.gaps_found: Counter[str] = Counter()
+        self.stalled: dict[str, bool] = {}
+        self.own_error: Exception | None = None
+        self._bot, self._wire = bot, wire
+        self._noted = self._fills = 0
+        self._look_closely_until = 0
+
+    def frames(self) -> Generator[Frame]:
+        """Yield what the wire delivers, and look each time at what the bot made of it."""
+        try:
+            for frame in self._wire.frames():
+                yield frame
+                self._look(frame)
+            for view in self._bot.data.views.values():
+                self._book(view, frame)
+            self._account(frame)
+        except Exception as error:
+            self.own_error = error  # ours, not the bot's
+            raise
+
+    def _look(self, frame: Frame) -> None:
+        self._holes(frame)
+        if self._bot.journal.counts["fill"] != self._fills:
+            self._trades(frame)
+        if frame.kind == "tick":
+            for view in self._bot.watched:
+                self._book(view, frame)
+                self._silence(view, frame)
+            self._account(frame)
+        elif self._wire.now < self._look_closely_until and frame.channel == "v4_orderbook":
+            if frame.id in self._bot.data.views:
+                self._book(self._bot.data.views[frame.id], frame)
+
+    def _break(self, promise: str, frame: Frame, how: str) -> None:
+        self.broken.setdefault(promise, f"{how} (frame {frame.seq})")
+
+    # === Each promise ===
+
+    def _holes(self, frame: Frame) -> None:
+        noted, self._noted = self._noted, self._bot.data.quality.counts["gap"]
+        revealed = set(self._wire.revealed)
+        if revealed:
+            self._look_closely_until = self._wire.now + 3 * _SECOND
+            self.gaps.update(revealed)
+        if self._noted > noted:
+            self.gaps_found.update(revealed)
+        if self._noted > noted and not revealed:
+            sample = self._bot.data.quality.samples[-1].text
+            self._break("false alarm", frame, f"noted a gap where nothing was lost: {sample}")
+        if revealed and self._noted == noted:
+            kinds = " and ".join(sorted(revealed))
+            self._break("gap missed", frame, f"a hole left by {kinds} was not noticed")
+
+    def _book(self, view: MarketView, frame: Frame) -> None:
+        if not view.book.known:
+            return
+        of_socket = view.book.link != ""
+        told = (self._wire.told if of_socket else self._wire.answered).get(view.ticker)
+        wrong = difference(view.book, told) if told is not None else "its connection is down"
+        if wrong:
+            self._break("phantom", frame, f"the book of {view.ticker} is not true: {wrong}")
+
+    def _silence(self, view: MarketView, frame: Frame) -> None:
+        silent_ns = self._wire.now - self._wire.spoken.get(view.ticker, self._wire.now)
+        limit_ns = self._bot.data.stale_after_ns
+        if view.ticker in self._wire.silent and silent_ns > limit_ns:
+            self.stalled.setdefault(view.ticker, False)
+        if silent_ns > limit_ns + 2 * _SECOND and not view.quality.stale:
+            how = f"{view.ticker} is silent for {silent_ns / _SECOND:.0f} s and not marked stale"
+            self._break("stale missed", frame, how)
+        if view.quality.stale and view.ticker in self.stalled:
+            self.stalled[view.ticker] = True
+        if view.quality.stale and view.book.known and silent_ns < limit_ns - 2 * _SECOND:
+            how = f"{view.ticker} spoke {silent_ns / _SECOND:.0f} s ago and is marked stale"
+            self._break("false stale", frame, how)
+
+    def _trades(self, frame: Frame) -> None:
+        fills = self._bot.journal.of_kind("fill")[self._fills - self._bot.journal.counts["fill"] :]
+        self._fills = self._bot.journal.counts["fill"]
+        for entry in fills:
+            view = self._bot.data.views[entry.ticker]
+            self._book(view, frame)
+            if wrong := unfounded(entry, view):
+                self._break("phantom trade", frame, f"{entry.id} {entry.words}: {wrong}")
+
+    def _account(self, frame: Frame) -> None:
+        if wrong := imbalance(self._bot):
+            self._break("account", frame, wrong)
+
+
+def difference(book: Book, told: Ladders) -> str:
+    """Say where a book is not what was told, or nothing; what uncrossing hides may be missing."""
+    for name, shown, true in (("bids", book.bids(), told[0]), ("asks", book.asks(), told[1])):
+        has = {level.price: (level.price_text, level.size_text) for level in shown}
+        wrong = has.items() - true.items()
+        if wrong:
+            price, has_level = min(wrong)
+            return (
+                f"{name} show {' x '.join(has_level)}, true is {true.get(price, 'nothing there')}"
+            )
+    hidden = sum(len(side) for side in told) - len(book.bids()) - len(book.asks())
+    if hidden != book.crossed:
+        return f"{hidden} levels are missing, of which {book.crossed} are hidden by uncrossing"
+    return ""
+
+
+def unfounded(entry: Entry, view: MarketView) -> str:
+    """Say why a fill should not have been: its level must have stood there, uncrossed."""
+    fill, book = entry.value, view.book
+    if fill.type == "DELEVERAGED":
+        return ""
+    if not book.known or view.quality.stale:
+        return f"the book is {'stale' if book.known else 'unknown'}"
+    bid, ask = book.best_bid, book.best_ask
+    if bid is not None and ask is not None and bid.price >= ask.price:
+        return f"the book is crossed at {bid.price_text} to {ask.price_text}"
+    offered: Sequence[Level] = book.asks() if fill.side == "BUY" else book.bids()
+    if Decimal(fill.price) not in {Decimal(level.price_text) for level in offered}:
+        return "no such level is shown"
+    return ""
+
+
+def imbalance(bot: Bot) -> str:
+    """Say where ledger, account and profit disagree, or nothing."""
+    ledger, account = bot.venue.ledger, bot.risk.account
+    if not bot.data.views or account.trouble:
+        return account.trouble if ledger.fills else ""
+    paid = ledger.paid_for_fills + ledger.fees_paid + ledger.funding_paid + ledger.insurance_paid
+    if ledger.deposits - paid != ledger.collateral:
+        return f"{paid} was paid of {ledger.deposits}, but {ledger.collateral} is left"
+    if ledger.collateral != account.collateral:
+        return f"the ledger has {ledger.collateral}, the account {account.collateral}"
+    held = {ticker: holding.quantums for ticker, holding in ledger.holdings.items()}
+    if held != {ticker: position.quantums for ticker, position in account.positions.items()}:
+        return f"the ledger holds {held}, the account {sorted(account.positions)}"
+    return _unlike(bot)
+
+
+def _unlike(bot: Bot) -> str:
+    ledger, margin = bot.venue.ledger, bot.risk.margin
+    if ledger.equity is None or not margin.known:
+        return ""
+    if ledger.equity != margin.net_collateral:
+        return f"the ledger is worth {ledger.equity}, the account {margin.net_collateral}"
+    profit = ledger.realized_pnl + ledger.unrealized_pnl
+    paid = ledger.fees_paid + ledger.insurance_paid
+    unexplained = ledger.equity - (ledger.deposits + profit - paid)
+    # Averages are rounded once a fill, funding once an hour and position.
+    if abs(unexplained) > 2 * ledger.fills + 100:
+        return f"{unexplained} quote quantums of the equity {ledger.equity} are unexplained"
+    return ""
+
+
+# === Runs ===
+
+
+def survive(tape: Tape, faults: Iterable[Fault], options: Options) -> Outcome:
+    """Run a bot through a tape with these faults, and say what became of it."""
+    bot, wire = Bot(options), Wire(tape, faults)
+    watch = Watch(bot, wire)
+    try:
+        bot.run(from_generator(watch.frames))
+    except Exception as error:
+        if error is watch.own_error:
+            raise
+        watch.broken["crash"] = f"{type(error).__name__}: {error} (frame {bot.data.seq})"
+    return Outcome(
+        broken=watch.broken,
+        injected=Counter(fault.kind for fault in wire.injected),
+        gaps=watch.gaps,
+        gaps_found=watch.gaps_found,
+        stalls=len(watch.stalled),
+        stalls_marked=sum(watch.stalled.values()),
+        frames=bot.data.frames,
+        run_hash=bot.journal.hash,
+    )
+
+
+def fewest(faults: list[Fault], fails: Callable[[list[Fault]], bool]) -> list[Fault]:
+    """Leave out whatever the failure does not need: halves first, then ever smaller parts."""
+    size = len(faults)
+    while size := size // 2:
+        start = 0
+        while start < len(faults):
+            rest = faults[:start] + faults[start + size :]
+            if rest and fails(rest):
+                faults = rest
+            else:
+                start += size
+    return faults
+
+
+class Failure(msgspec.Struct, kw_only=True):
+    """A seed whose plan broke a promise, and the fewest of its faults that still break it."""
+
+    seed: int
+    broken: dict[str, str]
+    faults: list[Fault]
+    of: int
+
+    @property
+    def kinds(self) -> set[str]:
+        """Return the kinds of fault that are to blame."""
+        return {fault.kind for fault in self.faults} or {NO_FAULT}
+
+
+def shrunk(failure: Failure, tape: Tape, options: Options) -> Failure:
+    """Find the fewest faults with which a promise that was broken is broken still."""
+
+    def fails(faults: list[Fault]) -> bool:
+        return bool(survive(tape, faults, options).broken.keys() & failure.broken.keys())
+
+    return msgspec.structs.replace(failure, faults=fewest(failure.faults, fails))
+
+
+# === Report ===
+
+
+def table(outcomes: Sequence[Outcome], failures: Sequence[Failure]) -> list[dict[str, Any]]:
+    """Count by kind of fault: a failure stands with the kinds that its fewest faults are of."""
+    return [_row(kind, outcomes, failures) for kind in (NO_FAULT, *FAULTS)]
+
+
+def _row(kind: str, outcomes: Iterable[Outcome], failures: Iterable[Failure]) -> dict[str, Any]:
+    met = [o for o in outcomes if o.injected[kind] or (kind == NO_FAULT and not o.injected)]
+    broken = Counter(promise for f in failures if kind in f.kinds for promise in f.broken)
+    holes, found = sum(o.gaps[kind] for o in met), sum(o.gaps_found[kind] for o in met)
+    stalls = [(o.stalls, o.stalls_marked) for o in met if kind == "stall"]
+    return {
+        "fault": kind,
+        "seeds": len(met),
+        "times": sum(o.injected[kind] for o in met),
+        "crashes": broken["crash"],
+        "phantoms": broken["phantom"] + broken["phantom trade"],
+        "false_alarms": broken["false alarm"] + broken["false stale"],
+        "gaps": holes,
+        "gaps_found": found,
+        "silences": sum(stalls_ for stalls_, _ in stalls),
+        "marked_stale": sum(marked for _, marked in stalls),
+        "account_equal": sum("account" not in o.broken and "crash" not in o.broken for o in met),
+    }
+
+
+def lines(report: dict[str, Any]) -> list[str]:
+    """Put a report in words, none wider than a terminal of eighty columns."""
+    made_by = f" ({report['made_by']}; not market data of dYdX)" if report["made_by"] else ""
+    tail = "" if report["complete"] else "  (ended early)"
+    return [
+        f"source       {report['recording']}{made_by}",
+        f"tape         {report['frames']:,} frames, {report['seconds']:.1f} s, "
+        f"{report['books']} books, {report['connections']} connections",
+        f"seeds        {report['survived']} survived, {len(report['failures'])} failed{tail}",
+        "",
+        _HEAD.format(*_TITLES),
+        *(_HEAD.format(*_cells(row)) for row in report["table"]),
+        "",
+        *(line for failure in report["failures"] for line in _failure_lines(failure)),
+        f"speed        {report['frames_per_s']:,} frames/s through the bot and its watch, "
+        f"{report['took_s']:.1f} s",
+    ]
+
+
+_TITLES: Final = (
+    "fault", "seeds", "times", "crash", "phantom", "alarm", "gaps found", "stale", "account",
+)  # fmt: skip
+_HEAD: Final = "{:<11} {:>5} {:>5} {:>6} {:>8} {:>6} {:>11} {:>8} {:>9}"
+
+
+def _cells(row: dict[str, Any]) -> tuple[Any, ...]:
+    def of(part: str, whole: str) -> str:
+        return f"{row[part]}/{row[whole]}" if row[whole] else "-"
+
+    bad = (row["crashes"], row["phantoms"], row["false_alarms"])
+    met = (of("gaps_found", "gaps"), of("marked_stale", "silences"), of("account_equal", "seeds"))
+    return row["fault"], row["seeds"], row["times"], *bad, *met
+
+
+def _failure_lines(failure: dict[str, Any]) -> list[str]:
+    words = [f"{promise}: {how}" for promise, how in failure["broken"].items()]
+    wrapped = [line for word in words for line in textwrap.wrap(word, 66)]
+    faults = [
+        f"{fault['number']:>2} {fault['kind']}, at {fault['at_s']:.1f} s: {fault['words']}"
+        for fault in failure["faults"]
+    ]
+    told = (
+        f"{len(faults)} of its {failure['of']} faults are enough:" if faults else "without faults"
+    )
+    return [
+        *(f"{head:<13}{line}" for head, line in zip_first(f"seed {failure['seed']}", wrapped)),
+        f"{'':<13}{told}",
+        *(f"{'':<15}{fault}" for fault in faults),
+        f"{'':<13}again: {failure['again']}",
+        "",
+    ]
+
+
+def zip_first(head: str, rows: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Put a head before the first of some rows, and nothing before the others."""
+    for row in rows:
+        yield head, row
+        head = ""
+
+
+# === Command ===
+
+SHRUNK_AT_MOST: Final = 8  # a bug breaks many seeds in one way: the first few tell which
+
+
+def chaos(arguments: argparse.Namespace) -> int:
+    """Run many seeds, or one, and print which promises held: 1 if any did not."""
+    options = options_of(arguments)
+    recording = Recording(find_recording(arguments.recording))
+    tape = Tape(recording, arguments.seconds)
+    days = Days(tape, options)
+    complete = days.live_through(_plans(arguments, tape))
+    report = {
+        "recording": arguments.recording,
+        "made_by": recording.header.source,
+        "frames": len(tape.frames),
+        "seconds": round(tape.second(-1), 3),
+        "books": len(tape.link_of),
+        "connections": len(tape.asked),
+        "complete": complete,
+        "survived": len(days.outcomes) - len(days.failures),
+        "table": table(days.outcomes, days.failures),
+        "failures": [_told(failure, tape, arguments) for failure in days.failures],
+        "took_s": round(days.took_s, 3),
+        "frames_per_s": round(sum(o.frames for o in days.outcomes) / (days.took_s or 1)),
+    }
+    print(json.dumps(report, indent=2) if arguments.json else "\n".join(lines(report)))
+    return 1 if days.failures else 0 if complete else 130
+
+
+class Days:
+    """The seeds run so far: what became of each, and which failed."""
+
+    def __init__(self, tape: Tape, options: Options) -> None:
+        self.outcomes: list[Outcome] = []
+        self.failures: list[Failure] = []
+        self.took_s = 0.0
+        self._tape, self._options = tape, options
+
+    def live_through(self, plans: dict[int, list[Fault]]) -> bool:
+        """Run each plan, then shrink what failed; False if somebody ended it early."""
+        began = time.monotonic()
+        try:
+            for seed, faults in plans.items():
+                _progress(
+                    f"{len(self.outcomes)} of {len(plans)} seeds, {len(self.failures)} failed"
+                )
+                self._live_through(seed, faults)
+                self.took_s = time.monotonic() - began
+            for n, failure in enumerate(self.failures[:SHRUNK_AT_MOST]):
+                _progress(f"{n} of {len(self.failures)} failures shrunk")
+                self.failures[n] = shrunk(failure, self._tape, self._options)
+        except KeyboardInterrupt:
+            return False
+        finally:
+            _progress("")
+        return True
+
+    def _live_through(self, seed: int, faults: list[Fault]) -> None:
+        outcome = survive(self._tape, faults, self._options)
+        self.outcomes.append(outcome)
+        if outcome.broken:
+            failure = Failure(seed=seed, broken=outcome.broken, faults=faults, of=len(faults))
+            self.failures.append(failure)
+
+
+def _plans(arguments: argparse.Namespace, tape: Tape) -> dict[int, list[Fault]]:
+    """Plan the seeds that are asked for; seed 0 is the recording as it is."""
+    if arguments.seed is None:
+        if arguments.only:
+            raise ConnError(f"expected --seed with --only {arguments.only}, to say of which plan")
+        return {seed: plan(tape, seed) for seed in range(arguments.seeds + 1)}
+    faults = plan(tape, arguments.seed)
+    if not arguments.only:
+        return {arguments.seed: faults}
+    wanted = arguments.only.replace(",", " ").split()
+    if unknown := [number for number in wanted if number not in {str(f.number) for f in faults}]:
+        raise ConnError(
+            f"expected faults of seed {arguments.seed}, 1 to {len(faults)}, "
+            f"such as --only 1,2; got {', '.join(unknown)}"
+        )
+    return {arguments.seed: [fault for fault in faults if str(fault.number) in wanted]}
+
+
+def _told(failure: Failure, tape: Tape, arguments: argparse.Namespace) -> dict[str, Any]:
+    only = ",".join(str(fault.number) for fault in failure.faults)
+    asked = {"--seed": failure.seed, "--only": only, "--seconds": arguments.seconds}
+    chosen = {"--strategy": arguments.strategy, "--deposit": arguments.deposit}
+    asked |= {name: value for name, value in chosen.items() if value not in ("rank", 10_000)}
+    words = [str(word) for pair in asked.items() if pair[1] not in (None, "") for word in pair]
+    words += ["--no-guard"] if arguments.no_guard else []
+    faults = [
+        {**msgspec.to_builtins(fault), "at_s": tape.second(fault.index), "words": words_of(fault)}
+        for fault in failure.faults
+    ]
+    return {
+        "seed": failure.seed,
+        "broken": failure.broken,
+        "of": failure.of,
+        "faults": faults,
+        "again": shlex.join(["bot", "chaos", arguments.recording, *words]),
+    }
+
+
+def _progress(words: str) -> None:
+    # For who waits at a terminal; a pipe gets the report alone.
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{words}", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,698 @@
+"""Faults: a recording played as it would have come on a bad day, the same day for each seed.
+
+    recording ─► Tape ─► Wire (venue ─► faults ─► edge) ─► Frame
+
+`plan` draws the faults of a seed from `FAULTS`, the table of all kinds; `faulted` plays a tape
+with them put in: a source for `Bot.run`, like `replay`. `Wire` knows beside it what is true:
+`told` holds each book as of the newest server message that has come through.
+
+True to the wire: a lost message leaves a hole in its connection's message ids, the server goes on
+counting, and what arrives is numbered (`seq`) and stamped as received. Synthesised, because no
+recording can hold it: the edge's answer to a hole (unsubscribe and subscribe for each book of the
+connection after 50 ms, again after 3 s if unanswered), the confirmations under the server's next
+ids, and snapshots of the true state, which come late under the id that their request took. In
+between the server tells nothing of that book: its race between a snapshot and the first update
+is left out. A silent market tells in one batch what it held back. After a reconnection all is
+subscribed anew but account channels, which a paper run does not read; candles come back empty.
+A corrupt byte is one that is no UTF-8 any more: a digit flipped to another digit can be told by
+nobody, and TLS lets none through.
+
+Time is the frames' own and chance comes from the seed: nothing here waits or reads a clock.
+"""
+
+import heapq
+import re
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final
+
+import msgspec
+from dydx_conn import BookContents, ConnError, Frame, contents, ws_frame
+
+__all__ = [
+    "FAULTS",
+    "Fault",
+    "Kind",
+    "Ladders",
+    "Tape",
+    "Wire",
+    "faulted",
+    "plan",
+    "words_of",
+]
+
+_MS: Final = 1_000_000
+_SECOND: Final = 1_000_000_000
+_BOOK: Final = "v4_orderbook"
+_TRADES: Final = "v4_trades"
+
+_Level = tuple[str, str]
+Ladders = tuple[dict[float, _Level], dict[float, _Level]]
+"""Bids and asks as the wire said them: price to (price text, size text)."""
+_Change = tuple[int, float, _Level | None]  # a side (0 is bids), a price, what stands there now
+_What = tuple[str, str]  # a channel and an id
+
+# === Tape ===
+
+
+class Tape:
+    """A recording decoded once: its frames, and what each message of them says.
+
+    `ready` is where every subscription has been answered: faults come after it. The tape ends
+    before whatever befell the recording itself after that (a loss, a close): there nobody knows
+    any more what is true. `ConnError` if that leaves too little.
+    """
+
+    def __init__(self, frames: Iterable[Frame], seconds: float | None = None) -> None:
+        self.frames = list(frames)
+        self.asked: dict[str, list[_What]] = {}
+        self.ready = self._find_ready()
+        del self.frames[self._find_end(seconds) :]
+        self.said = [_said(frame) for frame in self.frames]
+        books = [(what[1], link) for link, all_ in self.asked.items() for what in all_ if _of(what)]
+        self.link_of = dict(books)
+        if not books or len(self.frames) < self.ready + _FEWEST:
+            raise ConnError(
+                f"expected a recording of books with {_FEWEST} frames or more between their last "
+                f"subscription and its first loss or its end, got {len(books)} books and "
+                f"{max(len(self.frames) - self.ready, 0)} frames"
+            )
+
+    def second(self, index: int) -> float:
+        """Return how far a frame is from the beginning, in seconds; -1 is the last one."""
+        return (self.frames[index].mono - self.frames[0].mono) / _SECOND
+
+    def _find_ready(self) -> int:
+        ready = 0
+        for index, frame in enumerate(self.frames):
+            if frame.type == "subscribed":
+                what, asked = (frame.channel, frame.id), self.asked.setdefault(frame.link, [])
+                ready = ready if what in asked else index + 1
+                asked += [what] if what not in asked else []
+        return ready
+
+    def _find_end(self, seconds: float | None) -> int:
+        last: dict[str, int] = {}
+        for index, frame in enumerate(self.frames):
+            number = frame.message_id
+            if index >= self.ready:
+                late = bool(seconds) and self.second(index) >= (seconds or 0)
+                follows = frame.kind == "ws" and number == last[frame.link] + 1
+                if late or not (follows or frame.kind in ("tick", "http")):
+                    return index
+            last[frame.link] = max(last.get(frame.link, 0), number)
+        return len(self.frames)
+
+
+_FEWEST: Final = 100
+
+
+def _of(what: _What, channel: str = _BOOK) -> bool:
+    return what[0] == channel
+
+
+def _said(frame: Frame) -> list[Any]:
+    """Decode a message: the changes of a book, or the updates of another channel as JSON."""
+    if frame.kind != "ws" or frame.fault or frame.type not in _TELLING:
+        return []
+    if frame.channel == _BOOK:
+        return [change for update in contents(frame) for change in _changes(update)]
+    said = msgspec.json.decode(frame.raw)
+    return said if isinstance(said, list) else [said]
+
+
+_TELLING: Final = ("subscribed", "channel_data", "channel_batch_data")
+
+
+def _changes(update: BookContents) -> Iterator[_Change]:
+    for side, levels in enumerate((update.bids, update.asks)):
+        for price, size in levels:
+            yield side, float(price), (price, size) if float(size) else None
+
+
+# === Plan ===
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that goes wrong before the recorded frame `index`; `on` is a link or a ticker.
+
+    `amount` is in the unit of its kind. `seed` is its own: it stays what it is when others are
+    left out.
+    """
+
+    number: int
+    kind: str
+    index: int
+    on: str
+    amount: int
+    seed: int
+
+
+def plan(tape: Tape, seed: int) -> list[Fault]:
+    """Draw the faults of a seed, in the order in which they come; seed 0 has none."""
+    dice = Random(seed)
+    end = tape.ready + (len(tape.frames) - tape.ready) * 9 // 10
+    at, drawn = tape.ready, list[Fault]()
+    for number in range(1, dice.randint(3, 8) + 1):
+        kind = dice.choice(list(FAULTS))
+        # Trouble seldom comes alone, and it hurts most while the last one is being repaired.
+        soon = dice.random() < 0.4 and number > 1
+        at = min(at + dice.randrange(60), end) if soon else dice.randrange(tape.ready, end)
+        fault = Fault(
+            number=number,
+            kind=kind,
+            index=at,
+            on=dice.choice(list(tape.asked if FAULTS[kind].of_link else tape.link_of)),
+            amount=dice.randint(FAULTS[kind].least, FAULTS[kind].most),
+            seed=dice.randrange(2**32),
+        )
+        drawn.append(fault)
+    return sorted(drawn, key=lambda fault: (fault.index, fault.number)) if seed else []
+
+
+def faulted(tape: Tape, faults: Iterable[Fault]) -> Generator[Frame]:
+    """Play a tape with faults put in, as fast as frames are asked for."""
+    return Wire(tape, faults).frames()
+
+
+# === Venue ===
+
+
+class _Venue:
+    """What is true at the venue by all that it said: enough to make snapshots of it."""
+
+    def __init__(self) -> None:
+        self.books: dict[str, Ladders] = {}
+        self._markets: dict[str, dict[str, Any]] = {}
+        self._trades: defaultdict[str, deque[Any]] = defaultdict(lambda: deque(maxlen=100))
+        self._block: dict[str, Any] = {}
+
+    def learn(self, channel: str, id_: str, said: list[Any], *, whole: bool = False) -> None:
+        """Take in what a message said; `whole` is a snapshot."""
+        if channel == _BOOK:
+            _take_in(self.books, id_, said, whole=whole)
+        for update in said if channel == _TRADES else ():
+            self._trades[id_].extendleft(update["trades"][:: -1 if whole else 1])
+        for update in said if channel == "v4_markets" else ():
+            for part in update.values():
+                for ticker, fields in part.items():
+                    self._markets.setdefault(ticker, {}).update(fields)
+        for update in said if channel == "v4_block_height" else ():
+            height = update.get("height") or update.get("blockHeight")
+            self._block = {"height": height, "time": update["time"]}
+
+    def snapshot(self, channel: str, id_: str) -> Any:
+        """Return the contents of a channel's snapshot as of now."""
+        if channel == _BOOK:
+            return _levels(self.books[id_])
+        if channel == _TRADES:
+            return {"trades": list(self._trades[id_])}
+        return {"v4_markets": {"markets": self._markets}, "v4_block_height": self._block}.get(
+            channel, {"candles": []}
+        )
+
+    def uncrossed(self, ticker: str) -> Ladders:
+        """Return a book as REST tells it: uncrossed, a hundred levels a side."""
+        bids, asks = self.books[ticker]
+        lowest = min(asks, default=float("inf"))
+        best_bids = sorted((price for price in bids if price < lowest), reverse=True)[:100]
+        return {p: bids[p] for p in best_bids}, {p: asks[p] for p in sorted(asks)[:100]}
+
+
+def _take_in(
+    books: dict[str, Ladders], ticker: str, said: Iterable[_Change], *, whole: bool
+) -> None:
+    if whole:
+        books[ticker] = ({}, {})
+    if ticker in books:
+        for side, price, level in said:
+            if level is None:
+                books[ticker][side].pop(price, None)
+            else:
+                books[ticker][side][price] = level
+
+
+def _levels(book: Ladders) -> dict[str, list[dict[str, str]]]:
+    bids, asks = (sorted(side.items()) for side in book)
+    told = {"bids": reversed(bids), "asks": asks}
+    return {
+        side: [{"price": price, "size": size} for _, (price, size) in levels]
+        for side, levels in told.items()
+    }
+
+
+def _as_said(book: Ladders) -> list[_Change]:
+    return [(side, price, level) for side in (0, 1) for price, level in book[side].items()]
+
+
+# === Wire ===
+
+_Act = Callable[..., Iterable[Frame]]
+
+
+@dataclass(slots=True, eq=False)
+class _Hit:
+    """A fault at work on the next messages of a connection."""
+
+    kind: str
+    way: "_Way"
+    dice: Random
+    left: int
+
+
+@dataclass(slots=True, eq=False)
+class _Link:
+    """One connection: what the server numbered, what came through, what the edge waits for."""
+
+    name: str
+    identity: str = ""
+    number: int = 0  # the id that the server gave last
+    seen: int = 0  # the newest id that came
+    life: int = 0  # what is under way dies with its connection
+    up: bool = True
+    stalled_until: int = 0
+    hits: list[_Hit] = field(default_factory=list)
+    under_way: dict[int, str] = field(default_factory=dict)  # ids, and the fault that hit them
+    mute: set[_What] = field(default_factory=set)  # what is not subscribed at the moment
+    log: deque[tuple[int, str, Sequence[_Change], bool]] = field(default_factory=deque)
+    waiting: set[_What] = field(default_factory=set)  # what the edge has asked for
+    asked: int = 0  # how often it did
+    again: bool = False  # something was lost while it waited
+
+    def lose(self) -> None:
+        """Lose the connection, and all that is under way on it."""
+        self.life += 1
+        self.up = self.again = False
+        self.number = self.seen = self.stalled_until = 0
+        self.identity = f"chaos-{self.name}-{self.life}"
+        for kept in (self.under_way, self.mute, self.log, self.waiting):
+            kept.clear()
+
+
+class Wire:
+    """A tape with faults put in, played once; while it is, it tells what is true.
+
+    After each frame, `told` are the books as of the newest message that came, by ticker (none
+    while its connection is down), `answered` those of REST answers; `revealed` are the kinds of
+    fault whose holes the frame showed, and `spoken` says when a market was last heard (mono).
+    """
+
+    def __init__(self, tape: Tape, faults: Iterable[Fault]) -> None:
+        self.tape = tape
+        self.venue = _Venue()
+        self.links = {name: _Link(name) for name in tape.asked}
+        self.silent: dict[str, list[tuple[str, str, list[Any]]]] = {}
+        self.injected: list[Fault] = []
+        self.revealed: list[str] = []
+        self.told: dict[str, Ladders] = {}
+        self.answered: dict[str, Ladders] = {}
+        self.spoken: dict[str, int] = {}
+        self.now = self.skew_ns = self._base_ns = self._seq = self._order = 0
+        self._due: defaultdict[int, list[Fault]] = defaultdict(list)
+        for fault in faults:
+            self._due[fault.index].append(fault)
+        self._later: list[tuple[int, int, _Act, tuple[Any, ...]]] = []
+
+    def frames(self) -> Generator[Frame]:
+        """Yield what the bot receives."""
+        for index, (frame, said) in enumerate(zip(self.tape.frames, self.tape.said, strict=True)):
+            yield from self._until(frame.mono)
+            self.now, self._base_ns = frame.mono, frame.at - frame.mono
+            for fault in self._due[index]:
+                self.injected.append(fault)
+                yield from FAULTS[fault.kind].begin(self, fault)
+            if index < self.tape.ready or frame.kind != "ws":
+                yield self._plainly(frame, said)
+            else:
+                self._say(frame, said)
+                yield from self._until(frame.mono)
+        yield from self._until(None)
+
+    def after(self, wait_ns: int, act: _Act, *given: Any) -> None:
+        """Have something happen later; what it yields is received then."""
+        self._order += 1
+        heapq.heappush(self._later, (self.now + wait_ns, self._order, act, given))
+
+    def _until(self, mono: int | None) -> Iterator[Frame]:
+        later = self._later
+        while later and (mono is None or later[0][0] <= mono):
+            self.now, _, act, given = heapq.heappop(later)
+            yield from act(*given)
+
+    def _stamps(self) -> tuple[int, int, int]:
+        self._seq += 1
+        self.revealed = []
+        return self._seq, self._base_ns + self.now + self.skew_ns, self.now
+
+    def frame(self, kind: str, link: str, text: str = "", **more: Any) -> Frame:
+        """Make a frame of something that happens now."""
+        return Frame(*self._stamps(), link, kind, text, **more)
+
+    def _plainly(self, frame: Frame, said: list[Any]) -> Frame:
+        """Hand a frame on as it was recorded, and learn from it."""
+        if frame.kind == "ws" and frame.link in self.links:
+            link, whole = self.links[frame.link], frame.type == "subscribed"
+            link.number = link.seen = max(link.seen, frame.message_id)
+            identity = _IDENTITY.search(frame.text)
+            link.identity = identity[1] if identity else ""
+            self.venue.learn(frame.channel, frame.id, said, whole=whole)
+            if frame.channel == _BOOK:
+                link.log.append((0, frame.id, said, whole))
+            self._heard(link, 0, 0, frame)
+        seq, at, mono = self._stamps()
+        return msgspec.structs.replace(frame, seq=seq, at=at, mono=mono)
+
+    # === What the venue says ===
+
+    def _say(self, frame: Frame, said: list[Any]) -> None:
+        """Say a recorded message, or keep it back while its market is silent."""
+        link, channel, id_ = self.links[frame.link], frame.channel, frame.id
+        if id_ in self.silent and channel in (_BOOK, _TRADES):
+            inner = bytes(frame.raw).decode()
+            inner = inner[1:-1] if frame.type == "channel_batch_data" else inner
+            self.silent[id_].append((channel, inner, said))
+            return
+        self.venue.learn(channel, id_, said)
+        if link.up and (channel, id_) not in link.mute:
+            link.number += 1
+            text = frame.text
+            if frame.message_id != link.number or link.life:
+                text = _NUMBER.sub(f'"message_id":{link.number}', text, count=1)
+                text = _IDENTITY.sub(f'"connection_id":"{link.identity}"', text, count=1)
+            self._send(link, link.number, text, channel, id_, said)
+
+    def say(self, channel: str, ticker: str, inner: str, said: list[Any]) -> None:
+        """Say something of a market that the recording does not hold."""
+        if ticker in self.silent:
+            self.silent[ticker].append((channel, inner, said))
+            return
+        link = self.links[self.tape.link_of[ticker]]
+        self.venue.learn(channel, ticker, said)
+        if link.up and (channel, ticker) not in link.mute:
+            link.number += 1
+            text = _message(link, "channel_batch_data", link.number, channel, ticker, f"[{inner}]")
+            self._send(link, link.number, text, channel, ticker, said)
+
+    def _send(
+        self, link: _Link, number: int, text: str, channel: str = "", id_: str = "",
+        said: Sequence[Any] = (), *, whole: bool = False,
+    ) -> None:  # fmt: skip
+        """Put a message on the wire: what is at work on its connection decides what arrives."""
+        arrivals, hit_by = [(0, text)], ""
+        for hit in link.hits:
+            arrivals = [
+                (wait + more, arriving)
+                for wait, so_far in arrivals
+                for more, arriving in hit.way(so_far, hit.dice)
+            ]
+            hit_by, hit.left = hit.kind, hit.left - 1
+        if link.hits:
+            link.hits = [hit for hit in link.hits if hit.left]
+        if not whole:  # a snapshot's id is no measure: it may always come late
+            link.under_way[number] = hit_by
+        if channel == _BOOK:
+            link.log.append((self._order, id_, said, whole))
+        order = self._order
+        stalled_ns = max(link.stalled_until - self.now, 0)
+        for wait, arriving in arrivals:
+            self.after(
+                max(wait, stalled_ns), self._arrive, link, link.life, number, order, arriving
+            )
+
+    def _arrive(
+        self, link: _Link, life: int, number: int, order: int, text: str
+    ) -> Iterator[Frame]:
+        if life == link.life:
+            frame = ws_frame(*self._stamps(), link.name, text)
+            if not frame.fault:
+                self._heard(link, number, order, frame)
+            yield frame
+
+    def _heard(self, link: _Link, number: int, order: int, frame: Frame) -> None:
+        """Keep count of what has come through, and of what a hole shows to be lost."""
+        what = frame.channel, frame.id
+        if number > link.seen:
+            lost = [n for n in link.under_way if n < number]
+            self.revealed = [link.under_way.pop(n) for n in lost]
+            link.seen = number
+        link.under_way.pop(number, None)
+        while link.log and link.log[0][0] <= order:
+            _, ticker, said, whole = link.log.popleft()
+            _take_in(self.told, ticker, said, whole=whole)
+        if frame.channel in (_BOOK, _TRADES):
+            self.spoken[frame.id] = self.now
+        if frame.type == "subscribed":
+            link.waiting.discard(what)
+        if self.revealed or (link.again and not link.waiting):
+            link.again = False
+            self._mend(link)
+
+    # === What the edge does ===
+
+    def _mend(self, link: _Link) -> None:
+        if link.waiting:
+            link.again = True
+            return
+        books = [what for what in self.tape.asked[link.name] if what[0] == _BOOK]
+        link.waiting.update(books)
+        self.after(50 * _MS, self._ask, link, link.life, books)
+
+    def _ask(
+        self, link: _Link, life: int, wanted: list[_What], *, anew: bool = True
+    ) -> Iterator[Frame]:
+        """Subscribe to channels, after unsubscribing from what may still be subscribed."""
+        if life == link.life:
+            link.asked += 1
+            for channel, id_ in wanted:
+                for verb in ("unsubscribe", "subscribe") if anew else ("subscribe",):
+                    asked = {"type": verb, "channel": channel, "id": id_}
+                    yield self.frame("sent", link.name, msgspec.json.encode(asked).decode())
+            self.after(30 * _MS, self._answer, link, life, wanted, anew)
+            self.after(3 * _SECOND, self._ask_again, link, life, link.asked)
+
+    def _ask_again(self, link: _Link, life: int, asked: int) -> Iterator[Frame]:
+        if life == link.life and asked == link.asked and link.waiting:
+            yield from self._ask(link, life, sorted(link.waiting))
+
+    def _answer(self, link: _Link, life: int, wanted: list[_What], anew: bool) -> Iterator[Frame]:
+        """Answer as the server: the id is taken at once, the snapshot follows."""
+        if life == link.life:
+            for n, (channel, id_) in enumerate(wanted):
+                link.mute.add((channel, id_))
+                if anew:
+                    link.number += 1
+                    text = _message(link, "unsubscribed", link.number, channel, id_)
+                    self._send(link, link.number, text)
+                link.number += 1
+                wait_ns = (100 + 5 * n) * _MS
+                self.after(wait_ns, self._snapshot, link, life, link.number, channel, id_)
+        yield from ()
+
+    def _snapshot(
+        self, link: _Link, life: int, number: int, channel: str, id_: str
+    ) -> Iterator[Frame]:
+        if life == link.life:
+            link.mute.discard((channel, id_))
+            told = msgspec.json.encode(self.venue.snapshot(channel, id_)).decode()
+            text = _message(link, "subscribed", number, channel, id_, told)
+            said = _as_said(self.venue.books[id_]) if channel == _BOOK else []
+            self._send(link, number, text, channel, id_, said, whole=True)
+        yield from ()
+
+    def hang_up(self, link: _Link) -> Iterator[Frame]:
+        """Close a connection: what it told is known no more."""
+        link.lose()
+        for ticker, name in self.tape.link_of.items():
+            if name == link.name:
+                self.told.pop(ticker, None)
+        yield self.frame("close", link.name, "connection lost", type="1006")
+
+    def open(self, link: _Link) -> Iterator[Frame]:
+        """Open a connection and subscribe to all that it carried."""
+        link.up = True
+        asked = self.tape.asked[link.name]
+        link.mute.update(asked)
+        yield self.frame("open", link.name, "wss://")
+        wanted = [what for what in asked if "subaccounts" not in what[0]]
+        link.waiting.update(wanted)
+        self.after(20 * _MS, self._greet, link, link.life, wanted)
+
+    def _greet(self, link: _Link, life: int, wanted: list[_What]) -> Iterator[Frame]:
+        if life == link.life:
+            text = _message(link, "connected", 0)
+            yield ws_frame(*self._stamps(), link.name, text)
+            yield from self._ask(link, life, wanted, anew=False)
+
+
+_NUMBER: Final = re.compile(r'"message_id": ?\d+')
+_IDENTITY: Final = re.compile(r'"connection_id": ?"([^"]*)"')
+
+
+def _message(
+    link: _Link, type_: str, number: int, channel: str = "", id_: str = "", contents_: str = ""
+) -> str:
+    about = f',"channel":"{channel}","id":"{id_}"' if channel else ""
+    told = f',"version":"1.0.0","contents":{contents_}' if contents_ else ""
+    identity = f'"connection_id":"{link.identity}"'
+    return f'{{"type":"{type_}",{identity},"message_id":{number}{about}{told}}}'
+
+
+# === Faults ===
+# What becomes of one message: the texts that arrive in its place, each after so many ns.
+
+_Way = Callable[[str, Random], list[tuple[int, str]]]
+
+
+def _drop(text: str, dice: Random) -> list[tuple[int, str]]:
+    return []
+
+
+def _duplicate(text: str, dice: Random) -> list[tuple[int, str]]:
+    return [(0, text), (dice.randrange(400) * _MS, text)]
+
+
+def _reorder(text: str, dice: Random) -> list[tuple[int, str]]:
+    return [(dice.randint(1, 800) * _MS, text)]
+
+
+def _corrupt(text: str, dice: Random) -> list[tuple[int, str]]:
+    at = dice.randrange(len(text))
+    return [(0, f"{text[:at]}\ufffd{text[at + 1 :]}")]
+
+
+def _truncate(text: str, dice: Random) -> list[tuple[int, str]]:
+    return [(0, text[: dice.randrange(len(text))])]
+
+
+# What begins at once, and may go on later.
+
+
+def _hits(way: _Way) -> "_Begin":
+    def begin(wire: Wire, fault: Fault) -> Iterator[Frame]:
+        hit = _Hit(fault.kind, way, Random(fault.seed), fault.amount)
+        wire.links[fault.on].hits.append(hit)
+        yield from ()
+
+    return begin
+
+
+def _delay(wire: Wire, fault: Fault) -> Iterator[Frame]:
+    link = wire.links[fault.on]
+    link.stalled_until = max(link.stalled_until, wire.now + fault.amount * _MS)
+    yield from ()
+
+
+def _cross(wire: Wire, fault: Fault) -> Iterator[Frame]:
+    """Bid what the third best ask asks, or ask what the third best bid bids, for a while."""
+    dice, (bids, asks) = Random(fault.seed), wire.venue.books[fault.on]
+    side = dice.randrange(2)
+    prices = sorted(bids, reverse=True) if side else sorted(asks)
+    if len(prices) > 2 and fault.on not in wire.silent:
+        price = prices[dice.randrange(3)]
+        level = (asks, bids)[side][price]
+        _put(wire, fault.on, side, price, level)
+        wire.after(fault.amount * _MS, _uncross, wire, fault.on, side, price, level)
+    yield from ()
+
+
+def _uncross(wire: Wire, ticker: str, side: int, price: float, level: _Level) -> Iterator[Frame]:
+    if wire.venue.books[ticker][side].get(price) == level:
+        _put(wire, ticker, side, price, (level[0], "0"))
+    yield from ()
+
+
+def _put(wire: Wire, ticker: str, side: int, price: float, level: _Level) -> None:
+    told = msgspec.json.encode({("bids", "asks")[side]: [level]}).decode()
+    wire.say(_BOOK, ticker, told, [(side, price, None if level[1] == "0" else level)])
+
+
+def _stall(wire: Wire, fault: Fault) -> Iterator[Frame]:
+    if fault.on not in wire.silent:
+        wire.silent[fault.on] = []
+        wire.after(fault.amount * _MS, _speak, wire, fault.on)
+    yield from ()
+
+
+def _speak(wire: Wire, ticker: str) -> Iterator[Frame]:
+    kept = wire.silent.pop(ticker)
+    for channel in (_BOOK, _TRADES):
+        told = [(inner, said) for of, inner, said in kept if of == channel]
+        if told:
+            everything = [change for _, said in told for change in said]
+            wire.say(channel, ticker, ",".join(inner for inner, _ in told), everything)
+    yield from ()
+
+
+def _refuse(wire: Wire, fault: Fault) -> Iterator[Frame]:
+    """Refuse to tell a book over REST, and tell it when asked again."""
+    refused = '{"errors":[{"msg":"Too many requests"}]}'
+    yield wire.frame("http", "rest", refused, type="429", channel=_REST_BOOK + fault.on)
+    wire.after(fault.amount * _MS, _relent, wire, fault.on)
+
+
+def _relent(wire: Wire, ticker: str) -> Iterator[Frame]:
+    told = wire.answered[ticker] = wire.venue.uncrossed(ticker)
+    text = msgspec.json.encode(_levels(told)).decode()
+    yield wire.frame("http", "rest", text, type="200", channel=_REST_BOOK + ticker)
+
+
+_REST_BOOK: Final = "/v4/orderbooks/perpetualMarket/"
+
+
+def _jump(wire: Wire, fault: Fault) -> Iterator[Frame]:
+    wire.skew_ns += fault.amount * _MS
+    yield from ()
+
+
+def _storm(wire: Wire, fault: Fault) -> Iterator[Frame]:
+    link = wire.links[fault.on]
+    if link.up:
+        yield from _fall(wire, link, link.life, Random(fault.seed), fault.amount)
+
+
+def _fall(wire: Wire, link: _Link, life: int, dice: Random, left: int) -> Iterator[Frame]:
+    if life == link.life:
+        yield from wire.hang_up(link)
+        wire.after(dice.randint(50, 1_500) * _MS, _rise, wire, link, dice, left)
+
+
+def _rise(wire: Wire, link: _Link, dice: Random, left: int) -> Iterator[Frame]:
+    yield from wire.open(link)
+    if left > 1:
+        wire.after(dice.randint(10, 1_000) * _MS, _fall, wire, link, link.life, dice, left - 1)
+
+
+_Begin = Callable[[Wire, Fault], Iterator[Frame]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of fault: what it befalls, the least and the most of it, and the words for it."""
+
+    begin: _Begin
+    least: int
+    most: int
+    words: str
+    of_link: bool = True
+
+
+FAULTS: Final[dict[str, Kind]] = {
+    "drop": Kind(_hits(_drop), 1, 6, "{amount} messages of {on} are lost"),
+    "duplicate": Kind(_hits(_duplicate), 1, 5, "{amount} messages of {on} come twice"),
+    "reorder": Kind(_hits(_reorder), 1, 3, "{amount} messages of {on} come late"),
+    "delay": Kind(_delay, 200, 15_000, "{on} stalls for {amount} ms, then a burst"),
+    "corrupt": Kind(_hits(_corrupt), 1, 3, "{amount} messages of {on} have a bad byte"),
+    "truncate": Kind(_hits(_truncate), 1, 3, "{amount} messages of {on} are cut short"),
+    "cross": Kind(_cross, 20, 3_000, "the book of {on} crosses for {amount} ms", of_link=False),
+    "stall": Kind(_stall, 32_000, 60_000, "{on} is silent for {amount} ms", of_link=False),
+    "429": Kind(_refuse, 300, 3_000, "REST refuses {on} for {amount} ms", of_link=False),
+    "clock jump": Kind(_jump, -7_200_000, 7_200_000, "the clock jumps by {amount} ms"),
+    "reconnect": Kind(_storm, 1, 5, "{on} is lost {amount} times in a row"),
+}
+
+
+def words_of(fault: Fault) -> str:
+    """Say what goes wrong."""
+    return FAULTS[fault.kind].words.format(on=fault.on, amount=f"{fault.amount:,}")
