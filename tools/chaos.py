@@ -37,12 +37,16 @@ PATIENCE_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What was done, to how many connections, from when to when (monotonic ns)."""
+    """What was done, to how many connections, from when to when (monotonic ns).
+
+    `kept_s` is the longest that a client held on to a connection that was dead.
+    """
 
     kind: str
     begun_ns: int
     ended_ns: int
     hit: int
+    kept_s: float = 0.0
 
     def __str__(self) -> str:
         lasted = (self.ended_ns - self.begun_ns) / 1e9
@@ -80,6 +84,7 @@ class ChaosProxy:
         self._chance = Random(seed)
         self._links: set[_Link] = set()
         self._server: asyncio.Server | None = None
+        self._kept_s = 0.0
         self._mode = ""  # the lasting fault in force
         self._next_chunk = ""  # the cut that waits for the next chunk to the client
 
@@ -102,7 +107,7 @@ class ChaosProxy:
         """
         if kind not in FAULTS:
             raise ValueError(f"expected a fault of {', '.join(FAULTS)}; got {kind!r}")
-        begun, hit = time.monotonic_ns(), len(self._links)
+        begun, hit, self._kept_s = time.monotonic_ns(), len(self._links), 0.0
         if kind in ("fin", "rst"):
             self._cut_all(politely=kind == "fin")
         elif kind in CUTS:
@@ -111,7 +116,7 @@ class ChaosProxy:
             await self._refuse(seconds)
         else:
             await self._last(kind, seconds)
-        return Fault(kind, begun, time.monotonic_ns(), hit)
+        return Fault(kind, begun, time.monotonic_ns(), hit, self._kept_s)
 
     def _cut_all(self, *, politely: bool) -> None:
         for link in list(self._links):
@@ -132,14 +137,13 @@ class ChaosProxy:
         await self._listen()
 
     async def _last(self, kind: str, seconds: float) -> None:
-        caught = list(self._links) if kind == "half_open" else []
-        for link in caught:
-            link.dead = True
+        for link in self._links if kind == "half_open" else ():
+            link.dead_since = time.monotonic()
         self._mode = kind
         await asyncio.sleep(seconds)
         self._mode = ""
         end = time.monotonic() + PATIENCE_S
-        while any(link.dead for link in self._links) and time.monotonic() < end:
+        while any(link.dead_since for link in self._links) and time.monotonic() < end:
             await asyncio.sleep(0.01)
 
     async def _listen(self) -> None:
@@ -154,7 +158,9 @@ class ChaosProxy:
             self._server.close()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = _Link(writer, dead=self._mode == "half_open")
+        link = _Link(writer)
+        if self._mode == "half_open":
+            link.dead_since = time.monotonic()
         self._links.add(link)
         try:
             up_reader, link.up = await asyncio.open_connection(*self._upstream)
@@ -166,6 +172,8 @@ class ChaosProxy:
         finally:
             link.cut(politely=True)
             self._links.discard(link)
+            if link.dead_since:
+                self._kept_s = max(self._kept_s, time.monotonic() - link.dead_since)
 
     async def _carry(
         self,
@@ -176,7 +184,7 @@ class ChaosProxy:
         to_client: bool,
     ) -> None:
         while chunk := await reader.read(65_536):
-            if link.dead:
+            if link.dead_since:
                 continue  # swallowed: nobody is told
             if self._mode == "delay":
                 await asyncio.sleep(self._delay_s)
@@ -189,7 +197,7 @@ class ChaosProxy:
                 writer.write(chunk)
                 await writer.drain()
         # A dead connection is ended by its client alone; the venue's goodbye is swallowed too.
-        if not (link.dead and to_client):
+        if not (link.dead_since and to_client):
             link.cut(politely=True)
 
     def _spoil(self, link: "_Link", chunk: bytes) -> bytes:
@@ -206,10 +214,10 @@ class ChaosProxy:
 class _Link:
     """One connection through the proxy: its two ends."""
 
-    def __init__(self, down: asyncio.StreamWriter, *, dead: bool) -> None:
+    def __init__(self, down: asyncio.StreamWriter) -> None:
         self.down = down
         self.up: asyncio.StreamWriter | None = None
-        self.dead = dead
+        self.dead_since = 0.0  # monotonic seconds; 0 while it carries
 
     def cut(self, *, politely: bool = True) -> None:
         """End both sides: with a FIN after what is waiting, or with a RST at once."""
