@@ -9,6 +9,11 @@
     exchange.py  the clock, the blocks, funding
     indexer.py   REST under /v4, WebSocket at /v4/ws
     node.py      the node's gRPC services
+    tls.py       throw-away certificates, for `--tls`
+
+With `--tls` all of it is encrypted, and a client that is to trust it is told so from outside,
+as for any private authority: SSL_CERT_FILE (sockets, httpx) and GRPC_DEFAULT_SSL_ROOTS_FILE_PATH
+name the file that is printed. SIGUSR1 holds venue time, SIGUSR2 lets it go on.
 
 It is not dYdX, it holds no money and its prices are made up. The wall clock decides only when
 the next step of venue time is due, never what happens in it.
@@ -24,15 +29,18 @@ import shlex
 import signal
 import socket
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from exchange import Exchange
     from indexer import Hub
+    from tls import Papers
 
-NEEDS = ("starlette", "uvicorn", "websockets")
+NEEDS = ("starlette", "uvicorn", "websockets", "cryptography")
 STORIES = (
     "calm: nothing much",
     "trend: one way with pullbacks",
@@ -87,6 +95,14 @@ def parser() -> argparse.ArgumentParser:
     add("--ws-port", type=int, default=3003, metavar="PORT", help=extra)
     add("--grpc-port", type=int, default=9090, metavar="PORT", help="the node; 0 for any")
     add("--seconds", type=float, default=0.0, help="stop after so many venue seconds; 0 runs on")
+    add(
+        "--tls",
+        nargs="?",
+        choices=("valid", "expired"),
+        const="valid",
+        help="encrypt everything, with a certificate made for this run; expired is for tests",
+    )
+    add("--stamps", type=Path, metavar="FILE", help="write when each message was sent, at the end")
     return wide
 
 
@@ -126,12 +142,33 @@ def fetch_needs() -> None:
 
 async def serve(options: argparse.Namespace) -> None:
     """Open the ports, say where they are, and let time pass until told to stop."""
+    with papers_for(options.tls) as papers:
+        await run(options, papers)
+    print("venue: closed", flush=True)
+
+
+@contextlib.contextmanager
+def papers_for(tls: str | None) -> "Iterator[Papers | None]":
+    """Make certificates for as long as the venue runs; None without TLS."""
+    if tls is None:
+        yield None
+        return
+    from tls import issue
+
+    with tempfile.TemporaryDirectory(prefix="dydx-venue-") as folder:
+        yield issue(Path(folder), expired=tls == "expired")
+
+
+async def run(options: argparse.Namespace, papers: "Papers | None") -> None:
+    """Serve until told to stop, or until venue time is up."""
     from exchange import Exchange, Settings
     from indexer import Hub, Server, application
     from node import start as start_node
     from tape import from_iso
 
     hub = Hub(options.seed)
+    if options.stamps:
+        hub.stamps = {}
     settings = Settings(
         scenario=options.scenario,
         markets=options.markets,
@@ -141,24 +178,31 @@ async def serve(options: argparse.Namespace) -> None:
     )
     exchange = Exchange(settings, hub)
     sockets = [listen(options.port), listen(options.ws_port)]
-    server = Server(application(exchange, hub))
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    server = Server(application(exchange, hub), papers)
+    stop, held = asyncio.Event(), asyncio.Event()
+    told = {
+        signal.SIGINT: stop.set,
+        signal.SIGTERM: stop.set,
+        signal.SIGUSR1: held.set,
+        signal.SIGUSR2: held.clear,
+    }
+    for number, do in told.items():
+        asyncio.get_running_loop().add_signal_handler(number, do)
     serving = asyncio.create_task(server.serve(sockets=sockets))
     try:
-        node, grpc_port = await start_node(exchange, options.grpc_port)
+        node, grpc_port = await start_node(exchange, options.grpc_port, papers)
     except OSError:
         server.should_exit = True
         await serving
         raise
-    announce(options, exchange, sockets, grpc_port)
+    announce(options, exchange, sockets, grpc_port, papers)
     try:
-        await pace(exchange, hub, options.speed, options.seconds, stop)
+        await pace(exchange, hub, options.speed, options.seconds, stop, held)
     finally:
         server.should_exit = True
         await asyncio.gather(serving, node.stop(grace=0.5))
-    print("venue: closed", flush=True)
+        if options.stamps:
+            hub.write_stamps(options.stamps)
 
 
 def listen(port: int) -> socket.socket:
@@ -177,6 +221,7 @@ def announce(
     exchange: "Exchange",
     sockets: Sequence[socket.socket],
     grpc_port: int,
+    papers: "Papers | None",
 ) -> None:
     """Say what this is, and where."""
     residents = "\n".join(
@@ -184,16 +229,21 @@ def announce(
     )
     from node import CHAIN_ID
 
+    s, secrecy, trust = "", "not encrypted", ""
+    if papers is not None:
+        s, secrecy = "s", f"TLS, certificate {options.tls}"
+        trust = f"authority  {papers.ca}  (name it in {' and '.join(papers.trust())})\n"
     rest, extra = (listener.getsockname()[1] for listener in sockets)
     print(
         "A stand-in for dYdX v4: made-up markets, no money, this machine only. It is not dYdX.\n"
         f"scenario {options.scenario}, {options.markets} markets, seed {options.seed}, "
         f"speed {options.speed:g}, venue time from {options.start}\n"
-        f"REST       http://127.0.0.1:{rest}\n"
-        f"WebSocket  ws://127.0.0.1:{rest}/v4/ws\n"
-        f"WebSocket  ws://127.0.0.1:{extra}\n"
-        f"node gRPC  127.0.0.1:{grpc_port}  (chain {CHAIN_ID}, not encrypted)\n"
-        f"faucet     POST http://127.0.0.1:{rest}/faucet/tokens "
+        f"REST       http{s}://127.0.0.1:{rest}\n"
+        f"WebSocket  ws{s}://127.0.0.1:{rest}/v4/ws\n"
+        f"WebSocket  ws{s}://127.0.0.1:{extra}\n"
+        f"node gRPC  127.0.0.1:{grpc_port}  (chain {CHAIN_ID}, {secrecy})\n"
+        f"{trust}"
+        f"faucet     POST http{s}://127.0.0.1:{rest}/faucet/tokens "
         '{"address": …, "subaccountNumber": 0, "amount": 1000}\n'
         f"residents\n{residents}\n"
         "Ctrl-C ends it.",
@@ -202,9 +252,17 @@ def announce(
 
 
 async def pace(
-    exchange: "Exchange", hub: "Hub", speed: float, seconds: float, stop: asyncio.Event
+    exchange: "Exchange",
+    hub: "Hub",
+    speed: float,
+    seconds: float,
+    stop: asyncio.Event,
+    held: asyncio.Event,
 ) -> None:
-    """Step the exchange as venue time falls due, and flush batches every 250 venue ms."""
+    """Step the exchange as venue time falls due, and flush batches every 250 venue ms.
+
+    While `held`, everything is answered and nothing happens.
+    """
     from indexer import BATCH_MS
     from market import STEP_NS
 
@@ -216,6 +274,9 @@ async def pace(
         # After a stall the venue goes on from where it was instead of racing to catch up.
         due += min((now - wall) * speed * 1e9, 2e9 * max(speed, 1.0))
         wall = now
+        if held.is_set():
+            due = 0.0
+            hub.flush()
         began = now
         while due >= STEP_NS and not (last is not None and exchange.steps >= last):
             due -= STEP_NS

@@ -19,6 +19,7 @@ import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice
+from pathlib import Path
 from random import Random
 from typing import Any, Final
 
@@ -35,6 +36,7 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from tape import RESOLUTIONS, Json, Tape, from_iso, iso
+from tls import Papers
 
 encode: Final = msgspec.json.Encoder().encode
 
@@ -64,6 +66,8 @@ class Hub:
         self.connections: set[Connection] = set()
         self.listeners: dict[tuple[str, str], dict[Connection, bool]] = {}
         self.messages = 0
+        # When each message of a connection was handed to its socket (monotonic ns), if wanted.
+        self.stamps: dict[str, list[int]] | None = None
         self._seed = seed
         self._count = 0
 
@@ -90,6 +94,10 @@ class Hub:
         """Send what batched subscribers have waiting."""
         for connection in self.connections:
             connection.flush()
+
+    def write_stamps(self, path: Path) -> None:
+        """Write when each message was sent: connection id to monotonic nanoseconds, in order."""
+        path.write_bytes(encode(self.stamps))
 
     def new_id(self) -> str:
         """Return the next connection id."""
@@ -822,7 +830,8 @@ async def _serve(websocket: WebSocket, exchange: Exchange, hub: Hub) -> None:
     loop = asyncio.get_running_loop()
     connection = Connection(hub, lambda channel, id: snapshot(exchange, channel, id), loop.time)
     connection.open()
-    writer = asyncio.create_task(_write(websocket, connection))
+    stamps = None if hub.stamps is None else hub.stamps.setdefault(connection.id, [])
+    writer = asyncio.create_task(_write(websocket, connection, stamps))
     try:
         while True:
             message = await websocket.receive()
@@ -845,19 +854,21 @@ async def _serve(websocket: WebSocket, exchange: Exchange, hub: Hub) -> None:
         writer.cancel()
 
 
-async def _write(websocket: WebSocket, connection: Connection) -> None:
+async def _write(websocket: WebSocket, connection: Connection, stamps: list[int] | None) -> None:
     with contextlib.suppress(RuntimeError, WebSocketDisconnect):
         while True:
             await connection.ready.wait()
             connection.ready.clear()
             while connection.out:
+                if stamps is not None:
+                    stamps.append(time.monotonic_ns())
                 await websocket.send_text(connection.out.popleft())
 
 
 class Server(uvicorn.Server):
-    """Uvicorn, with signals left to whoever runs it."""
+    """Uvicorn, with signals left to whoever runs it; over TLS if it has `papers`."""
 
-    def __init__(self, app: Starlette) -> None:
+    def __init__(self, app: Starlette, papers: Papers | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -871,6 +882,8 @@ class Server(uvicorn.Server):
                 access_log=False,
                 lifespan="off",
                 timeout_graceful_shutdown=1,
+                ssl_certfile=papers.certificate if papers else None,
+                ssl_keyfile=papers.key if papers else None,
             )
         )
 

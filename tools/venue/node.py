@@ -27,6 +27,7 @@ from dydx_conn import Subaccount as Account
 from exchange import Exchange
 from google.protobuf.message import DecodeError
 from tape import Tape, iso
+from tls import Papers
 from v4_proto.cosmos.auth.v1beta1 import auth_pb2
 from v4_proto.cosmos.auth.v1beta1 import query_pb2 as auth
 from v4_proto.cosmos.auth.v1beta1 import query_pb2_grpc as auth_grpc
@@ -810,7 +811,9 @@ class Plus(plus_grpc.QueryServicer):  # type: ignore[misc]  # generated, untyped
 # === Server ===
 
 
-async def start(exchange: Exchange, port: int) -> tuple[grpc.aio.Server, int]:
+async def start(
+    exchange: Exchange, port: int, papers: Papers | None = None
+) -> tuple[grpc.aio.Server, int]:
     """Serve on the loopback; return the server and its port. `OSError` if it is taken."""
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     tx_grpc.add_ServiceServicer_to_server(Transactions(exchange), server)
@@ -825,8 +828,15 @@ async def start(exchange: Exchange, port: int) -> tuple[grpc.aio.Server, int]:
     stats_grpc.add_QueryServicer_to_server(Stats(), server)
     plus_grpc.add_QueryServicer_to_server(Plus(), server)
     try:
-        bound = server.add_insecure_port(f"127.0.0.1:{port}")
+        bound = _bind(server, f"127.0.0.1:{port}", papers)
     except RuntimeError as error:
         raise OSError(f"cannot listen on port {port}: {error}") from None
     await server.start()
     return server, bound
+
+
+def _bind(server: grpc.aio.Server, address: str, papers: Papers | None) -> int:
+    if papers is None:
+        return server.add_insecure_port(address)
+    pair = (papers.key.read_bytes(), papers.certificate.read_bytes())
+    return server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
