@@ -3,13 +3,12 @@
     text ──► Frame ──► contents (typed, decoded once)
     recording ── replay ──► Frame ── fold ──► whatever a layer makes of it
 
-`Frame` is the only source of truth for the layers above; `contents` decodes what it carries.
-`RecordingWriter` and `Recording` hold the file format, `replay` plays it. `PerpetualMarket`,
-`OrderRequest` and the unit functions are the chain's own grid, and `fold` is the operator that
-each layer above is built from.
+`Frame` is the only source of truth for the layers above; `contents` decodes what it carries,
+`rest_contents` and `node_contents` an answer by what was asked. `perpetual_market` reads a
+market's grid. `RecordingWriter` and `Recording` hold the file format, `replay` plays it, and
+`fold` is the operator that each layer above is built from.
 
-Units: `at` and `mono` are nanoseconds; `size` and `price` are decimal text or `Decimal`;
-`quantums`, `subticks` and quote quantums (1e-6 USDC) are integers, and no float touches money.
+Units: `at` and `mono` are nanoseconds; amounts, prices and rates stay the venue's decimal text.
 Nothing here opens a socket or starts a thread; only a replay at a speed reads a clock.
 Sources: comlink and socks (v4-chain/indexer), lib/quantums.go and x/clob/types (protocol).
 """
