@@ -525,6 +525,20 @@ def test_a_text_that_is_no_message_gets_a_fault(text: str) -> None:
         contents(frame)
 
 
+def test_a_text_with_a_byte_that_was_no_character_says_nothing() -> None:
+    """JSON may still parse around it, short of a level or of the book it is for: believe none."""
+    whole = message("channel_data", "v4_orderbook", {"bids": [["1", "2"]]}, id="BTC-USD")
+    bad = whole.replace("bids", "b\ufffdds")
+
+    frame = ws_frame(1, 2, 3, "c1", bad)
+
+    assert ws_frame(1, 2, 3, "c1", whole).fault == ""
+    assert (frame.text, frame.message_id, frame.channel) == (bad, 0, "")
+    assert frame.fault.startswith("expected a JSON message of the indexer, got ")
+    with pytest.raises(WireError, match="expected a JSON message"):
+        contents(frame)
+
+
 def test_an_oversized_text_is_not_even_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is in characters, and the limit itself still passes."""
     text = '{"type":"connected"}'

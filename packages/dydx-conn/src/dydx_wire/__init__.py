@@ -404,6 +404,9 @@ def ws_frame(seq: int, at: int, mono: int, link: str, text: str) -> Frame:
     try:
         if len(text) > MAX_TEXT:
             raise msgspec.DecodeError(f"at most {MAX_TEXT} characters, got {len(text)}")
+        if "\ufffd" in text:
+            # Where a byte was no character. It may parse, short of a level: better lost and known.
+            raise msgspec.DecodeError("a byte of it was corrupted")
         head = _decode_envelope(text)
     except _UNREADABLE as error:
         fault = f"expected a JSON message of the indexer, got {text[:80]!r}: {error}"
