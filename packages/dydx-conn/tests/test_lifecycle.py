@@ -1,0 +1,518 @@
+"""What frames say of orders: each state, each way between them, and what no frame may do."""
+
+import json
+from collections.abc import Iterable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from dydx_conn import (
+    CancelRequest,
+    Frame,
+    Header,
+    OrderRequest,
+    PerpetualMarket,
+    RecordingWriter,
+    Subaccount,
+    collect,
+    order_id,
+    replay,
+    ws_frame,
+)
+from dydx_orders import Lifecycle, OrderState, Status, fold_order_frame, limit, orders
+from hypothesis import given
+from hypothesis import strategies as st
+from reactivex import Observable, of
+from reactivex.testing import ReactiveTest, TestScheduler
+
+BTC = PerpetualMarket(
+    ticker="BTC-USD", clob_pair_id=0, perpetual_id=0, atomic_resolution=-10,
+    quantum_conversion_exponent=-9, step_base_quantums=1_000_000, subticks_per_tick=100_000,
+    imf_ppm=50_000, maintenance_fraction_ppm=600_000,
+)  # fmt: skip
+US = Subaccount("dydx1us", 0)
+SHORT = limit(BTC, "BUY", "1", "60000", client_id=7, good_til_block=110)
+LONG = limit(BTC, "BUY", "1", "60000", client_id=8, good_til_block_time=1_800_000_000)
+ID = order_id(US, SHORT)
+
+# === Frames ===
+
+
+def node(kind: str, told: dict[str, Any], type: str = "", channel: str = "") -> Frame:
+    """Make a frame of the node's link."""
+    return Frame(0, 0, 0, "node", kind, json.dumps(told), type, channel)
+
+
+def sent(order: OrderRequest = SHORT) -> Frame:
+    """Say that an order was sent."""
+    size = str(BTC.size(order.quantums))
+    told = {"ids": [order_id(US, order)], "subaccount": str(US), "size": size}
+    return node("sent", {**told, "place": msgspec.to_builtins(order)}, channel="place")
+
+
+def answer(
+    code: int = 0, codespace: str = "clob", *, order: OrderRequest = SHORT, **said: Any
+) -> Frame:
+    """Answer a broadcast."""
+    result = {"code": code, "codespace": codespace if code else "", "log": "", "hash": ""}
+    until = order.good_til_block or order.good_til_block_time
+    told = {"to": "place", "ids": [order_id(US, order)], "until": until, "result": result}
+    return node("http", {**told, **said}, str(code), "broadcast")
+
+
+def lost(order: OrderRequest = SHORT) -> Frame:
+    """Say that a broadcast had no answer."""
+    until = order.good_til_block or order.good_til_block_time
+    told = {"to": "place", "ids": [order_id(US, order)], "until": until}
+    errors = [{"msg": "DEADLINE_EXCEEDED"}]
+    return node("http", {**told, "errors": errors}, "-1", "broadcast")
+
+
+def told(
+    contents: dict[str, Any], *, type: str = "channel_data", channel: str = "v4_subaccounts"
+) -> Frame:
+    """Tell of the account, or of whatever the channel is."""
+    message = {"type": type, "channel": channel, "id": str(US), "contents": contents}
+    return ws_frame(0, 0, 0, "c1", json.dumps(message))
+
+
+def row(status: str, **fields: Any) -> Frame:
+    """Tell of our order by its status."""
+    return told({"orders": [{"id": ID, "status": status, **fields}]})
+
+
+def fill(size: str, id: str = "f1") -> Frame:
+    """Tell of a fill of our order."""
+    known = {"side": "BUY", "price": "60000", "createdAt": "", "liquidity": "TAKER"}
+    return told({"fills": [{"id": id, "size": size, "orderId": ID, **known}]})
+
+
+def block(height: int, time: str = "2026-01-05T14:00:00Z") -> Frame:
+    """Tell of a block."""
+    contents = {"blockHeight": str(height), "time": time}
+    return told(contents, channel="v4_block_height")
+
+
+def rest(path: str, body: Any) -> Frame:
+    """Answer over HTTP."""
+    return Frame(0, 0, 0, "rest", "http", json.dumps(body), "200", path)
+
+
+def states(*frames: Frame) -> list[OrderState]:
+    """Fold frames numbered from 1; every state that was told."""
+    numbered = [msgspec.structs.replace(frame, seq=n) for n, frame in enumerate(frames, 1)]
+    return collect(of(*numbered).pipe(orders()))
+
+
+def statuses(*frames: Frame) -> list[str]:
+    """Fold frames; the status of every state that was told."""
+    return [state.status for state in states(*frames)]
+
+
+def last(*frames: Frame) -> OrderState:
+    """Fold frames; the state that was told last."""
+    return states(*frames)[-1]
+
+
+FULL = {"size": "1", "totalFilled": "1"}
+GONE = {"removalReason": "ORDER_REMOVAL_REASON_USER_CANCELED"}
+
+# === From state to state ===
+
+
+@pytest.mark.parametrize(
+    ("frames", "expected"),
+    [
+        ([], ["PENDING"]),
+        ([answer()], ["PENDING"]),
+        ([answer(), row("BEST_EFFORT_OPENED")], ["PENDING", "OPEN"]),
+        ([row("BEST_EFFORT_OPENED"), answer()], ["PENDING", "OPEN"]),
+        ([row("UNTRIGGERED")], ["PENDING", "OPEN"]),
+        ([row("OPEN", totalFilled="0.5")], ["PENDING", "PARTIALLY_FILLED"]),
+        ([row("OPEN", totalFilled="0.5"), row("FILLED", **FULL)],
+         ["PENDING", "PARTIALLY_FILLED", "FILLED"]),
+        ([fill("0.5"), fill("0.5", "f2")], ["PENDING", "PARTIALLY_FILLED", "FILLED"]),
+        ([row("OPEN"), row("CANCELED", **GONE)], ["PENDING", "OPEN", "CANCELLED"]),
+        ([row("CANCELED", totalFilled="1")], ["PENDING", "FILLED"]),
+        ([answer(2003)], ["PENDING", "REJECTED"]),
+        ([lost()], ["PENDING", "UNRESOLVED"]),
+        ([lost(), row("OPEN")], ["PENDING", "UNRESOLVED", "OPEN"]),
+        ([lost(), row("FILLED", **FULL)], ["PENDING", "UNRESOLVED", "FILLED"]),
+        ([lost(), row("CANCELED")], ["PENDING", "UNRESOLVED", "CANCELLED"]),
+        ([lost(), block(112)], ["PENDING", "UNRESOLVED", "CANCELLED"]),
+        ([block(112)], ["PENDING", "CANCELLED"]),
+        # An answer that says only that the sequence was wrong is followed by another one.
+        ([answer(32, "sdk", again=True), answer()], ["PENDING"]),
+        # The very bytes are known to the node already: they are taken.
+        ([answer(19, "sdk"), row("OPEN")], ["PENDING", "OPEN"]),
+        # A best-effort cancel is no end.
+        ([row("OPEN"), row("BEST_EFFORT_CANCELED", **GONE), row("OPEN", totalFilled="1")],
+         ["PENDING", "OPEN", "OPEN", "FILLED"]),
+        # Removed by the node, which then says why.
+        ([row("BEST_EFFORT_CANCELED"), answer(2003)], ["PENDING", "OPEN", "REJECTED"]),
+        # The chain's word outranks a node's.
+        ([answer(2003), row("OPEN")], ["PENDING", "REJECTED", "OPEN"]),
+        ([answer(2003), fill("0.5")], ["PENDING", "REJECTED", "PARTIALLY_FILLED"]),
+    ],
+)  # fmt: skip
+def test_frames_move_an_order_from_state_to_state(frames: list[Frame], expected: list[str]) -> None:
+    """What is told after the order was sent, one state for each change."""
+    assert statuses(sent(), *frames) == expected
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [row("CANCELED"), row("OPEN")],
+        [row("CANCELED"), row("BEST_EFFORT_OPENED")],
+        [row("FILLED", **FULL), row("OPEN", totalFilled="0.5")],
+        [row("FILLED", **FULL), row("CANCELED")],
+        [answer(2003), row("BEST_EFFORT_CANCELED", **GONE)],
+        [answer(2003), row("CANCELED")],
+        [row("FILLED", **FULL), lost()],
+        [row("CANCELED"), answer(12)],
+    ],
+)
+def test_what_is_final_stays(frames: list[Frame]) -> None:
+    """Late and doubled words change nothing, and nothing is told."""
+    known = states(sent(), frames[0])
+
+    assert states(sent(), *frames) == known
+    assert known[-1].final
+
+
+def test_a_cancelled_order_may_have_filled_before() -> None:
+    """Fills that are told late count; all of it makes it filled after all."""
+    told_late = states(sent(), row("CANCELED", **GONE), fill("0.25"), fill("0.75", "f2"))
+
+    assert [state.status for state in told_late[1:]] == ["CANCELLED", "CANCELLED", "FILLED"]
+    assert [state.filled for state in told_late[1:]] == [0, Decimal("0.25"), 1]
+    assert told_late[2].reason == "USER_CANCELED"
+
+
+def test_every_state_says_which_frame_made_it_and_why() -> None:
+    """Sequence numbers of the frames, and reasons a person understands."""
+    [first, second] = states(sent(), answer(3007))
+
+    assert (first.seq, second.seq) == (1, 2)
+    assert second.reason == "clob 3007: the account lacks collateral for it"
+    assert last(sent(), lost()).reason == "DEADLINE_EXCEEDED"
+    assert last(sent(), block(112)).reason == "EXPIRED"
+    log = {"code": 12, "codespace": "clob", "log": "price 3 not a multiple"}
+    assert "(price 3 not a multiple)" in last(sent(), answer(12, result=log)).reason
+
+
+def test_codes_are_judged_within_their_codespace() -> None:
+    """32 of the sdk is a wrong sequence, 32 of the book a cancel that is known."""
+    assert "sequence" in last(sent(), answer(32, "sdk")).reason
+    assert "cancel" in last(sent(), answer(32, "clob")).reason
+
+
+def test_what_was_never_sent_is_rejected_by_its_reason() -> None:
+    """A queued order that was dropped has an answer and nothing sent."""
+    dropped = {"code": 1, "codespace": "client", "log": "not sent: closed"}
+    state = last(answer(1, result=dropped))
+
+    assert (state.id, state.status, state.reason) == (ID, "REJECTED", "not sent: closed")
+
+
+def test_an_order_carries_what_was_sent() -> None:
+    """The request, its size, and how a cancel would name it."""
+    [state] = states(sent())
+
+    assert (state.id, state.subaccount, state.size) == (ID, "dydx1us/0", 1)
+    assert state.order == SHORT
+    assert state.named == CancelRequest(
+        ticker="BTC-USD", clob_pair_id=0, client_id=7, good_til_block=110
+    )
+
+
+def test_a_best_effort_cancel_is_told_as_leaving() -> None:
+    """Open still, with the reason; gone when its last block has passed."""
+    leaving = row("BEST_EFFORT_CANCELED", **GONE)
+    state = last(sent(), row("OPEN"), leaving)
+    ended = last(sent(), row("OPEN"), leaving, block(111), block(112))
+
+    assert (state.status, state.leaving, state.reason) == ("OPEN", True, "USER_CANCELED")
+    assert (ended.status, ended.leaving, ended.reason) == ("CANCELLED", False, "USER_CANCELED")
+    assert ended.seq == 5
+
+
+def test_an_order_ends_one_block_after_its_last() -> None:
+    """What the indexer says of a block may come after the block's height."""
+    assert statuses(sent(), block(111)) == ["PENDING"]
+    assert statuses(sent(), block(112)) == ["PENDING", "CANCELLED"]
+    assert statuses(sent(), told({"blockHeight": "112"})) == ["PENDING", "CANCELLED"]
+
+
+def test_a_stateful_order_ends_by_the_chains_time() -> None:
+    """The time of blocks, and a little more."""
+    early, late = block(5, "2027-01-15T08:00:02Z"), block(6, "2027-01-15T08:00:03Z")
+
+    assert statuses(sent(LONG), early) == ["PENDING"]
+    assert statuses(sent(LONG), early, late) == ["PENDING", "CANCELLED"]
+
+
+# === Replacements ===
+
+LATER = limit(BTC, "BUY", "2", "61000", client_id=7, good_til_block=115)
+
+
+def test_a_replacement_keeps_what_was_filled_and_ends_later() -> None:
+    """One id, and the newer request."""
+    state = last(sent(), row("OPEN", totalFilled="0.5"), sent(LATER), answer(order=LATER))
+    after = statuses(sent(), row("OPEN"), sent(LATER), answer(order=LATER), block(112))
+
+    assert (state.status, state.filled, state.size) == ("PARTIALLY_FILLED", Decimal("0.5"), 2)
+    assert state.order == LATER
+    assert after == ["PENDING", "OPEN", "OPEN"]
+
+
+def test_a_refused_replacement_leaves_the_order_as_it_was() -> None:
+    """With its own size and its own end, and what it filled meanwhile."""
+    frames = [sent(), row("OPEN"), sent(LATER), fill("0.5"), answer(20, order=LATER)]
+    state = last(*frames)
+
+    assert (state.status, state.order, state.size) == ("PARTIALLY_FILLED", SHORT, 1)
+    assert (state.filled, state.before) == (Decimal("0.5"), None)
+    assert "replacement refused: clob 20" in state.reason
+    assert last(*frames, block(112)).status == "CANCELLED"
+
+
+def test_an_answer_to_the_first_is_none_to_its_replacement() -> None:
+    """Two on their way under one id: the block that was asked for tells them apart."""
+    state = last(sent(), sent(LATER), answer(2003), answer(2003, order=LATER))
+
+    assert (state.status, state.order) == ("REJECTED", LATER)
+
+
+def test_a_lost_replacement_leaves_the_order_open() -> None:
+    """One of the two stands, and both end with the later block."""
+    frames = [sent(), row("OPEN"), sent(LATER), lost(LATER)]
+
+    assert statuses(*frames) == ["PENDING", "OPEN", "OPEN"]
+    assert statuses(*frames, block(112)) == ["PENDING", "OPEN", "OPEN"]
+    assert statuses(*frames, block(117))[-1] == "CANCELLED"
+
+
+def test_an_order_that_filled_before_its_replacement_was_refused_is_filled() -> None:
+    """Nothing to go back to."""
+    frames = [sent(), row("OPEN"), sent(LATER), row("FILLED", totalFilled="1")]
+
+    assert last(*frames, answer(24, order=LATER)).status == "FILLED"
+
+
+# === Orders of others, snapshots, REST ===
+
+ROW = {
+    "id": "elsewhere", "clientId": "9", "clobPairId": "1", "orderFlags": "64", "ticker": "ETH-USD",
+    "size": "2", "totalFilled": "0.5", "status": "OPEN", "goodTilBlockTime": "2027-01-15T08:00:00Z",
+    "subaccountNumber": 128,
+}  # fmt: skip
+
+
+def test_an_order_that_was_placed_elsewhere_is_known_too() -> None:
+    """With all that a cancel needs to name it."""
+    state = last(told({"orders": [ROW]}))
+
+    assert (state.id, state.subaccount, state.status) == (
+        "elsewhere",
+        "dydx1us/128",
+        "PARTIALLY_FILLED",
+    )
+    assert (state.order, state.size) == (None, 2)
+    assert state.named == CancelRequest(
+        ticker="ETH-USD", clob_pair_id=1, client_id=9, order_flags=64,
+        good_til_block_time=1_800_000_000,
+    )  # fmt: skip
+
+
+def test_an_update_that_says_little_is_not_taken_for_more() -> None:
+    """Of an unknown order without a status nobody knows what it is."""
+    [state] = states(told({"orders": [{"id": "x"}]}))
+
+    assert (state.status, state.named, state.size) == ("UNRESOLVED", None, 0)
+
+
+@pytest.mark.parametrize("channel", ["v4_subaccounts", "v4_parent_subaccounts"])
+def test_what_a_snapshot_does_not_list_has_ended_while_nobody_listened(channel: str) -> None:
+    """How, it does not say: unresolved until REST, fills or its end settle it."""
+    snapshot = told({"orders": []}, type="subscribed", channel=channel)
+    frames = [sent(), row("OPEN"), snapshot]
+    history = rest(
+        "/v4/orders?address=dydx1us&subaccountNumber=0", [{"id": ID, "status": "FILLED"}]
+    )
+
+    assert statuses(*frames) == ["PENDING", "OPEN", "UNRESOLVED"]
+    assert last(*frames, history).status == "FILLED"
+    assert statuses(sent(), snapshot) == ["PENDING"]
+
+
+def test_a_snapshot_judges_its_own_subaccounts() -> None:
+    """A parent's its children, a subaccount's itself alone."""
+    child = told({"orders": [ROW]})
+    own = told({"orders": []}, type="subscribed")
+    parents = told({"orders": []}, type="subscribed", channel="v4_parent_subaccounts")
+
+    assert statuses(child, own) == ["PARTIALLY_FILLED"]
+    assert statuses(child, parents) == ["PARTIALLY_FILLED", "UNRESOLVED"]
+    listed = told({"orders": [{"id": ID, "status": "OPEN"}]}, type="subscribed")
+    assert statuses(sent(), row("OPEN"), listed) == ["PENDING", "OPEN"]
+
+
+def test_rest_answers_say_what_sockets_missed() -> None:
+    """Orders, one order, fills and heights."""
+    fills = rest(
+        "/v4/fills?address=dydx1us&subaccountNumber=0",
+        {"fills": [{"id": "f1", "side": "BUY", "size": "0.5", "price": "1", "createdAt": "",
+                    "liquidity": "MAKER", "orderId": ID}]},
+    )  # fmt: skip
+    one = rest(f"/v4/orders/{ID}", {"id": ID, "status": "OPEN"})
+    height = rest("/v4/height", {"height": "112", "time": "2026-01-05T14:00:00Z"})
+
+    assert last(sent(), fills).filled == Decimal("0.5")
+    assert last(sent(), fills, fill("0.5")).filled == Decimal("0.5")
+    assert last(sent(), one).status == "OPEN"
+    assert last(sent(), height).status == "CANCELLED"
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        node("sent", {"ids": []}),
+        node("http", {"to": "place"}, "0", "broadcast"),
+        node("http", {"to": "cancel", "ids": [ID], "result": {"code": 9}}, "9", "broadcast"),
+        node("sent", {"ids": [ID], "subaccount": "x/0", "cancel": {}}, channel="cancel"),
+        Frame(0, 0, 0, "node", "http", "<html>", "0", "broadcast"),
+        Frame(0, 0, 0, "rest", "http", "<html>", "200", "/v4/orders"),
+        Frame(0, 0, 0, "rest", "http", '{"errors":[{"msg":"no"}]}', "404", "/v4/orders"),
+        Frame(0, 0, 0, "rest", "http", '{"errors":[{"msg":"no"}]}', "404", "/v4/fills"),
+        Frame(0, 0, 0, "clock", "tick"),
+        row("OPEN", totalFilled="many"),
+        row("OPEN", totalFilled="NaN"),
+        told({"orders": [{"id": "y", "clientId": "a", "clobPairId": "b", "orderFlags": "c"}]}),
+        told({"blockHeight": "tall"}),
+        block(112, "yesterday"),
+        told({}, channel="v4_trades"),
+    ],
+)
+def test_what_cannot_be_read_changes_nothing(frame: Frame) -> None:
+    """Whose business it is, another layer says."""
+    assert statuses(sent(), frame) == ["PENDING"]
+
+
+# === Always ===
+
+FRAMES = st.one_of(
+    st.sampled_from(
+        [
+            *(sent(), answer(), answer(2003), answer(19, "sdk"), lost(), sent(LATER)),
+            *(answer(order=LATER), answer(20, order=LATER), lost(LATER)),
+            told({"orders": []}, type="subscribed"),
+        ]
+    ),
+    st.builds(
+        lambda status, filled: row(status, totalFilled=str(filled)),
+        st.sampled_from(
+            ["OPEN", "FILLED", "CANCELED", "BEST_EFFORT_OPENED", "BEST_EFFORT_CANCELED", "ODD"]
+        ),
+        st.decimals("0", "2", places=2),
+    ),
+    st.builds(
+        lambda size, id: fill(str(size), id),
+        st.decimals("0", "1", places=2),
+        st.sampled_from("abc"),
+    ),
+    st.builds(block, st.integers(100, 120)),
+)
+
+
+@given(st.lists(FRAMES, max_size=20))
+def test_no_frames_make_a_fill_smaller_or_bring_an_order_back(frames: list[Frame]) -> None:
+    """What is filled never shrinks; filled and cancelled orders live again only if sent again.
+
+    A rejected one may: the chain's word that it stands outranks one node's that it does not.
+    """
+    state, known = Lifecycle(), None
+    for seq, frame in enumerate(frames, 1):
+        for new in fold_order_frame(state, msgspec.structs.replace(frame, seq=seq)):
+            assert new.seq == seq
+            assert new.status in get_args(Status)
+            assert not (new.final and (new.leaving or new.before))
+            if known is not None:
+                assert new.filled >= known.filled
+                if known.status == "FILLED" and frame.kind != "sent":
+                    assert new.status == "FILLED"
+                if known.status == "CANCELLED" and frame.kind != "sent":
+                    assert new.status in ("CANCELLED", "FILLED")
+            known = new
+        assert {order.id for order in state.open()} == state._live
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """The oldest that are over go first; what may still fill stays."""
+    state = Lifecycle()
+    fold_order_frame(state, sent())
+    for n in range(5_000):
+        rows = {"orders": [{"id": f"o{n}", "status": "CANCELED"}]}
+        fold_order_frame(state, told(rows))
+
+    assert len(state.orders) == 4096
+    assert ID in state.orders
+    assert "o4999" in state.orders
+
+
+def test_a_recorded_session_replays_to_the_same_states(tmp_path: Path) -> None:
+    """Frames of the node keep all that the fold needs when they go to disk."""
+    frames = [sent(), answer(), row("OPEN"), fill("0.5"), lost(LONG), block(112)]
+    header = Header(network="local", rest="", ws="", client="", source="a test")
+    path = tmp_path / "session.jsonl.zst"
+    writer = RecordingWriter(path, header)
+    for seq, frame in enumerate(frames, 1):
+        writer.write_frame(msgspec.structs.replace(frame, seq=seq))
+    writer.close()
+
+    assert collect(replay(path).pipe(orders())) == states(*frames)
+
+
+# === The operator ===
+
+
+def _marbles(source: Iterable[Any]) -> list[Any]:
+    scheduler = TestScheduler()
+    hot: Observable[Frame] = scheduler.create_hot_observable(*source)
+    return scheduler.start(lambda: hot.pipe(orders())).messages
+
+
+def test_the_operator_ends_with_its_source() -> None:
+    """States as frames bring them, then the end."""
+    on_next, on_completed = ReactiveTest.on_next, ReactiveTest.on_completed
+    heard = _marbles([on_next(210, sent()), on_next(220, block(1)), on_completed(230)])
+
+    assert [(said.time, said.value.kind) for said in heard] == [(210, "N"), (230, "C")]
+
+
+def test_the_operator_waits_for_a_source_that_says_nothing() -> None:
+    """No frame, no state."""
+    assert _marbles([]) == []
+
+
+def test_the_operator_completes_with_an_empty_source() -> None:
+    """An end alone."""
+    assert [said.value.kind for said in _marbles([ReactiveTest.on_completed(210)])] == ["C"]
+
+
+def test_the_operator_hands_an_error_on() -> None:
+    """As the source raised it."""
+    heard = _marbles([ReactiveTest.on_error(210, ValueError("gone"))])
+
+    assert [said.value.kind for said in heard] == ["E"]
+
+
+def test_the_operator_is_silent_after_its_end() -> None:
+    """Late frames reach nobody."""
+    heard = _marbles([ReactiveTest.on_completed(210), ReactiveTest.on_next(220, sent())])
+
+    assert [said.value.kind for said in heard] == ["C"]
