@@ -2,6 +2,7 @@
 
 import itertools
 from email.utils import formatdate
+from typing import Any
 
 import pytest
 from dydx_rest import Allowance, Circuit, Told
@@ -231,7 +232,7 @@ def test_without_a_date_our_clock_has_to_do() -> None:
     ],
 )
 def test_the_indexer_says_milliseconds_and_a_proxy_seconds(
-    headers: dict[str, str], seconds: float
+    headers: dict[str, Any], seconds: float
 ) -> None:
     """Told apart by the limit's headers, which the indexer alone sends."""
     assert read(refused=True, date=DATE, **headers).retry_in_ns == seconds * S

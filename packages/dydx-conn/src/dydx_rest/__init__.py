@@ -441,7 +441,8 @@ def _decoded(path: str, status: int, text: str, decode: Callable[[str, str], Any
     try:
         value = decode(path, text)
     except (WireError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        what = f"expected the answer of {path}, got {status} with {_said(text)}: {error}"
+        why = str(error).rpartition(f"{text[:80]!r}: ")[2]  # without what is said anyway
+        what = f"expected the answer of {path}, got {status} with {_said(text)}: {why}"
         raise BadAnswer(what, path=path, status=status) from None
     if isinstance(value, ErrorsContents):
         what = f"expected the answer of {path}, got {status} with an error in it: {_said(text)}"
@@ -462,7 +463,10 @@ def _errors(text: str) -> Any:
 
 def _said(text: str) -> str:
     if (refusal := _errors(text)) is not None:
-        said = (f"{e.msg} ({e.param})" if e.param else e.msg for e in refusal.errors)
+        said = (
+            e.msg + (f" ({e.param})" if e.param else "") + (f" [{e.code}]" if e.code else "")
+            for e in refusal.errors
+        )
         return "; ".join(said)[:500] or "no reason"
     if re.match(r"\s*<(!doctype|html)", text, re.IGNORECASE):
         title = re.search(r"<title>([^<]{0,80})", text[:10_000], re.IGNORECASE)
@@ -646,10 +650,11 @@ class _Desk:
         )
         self._client = IndexerClient(self._host, self._timeout_s)
         # Its own requests have no real timeout, a connection each, and keep no text or header.
-        for module in ("markets", "account", "utility"):
-            getattr(self._client, module).get = self._ask
-        for module in ("megavault", "affiliate"):
-            getattr(self._client, module).get = partial(self._ask, decode=_plain)
+        for name in ("markets", "account", "utility", "megavault", "affiliate"):
+            module = getattr(self._client, name)
+            typed = name in ("markets", "account", "utility")
+            module.get = self._ask if typed else partial(self._ask, decode=_plain)
+            module.post = _no_post
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -825,22 +830,30 @@ class _Desk:
 
 
 async def _body(response: "httpx.Response", question: str) -> bytes:
+    def bad(expected: str, got: str) -> BadAnswer:
+        what = f"expected {expected} for {question}, got {got}"
+        return BadAnswer(what, path=question, status=response.status_code)
+
     encoding = response.headers.get("content-encoding", "identity")
-    unpack = zlib.decompressobj(zlib.MAX_WBITS | 32) if encoding in ("gzip", "deflate") else None
-    if unpack is None and encoding != "identity":
-        raise BadAnswer(f"expected gzip or plain text for {question}, got {encoding}")
+    if encoding not in ("gzip", "deflate", "identity"):
+        raise bad("gzip or plain text", encoding)
+    unpack = None if encoding == "identity" else zlib.decompressobj(zlib.MAX_WBITS | 32)
     body = bytearray()
     try:
         async for chunk in response.aiter_raw():
             # Never unpacked whole: a kilobyte of gzip can be a megabyte of text.
             body += unpack.decompress(chunk, MAX_BODY + 1 - len(body)) if unpack else chunk
             if len(body) > MAX_BODY:
-                what = f"expected at most {MAX_BODY} bytes for {question}"
-                raise BadAnswer(f"{what}, got more", path=question, status=response.status_code)
+                raise bad(f"at most {MAX_BODY} bytes", "more")
     except zlib.error as error:
-        what = f"expected gzip for {question}, got {error}"
-        raise BadAnswer(what, path=question, status=response.status_code) from None
+        raise bad(encoding, str(error)) from None
+    if unpack is not None and not unpack.eof:
+        raise bad(encoding, "no end of it")
     return bytes(body)
+
+
+async def _no_post(path: str, *_: object, **__: object) -> None:
+    raise BadRequest(f"expected to be asked only, got a POST of {path}", path=path)
 
 
 # === Rest ===
