@@ -115,8 +115,9 @@ class Continuity:
     lost: int = 0
     owed: dict[Key, list[int]] = field(default_factory=dict)  # when each was asked, oldest first
     _holes: set[int] = field(default_factory=set)
-    # Ids from before the count began, or that nothing will be concluded from: they may yet come.
-    _open: set[int] = field(default_factory=set)
+    _open: set[int] = field(default_factory=set)  # of no concern any more, but may yet come
+    _excused: set[int] = field(default_factory=set)  # spent by requests that were refused
+    _doubt: int | None = None  # the number before a jump, until it is clear who was right
 
     def ask(self, frame: Frame) -> None:
         """Count a request, if the frame that was sent is one that will be answered late."""
@@ -131,82 +132,106 @@ class Continuity:
         "gap": `lost` ids before it are lost; "duplicate": it came before; "out_of_order": it
         came after its place. An id of 0 is no number, and nothing is judged by it.
         """
-        number, last, type_ = frame.message_id, self.last, frame.type
-        if type_ == "connected":
-            self.last, self._holes, self._open = number, set(), set()
-        elif type_ in _ANSWERS:
-            self._settle(frame)
-        if not number:
+        number, last = frame.message_id, self.last
+        if frame.type == "connected" or (number and last is None):
+            self._begin(number)
+            return self._settle(frame)
+        if not number or last is None:
             return ""
-        if last is None:
-            # What came before is not known: it may all yet come.
-            self.last, self._open = number, set(range(max(1, number - _REACH), number))
-            return ""
-        if number <= last:
-            return self._late(number, type_) or self._gap()
-        self.last = number
-        self._holes.update(range(max(last + 1, number - _REACH), number))
-        if type_ in _ANSWERS and not self.asked:
-            self._excuse(len(self._holes))
-        return self._gap(beyond=max(number - _REACH - last - 1, 0))
+        doubt, self._doubt = self._doubt, None
+        # An error has no number of its own: it says which was the newest, or its request's.
+        owns = frame.type not in ("error", "pong")
+        trouble, beyond = "", 0
+        if number > last:
+            self.last, beyond = number, max(number - _REACH - last - 1, 0)
+            self._holes.update(range(last + 1 + beyond, number if owns else number + 1))
+        elif owns and doubt is not None and doubt < number < last:
+            # It goes on from before the jump: the number that jumped was the wrong one.
+            self._begin(number)
+        elif owns and not self._fill(number):
+            return "duplicate"
+        elif owns and frame.type != "subscribed":
+            trouble = "out_of_order"
+        self._settle(frame)
+        self.lost = self._unexplained() + beyond
+        if self.lost <= 0:
+            return trouble
+        self._open |= self._holes
+        self._holes.clear()
+        self._doubt = last
+        return "gap"
 
     def forget(self) -> None:
-        """Begin the count anew with the next message: what was lost before it has been said."""
-        self.last = None
-        self._holes.clear()
+        """Begin the count anew with the next message: what is lost before it has been said."""
+        if self.last is not None:
+            self._doubt, self.last = self.last, None
 
     def overdue(self, mono: int) -> list[Key]:
         """Return, and no longer expect, what was asked 10 s ago and never answered."""
         late = [key for key, asked in self.owed.items() if mono - asked[0] > _OVERDUE_NS]
         for key in late:
             self._answered(key)
-            self._excuse(1)
+            self._excuse()
         return late
 
-    def _late(self, number: int, type_: str) -> str:
-        if number in self._holes or number in self._open:
+    def _begin(self, number: int) -> None:
+        # What came before is not known: it may all yet come.
+        self.last, self._holes, self._excused = number, set(), set()
+        self._open = set(range(max(1, number - _REACH), number))
+
+    def _fill(self, number: int) -> bool:
+        if number in self._excused:
+            # The wrong one was excused: whose request was refused is another.
+            self._excused.discard(number)
+            self._excuse()
+        elif number in self._holes or number in self._open:
             self._holes.discard(number)
             self._open.discard(number)
-            return "" if type_ in _ANSWERS else "out_of_order"
-        # Errors about nothing that was asked repeat the id of what came last.
-        return "" if type_ in ("error", "pong") else "duplicate"
+        else:
+            return False
+        return True
 
-    def _settle(self, frame: Frame) -> None:
-        number, key = frame.message_id, key_of(frame)
-        named = key in self.owed
-        own = number not in (0, self.last) and (number in self._holes or number > (self.last or 0))
-        if not named and frame.type == "error" and own and self.owed:
-            key = min(self.owed, key=lambda key: self.owed[key][0])  # it says only: no
-        elif not named:
-            return
-        self._answered(key)
-        # Some servers answer a refused request, whose id is spent, with the id at hand.
-        if frame.type == "error" and not own and self._unexplained() > 0:
-            self._excuse(1)
+    def _settle(self, frame: Frame) -> str:
+        key, refused = key_of(frame), frame.type == "error" and _refuses(frame)
+        if refused or frame.type == "subscribed":
+            if not self.asked:
+                self._open |= self._holes
+                self._holes.clear()
+            if refused and self.owed and key not in self.owed:
+                named = (key for key in self.owed if "-".join(key) in frame.text)
+                key = next(named, next(iter(self.owed)))
+            if key in self.owed:
+                self._answered(key)
+            # Some servers refuse with the id at hand, though the request's own is spent.
+            if refused and frame.message_id not in self._open:
+                self._excuse(frame.message_id)
+        return ""
 
     def _answered(self, key: Key) -> None:
-        del self.owed[key][0]
-        if not self.owed[key]:
+        if len(self.owed[key]) > 1:
+            del self.owed[key][0]
+        else:
             del self.owed[key]
 
-    def _excuse(self, count: int) -> None:
-        for number in sorted(self._holes)[:count]:
+    def _excuse(self, number: int = 0) -> None:
+        if self._holes:
+            number = number if number in self._holes else min(self._holes)
             self._holes.discard(number)
-            self._open.add(number)
+            self._excused.add(number)
 
     def _unexplained(self) -> int:
         return len(self._holes) - sum(map(len, self.owed.values())) if self._holes else 0
 
-    def _gap(self, beyond: int = 0) -> str:
-        self.lost = self._unexplained() + beyond
-        if self.lost <= 0:
-            return ""
-        # The number itself may be the wrong one: whatever comes next begins the count anew.
-        self.forget()
-        return "gap"
+
+# What the venue says instead of a snapshot; of other errors there is nothing that they answer.
+_REFUSALS: Final = (
+    "could not fetch", "already subscribed", "Invalid subscription id",
+    "Per-connection subscription limit", "Too many subscribe attempts",
+)  # fmt: skip
 
 
-_ANSWERS: Final = ("subscribed", "error")
+def _refuses(frame: Frame) -> bool:
+    return frame.channel != "" or any(words in frame.text for words in _REFUSALS)
 
 
 # === States ===
@@ -302,7 +327,7 @@ class _Connections:
     def _on_message(self, frame: Frame) -> Iterator[_Event]:
         link = self.links.get(frame.link) or self._link(frame)
         link.heard = frame.mono
-        if frame.type in _ANSWERS:
+        if frame.type in ("subscribed", "error"):
             link.asked.discard(key_of(frame))
             if not link.asked:
                 yield frame.link, "answered", "all that was asked is answered"
