@@ -9,20 +9,25 @@ from dydx_conn import Frame, ws_frame
 SECOND = 1_000_000_000
 # 2026-01-01T00:00:00Z
 NEW_YEAR = 1_767_225_600 * SECOND
+_BOOT = NEW_YEAR - 1_000 * SECOND  # where `mono` counts from
 
 
 class Wire:
-    """One connection: each call makes its next frame; `at` is moved by the test."""
+    """One connection: each call makes its next frame; `at` is moved by the test.
+
+    `skew` is what the wall clock has jumped by; `mono` goes on whatever it does.
+    """
 
     def __init__(self, link: str = "c1") -> None:
         self.link = link
         self.seq = 0
         self.at = NEW_YEAR
+        self.skew = 0
         self.number = 0
 
     def raw(self, text: str) -> Frame:
         self.seq += 1
-        return ws_frame(self.seq, self.at, self.seq, self.link, text)
+        return ws_frame(self.seq, self.at + self.skew, self.at - _BOOT, self.link, text)
 
     def message(
         self, type_: str, channel: str, id_: str | None, contents: Any, **more: Any
@@ -36,7 +41,8 @@ class Wire:
     def frame(self, kind: str, **fields: Any) -> Frame:
         self.seq += 1
         fields = {"link": self.link, "text": "", **fields}
-        return Frame(seq=self.seq, at=self.at, mono=self.seq, kind=kind, **fields)
+        stamps = {"at": self.at + self.skew, "mono": self.at - _BOOT}
+        return Frame(seq=self.seq, kind=kind, **stamps, **fields)
 
     def answer(self, path: str, body: Any, status: str = "200") -> Frame:
         text = body if isinstance(body, str) else json.dumps(body)

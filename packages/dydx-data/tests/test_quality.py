@@ -4,6 +4,7 @@ import json
 import random
 from typing import Any
 
+import msgspec
 import pytest
 from dydx_conn import Frame, ws_frame
 from dydx_data import DataState, Link, step
@@ -248,6 +249,42 @@ def test_a_silent_market_touched_by_something_else_is_emitted_once(wire: Any) ->
         ("BTC-USD", "oracle", True),
         ("ETH-USD", "stale", True),
     ]
+
+
+@pytest.mark.parametrize("jump_s", [3_600, -3_600, 2, -2])
+def test_a_wall_clock_that_jumps_makes_nobody_stale_and_hides_nobody(
+    wire: Any, jump_s: int
+) -> None:
+    """Silence is measured by the clock that only goes on; views keep the time from before."""
+    state, link = DataState(), wire()
+    step(state, link.snapshot([], [], ticker="ETH-USD"))
+    step(state, link.snapshot([], []))
+    link.at, link.skew = link.at + 2 * SECOND, jump_s * SECOND
+    spoke = step(state, link.book({"bids": [["99", "1"]]}))
+    spoke_at = spoke[0].at
+    link.at += 27 * SECOND
+    step(state, link.frame("tick"))
+    early = [view.quality.stale for view in state.views.values()]
+    link.at += 2 * SECOND
+    (silent,) = step(state, link.frame("tick"))
+
+    assert spoke_at == link.at - 29 * SECOND
+    assert not any(early)
+    assert (silent.ticker, silent.changed, silent.at) == ("ETH-USD", "stale", link.at)
+    assert state.at == link.at
+    assert state.quality.samples[0].text == f"the wall clock jumped by {jump_s:+.3f} s"
+    assert state.quality.counts == {"clock": 1}
+
+
+def test_time_that_only_the_wall_clock_tells_is_believed(wire: Any) -> None:
+    """A frame without `mono` has no other clock to be judged by."""
+    state, link = DataState(), wire()
+    step(state, link.snapshot([], []))
+    link.at += 60 * SECOND
+
+    (silent,) = step(state, msgspec.structs.replace(link.frame("tick"), mono=0))
+
+    assert (silent.changed, silent.at) == ("stale", link.at)
 
 
 def test_a_market_that_never_spoke_is_unknown_and_not_stale(wire: Any) -> None:

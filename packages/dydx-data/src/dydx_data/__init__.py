@@ -10,8 +10,9 @@ samples whatever was wrong.
 
 Units: `at` and `*_ns` are nanoseconds UTC, prices are USDC per base unit, sizes base units,
 `open_interest` is base quantums. Floats are for opinions; where money moves, take the exact
-texts beside them. Event time is the frames' own: nothing here reads a clock, and a bad frame
-is counted, never raised. Whoever keeps a figure past the frame copies it.
+texts beside them. Event time is the frames' own `at`, less what the wall clock jumped by while
+`mono` went on: nothing here reads a clock. A bad frame is counted, never raised. Whoever keeps a
+figure past the frame copies it.
 
 Sources: indexer socks and comlink (message ids, snapshots, level totals), v4-web
 calculators/orderbook.ts and watch-orderbook.mdx (uncrossing).
@@ -111,7 +112,7 @@ class Quality:
     """What was wrong with the frames of one market, or of none: counts and the last samples.
 
     Kinds: malformed, unknown, refused (the venue's errors), duplicate, out_of_order, gap,
-    early (book updates without a snapshot), crossed, stale.
+    early (book updates without a snapshot), crossed, stale, clock (it was set).
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -627,6 +628,9 @@ class DataState:
         self.chain = Chain()
         self.links: dict[str, Link] = {}
         self.frames = self.at = self.seq = 0
+        # What wall and monotonic clock stood apart by last, and by how much the wall's has jumped.
+        self._apart_ns: int | None = None
+        self._jumped_ns = 0
         self.stale_after_ns = stale_after_ns
         self._tickers = None if tickers is None else frozenset(tickers)
         self._resolutions = tuple(resolutions)
@@ -669,12 +673,25 @@ def step(state: DataState, frame: Frame) -> Sequence[MarketView]:
     """Fold one frame into `state`; return the views it touched, each once. Never raises."""
     state.frames += 1
     state.seq = frame.seq
+    if frame.mono:
+        _compare_clocks(state, frame, frame.at - frame.mono)
+    if state._jumped_ns:
+        frame = msgspec.structs.replace(frame, at=frame.at - state._jumped_ns)
     state.at = at = frame.at
     if frame.kind == "ws":
         touched = _fold_message(state, frame)
     else:
         touched = _KINDS.get(frame.kind, _fold_unknown)(state, frame)
     return _judge(state, frame, touched) if at >= state._judge_at else touched
+
+
+def _compare_clocks(state: DataState, frame: Frame, apart_ns: int) -> None:
+    """Notice a wall clock that was set: silence and windows must not be measured across that."""
+    known_ns, state._apart_ns = state._apart_ns, apart_ns
+    if known_ns is not None and abs(jump_ns := apart_ns - known_ns) > _SECOND:
+        state._jumped_ns += jump_ns
+        how = f"the wall clock jumped by {jump_ns / _SECOND:+.3f} s"
+        state.quality.note(frame.seq, "clock", how)
 
 
 def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
