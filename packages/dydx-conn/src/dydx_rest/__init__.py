@@ -423,6 +423,7 @@ _CERTIFICATES: Final[Mapping[int, str]] = {
     19: "whose chain ends in one that signed itself",
     20: "that nobody known here has signed",
     62: "of another host",
+    64: "of another host",
 }
 
 
@@ -641,7 +642,8 @@ class _Desk:
 
         self._http = httpx.AsyncClient(
             base_url=self._host,
-            timeout=self._timeout_s,
+            # A handshake that hangs must end by itself: cancelled, it would leave a socket open.
+            timeout=httpx.Timeout(self._timeout_s, connect=self._timeout_s * 0.4),
             verify=self._verify or httpx.create_ssl_context(),
             limits=httpx.Limits(max_connections=_CONNECTIONS),
             # Only what can be unpacked piece by piece, within bounds.
