@@ -40,7 +40,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     tip = ChainTip("localdydxprotocol", height, time_ns, time_ns)
 
     def live(_: Network, __: list[str], **given: Any) -> Observable[Frame]:
-        return replay("quickstart", **given)
+        return replay("quickstart", pace=given["pace"])
 
     monkeypatch.setattr("bot.environment.live", live)
     monkeypatch.setattr("bot.environment.chain_tip", lambda _: tip)

@@ -251,7 +251,8 @@ def frame(kind: str, text: str = "", type_: str = "") -> Frame:
     if kind == "ws":
         return ws_frame(1, NOW_NS, 1, "c1", text)
     channel = "/v4/perpetualMarkets" if kind == "http" else ""
-    return Frame(1, NOW_NS, 1, "c1", kind, text, type_, channel)
+    link = "rest" if kind in ("http", "gap") else "c1"
+    return Frame(1, NOW_NS, 1, link, kind, text, type_, channel)
 
 
 def block(time: str, height: int = 9) -> Frame:
@@ -418,6 +419,16 @@ def test_a_refusal_on_the_socket_is_no_answer(found: Callable[..., Validation]) 
     refusal = frame("ws", '{"type":"error","channel":"v4_markets"}')
 
     assert outcomes(found([ANSWER, *OPENED[:2], refusal]))["socket"] == "failed"
+
+
+def test_only_what_rest_says_of_markets_is_its_answer(found: Callable[..., Validation]) -> None:
+    """An answer about something else, or a message that was lost, says nothing about it."""
+    other = Frame(1, NOW_NS, 1, "rest", "http", "{}", "200", "/v4/height")
+    lost = Frame(1, NOW_NS, 1, "c1", "gap", "3 messages were lost")
+
+    checked = found([other, lost, *OPENED, ANSWER, BLOCK])
+
+    assert checked.status == "ok"
 
 
 def test_plain_text_is_for_the_local_venue_alone(found: Callable[..., Validation]) -> None:

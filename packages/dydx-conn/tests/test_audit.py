@@ -215,6 +215,7 @@ def test_secrets_do_not_get_in(path: Path) -> None:
             tx=b"\x00" * 90,
             signed=Signed(3, b"\x01" * 64, f"was {LONG}"),
             request=CancelRequest(ticker="BTC-USD", clob_pair_id=0, client_id=5),
+            result={"hash": "AB" * 32, "txhash": f"no hash but {HEX}", "key": "AB" * 32},
         )
         audit.write(f"event {MNEMONIC}")
 
@@ -228,6 +229,11 @@ def test_secrets_do_not_get_in(path: Path) -> None:
     assert everything["signed"]["client_id"] == 3
     assert everything["signed"]["tx_bytes"] == "[redacted]"
     assert everything["request"]["client_id"] == 5
+    assert everything["result"] == {
+        "hash": "AB" * 32,
+        "txhash": "no hash but [redacted]",
+        "key": "[redacted]",
+    }
     assert event["event"] == "event [redacted]"
 
 
@@ -305,12 +311,17 @@ def test_a_socket_is_written_down_and_not_its_traffic(path: Path) -> None:
             text, code = ("wss://v" if kind == "open" else ""), ("1012" if kind == "close" else "")
             audit.passed(Frame(n, 5, 0, "c1", kind, text, code))
         audit.passed(Frame(9, 5, 0, "node", "sent", "order"))
+        audit.passed(Frame(9, 5, 0, "node", "http", "order", "0", "broadcast"))
+        audit.passed(Frame(9, 5, 0, "rest", "http", "12345", "200", "/v4/time"))
+        audit.passed(Frame(9, 5, 0, "rest", "http", "", "?", "/v4/time"))
 
     assert [line["event"] for line in lines(path)] == [
         "socket open",
         "socket sent",
         "socket gap",
         "socket close",
+        "rest",
+        "rest",
     ]
     assert lines(path)[0] == {
         "ns": 5,
@@ -319,4 +330,5 @@ def test_a_socket_is_written_down_and_not_its_traffic(path: Path) -> None:
         "seq": 0,
         "told": {"text": "wss://v"},
     }
-    assert lines(path)[-1]["told"] == {"code": "1012"}
+    assert lines(path)[3]["told"] == {"code": "1012"}
+    assert [line["status"] for line in lines(path)[4:]] == [200, 0]

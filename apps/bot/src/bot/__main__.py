@@ -17,6 +17,7 @@ examples:
   bot replay account --json           the report as JSON
   bot replay quickstart --no-guard    what happens without the guard
   bot paper --network testnet         live frames, paper orders, no keys
+  bot trade --network local           live frames, real orders, with a key
   bot why F3                          from a fill back to the wire text that caused it
   bot chaos quickstart --seeds 100    a hundred bad days, and what survived them
 
@@ -85,6 +86,36 @@ def parser() -> argparse.ArgumentParser:
     paper.add_argument("--record", metavar="PATH", help="keep the frames as a recording")
     add_run_options(paper)
 
+    trade = commands.add_parser("trade", help="live frames, real orders: read --help first")
+    trade.description = (
+        "Sign and send orders. Every network but local wants --yes-orders, mainnet --yes-mainnet "
+        "as well; at a terminal the words can be typed instead. Ctrl-C takes what is open off "
+        "the books and reports; a second one leaves at once."
+    )
+    add_network_options(trade)
+    add_key_options(trade)
+    trade.add_argument(
+        "--markets",
+        default="BTC-USD,ETH-USD,SOL-USD",
+        help="tickers, by commas (default: BTC-USD,ETH-USD,SOL-USD)",
+    )
+    trade.add_argument("--seconds", type=positive, help="stop after this long")
+    trade.add_argument("--record", metavar="PATH", help="keep the frames as a recording")
+    add_run_options(trade)
+
+    withdraw = commands.add_parser("cancel-all", help="take all orders of a subaccount off")
+    add_network_options(withdraw)
+    add_key_options(withdraw)
+
+    keys = commands.add_parser("keys", help="whose key it is; an encrypted file for it")
+    acts = keys.add_subparsers(dest="act", metavar="ACT", required=True)
+    for act, told in KEY_ACTS.items():
+        one = acts.add_parser(act, help=told)
+        one.add_argument("--keys", default="env", metavar="WHERE", help=WHERE)
+        one.add_argument("--address", help="whose key it must be")
+        if act == "save":
+            one.add_argument("file", help="the file to write; nothing may be there yet")
+
     why = commands.add_parser("why", help="walk from an id (D7, V3, O3, F2) back to the wire")
     why.add_argument("id", help="the id of a decision, verdict, order or fill")
     why.add_argument("recording", nargs="?", default="quickstart", help="a name or a path")
@@ -132,6 +163,37 @@ def add_network_options(command: argparse.ArgumentParser) -> None:
     )
 
 
+WHERE = "env (default: DYDX_MNEMONIC or DYDX_PRIVATE_KEY), keyring:NAME, or an encrypted file"
+KEY_ACTS = {
+    "address": "print whose key it is",
+    "save": "encrypt it into a new file",
+    "rotate": "give the file of --keys a new passphrase",
+}
+
+
+def add_key_options(command: argparse.ArgumentParser) -> None:
+    """Add who signs, for which account, and where it is written down."""
+    command.add_argument("--keys", default="env", metavar="WHERE", help=WHERE)
+    command.add_argument("--address", help="whose account it must be (or DYDX_ADDRESS)")
+    command.add_argument("--subaccount", type=int, default=0, metavar="N", help="0 (default) …")
+    command.add_argument(
+        "--authenticators",
+        type=numbers,
+        default=(),
+        metavar="IDS",
+        help="by commas, for a key that --address has permitted",
+    )
+    command.add_argument("--yes-orders", action="store_true", help="confirm that orders are sent")
+    command.add_argument(
+        "--audit", default="audit.jsonl", metavar="PATH", help="the audit log (audit.jsonl)"
+    )
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Read numbers that commas part."""
+    return tuple(int(part) for part in text.split(","))
+
+
 def add_run_options(command: argparse.ArgumentParser) -> None:
     """Add what replay and paper have in common."""
     command.add_argument("--plain", action="store_true", help="no dashboard, also on a terminal")
@@ -145,7 +207,9 @@ def add_choices(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--strategy", default="rank", help="rank (default), sniper, or a Python file of your own"
     )
-    command.add_argument("--deposit", type=int, default=10_000, help="USDC on paper (10000)")
+    command.add_argument(
+        "--deposit", type=int, help="USDC that it is sized to (10000; a real account's worth)"
+    )
 
 
 def positive(text: str) -> float:
@@ -194,6 +258,24 @@ def _paper(options: argparse.Namespace) -> int:
     return paper(options)
 
 
+def _trade(options: argparse.Namespace) -> int:
+    from bot.trade import trade
+
+    return trade(options)
+
+
+def _withdraw(options: argparse.Namespace) -> int:
+    from bot.trade import withdraw_all
+
+    return withdraw_all(options)
+
+
+def _keys(options: argparse.Namespace) -> int:
+    from bot.keys import keep_keys
+
+    return keep_keys(options)
+
+
 def _why(options: argparse.Namespace) -> int:
     from bot.commands import why
 
@@ -221,6 +303,9 @@ def _doctor(options: argparse.Namespace) -> int:
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "replay": _replay,
     "paper": _paper,
+    "trade": _trade,
+    "cancel-all": _withdraw,
+    "keys": _keys,
     "why": _why,
     "panel": _panel,
     "chaos": _chaos,

@@ -182,7 +182,7 @@ def unfounded(entry: Entry, view: MarketView) -> str:
 
 def imbalance(bot: Bot) -> str:
     """Say where ledger, account and profit disagree, or nothing."""
-    ledger, account = bot.venue.ledger, bot.risk.account
+    ledger, account = bot.venue.figures(), bot.risk.account
     if not bot.data.views or account.trouble:
         return account.trouble if ledger.fills else ""
     paid = ledger.paid_for_fills + ledger.fees_paid + ledger.funding_paid + ledger.insurance_paid
@@ -197,7 +197,7 @@ def imbalance(bot: Bot) -> str:
 
 
 def _unlike(bot: Bot) -> str:
-    ledger, margin = bot.venue.ledger, bot.risk.margin
+    ledger, margin = bot.venue.figures(), bot.risk.margin
     if ledger.equity is None or not margin.known:
         return ""
     if ledger.equity != margin.net_collateral:

@@ -7,10 +7,12 @@ why, panel    ──► the same run, at full speed, then one answer from it
 import argparse
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 from dydx_conn import (
     ConnError,
@@ -21,6 +23,7 @@ from dydx_conn import (
     NetworkError,
     Recording,
     RecordingWriter,
+    Subaccount,
     contents,
     find_recording,
     live,
@@ -36,19 +39,34 @@ from bot.why import chain
 Source = Callable[[Callable[[Frame], bool]], Observable[Frame]]
 
 
-def options_of(arguments: argparse.Namespace) -> Options:
-    """Gather what changes how the bot acts."""
-    if arguments.deposit <= 0:
-        raise ConnError(f"expected a deposit above 0 USDC, got {arguments.deposit}")
-    return Options(
-        strategy=arguments.strategy, deposit=arguments.deposit, guard=not arguments.no_guard
-    )
+DEPOSIT: Final = 10_000
+# What the header of a recording says of a run with real orders: for whom, and sized to what.
+RUN: Final = re.compile(r"trade (\w+)/(\d+) (\d+)")
+
+
+def bot_for(arguments: argparse.Namespace, recording: Recording) -> Bot:
+    """Return a bot as it was recorded: the orders of a real run were sent, and are not again."""
+    run = RUN.fullmatch(recording.header.run)
+    if run is None:
+        return Bot(options_of(arguments))
+    from bot.trade import WireVenue
+
+    venue = WireVenue(Subaccount(run[1], int(run[2])))
+    return Bot(options_of(arguments, int(run[3])), venue)
+
+
+def options_of(arguments: argparse.Namespace, deposit: int = DEPOSIT) -> Options:
+    """Gather what changes how the bot acts; `deposit` is for whoever typed none."""
+    usdc = deposit if arguments.deposit is None else arguments.deposit
+    if usdc <= 0:
+        raise ConnError(f"expected a deposit above 0 USDC, got {usdc}")
+    return Options(strategy=arguments.strategy, deposit=usdc, guard=not arguments.no_guard)
 
 
 def replay(arguments: argparse.Namespace) -> int:
     """Play a recording, on a dashboard if this is a terminal, and report."""
     recording = Recording(find_recording(arguments.recording))
-    bot = Bot(options_of(arguments))
+    bot = bot_for(arguments, recording)
     speed = arguments.speed
     if on_dashboard(arguments):
         return watch(
@@ -73,16 +91,33 @@ def paper(arguments: argparse.Namespace) -> int:
     with recorder(arguments.record, net) as keep:
         check_chain(net)
 
-        def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
-            frames = live(net, tickers, pace=until(arguments.seconds, pace))
-            checked = frames.pipe(operators.do_action(listed(tickers, net)))
-            return checked if keep is None else checked.pipe(operators.do_action(keep))
+        def receive(pace: Callable[[Frame], bool]) -> Observable[Frame]:
+            return live(net, tickers, pace=until(arguments.seconds, pace))
 
-        name = f"{net.name} {' '.join(tickers[:3])}"
-        if on_dashboard(arguments):
-            kept = Path(arguments.record) if arguments.record else None
-            return watch(bot, source, mode="PAPER", name=name, recording=kept)
-        run_to_end(bot, source(lambda _: True))
+        return lived(arguments, bot, net, tickers, receive, keep, mode="PAPER")
+
+
+def lived(
+    arguments: argparse.Namespace,
+    bot: Bot,
+    net: Network,
+    tickers: list[str],
+    receive: Source,
+    keep: Callable[[Frame], None] | None,
+    *,
+    mode: str,
+) -> int:
+    """Run a bot on what a network says, with a dashboard or without, and report."""
+
+    def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
+        checked = receive(pace).pipe(operators.do_action(listed(tickers, net)))
+        return checked if keep is None else checked.pipe(operators.do_action(keep))
+
+    name = f"{net.name} {' '.join(tickers[:3])}"
+    if on_dashboard(arguments):
+        kept = Path(arguments.record) if arguments.record else None
+        return watch(bot, source, mode=mode, name=name, recording=kept)
+    run_to_end(bot, source(lambda _: True))
     heard(bot, net)
     print_report(figures(bot, name=name), arguments.json)
     return 0
@@ -172,7 +207,7 @@ def replayed_to_end(
 ) -> tuple[Bot, Path]:
     """Run a recording as fast as it can be read; the run is what it always is."""
     path = find_recording(arguments.recording)
-    bot = Bot(options_of(arguments))
+    bot = bot_for(arguments, Recording(path))
     # A recording ends with its connections closed and every book unknown: look before that.
     last = max((frame.seq for frame in Recording(path) if frame.kind == "ws"), default=0)
     bot.run(play(path, pace=until(seconds, lambda frame: frame.seq <= last)))
@@ -220,7 +255,9 @@ def tickers_of(arguments: argparse.Namespace) -> list[str]:
 
 
 @contextlib.contextmanager
-def recorder(path: str | None, net: Network) -> Iterator[Callable[[Frame], None] | None]:
+def recorder(
+    path: str | None, net: Network, run: str = ""
+) -> Iterator[Callable[[Frame], None] | None]:
     """Keep the frames of a run as a recording, if a path was given."""
     if path is None:
         yield None
@@ -233,6 +270,7 @@ def recorder(path: str | None, net: Network) -> Iterator[Callable[[Frame], None]
         ws=net.ws,
         client="dydx-v4-client",
         source="local stand-in venue" if net.name == "local" else f"dYdX {net.name}",
+        run=run,
         ns=time.time_ns(),
     )
     try:

@@ -1,24 +1,26 @@
 """All layers joined, and the only place that subscribes.
 
-    frame ─► market_views ─┬─► paper ─► account frames ─► (after the frame) ─┐
+    frame ─► market_views ─┬─► venue ─► account frames ─► (after the frame) ─┐
                            ├─► risk ◄──────────────────────────────────────────┘
-                           └─► scores ─► decisions ─► risk ─► verdicts ─► paper
+                           └─► scores ─► decisions ─► risk ─► verdicts ─► venue
 
 Within a frame the venue looks first, then risk, then opinion: an order is never matched
 against the view that caused it, and a decision is judged against what risk has just seen.
 Account frames wait until the frame at hand is done and then enter one by one, because a
 Subject fed from inside its own dispatch would show later subscribers a reordered world.
+The venue is a paper one, or the wire itself (bot.trade): only where orders go and where account
+frames come from differs.
 """
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 import msgspec
-from dydx_conn import Frame, Subaccount
+from dydx_conn import CancelRequest, Frame, OrderRequest, Subaccount, fold
 from dydx_data import DataState, MarketView, market_views
-from dydx_paper import PaperVenue, paper
+from dydx_paper import PaperVenue
 from dydx_risk import Denied, Policy, Risk, Verdict, verdicts
 from dydx_signals import Score, Scored, scores
 from dydx_strategy import (
@@ -52,6 +54,35 @@ class Hub(Subject[Any]):
             observer.on_next(value)
 
 
+class Venue(Protocol):
+    """Where orders go and account frames come from."""
+
+    subaccount: Subaccount
+
+    def begin(self, risk: Risk) -> None:
+        """Learn, before the first frame, who judges the account."""
+
+    def heard(self, frame: Frame) -> Iterable[Frame]:
+        """Return the frame if it is one of the account's."""
+
+    def step(self, event: MarketView | OrderRequest | CancelRequest) -> list[Frame]:
+        """Take one event in; return the account frames that it caused."""
+
+    def figures(self) -> Any:
+        """Return what the account did and what it is worth, as a `dydx_paper.Ledger` tells it."""
+
+
+class Paper(PaperVenue):
+    """A paper venue: its account frames are its own, and none comes by the wire."""
+
+    def begin(self, risk: Risk) -> None:
+        """Need nobody's judgement."""
+
+    def heard(self, frame: Frame) -> Iterable[Frame]:
+        """Hear nothing: an account on the wire is somebody else's."""
+        return ()
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What a person may choose about a run; money is in USDC."""
 
@@ -66,11 +97,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 class Bot:
     """The pipeline of one run: give it frames, read its journal and the layers' states."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, venue: Venue | None = None) -> None:
         self.options = options
         self.data = DataState()
-        self.risk = Risk(options.policy, PAPER, guard=options.guard)
-        self.venue = PaperVenue(PAPER, deposit=options.deposit * 10**6)
+        self.venue: Venue = venue or Paper(PAPER, deposit=options.deposit * 10**6)
+        self.risk = Risk(options.policy, self.venue.subaccount, guard=options.guard)
+        self.venue.begin(self.risk)
         self.journal = Journal()
         self.meters = Meters()
         # What the panels show beside the layers' own states.
@@ -105,8 +137,9 @@ class Bot:
         return [view for view in self.data.views.values() if view.live_at]
 
     def _compose(self) -> CompositeDisposable:
+        venue, step = self.venue, type(self.venue).step
         streams: list[tuple[Observable[Any], Callable[[Any], None]]] = [
-            (self._to_venue.pipe(paper(self.venue)), self._account_frames.append),
+            (self._to_venue.pipe(fold(lambda: venue, step)), self._account_frames.append),
             (self._to_risk.pipe(verdicts(self.risk)), self._judged),
             (self._scored.pipe(decisions(self._strategy)), self._decided),
             (self._views.pipe(scores()), self._rate),
@@ -116,7 +149,9 @@ class Bot:
 
     def _take(self, frame: Frame) -> None:
         started = time.perf_counter_ns()
-        self._frames.on_next(frame)
+        if frame.link != "node":  # what orders were answered is the venue's to hear
+            self._frames.on_next(frame)
+        self._account_frames.extend(self.venue.heard(frame))
         while self._account_frames:
             account_frame = self._account_frames.popleft()
             self.journal.accounted(account_frame)

@@ -342,23 +342,32 @@ _BLOCKS_A_SECOND: Final = 5.0
 def listen(net: Network, subaccount: Subaccount | None = None) -> dict[str, Frame]:
     """Receive until REST and the socket answered or failed; keep the first frame of each name.
 
-    The name is the kind, or a message's channel. It takes no longer than `PATIENCE_NS` and a tick.
+    The name is a message's channel, or the kind; of answers and of what was not answered only
+    the markets count, which REST is asked for first. It takes no longer than `PATIENCE_NS` and
+    a tick.
     """
     heard: dict[str, Frame] = {}
     ends = time.monotonic_ns() + PATIENCE_NS
     awaited = ["v4_block_height"] if subaccount is None else ["v4_block_height", "v4_subaccounts"]
 
     def pace(frame: Frame) -> bool:
-        refused = frame.type == "error" and frame.channel == "v4_subaccounts"
-        told = frame.kind == "ws" and (frame.type != "error" or refused) and frame.channel
-        heard.setdefault(told or frame.kind, frame)
+        heard.setdefault(_name(frame), frame)
         answered = {"http", "gap"} & heard.keys()
         settled = answered and ("close" in heard or heard.keys() >= {*awaited})
         return not settled and frame.mono < ends
 
-    more = {} if subaccount is None else {"subaccount": subaccount}
-    live(net, [], pace=pace, **more).subscribe()
+    live(net, [], subaccount=subaccount, pace=pace).subscribe()
     return heard
+
+
+def _name(frame: Frame) -> str:
+    if frame.kind == "http":
+        return "http" if frame.channel.startswith("/v4/perpetualMarkets") else frame.channel
+    if frame.kind == "gap":
+        return "gap" if frame.link == "rest" else "lost"
+    # A refusal names its channel, and brings nothing of it; that of an account is awaited.
+    told = frame.type != "error" or frame.channel == "v4_subaccounts"
+    return (frame.channel if frame.kind == "ws" and told else "") or frame.kind
 
 
 class Sight(msgspec.Struct, frozen=True):

@@ -416,8 +416,14 @@ class AuditLog:
         self.write("rest", method=method, path=path, status=status, size=len(body), told=told)
 
     def passed(self, frame: Frame) -> None:
-        """Write down what a socket did: opened, was asked, lost or closed; not what it carried."""
-        if frame.kind in ("open", "sent", "gap", "close") and frame.link != "node":
+        """Write down what a link did: asked, answered, opened, lost or closed; not what it carried.
+
+        What passed between us and a node is written where it is signed.
+        """
+        if frame.kind == "http" and frame.link != "node":
+            status = int(frame.type) if frame.type.isdecimal() else 0
+            self.answered("GET", frame.channel, status, frame.text, {})
+        elif frame.kind in ("open", "sent", "gap", "close") and frame.link != "node":
             said = {"code": frame.type, "text": frame.text, "lost": frame.message_id}
             told = {name: value for name, value in said.items() if value}
             self.write(
@@ -451,14 +457,18 @@ def _plain(value: Any, depth: int = 6) -> Any:
         value = msgspec.structs.asdict(value)
     if depth and isinstance(value, Mapping):
         pairs = ((str(name), inner) for name, inner in value.items())
-        return {
-            redact(name): _GONE if _NAME.fullmatch(name) else _plain(inner, depth - 1)
-            for name, inner in pairs
-        }
+        return {redact(name): _named(name, inner, depth - 1) for name, inner in pairs}
     if depth and isinstance(value, list | tuple | set | frozenset):
         return [_plain(inner, depth - 1) for inner in value]
     text = redact(str(value))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)})"
+
+
+def _named(name: str, value: Any, depth: int) -> Any:
+    if _NAME.fullmatch(name):
+        return _GONE
+    is_hash = _HASH.fullmatch(f"{name}:") and _DIGITS.fullmatch(str(value))
+    return value if is_hash else _plain(value, depth)
 
 
 # === Chain ===

@@ -1,0 +1,62 @@
+"""Where the key comes from, and how it is kept.
+
+    env · keyring:NAME · FILE ──► keys_of ──► Keys
+    bot keys address | save FILE | rotate
+
+A passphrase comes from the environment or is asked for at a terminal; it is never an argument,
+which every process of the machine could read.
+"""
+
+import argparse
+import getpass
+import os
+import sys
+
+from dydx_keys import KeyProblem, Keys, rotate
+from pydantic import SecretStr
+
+
+def keys_of(arguments: argparse.Namespace) -> Keys:
+    """Read the key from where it was said to be: env, keyring:NAME, or an encrypted file."""
+    where = arguments.keys
+    # A permissioned key signs for an account that is not its own.
+    own = not getattr(arguments, "authenticators", ())
+    expected = (arguments.address or os.environ.get("DYDX_ADDRESS", "")) if own else ""
+    if where == "env":
+        return Keys.from_environment(expected=expected)
+    if where.startswith("keyring:"):
+        return Keys.from_keyring(where.removeprefix("keyring:"), expected=expected)
+    return Keys.from_file(where, passphrase("passphrase: "), expected=expected)
+
+
+def passphrase(prompt: str, variable: str = "DYDX_PASSPHRASE") -> SecretStr:
+    """Return a passphrase from the environment, or from whoever is at the terminal."""
+    if os.environ.get(variable):
+        return SecretStr(os.environ[variable])
+    if not sys.stdin.isatty():
+        raise KeyProblem(f"expected a passphrase in {variable}, or a terminal to ask at")
+    return SecretStr(getpass.getpass(prompt))
+
+
+def keep_keys(arguments: argparse.Namespace) -> int:
+    """Show whose key it is, save it to an encrypted file, or give a file a new passphrase."""
+    if arguments.act == "rotate":
+        rotate(arguments.keys, passphrase("old passphrase: "), _new_passphrase())
+        print(f"{arguments.keys}: encrypted with the new passphrase")
+        return 0
+    keys = keys_of(arguments)
+    if arguments.act == "save":
+        keys.save(arguments.file, _new_passphrase())
+        print(f"{arguments.file}: the key of {keys.address}")
+    else:
+        print(keys.address)
+    return 0
+
+
+def _new_passphrase() -> SecretStr:
+    new = passphrase("new passphrase: ", "DYDX_NEW_PASSPHRASE")
+    if not os.environ.get("DYDX_NEW_PASSPHRASE"):
+        again = passphrase("and again: ", "DYDX_NEW_PASSPHRASE")
+        if again != new:
+            raise KeyProblem("expected the same passphrase twice, they differ")
+    return new
