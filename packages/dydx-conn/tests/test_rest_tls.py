@@ -36,14 +36,16 @@ class Served:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        # Who begins with a handshake that is not expected here is let go.
-        while await reader.read(-1 if self.silent else 1) == b"G":
-            while (await reader.readline()).strip():
-                pass
-            head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(HEIGHT)}\r\n\r\n"
-            writer.write(head.encode() + HEIGHT)
-            await writer.drain()
-        writer.close()
+        head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(HEIGHT)}\r\n\r\n"
+        try:
+            # Who begins with a handshake that is not expected here is let go.
+            while await reader.read(-1 if self.silent else 1) == b"G":
+                while (await reader.readline()).strip():
+                    pass
+                writer.write(head.encode() + HEIGHT)
+                await writer.drain()
+        finally:
+            writer.close()
 
     def ask(self, talk: Callable[[Rest], Awaitable[Any]], **options: Any) -> Any:
         """Talk to it and return what comes of it."""
