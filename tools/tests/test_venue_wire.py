@@ -1,17 +1,19 @@
 """The venue's socket connection and its words, without a socket, and read by dydx_conn."""
 
+import asyncio
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from dydx_conn import contents, rest_contents, ws_frame
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "venue"))
 
 from exchange import Exchange, Settings, Silence  # the folder's modules are siblings
-from indexer import Closing, Connection, Hub, RateLimits, snapshot
+from indexer import Closing, Connection, Hub, RateLimits, application, snapshot
 from node import CHAIN_ID, address_of
 from tape import from_iso
 
@@ -255,6 +257,56 @@ def test_the_market_list_reads_back_as_markets() -> None:
     body = json.dumps(snapshot(exchange, "v4_markets", "v4_markets"))
 
     assert len(rest_contents("/v4/perpetualMarkets", body).markets) == 250
+
+
+def rest(exchange: Exchange, *paths: str) -> list[Any]:
+    """Return what REST answers to each path, decoded as dydx_conn does."""
+
+    async def ask() -> list[Any]:
+        transport = httpx.ASGITransport(application(exchange, Hub(7)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://venue") as client:
+            return [rest_contents(path, (await client.get(path)).text) for path in paths]
+
+    return asyncio.run(ask())
+
+
+def test_what_two_subaccounts_sent_each_other_is_listed_and_summed() -> None:
+    """From the first one's side: what it had back counts against what it sent."""
+    exchange = Exchange(Settings(start_ns=START_NS), Silence())
+    one, other = (resident.subaccount for resident in exchange.residents[:2])
+    for sender, to, amount in ((one, other, 5_000_000), (other, one, 2_000_000)):
+        exchange.accounts.transfer(sender, to, amount)
+        exchange.step()
+    between = "/v4/transfers/between?sourceAddress={}&recipientAddress={}"
+    numbers = "&sourceSubaccountNumber=0&recipientSubaccountNumber=0"
+
+    seen, turned, unknown, refused = rest(
+        exchange,
+        between.format(one.owner, other.owner) + numbers,
+        between.format(other.owner, one.owner) + numbers,
+        between.format("dydx1nobody", one.owner) + numbers,
+        "/v4/transfers/between",
+    )
+
+    assert [(row.type, row.size) for row in seen.transfers_subset] == [
+        ("TRANSFER_IN", "2"),
+        ("TRANSFER_OUT", "5"),
+    ]
+    assert (seen.total_net_transfers, turned.total_net_transfers) == ("3", "-3")
+    assert (unknown.transfers_subset, unknown.total_net_transfers) == ([], "0")
+    assert refused.errors[0].msg == "sourceAddress is required"
+
+
+def test_a_parents_profit_is_asked_for_like_a_childs() -> None:
+    """Under the same name with an end of its own."""
+    exchange = Exchange(Settings(start_ns=START_NS), Silence())
+    owner = exchange.residents[0].subaccount.owner
+
+    [answer] = rest(
+        exchange, f"/v4/pnl/parentSubaccountNumber?address={owner}&parentSubaccountNumber=0"
+    )
+
+    assert isinstance(answer.pnl, list)
 
 
 def test_addresses_are_derived_as_the_chain_does() -> None:

@@ -18,6 +18,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -659,6 +660,24 @@ def transfers(exchange: Exchange, request: Request, query: Parameters) -> Json:
     return query.page("transfers", _until(query, rows))
 
 
+def transfers_between(exchange: Exchange, _request: Request, query: Parameters) -> Json:
+    """Answer /transfers/between: what one subaccount sent another or had from it, and the sum."""
+    source, recipient = (
+        Subaccount(
+            query.text(f"{end}Address", required=True),
+            query.number(f"{end}SubaccountNumber", 0, 0, 128_000),
+        )
+        for end in ("source", "recipient")
+    )
+    theirs = {"address": recipient.owner, "subaccountNumber": recipient.number}
+    history = exchange.accounts.histories.get(source)
+    moved = reversed(history.transfers) if history else ()
+    rows = [row for row in moved if theirs in (row["sender"], row["recipient"])]
+    sent = (Decimal(row["size"]) * (1 if row["recipient"] == theirs else -1) for row in rows)
+    listed = query.page("transfersSubset", _until(query, rows))
+    return listed | {"totalNetTransfers": f"{sum(sent, Decimal(0)):f}"}
+
+
 def funding_payments(exchange: Exchange, request: Request, query: Parameters) -> Json:
     """Answer /fundingPayments, newest first."""
     histories, ticker = exchange.accounts.histories, query.text("ticker")
@@ -713,11 +732,13 @@ ROUTES: Final[dict[str, Answer]] = {
     "/v4/fills/parentSubaccountNumber": fills,
     "/v4/transfers": transfers,
     "/v4/transfers/parentSubaccountNumber": transfers,
+    "/v4/transfers/between": transfers_between,
     "/v4/fundingPayments": funding_payments,
     "/v4/fundingPayments/parentSubaccount": funding_payments,
     "/v4/historical-pnl": historical_pnl,
     "/v4/historical-pnl/parentSubaccountNumber": historical_pnl,
     "/v4/pnl": historical_pnl,
+    "/v4/pnl/parentSubaccountNumber": historical_pnl,
 }
 
 # === Application ===
