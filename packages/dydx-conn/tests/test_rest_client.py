@@ -816,12 +816,35 @@ def test_a_walk_brings_each_row_once_though_the_list_grows_meanwhile(
     assert [path.rpartition("&")[2] for path in venue.paths] == ["page=1", "page=2", "page=3"]
 
 
-def test_a_walk_over_a_venue_without_pages_ends(ask: Callable[..., Any]) -> None:
-    """When a page holds nothing new."""
-    venue = Venue(rows(*range(1000)))
+def transfers(*ids: int) -> list[dict[str, Any]]:
+    """Make transfers by their number, which is also their time."""
+    more = {"sender": {"address": "a"}, "recipient": {"address": "b"}, "size": "1"}
+    more |= {"symbol": "USDC", "type": "DEPOSIT"}
+    return [{"id": str(n), "createdAt": f"{n:05}", **more} for n in ids]
 
-    assert len(ask(venue, lambda rest: every(rest.all_trades("X")))) == 1000
-    assert len(venue.asked) == 2
+
+def test_a_walk_over_a_list_without_pages_goes_on_back_in_time(ask: Callable[..., Any]) -> None:
+    """A parent's list may answer every page with the first, and say nothing of it."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        before = int(request.url.params.get("createdBeforeOrAt", "99999"))
+        found = transfers(*(n for n in range(2500, 0, -1) if n <= before))[:1000]
+        return response(200, json.dumps({"transfers": found}))
+
+    walked = ask(Venue(answer), lambda rest: every(rest.all_transfers(ALICE, parent=True)))
+
+    assert [int(row.id) for row in walked] == list(range(2500, 0, -1))
+
+
+def test_a_walk_that_cannot_even_go_by_time_says_so(ask: Callable[..., Any]) -> None:
+    """Funding payments have no bound above."""
+    payment = {"ticker": "X", "oraclePrice": "1", "size": "1", "side": "LONG", "rate": "0"}
+    paid = [{**payment, "payment": "0", "createdAt": str(n)} for n in range(1000)]
+    venue = Venue(json.dumps({"fundingPayments": paid}))
+
+    error = ask(venue, lambda rest: failure(every(rest.all_funding_payments(ALICE))))
+
+    assert str(error) == "expected the next page, got the same again: the walk cannot go on"
 
 
 @pytest.mark.parametrize(

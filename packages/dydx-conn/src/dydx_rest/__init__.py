@@ -1105,7 +1105,7 @@ class Rest(_Desk):
     ) -> AsyncIterator[FundingPaymentFields]:
         """Walk all funding payments."""
         ask = partial(self.funding_payments, subaccount, parent=parent, ticker=ticker)
-        return _by_page(ask, attrgetter("ticker", "created_at", "subaccount_number"))
+        return _by_page(ask, attrgetter("ticker", "created_at", "subaccount_number"), None)
 
     def all_historical_pnl(self, subaccount: Subaccount) -> AsyncIterator[PnlFields]:
         """Walk all hours of an account's profit."""
@@ -1142,8 +1142,9 @@ def _camel(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _by_page(
-    ask: Callable[..., Awaitable[Answer[list[_T]]]], key: Callable[[_T], Hashable]
-) -> AsyncIterator[_T]:
+    ask: Callable[..., Awaitable[Answer[list[_T]]]], key: Callable[[_T], Hashable],
+    time_of: Callable[[_T], str] | None = attrgetter("created_at"),
+) -> AsyncIterator[_T]:  # fmt: skip
     seen: set[Hashable] = set()
     for page in itertools.count(1):
         rows = _fresh(await ask(limit=_MOST, page=page))
@@ -1151,15 +1152,21 @@ async def _by_page(
         new = _new(rows, seen, key)
         for row in new:
             yield row
-        if not new or len(rows) < _MOST:
+        if len(rows) < _MOST:
             return
+        if not new:
+            break  # the same page again: some parents' lists know no pages, and say nothing
+    if time_of is None:
+        raise BadAnswer("expected the next page, got the same again: the walk cannot go on")
+    async for row in _by_time(ask, "created_before_or_at", time_of, key, seen):
+        yield row
 
 
 async def _by_time(
-    ask: Callable[..., Awaitable[Answer[list[_T]]]], bound: str,
-    time_of: Callable[[_T], str], key: Callable[[_T], Hashable],
+    ask: Callable[..., Awaitable[Answer[list[_T]]]], bound: str, time_of: Callable[[_T], str],
+    key: Callable[[_T], Hashable], seen: set[Hashable] | None = None,
 ) -> AsyncIterator[_T]:  # fmt: skip
-    seen: set[Hashable] = set()
+    seen = set() if seen is None else seen
     before = None
     while True:
         rows = _fresh(await ask(limit=_MOST, **{bound: before}))
