@@ -1,7 +1,7 @@
 """Record what the official client and the venue say to each other, as it passes.
 
-    official client ──► mitmproxy, in this process ──► venue
-                             └── Capture ──► recordings/NAME.jsonl.zst
+    official client, a process ──► mitmproxy, in this one ──► venue
+                                         └── Capture ──► recordings/NAME.jsonl.zst
 
     uv run --group tools tools/record.py NAME --network testnet --tickers BTC-USD --seconds 480
 
@@ -62,6 +62,8 @@ def main(arguments: Sequence[str]) -> int:
     become_able(Path(__file__), arguments, ("mitmproxy",))
     try:
         job = read_job(arguments)
+        if job.listen:
+            return asyncio.run(listen(job))
         reach(job.venue)
         return asyncio.run(record(job))
     except (CannotRecordError, ConnError) as error:
@@ -97,6 +99,7 @@ class Job:
     subaccount: Subaccount | None
     candles: str
     port: int
+    listen: bool
 
 
 SOURCES = {
@@ -119,6 +122,8 @@ def read_job(arguments: Sequence[str]) -> Job:
     parser.add_argument("--candles", default="", metavar="1MIN", help="record candles too")
     parser.add_argument("--port", type=int, default=0, help="the proxy's own port (default: any)")
     parser.add_argument("--force", action="store_true", help="write over an existing recording")
+    # What the recorder says to the process of its client.
+    parser.add_argument("--listen", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
     venue = network(asked.network)
     return Job(
@@ -129,6 +134,7 @@ def read_job(arguments: Sequence[str]) -> Job:
         subaccount=read_subaccount(asked.subaccount) if asked.subaccount else None,
         candles=read_resolution(asked.candles) if asked.candles else "",
         port=asked.port,
+        listen=asked.listen,
     )
 
 
@@ -200,9 +206,12 @@ async def record(job: Job) -> int:
         with contextlib.closing(RecordingWriter(job.path, header(job))) as writer:
             capture = Capture(writer, job.venue, give_up=stopping.set)
             master.addons.add(capture)
-            async with client(through(job.venue, port), job):
-                await watch(capture, job, stopping)
-            await capture.links_closed(within=3.0)
+            with messages_taken(capture.websocket_message):
+                async with client(through(job.venue, port), job) as running:
+                    watching = asyncio.create_task(ends(running, capture, stopping))
+                    await watch(capture, job, stopping)
+                    watching.cancel()
+                await capture.links_closed(within=3.0)
             master.addons.remove(capture)
     return verdict(capture, job)
 
@@ -467,6 +476,35 @@ async def intercepting(mode: str, port: int) -> AsyncIterator[tuple[Any, int]]:
             await running
 
 
+@contextlib.contextmanager
+def messages_taken(take: Callable[["HTTPFlow"], None]) -> Iterator[None]:
+    """Take each WebSocket message where it passes, not in a hook.
+
+    A hook holds the message back, costs a task and asks each addon twice: a third of all that a
+    message costs. We only read, so nothing need wait for us.
+    """
+    from mitmproxy.proxy.commands import Command
+    from mitmproxy.proxy.events import Event
+    from mitmproxy.proxy.layers import websocket
+
+    stock = websocket.WebsocketLayer
+
+    class Taking(stock):  # type: ignore[misc, valid-type]  # a class in a variable
+        def relay_messages(self, event: Event) -> Iterator[Command]:
+            for command in super().relay_messages(event):
+                if isinstance(command, websocket.WebsocketMessageHook):
+                    take(command.flow)
+                else:
+                    yield command
+
+    layers: Any = websocket
+    layers.WebsocketLayer = Taking
+    try:
+        yield
+    finally:
+        layers.WebsocketLayer = stock
+
+
 async def listening(server: Any, running: Awaitable[None], complaints: list[str], port: int) -> int:
     """Wait for the proxy to listen and return its port: a busy one does not raise."""
     for _ in range(500):
@@ -501,38 +539,76 @@ def heard(name: str) -> Iterator[list[str]]:
 
 
 @contextlib.asynccontextmanager
-async def client(venue: Network, job: Job) -> AsyncIterator[None]:
+async def client(venue: Network, job: Job) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run the official client in a process of its own: what it does there is not our time."""
+    command = [str(job.path), "--force", "--listen", "--network", venue.name]
+    command += ["--rest", venue.rest, "--ws", venue.ws, "--tickers", ",".join(job.tickers)]
+    command += ["--candles", job.candles] if job.candles else []
+    if job.subaccount is not None:
+        command += ["--subaccount", f"{job.subaccount.owner}/{job.subaccount.number}"]
+    pipe = asyncio.subprocess.PIPE
+    running = await asyncio.create_subprocess_exec(
+        *(sys.executable, __file__, *command), stdin=pipe, stdout=pipe
+    )
+    to_it, from_it = running.stdin, running.stdout
+    # Its imports take a second, in which nothing would pass: the clock starts after them.
+    if from_it is None or to_it is None or not await from_it.readline():
+        raise CannotRecordError("expected the client to start, but it ended")
+    try:
+        yield running
+    finally:
+        # It listens until we are silent, and so it ends too if we are killed.
+        to_it.close()
+        try:
+            await asyncio.wait_for(running.wait(), 10.0)
+        except TimeoutError:
+            running.kill()
+            await running.wait()
+
+
+async def ends(
+    running: asyncio.subprocess.Process, capture: "Capture", stopping: asyncio.Event
+) -> None:
+    """Say so if the client ends before it is told to: without it nothing is recorded."""
+    code = await running.wait()
+    capture.errors.append(f"expected the client to listen, but it ended with {code}")
+    stopping.set()
+
+
+async def listen(job: Job) -> int:
     """Let the official client listen, on threads of its own, and ask what REST knows."""
-    # Imported before the clock starts: it takes a second, in which nothing would pass.
+    # Now, or the first connection would wait for it.
     import dydx_v4_client  # noqa: F401
 
     # No other proxy may stand between the client and ours.
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
+    # Ctrl-C is heard by the recorder, which tells us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     stopping = threading.Event()
 
-    def listen() -> None:
+    def receive() -> None:
         def unless_stopping(_: Frame) -> bool:
             return not stopping.is_set()
 
         # The frames themselves are taken down on their way through the proxy.
-        frames = live(venue, job.tickers, subaccount=job.subaccount, pace=unless_stopping)
+        frames = live(job.venue, job.tickers, subaccount=job.subaccount, pace=unless_stopping)
         frames.subscribe()
 
-    listener = threading.Thread(target=listen, name="official client", daemon=True)
-    listener.start()
-    asking = asyncio.create_task(ask(venue, job))
-    candles = CandleSocket(venue, job)
+    receiver = threading.Thread(target=receive, name="official client", daemon=True)
+    candles = CandleSocket(job.venue, job)
+    print("ready", flush=True)
+    receiver.start()
+    asking = asyncio.create_task(ask(job.venue, job))
     if job.candles:
         candles.start()
-    try:
-        yield
-    finally:
-        stopping.set()
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
-        if job.candles:
-            await asyncio.to_thread(candles.stop)
-        await asyncio.to_thread(listener.join, 5.0)
+    await asyncio.to_thread(sys.stdin.read)
+    stopping.set()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    if job.candles:
+        await asyncio.to_thread(candles.stop)
+    await asyncio.to_thread(receiver.join, 5.0)
+    return 0
 
 
 # A hundred requests in ten seconds is what an indexer takes from one address.

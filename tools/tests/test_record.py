@@ -159,12 +159,11 @@ def writer(tmp_path: Path) -> Iterator[RecordingWriter]:
 
 
 def test_what_passes_is_recorded_word_for_word_with_the_venues_own_addresses(
-    venue: Venue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    venue: Venue, tmp_path: Path
 ) -> None:
     """Every kind of event is there, in the server's words, and the proxy nowhere."""
-    monkeypatch.setattr(record, "REQUEST_PAUSE_S", 0.0)
     path = tmp_path / "whole.jsonl.zst"
-    command = arguments(venue, path, "--seconds", "2.2", "--subaccount", f"{OWNER}/0")
+    command = arguments(venue, path, "--seconds", "3.5", "--subaccount", f"{OWNER}/0")
     command += ["--tickers", "BTC-USD,ETH-USD", "--candles", "1MIN"]
 
     code = record.main(command)
