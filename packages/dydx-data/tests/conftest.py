@@ -41,7 +41,7 @@ class Wire:
     def frame(self, kind: str, **fields: Any) -> Frame:
         self.seq += 1
         fields = {"link": self.link, "text": "", **fields}
-        stamps = {"at": self.at + self.skew, "mono": self.at - _BOOT}
+        stamps: Any = {"at": self.at + self.skew, "mono": self.at - _BOOT}
         return Frame(seq=self.seq, kind=kind, **stamps, **fields)
 
     def answer(self, path: str, body: Any, status: str = "200") -> Frame:

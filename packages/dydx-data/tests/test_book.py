@@ -226,17 +226,133 @@ def test_unsubscribing_ends_the_book(wire: Any) -> None:
     assert again == ()
 
 
-def test_an_answer_mends_an_unknown_book_and_spares_a_live_one(wire: Any) -> None:
-    """The socket is newer than an answer that was on its way; polling replaces its own books."""
-    state, link = DataState(), wire()
-    path = "/v4/orderbooks/perpetualMarket/BTC-USD"
-    answer = {"bids": [{"price": "98", "size": "1"}], "asks": [{"price": "102", "size": "1"}]}
+# --- answers
 
-    (view,) = step(state, link.answer(path, answer))
-    polled = step(state, link.answer(path, answer))
+PATH = "/v4/orderbooks/perpetualMarket/BTC-USD"
+SECOND = 1_000_000_000
+
+
+def _answer(bids: list[tuple[str, str]], asks: list[tuple[str, str]]) -> dict[str, Any]:
+    sides = {"bids": bids, "asks": asks}
+    return {k: [{"price": p, "size": s} for p, s in v] for k, v in sides.items()}
+
+
+def test_an_answer_mends_an_unknown_book_and_spares_a_live_one(wire: Any) -> None:
+    """Polling replaces its own books; of the socket's, what it has just said stands."""
+    state, link = DataState(), wire()
+    answer = _answer([("98", "1")], [("102", "1")])
+
+    (view,) = step(state, link.answer(PATH, answer))
+    polled = step(state, link.answer(PATH, answer))
     step(state, link.book({"bids": [["99", "1"]]}))
-    ignored = step(state, link.answer(path, answer))
+    ignored = step(state, link.answer(PATH, answer))
 
     assert polled == (view,)
     assert ignored == ()
     assert _sides(view.book) == ([(99.0, 1.0), (98.0, 1.0)], [(102.0, 1.0)])
+
+
+def test_an_answer_tells_what_was_lost_between_snapshot_and_first_update(wire: Any) -> None:
+    """The venue listens for us only after it has fetched the snapshot; no id is missing."""
+    state, link = DataState(), wire()
+    step(state, link.snapshot([("99", "2"), ("97", "1")], [("101", "3"), ("104", "1")]))
+    link.at += 3 * SECOND
+    step(state, link.book({"asks": [["103", "7"]]}))
+
+    # In between 99 went, 98 came and 101 shrank.
+    (view,) = step(
+        state,
+        link.answer(PATH, _answer([("98", "5"), ("97", "1")], [("101.0", "2"), ("104", "1")])),
+    )
+    seq = view.book.seq
+    again = step(state, link.answer(PATH, _answer([("98", "5"), ("97", "1")], [("101", "2")])))
+    step(state, link.book({"bids": [["98", "6"]]}))
+
+    assert _sides(view.book) == (
+        [(98.0, 6.0), (97.0, 1.0)],
+        [(101.0, 2.0), (103.0, 7.0)],
+    )
+    assert (seq, again) == (3, (view,))
+    assert state.counts() == {}
+
+
+def test_what_the_socket_said_in_the_last_second_and_a_half_stands(wire: Any) -> None:
+    """A level that it set, and one that it removed; what it said before that does not."""
+    state, link = DataState(), wire()
+    step(state, link.snapshot([("99", "2"), ("98", "1")], [("101", "3")]))
+    link.at += 9 * SECOND
+    step(state, link.book({"bids": [["97", "1"]]}))
+    link.at += 3 * SECOND // 2
+    step(state, link.book({"bids": [["99", "0"]], "asks": [["102", "4"]]}))
+    link.at += 3 * SECOND // 2 - 1
+
+    (view,) = step(
+        state, link.answer(PATH, _answer([("99", "2"), ("98", "1")], [("101", "3"), ("102", "9")]))
+    )
+
+    assert _sides(view.book) == ([(98.0, 1.0)], [(101.0, 3.0), (102.0, 4.0)])
+
+
+def test_what_an_answer_never_shows_is_not_gone(wire: Any) -> None:
+    """It has a hundred levels, and no crossed ones; ours beyond and beneath them stay."""
+    state, link = DataState(), wire()
+    bids = [(str(1000 - n), "1") for n in range(102)]
+    step(state, link.snapshot(bids, [("1001", "1"), ("1002", "1")]))
+    link.at += 1 * SECOND
+    step(state, link.book({"asks": [["999.5", "1"]]}))
+    link.at += 3 * SECOND
+
+    # The venue hides the bid at 1000 behind the newer ask; the one at 901 was taken.
+    told = _answer([*bids[1:99], *bids[100:102]], [("999.5", "1"), ("1001", "1"), ("1002", "1")])
+    (view,) = step(state, link.answer(PATH, told))
+    offered = step(state, link.answer(PATH, _answer([], [])))
+
+    kept = [level.price for level in view.book._bids.levels.values()]
+    assert sorted(kept) == sorted({float(price) for price, _ in bids} - {901.0})
+    assert view.book.crossed == 1
+    assert offered == ()
+
+
+def test_an_answer_with_levels_that_are_no_numbers_is_counted(wire: Any) -> None:
+    """It mends what it can, or nothing."""
+    state, link = DataState(), wire()
+    (view,) = step(state, link.snapshot([("99", "2")], [("101", "3")]))
+    link.at += 3 * SECOND
+
+    step(state, link.answer(PATH, _answer([("x", "2")], [])))
+    step(state, link.answer(PATH, _answer([("99", "nan"), ("98", "1")], [("101", "3")])))
+
+    assert _sides(view.book) == ([(99.0, 2.0), (98.0, 1.0)], [(101.0, 3.0)])
+    assert view.quality.counts == {"malformed": 2}
+
+
+@given(st.lists(st.tuples(CHANGES, st.booleans()), max_size=20), st.lists(CHANGES, max_size=4))
+def test_after_an_answer_the_book_is_the_venues(
+    wire: Any, early: list[tuple[list[tuple[bool, int, str]], bool]], late: list[Any]
+) -> None:
+    """Whichever early updates were lost, and however many late ones the answer has not seen."""
+    state, link = DataState(), wire()
+    (view,) = step(state, link.snapshot([], []))
+    truth: dict[bool, dict[str, str]] = {True: {}, False: {}}
+
+    def tell(changes: list[tuple[bool, int, str]], *, lost: bool) -> None:
+        # Bids below and asks above, so that nothing crosses and all is shown.
+        sides: dict[bool, list[tuple[str, str]]] = {True: [], False: []}
+        for is_bid, price, size in changes:
+            sides[is_bid].append((str(price if is_bid else price + 100), size))
+            truth[is_bid][sides[is_bid][-1][0]] = size
+        if not lost:
+            step(state, link.book({"bids": sides[True], "asks": sides[False]}))
+
+    for changes, lost in early:
+        tell(changes, lost=lost)
+    link.at += 2 * SECOND
+    known = [[(p, s) for p, s in truth[side].items() if s != "0"] for side in (True, False)]
+    for changes in late:
+        tell(changes, lost=False)
+    step(state, link.answer(PATH, _answer(*known)))
+
+    for side, shown in zip((True, False), _sides(view.book), strict=True):
+        told = {float(price): float(size) for price, size in truth[side].items() if size != "0"}
+        if any(known):
+            assert dict(shown) == told

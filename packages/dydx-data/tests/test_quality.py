@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 from dydx_conn import Frame, ws_frame
-from dydx_data import DataState, Link, step
+from dydx_data import DataState, step
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 SECOND = 1_000_000_000
+SUBSCRIBE = '{"type":"subscribe","channel":"v4_orderbook","id":"BTC-USD"}'
 
 
 def _pair(state: DataState, wire: Any) -> Any:
@@ -102,7 +103,7 @@ def test_a_snapshot_that_was_asked_for_may_come_late(wire: Any) -> None:
 def test_what_was_owed_is_owed_once(wire: Any) -> None:
     """A hole after all answers have come is a loss again."""
     state, link = DataState(), wire()
-    step(state, link.frame("sent", text='{"type":"subscribe"}'))
+    step(state, link.frame("sent", text=SUBSCRIBE))
     step(state, link.snapshot([("99", "1")], [("101", "1")]))
     step(state, link.book({"bids": [["98", "1"]]}))
     link.number += 2
@@ -132,7 +133,7 @@ def test_a_refused_subscription_takes_an_id(wire: Any) -> None:
     """The error stands for the snapshot that will not come."""
     state = DataState()
     link = _pair(state, wire)
-    step(state, link.frame("sent", text='{"type":"subscribe"}'))
+    step(state, link.frame("sent", text=SUBSCRIBE))
     link.number += 1
 
     step(state, link.raw('{"type":"error","message":"no","connection_id":"4d","message_id":3}'))
@@ -159,32 +160,23 @@ def test_a_jump_that_was_wrong_does_not_silence_the_link(wire: Any) -> None:
     assert state.views["BTC-USD"].book.known
 
 
-def test_after_a_gap_the_next_message_begins_the_count_and_older_ones_are_late() -> None:
-    """Whichever number was wrong, what goes on from there is in order."""
-    link = Link()
+def test_a_gap_that_was_told_is_not_found_again(wire: Any) -> None:
+    """A live source puts a gap frame before the message that shows it; both are recorded."""
+    state = DataState()
+    link = _pair(state, wire)
+    link.number += 3
 
-    verdicts = [link.take(number, "channel_data") for number in (1, 4, 5, 6, 3, 3, 7)]
+    lost = step(state, link.frame("gap", text="3 messages lost", message_id=3))
+    step(state, link.trades())
+    step(state, link.trades())
+    counted = dict(state.quality.counts)
+    link.number += 1
+    step(state, link.trades())
 
-    assert verdicts == ["", "gap", "", "", "out_of_order", "duplicate", ""]
-
-
-def test_messages_without_a_number_are_not_judged() -> None:
-    """An id of 0 says nothing; the first number is where the count begins."""
-    link = Link()
-
-    verdicts = [link.take(number, "channel_data") for number in (0, 0, 7, 0, 8)]
-
-    assert verdicts == [""] * 5
-    assert link.take(5, "subscribed") == ""
-    assert link.take(5, "channel_data") == "duplicate"
-
-
-def test_answers_out_of_order_on_a_link_whose_requests_are_unseen() -> None:
-    """A recording may hold the server's side alone: a hole before a snapshot is no proof."""
-    link = Link()
-
-    assert [link.take(number, "subscribed") for number in (1, 4, 3, 2)] == [""] * 4
-    assert link.take(5, "channel_data") == ""
+    assert [view.ticker for view in lost] == ["BTC-USD", "ETH-USD"]
+    assert _known(state) == [False, False]
+    assert counted == {"gap": 1}
+    assert state.quality.counts == {"gap": 2}
 
 
 def test_a_new_connection_counts_anew_and_has_no_books(wire: Any) -> None:

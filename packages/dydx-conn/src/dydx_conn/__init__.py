@@ -133,6 +133,9 @@ class Continuity:
         came after its place. An id of 0 is no number, and nothing is judged by it.
         """
         number, last = frame.message_id, self.last
+        if last is not None and number == last + 1 and not self.owed and self._doubt is None:
+            self.last = number
+            return ""
         if frame.type == "connected" or (number and last is None):
             self._begin(number)
             return self._settle(frame)
@@ -534,8 +537,8 @@ class _Ledger:
         key = (*who, *(_plain(getattr(row, name)) for name in _THINGS[kind][1]))
         was = known.get(key)
         if frame.kind == "ws":
-            said[key] = frame.at
-        elif frame.at - said.get(key, -RECENT_NS) < RECENT_NS:
+            said[key] = frame.mono
+        elif frame.mono - said.get(key, -RECENT_NS) < RECENT_NS:
             return None
         now = row if was is None else was if kind in _ONCE else _merged(was, row)
         if now == was:

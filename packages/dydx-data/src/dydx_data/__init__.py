@@ -5,8 +5,8 @@
 `market_views` emits the same `MarketView` object per ticker, updated in place, once per frame
 and market it touched; `step` is the whole fold, pure but for the `DataState` it is given.
 `Book` keeps what the venue said and shows it uncrossed (`uncross` is that rule alone);
-`Candles` and `Flow` grow with each trade; `Link` judges message ids; `Quality` counts and
-samples whatever was wrong.
+`Candles` and `Flow` grow with each trade; `Quality` counts and samples whatever was wrong, lost
+messages too, which the `Continuity` of each link finds.
 
 Units: `at` and `*_ns` are nanoseconds UTC, prices are USDC per base unit, sizes base units,
 `open_interest` is base quantums. Floats are for opinions; where money moves, take the exact
@@ -21,7 +21,7 @@ calculators/orderbook.ts and watch-orderbook.mdx (uncrossing).
 import datetime
 import functools
 import math
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,9 +31,11 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 from dydx_conn import (
+    RECENT_NS,
     BookContents,
     CandleFields,
     ConnError,
+    Continuity,
     ErrorsContents,
     Frame,
     MarketFields,
@@ -46,26 +48,13 @@ from dydx_conn import (
 )
 from reactivex import Observable
 
+# One name a line would be a page.
+# fmt: off
 __all__ = [
-    "RESOLUTIONS",
-    "Book",
-    "Candle",
-    "Candles",
-    "Chain",
-    "DataState",
-    "Flow",
-    "Funding",
-    "Level",
-    "Link",
-    "MarketView",
-    "Oracle",
-    "Quality",
-    "Sample",
-    "Trade",
-    "market_views",
-    "step",
-    "uncross",
+    "RESOLUTIONS", "Book", "Candle", "Candles", "Chain", "DataState", "Flow", "Funding", "Level",
+    "MarketView", "Oracle", "Quality", "Sample", "Trade", "market_views", "step", "uncross",
 ]
+# fmt: on
 
 # === Numbers ===
 
@@ -123,61 +112,6 @@ class Quality:
         """Count one trouble and keep a sample of it."""
         self.counts[kind] += 1
         self.samples.append(Sample(seq, kind, text if len(text) <= 120 else text[:117] + "..."))
-
-
-@dataclass(slots=True, eq=False)
-class Link:
-    """One connection's message ids: which came, which are owed, which were lost.
-
-    The count runs over the whole connection: each request and each data message takes an id.
-    A snapshot carries the id of its request and may come late, so a hole is a loss only if no
-    answer is owed for it. `asked` says whether the requests on this link are seen at all.
-    """
-
-    open: bool = True
-    asked: bool = False
-    owed: int = 0
-    last: int | None = None
-    _missing: set[int] = field(default_factory=set)
-
-    def take(self, number: int, type_: str) -> str:
-        """Count one message; return what is wrong with its id, or "".
-
-        "gap": ids before it are lost; "duplicate": it came before; "out_of_order": it is one
-        of the lost. An id of 0 is no number, and nothing is judged by it.
-        """
-        last = self.last
-        if not number:
-            return ""
-        if last is None:
-            # What came before is not known: it may all yet come.
-            self.last, self._missing = number, set(range(max(1, number - _REACH), number))
-            return ""
-        if number > last:
-            return self._ahead(number, last, type_ in ("subscribed", "error"))
-        if type_ in ("error", "pong"):  # they repeat the id of what came last
-            return ""
-        if number not in self._missing:
-            return "duplicate"
-        self._missing.discard(number)
-        return "" if type_ == "subscribed" else "out_of_order"
-
-    def _ahead(self, number: int, last: int, answer: bool) -> str:
-        self.last = number
-        if answer and self.owed:
-            self.owed -= 1
-        holes = number - last - 1
-        self._missing.update(range(max(last + 1, number - _REACH), number))
-        explained = min(self.owed, holes)
-        self.owed -= explained
-        if holes == explained or (answer and not self.asked):
-            return ""
-        # The number itself may be the wrong one: whatever comes next begins the count anew.
-        self.last = None
-        return "gap"
-
-
-_REACH: Final = 1_024  # how many ids back a message may still come
 
 
 # === Book ===
@@ -249,8 +183,23 @@ class _Side:
         # What is kept by difference drifts; now and then it is taken afresh.
         self.size = total if offset & 4095 else math.fsum(x.size for x in levels.values())
 
+    def differs(
+        self, told: dict[float, tuple[str, str]], said: set[float], low: float, high: float
+    ) -> Iterator[tuple[str, str]]:
+        """Return what was told otherwise, and 0 for what was not told between `low` and `high`."""
+        for price, total in told.items():
+            known = self.levels.get(price)
+            if price not in said and (known is None or known.size != float(total[1])):
+                yield total
+        for price in self.prices[bisect_right(self.prices, low) : bisect_left(self.prices, high)]:
+            if price not in said and price not in told:
+                yield self.levels[price].price_text, "0"
+
     def shown_size(self, hidden: Iterable[float]) -> float:
         return max(0.0, self.size - math.fsum(self.levels[price].size for price in hidden))
+
+
+_MOST_TOLD: Final = 100  # levels a side that an answer may have
 
 
 class Book:
@@ -261,13 +210,14 @@ class Book:
     """
 
     __slots__ = (
-        "_asks", "_bids", "at", "best_ask", "best_bid", "crossed", "known", "link", "mid_price",
-        "offset", "seq",
+        "_asks", "_bids", "_heard", "at", "best_ask", "best_bid", "crossed", "known", "link",
+        "mid_price", "offset", "seq", "whole_at",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.seq = self.at = self.offset = 0
+        self.seq = self.at = self.offset = self.whole_at = 0
         self.link = ""
+        self._heard: deque[tuple[int, list[BookContents]]] = deque()
         self.forget()
 
     def forget(self) -> None:
@@ -298,6 +248,33 @@ class Book:
             self.best_ask = asks.levels[ask]
             self.mid_price = (bid + ask) / 2
         return faults
+
+    def heard(self, at: int, updates: list[BookContents]) -> None:
+        """Remember for a while what the socket said: an answer may be older."""
+        heard = self._heard
+        heard.append((at, updates))
+        while heard[0][0] <= at - RECENT_NS:
+            heard.popleft()
+
+    def differs(self, answer: BookContents, at: int) -> BookContents:
+        """Return how an answer, which came `at`, differs from the book, as an update of it.
+
+        What the socket said in the last 1.5 s stands, and so does what an answer never shows:
+        what is worse than its 100 levels, and what it has uncrossed.
+        """
+        if at - self.whole_at < RECENT_NS or not (answer.bids or answer.asks):
+            return BookContents()
+        since = [x for heard_at, said in self._heard if heard_at > at - RECENT_NS for x in said]
+        bids, asks = ({float(x[0]): x for x in side} for side in (answer.bids, answer.asks))
+        worst_bid = min(bids) if len(bids) >= _MOST_TOLD else 0.0
+        worst_ask = max(asks) if len(asks) >= _MOST_TOLD else math.inf
+        best_bid, best_ask = max(bids, default=0.0), min(asks, default=math.inf)
+        said_bids = {float(price) for x in since for price, _ in x.bids}
+        said_asks = {float(price) for x in since for price, _ in x.asks}
+        return BookContents(
+            bids=[*self._bids.differs(bids, said_bids, worst_bid, best_ask)],
+            asks=[*self._asks.differs(asks, said_asks, best_bid, worst_ask)],
+        )
 
     def _uncross(self) -> None:
         bids, asks = self._bids, self._asks
@@ -626,7 +603,8 @@ class DataState:
         self.views: dict[str, MarketView] = {}
         self.quality = Quality()
         self.chain = Chain()
-        self.links: dict[str, Link] = {}
+        self.links: dict[str, Continuity] = {}
+        self.closed: set[str] = set()
         self.frames = self.at = self.seq = 0
         # What wall and monotonic clock stood apart by last, and by how much the wall's has jumped.
         self._apart_ns: int | None = None
@@ -639,7 +617,7 @@ class DataState:
     @property
     def connection(self) -> str:
         """Return how the links stand together."""
-        states = (*{link.open for link in self.links.values()},)
+        states = (*{name not in self.closed for name in self.links},)
         return {(): "waiting", (True,): "live", (False,): "closed"}.get(states, "partial")
 
     def counts(self) -> dict[str, int]:
@@ -714,11 +692,9 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
 
 
 def _fold_message(state: DataState, frame: Frame) -> _Touched:
-    link = state.links.get(frame.link) or state.links.setdefault(frame.link, Link())
+    link = state.links.get(frame.link) or state.links.setdefault(frame.link, Continuity())
     lost: _Touched = ()
-    if frame.message_id - 1 == link.last and not link.owed:
-        link.last = frame.message_id
-    elif trouble := link.take(frame.message_id, frame.type):
+    if trouble := link.take(frame):
         what = f"message_id {frame.message_id} on {frame.link}, channel "
         state.quality.note(frame.seq, trouble, what + (frame.channel or frame.type))
         if trouble == "duplicate":
@@ -795,14 +771,15 @@ def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
     quality, book = view.quality, view.book
     crossed = book.crossed
     if frame.type == "subscribed":
-        # The socket's book is newer than any answer; an answer mends one that was lost.
         if frame.kind == "http" and book.known and book.link:
-            return ()
+            return _mend_book(view, frame, updates[0])
         book.forget()
-        book.known = True
+        book.known, book.whole_at = True, frame.at
     elif not book.known:
         quality.note(frame.seq, "early", "a book update without a snapshot to update")
         return ()
+    else:
+        book.heard(frame.at, updates)
     faults = book.update(updates)
     book.link, book.seq = frame.link, frame.seq
     book.at = view.live_at = frame.at
@@ -811,6 +788,17 @@ def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
         quality.note(frame.seq, "malformed", fault)
     if book.crossed and not crossed:
         quality.note(frame.seq, "crossed", f"{book.crossed} levels hidden by uncrossing")
+    return view._touch(frame, "book")
+
+
+def _mend_book(view: MarketView, frame: Frame, answer: BookContents) -> _Touched:
+    """Take from an answer what the socket's book lacks: updates that no snapshot caught."""
+    change = view.book.differs(answer, frame.at)
+    if not (change.bids or change.asks):
+        return ()
+    for fault in view.book.update([change]):
+        view.quality.note(frame.seq, "malformed", fault)
+    view.book.seq, view.book.at = frame.seq, frame.at
     return view._touch(frame, "book")
 
 
@@ -1031,15 +1019,10 @@ _SETTERS: Final = (_set_market, _set_trading, _set_oracle)
 # === Links ===
 
 
-def _fold_connected(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
-    was = state.links[frame.link]
-    state.links[frame.link] = Link(asked=was.asked, owed=was.owed, last=frame.message_id)
-    return _lose_books(state, frame)
-
-
 def _fold_edge(state: DataState, frame: Frame) -> _Touched:
     """Begin or end a link: what was known through it is known no more."""
-    state.links[frame.link] = Link(open=frame.kind == "open")
+    state.links[frame.link] = Continuity()
+    (state.closed.discard if frame.kind == "open" else state.closed.add)(frame.link)
     return _lose_books(state, frame)
 
 
@@ -1047,15 +1030,13 @@ def _fold_gap(state: DataState, frame: Frame) -> _Touched:
     state.quality.note(frame.seq, "gap", frame.text or "frames lost")
     for name, link in state.links.items():
         if frame.link in ("", name):
-            link.last = None
+            link.forget()
     return _lose_books(state, frame)
 
 
 def _fold_sent(state: DataState, frame: Frame) -> _Touched:
     if '"subscribe"' in frame.text:
-        link = state.links.setdefault(frame.link, Link())
-        link.asked = True
-        link.owed += 1
+        state.links.setdefault(frame.link, Continuity()).ask(frame)
     return ()
 
 
@@ -1103,7 +1084,7 @@ _MESSAGES: Final[dict[str, dict[str, _Fold]]] = {
     "channel_batch_data": _UPDATES,
     "subscribed": _UPDATES,
     "unsubscribed": {**dict.fromkeys(_UPDATES, _fold_nothing), "v4_orderbook": _fold_unsubscribed},
-    "connected": {"": _fold_connected},
+    "connected": {"": lambda state, frame, _: _lose_books(state, frame)},
     "error": dict.fromkeys(_ANY_CHANNEL, _fold_error),
     "pong": {"": _fold_nothing},
 }
