@@ -21,12 +21,17 @@ def keys_of(arguments: argparse.Namespace) -> Keys:
     where = arguments.keys
     # A permissioned key signs for an account that is not its own.
     own = not getattr(arguments, "authenticators", ())
-    expected = (arguments.address or os.environ.get("DYDX_ADDRESS", "")) if own else ""
+    expected = address_of(arguments) if own else ""
     if where == "env":
         return Keys.from_environment(expected=expected)
     if where.startswith("keyring:"):
         return Keys.from_keyring(where.removeprefix("keyring:"), expected=expected)
     return Keys.from_file(where, passphrase("passphrase: "), expected=expected)
+
+
+def address_of(arguments: argparse.Namespace) -> str:
+    """Return whose account it must be, as typed or from the environment; "" for whoever's."""
+    return arguments.address or os.environ.get("DYDX_ADDRESS", "")
 
 
 def passphrase(prompt: str, variable: str = "DYDX_PASSPHRASE") -> SecretStr:

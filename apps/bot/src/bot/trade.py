@@ -49,7 +49,7 @@ from reactivex import Observable, operators
 from bot.commands import lived, options_of, recorder, tickers_of, until
 from bot.composition import Bot
 from bot.environment import RefusalError, Settings, enter, settings_of, validate
-from bot.keys import keys_of
+from bot.keys import address_of, keys_of
 
 if TYPE_CHECKING:
     from dydx_risk import Risk
@@ -343,7 +343,7 @@ def withdraw_all(arguments: argparse.Namespace) -> int:
 
 def account_of(arguments: argparse.Namespace, keys: Keys) -> Subaccount:
     """Return the subaccount to trade for: the key's own, or one that it may sign for."""
-    owner = arguments.address if arguments.authenticators else ""
+    owner = address_of(arguments) if arguments.authenticators else ""
     return Subaccount(owner or keys.address, arguments.subaccount)
 
 
@@ -375,11 +375,14 @@ def trading(
         markets=venue.markets, statuses=venue.statuses, authenticators=authenticators,
     )  # fmt: skip
     audit.write("trading", network=net.name, chain=net.chain_id, subaccount=str(venue.subaccount))
-    with trader:
-        venue.trader = trader
-        try:
-            yield
-        finally:
-            if not venue.closing:
-                venue.withdraw(venue.open)
-    audit.write("ended", refusals=dict(venue.refusals), open=[state.id for state in venue.open])
+    try:
+        with trader:
+            venue.trader = trader
+            try:
+                yield
+            finally:
+                if not venue.closing:
+                    venue.withdraw(venue.open)
+    finally:
+        left = [state.id for state in venue.open]
+        audit.write("ended", refusals=dict(venue.refusals), open=left)

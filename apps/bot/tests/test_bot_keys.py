@@ -1,0 +1,112 @@
+"""Where the key comes from, and how it is kept."""
+
+from pathlib import Path
+
+import pytest
+from bot.__main__ import main
+from dydx_keys import Keys
+from pydantic import SecretStr
+
+HEX = "4b" * 32
+ADDRESS = Keys(SecretStr(HEX)).address
+
+
+@pytest.fixture
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a key in the environment."""
+    monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX)
+
+
+@pytest.fixture
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Derive the key of a file at the least cost that is still read."""
+    monkeypatch.setattr("dydx_keys._COST", 2**14)
+
+
+@pytest.mark.usefixtures("key")
+def test_a_key_says_whose_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its address alone is printed."""
+    assert main(["keys", "address"]) == 0
+
+    assert capsys.readouterr().out == f"{ADDRESS}\n"
+
+
+@pytest.mark.usefixtures("key")
+def test_the_address_of_another_key_is_a_two(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Typed, or in the environment; the key is not shown."""
+    assert main(["keys", "address", "--address", "dydx1other"]) == 2
+    monkeypatch.setenv("DYDX_ADDRESS", "dydx1another")
+    assert main(["keys", "address"]) == 2
+
+    told = capsys.readouterr().err
+    assert f"expected the key of dydx1other, it is of {ADDRESS}" in told
+    assert "dydx1another" in told
+    assert HEX not in told
+
+
+def test_a_key_of_the_keyring(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its name there."""
+    monkeypatch.setattr("keyring.get_password", lambda _service, name: HEX if name == "a" else None)
+
+    assert main(["keys", "address", "--keys", "keyring:a"]) == 0
+    assert main(["keys", "address", "--keys", "keyring:b"]) == 2
+    assert ADDRESS in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("key", "cheap")
+def test_a_key_is_saved_and_its_passphrase_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the environment, where nobody can be asked."""
+    path = str(tmp_path / "key.json")
+    monkeypatch.setenv("DYDX_NEW_PASSPHRASE", "correct horse")
+    assert main(["keys", "save", path]) == 0
+    monkeypatch.setenv("DYDX_PASSPHRASE", "correct horse")
+    monkeypatch.setenv("DYDX_NEW_PASSPHRASE", "battery staple")
+    assert main(["keys", "rotate", "--keys", path]) == 0
+    assert main(["keys", "address", "--keys", path]) == 2
+    monkeypatch.setenv("DYDX_PASSPHRASE", "battery staple")
+    assert main(["keys", "address", "--keys", path]) == 0
+
+    printed = capsys.readouterr()
+    assert printed.out.endswith(f"{ADDRESS}\n")
+    assert "horse" not in printed.out + printed.err
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Sit somebody at a terminal who types these, one after the other."""
+    answers: list[str] = []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("getpass.getpass", lambda _: answers.pop(0))
+    return answers
+
+
+@pytest.mark.usefixtures("key", "cheap")
+def test_a_new_passphrase_is_typed_twice(
+    tmp_path: Path, typed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A key behind a typing error is lost."""
+    path = tmp_path / "key.json"
+    typed += ["correct horse", "correct house", "correct horse", "correct horse", "correct horse"]
+
+    assert main(["keys", "save", str(path)]) == 2
+    assert not path.exists()
+    assert main(["keys", "save", str(path)]) == 0
+    assert main(["keys", "address", "--keys", str(path)]) == 0
+    assert "they differ" in capsys.readouterr().err
+
+
+def test_where_nobody_can_be_asked_the_variable_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A passphrase is never an argument, which every process could read."""
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False)
+
+    assert main(["keys", "address", "--keys", "key.json"]) == 2
+
+    assert "expected a passphrase in DYDX_PASSPHRASE" in capsys.readouterr().err

@@ -1,0 +1,541 @@
+"""Real orders without a venue: what is heard, what is sent, and how a run ends."""
+
+import argparse
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import bot.trade
+import pytest
+from bot.__main__ import main, parser
+from bot.commands import bot_for, options_of
+from bot.composition import Bot
+from bot.environment import RefusalError, Settings, Validation
+from bot.trade import Tally, WireVenue, account_of, closing, fit, gently, trading
+from dydx_conn import (
+    NETWORKS,
+    CancelRequest,
+    Frame,
+    Inbox,
+    OrderRequest,
+    Subaccount,
+    SubaccountContents,
+    contents,
+    order_id,
+    ws_frame,
+)
+from dydx_data import DataState, step
+from dydx_keys import AuditLog, Keys
+from dydx_orders import Denied, Queued
+from dydx_risk import Risk
+from pydantic import SecretStr
+
+HEX = "4b" * 32
+KEYS = Keys(SecretStr(HEX))
+US = Subaccount(KEYS.address, 0)
+NOW = 1_767_225_600 * 10**9
+
+
+def said(contents: dict[str, Any], type_: str = "channel_data", **other: Any) -> Frame:
+    """Make a frame of our account."""
+    head = {"type": type_, "channel": "v4_subaccounts", "id": str(US), "message_id": 0} | other
+    return ws_frame(9, NOW, 5, "c1", json.dumps(head | {"contents": contents}))
+
+
+def snapshot(equity: str = "1000", **positions: Any) -> Frame:
+    """Make the first frame of our account."""
+    usdc = {"symbol": "USDC", "side": "LONG", "size": equity}
+    subaccount = {
+        "equity": equity,
+        "openPerpetualPositions": positions,
+        "assetPositions": {"USDC": usdc},
+    }
+    return said({"subaccount": subaccount, "orders": []}, "subscribed")
+
+
+def position(size: str, realized: str, funding: str, **other: str) -> dict[str, str]:
+    """Describe a position as the indexer does."""
+    fields = {"market": "BTC-USD", "status": "OPEN", "size": size, "entryPrice": "100"}
+    return fields | {"realizedPnl": realized, "netFunding": funding} | other
+
+
+def fill(id_: str, fee: str, type_: str = "LIMIT") -> dict[str, str]:
+    """Describe a fill as the indexer does."""
+    what = {"id": id_, "side": "BUY", "size": "1", "price": "100", "liquidity": "TAKER"}
+    return what | {"fee": fee, "type": type_, "createdAt": "2026-01-01T00:00:00Z"}
+
+
+ORDER = OrderRequest(
+    ticker="BTC-USD",
+    clob_pair_id=0,
+    side="BUY",
+    quantums=10_000_000_000,
+    subticks=9_000_000_000,
+    time_in_force="GTT",
+    client_id=7,
+    good_til_block=20,
+)
+
+
+def sent(order: OrderRequest = ORDER, mono: int = 5) -> Frame:
+    """Make the frame that says that an order was sent."""
+    told = {"ids": [order_id(US, order)], "subaccount": str(US), "size": "1"}
+    place = {name: getattr(order, name) for name in order.__struct_fields__}
+    return Frame(8, NOW, mono, "node", "sent", json.dumps(told | {"place": place}), "", "place")
+
+
+def answered(code: int) -> Frame:
+    """Make the frame that says what a node made of it."""
+    told = {"to": "place", "ids": [order_id(US, ORDER)], "until": 20}
+    text = json.dumps(told | {"result": {"code": code, "codespace": "clob", "log": "no"}})
+    return Frame(9, NOW, 5, "node", "http", text, str(code), "broadcast")
+
+
+class Desk:
+    """A trader that takes down what it is handed."""
+
+    def __init__(self, answer: Queued | Denied | None = None) -> None:
+        self.wishes: list[Any] = []
+        self.frames: list[Frame] = []
+        self._answer = answer or Queued(())
+
+    def submit(self, wish: Any, number: int | None = None) -> Queued | Denied:
+        self.wishes.append((wish, number))
+        return self._answer
+
+    def observe(self, frame: Frame) -> None:
+        self.frames.append(frame)
+
+    def good_til_block(self) -> int:
+        return 30
+
+    def __enter__(self) -> "Desk":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closed = True
+
+
+def venue_with(desk: Any = None) -> WireVenue:
+    """Make a venue of ours with a trader, as a bot would begin it."""
+    venue = WireVenue(US)
+    venue.trader = desk
+    venue.begin(Risk(None, US))
+    return venue
+
+
+# === What is heard ===
+
+
+def test_the_accounts_frames_are_heard_and_no_others() -> None:
+    """Others' accounts, markets and answers are not ours; what our link lost is."""
+    venue = venue_with(desk := Desk())
+    other = said({}, id="dydx1other/0")
+    loss = Frame(4, NOW, 5, "c1", "close", "gone", "1012")
+    elsewhere = Frame(4, NOW, 5, "c2", "close", "gone", "1012")
+
+    assert venue.heard(loss) == []
+    assert venue.heard(first := snapshot()) == [first]
+    assert [venue.heard(frame) for frame in (other, sent(), elsewhere)] == [[], [], []]
+    assert venue.heard(loss) == [loss]
+    assert venue.heard(everywhere := Frame(4, NOW, 5, "", "gap", "damage")) == [everywhere]
+    assert len(desk.frames) == 7
+    assert venue.known
+
+
+def test_orders_are_numbered_by_the_first_frames_time() -> None:
+    """500 a second: a restart begins where no order of the last run can stand."""
+    first, later = venue_with(), venue_with()
+    tick = Frame(1, NOW, 5, "clock", "tick")
+    first.heard(tick)
+    later.heard(Frame(1, NOW + 10**9, 5, "clock", "tick"))
+    numbers = [venue._risk.next_client_id for venue in (first, later) if venue._risk]
+
+    assert numbers[1] - numbers[0] == 500
+    assert 0 <= numbers[0] < 2**32
+    first.heard(Frame(2, NOW + 10**12, 5, "clock", "tick"))
+    assert first._risk is not None
+    assert first._risk.next_client_id == numbers[0]
+
+
+def test_money_is_counted_from_where_the_run_began() -> None:
+    """A position that was there brings its past with it, which is not ours to report."""
+    tally = Tally()
+
+    def take(frame: Frame) -> None:
+        for change in contents(frame):
+            tally.take(change)
+
+    held: Any = {"BTC-USD": position("1", "50", "-3")}
+    take(snapshot(**held))
+    assert tally.money.realized_pnl == tally.money.funding_paid == 0
+    take(said({"perpetualPositions": [position("0.5", "60.5", "-4.25")]}))
+    assert tally.money.realized_pnl == 10_500_000
+    assert tally.money.funding_paid == 1_250_000
+    take(said({"perpetualPositions": [position("0", "61.5", "-4.25", status="CLOSED")]}))
+    take(said({"perpetualPositions": [position("-1", "-2", "0", market="ETH-USD")]}))
+    assert (tally.money.realized_pnl, tally.money.wins) == (9_500_000, 1)
+    take(snapshot())  # it was closed while nobody listened
+
+    assert (tally.money.wins, tally.money.losses) == (1, 1)
+
+
+def test_a_fill_is_counted_once() -> None:
+    """Told again by a snapshot of a new connection, it is the same fill; a rebate is negative."""
+    tally = Tally()
+    early = SubaccountContents(fills=[*contents(said({"fills": [fill("old", "9")]}))[0].fills])
+    tally.take(early)
+    for frame in (
+        snapshot(),
+        said({"fills": [fill("a", "0.5"), fill("b", "-0.0000011")]}),
+        said({"fills": [fill("a", "0.5"), fill("c", "0", "LIQUIDATED")]}),
+    ):
+        for change in contents(frame):
+            tally.take(change)
+
+    money = tally.money
+    assert (money.fills, money.fees_paid, money.liquidations) == (3, 499_998, 1)
+
+
+def test_worth_is_what_risk_knows() -> None:
+    """Unknown while the account is; then collateral and what the positions stand at."""
+    venue = venue_with()
+    assert venue.figures().equity is None
+
+    risk = venue._risk
+    assert risk is not None
+    for frame in venue.heard(snapshot("1000")):
+        risk.step(frame)
+
+    assert venue.figures().equity == 1_000_000_000
+    assert venue.figures().unrealized_pnl == 0
+
+
+def test_an_account_frame_that_cannot_be_read_is_handed_on() -> None:
+    """Risk says what is wrong with it; the money stays as it was."""
+    venue = venue_with()
+
+    assert len(venue.heard(said({"orders": 7}))) == 1
+    assert venue.figures().fills == 0
+
+
+# === What is sent ===
+
+
+def market_view(market: dict[str, Any]) -> Any:
+    """Make the view of a market that was told."""
+    told = {"type": "subscribed", "channel": "v4_markets", "contents": {"markets": market}}
+    [view] = step(DataState(), ws_frame(1, NOW, 1, "c1", json.dumps(told)))
+    return view
+
+
+BTC = {
+    "BTC-USD": {
+        "clobPairId": "0",
+        "ticker": "BTC-USD",
+        "status": "ACTIVE",
+        "oraclePrice": "100",
+        "initialMarginFraction": "0.05",
+        "maintenanceMarginFraction": "0.03",
+        "atomicResolution": -10,
+        "quantumConversionExponent": -9,
+        "stepBaseQuantums": 1_000_000,
+        "subticksPerTick": 100_000,
+        "marketType": "CROSS",
+    }
+}
+
+
+def test_orders_go_to_the_trader_with_the_markets_they_are_checked_by() -> None:
+    """What a view says of its market is what a trader knows of it."""
+    venue = venue_with(desk := Desk())
+
+    assert venue.step(market_view(BTC)) == []
+    assert venue.step(ORDER) == []
+
+    assert desk.wishes == [(ORDER, None)]
+    assert venue.markets["BTC-USD"].clob_pair_id == 0
+    assert venue.statuses == {"BTC-USD": "ACTIVE"}
+
+
+def test_a_market_that_is_not_known_yet_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A view may come before its market's description."""
+    view = market_view({"BTC-USD": {"ticker": "BTC-USD", "oraclePrice": "100"}})
+
+    venue = venue_with()
+    venue.step(view)
+
+    assert venue.markets == {}
+
+
+def test_what_is_not_sent_is_counted_with_its_reason() -> None:
+    """By us before sending, and by the node that was asked."""
+    venue = venue_with(Desk(Denied("full", "")))
+
+    venue.step(ORDER)
+    venue.heard(sent())
+    venue.heard(answered(2003))
+
+    assert venue.refusals["full"] == 1
+    assert any("2003" in reason for reason in venue.refusals)
+
+
+def test_without_a_trader_orders_go_nowhere() -> None:
+    """In a replay their fate is in the recording."""
+    venue = venue_with()
+
+    venue.step(ORDER)
+    venue.heard(sent())
+    venue.withdraw(venue.open)
+
+    assert [state.order for state in venue.open] == [ORDER]
+
+
+def test_withdrawing_sends_cancels_and_nothing_else_after() -> None:
+    """The short-term ones in one batch, until a block that outlives them; then it is closed."""
+    venue = venue_with(desk := Desk())
+    venue.heard(sent())
+
+    venue.withdraw(venue.open)
+    venue.step(ORDER)
+
+    [(batch, number)] = desk.wishes
+    assert [(wish.client_id, wish.good_til_block) for wish in batch.cancels] == [(7, 30)]
+    assert number == 0
+    assert venue.closing
+
+
+# === How it ends ===
+
+
+def ticks(*seconds: float) -> list[Frame]:
+    """Make the clock's frames."""
+    return [Frame(1, NOW, int(s * 1e9), "clock", "tick") for s in seconds]
+
+
+def test_a_run_without_open_orders_ends_at_once() -> None:
+    """Whoever paces it, or somebody else, says when."""
+    stopping = threading.Event()
+    asked = closing(venue_with(Desk()), lambda _: True, stopping)
+    paced = closing(venue_with(Desk()), lambda frame: frame.mono < 2e9, threading.Event())
+
+    assert [asked(tick) for tick in ticks(1)] == [True]
+    stopping.set()
+    assert [asked(tick) for tick in ticks(2)] == [False]
+    assert [paced(tick) for tick in ticks(1, 2)] == [True, False]
+
+
+def test_a_run_with_open_orders_waits_for_their_end() -> None:
+    """The cancels go once; the frames that answer them are still received, for 5 s."""
+    venue, stopping = venue_with(desk := Desk()), threading.Event()
+    paced = closing(venue, lambda _: True, stopping)
+    venue.heard(sent())
+    stopping.set()
+
+    assert [paced(tick) for tick in ticks(10, 12, 14.9, 15)] == [True, True, True, False]
+    assert len(desk.wishes) == 1
+
+
+def test_a_run_ends_when_its_orders_are_gone() -> None:
+    """As soon as the venue says so."""
+    venue, stopping = venue_with(Desk()), threading.Event()
+    paced = closing(venue, lambda _: True, stopping)
+    venue.heard(sent())
+    stopping.set()
+    assert paced(ticks(10)[0])
+    gone = {"id": order_id(US, ORDER), "status": "BEST_EFFORT_CANCELED", "clientId": "7"}
+
+    venue.heard(said({"orders": [gone | {"removalReason": "USER_CANCELED"}]}))
+
+    assert not paced(ticks(11)[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_and_the_second_forces(number: signal.Signals) -> None:
+    """Between them there is time to take orders off the books; afterwards all is as before."""
+    stopping, before = threading.Event(), signal.getsignal(number)
+
+    with gently(stopping):
+        os.kill(os.getpid(), number)
+        assert stopping.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    """Under nohup a hang-up is nobody's wish."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with gently(threading.Event()) as _:
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_layer_that_raises_leaves_no_order_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever ends a run, its open orders are taken back, and the log says what was left."""
+    desk, venue = Desk(), venue_with()
+    monkeypatch.setattr(bot.trade, "Trader", lambda *_, **__: desk)
+    path = tmp_path / "audit.jsonl"
+
+    def fails(audit: AuditLog) -> None:
+        with trading(venue, NETWORKS["local"], KEYS, Inbox(), audit):
+            venue.heard(sent())
+            raise ZeroDivisionError
+
+    with AuditLog(path) as audit, pytest.raises(ZeroDivisionError):
+        fails(audit)
+
+    assert [cancel.client_id for wish, _ in desk.wishes for cancel in wish.cancels] == [7]
+    assert desk.closed
+    events = [json.loads(line)["event"] for line in path.read_text().splitlines()]
+    assert events == ["trading", "ended"]
+
+
+# === Before it begins ===
+
+
+@pytest.fixture
+def validated(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let a network be found like this, and say this of the account."""
+
+    def found(status: Any, *frames: Frame) -> None:
+        result = Validation(
+            environment="development",
+            network="testnet",
+            network_type="testnet",
+            chain_id_expected="dydx-testnet-4",
+            chain_id_reported="other",
+            status=status,
+            checks=(bot.environment.Check("chain", "failed", "another one"),),
+        )
+        heard = {frame.channel: frame for frame in frames}
+        monkeypatch.setattr(bot.trade, "validate", lambda *_: (result, heard))
+
+    return found
+
+
+def test_a_network_that_is_not_fit_is_not_traded_on(validated: Callable[..., None]) -> None:
+    """With what failed."""
+    validated("mismatch", snapshot())
+
+    with pytest.raises(RefusalError, match="it is mismatch: chain: another one"):
+        fit(Settings(), NETWORKS["testnet"], US)
+
+
+def test_an_account_without_money_is_said(validated: Callable[..., None]) -> None:
+    """Never funded, empty, refused or not told."""
+    empty = said({}, "subscribed")
+    refused = ws_frame(1, NOW, 1, "c1", '{"type":"error","channel":"v4_subaccounts"}')
+    for frames in ([], [empty], [refused], [snapshot("0.5")]):
+        validated("ok", *frames)
+        with pytest.raises(RefusalError, match="expected money in dydx1"):
+            fit(Settings(), NETWORKS["testnet"], US)
+    validated("ok", snapshot("1234.9"))
+
+    assert fit(Settings(), NETWORKS["testnet"], US) == 1234
+
+
+def test_a_permitted_key_trades_for_its_owner() -> None:
+    """Else the account is the key's own, whatever address it was compared with."""
+    typed = ["trade", "--address", "dydx1owner", "--subaccount", "3"]
+
+    own = account_of(parser().parse_args(typed), KEYS)
+    permitted = account_of(parser().parse_args([*typed, "--authenticators", "1,2"]), KEYS)
+
+    assert own == Subaccount(KEYS.address, 3)
+    assert permitted == Subaccount("dydx1owner", 3)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["trade", "--network", "testnet"], "expected --yes-orders where nobody can be asked"),
+        (["trade", "--network", "mainnet", "--yes-orders"], "expected --yes-mainnet"),
+        (
+            ["trade", "--environment", "production", "--yes-orders"],
+            "expected --yes-mainnet",
+        ),
+        (["trade", "--network", "local"], "expected one of DYDX_MNEMONIC and DYDX_PRIVATE_KEY"),
+        (["trade", "--network", "local", "--keys", "none.json"], "expected an encrypted key file"),
+        (["trade", "--network", "local", "--markets", ","], "expected tickers"),
+        (["cancel-all", "--network", "testnet"], "expected --yes-orders"),
+        (["keys", "address"], "neither is"),
+    ],
+)
+def test_a_trade_that_may_not_begin_is_a_two(
+    typed: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One line of why; nothing was connected to."""
+    monkeypatch.setenv("DYDX_PASSPHRASE", "correct horse")
+
+    assert main(typed) == 2
+
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_recording_of_a_real_run_is_replayed_as_one(tmp_path: Path) -> None:
+    """Its header says for whom and how large; a typed deposit comes first; others are on paper."""
+
+    class Kept:
+        class header:  # noqa: N801 - as a recording has it
+            run = f"trade {US} 1234"
+
+    typed = parser().parse_args(["replay", "x"])
+
+    again: Bot = bot_for(typed, Kept())  # type: ignore[arg-type]  # what is read of a recording
+    assert isinstance(again.venue, WireVenue)
+    assert again.venue.subaccount == again.risk.account.subaccount == US
+    assert again.options.deposit == 1234
+    assert options_of(parser().parse_args(["replay", "--deposit", "5"]), 1234).deposit == 5
+    Kept.header.run = "something else"
+    on_paper: Bot = bot_for(typed, Kept())  # type: ignore[arg-type]  # as above
+    assert not isinstance(on_paper.venue, WireVenue)
+    assert on_paper.options.deposit == 10_000
+
+
+def test_a_bot_folds_the_account_that_the_wire_tells_of() -> None:
+    """The same path as on paper: journal and risk see it, after the frame it came in."""
+    import reactivex
+
+    trading_bot = Bot(options_of(parser().parse_args(["replay"])), WireVenue(US))
+    opened = position("1", "0", "0")
+    update = said({"perpetualPositions": [opened], "fills": [fill("a", "0.5")]})
+    lost = Frame(10, NOW, 6, "c1", "close", "gone", "1012")
+
+    trading_bot.run(reactivex.from_iterable([snapshot(), update, sent(), lost]))
+
+    assert trading_bot.risk.account.positions["BTC-USD"].size == Decimal(1)
+    assert trading_bot.journal.counts["fill"] == 1
+    assert "lost" in trading_bot.risk.account.trouble
+    assert trading_bot.data.counts() == {}
+
+
+def test_a_cancel_goes_the_same_way() -> None:
+    """What a strategy's own code may wish for."""
+    wish = CancelRequest(ticker="BTC-USD", clob_pair_id=0, client_id=7, good_til_block=9)
+    venue = venue_with(desk := Desk())
+
+    venue.step(wish)
+
+    assert desk.wishes == [(wish, None)]
+
+
+def test_options_say_who_signs() -> None:
+    """Each with its default."""
+    options: argparse.Namespace = parser().parse_args(["trade"])
+
+    assert (options.keys, options.subaccount, options.audit) == ("env", 0, "audit.jsonl")
+    assert (options.yes_orders, options.yes_mainnet) == (False, False)

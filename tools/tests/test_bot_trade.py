@@ -1,0 +1,301 @@
+"""`bot trade` against the local venue: orders signed, accepted, filled, reported, taken back."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import bot.trade
+import httpx
+import msgspec
+import pytest
+from bot.__main__ import main
+from dydx_chain import LONG_TERM, Network, OrderRequest
+from dydx_conn import Inbox, Subaccount, perpetual_market, rest_contents
+from dydx_keys import AuditLog, Keys
+from dydx_orders import Denied, Queued, Trader
+from pydantic import SecretStr
+
+VENUE = Path(__file__).parent.parent / "venue"
+# Each test has a wallet of its own, which holds nothing but what the faucet gives.
+HEX = {name: f"{number:02x}" * 32 for number, name in enumerate(("fills", "ends", "sweep"), 0x41)}
+
+# Buys 1,000 USDC of a market once, when it and the account have been told of for a while.
+STRATEGY = """
+from dydx_strategy import Decision
+
+
+class Once:
+    name = "once"
+
+    def __init__(self):
+        self.due = 0
+
+    def step(self, scored):
+        self.due = self.due or scored.at + 3_000_000_000
+        if scored.at < self.due:
+            return
+        self.due = 2**63
+        yield Decision(
+            ticker=scored.ticker, seq=scored.seq, at=scored.at, action="target",
+            target_usdc=1_000.0, previous_usdc=0.0, urgency=0.5, score=70.0,
+            reasons=("once",), scores=scored.scores,
+        )
+
+
+strategy = Once
+"""
+
+
+@dataclass
+class Running:
+    """A venue in a process of its own, as a network file tells of it."""
+
+    file: Path
+    rest: str
+    network: Network
+
+    def fund(self, address: str, usdc: int = 10_000) -> None:
+        """Open an account with money out of nowhere."""
+        wish = {"address": address, "subaccountNumber": 0, "amount": usdc}
+        assert httpx.post(f"{self.rest}/faucet/tokens", json=wish).status_code == 202
+
+    def orders(self, address: str) -> list[Any]:
+        """Ask the indexer for an account's orders."""
+        path = f"/v4/orders?address={address}&subaccountNumber=0"
+        rows = rest_contents(path, httpx.get(self.rest + path).text)
+        assert isinstance(rows, list)
+        return rows
+
+
+@pytest.fixture(scope="module")
+def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Run one venue for all tests of this file, ten times as fast as the clock."""
+    ports = ["--port", "0", "--ws-port", "0", "--grpc-port", "0", "--speed", "10"]
+    process = subprocess.Popen(
+        [sys.executable, str(VENUE), *ports], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if line.startswith("Ctrl-C"):
+            break
+    patterns = {"rest": r"REST\s+(\S+)", "ws": r"(\S+/v4/ws)", "node": r"node gRPC\s+(\S+)"}
+    found = {name: re.search(pattern, said) for name, pattern in patterns.items()}
+    fields = {name: match[1] for name, match in found.items() if match is not None}
+    fields |= {"name": "venue", "chain_id": "localdydxprotocol"}
+    file = tmp_path_factory.mktemp("venue") / "venue.toml"
+    file.write_text("".join(f'{name} = "{text}"\n' for name, text in fields.items()))
+    try:
+        yield Running(file, fields["rest"], Network(**fields))
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+        process.stdout.close()
+
+
+@pytest.fixture
+def once(tmp_path: Path) -> Path:
+    """Write the strategy to a file, as a person would."""
+    path = tmp_path / "once.py"
+    path.write_text(STRATEGY)
+    return path
+
+
+@pytest.fixture
+def key(venue: Running, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Keys]:
+    """Put a funded key into the environment."""
+
+    def put(name: str) -> Keys:
+        monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX[name])
+        keys = Keys(SecretStr(HEX[name]))
+        venue.fund(keys.address)
+        return keys
+
+    return put
+
+
+def words(path: Path) -> list[dict[str, Any]]:
+    """Read an audit log."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_an_order_is_signed_accepted_filled_and_reported(
+    venue: Running,
+    once: Path,
+    key: Callable[[str], Keys],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What it lived replays to the same bytes, and nothing written holds the key."""
+    keys, kept, audit = key("fills"), tmp_path / "kept.jsonl.zst", tmp_path / "audit.jsonl"
+    typed = ["--network", str(venue.file), "--markets", "BTC-USD", "--strategy", str(once)]
+    typed += ["--record", str(kept), "--audit", str(audit), "--seconds", "12", "--json"]
+
+    assert main(["trade", *typed]) == 0
+    lived = json.loads(capsys.readouterr().out)
+    assert main(["replay", str(kept), "--strategy", str(once), "--json"]) == 0
+    replayed = json.loads(capsys.readouterr().out)
+
+    assert lived["orders"]["FILLED"] == 1
+    assert lived["fills"] >= 1
+    assert lived["money_usdc"]["deposit"] == 10_000
+    assert lived["money_usdc"]["fees_paid"] > 0
+    assert 9_900 < lived["money_usdc"]["equity"] < 10_100
+    assert [order.status for order in venue.orders(keys.address)] == ["FILLED"]
+    assert replayed["run_hash"] == lived["run_hash"]
+    assert replayed["money_usdc"] == lived["money_usdc"]
+    events = {line["event"] for line in words(audit)}
+    assert {"trading", "node sent", "node broadcast", "socket open", "rest", "ended"} <= events
+    assert HEX["fills"] not in audit.read_text()
+
+
+class Resting(Trader):
+    """A trader whose orders rest far from the market: there is something to take back."""
+
+    def submit(self, wish: Any, number: int | None = None) -> Queued | Denied:
+        if isinstance(wish, OrderRequest):
+            far = wish.subticks // 2 // 100_000 * 100_000
+            end = self.height + 20
+            wish = msgspec.structs.replace(
+                wish, subticks=far, time_in_force="GTT", good_til_block=end
+            )
+        return super().submit(wish, number)
+
+
+def test_ctrl_c_takes_what_is_open_off_the_books_and_then_reports(
+    venue: Running,
+    once: Path,
+    key: Callable[[str], Keys],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The cancel is answered before the sources are let go; exit code 0."""
+    keys = key("ends")
+    monkeypatch.setattr(bot.trade, "Trader", Resting)
+    typed = ["--network", str(venue.file), "--markets", "BTC-USD", "--strategy", str(once)]
+    typed += ["--audit", str(tmp_path / "audit.jsonl"), "--plain"]
+
+    def interrupt() -> None:
+        for _ in range(200):
+            if any(order.status == "BEST_EFFORT_OPENED" for order in venue.orders(keys.address)):
+                break
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    person = threading.Thread(target=interrupt)
+    person.start()
+    assert main(["trade", *typed]) == 0
+    person.join()
+
+    assert "run hash" in capsys.readouterr().out
+    [order] = venue.orders(keys.address)
+    assert order.status in ("BEST_EFFORT_CANCELED", "CANCELED")
+    ended = words(tmp_path / "audit.jsonl")[-1]
+    assert (ended["event"], ended["open"], ended["refusals"]) == ("ended", [], {})
+
+
+def test_cancel_all_takes_off_what_others_placed(
+    venue: Running,
+    key: Callable[[str], Keys],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Short-term and long-term, of a run that is long over; exit code 0."""
+    keys = key("sweep")
+    us, audit = Subaccount(keys.address, 0), tmp_path / "audit.jsonl"
+    markets = bot.trade.WireVenue(us).markets
+    path = "/v4/perpetualMarkets"
+    told = rest_contents(path, httpx.get(venue.rest + path).text).markets["BTC-USD"]
+    markets["BTC-USD"] = perpetual_market(told)
+    resting = OrderRequest(
+        ticker="BTC-USD",
+        clob_pair_id=0,
+        side="BUY",
+        quantums=10_000_000,
+        subticks=5_000_000_000,
+        time_in_force="GTT",
+        client_id=1,
+    )
+    with (
+        AuditLog(audit) as log,
+        Trader(venue.network, keys, us, Inbox(), log, markets=markets) as trader,
+    ):
+        short = msgspec.structs.replace(resting, good_til_block=trader.height + 20)
+        lasting = msgspec.structs.replace(
+            resting, client_id=2, order_flags=LONG_TERM, good_til_block_time=trader.time + 3600
+        )
+        assert isinstance(trader.submit(short), Queued)
+        assert isinstance(trader.submit(lasting), Queued)
+    assert len(venue.orders(keys.address)) == 2
+
+    typed = ["--network", str(venue.file), "--audit", str(audit)]
+    assert main(["cancel-all", *typed]) == 0
+
+    assert "2 of 2 orders are off the books" in capsys.readouterr().out
+    assert {order.status for order in venue.orders(keys.address)} <= {
+        "BEST_EFFORT_CANCELED",
+        "CANCELED",
+    }
+
+
+def test_the_doctor_finds_the_venue_fit_and_another_chain_not(
+    venue: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The node says which chain it is; the exit code is 1 where it is not the one expected."""
+    other = tmp_path / "other.toml"
+    other.write_text(venue.file.read_text().replace("localdydxprotocol", "dydx-testnet-4"))
+
+    assert main(["doctor", "--network", str(venue.file), "--json"]) == 0
+    fine = json.loads(capsys.readouterr().out)
+    assert main(["doctor", "--network", str(other), "--json"]) == 1
+    wrong = json.loads(capsys.readouterr().out)
+
+    assert (fine["status"], fine["http_status"]) == ("ok", 200)
+    assert (wrong["status"], wrong["http_status"]) == ("mismatch", 400)
+    assert wrong["chain_id_reported"] == "localdydxprotocol"
+
+
+def test_nothing_is_signed_for_another_chain(
+    venue: Running, key: Callable[[str], Keys], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A trade is refused before it begins: exit code 2, and no log of orders."""
+    key("fills")
+    other = tmp_path / "other.toml"
+    other.write_text(venue.file.read_text().replace("localdydxprotocol", "fork-1"))
+    audit = tmp_path / "audit.jsonl"
+
+    typed = ["--network", str(other), "--yes-orders", "--audit", str(audit), "--plain"]
+    assert main(["trade", *typed]) == 2
+
+    told = capsys.readouterr().err
+    assert "the node says localdydxprotocol" in told
+    assert not audit.exists()
+
+
+def test_an_account_without_money_does_not_trade(
+    venue: Running, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The venue has never heard of it."""
+    monkeypatch.setenv("DYDX_PRIVATE_KEY", "51" * 32)
+
+    assert main(["trade", "--network", str(venue.file), "--plain"]) == 2
+
+    assert "expected money in dydx1" in capsys.readouterr().err
+
+
+def test_the_networks_value_and_its_file_are_the_same(venue: Running) -> None:
+    """What a person writes down is what is connected to."""
+    from bot.environment import read_network
+
+    assert read_network(venue.file) == replace(venue.network)
