@@ -34,7 +34,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 from dydx_conn import (
-    PER_CONNECTION,
     ConnError,
     Frame,
     Header,
@@ -591,22 +590,22 @@ async def listen(job: Job) -> int:
             return not stopping.is_set()
 
         # The frames themselves are taken down on their way through the proxy.
-        frames = live(job.venue, job.tickers, subaccount=job.subaccount, pace=unless_stopping)
-        frames.subscribe()
+        live(
+            job.venue,
+            job.tickers,
+            subaccount=job.subaccount,
+            resolutions=[job.candles] if job.candles else [],
+            pace=unless_stopping,
+        ).subscribe()
 
     receiver = threading.Thread(target=receive, name="official client", daemon=True)
-    candles = CandleSocket(job.venue, job)
     print("ready", flush=True)
     receiver.start()
     asking = asyncio.create_task(ask(job.venue, job))
-    if job.candles:
-        candles.start()
     await asyncio.to_thread(sys.stdin.read)
     stopping.set()
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
-    if job.candles:
-        await asyncio.to_thread(candles.stop)
     await asyncio.to_thread(receiver.join, 5.0)
     return 0
 
@@ -643,41 +642,6 @@ async def ask(venue: Network, job: Job) -> None:
         with contextlib.suppress(httpx.HTTPError, ValueError):
             await request()
         await asyncio.sleep(REQUEST_PAUSE_S)
-
-
-class CandleSocket(threading.Thread):
-    """A connection for candles alone, which the live source does not ask for."""
-
-    def __init__(self, venue: Network, job: Job) -> None:
-        super().__init__(name="candles", daemon=True)
-        self._venue = venue
-        self._job = job
-        self._socket: Any = None
-        self._stopping = threading.Event()
-
-    def run(self) -> None:
-        """Listen, and after a loss listen again."""
-        from dydx_v4_client.indexer.socket.websocket import IndexerSocket
-
-        while not self._stopping.is_set():
-            self._socket = IndexerSocket(
-                self._venue.ws, on_open=self._subscribe, on_message=lambda *_: None
-            )
-            self._socket.run_forever(ping_interval=15, ping_timeout=5, suppress_origin=True)
-            self._stopping.wait(2.0)
-
-    def stop(self) -> None:
-        """Close the connection and let the thread end."""
-        self._stopping.set()
-        if self._socket is not None:
-            self._socket.close()
-        self.join(2.0)
-
-    def _subscribe(self, opened: Any) -> None:
-        from dydx_v4_client.indexer.candles_resolution import CandlesResolution
-
-        for ticker in self._job.tickers[:PER_CONNECTION]:
-            opened.candles.subscribe(ticker, CandlesResolution(self._job.candles))
 
 
 if __name__ == "__main__":
