@@ -222,7 +222,7 @@ def test_an_order_carries_what_was_sent() -> None:
     """The request, its size, and how a cancel would name it."""
     [state] = states(sent())
 
-    assert (state.id, state.subaccount, state.size) == (ID, "dydx1us/0", 1)
+    assert (state.id, state.subaccount, state.size) == (ID, "dydx1us/0", Decimal(1))
     assert state.order == SHORT
     assert state.named == CancelRequest(
         ticker="BTC-USD", clob_pair_id=0, client_id=7, good_til_block=110
@@ -265,7 +265,11 @@ def test_a_replacement_keeps_what_was_filled_and_ends_later() -> None:
     state = last(sent(), row("OPEN", totalFilled="0.5"), sent(LATER), answer(order=LATER))
     after = statuses(sent(), row("OPEN"), sent(LATER), answer(order=LATER), block(112))
 
-    assert (state.status, state.filled, state.size) == ("PARTIALLY_FILLED", Decimal("0.5"), 2)
+    assert (state.status, state.filled, state.size) == (
+        "PARTIALLY_FILLED",
+        Decimal("0.5"),
+        Decimal(2),
+    )
     assert state.order == LATER
     assert after == ["PENDING", "OPEN", "OPEN"]
 
@@ -275,7 +279,7 @@ def test_a_refused_replacement_leaves_the_order_as_it_was() -> None:
     frames = [sent(), row("OPEN"), sent(LATER), fill("0.5"), answer(20, order=LATER)]
     state = last(*frames)
 
-    assert (state.status, state.order, state.size) == ("PARTIALLY_FILLED", SHORT, 1)
+    assert (state.status, state.order, state.size) == ("PARTIALLY_FILLED", SHORT, Decimal(1))
     assert (state.filled, state.before) == (Decimal("0.5"), None)
     assert "replacement refused: clob 20" in state.reason
     assert last(*frames, block(112)).status == "CANCELLED"
@@ -322,7 +326,7 @@ def test_an_order_that_was_placed_elsewhere_is_known_too() -> None:
         "dydx1us/128",
         "PARTIALLY_FILLED",
     )
-    assert (state.order, state.size) == (None, 2)
+    assert (state.order, state.size) == (None, Decimal(2))
     assert state.named == CancelRequest(
         ticker="ETH-USD", clob_pair_id=1, client_id=9, order_flags=64,
         good_til_block_time=1_800_000_000,
@@ -333,7 +337,7 @@ def test_an_update_that_says_little_is_not_taken_for_more() -> None:
     """Of an unknown order without a status nobody knows what it is."""
     [state] = states(told({"orders": [{"id": "x"}]}))
 
-    assert (state.status, state.named, state.size) == ("UNRESOLVED", None, 0)
+    assert (state.status, state.named, state.size) == ("UNRESOLVED", None, Decimal(0))
 
 
 @pytest.mark.parametrize("channel", ["v4_subaccounts", "v4_parent_subaccounts"])

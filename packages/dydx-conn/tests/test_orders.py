@@ -33,11 +33,9 @@ from dydx_orders import (
     cancel_message,
     child,
     estimate,
-    ioc,
     limit,
     market,
     place_message,
-    post_only,
     replacement,
     stop_loss,
     take_profit,
@@ -59,20 +57,22 @@ LATER: dict[str, Any] = {"client_id": 7, "good_til_block_time": 1_800_000_000}
 # === Builders ===
 
 
-@pytest.mark.parametrize(
-    ("build", "time_in_force", "metadata"),
-    [(limit, "GTT", 0), (post_only, "POST_ONLY", 0), (ioc, "IOC", 0), (market, "IOC", 1)],
-)
-def test_a_short_term_order_is_built_from_a_size_and_a_price(
-    build: Any, time_in_force: TimeInForce, metadata: int
-) -> None:
-    """0.0003 BTC are 3,000,000 quantums, and no float has seen them; a market order is marked."""
-    order = build(BTC, "BUY", "0.0003", "60000", **SOON)
+@pytest.mark.parametrize("time_in_force", get_args(TimeInForce))
+def test_a_short_term_order_is_built_from_a_size_and_a_price(time_in_force: TimeInForce) -> None:
+    """0.0003 BTC are 3,000,000 quantums, and no float has seen them."""
+    order = limit(BTC, "BUY", "0.0003", "60000", time_in_force=time_in_force, **SOON)
 
     assert order == OrderRequest(
         ticker="BTC-USD", clob_pair_id=0, side="BUY", quantums=3_000_000, subticks=6_000_000_000,
-        time_in_force=time_in_force, client_id=7, good_til_block=110, client_metadata=metadata,
+        time_in_force=time_in_force, client_id=7, good_til_block=110,
     )  # fmt: skip
+
+
+def test_a_market_order_fills_at_once_and_is_marked() -> None:
+    """An IOC with the worst price it takes, and the metadata that front ends look for."""
+    order = market(BTC, "BUY", "0.0003", "60000", **SOON)
+
+    assert (order.time_in_force, order.client_metadata) == ("IOC", 1)
 
 
 def test_an_end_in_time_makes_an_order_long_term() -> None:
@@ -169,7 +169,7 @@ def _stop(**changed: Any) -> OrderRequest:
         (lambda: limit(BTC, "BUY", "1", "0", **SOON), "ErrInvalidOrderSubticks", 6),
         (lambda: limit(BTC, "BUY", "1", "60000", client_id=1), "ErrInvalidOrderGoodTilBlock", 5),
         (
-            lambda: ioc(BTC, "BUY", "1", "60000", **LATER),
+            lambda: limit(BTC, "BUY", "1", "60000", time_in_force="IOC", **LATER),
             "ErrLongTermOrdersCannotRequireImmediateExecution",
             3002,
         ),
@@ -256,7 +256,7 @@ def test_a_short_term_order_is_replaced_by_a_later_one_of_its_kind() -> None:
     [
         limit(BTC, "BUY", "1", "60000", **SOON),
         limit(BTC, "SELL", "1", "60000", client_id=7, good_til_block=111),
-        post_only(BTC, "BUY", "1", "60000", client_id=7, good_til_block=111),
+        limit(BTC, "BUY", "1", "60000", time_in_force="POST_ONLY", client_id=7, good_til_block=111),
         limit(BTC, "BUY", "1", "60000", client_id=8, good_til_block=111),
     ],
 )
@@ -311,9 +311,13 @@ def test_cancel_all_takes_short_term_orders_in_batches_and_the_others_one_by_one
     [first, last] = own[1:]
     assert isinstance(first, BatchCancel)
     assert isinstance(last, BatchCancel)
-    assert first.groups == ((0, tuple(range(0, 100, 2))), (1, tuple(range(1, 100, 2))))
-    assert (first.good_til_block, last.good_til_block) == (199, 200)
-    assert wishes["us/128"] == [BatchCancel(groups=((1, (203,)),), good_til_block=303)]
+    assert [wish.client_id for wish in first.cancels] == list(range(100))
+    assert [wish.client_id for wish in last.cancels] == [100]
+    assert {wish.good_til_block for wish in first.cancels} == {199}
+    assert {wish.good_til_block for wish in last.cancels} == {200}
+    [child] = wishes["us/128"]
+    assert isinstance(child, BatchCancel)
+    assert [wish.client_id for wish in child.cancels] == [203]
 
 
 # === Estimates ===
@@ -428,7 +432,11 @@ def test_cancels_name_orders_as_the_chain_does() -> None:
         cancel_message(cancel(limit(BTC, "BUY", "1", "60000", **terms)), US)
         for terms in (SOON, LATER)
     )
-    batch = batch_cancel_message(BatchCancel(groups=((0, (1, 2)), (1, (3,))), good_til_block=9), US)
+    cancels = tuple(
+        CancelRequest(ticker="", clob_pair_id=pair, client_id=id, good_til_block=9)
+        for pair, id in ((0, 1), (1, 3), (0, 2))
+    )
+    batch = batch_cancel_message(BatchCancel(cancels=cancels), US)
 
     assert (short.good_til_block, short.order_id.client_id) == (110, 7)
     assert (long.good_til_block_time, long.order_id.order_flags) == (1_800_000_000, 64)

@@ -4,11 +4,10 @@
     frames (sent, answers, account, blocks) ──► Lifecycle ──► OrderState
 
 The builders turn a size and a price as a person writes them into an `OrderRequest`, exactly or
-rounded toward less, and raise `OrderDenied` with the chain's own reason for what the chain would
-refuse. `estimate` says what an order may cost. `place_message` and its like write the chain's
-messages. `Lifecycle` is a fold over frames: where an answer was lost the order is UNRESOLVED
-until the chain or its expiry settles it. `ClientIds` never gives a number twice. `Trader` alone
-opens a connection: it signs, sends, and puts what it sent and heard into the frames.
+rounded toward less, and raise `OrderDenied` for what the chain would refuse. `estimate` says what
+an order may cost. `Lifecycle` is a fold over frames: where an answer was lost the order is
+UNRESOLVED until the chain or its expiry settles it. `ClientIds` never gives a number twice.
+`Trader` alone opens a connection: it signs, sends, and makes frames of what it sent and heard.
 
 Units: sizes and prices are decimal text or `Decimal`; quantums, subticks and quote quantums are
 integers; times are unix seconds of the chain's blocks, never of this machine's clock.
@@ -22,35 +21,36 @@ __all__ = [
     "MAX_SUBACCOUNT", "WINDOW", "BatchCancel", "ClientIds", "Denied", "Estimate",
     "Lifecycle", "OrderDenied", "OrderState", "Queued", "Replace", "Rounding", "Status", "Terms",
     "Trader", "batch_cancel_message", "cancel", "cancel_all", "cancel_message", "child", "estimate",
-    "fold_order_frame", "ioc", "limit", "market", "orders", "place_message", "post_only",
-    "replacement", "stop_loss", "take_profit", "twap",
+    "fold_order_frame", "limit", "market", "orders", "place_message", "replacement",
+    "stop_loss", "take_profit", "twap",
 ]
 
+import asyncio
 import contextlib
 import fcntl
 import os
 import re
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import (
-    TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, Required, Self, TypedDict, Unpack,
+    TYPE_CHECKING, Any, Final, Literal, Required, Self, TypedDict, Unpack,
 )
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from dydx_conn import (
     CONDITIONAL, LONG_TERM, MAX_BATCH, SHORT_TERM, TWAP, CancelRequest, ConditionType, ConnError,
-    Fees, FillFields, Frame, HeightContents, Network, NetworkError, OrderFields, OrderRequest,
-    PerpetualMarket, Side, Subaccount, TimeInForce, batch_cancel_objection, cancel_objection,
-    code_of, codespace_of, contents, fee, fold, meaning, number, objection, order_id,
-    stateful_order_limit,
+    ErrorFields, Fees, FillFields, Frame, HeightContents, Inbox, Network, NetworkError,
+    OrderFields, OrderRequest, PerpetualMarket, Side, Subaccount, TimeInForce,
+    batch_cancel_objection, cancel_objection, code_of, codespace_of, contents, fee, fold, meaning,
+    number, objection, order_id, stateful_order_limit,
 )
 from dydx_keys import AuditLog, Keys, is_loopback
 # isort: on
@@ -92,10 +92,9 @@ _PARENTS: Final = 128
 
 
 class BatchCancel(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A wish to take up to 100 short-term orders off their books: (clob_pair_id, client ids)."""
+    """A wish to take up to 100 short-term orders off their books, all until one block."""
 
-    groups: tuple[tuple[int, tuple[int, ...]], ...]
-    good_til_block: int
+    cancels: tuple[CancelRequest, ...]
 
 
 class Replace(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -130,6 +129,7 @@ class Terms(TypedDict, total=False):
     good_til_block_time: int
     reduce_only: bool
     rounding: Rounding
+    time_in_force: TimeInForce
     client_metadata: int
     builder_address: str
     builder_fee_ppm: int
@@ -141,30 +141,18 @@ _Amount = Decimal | str
 def limit(
     market: PerpetualMarket, side: Side, size: _Amount, price: _Amount, **terms: Unpack[Terms]
 ) -> OrderRequest:
-    """Build an order that fills at its price or better and rests until its end."""
-    return _build(market, side, size, price, "GTT", **terms)
+    """Build an order that fills at its price or better, and rests until its end if it may.
 
-
-def post_only(
-    market: PerpetualMarket, side: Side, size: _Amount, price: _Amount, **terms: Unpack[Terms]
-) -> OrderRequest:
-    """Build an order that only rests: the chain refuses it if it would cross."""
-    return _build(market, side, size, price, "POST_ONLY", **terms)
-
-
-def ioc(
-    market: PerpetualMarket, side: Side, size: _Amount, price: _Amount, **terms: Unpack[Terms]
-) -> OrderRequest:
-    """Build an order that fills at its price or better at once, and never rests."""
-    return _build(market, side, size, price, "IOC", **terms)
+    As IOC it never rests; as POST_ONLY it only does, and the chain refuses it if it would cross.
+    """
+    return _build(market, side, size, price, **terms)
 
 
 def market(
     market: PerpetualMarket, side: Side, size: _Amount, worst: _Amount, **terms: Unpack[Terms]
 ) -> OrderRequest:
     """Build what front ends call a market order: an IOC that names the `worst` price it takes."""
-    terms.setdefault("client_metadata", _MARKET)
-    return _build(market, side, size, worst, "IOC", **terms)
+    return _build(market, side, size, worst, _AT_ONCE, **terms)
 
 
 def stop_loss(
@@ -195,12 +183,13 @@ def twap(
     `duration_s` is 300 to 86400, `interval_s` 30 to 3600 and a divisor of it; `tolerance_ppm` is
     how far from the oracle price a part may fill.
     """
-    more = {"twap_duration_s": duration_s, "twap_interval_s": interval_s, "order_flags": TWAP}
-    more["twap_tolerance_ppm"] = tolerance_ppm
-    return _build(market, side, size, price, "GTT", more, **terms)
+    more: dict[str, Any] = {"order_flags": TWAP, "twap_duration_s": duration_s}
+    more |= {"twap_interval_s": interval_s, "twap_tolerance_ppm": tolerance_ppm}
+    return _build(market, side, size, price, more, **terms)
 
 
-_MARKET: Final = 1  # the client metadata by which front ends know a market order
+# The metadata is what front ends know a market order by.
+_AT_ONCE: Final = {"time_in_force": "IOC", "client_metadata": 1}
 
 
 def _conditional(
@@ -209,29 +198,23 @@ def _conditional(
 ) -> OrderRequest:  # fmt: skip
     # A stop to buy and a take-profit to sell fire when the price rises to the trigger.
     rising = (condition == "STOP_LOSS") == (side == "BUY")
-    rounding = terms.get("rounding", "exact")
-    subticks = _subticks(market, "SELL" if rising else "BUY", trigger, rounding)
-    more = {"condition_type": condition, "trigger_subticks": subticks, "order_flags": CONDITIONAL}
-    if at_once:
-        terms.setdefault("client_metadata", _MARKET)
-    return _build(market, side, size, price, "IOC" if at_once else "GTT", more, **terms)
+    against: Side = "SELL" if rising else "BUY"
+    subticks = _subticks(market, against, trigger, terms.get("rounding", "exact"))
+    more = {"order_flags": CONDITIONAL, "condition_type": condition, "trigger_subticks": subticks}
+    return _build(market, side, size, price, more | (_AT_ONCE if at_once else {}), **terms)
 
 
 def _build(
     market: PerpetualMarket, side: Side, size: _Amount, price: _Amount,
-    time_in_force: TimeInForce, more: Mapping[str, Any] | None = None,
-    rounding: Rounding = "exact", **terms: Any,
+    more: Mapping[str, Any] | None = None, rounding: Rounding = "exact", **terms: Any,
 ) -> OrderRequest:  # fmt: skip
     flags = LONG_TERM if terms.get("good_til_block_time") else SHORT_TERM
+    fields = {"time_in_force": "GTT", "order_flags": flags, **terms, **(more or {})}
+    quantums = market.quantums(size) if rounding == "exact" else market.floor_quantums(size)
     order = OrderRequest(
-        ticker=market.ticker,
-        clob_pair_id=market.clob_pair_id,
-        side=side,
-        quantums=market.quantums(size) if rounding == "exact" else market.floor_quantums(size),
-        subticks=_subticks(market, side, price, rounding),
-        time_in_force=time_in_force,
-        **{"order_flags": flags, **terms, **(more or {})},
-    )
+        ticker=market.ticker, clob_pair_id=market.clob_pair_id, side=side, quantums=quantums,
+        subticks=_subticks(market, side, price, rounding), **fields,
+    )  # fmt: skip
     _refuse(objection(order, market))
     return order
 
@@ -265,58 +248,36 @@ def replacement(old: OrderRequest, new: OrderRequest) -> OrderRequest | Replace:
 
 def cancel(order: OrderRequest, *, good_til_block: int = 0) -> CancelRequest:
     """Return the cancel of an order; a second one needs a greater `good_til_block`."""
+    # Below the order's own end it would stay on the book.
+    block = max(order.good_til_block, good_til_block) if order.order_flags == SHORT_TERM else 0
     return CancelRequest(
-        ticker=order.ticker,
-        clob_pair_id=order.clob_pair_id,
-        client_id=order.client_id,
-        order_flags=order.order_flags,
-        # Below the order's own end it would stay on the book.
-        good_til_block=max(order.good_til_block, good_til_block) if not order.order_flags else 0,
+        ticker=order.ticker, clob_pair_id=order.clob_pair_id, client_id=order.client_id,
+        order_flags=order.order_flags, good_til_block=block,
         good_til_block_time=order.good_til_block_time,
-    )
+    )  # fmt: skip
 
 
-def cancel_all(
-    states: "Iterable[OrderState]", *, good_til_block: int = 0
-) -> "dict[str, list[CancelRequest | BatchCancel]]":
+_Cancels = dict[str, list[CancelRequest | BatchCancel]]
+
+
+def cancel_all(states: "Iterable[OrderState]", *, good_til_block: int = 0) -> _Cancels:
     """Return what takes all these orders off the book, by subaccount.
 
     Short-term orders go in batches of up to 100, each until the last of their blocks or until
     `good_til_block` if that is later; the others one by one.
     """
-    wishes: dict[str, list[CancelRequest | BatchCancel]] = {}
+    wishes: _Cancels = {}
     short: dict[str, list[CancelRequest]] = {}
     for state in states:
-        if state.named is None or state.final:
-            continue
-        if state.named.order_flags == SHORT_TERM:
-            short.setdefault(state.subaccount, []).append(state.named)
-        else:
-            wishes.setdefault(state.subaccount, []).append(state.named)
+        if state.named is not None and not state.final:
+            of_kind: Any = short if state.named.order_flags == SHORT_TERM else wishes
+            of_kind.setdefault(state.subaccount, []).append(state.named)
     for subaccount, named in short.items():
-        batches = (named[i : i + MAX_BATCH] for i in range(0, len(named), MAX_BATCH))
-        wishes.setdefault(subaccount, []).extend(_batch(part, good_til_block) for part in batches)
+        for part in (named[i : i + MAX_BATCH] for i in range(0, len(named), MAX_BATCH)):
+            until = max(good_til_block, *(wish.good_til_block for wish in part))
+            cancels = [msgspec.structs.replace(wish, good_til_block=until) for wish in part]
+            wishes.setdefault(subaccount, []).append(BatchCancel(cancels=tuple(cancels)))
     return wishes
-
-
-def _batch(named: Sequence[CancelRequest], good_til_block: int) -> BatchCancel:
-    groups: dict[int, list[int]] = {}
-    for wish in named:
-        groups.setdefault(wish.clob_pair_id, []).append(wish.client_id)
-    return BatchCancel(
-        groups=tuple((pair, tuple(ids)) for pair, ids in groups.items()),
-        good_til_block=max(good_til_block, *(wish.good_til_block for wish in named)),
-    )
-
-
-def _parts(batch: BatchCancel) -> list[CancelRequest]:
-    return [
-        CancelRequest(
-            ticker="", clob_pair_id=pair, client_id=id, good_til_block=batch.good_til_block
-        )
-        for pair, ids in batch.groups
-        for id in ids
-    ]
 
 
 # === Estimates ===
@@ -353,27 +314,25 @@ def estimate(
     """
     mark = oracle_subticks or order.subticks
     own = market.quote_quantums(order.quantums, order.subticks or mark)
-    quote = max(own, market.quote_quantums(order.quantums, mark))
+    fair = market.quote_quantums(order.quantums, mark)
+    quote = max(own, fair)
     charged = fee(quote, max(fees.taker_ppm, fees.maker_ppm)) + fee(quote, order.builder_fee_ppm)
     growth = abs(position + order.signed_quantums) - abs(position)
-    notional = market.quote_quantums(abs(growth), mark)
-    margin = fee(notional, imf_ppm or market.imf_ppm) * (1 if growth > 0 else -1)
-    found = Estimate(quote=quote, fee=charged, initial_margin=margin)
-    if net_collateral is None:
-        return found
-    # What is bought above the oracle's price, or sold below it, is lost at once.
-    slip = own - market.quote_quantums(order.quantums, mark)
-    lost = max(slip if order.side == "BUY" else -slip, 0)
-    free = net_collateral - lost - charged - initial_margin
-    # What makes a position smaller is always taken: nothing may block the way out.
-    affordable = growth <= 0 or free >= margin
-    stateful = order.order_flags != SHORT_TERM
-    objection = ""
-    if stateful and open_stateful >= stateful_order_limit(net_collateral):
-        objection = "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit"
-    elif stateful and order.order_flags != CONDITIONAL and not affordable:
-        objection = "ErrStatefulOrderCollateralizationCheckFailed"
-    return msgspec.structs.replace(found, affordable=affordable, objection=objection)
+    margin = fee(market.quote_quantums(growth, mark), imf_ppm or market.imf_ppm)
+    affordable, error = None, ""
+    if net_collateral is not None:
+        # What is bought above the oracle's price, or sold below it, is lost at once.
+        lost = max(own - fair if order.side == "BUY" else fair - own, 0)
+        # What makes a position smaller is always taken: nothing may block the way out.
+        affordable = growth <= 0 or net_collateral - lost - charged - initial_margin >= margin
+        full = open_stateful >= stateful_order_limit(net_collateral)
+        if order.order_flags != SHORT_TERM and full:
+            error = "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit"
+        elif order.order_flags in (LONG_TERM, TWAP) and not affordable:
+            error = "ErrStatefulOrderCollateralizationCheckFailed"
+    return Estimate(
+        quote=quote, fee=charged, initial_margin=margin, affordable=affordable, objection=error,
+    )  # fmt: skip
 
 
 # === Messages ===
@@ -391,17 +350,11 @@ def place_message(order: OrderRequest, subaccount: Subaccount) -> Any:
     from v4_proto.dydxprotocol.clob.order_pb2 import Order
 
     message = Order(
-        order_id=_order_id(order, subaccount),
-        side=_SIDES[order.side],
-        quantums=order.quantums,
-        subticks=order.subticks,
-        time_in_force=_TIMES[order.time_in_force],
-        reduce_only=order.reduce_only,
-        client_metadata=order.client_metadata,
-        condition_type=_CONDITIONS[order.condition_type],
-        conditional_order_trigger_subticks=order.trigger_subticks,
-        **_good_til(order),
-    )
+        side=_SIDES[order.side], quantums=order.quantums, subticks=order.subticks,
+        time_in_force=_TIMES[order.time_in_force], reduce_only=order.reduce_only,
+        client_metadata=order.client_metadata, condition_type=_CONDITIONS[order.condition_type],
+        conditional_order_trigger_subticks=order.trigger_subticks, **_named(order, subaccount),
+    )  # fmt: skip
     message.MergeFromString(_recent_fields(order))
     return place_order(message)
 
@@ -410,7 +363,7 @@ def cancel_message(wish: CancelRequest, subaccount: Subaccount) -> Any:
     """Write the chain's MsgCancelOrder."""
     from dydx_v4_client.node.message import cancel_order
 
-    return cancel_order(_order_id(wish, subaccount), **_good_til(wish))
+    return cancel_order(**_named(wish, subaccount))
 
 
 def batch_cancel_message(batch: BatchCancel, subaccount: Subaccount) -> Any:
@@ -419,24 +372,23 @@ def batch_cancel_message(batch: BatchCancel, subaccount: Subaccount) -> Any:
     from dydx_v4_client.node.message import subaccount as subaccount_id
     from v4_proto.dydxprotocol.clob.tx_pb2 import OrderBatch
 
-    groups = [OrderBatch(clob_pair_id=pair, client_ids=ids) for pair, ids in batch.groups]
+    batches: dict[int, Any] = {}
+    for wish in batch.cancels:
+        group = batches.setdefault(wish.clob_pair_id, OrderBatch(clob_pair_id=wish.clob_pair_id))
+        group.client_ids.append(wish.client_id)
     owner = subaccount_id(subaccount.owner, subaccount.number)
-    return batch_cancel(owner, groups, batch.good_til_block)
+    return batch_cancel(owner, list(batches.values()), batch.cancels[0].good_til_block)
 
 
-def _order_id(order: OrderRequest | CancelRequest, subaccount: Subaccount) -> Any:
-    from dydx_v4_client.node import message
+def _named(order: OrderRequest | CancelRequest, subaccount: Subaccount) -> dict[str, Any]:
+    from dydx_v4_client.node.message import order_id
 
-    return message.order_id(
-        subaccount.owner, subaccount.number, order.client_id, order.clob_pair_id, order.order_flags
-    )
-
-
-def _good_til(order: OrderRequest | CancelRequest) -> dict[str, int]:
-    # One or the other: the chain reads which of the two is written, not which is zero.
+    owner, number = subaccount.owner, subaccount.number
+    id = order_id(owner, number, order.client_id, order.clob_pair_id, order.order_flags)
+    # One end or the other: the chain reads which of the two is written, not which is zero.
     if order.order_flags == SHORT_TERM:
-        return {"good_til_block": order.good_til_block}
-    return {"good_til_block_time": order.good_til_block_time}
+        return {"order_id": id, "good_til_block": order.good_til_block}
+    return {"order_id": id, "good_til_block_time": order.good_til_block_time}
 
 
 def _recent_fields(order: OrderRequest) -> bytes:
@@ -449,17 +401,17 @@ def _recent_fields(order: OrderRequest) -> bytes:
     written = b""
     if order.order_flags == TWAP:
         numbers = (order.twap_duration_s, order.twap_interval_s, order.twap_tolerance_ppm)
-        body = b"".join(
-            _varint(field << 3) + _varint(value) for field, value in enumerate(numbers, 1) if value
-        )
-        written += _varint(12 << 3 | 2) + _varint(len(body)) + body
+        pairs = [_varint(field << 3) + _varint(n) for field, n in enumerate(numbers, 1) if n]
+        written += _embedded(12, b"".join(pairs))
     if order.builder_address:
-        builder = BuilderCodeParameters(
-            builder_address=order.builder_address, fee_ppm=order.builder_fee_ppm
-        )
-        body = builder.SerializeToString()
-        written += _varint(13 << 3 | 2) + _varint(len(body)) + body
+        who, ppm = order.builder_address, order.builder_fee_ppm
+        builder = BuilderCodeParameters(builder_address=who, fee_ppm=ppm)
+        written += _embedded(13, builder.SerializeToString())
     return written
+
+
+def _embedded(field: int, body: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(body)) + body
 
 
 def _varint(value: int) -> bytes:
@@ -499,7 +451,6 @@ class OrderState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 _FINAL: Final = ("FILLED", "CANCELLED", "REJECTED")
 _LIVE: Final = ("PENDING", "OPEN", "PARTIALLY_FILLED", "UNRESOLVED")
-
 # What an event makes of a status; what is not listed stays as it is.
 _NEXT: Final[Mapping[str, Mapping[Status, Status]]] = {
     "refused": {"PENDING": "REJECTED", "UNRESOLVED": "REJECTED"},
@@ -515,20 +466,52 @@ _NEXT: Final[Mapping[str, Mapping[Status, Status]]] = {
 
 # The indexer's words for an order (postgres order-types.ts).
 _WORDS: Final = {
-    "BEST_EFFORT_OPENED": "seen",
-    "OPEN": "seen",
-    "UNTRIGGERED": "seen",
-    "FILLED": "filled",
-    "BEST_EFFORT_CANCELED": "leaving",
-    "CANCELED": "cancelled",
-    "ERROR": "cancelled",
+    **dict.fromkeys(("BEST_EFFORT_OPENED", "OPEN", "UNTRIGGERED"), "seen"),
+    **{"FILLED": "filled", "BEST_EFFORT_CANCELED": "leaving"},
+    **dict.fromkeys(("CANCELED", "ERROR"), "cancelled"),
 }
 
 # What the indexer tells of a block may come a little after the block's height: only then is an
 # order that nobody spoke of again certain to be gone.
-_GRACE_BLOCKS: Final = 1
-_GRACE_S: Final = 2
+_GRACE_BLOCKS, _GRACE_S = 1, 2
 _KEPT: Final = 4096
+
+
+class _Sent(msgspec.Struct, kw_only=True):
+    ids: list[str]
+    subaccount: str
+    size: Decimal = Decimal(0)
+    place: OrderRequest | None = None
+
+
+class _Result(msgspec.Struct, kw_only=True):
+    code: int
+    codespace: str = ""
+    log: str = ""
+
+    @property
+    def is_taken(self) -> bool:
+        # Of sdk 19 the node knows the very bytes: somebody on the way sent them twice.
+        return self.code == 0 or self.is_sdk(19)
+
+    @property
+    def reason(self) -> str:
+        if self.codespace in ("client", "grpc"):
+            return self.log
+        said = f"{self.codespace} {self.code}: {meaning(self.codespace, self.code)}"
+        return f"{said} ({self.log})" if self.log else said
+
+    def is_sdk(self, code: int) -> bool:
+        return (self.codespace, self.code) == ("sdk", code)
+
+
+class _Answer(msgspec.Struct, kw_only=True):
+    to: str
+    ids: list[str]
+    until: int = 0  # the block or time that was asked for: tells a replacement from the replaced
+    result: _Result | None = None
+    errors: list[ErrorFields] = []
+    again: bool = False  # refused for its sequence alone, and sent anew with the right one
 
 
 class Lifecycle:
@@ -548,18 +531,196 @@ class Lifecycle:
         """Return the orders that may still fill, oldest first."""
         return [state for state in self.orders.values() if not state.final]
 
+    def _sent(self, frame: Frame) -> Iterable[OrderState]:
+        sent = msgspec.json.decode(frame.text, type=_Sent)
+        if sent.place is None:
+            return
+        before = self.orders.get(sent.ids[0])
+        live = before if before is not None and not before.final else None
+        if live is not None and live.order == sent.place:
+            return  # anew, since the first was refused for its sequence alone
+        # What an id has filled counts for the order that takes its place.
+        filled = Decimal(0) if before is None else before.filled
+        status: Status = "PENDING" if live is None else live.status
+        yield self._put(OrderState(
+            id=sent.ids[0], subaccount=sent.subaccount, status=status, size=sent.size,
+            filled=filled, named=cancel(sent.place), order=sent.place, before=live, seq=frame.seq,
+        ))  # fmt: skip
+
+    def _answer(self, frame: Frame) -> Iterable[OrderState]:
+        answer = msgspec.json.decode(frame.text, type=_Answer)
+        result = answer.result
+        for id in () if answer.again or answer.to != "place" else answer.ids:
+            # Unknown if it was not even sent, or if the recording began later.
+            old = self.orders.get(id, OrderState(id=id, status="PENDING", seq=frame.seq))
+            newest = old.before is None or old.named is None or answer.until == _until(old.named)
+            if result is None and id in self.orders:
+                why = answer.errors[0].msg if answer.errors else "no answer"
+                yield from self._move(old, "lost", frame.seq, reason=why)
+            elif result is None or result.is_taken or not newest:
+                if id in self.orders:
+                    self._put(msgspec.structs.replace(old, before=None))
+            elif old.before is not None:
+                why = f"replacement refused: {result.reason}"
+                stands = {name: getattr(old.before, name) for name in ("size", "named", "order")}
+                yield from self._move(old, "", frame.seq, reason=why, before=None, **stands)
+            else:
+                yield from self._move(old, "refused", frame.seq, reason=result.reason)
+
+    def _account(self, frame: Frame) -> Iterable[OrderState]:
+        for said in contents(frame):
+            yield from self._changes(frame.id, said.orders, said.fills, frame.seq)
+            if frame.type == "subscribed":
+                yield from self._absent(frame, {row.id for row in said.orders})
+            yield from self._block(int(said.block_height or 0), 0, frame.seq)
+
+    def _history(self, frame: Frame) -> Iterable[OrderState]:
+        [said] = contents(frame)
+        owner = "".join(parse_qs(urlsplit(frame.channel).query).get("address", []))
+        listed = said if isinstance(said, list) else [said]
+        rows = [row for row in listed if isinstance(row, OrderFields)]
+        yield from self._changes(f"{owner}/0", rows, getattr(said, "fills", []), frame.seq)
+
+    def _changes(
+        self, id: str, rows: Iterable[OrderFields], fills: Iterable[FillFields], seq: int
+    ) -> Iterable[OrderState]:
+        owner, _, number = id.partition("/")
+        for row in rows:
+            # A parent's channel and a list of orders hold rows of several subaccounts.
+            own = number if row.subaccount_number is None else row.subaccount_number
+            yield from self._row(row, f"{owner}/{own}", seq)
+        for fill in fills:
+            yield from self._fill(fill, seq)
+
+    def _row(self, row: OrderFields, subaccount: str, seq: int) -> Iterable[OrderState]:
+        new = OrderState(id=row.id, subaccount=subaccount, status="UNRESOLVED", seq=seq)
+        old = self.orders.get(row.id, new)
+        event = _WORDS.get(row.status or "", "")
+        known: dict[str, Any] = {"filled": number(row.total_filled or "0")}
+        if row.size and old.order is None:
+            known["size"] = number(row.size)
+        if old.named is None:
+            known["named"] = _name_of(row)
+        if event:
+            reason = (row.removal_reason or "").removeprefix("ORDER_REMOVAL_REASON_")
+            gone = event in ("leaving", "cancelled")
+            known["reason"] = (reason or old.reason or row.status) if gone else ""
+            known["leaving"] = event == "leaving"
+        yield from self._move(old, event, seq, **known)
+
+    def _fill(self, fill: FillFields, seq: int) -> Iterable[OrderState]:
+        old = self.orders.get(fill.order_id or "")
+        if old is not None:
+            # By id: the socket, a snapshot and REST tell of the same fill.
+            fills = self._fills.setdefault(old.id, {})
+            fills[fill.id] = number(fill.size)
+            yield from self._move(old, "", seq, filled=sum(fills.values(), Decimal(0)))
+
+    def _absent(self, frame: Frame, told: set[str]) -> Iterable[OrderState]:
+        """Doubt what a snapshot should list and does not: it ended while nobody listened."""
+        for id in sorted(self._live - told):
+            owner, _, own = self.orders[id].subaccount.partition("/")
+            if frame.channel == "v4_parent_subaccounts":
+                own = str(int(own) % _PARENTS)
+            if f"{owner}/{own}" == frame.id:
+                why = "absent from a snapshot"
+                yield from self._move(self.orders[id], "absent", frame.seq, reason=why)
+
+    def _blocks(self, frame: Frame) -> Iterable[OrderState]:
+        for height, time_ns in _blocks(frame):
+            yield from self._block(height, time_ns // 1_000_000_000, frame.seq)
+
+    def _block(self, height: int, time_s: int, seq: int) -> Iterable[OrderState]:
+        self.height, self.time = max(self.height, height), max(self.time, time_s)
+        for old in [self.orders[id] for id in sorted(self._live)]:
+            if old.named is not None:
+                block, until = old.named.good_til_block, old.named.good_til_block_time
+                if 0 < block < self.height - _GRACE_BLOCKS or 0 < until < self.time - _GRACE_S:
+                    yield from self._move(old, "expired", seq, reason=old.reason or "EXPIRED")
+
+    def _move(self, old: OrderState, event: str, seq: int, **known: Any) -> Iterable[OrderState]:
+        """Apply an event to an order: its state if that changed anything."""
+        filled = max(old.filled, known.pop("filled", old.filled))
+        status: Status = _NEXT.get(event, {}).get(old.status, old.status)
+        if event == "refused" and old.leaving and not filled:
+            status = "REJECTED"  # a node removed it and then said why
+        if status == old.status and event in ("refused", "lost", "absent"):
+            return
+        doubted = status in ("PENDING", "UNRESOLVED", "REJECTED") and filled > old.filled
+        if doubted or (status == "OPEN" and filled):
+            status = "PARTIALLY_FILLED"
+        if 0 < known.get("size", old.size) <= filled:
+            status = "FILLED"
+        if status in _FINAL:
+            known |= {"leaving": False, "before": None}
+            # The first reason it ended for is the true one.
+            ended = {"reason": old.reason} if old.final else {}
+            known |= {"reason": ""} if status == "FILLED" else ended
+        new = msgspec.structs.replace(old, status=status, filled=filled, **known)
+        if new != old or old.id not in self.orders:
+            yield self._put(msgspec.structs.replace(new, seq=seq))
+
     def _put(self, state: OrderState) -> OrderState:
         self.orders[state.id] = state
         (self._live.discard if state.final else self._live.add)(state.id)
         if len(self.orders) > _KEPT:
-            oldest = next((id for id, kept in self.orders.items() if kept.final), None)
-            if oldest is not None:
-                del self.orders[oldest]
-                self._fills.pop(oldest, None)
+            for id in [id for id, kept in self.orders.items() if kept.final][:1]:
+                del self.orders[id]
+                self._fills.pop(id, None)
         return state
 
 
-_States = Iterable[OrderState]
+def _name_of(row: OrderFields) -> CancelRequest | None:
+    if not (row.client_id and row.clob_pair_id and row.order_flags):
+        return None
+    until = row.good_til_block_time
+    return CancelRequest(
+        ticker=row.ticker or "", clob_pair_id=int(row.clob_pair_id), client_id=int(row.client_id),
+        order_flags=int(row.order_flags), good_til_block=int(row.good_til_block or 0),
+        good_til_block_time=int(datetime.fromisoformat(until).timestamp()) if until else 0,
+    )  # fmt: skip
+
+
+def _until(wish: OrderRequest | CancelRequest) -> int:
+    return wish.good_til_block or wish.good_til_block_time
+
+
+def _blocks(frame: Frame) -> list[tuple[int, int]]:
+    """Return the height and the time in nanoseconds of each block that a frame tells of."""
+    told = [said for said in contents(frame) if isinstance(said, HeightContents)]
+    heights = [int(said.block_height or said.height) for said in told]
+    times = [datetime.fromisoformat(said.time).timestamp() for said in told]
+    return [(height, int(at * 1e9)) for height, at in zip(heights, times, strict=True)]
+
+
+_READERS: Final[
+    Mapping[tuple[str, bool, str], Callable[[Lifecycle, Frame], Iterable[OrderState]]]
+] = {
+    # A recording keeps a sent frame's text, and not what stood beside it.
+    **{("sent", True, what): Lifecycle._sent for what in ("", "place", "cancel", "batch_cancel")},
+    ("http", True, "broadcast"): Lifecycle._answer,
+    ("ws", False, "v4_subaccounts"): Lifecycle._account,
+    ("ws", False, "v4_parent_subaccounts"): Lifecycle._account,
+    ("ws", False, "v4_block_height"): Lifecycle._blocks,
+    ("http", False, "orders"): Lifecycle._history,
+    ("http", False, "fills"): Lifecycle._history,
+    ("http", False, "height"): Lifecycle._blocks,
+}
+
+
+def fold_order_frame(state: Lifecycle, frame: Frame) -> Iterable[OrderState]:
+    """Fold one frame; return the states it changed, none if it cannot be read."""
+    channel = frame.channel
+    # Of a path what was asked, without whom it was asked about.
+    asked = channel.partition("?")[0].split("/")[2] if channel.startswith("/v4/") else channel
+    reader = _READERS.get((frame.kind, frame.link == "node", asked))
+    if reader is None:
+        return ()
+    changed: list[OrderState] = []
+    with contextlib.suppress(ConnError, msgspec.DecodeError, ValueError):
+        # What was read before it broke has changed the state, and is told.
+        changed.extend(reader(state, frame))
+    return changed
 
 
 def orders() -> "Callable[[Observable[Frame]], Observable[OrderState]]":
@@ -572,269 +733,6 @@ def orders() -> "Callable[[Observable[Frame]], Observable[OrderState]]":
         orders  --P-----------O----------C------|
     """
     return fold(Lifecycle, fold_order_frame)
-
-
-def fold_order_frame(state: Lifecycle, frame: Frame) -> _States:
-    """Fold one frame; return the states it changed."""
-    reader = _READERS.get((frame.kind, frame.link == "node", _topic(frame.channel)))
-    if reader is None:
-        return ()
-    changed: list[OrderState] = []
-    with contextlib.suppress(ConnError, msgspec.DecodeError, ValueError):
-        # One by one: what was read before it broke has changed the state, and is told.
-        for order in reader(state, frame):
-            changed.append(order)
-    return changed
-
-
-def _topic(channel: str) -> str:
-    # Of a path what was asked, without whom it was asked about.
-    return channel.partition("?")[0].split("/")[2] if channel.startswith("/v4/") else channel
-
-
-class _Sent(msgspec.Struct, kw_only=True):
-    ids: list[str]
-    subaccount: str
-    size: Decimal = Decimal(0)
-    place: OrderRequest | None = None
-
-
-class _Result(msgspec.Struct, kw_only=True):
-    code: int
-    codespace: str = ""
-    log: str = ""
-
-
-class _Errors(msgspec.Struct, kw_only=True):
-    msg: str
-
-
-class _Answer(msgspec.Struct, kw_only=True):
-    to: str
-    ids: list[str]
-    until: int = 0  # the block or time that was asked for: tells a replacement from the replaced
-    result: _Result | None = None
-    errors: list[_Errors] = []
-    again: bool = False  # refused for its sequence alone, and sent anew with the right one
-
-
-def _fold_sent(state: Lifecycle, frame: Frame) -> _States:
-    sent = msgspec.json.decode(frame.text, type=_Sent)
-    if sent.place is None:
-        return
-    [id] = sent.ids
-    before = state.orders.get(id)
-    live = before is not None and not before.final
-    yield state._put(
-        OrderState(
-            id=id,
-            subaccount=sent.subaccount,
-            status=before.status if before is not None and live else "PENDING",
-            size=sent.size,
-            # What an id has filled counts for the order that takes its place.
-            filled=before.filled if before is not None else Decimal(0),
-            named=cancel(sent.place),
-            order=sent.place,
-            before=before if live else None,
-            seq=frame.seq,
-        )
-    )
-
-
-def _fold_answer(state: Lifecycle, frame: Frame) -> _States:
-    answer = msgspec.json.decode(frame.text, type=_Answer)
-    if answer.to != "place" or answer.again:
-        return
-    for id in answer.ids:
-        # Unknown if it was not even sent, or if the recording began later.
-        old = state.orders.get(id, OrderState(id=id, status="PENDING", seq=frame.seq))
-        if answer.result is None:
-            why = answer.errors[0].msg if answer.errors else "no answer"
-            yield from _moved(state, old, "lost", frame.seq, reason=why)
-        elif _is_taken(answer.result) or not _is_newest(old, answer):
-            state._put(msgspec.structs.replace(old, before=None))
-        elif old.before is not None:
-            why = f"replacement refused: {_refusal(answer.result)}"
-            stands = {name: getattr(old.before, name) for name in ("size", "named", "order")}
-            yield from _moved(state, old, "", frame.seq, reason=why, before=None, **stands)
-        else:
-            yield from _moved(state, old, "refused", frame.seq, reason=_refusal(answer.result))
-
-
-def _is_taken(result: _Result) -> bool:
-    # The node knows these very bytes: somebody on the way sent them twice, and once is enough.
-    return result.code == 0 or (result.codespace, result.code) == ("sdk", 19)
-
-
-def _is_newest(old: OrderState, answer: _Answer) -> bool:
-    return old.before is None or old.named is None or answer.until == _until(old.named)
-
-
-def _until(wish: OrderRequest | CancelRequest | BatchCancel) -> int:
-    return wish.good_til_block or getattr(wish, "good_til_block_time", 0)
-
-
-def _refusal(result: _Result) -> str:
-    if result.codespace in ("client", "grpc"):
-        return result.log
-    said = meaning(result.codespace, result.code)
-    return f"{result.codespace} {result.code}: {said}" + (f" ({result.log})" if result.log else "")
-
-
-def _fold_account(state: Lifecycle, frame: Frame) -> _States:
-    for said in contents(frame):
-        told = set()
-        for row in said.orders:
-            told.add(row.id)
-            yield from _fold_row(state, row, _subaccount_of(frame.id, row), frame.seq)
-        for fill in said.fills:
-            yield from _fold_fill(state, fill, frame.seq)
-        if frame.type == "subscribed":
-            yield from _fold_absence(state, frame, told)
-        yield from _fold_block(state, int(said.block_height or 0), 0, frame.seq)
-
-
-def _subaccount_of(id: str, row: OrderFields) -> str:
-    # A parent's channel and a list of orders hold rows of several subaccounts.
-    owner, _, number = id.partition("/")
-    return f"{owner}/{number if row.subaccount_number is None else row.subaccount_number}"
-
-
-def _fold_row(state: Lifecycle, row: OrderFields, subaccount: str, seq: int) -> _States:
-    new = OrderState(id=row.id, subaccount=subaccount, status="UNRESOLVED", seq=seq)
-    old = state.orders.get(row.id, new)
-    event = _WORDS.get(row.status or "", "")
-    known: dict[str, Any] = {"filled": number(row.total_filled or "0")}
-    if row.size and old.order is None:
-        known["size"] = number(row.size)
-    if old.named is None:
-        known["named"] = _named(row)
-    if event in ("leaving", "cancelled"):
-        reason = (row.removal_reason or "").removeprefix("ORDER_REMOVAL_REASON_")
-        known["reason"] = reason or old.reason or row.status
-    elif event:
-        known["reason"] = ""
-    known["leaving"] = old.leaving if not event else event == "leaving"
-    yield from _moved(state, old, event, seq, **known)
-
-
-def _named(row: OrderFields) -> CancelRequest | None:
-    if not (row.client_id and row.clob_pair_id and row.order_flags):
-        return None
-    until = row.good_til_block_time
-    return CancelRequest(
-        ticker=row.ticker or "",
-        clob_pair_id=int(row.clob_pair_id),
-        client_id=int(row.client_id),
-        order_flags=int(row.order_flags),
-        good_til_block=int(row.good_til_block or 0),
-        good_til_block_time=int(_seconds(until)) if until else 0,
-    )
-
-
-def _fold_fill(state: Lifecycle, fill: FillFields, seq: int) -> _States:
-    old = state.orders.get(fill.order_id or "")
-    if old is None:
-        return
-    # By id: the socket, a snapshot and REST tell of the same fill.
-    fills = state._fills.setdefault(old.id, {})
-    fills[fill.id] = number(fill.size)
-    yield from _moved(state, old, "", seq, filled=sum(fills.values(), Decimal(0)))
-
-
-def _fold_absence(state: Lifecycle, frame: Frame, told: set[str]) -> _States:
-    """Doubt what a snapshot should list and does not: it ended while we did not listen."""
-    owner, _, number = frame.id.partition("/")
-    for id in sorted(state._live - told):
-        old = state.orders[id]
-        holder, _, own = old.subaccount.partition("/")
-        within = int(own) % _PARENTS if frame.channel == "v4_parent_subaccounts" else int(own)
-        if holder == owner and within == int(number):
-            yield from _moved(state, old, "absent", frame.seq, reason="absent from a snapshot")
-
-
-def _fold_orders(state: Lifecycle, frame: Frame) -> _States:
-    [rows] = contents(frame)
-    owner = "".join(parse_qs(urlsplit(frame.channel).query).get("address", []))
-    for row in rows if isinstance(rows, list) else [rows]:
-        if isinstance(row, OrderFields):
-            yield from _fold_row(state, row, _subaccount_of(f"{owner}/0", row), frame.seq)
-
-
-def _fold_fills(state: Lifecycle, frame: Frame) -> _States:
-    for fill in getattr(contents(frame)[0], "fills", []):
-        yield from _fold_fill(state, fill, frame.seq)
-
-
-def _fold_height(state: Lifecycle, frame: Frame) -> _States:
-    for height, time_ns in _blocks(frame):
-        yield from _fold_block(state, height, time_ns // 1_000_000_000, frame.seq)
-
-
-def _blocks(frame: Frame) -> list[tuple[int, int]]:
-    return [
-        (int(said.block_height or said.height), int(_seconds(said.time) * 1e9))
-        for said in contents(frame)
-        if isinstance(said, HeightContents)
-    ]
-
-
-def _seconds(iso: str) -> float:
-    return datetime.fromisoformat(iso).timestamp()
-
-
-def _fold_block(state: Lifecycle, height: int, time_s: int, seq: int) -> _States:
-    state.height, state.time = max(state.height, height), max(state.time, time_s)
-    for id in sorted(state._live):
-        old = state.orders[id]
-        if old.named is not None and _over(old.named, state.height, state.time):
-            yield from _moved(state, old, "expired", seq, reason=old.reason or "EXPIRED")
-
-
-def _over(named: CancelRequest, height: int, time_s: int) -> bool:
-    if named.order_flags == SHORT_TERM:
-        return 0 < named.good_til_block < height - _GRACE_BLOCKS
-    return 0 < named.good_til_block_time < time_s - _GRACE_S
-
-
-def _moved(state: Lifecycle, old: OrderState, event: str, seq: int, **known: Any) -> _States:
-    """Apply an event to an order: its state if that changed anything."""
-    filled = max(old.filled, known.pop("filled", old.filled))
-    status: Status = old.status
-    if event == "refused" and old.leaving and not filled:
-        status = "REJECTED"  # a node removed it and then said why
-    status = _NEXT.get(event, {}).get(status, status)
-    if status == old.status and event in ("refused", "lost", "absent"):
-        return
-    if filled > old.filled and status in ("PENDING", "OPEN", "UNRESOLVED", "REJECTED"):
-        status = "PARTIALLY_FILLED"
-    if status == "OPEN" and filled:
-        status = "PARTIALLY_FILLED"
-    size = known.get("size", old.size)
-    if 0 < size <= filled:
-        status = "FILLED"
-    if status in _FINAL:
-        known |= {"leaving": False, "before": None}
-        if status == "FILLED":
-            known["reason"] = ""
-        elif old.final:
-            known.pop("reason", None)  # the first reason it ended for is the true one
-    new = msgspec.structs.replace(old, status=status, filled=filled, **known)
-    if new != old or old.id not in state.orders:
-        yield state._put(msgspec.structs.replace(new, seq=seq))
-
-
-_READERS: Final[Mapping[tuple[str, bool, str], Callable[[Lifecycle, Frame], _States]]] = {
-    # A recording keeps a sent frame's text, and not what stood beside it.
-    **{("sent", True, ch): _fold_sent for ch in ("", "place", "cancel", "batch_cancel")},
-    ("http", True, "broadcast"): _fold_answer,
-    ("ws", False, "v4_subaccounts"): _fold_account,
-    ("ws", False, "v4_parent_subaccounts"): _fold_account,
-    ("ws", False, "v4_block_height"): _fold_height,
-    ("http", False, "orders"): _fold_orders,
-    ("http", False, "fills"): _fold_fills,
-    ("http", False, "height"): _fold_height,
-}
 
 
 # === Client ids ===
@@ -866,12 +764,17 @@ class ClientIds:
             return (self._next - 1) % (1 << 32)
 
     def _reserve(self) -> int:
+        part = self.path.with_name(f"{self.path.name}.part")
         try:
             with self.path.with_name(f"{self.path.name}.lock").open("a") as lock:
                 # Until it is closed: two processes must not read the same number.
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 start = self._read()
-                self._write((start + self.RESERVED) % (1 << 32))
+                with part.open("w") as file:
+                    file.write(f"{(start + self.RESERVED) % (1 << 32)}\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(part, self.path)
         except OSError as error:
             raise ConnError(f"expected to keep client ids in {self.path}: {error}") from None
         return start
@@ -884,23 +787,12 @@ class ClientIds:
             raise ConnError(f"expected a number in {self.path}, got {text[:40]!r}")
         return int(text)
 
-    def _write(self, number: int) -> None:
-        part = self.path.with_name(f"{self.path.name}.part")
-        with part.open("w") as file:
-            file.write(f"{number}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, self.path)
-
 
 # === Node ===
 # The official NodeClient, with what it lacks: a deadline on every call, and no second sending.
 
 
-class _Block(NamedTuple):
-    chain_id: str
-    height: int
-    time_ns: int
+_Block = tuple[str, int, int]  # chain id, height, time in nanoseconds
 
 
 class _Node:
@@ -910,19 +802,22 @@ class _Node:
         from dydx_v4_client.node.builder import Builder
         from dydx_v4_client.node.client import NodeClient
 
-        self._channel = _channel(network.node)
-        # Its own sequence keeper would ask for the account before each order.
+        self._channel = channel = _channel(network.node)
+
+        def call(*path: Any, **shapes: Any) -> Callable[[Any], Any]:
+            return partial(channel.unary_unary(*path, **shapes), timeout=deadline_s)
+
+        # Of a channel the client's stubs ask for nothing but `unary_unary`; and its own keeper
+        # of sequences would ask for the account before each order.
         builder = Builder(network.chain_id, network.usdc_denom, memo="")
-        self._client = NodeClient(
-            _Deadlined(self._channel, deadline_s), builder, manage_sequence=False
-        )
+        self._client = NodeClient(SimpleNamespace(unary_unary=call), builder, manage_sequence=False)
 
     def latest_block(self) -> _Block:
-        header = _finish(self._client.latest_block()).block.header
-        return _Block(header.chain_id, header.height, header.time.ToNanoseconds())
+        header = asyncio.run(self._client.latest_block()).block.header
+        return header.chain_id, header.height, header.time.ToNanoseconds()
 
     def account(self, address: str) -> tuple[int, int]:
-        found = _finish(self._client.get_account(address))
+        found = asyncio.run(self._client.get_account(address))
         return found.account_number, found.sequence
 
     def broadcast(
@@ -931,25 +826,14 @@ class _Node:
         """Sign and send; the answer says what the node's mempool made of it, and the hash."""
         from dydx_v4_client.node.builder import TxOptions
 
-        options = None
-        if authenticators:
-            options = TxOptions(list(authenticators), wallet.sequence, wallet.account_number)
+        chosen = TxOptions(list(authenticators), wallet.sequence, wallet.account_number)
+        options = chosen if authenticators else None
         signed = self._client.builder.build(wallet, message, tx_options=options)
-        said = _finish(self._client.broadcast(signed)).tx_response
+        said = asyncio.run(self._client.broadcast(signed)).tx_response
         return _Result(code=said.code, codespace=said.codespace, log=said.raw_log), said.txhash
 
     def close(self) -> None:
         self._channel.close()
-
-
-class _Deadlined:
-    """A channel whose calls end in time; the client's stubs ask for nothing else of it."""
-
-    def __init__(self, channel: Any, seconds: float) -> None:
-        self._channel, self._seconds = channel, seconds
-
-    def unary_unary(self, *path: Any, **shapes: Any) -> Callable[[Any], Any]:
-        return partial(self._channel.unary_unary(*path, **shapes), timeout=self._seconds)
 
 
 def _channel(node: str) -> Any:
@@ -963,19 +847,10 @@ def _channel(node: str) -> Any:
     return grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
 
 
-def _finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    # The client's coroutines never wait, they block: one step is all of it, and needs no loop.
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return done.value
-    coroutine.close()
-    raise NetworkError("expected the official client to answer at once, it waits")
-
-
 # === Trader ===
 
-Wish = OrderRequest | CancelRequest | BatchCancel | Replace
+_Request = OrderRequest | CancelRequest | BatchCancel
+Wish = _Request | Replace
 
 
 class Queued(msgspec.Struct, frozen=True, gc=False):
@@ -991,13 +866,6 @@ class Denied(msgspec.Struct, frozen=True, gc=False):
     error: str = ""
 
 
-class _Inbox(Protocol):
-    def put(
-        self, kind: str, text: str = "", type: str = "", channel: str = "", id: str = "", *,
-        link: str,
-    ) -> None: ...  # fmt: skip
-
-
 _MESSAGES: Final[Mapping[type, tuple[str, Callable[[Any, Subaccount], Any]]]] = {
     OrderRequest: ("place", place_message),
     CancelRequest: ("cancel", cancel_message),
@@ -1005,19 +873,16 @@ _MESSAGES: Final[Mapping[type, tuple[str, Callable[[Any, Subaccount], Any]]]] = 
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
+class _Job(msgspec.Struct, frozen=True):
     what: str
     ids: tuple[str, ...]
     subaccount: Subaccount
-    request: OrderRequest | CancelRequest | BatchCancel
+    request: _Request
     message: Any
-    size: Decimal = Decimal(0)
+    size: Decimal
+    short: bool
+    until: int
     then: "_Job | None" = None
-
-    @property
-    def short(self) -> bool:
-        return isinstance(self.request, BatchCancel) or self.request.order_flags == SHORT_TERM
 
 
 class Trader:
@@ -1033,38 +898,40 @@ class Trader:
     """
 
     def __init__(
-        self, network: Network, keys: Keys, subaccount: Subaccount, inbox: _Inbox,
+        self, network: Network, keys: Keys, subaccount: Subaccount, inbox: Inbox,
         audit: AuditLog | None = None, *, markets: Mapping[str, PerpetualMarket],
         statuses: Mapping[str, str] | None = None, authenticators: Sequence[int] = (),
         nonces: bool = False, window: int = WINDOW, capacity: int = 256,
         deadline_s: float = 5.0, refresh_s: float = 5.0,
     ) -> None:  # fmt: skip
         if keys.address != subaccount.owner and not authenticators:
-            what = f"expected the key of {subaccount.owner} or the authenticators it gave"
-            raise ConnError(f"{what}, got the key of {keys.address}")
+            what = f"expected the key of {subaccount.owner} or authenticators, got"
+            raise ConnError(f"{what} the key of {keys.address}")
         self.network, self.subaccount = network, subaccount
         self._keys, self._inbox, self._audit = keys, inbox, audit
         self._markets, self._statuses = markets, statuses or {}
         self._authenticators, self._nonces = tuple(authenticators), nonces
         self._window, self._capacity = window, capacity
         self._deadline_s, self._refresh_s = deadline_s, refresh_s
-        self._clock, self._account = _BlockClock(), _Account()
+        self._last = (0, 0, 0)  # a block's height and time, and when it was heard
+        self._number = self._nonce = 0
+        self._sequence: int | None = None  # of the next transaction; None: ask
         self._guard, self._stop = threading.Lock(), threading.Event()
         self._waiting = 0
         self._open = self._lost = False
-        self._asked: dict[str, tuple[int, int]] = {}
+        self._asked: dict[str, int] = {}  # what was handed over, and until which block
 
     # --- the chain's clock
 
     @property
     def height(self) -> int:
         """Return the last block's height as far as node and frames have told; a lower bound."""
-        return self._clock.height
+        return self._last[0]
 
     @property
     def time(self) -> int:
         """Return the chain's time in unix seconds: the last block's, and what passed since."""
-        return self._clock.now_ns() // 1_000_000_000
+        return self._now_ns() // 1_000_000_000
 
     def good_til_block(self, blocks: int = 10) -> int:
         """Return the block that is so many ahead, within the window."""
@@ -1077,8 +944,17 @@ class Trader:
     def observe(self, frame: Frame) -> None:
         """Learn a later height from the indexer's frames; others change nothing."""
         if frame.kind == "ws" and frame.channel == "v4_block_height":
-            for height, time_ns in _blocks(frame):
-                self._clock.learn(height, time_ns)
+            with contextlib.suppress(ConnError, ValueError):
+                for height, time_ns in _blocks(frame):
+                    self._learn(height, time_ns)
+
+    def _learn(self, height: int, time_ns: int) -> None:
+        if height > self.height:
+            self._last = (height, time_ns, time.monotonic_ns())  # at once: others are reading
+
+    def _now_ns(self) -> int:
+        height, time_ns, heard_ns = self._last
+        return time_ns + time.monotonic_ns() - heard_ns if height else 0
 
     # --- life
 
@@ -1091,15 +967,18 @@ class Trader:
 
         self._node = _Node(self.network, self._deadline_s)
         try:
-            self._greet()
-        except (ConnError, grpc.RpcError) as error:
+            chain_id = self._heard(self._node.latest_block())
+            if chain_id != self.network.chain_id:
+                self._node.close()
+                what = f"expected a node of {self.network.chain_id} at {self.network.node}"
+                raise NetworkError(f"{what}, it is of {chain_id}")
+            self._learn_account()
+        except grpc.RpcError as error:
             self._node.close()
-            if isinstance(error, ConnError):
-                raise
             what = f"expected block and account of the node {self.network.node}"
             raise NetworkError(f"{what}, but {_why(error)}") from None
         # In parallel, and one after the other.
-        self._pool, self._turn = ThreadPoolExecutor(_THREADS, "node"), ThreadPoolExecutor(1, "turn")
+        self._pool, self._turn = ThreadPoolExecutor(8, "node"), ThreadPoolExecutor(1, "turn")
         self._watch = threading.Thread(target=self._keep_time, name="block-clock", daemon=True)
         self._watch.start()
         self._open = True
@@ -1125,17 +1004,8 @@ class Trader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _greet(self) -> None:
-        block = self._node.latest_block()
-        self._heard(block)
-        if block.chain_id != self.network.chain_id:
-            what = f"expected a node of {self.network.chain_id} at {self.network.node}"
-            raise NetworkError(f"{what}, it is of {block.chain_id}")
-        self._learn_account()
-
     def _learn_account(self) -> None:
-        found = self._node.account(self.subaccount.owner)
-        self._account.number, self._account.sequence = found
+        self._number, self._sequence = self._node.account(self.subaccount.owner)
 
     def _keep_time(self) -> None:
         while not self._stop.wait(self._refresh_s):
@@ -1150,11 +1020,13 @@ class Trader:
             # The height stays a lower bound: orders end sooner, and none is good for too long.
             self._write("unanswered", asked="latest_block", why=_why(error))
 
-    def _heard(self, block: _Block) -> None:
-        self._clock.learn(block.height, block.time_ns)
-        at = datetime.fromtimestamp(block.time_ns / 1e9, UTC).isoformat()
-        header = {"height": str(block.height), "time": at, "chain_id": block.chain_id}
+    def _heard(self, block: _Block) -> str:
+        chain_id, height, time_ns = block
+        self._learn(height, time_ns)
+        at = datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat()
+        header = {"height": str(height), "time": at, "chain_id": chain_id}
         self._put("http", {"result": {"block": {"header": header}}}, "0", "latest_block")
+        return chain_id
 
     # --- wishes
 
@@ -1163,17 +1035,18 @@ class Trader:
 
         Queued means that it will be sent once, and that frames will tell the rest.
         """
-        owner = self.subaccount.owner
-        subaccount = self.subaccount if number is None else Subaccount(owner, number)
+        own = self.subaccount
+        subaccount = own if number is None else Subaccount(own.owner, number)
         try:
             with self._guard:
                 job = self._job(wish, subaccount)
                 self._waiting += 1
-                in_parallel = job.short or self._nonces
-                (self._pool if in_parallel else self._turn).submit(self._run, job)
+                threads = self._pool if job.short or self._nonces else self._turn
+                sending = threads.submit(self._deliver, job)
+            sending.add_done_callback(self._end)
         except (ConnError, ValueError, TypeError) as problem:
             denied = Denied(str(problem), getattr(problem, "error", ""))
-            self._write("denied", wish=msgspec.to_builtins(wish), reason=denied.reason)
+            self._write("denied", wish=wish, reason=denied.reason)
             return denied
         return Queued(job.ids)
 
@@ -1184,76 +1057,58 @@ class Trader:
             raise ConnError(f"expected at most {self._capacity} wishes on their way: it is full")
         if isinstance(wish, Replace):
             first = self._job(wish.cancel, subaccount)
-            return replace(first, then=self._job(wish.order, subaccount))
-        parts = _parts(wish) if isinstance(wish, BatchCancel) else [wish]
-        what, write = _MESSAGES[type(wish)]
+            return msgspec.structs.replace(first, then=self._job(wish.order, subaccount))
+        parts = wish.cancels if isinstance(wish, BatchCancel) else (wish,)
         _refuse(self._objection(wish, subaccount))
-        job = _Job(
-            what=what, ids=tuple(order_id(subaccount, part) for part in parts),
-            subaccount=subaccount, request=wish, message=write(wish, subaccount),
-        )  # fmt: skip
+        what, write = _MESSAGES[type(wish)]
+        ids, message = tuple(order_id(subaccount, part) for part in parts), write(wish, subaccount)
+        size = Decimal(0)
         if isinstance(wish, OrderRequest):
-            self._once(job.ids[0], wish)
-            return replace(job, size=self._markets[wish.ticker].size(wish.quantums))
-        return job
+            self._once(ids[0], wish)
+            size = self._markets[wish.ticker].size(wish.quantums)
+        short = parts[0].order_flags == SHORT_TERM
+        return _Job(what, ids, subaccount, wish, message, size, short, _until(parts[0]))
 
-    def _objection(
-        self, wish: OrderRequest | CancelRequest | BatchCancel, subaccount: Subaccount
-    ) -> str:
-        height, time_s = self.height, self.time
+    def _objection(self, wish: _Request, subaccount: Subaccount) -> str:
+        height, now = self.height, {"height": self.height, "time": self.time}
         if isinstance(wish, BatchCancel):
-            parts = _parts(wish)
-            error = batch_cancel_objection(parts, subaccount=subaccount, height=height)
-            return error if parts else "ErrInvalidBatchCancel"
-        far = wish.good_til_block > height + 1 + self._window
-        if wish.order_flags == SHORT_TERM and far:
+            error = batch_cancel_objection(wish.cancels, subaccount=subaccount, height=height)
+            return error if wish.cancels else "ErrInvalidBatchCancel"
+        if wish.order_flags == SHORT_TERM and wish.good_til_block > height + 1 + self._window:
             return "ErrGoodTilBlockExceedsShortBlockWindow"
         if isinstance(wish, CancelRequest):
-            return cancel_objection(wish, subaccount=subaccount, height=height, time=time_s)
+            return cancel_objection(wish, subaccount=subaccount, **now)
         market = self._markets.get(wish.ticker)
         if market is None:
             return "ErrInvalidClob"
         status = self._statuses.get(wish.ticker, "ACTIVE")
-        return objection(
-            wish, market, subaccount=subaccount, status=status, height=height, time=time_s
-        )
+        return objection(wish, market, subaccount=subaccount, status=status, **now)
 
     def _once(self, id: str, order: OrderRequest) -> None:
         """Refuse what was handed over before; a greater block makes it a replacement."""
-        flags, until = order.order_flags, _until(order)
-        if id in self._asked and flags != SHORT_TERM:
+        if id in self._asked and order.order_flags != SHORT_TERM:
             raise OrderDenied("ErrStatefulOrderAlreadyExists")
-        if id in self._asked and until <= self._asked[id][1]:
+        if order.good_til_block <= self._asked.get(id, -1):
             raise OrderDenied("ErrInvalidReplacement")
-        self._asked[id] = flags, until
-        if len(self._asked) > _KEPT:
-            height, now_s = self.height, self.time
-            ended = [
-                id
-                for id, (flags, until) in self._asked.items()
-                if until < (now_s if flags else height)
-            ]
-            for id in ended:
-                del self._asked[id]
+        self._asked[id] = order.good_til_block
+        if len(self._asked) > _REMEMBERED:
+            del self._asked[next(iter(self._asked))]
 
     # --- sending, on the threads
 
-    def _run(self, job: _Job) -> None:
-        try:
-            self._deliver(job)
-        finally:
-            with self._guard:
-                self._waiting -= 1
+    def _end(self, _: "Future[None]") -> None:
+        with self._guard:
+            self._waiting -= 1
 
     def _deliver(self, job: _Job) -> None:
         taken = self._send(job, 0) if job.short else self._send_numbered(job)
-        if job.then is not None and taken is not None and _is_taken(taken):
+        if job.then is not None and taken is not None and taken.is_taken:
             self._deliver(job.then)
         elif job.then is not None:
             # Not a second order beside the first, which may still stand.
             self._drop(job.then, "the cancel before it was not taken")
 
-    def _send_numbered(self, job: _Job) -> "_Result | None":
+    def _send_numbered(self, job: _Job) -> _Result | None:
         """Send with a sequence, and anew with the right one if it was wrong."""
         import grpc
 
@@ -1264,8 +1119,8 @@ class Trader:
                 self._drop(job, f"the account's sequence is not known: {_why(error)}")
                 return None
             result = self._send(job, sequence, again=not last)
-            self._account.after(sequence, result)
-            if result is None or not _is_wrong_sequence(result):
+            self._learn_sequence(sequence, result)
+            if result is None or not result.is_sdk(32):
                 break
             if self._nonces:
                 self._refresh()  # our idea of the chain's time was off
@@ -1273,28 +1128,36 @@ class Trader:
 
     def _next_sequence(self) -> int:
         if self._nonces:
-            return self._account.next_nonce(self._clock.now_ns() // 1_000_000)
-        if self._account.sequence is None:
+            with self._guard:
+                # The chain's time in milliseconds, or one more than was used last.
+                self._nonce = max(self._now_ns() // 1_000_000, self._nonce + 1)
+                return self._nonce
+        if self._sequence is None:
             self._learn_account()
-        return self._account.sequence or 0
+        return self._sequence or 0
 
-    def _send(self, job: _Job, sequence: int, *, again: bool = False) -> "_Result | None":
+    def _learn_sequence(self, used: int, result: _Result | None) -> None:
+        if result is not None and result.code == 0:
+            self._sequence = used + 1
+        elif result is None or result.is_sdk(4) or result.is_sdk(32):
+            expected = _EXPECTED.search(result.log) if result is not None else None
+            self._sequence = int(expected[1]) if expected else None
+
+    def _send(self, job: _Job, sequence: int, *, again: bool = False) -> _Result | None:
         """Send once; None if no answer came, and then nobody knows."""
         import grpc
 
         if self._stop.is_set() and self._lost:
             self._drop(job, "closed, and the node does not answer")
             return None
-        wallet = self._keys.wallet(self._account.number, sequence)
-        request = msgspec.to_builtins(job.request)
+        wallet = self._keys.wallet(self._number, sequence)
         told: dict[str, Any] = {"ids": job.ids, "subaccount": str(job.subaccount)}
-        told |= {"size": str(job.size), "sequence": sequence, job.what: request}
+        told |= {"size": str(job.size), "sequence": sequence, job.what: job.request}
         self._put("sent", told, "", job.what, job.ids[0])
         try:
             result, txhash = self._node.broadcast(wallet, job.message, self._authenticators)
         except grpc.RpcError as error:
-            if error.code() not in _refusals():
-                self._lost = True
+            if not _NOT_HANDED_ON.match(error.code().name):
                 return self._answer(job, errors=[{"msg": _why(error)}])
             code = error.code().value[0]
             result, txhash = _Result(code=code, codespace="grpc", log=_why(error)), ""
@@ -1302,87 +1165,34 @@ class Trader:
             # Not of the network, and yet after the sending may have begun: that must be told too.
             self._answer(job, errors=[{"msg": type(error).__name__}])
             raise
-        said = msgspec.to_builtins(result) | {"hash": txhash}
-        return self._answer(job, result, result=said, again=again and _is_wrong_sequence(result))
+        self._lost, said = False, msgspec.to_builtins(result) | {"hash": txhash}
+        return self._answer(job, result, result=said, again=again and result.is_sdk(32))
 
     def _drop(self, job: _Job, why: str) -> None:
         """Say that what was queued is not sent after all."""
         result = _Result(code=1, codespace="client", log=f"not sent: {why}")
         self._answer(job, result=msgspec.to_builtins(result))
 
-    def _answer(self, job: _Job, found: "_Result | None" = None, **said: Any) -> "_Result | None":
+    def _answer(self, job: _Job, found: _Result | None = None, **said: Any) -> _Result | None:
         code = said.get("result", {}).get("code", -1)
-        about = {"to": job.what, "ids": job.ids, "until": _until(job.request)}
+        about = {"to": job.what, "ids": job.ids, "until": job.until}
         self._put("http", about | said, str(code), "broadcast")
+        self._lost = self._lost or code < 0
         return found
 
-    def _put(self, kind: str, told: Mapping[str, Any], *named: str) -> None:
-        self._inbox.put(kind, msgspec.json.encode(told).decode(), *named, link="node")
-        self._write("sent" if kind == "sent" else named[1], told=told)
+    def _put(self, kind: str, told: Any, type: str, channel: str, id: str = "") -> None:
+        self._inbox.put(kind, msgspec.json.encode(told).decode(), type, channel, id, link="node")
+        self._write("sent" if kind == "sent" else channel, told=told)
 
     def _write(self, event: str, **fields: Any) -> None:
         if self._audit is not None:
             self._audit.write(f"node {event}", **fields)
 
 
-class _BlockClock:
-    """The chain's height and time, as far as anybody has told us."""
-
-    def __init__(self, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
-        self._clock_ns = clock_ns
-        self._last = (0, 0, 0)
-
-    @property
-    def height(self) -> int:
-        return self._last[0]
-
-    def learn(self, height: int, time_ns: int) -> None:
-        if height > self.height:
-            self._last = (height, time_ns, self._clock_ns())  # at once: others are reading
-
-    def now_ns(self) -> int:
-        height, time_ns, heard_ns = self._last
-        return time_ns + self._clock_ns() - heard_ns if height else 0
-
-
-class _Account:
-    """What an account signs with: its number, and the sequence of its next transaction."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        self.sequence: int | None = None  # None: ask
-        self._nonce, self._guard = 0, threading.Lock()
-
-    def next_nonce(self, now_ms: int) -> int:
-        """Return the chain's time in milliseconds, or one more than was used last."""
-        with self._guard:
-            self._nonce = max(now_ms, self._nonce + 1)
-            return self._nonce
-
-    def after(self, used: int, result: "_Result | None") -> None:
-        """Learn from an answer which sequence is next."""
-        if result is None or (result.codespace, result.code) == ("sdk", 4):
-            self.sequence = None
-        elif result.code == 0:
-            self.sequence = used + 1
-        elif _is_wrong_sequence(result):
-            expected = _EXPECTED.search(result.log)
-            self.sequence = int(expected[1]) if expected else None
-
-
 _EXPECTED: Final = re.compile(r"expected (\d+), got \d+")
-_THREADS: Final = 8
-
-
-def _is_wrong_sequence(result: "_Result") -> bool:
-    return (result.codespace, result.code) == ("sdk", 32)
-
-
-def _refusals() -> Sequence[Any]:
-    """Return the statuses with which a gateway says that it has handed nothing on."""
-    from grpc import StatusCode as Code
-
-    return (Code.INVALID_ARGUMENT, Code.PERMISSION_DENIED, Code.UNAUTHENTICATED, Code.UNIMPLEMENTED)
+_REMEMBERED: Final = 65_536
+# With these a gateway says that the node has not seen it.
+_NOT_HANDED_ON: Final = re.compile("INVALID_ARG|PERMISSION_DENIED|UNAUTHENTICATED|UNIMPLEMENTED")
 
 
 def _why(error: Any) -> str:
