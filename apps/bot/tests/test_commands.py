@@ -322,3 +322,12 @@ def test_without_a_terminal_nobody_is_looking(short: Path) -> None:
     from bot.commands import on_dashboard
 
     assert not on_dashboard(parser().parse_args(["replay", str(short), "--plain"]))
+
+
+def test_authenticators_are_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is none is a wrong word."""
+    with pytest.raises(SystemExit) as refused:
+        main(["trade", "--authenticators", "1,x"])
+
+    assert refused.value.code == 2
+    assert "--authenticators" in capsys.readouterr().err

@@ -124,7 +124,7 @@ def test_a_word_that_is_typed_confirms(
 
     assert enter(Settings(network="mainnet"), orders=True) == MAINNET
     told = capsys.readouterr().err
-    assert "mainnet is mainnet, where money is real, and this is development" in told
+    assert "on mainnet (dydx-mainnet-1) money is real, and this is development" in told
     assert "real money moves" in told
 
 

@@ -7,11 +7,14 @@ import signal
 import threading
 from collections.abc import Callable
 from decimal import Decimal
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import Any
 
 import bot.trade
+import msgspec
 import pytest
+import reactivex
 from bot.__main__ import main, parser
 from bot.commands import bot_for, options_of
 from bot.composition import Bot
@@ -23,9 +26,11 @@ from dydx_conn import (
     Frame,
     Inbox,
     OrderRequest,
+    Recording,
     Subaccount,
     SubaccountContents,
     contents,
+    find_recording,
     order_id,
     ws_frame,
 )
@@ -326,16 +331,16 @@ def test_a_run_without_open_orders_ends_at_once() -> None:
 
     assert [asked(tick) for tick in ticks(1)] == [True]
     stopping.set()
-    assert [asked(tick) for tick in ticks(2)] == [False]
+    with pytest.raises(KeyboardInterrupt):
+        asked(ticks(2)[0])
     assert [paced(tick) for tick in ticks(1, 2)] == [True, False]
 
 
 def test_a_run_with_open_orders_waits_for_their_end() -> None:
     """The cancels go once; the frames that answer them are still received, for 5 s."""
-    venue, stopping = venue_with(desk := Desk()), threading.Event()
-    paced = closing(venue, lambda _: True, stopping)
+    venue = venue_with(desk := Desk())
+    paced = closing(venue, lambda frame: frame.mono < 10e9, threading.Event())
     venue.heard(sent())
-    stopping.set()
 
     assert [paced(tick) for tick in ticks(10, 12, 14.9, 15)] == [True, True, True, False]
     assert len(desk.wishes) == 1
@@ -352,7 +357,8 @@ def test_a_run_ends_when_its_orders_are_gone() -> None:
 
     venue.heard(said({"orders": [gone | {"removalReason": "USER_CANCELED"}]}))
 
-    assert not paced(ticks(11)[0])
+    with pytest.raises(KeyboardInterrupt):
+        paced(ticks(11)[0])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -508,8 +514,6 @@ def test_a_recording_of_a_real_run_is_replayed_as_one(tmp_path: Path) -> None:
 
 def test_a_bot_folds_the_account_that_the_wire_tells_of() -> None:
     """The same path as on paper: journal and risk see it, after the frame it came in."""
-    import reactivex
-
     trading_bot = Bot(options_of(parser().parse_args(["replay"])), WireVenue(US))
     opened = position("1", "0", "0")
     update = said({"perpetualPositions": [opened], "fills": [fill("a", "0.5")]})
@@ -539,3 +543,119 @@ def test_options_say_who_signs() -> None:
 
     assert (options.keys, options.subaccount, options.audit) == ("env", 0, "audit.jsonl")
     assert (options.yes_orders, options.yes_mainnet) == (False, False)
+
+
+# === The commands ===
+
+
+@pytest.fixture
+def stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validated: Callable[..., None]
+) -> Callable[..., tuple[Desk, list[str]]]:
+    """Set a scene: these frames come, a desk stands for the node, and the words to type."""
+
+    def set_(command: str, *frames: Frame) -> tuple[Desk, list[str]]:
+        def received(*_: Any, pace: Any, **__: Any) -> Any:
+            return reactivex.from_iterable(takewhile(pace, frames))
+
+        desk = Desk()
+        validated("ok", snapshot())
+        monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX)
+        monkeypatch.setattr(bot.trade, "Trader", lambda *_, **__: desk)
+        monkeypatch.setattr(bot.trade, "live", received)
+        return desk, [command, "--network", "local", "--audit", str(tmp_path / "audit.jsonl")]
+
+    return set_
+
+
+def test_a_trade_is_reported_and_kept_for_replay(
+    stage: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Orders go to the trader; what was lived replays to the same hash, sized the same."""
+    frames = chain([snapshot()], islice(Recording(find_recording("quickstart")), 6_000))
+    # `live` numbers what it puts in order.
+    numbered = [msgspec.structs.replace(frame, seq=n) for n, frame in enumerate(frames, 1)]
+    desk, typed = stage("trade", *numbered)
+    kept = tmp_path / "kept.jsonl.zst"
+
+    assert main([*typed, "--record", str(kept), "--json"]) == 0
+    lived = json.loads(capsys.readouterr().out)
+    assert main(["replay", str(kept), "--json"]) == 0
+    replayed = json.loads(capsys.readouterr().out)
+
+    assert desk.wishes
+    assert desk.closed
+    assert lived["verdicts"]["approved"] == len([w for w, _ in desk.wishes])
+    assert lived["money_usdc"]["deposit"] == replayed["money_usdc"]["deposit"] == 1000
+    assert lived["money_usdc"]["equity"] == 1000
+    assert replayed["run_hash"] == lived["run_hash"]
+    assert Recording(kept).header.run == f"trade {US} 1000"
+    assert '"event":"ended"' in (tmp_path / "audit.jsonl").read_text()
+
+
+OPEN = {
+    "id": order_id(US, ORDER),
+    "status": "OPEN",
+    "clientId": "7",
+    "clobPairId": "0",
+    "orderFlags": "0",
+    "goodTilBlock": "20",
+    "size": "1",
+    "totalFilled": "0",
+}
+
+
+def opened() -> Frame:
+    """Make the first frame of an account with one order, of whoever placed it."""
+    held = {"equity": "1000", "assetPositions": {}, "openPerpetualPositions": {}}
+    return said({"subaccount": held, "orders": [OPEN]}, "subscribed")
+
+
+def test_cancel_all_takes_everything_off(
+    stage: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It waits for the account, cancels, and ends when the last order is gone: exit code 0."""
+    gone = said({"orders": [{**OPEN, "status": "BEST_EFFORT_CANCELED"}]})
+    desk, typed = stage("cancel-all", *ticks(0), opened(), *ticks(1), gone, *ticks(2, 3))
+
+    assert main(typed) == 0
+
+    assert [cancel.client_id for wish, _ in desk.wishes for cancel in wish.cancels] == [7]
+    assert "1 of 1 orders are off the books" in capsys.readouterr().out
+
+
+def test_an_order_that_stays_is_a_one(
+    stage: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After ten seconds; with the reason, if there is one."""
+    desk, typed = stage("cancel-all", opened(), *ticks(1, 20))
+    desk._answer = Denied("the window is shut", "")
+
+    assert main(typed) == 1
+
+    told = capsys.readouterr()
+    assert "0 of 1 orders are off the books" in told.out
+    assert "1 refused: the window is shut" in told.err
+
+
+def test_an_account_that_never_says_a_thing_is_a_two(
+    stage: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is known to be off the books."""
+    _, typed = stage("cancel-all", *ticks(1, 20))
+
+    assert main(typed) == 2
+
+    assert "told of none" in capsys.readouterr().err
+
+
+def test_a_position_of_a_new_connection_is_not_a_new_one() -> None:
+    """A second snapshot tells the same sums: nothing is earned by losing a connection."""
+    tally = Tally()
+    held: Any = {"BTC-USD": position("1", "50", "-3")}
+
+    for _ in range(2):
+        for change in contents(snapshot(**held)):
+            tally.take(change)
+
+    assert tally.money.realized_pnl == 0

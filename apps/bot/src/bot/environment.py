@@ -201,7 +201,7 @@ def confirmations(settings: Settings, net: Network, *, orders: bool) -> list[Con
     """Return what has to be confirmed: real orders on mainnet want two, each its own word."""
     kind, wanted = network_type(net), []
     if kind in settings.rule.confirms or (orders and kind == "mainnet"):
-        why = f"{net.name} is mainnet, where money is real, and this is {settings.environment}"
+        why = f"on {net.name} ({net.chain_id}) money is real, and this is {settings.environment}"
         wanted.append(Confirmation("mainnet", "--yes-mainnet", why))
     if orders and kind != "local":
         money = "real" if kind == "mainnet" else kind

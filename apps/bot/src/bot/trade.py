@@ -250,7 +250,11 @@ def closing(
                 return True
             ends.append(frame.mono + _GRACE_NS)
             venue.withdraw(venue.open)
-        return bool(venue.open) and frame.mono < ends[0]
+        if venue.open and frame.mono < ends[0]:
+            return True
+        if stopping.is_set():
+            raise KeyboardInterrupt  # now it may end as any run that is interrupted
+        return False
 
     return bounded
 
