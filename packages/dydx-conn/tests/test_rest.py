@@ -1,14 +1,16 @@
 """REST: every endpoint's answer, as recorded from the local venue, and what is none.
 
 The cassette holds answers of `tools/venue --markets 2 --seed 7 --speed 20`; it is no market data
-of dYdX. Written anew by `python tests/test_rest.py ADDRESS OWNER OTHER`, where OWNER is a
-resident with positions and OTHER an address nobody ever funded.
+of dYdX. Written anew by `python tests/test_rest.py ADDRESS`, through `Rest` as it is read: OWNER
+is a resident of the seed, OTHER an address nobody ever funded.
 """
 
 import asyncio
 import json
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,19 @@ import msgspec
 import pytest
 import vcr
 from dydx_conn import (
+    Answer,
+    BadRequest,
     BookContents,
     CandlesContents,
     Frame,
     HeightContents,
     MarketsContents,
+    Network,
+    NotFound,
     OrderFields,
+    Rest,
+    RestError,
+    Subaccount,
     SubaccountContents,
     TradesContents,
     WireError,
@@ -31,6 +40,7 @@ from dydx_conn import (
     node_contents,
     perpetual_market,
     rest_contents,
+    subaccount_id,
 )
 
 CASSETTE = Path(__file__).parent / "cassettes" / "venue.yaml"
@@ -50,7 +60,7 @@ PATHS = [
     "/v4/height",
     f"/v4/addresses/{OWNER}",
     f"/v4/addresses/{OWNER}/subaccountNumber/0",
-    f"/v4/perpetualPositions?{ACCOUNT}",
+    f"/v4/perpetualPositions?{ACCOUNT}&limit=5",
     f"/v4/assetPositions?{ACCOUNT}",
     f"/v4/orders?{ACCOUNT}&limit=5",
     f"/v4/fills?{ACCOUNT}&limit=5",
@@ -59,6 +69,97 @@ PATHS = [
     f"/v4/addresses/{OTHER}/subaccountNumber/0",
     "/v4/orderbooks/perpetualMarket/NONE-USD",
 ]
+ALICE = Subaccount(OWNER, 0)
+PAID = Subaccount("dydx18y6v62cltpkud6kqr26yxa6swnjv8f4z5p6c78", 0)  # who held on at the hour
+FEW: Any = {"limit": 5}
+PARENT: Any = {"parent": True}
+
+# A question to each endpoint, and what tells that its answer was understood.
+QUESTIONS: dict[str, tuple[Callable[[Rest], Awaitable[Answer[Any]]], Callable[[Any], bool]]] = {
+    "markets": (lambda r: r.perpetual_markets(), lambda m: m["BTC-USD"].clob_pair_id == "0"),
+    "market": (lambda r: r.perpetual_markets("ETH-USD"), lambda m: list(m) == ["ETH-USD"]),
+    "book": (lambda r: r.order_book("BTC-USD"), lambda b: b.bids[0][0] < b.asks[0][0]),
+    "trades": (lambda r: r.trades("BTC-USD", limit=5), lambda t: len(t) == 5),
+    "page": (lambda r: r.trades("BTC-USD", limit=5, page=2), lambda t: len(t) == 5),
+    "candles": (
+        lambda r: r.candles("BTC-USD", "1MIN", limit=5),
+        lambda c: c[0].started_at > c[1].started_at,
+    ),
+    "funding": (
+        lambda r: r.historical_funding("BTC-USD", limit=5),
+        lambda f: {one.ticker for one in f} == {"BTC-USD"},
+    ),
+    "sparklines": (lambda r: r.sparklines(), lambda s: set(s) == {"BTC-USD", "ETH-USD"}),
+    "height": (lambda r: r.height(), lambda h: int(h.height) > 0),
+    "time": (lambda r: r.time(), lambda t: t.iso.startswith("2026-01-05T") and t.epoch > 0),
+    "screen": (lambda r: r.screen(OWNER), lambda s: s.restricted is False),
+    "compliance": (lambda r: r.compliance(OWNER), lambda c: c.status == "COMPLIANT"),
+    "subaccounts": (lambda r: r.subaccounts(OWNER), lambda s: s[0].subaccount_number == 0),
+    "subaccount": (lambda r: r.subaccount(ALICE), lambda s: Decimal(s.equity) > 0),
+    "parent": (
+        lambda r: r.subaccount(ALICE, parent=True),
+        lambda s: [child.subaccount_number for child in s.child_subaccounts] == [0],
+    ),
+    "positions": (
+        lambda r: r.positions(ALICE, status=["OPEN", "CLOSED"], limit=5),
+        lambda p: {one.status for one in p} <= {"OPEN", "CLOSED"} and len(p) > 0,
+    ),
+    "positions of a parent": (lambda r: r.positions(ALICE, **PARENT, limit=5), bool),
+    "assets": (lambda r: r.asset_positions(ALICE), lambda a: a[0].symbol == "USDC"),
+    "assets of a parent": (lambda r: r.asset_positions(ALICE, **PARENT), bool),
+    "orders": (
+        lambda r: r.orders(ALICE, status=["FILLED", "CANCELED"], limit=5),
+        lambda o: {one.status for one in o} <= {"FILLED", "CANCELED"} and len(o) == 5,
+    ),
+    "orders of a parent": (lambda r: r.orders(ALICE, **PARENT, **FEW), lambda o: len(o) == 5),
+    "fills": (
+        lambda r: r.fills(ALICE, ticker="BTC-USD", limit=5),
+        lambda f: {one.market for one in f} == {"BTC-USD"},
+    ),
+    "fills of a parent": (lambda r: r.fills(ALICE, **PARENT, **FEW), lambda f: len(f) == 5),
+    "transfers": (lambda r: r.transfers(ALICE), lambda t: t[0].recipient.address == OWNER),
+    "transfers of a parent": (lambda r: r.transfers(ALICE, **PARENT), bool),
+    "transfers between": (
+        lambda r: r.transfers_between(ALICE, Subaccount(OTHER, 0)),
+        lambda t: t == [],
+    ),
+    "payments": (
+        lambda r: r.funding_payments(PAID, **FEW),
+        lambda p: p[0].ticker.endswith("-USD"),
+    ),
+    "payments to a parent": (lambda r: r.funding_payments(PAID, **PARENT, **FEW), bool),
+    "historical pnl": (lambda r: r.historical_pnl(ALICE, **FEW), lambda p: p[0].equity != ""),
+    "historical pnl of a parent": (lambda r: r.historical_pnl(ALICE, **PARENT, **FEW), bool),
+    "pnl": (lambda r: r.pnl(ALICE, **FEW), lambda p: p[0].total_pnl != ""),
+    "pnl of a parent": (lambda r: r.pnl(ALICE, **PARENT, **FEW), bool),
+}
+REFUSED: dict[str, tuple[Callable[[Rest], Awaitable[Answer[Any]]], type[RestError], str]] = {
+    "no such ticker": (
+        lambda r: r.order_book("NONE-USD"),
+        NotFound,
+        "got 404: Could not find market for ticker NONE-USD",
+    ),
+    "no such order": (
+        lambda r: r.order("00000000-0000-0000-0000-000000000000"),
+        NotFound,
+        "got 404: Unable to find order id 00000000",
+    ),
+    "never funded": (
+        lambda r: r.subaccount(Subaccount(OTHER, 0)),
+        NotFound,
+        f"got 404: No subaccount found with address {OTHER} and subaccountNumber 0",
+    ),
+    "no such resolution": (
+        lambda r: r.candles("BTC-USD", "2MIN"),
+        BadRequest,
+        "got 400: resolution must be one of 1MIN,5MINS",
+    ),
+    "too many rows": (
+        lambda r: r.trades("BTC-USD", limit=1001),
+        BadRequest,
+        "got 400: limit must be a positive integer that is not greater than 1000 (limit)",
+    ),
+}
 
 
 def tape(mode: str = "none") -> Any:
@@ -72,12 +173,38 @@ def tape(mode: str = "none") -> Any:
     return recorder.use_cassette(str(CASSETTE), allow_playback_repeats=True)
 
 
+def ask(question: Callable[[Rest], Awaitable[Any]]) -> Any:
+    """Put a question through `Rest`."""
+
+    async def session() -> Any:
+        async with Rest(Network("local", VENUE, "", "", "")) as rest:
+            return await question(rest)
+
+    return asyncio.run(session())
+
+
+async def newest_order(rest: Rest) -> Answer[OrderFields]:
+    """Ask for the newest order, by its id."""
+    newest = await rest.orders(ALICE, limit=1)
+    return await rest.order(newest.value[0].id)
+
+
+async def all_rows(rest: Rest) -> list[list[Any]]:
+    """Walk what is short enough to be walked here."""
+    walks = (
+        rest.all_transfers(ALICE),
+        rest.all_historical_funding("BTC-USD"),
+        rest.all_funding_payments(PAID, ticker="BTC-USD"),
+    )
+    return [[row async for row in walk] for walk in walks]
+
+
 def answer(path: str) -> str:
     """Return what the venue answered."""
     return httpx.get(f"{VENUE}{path}").text
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def cassette() -> Iterator[None]:
     """Play what was recorded; a request that was not is an error."""
     with tape():
@@ -149,16 +276,37 @@ def test_one_order_is_read_alone() -> None:
     assert (order.id, order.size) == ("o", "1")
 
 
-def test_the_live_source_keeps_the_answers_words() -> None:
-    """The official client parses and forgets them; the frame does not."""
-    put: list[Any] = []
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_every_endpoint_can_be_asked(name: str) -> None:
+    """Through the official client, and its answer has a type."""
+    question, understood = QUESTIONS[name]
 
-    dydx_conn._fetch_markets(
-        dydx_conn.NETWORKS["local"], lambda *what, link: put.append((link, *what))
-    )
+    answered = ask(question)
 
-    path = "/v4/perpetualMarkets"
-    assert put == [("rest", "http", answer(path), "200", path)]
+    assert understood(answered.value)
+    assert not answered.stale
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refusal_is_an_error_in_the_venues_words(name: str) -> None:
+    """Of the class that says what to do."""
+    question, kind, words = REFUSED[name]
+
+    with pytest.raises(RestError, match=re.escape(words)) as caught:
+        ask(question)
+
+    assert type(caught.value) is kind
+
+
+def test_an_order_can_be_asked_for_by_its_id() -> None:
+    """As it stands in the list."""
+    assert ask(newest_order).value.subaccount_id == subaccount_id(ALICE)
+
+
+def test_lists_can_be_walked() -> None:
+    """To their ends, each row once."""
+    for walked in ask(all_rows):
+        assert len({str(row) for row in walked}) == len(walked) > 0
 
 
 def test_the_official_client_plays_from_the_same_tape() -> None:
@@ -268,8 +416,13 @@ def test_a_refusal_is_an_answer() -> None:
 
 
 if __name__ == "__main__":
-    VENUE, OWNER, OTHER = sys.argv[1:]
+    [VENUE] = sys.argv[1:]
     CASSETTE.unlink(missing_ok=True)
     with tape("new_episodes"):
         for each in PATHS:
-            print(each, httpx.get(f"{VENUE}{each}").status_code)  # noqa: T201
+            print(each, httpx.get(f"{VENUE}{each}").status_code)  # noqa: T201 - a script, here
+        for put in (*(q for q, _ in QUESTIONS.values()), newest_order, all_rows):
+            ask(put)
+        for put, expected, _ in REFUSED.values():
+            with pytest.raises(expected):
+                ask(put)

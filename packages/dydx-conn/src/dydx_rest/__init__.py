@@ -54,31 +54,9 @@ from typing import (
 )
 from urllib.parse import quote, urlencode, urlsplit
 
+import dydx_wire as wire
 import msgspec
 from dydx_chain import ConnError, Network, Subaccount
-from dydx_wire import (
-    AssetPositionFields,
-    BookContents,
-    CandleFields,
-    ComplianceFields,
-    ErrorsContents,
-    FillFields,
-    FundingFields,
-    FundingPaymentFields,
-    HeightContents,
-    MarketFields,
-    OrderFields,
-    PnlFields,
-    PositionFields,
-    ScreenFields,
-    SubaccountFields,
-    TimeFields,
-    TradeFields,
-    TradeHistoryFields,
-    TransferFields,
-    WireError,
-    rest_contents,
-)
 
 if TYPE_CHECKING:
     import httpx
@@ -441,11 +419,11 @@ def _refusal(path: str, status: int, text: str) -> RestError | None:
 def _decoded(path: str, status: int, text: str, decode: Callable[[str, str], Any]) -> Any:
     try:
         value = decode(path, text)
-    except (WireError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except (wire.WireError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
         why = str(error).rpartition(f"{text[:80]!r}: ")[2]  # without what is said anyway
         what = f"expected the answer of {path}, got {status} with {_said(text)}: {why}"
         raise BadAnswer(what, path=path, status=status) from None
-    if isinstance(value, ErrorsContents):
+    if isinstance(value, wire.ErrorsContents):
         what = f"expected the answer of {path}, got {status} with an error in it: {_said(text)}"
         raise BadAnswer(what, path=path, status=status)
     return value
@@ -458,7 +436,7 @@ def _plain(_path: str, text: str) -> Any:
 
 def _errors(text: str) -> Any:
     with contextlib.suppress(msgspec.DecodeError, UnicodeError, RecursionError):
-        return msgspec.json.decode(text, type=ErrorsContents)
+        return msgspec.json.decode(text, type=wire.ErrorsContents)
     return None
 
 
@@ -686,7 +664,7 @@ class _Desk:
         path: str,
         params: Mapping[str, Any] | None = None,
         *,
-        decode: Callable[[str, str], Any] = rest_contents,
+        decode: Callable[[str, str], Any] = wire.rest_contents,
     ) -> Answer[Any]:
         question = _question(path, params)
         tally = self._tallies.setdefault(_endpoint(question), _Tally())
@@ -917,16 +895,18 @@ class Rest(_Desk):
 
     # -- The market
 
-    async def perpetual_markets(self, ticker: str | None = None) -> Answer[dict[str, MarketFields]]:
+    async def perpetual_markets(
+        self, ticker: str | None = None
+    ) -> Answer[dict[str, wire.MarketFields]]:
         """Return all markets by ticker, or the one."""
         return await self._part("markets", self.client.markets.get_perpetual_markets(ticker))
 
-    async def order_book(self, ticker: str) -> Answer[BookContents]:
+    async def order_book(self, ticker: str) -> Answer[wire.BookContents]:
         """Return a book: at most 100 levels a side, uncrossed by the venue."""
         ask = self.client.markets.get_perpetual_market_orderbook
         return await self._part("", ask(_segment(ticker)))
 
-    async def trades(self, ticker: str, **rows: Unpack[Pages]) -> Answer[list[TradeFields]]:
+    async def trades(self, ticker: str, **rows: Unpack[Pages]) -> Answer[list[wire.TradeFields]]:
         """Return a market's trades."""
         path = f"/v4/trades/perpetualMarket/{_segment(ticker)}"
         return await self._part("trades", self.client.markets.get(path, _camel(rows)))
@@ -934,7 +914,7 @@ class Rest(_Desk):
     async def candles(
         self, ticker: str, resolution: str, *, from_iso: str | None = None,
         to_iso: str | None = None, limit: int | None = None,
-    ) -> Answer[list[CandleFields]]:  # fmt: skip
+    ) -> Answer[list[wire.CandleFields]]:  # fmt: skip
         """Return candles that start at `from_iso` or later, and before `to_iso`."""
         ask = self.client.markets.get_perpetual_market_candles
         asked = ask(_segment(ticker), resolution, from_iso, to_iso, limit)
@@ -942,7 +922,7 @@ class Rest(_Desk):
 
     async def historical_funding(
         self, ticker: str, *, limit: int | None = None, effective_before_or_at: str | None = None
-    ) -> Answer[list[FundingFields]]:
+    ) -> Answer[list[wire.FundingFields]]:
         """Return a market's hourly funding rates."""
         ask = self.client.markets.get_perpetual_market_historical_funding
         asked = ask(_segment(ticker), effective_before_or_at, limit=limit)
@@ -952,32 +932,32 @@ class Rest(_Desk):
         """Return closing prices by ticker, of ONE_DAY by hours or of SEVEN_DAYS by four hours."""
         return await self._part("", self.client.markets.get_perpetual_market_sparklines(period))
 
-    async def height(self) -> Answer[HeightContents]:
+    async def height(self) -> Answer[wire.HeightContents]:
         """Return the block that the indexer has come to; the chain is ahead of it."""
         return await self._part("", self.client.utility.get_height())
 
-    async def time(self) -> Answer[TimeFields]:
+    async def time(self) -> Answer[wire.TimeFields]:
         """Return the indexer's clock."""
         return await self._part("", self.client.utility.get_time())
 
-    async def screen(self, address: str) -> Answer[ScreenFields]:
+    async def screen(self, address: str) -> Answer[wire.ScreenFields]:
         """Tell whether an address is restricted, as the older endpoint has it."""
         return await self._part("", self.client.utility.screen(address))
 
-    async def compliance(self, address: str) -> Answer[ComplianceFields]:
+    async def compliance(self, address: str) -> Answer[wire.ComplianceFields]:
         """Return how an address stands with the venue."""
         return await self._part("", self.client.utility.compliance_screen(_segment(address)))
 
     # -- Accounts
 
-    async def subaccounts(self, address: str) -> Answer[list[SubaccountFields]]:
+    async def subaccounts(self, address: str) -> Answer[list[wire.SubaccountFields]]:
         """Return all subaccounts of an address; `NotFound` if none was ever funded."""
         ask = self.client.account.get_subaccounts
         return await self._part("subaccounts", ask(_segment(address)))
 
     async def subaccount(
         self, subaccount: Subaccount, *, parent: bool = False
-    ) -> Answer[SubaccountFields]:
+    ) -> Answer[wire.SubaccountFields]:
         """Return a subaccount, or a parent with its children; `NotFound` if never funded."""
         account = self.client.account
         ask = account.get_parent_subaccount if parent else account.get_subaccount
@@ -986,31 +966,31 @@ class Rest(_Desk):
     async def positions(
         self, subaccount: Subaccount, *, parent: bool = False,
         status: Sequence[str] | None = None, **rows: Unpack[Rows],
-    ) -> Answer[list[PositionFields]]:  # fmt: skip
+    ) -> Answer[list[wire.PositionFields]]:  # fmt: skip
         """Return perpetual positions: OPEN, CLOSED, LIQUIDATED ones, or all."""
         where = "/v4/perpetualPositions", "positions", subaccount, parent
         return await self._account(*where, rows, status=status)
 
     async def asset_positions(
         self, subaccount: Subaccount, *, parent: bool = False
-    ) -> Answer[list[AssetPositionFields]]:
+    ) -> Answer[list[wire.AssetPositionFields]]:
         """Return what a subaccount holds in assets: USDC, owed if its side is SHORT."""
         return await self._account("/v4/assetPositions", "positions", subaccount, parent)
 
     async def orders(
         self, subaccount: Subaccount, *, parent: bool = False, **chosen: Unpack[OrderChoice]
-    ) -> Answer[list[OrderFields]]:
+    ) -> Answer[list[wire.OrderFields]]:
         """Return orders, of some statuses (OPEN, UNTRIGGERED, BEST_EFFORT_OPENED…) or all."""
         return await self._account("/v4/orders", "", subaccount, parent, chosen)
 
-    async def order(self, order_id: str) -> Answer[OrderFields]:
+    async def order(self, order_id: str) -> Answer[wire.OrderFields]:
         """Return one order by the indexer's id; `NotFound` if it has not seen it."""
         return await self._part("", self.client.account.get_order(_segment(order_id)))
 
     async def fills(
         self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None,
         **rows: Unpack[Pages],
-    ) -> Answer[list[FillFields]]:  # fmt: skip
+    ) -> Answer[list[wire.FillFields]]:  # fmt: skip
         """Return fills; with `page`, in the order in which the venue pages them."""
         where = "/v4/fills", "fills", subaccount, parent
         return await self._account(*where, rows, **_market(ticker))
@@ -1018,20 +998,20 @@ class Rest(_Desk):
     async def trade_history(
         self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None,
         limit: int | None = None, page: int | None = None,
-    ) -> Answer[list[TradeHistoryFields]]:  # fmt: skip
+    ) -> Answer[list[wire.TradeHistoryFields]]:  # fmt: skip
         """Return what fills did to positions, with the profit of each."""
         where = "/v4/tradeHistory", "trade_history", subaccount, parent
         return await self._account(*where, limit=limit, page=page, **_market(ticker))
 
     async def transfers(
         self, subaccount: Subaccount, *, parent: bool = False, **rows: Unpack[Pages]
-    ) -> Answer[list[TransferFields]]:
+    ) -> Answer[list[wire.TransferFields]]:
         """Return deposits, withdrawals and transfers."""
         return await self._account("/v4/transfers", "transfers", subaccount, parent, rows)
 
     async def transfers_between(
         self, source: Subaccount, recipient: Subaccount, *, created_before_or_at: str | None = None
-    ) -> Answer[list[TransferFields]]:
+    ) -> Answer[list[wire.TransferFields]]:
         """Return the transfers between two subaccounts."""
         ask = self.client.account.get_transfer_between
         ends = source.owner, source.number, recipient.owner, recipient.number
@@ -1041,7 +1021,7 @@ class Rest(_Desk):
     async def funding_payments(
         self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None,
         limit: int | None = None, page: int | None = None, after_or_at: str | None = None,
-    ) -> Answer[list[FundingPaymentFields]]:  # fmt: skip
+    ) -> Answer[list[wire.FundingPaymentFields]]:  # fmt: skip
         """Return funding payments, of one hour and position each."""
         where = "/v4/fundingPayments", "funding_payments", subaccount, parent
         rows = {"limit": limit, "page": page, "after_or_at": after_or_at}
@@ -1049,38 +1029,38 @@ class Rest(_Desk):
 
     async def historical_pnl(
         self, subaccount: Subaccount, *, parent: bool = False, **rows: Unpack[Spans]
-    ) -> Answer[list[PnlFields]]:
+    ) -> Answer[list[wire.PnlFields]]:
         """Return equity and total profit as they were, hour by hour."""
         return await self._account("/v4/historical-pnl", "historical_pnl", subaccount, parent, rows)
 
     async def pnl(
         self, subaccount: Subaccount, *, parent: bool = False, daily: bool | None = None,
         **rows: Unpack[Spans],
-    ) -> Answer[list[PnlFields]]:  # fmt: skip
+    ) -> Answer[list[wire.PnlFields]]:  # fmt: skip
         """Return the same as the newer endpoint counts it, by the hour or `daily`."""
         return await self._account("/v4/pnl", "pnl", subaccount, parent, rows, daily=daily)
 
     # -- Walks: every row once, however many pages; never from memory of a failing endpoint
 
-    def all_trades(self, ticker: str) -> AsyncIterator[TradeFields]:
+    def all_trades(self, ticker: str) -> AsyncIterator[wire.TradeFields]:
         """Walk all trades of a market."""
         return _by_page(partial(self.trades, ticker), attrgetter("id"))
 
     def all_candles(
         self, ticker: str, resolution: str, *, from_iso: str | None = None
-    ) -> AsyncIterator[CandleFields]:
+    ) -> AsyncIterator[wire.CandleFields]:
         """Walk candles from the newest back to `from_iso`, or to the first."""
         ask, start = partial(self.candles, from_iso=from_iso), attrgetter("started_at")
         return _by_time(partial(ask, ticker, resolution), "to_iso", start, start)
 
-    def all_historical_funding(self, ticker: str) -> AsyncIterator[FundingFields]:
+    def all_historical_funding(self, ticker: str) -> AsyncIterator[wire.FundingFields]:
         """Walk all hourly funding rates of a market, newest first."""
         ask, at = partial(self.historical_funding, ticker), attrgetter("effective_at")
         return _by_time(ask, "effective_before_or_at", at, at)
 
     def all_positions(
         self, subaccount: Subaccount, *, parent: bool = False
-    ) -> AsyncIterator[PositionFields]:
+    ) -> AsyncIterator[wire.PositionFields]:
         """Walk all positions, those closed too, newest first."""
         ask, at = partial(self.positions, subaccount, parent=parent), attrgetter("created_at")
         key = attrgetter("market", "created_at", "subaccount_number")
@@ -1088,26 +1068,26 @@ class Rest(_Desk):
 
     def all_fills(
         self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None
-    ) -> AsyncIterator[FillFields]:
+    ) -> AsyncIterator[wire.FillFields]:
         """Walk all fills."""
         ask = partial(self.fills, subaccount, parent=parent, ticker=ticker)
         return _by_page(ask, attrgetter("id"))
 
     def all_transfers(
         self, subaccount: Subaccount, *, parent: bool = False
-    ) -> AsyncIterator[TransferFields]:
+    ) -> AsyncIterator[wire.TransferFields]:
         """Walk all transfers."""
         ask = partial(self.transfers, subaccount, parent=parent)
         return _by_page(ask, attrgetter("id"))
 
     def all_funding_payments(
         self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None
-    ) -> AsyncIterator[FundingPaymentFields]:
+    ) -> AsyncIterator[wire.FundingPaymentFields]:
         """Walk all funding payments."""
         ask = partial(self.funding_payments, subaccount, parent=parent, ticker=ticker)
         return _by_page(ask, attrgetter("ticker", "created_at", "subaccount_number"), None)
 
-    def all_historical_pnl(self, subaccount: Subaccount) -> AsyncIterator[PnlFields]:
+    def all_historical_pnl(self, subaccount: Subaccount) -> AsyncIterator[wire.PnlFields]:
         """Walk all hours of an account's profit."""
         ask = partial(self.historical_pnl, subaccount)
         return _by_page(ask, attrgetter("created_at", "block_height"))
