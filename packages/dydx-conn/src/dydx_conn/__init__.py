@@ -133,7 +133,7 @@ class Continuity:
         came after its place. An id of 0 is no number, and nothing is judged by it.
         """
         number, last = frame.message_id, self.last
-        if last is not None and number == last + 1 and not self.owed and self._doubt is None:
+        if number - 1 == last and not self.owed and self._doubt is None and frame.type != "error":
             self.last = number
             return ""
         if frame.type == "connected" or (number and last is None):
@@ -195,18 +195,14 @@ class Continuity:
         return True
 
     def _settle(self, frame: Frame) -> str:
-        key, refused = key_of(frame), frame.type == "error" and _refuses(frame)
-        if refused or frame.type == "subscribed":
+        if _is_answer(frame):
             if not self.asked:
                 self._open |= self._holes
                 self._holes.clear()
-            if refused and self.owed and key not in self.owed:
-                named = (key for key in self.owed if "-".join(key) in frame.text)
-                key = next(named, next(iter(self.owed)))
-            if key in self.owed:
+            if (key := _settled(frame, self.owed)) is not None:
                 self._answered(key)
             # Some servers refuse with the id at hand, though the request's own is spent.
-            if refused and frame.message_id not in self._open:
+            if frame.type == "error" and frame.message_id not in self._open:
                 self._excuse(frame.message_id)
         return ""
 
@@ -233,8 +229,17 @@ _REFUSALS: Final = (
 )  # fmt: skip
 
 
-def _refuses(frame: Frame) -> bool:
-    return frame.channel != "" or any(words in frame.text for words in _REFUSALS)
+def _is_answer(frame: Frame) -> bool:
+    refuses = frame.channel != "" or any(words in frame.text for words in _REFUSALS)
+    return frame.type == "subscribed" or (frame.type == "error" and refuses)
+
+
+def _settled(frame: Frame, asked: Iterable[Key]) -> Key | None:
+    """Return which request an answer is to; some refusals name none, or in their text alone."""
+    key, rest = key_of(frame), list(asked)
+    if key in rest or frame.channel or not rest:
+        return key if key in rest else None
+    return next((key for key in rest if "-".join(key) in frame.text), rest[0])
 
 
 # === States ===
@@ -286,7 +291,7 @@ class _Watched:
     reason: str = ""
     opened: int = 0
     failures: int = 0
-    asked: set[Key] = field(default_factory=set)
+    asked: dict[Key, None] = field(default_factory=dict)  # in the order of asking
 
 
 class _Connections:
@@ -302,7 +307,8 @@ class _Connections:
         """Fold one frame; return the transitions it makes, that of all together last."""
         self._last = frame
         what = _EVENTS.get(frame.kind)
-        return [] if what is None else self._turn(frame, what(self, frame))
+        named = frame.link or frame.kind in ("gap", "tick")
+        return self._turn(frame, what(self, frame)) if what and named else []
 
     def end(self) -> list[ConnectionState]:
         """Close all links: no frame will come any more."""
@@ -330,8 +336,9 @@ class _Connections:
     def _on_message(self, frame: Frame) -> Iterator[_Event]:
         link = self.links.get(frame.link) or self._link(frame)
         link.heard = frame.mono
-        if frame.type in ("subscribed", "error"):
-            link.asked.discard(key_of(frame))
+        if _is_answer(frame):
+            if (key := _settled(frame, link.asked)) is not None:
+                del link.asked[key]
             if not link.asked:
                 yield frame.link, "answered", "all that was asked is answered"
         elif link.state != "live" and frame.type != "connected":
@@ -353,7 +360,7 @@ class _Connections:
     def _on_sent(self, frame: Frame) -> Iterator[_Event]:
         request = ws_frame(0, 0, 0, "", frame.text)
         if request.type == "subscribe":
-            self._link(frame).asked.add(key_of(request))
+            self._link(frame).asked[key_of(request)] = None
         yield from ()
 
     def _on_open(self, frame: Frame) -> Iterator[_Event]:
@@ -415,6 +422,7 @@ def _blocks(frame: Frame) -> Iterator[tuple[int, int]]:
         for block in contents(frame):
             if isinstance(block, HeightContents):
                 moment = datetime.datetime.fromisoformat(block.time)
+                moment = moment.replace(tzinfo=moment.tzinfo or datetime.UTC)
                 time_ns = (moment - _EPOCH) // datetime.timedelta(microseconds=1) * 1000
                 yield int(block.block_height or block.height), time_ns
 
@@ -561,17 +569,16 @@ def _plain(value: Any) -> Any:
 
 
 class _Addressed(msgspec.Struct, rename="camel"):
-    subaccount_number: int | None = None
+    subaccount_number: Any = None
 
 
 def _account_of(frame: Frame) -> tuple[str, int] | None:
     if frame.kind == "ws" and frame.channel in _ACCOUNTS:
         owner, _, number = frame.id.partition("/")
         # On a parent's channel the envelope names the child.
-        child = None
-        if frame.channel == "v4_parent_subaccounts" and frame.type != "subscribed":
-            child = msgspec.json.decode(frame.text, type=_Addressed).subaccount_number
-        return (owner, int(number) if child is None else child) if number.isdecimal() else None
+        child = msgspec.json.decode(frame.text, type=_Addressed).subaccount_number
+        at = child if isinstance(child, int) else int(number) if number.isdecimal() else None
+        return None if at is None else (owner, at)
     if frame.kind != "http":
         return None
     path, _, query = frame.channel.partition("?")
@@ -942,7 +949,8 @@ class _Asker(threading.Thread):
 
     async def _later(self, key: Key) -> None:
         await asyncio.sleep(_RACE_S)
-        await self._ask(key)
+        async with self._turn:
+            await self._ask(key)
 
     async def _rounds(self, key: Key) -> None:
         while True:
