@@ -460,8 +460,9 @@ def _plain(value: Any, depth: int = 6) -> Any:
         return {redact(name): _named(name, inner, depth - 1) for name, inner in pairs}
     if depth and isinstance(value, list | tuple | set | frozenset):
         return [_plain(inner, depth - 1) for inner in value]
-    text = redact(str(value))
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)})"
+    whole = str(value)
+    text = redact(whole[: 10 * _LONGEST])  # megabytes are no reason to wait
+    return text if len(whole) <= _LONGEST else f"{text[:_LONGEST]}… ({len(whole)})"
 
 
 def _named(name: str, value: Any, depth: int) -> Any:
