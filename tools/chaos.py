@@ -190,6 +190,8 @@ class ChaosProxy:
                 await asyncio.sleep(self._delay_s)
             elif self._mode == "throttle":
                 await asyncio.sleep(len(chunk) / self._bytes_per_s)
+            if writer.is_closing():
+                break  # to write now would only be complained of
             if to_client and self._next_chunk:
                 chunk = self._spoil(link, chunk)
             self.carried += len(chunk)

@@ -197,6 +197,8 @@ class Client:
         bound_ns = int(task.bound_s * SECOND)
         self.state = DataState(task.tickers)
         self.markets = {ticker: Freshness(bound_ns, began) for ticker in task.tickers}
+        # The same, were a book that is lost not unknown but merely as old as it is.
+        self.ages = {ticker: Freshness(bound_ns, began) for ticker in task.tickers}
         self.count = Count()
         self.kinds: Counter[str] = Counter()
         self.stopping = False
@@ -215,17 +217,18 @@ class Client:
 
     def on_view(self, view: "MarketView") -> None:
         """Look at a market that a frame touched."""
-        if view.changed == "book":
-            lapse = self.markets[view.ticker].see(view.book.known, self._now)
-            if lapse:
-                tell(lapse=view.ticker, span=lapse)
+        if view.changed != "book":
+            return
+        self._tell_lapse(view.ticker, self.markets[view.ticker].see(view.book.known, self._now))
+        if view.book.known:
+            self._tell_lapse(view.ticker, self.ages[view.ticker].see(True, self._now), old=True)
 
     def end(self) -> None:
         """Tell all that is left to tell."""
         now = time.monotonic_ns()
         for ticker, market in self.markets.items():
-            if lapse := market.end(now):
-                tell(lapse=ticker, span=lapse)
+            self._tell_lapse(ticker, market.end(now))
+            self._tell_lapse(ticker, self.ages[ticker].end(now), old=True)
         living = {c.id: c.messages for c in self.count.living.values()}
         for link in list(self.count.living):
             self.count.settle(link)
@@ -241,6 +244,10 @@ class Client:
             longest_quiet_ns=quiet,
             left=left_behind(),
         )
+
+    def _tell_lapse(self, ticker: str, span: Span | None, *, old: bool = False) -> None:
+        if span:
+            tell(lapse=ticker, span=span, old=old)
 
 
 def client(task: Task) -> int:
@@ -382,6 +389,7 @@ class Log:
     """All that was seen: what the client told, and what the proxy did."""
 
     lapses: dict[str, list[Span]] = field(default_factory=dict)
+    old: dict[str, list[Span]] = field(default_factory=dict)
     samples: list[dict[str, Any]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     end: dict[str, Any] = field(default_factory=dict)
@@ -395,7 +403,8 @@ class Log:
         """Take one line of the client's."""
         said = json.loads(line)
         if "lapse" in said:
-            self.lapses.setdefault(said["lapse"], []).append(tuple(said["span"]))
+            kind = self.old if said["old"] else self.lapses
+            kind.setdefault(said["lapse"], []).append(tuple(said["span"]))
         elif "sample" in said:
             self.samples.append(said)
         else:
@@ -451,7 +460,7 @@ async def run(options: argparse.Namespace, venue: Venue) -> Log:
             await asyncio.sleep(options.settle)
             venue.process.send_signal(signal.SIGUSR1)
             log.held_ns = time.monotonic_ns()
-            await asyncio.sleep(1.5)  # what was under way arrives
+            await asyncio.sleep(4.0)  # what was under way arrives, and is asked for once more
         finally:
             began = time.monotonic()
             if process.returncode is None:
@@ -521,8 +530,8 @@ def recoveries(log: Log) -> list[Recovery]:
     return found
 
 
-def freshness(log: Log) -> dict[str, tuple[float, float, float]]:
-    """Return each market's shares of time with fresh data.
+def freshness(log: Log, of: Mapping[str, Sequence[Span]]) -> dict[str, tuple[float, float, float]]:
+    """Return each market's shares of time without a lapse `of` one kind.
 
     Of all time, of the time without a fault in force, and that if a fault came once a minute.
     """
@@ -530,10 +539,10 @@ def freshness(log: Log) -> dict[str, tuple[float, float, float]]:
     faults = clip([(fault.begun_ns, fault.ended_ns) for fault in log.faults], whole)
     all_ns, up_ns = length([whole]), length(without([whole], faults))
     shares = {}
-    for ticker, spans in log.lapses.items():
+    for ticker, spans in of.items():
         lapses = clip(spans, whole)
         own_ns = length(without(lapses, faults))
-        a_minute = own_ns / max(len(faults), 1) / (60 * SECOND)
+        a_minute = own_ns / max(len(log.faults), 1) / (60 * SECOND)
         shares[ticker] = (1 - length(lapses) / all_ns, 1 - own_ns / up_ns, 1 - a_minute)
     return shares
 
@@ -569,7 +578,7 @@ def growth(samples: Sequence[Mapping[str, Any]]) -> tuple[float, float, float]:
 
 def promises(log: Log) -> list[Promise]:
     """Judge the run."""
-    end, shares = log.end, freshness(log)
+    end, shares = log.end, freshness(log, log.lapses)
     worst = min(shares.values(), key=lambda share: share[2])
     wrong = {
         ticker: found
@@ -626,7 +635,7 @@ def promises(log: Log) -> list[Promise]:
 def report(options: argparse.Namespace, log: Log) -> Iterator[str]:
     """Write what was seen: what was done, what each kind of fault cost, the promises."""
     a, b = window(log)
-    end, shares = log.end, freshness(log)
+    end, shares = log.end, freshness(log, log.lapses)
     frames, used = log.samples[-1]["frames"], log.samples[-1]["cpu_s"] - log.samples[0]["cpu_s"]
     wall = (log.samples[-1]["sample"] - log.samples[0]["sample"]) / SECOND
     yield (
@@ -648,15 +657,21 @@ def report(options: argparse.Namespace, log: Log) -> Iterator[str]:
     quiet = end["longest_quiet_ns"] / SECOND
     yield f"longest time that a book called known went without an update: {quiet:.1f} s\n"
     yield from recovery_table(recoveries(log))
-    yield f"\n{'share of time with fresh data':<44}{'worst market':>16}{'mean':>12}"
-    for row, name in enumerate(("of all time", "of the time without a fault in force",
-                                "  the same, were the faults a minute apart")):  # fmt: skip
-        column = [share[row] for share in shares.values()]
-        yield f"{name:<44}{min(column):>16.3%}{statistics.mean(column):>12.3%}"
+    yield from share_table(shares, freshness(log, log.old))
     yield f"\n{'promise':<60}{'measured':>20}  promised"
     for promise in promises(log):
         verdict = "kept" if promise.kept else "BROKEN"
         yield f"{promise.name:<60}{promise.measured:>20}  {promise.promised:<26}{verdict}"
+
+
+def share_table(*kinds: Mapping[str, tuple[float, float, float]]) -> Iterator[str]:
+    """Write how much of the time was fresh: with a known book, and by the age of data alone."""
+    names = ("of all time", "without a fault in force", "the same, at a fault a minute")
+    heads = ("known and not too old", "not too old, known or not")
+    yield f"\n{'share of time, worst market':<32}" + "".join(f"{head:>28}" for head in heads)
+    for row, name in enumerate(names):
+        worst = (min(share[row] for share in shares.values()) for shares in kinds)
+        yield f"{name:<32}" + "".join(f"{share:>28.3%}" for share in worst)
 
 
 def recovery_table(found: Sequence[Recovery]) -> Iterator[str]:
@@ -697,7 +712,8 @@ def main(arguments: Sequence[str]) -> int:
         metavar="SECONDS",
         help="how old fresh may be (default 5)",
     )
-    add("--settle", type=float, default=10.0, metavar="SECONDS", help="without faults at the end")
+    # The longest pause between two attempts to connect is 30 s.
+    add("--settle", type=float, default=40.0, metavar="SECONDS", help="without faults at the end")
     add("--client", metavar="JSON", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.client:
