@@ -102,11 +102,12 @@ def test_a_new_passphrase_is_typed_twice(
 
 
 def test_where_nobody_can_be_asked_the_variable_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A passphrase is never an argument, which every process could read."""
     monkeypatch.setattr("sys.stdin.isatty", lambda: False)
+    (tmp_path / "key.json").touch()
 
-    assert main(["keys", "address", "--keys", "key.json"]) == 2
+    assert main(["keys", "address", "--keys", str(tmp_path / "key.json")]) == 2
 
     assert "expected a passphrase in DYDX_PASSPHRASE" in capsys.readouterr().err

@@ -472,7 +472,10 @@ def test_a_permitted_key_trades_for_its_owner() -> None:
             "expected --yes-mainnet",
         ),
         (["trade", "--network", "local"], "expected one of DYDX_MNEMONIC and DYDX_PRIVATE_KEY"),
-        (["trade", "--network", "local", "--keys", "none.json"], "expected an encrypted key file"),
+        (
+            ["trade", "--network", "local", "--keys", "none.json"],
+            "or an encrypted key file, got 'none.json'",
+        ),
         (["trade", "--network", "local", "--markets", ","], "expected tickers"),
         (["cancel-all", "--network", "testnet"], "expected --yes-orders"),
         (["keys", "address"], "neither is"),

@@ -11,6 +11,7 @@ import argparse
 import getpass
 import os
 import sys
+from pathlib import Path
 
 from dydx_keys import KeyProblem, Keys, rotate
 from pydantic import SecretStr
@@ -26,6 +27,8 @@ def keys_of(arguments: argparse.Namespace) -> Keys:
         return Keys.from_environment(expected=expected)
     if where.startswith("keyring:"):
         return Keys.from_keyring(where.removeprefix("keyring:"), expected=expected)
+    if not Path(where).is_file():  # before anybody types a passphrase for it
+        raise KeyProblem(f"expected env, keyring:NAME or an encrypted key file, got {where!r}")
     return Keys.from_file(where, passphrase("passphrase: "), expected=expected)
 
 
