@@ -246,9 +246,10 @@ def test_headers_that_are_no_numbers_say_nothing(text: str) -> None:
     assert said == Told()
 
 
-def test_a_limit_of_nothing_is_not_believed() -> None:
-    """It would stop everything for ever."""
-    assert read(ratelimit_limit="0").limit is None
+@pytest.mark.parametrize("text", ["0", "99999999"])
+def test_an_absurd_limit_is_not_believed(text: str) -> None:
+    """It would stop everything for ever, or bound nothing."""
+    assert read(ratelimit_limit=text).limit is None
 
 
 # === Circuit ===

@@ -200,6 +200,7 @@ WINDOW_NS: Final = 10_000_000_000
 _MS_NS: Final = 1_000_000
 _S_NS: Final = 1_000_000_000
 _SAME_MS: Final = 1000
+_MOST_LIMIT: Final = 10_000
 _LIMITS: Final[Mapping[str, int]] = {
     "default": 100,
     "orders": 100,
@@ -234,7 +235,9 @@ class Told(msgspec.Struct, frozen=True):
         # The indexer says milliseconds, against the standard; a proxy before it says seconds.
         unit = _S_NS if reset_ms is None else _MS_NS
         retry_in_ns = min((retry or 0) * unit, 86_400 * _S_NS)
-        return cls(limit or None, remaining, reset_ms or 0, reset_in_ns, refused, retry_in_ns)
+        # No limit, or one without bound, is no limit that anybody set.
+        limit = limit if limit and limit <= _MOST_LIMIT else None
+        return cls(limit, remaining, reset_ms or 0, reset_in_ns, refused, retry_in_ns)
 
 
 def _date_ns(headers: Mapping[str, str]) -> int | None:
@@ -414,6 +417,14 @@ def _refusal(path: str, status: int, text: str) -> RestError | None:
     if isinstance(error, NotFound):
         error.never_funded = path.startswith("/v4/addresses/") and _errors(text) is not None
     return error
+
+
+def _unicode(path: str, status: int, body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        what = f"expected the answer of {path} in UTF-8, got {error}"
+        raise BadAnswer(what, path=path, status=status) from None
 
 
 def _decoded(path: str, status: int, text: str, decode: Callable[[str, str], Any]) -> Any:
@@ -694,15 +705,10 @@ class _Desk:
     ) -> Any:
         group = self._groups[_group(question)]
         verdict: Verdict = "gone"
-        began_ns, well = None, False
         try:
             await self._turn(group, *turn, question)
-            began_ns = self._clock_ns()
-            status, text = await self._exchange(question, tally, group)
-            if refusal := _refusal(question, status, text):
-                raise refusal
-            value = _decoded(question, status, text, decode)
-            verdict, well = "good", True
+            value, text = await self._exchange(question, tally, group, decode)
+            verdict = "good"
             self._remember(question, tally, text)
             return value
         except RestError as error:
@@ -711,10 +717,7 @@ class _Desk:
             tally.note(error, self._wall_ns())
             raise
         finally:
-            now_ns = self._clock_ns()
-            tally.circuit = tally.circuit.heard(verdict, now_ns)
-            if began_ns is not None:
-                tally.recent.append((now_ns, now_ns - began_ns, well))
+            tally.circuit = tally.circuit.heard(verdict, self._clock_ns())
 
     async def _turn(self, group: _Group, ticket: int, until_ns: int, question: str) -> None:
         wake = asyncio.Event()
@@ -752,36 +755,46 @@ class _Desk:
             for each in either:
                 each.cancel()
 
-    async def _exchange(self, question: str, tally: _Tally, group: _Group) -> tuple[int, str]:
+    async def _exchange(
+        self, question: str, tally: _Tally, group: _Group, decode: Callable[[str, str], Any]
+    ) -> tuple[Any, str]:
+        tally.asked += 1
+        told, began_ns, well = None, None, False
+        try:
+            async with self._seats:
+                began_ns = self._clock_ns()
+                status, headers, body = await self._fetch(question)
+            told = Told.read(headers, refused=status == 429, wall_ns=self._wall_ns())
+            tally.answered += 1
+            self._compare_clocks(headers, self._clock_ns() - began_ns)
+            text = _unicode(question, status, body)
+            if self._on_answer is not None:
+                self._on_answer("GET", question, status, text, headers)
+            if refusal := _refusal(question, status, text):
+                raise refusal
+            value, well = _decoded(question, status, text, decode), True
+            return value, text
+        finally:
+            now_ns = self._clock_ns()
+            group.allowance = group.allowance.landed_at(now_ns, told)
+            group.wake()
+            if began_ns is not None:
+                tally.recent.append((now_ns, now_ns - began_ns, well))
+
+    async def _fetch(self, question: str) -> tuple[int, Mapping[str, str], bytes]:
         import httpx
 
-        tally.asked += 1
-        told = None
         try:
-            async with self._seats, asyncio.timeout(self._timeout_s):
-                began_ns = self._clock_ns()
-                async with self._http.stream("GET", question) as response:
-                    status, headers = response.status_code, response.headers
-                    told = Told.read(headers, refused=status == 429, wall_ns=self._wall_ns())
-                    body = await _body(response, question)
+            async with (
+                asyncio.timeout(self._timeout_s),
+                self._http.stream("GET", question) as response,
+            ):
+                return response.status_code, response.headers, await _body(response, question)
         except (TimeoutError, httpx.TimeoutException):
             what = f"expected {self._where} to answer {question} within {self._timeout_s:g} s"
             raise Unreachable(f"{what}, it did not", path=question) from None
         except httpx.TransportError as error:
             raise _unreachable(error, self._where, question) from error
-        finally:
-            group.allowance = group.allowance.landed_at(self._clock_ns(), told)
-            group.wake()
-        tally.answered += 1
-        self._compare_clocks(headers, self._clock_ns() - began_ns)
-        try:
-            text = body.decode()
-        except UnicodeDecodeError as error:
-            what = f"expected the answer of {question} in UTF-8, got {error}"
-            raise BadAnswer(what, path=question, status=status) from None
-        if self._on_answer is not None:
-            self._on_answer("GET", question, status, text, headers)
-        return status, text
 
     def _compare_clocks(self, headers: Mapping[str, str], took_ns: int) -> None:
         # A Date is cut to the second, and was written while we waited.
@@ -889,7 +902,7 @@ class Rest(_Desk):
     says its age, if its endpoint keeps failing. `parent` asks for all children of a parent
     subaccount together.
 
-    `on_answer` hears of each exchange that was answered, refusals too: method, path with sorted
+    `on_answer` hears of each exchange that brought a text, refusals too: method, path with sorted
     query, status, body, headers. Clocks, sleep and chance are parameters so that tests don't wait.
     """
 
