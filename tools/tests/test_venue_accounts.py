@@ -1,16 +1,22 @@
 """What the venue's accounts may do, order by order, without sockets."""
 
+import base64
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dydx_conn import CancelRequest, OrderRequest, Subaccount
+from v4_proto.dydxprotocol.clob import order_pb2, tx_pb2
+from v4_proto.dydxprotocol.subaccounts import subaccount_pb2
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "venue"))
 
-from accounts import Wallet  # the folder's modules are siblings
+import authenticators  # the folder's modules are siblings
+from accounts import Wallet
 from exchange import Exchange, Settings, Silence
+from node import BlockRates
 from residents import address_of_resident
 from tape import SECOND_NS, from_iso
 
@@ -230,3 +236,151 @@ def test_a_wallet_takes_its_sequence_or_a_nonce_of_now() -> None:
     assert "used" in wallet.objection(now, now)
     wallet.use(0)
     assert wallet.sequence == 1
+
+
+# === TWAP ===
+
+
+def test_a_twap_order_is_worked_off_in_equal_parts() -> None:
+    """Ten parts of one step, one each half minute; the whole is filled after the last."""
+    desk = Desk()
+    terms: dict[str, Any] = {"time_in_force": "GTT", "subticks": 0, "quantums": 10_000_000}
+    slices = {"twap_duration_s": 300, "twap_interval_s": 30, "twap_tolerance_ppm": 10_000}
+    assert desk.stateful(1, 128, **terms, **slices) == (0, "")
+
+    desk.run(95)
+    some = desk.order().order.filled
+    desk.run(210)
+
+    assert some == 4_000_000
+    assert (desk.order().status, desk.order().order.filled) == ("FILLED", 10_000_000)
+    assert desk.accounts.ledgers[US].position("BTC-USD") == 10_000_000
+
+
+def test_a_twap_order_that_finds_nothing_expires() -> None:
+    """Its own limit is worse than the book: parts go by unfilled, then the time is up."""
+    desk = Desk()
+    low = desk.exchange.tapes["BTC-USD"].market.subticks_per_tick
+    terms: dict[str, Any] = {"time_in_force": "GTT", "subticks": low, "quantums": 10_000_000}
+    slices = {"twap_duration_s": 300, "twap_interval_s": 30, "twap_tolerance_ppm": 0}
+    desk.stateful(1, 128, **terms, **slices)
+    until = desk.exchange.block_ns // SECOND_NS + 60
+    desk.stateful(2, 128, **terms, **slices, good_til_block_time=until)
+    desk.stateful(3, 128, **terms, **slices)
+    assert desk.cancel(3, order_flags=128, good_til_block_time=2**31) == 0
+
+    desk.run(70)
+    early = desk.order(1).status
+    desk.run(240)
+
+    assert early == "OPEN"
+    assert (desk.order(1).status, desk.order(1).reason) == ("CANCELED", "EXPIRED")
+    assert (desk.order(2).status, desk.order(2).reason) == ("CANCELED", "EXPIRED")
+    assert (desk.order(3).status, desk.order(3).reason) == ("CANCELED", "USER_CANCELED")
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"twap_interval_s": 29}, 12),
+        ({"twap_duration_s": 299}, 12),
+        ({"twap_tolerance_ppm": 1_000_000}, 12),
+        ({"quantums": 9_000_000}, 12),
+        ({"quantums": 10**13}, 3007),
+    ],
+)
+def test_a_twap_order_that_does_not_fit_is_refused(changed: dict[str, Any], code: int) -> None:
+    """Its times, its tolerance, parts of less than a step, and collateral at the oracle's price."""
+    terms: dict[str, Any] = {"time_in_force": "GTT", "subticks": 0, "quantums": 10_000_000}
+    slices = {"twap_duration_s": 300, "twap_interval_s": 30, "twap_tolerance_ppm": 10_000}
+
+    assert Desk().stateful(1, 128, **{**terms, **slices, **changed}) == (code, "clob")
+
+
+# === What a node counts and permits ===
+
+NAMED = order_pb2.OrderId(
+    subaccount_id=subaccount_pb2.SubaccountId(owner="us", number=3), order_flags=64, clob_pair_id=1
+)
+PLACE = tx_pb2.MsgPlaceOrder(order=order_pb2.Order(order_id=NAMED))
+CANCEL = tx_pb2.MsgCancelOrder(order_id=NAMED)
+BATCH = tx_pb2.MsgBatchCancel(
+    subaccount_id=NAMED.subaccount_id, short_term_cancels=[tx_pb2.OrderBatch(clob_pair_id=1)]
+)
+
+
+def test_stateful_orders_are_two_a_block_and_twenty_in_a_hundred() -> None:
+    """Attempts count, whoever else sends; cancels of them do not."""
+    rates = BlockRates()
+    said = [rates.objection("us", PLACE, 1) for _ in range(3)]
+    assert said[:2] == ["", ""]
+    assert "limit of 2 stateful orders per 1 blocks" in said[2]
+    assert rates.objection("them", PLACE, 1) == ""
+    assert rates.objection("us", CANCEL, 1) == ""
+
+    later = [rates.objection("us", PLACE, height) for height in range(2, 20)]
+    assert later[:17] == [""] * 17
+    assert "limit of 20" in later[17]
+    assert rates.objection("us", PLACE, 101) == ""
+
+
+def test_short_term_orders_and_cancels_are_counted_together() -> None:
+    """Four thousand in five blocks; a batch counts two."""
+    rates, order = BlockRates(), tx_pb2.MsgPlaceOrder()
+    for _ in range(1_999):
+        assert rates.objection("us", BATCH, 1) == ""
+    assert [rates.objection("us", order, 2) for _ in range(2)] == ["", ""]
+    assert "limit of 4000" in rates.objection("us", order, 5)
+    assert rates.objection("us", order, 6) == ""
+
+
+def composed(*inner: tuple[str, bytes]) -> bytes:
+    """Write authenticators as the official client does."""
+    rows = [{"type": kind, "config": base64.b64encode(config).decode()} for kind, config in inner]
+    return json.dumps(rows).encode()
+
+
+KEY = ("SignatureVerification", b"key")
+SENDS = ("MessageFilter", b"/dydxprotocol.clob.MsgPlaceOrder,/dydxprotocol.clob.MsgCancelOrder")
+
+
+@pytest.mark.parametrize(
+    ("held", "message", "code"),
+    [
+        (KEY, PLACE, 0),
+        (("SignatureVerification", b"other"), PLACE, 100),
+        (SENDS, PLACE, 0),
+        (SENDS, BATCH, 101),
+        (("ClobPairIdFilter", b"0,1"), CANCEL, 0),
+        (("ClobPairIdFilter", b"0"), CANCEL, 102),
+        (("ClobPairIdFilter", b"0"), BATCH, 102),
+        (("ClobPairIdFilter", b"0"), tx_pb2.OrderBatch(), 102),
+        (("SubaccountFilter", b"3"), PLACE, 0),
+        (("SubaccountFilter", b"0,1,2"), PLACE, 103),
+        (("SubaccountFilter", b"0"), BATCH, 103),
+        (("AllOf", composed(KEY, SENDS)), PLACE, 0),
+        (("AllOf", composed(KEY, SENDS)), BATCH, 104),
+        (("AnyOf", composed(KEY, SENDS)), BATCH, 0),
+        (("AnyOf", composed(SENDS)), BATCH, 105),
+    ],
+)
+def test_an_authenticator_permits_what_it_says(
+    held: tuple[str, bytes], message: Any, code: int
+) -> None:
+    """By key, message, market and subaccount, and by all or any of these."""
+    assert authenticators.is_sound(*held)
+    assert authenticators.objection({7: held}, [7], b"key", message)[0] == code
+
+
+@pytest.mark.parametrize("chosen", [[], [8], [7, 7]])
+def test_a_message_needs_one_authenticator_that_there_is(chosen: list[int]) -> None:
+    """One each."""
+    assert authenticators.objection({7: KEY}, chosen, b"key", PLACE)[0] == 1
+
+
+@pytest.mark.parametrize(
+    "wrong", [("Odd", b""), ("AllOf", b"{"), ("AllOf", b"[1]"), ("AnyOf", composed(("Odd", b"")))]
+)
+def test_an_authenticator_that_cannot_be_read_is_unsound(wrong: tuple[str, bytes]) -> None:
+    """Of an unknown type, or with something else in it than authenticators."""
+    assert not authenticators.is_sound(*wrong)

@@ -22,8 +22,10 @@ import msgspec
 from dydx_conn import (
     CONDITIONAL,
     SHORT_TERM,
+    TWAP,
     CancelRequest,
     OrderRequest,
+    Side,
     Subaccount,
     event_id,
     order_id,
@@ -73,6 +75,7 @@ class Wallet:
     usdc: int = 0
     native: int = 0
     nonces: list[int] = field(default_factory=list)
+    authenticators: dict[int, tuple[str, bytes]] = field(default_factory=dict)
 
     def objection(self, sequence: int, now_ms: int) -> str:
         """Say what is wrong with a transaction's sequence, "" if nothing is."""
@@ -117,6 +120,15 @@ class Record:
     updated_height: int = 0
 
 
+@dataclass(slots=True)
+class Twap:
+    """A TWAP order and what is left to do of it: its next part's time, and how many parts."""
+
+    record: Record
+    due_s: int
+    parts: int
+
+
 OPEN_STATES: Final = ("OPEN", "UNTRIGGERED", "BEST_EFFORT_OPENED")
 
 
@@ -125,7 +137,7 @@ def order_row(record: Record) -> Json:
     order, request, tape = record.order, record.request, record.tape
     stateful = request.order_flags != SHORT_TERM
     expiry = iso(request.good_til_block_time * SECOND_NS) if stateful else None
-    conditional = {"STOP_LOSS": "STOP_LIMIT", "TAKE_PROFIT": "TAKE_PROFIT"}
+    kind = {"STOP_LOSS": "STOP_LIMIT", "TAKE_PROFIT": "TAKE_PROFIT"}.get(request.condition_type)
     row: Json = {
         "id": record.id,
         "subaccountId": subaccount_id(order.subaccount),
@@ -135,7 +147,7 @@ def order_row(record: Record) -> Json:
         "size": tape.size_text(request.quantums),
         "totalFilled": tape.size_text(order.filled),
         "price": tape.price_text(request.subticks),
-        "type": conditional.get(request.condition_type, "LIMIT"),
+        "type": kind or ("TWAP" if request.order_flags == TWAP else "LIMIT"),
         "status": record.status,
         "timeInForce": "IOC" if request.time_in_force == "IOC" else "GTT",
         "postOnly": request.time_in_force == "POST_ONLY",
@@ -150,6 +162,12 @@ def order_row(record: Record) -> Json:
         "ticker": tape.ticker,
         "subaccountNumber": order.subaccount.number,
     }
+    if request.order_flags == TWAP:
+        row["duration"], row["interval"] = (
+            str(request.twap_duration_s),
+            str(request.twap_interval_s),
+        )
+        row["priceTolerance"] = str(request.twap_tolerance_ppm)
     if record.height:
         row["createdAtHeight"] = str(record.height)
     if record.updated_height:
@@ -292,6 +310,7 @@ class Accounts:
         self._placing: Record | None = None
         self._entering: list[Record] = []
         self._untriggered: list[Record] = []
+        self._twaps: list[Twap] = []
         self._events = 0
         for tape in exchange.tapes.values():
             tape.book.book.accounts = Desk(self, tape)
@@ -467,14 +486,18 @@ class Accounts:
             self._untriggered.append(record)
         else:
             signed = request.signed_quantums
-            fee = self.fees.of(
-                tape.market.quote_quantums(request.quantums, request.subticks), "MAKER"
-            )
-            if not ledger.affords(tape.market, signed, request.subticks, fee):
+            subticks = request.subticks or _near_oracle(tape, 0, request.side)
+            fee = self.fees.of(tape.market.quote_quantums(request.quantums, subticks), "MAKER")
+            if not ledger.affords(tape.market, signed, subticks, fee):
                 return 3007, "clob", "long-term order would be undercollateralized"
-            # It enters the book after its block.
             record = self._record(tape, subaccount, request, "OPEN")
-            self._entering.append(record)
+            if request.order_flags == TWAP:
+                parts = request.twap_duration_s // request.twap_interval_s
+                now_s = self._exchange.block_ns // SECOND_NS
+                self._twaps.append(Twap(record, now_s, parts))
+            else:
+                # It enters the book after its block.
+                self._entering.append(record)
         self._touch(record)
         return TAKEN
 
@@ -646,6 +669,7 @@ class Accounts:
                 ledger.value(tape.ticker, tape.oracle, tape.exponent, tape.open_interest)
         self._expire()
         self._trigger()
+        self._work_off()
         entering, self._entering = self._entering, []
         for record in entering:
             code, _, _ = self._enter(record)
@@ -712,6 +736,34 @@ class Accounts:
                 record.status = "OPEN"
                 self._touch(record)
                 self._entering.append(record)
+
+    def _work_off(self) -> None:
+        """Place the part of each TWAP order that is due: an IOC near the oracle's price."""
+        now_s = self._exchange.block_ns // SECOND_NS
+        self._twaps = [twap for twap in self._twaps if twap.record.status in OPEN_STATES]
+        for twap in self._twaps:
+            record, request = twap.record, twap.record.request
+            if now_s >= request.good_til_block_time:
+                self._end(record, "EXPIRED", final=True)
+            elif now_s >= twap.due_s:
+                self._place_part(twap)
+                twap.due_s, twap.parts = twap.due_s + request.twap_interval_s, twap.parts - 1
+                if not twap.parts and record.order.remaining:
+                    self._end(record, "EXPIRED", final=True)
+
+    def _place_part(self, twap: Twap) -> None:
+        record, request, tape = twap.record, twap.record.request, twap.record.tape
+        step = tape.market.step_base_quantums
+        worst = _near_oracle(tape, request.twap_tolerance_ppm, request.side)
+        if request.subticks:
+            worst = (min if request.side == "BUY" else max)(worst, request.subticks)
+        part = Order.of(record.order.subaccount, request)
+        part.quantums = record.order.remaining // twap.parts // step * step
+        part.subticks, part.time_in_force, part.order_flags = worst, "IOC", _PART_OF_TWAP
+        tape.book.execute(part)
+        if part.filled:
+            record.order.filled += part.filled
+            self._touch(record)
 
     def _flush(self) -> None:
         changes, self._changes = self._changes, {}
@@ -890,7 +942,13 @@ class Accounts:
 
 _POST_ONLY: Final = "ErrPostOnlyWouldCrossMakerOrder"
 _LIQUIDATION: Final = -1
+_PART_OF_TWAP: Final = 256
 _TERMS: Final = LiquidationTerms()
+
+
+def _near_oracle(tape: Tape, tolerance_ppm: int, side: Side) -> int:
+    away = tolerance_ppm / 1e6 * (1 if side == "BUY" else -1)
+    return tape.book.to_subticks(tape.oracle * 10.0**tape.exponent * (1 + away), side)
 
 
 def _clob(error: str) -> Answer:

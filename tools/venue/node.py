@@ -4,28 +4,31 @@
 
 `CheckTx` judges a transaction as a validator's mempool does and says so by (codespace, code):
 the signature is verified over the SignDoc with the key in the SignerInfo, whose address must own
-what the message touches. Short-term orders need no sequence; whatever else does takes the exact
-one, or a timestamp nonce. The query services answer from the exchange.
+what the message touches or have been given an authenticator for it. Short-term orders need no
+sequence; whatever else does takes the exact one, or a timestamp nonce. So many orders are taken
+in so many blocks. The query services answer from the exchange.
 
 Only what the official client asks is answered; the rest is UNIMPLEMENTED, as gRPC says it.
 """
 
 import hashlib
 import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import authenticators
 import bech32
 import grpc
-from accounts import EQUITY_TIERS
+from accounts import EQUITY_TIERS, Wallet
 from coincurve import PublicKey
 from coincurve.ecdsa import cdata_to_der, deserialize_compact
 from dydx_conn import CancelRequest, OrderRequest, Side, TimeInForce
 from dydx_conn import Subaccount as Account
 from exchange import Exchange
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 from tape import Tape, iso
 from tls import Papers
 from v4_proto.cosmos.auth.v1beta1 import auth_pb2
@@ -54,8 +57,10 @@ from v4_proto.cosmos.tx.v1beta1 import (
 from v4_proto.cosmos.tx.v1beta1 import (
     tx_pb2,
 )
+from v4_proto.dydxprotocol.accountplus import models_pb2 as plus_models
 from v4_proto.dydxprotocol.accountplus import query_pb2 as plus
 from v4_proto.dydxprotocol.accountplus import query_pb2_grpc as plus_grpc
+from v4_proto.dydxprotocol.accountplus import tx_pb2 as plus_tx
 from v4_proto.dydxprotocol.clob import (
     clob_pair_pb2,
     order_pb2,
@@ -166,6 +171,46 @@ def signed(key: bytes, signature: bytes, message: bytes) -> bool:
         return False
 
 
+# === Block rates ===
+
+# How much of what an owner may send within how many blocks, all of them at once; a block rate of
+# the chain's documentation. Failed attempts count, and a batch of cancels counts twice.
+RATES: Final[dict[str, tuple[tuple[int, int], ...]]] = {
+    "short-term orders and cancels": ((5, 4_000),),
+    "stateful orders": ((1, 2), (100, 20)),
+}
+
+
+class BlockRates:
+    """What each owner sent in the last blocks."""
+
+    def __init__(self) -> None:
+        self._sent: dict[tuple[str, str], deque[tuple[int, int]]] = {}
+
+    def objection(self, owner: str, message: Any, next_height: int) -> str:
+        """Count a message, and say which rate it exceeds, "" if none."""
+        kind, weight = _rated(message)
+        if not kind:
+            return ""
+        sent = self._sent.setdefault((owner, kind), deque())
+        sent.append((next_height, weight))
+        while sent[0][0] <= next_height - max(blocks for blocks, _ in RATES[kind]):
+            sent.popleft()
+        for blocks, most in RATES[kind]:
+            count = sum(weight for height, weight in sent if height > next_height - blocks)
+            if count > most:
+                return f"rate of {count} exceeds the limit of {most} {kind} per {blocks} blocks"
+        return ""
+
+
+def _rated(message: Any) -> tuple[str, int]:
+    if isinstance(message, clob_tx.MsgBatchCancel):
+        return "short-term orders and cancels", 2
+    if _short_term(message):
+        return "short-term orders and cancels", 1
+    return ("stateful orders", 1) if isinstance(message, clob_tx.MsgPlaceOrder) else ("", 0)
+
+
 # === CheckTx ===
 
 
@@ -210,6 +255,7 @@ class CheckTx:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
+        self._rates = BlockRates()
         self._seen: OrderedDict[str, tuple[bytes, Verdict, int]] = OrderedDict()
 
     def __call__(self, tx: bytes) -> tuple[str, Verdict]:
@@ -245,15 +291,31 @@ class CheckTx:
         clob_message = message.type_url.startswith("/dydxprotocol.clob.")
         if not clob_message:
             self._fee(envelope)
-        self._signer(envelope, owner(content), needs_sequence=not _short_term(content))
-        return carry_out(self._exchange, content)
+        needs_sequence = not _short_term(content)
+        account = self._signer(envelope, owner(content), content, needs_sequence=needs_sequence)
+        exceeded = self._rates.objection(owner(content), content, self._exchange.height + 1)
+        if exceeded:
+            return Verdict(5001, "clob", f"{exceeded}: Block rate limit exceeded")
+        verdict = carry_out(self._exchange, content)
+        if needs_sequence and verdict.code == 0:
+            # What the mempool does not take leaves no trace.
+            account.use(envelope.sequence)
+        return verdict
 
-    def _signer(self, envelope: Envelope, owner: str, *, needs_sequence: bool) -> None:
-        if owner != envelope.address:
+    def _signer(
+        self, envelope: Envelope, owner: str, message: Any, *, needs_sequence: bool
+    ) -> Wallet:
+        account = self._exchange.accounts.wallets.get(owner)
+        chosen = _chosen(envelope.body)
+        if chosen and account is not None:
+            held = account.authenticators
+            code, log = authenticators.objection(held, chosen, envelope.key, message)
+            if code:
+                raise Objection(Verdict(code, "accountplus", log))
+        elif owner != envelope.address:
             raise Objection(
                 _sdk(8, f"pubKey does not match signer address {owner} with signer index: 0")
             )
-        account = self._exchange.accounts.wallets.get(owner)
         if account is None:
             raise Objection(_sdk(9, f"account {owner} does not exist: unknown address"))
         if needs_sequence:
@@ -275,8 +337,7 @@ class CheckTx:
                     f"({CHAIN_ID}): unauthorized",
                 )
             )
-        if needs_sequence:
-            account.use(envelope.sequence)
+        return account
 
     def _fee(self, envelope: Envelope) -> None:
         # Only orders and cancels are free.
@@ -296,6 +357,14 @@ class CheckTx:
             if account.usdc < paid[USDC]:
                 raise Objection(_sdk(5, "insufficient funds to pay the fee"))
             account.usdc -= paid[USDC]
+
+
+def _chosen(body: tx_pb2.TxBody) -> list[int]:
+    extension, chosen = plus_tx.TxExtension(), []
+    for packed in body.non_critical_extension_options:
+        if packed.Unpack(extension):
+            chosen += extension.selected_authenticators
+    return chosen
 
 
 # === Messages ===
@@ -337,8 +406,33 @@ def _place(exchange: Exchange, message: clob_tx.MsgPlaceOrder) -> Verdict:
         client_metadata=order.client_metadata,
         condition_type=condition,  # type: ignore[arg-type]  # the three words it may be
         trigger_subticks=order.conditional_order_trigger_subticks,
+        **_recent_fields(order),
     )
     return _verdict(exchange.accounts.place(_subaccount(order.order_id.subaccount_id), request))
+
+
+def _recent_fields(order: order_pb2.Order) -> dict[str, Any]:
+    """Read what the chain keeps at 12, the TWAP's terms, and at 13, the builder's.
+
+    v4_proto 8.2 has the builder's message at 12: there only its second number is understood.
+    """
+    found: dict[str, Any] = {}
+    if order.HasField("builder_code_parameters"):
+        at_12 = order.builder_code_parameters
+        others = {field.field_number: field.data for field in _unknown(at_12)}
+        found["twap_duration_s"], found["twap_interval_s"] = others.get(1, 0), at_12.fee_ppm
+        found["twap_tolerance_ppm"] = others.get(3, 0)
+    for field in _unknown(order):
+        if field.field_number == 13:
+            builder = order_pb2.BuilderCodeParameters.FromString(field.data)
+            found["builder_address"] = builder.builder_address
+            found["builder_fee_ppm"] = builder.fee_ppm
+    return found
+
+
+def _unknown(message: Any) -> list[Any]:
+    fields = UnknownFieldSet(message)
+    return [fields[i] for i in range(len(fields))]
 
 
 def _cancel(exchange: Exchange, message: clob_tx.MsgCancelOrder) -> Verdict:
@@ -401,6 +495,23 @@ def _send(exchange: Exchange, message: bank_tx.MsgSend) -> Verdict:
     return _verdict(exchange.accounts.send(message.from_address, message.to_address, amount))
 
 
+def _add_authenticator(exchange: Exchange, message: plus_tx.MsgAddAuthenticator) -> Verdict:
+    if not authenticators.is_sound(message.authenticator_type, message.data):
+        return Verdict(5, "accountplus", "the authenticator cannot be read")
+    wallets = exchange.accounts.wallets
+    # The chain numbers them all, whosever they are.
+    taken = (id for wallet in wallets.values() for id in wallet.authenticators)
+    kept = wallets[message.sender].authenticators
+    kept[max(taken, default=-1) + 1] = (message.authenticator_type, message.data)
+    return ACCEPTED
+
+
+def _remove_authenticator(exchange: Exchange, message: plus_tx.MsgRemoveAuthenticator) -> Verdict:
+    if exchange.accounts.wallets[message.sender].authenticators.pop(message.id, None) is None:
+        return Verdict(1, "accountplus", f"authenticator {message.id} not found")
+    return ACCEPTED
+
+
 def _subaccount(id: subaccount_pb2.SubaccountId) -> Account:
     return Account(id.owner, id.number)
 
@@ -448,6 +559,16 @@ _MESSAGES: Final[dict[str, Reader]] = {
         bank_tx.MsgSend,
         lambda message: str(message.from_address),
         _send,
+    ),
+    "/dydxprotocol.accountplus.MsgAddAuthenticator": (
+        plus_tx.MsgAddAuthenticator,
+        lambda message: str(message.sender),
+        _add_authenticator,
+    ),
+    "/dydxprotocol.accountplus.MsgRemoveAuthenticator": (
+        plus_tx.MsgRemoveAuthenticator,
+        lambda message: str(message.sender),
+        _remove_authenticator,
     ),
 }
 
@@ -803,9 +924,19 @@ class Stats(stats_grpc.QueryServicer):  # type: ignore[misc]  # generated, untyp
 class Plus(plus_grpc.QueryServicer):  # type: ignore[misc]  # generated, untyped
     """dydxprotocol.accountplus.Query."""
 
-    async def GetAuthenticators(self, _request: Any, _context: Any) -> Any:  # noqa: N802
-        """Return none: permissioned keys are not played here."""
-        return plus.GetAuthenticatorsResponse()
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    async def GetAuthenticators(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        """Return what an account lets other keys do."""
+        wallet = self._exchange.accounts.wallets.get(request.account)
+        held = wallet.authenticators.items() if wallet else ()
+        return plus.GetAuthenticatorsResponse(
+            account_authenticators=[
+                plus_models.AccountAuthenticator(id=id, type=kind, config=config)
+                for id, (kind, config) in held
+            ]
+        )
 
 
 # === Server ===
@@ -826,7 +957,7 @@ async def start(
     prices_grpc.add_QueryServicer_to_server(Prices(exchange), server)
     subaccounts_grpc.add_QueryServicer_to_server(Subaccounts(exchange), server)
     stats_grpc.add_QueryServicer_to_server(Stats(), server)
-    plus_grpc.add_QueryServicer_to_server(Plus(), server)
+    plus_grpc.add_QueryServicer_to_server(Plus(exchange), server)
     try:
         bound = _bind(server, f"127.0.0.1:{port}", papers)
     except RuntimeError as error:
