@@ -2,6 +2,7 @@
 
     uv run --all-packages --group dev tools/bench.py                 everything
     uv run --all-packages --group dev tools/bench.py pipeline margin   these
+    uv run --all-packages --group dev tools/bench.py live              250 markets over TLS
 
 A benchmark reports; it never fails on a slow machine. The floor of a row is the least work
 that any program must do for it (reading and decoding the envelope, for a pipeline), measured
@@ -20,6 +21,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from bench_live import live
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -243,6 +246,7 @@ BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
     "margin": margin,
     "dashboard": dashboard,
     "start": start,
+    "live": live,
 }
 
 if __name__ == "__main__":

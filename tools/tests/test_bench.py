@@ -1,7 +1,10 @@
 """The bench: it reports what it measured, and refuses what it does not know."""
 
+import socket
+
 import pytest
 from bench import BENCHES, best, held_account, main
+from bench_live import Ear, crossing, kernel_bytes, live, quantile, since_sent
 
 
 def test_a_bench_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,3 +47,66 @@ def test_rows_are_printed_beside_their_floor(
 
     assert main(["margin"]) == 0
     assert "a figure" in capsys.readouterr().out
+
+
+# === Live ===
+
+
+def test_the_nth_message_sent_is_the_nth_that_came() -> None:
+    """Joined by connection; what came before the measurement began is left out."""
+    heard = {"since": 100, "heard": {"a": [[95, 110, 120], [99, 112, 125]], "b": [[200], [230]]}}
+    sent = {"a": [90, 101, 103, 140], "b": [195], "other": [1]}
+
+    assert since_sent(sent, heard) == [11, 22, 35]
+    assert crossing(sent, heard) == [2, 5, 30]
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "expected"),
+    [([], 0.5, 0), ([3], 0.99, 3), ([3, 1, 2], 0.5, 2), ([3, 1, 2], 1.0, 3)],
+)
+def test_a_quantile_is_one_of_the_values(values: list[int], share: float, expected: int) -> None:
+    """The value below which a share of all lie; 0 of none."""
+    assert quantile(values, share) == expected
+
+
+def test_an_ear_measures_from_the_last_snapshot_until_its_time_is_up() -> None:
+    """Errors are counted, each connection has columns of its own."""
+    ear = Ear(snapshots=2, seconds=0.0)
+    hello = '{"type":"connected","connection_id":"x","message_id":0}'
+    answer = '{"type":"subscribed","connection_id":"x"}'
+
+    assert ear.hear("c1", hello, 1)
+    assert ear.hear("c1", '{"type":"error","message":"no"}', 2)
+    assert ear.hear("c1", answer, 3)
+    assert not ear.since
+    assert ear.hear("c1", answer, 4)
+    assert not ear.hear("c1", '{"type":"channel_data"}', 5)
+    told = ear.told()
+    assert (told["errors"], told["frames"], told["closes"]) == (1, 2, "0, 0")
+    assert told["heard"]["x"][0] == [1, 2, 3, 4, 5]
+
+
+def test_the_kernel_counts_what_came_on_our_connections() -> None:
+    """Bytes that were received on each connection that is open, and how many there are."""
+    before, connections = kernel_bytes()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as mine,
+    ):
+        theirs, _ = server.accept()
+        with theirs:
+            theirs.sendall(bytes(1000))
+            mine.recv(1000, socket.MSG_WAITALL)
+            after = kernel_bytes()
+
+    assert after == (before + 1000, connections + 2)
+
+
+def test_two_markets_are_heard_live_over_tls() -> None:
+    """Every row has its figure and its floor; nothing is refused."""
+    rows = {figure.strip(): (measured, floor) for figure, measured, floor, _ in live("", 2, 0.3)}
+
+    assert rows["errors, closes, closes with 1008"] == ("0, 0, 0", "0, 0, 0")
+    assert all(measured and floor for measured, floor in rows.values())
+    assert rows["venue's send to subscriber, p50"][0].endswith(" ms")
