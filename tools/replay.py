@@ -327,6 +327,7 @@ class Stage:
         self._turns: Counter[Asked] = Counter()
         self._waiting = list(tape.connections)
         self._playing = 0
+        self._returned = asyncio.Event()
 
     def answer(self, method: str, path: str, query: str) -> Answer:
         """Return the next recorded answer; a miss is a 404 as the indexer words one."""
@@ -342,8 +343,13 @@ class Stage:
         self.answers += 1
         return answers[turn]
 
-    def is_over(self) -> bool:
+    async def is_over(self) -> bool:
         """Tell whether nothing is left to play to a further client."""
+        # Who is quick comes back before it is noticed to have left.
+        if self._playing and not self._waiting:
+            self._returned.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._returned.wait(), PATIENCE_S)
         return not self._waiting
 
     def choose(self, text: str) -> Connection | None:
@@ -368,6 +374,7 @@ class Stage:
         before = self.unmet.get(connection.name, unmet)
         self.unmet[connection.name] = min(before, unmet, key=Counter.total)
         self._playing -= 1
+        self._returned.set()
         if not connection.over:
             self._waiting.append(connection)
             self._waiting.sort(key=self._tape.connections.index)
@@ -472,7 +479,7 @@ def application(stage: Stage, tape: Tape, speed: float | None) -> "Starlette":
         return Response(answer.body, answer.status, headers)
 
     async def ws(websocket: "WebSocket") -> None:
-        if stage.is_over():
+        if await stage.is_over():
             stage.misses[f"WebSocket: {NO_MORE}"] += 1
             body = json.dumps({"errors": [{"msg": NO_MORE}]})
             await websocket.send_denial_response(Response(body, 503))

@@ -1,0 +1,659 @@
+"""The replay server, run as a person runs it, before the official client."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import httpx
+import pytest
+import replay
+import tls  # of tools/venue
+import websockets.exceptions
+import websockets.sync.client
+from dydx_conn import (
+    Frame,
+    Header,
+    Network,
+    Recording,
+    RecordingWriter,
+    collect,
+    find_recording,
+    live,
+    network,
+)
+from replay import Clock, Connection, Hearing, Stage, asked_for, read_tape
+
+if TYPE_CHECKING:
+    from starlette.websockets import WebSocket
+
+TOOL = Path(replay.__file__)
+# What mitmproxy imports uses names that its own dependencies have deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+SUBSCRIBE_BOOK = '{"type":"subscribe","channel":"v4_orderbook","id":"BTC-USD"}'
+SUBSCRIBE_TRADES = '{"type":"subscribe","channel":"v4_trades","id":"BTC-USD"}'
+SUBSCRIBE_MARKETS = '{"type":"subscribe","channel":"v4_markets"}'
+CONNECTED = '{"type":"connected","connection_id":"one","message_id":0}'
+URL = "http://127.0.0.1:3002"
+
+
+class Script:
+    """A recording in the making: each event a millisecond after the one before."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        header = Header(network="local", rest=URL, ws="", client="", source="a test")
+        self.writer = RecordingWriter(path, header)
+        self._now = 0
+
+    def add(self, kind: str, after_ms: int = 1, **fields: Any) -> "Script":
+        self._now += after_ms * 1_000_000
+        self.writer.write(kind, ns=self._now, mono=self._now, **fields)
+        return self
+
+    def open(self, link: str = "c1") -> "Script":
+        return self.add("open", c=link, u="ws://venue")
+
+    def asked(self, text: str, link: str = "c1") -> "Script":
+        return self.add("ws", c=link, d=">", x=text)
+
+    def said(self, text: str, link: str = "c1", after_ms: int = 1) -> "Script":
+        return self.add("ws", after_ms, c=link, d="<", x=text)
+
+    def close(self, code: int = 1000, link: str = "c1") -> "Script":
+        return self.add("close", c=link, code=code, reason="enough")
+
+    def answered(self, path: str, body: str, **more: Any) -> "Script":
+        answer: dict[str, Any] = {"m": "GET", "u": URL + path, "st": 200, "b": body}
+        return self.add("http", c="rest", **answer | more)
+
+    def written(self) -> Path:
+        self.writer.close()
+        return self.path
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Iterator[Script]:
+    """Begin a recording for a test."""
+    script = Script(tmp_path / "script.jsonl.zst")
+    with contextlib.closing(script.writer):
+        yield script
+
+
+class Served:
+    """A server of a recording, as a process: where it is, and what it said at the end."""
+
+    def __init__(self, recording: str | Path, *options: str) -> None:
+        command = [sys.executable, str(TOOL), str(recording), "--port", "0", "--ws-port", "0"]
+        self._tool = subprocess.Popen(
+            [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.output = ""
+        self.code: int | None = None
+
+    def __enter__(self) -> "Served":
+        assert self._tool.stdout is not None
+        for line in self._tool.stdout:
+            self.output += line
+            if line.startswith("Ctrl-C"):
+                break
+        self.rest = self._word(r"REST +(\S+)")
+        self.ws = self._word(r"WebSocket +(\S+)")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tool.send_signal(signal.SIGINT)
+        self.end()
+
+    @property
+    def network(self) -> Network:
+        return replace(network("local"), rest=self.rest, ws=self.ws)
+
+    @property
+    def proxy(self) -> tuple[int, str]:
+        return int(self._word(r"HTTPS_PROXY=http://127.0.0.1:(\d+)")), self._word(
+            r"SSL_CERT_FILE=(\S+)"
+        )
+
+    def end(self) -> None:
+        """Wait for the end and read the rest of what was said."""
+        self.output += self._tool.communicate(timeout=20)[0]
+        self.code = self._tool.returncode
+
+    def connect(self) -> websockets.sync.client.ClientConnection:
+        return websockets.sync.client.connect(self.ws, compression=None)
+
+    def _word(self, pattern: str) -> str:
+        found = re.search(pattern, self.output)
+        assert found, self.output
+        return found.group(1)
+
+
+def heard_until_close(connection: websockets.sync.client.ClientConnection) -> list[str]:
+    """Receive to the end."""
+    heard: list[str] = []
+    with contextlib.suppress(websockets.exceptions.ConnectionClosed):
+        while True:
+            heard.append(str(connection.recv(timeout=10)))
+    return heard
+
+
+def said_by_link(frames: list[Frame]) -> list[list[str]]:
+    """Return what the server said on each connection, whatever they are called."""
+    said: dict[str, list[str]] = {}
+    for frame in frames:
+        if frame.kind == "ws":
+            said.setdefault(frame.link, []).append(frame.text)
+    return sorted(said.values())
+
+
+# === Before the official client ===
+
+
+@pytest.mark.parametrize("name", ["quickstart", "sixty"])
+def test_the_official_client_hears_what_was_recorded_word_for_word(name: str) -> None:
+    """On each connection the same texts in the same order, through dydx_conn.live."""
+    recorded = list(Recording(find_recording(name)))
+    books: dict[str, list[str]] = {}
+    for frame in recorded:
+        if frame.kind == "sent" and "v4_orderbook" in frame.text:
+            books.setdefault(frame.link, []).append(json.loads(frame.text)["id"])
+    # The longer list was the first connection's: live fills one before it opens another.
+    tickers = [ticker for ids in sorted(books.values(), key=len)[::-1] for ticker in ids]
+    heard: list[Frame] = []
+
+    def to_the_last_close(frame: Frame) -> bool:
+        heard.append(frame)
+        # A connection that has ended is tried again, in vain: that end counts for nothing.
+        return sum((one.kind, one.type) == ("close", "1000") for one in heard) < len(books)
+
+    with Served(name, "--speed", "max") as served:
+        collect(live(served.network, tickers, pace=to_the_last_close))
+
+    assert said_by_link(recorded) == said_by_link(heard)
+    assert "0 gates unmet" in served.output
+    assert re.search(r"frames in [\d.]+ s, [\d,]+/s, played to its end", served.output)
+
+
+def test_rest_answers_are_those_recorded_headers_and_all() -> None:
+    """The official REST client gets every recorded answer, whatever the order of a query."""
+    from dydx_v4_client.indexer.rest.indexer_client import IndexerClient
+
+    answers = {
+        frame.channel: json.loads(frame.text)
+        for frame in Recording(find_recording("quickstart"))
+        if frame.kind == "http"
+    }
+
+    async def ask(rest: str) -> dict[str, Any]:
+        markets = IndexerClient(rest).markets
+        return {
+            "/v4/perpetualMarkets": await markets.get_perpetual_markets(),
+            "/v4/trades/perpetualMarket/ETH-USD?limit=100": (
+                await markets.get_perpetual_market_trades("ETH-USD", limit=100)
+            ),
+            "/v4/candles/perpetualMarkets/SOL-USD?resolution=1MIN&limit=100": (
+                await markets.get_perpetual_market_candles("SOL-USD", "1MIN", limit=100)
+            ),
+        }
+
+    with Served("quickstart") as served:
+        heard = asyncio.run(ask(served.rest))
+        path = "/v4/candles/perpetualMarkets/SOL-USD?limit=100&resolution=1MIN"
+        turned = httpx.get(served.rest + path)
+
+    assert {path: answers[path] for path in heard} == heard
+    assert turned.json() == heard["/v4/candles/perpetualMarkets/SOL-USD?resolution=1MIN&limit=100"]
+    assert "ratelimit-limit" in turned.headers
+
+
+def test_a_client_with_production_addresses_is_served_through_the_proxy() -> None:
+    """Proxy and certificate are all it is told; no name is looked up, nothing else is asked."""
+    from dydx_v4_client.indexer.socket.websocket import IndexerSocket
+
+    recorded = [frame for frame in Recording(find_recording("quickstart")) if frame.kind == "ws"]
+    heard: list[str] = []
+    sockets: list[Any] = []
+
+    def subscribe(opened: Any) -> None:
+        sockets.append(opened.sock)
+        opened.markets.subscribe()
+        opened.send('{"type":"subscribe","channel":"v4_block_height"}')
+        for ticker in ("SOL-USD", "ETH-USD", "BTC-USD"):
+            opened.trades.subscribe(ticker)
+            opened.order_book.subscribe(ticker)
+
+    with Served("quickstart", "--speed", "max", "--proxy", "0") as served:
+        port, certificate = served.proxy
+        with httpx.Client(proxy=f"http://127.0.0.1:{port}", verify=certificate) as client:
+            answer = client.get("https://indexer.dydx.trade/v4/perpetualMarkets")
+        official = IndexerSocket(
+            "wss://indexer.dydx.trade/v4/ws", on_open=subscribe, on_message=lambda *_: None
+        )
+        official.on_message = lambda _, text: heard.append(text)
+        official.run_forever(
+            http_proxy_host="127.0.0.1",
+            http_proxy_port=port,
+            proxy_type="http",
+            sslopt={"ca_certs": certificate},
+        )
+        # The client leaves it open if the venue says goodbye first.
+        sockets[0].shutdown()
+
+    assert list(answer.json()["markets"]) == ["BTC-USD", "ETH-USD", "SOL-USD"]
+    assert [frame.text for frame in recorded] == heard
+
+
+def test_it_serves_over_tls(script: Script, tmp_path: Path) -> None:
+    """With a certificate of one's own, for REST and the socket alike."""
+    papers = tls.issue(tmp_path)
+    script.open().said(CONNECTED).close().answered("/v4/height", "{}")
+    context = ssl.create_default_context(cafile=papers.ca)
+    options = ["--tls-cert", str(papers.certificate), "--tls-key", str(papers.key)]
+
+    with Served(script.written(), *options) as served:
+        answer = httpx.get(served.rest + "/v4/height", verify=context)
+        with websockets.sync.client.connect(served.ws, ssl=context) as connection:
+            heard = heard_until_close(connection)
+
+    assert served.rest.startswith("https://")
+    assert (answer.status_code, heard) == (200, [CONNECTED])
+
+
+# === Gates and pace ===
+
+
+def test_nothing_passes_a_gate_before_the_client_asked_for_the_same(script: Script) -> None:
+    """The order of different subscribes is free; what follows them waits for each."""
+    script.open().said(CONNECTED).asked(SUBSCRIBE_MARKETS).asked(SUBSCRIBE_BOOK).asked(
+        SUBSCRIBE_TRADES
+    )
+    script.said('{"type":"subscribed","channel":"v4_orderbook","id":"BTC-USD"}').said(
+        '"more"'
+    ).close()
+
+    with Served(script.written(), "--speed", "max") as served, served.connect() as connection:
+        greeting = connection.recv(timeout=5)
+        connection.send(SUBSCRIBE_TRADES)
+        connection.send(SUBSCRIBE_MARKETS)
+        with pytest.raises(TimeoutError):
+            connection.recv(timeout=0.3)
+        connection.send(SUBSCRIBE_BOOK)
+        heard = heard_until_close(connection)
+
+    assert greeting == CONNECTED
+    assert heard == ['{"type":"subscribed","channel":"v4_orderbook","id":"BTC-USD"}', '"more"']
+    assert connection.protocol.close_rcvd is not None
+    assert (connection.protocol.close_code, connection.protocol.close_reason) == (1000, "enough")
+
+
+def test_the_clock_keeps_the_pace_and_starts_anew_after_a_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Twice as fast is half the wait; a client that was late is not hurried afterwards."""
+    now_s = 1000.0
+    monkeypatch.setattr("replay.time.monotonic", lambda: now_s)
+    clock, hasty = Clock(2.0), Clock(None)
+
+    first = clock.wait_s(5_000_000_000)
+    second = clock.wait_s(9_000_000_000)
+    now_s += 7.0
+    late = clock.wait_s(9_000_000_000)
+    clock.rebase(9_000_000_000)
+    after = clock.wait_s(10_000_000_000)
+    clock.rebase(10_000_000_000)
+
+    assert (first, second, late, after) == (0.0, 2.0, -5.0, 0.5)
+    assert clock.wait_s(10_000_000_000) == 0.5
+    assert hasty.wait_s(9_000_000_000) == 0.0
+
+
+def test_texts_come_at_the_recorded_pace(script: Script) -> None:
+    """A recorded second at ten times the speed is a tenth of one."""
+    script.open().said(CONNECTED).said('"later"', after_ms=2000).close()
+
+    with (
+        Served(script.written(), "--speed", "10", "--once") as served,
+        served.connect() as connection,
+    ):
+        connection.recv(timeout=5)
+        with pytest.raises(TimeoutError):
+            connection.recv(timeout=0.1)
+        heard = connection.recv(timeout=5)
+
+    assert heard == '"later"'
+
+
+def test_whom_the_server_waits_for_is_told(
+    script: Script, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A person sees which subscribe is missing, once."""
+    monkeypatch.setattr(replay, "NOTICE_S", 0.01)
+    tape = read_tape(script.open().asked(SUBSCRIBE_BOOK).close().written())
+
+    async def wait() -> None:
+        stage = Stage(tape, replay.read_job(["x"]))
+        # It has nothing to say, so whom it would say it to is not asked.
+        player = replay.Player(cast("WebSocket", None), stage, tape.connections[0])
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(player.play(script.path, Clock(None)), 0.2)
+
+    asyncio.run(wait())
+
+    waits = "replay: connection 1 waits for a subscribe to v4_orderbook BTC-USD\n"
+    assert capsys.readouterr().err == waits
+
+
+# === What was not recorded ===
+
+
+@pytest.mark.parametrize(
+    ("said", "objection"),
+    [
+        (SUBSCRIBE_BOOK, ""),
+        ('{"type":"subscribe","channel":"v4_trades","id":"BTC-USD"}', ""),
+        ('{"type":"ping"}', ""),
+        ('{"type":"unsubscribe","channel":"v4_orderbook","id":"ETH-USD"}', ""),
+        ("{", "Invalid message: could not parse"),
+        ("[]", "Invalid message: type is required"),
+        ('{"channel":"v4_trades"}', "Invalid message: type is required"),
+        ('{"type":"dance"}', "Invalid message: dance"),
+        ('{"type":"subscribe","channel":"v4_orders"}', "Invalid channel: v4_orders"),
+        (
+            '{"type":"subscribe","channel":"v4_orderbook","id":"ETH-USD"}',
+            "Invalid subscription id for channel: (v4_orderbook-ETH-USD)",
+        ),
+        (
+            '{"type":"subscribe","channel":"v4_markets"}',
+            "Invalid subscription id for channel: (v4_markets-v4_markets)",
+        ),
+    ],
+)
+def test_a_client_is_answered_in_the_venues_words(said: str, objection: str) -> None:
+    """What was recorded passes, even if only its answer was; the rest is refused as the venue does."""
+    connection = Connection("connection 1", "c1", 0)
+    connection.gates["v4_orderbook", "BTC-USD"] += 1
+    connection.answered["v4_trades", "BTC-USD"] += 1
+
+    assert Hearing(connection).hear(said)[0] == objection
+
+
+def test_a_second_subscribe_is_refused_unless_it_was_recorded() -> None:
+    """Each recorded one opens one gate."""
+    connection = Connection("connection 1", "c1", 0)
+    key = "v4_orderbook", "BTC-USD"
+    connection.gates[key] += 2
+    hearing = Hearing(connection)
+
+    objections = [hearing.hear(SUBSCRIBE_BOOK)[0] for _ in range(3)]
+
+    already = "Invalid subscribe message: already subscribed (v4_orderbook-BTC-USD)"
+    assert objections == ["", "", already]
+    assert [hearing.may_pass(key) for _ in range(3)] == [True, True, False]
+
+
+def test_misses_are_answered_counted_and_with_strict_fail(script: Script) -> None:
+    """A 404 in the indexer's shape, an error message, and exit code 1 with a list."""
+    script.open().said(CONNECTED).said(
+        '{"type":"channel_data","message_id":7,"channel":"v4_trades","contents":{}}'
+    )
+    script.asked(SUBSCRIBE_TRADES).close().answered("/v4/height", '{"height":"1"}')
+
+    with Served(script.written(), "--speed", "max", "--strict") as served:
+        miss = httpx.get(served.rest + "/v4/time?a=b")
+        wrong_method = httpx.post(served.rest + "/v4/height")
+        with served.connect() as connection:
+            for _ in range(2):
+                connection.recv(timeout=5)
+            connection.send(SUBSCRIBE_BOOK)
+            error = json.loads(connection.recv(timeout=5))
+
+    assert miss.status_code == wrong_method.status_code == 404
+    assert miss.json() == {"errors": [{"msg": "GET /v4/time?a=b was not recorded"}]}
+    assert error == {
+        "type": "error",
+        "message": "Invalid subscription id for channel: (v4_orderbook-BTC-USD)",
+        "connection_id": "one",
+        "message_id": 7,
+        "channel": "v4_orderbook",
+        "id": "BTC-USD",
+    }
+    assert served.code == 1
+    assert "3 misses, 1 gates unmet" in served.output
+    assert "missed 1 times: POST /v4/height" in served.output
+    assert "unmet on connection 1: subscribe to v4_trades BTC-USD" in served.output
+
+
+def test_answers_come_in_order_and_the_last_one_stays(script: Script) -> None:
+    """Each request its own row; status and headers as recorded."""
+    script.answered("/v4/height", "1").answered(
+        "/v4/height", "2", st=429, rh={"retry-after": "350"}
+    )
+    script.answered("/v4/time", "3")
+
+    with (
+        Served(script.written(), "--strict") as served,
+        httpx.Client(base_url=served.rest) as client,
+    ):
+        heard = [
+            client.get(path) for path in ("/v4/height", "/v4/time", "/v4/height", "/v4/height")
+        ]
+
+    assert [answer.text for answer in heard] == ["1", "3", "2", "2"]
+    assert heard[2].status_code == 429
+    assert heard[2].headers["retry-after"] == "350"
+    assert served.code == 0
+
+
+# === Connections ===
+
+
+def test_a_client_that_leaves_early_finds_its_connection_again(script: Script) -> None:
+    """From its beginning; when all is played to the end, there is no further one."""
+    script.open().said(CONNECTED).asked(SUBSCRIBE_BOOK).said('"book"').close(1012)
+
+    with Served(script.written(), "--speed", "max") as served:
+        with served.connect() as connection:
+            connection.recv(timeout=5)
+        with served.connect() as connection:
+            connection.send(SUBSCRIBE_BOOK)
+            heard = heard_until_close(connection)
+        code = connection.protocol.close_code
+        with pytest.raises(websockets.exceptions.InvalidStatus) as refused:
+            served.connect()
+
+    assert (heard, code) == ([CONNECTED, '"book"'], 1012)
+    assert refused.value.response.status_code == 503
+    assert "0 of 2 frames" in served.output or "1 of 2 frames" in served.output
+    assert "0 gates unmet" in served.output
+
+
+def test_once_ends_with_the_last_connection_and_again_begins_anew(script: Script) -> None:
+    """What a script wants, and what a person wants who starts the bot twice."""
+    path = script.open().said(CONNECTED).close().written()
+
+    with Served(path, "--once") as once, once.connect() as connection:
+        heard_until_close(connection)
+        once.end()
+    with Served(path, "--again") as again:
+        for _ in range(2):
+            with again.connect() as connection:
+                assert heard_until_close(connection) == [CONNECTED]
+
+    assert once.code == again.code == 0
+
+
+def test_each_client_gets_the_connection_that_was_asked_for_the_same(script: Script) -> None:
+    """Whoever connects first; one that says nothing gets the first, after a while."""
+    script.open("c1").open("c2").said('"one"', "c1").said('"two"', "c2")
+    script.asked(SUBSCRIBE_BOOK, "c1").asked(SUBSCRIBE_TRADES, "c2").close(1000, "c1").close(
+        1001, "c2"
+    )
+
+    with (
+        Served(script.written(), "--speed", "max") as served,
+        served.connect() as second,
+        served.connect() as first,
+    ):
+        second.send(SUBSCRIBE_TRADES)
+        heard_by_second = heard_until_close(second)
+        heard_by_first = first.recv(timeout=5)
+        first.send(SUBSCRIBE_BOOK)
+        heard_until_close(first)
+
+    assert (heard_by_first, heard_by_second) == ('"one"', ['"two"'])
+    assert second.protocol.close_code == 1001
+
+
+@pytest.mark.parametrize("code", [0, 1006])
+def test_a_connection_that_broke_off_breaks_off_again(script: Script, code: int) -> None:
+    """No goodbye was recorded, so none is said."""
+    script.open().said(CONNECTED).close(code)
+
+    with Served(script.written(), "--speed", "max") as served, served.connect() as connection:
+        heard = heard_until_close(connection)
+
+    assert heard == [CONNECTED]
+    assert connection.protocol.close_code == 1006
+
+
+def test_a_recording_of_live_with_its_node_and_vain_attempts_is_understood(script: Script) -> None:
+    """The node is no connection, and what never opened is none either."""
+    script.add("close", c="c1", code=0, reason="refused").add("open", c="node", u="")
+    script.asked("{}", "node").add("http", c="node", u="latest_block", st=0, b="{}")
+    script.open().said(CONNECTED).close().asked("late").add(
+        "close", c="c1", code=0, reason="refused"
+    )
+    script.said('"its open line was lost"').asked("no JSON").asked("{}").asked(
+        '{"type":"unsubscribe"}'
+    )
+
+    tape = read_tape(script.written())
+
+    assert [(one.texts, one.gates.total()) for one in tape.connections] == [(1, 0), (1, 0)]
+    assert tape.answers == {}
+
+
+def test_a_query_is_the_same_in_any_order() -> None:
+    """And a path however it is written."""
+    one = asked_for("GET", "/v4/a%2Fb", "x=1&y=&x=0")
+
+    assert one == asked_for("GET", "/v4/a/b", "y=&x=0&x=1")
+
+
+# === Trouble ===
+
+
+def test_a_damaged_and_cut_recording_is_served_as_far_as_it_is_readable(tmp_path: Path) -> None:
+    """It says what is lost, and at the end of what is there it goes away."""
+    whole = find_recording("quickstart").read_bytes()
+    path = tmp_path / "damaged.jsonl.zst"
+    half = bytearray(whole[: len(whole) // 2])
+    half[len(half) // 2] ^= 0xFF
+    path.write_bytes(half)
+    heard: list[str] = []
+
+    with Served(path, "--speed", "max") as served, served.connect() as connection:
+        connection.send(SUBSCRIBE_MARKETS)
+        connection.send('{"type":"subscribe","channel":"v4_block_height"}')
+        for ticker in ("BTC-USD", "ETH-USD", "SOL-USD"):
+            for channel in ("v4_orderbook", "v4_trades"):
+                connection.send(json.dumps({"type": "subscribe", "channel": channel, "id": ticker}))
+        heard = heard_until_close(connection)
+
+    readable = [frame.text for frame in Recording(path) if frame.kind == "ws"]
+    assert readable == heard
+    assert connection.protocol.close_code == 1001
+    assert served.output.count("are damaged: their lines are lost") == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["no-such-recording"], "expected the path of a recording or one of"),
+        (["FOLDER/nowhere.zst"], "found no such file"),
+        (["FOLDER/text.zst"], "compressed with zstd"),
+        (["quickstart", "--port", "70000"], "expected port 70000 to be free, but"),
+        (["quickstart", "--tls-cert", "FOLDER/text.zst"], "expected a certificate in"),
+    ],
+)
+def test_what_cannot_be_served_is_explained(
+    command: list[str], says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Exit code 2 and a sentence."""
+    (tmp_path / "text.zst").write_text("neither a recording nor a certificate")
+
+    here = [word.replace("FOLDER", str(tmp_path)) for word in command]
+    code = replay.main(["--port", "0", "--ws-port", "0", *here])
+
+    assert code == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--port", "--ws-port", "--proxy"])
+def test_a_busy_port_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whichever it is, and it says which."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        code = replay.main(["quickstart", "--port", "0", "--ws-port", "0", option, str(port)])
+
+    assert code == 2
+    assert str(port) in capsys.readouterr().err
+
+
+def test_an_empty_recording_is_refused(script: Script, capsys: pytest.CaptureFixture[str]) -> None:
+    """There is nothing in it to serve."""
+    path = script.add("tick").written()
+
+    code = replay.main([str(path), "--port", "0"])
+
+    assert code == 2
+    assert "expected answers or connections in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--speed", "0"],
+        ["--speed", "fast"],
+        ["--once", "--again"],
+        ["--proxy", "1", "--tls-cert", "x"],
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the parser, with exit code 2."""
+    with pytest.raises(SystemExit) as refused:
+        replay.read_job(["quickstart", *options])
+
+    assert refused.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_without_its_needs_it_starts_anew_with_the_tools_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Under uv it helps itself."""
+    started: list[list[str]] = []
+    monkeypatch.setenv("DYDX_TOOL_AGAIN", "")
+    monkeypatch.setenv("UV", "/bin/uv")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr(os, "execv", lambda _, command: started.append(command))
+
+    code = replay.main(["no-such-recording"])
+
+    assert code == 2
+    assert started[0][-2:] == [str(TOOL), "no-such-recording"]
