@@ -244,12 +244,28 @@ def test_an_answer_mends_an_unknown_book_and_spares_a_live_one(wire: Any) -> Non
 
     (view,) = step(state, link.answer(PATH, answer))
     polled = step(state, link.answer(PATH, answer))
-    step(state, link.book({"bids": [["99", "1"]]}))
+    step(state, link.snapshot([("99", "1"), ("98", "1")], [("102", "1")]))
     ignored = step(state, link.answer(PATH, answer))
 
     assert polled == (view,)
     assert ignored == ()
     assert _sides(view.book) == ([(99.0, 1.0), (98.0, 1.0)], [(102.0, 1.0)])
+
+
+def test_the_socket_adds_nothing_to_a_book_that_an_answer_told(wire: Any) -> None:
+    """The answer's age is unknown: what was said between it and the update is missing."""
+    state, link = DataState(), wire()
+    body = {"bids": [{"price": "99", "size": "3"}], "asks": []}
+    step(state, link.answer("/v4/orderbooks/perpetualMarket/BTC-USD", body))
+    view = state.views["BTC-USD"]
+
+    touched = step(state, link.book({"bids": [["98", "1"]]}))
+    told = [level.price_text for level in view.book.bids()]
+    step(state, link.snapshot([("97", "1")], []))
+    step(state, link.book({"bids": [["96", "1"]]}))
+
+    assert (list(touched), told, view.quality.counts) == ([], ["99"], {"early": 1})
+    assert [level.price_text for level in view.book.bids()] == ["97", "96"]
 
 
 def test_an_answer_tells_what_was_lost_between_snapshot_and_first_update(wire: Any) -> None:

@@ -61,8 +61,11 @@ def test_a_duplicate_is_dropped(wire: Any) -> None:
     assert state.quality.counts == {"duplicate": 1}
 
 
-def test_a_message_that_comes_late_is_out_of_order(wire: Any) -> None:
-    """Its levels are older than the book, so they are not taken; a late trade is."""
+def test_a_message_that_comes_late_costs_its_own_book_alone(wire: Any) -> None:
+    """Its levels are older than the book, so they are not taken; a late trade is.
+
+    What it says of other books is nothing: when it was missed, they were lost and asked for anew.
+    """
     state = DataState()
     link = _pair(state, wire)
     late = link.book({"bids": [["98", "1"]]})
@@ -70,14 +73,21 @@ def test_a_message_that_comes_late_is_out_of_order(wire: Any) -> None:
         "channel_data", "v4_trades", "BTC-USD",
         {"trades": [{"id": "a", "side": "BUY", "size": "1", "price": "1", "createdAt": "2026-01-01T00:00:00Z"}]},
     )  # fmt: skip
+    late_oracle = link.markets({"oraclePrices": {"ETH-USD": {"oraclePrice": "12"}}})
     step(state, link.snapshot([("99", "1")], [("101", "1")]))
+    step(state, link.snapshot([("9", "1")], [("11", "1")], ticker="ETH-USD"))
 
-    lost = step(state, late)
     (view,) = step(state, late_trade)
+    traded = view.changed, len(view.fresh), _known(state)
+    nothing = step(state, late_oracle)
+    lost = step(state, late)
 
-    assert [view.ticker for view in lost] == ["BTC-USD", "ETH-USD"]
-    assert (view.changed, len(view.fresh), view.book.known) == ("trades", 1, False)
-    assert state.quality.counts == {"out_of_order": 2}
+    assert traded == ("trades", 1, [True, True])
+    assert list(nothing) == []
+    assert state.views["ETH-USD"].oracle is None
+    assert [(view.ticker, view.changed) for view in lost] == [("BTC-USD", "book")]
+    assert _known(state) == [False, True]
+    assert state.quality.counts == {"gap": 1, "out_of_order": 3}
 
 
 def test_a_snapshot_that_was_asked_for_may_come_late(wire: Any) -> None:

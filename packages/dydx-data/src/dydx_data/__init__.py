@@ -699,10 +699,12 @@ def _fold_message(state: DataState, frame: Frame) -> _Touched:
         state.quality.note(frame.seq, trouble, what + (frame.channel or frame.type))
         if trouble == "duplicate":
             return ()
-        lost = _lose_books(state, frame)
-        # A late level total is older than the book; a late trade keeps its place by its time.
-        if trouble == "out_of_order" and frame.channel != "v4_trades":
-            return lost
+        if trouble == "gap":
+            lost = _lose_books(state, frame)
+        elif frame.channel != "v4_trades":
+            # Late totals are older than the book, which may lack them: it is asked for anew. A
+            # late trade keeps its place by its time.
+            return _fold_unsubscribed(state, frame, [])
     channels = _MESSAGES.get(frame.type)
     fold_channel = channels.get(frame.channel) if channels else None
     if fold_channel is None:
@@ -775,7 +777,8 @@ def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
             return _mend_book(view, frame, updates[0])
         book.forget()
         book.known, book.whole_at = True, frame.at
-    elif not book.known:
+    elif not (book.known and book.link):
+        # Neither does it fit an answer: nobody knows what was said between the two.
         quality.note(frame.seq, "early", "a book update without a snapshot to update")
         return ()
     else:
@@ -803,7 +806,7 @@ def _mend_book(view: MarketView, frame: Frame, answer: BookContents) -> _Touched
 
 
 def _fold_unsubscribed(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
-    view = state.views.get(frame.id)
+    view = state.views.get(frame.id) if frame.channel == "v4_orderbook" else None
     return _lose_book(view, frame) if view is not None else ()
 
 
