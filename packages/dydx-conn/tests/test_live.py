@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,15 +25,19 @@ from dydx_conn import (
     NETWORKS,
     PER_CONNECTION,
     Frame,
+    Inbox,
     MarketsContents,
     Network,
     NetworkError,
     Subaccount,
     collect,
+    connection_states,
     contents,
     live,
     network,
+    subscriptions,
 )
+from reactivex import from_iterable
 from reactivex import operators as ops
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
@@ -57,6 +61,8 @@ class Venue:
     def __post_init__(self) -> None:
         self.release = threading.Event()
         self.behave: Callable[[ServerConnection, int], None] = lambda *_: None
+        # What each request is answered with, after its id is counted; what nothing is, is not.
+        self.reply: Callable[[dict[str, Any], list[dict[str, Any]]], Iterable[Any]] = confirm
 
     def rest(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer what is no request for a socket."""
@@ -78,10 +84,14 @@ class Venue:
             for text in connection:
                 asked = json.loads(text)
                 heard.append(asked)
-                what = {"channel": asked["channel"], "id": asked.get("id")}
-                connection.send(
-                    json.dumps({"type": "subscribed", "message_id": len(heard), **what})
-                )
+                for answer in self.reply(asked, heard):
+                    connection.send(json.dumps(answer))
+
+
+def confirm(asked: dict[str, Any], heard: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Answer a request as the venue does, with an id that nothing else takes."""
+    what = {"channel": asked["channel"], "id": asked.get("id")}
+    return [{"type": f"{asked['type']}d", "message_id": len(heard), **what}]
 
 
 @contextlib.contextmanager
@@ -126,14 +136,15 @@ def listen(
     tickers: list[str],
     enough: Callable[[list[Frame]], bool],
     subaccount: Subaccount | None = None,
+    **more: Any,
 ) -> list[Frame]:
-    """Receive until there is enough; a test that needs 2000 frames has failed."""
+    """Receive until there is enough; a test that needs 3000 frames has failed."""
     frames: list[Frame] = []
 
     def pace(frame: Frame) -> bool:
-        return not enough(frames) and frame.seq < 2000
+        return not enough(frames) and frame.seq < 3000
 
-    live(where, tickers, subaccount=subaccount, pace=pace).subscribe(frames.append)
+    live(where, tickers, subaccount=subaccount, pace=pace, **more).subscribe(frames.append)
     assert enough(frames), [(frame.kind, frame.text[:99]) for frame in frames]
     return frames
 
@@ -272,7 +283,8 @@ def test_a_venue_that_is_not_there_is_tried_again_and_again() -> None:
     close = next(frame for frame in frames if frame.kind == "close")
     gap = next(frame for frame in frames if frame.kind == "gap")
     assert "refused" in close.text
-    assert gap.text.startswith("expected REST to answer for v4_markets, but: Unreachable")
+    assert gap.text.startswith("expected REST to answer for v4_")
+    assert "Unreachable" in gap.text
     assert not any(frame.kind == "open" for frame in frames)
 
 
@@ -373,6 +385,370 @@ def test_silence_ticks() -> None:
     assert all(later > sooner for sooner, later in itertools.pairwise(stamps))
 
 
+# === Gaps ===
+
+
+def jumping(venue: Venue, at: int, by: int) -> None:
+    """Let the ids of a venue jump once, with a message of trades after so many requests."""
+    extra = [0]
+
+    def reply(asked: dict[str, Any], heard: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        (answer,) = confirm(asked, heard)
+        yield {**answer, "message_id": len(heard) + extra[0]}
+        if len(heard) == at:
+            extra[0] += by + 1
+            what = {"type": "channel_data", "channel": "v4_trades", "id": "BTC-USD"}
+            yield {**what, "message_id": len(heard) + extra[0], "contents": {"trades": []}}
+
+    venue.reply = reply
+
+
+def requests(frames: list[Frame]) -> list[tuple[str, str, str]]:
+    """Return what was asked for, in order."""
+    asked = [json.loads(frame.text) for frame in frames if frame.kind == "sent"]
+    return [(said["type"], said["channel"], said.get("id", "")) for said in asked]
+
+
+def test_lost_messages_are_a_gap_before_the_one_that_shows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And all that the link carries is asked for anew."""
+    monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.05)
+    venue = Venue()
+    jumping(venue, at=4, by=3)
+    with running(venue) as here:
+        frames = listen(here, ["BTC-USD"], count("ws", 8, "subscribed"))
+
+    (gap,) = [frame for frame in frames if frame.kind == "gap"]
+    shown = frames[gap.seq]
+    assert (gap.link, gap.message_id, gap.text) == (
+        "c1", 3, "3 messages lost before message_id 8",
+    )  # fmt: skip
+    assert (shown.kind, shown.type, shown.message_id) == ("ws", "channel_data", 8)
+    assert [frame.seq for frame in frames] == list(range(1, len(frames) + 1))
+    first, again = requests(frames)[:4], requests(frames)[4:]
+    assert again == [(type_, *key) for _, *key in first for type_ in ("unsubscribe", "subscribe")]
+
+
+def test_nothing_is_asked_for_more_often_than_the_venue_allows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Twice a second each; a request that must wait, waits."""
+    monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.4)
+    monkeypatch.setattr(dydx_conn, "_POLL_S", 0.05)
+    venue = Venue()
+    jumping(venue, at=4, by=1)
+    with running(venue) as here:
+        frames = listen(here, ["BTC-USD"], count("ws", 8, "subscribed"))
+
+    times: dict[str, list[int]] = {}
+    for frame in frames:
+        if frame.kind == "sent" and '"subscribe"' in frame.text:
+            times.setdefault(frame.text, []).append(frame.mono)
+    assert [len(stamps) for stamps in times.values()] == [2] * 4
+    assert all(0.4e9 <= second - first < 0.9e9 for first, second in times.values())
+
+
+def test_what_is_never_answered_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot that was lost leaves a hole that its request would explain for ever."""
+    monkeypatch.setattr(dydx_conn, "_OVERDUE_NS", 100_000_000)
+    monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.05)
+    venue = Venue()
+
+    def reply(asked: dict[str, Any], heard: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [] if len(heard) == 3 else confirm(asked, heard)
+
+    venue.reply = reply
+    with running(venue) as here:
+        frames = listen(here, ["BTC-USD"], count("ws", 4, "subscribed"))
+
+    (gap,) = [frame for frame in frames if frame.kind == "gap"]
+    assert (gap.text, gap.message_id) == ("1 answers overdue: v4_orderbook BTC-USD", 1)
+    assert requests(frames)[4:] == [
+        ("unsubscribe", "v4_orderbook", "BTC-USD"), ("subscribe", "v4_orderbook", "BTC-USD"),
+    ]  # fmt: skip
+
+
+def test_what_could_not_be_fetched_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while, and without a gap: nothing was lost."""
+    monkeypatch.setattr(dydx_conn, "_RETRY_S", 0.1)
+    monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.05)
+    venue = Venue()
+
+    def reply(asked: dict[str, Any], heard: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        (answer,) = confirm(asked, heard)
+        words = {"type": "error", "message": "Internal error, could not fetch data"}
+        return [{**answer, **words}] if len(heard) == 4 else [answer]
+
+    venue.reply = reply
+    with running(venue) as here:
+        frames = listen(here, ["BTC-USD"], count("ws", 4, "subscribed"))
+
+    assert requests(frames)[5:] == [("subscribe", "v4_trades", "BTC-USD")]
+    assert not any(frame.kind == "gap" for frame in frames)
+
+
+def test_what_a_snapshot_may_have_missed_is_asked_over_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The venue listens for us only after it has fetched the snapshot: books and accounts race."""
+    monkeypatch.setattr(dydx_conn, "_RACE_S", 0.05)
+    venue = Venue()
+    with running(venue) as here:
+        listen(here, ["BTC-USD"], lambda _: len(venue.asked) >= 3, Subaccount("dydx1owner", 3))
+
+    assert sorted(venue.asked)[:3] == [
+        "/v4/addresses/dydx1owner/subaccountNumber/3",
+        "/v4/orderbooks/perpetualMarket/BTC-USD",
+        "/v4/perpetualMarkets",
+    ]
+
+
+# === Silence ===
+
+
+def test_a_link_that_says_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks alive, answers pings, and carries nothing."""
+    monkeypatch.setattr(dydx_conn, "_SILENCE_NS", 200_000_000)
+    with running(Venue()) as here:
+        frames = listen(here, ["BTC-USD"], count("open", 2))
+
+    close = next(frame for frame in frames if frame.kind == "close")
+    assert close.text == "no message for 0 s"
+
+
+def test_a_half_open_link_is_found_by_a_ping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is there to answer it, and nothing says so."""
+    monkeypatch.setattr(dydx_conn, "_PING_S", 0.1)
+    monkeypatch.setattr(dydx_conn, "_PONG_S", 0.05)
+    monkeypatch.setattr(dydx_conn, "_POLL_S", 0.02)
+    venue = Venue()
+
+    def hang(connection: ServerConnection, number: int) -> None:
+        if number == 0:
+            connection.protocol.receive_data = lambda data: None  # type: ignore[method-assign]
+
+    venue.behave = hang
+    with running(venue) as here:
+        frames = listen(here, [], both(count("open", 2), count("ws", 3)))
+
+    close = next(frame for frame in frames if frame.kind == "close")
+    assert "expected an answer to a ping within 0.05 s" in close.text
+    assert sum(frame.kind == "close" for frame in frames) == 1
+
+
+def test_half_open_links_are_found_within_twenty_seconds() -> None:
+    """Our pings and the patience with their answers, together."""
+    assert dydx_conn._PING_S + dydx_conn._PONG_S + 2 * dydx_conn._POLL_S < 20
+
+
+def test_the_venues_ping_is_answered_whatever_a_subscriber_does() -> None:
+    """The thread that reads only puts into the inbox."""
+    venue = Venue()
+    answered = threading.Event()
+    venue.behave = lambda connection, _: answered.set() if connection.ping().wait(5.0) else None
+
+    def pace(frame: Frame) -> bool:
+        return not answered.wait(5.0)
+
+    with running(venue) as here:
+        live(here, [], pace=pace).subscribe()
+
+    assert answered.is_set()
+
+
+def test_links_that_answer_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ping after ping."""
+    monkeypatch.setattr(dydx_conn, "_PING_S", 0.02)
+    monkeypatch.setattr(dydx_conn, "_PONG_S", 0.2)
+    monkeypatch.setattr(dydx_conn, "_POLL_S", 0.01)
+    with running(Venue()) as here:
+        frames = listen(here, [], count("tick", 12))
+
+    assert not any(frame.kind == "close" for frame in frames)
+
+
+# === Hostile ===
+
+
+def fragments(size: int, pause_s: float, over: threading.Event) -> Iterator[str]:
+    """Say a word without an end."""
+    while not over.wait(pause_s):
+        yield "x" * size
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (lambda _: "x" * 64 * 2**20, "at most 16777216 bytes, got 67108864 or more"),
+        (lambda over: fragments(2**20, 0.0, over), "at most 16777216 bytes"),
+        (lambda over: fragments(1, 0.02, over), "expected a message to be whole within 0.2 s"),
+    ],
+)
+def test_a_message_without_end_ends_the_connection(
+    words: Callable[[threading.Event], Any], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of 64 MB, one that is not told to end, one that drips; what was said before is kept."""
+    monkeypatch.setattr(dydx_conn, "_WHOLE_S", 0.2 if "whole" in reason else 20.0)
+    venue = Venue()
+
+    def shout(connection: ServerConnection, number: int) -> None:
+        if number == 0:
+            connection.send('{"type":"pong"}')
+            connection.send(words(venue.release))
+
+    venue.behave = shout
+    with running(venue) as here:
+        frames = listen(here, [], both(count("open", 2), count("ws", 5)))
+
+    close = next(frame for frame in frames if frame.kind == "close")
+    assert reason in close.text
+    assert [frame.type for frame in frames if frame.kind == "ws"][:3] == [
+        "connected", "pong", "connected",
+    ]  # fmt: skip
+    assert max(len(frame.text) for frame in frames) < 1000
+
+
+def test_a_page_in_place_of_a_socket_is_seen() -> None:
+    """Some guard in front of the venue answers everyone."""
+    venue = Venue()
+    page = "<html>busy</html>"
+    headers = Headers({"Content-Length": str(len(page)), "Content-Type": "text/html"})
+    venue.rest = lambda *_: Response(200, "OK", headers, page.encode())  # type: ignore[method-assign]
+    with running(venue) as here:
+        frames = listen(here, [], both(count("close", 1), count("gap", 1)))
+
+    assert "Handshake status 200" in next(f.text for f in frames if f.kind == "close")
+    assert "BadAnswer" in next(f.text for f in frames if f.kind == "gap")
+    assert next(frame.text for frame in frames if frame.kind == "http") == page
+
+
+# === Polling ===
+
+
+def test_where_sockets_fail_rest_is_polled_until_they_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Books, trades, candles, blocks and the account; and no more once the socket is back."""
+    monkeypatch.setattr(dydx_conn, "_ATTEMPTS", 3)
+    monkeypatch.setattr(dydx_conn, "_ROUND_S", 0.05)
+    venue = Venue(answer=(404, '{"errors":[{"msg":"none"}]}'))
+    refusal = Response(503, "Unavailable", Headers({"Connection": "close"}), b"")
+    answer, shut = venue.rest, threading.Event()
+
+    def guard(connection: ServerConnection, request: Request) -> Response | None:
+        upgrade = "Upgrade" in request.headers
+        return refusal if upgrade and not shut.is_set() else answer(connection, request)
+
+    venue.rest = guard  # type: ignore[method-assign]
+    asked: list[int] = []
+
+    def enough(frames: list[Frame]) -> bool:
+        polled = {f.channel.partition("?")[0] for f in frames if f.kind == "http"}
+        if len(polled) >= 6 and not shut.is_set():
+            shut.set()
+        if count("ws", 6, "subscribed")(frames):
+            asked.append(len(venue.asked))
+        return len(asked) > 40
+
+    with running(venue) as here:
+        frames = listen(here, ["BTC-USD"], enough, Subaccount("d", 3), resolutions=["1MIN"])
+
+    answers = {f.channel for f in frames if f.kind == "http"}
+    states = collect(from_iterable(frames).pipe(connection_states()))
+    assert answers == {
+        "/v4/perpetualMarkets", "/v4/height", "/v4/orderbooks/perpetualMarket/BTC-USD",
+        "/v4/trades/perpetualMarket/BTC-USD?limit=100",
+        "/v4/candles/perpetualMarkets/BTC-USD?limit=100&resolution=1MIN",
+        "/v4/addresses/d/subaccountNumber/3",
+    }  # fmt: skip
+    assert [x.state for x in states if x.link == "c1" and x.state != "connecting"] == [
+        "backing_off", "backing_off", "polling", "subscribing", "live", "closed",
+    ]  # fmt: skip
+    assert asked[10] == asked[-1]
+
+
+def test_a_silent_rest_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it is asked."""
+    monkeypatch.setattr(dydx_conn, "_ATTEMPTS", 1)
+    monkeypatch.setattr(dydx_conn, "_ROUND_S", 0.01)
+    venue = Venue(answer=(403, '{"errors":[{"msg":"Not from here"}]}'))
+    venue.behave = lambda connection, _: connection.close(1001)
+    with running(venue) as here:
+        frames = listen(here, ["BTC-USD"], count("http", 40))
+
+    said = Counter(frame.text for frame in frames if frame.kind == "gap" and frame.link == "rest")
+    assert set(said.values()) == {1}
+    assert len(said) == 4
+
+
+# === Inbox ===
+
+
+def test_what_others_put_in_comes_out_among_the_rest() -> None:
+    """From any thread, stamped and numbered, with all its parts."""
+    inbox = Inbox()
+    speaker = threading.Thread(
+        target=lambda: inbox.put("http", "{}", "0", "broadcast", "7", link="node")
+    )
+    speaker.start()
+    speaker.join()
+    inbox.put("gap", "why", message_id=3, link="node")
+    with running(Venue()) as here:
+        frames = listen(here, [], count("ws", 3), inbox=inbox)
+
+    answer, gap = (frame for frame in frames if frame.link == "node")
+    assert (answer.kind, answer.text, answer.type) == ("http", "{}", "0")
+    assert (answer.channel, answer.id) == ("broadcast", "7")
+    assert (gap.text, gap.message_id) == ("why", 3)
+    assert 0 < answer.mono <= gap.mono
+    assert [frame.seq for frame in frames] == list(range(1, len(frames) + 1))
+
+
+def test_an_empty_inbox_gives_nothing() -> None:
+    """Nor waits longer than it is told to."""
+    assert Inbox().take(1, -1.0) is None
+
+
+# === Subscriptions ===
+
+
+def test_subscriptions_are_spread_over_as_few_connections_as_hold_them() -> None:
+    """32 of a channel each: 250 markets on eight, three resolutions of candles on three times so."""
+    tickers = [f"M{n}-USD" for n in range(250)]
+    owner = Subaccount("dydx1a", 0)
+
+    plain = subscriptions(tickers)
+    rich = subscriptions(tickers, ["1MIN", "5MINS", "1HOUR"], owner, parent=True)
+
+    assert [len(keys) for keys in plain] == [66, *[64] * 6, 52]
+    assert len(rich) == 24
+    for groups in (plain, rich):
+        held = [Counter(channel for channel, _ in keys) for keys in groups]
+        assert max(count for counts in held for count in counts.values()) == PER_CONNECTION
+    assert ("v4_parent_subaccounts", "dydx1a/0") in rich[0]
+    assert ("v4_candles", "M249-USD/1HOUR") in rich[-1]
+    assert subscriptions(["A-USD", "A-USD"], ["1MIN"])[0][2:] == [
+        ("v4_orderbook", "A-USD"), ("v4_trades", "A-USD"), ("v4_candles", "A-USD/1MIN"),
+    ]  # fmt: skip
+
+
+def test_candles_and_a_parents_account_are_asked_for_as_the_venue_wants_it() -> None:
+    """Candles in batches, accounts at once."""
+    venue = Venue()
+    with running(venue) as here:
+        listen(
+            here, ["A-USD"], count("ws", 6, "subscribed"), Subaccount("dydx1a", 0),
+            resolutions=["1MIN"], parent=True,
+        )  # fmt: skip
+
+    candles, account = venue.heard[0][4:]
+    assert candles == {
+        "type": "subscribe", "channel": "v4_candles", "id": "A-USD/1MIN", "batched": True,
+    }  # fmt: skip
+    assert account == {"type": "subscribe", "channel": "v4_parent_subaccounts", "id": "dydx1a/0"}
+
+
 # === Ending ===
 
 
@@ -456,15 +832,15 @@ def test_a_venue_that_answers_no_goodbye_is_hung_up_on() -> None:
 # === Trust ===
 
 
-def certificate(folder: Path, host: x509.GeneralName) -> Path:
-    """Make a certificate that vouches for itself."""
+def certificate(folder: Path, host: x509.GeneralName, years: int = 100) -> Path:
+    """Make a certificate that vouches for itself, from 2020 on."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a test")])
     begin = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
     signed = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(begin)
-        .not_valid_after(begin.replace(year=2120))
+        .not_valid_after(begin.replace(year=2020 + years))
         .add_extension(x509.SubjectAlternativeName([host]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
@@ -520,6 +896,37 @@ def test_a_trusted_certificate_is_accepted(tmp_path: Path, monkeypatch: pytest.M
         frames = listen(here, [], both(count("ws", 3), count("http", 1)))
 
     assert not any(frame.kind in ("close", "gap") for frame in frames)
+
+
+def test_a_certificate_that_has_expired_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it was trusted once."""
+    pem = certificate(tmp_path, HERE, years=1)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    with running(secured(pem)) as here:
+        frames = listen(here, [], both(count("close", 1), count("gap", 1)))
+
+    assert "certificate has expired" in next(f.text for f in frames if f.kind == "close")
+    assert "Untrusted" in next(f.text for f in frames if f.kind == "gap")
+
+
+def test_a_venue_that_leads_away_from_encryption_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client would follow; nothing is asked there."""
+    pem = certificate(tmp_path, HERE)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    plain, secure = Venue(), secured(pem)
+    with running(plain) as there:
+        away = Response(302, "Found", Headers({"Location": there.ws, "Content-Length": "0"}), b"")
+        secure.rest = lambda *_: away  # type: ignore[method-assign]
+        with running(secure) as here:
+            frames = listen(here, [], count("close", 1))
+
+    assert "to stay encrypted" in next(f.text for f in frames if f.kind == "close")
+    assert [said for heard in plain.heard for said in heard] == []
+    assert not any(frame.kind in ("open", "sent") for frame in frames)
 
 
 # === Networks ===

@@ -670,8 +670,9 @@ class Inbox:
 
 _BACKOFF_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 _TIMEOUT_S: Final = 10.0
-_POLL_S: Final = 0.25  # how often a silent link looks at the clock
-_PING_S: Final = 15.0
+_POLL_S: Final = 0.1  # how often a silent link looks at the clock
+# Together they find a half-open link within 20 s.
+_PING_S: Final = 14.0
 _PONG_S: Final = 5.0
 _WHOLE_S: Final = 20.0
 # A key may be subscribed to twice a second; on the way requests may come closer together.
@@ -706,18 +707,25 @@ class _Link(threading.Thread):
     def drop(self, reason: str) -> None:
         """Hang up, from any thread, and so begin anew."""
         self._note(0, reason)
-        self._wake(socket.SHUT_RDWR)
+        # Not the client's close(): that reads the venue's answer away from our thread, which
+        # waits for it. Nor SSLSocket's shutdown: that would say goodbye in plain text.
+        with contextlib.suppress(AttributeError, TypeError, OSError):
+            self._app.keep_running = False
+            socket.socket.shutdown((self._opened or self._app.sock).sock, socket.SHUT_RDWR)
 
     def leave(self) -> None:
-        """Begin to end, from any thread."""
+        """Begin to end, from any thread: with a goodbye, if there is anyone to say it to."""
         self._stopping.set()
-        self._wake(socket.SHUT_RD)
+        if self._opened is None:
+            self.drop("leaving")
+        else:
+            self._app.keep_running = False
 
     def end(self) -> None:
         """Wait for the end: a second for the goodbye, then hang up."""
         self.join(timeout=1.0)
         if self.is_alive():
-            self._wake(socket.SHUT_RDWR)
+            self.drop("leaving")
             self.join(timeout=1.0)
 
     def run(self) -> None:
@@ -792,21 +800,22 @@ class _Link(threading.Thread):
             while self._app.keep_running:
                 ready = pending() or selector.select(_POLL_S)
                 if ready and not read():
-                    return
+                    return None
                 now = time.monotonic()
                 heard = now if ready else heard
                 if now < due:
                     continue
                 due = now + _POLL_S
                 self._ask_anew(now)
+                if now >= answer_due:
+                    # Whatever came since is an answer too: the pong may wait behind it.
+                    if heard <= pinged:
+                        return self.drop(f"expected an answer to a ping within {_PONG_S:g} s")
+                    answer_due = math.inf
                 if now >= pinged + _PING_S:
                     self._app.sock.ping()
                     pinged, answer_due = now, now + _PONG_S
-                elif now >= answer_due:
-                    # Whatever came since is an answer too: the pong may wait behind it.
-                    if heard <= pinged:
-                        raise ConnError(f"expected an answer to a ping within {_PONG_S:g} s")
-                    answer_due = math.inf
+        return None
 
     def _begin(self, opened: Any) -> None:
         self._opened = opened
@@ -851,13 +860,6 @@ class _Link(threading.Thread):
         self._put("ws", text if isinstance(text, str) else text.decode("utf-8", "replace"))
 
     # -- Losing
-
-    def _wake(self, how: int) -> None:
-        # Not the client's close(): that reads the venue's answer away from our thread, which
-        # waits for it. Nor SSLSocket's shutdown: that would say goodbye in plain text.
-        with contextlib.suppress(AttributeError, TypeError, OSError):
-            self._app.keep_running = False
-            socket.socket.shutdown((self._opened or self._app.sock).sock, how)
 
     def _lost(self, error: Any) -> None:
         # The venue's goodbye comes as an error too; an HTTP status is no close code.
