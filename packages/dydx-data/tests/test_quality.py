@@ -62,10 +62,7 @@ def test_a_duplicate_is_dropped(wire: Any) -> None:
 
 
 def test_a_message_that_comes_late_costs_its_own_book_alone(wire: Any) -> None:
-    """Its levels are older than the book, so they are not taken; a late trade is.
-
-    What it says of other books is nothing: when it was missed, they were lost and asked for anew.
-    """
+    """Its levels are older than the book, so they are not taken; a late trade is."""
     state = DataState()
     link = _pair(state, wire)
     late = link.book({"bids": [["98", "1"]]})
@@ -87,7 +84,7 @@ def test_a_message_that_comes_late_costs_its_own_book_alone(wire: Any) -> None:
     assert state.views["ETH-USD"].oracle is None
     assert [(view.ticker, view.changed) for view in lost] == [("BTC-USD", "book")]
     assert _known(state) == [False, True]
-    assert state.quality.counts == {"gap": 1, "out_of_order": 3}
+    assert state.quality.counts == {"out_of_order": 3}
 
 
 def test_a_snapshot_that_was_asked_for_may_come_late(wire: Any) -> None:
