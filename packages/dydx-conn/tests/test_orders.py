@@ -345,7 +345,10 @@ def test_a_sell_is_worth_what_the_oracle_says_if_that_is_more() -> None:
     ("changed", "affordable", "objection"),
     [
         ({"net_collateral": 303_000_000}, True, ""),
-        ({"net_collateral": 302_999_999}, False, "ErrStatefulOrderCollateralizationCheckFailed"),
+        # Resting, it would pay a maker's fee, and the chain looks at that.
+        ({"net_collateral": 302_999_999}, False, ""),
+        ({"net_collateral": 300_600_000}, False, ""),
+        ({"net_collateral": 300_599_999}, False, "ErrStatefulOrderCollateralizationCheckFailed"),
         (
             {"net_collateral": 400_000_000, "initial_margin": 100_000_000},
             False,
@@ -362,12 +365,13 @@ def test_a_sell_is_worth_what_the_oracle_says_if_that_is_more() -> None:
             False,
             "ErrStatefulOrderCollateralizationCheckFailed",
         ),
-        # Bought 100 USDC above the oracle's price: 10 USDC are gone at once.
+        # Bought 100 USDC above the oracle's price: 10 USDC are gone at once; and below, won.
         (
             {"net_collateral": 303_000_000, "oracle_subticks": 5_990_000_000},
             False,
             "ErrStatefulOrderCollateralizationCheckFailed",
         ),
+        ({"net_collateral": 21_000_000, "oracle_subticks": 7_000_000_000}, True, ""),
         # What makes a short smaller is always taken.
         ({"net_collateral": 21_000_000, "position": -1_000_000_000}, True, ""),
     ],

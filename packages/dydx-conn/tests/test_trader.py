@@ -179,9 +179,9 @@ class Desk:
 
     def __init__(self, node: Node, **options: Any) -> None:
         self.inbox, self.frames = Inbox(), list[Frame]()
-        options = {"markets": {"BTC-USD": BTC}, "refresh_s": 60.0} | options
-        keys, subaccount = options.pop("keys", KEYS), options.pop("subaccount", US)
-        self.trader = Trader(network(node), keys, subaccount, self.inbox, **options)
+        given: dict[str, Any] = {"keys": KEYS, "subaccount": US, "inbox": self.inbox}
+        given |= {"markets": {"BTC-USD": BTC}, "refresh_s": 60.0} | options
+        self.trader = Trader(network(node), **given)
 
     def __enter__(self) -> "Desk":
         self.trader.start()
@@ -201,7 +201,8 @@ class Desk:
 
     def answer(self) -> dict[str, Any]:
         """Wait for the next answer to a broadcast."""
-        return json.loads(self.hear(lambda frame: frame.channel == "broadcast").text)
+        text = self.hear(lambda frame: frame.channel == "broadcast").text
+        return dict(json.loads(text))
 
     def send(self, *wishes: Any, **options: Any) -> list[dict[str, Any]]:
         """Submit wishes one by one, waiting for the answer to each."""
@@ -713,6 +714,17 @@ def test_a_node_that_does_not_answer_is_said(node: Node) -> None:
         node.address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(NetworkError, match="UNAVAILABLE"):
             Desk(node, deadline_s=2.0).trader.start()
+
+
+def test_a_trader_is_started_and_closed_as_a_context(node: Node) -> None:
+    """And is itself what the block holds."""
+    desk = Desk(node)
+    with desk.trader as trader:
+        assert trader is desk.trader
+        assert isinstance(trader.submit(short()), Queued)
+
+    assert len(node.received) == 1
+    assert isinstance(trader.submit(short(2)), Denied)
 
 
 def test_a_trader_that_was_never_started_denies(node: Node) -> None:

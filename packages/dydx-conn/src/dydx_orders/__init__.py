@@ -108,8 +108,8 @@ def child(parent: int, index: int) -> int:
     """Return the number of a parent's child: `index` 0 is the parent, 1 its first isolated one."""
     number = parent + _PARENTS * index
     if not (0 <= parent < _PARENTS and index >= 0 and number <= MAX_SUBACCOUNT):
-        what = f"expected a parent below {_PARENTS} and a number up to {MAX_SUBACCOUNT}"
-        raise ConnError(f"{what}, got parent {parent} and child {index}")
+        what = f"expected a parent to {_PARENTS - 1}, a number to {MAX_SUBACCOUNT}"
+        raise ConnError(f"{what}, got child {index} of parent {parent}")
     return number
 
 
@@ -321,14 +321,16 @@ def estimate(
     margin = fee(market.quote_quantums(growth, mark), imf_ppm or market.imf_ppm)
     affordable, error = None, ""
     if net_collateral is not None:
-        # What is bought above the oracle's price, or sold below it, is lost at once.
-        lost = max(own - fair if order.side == "BUY" else fair - own, 0)
+        # Bought below the oracle's price, or sold above it, it is worth more at once, or less.
+        gain = fair - own if order.side == "BUY" else own - fair
+        free = net_collateral + gain - initial_margin - max(margin, 0)
         # What makes a position smaller is always taken: nothing may block the way out.
-        affordable = growth <= 0 or net_collateral - lost - charged - initial_margin >= margin
+        affordable = growth <= 0 or free >= charged
+        maker = fee(own, fees.maker_ppm) + fee(own, order.builder_fee_ppm)
         full = open_stateful >= stateful_order_limit(net_collateral)
         if order.order_flags != SHORT_TERM and full:
             error = "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit"
-        elif order.order_flags in (LONG_TERM, TWAP) and not affordable:
+        elif order.order_flags in (LONG_TERM, TWAP) and growth > 0 and free < maker:
             error = "ErrStatefulOrderCollateralizationCheckFailed"
     return Estimate(
         quote=quote, fee=charged, initial_margin=margin, affordable=affordable, objection=error,
@@ -549,20 +551,20 @@ class Lifecycle:
 
     def _answer(self, frame: Frame) -> Iterable[OrderState]:
         answer = msgspec.json.decode(frame.text, type=_Answer)
-        result = answer.result
         for id in () if answer.again or answer.to != "place" else answer.ids:
             # Unknown if it was not even sent, or if the recording began later.
             old = self.orders.get(id, OrderState(id=id, status="PENDING", seq=frame.seq))
-            newest = old.before is None or old.named is None or answer.until == _until(old.named)
+            result, before = answer.result, old.before
+            newest = before is None or old.named is None or answer.until == _until(old.named)
             if result is None and id in self.orders:
                 why = answer.errors[0].msg if answer.errors else "no answer"
                 yield from self._move(old, "lost", frame.seq, reason=why)
             elif result is None or result.is_taken or not newest:
                 if id in self.orders:
                     self._put(msgspec.structs.replace(old, before=None))
-            elif old.before is not None:
+            elif before is not None:
                 why = f"replacement refused: {result.reason}"
-                stands = {name: getattr(old.before, name) for name in ("size", "named", "order")}
+                stands = {name: getattr(before, name) for name in ("size", "named", "order")}
                 yield from self._move(old, "", frame.seq, reason=why, before=None, **stands)
             else:
                 yield from self._move(old, "refused", frame.seq, reason=result.reason)
@@ -577,8 +579,7 @@ class Lifecycle:
     def _history(self, frame: Frame) -> Iterable[OrderState]:
         [said] = contents(frame)
         owner = "".join(parse_qs(urlsplit(frame.channel).query).get("address", []))
-        listed = said if isinstance(said, list) else [said]
-        rows = [row for row in listed if isinstance(row, OrderFields)]
+        rows = said if isinstance(said, list) else [said] if isinstance(said, OrderFields) else []
         yield from self._changes(f"{owner}/0", rows, getattr(said, "fills", []), frame.seq)
 
     def _changes(
@@ -1036,10 +1037,9 @@ class Trader:
         Queued means that it will be sent once, and that frames will tell the rest.
         """
         own = self.subaccount
-        subaccount = own if number is None else Subaccount(own.owner, number)
         try:
             with self._guard:
-                job = self._job(wish, subaccount)
+                job = self._job(wish, own if number is None else Subaccount(own.owner, number))
                 self._waiting += 1
                 threads = self._pool if job.short or self._nonces else self._turn
                 sending = threads.submit(self._deliver, job)

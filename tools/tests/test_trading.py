@@ -1,0 +1,473 @@
+"""The whole way of an order: built, signed, judged by the venue's node, told by its indexer."""
+
+import asyncio
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import msgspec
+import pytest
+from dydx_conn import (
+    Frame,
+    Inbox,
+    MarketFields,
+    Network,
+    OrderRequest,
+    PerpetualMarket,
+    Subaccount,
+    live,
+    perpetual_market,
+)
+from dydx_keys import AuditLog, Keys
+from dydx_orders import (
+    ClientIds,
+    Denied,
+    Lifecycle,
+    OrderState,
+    Queued,
+    Replace,
+    Trader,
+    cancel,
+    cancel_all,
+    fold_order_frame,
+    limit,
+    market,
+    replacement,
+    stop_loss,
+    take_profit,
+    twap,
+)
+from dydx_v4_client.faucet_client import FaucetClient
+from dydx_v4_client.key_pair import KeyPair
+from dydx_v4_client.network import LOCAL, make_insecure
+from dydx_v4_client.node.authenticators import Authenticator, AuthenticatorType
+from dydx_v4_client.node.client import NodeClient
+from dydx_v4_client.wallet import Wallet
+from pydantic import SecretStr
+
+VENUE = Path(__file__).parent.parent / "venue"
+
+# === A venue, and a session on it ===
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Network]:
+    """Run a venue for all tests of this file; blocks come five times as fast."""
+    ports = ["--port", "0", "--ws-port", "0", "--grpc-port", "0"]
+    command = [sys.executable, str(VENUE), *ports, "--speed", "5", "--markets", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        said = ""
+        assert process.stdout is not None
+        for line in process.stdout:
+            said += line
+            if line.startswith("Ctrl-C"):
+                break
+        found = [re.search(p, said) for p in (r"REST\s+(\S+)", r"(ws\S+/v4/ws)", r"gRPC\s+(\S+)")]
+        rest, ws, node = (match.group(1) for match in found if match is not None)
+        try:
+            yield Network("local", rest, ws, node, "localdydxprotocol")
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(10)
+
+
+class Session:
+    """A funded key, its trader, and one stream in which both speak: frames and order states."""
+
+    def __init__(self, network: Network, seed: int, **options: Any) -> None:
+        self.network, self.keys = network, Keys(SecretStr(f"{seed:02x}" * 32))
+        self.us = options.pop("subaccount", Subaccount(self.keys.address, 0))
+        self.inbox, self.life = Inbox(), Lifecycle()
+        self.states: list[OrderState] = []
+        self._heard, self._ready, self._over = threading.Condition(), threading.Event(), False
+        self.markets = markets(network)
+        self.btc = self.markets["BTC-USD"]
+        self.price = float(oracle(network))
+        given: dict[str, Any] = {"markets": self.markets, "refresh_s": 0.5} | options
+        self.trader = Trader(network, self.keys, self.us, self.inbox, **given)
+        self._thread = threading.Thread(target=self._listen)
+
+    def _listen(self) -> None:
+        frames = live(
+            self.network, [], subaccount=self.us, parent=True, inbox=self.inbox, pace=self._hear
+        )
+        frames.subscribe()
+
+    def _hear(self, frame: Any) -> bool:
+        self.trader.observe(frame)
+        with self._heard:
+            self.states.extend(fold_order_frame(self.life, frame))
+            self._heard.notify_all()
+        if frame.type == "subscribed" and frame.channel == "v4_parent_subaccounts":
+            self._ready.set()
+        return not self._over
+
+    def __enter__(self) -> "Session":
+        self._thread.start()
+        assert self._ready.wait(20)
+        self.trader.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.trader.close()
+        self._over = True
+        self._thread.join()
+
+    def send(self, wish: Any, number: int | None = None) -> Queued:
+        answer = self.trader.submit(wish, number)
+        assert isinstance(answer, Queued), answer
+        return answer
+
+    def settled(self, id: str, until: Callable[[OrderState], bool]) -> list[OrderState]:
+        """Wait until an order's state is as wished; return all its states until then."""
+
+        def told() -> list[OrderState]:
+            return [state for state in self.states if state.id == id]
+
+        with self._heard:
+            found = self._heard.wait_for(lambda: any(map(until, told())), timeout=30)
+            assert found, told()
+            return told()
+
+    def until(self, queued: Queued, status: str) -> list[str]:
+        """Wait for an order to reach a status; return all that it had."""
+        states = self.settled(queued.ids[0], lambda state: state.status == status)
+        return [state.status for state in states]
+
+    def short(self, client_id: int, away: float = 0.9, blocks: int = 15) -> OrderRequest:
+        """Build a resting buy."""
+        end = self.trader.good_til_block(blocks)
+        return limit(
+            self.btc, "BUY", "0.001", f"{self.price * away:.6f}", rounding="less",
+            client_id=client_id, good_til_block=end,
+        )  # fmt: skip
+
+    def long(self, client_id: int, away: float = 0.9) -> OrderRequest:
+        """Build a resting buy that outlives its blocks."""
+        return limit(self.btc, "BUY", "0.001", f"{self.price * away:.6f}", **self.later(client_id))
+
+    def later(self, client_id: int) -> Any:
+        """Say who an order is, and that it ends in an hour of the chain's time."""
+        until = self.trader.good_til_block_time(3600)
+        return {"client_id": client_id, "good_til_block_time": until, "rounding": "less"}
+
+
+def markets(network: Network) -> dict[str, PerpetualMarket]:
+    """Read the markets' parameters."""
+    answer = httpx.get(f"{network.rest}/v4/perpetualMarkets").json()["markets"]
+    return {
+        ticker: perpetual_market(msgspec.convert(fields, MarketFields, strict=False))
+        for ticker, fields in answer.items()
+    }
+
+
+def oracle(network: Network) -> str:
+    """Ask for the oracle's price of the first market."""
+    answer = httpx.get(f"{network.rest}/v4/perpetualMarkets?ticker=BTC-USD").json()
+    return str(answer["markets"]["BTC-USD"]["oraclePrice"])
+
+
+def fund(network: Network, keys: Keys, number: int = 0, usdc: float = 50_000) -> None:
+    """Let the faucet pay."""
+    asyncio.run(FaucetClient(network.rest).fill(keys.address, number, usdc))
+
+
+@pytest.fixture
+def session(network: Network, request: pytest.FixtureRequest) -> Iterator[Session]:
+    """Open a session with a key of the test's own."""
+    seed = 1 + sum(map(ord, request.node.name)) % 200
+    fund(network, Keys(SecretStr(f"{seed:02x}" * 32)))
+    with Session(network, seed) as opened:
+        yield opened
+
+
+# === Short-term ===
+
+
+def test_a_market_order_is_sent_and_filled(session: Session, tmp_path: Path) -> None:
+    """Its id is known before it is sent, and is the indexer's; the fill is told once."""
+    ids = ClientIds(tmp_path / "ids")
+    order = market(
+        session.btc, "BUY", "0.01", f"{session.price * 1.05:.6f}", rounding="less",
+        client_id=ids(), good_til_block=session.trader.good_til_block(),
+    )  # fmt: skip
+    queued = session.send(order)
+
+    statuses = session.until(queued, "FILLED")
+
+    last = session.states[-1]
+    assert statuses[0] == "PENDING"
+    assert statuses[-1] == "FILLED"
+    assert (last.id, str(last.filled)) == (queued.ids[0], "0.01")
+    assert last.order == order
+
+
+def test_a_resting_order_is_replaced_and_cancelled(session: Session) -> None:
+    """By a later one of the same id; a cancel by the node is no end, the last block is."""
+    first = session.short(1, blocks=8)
+    queued = session.send(first)
+    session.until(queued, "OPEN")
+    second = msgspec.structs.replace(
+        first, quantums=2_000_000, good_til_block=first.good_til_block + 6
+    )
+    session.send(replacement(first, second))
+    session.settled(queued.ids[0], lambda state: state.order == second and state.status == "OPEN")
+    session.send(cancel(second))
+
+    states = session.settled(queued.ids[0], lambda state: state.status == "CANCELLED")
+
+    assert [state.status for state in states if state.leaving][-1] == "OPEN"
+    assert states[-1].reason == "USER_CANCELED"
+
+
+def test_all_orders_are_cancelled_at_once(session: Session) -> None:
+    """Short-term ones in one batch, the stateful one by itself."""
+    queued = [session.send(session.short(n)) for n in range(3)]
+    queued.append(session.send(session.long(10)))
+    for each in queued:
+        session.until(each, "OPEN")
+    wishes = cancel_all(session.life.open(), good_til_block=session.trader.good_til_block(18))
+    for wish in wishes[str(session.us)]:
+        session.send(wish)
+
+    ends = [session.until(each, "CANCELLED")[-1] for each in queued]
+
+    assert len(wishes[str(session.us)]) == 2
+    assert ends == ["CANCELLED"] * 4
+    assert session.life.open() == []
+
+
+def test_a_post_only_order_that_would_cross_is_rejected(session: Session) -> None:
+    """By the node, with its code, in words."""
+    order = msgspec.structs.replace(session.short(1, away=1.05), time_in_force="POST_ONLY")
+    queued = session.send(order)
+
+    states = session.settled(queued.ids[0], lambda state: state.status == "REJECTED")
+
+    assert states[-1].reason.startswith("clob 2003: ")
+
+
+def test_a_lost_answer_is_settled_by_the_chain(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node took it, nobody heard that; the account's channel shows it."""
+
+    class Lost(grpc.RpcError):
+        def code(self) -> grpc.StatusCode:
+            return grpc.StatusCode.DEADLINE_EXCEEDED
+
+        def details(self) -> str:
+            return "lost"
+
+    real = session.trader._node.broadcast
+    sent = []
+
+    def lossy(*given: Any) -> Any:
+        sent.append(real(*given))
+        raise Lost
+
+    monkeypatch.setattr(session.trader._node, "broadcast", lossy)
+    queued = session.send(session.long(1))
+
+    statuses = session.until(queued, "OPEN")
+
+    assert statuses[0] == "PENDING"
+    assert len(sent) == 1
+    assert isinstance(session.trader.submit(session.long(1)), Denied)
+
+
+# === Stateful ===
+
+
+def test_a_stateful_order_is_replaced_by_another(session: Session) -> None:
+    """Cancelled, then the other one placed, each with its sequence."""
+    first = session.long(1)
+    queued = session.send(first)
+    session.until(queued, "OPEN")
+    swap = replacement(first, session.long(2, away=0.8))
+    assert isinstance(swap, Replace)
+    session.send(swap)
+
+    session.until(queued, "CANCELLED")
+    [second] = session.life.open()
+    assert session.until(Queued((second.id,)), "OPEN")[-1] == "OPEN"
+
+
+def test_two_traders_of_one_account_find_the_right_sequence(
+    session: Session, network: Network
+) -> None:
+    """The second one's is stale: code 32 says the right one, and the order goes through."""
+    other = Inbox()
+    with Trader(network, session.keys, session.us, other, markets=session.markets) as second:
+        session.until(session.send(session.long(1)), "OPEN")
+        queued = second.submit(session.long(2))
+        assert isinstance(queued, Queued)
+        answers: list[Frame] = []
+        while len(answers) < 2:
+            frame = other.take(len(answers) + 1, 20)
+            assert frame is not None
+            answers += [frame] if frame.channel == "broadcast" else []
+        session.until(queued, "OPEN")
+
+    assert [frame.type for frame in answers] == ["32", "0"]
+
+
+def test_nonces_stand_in_for_sequences(network: Network) -> None:
+    """The chain's time in milliseconds, from a clock that is the chain's."""
+    fund(network, Keys(SecretStr("e0" * 32)))
+    with Session(network, 0xE0, nonces=True) as session:
+        queued = [session.send(session.long(n)) for n in range(2)]
+        for each in queued:
+            session.until(each, "OPEN")
+
+
+def test_a_stop_waits_and_a_satisfied_take_profit_fires(session: Session) -> None:
+    """Untriggered is open; a trigger that holds already fires at the end of the block."""
+    price, later = session.price, session.later
+    stop = stop_loss(
+        session.btc, "SELL", "0.001", f"{price * 0.5:.6f}", f"{price * 0.4:.6f}", at_once=True,
+        **later(1),
+    )  # fmt: skip
+    profit = take_profit(
+        session.btc, "BUY", "0.001", f"{price * 1.2:.6f}", f"{price * 1.1:.6f}", at_once=True,
+        **later(2),
+    )  # fmt: skip
+    waiting, firing = session.send(stop), session.send(profit)
+
+    assert session.until(firing, "FILLED")[-1] == "FILLED"
+    assert session.until(waiting, "OPEN")[-1] == "OPEN"
+    session.send(cancel(stop))
+    assert session.until(waiting, "CANCELLED")[-1] == "CANCELLED"
+
+
+def test_a_twap_order_is_worked_off(session: Session) -> None:
+    """Its terms reach the chain where it reads them; the first part fills at once."""
+    order = twap(
+        session.btc, "BUY", "0.01", duration_s=300, interval_s=30, tolerance_ppm=20_000,
+        **session.later(1),
+    )  # fmt: skip
+    queued = session.send(order)
+
+    session.until(queued, "PARTIALLY_FILLED")
+    session.send(cancel(order))
+    assert session.until(queued, "CANCELLED")[-1] == "CANCELLED"
+
+
+def test_too_many_stateful_orders_in_a_block_are_refused(session: Session) -> None:
+    """Two a block: 5001, in words."""
+    for n in range(12):
+        session.send(session.long(n))
+
+    with session._heard:
+        assert session._heard.wait_for(
+            lambda: any("5001" in state.reason for state in session.states), timeout=20
+        )
+    [refused] = [state for state in session.states if "5001" in state.reason][:1]
+    assert refused.status == "REJECTED"
+    assert "too many orders" in refused.reason
+
+
+def test_collateral_and_worth_are_judged_by_the_node(network: Network) -> None:
+    """3007 for what cannot be paid, 10001 for one order more than fifty dollars allow."""
+    fund(network, Keys(SecretStr("e1" * 32)), usdc=50)
+    with Session(network, 0xE1) as session:
+        big = msgspec.structs.replace(session.long(1, away=1.0), quantums=10**12)
+        poor = session.settled(session.send(big).ids[0], lambda state: state.final)
+        session.until(session.send(session.long(2)), "OPEN")
+        more = session.settled(session.send(session.long(3)).ids[0], lambda state: state.final)
+
+    assert poor[-1].reason.startswith("clob 3007: ")
+    assert more[-1].reason.startswith("clob 10001: ")
+
+
+# === Subaccounts and other keys ===
+
+
+def test_an_isolated_child_trades_beside_its_parent(session: Session, network: Network) -> None:
+    """Its orders have ids of their own, and are told on the parent's channel."""
+    fund(network, session.keys, number=128)
+    own, childs = session.send(session.short(1)), session.send(session.short(1), 128)
+
+    assert own.ids != childs.ids
+    for queued, number in ((own, 0), (childs, 128)):
+        session.until(queued, "OPEN")
+        assert session.life.orders[queued.ids[0]].subaccount == f"{session.us.owner}/{number}"
+
+
+def test_a_permitted_key_trades_for_the_owner_and_does_no_more(network: Network) -> None:
+    """It places; to cancel it was not permitted: accountplus 101 or what holds it."""
+    owner, friend = Keys(SecretStr("e2" * 32)), Keys(SecretStr("e3" * 32))
+    fund(network, owner)
+    public = friend.wallet(0, 0).public_key.key
+    may = [
+        Authenticator.signature_verification(public),
+        Authenticator.message_filter("/dydxprotocol.clob.MsgPlaceOrder"),
+    ]
+    composed = Authenticator.compose(AuthenticatorType.AllOf, may)
+    id = asyncio.run(permit(network, SecretStr("e2" * 32), composed))
+
+    us = Subaccount(owner.address, 0)
+    with Session(network, 0xE3, subaccount=us, authenticators=[id]) as session:
+        order = session.long(1)
+        placed = session.send(order)
+        session.until(placed, "OPEN")
+        answers: list[Any] = []
+        session.trader._inbox = Told(answers)  # type: ignore[assignment]  # as long as it puts
+        session.send(cancel(order))
+        session.trader.close()
+
+    assert answers[-1][2] == "104"
+    assert "accountplus" in answers[-1][1]
+
+
+class Told:
+    """An inbox that keeps what is put into it."""
+
+    def __init__(self, told: list[Any]) -> None:
+        self._told = told
+
+    def put(self, *frame: Any, **_: Any) -> None:
+        """Keep it."""
+        self._told.append(frame)
+
+
+async def permit(network: Network, secret: SecretStr, authenticator: Authenticator) -> int:
+    """Let the owner add an authenticator through the official client; return its number."""
+    config = LOCAL.node
+    make = lambda channel: type(config)(  # noqa: E731 - as the client's own makers
+        config.chain_id, config.chaintoken_denom, config.usdc_denom, channel
+    )
+    made = make_insecure(
+        make, rest_indexer=network.rest, websocket_indexer=network.ws, node_url=network.node
+    )
+    node = await NodeClient.connect(made.node)
+    wallet = Wallet(KeyPair.from_hex(secret.get_secret_value()), 0, 0)
+    account = await node.get_account(wallet.address)
+    wallet.account_number, wallet.sequence = account.account_number, account.sequence
+    answer = await node.add_authenticator(wallet, authenticator)
+    assert answer.tx_response.code == 0, answer.tx_response.raw_log
+    held = await node.get_authenticators(wallet.address)
+    made.node.channel.close()
+    return int(held.account_authenticators[-1].id)
+
+
+def test_the_audit_of_a_session_holds_no_secret(network: Network, tmp_path: Path) -> None:
+    """Everything asked and answered, and no key."""
+    fund(network, Keys(SecretStr("e4" * 32)))
+    with (
+        AuditLog(tmp_path / "audit.jsonl") as audit,
+        Session(network, 0xE4, audit=audit) as session,
+    ):
+        session.until(session.send(session.short(1)), "OPEN")
+    text = (tmp_path / "audit.jsonl").read_text()
+
+    assert "node sent" in text
+    assert "node broadcast" in text
+    assert "e4" * 8 not in text
