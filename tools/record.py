@@ -318,9 +318,11 @@ class Capture:
         self._give_up = give_up
 
     def tick(self) -> None:
-        """Write that a second has passed."""
+        """Write that a second has passed, and let no kill cost more than that."""
         try:
             self._write("tick")
+            # By itself a block waits for an event that comes a second after its first.
+            self.writer.flush()
         except Exception as error:  # noqa: BLE001 - a full disk, say; the recording ends
             self.missed("tick", error)
 
@@ -336,6 +338,7 @@ class Capture:
         self.errors.append(why)
         try:
             self._write("gap", n=1, why=why)
+            self.writer.flush()
         except Exception:  # noqa: BLE001 - nothing can be written any more
             self._give_up()
 
