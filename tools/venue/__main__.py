@@ -2,14 +2,15 @@
 
     uv run tools/venue --scenario crash --markets 60 --seed 7 --speed 20
 
-    market.py    what is listed, how it moves, one book each (matching is dydx_paper's)
-    tape.py      what the indexer remembers of a market, in its own JSON
-    accounts.py  wallets, subaccounts, their orders
-    residents.py four accounts that trade by chance
-    exchange.py  the clock, the blocks, funding
-    indexer.py   REST under /v4, WebSocket at /v4/ws
-    node.py      the node's gRPC services
-    tls.py       throw-away certificates, for `--tls`
+    market.py          what is listed, how it moves, one book each (matching is dydx_paper's)
+    tape.py            what the indexer remembers of a market, in its own JSON
+    accounts.py        wallets, subaccounts, their orders
+    residents.py       four accounts that trade by chance
+    exchange.py        the clock, the blocks, funding
+    authenticators.py  keys that an owner permits
+    indexer.py         REST under /v4, WebSocket at /v4/ws
+    node.py            the node's gRPC services
+    tls.py             throw-away certificates, for `--tls`
 
 With `--tls` all of it is encrypted, and a client that is to trust it is told so from outside,
 as for any private authority: SSL_CERT_FILE (sockets, httpx) and GRPC_DEFAULT_SSL_ROOTS_FILE_PATH
