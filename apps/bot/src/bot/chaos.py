@@ -31,6 +31,8 @@ from bot.journal import Entry
 
 _SECOND: Final = 1_000_000_000
 NO_FAULT: Final = "(none)"
+# An answer that is lost is overdue after 10 s, which a tick tells; then it is asked for again.
+REPAIRED_WITHIN_NS: Final = 13 * _SECOND
 
 # === Promises ===
 
@@ -64,6 +66,7 @@ class Watch:
         self._bot, self._wire = bot, wire
         self._noted = self._fills = 0
         self._look_closely_until = 0
+        self._unknown_since: dict[str, int] = {}
 
     def frames(self) -> Generator[Frame]:
         """Yield what the wire delivers, and look each time at what the bot made of it."""
@@ -85,11 +88,11 @@ class Watch:
         if frame.kind == "tick":
             for view in self._bot.watched:
                 self._book(view, frame)
+                self._repair(view, frame)
                 self._silence(view, frame)
             self._account(frame)
-        elif self._wire.now < self._look_closely_until and frame.channel == "v4_orderbook":
-            if frame.id in self._bot.data.views:
-                self._book(self._bot.data.views[frame.id], frame)
+        elif self._wire.now < self._look_closely_until and frame.id in self._wire.told:
+            self._book(self._bot.data.views[frame.id], frame)
 
     def _break(self, promise: str, frame: Frame, how: str) -> None:
         self.broken.setdefault(promise, f"{how} (frame {frame.seq})")
@@ -98,27 +101,44 @@ class Watch:
 
     def _holes(self, frame: Frame) -> None:
         noted, self._noted = self._noted, self._bot.data.quality.counts["gap"]
-        revealed = set(self._wire.revealed)
-        if revealed:
-            self._look_closely_until = self._wire.now + 3 * _SECOND
-            self.gaps.update(revealed)
+        missing = self._wire.missing(frame.link)
+        kinds = set(missing.values())
         if self._noted > noted:
-            self.gaps_found.update(revealed)
-        if self._noted > noted and not revealed:
-            sample = self._bot.data.quality.samples[-1].text
-            self._break("false alarm", frame, f"noted a gap where nothing was lost: {sample}")
-        if revealed and self._noted == noted:
-            kinds = " and ".join(sorted(revealed))
-            self._break("gap missed", frame, f"a hole left by {kinds} was not noticed")
+            self.gaps_found.update(kinds)
+            self._look_closely_until = self._wire.now + 3 * _SECOND
+            if not missing and not self._wire.doubtful(frame.link):
+                sample = self._bot.data.quality.samples[-1].text
+                self._break("false alarm", frame, f"nothing was lost, but noted was: {sample}")
+        elif not missing or self._wire.waits(frame.link):
+            return  # while an answer is owed, a hole may be its own
+        else:
+            how = f"a hole left by {' and '.join(sorted(kinds))} was not noticed"
+            self._break("gap missed", frame, how)
+        self.gaps.update(kinds)
+        missing.clear()
 
     def _book(self, view: MarketView, frame: Frame) -> None:
-        if not view.book.known:
+        link = view.book.link
+        unclear = view.ticker in self._wire.ahead or self._wire.missing(link)
+        if not view.book.known or (link and unclear):
             return
-        of_socket = view.book.link != ""
+        of_socket = link != ""
         told = (self._wire.told if of_socket else self._wire.answered).get(view.ticker)
         wrong = difference(view.book, told) if told is not None else "its connection is down"
         if wrong:
             self._break("phantom", frame, f"the book of {view.ticker} is not true: {wrong}")
+
+    def _repair(self, view: MarketView, frame: Frame) -> None:
+        if view.book.known or view.ticker not in self._wire.tape.link_of:
+            self._unknown_since.pop(view.ticker, None)
+            return
+        since = self._unknown_since.setdefault(view.ticker, self._wire.now)
+        unknown_ns = min(self._wire.now - since, self._wire.calm_ns(view.ticker))
+        if unknown_ns > REPAIRED_WITHIN_NS:
+            how = (
+                f"the book of {view.ticker} is unknown, {unknown_ns / _SECOND:.0f} s after all calm"
+            )
+            self._break("blind", frame, how)
 
     def _silence(self, view: MarketView, frame: Frame) -> None:
         silent_ns = self._wire.now - self._wire.spoken.get(view.ticker, self._wire.now)
@@ -214,9 +234,9 @@ def _unlike(bot: Bot) -> str:
 # === Runs ===
 
 
-def survive(tape: Tape, faults: Iterable[Fault], options: Options) -> Outcome:
-    """Run a bot through a tape with these faults, and say what became of it."""
-    bot, wire = Bot(options), Wire(tape, faults)
+def survive(tape: Tape, seed: int, faults: Iterable[Fault], options: Options) -> Outcome:
+    """Run a bot through a tape with these faults of a seed, and say what became of it."""
+    bot, wire = Bot(options), Wire(tape, faults, announces=seed % 2 == 1)
     watch = Watch(bot, wire)
     try:
         bot.run(from_generator(watch.frames))
@@ -251,10 +271,11 @@ def fewest(faults: list[Fault], fails: Callable[[list[Fault]], bool]) -> list[Fa
 
 
 class Failure(msgspec.Struct, kw_only=True):
-    """A seed whose plan broke a promise, and the fewest of its faults that still break it."""
+    """A promise that a seed broke, how, and the fewest of its faults that still break it."""
 
     seed: int
-    broken: dict[str, str]
+    promise: str
+    how: str
     faults: list[Fault]
     of: int
 
@@ -265,12 +286,17 @@ class Failure(msgspec.Struct, kw_only=True):
 
 
 def shrunk(failure: Failure, tape: Tape, options: Options) -> Failure:
-    """Find the fewest faults with which a promise that was broken is broken still."""
+    """Find the fewest faults with which the promise is still broken, and how they break it."""
+    how = failure.how
 
     def fails(faults: list[Fault]) -> bool:
-        return bool(survive(tape, faults, options).broken.keys() & failure.broken.keys())
+        nonlocal how
+        broken = survive(tape, failure.seed, faults, options).broken
+        how = broken.get(failure.promise, how)
+        return failure.promise in broken
 
-    return msgspec.structs.replace(failure, faults=fewest(failure.faults, fails))
+    faults = fewest(failure.faults, fails)
+    return msgspec.structs.replace(failure, faults=faults, how=how)
 
 
 # === Report ===
@@ -283,7 +309,7 @@ def table(outcomes: Sequence[Outcome], failures: Sequence[Failure]) -> list[dict
 
 def _row(kind: str, outcomes: Iterable[Outcome], failures: Iterable[Failure]) -> dict[str, Any]:
     met = [o for o in outcomes if o.injected[kind] or (kind == NO_FAULT and not o.injected)]
-    broken = Counter(promise for f in failures if kind in f.kinds for promise in f.broken)
+    broken = Counter(failure.promise for failure in failures if kind in failure.kinds)
     holes, found = sum(o.gaps[kind] for o in met), sum(o.gaps_found[kind] for o in met)
     stalls = [(o.stalls, o.stalls_marked) for o in met if kind == "stall"]
     return {
@@ -292,6 +318,7 @@ def _row(kind: str, outcomes: Iterable[Outcome], failures: Iterable[Failure]) ->
         "times": sum(o.injected[kind] for o in met),
         "crashes": broken["crash"],
         "phantoms": broken["phantom"] + broken["phantom trade"],
+        "blind": broken["blind"],
         "false_alarms": broken["false alarm"] + broken["false stale"],
         "gaps": holes,
         "gaps_found": found,
@@ -309,10 +336,10 @@ def lines(report: dict[str, Any]) -> list[str]:
         f"source       {report['recording']}{made_by}",
         f"tape         {report['frames']:,} frames, {report['seconds']:.1f} s, "
         f"{report['books']} books, {report['connections']} connections",
-        f"seeds        {report['survived']} survived, {len(report['failures'])} failed{tail}",
+        f"seeds        {report['survived']} survived, {report['failed']} failed{tail}",
         "",
         _HEAD.format(*_TITLES),
-        *(_HEAD.format(*_cells(row)) for row in report["table"]),
+        *(_HEAD.format(*_cells(row)) for row in report["table"] if row["seeds"]),
         "",
         *(line for failure in report["failures"] for line in _failure_lines(failure)),
         f"speed        {report['frames_per_s']:,} frames/s through the bot and its watch, "
@@ -321,23 +348,23 @@ def lines(report: dict[str, Any]) -> list[str]:
 
 
 _TITLES: Final = (
-    "fault", "seeds", "times", "crash", "phantom", "alarm", "gaps found", "stale", "account",
+    "fault", "seeds", "times", "crash", "phantom", "blind", "alarm", "gaps found", "stale",
+    "account",
 )  # fmt: skip
-_HEAD: Final = "{:<11} {:>5} {:>5} {:>6} {:>8} {:>6} {:>11} {:>8} {:>9}"
+_HEAD: Final = "{:<10} {:>5} {:>5} {:>5} {:>7} {:>5} {:>5} {:>10} {:>7} {:>8}"
 
 
 def _cells(row: dict[str, Any]) -> tuple[Any, ...]:
     def of(part: str, whole: str) -> str:
         return f"{row[part]}/{row[whole]}" if row[whole] else "-"
 
-    bad = (row["crashes"], row["phantoms"], row["false_alarms"])
+    bad = (row["crashes"], row["phantoms"], row["blind"], row["false_alarms"])
     met = (of("gaps_found", "gaps"), of("marked_stale", "silences"), of("account_equal", "seeds"))
     return row["fault"], row["seeds"], row["times"], *bad, *met
 
 
 def _failure_lines(failure: dict[str, Any]) -> list[str]:
-    words = [f"{promise}: {how}" for promise, how in failure["broken"].items()]
-    wrapped = [line for word in words for line in textwrap.wrap(word, 66)]
+    wrapped = textwrap.wrap(f"{failure['promise']}: {failure['how']}", 66)
     faults = [
         f"{fault['number']:>2} {fault['kind']}, at {fault['at_s']:.1f} s: {fault['words']}"
         for fault in failure["faults"]
@@ -381,7 +408,8 @@ def chaos(arguments: argparse.Namespace) -> int:
         "books": len(tape.link_of),
         "connections": len(tape.asked),
         "complete": complete,
-        "survived": len(days.outcomes) - len(days.failures),
+        "survived": sum(not outcome.broken for outcome in days.outcomes),
+        "failed": sum(bool(outcome.broken) for outcome in days.outcomes),
         "table": table(days.outcomes, days.failures),
         "failures": [_told(failure, tape, arguments) for failure in days.failures],
         "took_s": round(days.took_s, 3),
@@ -420,10 +448,10 @@ class Days:
         return True
 
     def _live_through(self, seed: int, faults: list[Fault]) -> None:
-        outcome = survive(self._tape, faults, self._options)
+        outcome = survive(self._tape, seed, faults, self._options)
         self.outcomes.append(outcome)
-        if outcome.broken:
-            failure = Failure(seed=seed, broken=outcome.broken, faults=faults, of=len(faults))
+        for promise, how in outcome.broken.items():
+            failure = Failure(seed=seed, promise=promise, how=how, faults=faults, of=len(faults))
             self.failures.append(failure)
 
 
@@ -458,7 +486,8 @@ def _told(failure: Failure, tape: Tape, arguments: argparse.Namespace) -> dict[s
     ]
     return {
         "seed": failure.seed,
-        "broken": failure.broken,
+        "promise": failure.promise,
+        "how": failure.how,
         "of": failure.of,
         "faults": faults,
         "again": shlex.join(["bot", "chaos", arguments.recording, *words]),

@@ -8,14 +8,16 @@ with them put in: a source for `Bot.run`, like `replay`. `Wire` knows beside it 
 
 True to the wire: a lost message leaves a hole in its connection's message ids, the server goes on
 counting, and what arrives is numbered (`seq`) and stamped as received. Synthesised, because no
-recording can hold it: the edge's answer to a hole (unsubscribe and subscribe for each book of the
-connection after 50 ms, again after 3 s if unanswered), the confirmations under the server's next
-ids, and snapshots of the true state, which come late under the id that their request took. In
-between the server tells nothing of that book: its race between a snapshot and the first update
-is left out. A silent market tells in one batch what it held back. After a reconnection all is
-subscribed anew but account channels, which a paper run does not read; candles come back empty.
-A corrupt byte is one that is no UTF-8 any more: a digit flipped to another digit can be told by
-nobody, and TLS lets none through.
+recording can hold it: the edge, which counts ids with `Continuity` as `live` does and asks anew
+for all that a connection with a hole carries (50 ms later, and 1.1 s after it last did; an
+answer that is 10 s overdue again); the server's confirmations under its next ids, and snapshots
+of the true state, which come late under the id that their request took. In between the server
+tells nothing of that channel: its race between a snapshot and the first update is left out. A
+silent market tells in one batch what it held back. Account channels are not asked for anew,
+which a paper run does not read, and candles come back empty. A corrupt byte is one that is no UTF-8
+any more: a digit flipped to another digit can be told by nobody, and TLS lets none through.
+The edge says what it found in gap frames before odd seeds' bots; before those of even seeds it is
+silent, as in a recorder's frames, and they must find the holes themselves.
 
 Time is the frames' own and chance comes from the seed: nothing here waits or reads a clock.
 """
@@ -29,7 +31,7 @@ from random import Random
 from typing import Any, Final
 
 import msgspec
-from dydx_conn import BookContents, ConnError, Frame, contents, ws_frame
+from dydx_conn import BookContents, ConnError, Continuity, Frame, contents, key_of, ws_frame
 
 __all__ = [
     "FAULTS",
@@ -47,6 +49,7 @@ _MS: Final = 1_000_000
 _SECOND: Final = 1_000_000_000
 _BOOK: Final = "v4_orderbook"
 _TRADES: Final = "v4_trades"
+_REST_BOOK: Final = "/v4/orderbooks/perpetualMarket/"
 
 _Level = tuple[str, str]
 Ladders = tuple[dict[float, _Level], dict[float, _Level]]
@@ -88,7 +91,7 @@ class Tape:
         ready = 0
         for index, frame in enumerate(self.frames):
             if frame.type == "subscribed":
-                what, asked = (frame.channel, frame.id), self.asked.setdefault(frame.link, [])
+                what, asked = key_of(frame), self.asked.setdefault(frame.link, [])
                 ready = ready if what in asked else index + 1
                 asked += [what] if what not in asked else []
         return ready
@@ -115,9 +118,10 @@ def _of(what: _What, channel: str = _BOOK) -> bool:
 
 def _said(frame: Frame) -> list[Any]:
     """Decode a message: the changes of a book, or the updates of another channel as JSON."""
-    if frame.kind != "ws" or frame.fault or frame.type not in _TELLING:
+    answer = frame.channel.startswith(_REST_BOOK) and frame.type == "200"
+    if not answer and (frame.kind != "ws" or frame.fault or frame.type not in _TELLING):
         return []
-    if frame.channel == _BOOK:
+    if frame.channel == _BOOK or answer:
         return [change for update in contents(frame) for change in _changes(update)]
     said = msgspec.json.decode(frame.raw)
     return said if isinstance(said, list) else [said]
@@ -172,9 +176,12 @@ def plan(tape: Tape, seed: int) -> list[Fault]:
     return sorted(drawn, key=lambda fault: (fault.index, fault.number)) if seed else []
 
 
-def faulted(tape: Tape, faults: Iterable[Fault]) -> Generator[Frame]:
-    """Play a tape with faults put in, as fast as frames are asked for."""
-    return Wire(tape, faults).frames()
+def faulted(tape: Tape, faults: Iterable[Fault], *, announces: bool = True) -> Generator[Frame]:
+    """Play a tape with faults put in, as fast as frames are asked for.
+
+    With `announces` a gap frame tells of each hole, before the message that shows it.
+    """
+    return Wire(tape, faults, announces=announces).frames()
 
 
 # === Venue ===
@@ -269,25 +276,38 @@ class _Link:
     name: str
     identity: str = ""
     number: int = 0  # the id that the server gave last
-    seen: int = 0  # the newest id that came
     life: int = 0  # what is under way dies with its connection
     up: bool = True
     stalled_until: int = 0
+    troubled_at: int = 0  # when a fault was at work last
     hits: list[_Hit] = field(default_factory=list)
     under_way: dict[int, str] = field(default_factory=dict)  # ids, and the fault that hit them
+    unanswered: dict[_What, str] = field(default_factory=dict)  # the same of answers
+    missing: dict[int, str] = field(default_factory=dict)  # those that later ones came before
+    missed: set[int] = field(default_factory=set)  # all that ever were
+    late: bool = False  # one of those came after all
     mute: set[_What] = field(default_factory=set)  # what is not subscribed at the moment
     log: deque[tuple[int, str, Sequence[_Change], bool]] = field(default_factory=deque)
-    waiting: set[_What] = field(default_factory=set)  # what the edge has asked for
-    asked: int = 0  # how often it did
-    again: bool = False  # something was lost while it waited
+    ids: Continuity = field(default_factory=Continuity)  # the edge's own count
+    wanted: list[_What] = field(default_factory=list)  # what the edge is about to ask for
+    asked_at: int = 0
 
     def lose(self) -> None:
         """Lose the connection, and all that is under way on it."""
         self.life += 1
-        self.up = self.again = False
-        self.number = self.seen = self.stalled_until = 0
+        self.up = self.late = False
+        self.number = self.stalled_until = self.asked_at = 0
         self.identity = f"chaos-{self.name}-{self.life}"
-        for kept in (self.under_way, self.mute, self.log, self.waiting):
+        self.ids = Continuity()
+        for kept in (
+            self.under_way,
+            self.missing,
+            self.missed,
+            self.unanswered,
+            self.mute,
+            self.log,
+            self.wanted,
+        ):
             kept.clear()
 
 
@@ -295,21 +315,22 @@ class Wire:
     """A tape with faults put in, played once; while it is, it tells what is true.
 
     After each frame, `told` are the books as of the newest message that came, by ticker (none
-    while its connection is down), `answered` those of REST answers; `revealed` are the kinds of
-    fault whose holes the frame showed, and `spoken` says when a market was last heard (mono).
+    while its connection is down), `answered` those of REST answers, which are `ahead` of what is
+    told until the connection has come as far; `spoken` says when a market was last heard (mono).
     """
 
-    def __init__(self, tape: Tape, faults: Iterable[Fault]) -> None:
+    def __init__(self, tape: Tape, faults: Iterable[Fault], *, announces: bool = True) -> None:
         self.tape = tape
+        self.announces = announces
         self.venue = _Venue()
         self.links = {name: _Link(name) for name in tape.asked}
         self.silent: dict[str, list[tuple[str, str, list[Any]]]] = {}
         self.injected: list[Fault] = []
-        self.revealed: list[str] = []
         self.told: dict[str, Ladders] = {}
         self.answered: dict[str, Ladders] = {}
+        self.ahead: dict[str, int] = {}
         self.spoken: dict[str, int] = {}
-        self.now = self.skew_ns = self._base_ns = self._seq = self._order = 0
+        self.now = self.skew_ns = self._base_ns = self._seq = self.order = 0
         self._due: defaultdict[int, list[Fault]] = defaultdict(list)
         for fault in faults:
             self._due[fault.index].append(fault)
@@ -324,16 +345,39 @@ class Wire:
                 self.injected.append(fault)
                 yield from FAULTS[fault.kind].begin(self, fault)
             if index < self.tape.ready or frame.kind != "ws":
-                yield self._plainly(frame, said)
+                yield from self._plainly(frame, said)
             else:
                 self._say(frame, said)
                 yield from self._until(frame.mono)
         yield from self._until(None)
 
+    def missing(self, link: str) -> dict[int, str]:
+        """Return the ids that are missing as far as one can see, and what hit them; clear it."""
+        return self.links[link].missing if link in self.links else {}
+
+    def calm_ns(self, ticker: str) -> int:
+        """Return for how long nothing has gone wrong on a book's connection; 0 while it is down."""
+        link = self.links[self.tape.link_of[ticker]]
+        return max(self.now - link.troubled_at, 0) if link.up else 0
+
+    def waits(self, link: str) -> bool:
+        """Tell whether what is missing may still be an answer that is late."""
+        return link in self.links and bool(self.links[link].ids.owed)
+
+    def doubtful(self, link: str) -> bool:
+        """Tell whether ids may well look wrong: an answer is lost, or what was lost came late.
+
+        The latter could also mean that the number which jumped ahead of it was the wrong one.
+        """
+        if link not in self.links:
+            return False
+        late, self.links[link].late = self.links[link].late, False
+        return late or any(self.links[link].unanswered.values())
+
     def after(self, wait_ns: int, act: _Act, *given: Any) -> None:
         """Have something happen later; what it yields is received then."""
-        self._order += 1
-        heapq.heappush(self._later, (self.now + wait_ns, self._order, act, given))
+        self.order += 1
+        heapq.heappush(self._later, (self.now + wait_ns, self.order, act, given))
 
     def _until(self, mono: int | None) -> Iterator[Frame]:
         later = self._later
@@ -343,26 +387,40 @@ class Wire:
 
     def _stamps(self) -> tuple[int, int, int]:
         self._seq += 1
-        self.revealed = []
         return self._seq, self._base_ns + self.now + self.skew_ns, self.now
 
     def frame(self, kind: str, link: str, text: str = "", **more: Any) -> Frame:
         """Make a frame of something that happens now."""
         return Frame(*self._stamps(), link, kind, text, **more)
 
-    def _plainly(self, frame: Frame, said: list[Any]) -> Frame:
+    def _plainly(self, frame: Frame, said: list[Any]) -> Iterator[Frame]:
         """Hand a frame on as it was recorded, and learn from it."""
-        if frame.kind == "ws" and frame.link in self.links:
-            link, whole = self.links[frame.link], frame.type == "subscribed"
-            link.number = link.seen = max(link.seen, frame.message_id)
+        link, asked = self.links.get(frame.link), frame.channel.removeprefix(_REST_BOOK)
+        if asked in self.silent:
+            return  # nobody knows of a silent market, REST neither
+        if frame.kind == "ws" and link is not None:
+            link.number = max(link.number, frame.message_id)
             identity = _IDENTITY.search(frame.text)
             link.identity = identity[1] if identity else ""
+            whole = frame.type == "subscribed"
             self.venue.learn(frame.channel, frame.id, said, whole=whole)
             if frame.channel == _BOOK:
                 link.log.append((0, frame.id, said, whole))
-            self._heard(link, 0, 0, frame)
+            link.ids.take(frame)
+            self._come(link, 0, frame)
+        elif frame.kind == "sent" and link is not None:
+            link.ids.ask(frame)
+        elif asked in self.tape.link_of and frame.type == "200":
+            self.answer(asked, said)
         seq, at, mono = self._stamps()
-        return msgspec.structs.replace(frame, seq=seq, at=at, mono=mono)
+        yield msgspec.structs.replace(frame, seq=seq, at=at, mono=mono)
+        if frame.kind == "tick":
+            yield from self._overdue()
+
+    def answer(self, ticker: str, said: list[_Change], order: int | None = None) -> None:
+        """Take note of what a REST answer tells of a book, as it was some messages ago."""
+        _take_in(self.answered, ticker, said, whole=True)
+        self.ahead[ticker] = self.order if order is None else order
 
     # === What the venue says ===
 
@@ -375,7 +433,7 @@ class Wire:
             self.silent[id_].append((channel, inner, said))
             return
         self.venue.learn(channel, id_, said)
-        if link.up and (channel, id_) not in link.mute:
+        if link.up and key_of(frame) not in link.mute:
             link.number += 1
             text = frame.text
             if frame.message_id != link.number or link.life:
@@ -409,12 +467,16 @@ class Wire:
             ]
             hit_by, hit.left = hit.kind, hit.left - 1
         if link.hits:
+            link.troubled_at = self.now
             link.hits = [hit for hit in link.hits if hit.left]
-        if not whole:  # a snapshot's id is no measure: it may always come late
+        # The id of a snapshot is no measure: it may always come late.
+        if whole:
+            link.unanswered[channel, id_] = hit_by
+        else:
             link.under_way[number] = hit_by
         if channel == _BOOK:
-            link.log.append((self._order, id_, said, whole))
-        order = self._order
+            link.log.append((self.order, id_, said, whole))
+        order = self.order
         stalled_ns = max(link.stalled_until - self.now, 0)
         for wait, arriving in arrivals:
             self.after(
@@ -424,57 +486,84 @@ class Wire:
     def _arrive(
         self, link: _Link, life: int, number: int, order: int, text: str
     ) -> Iterator[Frame]:
-        if life == link.life:
-            frame = ws_frame(*self._stamps(), link.name, text)
-            if not frame.fault:
-                self._heard(link, number, order, frame)
-            yield frame
+        if life != link.life:
+            return
+        frame = ws_frame(0, 0, self.now, link.name, text)
+        if not frame.fault:
+            self._reveal(link, number)
+        trouble = link.ids.take(frame)
+        if trouble == "gap":
+            yield from self._gap(link, f"before message_id {number}")
+        elif trouble == "out_of_order":
+            self._want(link, [what for what in self._carried(link) if what == key_of(frame)])
+        if not frame.fault:
+            self._come(link, order, frame)
+        seq, at, mono = self._stamps()
+        yield msgspec.structs.replace(frame, seq=seq, at=at, mono=mono)
 
-    def _heard(self, link: _Link, number: int, order: int, frame: Frame) -> None:
-        """Keep count of what has come through, and of what a hole shows to be lost."""
-        what = frame.channel, frame.id
-        if number > link.seen:
-            lost = [n for n in link.under_way if n < number]
-            self.revealed = [link.under_way.pop(n) for n in lost]
-            link.seen = number
+    def _reveal(self, link: _Link, number: int) -> None:
+        """Find what is missing now that a later message has come, or that is no more."""
+        for n in [n for n in link.under_way if n < number]:
+            link.missing[n] = link.under_way.pop(n)
         link.under_way.pop(number, None)
+        link.missing.pop(number, None)
+        link.late = link.late or number in link.missed
+        link.missed.update(link.missing)
+
+    def _come(self, link: _Link, order: int, frame: Frame) -> None:
+        """Bring what is told up to date with a message that has come through."""
         while link.log and link.log[0][0] <= order:
             _, ticker, said, whole = link.log.popleft()
             _take_in(self.told, ticker, said, whole=whole)
+        for ticker, reached in [*self.ahead.items()]:
+            if reached <= order and self.tape.link_of[ticker] == link.name:
+                del self.ahead[ticker]
         if frame.channel in (_BOOK, _TRADES):
             self.spoken[frame.id] = self.now
         if frame.type == "subscribed":
-            link.waiting.discard(what)
-        if self.revealed or (link.again and not link.waiting):
-            link.again = False
-            self._mend(link)
+            link.unanswered.pop(key_of(frame), None)
 
     # === What the edge does ===
 
-    def _mend(self, link: _Link) -> None:
-        if link.waiting:
-            link.again = True
-            return
-        books = [what for what in self.tape.asked[link.name] if what[0] == _BOOK]
-        link.waiting.update(books)
-        self.after(50 * _MS, self._ask, link, link.life, books)
+    def _gap(self, link: _Link, where: str) -> Iterator[Frame]:
+        """Ask anew for all that a connection carries, but for what is owed."""
+        owed, lost = link.ids.owed, link.ids.lost
+        self._want(link, [what for what in self._carried(link) if what not in owed])
+        if self.announces:
+            yield self.frame("gap", link.name, f"{lost} messages lost {where}", message_id=lost)
 
-    def _ask(
-        self, link: _Link, life: int, wanted: list[_What], *, anew: bool = True
-    ) -> Iterator[Frame]:
-        """Subscribe to channels, after unsubscribing from what may still be subscribed."""
+    def _overdue(self) -> Iterator[Frame]:
+        for link in self.links.values():
+            if late := link.ids.overdue(self.now):
+                self._want(link, [what for what in late if what in self._carried(link)])
+                if self.announces:
+                    hit = [link.unanswered[what] for what in late if what in link.unanswered]
+                    link.missing.update({-n: kind for n, kind in enumerate(hit, 1)})
+                    yield self.frame("gap", link.name, f"{len(late)} answers overdue")
+
+    def _carried(self, link: _Link) -> list[_What]:
+        return [what for what in self.tape.asked[link.name] if "subaccounts" not in what[0]]
+
+    def _want(self, link: _Link, wanted: list[_What]) -> None:
+        if not link.wanted:
+            soonest = link.asked_at + 1_100 * _MS - self.now
+            self.after(max(50 * _MS, soonest), self._ask_anew, link, link.life)
+        link.wanted += [what for what in wanted if what not in link.wanted]
+
+    def _ask_anew(self, link: _Link, life: int) -> Iterator[Frame]:
         if life == link.life:
-            link.asked += 1
-            for channel, id_ in wanted:
-                for verb in ("unsubscribe", "subscribe") if anew else ("subscribe",):
-                    asked = {"type": verb, "channel": channel, "id": id_}
-                    yield self.frame("sent", link.name, msgspec.json.encode(asked).decode())
-            self.after(30 * _MS, self._answer, link, life, wanted, anew)
-            self.after(3 * _SECOND, self._ask_again, link, life, link.asked)
+            wanted, link.wanted = link.wanted, []
+            yield from self._ask(link, wanted, ("unsubscribe", "subscribe"))
 
-    def _ask_again(self, link: _Link, life: int, asked: int) -> Iterator[Frame]:
-        if life == link.life and asked == link.asked and link.waiting:
-            yield from self._ask(link, life, sorted(link.waiting))
+    def _ask(self, link: _Link, wanted: list[_What], verbs: tuple[str, ...]) -> Iterator[Frame]:
+        link.asked_at = self.now
+        for channel, id_ in wanted:
+            for verb in verbs:
+                asked = {"type": verb, "channel": channel} | ({"id": id_} if id_ else {})
+                frame = self.frame("sent", link.name, msgspec.json.encode(asked).decode())
+                link.ids.ask(frame)
+                yield frame
+        self.after(30 * _MS, self._answer, link, link.life, wanted, len(verbs) > 1)
 
     def _answer(self, link: _Link, life: int, wanted: list[_What], anew: bool) -> Iterator[Frame]:
         """Answer as the server: the id is taken at once, the snapshot follows."""
@@ -504,6 +593,7 @@ class Wire:
     def hang_up(self, link: _Link) -> Iterator[Frame]:
         """Close a connection: what it told is known no more."""
         link.lose()
+        link.troubled_at = self.now
         for ticker, name in self.tape.link_of.items():
             if name == link.name:
                 self.told.pop(ticker, None)
@@ -511,19 +601,17 @@ class Wire:
 
     def open(self, link: _Link) -> Iterator[Frame]:
         """Open a connection and subscribe to all that it carried."""
-        link.up = True
-        asked = self.tape.asked[link.name]
-        link.mute.update(asked)
+        link.up, link.troubled_at = True, self.now
+        link.mute.update(self.tape.asked[link.name])
         yield self.frame("open", link.name, "wss://")
-        wanted = [what for what in asked if "subaccounts" not in what[0]]
-        link.waiting.update(wanted)
-        self.after(20 * _MS, self._greet, link, link.life, wanted)
+        self.after(20 * _MS, self._greet, link, link.life)
 
-    def _greet(self, link: _Link, life: int, wanted: list[_What]) -> Iterator[Frame]:
+    def _greet(self, link: _Link, life: int) -> Iterator[Frame]:
         if life == link.life:
-            text = _message(link, "connected", 0)
-            yield ws_frame(*self._stamps(), link.name, text)
-            yield from self._ask(link, life, wanted, anew=False)
+            frame = ws_frame(*self._stamps(), link.name, _message(link, "connected", 0))
+            link.ids.take(frame)
+            yield frame
+            yield from self._ask(link, self._carried(link), ("subscribe",))
 
 
 _NUMBER: Final = re.compile(r'"message_id": ?\d+')
@@ -533,7 +621,8 @@ _IDENTITY: Final = re.compile(r'"connection_id": ?"([^"]*)"')
 def _message(
     link: _Link, type_: str, number: int, channel: str = "", id_: str = "", contents_: str = ""
 ) -> str:
-    about = f',"channel":"{channel}","id":"{id_}"' if channel else ""
+    # What has no id is answered by the name of its channel.
+    about = f',"channel":"{channel}","id":"{id_ or channel}"' if channel else ""
     told = f',"version":"1.0.0","contents":{contents_}' if contents_ else ""
     identity = f'"connection_id":"{link.identity}"'
     return f'{{"type":"{type_}",{identity},"message_id":{number}{about}{told}}}'
@@ -580,7 +669,7 @@ def _hits(way: _Way) -> "_Begin":
 
 def _delay(wire: Wire, fault: Fault) -> Iterator[Frame]:
     link = wire.links[fault.on]
-    link.stalled_until = max(link.stalled_until, wire.now + fault.amount * _MS)
+    link.troubled_at = link.stalled_until = max(link.stalled_until, wire.now + fault.amount * _MS)
     yield from ()
 
 
@@ -626,19 +715,22 @@ def _speak(wire: Wire, ticker: str) -> Iterator[Frame]:
 
 
 def _refuse(wire: Wire, fault: Fault) -> Iterator[Frame]:
-    """Refuse to tell a book over REST, and tell it when asked again."""
+    """Refuse to tell a book over REST, and tell it when asked again, from a cache of a second."""
     refused = '{"errors":[{"msg":"Too many requests"}]}'
     yield wire.frame("http", "rest", refused, type="429", channel=_REST_BOOK + fault.on)
-    wire.after(fault.amount * _MS, _relent, wire, fault.on)
+    cached_ns = Random(fault.seed).randrange(_SECOND)
+    wire.after(fault.amount * _MS, _look_up, wire, fault.on, cached_ns)
 
 
-def _relent(wire: Wire, ticker: str) -> Iterator[Frame]:
-    told = wire.answered[ticker] = wire.venue.uncrossed(ticker)
+def _look_up(wire: Wire, ticker: str, cached_ns: int) -> Iterator[Frame]:
+    wire.after(cached_ns, _relent, wire, ticker, wire.venue.uncrossed(ticker), wire.order)
+    yield from ()
+
+
+def _relent(wire: Wire, ticker: str, told: Ladders, order: int) -> Iterator[Frame]:
+    wire.answer(ticker, _as_said(told), order)
     text = msgspec.json.encode(_levels(told)).decode()
     yield wire.frame("http", "rest", text, type="200", channel=_REST_BOOK + ticker)
-
-
-_REST_BOOK: Final = "/v4/orderbooks/perpetualMarket/"
 
 
 def _jump(wire: Wire, fault: Fault) -> Iterator[Frame]:
