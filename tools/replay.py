@@ -199,7 +199,7 @@ def read_answers(recording: Recording) -> dict[Asked, list[Answer]]:
     """Read all REST answers, in order by what was asked."""
     answers: dict[Asked, list[Answer]] = {}
     # The reader's own lines: a frame keeps neither the method nor the headers.
-    for line in recording._lines():
+    for line in recording.lines():
         # A line that is no answer is not worth decoding, a damaged one not possible.
         if b'"http"' in line[:16]:
             with contextlib.suppress(msgspec.DecodeError):

@@ -753,7 +753,7 @@ class Recording:
     def __iter__(self) -> Iterator[Frame]:
         self.damage, self.complete = [], False
         sha256, seq, at, mono = hashlib.sha256(), 0, self.header.ns, 0
-        for text in self._lines():
+        for text in self.lines():
             try:
                 line = _decode_line(text)
             except _UNREADABLE as error:
@@ -782,7 +782,7 @@ class Recording:
             if (start := file.read(4)) != _ZSTD_MAGIC:
                 what = "expected a recording, which is compressed with zstd"
                 raise RecordingError(f"{what}, {self.path} begins with {start!r}")
-        first = next(self._lines(), b"")
+        first = next(self.lines(), b"")
         try:
             header = msgspec.json.decode(first, type=Header)
         except _UNREADABLE as error:
@@ -794,8 +794,8 @@ class Recording:
             raise RecordingError(f"{what}, it is {header.v}: a newer release wrote it")
         return header
 
-    def _lines(self) -> Iterator[bytes]:
-        # An empty line stands for those that cannot be read, once `damage` tells which.
+    def lines(self) -> Iterator[bytes]:
+        """Return each event as it was written; an empty line stands for those that are lost."""
         with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
             start = 0
             while start < len(data):
