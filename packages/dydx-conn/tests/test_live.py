@@ -41,6 +41,7 @@ from reactivex import from_iterable
 from reactivex import operators as ops
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Opcode
 from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, serve
 
@@ -91,7 +92,8 @@ class Venue:
 def confirm(asked: dict[str, Any], heard: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Answer a request as the venue does, with an id that nothing else takes."""
     what = {"channel": asked["channel"], "id": asked.get("id")}
-    return [{"type": f"{asked['type']}d", "message_id": len(heard), **what}]
+    contents = {"contents": {"bids": [], "asks": []}} if what["channel"] == "v4_orderbook" else {}
+    return [{"type": f"{asked['type']}d", "message_id": len(heard), **what, **contents}]
 
 
 @contextlib.contextmanager
@@ -319,8 +321,11 @@ def test_each_failure_waits_longer(waited: list[float]) -> None:
     assert waited[:3] == [0.01, 0.02, 0.5]
 
 
-def test_a_connection_that_lasted_is_soon_tried_again(waited: list[float]) -> None:
+def test_a_connection_that_lasted_is_soon_tried_again(
+    waited: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One that was greeted and dropped is not: the waits grow until one holds."""
+    monkeypatch.setattr(dydx_conn, "_LASTING_NS", 500_000_000)
     venue = Venue()
 
     def drop(connection: ServerConnection, number: int) -> None:
@@ -449,6 +454,30 @@ def test_nothing_is_asked_for_more_often_than_the_venue_allows(
     assert all(0.4e9 <= second - first < 0.9e9 for first, second in times.values())
 
 
+def test_a_book_whose_update_cannot_be_read_is_asked_for_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It alone: whoever keeps it has to give it up."""
+    monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.05)
+    venue = Venue()
+
+    def reply(asked: dict[str, Any], heard: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        yield from confirm(asked, heard)
+        if len(heard) == 4:
+            heard.append({})  # it takes an id, and has a level without a size
+            what = {"type": "channel_data", "channel": "v4_orderbook", "id": "BTC-USD"}
+            yield {**what, "message_id": 5, "contents": {"bids": [["1"]]}}
+
+    venue.reply = reply
+    with running(venue) as here:
+        frames = listen(here, ["BTC-USD"], count("ws", 5, "subscribed"))
+
+    assert requests(frames)[4:] == [
+        ("unsubscribe", "v4_orderbook", "BTC-USD"), ("subscribe", "v4_orderbook", "BTC-USD"),
+    ]  # fmt: skip
+    assert not any(frame.kind == "gap" for frame in frames)
+
+
 def test_what_is_never_answered_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A snapshot that was lost leaves a hole that its request would explain for ever."""
     monkeypatch.setattr(dydx_conn, "_OVERDUE_NS", 100_000_000)
@@ -535,6 +564,32 @@ def test_a_half_open_link_is_found_by_a_ping(monkeypatch: pytest.MonkeyPatch) ->
     close = next(frame for frame in frames if frame.kind == "close")
     assert "expected an answer to a ping within 0.05 s" in close.text
     assert sum(frame.kind == "close" for frame in frames) == 1
+
+
+def test_a_link_that_is_quiet_is_asked_whether_it_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sooner than the next ping would be due."""
+    monkeypatch.setattr(dydx_conn, "_QUIET_S", 0.05)
+    monkeypatch.setattr(dydx_conn, "_POLL_S", 0.02)
+    venue = Venue()
+    pings: list[bytes] = []
+
+    def listening(connection: ServerConnection, _: int) -> None:
+        receive = connection.protocol.recv_frame
+
+        def watched(frame: Any) -> None:
+            if frame.opcode is Opcode.PING:
+                pings.append(frame.data)
+            receive(frame)
+
+        connection.protocol.recv_frame = watched  # type: ignore[method-assign]
+
+    venue.behave = listening
+    with running(venue) as here:
+        frames = listen(here, [], lambda _: len(pings) >= 3)
+
+    assert not any(frame.kind == "close" for frame in frames)
 
 
 def test_half_open_links_are_found_within_twenty_seconds() -> None:
@@ -679,7 +734,7 @@ def test_a_silent_rest_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     said = Counter(frame.text for frame in frames if frame.kind == "gap" and frame.link == "rest")
     assert set(said.values()) == {1}
-    assert len(said) == 4
+    assert len(said) == 4  # a refusal of each question, whatever else was asked
 
 
 # === Inbox ===

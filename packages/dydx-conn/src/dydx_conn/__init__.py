@@ -277,7 +277,7 @@ _TABLE: Final[dict[str, dict[str, str]]] = {
 _SILENCE_NS: Final = 30 * _SECOND
 _NO_BLOCK_NS: Final = 10 * _SECOND
 _LAG_NS: Final = 30 * _SECOND
-_LASTING_NS: Final = 30 * _SECOND  # a connection that held for so long was no failed attempt
+_LASTING_NS: Final = 10 * _SECOND  # a connection that held for so long was no failed attempt
 _ATTEMPTS: Final = 5
 _CLOCK: Final = ("", "clock")  # whose ticks are the time's; a link's own is a new attempt
 
@@ -668,11 +668,12 @@ class Inbox:
 
 # === Links ===
 
-_BACKOFF_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+_BACKOFF_S: Final = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 _TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.1  # how often a silent link looks at the clock
-# Together they find a half-open link within 20 s.
+# A half-open link is found within 20 s, and one that is never so quiet sooner.
 _PING_S: Final = 14.0
+_QUIET_S: Final = 2.0
 _PONG_S: Final = 5.0
 _WHOLE_S: Final = 20.0
 # A key may be subscribed to twice a second; on the way requests may come closer together.
@@ -732,13 +733,13 @@ class _Link(threading.Thread):
         """Connect, again and again, until told to leave."""
         failures = 0
         while not self._stopping.is_set():
-            self._closed, begun = (0, ""), time.monotonic()
+            self._closed, begun_ns = (0, ""), time.monotonic_ns()
             self._put("tick")
             self._listen()
             code, reason = self._closed
             self._put("close", reason, str(code))
             # A venue that greets and drops us is as gone as one that does not answer.
-            if time.monotonic() - begun > _BACKOFF_S[-1]:
+            if time.monotonic_ns() - begun_ns > _LASTING_NS:
                 failures = 0
             wait = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
             failures += 1
@@ -807,12 +808,11 @@ class _Link(threading.Thread):
                     continue
                 due = now + _POLL_S
                 self._ask_anew(now)
-                if now >= answer_due:
-                    # Whatever came since is an answer too: the pong may wait behind it.
-                    if heard <= pinged:
-                        return self.drop(f"expected an answer to a ping within {_PONG_S:g} s")
+                if heard > pinged:  # by whatever: the pong may wait behind it
                     answer_due = math.inf
-                if now >= pinged + _PING_S:
+                elif now >= answer_due:
+                    return self.drop(f"expected an answer to a ping within {_PONG_S:g} s")
+                if now >= min(pinged + _PING_S, heard + _QUIET_S) and answer_due == math.inf:
                     self._app.sock.ping()
                     pinged, answer_due = now, now + _PONG_S
         return None
@@ -896,8 +896,8 @@ class _Asker(threading.Thread):
         self._rest = Rest(network, on_answer=self._answered, timeout_s=_TIMEOUT_S)
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
-        self._tasks: dict[Any, asyncio.Task[None]] = {}
-        self._unanswered: set[Key] = set()
+        self._tasks: dict[Any, asyncio.Task[Any]] = {}
+        self._unanswered: set[Key | None] = set()  # None: nobody is there to answer anything
         # Hundreds of markets take turns; accounts do not wait behind them.
         self._turn = asyncio.Semaphore(8)
 
@@ -931,7 +931,7 @@ class _Asker(threading.Thread):
 
     async def _main(self) -> None:
         async with self._rest:
-            self._start(_MARKETS, partial(self._ask, _MARKETS))
+            self._start(_MARKETS, partial(self._in_turn, _MARKETS))
             await self._stopping.wait()
             for task in self._tasks.values():
                 task.cancel()
@@ -941,7 +941,7 @@ class _Asker(threading.Thread):
         with contextlib.suppress(RuntimeError):  # it has ended
             self._loop.call_soon_threadsafe(do, *arguments)
 
-    def _start(self, name: Any, ask: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def _start(self, name: Any, ask: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         self._end(name)
         self._tasks[name] = self._loop.create_task(ask())
 
@@ -951,30 +951,36 @@ class _Asker(threading.Thread):
 
     async def _later(self, key: Key) -> None:
         await asyncio.sleep(_RACE_S)
-        async with self._turn:
-            await self._ask(key)
+        while not await self._in_turn(key):
+            await asyncio.sleep(_RETRY_S)
 
     async def _rounds(self, key: Key) -> None:
         while True:
             next_due = self._loop.time() + _ROUND_S
-            async with self._turn if key[0] in _BY_TICKER else contextlib.nullcontext():
-                await self._ask(key)
+            await (self._in_turn(key) if key[0] in _BY_TICKER else self._ask(key))
             await asyncio.sleep(max(next_due - self._loop.time(), 0.0))
 
-    async def _ask(self, key: Key) -> None:
+    async def _in_turn(self, key: Key) -> bool:
+        async with self._turn:
+            return await self._ask(key)
+
+    async def _ask(self, key: Key) -> bool:
         channel, id_ = key
         try:
             for ask in _QUESTIONS[channel](self._rest, id_):
                 if (await ask()).stale:
                     raise Unreachable("it fails, and what it said before is old")
-            self._unanswered.discard(key)
         except NotFound:
-            self._unanswered.discard(key)  # the answer says so: an account never funded, say
+            pass  # the answer is that there is nothing: an account was never funded, say
         except RestError as error:
-            if key not in self._unanswered:
-                self._unanswered.add(key)
-                what = f"expected REST to answer for {channel} {id_}".rstrip()
-                self._put("gap", f"{what}, but: {type(error).__name__}: {error}")
+            what = None if isinstance(error, Unreachable) else key
+            if what not in self._unanswered:
+                self._unanswered.add(what)
+                asked = f"expected REST to answer for {channel} {id_}".rstrip()
+                self._put("gap", f"{asked}, but: {type(error).__name__}: {error}")
+            return False
+        self._unanswered -= {None, key}
+        return True
 
     def _answered(self, _method: str, path: str, status: int, body: str, _headers: Any) -> None:
         self._put("http", body, str(status), path)
@@ -1111,6 +1117,8 @@ class _Watch:
             self._asker.mend(key_of(frame))
         elif frame.type == "error" and "could not fetch" in frame.text and frame.channel:
             link.again([key_of(frame)], _RETRY_S)
+        if trouble == "out_of_order" or (frame.channel == "v4_orderbook" and not _readable(frame)):
+            link.again([key_of(frame)])  # nobody can say what it would have changed
         if trouble != "gap":
             return []
         # Anything that the link carries may have been among it; what is owed comes anyway.
@@ -1133,6 +1141,13 @@ class _Watch:
             self._asker.spare(link.name, link.keys)
         elif turn.state == "stale":
             link.drop(turn.reason)
+
+
+def _readable(frame: Frame) -> bool:
+    try:
+        return bool(contents(frame)) or frame.type == "error"
+    except WireError:
+        return False
 
 
 def _gap(frame: Frame, link: str, lost: int, why: str) -> Frame:
