@@ -92,7 +92,8 @@ class Venue:
 def confirm(asked: dict[str, Any], heard: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Answer a request as the venue does, with an id that nothing else takes."""
     what = {"channel": asked["channel"], "id": asked.get("id")}
-    contents = {"contents": {"bids": [], "asks": []}} if what["channel"] == "v4_orderbook" else {}
+    empty: dict[str, Any] = {"contents": {"bids": [], "asks": []}}
+    contents = empty if what["channel"] == "v4_orderbook" else {}
     return [{"type": f"{asked['type']}d", "message_id": len(heard), **what, **contents}]
 
 
@@ -479,7 +480,11 @@ def test_a_book_whose_update_cannot_be_read_is_asked_for_anew(
 
 
 def test_what_is_never_answered_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A snapshot that was lost leaves a hole that its request would explain for ever."""
+    """A snapshot that was lost leaves a hole that its request would explain for ever.
+
+    So would it have explained any other: whoever folds the gap gives up all that the link
+    carries, and all of it is asked for.
+    """
     monkeypatch.setattr(dydx_conn, "_OVERDUE_NS", 100_000_000)
     monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.05)
     venue = Venue()
@@ -489,13 +494,14 @@ def test_what_is_never_answered_is_asked_for_again(monkeypatch: pytest.MonkeyPat
 
     venue.reply = reply
     with running(venue) as here:
-        frames = listen(here, ["BTC-USD"], count("ws", 4, "subscribed"))
+        frames = listen(here, ["BTC-USD"], count("ws", 7, "subscribed"))
 
     (gap,) = [frame for frame in frames if frame.kind == "gap"]
     assert (gap.text, gap.message_id) == ("1 answers overdue: v4_orderbook BTC-USD", 1)
-    assert requests(frames)[4:] == [
-        ("unsubscribe", "v4_orderbook", "BTC-USD"), ("subscribe", "v4_orderbook", "BTC-USD"),
-    ]  # fmt: skip
+    first, again = requests(frames)[:4], requests(frames)[4:]
+    assert sorted(again) == sorted(
+        (type_, *key) for _, *key in first for type_ in ("unsubscribe", "subscribe")
+    )
 
 
 def test_what_could_not_be_fetched_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1129,7 +1129,9 @@ class _Watch:
     def _overdue(self, frame: Frame) -> Iterator[Frame]:
         for name, ids in self._ids.items():
             if late := ids.overdue(frame.mono):
-                self._links[name].again(late)
+                # Its hole may have been another's: the gap costs all that the link carries.
+                link = self._links[name]
+                link.again(key for key in link.keys if key in late or key not in ids.owed)
                 what = ", ".join(" ".join(key).strip() for key in late[:3])
                 why = f"{len(late)} answers overdue: {what}{' …' if len(late) > 3 else ''}"
                 yield _gap(frame, name, len(late), why)
