@@ -107,6 +107,45 @@ def test_a_snapshot_that_was_asked_for_may_come_late(wire: Any) -> None:
     assert state.counts() == {}
 
 
+def test_an_answer_that_never_comes_costs_the_books_of_its_link(wire: Any) -> None:
+    """The hole that its request explained may have been a loss, and would explain the next."""
+    state = DataState()
+    link = _pair(state, wire)
+    step(state, wire("c2").snapshot([("5", "1")], [("6", "1")], ticker="SOL-USD"))
+    step(state, link.frame("sent", text=SUBSCRIBE))
+    link.number += 1
+    step(state, link.book({"bids": [["98", "1"]]}))
+    link.at += 10 * SECOND
+    step(state, link.frame("tick", link="clock"))
+    patient = _known(state)
+    link.at += SECOND
+
+    lost = step(state, link.frame("tick", link="clock"))
+
+    assert patient == [True, True, True]
+    assert [(view.ticker, view.changed) for view in lost] == [
+        ("BTC-USD", "book"), ("ETH-USD", "book"),
+    ]  # fmt: skip
+    assert _known(state) == [False, False, True]
+    assert state.quality.counts == {"gap": 1}
+    assert state.quality.samples[0].text == "1 answers overdue on c1"
+
+
+def test_an_answer_that_the_connection_gave_up_is_given_up_once(wire: Any) -> None:
+    """A gap frame has told of it, and whatever comes next is counted anew."""
+    state = DataState()
+    link = _pair(state, wire)
+    step(state, link.frame("sent", text=SUBSCRIBE))
+    link.at += 11 * SECOND
+    step(state, link.frame("gap", text="1 answers overdue: v4_orderbook BTC-USD"))
+    step(state, link.frame("tick", link="clock"))
+    step(state, link.snapshot([("99", "1")], [("101", "1")]))
+    link.number += 1
+    step(state, link.book({"bids": [["98", "1"]]}))
+
+    assert state.quality.counts == {"gap": 2}
+
+
 def test_what_was_owed_is_owed_once(wire: Any) -> None:
     """A hole after all answers have come is a loss again."""
     state, link = DataState(), wire()

@@ -1033,8 +1033,19 @@ def _fold_gap(state: DataState, frame: Frame) -> _Touched:
     state.quality.note(frame.seq, "gap", frame.text or "frames lost")
     for name, link in state.links.items():
         if frame.link in ("", name):
+            link.overdue(frame.mono)  # if that is what it tells of, it is told
             link.forget()
     return _lose_books(state, frame)
+
+
+def _fold_tick(state: DataState, frame: Frame) -> _Touched:
+    """Give up answers that never came: the holes they explained may have been losses."""
+    lost: list[MarketView] = []
+    for name, link in state.links.items():
+        if link.owed and (late := link.overdue(frame.mono)):
+            state.quality.note(frame.seq, "gap", f"{len(late)} answers overdue on {name}")
+            lost += _lose_books(state, msgspec.structs.replace(frame, link=name))
+    return tuple(lost)
 
 
 def _fold_sent(state: DataState, frame: Frame) -> _Touched:
@@ -1097,7 +1108,7 @@ _KINDS: Final[dict[str, Callable[[DataState, Frame], _Touched]]] = {
     "close": _fold_edge,
     "gap": _fold_gap,
     "sent": _fold_sent,
-    "tick": _fold_nothing,
+    "tick": _fold_tick,
 }
 
 
