@@ -134,12 +134,12 @@ def test_five_attempts_in_vain_are_polling_until_it_lives() -> None:
 
 
 def test_a_connection_that_lasted_was_no_failed_attempt() -> None:
-    """After ten seconds the count begins anew."""
+    """After five seconds the count begins anew."""
     wire = Wire()
     frames = []
     for _ in range(9):
         frames += opened(wire)
-        wire.mono += 11 * SECOND
+        wire.mono += 6 * SECOND
         frames += [wire.frame("close")]
 
     assert "polling" not in [x[2] for x in transitions(*frames)]

@@ -277,7 +277,7 @@ _TABLE: Final[dict[str, dict[str, str]]] = {
 _SILENCE_NS: Final = 30 * _SECOND
 _NO_BLOCK_NS: Final = 10 * _SECOND
 _LAG_NS: Final = 30 * _SECOND
-_LASTING_NS: Final = 10 * _SECOND  # a connection that held for so long was no failed attempt
+_LASTING_NS: Final = 5 * _SECOND  # a connection that held for so long was no failed attempt
 _ATTEMPTS: Final = 5
 _CLOCK: Final = ("", "clock")  # whose ticks are the time's; a link's own is a new attempt
 
@@ -671,10 +671,11 @@ class Inbox:
 _BACKOFF_S: Final = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 _TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.1  # how often a silent link looks at the clock
-# A half-open link is found within 20 s, and one that is never so quiet sooner.
+# Whoever is quiet is asked, so that a busy link which is half open is found within 5 s; and
+# everyone now and then, so that any is within 20 s.
 _PING_S: Final = 14.0
-_QUIET_S: Final = 2.0
-_PONG_S: Final = 5.0
+_QUIET_S: Final = 1.5
+_PONG_S: Final = 3.0
 _WHOLE_S: Final = 20.0
 # A key may be subscribed to twice a second; on the way requests may come closer together.
 _AGAIN_S: Final = 1.1
