@@ -101,25 +101,34 @@ class Watch:
 
     def _holes(self, frame: Frame) -> None:
         noted, self._noted = self._noted, self._bot.data.quality.counts["gap"]
-        missing = self._wire.missing(frame.link)
-        kinds = set(missing.values())
+        concerned = self._wire.concerned(frame)
         if self._noted > noted:
-            self.gaps_found.update(kinds)
             self._look_closely_until = self._wire.now + 3 * _SECOND
-            if not missing and not self._wire.doubtful(frame.link):
+            if frame.link in concerned and not self._has_reason(frame.link):
+                concerned = []
+            if not concerned:
                 sample = self._bot.data.quality.samples[-1].text
                 self._break("false alarm", frame, f"nothing was lost, but noted was: {sample}")
-        elif not missing or self._wire.waits(frame.link):
-            return  # while an answer is owed, a hole may be its own
-        else:
-            how = f"a hole left by {' and '.join(sorted(kinds))} was not noticed"
-            self._break("gap missed", frame, how)
-        self.gaps.update(kinds)
-        missing.clear()
+        for link in concerned:
+            missing = self._wire.missing(link)
+            kinds = set(missing.values())
+            if self._noted > noted:
+                self.gaps_found.update(kinds)
+            elif not missing or self._wire.waits(link):
+                continue  # while an answer is owed, a hole may be its own
+            else:
+                how = f"a hole left by {' and '.join(sorted(kinds))} was not noticed"
+                self._break("gap missed", frame, how)
+            self.gaps.update(kinds)
+            self._wire.noticed(link)
+
+    def _has_reason(self, link: str) -> bool:
+        return bool(self._wire.missing(link)) or self._wire.doubtful(link)
 
     def _book(self, view: MarketView, frame: Frame) -> None:
         link = view.book.link
-        unclear = view.ticker in self._wire.ahead or self._wire.missing(link)
+        wire = self._wire
+        unclear = view.ticker in wire.ahead or wire.missing(link) or wire.hides(link)
         if not view.book.known or (link and unclear):
             return
         of_socket = link != ""

@@ -282,10 +282,10 @@ class _Link:
     troubled_at: int = 0  # when a fault was at work last
     hits: list[_Hit] = field(default_factory=list)
     under_way: dict[int, str] = field(default_factory=dict)  # ids, and the fault that hit them
-    unanswered: dict[_What, str] = field(default_factory=dict)  # the same of answers
+    unanswered: dict[int, tuple[_What, str, int]] = field(default_factory=dict)  # answers, when
+    doubted_until: int = 0  # ids may well look wrong for so long
     missing: dict[int, str] = field(default_factory=dict)  # those that later ones came before
     missed: set[int] = field(default_factory=set)  # all that ever were
-    late: bool = False  # one of those came after all
     mute: set[_What] = field(default_factory=set)  # what is not subscribed at the moment
     log: deque[tuple[int, str, Sequence[_Change], bool]] = field(default_factory=deque)
     ids: Continuity = field(default_factory=Continuity)  # the edge's own count
@@ -295,8 +295,8 @@ class _Link:
     def lose(self) -> None:
         """Lose the connection, and all that is under way on it."""
         self.life += 1
-        self.up = self.late = False
-        self.number = self.stalled_until = self.asked_at = 0
+        self.up = False
+        self.number = self.stalled_until = self.asked_at = self.doubted_until = 0
         self.identity = f"chaos-{self.name}-{self.life}"
         self.ids = Continuity()
         for kept in (
@@ -351,8 +351,14 @@ class Wire:
                 yield from self._until(frame.mono)
         yield from self._until(None)
 
+    def concerned(self, frame: Frame) -> list[str]:
+        """Return the connections of whose ids a frame may tell; a tick does of answers owed."""
+        if frame.link in self.links:
+            return [frame.link]
+        return [name for name, link in self.links.items() if link.unanswered]
+
     def missing(self, link: str) -> dict[int, str]:
-        """Return the ids that are missing as far as one can see, and what hit them; clear it."""
+        """Return the ids that are missing as far as one can see, and what hit them."""
         return self.links[link].missing if link in self.links else {}
 
     def calm_ns(self, ticker: str) -> int:
@@ -360,19 +366,31 @@ class Wire:
         link = self.links[self.tape.link_of[ticker]]
         return max(self.now - link.troubled_at, 0) if link.up else 0
 
+    def hides(self, link: str) -> bool:
+        """Tell whether something is on its way, or lost, that nothing has shown yet."""
+        return link in self.links and any(self.links[link].under_way.values())
+
     def waits(self, link: str) -> bool:
         """Tell whether what is missing may still be an answer that is late."""
-        return link in self.links and bool(self.links[link].ids.owed)
+        return bool(self.links[link].ids.owed)
 
     def doubtful(self, link: str) -> bool:
         """Tell whether ids may well look wrong: an answer is lost, or what was lost came late.
 
         The latter could also mean that the number which jumped ahead of it was the wrong one.
         """
-        if link not in self.links:
-            return False
-        late, self.links[link].late = self.links[link].late, False
-        return late or any(self.links[link].unanswered.values())
+        late = self.now < self.links[link].doubted_until
+        return late or any(hit for _, hit, _ in self.links[link].unanswered.values())
+
+    def noticed(self, link: str) -> None:
+        """Take note that what is missing was noticed, and with it all answers long overdue."""
+        kept = self.links[link]
+        kept.missing.clear()
+        kept.unanswered = {
+            number: answer
+            for number, answer in kept.unanswered.items()
+            if self.now - answer[2] < 15 * _SECOND
+        }
 
     def after(self, wait_ns: int, act: _Act, *given: Any) -> None:
         """Have something happen later; what it yields is received then."""
@@ -395,9 +413,9 @@ class Wire:
 
     def _plainly(self, frame: Frame, said: list[Any]) -> Iterator[Frame]:
         """Hand a frame on as it was recorded, and learn from it."""
-        link, asked = self.links.get(frame.link), frame.channel.removeprefix(_REST_BOOK)
-        if asked in self.silent:
-            return  # nobody knows of a silent market, REST neither
+        link, path = self.links.get(frame.link), frame.channel.partition("?")[0]
+        if path.rpartition("/")[2] in self.silent:
+            return  # nobody hears of a silent market, over REST neither
         if frame.kind == "ws" and link is not None:
             link.number = max(link.number, frame.message_id)
             identity = _IDENTITY.search(frame.text)
@@ -410,7 +428,7 @@ class Wire:
             self._come(link, 0, frame)
         elif frame.kind == "sent" and link is not None:
             link.ids.ask(frame)
-        elif asked in self.tape.link_of and frame.type == "200":
+        elif (asked := path.removeprefix(_REST_BOOK)) in self.tape.link_of and said:
             self.answer(asked, said)
         seq, at, mono = self._stamps()
         yield msgspec.structs.replace(frame, seq=seq, at=at, mono=mono)
@@ -460,6 +478,8 @@ class Wire:
         """Put a message on the wire: what is at work on its connection decides what arrives."""
         arrivals, hit_by = [(0, text)], ""
         for hit in link.hits:
+            if whole and hit.way is _reorder:
+                continue  # no server tells what follows a snapshot before it
             arrivals = [
                 (wait + more, arriving)
                 for wait, so_far in arrivals
@@ -471,7 +491,7 @@ class Wire:
             link.hits = [hit for hit in link.hits if hit.left]
         # The id of a snapshot is no measure: it may always come late.
         if whole:
-            link.unanswered[channel, id_] = hit_by
+            link.unanswered[number] = (channel, id_), hit_by, self.now
         else:
             link.under_way[number] = hit_by
         if channel == _BOOK:
@@ -507,7 +527,8 @@ class Wire:
             link.missing[n] = link.under_way.pop(n)
         link.under_way.pop(number, None)
         link.missing.pop(number, None)
-        link.late = link.late or number in link.missed
+        if number in link.missed:
+            link.doubted_until = self.now + _SECOND
         link.missed.update(link.missing)
 
     def _come(self, link: _Link, order: int, frame: Frame) -> None:
@@ -520,8 +541,7 @@ class Wire:
                 del self.ahead[ticker]
         if frame.channel in (_BOOK, _TRADES):
             self.spoken[frame.id] = self.now
-        if frame.type == "subscribed":
-            link.unanswered.pop(key_of(frame), None)
+        link.unanswered.pop(frame.message_id, None)
 
     # === What the edge does ===
 
@@ -535,9 +555,12 @@ class Wire:
     def _overdue(self) -> Iterator[Frame]:
         for link in self.links.values():
             if late := link.ids.overdue(self.now):
-                self._want(link, [what for what in late if what in self._carried(link)])
+                # They may yet come, after the holes they left were given up.
+                link.doubted_until = max(self.now, link.stalled_until) + 5 * _SECOND
+                owed = link.ids.owed
+                self._want(link, [what for what in self._carried(link) if what not in owed])
                 if self.announces:
-                    hit = [link.unanswered[what] for what in late if what in link.unanswered]
+                    hit = [hit for what, hit, _ in link.unanswered.values() if what in late]
                     link.missing.update({-n: kind for n, kind in enumerate(hit, 1)})
                     yield self.frame("gap", link.name, f"{len(late)} answers overdue")
 
