@@ -63,20 +63,13 @@ from dydx_wire import (
 )
 from reactivex import Notification, Observable, compose, operators
 
+# One name a line would be a page.
+# fmt: off
 __all__ = [
-    "PER_CONNECTION",
-    "RECENT_NS",
-    "STATES",
-    "AccountUpdate",
-    "ConnectionState",
-    "Continuity",
-    "Inbox",
-    "account_updates",
-    "connection_states",
-    "key_of",
-    "live",
-    "subscriptions",
+    "PER_CONNECTION", "RECENT_NS", "STATES", "AccountUpdate", "ConnectionState", "Continuity",
+    "Inbox", "account_updates", "connection_states", "key_of", "live", "subscriptions",
 ]
+# fmt: on
 __all__ += dydx_chain.__all__
 __all__ += dydx_wire.__all__
 __all__ += dydx_rest.__all__
@@ -668,7 +661,8 @@ class Inbox:
 
 # === Links ===
 
-_BACKOFF_S: Final = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+# At once, for what was a mere loss; then ever more slowly.
+_BACKOFF_S: Final = (0.02, 0.25, 0.5, 0.5, 0.5, 0.5, 1.0, 1.5, 2.5, 4.0, 6.0, 10.0, 15.0, 30.0)
 _TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.1  # how often a silent link looks at the clock
 # Whoever is quiet is asked, so that a busy link which is half open is found within 5 s; and
