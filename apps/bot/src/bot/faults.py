@@ -56,6 +56,7 @@ Ladders = tuple[dict[float, _Level], dict[float, _Level]]
 """Bids and asks as the wire said them: price to (price text, size text)."""
 _Change = tuple[int, float, _Level | None]  # a side (0 is bids), a price, what stands there now
 _What = tuple[str, str]  # a channel and an id
+_Order = tuple[int, int]  # when a message was sent (mono), and after which others
 
 # === Tape ===
 
@@ -287,7 +288,7 @@ class _Link:
     missing: dict[int, str] = field(default_factory=dict)  # those that later ones came before
     missed: set[int] = field(default_factory=set)  # all that ever were
     mute: set[_What] = field(default_factory=set)  # what is not subscribed at the moment
-    log: deque[tuple[int, str, Sequence[_Change], bool]] = field(default_factory=deque)
+    log: deque[tuple[_Order, str, Sequence[_Change], bool]] = field(default_factory=deque)
     ids: Continuity = field(default_factory=Continuity)  # the edge's own count
     wanted: list[_What] = field(default_factory=list)  # what the edge is about to ask for
     asked_at: int = 0
@@ -330,7 +331,7 @@ class Wire:
         self.answered: dict[str, Ladders] = {}
         self.ahead: dict[str, int] = {}
         self.spoken: dict[str, int] = {}
-        self.now = self.skew_ns = self._base_ns = self._seq = self.order = 0
+        self.now = self.skew_ns = self._base_ns = self._seq = self._order = 0
         self._due: defaultdict[int, list[Fault]] = defaultdict(list)
         for fault in faults:
             self._due[fault.index].append(fault)
@@ -394,8 +395,8 @@ class Wire:
 
     def after(self, wait_ns: int, act: _Act, *given: Any) -> None:
         """Have something happen later; what it yields is received then."""
-        self.order += 1
-        heapq.heappush(self._later, (self.now + wait_ns, self.order, act, given))
+        self._order += 1
+        heapq.heappush(self._later, (self.now + wait_ns, self._order, act, given))
 
     def _until(self, mono: int | None) -> Iterator[Frame]:
         later = self._later
@@ -423,9 +424,9 @@ class Wire:
             whole = frame.type == "subscribed"
             self.venue.learn(frame.channel, frame.id, said, whole=whole)
             if frame.channel == _BOOK:
-                link.log.append((0, frame.id, said, whole))
+                link.log.append(((0, 0), frame.id, said, whole))
             link.ids.take(frame)
-            self._come(link, 0, frame)
+            self._come(link, (0, 0), frame)
         elif frame.kind == "sent" and link is not None:
             link.ids.ask(frame)
         elif (asked := path.removeprefix(_REST_BOOK)) in self.tape.link_of and said:
@@ -435,10 +436,11 @@ class Wire:
         if frame.kind == "tick":
             yield from self._overdue()
 
-    def answer(self, ticker: str, said: list[_Change], order: int | None = None) -> None:
+    def answer(self, ticker: str, said: list[_Change]) -> None:
         """Take note of what a REST answer tells of a book, as it was some messages ago."""
         _take_in(self.answered, ticker, said, whole=True)
-        self.ahead[ticker] = self.order if order is None else order
+        # What the socket batches, REST tells at once.
+        self.ahead[ticker] = self.now + _SECOND
 
     # === What the venue says ===
 
@@ -495,8 +497,8 @@ class Wire:
         else:
             link.under_way[number] = hit_by
         if channel == _BOOK:
-            link.log.append((self.order, id_, said, whole))
-        order = self.order
+            link.log.append(((self.now, self._order), id_, said, whole))
+        order = self.now, self._order
         stalled_ns = max(link.stalled_until - self.now, 0)
         for wait, arriving in arrivals:
             self.after(
@@ -504,7 +506,7 @@ class Wire:
             )
 
     def _arrive(
-        self, link: _Link, life: int, number: int, order: int, text: str
+        self, link: _Link, life: int, number: int, order: _Order, text: str
     ) -> Iterator[Frame]:
         if life != link.life:
             return
@@ -531,13 +533,13 @@ class Wire:
             link.doubted_until = self.now + _SECOND
         link.missed.update(link.missing)
 
-    def _come(self, link: _Link, order: int, frame: Frame) -> None:
+    def _come(self, link: _Link, order: _Order, frame: Frame) -> None:
         """Bring what is told up to date with a message that has come through."""
         while link.log and link.log[0][0] <= order:
             _, ticker, said, whole = link.log.popleft()
             _take_in(self.told, ticker, said, whole=whole)
         for ticker, reached in [*self.ahead.items()]:
-            if reached <= order and self.tape.link_of[ticker] == link.name:
+            if reached <= order[0] and self.tape.link_of[ticker] == link.name:
                 del self.ahead[ticker]
         if frame.channel in (_BOOK, _TRADES):
             self.spoken[frame.id] = self.now
@@ -746,12 +748,12 @@ def _refuse(wire: Wire, fault: Fault) -> Iterator[Frame]:
 
 
 def _look_up(wire: Wire, ticker: str, cached_ns: int) -> Iterator[Frame]:
-    wire.after(cached_ns, _relent, wire, ticker, wire.venue.uncrossed(ticker), wire.order)
+    wire.after(cached_ns, _relent, wire, ticker, wire.venue.uncrossed(ticker))
     yield from ()
 
 
-def _relent(wire: Wire, ticker: str, told: Ladders, order: int) -> Iterator[Frame]:
-    wire.answer(ticker, _as_said(told), order)
+def _relent(wire: Wire, ticker: str, told: Ladders) -> Iterator[Frame]:
+    wire.answer(ticker, _as_said(told))
     text = msgspec.json.encode(_levels(told)).decode()
     yield wire.frame("http", "rest", text, type="200", channel=_REST_BOOK + ticker)
 
