@@ -15,8 +15,8 @@ import shlex
 import sys
 import textwrap
 import time
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -67,6 +67,7 @@ class Watch:
         self._noted = self._fills = 0
         self._look_closely_until = 0
         self._unknown_since: dict[str, int] = {}
+        self._traded: defaultdict[str, Decimal] = defaultdict(Decimal)
 
     def frames(self) -> Generator[Frame]:
         """Yield what the wire delivers, and look each time at what the bot made of it."""
@@ -167,13 +168,14 @@ class Watch:
         fills = self._bot.journal.of_kind("fill")[self._fills - self._bot.journal.counts["fill"] :]
         self._fills = self._bot.journal.counts["fill"]
         for entry in fills:
-            view = self._bot.data.views[entry.ticker]
+            view, size = self._bot.data.views[entry.ticker], Decimal(entry.value.size)
+            self._traded[entry.ticker] += size if entry.value.side == "BUY" else -size
             self._book(view, frame)
             if wrong := unfounded(entry, view):
                 self._break("phantom trade", frame, f"{entry.id} {entry.words}: {wrong}")
 
     def _account(self, frame: Frame) -> None:
-        if wrong := imbalance(self._bot):
+        if wrong := imbalance(self._bot, self._traded):
             self._break("account", frame, wrong)
 
 
@@ -181,12 +183,9 @@ def difference(book: Book, told: Ladders) -> str:
     """Say where a book is not what was told, or nothing; what uncrossing hides may be missing."""
     for name, shown, true in (("bids", book.bids(), told[0]), ("asks", book.asks(), told[1])):
         has = {level.price: (level.price_text, level.size_text) for level in shown}
-        wrong = has.items() - true.items()
-        if wrong:
-            price, has_level = min(wrong)
-            return (
-                f"{name} show {' x '.join(has_level)}, true is {true.get(price, 'nothing there')}"
-            )
+        for price, level in sorted(has.items() - true.items()):
+            is_ = " x ".join(true.get(price, ["nothing there"]))
+            return f"{name} show {' x '.join(level)}, true is {is_}"
     hidden = sum(len(side) for side in told) - len(book.bids()) - len(book.asks())
     if hidden != book.crossed:
         return f"{hidden} levels are missing, of which {book.crossed} are hidden by uncrossing"
@@ -209,20 +208,32 @@ def unfounded(entry: Entry, view: MarketView) -> str:
     return ""
 
 
-def imbalance(bot: Bot) -> str:
-    """Say where ledger, account and profit disagree, or nothing."""
+def imbalance(bot: Bot, traded: Mapping[str, Decimal]) -> str:
+    """Say where ledger, account, profit and the sizes `traded` disagree, or nothing."""
     ledger, account = bot.venue.figures(), bot.risk.account
-    if not bot.data.views or account.trouble:
-        return account.trouble if ledger.fills else ""
+    if not ledger.fills:
+        return ""
     paid = ledger.paid_for_fills + ledger.fees_paid + ledger.funding_paid + ledger.insurance_paid
     if ledger.deposits - paid != ledger.collateral:
         return f"{paid} was paid of {ledger.deposits}, but {ledger.collateral} is left"
-    if ledger.collateral != account.collateral:
-        return f"the ledger has {ledger.collateral}, the account {account.collateral}"
-    held = {ticker: holding.quantums for ticker, holding in ledger.holdings.items()}
-    if held != {ticker: position.quantums for ticker, position in account.positions.items()}:
-        return f"the ledger holds {held}, the account {sorted(account.positions)}"
+    if account.trouble or ledger.collateral != account.collateral:
+        return (
+            account.trouble or f"{ledger.collateral} is left, the account has {account.collateral}"
+        )
+    held = {
+        name: holding.market.size(holding.quantums) for name, holding in ledger.holdings.items()
+    }
+    for who, has in (
+        ("the fills make", {ticker: size for ticker, size in traded.items() if size}),
+        ("the account has", {ticker: own.size for ticker, own in account.positions.items()}),
+    ):
+        if has != held:
+            return f"the ledger holds {_sizes(held)}, {who} {_sizes(has)}"
     return _unlike(bot)
+
+
+def _sizes(held: Mapping[str, Decimal]) -> str:
+    return ", ".join(f"{size} {ticker}" for ticker, size in sorted(held.items())) or "nothing"
 
 
 def _unlike(bot: Bot) -> str:
