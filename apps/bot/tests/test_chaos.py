@@ -335,6 +335,18 @@ def test_a_day_without_faults_is_the_replay() -> None:
     assert outcome.run_hash == replayed.journal.hash
 
 
+def test_the_distance_is_taken_every_second_whatever_the_clock_says(minute: Tape) -> None:
+    """An hour back is no hour of silence on the panel."""
+    bot = Bot(Options())
+    back = fault("clock jump", amount=-3_600_000)
+
+    bot.run(from_generator(lambda: faulted(minute, [back])))
+
+    seconds = [at for at, _ in bot.distances]
+    assert len(seconds) >= 58
+    assert seconds == sorted(seconds)
+
+
 # === Promises ===
 # Each is seen to be broken by a bot that breaks it.
 
@@ -647,7 +659,7 @@ def test_a_failing_seed_is_shrunk_to_what_can_be_played_again(
     again = capsys.readouterr().out
     assert f"seed {failure['seed']} " in again
     assert "phantom: the book of" in again
-    assert f"{len(failure['faults'])} of its {len(failure['faults'])} faults are enough:" in again
+    assert f"enough of its {len(failure['faults'])} faults:" in again
 
 
 def test_without_faults_a_failure_says_so(

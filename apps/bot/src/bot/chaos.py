@@ -355,7 +355,7 @@ def lines(report: dict[str, Any]) -> list[str]:
     return [
         f"source       {report['recording']}{made_by}",
         f"tape         {report['frames']:,} frames, {report['seconds']:.1f} s, "
-        f"{report['books']} books, {report['connections']} connections",
+        f"books: {report['books']}, connections: {report['connections']}",
         f"seeds        {report['survived']} survived, {report['failed']} failed{tail}",
         "",
         _HEAD.format(*_TITLES),
@@ -389,9 +389,7 @@ def _failure_lines(failure: dict[str, Any]) -> list[str]:
         f"{fault['number']:>2} {fault['kind']}, at {fault['at_s']:.1f} s: {fault['words']}"
         for fault in failure["faults"]
     ]
-    told = (
-        f"{len(faults)} of its {failure['of']} faults are enough:" if faults else "without faults"
-    )
+    told = f"enough of its {failure['of']} faults:" if faults else "without faults"
     return [
         *(f"{head:<13}{line}" for head, line in zip_first(f"seed {failure['seed']}", wrapped)),
         f"{'':<13}{told}",

@@ -162,9 +162,9 @@ class Bot:
         self.last_frames.append(frame)
         if frame.kind in ("close", "gap"):
             self.last_loss = frame
-        if frame.at >= self._distance_due:
-            self._distance_due = frame.at + 1_000_000_000
-            self.distances.append((frame.at, self.risk.margin.distance))
+        if self.data.at >= self._distance_due:
+            self._distance_due = self.data.at + 1_000_000_000
+            self.distances.append((self.data.at, self.risk.margin.distance))
 
     def _see(self, view: MarketView) -> None:
         self._to_venue.on_next(view)

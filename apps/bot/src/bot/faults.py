@@ -796,17 +796,17 @@ class Kind:
 
 
 FAULTS: Final[dict[str, Kind]] = {
-    "drop": Kind(_hits(_drop), 1, 6, "{amount} messages of {on} are lost"),
-    "duplicate": Kind(_hits(_duplicate), 1, 5, "{amount} messages of {on} come twice"),
-    "reorder": Kind(_hits(_reorder), 1, 3, "{amount} messages of {on} come late"),
+    "drop": Kind(_hits(_drop), 1, 6, "messages of {on} that are lost: {amount}"),
+    "duplicate": Kind(_hits(_duplicate), 1, 5, "messages of {on} that come twice: {amount}"),
+    "reorder": Kind(_hits(_reorder), 1, 3, "messages of {on} that come late: {amount}"),
     "delay": Kind(_delay, 200, 15_000, "{on} stalls for {amount} ms, then a burst"),
-    "corrupt": Kind(_hits(_corrupt), 1, 3, "{amount} messages of {on} have a bad byte"),
-    "truncate": Kind(_hits(_truncate), 1, 3, "{amount} messages of {on} are cut short"),
+    "corrupt": Kind(_hits(_corrupt), 1, 3, "messages of {on} with a bad byte: {amount}"),
+    "truncate": Kind(_hits(_truncate), 1, 3, "messages of {on} that are cut short: {amount}"),
     "cross": Kind(_cross, 20, 3_000, "the book of {on} crosses for {amount} ms", of_link=False),
     "stall": Kind(_stall, 32_000, 60_000, "{on} is silent for {amount} ms", of_link=False),
     "429": Kind(_refuse, 300, 3_000, "REST refuses {on} for {amount} ms", of_link=False),
     "clock jump": Kind(_jump, -7_200_000, 7_200_000, "the clock jumps by {amount} ms"),
-    "reconnect": Kind(_storm, 1, 5, "{on} is lost {amount} times in a row"),
+    "reconnect": Kind(_storm, 1, 5, "times in a row that {on} is lost: {amount}"),
 }
 
 
