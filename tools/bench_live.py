@@ -31,13 +31,25 @@ Row = tuple[str, str, str, str]
 # === Rows ===
 
 
-def live(_: str, markets: int = 250, seconds: float = 60.0) -> Iterator[Row]:
-    """Receive 250 markets from a local venue over TLS: rates, CPU, memory, bytes, latency."""
+def live(
+    _: str, markets: int = 250, seconds: float = 60.0, speeds: Sequence[int] = (1, 10)
+) -> Iterator[Row]:
+    """Receive 250 markets from a local venue over TLS: rates, CPU, memory, bytes, latency.
+
+    At the venue's own pace, and for a third of the time at ten times it: as a busy day would be.
+    """
+    for speed in speeds:
+        yield from live_at(speed, markets, seconds if speed == 1 else seconds / 3)
+
+
+def live_at(speed: int, markets: int, seconds: float) -> Iterator[Row]:
+    """Measure at one speed of the venue."""
     from soak import a_venue
 
     with tempfile.TemporaryDirectory(prefix="dydx-bench-") as folder:
         stamps = Path(folder) / "stamps.json"
-        with a_venue("--markets", str(markets), "--stamps", str(stamps)) as venue:
+        flags = ("--markets", str(markets), "--speed", str(speed), "--stamps", str(stamps))
+        with a_venue(*flags) as venue:
             tickers = list(venue.ask("/v4/perpetualMarkets")["markets"])
             where = {"rest": venue.rest, "ws": venue.ws, "tickers": tickers}
             trust = {"SSL_CERT_FILE": venue.authority}
@@ -48,7 +60,7 @@ def live(_: str, markets: int = 250, seconds: float = 60.0) -> Iterator[Row]:
             }
             venue.stop()
         sent = json.loads(stamps.read_bytes())
-    yield from rows(markets, heard, sent)
+    yield from rows(f"live over TLS, {markets} markets at {speed}x", heard, sent)
 
 
 def hear(trust: Mapping[str, str], **task: Any) -> dict[str, Any]:
@@ -63,7 +75,7 @@ def hear(trust: Mapping[str, str], **task: Any) -> dict[str, Any]:
 
 
 def rows(
-    markets: int, heard: Mapping[str, Mapping[str, Any]], sent: Mapping[str, Sequence[int]]
+    label: str, heard: Mapping[str, Mapping[str, Any]], sent: Mapping[str, Sequence[int]]
 ) -> Iterator[Row]:
     """Write what the clients measured, each figure beside that of the bare sockets."""
     ours, bare, views = heard["live"], heard["bare"], heard["views"]
@@ -72,8 +84,8 @@ def rows(
         return f"  {figure}", write(of), write(bare), budget
 
     rates = [f"{h['frames'] / h['seconds']:,.0f} f/s" for h in (ours, bare)]
-    yield f"live over TLS, {markets} markets, {ours['seconds']:.0f} s", rates[0], rates[1], ""
-    yield row("connections", lambda h: str(h["connections"]))
+    yield f"{label}, {ours['seconds']:.0f} s", rates[0], rates[1], ""
+    yield row("connections, REST's included", lambda h: str(h["connections"]))
     yield row("network, in", lambda h: f"{h['bytes'] / h['seconds'] / 1000:,.0f} kB/s")
     yield row("CPU of the client", lambda h: f"{h['cpu_s'] / h['seconds']:.1%} of a core")
     yield row("CPU of it, folded into views", lambda h: f"{h['cpu_s'] / h['seconds']:.1%}", views)
