@@ -25,6 +25,7 @@ import asyncio
 import contextlib
 import datetime
 import importlib.util
+import logging
 import os
 import shlex
 import signal
@@ -167,6 +168,8 @@ async def run(options: argparse.Namespace, papers: "Papers | None") -> None:
     from node import start as start_node
     from tape import from_iso
 
+    # Who is gone while it is being written to is no news.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     hub = Hub(options.seed)
     if options.stamps:
         hub.stamps = {}
