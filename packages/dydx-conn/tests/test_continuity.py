@@ -69,6 +69,14 @@ def test_a_late_snapshot_explains_its_own_hole_and_no_other() -> None:
     assert verdicts(ids, came(1), came(3), came(4, "subscribed")) == ["", "", "gap"]
 
 
+def test_a_late_snapshot_after_a_gap_is_no_sign_that_the_jump_was_wrong() -> None:
+    """It goes on from before the jump because it was asked for before it."""
+    ids = connected()
+    ids.ask(sent("subscribe"))
+
+    assert verdicts(ids, came(1), came(4), came(2, "subscribed"), came(5)) == ["", "gap", "", ""]
+
+
 def test_an_answer_that_never_comes_is_overdue_once() -> None:
     """Its id explained a hole for ten seconds, and explains no other after that."""
     ids = connected()

@@ -134,7 +134,10 @@ class Continuity:
             return self._settle(frame)
         if not number or last is None:
             return ""
-        doubt, self._doubt = self._doubt, None
+        # A snapshot is no witness: its id was taken before, and it may always come late.
+        doubt = None
+        if frame.type != "subscribed":
+            doubt, self._doubt = self._doubt, None
         # An error has no number of its own: it says which was the newest, or its request's.
         owns = frame.type not in ("error", "pong")
         trouble, beyond = "", 0
