@@ -5,9 +5,9 @@
     CancelRequest ───┘        │
                      OrderBook · Ledger
 
-`OrderBook` is the only matching engine of the house: price, time, and the chain's exceptions.
-`Ledger` is one subaccount's money. `PaperVenue` trades one subaccount against recorded books;
-`paper` lifts it onto a stream. What the chain would refuse, dydx_conn's `objection` says.
+`PaperVenue` trades one subaccount against recorded books; `paper` lifts it onto a stream. It
+stands on dydx_book, which matches, and dydx_ledger, which keeps the money; their names stand
+here too. What the chain would refuse, dydx_conn's `objection` says.
 
 Units: `quantums`, `subticks` and quote quantums (1e-6 USDC) are integers, fees parts per
 million; signed quantums are positive for long. Fees are rounded up, fills truncated.
@@ -20,16 +20,18 @@ Nothing here reads a clock, draws a random number or opens a socket.
 Sources: v4-chain x/clob/memclob, x/clob/keeper, x/subaccounts; indexer ender and vulcan.
 """
 
-from bisect import bisect_left, insort_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
-from itertools import groupby, islice
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+import dydx_book
+import dydx_ledger
 import dydx_risk as risk
 import msgspec
+from dydx_book import *  # noqa: F403 - who trades on paper needs one import
+from dydx_book import MAKER, TAKER, Match, Order, OrderBook, Result
 from dydx_conn import (
     CONDITIONAL,
     SHORT_TERM,
@@ -42,24 +44,22 @@ from dydx_conn import (
     PerpetualMarket,
     Side,
     Subaccount,
-    TimeInForce,
     code_of,
     event_id,
     fill_to_quote,
     fold,
     objection,
-    order_id,
     subaccount_id,
     ws_frame,
 )
 from dydx_data import MarketView
+from dydx_ledger import *  # noqa: F403 - as above
+from dydx_ledger import NEVER, Holding, Ledger, Stamp
 from reactivex import Observable
 
-__all__ = [
-    "MAKER", "TAKER", "Accounts", "Fees", "Holding", "Ledger", "Match", "Order",
-    "OrderBook", "PaperVenue", "Positions", "Result", "Stamp", "code_of",
-    "objection", "paper",
-]  # fmt: skip
+__all__ = ["Fees", "PaperVenue", "code_of", "objection", "paper"]
+__all__ += dydx_book.__all__
+__all__ += dydx_ledger.__all__
 
 # === Errors ===
 # A refused order is a value, not an exception: the chain's own name for it, and its code in
@@ -67,554 +67,6 @@ __all__ = [
 
 _OURS: Final = {"ErrConditionalOrderNotSimulated": -1, "ErrTwapOrderNotSimulated": -1}
 _NOT_SIMULATED: Final = dict(zip((CONDITIONAL, TWAP), _OURS, strict=True))
-
-
-# === Values ===
-
-Key = tuple[Subaccount, int, int]
-"""An order's identity in one market: its subaccount, client id and flags."""
-
-MAKER: Final = 1
-TAKER: Final = 2
-
-
-class Order(msgspec.Struct, gc=False, kw_only=True):
-    """An order as the book holds it; the book itself counts `filled` up.
-
-    `id` is the indexer's, empty for who needs none; `good_til_block` 0 never expires.
-    """
-
-    subaccount: Subaccount
-    client_id: int
-    clob_pair_id: int
-    side: Side
-    quantums: int
-    subticks: int
-    time_in_force: TimeInForce = "GTT"
-    reduce_only: bool = False
-    order_flags: int = SHORT_TERM
-    good_til_block: int = 0
-    good_til_block_time: int = 0
-    client_metadata: int = 0
-    liquidation: bool = False
-    filled: int = 0
-    id: str = ""
-
-    @property
-    def key(self) -> Key:
-        """Return the identity under which the book knows the order."""
-        return (self.subaccount, self.client_id, self.order_flags)
-
-    @property
-    def sign(self) -> int:
-        """Return 1 for who buys, -1 for who sells."""
-        return 1 if self.side == "BUY" else -1
-
-    @property
-    def remaining(self) -> int:
-        """Return the quantums not filled yet."""
-        return self.quantums - self.filled
-
-    @classmethod
-    def of(cls, subaccount: Subaccount, request: OrderRequest) -> "Order":
-        """Make the order that a request asks for."""
-        asked = {name: getattr(request, name) for name in _ASKED}
-        return cls(subaccount=subaccount, id=order_id(subaccount, request), **asked)
-
-
-_ASKED: Final = [f for f in Order.__struct_fields__ if f in OrderRequest.__struct_fields__]
-
-
-class Stamp(msgspec.Struct, frozen=True, gc=False):
-    """When something happened: the frame that caused it, its time, the chain's, its block."""
-
-    seq: int = 0
-    at: int = 0
-    time_ns: int = 0
-    height: int = 0
-
-
-_NEVER: Final = Stamp()
-
-
-class Match(msgspec.Struct, frozen=True, gc=False):
-    """Two orders that meet: always at the maker's price."""
-
-    maker: Order
-    taker: Order
-    quantums: int
-    subticks: int
-
-
-class Result(msgspec.Struct, gc=False):
-    """What became of a placement.
-
-    `status` is the chain's word for how matching ended (Success, Undercollateralized,
-    ImmediateOrCancelWouldRestOnBook, ReduceOnlyResized); `error` names why the order was not
-    taken at all. `removed` is what left the book unfilled, with the indexer's reason for each.
-    """
-
-    order: Order
-    status: str = "Success"
-    error: str = ""
-    fills: list[Match] = []
-    removed: list[tuple[Order, str]] = []
-
-    @property
-    def filled(self) -> int:
-        """Return the quantums that this placement filled."""
-        return sum(match.quantums for match in self.fills)
-
-
-class Accounts(Protocol):
-    """What a book must know of the accounts that trade on it."""
-
-    def position(self, subaccount: Subaccount) -> int:
-        """Return the signed position in this market."""
-
-    def check(self, match: Match) -> int:
-        """Return who could not pay for the match: 0, `MAKER`, `TAKER` or both."""
-
-    def settle(self, match: Match) -> None:
-        """Change hands; called only after a clean check."""
-
-
-class Positions:
-    """Accounts of unlimited collateral: positions and nothing else."""
-
-    def __init__(self, positions: Mapping[Subaccount, int] | None = None):
-        self.positions = Counter(positions)
-
-    def position(self, subaccount: Subaccount) -> int:
-        """Return the signed position, 0 for a stranger."""
-        return self.positions[subaccount]
-
-    def check(self, match: Match) -> int:
-        """Find nobody short of collateral."""
-        return 0
-
-    def settle(self, match: Match) -> None:
-        """Move the quantums from seller to buyer."""
-        for order in (match.taker, match.maker):
-            self.positions[order.subaccount] += order.sign * match.quantums
-
-
-# === Order book ===
-
-
-class OrderBook:
-    """One market's orders, matched by price, then time, then the chain's exceptions.
-
-    What is wrong with an order by itself, `objection` tells before. Source: x/clob/memclob.
-    """
-
-    def __init__(
-        self, market: PerpetualMarket, accounts: Accounts | None = None, *,
-        track_changes: bool = False,
-    ):  # fmt: skip
-        self.market = market
-        self.accounts: Accounts = accounts or Positions()
-        self.orders: dict[Key, Order] = {}
-        # By rank, then by age: the order that trades next is the last.
-        self._sides: dict[Side, list[Order]] = {"BUY": [], "SELL": []}
-        # A short-term id keeps its fill amount until the block has passed.
-        self._past: dict[Key, Order] = {}
-        self._changes: dict[tuple[Side, int], None] | None = {} if track_changes else None
-
-    @property
-    def best_bid(self) -> int | None:
-        """Return the highest price bid, in subticks."""
-        bids = self._sides["BUY"]
-        return bids[-1].subticks if bids else None
-
-    @property
-    def best_ask(self) -> int | None:
-        """Return the lowest price asked, in subticks."""
-        asks = self._sides["SELL"]
-        return asks[-1].subticks if asks else None
-
-    def levels(self, side: Side, n: int | None = None) -> list[tuple[int, int]]:
-        """Return the best `n` levels, or all, as (subticks, quantums), best first."""
-        by_price = groupby(reversed(self._sides[side]), key=lambda order: order.subticks)
-        return [(at, sum(o.remaining for o in orders)) for at, orders in islice(by_price, n)]
-
-    def take_changes(self) -> list[tuple[Side, int, int]]:
-        """Return (side, subticks, quantums now) of levels touched since the last call."""
-        changes, self._changes = self._changes or {}, {}
-        now = {side: dict(self.levels(side)) for side in self._sides}
-        return [(side, at, now[side].get(at, 0)) for side, at in changes]
-
-    def place(self, order: Order) -> Result:
-        """Match an order and rest what may rest; whatever happens is in the result."""
-        result = Result(order, error=self._objection(order))
-        if result.error:
-            return result
-        if order.key in self.orders:
-            self._remove(self.orders[order.key])
-        if order.key in self._past:
-            order.filled = self._past.pop(order.key).filled
-        self._match(order, result)
-        self._finish(order, result)
-        return result
-
-    def cancel(self, key: Key, good_til_block: int | None = None) -> Order | None:
-        """Take an order off the book and return it, if it was there.
-
-        A short-term cancel whose `good_til_block` is smaller than the order's leaves it.
-        """
-        order = self.orders.get(key)
-        if order is None or (good_til_block or order.good_til_block) < order.good_til_block:
-            return None
-        self._remove(order)
-        return order
-
-    def expire(self, height: int, time: int = 0) -> list[Order]:
-        """Remove and return what ended with block `height` or by `time` (unix seconds)."""
-        gone = [
-            order
-            for order in self.orders.values()
-            if 0 < order.good_til_block <= height or 0 < order.good_til_block_time <= time
-        ]
-        for order in gone:
-            self._remove(order)
-        self._past = {key: o for key, o in self._past.items() if o.good_til_block > height}
-        return gone
-
-    def _objection(self, order: Order) -> str:
-        standing = self.orders.get(order.key) or self._past.get(order.key)
-        refused = _replacement_objection(standing, order) if standing else ""
-        adds = order.reduce_only and order.sign * self.accounts.position(order.subaccount) >= 0
-        return refused or ("ErrReduceOnlyWouldIncreasePositionSize" if adds else "")
-
-    def _match(self, order: Order, result: Result) -> None:
-        opposite = self._sides["SELL" if order.side == "BUY" else "BUY"]
-        while order.remaining and opposite and _rank(opposite[-1]) + _rank(order) >= 0:
-            maker = opposite[-1]
-            quantums = min(self._tradable(maker), self._tradable(order))
-            selfish = maker.subaccount == order.subaccount
-            if selfish or quantums <= 0:
-                reason = "SELF_TRADE_ERROR" if selfish else "REDUCE_ONLY_RESIZE"
-                self._remove(maker, reason, result)
-                continue
-            match = Match(maker, order, quantums, maker.subticks)
-            failed = self.accounts.check(match)
-            if failed & MAKER:
-                self._remove(maker, "UNDERCOLLATERALIZED", result)
-            if failed & TAKER:
-                result.status = "Undercollateralized"
-                return
-            if not failed and not self._trade(match, result):
-                return
-
-    def _tradable(self, order: Order) -> int:
-        if not order.reduce_only:
-            return order.remaining
-        return min(order.remaining, -order.sign * self.accounts.position(order.subaccount))
-
-    def _trade(self, match: Match, result: Result) -> bool:
-        """Fill one match; say whether the taker may go on."""
-        maker, taker = match.maker, match.taker
-        if taker.time_in_force == "POST_ONLY":
-            result.error = "ErrPostOnlyWouldCrossMakerOrder"
-            return False
-        parties = (taker.subaccount, maker.subaccount)
-        before = [self.accounts.position(party) for party in parties]
-        self.accounts.settle(match)
-        result.fills.append(match)
-        taker.filled += match.quantums
-        maker.filled += match.quantums
-        self._touch(maker)
-        if not maker.remaining:
-            self._remove(maker)
-        after = [self.accounts.position(party) for party in parties]
-        for party, old, new in zip(parties, before, after, strict=True):
-            if old != new and old * new <= 0:  # it closed, opened or turned
-                held = self.orders.values()
-                for order in [o for o in held if o.reduce_only and o.subaccount == party]:
-                    self._remove(order, "REDUCE_ONLY_RESIZE", result)
-        if taker.reduce_only and after[0] == 0 and taker.remaining:
-            result.status = "ReduceOnlyResized"
-            return False
-        return True
-
-    def _finish(self, order: Order, result: Result) -> None:
-        """Rest what is left of an order, or say why it may not."""
-        if order.remaining and not result.error:
-            if result.status == "Success" and order.time_in_force != "IOC":
-                self._rest(order)
-                return
-            if result.status == "Success":
-                result.status = "ImmediateOrCancelWouldRestOnBook"
-            result.removed.append((order, _REMOVALS[result.status]))
-        self._remember(order)
-
-    def _rest(self, order: Order) -> None:
-        self.orders[order.key] = order
-        insort_left(self._sides[order.side], order, key=_rank)
-        self._touch(order)
-
-    def _remove(self, order: Order, reason: str = "", result: Result | None = None) -> None:
-        side = self._sides[order.side]
-        at = bisect_left(side, _rank(order), key=_rank)
-        while side[at] is not order:
-            at += 1
-        del side[at], self.orders[order.key]
-        self._remember(order)
-        self._touch(order)
-        if result is not None:
-            result.removed.append((order, reason))
-
-    def _remember(self, order: Order) -> None:
-        if order.filled and order.good_til_block:
-            self._past[order.key] = order
-
-    def _touch(self, order: Order) -> None:
-        if self._changes is not None:
-            self._changes[order.side, order.subticks] = None
-
-
-def _rank(order: Order) -> int:
-    # Two orders cross if their ranks add up to 0 or more.
-    return order.sign * order.subticks
-
-
-_REMOVALS: Final = {
-    "Undercollateralized": "UNDERCOLLATERALIZED",
-    "ReduceOnlyResized": "REDUCE_ONLY_RESIZE",
-    "ImmediateOrCancelWouldRestOnBook": "IMMEDIATE_OR_CANCEL_WOULD_REST_ON_BOOK",
-}
-
-
-def _replacement_objection(standing: Order, order: Order) -> str:
-    alike = standing.side == order.side and standing.reduce_only == order.reduce_only
-    alike = alike and standing.time_in_force == order.time_in_force
-    # At equal blocks the chain compares hashes, which nobody can rely on: refused here.
-    later = order.good_til_block > standing.good_til_block
-    objections = {
-        "ErrStatefulOrderAlreadyExists": order.order_flags != SHORT_TERM,
-        "ErrInvalidReplacement": not alike or not later,
-        "ErrImmediateExecutionOrderAlreadyFilled": order.time_in_force == "IOC" and standing.filled,
-        "ErrOrderFullyFilled": order.quantums <= standing.filled,
-    }
-    return next((error for error, holds in objections.items() if holds), "")
-
-
-# === Ledger ===
-
-
-class Holding(msgspec.Struct, gc=False, kw_only=True):
-    """One position from its opening to its end, with the indexer's averages.
-
-    Costs are sums of quantums times subticks, so that every average is exact.
-    """
-
-    market: PerpetualMarket
-    id: str
-    is_long: bool
-    quantums: int = 0
-    peak: int = 0
-    opened: int = 0
-    open_cost: int = 0
-    closed: int = 0
-    close_cost: int = 0
-    funding_index: int = 0
-    net_funding: int = 0
-    status: str = "OPEN"
-    created: Stamp = _NEVER
-    ended: Stamp | None = None
-
-    @property
-    def realized(self) -> int:
-        """Return the profit of what was closed, with funding, without fees: quote quantums."""
-        return self.gain_of(self.closed, self.close_cost) + self.net_funding
-
-    def unrealized(self, net_notional: int) -> int:
-        """Return the profit of what is open at its present value, in quote quantums."""
-        return net_notional - self._per_opened(self.quantums * self.open_cost)
-
-    def gain_of(self, quantums: int, cost: int) -> int:
-        """Return what closing `quantums` for `cost` earns over the average entry."""
-        gain = cost * self.opened - self.open_cost * quantums
-        return self._per_opened(gain if self.is_long else -gain)
-
-    def _per_opened(self, numerator: int) -> int:
-        exponent = self.market.quantum_conversion_exponent
-        up, down = (int(10 ** max(0, power)) for power in (exponent, -exponent))
-        return numerator * up // (self.opened * down)
-
-
-class Ledger:
-    """One subaccount's money, settled as the chain settles it.
-
-    `collateral` is the USDC balance in quote quantums. Every payment has its other end in
-    `paid_for_fills`, `fees_paid`, `funding_paid` or `insurance_paid`: taken from `deposits`
-    they always leave the balance. `indices` are the funding indices settled last,
-    `oracles` price, exponent and open interest by ticker.
-    """
-
-    def __init__(self, subaccount: Subaccount, deposit: int = 0):
-        self.subaccount = subaccount
-        self.collateral = self.deposits = deposit
-        self.holdings: dict[str, Holding] = {}
-        self.indices: dict[str, int] = {}
-        self.paid_for_fills = self.fees_paid = self.funding_paid = self.insurance_paid = 0
-        self.fills = self.liquidations = self.wins = self.losses = 0
-        self._realized = self._opened = 0
-        self.oracles: dict[str, tuple[int, int, int | None]] = {}
-        self._parts: dict[str, risk.PositionMargin] = {}
-        self._margin: risk.MarginFigures | None = None
-
-    def deposit(self, quote_quantums: int) -> None:
-        """Bring collateral in, or take it out (negative)."""
-        self.deposits += quote_quantums
-        self.collateral += quote_quantums
-        self._margin = None
-
-    def fill(
-        self, market: PerpetualMarket, quantums: int, subticks: int, fee: int = 0,
-        insurance: int = 0, when: Stamp = _NEVER, *, quote: int | None = None,
-    ) -> list[Holding]:  # fmt: skip
-        """Buy (positive) or sell at a price; return the positions touched, the ended first.
-
-        `quote` (unsigned quote quantums) overrules the price, as deleveraging does.
-        """
-        size, cost = abs(quantums), abs(quantums) * subticks
-        paid = market.quote_quantums(size, subticks) if quote is None else quote
-        paid = paid if quantums > 0 else -paid
-        self.fills += 1
-        self.paid_for_fills += paid
-        self.fees_paid += fee
-        self.insurance_paid += insurance
-        self.collateral -= paid + fee + insurance
-        touched: list[Holding] = []
-        holding = self.holdings.get(market.ticker)
-        if holding is not None and holding.is_long != (quantums > 0):
-            closing = min(size, abs(holding.quantums))
-            share = cost * closing // size
-            self._close(holding, closing, share, when)
-            touched.append(holding)
-            size, cost = size - closing, cost - share
-        if size:
-            touched.append(self._open(market, size if quantums > 0 else -size, cost, when))
-        self._revalue(market.ticker)
-        return touched
-
-    def value(self, ticker: str, price: int, exponent: int, interest: int | None = None) -> None:
-        """Take in a market's oracle price (an integer and its power of ten) and open interest."""
-        self.oracles[ticker] = (price, exponent, interest)
-        if ticker in self.holdings:
-            self._revalue(ticker)
-
-    def position(self, ticker: str) -> int:
-        """Return the signed quantums held."""
-        holding = self.holdings.get(ticker)
-        return 0 if holding is None else holding.quantums
-
-    def part(self, ticker: str) -> risk.PositionMargin:
-        """Return what one position adds to the account; nothing if it has no value yet."""
-        return self._parts.get(ticker) or risk.PositionMargin()
-
-    def margin_of(self, market: PerpetualMarket, quantums: int) -> risk.PositionMargin:
-        """Return the margin of a size of a market at its latest oracle price."""
-        return risk.position_margin(market, quantums, *self.oracles[market.ticker])
-
-    @property
-    def margin(self) -> risk.MarginFigures:
-        """Return the account's margin at the latest oracle prices."""
-        if self._margin is None:
-            unknown = sorted(self.holdings.keys() - self._parts.keys())
-            self._margin = risk.total_margin(self.collateral, self._parts.values(), unknown)
-        return self._margin
-
-    @property
-    def breached(self) -> bool:
-        """Tell whether the chain may liquidate; never while a position has no price."""
-        sums = self.margin
-        return sums.known and risk.is_liquidatable(sums.net_collateral, sums.maintenance_margin)
-
-    @property
-    def equity(self) -> int | None:
-        """Return what the account is worth, if every position has a price."""
-        return self.margin.net_collateral if self.margin.known else None
-
-    @property
-    def realized_pnl(self) -> int:
-        """Return the profit of all that was ever closed, with funding, without fees."""
-        return self._realized + sum(holding.realized for holding in self.holdings.values())
-
-    @property
-    def unrealized_pnl(self) -> int:
-        """Return the profit of what is open, at the latest oracle prices."""
-        held = self.holdings
-        return sum(held[t].unrealized(part.net_notional) for t, part in self._parts.items())
-
-    def affords(self, market: PerpetualMarket, quantums: int, subticks: int, fee: int) -> bool:
-        """Tell whether the chain would let this fill happen to the account."""
-        before, ticker = self.margin, market.ticker
-        if not before.known or ticker not in self.oracles:
-            return False
-        quote = market.quote_quantums(abs(quantums), subticks)
-        paid = (quote if quantums > 0 else -quote) + fee
-        part = self.margin_of(market, self.position(ticker) + quantums)
-        after = risk.total_margin(self.collateral - paid, (self._parts | {ticker: part}).values())
-        return risk.state_change(before, after) == "Success"
-
-    def bankruptcy(self, market: PerpetualMarket, quantums: int) -> int:
-        """Return the quote received, at the bankruptcy price, for closing by signed `quantums`."""
-        rest = self.margin_of(market, self.position(market.ticker) + quantums)
-        return risk.bankruptcy_price(self.margin, self.part(market.ticker), rest)
-
-    def settle_funding(self, indices: Mapping[str, int]) -> list[Holding]:
-        """Settle what the funding indices moved; one floor for the account, as the chain."""
-        self.indices.update(indices)
-        credits: list[int] = []
-        touched: list[Holding] = []
-        for ticker, holding in self.holdings.items():
-            index, since = self.indices.get(ticker, 0), holding.funding_index
-            if index != since:
-                credits.append(risk.funding_settlement_ppm(holding.quantums, index, since))
-                holding.funding_index = index
-                holding.net_funding += credits[-1] // risk.PPM
-                touched.append(holding)
-        credited = risk.funding_settlement(credits)
-        self.collateral += credited
-        self.funding_paid -= credited
-        self._margin = None
-        return touched
-
-    def _open(self, market: PerpetualMarket, quantums: int, cost: int, when: Stamp) -> Holding:
-        ticker = market.ticker
-        holding = self.holdings.get(ticker)
-        if holding is None:
-            self._opened += 1
-            id_ = event_id("position", self.subaccount, ticker, self._opened)
-            holding = Holding(market=market, id=id_, is_long=quantums > 0, created=when)
-            holding.funding_index = self.indices.get(ticker, 0)
-            self.holdings[ticker] = holding
-        holding.opened += abs(quantums)
-        holding.open_cost += cost
-        holding.quantums += quantums
-        holding.peak = max(holding.peak, holding.quantums, key=abs)
-        return holding
-
-    def _close(self, holding: Holding, size: int, cost: int, when: Stamp) -> None:
-        gain = holding.gain_of(size, cost)
-        self.wins += gain > 0
-        self.losses += gain < 0
-        holding.closed += size
-        holding.close_cost += cost
-        holding.quantums -= size if holding.is_long else -size
-        if not holding.quantums:
-            holding.status, holding.ended = "CLOSED", when
-            self._realized += holding.realized
-            del self.holdings[holding.market.ticker]
-
-    def _revalue(self, ticker: str) -> None:
-        holding, self._margin = self.holdings.get(ticker), None
-        if holding is not None and ticker in self.oracles:
-            self._parts[ticker] = self.margin_of(holding.market, holding.quantums)
-        else:
-            self._parts.pop(ticker, None)
 
 
 # === Wire ===
@@ -944,7 +396,7 @@ class PaperVenue:
     def _when(self) -> Stamp:
         view = self._now
         if view is None:
-            return _NEVER
+            return NEVER
         return Stamp(view.seq, view.at, view.chain.time_ns or view.at, view.chain.height)
 
     def _flush(self) -> list[Frame]:

@@ -1,0 +1,1 @@
+"""The flight plan: how an account gets out before it is liquidated."""

@@ -1,0 +1,1 @@
+"""Figures of risk, and sizes that respect them."""
