@@ -5,7 +5,9 @@
 
 `composition` joins the layers and holds the only subscriptions; `journal` keeps what they said
 and the run's hash; `report` puts it in words; `screen` plays a run on a terminal; `why` walks
-from a fill back to the wire; `doctor` looks at the machine; `__main__` is the command line.
+from a fill back to the wire; `environment` chooses a network and checks it, `doctor` prints the
+checks; `keys` and `trade` send real orders; `faults` breaks a recording and `chaos` watches what
+survives; `__main__` is the command line.
 """
 
 from importlib.metadata import version
