@@ -563,6 +563,8 @@ def order_of(given: Case) -> paper.Order:
         order_flags=int(given["order_flags"]),
         good_til_block=int(given.get("good_til_block", 0)),
         good_til_block_time=int(given.get("good_til_block_time", 0)),
+        condition_type=given.get("condition_type", ""),
+        trigger_subticks=int(given.get("trigger_subticks", 0)),
     )
 
 
@@ -612,6 +614,37 @@ def matching_book(clob_pair_id: int, given: Case) -> paper.OrderBook:
         if int(clob) == clob_pair_id
     }
     return paper.OrderBook(market_of(str(clob_pair_id), fields), Script(positions))
+
+
+def triggered(given: Case) -> Any:
+    """Answer conditional_trigger / poll_once: which orders one price triggers."""
+    waiting = paper.Waiting(untriggered=tuple(map(order_of, given["orders"])))
+    entry = waiting.enter([Fraction(given["oracle_price_subticks"])])
+    return {
+        "triggered_order_ids": sorted(map(name_of, entry.entering)),
+        "still_untriggered": sorted(
+            f"{name_of(o)}|{o.side}|{o.condition_type}|{o.trigger_subticks}"
+            for o in entry.waiting.untriggered
+        ),
+    }
+
+
+def triggered_by_block(given: Case) -> Any:
+    """Answer conditional_trigger / oracle_and_trade_prices: a block's end, after its trades."""
+    (multiplier,) = integers(given, "trigger_multiplier")
+    if multiplier != paper.TRIGGER_MULTIPLIER:
+        raise NotBuiltError(f"a trigger multiplier of {multiplier}")
+    waiting = paper.Waiting()
+    for order in map(order_of, given["conditional_orders"]):
+        waiting, _ = waiting.submit(order)
+    prices = paper.trigger_prices(
+        Fraction(given["oracle_price_subticks"]),
+        map(int, given["block_trade_subticks"]),
+        min_price_change_ppm=int(given["min_price_change_ppm"]),
+    )
+    entry = waiting.enter(prices)
+    fired = {name_of(order): True for order in entry.entering}
+    return {"triggered": {name_of(o): False for o in entry.waiting.untriggered} | fired}
 
 
 # --- settlement and validity
@@ -883,6 +916,8 @@ SOLVERS: dict[tuple[str, str], Solve] = {
         "price": int(given["subticks"]) / oracle_subticks(given)
     },
     ("orderbook_uncross", ""): uncrossed,
+    ("conditional_trigger", "poll_once"): triggered,
+    ("conditional_trigger", "oracle_and_trade_prices"): triggered_by_block,
     ("matching", ""): matched,
     ("time_in_force", ""): matched,
     ("reduce_only", ""): matched,

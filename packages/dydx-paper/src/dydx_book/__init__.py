@@ -1,25 +1,34 @@
 """Orders and the book they meet on: matched by price, then time, then the chain's exceptions.
 
     Order ──► OrderBook.place ──► Result: fills, what left the book, the chain's refusal
-                  │
-              Accounts: who may pay for a match, and what changes hands
+      │           │       ▲
+      │       Accounts    │   who may pay for a match, and what changes hands
+      ▼                   │
+    Waiting.submit ──► Waiting.enter: prices, time    stateful orders, a block later
 
 The only matching engine of the house: the paper venue trades on it, and so does the stand-in
-venue. What is wrong with an order by itself, dydx_conn's `objection` tells before.
+venue. What is wrong with an order by itself, dydx_conn's `objection` tells before. Orders that
+are not short-term go through `Waiting`, a value: `submit` and `withdraw` while a block is made,
+`enter` at its end, which says what `trigger_prices` trigger and what to place, post-only first.
 
-Units: `quantums` and `subticks` are integers, signed quantums are positive for long.
-Source: v4-chain x/clob/memclob.
+Units: `quantums` and `subticks` are integers, signed quantums are positive for long; a trigger
+price is an exact `Fraction` of subticks; times are unix seconds.
+Source: v4-chain x/clob/memclob, x/clob/abci.go, x/clob/keeper/untriggered_conditional_orders.go.
 """
 
 from bisect import bisect_left, insort_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from fractions import Fraction
+from functools import partial
 from itertools import groupby, islice
 from typing import Final, Protocol
 
 import msgspec
 from dydx_conn import (
+    CONDITIONAL,
     SHORT_TERM,
+    ConditionType,
     OrderRequest,
     PerpetualMarket,
     Side,
@@ -29,8 +38,18 @@ from dydx_conn import (
 )
 
 __all__ = [
-    "MAKER", "TAKER", "Accounts", "Key", "Match", "Order", "OrderBook", "Positions", "Result",
+    "MAKER", "TAKER", "TRIGGER_MULTIPLIER", "Accounts", "BookError", "Entry", "Key", "Match",
+    "Order", "OrderBook", "Positions", "Result", "Waiting", "can_trigger", "in_two_passes",
+    "oracle_subticks", "trigger_prices",
 ]  # fmt: skip
+
+# === Errors ===
+# A refused order is a value, not an exception: the chain's own name for it.
+
+
+class BookError(Exception):
+    """What the caller handed in cannot be: a price that is none, an order in the wrong place."""
+
 
 # === Values ===
 
@@ -59,6 +78,8 @@ class Order(msgspec.Struct, gc=False, kw_only=True):
     good_til_block: int = 0
     good_til_block_time: int = 0
     client_metadata: int = 0
+    condition_type: ConditionType = ""
+    trigger_subticks: int = 0
     liquidation: bool = False
     filled: int = 0
     id: str = ""
@@ -168,8 +189,9 @@ class OrderBook:
         self.orders: dict[Key, Order] = {}
         # By rank, then by age: the order that trades next is the last.
         self._sides: dict[Side, list[Order]] = {"BUY": [], "SELL": []}
-        # A short-term id keeps its fill amount until the block has passed.
+        # A short-term id keeps its fill amount until the block has passed, a cancel its power.
         self._past: dict[Key, Order] = {}
+        self._cancels: dict[Key, int] = {}
         self._changes: dict[tuple[Side, int], None] | None = {} if track_changes else None
 
     @property
@@ -211,13 +233,35 @@ class OrderBook:
     def cancel(self, key: Key, good_til_block: int | None = None) -> Order | None:
         """Take an order off the book and return it, if it was there.
 
-        A short-term cancel whose `good_til_block` is smaller than the order's leaves it.
+        A short-term cancel says its `good_til_block`: an order that lasts longer stays, and until
+        then no order comes in under this id that does not last longer (ErrOrderIsCanceled).
+        Without it the order just goes. What is wrong with a cancel, `cancel_error` tells before.
         """
+        if good_til_block is not None and key[2] == SHORT_TERM:
+            self._cancels[key] = max(good_til_block, self._cancels.get(key, 0))
         order = self.orders.get(key)
         if order is None or (good_til_block or order.good_til_block) < order.good_til_block:
             return None
         self._remove(order)
         return order
+
+    def cancel_error(
+        self, key: Key, *,
+        good_til_block: int = 0, good_til_block_time: int = 0, waiting: "Waiting | None" = None,
+    ) -> str:  # fmt: skip
+        """Name what the chain would refuse a cancel for, or return nothing.
+
+        A short-term cancel must last longer than the one before it, and needs no order; a
+        stateful one needs its order, here or `waiting`, and must not end earlier.
+        """
+        if key[2] == SHORT_TERM:
+            known = 0 < good_til_block <= self._cancels.get(key, 0)
+            return "ErrMemClobCancelAlreadyExists" if known else ""
+        order = self.orders.get(key) or (waiting.find(key) if waiting else None)
+        if order is None:
+            return "ErrStatefulOrderDoesNotExist"
+        early = good_til_block_time < order.good_til_block_time
+        return "ErrInvalidStatefulOrderCancellation" if early else ""
 
     def expire(self, height: int, time: int = 0) -> list[Order]:
         """Remove and return what ended with block `height` or by `time` (unix seconds)."""
@@ -229,9 +273,12 @@ class OrderBook:
         for order in gone:
             self._remove(order)
         self._past = {key: o for key, o in self._past.items() if o.good_til_block > height}
+        self._cancels = {key: until for key, until in self._cancels.items() if until > height}
         return gone
 
     def _objection(self, order: Order) -> str:
+        if self._cancels and 0 < order.good_til_block <= self._cancels.get(order.key, 0):
+            return "ErrOrderIsCanceled"
         standing = self.orders.get(order.key) or self._past.get(order.key)
         refused = _replacement_objection(standing, order) if standing else ""
         adds = order.reduce_only and order.sign * self.accounts.position(order.subaccount) >= 0
@@ -348,3 +395,134 @@ def _replacement_objection(standing: Order, order: Order) -> str:
         "ErrOrderFullyFilled": order.quantums <= standing.filled,
     }
     return next((error for error, holds in objections.items() if holds), "")
+
+
+# === Stateful orders ===
+# Long-term and conditional orders belong to a block before they belong to the book: what a block
+# took in enters when it is done, and can trade in the next.
+
+
+class Waiting(msgspec.Struct, frozen=True, gc=False):
+    """One market's stateful orders that are not on its book, oldest first.
+
+    `placed` are the long-term orders of the block at hand; `untriggered` the conditional ones.
+    """
+
+    placed: tuple[Order, ...] = ()
+    untriggered: tuple[Order, ...] = ()
+
+    def find(self, key: Key) -> Order | None:
+        """Return the order that waits under this key."""
+        return next((o for o in self.placed + self.untriggered if o.key == key), None)
+
+    def submit(self, order: Order, on_book: Collection[Key] = ()) -> tuple["Waiting", str]:
+        """Take an order into the block at hand; return the chain's refusal beside, or nothing.
+
+        `on_book` are the ids that rest (`OrderBook.orders`): none may be placed twice. Neither
+        collateral nor the side of a trigger is checked. `BookError` for a short-term order.
+        """
+        if order.order_flags == SHORT_TERM:
+            raise BookError(f"expected a stateful order, got a short-term one: {order.key}")
+        if order.key in on_book or self.find(order.key):
+            return self, "ErrStatefulOrderAlreadyExists"
+        if order.order_flags == CONDITIONAL:
+            return Waiting(self.placed, (*self.untriggered, order)), ""
+        return Waiting((*self.placed, order), self.untriggered), ""
+
+    def withdraw(self, key: Key) -> tuple["Waiting", Order | None]:
+        """Take an order out before it came to the book; return it beside, or nothing."""
+        placed, untriggered = (
+            tuple(order for order in orders if order.key != key)
+            for orders in (self.placed, self.untriggered)
+        )
+        return Waiting(placed, untriggered), self.find(key)
+
+    def enter(self, prices: Iterable[Fraction], time: int = 0) -> "Entry":
+        """End a block at `time`: what expired goes; what is triggered and what was placed enters.
+
+        Conditional orders are held against `prices` (of `trigger_prices`) in the very block that
+        took them; without prices none is triggered.
+        """
+        ended = partial(_ended, time=time)
+        late, placed = _parted(self.placed, ended)
+        too_late, untriggered = _parted(self.untriggered, ended)
+        for price in prices:
+            fired, untriggered = _parted(untriggered, partial(can_trigger, price=price))
+            # The chain asks first those that trigger when the price falls, oldest first.
+            placed += sorted(fired, key=lambda order: not _falling(order))
+        waiting = Waiting((), tuple(untriggered))
+        return Entry(waiting, in_two_passes(placed), (*late, *too_late))
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """What the end of a block did with the orders that waited.
+
+    `entering` is what `OrderBook.place` takes now, in this order; those with a condition have
+    just been triggered. `expired` ended before they came to it.
+    """
+
+    waiting: Waiting
+    entering: tuple[Order, ...] = ()
+    expired: tuple[Order, ...] = ()
+
+
+def in_two_passes(orders: Iterable[Order]) -> tuple[Order, ...]:
+    """Return the orders as they enter a book together: first all post-only, then the rest."""
+    return tuple(sorted(orders, key=lambda order: order.time_in_force != "POST_ONLY"))
+
+
+def _ended(order: Order, time: int) -> bool:
+    return 0 < order.good_til_block_time <= time
+
+
+def _parted(
+    orders: Iterable[Order], holds: Callable[[Order], bool]
+) -> tuple[list[Order], list[Order]]:
+    """Return those for which it holds, and the others."""
+    parts: tuple[list[Order], list[Order]] = ([], [])
+    for order in orders:
+        parts[not holds(order)].append(order)
+    return parts
+
+
+# === Triggers ===
+
+TRIGGER_MULTIPLIER: Final = 5
+"""Trades trigger within so many times a market's `min_price_change_ppm` of its oracle price."""
+
+
+def can_trigger(order: Order, price: Fraction) -> bool:
+    """Say whether a price (subticks) triggers a conditional order.
+
+    The chain rounds the price against triggering, up where it must fall and down where it must
+    rise; triggers being integers, that is the exact comparison.
+    """
+    if _falling(order):
+        return price <= order.trigger_subticks
+    return price >= order.trigger_subticks
+
+
+def _falling(order: Order) -> bool:
+    return (order.side == "BUY") == (order.condition_type == "TAKE_PROFIT")
+
+
+def trigger_prices(
+    oracle: Fraction, trades: Iterable[int], *, min_price_change_ppm: int
+) -> list[Fraction]:
+    """Return what a block's end holds against triggers, in the chain's order, in subticks.
+
+    The oracle price, then the lowest and the highest trade of the block, each no farther from
+    the oracle than `TRIGGER_MULTIPLIER` times the market's `min_price_change_ppm`, which is
+    governance's (x/prices MarketParam). `BookError` for an oracle price that is not above zero.
+    """
+    if oracle <= 0:
+        raise BookError(f"expected an oracle price above 0 subticks, got {oracle}")
+    reach = oracle * TRIGGER_MULTIPLIER * min_price_change_ppm / 1_000_000
+    traded = sorted(trades)
+    extremes = [Fraction(at) for at in (*traded[:1], *traded[-1:])]
+    return [oracle, *(min(max(at, oracle - reach), oracle + reach) for at in extremes)]
+
+
+def oracle_subticks(market: PerpetualMarket, digits: int, exponent: int) -> Fraction:
+    """Turn an oracle price, digits · 10^exponent USD, into subticks, without rounding."""
+    return digits * Fraction(10) ** exponent / Fraction(market.price(1))
