@@ -27,6 +27,7 @@ from typing import Final, Protocol
 import msgspec
 from dydx_conn import (
     CONDITIONAL,
+    LONG_TERM,
     SHORT_TERM,
     ConditionType,
     OrderRequest,
@@ -237,7 +238,7 @@ class OrderBook:
         then no order comes in under this id that does not last longer (ErrOrderIsCanceled).
         Without it the order just goes. What is wrong with a cancel, `cancel_error` tells before.
         """
-        if good_til_block is not None and key[2] == SHORT_TERM:
+        if good_til_block and key[2] == SHORT_TERM:
             self._cancels[key] = max(good_til_block, self._cancels.get(key, 0))
         order = self.orders.get(key)
         if order is None or (good_til_block or order.good_til_block) < order.good_til_block:
@@ -402,6 +403,9 @@ def _replacement_objection(standing: Order, order: Order) -> str:
 # took in enters when it is done, and can trade in the next.
 
 
+_WAITS: Final = {(LONG_TERM, False), (CONDITIONAL, True)}
+
+
 class Waiting(msgspec.Struct, frozen=True, gc=False):
     """One market's stateful orders that are not on its book, oldest first.
 
@@ -419,10 +423,11 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
         """Take an order into the block at hand; return the chain's refusal beside, or nothing.
 
         `on_book` are the ids that rest (`OrderBook.orders`): none may be placed twice. Neither
-        collateral nor the side of a trigger is checked. `BookError` for a short-term order.
+        collateral nor the side of a trigger is checked. `BookError` for an order of another kind.
         """
-        if order.order_flags == SHORT_TERM:
-            raise BookError(f"expected a stateful order, got a short-term one: {order.key}")
+        if (order.order_flags, bool(order.condition_type)) not in _WAITS:
+            kind = f"order_flags {order.order_flags}, condition_type {order.condition_type!r}"
+            raise BookError(f"expected a long-term order or one with a condition, got {kind}")
         if order.key in on_book or self.find(order.key):
             return self, "ErrStatefulOrderAlreadyExists"
         if order.order_flags == CONDITIONAL:
