@@ -1,22 +1,66 @@
 """One subaccount's money, settled as the chain settles it, and what became of it.
 
-    fills, funding, deposits ──► Ledger ──► collateral, holdings, margin, profit
+    fills, funding, transfers ──► Ledger ──► collateral, holdings, margin, profit
+                                    │ └────► History ──► orders, fills, positions, pages of them
+                                    └──────► journal ──► rebuild ──► the same Ledger
+                       History, tallies ───► performance
 
+`Ledger` is the money, `History` what people ask about it later, `performance` an opinion on it.
 Every payment has two ends: what leaves the balance is found again in one of the ledger's sums.
+Every change is an `Event`: `rebuild` makes of a journal the same ledger, to the quantum.
 
-Units: money is quote quantums (1e-6 USDC), sizes are signed quantums, positive for long; fees
-are rounded up and fills truncated, as the chain does.
-Sources: v4-chain x/subaccounts, x/clob/keeper/process_single_match.go; indexer ender.
+Units: money is quote quantums (1e-6 USDC), sizes are signed quantums, positive for long, times
+are unix nanoseconds; fees are rounded up and fills truncated, as the chain does. Floats appear
+in `Performance` alone. Nothing grows without bound: `Caps` says what is kept.
+Sources: v4-chain x/subaccounts, x/sending, x/clob/keeper/process_single_match.go; indexer ender.
 """
 
-from collections.abc import Mapping
-from typing import Final
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from fractions import Fraction
+from itertools import chain, pairwise
+from math import sqrt
+from statistics import fmean, stdev
+from typing import Any, Final, Generic, Literal, TypeVar
 
 import dydx_margin as margin
 import msgspec
-from dydx_conn import PerpetualMarket, Subaccount, event_id
+from dydx_conn import (
+    STANDARD_FEE_TIERS,
+    Fees,
+    FeeTier,
+    PerpetualMarket,
+    Subaccount,
+    event_id,
+    fee_tier,
+)
+from dydx_conn import fee as fee_of
 
-__all__ = ["NEVER", "Holding", "Ledger", "Stamp"]
+__all__ = [
+    "NEVER", "Caps", "Charge", "Event", "FillRecord", "Filled", "Funded", "FundingRecord",
+    "History", "Holding", "Ledger", "LedgerError", "Liquidated", "Marked", "Opened",
+    "OrderRecord", "Page", "Performance", "PnlPoint", "PositionRecord", "Refused", "Regraded",
+    "Stamp", "Tally", "TransferRecord", "Valued", "charge", "collateral_pool",
+    "page_of", "parent_of", "performance", "rebuild", "transfer", "withdrawals_blocked",
+]  # fmt: skip
+
+# === Errors ===
+
+
+class LedgerError(Exception):
+    """Anything this floor refuses as a bug of the caller; expected refusals are `Refused`."""
+
+
+class Refused(msgspec.Struct, frozen=True, gc=False):
+    """What was not done to a ledger, and why; nothing changed."""
+
+    reason: Literal["DUPLICATE", "OVERFLOW", "BLOCKED", "UNKNOWN", "UNDERCOLLATERALIZED", "SAME"]
+    expected: str
+    got: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}: expected {self.expected}, got {self.got}"
+
 
 # === Values ===
 
@@ -31,6 +75,414 @@ class Stamp(msgspec.Struct, frozen=True, gc=False):
 
 
 NEVER: Final = Stamp()
+
+
+class OrderRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """An order as it stands, under the indexer's id; `quantums` and `filled` are unsigned."""
+
+    id: str
+    ticker: str
+    side: str
+    quantums: int
+    subticks: int
+    filled: int = 0
+    status: str = "OPEN"
+    reason: str = ""
+    time_in_force: str = "GTT"
+    order_flags: int = 0
+    client_id: int = 0
+    reduce_only: bool = False
+    created: Stamp = NEVER
+    updated: Stamp = NEVER
+
+
+class FillRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A fill as it was booked: `quote` is paid if positive, `gain` is what it closed earned.
+
+    `fee` is all that was charged for it, `builder_fee` the builder's part of that.
+    """
+
+    id: str
+    order_id: str
+    ticker: str
+    quantums: int
+    subticks: int
+    quote: int
+    fee: int
+    builder_fee: int
+    insurance: int
+    gain: int
+    liquidity: str
+    status: str
+    created: Stamp
+
+
+class PositionRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One position from its opening to now or its end.
+
+    `opened` and `closed` are unsigned sums, their costs sums of quantums times subticks.
+    `realized` holds funding and no fees; `unrealized` is None without an oracle price.
+    """
+
+    id: str
+    ticker: str
+    status: str
+    is_long: bool
+    quantums: int
+    peak: int
+    opened: int
+    open_cost: int
+    closed: int
+    close_cost: int
+    fees: int
+    net_funding: int
+    realized: int
+    unrealized: int | None
+    created: Stamp
+    ended: Stamp | None
+
+    @property
+    def entry(self) -> Fraction | None:
+        """Return the average entry price in subticks, exact."""
+        return Fraction(self.open_cost, self.opened) if self.opened else None
+
+    @property
+    def exit(self) -> Fraction | None:
+        """Return the average exit price in subticks, exact; None if nothing was closed."""
+        return Fraction(self.close_cost, self.closed) if self.closed else None
+
+
+class FundingRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What one position was credited (positive) or paid, floored as the indexer shows it."""
+
+    position_id: str
+    ticker: str
+    quantums: int
+    index: int
+    credited: int
+    created: Stamp
+    status: str = ""
+
+
+class TransferRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Collateral that came (positive) or went; `other` is the subaccount at the other end."""
+
+    quote_quantums: int
+    other: Subaccount | None = None
+    created: Stamp = NEVER
+    ticker: str = "USDC"
+
+    @property
+    def status(self) -> str:
+        """Return the indexer's word for it."""
+        comes = self.quote_quantums > 0
+        if self.other is None:
+            return "DEPOSIT" if comes else "WITHDRAWAL"
+        return "TRANSFER_IN" if comes else "TRANSFER_OUT"
+
+
+class PnlPoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What the account was worth at a moment; `equity` is None if a position had no price."""
+
+    equity: int | None
+    net_transfers: int
+    created: Stamp
+
+    @property
+    def total_pnl(self) -> int | None:
+        """Return the equity that was not brought in."""
+        return None if self.equity is None else self.equity - self.net_transfers
+
+
+# === Events ===
+# Every change of a ledger, as it was asked for: applied in order to a ledger opened alike they
+# make the same ledger. What was refused changed nothing and leaves no event.
+
+
+class Opened(msgspec.Struct, frozen=True, gc=False):
+    """A ledger began, with what it holds and how much it remembers."""
+
+    subaccount: Subaccount
+    deposit: int
+    caps: "Caps"
+
+
+class Filled(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A fill: signed quantums at a price. `quote` (unsigned) overrules it, as deleveraging does.
+
+    The same `id` is booked once; an empty one is made up from the count of fills.
+    """
+
+    market: PerpetualMarket
+    quantums: int
+    subticks: int
+    fee: int = 0
+    insurance: int = 0
+    when: Stamp = NEVER
+    quote: int | None = None
+    id: str = ""
+    order_id: str = ""
+    liquidity: str = "TAKER"
+    type: str = "LIMIT"
+    builder_fee: int = 0
+
+
+class Valued(msgspec.Struct, frozen=True, gc=False):
+    """A market's oracle price or open interest moved."""
+
+    ticker: str
+    price: int
+    exponent: int
+    interest: int | None
+
+
+class Funded(msgspec.Struct, frozen=True, gc=False):
+    """Funding indices were settled."""
+
+    indices: dict[str, int]
+    when: Stamp
+
+
+class Regraded(msgspec.Struct, frozen=True, gc=False):
+    """Governance changed a market's terms under an open position."""
+
+    market: PerpetualMarket
+
+
+class Liquidated(msgspec.Struct, frozen=True, gc=False):
+    """The chain liquidated some or all of a position; its fills are events of their own."""
+
+
+class Marked(msgspec.Struct, frozen=True, gc=False):
+    """A point of the historical profit was taken."""
+
+    when: Stamp
+
+
+Event = (
+    Opened | Filled | Valued | Funded | Regraded | Liquidated | Marked
+    | TransferRecord | OrderRecord
+)  # fmt: skip
+
+
+# === History ===
+# What people ask about afterwards: newest first, fifty at a time, and never more than is kept.
+
+
+class Caps(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """How many of each are kept; the oldest go first, of orders the oldest that have ended.
+
+    A fill reported twice is recognised for as long as the first report is kept.
+    """
+
+    orders: int = 1_000
+    fills: int = 10_000
+    positions: int = 1_000
+    payments: int = 10_000
+    transfers: int = 1_000
+    points: int = 17_520  # two years of hours
+
+
+Row = TypeVar(
+    "Row", OrderRecord, FillRecord, PositionRecord, FundingRecord, TransferRecord, PnlPoint
+)
+
+PAGE: Final = 50
+_MOST_PER_PAGE: Final = 1_000
+_LIVE: Final = frozenset({"OPEN", "UNTRIGGERED", "BEST_EFFORT_OPENED", "BEST_EFFORT_CANCELED"})
+
+
+class Page(msgspec.Struct, Generic[Row], frozen=True, gc=False, kw_only=True):
+    """Some of what was asked for: `total` rows match, page `page` (from 1) holds `rows`."""
+
+    rows: tuple[Row, ...]
+    total: int
+    page: int
+    limit: int
+
+
+def page_of(
+    rows: Iterable[Row], *, status: str | Collection[str] = (), ticker: str = "",
+    since_ns: int | None = None, until_ns: int | None = None, page: int = 1, limit: int = PAGE,
+) -> Page[Row]:  # fmt: skip
+    """Choose among rows, oldest first, and return one page of them, newest first.
+
+    Created at `since_ns` or later and before `until_ns`, in chain time. The status of a fill is
+    its type, that of a transfer its direction. Raises `LedgerError` for a page before the
+    first or a limit that is not 1 to 1,000.
+    """
+    if page < 1 or not 1 <= limit <= _MOST_PER_PAGE:
+        expected = f"a page from 1 and a limit of 1 to {_MOST_PER_PAGE}"
+        raise LedgerError(f"expected {expected}, got page {page}, limit {limit}")
+    wanted = {status} if isinstance(status, str) else set(status)
+    found = [
+        row
+        for row in rows
+        if (not wanted or getattr(row, "status", "") in wanted)
+        and (not ticker or getattr(row, "ticker", "") == ticker)
+        and (since_ns is None or row.created.time_ns >= since_ns)
+        and (until_ns is None or row.created.time_ns < until_ns)
+    ]
+    found.reverse()
+    first = (page - 1) * limit
+    return Page(rows=tuple(found[first : first + limit]), total=len(found), page=page, limit=limit)
+
+
+class History:
+    """What a ledger remembers, within its caps; every question takes the filters of `page_of`."""
+
+    def __init__(self, caps: Caps):
+        self.caps = caps
+        self._orders: OrderedDict[str, OrderRecord] = OrderedDict()
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._fills: OrderedDict[str, FillRecord] = OrderedDict()
+        self.ended: deque[PositionRecord] = deque(maxlen=caps.positions)
+        self._payments: deque[FundingRecord] = deque(maxlen=caps.payments)
+        self._transfers: deque[TransferRecord] = deque(maxlen=caps.transfers)
+        self.points: deque[PnlPoint] = deque(maxlen=caps.points)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, History) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment] # what changes is no key
+
+    def orders(self, **filters: Any) -> Page[OrderRecord]:
+        """Return orders as they stand, by when they were created."""
+        return page_of(self._orders.values(), **filters)
+
+    def fills(self, order_id: str = "", **filters: Any) -> Page[FillRecord]:
+        """Return fills, of one order if it is named."""
+        fills = self._fills.values()
+        chosen = (fill for fill in fills if not order_id or fill.order_id == order_id)
+        return page_of(chosen, **filters)
+
+    def closed_positions(self, **filters: Any) -> Page[PositionRecord]:
+        """Return positions that have ended, by when they did."""
+        return page_of(self.ended, **filters)
+
+    def payments(self, position_id: str = "", **filters: Any) -> Page[FundingRecord]:
+        """Return funding payments, of one position if it is named."""
+        payments = self._payments
+        chosen = (paid for paid in payments if not position_id or paid.position_id == position_id)
+        return page_of(chosen, **filters)
+
+    def transfers(self, **filters: Any) -> Page[TransferRecord]:
+        """Return deposits, withdrawals and transfers between subaccounts."""
+        return page_of(self._transfers, **filters)
+
+    def pnl(self, **filters: Any) -> Page[PnlPoint]:
+        """Return the historical profit."""
+        return page_of(self.points, **filters)
+
+    def knows_fill(self, id_: str) -> bool:
+        """Tell whether a fill of this id was booked, as far back as fills are kept."""
+        return id_ in self._fills
+
+    def keep_order(self, order: OrderRecord) -> None:
+        """Remember how an order stands; it keeps its place and the moment of its creation."""
+        known = self._orders.get(order.id)
+        if known is not None:
+            order = msgspec.structs.replace(order, created=known.created)
+        self._orders[order.id] = order
+        self._ended.pop(order.id, None)
+        if order.status not in _LIVE:
+            self._ended[order.id] = None
+        if len(self._orders) > self.caps.orders:
+            oldest = next(iter(self._ended or self._orders))
+            self._ended.pop(oldest, None)
+            del self._orders[oldest]
+
+    def keep_fill(self, fill: FillRecord) -> None:
+        """Remember a fill."""
+        self._fills[fill.id] = fill
+        if len(self._fills) > self.caps.fills:
+            self._fills.popitem(last=False)
+
+    def keep(self, row: PositionRecord | FundingRecord | TransferRecord | PnlPoint) -> None:
+        """Remember what only ever comes once."""
+        self._shelf(row).append(row)
+
+    def _shelf(self, row: object) -> deque[Any]:
+        shelves: dict[type, deque[Any]] = {
+            PositionRecord: self.ended, FundingRecord: self._payments,
+            TransferRecord: self._transfers, PnlPoint: self.points,
+        }  # fmt: skip
+        return shelves[type(row)]
+
+
+# === Money ===
+# What fills cost, and when the chain lets collateral leave.
+
+BLOCKED_AFTER_NEGATIVE: Final = 50
+_UINT64: Final = 2**64
+
+
+class Charge(msgspec.Struct, frozen=True, gc=False):
+    """What a fill costs: the chain's fee (a rebate if negative) and a builder's on top."""
+
+    fee: int
+    builder_fee: int = 0
+
+    @property
+    def total(self) -> int:
+        """Return what the trader pays."""
+        return self.fee + self.builder_fee
+
+
+def charge(
+    quote_quantums: int, liquidity: str, fees: Fees, *,
+    builder_fee_ppm: int = 0, liquidation: bool = False,
+) -> Charge:  # fmt: skip
+    """Return what a fill costs one side, each part rounded up, rebates too.
+
+    Who is liquidated pays no taker fee, and who trades against it gets no rebate.
+    Source: x/clob/keeper/process_single_match.go.
+    """
+    if not liquidation:
+        builder = fee_of(quote_quantums, builder_fee_ppm)
+        return Charge(fees.of(quote_quantums, liquidity), builder)
+    return Charge(0 if liquidity == "TAKER" else max(0, fees.of(quote_quantums, "MAKER")))
+
+
+def withdrawals_blocked(
+    height: int, negative_at: int | None = None, outage_at: int | None = None
+) -> bool:
+    """Tell whether the chain lets nothing leave a collateral pool at a height.
+
+    `negative_at` is the last block that saw an account of that pool worth less than nothing,
+    `outage_at` the first one after a chain outage of five minutes. Source: x/subaccounts/keeper.
+    """
+    seen = (block for block in (negative_at, outage_at) if block is not None)
+    return any(height - block < BLOCKED_AFTER_NEGATIVE for block in seen)
+
+
+def collateral_pool(markets: Iterable[PerpetualMarket]) -> str:
+    """Return the pool that holds an account's USDC: an isolated market's ticker, or nothing."""
+    isolated = (market.ticker for market in markets if market.market_type == "ISOLATED")
+    return next(isolated, "")
+
+
+def parent_of(subaccount: Subaccount) -> Subaccount:
+    """Return the cross subaccount (0 to 127) to which an isolated one belongs, or itself."""
+    return Subaccount(subaccount.owner, subaccount.number % 128)
+
+
+def transfer(
+    sender: "Ledger", recipient: "Ledger", quote_quantums: int, when: Stamp = NEVER, *,
+    blocked: bool = False,
+) -> TransferRecord | Refused:  # fmt: skip
+    """Move collateral between two ledgers, a parent and its isolated child say.
+
+    The sender must stay initially collateralised; `blocked` is what `withdrawals_blocked` says
+    of either pool. Returns the sender's record. Source: x/sending/types, x/subaccounts/keeper.
+    """
+    if sender.subaccount == recipient.subaccount:
+        return Refused("SAME", "another subaccount as recipient", str(sender.subaccount))
+    to = recipient.subaccount
+    sent = sender.withdraw(quote_quantums, when, blocked=blocked, other=to)
+    if isinstance(sent, TransferRecord):
+        recipient.deposit(quote_quantums, when, other=sender.subaccount)
+    return sent
 
 
 # === Ledger ===
@@ -53,6 +505,7 @@ class Holding(msgspec.Struct, gc=False, kw_only=True):
     close_cost: int = 0
     funding_index: int = 0
     net_funding: int = 0
+    fees: int = 0
     status: str = "OPEN"
     created: Stamp = NEVER
     ended: Stamp | None = None
@@ -66,6 +519,17 @@ class Holding(msgspec.Struct, gc=False, kw_only=True):
         """Return the profit of what is open at its present value, in quote quantums."""
         return net_notional - self._per_opened(self.quantums * self.open_cost)
 
+    def record(self, net_notional: int | None) -> PositionRecord:
+        """Return the position as it stands, at its present value if that is known."""
+        return PositionRecord(
+            id=self.id, ticker=self.market.ticker, status=self.status, is_long=self.is_long,
+            quantums=self.quantums, peak=self.peak, opened=self.opened,
+            open_cost=self.open_cost, closed=self.closed, close_cost=self.close_cost,
+            fees=self.fees, net_funding=self.net_funding, realized=self.realized,
+            unrealized=None if net_notional is None else self.unrealized(net_notional),
+            created=self.created, ended=self.ended,
+        )  # fmt: skip
+
     def gain_of(self, quantums: int, cost: int) -> int:
         """Return what closing `quantums` for `cost` earns over the average entry."""
         gain = cost * self.opened - self.open_cost * quantums
@@ -77,60 +541,138 @@ class Holding(msgspec.Struct, gc=False, kw_only=True):
         return numerator * up // (self.opened * down)
 
 
+class Tally(msgspec.Struct, gc=False, kw_only=True):
+    """Sums over the whole life of a ledger, whatever its history forgets.
+
+    A trade is a position from its opening to its end; its profit is after funding and fees.
+    Volumes are unsigned quote quantums; `exposed_ns` is time with any position open.
+    """
+
+    won: int = 0
+    lost: int = 0
+    even: int = 0
+    gross_profit: int = 0
+    gross_loss: int = 0
+    maker_volume: int = 0
+    taker_volume: int = 0
+    exposed_ns: int = 0
+    held_since_ns: int = 0
+    first_ns: int = 0
+    last_ns: int = 0
+
+    def see(self, when: Stamp) -> None:
+        """Take a moment in; one without a time says nothing."""
+        self.first_ns = self.first_ns or when.time_ns
+        self.last_ns = max(self.last_ns, when.time_ns)
+
+    def end(self, profit: int) -> None:
+        """Count a trade that has ended."""
+        self.won += profit > 0
+        self.lost += profit < 0
+        self.even += not profit
+        self.gross_profit += max(0, profit)
+        self.gross_loss += max(0, -profit)
+
+
 class Ledger:
     """One subaccount's money, settled as the chain settles it.
 
     `collateral` is the USDC balance in quote quantums. Every payment has its other end in
     `paid_for_fills`, `fees_paid`, `funding_paid` or `insurance_paid`: taken from `deposits`
     they always leave the balance. `indices` are the funding indices settled last,
-    `oracles` price, exponent and open interest by ticker.
+    `oracles` price, exponent and open interest by ticker. `builder_paid` is part of
+    `fees_paid`. `journal` is handed every change as an `Event`, once it has happened.
     """
 
-    def __init__(self, subaccount: Subaccount, deposit: int = 0):
+    def __init__(
+        self, subaccount: Subaccount, deposit: int = 0, *, caps: Caps | None = None,
+        journal: Callable[[Event], object] | None = None,
+    ):  # fmt: skip
         self.subaccount = subaccount
         self.collateral = self.deposits = deposit
         self.holdings: dict[str, Holding] = {}
         self.indices: dict[str, int] = {}
         self.paid_for_fills = self.fees_paid = self.funding_paid = self.insurance_paid = 0
+        self.builder_paid = 0
         self.fills = self.liquidations = self.wins = self.losses = 0
         self._realized = self._opened = 0
         self.oracles: dict[str, tuple[int, int, int | None]] = {}
         self._parts: dict[str, margin.PositionMargin] = {}
         self._margin: margin.MarginFigures | None = None
+        self.history = History(caps or Caps())
+        self.tally = Tally()
+        self._days: dict[int, tuple[int, int]] = {}  # maker and taker volume
+        self._journal = journal
+        if deposit:
+            self.history.keep(TransferRecord(quote_quantums=deposit))
+        if journal is not None:
+            journal(Opened(subaccount, deposit, self.history.caps))
 
-    def deposit(self, quote_quantums: int) -> None:
-        """Bring collateral in, or take it out (negative)."""
-        self.deposits += quote_quantums
-        self.collateral += quote_quantums
-        self._margin = None
+    def __eq__(self, other: object) -> bool:
+        """Two ledgers are equal if all that they hold, paid and remember is, to the quantum."""
+        return isinstance(other, Ledger) and self._state() == other._state()
+
+    __hash__ = None  # type: ignore[assignment] # what changes is no key
+
+    def deposit(
+        self, quote_quantums: int, when: Stamp = NEVER, *, other: Subaccount | None = None
+    ) -> None:
+        """Bring collateral in, or take it out (negative) without asking whether that is allowed."""
+        self._move(TransferRecord(quote_quantums=quote_quantums, other=other, created=when))
+
+    def withdraw(
+        self, quote_quantums: int, when: Stamp = NEVER, *, blocked: bool = False,
+        other: Subaccount | None = None,
+    ) -> TransferRecord | Refused:  # fmt: skip
+        """Take collateral out if the chain would allow it; `blocked`: see `withdrawals_blocked`."""
+        refused = self._keeps(quote_quantums)
+        if blocked:
+            refused = Refused("BLOCKED", "a pool from which one may withdraw", "a blocked one")
+        if refused is not None:
+            return refused
+        record = TransferRecord(quote_quantums=-quote_quantums, other=other, created=when)
+        self._move(record)
+        return record
 
     def fill(
         self, market: PerpetualMarket, quantums: int, subticks: int, fee: int = 0,
-        insurance: int = 0, when: Stamp = NEVER, *, quote: int | None = None,
+        insurance: int = 0, when: Stamp = NEVER, *, quote: int | None = None, **terms: Any,
     ) -> list[Holding]:  # fmt: skip
         """Buy (positive) or sell at a price; return the positions touched, the ended first.
 
-        `quote` (unsigned quote quantums) overrules the price, as deleveraging does.
+        `terms` are the other fields of `Filled`. For fills of one's own making: raises
+        `LedgerError` where `take` would answer that it refused.
         """
-        size, cost = abs(quantums), abs(quantums) * subticks
-        paid = market.quote_quantums(size, subticks) if quote is None else quote
-        paid = paid if quantums > 0 else -paid
+        touched = self.take(Filled(
+            market=market, quantums=quantums, subticks=subticks, fee=fee, insurance=insurance,
+            when=when, quote=quote, **terms,
+        ))  # fmt: skip
+        if isinstance(touched, Refused):
+            raise LedgerError(str(touched))
+        return touched
+
+    def take(self, fill: Filled) -> list[Holding] | Refused:
+        """Book a reported fill; return the positions touched, the ended first, or a refusal."""
+        refused = self._judge(fill)
+        if refused is not None:
+            return refused
         self.fills += 1
-        self.paid_for_fills += paid
-        self.fees_paid += fee
-        self.insurance_paid += insurance
-        self.collateral -= paid + fee + insurance
-        touched: list[Holding] = []
-        holding = self.holdings.get(market.ticker)
-        if holding is not None and holding.is_long != (quantums > 0):
-            closing = min(size, abs(holding.quantums))
-            share = cost * closing // size
-            self._close(holding, closing, share, when)
-            touched.append(holding)
-            size, cost = size - closing, cost - share
-        if size:
-            touched.append(self._open(market, size if quantums > 0 else -size, cost, when))
+        if not fill.id:
+            order = fill.order_id or None
+            id_ = event_id("fill", self.subaccount, order, fill.when.seq, self.fills)
+            fill = msgspec.structs.replace(fill, id=id_)
+        paid = self._pay(fill)
+        was_flat, market = not self.holdings, fill.market
+        gain, touched = self._trade(fill)
+        self._expose(was_flat, fill.when)
         self._revalue(market.ticker)
+        self.history.keep_fill(FillRecord(
+            id=fill.id, order_id=fill.order_id, ticker=market.ticker, quantums=fill.quantums,
+            subticks=fill.subticks, quote=paid, fee=fill.fee, builder_fee=fill.builder_fee,
+            insurance=fill.insurance, gain=gain, liquidity=fill.liquidity, status=fill.type,
+            created=fill.when,
+        ))  # fmt: skip
+        self._tell(fill)
         return touched
 
     def value(self, ticker: str, price: int, exponent: int, interest: int | None = None) -> None:
@@ -138,6 +680,47 @@ class Ledger:
         self.oracles[ticker] = (price, exponent, interest)
         if ticker in self.holdings:
             self._revalue(ticker)
+        if self._journal is not None:  # the hot path: no event is made for nobody
+            self._journal(Valued(ticker, price, exponent, interest))
+
+    def regrade(self, market: PerpetualMarket) -> None:
+        """Take in what governance changed of a market, if a position is open in it."""
+        holding = self.holdings.get(market.ticker)
+        if holding is not None and holding.market != market:
+            holding.market = market
+            self._revalue(market.ticker)
+            self._tell(Regraded(market))
+
+    def liquidated(self) -> None:
+        """Count a liquidation, its fills being booked."""
+        self.liquidations += 1
+        self._tell(Liquidated())
+
+    def note(self, order: OrderRecord) -> None:
+        """Remember how an order stands."""
+        self.history.keep_order(order)
+        self._tell(order)
+
+    def mark(self, when: Stamp) -> PnlPoint:
+        """Take a point of the historical profit; one an hour is what `performance` counts on."""
+        point = PnlPoint(equity=self.equity, net_transfers=self.deposits, created=when)
+        self.tally.see(when)
+        self.history.keep(point)
+        self._tell(Marked(when))
+        return point
+
+    def positions(self, **filters: Any) -> Page[PositionRecord]:
+        """Return positions, the open ones as they stand, with the filters of `page_of`."""
+        return page_of(chain(self.history.ended, self._open_records()), **filters)
+
+    def tier(
+        self, time_ns: int, total_volume: int = 0, tiers: Sequence[FeeTier] = STANDARD_FEE_TIERS
+    ) -> FeeTier:
+        """Return the fee tier that the last 30 days' fills earn; `total_volume` is everybody's."""
+        since = time_ns // _DAY_NS - _TIER_DAYS
+        days = [volumes for day, volumes in self._days.items() if day > since]
+        maker, taker = (sum(each) for each in zip(*days, strict=True)) if days else (0, 0)
+        return fee_tier(tiers, maker_volume=maker, taker_volume=taker, total_volume=total_volume)
 
     def position(self, ticker: str) -> int:
         """Return the signed quantums held."""
@@ -185,7 +768,7 @@ class Ledger:
     def affords(self, market: PerpetualMarket, quantums: int, subticks: int, fee: int) -> bool:
         """Tell whether the chain would let this fill happen to the account."""
         before, ticker = self.margin, market.ticker
-        if not before.known or ticker not in self.oracles:
+        if not before.known or ticker not in self.oracles or not self.admits(market):
             return False
         quote = market.quote_quantums(abs(quantums), subticks)
         paid = (quote if quantums > 0 else -quote) + fee
@@ -193,12 +776,19 @@ class Ledger:
         after = margin.total_margin(self.collateral - paid, (self._parts | {ticker: part}).values())
         return margin.state_change(before, after) == "Success"
 
+    def admits(self, market: PerpetualMarket) -> bool:
+        """Tell whether the isolated rule lets the account trade a market beside what it holds."""
+        if market.ticker in self.holdings or not self.holdings:
+            return True
+        held = [holding.market for holding in self.holdings.values()]
+        return not margin.mixes_isolated([*held, market])
+
     def bankruptcy(self, market: PerpetualMarket, quantums: int) -> int:
         """Return the quote received, at the bankruptcy price, for closing by signed `quantums`."""
         rest = self.margin_of(market, self.position(market.ticker) + quantums)
         return margin.bankruptcy_price(self.margin, self.part(market.ticker), rest)
 
-    def settle_funding(self, indices: Mapping[str, int]) -> list[Holding]:
+    def settle_funding(self, indices: Mapping[str, int], when: Stamp = NEVER) -> list[Holding]:
         """Settle what the funding indices moved; one floor for the account, as the chain."""
         self.indices.update(indices)
         credits: list[int] = []
@@ -208,13 +798,121 @@ class Ledger:
             if index != since:
                 credits.append(margin.funding_settlement_ppm(holding.quantums, index, since))
                 holding.funding_index = index
-                holding.net_funding += credits[-1] // margin.PPM
+                credited = credits[-1] // margin.PPM
+                holding.net_funding += credited
                 touched.append(holding)
+                self.history.keep(FundingRecord(
+                    position_id=holding.id, ticker=ticker, quantums=holding.quantums,
+                    index=index, credited=credited, created=when,
+                ))  # fmt: skip
         credited = margin.funding_settlement(credits)
         self.collateral += credited
         self.funding_paid -= credited
         self._margin = None
+        self.tally.see(when)
+        self._tell(Funded(dict(self.indices), when))
         return touched
+
+    def _state(self) -> dict[str, object]:
+        # Margin is made of the rest when it is asked for; a journal only listens.
+        made = {"_margin", "_journal"}
+        return {name: what for name, what in vars(self).items() if name not in made}
+
+    def _judge(self, fill: Filled) -> Refused | None:
+        if fill.id and self.history.knows_fill(fill.id):
+            return Refused("DUPLICATE", "a fill not booked before", fill.id)
+        # A deleveraging may pay nothing at all; every other fill has a price.
+        priced = fill.subticks if fill.quote is None else 1
+        if not (0 < abs(fill.quantums) < _UINT64 and 0 < priced < _UINT64):
+            got = f"{fill.quantums} quantums at {fill.subticks} subticks"
+            return Refused("OVERFLOW", "a size and a price of 1 to 2**64 - 1", got)
+        sums = (fill.fee, fill.insurance, fill.quote or 0, fill.builder_fee)
+        if max(map(abs, sums)) >= _UINT64:
+            return Refused("OVERFLOW", "payments below 2**64 quote quantums", str(max(sums)))
+        return None
+
+    def _keeps(self, quote_quantums: int) -> Refused | None:
+        """Judge what would be left after a withdrawal."""
+        if not 0 < quote_quantums < _UINT64:
+            got = f"{quote_quantums} quote quantums"
+            return Refused("OVERFLOW", "1 to 2**64 - 1 quote quantums", got)
+        sums = self.margin
+        if not sums.known:
+            return Refused("UNKNOWN", "a price for every position", ", ".join(sums.unknown))
+        if sums.free_collateral < quote_quantums:
+            expected = f"at most {max(0, sums.free_collateral)} quote quantums"
+            return Refused("UNDERCOLLATERALIZED", expected, str(quote_quantums))
+        return None
+
+    def _move(self, record: TransferRecord) -> None:
+        if abs(record.quote_quantums) >= _UINT64:
+            got = record.quote_quantums
+            raise LedgerError(f"expected a transfer below 2**64 quote quantums, got {got}")
+        self.deposits += record.quote_quantums
+        self.collateral += record.quote_quantums
+        self._margin = None
+        self.tally.see(record.created)
+        self.history.keep(record)
+        self._tell(record)
+
+    def _pay(self, fill: Filled) -> int:
+        """Take a fill off the balance; return its signed quote."""
+        size, tally, day = abs(fill.quantums), self.tally, fill.when.time_ns // _DAY_NS
+        quote = fill.quote
+        if quote is None:
+            quote = fill.market.quote_quantums(size, fill.subticks)
+        paid = quote if fill.quantums > 0 else -quote
+        self.paid_for_fills += paid
+        self.fees_paid += fill.fee
+        self.builder_paid += fill.builder_fee
+        self.insurance_paid += fill.insurance
+        self.collateral -= paid + fill.fee + fill.insurance
+        made, took = (abs(quote), 0) if fill.liquidity == "MAKER" else (0, abs(quote))
+        tally.maker_volume += made
+        tally.taker_volume += took
+        if day not in self._days:
+            self._days = {d: both for d, both in self._days.items() if d > day - _TIER_DAYS}
+        maker, taker = self._days.get(day, (0, 0))
+        self._days[day] = (maker + made, taker + took)
+        return paid
+
+    def _trade(self, fill: Filled) -> tuple[int, list[Holding]]:
+        """Close, open, or both; return what closing earned and the positions touched."""
+        size, cost = abs(fill.quantums), abs(fill.quantums) * fill.subticks
+        fee, gain = fill.fee + fill.insurance, 0
+        touched: list[Holding] = []
+        holding = self.holdings.get(fill.market.ticker)
+        if holding is not None and holding.is_long != (fill.quantums > 0):
+            closing = min(size, abs(holding.quantums))
+            share, charged = cost * closing // size, fee * closing // size
+            holding.fees += charged
+            gain = self._close(holding, closing, share, fill)
+            touched.append(holding)
+            size, cost, fee = size - closing, cost - share, fee - charged
+        if size:
+            signed = size if fill.quantums > 0 else -size
+            opened = self._open(fill.market, signed, cost, fill.when)
+            opened.fees += fee
+            touched.append(opened)
+        return gain, touched
+
+    def _expose(self, was_flat: bool, when: Stamp) -> None:
+        tally = self.tally
+        tally.see(when)
+        if was_flat:
+            tally.held_since_ns = when.time_ns
+        if not self.holdings:
+            since, tally.held_since_ns = tally.held_since_ns, 0
+            tally.exposed_ns += max(0, when.time_ns - since) if since else 0
+
+    def _open_records(self) -> Iterable[PositionRecord]:
+        for ticker, holding in self.holdings.items():
+            part = self._parts.get(ticker)
+            yield holding.record(None if part is None else part.net_notional)
+
+    def _tell(self, event: Event) -> None:
+        if self._journal is not None:
+            self._journal(event)
 
     def _open(self, market: PerpetualMarket, quantums: int, cost: int, when: Stamp) -> Holding:
         ticker = market.ticker
@@ -231,7 +929,7 @@ class Ledger:
         holding.peak = max(holding.peak, holding.quantums, key=abs)
         return holding
 
-    def _close(self, holding: Holding, size: int, cost: int, when: Stamp) -> None:
+    def _close(self, holding: Holding, size: int, cost: int, fill: Filled) -> int:
         gain = holding.gain_of(size, cost)
         self.wins += gain > 0
         self.losses += gain < 0
@@ -239,9 +937,13 @@ class Ledger:
         holding.close_cost += cost
         holding.quantums -= size if holding.is_long else -size
         if not holding.quantums:
-            holding.status, holding.ended = "CLOSED", when
+            ended = "LIQUIDATED" if fill.type == "LIQUIDATED" else "CLOSED"
+            holding.status, holding.ended = ended, fill.when
             self._realized += holding.realized
+            self.tally.end(holding.realized - holding.fees)
+            self.history.keep(holding.record(0))
             del self.holdings[holding.market.ticker]
+        return gain
 
     def _revalue(self, ticker: str) -> None:
         holding, self._margin = self.holdings.get(ticker), None
@@ -249,3 +951,181 @@ class Ledger:
             self._parts[ticker] = self.margin_of(holding.market, holding.quantums)
         else:
             self._parts.pop(ticker, None)
+
+
+_DAY_NS: Final = 86_400 * 10**9
+_TIER_DAYS: Final = 30
+
+
+def rebuild(events: Iterable[Event], journal: Callable[[Event], object] | None = None) -> Ledger:
+    """Make the ledger of a journal again, equal to the quantum in all it holds and remembers.
+
+    A fill that stands twice in the journal is booked once. Raises `LedgerError` for a journal
+    that does not begin with `Opened` or opens twice, and for what no ledger would have booked.
+    """
+    ledger: Ledger | None = None
+    for event in events:
+        if isinstance(event, Opened) == (ledger is not None):
+            raise LedgerError(f"expected Opened first and only first, got {event}")
+        if isinstance(event, Opened):
+            ledger = Ledger(event.subaccount, event.deposit, caps=event.caps, journal=journal)
+        elif ledger is not None:
+            _REPLAY[type(event)](ledger, event)
+    if ledger is None:
+        raise LedgerError("expected a journal that begins with Opened, got an empty one")
+    return ledger
+
+
+def _book(ledger: Ledger, fill: Filled) -> None:
+    refused = ledger.take(fill)
+    if isinstance(refused, Refused) and refused.reason != "DUPLICATE":
+        raise LedgerError(str(refused))
+
+
+_REPLAY: Final[dict[type, Callable[[Ledger, Any], object]]] = {
+    Filled: _book,
+    Valued: lambda ledger, e: ledger.value(e.ticker, e.price, e.exponent, e.interest),
+    Funded: lambda ledger, e: ledger.settle_funding(e.indices, e.when),
+    Regraded: lambda ledger, e: ledger.regrade(e.market),
+    Liquidated: lambda ledger, e: ledger.liquidated(),
+    Marked: lambda ledger, e: ledger.mark(e.when),
+    TransferRecord: lambda ledger, e: ledger.deposit(e.quote_quantums, e.created, other=e.other),
+    OrderRecord: Ledger.note,
+}
+
+
+# === Performance ===
+# Opinions, hence floats, on conventions stated here. A figure that does not exist is None.
+
+_HOUR_NS: Final = 3_600 * 10**9
+_HOURS_A_YEAR: Final = 24 * 365
+
+
+class Performance(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """How a ledger did. Money is quote quantums; ratios are fractions (0.06 is six per cent).
+
+    A trade is a position from its opening to its end, its profit after funding and fees; an even
+    one is neither won nor lost but counts in `win_rate`. These and the totals run over the
+    ledger's whole life, the rest over the points that its history keeps.
+
+    - `profit_factor`: gross profit over gross loss; None without a loss.
+    - `max_drawdown`: the deepest fall of equity less transfers from its peak, as money;
+      `max_drawdown_ratio`: of one unit invested at the first point, transfers taken out;
+      `drawdown_ns`: from the peak of the former until it was reached again, or the last point.
+    - `sharpe`, `sortino`: hourly returns, annualised by sqrt(24 * 365), risk-free rate 0. A
+      return lies between the last points of two hours that follow on each other; transfers are
+      taken out. Sharpe divides by the sample's standard deviation, Sortino by the root of
+      the mean square of what is below 0. None with fewer than `least_returns`.
+    - `exposure`: share of the time between first and last event with any position open.
+    - `turnover`: volume traded over the mean equity of the points.
+
+    Points without equity count for nothing; ratios are None if equity was ever not positive.
+    """
+
+    trades: int
+    win_rate: float | None
+    profit_factor: float | None
+    average_win: float | None
+    average_loss: float | None
+    max_drawdown: int
+    max_drawdown_ratio: float | None
+    drawdown_ns: int
+    sharpe: float | None
+    sortino: float | None
+    exposure: float | None
+    turnover: float | None
+    volume: int
+    fees: int
+    funding: int
+    insurance: int
+
+
+def performance(ledger: Ledger, least_returns: int = 24) -> Performance:
+    """Return how a ledger did, on the conventions of `Performance`."""
+    tally, points = ledger.tally, [p for p in ledger.history.points if p.equity is not None]
+    trades, volume = tally.won + tally.lost + tally.even, tally.maker_volume + tally.taker_volume
+    fall, lasted = _drawdown(points)
+    returns = _hourly_returns(points)
+    if returns is not None and len(returns) < max(2, least_returns):
+        returns = None
+    return Performance(
+        trades=trades,
+        win_rate=_ratio(tally.won, trades),
+        profit_factor=_ratio(tally.gross_profit, tally.gross_loss),
+        average_win=_ratio(tally.gross_profit, tally.won),
+        average_loss=_ratio(tally.gross_loss, tally.lost),
+        max_drawdown=fall,
+        max_drawdown_ratio=_drawdown_ratio(points),
+        drawdown_ns=lasted,
+        sharpe=_annual(returns, stdev) if returns else None,
+        sortino=_annual(returns, _downside) if returns else None,
+        exposure=_exposure(tally),
+        turnover=_ratio(volume * len(points), sum(_equity(point) for point in points)),
+        volume=volume,
+        fees=ledger.fees_paid,
+        funding=ledger.funding_paid,
+        insurance=ledger.insurance_paid,
+    )
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole > 0 else None
+
+
+def _equity(point: PnlPoint) -> int:
+    return point.equity or 0
+
+
+def _drawdown(points: Sequence[PnlPoint]) -> tuple[int, int]:
+    """Return the deepest fall of the profit and how long it took to be made up for."""
+    peak, since, deepest, lasted, below = None, 0, 0, 0, False
+    for point in points:
+        profit, now = _equity(point) - point.net_transfers, point.created.time_ns
+        if below:  # the deepest fall until now is the one we are in
+            lasted = now - since
+        if peak is None or profit >= peak:
+            peak, since, below = profit, now, False
+        elif peak - profit > deepest:
+            deepest, lasted, below = peak - profit, now - since, True
+    return deepest, lasted
+
+
+def _drawdown_ratio(points: Sequence[PnlPoint]) -> float | None:
+    grown = peak = 1.0
+    deepest = 0.0
+    for before, after in pairwise(points):
+        if _equity(before) <= 0:
+            return None
+        grown *= 1 + _return(before, after)
+        peak = max(peak, grown)
+        deepest = max(deepest, 1 - grown / peak)
+    return deepest if len(points) > 1 else None
+
+
+def _hourly_returns(points: Sequence[PnlPoint]) -> list[float] | None:
+    last_of_hour = {point.created.time_ns // _HOUR_NS: point for point in points}
+    if any(_equity(point) <= 0 for point in last_of_hour.values()):
+        return None
+    pairs = pairwise(sorted(last_of_hour.items()))
+    return [_return(a, b) for (hour, a), (following, b) in pairs if following == hour + 1]
+
+
+def _return(before: PnlPoint, after: PnlPoint) -> float:
+    moved = after.net_transfers - before.net_transfers
+    return (_equity(after) - _equity(before) - moved) / _equity(before)
+
+
+def _downside(returns: Sequence[float]) -> float:
+    return sqrt(fmean(min(0.0, r) ** 2 for r in returns))
+
+
+def _annual(
+    returns: Sequence[float], deviation: Callable[[Sequence[float]], float]
+) -> float | None:
+    spread = deviation(returns)
+    return fmean(returns) / spread * sqrt(_HOURS_A_YEAR) if spread > 0 else None
+
+
+def _exposure(tally: Tally) -> float | None:
+    open_now = tally.last_ns - tally.held_since_ns if tally.held_since_ns else 0
+    return _ratio(tally.exposed_ns + open_now, tally.last_ns - tally.first_ns)
