@@ -306,6 +306,79 @@ def test_a_short_term_cancel_of_an_earlier_block_leaves_the_order() -> None:
     assert {} == book.orders
 
 
+def test_a_short_term_cancel_keeps_later_orders_out_until_its_block() -> None:
+    """What would not outlive the cancel is refused (7): it may have been sent before it."""
+    book = book_of(order(ALICE, 1, "BUY", 5, 10, gtb=20))
+    book.cancel((ALICE, 1, 0), good_til_block=22)
+
+    assert "ErrOrderIsCanceled" == book.place(order(ALICE, 1, "BUY", 5, 10, gtb=22)).error
+    assert 7 == code_of("ErrOrderIsCanceled")
+    assert {} == book.orders
+    assert "" == book.place(order(ALICE, 1, "BUY", 5, 10, gtb=23)).error
+    assert "" == book.place(order(ALICE, 2, "BUY", 5, 10, gtb=22)).error
+
+
+def test_a_short_term_cancel_needs_no_order_to_keep_one_out() -> None:
+    """A cancel may overtake what it cancels, on the way to the node."""
+    book = OrderBook(BTC)
+
+    assert book.cancel((ALICE, 1, 0), good_til_block=20) is None
+    assert "ErrOrderIsCanceled" == book.place(order(ALICE, 1, "BUY", 5, 10, gtb=20)).error
+
+
+def test_a_cancel_is_forgotten_when_its_block_has_passed() -> None:
+    """From then on no order could come in that it would keep out."""
+    book = OrderBook(BTC)
+    book.cancel((ALICE, 1, 0), good_til_block=20)
+
+    book.expire(19)
+    assert "ErrOrderIsCanceled" == book.place(order(ALICE, 1, "BUY", 5, 10, gtb=20)).error
+    book.expire(20)
+    assert "" == book.place(order(ALICE, 1, "BUY", 5, 10, gtb=20)).error
+
+
+def test_a_short_term_cancel_sent_again_must_last_longer() -> None:
+    """As long or shorter changes nothing, and is told so (9)."""
+    book = OrderBook(BTC)
+    book.cancel((ALICE, 1, 0), good_til_block=20)
+    errors = [book.cancel_error((ALICE, 1, 0), good_til_block=at) for at in (19, 20, 21)]
+
+    assert ["ErrMemClobCancelAlreadyExists"] * 2 + [""] == errors
+    assert 9 == code_of("ErrMemClobCancelAlreadyExists")
+
+    book.cancel((ALICE, 1, 0), good_til_block=19)
+    assert "ErrOrderIsCanceled" == book.place(order(ALICE, 1, "BUY", 5, 10, gtb=20)).error
+
+
+def test_a_cancel_that_leaves_the_order_still_keeps_earlier_ones_out() -> None:
+    """The order on the book outlives it; its id stays closed to what would not."""
+    book = book_of(order(ALICE, 1, "BUY", 5, 10, gtb=20))
+
+    assert book.cancel((ALICE, 1, 0), good_til_block=19) is None
+    assert "ErrOrderIsCanceled" == book.place(order(ALICE, 1, "BUY", 9, 10, gtb=19)).error
+    assert {1: 5} == remaining(book.orders.values())
+
+
+def test_a_cancelled_id_keeps_what_it_filled() -> None:
+    """Cancel and come back larger: the fills still count, until the block has passed."""
+    book = book_of(order(ALICE, 1, "BUY", 8, 30, gtb=20), order(BOB, 1, "SELL", 5, 15))
+    book.cancel((ALICE, 1, 0), good_til_block=20)
+
+    assert "ErrOrderFullyFilled" == book.place(order(ALICE, 1, "BUY", 5, 30, gtb=21)).error
+    assert "" == book.place(order(ALICE, 1, "BUY", 9, 30, gtb=21)).error
+    assert {1: 4} == remaining(book.orders.values())
+
+
+def test_a_book_told_no_block_lets_an_order_just_go() -> None:
+    """Whoever takes an order back on its own account closes no id."""
+    book = book_of(order(ALICE, 1, "BUY", 5, 10), order(ALICE, 2, "BUY", 5, 10, flags=64))
+    book.cancel((ALICE, 1, 0))
+    book.cancel((ALICE, 2, 64), good_til_block=99)
+
+    assert "" == book.place(order(ALICE, 1, "BUY", 5, 10)).error
+    assert "" == book.place(order(ALICE, 2, "BUY", 5, 10, flags=64)).error
+
+
 def test_orders_expire_with_their_block_and_their_time() -> None:
     """A short-term order's last chance is its own block, a long-term order's its own time."""
     book = book_of(
