@@ -246,7 +246,9 @@ def test_a_long_term_order_expires_with_its_time() -> None:
     assert [] == exchange.order(
         "BUY", "0.5", "49000", "GTT", order_flags=64, good_til_block=0, good_til_block_time=until
     )
-    assert "OPEN" == body(exchange.change(bids=[(49_998, 1)]))["orders"][0]["status"]
+    assert [] == exchange.change(bids=[(49_998, 1)])
+    exchange.block()
+    assert "OPEN" == body(exchange.oracle(50_000))["orders"][0]["status"]
 
     done = body(exchange.block(second=41) + exchange.oracle(50_000))
 
@@ -357,11 +359,8 @@ def test_a_client_id_may_serve_again_after_its_block() -> None:
         ),
         ({"condition_type": "STOP_LOSS"}, "clob 6000: ErrInvalidConditionType"),
         (
-            {
-                "order_flags": 32, "good_til_block_time": 1_700_000_000,
-                "condition_type": "STOP_LOSS", "trigger_subticks": 5_000_000_000,
-            },
-            "clob -1: ErrConditionalOrderNotSimulated",
+            {"tif": "GTT", "order_flags": 64, "good_til_block_time": 10**18},
+            "clob 3001: ErrInvalidStatefulOrderGoodTilBlockTime",
         ),
         (
             {

@@ -12,28 +12,45 @@ here too. What the chain would refuse, dydx_conn's `objection` says.
 Units: `quantums`, `subticks` and quote quantums (1e-6 USDC) are integers, fees parts per
 million; signed quantums are positive for long. Fees are rounded up, fills truncated.
 
-Bias, on purpose and constant: an order waits for the next book view of its market, or the next
-block, so it never trades on what it was decided on; then it is first in line for what it sees,
-and nobody reacts to it. Resting orders fill last: when the other side comes to their price.
+Bias, on purpose and by name: a message waits out its `Latency`, then for the next book view of
+its market, or the next block, so it never trades on what it was decided on; then it is first in
+line for what it sees, and nobody reacts to it. A resting order has a `QueuePosition`: it fills
+when the other side comes to its price, or by trades beyond what stood before it. How much of
+all this the tape bears out, `Optimism` says.
 
-Nothing here reads a clock, draws a random number or opens a socket.
+Nothing here reads a clock or opens a socket; chance comes from a seed that is handed in.
 Sources: v4-chain x/clob/memclob, x/clob/keeper, x/subaccounts; indexer ender and vulcan.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
-from typing import Any, Final
+from fractions import Fraction
+from itertools import chain, cycle, repeat
+from operator import itemgetter
+from random import Random
+from typing import Any, Final, Literal, cast, get_args
 
 import dydx_book
 import dydx_ledger
 import dydx_risk as risk
 import msgspec
 from dydx_book import *  # noqa: F403 - who trades on paper needs one import
-from dydx_book import MAKER, TAKER, Match, Order, OrderBook, Result
+from dydx_book import (
+    MAKER,
+    TAKER,
+    Key,
+    Match,
+    Order,
+    OrderBook,
+    Result,
+    Waiting,
+    oracle_subticks,
+    trigger_prices,
+)
 from dydx_conn import (
-    CONDITIONAL,
+    LONG_TERM,
     SHORT_TERM,
     TWAP,
     CancelRequest,
@@ -44,11 +61,14 @@ from dydx_conn import (
     PerpetualMarket,
     Side,
     Subaccount,
+    cancel_objection,
     code_of,
     event_id,
+    fee,
     fill_to_quote,
     fold,
     objection,
+    stateful_order_limit,
     subaccount_id,
     ws_frame,
 )
@@ -57,7 +77,10 @@ from dydx_ledger import *  # noqa: F403 - as above
 from dydx_ledger import NEVER, Holding, Ledger, Stamp
 from reactivex import Observable
 
-__all__ = ["Fees", "PaperVenue", "code_of", "objection", "paper"]
+__all__ = [
+    "Fees", "Latency", "Optimism", "PaperError", "PaperVenue", "QueuePosition", "code_of",
+    "objection", "paper",
+]  # fmt: skip
 __all__ += dydx_book.__all__
 __all__ += dydx_ledger.__all__
 
@@ -65,8 +88,215 @@ __all__ += dydx_ledger.__all__
 # A refused order is a value, not an exception: the chain's own name for it, and its code in
 # the codespace "clob". What this venue alone refuses has a code that the chain cannot have.
 
-_OURS: Final = {"ErrConditionalOrderNotSimulated": -1, "ErrTwapOrderNotSimulated": -1}
-_NOT_SIMULATED: Final = dict(zip((CONDITIONAL, TWAP), _OURS, strict=True))
+_OURS: Final = {"ErrTwapOrderNotSimulated": -1}
+
+
+class PaperError(Exception):
+    """The caller asked for a venue that cannot be: a latency below 0, an unknown queue model."""
+
+
+# === Latency ===
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """How long each message of ours is on its way, in nanoseconds of event time: a recipe.
+
+    The samples are used in their order, over and over; with a `seed`, drawn among by chance, the
+    same draws each time. What has arrived still waits for the next book view or block. Messages
+    may overtake each other, as they do on the wire. `PaperError` without samples or below 0.
+    """
+
+    samples: tuple[int, ...] = (0,)
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.samples or min(self.samples) < 0:
+            raise PaperError(f"expected latencies of 0 ns or more, got {self.samples[:8]}")
+
+    @classmethod
+    def constant(cls, ns: int) -> "Latency":
+        """Take the same time for every message; 0 is the next book view or block."""
+        return cls((ns,))
+
+    @classmethod
+    def measured(cls, samples: Iterable[int]) -> "Latency":
+        """Take what was measured, in that order, and begin again at its end."""
+        return cls(tuple(samples))
+
+    @classmethod
+    def sampled(cls, seed: int, samples: Iterable[int]) -> "Latency":
+        """Draw among what was measured, by a seed: the same seed gives the same run."""
+        return cls(tuple(samples), seed)
+
+    def draws(self) -> Iterator[int]:
+        """Return the latencies of one run, message by message, without end."""
+        if self.seed is None:
+            return cycle(self.samples)
+        chance = Random(self.seed)
+        return (chance.choice(self.samples) for _ in repeat(None))
+
+
+# === Queue position ===
+
+QueuePosition = Literal["pessimistic", "proportional", "optimistic"]
+"""Who is thought to leave when a level that we rest at shrinks without a trade.
+
+Pessimistic: those behind us, until none is left. Proportional: everybody alike. Optimistic:
+nobody stands before us in the first place.
+"""
+
+_TAPE_LAG_BLOCKS: Final = 2  # book and tape tell of one trade within so many blocks
+
+
+class _Place:
+    """Where an order rests: the price and size of its level, and how much of it stands before.
+
+    `gone` left the book and may yet be told by the tape, `printed` the other way round: no trade
+    counts twice. All in quantums.
+    """
+
+    __slots__ = ("ahead", "block", "gone", "offset", "price", "printed", "since_ns", "visible")
+
+    def __init__(self, price: float, visible: int, ahead: int, offset: int, since_ns: int):
+        self.price, self.visible, self.ahead, self.offset = price, visible, ahead, offset
+        self.since_ns = since_ns
+        self.gone = self.printed = self.block = 0
+
+    def see(self, size: int, offset: int, block: int, *, proportional: bool) -> None:
+        """Take in the level's size as the book now shows it."""
+        self._forget(block)
+        fell = max(0, self.visible - size)
+        told = min(fell, self.printed)
+        self.printed -= told
+        left = (fell - told) * self.ahead // self.visible if fell and proportional else 0
+        left = max(left, self.ahead - size)
+        self.ahead -= left
+        self.gone += left
+        self.visible, self.offset = size, offset
+
+    def pass_by(self, quantums: int, block: int) -> int:
+        """Take in a trade at the level; return what of it goes beyond those before us."""
+        self._forget(block)
+        told = min(quantums, self.gone)
+        self.gone -= told
+        spent = min(quantums - told, self.ahead)
+        self.ahead -= spent
+        self.printed += spent
+        return quantums - told - spent
+
+    def _forget(self, block: int) -> None:
+        if block - self.block > _TAPE_LAG_BLOCKS:
+            self.gone = self.printed = 0
+        self.block = block
+
+
+# === Optimism ===
+
+
+class _Claim(msgspec.Struct, gc=False):
+    """A fill of ours, until the tape has shown as much at its price or beyond."""
+
+    ticker: str
+    side: Side
+    subticks: int
+    quantums: int
+    quote: int
+    left: int
+    since_ns: int
+    until: int
+
+
+class Optimism:
+    """What a venue assumed to trade at our prices, against what the tape shows traded there.
+
+    A fill is borne out by trades of its market at its price or beyond, with the same taker's
+    side, from its block on and within `window_ns` of event time; no trade bears out two fills.
+    `assumed` and `traded` are quote quantums by ticker, of the fills that are judged.
+    """
+
+    def __init__(self, window_ns: int = 10_000_000_000):
+        self.window_ns = window_ns
+        self.assumed: Counter[str] = Counter()
+        self.traded: Counter[str] = Counter()
+        self._claims: deque[_Claim] = deque()
+
+    @property
+    def error(self) -> float | None:
+        """Return the share of all fills that the tape does not bear out: 0 all do, 1 none."""
+        return _share_missing(self.traded.total(), self.assumed.total())
+
+    def of(self, ticker: str) -> float | None:
+        """Return the error in one market; None without a fill there."""
+        return _share_missing(self.traded[ticker], self.assumed[ticker])
+
+    @property
+    def pending(self) -> int:
+        """Count the fills that are still to be judged."""
+        return len(self._claims)
+
+    def claim(
+        self, ticker: str, side: Side, subticks: int, quantums: int, quote: int, *,
+        since_ns: int = 0, at: int = 0, witnessed: bool = False,
+    ) -> None:  # fmt: skip
+        """Take in a fill, of a taker of this side; `witnessed` if a trade itself made it."""
+        until, left = at + self.window_ns, 0 if witnessed else quantums
+        claim = _Claim(ticker, side, subticks, quantums, quote, left, since_ns, until)
+        if witnessed:
+            self._judge(claim)
+        else:
+            self._claims.append(claim)
+
+    def hear(self, ticker: str, side: str, subticks: int, quantums: int, at_ns: int) -> None:
+        """Take in a trade of the tape: the older of two fills has it first."""
+        sign = 1 if side == "BUY" else -1
+        for claim in self._claims:
+            alike = claim.ticker == ticker and claim.side == side and claim.since_ns <= at_ns
+            if alike and sign * (subticks - claim.subticks) >= 0:
+                found = min(claim.left, quantums)
+                claim.left -= found
+                quantums -= found
+
+    def settle(self, now: int) -> None:
+        """Judge the fills that are borne out, or whose time is over at `now`."""
+        while self._claims and (self._claims[0].until <= now or not self._claims[0].left):
+            self._judge(self._claims.popleft())
+
+    def _judge(self, claim: _Claim) -> None:
+        self.assumed[claim.ticker] += claim.quote
+        borne_out = claim.quantums - claim.left
+        self.traded[claim.ticker] += claim.quote * borne_out // claim.quantums
+
+
+def _share_missing(found: int, of: int) -> float | None:
+    return 1 - found / of if of else None
+
+
+# === Limits ===
+# Every attempt counts, failed ones too. Sources: x/clob/rate_limit; governance may change them.
+
+_RATES: Final = {
+    # Stateful or not: blocks, and the most within them.
+    True: ((1, 2), (100, 20)),
+    False: ((5, 4_000),),
+}
+
+
+class _Attempts:
+    """What was sent block by block, held against what the chain takes."""
+
+    def __init__(self) -> None:
+        self._sent: dict[bool, Counter[int]] = {kind: Counter() for kind in _RATES}
+
+    def exceed(self, block: int, *, stateful: bool) -> bool:
+        """Count one attempt in a block; tell whether it is one too many."""
+        sent, rates = self._sent[stateful], _RATES[stateful]
+        sent[block] += 1
+        for past in [past for past in sent if past <= block - rates[-1][0]]:
+            del sent[past]
+        return any(
+            sum(number for past, number in sent.items() if past > block - blocks) > most
+            for blocks, most in rates
+        )
 
 
 # === Wire ===
@@ -74,11 +304,16 @@ _NOT_SIMULATED: Final = dict(zip((CONDITIONAL, TWAP), _OURS, strict=True))
 
 _DECIMALS: Final = Context(prec=28)
 
+_LAST_MILLISECOND: Final = 253_402_300_799_999  # of the year 9999
+_TYPES: Final = {"": "LIMIT", "STOP_LOSS": "STOP_LIMIT", "TAKE_PROFIT": "TAKE_PROFIT"}
+
 Fields = dict[str, Any]
 
 
 def _iso(ns: int) -> str:
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ns // 1_000_000)
+    # A refused order may name a time that no calendar has.
+    milliseconds = min(ns // 1_000_000, _LAST_MILLISECOND)
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -126,11 +361,11 @@ def _asset_fields(ledger: Ledger) -> Fields:
 
 def _order_fields(order: Order, market: PerpetualMarket, when: Stamp, status: str) -> Fields:
     stateful = order.order_flags != SHORT_TERM
-    return {
+    fields = {
         "id": order.id, "subaccountId": subaccount_id(order.subaccount),
         "clientId": str(order.client_id), "clobPairId": str(order.clob_pair_id),
         "side": order.side, "size": _text(market.size(order.quantums)),
-        "price": _text(market.price(order.subticks)), "type": "LIMIT",
+        "price": _text(market.price(order.subticks)), "type": _TYPES[order.condition_type],
         "timeInForce": "IOC" if order.time_in_force == "IOC" else "GTT",
         "postOnly": order.time_in_force == "POST_ONLY", "reduceOnly": order.reduce_only,
         "orderFlags": str(order.order_flags),
@@ -141,26 +376,55 @@ def _order_fields(order: Order, market: PerpetualMarket, when: Stamp, status: st
         "updatedAt": _iso(when.time_ns), "updatedAtHeight": str(when.height),
         "status": status,
     }  # fmt: skip
+    if order.condition_type:
+        fields["triggerPrice"] = _text(market.price(order.trigger_subticks))
+    return fields
+
+
+def _transfer_fields(subaccount: Subaccount, quote_quantums: int, when: Stamp) -> Fields:
+    wallet = {"address": subaccount.owner}
+    ours = wallet | {"subaccountNumber": subaccount.number}
+    sender, recipient = (wallet, ours) if quote_quantums > 0 else (ours, wallet)
+    return {
+        "sender": sender, "recipient": recipient, "symbol": "USDC",
+        "size": _usdc(abs(quote_quantums)),
+        "type": "DEPOSIT" if quote_quantums > 0 else "WITHDRAWAL",
+        "createdAt": _iso(when.time_ns), "createdAtHeight": str(when.height),
+        "transactionHash": "",
+    }  # fmt: skip
 
 
 # === Venue ===
 
 
 class PaperVenue:
-    """One subaccount on a venue made of recorded books; `step` is all there is to it.
+    """One subaccount on a venue made of recorded books: `step`, and `deposit`, are all of it.
 
-    `refusals` counts what the chain would not have taken; the insurance fund is bottomless.
+    `refusals` counts what the chain would not have taken, `optimism` says how far the tape bears
+    out what was filled, `funding_owed` are hours whose price or rate is not known yet. The
+    insurance fund is bottomless. `min_price_change_ppm` is governance's, of x/prices: it bounds
+    the trade prices that trigger conditional orders.
     """
 
     def __init__(
         self, subaccount: Subaccount, deposit: int, *,
         fees: Fees | None = None, terms: risk.LiquidationTerms | None = None,
+        latency: Latency | None = None, queue: QueuePosition = "pessimistic",
+        min_price_change_ppm: int = 1_000,
     ):  # fmt: skip
+        if queue not in get_args(QueuePosition):
+            raise PaperError(f"expected one of {get_args(QueuePosition)}, got queue {queue!r}")
         self.subaccount = subaccount
         self.ledger = Ledger(subaccount, deposit)
         self.fees = fees or Fees()
         self.terms = terms or risk.LiquidationTerms()
+        self.queue = queue
+        self.min_price_change_ppm = min_price_change_ppm
         self.refusals: Counter[str] = Counter()
+        self.optimism = Optimism()
+        self.funding_owed: list[_Owed] = []
+        self._delays = (latency or Latency()).draws()
+        self._attempts = _Attempts()
         self._views: dict[str, MarketView] = {}
         self._desks: dict[str, _Desk] = {}
         self._busy: set[str] = set()
@@ -172,6 +436,7 @@ class PaperVenue:
         self._told_fills: list[Fields] = []
         self._told_orders: dict[str, Fields] = {}
         self._touched: dict[str, Holding] = {}
+        self._transfer: Fields | None = None
 
     def step(self, event: MarketView | OrderRequest | CancelRequest) -> list[Frame]:
         """Take one event in; return the account frames that it caused."""
@@ -183,9 +448,32 @@ class PaperVenue:
         if isinstance(event, OrderRequest):
             self._request(event)
         elif isinstance(event, CancelRequest):
-            self._wait(self._desks.get(event.ticker), event)
+            self._cancel(event)
         else:
             self._see(event)
+        return first + self._flush()
+
+    @property
+    def at(self) -> int:
+        """Return the event time, in nanoseconds: that of the newest view."""
+        return 0 if self._now is None else self._now.at
+
+    def deposit(self, quote_quantums: int) -> list[Frame]:
+        """Move USDC in from the wallet, or out (negative); return the account frames of it.
+
+        A withdrawal that collateral does not allow moves nothing and is counted in `refusals`.
+        """
+        first = [] if self._messages else [self._snapshot()]
+        ledger = self.ledger
+        before, held = ledger.margin, map(ledger.part, ledger.holdings)
+        after = risk.total_margin(ledger.collateral + quote_quantums, held)
+        allowed = quote_quantums > 0 or before.known
+        verdict = risk.state_change(before, after) if allowed else "NewlyUndercollateralized"
+        if quote_quantums > 0 or verdict == "Success":
+            ledger.deposit(quote_quantums)
+            self._transfer = _transfer_fields(self.subaccount, quote_quantums, self._when())
+        else:
+            self.refusals[verdict] += 1
         return first + self._flush()
 
     def figures(self) -> Ledger:
@@ -198,29 +486,57 @@ class PaperVenue:
             self.refusals["ErrInvalidClob"] += 1  # and no market to name it by in an answer
             return
         self._value(view)
-        order, chain, ticker = Order.of(self.subaccount, request), view.chain, view.ticker
-        desk = self._desks.get(ticker) or _Desk(self, view, view.market)
-        self._desks[ticker] = desk
-        seconds = chain.time_ns // _SECOND_NS
-        error = objection(
-            request, view.market, status=view.status, height=chain.height, time=seconds
-        )
-        error = error or _NOT_SIMULATED.get(order.order_flags, "")
-        if error:
+        order, height = _Ours.sent(self.subaccount, request), view.chain.height
+        desk = self._desk(view, view.market)
+        seconds = view.chain.time_ns // _SECOND_NS
+        error = objection(request, view.market, status=view.status, height=height, time=seconds)
+        if error := error or self._limit(order, view):
             self._refuse(desk, order, error)
             return
         # A quiet desk hears of no blocks: let ids that have served their time go first.
-        desk.book.expire(chain.height)
+        desk.book.expire(height)
         self._wait(desk, order)
         if order.order_flags == SHORT_TERM:
             self._tell(desk, order)
 
-    def _wait(self, desk: "_Desk | None", request: Order | CancelRequest) -> None:
-        if desk is not None:
-            if self._idle:  # it saw no blocks go by: they are counted from here
-                self._block, self._hour = _block_and_hour(desk.view)
-            desk.inbox.append(request)
-            self._busy.add(desk.market.ticker)
+    def _limit(self, order: Order, view: MarketView) -> str:
+        """Name the limit that an order exceeds, or nothing."""
+        if order.order_flags == TWAP:
+            return "ErrTwapOrderNotSimulated"
+        stateful = order.order_flags != SHORT_TERM
+        if self._attempts.exceed(_block_and_hour(view)[0], stateful=stateful):
+            return "ErrBlockRateLimitExceeded"
+        if stateful:
+            worth = self.ledger.equity  # an unknown one allows none
+            limit = 0 if worth is None else stateful_order_limit(worth)
+            if sum(desk.stateful for desk in self._desks.values()) >= limit:
+                return "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit"
+        return ""
+
+    def _cancel(self, cancel: CancelRequest) -> None:
+        view = self._views.get(cancel.ticker)
+        if view is None or view.market is None:
+            self.refusals["ErrInvalidClob"] += 1
+            return
+        seconds, short = view.chain.time_ns // _SECOND_NS, cancel.order_flags == SHORT_TERM
+        error = cancel_objection(cancel, height=view.chain.height, time=seconds)
+        if not error and short and self._attempts.exceed(_block_and_hour(view)[0], stateful=False):
+            error = "ErrBlockRateLimitExceeded"
+        if error:
+            self.refusals[error] += 1
+        else:
+            self._wait(self._desk(view, view.market), cancel)
+
+    def _desk(self, view: MarketView, market: PerpetualMarket) -> "_Desk":
+        return self._desks.get(view.ticker) or self._desks.setdefault(
+            view.ticker, _Desk(self, view, market)
+        )
+
+    def _wait(self, desk: "_Desk", request: "Order | CancelRequest") -> None:
+        if self._idle:  # it saw no blocks go by: they are counted from here
+            self._block, self._hour = _block_and_hour(desk.view)
+        desk.inbox.append((self._when().at + next(self._delays), request))
+        self._busy.add(desk.market.ticker)
 
     def _refuse(self, desk: "_Desk", order: Order, error: str) -> None:
         self.refusals[error] += 1
@@ -234,10 +550,16 @@ class PaperVenue:
         block, hour = _block_and_hour(view)
         if view.changed not in ("book", "trades"):
             self._value(view)
+        if self.funding_owed:
+            self._fund_late(view)
         if block != self._block:
             self._new_block(block, hour)
-        if view.ticker in self._busy and view.changed == "book":
+        if view.changed == "book" and view.ticker in self._busy:
             self._meet(self._desks[view.ticker])
+        elif view.changed == "trades":
+            self._hear(view)
+        if self.optimism.pending:
+            self.optimism.settle(view.at)
         if self.ledger.breached:
             self._liquidate()
 
@@ -255,44 +577,116 @@ class PaperVenue:
         for ticker in sorted(self._busy):
             desk = self._desks[ticker]
             self._meet(desk)
-            chain = desk.view.chain
-            for order in desk.book.expire(chain.height, chain.time_ns // _SECOND_NS):
-                self._tell(desk, order, "EXPIRED")
+            self._end_block(desk)
         if self._hour and hour > self._hour:
             self._fund(hour - self._hour)
         self._block, self._hour = block, max(self._hour, hour)
 
+    def _end_block(self, desk: "_Desk") -> None:
+        """Let in what the block took in and what it triggered, and end what it ended."""
+        height, seconds = desk.view.chain.height, desk.view.chain.time_ns // _SECOND_NS
+        if desk.waiting.placed or desk.waiting.untriggered:
+            entry = desk.waiting.enter(desk.trigger_prices(), seconds)
+            desk.waiting = entry.waiting
+            for order in entry.expired:
+                self._tell(desk, order, "EXPIRED")
+            for order in entry.entering:
+                self._take(desk, order)
+        desk.traded = ()
+        for order in desk.book.expire(height, seconds):
+            self._tell(desk, order, "EXPIRED")
+
     def _fund(self, hours: int) -> None:
         indices = self.ledger.indices
         for ticker, holding in self.ledger.holdings.items():
-            view, market = self._desks[ticker].view, holding.market
-            if view.oracle is None or not view.funding.known:
-                continue
-            mmf_ppm = risk.maintenance_margin_ppm(market.imf_ppm, market.maintenance_fraction_ppm)
-            most = 6 * (market.imf_ppm - mmf_ppm)
-            rate_8h_ppm = int(Decimal(view.funding.next_rate_text) * 8 * risk.PPM)
-            indices[ticker] = indices.get(ticker, 0) + risk.funding_index_delta(
-                min(max(rate_8h_ppm, -most), most), 3_600 * hours,
-                view.oracle.digits, view.oracle.exponent, market.atomic_resolution,
-            )  # fmt: skip
+            delta = _index_delta(self._desks[ticker].view, holding.market, hours)
+            if delta is None:
+                self.funding_owed.append(_Owed(ticker, holding, holding.quantums, hours))
+            else:
+                indices[ticker] = indices.get(ticker, 0) + delta
         self._touched |= {holding.id: holding for holding in self.ledger.settle_funding(indices)}
+
+    def _fund_late(self, view: MarketView) -> None:
+        """Settle the hours that were owed, now that price and rate are known."""
+        for owed in [owed for owed in self.funding_owed if owed.ticker == view.ticker]:
+            delta = _index_delta(view, owed.holding.market, owed.hours)
+            if delta is None:
+                return
+            self.funding_owed.remove(owed)
+            # What was held then counts, whatever became of it since.
+            ledger, due = self.ledger, risk.funding_settlement_ppm(owed.quantums, delta, 0)
+            credit = risk.funding_settlement([due])
+            ledger.deposit(credit)
+            ledger.deposits -= credit
+            ledger.funding_paid -= credit
+            owed.holding.net_funding += credit
+            self._touched[owed.holding.id] = owed.holding
+
+    def _hear(self, view: MarketView) -> None:
+        """Hold trades of the tape against our fills, and let them reach what rests and waits."""
+        busy, market = view.ticker in self._busy, view.market
+        if market is None or not (busy or self.optimism.pending):
+            return
+        for trade in view.fresh:
+            try:
+                at, size = market.subticks(trade.price_text), market.quantums(trade.size_text)
+            except GridError:  # no trade of this market
+                continue
+            self.optimism.hear(view.ticker, trade.side, at, size, trade.at_ns)
+            if busy:
+                desk = self._desks[view.ticker]
+                desk.traded = (
+                    (min(at, *desk.traded[:1]), max(at, *desk.traded[1:]))
+                    if desk.traded
+                    else (at, at)
+                )
+                if taker := desk.reached(trade.side, at, size, trade.at_ns):
+                    self._report(desk, desk.book.place(taker))
 
     def _meet(self, desk: "_Desk") -> None:
         """Let what rests and what waits meet the book as it is now."""
         for taker in desk.crossing():
             self._report(desk, desk.book.place(taker))
-        waiting, desk.inbox = desk.inbox, []
-        for event in waiting:
-            if isinstance(event, Order):
-                if 0 < event.good_til_block < desk.view.chain.height:
-                    self._tell(desk, event, "EXPIRED")
-                else:
-                    self._take(desk, event)
-                continue
-            key = (self.subaccount, event.client_id, event.order_flags)
-            order = desk.book.cancel(key, event.good_til_block or None)
-            if order is not None:
-                self._tell(desk, order, "USER_CANCELED")
+        desk.watch()
+        for event in desk.arrived(self._when().at):
+            if not isinstance(event, Order):
+                self._withdraw(desk, event)
+            elif event.order_flags != SHORT_TERM:
+                self._submit(desk, event)
+            elif 0 < event.good_til_block < desk.view.chain.height:
+                self._tell(desk, event, "EXPIRED")
+            else:
+                self._take(desk, event)
+
+    def _submit(self, desk: "_Desk", order: Order) -> None:
+        """Take a stateful order into the block at hand."""
+        waiting, error = desk.waiting.submit(order, desk.book.orders)
+        if not error and order.order_flags == LONG_TERM:
+            # The chain judges it as if filled at its own price, with the builder's fee reckoned
+            # from base quantums, as it does there alone.
+            quote = desk.market.quote_quantums(order.quantums, order.subticks)
+            cost = self.fees.of(quote, "MAKER") + fee(order.quantums, _builder_ppm(order))
+            if not desk.affords(order.sign * order.quantums, order.subticks, cost):
+                error = "ErrStatefulOrderCollateralizationCheckFailed"
+        if error:
+            self._refuse(desk, order, error)
+            return
+        desk.waiting = waiting
+        if order.condition_type:
+            self._tell(desk, order)
+
+    def _withdraw(self, desk: "_Desk", cancel: CancelRequest) -> None:
+        key = (self.subaccount, cancel.client_id, cancel.order_flags)
+        block, until = cancel.good_til_block, cancel.good_til_block_time
+        if error := desk.book.cancel_error(
+            key, good_til_block=block, good_til_block_time=until, waiting=desk.waiting
+        ):
+            self.refusals[error] += 1
+            return
+        desk.waiting, order = desk.waiting.withdraw(key)
+        order = order or desk.book.cancel(key, block or None)
+        if order is not None:
+            self._tell(desk, order, "USER_CANCELED")
 
     def _take(self, desk: "_Desk", order: Order) -> Result:
         """Place an order of ours among the recorded levels, for as long as it matches."""
@@ -302,17 +696,22 @@ class PaperVenue:
         result = desk.book.place(order)
         for level in crowd:
             desk.book.cancel(level.key)
+        if order.key in desk.book.orders:
+            desk.stand(order)
         self._report(desk, result)
         return result
 
     def fill(
         self, desk: "_Desk", order: Order, quantums: int, subticks: int, liquidity: str,
-        type_: str, fee: int = 0, insurance: int = 0, *, quote: int | None = None,
+        type_: str, fee: int = 0, insurance: int = 0, *,
+        quote: int | None = None, builder_fee: int = 0,
     ) -> None:  # fmt: skip
         """Book a fill of ours and tell it."""
         market, when, id_ = desk.market, self._when(), order.id or None
         signed = order.sign * quantums
-        touched = self.ledger.fill(market, signed, subticks, fee, insurance, when, quote=quote)
+        touched = self.ledger.fill(
+            market, signed, subticks, fee + builder_fee, insurance, when, quote=quote
+        )
         if type_ == "LIQUIDATED" and touched[0].ended:
             touched[0].status = type_
         self._touched |= {holding.id: holding for holding in touched}
@@ -325,7 +724,7 @@ class PaperVenue:
             "quoteAmount": _usdc(market.quote_quantums(quantums, subticks)),
             "clientMetadata": str(order.client_metadata),
             "createdAt": _iso(when.time_ns), "createdAtHeight": str(when.height),
-        })  # fmt: skip
+        } | ({"builderFee": _usdc(builder_fee)} if builder_fee else {}))  # fmt: skip
 
     def _report(self, desk: "_Desk", result: Result) -> None:
         """Tell what a placement did to orders that have an id: to ours, but for liquidations."""
@@ -350,6 +749,8 @@ class PaperVenue:
             status = "CANCELED" if firm else "BEST_EFFORT_CANCELED"
         elif not order.remaining:
             status = "FILLED"
+        elif desk.waiting.find(order.key) is order:
+            status = "UNTRIGGERED"
         fields = _order_fields(order, desk.market, self._when(), status)
         if reason:
             fields["totalOptimisticFilled"] = fields["totalFilled"]
@@ -402,20 +803,23 @@ class PaperVenue:
     def _flush(self) -> list[Frame]:
         """Tell what the step changed in one message, if it changed anything."""
         desks = self._desks
-        self._busy = {t for t in self._busy if desks[t].inbox or desks[t].book.orders}
-        self._idle = not (self.ledger.holdings or self._busy)
-        if not (self._told_orders or self._touched):
+        self._busy = {t for t in self._busy if desks[t].busy}
+        watching = self.optimism.pending or self.funding_owed
+        self._idle = not (self.ledger.holdings or self._busy or watching)
+        if not (self._told_orders or self._touched or self._transfer):
             return _NOTHING
         positions = [_position_fields(self.ledger, holding) for holding in self._touched.values()]
         changes = {
             "fills": self._told_fills,
             "perpetualPositions": positions,
-            "assetPositions": [_asset_fields(self.ledger)] if positions else [],
+            "assetPositions": [_asset_fields(self.ledger)] if positions or self._transfer else [],
+            "transfers": self._transfer,
             "orders": list(self._told_orders.values()),
             "blockHeight": str(self._when().height),
         }
         frame = self._frame("channel_data", {name: what for name, what in changes.items() if what})
         self._told_fills, self._told_orders, self._touched = [], {}, {}
+        self._transfer = None
         return [frame]
 
     def _snapshot(self) -> Frame:
@@ -452,6 +856,28 @@ _LIQUIDATION: Final = -1
 _CROWD: Final = Subaccount("recorded market", 0)
 
 
+class _Owed(msgspec.Struct):
+    """Funding of hours whose price or rate was not known: what was held, and of which market."""
+
+    ticker: str
+    holding: Holding
+    quantums: int
+    hours: int
+
+
+def _index_delta(view: MarketView, market: PerpetualMarket, hours: int) -> int | None:
+    """Return how far hours of the view's rate move a funding index; None while it is unknown."""
+    if view.oracle is None or not view.funding.known:
+        return None
+    mmf_ppm = risk.maintenance_margin_ppm(market.imf_ppm, market.maintenance_fraction_ppm)
+    most = 6 * (market.imf_ppm - mmf_ppm)
+    rate_8h_ppm = int(Decimal(view.funding.next_rate_text) * 8 * risk.PPM)
+    return risk.funding_index_delta(
+        min(max(rate_8h_ppm, -most), most), 3_600 * hours,
+        view.oracle.digits, view.oracle.exponent, market.atomic_resolution,
+    )  # fmt: skip
+
+
 def _block_and_hour(view: MarketView) -> tuple[int, int]:
     # Without a block stream, seconds stand for blocks: the chain makes about one a second.
     chain = view.chain
@@ -463,17 +889,47 @@ def _block_and_hour(view: MarketView) -> tuple[int, int]:
 # makers while an order of ours is matched, as takers when it comes to orders of ours that rest.
 
 _SIDES: Final[tuple[Side, ...]] = ("BUY", "SELL")
+_OPPOSITE: Final[dict[str, Side]] = {"BUY": "SELL", "SELL": "BUY"}
+_MOST_TAKEN: Final = 256
+_WATCHED_LEVELS: Final = 20  # a side; farther orders keep the place in which they were last seen
+_TAPE: Final = 0  # the offset of what no recorded level has offered
+
+
+class _Ours(Order, gc=False, kw_only=True):
+    """An order of ours: what its builder takes of each fill is not the book's business."""
+
+    builder_fee_ppm: int = 0
+
+    @classmethod
+    def sent(cls, subaccount: Subaccount, request: OrderRequest) -> "_Ours":
+        order = cast("_Ours", cls.of(subaccount, request))
+        order.builder_fee_ppm = request.builder_fee_ppm
+        return order
+
+
+def _builder_ppm(order: Order) -> int:
+    return order.builder_fee_ppm if isinstance(order, _Ours) else 0
 
 
 class _Desk:
-    __slots__ = ("_taken", "book", "inbox", "market", "venue", "view")
+    __slots__ = (
+        "_near", "_places", "_taken", "book", "inbox", "market", "traded", "venue", "view",
+        "waiting",
+    )  # fmt: skip
 
     def __init__(self, venue: PaperVenue, view: MarketView, market: PerpetualMarket):
         self.venue, self.view, self.market = venue, view, market
         self.book = OrderBook(market, self)
-        self.inbox: list[Order | CancelRequest] = []
+        # What is on its way, with its arrival; stateful orders that are not on the book; the
+        # lowest and the highest trade of the block, in subticks.
+        self.inbox: list[tuple[int, Order | CancelRequest]] = []
+        self.waiting = Waiting()
+        self.traded: tuple[int, ...] = ()
         # What we took of a recorded level, by its side, subticks and version.
         self._taken: Counter[tuple[Side, int, int]] = Counter()
+        self._places: dict[Side, dict[Key, _Place]] = {side: {} for side in _SIDES}
+        # Our best price of a side, in subticks and as the views write it.
+        self._near: dict[Side, tuple[int, float]] = dict.fromkeys(_SIDES, (0, 0.0))
 
     @property
     def readable(self) -> bool:
@@ -482,31 +938,90 @@ class _Desk:
         trusted = view.book.known and view.oracle is not None and not view.quality.stale
         return trusted and view.status in ("ACTIVE", "")
 
+    @property
+    def busy(self) -> bool:
+        """Tell whether anything of ours is on its way, waits or rests."""
+        waiting = self.waiting
+        return bool(self.inbox or self.book.orders or waiting.placed or waiting.untriggered)
+
+    @property
+    def stateful(self) -> int:
+        """Count our stateful orders, those on their way too."""
+        sent = (request for _, request in self.inbox if isinstance(request, Order))
+        open_ = chain(sent, self.book.orders.values(), self.waiting.placed)
+        long = sum(order.order_flags != SHORT_TERM for order in open_)
+        return long + len(self.waiting.untriggered)
+
+    def arrived(self, at: int) -> Sequence[Order | CancelRequest]:
+        """Take out what has arrived, in the order of its arrival."""
+        if not self.inbox:
+            return ()
+        due = sorted((sent for sent in self.inbox if sent[0] <= at), key=itemgetter(0))
+        self.inbox = [sent for sent in self.inbox if sent[0] > at]
+        return [request for _, request in due]
+
+    # --- collateral
+
     def position(self, subaccount: Subaccount) -> int:
         ours = subaccount == self.venue.subaccount  # the crowd has no position to speak of
         return self.venue.ledger.position(self.market.ticker) if ours else 0
 
+    def affords(self, signed: int, subticks: int, fees: int) -> bool:
+        """Tell whether the chain would let this fill happen, with the open interest it makes.
+
+        Of the two accounts that meet, the other may open a long: that is what counts against us.
+        """
+        ledger, market = self.venue.ledger, self.market
+        before, ticker = ledger.margin, market.ticker
+        if not before.known or ticker not in ledger.oracles:
+            return False
+        held, (price, exponent, interest) = ledger.position(ticker), ledger.oracles[ticker]
+        if interest is not None:
+            interest += max(0, held + signed) - max(0, held) + max(0, -signed)
+        part = risk.position_margin(market, held + signed, price, exponent, interest)
+        others = [ledger.part(other) for other in ledger.holdings if other != ticker]
+        quote = market.quote_quantums(abs(signed), subticks)
+        left = ledger.collateral - fees - (quote if signed > 0 else -quote)
+        return risk.state_change(before, risk.total_margin(left, [*others, part])) == "Success"
+
     def check(self, match: Match) -> int:
         """Judge our collateral; the crowd's orders were good when they were recorded."""
         order, _, liquidity, quote = self._parties(match)
-        signed, fee = order.sign * match.quantums, self.venue.fees.of(quote, liquidity)
-        affords = self.venue.ledger.affords
-        if order.liquidation or affords(self.market, signed, match.subticks, fee):
+        fees = self.venue.fees.of(quote, liquidity) + fee(quote, _builder_ppm(order))
+        if order.liquidation or self.affords(order.sign * match.quantums, match.subticks, fees):
             return 0
         return TAKER if liquidity == "TAKER" else MAKER
 
     def settle(self, match: Match) -> None:
         """Book the match and remember what it took from the recorded level."""
         order, crowd, liquidity, quote = self._parties(match)
-        fee, insurance, type_ = self.venue.fees.of(quote, liquidity), 0, "LIMIT"
+        size, at, venue, view = match.quantums, match.subticks, self.venue, self.view
+        paid, builder_fee = venue.fees.of(quote, liquidity), fee(quote, _builder_ppm(order))
+        insurance, type_ = 0, "LIMIT"
         if order.liquidation:
-            bankruptcy = self.venue.ledger.bankruptcy(self.market, order.sign * match.quantums)
-            most = self.venue.terms.max_liquidation_fee_ppm
+            bankruptcy = venue.ledger.bankruptcy(self.market, order.sign * size)
+            most = venue.terms.max_liquidation_fee_ppm
             insurance = risk.insurance_fund_delta(bankruptcy, -order.sign * quote, most)
-            fee, type_ = 0, "LIQUIDATED"
-        size, price = match.quantums, match.subticks
-        self.venue.fill(self, order, size, price, liquidity, type_, fee, insurance)
-        self._taken[crowd.side, crowd.subticks, crowd.client_metadata] += match.quantums
+            paid, type_ = 0, "LIQUIDATED"
+        venue.fill(
+            self, order, size, at, liquidity, type_, paid, insurance, builder_fee=builder_fee
+        )
+        offset = crowd.client_metadata
+        venue.optimism.claim(
+            self.market.ticker, match.taker.side, at, size, quote,
+            since_ns=view.chain.time_ns, at=venue.at, witnessed=offset == _TAPE,
+        )  # fmt: skip
+        if offset != _TAPE:
+            self._taken[crowd.side, crowd.subticks, offset] += size
+            if len(self._taken) > _MOST_TAKEN:
+                self._forget_taken()
+
+    def _forget_taken(self) -> None:
+        """Forget what was taken of levels that have changed since."""
+        sides = {"SELL": self.view.book.asks(), "BUY": self.view.book.bids()}
+        offsets = {(side, level.offset) for side, levels in sides.items() for level in levels}
+        kept = {key: size for key, size in self._taken.items() if (key[0], key[2]) in offsets}
+        self._taken = Counter(kept)
 
     def _parties(self, match: Match) -> tuple[Order, Order, str, int]:
         quote = self.market.quote_quantums(match.quantums, match.subticks)
@@ -514,10 +1029,12 @@ class _Desk:
             return match.taker, match.maker, "TAKER", quote
         return match.maker, match.taker, "MAKER", quote
 
+    # --- the recorded market
+
     def crowd(self, side: Side, subticks: int) -> Iterable[Order]:
         """Yield what the recorded book offers a taker, as orders, up to its limit."""
         book, buys = self.view.book, side == "BUY"
-        opposite: Side = "SELL" if buys else "BUY"
+        opposite = _OPPOSITE[side]
         levels = (book.asks() if buys else book.bids()) if self.readable else []
         for number, level in enumerate(levels):
             try:
@@ -529,18 +1046,107 @@ class _Desk:
                 continue
             left -= self._taken[opposite, at, level.offset]
             if left > 0:
-                yield Order(
-                    subaccount=_CROWD, client_id=number, clob_pair_id=self.market.clob_pair_id,
-                    side=opposite, quantums=left, subticks=at, client_metadata=level.offset,
-                )  # fmt: skip
+                yield self._crowd_order(opposite, left, at, number, level.offset)
 
     def crossing(self) -> Iterable[Order]:
         """Yield the recorded levels that have come to orders of ours, as takers."""
-        for side in _SIDES:
-            best = self.book.best_bid if side == "BUY" else self.book.best_ask
-            for order in () if best is None else self.crowd(side, best):
+        for side in _SIDES if self.book.orders else ():
+            buys, recorded = side == "BUY", self.view.book
+            ours = self.book.best_bid if buys else self.book.best_ask
+            theirs = recorded.best_ask if buys else recorded.best_bid
+            if ours is None or theirs is None:
+                continue
+            if self._near[side][0] != ours:
+                self._near[side] = (ours, float(self.market.price(ours)))
+            near = self._near[side][1]
+            if theirs.price > near if buys else theirs.price < near:
+                continue  # as nearly always, and told without a look at the levels
+            for order in self.crowd(side, ours):
                 order.time_in_force = "IOC"
                 yield order
+
+    def trigger_prices(self) -> list[Fraction]:
+        """Return what the block's end holds against triggers; nothing without an oracle price."""
+        oracle = self.view.oracle
+        if oracle is None:
+            return []
+        price = oracle_subticks(self.market, oracle.digits, oracle.exponent)
+        most = self.venue.min_price_change_ppm
+        return trigger_prices(price, self.traded, min_price_change_ppm=most)
+
+    def _crowd_order(
+        self, side: Side, quantums: int, subticks: int, number: int, offset: int
+    ) -> Order:
+        return Order(
+            subaccount=_CROWD, client_id=number, clob_pair_id=self.market.clob_pair_id,
+            side=side, quantums=quantums, subticks=subticks, client_metadata=offset,
+        )  # fmt: skip
+
+    # --- our place in the queue
+
+    def stand(self, order: Order) -> None:
+        """Take the last place at an order's price: all that is visible there stands before."""
+        book, market = self.view.book, self.market
+        price = float(market.price(order.subticks))
+        levels = book.bids() if order.side == "BUY" else book.asks()
+        level = next((level for level in levels if level.price == price), None)
+        visible, offset = 0, 0
+        if level is not None:
+            visible, offset = market.floor_quantums(level.size_text), level.offset
+        ahead = 0 if self.venue.queue == "optimistic" else visible
+        place = _Place(price, visible, ahead, offset, self.view.chain.time_ns)
+        self._places[order.side][order.key] = place
+
+    def watch(self) -> None:
+        """Take in how the levels at which we rest have changed."""
+        orders, book = self.book.orders, self.view.book
+        if not self.readable:
+            return
+        block, proportional = self.view.chain.height, self.venue.queue == "proportional"
+        for side, places in self._places.items():
+            for key in [key for key in places if key not in orders] if places else ():
+                del places[key]
+            if not places:
+                continue
+            shown = book.bids(_WATCHED_LEVELS) if side == "BUY" else book.asks(_WATCHED_LEVELS)
+            levels = {level.price: level for level in shown}
+            worst = shown[-1].price if len(shown) == _WATCHED_LEVELS else None
+            for place in places.values():
+                level = levels.get(place.price)
+                if level is not None:
+                    if level.offset != place.offset:
+                        size = self.market.floor_quantums(level.size_text)
+                        place.see(size, level.offset, block, proportional=proportional)
+                elif place.visible and (worst is None or (place.price > worst) == (side == "BUY")):
+                    place.see(0, 0, block, proportional=proportional)
+
+    def reached(self, taker: str, at: int, quantums: int, at_ns: int) -> Order | None:
+        """Return what of a trade reaches orders of ours, as a taker's order, if anything.
+
+        A trade beyond our price has passed all that stood before us; one of a block from before
+        we stood there says nothing.
+        """
+        side = _OPPOSITE[taker]
+        places, block = self._places[side], self.view.chain.height
+        if not places or not self.readable:
+            return None
+        total, step = 0, self.market.step_base_quantums
+        ours = [order for order in self.book.orders.values() if order.side == side]
+        for order in sorted(ours, key=lambda order: -order.sign * order.subticks):
+            beyond = order.sign * (order.subticks - at)
+            place = places[order.key]
+            if beyond < 0 or at_ns <= place.since_ns:
+                continue
+            if beyond:
+                place.ahead = 0
+            spare = place.pass_by(quantums, block) if not beyond else quantums
+            wanted = min(order.remaining, spare - total)
+            total += max(0, wanted - wanted % step)
+        if not total:
+            return None
+        order = self._crowd_order(_OPPOSITE[side], total, at, 0, _TAPE)
+        order.time_in_force = "IOC"
+        return order
 
 
 # === Streams ===
