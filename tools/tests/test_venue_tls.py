@@ -8,10 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from cryptography import x509
+from exchange import Exchange, Settings
+from market import Mood
 from soak import Venue, a_venue
 from tls import TRUST, issue
 
@@ -140,3 +143,26 @@ def test_time_that_is_held_stands_still_and_all_is_answered(venue: Venue) -> Non
 
         assert held
         assert changes_within(60)
+
+
+def test_what_was_to_be_told_late_is_told_when_time_is_held() -> None:
+    """Who compares books while time stands still finds no level that the venue kept to itself."""
+    told: list[tuple[str, Any]] = []
+
+    class Ears:
+        def wanted(self, channel: str, id: str) -> bool:
+            return True
+
+        def publish(self, channel: str, id: str, contents: Any, subaccount: int | None = None):
+            told.append((channel, contents))
+
+    exchange = Exchange(Settings(markets=1), Ears())
+    tape = exchange.tapes["BTC-USD"]
+    exchange.step()
+    gone = tape.levels([("BUY", 10**5, 0)], Mood(hold=1.0), exchange.now_ns)
+    told.clear()
+
+    exchange.tell_all()
+
+    assert gone == []
+    assert told == [("v4_orderbook", {"bids": [(tape.price_text(10**5), "0")]})]

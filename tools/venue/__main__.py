@@ -265,7 +265,7 @@ async def pace(
 ) -> None:
     """Step the exchange as venue time falls due, and flush batches every 250 venue ms.
 
-    While `held`, everything is answered and nothing happens.
+    While `held`, all that has happened is told, everything is answered, and nothing happens.
     """
     from indexer import BATCH_MS
     from market import STEP_NS
@@ -280,6 +280,7 @@ async def pace(
         wall = now
         if held.is_set():
             due = 0.0
+            exchange.tell_all()
             hub.flush()
         began = now
         while due >= STEP_NS and not (last is not None and exchange.steps >= last):

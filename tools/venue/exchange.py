@@ -10,6 +10,7 @@ from the chain (trades, candles, oracle prices, funding, heights) goes out with 
 Nothing here knows of sockets: everything said goes to a `Sink`.
 """
 
+import sys
 from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol
@@ -104,7 +105,7 @@ class Exchange:
         self.now_ns += STEP_NS
         for tape in self.tapes.values():
             tape.book.step(mood, common, whole_second)
-            self._tell_levels(tape, mood)
+            self._tell_levels(tape, mood, self.now_ns)
         if self.now_ns >= self._next_block_ns:
             self._next_block_ns = self.now_ns + self._block_time_ns()
             if not mood.frozen:
@@ -113,13 +114,18 @@ class Exchange:
     def _block_time_ns(self) -> int:
         return int(min(max(self._chance.lognormvariate(-0.2, 0.22), 0.55), 2.5) * SECOND_NS)
 
-    def _tell_levels(self, tape: Tape, mood: Mood) -> None:
+    def tell_all(self) -> None:
+        """Tell every book as it is, also the removals that were to come late."""
+        for tape in self.tapes.values():
+            self._tell_levels(tape, Mood(hold=0.0), sys.maxsize)
+
+    def _tell_levels(self, tape: Tape, mood: Mood, now_ns: int) -> None:
         levels, trades, removed = tape.book.drain()
         if trades:
             self._pending.setdefault(tape.ticker, []).extend(trades)
         if removed:
             self.accounts.removed(tape, removed)
-        updates = tape.levels(levels, mood, self.now_ns)
+        updates = tape.levels(levels, mood, now_ns)
         if self.sink.wanted("v4_orderbook", tape.ticker):
             for update in updates:
                 self.sink.publish("v4_orderbook", tape.ticker, update)
