@@ -1,1 +1,699 @@
-"""The flight plan: how an account gets out before it is liquidated."""
+"""The flight plan: how an account gets out before it is liquidated, costed on the present books.
+
+    margin, positions, views ──► plan ──► FlightPlan ──► due(plan, distance) ──► rungs to fire
+                one book moved ──► replan ──┘
+
+An account always carries a ladder of reduce-only IOC orders, the `rungs`: the relief that is
+cheapest (distance gained per USDC of cost) comes first, a position leaves in several cuts, and
+the last rung is just large enough to restore `FlightPolicy.restore_to`. While the account is
+farther away than any rung fires, the ladder is drawn as it would be needed where the first one
+does; from there on it is drawn from where the account stands.
+
+Doing nothing has a price too: the chain liquidates the larger of 1,000 USDC and a tenth of a
+position each block and takes up to 1.5 % of it, so each rung carries what that would cost. A
+thin book must be left early: the distance at which a rung fires grows with what the exit loses
+to the book and with the share of the visible depth that it takes. No book, a one-sided or a
+stale one makes a rung blind: it is priced at the oracle less a haircut, and says so.
+
+Units: sizes are quantums, money is quote quantums (1e-6 USDC), prices subticks; floats are
+distances (0.06 is six per cent) and shares alone. Costs are estimates, never too low on the
+book that is seen: nothing is gained by a book better than the oracle, and what the book does
+not show costs the worst. Nothing here reads a clock, sends or remembers: a plan is a value.
+Sources: v4-chain x/clob/keeper/liquidations.go; reduce-only needs IOC: x/clob/types, code 9003.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from decimal import Decimal
+from itertools import pairwise
+from math import floor, inf
+from typing import Final
+
+import msgspec
+from dydx_conn import OrderRequest, PerpetualMarket, Side
+from dydx_data import Book, Level, MarketView, Oracle
+from dydx_margin import (
+    PPM,
+    LiquidationTerms,
+    MarginFigures,
+    RiskError,
+    liquidation_size,
+    mul_ppm,
+    position_margin,
+)
+
+__all__ = [
+    "Cut", "Exit", "FlightPlan", "FlightPolicy", "Rung", "Stuck", "due", "joined", "plan",
+    "replan",
+]  # fmt: skip
+
+# === Values ===
+
+
+class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """When to leave and how; `act_below` and `restore_to` are distances to liquidation.
+
+    A position leaves in at most `cuts` cuts. An order takes the first `levels` of a book, no
+    farther than `reach_bps` from the best price; its worst price is `slippage_bps` beyond the
+    last level that it needs. `haircut_bps` is taken from the oracle where no book is known.
+    `depth_margin` is how much earlier to leave a book of which the exit would take all.
+    """
+
+    act_below: float = 0.06
+    restore_to: float = 0.10
+    cuts: int = 4
+    levels: int = 25
+    slippage_bps: int = 100
+    reach_bps: int = 300
+    haircut_bps: int = 300
+    taker_fee_ppm: int = 500
+    depth_margin: float = 0.02
+    terms: LiquidationTerms = LiquidationTerms()
+
+    def __post_init__(self) -> None:
+        """Refuse, as `RiskError`, what could not be flown."""
+        if not 0 < self.act_below < self.restore_to < 1:
+            distances = self.act_below, self.restore_to
+            raise RiskError(f"expected 0 < act_below < restore_to < 1, got {distances}")
+        if self.cuts < 1 or self.levels < 1:
+            raise RiskError(f"expected a cut and a level, got {self.cuts} and {self.levels}")
+        for name in ("slippage_bps", "reach_bps", "haircut_bps"):
+            if not 0 <= getattr(self, name) < 10_000:
+                raise RiskError(f"expected 0 <= {name} < 10,000, got {getattr(self, name)}")
+        if self.taker_fee_ppm < 0 or self.depth_margin < 0:
+            negative = self.taker_fee_ppm, self.depth_margin
+            raise RiskError(f"expected no negative fee or depth margin, got {negative}")
+
+    @property
+    def earliest(self) -> float:
+        """Return the distance below which no rung fires earlier, however thin its book.
+
+        A quarter of the way to `restore_to` stays: what has just fired is not due again.
+        """
+        return self.act_below + 0.75 * (self.restore_to - self.act_below)
+
+
+class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One reduce-only IOC order and what it is for.
+
+    `quantums` is unsigned, `held` the signed position that it finds, `subticks` its worst
+    price. `quote` is what it trades for on the present book; `spread`, `impact` and `fee` are
+    its `cost`, `loss` what it takes from net collateral at the oracle price. Fired after all
+    before it, the distance goes from `before` to `restores`, inf if nothing is held then.
+
+    `liquidation_cost` is what the same size would cost if the chain liquidated it, in parts of
+    `liquidation_quantums` a block, at the highest fee. `blind` says why the book does not count,
+    empty if it does. `depth_share` is the part of the visible depth that leaving the position
+    takes, inf where none is visible.
+    """
+
+    market: PerpetualMarket
+    side: Side
+    quantums: int
+    held: int
+    subticks: int
+    quote: int
+    spread: int
+    impact: int
+    fee: int
+    loss: int
+    before: float
+    restores: float
+    fires_below: float
+    depth_share: float
+    liquidation_quantums: int
+    liquidation_cost: int
+    blind: str = ""
+
+    @property
+    def ticker(self) -> str:
+        """Return the market's ticker."""
+        return self.market.ticker
+
+    @property
+    def cost(self) -> int:
+        """Return what it costs in quote quantums: spread, impact and fee."""
+        return self.spread + self.impact + self.fee
+
+    @property
+    def delta(self) -> int:
+        """Return the signed change of the position."""
+        return self.quantums if self.side == "BUY" else -self.quantums
+
+    @property
+    def why(self) -> str:
+        """Say what it does, at what cost, to what end, and what doing nothing would cost."""
+        market, bound = self.market, "<=" if self.side == "BUY" else ">="
+        part = "all" if self.delta == -self.held else f"of {_size(market, abs(self.held))}"
+        blind = f", blind ({self.blind}): at the oracle less a haircut" if self.blind else ""
+        end = "nothing is held" if self.restores == inf else f"is {_percent(self.restores)}"
+        depth = "no depth is visible" if self.blind else f"all of it takes {self.depth_share:.0%}"
+        return (
+            f"{self.side.lower()} {_size(market, self.quantums)} {self.ticker} ({part}) at {bound} "
+            f"{_plain(market.price(self.subticks))}{blind}: costs {_usdc(self.cost)} USDC (spread "
+            f"{_usdc(self.spread)}, impact {_usdc(self.impact)}, fee {_usdc(self.fee)}), distance "
+            f"{_percent(self.before)}, then {end}; fires below {_percent(self.fires_below)} "
+            f"({depth}{'' if self.blind else ' of the depth'}); liquidated, "
+            f"{_size(market, self.liquidation_quantums)} a block, the same would cost up to "
+            f"{_usdc(self.liquidation_cost)}"
+        )
+
+    def order(self, *, client_id: int, good_til_block: int) -> OrderRequest:
+        """Return the order to send: IOC, without which the chain refuses reduce-only."""
+        return OrderRequest(
+            ticker=self.ticker,
+            clob_pair_id=self.market.clob_pair_id,
+            side=self.side,
+            quantums=self.quantums,
+            subticks=self.subticks,
+            time_in_force="IOC",
+            client_id=client_id,
+            reduce_only=True,
+            good_til_block=good_til_block,
+        )
+
+
+class Cut(msgspec.Struct, frozen=True, gc=False):
+    """A part of an exit, from so much left already to so much: what it costs and relieves.
+
+    `maintenance`, `sensitivity` and `notional` are what the account's own fall by.
+    """
+
+    start: int
+    end: int
+    quote: int
+    spread: int
+    impact: int
+    fee: int
+    loss: int
+    maintenance: int
+    sensitivity: int
+    notional: int
+
+    @property
+    def cost(self) -> int:
+        """Return what it costs in quote quantums: spread, impact and fee."""
+        return self.spread + self.impact + self.fee
+
+
+class Exit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One position's way out, costed on its book; what `replan` keeps of markets that rest.
+
+    `size` is the unsigned quantums that orders can close, `shown` the levels that they would
+    take: size and quote up to and with each, and its subticks. What is not shown trades at
+    `bound`. `double_mid` is the sum of the best bid and the best ask.
+    """
+
+    market: PerpetualMarket
+    held: int
+    price: int
+    exponent: int
+    size: int
+    fee_ppm: int
+    bound: int
+    best: int = 0
+    double_mid: int = 0
+    shown: tuple[tuple[int, int, int], ...] = ()
+    depth_share: float = inf
+    liquidation_quantums: int = 0
+    cuts: tuple[Cut, ...] = ()
+    fires_below: float = 0.0
+    blind: str = ""
+
+    @property
+    def ticker(self) -> str:
+        """Return the market's ticker."""
+        return self.market.ticker
+
+
+class Stuck(msgspec.Struct, frozen=True, gc=False):
+    """A position that no order can reduce, and why; without figures unless it is `known`."""
+
+    ticker: str
+    why: str
+    known: bool = False
+
+
+class FlightPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The ladder, cheapest relief first, and what it would come to.
+
+    `distance_now` is None if it is unknown or nothing is held. `drawn_at` is the distance from
+    which the rungs are reckoned: the present one, or where the first rung would fire if that
+    is nearer. `distance_after` and `cost` are after all rungs. `unknown` names the positions
+    that have no figure at all, `left` those that have no (further) way out, and why.
+    """
+
+    policy: FlightPolicy = FlightPolicy()
+    rungs: tuple[Rung, ...] = ()
+    distance_now: float | None = None
+    drawn_at: float | None = None
+    distance_after: float | None = None
+    cost: int = 0
+    unknown: tuple[str, ...] = ()
+    left: tuple[tuple[str, str], ...] = ()
+    exits: tuple[Exit | Stuck, ...] = ()
+
+    @property
+    def is_enough(self) -> bool:
+        """Tell whether all rungs restore what policy asks for, or nothing is held after them."""
+        after = self.distance_after
+        return not self.unknown and (after is None or after >= self.policy.restore_to)
+
+    @property
+    def fires_below(self) -> float | None:
+        """Return the distance below which the first rung is due; None without a rung."""
+        return self.rungs[0].fires_below if self.rungs else None
+
+    @property
+    def why(self) -> str:
+        """Say how far away liquidation is, what the ladder does about it, and what it cannot."""
+        said = [f"distance {_percent(self.distance_now)}" if self.exits else "nothing is held"]
+        if self.rungs:
+            after = self.distance_after
+            end = "to nothing held" if after == inf else f"to {_percent(after)}"
+            n = len(self.rungs)
+            said.append(
+                f"{n} rung{'s' * (n > 1)} from {_percent(self.drawn_at)} {end}, the first below "
+                f"{_percent(self.fires_below)}, cost {_usdc(self.cost)} USDC"
+            )
+        if self.unknown:
+            said.append(f"unknown: {', '.join(self.unknown)}")
+        said += [f"{ticker} stays: {why}" for ticker, why in self.left]
+        return "; ".join(said)
+
+
+def _usdc(quote_quantums: int) -> str:
+    return f"{Decimal(quote_quantums).scaleb(-6):,.2f}"
+
+
+def _plain(number: Decimal) -> str:
+    return f"{number.normalize():,f}"
+
+
+def _size(market: PerpetualMarket, quantums: int) -> str:
+    return _plain(market.size(quantums))
+
+
+def _percent(distance: float | None) -> str:
+    # Rounded down, so that what is below a limit also reads as below it.
+    return "unknown" if distance is None else f"{floor(min(max(distance, -99), 99) * 1e3) / 10} %"
+
+
+# === Plan ===
+
+
+def plan(
+    margin: MarginFigures,
+    positions: Mapping[str, int | None],
+    views: Mapping[str, MarketView],
+    policy: FlightPolicy | None = None,
+) -> FlightPlan:
+    """Draw the ladder of an account: its margin, its positions and their markets.
+
+    `margin` is the account's, over every position that could be valued; `positions` are signed
+    quantums by ticker, None where the grid is not known. A view is read, never kept.
+    """
+    empty = FlightPlan(policy=policy) if policy is not None else FlightPlan()
+    return replan(empty, margin, positions, views)
+
+
+def replan(
+    old: FlightPlan,
+    margin: MarginFigures,
+    positions: Mapping[str, int | None],
+    views: Mapping[str, MarketView],
+) -> FlightPlan:
+    """Draw it again after some markets or positions moved; the result is the same as `plan`'s.
+
+    `positions` names those whose size, book, oracle price or status may be another one, 0 for
+    what is closed, and `views` their markets; all others stay as they were costed.
+    """
+    policy, exits = old.policy, {exit_.ticker: exit_ for exit_ in old.exits}
+    for ticker, quantums in positions.items():
+        exits.pop(ticker, None)
+        if quantums != 0:
+            exits[ticker] = _exit(ticker, quantums, views.get(ticker), policy)
+    return _draw(margin, tuple(exits[ticker] for ticker in sorted(exits)), policy)
+
+
+def due(plan: FlightPlan, distance: float | None, busy: Collection[str] = ()) -> tuple[Rung, ...]:
+    """Return the rungs to fire at this distance, in order: a rung never before a cheaper one.
+
+    `busy` are the tickers with an order that was not answered yet: they wait. A distance of
+    None is unknown, hence danger: every rung is due. Whoever fires may first wait for the
+    figure to come back, as at the start of a run.
+    """
+    rungs = plan.rungs
+    return tuple(
+        rung
+        for rung in rungs
+        if (distance is None or distance < rung.fires_below) and rung.ticker not in busy
+    )
+
+
+def joined(rungs: Collection[Rung]) -> tuple[Rung, ...]:
+    """Make one rung of those of one market: what is fired at once is one order a market.
+
+    Its place is that of the first; its worst price, and what it restores, those of the last.
+    """
+    merged: dict[str, Rung] = {}
+    for rung in rungs:
+        first = merged.get(rung.ticker)
+        if first is not None:
+            sums = {name: getattr(first, name) + getattr(rung, name) for name in _ADD_UP}
+            rung = msgspec.structs.replace(
+                rung, held=first.held, before=first.before, fires_below=first.fires_below, **sums
+            )
+        merged[rung.ticker] = rung
+    return tuple(merged.values())
+
+
+_ADD_UP: Final = ("quantums", "quote", "spread", "impact", "fee", "loss", "liquidation_cost")
+
+
+# === Ladder ===
+# Which cut comes next: the one that gains the most distance per USDC of cost.
+
+
+class _Stand(msgspec.Struct, frozen=True, gc=False):
+    """Where the account would stand: what makes its distance."""
+
+    cushion: int
+    sensitivity: int
+    notional: int
+
+    @property
+    def distance(self) -> float:
+        if not self.notional:
+            return inf  # nothing held is never liquidatable
+        if self.sensitivity <= 0:
+            return inf if self.cushion >= 0 else -inf
+        return self.cushion / self.sensitivity
+
+    def after(self, cut: Cut) -> "_Stand":
+        return _Stand(
+            self.cushion + cut.maintenance - cut.loss,
+            self.sensitivity - cut.sensitivity,
+            self.notional - cut.notional,
+        )
+
+
+def _draw(
+    margin: MarginFigures, exits: tuple[Exit | Stuck, ...], policy: FlightPolicy
+) -> FlightPlan:
+    ways = [exit_ for exit_ in exits if isinstance(exit_, Exit)]
+    none = [exit_ for exit_ in exits if isinstance(exit_, Stuck)]
+    unknown = sorted({*margin.unknown, *(stuck.ticker for stuck in none if not stuck.known)})
+    stuck = [(stuck.ticker, stuck.why) for stuck in none]
+    if not margin.notional:
+        left = tuple(stuck)
+        return FlightPlan(policy=policy, unknown=tuple(unknown), left=left, exits=exits)
+    stand = start = _first_stand(margin, ways, policy)
+    climbed: list[tuple[Exit, Cut, _Stand]] = []
+    done = dict.fromkeys((way.ticker for way in ways), 0)
+    while stand.distance < policy.restore_to and (best := _cheapest(stand, ways, done)):
+        way, cut = best
+        if stand.after(cut).distance >= policy.restore_to:
+            cut = _just_enough(stand, way, cut, policy)
+        stand = stand.after(cut)
+        done[way.ticker] = cut.end
+        climbed.append((way, cut, stand))
+    if stand.distance < policy.restore_to:
+        stuck += [_costly(way, done[way.ticker]) for way in ways if done[way.ticker] < way.size]
+    return FlightPlan(
+        policy=policy,
+        rungs=_rungs(start, climbed, policy),
+        distance_now=None if unknown else margin.distance,
+        drawn_at=start.distance,
+        distance_after=stand.distance,
+        cost=sum(cut.cost for _, cut, _ in climbed),
+        unknown=tuple(unknown),
+        left=tuple(sorted(stuck)),
+        exits=exits,
+    )
+
+
+def _first_stand(margin: MarginFigures, ways: list[Exit], policy: FlightPolicy) -> _Stand:
+    cushion, sensitivity = margin.cushion, margin.sensitivity
+    if sensitivity > 0:
+        first = max((way.fires_below for way in ways), default=policy.act_below)
+        cushion = min(cushion, mul_ppm(sensitivity, int(first * PPM), round_up=False))
+    return _Stand(cushion, sensitivity, margin.notional)
+
+
+def _cheapest(stand: _Stand, ways: list[Exit], done: dict[str, int]) -> tuple[Exit, Cut] | None:
+    best, found, distance = (0.0, 0.0), None, stand.distance
+    for way in ways:
+        for cut in _next_cuts(way, done[way.ticker]):
+            gain = _gain(distance, stand.after(cut).distance)
+            if gain <= 0:
+                continue
+            worth = (gain / cut.cost if cut.cost else inf), gain
+            if worth > best:
+                best, found = worth, (way, cut)
+            break
+    return found
+
+
+def _next_cuts(way: Exit, done: int) -> Iterator[Cut]:
+    ahead = [cut for cut in way.cuts if cut.start >= done]
+    if ahead:
+        yield ahead[0]
+    if len(ahead) > 1:
+        # Where a part costs more than it relieves, all of it may still be worth it.
+        yield _cut(way, ahead[0].start, way.size)
+
+
+def _gain(before: float, after: float) -> float:
+    return 0.0 if after == before else after - before  # never inf - inf
+
+
+def _just_enough(stand: _Stand, way: Exit, cut: Cut, policy: FlightPolicy) -> Cut:
+    # The distance rises to its highest and falls after it, so between "not yet" and "enough"
+    # lies one border; `cut` is beyond it. Up by a step: what is sized must be reached.
+    step = way.market.step_base_quantums
+    low, high, enough = 0, (cut.end - cut.start) // step, cut
+    while high - low > 1:
+        middle = (low + high) // 2
+        part = _cut(way, cut.start, cut.start + middle * step)
+        if stand.after(part).distance >= policy.restore_to:
+            high, enough = middle, part
+        else:
+            low = middle
+    return enough
+
+
+def _costly(way: Exit, done: int) -> tuple[str, str]:
+    rest = _cut(way, done, way.size)
+    cost, relief = _usdc(rest.loss), _usdc(rest.maintenance)
+    return way.ticker, f"leaving costs {cost} USDC and relieves {relief} of maintenance margin"
+
+
+def _rungs(
+    start: _Stand, climbed: list[tuple[Exit, Cut, _Stand]], policy: FlightPolicy
+) -> tuple[Rung, ...]:
+    # Drawn from the end: what fires early takes all that is cheaper along.
+    rungs: list[Rung] = []
+    fires_below = 0.0
+    before = [start, *(stand for _, _, stand in climbed)]
+    for (way, cut, stand), earlier in zip(climbed[::-1], before[-2::-1], strict=True):
+        fires_below = max(fires_below, way.fires_below)
+        rungs.append(_rung(way, cut, earlier.distance, stand.distance, fires_below, policy))
+    return tuple(rungs[::-1])
+
+
+def _rung(
+    way: Exit, cut: Cut, before: float, restores: float, fires_below: float, policy: FlightPolicy
+) -> Rung:
+    buys = way.held < 0
+    penalty = mul_ppm(cut.quote, policy.terms.max_liquidation_fee_ppm, round_up=True)
+    return Rung(
+        market=way.market,
+        side="BUY" if buys else "SELL",
+        quantums=cut.end - cut.start,
+        held=way.held + cut.start if buys else way.held - cut.start,
+        subticks=_worst(way, cut.end, policy),
+        quote=cut.quote,
+        spread=cut.spread,
+        impact=cut.impact,
+        fee=cut.fee,
+        loss=cut.loss,
+        before=before,
+        restores=restores,
+        fires_below=fires_below,
+        depth_share=way.depth_share,
+        liquidation_quantums=way.liquidation_quantums,
+        # It meets the same book, pays no taker fee, and the highest fee of a liquidation.
+        liquidation_cost=cut.spread + cut.impact + penalty,
+        blind=way.blind,
+    )
+
+
+def _worst(way: Exit, end: int, policy: FlightPolicy) -> int:
+    deepest = next((subticks for size, _, subticks in way.shown if size >= end), way.bound)
+    buys, market = way.held < 0, way.market
+    allowed = _beyond(market, deepest, policy.slippage_bps, buys)
+    return min(allowed, way.bound) if buys else max(allowed, way.bound)
+
+
+# === Exits ===
+# One position, one book: how much can leave, in which cuts, and what each costs.
+
+_MOST: Final = 2**64 - 1  # an order's size and price are unsigned 64-bit numbers
+
+
+def _exit(
+    ticker: str, quantums: int | None, view: MarketView | None, policy: FlightPolicy
+) -> Exit | Stuck:
+    market = view.market if view is not None else None
+    if view is None or market is None or quantums is None:
+        return Stuck(ticker, "the market is not known")
+    oracle = view.oracle
+    if oracle is None or oracle.digits <= 0:
+        was = "unknown" if oracle is None else oracle.text
+        return Stuck(ticker, f"expected a positive oracle price, it is {was}")
+    if view.status not in ("ACTIVE", ""):
+        status = f"expected an ACTIVE market, it is {view.status}"
+        return Stuck(ticker, f"{status}: it takes no IOC", known=True)
+    step = market.step_base_quantums
+    size = min(abs(quantums), _MOST) // step * step
+    if not size:
+        least = f"less than one step of {_size(market, step)}"
+        return Stuck(ticker, f"{_size(market, abs(quantums))} is {least}", known=True)
+    blind = Exit(
+        market=market,
+        held=quantums,
+        price=oracle.digits,
+        exponent=oracle.exponent,
+        size=size,
+        fee_ppm=policy.taker_fee_ppm,
+        bound=_off_oracle(market, oracle, policy.haircut_bps, quantums < 0),
+        blind=_blindness(view),
+    )
+    try:
+        return _costed(blind if blind.blind else _on_book(blind, view.book, policy), policy)
+    except RiskError as error:  # a figure beyond what the chain can hold
+        return Stuck(ticker, str(error))
+
+
+def _costed(way: Exit, policy: FlightPolicy) -> Exit:
+    market, step = way.market, way.market.step_base_quantums
+    takes = abs(liquidation_size(market, way.held, way.price, way.exponent, policy.terms))
+    # Equal cuts on the grid; where there are fewer steps, each is one.
+    steps, count = way.size // step, min(policy.cuts, way.size // step)
+    borders = [steps * n // count * step for n in range(count + 1)]
+    cuts = tuple(_cut(way, *ends) for ends in pairwise(borders))
+    early = _fires_below(way, cuts, policy)
+    return msgspec.structs.replace(way, liquidation_quantums=takes, cuts=cuts, fires_below=early)
+
+
+def _fires_below(way: Exit, cuts: tuple[Cut, ...], policy: FlightPolicy) -> float:
+    """Return the policy's distance and what the exit loses to the book and takes of it."""
+    if way.blind:
+        return policy.earliest
+    lost = sum(cut.spread + cut.impact for cut in cuts)
+    value = sum(cut.quote for cut in cuts)
+    margin = lost / max(value, 1) + policy.depth_margin * way.depth_share
+    return float(min(policy.act_below + margin, policy.earliest))
+
+
+def _blindness(view: MarketView) -> str:
+    book = view.book
+    if not book.known:
+        return "the book is unknown"
+    if book.best_bid is None or book.best_ask is None:
+        return "the book is one-sided" if book.best_bid or book.best_ask else "the book is empty"
+    return "the book is stale" if view.quality.stale else ""
+
+
+def _on_book(way: Exit, book: Book, policy: FlightPolicy) -> Exit:
+    market, buys = way.market, way.held < 0
+    levels = book.asks(policy.levels) if buys else book.bids(policy.levels)
+    across = book.best_bid if buys else book.best_ask
+    try:
+        on_grid = list(_on_grid(market, levels))
+        opposite = next(_on_grid(market, [across] if across is not None else []), None)
+    except OverflowError:
+        on_grid, opposite = [], None
+    if not on_grid or opposite is None:
+        return msgspec.structs.replace(way, blind="no level of the book is on the grid")
+    best = on_grid[0][0]
+    bound = _beyond(market, best, policy.reach_bps, buys)
+    depth = size = quote = 0
+    shown: list[tuple[int, int, int]] = []
+    for subticks, quantums in on_grid:
+        if subticks > bound if buys else subticks < bound:
+            break
+        depth += quantums
+        if size < way.size:
+            size += quantums
+            quote += market.quote_quantums(quantums, subticks)
+            shown.append((size, quote, subticks))
+    return msgspec.structs.replace(
+        way, bound=bound, best=best, double_mid=best + opposite[0], shown=tuple(shown),
+        depth_share=way.size / depth,
+    )  # fmt: skip
+
+
+def _on_grid(market: PerpetualMarket, levels: Iterable[Level]) -> Iterator[tuple[int, int]]:
+    # From floats, which hold a level of any real market exactly: an estimate made from text
+    # would take longer than all the rest.
+    tick, step = market.subticks_per_tick, market.step_base_quantums
+    per_price = 10.0 ** (market.atomic_resolution - market.quantum_conversion_exponent + 6)
+    per_size = 10.0**-market.atomic_resolution
+    for level in levels:
+        subticks = round(level.price * per_price / tick) * tick
+        quantums = round(level.size * per_size) // step * step
+        if 0 < subticks <= _MOST and quantums:
+            yield subticks, quantums
+
+
+def _off_oracle(market: PerpetualMarket, oracle: Oracle, bps: int, buys: bool) -> int:
+    power = oracle.exponent - market.quantum_conversion_exponent + market.atomic_resolution + 6
+    scale = oracle.digits * 10 ** max(power, 0)
+    return _beyond(market, scale, bps, buys, 10 ** max(-power, 0))
+
+
+def _beyond(market: PerpetualMarket, price: int, bps: int, buys: bool, over: int = 1) -> int:
+    # To the tick, toward the better price; what an order can name, at least one tick.
+    tick, unit = market.subticks_per_tick, 10_000 * over
+    limit = price * (10_000 + bps if buys else 10_000 - bps)
+    ticks = limit // (unit * tick) if buys else -(-limit // (unit * tick))
+    return min(max(ticks, 1), _MOST // tick) * tick
+
+
+def _cut(way: Exit, start: int, end: int) -> Cut:
+    market, held, size = way.market, way.held, end - start
+    buys = held < 0
+    price = way.price, way.exponent
+    old = position_margin(market, held + start if buys else held - start, *price)
+    new = position_margin(market, held + end if buys else held - end, *price)
+    value = abs(old.net_notional) - abs(new.net_notional)
+    required = old.maintenance_margin - new.maintenance_margin
+    quote = _quote(way, end) - _quote(way, start)
+    fee = mul_ppm(quote, way.fee_ppm, round_up=True)
+    # A short leaves dearer: the same figures with the other sign.
+    sign = -1 if buys else 1
+    best = value if way.blind else market.quote_quantums(size, way.best)
+    middle = value if way.blind else market.quote_quantums(size, way.double_mid) // 2
+    return Cut(
+        start=start,
+        end=end,
+        quote=quote,
+        spread=max(sign * (middle - best), 0),
+        impact=max(sign * (best - quote), 0),
+        fee=fee,
+        loss=max(sign * (value - quote), 0) + fee,
+        maintenance=required,
+        sensitivity=value - sign * required,
+        notional=value,
+    )
+
+
+def _quote(way: Exit, size: int) -> int:
+    """Return what so much of the exit trades for, from the best level on."""
+    market, taken, quote = way.market, 0, 0
+    for upto, worth, subticks in way.shown:
+        if upto >= size:
+            return quote + market.quote_quantums(size - taken, subticks)
+        taken, quote = upto, worth
+    return quote + market.quote_quantums(size - taken, way.bound)

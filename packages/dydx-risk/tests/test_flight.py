@@ -1,0 +1,518 @@
+"""The flight plan: what it orders, what it costs, and what it may never do."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from math import inf
+from typing import Any
+
+import msgspec
+import pytest
+from dydx_conn import BookContents, MarketFields, PerpetualMarket
+from dydx_data import Book, Chain, MarketView, Oracle
+from dydx_flight import FlightPlan, FlightPolicy, Rung, due, joined, plan, replan
+from dydx_margin import MarginFigures, RiskError, mul_ppm, position_margin, total_margin
+from hypothesis import given
+from hypothesis import strategies as st
+
+ETH = PerpetualMarket(
+    ticker="ETH-USD",
+    clob_pair_id=1,
+    perpetual_id=1,
+    atomic_resolution=-9,
+    quantum_conversion_exponent=-9,
+    step_base_quantums=1_000_000,
+    subticks_per_tick=100_000,
+    imf_ppm=50_000,
+    maintenance_fraction_ppm=600_000,
+)
+ONE = 10**9  # quantums of one ETH
+USDC = 10**6
+POLICY = FlightPolicy()
+Levels = list[tuple[str, str]]
+DEEP: tuple[Levels, Levels] = (
+    [("2999.9", "5"), ("2999", "20"), ("2998", "100")],
+    [("3000.1", "5"), ("3001", "20"), ("3002", "100")],
+)
+THIN: tuple[Levels, Levels] = (
+    [("2995", "2"), ("2985", "2"), ("2970", "4")],
+    [("3005", "2"), ("3015", "2"), ("3030", "4")],
+)
+
+
+def market(ticker: str = "ETH-USD", **other: Any) -> PerpetualMarket:
+    """Describe a market on ETH's grid."""
+    return msgspec.structs.replace(ETH, ticker=ticker, **other)
+
+
+def view(
+    levels: tuple[Levels, Levels] | None = DEEP,
+    *,
+    price: str | None = "3000",
+    status: str = "ACTIVE",
+    stale: bool = False,
+    **other: Any,
+) -> MarketView:
+    """Make a market's view; without levels its book is unknown, without a price its oracle."""
+    told = market(**other)
+    seen = MarketView(told.ticker, Chain(), {}, MarketFields(), market=told, status=status)
+    if levels is not None:
+        seen.book = Book()
+        seen.book.known = True
+        seen.book.update([BookContents(bids=list(levels[0]), asks=list(levels[1]))])
+    if price is not None:
+        digits = int(Decimal(price).scaleb(6))
+        seen.oracle = Oracle(float(price), digits, -6, 0, 0, price)
+    seen.quality.stale = stale
+    return seen
+
+
+def margin_of(
+    collateral: int, positions: dict[str, int], views: dict[str, MarketView]
+) -> MarginFigures:
+    """Sum an account up as risk does."""
+    known, unknown = [], []
+    for ticker, held in positions.items():
+        seen = views.get(ticker)
+        if seen is None or seen.market is None or seen.oracle is None:
+            unknown.append(ticker)
+        else:
+            known.append(
+                position_margin(seen.market, held, seen.oracle.digits, seen.oracle.exponent)
+            )
+    return total_margin(collateral, known, unknown)
+
+
+def drawn(
+    usdc: float,
+    positions: dict[str, int],
+    views: dict[str, MarketView],
+    policy: FlightPolicy = POLICY,
+) -> FlightPlan:
+    """Draw an account's plan from its collateral in USDC."""
+    return plan(margin_of(int(usdc * USDC), positions, views), positions, views, policy)
+
+
+def one(usdc: float, held: int, seen: MarketView, policy: FlightPolicy = POLICY) -> FlightPlan:
+    """Draw the plan of an account with one position of `held` quantums."""
+    return drawn(usdc, {seen.ticker: held}, {seen.ticker: seen}, policy)
+
+
+def left_after(rungs: Iterable[Rung], positions: dict[str, int]) -> dict[str, int]:
+    """Fire rungs: what is held then."""
+    held = dict(positions)
+    for rung in rungs:
+        assert rung.held == held[rung.ticker]
+        held[rung.ticker] += rung.delta
+    return held
+
+
+# === One position ===
+
+
+@pytest.mark.parametrize(("held", "usdc"), [(10 * ONE, -27_600), (-10 * ONE, 32_400)])
+def test_an_account_that_is_near_is_restored_and_no_more(held: int, usdc: float) -> None:
+    """The last rung is the smallest on the grid that reaches the target; both sides alike."""
+    near = one(usdc, held, view())
+
+    rungs = near.rungs
+    assert near.distance_now == pytest.approx(0.0515 if held > 0 else 0.0485, abs=0.003)
+    assert 0.10 <= rungs[-1].restores < 0.1002
+    assert near.is_enough
+    assert near.distance_after == rungs[-1].restores
+    assert all(rung.delta * held < 0 for rung in rungs)
+    assert all(rung.quantums % ETH.step_base_quantums == 0 for rung in rungs)
+    assert due(near, near.distance_now) == rungs
+
+
+def test_the_distance_that_a_plan_promises_is_what_fills_would_leave() -> None:
+    """Fills at the book's prices, fee paid, valued from nothing: the same distance."""
+    seen, held, usdc = view(), 10 * ONE, -27_600 * USDC
+    near = one(-27_600, held, seen)
+
+    sold = sum(rung.quantums for rung in near.rungs)
+    cash = sum(rung.quote - rung.fee for rung in near.rungs)
+    after = margin_of(usdc + cash, {"ETH-USD": held - sold}, {"ETH-USD": seen})
+    assert after.distance is not None
+    assert after.distance == pytest.approx(near.distance_after, abs=1e-9)
+    assert near.cost == sum(rung.spread + rung.impact + rung.fee for rung in near.rungs)
+
+
+def test_costs_are_what_the_book_says() -> None:
+    """Five at the best, the rest a level deeper: spread to the mid, impact from the best, fee."""
+    policy = FlightPolicy(cuts=1, restore_to=0.9)
+    rung = one(-27_600, 10 * ONE, view(), policy).rungs[0]
+
+    # 9.2 or so are sold: from the sixth on, each is 0.9 USDC below the best.
+    assert rung.spread == pytest.approx(rung.quantums / ONE * 0.1 * USDC, abs=2)
+    assert rung.impact == pytest.approx((rung.quantums / ONE - 5) * 0.9 * USDC, abs=2)
+    assert rung.fee == mul_ppm(rung.quote, 500, round_up=True)
+    assert rung.loss == rung.cost
+    assert rung.subticks == ETH.subticks("2969.1")  # 1 % below 2999, to the better tick: 2969.01
+
+
+def test_a_rung_becomes_a_reduce_only_ioc() -> None:
+    """Reduce-only is refused by the chain unless the order is IOC."""
+    rung = one(-27_600, 10 * ONE, view()).rungs[0]
+    order = rung.order(client_id=7, good_til_block=105)
+
+    assert (order.time_in_force, order.reduce_only, order.side) == ("IOC", True, "SELL")
+    assert (order.ticker, order.clob_pair_id, order.client_id) == ("ETH-USD", 1, 7)
+    assert (order.quantums, order.subticks) == (rung.quantums, rung.subticks)
+    assert order.good_til_block == 105
+
+
+def test_a_safe_account_carries_its_ladder_too() -> None:
+    """Drawn as it would be needed where the first rung fires; nothing is due."""
+    safe = one(-20_000, 10 * ONE, view())
+
+    assert safe.distance_now is not None
+    assert safe.distance_now > 0.3
+    assert safe.drawn_at == pytest.approx(safe.fires_below, abs=1e-5)
+    assert safe.is_enough
+    assert due(safe, safe.distance_now) == ()
+    assert due(safe, 0.05) == safe.rungs
+    assert due(safe, None) == safe.rungs
+    assert due(safe, 0.05, busy={"ETH-USD"}) == ()
+
+
+def test_a_rung_says_what_doing_nothing_would_cost() -> None:
+    """A tenth a block of a large position, 1,000 USDC of a small one, at 1.5 % beyond the book."""
+    large = one(-27_600, 10 * ONE, view()).rungs[0]
+    small = one(-2_760 * 0.5, ONE // 2, view()).rungs[0]
+
+    assert large.liquidation_quantums == ONE
+    assert small.liquidation_quantums == 333_000_000
+    assert large.liquidation_cost == large.spread + large.impact + mul_ppm(
+        large.quote, 15_000, round_up=True
+    )
+    assert large.liquidation_cost > large.cost
+
+
+def test_every_rung_and_plan_says_why_with_its_figures() -> None:
+    """What, at which price, at what cost, to what end, from when on, and otherwise."""
+    near = one(-27_600, 10 * ONE, view())
+
+    assert near.rungs[0].why == (
+        "sell 2.5 ETH-USD (of 10) at >= 2,970: costs 4.00 USDC (spread 0.25, impact 0.00, fee "
+        "3.75), distance 5.1 %, then is 7.8 %; fires below 6.1 % (all of it takes 8% of the "
+        "depth); liquidated, 1 a block, the same would cost up to 112.75"
+    )
+    assert near.why.startswith(f"distance 5.1 %; {len(near.rungs)} rungs from 5.1 % to 10.0 %, ")
+
+
+def test_without_positions_there_is_nothing_to_leave() -> None:
+    """No rung, no distance, and that is enough."""
+    flat = plan(MarginFigures(USDC), {}, {})
+
+    assert (flat.rungs, flat.distance_now, flat.fires_below, flat.cost) == ((), None, None, 0)
+    assert flat.is_enough
+    assert flat.why == "nothing is held"
+
+
+# === Thin books ===
+
+
+def test_a_thin_book_is_left_earlier() -> None:
+    """The more of the visible depth an exit takes, the farther away its first rung fires."""
+    deep = one(-20_000, 10 * ONE, view()).fires_below
+    early = [one(-2_000 * n, n * ONE, view(THIN)).fires_below for n in (1, 3, 6)]
+
+    assert deep is not None
+    assert all(distance is not None for distance in early)
+    assert POLICY.act_below < deep < early[2]  # type: ignore[operator] # none of them is None
+    assert early == sorted(early)  # type: ignore[type-var] # nor here
+    assert early[-1] == pytest.approx(POLICY.earliest) or early[-1] < POLICY.earliest  # type: ignore[operator] # nor here
+
+
+def test_a_book_without_depth_is_left_no_earlier_than_policy_can_restore() -> None:
+    """A hundred times the visible depth: still below `restore_to`, and enough is ordered."""
+    crowded = one(-2_000 * 100, 100 * ONE, view(([("2999", "1")], [("3001", "1")])))
+
+    assert crowded.fires_below == POLICY.earliest < POLICY.restore_to
+    assert crowded.is_enough
+
+
+def test_what_the_book_does_not_show_costs_the_worst() -> None:
+    """Beyond the last level within reach, the price is the reach itself, never better."""
+    policy = FlightPolicy(cuts=1, reach_bps=100, restore_to=0.5)
+    shallow = ([("2999", "1"), ("2000", "500")], [("3001", "1")])
+    rung = one(-27_000, 10 * ONE, view(shallow), policy).rungs[0]
+
+    beyond = rung.quantums - ONE
+    assert rung.quote == ETH.quote_quantums(ONE, ETH.subticks("2999")) + ETH.quote_quantums(
+        beyond, ETH.subticks("2969.1")
+    )
+    assert rung.subticks == ETH.subticks("2969.1")
+    assert rung.depth_share == 10
+
+
+def test_the_cheapest_relief_goes_first() -> None:
+    """A deep book before a thin one, and the thin one not at all where the deep one is enough."""
+    views = {"A-USD": view(THIN, ticker="A-USD"), "B-USD": view(DEEP, ticker="B-USD")}
+    positions = {"A-USD": 5 * ONE, "B-USD": 5 * ONE}
+    some = drawn(-27_600, positions, views)
+    much = drawn(-27_600, positions, views, FlightPolicy(restore_to=0.5))
+
+    assert {rung.ticker for rung in some.rungs} == {"B-USD"}
+    assert [rung.ticker for rung in much.rungs][:4] == ["B-USD"] * 4
+    assert much.rungs[-1].ticker == "A-USD"
+    # A rung never fires before a cheaper one: B goes as early as A must.
+    assert much.rungs[0].fires_below == much.rungs[-1].fires_below
+
+
+def test_what_is_fired_at_once_is_one_order_a_market() -> None:
+    """Sizes and costs add up, the worst price is the last one's."""
+    views = {"A-USD": view(THIN, ticker="A-USD"), "B-USD": view(DEEP, ticker="B-USD")}
+    positions = {"A-USD": 5 * ONE, "B-USD": 5 * ONE}
+    rungs = drawn(-27_600, positions, views, FlightPolicy(restore_to=0.5)).rungs
+    orders = joined(rungs)
+
+    assert [rung.ticker for rung in orders] == ["B-USD", "A-USD"]
+    assert left_after(orders, positions) == left_after(rungs, positions)
+    assert sum(rung.cost for rung in orders) == sum(rung.cost for rung in rungs)
+    assert orders[1].subticks == min(r.subticks for r in rungs if r.ticker == "A-USD")
+    assert (orders[0].before, orders[1].restores) == (rungs[0].before, rungs[-1].restores)
+
+
+# === Unknown ===
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason"),
+    [
+        (view(None), "the book is unknown"),
+        (view(([("2999", "5")], [])), "the book is one-sided"),
+        (view(([], [])), "the book is empty"),
+        (view(stale=True), "the book is stale"),
+        (view(([("0.01", "5")], [("3000", "5")])), "no level of the book is on the grid"),
+        (view(([("1e305", "5")], [("2e305", "5")])), "no level of the book is on the grid"),
+    ],
+)
+@pytest.mark.parametrize("held", [10 * ONE, -10 * ONE])
+def test_a_rung_without_a_book_is_blind_and_says_so(
+    seen: MarketView, reason: str, held: int
+) -> None:
+    """Priced at the oracle less 3 %, left as early as can be."""
+    blind = one(-20_000 if held > 0 else 40_000, held, seen)
+
+    rung = blind.rungs[0]
+    assert rung.blind == reason
+    assert rung.subticks == ETH.subticks("2910" if held > 0 else "3090")
+    assert rung.impact == pytest.approx(0.03 * 3_000 * USDC * rung.quantums / ONE, abs=2)
+    assert (rung.depth_share, rung.fires_below) == (inf, POLICY.earliest)
+    assert f"blind ({reason})" in rung.why
+
+
+def test_a_position_without_figures_is_named_and_the_others_still_leave() -> None:
+    """Unknown is danger: no distance, never enough; what is known has its rungs."""
+    views = {"ETH-USD": view(), "GONE-USD": view(price=None, ticker="GONE-USD")}
+    held: dict[str, int | None] = {"ETH-USD": 10 * ONE, "GONE-USD": ONE, "NEW-USD": None}
+    margin = margin_of(-27_600 * USDC, {"ETH-USD": 10 * ONE, "GONE-USD": ONE}, views)
+    partly = plan(margin, held, views)
+
+    assert partly.unknown == ("GONE-USD", "NEW-USD")
+    assert partly.distance_now is None
+    assert not partly.is_enough
+    assert due(partly, partly.distance_now) == partly.rungs != ()
+    assert dict(partly.left) == {
+        "GONE-USD": "expected a positive oracle price, it is unknown",
+        "NEW-USD": "the market is not known",
+    }
+    assert "unknown: GONE-USD, NEW-USD" in partly.why
+
+
+@pytest.mark.parametrize(
+    ("seen", "held", "why"),
+    [
+        (view(status="PAUSED"), 10 * ONE, "expected an ACTIVE market, it is PAUSED"),
+        (view(), 999_999, "0.000999999 is less than one step of 0.001"),
+    ],
+)
+def test_what_no_order_can_reduce_is_left_and_named(seen: MarketView, held: int, why: str) -> None:
+    """A closed market, less than a step."""
+    stuck = one(-20_000 * held / (10 * ONE), held, seen)
+
+    assert stuck.rungs == ()
+    assert stuck.left[0][1].startswith(why)
+    assert "ETH-USD stays: " in stuck.why
+
+
+@pytest.mark.parametrize(
+    ("seen", "held", "why"),
+    [
+        (view(price="0"), ONE, "expected a positive oracle price, it is 0"),
+        (view(price="-3"), ONE, "expected a positive oracle price, it is -3"),
+        (view(), 10**300, ""),
+    ],
+)
+def test_a_position_that_cannot_be_valued_is_unknown(seen: MarketView, held: int, why: str) -> None:
+    """Not a price, or more than the chain can hold: nothing is invented."""
+    lost = plan(MarginFigures(0, unknown=("ETH-USD",)), {"ETH-USD": held}, {"ETH-USD": seen})
+
+    assert (lost.rungs, lost.unknown, lost.distance_now) == ((), ("ETH-USD",), None)
+    assert not lost.is_enough
+    assert not why or dict(lost.left) == {"ETH-USD": why}
+
+
+def test_a_part_that_costs_more_than_it_relieves_is_not_sold() -> None:
+    """Where all of it would end the danger all of it goes; where not even that, it stays."""
+    tier: dict[str, Any] = {"imf_ppm": 20_000, "maintenance_fraction_ppm": 100_000}
+    hole = ([("2800", "100")], [("3000", "100")])  # 6.7 % below the oracle, 0.2 % to relieve
+    alone = one(-29_900, 10 * ONE, view(hole, **tier))
+    views = {t: view(hole, ticker=t, **tier) for t in ("A-USD", "B-USD")}
+    both = drawn(-59_800, dict.fromkeys(views, 10 * ONE), views)
+
+    assert [rung.quantums for rung in alone.rungs] == [10 * ONE]
+    assert alone.distance_after == inf
+    assert alone.rungs[0].why.count("nothing is held") == 1
+    assert "to nothing held" in alone.why
+    assert both.rungs == ()
+    assert [ticker for ticker, _ in both.left] == ["A-USD", "B-USD"]
+    assert both.left[0][1] == (
+        "leaving costs 2,014.00 USDC and relieves 60.00 of maintenance margin"
+    )
+    assert not both.is_enough
+
+
+def test_a_market_that_asks_for_all_its_value_is_at_no_distance() -> None:
+    """Maintenance of 100 %: no price helps or hurts, and selling relieves all the same."""
+    tier: dict[str, Any] = {"imf_ppm": 1_000_000, "maintenance_fraction_ppm": 1_000_000}
+    safe, breached = (one(usdc, 10 * ONE, view(**tier)) for usdc in (10, -10))
+
+    assert (safe.distance_now, safe.rungs) == (inf, ())
+    assert breached.distance_now == -inf
+    assert breached.rungs[-1].restores == inf
+
+
+def test_sizes_beyond_an_order_are_cut_to_what_one_may_be() -> None:
+    """An order's size is an unsigned 64-bit number."""
+    vast = one(-20_000 * 10**12, 10**13 * ONE, view())
+
+    assert sum(rung.quantums for rung in vast.rungs) < 2**64
+    assert vast.rungs
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"act_below": 0.2}, "act_below < restore_to"),
+        ({"cuts": 0}, "a cut and a level"),
+        ({"haircut_bps": 10_000}, "haircut_bps < 10,000"),
+        ({"taker_fee_ppm": -1}, "no negative fee"),
+    ],
+)
+def test_a_policy_that_cannot_be_flown_is_refused(wrong: dict[str, Any], said: str) -> None:
+    """With what was expected and what it was."""
+    with pytest.raises(RiskError, match=said):
+        FlightPolicy(**wrong)
+
+
+# === Always ===
+
+_OFFSETS = st.lists(st.integers(1, 600), min_size=0, max_size=4, unique=True).map(sorted)
+_SIZES = st.integers(1, 50_000)
+
+
+@st.composite
+def books(draw: st.DrawFn) -> tuple[Levels, Levels] | None:
+    """Draw a book around 3,000 USDC, of any thinness; none is unknown."""
+    if draw(st.integers(0, 9)) == 0:
+        return None
+    sides: list[Levels] = []
+    for sign in (-1, 1):
+        offsets = draw(_OFFSETS)
+        sides.append(
+            [
+                (str(Decimal(30_000 + sign * n) / 10), str(Decimal(draw(_SIZES)) / 1000))
+                for n in offsets
+            ]
+        )
+    return sides[0], sides[1]
+
+
+@st.composite
+def accounts(draw: st.DrawFn) -> tuple[MarginFigures, dict[str, int], dict[str, MarketView]]:
+    """Draw an account of up to four positions, at a distance of -5 % to 40 %."""
+    tickers = [f"M{n}-USD" for n in range(draw(st.integers(1, 4)))]
+    positions = {
+        t: draw(st.integers(1, 20_000)) * draw(st.sampled_from((-1, 1))) * 1_000_000
+        for t in tickers
+    }
+    views = {
+        t: view(
+            draw(books()),
+            ticker=t,
+            price=str(Decimal(draw(st.integers(2_900, 3_100)))),
+            stale=draw(st.booleans()),
+            imf_ppm=draw(st.sampled_from((20_000, 50_000, 200_000))),
+        )
+        for t in tickers
+    }
+    bare = margin_of(0, positions, views)
+    distance = draw(st.integers(-50_000, 400_000))
+    collateral = bare.sensitivity * distance // 1_000_000 - bare.cushion
+    return margin_of(collateral, positions, views), positions, views
+
+
+@given(accounts())
+def test_firing_all_rungs_leaves_the_account_flat_or_restored(account: Any) -> None:
+    """Or names each position for which closing costs more than it relieves; never a flip."""
+    margin, positions, views = account
+    drawn = plan(margin, positions, views)
+
+    after = left_after(drawn.rungs, positions)
+    flat = not any(after.values())
+    assert flat or drawn.is_enough or {t for t, n in after.items() if n} == set(dict(drawn.left))
+    assert all(0 <= abs(after[t]) <= abs(n) and after[t] * n >= 0 for t, n in positions.items())
+    assert all(rung.quantums > 0 and rung.delta * rung.held < 0 for rung in drawn.rungs)
+
+
+@given(accounts())
+def test_each_rung_brings_the_account_farther_away(account: Any) -> None:
+    """Cumulative distance never falls, costs are never negative, thresholds never rise."""
+    drawn = plan(*account)
+
+    reached = [drawn.drawn_at, *(rung.restores for rung in drawn.rungs)]
+    assert reached == sorted(reached)  # type: ignore[type-var] # a distance is known here
+    assert [rung.before for rung in drawn.rungs] == reached[:-1]
+    parts = [(r.spread, r.impact, r.fee, r.loss, r.liquidation_cost) for r in drawn.rungs]
+    assert all(figure >= 0 for part in parts for figure in part)
+    below = [rung.fires_below for rung in drawn.rungs]
+    assert below == sorted(below, reverse=True)
+    assert all(POLICY.act_below <= distance <= POLICY.earliest for distance in below)
+    assert all(rung.why for rung in drawn.rungs)
+
+
+@given(accounts())
+def test_selling_as_planned_leaves_no_less_than_was_promised(account: Any) -> None:
+    """Fills at the quoted prices, valued from nothing, reach what the last rung restores."""
+    margin, positions, views = account
+    drawn = plan(margin, positions, views)
+    if drawn.drawn_at != margin.distance or not drawn.rungs:
+        return
+
+    cash = sum((r.quote if r.side == "SELL" else -r.quote) - r.fee for r in drawn.rungs)
+    settled = margin.net_collateral - margin_of(0, positions, views).net_collateral
+    after = margin_of(settled + cash, left_after(drawn.rungs, positions), views)
+    if after.distance is None:
+        assert drawn.distance_after == inf
+    else:
+        assert after.distance >= drawn.rungs[-1].restores - 1e-9
+
+
+@given(accounts(), books(), st.integers(-20_000, 20_000))
+def test_a_plan_drawn_again_is_the_plan_drawn_from_nothing(
+    account: Any, book: tuple[Levels, Levels] | None, steps: int
+) -> None:
+    """One market's book, price and position move; the others stay as they were costed."""
+    margin, positions, views = account
+    old = plan(margin, positions, views)
+    ticker = min(positions)
+    views[ticker] = view(book, ticker=ticker, price="2950")
+    positions[ticker] = steps * 1_000_000
+    held = {t: n for t, n in positions.items() if n}
+    collateral = margin.net_collateral
+    margin = margin_of(collateral, held, views)
+
+    again = replan(old, margin, {ticker: positions[ticker]}, {ticker: views[ticker]})
+    assert again == plan(margin, held, views)
