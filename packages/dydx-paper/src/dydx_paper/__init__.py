@@ -74,7 +74,16 @@ from dydx_conn import (
 )
 from dydx_data import MarketView
 from dydx_ledger import *  # noqa: F403 - as above
-from dydx_ledger import NEVER, Holding, Ledger, Stamp
+from dydx_ledger import (
+    NEVER,
+    Holding,
+    Ledger,
+    OrderRecord,
+    Refused,
+    Stamp,
+    charge,
+    withdrawals_blocked,
+)
 from reactivex import Observable
 
 __all__ = [
@@ -401,7 +410,8 @@ class PaperVenue:
     """One subaccount on a venue made of recorded books: `step`, and `deposit`, are all of it.
 
     `refusals` counts what the chain would not have taken, `optimism` says how far the tape bears
-    out what was filled, `funding_owed` are hours whose price or rate is not known yet. The
+    out what was filled, `funding_owed` are hours by ticker whose price or rate is not known
+    yet: they are settled when it is, or at the worst rate once the position changes. The
     insurance fund is bottomless. `min_price_change_ppm` is governance's, of x/prices: it bounds
     the trade prices that trigger conditional orders.
     """
@@ -422,7 +432,8 @@ class PaperVenue:
         self.min_price_change_ppm = min_price_change_ppm
         self.refusals: Counter[str] = Counter()
         self.optimism = Optimism()
-        self.funding_owed: list[_Owed] = []
+        self.funding_owed: dict[str, int] = {}
+        self._negative_at: int | None = None
         self._delays = (latency or Latency()).draws()
         self._attempts = _Attempts()
         self._views: dict[str, MarketView] = {}
@@ -459,21 +470,27 @@ class PaperVenue:
         return 0 if self._now is None else self._now.at
 
     def deposit(self, quote_quantums: int) -> list[Frame]:
-        """Move USDC in from the wallet, or out (negative); return the account frames of it.
+        """Bring USDC in from the wallet; return the account frames of it."""
+        if quote_quantums <= 0:
+            raise PaperError(f"expected a deposit above 0 quote quantums, got {quote_quantums}")
+        first = [] if self._messages else [self._snapshot()]
+        self.ledger.deposit(quote_quantums, self._when())
+        self._transfer = _transfer_fields(self.subaccount, quote_quantums, self._when())
+        return first + self._flush()
 
-        A withdrawal that collateral does not allow moves nothing and is counted in `refusals`.
+    def withdraw(self, quote_quantums: int) -> list[Frame]:
+        """Take USDC out to the wallet; return the account frames of it.
+
+        What collateral, or an account just worth less than nothing, does not allow moves nothing
+        and is counted in `refusals`, by the ledger's reason.
         """
         first = [] if self._messages else [self._snapshot()]
-        ledger = self.ledger
-        before, held = ledger.margin, map(ledger.part, ledger.holdings)
-        after = risk.total_margin(ledger.collateral + quote_quantums, held)
-        allowed = quote_quantums > 0 or before.known
-        verdict = risk.state_change(before, after) if allowed else "NewlyUndercollateralized"
-        if quote_quantums > 0 or verdict == "Success":
-            ledger.deposit(quote_quantums)
-            self._transfer = _transfer_fields(self.subaccount, quote_quantums, self._when())
+        blocked = withdrawals_blocked(self._block, self._negative_at)
+        moved = self.ledger.withdraw(quote_quantums, self._when(), blocked=blocked)
+        if isinstance(moved, Refused):
+            self.refusals[moved.reason] += 1
         else:
-            self.refusals[verdict] += 1
+            self._transfer = _transfer_fields(self.subaccount, -quote_quantums, self._when())
         return first + self._flush()
 
     def figures(self) -> Ledger:
@@ -542,15 +559,14 @@ class PaperVenue:
         self.refusals[error] += 1
         # What stands under this id goes on: a refusal speaks of the request alone.
         if order.id not in self._told_orders and order.key not in desk.book.orders:
-            fields = self._tell(desk, order)
             code = _OURS.get(error) or code_of(error)
-            fields |= {"status": "CANCELED", "removalReason": f"clob {code}: {error}"}
+            self._tell(desk, order, refusal=f"clob {code}: {error}")
 
     def _see(self, view: MarketView) -> None:
         block, hour = _block_and_hour(view)
         if view.changed not in ("book", "trades"):
             self._value(view)
-        if self.funding_owed:
+        if view.ticker in self.funding_owed:
             self._fund_late(view)
         if block != self._block:
             self._new_block(block, hour)
@@ -565,10 +581,11 @@ class PaperVenue:
 
     def _value(self, view: MarketView) -> None:
         oracle, market = view.oracle, view.market
-        for kept in (self.ledger.holdings.get(view.ticker), self._desks.get(view.ticker)):
-            if kept is not None and market is not None:
-                # Governance moves grids, margin fractions and caps under open positions.
-                kept.market = market
+        if market is not None:
+            # Governance moves grids, margin fractions and caps under open positions.
+            self.ledger.regrade(market)
+            if desk := self._desks.get(view.ticker):
+                desk.market = market
         if oracle is not None:
             self.ledger.value(view.ticker, oracle.digits, oracle.exponent, view.open_interest)
 
@@ -580,6 +597,7 @@ class PaperVenue:
             self._end_block(desk)
         if self._hour and hour > self._hour:
             self._fund(hour - self._hour)
+            self.ledger.mark(self._when())
         self._block, self._hour = block, max(self._hour, hour)
 
     def _end_block(self, desk: "_Desk") -> None:
@@ -597,30 +615,27 @@ class PaperVenue:
             self._tell(desk, order, "EXPIRED")
 
     def _fund(self, hours: int) -> None:
-        indices = self.ledger.indices
+        indices = dict(self.ledger.indices)
         for ticker, holding in self.ledger.holdings.items():
             delta = _index_delta(self._desks[ticker].view, holding.market, hours)
             if delta is None:
-                self.funding_owed.append(_Owed(ticker, holding, holding.quantums, hours))
+                self.funding_owed[ticker] = self.funding_owed.get(ticker, 0) + hours
             else:
                 indices[ticker] = indices.get(ticker, 0) + delta
-        self._touched |= {holding.id: holding for holding in self.ledger.settle_funding(indices)}
+        self._settle_funding(indices)
 
-    def _fund_late(self, view: MarketView) -> None:
-        """Settle the hours that were owed, now that price and rate are known."""
-        for owed in [owed for owed in self.funding_owed if owed.ticker == view.ticker]:
-            delta = _index_delta(view, owed.holding.market, owed.hours)
-            if delta is None:
-                return
-            self.funding_owed.remove(owed)
-            # What was held then counts, whatever became of it since.
-            ledger, due = self.ledger, risk.funding_settlement_ppm(owed.quantums, delta, 0)
-            credit = risk.funding_settlement([due])
-            ledger.deposit(credit)
-            ledger.deposits -= credit
-            ledger.funding_paid -= credit
-            owed.holding.net_funding += credit
-            self._touched[owed.holding.id] = owed.holding
+    def _fund_late(self, view: MarketView, *, worst_for: int = 0) -> None:
+        """Settle the hours that are owed, if the rate is known or at the worst one for a size."""
+        hours, market = self.funding_owed[view.ticker], self._desks[view.ticker].market
+        delta = _index_delta(view, market, hours, worst_for=worst_for)
+        if delta is not None:
+            del self.funding_owed[view.ticker]
+            indices = self.ledger.indices
+            self._settle_funding(indices | {view.ticker: indices.get(view.ticker, 0) + delta})
+
+    def _settle_funding(self, indices: dict[str, int]) -> None:
+        touched = self.ledger.settle_funding(indices, self._when())
+        self._touched |= {holding.id: holding for holding in touched}
 
     def _hear(self, view: MarketView) -> None:
         """Hold trades of the tape against our fills, and let them reach what rests and waits."""
@@ -709,17 +724,20 @@ class PaperVenue:
         """Book a fill of ours and tell it."""
         market, when, id_ = desk.market, self._when(), order.id or None
         signed = order.sign * quantums
+        if market.ticker in self.funding_owed:
+            # What was held is about to be forgotten: what it owes cannot wait any longer.
+            self._fund_late(desk.view, worst_for=self.ledger.position(market.ticker))
         touched = self.ledger.fill(
-            market, signed, subticks, fee + builder_fee, insurance, when, quote=quote
-        )
-        if type_ == "LIQUIDATED" and touched[0].ended:
-            touched[0].status = type_
+            market, signed, subticks, fee, insurance, when, quote=quote, order_id=order.id,
+            liquidity=liquidity, type=type_, builder_fee=builder_fee,
+        )  # fmt: skip
         self._touched |= {holding.id: holding for holding in touched}
         self._told_fills.append({
             "id": event_id("fill", self.subaccount, id_, when.seq, self.ledger.fills),
             "subaccountId": subaccount_id(self.subaccount), "side": order.side,
             "size": _text(market.size(quantums)), "price": _text(market.price(subticks)),
-            "fee": _usdc(fee + insurance), "liquidity": liquidity, "type": type_, "orderId": id_,
+            "fee": _usdc(fee - builder_fee + insurance), "liquidity": liquidity, "type": type_,
+            "orderId": id_,
             "clobPairId": str(order.clob_pair_id), "ticker": market.ticker,
             "quoteAmount": _usdc(market.quote_quantums(quantums, subticks)),
             "clientMetadata": str(order.client_metadata),
@@ -741,8 +759,8 @@ class PaperVenue:
         if order.id and (standing is not None or not order.remaining):
             self._tell(desk, standing or order)
 
-    def _tell(self, desk: "_Desk", order: Order, reason: str = "") -> Fields:
-        """Tell how an order stands, or the indexer's reason for its end."""
+    def _tell(self, desk: "_Desk", order: Order, reason: str = "", *, refusal: str = "") -> None:
+        """Tell how an order stands, or the indexer's or the chain's reason for its end."""
         firm = order.filled or order.order_flags != SHORT_TERM or reason == "EXPIRED"
         status = "OPEN" if firm else "BEST_EFFORT_OPENED"
         if reason:
@@ -751,16 +769,27 @@ class PaperVenue:
             status = "FILLED"
         elif desk.waiting.find(order.key) is order:
             status = "UNTRIGGERED"
-        fields = _order_fields(order, desk.market, self._when(), status)
+        status = "CANCELED" if refusal else status
+        market, when = desk.market, self._when()
+        fields = _order_fields(order, market, when, status)
         if reason:
             fields["totalOptimisticFilled"] = fields["totalFilled"]
-            fields["removalReason"] = f"ORDER_REMOVAL_REASON_{reason}"
+            refusal = f"ORDER_REMOVAL_REASON_{reason}"
+        if refusal:
+            fields["removalReason"] = refusal
         self._told_orders[order.id] = fields
-        return fields
+        self.ledger.note(OrderRecord(
+            id=order.id, ticker=market.ticker, side=order.side, quantums=order.quantums,
+            subticks=order.subticks, filled=order.filled, status=status, reason=refusal,
+            time_in_force=order.time_in_force, order_flags=order.order_flags,
+            client_id=order.client_id, reduce_only=order.reduce_only, created=when, updated=when,
+        ))  # fmt: skip
 
     def _liquidate(self) -> None:
         """Liquidate position after position, each once a block, until the account is safe."""
         # The chain starts at a pseudo-random position; the oldest one is ours.
+        if self.ledger.margin.net_collateral < 0:
+            self._negative_at = self._block
         for ticker, holding in list(self.ledger.holdings.items()):
             desk = self._desks[ticker]
             left = self.terms.max_subaccount_notional - sum(self._liquidated.values())
@@ -786,7 +815,7 @@ class PaperVenue:
         )  # fmt: skip
         filled = self._take(desk, order).filled
         if filled:
-            ledger.liquidations += 1
+            ledger.liquidated()
         elif margin.net_collateral < 0:
             # Nobody buys: a counterparty takes the whole position at its bankruptcy price.
             quote = -order.sign * ledger.bankruptcy(market, -held)
@@ -856,22 +885,20 @@ _LIQUIDATION: Final = -1
 _CROWD: Final = Subaccount("recorded market", 0)
 
 
-class _Owed(msgspec.Struct):
-    """Funding of hours whose price or rate was not known: what was held, and of which market."""
+def _index_delta(
+    view: MarketView, market: PerpetualMarket, hours: int, *, worst_for: int = 0
+) -> int | None:
+    """Return how far hours of the view's rate move a funding index; None while it is unknown.
 
-    ticker: str
-    holding: Holding
-    quantums: int
-    hours: int
-
-
-def _index_delta(view: MarketView, market: PerpetualMarket, hours: int) -> int | None:
-    """Return how far hours of the view's rate move a funding index; None while it is unknown."""
-    if view.oracle is None or not view.funding.known:
-        return None
+    With a position in `worst_for` an unknown rate is the one that costs it most.
+    """
     mmf_ppm = risk.maintenance_margin_ppm(market.imf_ppm, market.maintenance_fraction_ppm)
     most = 6 * (market.imf_ppm - mmf_ppm)
-    rate_8h_ppm = int(Decimal(view.funding.next_rate_text) * 8 * risk.PPM)
+    if view.oracle is None or not (view.funding.known or worst_for):
+        return None
+    rate_8h_ppm = most if worst_for > 0 else -most
+    if view.funding.known:
+        rate_8h_ppm = int(Decimal(view.funding.next_rate_text) * 8 * risk.PPM)
     return risk.funding_index_delta(
         min(max(rate_8h_ppm, -most), most), 3_600 * hours,
         view.oracle.digits, view.oracle.exponent, market.atomic_resolution,
@@ -973,7 +1000,7 @@ class _Desk:
         """
         ledger, market = self.venue.ledger, self.market
         before, ticker = ledger.margin, market.ticker
-        if not before.known or ticker not in ledger.oracles:
+        if not before.known or ticker not in ledger.oracles or not ledger.admits(market):
             return False
         held, (price, exponent, interest) = ledger.position(ticker), ledger.oracles[ticker]
         if interest is not None:
@@ -987,8 +1014,9 @@ class _Desk:
     def check(self, match: Match) -> int:
         """Judge our collateral; the crowd's orders were good when they were recorded."""
         order, _, liquidity, quote = self._parties(match)
-        fees = self.venue.fees.of(quote, liquidity) + fee(quote, _builder_ppm(order))
-        if order.liquidation or self.affords(order.sign * match.quantums, match.subticks, fees):
+        due = charge(quote, liquidity, self.venue.fees, builder_fee_ppm=_builder_ppm(order))
+        signed = order.sign * match.quantums
+        if order.liquidation or self.affords(signed, match.subticks, due.total):
             return 0
         return TAKER if liquidity == "TAKER" else MAKER
 
@@ -996,16 +1024,20 @@ class _Desk:
         """Book the match and remember what it took from the recorded level."""
         order, crowd, liquidity, quote = self._parties(match)
         size, at, venue, view = match.quantums, match.subticks, self.venue, self.view
-        paid, builder_fee = venue.fees.of(quote, liquidity), fee(quote, _builder_ppm(order))
+        due = charge(
+            quote, liquidity, venue.fees,
+            builder_fee_ppm=_builder_ppm(order), liquidation=order.liquidation,
+        )  # fmt: skip
         insurance, type_ = 0, "LIMIT"
         if order.liquidation:
             bankruptcy = venue.ledger.bankruptcy(self.market, order.sign * size)
             most = venue.terms.max_liquidation_fee_ppm
             insurance = risk.insurance_fund_delta(bankruptcy, -order.sign * quote, most)
-            paid, type_ = 0, "LIQUIDATED"
+            type_ = "LIQUIDATED"
         venue.fill(
-            self, order, size, at, liquidity, type_, paid, insurance, builder_fee=builder_fee
-        )
+            self, order, size, at, liquidity, type_, due.total, insurance,
+            builder_fee=due.builder_fee,
+        )  # fmt: skip
         offset = crowd.client_metadata
         venue.optimism.claim(
             self.market.ticker, match.taker.side, at, size, quote,
