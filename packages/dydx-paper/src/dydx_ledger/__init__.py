@@ -963,16 +963,15 @@ def rebuild(events: Iterable[Event], journal: Callable[[Event], object] | None =
     A fill that stands twice in the journal is booked once. Raises `LedgerError` for a journal
     that does not begin with `Opened` or opens twice, and for what no ledger would have booked.
     """
-    ledger: Ledger | None = None
-    for event in events:
-        if isinstance(event, Opened) == (ledger is not None):
-            raise LedgerError(f"expected Opened first and only first, got {event}")
+    rest = iter(events)
+    first = next(rest, None)
+    if not isinstance(first, Opened):
+        raise LedgerError(f"expected a journal that begins with Opened, got {first}")
+    ledger = Ledger(first.subaccount, first.deposit, caps=first.caps, journal=journal)
+    for event in rest:
         if isinstance(event, Opened):
-            ledger = Ledger(event.subaccount, event.deposit, caps=event.caps, journal=journal)
-        elif ledger is not None:
-            _REPLAY[type(event)](ledger, event)
-    if ledger is None:
-        raise LedgerError("expected a journal that begins with Opened, got an empty one")
+            raise LedgerError(f"expected one Opened, got another: {event}")
+        _REPLAY[type(event)](ledger, event)
     return ledger
 
 

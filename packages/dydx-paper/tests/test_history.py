@@ -1,0 +1,477 @@
+"""What a ledger remembers: pages of it, never more than its caps, and all of it rebuilt."""
+
+from fractions import Fraction
+from typing import Any
+
+import msgspec
+import pytest
+from dydx_conn import PerpetualMarket, Subaccount
+from dydx_paper import (
+    Caps,
+    Filled,
+    Ledger,
+    LedgerError,
+    Marked,
+    Opened,
+    OrderRecord,
+    Refused,
+    Stamp,
+    TransferRecord,
+    rebuild,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+ME = Subaccount("me")
+BTC = PerpetualMarket(
+    ticker="BTC-USD",
+    clob_pair_id=0,
+    perpetual_id=0,
+    atomic_resolution=-10,
+    quantum_conversion_exponent=-9,
+    step_base_quantums=1_000_000,
+    subticks_per_tick=100_000,
+    imf_ppm=50_000,
+    maintenance_fraction_ppm=600_000,
+)
+ETH = msgspec.structs.replace(BTC, ticker="ETH-USD", clob_pair_id=1, perpetual_id=1)
+COIN = 10**10
+USDC = 1_000_000
+
+
+def at(price: int) -> int:
+    """Return a price in subticks."""
+    return price * 100_000
+
+
+def second(n: int) -> Stamp:
+    """Return the moment `n` seconds after the epoch, in block `n`."""
+    return Stamp(seq=n, at=n * 10**9, time_ns=n * 10**9, height=n)
+
+
+def order(n: int, **fields: Any) -> OrderRecord:
+    """Return an order made in second `n`."""
+    given: dict[str, Any] = {
+        "ticker": "BTC-USD",
+        "side": "BUY",
+        "quantums": COIN,
+        "subticks": at(50_000),
+    }
+    return OrderRecord(
+        id=f"o{n}", **(given | {"created": second(n), "updated": second(n)} | fields)
+    )
+
+
+# --- orders
+
+
+def test_the_last_fifty_orders_come_newest_first() -> None:
+    """Unless another page is asked for."""
+    ledger = Ledger(ME)
+    for n in range(120):
+        ledger.note(order(n))
+
+    first, third = ledger.history.orders(), ledger.history.orders(page=3)
+
+    assert [f"o{n}" for n in range(119, 69, -1)] == [row.id for row in first.rows]
+    assert [f"o{n}" for n in range(19, -1, -1)] == [row.id for row in third.rows]
+    assert (120, 1, 50) == (first.total, first.page, first.limit)
+    assert () == ledger.history.orders(page=4).rows
+
+
+@pytest.mark.parametrize(
+    ("filters", "ids"),
+    [
+        ({"status": "FILLED"}, ["o3", "o1"]),
+        ({"status": ("FILLED", "CANCELED")}, ["o3", "o2", "o1"]),
+        ({"ticker": "ETH-USD"}, ["o4", "o3"]),
+        ({"ticker": "ETH-USD", "status": "FILLED"}, ["o3"]),
+        ({"since_ns": 2 * 10**9, "until_ns": 4 * 10**9}, ["o3", "o2"]),
+        ({"limit": 2}, ["o4", "o3"]),
+        ({"limit": 2, "page": 2}, ["o2", "o1"]),
+        ({"ticker": "SOL-USD"}, []),
+    ],
+)
+def test_orders_are_found_by_status_ticker_and_date(
+    filters: dict[str, Any], ids: list[str]
+) -> None:
+    """From the first moment on, until before the last."""
+    ledger = Ledger(ME)
+    ledger.note(order(1, status="FILLED"))
+    ledger.note(order(2, status="CANCELED"))
+    ledger.note(order(3, status="FILLED", ticker="ETH-USD"))
+    ledger.note(order(4, ticker="ETH-USD"))
+
+    assert ids == [row.id for row in ledger.history.orders(**filters).rows]
+
+
+@pytest.mark.parametrize("asked", [{"page": 0}, {"limit": 0}, {"limit": 1_001}])
+def test_a_page_that_cannot_be_is_an_error(asked: dict[str, int]) -> None:
+    """Which says what was expected."""
+    with pytest.raises(LedgerError, match="expected a page from 1 and a limit of 1 to 1000"):
+        Ledger(ME).history.orders(**asked)
+
+
+def test_an_order_keeps_its_place_and_its_creation() -> None:
+    """However often it is told anew."""
+    ledger = Ledger(ME)
+    ledger.note(order(1))
+    ledger.note(order(2))
+    ledger.note(msgspec.structs.replace(order(9), id="o1", filled=5, status="FILLED"))
+
+    newest, oldest = ledger.history.orders().rows
+
+    assert ("o2", "o1", "FILLED", 5) == (newest.id, oldest.id, oldest.status, oldest.filled)
+    assert (second(1), second(9)) == (oldest.created, oldest.updated)
+
+
+def test_the_oldest_order_that_has_ended_is_forgotten_first() -> None:
+    """One that stands is kept; one that came back to life counts as standing."""
+    ledger = Ledger(ME, caps=Caps(orders=3))
+    ledger.note(order(1))
+    ledger.note(order(2, status="CANCELED"))
+    ledger.note(order(2))
+    ledger.note(order(3, status="FILLED"))
+    ledger.note(order(4))
+    ledger.note(order(5))
+
+    assert ["o5", "o4", "o2"] == [row.id for row in ledger.history.orders().rows]
+
+
+# --- fills and positions
+
+
+def test_fills_are_kept_by_order_with_what_they_earned() -> None:
+    """Half closed at 2,000 above the entry."""
+    ledger = Ledger(ME, 100_000 * USDC)
+    ledger.fill(BTC, COIN, at(50_000), 7, when=second(1), id="a", order_id="x")
+    ledger.fill(
+        BTC, -COIN // 2, at(52_000), 9, 2, second(2),
+        id="b", order_id="y", liquidity="MAKER", builder_fee=4,
+    )  # fmt: skip
+
+    (sold,) = ledger.history.fills("y").rows
+
+    assert ["b", "a"] == [fill.id for fill in ledger.history.fills().rows]
+    assert (-COIN // 2, -26_000 * USDC, 1_000 * USDC) == (sold.quantums, sold.quote, sold.gain)
+    assert (9, 4, 2, "MAKER", "LIMIT") == (
+        sold.fee, sold.builder_fee, sold.insurance, sold.liquidity, sold.status,
+    )  # fmt: skip
+    assert (16, 4, 2) == (ledger.fees_paid, ledger.builder_paid, ledger.insurance_paid)
+
+
+def test_a_fill_without_an_id_is_given_one() -> None:
+    """Each its own, and the same in every run."""
+    ids = []
+    for _ in range(2):
+        ledger = Ledger(ME, 100 * USDC)
+        ledger.fill(BTC, COIN, at(1))
+        ledger.fill(BTC, COIN, at(1))
+        ids.append([fill.id for fill in ledger.history.fills().rows])
+
+    assert ids[0] == ids[1]
+    assert 2 == len(set(ids[0]))
+
+
+def test_positions_show_entry_exit_and_both_profits() -> None:
+    """Over partial and several fills, a flip ending one and opening the next."""
+    ledger = Ledger(ME, 100_000 * USDC)
+    ledger.value("BTC-USD", 49_000, 0)
+    ledger.fill(BTC, COIN, at(50_000), 10, when=second(1))
+    ledger.fill(BTC, COIN, at(51_000), 10, when=second(2))
+    ledger.fill(BTC, -COIN, at(52_000), 10, when=second(3))
+    ledger.fill(BTC, -2 * COIN, at(50_000), 10, when=second(4))
+
+    now, ended = ledger.positions().rows
+
+    assert (Fraction(at(50_500)), Fraction(at(51_000))) == (ended.entry, ended.exit)
+    assert (1_000 * USDC, 0, 35) == (ended.realized, ended.unrealized, ended.fees)
+    assert ("CLOSED", 0, 2 * COIN, second(4)) == (
+        ended.status, ended.quantums, ended.peak, ended.ended,
+    )  # fmt: skip
+    assert (-COIN, "OPEN", 1_000 * USDC, 5) == (
+        now.quantums, now.status, now.unrealized, now.fees,
+    )  # fmt: skip
+    assert (Fraction(at(50_000)), None) == (now.entry, now.exit)
+    assert (now,) == ledger.positions(status="OPEN").rows
+    assert (ended,) == ledger.history.closed_positions().rows
+
+
+def test_a_position_without_a_price_has_no_unrealised_profit() -> None:
+    """None, not zero."""
+    ledger = Ledger(ME, 100 * USDC)
+    ledger.fill(BTC, COIN, at(1))
+
+    (position,) = ledger.positions().rows
+
+    assert position.unrealized is None
+
+
+def test_a_liquidated_position_says_so() -> None:
+    """When its last quantum is gone."""
+    ledger = Ledger(ME, 100 * USDC)
+    ledger.fill(BTC, COIN, at(1))
+    (holding,) = ledger.fill(BTC, -COIN, at(1), type="LIQUIDATED")
+    ledger.liquidated()
+
+    assert ("LIQUIDATED", 1) == (holding.status, ledger.liquidations)
+    assert 1 == ledger.positions(status="LIQUIDATED").total
+
+
+def test_funding_is_kept_by_position() -> None:
+    """As the indexer shows it: each payment floored by itself."""
+    ledger = Ledger(ME, 100_000 * USDC)
+    ledger.fill(BTC, COIN, at(50_000))
+    ledger.fill(ETH, -COIN, at(3_000))
+    ledger.settle_funding({"BTC-USD": 100, "ETH-USD": 30}, second(3600))
+
+    (position,) = ledger.positions(ticker="BTC-USD").rows
+    (paid,) = ledger.history.payments(position.id).rows
+
+    assert (-1_000_000, 100, COIN, second(3600)) == (
+        paid.credited, paid.index, paid.quantums, paid.created,
+    )  # fmt: skip
+    assert paid.credited == position.net_funding
+    assert 2 == ledger.history.payments().total
+    assert 300_000 == ledger.history.payments(ticker="ETH-USD").rows[0].credited
+
+
+def test_historical_profit_is_what_was_not_brought_in() -> None:
+    """Unknown while a position has no price."""
+    ledger = Ledger(ME, 100 * USDC)
+    ledger.fill(BTC, COIN, at(50), 1)
+    unknown = ledger.mark(second(1))
+    ledger.value("BTC-USD", 60, 0)
+    ledger.deposit(5 * USDC, second(2))
+    known = ledger.mark(second(3))
+
+    assert (None, None) == (unknown.equity, unknown.total_pnl)
+    assert (115 * USDC - 1, 105 * USDC, 10 * USDC - 1) == (
+        known.equity, known.net_transfers, known.total_pnl,
+    )  # fmt: skip
+    assert (known, unknown) == ledger.history.pnl().rows
+
+
+def test_transfers_say_which_way_they_went() -> None:
+    """In the indexer's words."""
+    ledger = Ledger(ME, 5)
+    ledger.deposit(-2, second(1))
+    ledger.deposit(3, second(2), other=Subaccount("me", 128))
+    ledger.deposit(-1, second(3), other=Subaccount("me", 128))
+
+    kept = ledger.history.transfers().rows
+
+    assert ["TRANSFER_OUT", "TRANSFER_IN", "WITHDRAWAL", "DEPOSIT"] == [row.status for row in kept]
+    assert 1 == ledger.history.transfers(status="WITHDRAWAL").total
+
+
+def test_nothing_grows_past_its_cap() -> None:
+    """Whatever happens, a thousand times over."""
+    caps = Caps(orders=3, fills=4, positions=5, payments=6, transfers=7, points=8)
+    ledger = Ledger(ME, 10**12, caps=caps)
+    for n in range(1, 100):
+        ledger.note(order(n))
+        ledger.fill(BTC, COIN, at(100), when=second(n))
+        ledger.settle_funding({"BTC-USD": n}, second(n))
+        ledger.fill(BTC, -COIN, at(100), when=second(n))
+        ledger.deposit(1, second(n))
+        ledger.mark(second(n))
+
+    kept = ledger.history
+    pages = (
+        kept.orders(), kept.fills(), kept.closed_positions(), kept.payments(), kept.transfers(),
+        kept.pnl(),
+    )  # fmt: skip
+    assert [3, 4, 5, 6, 7, 8] == [page.total for page in pages]
+    assert 198 == ledger.fills
+
+
+# --- bad input
+
+
+def test_a_fill_reported_twice_is_booked_once() -> None:
+    """The second report changes nothing and is told so."""
+    ledger = Ledger(ME, 100 * USDC)
+    fill = Filled(market=BTC, quantums=COIN, subticks=at(1), id="a")
+    ledger.take(fill)
+    before = ledger.collateral
+
+    again = ledger.take(fill)
+
+    assert Refused("DUPLICATE", "a fill not booked before", "a") == again
+    assert (before, 1, COIN) == (ledger.collateral, ledger.fills, ledger.position("BTC-USD"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"quantums": 2**64},
+        {"quantums": -(2**64)},
+        {"quantums": 0},
+        {"subticks": 2**64},
+        {"subticks": 0},
+        {"subticks": -1},
+        {"fee": 2**64},
+        {"fee": -(2**64)},
+        {"insurance": 2**64},
+        {"quote": 2**64},
+        {"builder_fee": 2**64},
+    ],
+)
+def test_a_fill_of_impossible_size_is_refused(wrong: dict[str, int]) -> None:
+    """The ledger stands as it stood."""
+    ledger, untouched = Ledger(ME, 100), Ledger(ME, 100)
+    given = {"market": BTC, "quantums": COIN, "subticks": at(1)} | wrong
+
+    refused = ledger.take(Filled(**given))  # type: ignore[arg-type]
+
+    assert isinstance(refused, Refused)
+    assert "OVERFLOW" == refused.reason
+    assert untouched == ledger
+    with pytest.raises(LedgerError, match="OVERFLOW: expected"):
+        ledger.fill(**given)  # type: ignore[arg-type]
+
+
+def test_deleveraging_may_pay_nothing() -> None:
+    """A quote given overrules the price, and the price may then be nothing."""
+    ledger = Ledger(ME, 100)
+    ledger.fill(BTC, COIN, 0, quote=0)
+
+    assert (100, COIN) == (ledger.collateral, ledger.position("BTC-USD"))
+
+
+def test_a_transfer_of_impossible_size_is_an_error() -> None:
+    """No account holds as much."""
+    with pytest.raises(LedgerError, match="below 2\\*\\*64"):
+        Ledger(ME).deposit(2**64)
+
+
+# --- the journal
+
+
+@pytest.mark.parametrize(
+    "events",
+    [[], [Marked(second(1))], [Opened(ME, 0, Caps()), Opened(ME, 0, Caps())]],
+    ids=["empty", "headless", "opened twice"],
+)
+def test_a_journal_begins_with_its_opening_and_opens_once(events: list[Any]) -> None:
+    """Or it is nobody's."""
+    with pytest.raises(LedgerError, match="Opened"):
+        rebuild(events)
+
+
+def test_a_journal_that_tells_a_fill_twice_books_it_once() -> None:
+    """As the ledger did; what no ledger would have booked is an error."""
+    journal: list[Any] = []
+    ledger = Ledger(ME, 100 * USDC, journal=journal.append)
+    ledger.fill(BTC, COIN, at(1))
+
+    assert ledger == rebuild([*journal, journal[-1]])
+    with pytest.raises(LedgerError, match="OVERFLOW"):
+        rebuild([*journal, Filled(market=BTC, quantums=0, subticks=1)])
+
+
+def test_a_market_regraded_under_a_position_needs_more_margin() -> None:
+    """And one in which nothing is held leaves no trace."""
+    journal: list[Any] = []
+    ledger = Ledger(ME, 100_000 * USDC, journal=journal.append)
+    ledger.value("BTC-USD", 50_000, 0)
+    ledger.fill(BTC, COIN, at(50_000))
+    ledger.regrade(BTC)
+    ledger.regrade(ETH)
+    told = len(journal)
+    ledger.regrade(msgspec.structs.replace(BTC, imf_ppm=100_000))
+
+    assert 5_000 * USDC == ledger.margin.initial_margin
+    assert told + 1 == len(journal)
+    assert ledger == rebuild(journal)
+
+
+def test_ledgers_that_differ_are_not_equal() -> None:
+    """Nor is a ledger equal to anything else."""
+    assert Ledger(ME, 1) != Ledger(ME, 2)
+    assert Ledger(ME, 1) == Ledger(ME, 1)
+    assert Ledger(ME) != "me"
+
+
+def _signed(most: int) -> st.SearchStrategy[int]:
+    return st.integers(-most, most).filter(bool)
+
+
+deeds = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("fill"), st.sampled_from([BTC, ETH]), _signed(9), st.integers(1, 90_000),
+            st.integers(-9, 99), st.sampled_from(["MAKER", "TAKER"]),
+            st.sampled_from(["LIMIT", "LIQUIDATED"]), st.sampled_from(["", "a", "b"]),
+        ),
+        st.tuples(
+            st.just("value"), st.sampled_from(["BTC-USD", "ETH-USD"]), st.integers(1, 90_000)
+        ),
+        st.tuples(
+            st.just("fund"), st.sampled_from(["BTC-USD", "ETH-USD"]), st.integers(-9_999, 9_999)
+        ),
+        st.tuples(st.just("deposit"), _signed(10**9)),
+        st.tuples(st.just("withdraw"), st.integers(1, 10**12)),
+        st.tuples(st.just("order"), st.integers(0, 5), st.sampled_from(["OPEN", "FILLED"])),
+        st.tuples(st.just("regrade"), st.integers(10_000, 900_000)),
+        st.tuples(st.just("mark")),
+        st.tuples(st.just("liquidated")),
+    ),
+    max_size=40,
+)  # fmt: skip
+
+
+def _do(ledger: Ledger, n: int, name: str, *args: Any) -> None:
+    when = second(n * 900)
+    if name == "fill":
+        market, steps, price, fee, liquidity, type_, id_ = args
+        fill = Filled(
+            market=market, quantums=steps * 10**9, subticks=at(price), fee=fee, when=when,
+            insurance=fee // 3, liquidity=liquidity, type=type_, id=id_, builder_fee=fee // 2,
+        )  # fmt: skip
+        ledger.take(fill)
+    else:
+        ways: dict[str, Any] = {
+            "value": lambda ticker, price: ledger.value(ticker, price, 0, price),
+            "fund": lambda ticker, index: ledger.settle_funding({ticker: index}, when),
+            "deposit": lambda quote: ledger.deposit(quote, when),
+            "withdraw": lambda quote: ledger.withdraw(quote, when),
+            "order": lambda id_, status: ledger.note(order(id_, status=status, updated=when)),
+            "regrade": lambda imf: ledger.regrade(msgspec.structs.replace(BTC, imf_ppm=imf)),
+            "mark": lambda: ledger.mark(when),
+            "liquidated": ledger.liquidated,
+        }
+        ways[name](*args)
+
+
+@given(deeds, st.integers(0, 40))
+def test_a_journal_rebuilds_the_ledger_to_the_quantum(
+    what: list[tuple[Any, ...]], cut: int
+) -> None:
+    """All that it holds, paid and remembers, at every length; and the rebuilt one goes on alike."""
+    journal: list[Any] = []
+    caps = Caps(orders=3, fills=5, positions=3, payments=4, transfers=3, points=4)
+    ledger = Ledger(ME, 10**10, caps=caps, journal=journal.append)
+    for n, deed in enumerate(what[:cut]):
+        _do(ledger, n, *deed)
+
+    again: list[Any] = []
+    rebuilt = rebuild(journal, again.append)
+    assert ledger == rebuilt
+    assert journal == again
+    assert ledger.margin == rebuilt.margin
+    for n, deed in enumerate(what[cut:], cut):
+        _do(ledger, n, *deed)
+        _do(rebuilt, n, *deed)
+    assert ledger == rebuilt == rebuild(journal)
+
+
+def test_a_refusal_leaves_no_event() -> None:
+    """Nothing changed, so nothing is told."""
+    journal: list[Any] = []
+    ledger = Ledger(ME, 100, journal=journal.append)
+
+    assert isinstance(ledger.withdraw(101), Refused)
+    assert TransferRecord(quote_quantums=-100) == ledger.withdraw(100)
+    assert 2 == len(journal)
