@@ -132,7 +132,7 @@ class World:
 
     def order_id(self, ticker: str) -> str:
         """Name the order in flight."""
-        return self.risk.account.reserved[ticker].order_id
+        return self.risk.account.in_flight(ticker)[-1].order_id
 
     @property
     def reductions(self) -> list[Reduce]:

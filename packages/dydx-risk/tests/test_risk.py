@@ -120,11 +120,13 @@ def test_an_unreadable_account_frame_puts_the_account_in_doubt(world: Any, conte
     assert world.risk.alarm == "flat"
 
 
-def test_a_snapshot_without_a_subaccount_is_unreadable(world: Any) -> None:
-    """A snapshot that holds nothing is not an empty account."""
-    world.tell("subscribed", {"orders": []})
+@pytest.mark.parametrize("contents", [{}, {"subaccount": None, "orders": []}])
+def test_a_subaccount_that_was_never_funded_is_empty_and_known(world: Any, contents: Any) -> None:
+    """The venue knows nothing of it, because there is nothing: that is no trouble."""
+    world.tell("subscribed", contents)
+    account = world.risk.account
 
-    assert "to hold a subaccount" in world.risk.account.trouble
+    assert (account.trouble, account.collateral, account.positions) == ("", 0, {})
 
 
 def test_a_lost_link_puts_the_account_in_doubt(world: Any) -> None:
@@ -273,11 +275,11 @@ def test_an_answer_frees_the_market(world: Any) -> None:
     assert world.decide("ETH-USD", 6000).order.quantums == 1_100_000_000
 
 
-@pytest.mark.parametrize(("filled", "left"), [("0", []), ("0.5", ["ETH-USD"])])
-def test_a_best_effort_cancel_is_final_only_unfilled(
-    world: Any, filled: str, left: list[str]
+@pytest.mark.parametrize(("filled", "doubted"), [("0", True), ("0.5", False)])
+def test_a_best_effort_cancel_keeps_its_collateral_reserved(
+    world: Any, filled: str, doubted: bool
 ) -> None:
-    """What one node saw filled may still be in a block: its collateral stays reserved."""
+    """Another node may still fill it, until its good-til block is past."""
     world.decide("ETH-USD", 3000)
     order = {
         "id": world.order_id("ETH-USD"),
@@ -286,7 +288,23 @@ def test_a_best_effort_cancel_is_final_only_unfilled(
     }
     world.tell("channel_data", {"orders": [{"id": "another", "status": "CANCELED"}, order]})
 
-    assert list(world.risk.account.reserved) == left
+    (held,) = world.risk.account.reserved.values()
+    assert (held.doubted, held.effect.notional) == (doubted, 2_999_000_000 + 1_000_000)
+    assert world.decide("ETH-USD", 6000).reason == "IN_FLIGHT"
+    world.block(106)
+    world.oracle("BTC-USD", "60001")
+    assert world.risk.account.reserved == {}
+
+
+def test_a_best_effort_cancel_may_come_back_canceled(world: Any) -> None:
+    """The firm word frees what was reserved at once."""
+    world.decide("ETH-USD", 3000)
+    for status in ("BEST_EFFORT_CANCELED", "CANCELED"):
+        assert len(world.risk.account.reserved) == 1
+        id_ = next(iter(world.risk.account.reserved))
+        world.tell("channel_data", {"orders": [{"id": id_, "status": status}]})
+
+    assert world.risk.account.reserved == {}
 
 
 def test_an_order_that_nobody_answers_is_forgotten_after_its_last_block(world: Any) -> None:
@@ -294,7 +312,7 @@ def test_an_order_that_nobody_answers_is_forgotten_after_its_last_block(world: A
     world.decide("ETH-USD", 3000)
     world.block(105)
     world.oracle("BTC-USD", "60001")
-    assert list(world.risk.account.reserved) == ["ETH-USD"]
+    assert len(world.risk.account.in_flight("ETH-USD")) == 1
     world.block(106)
     world.oracle("BTC-USD", "60002")
     assert world.risk.account.reserved == {}

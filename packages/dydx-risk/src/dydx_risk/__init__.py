@@ -18,33 +18,31 @@ Nothing here reads a clock, does I/O or subscribes: time is a frame's, height a 
 Sources: v4-chain protocol/lib/margin, x/perpetuals/lib, x/subaccounts/lib, x/clob/keeper.
 """
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from math import floor, inf
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
+import dydx_account
 import dydx_margin
 import msgspec
+from dydx_account import *  # noqa: F403 - who judges risk needs one import
+from dydx_account import Account, Position, Reservation
 from dydx_conn import (
     ConnError,
     Frame,
-    OrderFields,
     OrderRequest,
     PerpetualMarket,
-    PositionFields,
     Side,
     Subaccount,
-    SubaccountContents,
-    WireError,
-    contents,
-    exact,
     fold,
     order_id,
     quote_to_base,
 )
 from dydx_data import MarketView, Oracle
-from dydx_margin import *  # noqa: F403 - who judges risk needs one import
+from dydx_margin import *  # noqa: F403 - as above
 from dydx_margin import (
     PPM,
     MarginFigures,
@@ -61,143 +59,18 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from reactivex import Observable
 
 __all__ = [
-    "Account", "Alarm", "Approved", "Denied", "Policy", "Position", "PositionFigures", "Reason",
-    "Reduce", "Reservation", "Risk", "Verdict", "verdicts",
+    "Alarm", "Approved", "Denied", "GateState", "Policy", "PositionFigures",
+    "Reason", "Reduce", "Risk", "Standing", "Verdict",
+    "audit_row", "verdicts",
 ]  # fmt: skip
+__all__ += dydx_account.__all__
 __all__ += dydx_margin.__all__
 
-# === Account ===
-# What a subaccount holds, as a fold over its own frames: paper's and the venue's are the same.
-
-# A short-term order in one of these never fills again, except that BEST_EFFORT_CANCELED may.
-_ENDED = frozenset(["FILLED", "CANCELED", "ERROR"])
-
-
-class Position(msgspec.Struct, gc=False, kw_only=True):
-    """A perpetual position; `size` in base units, negative for a short.
-
-    `quantums` is the same size on the chain's grid: None until the market is known.
-    """
-
-    ticker: str
-    size: Decimal
-    entry_price: Decimal
-    realized_pnl: Decimal = Decimal(0)
-    net_funding: Decimal = Decimal(0)
-    quantums: int | None = None
-
-
-class Reservation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Collateral set aside for an order that was sent and not answered yet.
-
-    `effect` is what a fill at the order's worst price would change; nothing for a reduction,
-    because a fill that may not come must not be counted on.
-    """
-
-    order: OrderRequest
-    order_id: str
-    effect: MarginFigures
-    verdict_id: str
-
-
-class Account:
-    """One subaccount: collateral, positions, open orders, and what is reserved in flight.
-
-    `trouble` is empty, or says why the account is not known for certain: before the first
-    snapshot, or after a frame that was lost or could not be read. The next snapshot clears it.
-    """
-
-    def __init__(self, subaccount: Subaccount) -> None:
-        self.subaccount = subaccount
-        self.collateral = 0
-        self.positions: dict[str, Position] = {}
-        self.open_orders: dict[str, OrderFields] = {}
-        self.reserved: dict[str, Reservation] = {}
-        self.height = self.seq = self.at = 0
-        self.link, self.trouble = "", "no account snapshot yet"
-
-    def fold(self, frame: Frame) -> bool:
-        """Take one frame in; tell whether positions or collateral may have changed."""
-        if frame.kind in ("close", "gap") and frame.link in ("", self.link):
-            self.trouble = self.trouble or f"account frames were lost: {frame.kind} at {frame.seq}"
-        if frame.channel != "v4_subaccounts" or frame.id != str(self.subaccount):
-            return False
-        try:
-            for change in contents(frame):
-                self._apply(change, snapshot=frame.type == "subscribed")
-        except (ConnError, ValueError, ArithmeticError, RecursionError) as error:
-            self.trouble = f"account frame {frame.seq} cannot be read: {error}"
-        self.seq, self.at, self.link = frame.seq, frame.at, frame.link
-        return True
-
-    def _apply(self, change: SubaccountContents, *, snapshot: bool) -> None:
-        positions, assets = change.perpetual_positions, change.asset_positions
-        if snapshot:
-            held = change.subaccount
-            if held is None:
-                raise WireError("expected a snapshot to hold a subaccount")
-            positions = list(held.open_perpetual_positions.values())
-            assets = list(held.asset_positions.values())
-            self.positions, self.open_orders, self.collateral = {}, {}, 0
-        for asset in assets:
-            if asset.symbol == "USDC":
-                owed = -1 if asset.side == "SHORT" else 1
-                self.collateral = owed * abs(int(_decimal(asset.size).scaleb(6)))
-        for position in positions:
-            self._hold(position)
-        for order in change.orders:
-            self._order(order)
-        if change.block_height:
-            self.expire(int(change.block_height))
-        if snapshot:
-            self.trouble = ""
-
-    def _hold(self, fields: PositionFields) -> None:
-        size = _decimal(fields.size)
-        if fields.status != "OPEN" or not size:
-            self.positions.pop(fields.market, None)
-            return
-        self.positions[fields.market] = Position(
-            ticker=fields.market,
-            size=size,
-            entry_price=_decimal(fields.entry_price),
-            realized_pnl=_decimal(fields.realized_pnl or "0"),
-            net_funding=_decimal(fields.net_funding),
-        )
-
-    def _order(self, fields: OrderFields) -> None:
-        status = fields.status
-        ended = status in _ENDED
-        if ended or status == "BEST_EFFORT_CANCELED":
-            self.open_orders.pop(fields.id, None)
-        else:
-            self.open_orders[fields.id] = _merged(self.open_orders.get(fields.id), fields)
-        # An order that a node dropped unfilled is over; one it saw fill waits for the block.
-        filled = _decimal(fields.total_optimistic_filled or fields.total_filled or "0")
-        if ended or (status == "BEST_EFFORT_CANCELED" and not filled):
-            self.reserved = {t: r for t, r in self.reserved.items() if r.order_id != fields.id}
-
-    def expire(self, height: int) -> None:
-        """Move to a block; forget orders that no answer came for and that can fill no more."""
-        if height <= self.height:
-            return
-        self.height = height
-        reserved = self.reserved
-        self.reserved = {t: r for t, r in reserved.items() if r.order.good_til_block >= height}
-
-
-def _decimal(text: str) -> Decimal:
-    exact(text)  # refuses what is no number, or one of more digits than there is memory
-    return Decimal(text)
-
-
-def _merged(old: OrderFields | None, new: OrderFields) -> OrderFields:
-    # An update names what changed: what it leaves out keeps its value.
-    given = {k: v for k, v in msgspec.structs.asdict(new).items() if v is not None}
-    return msgspec.structs.replace(old, **given) if old is not None else new
-
-
 # === Verdicts ===
+
+
+def _limit(unit: str) -> Any:
+    return Field(default=None, gt=0, description=unit)
 
 
 class Policy(BaseModel):
@@ -205,7 +78,8 @@ class Policy(BaseModel):
 
     `act_below`, `restore_to` and `keep_above` are distances to liquidation (0.06 is six per
     cent): the guard acts below the first, sizes its order to reach the second, and no order
-    that adds risk may come nearer than the third.
+    that adds risk may come nearer than the third. Every limit is judged as if all orders in
+    flight had filled; None is no limit. None of them blocks what shrinks a position.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -221,6 +95,16 @@ class Policy(BaseModel):
     taker_fee_ppm: int = Field(default=500, ge=0, le=100_000)
     good_til_blocks: int = Field(default=5, ge=1, le=20)
     stale_seconds: float = Field(default=30.0, gt=0)
+    max_account_usdc: float | None = _limit("gross notional of the account at oracle prices, USDC")
+    max_market_usdc: float | None = _limit("notional of one market at its oracle price, USDC")
+    market_usdc: dict[str, float] = Field(
+        default={}, description="`max_market_usdc` of single tickers, in its place"
+    )
+    max_positions: int | None = _limit("markets with a position or an order in flight")
+    max_orders_per_minute: int | None = _limit("orders sent in 60 s of event time")
+    max_slippage_bps: float | None = _limit("average price by the book shown, from mid, in bps")
+    max_daily_loss_usdc: float | None = _limit("equity lost since 00:00 UTC, in USDC")
+    max_drawdown: float | None = _limit("equity lost since its peak, 0.2 is 20 per cent")
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -235,7 +119,28 @@ _TOLD: Final = ("net_collateral", "initial_margin", "maintenance_margin", "notio
 Reason = Literal[
     "UNKNOWN_ACCOUNT", "UNKNOWN_MARKET", "UNKNOWN_ORACLE", "UNKNOWN_HEIGHT", "STATUS", "STALE",
     "NO_BOOK", "IN_FLIGHT", "BELOW_STEP", "ISOLATED", "LEVERAGE", "DISTANCE", "MARGIN",
+    "NOTIONAL", "MARKET_NOTIONAL", "POSITIONS", "ORDER_RATE", "SLIPPAGE", "DAILY_LOSS",
+    "DRAWDOWN", "HALTED",
 ]  # fmt: skip
+GateState = Literal["ACTIVE", "REDUCING", "HALTED"]
+
+# What puts the gate into which state; with none of it, it is ACTIVE. REDUCING lets pass what
+# shrinks a position; HALTED, a person's word, nothing but the guard's own reductions.
+_STATES: Final[dict[Reason, GateState]] = {
+    "HALTED": "HALTED",
+    "UNKNOWN_ACCOUNT": "REDUCING",
+    "UNKNOWN_ORACLE": "REDUCING",
+    "DAILY_LOSS": "REDUCING",
+    "DRAWDOWN": "REDUCING",
+}
+_Objection = tuple[Reason, str, Mapping[str, object]]
+
+
+class Standing(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The state of the gate, and every reason for it, the gravest first."""
+
+    state: GateState
+    reasons: tuple[tuple[Reason, str], ...] = ()
 
 
 class Approved(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -281,6 +186,41 @@ class Reduce(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 Verdict = Approved | Denied | Reduce
 _Event = MarketView | Frame | Decision
+
+
+def audit_row(verdict: Verdict) -> dict[str, str]:
+    """Flatten a verdict into one row, every figure as text: what JSON or CSV can take.
+
+    Money is quote quantums, sizes quantums, prices subticks, `at` nanoseconds; a figure that is
+    not known says `unknown`, one that a verdict does not have is left out.
+    """
+    row = {"verdict": type(verdict).__name__}
+    for name in verdict.__struct_fields__:
+        value = getattr(verdict, name)
+        if isinstance(value, MarginFigures):
+            row |= _told(value, f"{name}_")
+        elif isinstance(value, Decision):
+            row |= {"decision": value.id, "target_usdc": str(value.target_usdc)}
+        elif isinstance(value, OrderRequest):
+            order = msgspec.structs.asdict(value)
+            row |= {f"order_{key}": str(part) for key, part in order.items()}
+        elif isinstance(value, tuple):
+            row |= {f"figure_{key}": part for key, part in value}
+        elif value is not None:
+            row[name] = str(value)
+    return row
+
+
+def _told(margin: MarginFigures, prefix: str) -> dict[str, str]:
+    row = {name: str(getattr(margin, name)) for name in _TOLD}
+    for name in ("free_collateral", "cushion", "leverage", "distance"):
+        value = getattr(margin, name)
+        flat = value is None and margin.known and not margin.notional
+        row[name] = "none" if flat else "unknown" if value is None else str(value)
+    if margin.unknown:
+        row |= dict.fromkeys(row, "unknown") | {"unknown": " ".join(margin.unknown)}
+    return {prefix + name: text for name, text in row.items()}
+
 
 Alarm = Literal["unknown", "flat", "safe", "danger", "liquidatable"]
 
@@ -400,6 +340,22 @@ def _moved(margin: MarginFigures, effect: MarginFigures, sign: int = 1) -> Margi
     )
 
 
+def _cost(before: MarginFigures, after: MarginFigures) -> MarginFigures:
+    # What is better after it may not come, and must not be counted on.
+    worse = after.free_collateral < before.free_collateral
+    return _moved(after, before, -1) if worse else MarginFigures(0)
+
+
+def _slippage_bps(trade: _Trade) -> float:
+    bid, ask = trade.view.book.best_bid, trade.view.book.best_ask
+    if bid is None or ask is None:
+        return inf
+    mid = (Decimal(bid.price_text) + Decimal(ask.price_text)) / 2
+    fair = float(trade.market.size(trade.size) * mid) * 1e6
+    worse = _walked_quote(trade) - fair if trade.side == "BUY" else fair - _walked_quote(trade)
+    return 1e4 * worse / fair
+
+
 def _usdc(quote_quantums: int) -> str:
     return f"{Decimal(quote_quantums).scaleb(-6):,.2f}"
 
@@ -415,6 +371,8 @@ def _percent(distance: float | None) -> str:
 
 # === Risk ===
 
+_MINUTE_NS: Final = 60_000_000_000
+_DAY_NS: Final = 86_400_000_000_000
 _NOBODY = Subaccount("")
 
 
@@ -423,6 +381,7 @@ class Risk:
 
     `margin` is current after each step; `closest` is the smallest distance seen so far; `rung`
     counts the guard's orders since the account was last safe. Without `guard` nothing reduces.
+    `halt` and `resume` are the kill switch; `standing` says what the gate lets pass, and why.
     """
 
     def __init__(
@@ -439,11 +398,16 @@ class Risk:
         self.next_client_id = 1
         self._verdicts = 0
         self._guarded_at = self._guarded_ns = self._valued_seq = -1
+        self._now = 0  # event time, in nanoseconds
+        self._halted = ""
+        self._sent: deque[int] = deque()
+        self._course = _Course()
         self._act_below_ppm = round(self.policy.act_below * PPM)
         self._stale_ns = round(self.policy.stale_seconds * 1_000_000_000)
 
     def step(self, event: MarketView | Frame | Decision) -> list[Verdict]:
         """Take one event in and put out the verdicts that it caused, in order."""
+        self._now = max(self._now, event.at)
         if isinstance(event, MarketView):
             return self._watch(event)
         if isinstance(event, Frame):
@@ -464,6 +428,23 @@ class Risk:
         if is_liquidatable(margin.net_collateral, margin.maintenance_margin):
             return "liquidatable"
         return "danger" if distance < self.policy.act_below else "safe"
+
+    @property
+    def standing(self) -> Standing:
+        """Say what the gate lets pass now, with every reason."""
+        dangers = [*self._dangers()]
+        states = {_STATES[reason] for reason, *_ in dangers}
+        state: GateState = "HALTED" if "HALTED" in states else "REDUCING" if states else "ACTIVE"
+        return Standing(state=state, reasons=tuple((reason, why) for reason, why, _ in dangers))
+
+    def halt(self, reason: str) -> None:
+        """Let nothing pass from here on; the guard alone goes on reducing."""
+        self._halted = reason or "no reason was given"
+
+    def resume(self) -> None:
+        """Take a halt back, and measure loss and drawdown anew from here."""
+        self._halted, self._course = "", _Course()
+        self._settle(self.margin)
 
     def positions(self) -> list[PositionFigures]:
         """Return every position with its figures, the nearest to liquidation first."""
@@ -504,13 +485,17 @@ class Risk:
 
     def _sum(self) -> None:
         known = [e.terms for e in self._exposures.values() if e.terms is not None]
-        unknown = sorted(t for t, e in self._exposures.items() if e.terms is None)
+        blind = {t for t, e in self._exposures.items() if e.terms is None}
+        unknown = sorted(blind | self.account.unreadable)
         self._settle(total_margin(self.account.collateral, known, unknown))
 
     def _settle(self, margin: MarginFigures) -> None:
         self.margin, distance = margin, margin.distance
         if distance is not None and (self.closest is None or distance < self.closest):
             self.closest = distance
+        if not (margin.unknown or self.account.trouble):
+            paid_in = self.account.transferred
+            self._course.move(margin.net_collateral, paid_in, self._now // _DAY_NS, self.policy)
 
     def _watch(self, view: MarketView) -> list[Verdict]:
         self._views.setdefault(view.ticker, view)
@@ -534,19 +519,18 @@ class Risk:
     def _review(self, decision: Decision) -> Verdict | None:
         if decision.action != "target":
             return None
+        if self._halted:
+            return self._deny(decision, *next(self._dangers()))
         view = self._views.get(decision.ticker)
         market = view.market if view is not None else None
         if view is None or market is None:
-            return self._deny(decision, "UNKNOWN_MARKET", f"{decision.ticker} is not known yet")
-        pending = self.account.reserved.get(decision.ticker)
-        if pending is not None:
-            last, now = pending.order.good_til_block, self.account.height
-            why = f"{pending.verdict_id} has no answer: it may fill until block {last}, now {now}"
-            return self._deny(decision, "IN_FLIGHT", why)
+            why = f"{decision.ticker} is not known yet"
+            return self._deny(decision, "UNKNOWN_MARKET", why, {"markets_known": len(self._views)})
         held = self._held(market.ticker)
         target = _at_oracle(decision.target_usdc, view, market)
         if target is None:
-            return self._deny(decision, "UNKNOWN_ORACLE", f"no oracle price of {market.ticker}")
+            why, told = f"no oracle price of {market.ticker}", {"ticker": market.ticker}
+            return self._deny(decision, "UNKNOWN_ORACLE", why, told)
         if held and target * held >= 0 and abs(target) < abs(held):
             return self._exit(decision, view, market, target - held)
         verdict = self._enter(decision, view, market, target - held)
@@ -559,19 +543,25 @@ class Risk:
     def _exit(
         self, decision: Decision, view: MarketView, market: PerpetualMarket, delta: int
     ) -> Verdict:
-        # No limit may block the way out, only the grid can.
+        # No limit may block the way out, only the grid can; nothing is sent out twice.
+        pending = [r for r in self.account.in_flight(market.ticker) if r.order.reduce_only]
+        going = sum(r.order.quantums for r in pending if not r.doubted)
+        if going >= abs(delta):
+            return self._deny(decision, *self._waiting(pending[-1]))
+        delta += going if delta < 0 else -going
         trade = _trade(view, market, delta, self.policy.guard_slippage_bps)
         if trade is None:
-            return self._deny(decision, "NO_BOOK", "neither a book nor an oracle price to go by")
+            why, told = "neither a book nor an oracle price to go by", {"known": view.book.known}
+            return self._deny(decision, "NO_BOOK", why, told)
         if not trade.size:
             return self._below_step(decision, market, delta)
         if not view.chain.height:
-            return self._deny(decision, "UNKNOWN_HEIGHT", "no block height seen yet")
+            return self._deny(decision, "UNKNOWN_HEIGHT", "no block height seen yet", {"height": 0})
         held = self._held(market.ticker)
         after = _after(self.margin, trade, held, trade.worst_quote, self.policy.taker_fee_ppm)
         old, new = (_amount(market.size(size)) for size in (held, held + trade.delta))
         why = f"{trade.words} shrinks {old} to {new}: that always passes"
-        order = self._send(trade, MarginFigures(0), reduce_only=True)
+        order = self._send(trade, _cost(self.margin, after), reduce_only=True)
         return self._approve(decision, order, after, why)
 
     def _enter(
@@ -586,54 +576,119 @@ class Risk:
             return self._below_step(decision, market, delta)
         base, held = self.reserved_margin(), self._held(market.ticker)
         after = _after(base, trade, held, trade.worst_quote, self.policy.taker_fee_ppm)
-        for reason, why in self._beyond(after):  # the first objection wins
-            told = {name: _usdc(getattr(after, name)) for name in _TOLD}
-            return self._deny(decision, reason, why, **told)
+        beyond = next(self._beyond(after, trade, held), None)  # the first objection wins
+        if beyond is not None:
+            return self._deny(decision, *beyond)
         cut = f", cut to {self.policy.max_order_usdc:,.0f} USDC" if abs(delta) > most else ""
         why = (
             f"{trade.words}{cut}: free collateral {_usdc(base.free_collateral)} becomes "
             f"{_usdc(after.free_collateral)}, leverage {after.leverage or 0:.2f}, distance "
             f"{_percent(after.distance)} at the worst price"
         )
-        worse = after.free_collateral < base.free_collateral
-        effect = _moved(after, base, -1) if worse else MarginFigures(0)
-        order = self._send(trade, effect, reduce_only=False)
+        order = self._send(trade, _cost(base, after), reduce_only=False)
         return self._approve(decision, order, after, why)
+
+    def _dangers(self) -> Iterator[_Objection]:
+        """Yield what keeps the gate from being ACTIVE."""
+        account, course, policy = self.account, self._course, self.policy
+        if self._halted:
+            yield "HALTED", f"halted: {self._halted}", {"halted": self._halted}
+        age = self._now - account.at
+        if account.trouble:
+            yield "UNKNOWN_ACCOUNT", account.trouble, {"last_frame": account.seq}
+        elif account.polled and age > self._stale_ns:
+            why = f"the account was polled {age / 1e9:.1f} s ago, limit {policy.stale_seconds:g} s"
+            yield "UNKNOWN_ACCOUNT", why, {"age_s": age / 1e9, "limit_s": policy.stale_seconds}
+        if unknown := ", ".join(self.margin.unknown):
+            yield "UNKNOWN_ORACLE", f"no oracle price of {unknown}", {"unknown": unknown}
+        if course.lost is not None:
+            lost, most = _usdc(course.lost), policy.max_daily_loss_usdc
+            why = f"{lost} USDC were lost since 00:00 UTC, limit {most:,.2f}"
+            yield "DAILY_LOSS", why, {"lost": lost, "limit": most}
+        if course.sunk is not None:
+            sunk, limit = _percent(course.sunk), _percent(policy.max_drawdown)
+            yield "DRAWDOWN", f"drawdown {sunk}, limit {limit}", {"drawdown": sunk, "limit": limit}
 
     def _unready(
         self, decision: Decision, view: MarketView, market: PerpetualMarket
-    ) -> Iterator[tuple[Reason, str]]:
+    ) -> Iterator[_Objection]:
         book, oracle, ticker = view.book, view.oracle, market.ticker
-        if self.account.trouble:
-            yield "UNKNOWN_ACCOUNT", self.account.trouble
+        if pending := self.account.in_flight(ticker):
+            yield self._waiting(pending[-1])
+        yield from self._dangers()
         if view.status != "ACTIVE":
-            yield "STATUS", f"expected an ACTIVE market, it is {view.status or 'unknown'}"
-        if oracle is None or self.margin.unknown:
-            yield "UNKNOWN_ORACLE", f"no oracle price of {', '.join(self.margin.unknown) or ticker}"
+            was = view.status or "unknown"
+            yield "STATUS", f"expected an ACTIVE market, it is {was}", {"status": was}
+        if oracle is None:
+            yield "UNKNOWN_ORACLE", f"no oracle price of {ticker}", {"unknown": ticker}
         if not book.known or book.best_bid is None or book.best_ask is None:
             was = "one-sided" if book.known else "unknown"
-            yield "NO_BOOK", f"expected bids and asks, the book is {was}"
-        age = decision.at - min(book.at, oracle.at if oracle is not None else 0)
-        if view.quality.stale or age > self._stale_ns:
-            limit = self.policy.stale_seconds
-            yield "STALE", f"book or oracle is {age / 1e9:.1f} s old, limit {limit:g} s"
+            yield "NO_BOOK", f"expected bids and asks, the book is {was}", {"book": was}
+        yield from self._stale(decision, view)
         if not view.chain.height:
-            yield "UNKNOWN_HEIGHT", "no block height seen yet"
+            yield "UNKNOWN_HEIGHT", "no block height seen yet", {"height": 0}
         others = [e.market for t, e in self._exposures.items() if t != ticker and e.market]
         if mixes_isolated([market, *others]):
-            yield "ISOLATED", "an isolated market needs a subaccount of its own"
+            held = " ".join(other.ticker for other in others)
+            yield "ISOLATED", "an isolated market needs a subaccount of its own", {"held": held}
 
-    def _beyond(self, after: MarginFigures) -> Iterator[tuple[Reason, str]]:
+    def _waiting(self, pending: Reservation) -> _Objection:
+        last, now = pending.order.good_til_block, self.account.height
+        why = f"{pending.verdict_id} has no answer: it may fill until block {last}, now {now}"
+        return "IN_FLIGHT", why, {"verdict": pending.verdict_id, "until": last, "now": now}
+
+    def _stale(self, decision: Decision, view: MarketView) -> Iterator[_Objection]:
+        limit, oracle = self.policy.stale_seconds, view.oracle
+        age = decision.at - min(view.book.at, oracle.at if oracle is not None else 0)
+        if view.quality.stale or age > self._stale_ns:
+            why = f"book or oracle is {age / 1e9:.1f} s old, limit {limit:g} s"
+            yield "STALE", why, {"age_s": age / 1e9, "limit_s": limit}
+        # The margin is no younger than the oldest price in it.
+        for ticker, exposure in self._exposures.items():
+            other = exposure.oracle
+            age = decision.at - other.at if other is not None else 0
+            if age > self._stale_ns:
+                why = f"the oracle price of {ticker} is {age / 1e9:.1f} s old, limit {limit:g} s"
+                yield "STALE", why, {"ticker": ticker, "age_s": age / 1e9, "limit_s": limit}
+
+    def _beyond(self, after: MarginFigures, trade: _Trade, held: int) -> Iterator[_Objection]:
         policy, distance, leverage = self.policy, after.distance, after.leverage
+        told: dict[str, object] = {name: _usdc(getattr(after, name)) for name in _TOLD}
         if after.free_collateral < 0:
             needs, has = _usdc(after.initial_margin), _usdc(after.net_collateral)
-            yield "MARGIN", f"needs {needs} of initial margin, would have {has}"
+            yield "MARGIN", f"needs {needs} of initial margin, would have {has}", told
         if leverage is None or leverage > policy.max_leverage:
             was = "undefined" if leverage is None else f"{leverage:.2f}"
-            yield "LEVERAGE", f"leverage would be {was}, limit {policy.max_leverage:g}"
+            yield "LEVERAGE", f"leverage would be {was}, limit {policy.max_leverage:g}", told
         if distance is not None and distance < policy.keep_above:
             limit = _percent(policy.keep_above)
-            yield "DISTANCE", f"distance would be {_percent(distance)}, limit {limit}"
+            yield "DISTANCE", f"distance would be {_percent(distance)}, limit {limit}", told
+        for reason, what, would_be, most in self._measured(after, trade, held):
+            if most is not None and would_be > most:
+                why = f"{what} would be {would_be:,.2f}, limit {most:,.2f}"
+                yield reason, why, {"would_be": f"{would_be:.6f}", "limit": f"{most:.6f}"}
+
+    def _measured(
+        self, after: MarginFigures, trade: _Trade, held: int
+    ) -> Iterator[tuple[Reason, str, float, float | None]]:
+        """Yield what the limits limit: what it would be, and the most it may."""
+        policy, market, ticker = self.policy, trade.market, trade.market.ticker
+        oracle = trade.view.oracle
+        yield "NOTIONAL", "notional in USDC", after.notional / 1e6, policy.max_account_usdc
+        if oracle is not None:
+            price = oracle.digits, oracle.exponent
+            value = abs(position_margin(market, held + trade.delta, *price).net_notional)
+            most = policy.market_usdc.get(ticker, policy.max_market_usdc)
+            yield "MARKET_NOTIONAL", f"notional of {ticker} in USDC", value / 1e6, most
+        growing = {
+            r.order.ticker for r in self.account.reserved.values() if not r.order.reduce_only
+        }
+        count = len(self._exposures.keys() | self.account.unreadable | growing | {ticker})
+        if ticker not in self._exposures:
+            yield "POSITIONS", "positions", count, policy.max_positions
+        recent = sum(at > self._now - _MINUTE_NS for at in self._sent) + 1
+        yield "ORDER_RATE", "orders in a minute", recent, policy.max_orders_per_minute
+        yield "SLIPPAGE", "slippage in bps", _slippage_bps(trade), policy.max_slippage_bps
 
     def reserved_margin(self) -> MarginFigures:
         """Return the margin as if every order in flight had filled at its worst."""
@@ -648,9 +703,11 @@ class Risk:
     # === Guard ===
 
     def _defend(self, view: MarketView) -> list[Verdict]:
-        margin = self.margin
+        # Blind to a part, it acts on the rest, and on what that part was bought for.
+        blind = ", ".join(self.margin.unknown)
+        margin = self._estimate() if blind else self.margin
         near = margin.cushion * PPM < self._act_below_ppm * margin.sensitivity
-        if not (near or margin.unknown):
+        if not (near or blind):
             self.rung = 0
             return []
         height = view.chain.height
@@ -658,26 +715,43 @@ class Risk:
         if height == self._guarded_at and view.at - self._guarded_ns < 2_000_000_000:
             return []
         self._guarded_at, self._guarded_ns = height, view.at
-        if unknown := ", ".join(margin.unknown):
-            return [self._deny(view, "UNKNOWN_ORACLE", f"guard: blind, no oracle of {unknown}")]
-        waiting = any(ticker in self.account.reserved for ticker in self._exposures)
-        plans = [plan for exposure in self._exposures.values() if (plan := self._plan(exposure))]
+        heard: list[Verdict] = []
+        if blind:
+            why = f"guard: blind, no oracle of {blind}"
+            heard.append(self._deny(view, "UNKNOWN_ORACLE", why, {"unknown": blind}))
+        return [*heard, *self._relieve(view, margin)] if near else heard
+
+    def _estimate(self) -> MarginFigures:
+        held = self._exposures.values()
+        return total_margin(self.account.collateral, [e.terms or e.at_entry for e in held])
+
+    def _relieve(self, view: MarketView, margin: MarginFigures) -> list[Verdict]:
+        height, held = view.chain.height, self._exposures.values()
+        waiting = any(self._is_reducing(ticker) for ticker in self._exposures)
+        plans = [plan for exposure in held if (plan := self._plan(exposure, margin))]
         if not plans or not height:
             if waiting:
                 return []
             but = "no reduction would relieve it" if height else "no block height is known"
             reason: Reason = "BELOW_STEP" if height else "UNKNOWN_HEIGHT"
             distance, limit = _percent(margin.distance), _percent(self.policy.act_below)
-            return [self._deny(view, reason, f"guard: distance {distance} < {limit}, but {but}")]
+            why = f"guard: distance {distance} < {limit}, but {but}"
+            return [self._deny(view, reason, why, {"distance": distance, "limit": limit})]
         self.rung += 1
         if enough := [plan for plan in plans if plan.is_enough]:
-            return [self._reduce(view, min(enough, key=lambda plan: plan.cost))]
-        return [self._reduce(view, max(plans, key=lambda plan: plan.after.distance or 0.0))]
+            return [self._reduce(view, min(enough, key=lambda plan: plan.cost), margin)]
+        best = max(plans, key=lambda plan: plan.after.distance or 0.0)
+        return [self._reduce(view, best, margin)]
 
-    def _plan(self, exposure: "_Exposure") -> "_Plan | None":
+    def _is_reducing(self, ticker: str) -> bool:
+        # Two reductions cannot flip a position, so that one in doubt is not waited for.
+        waiting = self.account.in_flight(ticker)
+        return any(r.order.reduce_only and not r.doubted for r in waiting)
+
+    def _plan(self, exposure: "_Exposure", margin: MarginFigures) -> "_Plan | None":
         terms, market, held = exposure.terms, exposure.market, exposure.quantums
         ticker, fee_ppm = exposure.position.ticker, self.policy.taker_fee_ppm
-        if terms is None or market is None or ticker in self.account.reserved:
+        if terms is None or market is None or self._is_reducing(ticker):
             return None
         # Each rung accepts a worse price: a thin book must not be the end.
         slippage = self.policy.guard_slippage_bps * min(self.rung + 1, self.policy.guard_rungs)
@@ -687,27 +761,27 @@ class Risk:
         most, step, quote = trade.size, market.step_base_quantums, _walked_quote(trade)
         # The size depends on the cost and the cost on the size: two rounds settle it.
         for _ in range(2):
-            after = _after(self.margin, trade, held, quote, fee_ppm)
-            cost = self.margin.net_collateral - after.net_collateral
-            share = _share(self.margin, terms, cost * abs(held) // trade.size, self.policy)
+            after = _after(margin, trade, held, quote, fee_ppm)
+            cost = margin.net_collateral - after.net_collateral
+            share = _share(margin, terms, cost * abs(held) // trade.size, self.policy)
             if share is None:
                 return None
             size = min(-int(-share * abs(held) // step) * step, most)
             trade = msgspec.structs.replace(trade, size=size)
             quote = _walked_quote(trade)
-        after = _after(self.margin, trade, held, quote, fee_ppm)
+        after = _after(margin, trade, held, quote, fee_ppm)
         # A hair's breadth below is enough: the book moves more than that before the fill.
         is_enough = not after.notional or (after.distance or 0.0) >= self.policy.restore_to * 0.98
-        return _Plan(trade, self.margin.net_collateral - after.net_collateral, after, is_enough)
+        return _Plan(trade, margin.net_collateral - after.net_collateral, after, is_enough)
 
-    def _reduce(self, view: MarketView, plan: "_Plan") -> Reduce:
-        distance, after = self.margin.distance or 0.0, plan.after
+    def _reduce(self, view: MarketView, plan: "_Plan", margin: MarginFigures) -> Reduce:
+        distance, after = margin.distance or 0.0, plan.after
         restored = f"restores {_percent(after.distance)}" if after.notional else "closes it all"
         why = (
             f"distance {_percent(distance)} < {_percent(self.policy.act_below)}: "
             f"{plan.trade.words} {restored}, costs about {_usdc(plan.cost)} USDC"
         )
-        order = self._send(plan.trade, MarginFigures(0), reduce_only=True)
+        order = self._send(plan.trade, _cost(margin, after), reduce_only=True)
         return Reduce(
             id=self._next_id(),
             order=order,
@@ -734,9 +808,13 @@ class Risk:
             good_til_block=trade.view.chain.height + self.policy.good_til_blocks,
         )
         self.next_client_id += 1
-        self.account.reserved[order.ticker] = Reservation(
+        while self._sent and self._sent[0] <= self._now - _MINUTE_NS:
+            self._sent.popleft()
+        self._sent.append(self._now)
+        id_ = order_id(self.account.subaccount, order)
+        self.account.reserved[id_] = Reservation(
             order=order,
-            order_id=order_id(self.account.subaccount, order),
+            order_id=id_,
             effect=effect,
             verdict_id=f"V{self._verdicts + 1}",
         )
@@ -757,7 +835,7 @@ class Risk:
         )
 
     def _deny(
-        self, cause: Decision | MarketView, reason: Reason, why: str, **figures: object
+        self, cause: Decision | MarketView, reason: Reason, why: str, figures: Mapping[str, object]
     ) -> Denied:
         return Denied(
             id=self._next_id(),
@@ -774,7 +852,7 @@ class Risk:
         wanted = _amount(market.size(abs(delta)))
         step = _amount(market.size(market.step_base_quantums))
         why = f"{wanted} {market.ticker} is left to trade, less than one step of {step}"
-        return self._deny(decision, "BELOW_STEP", why, wanted=wanted, step=step)
+        return self._deny(decision, "BELOW_STEP", why, {"wanted": wanted, "step": step})
 
     def _next_id(self) -> str:
         self._verdicts += 1
@@ -806,6 +884,13 @@ class _Exposure(msgspec.Struct, eq=False):
         self.market = market
         self.revalue()
         return True
+
+    @property
+    def at_entry(self) -> PositionMargin:
+        """Return the margin as far as it is known without an oracle price."""
+        value = int((self.position.size * self.position.entry_price).scaleb(6))
+        maintenance = -(-abs(value) * self.maintenance_e12 // PPM**2)
+        return PositionMargin(value, maintenance, maintenance)
 
     def revalue(self) -> None:
         market, oracle = self.market, self.oracle
@@ -850,6 +935,41 @@ def _at_oracle(usdc: float, view: MarketView, market: PerpetualMarket) -> int | 
     if oracle is None:
         return None
     return quote_to_base(quote, oracle.digits, oracle.exponent, market.atomic_resolution)
+
+
+class _Course:
+    """How the equity went, transfers taken out: quote quantums since the UTC day and the peak.
+
+    `lost` and `sunk` are set where a limit was passed, and stay so: the loss until the day is
+    over, the drawdown until somebody resumes.
+    """
+
+    __slots__ = ("day", "lost", "opened", "peak", "profit", "sunk")
+
+    def __init__(self) -> None:
+        self.day = -1
+        self.opened = self.peak = self.profit = 0
+        self.lost: int | None = None
+        self.sunk: float | None = None
+
+    def move(self, equity: int, paid_in: int, day: int, policy: Policy) -> None:
+        """Take the equity of the moment in."""
+        profit = equity - paid_in
+        if self.day < 0:
+            self.peak = self.profit = profit
+        if day != self.day:
+            # A day opens with what the last one closed with.
+            self.day, self.opened, self.lost = day, self.profit, None
+        self.profit = profit
+        if profit > self.peak:
+            self.peak = profit
+        most, lost = policy.max_daily_loss_usdc, self.opened - profit
+        if most is not None and lost > most * 1e6:
+            self.lost = max(lost, self.lost or 0)
+        most, sunk = policy.max_drawdown, self.peak - profit
+        if most is not None and sunk > most * (self.peak + paid_in):
+            share = sunk / max(self.peak + paid_in, 1)
+            self.sunk = max(share, self.sunk or 0.0)
 
 
 class _Plan(msgspec.Struct, frozen=True, gc=False):
