@@ -131,6 +131,38 @@ def margin(_: str) -> Iterator[Row]:
         yield "  every figure of every position", us(took), "", "< 25 ms (the brief)"
 
 
+def stress(_: str) -> Iterator[Row]:
+    """Put 20 positions under every shock: from nothing, after one price change, and read."""
+    from dydx_chain import PerpetualMarket
+    from dydx_stress import Holding, risk_figures, stress_table
+    from msgspec.structs import replace
+
+    market = PerpetualMarket(
+        ticker="", clob_pair_id=0, perpetual_id=0, atomic_resolution=-9,
+        quantum_conversion_exponent=-9, step_base_quantums=10**6, subticks_per_tick=10**5,
+        imf_ppm=50_000, maintenance_fraction_ppm=600_000,
+    )  # fmt: skip
+    held = [
+        Holding(
+            market=replace(market, ticker=f"M{n}-USD"), quantums=10**9 * (1 + n % 7) * (-1) ** n,
+            price=300_025, exponent=-2, open_interest=10**13, funding_8h_ppm=100,
+            volatility_1h=0.01, beta=1 + n / 10,
+        )
+        for n in range(20)
+    ]  # fmt: skip
+    collateral, moved = 10**12, replace(held[1], price=300_075)
+    table = stress_table(collateral, held)
+    cells = len(table.cells())
+    took = best(lambda: stress_table(collateral, held), repeats=100)
+    yield "stress table from nothing, 20 positions", us(took), "", ""
+    took = best(lambda: table.changed(moved), repeats=500)
+    yield "  after one price change", us(took), "", ""
+    took = best(lambda: table.changed(moved).cells(), repeats=100)
+    yield f"  and all {cells} cells read", us(took), "", ""
+    took = best(lambda: risk_figures(collateral, held), repeats=100)
+    yield "  every figure of risk of the account", us(took), "", ""
+
+
 def us(seconds: float) -> str:
     """Write a duration in microseconds."""
     return f"{seconds * 1e6:,.2f} µs"
@@ -194,6 +226,52 @@ def change_price(risk: Any, view: Any, prices: list[Any]) -> None:
     risk.step(view)
 
 
+def flight(_: str) -> Iterator[Row]:
+    """Draw the flight plan of 20 positions: from nothing, and after one book moved."""
+    from dydx_flight import plan, replan
+
+    margin, positions, views = endangered_account(20)
+    old = plan(margin, positions, views)
+    took = best(lambda: plan(margin, positions, views), repeats=50)
+    least = best(lambda: [view.book.bids(25) for view in views.values()], repeats=50)
+    yield f"flight plan, 20 positions, {len(old.rungs)} rungs", us(took), us(least), "< 2 ms"
+    moved = {"M0-USD": positions["M0-USD"]}
+    took = best(lambda: replan(old, margin, moved, views), repeats=50)
+    yield "  after one book moved", us(took), "", ""
+
+
+def endangered_account(count: int) -> Any:
+    """Return margin, positions and views at a distance of 1 %; books of 100 levels a side."""
+    from dydx_conn import BookContents, MarketFields
+    from dydx_data import Chain, MarketView
+    from dydx_margin import position_margin, total_margin
+    from msgspec.structs import replace
+
+    first: Any = held_account(1)[1]
+    levels = [(n, str(1 + n % 3)) for n in range(1, 101)]
+    book = BookContents(
+        bids=[(f"{3000 - n / 10:.1f}", size) for n, size in levels],
+        asks=[(f"{3000 + n / 10:.1f}", size) for n, size in levels],
+    )
+    positions: dict[str, int] = {}
+    views: dict[str, Any] = {}
+    for n in range(count):
+        ticker = f"M{n}-USD"
+        market = replace(first.market, ticker=ticker)
+        view = MarketView(ticker, Chain(), {}, MarketFields(), market=market, status="ACTIVE")
+        view.oracle, view.book.known = first.oracle, True
+        view.book.update([book])
+        views[ticker] = view
+        positions[ticker] = 10**9 * (10 + n % 7) * (-1) ** n
+    oracle = first.oracle
+    terms = [
+        position_margin(views[ticker].market, held, oracle.digits, oracle.exponent)
+        for ticker, held in positions.items()
+    ]
+    bare = total_margin(0, terms)
+    return total_margin(bare.sensitivity // 100 - bare.cushion, terms), positions, views
+
+
 def dashboard(recording: str) -> Iterator[Row]:
     """Draw the dashboard of a finished run: all of it, and with nothing changed."""
     from bot.composition import Bot, Options
@@ -244,6 +322,8 @@ def start(_: str) -> Iterator[Row]:
 BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
     "pipeline": pipeline,
     "margin": margin,
+    "stress": stress,
+    "flight": flight,
     "dashboard": dashboard,
     "start": start,
     "live": live,
