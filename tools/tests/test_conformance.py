@@ -220,3 +220,54 @@ def test_captures_are_parsed_line_by_line_and_refusals_are_told(
     assert "expected a name that tells the endpoint, got x_unheard_of" in out
     assert "skipped: csv is somebody's table" in out
     assert out.endswith("TOTAL 3/5\n")
+
+
+ABACUS = {
+    "kind": "abacus_account",
+    "markets": {
+        "ETH-USD": {
+            "oraclePrice": "1000",
+            "initialMarginFraction": "0.05",
+            "maintenanceMarginFraction": "0.03",
+            "openInterest": "1",
+            "openInterestLowerCap": None,
+            "openInterestUpperCap": None,
+        }
+    },
+    "subaccounts": {
+        "0": {
+            "usdc": "-900",
+            "positions": {"ETH-USD": {"side": "LONG", "size": "1", "entry_price": "1000"}},
+        }
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("positions", "passed"),
+    [
+        ([], 1),
+        ([{"market": "ETH-USD", "subaccount_number": "0", "notional": "1000"}], 1),
+        ([{"market": "ETH-USD", "subaccount_number": "0", "notional": "999"}], 0),
+        ([{"market": "BTC-USD", "subaccount_number": "0"}], 0),
+    ],
+)
+def test_positions_that_an_abacus_case_leaves_out_are_not_judged(
+    tmp_path: Path, positions: list[Any], passed: int
+) -> None:
+    """Its tests state some of an account: those must agree, the others are free."""
+    write(tmp_path, "account_summary", (ABACUS, {"equity": "100", "positions": positions}))
+
+    (tally,) = conformance.vectors(tmp_path)
+
+    assert (tally.passed, tally.total) == (passed, 1)
+
+
+def test_a_web_case_states_every_position(tmp_path: Path) -> None:
+    """One position more than it states is a failure."""
+    web = {**ABACUS, "kind": "v4_web_parent_account"}
+    write(tmp_path, "account_summary", (web, {"parent": {"equity": "100"}, "positions": []}))
+
+    (tally,) = conformance.vectors(tmp_path)
+
+    assert tally.passed == 0

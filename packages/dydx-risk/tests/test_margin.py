@@ -1,3 +1,4 @@
+import pickle
 from fractions import Fraction
 
 import msgspec
@@ -7,11 +8,13 @@ from dydx_risk import (
     PPM,
     LiquidationError,
     LiquidationTerms,
+    MarginError,
     MarginFigures,
     PositionMargin,
     adjusted_imf_ppm,
     bankruptcy_price,
     check_closing,
+    check_update,
     compare_risk,
     exact_subticks,
     fillable_price,
@@ -386,3 +389,83 @@ def test_longs_pay_a_rising_index_and_the_account_floors_once() -> None:
 
     assert credits == [-1_000_000, 21]
     assert funding_settlement(credits) == -1
+
+
+# --- bad input
+
+
+@pytest.mark.parametrize(
+    ("quantums", "price", "exponent", "interest", "message"),
+    [
+        (10**9, 0, 0, 0, "ETH-USD: an oracle price above 0, got 0"),
+        (10**9, -5, 0, 0, "ETH-USD: an oracle price above 0, got -5"),
+        (-(10**9), -5, 0, 0, "ETH-USD: an oracle price above 0, got -5"),
+        (0, 0, 0, 0, "ETH-USD: an oracle price above 0, got 0"),
+        (10**9, 1, 300, 0, "ETH-USD: an exponent within ±200, got 300"),
+        (10**9, 1, -300, 0, "ETH-USD: an exponent within ±200, got -300"),
+        (10**80, 1, 0, 0, "10\\^60 quote quantums, got 5"),
+        (10**4000, 1, 0, 0, "10\\^60 quote quantums, got an integer of 132"),
+        (10**9, 1, 0, -7, "ETH-USD: open interest of 0 or more, got -7"),
+    ],
+)
+def test_what_cannot_be_valued_is_refused_in_words(
+    quantums: int, price: int, exponent: int, interest: int, message: str
+) -> None:
+    """No figure is silently zero: the error says what was expected and what it was."""
+    with pytest.raises(MarginError, match=message):
+        position_margin(SCALED, quantums, price, exponent, interest)
+
+
+def test_what_is_worth_nothing_is_no_error() -> None:
+    """No position, or one of less than a quote quantum, has a margin of nothing."""
+    assert position_margin(ETH, 0, 3000, 0) == PositionMargin()
+    assert position_margin(ETH, 1, 1, -6) == PositionMargin()
+
+
+def test_a_tier_may_ask_for_nothing() -> None:
+    """The chain knows such tiers: the notional counts all the same."""
+    free = msgspec.structs.replace(ETH, imf_ppm=0)
+
+    assert position_margin(free, 10**9, 3000, 0) == PositionMargin(3_000_000_000)
+
+
+@pytest.mark.parametrize("collateral", [10**60, -(10**60)])
+def test_collateral_beyond_all_size_is_refused(collateral: int) -> None:
+    """A figure that no account has is somebody's mistake."""
+    with pytest.raises(MarginError, match="collateral within"):
+        total_margin(collateral, [])
+
+
+def test_a_margin_error_tells_its_figures() -> None:
+    """Attributes for programs, words for people, and both survive a process boundary."""
+    error = pickle.loads(pickle.dumps(MarginError("a price", 0)))
+
+    assert (error.expected, error.was, str(error)) == ("a price", "0", "expected a price, got 0")
+
+
+def test_nothing_is_liquidated_without_a_maintenance_margin() -> None:
+    """There is no share of it to keep, and no price to fill at."""
+    none = _figures(-1, 0, 0)
+    with pytest.raises(LiquidationError, match="a maintenance margin above 0, got 0"):
+        bankruptcy_price(none, PositionMargin(), PositionMargin())
+    with pytest.raises(LiquidationError, match="a maintenance margin above 0, got 0"):
+        fillable_price(none, PositionMargin(), 1, LiquidationTerms())
+    with pytest.raises(LiquidationError, match="expected a position, got 0 quantums"):
+        fillable_price(_figures(0, 1, 1), PositionMargin(), 0, LiquidationTerms())
+
+
+def test_an_update_is_judged_by_isolation_before_collateral() -> None:
+    """A rich account may not mix markets either."""
+    isolated = msgspec.structs.replace(ETH, market_type="ISOLATED")
+    rich, poor = _figures(10, 5, 3), _figures(4, 5, 3)
+
+    assert check_update(rich, poor, [ETH, isolated]) == "ViolatesIsolatedSubaccountConstraints"
+    assert check_update(rich, poor, [isolated]) == "NewlyUndercollateralized"
+    assert check_update(poor, rich, [ETH, ETH]) == "Success"
+
+
+def test_an_update_with_an_unknown_price_is_not_judged() -> None:
+    """The sums are not the account's: neither answer would be true."""
+    unknown = MarginFigures(1, unknown=("SOL-USD",))
+    with pytest.raises(MarginError, match="every position to have a price, got none for SOL-USD"):
+        check_update(_figures(1, 0, 0), unknown, [ETH])

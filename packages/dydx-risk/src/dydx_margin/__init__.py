@@ -693,20 +693,13 @@ def _padded(values: Iterable[int], count: int) -> list[int]:
 # One account, four answers. In USDC, base units and prices, exact: who prints them rounds them.
 
 ViewName = Literal["chain", "web", "abacus", "indexer"]
-MarginMode = Literal["CROSS", "ISOLATED"]
 
 # Subaccounts below this one are parents; to the chain all are alike.
 _PARENTS = 128
 
 
-class PositionView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One position as a view has it; `size` and `value` are negative for a short.
-
-    `imf` is the market's, open interest included where the view does so; `initial_margin` is
-    what counts against the account, with the selected leverage where the view knows of it.
-    None is undefined: a leverage of no equity, a liquidation price below 0.
-    """
-
+class _Part(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    # What a view makes of one position, before it knows the account.
     ticker: str
     size: Fraction
     value: Fraction
@@ -714,17 +707,27 @@ class PositionView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     mmf: Fraction
     initial_margin: Fraction
     maintenance_margin: Fraction
-    max_leverage: Fraction | None
-    leverage: Fraction | None
-    liquidation_price: Fraction | None
-    unrealized_pnl: Fraction | None
-    unrealized_pnl_percent: Fraction | None
-    margin_mode: MarginMode
 
     @property
     def notional(self) -> Fraction:
         """Return the value without its sign."""
         return abs(self.value)
+
+
+class PositionView(_Part, frozen=True, gc=False, kw_only=True):
+    """One position as a view has it; `size` and `value` are negative for a short.
+
+    `imf` is the market's, open interest included where the view does so; `initial_margin` is
+    what counts against the account, with the selected leverage where the view knows of it.
+    None is undefined: a leverage of no equity, a liquidation price below 0.
+    """
+
+    max_leverage: Fraction | None
+    leverage: Fraction | None
+    liquidation_price: Fraction | None
+    unrealized_pnl: Fraction | None
+    unrealized_pnl_percent: Fraction | None
+    margin_mode: Literal["CROSS", "ISOLATED"]
 
 
 class AccountView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -753,12 +756,13 @@ class ParentView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     children: dict[int, AccountView]
 
 
-def indexer_view(subaccount: HeldSubaccount) -> AccountView:
-    """See a subaccount as the indexer does: the tier's fractions alone, nothing rounded.
+def chain_view(subaccount: HeldSubaccount) -> AccountView:
+    """See a subaccount as the chain acts on it, to the quote quantum; this is the one to trust.
 
-    It says equity and free collateral; the rest follows from its own figures.
+    The chain knows no liquidation price: it is where its test would turn, other prices held,
+    its roundings aside.
     """
-    return _view(subaccount, "indexer")
+    return _view(subaccount, "chain")
 
 
 def web_view(subaccount: HeldSubaccount) -> AccountView:
@@ -771,47 +775,12 @@ def abacus_view(subaccount: HeldSubaccount) -> AccountView:
     return _view(subaccount, "abacus")
 
 
-def chain_view(subaccount: HeldSubaccount) -> AccountView:
-    """See a subaccount as the chain acts on it, to the quote quantum; this is the one to trust.
+def indexer_view(subaccount: HeldSubaccount) -> AccountView:
+    """See a subaccount as the indexer does: the tier's fractions alone, nothing rounded.
 
-    The chain knows no liquidation price: it is where its test would turn, other prices held,
-    its roundings aside.
+    It says equity and free collateral; the rest follows from its own figures.
     """
-    figures = subaccount.figures
-    net, initial = _usdc(figures.net_collateral), _usdc(figures.initial_margin)
-    maintenance = _usdc(figures.maintenance_margin)
-    parts = [(held, held.margin) for held in subaccount.positions]
-    positions = tuple(
-        _seen(
-            subaccount,
-            held,
-            size=_size(held),
-            value=_usdc(margin.net_notional),
-            imf=_chain_imf(held),
-            mmf=Fraction(held.market.imf_ppm * held.market.maintenance_fraction_ppm, PPM * PPM),
-            initial_margin=_usdc(margin.initial_margin),
-            maintenance_margin=_usdc(margin.maintenance_margin),
-            equity=net,
-            others=maintenance - _usdc(margin.maintenance_margin),
-            signed=False,
-        )
-        for held, margin in parts
-    )
-    return AccountView(
-        view="chain",
-        number=subaccount.number,
-        quote_balance=_usdc(subaccount.usdc),
-        equity=net,
-        free_collateral=net - initial,
-        raw_free_collateral=net - initial,
-        margin_usage=initial / net if net > 0 else None,
-        leverage=_usdc(figures.notional) / net if net > 0 else None,
-        notional=_usdc(figures.notional),
-        value=net - _usdc(subaccount.usdc),
-        initial_margin=initial,
-        maintenance_margin=maintenance,
-        positions=positions,
-    )
+    return _view(subaccount, "indexer")
 
 
 def parent_view(
@@ -826,64 +795,19 @@ def parent_view(
     return ParentView(equity=equity, parent=children[parents[0]], children=children)
 
 
-class _Style(msgspec.Struct, frozen=True):
-    # What tells one front end from another.
-    imf: Callable[[HeldPosition], Fraction]
-    floors: bool = False  # equity and free collateral end at 0
-    signed: bool = False  # a short's leverage is negative
-    selects: bool = False  # the selected leverage counts
-
-
-def _tier_imf(held: HeldPosition) -> Fraction:
-    if held.market.imf_ppm <= 0:
-        raise MarginError(f"{held.market.ticker}: a tier's imf_ppm above 0", held.market.imf_ppm)
-    return Fraction(held.market.imf_ppm, PPM)
-
-
-def _screen_imf(held: HeldPosition) -> Fraction:
-    # Not rounded, and where both caps are one the front ends see no cap: the chain does.
-    base = _tier_imf(held)
-    lower, upper = held.market.open_interest_lower_cap, held.market.open_interest_upper_cap
-    if not upper or lower == upper:
-        return base
-    if held.open_interest is None:
-        return Fraction(1)
-    interest = held.open_interest * _quantum_value(held)
-    share = max((interest - lower) / (upper - lower), Fraction(0))
-    return min(base + share * (1 - base), Fraction(1))
-
-
-_STYLES: Final[Mapping[ViewName, _Style]] = {
-    "web": _Style(_screen_imf, floors=True, selects=True),
-    "abacus": _Style(_screen_imf, signed=True),
-    "indexer": _Style(_tier_imf),
-}
-
-
 def _view(subaccount: HeldSubaccount, name: ViewName) -> AccountView:
     style = _STYLES[name]
-    rows = [_priced(held, style) for held in subaccount.positions]
+    parts = [style.part(held) for held in subaccount.positions]
     balance = _usdc(subaccount.usdc)
     value, notional, initial, maintenance = (
-        sum((row[column] for row in rows), Fraction(0))
-        for column in ("value", "notional", "initial_margin", "maintenance_margin")
+        sum((getattr(part, figure) for part in parts), Fraction(0))
+        for figure in ("value", "notional", "initial_margin", "maintenance_margin")
     )
     equity = balance + value
     if style.floors:
         equity = max(equity, Fraction(0))
     raw = equity - initial
     free = max(raw, Fraction(0)) if style.floors else raw
-    positions = tuple(
-        _seen(
-            subaccount,
-            held,
-            **{key: figure for key, figure in row.items() if key != "notional"},
-            equity=equity,
-            others=maintenance - row["maintenance_margin"],
-            signed=style.signed,
-        )
-        for held, row in zip(subaccount.positions, rows, strict=True)
-    )
     return AccountView(
         view=name,
         number=subaccount.number,
@@ -897,78 +821,121 @@ def _view(subaccount: HeldSubaccount, name: ViewName) -> AccountView:
         value=value,
         initial_margin=initial,
         maintenance_margin=maintenance,
-        positions=positions,
+        positions=tuple(
+            _position_view(held, part, equity, maintenance, style, subaccount.number)
+            for held, part in zip(subaccount.positions, parts, strict=True)
+        ),
     )
 
 
-def _priced(held: HeldPosition, style: _Style) -> dict[str, Fraction]:
-    held.margin_at(held.chosen_imf_ppm)  # what the chain cannot value, nobody may
-    market = held.market
-    value = _usdc(held.quantums * _quantum_value(held))
-    imf = style.imf(held)
-    mmf = Fraction(maintenance_margin_ppm(market.imf_ppm, market.maintenance_fraction_ppm), PPM)
-    asked = max(imf, 1 / _screen_leverage(held)) if style.selects else imf
-    return {
-        "size": _size(held),
-        "value": value,
-        "notional": abs(value),
-        "imf": imf,
-        "mmf": mmf,
-        "initial_margin": abs(value) * asked,
-        "maintenance_margin": abs(value) * mmf,
-    }
-
-
-def _seen(
-    subaccount: HeldSubaccount,
+def _position_view(
     held: HeldPosition,
-    *,
+    part: _Part,
     equity: Fraction,
-    others: Fraction,
-    signed: bool,
-    **figures: Fraction,
+    maintenance: Fraction,
+    style: "_Style",
+    number: int,
 ) -> PositionView:
-    # What follows from a position's own figures and its subaccount's.
-    size, value = figures["size"], figures["value"]
     pnl = percent = None
     if held.entry_price is not None:
-        pnl = value - size * held.entry_price
-        staked = abs(size * held.entry_price) / max(_screen_leverage(held), Fraction(1))
+        pnl = part.value - part.size * held.entry_price
+        staked = abs(part.size * held.entry_price) / max(_screen_leverage(held), Fraction(1))
         percent = pnl / staked if staked else None
-    lever = value if signed else abs(value)
+    lever = part.value if style.signed else part.notional
+    others = maintenance - part.maintenance_margin
+    against = part.size - abs(part.size) * part.mmf
+    price = (others + part.value - equity) / against if against else None
     return PositionView(
-        ticker=held.market.ticker,
-        **figures,
-        max_leverage=1 / figures["imf"] if figures["imf"] else None,
+        **msgspec.structs.asdict(part),
+        max_leverage=1 / part.imf if part.imf else None,
         leverage=lever / equity if equity > 0 else None,
-        liquidation_price=_liquidation_price(size, value, figures["mmf"], equity, others),
+        liquidation_price=None if price is None or price < 0 else price,
         unrealized_pnl=pnl,
         unrealized_pnl_percent=percent,
-        margin_mode="CROSS" if subaccount.number < _PARENTS else "ISOLATED",
+        margin_mode="CROSS" if number < _PARENTS else "ISOLATED",
     )
 
 
-def _liquidation_price(
-    size: Fraction, value: Fraction, mmf: Fraction, equity: Fraction, others: Fraction
-) -> Fraction | None:
-    against = size - abs(size) * mmf
-    price = (others + value - equity) / against if against else Fraction(-1)
-    return price if price >= 0 else None
+def _chain_part(held: HeldPosition) -> _Part:
+    market, margin, interest = held.market, held.margin, held.open_interest
+    lower, upper = market.open_interest_lower_cap, market.open_interest_upper_cap
+    scaled = upper if interest is None else int(interest * _quantum_value(held))
+    return _Part(
+        ticker=market.ticker,
+        size=_size(held),
+        value=_usdc(margin.net_notional),
+        imf=Fraction(adjusted_imf_ppm(market.imf_ppm, lower, upper, scaled), PPM),
+        mmf=Fraction(market.imf_ppm * market.maintenance_fraction_ppm, PPM * PPM),
+        initial_margin=_usdc(margin.initial_margin),
+        maintenance_margin=_usdc(margin.maintenance_margin),
+    )
+
+
+def _web_part(held: HeldPosition) -> _Part:
+    imf = _screen_imf(held)
+    return _screen_part(held, imf, max(imf, 1 / _screen_leverage(held)))
+
+
+def _abacus_part(held: HeldPosition) -> _Part:
+    return _screen_part(held, _screen_imf(held), _screen_imf(held))
+
+
+def _indexer_part(held: HeldPosition) -> _Part:
+    return _screen_part(held, _tier_imf(held), _tier_imf(held))
+
+
+def _screen_part(held: HeldPosition, imf: Fraction, asked: Fraction) -> _Part:
+    market = held.market
+    value = _usdc(held.quantums * _quantum_value(held))
+    mmf = Fraction(maintenance_margin_ppm(market.imf_ppm, market.maintenance_fraction_ppm), PPM)
+    return _Part(
+        ticker=market.ticker,
+        size=_size(held),
+        value=value,
+        imf=imf,
+        mmf=mmf,
+        initial_margin=abs(value) * asked,
+        maintenance_margin=abs(value) * mmf,
+    )
+
+
+class _Style(msgspec.Struct, frozen=True):
+    # What tells one view from another.
+    part: Callable[[HeldPosition], _Part]
+    floors: bool = False  # equity and free collateral end at 0
+    signed: bool = False  # a short's leverage is negative
+
+
+_STYLES: Final[Mapping[ViewName, _Style]] = {
+    "chain": _Style(_chain_part),
+    "web": _Style(_web_part, floors=True),
+    "abacus": _Style(_abacus_part, signed=True),
+    "indexer": _Style(_indexer_part),
+}
+
+
+def _tier_imf(held: HeldPosition) -> Fraction:
+    held.margin_at(held.chosen_imf_ppm)  # what the chain cannot value, no view may
+    if held.market.imf_ppm <= 0:
+        raise MarginError(f"{held.market.ticker}: a tier's imf_ppm above 0", held.market.imf_ppm)
+    return Fraction(held.market.imf_ppm, PPM)
+
+
+def _screen_imf(held: HeldPosition) -> Fraction:
+    # Not rounded, and where both caps are one the front ends see no cap: the chain does.
+    base = _tier_imf(held)
+    lower, upper = held.market.open_interest_lower_cap, held.market.open_interest_upper_cap
+    if not upper or lower == upper:
+        return base
+    if held.open_interest is None:
+        return Fraction(1)
+    share = max((held.open_interest * _quantum_value(held) - lower) / (upper - lower), Fraction(0))
+    return min(base + share * (1 - base), Fraction(1))
 
 
 def _screen_leverage(held: HeldPosition) -> Fraction:
     # Nothing selected is the most that the tier allows.
     return 1 / _tier_imf(held) if held.selected_leverage is None else held.selected_leverage
-
-
-def _chain_imf(held: HeldPosition) -> Fraction:
-    market, interest = held.market, held.open_interest
-    known = None if interest is None else int(interest * _quantum_value(held))
-    upper = market.open_interest_upper_cap
-    scaled = adjusted_imf_ppm(
-        market.imf_ppm, market.open_interest_lower_cap, upper, upper if known is None else known
-    )
-    return Fraction(scaled, PPM)
 
 
 def _quantum_value(held: HeldPosition) -> Fraction:
@@ -987,40 +954,29 @@ def _usdc(quote_quantums: int | Fraction) -> Fraction:
 # === Explanation ===
 # Where a view and the chain differ, and why, in words and figures.
 
-Figure = Literal[
-    "equity", "free_collateral", "initial_margin", "maintenance_margin", "margin_usage",
-    "leverage", "liquidation_price",
-]  # fmt: skip
-_ACCOUNT_FIGURES: Final[tuple[Figure, ...]] = (
+# What each cause can move.
+_BY_INITIAL: Final = ("initial_margin", "free_collateral", "margin_usage")
+_BY_EQUITY: Final = (
+    "equity", "free_collateral", "margin_usage", "leverage", "liquidation_price",
+)  # fmt: skip
+_BY_MAINTENANCE: Final = ("maintenance_margin", "liquidation_price")
+_OF_ACCOUNT: Final = (
     "equity", "free_collateral", "initial_margin", "maintenance_margin", "margin_usage",
     "leverage",
 )  # fmt: skip
-_POSITION_FIGURES: Final[tuple[Figure, ...]] = ("liquidation_price", "initial_margin")
-_VIEWS: Final[Mapping[ViewName, Callable[[HeldSubaccount], AccountView]]] = {
-    "web": web_view,
-    "abacus": abacus_view,
-    "indexer": indexer_view,
-}
-# What each cause can move.
-_OF_INITIAL: Final[frozenset[Figure]] = frozenset(
-    ["initial_margin", "free_collateral", "margin_usage"]
-)
-_OF_EQUITY: Final[frozenset[Figure]] = frozenset(
-    ["equity", "free_collateral", "margin_usage", "leverage", "liquidation_price"]
-)
-_OF_FREE: Final[frozenset[Figure]] = frozenset(["free_collateral", "margin_usage"])
-_OF_MAINTENANCE: Final[frozenset[Figure]] = frozenset(["maintenance_margin", "liquidation_price"])
+_OF_POSITION: Final = ("initial_margin", "liquidation_price")
 _ROUNDING = "the chain rounds each position to 0.000001 USDC"
 
 
 class Difference(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A figure that a view shows and the chain does not act on; `ticker` is "" for the account's.
+    """A figure that a view shows and the chain does not act on; its text says why.
 
-    `shown` and `acts` are the view's and the chain's, None where undefined.
+    `figure` is a field of `AccountView`, or with a `ticker` of `PositionView`. `shown` and
+    `acts` are the view's and the chain's, None where undefined.
     """
 
     view: ViewName
-    figure: Figure
+    figure: str
     ticker: str
     shown: Fraction | None
     acts: Fraction | None
@@ -1028,10 +984,8 @@ class Difference(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     def __str__(self) -> str:
         what = f"{self.ticker} {self.figure}".strip().replace("_", " ")
-        why = "; ".join(self.reasons)
-        return f"{self.view} shows {what} {_in_words(self.shown)}, the chain acts on " + (
-            f"{_in_words(self.acts)}: {why}"
-        )
+        shown, acts = _in_words(self.shown), _in_words(self.acts)
+        return f"{self.view}: {what} {shown}, on the chain {acts}: {'; '.join(self.reasons)}"
 
 
 def explain(subaccount: HeldSubaccount, *, rounding: bool = False) -> list[Difference]:
@@ -1042,7 +996,7 @@ def explain(subaccount: HeldSubaccount, *, rounding: bool = False) -> list[Diffe
     chain = chain_view(subaccount)
     found = [
         difference
-        for view in _VIEWS.values()
+        for view in (web_view, abacus_view, indexer_view)
         for difference in _differences(subaccount, view(subaccount), chain)
     ]
     return [each for each in found if rounding or each.reasons != (_ROUNDING,)]
@@ -1051,77 +1005,60 @@ def explain(subaccount: HeldSubaccount, *, rounding: bool = False) -> list[Diffe
 def _differences(
     subaccount: HeldSubaccount, view: AccountView, chain: AccountView
 ) -> Iterator[Difference]:
-    reasons = list(_reasons(subaccount, view, chain))
-    pairs = [("", figure, view, chain) for figure in _ACCOUNT_FIGURES] + [
-        (shown.ticker, figure, shown, acts)
-        for shown, acts in zip(view.positions, chain.positions, strict=True)
-        for figure in _POSITION_FIGURES
+    causes = list(_causes(subaccount, view, chain))
+    pairs: list[tuple[str, str, AccountView | PositionView, AccountView | PositionView]] = [
+        ("", figure, view, chain) for figure in _OF_ACCOUNT
     ]
+    for shown, acts in zip(view.positions, chain.positions, strict=True):
+        pairs += [(shown.ticker, figure, shown, acts) for figure in _OF_POSITION]
     for ticker, figure, left, right in pairs:
-        shown, acts = getattr(left, figure), getattr(right, figure)
-        if shown == acts:
-            continue
-        own = figure == "initial_margin" and ticker
-        why = [
-            text
-            for moved, of, text in reasons
-            if figure in moved and (not own or of in ("", ticker))
-        ]
-        yield Difference(
-            view=view.view,
-            figure=figure,
-            ticker=ticker,
-            shown=shown,
-            acts=acts,
-            reasons=tuple(why) or (_ROUNDING,),
-        )
+        if getattr(left, figure) != getattr(right, figure):
+            # A position's own requirement has nothing to do with the others'.
+            about = ("", ticker) if ticker and figure == "initial_margin" else None
+            reasons = [
+                reason
+                for figures, cause, reason in causes
+                if figure in figures and (about is None or cause in about)
+            ]
+            yield Difference(
+                view=view.view,
+                figure=figure,
+                ticker=ticker,
+                shown=getattr(left, figure),
+                acts=getattr(right, figure),
+                reasons=tuple(reasons) or (_ROUNDING,),
+            )
 
 
-def _reasons(
+def _causes(
     subaccount: HeldSubaccount, view: AccountView, chain: AccountView
-) -> Iterator[tuple[frozenset[Figure], str, str]]:
-    # (the figures it moves, the ticker it is about, the reason)
-    style = _STYLES[view.view]
-    if style.floors and chain.equity < 0:
-        yield _OF_EQUITY, "", f"equity is {_in_words(chain.equity)} and shown no lower than 0"
-    if style.floors and chain.free_collateral < 0:
+) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    # The figures that each can move, the ticker it is about, and its words.
+    floors = _STYLES[view.view].floors
+    if floors and chain.equity < 0:
+        yield _BY_EQUITY, "", f"equity is {_in_words(chain.equity)}, shown no lower than 0"
+    if floors and chain.free_collateral < 0:
         lacking = _in_words(-chain.free_collateral)
-        yield _OF_FREE, "", f"{lacking} of initial margin is lacking, shown as 0 left"
-    for held, shown, acts in zip(
-        subaccount.positions, view.positions, chain.positions, strict=True
-    ):
-        ticker = held.market.ticker
+        yield _BY_INITIAL[1:], "", f"initial margin lacks {lacking}, shown as 0 left"
+    seen = zip(subaccount.positions, view.positions, chain.positions, strict=True)
+    for held, shown, acts in seen:
+        ticker, chosen = held.market.ticker, Fraction(held.chosen_imf_ppm, PPM)
         # The chain keeps six decimals of a fraction; a view may keep more.
         if abs(shown.imf - acts.imf) >= Fraction(2, PPM):
-            yield (
-                _OF_INITIAL,
-                ticker,
-                (
-                    f"{ticker} asks {_percent(acts.imf)} on the chain for its open interest, "
-                    f"{_percent(shown.imf)} here"
-                ),
-            )
-        chosen = Fraction(held.chosen_imf_ppm, PPM)
-        if not style.selects and chosen > acts.imf:
-            yield (
-                _OF_INITIAL,
-                ticker,
-                (f"{ticker} asks {_percent(chosen)} for the leverage chosen, left out here"),
-            )
+            there, here = _percent(acts.imf), _percent(shown.imf)
+            reason = f"by its open interest {ticker} asks {there} on the chain, {here} here"
+            yield _BY_INITIAL, ticker, reason
+        if chosen > acts.imf and view.view != "web":
+            reason = f"the leverage chosen for {ticker} asks {_percent(chosen)}, left out here"
+            yield _BY_INITIAL, ticker, reason
         if shown.mmf != acts.mmf:
-            yield (
-                _OF_MAINTENANCE,
-                ticker,
-                (
-                    f"{ticker} has a maintenance fraction of {_percent(acts.mmf)}, "
-                    f"cut to {_percent(shown.mmf)} here"
-                ),
-            )
+            there, here = _percent(acts.mmf), _percent(shown.mmf)
+            yield _BY_MAINTENANCE, ticker, f"{ticker} maintains {there} on the chain, {here} here"
 
 
 def _in_words(value: Fraction | None) -> str:
-    return "nothing" if value is None else f"{float(value):,.6f}".rstrip("0").rstrip(".")
+    return "undefined" if value is None else f"{float(value):,.6f}".rstrip("0").rstrip(".")
 
 
 def _percent(fraction: Fraction) -> str:
-    return f"{float(fraction * 100):.6g} %"
+    return f"{float(fraction * 100):.8g} %"
