@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from bench import BENCHES, best, held_account, main
+from bench import BENCHES, best, endangered_account, held_account, main
 from bench_live import Ear, crossing, kernel_bytes, live, quantile, since_sent
 
 
@@ -36,6 +36,17 @@ def test_the_account_that_is_measured_is_a_real_one(count: int) -> None:
     assert all(p.maintenance_margin and p.initial_margin for p in positions)
     assert [price.text for price in prices] == ["3000.25", "3000.75"]
     assert view.ticker == "M0-USD"
+
+
+def test_the_account_that_must_leave_is_in_danger_everywhere() -> None:
+    """Longs and shorts at a distance of 1 %, each with a two-sided book deep enough to leave."""
+    margin, positions, views = endangered_account(4)
+
+    assert margin.distance == pytest.approx(0.01)
+    assert sorted(held > 0 for held in positions.values()) == [False, False, True, True]
+    assert positions.keys() == views.keys()
+    for view in views.values():
+        assert (len(view.book.bids()), len(view.book.asks())) == (100, 100)
 
 
 def test_rows_are_printed_beside_their_floor(

@@ -380,21 +380,28 @@ class _Stand(msgspec.Struct, frozen=True, gc=False):
     cushion: int
     sensitivity: int
     notional: int
-
-    @property
-    def distance(self) -> float:
-        if not self.notional:
-            return inf  # nothing held is never liquidatable
-        if self.sensitivity <= 0:
-            return inf if self.cushion >= 0 else -inf
-        return self.cushion / self.sensitivity
+    distance: float
 
     def after(self, cut: Cut) -> "_Stand":
-        return _Stand(
-            self.cushion + cut.maintenance - cut.loss,
-            self.sensitivity - cut.sensitivity,
-            self.notional - cut.notional,
-        )
+        cushion = self.cushion + cut.maintenance - cut.loss
+        return _stand(cushion, self.sensitivity - cut.sensitivity, self.notional - cut.notional)
+
+    def gain(self, cut: Cut) -> float:
+        sensitivity, before = self.sensitivity - cut.sensitivity, self.distance
+        if sensitivity > 0 and cut.notional != self.notional:
+            return (self.cushion + cut.maintenance - cut.loss) / sensitivity - before
+        after = self.after(cut).distance
+        return 0.0 if after == before else after - before  # never inf - inf
+
+
+def _stand(cushion: int, sensitivity: int, notional: int) -> _Stand:
+    if not notional:
+        distance = inf  # nothing held is never liquidatable
+    elif sensitivity <= 0:
+        distance = inf if cushion >= 0 else -inf
+    else:
+        distance = cushion / sensitivity
+    return _Stand(cushion, sensitivity, notional, distance)
 
 
 def _draw(
@@ -409,16 +416,17 @@ def _draw(
         return FlightPlan(policy=policy, unknown=tuple(unknown), left=left, exits=exits)
     stand = start = _first_stand(margin, ways, policy)
     climbed: list[tuple[Exit, Cut, _Stand]] = []
-    done = dict.fromkeys((way.ticker for way in ways), 0)
-    while stand.distance < policy.restore_to and (best := _cheapest(stand, ways, done)):
+    ahead = {way.ticker: (way, way.cuts) for way in ways}
+    while stand.distance < policy.restore_to and (best := _cheapest(stand, ahead.values())):
         way, cut = best
         if stand.after(cut).distance >= policy.restore_to:
             cut = _just_enough(stand, way, cut, policy)
         stand = stand.after(cut)
-        done[way.ticker] = cut.end
         climbed.append((way, cut, stand))
+        later = tuple(other for other in way.cuts if other.start >= cut.end)
+        ahead[way.ticker] = way, later
     if stand.distance < policy.restore_to:
-        stuck += [_costly(way, done[way.ticker]) for way in ways if done[way.ticker] < way.size]
+        stuck += [_costly(way, cuts[0].start) for way, cuts in ahead.values() if cuts]
     return FlightPlan(
         policy=policy,
         rungs=_rungs(start, climbed, policy),
@@ -437,34 +445,29 @@ def _first_stand(margin: MarginFigures, ways: list[Exit], policy: FlightPolicy) 
     if sensitivity > 0:
         first = max((way.fires_below for way in ways), default=policy.act_below)
         cushion = min(cushion, mul_ppm(sensitivity, int(first * PPM), round_up=False))
-    return _Stand(cushion, sensitivity, margin.notional)
+    return _stand(cushion, sensitivity, margin.notional)
 
 
-def _cheapest(stand: _Stand, ways: list[Exit], done: dict[str, int]) -> tuple[Exit, Cut] | None:
-    best, found, distance = (0.0, 0.0), None, stand.distance
-    for way in ways:
-        for cut in _next_cuts(way, done[way.ticker]):
-            gain = _gain(distance, stand.after(cut).distance)
-            if gain <= 0:
-                continue
-            worth = (gain / cut.cost if cut.cost else inf), gain
+def _cheapest(
+    stand: _Stand, ahead: Iterable[tuple[Exit, tuple[Cut, ...]]]
+) -> tuple[Exit, Cut] | None:
+    nearest = [(way, cuts[0]) for way, cuts in ahead if cuts]
+    # Where no part relieves more than it costs, all of a position may still do so.
+    return _best(stand, nearest) or _best(
+        stand, [(way, _cut(way, cut.start, way.size)) for way, cut in nearest]
+    )
+
+
+def _best(stand: _Stand, nearest: list[tuple[Exit, Cut]]) -> tuple[Exit, Cut] | None:
+    best, found = (0.0, 0.0), None
+    for pair in nearest:
+        gain = stand.gain(pair[1])
+        if gain > 0:
+            cost = pair[1].cost
+            worth = (gain / cost if cost else inf), gain
             if worth > best:
-                best, found = worth, (way, cut)
-            break
+                best, found = worth, pair
     return found
-
-
-def _next_cuts(way: Exit, done: int) -> Iterator[Cut]:
-    ahead = [cut for cut in way.cuts if cut.start >= done]
-    if ahead:
-        yield ahead[0]
-    if len(ahead) > 1:
-        # Where a part costs more than it relieves, all of it may still be worth it.
-        yield _cut(way, ahead[0].start, way.size)
-
-
-def _gain(before: float, after: float) -> float:
-    return 0.0 if after == before else after - before  # never inf - inf
 
 
 def _just_enough(stand: _Stand, way: Exit, cut: Cut, policy: FlightPolicy) -> Cut:
@@ -580,8 +583,8 @@ def _costed(way: Exit, policy: FlightPolicy) -> Exit:
     takes = abs(liquidation_size(market, way.held, way.price, way.exponent, policy.terms))
     # Equal cuts on the grid; where there are fewer steps, each is one.
     steps, count = way.size // step, min(policy.cuts, way.size // step)
-    borders = [steps * n // count * step for n in range(count + 1)]
-    cuts = tuple(_cut(way, *ends) for ends in pairwise(borders))
+    borders = [_border(way, steps * n // count * step) for n in range(count + 1)]
+    cuts = tuple(_between(way, *ends) for ends in pairwise(borders))
     early = _fires_below(way, cuts, policy)
     return msgspec.structs.replace(way, liquidation_quantums=takes, cuts=cuts, fires_below=early)
 
@@ -661,23 +664,38 @@ def _beyond(market: PerpetualMarket, price: int, bps: int, buys: bool, over: int
     return min(max(ticks, 1), _MOST // tick) * tick
 
 
+class _Border(msgspec.Struct, frozen=True, gc=False):
+    """How it stands when so much has left: what that traded for, what is held and required."""
+
+    left: int
+    quote: int
+    value: int
+    required: int
+
+
+def _border(way: Exit, left: int) -> _Border:
+    held = way.held + left if way.held < 0 else way.held - left
+    terms = position_margin(way.market, held, way.price, way.exponent)
+    return _Border(left, _quote(way, left), abs(terms.net_notional), terms.maintenance_margin)
+
+
 def _cut(way: Exit, start: int, end: int) -> Cut:
-    market, held, size = way.market, way.held, end - start
-    buys = held < 0
-    price = way.price, way.exponent
-    old = position_margin(market, held + start if buys else held - start, *price)
-    new = position_margin(market, held + end if buys else held - end, *price)
-    value = abs(old.net_notional) - abs(new.net_notional)
-    required = old.maintenance_margin - new.maintenance_margin
-    quote = _quote(way, end) - _quote(way, start)
+    return _between(way, _border(way, start), _border(way, end))
+
+
+def _between(way: Exit, start: _Border, end: _Border) -> Cut:
+    market, size, quote = way.market, end.left - start.left, end.quote - start.quote
+    value, required = start.value - end.value, start.required - end.required
     fee = mul_ppm(quote, way.fee_ppm, round_up=True)
+    best = middle = value
+    if not way.blind:
+        best = market.quote_quantums(size, way.best)
+        middle = market.quote_quantums(size, way.double_mid) // 2
     # A short leaves dearer: the same figures with the other sign.
-    sign = -1 if buys else 1
-    best = value if way.blind else market.quote_quantums(size, way.best)
-    middle = value if way.blind else market.quote_quantums(size, way.double_mid) // 2
+    sign = -1 if way.held < 0 else 1
     return Cut(
-        start=start,
-        end=end,
+        start=start.left,
+        end=end.left,
         quote=quote,
         spread=max(sign * (middle - best), 0),
         impact=max(sign * (best - quote), 0),
