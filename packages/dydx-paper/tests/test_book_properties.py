@@ -87,6 +87,8 @@ class Exchange:
     sent: list[Order] = field(default_factory=list)
     bought: Counter[Subaccount] = field(default_factory=Counter)
     volume: Counter[str] = field(default_factory=Counter)
+    filled: Counter[Key] = field(default_factory=Counter)
+    until: dict[Key, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.book = OrderBook(BTC, self.accounts)
@@ -133,6 +135,8 @@ class Exchange:
         self.height += 1
         gone = self.book.expire(self.height, self.height)
         assert all(order.key not in self.book.orders for order in gone)
+        for key in [key for key, until in self.until.items() if until <= self.height]:
+            del self.until[key], self.filled[key]
         prices = trigger_prices(Fraction(oracle), self.trades, min_price_change_ppm=50_000)
         entry = self.waiting.enter(prices, self.height)
         self.waiting, self.trades = entry.waiting, []
@@ -149,6 +153,8 @@ class Exchange:
 
     def _place(self, order: Order) -> None:
         before = dict(self.accounts.positions)
+        if order.order_flags != SHORT_TERM:  # only short-term ids come back with their fills
+            self.filled[order.key] = 0
         result = self.book.place(order)
         self._check_result(order, result)
         self._check_reduce_only(result, before)
@@ -163,10 +169,16 @@ class Exchange:
             assert maker.subaccount != taker.subaccount == order.subaccount
             assert (match.subticks - taker.subticks) * taker.sign <= 0
             self.trades.append(match.subticks)
+            self.filled[maker.key] += match.quantums
+            self.filled[taker.key] += match.quantums
             self.bought[maker.subaccount] += maker.sign * match.quantums
             self.bought[taker.subaccount] += taker.sign * match.quantums
             self.volume[maker.side] += match.quantums
             self.volume[taker.side] += match.quantums
+        taken = result.error in ("", "ErrPostOnlyWouldCrossMakerOrder")
+        if taken and order.order_flags == SHORT_TERM:
+            self.until[order.key] = order.good_til_block
+        assert not taken or order.filled == self.filled[order.key]
         standing = self.book.orders.get(order.key)
         assert order.time_in_force != "IOC" or standing is not order
         assert order.time_in_force != "POST_ONLY" or not result.fills
@@ -190,6 +202,7 @@ class Exchange:
         assert all(0 <= order.filled <= order.quantums for order in self.sent)
         resting = self.book.orders
         assert all(order.remaining > 0 for order in resting.values())
+        assert all(order.filled == self.filled[key] for key, order in resting.items())
         assert all(key == order.key for key, order in resting.items())
         ends = [(o.good_til_block or self.height + 1) for o in resting.values()]
         assert all(end > self.height for end in ends)

@@ -190,6 +190,8 @@ class OrderBook:
         self.orders: dict[Key, Order] = {}
         # By rank, then by age: the order that trades next is the last.
         self._sides: dict[Side, list[Order]] = {"BUY": [], "SELL": []}
+        # Those of `orders` that go when a position changes sides: few, and asked for often.
+        self._reducing: dict[Key, Order] = {}
         # A short-term id keeps its fill amount until the block has passed, a cancel its power.
         self._past: dict[Key, Order] = {}
         self._cancels: dict[Key, int] = {}
@@ -328,8 +330,8 @@ class OrderBook:
         after = [self.accounts.position(party) for party in parties]
         for party, old, new in zip(parties, before, after, strict=True):
             if old != new and old * new <= 0:  # it closed, opened or turned
-                held = self.orders.values()
-                for order in [o for o in held if o.reduce_only and o.subaccount == party]:
+                reducing = self._reducing.values()
+                for order in [o for o in reducing if o.subaccount == party]:
                     self._remove(order, "REDUCE_ONLY_RESIZE", result)
         if taker.reduce_only and after[0] == 0 and taker.remaining:
             result.status = "ReduceOnlyResized"
@@ -349,6 +351,8 @@ class OrderBook:
 
     def _rest(self, order: Order) -> None:
         self.orders[order.key] = order
+        if order.reduce_only:
+            self._reducing[order.key] = order
         insort_left(self._sides[order.side], order, key=_rank)
         self._touch(order)
 
@@ -358,6 +362,7 @@ class OrderBook:
         while side[at] is not order:
             at += 1
         del side[at], self.orders[order.key]
+        self._reducing.pop(order.key, None)
         self._remember(order)
         self._touch(order)
         if result is not None:
