@@ -845,7 +845,8 @@ def ledger_of(who: str, held: Case, markets: Any, given: Case) -> paper.Ledger:
     for key, fields in given["markets"].items():
         ledger.value(key, *integers(fields, "price", "price_exponent"))
     for position in held["positions"]:
-        ledger.fill(markets[position["perpetual_id"]], int(position["quantums"]), 0)
+        # Given, not bought: what a case holds at first has cost nothing.
+        ledger.fill(markets[position["perpetual_id"]], int(position["quantums"]), 0, quote=0)
     return ledger
 
 
