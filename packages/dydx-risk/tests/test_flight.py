@@ -398,7 +398,7 @@ def test_sizes_beyond_an_order_are_cut_to_what_one_may_be() -> None:
         ({"act_below": 0.2}, "act_below < restore_to"),
         ({"cuts": 0}, "a cut and a level"),
         ({"haircut_bps": 10_000}, "haircut_bps < 10,000"),
-        ({"taker_fee_ppm": -1}, "no negative fee"),
+        ({"taker_fee_ppm": -1}, "no negative taker_fee_ppm"),
     ],
 )
 def test_a_policy_that_cannot_be_flown_is_refused(wrong: dict[str, Any], said: str) -> None:

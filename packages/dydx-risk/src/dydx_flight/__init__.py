@@ -3,25 +3,25 @@
     margin, positions, views ──► plan ──► FlightPlan ──► due(plan, distance) ──► rungs to fire
                 one book moved ──► replan ──┘
 
-An account always carries a ladder of reduce-only IOC orders, the `rungs`: the relief that is
-cheapest (distance gained per USDC of cost) comes first, a position leaves in several cuts, and
-the last rung is just large enough to restore `FlightPolicy.restore_to`. While the account is
-farther away than any rung fires, the ladder is drawn as it would be needed where the first one
-does; from there on it is drawn from where the account stands.
+An account always carries a ladder of reduce-only IOC orders, the `rungs`: the cheapest relief
+(distance gained per USDC of cost) comes first, a position leaves in several cuts, and the last
+rung is just large enough to reach `FlightPolicy.restore_to`. Farther away than any rung fires,
+the ladder is drawn as it would be needed there; nearer, from where the account stands.
 
 Doing nothing has a price too: the chain liquidates the larger of 1,000 USDC and a tenth of a
-position each block and takes up to 1.5 % of it, so each rung carries what that would cost. A
-thin book must be left early: the distance at which a rung fires grows with what the exit loses
-to the book and with the share of the visible depth that it takes. No book, a one-sided or a
-stale one makes a rung blind: it is priced at the oracle less a haircut, and says so.
+position each block and takes up to 1.5 % of it, so each rung says what that would cost. A thin
+book must be left early: a rung fires the farther away, the more its exit loses to the book and
+takes of the visible depth. An unknown, one-sided or stale book makes a rung blind: priced at
+the oracle less a haircut.
 
 Units: sizes are quantums, money is quote quantums (1e-6 USDC), prices subticks; floats are
-distances (0.06 is six per cent) and shares alone. Costs are estimates, never too low on the
-book that is seen: nothing is gained by a book better than the oracle, and what the book does
-not show costs the worst. Nothing here reads a clock, sends or remembers: a plan is a value.
-Sources: v4-chain x/clob/keeper/liquidations.go; reduce-only needs IOC: x/clob/types, code 9003.
+distances (0.06 is six per cent) and shares. Costs err upward: a book better than the oracle
+gains nothing, and what a book does not show costs the worst. Nothing here reads a clock, sends
+or remembers: a plan is a value.
+Sources: v4-chain x/clob/keeper/liquidations.go; x/clob/types/errors.go, 9003 (reduce-only is IOC).
 """
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
 from itertools import pairwise
@@ -79,9 +79,8 @@ class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         for name in ("slippage_bps", "reach_bps", "haircut_bps"):
             if not 0 <= getattr(self, name) < 10_000:
                 raise RiskError(f"expected 0 <= {name} < 10,000, got {getattr(self, name)}")
-        if self.taker_fee_ppm < 0 or self.depth_margin < 0:
-            negative = self.taker_fee_ppm, self.depth_margin
-            raise RiskError(f"expected no negative fee or depth margin, got {negative}")
+        if min(self.taker_fee_ppm, self.depth_margin) < 0:
+            raise RiskError("expected no negative taker_fee_ppm or depth_margin")
 
     @property
     def earliest(self) -> float:
@@ -188,11 +187,7 @@ class Cut(msgspec.Struct, frozen=True, gc=False):
     maintenance: int
     sensitivity: int
     notional: int
-
-    @property
-    def cost(self) -> int:
-        """Return what it costs in quote quantums: spread, impact and fee."""
-        return self.spread + self.impact + self.fee
+    cost: int  # spread, impact and fee
 
 
 class Exit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -342,12 +337,8 @@ def due(plan: FlightPlan, distance: float | None, busy: Collection[str] = ()) ->
     None is unknown, hence danger: every rung is due. Whoever fires may first wait for the
     figure to come back, as at the start of a run.
     """
-    rungs = plan.rungs
-    return tuple(
-        rung
-        for rung in rungs
-        if (distance is None or distance < rung.fires_below) and rung.ticker not in busy
-    )
+    near = -inf if distance is None else distance
+    return tuple(r for r in plan.rungs if near < r.fires_below and r.ticker not in busy)
 
 
 def joined(rungs: Collection[Rung]) -> tuple[Rung, ...]:
@@ -461,12 +452,9 @@ def _cheapest(
 def _best(stand: _Stand, nearest: list[tuple[Exit, Cut]]) -> tuple[Exit, Cut] | None:
     best, found = (0.0, 0.0), None
     for pair in nearest:
-        gain = stand.gain(pair[1])
-        if gain > 0:
-            cost = pair[1].cost
-            worth = (gain / cost if cost else inf), gain
-            if worth > best:
-                best, found = worth, pair
+        gain, cost = stand.gain(pair[1]), pair[1].cost
+        if gain > 0 and (worth := (gain / cost if cost else inf, gain)) > best:
+            best, found = worth, pair
     return found
 
 
@@ -532,9 +520,9 @@ def _rung(
 
 
 def _worst(way: Exit, end: int, policy: FlightPolicy) -> int:
-    deepest = next((subticks for size, _, subticks in way.shown if size >= end), way.bound)
-    buys, market = way.held < 0, way.market
-    allowed = _beyond(market, deepest, policy.slippage_bps, buys)
+    buys, level = way.held < 0, bisect_left(way.shown, (end,))
+    deepest = way.shown[level][2] if level < len(way.shown) else way.bound
+    allowed = _beyond(way.market, deepest, policy.slippage_bps, buys)
     return min(allowed, way.bound) if buys else max(allowed, way.bound)
 
 
@@ -562,18 +550,13 @@ def _exit(
     if not size:
         least = f"less than one step of {_size(market, step)}"
         return Stuck(ticker, f"{_size(market, abs(quantums))} is {least}", known=True)
-    blind = Exit(
-        market=market,
-        held=quantums,
-        price=oracle.digits,
-        exponent=oracle.exponent,
-        size=size,
-        fee_ppm=policy.taker_fee_ppm,
-        bound=_off_oracle(market, oracle, policy.haircut_bps, quantums < 0),
-        blind=_blindness(view),
-    )
+    bound = _off_oracle(market, oracle, policy.haircut_bps, quantums < 0)
+    way = Exit(
+        market=market, held=quantums, price=oracle.digits, exponent=oracle.exponent, size=size,
+        fee_ppm=policy.taker_fee_ppm, bound=bound, blind=_blindness(view),
+    )  # fmt: skip
     try:
-        return _costed(blind if blind.blind else _on_book(blind, view.book, policy), policy)
+        return _costed(way if way.blind else _on_book(way, view.book, policy), policy)
     except RiskError as error:  # a figure beyond what the chain can hold
         return Stuck(ticker, str(error))
 
@@ -641,10 +624,10 @@ def _on_grid(market: PerpetualMarket, levels: Iterable[Level]) -> Iterator[tuple
     # From floats, which hold a level of any real market exactly: an estimate made from text
     # would take longer than all the rest.
     tick, step = market.subticks_per_tick, market.step_base_quantums
-    per_price = 10.0 ** (market.atomic_resolution - market.quantum_conversion_exponent + 6)
+    per_price = 10.0 ** (market.atomic_resolution - market.quantum_conversion_exponent + 6) / tick
     per_size = 10.0**-market.atomic_resolution
     for level in levels:
-        subticks = round(level.price * per_price / tick) * tick
+        subticks = round(level.price * per_price) * tick
         quantums = round(level.size * per_size) // step * step
         if 0 < subticks <= _MOST and quantums:
             yield subticks, quantums
@@ -693,25 +676,25 @@ def _between(way: Exit, start: _Border, end: _Border) -> Cut:
         middle = market.quote_quantums(size, way.double_mid) // 2
     # A short leaves dearer: the same figures with the other sign.
     sign = -1 if way.held < 0 else 1
+    spread, impact = max(sign * (middle - best), 0), max(sign * (best - quote), 0)
     return Cut(
         start=start.left,
         end=end.left,
         quote=quote,
-        spread=max(sign * (middle - best), 0),
-        impact=max(sign * (best - quote), 0),
+        spread=spread,
+        impact=impact,
         fee=fee,
         loss=max(sign * (value - quote), 0) + fee,
         maintenance=required,
         sensitivity=value - sign * required,
         notional=value,
+        cost=spread + impact + fee,
     )
 
 
 def _quote(way: Exit, size: int) -> int:
     """Return what so much of the exit trades for, from the best level on."""
-    market, taken, quote = way.market, 0, 0
-    for upto, worth, subticks in way.shown:
-        if upto >= size:
-            return quote + market.quote_quantums(size - taken, subticks)
-        taken, quote = upto, worth
-    return quote + market.quote_quantums(size - taken, way.bound)
+    level = bisect_left(way.shown, (size,))
+    above, quote, _ = way.shown[level - 1] if level else (0, 0, 0)
+    subticks = way.shown[level][2] if level < len(way.shown) else way.bound
+    return quote + way.market.quote_quantums(size - above, subticks)
