@@ -408,9 +408,6 @@ def _replacement_objection(standing: Order, order: Order) -> str:
 # took in enters when it is done, and can trade in the next.
 
 
-_WAITS: Final = {(LONG_TERM, False), (CONDITIONAL, True)}
-
-
 class Waiting(msgspec.Struct, frozen=True, gc=False):
     """One market's stateful orders that are not on its book, oldest first.
 
@@ -479,6 +476,10 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 def in_two_passes(orders: Iterable[Order]) -> tuple[Order, ...]:
     """Return the orders as they enter a book together: first all post-only, then the rest."""
     return tuple(sorted(orders, key=lambda order: order.time_in_force != "POST_ONLY"))
+
+
+# The kinds that wait: their flags, and whether they have a condition.
+_WAITS: Final = {(LONG_TERM, False), (CONDITIONAL, True)}
 
 
 def _ended(order: Order, time: int) -> bool:
