@@ -2,7 +2,7 @@
 
 import pytest
 from dydx_conn import Frame, SubaccountContents, contents
-from dydx_paper import Fees, PaperVenue
+from dydx_paper import Fees, PaperError, PaperVenue
 from dydx_risk import LiquidationTerms
 from exchange import HOUR, OWNER, USDC, Exchange, body
 
@@ -551,6 +551,169 @@ def test_silence_about_funding_costs_nothing() -> None:
     exchange.state.views["BTC-USD"].funding = type(exchange.state.views["BTC-USD"].funding)()
 
     assert [] == exchange.block(second=HOUR + 1) + exchange.oracle(50_000)
+
+
+def long_without_a_rate() -> Exchange:
+    """Open an exchange on which an hour passed over 1 BTC while no rate was known."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "1", "50001")
+    exchange.change(bids=[(49_999, 1.5)])
+    exchange.state.views["BTC-USD"].funding = type(exchange.state.views["BTC-USD"].funding)()
+    assert [] == exchange.block(second=HOUR + 1) + exchange.oracle(50_000)
+    assert {"BTC-USD": 1} == exchange.venue.funding_owed
+    return exchange
+
+
+def test_an_hour_whose_rate_is_unknown_is_paid_once_it_is_known() -> None:
+    """It was owed, not forgiven."""
+    exchange = long_without_a_rate()
+    assert [] == exchange.oracle(50_000)
+
+    done = body(exchange.update("BTC-USD", nextFundingRate="0.00001"))
+
+    assert "-0.5" == done["perpetualPositions"][0]["netFunding"]
+    assert ({}, 500_000) == (exchange.venue.funding_owed, exchange.venue.ledger.funding_paid)
+
+
+@pytest.mark.parametrize("side", ["BUY", "SELL"])
+def test_a_position_that_changes_while_it_owes_pays_the_most(side: str) -> None:
+    """What was held then is forgotten with the fill, and the unknown counts as danger."""
+    exchange = long_without_a_rate()
+    exchange.order(side, "0.5", "50010" if side == "BUY" else "49999")
+
+    exchange.change(bids=[(49_998, 1)])
+
+    assert ({}, 750 * USDC) == (exchange.venue.funding_owed, exchange.venue.ledger.funding_paid)
+
+
+def test_an_hour_without_an_oracle_price_is_owed_too() -> None:
+    """The next price settles it."""
+    exchange = Exchange().open()
+    exchange.order("SELL", "1", "49999")
+    exchange.change(asks=[(50_001, 1.5)])
+    exchange.state.views["BTC-USD"].oracle = None
+    exchange.block(second=HOUR + 1)
+    exchange.change(asks=[(50_001, 1.6)])
+
+    assert "0.5" == body(exchange.oracle(50_000))["perpetualPositions"][0]["netFunding"]
+
+
+# --- transfers and what fills cost besides
+
+
+def test_deposits_and_withdrawals_are_told_as_the_indexer_does() -> None:
+    """A wallet at one end, the subaccount at the other, and the balance after."""
+    exchange = Exchange().open()
+    told = body(exchange.keep(exchange.venue.deposit(500 * USDC)))
+
+    transfer = told["transfers"]
+    assert ("DEPOSIT", "500", "USDC", {"address": "dydx1paper"}, 0) == (
+        transfer["type"], transfer["size"], transfer["symbol"], transfer["sender"],
+        transfer["recipient"]["subaccountNumber"],
+    )  # fmt: skip
+    assert "100500" == told["assetPositions"][0]["size"]
+    told = body(exchange.keep(exchange.venue.withdraw(100_500 * USDC)))
+    assert ("WITHDRAWAL", 0) == (
+        told["transfers"]["type"], told["transfers"]["sender"]["subaccountNumber"],
+    )  # fmt: skip
+    assert "0" == told["assetPositions"][0]["size"]
+    for frame in exchange.frames:
+        assert contents(frame)
+
+
+def test_what_collateral_needs_cannot_be_withdrawn() -> None:
+    """Nothing moves, and the refusal is counted."""
+    exchange = leveraged()
+
+    assert [] == exchange.venue.withdraw(1_000 * USDC)
+    assert {"UNDERCOLLATERALIZED": 1} == exchange.venue.refusals
+    assert 3_000 * USDC == exchange.venue.ledger.equity
+
+
+def test_an_account_just_worth_less_than_nothing_may_not_withdraw() -> None:
+    """Its pool is closed for fifty blocks."""
+    exchange = leveraged()
+    exchange.book([(40_000, 5)], [(48_600, 1)])
+    exchange.oracle(46_000)
+    exchange.venue.deposit(100 * USDC)
+
+    assert [] == exchange.venue.withdraw(1)
+    assert {"BLOCKED": 1} == exchange.venue.refusals
+    exchange.order("BUY", "0.0001", "1", "GTT")
+    exchange.block(height=exchange.height + 51)
+    exchange.oracle(46_000)
+    assert exchange.venue.withdraw(1)
+
+
+def test_a_deposit_opens_the_account_and_must_be_one() -> None:
+    """Before any view, with the snapshot first; of nothing it is a mistake."""
+    venue = PaperVenue(OWNER, 0)
+
+    assert ["subscribed", "channel_data"] == [frame.type for frame in venue.deposit(1)]
+    with pytest.raises(PaperError, match="expected a deposit above 0"):
+        venue.deposit(0)
+    assert ["subscribed"] == [frame.type for frame in PaperVenue(OWNER, 0).withdraw(1)]
+
+
+def test_a_builder_is_paid_on_top() -> None:
+    """Told apart from the venue's fee, taken with it from the balance."""
+    exchange = Exchange().open()
+    builder = {"builder_address": BUILDER, "builder_fee_ppm": 1_000}
+    exchange.order("BUY", "0.5", "50001", **builder)
+
+    done = body(exchange.change(bids=[(49_999, 1.5)]))
+
+    (fill,) = done["fills"]
+    assert ("12.50025", "25.0005") == (fill["fee"], fill["builderFee"])
+    ledger = exchange.venue.ledger
+    assert (37_500_750, 25_000_500) == (ledger.fees_paid, ledger.builder_paid)
+
+
+BUILDER = "dydx1kzsvkf2ghjqlysuffdkhcdctknl4rsvcx5hkm5"
+
+
+@pytest.mark.parametrize("side", ["BUY", "SELL"])
+def test_a_fill_is_judged_by_the_open_interest_it_makes(side: str) -> None:
+    """At the lower cap every new contract raises the margin of all of them."""
+    exchange = Exchange(deposit=10_000 * USDC).open()
+    caps = {"openInterestLowerCap": "5000000", "openInterestUpperCap": "5100000"}
+    exchange.update("BTC-USD", **caps)
+    assert exchange.market().open_interest_upper_cap
+    exchange.order(side, "1", "50001" if side == "BUY" else "49999")
+
+    done = body(exchange.change(bids=[(49_990, 1.5)]))
+
+    assert "ORDER_REMOVAL_REASON_UNDERCOLLATERALIZED" == done["orders"][0]["removalReason"]
+    assert 10_000 * USDC == exchange.venue.ledger.collateral
+
+
+def test_what_was_taken_is_forgotten_with_its_levels() -> None:
+    """A venue that trades for a year remembers no more than the books of today."""
+    exchange = Exchange(deposit=10_000_000 * USDC).open()
+    for number in range(300):
+        price = 50_001 + number
+        exchange.order("BUY", "0.0001", str(price))
+        exchange.book([(49_999, 1)], [(price, 1)])
+
+    assert 300 == exchange.venue.ledger.fills
+    assert len(exchange.venue._desks["BTC-USD"]._taken) <= 257
+
+
+def test_the_ledger_remembers_orders_fills_and_hours() -> None:
+    """What people ask about later, under the indexer's ids."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "1", "50001")
+    done = body(exchange.change(bids=[(49_999, 1.5)]))
+    exchange.block(second=HOUR + 1)
+    exchange.oracle(50_000)
+    exchange.order("BUY", "1", "50001", "FOK")
+
+    history = exchange.venue.ledger.history
+    assert ["CANCELED", "FILLED"] == [order.status for order in history.orders().rows]
+    assert "clob 48: ErrDeprecatedField" == history.orders().rows[0].reason
+    (fill,) = history.fills(order_id=done["orders"][0]["id"]).rows
+    assert (done["fills"][0]["id"], "TAKER") == (fill.id, fill.liquidity)
+    assert 1 == history.pnl().total == history.payments().total
 
 
 # --- liquidation

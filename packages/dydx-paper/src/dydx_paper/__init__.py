@@ -594,6 +594,7 @@ class PaperVenue:
         for ticker in sorted(self._busy):
             desk = self._desks[ticker]
             self._meet(desk)
+            desk.watch()
             self._end_block(desk)
         if self._hour and hour > self._hour:
             self._fund(hour - self._hour)
@@ -662,7 +663,6 @@ class PaperVenue:
         """Let what rests and what waits meet the book as it is now."""
         for taker in desk.crossing():
             self._report(desk, desk.book.place(taker))
-        desk.watch()
         for event in desk.arrived(self._when().at):
             if not isinstance(event, Order):
                 self._withdraw(desk, event)
@@ -1130,11 +1130,14 @@ class _Desk:
         self._places[order.side][order.key] = place
 
     def watch(self) -> None:
-        """Take in how the levels at which we rest have changed."""
+        """Take in how the levels at which we rest have changed: each block, and at each trade.
+
+        What left and was made up for in between we may have been behind of: it still stands.
+        """
         orders, book = self.book.orders, self.view.book
         if not self.readable:
             return
-        block, proportional = self.view.chain.height, self.venue.queue == "proportional"
+        block, proportional = _block_and_hour(self.view)[0], self.venue.queue == "proportional"
         for side, places in self._places.items():
             for key in [key for key in places if key not in orders] if places else ():
                 del places[key]
@@ -1159,9 +1162,10 @@ class _Desk:
         we stood there says nothing.
         """
         side = _OPPOSITE[taker]
-        places, block = self._places[side], self.view.chain.height
+        places, block = self._places[side], _block_and_hour(self.view)[0]
         if not places or not self.readable:
             return None
+        self.watch()
         total, step = 0, self.market.step_base_quantums
         ours = [order for order in self.book.orders.values() if order.side == side]
         for order in sorted(ours, key=lambda order: -order.sign * order.subticks):
