@@ -273,3 +273,18 @@ def test_a_long_pays_a_rising_index() -> None:
     assert funding_payment(funding_settlement_ppm(10**9, 625, 0)) == 625_000
     assert funding_payment(funding_settlement_ppm(-(10**9), 625, 0)) == -625_000
     assert funding_payment(-1) == 1
+
+
+def test_a_price_beyond_all_exponents_is_refused() -> None:
+    """Before anybody computes a power of ten that fills the memory."""
+    with pytest.raises(MarginError, match="BTC-USD: an exponent within ±200, got 1000000"):
+        oracle_subticks(BTC, 1, 10**6)
+    with pytest.raises(MarginError, match="an exponent within ±200, got -1000000"):
+        funding_index_delta(1, 3_600, 1, -(10**6), -9)
+
+
+@pytest.mark.parametrize("level", [(0, 1), (-1, 1), (1, 0), (1, -1)])
+def test_a_level_of_nothing_is_refused(level: tuple[int, int]) -> None:
+    """A book holds sizes and prices; anything else is a fault further down."""
+    with pytest.raises(MarginError, match="a level of more than 0 quantums and subticks, got"):
+        impact_subticks([level], 1, 0)

@@ -166,11 +166,17 @@ def position_margin(
     shift = exponent + market.atomic_resolution + 6
     # Written out, not composed: this is the hot path, and a test holds it to its parts.
     try:
-        unit, scale = (price * _POWERS[shift], 1) if shift >= 0 else (price, _POWERS[-shift])
+        if shift < 0:
+            unit, scale = price, _POWERS[-shift]
+        else:
+            unit, scale = price * _POWERS[shift], 1
     except IndexError:
-        raise MarginError(f"{market.ticker}: an exponent within ±200", exponent) from None
+        raise MarginError(
+            f"{market.ticker}: an exponent within ±{len(_POWERS)}", exponent
+        ) from None
     notional = (quantums if quantums >= 0 else -quantums) * unit // scale
-    imf, upper = market.imf_ppm, market.open_interest_upper_cap
+    tier = imf = market.imf_ppm
+    upper = market.open_interest_upper_cap
     base = initial = -(-notional * imf // PPM)
     if not 0 < base < _MOST:
         _examine(market, price, base)
@@ -182,7 +188,7 @@ def position_margin(
             raise MarginError(f"{market.ticker}: open interest of 0 or more", open_interest)
     if chosen_imf_ppm > imf:
         imf = chosen_imf_ppm
-    if imf != market.imf_ppm:
+    if imf != tier:
         initial = -(-notional * imf // PPM)
     maintenance = -(-base * market.maintenance_fraction_ppm // PPM)
     return PositionMargin(notional if quantums >= 0 else -notional, initial, maintenance)
@@ -558,10 +564,16 @@ def _subticks(level: tuple[int, int]) -> int:
 
 def oracle_subticks(market: PerpetualMarket, price: int, exponent: int) -> Fraction:
     """Return an oracle price in a market's subticks, exactly; `MarginError` if 0 or less."""
-    if price <= 0:
-        raise MarginError(f"{market.ticker}: an oracle price above 0", price)
+    _check_price(f"{market.ticker}: ", price, exponent)
     shift = exponent - market.quantum_conversion_exponent + market.atomic_resolution + 6
     return price * Fraction(10) ** shift
+
+
+def _check_price(whose: str, price: int, exponent: int) -> None:
+    if price <= 0:
+        raise MarginError(f"{whose}an oracle price above 0", price)
+    if not -len(_POWERS) < exponent < len(_POWERS):
+        raise MarginError(f"{whose}an exponent within ±{len(_POWERS)}", exponent)
 
 
 def impact_subticks(
@@ -576,6 +588,9 @@ def impact_subticks(
         raise MarginError("an impact notional of 0 or more", impact_notional)
     left, size = impact_notional, Fraction(0)
     for subticks, quantums in levels:
+        if subticks <= 0 or quantums <= 0:
+            level = f"{quantums} at {subticks}"
+            raise MarginError("a level of more than 0 quantums and subticks", level)
         if not impact_notional:
             return Fraction(subticks)
         quote = fill_to_quote(quantums, subticks, quantum_conversion_exponent)
@@ -660,8 +675,7 @@ def funding_index_delta(
     Truncated toward zero twice, as the chain does. `MarginError` for a price of 0 or less.
     Source: x/perpetuals/funding/funding.go.
     """
-    if price <= 0:
-        raise MarginError("an oracle price above 0", price)
+    _check_price("", price, exponent)
     scaled = base_to_quote(rate_8h_ppm * seconds, price, exponent, atomic_resolution)
     return scaled // 28_800 if scaled >= 0 else -(-scaled // 28_800)
 
