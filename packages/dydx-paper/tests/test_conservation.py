@@ -32,7 +32,7 @@ BTC = PerpetualMarket(
     perpetual_id=0,
     atomic_resolution=-10,
     quantum_conversion_exponent=-9,
-    step_base_quantums=1_000_000,
+    step_base_quantums=1,
     subticks_per_tick=100_000,
     imf_ppm=50_000,
     maintenance_fraction_ppm=600_000,
@@ -115,7 +115,8 @@ class Pot:
     ) -> None:  # fmt: skip
         if maker == taker:
             return
-        size, fees = steps * 10**7, STANDARD_FEE_TIERS[tier]
+        # Prime, so that quotes and funding have something to round.
+        size, fees = steps * 9_999_991, STANDARD_FEE_TIERS[tier]
         quote = market.quote_quantums(abs(size), at(price))
         sides = ((taker, size, "TAKER", builder_ppm), (maker, -size, "MAKER", 0))
         for who, signed, liquidity, ppm in sides:
@@ -242,7 +243,32 @@ def test_a_breach_is_settled_to_the_quantum(rise: int, deed: str) -> None:
     getattr(pot, deed)(*((3, 2, rise) if deed == "liquidate" else (3,)))
 
     pot.check()
-    assert abs(pot.ledgers[3].position("BTC-USD")) < 9 * 10**10
+    assert abs(pot.ledgers[3].position("BTC-USD")) < 9_000 * 9_999_991
+
+
+def test_who_is_worth_less_than_its_position_pays_to_be_rid_of_it() -> None:
+    """A long deleveraged below a price of zero: the quote is negative, and still has two ends."""
+    giver, taker = Ledger(PARENT, -5), Ledger(CHILD, 100)
+    giver.fill(BTC, 10**10, at(1))
+    taker.fill(BTC, -(10**10), at(1))
+    before = giver.collateral
+
+    giver.fill(BTC, -(10**10), 0, quote=-7)
+    taker.fill(BTC, 10**10, 0, quote=-7)
+
+    assert (-7, 95) == (giver.collateral - before, giver.collateral + taker.collateral)
+
+
+def test_funding_is_floored_once_for_the_account() -> None:
+    """Two halves owed make one quantum, not two; shown by position they are two."""
+    ledger = Ledger(PARENT, 100)
+    ledger.fill(BTC, 1, 1)
+    ledger.fill(ETH, 1, 1)
+
+    ledger.settle_funding({"BTC-USD": 500_000, "ETH-USD": 500_000})
+
+    assert (1, 99) == (ledger.funding_paid, ledger.collateral)
+    assert [-1, -1] == [paid.credited for paid in ledger.history.payments().rows]
 
 
 # --- fees

@@ -138,6 +138,24 @@ def test_a_drawdown_not_made_up_for_lasts_until_now() -> None:
     assert (30, 3 * HOUR) == (seen.max_drawdown, seen.drawdown_ns)
 
 
+def test_a_drawdown_begins_when_its_peak_was_last_seen() -> None:
+    """A plateau is no drawdown, and reaching the peak ends one."""
+    seen = performance(worth(100, 100, 100, 90, 100, 100))
+
+    assert (10, 2 * HOUR) == (seen.max_drawdown, seen.drawdown_ns)
+
+
+def test_what_the_insurance_fund_took_is_a_cost_of_the_trade() -> None:
+    """As a fee is."""
+    ledger = Ledger(ME, 1_000 * USDC)
+    ledger.fill(BTC, COIN, at(100), when=hour(0))
+    ledger.fill(BTC, -COIN, at(101), 2 * USDC, 3 * USDC, hour(1), type="LIQUIDATED")
+
+    seen = performance(ledger)
+
+    assert (4 * USDC, 3 * USDC) == (seen.average_loss, seen.insurance)
+
+
 def test_money_brought_in_is_no_profit() -> None:
     """Neither in the drawdown nor in the returns."""
     ledger = Ledger(ME, 100)

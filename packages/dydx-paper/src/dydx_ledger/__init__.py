@@ -357,7 +357,7 @@ class History:
         return page_of(chosen, **filters)
 
     def closed_positions(self, **filters: Any) -> Page[PositionRecord]:
-        """Return positions that have ended, by when they did."""
+        """Return positions that have ended, the last to end first."""
         return page_of(self.ended, **filters)
 
     def payments(self, position_id: str = "", **filters: Any) -> Page[FundingRecord]:
@@ -400,14 +400,11 @@ class History:
 
     def keep(self, row: PositionRecord | FundingRecord | TransferRecord | PnlPoint) -> None:
         """Remember what only ever comes once."""
-        self._shelf(row).append(row)
-
-    def _shelf(self, row: object) -> deque[Any]:
         shelves: dict[type, deque[Any]] = {
             PositionRecord: self.ended, FundingRecord: self._payments,
             TransferRecord: self._transfers, PnlPoint: self.points,
         }  # fmt: skip
-        return shelves[type(row)]
+        shelves[type(row)].append(row)
 
 
 # === Money ===
@@ -1018,7 +1015,7 @@ class Performance(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     - `exposure`: share of the time between first and last event with any position open.
     - `turnover`: volume traded over the mean equity of the points.
 
-    Points without equity count for nothing; ratios are None if equity was ever not positive.
+    Points without equity are left out; ratios are None if equity was ever not positive.
     """
 
     trades: int
