@@ -54,7 +54,7 @@ def wanted(usdc: int) -> Wish:
         (fixed_fraction(1_000 * USDC, 0.015625, stop=0.0625), 250),
         (fixed_fraction(1_000 * USDC, -0.25), -250),
         (volatility_target(1_000 * USDC, 0.0078125, 0.03125, cap=2), 250),
-        (volatility_target(1_000 * USDC, 0.01, 1e-300, cap=2), 2_000),
+        (volatility_target(1_000 * USDC, 0.01, 1e-150, cap=2), 2_000),
         (volatility_target(1_000 * USDC, -0.01, 0.001, cap=2), -2_000),
         (kelly(1_000 * USDC, 2**-12, 2**-5, cap=2), 125),
         (kelly(1_000 * USDC, 2**-12, 2**-5, cap=2, share=1), 250),
@@ -178,6 +178,10 @@ def test_a_margin_that_bears_nothing_denies() -> None:
         (
             wanted(1), ENTERED, [msgspec.structs.replace(OTHER, price=None)],
             "BTC-USD: no oracle price",
+        ),
+        (
+            wanted(3 * 10**70), ENTERED, [],
+            f"expected ETH-USD: a margin from 0 to 10^60 quote quantums, got {15 * 10**74}",
         ),
     ],
 )  # fmt: skip

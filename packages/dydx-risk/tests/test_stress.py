@@ -402,10 +402,25 @@ def test_a_table_stays_as_it_is_when_its_successor_differs() -> None:
     assert table.now() == before
 
 
+def test_a_market_that_is_entered_gets_its_row() -> None:
+    """One by one from an empty account, and what is not held stays out."""
+    empty = stress_table(0, [])
+
+    assert stress_table(0, [LONG, SHORT]) == empty.changed(LONG).changed(SHORT)
+    assert empty == empty.changed(msgspec.structs.replace(LONG, quantums=0))
+
+
 def test_a_market_that_is_not_held_has_no_row() -> None:
     """A bug of the caller, said in its words."""
     with pytest.raises(RiskError, match="expected a market of"):
         stress_table(0, [LONG]).market("BTC-USD")
+
+
+def test_collateral_beyond_all_size_is_refused() -> None:
+    """At first, and when it settles."""
+    for call in (lambda: stress_table(10**400, []), lambda: stress_table(0, []).settled(10**400)):
+        with pytest.raises(RiskError, match="expected collateral within"):
+            call()
 
 
 def test_negative_hours_are_refused() -> None:

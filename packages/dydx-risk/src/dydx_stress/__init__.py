@@ -17,13 +17,13 @@ Nothing here remembers, reads a clock or sees a book: slippage is a figure hande
 Sources: v4-chain x/perpetuals (funding clamp, open interest caps), x/subaccounts/lib.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from fractions import Fraction
 from itertools import chain
 from math import ceil, inf, isfinite, sqrt
 from operator import add, sub
-from typing import Final, Literal
+from typing import Final, Literal, TypeGuard
 
 import msgspec
 from dydx_conn import PerpetualMarket, quote_to_base
@@ -81,12 +81,6 @@ class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Name the market."""
         return self.market.ticker
 
-    @property
-    def oracle_price(self) -> Decimal | None:
-        """Return the oracle price in USDC, None if it is unknown or no price."""
-        price = self.price or 0
-        return Decimal(price).scaleb(self.exponent) if price > 0 else None
-
 
 def volatility_1h(volatility_1m: float) -> float:
     """Turn a standard deviation per minute into one per hour, as if moves were independent."""
@@ -110,9 +104,16 @@ def _objection(holding: Holding) -> str:
 
 
 def _volatility(holding: Holding) -> float | None:
-    volatility = holding.volatility_1h
-    usable = volatility is not None and isfinite(volatility) and volatility > 0
-    return volatility if usable else None
+    return holding.volatility_1h if _usable(holding.volatility_1h) else None
+
+
+def _usable(volatility: float | None) -> TypeGuard[float]:
+    # Its square, too: a market that never moves is one nobody has measured.
+    return volatility is not None and volatility > 0 and 0 < volatility * volatility < inf
+
+
+def _no_volatility(got: float | None) -> str:
+    return f"no usable volatility, got {got}"
 
 
 def _margin(holding: Holding, shock_ppm: int = 0) -> PositionMargin:
@@ -133,8 +134,12 @@ def _funding_ppm(holding: Holding, rate_8h_ppm: int, hours: int) -> int:
     return hours * funding_settlement_ppm(holding.quantums, delta, 0)
 
 
-def _held(holdings: Iterable[Holding]) -> dict[str, Holding]:
-    held: dict[str, Holding] = {}
+_Held = dict[str, Holding]
+_Terms = dict[str, PositionMargin]
+
+
+def _held(holdings: Iterable[Holding]) -> _Held:
+    held: _Held = {}
     for holding in holdings:
         if holding.ticker in held:
             raise RiskError(f"expected one holding per market, got {holding.ticker} twice")
@@ -215,10 +220,7 @@ def risk_figures(collateral: int, holdings: Iterable[Holding]) -> RiskFigures:
 
 
 def _account_figures(
-    total: MarginFigures,
-    held: Mapping[str, Holding],
-    terms: Mapping[str, PositionMargin],
-    positions: tuple[PositionRisk, ...],
+    total: MarginFigures, held: _Held, terms: _Terms, positions: tuple[PositionRisk, ...]
 ) -> RiskFigures:
     values = [term.net_notional for term in terms.values()]
     gross = total.notional
@@ -247,9 +249,7 @@ def _account_figures(
     return msgspec.structs.replace(figures, **_funding_figures(total, held))
 
 
-def _account_sigmas(
-    total: MarginFigures, held: Mapping[str, Holding], terms: Mapping[str, PositionMargin]
-) -> float | None:
+def _account_sigmas(total: MarginFigures, held: _Held, terms: _Terms) -> float | None:
     # All against us at once, each by its own deviation: no diversification is counted on.
     lost = 0.0
     for ticker, holding in held.items():
@@ -262,7 +262,7 @@ def _account_sigmas(
     return total.cushion / lost
 
 
-def _funding_figures(total: MarginFigures, held: Mapping[str, Holding]) -> dict[str, int | float]:
+def _funding_figures(total: MarginFigures, held: _Held) -> dict[str, int | float]:
     settled = 0
     for holding in held.values():
         if holding.funding_8h_ppm is None:
@@ -283,15 +283,14 @@ def _funding_figures(total: MarginFigures, held: Mapping[str, Holding]) -> dict[
 def _position_risk(
     holding: Holding, term: PositionMargin | None, total: MarginFigures
 ) -> PositionRisk:
-    ticker, oracle = holding.ticker, holding.oracle_price
-    if term is None or oracle is None:
-        return PositionRisk(
-            ticker=ticker, quantums=holding.quantums, unknown=(_objection(holding),)
-        )
+    ticker, size = holding.ticker, holding.quantums
+    if term is None or holding.price is None:
+        return PositionRisk(ticker=ticker, quantums=size, unknown=(_objection(holding),))
+    oracle = Decimal(holding.price).scaleb(holding.exponent)
     rate, volatility = holding.funding_8h_ppm, _volatility(holding)
     lacking = [f"{ticker}: no funding rate"] if rate is None else []
     if volatility is None:
-        lacking.append(f"{ticker}: no usable volatility, got {holding.volatility_1h}")
+        lacking.append(f"{ticker}: {_no_volatility(holding.volatility_1h)}")
     liquidation, distance = None, None
     if total.known:
         liquidation, distance = _own_distance(holding, oracle, term, total)
@@ -299,7 +298,7 @@ def _position_risk(
         lacking += [f"{ticker}: no distance, the account is unknown ({total.unknown[0]})"]
     return PositionRisk(
         ticker=ticker,
-        quantums=holding.quantums,
+        quantums=size,
         oracle_price=oracle,
         net_notional=term.net_notional,
         share=abs(term.net_notional) / total.notional if total.known and total.notional else None,
@@ -339,7 +338,7 @@ _NONE: Final = (0,) * (_WIDTH * (2 + len(MOVES_PERCENT)) + 1)  # now, cap, toget
 _CAP, _TOGETHER = _WIDTH, 2 * _WIDTH
 
 
-class StressCell(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class StressCell(msgspec.Struct, frozen=True, gc=False):
     """What one shock would leave: None, each, while any position cannot be valued.
 
     `distance` is None without a position, too; it and `liquidatable` are after the shock.
@@ -400,80 +399,67 @@ class StressTable(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, rows=rows, sums=sums)
 
     def settled(self, collateral: int) -> "StressTable":
-        """Return the table with other collateral."""
+        """Return the table with other collateral; `MarginError` beyond all size."""
+        total_margin(collateral, ())
         return msgspec.structs.replace(self, collateral=collateral)
 
     def now(self) -> StressCell:
         """Return the account without a shock."""
-        return self._cell(self.sums, "now")
+        return self._cell(bool(self.unknown), self.sums, "now")
 
     def market(self, ticker: str) -> list[StressCell]:
         """Return the cells of one market's own moves, the others standing still."""
         if ticker not in self.rows:
             raise RiskError(f"expected a market of {sorted(self.rows)}, got {ticker}")
-        return self._own(ticker, self.rows[ticker], unknown=bool(self.unknown))
+        return self._own(bool(self.unknown), ticker, self.rows[ticker])
 
     def together(self) -> list[StressCell]:
         """Return the cells of all markets moving at once, each by its beta."""
         sums, unknown = self.sums, bool(self.unknown)
         starts = range(_TOGETHER, len(sums), _WIDTH)
         return [
-            self._cell(sums[start : start + _WIDTH], "together", "", move, unknown=unknown)
+            self._cell(unknown, sums[start : start + _WIDTH], "together", "", move)
             for start, move in zip(starts, MOVES_PERCENT, strict=False)  # funding stands last
         ]
 
     def capped(self) -> StressCell:
         """Return the account with every open interest at its upper cap: initial margin alone."""
-        return self._cell(self.sums[_CAP:_TOGETHER], "open interest capped")
+        return self._cell(bool(self.unknown), self.sums[_CAP:_TOGETHER], "open interest capped")
 
     def clamped(self) -> StressCell:
         """Return the account after `funding_hours` of the worst funding, each position paying."""
         net, *others = self.sums[:_WIDTH]
-        return self._cell((net + funding_settlement(self.sums[-1:]), *others), "funding clamped")
+        sums = (net + funding_settlement(self.sums[-1:]), *others)
+        return self._cell(bool(self.unknown), sums, "funding clamped")
 
     def cells(self) -> list[StressCell]:
         """Return every cell: now, each market, all together, open interest, funding."""
         unknown = bool(self.unknown)
-        own = [cell for t, row in self.rows.items() for cell in self._own(t, row, unknown=unknown)]
+        own = [cell for t, row in self.rows.items() for cell in self._own(unknown, t, row)]
         return [self.now(), *own, *self.together(), self.capped(), self.clamped()]
 
-    def _own(self, ticker: str, row: _Row, *, unknown: bool) -> list[StressCell]:
-        now, held = self.sums, row.sums
-        others = [now[at] - held[at] for at in range(_WIDTH)]
+    def _own(self, unknown: bool, ticker: str, row: _Row) -> list[StressCell]:
+        others = tuple(map(sub, self.sums[:_WIDTH], row.sums))
         return [
-            self._cell(tuple(map(add, others, moved)), "market", ticker, move, unknown=unknown)
+            self._cell(unknown, tuple(map(add, others, moved)), "market", ticker, move)
             for move, moved in zip(MOVES_PERCENT, row.moved, strict=True)
         ]
 
     def _cell(
-        self,
-        sums: _Sums,
-        scenario: Scenario,
-        ticker: str = "",
-        move: int = 0,
-        *,
-        unknown: bool | None = None,
+        self, unknown: bool, sums: _Sums, scenario: Scenario, ticker: str = "", move: int = 0
     ) -> StressCell:
-        if self.unknown if unknown is None else unknown:
-            return StressCell(scenario=scenario, ticker=ticker, move_percent=move)
+        if unknown:
+            return StressCell(scenario, ticker, move)
         value, initial, maintenance, notional, sensitivity = sums[:_WIDTH]
         net = self.collateral + value
-        return StressCell(
-            scenario=scenario,
-            ticker=ticker,
-            move_percent=move,
-            equity=net,
-            initial_margin=initial,
-            maintenance_margin=maintenance,
-            distance=MarginFigures(net, initial, maintenance, notional, sensitivity).distance,
-            liquidatable=is_liquidatable(net, maintenance),
-        )
+        distance = MarginFigures(net, initial, maintenance, notional, sensitivity).distance
+        breached = is_liquidatable(net, maintenance)
+        return StressCell(scenario, ticker, move, net, initial, maintenance, distance, breached)
 
 
 def stress_table(
     collateral: int,
     holdings: Iterable[Holding],
-    *,
     funding_hours: int = 8,
     terms: FundingTerms = _GENESIS,
 ) -> StressTable:
@@ -483,9 +469,8 @@ def stress_table(
     """
     if funding_hours < 0:
         raise RiskError(f"expected funding_hours of 0 or more, got {funding_hours}")
-    rows = {
-        ticker: _row(holding, funding_hours, terms) for ticker, holding in _held(holdings).items()
-    }
+    total_margin(collateral, ())  # refuses what is beyond all size
+    rows = {t: _row(holding, funding_hours, terms) for t, holding in _held(holdings).items()}
     sums = tuple(map(sum, zip(_NONE, *(row.sums for row in rows.values()), strict=True)))
     return StressTable(collateral, funding_hours, terms, rows, sums)
 
@@ -538,9 +523,10 @@ class Wish(msgspec.Struct, frozen=True, gc=False):
     why: str
 
 
-class Sizing(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class Sizing(msgspec.Struct, frozen=True, gc=False):
     """The position to hold, signed quantums on the step; 0 is a denial, and `why` its reason.
 
+    It bounds what is wished for, and never asks to close what is held.
     `after` is the account's margin after the adverse move, None where it was not computed.
     """
 
@@ -573,8 +559,8 @@ def volatility_target(
     """
     _expect("target_1h", target_1h, least=-inf)
     _expect("cap", cap, least=0)
-    if volatility_1h is None or not isfinite(volatility_1h) or volatility_1h <= 0:
-        return Wish(None, f"no usable volatility, got {volatility_1h}")
+    if not _usable(volatility_1h):
+        return Wish(None, _no_volatility(volatility_1h))
     leverage = min(max(target_1h / volatility_1h, -cap), cap)
     calm = f"at a volatility of {_percent(volatility_1h)}"
     words = f"{_percent(target_1h)} an hour {calm}, at most {cap:g} times"
@@ -596,11 +582,11 @@ def kelly(
     _expect("share", share, above=0)
     if edge_1h is None or not isfinite(edge_1h):
         return Wish(None, f"no usable edge, got {edge_1h}")
-    variance = volatility_1h * volatility_1h if volatility_1h is not None else 0.0
-    if not (isfinite(variance) and variance > 0):
-        return Wish(None, f"no usable volatility, got {volatility_1h}")
-    leverage = min(max(share * (edge_1h / variance), -cap), cap)
-    words = f"{share:g} of Kelly's {edge_1h / variance:.2f} times equity, at most {cap:g} times"
+    if not _usable(volatility_1h):
+        return Wish(None, _no_volatility(volatility_1h))
+    whole = edge_1h / (volatility_1h * volatility_1h)
+    leverage = min(max(share * whole, -cap), cap)
+    words = f"{share:g} of Kelly's {whole:.2f} times equity, at most {cap:g} times"
     return _wish(equity, leverage, words)
 
 
@@ -618,6 +604,10 @@ def _wish(equity: int | None, leverage: float, words: str) -> Wish:
     if equity <= 0:
         return Wish(None, f"expected a positive equity, got {equity} quote quantums")
     return Wish(int(equity * Fraction(leverage)), words)
+
+
+# A position's size to the account's margin once traded, and after the adverse move.
+_Stressed = Callable[[int], tuple[MarginFigures, MarginFigures]]
 
 
 def size_position(
@@ -640,69 +630,58 @@ def size_position(
     _expect("adverse", adverse, least=0, below=1)
     _expect("keep_above", keep_above, least=0, below=1)
     _expect("cost_ppm", cost_ppm, least=0)
-    ticker = market.ticker
-    others = [h for h in _held(holdings).values() if h.ticker != ticker]
+    others = [h for h in _held(holdings).values() if h.ticker != market.ticker]
     refused = _refusal(wish, market, others)
     if refused is not None:
         return refused
-    wanted = quote_to_base(
-        wish.notional or 0, market.price or 0, market.exponent, market.market.atomic_resolution
-    )
-    step, sign = market.market.step_base_quantums, -1 if wanted < 0 else 1
-    most = abs(wanted) // step
-    if not most:
-        why = f"{wish.why}: {wanted} quantums, below the step of {step}"
-        return Sizing(ticker=ticker, quantums=0, why=why, limited_by="step")
-    stressed = _after_trade(market, collateral, others, ceil(adverse * PPM), cost_ppm)
-    keep_ppm = ceil(keep_above * PPM)
-    steps = _most_steps(most, lambda count: _bears(stressed(count * step * sign), keep_ppm))
-    after = stressed(steps * step * sign)[1]
-    bound = f"{_percent(keep_above)} kept after all markets moved {_percent(adverse)} against it"
-    why = wish.why if steps == most else f"{wish.why}; the margin bears {steps} of {most} steps"
-    return Sizing(
-        ticker=ticker,
-        quantums=steps * step * sign,
-        why=f"{why}, {bound}",
-        limited_by="wish" if steps == most else "margin",
-        after=after,
-    )
+    try:
+        trade = _after_trade(market, collateral, others, ceil(adverse * PPM), cost_ppm)
+        return _largest(wish, market, trade, ceil(keep_above * PPM))
+    except MarginError as error:
+        return Sizing(market.ticker, 0, str(error), "unknown")
 
 
 def _refusal(wish: Wish, market: Holding, others: list[Holding]) -> Sizing | None:
-    reasons = [reason for reason in map(_objection, [market, *others]) if reason]
-    if wish.notional is None:
-        reasons.insert(0, wish.why)
+    reasons = [] if wish.notional is not None else [wish.why]
+    reasons += [reason for reason in map(_objection, [market, *others]) if reason]
     if reasons:
-        why = "; ".join(reasons)
-        return Sizing(ticker=market.ticker, quantums=0, why=why, limited_by="unknown")
+        return Sizing(market.ticker, 0, "; ".join(reasons), "unknown")
     if mixes_isolated(holding.market for holding in [market, *others]):
         why = f"{market.ticker} and {others[0].ticker} cannot be held by one subaccount: isolated"
-        return Sizing(ticker=market.ticker, quantums=0, why=why, limited_by="isolated")
+        return Sizing(market.ticker, 0, why, "isolated")
     return None
 
 
-_Stressed = Callable[[int], tuple[MarginFigures, MarginFigures]]
+def _largest(wish: Wish, holding: Holding, trade: _Stressed, keep_ppm: int) -> Sizing:
+    market, notional, price = holding.market, wish.notional or 0, holding.price or 0
+    wanted = quote_to_base(notional, price, holding.exponent, market.atomic_resolution)
+    step = market.step_base_quantums if wanted > 0 else -market.step_base_quantums
+    most = wanted // step
+    if not most:
+        why = f"{wish.why}: {wanted} quantums, below the step of {abs(step)}"
+        return Sizing(market.ticker, 0, why, "step")
+    steps = _most_steps(most, lambda count: _bears(trade(count * step), keep_ppm))
+    after = trade(steps * step)[1]
+    if steps == most:
+        return Sizing(market.ticker, steps * step, wish.why, "wish", after)
+    bound = f"the margin bears {steps} of {most} steps at {_percent(keep_ppm / PPM)} after the move"
+    return Sizing(market.ticker, steps * step, f"{wish.why}; {bound}", "margin", after)
 
 
 def _after_trade(
     market: Holding, collateral: int, others: list[Holding], adverse_ppm: int, cost_ppm: int
 ) -> _Stressed:
     # The others are the same for every size that is tried.
-    calm = [_margin(other) for other in others]
-    shaken = [_margin(other, _against(other.quantums, adverse_ppm)) for other in others]
-    now = total_margin(collateral, calm)
-    then = total_margin(collateral, shaken)
+    resting = [(other, _against(other.quantums, adverse_ppm)) for other in others]
+    now = total_margin(collateral, [_margin(other) for other in others])
+    then = total_margin(collateral, [_margin(other, shock) for other, shock in resting])
     held = _margin(market).net_notional
 
     def stressed(quantums: int) -> tuple[MarginFigures, MarginFigures]:
-        traded = abs(quantums - market.quantums)
         # The match itself may raise the open interest, and with it the fraction.
-        interest = market.open_interest
-        target = msgspec.structs.replace(
-            market,
-            quantums=quantums,
-            open_interest=None if interest is None else interest + traded,
-        )
+        interest, traded = market.open_interest, abs(quantums - market.quantums)
+        interest = None if interest is None else interest + traded
+        target = msgspec.structs.replace(market, quantums=quantums, open_interest=interest)
         calm, shaken = _margin(target), _margin(target, _against(quantums, adverse_ppm))
         cost = mul_ppm(abs(calm.net_notional - held), cost_ppm, round_up=True)
         cash = held - calm.net_notional - cost
@@ -749,7 +728,7 @@ def _most_steps(most: int, fits: Callable[[int], bool]) -> int:
 # === Leverage ===
 
 
-class LeverageAdvice(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class LeverageAdvice(msgspec.Struct, frozen=True, gc=False):
     """How far to lever one market on its own; `leverage` is None while it cannot be said.
 
     `most` is what the initial margin allows at this open interest.
@@ -774,27 +753,20 @@ def suggest_leverage(
     _expect("sigmas", sigmas, least=0)
     ticker, objection = holding.ticker, _objection(holding)
     if objection:
-        return LeverageAdvice(ticker=ticker, leverage=None, most=None, reasons=(objection,))
+        return LeverageAdvice(ticker, None, None, (objection,))
     fraction, words = _initial_fraction(holding)
-    most = PPM / fraction
-    volatility = _volatility(holding)
+    most, market, volatility = PPM / fraction, holding.market, _volatility(holding)
     if volatility is None:
-        lacking = f"{ticker}: no usable volatility, got {holding.volatility_1h}"
-        return LeverageAdvice(ticker=ticker, leverage=None, most=most, reasons=(words, lacking))
+        lacking = f"{ticker}: {_no_volatility(holding.volatility_1h)}"
+        return LeverageAdvice(ticker, None, most, (words, lacking))
     swing = sigmas * volatility * sqrt(hours)
     distance = max(swing, keep_above)
-    market = holding.market
     kept = market.imf_ppm * market.maintenance_fraction_ppm / PPM / PPM
     borne = 1 / (kept + distance * (1 + kept)) if kept + distance > 0 else inf
-    bound = (
-        f"{sigmas:g} deviations of {hours:g} h are {_percent(swing)}, kept {_percent(keep_above)}"
-    )
-    reasons = (
-        words,
-        f"{bound}: with a maintenance of {_percent(kept)} that bears {borne:.1f} times",
-        "the initial margin binds" if most <= borne else "the distance binds",
-    )
-    return LeverageAdvice(ticker=ticker, leverage=min(most, borne), most=most, reasons=reasons)
+    kind = "the initial margin binds" if most <= borne else "the distance binds"
+    swings = f"{sigmas:g} deviations of {hours:g} h are {_percent(swing)}"
+    bears = f"kept {_percent(keep_above)}, maintenance {_percent(kept)}: {borne:.1f} times"
+    return LeverageAdvice(ticker, min(most, borne), most, (words, swings, bears, kind))
 
 
 def _initial_fraction(holding: Holding) -> tuple[int, str]:
@@ -808,7 +780,5 @@ def _initial_fraction(holding: Holding) -> tuple[int, str]:
     whole = msgspec.structs.replace(holding, quantums=interest)
     value = abs(_margin(whole).net_notional)
     scaled = max(adjusted_imf_ppm(market.imf_ppm, lower, upper, value), base)
-    return (
-        scaled,
-        f"initial margin of {_percent(scaled / PPM)} at {_percent(value / upper)} of the upper cap",
-    )
+    share = f"{_percent(value / upper)} of the upper cap"
+    return scaled, f"initial margin of {_percent(scaled / PPM)} at {share}"
