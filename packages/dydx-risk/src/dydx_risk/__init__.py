@@ -26,7 +26,9 @@ from math import floor, inf
 from typing import Any, Final, Literal, Self
 
 import dydx_account
+import dydx_flight
 import dydx_margin
+import dydx_stress
 import msgspec
 from dydx_account import *  # noqa: F403 - who judges risk needs one import
 from dydx_account import Account, Position, Reservation
@@ -42,6 +44,7 @@ from dydx_conn import (
     quote_to_base,
 )
 from dydx_data import MarketView, Oracle
+from dydx_flight import *  # noqa: F403 - as above
 from dydx_margin import *  # noqa: F403 - as above
 from dydx_margin import (
     PPM,
@@ -55,14 +58,16 @@ from dydx_margin import (
     total_margin,
 )
 from dydx_strategy import Decision
+from dydx_stress import *  # noqa: F403 - as above
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from reactivex import Observable
 
 __all__ = [
-    "Alarm", "Approved", "Denied", "GateState", "Policy", "PositionFigures",
-    "Reason", "Reduce", "Risk", "Standing", "Verdict",
-    "audit_row", "verdicts",
+    "Alarm", "Approved", "Denied", "GateState", "Policy", "PositionFigures", "Reason", "Reduce",
+    "Risk", "Standing", "Verdict", "audit_row", "verdicts",
 ]  # fmt: skip
+__all__ += dydx_flight.__all__
+__all__ += dydx_stress.__all__
 __all__ += dydx_account.__all__
 __all__ += dydx_margin.__all__
 
@@ -397,7 +402,9 @@ class Risk:
         self._exposures: dict[str, _Exposure] = {}
         self.next_client_id = 1
         self._verdicts = 0
-        self._guarded_at = self._guarded_ns = self._valued_seq = -1
+        self._valued_seq = -1
+        # The block and the time of the guard's last word, by what it was about.
+        self._acted: dict[str, tuple[int, int]] = {}
         self._now = 0  # event time, in nanoseconds
         self._halted = ""
         self._sent: deque[int] = deque()
@@ -710,16 +717,21 @@ class Risk:
         if not (near or blind):
             self.rung = 0
             return []
-        height = view.chain.height
-        # Once a block; and should blocks stop while prices go on, every two seconds.
-        if height == self._guarded_at and view.at - self._guarded_ns < 2_000_000_000:
-            return []
-        self._guarded_at, self._guarded_ns = height, view.at
         heard: list[Verdict] = []
-        if blind:
+        if blind and self._is_due("blind", view):
             why = f"guard: blind, no oracle of {blind}"
             heard.append(self._deny(view, "UNKNOWN_ORACLE", why, {"unknown": blind}))
-        return [*heard, *self._relieve(view, margin)] if near else heard
+        if near and self._is_due("near", view):
+            heard += self._relieve(view, margin)
+        return heard
+
+    def _is_due(self, what: str, view: MarketView) -> bool:
+        # Once a block; and should blocks stop while prices go on, every two seconds.
+        height, at = self._acted.get(what, (-1, -1))
+        if height == view.chain.height and view.at - at < 2_000_000_000:
+            return False
+        self._acted[what] = view.chain.height, view.at
+        return True
 
     def _estimate(self) -> MarginFigures:
         held = self._exposures.values()

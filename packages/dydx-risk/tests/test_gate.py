@@ -1,0 +1,578 @@
+"""The gate's states and limits, what it reserves, and what it takes for known."""
+
+import json
+from decimal import Decimal
+from itertools import combinations
+from typing import Any
+
+import pytest
+from dydx_conn import Frame
+from dydx_risk import Approved, Denied, Policy, Reduce, Risk, audit_row
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+OWNER = "dydx1abc"
+DAY = 86_400 * 10**9
+FREE = Policy(max_leverage=50, max_order_usdc=1e9, slippage_bps=0, keep_above=0.11)
+
+# === Wire ===
+
+
+def _position(ticker: str, size: str, **other: Any) -> dict[str, Any]:
+    return {"market": ticker, "status": "OPEN", "size": size, "entryPrice": "3000"} | other
+
+
+def _fill(id_: str, size: str, side: str = "BUY", ticker: str = "ETH-USD") -> dict[str, Any]:
+    fill = {"id": id_, "side": side, "size": size, "price": "3000", "ticker": ticker}
+    return fill | {"liquidity": "TAKER", "createdAt": "2026-07-14T09:31:07.000Z"}
+
+
+def _usdc(size: str) -> dict[str, Any]:
+    side = "SHORT" if size.startswith("-") else "LONG"
+    return {"symbol": "USDC", "side": side, "size": size.strip("-"), "assetId": "0"}
+
+
+def _sum(usdc: str, *positions: dict[str, Any]) -> dict[str, Any]:
+    held = {position["market"]: position for position in positions}
+    assets = {"USDC": _usdc(usdc)}
+    return {"equity": "0", "openPerpetualPositions": held, "assetPositions": assets}
+
+
+_SUM = f"/v4/addresses/{OWNER}/subaccountNumber/0"
+_ORDERS = f"/v4/orders?address={OWNER}&subaccountNumber=0&limit=100"
+_FILLS = f"/v4/fills?address={OWNER}&subaccountNumber=0&limit=100"
+
+
+def _answered(world: Any, path: str, body: Any, status: str = "200", later: int = 2) -> Any:
+    world.seq += 1
+    world.at += later * 10**9
+    text = json.dumps(body)
+    frame = Frame(world.seq, world.at, world.at, "rest", "http", text, status, path)
+    return world.risk.step(frame)
+
+
+def _lost(world: Any) -> None:
+    world.risk.step(Frame(world.seq, world.at, world.at, "paper", "close"))
+
+
+# === States ===
+
+
+def test_a_known_account_makes_the_gate_active(make_world: Any) -> None:
+    """Before a snapshot only reductions pass; with it all that the limits allow."""
+    assert Risk().standing.state == "REDUCING"
+    assert Risk().standing.reasons == (("UNKNOWN_ACCOUNT", "no account snapshot yet"),)
+
+    assert make_world().risk.standing.state == "ACTIVE"
+    assert make_world().risk.standing.reasons == ()
+
+
+def test_a_halt_stops_all_but_the_guard(make_world: Any) -> None:
+    """Nothing that a strategy wants is sent, neither in nor out; liquidation is still fled."""
+    world = make_world()
+    world.account("-25000", {"ETH-USD": ("10", "3000")})
+    world.risk.halt("the operator went home")
+
+    for target in (60_000, 3_000):
+        denied = world.decide("ETH-USD", target)
+        assert (denied.reason, denied.why) == ("HALTED", "halted: the operator went home")
+        assert denied.figures == (("halted", "the operator went home"),)
+    assert world.risk.standing.state == "HALTED"
+    world.oracle("ETH-USD", "2740")
+    assert len(world.reductions) == 1
+
+
+def test_a_halt_is_taken_back(world: Any) -> None:
+    """Then the gate is what the account makes of it."""
+    world.risk.halt("")
+    assert world.risk.standing.reasons == (("HALTED", "halted: no reason was given"),)
+
+    world.risk.resume()
+
+    assert world.risk.standing.state == "ACTIVE"
+    assert isinstance(world.decide("ETH-USD", 3000), Approved)
+
+
+def test_a_days_loss_ends_the_days_risk(make_world: Any) -> None:
+    """Beyond the limit only reductions pass, though the price comes back; till 00:00 UTC."""
+    world = make_world(Policy(max_daily_loss_usdc=500))
+    world.account("4000", {"ETH-USD": ("2", "3000")})
+    world.oracle("ETH-USD", "2760")
+    assert world.risk.standing.state == "ACTIVE"  # 480 of the 500 are lost
+
+    world.oracle("ETH-USD", "2700")
+    world.oracle("ETH-USD", "3000")
+    denied = world.decide("ETH-USD", 9000)
+    assert (denied.reason, denied.figures) == (
+        "DAILY_LOSS",
+        (("lost", "600.00"), ("limit", "500.0")),
+    )
+    assert isinstance(world.decide("ETH-USD", 3000), Approved)
+    world.at += DAY
+    world.block(300)
+    world.book("ETH-USD", [("2999.9", "5")], [("3000.1", "5")])
+    world.oracle("ETH-USD", "3000")
+    assert world.risk.standing.state == "ACTIVE"
+
+
+def test_a_day_opens_with_what_the_last_one_closed_with(make_world: Any) -> None:
+    """A gap over midnight is lost on the new day, not on none."""
+    world = make_world(Policy(max_daily_loss_usdc=500))
+    world.account("4000", {"ETH-USD": ("2", "3000")})
+    world.at += DAY
+    world.oracle("ETH-USD", "2700")
+
+    assert world.risk.standing.reasons[0][0] == "DAILY_LOSS"
+
+
+def test_what_is_paid_in_or_out_is_no_profit(make_world: Any) -> None:
+    """A withdrawal is no loss, and a deposit hides none."""
+    world = make_world(Policy(max_daily_loss_usdc=500))
+    parties = {"sender": {"address": "a"}, "recipient": {"address": "b"}, "symbol": "USDC"}
+    out = parties | {"size": "9000", "type": "WITHDRAWAL"}
+    world.tell("channel_data", {"transfers": out, "assetPositions": [_usdc("1000")]})
+    assert (world.risk.standing.state, world.risk.account.transferred) == ("ACTIVE", -9 * 10**9)
+
+    back = parties | {"size": "9000", "type": "DEPOSIT"}
+    world.tell("channel_data", {"transfers": back, "assetPositions": [_usdc("9400")]})
+    assert world.risk.standing.reasons == (
+        ("DAILY_LOSS", "600.00 USDC were lost since 00:00 UTC, limit 500.00"),
+    )
+
+
+def test_a_drawdown_waits_for_a_person(make_world: Any) -> None:
+    """From the peak, whatever the day; who resumes measures anew from there."""
+    world = make_world(Policy(max_drawdown=0.1))
+    world.account("4000", {"ETH-USD": ("2", "3000")})
+    world.oracle("ETH-USD", "3500")
+    world.at += DAY
+    world.oracle("ETH-USD", "2940")
+    world.oracle("ETH-USD", "3400")
+    assert world.risk.standing.reasons == (("DRAWDOWN", "drawdown 10.1 %, limit 10.0 %"),)
+
+    world.risk.resume()
+    assert world.risk.standing.state == "ACTIVE"
+
+
+def test_what_is_worth_nothing_is_drawn_down_all_the_more(make_world: Any) -> None:
+    """An account in debt has no share left to lose."""
+    world = make_world(Policy(max_drawdown=0.9))
+    world.account("-100")
+
+    assert world.risk.standing.reasons[0][0] == "DRAWDOWN"
+
+
+# === Limits ===
+
+
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        ({"max_account_usdc": 8_000}, "NOTIONAL: notional in USDC would be 9,000.00"),
+        ({"max_market_usdc": 2_000}, "MARKET_NOTIONAL: notional of ETH-USD in USDC would be 3,000"),
+        (
+            {"max_market_usdc": 2e5, "market_usdc": {"ETH-USD": 1_000}},
+            "MARKET_NOTIONAL: notional of ETH-USD in USDC would be 3,000.00, limit 1,000.00",
+        ),
+        ({"max_positions": 1}, "POSITIONS: positions would be 2.00, limit 1.00"),
+        ({"max_slippage_bps": 1}, "SLIPPAGE: slippage in bps would be"),
+    ],
+)
+def test_limits_say_what_would_be_and_what_may(make_world: Any, policy: Any, says: str) -> None:
+    """Each denial names its figure and the limit, as text and as figures."""
+    world = make_world(Policy(**policy))
+    world.account("10000", {"BTC-USD": ("0.1", "60000")})
+    world.book("ETH-USD", [("2999", "5")], [("3001", "5")])
+    denied = world.decide("ETH-USD", 3000)
+
+    assert f"{denied.reason}: {denied.why}".startswith(says)
+    assert [name for name, _ in denied.figures] == ["would_be", "limit"]
+
+
+def test_a_market_may_have_more_than_the_others(make_world: Any) -> None:
+    """What a policy says of one ticker stands in place of the limit of all."""
+    policy = Policy(max_market_usdc=1_000, market_usdc={"ETH-USD": 4_000})
+
+    assert isinstance(make_world(policy).decide("ETH-USD", 3000), Approved)
+
+
+def test_more_of_a_market_that_is_held_is_no_further_position(make_world: Any) -> None:
+    """The limit counts markets."""
+    world = make_world(Policy(max_positions=1))
+    world.account("10000", {"ETH-USD": ("1", "3000")})
+
+    assert isinstance(world.decide("ETH-USD", 6000), Approved)
+
+
+def test_orders_are_counted_by_the_minute_of_event_time(make_world: Any) -> None:
+    """Reductions count and pass; the rest waits for the minute to go by."""
+    world = make_world(Policy(max_orders_per_minute=1))
+    world.account("10000", {"ETH-USD": ("2", "3000")})
+    for target in (4500, 3000):
+        assert isinstance(world.decide("ETH-USD", target), Approved)
+        id_ = world.order_id("ETH-USD")
+        world.tell("channel_data", {"orders": [{"id": id_, "status": "CANCELED"}]})
+    assert world.decide("ETH-USD", 9000).figures == (
+        ("would_be", "3.000000"),
+        ("limit", "1.000000"),
+    )
+
+    world.at += 60 * 10**9
+    world.block(101)
+    world.book("ETH-USD", [("2999.9", "5")], [("3000.1", "5")])
+    world.oracle("ETH-USD", "3000.5")
+    assert isinstance(world.decide("ETH-USD", 9000), Approved)
+
+
+def test_the_margin_is_no_younger_than_its_oldest_price(
+    make_world: Any, make_decision: Any
+) -> None:
+    """A position whose oracle price is old makes the account unknown, whatever is traded."""
+    world = make_world()
+    world.account("10000", {"BTC-USD": ("0.1", "60000")})
+    world.at += 40 * 10**9
+    world.block(101)
+    world.book("ETH-USD", [("2999.9", "5")], [("3000.1", "5")])
+    world.oracle("ETH-USD", "3000.5")
+    denied = world.decide("ETH-USD", 3000)
+
+    assert denied.reason == "STALE"
+    assert denied.why == "the oracle price of BTC-USD is 42.0 s old, limit 30 s"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.decimals("-4", "4", places=3).filter(lambda size: abs(size) >= 1),
+    st.floats(0, 0.9),
+    st.integers(-20_000, 20_000),
+    st.sampled_from(["doubt", "status", "loss", "in flight", "nothing"]),
+    st.floats(0.01, 10_000),
+)
+def test_no_limit_blocks_what_shrinks(
+    make_world: Any, held: Decimal, share: float, usdc: int, trouble: str, tight: float
+) -> None:
+    """Whatever the limits and the doubts: toward zero there is always a way."""
+    policy = Policy(
+        max_account_usdc=tight,
+        max_market_usdc=tight,
+        max_positions=1,
+        max_orders_per_minute=1,
+        max_slippage_bps=tight / 1e6,
+        max_daily_loss_usdc=tight,
+        max_drawdown=0.0001,
+        stale_seconds=0.5,
+    )
+    world = make_world(policy, guard=False)
+    world.account("30000", {"ETH-USD": (str(held), "3000")})
+    if trouble == "in flight":
+        world.risk.policy = FREE
+        world.decide("ETH-USD", float(held) * 3100)
+        world.risk.policy = policy
+    world.account(str(usdc), {"ETH-USD": (str(held), "3000")})
+    if trouble == "loss":
+        world.oracle("ETH-USD", "2000" if held > 0 else "4000")
+    if trouble == "doubt":
+        _lost(world)
+    if trouble == "status":
+        world.hear("channel_data", "v4_markets", {"trading": {"ETH-USD": {"status": "PAUSED"}}})
+    price = float(world.risk.positions()[0].oracle_price)
+    verdict = world.decide("ETH-USD", float(held) * share * price)
+
+    assert isinstance(verdict, Approved)
+    assert verdict.order.reduce_only
+    assert 0 < verdict.order.quantums <= abs(held.scaleb(9))
+
+
+# === In flight ===
+
+
+def test_the_way_out_is_not_behind_the_way_in(world: Any) -> None:
+    """An order in flight that adds does not keep one that reduces waiting."""
+    world.account("10000", {"ETH-USD": ("1", "3000")})
+    first = world.decide("ETH-USD", 6000)
+    second = world.decide("ETH-USD", 0)
+
+    assert isinstance(first, Approved)
+    assert (second.order.reduce_only, second.order.quantums) == (True, 1_000_000_000)
+    assert len(world.risk.account.in_flight("ETH-USD")) == 2
+
+
+def test_what_is_on_its_way_out_is_not_sent_twice(world: Any) -> None:
+    """A second wish to leave sends the rest of it, or waits."""
+    world.account("10000", {"ETH-USD": ("3", "3000")})
+    world.decide("ETH-USD", 6000)
+
+    assert world.decide("ETH-USD", 6000).reason == "IN_FLIGHT"
+    assert world.decide("ETH-USD", 3000).order.quantums == 1_000_000_000
+    denied = world.decide("ETH-USD", 3000)
+    assert dict(denied.figures) == {"verdict": "V3", "until": "105", "now": "100"}
+
+
+def test_the_guard_does_not_wait_for_an_order_in_doubt(make_world: Any) -> None:
+    """Reductions cannot flip a position: one that a node dropped is tried again at once."""
+    world = make_world()
+    world.account("-25000", {"ETH-USD": ("10", "3000")})
+    world.oracle("ETH-USD", "2740")
+    id_ = world.order_id("ETH-USD")
+    world.tell("channel_data", {"orders": [{"id": id_, "status": "BEST_EFFORT_CANCELED"}]})
+    world.block()
+    world.oracle("ETH-USD", "2735")
+
+    assert [reduce.rung for reduce in world.reductions] == [1, 2]
+    assert len(world.risk.account.in_flight("ETH-USD")) == 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(2_000, 60_000),
+    st.lists(
+        st.tuples(st.sampled_from(["ETH-USD", "BTC-USD"]), st.integers(-90_000, 90_000)),
+        min_size=1,
+        max_size=5,
+    ),
+    st.decimals("-4", "4", places=3),
+)
+def test_whatever_of_the_orders_in_flight_fills_the_account_is_collateralised(
+    make_world: Any, usdc: int, wishes: list[tuple[str, int]], held: Decimal
+) -> None:
+    """Any subset, each at its worst price, fee paid: initial margin is never lacking."""
+    world = make_world(FREE, guard=False)
+    world.book("BTC-USD", [("59999", "9")], [("60001", "9")])
+    world.account(str(usdc), {"ETH-USD": (str(held), "3000")} if held else {})
+    if world.risk.margin.free_collateral < 0:
+        return
+    orders = [v.order for t, w in wishes if isinstance(v := world.decide(t, w), Approved)]
+    grows = [order for order in orders if not order.reduce_only]
+
+    for chosen in (c for n in range(1, len(grows) + 1) for c in combinations(grows, n)):
+        sizes, cash = {"ETH-USD": held, "BTC-USD": Decimal(0)}, Decimal(usdc)
+        for order in chosen:
+            digits = 9 if order.ticker == "ETH-USD" else 10
+            size = Decimal(order.signed_quantums).scaleb(-digits)
+            price = Decimal(order.subticks).scaleb(-6 if order.ticker == "ETH-USD" else -5)
+            cash -= size * price + abs(size) * price * Decimal("0.0005") + Decimal("0.000001")
+            sizes[order.ticker] += size
+        world.account(f"{cash:f}", {t: (str(size), "3000") for t, size in sizes.items() if size})
+        assert world.risk.margin.free_collateral >= -2
+
+
+# === What is known ===
+
+
+def test_a_position_that_cannot_be_read_does_not_hide_the_others(world: Any) -> None:
+    """The first of a snapshot is broken: the rest is kept, the broken one unknown."""
+    broken = _position("BTC-USD", "many")
+    world.tell("subscribed", {"subaccount": _sum("500", broken, _position("ETH-USD", "2"))})
+    account = world.risk.account
+
+    assert account.trouble.startswith(f"account frame {world.seq} cannot be read: ")
+    assert (account.collateral, list(account.positions)) == (500_000_000, ["ETH-USD"])
+    assert world.risk.margin.unknown == ("BTC-USD",)
+    assert isinstance(world.decide("ETH-USD", 3000), Approved)
+
+
+def test_a_position_of_old_is_better_than_none(world: Any) -> None:
+    """What was held before an unreadable word is still acted on, and still in doubt."""
+    world.account("500", {"BTC-USD": ("1", "60000")})
+    world.tell("subscribed", {"subaccount": _sum("500", _position("BTC-USD", "?"))})
+    assert world.risk.account.positions["BTC-USD"].size == 1
+    assert world.risk.margin.unknown == ("BTC-USD",)
+
+    world.tell("channel_data", {"perpetualPositions": [_position("BTC-USD", "0.5")]})
+    assert world.risk.account.unreadable == set()
+    assert world.risk.account.trouble
+
+
+def test_collateral_that_cannot_be_read_is_not_zero(world: Any) -> None:
+    """The balance known before stands, in doubt."""
+    world.tell("subscribed", {"subaccount": _sum("lots")})
+
+    assert world.risk.account.collateral == 10_000_000_000
+    assert "cannot be read" in world.risk.account.trouble
+
+
+def test_the_guard_acts_on_what_is_known_while_the_account_is_in_doubt(make_world: Any) -> None:
+    """Lost frames stop new risk, not the flight from liquidation."""
+    world = make_world()
+    world.account("-25000", {"ETH-USD": ("10", "3000")})
+    _lost(world)
+    world.oracle("ETH-USD", "2740")
+
+    assert [type(verdict) for verdict in world.verdicts] == [Reduce]
+
+
+def test_a_guard_blind_to_one_position_saves_the_other(make_world: Any) -> None:
+    """What has no price counts at what it was bought for, and the blindness is said."""
+    world = make_world()
+    world.account("-25100", {"ETH-USD": ("10", "3000"), "XRP-USD": ("200", "0.5")})
+    world.oracle("ETH-USD", "2740")
+    denied, reduce = world.verdicts
+
+    assert (denied.reason, dict(denied.figures)) == ("UNKNOWN_ORACLE", {"unknown": "XRP-USD"})
+    assert (reduce.order.ticker, reduce.order.reduce_only) == ("ETH-USD", True)
+
+
+def test_a_fill_that_is_told_twice_is_danger(world: Any) -> None:
+    """Whoever repeats a fill may have counted it twice; the next snapshot heals."""
+    told = {"fills": [_fill("f1", "1")], "perpetualPositions": [_position("ETH-USD", "1")]}
+    world.tell("channel_data", told)
+    assert world.risk.account.trouble == ""
+
+    world.tell("channel_data", told)
+    assert world.risk.account.trouble == f"account frame {world.seq} reports fill f1 twice"
+    assert world.decide("ETH-USD", 6000).reason == "UNKNOWN_ACCOUNT"
+    world.account("7000", {"ETH-USD": ("1", "3000")})
+    assert world.risk.standing.state == "ACTIVE"
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        (
+            {"perpetualPositions": [_position("ETH-USD", "2")]},
+            "contradicts the fills: expected 1.5 ETH-USD, it holds 2",
+        ),
+        ({}, "reports fills of ETH-USD without its position"),
+    ],
+)
+def test_a_position_must_be_what_its_fills_add_up_to(world: Any, told: Any, says: str) -> None:
+    """Before, bought and sold: the sum is the position, or the account is in doubt."""
+    fills = [_fill("f1", "2"), _fill("f2", "0.5", "SELL")]
+    world.tell("channel_data", {"fills": fills} | told)
+
+    assert world.risk.account.trouble == f"account frame {world.seq} {says}"
+
+
+def test_a_snapshot_that_contradicts_the_fills_is_not_believed_alone(world: Any) -> None:
+    """It is taken, in doubt; the next one that says the same is believed."""
+    told = {"fills": [_fill("f1", "1")], "perpetualPositions": [_position("ETH-USD", "1")]}
+    world.tell("channel_data", told)
+    world.account("7000", {"ETH-USD": ("2", "3000")})
+    assert "expected 1 ETH-USD, it holds 2" in world.risk.account.trouble
+
+    world.account("7000", {"ETH-USD": ("2", "3000")})
+    assert world.risk.account.trouble == ""
+
+
+def test_fills_are_not_remembered_for_ever(world: Any) -> None:
+    """The oldest are forgotten, in an account that trades on."""
+    for number in range(5_000):
+        told = [_position("ETH-USD", str(number + 1))]
+        fills = [_fill(f"f{number}", "1"), _fill("", "0")]
+        world.tell("channel_data", {"fills": fills, "perpetualPositions": told})
+
+    assert world.risk.account.trouble == ""
+    assert len(world.risk.account._fills) < 5_000
+
+
+# === Polled ===
+
+
+def test_an_answer_stands_in_for_a_socket_that_is_down(world: Any) -> None:
+    """While frames are lost REST says what is held: risk is not blind, and the gate not shut."""
+    _lost(world)
+    assert world.risk.standing.state == "REDUCING"
+
+    _answered(world, _SUM, {"subaccount": _sum("7000", _position("ETH-USD", "1"))})
+    account = world.risk.account
+    assert (account.trouble, account.polled, account.collateral) == ("", True, 7_000_000_000)
+    assert account.positions["ETH-USD"].quantums == 1_000_000_000
+    assert isinstance(world.decide("ETH-USD", 6000), Approved)
+    world.account("7000")
+    assert not account.polled
+
+
+def test_an_answer_that_is_old_is_no_knowledge(world: Any) -> None:
+    """Polling may fail too: then the account is as old as its last answer."""
+    _lost(world)
+    _answered(world, _SUM, {"subaccount": _sum("7000")})
+    world.at += 31 * 10**9
+    world.block(101)
+
+    assert world.risk.standing.reasons == (
+        ("UNKNOWN_ACCOUNT", "the account was polled 32.0 s ago, limit 30 s"),
+    )
+
+
+def test_what_the_socket_said_lately_an_answer_may_not_know(world: Any) -> None:
+    """An answer within a second and a half of the socket's word is older than it looks."""
+    _answered(world, _SUM, {"subaccount": _sum("1")}, later=1)
+
+    assert world.risk.account.collateral == 10_000_000_000
+
+
+def test_answers_tell_of_orders_and_fills(world: Any) -> None:
+    """An order that has ended frees its reservation; fills are told again without harm."""
+    world.decide("ETH-USD", 3000)
+    id_ = world.order_id("ETH-USD")
+    _lost(world)
+    _answered(world, _ORDERS, [{"id": "o2", "status": "OPEN"}, {"id": id_, "status": "CANCELED"}])
+    account = world.risk.account
+    assert (list(account.open_orders), account.reserved) == (["o2"], {})
+
+    for _ in range(2):
+        _answered(world, _FILLS, {"fills": [_fill("f1", "1")]})
+    assert "lost" in account.trouble
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "known"), [(_SUM, "404", True), (_SUM, "500", False), (_FILLS, "404", False)]
+)
+def test_an_account_that_the_venue_does_not_know_is_empty(
+    make_world: Any, path: str, status: str, known: bool
+) -> None:
+    """It was never funded; any other refusal says nothing."""
+    world = make_world()
+    _lost(world)
+    _answered(world, path, {"errors": [{"msg": "No subaccount found"}]}, status)
+
+    assert (world.risk.account.trouble == "") == known
+    assert world.risk.account.collateral == (0 if known else 10_000_000_000)
+
+
+@pytest.mark.parametrize(
+    "path", [f"/v4/addresses/{OWNER}/subaccountNumber/1", "/v4/orders?address=x", "/v4/height"]
+)
+def test_answers_of_others_are_not_ours(world: Any, path: str) -> None:
+    """Another subaccount's answer, and one that is of no account."""
+    _answered(world, path, {"subaccount": _sum("1")})
+
+    assert world.risk.account.collateral == 10_000_000_000
+
+
+def test_an_answer_that_cannot_be_read_puts_the_account_in_doubt(world: Any) -> None:
+    """What REST garbles is not known either."""
+    _answered(world, _SUM, {"subaccount": 7})
+
+    assert "cannot be read" in world.risk.account.trouble
+
+
+# === Audit ===
+
+
+def test_an_approval_is_one_row_of_text(world: Any) -> None:
+    """Order, decision and margin before and after: every figure, and JSON can take it."""
+    row = audit_row(world.decide("ETH-USD", 3000))
+
+    assert json.loads(json.dumps(row)) == row
+    assert set(map(type, row.values())) == {str}
+    assert (row["verdict"], row["id"], row["decision"]) == ("Approved", "V1", f"D{world.seq}")
+    assert (row["order_ticker"], row["order_quantums"]) == ("ETH-USD", "1000000000")
+    assert (row["before_distance"], row["before_net_collateral"]) == ("none", "10000000000")
+    assert row["after_notional"] == "3000000000"
+
+
+def test_a_denial_and_a_reduction_are_rows_too(make_world: Any) -> None:
+    """A denial carries its figures, a reduction its cost; what is unknown says so."""
+    world = make_world(Policy(max_account_usdc=1))
+    denied = world.decide("ETH-USD", 3000)
+    assert isinstance(denied, Denied)
+    assert audit_row(denied)["figure_limit"] == "1.000000"
+
+    world.account("-25100", {"ETH-USD": ("10", "3000"), "XRP-USD": ("200", "0.5")})
+    world.book("ETH-USD", [("2738", "20")], [("2741", "5")])
+    world.oracle("ETH-USD", "2740")
+    blind, row = (audit_row(verdict) for verdict in world.verdicts[-2:])
+    assert "decision" not in blind
+    assert (row["before_net_collateral"], row["before_unknown"]) == ("unknown", "XRP-USD")
+    assert (row["rung"], int(row["cost"]) > 0) == ("1", True)
