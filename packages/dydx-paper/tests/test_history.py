@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from dydx_conn import PerpetualMarket, Subaccount
+from dydx_conn import OrderRequest, PerpetualMarket, Subaccount, collect, load_recorded_stream
+from dydx_data import DataState, step
 from dydx_paper import (
     Caps,
     Filled,
@@ -14,6 +15,7 @@ from dydx_paper import (
     Marked,
     Opened,
     OrderRecord,
+    PaperVenue,
     Refused,
     Stamp,
     TransferRecord,
@@ -475,3 +477,32 @@ def test_a_refusal_leaves_no_event() -> None:
     assert isinstance(ledger.withdraw(101), Refused)
     assert TransferRecord(quote_quantums=-100) == ledger.withdraw(100)
     assert 2 == len(journal)
+
+
+def test_a_recorded_crash_is_rebuilt_from_its_journal() -> None:
+    """A venue's ledger over a whole recording: bought in a dozen pieces, and what became of it."""
+    venue, state, journal = PaperVenue(ME, 0), DataState(), list[Any]()
+    venue.ledger = ledger = Ledger(ME, 2_000 * USDC, journal=journal.append)
+    books = 0
+    for frame in collect(load_recorded_stream("quickstart")):
+        for view in step(state, frame):
+            venue.step(view)
+            books += view.changed == "book"
+            market, best = view.market, view.book.best_ask
+            if view.changed != "book" or books % 200 or market is None or best is None:
+                continue
+            request = OrderRequest(
+                ticker=view.ticker, clob_pair_id=market.clob_pair_id, side="BUY",
+                quantums=100 * market.step_base_quantums,
+                subticks=market.subticks(best.price_text) + 100 * market.subticks_per_tick,
+                time_in_force="IOC", client_id=books, good_til_block=view.chain.height + 20,
+            )  # fmt: skip
+            venue.step(request)
+
+    assert ledger.fills == sum(isinstance(event, Filled) for event in journal) > 10
+    assert ledger == rebuild(journal)
+    assert ledger.margin == rebuild(journal).margin
+    assert ledger.fills == ledger.history.fills().total
+    fills = ledger.history.fills(limit=1_000).rows
+    assert ledger.paid_for_fills == sum(fill.quote for fill in fills)
+    assert ledger.fees_paid == sum(fill.fee for fill in fills)

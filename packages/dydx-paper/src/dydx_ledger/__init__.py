@@ -758,7 +758,7 @@ class Ledger:
 
     @property
     def unrealized_pnl(self) -> int:
-        """Return the profit of what is open, at the latest oracle prices."""
+        """Return the profit of what is open and has an oracle price; `margin` names the rest."""
         held = self.holdings
         return sum(held[t].unrealized(part.net_notional) for t, part in self._parts.items())
 
