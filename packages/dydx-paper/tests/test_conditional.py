@@ -8,7 +8,7 @@ from dydx_paper import PaperVenue
 from exchange import OWNER, START, USDC, Exchange, body
 
 STOP = {"order_flags": 32, "good_til_block": 0, "condition_type": "STOP_LOSS"}
-LONG_TERM = {"order_flags": 64, "good_til_block": 0}
+LONG_TERM: dict[str, Any] = {"order_flags": 64, "good_til_block": 0}
 LATER = START + 86_400
 
 
@@ -117,7 +117,7 @@ def test_a_long_term_order_enters_a_block_later() -> None:
 def test_post_only_orders_of_a_block_enter_first() -> None:
     """So our own taker meets our maker: which goes, as in any self-trade."""
     exchange = Exchange().open()
-    common = {"good_til_block_time": LATER, **LONG_TERM}
+    common: dict[str, Any] = {"good_til_block_time": LATER, **LONG_TERM}
     exchange.order("BUY", "0.5", "50001", "GTT", **common)
     exchange.order("SELL", "0.5", "50000", "POST_ONLY", **common)
 
