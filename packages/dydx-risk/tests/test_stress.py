@@ -9,6 +9,7 @@ import pytest
 from dydx_conn import PerpetualMarket
 from dydx_margin import (
     PPM,
+    MarginFigures,
     RiskError,
     funding_index_delta,
     funding_settlement,
@@ -88,12 +89,12 @@ def test_the_figures_of_an_account_are_the_chains() -> None:
     """2 ETH long at 3,000 and 0.1 BTC short at 60,000: 6,000 USDC each."""
     figures = risk_figures(1_000 * USDC, [LONG, SHORT])
 
-    assert figures.equity == 1_000 * USDC
-    assert (figures.initial_margin, figures.maintenance_margin) == (600 * USDC, 360 * USDC)
-    assert (figures.gross_notional, figures.net_notional) == (12_000 * USDC, 0)
+    assert figures.margin == MarginFigures(
+        1_000 * USDC, 600 * USDC, 360 * USDC, 12_000 * USDC, 12_000 * USDC
+    )
+    assert figures.net_notional == 0
     assert (figures.long_notional, figures.short_notional) == (6_000 * USDC, 6_000 * USDC)
-    assert figures.usage == 0.6
-    assert figures.distance == 640 / 12_000
+    assert (figures.margin.usage, figures.margin.distance) == (0.6, 640 / 12_000)
     assert figures.unknown == ()
 
 
@@ -139,7 +140,7 @@ def test_an_account_in_breach_has_no_hours_left() -> None:
 def test_a_positions_distance_is_its_own_price_alone_and_in_its_own_volatility() -> None:
     """One long: the price falls until 0.97 of it is what was borrowed."""
     figures = risk_figures(-5_000 * USDC, [LONG])
-    position = figures.positions[0]
+    position, margin = figures.positions[0], figures.margin
     expected = Decimal(2_500) / Decimal("0.97")
 
     assert position.liquidation_price is not None
@@ -147,7 +148,7 @@ def test_a_positions_distance_is_its_own_price_alone_and_in_its_own_volatility()
     assert position.gap == 3_000 - position.liquidation_price
     assert position.distance == pytest.approx(1 - float(expected) / 3_000)
     assert position.sigmas == pytest.approx((1 - float(expected) / 3_000) / 0.01)
-    assert position.distance == pytest.approx(figures.distance)
+    assert position.distance == pytest.approx(margin.distance if margin else None)
     assert position.sigmas == pytest.approx(figures.sigmas)
 
 
@@ -185,7 +186,8 @@ def test_a_maintenance_of_all_of_it_leaves_no_price_that_matters() -> None:
     whole = msgspec.structs.replace(ETH, imf_ppm=PPM, maintenance_fraction_ppm=PPM)
     figures = risk_figures(1, [msgspec.structs.replace(LONG, market=whole)])
 
-    assert (figures.distance, figures.sigmas) == (inf, inf)
+    assert figures.margin is not None
+    assert (figures.margin.distance, figures.sigmas) == (inf, inf)
     assert figures.funding_distance_1d is None
 
 
@@ -206,7 +208,7 @@ def test_what_cannot_be_valued_makes_the_account_unknown(
     bad = msgspec.structs.replace(LONG, **change)
     figures = risk_figures(1_000 * USDC, [bad, SHORT])
 
-    assert (figures.equity, figures.distance, figures.funding_1h) == (None, None, None)
+    assert (figures.margin, figures.sigmas, figures.funding_1h) == (None, None, None)
     assert figures.unknown == (reason,)
     assert figures.positions[0].net_notional is None
     assert figures.positions[0].unknown == (reason,)
@@ -223,7 +225,8 @@ def test_no_volatility_is_said_and_not_taken_for_calm(volatility: float | None) 
 
     assert (figures.sigmas, figures.positions[0].sigmas) == (None, None)
     assert (figures.funding_1h, figures.hours_to_breach) == (None, None)
-    assert figures.distance is not None
+    assert figures.margin is not None
+    assert figures.margin.distance is not None
     assert figures.unknown == (
         "BTC-USD: no funding rate",
         f"BTC-USD: no usable volatility, got {volatility}",
@@ -234,7 +237,7 @@ def test_an_empty_account_has_no_distance_and_says_so() -> None:
     """Nothing held, nothing concentrated; debt is said, too."""
     figures = risk_figures(0, [msgspec.structs.replace(LONG, quantums=0, price=None)])
 
-    assert (figures.distance, figures.largest, figures.herfindahl) == (None, None, None)
+    assert (figures.sigmas, figures.largest, figures.herfindahl) == (None, None, None)
     assert figures.unknown == ("no position is held", "equity is not positive")
 
 

@@ -179,22 +179,17 @@ class PositionRisk(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class RiskFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An account's figures at one instant; None is unknown, and `unknown` says why.
 
-    `distance` is the adverse move of all prices at once that breaches maintenance, `sigmas` the
-    same with each market moving by so many of its own hourly deviations. `usage` is initial
-    margin over equity. `funding_distance_1d` is what a day of funding takes off the distance,
-    `hours_to_breach` how long funding alone needs to breach (infinite if it is not paid).
-    `herfindahl` is the sum of squared shares of gross notional: 1 is a single market.
+    `margin` tells equity, gross notional, usage and `distance`, the adverse move of all prices
+    at once that breaches maintenance; `sigmas` is the same with each market moving by so many of
+    its own hourly deviations. `funding_distance_1d` is what a day of funding takes off the
+    distance, `hours_to_breach` how long funding alone needs to breach (infinite if it is not
+    paid). `herfindahl` is the sum of squared shares of gross notional: 1 is a single market.
     """
 
-    equity: int | None = None
-    initial_margin: int | None = None
-    maintenance_margin: int | None = None
-    gross_notional: int | None = None
+    margin: MarginFigures | None = None
     net_notional: int | None = None
     long_notional: int | None = None
     short_notional: int | None = None
-    usage: float | None = None
-    distance: float | None = None
     sigmas: float | None = None
     funding_1h: int | None = None
     funding_1d: int | None = None
@@ -230,15 +225,10 @@ def _account_figures(
     lacking += [] if held else ["no position is held"]
     lacking += ["equity is not positive"] if total.net_collateral <= 0 else []
     figures = RiskFigures(
-        equity=total.net_collateral,
-        initial_margin=total.initial_margin,
-        maintenance_margin=total.maintenance_margin,
-        gross_notional=gross,
+        margin=total,
         net_notional=sum(values),
         long_notional=sum(value for value in values if value > 0),
         short_notional=-sum(value for value in values if value < 0),
-        usage=total.usage,
-        distance=total.distance,
         sigmas=_account_sigmas(total, held, terms),
         largest=largest,
         largest_share=shares[largest] if largest is not None else None,
