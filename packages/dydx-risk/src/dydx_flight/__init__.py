@@ -265,11 +265,10 @@ class FlightPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         if self.rungs:
             after = self.distance_after
             end = "to nothing held" if after == inf else f"to {_percent(after)}"
-            n = len(self.rungs)
-            said.append(
-                f"{n} rung{'s' * (n > 1)} from {_percent(self.drawn_at)} {end}, the first below "
-                f"{_percent(self.fires_below)}, cost {_usdc(self.cost)} USDC"
-            )
+            count = f"{len(self.rungs)} rung{'s' * (len(self.rungs) > 1)}"
+            ends = f"from {_percent(self.drawn_at)} {end}, the first below"
+            cost = f"{_percent(self.fires_below)}, cost {_usdc(self.cost)} USDC"
+            said.append(f"{count} {ends} {cost}")
         if self.unknown:
             said.append(f"unknown: {', '.join(self.unknown)}")
         said += [f"{ticker} stays: {why}" for ticker, why in self.left]
