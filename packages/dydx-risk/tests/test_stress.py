@@ -1,7 +1,7 @@
 """Figures of risk and the stress table: exact where money is, None where nothing is known."""
 
 from decimal import Decimal
-from math import inf, sqrt
+from math import inf
 from typing import Any
 
 import msgspec
@@ -24,7 +24,6 @@ from dydx_stress import (
     funding_rate_8h_ppm,
     risk_figures,
     stress_table,
-    volatility_1h,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -248,8 +247,7 @@ def test_a_market_named_twice_is_a_bug_of_the_caller() -> None:
 
 
 def test_units_are_turned_as_their_names_say() -> None:
-    """Per minute to per hour by the root of 60; per hour to 8 hours in ppm, toward zero."""
-    assert volatility_1h(0.001) == 0.001 * sqrt(60)
+    """Per hour to 8 hours in ppm, toward zero."""
     assert [100, -100, 0] == [
         funding_rate_8h_ppm(rate) for rate in ("0.0000125", Decimal("-0.00001251"), "0.0000001")
     ]

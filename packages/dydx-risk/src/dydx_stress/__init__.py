@@ -51,8 +51,7 @@ from dydx_margin import (
 __all__ = [
     "MOVES_PERCENT", "Holding", "LeverageAdvice", "PositionRisk", "RiskFigures", "Sizing",
     "StressCell", "StressTable", "Wish", "fixed_fraction", "funding_rate_8h_ppm", "kelly",
-    "risk_figures", "size_position", "stress_table", "suggest_leverage", "volatility_1h",
-    "volatility_target",
+    "risk_figures", "size_position", "stress_table", "suggest_leverage", "volatility_target",
 ]  # fmt: skip
 
 # === Holdings ===
@@ -80,11 +79,6 @@ class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     def ticker(self) -> str:
         """Name the market."""
         return self.market.ticker
-
-
-def volatility_1h(volatility_1m: float) -> float:
-    """Turn a standard deviation per minute into one per hour, as if moves were independent."""
-    return volatility_1m * sqrt(60)
 
 
 def funding_rate_8h_ppm(rate_1h: Decimal | str) -> int:
@@ -205,8 +199,9 @@ class RiskFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 def risk_figures(collateral: int, holdings: Iterable[Holding]) -> RiskFigures:
     """Compute every figure of risk of an account, from its settled USDC and its holdings."""
     held = _held(holdings)
-    terms = {t: _margin(h) for t, h in held.items() if not _objection(h)}
-    unknown = [reason for reason in map(_objection, held.values()) if reason]
+    objections = {ticker: _objection(holding) for ticker, holding in held.items()}
+    terms = {t: _margin(h) for t, h in held.items() if not objections[t]}
+    unknown = [reason for reason in objections.values() if reason]
     total = total_margin(collateral, terms.values(), unknown)
     positions = tuple(_position_risk(h, terms.get(t), total) for t, h in held.items())
     if unknown:
@@ -405,11 +400,10 @@ class StressTable(msgspec.Struct, frozen=True):
 
     def together(self) -> list[StressCell]:
         """Return the cells of all markets moving at once, each by its beta."""
-        sums, unknown = self.sums, bool(self.unknown)
-        starts = range(_TOGETHER, len(sums), _WIDTH)
+        unknown, starts = bool(self.unknown), range(_TOGETHER, len(_NONE) - 1, _WIDTH)
         return [
-            self._cell(unknown, sums[start : start + _WIDTH], "together", "", move)
-            for start, move in zip(starts, MOVES_PERCENT, strict=False)  # funding stands last
+            self._cell(unknown, self.sums[start : start + _WIDTH], "together", "", move)
+            for start, move in zip(starts, MOVES_PERCENT, strict=True)
         ]
 
     def capped(self) -> StressCell:
@@ -448,11 +442,9 @@ class StressTable(msgspec.Struct, frozen=True):
 
 
 def stress_table(
-    collateral: int,
-    holdings: Iterable[Holding],
-    funding_hours: int = 8,
+    collateral: int, holdings: Iterable[Holding], *, funding_hours: int = 8,
     terms: FundingTerms = _GENESIS,
-) -> StressTable:
+) -> StressTable:  # fmt: skip
     """Compute the whole table from nothing, from settled USDC and holdings.
 
     `terms` holds the clamp's factor, the chain's at genesis; governance may change it.
@@ -558,12 +550,9 @@ def volatility_target(
 
 
 def kelly(
-    equity: int | None,
-    edge_1h: float | None,
-    volatility_1h: float | None,
-    cap: float,
+    equity: int | None, edge_1h: float | None, volatility_1h: float | None, cap: float,
     share: float = 0.5,
-) -> Wish:
+) -> Wish:  # fmt: skip
     """Wish for a share of Kelly's fraction, edge over variance, at most `cap` times equity.
 
     `edge_1h` is the expected return of an hour, costs deducted; a negative one wishes a short.
@@ -601,15 +590,9 @@ _Stressed = Callable[[int], tuple[MarginFigures, MarginFigures]]
 
 
 def size_position(
-    wish: Wish,
-    market: Holding,
-    collateral: int,
-    holdings: Iterable[Holding],
-    *,
-    adverse: float,
-    keep_above: float,
-    cost_ppm: int = 0,
-) -> Sizing:
+    wish: Wish, market: Holding, collateral: int, holdings: Iterable[Holding], *,
+    adverse: float, keep_above: float, cost_ppm: int = 0,
+) -> Sizing:  # fmt: skip
     """Return the largest position up to the wish that leaves the account safe after a shock.
 
     Safe is initially collateralised once traded, `cost_ppm` of the notional lost to fee and
@@ -685,13 +668,9 @@ def _against(quantums: int, adverse_ppm: int) -> int:
 
 
 def _joined(total: MarginFigures, term: PositionMargin, cash: int) -> MarginFigures:
-    value, initial, maintenance, notional, sensitivity = _parts(term)
+    own = total_margin(cash, [term])
     return MarginFigures(
-        total.net_collateral + value + cash,
-        total.initial_margin + initial,
-        total.maintenance_margin + maintenance,
-        total.notional + notional,
-        total.sensitivity + sensitivity,
+        *map(add, msgspec.structs.astuple(total)[:_WIDTH], msgspec.structs.astuple(own))
     )
 
 
