@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from bench import BENCHES, best, endangered_account, held_account, main
+from bench import BENCHES, best, endangered_account, flight, held_account, main
 from bench_live import Ear, crossing, kernel_bytes, live, quantile, since_sent
 
 
@@ -47,6 +47,15 @@ def test_the_account_that_must_leave_is_in_danger_everywhere() -> None:
     assert positions.keys() == views.keys()
     for view in views.values():
         assert (len(view.book.bids()), len(view.book.asks())) == (100, 100)
+
+
+def test_the_flight_plan_is_measured_beside_its_budget() -> None:
+    """From nothing, with the number of its rungs, and after one book moved."""
+    drawn, again = flight("")
+
+    assert drawn[0].startswith("flight plan, 20 positions, ")
+    assert drawn[3] == "< 2 ms"
+    assert all(row[1].endswith(" µs") for row in (drawn, again))
 
 
 def test_rows_are_printed_beside_their_floor(
