@@ -7,7 +7,7 @@ from dydx_conn import CancelRequest
 from dydx_paper import PaperVenue
 from exchange import OWNER, START, USDC, Exchange, body
 
-STOP = {"order_flags": 32, "good_til_block": 0, "condition_type": "STOP_LOSS"}
+STOP: dict[str, Any] = {"order_flags": 32, "good_til_block": 0, "condition_type": "STOP_LOSS"}
 LONG_TERM: dict[str, Any] = {"order_flags": 64, "good_til_block": 0}
 LATER = START + 86_400
 

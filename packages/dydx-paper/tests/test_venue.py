@@ -1,5 +1,7 @@
 """The paper venue: recorded books in, the indexer's own account frames out."""
 
+from typing import Any
+
 import pytest
 from dydx_conn import Frame, SubaccountContents, contents
 from dydx_paper import Fees, PaperError, PaperVenue
@@ -658,7 +660,7 @@ def test_a_deposit_opens_the_account_and_must_be_one() -> None:
 def test_a_builder_is_paid_on_top() -> None:
     """Told apart from the venue's fee, taken with it from the balance."""
     exchange = Exchange().open()
-    builder = {"builder_address": BUILDER, "builder_fee_ppm": 1_000}
+    builder: dict[str, Any] = {"builder_address": BUILDER, "builder_fee_ppm": 1_000}
     exchange.order("BUY", "0.5", "50001", **builder)
 
     done = body(exchange.change(bids=[(49_999, 1.5)]))
