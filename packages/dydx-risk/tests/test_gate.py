@@ -371,6 +371,28 @@ def test_a_position_that_cannot_be_read_does_not_hide_the_others(world: Any) -> 
     assert isinstance(world.decide("ETH-USD", 3000), Approved)
 
 
+def test_what_has_no_shape_does_not_hide_the_rest_of_a_snapshot(world: Any) -> None:
+    """A size that is no text, a balance that is a list, an order without an id."""
+    subaccount = _sum("500", {"market": "BTC-USD", "size": 5}, _position("ETH-USD", "2"))
+    subaccount["assetPositions"]["USDT"] = []
+    orders = [{"status": "OPEN"}, {"id": "o1", "status": "OPEN"}]
+    world.tell("subscribed", {"subaccount": subaccount, "orders": orders})
+    account = world.risk.account
+
+    assert "cannot be read" in account.trouble
+    assert (account.collateral, list(account.positions)) == (500_000_000, ["ETH-USD"])
+    assert (account.unreadable, list(account.open_orders)) == ({"BTC-USD"}, ["o1"])
+
+
+@pytest.mark.parametrize("contents", [7, {"subaccount": 7}, {"orders": 7}, {"subaccount": {}}])
+def test_a_snapshot_without_any_shape_leaves_what_was_known(world: Any, contents: Any) -> None:
+    """Nothing raises, and nothing is forgotten."""
+    world.tell("subscribed", contents)
+
+    assert "cannot be read" in world.risk.account.trouble
+    assert world.risk.account.collateral == 10_000_000_000
+
+
 def test_a_position_of_old_is_better_than_none(world: Any) -> None:
     """What was held before an unreadable word is still acted on, and still in doubt."""
     world.account("500", {"BTC-USD": ("1", "60000")})

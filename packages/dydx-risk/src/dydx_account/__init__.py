@@ -32,6 +32,7 @@ from dydx_conn import (
     Subaccount,
     SubaccountContents,
     TransferFields,
+    WireError,
     contents,
     exact,
 )
@@ -78,7 +79,13 @@ class Reservation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 _ENDED = frozenset(["FILLED", "CANCELED", "ERROR"])
 _PAID_IN: Final = {"DEPOSIT": 1, "TRANSFER_IN": 1, "WITHDRAWAL": -1, "TRANSFER_OUT": -1}
 _REMEMBERED: Final = 4_096  # fills, so as to know one that is told again
-_UNREADABLE = (ConnError, ValueError, ArithmeticError, RecursionError)
+_UNREADABLE = (
+    ConnError, msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError,
+)  # fmt: skip
+_SHAPES: Final = (
+    ("openPerpetualPositions", PositionFields, "market"),
+    ("assetPositions", AssetPositionFields, "symbol"),
+)
 
 
 class Account:
@@ -117,7 +124,7 @@ class Account:
             return False
         self._faults = []
         try:
-            for change in contents(frame):
+            for change in self._read(frame):
                 if told:
                     self._apply(change, frame, whole=frame.type == "subscribed")
                 elif not self._answer(change, frame, asked):
@@ -130,6 +137,30 @@ class Account:
         if told:
             self.link, self._heard, self.polled = frame.link, frame.mono, False
         return True
+
+    def _read(self, frame: Frame) -> list[Any]:
+        try:
+            return contents(frame)
+        except WireError:
+            if frame.fault or (frame.kind, frame.type) != ("ws", "subscribed"):
+                raise
+            # A snapshot in which one thing has no shape still tells of the others.
+            said = msgspec.json.decode(frame.raw, type=dict[str, Any])
+            self._shape(said)
+            return [msgspec.convert(said, SubaccountContents)]
+
+    def _shape(self, said: dict[str, Any]) -> None:
+        if said.get("subaccount") is not None:
+            held = said["subaccount"] = msgspec.convert(said["subaccount"], dict[str, Any])
+            for part, shape, name in _SHAPES:
+                rows = held[part] = msgspec.convert(held.get(part) or {}, dict[str, Any])
+                for key in [key for key, row in rows.items() if not _fits(row, shape)]:
+                    # What it says instead of a size cannot be read either.
+                    text = f"{rows[key]!r:.60}"
+                    rows[key] = {name: key, "side": "", "status": "OPEN", "size": text}
+        orders = msgspec.convert(said.get("orders") or [], list[Any])
+        said["orders"] = [row for row in orders if _fits(row, OrderFields)]
+        self._faults += ["cannot be read: an order"] * (len(orders) - len(said["orders"]))
 
     def _asked(self, frame: Frame) -> str:
         path, _, query = frame.channel.partition("?")
@@ -278,6 +309,14 @@ class Account:
         self.height = height
         reserved = self.reserved
         self.reserved = {i: r for i, r in reserved.items() if r.order.good_til_block >= height}
+
+
+def _fits(row: Any, shape: type) -> bool:
+    try:
+        msgspec.convert(row, shape)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _size(positions: dict[str, Position], ticker: str) -> Decimal:
