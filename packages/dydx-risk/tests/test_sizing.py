@@ -16,7 +16,7 @@ from dydx_stress import (
     suggest_leverage,
     volatility_target,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 USDC = 1_000_000
@@ -162,6 +162,14 @@ def test_a_size_below_the_step_is_denied_and_not_raised_to_it() -> None:
     assert sizing.why == "because: 666666 quantums, below the step of 1000000"
 
 
+def test_a_wish_of_nothing_is_no_size() -> None:
+    """It is not below the step: nothing was wished for."""
+    sizing = size_position(wanted(0), ENTERED, 10**10, [], adverse=0.2, keep_above=0.1)
+
+    assert (sizing.denied, sizing.limited_by) == (True, "wish")
+    assert sizing.why == "because: nothing is wished for"
+
+
 def test_a_margin_that_bears_nothing_denies() -> None:
     """Zero, with its figures."""
     sizing = size_position(wanted(100), ENTERED, 0, [], adverse=0.2, keep_above=0.1)
@@ -212,6 +220,7 @@ def test_unknown_open_interest_counts_as_capped() -> None:
     assert sizing.quantums == 300_000_000
 
 
+@settings(deadline=None)
 @given(
     collateral=st.integers(-(10**10), 10**12),
     usdc=st.integers(-(10**6), 10**6),
@@ -326,6 +335,8 @@ def test_a_tier_without_maintenance_is_bound_by_its_initial_margin() -> None:
     [
         ({"price": None}, None, "ETH-USD: no oracle price"),
         ({"volatility_1h": None}, 20, "ETH-USD: no usable volatility, got None"),
+        ({"market": msgspec.structs.replace(ETH, imf_ppm=0)}, None,
+         "ETH-USD: expected an initial margin above 0, got 0 ppm"),
         ({"market": SCALED, "open_interest": -1}, None,
          "expected ETH-USD: open interest of 0 or more, got -1"),
     ],

@@ -25,7 +25,7 @@ from dydx_stress import (
     risk_figures,
     stress_table,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 USDC = 1_000_000
@@ -227,9 +227,24 @@ def test_no_volatility_is_said_and_not_taken_for_calm(volatility: float | None) 
     assert figures.margin is not None
     assert figures.margin.distance is not None
     assert figures.unknown == (
-        "BTC-USD: no funding rate",
+        "BTC-USD: no usable funding rate",
         f"BTC-USD: no usable volatility, got {volatility}",
     )
+
+
+def test_a_funding_rate_beyond_all_size_is_unknown() -> None:
+    """The chain's are 32 bits wide: what is wider was misread."""
+    figures = risk_figures(1_000 * USDC, [msgspec.structs.replace(LONG, funding_8h_ppm=10**400)])
+
+    assert (figures.funding_1h, figures.hours_to_breach) == (None, None)
+    assert figures.unknown == ("ETH-USD: no usable funding rate, got one beyond 32 bits",)
+
+
+@pytest.mark.parametrize("rate", ["NaN", Decimal("Infinity"), "much"])
+def test_a_funding_rate_that_is_no_number_is_refused(rate: Any) -> None:
+    """In words, with what it was."""
+    with pytest.raises(RiskError, match=f"expected an hourly funding rate, got {rate}"):
+        funding_rate_8h_ppm(rate)
 
 
 def test_an_empty_account_has_no_distance_and_says_so() -> None:
@@ -237,7 +252,7 @@ def test_an_empty_account_has_no_distance_and_says_so() -> None:
     figures = risk_figures(0, [msgspec.structs.replace(LONG, quantums=0, price=None)])
 
     assert (figures.sigmas, figures.largest, figures.herfindahl) == (None, None, None)
-    assert figures.unknown == ("no position is held", "equity is not positive")
+    assert figures.unknown == ("no position of any worth is held", "equity is not positive")
 
 
 def test_a_market_named_twice_is_a_bug_of_the_caller() -> None:
@@ -256,6 +271,7 @@ def test_units_are_turned_as_their_names_say() -> None:
 # --- the stress table ---
 
 
+@settings(deadline=None)
 @given(st.integers(-(10**12), 10**12), ACCOUNTS, st.data())
 def test_what_changes_one_by_one_is_what_is_computed_from_nothing(
     collateral: int, account: tuple[Holding, ...], drawn: st.DataObject
@@ -273,6 +289,7 @@ def test_what_changes_one_by_one_is_what_is_computed_from_nothing(
     assert sorted(map(repr, anew.cells())) == sorted(map(repr, table.cells()))
 
 
+@settings(deadline=None)
 @given(st.integers(-(10**12), 10**12), ACCOUNTS)
 def test_every_cell_is_the_margin_at_the_shocked_prices(
     collateral: int, account: tuple[Holding, ...]

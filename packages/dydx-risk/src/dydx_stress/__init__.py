@@ -82,8 +82,11 @@ class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 def funding_rate_8h_ppm(rate_1h: Decimal | str) -> int:
-    """Turn the indexer's hourly rate into the chain's ppm per 8 hours, toward zero as there."""
-    return int(Fraction(rate_1h) * 8 * PPM)
+    """Turn the indexer's hourly rate into the chain's ppm per 8 hours, truncated as there."""
+    try:
+        return int(Fraction(rate_1h) * 8 * PPM)
+    except (ValueError, ArithmeticError):
+        raise RiskError(f"expected an hourly funding rate, got {rate_1h}") from None
 
 
 def _objection(holding: Holding) -> str:
@@ -99,6 +102,12 @@ def _objection(holding: Holding) -> str:
 
 def _volatility(holding: Holding) -> float | None:
     return holding.volatility_1h if _usable(holding.volatility_1h) else None
+
+
+def _rate(holding: Holding) -> int | None:
+    # The chain's own are 32 bits wide.
+    rate = holding.funding_8h_ppm
+    return rate if rate is not None and abs(rate) < 2**31 else None
 
 
 def _usable(volatility: float | None) -> TypeGuard[float]:
@@ -217,7 +226,7 @@ def _account_figures(
     shares = {t: abs(term.net_notional) / gross for t, term in terms.items()} if gross else {}
     largest = max(shares, key=lambda ticker: shares[ticker], default=None)
     lacking = [reason for p in positions for reason in p.unknown]
-    lacking += [] if held else ["no position is held"]
+    lacking += [] if gross else ["no position of any worth is held"]
     lacking += ["equity is not positive"] if total.net_collateral <= 0 else []
     figures = RiskFigures(
         margin=total,
@@ -250,9 +259,10 @@ def _account_sigmas(total: MarginFigures, held: _Held, terms: _Terms) -> float |
 def _funding_figures(total: MarginFigures, held: _Held) -> dict[str, int | float]:
     settled = 0
     for holding in held.values():
-        if holding.funding_8h_ppm is None:
+        rate = _rate(holding)
+        if rate is None:
             return {}
-        settled += _funding_ppm(holding, holding.funding_8h_ppm, 1)
+        settled += _funding_ppm(holding, rate, 1)
     day = -funding_settlement([24 * settled])
     paying = settled < 0 or total.cushion < 0
     figures: dict[str, int | float] = {
@@ -272,8 +282,10 @@ def _position_risk(
     if term is None or holding.price is None:
         return PositionRisk(ticker=ticker, quantums=size, unknown=(_objection(holding),))
     oracle = Decimal(holding.price).scaleb(holding.exponent)
-    rate, volatility = holding.funding_8h_ppm, _volatility(holding)
-    lacking = [f"{ticker}: no funding rate"] if rate is None else []
+    rate, volatility, lacking = _rate(holding), _volatility(holding), []
+    if rate is None:
+        wide = ", got one beyond 32 bits" if holding.funding_8h_ppm else ""
+        lacking.append(f"{ticker}: no usable funding rate{wide}")
     if volatility is None:
         lacking.append(f"{ticker}: {_no_volatility(holding.volatility_1h)}")
     liquidation, distance = None, None
@@ -630,6 +642,8 @@ def _largest(wish: Wish, holding: Holding, trade: _Stressed, keep_ppm: int) -> S
     wanted = quote_to_base(notional, price, holding.exponent, market.atomic_resolution)
     step = market.step_base_quantums if wanted > 0 else -market.step_base_quantums
     most = wanted // step
+    if not notional:
+        return Sizing(market.ticker, 0, f"{wish.why}: nothing is wished for", "wish")
     if not most:
         why = f"{wish.why}: {wanted} quantums, below the step of {abs(step)}"
         return Sizing(market.ticker, 0, why, "step")
@@ -724,6 +738,9 @@ def suggest_leverage(
     if objection:
         return LeverageAdvice(ticker, None, None, (objection,))
     fraction, words = _initial_fraction(holding)
+    if fraction <= 0:
+        lacking = f"{ticker}: expected an initial margin above 0, got {fraction} ppm"
+        return LeverageAdvice(ticker, None, None, (lacking,))
     most, market, volatility = PPM / fraction, holding.market, _volatility(holding)
     if volatility is None:
         lacking = f"{ticker}: {_no_volatility(holding.volatility_1h)}"
