@@ -365,6 +365,10 @@ def _usdc(quote_quantums: int) -> str:
     return f"{Decimal(quote_quantums).scaleb(-6):,.2f}"
 
 
+def _in_usdc(margin: MarginFigures) -> dict[str, str]:
+    return {name: _usdc(getattr(margin, name)) for name in _TOLD}
+
+
 def _amount(number: Decimal) -> str:
     return f"{number.normalize():,f}"
 
@@ -651,51 +655,55 @@ class Risk:
             why = f"book or oracle is {age / 1e9:.1f} s old, limit {limit:g} s"
             yield "STALE", why, {"age_s": age / 1e9, "limit_s": limit}
         # The margin is no younger than the oldest price in it.
-        for ticker, exposure in self._exposures.items():
-            other = exposure.oracle
-            age = decision.at - other.at if other is not None else 0
-            if age > self._stale_ns:
-                why = f"the oracle price of {ticker} is {age / 1e9:.1f} s old, limit {limit:g} s"
-                yield "STALE", why, {"ticker": ticker, "age_s": age / 1e9, "limit_s": limit}
+        oracles = [(e.oracle.at, t) for t, e in self._exposures.items() if e.oracle is not None]
+        at, ticker = min(oracles, default=(decision.at, ""))
+        if (age := decision.at - at) > self._stale_ns:
+            why = f"the oracle price of {ticker} is {age / 1e9:.1f} s old, limit {limit:g} s"
+            yield "STALE", why, {"ticker": ticker, "age_s": age / 1e9, "limit_s": limit}
 
     def _beyond(self, after: MarginFigures, trade: _Trade, held: int) -> Iterator[_Objection]:
         policy, distance, leverage = self.policy, after.distance, after.leverage
-        told: dict[str, object] = {name: _usdc(getattr(after, name)) for name in _TOLD}
         if after.free_collateral < 0:
             needs, has = _usdc(after.initial_margin), _usdc(after.net_collateral)
-            yield "MARGIN", f"needs {needs} of initial margin, would have {has}", told
+            yield "MARGIN", f"needs {needs} of initial margin, would have {has}", _in_usdc(after)
         if leverage is None or leverage > policy.max_leverage:
             was = "undefined" if leverage is None else f"{leverage:.2f}"
-            yield "LEVERAGE", f"leverage would be {was}, limit {policy.max_leverage:g}", told
+            yield (
+                "LEVERAGE",
+                f"leverage would be {was}, limit {policy.max_leverage:g}",
+                _in_usdc(after),
+            )
         if distance is not None and distance < policy.keep_above:
             limit = _percent(policy.keep_above)
-            yield "DISTANCE", f"distance would be {_percent(distance)}, limit {limit}", told
+            why = f"distance would be {_percent(distance)}, limit {limit}"
+            yield "DISTANCE", why, _in_usdc(after)
         for reason, what, would_be, most in self._measured(after, trade, held):
-            if most is not None and would_be > most:
+            if would_be > most:
                 why = f"{what} would be {would_be:,.2f}, limit {most:,.2f}"
                 yield reason, why, {"would_be": f"{would_be:.6f}", "limit": f"{most:.6f}"}
 
     def _measured(
         self, after: MarginFigures, trade: _Trade, held: int
-    ) -> Iterator[tuple[Reason, str, float, float | None]]:
-        """Yield what the limits limit: what it would be, and the most it may."""
-        policy, market, ticker = self.policy, trade.market, trade.market.ticker
-        oracle = trade.view.oracle
-        yield "NOTIONAL", "notional in USDC", after.notional / 1e6, policy.max_account_usdc
-        if oracle is not None:
+    ) -> Iterator[tuple[Reason, str, float, float]]:
+        """Yield what a policy limits: what it would be, and the most it may."""
+        policy, ticker, oracle = self.policy, trade.market.ticker, trade.view.oracle
+        if (most := policy.max_account_usdc) is not None:
+            yield "NOTIONAL", "notional in USDC", after.notional / 1e6, most
+        most = policy.market_usdc.get(ticker, policy.max_market_usdc)
+        if most is not None and oracle is not None:
             price = oracle.digits, oracle.exponent
-            value = abs(position_margin(market, held + trade.delta, *price).net_notional)
-            most = policy.market_usdc.get(ticker, policy.max_market_usdc)
-            yield "MARKET_NOTIONAL", f"notional of {ticker} in USDC", value / 1e6, most
-        growing = {
-            r.order.ticker for r in self.account.reserved.values() if not r.order.reduce_only
-        }
-        count = len(self._exposures.keys() | self.account.unreadable | growing | {ticker})
-        if ticker not in self._exposures:
-            yield "POSITIONS", "positions", count, policy.max_positions
-        recent = sum(at > self._now - _MINUTE_NS for at in self._sent) + 1
-        yield "ORDER_RATE", "orders in a minute", recent, policy.max_orders_per_minute
-        yield "SLIPPAGE", "slippage in bps", _slippage_bps(trade), policy.max_slippage_bps
+            value = position_margin(trade.market, held + trade.delta, *price).net_notional
+            yield "MARKET_NOTIONAL", f"notional of {ticker} in USDC", abs(value) / 1e6, most
+        if (most := policy.max_positions) is not None and ticker not in self._exposures:
+            orders = [held.order for held in self.account.reserved.values()]
+            growing = {order.ticker for order in orders if not order.reduce_only}
+            markets = self._exposures.keys() | self.account.unreadable | growing | {ticker}
+            yield "POSITIONS", "positions", len(markets), most
+        if (most := policy.max_orders_per_minute) is not None:
+            recent = sum(at > self._now - _MINUTE_NS for at in self._sent) + 1
+            yield "ORDER_RATE", "orders in a minute", recent, most
+        if (most := policy.max_slippage_bps) is not None:
+            yield "SLIPPAGE", "slippage in bps", _slippage_bps(trade), most
 
     def reserved_margin(self) -> MarginFigures:
         """Return the margin as if every order in flight had filled at its worst."""
