@@ -465,6 +465,16 @@ def test_a_position_must_be_what_its_fills_add_up_to(world: Any, told: Any, says
     assert world.risk.account.trouble == f"account frame {world.seq} {says}"
 
 
+def test_a_fill_that_names_no_market_is_held_against_none(world: Any) -> None:
+    """There is no position to compare it with; told again, it is still told twice."""
+    told = {"fills": [_fill("f1", "1", ticker="")]}
+    world.tell("channel_data", told)
+    assert world.risk.account.trouble == ""
+
+    world.tell("channel_data", told)
+    assert "f1 twice" in world.risk.account.trouble
+
+
 def test_a_snapshot_that_contradicts_the_fills_is_not_believed_alone(world: Any) -> None:
     """It is taken, in doubt; the next one that says the same is believed."""
     told = {"fills": [_fill("f1", "1")], "perpetualPositions": [_position("ETH-USD", "1")]}

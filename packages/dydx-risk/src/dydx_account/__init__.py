@@ -295,8 +295,9 @@ class Account:
             self._fills[fill.id] = None
         if len(self._fills) > _REMEMBERED:
             del self._fills[next(iter(self._fills))]
-        ticker, size = fill.ticker or fill.market or "", _decimal(fill.size)
-        moved[ticker] = moved.get(ticker, Decimal(0)) + (size if fill.side == "BUY" else -size)
+        ticker, size = fill.ticker or fill.market, _decimal(fill.size)
+        if ticker:  # without one there is nothing to compare it with
+            moved[ticker] = moved.get(ticker, Decimal(0)) + (size if fill.side == "BUY" else -size)
 
     def in_flight(self, ticker: str) -> list[Reservation]:
         """Return what is reserved in a market."""
