@@ -530,6 +530,18 @@ def test_a_bot_folds_the_account_that_the_wire_tells_of() -> None:
     assert trading_bot.data.counts() == {}
 
 
+def test_an_account_that_is_polled_is_heard() -> None:
+    """While its socket is away its answers come over REST; those of others are not ours."""
+    venue = WireVenue(US)
+
+    def answer(owner: str) -> Frame:
+        path = f"/v4/addresses/{owner}/subaccountNumber/0"
+        return Frame(11, NOW, 7, "rest", "http", "{}", "200", path)
+
+    assert venue.heard(answer(US.owner)) == [answer(US.owner)]
+    assert venue.heard(answer("dydx1someone")) == []
+
+
 def test_a_cancel_goes_the_same_way() -> None:
     """What a strategy's own code may wish for."""
     wish = CancelRequest(ticker="BTC-USD", clob_pair_id=0, client_id=7, good_til_block=9)

@@ -560,7 +560,7 @@ def test_the_guard_reduces_enough_and_says_why(make_world: Any) -> None:
     assert (reduce.rung, round(reduce.distance, 4)) == (1, 0.0594)
     assert reduce.after.distance == pytest.approx(0.1, abs=0.001)
     assert reduce.why == (
-        "distance 5.9 % < 6.0 %: sell 3.144 ETH-USD at >= 2,710.7 restores 10.0 %, "
+        "distance 5.9 % < 6.0 %: sell 3.144 ETH-USD at >= 2,534.1 restores 10.0 %, "
         "costs about 14.02 USDC"
     )
     assert reduce.cost == 14_022_420
@@ -579,7 +579,7 @@ def test_the_guard_waits_for_its_answer(make_world: Any) -> None:
 
 def test_each_rung_accepts_a_worse_price(make_world: Any) -> None:
     """Unanswered in a thin book, the next order goes deeper, up to the last rung."""
-    world = _long(make_world, Policy(guard_rungs=2))
+    world = _long(make_world, Policy(guard_rungs=2, guard_slippage_bps=500))
     bounds = []
     for price in ("2740", "2738", "2736"):
         world.book("ETH-USD", [("2700", "0.1")], [("2741", "5")])
@@ -587,7 +587,8 @@ def test_each_rung_accepts_a_worse_price(make_world: Any) -> None:
         bounds.append(world.verdicts[-1].order.subticks)
         world.block(world.height + 6)
 
-    assert bounds == [2_673_000_000, 2_646_000_000, 2_646_000_000]
+    # The first goes as far as any fill brings relief; then twice five per cent is farther.
+    assert bounds == [2_498_900_000, 2_430_000_000, 2_430_000_000]
     assert [reduce.rung for reduce in world.reductions] == [1, 2, 3]
 
 
@@ -638,13 +639,26 @@ def test_the_guard_takes_the_cheapest_position_that_suffices(make_world: Any) ->
 
 
 def test_the_guard_takes_the_greatest_relief_where_none_suffices(make_world: Any) -> None:
-    """If no single position is enough, the one that helps most goes first, whole."""
+    """If no single position is enough, the one that helps most goes first, the next at once."""
     world = make_world()
     world.account("-63500", {"ETH-USD": ("10", "3000"), "BTC-USD": ("0.6", "60000")})
     world.oracle("ETH-USD", "2999")
+    first, second = world.reductions
+
+    assert (first.order.ticker, first.order.quantums) == ("ETH-USD", 10_000_000_000)
+    assert second.order.ticker == "BTC-USD"
+    assert second.before == first.after
+
+
+def test_the_guard_follows_a_market_that_runs_away(make_world: Any) -> None:
+    """Its bound starts from the oracle where the book lags behind, and ends before liquidation."""
+    world = _long(make_world)
+    world.book("ETH-USD", [("2800", "20")], [("2801", "5")])
+    world.oracle("ETH-USD", "2740")
     (reduce,) = world.reductions
 
-    assert (reduce.order.ticker, reduce.order.quantums) == ("BTC-USD", 6_000_000_000)
+    # Three quarters of 5.94 % to liquidation, and 3 % of maintenance, below 2,740.
+    assert reduce.order.subticks == 2_535_900_000
 
 
 def test_a_short_is_bought_back(make_world: Any) -> None:
@@ -656,7 +670,7 @@ def test_a_short_is_bought_back(make_world: Any) -> None:
     (reduce,) = world.reductions
 
     assert (reduce.order.side, reduce.order.reduce_only) == ("BUY", True)
-    assert reduce.order.subticks == 3_233_000_000
+    assert reduce.order.subticks == 3_447_200_000
     assert reduce.after.distance is not None
     assert reduce.after.distance > reduce.distance
 

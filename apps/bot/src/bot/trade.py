@@ -179,6 +179,8 @@ class WireVenue:
                 self.refusals[state.reason] += 1
         if frame.kind in _LOSSES:
             return [frame] if frame.link in self._links or not frame.link else []
+        if frame.kind == "http" and self.subaccount.owner in frame.channel:
+            return [frame]  # the account, asked for while its socket is away
         if frame.channel != _ACCOUNT or frame.id != str(self.subaccount) or frame.kind != "ws":
             return []
         self._links.add(frame.link)

@@ -281,12 +281,18 @@ class _Trade(msgspec.Struct, frozen=True, gc=False):
         return f"{self.side.lower()} {size} {self.market.ticker} at {bound} {price}"
 
 
-def _trade(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> _Trade | None:
-    # Toward less of it. Without a book the oracle price stands in for the best.
+def _trade(
+    view: MarketView, market: PerpetualMarket, delta: int, bps: int, *, chase: bool = False
+) -> _Trade | None:
+    # Toward less of it. Without a book the oracle price stands in for the best; to `chase` a
+    # market is to start from whichever of the two has run farther.
     side: Side = "BUY" if delta > 0 else "SELL"
     level = view.book.best_ask if delta > 0 else view.book.best_bid
     shown = [level.price_text] if view.book.known and level is not None else []
-    for text in [*shown, view.oracle.text] if view.oracle is not None else shown:
+    texts = [*shown, view.oracle.text] if view.oracle is not None else shown
+    if chase:
+        texts.sort(key=Decimal, reverse=delta > 0)
+    for text in texts:
         limit = Decimal(text) * (10_000 + (bps if delta > 0 else -bps)) / 10_000
         try:
             worst = market.floor_subticks(limit) if delta > 0 else market.ceil_subticks(limit)
@@ -746,11 +752,11 @@ class Risk:
         return total_margin(self.account.collateral, [e.terms or e.at_entry for e in held])
 
     def _relieve(self, view: MarketView, margin: MarginFigures) -> list[Verdict]:
-        height, held = view.chain.height, self._exposures.values()
+        height = view.chain.height
         waiting = any(self._is_reducing(ticker) for ticker in self._exposures)
-        plans = [plan for exposure in held if (plan := self._plan(exposure, margin))]
-        if not plans or not height:
-            if waiting:
+        plans = self._rescue(margin) if height else []
+        if not plans:
+            if waiting and height:
                 return []
             but = "no reduction would relieve it" if height else "no block height is known"
             reason: Reason = "BELOW_STEP" if height else "UNKNOWN_HEIGHT"
@@ -758,10 +764,22 @@ class Risk:
             why = f"guard: distance {distance} < {limit}, but {but}"
             return [self._deny(view, reason, why, {"distance": distance, "limit": limit})]
         self.rung += 1
-        if enough := [plan for plan in plans if plan.is_enough]:
-            return [self._reduce(view, min(enough, key=lambda plan: plan.cost), margin)]
-        best = max(plans, key=lambda plan: plan.after.distance or 0.0)
-        return [self._reduce(view, best, margin)]
+        return [self._reduce(view, plan) for plan in plans]
+
+    def _rescue(self, margin: MarginFigures) -> list["_Plan"]:
+        # The cheapest reduction that is enough by itself; else the best one, and the best of the
+        # others after it, at once: there may be no next block to send them in.
+        left, chosen = dict(self._exposures), list["_Plan"]()
+        while left and not (chosen and chosen[-1].is_enough):
+            plans = [plan for e in left.values() if (plan := self._plan(e, margin)) is not None]
+            if not plans:
+                break
+            enough = [plan for plan in plans if plan.is_enough]
+            best = min(enough, key=_price) if enough else max(plans, key=_relief)
+            chosen.append(best)
+            margin = best.after
+            del left[best.trade.market.ticker]
+        return chosen
 
     def _is_reducing(self, ticker: str) -> bool:
         # Two reductions cannot flip a position, so that one in doubt is not waited for.
@@ -773,9 +791,12 @@ class Risk:
         ticker, fee_ppm = exposure.position.ticker, self.policy.taker_fee_ppm
         if terms is None or market is None or self._is_reducing(ticker):
             return None
-        # Each rung accepts a worse price: a thin book must not be the end.
+        # Each rung accepts a worse price: a thin book must not be the end. And every fill short
+        # of the liquidation price brings relief: a market that runs away is followed.
         slippage = self.policy.guard_slippage_bps * min(self.rung + 1, self.policy.guard_rungs)
-        trade = _trade(self._views[ticker], market, -held, slippage)
+        distance = min(max(self.margin.distance or 0.0, 0.0), 1.0)
+        slippage = max(slippage, round(exposure.maintenance_e12 / 1e8 + 7_500 * distance))
+        trade = _trade(self._views[ticker], market, -held, slippage, chase=True)
         if trade is None or not trade.size:
             return None
         most, step, quote = trade.size, market.step_base_quantums, _walked_quote(trade)
@@ -792,22 +813,24 @@ class Risk:
         after = _after(margin, trade, held, quote, fee_ppm)
         # A hair's breadth below is enough: the book moves more than that before the fill.
         is_enough = not after.notional or (after.distance or 0.0) >= self.policy.restore_to * 0.98
-        return _Plan(trade, margin.net_collateral - after.net_collateral, after, is_enough)
+        cost = margin.net_collateral - after.net_collateral
+        return _Plan(trade, cost, margin, after, is_enough)
 
-    def _reduce(self, view: MarketView, plan: "_Plan", margin: MarginFigures) -> Reduce:
-        distance, after = margin.distance or 0.0, plan.after
+    def _reduce(self, view: MarketView, plan: "_Plan") -> Reduce:
+        distance, after = plan.before.distance or 0.0, plan.after
         restored = f"restores {_percent(after.distance)}" if after.notional else "closes it all"
         why = (
             f"distance {_percent(distance)} < {_percent(self.policy.act_below)}: "
             f"{plan.trade.words} {restored}, costs about {_usdc(plan.cost)} USDC"
         )
-        order = self._send(plan.trade, _cost(margin, after), reduce_only=True)
+        order = self._send(plan.trade, _cost(plan.before, after), reduce_only=True)
         return Reduce(
             id=self._next_id(),
             order=order,
             seq=view.seq,
             at=view.at,
-            before=self.margin,
+            # What was estimated for a part that is not known stays marked as unknown.
+            before=msgspec.structs.replace(plan.before, unknown=self.margin.unknown),
             after=after,
             distance=distance,
             rung=self.rung,
@@ -995,8 +1018,17 @@ class _Course:
 class _Plan(msgspec.Struct, frozen=True, gc=False):
     trade: _Trade
     cost: int
+    before: MarginFigures
     after: MarginFigures
     is_enough: bool
+
+
+def _price(plan: _Plan) -> int:
+    return plan.cost
+
+
+def _relief(plan: _Plan) -> float:
+    return plan.after.distance or 0.0
 
 
 def _share(
