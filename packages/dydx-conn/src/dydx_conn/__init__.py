@@ -664,8 +664,9 @@ class Inbox:
 
 # === Links ===
 
-# At once, for what was a mere loss; then ever more slowly.
-_BACKOFF_S: Final = (0.02, 0.25, 0.5, 0.5, 0.5, 0.5, 1.0, 1.5, 2.5, 4.0, 6.0, 10.0, 15.0, 30.0)
+# At once after a mere loss; about once a second while a venue restarts, as most are back within a
+# quarter of a minute and what is waited beyond that is data missed; then ever more rarely.
+_BACKOFF_S: Final = (0.02, 0.25, *[0.5] * 4, *[1.0] * 12, 2.0, 4.0, 8.0, 15.0, 30.0)
 _TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.1  # how often a silent link looks at the clock
 # Whoever is quiet is asked, so that a busy link which is half open is found within 5 s; and
