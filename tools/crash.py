@@ -214,8 +214,8 @@ class _Wire:
         share = -event.size / event.for_s if event.kind == "rebound" else share
         for market in self.markets:
             market.price *= 1 - self.side * min(share * market.asset.beta, 0.9)
-        if event.kind == "squeeze":
-            self.hours += 1
+        if event.kind == "squeeze" and self.second == event.at_s:
+            self.hours += event.for_s
             rate = {"nextFundingRate": f"{self.side * event.size:.6f}"}
             trading = {market.asset.ticker: rate for market in self.markets}
             self._say("v4_markets", "", {"trading": trading})
@@ -247,7 +247,7 @@ class _Wire:
         self._say("v4_orderbook", market.asset.ticker, levels, type_="subscribed")
 
     def _now(self) -> int:
-        # Of a squeeze, a second in each of its hours is told.
+        # The hours of a squeeze pass between two seconds.
         return START_NS + (self.second + self.hours * 3_600) * SECOND
 
     def _block(self) -> dict[str, str]:
