@@ -19,13 +19,13 @@ def test_every_account_opens_what_its_path_says() -> None:
     """Markets of all prices have grids on which the positions fit."""
     for seed in range(1, 41):
         path = path_of(seed)
-        outcome = lead(msgspec_without_events(path), guard=False)
+        outcome = lead(without_events(path), guard=False)
 
         assert outcome.opened, path
         assert outcome.liquidations == 0
 
 
-def msgspec_without_events(path: crash.Path) -> crash.Path:
+def without_events(path: crash.Path) -> crash.Path:
     """Return the calm version of a path."""
     return crash._with(path, [])
 

@@ -763,14 +763,20 @@ class Ledger:
         return sum(held[t].unrealized(part.net_notional) for t, part in self._parts.items())
 
     def affords(self, market: PerpetualMarket, quantums: int, subticks: int, fee: int) -> bool:
-        """Tell whether the chain would let this fill happen to the account."""
+        """Tell whether the chain would let this fill happen, with the open interest it makes.
+
+        Of the two accounts that meet, the other may open a long: that is what counts against us.
+        """
         before, ticker = self.margin, market.ticker
         if not before.known or ticker not in self.oracles or not self.admits(market):
             return False
+        held, (price, exponent, interest) = self.position(ticker), self.oracles[ticker]
+        if interest is not None:
+            interest += max(0, held + quantums) - max(0, held) + max(0, -quantums)
+        part = margin.position_margin(market, held + quantums, price, exponent, interest)
         quote = market.quote_quantums(abs(quantums), subticks)
-        paid = (quote if quantums > 0 else -quote) + fee
-        part = self.margin_of(market, self.position(ticker) + quantums)
-        after = margin.total_margin(self.collateral - paid, (self._parts | {ticker: part}).values())
+        left = self.collateral - fee - (quote if quantums > 0 else -quote)
+        after = margin.total_margin(left, (self._parts | {ticker: part}).values())
         return margin.state_change(before, after) == "Success"
 
     def admits(self, market: PerpetualMarket) -> bool:

@@ -474,7 +474,8 @@ class PaperVenue:
             # from base quantums, as it does there alone.
             quote = desk.market.quote_quantums(order.quantums, order.subticks)
             cost = self.fees.of(quote, "MAKER") + fee(order.quantums, _builder_ppm(order))
-            if not desk.affords(order.sign * order.quantums, order.subticks, cost):
+            signed = order.sign * order.quantums
+            if not self.ledger.affords(desk.market, signed, order.subticks, cost):
                 error = "ErrStatefulOrderCollateralizationCheckFailed"
         if error:
             self._refuse(desk, order, error)
@@ -786,30 +787,13 @@ class _Desk:
         ours = subaccount == self.venue.subaccount  # the crowd has no position to speak of
         return self.venue.ledger.position(self.market.ticker) if ours else 0
 
-    def affords(self, signed: int, subticks: int, fees: int) -> bool:
-        """Tell whether the chain would let this fill happen, with the open interest it makes.
-
-        Of the two accounts that meet, the other may open a long: that is what counts against us.
-        """
-        ledger, market = self.venue.ledger, self.market
-        before, ticker = ledger.margin, market.ticker
-        if not before.known or ticker not in ledger.oracles or not ledger.admits(market):
-            return False
-        held, (price, exponent, interest) = ledger.position(ticker), ledger.oracles[ticker]
-        if interest is not None:
-            interest += max(0, held + signed) - max(0, held) + max(0, -signed)
-        part = risk.position_margin(market, held + signed, price, exponent, interest)
-        others = [ledger.part(other) for other in ledger.holdings if other != ticker]
-        quote = market.quote_quantums(abs(signed), subticks)
-        left = ledger.collateral - fees - (quote if signed > 0 else -quote)
-        return risk.state_change(before, risk.total_margin(left, [*others, part])) == "Success"
-
     def check(self, match: Match) -> int:
         """Judge our collateral; the crowd's orders were good when they were recorded."""
         order, _, liquidity, quote = self._parties(match)
         due = charge(quote, liquidity, self.venue.fees, builder_fee_ppm=_builder_ppm(order))
         signed = order.sign * match.quantums
-        if order.liquidation or self.affords(signed, match.subticks, due.total):
+        affords = self.venue.ledger.affords
+        if order.liquidation or affords(self.market, signed, match.subticks, due.total):
             return 0
         return TAKER if liquidity == "TAKER" else MAKER
 
