@@ -26,6 +26,7 @@ from dydx_conn import (
     Frame,
     Inbox,
     OrderRequest,
+    PerpetualMarket,
     Recording,
     Subaccount,
     SubaccountContents,
@@ -124,6 +125,13 @@ class Desk:
 
     def __exit__(self, *_: object) -> None:
         self.closed = True
+
+
+ESTIMATED = PerpetualMarket(
+    ticker="BTC-USD", clob_pair_id=0, perpetual_id=0, atomic_resolution=-10,
+    quantum_conversion_exponent=-9, step_base_quantums=1_000_000, subticks_per_tick=100_000,
+    imf_ppm=50_000, maintenance_fraction_ppm=600_000,
+)  # fmt: skip
 
 
 def venue_with(desk: Any = None) -> WireVenue:
@@ -540,6 +548,28 @@ def test_an_account_that_is_polled_is_heard() -> None:
 
     assert venue.heard(answer(US.owner)) == [answer(US.owner)]
     assert venue.heard(answer("dydx1someone")) == []
+
+
+def test_what_an_order_may_cost_is_written_down_before_it_is_sent(tmp_path: Path) -> None:
+    """Fee, gas, margin, and whether the account can carry it; of unknown markets nothing."""
+    path = tmp_path / "audit.jsonl"
+    venue = venue_with(desk := Desk())
+    order = OrderRequest(
+        ticker="BTC-USD", clob_pair_id=0, side="BUY", quantums=100_000_000,
+        subticks=5_000_000_000, time_in_force="IOC", client_id=7, good_til_block=9,
+    )  # fmt: skip
+
+    venue.step(order)
+    with AuditLog(path) as venue.audit:
+        venue.step(order)
+        venue.markets["BTC-USD"] = ESTIMATED
+        venue.step(order)
+
+    (row,) = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row[name] for name in ("event", "ticker", "client_id")] == ["estimate", "BTC-USD", 7]
+    assert (row["quote"], row["fee"], row["gas"]) == (500_000_000, 250_000, 0)
+    assert (row["initial_margin"], row["affordable"]) == (25_000_000, None)
+    assert len(desk.wishes) == 3
 
 
 def test_a_cancel_goes_the_same_way() -> None:

@@ -22,6 +22,7 @@ import msgspec
 from dydx_conn import (
     CancelRequest,
     ConnError,
+    Fees,
     Frame,
     Inbox,
     Network,
@@ -42,6 +43,7 @@ from dydx_orders import (
     Queued,
     Trader,
     cancel_all,
+    estimate,
     fold_order_frame,
 )
 from reactivex import Observable, operators
@@ -158,6 +160,7 @@ class WireVenue:
         self.markets: dict[str, PerpetualMarket] = {}
         self.statuses: dict[str, str] = {}
         self.trader: Trader | None = None
+        self.audit: AuditLog | None = None
         self.closing = False
         self._risk: Risk | None = None
         self._links: set[str] = set()
@@ -196,8 +199,28 @@ class WireVenue:
                 self.markets[event.ticker] = event.market
                 self.statuses[event.ticker] = event.status
         elif self.trader is not None and not self.closing:
+            if isinstance(event, OrderRequest):
+                self._estimate(event)
             self._noted(self.trader.submit(event))
         return []
+
+    def _estimate(self, order: OrderRequest) -> None:
+        # Before it is sent: what it may cost at worst, and whether the account can carry it.
+        market, risk = self.markets.get(order.ticker), self._risk
+        if self.audit is None or market is None or risk is None:
+            return
+        held = risk.account.positions.get(order.ticker)
+        known = risk.margin.known and not risk.account.trouble
+        worst = estimate(
+            order,
+            market,
+            Fees(),
+            position=(held.quantums or 0) if held is not None else 0,
+            net_collateral=risk.margin.net_collateral if known else None,
+            initial_margin=risk.margin.initial_margin,
+        )
+        figures = msgspec.structs.asdict(worst)
+        self.audit.write("estimate", ticker=order.ticker, client_id=order.client_id, **figures)
 
     def figures(self) -> Money:
         """Return what the account did and what it is worth."""
@@ -383,7 +406,7 @@ def trading(
     audit.write("trading", network=net.name, chain=net.chain_id, subaccount=str(venue.subaccount))
     try:
         with trader:
-            venue.trader = trader
+            venue.trader, venue.audit = trader, audit
             try:
                 yield
             finally:
