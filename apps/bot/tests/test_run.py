@@ -55,13 +55,13 @@ def test_the_first_decision_comes_within_ten_seconds_at_the_dashboards_speed(
 
 
 def test_the_guard_acts_in_the_crash_and_the_account_is_not_liquidated(quickstart: Bot) -> None:
-    """The distance fell below the policy's threshold, and it was brought back in time."""
+    """It fired before the distance fell below its threshold, and nothing was liquidated."""
     figures = quickstart.venue.figures()
 
     assert quickstart.journal.counts["reduce"] > 0
     assert figures.liquidations == 0
     assert quickstart.risk.closest is not None
-    assert 0 < quickstart.risk.closest < quickstart.risk.policy.act_below
+    assert 0 < quickstart.risk.closest < quickstart.risk.policy.restore_to
 
 
 def test_without_the_guard_the_account_comes_nearer_to_liquidation(quickstart: Bot) -> None:

@@ -147,7 +147,19 @@ def test_costs_are_what_the_book_says() -> None:
     assert rung.impact == pytest.approx((rung.quantums / ONE - 5) * 0.9 * USDC, abs=2)
     assert rung.fee == mul_ppm(rung.quote, 500, round_up=True)
     assert rung.loss == rung.cost
-    assert rung.subticks == ETH.subticks("2969.1")  # 1 % below 2999, to the better tick: 2969.01
+    # 3 % of maintenance and three quarters of 5.15 % to liquidation, below the best of 2999.9.
+    assert rung.subticks == ETH.subticks("2793.9")
+
+
+def test_a_rung_follows_a_market_nearly_to_liquidation() -> None:
+    """From book or oracle, whichever has run farther; without chasing, from the last level."""
+    calm, still = view(), FlightPolicy(cuts=1, restore_to=0.9, chase=0)
+    ahead = view(([("2899.9", "50")], [("2900.1", "50")]))
+
+    assert one(-27_600, 10 * ONE, calm, still).rungs[0].subticks == ETH.subticks("2910")
+    assert one(-22_000, 10 * ONE, ahead).rungs[0].subticks < ETH.subticks("2793.9")
+    short = one(32_400, -10 * ONE, calm).rungs[0]
+    assert ETH.subticks("3150") < short.subticks < ETH.subticks("3240")
 
 
 def test_a_rung_becomes_a_reduce_only_ioc() -> None:
@@ -172,7 +184,35 @@ def test_a_safe_account_carries_its_ladder_too() -> None:
     assert due(safe, safe.distance_now) == ()
     assert due(safe, 0.05) == safe.rungs
     assert due(safe, None) == safe.rungs
-    assert due(safe, 0.05, busy={"ETH-USD"}) == ()
+
+
+def test_the_next_block_may_bring_what_this_one_did() -> None:
+    """A fall makes rungs due earlier and larger: what is left of the distance after it counts."""
+    calm, seen = one(-20_000, 10 * ONE, view()), {"ETH-USD": view()}
+    margin = margin_of(-20_000 * USDC, {"ETH-USD": 10 * ONE}, seen)
+    falling = plan(margin, {"ETH-USD": 10 * ONE}, seen, fall=margin.sensitivity * 3 // 10)
+
+    assert (calm.distance_next, due(calm, calm.distance_next)) == (calm.distance_now, ())
+    assert falling.distance_now == calm.distance_now
+    assert falling.distance_next == pytest.approx((calm.distance_now or 0) - 0.3)
+    assert falling.drawn_at == falling.distance_now
+    assert due(falling, falling.distance_next) == falling.rungs
+    assert falling.rungs[-1].restores > 0.3 + POLICY.restore_to
+    assert sum(r.quantums for r in falling.rungs) > sum(r.quantums for r in calm.rungs)
+
+
+def test_what_waits_for_an_answer_is_not_counted_on() -> None:
+    """The ladder restores the distance without it, until it is answered."""
+    views = {t: view(ticker=t) for t in ("A-USD", "B-USD")}
+    positions = dict.fromkeys(views, 5 * ONE)
+    margin = margin_of(-27_600 * USDC, positions, views)
+    both = plan(margin, positions, views)
+    one_waits = plan(margin, positions, views, waiting={"A-USD"})
+
+    assert {rung.ticker for rung in one_waits.rungs} == {"B-USD"}
+    assert dict(one_waits.left) == {} or "A-USD" in dict(one_waits.left)
+    assert "A-USD stays: its reduction has no answer yet" in one_waits.why
+    assert replan(one_waits, margin, {"A-USD": 5 * ONE}, views) == both
 
 
 def test_a_rung_says_what_doing_nothing_would_cost() -> None:
@@ -193,9 +233,9 @@ def test_every_rung_and_plan_says_why_with_its_figures() -> None:
     near = one(-27_600, 10 * ONE, view())
 
     assert near.rungs[0].why == (
-        "sell 2.5 ETH-USD (of 10) at >= 2,970: costs 4.00 USDC (spread 0.25, impact 0.00, fee "
-        "3.75), distance 5.1 %, then is 7.8 %; fires below 6.1 % (all of it takes 8% of the "
-        "depth); liquidated, 1 a block, the same would cost up to 112.75"
+        "sell 2.5 ETH-USD (of 10) at >= 2,793.9: from 5.1 % restores 7.8 %, costs 4.00 USDC "
+        "(spread 0.25, impact 0.00, fee 3.75); liquidated, 1 a block, the same would cost up to "
+        "112.75; fires below 6.1 % (all of it takes 8% of the depth)"
     )
     assert near.why.startswith(f"distance 5.1 %; {len(near.rungs)} rungs from 5.1 % to 10.0 %, ")
 
@@ -234,7 +274,7 @@ def test_a_book_without_depth_is_left_no_earlier_than_policy_can_restore() -> No
 
 def test_what_the_book_does_not_show_costs_the_worst() -> None:
     """Beyond the last level within reach, the price is the reach itself, never better."""
-    policy = FlightPolicy(cuts=1, reach_bps=100, restore_to=0.5)
+    policy = FlightPolicy(cuts=1, reach_bps=100, restore_to=0.5, chase=0)
     shallow = ([("2999", "1"), ("2000", "500")], [("3001", "1")])
     rung = one(-27_000, 10 * ONE, view(shallow), policy).rungs[0]
 
@@ -242,7 +282,7 @@ def test_what_the_book_does_not_show_costs_the_worst() -> None:
     assert rung.quote == ETH.quote_quantums(ONE, ETH.subticks("2999")) + ETH.quote_quantums(
         beyond, ETH.subticks("2969.1")
     )
-    assert rung.subticks == ETH.subticks("2969.1")
+    assert rung.subticks == ETH.subticks("2909.1")
     assert rung.depth_share == 10
 
 
@@ -292,13 +332,12 @@ def test_what_is_fired_at_once_is_one_order_a_market() -> None:
 def test_a_rung_without_a_book_is_blind_and_says_so(
     seen: MarketView, reason: str, held: int
 ) -> None:
-    """Priced at the oracle less 3 %, left as early as can be."""
+    """Reckoned at the oracle less half the maintenance margin, left as early as can be."""
     blind = one(-20_000 if held > 0 else 40_000, held, seen)
 
     rung = blind.rungs[0]
     assert rung.blind == reason
-    assert rung.subticks == ETH.subticks("2910" if held > 0 else "3090")
-    assert rung.impact == pytest.approx(0.03 * 3_000 * USDC * rung.quantums / ONE, abs=2)
+    assert rung.impact == pytest.approx(0.015 * 3_000 * USDC * rung.quantums / ONE, abs=2)
     assert (rung.depth_share, rung.fires_below) == (inf, POLICY.earliest)
     assert f"blind ({reason})" in rung.why
 
@@ -354,24 +393,30 @@ def test_a_position_that_cannot_be_valued_is_unknown(seen: MarketView, held: int
     assert not why or dict(lost.left) == {"ETH-USD": why}
 
 
-def test_a_part_that_costs_more_than_it_relieves_is_not_sold() -> None:
-    """Where all of it would end the danger all of it goes; where not even that, it stays."""
+def test_what_costs_more_than_it_relieves_stays() -> None:
+    """A part would bring liquidation nearer, and all of it would end in debt."""
     tier: dict[str, Any] = {"imf_ppm": 20_000, "maintenance_fraction_ppm": 100_000}
     hole = ([("2800", "100")], [("3000", "100")])  # 6.7 % below the oracle, 0.2 % to relieve
-    alone = one(-29_900, 10 * ONE, view(hole, **tier))
-    views = {t: view(hole, ticker=t, **tier) for t in ("A-USD", "B-USD")}
-    both = drawn(-59_800, dict.fromkeys(views, 10 * ONE), views)
+    poor, rich = (one(usdc, 10 * ONE, view(hole, **tier)) for usdc in (-29_900, -27_800))
 
-    assert [rung.quantums for rung in alone.rungs] == [10 * ONE]
-    assert alone.distance_after == inf
-    assert alone.rungs[0].why.count("nothing is held") == 1
-    assert "to nothing held" in alone.why
-    assert both.rungs == ()
-    assert [ticker for ticker, _ in both.left] == ["A-USD", "B-USD"]
-    assert both.left[0][1] == (
-        "leaving costs 2,014.00 USDC and relieves 60.00 of maintenance margin"
-    )
-    assert not both.is_enough
+    assert poor.rungs == ()
+    assert dict(poor.left) == {
+        "ETH-USD": "leaving costs 2,014.00 USDC and relieves 60.00 of maintenance margin"
+    }
+    assert not poor.is_enough
+    # With 2,200 USDC the same exit can be paid for.
+    assert rich.rungs
+    assert rich.is_enough
+
+
+def test_what_is_left_of_a_step_leaves_whole() -> None:
+    """A single step cannot be cut: after it nothing is held."""
+    step = one(-2.76, ETH.step_base_quantums, view())
+
+    assert [rung.quantums for rung in step.rungs] == [ETH.step_base_quantums]
+    assert step.distance_after == inf
+    assert step.rungs[0].why.count("leaves nothing") == 1
+    assert "to nothing held" in step.why
 
 
 def test_a_market_that_asks_for_all_its_value_is_at_no_distance() -> None:
@@ -399,6 +444,7 @@ def test_sizes_beyond_an_order_are_cut_to_what_one_may_be() -> None:
         ({"cuts": 0}, "a cut and a level"),
         ({"haircut_bps": 10_000}, "haircut_bps < 10,000"),
         ({"taker_fee_ppm": -1}, "no negative taker_fee_ppm"),
+        ({"chase": 1.0}, "0 <= chase < 1"),
     ],
 )
 def test_a_policy_that_cannot_be_flown_is_refused(wrong: dict[str, Any], said: str) -> None:

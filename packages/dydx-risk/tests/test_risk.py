@@ -546,25 +546,80 @@ def test_the_guard_sleeps_while_liquidation_is_far(make_world: Any) -> None:
     assert (world.verdicts, world.risk.rung, world.risk.alarm) == ([], 0, "safe")
 
 
+def _near(make_world: Any, price: str = "2740.1") -> Any:
+    """Open an account where the price has stood still for long: no fall to reckon with."""
+    world = make_world()
+    world.book("ETH-USD", [("2738", "2"), ("2735", "20")], [("2741", "5")])
+    world.oracle("ETH-USD", price)
+    world.block()
+    world.block()
+    world.account("-25000", {"ETH-USD": ("10", "3000")})
+    return world
+
+
 def test_the_guard_reduces_enough_and_says_why(make_world: Any) -> None:
     """Below the limit it sells just what restores the distance, at no worse than a bound."""
-    world = _long(make_world)
-    world.book("ETH-USD", [("2738", "2"), ("2735", "20")], [("2741", "5")])
+    world = _near(make_world)
     world.oracle("ETH-USD", "2740")
     (reduce,) = world.reductions
 
     assert reduce.order.side == "SELL"
     assert reduce.order.reduce_only
     assert reduce.order.time_in_force == "IOC"
-    assert reduce.order.quantums == 3_144_000_000
+    assert reduce.order.quantums == 3_147_000_000
     assert (reduce.rung, round(reduce.distance, 4)) == (1, 0.0594)
     assert reduce.after.distance == pytest.approx(0.1, abs=0.001)
     assert reduce.why == (
-        "distance 5.9 % < 6.0 %: sell 3.144 ETH-USD at >= 2,534.1 restores 10.0 %, "
-        "costs about 14.02 USDC"
+        "distance 5.9 % < 7.0 %: sell 3.147 ETH-USD (of 10) at >= 2,534.1 restores 10.0 %, costs "
+        "12.47 USDC (spread 4.72, impact 3.44, fee 4.31); liquidated, 1 a block, the same would "
+        "cost up to 137.36"
     )
-    assert reduce.cost == 14_022_420
+    assert reduce.cost == 12_468_023
     assert world.risk.alarm == "danger"
+
+
+def test_the_guard_reckons_with_another_fall(make_world: Any) -> None:
+    """What was lost in this block, or in the last, may be lost again before an order fills."""
+    world = _near(make_world, "2900")
+    world.oracle("ETH-USD", "2770")
+    (reduce,) = world.reductions
+
+    assert 0.06 < reduce.distance < 0.075
+    assert "(2.3 % after another such block)" in reduce.why
+    assert reduce.after.distance > 0.13
+    # Two blocks later it is forgotten: the same distance is far enough.
+    calm = _near(make_world, "2775")
+    calm.oracle("ETH-USD", "2774.9")
+    assert calm.verdicts == []
+
+
+def test_between_blocks_the_guard_weighs_what_a_price_moved(make_world: Any) -> None:
+    """Not every book: where nothing is due yet, nothing is said, and the next price may tell."""
+    world = _near(make_world, "2775")
+    world.oracle("ETH-USD", "2774")
+    for size in ("3", "4", "5"):
+        world.book("ETH-USD", [("2770", size), ("2765", "20")], [("2776", "5")])
+    assert world.verdicts == []
+
+    world.oracle("ETH-USD", "2745")
+    assert len(world.reductions) == 1
+
+
+def test_an_account_carries_its_ladder_at_every_moment(make_world: Any) -> None:
+    """Far from danger, unguarded and blind: what would be fired, and what has no way out."""
+    world = _long(make_world, guard=False)
+    far = world.risk.flight_plan
+    world.book("ETH-USD", [("2999", "1")], [("3001", "1")])
+    thin = world.risk.flight_plan
+
+    assert {rung.ticker for rung in far.rungs} == {"ETH-USD"}
+    assert far.distance_now == world.risk.margin.distance
+    assert thin.fires_below > far.fires_below
+    assert world.risk.flight_plan is thin
+    world.account("0", {"ETH-USD": ("1", "3000"), "XRP-USD": ("5", "0.5")})
+    assert world.risk.flight_plan.unknown == ("XRP-USD",)
+    world.account("100")
+    assert world.risk.flight_plan.why == "nothing is held"
 
 
 def test_the_guard_waits_for_its_answer(make_world: Any) -> None:
@@ -577,18 +632,14 @@ def test_the_guard_waits_for_its_answer(make_world: Any) -> None:
     assert len(world.verdicts) == 1
 
 
-def test_each_rung_accepts_a_worse_price(make_world: Any) -> None:
-    """Unanswered in a thin book, the next order goes deeper, up to the last rung."""
-    world = _long(make_world, Policy(guard_rungs=2, guard_slippage_bps=500))
-    bounds = []
+def test_unanswered_the_guard_fires_again(make_world: Any) -> None:
+    """Once the last block of an order is past, the next is counted as a further one."""
+    world = _long(make_world)
     for price in ("2740", "2738", "2736"):
         world.book("ETH-USD", [("2700", "0.1")], [("2741", "5")])
         world.oracle("ETH-USD", price)
-        bounds.append(world.verdicts[-1].order.subticks)
         world.block(world.height + 6)
 
-    # The first goes as far as any fill brings relief; then twice five per cent is farther.
-    assert bounds == [2_498_900_000, 2_430_000_000, 2_430_000_000]
     assert [reduce.rung for reduce in world.reductions] == [1, 2, 3]
 
 
@@ -597,8 +648,9 @@ def test_a_restored_account_starts_from_the_first_rung(make_world: Any) -> None:
     world = _long(make_world)
     world.oracle("ETH-USD", "2740")
     world.fill(world.verdicts[0], "-16500", "6.926")
-    world.block()
-    world.oracle("ETH-USD", "2745")
+    for price in ("2745", "2746", "2747"):
+        world.block()
+        world.oracle("ETH-USD", price)
 
     assert (world.risk.alarm, world.risk.rung) == ("safe", 0)
 
@@ -617,12 +669,12 @@ def test_the_guard_can_be_switched_off(make_world: Any) -> None:
 def test_the_guard_closes_all_where_a_part_is_not_enough(make_world: Any) -> None:
     """Far under water nothing less will do."""
     world = _long(make_world)
-    world.book("ETH-USD", [("2489", "20")], [("2491", "20")])
-    world.oracle("ETH-USD", "2490")
+    world.book("ETH-USD", [("2509", "20")], [("2511", "20")])
+    world.oracle("ETH-USD", "2510")
     (reduce,) = world.reductions
 
     assert reduce.order.quantums == 10_000_000_000
-    assert "closes it all" in reduce.why
+    assert "leaves nothing" in reduce.why
 
 
 def test_the_guard_takes_the_cheapest_position_that_suffices(make_world: Any) -> None:
@@ -631,8 +683,13 @@ def test_the_guard_takes_the_cheapest_position_that_suffices(make_world: Any) ->
     world.account("-50000", {"ETH-USD": ("10", "3000"), "BTC-USD": ("0.5", "60000")})
     world.book("ETH-USD", [("2600", "50")], [("2700", "5")])
     world.book("BTC-USD", [("55990", "50")], [("56010", "5")])
+    world.risk.guard = False
     world.oracle("ETH-USD", "2650")
-    world.oracle("BTC-USD", "56000")
+    for price in ("56002", "56001", "56000"):
+        world.oracle("BTC-USD", price)
+        world.block()
+    world.risk.guard = True
+    world.oracle("ETH-USD", "2649.9")
     (reduce,) = world.reductions
 
     assert reduce.order.ticker == "BTC-USD"

@@ -6,13 +6,16 @@
 An account always carries a ladder of reduce-only IOC orders, the `rungs`: the cheapest relief
 (distance gained per USDC of cost) comes first, a position leaves in several cuts, and the last
 rung is just large enough to reach `FlightPolicy.restore_to`. Farther away than any rung fires,
-the ladder is drawn as it would be needed there; nearer, from where the account stands.
+the ladder is drawn as it would be needed there; nearer, from where the account stands, less the
+`fall` that the next block may bring: an order fills in a market that has gone on.
 
 Doing nothing has a price too: the chain liquidates the larger of 1,000 USDC and a tenth of a
 position each block and takes up to 1.5 % of it, so each rung says what that would cost. A thin
 book must be left early: a rung fires the farther away, the more its exit loses to the book and
 takes of the visible depth. An unknown, one-sided or stale book makes a rung blind: priced at
-the oracle less a haircut.
+the oracle less a haircut. What a rung costs is reckoned on the book; how bad a price it accepts
+is another matter: every fill short of liquidation brings relief, so a market that runs away is
+followed nearly that far.
 
 Units: sizes are quantums, money is quote quantums (1e-6 USDC), prices subticks; floats are
 distances (0.06 is six per cent) and shares. Costs err upward: a book better than the oracle
@@ -30,7 +33,7 @@ from typing import Final
 
 import msgspec
 from dydx_conn import OrderRequest, PerpetualMarket, Side
-from dydx_data import Book, Level, MarketView, Oracle
+from dydx_data import Book, Level, MarketView
 from dydx_margin import (
     PPM,
     LiquidationTerms,
@@ -54,8 +57,10 @@ class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     A position leaves in at most `cuts` cuts. An order takes the first `levels` of a book, no
     farther than `reach_bps` from the best price; its worst price is `slippage_bps` beyond the
-    last level that it needs. `haircut_bps` is taken from the oracle where no book is known.
-    `depth_margin` is how much earlier to leave a book of which the exit would take all.
+    last level that it needs, or `chase` of the way to liquidation beyond the best price, if that
+    is farther. `haircut_bps`, but no more than half the maintenance margin, is taken from the
+    oracle where no book is known. `depth_margin` is
+    how much earlier to leave a book of which the exit would take all.
     """
 
     act_below: float = 0.06
@@ -65,6 +70,7 @@ class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     slippage_bps: int = 100
     reach_bps: int = 300
     haircut_bps: int = 300
+    chase: float = 0.75
     taker_fee_ppm: int = 500
     depth_margin: float = 0.02
     terms: LiquidationTerms = LiquidationTerms()
@@ -81,6 +87,8 @@ class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
                 raise RiskError(f"expected 0 <= {name} < 10,000, got {getattr(self, name)}")
         if min(self.taker_fee_ppm, self.depth_margin) < 0:
             raise RiskError("expected no negative taker_fee_ppm or depth_margin")
+        if not 0 <= self.chase < 1:
+            raise RiskError(f"expected 0 <= chase < 1, got {self.chase}")
 
     @property
     def earliest(self) -> float:
@@ -139,21 +147,34 @@ class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return self.quantums if self.side == "BUY" else -self.quantums
 
     @property
-    def why(self) -> str:
-        """Say what it does, at what cost, to what end, and what doing nothing would cost."""
+    def words(self) -> str:
+        """Say what it does."""
         market, bound = self.market, "<=" if self.side == "BUY" else ">="
         part = "all" if self.delta == -self.held else f"of {_size(market, abs(self.held))}"
-        blind = f", blind ({self.blind}): at the oracle less a haircut" if self.blind else ""
-        end = "nothing is held" if self.restores == inf else f"is {_percent(self.restores)}"
-        depth = "no depth is visible" if self.blind else f"all of it takes {self.depth_share:.0%}"
         return (
             f"{self.side.lower()} {_size(market, self.quantums)} {self.ticker} ({part}) at {bound} "
-            f"{_plain(market.price(self.subticks))}{blind}: costs {_usdc(self.cost)} USDC (spread "
-            f"{_usdc(self.spread)}, impact {_usdc(self.impact)}, fee {_usdc(self.fee)}), distance "
-            f"{_percent(self.before)}, then {end}; fires below {_percent(self.fires_below)} "
-            f"({depth}{'' if self.blind else ' of the depth'}); liquidated, "
-            f"{_size(market, self.liquidation_quantums)} a block, the same would cost up to "
+            f"{_plain(market.price(self.subticks))}"
+        )
+
+    @property
+    def ends(self) -> str:
+        """Say what it comes to, what it costs, and what doing nothing would cost."""
+        end = "leaves nothing" if self.restores == inf else f"restores {_percent(self.restores)}"
+        blind = f", blind ({self.blind}): the oracle less a haircut" if self.blind else ""
+        return (
+            f"{end}, costs {_usdc(self.cost)} USDC (spread {_usdc(self.spread)}, impact "
+            f"{_usdc(self.impact)}, fee {_usdc(self.fee)}){blind}; liquidated, "
+            f"{_size(self.market, self.liquidation_quantums)} a block, the same would cost up to "
             f"{_usdc(self.liquidation_cost)}"
+        )
+
+    @property
+    def why(self) -> str:
+        """Say what it does, to what end, at what cost, and when."""
+        depth = "no depth is visible" if self.blind else f"all of it takes {self.depth_share:.0%}"
+        return (
+            f"{self.words}: from {_percent(self.before)} {self.ends}; fires below "
+            f"{_percent(self.fires_below)} ({depth}{'' if self.blind else ' of the depth'})"
         )
 
     def order(self, *, client_id: int, good_til_block: int) -> OrderRequest:
@@ -231,15 +252,17 @@ class Stuck(msgspec.Struct, frozen=True, gc=False):
 class FlightPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The ladder, cheapest relief first, and what it would come to.
 
-    `distance_now` is None if it is unknown or nothing is held. `drawn_at` is the distance from
-    which the rungs are reckoned: the present one, or where the first rung would fire if that
-    is nearer. `distance_after` and `cost` are after all rungs. `unknown` names the positions
-    that have no figure at all, `left` those that have no (further) way out, and why.
+    `distance_now` is None if it is unknown or nothing is held; `distance_next` is what the next
+    block may leave of it, over all that could be valued: where rungs are `due`. `drawn_at` is the
+    distance from which they are reckoned: that, or where the first would fire if it is nearer.
+    `distance_after` and `cost` are after all rungs. `unknown` names the positions that have no
+    figure at all, `left` those that have no (further) way out, and why.
     """
 
     policy: FlightPolicy = FlightPolicy()
     rungs: tuple[Rung, ...] = ()
     distance_now: float | None = None
+    distance_next: float | None = None
     drawn_at: float | None = None
     distance_after: float | None = None
     cost: int = 0
@@ -300,14 +323,19 @@ def plan(
     positions: Mapping[str, int | None],
     views: Mapping[str, MarketView],
     policy: FlightPolicy | None = None,
+    *,
+    fall: int = 0,
+    waiting: Collection[str] = (),
 ) -> FlightPlan:
     """Draw the ladder of an account: its margin, its positions and their markets.
 
     `margin` is the account's, over every position that could be valued; `positions` are signed
-    quantums by ticker, None where the grid is not known. A view is read, never kept.
+    quantums by ticker, None where the grid is not known. A view is read, never kept. `fall` is
+    what the next block may take from the cushion, in quote quantums. `waiting` are tickers with a
+    reduction that was not answered yet: the ladder restores the distance without them.
     """
     empty = FlightPlan(policy=policy) if policy is not None else FlightPlan()
-    return replan(empty, margin, positions, views)
+    return replan(empty, margin, positions, views, fall=fall, waiting=waiting)
 
 
 def replan(
@@ -315,29 +343,34 @@ def replan(
     margin: MarginFigures,
     positions: Mapping[str, int | None],
     views: Mapping[str, MarketView],
+    *,
+    fall: int = 0,
+    waiting: Collection[str] = (),
 ) -> FlightPlan:
     """Draw it again after some markets or positions moved; the result is the same as `plan`'s.
 
-    `positions` names those whose size, book, oracle price or status may be another one, 0 for
-    what is closed, and `views` their markets; all others stay as they were costed.
+    `positions` names those whose size, book, oracle price or status may be another one, those
+    that wait or no longer do, 0 for what is closed, and `views` their markets; all others stay as
+    they were costed.
     """
     policy, exits = old.policy, {exit_.ticker: exit_ for exit_ in old.exits}
     for ticker, quantums in positions.items():
         exits.pop(ticker, None)
-        if quantums != 0:
+        if ticker in waiting:
+            exits[ticker] = Stuck(ticker, "its reduction has no answer yet", known=True)
+        elif quantums != 0:
             exits[ticker] = _exit(ticker, quantums, views.get(ticker), policy)
-    return _draw(margin, tuple(exits[ticker] for ticker in sorted(exits)), policy)
+    return _draw(margin, tuple(exits[ticker] for ticker in sorted(exits)), policy, fall)
 
 
-def due(plan: FlightPlan, distance: float | None, busy: Collection[str] = ()) -> tuple[Rung, ...]:
+def due(plan: FlightPlan, distance: float | None) -> tuple[Rung, ...]:
     """Return the rungs to fire at this distance, in order: a rung never before a cheaper one.
 
-    `busy` are the tickers with an order that was not answered yet: they wait. A distance of
-    None is unknown, hence danger: every rung is due. Whoever fires may first wait for the
-    figure to come back, as at the start of a run.
+    A distance of None is unknown, hence danger: every rung is due. Whoever fires may first wait
+    for the figure to come back, as at the start of a run.
     """
     near = -inf if distance is None else distance
-    return tuple(r for r in plan.rungs if near < r.fires_below and r.ticker not in busy)
+    return tuple(rung for rung in plan.rungs if near < rung.fires_below)
 
 
 def joined(rungs: Collection[Rung]) -> tuple[Rung, ...]:
@@ -365,37 +398,44 @@ _ADD_UP: Final = ("quantums", "quote", "spread", "impact", "fee", "loss", "liqui
 
 
 class _Stand(msgspec.Struct, frozen=True, gc=False):
-    """Where the account would stand: what makes its distance."""
+    """Where the account would stand: what makes its distance, and what the next block may take."""
 
     cushion: int
     sensitivity: int
     notional: int
-    distance: float
+    fall: int
+
+    @property
+    def distance(self) -> float:
+        return self._away(self.cushion)
+
+    @property
+    def kept(self) -> float:
+        """Return the distance that the next block may leave."""
+        return self._away(self.cushion - self.fall)
+
+    def _away(self, cushion: int) -> float:
+        # Nothing held, or maintenance of 100 %: no price can help or hurt. To end in debt is no
+        # way out, and the chain would not let such a fill happen.
+        if not self.notional or self.sensitivity <= 0:
+            return inf if cushion >= 0 else -inf
+        return cushion / self.sensitivity
 
     def after(self, cut: Cut) -> "_Stand":
-        cushion = self.cushion + cut.maintenance - cut.loss
-        return _stand(cushion, self.sensitivity - cut.sensitivity, self.notional - cut.notional)
+        return _Stand(
+            self.cushion + cut.maintenance - cut.loss,
+            self.sensitivity - cut.sensitivity,
+            self.notional - cut.notional,
+            self.fall,
+        )
 
     def gain(self, cut: Cut) -> float:
-        sensitivity, before = self.sensitivity - cut.sensitivity, self.distance
-        if sensitivity > 0 and cut.notional != self.notional:
-            return (self.cushion + cut.maintenance - cut.loss) / sensitivity - before
-        after = self.after(cut).distance
+        before, after = self.distance, self.after(cut).distance
         return 0.0 if after == before else after - before  # never inf - inf
 
 
-def _stand(cushion: int, sensitivity: int, notional: int) -> _Stand:
-    if not notional:
-        distance = inf  # nothing held is never liquidatable
-    elif sensitivity <= 0:
-        distance = inf if cushion >= 0 else -inf
-    else:
-        distance = cushion / sensitivity
-    return _Stand(cushion, sensitivity, notional, distance)
-
-
 def _draw(
-    margin: MarginFigures, exits: tuple[Exit | Stuck, ...], policy: FlightPolicy
+    margin: MarginFigures, exits: tuple[Exit | Stuck, ...], policy: FlightPolicy, fall: int
 ) -> FlightPlan:
     ways = [exit_ for exit_ in exits if isinstance(exit_, Exit)]
     none = [exit_ for exit_ in exits if isinstance(exit_, Stuck)]
@@ -404,23 +444,24 @@ def _draw(
     if not margin.notional:
         left = tuple(stuck)
         return FlightPlan(policy=policy, unknown=tuple(unknown), left=left, exits=exits)
-    stand = start = _first_stand(margin, ways, policy)
+    stand = start = _first_stand(margin, ways, policy, fall)
     climbed: list[tuple[Exit, Cut, _Stand]] = []
     ahead = {way.ticker: (way, way.cuts) for way in ways}
-    while stand.distance < policy.restore_to and (best := _cheapest(stand, ahead.values())):
+    while stand.kept < policy.restore_to and (best := _cheapest(stand, ahead.values())):
         way, cut = best
-        if stand.after(cut).distance >= policy.restore_to:
+        if stand.after(cut).kept >= policy.restore_to:
             cut = _just_enough(stand, way, cut, policy)
         stand = stand.after(cut)
         climbed.append((way, cut, stand))
         later = tuple(other for other in way.cuts if other.start >= cut.end)
         ahead[way.ticker] = way, later
-    if stand.distance < policy.restore_to:
+    if stand.kept < policy.restore_to:
         stuck += [_costly(way, cuts[0].start) for way, cuts in ahead.values() if cuts]
     return FlightPlan(
         policy=policy,
         rungs=_rungs(start, climbed, policy),
         distance_now=None if unknown else margin.distance,
+        distance_next=_Stand(margin.cushion, margin.sensitivity, margin.notional, fall).kept,
         drawn_at=start.distance,
         distance_after=stand.distance,
         cost=sum(cut.cost for _, cut, _ in climbed),
@@ -430,42 +471,38 @@ def _draw(
     )
 
 
-def _first_stand(margin: MarginFigures, ways: list[Exit], policy: FlightPolicy) -> _Stand:
+def _first_stand(
+    margin: MarginFigures, ways: list[Exit], policy: FlightPolicy, fall: int
+) -> _Stand:
     cushion, sensitivity = margin.cushion, margin.sensitivity
     if sensitivity > 0:
         first = max((way.fires_below for way in ways), default=policy.act_below)
-        cushion = min(cushion, mul_ppm(sensitivity, int(first * PPM), round_up=False))
-    return _stand(cushion, sensitivity, margin.notional)
+        fires = mul_ppm(sensitivity, int(first * PPM), round_up=False)
+        cushion = min(cushion, fires + fall)
+    return _Stand(cushion, sensitivity, margin.notional, fall)
 
 
 def _cheapest(
     stand: _Stand, ahead: Iterable[tuple[Exit, tuple[Cut, ...]]]
 ) -> tuple[Exit, Cut] | None:
-    nearest = [(way, cuts[0]) for way, cuts in ahead if cuts]
-    # Where no part relieves more than it costs, all of a position may still do so.
-    return _best(stand, nearest) or _best(
-        stand, [(way, _cut(way, cut.start, way.size)) for way, cut in nearest]
-    )
-
-
-def _best(stand: _Stand, nearest: list[tuple[Exit, Cut]]) -> tuple[Exit, Cut] | None:
     best, found = (0.0, 0.0), None
-    for pair in nearest:
-        gain, cost = stand.gain(pair[1]), pair[1].cost
-        if gain > 0 and (worth := (gain / cost if cost else inf, gain)) > best:
-            best, found = worth, pair
+    for way, cuts in ahead:
+        for cut in cuts[:1]:
+            gain = stand.gain(cut)
+            if gain > 0 and (worth := (gain / cut.cost if cut.cost else inf, gain)) > best:
+                best, found = worth, (way, cut)
     return found
 
 
 def _just_enough(stand: _Stand, way: Exit, cut: Cut, policy: FlightPolicy) -> Cut:
-    # The distance rises to its highest and falls after it, so between "not yet" and "enough"
-    # lies one border; `cut` is beyond it. Up by a step: what is sized must be reached.
+    # It rises to its highest and falls after it, so between "not yet" and "enough" lies one
+    # border; `cut` is beyond it. Up by a step: what is sized must be reached.
     step = way.market.step_base_quantums
     low, high, enough = 0, (cut.end - cut.start) // step, cut
     while high - low > 1:
         middle = (low + high) // 2
         part = _cut(way, cut.start, cut.start + middle * step)
-        if stand.after(part).distance >= policy.restore_to:
+        if stand.after(part).kept >= policy.restore_to:
             high, enough = middle, part
         else:
             low = middle
@@ -483,17 +520,19 @@ def _rungs(
 ) -> tuple[Rung, ...]:
     # Drawn from the end: what fires early takes all that is cheaper along.
     rungs: list[Rung] = []
-    fires_below = 0.0
+    fires_below, away = 0.0, min(max(start.distance, 0.0), 1.0)
     before = [start, *(stand for _, _, stand in climbed)]
     for (way, cut, stand), earlier in zip(climbed[::-1], before[-2::-1], strict=True):
         fires_below = max(fires_below, way.fires_below)
-        rungs.append(_rung(way, cut, earlier.distance, stand.distance, fires_below, policy))
+        reach = earlier.distance, stand.distance
+        rungs.append(_rung(way, cut, reach, fires_below, away, policy))
     return tuple(rungs[::-1])
 
 
 def _rung(
-    way: Exit, cut: Cut, before: float, restores: float, fires_below: float, policy: FlightPolicy
-) -> Rung:
+    way: Exit, cut: Cut, reach: tuple[float, float], fires_below: float, away: float,
+    policy: FlightPolicy,
+) -> Rung:  # fmt: skip
     buys = way.held < 0
     penalty = mul_ppm(cut.quote, policy.terms.max_liquidation_fee_ppm, round_up=True)
     return Rung(
@@ -501,14 +540,14 @@ def _rung(
         side="BUY" if buys else "SELL",
         quantums=cut.end - cut.start,
         held=way.held + cut.start if buys else way.held - cut.start,
-        subticks=_worst(way, cut.end, policy),
+        subticks=_worst(way, cut.end, away, policy),
         quote=cut.quote,
         spread=cut.spread,
         impact=cut.impact,
         fee=cut.fee,
         loss=cut.loss,
-        before=before,
-        restores=restores,
+        before=reach[0],
+        restores=reach[1],
         fires_below=fires_below,
         depth_share=way.depth_share,
         liquidation_quantums=way.liquidation_quantums,
@@ -518,11 +557,18 @@ def _rung(
     )
 
 
-def _worst(way: Exit, end: int, policy: FlightPolicy) -> int:
-    buys, level = way.held < 0, bisect_left(way.shown, (end,))
+def _worst(way: Exit, end: int, away: float, policy: FlightPolicy) -> int:
+    market, buys, level = way.market, way.held < 0, bisect_left(way.shown, (end,))
     deepest = way.shown[level][2] if level < len(way.shown) else way.bound
-    allowed = _beyond(way.market, deepest, policy.slippage_bps, buys)
-    return min(allowed, way.bound) if buys else max(allowed, way.bound)
+    allowed = _beyond(market, deepest, policy.slippage_bps, buys)
+    # From the oracle or the book, whichever has run farther: the other will follow.
+    kept = market.imf_ppm * market.maintenance_fraction_ppm / PPM / PPM
+    bps = min(round(10_000 * (kept + policy.chase * away)), 9_999)
+    followed = _off_oracle(market, way.price, way.exponent, bps, buys)
+    nearer = _beyond(market, way.best or deepest, bps, buys)
+    if buys:
+        return max(min(allowed, way.bound), followed, nearer)
+    return min(max(allowed, way.bound), followed, nearer)
 
 
 # === Exits ===
@@ -549,7 +595,10 @@ def _exit(
     if not size:
         least = f"less than one step of {_size(market, step)}"
         return Stuck(ticker, f"{_size(market, abs(quantums))} is {least}", known=True)
-    bound = _off_oracle(market, oracle, policy.haircut_bps, quantums < 0)
+    # Sent blind it fills only where it brings relief: reckon with half of what leaving frees.
+    freed = market.imf_ppm * market.maintenance_fraction_ppm * 10_000 // PPM // PPM
+    haircut = min(policy.haircut_bps, max(freed // 2, 1))
+    bound = _off_oracle(market, oracle.digits, oracle.exponent, haircut, quantums < 0)
     way = Exit(
         market=market, held=quantums, price=oracle.digits, exponent=oracle.exponent, size=size,
         fee_ppm=policy.taker_fee_ppm, bound=bound, blind=_blindness(view),
@@ -632,9 +681,9 @@ def _on_grid(market: PerpetualMarket, levels: Iterable[Level]) -> Iterator[tuple
             yield subticks, quantums
 
 
-def _off_oracle(market: PerpetualMarket, oracle: Oracle, bps: int, buys: bool) -> int:
-    power = oracle.exponent - market.quantum_conversion_exponent + market.atomic_resolution + 6
-    scale = oracle.digits * 10 ** max(power, 0)
+def _off_oracle(market: PerpetualMarket, price: int, exponent: int, bps: int, buys: bool) -> int:
+    power = exponent - market.quantum_conversion_exponent + market.atomic_resolution + 6
+    scale = price * 10 ** max(power, 0)
     return _beyond(market, scale, bps, buys, 10 ** max(-power, 0))
 
 

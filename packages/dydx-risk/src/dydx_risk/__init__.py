@@ -21,7 +21,6 @@ Sources: v4-chain protocol/lib/margin, x/perpetuals/lib, x/subaccounts/lib, x/cl
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
-from fractions import Fraction
 from math import floor, inf
 from typing import Any, Final, Literal, Self
 
@@ -45,6 +44,7 @@ from dydx_conn import (
 )
 from dydx_data import MarketView, Oracle
 from dydx_flight import *  # noqa: F403 - as above
+from dydx_flight import FlightPlan, FlightPolicy, Rung, due, joined, replan
 from dydx_margin import *  # noqa: F403 - as above
 from dydx_margin import (
     PPM,
@@ -82,9 +82,10 @@ class Policy(BaseModel):
     """How much risk may be taken; the defaults suit a paper account of 10,000 USDC.
 
     `act_below`, `restore_to` and `keep_above` are distances to liquidation (0.06 is six per
-    cent): the guard acts below the first, sizes its order to reach the second, and no order
-    that adds risk may come nearer than the third. Every limit is judged as if all orders in
-    flight had filled; None is no limit. None of them blocks what shrinks a position.
+    cent): the guard acts below the first, and earlier where the books are thin, sizes its orders
+    to reach the second, and no order that adds risk may come nearer than the third. Every limit
+    is judged as if all orders in flight had filled; None is no limit. None of them blocks what
+    shrinks a position.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,7 +97,7 @@ class Policy(BaseModel):
     max_order_usdc: float = Field(default=20_000.0, gt=0)
     slippage_bps: int = Field(default=30, ge=0, le=1_000)
     guard_slippage_bps: int = Field(default=100, ge=0, le=1_000)
-    guard_rungs: int = Field(default=4, ge=1, le=10)
+    guard_cuts: int = Field(default=4, ge=1, le=10)
     taker_fee_ppm: int = Field(default=500, ge=0, le=100_000)
     good_til_blocks: int = Field(default=5, ge=1, le=20)
     stale_seconds: float = Field(default=30.0, gt=0)
@@ -110,6 +111,17 @@ class Policy(BaseModel):
     max_slippage_bps: float | None = _limit("average price by the book shown, from mid, in bps")
     max_daily_loss_usdc: float | None = _limit("equity lost since 00:00 UTC, in USDC")
     max_drawdown: float | None = _limit("equity lost since its peak, 0.2 is 20 per cent")
+
+    @property
+    def flight(self) -> FlightPolicy:
+        """Return what the guard flies by."""
+        return FlightPolicy(
+            act_below=self.act_below,
+            restore_to=self.restore_to,
+            cuts=self.guard_cuts,
+            slippage_bps=self.guard_slippage_bps,
+            taker_fee_ppm=self.taker_fee_ppm,
+        )
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -175,7 +187,11 @@ class Denied(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Reduce(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The guard's order; `cost` is the estimated loss to spread and fee in quote quantums."""
+    """The guard's order: a rung of its flight plan, or several of one market.
+
+    `cost` is the estimated loss to spread, impact and fee in quote quantums; `rung` counts the
+    times that the guard fired since the account was last safe.
+    """
 
     id: str
     order: OrderRequest
@@ -281,18 +297,12 @@ class _Trade(msgspec.Struct, frozen=True, gc=False):
         return f"{self.side.lower()} {size} {self.market.ticker} at {bound} {price}"
 
 
-def _trade(
-    view: MarketView, market: PerpetualMarket, delta: int, bps: int, *, chase: bool = False
-) -> _Trade | None:
-    # Toward less of it. Without a book the oracle price stands in for the best; to `chase` a
-    # market is to start from whichever of the two has run farther.
+def _trade(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> _Trade | None:
+    # Toward less of it. Without a book the oracle price stands in for the best.
     side: Side = "BUY" if delta > 0 else "SELL"
     level = view.book.best_ask if delta > 0 else view.book.best_bid
     shown = [level.price_text] if view.book.known and level is not None else []
-    texts = [*shown, view.oracle.text] if view.oracle is not None else shown
-    if chase:
-        texts.sort(key=Decimal, reverse=delta > 0)
-    for text in texts:
+    for text in [*shown, view.oracle.text] if view.oracle is not None else shown:
         limit = Decimal(text) * (10_000 + (bps if delta > 0 else -bps)) / 10_000
         try:
             worst = market.floor_subticks(limit) if delta > 0 else market.ceil_subticks(limit)
@@ -388,6 +398,7 @@ def _percent(distance: float | None) -> str:
 
 _MINUTE_NS: Final = 60_000_000_000
 _DAY_NS: Final = 86_400_000_000_000
+_TURN_NS: Final = 2_000_000_000
 _NOBODY = Subaccount("")
 
 
@@ -395,7 +406,8 @@ class Risk:
     """The account, its margin, the gate and the guard: one object, one step per event.
 
     `margin` is current after each step; `closest` is the smallest distance seen so far; `rung`
-    counts the guard's orders since the account was last safe. Without `guard` nothing reduces.
+    counts how often the guard fired since the account was last safe. Without `guard` nothing
+    reduces; `flight_plan` is what it would fire, and is there without it too.
     `halt` and `resume` are the kill switch; `standing` says what the gate lets pass, and why.
     """
 
@@ -413,13 +425,21 @@ class Risk:
         self.next_client_id = 1
         self._verdicts = 0
         self._valued_seq = -1
-        # The block and the time of the guard's last word, by what it was about.
-        self._acted: dict[str, tuple[int, int]] = {}
+        self._flight = self.policy.flight
+        self._earliest = self._flight.earliest
+        self._plan = FlightPlan(policy=self._flight)
+        self._drawn: tuple[MarginFigures, int] = (self.margin, 0)  # what the plan was drawn for
+        self._stirred: set[str] = set()  # tickers that moved since it was drawn
+        self._waited: frozenset[str] = frozenset()
+        # A turn is a block, or two seconds in which none came.
+        self._turn, self._turned = 0, (-1, 0)
+        self._pace, self._last_pace = 0.0, 0.0  # distance lost in it, and in the one before
+        self._weighed: tuple[MarginFigures, int] = (self.margin, -1)  # and what came of nothing
+        self._acted: dict[str, int] = {}  # the turn of the guard's last word, by its subject
         self._now = 0  # event time, in nanoseconds
         self._halted = ""
         self._sent: deque[int] = deque()
         self._course = _Course()
-        self._act_below_ppm = round(self.policy.act_below * PPM)
         self._stale_ns = round(self.policy.stale_seconds * 1_000_000_000)
 
     def step(self, event: MarketView | Frame | Decision) -> list[Verdict]:
@@ -491,6 +511,7 @@ class Risk:
 
     def _load(self) -> None:
         old, self._exposures = self._exposures, {}
+        self._stirred |= old.keys() | self.account.positions.keys()
         for ticker, position in self.account.positions.items():
             exposure = old.get(ticker)
             if exposure is None or exposure.position is not position:
@@ -516,12 +537,27 @@ class Risk:
 
     def _watch(self, view: MarketView) -> list[Verdict]:
         self._views.setdefault(view.ticker, view)
-        self.account.expire(view.chain.height)
+        if view.chain.height != self._turned[0] or view.at - self._turned[1] >= _TURN_NS:
+            self._begin_turn(view)
+        if not self._exposures:
+            return []
+        before = self.margin
+        self._value(view)
+        if self.margin is not before and self.margin.unknown == before.unknown:
+            # Positions stood still: what was lost is the market's doing.
+            lost = before.net_collateral - self.margin.net_collateral
+            self._pace += lost / max(before.sensitivity, 1)
+        return self._defend(view) if self.guard else []
+
+    def _value(self, view: MarketView) -> None:
+        if view.ticker in self._exposures:
+            self._stirred.add(view.ticker)
         if view.seq != self._valued_seq and view.changed not in ("book", "trades"):
             # One frame may move many markets, and its views come one by one: catch up with all.
             self._valued_seq = view.seq
             views = self._views
-            if [t for t, e in self._exposures.items() if t in views and e.value(views[t])]:
+            if moved := [t for t, e in self._exposures.items() if t in views and e.value(views[t])]:
+                self._stirred.update(moved)
                 self._sum()
         elif (exposure := self._exposures.get(view.ticker)) is not None:
             old = exposure.terms
@@ -529,7 +565,11 @@ class Risk:
                 self._settle(_exchanged(self.margin, old, exposure.terms))
             elif exposure.terms is not old:
                 self._sum()
-        return self._defend(view) if self.guard and self._exposures else []
+
+    def _begin_turn(self, view: MarketView) -> None:
+        self.account.expire(view.chain.height)
+        self._turn, self._turned = self._turn + 1, (view.chain.height, view.at)
+        self._last_pace, self._pace = self._pace, 0.0
 
     # === Gate ===
 
@@ -723,119 +763,115 @@ class Risk:
 
     # === Guard ===
 
+    @property
+    def flight_plan(self) -> FlightPlan:
+        """Return the ladder as it is now, over what can be valued."""
+        return self._ladder(self._estimate() if self.margin.unknown else self.margin)
+
     def _defend(self, view: MarketView) -> list[Verdict]:
         # Blind to a part, it acts on the rest, and on what that part was bought for.
         blind = ", ".join(self.margin.unknown)
         margin = self._estimate() if blind else self.margin
-        near = margin.cushion * PPM < self._act_below_ppm * margin.sensitivity
+        near = margin.cushion < (self._earliest + self._ahead) * margin.sensitivity
         if not (near or blind):
             self.rung = 0
             return []
         heard: list[Verdict] = []
-        if blind and self._is_due("blind", view):
+        if blind and self._is_due("blind"):
             why = f"guard: blind, no oracle of {blind}"
             heard.append(self._deny(view, "UNKNOWN_ORACLE", why, {"unknown": blind}))
-        if near and self._is_due("near", view):
+        # Books alone are weighed once a turn, prices whenever they move.
+        weighed = self._weighed[0] is self.margin and self._weighed[1] == self._turn
+        if near and not weighed and self._acted.get("near") != self._turn:
+            self._weighed = self.margin, self._turn
             heard += self._relieve(view, margin)
         return heard
 
-    def _is_due(self, what: str, view: MarketView) -> bool:
-        # Once a block; and should blocks stop while prices go on, every two seconds.
-        height, at = self._acted.get(what, (-1, -1))
-        if height == view.chain.height and view.at - at < 2_000_000_000:
+    @property
+    def _ahead(self) -> float:
+        # An order fills in a block that may move on as this one does, or the last one did.
+        return max(self._pace, self._last_pace, 0.0)
+
+    def _is_due(self, what: str) -> bool:
+        if self._acted.get(what) == self._turn:
             return False
-        self._acted[what] = view.chain.height, view.at
+        self._acted[what] = self._turn
         return True
 
     def _estimate(self) -> MarginFigures:
         held = self._exposures.values()
-        return total_margin(self.account.collateral, [e.terms or e.at_entry for e in held])
+        terms = [e.terms or e.at_entry for e in held]
+        return total_margin(self.account.collateral, terms, self.margin.unknown)
+
+    def _ladder(self, margin: MarginFigures) -> FlightPlan:
+        fall = int(self._ahead * max(margin.sensitivity, 0))
+        waiting = frozenset(t for t in self._exposures if self._is_reducing(t))
+        stirred = self._stirred | (waiting ^ self._waited)
+        if stirred or self._drawn != (margin, fall):
+            held = {ticker: self._quantums(ticker) for ticker in stirred}
+            self._plan = replan(self._plan, margin, held, self._views, fall=fall, waiting=waiting)
+            self._stirred, self._waited, self._drawn = set(), waiting, (margin, fall)
+        return self._plan
+
+    def _quantums(self, ticker: str) -> int | None:
+        exposure = self._exposures.get(ticker)
+        if exposure is None:
+            return 0
+        return exposure.quantums if exposure.market is not None else None
 
     def _relieve(self, view: MarketView, margin: MarginFigures) -> list[Verdict]:
-        height = view.chain.height
-        waiting = any(self._is_reducing(ticker) for ticker in self._exposures)
-        plans = self._rescue(margin) if height else []
-        if not plans:
-            if waiting and height:
-                return []
-            but = "no reduction would relieve it" if height else "no block height is known"
-            reason: Reason = "BELOW_STEP" if height else "UNKNOWN_HEIGHT"
-            distance, limit = _percent(margin.distance), _percent(self.policy.act_below)
-            why = f"guard: distance {distance} < {limit}, but {but}"
-            return [self._deny(view, reason, why, {"distance": distance, "limit": limit})]
-        self.rung += 1
-        return [self._reduce(view, plan) for plan in plans]
+        """Fire what is due of the ladder, or say why nothing can be."""
+        if not view.chain.height:
+            return self._helpless(view, margin, "UNKNOWN_HEIGHT", "no block height is known")
+        plan = self._ladder(margin)
+        rungs = joined(due(plan, plan.distance_next))
+        if rungs:
+            self.rung += 1
+            self._acted["near"] = self._turn
+        elif not (plan.rungs or self._waited):
+            return self._helpless(view, margin, "BELOW_STEP", "no reduction would relieve it")
+        distance = margin.cushion / max(margin.sensitivity, 1)
+        near, then = f"distance {_percent(distance)}", _percent(plan.distance_next)
+        near += f" ({then} after another such block)" if then not in near else ""
+        verdicts: list[Verdict] = []
+        for rung in rungs:
+            reduce = self._reduce(view, rung, margin, near)
+            verdicts.append(reduce)
+            margin = reduce.after
+        return verdicts
 
-    def _rescue(self, margin: MarginFigures) -> list["_Plan"]:
-        # The cheapest reduction that is enough by itself; else the best one, and the best of the
-        # others after it, at once: there may be no next block to send them in.
-        left, chosen = dict(self._exposures), list["_Plan"]()
-        while left and not (chosen and chosen[-1].is_enough):
-            plans = [plan for e in left.values() if (plan := self._plan(e, margin)) is not None]
-            if not plans:
-                break
-            enough = [plan for plan in plans if plan.is_enough]
-            best = min(enough, key=_price) if enough else max(plans, key=_relief)
-            chosen.append(best)
-            margin = best.after
-            del left[best.trade.market.ticker]
-        return chosen
+    def _helpless(
+        self, view: MarketView, margin: MarginFigures, reason: Reason, but: str
+    ) -> list[Verdict]:
+        distance = margin.cushion / max(margin.sensitivity, 1)
+        if distance >= self.policy.act_below or not self._is_due("near"):
+            return []
+        told, limit = _percent(distance), _percent(self.policy.act_below)
+        why = f"guard: distance {told} < {limit}, but {but}"
+        return [self._deny(view, reason, why, {"distance": told, "limit": limit})]
 
     def _is_reducing(self, ticker: str) -> bool:
         # Two reductions cannot flip a position, so that one in doubt is not waited for.
         waiting = self.account.in_flight(ticker)
         return any(r.order.reduce_only and not r.doubted for r in waiting)
 
-    def _plan(self, exposure: "_Exposure", margin: MarginFigures) -> "_Plan | None":
-        terms, market, held = exposure.terms, exposure.market, exposure.quantums
-        ticker, fee_ppm = exposure.position.ticker, self.policy.taker_fee_ppm
-        if terms is None or market is None or self._is_reducing(ticker):
-            return None
-        # Each rung accepts a worse price: a thin book must not be the end. And every fill short
-        # of the liquidation price brings relief: a market that runs away is followed.
-        slippage = self.policy.guard_slippage_bps * min(self.rung + 1, self.policy.guard_rungs)
-        distance = min(max(self.margin.distance or 0.0, 0.0), 1.0)
-        slippage = max(slippage, round(exposure.maintenance_e12 / 1e8 + 7_500 * distance))
-        trade = _trade(self._views[ticker], market, -held, slippage, chase=True)
-        if trade is None or not trade.size:
-            return None
-        most, step, quote = trade.size, market.step_base_quantums, _walked_quote(trade)
-        # The size depends on the cost and the cost on the size: two rounds settle it.
-        for _ in range(2):
-            after = _after(margin, trade, held, quote, fee_ppm)
-            cost = margin.net_collateral - after.net_collateral
-            share = _share(margin, terms, cost * abs(held) // trade.size, self.policy)
-            if share is None:
-                return None
-            size = min(-int(-share * abs(held) // step) * step, most)
-            trade = msgspec.structs.replace(trade, size=size)
-            quote = _walked_quote(trade)
-        after = _after(margin, trade, held, quote, fee_ppm)
-        # A hair's breadth below is enough: the book moves more than that before the fill.
-        is_enough = not after.notional or (after.distance or 0.0) >= self.policy.restore_to * 0.98
-        cost = margin.net_collateral - after.net_collateral
-        return _Plan(trade, cost, margin, after, is_enough)
-
-    def _reduce(self, view: MarketView, plan: "_Plan") -> Reduce:
-        distance, after = plan.before.distance or 0.0, plan.after
-        restored = f"restores {_percent(after.distance)}" if after.notional else "closes it all"
-        why = (
-            f"distance {_percent(distance)} < {_percent(self.policy.act_below)}: "
-            f"{plan.trade.words} {restored}, costs about {_usdc(plan.cost)} USDC"
-        )
-        order = self._send(plan.trade, _cost(plan.before, after), reduce_only=True)
+    def _reduce(self, view: MarketView, rung: Rung, before: MarginFigures, near: str) -> Reduce:
+        seen, fee_ppm = self._views[rung.ticker], self.policy.taker_fee_ppm
+        trade = _Trade(rung.market, seen, rung.side, rung.quantums, rung.subticks)
+        after = _after(before, trade, rung.held, rung.quote, fee_ppm)
+        order = self._send(trade, _cost(before, after), reduce_only=True)
         return Reduce(
             id=self._next_id(),
             order=order,
             seq=view.seq,
             at=view.at,
             # What was estimated for a part that is not known stays marked as unknown.
-            before=msgspec.structs.replace(plan.before, unknown=self.margin.unknown),
+            before=before,
             after=after,
-            distance=distance,
+            distance=before.cushion / max(before.sensitivity, 1),
             rung=self.rung,
-            cost=plan.cost,
-            why=why,
+            cost=rung.cost,
+            why=f"{near} < {_percent(rung.fires_below)}: {rung.words} {rung.ends}",
         )
 
     def _send(self, trade: _Trade, effect: MarginFigures, *, reduce_only: bool) -> OrderRequest:
@@ -1013,34 +1049,6 @@ class _Course:
         if most is not None and sunk > most * (self.peak + paid_in):
             share = sunk / max(self.peak + paid_in, 1)
             self.sunk = max(share, self.sunk or 0.0)
-
-
-class _Plan(msgspec.Struct, frozen=True, gc=False):
-    trade: _Trade
-    cost: int
-    before: MarginFigures
-    after: MarginFigures
-    is_enough: bool
-
-
-def _price(plan: _Plan) -> int:
-    return plan.cost
-
-
-def _relief(plan: _Plan) -> float:
-    return plan.after.distance or 0.0
-
-
-def _share(
-    margin: MarginFigures, terms: PositionMargin, cost: int, policy: Policy
-) -> Fraction | None:
-    # With the share f closed at a whole cost c the cushion is B + f (m - c) and the sensitivity
-    # D - f d: their ratio shall be `restore_to`. None if closing costs more than it relieves.
-    target = Fraction(policy.restore_to).limit_denominator(PPM)
-    required, value = terms.maintenance_margin, terms.net_notional
-    own = value - required if value >= 0 else required - value
-    relief = required - cost + target * own
-    return (target * margin.sensitivity - margin.cushion) / relief if relief > 0 else None
 
 
 # === Streams ===
