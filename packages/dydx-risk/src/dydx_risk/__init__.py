@@ -28,6 +28,7 @@ import dydx_account
 import dydx_flight
 import dydx_margin
 import dydx_stress
+import dydx_views
 import msgspec
 from dydx_account import *  # noqa: F403 - who judges risk needs one import
 from dydx_account import Account, Position, Reservation
@@ -59,6 +60,7 @@ from dydx_margin import (
 )
 from dydx_strategy import Decision
 from dydx_stress import *  # noqa: F403 - as above
+from dydx_views import *  # noqa: F403 - as above
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from reactivex import Observable
 
@@ -69,6 +71,7 @@ __all__ = [
 __all__ += dydx_flight.__all__
 __all__ += dydx_stress.__all__
 __all__ += dydx_account.__all__
+__all__ += dydx_views.__all__
 __all__ += dydx_margin.__all__
 
 # === Verdicts ===
