@@ -22,13 +22,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from math import floor, inf
-from typing import Any, Final, Literal, Self
+from typing import Final
 
 import dydx_account
 import dydx_flight
 import dydx_margin
 import dydx_stress
+import dydx_verdict
 import dydx_views
+import dydx_watch
 import msgspec
 from dydx_account import *  # noqa: F403 - who judges risk needs one import
 from dydx_account import Account, Position, Reservation
@@ -45,7 +47,7 @@ from dydx_conn import (
 )
 from dydx_data import MarketView, Oracle
 from dydx_flight import *  # noqa: F403 - as above
-from dydx_flight import FlightPlan, FlightPolicy, Rung, due, joined, replan
+from dydx_flight import FlightPlan, Rung, due, joined, replan
 from dydx_margin import *  # noqa: F403 - as above
 from dydx_margin import (
     PPM,
@@ -60,216 +62,32 @@ from dydx_margin import (
 )
 from dydx_strategy import Decision
 from dydx_stress import *  # noqa: F403 - as above
+from dydx_verdict import *  # noqa: F403 - as above
+from dydx_verdict import (
+    Alarm,
+    Approved,
+    Denied,
+    GateState,
+    Policy,
+    PositionFigures,
+    Reason,
+    Reduce,
+    Standing,
+    Verdict,
+)
 from dydx_views import *  # noqa: F403 - as above
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from dydx_watch import *  # noqa: F403 - as above
+from dydx_watch import Returns, Watch, Watcher
 from reactivex import Observable
 
-__all__ = [
-    "Alarm", "Approved", "Denied", "GateState", "Policy", "PositionFigures", "Reason", "Reduce",
-    "Risk", "Standing", "Verdict", "audit_row", "verdicts",
-]  # fmt: skip
+__all__ = ["Risk", "verdicts", "watches"]
+__all__ += dydx_verdict.__all__
+__all__ += dydx_watch.__all__
 __all__ += dydx_flight.__all__
 __all__ += dydx_stress.__all__
 __all__ += dydx_account.__all__
 __all__ += dydx_views.__all__
 __all__ += dydx_margin.__all__
-
-# === Verdicts ===
-
-
-def _limit(unit: str) -> Any:
-    return Field(default=None, gt=0, description=unit)
-
-
-class Policy(BaseModel):
-    """How much risk may be taken; the defaults suit a paper account of 10,000 USDC.
-
-    `act_below`, `restore_to` and `keep_above` are distances to liquidation (0.06 is six per
-    cent): the guard acts below the first, and earlier where the books are thin, sizes its orders
-    to reach the second, and no order that adds risk may come nearer than the third. Every limit
-    is judged as if all orders in flight had filled; None is no limit. None of them blocks what
-    shrinks a position.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    act_below: float = Field(default=0.06, gt=0, lt=1)
-    restore_to: float = Field(default=0.10, gt=0, lt=1)
-    keep_above: float = Field(default=0.12, gt=0, lt=1)
-    max_leverage: float = Field(default=5.0, gt=0, le=50)
-    max_order_usdc: float = Field(default=20_000.0, gt=0)
-    slippage_bps: int = Field(default=30, ge=0, le=1_000)
-    guard_slippage_bps: int = Field(default=100, ge=0, le=1_000)
-    guard_cuts: int = Field(default=4, ge=1, le=10)
-    taker_fee_ppm: int = Field(default=500, ge=0, le=100_000)
-    good_til_blocks: int = Field(default=5, ge=1, le=20)
-    stale_seconds: float = Field(default=30.0, gt=0)
-    max_account_usdc: float | None = _limit("gross notional of the account at oracle prices, USDC")
-    max_market_usdc: float | None = _limit("notional of one market at its oracle price, USDC")
-    market_usdc: dict[str, float] = Field(
-        default={}, description="`max_market_usdc` of single tickers, in its place"
-    )
-    max_positions: int | None = _limit("markets with a position or an order in flight")
-    max_orders_per_minute: int | None = _limit("orders sent in 60 s of event time")
-    max_slippage_bps: float | None = _limit("average price by the book shown, from mid, in bps")
-    max_daily_loss_usdc: float | None = _limit("equity lost since 00:00 UTC, in USDC")
-    max_drawdown: float | None = _limit("equity lost since its peak, 0.2 is 20 per cent")
-
-    @property
-    def flight(self) -> FlightPolicy:
-        """Return what the guard flies by."""
-        return FlightPolicy(
-            act_below=self.act_below,
-            restore_to=self.restore_to,
-            cuts=self.guard_cuts,
-            slippage_bps=self.guard_slippage_bps,
-            taker_fee_ppm=self.taker_fee_ppm,
-        )
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        distances = self.act_below, self.restore_to, self.keep_above
-        if not distances[0] < distances[1] <= distances[2]:
-            raise ValueError(f"expected act_below < restore_to <= keep_above, got {distances}")
-        return self
-
-
-# What a denial tells, in USDC, of the margin that would have been.
-_TOLD: Final = ("net_collateral", "initial_margin", "maintenance_margin", "notional")
-Reason = Literal[
-    "UNKNOWN_ACCOUNT", "UNKNOWN_MARKET", "UNKNOWN_ORACLE", "UNKNOWN_HEIGHT", "STATUS", "STALE",
-    "NO_BOOK", "IN_FLIGHT", "BELOW_STEP", "ISOLATED", "LEVERAGE", "DISTANCE", "MARGIN",
-    "NOTIONAL", "MARKET_NOTIONAL", "POSITIONS", "ORDER_RATE", "SLIPPAGE", "DAILY_LOSS",
-    "DRAWDOWN", "HALTED",
-]  # fmt: skip
-GateState = Literal["ACTIVE", "REDUCING", "HALTED"]
-
-# What puts the gate into which state; with none of it, it is ACTIVE. REDUCING lets pass what
-# shrinks a position; HALTED, a person's word, nothing but the guard's own reductions.
-_STATES: Final[dict[Reason, GateState]] = {
-    "HALTED": "HALTED",
-    "UNKNOWN_ACCOUNT": "REDUCING",
-    "UNKNOWN_ORACLE": "REDUCING",
-    "DAILY_LOSS": "REDUCING",
-    "DRAWDOWN": "REDUCING",
-}
-_Objection = tuple[Reason, str, Mapping[str, object]]
-
-
-class Standing(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The state of the gate, and every reason for it, the gravest first."""
-
-    state: GateState
-    reasons: tuple[tuple[Reason, str], ...] = ()
-
-
-class Approved(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A decision that may become this order; `after` is at its worst price, fees paid."""
-
-    id: str
-    order: OrderRequest
-    decision: Decision
-    seq: int
-    at: int
-    before: MarginFigures
-    after: MarginFigures
-    why: str
-
-
-class Denied(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """An objection; `decision` is None where the guard itself could not act."""
-
-    id: str
-    ticker: str
-    decision: Decision | None
-    seq: int
-    at: int
-    reason: Reason
-    figures: tuple[tuple[str, str], ...] = ()
-    why: str
-
-
-class Reduce(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The guard's order: a rung of its flight plan, or several of one market.
-
-    `cost` is the estimated loss to spread, impact and fee in quote quantums; `rung` counts the
-    times that the guard fired since the account was last safe.
-    """
-
-    id: str
-    order: OrderRequest
-    seq: int
-    at: int
-    before: MarginFigures
-    after: MarginFigures
-    distance: float
-    rung: int
-    cost: int
-    why: str
-
-
-Verdict = Approved | Denied | Reduce
-_Event = MarketView | Frame | Decision
-
-
-def audit_row(verdict: Verdict) -> dict[str, str]:
-    """Flatten a verdict into one row, every figure as text: what JSON or CSV can take.
-
-    Money is quote quantums, sizes quantums, prices subticks, `at` nanoseconds; a figure that is
-    not known says `unknown`, one that a verdict does not have is left out.
-    """
-    row = {"verdict": type(verdict).__name__}
-    for name in verdict.__struct_fields__:
-        value = getattr(verdict, name)
-        if isinstance(value, MarginFigures):
-            row |= _told(value, f"{name}_")
-        elif isinstance(value, Decision):
-            row |= {"decision": value.id, "target_usdc": str(value.target_usdc)}
-        elif isinstance(value, OrderRequest):
-            order = msgspec.structs.asdict(value)
-            row |= {f"order_{key}": str(part) for key, part in order.items()}
-        elif isinstance(value, tuple):
-            row |= {f"figure_{key}": part for key, part in value}
-        elif value is not None:
-            row[name] = str(value)
-    return row
-
-
-def _told(margin: MarginFigures, prefix: str) -> dict[str, str]:
-    row = {name: str(getattr(margin, name)) for name in _TOLD}
-    for name in ("free_collateral", "cushion", "leverage", "distance"):
-        value = getattr(margin, name)
-        flat = value is None and margin.known and not margin.notional
-        row[name] = "none" if flat else "unknown" if value is None else str(value)
-    if margin.unknown:
-        row |= dict.fromkeys(row, "unknown") | {"unknown": " ".join(margin.unknown)}
-    return {prefix + name: text for name, text in row.items()}
-
-
-Alarm = Literal["unknown", "flat", "safe", "danger", "liquidatable"]
-
-
-class PositionFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One position with every figure that its oracle price allows; None is unknown.
-
-    Money is quote quantums, prices USDC. `distance` is this price's own adverse move to
-    `liquidation_price`, all others standing still; `funding_1h` what the next hour costs
-    (positive is paid).
-    """
-
-    ticker: str
-    size: Decimal
-    entry_price: Decimal
-    oracle_price: Decimal | None = None
-    net_notional: int | None = None
-    initial_margin: int | None = None
-    maintenance_margin: int | None = None
-    unrealized_pnl: Decimal | None = None
-    liquidation_price: Decimal | None = None
-    distance: float | None = None
-    funding_1h: int | None = None
-    seq: int = 0
-
 
 # === Trades ===
 # A wish made concrete: so many steps, at no worse a price, and what is left after it.
@@ -399,6 +217,20 @@ def _percent(distance: float | None) -> str:
 
 # === Risk ===
 
+# What puts the gate into which state; with none of it, it is ACTIVE. REDUCING lets pass what
+# shrinks a position; HALTED, a person's word, nothing but the guard's own reductions.
+_STATES: Final[dict[Reason, GateState]] = {
+    "HALTED": "HALTED",
+    "UNKNOWN_ACCOUNT": "REDUCING",
+    "UNKNOWN_ORACLE": "REDUCING",
+    "DAILY_LOSS": "REDUCING",
+    "DRAWDOWN": "REDUCING",
+}
+_Objection = tuple[Reason, str, Mapping[str, object]]
+_Event = MarketView | Frame | Decision
+# What a denial tells, in USDC, of the margin that would have been.
+_TOLD: Final = ("net_collateral", "initial_margin", "maintenance_margin", "notional")
+
 _MINUTE_NS: Final = 60_000_000_000
 _DAY_NS: Final = 86_400_000_000_000
 _TURN_NS: Final = 2_000_000_000
@@ -428,6 +260,7 @@ class Risk:
         self.next_client_id = 1
         self._verdicts = 0
         self._valued_seq = -1
+        self._watcher = Watcher(Returns(), self.policy.keep_above)
         self._flight = self.policy.flight
         self._earliest = self._flight.earliest
         self._plan = FlightPlan(policy=self._flight)
@@ -485,6 +318,14 @@ class Risk:
         """Take a halt back, and measure loss and drawdown anew from here."""
         self._halted, self._course = "", _Course()
         self._settle(self.margin)
+
+    def watch(self, view: MarketView) -> Watch:
+        """Look at the account as it is: every figure, every shock, and the way out."""
+        account = self.account
+        sizes = {ticker: self._quantums(ticker) for ticker in self._exposures}
+        sizes |= dict.fromkeys(account.unreadable)
+        plan, views = self.flight_plan, self._views
+        return self._watcher.look(view, account.collateral, sizes, views, plan, account.trouble)
 
     def positions(self) -> list[PositionFigures]:
         """Return every position with its figures, the nearest to liquidation first."""
@@ -571,6 +412,7 @@ class Risk:
 
     def _begin_turn(self, view: MarketView) -> None:
         self.account.expire(view.chain.height)
+        self._watcher.returns.sample(view.at, self._views)
         self._turn, self._turned = self._turn + 1, (view.chain.height, view.at)
         self._last_pace, self._pace = self._pace, 0.0
 
@@ -1066,3 +908,24 @@ def verdicts(risk: Risk | None = None) -> Callable[[Observable[_Event]], Observa
         verdicts  --------Approved---------Reduce|
     """
     return fold(lambda: risk if risk is not None else Risk(), Risk.step)
+
+
+def watches(
+    risk: Risk, every_ns: int = 1_000_000_000
+) -> Callable[[Observable[MarketView]], Observable[Watch]]:
+    """Look at the account of `risk` at most once in so much event time.
+
+    Subscribe it behind `verdicts`, so that the account has seen what the watch is of. Hot or cold
+    as the source is; completes and errors with it; runs on its thread.
+
+        views    --v-v-v---v-v--|
+        watches  --W-------W----|
+    """
+
+    def step(due: list[int], view: MarketView) -> list[Watch]:
+        if view.at < due[0]:
+            return []
+        due[0] = view.at + every_ns
+        return [risk.watch(view)]
+
+    return fold(lambda: [0], step)

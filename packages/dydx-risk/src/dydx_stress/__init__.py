@@ -364,8 +364,9 @@ _GENESIS: Final = FundingTerms()
 class StressTable(msgspec.Struct, frozen=True):
     """An account under every shock; `changed` gives the next table, this one stays as it is.
 
-    `unknown` says why cells are unknown, `assumed` which markets count with a beta of 1 for want
-    of one. Shocks are instant: nothing is traded, and open interest keeps its base quantums.
+    `unknown` says why cells are unknown: `lacking` are the reasons of positions that no holding
+    can be made of. `assumed` names the markets that count with a beta of 1 for want of one.
+    Shocks are instant: nothing is traded, and open interest keeps its base quantums.
     """
 
     collateral: int
@@ -373,11 +374,12 @@ class StressTable(msgspec.Struct, frozen=True):
     terms: FundingTerms
     rows: dict[str, _Row]
     sums: _Sums = _NONE
+    lacking: tuple[str, ...] = ()
 
     @property
     def unknown(self) -> tuple[str, ...]:
         """Say which positions cannot be valued, and why."""
-        return tuple(row.unknown for row in self.rows.values() if row.unknown)
+        return (*self.lacking, *(row.unknown for row in self.rows.values() if row.unknown))
 
     @property
     def assumed(self) -> tuple[str, ...]:
@@ -395,10 +397,10 @@ class StressTable(msgspec.Struct, frozen=True):
             rows[ticker], sums = row, tuple(map(add, sums, row.sums))
         return msgspec.structs.replace(self, rows=rows, sums=sums)
 
-    def settled(self, collateral: int) -> "StressTable":
-        """Return the table with other collateral; `MarginError` beyond all size."""
+    def settled(self, collateral: int, lacking: Iterable[str] = ()) -> "StressTable":
+        """Return the table with other collateral, and what it lacks; `MarginError` beyond size."""
         total_margin(collateral, ())
-        return msgspec.structs.replace(self, collateral=collateral)
+        return msgspec.structs.replace(self, collateral=collateral, lacking=tuple(lacking))
 
     def now(self) -> StressCell:
         """Return the account without a shock."""

@@ -1,0 +1,255 @@
+"""What is watched of an account: figures, shocks and ladder, and when it is said."""
+
+from math import log, sqrt
+from typing import Any
+
+import pytest
+from dydx_conn import Frame
+from dydx_data import Chain, MarketView, Oracle
+from dydx_risk import Returns, Watch, risk_figures, stress_table, watches
+from dydx_wire import MarketFields
+from hypothesis import given
+from hypothesis import strategies as st
+from reactivex.testing import ReactiveTest, TestScheduler
+
+SECOND = 1_000_000_000
+on_next, on_completed, on_error = (
+    ReactiveTest.on_next,
+    ReactiveTest.on_completed,
+    ReactiveTest.on_error,
+)
+
+
+# === Returns ===
+
+
+def seen(**prices: float) -> dict[str, MarketView]:
+    """Make views of markets with these oracle prices."""
+    views = {ticker: MarketView(ticker, Chain(), {}, MarketFields()) for ticker in prices}
+    for ticker, price in prices.items():
+        views[ticker].oracle = Oracle(price, 0, 0, 0, 0, str(price))
+    return views
+
+
+def test_volatility_is_the_root_mean_square_return_of_an_hour() -> None:
+    """Every ten seconds one per cent up or down: nineteen per cent an hour."""
+    returns = Returns(least=4)
+    for step in range(7):
+        returns.sample(SECOND * 10 * (1 + step), seen(A=101.0 if step % 2 else 100.0))
+
+    assert returns.volatility_1h("A") == pytest.approx(log(1.01) * sqrt(360))
+    assert returns.volatility_1h("B") is None
+
+
+def test_beta_is_a_markets_part_in_what_all_do() -> None:
+    """One moves by twice as much as the other: 4/3 and 2/3 of their mean."""
+    returns = Returns(least=4)
+    for step in range(6):
+        up = step % 2
+        returns.sample(SECOND * 10 * (1 + step), seen(A=100 * 1.02**up, B=100 * 1.02 ** (up / 2)))
+
+    assert returns.beta("A") == pytest.approx(4 / 3)
+    assert returns.beta("B") == pytest.approx(2 / 3)
+
+
+def test_what_was_not_watched_for_long_is_not_known() -> None:
+    """Few steps, a market that came late, a market at rest: no volatility, no beta of nothing."""
+    returns = Returns(least=4)
+    for step in range(4):
+        returns.sample(SECOND * 10 * (1 + step), seen(A=100.0))
+    assert returns.volatility_1h("A") is None
+
+    returns.sample(SECOND * 50, seen(A=100.0, B=3.0))
+    assert (returns.volatility_1h("A"), returns.beta("A")) == (0.0, None)
+    assert returns.volatility_1h("B") is None
+
+
+def test_a_silence_is_no_step() -> None:
+    """What a price did while nobody listened was not done in ten seconds."""
+    returns = Returns(least=1)
+    returns.sample(SECOND * 10, seen(A=100.0))
+    returns.sample(SECOND * 15, seen(A=150.0))
+    returns.sample(SECOND * 90, seen(A=200.0))
+    assert returns.volatility_1h("A") is None
+
+    returns.sample(SECOND * 100, seen(A=202.0))
+    assert returns.volatility_1h("A") == pytest.approx(log(1.01) * sqrt(360))
+
+
+def test_only_the_last_hour_counts() -> None:
+    """Two wild steps are forgotten after 360 calm ones."""
+    returns = Returns(least=1)
+    for step in range(363):
+        returns.sample(SECOND * 10 * (1 + step), seen(A=200.0 if step == 1 else 100.0))
+
+    assert returns.volatility_1h("A") == 0.0
+
+
+# === Watch ===
+
+
+def watched(world: Any) -> Watch:
+    """Look at the world's account."""
+    watch: Watch = world.risk.watch(world.state.views["ETH-USD"])
+    return watch
+
+
+def test_a_watch_is_the_account_with_every_figure(make_world: Any) -> None:
+    """What risk holds, put to the same functions as anybody may."""
+    world = make_world()
+    world.account("-20000", {"ETH-USD": ("10", "3000")})
+    watch = watched(world)
+
+    assert watch.figures.margin == world.risk.margin
+    assert watch.plan is world.risk.flight_plan
+    assert watch.stress.now().equity == 10_000_000_000
+    assert [cell.liquidatable for cell in watch.stress.market("ETH-USD")][:1] == [True]
+    assert watch.figures.funding_1h == 3_000_000
+    assert [advice.ticker for advice in watch.leverage] == ["ETH-USD"]
+    assert (watch.trouble, watch.seq) == ("", world.state.views["ETH-USD"].seq)
+    # Nobody has watched the market for long enough.
+    assert watch.figures.positions[0].sigmas is None
+    assert watch.stress.assumed == ("ETH-USD",)
+
+
+def test_distance_is_told_in_the_markets_own_volatility(make_world: Any) -> None:
+    """After some minutes of prices, sigmas and beta are known."""
+    world = make_world()
+    world.account("-20000", {"ETH-USD": ("10", "3000")})
+    for step in range(60):
+        world.at += 5 * SECOND
+        world.oracle("ETH-USD", "3003" if step % 4 < 2 else "3000")
+    watch = watched(world)
+    (position,) = watch.figures.positions
+
+    assert position.sigmas == pytest.approx((position.distance or 0) / (0.001 * sqrt(360)), rel=0.1)
+    assert watch.stress.assumed == ()
+    assert watch.leverage[0].leverage is not None
+
+
+def test_what_is_not_known_is_not_left_out(make_world: Any) -> None:
+    """A position in a market nobody told of: no sum of the account is a sum of its rest."""
+    world = make_world()
+    world.account("0", {"ETH-USD": ("10", "3000"), "XRP-USD": ("5", "0.5")})
+    watch = watched(world)
+
+    assert watch.figures.margin is None
+    assert watch.figures.unknown[0] == "XRP-USD: the market is not known"
+    assert [position.ticker for position in watch.figures.positions] == ["ETH-USD"]
+    assert watch.stress.unknown == ("XRP-USD: the market is not known",)
+    assert {cell.equity for cell in watch.stress.cells()} == {None}
+
+
+def test_a_watch_says_why_the_account_is_in_doubt(world: Any) -> None:
+    """A lost link does not take the figures away, and is not hidden either."""
+    world.account("10000", {"ETH-USD": ("1", "3000")})
+    world.risk.step(Frame(99, 0, 0, "paper", "close"))
+    watch = watched(world)
+
+    assert "account frames were lost" in watch.trouble
+    assert watch.figures.margin is not None
+
+
+_MOVES = st.lists(
+    st.tuples(
+        st.sampled_from(("ETH-USD", "BTC-USD")),
+        st.integers(2_000, 4_000),
+        st.integers(-20, 20),
+        st.integers(-9_000, 90_000),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(_MOVES)
+def test_a_watch_equals_what_is_reckoned_from_nothing(make_world: Any, moves: Any) -> None:
+    """Whatever moved since the last look: prices, positions opened and closed, collateral."""
+    world = make_world(guard=False)
+    world.oracle("BTC-USD", "3000")
+    held: dict[str, tuple[str, str]] = {}
+    for ticker, price, size, usdc in moves:
+        world.oracle(ticker, str(price))
+        held = {t: h for t, h in held.items() if t != ticker} | (
+            {ticker: (f"{size / 10:.1f}", "3000")} if size else {}
+        )
+        world.account(str(usdc), held)
+        watch = watched(world)
+        holdings = [row.holding for row in watch.stress.rows.values()]
+
+        assert {h.ticker for h in holdings} == held.keys()
+        anew = stress_table(usdc * 10**6, holdings)
+        assert sorted(watch.stress.cells(), key=str) == sorted(anew.cells(), key=str)
+        by_ticker = {h.ticker: h for h in holdings}
+        ordered = [by_ticker[ticker] for ticker in held]
+        assert watch.figures == risk_figures(usdc * 10**6, ordered)
+
+
+# === Stream ===
+
+
+def run(world: Any, source: Any, scheduler: TestScheduler) -> list[Any]:
+    """Watch a source; return when what came."""
+    return list(scheduler.start(lambda: source.pipe(watches(world.risk))).messages)
+
+
+def test_the_operator_looks_at_most_once_in_so_much_event_time(world: Any) -> None:
+    """By the views' time, whatever the scheduler's."""
+    scheduler, view = TestScheduler(), world.state.views["ETH-USD"]
+
+    def at(seconds: float) -> MarketView:
+        later = MarketView("ETH-USD", Chain(), {}, MarketFields())
+        later.at = int(seconds * SECOND)
+        return later
+
+    source = scheduler.create_hot_observable(
+        *(on_next(250 + n, at(t)) for n, t in enumerate((1, 1.5, 1.9, 2, 9))), on_completed(300)
+    )
+    heard = run(world, source, scheduler)
+
+    assert [(message.time, message.value.kind) for message in heard] == [
+        (250, "N"), (253, "N"), (254, "N"), (300, "C"),
+    ]  # fmt: skip
+    assert heard[0].value.value.at == SECOND
+    assert view.ticker == "ETH-USD"
+
+
+def test_the_operator_never_ends_by_itself(world: Any) -> None:
+    """A silent source is a silent watch."""
+    scheduler = TestScheduler()
+    assert run(world, scheduler.create_hot_observable(), scheduler) == []
+
+
+def test_the_operator_completes_with_an_empty_source(world: Any) -> None:
+    """Nothing to look at."""
+    scheduler = TestScheduler()
+    source = scheduler.create_hot_observable(on_completed(250))
+    assert run(world, source, scheduler) == [on_completed(250)]
+
+
+def test_the_operator_hands_errors_on(world: Any) -> None:
+    """They are not its own."""
+    scheduler, error = TestScheduler(), ValueError("lost")
+    source = scheduler.create_hot_observable(on_error(250, error))
+    assert run(world, source, scheduler) == [on_error(250, error)]
+
+
+def test_the_operator_is_silent_after_it_was_left(world: Any) -> None:
+    """A view that comes late reaches nobody."""
+    scheduler, view = TestScheduler(), world.state.views["ETH-USD"]
+    source = scheduler.create_hot_observable(on_next(1_500, view))
+    assert run(world, source, scheduler) == []
+
+
+def test_each_subscriber_has_its_own_time(world: Any) -> None:
+    """The second is not kept waiting by the first."""
+    scheduler, view = TestScheduler(), world.state.views["ETH-USD"]
+    stream = scheduler.create_hot_observable(on_next(250, view), on_next(350, view)).pipe(
+        watches(world.risk)
+    )
+    first, second = scheduler.create_observer(), scheduler.create_observer()
+    scheduler.schedule_absolute(200, lambda *_: stream.subscribe(first))
+    scheduler.schedule_absolute(300, lambda *_: stream.subscribe(second))
+    scheduler.start()
+
+    assert (len(first.messages), len(second.messages)) == (1, 1)
