@@ -131,25 +131,50 @@ def margin(_: str) -> Iterator[Row]:
         yield "  every figure of every position", us(took), "", "< 25 ms (the brief)"
 
 
+def gate(_: str) -> Iterator[Row]:
+    """Judge an order with every limit on, beside 20 positions, and what funding costs them."""
+    from dydx_conn import BookContents
+    from dydx_risk import Policy, Risk
+    from dydx_strategy import Decision
+
+    limits = Policy(
+        max_leverage=50, max_order_usdc=1e9, keep_above=0.11, max_account_usdc=1e9,
+        max_market_usdc=1e9, max_positions=100, max_orders_per_minute=10**6,
+        max_slippage_bps=500, max_daily_loss_usdc=1e9, max_drawdown=0.9, stale_seconds=1e9,
+    )  # fmt: skip
+    for name, policy in (("", Policy(stale_seconds=1e9)), (", every limit on", limits)):
+        risk, view, _prices = held_account(20, policy)
+        view.book.known, view.chain.height = True, 100
+        levels = [(n, str(1 + n % 3)) for n in range(1, 101)]
+        bids = [(f"{3000 - n / 10:.1f}", size) for n, size in levels]
+        asks = [(f"{3000 + n / 10:.1f}", size) for n, size in levels]
+        view.book.update([BookContents(bids=bids, asks=asks)])
+        decision = Decision(
+            id="D1", ticker=view.ticker, seq=9, at=9, action="target", target_usdc=9_000.0,
+            previous_usdc=0.0, urgency=0.5, score=70.0, reasons=(), scores=(),
+        )  # fmt: skip
+
+        def review(risk: Risk = risk, decision: Decision = decision) -> Any:
+            verdict = risk.step(decision)
+            risk.account.reserved.clear()
+            return verdict
+
+        yield f"gate review, 20 positions{name}", us(best(review, repeats=300)), "", "< 50 µs"
+        if not isinstance(review()[0].order.quantums, int):
+            raise SystemExit("expected the order to be approved")
+    from dydx_stress import funding_impact
+
+    margin, held = risk.margin, held_positions(20)
+    took = best(lambda: funding_impact(margin, held), repeats=100)
+    yield "  what funding costs, and takes off the distance", us(took), "", "< 50 µs"
+
+
 def stress(_: str) -> Iterator[Row]:
     """Put 20 positions under every shock: from nothing, after one price change, and read."""
-    from dydx_chain import PerpetualMarket
-    from dydx_stress import Holding, risk_figures, stress_table
+    from dydx_stress import risk_figures, stress_table
     from msgspec.structs import replace
 
-    market = PerpetualMarket(
-        ticker="", clob_pair_id=0, perpetual_id=0, atomic_resolution=-9,
-        quantum_conversion_exponent=-9, step_base_quantums=10**6, subticks_per_tick=10**5,
-        imf_ppm=50_000, maintenance_fraction_ppm=600_000,
-    )  # fmt: skip
-    held = [
-        Holding(
-            market=replace(market, ticker=f"M{n}-USD"), quantums=10**9 * (1 + n % 7) * (-1) ** n,
-            price=300_025, exponent=-2, open_interest=10**13, funding_8h_ppm=100,
-            volatility_1h=0.01, beta=1 + n / 10,
-        )
-        for n in range(20)
-    ]  # fmt: skip
+    held = held_positions(20)
     collateral, moved = 10**12, replace(held[1], price=300_075)
     table = stress_table(collateral, held)
     cells = len(table.cells())
@@ -163,12 +188,33 @@ def stress(_: str) -> Iterator[Row]:
     yield "  every figure of risk of the account", us(took), "", ""
 
 
+def held_positions(count: int) -> list[Any]:
+    """Return holdings of so many markets, with everything known of them."""
+    from dydx_chain import PerpetualMarket
+    from dydx_stress import Holding
+    from msgspec.structs import replace
+
+    market = PerpetualMarket(
+        ticker="", clob_pair_id=0, perpetual_id=0, atomic_resolution=-9,
+        quantum_conversion_exponent=-9, step_base_quantums=10**6, subticks_per_tick=10**5,
+        imf_ppm=50_000, maintenance_fraction_ppm=600_000,
+    )  # fmt: skip
+    return [
+        Holding(
+            market=replace(market, ticker=f"M{n}-USD"), quantums=10**9 * (1 + n % 7) * (-1) ** n,
+            price=300_025, exponent=-2, open_interest=10**13, funding_8h_ppm=100,
+            volatility_1h=0.01, beta=1 + n / 10,
+        )
+        for n in range(count)
+    ]  # fmt: skip
+
+
 def us(seconds: float) -> str:
     """Write a duration in microseconds."""
     return f"{seconds * 1e6:,.2f} µs"
 
 
-def held_account(count: int) -> Any:
+def held_account(count: int, policy: Any = None) -> Any:
     """Return a Risk that holds `count` positions, and the view of the first one's market."""
     from dydx_conn import Subaccount, ws_frame
     from dydx_data import DataState, market_views
@@ -211,7 +257,7 @@ def held_account(count: int) -> Any:
     said = [frame(1, "v4_markets", "", {"markets": markets}), frame(2, "v4_markets", "", moved)]
     views = from_iterable(said).pipe(market_views(state))
     views.subscribe(lambda view: prices.append(view.oracle) if view.ticker == tickers[0] else None)
-    risk = Risk(subaccount=owner)
+    risk = Risk(policy, owner)
     risk.step(frame(3, "v4_subaccounts", str(owner), snapshot))
     for view in state.views.values():
         risk.step(view)
@@ -322,6 +368,7 @@ def start(_: str) -> Iterator[Row]:
 BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
     "pipeline": pipeline,
     "margin": margin,
+    "gate": gate,
     "stress": stress,
     "flight": flight,
     "dashboard": dashboard,

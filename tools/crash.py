@@ -503,6 +503,7 @@ def _table(options: argparse.Namespace) -> int:
 def summary(runs: Sequence[Both], seconds: float) -> dict[str, str]:
     """Sum the runs up, in words."""
     saved = [r for r in runs if r.unguarded.liquidations and not r.guarded.liquidations]
+    alone = [r for r in runs if r.guarded.liquidations and not r.unguarded.liquidations]
     unguarded = [r for r in runs if r.unguarded.liquidations]
     guarded = [r for r in runs if r.guarded.liquidations]
     calm = [r for r in runs if not r.unguarded.liquidations]
@@ -512,9 +513,10 @@ def summary(runs: Sequence[Both], seconds: float) -> dict[str, str]:
         "liquidated with it": f"{len(guarded):,}",
         "… although there was an exit (must be 0)": f"{sum(r.guarded.failed for r in runs):,}",
         "saved by it": f"{len(saved):,}",
+        "liquidated with it alone": f"{len(alone):,}",
         "mean left where both ran, guarded": _mean(r.guarded.equity for r in unguarded),
         "mean left where both ran, unguarded": _mean(r.unguarded.equity for r in unguarded),
-        "mean cost of the guard where nobody was liquidated": _mean(
+        "mean cost of the guard where the other was safe": _mean(
             (r.unguarded.equity or 0.0) - (r.guarded.equity or 0.0) for r in calm
         ),
         "reductions, mean": f"{sum(r.guarded.reductions for r in runs) / max(len(runs), 1):.2f}",

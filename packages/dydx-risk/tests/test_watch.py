@@ -140,6 +140,18 @@ def test_what_is_not_known_is_not_left_out(make_world: Any) -> None:
     assert {cell.equity for cell in watch.stress.cells()} == {None}
 
 
+def test_a_size_that_cannot_be_read_is_not_known(world: Any) -> None:
+    """Its market is: the watch and the ladder say what is lacking, and of what."""
+    world.account("0", {"ETH-USD": ("1" + "0" * 80, "3000")})
+    watch = watched(world)
+
+    assert watch.figures.unknown[0] == "ETH-USD: its size is not known"
+    assert dict(watch.plan.left) == {"ETH-USD": "its size is not known"}
+    assert watch.plan.unknown == ("ETH-USD",)
+    world.account("100")
+    assert watched(world).plan.why == "nothing is held"
+
+
 def test_a_watch_says_why_the_account_is_in_doubt(world: Any) -> None:
     """A lost link does not take the figures away, and is not hidden either."""
     world.account("10000", {"ETH-USD": ("1", "3000")})

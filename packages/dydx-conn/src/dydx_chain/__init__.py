@@ -35,6 +35,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -204,6 +205,7 @@ def event_id(*parts: object) -> str:
     return str(uuid.uuid5(_INDEXER_NAMESPACE, "-".join(map(str, parts))))
 
 
+@lru_cache(maxsize=1_024)  # it is part of every order's id
 def subaccount_id(subaccount: Subaccount) -> str:
     """Return the indexer's id of a subaccount."""
     return event_id(subaccount.owner, subaccount.number)

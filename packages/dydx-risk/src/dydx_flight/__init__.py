@@ -429,9 +429,12 @@ class _Stand(msgspec.Struct, frozen=True, gc=False):
             self.fall,
         )
 
-    def gain(self, cut: Cut) -> float:
-        before, after = self.distance, self.after(cut).distance
-        return 0.0 if after == before else after - before  # never inf - inf
+    def distance_after(self, cut: Cut) -> float:
+        # The hot path of a plan: no stand is made only to be asked this.
+        sensitivity = self.sensitivity - cut.sensitivity
+        if sensitivity > 0 and cut.notional != self.notional:
+            return (self.cushion + cut.maintenance - cut.loss) / sensitivity
+        return self.after(cut).distance
 
 
 def _draw(
@@ -485,12 +488,12 @@ def _first_stand(
 def _cheapest(
     stand: _Stand, ahead: Iterable[tuple[Exit, tuple[Cut, ...]]]
 ) -> tuple[Exit, Cut] | None:
-    best, found = (0.0, 0.0), None
+    before, best, found = stand.distance, (0.0, 0.0), None
     for way, cuts in ahead:
-        for cut in cuts[:1]:
-            gain = stand.gain(cut)
-            if gain > 0 and (worth := (gain / cut.cost if cut.cost else inf, gain)) > best:
-                best, found = worth, (way, cut)
+        if cuts and (after := stand.distance_after(cuts[0])) > before:
+            gain, cost = after - before, cuts[0].cost
+            if (worth := (gain / cost if cost else inf, gain)) > best:
+                best, found = worth, (way, cuts[0])
     return found
 
 
@@ -581,8 +584,10 @@ def _exit(
     ticker: str, quantums: int | None, view: MarketView | None, policy: FlightPolicy
 ) -> Exit | Stuck:
     market = view.market if view is not None else None
-    if view is None or market is None or quantums is None:
+    if view is None or market is None:
         return Stuck(ticker, "the market is not known")
+    if quantums is None:
+        return Stuck(ticker, "its size is not known")
     oracle = view.oracle
     if oracle is None or oracle.digits <= 0:
         was = "unknown" if oracle is None else oracle.text

@@ -268,8 +268,10 @@ class Risk:
         self._stirred: set[str] = set()  # tickers that moved since it was drawn
         self._waited: frozenset[str] = frozenset()
         # A turn is a block, or two seconds in which none came.
-        self._turn, self._turned = 0, (-1, 0)
-        self._pace, self._last_pace = 0.0, 0.0  # distance lost in it, and in the one before
+        self._turn, self._height, self._turned_at = 0, -1, 0
+        # The distance lost in it, and in the one before. An order fills in a block that may move
+        # on as this one does, or as the last one did.
+        self._pace = self._last_pace = self._ahead = 0.0
         self._weighed: tuple[MarginFigures, int] = (self.margin, -1)  # and what came of nothing
         self._acted: dict[str, int] = {}  # the turn of the guard's last word, by its subject
         self._now = 0  # event time, in nanoseconds
@@ -282,7 +284,7 @@ class Risk:
         """Take one event in and put out the verdicts that it caused, in order."""
         self._now = max(self._now, event.at)
         if isinstance(event, MarketView):
-            return self._watch(event)
+            return self._see(event)
         if isinstance(event, Frame):
             if self.account.fold(event):
                 self._load()
@@ -322,8 +324,7 @@ class Risk:
     def watch(self, view: MarketView) -> Watch:
         """Look at the account as it is: every figure, every shock, and the way out."""
         account = self.account
-        sizes = {ticker: self._quantums(ticker) for ticker in self._exposures}
-        sizes |= dict.fromkeys(account.unreadable)
+        sizes = {t: self._quantums(t) for t in [*self._exposures, *account.unreadable]}
         plan, views = self.flight_plan, self._views
         return self._watcher.look(view, account.collateral, sizes, views, plan, account.trouble)
 
@@ -355,7 +356,8 @@ class Risk:
 
     def _load(self) -> None:
         old, self._exposures = self._exposures, {}
-        self._stirred |= old.keys() | self.account.positions.keys()
+        self._stirred |= old.keys() | self.account.positions.keys() | self.account.unreadable
+        self._stirred.update(self._plan.unknown)
         for ticker, position in self.account.positions.items():
             exposure = old.get(ticker)
             if exposure is None or exposure.position is not position:
@@ -379,9 +381,9 @@ class Risk:
             paid_in = self.account.transferred
             self._course.move(margin.net_collateral, paid_in, self._now // _DAY_NS, self.policy)
 
-    def _watch(self, view: MarketView) -> list[Verdict]:
+    def _see(self, view: MarketView) -> list[Verdict]:
         self._views.setdefault(view.ticker, view)
-        if view.chain.height != self._turned[0] or view.at - self._turned[1] >= _TURN_NS:
+        if view.chain.height != self._height or view.at - self._turned_at >= _TURN_NS:
             self._begin_turn(view)
         if not self._exposures:
             return []
@@ -391,6 +393,7 @@ class Risk:
             # Positions stood still: what was lost is the market's doing.
             lost = before.net_collateral - self.margin.net_collateral
             self._pace += lost / max(before.sensitivity, 1)
+            self._ahead = max(self._pace, self._last_pace, 0.0)
         return self._defend(view) if self.guard else []
 
     def _value(self, view: MarketView) -> None:
@@ -413,8 +416,9 @@ class Risk:
     def _begin_turn(self, view: MarketView) -> None:
         self.account.expire(view.chain.height)
         self._watcher.returns.sample(view.at, self._views)
-        self._turn, self._turned = self._turn + 1, (view.chain.height, view.at)
+        self._turn, self._height, self._turned_at = self._turn + 1, view.chain.height, view.at
         self._last_pace, self._pace = self._pace, 0.0
+        self._ahead = max(self._last_pace, 0.0)
 
     # === Gate ===
 
@@ -591,8 +595,7 @@ class Risk:
             markets = self._exposures.keys() | self.account.unreadable | growing | {ticker}
             yield "POSITIONS", "positions", len(markets), most
         if (most := policy.max_orders_per_minute) is not None:
-            recent = sum(at > self._now - _MINUTE_NS for at in self._sent) + 1
-            yield "ORDER_RATE", "orders in a minute", recent, most
+            yield "ORDER_RATE", "orders in a minute", self._sent_lately() + 1, most
         if (most := policy.max_slippage_bps) is not None:
             yield "SLIPPAGE", "slippage in bps", _slippage_bps(trade), most
 
@@ -615,12 +618,12 @@ class Risk:
 
     def _defend(self, view: MarketView) -> list[Verdict]:
         # Blind to a part, it acts on the rest, and on what that part was bought for.
-        blind = ", ".join(self.margin.unknown)
-        margin = self._estimate() if blind else self.margin
+        margin = self._estimate() if self.margin.unknown else self.margin
         near = margin.cushion < (self._earliest + self._ahead) * margin.sensitivity
-        if not (near or blind):
+        if not (near or margin.unknown):
             self.rung = 0
             return []
+        blind = ", ".join(margin.unknown)
         heard: list[Verdict] = []
         if blind and self._is_due("blind"):
             why = f"guard: blind, no oracle of {blind}"
@@ -631,11 +634,6 @@ class Risk:
             self._weighed = self.margin, self._turn
             heard += self._relieve(view, margin)
         return heard
-
-    @property
-    def _ahead(self) -> float:
-        # An order fills in a block that may move on as this one does, or the last one did.
-        return max(self._pace, self._last_pace, 0.0)
 
     def _is_due(self, what: str) -> bool:
         if self._acted.get(what) == self._turn:
@@ -661,7 +659,7 @@ class Risk:
     def _quantums(self, ticker: str) -> int | None:
         exposure = self._exposures.get(ticker)
         if exposure is None:
-            return 0
+            return None if ticker in self.account.unreadable else 0
         return exposure.quantums if exposure.market is not None else None
 
     def _relieve(self, view: MarketView, margin: MarginFigures) -> list[Verdict]:
@@ -732,8 +730,7 @@ class Risk:
             good_til_block=trade.view.chain.height + self.policy.good_til_blocks,
         )
         self.next_client_id += 1
-        while self._sent and self._sent[0] <= self._now - _MINUTE_NS:
-            self._sent.popleft()
+        self._sent_lately()
         self._sent.append(self._now)
         id_ = order_id(self.account.subaccount, order)
         self.account.reserved[id_] = Reservation(
@@ -743,6 +740,11 @@ class Risk:
             verdict_id=f"V{self._verdicts + 1}",
         )
         return order
+
+    def _sent_lately(self) -> int:
+        while self._sent and self._sent[0] <= self._now - _MINUTE_NS:
+            self._sent.popleft()
+        return len(self._sent)
 
     def _approve(
         self, decision: Decision, order: OrderRequest, after: MarginFigures, why: str

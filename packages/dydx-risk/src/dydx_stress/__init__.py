@@ -49,9 +49,10 @@ from dydx_margin import (
 )
 
 __all__ = [
-    "MOVES_PERCENT", "Holding", "LeverageAdvice", "PositionRisk", "RiskFigures", "Sizing",
-    "StressCell", "StressTable", "Wish", "fixed_fraction", "funding_rate_8h_ppm", "kelly",
-    "risk_figures", "size_position", "stress_table", "suggest_leverage", "volatility_target",
+    "MOVES_PERCENT", "FundingImpact", "Holding", "LeverageAdvice", "PositionRisk", "RiskFigures",
+    "Sizing", "StressCell", "StressTable", "Wish", "fixed_fraction", "funding_impact",
+    "funding_rate_8h_ppm", "kelly", "risk_figures", "size_position", "stress_table",
+    "suggest_leverage", "volatility_target",
 ]  # fmt: skip
 
 # === Holdings ===
@@ -240,7 +241,8 @@ def _account_figures(
         positions=positions,
         unknown=tuple(lacking),
     )
-    return msgspec.structs.replace(figures, **_funding_figures(total, held))
+    impact = msgspec.structs.asdict(funding_impact(total, held.values()))
+    return msgspec.structs.replace(figures, **impact)
 
 
 def _account_sigmas(total: MarginFigures, held: _Held, terms: _Terms) -> float | None:
@@ -256,23 +258,34 @@ def _account_sigmas(total: MarginFigures, held: _Held, terms: _Terms) -> float |
     return total.cushion / lost
 
 
-def _funding_figures(total: MarginFigures, held: _Held) -> dict[str, int | float]:
+class FundingImpact(msgspec.Struct, frozen=True, gc=False):
+    """What funding at the present rates does to an account; the fields are `RiskFigures`' own."""
+
+    funding_1h: int | None = None
+    funding_1d: int | None = None
+    funding_distance_1d: float | None = None
+    hours_to_breach: float | None = None
+
+
+def funding_impact(margin: MarginFigures, holdings: Iterable[Holding]) -> FundingImpact:
+    """Reckon funding at the present rates and prices; all unknown if a rate is.
+
+    `margin` is the account's. `MarginError` for a holding whose price is not above 0.
+    """
     settled = 0
-    for holding in held.values():
+    for holding in holdings:
         rate = _rate(holding)
         if rate is None:
-            return {}
+            return FundingImpact()
         settled += _funding_ppm(holding, rate, 1)
     day = -funding_settlement([24 * settled])
-    paying = settled < 0 or total.cushion < 0
-    figures: dict[str, int | float] = {
-        "funding_1h": -funding_settlement([settled]),
-        "funding_1d": day,
-        "hours_to_breach": max(total.cushion, 0) * PPM / max(-settled, 1) if paying else inf,
-    }
-    if total.sensitivity > 0:
-        figures["funding_distance_1d"] = day / total.sensitivity
-    return figures
+    paying = settled < 0 or margin.cushion < 0
+    return FundingImpact(
+        -funding_settlement([settled]),
+        day,
+        day / margin.sensitivity if margin.sensitivity > 0 else None,
+        max(margin.cushion, 0) * PPM / max(-settled, 1) if paying else inf,
+    )
 
 
 def _position_risk(

@@ -18,9 +18,9 @@ from math import fsum, log, sqrt
 from typing import Final
 
 import msgspec
+from dydx_conn import PerpetualMarket
 from dydx_data import MarketView
 from dydx_flight import FlightPlan
-from dydx_margin import RiskError
 from dydx_stress import (
     Holding,
     LeverageAdvice,
@@ -133,10 +133,12 @@ class Watcher:
         lacking: list[str] = []
         for ticker, quantums in sizes.items():
             seen = views.get(ticker)
-            if seen is None or seen.market is None or quantums is None:
+            if seen is None or seen.market is None:
                 lacking.append(f"{ticker}: the market is not known")
+            elif quantums is None:
+                lacking.append(f"{ticker}: its size is not known")
             else:
-                held[ticker] = self._holding(seen, quantums)
+                held[ticker] = self._holding(seen, seen.market, quantums)
         figures = risk_figures(collateral, held.values())
         if lacking:
             figures = RiskFigures(positions=figures.positions, unknown=(*lacking, *figures.unknown))
@@ -150,10 +152,8 @@ class Watcher:
             leverage=tuple(suggest_leverage(h, keep_above=self.keep_above) for h in held.values()),
         )
 
-    def _holding(self, view: MarketView, quantums: int) -> Holding:
-        market, oracle, ticker = view.market, view.oracle, view.ticker
-        if market is None:
-            raise RiskError(f"expected the market of {ticker} to be known")
+    def _holding(self, view: MarketView, market: PerpetualMarket, quantums: int) -> Holding:
+        oracle, ticker = view.oracle, view.ticker
         return Holding(
             market=market,
             quantums=quantums,
