@@ -490,7 +490,8 @@ def _table(options: argparse.Namespace) -> int:
     failed = [run.seed for run in runs if run.guarded.failed]
     figures = summary(runs, time.monotonic() - started)
     if options.json:
-        print(json.dumps(figures | {"failed": failed}))
+        alone = [r.seed for r in runs if r.guarded.liquidations and not r.unguarded.liquidations]
+        print(json.dumps(figures | {"failed": failed, "alone": alone}))
     else:
         print("\n".join(f"{name:<52}{value:>14}" for name, value in figures.items()))
         for seed in failed[:5]:

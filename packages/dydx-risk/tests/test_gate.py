@@ -283,6 +283,99 @@ def test_no_limit_blocks_what_shrinks(
     assert 0 < verdict.order.quantums <= abs(held.scaleb(9))
 
 
+# === Sizing ===
+
+
+def test_an_order_is_cut_to_what_survives_a_move_of_every_market(make_world: Any) -> None:
+    """A wish of 40,000 with 10,000: what remains after a fall by a fifth is not liquidated."""
+    world = make_world(Policy(bear_move=0.2, max_order_usdc=1e6, max_leverage=50, keep_above=0.11))
+    verdict = world.decide("ETH-USD", 60_000)
+
+    assert isinstance(verdict, Approved)
+    assert "sized by the decision's size; the margin bears" in verdict.why
+    worth = verdict.after.notional / 1e6
+    assert 40_000 < worth < 45_000
+    # 20 % lost, 3 % of the rest to maintain: a step more would be too much.
+    assert 10_000 - 0.2 * worth - 0.03 * 0.8 * worth < 160
+
+
+def test_an_order_is_cut_to_a_usual_hours_volatility(make_world: Any) -> None:
+    """Where nobody knows the market's, nothing is sized; what fits is left as it is wished."""
+    world = make_world(Policy(max_volatility_1h=0.01))
+    unknown = world.decide("ETH-USD", 10_000)
+    for step in range(60):
+        world.at += 5 * 1_000_000_000
+        world.oracle("ETH-USD", "3003" if step % 4 < 2 else "3000")
+    world.book("ETH-USD", *([("2999.9", "50")], [("3000.1", "50")]))
+    small, large = world.decide("ETH-USD", 1_000), None
+    world.risk.account.reserved.clear()
+    large = world.decide("ETH-USD", 10_000)
+
+    assert (unknown.reason, unknown.why) == (
+        "SIZE",
+        "no more is borne: no usable volatility, got None",
+    )
+    assert "sized" not in small.why
+    assert "sized by 1.00 % an hour at a volatility of" in large.why
+    # A step of ten seconds moves it by 0.1 %, an hour by 1.9: about half of equity is enough.
+    assert 5_000 < large.after.notional / 1e6 < 5_700
+
+
+def test_what_is_in_flight_is_borne_too(make_world: Any) -> None:
+    """The second order has the room that the first has left."""
+    policy = Policy(bear_move=0.2, max_order_usdc=1e6, max_leverage=50, keep_above=0.11)
+    world = make_world(policy)
+    world.book("BTC-USD", [("59999", "5")], [("60001", "5")])
+    first = world.decide("ETH-USD", 30_000)
+    second = world.decide("BTC-USD", 30_000)
+    third = world.decide("BTC-USD", 60_000)
+
+    assert "sized" not in first.why
+    assert second.after.notional / 1e6 < 45_000
+    assert "sized by" in second.why
+    assert third.reason == "IN_FLIGHT"
+
+
+def test_a_position_that_is_too_large_is_not_made_larger(make_world: Any) -> None:
+    """Nor smaller: sizing bounds what is wished for, and never asks to close what is held."""
+    world = make_world(Policy(bear_move=0.33, max_order_usdc=1e6, max_leverage=50, keep_above=0.11))
+    world.account("-20000", {"ETH-USD": ("10", "3000")})
+    denied = world.decide("ETH-USD", 33_000)
+
+    assert denied.reason == "SIZE"
+    assert "the margin bears" in denied.why
+    assert dict(denied.figures)["wanted"] == "11000000000"
+    assert isinstance(world.decide("ETH-USD", 27_000), Approved)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1_000, 50_000),
+    st.integers(-300_000, 300_000).filter(bool),
+    st.decimals("-5", "5", places=3),
+    st.floats(0.01, 0.6),
+)
+def test_whatever_is_approved_survives_the_bear(
+    make_world: Any, usdc: int, target: int, held: Decimal, move: float
+) -> None:
+    """Filled at its worst price, then every market moves against it: not liquidatable."""
+    world = make_world(
+        Policy(bear_move=move, max_order_usdc=1e9, max_leverage=50, keep_above=0.11), guard=False
+    )
+    cash = usdc - float(held) * 3_000
+    world.account(f"{cash:.6f}", {"ETH-USD": (str(held), "3000")} if held else {})
+    verdict = world.decide("ETH-USD", target)
+
+    if isinstance(verdict, Approved) and not verdict.order.reduce_only:
+        size = held + Decimal(verdict.order.signed_quantums).scaleb(-9)
+        price = Decimal(verdict.order.subticks).scaleb(-6)
+        paid = (size - held) * price + abs(size - held) * price * Decimal("0.0005")
+        world.account(f"{Decimal(cash) - paid:.6f}", {"ETH-USD": (str(size), "3000")})
+        bear = 3_000 * (1 - move if size > 0 else 1 + move)
+        world.oracle("ETH-USD", f"{bear:.6f}")
+        assert world.risk.alarm in ("safe", "danger")
+
+
 # === In flight ===
 
 

@@ -62,6 +62,7 @@ from dydx_margin import (
 )
 from dydx_strategy import Decision
 from dydx_stress import *  # noqa: F403 - as above
+from dydx_stress import Sizing, bound_position
 from dydx_verdict import *  # noqa: F403 - as above
 from dydx_verdict import (
     Alarm,
@@ -476,16 +477,23 @@ class Risk:
         objection = next(self._unready(decision, view, market), None)
         if objection is not None:
             return self._deny(decision, *objection)
+        base, held = self.reserved_margin(), self._held(market.ticker)
+        sizing = self._sized(view, market, delta, base)
+        if sizing is not None:
+            if abs(sizing.quantums) <= abs(held) and sizing.quantums * held >= 0:
+                told = {"wanted": held + delta, "borne": sizing.quantums}
+                return self._deny(decision, "SIZE", f"no more is borne: {sizing.why}", told)
+            delta = sizing.quantums - held
         most = _at_oracle(self.policy.max_order_usdc, view, market) or 0
         trade = _trade(view, market, max(-most, min(most, delta)), self.policy.slippage_bps)
         if trade is None or not trade.size:
             return self._below_step(decision, market, delta)
-        base, held = self.reserved_margin(), self._held(market.ticker)
         after = _after(base, trade, held, trade.worst_quote, self.policy.taker_fee_ppm)
         beyond = next(self._beyond(after, trade, held), None)  # the first objection wins
         if beyond is not None:
             return self._deny(decision, *beyond)
         cut = f", cut to {self.policy.max_order_usdc:,.0f} USDC" if abs(delta) > most else ""
+        cut += f", sized by {sizing.why}" if sizing is not None else ""
         why = (
             f"{trade.words}{cut}: free collateral {_usdc(base.free_collateral)} becomes "
             f"{_usdc(after.free_collateral)}, leverage {after.leverage or 0:.2f}, distance "
@@ -493,6 +501,41 @@ class Risk:
         )
         order = self._send(trade, _cost(base, after), reduce_only=False)
         return self._approve(decision, order, after, why)
+
+    def _sized(
+        self, view: MarketView, market: PerpetualMarket, delta: int, base: MarginFigures
+    ) -> Sizing | None:
+        """Bound what a trade leads to by what is to be borne; None where nothing bounds it.
+
+        Orders in flight count as filled.
+        """
+        policy, oracle = self.policy, view.oracle
+        trade = _trade(view, market, delta, policy.slippage_bps)
+        bounded = policy.bear_move is not None or policy.max_volatility_1h is not None
+        if not bounded or oracle is None or trade is None or not trade.size:
+            return None
+        price, held = (oracle.digits, oracle.exponent), self._held(market.ticker)
+        fair = abs(position_margin(market, trade.size, *price).net_notional)
+        lost = trade.worst_quote - fair if trade.side == "BUY" else fair - trade.worst_quote
+        lost = max(lost, 0) + mul_ppm(trade.worst_quote, policy.taker_fee_ppm, round_up=True)
+        views, watcher, collateral = self._views, self._watcher, self.account.collateral
+        sizes = {ticker: self._held(ticker) for ticker in self._exposures}
+        for order in [r.order for r in self.account.reserved.values() if not r.order.reduce_only]:
+            if (grid := views[order.ticker].market) is not None:
+                quote = grid.quote_quantums(order.quantums, order.subticks)
+                collateral -= quote if order.side == "BUY" else -quote
+                collateral -= mul_ppm(quote, policy.taker_fee_ppm, round_up=True)
+            sizes[order.ticker] = sizes.get(order.ticker, 0) + order.signed_quantums
+        seen = [(views[ticker], size) for ticker, size in sizes.items()]
+        holdings = [watcher.holding(v, v.market, size) for v, size in seen if v.market is not None]
+        sizing = bound_position(
+            position_margin(market, held + trade.delta, *price).net_notional,
+            watcher.holding(view, market, held), collateral, holdings,
+            equity=base.net_collateral, adverse=policy.bear_move,
+            volatility_1h=policy.max_volatility_1h, cap=policy.max_leverage,
+            cost_ppm=lost * PPM // max(fair, 1) + 2,
+        )  # fmt: skip
+        return None if sizing.limited_by == "wish" else sizing
 
     def _dangers(self) -> Iterator[_Objection]:
         """Yield what keeps the gate from being ACTIVE."""

@@ -50,9 +50,9 @@ from dydx_margin import (
 
 __all__ = [
     "MOVES_PERCENT", "FundingImpact", "Holding", "LeverageAdvice", "PositionRisk", "RiskFigures",
-    "Sizing", "StressCell", "StressTable", "Wish", "fixed_fraction", "funding_impact",
-    "funding_rate_8h_ppm", "kelly", "risk_figures", "size_position", "stress_table",
-    "suggest_leverage", "volatility_target",
+    "Sizing", "StressCell", "StressTable", "Wish", "bound_position", "fixed_fraction",
+    "funding_impact", "funding_rate_8h_ppm", "kelly", "risk_figures", "size_position",
+    "stress_table", "suggest_leverage", "volatility_target",
 ]  # fmt: skip
 
 # === Holdings ===
@@ -542,7 +542,7 @@ class Sizing(msgspec.Struct, frozen=True, gc=False):
     ticker: str
     quantums: int
     why: str
-    limited_by: Literal["wish", "step", "margin", "unknown", "isolated"]
+    limited_by: Literal["wish", "step", "margin", "volatility", "unknown", "isolated"]
     after: MarginFigures | None = None
 
     @property
@@ -639,6 +639,30 @@ def size_position(
         return _largest(wish, market, trade, ceil(keep_above * PPM))
     except MarginError as error:
         return Sizing(market.ticker, 0, str(error), "unknown")
+
+
+def bound_position(
+    notional: int, market: Holding, collateral: int, holdings: Iterable[Holding], *,
+    equity: int, adverse: float | None, volatility_1h: float | None, cap: float, cost_ppm: int = 0,
+) -> Sizing:  # fmt: skip
+    """Bound a wanted position, signed quote quantums, by volatility and by a stressed margin.
+
+    None is no bound; otherwise `volatility_1h` is as in `volatility_target`, `adverse` as in
+    `size_position`, with liquidation not reached after the move.
+    """
+    wish = wanted = Wish(notional, "the decision's size")
+    if volatility_1h is not None:
+        most = volatility_target(equity, volatility_1h, market.volatility_1h, cap)
+        if most.notional is None:
+            wish = most
+        elif abs(notional) > abs(most.notional):
+            wish = Wish(most.notional if notional > 0 else -most.notional, most.why)
+    move = adverse if adverse is not None else 0.0
+    sizing = size_position(
+        wish, market, collateral, holdings, adverse=move, keep_above=0, cost_ppm=cost_ppm
+    )
+    calmed = sizing.limited_by == "wish" and wish is not wanted
+    return msgspec.structs.replace(sizing, limited_by="volatility") if calmed else sizing
 
 
 def _refusal(wish: Wish, market: Holding, others: list[Holding]) -> Sizing | None:

@@ -65,6 +65,12 @@ class Policy(BaseModel):
     max_slippage_bps: float | None = _limit("average price by the book shown, from mid, in bps")
     max_daily_loss_usdc: float | None = _limit("equity lost since 00:00 UTC, in USDC")
     max_drawdown: float | None = _limit("equity lost since its peak, 0.2 is 20 per cent")
+    bear_move: float | None = _limit(
+        "an order is cut to what survives this move of every market against its position"
+    )
+    max_volatility_1h: float | None = _limit(
+        "an order is cut so that a usual hour of its market moves equity by no more than this"
+    )
 
     @property
     def flight(self) -> FlightPolicy:
@@ -91,7 +97,7 @@ _TOLD: Final = ("net_collateral", "initial_margin", "maintenance_margin", "notio
 Reason = Literal[
     "UNKNOWN_ACCOUNT", "UNKNOWN_MARKET", "UNKNOWN_ORACLE", "UNKNOWN_HEIGHT", "STATUS", "STALE",
     "NO_BOOK", "IN_FLIGHT", "BELOW_STEP", "ISOLATED", "LEVERAGE", "DISTANCE", "MARGIN",
-    "NOTIONAL", "MARKET_NOTIONAL", "POSITIONS", "ORDER_RATE", "SLIPPAGE", "DAILY_LOSS",
+    "NOTIONAL", "MARKET_NOTIONAL", "POSITIONS", "ORDER_RATE", "SLIPPAGE", "SIZE", "DAILY_LOSS",
     "DRAWDOWN", "HALTED",
 ]  # fmt: skip
 GateState = Literal["ACTIVE", "REDUCING", "HALTED"]

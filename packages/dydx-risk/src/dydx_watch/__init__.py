@@ -138,7 +138,7 @@ class Watcher:
             elif quantums is None:
                 lacking.append(f"{ticker}: its size is not known")
             else:
-                held[ticker] = self._holding(seen, seen.market, quantums)
+                held[ticker] = self.holding(seen, seen.market, quantums)
         figures = risk_figures(collateral, held.values())
         if lacking:
             figures = RiskFigures(positions=figures.positions, unknown=(*lacking, *figures.unknown))
@@ -152,7 +152,8 @@ class Watcher:
             leverage=tuple(suggest_leverage(h, keep_above=self.keep_above) for h in held.values()),
         )
 
-    def _holding(self, view: MarketView, market: PerpetualMarket, quantums: int) -> Holding:
+    def holding(self, view: MarketView, market: PerpetualMarket, quantums: int) -> Holding:
+        """Return a market as an account stands in it, with all that is known of it."""
         oracle, ticker = view.oracle, view.ticker
         return Holding(
             market=market,
