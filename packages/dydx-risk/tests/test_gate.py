@@ -701,3 +701,65 @@ def test_a_denial_and_a_reduction_are_rows_too(make_world: Any) -> None:
     assert "decision" not in blind
     assert (row["before_net_collateral"], row["before_unknown"]) == ("unknown", "XRP-USD")
     assert (row["rung"], int(row["cost"]) > 0) == ("1", True)
+
+
+# === Funding ===
+
+
+def _hours_pass(world: Any, hours: int = 1) -> None:
+    world.height += hours
+    world.at += hours * 3_600_000_000_000
+    stamp = f"2026-07-14T{9 + world.height - 100:02}:31:07.000Z"
+    world.hear("channel_data", "v4_block_height", {"blockHeight": str(world.height), "time": stamp})
+    world.oracle("ETH-USD", "3000")
+
+
+def test_funding_that_the_chain_has_not_settled_counts(world: Any) -> None:
+    """An hour at 0.01 %: 3 USDC of a notional of 30,000, though no frame has told of it."""
+    world.account("-20000", {"ETH-USD": ("10", "3000")})
+    _hours_pass(world)
+    assert world.risk.margin.net_collateral == 9_997_000_000
+    assert world.risk.account.collateral == -20_000_000_000
+
+    _hours_pass(world, 3)
+    assert world.risk.margin.net_collateral == 9_988_000_000
+    assert world.risk.watch(world.state.views["ETH-USD"]).stress.now().equity == 9_988_000_000
+    world.risk.revalue()
+    assert world.risk.margin.net_collateral == 9_988_000_000
+
+
+def test_a_short_is_paid(world: Any) -> None:
+    """What longs owe."""
+    world.account("40000", {"ETH-USD": ("-10", "3000")})
+    _hours_pass(world)
+
+    assert world.risk.margin.net_collateral == 10_003_000_000
+
+
+def test_what_tells_the_balance_anew_has_settled_it(world: Any) -> None:
+    """A fill settles; a snapshot of the same balance does not, an answer of REST has it in."""
+    world.account("-20000", {"ETH-USD": ("10", "3000")})
+    _hours_pass(world)
+    world.account("-20000", {"ETH-USD": ("10", "3000")})
+    assert world.risk.margin.net_collateral == 9_997_000_000
+
+    world.tell("channel_data", {"assetPositions": [_balance("-20003")]})
+    assert world.risk.margin.net_collateral == 9_997_000_000
+    assert world.risk.account.unsettled == 0
+    _hours_pass(world)
+    assert world.risk.account.unsettled == -3_000_000
+    world.account("-20006", {"ETH-USD": ("10", "3000")})
+    assert (world.risk.account.unsettled, world.risk.account.settled) == (0, -20_006_000_000)
+
+
+def _balance(size: str) -> dict[str, str]:
+    return {"symbol": "USDC", "side": "SHORT", "size": size.strip("-"), "assetId": "0"}
+
+
+def test_an_unknown_rate_costs_the_most_that_there_is(make_world: Any) -> None:
+    """12 % in eight hours at a spread of two per cent: 1.5 % of 30,000 an hour, either side."""
+    for size, usdc in (("10", "-20000"), ("-10", "40000")):
+        world = make_world(nextFundingRate=None)
+        world.account(usdc, {"ETH-USD": (size, "3000")})
+        _hours_pass(world)
+        assert world.risk.account.unsettled == -450_000_000

@@ -6,11 +6,14 @@
 
 An `Account` says what is held, and `trouble` why that is not certain: frames were lost or could
 not be read, a fill was told twice, or the venue contradicts its own fills. What can be read is
-kept all the same. `Reservation` is collateral set aside for an order that was sent.
+kept all the same. `Reservation` is collateral set aside for an order that was sent. The chain
+settles funding only when it touches a subaccount; what the hours in between owe is `unsettled`,
+and `index_delta` says how much an hour moves.
 
 Units: sizes are base units as `Decimal`, negative for a short; collateral is quote quantums (1e-6
 USDC), signed; heights are blocks. Nothing here values a position, reads a clock or subscribes.
-Sources: v4-chain indexer (socks, comlink, ender, vulcan: get_order_status, cancel-stale-orders).
+Sources: v4-chain indexer (socks, comlink, ender, vulcan: get_order_status, cancel-stale-orders),
+x/perpetuals/funding, x/subaccounts/lib/updates.go.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,6 +31,7 @@ from dydx_conn import (
     Frame,
     OrderFields,
     OrderRequest,
+    PerpetualMarket,
     PositionFields,
     Subaccount,
     SubaccountContents,
@@ -36,9 +40,16 @@ from dydx_conn import (
     contents,
     exact,
 )
-from dydx_margin import MarginFigures
+from dydx_data import MarketView
+from dydx_margin import (
+    PPM,
+    FundingTerms,
+    MarginFigures,
+    funding_clamp_ppm,
+    funding_index_delta,
+)
 
-__all__ = ["Account", "Position", "Reservation"]
+__all__ = ["Account", "Position", "Reservation", "index_delta"]
 
 # === Values ===
 
@@ -72,6 +83,32 @@ class Reservation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     doubted: bool = False
 
 
+# === Funding ===
+
+_TERMS: Final = FundingTerms()
+
+
+def index_delta(
+    view: MarketView, market: PerpetualMarket, hours: int, *, worst_for: int = 0
+) -> int | None:
+    """Return how far hours of the view's rate move a funding index; None while it is unknown.
+
+    In ppm quote quantums per base quantum, at the view's oracle price. With a position in
+    `worst_for` an unknown rate is the one that costs it most.
+    """
+    imf, fraction = market.imf_ppm, market.maintenance_fraction_ppm
+    most = funding_clamp_ppm(_TERMS.funding_rate_clamp_factor_ppm, imf, fraction)
+    if view.oracle is None or not (view.funding.known or worst_for):
+        return None
+    rate_8h_ppm = most if worst_for > 0 else -most
+    if view.funding.known:
+        rate_8h_ppm = int(Decimal(view.funding.next_rate_text) * 8 * PPM)
+    return funding_index_delta(
+        min(max(rate_8h_ppm, -most), most), 3_600 * hours,
+        view.oracle.digits, view.oracle.exponent, market.atomic_resolution,
+    )  # fmt: skip
+
+
 # === Account ===
 
 # An order in one of these never fills again; one that is BEST_EFFORT_CANCELED still may, until
@@ -96,11 +133,14 @@ class Account:
     readable is kept all the same; `unreadable` names the positions that were not. The next
     snapshot clears it, as does the answer of a REST poll: then `polled` is set, and what is known
     is as old as `at`. `reserved` is by order id, `transferred` what was paid in since the start.
+
+    `unsettled` is the funding of hours that passed since the chain last touched the subaccount:
+    whoever knows the markets adds to it, and what tells the balance anew clears it.
     """
 
     def __init__(self, subaccount: Subaccount) -> None:
         self.subaccount = subaccount
-        self.collateral = self.transferred = 0
+        self.collateral = self.transferred = self.unsettled = 0
         self.positions: dict[str, Position] = {}
         self.unreadable: set[str] = set()
         self.open_orders: dict[str, OrderFields] = {}
@@ -186,15 +226,20 @@ class Account:
         return True
 
     def _apply(self, change: SubaccountContents, frame: Frame, *, whole: bool) -> None:
-        positions, assets = change.perpetual_positions, change.asset_positions
+        positions, assets, balance = change.perpetual_positions, change.asset_positions, None
         before = dict(self.positions) if whole or change.fills else {}
         if whole:
             # One that was never funded has no subaccount: it holds nothing.
             held = change.subaccount
             positions = list(held.open_perpetual_positions.values()) if held else []
             assets = list(held.asset_positions.values()) if held else []
+            # The socket's balance is the chain's own: as it was, if nothing touched it; an
+            # answer's has the funding of the hours since in it.
+            balance = self.collateral if frame.kind == "ws" else None
             self._clear(assets, orders=frame.kind == "ws")
         self._each(self._own, assets)
+        if assets and self.collateral != balance:
+            self.unsettled = 0
         for position in positions:
             if not self._each(self._hold, [position]):
                 self.unreadable.add(position.market)
@@ -298,6 +343,11 @@ class Account:
         ticker, size = fill.ticker or fill.market, _decimal(fill.size)
         if ticker:  # without one there is nothing to compare it with
             moved[ticker] = moved.get(ticker, Decimal(0)) + (size if fill.side == "BUY" else -size)
+
+    @property
+    def settled(self) -> int:
+        """Return the collateral as it were if the chain settled funding now."""
+        return self.collateral + self.unsettled
 
     def in_flight(self, ticker: str) -> list[Reservation]:
         """Return what is reserved in a market."""

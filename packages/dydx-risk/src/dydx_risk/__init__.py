@@ -33,7 +33,7 @@ import dydx_views
 import dydx_watch
 import msgspec
 from dydx_account import *  # noqa: F403 - who judges risk needs one import
-from dydx_account import Account, Position, Reservation
+from dydx_account import Account, Position, Reservation, index_delta
 from dydx_conn import (
     ConnError,
     Frame,
@@ -53,6 +53,8 @@ from dydx_margin import (
     PPM,
     MarginFigures,
     PositionMargin,
+    funding_settlement,
+    funding_settlement_ppm,
     is_liquidatable,
     liquidation_ratio,
     mixes_isolated,
@@ -233,7 +235,8 @@ _Event = MarketView | Frame | Decision
 _TOLD: Final = ("net_collateral", "initial_margin", "maintenance_margin", "notional")
 
 _MINUTE_NS: Final = 60_000_000_000
-_DAY_NS: Final = 86_400_000_000_000
+_HOUR_NS: Final = 3_600_000_000_000
+_DAY_NS: Final = 24 * _HOUR_NS
 _TURN_NS: Final = 2_000_000_000
 _NOBODY = Subaccount("")
 
@@ -269,7 +272,7 @@ class Risk:
         self._stirred: set[str] = set()  # tickers that moved since it was drawn
         self._waited: frozenset[str] = frozenset()
         # A turn is a block, or two seconds in which none came.
-        self._turn, self._height, self._turned_at = 0, -1, 0
+        self._turn, self._height, self._turned_at, self._hour = 0, -1, 0, 0
         # The distance lost in it, and in the one before. An order fills in a block that may move
         # on as this one does, or as the last one did.
         self._pace = self._last_pace = self._ahead = 0.0
@@ -327,7 +330,7 @@ class Risk:
         account = self.account
         sizes = {t: self._quantums(t) for t in [*self._exposures, *account.unreadable]}
         plan, views = self.flight_plan, self._views
-        return self._watcher.look(view, account.collateral, sizes, views, plan, account.trouble)
+        return self._watcher.look(view, account.settled, sizes, views, plan, account.trouble)
 
     def positions(self) -> list[PositionFigures]:
         """Return every position with its figures, the nearest to liquidation first."""
@@ -372,7 +375,7 @@ class Risk:
         known = [e.terms for e in self._exposures.values() if e.terms is not None]
         blind = {t for t, e in self._exposures.items() if e.terms is None}
         unknown = sorted(blind | self.account.unreadable)
-        self._settle(total_margin(self.account.collateral, known, unknown))
+        self._settle(total_margin(self.account.settled, known, unknown))
 
     def _settle(self, margin: MarginFigures) -> None:
         self.margin, distance = margin, margin.distance
@@ -420,6 +423,20 @@ class Risk:
         self._turn, self._height, self._turned_at = self._turn + 1, view.chain.height, view.at
         self._last_pace, self._pace = self._pace, 0.0
         self._ahead = max(self._last_pace, 0.0)
+        hour = (view.chain.time_ns or view.at) // _HOUR_NS
+        if 0 < self._hour < hour:
+            self._fund(hour - self._hour)
+        self._hour = max(self._hour, hour)
+
+    def _fund(self, hours: int) -> None:
+        # The rate that was told last is the hour's, or nearly; an unknown one is the worst.
+        credits = []
+        for e in self._exposures.values():
+            if e.view is not None and e.market is not None:
+                delta = index_delta(e.view, e.market, hours, worst_for=e.quantums)
+                credits.append(funding_settlement_ppm(e.quantums, delta or 0, 0))
+        self.account.unsettled += funding_settlement(credits)
+        self._sum()
 
     # === Gate ===
 
@@ -518,7 +535,7 @@ class Risk:
         fair = abs(position_margin(market, trade.size, *price).net_notional)
         lost = trade.worst_quote - fair if trade.side == "BUY" else fair - trade.worst_quote
         lost = max(lost, 0) + mul_ppm(trade.worst_quote, policy.taker_fee_ppm, round_up=True)
-        views, watcher, collateral = self._views, self._watcher, self.account.collateral
+        views, watcher, collateral = self._views, self._watcher, self.account.settled
         sizes = {ticker: self._held(ticker) for ticker in self._exposures}
         for order in [r.order for r in self.account.reserved.values() if not r.order.reduce_only]:
             if (grid := views[order.ticker].market) is not None:
@@ -687,7 +704,7 @@ class Risk:
     def _estimate(self) -> MarginFigures:
         held = self._exposures.values()
         terms = [e.terms or e.at_entry for e in held]
-        return total_margin(self.account.collateral, terms, self.margin.unknown)
+        return total_margin(self.account.settled, terms, self.margin.unknown)
 
     def _ladder(self, margin: MarginFigures) -> FlightPlan:
         fall = int(self._ahead * max(margin.sensitivity, 0))
