@@ -585,7 +585,7 @@ def test_the_guard_reckons_with_another_fall(make_world: Any) -> None:
     (reduce,) = world.reductions
 
     assert 0.06 < reduce.distance < 0.075
-    assert "(2.3 % after another such block)" in reduce.why
+    assert "6.9 % < 7.0 %, 2.3 % after another such block: sell" in reduce.why
     assert reduce.after.distance > 0.13
     # Two blocks later it is forgotten: the same distance is far enough.
     calm = _near(make_world, "2775")

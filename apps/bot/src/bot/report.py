@@ -152,12 +152,20 @@ def _percent(distance: float | None) -> str:
 
 
 def _sampled(title: str, counts: Any, samples: list[dict[str, Any]]) -> list[str]:
-    """Show a count and its samples: the first ones and, where many were, the last ones."""
+    """Show a count and its samples: where many are, the first, the last and the guard's own."""
     head = _counted(counts) if isinstance(counts, dict) else f"{counts:,}"
     shown = samples
     if len(samples) > SHOWN:
-        left_out = {"id": "…", "at": "", "ticker": "", "words": f"{len(samples) - SHOWN} more"}
-        shown = [*samples[: SHOWN // 2], left_out, *samples[-SHOWN // 2 :]]
+        first, last = samples[: SHOWN // 2], samples[-SHOWN // 2 :]
+        between = samples[SHOWN // 2 : -SHOWN // 2]
+        guards = [sample for sample in between if sample["kind"] == "reduce"][:SHOWN]
+        left_out = {
+            "id": "…",
+            "at": "",
+            "ticker": "",
+            "words": f"{len(between) - len(guards)} more",
+        }
+        shown = [*first, left_out, *guards, *last]
     rows = [f"  {s['id']:<5}{s['at'][11:19]:<9}{s['ticker']} {s['words']}" for s in shown]
     # A strategy of the user's may say anything; only what can be printed is.
     return [f"{title:<13}{head}", *("".join(filter(str.isprintable, row)) for row in rows)]

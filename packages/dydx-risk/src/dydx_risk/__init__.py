@@ -201,6 +201,18 @@ def _slippage_bps(trade: _Trade) -> float:
     return 1e4 * worse / fair
 
 
+def _away(margin: MarginFigures) -> float:
+    # Over what is known, where `distance` says None as soon as anything is not.
+    return margin.cushion / max(margin.sensitivity, 1)
+
+
+def _nearness(distance: float, then: float, fires_below: float) -> str:
+    now, then_, limit = _percent(distance), _percent(then), _percent(fires_below)
+    if distance >= fires_below:
+        return f"distance {now}, after another such block {then_} < {limit}"
+    return f"distance {now} < {limit}" + (f", {then_} after another such block" * (then_ != now))
+
+
 def _usdc(quote_quantums: int) -> str:
     return f"{Decimal(quote_quantums).scaleb(-6):,.2f}"
 
@@ -733,11 +745,10 @@ class Risk:
             self._acted["near"] = self._turn
         elif not (plan.rungs or self._waited):
             return self._helpless(view, margin, "BELOW_STEP", "no reduction would relieve it")
-        distance = margin.cushion / max(margin.sensitivity, 1)
-        near, then = f"distance {_percent(distance)}", _percent(plan.distance_next)
-        near += f" ({then} after another such block)" if then not in near else ""
         verdicts: list[Verdict] = []
+        start = _away(margin)
         for rung in rungs:
+            near = _nearness(start, plan.distance_next or 0.0, rung.fires_below)
             reduce = self._reduce(view, rung, margin, near)
             verdicts.append(reduce)
             margin = reduce.after
@@ -746,7 +757,7 @@ class Risk:
     def _helpless(
         self, view: MarketView, margin: MarginFigures, reason: Reason, but: str
     ) -> list[Verdict]:
-        distance = margin.cushion / max(margin.sensitivity, 1)
+        distance = _away(margin)
         if distance >= self.policy.act_below or not self._is_due("near"):
             return []
         told, limit = _percent(distance), _percent(self.policy.act_below)
@@ -763,6 +774,8 @@ class Risk:
         trade = _Trade(rung.market, seen, rung.side, rung.quantums, rung.subticks)
         after = _after(before, trade, rung.held, rung.quote, fee_ppm)
         order = self._send(trade, _cost(before, after), reduce_only=True)
+        # Orders of one moment are told one after the other, whatever cuts each is made of.
+        rung = msgspec.structs.replace(rung, restores=_away(after) if after.notional else inf)
         return Reduce(
             id=self._next_id(),
             order=order,
@@ -771,10 +784,10 @@ class Risk:
             # What was estimated for a part that is not known stays marked as unknown.
             before=before,
             after=after,
-            distance=before.cushion / max(before.sensitivity, 1),
+            distance=_away(before),
             rung=self.rung,
             cost=rung.cost,
-            why=f"{near} < {_percent(rung.fires_below)}: {rung.words} {rung.ends}",
+            why=f"{near}: {rung.words} {rung.ends}",
         )
 
     def _send(self, trade: _Trade, effect: MarginFigures, *, reduce_only: bool) -> OrderRequest:
