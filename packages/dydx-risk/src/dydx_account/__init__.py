@@ -47,6 +47,7 @@ from dydx_margin import (
     MarginFigures,
     funding_clamp_ppm,
     funding_index_delta,
+    funding_settlement,
 )
 
 __all__ = ["Account", "Position", "Reservation", "index_delta"]
@@ -134,13 +135,14 @@ class Account:
     snapshot clears it, as does the answer of a REST poll: then `polled` is set, and what is known
     is as old as `at`. `reserved` is by order id, `transferred` what was paid in since the start.
 
-    `unsettled` is the funding of hours that passed since the chain last touched the subaccount:
-    whoever knows the markets adds to it, and what tells the balance anew clears it.
+    `unsettled_ppm` is the funding of hours that passed since the chain last touched the
+    subaccount, in 1e-6 quote quantums: whoever knows the markets adds to it, and what tells the
+    balance anew clears it.
     """
 
     def __init__(self, subaccount: Subaccount) -> None:
         self.subaccount = subaccount
-        self.collateral = self.transferred = self.unsettled = 0
+        self.collateral = self.transferred = self.unsettled_ppm = 0
         self.positions: dict[str, Position] = {}
         self.unreadable: set[str] = set()
         self.open_orders: dict[str, OrderFields] = {}
@@ -239,7 +241,7 @@ class Account:
             self._clear(assets, orders=frame.kind == "ws")
         self._each(self._own, assets)
         if assets and self.collateral != balance:
-            self.unsettled = 0
+            self.unsettled_ppm = 0
         for position in positions:
             if not self._each(self._hold, [position]):
                 self.unreadable.add(position.market)
@@ -345,8 +347,13 @@ class Account:
             moved[ticker] = moved.get(ticker, Decimal(0)) + (size if fill.side == "BUY" else -size)
 
     @property
+    def unsettled(self) -> int:
+        """Return what the chain would credit (negative: take) if it settled funding now."""
+        return funding_settlement([self.unsettled_ppm])
+
+    @property
     def settled(self) -> int:
-        """Return the collateral as it were if the chain settled funding now."""
+        """Return the collateral as it were then."""
         return self.collateral + self.unsettled
 
     def in_flight(self, ticker: str) -> list[Reservation]:

@@ -53,7 +53,6 @@ from dydx_margin import (
     PPM,
     MarginFigures,
     PositionMargin,
-    funding_settlement,
     funding_settlement_ppm,
     is_liquidatable,
     liquidation_ratio,
@@ -442,12 +441,11 @@ class Risk:
 
     def _fund(self, hours: int) -> None:
         # The rate that was told last is the hour's, or nearly; an unknown one is the worst.
-        credits = []
         for e in self._exposures.values():
             if e.view is not None and e.market is not None:
                 delta = index_delta(e.view, e.market, hours, worst_for=e.quantums)
-                credits.append(funding_settlement_ppm(e.quantums, delta or 0, 0))
-        self.account.unsettled += funding_settlement(credits)
+                credited = funding_settlement_ppm(e.quantums, delta or 0, 0)
+                self.account.unsettled_ppm += credited
         self._sum()
 
     # === Gate ===
