@@ -373,7 +373,7 @@ def test_whatever_is_approved_survives_the_bear(
         world.account(f"{Decimal(cash) - paid:.6f}", {"ETH-USD": (str(size), "3000")})
         bear = 3_000 * (1 - move if size > 0 else 1 + move)
         world.oracle("ETH-USD", f"{bear:.6f}")
-        assert world.risk.alarm in ("safe", "danger")
+        assert world.risk.alarm in ("safe", "danger", "flat")
 
 
 # === In flight ===
