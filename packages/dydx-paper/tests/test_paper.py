@@ -118,16 +118,20 @@ def act(exchange: Exchange, action: tuple[Any, ...]) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(actions)
-def test_money_is_conserved_and_the_frames_tell_all_of_it(events: list[tuple[Any, ...]]) -> None:
+@given(actions, st.sampled_from([0, 10 * USDC, 1_000_000 * USDC]))
+def test_money_is_conserved_and_the_frames_tell_all_of_it(
+    events: list[tuple[Any, ...]], fund: int
+) -> None:
     """Whatever happens: every payment has its other end, and the wire says what the books say."""
-    exchange = Exchange(deposit=5_000 * USDC).open()
+    exchange = Exchange(PaperVenue(OWNER, 1_000 * USDC, insurance_fund=fund)).open()
     for event in events:
         act(exchange, event)
 
     ledger = exchange.venue.ledger
     paid = ledger.paid_for_fills + ledger.fees_paid + ledger.funding_paid + ledger.insurance_paid
-    assert 5_000 * USDC == ledger.collateral + paid
+    assert 1_000 * USDC == ledger.collateral + paid
+    assert {"insurance-fund": fund + ledger.insurance_paid} == exchange.venue.insurance.balances
+    assert fund + ledger.insurance_paid >= 0
     told = folded(exchange.frames)
     assert ledger.collateral == told.collateral
     assert {ticker: holding.quantums for ticker, holding in ledger.holdings.items()} == {

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from dydx_conn import Frame, SubaccountContents, contents
-from dydx_paper import Fees, PaperError, PaperVenue
+from dydx_paper import Fees, LedgerError, PaperError, PaperVenue
 from dydx_risk import LiquidationTerms
 from exchange import HOUR, OWNER, USDC, Exchange, body
 
@@ -721,9 +721,11 @@ def test_the_ledger_remembers_orders_fills_and_hours() -> None:
 # --- liquidation
 
 
-def leveraged(size: str = "1", deposit: int = 3_000 * USDC, side: str = "BUY") -> Exchange:
+def leveraged(
+    size: str = "1", deposit: int = 3_000 * USDC, side: str = "BUY", **options: Any
+) -> Exchange:
     """Open an exchange on which the account has bought BTC at 50,000 with little collateral."""
-    venue = PaperVenue(OWNER, 10_000 * USDC, fees=Fees(taker_ppm=0))
+    venue = PaperVenue(OWNER, 10_000 * USDC, fees=Fees(taker_ppm=0), **options)
     exchange = Exchange(venue).open()
     exchange.order(side, size, "50000")
     exchange.book(
@@ -829,6 +831,95 @@ def test_a_bankrupt_account_with_a_buyer_is_paid_for_by_the_insurance_fund() -> 
 
     figures = exchange.venue.figures()
     assert (-5 * USDC, 0) == (figures.insurance_paid, figures.collateral)
+    assert {"insurance-fund": 999_995 * USDC} == exchange.venue.insurance.balances
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        ({"insurance_fund": 5 * USDC}, 0),
+        ({"insurance_fund": None}, -5 * USDC),
+        ({"insurance_fund": 5 * USDC - 1}, None),
+        ({"terms": LiquidationTerms(max_subaccount_insurance_lost=5 * USDC)}, 999_995 * USDC),
+        ({"terms": LiquidationTerms(max_subaccount_insurance_lost=5 * USDC - 1)}, None),
+    ],
+)
+def test_what_the_fund_cannot_or_may_not_pay_is_deleveraged(
+    options: dict[str, Any], left: int | None
+) -> None:
+    """At the bankruptcy price, without a fee: the account ends at nothing, the fund is whole."""
+    exchange = leveraged("0.01", 15 * USDC, **options)
+    exchange.book([(48_000, 5)], [(48_600, 1)])
+    before = dict(exchange.venue.insurance.balances)
+
+    (fill,) = body(exchange.oracle(48_200))["fills"]
+
+    figures, after = exchange.venue.figures(), exchange.venue.insurance.balances
+    if left is None:
+        assert ("DELEVERAGED", "48500", "0") == (fill["type"], fill["price"], fill["fee"])
+        assert (0, before) == (figures.insurance_paid, after)
+    else:
+        assert ("LIQUIDATED", "48000", "-5") == (fill["type"], fill["price"], fill["fee"])
+        assert {"insurance-fund": left} == after
+    assert (0, {}) == (figures.collateral, figures.holdings)
+
+
+def test_an_account_worth_something_is_not_deleveraged() -> None:
+    """The fund cannot pay and the match fails: it stays in breach, and nothing happens to it."""
+    exchange = leveraged("0.01", 15 * USDC, insurance_fund=4 * USDC)
+    exchange.book([(48_000, 5)], [(48_700, 1)])
+
+    assert [] == exchange.oracle(48_600)
+    assert exchange.venue.ledger.breached
+    assert {"insurance-fund": 4 * USDC} == exchange.venue.insurance.balances
+
+
+@pytest.mark.parametrize(("most", "paid"), [(50, 95), (49, 0)])
+def test_a_block_loses_up_to_its_limit_of_the_fund(most: int, paid: int) -> None:
+    """The next block may lose as much again."""
+    terms = LiquidationTerms(max_subaccount_insurance_lost=most * USDC)
+    exchange = leveraged("1", 1_000 * USDC, terms=terms)
+    exchange.book([(40_000, 5)], [(49_200, 1)])
+    exchange.change(bids=[(48_500, 5)])
+
+    for oracle in (49_100, 49_101):
+        exchange.block()
+        exchange.oracle(oracle)
+
+    assert paid == exchange.venue.ledger.insurance_paid // -USDC
+
+
+def test_a_fee_for_a_liquidation_raises_the_fund() -> None:
+    """As much as the account pays."""
+    exchange = leveraged()
+    exchange.book([(48_400, 5)], [(48_600, 1)])
+
+    exchange.oracle(48_400)
+
+    assert {"insurance-fund": 1_000_072_600_000} == exchange.venue.insurance.balances
+
+
+def test_an_isolated_market_has_a_fund_of_its_own() -> None:
+    """It opens empty, however rich the shared one is."""
+    exchange = leveraged("0.01", 15 * USDC)
+    exchange.update("BTC-USD", marketType="ISOLATED")
+    exchange.book([(48_000, 5)], [(48_600, 1)])
+
+    (fill,) = body(exchange.oracle(48_200))["fills"]
+
+    assert "DELEVERAGED" == fill["type"]
+    exchange = leveraged()
+    exchange.update("BTC-USD", marketType="ISOLATED")
+    exchange.book([(48_400, 5)], [(48_600, 1)])
+    exchange.oracle(48_400)
+    assert 72_600_000 == exchange.venue.insurance.balances["insurance-fund:0"]
+    assert 1_000_000 * USDC == exchange.venue.insurance.balances["insurance-fund"]
+
+
+def test_a_fund_below_nothing_cannot_be() -> None:
+    """Nobody owes it."""
+    with pytest.raises(LedgerError, match="expected an insurance fund of 0 or more"):
+        PaperVenue(OWNER, 0, insurance_fund=-1)
 
 
 def test_an_unknown_book_liquidates_nothing() -> None:

@@ -38,9 +38,9 @@ from dydx_conn import fee as fee_of
 
 __all__ = [
     "NEVER", "Caps", "Charge", "Event", "FillRecord", "Filled", "Funded", "FundingRecord",
-    "History", "Holding", "Ledger", "LedgerError", "Liquidated", "Marked", "Opened",
-    "OrderRecord", "Page", "Performance", "PnlPoint", "PositionRecord", "Refused", "Regraded",
-    "Stamp", "Tally", "TransferRecord", "Valued", "charge", "collateral_pool",
+    "History", "Holding", "InsuranceFunds", "Ledger", "LedgerError", "Liquidated", "Marked",
+    "Opened", "OrderRecord", "Page", "Performance", "PnlPoint", "PositionRecord", "Refused",
+    "Regraded", "Stamp", "Tally", "TransferRecord", "Valued", "charge", "collateral_pool",
     "page_of", "parent_of", "performance", "rebuild", "transfer", "withdrawals_blocked",
 ]  # fmt: skip
 
@@ -439,6 +439,40 @@ def charge(
         builder = fee_of(quote_quantums, builder_fee_ppm)
         return Charge(fees.of(quote_quantums, liquidity), builder)
     return Charge(0 if liquidity == "TAKER" else max(0, fees.of(quote_quantums, "MAKER")))
+
+
+SHARED_FUND: Final = "insurance-fund"
+
+
+class InsuranceFunds:
+    """What pays where a liquidation brings too little, and gets what it brings too much.
+
+    `balances` (quote quantums) stand under the chain's names: cross markets share one fund, an
+    isolated market has its own. The shared one opens with `shared`; the others open empty, as
+    those of new markets do. None pays whatever is asked, below zero too.
+    Source: x/clob/keeper/deleveraging.go, IsValidInsuranceFundDelta.
+    """
+
+    def __init__(self, shared: int | None):
+        if shared is not None and shared < 0:
+            raise LedgerError(f"expected an insurance fund of 0 or more, got {shared}")
+        self.balances = {SHARED_FUND: shared or 0}
+        self._bottomless = shared is None
+
+    def covers(self, market: PerpetualMarket, delta: int) -> bool:
+        """Tell whether a market's fund can take in `delta`: negative is paid out."""
+        after = self.balances.get(_fund_of(market), 0) + delta
+        return delta >= 0 or after >= 0 or self._bottomless
+
+    def take(self, market: PerpetualMarket, delta: int) -> None:
+        """Take in what a liquidation in a market brought too much, or negative pay it."""
+        name = _fund_of(market)
+        self.balances[name] = self.balances.get(name, 0) + delta
+
+
+def _fund_of(market: PerpetualMarket) -> str:
+    alone = market.market_type == "ISOLATED"
+    return f"{SHARED_FUND}:{market.perpetual_id}" if alone else SHARED_FUND
 
 
 def withdrawals_blocked(

@@ -78,6 +78,7 @@ from dydx_ledger import *  # noqa: F403 - as above
 from dydx_ledger import (
     NEVER,
     Holding,
+    InsuranceFunds,
     Ledger,
     OrderRecord,
     Refused,
@@ -204,16 +205,19 @@ class PaperVenue:
 
     `refusals` counts what the chain would not have taken, `optimism` says how far the tape bears
     out what was filled, `funding_owed` are hours by ticker whose price or rate is not known
-    yet: they are settled when it is, or at the worst rate once the position changes. The
-    insurance fund is bottomless. `min_price_change_ppm` is governance's, of x/prices: it bounds
-    the trade prices that trigger conditional orders.
+    yet: they are settled when it is, or at the worst rate once the position changes.
+    `min_price_change_ppm` is governance's, of x/prices: it bounds the trade prices that trigger
+    conditional orders. `insurance_fund` is what the cross markets' fund holds at first, in quote
+    quantums, None for one that never ends: read a node for today's. It is a million USDC unless
+    told, no more than the chain lets one account lose of it in a block: the others who lose in
+    the same crash draw on the real one too.
     """
 
     def __init__(
         self, subaccount: Subaccount, deposit: int, *,
         fees: Fees | None = None, terms: risk.LiquidationTerms | None = None,
         latency: Latency | None = None, queue: QueuePosition = "pessimistic",
-        min_price_change_ppm: int = 1_000,
+        min_price_change_ppm: int = 1_000, insurance_fund: int | None = 1_000_000_000_000,
     ):  # fmt: skip
         if queue not in get_args(QueuePosition):
             raise PaperError(f"expected one of {get_args(QueuePosition)}, got queue {queue!r}")
@@ -221,6 +225,7 @@ class PaperVenue:
         self.ledger = Ledger(subaccount, deposit)
         self.fees = fees or Fees()
         self.terms = terms or risk.LiquidationTerms()
+        self.insurance = InsuranceFunds(insurance_fund)
         self.queue = queue
         self.min_price_change_ppm = min_price_change_ppm
         self.refusals: Counter[str] = Counter()
@@ -235,7 +240,9 @@ class PaperVenue:
         self._now: MarketView | None = None
         self._idle = False
         self._block = self._hour = self._messages = 0
+        # Of the block at hand: notional liquidated by ticker, and what the fund lost by it.
         self._liquidated: dict[str, int] = {}
+        self._insurance_lost = 0
         # What the step at hand changed, gathered into one message.
         self._told_fills: list[Fields] = []
         self._told_orders: dict[str, Fields] = {}
@@ -384,6 +391,7 @@ class PaperVenue:
 
     def _new_block(self, block: int, hour: int) -> None:
         self._liquidated.clear()
+        self._insurance_lost = 0
         for ticker in sorted(self._busy):
             desk = self._desks[ticker]
             self._meet(desk)
@@ -611,11 +619,23 @@ class PaperVenue:
         if filled:
             ledger.liquidated()
         elif margin.net_collateral < 0:
-            # Nobody buys: a counterparty takes the whole position at its bankruptcy price.
+            # Nobody buys, or at prices that the fund cannot make up for: a counterparty, the
+            # market that was recorded, takes the whole position at its bankruptcy price.
             quote = -order.sign * ledger.bankruptcy(market, -held)
             price = fill_to_quote(quote, 1, -market.quantum_conversion_exponent) // abs(held)
             self.fill(desk, order, abs(held), price, "TAKER", "DELEVERAGED", quote=quote)
         return abs(ledger.margin_of(market, filled).net_notional)
+
+    def insures(self, market: PerpetualMarket, delta: int) -> bool:
+        """Tell whether the insurance fund can pay for a match, and the block let it."""
+        lost = self._insurance_lost - min(0, delta)
+        within = delta >= 0 or lost <= self.terms.max_subaccount_insurance_lost
+        return within and self.insurance.covers(market, delta)
+
+    def insure(self, market: PerpetualMarket, delta: int) -> None:
+        """Let the insurance fund take in what a match brings, or negative pay for it."""
+        self._insurance_lost -= min(0, delta)
+        self.insurance.take(market, delta)
 
     def _when(self) -> Stamp:
         view = self._now
@@ -790,10 +810,12 @@ class _Desk:
     def check(self, match: Match) -> int:
         """Judge our collateral; the crowd's orders were good when they were recorded."""
         order, _, liquidity, quote = self._parties(match)
+        if order.liquidation:
+            delta = self._insurance(order, match.quantums, quote)
+            return 0 if self.venue.insures(self.market, delta) else TAKER
         due = charge(quote, liquidity, self.venue.fees, builder_fee_ppm=_builder_ppm(order))
         signed = order.sign * match.quantums
-        affords = self.venue.ledger.affords
-        if order.liquidation or affords(self.market, signed, match.subticks, due.total):
+        if self.venue.ledger.affords(self.market, signed, match.subticks, due.total):
             return 0
         return TAKER if liquidity == "TAKER" else MAKER
 
@@ -807,10 +829,8 @@ class _Desk:
         )  # fmt: skip
         insurance, type_ = 0, "LIMIT"
         if order.liquidation:
-            bankruptcy = venue.ledger.bankruptcy(self.market, order.sign * size)
-            most = venue.terms.max_liquidation_fee_ppm
-            insurance = risk.insurance_fund_delta(bankruptcy, -order.sign * quote, most)
-            type_ = "LIQUIDATED"
+            insurance, type_ = self._insurance(order, size, quote), "LIQUIDATED"
+            venue.insure(self.market, insurance)
         venue.fill(
             self, order, size, at, liquidity, type_, due.total, insurance,
             builder_fee=due.builder_fee,
@@ -824,6 +844,12 @@ class _Desk:
             self._taken[crowd.side, crowd.subticks, offset] += size
             if len(self._taken) > _MOST_TAKEN:
                 self._forget_taken()
+
+    def _insurance(self, order: Order, quantums: int, quote: int) -> int:
+        """Return what a match of a liquidation brings the insurance fund; negative it pays."""
+        bankruptcy = self.venue.ledger.bankruptcy(self.market, order.sign * quantums)
+        most = self.venue.terms.max_liquidation_fee_ppm
+        return risk.insurance_fund_delta(bankruptcy, -order.sign * quote, most)
 
     def _forget_taken(self) -> None:
         """Forget what was taken of levels that have changed since."""
