@@ -922,6 +922,110 @@ def test_a_fund_below_nothing_cannot_be() -> None:
         PaperVenue(OWNER, 0, insurance_fund=-1)
 
 
+# --- final settlement
+
+
+@pytest.mark.parametrize(
+    ("side", "oracle", "price", "left"),
+    [
+        ("BUY", "48400.123456789", "48400.12345", 1_400_123_456),
+        ("BUY", "47000", "47000", 0),
+        ("BUY", "46000", "47000", 0),
+        ("SELL", "51600", "51600", 1_400_000_000),
+        ("SELL", "54000", "53000", 0),
+    ],
+)
+def test_a_market_that_is_finally_settled_closes_its_positions(
+    side: str, oracle: str, price: str, left: int
+) -> None:
+    """At the oracle price, or at the bankruptcy price of an account worth less than nothing."""
+    exchange = leveraged(side=side)
+    exchange.book([], [])
+
+    done = body(finally_settle(exchange, oracle))
+
+    (fill,), (position,) = done["fills"], done["perpetualPositions"]
+    assert ("DELEVERAGED", price, "0") == (fill["type"], fill["price"], fill["fee"])
+    assert ("CLOSED", "0") == (position["status"], position["size"])
+    ledger = exchange.venue.ledger
+    assert (left, 0, 0) == (ledger.collateral, ledger.insurance_paid, ledger.fees_paid)
+    assert [] == exchange.oracle(45_000)
+
+
+def finally_settle(exchange: Exchange, oracle: str) -> list[Frame]:
+    """End the BTC market and move its oracle price, in one message."""
+    settled = {"trading": {"BTC-USD": {"status": "FINAL_SETTLEMENT"}}}
+    prices = {"oraclePrices": {"BTC-USD": {"oraclePrice": oracle}}}
+    return exchange.say("v4_markets", "", settled | prices)
+
+
+def test_a_final_settlement_ends_all_orders_of_its_market() -> None:
+    """Those that rest, wait for a block or for a price; what is still on its way is refused."""
+    exchange = Exchange().open()
+    until = exchange.at // 1_000_000_000 + 300
+    stateful = {"good_til_block": 0, "good_til_block_time": until}
+    exchange.order("BUY", "0.1", "49000", "GTT")
+    exchange.order("SELL", "0.5", "2100", "GTT", ticker="ETH-USD")
+    exchange.order(
+        "SELL", "0.1", "40000", "IOC", order_flags=32, condition_type="STOP_LOSS",
+        trigger_subticks=exchange.market().subticks("45000"), **stateful,
+    )  # fmt: skip
+    exchange.order("BUY", "0.1", "48000", "GTT", order_flags=64, **stateful)
+    exchange.book([(1_999, 1)], [(2_001, 1)], ticker="ETH-USD")
+    exchange.change(bids=[(49_998, 1)])
+
+    done = body(exchange.update("BTC-USD", status="FINAL_SETTLEMENT"))
+
+    assert [("BEST_EFFORT_CANCELED", "0"), ("CANCELED", "64"), ("CANCELED", "32")] == [
+        (order["status"], order["orderFlags"]) for order in done["orders"]
+    ]
+    reasons = {order["removalReason"] for order in done["orders"]}
+    assert {"ORDER_REMOVAL_REASON_FINAL_SETTLEMENT"} == reasons
+    assert not exchange.venue._desks["BTC-USD"].busy
+    assert exchange.venue._desks["ETH-USD"].busy
+
+
+def test_an_order_on_its_way_to_a_settled_market_is_refused() -> None:
+    """The chain takes none there any more."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.1", "50100", "GTT")
+    assert [] == exchange.update("BTC-USD", status="FINAL_SETTLEMENT")
+
+    done = body(exchange.change(bids=[(49_998, 1)]))
+
+    (order,) = done["orders"]
+    assert "CANCELED" == order["status"]
+    assert "clob 34: ErrOrderConflictsWithClobPairStatus" == order["removalReason"]
+
+
+def test_a_final_settlement_waits_until_the_account_can_be_valued() -> None:
+    """At which price depends on what all of it is worth."""
+    exchange = leveraged(deposit=10_000 * USDC)
+    exchange.order("BUY", "1", "2000", ticker="ETH-USD")
+    exchange.book([(1_999, 50)], [(2_000, 25)], "ETH-USD")
+    ledger = exchange.venue.ledger
+    ledger._parts.pop("ETH-USD")
+    ledger._margin = None
+    assert [] == exchange.update("BTC-USD", status="FINAL_SETTLEMENT")
+
+    exchange.oracle(2_001, "ETH-USD")
+    done = body(exchange.oracle(50_001))
+
+    assert [("DELEVERAGED", "50001")] == [(f["type"], f["price"]) for f in done["fills"]]
+    assert {"ETH-USD"} == set(ledger.holdings)
+
+
+def test_who_is_settled_below_nothing_may_not_withdraw() -> None:
+    """Its pool has just seen an account worth less than nothing."""
+    exchange = leveraged()
+    exchange.book([], [])
+    finally_settle(exchange, "46000")
+    exchange.venue.deposit(100 * USDC)
+
+    assert [] == exchange.venue.withdraw(1)
+    assert {"BLOCKED": 1} == exchange.venue.refusals
+
+
 def test_an_unknown_book_liquidates_nothing() -> None:
     """Nobody knows at what."""
     exchange = leveraged()

@@ -376,6 +376,8 @@ class PaperVenue:
             self._hear(view)
         if self.optimism.pending:
             self.optimism.settle(view.at)
+        if view.status == _SETTLED and view.ticker in self._desks:
+            self._settle_finally(self._desks[view.ticker])
         if self.ledger.breached:
             self._liquidate()
 
@@ -467,6 +469,8 @@ class PaperVenue:
         for event in desk.arrived(self._when().at):
             if not isinstance(event, Order):
                 self._withdraw(desk, event)
+            elif desk.view.status == _SETTLED:
+                self._refuse(desk, event, "ErrOrderConflictsWithClobPairStatus")
             elif event.order_flags != SHORT_TERM:
                 self._submit(desk, event)
             elif 0 < event.good_til_block < desk.view.chain.height:
@@ -610,21 +614,44 @@ class PaperVenue:
             quantum_conversion_exponent=market.quantum_conversion_exponent,
             subticks_per_tick=market.subticks_per_tick,
         )  # fmt: skip
-        order = Order(
-            subaccount=self.subaccount, client_id=0, clob_pair_id=market.clob_pair_id,
-            side="BUY" if size > 0 else "SELL", quantums=abs(size), subticks=worst,
-            time_in_force="IOC", order_flags=_LIQUIDATION, liquidation=True,
-        )  # fmt: skip
-        filled = self._take(desk, order).filled
+        filled = self._take(desk, self._closing(market, size, worst)).filled
         if filled:
             ledger.liquidated()
         elif margin.net_collateral < 0:
-            # Nobody buys, or at prices that the fund cannot make up for: a counterparty, the
-            # market that was recorded, takes the whole position at its bankruptcy price.
-            quote = -order.sign * ledger.bankruptcy(market, -held)
-            price = fill_to_quote(quote, 1, -market.quantum_conversion_exponent) // abs(held)
-            self.fill(desk, order, abs(held), price, "TAKER", "DELEVERAGED", quote=quote)
+            # Nobody buys, or at prices that the fund cannot make up for.
+            self._deleverage(desk, holding)
         return abs(ledger.margin_of(market, filled).net_notional)
+
+    def _settle_finally(self, desk: "_Desk") -> None:
+        """End all orders of a market that is finally settled, then what is held in it."""
+        holding = self.ledger.holdings.get(desk.market.ticker)
+        for order in desk.clear():
+            self._tell(desk, order, "FINAL_SETTLEMENT")
+        if holding is not None and self.ledger.margin.known:
+            self._deleverage(desk, holding)
+
+    def _deleverage(self, desk: "_Desk", holding: Holding) -> None:
+        """Hand a whole position to a counterparty, the market that was recorded, free of fees.
+
+        At the bankruptcy price of an account worth less than nothing, else at the oracle's.
+        """
+        market, ledger, held = holding.market, self.ledger, holding.quantums
+        received = ledger.part(market.ticker).net_notional
+        if ledger.margin.net_collateral < 0:
+            self._negative_at = self._block
+            received = ledger.bankruptcy(market, -held)
+        quote = received if held > 0 else -received
+        price = fill_to_quote(quote, 1, -market.quantum_conversion_exponent) // abs(held)
+        order = self._closing(market, -held, price)
+        self.fill(desk, order, abs(held), price, "TAKER", "DELEVERAGED", quote=quote)
+
+    def _closing(self, market: PerpetualMarket, quantums: int, subticks: int) -> Order:
+        """Return the order that the chain makes to close signed quantums by."""
+        return Order(
+            subaccount=self.subaccount, client_id=0, clob_pair_id=market.clob_pair_id,
+            side="BUY" if quantums > 0 else "SELL", quantums=abs(quantums), subticks=subticks,
+            time_in_force="IOC", order_flags=_LIQUIDATION, liquidation=True,
+        )  # fmt: skip
 
     def insures(self, market: PerpetualMarket, delta: int) -> bool:
         """Tell whether the insurance fund can pay for a match, and the block let it."""
@@ -696,6 +723,7 @@ _NOTHING: Final[list[Frame]] = []
 _SECOND_NS: Final = 1_000_000_000
 _HOUR_NS: Final = 3_600 * _SECOND_NS
 _LIQUIDATION: Final = -1
+_SETTLED: Final = "FINAL_SETTLEMENT"
 _CROWD: Final = Subaccount("recorded market", 0)
 
 
@@ -800,6 +828,14 @@ class _Desk:
         due = sorted((sent for sent in self.inbox if sent[0] <= at), key=itemgetter(0))
         self.inbox = [sent for sent in self.inbox if sent[0] > at]
         return [request for _, request in due]
+
+    def clear(self) -> list[Order]:
+        """Take out, and return, all that rests or waits."""
+        gone = [*self.book.orders.values(), *self.waiting.placed, *self.waiting.untriggered]
+        for key in list(self.book.orders):
+            self.book.cancel(key)
+        self.waiting = Waiting()
+        return gone
 
     # --- collateral
 
