@@ -1069,6 +1069,55 @@ def test_fees_may_be_chosen_and_rebates_round_in_the_venues_favour() -> None:
     assert "-2.749945" == part["fills"][0]["fee"]
 
 
+def test_the_fee_tier_follows_the_volume_of_thirty_days() -> None:
+    """From the block after the fill that reached it, until the month has passed."""
+    exchange = Exchange(deposit=10_000_000 * USDC).open()
+    exchange.book([(49_999, 99)], [(50_001, 99)])
+
+    fees = [taker_ppm(exchange, "BUY", "20"), taker_ppm(exchange, "SELL", "20")]
+    exchange.block()
+    fees.append(taker_ppm(exchange, "BUY", "1"))
+    exchange.block(second=29 * 86_400)
+    fees.append(taker_ppm(exchange, "SELL", "1"))
+    exchange.block(second=31 * 86_400)
+    fees.append(taker_ppm(exchange, "BUY", "1"))
+
+    assert [500, 500, 450, 450, 500] == fees
+    assert "1" == getattr(exchange.venue.fees, "name", None)
+
+
+def test_no_volume_of_its_own_earns_a_share_of_everybodys() -> None:
+    """What all the others trade is not known: the tiers that ask for a share stay closed."""
+    exchange = Exchange(deposit=1_000_000_000 * USDC).open()
+    exchange.book([(49_999, 9_000)], [(50_001, 9_000)])
+    taker_ppm(exchange, "BUY", "8000")
+    exchange.block()
+
+    assert 300 == taker_ppm(exchange, "SELL", "8000")
+
+
+def test_fees_that_were_chosen_stay() -> None:
+    """Whatever is traded, and before anything is."""
+    venue = PaperVenue(OWNER, 10_000_000 * USDC, fees=Fees(taker_ppm=300))
+    exchange = Exchange(venue).open()
+    exchange.book([(49_999, 99)], [(50_001, 99)])
+    taker_ppm(exchange, "BUY", "30")
+    exchange.block()
+
+    assert 300 == taker_ppm(exchange, "SELL", "30")
+    assert "1" == getattr(PaperVenue(OWNER, 0).fees, "name", None)
+
+
+def taker_ppm(exchange: Exchange, side: str, size: str) -> int:
+    """Trade at the best price and return what it cost, in parts per million."""
+    exchange.order(side, size, "50001" if side == "BUY" else "49999")
+    fills = exchange.venue.ledger.history.fills
+    known = fills().total
+    exchange.change(bids=[(49_000 + exchange.seq, 1)])
+    (fill,) = fills(limit=fills().total - known).rows
+    return round(fill.fee * 1_000_000 / abs(fill.quote))
+
+
 def test_the_same_events_give_the_same_bytes() -> None:
     """Ids, times and figures come from the frames alone."""
 

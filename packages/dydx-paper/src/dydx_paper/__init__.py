@@ -53,9 +53,11 @@ from dydx_book import (
 from dydx_conn import (
     LONG_TERM,
     SHORT_TERM,
+    STANDARD_FEE_TIERS,
     TWAP,
     CancelRequest,
     Fees,
+    FeeTier,
     Frame,
     GridError,
     OrderRequest,
@@ -207,7 +209,8 @@ class PaperVenue:
     out what was filled, `funding_owed` are hours by ticker whose price or rate is not known
     yet: they are settled when it is, or at the worst rate once the position changes.
     `min_price_change_ppm` is governance's, of x/prices: it bounds the trade prices that trigger
-    conditional orders. `insurance_fund` is what the cross markets' fund holds at first, in quote
+    conditional orders. Without `fees` the account's own tier is charged, as it trades.
+    `insurance_fund` is what the cross markets' fund holds at first, in quote
     quantums, None for one that never ends: read a node for today's. It is a million USDC unless
     told, no more than the chain lets one account lose of it in a block: the others who lose in
     the same crash draw on the real one too.
@@ -223,7 +226,9 @@ class PaperVenue:
             raise PaperError(f"expected one of {get_args(QueuePosition)}, got queue {queue!r}")
         self.subaccount = subaccount
         self.ledger = Ledger(subaccount, deposit)
-        self.fees = fees or Fees()
+        self._chosen_fees = fees
+        self._tier: FeeTier | None = None
+        self._tier_block = 0
         self.terms = terms or risk.LiquidationTerms()
         self.insurance = InsuranceFunds(insurance_fund)
         self.queue = queue
@@ -268,6 +273,22 @@ class PaperVenue:
     def at(self) -> int:
         """Return the event time, in nanoseconds: that of the newest view."""
         return 0 if self._now is None else self._now.at
+
+    @property
+    def fees(self) -> Fees:
+        """Return what fills cost in the block at hand: what was chosen, or the account's tier.
+
+        The tier is that of its own fills of 30 days, until the block before. What everybody
+        traded is not known, so those tiers that ask for a share of it are never reached.
+        """
+        if self._chosen_fees is not None:
+            return self._chosen_fees
+        when = self._when()
+        block = when.height or when.time_ns // _SECOND_NS
+        if self._tier is None or block != self._tier_block:
+            tier = self.ledger.tier(when.time_ns, tiers=_TIERS_BY_VOLUME)
+            self._tier, self._tier_block = tier, block
+        return self._tier
 
     def deposit(self, quote_quantums: int) -> list[Frame]:
         """Bring USDC in from the wallet; return the account frames of it."""
@@ -724,6 +745,7 @@ _SECOND_NS: Final = 1_000_000_000
 _HOUR_NS: Final = 3_600 * _SECOND_NS
 _LIQUIDATION: Final = -1
 _SETTLED: Final = "FINAL_SETTLEMENT"
+_TIERS_BY_VOLUME: Final = [tier for tier in STANDARD_FEE_TIERS if not tier.total_share_ppm]
 _CROWD: Final = Subaccount("recorded market", 0)
 
 
