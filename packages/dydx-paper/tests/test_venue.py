@@ -963,7 +963,7 @@ def test_a_final_settlement_ends_all_orders_of_its_market() -> None:
     """Those that rest, wait for a block or for a price; what is still on its way is refused."""
     exchange = Exchange().open()
     until = exchange.at // 1_000_000_000 + 300
-    stateful = {"good_til_block": 0, "good_til_block_time": until}
+    stateful: dict[str, Any] = {"good_til_block": 0, "good_til_block_time": until}
     exchange.order("BUY", "0.1", "49000", "GTT")
     exchange.order("SELL", "0.5", "2100", "GTT", ticker="ETH-USD")
     exchange.order(
