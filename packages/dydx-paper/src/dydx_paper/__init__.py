@@ -6,9 +6,9 @@
                      OrderBook · Ledger
 
 `PaperVenue` trades one subaccount against recorded books; `paper` lifts it onto a stream. It
-stands on dydx_book, which matches, dydx_ledger, which keeps the money, and dydx_realism, which
-keeps it honest; their names stand here too. What the chain refuses by itself, dydx_conn's
-`objection` says.
+stands on dydx_book, which matches, dydx_ledger, which keeps the money, dydx_history, which
+remembers, and dydx_realism, which keeps it honest; their names stand here too. What the chain
+refuses by itself, dydx_conn's `objection` says.
 
 Units: `quantums`, `subticks` and quote quantums (1e-6 USDC) are integers, fees parts per
 million; signed quantums are positive for long. Fees are rounded up, fills truncated.
@@ -33,6 +33,7 @@ from operator import itemgetter
 from typing import Any, Final, cast, get_args
 
 import dydx_book
+import dydx_history
 import dydx_ledger
 import dydx_realism
 import dydx_risk as risk
@@ -76,15 +77,14 @@ from dydx_conn import (
     ws_frame,
 )
 from dydx_data import MarketView
+from dydx_history import *  # noqa: F403 - as above
+from dydx_history import NEVER, OrderRecord, Stamp
 from dydx_ledger import *  # noqa: F403 - as above
 from dydx_ledger import (
-    NEVER,
     Holding,
     InsuranceFunds,
     Ledger,
-    OrderRecord,
     Refused,
-    Stamp,
     charge,
     withdrawals_blocked,
 )
@@ -94,6 +94,7 @@ from reactivex import Observable
 
 __all__ = ["Fees", "PaperVenue", "code_of", "objection", "paper"]
 __all__ += dydx_book.__all__
+__all__ += dydx_history.__all__
 __all__ += dydx_ledger.__all__
 __all__ += dydx_realism.__all__
 
