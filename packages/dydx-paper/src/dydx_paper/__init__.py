@@ -211,10 +211,11 @@ class PaperVenue:
     yet: they are settled when it is, or at the worst rate once the position changes.
     `min_price_change_ppm` is governance's, of x/prices: it bounds the trade prices that trigger
     conditional orders. Without `fees` the account's own tier is charged, as it trades.
-    `insurance_fund` is what the cross markets' fund holds at first, in quote
-    quantums, None for one that never ends: read a node for today's. It is a million USDC unless
-    told, no more than the chain lets one account lose of it in a block: the others who lose in
-    the same crash draw on the real one too.
+
+    `insurance_fund` is what the cross markets' fund holds at first, in quote quantums, None for
+    one that never ends: read a node for today's. It is a million USDC unless told, no more than
+    the chain lets one account lose of it in a block: the others who lose in the same crash draw
+    on the real one too. `insurance` says what is left.
     """
 
     def __init__(
