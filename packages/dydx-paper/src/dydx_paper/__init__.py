@@ -7,8 +7,8 @@
 
 `PaperVenue` trades one subaccount against recorded books; `paper` lifts it onto a stream. It
 stands on dydx_book, which matches, dydx_ledger, which keeps the money, dydx_history, which
-remembers, and dydx_realism, which keeps it honest; their names stand here too. What the chain
-refuses by itself, dydx_conn's `objection` says.
+remembers, dydx_indexer, which words it, and dydx_realism, which keeps it honest; their names
+stand here too. What the chain refuses by itself, dydx_conn's `objection` says.
 
 Units: `quantums`, `subticks` and quote quantums (1e-6 USDC) are integers, fees parts per
 million; signed quantums are positive for long. Fees are rounded up, fills truncated.
@@ -25,15 +25,15 @@ Sources: v4-chain x/clob/memclob, x/clob/keeper, x/subaccounts; indexer ender an
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
-from decimal import Context, Decimal
+from decimal import Decimal
 from fractions import Fraction
 from itertools import chain
 from operator import itemgetter
-from typing import Any, Final, cast, get_args
+from typing import Final, cast, get_args
 
 import dydx_book
 import dydx_history
+import dydx_indexer
 import dydx_ledger
 import dydx_realism
 import dydx_risk as risk
@@ -73,12 +73,21 @@ from dydx_conn import (
     fold,
     objection,
     stateful_order_limit,
-    subaccount_id,
-    ws_frame,
 )
 from dydx_data import MarketView
 from dydx_history import *  # noqa: F403 - as above
 from dydx_history import NEVER, OrderRecord, Stamp
+from dydx_indexer import *  # noqa: F403 - as above
+from dydx_indexer import (
+    Fields,
+    account_frame,
+    asset_fields,
+    fill_fields,
+    order_fields,
+    position_fields,
+    snapshot,
+    transfer_fields,
+)
 from dydx_ledger import *  # noqa: F403 - as above
 from dydx_ledger import (
     Holding,
@@ -95,6 +104,7 @@ from reactivex import Observable
 __all__ = ["Fees", "PaperVenue", "code_of", "objection", "paper"]
 __all__ += dydx_book.__all__
 __all__ += dydx_history.__all__
+__all__ += dydx_indexer.__all__
 __all__ += dydx_ledger.__all__
 __all__ += dydx_realism.__all__
 
@@ -103,101 +113,6 @@ __all__ += dydx_realism.__all__
 # the codespace "clob". What this venue alone refuses has a code that the chain cannot have.
 
 _OURS: Final = {"ErrTwapOrderNotSimulated": -1}
-
-
-# === Wire ===
-# The indexer's own contents, field by field.
-
-_DECIMALS: Final = Context(prec=28)
-
-_LAST_MILLISECOND: Final = 253_402_300_799_999  # of the year 9999
-_TYPES: Final = {"": "LIMIT", "STOP_LOSS": "STOP_LIMIT", "TAKE_PROFIT": "TAKE_PROFIT"}
-
-Fields = dict[str, Any]
-
-
-def _iso(ns: int) -> str:
-    # A refused order may name a time that no calendar has.
-    milliseconds = min(ns // 1_000_000, _LAST_MILLISECOND)
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _text(number: Decimal) -> str:
-    return f"{number.normalize(_DECIMALS):f}" if number else "0"
-
-
-def _usdc(quote_quantums: int) -> str:
-    return _text(Decimal(quote_quantums).scaleb(-6))
-
-
-def _average(market: PerpetualMarket, cost: int, quantums: int) -> str | None:
-    return _text(_DECIMALS.divide(market.price(cost), quantums)) if quantums else None
-
-
-def _position_fields(ledger: Ledger, holding: Holding) -> Fields:
-    market, size = holding.market, holding.market.size
-    value = ledger.part(market.ticker).net_notional if holding.quantums else 0
-    return {
-        "address": ledger.subaccount.owner, "subaccountNumber": ledger.subaccount.number,
-        "positionId": holding.id, "market": market.ticker,
-        "side": "LONG" if holding.is_long else "SHORT", "status": holding.status,
-        "size": _text(size(holding.quantums)), "maxSize": _text(size(holding.peak)),
-        "netFunding": _usdc(holding.net_funding),
-        "entryPrice": _average(market, holding.open_cost, holding.opened),
-        "exitPrice": _average(market, holding.close_cost, holding.closed),
-        "sumOpen": _text(size(holding.opened)), "sumClose": _text(size(holding.closed)),
-        "realizedPnl": _usdc(holding.realized),
-        "unrealizedPnl": _usdc(holding.unrealized(value)),
-        "createdAt": _iso(holding.created.time_ns),
-        "createdAtHeight": str(holding.created.height),
-        "closedAt": _iso(holding.ended.time_ns) if holding.ended else None,
-    }  # fmt: skip
-
-
-def _asset_fields(ledger: Ledger) -> Fields:
-    # A debt is a SHORT of positive size.
-    return {
-        "address": ledger.subaccount.owner, "subaccountNumber": ledger.subaccount.number,
-        "assetId": "0", "symbol": "USDC",
-        "side": "SHORT" if ledger.collateral < 0 else "LONG",
-        "size": _usdc(abs(ledger.collateral)),
-    }  # fmt: skip
-
-
-def _order_fields(order: Order, market: PerpetualMarket, when: Stamp, status: str) -> Fields:
-    stateful = order.order_flags != SHORT_TERM
-    fields = {
-        "id": order.id, "subaccountId": subaccount_id(order.subaccount),
-        "clientId": str(order.client_id), "clobPairId": str(order.clob_pair_id),
-        "side": order.side, "size": _text(market.size(order.quantums)),
-        "price": _text(market.price(order.subticks)), "type": _TYPES[order.condition_type],
-        "timeInForce": "IOC" if order.time_in_force == "IOC" else "GTT",
-        "postOnly": order.time_in_force == "POST_ONLY", "reduceOnly": order.reduce_only,
-        "orderFlags": str(order.order_flags),
-        "goodTilBlock": None if stateful else str(order.good_til_block),
-        "goodTilBlockTime": _iso(order.good_til_block_time * _SECOND_NS) if stateful else None,
-        "ticker": market.ticker, "clientMetadata": str(order.client_metadata),
-        "totalFilled": _text(market.size(order.filled)),
-        "updatedAt": _iso(when.time_ns), "updatedAtHeight": str(when.height),
-        "status": status,
-    }  # fmt: skip
-    if order.condition_type:
-        fields["triggerPrice"] = _text(market.price(order.trigger_subticks))
-    return fields
-
-
-def _transfer_fields(subaccount: Subaccount, quote_quantums: int, when: Stamp) -> Fields:
-    wallet = {"address": subaccount.owner}
-    ours = wallet | {"subaccountNumber": subaccount.number}
-    sender, recipient = (wallet, ours) if quote_quantums > 0 else (ours, wallet)
-    return {
-        "sender": sender, "recipient": recipient, "symbol": "USDC",
-        "size": _usdc(abs(quote_quantums)),
-        "type": "DEPOSIT" if quote_quantums > 0 else "WITHDRAWAL",
-        "createdAt": _iso(when.time_ns), "createdAtHeight": str(when.height),
-        "transactionHash": "",
-    }  # fmt: skip
 
 
 # === Venue ===
@@ -298,7 +213,7 @@ class PaperVenue:
             raise PaperError(f"expected a deposit above 0 quote quantums, got {quote_quantums}")
         first = [] if self._messages else [self._snapshot()]
         self.ledger.deposit(quote_quantums, self._when())
-        self._transfer = _transfer_fields(self.subaccount, quote_quantums, self._when())
+        self._transfer = transfer_fields(self.subaccount, quote_quantums, self._when())
         return first + self._flush()
 
     def withdraw(self, quote_quantums: int) -> list[Frame]:
@@ -313,7 +228,7 @@ class PaperVenue:
         if isinstance(moved, Refused):
             self.refusals[moved.reason] += 1
         else:
-            self._transfer = _transfer_fields(self.subaccount, -quote_quantums, self._when())
+            self._transfer = transfer_fields(self.subaccount, -quote_quantums, self._when())
         return first + self._flush()
 
     def figures(self) -> Ledger:
@@ -561,17 +476,12 @@ class PaperVenue:
             liquidity=liquidity, type=type_, builder_fee=builder_fee,
         )  # fmt: skip
         self._touched |= {holding.id: holding for holding in touched}
-        self._told_fills.append({
-            "id": event_id("fill", self.subaccount, id_, when.seq, self.ledger.fills),
-            "subaccountId": subaccount_id(self.subaccount), "side": order.side,
-            "size": _text(market.size(quantums)), "price": _text(market.price(subticks)),
-            "fee": _usdc(fee - builder_fee + insurance), "liquidity": liquidity, "type": type_,
-            "orderId": id_,
-            "clobPairId": str(order.clob_pair_id), "ticker": market.ticker,
-            "quoteAmount": _usdc(market.quote_quantums(quantums, subticks)),
-            "clientMetadata": str(order.client_metadata),
-            "createdAt": _iso(when.time_ns), "createdAtHeight": str(when.height),
-        } | ({"builderFee": _usdc(builder_fee)} if builder_fee else {}))  # fmt: skip
+        told = event_id("fill", self.subaccount, id_, when.seq, self.ledger.fills)
+        self._told_fills.append(fill_fields(
+            order, market, quantums, subticks, id_=told, liquidity=liquidity, type_=type_,
+            quote=market.quote_quantums(quantums, subticks),
+            fee=fee - builder_fee + insurance, builder_fee=builder_fee, when=when,
+        ))  # fmt: skip
 
     def _report(self, desk: "_Desk", result: Result) -> None:
         """Tell what a placement did to orders that have an id: to ours, but for liquidations."""
@@ -600,7 +510,7 @@ class PaperVenue:
             status = "UNTRIGGERED"
         status = "CANCELED" if refusal else status
         market, when = desk.market, self._when()
-        fields = _order_fields(order, market, when, status)
+        fields = order_fields(order, market, when, status)
         if reason:
             fields["totalOptimisticFilled"] = fields["totalFilled"]
             refusal = f"ORDER_REMOVAL_REASON_{reason}"
@@ -701,11 +611,11 @@ class PaperVenue:
         self._idle = not (self.ledger.holdings or self._busy or watching)
         if not (self._told_orders or self._touched or self._transfer):
             return _NOTHING
-        positions = [_position_fields(self.ledger, holding) for holding in self._touched.values()]
+        positions = [position_fields(self.ledger, holding) for holding in self._touched.values()]
         changes = {
             "fills": self._told_fills,
             "perpetualPositions": positions,
-            "assetPositions": [_asset_fields(self.ledger)] if positions or self._transfer else [],
+            "assetPositions": [asset_fields(self.ledger)] if positions or self._transfer else [],
             "transfers": self._transfer,
             "orders": list(self._told_orders.values()),
             "blockHeight": str(self._when().height),
@@ -716,30 +626,11 @@ class PaperVenue:
         return [frame]
 
     def _snapshot(self) -> Frame:
-        ledger, margin, height = self.ledger, self.ledger.margin, str(self._when().height)
-        held = {t: _position_fields(ledger, h) for t, h in ledger.holdings.items()}
-        subaccount = {
-            "address": self.subaccount.owner, "subaccountNumber": self.subaccount.number,
-            "equity": _usdc(margin.net_collateral),
-            "freeCollateral": _usdc(margin.free_collateral),
-            "openPerpetualPositions": held, "assetPositions": {"USDC": _asset_fields(ledger)},
-            "marginEnabled": True, "updatedAtHeight": height,
-            "latestProcessedBlockHeight": height,
-        }  # fmt: skip
-        contents = {"subaccount": subaccount, "orders": [], "blockHeight": height}
-        return self._frame("subscribed", contents)
+        return self._frame("subscribed", snapshot(self.ledger, self._when()))
 
     def _frame(self, type_: str, contents: Fields) -> Frame:
-        when = self._when()
         self._messages += 1
-        message = {
-            "type": type_, "connection_id": event_id("connection", self.subaccount),
-            "message_id": self._messages, "id": str(self.subaccount),
-            "channel": "v4_subaccounts", "version": "3.0.0", "contents": contents,
-        }  # fmt: skip
-        # A view carries no monotonic time: pacing is the recording's business.
-        text = msgspec.json.encode(message).decode()
-        return ws_frame(when.seq, when.at, when.at, "paper", text)
+        return account_frame(self.subaccount, type_, contents, self._messages, self._when())
 
 
 _NOTHING: Final[list[Frame]] = []
