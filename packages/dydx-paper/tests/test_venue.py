@@ -926,17 +926,17 @@ def test_a_fund_below_nothing_cannot_be() -> None:
 
 
 @pytest.mark.parametrize(
-    ("side", "oracle", "price", "left"),
+    ("side", "oracle", "price", "quote", "left"),
     [
-        ("BUY", "48400.123456789", "48400.12345", 1_400_123_456),
-        ("BUY", "47000", "47000", 0),
-        ("BUY", "46000", "47000", 0),
-        ("SELL", "51600", "51600", 1_400_000_000),
-        ("SELL", "54000", "53000", 0),
+        ("BUY", "48400.123456789", "48400.12345", "48400.123456", 1_400_123_456),
+        ("BUY", "47000", "47000", "47000", 0),
+        ("BUY", "46000", "47000", "47000", 0),
+        ("SELL", "51600", "51600", "51600", 1_400_000_000),
+        ("SELL", "54000", "53000", "53000", 0),
     ],
 )
 def test_a_market_that_is_finally_settled_closes_its_positions(
-    side: str, oracle: str, price: str, left: int
+    side: str, oracle: str, price: str, quote: str, left: int
 ) -> None:
     """At the oracle price, or at the bankruptcy price of an account worth less than nothing."""
     exchange = leveraged(side=side)
@@ -946,6 +946,7 @@ def test_a_market_that_is_finally_settled_closes_its_positions(
 
     (fill,), (position,) = done["fills"], done["perpetualPositions"]
     assert ("DELEVERAGED", price, "0") == (fill["type"], fill["price"], fill["fee"])
+    assert quote == fill["quoteAmount"]
     assert ("CLOSED", "0") == (position["status"], position["size"])
     ledger = exchange.venue.ledger
     assert (left, 0, 0) == (ledger.collateral, ledger.insurance_paid, ledger.fees_paid)

@@ -479,7 +479,7 @@ class PaperVenue:
         told = event_id("fill", self.subaccount, id_, when.seq, self.ledger.fills)
         self._told_fills.append(fill_fields(
             order, market, quantums, subticks, id_=told, liquidity=liquidity, type_=type_,
-            quote=market.quote_quantums(quantums, subticks),
+            quote=market.quote_quantums(quantums, subticks) if quote is None else quote,
             fee=fee - builder_fee + insurance, builder_fee=builder_fee, when=when,
         ))  # fmt: skip
 
