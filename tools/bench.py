@@ -318,6 +318,55 @@ def endangered_account(count: int) -> Any:
     return total_margin(bare.sensitivity // 100 - bare.cushion, terms), positions, views
 
 
+def paper(_: str) -> Iterator[Row]:
+    """Show the paper venue books while ten orders rest, and let a block go by over them."""
+    venue, view = resting_orders(10)
+    frames = 10_000
+
+    def show() -> None:
+        for _ in range(frames):
+            view.seq += 1
+            view.at += 1_000_000
+            venue.step(view)
+
+    def look() -> None:
+        for _ in range(frames):
+            view.seq += 1
+            view.at += 1_000_000
+            view.book.best_bid.price, view.book.best_ask.price  # noqa: B018 - the least to do
+
+    def pass_block() -> None:
+        view.chain.height += 1
+        venue.step(view)
+
+    took, least = best(show), best(look)
+    figure = "paper venue, book frames, 10 orders rest"
+    yield figure, f"{frames / took:,.0f} f/s", f"{frames / least:,.0f} f/s", "≥ 100,000 f/s"
+    yield "  a block goes by", us(best(pass_block, repeats=500)), "", ""
+
+
+def resting_orders(count: int) -> Any:
+    """Return a paper venue with `count` orders at rest, and the view of their market."""
+    import dydx_orders as orders
+    from dydx_conn import Side, Subaccount
+    from dydx_paper import PaperVenue
+
+    view: Any = next(iter(endangered_account(1)[2].values()))
+    venue = PaperVenue(Subaccount("dydx1bench", 0), 10**12)
+    view.chain.height, view.changed = 1, "oracle"
+    venue.step(view)
+    view.changed = "book"
+    for n in range(count):
+        side: Side = "BUY" if n % 2 else "SELL"
+        price = str((2_950 if n % 2 else 3_050) + n)
+        terms = orders.Terms(client_id=n, good_til_block_time=10**6)
+        venue.step(orders.limit(view.market, side, "1", price, **terms))
+        venue.step(view)  # it arrives
+        view.chain.height += 1
+        venue.step(view)  # and rests once its block is over
+    return venue, view
+
+
 def dashboard(recording: str) -> Iterator[Row]:
     """Draw the dashboard of a finished run: all of it, and with nothing changed."""
     from bot.composition import Bot, Options
@@ -371,6 +420,7 @@ BENCHES: dict[str, Callable[[str], Iterator[Row]]] = {
     "gate": gate,
     "stress": stress,
     "flight": flight,
+    "paper": paper,
     "dashboard": dashboard,
     "start": start,
     "live": live,

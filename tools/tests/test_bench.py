@@ -3,7 +3,16 @@
 import socket
 
 import pytest
-from bench import BENCHES, best, endangered_account, flight, held_account, main
+from bench import (
+    BENCHES,
+    best,
+    endangered_account,
+    flight,
+    held_account,
+    main,
+    paper,
+    resting_orders,
+)
 from bench_live import Ear, crossing, kernel_bytes, live, quantile, since_sent
 
 
@@ -56,6 +65,30 @@ def test_the_flight_plan_is_measured_beside_its_budget() -> None:
     assert drawn[0].startswith("flight plan, 20 positions, ")
     assert drawn[3] == "< 2 ms"
     assert all(row[1].endswith(" µs") for row in (drawn, again))
+
+
+def test_the_orders_that_are_measured_rest() -> None:
+    """On both sides of a known book, unfilled, and still there after a block."""
+    venue, view = resting_orders(10)
+
+    view.chain.height += 1
+    venue.step(view)
+
+    desk = venue._desks[view.ticker]
+    assert len(desk.book.orders) == 10
+    assert (len(desk.book.levels("BUY")), len(desk.book.levels("SELL"))) == (5, 5)
+    assert desk.readable
+    assert venue.ledger.fills == 0
+
+
+def test_the_paper_venue_is_measured_beside_its_budget() -> None:
+    """Frames a second beside what looking at them takes, and a block."""
+    frames, block = paper("")
+
+    assert frames[0] == "paper venue, book frames, 10 orders rest"
+    assert frames[3] == "≥ 100,000 f/s"
+    assert all(figure.endswith(" f/s") for figure in frames[1:3])
+    assert block[1].endswith(" µs")
 
 
 def test_rows_are_printed_beside_their_floor(

@@ -13,6 +13,7 @@ import pytest
 from dydx_conn import STANDARD_FEE_TIERS, Fees, PerpetualMarket, Subaccount
 from dydx_paper import (
     Charge,
+    InsuranceFunds,
     Ledger,
     Refused,
     Stamp,
@@ -41,7 +42,8 @@ ETH = msgspec.structs.replace(
     BTC, ticker="ETH-USD", clob_pair_id=1, perpetual_id=1, atomic_resolution=-9
 )
 ALONE = msgspec.structs.replace(BTC, ticker="ALONE-USD", perpetual_id=2, market_type="ISOLATED")
-MARKETS = (BTC, ETH)
+MARKETS = (BTC, ETH, ALONE)
+FUND = 50 * 1_000_000
 USDC = 1_000_000
 PARENT, CHILD = Subaccount("p", 0), Subaccount("p", 128)
 
@@ -62,6 +64,8 @@ class Pot:
         self.ledgers = [Ledger(name) for name in names]
         # Purses of traders by number, and of everybody else by name.
         self.purses: Counter[int | str] = Counter()
+        self.funds = InsuranceFunds(FUND)
+        self.pay("outside", "insurance", FUND)
         self.indices: Counter[str] = Counter()
         self.happened: set[str] = set()
         for ledger in self.ledgers:
@@ -87,8 +91,12 @@ class Pot:
             assert ledger.deposits - sum(sums) == ledger.collateral
         assert purses["fees"] + purses["builder"] == sum(it.fees_paid for it in self.ledgers)
         assert purses["builder"] == sum(it.builder_paid for it in self.ledgers)
-        assert purses["insurance"] == sum(it.insurance_paid for it in self.ledgers)
-        assert -purses["outside"] == sum(it.deposits for it in self.ledgers)
+        shared, alone = purses["insurance"], purses["insurance, isolated"]
+        assert shared + alone == FUND + sum(it.insurance_paid for it in self.ledgers)
+        balances = self.funds.balances
+        assert (shared, alone) == (balances["insurance-fund"], balances.get("insurance-fund:2", 0))
+        assert min(shared, alone) >= 0
+        assert -purses["outside"] == FUND + sum(it.deposits for it in self.ledgers)
         assert 0 == sum(it.paid_for_fills for it in self.ledgers)
         for market in MARKETS:
             assert 0 == sum(it.position(market.ticker) for it in self.ledgers)
@@ -152,12 +160,11 @@ class Pot:
         return ledger, holding.market, holding.quantums
 
     def liquidate(self, who: int, maker: int, price: int) -> None:
-        """Close a tenth or more at a maker's price; the insurance fund gains or pays."""
+        """Close a tenth or more at a maker's price; the insurance fund gains, or pays if it can."""
         found = self._breached(who)
         if found is None or who == maker:
             return
         ledger, market, held = found
-        self.happened.add("liquidated")
         terms = risk.LiquidationTerms()
         oracle, exponent, _ = ledger.oracles[market.ticker]
         size = risk.liquidation_size(market, held, oracle, exponent, terms)
@@ -165,17 +172,22 @@ class Pot:
         received = quote if size < 0 else -quote
         bankruptcy = ledger.bankruptcy(market, size)
         delta = risk.insurance_fund_delta(bankruptcy, received, terms.max_liquidation_fee_ppm)
+        if not self.funds.covers(market, delta):
+            self.happened.add("refused by the fund")
+            return
+        self.happened.add("paid for by the fund" if delta < 0 else "liquidated")
+        self.funds.take(market, delta)
         rebate = charge(quote, "MAKER", Fees(maker_ppm=-110), liquidation=True).total
         ledger.fill(market, size, at(price), insurance=delta, type="LIQUIDATED")
         self.ledgers[maker].fill(market, -size, at(price), rebate, liquidity="MAKER")
         self.pay(maker, who, received)
-        self.pay(who, "insurance", delta)
+        self.pay(who, "insurance, isolated" if market is ALONE else "insurance", delta)
         self.pay(maker, "fees", rebate)
 
     def deleverage(self, who: int) -> None:
         """Close against everyone on the other side, at the bankruptcy price, free of fees."""
         found = self._breached(who)
-        if found is None:
+        if found is None or self.ledgers[who].margin.net_collateral >= 0:
             return
         ledger, market, held = found
         for other, counterparty in enumerate(self.ledgers):
@@ -221,7 +233,7 @@ deeds = st.lists(
 @settings(max_examples=300)
 @given(deeds)
 def test_usdc_is_conserved_to_the_quantum_over_everybody(what: list[tuple[Any, ...]]) -> None:
-    """Traders, fees, builder, insurance fund, funding pool and the world outside, at each step."""
+    """Traders, fees, builder, insurance funds, funding pool and the world outside, at each step."""
     pot = Pot()
     for name, *args in what:
         getattr(pot, name)(*args)
@@ -244,6 +256,25 @@ def test_a_breach_is_settled_to_the_quantum(rise: int, deed: str) -> None:
 
     pot.check()
     assert abs(pot.ledgers[3].position("BTC-USD")) < 9_000 * 9_999_991
+
+
+def test_a_fund_pays_until_it_cannot() -> None:
+    """A loss within its balance is paid for, one beyond it moves nothing at all."""
+    pot = Pot()
+    for who in range(4):
+        pot.deposit(who, 100 * USDC)
+    pot.trade(2, 3, BTC, -9_000, 100, 0, 0)
+    pot.revalue(BTC, 114)
+
+    pot.liquidate(3, 2, 114)
+    assert {"paid for by the fund"} == pot.happened
+    pot.revalue(BTC, 300)
+    held = pot.ledgers[3].position("BTC-USD")
+    pot.liquidate(3, 2, 300)
+
+    pot.check()
+    assert "refused by the fund" in pot.happened
+    assert held == pot.ledgers[3].position("BTC-USD") < 0
 
 
 def test_who_is_worth_less_than_its_position_pays_to_be_rid_of_it() -> None:

@@ -10,6 +10,7 @@ from dydx_data import DataState, step
 from dydx_paper import (
     Caps,
     Filled,
+    HistoryError,
     Ledger,
     LedgerError,
     Marked,
@@ -110,7 +111,7 @@ def test_orders_are_found_by_status_ticker_and_date(
 @pytest.mark.parametrize("asked", [{"page": 0}, {"limit": 0}, {"limit": 1_001}])
 def test_a_page_that_cannot_be_is_an_error(asked: dict[str, int]) -> None:
     """Which says what was expected."""
-    with pytest.raises(LedgerError, match="expected a page from 1 and a limit of 1 to 1000"):
+    with pytest.raises(HistoryError, match="expected a page from 1 and a limit of 1 to 1000"):
         Ledger(ME).history.orders(**asked)
 
 

@@ -1,11 +1,13 @@
 """The operator: what `step` says, as a stream."""
 
+import random
+from collections import Counter
 from typing import Any
 
 import pytest
 import reactivex
 from dydx_conn import Frame
-from dydx_paper import PaperVenue, paper
+from dydx_paper import Event, Filled, Ledger, OrderRecord, PaperVenue, paper, rebuild
 from exchange import OWNER, USDC, Exchange
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -118,16 +120,20 @@ def act(exchange: Exchange, action: tuple[Any, ...]) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(actions)
-def test_money_is_conserved_and_the_frames_tell_all_of_it(events: list[tuple[Any, ...]]) -> None:
+@given(actions, st.sampled_from([0, 10 * USDC, 1_000_000 * USDC]))
+def test_money_is_conserved_and_the_frames_tell_all_of_it(
+    events: list[tuple[Any, ...]], fund: int
+) -> None:
     """Whatever happens: every payment has its other end, and the wire says what the books say."""
-    exchange = Exchange(deposit=5_000 * USDC).open()
+    exchange = Exchange(PaperVenue(OWNER, 1_000 * USDC, insurance_fund=fund)).open()
     for event in events:
         act(exchange, event)
 
     ledger = exchange.venue.ledger
     paid = ledger.paid_for_fills + ledger.fees_paid + ledger.funding_paid + ledger.insurance_paid
-    assert 5_000 * USDC == ledger.collateral + paid
+    assert 1_000 * USDC == ledger.collateral + paid
+    assert {"insurance-fund": fund + ledger.insurance_paid} == exchange.venue.insurance.balances
+    assert fund + ledger.insurance_paid >= 0
     told = folded(exchange.frames)
     assert ledger.collateral == told.collateral
     assert {ticker: holding.quantums for ticker, holding in ledger.holdings.items()} == {
@@ -135,6 +141,92 @@ def test_money_is_conserved_and_the_frames_tell_all_of_it(events: list[tuple[Any
         for ticker, position in told.positions.items()
     }
     assert "" == told.trouble
+
+
+class Watch:
+    """Hears every change of a venue's ledger: no reduce-only order may add to a position."""
+
+    def __init__(self, deposit: int) -> None:
+        self.journal: list[Event] = []
+        self.reducing: set[str] = set()
+        self.held: Counter[str] = Counter()
+        self.reduced = 0
+        self.ledger = Ledger(OWNER, deposit, journal=self.told)
+
+    def told(self, change: Event) -> None:
+        self.journal.append(change)
+        if isinstance(change, OrderRecord) and change.reduce_only:
+            self.reducing.add(change.id)
+        elif isinstance(change, Filled):
+            ticker = change.market.ticker
+            before, after = self.held[ticker], self.held[ticker] + change.quantums
+            self.held[ticker] = after
+            if change.order_id in self.reducing:
+                self.reduced += 1
+                assert abs(after) < abs(before)
+                assert after * before >= 0
+
+
+def watched(exchange: Exchange) -> Watch:
+    """Put a ledger that is watched under the venue of an exchange that has not opened."""
+    watch = Watch(5_000 * USDC)
+    exchange.venue.ledger = watch.ledger
+    return watch
+
+
+def check_books(exchange: Exchange) -> None:
+    """Our own orders never cross, none is empty or filled beyond its size."""
+    for desk in exchange.venue._desks.values():
+        bid, ask = desk.book.best_bid, desk.book.best_ask
+        assert bid is None or ask is None or bid < ask
+        for order in desk.book.orders.values():
+            assert 0 <= order.filled < order.quantums
+            assert order.subaccount == OWNER  # the recorded market comes and goes
+            assert order.time_in_force != "IOC"
+
+
+@settings(max_examples=60)
+@given(actions)
+def test_random_order_flow_breaks_neither_book_nor_ledger(events: list[tuple[Any, ...]]) -> None:
+    """No own book is crossed, no size negative, no reduce-only fill adds; the journal tells all."""
+    exchange = Exchange()
+    watch = watched(exchange)
+    exchange.open()
+
+    for event in events:
+        act(exchange, event)
+        check_books(exchange)
+
+    assert watch.ledger == rebuild(watch.journal)
+    assert all(watch.held[t] == h.quantums for t, h in watch.ledger.holdings.items())
+
+
+def test_a_long_random_flow_reduces_too() -> None:
+    """The same for 400 deeds, so that reduce-only orders do meet positions."""
+    exchange, chance = Exchange(), random.Random(7)
+    watch = watched(exchange)
+    exchange.open()
+
+    for _ in range(400):
+        act(exchange, drawn(chance))
+        check_books(exchange)
+
+    assert watch.reduced > 5
+    assert watch.ledger == rebuild(watch.journal)
+
+
+def drawn(chance: random.Random) -> tuple[Any, ...]:
+    """Draw one deed, of the kinds that `actions` has."""
+    side, price = chance.choice(["BUY", "SELL"]), chance.randint(49_980, 50_020)
+    tif = chance.choice(["IOC", "GTT", "POST_ONLY"])
+    return chance.choice([
+        ("order", side, chance.randint(1, 9), price, tif, chance.random() < 0.5),
+        ("order", side, chance.randint(1, 9), price, "IOC", True),
+        ("book", chance.randint(49_985, 50_005), chance.randint(1, 15)),
+        ("trade", side, chance.randint(1, 30), price),
+        ("block", 1),
+        ("cancel", chance.randint(1, 400)),
+    ])  # fmt: skip
 
 
 def folded(frames: list[Frame]) -> Any:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from dydx_conn import Frame, SubaccountContents, contents
-from dydx_paper import Fees, PaperError, PaperVenue
+from dydx_paper import Fees, LedgerError, PaperError, PaperVenue
 from dydx_risk import LiquidationTerms
 from exchange import HOUR, OWNER, USDC, Exchange, body
 
@@ -721,9 +721,11 @@ def test_the_ledger_remembers_orders_fills_and_hours() -> None:
 # --- liquidation
 
 
-def leveraged(size: str = "1", deposit: int = 3_000 * USDC, side: str = "BUY") -> Exchange:
+def leveraged(
+    size: str = "1", deposit: int = 3_000 * USDC, side: str = "BUY", **options: Any
+) -> Exchange:
     """Open an exchange on which the account has bought BTC at 50,000 with little collateral."""
-    venue = PaperVenue(OWNER, 10_000 * USDC, fees=Fees(taker_ppm=0))
+    venue = PaperVenue(OWNER, 10_000 * USDC, fees=Fees(taker_ppm=0), **options)
     exchange = Exchange(venue).open()
     exchange.order(side, size, "50000")
     exchange.book(
@@ -829,6 +831,200 @@ def test_a_bankrupt_account_with_a_buyer_is_paid_for_by_the_insurance_fund() -> 
 
     figures = exchange.venue.figures()
     assert (-5 * USDC, 0) == (figures.insurance_paid, figures.collateral)
+    assert {"insurance-fund": 999_995 * USDC} == exchange.venue.insurance.balances
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        ({"insurance_fund": 5 * USDC}, 0),
+        ({"insurance_fund": None}, -5 * USDC),
+        ({"insurance_fund": 5 * USDC - 1}, None),
+        ({"terms": LiquidationTerms(max_subaccount_insurance_lost=5 * USDC)}, 999_995 * USDC),
+        ({"terms": LiquidationTerms(max_subaccount_insurance_lost=5 * USDC - 1)}, None),
+    ],
+)
+def test_what_the_fund_cannot_or_may_not_pay_is_deleveraged(
+    options: dict[str, Any], left: int | None
+) -> None:
+    """At the bankruptcy price, without a fee: the account ends at nothing, the fund is whole."""
+    exchange = leveraged("0.01", 15 * USDC, **options)
+    exchange.book([(48_000, 5)], [(48_600, 1)])
+    before = dict(exchange.venue.insurance.balances)
+
+    (fill,) = body(exchange.oracle(48_200))["fills"]
+
+    figures, after = exchange.venue.figures(), exchange.venue.insurance.balances
+    if left is None:
+        assert ("DELEVERAGED", "48500", "0") == (fill["type"], fill["price"], fill["fee"])
+        assert (0, before) == (figures.insurance_paid, after)
+    else:
+        assert ("LIQUIDATED", "48000", "-5") == (fill["type"], fill["price"], fill["fee"])
+        assert {"insurance-fund": left} == after
+    assert (0, {}) == (figures.collateral, figures.holdings)
+
+
+def test_an_account_worth_something_is_not_deleveraged() -> None:
+    """The fund cannot pay and the match fails: it stays in breach, and nothing happens to it."""
+    exchange = leveraged("0.01", 15 * USDC, insurance_fund=4 * USDC)
+    exchange.book([(48_000, 5)], [(48_700, 1)])
+
+    assert [] == exchange.oracle(48_600)
+    assert exchange.venue.ledger.breached
+    assert {"insurance-fund": 4 * USDC} == exchange.venue.insurance.balances
+
+
+@pytest.mark.parametrize(("most", "paid"), [(50, 95), (49, 0)])
+def test_a_block_loses_up_to_its_limit_of_the_fund(most: int, paid: int) -> None:
+    """The next block may lose as much again."""
+    terms = LiquidationTerms(max_subaccount_insurance_lost=most * USDC)
+    exchange = leveraged("1", 1_000 * USDC, terms=terms)
+    exchange.book([(40_000, 5)], [(49_200, 1)])
+    exchange.change(bids=[(48_500, 5)])
+
+    for oracle in (49_100, 49_101):
+        exchange.block()
+        exchange.oracle(oracle)
+
+    assert paid == exchange.venue.ledger.insurance_paid // -USDC
+
+
+def test_a_fee_for_a_liquidation_raises_the_fund() -> None:
+    """As much as the account pays."""
+    exchange = leveraged()
+    exchange.book([(48_400, 5)], [(48_600, 1)])
+
+    exchange.oracle(48_400)
+
+    assert {"insurance-fund": 1_000_072_600_000} == exchange.venue.insurance.balances
+
+
+def test_an_isolated_market_has_a_fund_of_its_own() -> None:
+    """It opens empty, however rich the shared one is."""
+    exchange = leveraged("0.01", 15 * USDC)
+    exchange.update("BTC-USD", marketType="ISOLATED")
+    exchange.book([(48_000, 5)], [(48_600, 1)])
+
+    (fill,) = body(exchange.oracle(48_200))["fills"]
+
+    assert "DELEVERAGED" == fill["type"]
+    exchange = leveraged()
+    exchange.update("BTC-USD", marketType="ISOLATED")
+    exchange.book([(48_400, 5)], [(48_600, 1)])
+    exchange.oracle(48_400)
+    assert 72_600_000 == exchange.venue.insurance.balances["insurance-fund:0"]
+    assert 1_000_000 * USDC == exchange.venue.insurance.balances["insurance-fund"]
+
+
+def test_a_fund_below_nothing_cannot_be() -> None:
+    """Nobody owes it."""
+    with pytest.raises(LedgerError, match="expected an insurance fund of 0 or more"):
+        PaperVenue(OWNER, 0, insurance_fund=-1)
+
+
+# --- final settlement
+
+
+@pytest.mark.parametrize(
+    ("side", "oracle", "price", "quote", "left"),
+    [
+        ("BUY", "48400.123456789", "48400.12345", "48400.123456", 1_400_123_456),
+        ("BUY", "47000", "47000", "47000", 0),
+        ("BUY", "46000", "47000", "47000", 0),
+        ("SELL", "51600", "51600", "51600", 1_400_000_000),
+        ("SELL", "54000", "53000", "53000", 0),
+    ],
+)
+def test_a_market_that_is_finally_settled_closes_its_positions(
+    side: str, oracle: str, price: str, quote: str, left: int
+) -> None:
+    """At the oracle price, or at the bankruptcy price of an account worth less than nothing."""
+    exchange = leveraged(side=side)
+    exchange.book([], [])
+
+    done = body(finally_settle(exchange, oracle))
+
+    (fill,), (position,) = done["fills"], done["perpetualPositions"]
+    assert ("DELEVERAGED", price, "0") == (fill["type"], fill["price"], fill["fee"])
+    assert quote == fill["quoteAmount"]
+    assert ("CLOSED", "0") == (position["status"], position["size"])
+    ledger = exchange.venue.ledger
+    assert (left, 0, 0) == (ledger.collateral, ledger.insurance_paid, ledger.fees_paid)
+    assert [] == exchange.oracle(45_000)
+
+
+def finally_settle(exchange: Exchange, oracle: str) -> list[Frame]:
+    """End the BTC market and move its oracle price, in one message."""
+    settled = {"trading": {"BTC-USD": {"status": "FINAL_SETTLEMENT"}}}
+    prices = {"oraclePrices": {"BTC-USD": {"oraclePrice": oracle}}}
+    return exchange.say("v4_markets", "", settled | prices)
+
+
+def test_a_final_settlement_ends_all_orders_of_its_market() -> None:
+    """Those that rest, wait for a block or for a price; what is still on its way is refused."""
+    exchange = Exchange().open()
+    until = exchange.at // 1_000_000_000 + 300
+    stateful: dict[str, Any] = {"good_til_block": 0, "good_til_block_time": until}
+    exchange.order("BUY", "0.1", "49000", "GTT")
+    exchange.order("SELL", "0.5", "2100", "GTT", ticker="ETH-USD")
+    exchange.order(
+        "SELL", "0.1", "40000", "IOC", order_flags=32, condition_type="STOP_LOSS",
+        trigger_subticks=exchange.market().subticks("45000"), **stateful,
+    )  # fmt: skip
+    exchange.order("BUY", "0.1", "48000", "GTT", order_flags=64, **stateful)
+    exchange.book([(1_999, 1)], [(2_001, 1)], ticker="ETH-USD")
+    exchange.change(bids=[(49_998, 1)])
+
+    done = body(exchange.update("BTC-USD", status="FINAL_SETTLEMENT"))
+
+    assert [("BEST_EFFORT_CANCELED", "0"), ("CANCELED", "64"), ("CANCELED", "32")] == [
+        (order["status"], order["orderFlags"]) for order in done["orders"]
+    ]
+    reasons = {order["removalReason"] for order in done["orders"]}
+    assert {"ORDER_REMOVAL_REASON_FINAL_SETTLEMENT"} == reasons
+    assert not exchange.venue._desks["BTC-USD"].busy
+    assert exchange.venue._desks["ETH-USD"].busy
+
+
+def test_an_order_on_its_way_to_a_settled_market_is_refused() -> None:
+    """The chain takes none there any more."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.1", "50100", "GTT")
+    assert [] == exchange.update("BTC-USD", status="FINAL_SETTLEMENT")
+
+    done = body(exchange.change(bids=[(49_998, 1)]))
+
+    (order,) = done["orders"]
+    assert "CANCELED" == order["status"]
+    assert "clob 34: ErrOrderConflictsWithClobPairStatus" == order["removalReason"]
+
+
+def test_a_final_settlement_waits_until_the_account_can_be_valued() -> None:
+    """At which price depends on what all of it is worth."""
+    exchange = leveraged(deposit=10_000 * USDC)
+    exchange.order("BUY", "1", "2000", ticker="ETH-USD")
+    exchange.book([(1_999, 50)], [(2_000, 25)], "ETH-USD")
+    ledger = exchange.venue.ledger
+    ledger._parts.pop("ETH-USD")
+    ledger._margin = None
+    assert [] == exchange.update("BTC-USD", status="FINAL_SETTLEMENT")
+
+    exchange.oracle(2_001, "ETH-USD")
+    done = body(exchange.oracle(50_001))
+
+    assert [("DELEVERAGED", "50001")] == [(f["type"], f["price"]) for f in done["fills"]]
+    assert {"ETH-USD"} == set(ledger.holdings)
+
+
+def test_who_is_settled_below_nothing_may_not_withdraw() -> None:
+    """Its pool has just seen an account worth less than nothing."""
+    exchange = leveraged()
+    exchange.book([], [])
+    finally_settle(exchange, "46000")
+    exchange.venue.deposit(100 * USDC)
+
+    assert [] == exchange.venue.withdraw(1)
+    assert {"BLOCKED": 1} == exchange.venue.refusals
 
 
 def test_an_unknown_book_liquidates_nothing() -> None:
@@ -872,6 +1068,55 @@ def test_fees_may_be_chosen_and_rebates_round_in_the_venues_favour() -> None:
     part = body(exchange.change(bids=[(49_999, 0), (49_990, 0)], asks=[(49_999, 0.5)]))
 
     assert "-2.749945" == part["fills"][0]["fee"]
+
+
+def test_the_fee_tier_follows_the_volume_of_thirty_days() -> None:
+    """From the block after the fill that reached it, until the month has passed."""
+    exchange = Exchange(deposit=10_000_000 * USDC).open()
+    exchange.book([(49_999, 99)], [(50_001, 99)])
+
+    fees = [taker_ppm(exchange, "BUY", "20"), taker_ppm(exchange, "SELL", "20")]
+    exchange.block()
+    fees.append(taker_ppm(exchange, "BUY", "1"))
+    exchange.block(second=29 * 86_400)
+    fees.append(taker_ppm(exchange, "SELL", "1"))
+    exchange.block(second=31 * 86_400)
+    fees.append(taker_ppm(exchange, "BUY", "1"))
+
+    assert [500, 500, 450, 450, 500] == fees
+    assert "1" == getattr(exchange.venue.fees, "name", None)
+
+
+def test_no_volume_of_its_own_earns_a_share_of_everybodys() -> None:
+    """What all the others trade is not known: the tiers that ask for a share stay closed."""
+    exchange = Exchange(deposit=1_000_000_000 * USDC).open()
+    exchange.book([(49_999, 9_000)], [(50_001, 9_000)])
+    taker_ppm(exchange, "BUY", "8000")
+    exchange.block()
+
+    assert 300 == taker_ppm(exchange, "SELL", "8000")
+
+
+def test_fees_that_were_chosen_stay() -> None:
+    """Whatever is traded, and before anything is."""
+    venue = PaperVenue(OWNER, 10_000_000 * USDC, fees=Fees(taker_ppm=300))
+    exchange = Exchange(venue).open()
+    exchange.book([(49_999, 99)], [(50_001, 99)])
+    taker_ppm(exchange, "BUY", "30")
+    exchange.block()
+
+    assert 300 == taker_ppm(exchange, "SELL", "30")
+    assert "1" == getattr(PaperVenue(OWNER, 0).fees, "name", None)
+
+
+def taker_ppm(exchange: Exchange, side: str, size: str) -> int:
+    """Trade at the best price and return what it cost, in parts per million."""
+    exchange.order(side, size, "50001" if side == "BUY" else "49999")
+    fills = exchange.venue.ledger.history.fills
+    known = fills().total
+    exchange.change(bids=[(49_000 + exchange.seq, 1)])
+    (fill,) = fills(limit=fills().total - known).rows
+    return round(fill.fee * 1_000_000 / abs(fill.quote))
 
 
 def test_the_same_events_give_the_same_bytes() -> None:

@@ -6,9 +6,9 @@
                      OrderBook · Ledger
 
 `PaperVenue` trades one subaccount against recorded books; `paper` lifts it onto a stream. It
-stands on dydx_book, which matches, dydx_ledger, which keeps the money, and dydx_realism, which
-keeps it honest; their names stand here too. What the chain refuses by itself, dydx_conn's
-`objection` says.
+stands on dydx_book, which matches, dydx_ledger, which keeps the money, dydx_history, which
+remembers, dydx_indexer, which words it, and dydx_realism, which keeps it honest; their names
+stand here too. What the chain refuses by itself, dydx_conn's `objection` says.
 
 Units: `quantums`, `subticks` and quote quantums (1e-6 USDC) are integers, fees parts per
 million; signed quantums are positive for long. Fees are rounded up, fills truncated.
@@ -25,14 +25,15 @@ Sources: v4-chain x/clob/memclob, x/clob/keeper, x/subaccounts; indexer ender an
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
-from decimal import Context, Decimal
+from decimal import Decimal
 from fractions import Fraction
 from itertools import chain
 from operator import itemgetter
-from typing import Any, Final, cast, get_args
+from typing import Final, cast, get_args
 
 import dydx_book
+import dydx_history
+import dydx_indexer
 import dydx_ledger
 import dydx_realism
 import dydx_risk as risk
@@ -53,9 +54,11 @@ from dydx_book import (
 from dydx_conn import (
     LONG_TERM,
     SHORT_TERM,
+    STANDARD_FEE_TIERS,
     TWAP,
     CancelRequest,
     Fees,
+    FeeTier,
     Frame,
     GridError,
     OrderRequest,
@@ -70,18 +73,27 @@ from dydx_conn import (
     fold,
     objection,
     stateful_order_limit,
-    subaccount_id,
-    ws_frame,
 )
 from dydx_data import MarketView
+from dydx_history import *  # noqa: F403 - as above
+from dydx_history import NEVER, OrderRecord, Stamp
+from dydx_indexer import *  # noqa: F403 - as above
+from dydx_indexer import (
+    Fields,
+    account_frame,
+    asset_fields,
+    fill_fields,
+    order_fields,
+    position_fields,
+    snapshot,
+    transfer_fields,
+)
 from dydx_ledger import *  # noqa: F403 - as above
 from dydx_ledger import (
-    NEVER,
     Holding,
+    InsuranceFunds,
     Ledger,
-    OrderRecord,
     Refused,
-    Stamp,
     charge,
     withdrawals_blocked,
 )
@@ -91,6 +103,8 @@ from reactivex import Observable
 
 __all__ = ["Fees", "PaperVenue", "code_of", "objection", "paper"]
 __all__ += dydx_book.__all__
+__all__ += dydx_history.__all__
+__all__ += dydx_indexer.__all__
 __all__ += dydx_ledger.__all__
 __all__ += dydx_realism.__all__
 
@@ -101,101 +115,6 @@ __all__ += dydx_realism.__all__
 _OURS: Final = {"ErrTwapOrderNotSimulated": -1}
 
 
-# === Wire ===
-# The indexer's own contents, field by field.
-
-_DECIMALS: Final = Context(prec=28)
-
-_LAST_MILLISECOND: Final = 253_402_300_799_999  # of the year 9999
-_TYPES: Final = {"": "LIMIT", "STOP_LOSS": "STOP_LIMIT", "TAKE_PROFIT": "TAKE_PROFIT"}
-
-Fields = dict[str, Any]
-
-
-def _iso(ns: int) -> str:
-    # A refused order may name a time that no calendar has.
-    milliseconds = min(ns // 1_000_000, _LAST_MILLISECOND)
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _text(number: Decimal) -> str:
-    return f"{number.normalize(_DECIMALS):f}" if number else "0"
-
-
-def _usdc(quote_quantums: int) -> str:
-    return _text(Decimal(quote_quantums).scaleb(-6))
-
-
-def _average(market: PerpetualMarket, cost: int, quantums: int) -> str | None:
-    return _text(_DECIMALS.divide(market.price(cost), quantums)) if quantums else None
-
-
-def _position_fields(ledger: Ledger, holding: Holding) -> Fields:
-    market, size = holding.market, holding.market.size
-    value = ledger.part(market.ticker).net_notional if holding.quantums else 0
-    return {
-        "address": ledger.subaccount.owner, "subaccountNumber": ledger.subaccount.number,
-        "positionId": holding.id, "market": market.ticker,
-        "side": "LONG" if holding.is_long else "SHORT", "status": holding.status,
-        "size": _text(size(holding.quantums)), "maxSize": _text(size(holding.peak)),
-        "netFunding": _usdc(holding.net_funding),
-        "entryPrice": _average(market, holding.open_cost, holding.opened),
-        "exitPrice": _average(market, holding.close_cost, holding.closed),
-        "sumOpen": _text(size(holding.opened)), "sumClose": _text(size(holding.closed)),
-        "realizedPnl": _usdc(holding.realized),
-        "unrealizedPnl": _usdc(holding.unrealized(value)),
-        "createdAt": _iso(holding.created.time_ns),
-        "createdAtHeight": str(holding.created.height),
-        "closedAt": _iso(holding.ended.time_ns) if holding.ended else None,
-    }  # fmt: skip
-
-
-def _asset_fields(ledger: Ledger) -> Fields:
-    # A debt is a SHORT of positive size.
-    return {
-        "address": ledger.subaccount.owner, "subaccountNumber": ledger.subaccount.number,
-        "assetId": "0", "symbol": "USDC",
-        "side": "SHORT" if ledger.collateral < 0 else "LONG",
-        "size": _usdc(abs(ledger.collateral)),
-    }  # fmt: skip
-
-
-def _order_fields(order: Order, market: PerpetualMarket, when: Stamp, status: str) -> Fields:
-    stateful = order.order_flags != SHORT_TERM
-    fields = {
-        "id": order.id, "subaccountId": subaccount_id(order.subaccount),
-        "clientId": str(order.client_id), "clobPairId": str(order.clob_pair_id),
-        "side": order.side, "size": _text(market.size(order.quantums)),
-        "price": _text(market.price(order.subticks)), "type": _TYPES[order.condition_type],
-        "timeInForce": "IOC" if order.time_in_force == "IOC" else "GTT",
-        "postOnly": order.time_in_force == "POST_ONLY", "reduceOnly": order.reduce_only,
-        "orderFlags": str(order.order_flags),
-        "goodTilBlock": None if stateful else str(order.good_til_block),
-        "goodTilBlockTime": _iso(order.good_til_block_time * _SECOND_NS) if stateful else None,
-        "ticker": market.ticker, "clientMetadata": str(order.client_metadata),
-        "totalFilled": _text(market.size(order.filled)),
-        "updatedAt": _iso(when.time_ns), "updatedAtHeight": str(when.height),
-        "status": status,
-    }  # fmt: skip
-    if order.condition_type:
-        fields["triggerPrice"] = _text(market.price(order.trigger_subticks))
-    return fields
-
-
-def _transfer_fields(subaccount: Subaccount, quote_quantums: int, when: Stamp) -> Fields:
-    wallet = {"address": subaccount.owner}
-    ours = wallet | {"subaccountNumber": subaccount.number}
-    sender, recipient = (wallet, ours) if quote_quantums > 0 else (ours, wallet)
-    return {
-        "sender": sender, "recipient": recipient, "symbol": "USDC",
-        "size": _usdc(abs(quote_quantums)),
-        "type": "DEPOSIT" if quote_quantums > 0 else "WITHDRAWAL",
-        "createdAt": _iso(when.time_ns), "createdAtHeight": str(when.height),
-        "transactionHash": "",
-    }  # fmt: skip
-
-
 # === Venue ===
 
 
@@ -204,23 +123,31 @@ class PaperVenue:
 
     `refusals` counts what the chain would not have taken, `optimism` says how far the tape bears
     out what was filled, `funding_owed` are hours by ticker whose price or rate is not known
-    yet: they are settled when it is, or at the worst rate once the position changes. The
-    insurance fund is bottomless. `min_price_change_ppm` is governance's, of x/prices: it bounds
-    the trade prices that trigger conditional orders.
+    yet: they are settled when it is, or at the worst rate once the position changes.
+    `min_price_change_ppm` is governance's, of x/prices: it bounds the trade prices that trigger
+    conditional orders. Without `fees` the account's own tier is charged, as it trades.
+
+    `insurance_fund` is what the cross markets' fund holds at first, in quote quantums, None for
+    one that never ends: read a node for today's. It is a million USDC unless told, no more than
+    the chain lets one account lose of it in a block: the others who lose in the same crash draw
+    on the real one too. `insurance` says what is left.
     """
 
     def __init__(
         self, subaccount: Subaccount, deposit: int, *,
         fees: Fees | None = None, terms: risk.LiquidationTerms | None = None,
         latency: Latency | None = None, queue: QueuePosition = "pessimistic",
-        min_price_change_ppm: int = 1_000,
+        min_price_change_ppm: int = 1_000, insurance_fund: int | None = 1_000_000_000_000,
     ):  # fmt: skip
         if queue not in get_args(QueuePosition):
             raise PaperError(f"expected one of {get_args(QueuePosition)}, got queue {queue!r}")
         self.subaccount = subaccount
         self.ledger = Ledger(subaccount, deposit)
-        self.fees = fees or Fees()
+        self._chosen_fees = fees
+        self._tier: FeeTier | None = None
+        self._tier_block = 0
         self.terms = terms or risk.LiquidationTerms()
+        self.insurance = InsuranceFunds(insurance_fund)
         self.queue = queue
         self.min_price_change_ppm = min_price_change_ppm
         self.refusals: Counter[str] = Counter()
@@ -235,7 +162,9 @@ class PaperVenue:
         self._now: MarketView | None = None
         self._idle = False
         self._block = self._hour = self._messages = 0
+        # Of the block at hand: notional liquidated by ticker, and what the fund lost by it.
         self._liquidated: dict[str, int] = {}
+        self._insurance_lost = 0
         # What the step at hand changed, gathered into one message.
         self._told_fills: list[Fields] = []
         self._told_orders: dict[str, Fields] = {}
@@ -262,13 +191,29 @@ class PaperVenue:
         """Return the event time, in nanoseconds: that of the newest view."""
         return 0 if self._now is None else self._now.at
 
+    @property
+    def fees(self) -> Fees:
+        """Return what fills cost in the block at hand: what was chosen, or the account's tier.
+
+        The tier is that of its own fills of 30 days, until the block before. What everybody
+        traded is not known, so those tiers that ask for a share of it are never reached.
+        """
+        if self._chosen_fees is not None:
+            return self._chosen_fees
+        when = self._when()
+        block = when.height or when.time_ns // _SECOND_NS
+        if self._tier is None or block != self._tier_block:
+            tier = self.ledger.tier(when.time_ns, tiers=_TIERS_BY_VOLUME)
+            self._tier, self._tier_block = tier, block
+        return self._tier
+
     def deposit(self, quote_quantums: int) -> list[Frame]:
         """Bring USDC in from the wallet; return the account frames of it."""
         if quote_quantums <= 0:
             raise PaperError(f"expected a deposit above 0 quote quantums, got {quote_quantums}")
         first = [] if self._messages else [self._snapshot()]
         self.ledger.deposit(quote_quantums, self._when())
-        self._transfer = _transfer_fields(self.subaccount, quote_quantums, self._when())
+        self._transfer = transfer_fields(self.subaccount, quote_quantums, self._when())
         return first + self._flush()
 
     def withdraw(self, quote_quantums: int) -> list[Frame]:
@@ -283,7 +228,7 @@ class PaperVenue:
         if isinstance(moved, Refused):
             self.refusals[moved.reason] += 1
         else:
-            self._transfer = _transfer_fields(self.subaccount, -quote_quantums, self._when())
+            self._transfer = transfer_fields(self.subaccount, -quote_quantums, self._when())
         return first + self._flush()
 
     def figures(self) -> Ledger:
@@ -369,6 +314,8 @@ class PaperVenue:
             self._hear(view)
         if self.optimism.pending:
             self.optimism.settle(view.at)
+        if view.status == _SETTLED and view.ticker in self._desks:
+            self._settle_finally(self._desks[view.ticker])
         if self.ledger.breached:
             self._liquidate()
 
@@ -384,6 +331,7 @@ class PaperVenue:
 
     def _new_block(self, block: int, hour: int) -> None:
         self._liquidated.clear()
+        self._insurance_lost = 0
         for ticker in sorted(self._busy):
             desk = self._desks[ticker]
             self._meet(desk)
@@ -459,6 +407,8 @@ class PaperVenue:
         for event in desk.arrived(self._when().at):
             if not isinstance(event, Order):
                 self._withdraw(desk, event)
+            elif desk.view.status == _SETTLED:
+                self._refuse(desk, event, "ErrOrderConflictsWithClobPairStatus")
             elif event.order_flags != SHORT_TERM:
                 self._submit(desk, event)
             elif 0 < event.good_til_block < desk.view.chain.height:
@@ -526,17 +476,12 @@ class PaperVenue:
             liquidity=liquidity, type=type_, builder_fee=builder_fee,
         )  # fmt: skip
         self._touched |= {holding.id: holding for holding in touched}
-        self._told_fills.append({
-            "id": event_id("fill", self.subaccount, id_, when.seq, self.ledger.fills),
-            "subaccountId": subaccount_id(self.subaccount), "side": order.side,
-            "size": _text(market.size(quantums)), "price": _text(market.price(subticks)),
-            "fee": _usdc(fee - builder_fee + insurance), "liquidity": liquidity, "type": type_,
-            "orderId": id_,
-            "clobPairId": str(order.clob_pair_id), "ticker": market.ticker,
-            "quoteAmount": _usdc(market.quote_quantums(quantums, subticks)),
-            "clientMetadata": str(order.client_metadata),
-            "createdAt": _iso(when.time_ns), "createdAtHeight": str(when.height),
-        } | ({"builderFee": _usdc(builder_fee)} if builder_fee else {}))  # fmt: skip
+        told = event_id("fill", self.subaccount, id_, when.seq, self.ledger.fills)
+        self._told_fills.append(fill_fields(
+            order, market, quantums, subticks, id_=told, liquidity=liquidity, type_=type_,
+            quote=market.quote_quantums(quantums, subticks) if quote is None else quote,
+            fee=fee - builder_fee + insurance, builder_fee=builder_fee, when=when,
+        ))  # fmt: skip
 
     def _report(self, desk: "_Desk", result: Result) -> None:
         """Tell what a placement did to orders that have an id: to ours, but for liquidations."""
@@ -565,7 +510,7 @@ class PaperVenue:
             status = "UNTRIGGERED"
         status = "CANCELED" if refusal else status
         market, when = desk.market, self._when()
-        fields = _order_fields(order, market, when, status)
+        fields = order_fields(order, market, when, status)
         if reason:
             fields["totalOptimisticFilled"] = fields["totalFilled"]
             refusal = f"ORDER_REMOVAL_REASON_{reason}"
@@ -602,20 +547,55 @@ class PaperVenue:
             quantum_conversion_exponent=market.quantum_conversion_exponent,
             subticks_per_tick=market.subticks_per_tick,
         )  # fmt: skip
-        order = Order(
-            subaccount=self.subaccount, client_id=0, clob_pair_id=market.clob_pair_id,
-            side="BUY" if size > 0 else "SELL", quantums=abs(size), subticks=worst,
-            time_in_force="IOC", order_flags=_LIQUIDATION, liquidation=True,
-        )  # fmt: skip
-        filled = self._take(desk, order).filled
+        filled = self._take(desk, self._closing(market, size, worst)).filled
         if filled:
             ledger.liquidated()
         elif margin.net_collateral < 0:
-            # Nobody buys: a counterparty takes the whole position at its bankruptcy price.
-            quote = -order.sign * ledger.bankruptcy(market, -held)
-            price = fill_to_quote(quote, 1, -market.quantum_conversion_exponent) // abs(held)
-            self.fill(desk, order, abs(held), price, "TAKER", "DELEVERAGED", quote=quote)
+            # Nobody buys, or at prices that the fund cannot make up for.
+            self._deleverage(desk, holding)
         return abs(ledger.margin_of(market, filled).net_notional)
+
+    def _settle_finally(self, desk: "_Desk") -> None:
+        """End all orders of a market that is finally settled, then what is held in it."""
+        holding = self.ledger.holdings.get(desk.market.ticker)
+        for order in desk.clear():
+            self._tell(desk, order, "FINAL_SETTLEMENT")
+        if holding is not None and self.ledger.margin.known:
+            self._deleverage(desk, holding)
+
+    def _deleverage(self, desk: "_Desk", holding: Holding) -> None:
+        """Hand a whole position to a counterparty, the market that was recorded, free of fees.
+
+        At the bankruptcy price of an account worth less than nothing, else at the oracle's.
+        """
+        market, ledger, held = holding.market, self.ledger, holding.quantums
+        received = ledger.part(market.ticker).net_notional
+        if ledger.margin.net_collateral < 0:
+            self._negative_at = self._block
+            received = ledger.bankruptcy(market, -held)
+        quote = received if held > 0 else -received
+        price = fill_to_quote(quote, 1, -market.quantum_conversion_exponent) // abs(held)
+        order = self._closing(market, -held, price)
+        self.fill(desk, order, abs(held), price, "TAKER", "DELEVERAGED", quote=quote)
+
+    def _closing(self, market: PerpetualMarket, quantums: int, subticks: int) -> Order:
+        """Return the order that the chain makes to close signed quantums by."""
+        return Order(
+            subaccount=self.subaccount, client_id=0, clob_pair_id=market.clob_pair_id,
+            side="BUY" if quantums > 0 else "SELL", quantums=abs(quantums), subticks=subticks,
+            time_in_force="IOC", order_flags=_LIQUIDATION, liquidation=True,
+        )  # fmt: skip
+
+    def insures(self, market: PerpetualMarket, delta: int) -> bool:
+        """Tell whether the insurance fund can pay for a match, and the block let it."""
+        lost = self._insurance_lost - min(0, delta)
+        within = delta >= 0 or lost <= self.terms.max_subaccount_insurance_lost
+        return within and self.insurance.covers(market, delta)
+
+    def insure(self, market: PerpetualMarket, delta: int) -> None:
+        """Let the insurance fund take in what a match brings, or negative pay for it."""
+        self._insurance_lost -= min(0, delta)
+        self.insurance.take(market, delta)
 
     def _when(self) -> Stamp:
         view = self._now
@@ -631,11 +611,11 @@ class PaperVenue:
         self._idle = not (self.ledger.holdings or self._busy or watching)
         if not (self._told_orders or self._touched or self._transfer):
             return _NOTHING
-        positions = [_position_fields(self.ledger, holding) for holding in self._touched.values()]
+        positions = [position_fields(self.ledger, holding) for holding in self._touched.values()]
         changes = {
             "fills": self._told_fills,
             "perpetualPositions": positions,
-            "assetPositions": [_asset_fields(self.ledger)] if positions or self._transfer else [],
+            "assetPositions": [asset_fields(self.ledger)] if positions or self._transfer else [],
             "transfers": self._transfer,
             "orders": list(self._told_orders.values()),
             "blockHeight": str(self._when().height),
@@ -646,36 +626,19 @@ class PaperVenue:
         return [frame]
 
     def _snapshot(self) -> Frame:
-        ledger, margin, height = self.ledger, self.ledger.margin, str(self._when().height)
-        held = {t: _position_fields(ledger, h) for t, h in ledger.holdings.items()}
-        subaccount = {
-            "address": self.subaccount.owner, "subaccountNumber": self.subaccount.number,
-            "equity": _usdc(margin.net_collateral),
-            "freeCollateral": _usdc(margin.free_collateral),
-            "openPerpetualPositions": held, "assetPositions": {"USDC": _asset_fields(ledger)},
-            "marginEnabled": True, "updatedAtHeight": height,
-            "latestProcessedBlockHeight": height,
-        }  # fmt: skip
-        contents = {"subaccount": subaccount, "orders": [], "blockHeight": height}
-        return self._frame("subscribed", contents)
+        return self._frame("subscribed", snapshot(self.ledger, self._when()))
 
     def _frame(self, type_: str, contents: Fields) -> Frame:
-        when = self._when()
         self._messages += 1
-        message = {
-            "type": type_, "connection_id": event_id("connection", self.subaccount),
-            "message_id": self._messages, "id": str(self.subaccount),
-            "channel": "v4_subaccounts", "version": "3.0.0", "contents": contents,
-        }  # fmt: skip
-        # A view carries no monotonic time: pacing is the recording's business.
-        text = msgspec.json.encode(message).decode()
-        return ws_frame(when.seq, when.at, when.at, "paper", text)
+        return account_frame(self.subaccount, type_, contents, self._messages, self._when())
 
 
 _NOTHING: Final[list[Frame]] = []
 _SECOND_NS: Final = 1_000_000_000
 _HOUR_NS: Final = 3_600 * _SECOND_NS
 _LIQUIDATION: Final = -1
+_SETTLED: Final = "FINAL_SETTLEMENT"
+_TIERS_BY_VOLUME: Final = [tier for tier in STANDARD_FEE_TIERS if not tier.total_share_ppm]
 _CROWD: Final = Subaccount("recorded market", 0)
 
 
@@ -781,6 +744,14 @@ class _Desk:
         self.inbox = [sent for sent in self.inbox if sent[0] > at]
         return [request for _, request in due]
 
+    def clear(self) -> list[Order]:
+        """Take out, and return, all that rests or waits."""
+        gone = [*self.book.orders.values(), *self.waiting.placed, *self.waiting.untriggered]
+        for key in list(self.book.orders):
+            self.book.cancel(key)
+        self.waiting = Waiting()
+        return gone
+
     # --- collateral
 
     def position(self, subaccount: Subaccount) -> int:
@@ -790,10 +761,12 @@ class _Desk:
     def check(self, match: Match) -> int:
         """Judge our collateral; the crowd's orders were good when they were recorded."""
         order, _, liquidity, quote = self._parties(match)
+        if order.liquidation:
+            delta = self._insurance(order, match.quantums, quote)
+            return 0 if self.venue.insures(self.market, delta) else TAKER
         due = charge(quote, liquidity, self.venue.fees, builder_fee_ppm=_builder_ppm(order))
         signed = order.sign * match.quantums
-        affords = self.venue.ledger.affords
-        if order.liquidation or affords(self.market, signed, match.subticks, due.total):
+        if self.venue.ledger.affords(self.market, signed, match.subticks, due.total):
             return 0
         return TAKER if liquidity == "TAKER" else MAKER
 
@@ -807,10 +780,8 @@ class _Desk:
         )  # fmt: skip
         insurance, type_ = 0, "LIMIT"
         if order.liquidation:
-            bankruptcy = venue.ledger.bankruptcy(self.market, order.sign * size)
-            most = venue.terms.max_liquidation_fee_ppm
-            insurance = risk.insurance_fund_delta(bankruptcy, -order.sign * quote, most)
-            type_ = "LIQUIDATED"
+            insurance, type_ = self._insurance(order, size, quote), "LIQUIDATED"
+            venue.insure(self.market, insurance)
         venue.fill(
             self, order, size, at, liquidity, type_, due.total, insurance,
             builder_fee=due.builder_fee,
@@ -824,6 +795,12 @@ class _Desk:
             self._taken[crowd.side, crowd.subticks, offset] += size
             if len(self._taken) > _MOST_TAKEN:
                 self._forget_taken()
+
+    def _insurance(self, order: Order, quantums: int, quote: int) -> int:
+        """Return what a match of a liquidation brings the insurance fund; negative it pays."""
+        bankruptcy = self.venue.ledger.bankruptcy(self.market, order.sign * quantums)
+        most = self.venue.terms.max_liquidation_fee_ppm
+        return risk.insurance_fund_delta(bankruptcy, -order.sign * quote, most)
 
     def _forget_taken(self) -> None:
         """Forget what was taken of levels that have changed since."""

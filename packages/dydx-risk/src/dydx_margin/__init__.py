@@ -317,6 +317,7 @@ class LiquidationTerms(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     min_position_notional: int = 1_000_000_000
     max_position_portion_ppm: int = 100_000
     max_subaccount_notional: int = 100_000_000_000
+    max_subaccount_insurance_lost: int = 1_000_000_000_000
 
 
 def liquidation_ratio(
