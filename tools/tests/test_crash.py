@@ -32,7 +32,10 @@ def without_events(path: crash.Path) -> crash.Path:
 
 # Each of these was liquidated once although it could have left: the market ran away from a limit
 # that lagged it, or one order a block was too few after a book came back.
-KEPT = {21: (1, 3, 4), 24: (3, 4), 51: (3, 4), 593: (0, 1), 1883: (2, 3, 4, 6), 3864: (0, 1, 2)}
+KEPT = {
+    21: (1, 3, 4), 24: (3, 4), 51: (3, 4), 112: (0, 1), 454: (0, 1, 2, 3), 593: (0, 1),
+    1883: (2, 3, 4, 6), 3864: (0, 1, 2), 4856: (2, 3, 4),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", KEPT)

@@ -412,8 +412,10 @@ deeds = st.lists(
             st.just("value"), st.sampled_from(["BTC-USD", "ETH-USD"]), st.integers(1, 90_000)
         ),
         st.tuples(
-            st.just("fund"), st.sampled_from(["BTC-USD", "ETH-USD"]), st.integers(-9_999, 9_999)
+            st.sampled_from(["fund", "accrue"]), st.sampled_from(["BTC-USD", "ETH-USD"]),
+            st.integers(-9_999, 9_999),
         ),
+        st.tuples(st.just("settle")),
         st.tuples(st.just("deposit"), _signed(10**9)),
         st.tuples(st.just("withdraw"), st.integers(1, 10**12)),
         st.tuples(st.just("order"), st.integers(0, 5), st.sampled_from(["OPEN", "FILLED"])),
@@ -438,6 +440,8 @@ def _do(ledger: Ledger, n: int, name: str, *args: Any) -> None:
         ways: dict[str, Any] = {
             "value": lambda ticker, price: ledger.value(ticker, price, 0, price),
             "fund": lambda ticker, index: ledger.settle_funding({ticker: index}, when),
+            "accrue": lambda ticker, index: ledger.accrue({ticker: index}, when),
+            "settle": lambda: ledger.settle(when),
             "deposit": lambda quote: ledger.deposit(quote, when),
             "withdraw": lambda quote: ledger.withdraw(quote, when),
             "order": lambda id_, status: ledger.note(order(id_, status=status, updated=when)),

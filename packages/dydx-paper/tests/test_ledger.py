@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 from dydx_conn import PerpetualMarket, Subaccount
-from dydx_paper import Accounts, Fees, Ledger, Match, Order, OrderBook
+from dydx_paper import Accounts, Fees, Ledger, Match, Order, OrderBook, Refused
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -104,6 +104,35 @@ def test_a_poor_account_may_still_reduce() -> None:
 
     assert ledger.affords(BTC, -COIN // 2, at(49_000), 0)
     assert not ledger.affords(BTC, COIN // 2, at(49_000), 0)
+
+
+def test_funding_is_settled_when_the_account_is_touched_with_one_floor() -> None:
+    """Three hours at 0.6 quantums: 1.8 owed are two, where each hour by itself would be three."""
+    ledger = Ledger(ME, 100 * USDC)
+    ledger.value("BTC-USD", 50_000, 0)
+    ledger.fill(BTC, 600_000, at(1))
+    for hour in (1, 2, 3):
+        ledger.accrue({"BTC-USD": hour})
+    assert (-2, 3) == (ledger.unsettled, ledger.history.payments().total)
+    assert [-1, -1, -1] == [row.credited for row in ledger.history.payments().rows]
+    held = ledger.collateral
+    ledger.deposit(USDC)
+    assert (held + USDC - 2, 0, 2) == (ledger.collateral, ledger.unsettled, ledger.funding_paid)
+    assert -2 == ledger.holdings["BTC-USD"].net_funding
+
+
+def test_what_is_not_settled_counts_in_every_margin() -> None:
+    """What may be withdrawn, and what may be bought, is less by what is owed."""
+    ledger = Ledger(ME, 2_500 * USDC)
+    ledger.value("BTC-USD", 50_000, 0)
+    ledger.fill(BTC, COIN // 2, at(50_000))
+    free = ledger.margin.free_collateral
+    ledger.accrue({"BTC-USD": 10**6 * 100 * USDC // COIN})
+
+    assert ledger.unsettled < 0
+    assert free + ledger.unsettled == ledger.margin.free_collateral
+    assert isinstance(ledger.withdraw(free), Refused)
+    assert not ledger.affords(BTC, COIN // 2, at(50_000), 0)
 
 
 def test_a_new_position_takes_the_current_funding_index() -> None:

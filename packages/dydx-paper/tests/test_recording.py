@@ -3,7 +3,7 @@
 from dydx_conn import Frame, OrderRequest, Subaccount, collect, load_recorded_stream
 from dydx_data import DataState, MarketView, step
 from dydx_paper import PaperVenue
-from dydx_risk import Account
+from dydx_risk import Account, Risk
 
 OWNER = Subaccount("dydx1paper", 0)
 
@@ -40,6 +40,32 @@ def order(venue: PaperVenue, view: MarketView, number: int) -> list[Frame]:
             good_til_block=view.chain.height + 20,
         )
     )
+
+
+def test_risk_and_venue_reckon_the_same_margin() -> None:
+    """After each frame, to the quantum: also in the hours whose funding nobody has settled yet."""
+    venue, risk, state = PaperVenue(OWNER, 100_000_000_000), Risk(subaccount=OWNER), DataState()
+    told: list[Frame] = []
+    books = unsettled = 0
+    for frame in collect(load_recorded_stream("quickstart")):
+        for view in step(state, frame):
+            told += venue.step(view)
+            risk.step(view)
+            books += view.changed == "book"
+            if view.changed == "book" and books % 200 == 0 and books < 4_000:
+                told += order(venue, view, books // 50)
+        for account_frame in told:
+            risk.step(account_frame)
+        told.clear()
+        if not risk.account.seq:
+            continue
+        unsettled += bool(venue.ledger.unsettled)
+        assert venue.ledger.margin.net_collateral == risk.margin.net_collateral
+        assert venue.ledger.margin.maintenance_margin == risk.margin.maintenance_margin
+        assert venue.ledger.unsettled == risk.account.unsettled
+
+    assert venue.ledger.holdings
+    assert unsettled > 100
 
 
 def test_a_recording_is_traded_the_same_way_every_time() -> None:

@@ -515,7 +515,7 @@ def test_a_level_off_the_grid_is_passed_over() -> None:
 # --- funding
 
 
-def test_funding_is_paid_on_the_hour() -> None:
+def test_funding_is_owed_on_the_hour_and_paid_when_the_account_is_touched() -> None:
     """A long pays a positive rate: one part in 100,000 of its notional at the oracle price."""
     exchange = Exchange().open()
     exchange.order("BUY", "1", "50001")
@@ -523,14 +523,38 @@ def test_funding_is_paid_on_the_hour() -> None:
     exchange.block(second=HOUR - 1)
     assert [] == exchange.oracle(50_000)
 
+    ledger, before = exchange.venue.ledger, exchange.venue.ledger.margin.net_collateral
     exchange.block(second=HOUR + 1)
-    done = body(exchange.oracle(50_000))
+    assert [] == exchange.oracle(50_000)
+    assert (-500_000, 0) == (ledger.unsettled, ledger.funding_paid)
+    assert before - 500_000 == ledger.margin.net_collateral
 
+    exchange.order("SELL", "0.5", "49999")
+    done = body(exchange.change(bids=[(49_999, 1.4)]))
     (position,) = done["perpetualPositions"]
-    assert ("-0.5", "-0.5") == (position["netFunding"], position["realizedPnl"])
-    assert 500_000 == exchange.venue.figures().funding_paid
+    assert "-0.5" == position["netFunding"]
+    assert (0, 500_000) == (ledger.unsettled, ledger.funding_paid)
     exchange.block(second=HOUR + 2)
     assert [] == exchange.oracle(50_000)
+
+
+def test_a_transfer_settles_what_every_position_owes() -> None:
+    """And tells of it; a withdrawal that is refused touches nothing."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "1", "50001")
+    exchange.change(bids=[(49_999, 1.5)])
+    exchange.block(second=HOUR + 1)
+    exchange.oracle(50_000)
+
+    assert [] == exchange.keep(exchange.venue.withdraw(10**15))
+    assert -500_000 == exchange.venue.ledger.unsettled
+    told = body(exchange.keep(exchange.venue.deposit(USDC)))
+    assert "-0.5" == told["perpetualPositions"][0]["netFunding"]
+    exchange.block(second=2 * HOUR + 1)
+    exchange.oracle(50_000)
+    told = body(exchange.keep(exchange.venue.withdraw(USDC)))
+    assert "-1" == told["perpetualPositions"][0]["netFunding"]
+    assert 0 == exchange.venue.ledger.unsettled
 
 
 def test_a_rate_beyond_the_bound_is_clamped_and_an_unknown_one_not_paid() -> None:
@@ -540,9 +564,9 @@ def test_a_rate_beyond_the_bound_is_clamped_and_an_unknown_one_not_paid() -> Non
     exchange.change(bids=[(49_999, 1.5)])
     exchange.update("BTC-USD", nextFundingRate="0.5")
 
-    done = body(exchange.block(second=HOUR + 1) + exchange.oracle(50_000))
+    assert [] == exchange.block(second=HOUR + 1) + exchange.oracle(50_000)
 
-    assert "-750" == done["perpetualPositions"][0]["netFunding"]
+    assert -750 * USDC == exchange.venue.ledger.unsettled
 
 
 def test_silence_about_funding_costs_nothing() -> None:
@@ -566,15 +590,14 @@ def long_without_a_rate() -> Exchange:
     return exchange
 
 
-def test_an_hour_whose_rate_is_unknown_is_paid_once_it_is_known() -> None:
+def test_an_hour_whose_rate_is_unknown_counts_once_it_is_known() -> None:
     """It was owed, not forgiven."""
     exchange = long_without_a_rate()
     assert [] == exchange.oracle(50_000)
 
-    done = body(exchange.update("BTC-USD", nextFundingRate="0.00001"))
+    exchange.update("BTC-USD", nextFundingRate="0.00001")
 
-    assert "-0.5" == done["perpetualPositions"][0]["netFunding"]
-    assert ({}, 500_000) == (exchange.venue.funding_owed, exchange.venue.ledger.funding_paid)
+    assert ({}, -500_000) == (exchange.venue.funding_owed, exchange.venue.ledger.unsettled)
 
 
 @pytest.mark.parametrize("side", ["BUY", "SELL"])
@@ -589,7 +612,7 @@ def test_a_position_that_changes_while_it_owes_pays_the_most(side: str) -> None:
 
 
 def test_an_hour_without_an_oracle_price_is_owed_too() -> None:
-    """The next price settles it."""
+    """The next price tells how much."""
     exchange = Exchange().open()
     exchange.order("SELL", "1", "49999")
     exchange.change(asks=[(50_001, 1.5)])
@@ -597,7 +620,8 @@ def test_an_hour_without_an_oracle_price_is_owed_too() -> None:
     exchange.block(second=HOUR + 1)
     exchange.change(asks=[(50_001, 1.6)])
 
-    assert "0.5" == body(exchange.oracle(50_000))["perpetualPositions"][0]["netFunding"]
+    exchange.oracle(50_000)
+    assert 500_000 == exchange.venue.ledger.unsettled
 
 
 # --- transfers and what fills cost besides

@@ -242,10 +242,10 @@ def _unlike(bot: Bot) -> str:
         return ""
     if ledger.equity != margin.net_collateral:
         return f"the ledger is worth {ledger.equity}, the account {margin.net_collateral}"
-    profit = ledger.realized_pnl + ledger.unrealized_pnl
+    profit = ledger.realized_pnl + ledger.unrealized_pnl + ledger.unsettled
     paid = ledger.fees_paid + ledger.insurance_paid
     unexplained = ledger.equity - (ledger.deposits + profit - paid)
-    # Averages are rounded once a fill, funding once an hour and position.
+    # Averages are rounded once a fill, funding once a position whenever it is settled.
     if abs(unexplained) > 2 * ledger.fills + 100:
         return f"{unexplained} quote quantums of the equity {ledger.equity} are unexplained"
     return ""

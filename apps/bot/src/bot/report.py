@@ -43,6 +43,7 @@ def figures(
             "unrealized_pnl": account.unrealized_pnl / 1e6,
             "fees_paid": account.fees_paid / 1e6,
             "funding_paid": account.funding_paid / 1e6,
+            "funding_unsettled": -account.unsettled / 1e6,
             "insurance_paid": account.insurance_paid / 1e6,
         },
         "guard": bot.options.guard,
@@ -102,7 +103,7 @@ def lines(report: dict[str, Any]) -> list[str]:
         f"orders       {_counted(report['orders'])}",
         *_sampled("fills", report["fills"], report["samples"]["fills"]),
         f"fees         {money['fees_paid']:,.6f} USDC paid",
-        f"funding      {_paid(money['funding_paid'])}",
+        f"funding      {_paid(money['funding_paid'])}{_unsettled(money['funding_unsettled'])}",
         *_insured(money["insurance_paid"]),
         f"profit       {money['realized_pnl']:+,.2f} realised, "
         f"{money['unrealized_pnl']:+,.2f} unrealised",
@@ -132,6 +133,11 @@ def _counted(counts: dict[str, Any]) -> str:
 
 def _paid(amount: float) -> str:
     return f"{abs(amount):,.6f} USDC {'paid' if amount >= 0 else 'received'}"
+
+
+def _unsettled(amount: float) -> str:
+    """Say what the next fill or transfer will settle: only then is there a word."""
+    return f", {abs(amount):,.6f} {'owed' if amount > 0 else 'due'}" if amount else ""
 
 
 def _insured(amount: float) -> list[str]:

@@ -64,7 +64,7 @@ def _money(bot: Bot) -> tuple[tuple[str, int], ...]:
         ("realized", ledger.realized_pnl),
         ("unrealized", ledger.unrealized_pnl),
         ("fees", -ledger.fees_paid),
-        ("funding", -ledger.funding_paid),
+        ("funding", ledger.unsettled - ledger.funding_paid),
     )
 
 

@@ -67,6 +67,7 @@ class Money(msgspec.Struct):
     unrealized_pnl: int = 0
     fees_paid: int = 0
     funding_paid: int = 0
+    unsettled: int = 0
     insurance_paid: int = 0
     fills: int = 0
     wins: int = 0

@@ -48,7 +48,7 @@ from dydx_history import (
 
 __all__ = [
     "Charge", "Event", "Filled", "Funded", "Holding", "InsuranceFunds", "Ledger", "LedgerError",
-    "Liquidated", "Marked", "Opened", "Refused", "Regraded", "Valued", "charge",
+    "Liquidated", "Marked", "Opened", "Refused", "Regraded", "Settled", "Valued", "charge",
     "collateral_pool", "parent_of", "rebuild", "transfer", "withdrawals_blocked",
 ]  # fmt: skip
 
@@ -113,9 +113,15 @@ class Valued(msgspec.Struct, frozen=True, gc=False):
 
 
 class Funded(msgspec.Struct, frozen=True, gc=False):
-    """Funding indices were settled."""
+    """Funding indices moved: what positions owe by it waits until the account is touched."""
 
     indices: dict[str, int]
+    when: Stamp
+
+
+class Settled(msgspec.Struct, frozen=True, gc=False):
+    """The account was touched: what its funding came to went to its balance."""
+
     when: Stamp
 
 
@@ -136,7 +142,7 @@ class Marked(msgspec.Struct, frozen=True, gc=False):
 
 
 Event = (
-    Opened | Filled | Valued | Funded | Regraded | Liquidated | Marked
+    Opened | Filled | Valued | Funded | Settled | Regraded | Liquidated | Marked
     | TransferRecord | OrderRecord
 )  # fmt: skip
 
@@ -311,7 +317,8 @@ class Ledger:
 
     `collateral` is the USDC balance in quote quantums. Every payment has its other end in
     `paid_for_fills`, `fees_paid`, `funding_paid` or `insurance_paid`: taken from `deposits`
-    they always leave the balance. `indices` are the funding indices settled last,
+    they always leave the balance. Fills and transfers settle funding first, as the chain does,
+    and margin counts what is `unsettled`. `indices` are the newest funding indices,
     `oracles` price, exponent and open interest by ticker. `builder_paid` is part of
     `fees_paid`. `journal` is handed every change as an `Event`, once it has happened.
     """
@@ -325,7 +332,7 @@ class Ledger:
         self.holdings: dict[str, Holding] = {}
         self.indices: dict[str, int] = {}
         self.paid_for_fills = self.fees_paid = self.funding_paid = self.insurance_paid = 0
-        self.builder_paid = 0
+        self.builder_paid = self.unsettled = 0
         self.fills = self.liquidations = self.wins = self.losses = 0
         self._realized = self._opened = 0
         self.oracles: dict[str, tuple[int, int, int | None]] = {}
@@ -393,9 +400,11 @@ class Ledger:
             order = fill.order_id or None
             id_ = event_id("fill", self.subaccount, order, fill.when.seq, self.fills)
             fill = msgspec.structs.replace(fill, id=id_)
+        settled = self.settle(fill.when)
         paid = self._pay(fill)
         was_flat, market = not self.holdings, fill.market
         gain, touched = self._trade(fill)
+        touched += [holding for holding in settled if holding.market.ticker != market.ticker]
         self._expose(was_flat, fill.when)
         self._revalue(market.ticker)
         self.history.keep_fill(FillRecord(
@@ -472,7 +481,8 @@ class Ledger:
         """Return the account's margin at the latest oracle prices."""
         if self._margin is None:
             unknown = sorted(self.holdings.keys() - self._parts.keys())
-            self._margin = margin.total_margin(self.collateral, self._parts.values(), unknown)
+            worth = self.collateral + self.unsettled
+            self._margin = margin.total_margin(worth, self._parts.values(), unknown)
         return self._margin
 
     @property
@@ -510,7 +520,7 @@ class Ledger:
             interest += max(0, held + quantums) - max(0, held) + max(0, -quantums)
         part = margin.position_margin(market, held + quantums, price, exponent, interest)
         quote = market.quote_quantums(abs(quantums), subticks)
-        left = self.collateral - fee - (quote if quantums > 0 else -quote)
+        left = self.collateral + self.unsettled - fee - (quote if quantums > 0 else -quote)
         after = margin.total_margin(left, (self._parts | {ticker: part}).values())
         return margin.state_change(before, after) == "Success"
 
@@ -526,30 +536,49 @@ class Ledger:
         rest = self.margin_of(market, self.position(market.ticker) + quantums)
         return margin.bankruptcy_price(self.margin, self.part(market.ticker), rest)
 
-    def settle_funding(self, indices: Mapping[str, int], when: Stamp = NEVER) -> list[Holding]:
-        """Settle what the funding indices moved; one floor for the account, as the chain."""
-        self.indices.update(indices)
-        credits: list[int] = []
-        touched: list[Holding] = []
+    def accrue(self, indices: Mapping[str, int], when: Stamp = NEVER) -> None:
+        """Take in how far funding indices have moved; each position's payment is remembered."""
         for ticker, holding in self.holdings.items():
-            index, since = self.indices.get(ticker, 0), holding.funding_index
+            since = self.indices.get(ticker, 0)
+            index = indices.get(ticker, since)
             if index != since:
-                credits.append(margin.funding_settlement_ppm(holding.quantums, index, since))
-                holding.funding_index = index
-                credited = credits[-1] // margin.PPM
-                holding.net_funding += credited
-                touched.append(holding)
+                moved = margin.funding_settlement_ppm(holding.quantums, index, since)
                 self.history.keep(FundingRecord(
                     position_id=holding.id, ticker=ticker, quantums=holding.quantums,
-                    index=index, credited=credited, created=when,
+                    index=index, credited=moved // margin.PPM, created=when,
                 ))  # fmt: skip
-        credited = margin.funding_settlement(credits)
-        self.collateral += credited
-        self.funding_paid -= credited
+        self.indices.update(indices)
+        self.unsettled = margin.funding_settlement(map(self._owed_ppm, self.holdings.values()))
         self._margin = None
         self.tally.see(when)
-        self._tell(Funded(dict(self.indices), when))
+        self._tell(Funded(dict(indices), when))
+
+    def settle(self, when: Stamp = NEVER) -> list[Holding]:
+        """Settle what is owed, as whatever touches the account does: one floor for all of it."""
+        touched = self.owing
+        for holding in touched:
+            holding.net_funding += self._owed_ppm(holding) // margin.PPM
+            holding.funding_index = self.indices[holding.market.ticker]
+        self.collateral += self.unsettled
+        self.funding_paid -= self.unsettled
+        self.unsettled = 0
+        if touched:
+            self._tell(Settled(when))
         return touched
+
+    @property
+    def owing(self) -> list[Holding]:
+        """Return the positions whose funding the next touch settles."""
+        return [holding for holding in self.holdings.values() if self._owed_ppm(holding)]
+
+    def settle_funding(self, indices: Mapping[str, int], when: Stamp = NEVER) -> list[Holding]:
+        """Take in funding indices and settle at once; return the positions touched."""
+        self.accrue(indices, when)
+        return self.settle(when)
+
+    def _owed_ppm(self, holding: Holding) -> int:
+        index = self.indices.get(holding.market.ticker, 0)
+        return margin.funding_settlement_ppm(holding.quantums, index, holding.funding_index)
 
     def _state(self) -> dict[str, object]:
         # Margin is made of the rest when it is asked for; a journal only listens.
@@ -586,6 +615,7 @@ class Ledger:
         if abs(record.quote_quantums) >= _UINT64:
             got = record.quote_quantums
             raise LedgerError(f"expected a transfer below 2**64 quote quantums, got {got}")
+        self.settle(record.created)
         self.deposits += record.quote_quantums
         self.collateral += record.quote_quantums
         self._margin = None
@@ -722,7 +752,8 @@ def _book(ledger: Ledger, fill: Filled) -> None:
 _REPLAY: Final[dict[type, Callable[[Ledger, Any], object]]] = {
     Filled: _book,
     Valued: lambda ledger, e: ledger.value(e.ticker, e.price, e.exponent, e.interest),
-    Funded: lambda ledger, e: ledger.settle_funding(e.indices, e.when),
+    Funded: lambda ledger, e: ledger.accrue(e.indices, e.when),
+    Settled: lambda ledger, e: ledger.settle(e.when),
     Regraded: lambda ledger, e: ledger.regrade(e.market),
     Liquidated: lambda ledger, e: ledger.liquidated(),
     Marked: lambda ledger, e: ledger.mark(e.when),

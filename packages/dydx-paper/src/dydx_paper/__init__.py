@@ -25,7 +25,6 @@ Sources: v4-chain x/clob/memclob, x/clob/keeper, x/subaccounts; indexer ender an
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from decimal import Decimal
 from fractions import Fraction
 from itertools import chain
 from operator import itemgetter
@@ -123,7 +122,7 @@ class PaperVenue:
 
     `refusals` counts what the chain would not have taken, `optimism` says how far the tape bears
     out what was filled, `funding_owed` are hours by ticker whose price or rate is not known
-    yet: they are settled when it is, or at the worst rate once the position changes.
+    yet: they accrue when it is, or at the worst rate once the position changes.
     `min_price_change_ppm` is governance's, of x/prices: it bounds the trade prices that trigger
     conditional orders. Without `fees` the account's own tier is charged, as it trades.
 
@@ -212,6 +211,7 @@ class PaperVenue:
         if quote_quantums <= 0:
             raise PaperError(f"expected a deposit above 0 quote quantums, got {quote_quantums}")
         first = [] if self._messages else [self._snapshot()]
+        self._touch(self.ledger.owing)
         self.ledger.deposit(quote_quantums, self._when())
         self._transfer = transfer_fields(self.subaccount, quote_quantums, self._when())
         return first + self._flush()
@@ -224,16 +224,21 @@ class PaperVenue:
         """
         first = [] if self._messages else [self._snapshot()]
         blocked = withdrawals_blocked(self._block, self._negative_at)
+        owing = self.ledger.owing
         moved = self.ledger.withdraw(quote_quantums, self._when(), blocked=blocked)
         if isinstance(moved, Refused):
             self.refusals[moved.reason] += 1
         else:
+            self._touch(owing)
             self._transfer = transfer_fields(self.subaccount, -quote_quantums, self._when())
         return first + self._flush()
 
     def figures(self) -> Ledger:
         """Return what the account did and what it is worth: its ledger, which goes on living."""
         return self.ledger
+
+    def _touch(self, holdings: Iterable[Holding]) -> None:
+        self._touched |= {holding.id: holding for holding in holdings}
 
     def _request(self, request: OrderRequest) -> None:
         view = self._views.get(request.ticker)
@@ -359,25 +364,22 @@ class PaperVenue:
     def _fund(self, hours: int) -> None:
         indices = dict(self.ledger.indices)
         for ticker, holding in self.ledger.holdings.items():
-            delta = _index_delta(self._desks[ticker].view, holding.market, hours)
+            delta = risk.index_delta(self._desks[ticker].view, holding.market, hours)
             if delta is None:
                 self.funding_owed[ticker] = self.funding_owed.get(ticker, 0) + hours
             else:
                 indices[ticker] = indices.get(ticker, 0) + delta
-        self._settle_funding(indices)
+        self.ledger.accrue(indices, self._when())
 
     def _fund_late(self, view: MarketView, *, worst_for: int = 0) -> None:
-        """Settle the hours that are owed, if the rate is known or at the worst one for a size."""
+        """Accrue the hours that are owed, if the rate is known or at the worst one for a size."""
         hours, market = self.funding_owed[view.ticker], self._desks[view.ticker].market
-        delta = _index_delta(view, market, hours, worst_for=worst_for)
+        delta = risk.index_delta(view, market, hours, worst_for=worst_for)
         if delta is not None:
             del self.funding_owed[view.ticker]
             indices = self.ledger.indices
-            self._settle_funding(indices | {view.ticker: indices.get(view.ticker, 0) + delta})
-
-    def _settle_funding(self, indices: dict[str, int]) -> None:
-        touched = self.ledger.settle_funding(indices, self._when())
-        self._touched |= {holding.id: holding for holding in touched}
+            moved = {view.ticker: indices.get(view.ticker, 0) + delta}
+            self.ledger.accrue(moved, self._when())
 
     def _hear(self, view: MarketView) -> None:
         """Hold trades of the tape against our fills, and let them reach what rests and waits."""
@@ -475,7 +477,7 @@ class PaperVenue:
             market, signed, subticks, fee, insurance, when, quote=quote, order_id=order.id,
             liquidity=liquidity, type=type_, builder_fee=builder_fee,
         )  # fmt: skip
-        self._touched |= {holding.id: holding for holding in touched}
+        self._touch(touched)
         told = event_id("fill", self.subaccount, id_, when.seq, self.ledger.fills)
         self._told_fills.append(fill_fields(
             order, market, quantums, subticks, id_=told, liquidity=liquidity, type_=type_,
@@ -640,26 +642,6 @@ _LIQUIDATION: Final = -1
 _SETTLED: Final = "FINAL_SETTLEMENT"
 _TIERS_BY_VOLUME: Final = [tier for tier in STANDARD_FEE_TIERS if not tier.total_share_ppm]
 _CROWD: Final = Subaccount("recorded market", 0)
-
-
-def _index_delta(
-    view: MarketView, market: PerpetualMarket, hours: int, *, worst_for: int = 0
-) -> int | None:
-    """Return how far hours of the view's rate move a funding index; None while it is unknown.
-
-    With a position in `worst_for` an unknown rate is the one that costs it most.
-    """
-    mmf_ppm = risk.maintenance_margin_ppm(market.imf_ppm, market.maintenance_fraction_ppm)
-    most = 6 * (market.imf_ppm - mmf_ppm)
-    if view.oracle is None or not (view.funding.known or worst_for):
-        return None
-    rate_8h_ppm = most if worst_for > 0 else -most
-    if view.funding.known:
-        rate_8h_ppm = int(Decimal(view.funding.next_rate_text) * 8 * risk.PPM)
-    return risk.funding_index_delta(
-        min(max(rate_8h_ppm, -most), most), 3_600 * hours,
-        view.oracle.digits, view.oracle.exponent, market.atomic_resolution,
-    )  # fmt: skip
 
 
 def _block_and_hour(view: MarketView) -> tuple[int, int]:

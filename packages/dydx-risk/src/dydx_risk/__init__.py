@@ -283,7 +283,7 @@ class Risk:
         self._stirred: set[str] = set()  # tickers that moved since it was drawn
         self._waited: frozenset[str] = frozenset()
         # A turn is a block, or two seconds in which none came.
-        self._turn, self._height, self._turned_at, self._hour = 0, -1, 0, 0
+        self._turn, self._height, self._turned_at, self._hour = 0, -1, 0, ("", 0)
         # The distance lost in it, and in the one before. An order fills in a block that may move
         # on as this one does, or as the last one did.
         self._pace = self._last_pace = self._ahead = 0.0
@@ -434,10 +434,17 @@ class Risk:
         self._turn, self._height, self._turned_at = self._turn + 1, view.chain.height, view.at
         self._last_pace, self._pace = self._pace, 0.0
         self._ahead = max(self._last_pace, 0.0)
+        self._count_hours(view)
+
+    def _count_hours(self, view: MarketView) -> None:
+        # Hours are the chain's; until it has told its time, which may be another than ours, ours.
+        clock = "chain" if view.chain.time_ns else "ours"
         hour = (view.chain.time_ns or view.at) // _HOUR_NS
-        if 0 < self._hour < hour:
-            self._fund(hour - self._hour)
-        self._hour = max(self._hour, hour)
+        passed = hour - self._hour[1] if self._hour[0] == clock else 0
+        if passed > 0:
+            self._fund(passed)
+        if passed >= 0:
+            self._hour = clock, hour
 
     def _fund(self, hours: int) -> None:
         # The rate that was told last is the hour's, or nearly; an unknown one is the worst.
