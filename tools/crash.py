@@ -268,7 +268,10 @@ class _Wire:
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of an account; money is USDC. `exits` are the seconds in which it could leave."""
+    """What became of an account; money is USDC. `exits` are the seconds in which it could leave.
+
+    A deleveraging counts as a liquidation: the chain took the position either way.
+    """
 
     opened: bool
     liquidations: int
@@ -319,7 +322,7 @@ class _Run:
         ledger = self.venue.ledger
         equity = None if ledger.equity is None else ledger.equity / USDC
         return Outcome(
-            self.opened, ledger.liquidations, self.reductions, equity, self.risk.closest,
+            self.opened, self._taken(), self.reductions, equity, self.risk.closest,
             self.most_exits, tuple(self.told),
         )  # fmt: skip
 
@@ -347,14 +350,19 @@ class _Run:
         while self.waiting:
             self.risk.step(self.waiting.popleft())
 
+    def _taken(self) -> int:
+        """Count what the chain took: liquidations, and positions that were deleveraged."""
+        ledger = self.venue.ledger
+        return ledger.liquidations + ledger.history.fills(status="DELEVERAGED").total
+
     def _look(self, second: int) -> None:
         """Count the seconds in a row in which all could be sold, while it was in danger."""
-        ledger, distance = self.venue.ledger, self.risk.margin.distance
+        taken, distance = self._taken(), self.risk.margin.distance
         shown = "flat" if distance is None else f"distance {distance:.1%}"
         if self.telling and shown != self.shown:
-            self.told.append(f"{second:5} s  {shown}, {ledger.liquidations} liquidations")
+            self.told.append(f"{second:5} s  {shown}, {taken} liquidations")
         self.shown = shown
-        if ledger.liquidations:
+        if taken:
             if not self.ended:
                 self.ended = True
                 fell = (self.distance or 0.0) - (self.risk.closest or 0.0)
