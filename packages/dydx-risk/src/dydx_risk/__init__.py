@@ -170,7 +170,19 @@ def _after(
 
 
 def _exchanged(margin: MarginFigures, old: PositionMargin, new: PositionMargin) -> MarginFigures:
-    return _moved(_moved(margin, total_margin(0, [old]), -1), total_margin(0, [new]))
+    # As total_margin sums them up, which a test holds it to: each price change comes by here.
+    was, value = old.net_notional, new.net_notional
+    had, required = old.maintenance_margin, new.maintenance_margin
+    return MarginFigures(
+        margin.net_collateral + value - was,
+        margin.initial_margin + new.initial_margin - old.initial_margin,
+        margin.maintenance_margin + required - had,
+        margin.notional + abs(value) - abs(was),
+        margin.sensitivity
+        + (value - required if value >= 0 else required - value)
+        - (was - had if was >= 0 else had - was),
+        margin.unknown,
+    )
 
 
 def _moved(margin: MarginFigures, effect: MarginFigures, sign: int = 1) -> MarginFigures:
@@ -544,9 +556,10 @@ class Risk:
         Orders in flight count as filled.
         """
         policy, oracle = self.policy, view.oracle
+        if (policy.bear_move is None and policy.max_volatility_1h is None) or oracle is None:
+            return None
         trade = _trade(view, market, delta, policy.slippage_bps)
-        bounded = policy.bear_move is not None or policy.max_volatility_1h is not None
-        if not bounded or oracle is None or trade is None or not trade.size:
+        if trade is None or not trade.size:
             return None
         price, held = (oracle.digits, oracle.exponent), self._held(market.ticker)
         fair = abs(position_margin(market, trade.size, *price).net_notional)
