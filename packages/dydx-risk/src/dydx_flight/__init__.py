@@ -26,9 +26,8 @@ Sources: v4-chain x/clob/keeper/liquidations.go; x/clob/types/errors.go, 9003 (r
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from decimal import Decimal
 from itertools import pairwise
-from math import floor, inf
+from math import inf
 from typing import Final
 
 import msgspec
@@ -43,6 +42,7 @@ from dydx_margin import (
     mul_ppm,
     position_margin,
 )
+from dydx_trade import amount_text, percent_text, usdc_text
 
 __all__ = [
     "Cut", "Exit", "FlightPlan", "FlightPolicy", "Rung", "Stuck", "due", "joined", "plan",
@@ -153,19 +153,21 @@ class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         part = "all" if self.delta == -self.held else f"of {_size(market, abs(self.held))}"
         return (
             f"{self.side.lower()} {_size(market, self.quantums)} {self.ticker} ({part}) at {bound} "
-            f"{_plain(market.price(self.subticks))}"
+            f"{amount_text(market.price(self.subticks))}"
         )
 
     @property
     def ends(self) -> str:
         """Say what it comes to, what it costs, and what doing nothing would cost."""
-        end = "leaves nothing" if self.restores == inf else f"restores {_percent(self.restores)}"
+        end = (
+            "leaves nothing" if self.restores == inf else f"restores {percent_text(self.restores)}"
+        )
         blind = f", blind ({self.blind}): the oracle less a haircut" if self.blind else ""
         return (
-            f"{end}, costs {_usdc(self.cost)} USDC (spread {_usdc(self.spread)}, impact "
-            f"{_usdc(self.impact)}, fee {_usdc(self.fee)}){blind}; liquidated, "
+            f"{end}, costs {usdc_text(self.cost)} USDC (spread {usdc_text(self.spread)}, impact "
+            f"{usdc_text(self.impact)}, fee {usdc_text(self.fee)}){blind}; liquidated, "
             f"{_size(self.market, self.liquidation_quantums)} a block, the same would cost up to "
-            f"{_usdc(self.liquidation_cost)}"
+            f"{usdc_text(self.liquidation_cost)}"
         )
 
     @property
@@ -173,8 +175,8 @@ class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Say what it does, to what end, at what cost, and when."""
         depth = "no depth is visible" if self.blind else f"all of it takes {self.depth_share:.0%}"
         return (
-            f"{self.words}: from {_percent(self.before)} {self.ends}; fires below "
-            f"{_percent(self.fires_below)} ({depth}{'' if self.blind else ' of the depth'})"
+            f"{self.words}: from {percent_text(self.before)} {self.ends}; fires below "
+            f"{percent_text(self.fires_below)} ({depth}{'' if self.blind else ' of the depth'})"
         )
 
     def order(self, *, client_id: int, good_til_block: int) -> OrderRequest:
@@ -284,13 +286,13 @@ class FlightPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     @property
     def why(self) -> str:
         """Say how far away liquidation is, what the ladder does about it, and what it cannot."""
-        said = [f"distance {_percent(self.distance_now)}" if self.exits else "nothing is held"]
+        said = [f"distance {percent_text(self.distance_now)}" if self.exits else "nothing is held"]
         if self.rungs:
             after = self.distance_after
-            end = "to nothing held" if after == inf else f"to {_percent(after)}"
+            end = "to nothing held" if after == inf else f"to {percent_text(after)}"
             count = f"{len(self.rungs)} rung{'s' * (len(self.rungs) > 1)}"
-            ends = f"from {_percent(self.drawn_at)} {end}, the first below"
-            cost = f"{_percent(self.fires_below)}, cost {_usdc(self.cost)} USDC"
+            ends = f"from {percent_text(self.drawn_at)} {end}, the first below"
+            cost = f"{percent_text(self.fires_below)}, cost {usdc_text(self.cost)} USDC"
             said.append(f"{count} {ends} {cost}")
         if self.unknown:
             said.append(f"unknown: {', '.join(self.unknown)}")
@@ -298,21 +300,8 @@ class FlightPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return "; ".join(said)
 
 
-def _usdc(quote_quantums: int) -> str:
-    return f"{Decimal(quote_quantums).scaleb(-6):,.2f}"
-
-
-def _plain(number: Decimal) -> str:
-    return f"{number.normalize():,f}"
-
-
 def _size(market: PerpetualMarket, quantums: int) -> str:
-    return _plain(market.size(quantums))
-
-
-def _percent(distance: float | None) -> str:
-    # Rounded down, so that what is below a limit also reads as below it.
-    return "unknown" if distance is None else f"{floor(min(max(distance, -99), 99) * 1e3) / 10} %"
+    return amount_text(market.size(quantums))
 
 
 # === Plan ===
@@ -514,7 +503,7 @@ def _just_enough(stand: _Stand, way: Exit, cut: Cut, policy: FlightPolicy) -> Cu
 
 def _costly(way: Exit, done: int) -> tuple[str, str]:
     rest = _cut(way, done, way.size)
-    cost, relief = _usdc(rest.loss), _usdc(rest.maintenance)
+    cost, relief = usdc_text(rest.loss), usdc_text(rest.maintenance)
     return way.ticker, f"leaving costs {cost} USDC and relieves {relief} of maintenance margin"
 
 

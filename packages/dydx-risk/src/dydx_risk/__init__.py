@@ -21,13 +21,14 @@ Sources: v4-chain protocol/lib/margin, x/perpetuals/lib, x/subaccounts/lib, x/cl
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
-from math import floor, inf
+from math import inf
 from typing import Final
 
 import dydx_account
 import dydx_flight
 import dydx_margin
 import dydx_stress
+import dydx_trade
 import dydx_verdict
 import dydx_views
 import dydx_watch
@@ -35,11 +36,9 @@ import msgspec
 from dydx_account import *  # noqa: F403 - who judges risk needs one import
 from dydx_account import Account, Position, Reservation, index_delta
 from dydx_conn import (
-    ConnError,
     Frame,
     OrderRequest,
     PerpetualMarket,
-    Side,
     Subaccount,
     fold,
     order_id,
@@ -53,6 +52,7 @@ from dydx_margin import (
     PPM,
     MarginFigures,
     PositionMargin,
+    exchanged,
     funding_settlement_ppm,
     is_liquidatable,
     liquidation_ratio,
@@ -64,6 +64,8 @@ from dydx_margin import (
 from dydx_strategy import Decision
 from dydx_stress import *  # noqa: F403 - as above
 from dydx_stress import Sizing, bound_position
+from dydx_trade import *  # noqa: F403 - as above
+from dydx_trade import Trade, amount_text, ioc, percent_text, usdc_text
 from dydx_verdict import *  # noqa: F403 - as above
 from dydx_verdict import (
     Alarm,
@@ -86,160 +88,11 @@ __all__ = ["Risk", "verdicts", "watches"]
 __all__ += dydx_verdict.__all__
 __all__ += dydx_watch.__all__
 __all__ += dydx_flight.__all__
+__all__ += dydx_trade.__all__
 __all__ += dydx_stress.__all__
 __all__ += dydx_account.__all__
 __all__ += dydx_views.__all__
 __all__ += dydx_margin.__all__
-
-# === Trades ===
-# A wish made concrete: so many steps, at no worse a price, and what is left after it.
-
-
-class _Trade(msgspec.Struct, frozen=True, gc=False):
-    """An IOC that could be sent: `size` is unsigned and on the grid, `subticks` the worst."""
-
-    market: PerpetualMarket
-    view: MarketView
-    side: Side
-    size: int
-    subticks: int
-
-    @property
-    def delta(self) -> int:
-        return self.size if self.side == "BUY" else -self.size
-
-    @property
-    def worst_quote(self) -> int:
-        return self.market.quote_quantums(self.size, self.subticks)
-
-    @property
-    def words(self) -> str:
-        bound = "<=" if self.side == "BUY" else ">="
-        size = _amount(self.market.size(self.size))
-        price = _amount(self.market.price(self.subticks))
-        return f"{self.side.lower()} {size} {self.market.ticker} at {bound} {price}"
-
-
-def _trade(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> _Trade | None:
-    # Toward less of it. Without a book the oracle price stands in for the best.
-    side: Side = "BUY" if delta > 0 else "SELL"
-    level = view.book.best_ask if delta > 0 else view.book.best_bid
-    shown = [level.price_text] if view.book.known and level is not None else []
-    for text in [*shown, view.oracle.text] if view.oracle is not None else shown:
-        limit = Decimal(text) * (10_000 + (bps if delta > 0 else -bps)) / 10_000
-        try:
-            worst = market.floor_subticks(limit) if delta > 0 else market.ceil_subticks(limit)
-        except ConnError:
-            continue  # a price that no order can name
-        size = abs(delta) - abs(delta) % market.step_base_quantums
-        return _Trade(market, view, side, size, max(worst, market.subticks_per_tick))
-    return None
-
-
-def _walked_quote(trade: _Trade) -> int:
-    # What the book does not show costs the worst.
-    market, buys, left, quote = trade.market, trade.side == "BUY", trade.size, 0
-    for level in trade.view.book.asks(50) if buys else trade.view.book.bids(50):
-        try:
-            subticks = market.floor_subticks(level.price_text)
-            shown = market.floor_quantums(level.size_text)
-        except ConnError:
-            continue  # nobody can trade there
-        if not left or (subticks > trade.subticks if buys else subticks < trade.subticks):
-            break
-        taken = min(left, shown)
-        quote += market.quote_quantums(taken, subticks)
-        left -= taken
-    return quote + market.quote_quantums(left, trade.subticks)
-
-
-def _after(
-    margin: MarginFigures, trade: _Trade, held: int, quote: int, fee_ppm: int
-) -> MarginFigures:
-    view, market, cash = trade.view, trade.market, quote if trade.side == "SELL" else -quote
-    cash -= mul_ppm(quote, fee_ppm, round_up=True)
-    oracle, interest = view.oracle, view.open_interest
-    if oracle is not None:
-        price = oracle.digits, oracle.exponent
-        old = position_margin(market, held, *price, interest)
-        # The match itself may raise the open interest, and with it the fraction.
-        interest = None if interest is None else interest + trade.size
-        new = position_margin(market, held + trade.delta, *price, interest)
-        margin = _exchanged(margin, old, new)
-    return msgspec.structs.replace(margin, net_collateral=margin.net_collateral + cash)
-
-
-def _exchanged(margin: MarginFigures, old: PositionMargin, new: PositionMargin) -> MarginFigures:
-    # As total_margin sums them up, which a test holds it to: each price change comes by here.
-    was, value = old.net_notional, new.net_notional
-    had, required = old.maintenance_margin, new.maintenance_margin
-    return MarginFigures(
-        margin.net_collateral + value - was,
-        margin.initial_margin + new.initial_margin - old.initial_margin,
-        margin.maintenance_margin + required - had,
-        margin.notional + abs(value) - abs(was),
-        margin.sensitivity
-        + (value - required if value >= 0 else required - value)
-        - (was - had if was >= 0 else had - was),
-        margin.unknown,
-    )
-
-
-def _moved(margin: MarginFigures, effect: MarginFigures, sign: int = 1) -> MarginFigures:
-    return MarginFigures(
-        margin.net_collateral + sign * effect.net_collateral,
-        margin.initial_margin + sign * effect.initial_margin,
-        margin.maintenance_margin + sign * effect.maintenance_margin,
-        margin.notional + sign * effect.notional,
-        margin.sensitivity + sign * effect.sensitivity,
-        margin.unknown,
-    )
-
-
-def _cost(before: MarginFigures, after: MarginFigures) -> MarginFigures:
-    # What is better after it may not come, and must not be counted on.
-    worse = after.free_collateral < before.free_collateral
-    return _moved(after, before, -1) if worse else MarginFigures(0)
-
-
-def _slippage_bps(trade: _Trade) -> float:
-    bid, ask = trade.view.book.best_bid, trade.view.book.best_ask
-    if bid is None or ask is None:
-        return inf
-    mid = (Decimal(bid.price_text) + Decimal(ask.price_text)) / 2
-    fair = float(trade.market.size(trade.size) * mid) * 1e6
-    worse = _walked_quote(trade) - fair if trade.side == "BUY" else fair - _walked_quote(trade)
-    return 1e4 * worse / fair
-
-
-def _away(margin: MarginFigures) -> float:
-    # Over what is known, where `distance` says None as soon as anything is not.
-    return margin.cushion / max(margin.sensitivity, 1)
-
-
-def _nearness(distance: float, then: float, fires_below: float) -> str:
-    now, then_, limit = _percent(distance), _percent(then), _percent(fires_below)
-    if distance >= fires_below:
-        return f"distance {now}, after another such block {then_} < {limit}"
-    return f"distance {now} < {limit}" + (f", {then_} after another such block" * (then_ != now))
-
-
-def _usdc(quote_quantums: int) -> str:
-    return f"{Decimal(quote_quantums).scaleb(-6):,.2f}"
-
-
-def _in_usdc(margin: MarginFigures) -> dict[str, str]:
-    return {name: _usdc(getattr(margin, name)) for name in _TOLD}
-
-
-def _amount(number: Decimal) -> str:
-    return f"{number.normalize():,f}"
-
-
-def _percent(distance: float | None) -> str:
-    # Rounded down, so that what is below a limit also reads as below it.
-    return "unknown" if distance is None else f"{floor(min(max(distance, -99), 99) * 1e3) / 10} %"
-
 
 # === Risk ===
 
@@ -436,7 +289,7 @@ class Risk:
         elif (exposure := self._exposures.get(view.ticker)) is not None:
             old = exposure.terms
             if exposure.value(view) and old is not None and exposure.terms is not None:
-                self._settle(_exchanged(self.margin, old, exposure.terms))
+                self._settle(exchanged(self.margin, old, exposure.terms))
             elif exposure.terms is not old:
                 self._sum()
 
@@ -502,7 +355,7 @@ class Risk:
         if going >= abs(delta):
             return self._deny(decision, *self._waiting(pending[-1]))
         delta += going if delta < 0 else -going
-        trade = _trade(view, market, delta, self.policy.guard_slippage_bps)
+        trade = ioc(view, market, delta, self.policy.guard_slippage_bps)
         if trade is None:
             why, told = "neither a book nor an oracle price to go by", {"known": view.book.known}
             return self._deny(decision, "NO_BOOK", why, told)
@@ -511,8 +364,8 @@ class Risk:
         if not view.chain.height:
             return self._deny(decision, "UNKNOWN_HEIGHT", "no block height seen yet", {"height": 0})
         held = self._held(market.ticker)
-        after = _after(self.margin, trade, held, trade.worst_quote, self.policy.taker_fee_ppm)
-        old, new = (_amount(market.size(size)) for size in (held, held + trade.delta))
+        after = trade.after(self.margin, held, trade.worst_quote, self.policy.taker_fee_ppm)
+        old, new = (amount_text(market.size(size)) for size in (held, held + trade.delta))
         why = f"{trade.words} shrinks {old} to {new}: that always passes"
         order = self._send(trade, _cost(self.margin, after), reduce_only=True)
         return self._approve(decision, order, after, why)
@@ -531,19 +384,19 @@ class Risk:
                 return self._deny(decision, "SIZE", f"no more is borne: {sizing.why}", told)
             delta = sizing.quantums - held
         most = _at_oracle(self.policy.max_order_usdc, view, market) or 0
-        trade = _trade(view, market, max(-most, min(most, delta)), self.policy.slippage_bps)
+        trade = ioc(view, market, max(-most, min(most, delta)), self.policy.slippage_bps)
         if trade is None or not trade.size:
             return self._below_step(decision, market, delta)
-        after = _after(base, trade, held, trade.worst_quote, self.policy.taker_fee_ppm)
+        after = trade.after(base, held, trade.worst_quote, self.policy.taker_fee_ppm)
         beyond = next(self._beyond(after, trade, held), None)  # the first objection wins
         if beyond is not None:
             return self._deny(decision, *beyond)
         cut = f", cut to {self.policy.max_order_usdc:,.0f} USDC" if abs(delta) > most else ""
         cut += f", sized by {sizing.why}" if sizing is not None else ""
         why = (
-            f"{trade.words}{cut}: free collateral {_usdc(base.free_collateral)} becomes "
-            f"{_usdc(after.free_collateral)}, leverage {after.leverage or 0:.2f}, distance "
-            f"{_percent(after.distance)} at the worst price"
+            f"{trade.words}{cut}: free collateral {usdc_text(base.free_collateral)} becomes "
+            f"{usdc_text(after.free_collateral)}, leverage {after.leverage or 0:.2f}, distance "
+            f"{percent_text(after.distance)} at the worst price"
         )
         order = self._send(trade, _cost(base, after), reduce_only=False)
         return self._approve(decision, order, after, why)
@@ -558,7 +411,7 @@ class Risk:
         policy, oracle = self.policy, view.oracle
         if (policy.bear_move is None and policy.max_volatility_1h is None) or oracle is None:
             return None
-        trade = _trade(view, market, delta, policy.slippage_bps)
+        trade = ioc(view, market, delta, policy.slippage_bps)
         if trade is None or not trade.size:
             return None
         price, held = (oracle.digits, oracle.exponent), self._held(market.ticker)
@@ -598,11 +451,11 @@ class Risk:
         if unknown := ", ".join(self.margin.unknown):
             yield "UNKNOWN_ORACLE", f"no oracle price of {unknown}", {"unknown": unknown}
         if course.lost is not None:
-            lost, most = _usdc(course.lost), policy.max_daily_loss_usdc
+            lost, most = usdc_text(course.lost), policy.max_daily_loss_usdc
             why = f"{lost} USDC were lost since 00:00 UTC, limit {most:,.2f}"
             yield "DAILY_LOSS", why, {"lost": lost, "limit": most}
         if course.sunk is not None:
-            sunk, limit = _percent(course.sunk), _percent(policy.max_drawdown)
+            sunk, limit = percent_text(course.sunk), percent_text(policy.max_drawdown)
             yield "DRAWDOWN", f"drawdown {sunk}, limit {limit}", {"drawdown": sunk, "limit": limit}
 
     def _unready(
@@ -646,10 +499,10 @@ class Risk:
             why = f"the oracle price of {ticker} is {age / 1e9:.1f} s old, limit {limit:g} s"
             yield "STALE", why, {"ticker": ticker, "age_s": age / 1e9, "limit_s": limit}
 
-    def _beyond(self, after: MarginFigures, trade: _Trade, held: int) -> Iterator[_Objection]:
+    def _beyond(self, after: MarginFigures, trade: Trade, held: int) -> Iterator[_Objection]:
         policy, distance, leverage = self.policy, after.distance, after.leverage
         if after.free_collateral < 0:
-            needs, has = _usdc(after.initial_margin), _usdc(after.net_collateral)
+            needs, has = usdc_text(after.initial_margin), usdc_text(after.net_collateral)
             yield "MARGIN", f"needs {needs} of initial margin, would have {has}", _in_usdc(after)
         if leverage is None or leverage > policy.max_leverage:
             was = "undefined" if leverage is None else f"{leverage:.2f}"
@@ -659,8 +512,8 @@ class Risk:
                 _in_usdc(after),
             )
         if distance is not None and distance < policy.keep_above:
-            limit = _percent(policy.keep_above)
-            why = f"distance would be {_percent(distance)}, limit {limit}"
+            limit = percent_text(policy.keep_above)
+            why = f"distance would be {percent_text(distance)}, limit {limit}"
             yield "DISTANCE", why, _in_usdc(after)
         for reason, what, would_be, most in self._measured(after, trade, held):
             if would_be > most:
@@ -668,7 +521,7 @@ class Risk:
                 yield reason, why, {"would_be": f"{would_be:.6f}", "limit": f"{most:.6f}"}
 
     def _measured(
-        self, after: MarginFigures, trade: _Trade, held: int
+        self, after: MarginFigures, trade: Trade, held: int
     ) -> Iterator[tuple[Reason, str, float, float]]:
         """Yield what a policy limits: what it would be, and the most it may."""
         policy, ticker, oracle = self.policy, trade.market.ticker, trade.view.oracle
@@ -687,7 +540,7 @@ class Risk:
         if (most := policy.max_orders_per_minute) is not None:
             yield "ORDER_RATE", "orders in a minute", self._sent_lately() + 1, most
         if (most := policy.max_slippage_bps) is not None:
-            yield "SLIPPAGE", "slippage in bps", _slippage_bps(trade), most
+            yield "SLIPPAGE", "slippage in bps", trade.slippage_bps, most
 
     def reserved_margin(self) -> MarginFigures:
         """Return the margin as if every order in flight had filled at its worst."""
@@ -778,7 +631,7 @@ class Risk:
         distance = _away(margin)
         if distance >= self.policy.act_below or not self._is_due("near"):
             return []
-        told, limit = _percent(distance), _percent(self.policy.act_below)
+        told, limit = percent_text(distance), percent_text(self.policy.act_below)
         why = f"guard: distance {told} < {limit}, but {but}"
         return [self._deny(view, reason, why, {"distance": told, "limit": limit})]
 
@@ -789,8 +642,8 @@ class Risk:
 
     def _reduce(self, view: MarketView, rung: Rung, before: MarginFigures, near: str) -> Reduce:
         seen, fee_ppm = self._views[rung.ticker], self.policy.taker_fee_ppm
-        trade = _Trade(rung.market, seen, rung.side, rung.quantums, rung.subticks)
-        after = _after(before, trade, rung.held, rung.quote, fee_ppm)
+        trade = Trade(rung.market, seen, rung.side, rung.quantums, rung.subticks)
+        after = trade.after(before, rung.held, rung.quote, fee_ppm)
         order = self._send(trade, _cost(before, after), reduce_only=True)
         # Orders of one moment are told one after the other, whatever cuts each is made of.
         rung = msgspec.structs.replace(rung, restores=_away(after) if after.notional else inf)
@@ -808,7 +661,7 @@ class Risk:
             why=f"{near}: {rung.words} {rung.ends}",
         )
 
-    def _send(self, trade: _Trade, effect: MarginFigures, *, reduce_only: bool) -> OrderRequest:
+    def _send(self, trade: Trade, effect: MarginFigures, *, reduce_only: bool) -> OrderRequest:
         order = OrderRequest(
             ticker=trade.market.ticker,
             clob_pair_id=trade.market.clob_pair_id,
@@ -866,14 +719,47 @@ class Risk:
         )
 
     def _below_step(self, decision: Decision, market: PerpetualMarket, delta: int) -> Denied:
-        wanted = _amount(market.size(abs(delta)))
-        step = _amount(market.size(market.step_base_quantums))
+        wanted = amount_text(market.size(abs(delta)))
+        step = amount_text(market.size(market.step_base_quantums))
         why = f"{wanted} {market.ticker} is left to trade, less than one step of {step}"
         return self._deny(decision, "BELOW_STEP", why, {"wanted": wanted, "step": step})
 
     def _next_id(self) -> str:
         self._verdicts += 1
         return f"V{self._verdicts}"
+
+
+def _moved(margin: MarginFigures, effect: MarginFigures, sign: int = 1) -> MarginFigures:
+    return MarginFigures(
+        margin.net_collateral + sign * effect.net_collateral,
+        margin.initial_margin + sign * effect.initial_margin,
+        margin.maintenance_margin + sign * effect.maintenance_margin,
+        margin.notional + sign * effect.notional,
+        margin.sensitivity + sign * effect.sensitivity,
+        margin.unknown,
+    )
+
+
+def _cost(before: MarginFigures, after: MarginFigures) -> MarginFigures:
+    # What is better after it may not come, and must not be counted on.
+    worse = after.free_collateral < before.free_collateral
+    return _moved(after, before, -1) if worse else MarginFigures(0)
+
+
+def _away(margin: MarginFigures) -> float:
+    # Over what is known, where `distance` says None as soon as anything is not.
+    return margin.cushion / max(margin.sensitivity, 1)
+
+
+def _nearness(distance: float, then: float, fires_below: float) -> str:
+    now, then_, limit = percent_text(distance), percent_text(then), percent_text(fires_below)
+    if distance >= fires_below:
+        return f"distance {now}, after another such block {then_} < {limit}"
+    return f"distance {now} < {limit}" + (f", {then_} after another such block" * (then_ != now))
+
+
+def _in_usdc(margin: MarginFigures) -> dict[str, str]:
+    return {name: usdc_text(getattr(margin, name)) for name in _TOLD}
 
 
 class _Exposure(msgspec.Struct, eq=False):
