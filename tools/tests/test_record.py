@@ -259,7 +259,7 @@ def test_cookies_are_not_recorded_and_limits_are(venue: Venue, tmp_path: Path) -
     """Of an answer's headers only those that say how the venue treats us are kept."""
     path = tmp_path / "headers.jsonl.zst"
 
-    record.main(arguments(venue, path, "--seconds", "1", "--tickers", ""))
+    record.main(arguments(venue, path, "--seconds", "3", "--tickers", ""))
 
     import zstandard
 
