@@ -1,7 +1,7 @@
 """What is it doing? The panels of markets, opinions, orders and the machine under them.
 
     Snapshot ──► MARKETS, SIGNALS, DECISIONS, ORDERS, TAPE, QUALITY, WIRE ──► rows
-             ──► book_rows, speed_rows ─────────────────────────────────────► rows
+             ──► VENUE, book_rows, speed_rows ──────────────────────────────► rows
 
 Each panel is a pure function (snapshot, view, width, height) of the inside -> rows, or a `Table`.
 All of them show figures beside real samples, each with the frame that it came from.
@@ -30,12 +30,13 @@ from dydx_draw import (
     trend,
     usdc,
 )
+from dydx_paper import Performance
 from dydx_risk import Denied, MarginFigures, Verdict
 from dydx_snapshot import Book, MarketRow, Snapshot, TapeRow, View
 from dydx_strategy import Decision
 
 __all__ = [
-    "DECISIONS", "MARKETS", "ORDERS", "QUALITY", "SIGNALS", "TAPE", "WIRE", "book_rows",
+    "DECISIONS", "MARKETS", "ORDERS", "QUALITY", "SIGNALS", "TAPE", "VENUE", "WIRE", "book_rows",
     "speed_rows",
 ]  # fmt: skip
 
@@ -96,7 +97,7 @@ SIGNALS: Final = Table(
         Column("", 10, lambda score: (gauge(score.value / 100, 10), "accent"), 2),
         Column("FRAME", 8, lambda score: (f"#{score.seq}", "dim"), 3, True),
         Column("COMPUTED FROM", 0, lambda score: (
-            " · ".join(f"{name} {value:,.6g}" for name, value in score.inputs), ""), 0, True),
+            " · ".join(f"{name} {value:,.6g}" for name, value in score.inputs), ""), 1, True),
     ), "no score yet: the engines warm up", "ticker")  # fmt: skip
 
 # === Decisions, orders and tape ===
@@ -164,6 +165,67 @@ _TOLD_COLUMNS: Final = (
 ORDERS: Final = Table("orders", _history, lambda _: _TOLD_COLUMNS, "no order yet", above=_results)
 TAPE: Final = Table("tape", lambda snapshot: snapshot.tape, lambda _: _TOLD_COLUMNS,
                       "nothing has happened yet")  # fmt: skip
+
+# === Paper venue ===
+
+
+def _venue_rows(snapshot: Snapshot, width: int) -> list[Row]:
+    venue = snapshot.venue
+    if venue is None:
+        return [[("no paper venue: what is sent goes over the wire, to a real one", "watch")]]
+    refused = ", ".join(f"{count:,} {why}" for why, count in venue.refusals) or "nothing"
+    owed = ", ".join(f"{ticker} {hours} h" for ticker, hours in venue.owed) or "none"
+    told = [_performance_rows(venue.performance, width)] if venue.performance else []
+    fees = (f"{name} {figure(None if ppm is None else ppm / 1e4, 3)} %" for name, ppm in (
+        ("maker", venue.maker_ppm), ("taker", venue.taker_ppm)))  # fmt: skip
+    kept = [] if venue.fund is None else [("insurance fund", f"{figure(usdc(venue.fund))} USDC")]
+    kept += [] if venue.tier is None else [("fee tier", venue.tier)]
+    return [
+        *(row for rows in told for row in rows),
+        pairs(width, ("fees", ", ".join(fees)), ("queue", venue.queue or UNKNOWN), *kept),
+        [("refused ", "dim"), (refused, "watch" if venue.refusals else "")],
+        [("funding owed ", "dim"), (owed, "watch" if venue.owed else "")],
+        pairs(width, ("not borne out by the tape", percent(venue.error)),
+              ("still to be judged", UNKNOWN if venue.pending is None else venue.pending),
+              ("liquidations", UNKNOWN if venue.liquidations is None else venue.liquidations)),
+    ]  # fmt: skip
+
+
+def _performance_rows(did: Performance, width: int) -> list[Row]:
+    """Tell how the account did; what does not exist yet is unknown, each with its reason."""
+    # Nothing marked yet is no drawdown of 0.
+    marked = did.max_drawdown_ratio is not None or did.max_drawdown > 0
+    fall = usdc(did.max_drawdown) if marked else None
+    hours = figure(did.drawdown_ns / 3.6e12 if marked else None, 1, unit=" h")
+    return [
+        pairs(width, ("trades", did.trades), ("won", percent(did.win_rate)),
+              ("profit factor", figure(did.profit_factor)),
+              ("average win", figure(_each(did.average_win))),
+              ("loss", figure(_each(did.average_loss)))),
+        pairs(width, ("drawdown", figure(fall, unit=" USDC")),
+              ("of equity", percent(did.max_drawdown_ratio)), ("lasted", hours)),
+        pairs(width, ("Sharpe", figure(did.sharpe)), ("Sortino", figure(did.sortino)),
+              ("annual", "from 24 hourly returns on")),
+        pairs(width, ("in the market", percent(did.exposure)),
+              ("turnover", figure(did.turnover, 1)), ("volume", figure(usdc(did.volume), 0))),
+        pairs(width, ("paid: fees", figure(usdc(did.fees))), ("funding", figure(usdc(did.funding))),
+              ("insurance", f"{figure(usdc(did.insurance))} USDC")),
+    ]  # fmt: skip
+
+
+def _each(quote_quantums: float | None) -> float | None:
+    return None if quote_quantums is None else quote_quantums / 1e6
+
+
+VENUE: Final = Table(
+    "venue", lambda snapshot: snapshot.venue.fills if snapshot.venue else (),
+    lambda snapshot: (
+        Column("MARKET", 10, lambda row: (row.ticker, "bold"), 0, True),
+        Column("ASSUMED", 14, lambda row: (figure(usdc(row.assumed)), "")),
+        Column("TRADED", 14, lambda row: (figure(usdc(row.traded)), "")),
+        Column("ERROR", 8, lambda row: (percent(row.error), "bold")),
+        Column("", 10, lambda row: (gauge(row.error, 10), "accent"), 1),
+    ), "no fill of ours is judged yet", "ticker", _venue_rows)  # fmt: skip
 
 # === Book, quality, speed and wire ===
 

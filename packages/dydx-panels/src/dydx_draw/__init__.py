@@ -247,7 +247,8 @@ class Table(NamedTuple):
     """A list on a panel: its rows, and the columns that they need.
 
     `id` names the attribute that `why` can be asked by. `above` are rows over the list, `below` is
-    a second line of each row, told whole when the panel is alone. A `faded` row is grey.
+    a second line of each row; when the panel is alone it is told whole, of all if there is room or
+    else of the selected one. A `faded` row is grey. Columns stand `gap` cells apart.
     """
 
     name: str
@@ -258,6 +259,7 @@ class Table(NamedTuple):
     above: Callable[[Snapshot, int], list[Row]] = lambda snapshot, width: []
     below: Callable[[Any], str] = lambda row: ""
     faded: Callable[[Any], bool] = lambda row: False
+    gap: int = 2
 
 
 def listed(table: Table, snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
@@ -266,25 +268,52 @@ def listed(table: Table, snapshot: Snapshot, view: View, width: int, height: int
     drawn = table.above(snapshot, width)
     if not rows:
         return [*drawn, [("nothing matches the filter" if view.filter else table.empty, "dim")]]
-    columns, room = _kept(table.columns(snapshot), width)
+    columns, room = _kept(table.columns(snapshot), width, table.gap)
     detail: list[str] = []
     if view.panel and 0 <= chosen < len(rows) and not columns[-1].width:
         text = columns[-1].cell(rows[chosen])[0]
         detail = ["", *folded(text, width)][: height // 3] if cell_len(text) > room else []
     titles = [(column.title, "dim") for column in columns]
-    drawn += [_laid(titles, columns, room)] if any(title for title, _ in titles) else []
+    drawn += [_laid(titles, columns, room, table.gap)] if any(title for title, _ in titles) else []
     high = height - len(detail)
-    body = max(high - len(drawn), 0) // (2 if table.below(rows[0]) else 1)
-    first = max(0, min(chosen - body // 2, len(rows) - body))
+    body = max(high - len(drawn), 0)
+    below = _told(table, rows, chosen, width, body if view.panel else 0)
+    first = _first(len(rows), chosen, body, below)
     for number, row in enumerate(rows[first : first + body], first):
         cells = [column.cell(row) for column in columns]
         line = _laid([(text, "dim") for text, _ in cells] if table.faded(row) else cells,
-                     columns, room)  # fmt: skip
+                     columns, room, table.gap)  # fmt: skip
         drawn.append([_MARK, *line] if number == chosen else line)
-        if below := table.below(row):
-            told = folded(f"    {below}", width) if view.panel else [f"    {below}"]
-            drawn += [[(text, "dim")] for text in told]
+        drawn += below(number)
+        if len(drawn) >= high:
+            break
     return [*drawn[:high], *([(text, "")] for text in detail)]
+
+
+def _told(
+    table: Table, rows: Sequence[Any], chosen: int, width: int, room: int
+) -> Callable[[int], list[Row]]:
+    """Return what tells the lines below a row: whole if all fit, or if it is the chosen one."""
+
+    def lines(number: int, whole: bool) -> list[Row]:
+        text = table.below(rows[number])
+        told = folded(f"    {text}", width) if whole else [f"    {text}"]
+        return [[(line, "dim")] for line in told] if text else []
+
+    needed = (1 + len(lines(number, True)) for number in range(len(rows)))
+    whole = len(rows) <= room and sum(needed) <= room
+    return lambda number: lines(number, whole or (room > 0 and number == chosen))
+
+
+def _first(count: int, chosen: int, high: int, below: Callable[[int], list[Row]]) -> int:
+    """Return the row to begin with, so that the chosen one is whole in sight, others about it."""
+    shown = high // (1 + min(len(below(0)), 1))
+    first = max(0, min(chosen - shown // 2, count - shown))
+    heights = [1 + len(below(number)) for number in range(first, min(chosen + 1, count))]
+    while len(heights) > 1 and sum(heights) > high:
+        del heights[0]
+        first += 1
+    return first
 
 
 def rows_of(table: Table, snapshot: Snapshot, view: View) -> Sequence[Any]:
@@ -304,23 +333,23 @@ def chosen_row(view: View, name: str) -> int:
     return view.selected if (view.panel or "tape") == name else -1
 
 
-def _laid(cells: Sequence[Cell], columns: Sequence[Column], room: int) -> Row:
-    """Bring cells to their widths, two spaces apart."""
+def _laid(cells: Sequence[Cell], columns: Sequence[Column], room: int, gap: int) -> Row:
+    """Bring cells to their widths, `gap` spaces apart."""
     row: Row = []
     for (text, style), column in zip(cells, columns, strict=True):
         width = column.width or room
         text = text if cell_len(text) <= width else crop(drawable(text, True), width)
         spaces = " " * (width - cell_len(text))
-        row.append((f"{text}{spaces}  " if column.left else f"{spaces}{text}  ", style))
-    row[-1] = (row[-1][0][:-2], row[-1][1])
+        row.append(((f"{text}{spaces}" if column.left else f"{spaces}{text}") + " " * gap, style))
+    row[-1] = (row[-1][0][:-gap], row[-1][1])
     return row
 
 
-def _kept(columns: Sequence[Column], width: int) -> tuple[list[Column], int]:
+def _kept(columns: Sequence[Column], width: int, gap: int) -> tuple[list[Column], int]:
     """Drop the columns of the highest rank until the rest fits; say what a growing one gets."""
     kept = list(columns)
     while True:
-        fixed = sum(column.width + 2 for column in kept) - 2
+        fixed = sum(column.width + gap for column in kept) - gap
         # A growing column without room for its words is worth less than any figure.
         needed = fixed + (28 if any(not column.width for column in kept) else 0)
         worst = max(range(len(kept)), key=lambda i: kept[i].rank)
@@ -357,6 +386,11 @@ def beside(left: Sequence[Row], width: int, right: Sequence[Row]) -> list[Row]:
 def folded(text: str, width: int) -> list[str]:
     """Break a long text into lines, between words where all letters are one cell wide."""
     text, room = drawable(text, True), max(width - 4, 2)
-    lines = wrap(text, room) if cell_len(text) == len(text) else chop_cells(text, room)
+    # A ticker is not two words.
+    lines = (
+        wrap(text, room, break_on_hyphens=False)
+        if cell_len(text) == len(text)
+        else chop_cells(text, room)
+    )
     first, *rest = lines or [""]
     return [first, *("    " + line for line in rest)]

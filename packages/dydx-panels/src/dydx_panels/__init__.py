@@ -17,6 +17,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import zip_longest
 from typing import Any, Final, NamedTuple
 
 from dydx_activity import (
@@ -26,6 +27,7 @@ from dydx_activity import (
     QUALITY,
     SIGNALS,
     TAPE,
+    VENUE,
     WIRE,
     book_rows,
     speed_rows,
@@ -46,7 +48,7 @@ from dydx_draw import (
     listed,
     rows_of,
 )
-from dydx_safety import POSITIONS, safety_rows, state_of
+from dydx_safety import FLIGHT, POSITIONS, STRESS, safety_rows, state_of
 from dydx_snapshot import (
     Book,
     Header,
@@ -56,8 +58,10 @@ from dydx_snapshot import (
     Snapshot,
     Speed,
     TapeRow,
+    Venue,
     View,
     Wire,
+    Witnessed,
 )
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
@@ -65,8 +69,8 @@ from rich.segment import Segment, Segments
 
 __all__ = [
     "KEYS", "PANELS", "Book", "Dashboard", "Header", "MarketRow", "Panel", "PanelError", "Quality",
-    "Safety", "Screen", "Snapshot", "Speed", "TapeRow", "Theme", "View", "Wire", "dashboard",
-    "export_svg", "panel", "run_panel", "selectable",
+    "Safety", "Screen", "Snapshot", "Speed", "TapeRow", "Theme", "Venue", "View", "Wire",
+    "Witnessed", "dashboard", "export_svg", "panel", "run_panel", "selectable",
 ]  # fmt: skip
 
 # === Errors ===
@@ -135,9 +139,20 @@ def _keys(snapshot: Snapshot, most: int) -> list[tuple[str, str]]:
 
 
 def _help(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
-    panels = ((key, f"{name} alone, again to go back") for key, name in KEYS.items())
-    keys = (*panels, *_keys(snapshot, len(_KEYS)))
-    return [[(f"  {key:<10}", "key"), (what, "")] for key, what in keys]
+    """List the panels' keys two a row, then the others that work now."""
+    keys = [(key, f"{name} alone") for key, name in KEYS.items()]
+    half = (len(keys) + 1) // 2
+    return [
+        *([cell for key, what in pair if key for cell in _key_cells(key, f"{what:<26}")]
+          for pair in zip_longest(keys[:half], keys[half:], fillvalue=("", ""))),
+        [("  the same key  ", "key"), ("again to go back", "")],
+        [],
+        *(_key_cells(key, what) for key, what in _keys(snapshot, len(_KEYS))),
+    ]  # fmt: skip
+
+
+def _key_cells(key: str, what: str) -> Row:
+    return [(f"  {key:<10}", "key"), (what, "")]
 
 
 def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
@@ -164,7 +179,9 @@ class Panel(NamedTuple):
 
 
 PANELS: Final[dict[str, Panel]] = {
-    "safety": Panel("1", "Safety · distance to liquidation", ("safety", "header"), safety_rows),
+    "safety": Panel(
+        "1", "Safety · distance to liquidation", ("safety", "watch", "header"), safety_rows
+    ),
     "positions": Panel("2", "Positions", ("positions", "safety", "markets"), POSITIONS),
     "markets": Panel("3", "Markets", ("markets",), MARKETS),
     "signals": Panel("4", "Signals", ("markets",), SIGNALS),
@@ -175,6 +192,9 @@ PANELS: Final[dict[str, Panel]] = {
     "book": Panel("9", "Book", ("book",), book_rows),
     "wire": Panel("0", "Wire", ("wire",), WIRE),
     "tape": Panel("t", "Tape", ("tape",), TAPE),
+    "flight": Panel("f", "Way out", ("watch", "safety"), FLIGHT),
+    "stress": Panel("x", "Stress", ("watch", "safety"), STRESS),
+    "venue": Panel("v", "Paper venue", ("venue",), VENUE),
     "header": Panel("", "", ("header",), _header),
     "footer": Panel("", "", ("header",), _footer),
     "help": Panel("", "Keys", ("header",), _help),
@@ -297,11 +317,18 @@ _STACK: Final = (
 # From the widest screen to the narrowest: (least width, least height, bands).
 _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
     (170, 50, (
-        _Band(9, 15, 0, (("safety", 0.52), ("decisions", 0.48))),
-        _Band(6, 8, 1, (("positions", 0.52), ("orders", 0.48))),
-        _Band(8, 13, 3, (("markets", 0.6), ("signals", 0.4))),
-        _Band(8, 14, 2, (("book", 0.22), ("wire", 0.26), ("quality", 0.26), ("speed", 0.26))),
-        _Band(5, 8, 1, (("tape", 1.0),)),
+        _Band(9, 15, 0, (("safety", 0.48), ("flight", 0.52))),
+        _Band(5, 7, 1, (("positions", 0.52), ("orders", 0.48))),
+        _Band(11, 16, 2, (("markets", 0.5), ("stress", 0.5))),
+        _Band(7, 11, 2, (
+            ("book", 0.2), ("signals", 0.18), ("wire", 0.22), ("quality", 0.2), ("speed", 0.2))),
+        _Band(5, 9, 1, (("decisions", 0.48), ("tape", 0.52))),
+    )),
+    (140, 42, (
+        _Band(9, 11, 0, (("safety", 0.5), ("flight", 0.5))),
+        _STACK[0],
+        _Band(6, 10, 2, (("markets", 0.62), ("book", 0.38))),
+        *_STACK[2:],
     )),
     (110, 32, (_Band(9, 10, 0, (("safety", 0.6), ("book", 0.4))), *_STACK)),
     (60, 38, (_Band(7, 10, 0, (("safety", 1.0),)), *_STACK)),

@@ -5,7 +5,8 @@
 
 `Snapshot` holds the layers' own frozen values (decisions, verdicts, scores, margin, the watch of
 risk) and copies of what goes on changing, in a part for each panel: `Header`, `Safety`,
-`MarketRow`, `Book`, `Quality`, `Speed`, `Wire`, `TapeRow`. `View` is what the person chose.
+`MarketRow`, `Venue`, `Book`, `Quality`, `Speed`, `Wire`, `TapeRow`. `View` is what the person
+chose.
 
 Units: money is USDC (quote quantums in the layers' values), sizes base units, fractions 0..1,
 scores 0..100, times nanoseconds UTC. What is not known is None.
@@ -15,13 +16,24 @@ Nothing here draws, and nothing here can change.
 import msgspec
 from dydx_conn import Frame, PerpetualMarket
 from dydx_data import Level, Sample, Trade
-from dydx_risk import MarginFigures, PositionFigures, Reduce, Verdict
+from dydx_paper import Performance
+from dydx_risk import MarginFigures, PositionFigures, Reduce, Verdict, Watch
 from dydx_signals import Score
 from dydx_strategy import Decision
 
 __all__ = [
-    "Book", "Header", "MarketRow", "Quality", "Safety", "Snapshot", "Speed", "TapeRow", "View",
+    "Book",
+    "Header",
+    "MarketRow",
+    "Quality",
+    "Safety",
+    "Snapshot",
+    "Speed",
+    "TapeRow",
+    "Venue",
+    "View",
     "Wire",
+    "Witnessed",
 ]  # fmt: skip
 
 # === Values ===
@@ -123,6 +135,37 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     samples: tuple[Frame, ...] = ()
 
 
+class Witnessed(msgspec.Struct, frozen=True):
+    """A market's fills on paper: quote quantums assumed to trade, and what the tape bears out."""
+
+    ticker: str
+    assumed: int
+    traded: int
+    error: float | None = None
+
+
+class Venue(msgspec.Struct, frozen=True, kw_only=True):
+    """How a paper venue filled, what it refused, and how the account did on it.
+
+    `error` is the share of all fills that the tape does not bear out, `pending` the fills that are
+    not judged yet, `owed` hours of funding by ticker whose price or rate is not known. What a
+    venue does not keep is None: an insurance `fund` in quote quantums, the `tier` of its fees.
+    """
+
+    performance: Performance | None = None
+    liquidations: int | None = None
+    maker_ppm: int | None = None
+    taker_ppm: int | None = None
+    queue: str = ""
+    error: float | None = None
+    pending: int | None = None
+    fills: tuple[Witnessed, ...] = ()
+    refusals: tuple[tuple[str, int], ...] = ()
+    owed: tuple[tuple[str, int], ...] = ()
+    fund: int | None = None
+    tier: str | None = None
+
+
 class TapeRow(msgspec.Struct, frozen=True):
     """One thing that happened, in plain words; `id` is what `why` can be asked about."""
 
@@ -138,6 +181,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the screen can show, at one moment. Rows are newest or most important first.
 
     `money` are results in quote quantums, `counts` what was sent and what came of it, both by name.
+    `watch` is the newest look of risk at the account; without a `venue` there is no paper one.
     """
 
     header: Header = Header()
@@ -149,6 +193,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     fills: tuple[TapeRow, ...] = ()
     money: tuple[tuple[str, int], ...] = ()
     counts: tuple[tuple[str, int], ...] = ()
+    watch: Watch | None = None
+    venue: Venue | None = None
     book: Book = Book()
     quality: Quality = Quality()
     speed: Speed = Speed()
