@@ -166,6 +166,15 @@ def test_a_far_shock_keeps_its_four_letters(full: Snapshot) -> None:
     assert "MOVE" in drawn("stress", replace(full, watch=replace(watch, stress=calm)))
 
 
+def test_a_shock_after_which_nothing_is_worth_anything_has_no_distance(full: Snapshot) -> None:
+    """A beta beyond 2.5 takes a price to nothing at -40 %: there is no distance to be 0."""
+    watch = watch_of(full)
+    row = next(iter(watch.stress.rows.values()))
+    table = stress_table(10**12, [replace(row.holding, beta=3.0)])
+
+    assert "together none" in told("stress", replace(full, watch=replace(watch, stress=table)))
+
+
 def test_the_figures_of_risk_stand_over_the_table(full: Snapshot) -> None:
     """Usage, funding and what it takes off the distance, concentration: each by its name."""
     text = told("stress", full, width=120)
