@@ -379,6 +379,9 @@ def dashboard(recording: str) -> Iterator[Row]:
     bot.run(load_recorded_stream(recording))
     copy_s = best(lambda: snapshot_of(bot, mode="REPLAY", name=recording, speed=20.0), repeats=5)
     yield "snapshot of a run", f"{copy_s * 1e3:.2f} ms", "", ""
+    newest = max(bot.data.views.values(), key=lambda view: view.seq)
+    look_s = best(lambda: bot.risk.watch(newest), repeats=5)
+    yield "  and a look of risk, once a second", f"{look_s * 1e3:.2f} ms", "", ""
     shown = snapshot_of(bot, mode="REPLAY", name=recording, speed=20.0)
     for width, height in ((80, 24), (120, 40), (200, 60)):
         console = Console(

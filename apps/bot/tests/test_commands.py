@@ -153,6 +153,19 @@ def test_a_panel_is_printed_on_its_own(short: Path, capsys: pytest.CaptureFixtur
     assert "BTC-USD" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("flight", "Way out"), ("stress", "herfindahl"), ("venue", "not borne out by the tape")],
+)
+def test_what_risk_and_the_venue_say_is_printed_on_its_own(
+    short: Path, capsys: pytest.CaptureFixture[str], name: str, words: str
+) -> None:
+    """Each by its name, as a screen would show it alone."""
+    assert main(["panel", name, str(short)]) == 0
+
+    assert words in capsys.readouterr().out
+
+
 def test_the_dashboard_is_written_as_a_picture(short: Path, tmp_path: Path) -> None:
     """An SVG of the size that was asked for, at the moment that was asked for."""
     picture = tmp_path / "dashboard.svg"

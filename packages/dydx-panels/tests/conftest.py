@@ -15,9 +15,27 @@ from dydx_panels import (
     Snapshot,
     Speed,
     TapeRow,
+    Venue,
     Wire,
+    Witnessed,
 )
-from dydx_risk import Approved, Denied, MarginFigures, PositionFigures, Reduce, Verdict
+from dydx_paper import Performance
+from dydx_risk import (
+    Approved,
+    Denied,
+    Exit,
+    FlightPlan,
+    Holding,
+    MarginFigures,
+    PositionFigures,
+    Reduce,
+    Rung,
+    Verdict,
+    Watch,
+    risk_figures,
+    stress_table,
+    suggest_leverage,
+)
 from dydx_signals import Score
 from dydx_strategy import Decision
 
@@ -145,6 +163,59 @@ def _reduce() -> Reduce:
     )  # fmt: skip
 
 
+def rung(**fields: object) -> Rung:
+    """Return a rung that sells some ETH; what is not given is of no matter."""
+    known = {
+        "market": perpetual("ETH-USD", -9, 100_000), "side": "SELL", "quantums": 600_000_000,
+        "held": 2_100_000_000, "subticks": 3_003_400_000, "quote": 1_806_720_000,
+        "spread": 1_100_000, "impact": 140_000, "fee": 900_000, "loss": 2_200_000,
+        "before": 0.06, "restores": 0.091, "fires_below": 0.062, "depth_share": 0.14,
+        "liquidation_quantums": 331_000_000, "liquidation_cost": 28_341_000,
+    }  # fmt: skip
+    return Rung(**{**known, **fields})  # type: ignore[arg-type]
+
+
+def _holdings() -> list[Holding]:
+    eth, btc = perpetual("ETH-USD", -9, 100_000), perpetual("BTC-USD", -10, 1_000_000)
+    return [
+        Holding(market=eth, quantums=2_100_000_000, price=301_240, exponent=-2,
+                open_interest=10**13, funding_8h_ppm=80, volatility_1h=0.011, beta=1.1),
+        Holding(market=btc, quantums=-500_000_000, price=63_100, funding_8h_ppm=-40),
+    ]  # fmt: skip
+
+
+def watched(collateral: int = -2_000_000_000, holdings: list[Holding] | None = None) -> Watch:
+    """Return what risk sees of an account: a ladder of two rungs, and one that is blind."""
+    held = _holdings() if holdings is None else holdings
+    first = rung()
+    second = rung(held=1_500_000_000, before=0.091, restores=0.12, fires_below=0.06,
+                  blind="the book is stale")  # fmt: skip
+    way = Exit(market=first.market, held=2_100_000_000, price=301_240, exponent=-2,
+               size=2_100_000_000, fee_ppm=500, bound=1, best=3_012_300_000)  # fmt: skip
+    return Watch(
+        seq=48_211, at=NOW, trouble="",
+        figures=risk_figures(collateral, held), stress=stress_table(collateral, held),
+        plan=FlightPlan(rungs=(first, second), distance_now=0.118, distance_next=0.109,
+                        drawn_at=0.062, distance_after=0.12, cost=4_280_000, exits=(way,),
+                        left=(("SOL-USD", "its reduction has no answer yet"),)),
+        leverage=tuple(suggest_leverage(h, keep_above=0.12) for h in held),
+    )  # fmt: skip
+
+
+def _venue() -> Venue:
+    return Venue(
+        performance=Performance(
+            trades=12, win_rate=0.417, profit_factor=0.82, average_win=31_200_000.0,
+            average_loss=22_400_000.0, max_drawdown=412_000_000, max_drawdown_ratio=0.0396,
+            drawdown_ns=3 * 3_600 * SECOND, sharpe=None, sortino=None, exposure=0.62,
+            turnover=3.1, volume=32_000_000_000, fees=16_010_000, funding=-41_200, insurance=0),
+        liquidations=1, maker_ppm=100, taker_ppm=500, queue="pessimistic", error=0.214, pending=2,
+        fills=(Witnessed("ETH-USD", 20_000_000_000, 18_000_000_000, 0.1),
+               Witnessed("SOL-USD", 8_000_000_000, 4_000_000_000, 0.5)),
+        refusals=(("ErrGTBExceedsMax", 3), ("ErrInvalidClob", 1)), owed=(("SOL-USD", 2),),
+    )  # fmt: skip
+
+
 def _verdicts() -> tuple[Verdict, ...]:
     return (
         _reduce(),
@@ -230,7 +301,7 @@ def sample() -> Snapshot:
         money=(("realized", -12_200_000), ("unrealized", -14_570_000), ("fees", -2_030_000),
                ("funding", -41_200)),
         counts=(("approved", 1), ("denied", 1), ("reduce", 1), ("fills", 3), ("won", 1)),
-        book=_book(),
+        watch=watched(), venue=_venue(), book=_book(),
         quality=Quality(
             counts=(("malformed", 1), ("unknown", 1), ("duplicate", 4), ("gap", 1), ("stale", 2)),
             samples=(Sample(48_102, "malformed", '{"type":"channel_data","contents":{"bids":[["'),

@@ -31,7 +31,7 @@ from dydx_panels import (
     run_panel,
     selectable,
 )
-from dydx_risk import MarginFigures, PositionFigures
+from dydx_risk import MarginFigures, PositionFigures, Watch
 from dydx_signals import Score
 from msgspec.structs import replace
 from rich.cells import cell_len
@@ -97,7 +97,7 @@ def test_without_colour_only_weight_is_left(full: Snapshot) -> None:
 
 def test_every_panel_has_a_key_of_its_own() -> None:
     """Keys name panels, one to one."""
-    assert len(KEYS) == len(set(KEYS.values())) == 11
+    assert len(KEYS) == len(set(KEYS.values())) == 14
     assert ["safety", "positions", "markets"] == [KEYS[key] for key in "123"]
 
 
@@ -125,10 +125,10 @@ def test_120_columns_add_markets_scores_book_and_decisions(full: Snapshot) -> No
 
 
 def test_200_columns_show_all(full: Snapshot) -> None:
-    """Every layer's panel is on the widest screen."""
+    """Every panel but the paper venue's is on the widest screen."""
     text = dashboard(full, View(), 200, 60).text
 
-    assert [] == [name for name in KEYS.values() if PANELS[name].title not in text]
+    assert ["venue"] == [name for name in KEYS.values() if PANELS[name].title not in text]
 
 
 def test_a_tall_narrow_screen_has_a_layout_of_its_own(full: Snapshot) -> None:
@@ -216,15 +216,28 @@ def test_a_negative_distance_is_drawn_as_none_left() -> None:
     assert agrees("safety-under", drawn("safety", Snapshot(safety=safety), height=11))
 
 
-def test_the_next_rung_is_told_before_it_is_due() -> None:
-    """How far the guard is, or why there is none to come."""
-    held = Safety(positions=1, margin=margin_at(0.118), act_below=0.06, restore_to=0.09)
+def next_rung(safety: Safety, watch: Watch | None) -> str:
+    """Return what the safety panel says of the next rung."""
+    text = drawn("safety", Snapshot(safety=safety, watch=watch), width=160)
+    return next(line for line in text.split("\n") if "next rung" in line).strip("│ ")
 
-    assert "5.8 % further against us: reduces until 9.0 %" in words(held)
-    assert "due now" in words(replace(held, margin=margin_at(0.05)))
-    assert "the guard is off" in words(replace(held, act_below=None))
-    assert "no position is held" in words(replace(held, margin=MarginFigures(1)))
-    assert "next rung unknown" in words(Safety())
+
+def test_the_next_rung_is_told_in_the_words_of_the_ladder(full: Snapshot) -> None:
+    """What the guard would do and at which distance, or why there is nothing to come."""
+    held = Safety(positions=1, margin=margin_at(0.118), act_below=0.06, restore_to=0.09)
+    watch = full.watch
+    assert watch is not None
+    near = replace(watch, plan=replace(watch.plan, distance_next=0.061))
+    stuck = replace(watch, plan=replace(watch.plan, rungs=()))
+
+    assert next_rung(held, watch).startswith(
+        "next rung below 6.2 %: sell 0.6 ETH-USD (of 2.1) at >= 3,003.4, restores 9.1 %, costs 2.14"
+    )
+    assert "due now: sell 0.6 ETH-USD" in next_rung(held, near)
+    assert "SOL-USD stays: its reduction has no answer yet" in next_rung(held, stuck)
+    assert "the guard is off" in next_rung(replace(held, act_below=None), watch)
+    assert "no position is held" in next_rung(replace(held, margin=MarginFigures(1)), watch)
+    assert next_rung(held, None).endswith("unknown")
 
 
 def test_a_rung_is_red_while_it_is_new(full: Snapshot) -> None:
@@ -274,6 +287,17 @@ def test_a_price_below_zero_liquidates_nothing() -> None:
 
     assert "none" in text
     assert "150 %" in text
+
+
+def test_a_position_that_no_price_liquidates_is_not_unknown(full: Snapshot) -> None:
+    """Small beside the rest of a known account, it is no danger and not red."""
+    row = replace(full.positions[0], liquidation_price=None, distance=None)
+    calm = Safety(positions=1, margin=margin_at(0.2), act_below=0.06)
+    known, unknown = (Snapshot(positions=(row,), safety=s) for s in (calm, Safety(positions=1)))
+
+    assert "none    >999 %" in drawn("positions", known, width=140)
+    assert "#ff5548" not in colours("positions", known)
+    assert 2 == drawn("positions", unknown, width=140).count("unknown")
 
 
 def test_a_huge_figure_keeps_its_size() -> None:
@@ -407,6 +431,8 @@ def test_help_lists_the_keys_that_work_now(full: Snapshot) -> None:
 
     assert "+/-       speed" in text
     assert "3         markets alone" in text
+    assert "f         flight alone" in text
+    assert "up/down   select a row" in text
     assert "Positions" not in text
     assert "speed\n" not in dashboard(live, View(help=True), 80, 24).text.replace("  ", "")
     assert "+/- speed" not in dashboard(live, View(), 80, 24).text

@@ -70,6 +70,7 @@ class Run:
                           status=v.status, scores=self.scored[v.ticker].scores) for v in views),
             decisions=tuple(reversed(self.decisions)),
             verdicts=tuple(reversed(self.verdicts)),
+            watch=self.risk.watch(views[0]),
             book=Book(ticker=views[0].ticker, market=views[0].market, known=book.known,
                       bids=tuple(book.bids(12)), asks=tuple(book.asks(12)), seq=book.seq,
                       mid_price=book.mid_price, trades=tuple(views[0].trades)),

@@ -316,7 +316,8 @@ class Keyboard:
 
 def print_panel(bot: Bot, name: str, panel: str) -> None:
     """Print one panel of a run as it stands."""
-    run_panel(panel, snapshot_of(bot, mode="REPLAY", name=name, speed=None), Console())
+    shown = snapshot_of(bot, mode="REPLAY", name=name, speed=None)
+    run_panel(panel, shown, Console(), View(panel=panel))
 
 
 def write_svg(bot: Bot, name: str, path: Path, width: int, height: int) -> None:

@@ -21,8 +21,11 @@ from dydx_panels import (
     Snapshot,
     Speed,
     TapeRow,
+    Venue,
     Wire,
+    Witnessed,
 )
+from dydx_paper import PaperVenue
 from dydx_risk import Reduce
 
 from bot.composition import Bot
@@ -50,6 +53,8 @@ def snapshot_of(bot: Bot, *, mode: str, name: str, speed: float | None) -> Snaps
         fills=tuple(islice(_rows(entry for entry in entries if entry.kind == "fill"), ROWS)),
         money=_money(bot),
         counts=_counts(bot),
+        watch=bot.watch(),
+        venue=_venue(bot),
         book=_book(bot.data.views[shown]) if shown else Book(),
         quality=_quality(bot),
         speed=_speed(bot),
@@ -73,6 +78,28 @@ def _counts(bot: Bot) -> tuple[tuple[str, int], ...]:
     verdicts = ((kind, counts[kind]) for kind in ("approved", "denied", "reduce"))
     ended = (("fills", ledger.fills), ("won", ledger.wins), ("lost", ledger.losses))
     return (*verdicts, ("open", len(bot.risk.account.open_orders)), *ended)
+
+
+def _venue(bot: Bot) -> Venue | None:
+    """Tell how paper was traded on; None where orders go over the wire."""
+    venue = bot.venue
+    if not isinstance(venue, PaperVenue):
+        return None
+    optimism, assumed = venue.optimism, venue.optimism.assumed.most_common()
+    return Venue(
+        performance=bot.performance(),
+        liquidations=venue.figures().liquidations,
+        maker_ppm=venue.fees.maker_ppm,
+        taker_ppm=venue.fees.taker_ppm,
+        queue=venue.queue,
+        error=optimism.error,
+        pending=optimism.pending,
+        fills=tuple(
+            Witnessed(t, quote, optimism.traded[t], optimism.of(t)) for t, quote in assumed
+        ),
+        refusals=tuple(venue.refusals.most_common()),
+        owed=tuple(sorted(venue.funding_owed.items())),
+    )
 
 
 def _values(entries: Iterable[Entry], *kinds: str) -> tuple[Any, ...]:

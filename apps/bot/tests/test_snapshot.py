@@ -1,0 +1,104 @@
+"""What the screen is given of risk and of the paper venue, and that asking for it changes nothing."""
+
+import pytest
+from bot.composition import Bot, Options
+from bot.screen import ACTIONS
+from bot.snapshot import snapshot_of
+from bot.trade import WireVenue
+from dydx_conn import Frame, Subaccount, replay
+from dydx_panels import KEYS, Snapshot
+from dydx_paper import PaperVenue
+
+
+def played(bot: Bot, until: int = 2500, every: int = 0) -> Bot:
+    """Play the first frames, and look at the run every so many of them."""
+
+    def pace(frame: Frame) -> bool:
+        if every and frame.seq % every == 0:
+            shown(bot)
+        return frame.seq < until
+
+    bot.run(replay("quickstart", pace=pace))
+    return bot
+
+
+def shown(bot: Bot) -> Snapshot:
+    """Copy a run for the panels."""
+    return snapshot_of(bot, mode="REPLAY", name="quickstart", speed=None)
+
+
+@pytest.fixture(scope="module")
+def paper() -> Bot:
+    """Return a run that has traded on paper and holds something."""
+    return played(Bot(Options()))
+
+
+def test_the_screen_sees_the_way_out_and_every_shock(paper: Bot) -> None:
+    """The newest watch is of the account as it stands: its markets, its ladder, its margin."""
+    watch = shown(paper).watch
+
+    assert watch is not None
+    assert set(paper.risk.account.positions) == set(watch.stress.rows)
+    assert paper.risk.margin == watch.figures.margin
+    assert paper.risk.flight_plan.rungs == watch.plan.rungs
+
+
+def test_one_look_serves_a_second_of_event_time(paper: Bot) -> None:
+    """Four pictures a second need one look."""
+    first = shown(paper).watch
+
+    assert first is shown(paper).watch
+
+
+def test_a_later_second_is_looked_at_anew() -> None:
+    """What was seen is never older than a second of event time."""
+    bot, ages = Bot(Options()), []
+
+    def pace(frame: Frame) -> bool:
+        if (watch := bot.watch()) is not None:
+            ages.append(bot.data.at - watch.at)
+        return frame.seq < 500
+
+    bot.run(replay("quickstart", pace=pace))
+
+    assert 0 <= min(ages) <= max(ages) < 1_000_000_000
+
+
+def test_before_the_first_frame_nothing_is_known() -> None:
+    """No view, no watch; a paper venue is there, and has done nothing."""
+    fresh = shown(Bot(Options()))
+
+    assert fresh.watch is None
+    assert fresh.venue is not None
+    assert fresh.venue.error is None
+    assert () == fresh.venue.fills
+
+
+def test_looking_changes_nothing_of_what_the_bot_does(paper: Bot) -> None:
+    """A run that is looked at all the time has the same hash."""
+    assert paper.journal.hash == played(Bot(Options()), every=50).journal.hash
+
+
+def test_the_screen_sees_how_far_the_tape_bears_out_the_fills(paper: Bot) -> None:
+    """Volumes by market, and the account's performance as the ledger tells it."""
+    venue, again = shown(paper).venue, shown(paper).venue
+
+    assert isinstance(paper.venue, PaperVenue)
+    assert venue is not None
+    assert venue.performance is not None
+    assert {row.ticker for row in venue.fills} == set(paper.venue.optimism.assumed)
+    assert paper.venue.ledger.fees_paid == venue.performance.fees
+    assert venue == again
+
+
+def test_orders_on_the_wire_have_no_paper_venue() -> None:
+    """The wire is no venue of ours to judge."""
+    real = Bot(Options(), WireVenue(Subaccount("dydx1wire", 0)))
+
+    assert shown(real).venue is None
+    assert real.performance() is None
+
+
+def test_no_key_of_a_panel_is_taken_by_an_action() -> None:
+    """A key that does something else would hide its panel."""
+    assert set() == KEYS.keys() & ACTIONS.keys()
