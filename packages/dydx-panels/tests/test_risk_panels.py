@@ -276,7 +276,7 @@ def test_refusals_and_owed_funding_are_told_by_name(full: Snapshot) -> None:
     text = told("venue", full)
 
     assert "refused 3 ErrGTBExceedsMax, 1 ErrInvalidClob" in text
-    assert "funding owed SOL-USD 2 h" in text
+    assert "of an unknown rate SOL-USD 2 h" in text
     assert "fees maker 0.010 %, taker 0.050 % queue pessimistic" in text
 
 

@@ -11,6 +11,7 @@ from decimal import Decimal
 from itertools import groupby, islice
 from typing import Any, Final
 
+from dydx_conn import FeeTier
 from dydx_data import MarketView
 from dydx_panels import (
     Book,
@@ -25,7 +26,7 @@ from dydx_panels import (
     Wire,
     Witnessed,
 )
-from dydx_paper import PaperVenue
+from dydx_paper import SHARED_FUND, PaperVenue
 from dydx_risk import Reduce
 
 from bot.composition import Bot
@@ -86,11 +87,12 @@ def _venue(bot: Bot) -> Venue | None:
     if not isinstance(venue, PaperVenue):
         return None
     optimism, assumed = venue.optimism, venue.optimism.assumed.most_common()
+    fees = venue.fees
     return Venue(
         performance=bot.performance(),
         liquidations=venue.figures().liquidations,
-        maker_ppm=venue.fees.maker_ppm,
-        taker_ppm=venue.fees.taker_ppm,
+        maker_ppm=fees.maker_ppm,
+        taker_ppm=fees.taker_ppm,
         queue=venue.queue,
         error=optimism.error,
         pending=optimism.pending,
@@ -99,6 +101,9 @@ def _venue(bot: Bot) -> Venue | None:
         ),
         refusals=tuple(venue.refusals.most_common()),
         owed=tuple(sorted(venue.funding_owed.items())),
+        unsettled=venue.figures().unsettled,
+        fund=venue.insurance.balances[SHARED_FUND],
+        tier=fees.name if isinstance(fees, FeeTier) else None,
     )
 
 

@@ -182,9 +182,11 @@ def _venue_rows(snapshot: Snapshot, width: int) -> list[Row]:
     kept += [] if venue.tier is None else [("fee tier", venue.tier)]
     return [
         *(row for rows in told for row in rows),
-        pairs(width, ("fees", ", ".join(fees)), ("queue", venue.queue or UNKNOWN), *kept),
+        pairs(width, ("fees", ", ".join(fees)), ("queue", venue.queue or UNKNOWN)),
+        *([pairs(width, *kept)] if kept else []),
         [("refused ", "dim"), (refused, "watch" if venue.refusals else "")],
-        [("funding owed ", "dim"), (owed, "watch" if venue.owed else "")],
+        pairs(width, ("funding not settled", figure(usdc(venue.unsettled), unit=" USDC")),
+              ("of an unknown rate", owed)),
         pairs(width, ("not borne out by the tape", percent(venue.error)),
               ("still to be judged", UNKNOWN if venue.pending is None else venue.pending),
               ("liquidations", UNKNOWN if venue.liquidations is None else venue.liquidations)),

@@ -148,8 +148,9 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True):
     """How a paper venue filled, what it refused, and how the account did on it.
 
     `error` is the share of all fills that the tape does not bear out, `pending` the fills that are
-    not judged yet, `owed` hours of funding by ticker whose price or rate is not known. What a
-    venue does not keep is None: an insurance `fund` in quote quantums, the `tier` of its fees.
+    not judged yet, `owed` hours of funding by ticker whose price or rate is not known, `unsettled`
+    (quote quantums) what the next fill or transfer credits of it. What a venue does not keep is
+    None: an insurance `fund` in quote quantums, the `tier` of its fees.
     """
 
     performance: Performance | None = None
@@ -162,6 +163,7 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True):
     fills: tuple[Witnessed, ...] = ()
     refusals: tuple[tuple[str, int], ...] = ()
     owed: tuple[tuple[str, int], ...] = ()
+    unsettled: int | None = None
     fund: int | None = None
     tier: str | None = None
 

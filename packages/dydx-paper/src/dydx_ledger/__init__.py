@@ -47,9 +47,9 @@ from dydx_history import (
 )
 
 __all__ = [
-    "Charge", "Event", "Filled", "Funded", "Holding", "InsuranceFunds", "Ledger", "LedgerError",
-    "Liquidated", "Marked", "Opened", "Refused", "Regraded", "Settled", "Valued", "charge",
-    "collateral_pool", "parent_of", "rebuild", "transfer", "withdrawals_blocked",
+    "SHARED_FUND", "Charge", "Event", "Filled", "Funded", "Holding", "InsuranceFunds", "Ledger",
+    "LedgerError", "Liquidated", "Marked", "Opened", "Refused", "Regraded", "Settled", "Valued",
+    "charge", "collateral_pool", "parent_of", "rebuild", "transfer", "withdrawals_blocked",
 ]  # fmt: skip
 
 # === Errors ===
