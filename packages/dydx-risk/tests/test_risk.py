@@ -570,7 +570,7 @@ def test_the_guard_reduces_enough_and_says_why(make_world: Any) -> None:
     assert (reduce.rung, round(reduce.distance, 4)) == (1, 0.0594)
     assert reduce.after.distance == pytest.approx(0.1, abs=0.001)
     assert reduce.why == (
-        "distance 5.9 % < 7.0 %: sell 3.147 ETH-USD (of 10) at >= 2,534.1 restores 10.0 %, costs "
+        "sell 3.147 ETH-USD (of 10) at >= 2,534.1: distance 5.9 % < 7.0 %; restores 10.0 %, costs "
         "12.47 USDC (spread 4.72, impact 3.44, fee 4.31); liquidated, 1 a block, the same would "
         "cost up to 137.36"
     )
@@ -585,7 +585,7 @@ def test_the_guard_reckons_with_another_fall(make_world: Any) -> None:
     (reduce,) = world.reductions
 
     assert 0.06 < reduce.distance < 0.075
-    assert "6.9 % < 7.0 %, 2.3 % after another such block: sell" in reduce.why
+    assert ": distance 6.9 % < 7.0 %, 2.3 % after another such block; restores" in reduce.why
     assert reduce.after.distance > 0.13
     # Two blocks later it is forgotten: the same distance is far enough.
     calm = _near(make_world, "2775")

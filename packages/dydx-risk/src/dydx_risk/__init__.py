@@ -658,7 +658,7 @@ class Risk:
             distance=_away(before),
             rung=self.rung,
             cost=rung.cost,
-            why=f"{near}: {rung.words} {rung.ends}",
+            why=f"{rung.words}: {near}; {rung.ends}",
         )
 
     def _send(self, trade: Trade, effect: MarginFigures, *, reduce_only: bool) -> OrderRequest:
