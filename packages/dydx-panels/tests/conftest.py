@@ -158,8 +158,8 @@ def _reduce() -> Reduce:
     return Reduce(
         id="V18", at=NOW, seq=48_211, order=order("ETH-USD", reduce_only=True), distance=0.059,
         rung=1, cost=2_140_000, before=margin_at(0.059), after=margin_at(0.09),
-        why="distance 5.9 % < 6.0 %: sell 0.6 ETH-USD at >= 3,003.4 restores 9.0 %, "
-            "costs about 2.14 USDC",
+        why="sell 0.6 ETH-USD (of 2.1) at >= 3,003.4: distance 5.9 % < 6.0 %; restores 9.0 %, "
+            "costs 2.14 USDC",
     )  # fmt: skip
 
 

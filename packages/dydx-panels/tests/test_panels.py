@@ -462,7 +462,7 @@ def test_verdicts_and_fills_are_one_history_with_reasons(full: Snapshot) -> None
     text = drawn("orders", full, width=180)
 
     assert "MARGIN: initial margin after the trade would exceed net collateral, needs 812" in text
-    assert "restores 9.0 %, costs about 2.14 USDC · IOC reduce-only until block 41223124" in text
+    assert "restores 9.0 %, costs 2.14 USDC · IOC reduce-only until block 41223124" in text
     assert "SELL 0.300 at 3012.4 taker fee" in text
     assert "liquidated" in text
 

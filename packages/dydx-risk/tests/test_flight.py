@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from decimal import Decimal
-from math import inf
+from math import inf, nan
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ from dydx_conn import BookContents, MarketFields, PerpetualMarket, collect, load
 from dydx_data import Book, Chain, DataState, MarketView, Oracle, step
 from dydx_flight import FlightPlan, FlightPolicy, Rung, due, joined, plan, replan
 from dydx_margin import MarginFigures, RiskError, mul_ppm, position_margin, total_margin
+from dydx_trade import percent_text
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -247,6 +248,13 @@ def test_without_positions_there_is_nothing_to_leave() -> None:
     assert (flat.rungs, flat.distance_now, flat.fires_below, flat.cost) == ((), None, None, 0)
     assert flat.is_enough
     assert flat.why == "nothing is held"
+
+
+def test_a_distance_that_is_no_number_is_worded_as_unknown() -> None:
+    """What is below a limit reads as below it, and what is beyond all bounds is cut."""
+    worded = [percent_text(d) for d in (None, nan, 0.0599, inf, -inf)]
+
+    assert worded == ["unknown", "unknown", "5.9 %", "9900.0 %", "-9900.0 %"]
 
 
 # === Thin books ===

@@ -1,7 +1,7 @@
 """Figures of risk and the stress table: exact where money is, None where nothing is known."""
 
 from decimal import Decimal
-from math import inf
+from math import inf, nan
 from typing import Any
 
 import msgspec
@@ -351,7 +351,8 @@ def test_beta_scales_the_common_move_and_stops_at_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"beta": 1e300}, {"quantums": 19 * 10**63, "price": 1}, {"price": None}]
+    "change",
+    [{"beta": 9e5, "price": 10**50}, {"quantums": 19 * 10**63, "price": 1}, {"price": None}],
 )
 def test_what_no_shock_can_value_is_unknown_in_the_table(change: dict[str, Any]) -> None:
     """Beyond all size, and only once shocked: said, and never raised at whoever watches."""
@@ -361,7 +362,7 @@ def test_what_no_shock_can_value_is_unknown_in_the_table(change: dict[str, Any])
     assert table.now().equity is None
 
 
-@pytest.mark.parametrize("beta", [None, inf])
+@pytest.mark.parametrize("beta", [None, inf, nan, 1e300, 1.7e308])
 def test_an_unknown_beta_counts_as_one_and_is_said(beta: float | None) -> None:
     """The common move is then the market's own."""
     table = stress_table(0, [msgspec.structs.replace(LONG, beta=beta)])

@@ -517,8 +517,9 @@ def _parts(position: PositionMargin) -> _Sums:
 
 
 def _beta(holding: Holding) -> float | None:
+    # Beyond a million no market's: a shock by it would be no number. NaN is not below it either.
     beta = holding.beta
-    return beta if beta is not None and isfinite(beta) else None
+    return beta if beta is not None and abs(beta) < 1e6 else None
 
 
 # === Sizing ===

@@ -13,7 +13,7 @@ Sources: v4-chain x/clob/keeper/process_single_match.go, x/subaccounts/lib.
 """
 
 from decimal import Decimal
-from math import floor, inf
+from math import floor, inf, isnan
 
 import msgspec
 from dydx_conn import ConnError, PerpetualMarket, Side
@@ -37,7 +37,9 @@ def amount_text(number: Decimal) -> str:
 
 def percent_text(distance: float | None) -> str:
     """Word a distance, rounded down, so that what is below a limit also reads as below it."""
-    return "unknown" if distance is None else f"{floor(min(max(distance, -99), 99) * 1e3) / 10} %"
+    if distance is None or isnan(distance):
+        return "unknown"
+    return f"{floor(min(max(distance, -99), 99) * 1e3) / 10} %"
 
 
 # === Trades ===
