@@ -200,7 +200,7 @@ def test_what_is_not_known_is_named_with_its_reason(full: Snapshot) -> None:
     text = told("stress", full, View(panel="stress", selected=5))
 
     assert "sigmas of an hour unknown" in text
-    assert "unknown: BTC-USD: no usable volatility, got None" in text
+    assert "unknown: BTC-USD: no usable volatility, none is known yet" in text
     assert "leverage unknown: BTC-USD: no usable volatility" in text
     assert "BTC-USD unknown (1)" in told("stress", full, View(panel="stress", selected=1))
 

@@ -313,7 +313,7 @@ def test_an_order_is_cut_to_a_usual_hours_volatility(make_world: Any) -> None:
 
     assert (unknown.reason, unknown.why) == (
         "SIZE",
-        "no more is borne: no usable volatility, got None",
+        "no more is borne: no usable volatility, none is known yet",
     )
     assert "sized" not in small.why
     assert "sized by 1.00 % an hour at a volatility of" in large.why

@@ -73,11 +73,11 @@ def test_a_wish_is_equity_times_what_its_rule_allows(wish: Wish, usdc: int) -> N
     [
         (fixed_fraction(None, 0.1), "equity is unknown"),
         (fixed_fraction(-5, 0.1), "expected a positive equity, got -5 quote quantums"),
-        (volatility_target(5, 0.1, None, cap=1), "no usable volatility, got None"),
+        (volatility_target(5, 0.1, None, cap=1), "no usable volatility, none is known yet"),
         (volatility_target(5, 0.1, 0.0, cap=1), "no usable volatility, got 0.0"),
         (kelly(5, None, 0.1, cap=1), "no usable edge, got None"),
         (kelly(5, nan, 0.1, cap=1), "no usable edge, got nan"),
-        (kelly(5, 0.1, None, cap=1), "no usable volatility, got None"),
+        (kelly(5, 0.1, None, cap=1), "no usable volatility, none is known yet"),
         (kelly(5, 0.1, 1e-200, cap=1), "no usable volatility, got 1e-200"),
         (kelly(5, 0.1, inf, cap=1), "no usable volatility, got inf"),
     ],
@@ -334,7 +334,7 @@ def test_a_tier_without_maintenance_is_bound_by_its_initial_margin() -> None:
     ("change", "most", "reason"),
     [
         ({"price": None}, None, "ETH-USD: no oracle price"),
-        ({"volatility_1h": None}, 20, "ETH-USD: no usable volatility, got None"),
+        ({"volatility_1h": None}, 20, "ETH-USD: no usable volatility, none is known yet"),
         ({"market": msgspec.structs.replace(ETH, imf_ppm=0)}, None,
          "ETH-USD: expected an initial margin above 0, got 0 ppm"),
         ({"market": SCALED, "open_interest": -1}, None,

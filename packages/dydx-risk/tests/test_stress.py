@@ -226,9 +226,10 @@ def test_no_volatility_is_said_and_not_taken_for_calm(volatility: float | None) 
     assert (figures.funding_1h, figures.hours_to_breach) == (None, None)
     assert figures.margin is not None
     assert figures.margin.distance is not None
+    got = "none is known yet" if volatility is None else f"got {volatility}"
     assert figures.unknown == (
         "BTC-USD: no usable funding rate",
-        f"BTC-USD: no usable volatility, got {volatility}",
+        f"BTC-USD: no usable volatility, {got}",
     )
 
 

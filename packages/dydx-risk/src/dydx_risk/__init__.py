@@ -2,12 +2,14 @@
 
     MarketView ─┐
     Frame ──────┼─► verdicts(risk) ─► Approved | Denied | Reduce
-    Decision ───┘
+    Decision ───┘                        └─► watches(risk) ─► Watch
 
 `Risk.step` is the whole of it, pure: account frames fold into an `Account`, market views move
 its margin, a decision is reviewed by the gate, and on every view the guard asks how far
-liquidation is. Only `Approved` and `Reduce` carry an order. Beneath lie the plain functions of
-dydx_margin, which the paper venue uses too; their names stand here as well.
+liquidation is and fires what is due of the flight plan. Only `Approved` and `Reduce` carry an
+order. Beneath lie floors of plain functions and values (dydx_margin, which the paper venue uses
+too, dydx_views, dydx_account, dydx_stress, dydx_trade, dydx_flight, dydx_verdict, dydx_watch);
+their names stand here as well.
 
 Units: sizes are signed quantums (positive is long), money is quote quantums (1e-6 USDC), an
 oracle price is an integer and its power of ten, fractions are parts per million. Floats appear

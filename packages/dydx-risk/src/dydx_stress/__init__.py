@@ -117,7 +117,7 @@ def _usable(volatility: float | None) -> TypeGuard[float]:
 
 
 def _no_volatility(got: float | None) -> str:
-    return f"no usable volatility, got {got}"
+    return f"no usable volatility, {'none is known yet' if got is None else f'got {got}'}"
 
 
 def _margin(holding: Holding, shock_ppm: int = 0) -> PositionMargin:
