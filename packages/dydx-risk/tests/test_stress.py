@@ -353,7 +353,7 @@ def test_beta_scales_the_common_move_and_stops_at_nothing() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"beta": 9e5, "price": 10**50}, {"quantums": 19 * 10**63, "price": 1}, {"price": None}],
+    [{"beta": 1e300}, {"beta": 1.7e308}, {"quantums": 19 * 10**63, "price": 1}, {"price": None}],
 )
 def test_what_no_shock_can_value_is_unknown_in_the_table(change: dict[str, Any]) -> None:
     """Beyond all size, and only once shocked: said, and never raised at whoever watches."""
@@ -363,7 +363,7 @@ def test_what_no_shock_can_value_is_unknown_in_the_table(change: dict[str, Any])
     assert table.now().equity is None
 
 
-@pytest.mark.parametrize("beta", [None, inf, nan, 1e300, 1.7e308])
+@pytest.mark.parametrize("beta", [None, inf, nan])
 def test_an_unknown_beta_counts_as_one_and_is_said(beta: float | None) -> None:
     """The common move is then the market's own."""
     table = stress_table(0, [msgspec.structs.replace(LONG, beta=beta)])

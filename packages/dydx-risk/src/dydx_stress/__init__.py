@@ -487,7 +487,7 @@ def stress_table(
 def _row(holding: Holding, hours: int, terms: FundingTerms) -> _Row:
     try:
         return _known_row(holding, hours, terms)
-    except MarginError as error:  # now, or only once it is shocked
+    except (MarginError, OverflowError) as error:  # now, or only once it is shocked
         return _Row(holding, _objection(holding) or str(error))
 
 
@@ -517,9 +517,8 @@ def _parts(position: PositionMargin) -> _Sums:
 
 
 def _beta(holding: Holding) -> float | None:
-    # Beyond a million no market's: a shock by it would be no number. NaN is not below it either.
     beta = holding.beta
-    return beta if beta is not None and abs(beta) < 1e6 else None
+    return beta if beta is not None and isfinite(beta) else None
 
 
 # === Sizing ===
