@@ -21,7 +21,7 @@ from bot.__main__ import main
 from dydx_chain import LONG_TERM, Network, OrderRequest
 from dydx_conn import Inbox, Subaccount, perpetual_market, rest_contents
 from dydx_keys import AuditLog, Keys
-from dydx_orders import Denied, Queued, Trader
+from dydx_trader import Denied, Queued, Trader
 from pydantic import SecretStr
 
 VENUE = Path(__file__).parent.parent / "venue"

@@ -27,13 +27,9 @@ from dydx_conn import (
 )
 from dydx_keys import AuditLog, Keys
 from dydx_orders import (
-    ClientIds,
-    Denied,
     Lifecycle,
     OrderState,
-    Queued,
     Replace,
-    Trader,
     cancel,
     cancel_all,
     fold_order_frame,
@@ -44,6 +40,7 @@ from dydx_orders import (
     take_profit,
     twap,
 )
+from dydx_trader import ClientIds, Denied, Queued, Trader
 from dydx_v4_client.faucet_client import FaucetClient
 from dydx_v4_client.key_pair import KeyPair
 from dydx_v4_client.network import LOCAL, make_insecure

@@ -37,8 +37,8 @@ from dydx_conn import (
 )
 from dydx_data import DataState, step
 from dydx_keys import AuditLog, Keys
-from dydx_orders import Denied, Queued
 from dydx_risk import Risk
+from dydx_trader import Denied, Queued
 from pydantic import SecretStr
 
 HEX = "4b" * 32

@@ -292,6 +292,18 @@ def test_an_answer_to_the_first_is_none_to_its_replacement() -> None:
     assert (state.status, state.order) == ("REJECTED", LATER)
 
 
+def test_a_late_answer_to_the_first_keeps_it_in_reserve() -> None:
+    """Taken, it stands again if its replacement is refused; refused, it does not."""
+    taken = last(sent(), sent(LATER), answer(), answer(20, order=LATER))
+    third = limit(BTC, "BUY", "3", "61000", client_id=7, good_til_block=118)
+    second = last(
+        sent(), sent(LATER), sent(third), answer(20, order=LATER), answer(20, order=third)
+    )
+
+    assert (taken.status, taken.order) == ("PENDING", SHORT)
+    assert (second.status, second.order) == ("PENDING", SHORT)
+
+
 def test_a_lost_replacement_leaves_the_order_open() -> None:
     """One of the two stands, and both end with the later block."""
     frames = [sent(), row("OPEN"), sent(LATER), lost(LATER)]

@@ -23,7 +23,6 @@ from dydx_conn import (
 )
 from dydx_orders import (
     BatchCancel,
-    ClientIds,
     OrderDenied,
     OrderState,
     Replace,
@@ -41,6 +40,7 @@ from dydx_orders import (
     take_profit,
     twap,
 )
+from dydx_trader import ClientIds
 from google.protobuf.unknown_fields import UnknownFieldSet
 from hypothesis import given
 from hypothesis import strategies as st

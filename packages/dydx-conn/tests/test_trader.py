@@ -29,16 +29,15 @@ from dydx_conn import (
 from dydx_keys import AuditLog, Keys
 from dydx_orders import (
     BatchCancel,
-    Denied,
     Lifecycle,
     OrderState,
-    Queued,
-    Trader,
+    Replace,
     cancel,
     fold_order_frame,
     limit,
     replacement,
 )
+from dydx_trader import Denied, Queued, Trader
 from pydantic import SecretStr
 from v4_proto.cosmos.auth.v1beta1 import auth_pb2
 from v4_proto.cosmos.auth.v1beta1 import query_pb2 as auth
@@ -450,6 +449,36 @@ def test_submitting_never_waits_for_the_node(node: Node) -> None:
     assert len(node.received) == 20
 
 
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (short(), cancel(short())),
+        (short(), BatchCancel(cancels=(cancel(short(3)), cancel(short())))),
+        (short(), short(good_til_block=111)),
+        (long(), cancel(long())),
+        (replacement(long(), long(4)), cancel(long(4))),
+    ],
+    ids=["cancel", "batch", "replacement", "stateful", "successor"],
+)
+def test_what_is_wished_of_one_order_goes_out_in_turn(node: Node, first: Any, then: Any) -> None:
+    """A cancel never overtakes its order; wishes about others do not wait."""
+    held = threading.Event()
+    node.answers.append(held)
+    with Desk(node, nonces=True) as desk:
+        asked = desk.trader.submit(first)
+        while node.answers:  # until the node has it
+            desk.trader._stop.wait(0.01)
+        last = desk.trader.submit(then)
+        [other] = desk.send(short(2))
+        held.set()
+        answers = [desk.answer()["ids"] for _ in range(3 if isinstance(first, Replace) else 2)]
+
+    assert isinstance(asked, Queued)
+    assert isinstance(last, Queued)
+    assert other["ids"] == [order_id(US, short(2))]
+    assert (answers[0], answers[-1]) == (list(asked.ids), list(last.ids))
+
+
 def test_closing_sends_what_was_queued(node: Node) -> None:
     """Queued means that it will be sent."""
     with Desk(node) as desk:
@@ -568,7 +597,7 @@ def test_what_was_handed_over_long_ago_is_forgotten(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or a trader that runs for months would grow."""
-    monkeypatch.setattr("dydx_orders._REMEMBERED", 3)
+    monkeypatch.setattr("dydx_trader._REMEMBERED", 3)
     with Desk(node) as desk:
         desk.send(*(short(n) for n in range(5)))
 
@@ -750,7 +779,7 @@ def test_only_a_node_on_this_machine_is_spoken_to_in_the_clear(
     monkeypatch: pytest.MonkeyPatch, address: str, kind: str
 ) -> None:
     """TLS everywhere else, and gRPC sends nothing a second time by itself."""
-    from dydx_orders import _channel
+    from dydx_trader import _channel
 
     made: list[tuple[str, Any]] = []
     monkeypatch.setattr(grpc, "secure_channel", lambda *given: made.append(("secure", given)))
@@ -767,7 +796,7 @@ def test_a_plain_text_node_elsewhere_is_refused(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its TLS does not hold: nothing is said to it."""
-    monkeypatch.setattr("dydx_orders.is_loopback", lambda _: False)
+    monkeypatch.setattr("dydx_trader.is_loopback", lambda _: False)
 
     with pytest.raises(NetworkError, match="UNAVAILABLE"):
         Desk(node, deadline_s=2.0).trader.start()

@@ -36,16 +36,8 @@ from dydx_conn import (
 )
 from dydx_data import MarketView
 from dydx_keys import AuditLog, Keys
-from dydx_orders import (
-    Denied,
-    Lifecycle,
-    OrderState,
-    Queued,
-    Trader,
-    cancel_all,
-    estimate,
-    fold_order_frame,
-)
+from dydx_orders import Lifecycle, OrderState, cancel_all, estimate, fold_order_frame
+from dydx_trader import Denied, Queued, Trader
 from reactivex import Observable, operators
 
 from bot.commands import lived, options_of, recorder, tickers_of, until
