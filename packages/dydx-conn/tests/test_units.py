@@ -213,6 +213,19 @@ def test_decimal_text_splits_exactly(text: str, parts: tuple[int, int]) -> None:
     assert exact(text) == parts
 
 
+@pytest.mark.parametrize("text", ["5.", ".5", "00.10", "1_0.5", " 7 ", "+2", "-0.0", "٣.٤", "1e-3"])
+def test_text_splits_as_the_decimal_that_it_is(text: str) -> None:
+    """However it is written."""
+    assert exact(text) == exact(Decimal(text))
+
+
+@pytest.mark.parametrize("text", ["", ".", "1.2.3", "²", "1,5", "--1"])
+def test_what_is_no_number_does_not_split(text: str) -> None:
+    """It is an error that shows it."""
+    with pytest.raises(GridError, match="expected a number"):
+        exact(text)
+
+
 @given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**15), max_value=10**15))
 def test_exact_parts_make_the_number_again(number: Decimal) -> None:
     """For every decimal that has a sensible size."""

@@ -131,7 +131,7 @@ class PerpetualMarket(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     def quote_quantums(self, quantums: int, subticks: int) -> int:
         """Return the quote quantums of a fill, truncated toward zero as the chain does."""
-        return fill_to_quote(quantums, subticks, self.quantum_conversion_exponent)
+        return _scale(quantums * subticks, self.quantum_conversion_exponent)
 
     @property
     def _price_shift(self) -> int:
@@ -237,6 +237,11 @@ def fill_to_quote(quantums: int, subticks: int, quantum_conversion_exponent: int
 
 def exact(text: Decimal | str) -> tuple[int, int]:
     """Split decimal text into an integer and a power of ten: "63132.81" is (6313281, -2)."""
+    # Nearly all are short and plain, and this is on the way of every price.
+    if isinstance(text, str) and len(text) <= 40:
+        whole, _, part = text.partition(".")
+        if (plain := whole + part).isdecimal():
+            return int(plain), -len(part)
     sign, digits, exponent = number(text).as_tuple()
     return int("".join(map(str, digits))) * (-1 if sign else 1), int(exponent)
 
@@ -247,7 +252,10 @@ def ppm(fraction: str) -> int:
 
 
 def _scale(value: int, exponent: int) -> int:
-    return value * 10**exponent if exponent >= 0 else _truncate(value, 10**-exponent)
+    if exponent >= 0:
+        return value * 10**exponent
+    divisor = 10**-exponent
+    return value // divisor if value >= 0 else -(-value // divisor)
 
 
 def _truncate(value: int, divisor: int) -> int:

@@ -25,14 +25,14 @@ Sources: v4-chain x/clob/keeper/liquidations.go; x/clob/types/errors.go, 9003 (r
 """
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import pairwise
 from math import inf
 from typing import Final
 
 import msgspec
 from dydx_conn import OrderRequest, PerpetualMarket, Side
-from dydx_data import Book, Level, MarketView
+from dydx_data import Book, MarketView
 from dydx_margin import (
     PPM,
     LiquidationTerms,
@@ -42,7 +42,15 @@ from dydx_margin import (
     mul_ppm,
     position_margin,
 )
-from dydx_trade import amount_text, percent_text, usdc_text
+from dydx_trade import (
+    MOST_SUBTICKS,
+    amount_text,
+    on_grid,
+    percent_text,
+    slipped,
+    usdc_text,
+    worst_subticks,
+)
 
 __all__ = [
     "Cut", "Exit", "FlightPlan", "FlightPolicy", "Rung", "Stuck", "due", "joined", "plan",
@@ -418,13 +426,6 @@ class _Stand(msgspec.Struct, frozen=True, gc=False):
             self.fall,
         )
 
-    def distance_after(self, cut: Cut) -> float:
-        # The hot path of a plan: no stand is made only to be asked this.
-        sensitivity = self.sensitivity - cut.sensitivity
-        if sensitivity > 0 and cut.notional != self.notional:
-            return (self.cushion + cut.maintenance - cut.loss) / sensitivity
-        return self.after(cut).distance
-
 
 def _draw(
     margin: MarginFigures, exits: tuple[Exit | Stuck, ...], policy: FlightPolicy, fall: int
@@ -438,17 +439,18 @@ def _draw(
         return FlightPlan(policy=policy, unknown=tuple(unknown), left=left, exits=exits)
     stand = start = _first_stand(margin, ways, policy, fall)
     climbed: list[tuple[Exit, Cut, _Stand]] = []
-    ahead = {way.ticker: (way, way.cuts) for way in ways}
+    ahead = {way.ticker: (way, way.cuts) for way in ways if way.cuts}
     while stand.kept < policy.restore_to and (best := _cheapest(stand, ahead.values())):
         way, cut = best
         if stand.after(cut).kept >= policy.restore_to:
             cut = _just_enough(stand, way, cut, policy)
         stand = stand.after(cut)
         climbed.append((way, cut, stand))
-        later = tuple(other for other in way.cuts if other.start >= cut.end)
-        ahead[way.ticker] = way, later
+        ahead[way.ticker] = way, ahead[way.ticker][1][1:]
+        if not ahead[way.ticker][1]:
+            del ahead[way.ticker]
     if stand.kept < policy.restore_to:
-        stuck += [_costly(way, cuts[0].start) for way, cuts in ahead.values() if cuts]
+        stuck += [_costly(way, cuts[0].start) for way, cuts in ahead.values()]
     return FlightPlan(
         policy=policy,
         rungs=_rungs(start, climbed, policy),
@@ -477,12 +479,20 @@ def _first_stand(
 def _cheapest(
     stand: _Stand, ahead: Iterable[tuple[Exit, tuple[Cut, ...]]]
 ) -> tuple[Exit, Cut] | None:
-    before, best, found = stand.distance, (0.0, 0.0), None
+    # The hot path of a plan: as `after(cut).distance` has it, with no stand made to be asked.
+    cushion, sensitivity, notional = stand.cushion, stand.sensitivity, stand.notional
+    before, most, most_gain, found = stand.distance, 0.0, 0.0, None
     for way, cuts in ahead:
-        if cuts and (after := stand.distance_after(cuts[0])) > before:
-            gain, cost = after - before, cuts[0].cost
-            if (worth := (gain / cost if cost else inf, gain)) > best:
-                best, found = worth, (way, cuts[0])
+        cut = cuts[0]
+        left, cost = sensitivity - cut.sensitivity, cut.cost
+        if left > 0 and cut.notional != notional:
+            gain = (cushion + cut.maintenance - cut.loss) / left - before
+        else:
+            gain = stand.after(cut).distance - before
+        if gain > 0:
+            worth = gain / cost if cost else inf
+            if worth > most or (worth == most and gain > most_gain):
+                most, most_gain, found = worth, gain, (way, cut)
     return found
 
 
@@ -513,16 +523,19 @@ def _rungs(
     # Drawn from the end: what fires early takes all that is cheaper along.
     rungs: list[Rung] = []
     fires_below, away = 0.0, min(max(start.distance, 0.0), 1.0)
+    ways = {way.ticker: way for way, _, _ in climbed}
+    ahead = {ticker: _followed(way, away, policy) for ticker, way in ways.items()}
     before = [start, *(stand for _, _, stand in climbed)]
     for (way, cut, stand), earlier in zip(climbed[::-1], before[-2::-1], strict=True):
         fires_below = max(fires_below, way.fires_below)
         reach = earlier.distance, stand.distance
-        rungs.append(_rung(way, cut, reach, fires_below, away, policy))
+        worst = _worst(way, cut.end, ahead[way.ticker], policy)
+        rungs.append(_rung(way, cut, reach, fires_below, worst, policy))
     return tuple(rungs[::-1])
 
 
 def _rung(
-    way: Exit, cut: Cut, reach: tuple[float, float], fires_below: float, away: float,
+    way: Exit, cut: Cut, reach: tuple[float, float], fires_below: float, worst: int,
     policy: FlightPolicy,
 ) -> Rung:  # fmt: skip
     buys = way.held < 0
@@ -532,7 +545,7 @@ def _rung(
         side="BUY" if buys else "SELL",
         quantums=cut.end - cut.start,
         held=way.held + cut.start if buys else way.held - cut.start,
-        subticks=_worst(way, cut.end, away, policy),
+        subticks=worst,
         quote=cut.quote,
         spread=cut.spread,
         impact=cut.impact,
@@ -549,24 +562,28 @@ def _rung(
     )
 
 
-def _worst(way: Exit, end: int, away: float, policy: FlightPolicy) -> int:
-    market, buys, level = way.market, way.held < 0, bisect_left(way.shown, (end,))
+def _worst(way: Exit, end: int, ahead: int, policy: FlightPolicy) -> int:
+    """Return the worst price of an order that takes so much: beyond its last level, or `ahead`."""
+    level = bisect_left(way.shown, (end,))
     deepest = way.shown[level][2] if level < len(way.shown) else way.bound
-    allowed = _beyond(market, deepest, policy.slippage_bps, buys)
+    if way.held < 0:
+        return max(min(slipped(way.market, deepest, policy.slippage_bps, True), way.bound), ahead)
+    return min(max(slipped(way.market, deepest, policy.slippage_bps, False), way.bound), ahead)
+
+
+def _followed(way: Exit, away: float, policy: FlightPolicy) -> int:
+    """Return how far a running market is followed: nearly to where liquidation would be."""
     # From the oracle or the book, whichever has run farther: the other will follow.
+    market, buys = way.market, way.held < 0
     kept = market.imf_ppm * market.maintenance_fraction_ppm / PPM / PPM
     bps = min(round(10_000 * (kept + policy.chase * away)), 9_999)
-    followed = _off_oracle(market, way.price, way.exponent, bps, buys)
-    nearer = _beyond(market, way.best or deepest, bps, buys)
-    if buys:
-        return max(min(allowed, way.bound), followed, nearer)
-    return min(max(allowed, way.bound), followed, nearer)
+    oracle = worst_subticks(market, way.price, way.exponent, bps, buys)
+    book = slipped(market, way.best or way.bound, bps, buys)
+    return max(oracle, book) if buys else min(oracle, book)
 
 
 # === Exits ===
 # One position, one book: how much can leave, in which cuts, and what each costs.
-
-_MOST: Final = 2**64 - 1  # an order's size and price are unsigned 64-bit numbers
 
 
 def _exit(
@@ -585,14 +602,14 @@ def _exit(
         status = f"expected an ACTIVE market, it is {view.status}"
         return Stuck(ticker, f"{status}: it takes no IOC", known=True)
     step = market.step_base_quantums
-    size = min(abs(quantums), _MOST) // step * step
+    size = min(abs(quantums), MOST_SUBTICKS) // step * step
     if not size:
         least = f"less than one step of {_size(market, step)}"
         return Stuck(ticker, f"{_size(market, abs(quantums))} is {least}", known=True)
     # Sent blind it fills only where it brings relief: reckon with half of what leaving frees.
     freed = market.imf_ppm * market.maintenance_fraction_ppm * 10_000 // PPM // PPM
     haircut = min(policy.haircut_bps, max(freed // 2, 1))
-    bound = _off_oracle(market, oracle.digits, oracle.exponent, haircut, quantums < 0)
+    bound = worst_subticks(market, oracle.digits, oracle.exponent, haircut, quantums < 0)
     way = Exit(
         market=market, held=quantums, price=oracle.digits, exponent=oracle.exponent, size=size,
         fee_ppm=policy.taker_fee_ppm, bound=bound, blind=_blindness(view),
@@ -637,18 +654,15 @@ def _on_book(way: Exit, book: Book, policy: FlightPolicy) -> Exit:
     market, buys = way.market, way.held < 0
     levels = book.asks(policy.levels) if buys else book.bids(policy.levels)
     across = book.best_bid if buys else book.best_ask
-    try:
-        on_grid = list(_on_grid(market, levels))
-        opposite = next(_on_grid(market, [across] if across is not None else []), None)
-    except OverflowError:
-        on_grid, opposite = [], None
-    if not on_grid or opposite is None:
+    tradable = list(on_grid(market, levels))
+    opposite = next(on_grid(market, [across] if across is not None else []), None)
+    if not tradable or opposite is None:
         return msgspec.structs.replace(way, blind="no level of the book is on the grid")
-    best = on_grid[0][0]
-    bound = _beyond(market, best, policy.reach_bps, buys)
+    best = tradable[0][0]
+    bound = slipped(market, best, policy.reach_bps, buys)
     depth = size = quote = 0
     shown: list[tuple[int, int, int]] = []
-    for subticks, quantums in on_grid:
+    for subticks, quantums in tradable:
         if subticks > bound if buys else subticks < bound:
             break
         depth += quantums
@@ -660,33 +674,6 @@ def _on_book(way: Exit, book: Book, policy: FlightPolicy) -> Exit:
         way, bound=bound, best=best, double_mid=best + opposite[0], shown=tuple(shown),
         depth_share=way.size / depth,
     )  # fmt: skip
-
-
-def _on_grid(market: PerpetualMarket, levels: Iterable[Level]) -> Iterator[tuple[int, int]]:
-    # From floats, which hold a level of any real market exactly: an estimate made from text
-    # would take longer than all the rest.
-    tick, step = market.subticks_per_tick, market.step_base_quantums
-    per_price = 10.0 ** (market.atomic_resolution - market.quantum_conversion_exponent + 6) / tick
-    per_size = 10.0**-market.atomic_resolution
-    for level in levels:
-        subticks = round(level.price * per_price) * tick
-        quantums = round(level.size * per_size) // step * step
-        if 0 < subticks <= _MOST and quantums:
-            yield subticks, quantums
-
-
-def _off_oracle(market: PerpetualMarket, price: int, exponent: int, bps: int, buys: bool) -> int:
-    power = exponent - market.quantum_conversion_exponent + market.atomic_resolution + 6
-    scale = price * 10 ** max(power, 0)
-    return _beyond(market, scale, bps, buys, 10 ** max(-power, 0))
-
-
-def _beyond(market: PerpetualMarket, price: int, bps: int, buys: bool, over: int = 1) -> int:
-    # To the tick, toward the better price; what an order can name, at least one tick.
-    tick, unit = market.subticks_per_tick, 10_000 * over
-    limit = price * (10_000 + bps if buys else 10_000 - bps)
-    ticks = limit // (unit * tick) if buys else -(-limit // (unit * tick))
-    return min(max(ticks, 1), _MOST // tick) * tick
 
 
 class _Border(msgspec.Struct, frozen=True, gc=False):

@@ -304,8 +304,8 @@ def compare_risk(first: MarginFigures, second: MarginFigures) -> int:
 
 def mixes_isolated(markets: Iterable[PerpetualMarket]) -> bool:
     """Tell whether these markets, held by one subaccount, would break the isolated rule."""
-    held = list(markets)
-    return len(held) > 1 and any(market.market_type == "ISOLATED" for market in held)
+    types = [market.market_type for market in markets]
+    return len(types) > 1 and "ISOLATED" in types
 
 
 def check_update(

@@ -495,9 +495,11 @@ class Risk:
             why = f"book or oracle is {age / 1e9:.1f} s old, limit {limit:g} s"
             yield "STALE", why, {"age_s": age / 1e9, "limit_s": limit}
         # The margin is no younger than the oldest price in it.
-        oracles = [(e.oracle.at, t) for t, e in self._exposures.items() if e.oracle is not None]
-        at, ticker = min(oracles, default=(decision.at, ""))
-        if (age := decision.at - at) > self._stale_ns:
+        since, held = decision.at - self._stale_ns, self._exposures.items()
+        old = [(e.oracle.at, t) for t, e in held if e.oracle is not None and e.oracle.at < since]
+        if old:
+            at, ticker = min(old)
+            age = decision.at - at
             why = f"the oracle price of {ticker} is {age / 1e9:.1f} s old, limit {limit:g} s"
             yield "STALE", why, {"ticker": ticker, "age_s": age / 1e9, "limit_s": limit}
 

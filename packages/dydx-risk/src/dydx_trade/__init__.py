@@ -12,15 +12,22 @@ million; slippage is in basis points, a float. Nothing here decides, remembers o
 Sources: v4-chain x/clob/keeper/process_single_match.go, x/subaccounts/lib.
 """
 
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from math import floor, inf, isnan
+from typing import Final
 
 import msgspec
-from dydx_conn import ConnError, PerpetualMarket, Side
-from dydx_data import MarketView
+from dydx_conn import ConnError, PerpetualMarket, Side, exact
+from dydx_data import Level, MarketView
 from dydx_margin import MarginFigures, exchanged, mul_ppm, position_margin
 
-__all__ = ["Trade", "amount_text", "ioc", "percent_text", "usdc_text"]
+__all__ = [
+    "MOST_SUBTICKS", "Trade", "amount_text", "ioc", "on_grid", "percent_text", "slipped",
+    "usdc_text", "worst_subticks",
+]  # fmt: skip
+
+MOST_SUBTICKS: Final = 2**64 - 1  # an order's size and price are unsigned 64-bit numbers
 
 # === Words ===
 
@@ -76,12 +83,8 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     def walked_quote(self) -> int:
         """Return what it trades for on the book shown, the rest of it at its worst price."""
         market, buys, left, quote = self.market, self.side == "BUY", self.size, 0
-        for level in self.view.book.asks(50) if buys else self.view.book.bids(50):
-            try:
-                subticks = market.floor_subticks(level.price_text)
-                shown = market.floor_quantums(level.size_text)
-            except ConnError:
-                continue  # nobody can trade there
+        levels = self.view.book.asks(50) if buys else self.view.book.bids(50)
+        for subticks, shown in on_grid(market, levels):
             if not left or (subticks > self.subticks if buys else subticks < self.subticks):
                 break
             taken = min(left, shown)
@@ -126,11 +129,44 @@ def ioc(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> Trad
     level = view.book.best_ask if delta > 0 else view.book.best_bid
     shown = [level.price_text] if view.book.known and level is not None else []
     for text in [*shown, view.oracle.text] if view.oracle is not None else shown:
-        limit = Decimal(text) * (10_000 + (bps if delta > 0 else -bps)) / 10_000
         try:
-            worst = market.floor_subticks(limit) if delta > 0 else market.ceil_subticks(limit)
+            worst = worst_subticks(market, *exact(text), bps, delta > 0)
         except ConnError:
             continue  # a price that no order can name
         size = abs(delta) - abs(delta) % market.step_base_quantums
-        return Trade(market, view, side, size, max(worst, market.subticks_per_tick))
+        return Trade(market, view, side, size, worst)
     return None
+
+
+def on_grid(market: PerpetualMarket, levels: Iterable[Level]) -> Iterator[tuple[int, int]]:
+    """Yield the subticks and quantums of levels; not of those at which no order can trade."""
+    # From floats, which hold a level of any real market exactly: from text it would take longer
+    # than all that is made of it.
+    tick, step = market.subticks_per_tick, market.step_base_quantums
+    per_price = 10.0 ** (market.atomic_resolution - market.quantum_conversion_exponent + 6) / tick
+    per_size = 10.0**-market.atomic_resolution
+    for level in levels:
+        try:
+            subticks = round(level.price * per_price) * tick
+            quantums = round(level.size * per_size) // step * step
+        except OverflowError:
+            continue
+        if 0 < subticks <= MOST_SUBTICKS and quantums:
+            yield subticks, quantums
+
+
+def worst_subticks(market: PerpetualMarket, price: int, exponent: int, bps: int, buys: bool) -> int:
+    """Return the worst price within `bps` of a price in USDC, as `slipped` rounds it."""
+    power = exponent - market.quantum_conversion_exponent + market.atomic_resolution + 6
+    return slipped(market, price * 10 ** max(power, 0), bps, buys, 10 ** max(-power, 0))
+
+
+def slipped(market: PerpetualMarket, price: int, bps: int, buys: bool, over: int = 1) -> int:
+    """Return what is `bps` worse than `price / over` subticks, to the tick, toward the better.
+
+    What an order can name: at least one tick, and within 64 bits.
+    """
+    tick, unit = market.subticks_per_tick, 10_000 * over
+    limit = price * (10_000 + bps if buys else 10_000 - bps)
+    ticks = limit // (unit * tick) if buys else -(-limit // (unit * tick))
+    return min(max(ticks, 1), MOST_SUBTICKS // tick) * tick
