@@ -298,13 +298,13 @@ class Book:
         levels, prices = self._bids.levels, self._bids.prices
         end = len(prices) - self._bids.hidden
         start = 0 if count is None else max(0, end - count)
-        return [levels[price] for price in prices[start:end][::-1]]
+        return list(map(levels.__getitem__, prices[start:end][::-1]))
 
     def asks(self, count: int | None = None) -> list[Level]:
         """Return the uncrossed asks, best first, at most `count`."""
         levels, prices, start = self._asks.levels, self._asks.prices, self._asks.hidden
         end = None if count is None else start + max(0, count)
-        return [levels[price] for price in prices[start:end]]
+        return list(map(levels.__getitem__, prices[start:end]))
 
     @property
     def spread_bps(self) -> float | None:

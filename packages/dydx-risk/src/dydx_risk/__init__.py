@@ -164,7 +164,8 @@ class Risk:
 
     def step(self, event: MarketView | Frame | Decision) -> list[Verdict]:
         """Take one event in and put out the verdicts that it caused, in order."""
-        self._now = max(self._now, event.at)
+        if event.at > self._now:
+            self._now = event.at
         if isinstance(event, MarketView):
             return self._see(event)
         if isinstance(event, Frame):
@@ -256,12 +257,12 @@ class Risk:
         self._settle(total_margin(self.account.settled, known, unknown))
 
     def _settle(self, margin: MarginFigures) -> None:
-        self.margin, distance = margin, margin.distance
+        self.margin, distance, account = margin, margin.distance, self.account
         if distance is not None and (self.closest is None or distance < self.closest):
             self.closest = distance
-        if not (margin.unknown or self.account.trouble):
-            paid_in = self.account.transferred
-            self._course.move(margin.net_collateral, paid_in, self._now // _DAY_NS, self.policy)
+        if not (margin.unknown or account.trouble):
+            day = self._now // _DAY_NS
+            self._course.move(margin.net_collateral, account.transferred, day, self.policy)
 
     def _see(self, view: MarketView) -> list[Verdict]:
         self._views.setdefault(view.ticker, view)
@@ -803,8 +804,8 @@ class _Exposure(msgspec.Struct, eq=False):
         market, oracle = self.market, self.oracle
         self.terms = None
         if market is not None and oracle is not None:
-            price = oracle.digits, oracle.exponent
-            self.terms = position_margin(market, self.quantums, *price, self.open_interest)
+            digits, exponent, interest = oracle.digits, oracle.exponent, self.open_interest
+            self.terms = position_margin(market, self.quantums, digits, exponent, interest)
 
 
 def _row(exposure: _Exposure, ratio: tuple[int, int] | None) -> PositionFigures:

@@ -95,11 +95,10 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     @property
     def slippage_bps(self) -> float:
         """Return how much worse than mid it trades on the book shown; inf without two sides."""
-        bid, ask = self.view.book.best_bid, self.view.book.best_ask
-        if bid is None or ask is None:
+        mid, quote = self.view.book.mid_price, self.walked_quote
+        if mid is None:
             return inf
-        mid = (Decimal(bid.price_text) + Decimal(ask.price_text)) / 2
-        fair, quote = float(self.market.size(self.size) * mid) * 1e6, self.walked_quote
+        fair = float(self.market.size(self.size)) * mid * 1e6
         return 1e4 * (quote - fair if self.side == "BUY" else fair - quote) / fair
 
     def after(self, margin: MarginFigures, held: int, quote: int, fee_ppm: int) -> MarginFigures:
