@@ -18,7 +18,7 @@ from accounts import Wallet
 from exchange import Exchange, Settings, Silence
 from node import BlockRates
 from residents import address_of_resident
-from tape import SECOND_NS, from_iso
+from tape import SECOND_NS, decimal_text, from_iso
 
 START_NS = from_iso("2026-01-05T13:56:00Z")
 US = Subaccount(address_of_resident("this test"), 0)
@@ -210,18 +210,27 @@ def test_a_cancel_outside_the_window_is_refused() -> None:
     assert desk.cancel(good_til_block=desk.exchange.height + 41) == 0
 
 
-def test_funding_moves_money_on_the_hour_and_is_written_down() -> None:
-    """A squeeze makes a long pay; the payment is in its history and in its balance."""
+def test_funding_is_owed_on_the_hour_and_moves_money_at_the_next_touch() -> None:
+    """A squeeze makes a long pay: REST counts it at once, the chain's own balance when touched."""
     desk = Desk(scenario="funding-squeeze", calm_s=1)
     desk.place()
-    before = desk.accounts.ledgers[US].collateral
+    ledger = desk.accounts.ledgers[US]
+    before = ledger.collateral
     desk.run(260)
     [payment] = desk.accounts.histories[US].payments
+    owed = round(float(payment["payment"]) * 1e6)
+    row = desk.accounts.subaccount_row(ledger)
+    untouched, _ = desk.accounts.holdings(US)
+    desk.accounts.faucet(US, 1)
 
     assert payment["ticker"] == "BTC-USD"
-    assert float(payment["payment"]) > 0
-    paid = desk.accounts.ledgers[US].funding_paid
-    assert before - desk.accounts.ledgers[US].collateral == paid > 0
+    assert owed > 0
+    assert untouched == before
+    assert row["assetPositions"]["USDC"]["size"] == decimal_text(before - owed, -6)
+    position = row["openPerpetualPositions"]["BTC-USD"]
+    assert position["netFunding"] == decimal_text(-owed, -6)
+    assert ledger.collateral == before - owed + 1
+    assert (ledger.funding_paid, ledger.unsettled) == (owed, 0)
 
 
 def test_a_wallet_takes_its_sequence_or_a_nonce_of_now() -> None:

@@ -45,10 +45,12 @@ from dydx_paper import (
     objection,
 )
 from dydx_risk import (
+    PPM,
     LiquidationTerms,
     bankruptcy_price,
     fillable_price,
     fillable_subticks,
+    funding_settlement_ppm,
     insurance_fund_delta,
     liquidation_size,
     mixes_isolated,
@@ -208,7 +210,7 @@ def position_row(ledger: Ledger, holding: Holding, tape: Tape) -> Json:
         "closedAt": iso(holding.ended.time_ns) if holding.ended else None,
         "sumOpen": tape.size_text(holding.opened),
         "sumClose": tape.size_text(holding.closed),
-        "netFunding": decimal_text(holding.net_funding, -6),
+        "netFunding": decimal_text(holding.net_funding + ledger.owed_ppm(holding) // PPM, -6),
         "subaccountNumber": ledger.subaccount.number,
     }
 
@@ -220,11 +222,12 @@ def _average(tape: Tape, cost: int, quantums: int) -> str:
 
 
 def asset_row(ledger: Ledger) -> Json:
-    """Return the USDC balance in the indexer's words."""
+    """Return the USDC balance in the indexer's words: funding counts before it is settled."""
+    balance = ledger.collateral + ledger.unsettled
     return {
-        "size": decimal_text(abs(ledger.collateral), -6),
+        "size": decimal_text(abs(balance), -6),
         "symbol": "USDC",
-        "side": "SHORT" if ledger.collateral < 0 else "LONG",
+        "side": "SHORT" if balance < 0 else "LONG",
         "assetId": "0",
         "subaccountNumber": ledger.subaccount.number,
     }
@@ -328,7 +331,7 @@ class Accounts:
         wallet = self.open(subaccount.owner)
         wallet.usdc += 1_000_000_000
         wallet.native += 10**20
-        self._ledger(subaccount).deposit(quote_quantums)
+        self._credit(subaccount, quote_quantums)
         self._moved(None, subaccount, quote_quantums, "DEPOSIT", _MODULE)
 
     def deposit(self, sender: str, to: Subaccount, quote_quantums: int) -> Answer:
@@ -338,7 +341,7 @@ class Accounts:
             return 5, "sdk", f"{wallet.usdc} is smaller than {quote_quantums}: insufficient funds"
         wallet.usdc -= quote_quantums
         self.open(to.owner)
-        self._ledger(to).deposit(quote_quantums)
+        self._credit(to, quote_quantums)
         self._moved(None, to, quote_quantums, "DEPOSIT", sender)
         return TAKEN
 
@@ -346,7 +349,7 @@ class Accounts:
         """Move USDC from a subaccount into a wallet."""
         if not self._can_spare(sender, quote_quantums):
             return 102, "subaccounts", "NewlyUndercollateralized: failed to update subaccounts"
-        self._ledger(sender).deposit(-quote_quantums)
+        self._credit(sender, -quote_quantums)
         self.open(to).usdc += quote_quantums
         self._moved(sender, None, quote_quantums, "WITHDRAWAL", to)
         return TAKEN
@@ -355,9 +358,9 @@ class Accounts:
         """Move USDC between subaccounts."""
         if not self._can_spare(sender, quote_quantums):
             return 102, "subaccounts", "NewlyUndercollateralized: failed to update subaccounts"
-        self._ledger(sender).deposit(-quote_quantums)
+        self._credit(sender, -quote_quantums)
         self.open(to.owner)
-        self._ledger(to).deposit(quote_quantums)
+        self._credit(to, quote_quantums)
         self._moved(sender, to, quote_quantums, "TRANSFER", "")
         return TAKEN
 
@@ -369,6 +372,12 @@ class Accounts:
         wallet.usdc -= quote_quantums
         self.open(to).usdc += quote_quantums
         return TAKEN
+
+    def _credit(self, subaccount: Subaccount, quote_quantums: int) -> None:
+        ledger = self._ledger(subaccount)
+        if owing := {holding.id: holding for holding in ledger.owing}:
+            self._changed(subaccount).holdings.update(owing)
+        ledger.deposit(quote_quantums)  # and what touches an account settles its funding
 
     def _can_spare(self, subaccount: Subaccount, quote_quantums: int) -> bool:
         ledger = self.ledgers.get(subaccount)
@@ -683,17 +692,21 @@ class Accounts:
             self._mark()
 
     def fund(self, rates: dict[str, int]) -> None:
-        """Settle funding with every account; `rates` in ppm per eight hours, by ticker."""
+        """Let funding accrue to every account; `rates` in ppm per eight hours, by ticker.
+
+        Each position's payment is listed at once, and moves money when its account is touched.
+        """
         tapes = self._exchange.tapes
         indices = {ticker: tape.funding_index for ticker, tape in tapes.items()}
         for subaccount, ledger in self.ledgers.items():
-            before = {ticker: holding.net_funding for ticker, holding in ledger.holdings.items()}
-            for holding in ledger.settle_funding(indices):
-                tape = tapes[holding.market.ticker]
-                paid = before[tape.ticker] - holding.net_funding
-                row = self._payment(subaccount, holding, tape, rates[tape.ticker], paid)
-                self.histories[subaccount].payments.append(row)
-                self._changed(subaccount).holdings[holding.id] = holding
+            for ticker, holding in ledger.holdings.items():
+                since = ledger.indices.get(ticker, 0)
+                moved = funding_settlement_ppm(holding.quantums, indices[ticker], since)
+                if moved:
+                    tape, paid = tapes[ticker], -(moved // PPM)
+                    row = self._payment(subaccount, holding, tape, rates[ticker], paid)
+                    self.histories[subaccount].payments.append(row)
+            ledger.accrue(indices)
 
     def _payment(
         self, subaccount: Subaccount, holding: Holding, tape: Tape, rate_ppm: int, paid: int

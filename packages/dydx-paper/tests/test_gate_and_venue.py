@@ -88,6 +88,10 @@ class House(Exchange):
     def pass_time(self, seconds: int) -> None:
         self.block(second=self.second + seconds)
 
+    def end(self, ticker: str) -> None:
+        """Settle a market finally: it is over for good."""
+        self.update(ticker, status="FINAL_SETTLEMENT")
+
     # --- wiring
 
     def see(self, frame: Frame) -> list[Frame]:
@@ -163,6 +167,7 @@ deeds = st.lists(
         st.tuples(st.just("move"), tickers, st.integers(-600, 600)),
         st.tuples(st.just("crowd_in"), tickers, st.integers(950, 1_100)),
         st.tuples(st.just("pass_time"), st.sampled_from([1, 1, 1, 1, 3_600])),
+        st.tuples(st.just("end"), st.sampled_from(["ALONE-USD", "ETH-USD"])),
     ),
     min_size=4,
     max_size=30,
@@ -195,8 +200,16 @@ def test_long_runs_meet_every_side_of_the_rule() -> None:
         for _ in range(200):
             name, *args = drawn(chance)
             getattr(house, name)(*args)
-        happened += house.happened
         assert house.venue.ledger == rebuild(house.journal)
+        held = set(house.venue.ledger.holdings)
+        for ticker in PRICES:
+            house.end(ticker)
+            house.move(ticker, 0)
+        assert not house.venue.ledger.holdings
+        assert house.venue.ledger == rebuild(house.journal)
+        assert house.venue.ledger.collateral == house.risk.account.collateral
+        assert not held or house.happened["filled: DELEVERAGED"]
+        happened += house.happened
 
     assert min(happened["approved"], happened["filled: LIMIT"], happened["denied: MARGIN"]) > 50
     assert happened["ORDER_REMOVAL_REASON_UNDERCOLLATERALIZED"] > 5

@@ -548,7 +548,7 @@ class Ledger:
                     index=index, credited=moved // margin.PPM, created=when,
                 ))  # fmt: skip
         self.indices.update(indices)
-        self.unsettled = margin.funding_settlement(map(self._owed_ppm, self.holdings.values()))
+        self.unsettled = margin.funding_settlement(map(self.owed_ppm, self.holdings.values()))
         self._margin = None
         self.tally.see(when)
         self._tell(Funded(dict(indices), when))
@@ -557,7 +557,7 @@ class Ledger:
         """Settle what is owed, as whatever touches the account does: one floor for all of it."""
         touched = self.owing
         for holding in touched:
-            holding.net_funding += self._owed_ppm(holding) // margin.PPM
+            holding.net_funding += self.owed_ppm(holding) // margin.PPM
             holding.funding_index = self.indices[holding.market.ticker]
         self.collateral += self.unsettled
         self.funding_paid -= self.unsettled
@@ -569,14 +569,15 @@ class Ledger:
     @property
     def owing(self) -> list[Holding]:
         """Return the positions whose funding the next touch settles."""
-        return [holding for holding in self.holdings.values() if self._owed_ppm(holding)]
+        return [holding for holding in self.holdings.values() if self.owed_ppm(holding)]
 
     def settle_funding(self, indices: Mapping[str, int], when: Stamp = NEVER) -> list[Holding]:
         """Take in funding indices and settle at once; return the positions touched."""
         self.accrue(indices, when)
         return self.settle(when)
 
-    def _owed_ppm(self, holding: Holding) -> int:
+    def owed_ppm(self, holding: Holding) -> int:
+        """Return what a position's funding would credit (negative: take) now, in 1e-6 quantums."""
         index = self.indices.get(holding.market.ticker, 0)
         return margin.funding_settlement_ppm(holding.quantums, index, holding.funding_index)
 

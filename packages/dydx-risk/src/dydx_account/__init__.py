@@ -235,8 +235,9 @@ class Account:
             held = change.subaccount
             positions = list(held.open_perpetual_positions.values()) if held else []
             assets = list(held.asset_positions.values()) if held else []
-            # The socket's balance is the chain's own: as it was, if nothing touched it; an
-            # answer's has the funding of the hours since in it.
+            # Another balance than before has the funding of the hours since in it: the chain
+            # settled it, or the indexer counted it in. The same one over the socket is the
+            # chain's own, which nothing touched.
             balance = self.collateral if frame.kind == "ws" else None
             self._clear(assets, orders=frame.kind == "ws")
         self._each(self._own, assets)
