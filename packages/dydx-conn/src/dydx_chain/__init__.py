@@ -252,10 +252,10 @@ def ppm(fraction: str) -> int:
 
 
 def _scale(value: int, exponent: int) -> int:
+    power: int = 10 ** abs(exponent)
     if exponent >= 0:
-        return value * 10**exponent
-    divisor = 10**-exponent
-    return value // divisor if value >= 0 else -(-value // divisor)
+        return value * power
+    return value // power if value >= 0 else -(-value // power)
 
 
 def _truncate(value: int, divisor: int) -> int:
