@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 from dydx_conn import Frame, SubaccountContents, contents
-from dydx_paper import Fees, LedgerError, PaperError, PaperVenue
+from dydx_paper import Fees, LedgerError, PaperError, PaperVenue, performance
 from dydx_risk import LiquidationTerms
-from exchange import HOUR, OWNER, USDC, Exchange, body
+from exchange import HOUR, OWNER, USDC, Exchange, body, iso
 
 
 def test_the_first_view_opens_the_account() -> None:
@@ -1168,3 +1168,135 @@ def test_every_frame_names_the_frame_that_caused_it() -> None:
     assert (exchange.seq - 1, exchange.seq) == (made[0].seq, filled.seq)
     assert [1, 2, 3] == [frame.message_id for frame in exchange.frames]
     assert "50001" == body([filled])["fills"][0]["price"]
+
+
+# --- what comes together, late, or not at all
+
+
+def test_a_hedged_account_is_judged_when_all_prices_of_a_frame_have_moved() -> None:
+    """As on the chain, whichever of them the frame names first."""
+    for tickers in (["BTC-USD", "ETH-USD"], ["ETH-USD", "BTC-USD"]):
+        exchange = Exchange(PaperVenue(OWNER, 5_500 * USDC)).open()
+        exchange.book([(1_999.9, 100), (1_990, 100)], [(2_000.1, 100)], "ETH-USD")
+        exchange.order("BUY", "1", "50010")
+        exchange.change(bids=[(49_998, 1)])
+        exchange.order("SELL", "25", "1990", ticker="ETH-USD")
+        exchange.change(bids=[(1_999.8, 1)], ticker="ETH-USD")
+        fallen = {"BTC-USD": {"oraclePrice": "46000"}, "ETH-USD": {"oraclePrice": "1840"}}
+
+        exchange.say("v4_markets", "", {"oraclePrices": {t: fallen[t] for t in tickers}})
+
+        ledger = exchange.venue.ledger
+        assert (0, False) == (ledger.liquidations, ledger.breached)
+        assert {"BTC-USD", "ETH-USD"} == set(ledger.holdings)
+
+
+@pytest.mark.parametrize("eth", ["0", "40"])
+def test_a_liquidation_never_flips_what_our_own_order_has_closed(eth: str) -> None:
+    """The book ran over it while the market was paused: it fills first."""
+    exchange = Exchange(PaperVenue(OWNER, (9_000 if eth != "0" else 5_500) * USDC)).open()
+    exchange.book([(1_999.9, 100), (1_990, 100)], [(2_000.1, 100)], "ETH-USD")
+    exchange.order("BUY", "1", "50010")
+    exchange.change(bids=[(49_998, 1)])
+    if eth != "0":
+        exchange.order("BUY", eth, "2010", ticker="ETH-USD")
+        exchange.change(bids=[(1_999.8, 1)], ticker="ETH-USD")
+    exchange.book([(46_400, 5)], [(46_500, 5)])
+    exchange.order("SELL", "1", "46450", tif="GTT")
+    exchange.change(bids=[(46_399, 1)])
+    exchange.update("BTC-USD", status="PAUSED")
+    exchange.book([(46_460, 5)], [(46_500, 5)])
+    if eth != "0":
+        exchange.oracle(1_900, "ETH-USD")
+    exchange.oracle(45_000)
+
+    exchange.update("BTC-USD", status="ACTIVE")
+
+    assert 0 == exchange.venue.ledger.position("BTC-USD")
+
+
+def test_an_order_that_ends_while_nothing_happens_is_told_by_the_next_one() -> None:
+    """A quiet market hears of no blocks."""
+    exchange = Exchange().open()
+    exchange.order("BUY", "0.1", "49000", "GTT", good_til_block=exchange.height + 1)
+    exchange.change(bids=[(49_998, 1)])
+    exchange.block()
+    exchange.block()
+
+    told = body(exchange.order("BUY", "0.1", "48000", "GTT"))
+
+    assert ["CANCELED", "BEST_EFFORT_OPENED"] == [row["status"] for row in told["orders"]]
+    assert "ORDER_REMOVAL_REASON_EXPIRED" == told["orders"][0]["removalReason"]
+
+
+def test_hours_are_marked_while_nothing_is_held() -> None:
+    """What was won or lost between two of them is in the course of the account."""
+    exchange = Exchange().open()
+    for _ in range(3):
+        exchange.order("BUY", "1", "50010")
+        exchange.change(bids=[(49_000, 1)])
+        exchange.order("SELL", "1", "48000", reduce_only=True)
+        exchange.change(bids=[(48_999, 1)])
+        exchange.book([(49_000, 5)], [(50_001, 5)])
+        for _ in range(14):  # until nothing waits for the tape any more
+            exchange.trade("BUY", "0.001", "50001")
+        exchange.block(second=exchange.second + 3_600)
+        exchange.oracle(50_000)
+
+    ledger = exchange.venue.ledger
+    assert not ledger.holdings
+    assert 3 == len(ledger.history.points)
+    assert performance(ledger).max_drawdown > 0
+
+
+def test_withdrawals_are_free_again_fifty_blocks_after_though_nobody_traded() -> None:
+    """Blocks go by unseen while nothing is at stake."""
+    exchange = Exchange(PaperVenue(OWNER, 2_500 * USDC, insurance_fund=0)).open()
+    exchange.order("BUY", "0.8", "50010")
+    exchange.change(bids=[(49_000, 1)])
+    exchange.book([(30_000, "0.001")], [(50_001, 1)])
+    exchange.oracle(40_000)
+    exchange.venue.deposit(1_000 * USDC)
+    assert [] == exchange.venue.withdraw(500 * USDC)
+
+    for _ in range(60):
+        exchange.block()
+        exchange.oracle(40_000)
+
+    assert [] != exchange.venue.withdraw(500 * USDC)
+
+
+def test_an_old_trade_of_a_snapshot_triggers_nothing() -> None:
+    """The chain looks at the trades of its block."""
+    exchange = Exchange().open(second=1_000)
+    exchange.order("BUY", "0.1", "50010")
+    exchange.change(bids=[(49_998, 1)])
+    exchange.order(
+        "SELL", "0.1", "49000", "IOC", order_flags=32, condition_type="STOP_LOSS",
+        trigger_subticks=exchange.market().subticks("49800"), good_til_block=0,
+        good_til_block_time=exchange.at // 1_000_000_000 + 90_000, reduce_only=True,
+    )  # fmt: skip
+    exchange.change(bids=[(49_997, 1)])
+    exchange.block()
+    trade = {
+        "id": "old", "side": "SELL", "size": "0.1", "price": "49700", "type": "LIMIT",
+        "createdAt": iso(100), "createdAtHeight": "400",
+    }  # fmt: skip
+
+    exchange.say("v4_trades", "BTC-USD", {"trades": [trade]}, "subscribed")
+    exchange.block()
+    exchange.change(bids=[(49_995, 1)])
+
+    assert 10**9 == exchange.venue.ledger.position("BTC-USD")
+
+
+@pytest.mark.parametrize(
+    "terms", [{"condition_type": "X"}, {"order_flags": 64, "good_til_block_time": -(10**15)}]
+)
+def test_what_no_order_can_be_is_refused_in_words(terms: dict[str, Any]) -> None:
+    """And nothing is raised."""
+    exchange = Exchange().open()
+
+    exchange.order("BUY", "0.1", "50010", **terms)
+
+    assert 1 == sum(exchange.venue.refusals.values())

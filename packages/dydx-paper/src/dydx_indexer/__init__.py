@@ -43,7 +43,7 @@ _LAST_MILLISECOND: Final = 253_402_300_799_999  # of the year 9999
 
 def _iso(ns: int) -> str:
     # A refused order may name a time that no calendar has.
-    milliseconds = min(ns // 1_000_000, _LAST_MILLISECOND)
+    milliseconds = max(0, min(ns // 1_000_000, _LAST_MILLISECOND))
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -103,7 +103,8 @@ def order_fields(order: Order, market: PerpetualMarket, when: Stamp, status: str
         "id": order.id, "subaccountId": subaccount_id(order.subaccount),
         "clientId": str(order.client_id), "clobPairId": str(order.clob_pair_id),
         "side": order.side, "size": _text(market.size(order.quantums)),
-        "price": _text(market.price(order.subticks)), "type": _TYPES[order.condition_type],
+        "price": _text(market.price(order.subticks)),
+        "type": _TYPES.get(order.condition_type, "LIMIT"),  # of a refused order it may be anything
         "timeInForce": "IOC" if order.time_in_force == "IOC" else "GTT",
         "postOnly": order.time_in_force == "POST_ONLY", "reduceOnly": order.reduce_only,
         "orderFlags": str(order.order_flags),

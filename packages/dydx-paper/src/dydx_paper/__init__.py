@@ -161,6 +161,7 @@ class PaperVenue:
         self._now: MarketView | None = None
         self._idle = False
         self._block = self._hour = self._messages = 0
+        self._valued_seq = -1
         # Of the block at hand: notional liquidated by ticker, and what the fund lost by it.
         self._liquidated: dict[str, int] = {}
         self._insurance_lost = 0
@@ -174,7 +175,8 @@ class PaperVenue:
         """Take one event in; return the account frames that it caused."""
         if isinstance(event, MarketView):
             self._now = self._views[event.ticker] = event
-            if self._idle:  # most views are of markets in which nothing of ours is at stake
+            # Most views are of markets in which nothing of ours is at stake; hours are counted.
+            if self._idle and _block_and_hour(event)[1] <= self._hour:
                 return _NOTHING
         first = [] if self._messages else [self._snapshot()]
         if isinstance(event, OrderRequest):
@@ -223,7 +225,9 @@ class PaperVenue:
         and is counted in `refusals`, by the ledger's reason.
         """
         first = [] if self._messages else [self._snapshot()]
-        blocked = withdrawals_blocked(self._block, self._negative_at)
+        # While nothing is at stake blocks go by unseen.
+        block = self._block if self._now is None else _block_and_hour(self._now)[0]
+        blocked = withdrawals_blocked(block, self._negative_at)
         owing = self.ledger.owing
         moved = self.ledger.withdraw(quote_quantums, self._when(), blocked=blocked)
         if isinstance(moved, Refused):
@@ -254,7 +258,8 @@ class PaperVenue:
             self._refuse(desk, order, error)
             return
         # A quiet desk hears of no blocks: let ids that have served their time go first.
-        desk.book.expire(height)
+        for ended in desk.book.expire(height):
+            self._tell(desk, ended, "EXPIRED")
         self._wait(desk, order)
         if order.order_flags == SHORT_TERM:
             self._tell(desk, order)
@@ -309,6 +314,7 @@ class PaperVenue:
         block, hour = _block_and_hour(view)
         if view.changed not in ("book", "trades"):
             self._value(view)
+            self._catch_up(view.seq)
         if view.ticker in self.funding_owed:
             self._fund_late(view)
         if block != self._block:
@@ -332,7 +338,16 @@ class PaperVenue:
             if desk := self._desks.get(view.ticker):
                 desk.market = market
         if oracle is not None:
-            self.ledger.value(view.ticker, oracle.digits, oracle.exponent, view.open_interest)
+            told = oracle.digits, oracle.exponent, view.open_interest
+            if told != self.ledger.oracles.get(view.ticker):
+                self.ledger.value(view.ticker, *told)
+
+    def _catch_up(self, seq: int) -> None:
+        """Value all that is held anew: one frame moves many prices, and then the chain looks."""
+        if seq != self._valued_seq:
+            self._valued_seq = seq
+            for ticker in list(self.ledger.holdings):
+                self._value(self._views[ticker])
 
     def _new_block(self, block: int, hour: int) -> None:
         self._liquidated.clear()
@@ -394,11 +409,9 @@ class PaperVenue:
             self.optimism.hear(view.ticker, trade.side, at, size, trade.at_ns)
             if busy:
                 desk = self._desks[view.ticker]
-                desk.traded = (
-                    (min(at, *desk.traded[:1]), max(at, *desk.traded[1:]))
-                    if desk.traded
-                    else (at, at)
-                )
+                if trade.at_ns >= view.chain.time_ns - _LATE_NS:
+                    low, high = desk.traded or (at, at)
+                    desk.traded = min(at, low), max(at, high)
                 if taker := desk.reached(trade.side, at, size, trade.at_ns):
                     self._report(desk, desk.book.place(taker))
 
@@ -531,12 +544,17 @@ class PaperVenue:
         # The chain starts at a pseudo-random position; the oldest one is ours.
         if self.ledger.margin.net_collateral < 0:
             self._negative_at = self._block
-        for ticker, holding in list(self.ledger.holdings.items()):
+        for ticker in list(self.ledger.holdings):
             desk = self._desks[ticker]
             left = self.terms.max_subaccount_notional - sum(self._liquidated.values())
-            unsafe = self.ledger.breached and left > 0 and desk.readable
-            if unsafe and ticker not in self._liquidated:
-                self._liquidated[ticker] = self._liquidate_position(desk, holding, left)
+            if left <= 0 or not desk.readable or ticker in self._liquidated:
+                continue
+            # What the book has run over fills first, and may be all that is needed.
+            for taker in desk.crossing():
+                self._report(desk, desk.book.place(taker))
+            if self.ledger.breached and ticker in self.ledger.holdings:
+                held = self.ledger.holdings[ticker]
+                self._liquidated[ticker] = self._liquidate_position(desk, held, left)
 
     def _liquidate_position(self, desk: "_Desk", holding: Holding, left: int) -> int:
         """Liquidate some of a position, at most `left`; return the notional it took."""
@@ -638,6 +656,8 @@ class PaperVenue:
 _NOTHING: Final[list[Frame]] = []
 _SECOND_NS: Final = 1_000_000_000
 _HOUR_NS: Final = 3_600 * _SECOND_NS
+# A trade may be told this much after its block; an older one is of a snapshot, and triggers none.
+_LATE_NS: Final = 2 * _SECOND_NS
 _LIQUIDATION: Final = -1
 _SETTLED: Final = "FINAL_SETTLEMENT"
 _TIERS_BY_VOLUME: Final = [tier for tier in STANDARD_FEE_TIERS if not tier.total_share_ppm]
