@@ -72,8 +72,8 @@ class Position(msgspec.Struct, gc=False, kw_only=True):
 class Reservation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Collateral set aside for an order that was sent and not answered yet.
 
-    `effect` is what a fill at the order's worst price would change; nothing for a reduction,
-    because a fill that may not come must not be counted on. `doubted` is an order that a node
+    `effect` is what a fill at the order's worst price would make worse, figure by figure: what it
+    would make better may not come, and must not be counted on. `doubted` is an order that a node
     dropped unfilled: it may fill on another until `order.good_til_block` is past.
     """
 
@@ -159,6 +159,9 @@ class Account:
         if frame.kind in ("close", "gap") and frame.link in ("", self.link):
             self.trouble = self.trouble or f"account frames were lost: {frame.kind} at {frame.seq}"
         told = frame.channel == "v4_subaccounts" and frame.id == str(self.subaccount)
+        if told and frame.type in ("unsubscribed", "error"):
+            self.trouble = self.trouble or f"account frames end: {frame.type} at {frame.seq}"
+            return False
         # What the socket said so lately, an answer may not know yet.
         late = frame.kind == "http" and frame.mono - self._heard >= RECENT_NS
         asked = self._asked(frame) if late else ""

@@ -52,6 +52,7 @@ from dydx_flight import FlightPlan, Rung, due, joined, replan
 from dydx_margin import *  # noqa: F403 - as above
 from dydx_margin import (
     PPM,
+    MarginError,
     MarginFigures,
     PositionMargin,
     exchanged,
@@ -156,6 +157,7 @@ class Risk:
         self._pace = self._last_pace = self._ahead = 0.0
         self._weighed: tuple[MarginFigures, int] = (self.margin, -1)  # and what came of nothing
         self._acted: dict[str, int] = {}  # the turn of the guard's last word, by its subject
+        self._hours_owed: dict[str, int] = {}  # of funding, where there was no price to reckon by
         self._now = 0  # event time, in nanoseconds
         self._halted = ""
         self._sent: deque[int] = deque()
@@ -268,7 +270,7 @@ class Risk:
         self._views.setdefault(view.ticker, view)
         if view.chain.height != self._height or view.at - self._turned_at >= _TURN_NS:
             self._begin_turn(view)
-        if not self._exposures:
+        if not (self._exposures or self.account.unreadable):
             return []
         before = self.margin
         self._value(view)
@@ -309,18 +311,23 @@ class Risk:
         clock = "chain" if view.chain.time_ns else "ours"
         hour = (view.chain.time_ns or view.at) // _HOUR_NS
         passed = hour - self._hour[1] if self._hour[0] == clock else 0
-        if passed > 0:
-            self._fund(passed)
+        if passed > 0 or self._hours_owed:
+            self._fund(max(passed, 0))
         if passed >= 0:
             self._hour = clock, hour
 
     def _fund(self, hours: int) -> None:
-        # The rate that was told last is the hour's, or nearly; an unknown one is the worst.
-        for e in self._exposures.values():
+        # The rate that was told last is the hour's, or nearly; an unknown one is the worst. Without
+        # a price there is no figure yet: the hours are owed until there is.
+        owed, self._hours_owed = self._hours_owed, {}
+        for ticker, e in self._exposures.items():
+            due, delta = hours + owed.get(ticker, 0), None
             if e.view is not None and e.market is not None:
-                delta = index_delta(e.view, e.market, hours, worst_for=e.quantums)
-                credited = funding_settlement_ppm(e.quantums, delta or 0, 0)
-                self.account.unsettled_ppm += credited
+                delta = index_delta(e.view, e.market, due, worst_for=e.quantums)
+            if delta is not None:
+                self.account.unsettled_ppm += funding_settlement_ppm(e.quantums, delta, 0)
+            elif due:
+                self._hours_owed[ticker] = due
         self._sum()
 
     # === Gate ===
@@ -337,6 +344,9 @@ class Risk:
             return self._deny(decision, "UNKNOWN_MARKET", why, {"markets_known": len(self._views)})
         held = self._held(market.ticker)
         target = _at_oracle(decision.target_usdc, view, market)
+        if target is None and decision.target_usdc * held < 0:
+            # How far to go on the other side needs a price; to leave this one does not.
+            return self._exit(decision, view, market, -held)
         if target is None:
             why, told = f"no oracle price of {market.ticker}", {"ticker": market.ticker}
             return self._deny(decision, "UNKNOWN_ORACLE", why, told)
@@ -353,7 +363,7 @@ class Risk:
         self, decision: Decision, view: MarketView, market: PerpetualMarket, delta: int
     ) -> Verdict:
         # No limit may block the way out, only the grid can; nothing is sent out twice.
-        pending = [r for r in self.account.in_flight(market.ticker) if r.order.reduce_only]
+        pending = self._reducing(market.ticker)
         going = sum(r.order.quantums for r in pending if not r.doubted)
         if going >= abs(delta):
             return self._deny(decision, *self._waiting(pending[-1]))
@@ -642,8 +652,13 @@ class Risk:
 
     def _is_reducing(self, ticker: str) -> bool:
         # Two reductions cannot flip a position, so that one in doubt is not waited for.
+        return any(not r.doubted for r in self._reducing(ticker))
+
+    def _reducing(self, ticker: str) -> list[Reservation]:
+        # One sent before the position changed sides reduces nothing.
+        held = self._held(ticker)
         waiting = self.account.in_flight(ticker)
-        return any(r.order.reduce_only and not r.doubted for r in waiting)
+        return [r for r in waiting if r.order.reduce_only and r.order.signed_quantums * held < 0]
 
     def _reduce(self, view: MarketView, rung: Rung, before: MarginFigures, near: str) -> Reduce:
         seen, fee_ppm = self._views[rung.ticker], self.policy.taker_fee_ppm
@@ -734,21 +749,26 @@ class Risk:
         return f"V{self._verdicts}"
 
 
-def _moved(margin: MarginFigures, effect: MarginFigures, sign: int = 1) -> MarginFigures:
+def _moved(margin: MarginFigures, effect: MarginFigures) -> MarginFigures:
     return MarginFigures(
-        margin.net_collateral + sign * effect.net_collateral,
-        margin.initial_margin + sign * effect.initial_margin,
-        margin.maintenance_margin + sign * effect.maintenance_margin,
-        margin.notional + sign * effect.notional,
-        margin.sensitivity + sign * effect.sensitivity,
+        margin.net_collateral + effect.net_collateral,
+        margin.initial_margin + effect.initial_margin,
+        margin.maintenance_margin + effect.maintenance_margin,
+        margin.notional + effect.notional,
+        margin.sensitivity + effect.sensitivity,
         margin.unknown,
     )
 
 
 def _cost(before: MarginFigures, after: MarginFigures) -> MarginFigures:
-    # What is better after it may not come, and must not be counted on.
-    worse = after.free_collateral < before.free_collateral
-    return _moved(after, before, -1) if worse else MarginFigures(0)
+    # What is better after it may not come, and must not be counted on: figure by figure.
+    return MarginFigures(
+        min(0, after.net_collateral - before.net_collateral),
+        max(0, after.initial_margin - before.initial_margin),
+        max(0, after.maintenance_margin - before.maintenance_margin),
+        max(0, after.notional - before.notional),
+        max(0, after.sensitivity - before.sensitivity),
+    )
 
 
 def _away(margin: MarginFigures) -> float:
@@ -805,7 +825,10 @@ class _Exposure(msgspec.Struct, eq=False):
         self.terms = None
         if market is not None and oracle is not None:
             digits, exponent, interest = oracle.digits, oracle.exponent, self.open_interest
-            self.terms = position_margin(market, self.quantums, digits, exponent, interest)
+            try:
+                self.terms = position_margin(market, self.quantums, digits, exponent, interest)
+            except MarginError:
+                self.terms = None  # beyond what the chain can hold: not known either
 
 
 def _row(exposure: _Exposure, ratio: tuple[int, int] | None) -> PositionFigures:

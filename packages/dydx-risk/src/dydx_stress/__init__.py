@@ -26,7 +26,7 @@ from operator import add, sub
 from typing import Final, Literal, TypeGuard
 
 import msgspec
-from dydx_conn import PerpetualMarket, quote_to_base
+from dydx_conn import ConnError, PerpetualMarket, number, quote_to_base
 from dydx_margin import (
     PPM,
     FundingTerms,
@@ -85,8 +85,8 @@ class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 def funding_rate_8h_ppm(rate_1h: Decimal | str) -> int:
     """Turn the indexer's hourly rate into the chain's ppm per 8 hours, truncated as there."""
     try:
-        return int(Fraction(rate_1h) * 8 * PPM)
-    except (ValueError, ArithmeticError):
+        return int(Fraction(number(rate_1h)) * 8 * PPM)
+    except (ConnError, ValueError, ArithmeticError):
         raise RiskError(f"expected an hourly funding rate, got {rate_1h}") from None
 
 

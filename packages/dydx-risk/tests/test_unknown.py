@@ -1,0 +1,126 @@
+"""What is unknown, late or absurd counts as danger, and what is in flight as what it may cost."""
+
+from typing import Any
+
+import pytest
+from dydx_risk import Approved, Denied, Policy, RiskError, funding_rate_8h_ppm
+
+SECOND = 1_000_000_000
+
+
+def test_an_order_in_flight_counts_with_all_that_it_makes_worse(make_world: Any) -> None:
+    """Bought far below the oracle it gains at once, and takes its share of every limit."""
+    world = make_world(Policy(max_account_usdc=8_000, max_order_usdc=8_000))
+    world.oracle("ETH-USD", "3260")
+    world.book("BTC-USD", [("59999", "5")], [("60001", "5")])
+
+    first = world.decide("ETH-USD", 7_000)
+    second = world.decide("BTC-USD", 7_000)
+
+    assert isinstance(first, Approved)
+    assert isinstance(second, Denied)
+    assert second.reason == "NOTIONAL"
+    (reserved,) = world.risk.account.reserved.values()
+    assert reserved.effect.net_collateral <= 0 < reserved.effect.notional
+
+
+def test_a_reduction_of_the_other_side_is_not_waited_for(make_world: Any) -> None:
+    """The position has turned since: what was to shrink it shrinks nothing any more."""
+    world = make_world(Policy(max_leverage=50))
+    world.account("1000", {"ETH-USD": ("3", "3000")})
+    world.block(101)
+    world.oracle("ETH-USD", "3000")
+    assert isinstance(world.decide("ETH-USD", 0), Approved)
+
+    world.tell("channel_data", {
+        "perpetualPositions": [{
+            "market": "ETH-USD", "side": "SHORT", "status": "OPEN", "size": "-3",
+            "entryPrice": "3000", "netFunding": "0",
+        }],
+        "assetPositions": [{"symbol": "USDC", "side": "LONG", "size": "9450", "assetId": "0"}],
+    })  # fmt: skip
+    world.block()
+    world.oracle("ETH-USD", "3001")
+    world.book("ETH-USD", [("2999.9", "5")], [("3000.1", "5")])
+
+    assert world.risk.alarm == "danger"
+    assert [reduce.order.side for reduce in world.reductions] == ["BUY"]
+
+
+def test_an_hour_without_an_oracle_price_is_owed_until_there_is_one(make_world: Any) -> None:
+    """Funding is not forgiven because it cannot be reckoned yet."""
+    settled = []
+    for gone in (False, True):
+        world = make_world()
+        world.account("10000", {"ETH-USD": ("3", "3000")})
+        hours = {102: "09:59:59", 103: "10:00:01", 104: "10:00:02", 105: "10:00:03"}
+        for height, time in hours.items():
+            if gone and height == 103:
+                world.state.views["ETH-USD"].oracle = None
+            world.height, world.at = height, world.at + SECOND
+            told = {"blockHeight": str(height), "time": f"2026-07-14T{time}.000Z"}
+            world.hear("channel_data", "v4_block_height", told)
+            world.book("BTC-USD", [("59999", "1")], [("60001", "1")])
+            if not gone or height != 103:
+                world.oracle("ETH-USD", "3000")
+        settled.append(world.risk.account.unsettled)
+
+    assert settled[0] < 0
+    assert settled[1] == settled[0]
+
+
+def test_an_account_that_nobody_tells_of_any_more_is_unknown(make_world: Any) -> None:
+    """Its channel was left, or refused: until the next snapshot nothing is certain."""
+    for word in ("unsubscribed", "error"):
+        world = make_world()
+        world.account("10000", {"ETH-USD": ("1", "3000")})
+
+        world.risk.step(world.frame(word, "v4_subaccounts", {}, "dydx1abc/0", "paper"))
+
+        assert word in world.risk.account.trouble
+        assert world.risk.standing.state == "REDUCING"
+        world.account("10000", {"ETH-USD": ("1", "3000")})
+        assert world.risk.account.trouble == ""
+
+
+def test_a_position_is_left_for_its_other_side_without_an_oracle_price(make_world: Any) -> None:
+    """As far as nothing; what lies beyond waits for a price."""
+    world = make_world()
+    world.account("10000", {"ETH-USD": ("3", "3000")})
+    world.state.views["ETH-USD"].oracle = None
+    world.book("ETH-USD", [("2999.9", "5")], [("3000.1", "5")])
+
+    verdict = world.decide("ETH-USD", -5_000)
+
+    assert isinstance(verdict, Approved)
+    assert (verdict.order.side, verdict.order.quantums) == ("SELL", 3 * 10**9)
+    assert verdict.order.reduce_only
+
+
+def test_the_guard_says_that_it_is_blind_with_nothing_else_held(make_world: Any) -> None:
+    """The only position has a size that cannot be read."""
+    world = make_world()
+    world.account("100", {"ETH-USD": ("junk", "3000")})
+
+    heard = world.block(101) + world.oracle("BTC-USD", "60000")
+
+    assert [verdict.why for verdict in heard] == ["guard: blind, no oracle of ETH-USD"]
+
+
+def test_a_position_beyond_all_size_is_unknown(make_world: Any) -> None:
+    """Nothing is raised, and nothing is valued."""
+    world = make_world()
+    world.account("10000", {"ETH-USD": ("1" + "0" * 38, "3000")})
+    world.block(101)
+
+    world.oracle("ETH-USD", "1" + "0" * 38)
+
+    assert world.risk.margin.unknown == ("ETH-USD",)
+    assert world.risk.alarm == "unknown"
+
+
+@pytest.mark.parametrize("rate", ["1e-10000000", "1e9999999", "nan", "much"])
+def test_a_rate_that_no_chain_could_tell_is_refused_at_once(rate: str) -> None:
+    """An exponent of millions is a number to some, and never ends."""
+    with pytest.raises(RiskError, match="expected an hourly funding rate"):
+        funding_rate_8h_ppm(rate)
