@@ -304,6 +304,15 @@ def test_a_late_answer_to_the_first_keeps_it_in_reserve() -> None:
     assert (second.status, second.order) == ("PENDING", SHORT)
 
 
+def test_a_refusal_of_another_request_is_none_of_what_stands() -> None:
+    """The replacement was refused, then the first was taken."""
+    state = last(sent(), sent(LATER), answer(20, order=LATER), answer())
+    gone = last(sent(), lost(), answer(20, order=LATER))
+
+    assert (state.status, state.order) == ("PENDING", SHORT)
+    assert gone.status == "UNRESOLVED"
+
+
 def test_a_lost_replacement_leaves_the_order_open() -> None:
     """One of the two stands, and both end with the later block."""
     frames = [sent(), row("OPEN"), sent(LATER), lost(LATER)]

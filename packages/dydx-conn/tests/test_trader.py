@@ -437,7 +437,7 @@ def test_without_a_sequence_nothing_is_sent(node: Node) -> None:
 def test_submitting_never_waits_for_the_node(node: Node) -> None:
     """With every thread of it held, wishes queue up; beyond the capacity they are denied."""
     held = threading.Event()
-    node.answers.extend([held] * 9)
+    node.answers.extend([held] * 20)
     with Desk(node, capacity=20) as desk:
         said = [desk.trader.submit(short(n)) for n in range(21)]
         held.set()
@@ -477,6 +477,36 @@ def test_what_is_wished_of_one_order_goes_out_in_turn(node: Node, first: Any, th
     assert isinstance(last, Queued)
     assert other["ids"] == [order_id(US, short(2))]
     assert (answers[0], answers[-1]) == (list(asked.ids), list(last.ids))
+
+
+def test_many_wishes_of_one_order_keep_no_other_waiting(node: Node) -> None:
+    """However long the first has no answer."""
+    held = threading.Event()
+    node.answers.append(held)
+    with Desk(node) as desk:
+        desk.trader.submit(short())
+        while node.answers:
+            desk.trader._stop.wait(0.01)
+        for block in range(111, 121):
+            desk.trader.submit(short(good_til_block=block))
+        [other] = desk.send(short(2))
+        held.set()
+
+    assert other["ids"] == [order_id(US, short(2))]
+    assert len(node.received) == 12
+
+
+def test_the_cancel_of_an_order_without_an_answer_is_sent_at_the_end(node: Node) -> None:
+    """It may stand: that is what the cancel is for."""
+    held = threading.Event()
+    node.answers.append(held)
+    with Desk(node, deadline_s=0.3) as desk:
+        desk.trader.submit(short())
+        desk.trader.submit(cancel(short()))
+    held.set()
+    kinds = [type(tx.message).__name__ for tx in node.received]
+
+    assert kinds == ["MsgPlaceOrder", "MsgCancelOrder"]
 
 
 def test_closing_sends_what_was_queued(node: Node) -> None:

@@ -546,7 +546,7 @@ class Lifecycle:
             # Unknown if it was not even sent, or if the recording began later.
             old = self.orders.get(id, OrderState(id=id, status="PENDING", seq=frame.seq))
             result, before = answer.result, old.before
-            newest = before is None or old.named is None or answer.until == good_until(old.named)
+            newest = old.named is None or answer.until in (0, good_until(old.named))
             if result is None and id in self.orders:
                 why = answer.errors[0].msg if answer.errors else "no answer"
                 yield from self._move(old, "lost", frame.seq, reason=why)

@@ -294,8 +294,11 @@ class Trader:
             self._node.close()
             what = f"expected block and account of the node {self.network.node}"
             raise NetworkError(f"{what}, but {_why(error)}") from None
-        # In parallel, and one after the other.
-        self._pool, self._turn = ThreadPoolExecutor(8, "node"), ThreadPoolExecutor(1, "turn")
+        # In parallel, and one after the other; who waits its turn holds a thread of its own.
+        self._pool, self._turn = (
+            ThreadPoolExecutor(self._capacity, "node"),
+            ThreadPoolExecutor(1, "turn"),
+        )
         self._watch = threading.Thread(target=self._keep_time, name="block-clock", daemon=True)
         self._watch.start()
         self._open = True
@@ -303,7 +306,8 @@ class Trader:
     def close(self) -> None:
         """Take nothing more, hear out what was queued, and end; a second call does nothing.
 
-        Once the node has left a call without an answer, what is still queued is not sent.
+        Once the node has left a call without an answer, what is still queued is not sent, but for
+        cancels of short-term orders.
         """
         with self._guard:
             was_open, self._open = self._open, False
@@ -470,7 +474,7 @@ class Trader:
         """Send once; None if no answer came, and then nobody knows."""
         import grpc
 
-        if self._stop.is_set() and self._lost:
+        if self._stop.is_set() and self._lost and not (job.short and job.what != "place"):
             self._drop(job, "closed, and the node does not answer")
             return None
         wallet = self._keys.wallet(self._number, sequence)

@@ -137,12 +137,13 @@ class Account:
 
     `unsettled_ppm` is the funding of hours that passed since the chain last touched the
     subaccount, in 1e-6 quote quantums: whoever knows the markets adds to it, and what tells the
-    balance anew clears it.
+    balance anew clears it. `hours_owed` are those, by ticker, that had no price to be reckoned by.
     """
 
     def __init__(self, subaccount: Subaccount) -> None:
         self.subaccount = subaccount
         self.collateral = self.transferred = self.unsettled_ppm = 0
+        self.hours_owed: dict[str, int] = {}
         self.positions: dict[str, Position] = {}
         self.unreadable: set[str] = set()
         self.open_orders: dict[str, OrderFields] = {}
@@ -245,7 +246,7 @@ class Account:
             self._clear(assets, orders=frame.kind == "ws")
         self._each(self._own, assets)
         if assets and self.collateral != balance:
-            self.unsettled_ppm = 0
+            self.unsettled_ppm, self.hours_owed = 0, {}
         for position in positions:
             if not self._each(self._hold, [position]):
                 self.unreadable.add(position.market)

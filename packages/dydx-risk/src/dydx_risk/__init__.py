@@ -157,7 +157,6 @@ class Risk:
         self._pace = self._last_pace = self._ahead = 0.0
         self._weighed: tuple[MarginFigures, int] = (self.margin, -1)  # and what came of nothing
         self._acted: dict[str, int] = {}  # the turn of the guard's last word, by its subject
-        self._hours_owed: dict[str, int] = {}  # of funding, where there was no price to reckon by
         self._now = 0  # event time, in nanoseconds
         self._halted = ""
         self._sent: deque[int] = deque()
@@ -311,7 +310,7 @@ class Risk:
         clock = "chain" if view.chain.time_ns else "ours"
         hour = (view.chain.time_ns or view.at) // _HOUR_NS
         passed = hour - self._hour[1] if self._hour[0] == clock else 0
-        if passed > 0 or self._hours_owed:
+        if passed > 0 or self.account.hours_owed:
             self._fund(max(passed, 0))
         if passed >= 0:
             self._hour = clock, hour
@@ -319,7 +318,7 @@ class Risk:
     def _fund(self, hours: int) -> None:
         # The rate that was told last is the hour's, or nearly; an unknown one is the worst. Without
         # a price there is no figure yet: the hours are owed until there is.
-        owed, self._hours_owed = self._hours_owed, {}
+        owed, self.account.hours_owed = self.account.hours_owed, {}
         for ticker, e in self._exposures.items():
             due, delta = hours + owed.get(ticker, 0), None
             if e.view is not None and e.market is not None:
@@ -327,7 +326,7 @@ class Risk:
             if delta is not None:
                 self.account.unsettled_ppm += funding_settlement_ppm(e.quantums, delta, 0)
             elif due:
-                self._hours_owed[ticker] = due
+                self.account.hours_owed[ticker] = due
         self._sum()
 
     # === Gate ===
