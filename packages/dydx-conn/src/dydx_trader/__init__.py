@@ -25,7 +25,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -232,7 +232,7 @@ class Trader:
         self._last = (0, 0, 0)  # a block's height and time, and when it was heard
         self._number = self._nonce = 0
         self._sequence: int | None = None  # of the next transaction; None: ask
-        self._guard, self._stop = threading.Lock(), threading.Event()
+        self._guard, self._stop = threading.Condition(), threading.Event()
         self._waiting = 0
         self._open = self._lost = False
         self._asked: dict[str, int] = {}  # what was handed over, and until which block
@@ -294,11 +294,8 @@ class Trader:
             self._node.close()
             what = f"expected block and account of the node {self.network.node}"
             raise NetworkError(f"{what}, but {_why(error)}") from None
-        # In parallel, and one after the other; who waits its turn holds a thread of its own.
-        self._pool, self._turn = (
-            ThreadPoolExecutor(self._capacity, "node"),
-            ThreadPoolExecutor(1, "turn"),
-        )
+        # In parallel, and one after the other.
+        self._pool, self._turn = ThreadPoolExecutor(8, "node"), ThreadPoolExecutor(1, "turn")
         self._watch = threading.Thread(target=self._keep_time, name="block-clock", daemon=True)
         self._watch.start()
         self._open = True
@@ -313,6 +310,8 @@ class Trader:
             was_open, self._open = self._open, False
         if was_open:
             self._stop.set()
+            with self._guard:
+                self._guard.wait_for(lambda: not self._waiting)
             self._turn.shutdown()
             self._pool.shutdown()
             self._watch.join()
@@ -361,11 +360,10 @@ class Trader:
             with self._guard:
                 job = self._job(wish, own if number is None else Subaccount(own.owner, number))
                 self._waiting += 1
-                threads = self._pool if job.short or self._nonces else self._turn
                 before = [self._latest[id] for id in job.about if id in self._latest]
-                sending = threads.submit(self._deliver, job, before)
-                self._latest |= dict.fromkeys(job.about, sending)
-            sending.add_done_callback(lambda _: self._end(job, sending))
+                sent: Future[None] = Future()
+                self._latest |= dict.fromkeys(job.about, sent)
+            self._follow(before, job, sent)
         except (ConnError, ValueError, TypeError) as problem:
             denied = Denied(str(problem), getattr(problem, "error", ""))
             self._write("denied", wish=wish, reason=denied.reason)
@@ -418,22 +416,38 @@ class Trader:
 
     # --- sending, on the threads
 
-    def _end(self, job: _Job, sent: "Future[None]") -> None:
-        with self._guard:
-            self._waiting -= 1
-            for id in job.about:
-                if self._latest.get(id) is sent:
-                    del self._latest[id]
+    def _follow(self, before: "list[Future[None]]", job: _Job, sent: "Future[None]") -> None:
+        """Give a job to the threads once those before it are sent; until then it holds none."""
+        for earlier in before:
+            if not earlier.done():
+                earlier.add_done_callback(lambda _: self._follow(before, job, sent))
+                return
+        threads = self._pool if job.short or self._nonces else self._turn
+        threads.submit(self._deliver, job, sent)
 
-    def _deliver(self, job: _Job, before: "Sequence[Future[None]]" = ()) -> None:
-        # Those were submitted earlier, so none of them waits for this one.
-        wait(before)
-        taken = self._send(job, 0) if job.short else self._send_numbered(job)
-        if job.then is not None and taken is not None and taken.is_taken:
-            self._deliver(job.then)
-        elif job.then is not None:
-            # Not a second order beside the first, which may still stand.
-            self._drop(job.then, "the cancel before it was not taken")
+    def _deliver(self, job: _Job, sent: "Future[None]") -> None:
+        try:
+            self._send_all(job)
+        finally:
+            with self._guard:
+                for id in job.about:
+                    if self._latest.get(id) is sent:
+                        del self._latest[id]
+            sent.set_result(None)
+            with self._guard:
+                self._waiting -= 1
+                self._guard.notify_all()
+
+    def _send_all(self, job: _Job) -> None:
+        taken = None
+        try:
+            taken = self._send(job, 0) if job.short else self._send_numbered(job)
+        finally:
+            if job.then is not None and taken is not None and taken.is_taken:
+                self._send_all(job.then)
+            elif job.then is not None:
+                # Not a second order beside the first, which may still stand.
+                self._drop(job.then, "the cancel before it was not taken")
 
     def _send_numbered(self, job: _Job) -> Result | None:
         """Send with a sequence, and anew with the right one if it was wrong."""
