@@ -688,6 +688,24 @@ def test_a_dropped_cancel_takes_its_order_with_it(node: Node) -> None:
     assert len(node.received) == 2
 
 
+def test_a_cancel_that_breaks_off_takes_its_order_with_it(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was raised, frames tell of both; and closing does not hang on it."""
+    with Desk(node) as desk:
+
+        def broken(*_: Any) -> Any:
+            raise ValueError("on purpose")
+
+        monkeypatch.setattr(desk.trader._node, "broadcast", broken)
+        desk.trader.submit(replacement(long(), long(2)))
+        answers = [desk.answer() for _ in range(2)]
+
+    assert "errors" in answers[0]
+    assert answers[1]["ids"] == [order_id(US, long(2))]
+    assert "not sent" in answers[1]["result"]["log"]
+
+
 def test_children_of_the_owner_trade_with_the_same_key(node: Node) -> None:
     """An isolated child is named in the message, and its orders have ids of their own."""
     with Desk(node) as desk:

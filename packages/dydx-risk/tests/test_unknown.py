@@ -69,6 +69,24 @@ def test_an_hour_without_an_oracle_price_is_owed_until_there_is_one(make_world: 
     assert settled[1] == settled[0]
 
 
+def test_what_is_owed_of_hours_is_paid_once(make_world: Any) -> None:
+    """A new balance has the funding of those hours in it."""
+    world = make_world()
+    world.account("10000", {"ETH-USD": ("3", "3000")})
+    for height, time in {102: "09:59:59", 103: "10:00:01", 104: "10:00:02"}.items():
+        world.state.views["ETH-USD"].oracle = None
+        world.height, world.at = height, world.at + SECOND
+        told = {"blockHeight": str(height), "time": f"2026-07-14T{time}.000Z"}
+        world.hear("channel_data", "v4_block_height", told)
+        world.book("BTC-USD", [("59999", "1")], [("60001", "1")])
+    assert world.risk.account.hours_owed == {"ETH-USD": 1}
+
+    world.account("9999.1", {"ETH-USD": ("3", "3000")})
+    world.oracle("ETH-USD", "3000")
+
+    assert (world.risk.account.unsettled, world.risk.account.hours_owed) == (0, {})
+
+
 def test_an_account_that_nobody_tells_of_any_more_is_unknown(make_world: Any) -> None:
     """Its channel was left, or refused: until the next snapshot nothing is certain."""
     for word in ("unsubscribed", "error"):
