@@ -35,6 +35,7 @@ from dydx_paper import (
     MAKER,
     TAKER,
     Fees,
+    FundingRecord,
     Holding,
     Ledger,
     Match,
@@ -50,7 +51,6 @@ from dydx_risk import (
     bankruptcy_price,
     fillable_price,
     fillable_subticks,
-    funding_settlement_ppm,
     insurance_fund_delta,
     liquidation_size,
     mixes_isolated,
@@ -699,17 +699,13 @@ class Accounts:
         tapes = self._exchange.tapes
         indices = {ticker: tape.funding_index for ticker, tape in tapes.items()}
         for subaccount, ledger in self.ledgers.items():
-            for ticker, holding in ledger.holdings.items():
-                since = ledger.indices.get(ticker, 0)
-                moved = funding_settlement_ppm(holding.quantums, indices[ticker], since)
-                if moved:
-                    tape, paid = tapes[ticker], -(moved // PPM)
-                    row = self._payment(subaccount, holding, tape, rates[ticker], paid)
-                    self.histories[subaccount].payments.append(row)
-            ledger.accrue(indices)
+            for payment in ledger.accrue(indices):
+                tape = tapes[payment.ticker]
+                row = self._payment(subaccount, payment, tape, rates[tape.ticker])
+                self.histories[subaccount].payments.append(row)
 
     def _payment(
-        self, subaccount: Subaccount, holding: Holding, tape: Tape, rate_ppm: int, paid: int
+        self, subaccount: Subaccount, payment: FundingRecord, tape: Tape, rate_ppm: int
     ) -> Json:
         return {
             "createdAt": iso(self._exchange.block_ns),
@@ -717,10 +713,10 @@ class Accounts:
             "perpetualId": str(tape.market.perpetual_id),
             "ticker": tape.ticker,
             "oraclePrice": tape.oracle_text,
-            "size": tape.size_text(abs(holding.quantums)),
-            "side": "LONG" if holding.is_long else "SHORT",
+            "size": tape.size_text(abs(payment.quantums)),
+            "side": "LONG" if payment.quantums > 0 else "SHORT",
             "rate": quotient_text(rate_ppm, 8_000_000),
-            "payment": decimal_text(paid, -6),
+            "payment": decimal_text(-payment.credited, -6),
             "subaccountNumber": str(subaccount.number),
             "fundingIndex": str(tape.funding_index),
         }

@@ -536,22 +536,25 @@ class Ledger:
         rest = self.margin_of(market, self.position(market.ticker) + quantums)
         return margin.bankruptcy_price(self.margin, self.part(market.ticker), rest)
 
-    def accrue(self, indices: Mapping[str, int], when: Stamp = NEVER) -> None:
-        """Take in how far funding indices have moved; each position's payment is remembered."""
+    def accrue(self, indices: Mapping[str, int], when: Stamp = NEVER) -> list[FundingRecord]:
+        """Take in how far funding indices have moved; keep and return each position's payment."""
+        payments = []
         for ticker, holding in self.holdings.items():
             since = self.indices.get(ticker, 0)
             index = indices.get(ticker, since)
             if index != since:
                 moved = margin.funding_settlement_ppm(holding.quantums, index, since)
-                self.history.keep(FundingRecord(
+                payments.append(FundingRecord(
                     position_id=holding.id, ticker=ticker, quantums=holding.quantums,
                     index=index, credited=moved // margin.PPM, created=when,
                 ))  # fmt: skip
+                self.history.keep(payments[-1])
         self.indices.update(indices)
         self.unsettled = margin.funding_settlement(map(self.owed_ppm, self.holdings.values()))
         self._margin = None
         self.tally.see(when)
         self._tell(Funded(dict(indices), when))
+        return payments
 
     def settle(self, when: Stamp = NEVER) -> list[Holding]:
         """Settle what is owed, as whatever touches the account does: one floor for all of it."""

@@ -417,8 +417,7 @@ class PaperVenue:
 
     def _meet(self, desk: "_Desk") -> None:
         """Let what rests and what waits meet the book as it is now."""
-        for taker in desk.crossing():
-            self._report(desk, desk.book.place(taker))
+        self._cross(desk)
         for event in desk.arrived(self._when().at):
             if not isinstance(event, Order):
                 self._withdraw(desk, event)
@@ -430,6 +429,11 @@ class PaperVenue:
                 self._tell(desk, event, "EXPIRED")
             else:
                 self._take(desk, event)
+
+    def _cross(self, desk: "_Desk") -> None:
+        """Let the levels that have run over what rests fill it."""
+        for taker in desk.crossing():
+            self._report(desk, desk.book.place(taker))
 
     def _submit(self, desk: "_Desk", order: Order) -> None:
         """Take a stateful order into the block at hand."""
@@ -550,8 +554,7 @@ class PaperVenue:
             if left <= 0 or not desk.readable or ticker in self._liquidated:
                 continue
             # What the book has run over fills first, and may be all that is needed.
-            for taker in desk.crossing():
-                self._report(desk, desk.book.place(taker))
+            self._cross(desk)
             if self.ledger.breached and ticker in self.ledger.holdings:
                 held = self.ledger.holdings[ticker]
                 self._liquidated[ticker] = self._liquidate_position(desk, held, left)

@@ -446,8 +446,10 @@ def _draw(
             cut = _just_enough(stand, way, cut, policy)
         stand = stand.after(cut)
         climbed.append((way, cut, stand))
-        ahead[way.ticker] = way, ahead[way.ticker][1][1:]
-        if not ahead[way.ticker][1]:
+        rest = ahead[way.ticker][1][1:]
+        if rest:
+            ahead[way.ticker] = way, rest
+        else:
             del ahead[way.ticker]
     if stand.kept < policy.restore_to:
         stuck += [_costly(way, cuts[0].start) for way, cuts in ahead.values()]

@@ -821,13 +821,14 @@ class _Exposure(msgspec.Struct, eq=False):
 
     def revalue(self) -> None:
         market, oracle = self.market, self.oracle
-        self.terms = None
-        if market is not None and oracle is not None:
-            digits, exponent, interest = oracle.digits, oracle.exponent, self.open_interest
-            try:
-                self.terms = position_margin(market, self.quantums, digits, exponent, interest)
-            except MarginError:
-                self.terms = None  # beyond what the chain can hold: not known either
+        if market is None or oracle is None:
+            self.terms = None
+            return
+        digits, exponent, interest = oracle.digits, oracle.exponent, self.open_interest
+        try:
+            self.terms = position_margin(market, self.quantums, digits, exponent, interest)
+        except MarginError:
+            self.terms = None  # beyond what the chain can hold: not known either
 
 
 def _row(exposure: _Exposure, ratio: tuple[int, int] | None) -> PositionFigures:
