@@ -140,6 +140,32 @@ def test_what_is_paid_in_or_out_is_no_profit(make_world: Any) -> None:
     )
 
 
+def test_what_came_while_nobody_listened_is_no_profit(make_world: Any) -> None:
+    """It hides no loss: at the same prices, more can only have been paid in."""
+    world = make_world(Policy(max_daily_loss_usdc=500))
+    world.account("1000", {"ETH-USD": ("3", "3000")})
+    _lost(world)
+    world.account("6000", {"ETH-USD": ("3", "3000")})
+    assert (world.risk.standing.state, world.risk.account.transferred) == ("ACTIVE", 5 * 10**9)
+
+    world.oracle("ETH-USD", "2800")
+
+    assert world.risk.standing.reasons == (
+        ("DAILY_LOSS", "600.00 USDC were lost since 00:00 UTC, limit 500.00"),
+    )
+
+
+def test_what_went_while_nobody_listened_may_be_lost(make_world: Any) -> None:
+    """Whether it was withdrawn nobody knows."""
+    world = make_world(Policy(max_daily_loss_usdc=500))
+    world.account("1000", {"ETH-USD": ("3", "3000")})
+    _lost(world)
+
+    world.account("400", {"ETH-USD": ("3", "3000")})
+
+    assert world.risk.standing.reasons[0][0] == "DAILY_LOSS"
+
+
 def test_a_drawdown_waits_for_a_person(make_world: Any) -> None:
     """From the peak, whatever the day; who resumes measures anew from there."""
     world = make_world(Policy(max_drawdown=0.1))

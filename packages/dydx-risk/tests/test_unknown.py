@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from dydx_risk import Approved, Denied, Policy, RiskError, funding_rate_8h_ppm
+from dydx_risk import Approved, Denied, Policy, RiskError, funding_rate_8h_ppm, ioc
 
 SECOND = 1_000_000_000
 
@@ -135,6 +135,16 @@ def test_a_position_beyond_all_size_is_unknown(make_world: Any) -> None:
 
     assert world.risk.margin.unknown == ("ETH-USD",)
     assert world.risk.alarm == "unknown"
+
+
+def test_no_order_names_a_price_beyond_64_bits(make_world: Any) -> None:
+    """What it would be cut to is far worse than what was asked for."""
+    world = make_world(atomicResolution=2, quantumConversionExponent=-10)
+    view = world.state.views["ETH-USD"]
+    view.oracle = None
+    world.book("ETH-USD", [("46827", "500")], [("46828", "500")])
+
+    assert ioc(view, view.market, -(10**9), 30) is None
 
 
 @pytest.mark.parametrize("rate", ["1e-10000000", "1e9999999", "nan", "much"])

@@ -161,6 +161,7 @@ class Risk:
         self._halted = ""
         self._sent: deque[int] = deque()
         self._course = _Course()
+        self._unheard: int | None = None  # equity before a snapshot that ends a doubt
         self._stale_ns = round(self.policy.stale_seconds * 1_000_000_000)
 
     def step(self, event: MarketView | Frame | Decision) -> list[Verdict]:
@@ -170,7 +171,10 @@ class Risk:
         if isinstance(event, MarketView):
             return self._see(event)
         if isinstance(event, Frame):
+            doubted, before = self.account.trouble, self.margin
             if self.account.fold(event):
+                if doubted and before.known and self._course.day >= 0:
+                    self._unheard = before.net_collateral
                 self._load()
             return []
         verdict = self._review(event)
@@ -262,6 +266,10 @@ class Risk:
         if distance is not None and (self.closest is None or distance < self.closest):
             self.closest = distance
         if not (margin.unknown or account.trouble):
+            if self._unheard is not None:
+                # What came while nobody listened is no profit: prices are the same, it was paid in.
+                account.transferred += max(0, margin.net_collateral - self._unheard)
+                self._unheard = None
             day = self._now // _DAY_NS
             self._course.move(margin.net_collateral, account.transferred, day, self.policy)
 
@@ -530,7 +538,7 @@ class Risk:
             why = f"distance would be {percent_text(distance)}, limit {limit}"
             yield "DISTANCE", why, _in_usdc(after)
         for reason, what, would_be, most in self._measured(after, trade, held):
-            if would_be > most:
+            if not would_be <= most:  # nor if it is no number
                 why = f"{what} would be {would_be:,.2f}, limit {most:,.2f}"
                 yield reason, why, {"would_be": f"{would_be:.6f}", "limit": f"{most:.6f}"}
 

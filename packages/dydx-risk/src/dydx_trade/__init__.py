@@ -122,7 +122,8 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
 def ioc(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> Trade | None:
     """Make an IOC of a signed size, rounded toward less, at most `bps` beyond the best price.
 
-    Without a book the oracle price stands in for the best; None without either.
+    It names one tick at least. Without a book the oracle price stands in for the best; None
+    without either, and where no order can name the price.
     """
     side: Side = "BUY" if delta > 0 else "SELL"
     level = view.book.best_ask if delta > 0 else view.book.best_bid
@@ -131,7 +132,9 @@ def ioc(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> Trad
         try:
             worst = worst_subticks(market, *exact(text), bps, delta > 0)
         except ConnError:
-            continue  # a price that no order can name
+            continue
+        if worst > MOST_SUBTICKS - market.subticks_per_tick:
+            continue  # a price that no order can name: it was cut to one
         size = abs(delta) - abs(delta) % market.step_base_quantums
         return Trade(market, view, side, size, worst)
     return None
