@@ -162,7 +162,7 @@ def gate(_: str) -> Iterator[Row]:
         yield f"gate review, 20 positions{name}", us(best(review, repeats=300)), "", "< 50 µs"
         if not isinstance(review()[0].order.quantums, int):
             raise SystemExit("expected the order to be approved")
-    from dydx_stress import funding_impact
+    from dydx_risk import funding_impact
 
     margin, held = risk.margin, held_positions(20)
     took = best(lambda: funding_impact(margin, held), repeats=100)
@@ -171,7 +171,7 @@ def gate(_: str) -> Iterator[Row]:
 
 def stress(_: str) -> Iterator[Row]:
     """Put 20 positions under every shock: from nothing, after one price change, and read."""
-    from dydx_stress import risk_figures, stress_table
+    from dydx_risk import risk_figures, stress_table
     from msgspec.structs import replace
 
     held = held_positions(20)
@@ -190,8 +190,8 @@ def stress(_: str) -> Iterator[Row]:
 
 def held_positions(count: int) -> list[Any]:
     """Return holdings of so many markets, with everything known of them."""
-    from dydx_chain import PerpetualMarket
-    from dydx_stress import Holding
+    from dydx_conn import PerpetualMarket
+    from dydx_risk import Holding
     from msgspec.structs import replace
 
     market = PerpetualMarket(
@@ -274,7 +274,7 @@ def change_price(risk: Any, view: Any, prices: list[Any]) -> None:
 
 def flight(_: str) -> Iterator[Row]:
     """Draw the flight plan of 20 positions: from nothing, and after one book moved."""
-    from dydx_flight import plan, replan
+    from dydx_risk import plan, replan
 
     margin, positions, views = endangered_account(20)
     old = plan(margin, positions, views)
@@ -290,7 +290,7 @@ def endangered_account(count: int) -> Any:
     """Return margin, positions and views at a distance of 1 %; books of 100 levels a side."""
     from dydx_conn import BookContents, MarketFields
     from dydx_data import Chain, MarketView
-    from dydx_margin import position_margin, total_margin
+    from dydx_risk import position_margin, total_margin
     from msgspec.structs import replace
 
     first: Any = held_account(1)[1]
@@ -347,7 +347,7 @@ def paper(_: str) -> Iterator[Row]:
 
 def resting_orders(count: int) -> Any:
     """Return a paper venue with `count` orders at rest, and the view of their market."""
-    import dydx_orders as orders
+    import dydx_conn as orders
     from dydx_conn import Side, Subaccount
     from dydx_paper import PaperVenue
 

@@ -4,7 +4,7 @@
     uv run --all-packages --group dev tools/check.py ruff format    these two
     uv run --all-packages --group dev tools/check.py --list         their names
 
-    lock · environment · ruff · format · types · imports  ──►  eight gates  ──►  tools
+    lock · environment · ruff · format · types · imports · structure  ──►  eight gates  ──►  tools
 
 A check is a list of commands, typed as a person would type them at the root; it passes if
 all of them exit with 0. A failure is shown in full at once and never stops the rest. The
@@ -60,6 +60,7 @@ def all_checks(uv: str, distributions: dict[str, Path]) -> dict[str, list[Comman
         "format": [[*python, "ruff", "format", "--check", "."]],
         "types": type_checks([*python, "mypy"], list(distributions.values())),
         "imports": [[str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]],
+        "structure": [[sys.executable, "tools/structure.py"]],
         **{name: [[uv, "run", "--package", name, "pytest"]] for name in distributions},
         "tools": [[*python, "pytest", "tools"]],
     }

@@ -14,7 +14,7 @@ close. A client that leaves early finds its connection waiting, from its beginni
 recorded is a miss, counted, and answered as the venue would. Nothing here opens a connection.
 
 Exit code: 0 served, 1 with `--strict` if anything was missed, 2 nothing to serve, or nowhere.
-Sources: socks and comlink (v4-chain/indexer) for the words, dydx_wire for the file.
+Sources: socks and comlink (v4-chain/indexer) for the words, dydx_conn for the file.
 """
 
 import argparse

@@ -18,10 +18,20 @@ import httpx
 import msgspec
 import pytest
 from bot.__main__ import main
-from dydx_chain import LONG_TERM, Network, OrderRequest
-from dydx_conn import Inbox, Subaccount, perpetual_market, rest_contents
-from dydx_keys import AuditLog, Keys
-from dydx_trader import Denied, Queued, Trader
+from dydx_conn import (
+    LONG_TERM,
+    AuditLog,
+    Denied,
+    Inbox,
+    Keys,
+    Network,
+    OrderRequest,
+    Queued,
+    Subaccount,
+    Trader,
+    perpetual_market,
+    rest_contents,
+)
 from pydantic import SecretStr
 
 VENUE = Path(__file__).parent.parent / "venue"

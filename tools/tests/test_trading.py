@@ -15,32 +15,34 @@ import httpx
 import msgspec
 import pytest
 from dydx_conn import (
+    AuditLog,
+    ClientIds,
+    Denied,
     Frame,
     Inbox,
+    Keys,
+    Lifecycle,
     MarketFields,
     Network,
     OrderRequest,
-    PerpetualMarket,
-    Subaccount,
-    live,
-    perpetual_market,
-)
-from dydx_keys import AuditLog, Keys
-from dydx_orders import (
-    Lifecycle,
     OrderState,
+    PerpetualMarket,
+    Queued,
     Replace,
+    Subaccount,
+    Trader,
     cancel,
     cancel_all,
     fold_order_frame,
     limit,
+    live,
     market,
+    perpetual_market,
     replacement,
     stop_loss,
     take_profit,
     twap,
 )
-from dydx_trader import ClientIds, Denied, Queued, Trader
 from dydx_v4_client.faucet_client import FaucetClient
 from dydx_v4_client.key_pair import KeyPair
 from dydx_v4_client.network import LOCAL, make_insecure

@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,6 +102,19 @@ def test_all_eight_distributions_build(wheels: Path) -> None:
 
     assert names == {file.name.split("-")[0] for file in wheels.glob("*.whl")}
     assert names == {file.name.split("-")[0] for file in wheels.glob("*.tar.gz")}
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_wheel_installs_one_import_package(name: str, wheels: Path) -> None:
+    """Beside its metadata a wheel holds the package of its name and nothing else."""
+    package = name.replace("-", "_")
+    [wheel] = wheels.glob(f"{package}-*.whl")
+
+    files = [Path(file) for file in zipfile.ZipFile(wheel).namelist()]
+
+    assert {package} == {file.parts[0] for file in files if ".dist-info" not in file.parts[0]}
+    if name != "bot":
+        assert [Path(package, "__init__.py")] == [file for file in files if file.suffix == ".py"]
 
 
 @pytest.mark.parametrize("name", MEMBERS)

@@ -24,17 +24,19 @@ from dydx_conn import (
     SHORT_TERM,
     TWAP,
     CancelRequest,
+    Fees,
     OrderRequest,
     Side,
     Subaccount,
+    code_of,
     event_id,
+    objection,
     order_id,
     subaccount_id,
 )
 from dydx_paper import (
     MAKER,
     TAKER,
-    Fees,
     FundingRecord,
     Holding,
     Ledger,
@@ -42,8 +44,6 @@ from dydx_paper import (
     Order,
     Result,
     Stamp,
-    code_of,
-    objection,
 )
 from dydx_risk import (
     PPM,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from bot.__main__ import main
-from dydx_keys import Keys
+from dydx_conn import Keys
 from pydantic import SecretStr
 
 HEX = "4b" * 32
@@ -20,7 +20,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Derive the key of a file at the least cost that is still read."""
-    monkeypatch.setattr("dydx_keys._COST", 2**14)
+    monkeypatch.setattr("dydx_conn._COST", 2**14)
 
 
 @pytest.mark.usefixtures("key")

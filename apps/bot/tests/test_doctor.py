@@ -8,8 +8,7 @@ import pytest
 from bot.__main__ import main
 from bot.doctor import machine
 from bot.environment import Check
-from dydx_conn import Frame, Network, NetworkError, replay
-from dydx_keys import ChainTip
+from dydx_conn import ChainTip, Frame, Network, NetworkError, replay
 from reactivex import Observable
 
 

@@ -27,8 +27,16 @@ from bot.environment import (
     settings_of,
     validate,
 )
-from dydx_conn import NETWORKS, ConnError, Frame, Network, NetworkError, Subaccount, ws_frame
-from dydx_keys import ChainTip
+from dydx_conn import (
+    NETWORKS,
+    ChainTip,
+    ConnError,
+    Frame,
+    Network,
+    NetworkError,
+    Subaccount,
+    ws_frame,
+)
 from reactivex import Observable
 
 MAINNET, TESTNET, LOCAL = (NETWORKS[name] for name in ("mainnet", "testnet", "local"))

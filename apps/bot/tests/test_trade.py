@@ -22,11 +22,15 @@ from bot.environment import RefusalError, Settings, Validation
 from bot.trade import Tally, WireVenue, account_of, closing, fit, gently, trading
 from dydx_conn import (
     NETWORKS,
+    AuditLog,
     CancelRequest,
+    Denied,
     Frame,
     Inbox,
+    Keys,
     OrderRequest,
     PerpetualMarket,
+    Queued,
     Recording,
     Subaccount,
     SubaccountContents,
@@ -36,9 +40,7 @@ from dydx_conn import (
     ws_frame,
 )
 from dydx_data import DataState, step
-from dydx_keys import AuditLog, Keys
 from dydx_risk import Risk
-from dydx_trader import Denied, Queued
 from pydantic import SecretStr
 
 HEX = "4b" * 32

@@ -10,9 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from dydx_chain import CancelRequest, ConnError
-from dydx_keys import AuditLog, Keys, redact
-from dydx_wire import Frame
+from dydx_conn import AuditLog, CancelRequest, ConnError, Frame, Keys, redact
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import dydx_wire
+import dydx_conn
 import msgspec
 import pytest
 from dydx_conn import (
@@ -542,7 +542,7 @@ def test_a_text_with_a_byte_that_was_no_character_says_nothing() -> None:
 def test_an_oversized_text_is_not_even_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is in characters, and the limit itself still passes."""
     text = '{"type":"connected"}'
-    monkeypatch.setattr(dydx_wire, "MAX_TEXT", len(text))
+    monkeypatch.setattr(dydx_conn, "MAX_TEXT", len(text))
 
     assert ws_frame(1, 2, 3, "c1", text).fault == ""
     assert "at most 20 characters, got 21" in ws_frame(1, 2, 3, "c1", text + " ").fault
@@ -631,7 +631,7 @@ json_values = st.recursive(
 
 @given(
     st.sampled_from(["subscribed", "channel_data", "channel_batch_data"]),
-    st.sampled_from([*dydx_wire._CHANNELS, "v5"]),
+    st.sampled_from([*dydx_conn._CHANNELS, "v5"]),
     json_values,
 )
 def test_no_contents_at_all_raise_anything_else(type_: str, channel: str, what: Any) -> None:

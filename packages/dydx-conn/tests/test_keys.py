@@ -17,12 +17,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import dydx_keys
+import dydx_conn
 import grpc
 import msgspec
 import pytest
-from dydx_chain import NETWORKS, ConnError, NetworkError
-from dydx_keys import ChainTip, KeyProblem, Keys, chain_tip, is_loopback, rotate
+from dydx_conn import (
+    NETWORKS,
+    ChainTip,
+    ConnError,
+    KeyProblem,
+    Keys,
+    NetworkError,
+    chain_tip,
+    is_loopback,
+    rotate,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, SecretStr
@@ -40,7 +49,7 @@ PASSPHRASE = SecretStr("correct horse battery")
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Derive the key of a file at the least cost that is still read."""
-    monkeypatch.setattr(dydx_keys, "_COST", 2**14)
+    monkeypatch.setattr(dydx_conn, "_COST", 2**14)
 
 
 def shown(error: BaseException) -> str:
@@ -244,9 +253,9 @@ def test_a_wrong_key_is_refused_without_being_shown(name: str) -> None:
 
 
 def _ours(error: BaseException) -> str:
-    """Show an error as a crash reporter does, from the frames of dydx_keys up."""
+    """Show an error as a crash reporter does, from the frames of dydx_conn up."""
     trace = error.__traceback__
-    while trace is not None and "dydx_keys" not in trace.tb_frame.f_code.co_filename:
+    while trace is not None and "dydx_conn" not in trace.tb_frame.f_code.co_filename:
         trace = trace.tb_next
     return shown(error.with_traceback(trace))
 
@@ -317,7 +326,7 @@ def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 def resealed(path: Path, **changed: Any) -> None:
     """Change a file and make its sum hold again, as an attacker would."""
-    sealed = dydx_keys._Sealed.read(path)
+    sealed = dydx_conn._Sealed.read(path)
     sealed = msgspec.structs.replace(sealed, **changed)
     sealed = msgspec.structs.replace(sealed, sha256=sealed._sum())
     path.write_bytes(msgspec.json.encode(sealed))

@@ -12,16 +12,21 @@ from dydx_conn import (
     CancelRequest,
     Frame,
     Header,
+    Lifecycle,
     OrderRequest,
+    OrderState,
     PerpetualMarket,
     RecordingWriter,
+    Status,
     Subaccount,
     collect,
+    fold_order_frame,
+    limit,
     order_id,
+    orders,
     replay,
     ws_frame,
 )
-from dydx_orders import Lifecycle, OrderState, Status, fold_order_frame, limit, orders
 from hypothesis import given
 from hypothesis import strategies as st
 from reactivex import Observable, of

@@ -11,21 +11,20 @@ from dydx_conn import (
     LONG_TERM,
     SHORT_TERM,
     TWAP,
+    BatchCancel,
     CancelRequest,
+    ClientIds,
     ConnError,
     Fees,
     GridError,
+    OrderDenied,
     OrderRequest,
+    OrderState,
     PerpetualMarket,
+    Replace,
     Side,
     Subaccount,
     TimeInForce,
-)
-from dydx_orders import (
-    BatchCancel,
-    OrderDenied,
-    OrderState,
-    Replace,
     batch_cancel_message,
     cancel,
     cancel_all,
@@ -40,7 +39,6 @@ from dydx_orders import (
     take_profit,
     twap,
 )
-from dydx_trader import ClientIds
 from google.protobuf.unknown_fields import UnknownFieldSet
 from hypothesis import given
 from hypothesis import strategies as st

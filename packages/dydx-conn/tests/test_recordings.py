@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import dydx_wire
+import dydx_conn
 import msgspec
 import pytest
 import zstandard
@@ -102,7 +102,7 @@ def test_a_recording_is_plain_lines_in_plain_zstd(tmp_path: Path) -> None:
         *("hdr", "open", "ws", "http", "gap", "close", "tick", "ws", "end")
     ]
     assert [line["i"] for line in read[1:]] == list(range(1, 9))
-    assert read[0]["v"] == dydx_wire.VERSION
+    assert read[0]["v"] == dydx_conn.VERSION
     assert [line.get("d") for line in read if line["k"] == "ws"] == [">", "<"]
     assert read[-1]["lines"] == 8
 
@@ -152,7 +152,7 @@ def test_a_large_text_is_a_block_of_its_own(tmp_path: Path) -> None:
     path = written(tmp_path / "r.jsonl.zst", frames)
 
     assert [frame.text for frame in Recording(path)] == texts
-    assert path.read_bytes().count(dydx_wire._ZSTD_MAGIC) == 4
+    assert path.read_bytes().count(dydx_conn._ZSTD_MAGIC) == 4
 
 
 def test_a_block_is_closed_after_a_second(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_flipped_bit_costs_its_block_and_is_told(tmp_path: Path) -> None:
     frames = ticks(12)
     path = written(tmp_path / "r.jsonl.zst", frames)
     whole = path.read_bytes()
-    first_block = whole.find(dydx_wire._ZSTD_MAGIC, 4)
+    first_block = whole.find(dydx_conn._ZSTD_MAGIC, 4)
     for offset in range(first_block, len(whole), 3):
         path.write_bytes(
             whole[:offset] + bytes([whole[offset] ^ (1 << offset % 8)]) + whole[offset + 1 :]
@@ -221,7 +221,7 @@ def test_a_truncated_recording_is_read_as_far_as_it_goes(tmp_path: Path) -> None
     frames = ticks(12)
     path = written(tmp_path / "r.jsonl.zst", frames)
     whole = path.read_bytes()
-    first_block = whole.find(dydx_wire._ZSTD_MAGIC, 4)
+    first_block = whole.find(dydx_conn._ZSTD_MAGIC, 4)
     for length in range(first_block, len(whole), 5):
         path.write_bytes(whole[:length])
 
@@ -229,7 +229,7 @@ def test_a_truncated_recording_is_read_as_far_as_it_goes(tmp_path: Path) -> None
         kept = [frame for frame in recording if frame.kind == "tick"]
 
         assert frames[: len(kept)] == kept
-        assert len(kept) >= whole.count(dydx_wire._ZSTD_MAGIC, 0, length) - 2
+        assert len(kept) >= whole.count(dydx_conn._ZSTD_MAGIC, 0, length) - 2
         assert recording.damage, length
         assert not recording.complete, length
 
@@ -277,7 +277,7 @@ def test_a_block_that_claims_to_be_huge_is_not_unpacked(
     unsaid = stream.compress(b" " * 2_000_000) + stream.flush()
     path = written(tmp_path / "r.jsonl.zst", ticks(1))
     path.write_bytes(path.read_bytes() + said + unsaid)
-    monkeypatch.setattr(dydx_wire, "_MAX_BLOCK", 1_000_000)
+    monkeypatch.setattr(dydx_conn, "_MAX_BLOCK", 1_000_000)
 
     recording = Recording(path)
     frames = list(recording)
@@ -294,7 +294,7 @@ def test_a_block_that_claims_to_be_huge_is_not_unpacked(
         (zstandard.compress(b"hello\n"), "to begin with a recording's header, found b'hello"),
         (zstandard.compress(b'{"k":"tick"}\n'), "to begin with a recording's header"),
         (zstandard.compress(b""), "to begin with a recording's header, found b''"),
-        (dydx_wire._ZSTD_MAGIC, "to begin with a recording's header"),
+        (dydx_conn._ZSTD_MAGIC, "to begin with a recording's header"),
     ],
 )
 def test_a_file_that_is_no_recording_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
@@ -336,7 +336,7 @@ def test_a_name_is_looked_for_from_here_upward(
     monkeypatch.chdir(tmp_path / "deep" / "er")
 
     assert find_recording("mine") == path
-    assert dydx_wire.collect(load_recorded_stream("mine")) == ticks(1)
+    assert dydx_conn.collect(load_recorded_stream("mine")) == ticks(1)
 
 
 def test_a_path_is_taken_as_it_is() -> None:

@@ -10,22 +10,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from email.utils import formatdate
 from typing import Any
 
-import dydx_rest
+import dydx_conn
 import httpx
 import msgspec
 import pytest
-from dydx_chain import ConnError, Network, Subaccount
-from dydx_rest import (
+from dydx_conn import (
     MAX_BODY,
     Answer,
     BadAnswer,
     BadRequest,
+    ConnError,
     Forbidden,
+    Network,
     NotFound,
     RateLimited,
     Rest,
     RestError,
     ServerError,
+    Subaccount,
     Unreachable,
 )
 
@@ -269,7 +271,7 @@ def test_a_name_that_would_change_the_path_is_not_sent(ask: Callable[..., Any], 
 
 
 def test_answers_have_types_and_no_age(ask: Callable[..., Any]) -> None:
-    """What dydx_wire makes of the same text."""
+    """What dydx_conn makes of the same text."""
     answer = ask(Venue(HEIGHT), lambda rest: rest.height())
 
     assert answer == Answer(answer.value)
@@ -303,7 +305,7 @@ def test_rest_has_to_be_entered() -> None:
 
 def test_importing_it_is_quick() -> None:
     """Who replays needs neither the official client nor HTTP."""
-    script = "import sys, dydx_rest; print({'httpx', 'dydx_v4_client'} & set(sys.modules))"
+    script = "import sys, dydx_conn; print({'httpx', 'dydx_v4_client'} & set(sys.modules))"
 
     said = subprocess.check_output([sys.executable, "-c", script], text=True)
 
@@ -774,7 +776,7 @@ def test_old_answers_make_room_for_new_ones(
     ask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is remembered is bounded by its size, and the newest stays."""
-    monkeypatch.setattr(dydx_rest, "_REMEMBERED", 40)
+    monkeypatch.setattr(dydx_conn, "_CACHED_CHARACTERS", 40)
     venue = Venue('{"trades":[]}', latency_s=0)  # 13 characters
 
     async def talk(rest: Rest) -> Any:
@@ -978,7 +980,7 @@ def test_all_that_happened_is_one_value_of_json(ask: Callable[..., Any]) -> None
     metrics = ask(venue, talk)
 
     endpoint = metrics.endpoints["/v4/orderbooks/perpetualMarket/*"]
-    assert msgspec.json.decode(msgspec.json.encode(metrics), type=dydx_rest.Metrics) == metrics
+    assert msgspec.json.decode(msgspec.json.encode(metrics), type=dydx_conn.Metrics) == metrics
     assert (endpoint.asked, endpoint.answered, endpoint.errors) == (8, 8, {"NotFound": 7})
     assert (endpoint.per_minute, endpoint.errors_per_minute) == (8.0, 7.0)
     assert len(endpoint.samples["NotFound"]) == 5

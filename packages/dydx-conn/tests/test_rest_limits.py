@@ -1,11 +1,11 @@
-"""How often the indexer may be asked, and whether it should be: the two pure values of dydx_rest."""
+"""How often the indexer may be asked, and whether it should be: the two pure values of dydx_conn."""
 
 import itertools
 from email.utils import formatdate
 from typing import Any
 
 import pytest
-from dydx_rest import Allowance, Circuit, Told
+from dydx_conn import Allowance, Circuit, Told
 from hypothesis import given
 from hypothesis import strategies as st
 

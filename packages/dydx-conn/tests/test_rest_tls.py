@@ -12,8 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from dydx_chain import ConnError, Network
-from dydx_rest import Rest, RestError, Unreachable, Untrusted
+from dydx_conn import ConnError, Network, Rest, RestError, Unreachable, Untrusted
 
 HEIGHT = b'{"height":"7","time":"t"}'
 HERE = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import dydx_wire
+import dydx_conn
 import pytest
 import reactivex
 from dydx_conn import (
@@ -96,14 +96,14 @@ def test_whoever_takes_one_frame_reads_no_further(
 ) -> None:
     """The recording is not read to its end for a subscriber who has gone."""
     read: list[int] = []
-    iterate = dydx_wire.Recording.__iter__
+    iterate = dydx_conn.Recording.__iter__
 
-    def counted(recording: dydx_wire.Recording) -> Iterator[Frame]:
+    def counted(recording: dydx_conn.Recording) -> Iterator[Frame]:
         for frame in iterate(recording):
             read.append(frame.seq)
             yield frame
 
-    monkeypatch.setattr(dydx_wire.Recording, "__iter__", counted)
+    monkeypatch.setattr(dydx_conn.Recording, "__iter__", counted)
 
     taken = collect(replay(ten).pipe(ops.take(1)))
 
@@ -147,15 +147,15 @@ def test_a_bug_below_is_raised_and_closes_the_recording(
 ) -> None:
     """Whatever the subscriber throws, the file does not stay open."""
     closed: list[bool] = []
-    iterate = dydx_wire.Recording.__iter__
+    iterate = dydx_conn.Recording.__iter__
 
-    def watched(recording: dydx_wire.Recording) -> Iterator[Frame]:
+    def watched(recording: dydx_conn.Recording) -> Iterator[Frame]:
         try:
             yield from iterate(recording)
         finally:
             closed.append(True)
 
-    monkeypatch.setattr(dydx_wire.Recording, "__iter__", watched)
+    monkeypatch.setattr(dydx_conn.Recording, "__iter__", watched)
 
     def on_frame(frame: Frame) -> None:
         raise ZeroDivisionError
@@ -248,7 +248,7 @@ def test_a_speed_waits_as_long_as_the_recording_did(
 ) -> None:
     """Divided by the speed."""
     clock = Clock()
-    monkeypatch.setattr(dydx_wire, "time", clock)
+    monkeypatch.setattr(dydx_conn, "time", clock)
 
     frames = replay(ten, speed=speed)
 
@@ -263,7 +263,7 @@ def test_a_replay_that_fell_behind_does_not_wait(
 ) -> None:
     """It catches up: due times count from the first frame, not from the last."""
     clock = Clock()
-    monkeypatch.setattr(dydx_wire, "time", clock)
+    monkeypatch.setattr(dydx_conn, "time", clock)
 
     def on_frame(frame: Frame) -> None:
         clock.now += 3 * SECOND if frame.seq == 1 else 0

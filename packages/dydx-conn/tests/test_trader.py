@@ -14,30 +14,32 @@ from typing import Any, Final
 import grpc
 import pytest
 from dydx_conn import (
+    AuditLog,
+    BatchCancel,
     CancelRequest,
     ConnError,
+    Denied,
     Frame,
     Inbox,
+    Keys,
+    Lifecycle,
     Network,
     NetworkError,
     OrderRequest,
-    PerpetualMarket,
-    Subaccount,
-    order_id,
-    ws_frame,
-)
-from dydx_keys import AuditLog, Keys
-from dydx_orders import (
-    BatchCancel,
-    Lifecycle,
     OrderState,
+    PerpetualMarket,
+    Queued,
     Replace,
+    Subaccount,
+    Trader,
+    _order_channel,
     cancel,
     fold_order_frame,
     limit,
+    order_id,
     replacement,
+    ws_frame,
 )
-from dydx_trader import Denied, Queued, Trader
 from pydantic import SecretStr
 from v4_proto.cosmos.auth.v1beta1 import auth_pb2
 from v4_proto.cosmos.auth.v1beta1 import query_pb2 as auth
@@ -627,7 +629,7 @@ def test_what_was_handed_over_long_ago_is_forgotten(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or a trader that runs for months would grow."""
-    monkeypatch.setattr("dydx_trader._REMEMBERED", 3)
+    monkeypatch.setattr("dydx_conn._ANSWERED_IDS", 3)
     with Desk(node) as desk:
         desk.send(*(short(n) for n in range(5)))
 
@@ -827,12 +829,10 @@ def test_only_a_node_on_this_machine_is_spoken_to_in_the_clear(
     monkeypatch: pytest.MonkeyPatch, address: str, kind: str
 ) -> None:
     """TLS everywhere else, and gRPC sends nothing a second time by itself."""
-    from dydx_trader import _channel
-
     made: list[tuple[str, Any]] = []
     monkeypatch.setattr(grpc, "secure_channel", lambda *given: made.append(("secure", given)))
     monkeypatch.setattr(grpc, "insecure_channel", lambda *given: made.append(("insecure", given)))
-    _channel(address)
+    _order_channel(address)
     [(found, given)] = made
 
     assert found == kind
@@ -844,7 +844,7 @@ def test_a_plain_text_node_elsewhere_is_refused(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its TLS does not hold: nothing is said to it."""
-    monkeypatch.setattr("dydx_trader.is_loopback", lambda _: False)
+    monkeypatch.setattr("dydx_conn.is_loopback", lambda _: False)
 
     with pytest.raises(NetworkError, match="UNAVAILABLE"):
         Desk(node, deadline_s=2.0).trader.start()

@@ -7,9 +7,17 @@ import dydx_panels
 import msgspec
 import pytest
 from dydx_conn import PerpetualMarket
-from dydx_flight import Exit, FlightPlan, FlightPolicy
 from dydx_panels import PANELS, Safety, Snapshot, Theme, View, dashboard, panel
-from dydx_risk import Holding, RiskFigures, StressTable, Watch, stress_table
+from dydx_risk import (
+    Exit,
+    FlightPlan,
+    FlightPolicy,
+    Holding,
+    RiskFigures,
+    StressTable,
+    Watch,
+    stress_table,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import fields

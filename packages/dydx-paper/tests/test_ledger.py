@@ -3,8 +3,8 @@
 from fractions import Fraction
 
 import pytest
-from dydx_conn import PerpetualMarket, Subaccount
-from dydx_paper import Accounts, Fees, Ledger, Match, Order, OrderBook, Refused
+from dydx_conn import Fees, PerpetualMarket, Subaccount
+from dydx_paper import Accounts, Ledger, Match, Order, OrderBook, Refused
 from hypothesis import given
 from hypothesis import strategies as st
 

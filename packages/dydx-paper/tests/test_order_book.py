@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 import pytest
-from dydx_conn import PerpetualMarket, Subaccount
-from dydx_paper import MAKER, TAKER, Match, Order, OrderBook, Positions, Result, code_of
+from dydx_conn import PerpetualMarket, Subaccount, code_of
+from dydx_paper import MAKER, TAKER, Match, Order, OrderBook, Positions, Result
 
 ALICE, BOB, CARL = Subaccount("alice"), Subaccount("bob"), Subaccount("carl")
 

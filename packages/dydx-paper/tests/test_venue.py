@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from dydx_conn import Frame, SubaccountContents, contents
-from dydx_paper import Fees, LedgerError, PaperError, PaperVenue, performance
+from dydx_conn import Fees, Frame, SubaccountContents, contents
+from dydx_paper import LedgerError, PaperError, PaperVenue, performance
 from dydx_risk import LiquidationTerms
 from exchange import HOUR, OWNER, USDC, Exchange, body, iso
 

@@ -9,9 +9,21 @@ import msgspec
 import pytest
 from dydx_conn import BookContents, MarketFields, PerpetualMarket, collect, load_recorded_stream
 from dydx_data import Book, Chain, DataState, MarketView, Oracle, step
-from dydx_flight import FlightPlan, FlightPolicy, Rung, due, joined, plan, replan
-from dydx_margin import MarginFigures, RiskError, mul_ppm, position_margin, total_margin
-from dydx_trade import percent_text
+from dydx_risk import (
+    FlightPlan,
+    FlightPolicy,
+    MarginFigures,
+    RiskError,
+    Rung,
+    due,
+    joined,
+    mul_ppm,
+    percent_text,
+    plan,
+    position_margin,
+    replan,
+    total_margin,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -6,14 +6,18 @@ from typing import Any
 import msgspec
 import pytest
 from dydx_conn import PerpetualMarket
-from dydx_margin import PPM, MarginFigures, RiskError, position_margin, total_margin
-from dydx_stress import (
+from dydx_risk import (
+    PPM,
     Holding,
+    MarginFigures,
+    RiskError,
     Wish,
     fixed_fraction,
     kelly,
+    position_margin,
     size_position,
     suggest_leverage,
+    total_margin,
     volatility_target,
 )
 from hypothesis import given, settings

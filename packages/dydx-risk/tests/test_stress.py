@@ -7,23 +7,21 @@ from typing import Any
 import msgspec
 import pytest
 from dydx_conn import PerpetualMarket
-from dydx_margin import (
+from dydx_risk import (
+    MOVES_PERCENT,
     PPM,
+    Holding,
     MarginFigures,
     RiskError,
     funding_index_delta,
+    funding_rate_8h_ppm,
     funding_settlement,
     funding_settlement_ppm,
     is_liquidatable,
     position_margin,
-    total_margin,
-)
-from dydx_stress import (
-    MOVES_PERCENT,
-    Holding,
-    funding_rate_8h_ppm,
     risk_figures,
     stress_table,
+    total_margin,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st

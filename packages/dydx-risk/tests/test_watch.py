@@ -4,10 +4,9 @@ from math import log, sqrt
 from typing import Any
 
 import pytest
-from dydx_conn import Frame
+from dydx_conn import Frame, MarketFields
 from dydx_data import Chain, MarketView, Oracle
 from dydx_risk import Returns, Watch, risk_figures, stress_table, watches
-from dydx_wire import MarketFields
 from hypothesis import given
 from hypothesis import strategies as st
 from reactivex.testing import ReactiveTest, TestScheduler

@@ -25,6 +25,7 @@ from typing import Any, Final, Literal
 import msgspec
 from dydx_conn import (
     NETWORKS,
+    ChainTip,
     ConnError,
     Frame,
     MarketsContents,
@@ -32,11 +33,12 @@ from dydx_conn import (
     NetworkError,
     Subaccount,
     WireError,
+    chain_tip,
     contents,
+    is_loopback,
     live,
     network,
 )
-from dydx_keys import ChainTip, chain_tip, is_loopback
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 # === Errors ===

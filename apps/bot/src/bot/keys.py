@@ -13,7 +13,7 @@ import os
 import sys
 from pathlib import Path
 
-from dydx_keys import KeyProblem, Keys, rotate
+from dydx_conn import KeyProblem, Keys, rotate
 from pydantic import SecretStr
 
 

@@ -20,24 +20,31 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from dydx_conn import (
+    AuditLog,
     CancelRequest,
     ConnError,
+    Denied,
     Fees,
     Frame,
     Inbox,
+    Keys,
+    Lifecycle,
     Network,
     OrderRequest,
+    OrderState,
     PerpetualMarket,
+    Queued,
     Subaccount,
     SubaccountContents,
+    Trader,
+    cancel_all,
     contents,
+    estimate,
     exact,
+    fold_order_frame,
     live,
 )
 from dydx_data import MarketView
-from dydx_keys import AuditLog, Keys
-from dydx_orders import Lifecycle, OrderState, cancel_all, estimate, fold_order_frame
-from dydx_trader import Denied, Queued, Trader
 from reactivex import Observable, operators
 
 from bot.commands import lived, options_of, recorder, tickers_of, until

@@ -1,82 +1,2258 @@
-"""The live connection to dYdX v4: sockets that are watched, and the frames they carry.
+"""The connection to dYdX v4: what crosses the wire, how it is received, and how orders are sent.
 
     indexer sockets ── links ──┐
-    indexer REST ── asker ─────┼─► inbox ─► live ──► Frame ─┬─► connection_states ─► ConnectionState
-    whoever has an Inbox ──────┘                            └─► account_updates ───► AccountUpdate
+    indexer REST ── polling ───┼─► inbox ─► live ──► Frame ─┬─► contents: typed, decoded once
+    a node's answers ── Trader ┘    recording ── replay ──► ├─► connection_states ─► ConnectionState
+                                                            ├─► account_updates ───► AccountUpdate
+    limit, market … ──► OrderRequest ──► Trader ──► node    └─► orders ────────────► OrderState
 
-`live` is the one source that opens sockets and starts threads; `Network` says where. A `Link` of
-it holds one connection, counts its messages with `Continuity` and asks anew for what was lost;
-where sockets fail, REST is asked instead. `connection_states` and `account_updates` are pure
-folds over frames, live or replayed. All names of the floors below stand here too, so that one
-import is enough for whoever reads frames.
+A `Frame` is the only source of truth for the layers above: whatever crosses the wire, or fails
+to, becomes one, numbered and stamped, its text kept. `live` is the one source that opens sockets
+and `replay` plays a recording; `fold` is the operator that each layer is built from.
 
-Units: `at` and `mono` are nanoseconds, other times carry their unit in their name.
-Sources: socks (v4-chain/indexer, lib/subscription.ts, websocket/index.ts), the official client's
-IndexerSocket, websocket-client 1.9 (_app.py).
+- Errors: `ConnError` and what its children ask the caller to do.
+- Units: exact conversions between decimal text, quantums and quote quantums.
+- Values: `Subaccount`, `PerpetualMarket`, `OrderRequest`, `CancelRequest`, and their ids.
+- Networks: where a venue answers; `transaction_fee`.
+- Refusals: the chain's error codes in words; `OrderDenied`.
+- Validity: `objection`, what the chain refuses before it looks at a book.
+- Fees: `fee_tier`, `fee_ppm`, `fee`.
+- Builders: `limit`, `market`, `stop_loss`, `take_profit`, `twap`.
+- Replacements and cancels: `replacement`, `cancel`, `cancel_all`.
+- Estimates: what an order may cost.
+- Frames, Contents, Decoding: `Frame`, the shapes of what it carries, `contents`.
+- Recordings: `RecordingWriter`, `Recording`, `find_recording`.
+- Streams: `fold`, `replay`, `collect`.
+- Continuity: which messages of a connection are lost.
+- Connection states: how each link stands, as a table; `connection_states`.
+- Accounts: what accounts have; `account_updates`.
+- Lifecycle: what became of each order; `orders`.
+- Limits, Circuits, REST values, REST refusals, REST requests, REST exchange, REST: `Rest`.
+- Subscriptions, Inbox, Links, Polling, Live: `live`.
+- Key files, Keys, Redaction, Audit: `Keys`, `redact`, `AuditLog`.
+- Node, Messages, Client ids, Trader: `chain_tip`, `ClientIds`, `Trader`.
+
+Units: `at` and `mono` are nanoseconds, other times carry their unit in their name. `size` and
+`price` are decimal text or `Decimal`; `quantums`, `subticks` and quote quantums (1e-6 USDC) are
+integers, rates parts per million; no float touches money.
+
+Only Limits and what stands below it wait, open a connection or start a thread, and only a replay
+at a speed reads a clock above it. A secret in the clear is never a local variable of a function
+that raises. What is heavy (grpc, the wallet, httpx, the socket client, pydantic) is imported on
+first use: who reads frames does not pay for it.
+
+Sources: v4-chain protocol (lib/quantums.go, x/clob, x/feetiers, x/subaccounts, x/accountplus),
+v4-chain indexer (comlink, socks, postgres), the official client, RFC 7914, BIP-39 and BIP-44.
 """
-
-import asyncio
-import contextlib
-import datetime
-import math
-import queue
-import random
-import re
-import selectors
-import socket
-import ssl
-import threading
-import time
-from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Final
-from urllib.parse import parse_qsl
-
-import dydx_chain
-import dydx_rest
-import dydx_wire
-import msgspec
-from dydx_chain import *  # noqa: F403 - as below
-from dydx_chain import ConnError, Network, Subaccount
-from dydx_rest import *  # noqa: F403 - as above
-from dydx_rest import Answer, NotFound, Rest, RestError, Unreachable
-from dydx_wire import *  # noqa: F403 - who reads frames needs one import
-from dydx_wire import (
-    MAX_TEXT,
-    AssetPositionFields,
-    FillFields,
-    Frame,
-    FundingPaymentFields,
-    HeightContents,
-    OrderFields,
-    Pacer,
-    PositionFields,
-    SubaccountFields,
-    TransferFields,
-    WireError,
-    contents,
-    fold,
-    from_generator,
-    ws_frame,
-)
-from reactivex import Notification, Observable, compose, operators
 
 # One name a line would be a page.
 # fmt: off
 __all__ = [
-    "PER_CONNECTION", "RECENT_NS", "STATES", "AccountUpdate", "ConnectionState", "Continuity",
-    "Inbox", "account_updates", "connection_states", "key_of", "live", "subscriptions",
+    # Errors
+    "BadAnswer", "BadRequest", "ConnError", "Forbidden", "GridError", "KeyProblem", "NetworkError",
+    "NotFound", "RateLimited", "RecordingError", "RestError", "ServerError", "Unreachable",
+    "Untrusted", "WireError",
+    # Units
+    "base_to_quote", "exact", "fill_to_quote", "number", "ppm", "quote_to_base",
+    # Values
+    "CONDITIONAL", "LONG_TERM", "MAX_SUBACCOUNT", "SHORT_TERM", "TWAP", "WINDOW", "BatchCancel",
+    "CancelRequest", "ConditionType", "OrderRequest", "PerpetualMarket", "Replace", "Rounding",
+    "Side", "Status", "Subaccount", "TimeInForce", "child", "event_id", "order_id", "subaccount_id",
+    # Networks
+    "NETWORKS", "Network", "TransactionFee", "network", "transaction_fee",
+    # Refusals
+    "OrderDenied", "code_of", "codespace_of", "meaning", "refuse",
+    # Validity
+    "MAX_BATCH", "MAX_BUILDER_FEE_PPM", "SHORT_BLOCK_WINDOW", "STATEFUL_WINDOW_S",
+    "batch_cancel_objection", "cancel_objection", "is_address", "objection",
+    # Fees
+    "EQUITY_TIERS", "STANDARD_FEE_TIERS", "FeeTier", "Fees", "MarketDiscount", "StakingLevel",
+    "fee", "fee_ppm", "fee_tier", "staking_discount_ppm", "stateful_order_limit",
+    # Builders
+    "Terms", "limit", "market", "stop_loss", "take_profit", "twap",
+    # Replacements and cancels
+    "cancel", "replacement",
+    # Estimates
+    "Estimate", "estimate",
+    # Frames
+    "Frame",
+    # Contents
+    "AssetPositionFields", "BookContents", "CandleFields", "CandlesContents", "FillFields",
+    "HeightContents", "MarketFields", "MarketsContents", "OrderFields", "PartyFields",
+    "PositionFields", "RewardFields", "SubaccountContents", "SubaccountFields", "TradeFields",
+    "TradesContents", "TransferFields",
+    # Decoding
+    "MAX_TEXT", "ComplianceFields", "ErrorFields", "ErrorsContents", "FundingFields",
+    "FundingPaymentFields", "PnlFields", "ScreenFields", "Sparklines", "TimeFields",
+    "TradeHistoryFields", "contents", "node_contents", "perpetual_market", "rest_contents",
+    "ws_frame",
+    # Recordings
+    "VERSION", "Header", "Recording", "RecordingWriter", "find_recording",
+    # Streams
+    "Pacer", "collect", "fold", "from_generator", "load_recorded_stream", "replay",
+    # Continuity
+    "Continuity", "key_of",
+    # Connection states
+    "STATES", "ConnectionState", "connection_states",
+    # Accounts
+    "RECENT_NS", "AccountUpdate", "account_updates",
+    # Lifecycle
+    "Lifecycle", "OrderState", "Result", "blocks_of", "cancel_all", "fold_order_frame",
+    "good_until", "orders",
+    # Limits
+    "Allowance", "Told",
+    # Circuits
+    "Circuit",
+    # REST values
+    "Answer", "EndpointMetrics", "ErrorSample", "GroupMetrics", "Metrics",
+    # REST refusals
+    "MAX_BODY",
+    # REST
+    "Rest",
+    # Subscriptions
+    "PER_CONNECTION", "subscriptions",
+    # Inbox
+    "Inbox",
+    # Live
+    "live",
+    # Keys
+    "Keys", "rotate",
+    # Redaction
+    "redact",
+    # Audit
+    "AuditLog",
+    # Node
+    "ChainTip", "chain_tip", "is_loopback",
+    # Messages
+    "batch_cancel_message", "cancel_message", "place_message",
+    # Client ids
+    "ClientIds",
+    # Trader
+    "Denied", "Queued", "Trader", "Wish",
 ]
 # fmt: on
-__all__ += dydx_chain.__all__
-__all__ += dydx_wire.__all__
-__all__ += dydx_rest.__all__
+
+import asyncio
+import base64
+import contextlib
+import email.utils
+import fcntl
+import hashlib
+import heapq
+import itertools
+import json
+import logging
+import math
+import mmap
+import os
+import queue
+import random
+import re
+import secrets
+import selectors
+import socket
+import ssl
+import stat
+import threading
+import time
+import uuid
+import zlib
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache, partial
+from ipaddress import ip_address
+from operator import attrgetter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import (
+    IO,
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    Literal,
+    NoReturn,
+    Required,
+    Self,
+    TypedDict,
+    TypeVar,
+    Unpack,
+)
+from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
+
+import msgspec
+import zstandard
+from reactivex import Notification, Observable, compose, operators
+from reactivex.abc import DisposableBase, ObserverBase, SchedulerBase
+from reactivex.disposable import BooleanDisposable
+from reactivex.scheduler import CurrentThreadScheduler, VirtualTimeScheduler
+
+if TYPE_CHECKING:
+    import httpx
+    from dydx_v4_client.key_pair import KeyPair
+    from dydx_v4_client.wallet import Wallet
+    from pydantic import SecretStr
+
+_A = TypeVar("_A")
+_B = TypeVar("_B")
+_S = TypeVar("_S")
+_T = TypeVar("_T")
 
 _SECOND: Final = 1_000_000_000
 _MINUTE: Final = 60 * _SECOND
 _DAY: Final = 1_440 * _MINUTE
+
+# === Errors ===
+
+
+class ConnError(Exception):
+    """Anything the connection refuses; children say what the caller should do."""
+
+
+class GridError(ConnError):
+    """A size or price that is not on the market's grid: do not send it."""
+
+
+class NetworkError(ConnError):
+    """A network that is unknown or cannot be reached: check the name, then wait."""
+
+
+class WireError(ConnError):
+    """A text that is not what the venue documents: skip it, count it, go on."""
+
+
+class RecordingError(ConnError):
+    """A recording that cannot be read at all: choose another file."""
+
+
+# `tries` is how often a question is put before its error is raised.
+
+Verdict = Literal["good", "bad", "gone"]
+
+
+class RestError(ConnError):
+    """A question that the indexer did not answer; children say what the caller should do."""
+
+    tries: ClassVar[int] = 1
+    verdict: ClassVar[Verdict] = "good"  # what it says of the endpoint's health
+
+    def __init__(self, message: str, *, path: str = "", status: int = 0, wait_s: float = 0) -> None:
+        super().__init__(message)
+        self.path = path
+        self.status = status  # 0 if nothing was answered
+        self.wait_s = wait_s
+
+
+class BadRequest(RestError):
+    """The question itself is wrong (400): correct it; the message says which parameter."""
+
+
+class Forbidden(RestError):
+    """The venue refuses this region or address (403): stop asking, and trading."""
+
+
+class NotFound(RestError):
+    """There is no such ticker, order or subaccount (404): check the name."""
+
+    never_funded = False  # of a subaccount: it begins to exist with its first deposit
+
+
+class RateLimited(RestError):
+    """The queue is longer than the caller's patience: ask less, or again after `wait_s`."""
+
+    verdict = "gone"
+
+
+class ServerError(RestError):
+    """The venue is in trouble (5xx), and was asked again with back-off: wait."""
+
+    tries = 4
+    verdict = "bad"
+
+
+class Unreachable(RestError):
+    """Nothing was answered in time, or no connection made, three times: wait."""
+
+    tries = 3
+    verdict = "bad"
+
+
+class Untrusted(Unreachable):
+    """The certificate cannot be trusted: check the address, and this machine's clock."""
+
+    tries = 1
+
+
+class BadAnswer(RestError):
+    """What came is no answer: a page of HTML, an error under a 200, too much. Report it."""
+
+    verdict = "bad"
+
+
+class KeyProblem(ConnError):
+    """A key that cannot be used; the message says why and holds nothing of the key."""
+
+
+# === Units ===
+
+
+def base_to_quote(quantums: int, price: int, exponent: int, atomic_resolution: int) -> int:
+    """Value base quantums at an oracle price, toward zero (lib/quantums.go)."""
+    return _scale(quantums * price, exponent + atomic_resolution + 6)
+
+
+def quote_to_base(quote_quantums: int, price: int, exponent: int, atomic_resolution: int) -> int:
+    """Convert quote quantums to base quantums, dividing twice toward zero as the chain does."""
+    return _truncate(_scale(quote_quantums, -(exponent + atomic_resolution + 6)), price)
+
+
+def fill_to_quote(quantums: int, subticks: int, quantum_conversion_exponent: int) -> int:
+    """Value a fill in quote quantums, toward zero (x/clob/types/quantums.go)."""
+    return _scale(quantums * subticks, quantum_conversion_exponent)
+
+
+def exact(text: Decimal | str) -> tuple[int, int]:
+    """Split decimal text into an integer and a power of ten: "63132.81" is (6313281, -2)."""
+    # Nearly all are short and plain, and this is on the way of every price.
+    if isinstance(text, str) and len(text) <= 40:
+        whole, _, part = text.partition(".")
+        if (plain := whole + part).isdecimal():
+            return int(plain), -len(part)
+    sign, digits, exponent = number(text).as_tuple()
+    return int("".join(map(str, digits))) * (-1 if sign else 1), int(exponent)
+
+
+def ppm(fraction: str) -> int:
+    """Read a decimal fraction such as "0.05" as parts per million."""
+    return int((number(fraction) * 1_000_000).to_integral_value())
+
+
+def _scale(value: int, exponent: int) -> int:
+    power: int = 10 ** abs(exponent)
+    if exponent >= 0:
+        return value * power
+    return value // power if value >= 0 else -(-value // power)
+
+
+def _truncate(value: int, divisor: int) -> int:
+    # `//` floors; the chain's big.Int.Quo goes toward zero.
+    return value // divisor if (value >= 0) == (divisor > 0) else -(-value // divisor)
+
+
+def number(text: Decimal | str) -> Decimal:
+    """Read a decimal number of sensible size; `GridError` if it is not one."""
+    with contextlib.suppress(InvalidOperation):
+        number = Decimal(text)
+        # An exponent of a billion is a number to Decimal, and an endless sum to an integer.
+        if number.is_finite() and abs(number.adjusted()) <= 40 and len(str(text)) <= 80:
+            return number
+    raise GridError(f"expected a number of sensible size, got {str(text)[:80]!r}")
+
+
+def _steps(value: Decimal | str, shift: int, grid: int) -> tuple[int, int]:
+    # Counts grid steps as a fraction of integers: Decimal would round at 28 digits.
+    digits, exponent = exact(value)
+    power = exponent + shift
+    return (digits * 10**power, grid) if power >= 0 else (digits, grid * 10**-power)
+
+
+# === Values ===
+
+Side = Literal["BUY", "SELL"]
+TimeInForce = Literal["GTT", "IOC", "POST_ONLY"]
+ConditionType = Literal["", "STOP_LOSS", "TAKE_PROFIT"]
+SHORT_TERM: Final = 0
+CONDITIONAL: Final = 32
+LONG_TERM: Final = 64
+TWAP: Final = 128  # the chain cuts it into suborders of its own, with flags 256
+
+
+class Subaccount(msgspec.Struct, frozen=True, gc=False, order=True):
+    """An owner's numbered account; as text it is the id of the subaccount channels."""
+
+    owner: str
+    number: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.owner}/{self.number}"
+
+
+_Positive = Annotated[int, msgspec.Meta(gt=0)]
+_Fraction = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+# An absurd power of ten would not end in an error, but not end.
+_Power = Annotated[int, msgspec.Meta(ge=-40, le=40)]
+
+
+class PerpetualMarket(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The parameters of a perpetual, as the chain calculates with them."""
+
+    ticker: str
+    clob_pair_id: int
+    perpetual_id: int
+    atomic_resolution: _Power
+    quantum_conversion_exponent: _Power
+    step_base_quantums: _Positive
+    subticks_per_tick: _Positive
+    imf_ppm: _Positive  # the tier's base fraction
+    maintenance_fraction_ppm: _Fraction  # of the initial margin; may be 0
+    open_interest_lower_cap: int = 0  # in quote quantums, 0 for none
+    open_interest_upper_cap: int = 0
+    market_type: str = "CROSS"
+
+    def quantums(self, size: Decimal | str) -> int:
+        """Convert base units to quantums, exactly; `GridError` off the step."""
+        return self._on_grid("size", size, -self.atomic_resolution, self.step_base_quantums)
+
+    def subticks(self, price: Decimal | str) -> int:
+        """Convert a price to subticks, exactly; `GridError` off the tick."""
+        return self._on_grid("price", price, self._price_shift, self.subticks_per_tick)
+
+    def size(self, quantums: int) -> Decimal:
+        """Convert quantums to base units."""
+        return Decimal(quantums).scaleb(self.atomic_resolution)
+
+    def price(self, subticks: int) -> Decimal:
+        """Convert subticks to a price in USDC per base unit."""
+        return Decimal(subticks).scaleb(-self._price_shift)
+
+    def floor_quantums(self, size: Decimal | str) -> int:
+        """Round a size toward zero to the step: toward less risk, and maybe to nothing."""
+        value, unit = _steps(size, -self.atomic_resolution, self.step_base_quantums)
+        return _truncate(value, unit) * self.step_base_quantums
+
+    def floor_subticks(self, price: Decimal | str) -> int:
+        """Round a price down to the tick."""
+        value, unit = _steps(price, self._price_shift, self.subticks_per_tick)
+        return value // unit * self.subticks_per_tick
+
+    def ceil_subticks(self, price: Decimal | str) -> int:
+        """Round a price up to the tick."""
+        value, unit = _steps(price, self._price_shift, self.subticks_per_tick)
+        return -(-value // unit) * self.subticks_per_tick
+
+    def quote_quantums(self, quantums: int, subticks: int) -> int:
+        """Return the quote quantums of a fill, truncated toward zero as the chain does."""
+        return _scale(quantums * subticks, self.quantum_conversion_exponent)
+
+    @property
+    def _price_shift(self) -> int:
+        return self.atomic_resolution - self.quantum_conversion_exponent + 6
+
+    def _on_grid(self, what: str, value: Decimal | str, shift: int, grid: int) -> int:
+        steps, unit = _steps(value, shift, grid)
+        if steps % unit:
+            what = f"{self.ticker}: expected a {what} in multiples of"
+            raise GridError(f"{what} {Decimal(grid).scaleb(-shift).normalize():f}, got {value}")
+        return steps // unit * grid
+
+
+def _always(default: Any) -> Any:
+    # Written down though it is the default, as it was before orders had terms that are not:
+    # what was hashed then hashes alike.
+    return msgspec.field(default_factory=lambda: default)
+
+
+class OrderRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """An order as it would be sent, to the chain or to the paper venue.
+
+    A TWAP order is cut into `twap_duration_s / twap_interval_s` pieces, each at most
+    `twap_tolerance_ppm` worse than the oracle; `subticks` 0 sets it no limit besides.
+    """
+
+    ticker: str
+    clob_pair_id: int
+    side: Side
+    quantums: int
+    subticks: int
+    time_in_force: TimeInForce
+    client_id: int
+    reduce_only: bool = _always(False)
+    order_flags: int = _always(SHORT_TERM)
+    # Of a short-term order; the others have a time, in unix seconds.
+    good_til_block: int = _always(0)
+    good_til_block_time: int = _always(0)
+    client_metadata: int = _always(0)
+    condition_type: ConditionType = _always("")
+    trigger_subticks: int = _always(0)
+    twap_duration_s: int = 0
+    twap_interval_s: int = 0
+    twap_tolerance_ppm: int = 0
+    builder_address: str = ""
+    builder_fee_ppm: int = 0
+
+    @property
+    def signed_quantums(self) -> int:
+        """Return the size with its direction: positive buys."""
+        return self.quantums if self.side == "BUY" else -self.quantums
+
+
+class CancelRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A wish to take an order off the book, named as the chain names it."""
+
+    ticker: str
+    clob_pair_id: int
+    client_id: int
+    order_flags: int = SHORT_TERM
+    good_til_block: int = 0
+    good_til_block_time: int = 0
+
+
+# The indexer derives its ids from this namespace; so do we, and paper ids equal live ones.
+_INDEXER_NAMESPACE = uuid.UUID("0f9da948-a6fb-4c45-9edc-4685c3f3317d")
+
+
+def event_id(*parts: object) -> str:
+    """Return a uuid made of `parts` alone: the same parts always give the same id."""
+    return str(uuid.uuid5(_INDEXER_NAMESPACE, "-".join(map(str, parts))))
+
+
+@lru_cache(maxsize=1_024)  # it is part of every order's id
+def subaccount_id(subaccount: Subaccount) -> str:
+    """Return the indexer's id of a subaccount."""
+    return event_id(subaccount.owner, subaccount.number)
+
+
+def order_id(subaccount: Subaccount, order: OrderRequest | CancelRequest) -> str:
+    """Return the indexer's id of an order, known before it is sent."""
+    owner = subaccount_id(subaccount)
+    return event_id(owner, order.client_id, order.clob_pair_id, order.order_flags)
+
+
+Rounding = Literal["exact", "less"]
+Status = Literal[
+    "PENDING", "OPEN", "PARTIALLY_FILLED", "FILLED", "CANCELLED", "REJECTED", "UNRESOLVED"
+]
+
+WINDOW: Final = 20  # blocks ahead that a short-term order may name; newer chains take 40
+MAX_SUBACCOUNT: Final = 128_000
+_PARENTS: Final = 128
+
+
+class BatchCancel(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A wish to take up to 100 short-term orders off their books, all until one block."""
+
+    cancels: tuple[CancelRequest, ...]
+
+
+class Replace(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A stateful order cancelled and, once its cancel is taken, another one placed."""
+
+    cancel: CancelRequest
+    order: OrderRequest
+
+
+def child(parent: int, index: int) -> int:
+    """Return the number of a parent's child: `index` 0 is the parent, 1 its first isolated one."""
+    number = parent + _PARENTS * index
+    if not (0 <= parent < _PARENTS and index >= 0 and number <= MAX_SUBACCOUNT):
+        what = f"expected a parent to {_PARENTS - 1}, a number to {MAX_SUBACCOUNT}"
+        raise ConnError(f"{what}, got child {index} of parent {parent}")
+    return number
+
+
+# === Networks ===
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Where a venue answers: REST, socket and node, and the chain it must say it is."""
+
+    name: str
+    rest: str
+    ws: str
+    node: str
+    chain_id: str
+    usdc_denom: str = "ibc/8E27BA2D5493AF5636760E354E46004562C46AB7EC0CC4C1CA14E9E20E2545B5"
+    chain_denom: str = "adv4tnt"
+
+
+# A row for the indexer's addresses and one for the node's.
+NETWORKS: Final[Mapping[str, Network]] = {
+    "mainnet": Network("mainnet", "https://indexer.dydx.trade", "wss://indexer.dydx.trade/v4/ws",
+                       "dydx-ops-grpc.kingnodes.com:443", "dydx-mainnet-1", chain_denom="adydx"),
+    "testnet": Network("testnet", "https://indexer.v4testnet.dydx.exchange",
+                       "wss://indexer.v4testnet.dydx.exchange/v4/ws",
+                       "test-dydx-grpc.kingnodes.com:443", "dydx-testnet-4"),
+    "local": Network("local", "http://127.0.0.1:3002", "ws://127.0.0.1:3003/v4/ws",
+                     "127.0.0.1:9090", "localdydxprotocol"),
+}  # fmt: skip
+
+
+def network(name: str) -> Network:
+    """Return a network by name; `NetworkError` lists the names."""
+    if name not in NETWORKS:
+        raise NetworkError(f"expected one of {', '.join(NETWORKS)}; got network {name!r}")
+    return NETWORKS[name]
+
+
+class TransactionFee(msgspec.Struct, frozen=True, gc=False):
+    """What a transaction may use and what it pays: `amount` of `denom`, both integers."""
+
+    gas: int
+    amount: int = 0
+    denom: str = ""
+
+
+_CLOB_GAS: Final = 1_000_000
+# The node's own default; governance of a network may ask for more.
+_MICRO_USDC_PER_GAS: Final = (25, 1_000)
+# Between a simulation and the block, state may grow: the official client's margin, 1.8.
+_GAS_MARGIN: Final = (18, 10)
+
+
+def transaction_fee(network: Network, simulated_gas: int | None = None) -> TransactionFee:
+    """Return what a transaction pays: nothing for orders and cancels, whatever their kind.
+
+    Others (deposits, transfers, withdrawals) say by `simulated_gas` what a simulation used.
+    Source: app/ante/gas.go and cmd/dydxprotocold/cmd/config.go.
+    """
+    if simulated_gas is None:
+        return TransactionFee(_CLOB_GAS)
+    (up, down), (price, unit) = _GAS_MARGIN, _MICRO_USDC_PER_GAS
+    gas = simulated_gas * up // down
+    return TransactionFee(gas, -(-gas * price // unit), network.usdc_denom)
+
+
+# === Refusals ===
+
+# The chain's errors by codespace and code: its name for each, and what it means to a person.
+
+# Where two codespaces share a name, that of the order book is meant: it comes last.
+_ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
+    "sdk": {
+        2: ("ErrTxDecode", "the transaction cannot be read"),
+        4: ("ErrUnauthorized", "not authorised: wrong key, chain id, account or sequence"),
+        5: ("ErrInsufficientFunds", "insufficient funds for the amount and its fee"),
+        9: ("ErrUnknownAddress", "the account does not exist: nobody ever sent it anything"),
+        11: ("ErrOutOfGas", "out of gas: a higher gas limit is needed"),
+        13: ("ErrInsufficientFee", "the fee is too low"),
+        19: ("ErrTxInMempoolCache", "this very transaction is already in the node's mempool"),
+        20: ("ErrMempoolIsFull", "the node's mempool is full: try later"),
+        21: ("ErrTxTooLarge", "the transaction is too large"),
+        28: ("ErrInvalidChainID", "wrong chain id"),
+        30: ("ErrTxTimeoutHeight", "the transaction came after its last block"),
+        32: (
+            "ErrWrongSequence",
+            "wrong sequence number, or a timestamp nonce used or over 30 s off",
+        ),
+    },
+    "undefined": {
+        111222: ("ErrPanic", "the node failed inside"),
+    },
+    "accountplus": {
+        1: ("ErrAuthenticatorNotFound", "there is no such permissioned key"),
+        2: ("ErrInvalidAccountAddress", "the address is none of dYdX"),
+        3: ("ErrAuthenticatorDataExceedsMaximumLength", "the key's permissions are too long"),
+        4: ("ErrSmartAccountNotActive", "the network takes no permissioned keys now"),
+        5: ("ErrInitializingAuthenticator", "the key's permissions cannot be read"),
+        6: ("ErrTxnHasMultipleSigners", "a permissioned key signs alone"),
+        100: ("ErrSignatureVerification", "the permissioned key did not sign this"),
+        101: ("ErrMessageTypeVerification", "the permissioned key may not send this message"),
+        102: ("ErrClobPairIdVerification", "the permissioned key may not trade this market"),
+        103: ("ErrSubaccountVerification", "the permissioned key may not use this subaccount"),
+        104: ("ErrAllOfVerification", "the permissioned key may not do all of this"),
+        105: ("ErrAnyOfVerification", "the permissioned key may do none of this"),
+    },
+    "subaccounts": {
+        102: (
+            "ErrFailedToUpdateSubaccounts",
+            "the account cannot afford it, or withdrawals are held back",
+        ),
+        200: ("ErrInvalidSubaccountIdNumber", "the subaccount's number is above 128000"),
+        201: ("ErrInvalidSubaccountIdOwner", "the owner is not an address of dYdX"),
+        402: (
+            "ErrCannotModifyPerpOpenInterestForOIMF",
+            "the open interest could not be counted in",
+        ),
+        403: (
+            "ErrCannotRevertPerpOpenInterestForOIMF",
+            "the open interest could not be counted out",
+        ),
+        500: ("ErrAssetTransferQuantumsNotPositive", "the amount is not above zero"),
+        700: ("ErrInvalidLeverage", "the leverage makes no sense"),
+        701: ("ErrLeverageExceedsMaximum", "the leverage is above what the market allows"),
+        702: ("ErrInitialMarginPpmIsZero", "the market has no initial margin"),
+        703: ("ErrLeverageViolatesMarginRequirements", "at this leverage margin would be lacking"),
+    },
+    "clob": {
+        3: ("ErrInvalidOrderSide", "the side is neither buy nor sell"),
+        4: ("ErrInvalidOrderQuantums", "the size is not above zero"),
+        5: ("ErrInvalidOrderGoodTilBlock", "a short-term order must say its last block"),
+        6: ("ErrInvalidOrderSubticks", "the price is not above zero"),
+        7: ("ErrOrderIsCanceled", "already cancelled: a new one needs a later last block"),
+        8: ("ErrInvalidClob", "there is no such market"),
+        9: ("ErrMemClobCancelAlreadyExists", "a cancel that lasts as long is already known"),
+        10: ("ErrHeightExceedsGoodTilBlock", "its last block has passed"),
+        11: ("ErrGoodTilBlockExceedsShortBlockWindow", "its last block is too far ahead"),
+        12: ("ErrInvalidPlaceOrder", "off the market's grid, or a TWAP's times do not fit"),
+        20: (
+            "ErrInvalidReplacement",
+            "only the same side and kind with a later last block replaces",
+        ),
+        24: ("ErrOrderFullyFilled", "nothing of the order is left to fill"),
+        29: ("ErrInvalidStatefulOrderCancellation", "the cancel ends before the order does"),
+        32: ("ErrStatefulOrderCancellationAlreadyExists", "a cancel of it is already on its way"),
+        34: ("ErrOrderConflictsWithClobPairStatus", "the market's status does not allow it"),
+        36: ("ErrOperationConflictsWithClobPairStatus", "the market's status does not allow it"),
+        44: ("ErrInvalidTimeInForce", "there is no such time in force"),
+        45: ("ErrInvalidBatchCancel", "a batch is up to 100 short-term orders, each once"),
+        46: ("ErrBatchCancelFailed", "some of the batch could not be cancelled"),
+        47: ("ErrClobNotInitialized", "the node has just started: try in the next block"),
+        48: ("ErrDeprecatedField", "fill-or-kill is no longer supported"),
+        49: ("ErrInvalidTwapOrderPlacement", "the TWAP order cannot be placed"),
+        50: ("ErrInvalidBuilderCode", "a builder has an address and a fee of 1 to 10000 ppm"),
+        2001: (
+            "ErrReduceOnlyWouldIncreasePositionSize",
+            "reduce-only, but it would add to the position",
+        ),
+        2002: (
+            "ErrReduceOnlyWouldChangePositionSide",
+            "reduce-only, but it would turn the position",
+        ),
+        2003: ("ErrPostOnlyWouldCrossMakerOrder", "a post-only order would have traded at once"),
+        2004: (
+            "ErrImmediateExecutionOrderAlreadyFilled",
+            "an immediate-or-cancel order fills once",
+        ),
+        2005: (
+            "ErrWouldViolateIsolatedSubaccountConstraints",
+            "an isolated market needs a subaccount of its own",
+        ),
+        3000: ("ErrInvalidOrderFlag", "there is no such kind of order"),
+        3001: (
+            "ErrInvalidStatefulOrderGoodTilBlockTime",
+            "an order that is not short-term must say when it ends",
+        ),
+        3002: (
+            "ErrLongTermOrdersCannotRequireImmediateExecution",
+            "a long-term order cannot be immediate-or-cancel",
+        ),
+        3003: ("ErrTimeExceedsGoodTilBlockTime", "the time at which it ends has passed"),
+        3004: (
+            "ErrGoodTilBlockTimeExceedsStatefulOrderTimeWindow",
+            "it would last longer than 95 days",
+        ),
+        3005: (
+            "ErrStatefulOrderAlreadyExists",
+            "already placed, and cannot be replaced: cancel it first",
+        ),
+        3006: ("ErrStatefulOrderDoesNotExist", "there is no such order to cancel"),
+        3007: (
+            "ErrStatefulOrderCollateralizationCheckFailed",
+            "the account lacks collateral for it",
+        ),
+        3008: ("ErrStatefulOrderPreviouslyCancelled", "cancelled before it was placed"),
+        3009: ("ErrStatefulOrderPreviouslyRemoved", "removed before it was placed"),
+        3010: (
+            "ErrStatefulOrderCancellationFailedForAlreadyRemovedOrder",
+            "the order is already gone",
+        ),
+        5001: ("ErrBlockRateLimitExceeded", "too many orders and cancels in the last blocks"),
+        6000: ("ErrInvalidConditionType", "conditional orders alone stop a loss or take a profit"),
+        6001: (
+            "ErrInvalidConditionalOrderTriggerSubticks",
+            "conditional orders alone have a trigger",
+        ),
+        6002: ("ErrConditionalOrderUntriggered", "the order has not been triggered yet"),
+        9003: ("ErrReduceOnlyDisabled", "reduce-only orders must be immediate-or-cancel"),
+        10001: (
+            "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit",
+            "the account's worth allows no more open orders",
+        ),
+        11002: ("ErrInvalidLeverage", "the leverage makes no sense"),
+        11003: ("ErrLeverageExceedsMaximum", "the leverage is above what the market allows"),
+        11004: ("ErrInitialMarginPpmIsZero", "the market has no initial margin"),
+    },
+}
+_BY_NAME: Final = {
+    name: (codespace, code)
+    for codespace, errors in _ERRORS.items()
+    for code, (name, _) in errors.items()
+}
+
+
+def meaning(codespace: str, code: int) -> str:
+    """Say what a node's answer means to a person; codes count within their codespace alone."""
+    if code == 0:
+        return "accepted"
+    unknown = ("", f"unknown error {code} of {codespace or 'an unnamed codespace'}")
+    return _ERRORS.get(codespace, {}).get(code, unknown)[1]
+
+
+def code_of(error: str) -> int:
+    """Return the chain's code of an error name, 0 for none; `KeyError` if it has no such error."""
+    return _BY_NAME[error][1] if error else 0
+
+
+def codespace_of(error: str) -> str:
+    """Return the codespace of an error name, empty for none; `KeyError` as `code_of`."""
+    return _BY_NAME[error][0] if error else ""
+
+
+class OrderDenied(ConnError):
+    """An order that the chain would refuse and that is therefore not sent.
+
+    `error` is the chain's name for the reason, `code` its number there.
+    """
+
+    def __init__(self, error: str) -> None:
+        self.error, self.code = error, code_of(error)
+        said = meaning(codespace_of(error), self.code)
+        super().__init__(f"the chain would refuse it: {said} ({error})")
+
+
+def refuse(error: str) -> None:
+    """Raise `OrderDenied` if there is an error to name."""
+    if error:
+        raise OrderDenied(error)
+
+
+# === Validity ===
+
+# What the chain refuses before it looks at a book, in its order; the first objection wins.
+# Sources: ValidateBasic of x/clob/types/message_*.go; then x/clob/keeper, orders.go.
+
+SHORT_BLOCK_WINDOW: Final = 40  # blocks after the next one; older deployments refuse beyond 20
+STATEFUL_WINDOW_S: Final = 95 * 86_400
+MAX_BUILDER_FEE_PPM: Final = 10_000
+MAX_BATCH: Final = 100
+_MAX_SUBACCOUNT: Final = 128_000
+
+_Objections = Iterable[tuple[str, bool | int]]
+
+
+def objection(
+    order: OrderRequest, market: PerpetualMarket, *, subaccount: Subaccount | None = None,
+    status: str = "ACTIVE", height: int = 0, time: int = 0, oracle_subticks: int = 0,
+) -> str:  # fmt: skip
+    """Name what the chain would refuse an order for before matching, or return nothing.
+
+    `height` is the last block and `time` its unix seconds; `subaccount`, `height`, `time` and
+    `oracle_subticks` are not judged where they are unknown (None or 0). What depends on the
+    account is judged elsewhere: collateral, position, equity tier, orders already known.
+    """
+    return _first(_unsound(order, subaccount)) or _first([
+        ("ErrInvalidClob", order.clob_pair_id != market.clob_pair_id),
+        ("ErrInvalidPlaceOrder", order.subticks % market.subticks_per_tick),
+        ("ErrInvalidPlaceOrder", order.quantums % market.step_base_quantums),
+        ("ErrOrderConflictsWithClobPairStatus", not _admitted(order, status, oracle_subticks)),
+        *_untimely(order, height, time),
+        ("ErrInvalidPlaceOrder", order.trigger_subticks % market.subticks_per_tick),
+        ("ErrInvalidPlaceOrder",
+         order.order_flags == TWAP and _leg_quantums(order) < market.step_base_quantums),
+    ])  # fmt: skip
+
+
+def cancel_objection(
+    cancel: CancelRequest, *, subaccount: Subaccount | None = None,
+    height: int = 0, time: int = 0, order_ends: int = 0,
+) -> str:  # fmt: skip
+    """Name what the chain would refuse a cancel for, or return nothing; unknowns as `objection`.
+
+    `order_ends` is the `good_til_block_time` of the order: its cancel must not end earlier. (A
+    short-term cancel that ends earlier is taken, and leaves the order on the book.)
+    """
+    until = cancel.good_til_block_time
+    stateful = cancel.order_flags != SHORT_TERM
+    return _first([
+        *_misnamed(subaccount),
+        ("ErrInvalidOrderFlag", cancel.order_flags not in _FLAGS),
+        *_endless(cancel),
+        *_untimely(cancel, height, time),
+        ("ErrInvalidStatefulOrderCancellation", stateful and until < order_ends),
+    ])  # fmt: skip
+
+
+def batch_cancel_objection(
+    cancels: Sequence[CancelRequest], *, subaccount: Subaccount | None = None, height: int = 0
+) -> str:
+    """Name what the chain would refuse a batch of cancels for, or return nothing.
+
+    A batch holds short-term orders of one subaccount, each once, and ends at one block.
+    """
+    repeats = Counter((cancel.clob_pair_id, cancel.client_id) for cancel in cancels)
+    ends = {(cancel.order_flags, cancel.good_til_block) for cancel in cancels}
+    return _first([
+        *_misnamed(subaccount),
+        ("ErrInvalidBatchCancel", len(repeats) < len(cancels) or len(cancels) > MAX_BATCH),
+        ("ErrInvalidBatchCancel", len(ends) > 1),
+        *(each for cancel in cancels[:1] for each in (
+            ("ErrInvalidBatchCancel", cancel.order_flags != SHORT_TERM),
+            *_endless(cancel), *_untimely(cancel, height, 0),
+        )),
+    ])  # fmt: skip
+
+
+def is_address(text: str) -> bool:
+    """Tell whether a text is an address of dYdX: bech32 of 20 bytes, its checksum right."""
+    import bech32
+
+    prefix, words = bech32.bech32_decode(text)
+    octets = bech32.convertbits(words or [], 5, 8, pad=False)
+    return prefix == "dydx" and octets is not None and len(octets) == 20
+
+
+def _first(objections: _Objections) -> str:
+    return next((error for error, holds in objections if holds), "")
+
+
+def _unsound(order: OrderRequest, subaccount: Subaccount | None) -> _Objections:
+    # A request may come from outside, where types are promises.
+    side, time_in_force, condition = map(
+        str, (order.side, order.time_in_force, order.condition_type)
+    )
+    ioc, twap = time_in_force == "IOC", order.order_flags == TWAP
+    conditional, trigger = order.order_flags == CONDITIONAL, order.trigger_subticks
+    return [
+        ("ErrDeprecatedField", time_in_force == "FOK"),
+        *_misnamed(subaccount),
+        ("ErrInvalidOrderSide", side not in ("BUY", "SELL")),
+        ("ErrInvalidTimeInForce", time_in_force not in ("GTT", "IOC", "POST_ONLY")),
+        ("ErrInvalidConditionType", condition not in ("", "STOP_LOSS", "TAKE_PROFIT")),
+        ("ErrInvalidOrderQuantums", not 0 < order.quantums < 2**64),
+        *_endless(order),
+        ("ErrInvalidOrderFlag", order.order_flags not in _FLAGS),
+        ("ErrLongTermOrdersCannotRequireImmediateExecution",
+         ioc and order.order_flags == LONG_TERM),
+        ("ErrReduceOnlyDisabled", order.reduce_only and not ioc),
+        ("ErrInvalidOrderSubticks", not (0 if twap else 1) <= order.subticks < 2**64),
+        ("ErrInvalidConditionType", conditional != bool(condition)),
+        ("ErrInvalidConditionalOrderTriggerSubticks", conditional != (0 < trigger < 2**64)),
+        ("ErrInvalidBuilderCode", not _is_builder(order.builder_address, order.builder_fee_ppm)),
+        ("ErrInvalidPlaceOrder", twap and not _is_twap(order)),
+        # Where the chain has no word for it: what its message has no room for.
+        ("ErrInvalidPlaceOrder", not 0 <= order.client_id < 2**32),
+        ("ErrInvalidPlaceOrder", not 0 <= order.client_metadata < 2**32),
+    ]  # fmt: skip
+
+
+_FLAGS: Final = (SHORT_TERM, CONDITIONAL, LONG_TERM, TWAP)
+
+
+def _misnamed(subaccount: Subaccount | None) -> _Objections:
+    if subaccount is None:
+        return []
+    return [
+        ("ErrInvalidSubaccountIdNumber", not 0 <= subaccount.number <= _MAX_SUBACCOUNT),
+        ("ErrInvalidSubaccountIdOwner", not is_address(subaccount.owner)),
+    ]
+
+
+def _endless(request: OrderRequest | CancelRequest) -> _Objections:
+    block, until = request.good_til_block, request.good_til_block_time
+    short = request.order_flags == SHORT_TERM
+    return [
+        ("ErrInvalidOrderGoodTilBlock", short and not 0 < block < 2**32),
+        ("ErrInvalidStatefulOrderGoodTilBlockTime",
+         request.order_flags in _FLAGS and not short and not 0 < until < 2**32),
+    ]  # fmt: skip
+
+
+def _untimely(request: OrderRequest | CancelRequest, height: int, time: int) -> _Objections:
+    block, until = request.good_til_block, request.good_til_block_time
+    # Judged for the next block, the first one that it could be in.
+    if request.order_flags == SHORT_TERM:
+        far = 0 < height < block - 1 - SHORT_BLOCK_WINDOW
+        return [
+            ("ErrHeightExceedsGoodTilBlock", block <= height),
+            ("ErrGoodTilBlockExceedsShortBlockWindow", far),
+        ]
+    far = 0 < time < until - STATEFUL_WINDOW_S
+    return [
+        ("ErrTimeExceedsGoodTilBlockTime", until <= time),
+        ("ErrGoodTilBlockTimeExceedsStatefulOrderTimeWindow", far),
+    ]
+
+
+def _admitted(order: OrderRequest, status: str, oracle_subticks: int) -> bool:
+    # The chain knows ACTIVE, INITIALIZING and FINAL_SETTLEMENT; the indexer has more words.
+    post_only = order.time_in_force == "POST_ONLY"
+    if status == "INITIALIZING":
+        # Liquidity gathers around the oracle price, on the right side of it.
+        ahead = order.subticks - oracle_subticks
+        crosses = ahead > 0 if order.side == "BUY" else ahead < 0
+        return order.order_flags == SHORT_TERM and post_only and not (oracle_subticks and crosses)
+    return status in ("ACTIVE", "") or (status == "POST_ONLY" and post_only)
+
+
+def _is_builder(address: str, fee_ppm: int) -> bool:
+    if not address and not fee_ppm:
+        return True
+    return 0 < fee_ppm <= MAX_BUILDER_FEE_PPM and is_address(address)
+
+
+def _is_twap(order: OrderRequest) -> bool:
+    duration, interval = order.twap_duration_s, order.twap_interval_s
+    timely = 300 <= duration <= 86_400 and 30 <= interval <= 3_600 and duration % interval == 0
+    return timely and 0 <= order.twap_tolerance_ppm < 1_000_000
+
+
+def _leg_quantums(order: OrderRequest) -> int:
+    return order.quantums // (order.twap_duration_s // order.twap_interval_s)
+
+
+# === Fees ===
+
+# Governance sets tiers and discounts: these are the chain's defaults, a node says today's.
+
+
+class Fees(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What fills cost, in parts per million of their quote; a negative one is a rebate."""
+
+    taker_ppm: int = 500
+    maker_ppm: int = 100
+
+    def of(self, quote_quantums: int, liquidity: str) -> int:
+        """Return the fee of a fill in quote quantums, rounded up: rebates too."""
+        return fee(quote_quantums, self.taker_ppm if liquidity == "TAKER" else self.maker_ppm)
+
+
+class FeeTier(Fees, frozen=True, gc=False, kw_only=True):
+    """Fees, and what one must have traded in 30 days to pay them.
+
+    `volume` is in quote quantums, the shares are of all that was traded on the chain.
+    """
+
+    name: str
+    volume: int = 0
+    total_share_ppm: int = 0
+    maker_share_ppm: int = 0
+
+
+class StakingLevel(msgspec.Struct, frozen=True, gc=False):
+    """What staking `min_staked` of the token's smallest unit takes off a positive fee."""
+
+    min_staked: int
+    discount_ppm: int
+
+
+class MarketDiscount(msgspec.Struct, frozen=True, gc=False):
+    """What a market charges of every fee and rebate from `start` until before `end` (unix s)."""
+
+    clob_pair_id: int
+    start: int
+    end: int
+    charge_ppm: int
+
+    def at(self, clob_pair_id: int, time: int) -> int:
+        """Return the parts per million charged in a market at a time: all, unless it is on."""
+        on = clob_pair_id == self.clob_pair_id and self.start <= time < self.end
+        return self.charge_ppm if on else _PPM
+
+
+_PPM: Final = 1_000_000
+# Name, volume in millions of USDC, shares of the total and of makers, taker and maker fee.
+STANDARD_FEE_TIERS: Final = tuple(
+    FeeTier(
+        name=name, volume=millions * 10**12, total_share_ppm=total, maker_share_ppm=maker_share,
+        taker_ppm=taker, maker_ppm=maker,
+    )
+    for name, millions, total, maker_share, taker, maker in (
+        ("1", 0, 0, 0, 500, 100),
+        ("2", 1, 0, 0, 450, 100),
+        ("3", 5, 0, 0, 400, 50),
+        ("4", 25, 0, 0, 350, 0),
+        ("5", 125, 0, 0, 300, 0),
+        ("6", 125, 5_000, 0, 250, -50),
+        ("7", 125, 5_000, 10_000, 250, -90),
+        ("8", 125, 5_000, 20_000, 250, -110),
+        ("9", 125, 5_000, 40_000, 250, -110),
+    )
+)  # fmt: skip
+
+
+def fee_tier(
+    tiers: Sequence[FeeTier] = STANDARD_FEE_TIERS, *, maker_volume: int = 0,
+    taker_volume: int = 0, total_volume: int = 0, is_vault: bool = False, least: int = 0,
+) -> FeeTier:  # fmt: skip
+    """Choose a trader's tier: upward until the first whose requirements do not all hold.
+
+    Volumes are of 30 days, in quote quantums; `total_volume` is everybody's. A vault has the
+    top tier; `least` is the index below which a referred trader does not fall.
+    """
+    if is_vault:
+        return tiers[-1]
+    index = 0
+    for i, tier in enumerate(tiers):
+        both = maker_volume + taker_volume
+        if (
+            both < max(tier.volume, total_volume * tier.total_share_ppm // _PPM)
+            or maker_volume < total_volume * tier.maker_share_ppm // _PPM
+        ):
+            break
+        index = i
+    return tiers[max(index, min(least, len(tiers) - 1))]
+
+
+def fee_ppm(ppm: int, *, charge_ppm: int = _PPM, discount_ppm: int = 0) -> int:
+    """Apply a market's charge to a tier's fee, then a staking discount to what is above zero.
+
+    Each is truncated toward zero, so that a discounted rebate is never larger.
+    """
+    charged = _truncate(ppm * charge_ppm, _PPM)
+    return charged * (_PPM - discount_ppm) // _PPM if charged > 0 else charged
+
+
+def staking_discount_ppm(
+    levels: Mapping[str, Sequence[StakingLevel]], tier: str, staked: int
+) -> int:
+    """Return the discount of the highest level reached among those of a tier's name."""
+    reached = (level for level in levels.get(tier, ()) if staked >= level.min_staked)
+    return max(reached, key=lambda level: level.min_staked, default=StakingLevel(0, 0)).discount_ppm
+
+
+def fee(quote_quantums: int, ppm: int) -> int:
+    """Return a fee in quote quantums, rounded up, which makes rebates smaller.
+
+    A builder's fee is reckoned alike and comes on top.
+    """
+    return -(-quote_quantums * ppm // _PPM)
+
+
+# Net collateral in quote quantums, and the open stateful orders that it allows.
+EQUITY_TIERS: Final[Sequence[tuple[int, int]]] = (
+    (0, 0), (20 * 10**6, 1), (100 * 10**6, 5), (1_000 * 10**6, 10), (10_000 * 10**6, 100),
+    (100_000 * 10**6, 200),
+)  # fmt: skip
+
+
+def stateful_order_limit(
+    net_collateral: int, tiers: Sequence[tuple[int, int]] = EQUITY_TIERS
+) -> int:
+    """Return how many long-term, conditional and TWAP orders may be open at once.
+
+    `net_collateral` is in quote quantums. Short-term orders are not limited by it any more.
+    """
+    return max((limit for least, limit in tiers if net_collateral >= least), default=0)
+
+
+# === Builders ===
+
+
+class Terms(TypedDict, total=False):
+    """What any order may say of itself, beside its side, size and price.
+
+    One of the two ends makes an order short-term or long-term. `rounding` "exact" refuses what
+    is off the grid with a `GridError`; "less" rounds a size down, a buy's price down and a sell's
+    up, and a trigger the way the chain would: it fires later. Nothing is rounded up to a minimum.
+    """
+
+    client_id: Required[int]
+    good_til_block: int
+    good_til_block_time: int
+    reduce_only: bool
+    rounding: Rounding
+    time_in_force: TimeInForce
+    client_metadata: int
+    builder_address: str
+    builder_fee_ppm: int
+
+
+_Amount = Decimal | str
+
+
+def limit(
+    market: PerpetualMarket, side: Side, size: _Amount, price: _Amount, **terms: Unpack[Terms]
+) -> OrderRequest:
+    """Build an order that fills at its price or better, and rests until its end if it may.
+
+    As IOC it never rests; as POST_ONLY it only does, and the chain refuses it if it would cross.
+    """
+    return _build(market, side, size, price, **terms)
+
+
+def market(
+    market: PerpetualMarket, side: Side, size: _Amount, worst: _Amount, **terms: Unpack[Terms]
+) -> OrderRequest:
+    """Build what front ends call a market order: an IOC that names the `worst` price it takes."""
+    return _build(market, side, size, worst, _AT_ONCE, **terms)
+
+
+def stop_loss(
+    market: PerpetualMarket, side: Side, size: _Amount, trigger: _Amount, price: _Amount, *,
+    at_once: bool = False, **terms: Unpack[Terms],
+) -> OrderRequest:  # fmt: skip
+    """Build an order that waits for the price to get as bad as `trigger`.
+
+    Then it is a limit order, or `at_once` a market order with `price` as the worst it takes.
+    """
+    return _conditional(market, side, size, trigger, price, "STOP_LOSS", at_once, **terms)
+
+
+def take_profit(
+    market: PerpetualMarket, side: Side, size: _Amount, trigger: _Amount, price: _Amount, *,
+    at_once: bool = False, **terms: Unpack[Terms],
+) -> OrderRequest:  # fmt: skip
+    """Build an order that waits for the price to get as good as `trigger`; else as `stop_loss`."""
+    return _conditional(market, side, size, trigger, price, "TAKE_PROFIT", at_once, **terms)
+
+
+def twap(
+    market: PerpetualMarket, side: Side, size: _Amount, price: _Amount = "0", *,
+    duration_s: int, interval_s: int, tolerance_ppm: int, **terms: Unpack[Terms],
+) -> OrderRequest:  # fmt: skip
+    """Build an order that the chain works off in equal parts; without a price, near the oracle's.
+
+    `duration_s` is 300 to 86400, `interval_s` 30 to 3600 and a divisor of it; `tolerance_ppm` is
+    how far from the oracle price a part may fill.
+    """
+    more: dict[str, Any] = {"order_flags": TWAP, "twap_duration_s": duration_s}
+    more |= {"twap_interval_s": interval_s, "twap_tolerance_ppm": tolerance_ppm}
+    return _build(market, side, size, price, more, **terms)
+
+
+# The metadata is what front ends know a market order by.
+_AT_ONCE: Final = {"time_in_force": "IOC", "client_metadata": 1}
+
+
+def _conditional(
+    market: PerpetualMarket, side: Side, size: _Amount, trigger: _Amount, price: _Amount,
+    condition: ConditionType, at_once: bool, **terms: Unpack[Terms],
+) -> OrderRequest:  # fmt: skip
+    # A stop to buy and a take-profit to sell fire when the price rises to the trigger.
+    rising = (condition == "STOP_LOSS") == (side == "BUY")
+    against: Side = "SELL" if rising else "BUY"
+    subticks = _subticks(market, against, trigger, terms.get("rounding", "exact"))
+    more = {"order_flags": CONDITIONAL, "condition_type": condition, "trigger_subticks": subticks}
+    return _build(market, side, size, price, more | (_AT_ONCE if at_once else {}), **terms)
+
+
+def _build(
+    market: PerpetualMarket, side: Side, size: _Amount, price: _Amount,
+    more: Mapping[str, Any] | None = None, rounding: Rounding = "exact", **terms: Any,
+) -> OrderRequest:  # fmt: skip
+    flags = LONG_TERM if terms.get("good_til_block_time") else SHORT_TERM
+    fields = {"time_in_force": "GTT", "order_flags": flags, **terms, **(more or {})}
+    quantums = market.quantums(size) if rounding == "exact" else market.floor_quantums(size)
+    order = OrderRequest(
+        ticker=market.ticker, clob_pair_id=market.clob_pair_id, side=side, quantums=quantums,
+        subticks=_subticks(market, side, price, rounding), **fields,
+    )  # fmt: skip
+    refuse(objection(order, market))
+    return order
+
+
+def _subticks(market: PerpetualMarket, side: Side, price: _Amount, rounding: Rounding) -> int:
+    if rounding == "exact":
+        return market.subticks(price)
+    return market.floor_subticks(price) if side == "BUY" else market.ceil_subticks(price)
+
+
+# === Replacements and cancels ===
+
+
+def replacement(old: OrderRequest, new: OrderRequest) -> OrderRequest | Replace:
+    """Return what puts `new` in the place of `old`, as the chain allows; else `OrderDenied`.
+
+    A short-term order keeps its id, side and time in force and names a greater block; what it
+    has filled counts for the new one. A stateful order is cancelled, and another one with a new
+    client id is placed: what fills before the cancel is in a block adds to the new one.
+    """
+    if old.order_flags == SHORT_TERM == new.order_flags:
+        alike = ("client_id", "clob_pair_id", "side", "time_in_force", "reduce_only")
+        same = all(getattr(old, name) == getattr(new, name) for name in alike)
+        if not same or new.good_til_block <= old.good_til_block:
+            raise OrderDenied("ErrInvalidReplacement")
+        return new
+    if SHORT_TERM in (old.order_flags, new.order_flags) or old.client_id == new.client_id:
+        raise OrderDenied("ErrStatefulOrderAlreadyExists")
+    return Replace(cancel=cancel(old), order=new)
+
+
+def cancel(order: OrderRequest, *, good_til_block: int = 0) -> CancelRequest:
+    """Return the cancel of an order; a second one needs a greater `good_til_block`."""
+    # Below the order's own end it would stay on the book.
+    block = max(order.good_til_block, good_til_block) if order.order_flags == SHORT_TERM else 0
+    return CancelRequest(
+        ticker=order.ticker, clob_pair_id=order.clob_pair_id, client_id=order.client_id,
+        order_flags=order.order_flags, good_til_block=block,
+        good_til_block_time=order.good_til_block_time,
+    )  # fmt: skip
+
+
+# === Estimates ===
+
+
+class Estimate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What an order may cost, in quote quantums, and why the chain would refuse it, if it would.
+
+    `quote` is its worth at its own price or the oracle's, whichever is more; `fee` the worse of
+    maker's and taker's, with the builder's; `gas` is free for orders and cancels of any kind;
+    `initial_margin` what it adds to what the account must hold. `affordable` is None if the
+    account is not known. A short-term order that is not affordable is taken, and removed as
+    UNDERCOLLATERALIZED when it meets another; a conditional one when it is triggered.
+    """
+
+    quote: int
+    fee: int
+    gas: int = 0
+    initial_margin: int
+    affordable: bool | None = None
+    objection: str = ""
+
+
+def estimate(
+    order: OrderRequest, market: PerpetualMarket, fees: Fees, *, oracle_subticks: int = 0,
+    position: int = 0, net_collateral: int | None = None, initial_margin: int = 0,
+    open_stateful: int = 0, imf_ppm: int = 0,
+) -> Estimate:  # fmt: skip
+    """Say what an order may cost at worst, as if it were filled whole at its own price.
+
+    `position` is in signed quantums; `net_collateral` and the account's present `initial_margin`
+    in quote quantums; `open_stateful` how many stateful orders stand. `imf_ppm` is the market's
+    margin where its open interest or a chosen leverage has raised it above the tier's.
+    """
+    mark = oracle_subticks or order.subticks
+    own = market.quote_quantums(order.quantums, order.subticks or mark)
+    fair = market.quote_quantums(order.quantums, mark)
+    quote = max(own, fair)
+    charged = fee(quote, max(fees.taker_ppm, fees.maker_ppm)) + fee(quote, order.builder_fee_ppm)
+    growth = abs(position + order.signed_quantums) - abs(position)
+    margin = fee(market.quote_quantums(growth, mark), imf_ppm or market.imf_ppm)
+    affordable, error = None, ""
+    if net_collateral is not None:
+        # Bought below the oracle's price, or sold above it, it is worth more at once, or less.
+        gain = fair - own if order.side == "BUY" else own - fair
+        free = net_collateral + gain - initial_margin - max(margin, 0)
+        # What makes a position smaller is always taken: nothing may block the way out.
+        affordable = growth <= 0 or free >= charged
+        maker = fee(own, fees.maker_ppm) + fee(own, order.builder_fee_ppm)
+        full = open_stateful >= stateful_order_limit(net_collateral)
+        if order.order_flags != SHORT_TERM and full:
+            error = "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit"
+        elif order.order_flags in (LONG_TERM, TWAP) and growth > 0 and free < maker:
+            error = "ErrStatefulOrderCollateralizationCheckFailed"
+    return Estimate(
+        quote=quote, fee=charged, initial_margin=margin, affordable=affordable, objection=error,
+    )  # fmt: skip
+
+
+# === Frames ===
+
+
+class Frame(msgspec.Struct, frozen=True, gc=False):
+    """One thing that crossed the wire, or that the wire failed to carry.
+
+    `kind` is ws (from the server), sent (from the client), http (an answer), open, close, gap
+    (frames lost) or tick (the clock). `seq` counts from 1 and names the frame; one made on paper
+    has that of its cause. `fault` says what is wrong with a text that cannot be read.
+    """
+
+    seq: int
+    at: int
+    mono: int
+    link: str
+    kind: str
+    text: str = ""
+    type: str = ""
+    channel: str = ""
+    id: str = ""
+    message_id: int = 0
+    raw: msgspec.Raw = msgspec.Raw(b"")
+    fault: str = ""
+
+
+# === Contents ===
+
+# What the venue says, as far as a bot uses it: the indexer's names in snake case, decimals as
+# text. Any field may be missing from an update and null in a snapshot.
+
+
+class _Wire(msgspec.Struct, gc=False, rename="camel"):
+    pass
+
+
+# The type `list[shape]` of a shape made at run time, where mypy would take that for a variable.
+_many = list.__class_getitem__
+
+
+def _answer(**fields: Any) -> Any:
+    # A shape that no layer above names: made of its fields alone.
+    return msgspec.defstruct("Answer", list(fields.items()), bases=(_Wire,))
+
+
+def _texts(*names: str) -> Any:
+    return _answer(**dict.fromkeys(names, str))
+
+
+class _Page(_Wire, kw_only=True):
+    # Where an answer stands in a list that was asked for by pages; absent without `page`.
+    page_size: int | None = None
+    total_results: int | None = None
+    offset: int | None = None
+
+
+def _page(**fields: Any) -> Any:
+    return msgspec.defstruct("Page", list(fields.items()), bases=(_Page,), kw_only=True)
+
+
+class BookContents(_Wire, kw_only=True):
+    """Book levels as (price, size); a size is the level's new total and "0" removes it."""
+
+    bids: list[tuple[str, str]] = []
+    asks: list[tuple[str, str]] = []
+
+
+class TradeFields(_Wire, kw_only=True):
+    """A trade on the tape; `side` is the taker's."""
+
+    id: str = ""
+    side: Side
+    size: str
+    price: str
+    type: str = "LIMIT"
+    created_at: str
+
+
+class CandleFields(_Wire, kw_only=True):
+    """One candle; the start is its identity."""
+
+    started_at: str
+    resolution: str = ""
+    low: str
+    high: str
+    open: str
+    close: str
+    base_token_volume: str
+    usd_volume: str
+    trades: int
+    starting_open_interest: str | None = None
+    orderbook_mid_price_open: str | None = None
+    orderbook_mid_price_close: str | None = None
+
+
+# Newest first in a snapshot, oldest first in an update.
+TradesContents = _page(trades=list[TradeFields])
+CandlesContents = _answer(candles=list[CandleFields])
+
+
+class MarketFields(_Wire, kw_only=True):
+    """A market's description, or what changed in it; older servers say `price` for the oracle's."""
+
+    id: str | None = None
+    clob_pair_id: str | None = None
+    ticker: str | None = None
+    status: str | None = None
+    oracle_price: str | None = None
+    price: str | None = None
+    next_funding_rate: str | None = None
+    initial_margin_fraction: str | None = None
+    maintenance_margin_fraction: str | None = None
+    open_interest: str | None = None
+    base_open_interest: str | None = None
+    atomic_resolution: int | None = None
+    quantum_conversion_exponent: int | None = None
+    step_base_quantums: int | None = None
+    subticks_per_tick: int | None = None
+    market_type: str | None = None
+    open_interest_lower_cap: str | None = None
+    open_interest_upper_cap: str | None = None
+    price_change_24h: str | None = msgspec.field(default=None, name="priceChange24H")
+    volume_24h: str | None = msgspec.field(default=None, name="volume24H")
+    trades_24h: int | None = msgspec.field(default=None, name="trades24H")
+    default_funding_rate_1h: str | None = msgspec.field(default=None, name="defaultFundingRate1H")
+
+
+class MarketsContents(_Wire, kw_only=True):
+    """All markets (a snapshot), or what changed in some of them."""
+
+    markets: dict[str, MarketFields] = {}
+    trading: dict[str, MarketFields] = {}
+    oracle_prices: dict[str, MarketFields] = {}
+
+
+class PositionFields(_Wire, kw_only=True):
+    """A perpetual position; `size` is negative for a short, sums and `max_size` as the venue has.
+
+    `net_funding` is what was received; an update carries no times.
+    """
+
+    market: str
+    status: str
+    size: str
+    side: str = ""
+    entry_price: str = "0"
+    exit_price: str | None = None
+    realized_pnl: str | None = None
+    unrealized_pnl: str | None = None
+    net_funding: str = "0"
+    max_size: str | None = None
+    sum_open: str | None = None
+    sum_close: str | None = None
+    created_at: str | None = None
+    created_at_height: str | None = None
+    closed_at: str | None = None
+    position_id: str | None = None
+    subaccount_number: int | None = None
+
+
+class AssetPositionFields(_Wire, kw_only=True):
+    """A balance of an asset, on the venue always USDC; `side` SHORT means owed."""
+
+    symbol: str
+    side: str
+    size: str
+    asset_id: str = "0"
+    subaccount_number: int | None = None
+
+
+class OrderFields(_Wire, kw_only=True):
+    """An order, or the part of it that changed: a best-effort update may carry little.
+
+    Of the two ends one is null: `good_til_block` for a short-term order, a time in ISO text for
+    the others. Post-only is a flag of its own, beside a `time_in_force` of GTT. `duration` and
+    `interval` (seconds) and `price_tolerance` (ppm) are a TWAP's; numbers come as text.
+    """
+
+    id: str
+    subaccount_id: str | None = None
+    subaccount_number: int | None = None
+    client_id: str | None = None
+    clob_pair_id: str | None = None
+    ticker: str | None = None
+    side: Side | None = None
+    size: str | None = None
+    price: str | None = None
+    type: str | None = None
+    status: str | None = None
+    time_in_force: str | None = None
+    post_only: bool | None = None
+    reduce_only: bool | None = None
+    order_flags: str | None = None
+    good_til_block: str | None = None
+    good_til_block_time: str | None = None
+    trigger_price: str | None = None
+    client_metadata: str | None = None
+    total_filled: str | None = None
+    total_optimistic_filled: str | None = None
+    removal_reason: str | None = None
+    created_at: str | None = None
+    created_at_height: str | None = None
+    updated_at: str | None = None
+    updated_at_height: str | None = None
+    duration: str | None = None
+    interval: str | None = None
+    price_tolerance: str | None = None
+    builder_address: str | None = None
+    fee_ppm: str | None = None
+
+
+class FillFields(TradeFields, kw_only=True):
+    """Our side of a trade; `fee` is negative for a rebate. REST says `market` for `ticker`.
+
+    What the position was before is told by REST alone, what the socket alone tells is the quote
+    amount and the transaction.
+    """
+
+    fee: str = "0"
+    liquidity: str
+    order_id: str | None = None
+    ticker: str | None = None
+    market: str | None = None
+    created_at_height: str | None = None
+    client_metadata: str | None = None
+    clob_pair_id: str | None = None
+    subaccount_number: int | None = None
+    builder_fee: str | None = None
+    affiliate_rev_share: str | None = None
+    quote_amount: str | None = None
+    transaction_hash: str | None = None
+    position_size_before: str | None = None
+    position_side_before: str | None = None
+    entry_price_before: str | None = None
+
+
+class PartyFields(_Wire, kw_only=True):
+    """One end of a transfer: a subaccount, or a wallet, which has no number."""
+
+    address: str
+    subaccount_number: int | None = None
+
+
+class TransferFields(_Wire, kw_only=True):
+    """Money moved: TRANSFER_IN, TRANSFER_OUT, DEPOSIT or WITHDRAWAL, as the account sees it."""
+
+    id: str = ""  # of REST alone
+    sender: PartyFields
+    recipient: PartyFields
+    size: str
+    symbol: str
+    type: str
+    created_at: str = ""
+    created_at_height: str = ""
+    transaction_hash: str = ""
+
+
+class RewardFields(_Wire, kw_only=True):
+    """What trading earned in a block, in the chain's token."""
+
+    trading_reward: str
+    created_at: str = ""
+    created_at_height: str = ""
+
+
+class SubaccountFields(_Wire, kw_only=True):
+    """A subaccount as the indexer sums it up; a parent has children in place of positions."""
+
+    address: str = ""
+    subaccount_number: int | None = None
+    parent_subaccount_number: int | None = None
+    equity: str
+    free_collateral: str = "0"
+    margin_enabled: bool | None = None
+    open_perpetual_positions: dict[str, PositionFields] = {}
+    asset_positions: dict[str, AssetPositionFields] = {}
+    child_subaccounts: list["SubaccountFields"] = []
+    updated_at_height: str | None = None
+    latest_processed_block_height: str | None = None
+
+
+class SubaccountContents(_Wire, kw_only=True):
+    """A snapshot (`subaccount` and `orders`; empty if never funded), or whatever changed.
+
+    Funding payments come by REST alone; a change of `net_funding` is what the socket says.
+    """
+
+    subaccount: SubaccountFields | None = None
+    orders: list[OrderFields] = []
+    fills: list[FillFields] = []
+    perpetual_positions: list[PositionFields] = []
+    asset_positions: list[AssetPositionFields] = []
+    transfers: TransferFields | None = None  # one, for all its name
+    trading_reward: RewardFields | None = None
+    block_height: str | None = None
+
+
+class HeightContents(_Wire, kw_only=True):
+    """A block; the snapshot says `height`, the updates `blockHeight`."""
+
+    height: str = ""
+    block_height: str = ""
+    time: str
+
+
+# === Decoding ===
+
+# What was asked decides the type: a path of the indexer, or the name of a question to a node.
+
+
+class ErrorFields(_Wire, kw_only=True, omit_defaults=True):
+    """A refusal: `param` names what was wrong with a request, `code` why a region is refused."""
+
+    msg: str
+    param: str | None = None
+    location: str | None = None
+    value: Any = None
+    code: str | int | None = None
+
+
+class FundingFields(_Wire, kw_only=True):
+    """A market's funding of an hour; `rate` is per hour, and positive if longs pay."""
+
+    ticker: str
+    rate: str
+    price: str
+    effective_at: str
+    effective_at_height: str = ""
+
+
+class FundingPaymentFields(_Wire, kw_only=True):
+    """What one position paid (negative) or was paid at one hour, in USDC."""
+
+    created_at: str
+    created_at_height: str = ""
+    perpetual_id: str = ""
+    ticker: str
+    oracle_price: str
+    size: str
+    side: str
+    rate: str
+    payment: str
+    funding_index: str = ""
+    subaccount_number: str | int = 0
+
+
+class PnlFields(_Wire, kw_only=True):
+    """What an account was worth; /pnl says its height as `created_at_height`."""
+
+    equity: str
+    total_pnl: str
+    net_transfers: str
+    created_at: str
+    created_at_height: str | None = None
+    block_height: str | None = None
+    block_time: str | None = None
+
+
+class TradeHistoryFields(_Wire, kw_only=True):
+    """What an order did to a position: OPEN, EXTEND, PARTIAL_CLOSE, CLOSE or a liquidation."""
+
+    id: str
+    action: str
+    side: Side
+    market_id: str
+    execution_price: str
+    entry_price: str
+    prev_size: str
+    additional_size: str
+    value: str
+    net_fee: str
+    net_realized_pnl: str
+    net_realized_pnl_percent: str | None = None
+    position_side: str | None = None
+    order_type: str | None = None
+    order_id: str | None = None
+    time: str
+    margin_mode: str = ""
+    subaccount_number: int | None = None
+
+
+class TimeFields(_Wire, kw_only=True):
+    """The indexer's clock: `epoch` in seconds."""
+
+    iso: str
+    epoch: float
+
+
+class ComplianceFields(_Wire, kw_only=True):
+    """How an address stands: COMPLIANT, FIRST_STRIKE…, CLOSE_ONLY or BLOCKED, and why."""
+
+    status: str
+    reason: str | None = None
+    updated_at: str | None = None
+
+
+class ScreenFields(_Wire, kw_only=True):
+    """Whether an address is refused, as the older endpoint says it."""
+
+    restricted: bool
+    reason: str | None = None
+
+
+class _Envelope(msgspec.Struct, gc=False):
+    type: str
+    message_id: int = 0
+    channel: str = ""
+    id: str | None = None
+    contents: msgspec.Raw = msgspec.Raw(b"")
+
+
+_LEVELS = _many(_texts("price", "size"))
+_BookSnapshot = _answer(bids=_LEVELS, asks=_LEVELS)
+
+# What a channel sends at first, and then.
+_CHANNELS: dict[str, tuple[Any, Any]] = {
+    "v4_orderbook": (_BookSnapshot, BookContents),
+    "v4_trades": (TradesContents, TradesContents),
+    "v4_candles": (CandlesContents, CandleFields),
+    "v4_markets": (MarketsContents, MarketsContents),
+    "v4_subaccounts": (SubaccountContents, SubaccountContents),
+    "v4_parent_subaccounts": (SubaccountContents, SubaccountContents),
+    "v4_block_height": (HeightContents, HeightContents),
+}
+_TYPES = ("subscribed", "channel_data", "channel_batch_data")
+_DECODERS: dict[tuple[str, str], Callable[[msgspec.Raw], Any]] = {
+    (type_, channel): msgspec.json.Decoder(shape).decode
+    for channel, (snapshot, update) in _CHANNELS.items()
+    for type_, shape in zip(_TYPES, (snapshot, update, _many(update)), strict=True)
+}
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+# What decoding a text can raise; brackets that nest too deep are a RecursionError.
+_UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
+# A message without contents is still a message; only these types may say nothing.
+_CONTROL = frozenset(["connected", "unsubscribed", "error", "pong"])
+
+MAX_TEXT: Final = 16 * 1024 * 1024
+
+
+def ws_frame(seq: int, at: int, mono: int, link: str, text: str) -> Frame:
+    """Make a frame of one message from the server; never fails, a bad text gets a `fault`."""
+    try:
+        if len(text) > MAX_TEXT:
+            raise msgspec.DecodeError(f"at most {MAX_TEXT} characters, got {len(text)}")
+        if "\ufffd" in text:
+            # Where a byte was no character. It may parse, short of a level: better lost and known.
+            raise msgspec.DecodeError("a byte of it was corrupted")
+        head = _decode_envelope(text)
+    except _UNREADABLE as error:
+        fault = f"expected a JSON message of the indexer, got {text[:80]!r}: {error}"
+        return Frame(seq, at, mono, link, "ws", text, fault=fault)
+    # By position and in two rows, ours and theirs: it is made for every message.
+    return Frame(
+        seq, at, mono, link, "ws", text,
+        head.type, head.channel, head.id or "", head.message_id, head.contents,
+    )  # fmt: skip
+
+
+def contents(frame: Frame) -> list[Any]:
+    """Decode what a frame carries, oldest first; empty for control messages.
+
+    The channel decides the type, as the path does for an answer; `WireError` says why not.
+    """
+    if frame.fault:
+        raise WireError(frame.fault)
+    if frame.kind == "http":
+        return [rest_contents(frame.channel, frame.text)]
+    if frame.kind != "ws" or frame.type in _CONTROL:
+        return []
+    decode = _DECODERS.get((frame.type, frame.channel))
+    if decode is None:
+        raise WireError(f"expected a known message, got {frame.type!r} on {frame.channel!r}")
+    try:
+        decoded = decode(frame.raw)
+    except _UNREADABLE as error:
+        what = f"{frame.type} contents of {frame.channel}"
+        raise WireError(f"expected {what}, got {frame.text[:80]!r}: {error}") from None
+    # Snapshots and updates look alike to who reads them: levels are pairs, candles are lists.
+    if type(decoded) is _BookSnapshot:
+        return [_book(decoded)]
+    updates = decoded if isinstance(decoded, list) else [decoded]
+    if frame.channel == "v4_candles" and frame.type != "subscribed":
+        return [CandlesContents(candles=[candle]) for candle in updates]
+    return updates
+
+
+def _book(snapshot: Any) -> BookContents:
+    sides = (snapshot.bids, snapshot.asks)
+    bids, asks = ([(level.price, level.size) for level in side] for side in sides)
+    return BookContents(bids=bids, asks=asks)
+
+
+def perpetual_market(fields: MarketFields) -> PerpetualMarket:
+    """Read a market's parameters; `WireError` names one that is missing or makes no sense."""
+    stated = {k: v for k, v in msgspec.structs.asdict(fields).items() if v not in (None, "")}
+    try:
+        for cap in ("open_interest_lower_cap", "open_interest_upper_cap"):
+            # They come in USDC, and the chain counts quote quantums.
+            stated[cap] = int(number(stated.get(cap, "0")).scaleb(6))
+        if {"initial_margin_fraction", "maintenance_margin_fraction"} <= stated.keys():
+            imf_ppm = stated["imf_ppm"] = ppm(stated["initial_margin_fraction"])
+            product_ppm = ppm(stated["maintenance_margin_fraction"])
+            # The indexer publishes the product; the chain keeps the factor.
+            stated["maintenance_fraction_ppm"] = round(product_ppm * 1_000_000 / imf_ppm)
+        # Only updates name the perpetual; on every network so far it is the pair's number.
+        stated["perpetual_id"] = stated.get("id", fields.clob_pair_id)
+        return msgspec.convert(stated, PerpetualMarket, strict=False)
+    except (msgspec.ValidationError, GridError, ZeroDivisionError) as error:
+        raise WireError(f"expected the parameters of market {fields.ticker}: {error}") from None
+
+
+ErrorsContents = _answer(errors=list[ErrorFields])
+Sparklines = dict[str, list[str]]
+_TIERS = _many(_answer(usd_tnc_required=str, limit=int))
+_EQUITY_TIERS = _answer(short_term_order_equity_tiers=_TIERS, stateful_order_equity_tiers=_TIERS)
+_FEE_TIER = _answer(name=str, absolute_volume_requirement=str, maker_fee_ppm=int, taker_fee_ppm=int)
+
+_ANSWERS: dict[str, Any] = {
+    r"/v4/perpetualMarkets": MarketsContents,
+    r"/v4/orderbooks/perpetualMarket/[^/]+": _BookSnapshot,
+    r"/v4/trades/perpetualMarket/[^/]+": TradesContents,
+    r"/v4/candles/perpetualMarkets/[^/]+": CandlesContents,
+    r"/v4/historicalFunding/[^/]+": _answer(historical_funding=list[FundingFields]),
+    r"/v4/sparklines": Sparklines,
+    r"/v4/time": TimeFields,
+    r"/v4/height": HeightContents,
+    r"/v4/screen": ScreenFields,
+    r"/v4/compliance/screen/[^/]+": ComplianceFields,
+    r"/v4/addresses/[^/]+": _answer(subaccounts=list[SubaccountFields]),
+    r"/v4/addresses/[^/]+/(s|parentS)ubaccountNumber/\d+": SubaccountContents,
+    r"/v4/perpetualPositions": _answer(positions=list[PositionFields]),
+    r"/v4/assetPositions": _answer(positions=list[AssetPositionFields]),
+    r"/v4/orders": list[OrderFields],
+    r"/v4/orders/[^/]+": OrderFields,
+    r"/v4/fills": _page(fills=list[FillFields]),
+    r"/v4/tradeHistory": _page(trade_history=list[TradeHistoryFields]),
+    r"/v4/transfers": _page(transfers=list[TransferFields]),
+    r"/v4/transfers/between": _page(transfers_subset=list[TransferFields], total_net_transfers=str),
+    r"/v4/fundingPayments": _page(funding_payments=list[FundingPaymentFields]),
+    r"/v4/historical-pnl": _page(historical_pnl=list[PnlFields]),
+    r"/v4/pnl": _page(pnl=list[PnlFields]),
+    "equity_tiers": _answer(equity_tier_limit_config=_EQUITY_TIERS),
+    "fee_tiers": _answer(params=_answer(tiers=_many(_FEE_TIER))),
+    "user_fee_tier": _answer(index=int, tier=_FEE_TIER),
+    "withdrawal_capacity": _answer(limiter_capacity_list=_many(_texts("capacity"))),
+    "broadcast": _answer(result=_answer(code=int, log=str, codespace=str, hash=str)),
+    "latest_block": _answer(result=_answer(block=_answer(header=_texts("height", "time")))),
+    "genesis": msgspec.defstruct("Genesis", [("chain_id", str), ("genesis_time", str)]),
+}
+_TWIN = re.compile(r"/parentSubaccount(Number)?$")
+_ANSWER_DECODERS = [
+    (re.compile(asked), msgspec.json.Decoder(shape).decode) for asked, shape in _ANSWERS.items()
+]
+
+
+def rest_contents(path: str, body: str) -> Any:
+    """Decode a REST answer by the path that was asked; a refusal is `ErrorsContents`.
+
+    `WireError` if the path is unknown or the body is not what it should answer.
+    """
+    # A parent's twin answers in the same shape; fundingPayments spells it shorter.
+    route = _TWIN.sub("", path.partition("?")[0])
+    decode = next((decode for asked, decode in _ANSWER_DECODERS if asked.fullmatch(route)), None)
+    if decode is None:
+        raise WireError(f"expected the path of an indexer endpoint, got {path!r}")
+    with contextlib.suppress(*_UNREADABLE):
+        return msgspec.json.decode(body, type=ErrorsContents)
+    try:
+        decoded = decode(body)
+    except _UNREADABLE as error:
+        raise WireError(f"expected the answer of {route}, got {body[:80]!r}: {error}") from None
+    return _book(decoded) if type(decoded) is _BookSnapshot else decoded
+
+
+def node_contents(kind: str, text: str) -> Any:
+    """Decode a node's answer in JSON by the name of the question, as `rest_contents` a path."""
+    return rest_contents(kind, text)
+
+
+# === Recordings ===
+
+# A recording is one JSON event a line, in zstd frames that stand alone: a killed writer loses
+# what it had not closed, a flipped bit costs the frame it is in, and `zstd -dc` reads it all.
+
+VERSION: Final = 1
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_BLOCK_BYTES: Final = 64 * 1024
+_BLOCK_NS: Final = 1_000_000_000
+# A block closes soon after 64 KiB, but its last line may be a message of the largest size.
+_MAX_BLOCK: Final = 8 * MAX_TEXT
+
+
+class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What a recording says of itself; `source` tells a stand-in from the real venue."""
+
+    v: int = VERSION
+    network: str
+    rest: str
+    ws: str
+    client: str
+    source: str
+    run: str = ""
+    ns: int = 0
+
+
+_NUMBERS = ("i", "ns", "mono", "ens", "st", "code", "n")
+_TEXTS = ("c", "d", "x", "u", "b", "id", "reason", "why", "sha256")
+_LINE: list[Any] = [("k", str), *((n, int, 0) for n in _NUMBERS), *((n, str, "") for n in _TEXTS)]
+_Line: Any = msgspec.defstruct("_Line", _LINE, gc=False)
+_decode_line = msgspec.json.Decoder(_Line).decode
+
+
+class RecordingWriter:
+    """Append events to a recording; killed at any time, what was closed stays readable."""
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self.path = path
+        self.seq = 0
+        self._file: IO[bytes] = path.open("wb")
+        self._compress = zstandard.ZstdCompressor(level=9, write_checksum=True).compress
+        self._sha256 = hashlib.sha256()
+        self._block = bytearray()
+        self._opened = 0
+        self._append({"k": "hdr", **msgspec.to_builtins(header), "v": VERSION})
+        self.flush()
+
+    def write(self, kind: str, *, ns: int, mono: int, **fields: Any) -> int:
+        """Append one event and return its number; `fields` are the format's own letters."""
+        if not self._block:
+            self._opened = mono
+        self.seq += 1
+        self._append({"k": kind, "i": self.seq, "ns": ns, "mono": mono, **fields})
+        if len(self._block) >= _BLOCK_BYTES or mono - self._opened >= _BLOCK_NS:
+            self.flush()
+        return self.seq
+
+    def write_frame(self, frame: Frame) -> int:
+        """Append a frame as the event that it was."""
+        fields = {letter: getattr(frame, part) for letter, part in _LETTERS[frame.kind].items()}
+        fields |= {letter: int(fields[letter]) for letter in ("st", "code") if letter in fields}
+        # What sockets say needs no name besides its text, what is asked of a node has one.
+        fields = {letter: part for letter, part in fields.items() if part or letter not in _NAMES}
+        kind = "ws" if frame.kind == "sent" else frame.kind
+        if kind == "ws":
+            fields["d"] = "<" if frame.kind == "ws" else ">"
+        return self.write(kind, ns=frame.at, mono=frame.mono, c=frame.link, **fields)
+
+    def flush(self) -> None:
+        """Close the block at hand and give it to the operating system."""
+        if self._block:
+            self._file.write(self._compress(bytes(self._block)))
+            self._file.flush()
+            self._block.clear()
+
+    def close(self) -> None:
+        """Write the end line and close the file; a second call does nothing."""
+        if not self._file.closed:
+            end = {"k": "end", "i": self.seq + 1, "lines": self.seq + 1}
+            self._append({**end, "sha256": self._sha256.hexdigest()})
+            self.flush()
+            self._file.close()
+
+    def _append(self, line: dict[str, Any]) -> None:
+        encoded = msgspec.json.encode(line) + b"\n"
+        self._block += encoded
+        self._sha256.update(encoded)
+
+
+_NAMES: Final = ("u", "id")
+# Which letter of an event holds which part of its frame.
+_LETTERS: Final[dict[str, dict[str, str]]] = {
+    "ws": {"x": "text"},
+    "sent": {"x": "text", "u": "channel", "id": "id"},
+    "http": {"u": "channel", "st": "type", "b": "text", "id": "id"},
+    "open": {"u": "text"},
+    "close": {"code": "type", "reason": "text"},
+    "gap": {"n": "message_id", "why": "text"},
+    "tick": {},
+}
+
+
+class Recording:
+    """A recording on disk: iterate it for its frames; `RecordingError` if it is none.
+
+    Damage inside is no error: a gap frame stands where lines were lost, `damage` lists each
+    place, and `complete` tells, after iterating, whether the end was written and its sum holds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.damage: list[str] = []
+        self.complete = False
+        self.header = self._read_header()
+
+    def __iter__(self) -> Iterator[Frame]:
+        self.damage, self.complete = [], False
+        sha256, seq, at, mono = hashlib.sha256(), 0, self.header.ns, 0
+        for text in self.lines():
+            try:
+                line = _decode_line(text)
+            except _UNREADABLE as error:
+                if text:
+                    self.damage.append(f"expected a recorded event, got {text[:60]!r}: {error}")
+                yield Frame(seq, at, mono, "", "gap", self.damage[-1])
+                continue
+            if line.k == "end":
+                self.complete = line.sha256 == sha256.hexdigest() and not self.damage
+                continue
+            sha256.update(text)
+            seq, at, mono = line.i or seq, line.ens or line.ns or at, line.mono or mono
+            if line.k == "ws" and line.d == "<":
+                yield ws_frame(line.i, at, line.mono, line.c, line.x)
+            elif line.k in _LETTERS:
+                yield self._frame(line, at)
+        if not self.complete and not self.damage:
+            self.damage.append("the end line is missing or its sum is wrong: it was cut off")
+
+    def _read_header(self) -> Header:
+        if not self.path.is_file() or not self.path.stat().st_size:
+            found = "found no such file" if not self.path.exists() else "it is no file"
+            found = "the file is empty" if self.path.is_file() else found
+            raise RecordingError(f"expected a recording at {self.path}, {found}")
+        with self.path.open("rb") as file:
+            if (start := file.read(4)) != _ZSTD_MAGIC:
+                what = "expected a recording, which is compressed with zstd"
+                raise RecordingError(f"{what}, {self.path} begins with {start!r}")
+        first = next(self.lines(), b"")
+        try:
+            header = msgspec.json.decode(first, type=Header)
+        except _UNREADABLE as error:
+            found = " ".join([*self.damage, f"{first[:80]!r}: {error}"])
+            what = f"expected {self.path} to begin with a recording's header"
+            raise RecordingError(f"{what}, found {found}") from None
+        if header.v > VERSION:
+            what = f"expected {self.path} to be of format version {VERSION} or older"
+            raise RecordingError(f"{what}, it is {header.v}: a newer release wrote it")
+        return header
+
+    def lines(self) -> Iterator[bytes]:
+        """Return each event as it was written; an empty line stands for those that are lost."""
+        with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+            start = 0
+            while start < len(data):
+                block, end = self._unpack(data, start)
+                if block is None:
+                    # Whole again at the next block; the magic number marks it.
+                    end = data.find(_ZSTD_MAGIC, start + 1)
+                    end = len(data) if end == -1 else end
+                    self.damage.append(f"bytes {start} to {end} are damaged: their lines are lost")
+                yield from [b""] if block is None else block.splitlines(keepends=True)
+                start = end
+
+    @staticmethod
+    def _unpack(data: mmap.mmap, start: int) -> tuple[bytes | None, int]:
+        # Frames are small and their packed size is written nowhere: feed until it says it is done.
+        unpacker = zstandard.ZstdDecompressor().decompressobj()
+        block, position = b"", start
+        try:
+            if zstandard.frame_content_size(data[start : start + 18]) > _MAX_BLOCK:
+                return None, start
+            while not unpacker.eof and position < len(data) and len(block) <= _MAX_BLOCK:
+                chunk = data[position : position + _BLOCK_BYTES]
+                block += unpacker.decompress(chunk)
+                position += len(chunk) - len(unpacker.unused_data)
+        except zstandard.ZstdError:
+            return None, start
+        return (block, position) if unpacker.eof else (None, start)
+
+    @staticmethod
+    def _frame(line: Any, at: int) -> Frame:
+        kind = "sent" if line.k == "ws" else line.k
+        parts = {part: getattr(line, letter) for letter, part in _LETTERS[kind].items()}
+        if "type" in parts:
+            parts["type"] = str(parts["type"])
+        if "channel" in parts:
+            # Answers are told apart by what was asked, not by which host was asked.
+            parts["channel"] = re.sub(r"^\w+://[^/]+", "", parts["channel"])
+        return Frame(line.i, at, line.mono, line.c, kind, **parts)
+
+
+def find_recording(name: str) -> Path:
+    """Return the path of a recording in `recordings/`, here or above; a path stays what it is."""
+    if name.endswith(".zst") or "/" in name:
+        return Path(name)
+    folders = [*(Path.cwd() / "x").parents, *Path(__file__).resolve().parents]
+    paths = [path for f in folders for path in (f / "recordings").glob("*.jsonl.zst")]
+    found = {path.name.removesuffix(".jsonl.zst"): path for path in reversed(paths)}
+    if name not in found:
+        known = ", ".join(sorted(found)) or "none found"
+        raise RecordingError(f"expected the path of a recording or one of: {known}; got {name!r}")
+    return found[name]
+
+
+# === Streams ===
+
+Pacer = Callable[[Frame], bool]
+_Scheduler = SchedulerBase | None
+
+
+def fold(
+    start: Callable[[], _S], step: Callable[[_S, _A], Iterable[_B]]
+) -> Callable[[Observable[_A]], Observable[_B]]:
+    """Fold events into a state of one's own and emit what each step puts out, in order.
+
+    Hot or cold as the source is, ends with it, on its thread; what `step` raises is an error.
+
+        source  --a-----b----|
+        fold    --x-y---z----|
+    """
+
+    def operator(source: Observable[_A]) -> Observable[_B]:
+        def subscribe(observer: ObserverBase[_B], on: _Scheduler = None) -> DisposableBase:
+            # Made here and not outside: two subscribers must not share a state.
+            state = start()
+            emit = observer.on_next
+
+            def on_next(event: _A) -> None:
+                try:
+                    for output in step(state, event):
+                        emit(output)
+                except Exception as error:  # noqa: BLE001 - Rx's contract: operators hand errors on
+                    observer.on_error(error)
+
+            return source.subscribe(on_next, observer.on_error, observer.on_completed, scheduler=on)
+
+        return Observable(subscribe)
+
+    return operator
+
+
+def replay(
+    recording: "str | Path | Recording",
+    *,
+    speed: float | None = None,
+    scheduler: VirtualTimeScheduler | None = None,
+    pace: Pacer | None = None,
+) -> Observable[Frame]:
+    """Play a recording (a name, a path, an open one): at once, or `speed` times real time.
+
+    Cold: each subscriber plays it from the start, on its own thread, inside `subscribe`, to its
+    end or a `RecordingError`. A virtual `scheduler` is advanced to each frame before it is
+    emitted. `pace` sees each frame first: it may wait, and ends the replay by returning False.
+
+        replay  --f-f---f|
+    """
+    if speed is not None and not speed > 0:
+        raise ConnError(f"expected a speed above 0, got {speed}")
+
+    def frames() -> Generator[Frame]:
+        source = find_recording(recording) if isinstance(recording, str) else recording
+        begun: tuple[int, float, float] | None = None
+        for frame in source if isinstance(source, Recording) else Recording(source):
+            if pace is not None and not pace(frame):
+                return
+            now_s = 0.0 if scheduler is None else scheduler.to_seconds(scheduler.now)
+            begun = begun or (frame.mono, time.monotonic(), now_s)
+            since_s = (frame.mono - begun[0]) / 1e9
+            if speed is not None:
+                time.sleep(max(begun[1] + since_s / speed - time.monotonic(), 0.0))
+            if scheduler is not None:
+                # advance_to, never start(): that deadlocks or drifts on equal instants.
+                scheduler.advance_to(max(begun[2] + since_s, now_s))
+            yield frame
+
+    return from_generator(frames)
+
+
+load_recorded_stream = replay  # as a test reads best: a bundled recording by its name
+
+
+def collect(source: Observable[_A]) -> list[_A]:
+    """Subscribe, return what was emitted by the end of it, raise what the stream errors with."""
+    values: list[_A] = []
+    errors: list[Exception] = []
+    source.subscribe(values.append, errors.append)
+    if errors:
+        raise errors[0]
+    return values
+
+
+def from_generator(source: Callable[[], Generator[Frame]]) -> Observable[Frame]:
+    """Emit what a generator yields, as a stream; each subscriber makes a generator of its own.
+
+    Cold, on the subscriber's thread, inside `subscribe`; ends with the generator, which is
+    closed when the subscriber leaves, and errors with a `ConnError` that it raises.
+
+        from_generator  --f-f-f--|
+    """
+
+    def subscribe(observer: ObserverBase[Frame], _: _Scheduler = None) -> DisposableBase:
+        stopped = BooleanDisposable()
+
+        def run(*_: object) -> None:
+            # Closed even if an observer raises: live ends its threads there.
+            with contextlib.closing(source()) as frames:
+                try:
+                    for frame in frames:
+                        observer.on_next(frame)
+                        if stopped.is_disposed:
+                            return
+                except ConnError as error:
+                    observer.on_error(error)
+            observer.on_completed()
+
+        # Through the trampoline, so that `take(1)` holds the disposable before the first frame.
+        CurrentThreadScheduler.singleton().schedule(run)
+        return stopped
+
+    return Observable(subscribe)
+
 
 # === Continuity ===
 
@@ -219,14 +2395,14 @@ class Continuity:
 
 
 # What the venue says instead of a snapshot; of other errors there is nothing that they answer.
-_REFUSALS: Final = (
+_REFUSING_WORDS: Final = (
     "could not fetch", "already subscribed", "Invalid subscription id",
     "Per-connection subscription limit", "Too many subscribe attempts",
 )  # fmt: skip
 
 
 def _is_answer(frame: Frame) -> bool:
-    refuses = frame.channel != "" or any(words in frame.text for words in _REFUSALS)
+    refuses = frame.channel != "" or any(words in frame.text for words in _REFUSING_WORDS)
     return frame.type == "subscribed" or (frame.type == "error" and refuses)
 
 
@@ -238,7 +2414,7 @@ def _settled(frame: Frame, asked: Iterable[Key]) -> Key | None:
     return next((key for key in rest if "-".join(key) in frame.text), rest[0])
 
 
-# === States ===
+# === Connection states ===
 
 
 class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
@@ -417,13 +2593,13 @@ def _blocks(frame: Frame) -> Iterator[tuple[int, int]]:
     with contextlib.suppress(WireError, ValueError, ArithmeticError):
         for block in contents(frame):
             if isinstance(block, HeightContents):
-                moment = datetime.datetime.fromisoformat(block.time)
-                moment = moment.replace(tzinfo=moment.tzinfo or datetime.UTC)
-                time_ns = (moment - _EPOCH) // datetime.timedelta(microseconds=1) * 1000
+                moment = datetime.fromisoformat(block.time)
+                moment = moment.replace(tzinfo=moment.tzinfo or UTC)
+                time_ns = (moment - _EPOCH) // timedelta(microseconds=1) * 1000
                 yield int(block.block_height or block.height), time_ns
 
 
-_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def connection_states() -> Callable[[Observable[Frame]], Observable[ConnectionState]]:
@@ -538,7 +2714,7 @@ class _Ledger:
     def _learn(self, frame: Frame, who: tuple[str, int], row: Any) -> Any:
         kind = type(row)
         known, said = self._known[kind], self._said[kind]
-        key = (*who, *(_plain(getattr(row, name)) for name in _THINGS[kind][1]))
+        key = (*who, *(_comparable(getattr(row, name)) for name in _THINGS[kind][1]))
         was = known.get(key)
         if frame.kind == "ws":
             said[key] = frame.mono
@@ -560,7 +2736,7 @@ def _merged(was: Any, row: Any) -> Any:
     return msgspec.structs.replace(was, **said)
 
 
-def _plain(value: Any) -> Any:
+def _comparable(value: Any) -> Any:
     return msgspec.structs.astuple(value) if isinstance(value, msgspec.Struct) else value
 
 
@@ -595,6 +2771,1426 @@ def account_updates() -> Callable[[Observable[Frame]], Observable[AccountUpdate]
         updates  --opa----f------|
     """
     return fold(_Ledger, _Ledger.step)
+
+
+# === Lifecycle ===
+
+
+class OrderState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What is known of one order after the frame `seq`; sizes in base units.
+
+    `leaving` says that a node has taken it off its book, which is no promise: it may still fill
+    until its last block has passed. `named` is how a cancel would name it, None if not known;
+    `order` is what we sent, None if somebody else did; `size` 0 is not known.
+    """
+
+    id: str
+    subaccount: str = ""
+    status: Status
+    reason: str = ""
+    size: Decimal = Decimal(0)
+    filled: Decimal = Decimal(0)
+    leaving: bool = False
+    named: CancelRequest | None = None
+    order: OrderRequest | None = None
+    before: "OrderState | None" = None  # what stands if the replacement on its way is refused
+    seq: int
+
+    @property
+    def final(self) -> bool:
+        """Tell whether nothing more is to come, but for fills that are told late."""
+        return self.status in _FINAL
+
+
+_FINAL: Final = ("FILLED", "CANCELLED", "REJECTED")
+_LIVE: Final = ("PENDING", "OPEN", "PARTIALLY_FILLED", "UNRESOLVED")
+# What an event makes of a status; what is not listed stays as it is.
+_NEXT: Final[Mapping[str, Mapping[Status, Status]]] = {
+    "refused": {"PENDING": "REJECTED", "UNRESOLVED": "REJECTED"},
+    "lost": {"PENDING": "UNRESOLVED"},
+    # The chain's word outranks one node's: an order it shows was not refused.
+    "seen": {"PENDING": "OPEN", "UNRESOLVED": "OPEN", "REJECTED": "OPEN"},
+    "leaving": {"PENDING": "OPEN", "UNRESOLVED": "OPEN"},
+    "absent": {"OPEN": "UNRESOLVED", "PARTIALLY_FILLED": "UNRESOLVED"},
+    "filled": dict.fromkeys((*_LIVE, "CANCELLED", "REJECTED"), "FILLED"),
+    "cancelled": dict.fromkeys(_LIVE, "CANCELLED"),
+    "expired": dict.fromkeys(_LIVE, "CANCELLED"),
+}
+
+# The indexer's words for an order (postgres order-types.ts).
+_EVENT_OF: Final = {
+    **dict.fromkeys(("BEST_EFFORT_OPENED", "OPEN", "UNTRIGGERED"), "seen"),
+    **{"FILLED": "filled", "BEST_EFFORT_CANCELED": "leaving"},
+    **dict.fromkeys(("CANCELED", "ERROR"), "cancelled"),
+}
+
+# What the indexer tells of a block may come a little after the block's height: only then is an
+# order that nobody spoke of again certain to be gone.
+_GRACE_BLOCKS, _GRACE_S = 1, 2
+_KEPT: Final = 4096
+
+
+class _Sent(msgspec.Struct, kw_only=True):
+    ids: list[str]
+    subaccount: str
+    size: Decimal = Decimal(0)
+    place: OrderRequest | None = None
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """A node's verdict on a transaction: 0, or an error's number in its codespace."""
+
+    code: int
+    codespace: str = ""
+    log: str = ""
+
+    @property
+    def is_taken(self) -> bool:
+        """Tell whether the node holds it."""
+        # Of sdk 19 the node knows the very bytes: somebody on the way sent them twice.
+        return self.code == 0 or self.is_sdk(19)
+
+    @property
+    def reason(self) -> str:
+        """Return what the verdict means, and what the node said to it."""
+        if self.codespace in ("client", "grpc"):
+            return self.log
+        said = f"{self.codespace} {self.code}: {meaning(self.codespace, self.code)}"
+        return f"{said} ({self.log})" if self.log else said
+
+    def is_sdk(self, code: int) -> bool:
+        """Tell whether it is this error of the chain's transaction checks."""
+        return (self.codespace, self.code) == ("sdk", code)
+
+
+class _Answer(msgspec.Struct, kw_only=True):
+    to: str
+    ids: list[str]
+    until: int = 0  # the block or time that was asked for: tells a replacement from the replaced
+    result: Result | None = None
+    errors: list[ErrorFields] = []
+    again: bool = False  # refused for its sequence alone, and sent anew with the right one
+
+
+class Lifecycle:
+    """The orders of all subaccounts as the frames tell of them; `orders` by id, oldest first.
+
+    `height` and `time` are of the last block that the indexer told of: a node is ahead of it,
+    and what the indexer has not told yet must not count as never having been.
+    """
+
+    def __init__(self) -> None:
+        self.orders: dict[str, OrderState] = {}
+        self.height = self.time = 0
+        self._live: set[str] = set()
+        self._fills: dict[str, dict[str, Decimal]] = {}
+
+    def open(self) -> list[OrderState]:
+        """Return the orders that may still fill, oldest first."""
+        return [state for state in self.orders.values() if not state.final]
+
+    def _sent(self, frame: Frame) -> Iterable[OrderState]:
+        sent = msgspec.json.decode(frame.text, type=_Sent)
+        if sent.place is None:
+            return
+        before = self.orders.get(sent.ids[0])
+        live = before if before is not None and not before.final else None
+        if live is not None and live.order == sent.place:
+            return  # anew, since the first was refused for its sequence alone
+        # What an id has filled counts for the order that takes its place.
+        filled = Decimal(0) if before is None else before.filled
+        status: Status = "PENDING" if live is None else live.status
+        yield self._put(OrderState(
+            id=sent.ids[0], subaccount=sent.subaccount, status=status, size=sent.size,
+            filled=filled, named=cancel(sent.place), order=sent.place, before=live, seq=frame.seq,
+        ))  # fmt: skip
+
+    def _answer(self, frame: Frame) -> Iterable[OrderState]:
+        answer = msgspec.json.decode(frame.text, type=_Answer)
+        for id in () if answer.again or answer.to != "place" else answer.ids:
+            # Unknown if it was not even sent, or if the recording began later.
+            old = self.orders.get(id, OrderState(id=id, status="PENDING", seq=frame.seq))
+            result, before = answer.result, old.before
+            newest = old.named is None or answer.until in (0, good_until(old.named))
+            if result is None and id in self.orders:
+                why = answer.errors[0].msg if answer.errors else "no answer"
+                yield from self._move(old, "lost", frame.seq, reason=why)
+            elif result is None or result.is_taken or not newest:
+                if id in self.orders:
+                    taken = result is None or result.is_taken
+                    behind = None if newest else _answered(before, answer.until, taken)
+                    self._put(msgspec.structs.replace(old, before=behind))
+            elif before is not None:
+                why = f"replacement refused: {result.reason}"
+                names = ("size", "named", "order", "before")
+                stands = {name: getattr(before, name) for name in names}
+                yield from self._move(old, "", frame.seq, reason=why, **stands)
+            else:
+                yield from self._move(old, "refused", frame.seq, reason=result.reason)
+
+    def _account(self, frame: Frame) -> Iterable[OrderState]:
+        for said in contents(frame):
+            yield from self._changes(frame.id, said.orders, said.fills, frame.seq)
+            if frame.type == "subscribed":
+                yield from self._absent(frame, {row.id for row in said.orders})
+            yield from self._block(int(said.block_height or 0), 0, frame.seq)
+
+    def _history(self, frame: Frame) -> Iterable[OrderState]:
+        [said] = contents(frame)
+        owner = "".join(parse_qs(urlsplit(frame.channel).query).get("address", []))
+        rows = said if isinstance(said, list) else [said] if isinstance(said, OrderFields) else []
+        yield from self._changes(f"{owner}/0", rows, getattr(said, "fills", []), frame.seq)
+
+    def _changes(
+        self, id: str, rows: Iterable[OrderFields], fills: Iterable[FillFields], seq: int
+    ) -> Iterable[OrderState]:
+        owner, _, number = id.partition("/")
+        for row in rows:
+            # A parent's channel and a list of orders hold rows of several subaccounts.
+            own = number if row.subaccount_number is None else row.subaccount_number
+            yield from self._row(row, f"{owner}/{own}", seq)
+        for fill in fills:
+            yield from self._fill(fill, seq)
+
+    def _row(self, row: OrderFields, subaccount: str, seq: int) -> Iterable[OrderState]:
+        new = OrderState(id=row.id, subaccount=subaccount, status="UNRESOLVED", seq=seq)
+        old = self.orders.get(row.id, new)
+        event = _EVENT_OF.get(row.status or "", "")
+        known: dict[str, Any] = {"filled": number(row.total_filled or "0")}
+        if row.size and old.order is None:
+            known["size"] = number(row.size)
+        if old.named is None:
+            known["named"] = _name_of(row)
+        if event:
+            reason = (row.removal_reason or "").removeprefix("ORDER_REMOVAL_REASON_")
+            gone = event in ("leaving", "cancelled")
+            known["reason"] = (reason or old.reason or row.status) if gone else ""
+            known["leaving"] = event == "leaving"
+        yield from self._move(old, event, seq, **known)
+
+    def _fill(self, fill: FillFields, seq: int) -> Iterable[OrderState]:
+        old = self.orders.get(fill.order_id or "")
+        if old is not None:
+            # By id: the socket, a snapshot and REST tell of the same fill.
+            fills = self._fills.setdefault(old.id, {})
+            fills[fill.id] = number(fill.size)
+            yield from self._move(old, "", seq, filled=sum(fills.values(), Decimal(0)))
+
+    def _absent(self, frame: Frame, told: set[str]) -> Iterable[OrderState]:
+        """Doubt what a snapshot should list and does not: it ended while nobody listened."""
+        for id in sorted(self._live - told):
+            owner, _, own = self.orders[id].subaccount.partition("/")
+            if frame.channel == "v4_parent_subaccounts":
+                own = str(int(own) % _PARENTS)
+            if f"{owner}/{own}" == frame.id:
+                why = "absent from a snapshot"
+                yield from self._move(self.orders[id], "absent", frame.seq, reason=why)
+
+    def _blocks(self, frame: Frame) -> Iterable[OrderState]:
+        for height, time_ns in blocks_of(frame):
+            yield from self._block(height, time_ns // 1_000_000_000, frame.seq)
+
+    def _block(self, height: int, time_s: int, seq: int) -> Iterable[OrderState]:
+        self.height, self.time = max(self.height, height), max(self.time, time_s)
+        for old in [self.orders[id] for id in sorted(self._live)]:
+            if old.named is not None:
+                block, until = old.named.good_til_block, old.named.good_til_block_time
+                if 0 < block < self.height - _GRACE_BLOCKS or 0 < until < self.time - _GRACE_S:
+                    yield from self._move(old, "expired", seq, reason=old.reason or "EXPIRED")
+
+    def _move(self, old: OrderState, event: str, seq: int, **known: Any) -> Iterable[OrderState]:
+        """Apply an event to an order: its state if that changed anything."""
+        filled = max(old.filled, known.pop("filled", old.filled))
+        status: Status = _NEXT.get(event, {}).get(old.status, old.status)
+        if event == "refused" and old.leaving and not filled:
+            status = "REJECTED"  # a node removed it and then said why
+        if status == old.status and event in ("refused", "lost", "absent"):
+            return
+        doubted = status in ("PENDING", "UNRESOLVED", "REJECTED") and filled > old.filled
+        if doubted or (status == "OPEN" and filled):
+            status = "PARTIALLY_FILLED"
+        if 0 < known.get("size", old.size) <= filled:
+            status = "FILLED"
+        if status in _FINAL:
+            known |= {"leaving": False, "before": None}
+            # The first reason it ended for is the true one.
+            ended = {"reason": old.reason} if old.final else {}
+            known |= {"reason": ""} if status == "FILLED" else ended
+        new = msgspec.structs.replace(old, status=status, filled=filled, **known)
+        if new != old or old.id not in self.orders:
+            yield self._put(msgspec.structs.replace(new, seq=seq))
+
+    def _put(self, state: OrderState) -> OrderState:
+        self.orders[state.id] = state
+        (self._live.discard if state.final else self._live.add)(state.id)
+        if len(self.orders) > _KEPT:
+            for id in [id for id, kept in self.orders.items() if kept.final][:1]:
+                del self.orders[id]
+                self._fills.pop(id, None)
+        return state
+
+
+def _answered(state: OrderState | None, until: int, taken: bool) -> OrderState | None:
+    """Return what stands behind a replacement once one of the requests before it is answered."""
+    later = []
+    while state is not None and (state.named is None or good_until(state.named) != until):
+        later.append(state)
+        state = state.before
+    if state is not None:
+        state = msgspec.structs.replace(state, before=None) if taken else state.before
+    for each in reversed(later):
+        state = msgspec.structs.replace(each, before=state)
+    return state
+
+
+def _name_of(row: OrderFields) -> CancelRequest | None:
+    if not (row.client_id and row.clob_pair_id and row.order_flags):
+        return None
+    until = row.good_til_block_time
+    return CancelRequest(
+        ticker=row.ticker or "", clob_pair_id=int(row.clob_pair_id), client_id=int(row.client_id),
+        order_flags=int(row.order_flags), good_til_block=int(row.good_til_block or 0),
+        good_til_block_time=int(datetime.fromisoformat(until).timestamp()) if until else 0,
+    )  # fmt: skip
+
+
+def good_until(wish: OrderRequest | CancelRequest) -> int:
+    """Return the last block, or for stateful orders the time, of an order or its cancel."""
+    return wish.good_til_block or wish.good_til_block_time
+
+
+def blocks_of(frame: Frame) -> list[tuple[int, int]]:
+    """Return the height and the time in nanoseconds of each block that a frame tells of."""
+    told = [said for said in contents(frame) if isinstance(said, HeightContents)]
+    heights = [int(said.block_height or said.height) for said in told]
+    times = [datetime.fromisoformat(said.time).timestamp() for said in told]
+    return [(height, int(at * 1e9)) for height, at in zip(heights, times, strict=True)]
+
+
+_READERS: Final[
+    Mapping[tuple[str, bool, str], Callable[[Lifecycle, Frame], Iterable[OrderState]]]
+] = {
+    # A recording keeps a sent frame's text, and not what stood beside it.
+    **{("sent", True, what): Lifecycle._sent for what in ("", "place", "cancel", "batch_cancel")},
+    ("http", True, "broadcast"): Lifecycle._answer,
+    ("ws", False, "v4_subaccounts"): Lifecycle._account,
+    ("ws", False, "v4_parent_subaccounts"): Lifecycle._account,
+    ("ws", False, "v4_block_height"): Lifecycle._blocks,
+    ("http", False, "orders"): Lifecycle._history,
+    ("http", False, "fills"): Lifecycle._history,
+    ("http", False, "height"): Lifecycle._blocks,
+}
+
+
+def fold_order_frame(state: Lifecycle, frame: Frame) -> Iterable[OrderState]:
+    """Fold one frame; return the states it changed, none if it cannot be read."""
+    channel = frame.channel
+    # Of a path what was asked, without whom it was asked about.
+    asked = channel.partition("?")[0].split("/")[2] if channel.startswith("/v4/") else channel
+    reader = _READERS.get((frame.kind, frame.link == "node", asked))
+    if reader is None:
+        return ()
+    changed: list[OrderState] = []
+    with contextlib.suppress(ConnError, msgspec.DecodeError, ValueError):
+        # What was read before it broke has changed the state, and is told.
+        changed.extend(reader(state, frame))
+    return changed
+
+
+def orders() -> Callable[[Observable[Frame]], Observable[OrderState]]:
+    """Emit an order's state whenever a frame changes it.
+
+    Hot or cold as the source is, ends with it, on its thread; a frame that cannot be read
+    changes nothing.
+
+        source  --sent-answer-update-----height-|
+        orders  --P-----------O----------C------|
+    """
+    return fold(Lifecycle, fold_order_frame)
+
+
+_Cancels = dict[str, list[CancelRequest | BatchCancel]]
+
+
+def cancel_all(states: Iterable[OrderState], *, good_til_block: int = 0) -> _Cancels:
+    """Return what takes all these orders off the book, by subaccount.
+
+    Short-term orders go in batches of up to 100, each until the last of their blocks or until
+    `good_til_block` if that is later; the others one by one.
+    """
+    wishes: _Cancels = {}
+    short: dict[str, list[CancelRequest]] = {}
+    for state in states:
+        if state.named is not None and not state.final:
+            of_kind: Any = short if state.named.order_flags == SHORT_TERM else wishes
+            of_kind.setdefault(state.subaccount, []).append(state.named)
+    for subaccount, named in short.items():
+        for part in (named[i : i + MAX_BATCH] for i in range(0, len(named), MAX_BATCH)):
+            until = max(good_til_block, *(wish.good_til_block for wish in part))
+            cancels = [msgspec.structs.replace(wish, good_til_block=until) for wish in part]
+            wishes.setdefault(subaccount, []).append(BatchCancel(cancels=tuple(cancels)))
+    return wishes
+
+
+# === Limits ===
+
+# The venue counts per address and group in windows of ten seconds that begin when it likes.
+
+WINDOW_NS: Final = 10_000_000_000
+_MS_NS: Final = 1_000_000
+_S_NS: Final = 1_000_000_000
+_SAME_MS: Final = 1000
+_MOST_LIMIT: Final = 10_000
+_RATES: Final[Mapping[str, int]] = {
+    "default": 100,
+    "orders": 100,
+    "fills": 100,
+    "sparklines": 100,
+    "historical-pnl": 100,
+    "pnl": 100,
+    "fundingPayments": 100,
+    "candles": 1000,
+}
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What an answer's headers say of the limit; None where they say nothing."""
+
+    limit: int | None = None
+    remaining: int | None = None
+    reset_ms: int = 0  # the venue's epoch: it names the window
+    reset_in_ns: int = 0
+    refused: bool = False
+    retry_in_ns: int = 0
+
+    @classmethod
+    def read(cls, headers: Mapping[str, str], *, refused: bool, wall_ns: int) -> Self:
+        """Read headers; `wall_ns` is our clock, used if the answer does not carry its own."""
+        limit, remaining, reset_ms, retry = (
+            int(text) if (text := headers.get(name, "")).isdecimal() and len(text) < 16 else None
+            for name in ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset", "retry-after")
+        )
+        said_ns = _date_ns(headers)
+        reset_in_ns = (reset_ms or 0) * _MS_NS - (wall_ns if said_ns is None else said_ns)
+        # The indexer says milliseconds, against the standard; a proxy before it says seconds.
+        unit = _S_NS if reset_ms is None else _MS_NS
+        retry_in_ns = min((retry or 0) * unit, 86_400 * _S_NS)
+        # No limit, or one without bound, is no limit that anybody set.
+        limit = limit if limit and limit <= _MOST_LIMIT else None
+        return cls(limit, remaining, reset_ms or 0, reset_in_ns, refused, retry_in_ns)
+
+
+def _date_ns(headers: Mapping[str, str]) -> int | None:
+    """Return the wall time of an answer by its Date header, which knows whole seconds."""
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        stamp = email.utils.parsedate_to_datetime(headers.get("date", ""))
+        return int(stamp.timestamp()) * _S_NS
+    return None
+
+
+class Allowance(msgspec.Struct, frozen=True):
+    """How often a group may be asked: never above its limit in any window of the venue's.
+
+    A question holds its place from when it is asked until a window after it was answered, and
+    the venue counts it in between; so neither latency nor where a window begins can exceed the
+    limit. Others may ask from the same address: what the headers tell is believed as well.
+    """
+
+    limit: int
+    flying: int = 0  # asked, not yet answered
+    landed: tuple[int, ...] = ()  # when the answers of the last window came, oldest first
+    remaining: int = 0  # the least the venue told, in the window that ends at reset_ns
+    reset_ms: int = 0
+    reset_ns: int = 0
+    not_before_ns: int = 0
+    refusals: int = 0  # since the last answer that was none
+
+    def wait_ns(self, now_ns: int, ahead: int = 0) -> int:
+        """Return how long to wait, with `ahead` questions to be asked before; 0 is now."""
+        waits = [self.not_before_ns - now_ns]
+        taken = [at + WINDOW_NS for at in self._live(now_ns)] + [now_ns + WINDOW_NS] * self.flying
+        places = [now_ns] * (self.limit - len(taken)) + taken
+        rounds, place = divmod(ahead + len(places) - self.limit, len(places))
+        waits.append(places[place] + rounds * WINDOW_NS - now_ns)
+        if now_ns < self.reset_ns and (short := ahead + 1 - self._told_left()) > 0:
+            waits.append(self.reset_ns - now_ns + (short - 1) // self.limit * WINDOW_NS)
+        return max(0, *waits)
+
+    def left(self, now_ns: int) -> int:
+        """Return how many questions may be asked now."""
+        left = self.limit - self.flying - len(self._live(now_ns))
+        if now_ns < self.reset_ns:
+            left = min(left, self._told_left())
+        return 0 if now_ns < self.not_before_ns else max(left, 0)
+
+    def asked(self) -> "Allowance":
+        """Count a question."""
+        return msgspec.structs.replace(self, flying=self.flying + 1)
+
+    def landed_at(self, now_ns: int, told: Told | None) -> "Allowance":
+        """Count its answer, or (None) that there was none: it may have been counted even so."""
+        after = msgspec.structs.replace(
+            self, flying=self.flying - 1, landed=(*self._live(now_ns), now_ns)
+        )
+        if told is None:
+            return msgspec.structs.replace(after, remaining=max(self.remaining - 1, 0))
+        return after._believing(told, now_ns)
+
+    def _believing(self, told: Told, now_ns: int) -> "Allowance":
+        refusals = self.refusals + 1 if told.refused else 0
+        # Whoever says "at once" and refuses again is asked ever more rarely.
+        pause_ns = max(told.retry_in_ns, 100 * _MS_NS << min(refusals, 7)) if refusals else 0
+        not_before_ns = max(self.not_before_ns, now_ns + pause_ns if refusals else 0)
+        after = msgspec.structs.replace(
+            self, limit=told.limit or self.limit, refusals=refusals, not_before_ns=not_before_ns
+        )
+        # The end of one window is told with a few milliseconds of difference.
+        later_ms = told.reset_ms - self.reset_ms
+        if told.remaining is None or later_ms < -_SAME_MS:
+            return after
+        same = later_ms <= _SAME_MS
+        # Answers overtake each other; within a window the venue only counts down.
+        remaining = min(self.remaining, told.remaining) if same else told.remaining
+        reset_ns = now_ns + min(max(told.reset_in_ns, 0), WINDOW_NS)
+        return msgspec.structs.replace(
+            after,
+            remaining=remaining,
+            reset_ms=max(self.reset_ms, told.reset_ms),
+            reset_ns=min(self.reset_ns, reset_ns) if same else reset_ns,
+        )
+
+    def _live(self, now_ns: int) -> tuple[int, ...]:
+        return tuple(at for at in self.landed if at + WINDOW_NS > now_ns)
+
+    def _told_left(self) -> int:
+        # What flies may be in the count already, or not yet.
+        return self.remaining - self.flying
+
+
+# === Circuits ===
+
+# An endpoint that fails again and again is left alone, then tried with a single question.
+
+_TOLERATED: Final = 5  # failures in a row
+_COOL_NS: Final = 5 * _S_NS  # doubled with each trial that fails, up to sixteen times
+
+_CIRCUIT: Final[Mapping[tuple[str, str], str]] = {
+    ("closed", "good"): "closed",
+    ("closed", "bad"): "closed",
+    ("closed", "worn"): "open",  # bad, once too often
+    ("closed", "gone"): "closed",
+    ("closed", "asked"): "closed",
+    ("open", "good"): "closed",  # asked before it opened
+    ("open", "bad"): "open",
+    ("open", "gone"): "open",
+    ("open", "asked"): "open",
+    ("open", "cooled"): "half-open",  # asked, after the pause
+    ("half-open", "good"): "closed",
+    ("half-open", "bad"): "open",
+    ("half-open", "gone"): "open",  # the trial was given up, or not let through
+    ("half-open", "asked"): "half-open",
+}
+
+
+class Circuit(msgspec.Struct, frozen=True):
+    """Whether an endpoint should be asked."""
+
+    state: str = "closed"
+    failures: int = 0  # in a row
+    trips: int = 0  # openings since it was last closed
+    since_ns: int = 0  # when it opened
+
+    def asked(self, now_ns: int) -> tuple["Circuit", bool]:
+        """Return the circuit after somebody wants to ask, and whether they may."""
+        cooled = self.state == "open" and self.retry_in_ns(now_ns) == 0
+        state = _CIRCUIT[self.state, "cooled" if cooled else "asked"]
+        return msgspec.structs.replace(self, state=state), cooled or state == "closed"
+
+    def heard(self, verdict: Verdict, now_ns: int) -> "Circuit":
+        """Return the circuit after a question was answered (good), failed, or was given up."""
+        failures = self.failures + (verdict == "bad")
+        worn = self.state == "closed" and failures >= _TOLERATED and verdict == "bad"
+        state = _CIRCUIT[self.state, "worn" if worn else verdict]
+        if verdict == "good":
+            return Circuit()
+        if worn or (self.state, verdict) == ("half-open", "bad"):
+            return Circuit(state, failures, self.trips + 1, now_ns)
+        return msgspec.structs.replace(self, state=state, failures=failures)
+
+    def retry_in_ns(self, now_ns: int) -> int:
+        """Return how long it stays open; 0 if it is not, or a trial is due."""
+        if self.state != "open":
+            return 0
+        return max(self.since_ns + (_COOL_NS << min(self.trips - 1, 4)) - now_ns, 0)
+
+
+# === REST values ===
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[_T]):
+    """What the indexer said; `stale` if it said so `age_s` ago, and its endpoint fails now."""
+
+    value: _T
+    age_s: float = 0.0
+    stale: bool = False
+
+
+class ErrorSample(msgspec.Struct, frozen=True):
+    """One failure as it was, for a person; `at_ns` is wall time."""
+
+    at_ns: int
+    error: str
+    status: int
+    message: str
+
+
+class EndpointMetrics(msgspec.Struct, frozen=True):
+    """How an endpoint has answered; rates and latencies are of its last 512 exchanges."""
+
+    asked: int
+    answered: int
+    stale: int  # earlier answers served in place of new ones
+    errors: dict[str, int]
+    samples: dict[str, tuple[ErrorSample, ...]]  # the last few of each class, oldest first
+    per_minute: float
+    errors_per_minute: float
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    circuit: str
+    retry_in_s: float  # until an open circuit lets one question through
+    good_age_s: float | None  # since the last good answer
+
+
+class GroupMetrics(msgspec.Struct, frozen=True):
+    """How a group of endpoints stands with its rate limit."""
+
+    limit: int
+    left: int
+    flying: int
+    queued: int
+    wait_s: float  # what the next to ask can expect
+    waits: int
+    waited_s: float
+    limited: int  # how often the venue said 429
+
+
+class Metrics(msgspec.Struct, frozen=True):
+    """All that happened, ready for `msgspec.json.encode`.
+
+    `skew_s` is how far this machine's clock is ahead of the venue's, give or take `skew_within_s`.
+    """
+
+    endpoints: dict[str, EndpointMetrics]
+    groups: dict[str, GroupMetrics]
+    errors: dict[str, int]
+    skew_s: float | None
+    skew_within_s: float
+
+
+# === REST refusals ===
+
+# What an answer's status and text mean.
+
+MAX_BODY: Final = 16 * 1024 * 1024
+_STATUS_ERRORS: Final[Mapping[int, type[RestError]]] = {
+    403: Forbidden,
+    404: NotFound,
+    429: RateLimited,
+    451: Forbidden,
+    # Any other by its hundred.
+    3: BadAnswer,
+    4: BadRequest,
+    5: ServerError,
+}
+_CERTIFICATES: Final[Mapping[int, str]] = {
+    9: "that is not valid yet",
+    10: "that has expired",
+    18: "that it signed itself",
+    19: "whose chain ends in one that signed itself",
+    20: "that nobody known here has signed",
+    62: "of another host",
+    64: "of another host",
+}
+
+
+def _refusal(path: str, status: int, text: str) -> RestError | None:
+    if 200 <= status < 300:
+        return None
+    kind = _STATUS_ERRORS.get(status) or _STATUS_ERRORS.get(status // 100, BadAnswer)
+    error = kind(f"expected the answer of {path}, got {status}: {_said(text)}",
+                 path=path, status=status)  # fmt: skip
+    if isinstance(error, NotFound):
+        error.never_funded = path.startswith("/v4/addresses/") and _errors(text) is not None
+    return error
+
+
+def _unicode(path: str, status: int, body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        what = f"expected the answer of {path} in UTF-8, got {error}"
+        raise BadAnswer(what, path=path, status=status) from None
+
+
+def _decoded(path: str, status: int, text: str, decode: Callable[[str, str], Any]) -> Any:
+    try:
+        value = decode(path, text)
+    except (WireError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        why = str(error).rpartition(f"{text[:80]!r}: ")[2]  # without what is said anyway
+        what = f"expected the answer of {path}, got {status} with {_said(text)}: {why}"
+        raise BadAnswer(what, path=path, status=status) from None
+    if isinstance(value, ErrorsContents):
+        what = f"expected the answer of {path}, got {status} with an error in it: {_said(text)}"
+        raise BadAnswer(what, path=path, status=status)
+    return value
+
+
+def _untyped(_path: str, text: str) -> Any:
+    errors = _errors(text)
+    return msgspec.json.decode(text) if errors is None else errors
+
+
+def _errors(text: str) -> Any:
+    with contextlib.suppress(msgspec.DecodeError, UnicodeError, RecursionError):
+        return msgspec.json.decode(text, type=ErrorsContents)
+    return None
+
+
+def _said(text: str) -> str:
+    if (refusal := _errors(text)) is not None:
+        said = (
+            e.msg + (f" ({e.param})" if e.param else "") + (f" [{e.code}]" if e.code else "")
+            for e in refusal.errors
+        )
+        return "; ".join(said)[:500] or "no reason"
+    if re.match(r"\s*<(!doctype|html)", text, re.IGNORECASE):
+        title = re.search(r"<title>([^<]{0,80})", text[:10_000], re.IGNORECASE)
+        return f"a page of HTML, {title[1].strip()!r}" if title else "a page of HTML"
+    return repr(text[:80]) if text else "an empty body"
+
+
+def _unreachable(error: BaseException, host: str, path: str) -> Unreachable:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        said = f"{type(error).__name__}: {error}".removesuffix(": ")
+        return Unreachable(f"expected {host} to answer {path}, got {said}", path=path)
+    got = _CERTIFICATES.get(cause.verify_code, f"that fails: {cause.verify_message}")
+    what = f"expected a certificate of {host} to trust, got one {got}"
+    return Untrusted(f"{what}; check the address and this machine's clock", path=path)
+
+
+# === REST requests ===
+
+# How a question is written, and which endpoint and group it belongs to.
+
+_VARIABLE = re.compile(
+    r"^(/v4/(?:orderbooks/perpetualMarket|trades/perpetualMarket|candles/perpetualMarkets"
+    r"|historicalFunding|addresses|orders|compliance/screen|historicalBlockTradingRewards"
+    r"|historicalTradingRewardAggregations))/(?!parentSubaccountNumber)[^/]+"
+)
+
+
+def _question(path: str, parameters: Mapping[str, Any] | None) -> str:
+    stated = {name: value for name, value in (parameters or {}).items() if value is not None}
+    query = urlencode(
+        sorted((name, _text(value)) for name, value in stated.items()), quote_via=quote, safe=",:"
+    )
+    return f"{path}?{query}" if query else path
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, str | int | float) else ",".join(map(_text, value))
+
+
+def _endpoint(question: str) -> str:
+    # Without what differs from one question to the next: there are few endpoints.
+    return re.sub(r"/\d+$", "/*", _VARIABLE.sub(r"\1/*", question.partition("?")[0]))
+
+
+def _group(question: str) -> str:
+    first = re.split(r"[/?]", question.removeprefix("/v4/"), maxsplit=1)[0]
+    first = {"tradeHistory": "fills"}.get(first, first)
+    return first if first in _RATES else "default"
+
+
+def _segment(name: str) -> str:
+    # A ticker or an address becomes one part of a path, whatever is written in it.
+    if name in ("", ".", ".."):
+        raise BadRequest(f"expected a ticker, an address or an id, got {name!r}")
+    return quote(name, safe="")
+
+
+# === REST exchange ===
+
+# The one place that speaks HTTP.
+
+OnAnswer = Callable[[str, str, int, str, Mapping[str, str]], None]
+
+_CACHED_CHARACTERS: Final = 32 * 1024 * 1024  # characters of last good answers
+_SAMPLES: Final = 5  # failures kept of each class and endpoint
+_CONNECTIONS: Final = 32
+_ASK_BACKOFF_S: Final = 0.25
+_BACKOFF_MOST_S: Final = 8.0
+
+
+class _Group:
+    """The questions that wait for one allowance, by the order in which they were put."""
+
+    def __init__(self, limit: int) -> None:
+        self.allowance = Allowance(limit)
+        self.queue: list[tuple[int, asyncio.Event]] = []
+        self.waits = 0
+        self.waited_ns = 0
+        self.limited = 0
+
+    def wake(self) -> None:
+        """Let the first look again."""
+        if self.queue:
+            self.queue[0][1].set()
+
+    def metrics(self, now_ns: int) -> GroupMetrics:
+        return GroupMetrics(
+            limit=self.allowance.limit,
+            left=self.allowance.left(now_ns),
+            flying=self.allowance.flying,
+            queued=len(self.queue),
+            wait_s=self.allowance.wait_ns(now_ns, len(self.queue)) / 1e9,
+            waits=self.waits,
+            waited_s=self.waited_ns / 1e9,
+            limited=self.limited,
+        )
+
+
+class _Tally:
+    """What an endpoint has done."""
+
+    def __init__(self) -> None:
+        self.circuit = Circuit()
+        self.asked = self.answered = self.stale = 0
+        self.good_ns: int | None = None
+        self.errors: Counter[str] = Counter()
+        self.samples: dict[str, deque[ErrorSample]] = {}
+        self.recent: deque[tuple[int, int, bool]] = deque(maxlen=512)  # when, how long, well?
+
+    def note(self, error: RestError, wall_ns: int) -> None:
+        """Count a failure and keep it as a sample."""
+        kind = type(error).__name__
+        self.errors[kind] += 1
+        samples = self.samples.setdefault(kind, deque(maxlen=_SAMPLES))
+        samples.append(ErrorSample(wall_ns, kind, error.status, str(error)))
+
+    def metrics(self, now_ns: int) -> EndpointMetrics:
+        took = sorted(ns / 1e6 for _, ns, _ in self.recent) or [0.0]
+        minute = [well for at, _, well in self.recent if at > now_ns - 60 * _S_NS]
+        # When the memory of exchanges does not reach back a minute, extrapolate.
+        full = len(minute) == self.recent.maxlen
+        share = 60 * _S_NS / max(now_ns - self.recent[0][0], 1) if full else 1.0
+        return EndpointMetrics(
+            asked=self.asked,
+            answered=self.answered,
+            stale=self.stale,
+            errors=dict(self.errors),
+            samples={kind: tuple(samples) for kind, samples in self.samples.items()},
+            per_minute=len(minute) * share,
+            errors_per_minute=minute.count(False) * share,
+            p50_ms=took[len(took) // 2],
+            p99_ms=took[len(took) * 99 // 100],
+            max_ms=took[-1],
+            circuit=self.circuit.state,
+            retry_in_s=self.circuit.retry_in_ns(now_ns) / 1e9,
+            good_age_s=None if self.good_ns is None else (now_ns - self.good_ns) / 1e9,
+        )
+
+
+class _Desk:
+    """Where questions are put: it queues, asks, asks again, and keeps the books."""
+
+    def __init__(
+        self, network: Network, *, on_answer: OnAnswer | None = None,
+        clock_ns: Callable[[], int] = time.monotonic_ns, wall_ns: Callable[[], int] = time.time_ns,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        chance: Callable[[], float] = random.random, verify: ssl.SSLContext | None = None,
+        timeout_s: float = 10.0, patience_s: float = 60.0,
+    ) -> None:  # fmt: skip
+        if verify and not (verify.verify_mode == ssl.CERT_REQUIRED and verify.check_hostname):
+            raise ConnError("expected a TLS context that verifies certificates and host names")
+        self._host, self._on_answer, self._verify = network.rest.rstrip("/"), on_answer, verify
+        self._where = urlsplit(self._host).netloc.rpartition("@")[2]  # to be shown
+        self._clock_ns, self._wall_ns, self._sleep, self._chance = clock_ns, wall_ns, sleep, chance
+        self._timeout_s, self._patience_s = timeout_s, patience_s
+        self._http: Any = None
+        self._client: Any = None
+        self._seats = asyncio.Semaphore(_CONNECTIONS)
+        self._groups = {name: _Group(limit) for name, limit in _RATES.items()}
+        self._tallies: dict[str, _Tally] = {}
+        self._tickets = itertools.count()
+        self._memory: OrderedDict[str, tuple[int, str]] = OrderedDict()
+        self._remembered = 0
+        self._skew: tuple[float | None, float] = (None, 0.0)
+
+    async def __aenter__(self) -> Self:
+        import httpx
+        from dydx_v4_client.indexer.rest.indexer_client import IndexerClient
+
+        self._http = httpx.AsyncClient(
+            base_url=self._host,
+            # A handshake that hangs must end by itself: cancelled, it would leave a socket open.
+            timeout=httpx.Timeout(self._timeout_s, connect=self._timeout_s * 0.4),
+            verify=self._verify or httpx.create_ssl_context(),
+            limits=httpx.Limits(max_connections=_CONNECTIONS),
+            # Only what can be unpacked piece by piece, within bounds.
+            headers={"accept-encoding": "gzip", "accept": "application/json"},
+            follow_redirects=False,
+        )
+        self._client = IndexerClient(self._host, self._timeout_s)
+        # Its own requests have no real timeout, a connection each, and keep no text or header.
+        for name in ("markets", "account", "utility", "megavault", "affiliate"):
+            module = getattr(self._client, name)
+            typed = name in ("markets", "account", "utility")
+            module.get = self._ask if typed else partial(self._ask, decode=_untyped)
+            module.post = _no_post
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    @property
+    def client(self) -> Any:
+        """The official client, for what has no method here; its calls return an `Answer` too."""
+        if self._client is None:
+            raise ConnError("expected Rest to be entered: async with Rest(…) as rest")
+        return self._client
+
+    @property
+    def metrics(self) -> Metrics:
+        """All that happened so far."""
+        now_ns = self._clock_ns()
+        return Metrics(
+            endpoints={name: tally.metrics(now_ns) for name, tally in self._tallies.items()},
+            groups={name: group.metrics(now_ns) for name, group in self._groups.items()},
+            errors=dict(sum((tally.errors for tally in self._tallies.values()), Counter())),
+            skew_s=self._skew[0],
+            skew_within_s=self._skew[1],
+        )
+
+    async def _ask(
+        self,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        decode: Callable[[str, str], Any] = rest_contents,
+    ) -> Answer[Any]:
+        question = _question(path, params)
+        tally = self._tallies.setdefault(_endpoint(question), _Tally())
+        tally.circuit, may = tally.circuit.asked(self._clock_ns())
+        if not may:
+            retry_s = tally.circuit.retry_in_ns(self._clock_ns()) / 1e9
+            what = f"expected {_endpoint(question)} to work, but it failed {tally.circuit.failures}"
+            error = Unreachable(f"{what} times; it is asked again in {retry_s:.1f} s",
+                                path=question, wait_s=retry_s)  # fmt: skip
+            return self._recall(question, tally, error, decode)
+        turn = next(self._tickets), self._clock_ns() + int(self._patience_s * 1e9)
+        tries = 0
+        while True:
+            try:
+                return Answer(await self._try(question, tally, turn, decode))
+            except RestError as error:
+                if isinstance(error, RateLimited) and error.status:
+                    continue  # in its turn, when the venue says; patience ends it
+                tries += 1
+                if tries >= error.tries or tally.circuit.state == "open":
+                    return self._recall(question, tally, error, decode)
+            # Full jitter: many who failed together must not come back together.
+            await self._sleep(min(_ASK_BACKOFF_S * 2**tries, _BACKOFF_MOST_S) * self._chance())
+
+    async def _try(
+        self, question: str, tally: _Tally, turn: tuple[int, int], decode: Callable[[str, str], Any]
+    ) -> Any:
+        group = self._groups[_group(question)]
+        verdict: Verdict = "gone"
+        try:
+            await self._turn(group, *turn, question)
+            value, text = await self._exchange(question, tally, group, decode)
+            verdict = "good"
+            self._remember(question, tally, text)
+            return value
+        except RestError as error:
+            verdict = error.verdict
+            group.limited += error.status == 429
+            tally.note(error, self._wall_ns())
+            raise
+        finally:
+            tally.circuit = tally.circuit.heard(verdict, self._clock_ns())
+
+    async def _turn(self, group: _Group, ticket: int, until_ns: int, question: str) -> None:
+        wake = asyncio.Event()
+        place, came_ns = (ticket, wake), self._clock_ns()
+        heapq.heappush(group.queue, place)
+        try:
+            while True:
+                wake.clear()
+                now_ns = self._clock_ns()
+                # Who was refused has the older ticket, and goes first.
+                ahead = sum(other < ticket for other, _ in group.queue)
+                wait_ns = group.allowance.wait_ns(now_ns, ahead)
+                if not ahead and not wait_ns:
+                    break
+                if now_ns + wait_ns > until_ns:
+                    what = f"expected a turn for {question} within {self._patience_s:g} s"
+                    raise RateLimited(f"{what}, but the limit allows it in {wait_ns / 1e9:.1f} s",
+                                      path=question, wait_s=wait_ns / 1e9)  # fmt: skip
+                await self._pause(wake, None if ahead else wait_ns / 1e9)
+        finally:
+            group.queue.remove(place)
+            heapq.heapify(group.queue)
+            group.wake()
+        group.allowance = group.allowance.asked()
+        group.waits += now_ns > came_ns
+        group.waited_ns += now_ns - came_ns
+
+    async def _pause(self, wake: asyncio.Event, wait_s: float | None) -> None:
+        either: list[asyncio.Future[object]] = [asyncio.ensure_future(wake.wait())]
+        if wait_s is not None:
+            either.append(asyncio.ensure_future(self._sleep(wait_s)))
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in either:
+                each.cancel()
+
+    async def _exchange(
+        self, question: str, tally: _Tally, group: _Group, decode: Callable[[str, str], Any]
+    ) -> tuple[Any, str]:
+        tally.asked += 1
+        told, began_ns, well = None, None, False
+        try:
+            async with self._seats:
+                began_ns = self._clock_ns()
+                status, headers, body = await self._fetch(question)
+            told = Told.read(headers, refused=status == 429, wall_ns=self._wall_ns())
+            tally.answered += 1
+            self._compare_clocks(headers, self._clock_ns() - began_ns)
+            text = _unicode(question, status, body)
+            if self._on_answer is not None:
+                self._on_answer("GET", question, status, text, headers)
+            if refusal := _refusal(question, status, text):
+                raise refusal
+            value, well = _decoded(question, status, text, decode), True
+            return value, text
+        finally:
+            now_ns = self._clock_ns()
+            group.allowance = group.allowance.landed_at(now_ns, told)
+            group.wake()
+            if began_ns is not None:
+                tally.recent.append((now_ns, now_ns - began_ns, well))
+
+    async def _fetch(self, question: str) -> tuple[int, Mapping[str, str], bytes]:
+        import httpx
+
+        try:
+            async with (
+                asyncio.timeout(self._timeout_s),
+                self._http.stream("GET", question) as response,
+            ):
+                return response.status_code, response.headers, await _body(response, question)
+        except (TimeoutError, httpx.TimeoutException):
+            what = f"expected {self._where} to answer {question} within {self._timeout_s:g} s"
+            raise Unreachable(f"{what}, it did not", path=question) from None
+        except httpx.TransportError as error:
+            raise _unreachable(error, self._where, question) from error
+
+    def _compare_clocks(self, headers: Mapping[str, str], took_ns: int) -> None:
+        # A Date is cut to the second, and was written while we waited.
+        if (said_ns := _date_ns(headers)) is not None:
+            ahead_ns = self._wall_ns() - took_ns // 2 - said_ns - _S_NS // 2
+            self._skew = ahead_ns / 1e9, (_S_NS + took_ns) / 2e9
+
+    def _remember(self, question: str, tally: _Tally, text: str) -> None:
+        tally.good_ns = self._clock_ns()
+        if question in self._memory:
+            self._remembered -= len(self._memory.pop(question)[1])
+        self._memory[question] = tally.good_ns, text
+        self._remembered += len(text)
+        while self._remembered > _CACHED_CHARACTERS:
+            self._remembered -= len(self._memory.popitem(last=False)[1][1])
+
+    def _recall(
+        self, question: str, tally: _Tally, error: RestError, decode: Callable[[str, str], Any]
+    ) -> Answer[Any]:
+        if tally.circuit.state == "closed" or question not in self._memory:
+            raise error
+        tally.stale += 1
+        at_ns, text = self._memory[question]
+        age_s = (self._clock_ns() - at_ns) / 1e9
+        return Answer(_decoded(question, 200, text, decode), age_s, stale=True)
+
+
+async def _body(response: "httpx.Response", question: str) -> bytes:
+    def bad(expected: str, got: str) -> BadAnswer:
+        what = f"expected {expected} for {question}, got {got}"
+        return BadAnswer(what, path=question, status=response.status_code)
+
+    encoding = response.headers.get("content-encoding", "identity")
+    if encoding not in ("gzip", "deflate", "identity"):
+        raise bad("gzip or plain text", encoding)
+    unpack = None if encoding == "identity" else zlib.decompressobj(zlib.MAX_WBITS | 32)
+    body = bytearray()
+    try:
+        async for chunk in response.aiter_raw():
+            # Never unpacked whole: a kilobyte of gzip can be a megabyte of text.
+            body += unpack.decompress(chunk, MAX_BODY + 1 - len(body)) if unpack else chunk
+            if len(body) > MAX_BODY:
+                raise bad(f"at most {MAX_BODY} bytes", "more")
+    except zlib.error as error:
+        raise bad(encoding, str(error)) from None
+    if unpack is not None and not unpack.eof:
+        raise bad(encoding, "no end of it")
+    return bytes(body)
+
+
+async def _no_post(path: str, *_: object, **__: object) -> None:
+    raise BadRequest(f"expected to be asked only, got a POST of {path}", path=path)
+
+
+# === REST ===
+
+
+class Rows(TypedDict, total=False):
+    """Which rows of a list, newest first: at most `limit` (1000), up to an instant in ISO."""
+
+    limit: int | None
+    created_before_or_at: str | None
+
+
+class Pages(Rows, total=False):
+    """The same, or page 1, 2, … of `limit` rows."""
+
+    page: int | None
+
+
+class Spans(Pages, total=False):
+    """The same, or from an instant on."""
+
+    created_on_or_after: str | None
+
+
+class OrderChoice(TypedDict, total=False):
+    """Which orders: of a ticker, a side, a type, some statuses; or those that end soon."""
+
+    ticker: str | None
+    side: str | None
+    type: str | None
+    status: Sequence[str] | None
+    limit: int | None
+    good_til_block_before_or_at: int | None
+    good_til_block_time_before_or_at: str | None
+    return_latest_orders: bool | None
+
+
+_MOST: Final = 1000  # rows that an answer may have
+
+
+class Rest(_Desk):
+    """The indexer's endpoints; an async context manager, for one event loop.
+
+        async with Rest(network("testnet")) as rest:
+            book = await rest.order_book("BTC-USD")
+            if not book.stale:
+                print(book.value.bids[0])
+            async for fill in rest.all_fills(Subaccount("dydx1…", 0)):
+                print(fill.created_at, fill.size, fill.price)
+
+    Each question waits its turn under the limit of its group, in order, for at most `patience_s`;
+    takes at most `timeout_s` a try; and raises a `RestError`, or returns an earlier answer that
+    says its age, if its endpoint keeps failing. `parent` asks for all children of a parent
+    subaccount together.
+
+    `on_answer` hears of each exchange that brought a text, refusals too: method, path with sorted
+    query, status, body, headers. Clocks, sleep and chance are parameters so that tests don't wait.
+    """
+
+    # -- The market
+
+    async def perpetual_markets(self, ticker: str | None = None) -> Answer[dict[str, MarketFields]]:
+        """Return all markets by ticker, or the one."""
+        return await self._part("markets", self.client.markets.get_perpetual_markets(ticker))
+
+    async def order_book(self, ticker: str) -> Answer[BookContents]:
+        """Return a book: at most 100 levels a side, uncrossed by the venue."""
+        ask = self.client.markets.get_perpetual_market_orderbook
+        return await self._part("", ask(_segment(ticker)))
+
+    async def trades(self, ticker: str, **rows: Unpack[Pages]) -> Answer[list[TradeFields]]:
+        """Return a market's trades."""
+        path = f"/v4/trades/perpetualMarket/{_segment(ticker)}"
+        return await self._part("trades", self.client.markets.get(path, _camel(rows)))
+
+    async def candles(
+        self, ticker: str, resolution: str, *, from_iso: str | None = None,
+        to_iso: str | None = None, limit: int | None = None,
+    ) -> Answer[list[CandleFields]]:  # fmt: skip
+        """Return candles that start at `from_iso` or later, and before `to_iso`."""
+        ask = self.client.markets.get_perpetual_market_candles
+        asked = ask(_segment(ticker), resolution, from_iso, to_iso, limit)
+        return await self._part("candles", asked)
+
+    async def historical_funding(
+        self, ticker: str, *, limit: int | None = None, effective_before_or_at: str | None = None
+    ) -> Answer[list[FundingFields]]:
+        """Return a market's hourly funding rates."""
+        ask = self.client.markets.get_perpetual_market_historical_funding
+        asked = ask(_segment(ticker), effective_before_or_at, limit=limit)
+        return await self._part("historical_funding", asked)
+
+    async def sparklines(self, period: str = "ONE_DAY") -> Answer[dict[str, list[str]]]:
+        """Return closing prices by ticker, of ONE_DAY by hours or of SEVEN_DAYS by four hours."""
+        return await self._part("", self.client.markets.get_perpetual_market_sparklines(period))
+
+    async def height(self) -> Answer[HeightContents]:
+        """Return the block that the indexer has come to; the chain is ahead of it."""
+        return await self._part("", self.client.utility.get_height())
+
+    async def time(self) -> Answer[TimeFields]:
+        """Return the indexer's clock."""
+        return await self._part("", self.client.utility.get_time())
+
+    async def screen(self, address: str) -> Answer[ScreenFields]:
+        """Tell whether an address is restricted, as the older endpoint has it."""
+        return await self._part("", self.client.utility.screen(address))
+
+    async def compliance(self, address: str) -> Answer[ComplianceFields]:
+        """Return how an address stands with the venue."""
+        return await self._part("", self.client.utility.compliance_screen(_segment(address)))
+
+    # -- Accounts
+
+    async def subaccounts(self, address: str) -> Answer[list[SubaccountFields]]:
+        """Return all subaccounts of an address; `NotFound` if none was ever funded."""
+        ask = self.client.account.get_subaccounts
+        return await self._part("subaccounts", ask(_segment(address)))
+
+    async def subaccount(
+        self, subaccount: Subaccount, *, parent: bool = False
+    ) -> Answer[SubaccountFields]:
+        """Return a subaccount, or a parent with its children; `NotFound` if never funded."""
+        account = self.client.account
+        ask = account.get_parent_subaccount if parent else account.get_subaccount
+        return await self._part("subaccount", ask(_segment(subaccount.owner), subaccount.number))
+
+    async def positions(
+        self, subaccount: Subaccount, *, parent: bool = False,
+        status: Sequence[str] | None = None, **rows: Unpack[Rows],
+    ) -> Answer[list[PositionFields]]:  # fmt: skip
+        """Return perpetual positions: OPEN, CLOSED, LIQUIDATED ones, or all."""
+        where = "/v4/perpetualPositions", "positions", subaccount, parent
+        return await self._account(*where, rows, status=status)
+
+    async def asset_positions(
+        self, subaccount: Subaccount, *, parent: bool = False
+    ) -> Answer[list[AssetPositionFields]]:
+        """Return what a subaccount holds in assets: USDC, owed if its side is SHORT."""
+        return await self._account("/v4/assetPositions", "positions", subaccount, parent)
+
+    async def orders(
+        self, subaccount: Subaccount, *, parent: bool = False, **chosen: Unpack[OrderChoice]
+    ) -> Answer[list[OrderFields]]:
+        """Return orders, of some statuses (OPEN, UNTRIGGERED, BEST_EFFORT_OPENED…) or all."""
+        return await self._account("/v4/orders", "", subaccount, parent, chosen)
+
+    async def order(self, order_id: str) -> Answer[OrderFields]:
+        """Return one order by the indexer's id; `NotFound` if it has not seen it."""
+        return await self._part("", self.client.account.get_order(_segment(order_id)))
+
+    async def fills(
+        self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None,
+        **rows: Unpack[Pages],
+    ) -> Answer[list[FillFields]]:  # fmt: skip
+        """Return fills; with `page`, in the order in which the venue pages them."""
+        where = "/v4/fills", "fills", subaccount, parent
+        return await self._account(*where, rows, **_market(ticker))
+
+    async def trade_history(
+        self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None,
+        limit: int | None = None, page: int | None = None,
+    ) -> Answer[list[TradeHistoryFields]]:  # fmt: skip
+        """Return what fills did to positions, with the profit of each."""
+        where = "/v4/tradeHistory", "trade_history", subaccount, parent
+        return await self._account(*where, limit=limit, page=page, **_market(ticker))
+
+    async def transfers(
+        self, subaccount: Subaccount, *, parent: bool = False, **rows: Unpack[Pages]
+    ) -> Answer[list[TransferFields]]:
+        """Return deposits, withdrawals and transfers."""
+        return await self._account("/v4/transfers", "transfers", subaccount, parent, rows)
+
+    async def transfers_between(
+        self, source: Subaccount, recipient: Subaccount, *, created_before_or_at: str | None = None
+    ) -> Answer[list[TransferFields]]:
+        """Return the transfers between two subaccounts."""
+        ask = self.client.account.get_transfer_between
+        ends = source.owner, source.number, recipient.owner, recipient.number
+        asked = ask(*ends, created_before_or_at=created_before_or_at)
+        return await self._part("transfers_subset", asked)
+
+    async def funding_payments(
+        self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None,
+        limit: int | None = None, page: int | None = None, after_or_at: str | None = None,
+    ) -> Answer[list[FundingPaymentFields]]:  # fmt: skip
+        """Return funding payments, of one hour and position each."""
+        where = "/v4/fundingPayments", "funding_payments", subaccount, parent
+        rows = {"limit": limit, "page": page, "after_or_at": after_or_at}
+        return await self._account(*where, rows, ticker=ticker)
+
+    async def historical_pnl(
+        self, subaccount: Subaccount, *, parent: bool = False, **rows: Unpack[Spans]
+    ) -> Answer[list[PnlFields]]:
+        """Return equity and total profit as they were, hour by hour."""
+        return await self._account("/v4/historical-pnl", "historical_pnl", subaccount, parent, rows)
+
+    async def pnl(
+        self, subaccount: Subaccount, *, parent: bool = False, daily: bool | None = None,
+        **rows: Unpack[Spans],
+    ) -> Answer[list[PnlFields]]:  # fmt: skip
+        """Return the same as the newer endpoint counts it, by the hour or `daily`."""
+        return await self._account("/v4/pnl", "pnl", subaccount, parent, rows, daily=daily)
+
+    # -- Walks: every row once, however many pages; never from memory of a failing endpoint
+
+    def all_trades(self, ticker: str) -> AsyncIterator[TradeFields]:
+        """Walk all trades of a market."""
+        return _by_page(partial(self.trades, ticker), attrgetter("id"))
+
+    def all_candles(
+        self, ticker: str, resolution: str, *, from_iso: str | None = None
+    ) -> AsyncIterator[CandleFields]:
+        """Walk candles from the newest back to `from_iso`, or to the first."""
+        ask, start = partial(self.candles, from_iso=from_iso), attrgetter("started_at")
+        return _by_time(partial(ask, ticker, resolution), "to_iso", start, start)
+
+    def all_historical_funding(self, ticker: str) -> AsyncIterator[FundingFields]:
+        """Walk all hourly funding rates of a market, newest first."""
+        ask, at = partial(self.historical_funding, ticker), attrgetter("effective_at")
+        return _by_time(ask, "effective_before_or_at", at, at)
+
+    def all_positions(
+        self, subaccount: Subaccount, *, parent: bool = False
+    ) -> AsyncIterator[PositionFields]:
+        """Walk all positions, those closed too, newest first."""
+        ask, at = partial(self.positions, subaccount, parent=parent), attrgetter("created_at")
+        key = attrgetter("market", "created_at", "subaccount_number")
+        return _by_time(ask, "created_before_or_at", at, key)
+
+    def all_fills(
+        self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None
+    ) -> AsyncIterator[FillFields]:
+        """Walk all fills."""
+        ask = partial(self.fills, subaccount, parent=parent, ticker=ticker)
+        return _by_page(ask, attrgetter("id"))
+
+    def all_transfers(
+        self, subaccount: Subaccount, *, parent: bool = False
+    ) -> AsyncIterator[TransferFields]:
+        """Walk all transfers."""
+        ask = partial(self.transfers, subaccount, parent=parent)
+        return _by_page(ask, attrgetter("id"))
+
+    def all_funding_payments(
+        self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None
+    ) -> AsyncIterator[FundingPaymentFields]:
+        """Walk all funding payments."""
+        ask = partial(self.funding_payments, subaccount, parent=parent, ticker=ticker)
+        return _by_page(ask, attrgetter("ticker", "created_at", "subaccount_number"), None)
+
+    def all_historical_pnl(self, subaccount: Subaccount) -> AsyncIterator[PnlFields]:
+        """Walk all hours of an account's profit."""
+        ask = partial(self.historical_pnl, subaccount)
+        return _by_page(ask, attrgetter("created_at", "block_height"))
+
+    async def _account(
+        self, path: str, part: str, subaccount: Subaccount, parent: bool,
+        rows: Mapping[str, Any] = {}, **more: Any,
+    ) -> Answer[Any]:  # fmt: skip
+        # Not by the client's own methods: they know no pages, and filter fills by a parameter
+        # that the venue does not have, so that it answers with all of them.
+        number = "parentSubaccountNumber" if parent else "subaccountNumber"
+        twin = "/parentSubaccount" if path == "/v4/fundingPayments" else "/parentSubaccountNumber"
+        who = {"address": subaccount.owner, number: subaccount.number}
+        asked = {**who, **_camel(rows), **_camel(more)}
+        return await self._part(part, self.client.account.get(path + twin * parent, asked))
+
+    @staticmethod
+    async def _part(part: str, asked: Awaitable[Answer[Any]]) -> Answer[Any]:
+        answer = await asked
+        value = getattr(answer.value, part) if part else answer.value
+        if value is None:
+            raise BadAnswer(f"expected {part} in the answer, got none")
+        return replace(answer, value=value)
+
+
+def _market(ticker: str | None) -> dict[str, Any]:
+    return {"market": ticker, "marketType": ticker and "PERPETUAL"}
+
+
+def _camel(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {re.sub("_(.)", lambda m: m[1].upper(), name): v for name, v in parameters.items()}
+
+
+async def _by_page(
+    ask: Callable[..., Awaitable[Answer[list[_T]]]], key: Callable[[_T], Hashable],
+    time_of: Callable[[_T], str] | None = attrgetter("created_at"),
+) -> AsyncIterator[_T]:  # fmt: skip
+    seen: set[Hashable] = set()
+    for page in itertools.count(1):
+        rows = _fresh(await ask(limit=_MOST, page=page))
+        # What is new pushes rows to later pages, where they are seen again.
+        new = _new(rows, seen, key)
+        for row in new:
+            yield row
+        if len(rows) < _MOST:
+            return
+        if not new:
+            break  # the same page again: some parents' lists know no pages, and say nothing
+    if time_of is None:
+        raise BadAnswer("expected the next page, got the same again: the walk cannot go on")
+    async for row in _by_time(ask, "created_before_or_at", time_of, key, seen):
+        yield row
+
+
+async def _by_time(
+    ask: Callable[..., Awaitable[Answer[list[_T]]]], bound: str, time_of: Callable[[_T], str],
+    key: Callable[[_T], Hashable], seen: set[Hashable] | None = None,
+) -> AsyncIterator[_T]:  # fmt: skip
+    seen = set() if seen is None else seen
+    before = None
+    while True:
+        rows = _fresh(await ask(limit=_MOST, **{bound: before}))
+        for row in _new(rows, seen, key):
+            yield row
+        if len(rows) < _MOST:
+            return
+        if time_of(rows[-1]) == before:
+            what = f"expected less than {_MOST} rows at one instant"
+            raise BadAnswer(f"{what}, got more at {before}: the walk cannot go on")
+        before = time_of(rows[-1])
+
+
+def _fresh(answer: Answer[list[_T]]) -> list[_T]:
+    if answer.stale:
+        what = "expected the next page, got one from memory"
+        raise Unreachable(f"{what} that is {answer.age_s:.0f} s old: the endpoint fails")
+    return answer.value
+
+
+def _new(rows: list[_T], seen: set[Hashable], key: Callable[[_T], Hashable]) -> list[_T]:
+    new = {key(row): row for row in rows if key(row) not in seen}
+    seen.update(new)
+    return list(new.values())
 
 
 # === Subscriptions ===
@@ -873,9 +4469,10 @@ class _Link(threading.Thread):
             self._closed = (code, reason)
 
 
-# === Answers ===
+# === Polling ===
 
 _RACE_S: Final = 3.0  # what is asked so long after a snapshot knows what that has missed
+_RETRY_S: Final = 5.0
 _ROUND_S: Final = 1.0  # answers are cached for a second
 _ROWS: Final = 100
 _RACING: Final = frozenset(["v4_orderbook", *_ACCOUNTS])
@@ -1012,11 +4609,9 @@ _QUESTIONS: Final[dict[str, Callable[[Rest, str], list[_Question]]]] = {
     "v4_parent_subaccounts": partial(_account, parent=True),
 }
 
-
 # === Live ===
 
 _TICK_S: Final = 1.0
-_RETRY_S: Final = 5.0
 
 
 def live(
@@ -1153,3 +4748,1075 @@ def _readable(frame: Frame) -> bool:
 
 def _gap(frame: Frame, link: str, lost: int, why: str) -> Frame:
     return Frame(frame.seq, frame.at, frame.mono, link, "gap", why, message_id=lost)
+
+
+# === Key files ===
+
+# One JSON object: how the passphrase becomes a key, whose key is in it, and the sealed text.
+
+_FORMAT: Final = "dydx-keys"
+_VERSION: Final = 1
+_COST: Final = 2**17  # 128 MiB and a third of a second for each guess
+_COSTS: Final = range(2**14, 2**20 + 1)  # less protects nothing, more would never end
+_SHORTEST: Final = 8
+
+
+class _Sealed(msgspec.Struct, frozen=True, kw_only=True):
+    format: str
+    version: int
+    address: str
+    kdf: str
+    cost: int
+    salt: str
+    token: str
+    sha256: str = ""  # over the rest: tells a damaged file from a wrong passphrase
+
+    @classmethod
+    def seal(cls, secret: "SecretStr", address: str, passphrase: "SecretStr") -> Self:
+        if len(passphrase.get_secret_value()) < _SHORTEST:
+            raise KeyProblem(f"expected a passphrase of at least {_SHORTEST} characters")
+        salt = secrets.token_bytes(16)
+        token = _fernet(passphrase, salt, _COST).encrypt(secret.get_secret_value().encode())
+        sealed = cls(
+            format=_FORMAT,
+            version=_VERSION,
+            address=address,
+            kdf="scrypt",
+            cost=_COST,
+            salt=base64.b64encode(salt).decode(),
+            token=token.decode(),
+        )
+        return msgspec.structs.replace(sealed, sha256=sealed._sum())
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        try:
+            sealed = msgspec.json.decode(path.read_bytes(), type=cls)
+        except (OSError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise KeyProblem(f"expected an encrypted key file at {path}: {error}") from None
+        if (sealed.format, sealed.kdf) != (_FORMAT, "scrypt") or sealed.version > _VERSION:
+            was = f"{sealed.format} {sealed.version} with {sealed.kdf}"
+            raise KeyProblem(f"{path}: expected {_FORMAT} {_VERSION} with scrypt, it is {was}")
+        if sealed.sha256 != sealed._sum() or sealed.cost not in _COSTS:
+            raise KeyProblem(f"{path}: expected the file as it was written, it is damaged")
+        return sealed
+
+    def open(self, passphrase: "SecretStr") -> "SecretStr":
+        from cryptography.fernet import InvalidToken
+        from pydantic import SecretStr
+
+        with contextlib.suppress(InvalidToken, ValueError):
+            fernet = _fernet(passphrase, base64.b64decode(self.salt), self.cost)
+            return SecretStr(fernet.decrypt(self.token).decode())
+        raise KeyProblem(f"expected the passphrase of the key of {self.address}, it is another")
+
+    def write(self, path: Path, *, new: bool) -> None:
+        """Write it whole or not at all; a new file takes nobody's place."""
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        problem = ""
+        try:
+            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            # A link fails where a file is, a rename would take its place.
+            os.link(part, path) if new else os.replace(part, path)
+        except OSError as error:
+            problem = str(error)
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+        if problem:
+            raise KeyProblem(f"expected to write a new key file at {path}: {problem}")
+
+    def _sum(self) -> str:
+        rest = msgspec.json.encode(msgspec.structs.replace(self, sha256=""))
+        return hashlib.sha256(rest).hexdigest()
+
+
+def _fernet(passphrase: "SecretStr", salt: bytes, cost: int) -> Any:
+    from cryptography.fernet import Fernet
+    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+    derive = Scrypt(salt=salt, length=32, n=cost, r=8, p=1).derive
+    return Fernet(base64.urlsafe_b64encode(derive(passphrase.get_secret_value().encode())))
+
+
+# === Keys ===
+
+SERVICE: Final = "dydx-conn"  # under which the system's keyring is asked
+_LENGTHS: Final = (12, 15, 18, 21, 24)
+_HEX_KEY: Final = re.compile(r"(?:0[xX])?[0-9a-fA-F]{64}")
+
+
+class Keys:
+    """One signing key; `address` is all that it shows, `source` says where it came from.
+
+    The text is a BIP-39 mnemonic in English or 64 hexadecimal digits. `KeyProblem` says what is
+    wrong with it, or that its address is not the `expected` one.
+    """
+
+    __slots__ = ("_pair", "_secret", "address", "source")
+
+    def __init__(self, secret: "SecretStr", *, source: str = "given", expected: str = "") -> None:
+        self._secret = secret
+        self.source = source
+        self._pair = _key_pair(secret, source)
+        self.address = self.wallet(0, 0).address
+        if expected and expected != self.address:
+            raise KeyProblem(f"{source}: expected the key of {expected}, it is of {self.address}")
+
+    @classmethod
+    def from_environment(
+        cls,
+        environment: Mapping[str, str] | None = None,
+        *,
+        mnemonic: str = "DYDX_MNEMONIC",
+        private_key: str = "DYDX_PRIVATE_KEY",
+        expected: str = "",
+    ) -> Self:
+        """Read the one of two environment variables that is set."""
+        from pydantic import SecretStr
+
+        given = os.environ if environment is None else environment
+        found = [
+            (name, SecretStr(given[name])) for name in (mnemonic, private_key) if given.get(name)
+        ]
+        del given, environment  # a traceback that shows locals would show all of it
+        if len(found) != 1:
+            was = "both are" if found else "neither is"
+            raise KeyProblem(f"expected one of {mnemonic} and {private_key} to be set, {was}")
+        name, secret = found[0]
+        return cls(secret, source=name, expected=expected)
+
+    @classmethod
+    def from_keyring(cls, name: str, *, expected: str = "") -> Self:
+        """Read a key from the system's keyring; needs the extra `keyring`."""
+        secret = _from_keyring(name)
+        return cls(secret, source=f"keyring:{name}", expected=expected)
+
+    @classmethod
+    def from_file(cls, path: Path | str, passphrase: "SecretStr", *, expected: str = "") -> Self:
+        """Read a key from an encrypted file."""
+        file = _Sealed.read(Path(path))
+        keys = cls(file.open(passphrase), source=str(path), expected=expected)
+        if keys.address != file.address:
+            raise KeyProblem(f"{path}: expected the key of {file.address}, it is of {keys.address}")
+        return keys
+
+    def save(self, path: Path | str, passphrase: "SecretStr") -> None:
+        """Write the key to a new encrypted file that only its owner may read."""
+        _Sealed.seal(self._secret, self.address, passphrase).write(Path(path), new=True)
+
+    def wallet(self, account_number: int, sequence: int) -> "Wallet":
+        """Return the official client's wallet; nothing is asked of a node."""
+        from dydx_v4_client.wallet import Wallet
+
+        return Wallet(self._pair, account_number, sequence)
+
+    def __repr__(self) -> str:
+        return f"Keys({getattr(self, 'address', 'not read')}, from {self.source})"
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _: object) -> Self:
+        # Who dumps a configuration copies it: the copy is this very object, and as silent.
+        return self
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        raise TypeError("keys are not pickled: read them again where they are needed")
+
+
+def rotate(path: Path | str, old: "SecretStr", new: "SecretStr") -> None:
+    """Encrypt a key file with a new passphrase; until that is done the old file stands."""
+    keys = Keys.from_file(path, old)
+    _Sealed.seal(keys._secret, keys.address, new).write(Path(path), new=False)
+
+
+def _key_pair(secret: "SecretStr", source: str) -> "KeyPair":
+    from dydx_v4_client.key_pair import KeyPair
+
+    problem = _objection(secret)
+    if not problem:
+        with contextlib.suppress(ValueError):
+            if _is_hex(secret):
+                return KeyPair.from_hex(secret.get_secret_value().strip()[-64:])
+            return KeyPair.from_mnemonic(" ".join(_words(secret)))
+        # Not in an `except`: the error would keep the frames in which the secret was seen.
+        problem = "expected a private key of the curve secp256k1: not zero, and below its order"
+    raise KeyProblem(f"{source}: {problem}")
+
+
+def _is_hex(secret: "SecretStr") -> bool:
+    return _HEX_KEY.fullmatch(secret.get_secret_value().strip()) is not None
+
+
+def _objection(secret: "SecretStr") -> str:
+    """Say what is wrong with a key's text, "" if nothing is; the place of a word, not the word."""
+    if _is_hex(secret):
+        return ""
+    count = len(_words(secret))
+    if count == 1:
+        digits = len(secret.get_secret_value().strip())
+        return f"expected a mnemonic or 64 hexadecimal digits, got one word of {digits} characters"
+    if count not in _LENGTHS:
+        return f"expected a mnemonic of {', '.join(map(str, _LENGTHS))} words, got {count}"
+    unknown = [str(n) for n, word in enumerate(_words(secret), 1) if word not in _english()]
+    if unknown:
+        return f"expected words of the English BIP-39 list, number {', '.join(unknown)} is none"
+    if not _checks(secret):
+        return "expected a mnemonic whose checksum holds: a word is wrong or out of place"
+    return ""
+
+
+def _words(secret: "SecretStr") -> list[str]:
+    return secret.get_secret_value().lower().split()
+
+
+def _checks(secret: "SecretStr") -> bool:
+    from bip_utils import Bip39Languages, Bip39MnemonicValidator
+
+    validator = Bip39MnemonicValidator(Bip39Languages.ENGLISH)
+    return bool(validator.IsValid(" ".join(_words(secret))))
+
+
+@lru_cache
+def _english() -> frozenset[str]:
+    from bip_utils import Bip39Languages
+    from bip_utils.bip.bip39.bip39_mnemonic_utils import Bip39WordsListGetter
+
+    words = Bip39WordsListGetter.Instance().GetByLanguage(Bip39Languages.ENGLISH)
+    return frozenset(words.GetWordAtIdx(index) for index in range(words.Length()))
+
+
+def _from_keyring(name: str) -> "SecretStr":
+    from pydantic import SecretStr
+
+    try:
+        import keyring
+        import keyring.errors
+    except ImportError:
+        problem = "expected the extra: install dydx-conn[keyring]"
+    else:
+        try:
+            found = keyring.get_password(SERVICE, name)
+        except keyring.errors.KeyringError as error:
+            problem = f"expected the system's keyring to answer, but {error}".splitlines()[0]
+        else:
+            if found:
+                return SecretStr(found)
+            problem = f"expected a key of that name; `keyring set {SERVICE} {name}` stores one"
+    raise KeyProblem(f"keyring:{name}: {problem}")
+
+
+# === Redaction ===
+
+_GONE: Final = "[redacted]"
+_SECRETS: Final = (
+    r"mnemonic|seed_?phrase|passphrase|password|private_?key|secret|signatures?|tx_?bytes"
+    r"|tx_?raw|auth_?info_?bytes|body_?bytes"
+)
+_NAME: Final = re.compile(rf"(?:\w*_)?(?:{_SECRETS})", re.IGNORECASE)
+# A name and its value, in JSON, in the repr of Python, or as a shell has it.
+_SECRET_FIELDS: Final = re.compile(
+    rf"""((?:{_SECRETS})(?:\\?["'])?\s*[:=]\s*)(?:(\\?["']).*?\2|(?<==)[^\s"'\\]+)""",
+    re.IGNORECASE | re.DOTALL,
+)
+_DIGITS: Final = re.compile(r"(?<![0-9A-Za-z])(?:0[xX])?[0-9a-fA-F]{64,}(?![0-9A-Za-z])")
+# The hash of a transaction looks like a private key, and is as public as the chain.
+_HASH: Final = re.compile(r"(?:tx_?|transaction_?)?hash\W{1,5}$", re.IGNORECASE)
+_BASE64: Final = re.compile(r"(?<![A-Za-z0-9+/_-])(?!/v4/)[A-Za-z0-9+/_-]{80,}={0,2}")
+_BYTES: Final = re.compile(r"""\bb(['"])(?=(?:(?!\1).)*?\\x)(?:(?!\1)[^\\]|\\.){32,}\1""")
+# The letter of an escaped line break is not the first one of the word after it.
+_WORD: Final = re.compile(r"(?<=\\[nrt])[A-Za-z]+|(?<![A-Za-z\\])[A-Za-z]+")
+_BETWEEN: Final = 8  # characters between two words of a mnemonic: quotes, commas, numbers
+
+
+def redact(text: str) -> str:
+    """Return the text without what looks like a secret, or like a signed transaction.
+
+    That is: twelve words of the BIP-39 list in a row, 64 hexadecimal digits that are not called
+    a hash, long base64, the bytes of Python, and the value of whatever is named as a secret.
+    """
+    text = _without_mnemonics(text)  # first: a name takes no more than one bare word with it
+    text = _SECRET_FIELDS.sub(rf"\1{_GONE}", text)
+    text = _DIGITS.sub(_unless_hash, text)
+    text = _BASE64.sub(_GONE, text)
+    return _BYTES.sub(_GONE, text)
+
+
+def _unless_hash(found: re.Match[str]) -> str:
+    before = found.string[max(found.start() - 32, 0) : found.start()]
+    return found[0] if _HASH.search(before) else _GONE
+
+
+def _without_mnemonics(text: str) -> str:
+    places = [word.span() for word in _WORD.finditer(text)]
+    if len(places) < _LENGTHS[0]:
+        return text
+    out, kept, run = [], 0, 0
+    for n, (start, end) in enumerate([*places, (len(text) + _BETWEEN + 1, 0)]):
+        apart = n > 0 and start - places[n - 1][1] > _BETWEEN
+        known = text[start:end].lower() in _english()
+        if (apart or not known) and run >= _LENGTHS[0]:
+            out += [text[kept : places[n - run][0]], _GONE]
+            kept = places[n - 1][1]
+        run = known + (0 if apart or not known else run)
+    return "".join([*out, text[kept:]])
+
+
+# === Audit ===
+
+_LONGEST: Final = 2_000  # characters of one text; more of an answer is a recording's business
+
+
+class AuditLog:
+    """What was asked of a venue and what it said, one JSON object a line, redacted.
+
+    Lines are appended to a file that only its owner may read, each in one write and at once.
+    Any thread may write. A line that cannot be written is counted in `failures`, with
+    `last_failure`, and never an error: nothing here may stop a trade or a way out of one.
+    """
+
+    def __init__(self, path: Path | str, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        self.path = Path(path)
+        self.lines = self.failures = 0
+        self.last_failure = ""
+        self._clock_ns = clock_ns
+        self._lock = threading.Lock()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        try:
+            self._file = os.open(self.path, flags, 0o600)
+            os.fchmod(self._file, stat.S_IRUSR | stat.S_IWUSR)
+        except OSError as error:
+            raise ConnError(f"expected to write an audit log to {path}: {error}") from None
+
+    def write(self, event: str, *, at: int | None = None, **fields: Any) -> None:
+        """Append one event; `at` is in nanoseconds, by default now."""
+        try:
+            ns = self._clock_ns() if at is None else at
+            line = {"ns": ns, **_jsonable({"event": event, **fields})}
+            text = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+            with self._lock:
+                os.write(self._file, text.encode("utf-8", "replace") + b"\n")
+                self.lines += 1
+        except Exception as error:  # noqa: BLE001 - whatever it is, it may not reach a trade
+            self.failures += 1
+            self.last_failure = f"{type(error).__name__}: {redact(str(error))}"
+
+    def answered(
+        self, method: str, path: str, status: int, body: str, headers: Mapping[str, str]
+    ) -> None:
+        """Write down a REST answer; what it says only if it is a refusal. Fits `Rest.on_answer`."""
+        told = {name: text for name, text in headers.items() if name.lower() in _LIMIT_HEADERS}
+        if status >= 400:
+            told["said"] = body
+        self.write("rest", method=method, path=path, status=status, size=len(body), told=told)
+
+    def passed(self, frame: Frame) -> None:
+        """Write down what a link did: asked, answered, opened, lost or closed; not what it carried.
+
+        What passed between us and a node is written where it is signed.
+        """
+        if frame.kind == "http" and frame.link != "node":
+            status = int(frame.type) if frame.type.isdecimal() else 0
+            self.answered("GET", frame.channel, status, frame.text, {})
+        elif frame.kind in ("open", "sent", "gap", "close") and frame.link != "node":
+            said = {"code": frame.type, "text": frame.text, "lost": frame.message_id}
+            told = {name: value for name, value in said.items() if value}
+            self.write(
+                f"socket {frame.kind}", at=frame.at, link=frame.link, seq=frame.seq, told=told
+            )
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        with self._lock:
+            file, self._file = self._file, -1
+            if file >= 0:
+                os.close(file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+_LIMIT_HEADERS: Final = ("ratelimit-remaining", "ratelimit-reset", "retry-after")
+
+
+def _jsonable(value: Any, depth: int = 6) -> Any:
+    """Turn anything into what JSON has, redacted; what it is not made for, into its text."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"[{len(value)} bytes]"
+    if depth and isinstance(value, msgspec.Struct):
+        value = msgspec.structs.asdict(value)
+    if depth and isinstance(value, Mapping):
+        pairs = ((str(name), inner) for name, inner in value.items())
+        return {redact(name): _field(name, inner, depth - 1) for name, inner in pairs}
+    if depth and isinstance(value, list | tuple | set | frozenset):
+        return [_jsonable(inner, depth - 1) for inner in value]
+    whole = str(value)
+    text = redact(whole[: 10 * _LONGEST])  # megabytes are no reason to wait
+    return text if len(whole) <= _LONGEST else f"{text[:_LONGEST]}… ({len(whole)})"
+
+
+def _field(name: str, value: Any, depth: int) -> Any:
+    if _NAME.fullmatch(name):
+        return _GONE
+    is_hash = _HASH.fullmatch(f"{name}:") and _DIGITS.fullmatch(str(value))
+    return value if is_hash else _jsonable(value, depth)
+
+
+# === Node ===
+
+# Whatever is signed is signed for one chain: the node has to say that it is that one.
+
+
+@dataclass(frozen=True, slots=True)
+class ChainTip:
+    """A node's newest block: whose it is, its height, its time and when it was heard, in ns."""
+
+    chain_id: str
+    height: int
+    time_ns: int
+    at: int
+
+
+def chain_tip(network: Network, *, deadline_s: float = 5.0) -> ChainTip:
+    """Ask the network's node for its newest block; `NetworkError` if none comes in time."""
+    import grpc
+
+    channel = _channel(network.node)
+    try:
+        from dydx_v4_client.node.client import QueryNodeClient
+
+        node = QueryNodeClient(grpc.intercept_channel(channel, _deadline(deadline_s)))
+        header = asyncio.run(node.latest_block()).block.header
+    except grpc.RpcError as error:
+        said = str(error.details()).rpartition("last error: ")[2]
+        problem = f"{error.code().name}: {said}"
+    else:
+        tip_ns = header.time.ToNanoseconds()
+        return ChainTip(header.chain_id, header.height, tip_ns, time.time_ns())
+    finally:
+        channel.close()
+    raise NetworkError(f"expected a block of the node {network.node}, but {problem}")
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether an address, with or without scheme and port, is of this machine."""
+    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+    with contextlib.suppress(ValueError):
+        return host == "localhost" or ip_address(host).is_loopback
+    return False
+
+
+def _channel(node: str) -> Any:
+    # As it is imported, the client warns of an address in its own configuration.
+    logger = logging.getLogger("dydx_v4_client.network")
+    logger.addFilter(_nothing)
+    try:
+        from dydx_v4_client.network import insecure_channel, secure_channel
+    finally:
+        logger.removeFilter(_nothing)
+    # Plain text is for a node on this machine; certificates are verified everywhere else.
+    bare = re.sub(r"^\w+://", "", node)
+    return insecure_channel(bare) if is_loopback(node) else secure_channel(bare)
+
+
+def _nothing(_: logging.LogRecord) -> bool:
+    return False
+
+
+def _deadline(seconds: float) -> Any:
+    """Return what gives every call of the official client a deadline; it has none by itself."""
+    import grpc
+
+    class Deadline(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # untyped
+        def intercept_unary_unary(self, proceed: Any, details: Any, request: Any) -> Any:
+            return proceed(details._replace(timeout=seconds), request)
+
+    return Deadline()
+
+
+# The official NodeClient, with what it lacks: a deadline on every call, and no second sending.
+
+
+_Block = tuple[str, int, int]  # chain id, height, time in nanoseconds
+
+
+class _Node:
+    """One node, asked in whichever thread calls; what goes wrong is a `grpc.RpcError`."""
+
+    def __init__(self, network: Network, deadline_s: float) -> None:
+        from dydx_v4_client.node.builder import Builder
+        from dydx_v4_client.node.client import NodeClient
+
+        self._channel = channel = _order_channel(network.node)
+
+        def call(*path: Any, **shapes: Any) -> Callable[[Any], Any]:
+            return partial(channel.unary_unary(*path, **shapes), timeout=deadline_s)
+
+        # Of a channel the client's stubs ask for nothing but `unary_unary`; and its own keeper
+        # of sequences would ask for the account before each order.
+        builder = Builder(network.chain_id, network.usdc_denom, memo="")
+        self._client = NodeClient(SimpleNamespace(unary_unary=call), builder, manage_sequence=False)
+
+    def latest_block(self) -> _Block:
+        header = asyncio.run(self._client.latest_block()).block.header
+        return header.chain_id, header.height, header.time.ToNanoseconds()
+
+    def account(self, address: str) -> tuple[int, int]:
+        found = asyncio.run(self._client.get_account(address))
+        return found.account_number, found.sequence
+
+    def broadcast(
+        self, wallet: Any, message: Any, authenticators: Sequence[int]
+    ) -> tuple[Result, str]:
+        """Sign and send; the answer says what the node's mempool made of it, and the hash."""
+        from dydx_v4_client.node.builder import TxOptions
+
+        chosen = TxOptions(list(authenticators), wallet.sequence, wallet.account_number)
+        options = chosen if authenticators else None
+        signed = self._client.builder.build(wallet, message, tx_options=options)
+        said = asyncio.run(self._client.broadcast(signed)).tx_response
+        return Result(code=said.code, codespace=said.codespace, log=said.raw_log), said.txhash
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+def _order_channel(node: str) -> Any:
+    import grpc
+
+    address = node.rpartition("//")[2]
+    # gRPC may send anew what it believes lost: an order must not be.
+    options = [("grpc.enable_retries", 0)]
+    if is_loopback(address):
+        return grpc.insecure_channel(address, options)
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
+
+
+# === Messages ===
+
+# The official client's own `order` writes its number over the client metadata, and its `Market`
+# counts in floats: the message is written here, from integers.
+
+_SIDES: Final = {"BUY": 1, "SELL": 2}
+_TIMES: Final = {"GTT": 0, "IOC": 1, "POST_ONLY": 2}
+_CONDITIONS: Final = {"": 0, "STOP_LOSS": 1, "TAKE_PROFIT": 2}
+
+
+def place_message(order: OrderRequest, subaccount: Subaccount) -> Any:
+    """Write the chain's MsgPlaceOrder."""
+    from dydx_v4_client.node.message import place_order
+    from v4_proto.dydxprotocol.clob.order_pb2 import Order
+
+    message = Order(
+        side=_SIDES[order.side], quantums=order.quantums, subticks=order.subticks,
+        time_in_force=_TIMES[order.time_in_force], reduce_only=order.reduce_only,
+        client_metadata=order.client_metadata, condition_type=_CONDITIONS[order.condition_type],
+        conditional_order_trigger_subticks=order.trigger_subticks, **_identity(order, subaccount),
+    )  # fmt: skip
+    message.MergeFromString(_recent_fields(order))
+    return place_order(message)
+
+
+def cancel_message(wish: CancelRequest, subaccount: Subaccount) -> Any:
+    """Write the chain's MsgCancelOrder."""
+    from dydx_v4_client.node.message import cancel_order
+
+    return cancel_order(**_identity(wish, subaccount))
+
+
+def batch_cancel_message(batch: BatchCancel, subaccount: Subaccount) -> Any:
+    """Write the chain's MsgBatchCancel."""
+    from dydx_v4_client.node.message import batch_cancel
+    from dydx_v4_client.node.message import subaccount as subaccount_id
+    from v4_proto.dydxprotocol.clob.tx_pb2 import OrderBatch
+
+    batches: dict[int, Any] = {}
+    for wish in batch.cancels:
+        group = batches.setdefault(wish.clob_pair_id, OrderBatch(clob_pair_id=wish.clob_pair_id))
+        group.client_ids.append(wish.client_id)
+    owner = subaccount_id(subaccount.owner, subaccount.number)
+    return batch_cancel(owner, list(batches.values()), batch.cancels[0].good_til_block)
+
+
+def _identity(order: OrderRequest | CancelRequest, subaccount: Subaccount) -> dict[str, Any]:
+    from dydx_v4_client.node.message import order_id
+
+    owner, number = subaccount.owner, subaccount.number
+    id = order_id(owner, number, order.client_id, order.clob_pair_id, order.order_flags)
+    # One end or the other: the chain reads which of the two is written, not which is zero.
+    if order.order_flags == SHORT_TERM:
+        return {"order_id": id, "good_til_block": order.good_til_block}
+    return {"order_id": id, "good_til_block_time": order.good_til_block_time}
+
+
+def _recent_fields(order: OrderRequest) -> bytes:
+    """Write what v4_proto 8.2 does not know: TWAP at 12, where it has the builder, who is at 13.
+
+    Source: proto/dydxprotocol/clob/order.proto as the chain and the TypeScript client have it.
+    """
+    from v4_proto.dydxprotocol.clob.order_pb2 import BuilderCodeParameters
+
+    written = b""
+    if order.order_flags == TWAP:
+        numbers = (order.twap_duration_s, order.twap_interval_s, order.twap_tolerance_ppm)
+        pairs = [_varint(field << 3) + _varint(n) for field, n in enumerate(numbers, 1) if n]
+        written += _embedded(12, b"".join(pairs))
+    if order.builder_address:
+        who, ppm = order.builder_address, order.builder_fee_ppm
+        builder = BuilderCodeParameters(builder_address=who, fee_ppm=ppm)
+        written += _embedded(13, builder.SerializeToString())
+    return written
+
+
+def _embedded(field: int, body: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(body)) + body
+
+
+def _varint(value: int) -> bytes:
+    # Seven bits a byte, the lowest first, the eighth says that there is more.
+    rest, low = divmod(value, 128)
+    return bytes([low | 128]) + _varint(rest) if rest else bytes([low])
+
+
+# === Client ids ===
+
+
+class ClientIds:
+    """Numbers for orders, each given once: over restarts, threads and processes that share `path`.
+
+    The file holds the first number that nobody has been promised. A new file begins where the
+    clock stands, counting 500 a second: so it comes round after 99 days, when no order of the last
+    time lives any more (the longest stands 95), and a lost file does no harm.
+    """
+
+    RESERVED: Final = 256  # a write to the disk for so many numbers; a restart skips the rest
+
+    def __init__(self, path: Path | str, *, clock: Callable[[], float] = time.time) -> None:
+        self.path = Path(path)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._next = self._end = 0
+
+    def __call__(self) -> int:
+        """Return a number of 32 bits that was never returned; `ConnError` if the file is broken."""
+        with self._lock:
+            if self._next == self._end:
+                self._next = self._reserve()
+                self._end = self._next + self.RESERVED
+            self._next += 1
+            return (self._next - 1) % (1 << 32)
+
+    def _reserve(self) -> int:
+        part = self.path.with_name(f"{self.path.name}.part")
+        try:
+            with self.path.with_name(f"{self.path.name}.lock").open("a") as lock:
+                # Until it is closed: two processes must not read the same number.
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                start = self._read()
+                with part.open("w") as file:
+                    file.write(f"{(start + self.RESERVED) % (1 << 32)}\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(part, self.path)
+        except OSError as error:
+            raise ConnError(f"expected to keep client ids in {self.path}: {error}") from None
+        return start
+
+    def _read(self) -> int:
+        if not self.path.exists():
+            return int(self._clock() * 500) % (1 << 32)
+        text = self.path.read_text("ascii", "replace")
+        if not text.strip().isdecimal():
+            raise ConnError(f"expected a number in {self.path}, got {text[:40]!r}")
+        return int(text)
+
+
+# === Trader ===
+
+_Request = OrderRequest | CancelRequest | BatchCancel
+Wish = _Request | Replace
+
+
+class Queued(msgspec.Struct, frozen=True, gc=False):
+    """A wish that will be sent; `ids` are the orders it is about, as frames will name them."""
+
+    ids: tuple[str, ...]
+
+
+class Denied(msgspec.Struct, frozen=True, gc=False):
+    """A wish that is not sent; `error` is the chain's name for the reason, or empty."""
+
+    reason: str
+    error: str = ""
+
+
+_MESSAGES: Final[Mapping[type, tuple[str, Callable[[Any, Subaccount], Any]]]] = {
+    OrderRequest: ("place", place_message),
+    CancelRequest: ("cancel", cancel_message),
+    BatchCancel: ("batch_cancel", batch_cancel_message),
+}
+
+
+class _Job(msgspec.Struct, frozen=True):
+    what: str
+    ids: tuple[str, ...]
+    subaccount: Subaccount
+    request: _Request
+    message: Any
+    size: Decimal
+    short: bool
+    until: int
+    then: "_Job | None" = None
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        return self.ids + (self.then.about if self.then else ())
+
+
+class Trader:
+    """Signs and sends orders for the subaccounts of one owner, each once, on threads of its own.
+
+    `submit` never waits. What is sent and what is answered goes into the `inbox` as frames of
+    the link "node" and into the audit log, without signature or transaction bytes. Short-term
+    orders go in parallel and need no sequence; the others one after the other with the exact
+    one, or, with `nonces`, in parallel with the chain's time in its place. What is wished of one
+    order goes out in turn: a cancel never overtakes it. A key that is not the owner's needs the
+    `authenticators` that the owner gave it.
+
+    `markets` is read at each `submit` and may grow; `statuses` names those that are not ACTIVE.
+    """
+
+    def __init__(
+        self, network: Network, keys: Keys, subaccount: Subaccount, inbox: Inbox,
+        audit: AuditLog | None = None, *, markets: Mapping[str, PerpetualMarket],
+        statuses: Mapping[str, str] | None = None, authenticators: Sequence[int] = (),
+        nonces: bool = False, window: int = WINDOW, capacity: int = 256,
+        deadline_s: float = 5.0, refresh_s: float = 5.0,
+    ) -> None:  # fmt: skip
+        if keys.address != subaccount.owner and not authenticators:
+            what = f"expected the key of {subaccount.owner} or authenticators, got"
+            raise ConnError(f"{what} the key of {keys.address}")
+        self.network, self.subaccount = network, subaccount
+        self._keys, self._inbox, self._audit = keys, inbox, audit
+        self._markets, self._statuses = markets, statuses or {}
+        self._authenticators, self._nonces = tuple(authenticators), nonces
+        self._window, self._capacity = window, capacity
+        self._deadline_s, self._refresh_s = deadline_s, refresh_s
+        self._last = (0, 0, 0)  # a block's height and time, and when it was heard
+        self._number = self._nonce = 0
+        self._sequence: int | None = None  # of the next transaction; None: ask
+        self._guard, self._stop = threading.Condition(), threading.Event()
+        self._waiting = 0
+        self._open = self._lost = False
+        self._asked: dict[str, int] = {}  # what was handed over, and until which block
+        self._latest: dict[str, Future[None]] = {}  # by order, the last wish on its way
+
+    # --- the chain's clock
+
+    @property
+    def height(self) -> int:
+        """Return the last block's height as far as node and frames have told; a lower bound."""
+        return self._last[0]
+
+    @property
+    def time(self) -> int:
+        """Return the chain's time in unix seconds: the last block's, and what passed since."""
+        return self._now_ns() // 1_000_000_000
+
+    def good_til_block(self, blocks: int = 10) -> int:
+        """Return the block that is so many ahead, within the window."""
+        return self.height + min(blocks, self._window)
+
+    def good_til_block_time(self, seconds: int) -> int:
+        """Return the chain's time in so many seconds: this machine's clock may be wrong."""
+        return self.time + seconds
+
+    def observe(self, frame: Frame) -> None:
+        """Learn a later height from the indexer's frames; others change nothing."""
+        if frame.kind == "ws" and frame.channel == "v4_block_height":
+            with contextlib.suppress(ConnError, ValueError):
+                for height, time_ns in blocks_of(frame):
+                    self._learn(height, time_ns)
+
+    def _learn(self, height: int, time_ns: int) -> None:
+        if height > self.height:
+            self._last = (height, time_ns, time.monotonic_ns())  # at once: others are reading
+
+    def _now_ns(self) -> int:
+        height, time_ns, heard_ns = self._last
+        return time_ns + time.monotonic_ns() - heard_ns if height else 0
+
+    # --- life
+
+    def start(self) -> None:
+        """Connect and learn block and account; `NetworkError` if the node does not say them.
+
+        Also if it is a node of another chain: nothing is signed for that.
+        """
+        import grpc
+
+        self._node = _Node(self.network, self._deadline_s)
+        try:
+            chain_id = self._heard(self._node.latest_block())
+            if chain_id != self.network.chain_id:
+                self._node.close()
+                what = f"expected a node of {self.network.chain_id} at {self.network.node}"
+                raise NetworkError(f"{what}, it is of {chain_id}")
+            self._learn_account()
+        except grpc.RpcError as error:
+            self._node.close()
+            what = f"expected block and account of the node {self.network.node}"
+            raise NetworkError(f"{what}, but {_why(error)}") from None
+        # In parallel, and one after the other.
+        self._pool, self._turn = ThreadPoolExecutor(8, "node"), ThreadPoolExecutor(1, "turn")
+        self._watch = threading.Thread(target=self._keep_time, name="block-clock", daemon=True)
+        self._watch.start()
+        self._open = True
+
+    def close(self) -> None:
+        """Take nothing more, hear out what was queued, and end; a second call does nothing.
+
+        Once the node has left a call without an answer, what is still queued is not sent, but for
+        cancels of short-term orders.
+        """
+        with self._guard:
+            was_open, self._open = self._open, False
+        if was_open:
+            self._stop.set()
+            with self._guard:
+                self._guard.wait_for(lambda: not self._waiting)
+            self._turn.shutdown()
+            self._pool.shutdown()
+            self._watch.join()
+            self._node.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _learn_account(self) -> None:
+        self._number, self._sequence = self._node.account(self.subaccount.owner)
+
+    def _keep_time(self) -> None:
+        while not self._stop.wait(self._refresh_s):
+            self._refresh()
+
+    def _refresh(self) -> None:
+        import grpc
+
+        try:
+            self._heard(self._node.latest_block())
+        except grpc.RpcError as error:
+            # The height stays a lower bound: orders end sooner, and none is good for too long.
+            self._write("unanswered", asked="latest_block", why=_why(error))
+
+    def _heard(self, block: _Block) -> str:
+        chain_id, height, time_ns = block
+        self._learn(height, time_ns)
+        at = datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat()
+        header = {"height": str(height), "time": at, "chain_id": chain_id}
+        self._put("http", {"result": {"block": {"header": header}}}, "0", "latest_block")
+        return chain_id
+
+    # --- wishes
+
+    def submit(self, wish: Wish, number: int | None = None) -> Queued | Denied:
+        """Hand over a wish, for another subaccount `number` of the owner if given; never waits.
+
+        Queued means that it will be sent once, and that frames will tell the rest.
+        """
+        own = self.subaccount
+        try:
+            with self._guard:
+                job = self._job(wish, own if number is None else Subaccount(own.owner, number))
+                self._waiting += 1
+                before = [self._latest[id] for id in job.about if id in self._latest]
+                sent: Future[None] = Future()
+                self._latest |= dict.fromkeys(job.about, sent)
+            self._follow(before, job, sent)
+        except (ConnError, ValueError, TypeError) as problem:
+            denied = Denied(str(problem), getattr(problem, "error", ""))
+            self._write("denied", wish=wish, reason=denied.reason)
+            return denied
+        return Queued(job.ids)
+
+    def _job(self, wish: Wish, subaccount: Subaccount) -> _Job:
+        if not self._open:
+            raise ConnError("expected a trader that is started and not closed")
+        if self._waiting >= self._capacity:
+            raise ConnError(f"expected at most {self._capacity} wishes on their way: it is full")
+        if isinstance(wish, Replace):
+            first = self._job(wish.cancel, subaccount)
+            return msgspec.structs.replace(first, then=self._job(wish.order, subaccount))
+        parts = wish.cancels if isinstance(wish, BatchCancel) else (wish,)
+        refuse(self._objection(wish, subaccount))
+        what, write = _MESSAGES[type(wish)]
+        ids, message = tuple(order_id(subaccount, part) for part in parts), write(wish, subaccount)
+        size = Decimal(0)
+        if isinstance(wish, OrderRequest):
+            self._once(ids[0], wish)
+            size = self._markets[wish.ticker].size(wish.quantums)
+        short = parts[0].order_flags == SHORT_TERM
+        return _Job(what, ids, subaccount, wish, message, size, short, good_until(parts[0]))
+
+    def _objection(self, wish: _Request, subaccount: Subaccount) -> str:
+        height, now = self.height, {"height": self.height, "time": self.time}
+        if isinstance(wish, BatchCancel):
+            error = batch_cancel_objection(wish.cancels, subaccount=subaccount, height=height)
+            return error if wish.cancels else "ErrInvalidBatchCancel"
+        if wish.order_flags == SHORT_TERM and wish.good_til_block > height + 1 + self._window:
+            return "ErrGoodTilBlockExceedsShortBlockWindow"
+        if isinstance(wish, CancelRequest):
+            return cancel_objection(wish, subaccount=subaccount, **now)
+        market = self._markets.get(wish.ticker)
+        if market is None:
+            return "ErrInvalidClob"
+        status = self._statuses.get(wish.ticker, "ACTIVE")
+        return objection(wish, market, subaccount=subaccount, status=status, **now)
+
+    def _once(self, id: str, order: OrderRequest) -> None:
+        """Refuse what was handed over before; a greater block makes it a replacement."""
+        if id in self._asked and order.order_flags != SHORT_TERM:
+            raise OrderDenied("ErrStatefulOrderAlreadyExists")
+        if order.good_til_block <= self._asked.get(id, -1):
+            raise OrderDenied("ErrInvalidReplacement")
+        self._asked[id] = order.good_til_block
+        if len(self._asked) > _ANSWERED_IDS:
+            del self._asked[next(iter(self._asked))]
+
+    # --- sending, on the threads
+
+    def _follow(self, before: "list[Future[None]]", job: _Job, sent: "Future[None]") -> None:
+        """Give a job to the threads once those before it are sent; until then it holds none."""
+        for earlier in before:
+            if not earlier.done():
+                earlier.add_done_callback(lambda _: self._follow(before, job, sent))
+                return
+        threads = self._pool if job.short or self._nonces else self._turn
+        threads.submit(self._deliver, job, sent)
+
+    def _deliver(self, job: _Job, sent: "Future[None]") -> None:
+        try:
+            self._send_all(job)
+        finally:
+            with self._guard:
+                for id in job.about:
+                    if self._latest.get(id) is sent:
+                        del self._latest[id]
+            sent.set_result(None)
+            with self._guard:
+                self._waiting -= 1
+                self._guard.notify_all()
+
+    def _send_all(self, job: _Job) -> None:
+        taken = None
+        try:
+            taken = self._send(job, 0) if job.short else self._send_numbered(job)
+        finally:
+            if job.then is not None and taken is not None and taken.is_taken:
+                self._send_all(job.then)
+            elif job.then is not None:
+                # Not a second order beside the first, which may still stand.
+                self._drop(job.then, "the cancel before it was not taken")
+
+    def _send_numbered(self, job: _Job) -> Result | None:
+        """Send with a sequence, and anew with the right one if it was wrong."""
+        import grpc
+
+        for last in (False, False, True):
+            try:
+                sequence = self._next_sequence()
+            except grpc.RpcError as error:
+                self._drop(job, f"the account's sequence is not known: {_why(error)}")
+                return None
+            result = self._send(job, sequence, again=not last)
+            self._learn_sequence(sequence, result)
+            if result is None or not result.is_sdk(32):
+                break
+            if self._nonces:
+                self._refresh()  # our idea of the chain's time was off
+        return result
+
+    def _next_sequence(self) -> int:
+        if self._nonces:
+            with self._guard:
+                # The chain's time in milliseconds, or one more than was used last.
+                self._nonce = max(self._now_ns() // 1_000_000, self._nonce + 1)
+                return self._nonce
+        if self._sequence is None:
+            self._learn_account()
+        return self._sequence or 0
+
+    def _learn_sequence(self, used: int, result: Result | None) -> None:
+        if result is not None and result.code == 0:
+            self._sequence = used + 1
+        elif result is None or result.is_sdk(4) or result.is_sdk(32):
+            expected = _EXPECTED.search(result.log) if result is not None else None
+            self._sequence = int(expected[1]) if expected else None
+
+    def _send(self, job: _Job, sequence: int, *, again: bool = False) -> Result | None:
+        """Send once; None if no answer came, and then nobody knows."""
+        import grpc
+
+        if self._stop.is_set() and self._lost and not (job.short and job.what != "place"):
+            self._drop(job, "closed, and the node does not answer")
+            return None
+        wallet = self._keys.wallet(self._number, sequence)
+        told: dict[str, Any] = {"ids": job.ids, "subaccount": str(job.subaccount)}
+        told |= {"size": str(job.size), "sequence": sequence, job.what: job.request}
+        self._put("sent", told, "", job.what, job.ids[0])
+        try:
+            result, txhash = self._node.broadcast(wallet, job.message, self._authenticators)
+        except grpc.RpcError as error:
+            if not _NOT_HANDED_ON.match(error.code().name):
+                return self._answer(job, errors=[{"msg": _why(error)}])
+            code = error.code().value[0]
+            result, txhash = Result(code=code, codespace="grpc", log=_why(error)), ""
+        except Exception as error:
+            # Not of the network, and yet after the sending may have begun: that must be told too.
+            self._answer(job, errors=[{"msg": type(error).__name__}])
+            raise
+        self._lost, said = False, msgspec.to_builtins(result) | {"hash": txhash}
+        return self._answer(job, result, result=said, again=again and result.is_sdk(32))
+
+    def _drop(self, job: _Job, why: str) -> None:
+        """Say that what was queued is not sent after all."""
+        result = Result(code=1, codespace="client", log=f"not sent: {why}")
+        self._answer(job, result=msgspec.to_builtins(result))
+
+    def _answer(self, job: _Job, found: Result | None = None, **said: Any) -> Result | None:
+        code = said.get("result", {}).get("code", -1)
+        about = {"to": job.what, "ids": job.ids, "until": job.until}
+        self._put("http", about | said, str(code), "broadcast")
+        self._lost = self._lost or code < 0
+        return found
+
+    def _put(self, kind: str, told: Any, type: str, channel: str, id: str = "") -> None:
+        self._inbox.put(kind, msgspec.json.encode(told).decode(), type, channel, id, link="node")
+        self._write("sent" if kind == "sent" else channel, told=told)
+
+    def _write(self, event: str, **fields: Any) -> None:
+        if self._audit is not None:
+            self._audit.write(f"node {event}", **fields)
+
+
+_EXPECTED: Final = re.compile(r"expected (\d+), got \d+")
+_ANSWERED_IDS: Final = 65_536
+# With these a gateway says that the node has not seen it.
+_NOT_HANDED_ON: Final = re.compile("INVALID_ARG|PERMISSION_DENIED|UNAUTHENTICATED|UNIMPLEMENTED")
+
+
+def _why(error: Any) -> str:
+    return f"{error.code().name}: {error.details()}"

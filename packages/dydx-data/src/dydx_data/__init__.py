@@ -51,8 +51,20 @@ from reactivex import Observable
 # One name a line would be a page.
 # fmt: off
 __all__ = [
-    "RESOLUTIONS", "Book", "Candle", "Candles", "Chain", "DataState", "Flow", "Funding", "Level",
-    "MarketView", "Oracle", "Quality", "Sample", "Trade", "market_views", "step", "uncross",
+    # Quality
+    "Quality", "Sample",
+    # Book
+    "Book", "Level", "uncross",
+    # Trades
+    "Flow", "Trade",
+    # Candles
+    "RESOLUTIONS", "Candle", "Candles",
+    # Views
+    "Chain", "DataState", "Funding", "MarketView", "Oracle",
+    # Frames
+    "step",
+    # Streams
+    "market_views",
 ]
 # fmt: on
 
@@ -647,99 +659,9 @@ _Touched = Sequence[MarketView]
 _Fold = Callable[[DataState, Frame, list[Any]], _Touched]
 
 
-def step(state: DataState, frame: Frame) -> Sequence[MarketView]:
-    """Fold one frame into `state`; return the views it touched, each once. Never raises."""
-    state.frames += 1
-    state.seq = frame.seq
-    if frame.mono:
-        _compare_clocks(state, frame, frame.at - frame.mono)
-    if state._jumped_ns:
-        frame = msgspec.structs.replace(frame, at=frame.at - state._jumped_ns)
-    state.at = at = frame.at
-    if frame.kind == "ws":
-        touched = _fold_message(state, frame)
-    else:
-        touched = _KINDS.get(frame.kind, _fold_unknown)(state, frame)
-    return _judge(state, frame, touched) if at >= state._judge_at else touched
-
-
-def _compare_clocks(state: DataState, frame: Frame, apart_ns: int) -> None:
-    """Notice a wall clock that was set: silence and windows must not be measured across that."""
-    known_ns, state._apart_ns = state._apart_ns, apart_ns
-    if known_ns is not None and abs(jump_ns := apart_ns - known_ns) > _SECOND:
-        state._jumped_ns += jump_ns
-        how = f"the wall clock jumped by {jump_ns / _SECOND:+.3f} s"
-        state.quality.note(frame.seq, "clock", how)
-
-
-def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
-    """Do once a second of the venue's time what time alone asks for: roll, and notice silence."""
-    at, skew_ns = frame.at, state.chain.skew_ns
-    state._judge_at = at + _SECOND - (at + (skew_ns or 0)) % _SECOND
-    gone: list[MarketView] = []
-    for view in state.views.values():
-        if skew_ns is not None:
-            view.flow.roll(at + skew_ns)
-            for candles in view.candles.values():
-                candles.roll(at + skew_ns)
-        if 0 < view.live_at <= at - state.stale_after_ns and not view.quality.stale:
-            silence = f"no book or trade for {(at - view.live_at) / _SECOND:.1f} s"
-            view.quality.note(frame.seq, "stale", silence)
-            view.quality.stale = True
-            if view not in touched:
-                gone += view._touch(frame, "stale")
-    return [*touched, *gone] if gone else touched
-
-
-def _fold_message(state: DataState, frame: Frame) -> _Touched:
-    link = state.links.get(frame.link) or state.links.setdefault(frame.link, Continuity())
-    lost: _Touched = ()
-    if trouble := link.take(frame):
-        what = f"message_id {frame.message_id} on {frame.link}, channel "
-        state.quality.note(frame.seq, trouble, what + (frame.channel or frame.type))
-        if trouble == "duplicate":
-            return ()
-        if trouble == "gap":
-            lost = _lose_books(state, frame)
-        elif frame.channel != "v4_trades":
-            # Late totals are older than the book, which may lack them: it is asked for anew. A
-            # late trade keeps its place by its time.
-            return _fold_unsubscribed(state, frame, [])
-    channels = _MESSAGES.get(frame.type)
-    fold_channel = channels.get(frame.channel) if channels else None
-    if fold_channel is None:
-        touched = _fold_unknown(state, frame)
-    else:
-        try:
-            touched = fold_channel(state, frame, contents(frame))
-        except _UNREADABLE as error:
-            touched = _fold_unreadable(state, frame, error)
-    return [*dict.fromkeys([*touched, *lost])] if lost else touched
-
-
 # What reading may raise, whatever a text says: the wire's own refusals, numbers and times out
 # of range, and nesting too deep for the decoder.
 _UNREADABLE = (ConnError, ValueError, ArithmeticError, RecursionError)
-
-
-def _fold_unreadable(state: DataState, frame: Frame, error: Exception) -> _Touched:
-    view = state.views.get(frame.id.partition("/")[0])
-    (view or state).quality.note(frame.seq, "malformed", str(error))
-    if view is None:
-        return ()
-    if frame.channel == "v4_orderbook" and frame.kind == "ws":
-        # It may have carried levels: without them the book is a guess.
-        return _lose_book(view, frame) or view._touch(frame, "quality")
-    return view._touch(frame, "quality")
-
-
-def _fold_unknown(state: DataState, frame: Frame) -> _Touched:
-    what = f"{frame.kind[:20]} {frame.type[:40]!r} on channel {frame.channel[:40]!r}"
-    if frame.fault:
-        state.quality.note(frame.seq, "malformed", frame.fault)
-    elif frame.channel not in _ACCOUNTS:
-        state.quality.note(frame.seq, "unknown", f"expected a known message, got {what}")
-    return ()
 
 
 _ACCOUNTS = ("v4_subaccounts", "v4_parent_subaccounts")  # the layers above fold them
@@ -821,6 +743,17 @@ def _lose_books(state: DataState, frame: Frame) -> _Touched:
     """Make the books of the frame's link unknown; of all links, if it names none."""
     of_link = [x for x in state.views.values() if not frame.link or x.book.link == frame.link]
     return [lost for view in of_link for lost in _lose_book(view, frame)]
+
+
+def _fold_unreadable(state: DataState, frame: Frame, error: Exception) -> _Touched:
+    view = state.views.get(frame.id.partition("/")[0])
+    (view or state).quality.note(frame.seq, "malformed", str(error))
+    if view is None:
+        return ()
+    if frame.channel == "v4_orderbook" and frame.kind == "ws":
+        # It may have carried levels: without them the book is a guess.
+        return _lose_book(view, frame) or view._touch(frame, "quality")
+    return view._touch(frame, "quality")
 
 
 # === Tapes ===
@@ -1110,6 +1043,89 @@ _KINDS: Final[dict[str, Callable[[DataState, Frame], _Touched]]] = {
     "sent": _fold_sent,
     "tick": _fold_tick,
 }
+
+
+# === Frames ===
+# One frame at a time: by kind, then by type and channel; then what time alone asks for.
+
+
+def step(state: DataState, frame: Frame) -> Sequence[MarketView]:
+    """Fold one frame into `state`; return the views it touched, each once. Never raises."""
+    state.frames += 1
+    state.seq = frame.seq
+    if frame.mono:
+        _compare_clocks(state, frame, frame.at - frame.mono)
+    if state._jumped_ns:
+        frame = msgspec.structs.replace(frame, at=frame.at - state._jumped_ns)
+    state.at = at = frame.at
+    if frame.kind == "ws":
+        touched = _fold_message(state, frame)
+    else:
+        touched = _KINDS.get(frame.kind, _fold_unknown)(state, frame)
+    return _judge(state, frame, touched) if at >= state._judge_at else touched
+
+
+def _compare_clocks(state: DataState, frame: Frame, apart_ns: int) -> None:
+    """Notice a wall clock that was set: silence and windows must not be measured across that."""
+    known_ns, state._apart_ns = state._apart_ns, apart_ns
+    if known_ns is not None and abs(jump_ns := apart_ns - known_ns) > _SECOND:
+        state._jumped_ns += jump_ns
+        how = f"the wall clock jumped by {jump_ns / _SECOND:+.3f} s"
+        state.quality.note(frame.seq, "clock", how)
+
+
+def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
+    """Do once a second of the venue's time what time alone asks for: roll, and notice silence."""
+    at, skew_ns = frame.at, state.chain.skew_ns
+    state._judge_at = at + _SECOND - (at + (skew_ns or 0)) % _SECOND
+    gone: list[MarketView] = []
+    for view in state.views.values():
+        if skew_ns is not None:
+            view.flow.roll(at + skew_ns)
+            for candles in view.candles.values():
+                candles.roll(at + skew_ns)
+        if 0 < view.live_at <= at - state.stale_after_ns and not view.quality.stale:
+            silence = f"no book or trade for {(at - view.live_at) / _SECOND:.1f} s"
+            view.quality.note(frame.seq, "stale", silence)
+            view.quality.stale = True
+            if view not in touched:
+                gone += view._touch(frame, "stale")
+    return [*touched, *gone] if gone else touched
+
+
+def _fold_message(state: DataState, frame: Frame) -> _Touched:
+    link = state.links.get(frame.link) or state.links.setdefault(frame.link, Continuity())
+    lost: _Touched = ()
+    if trouble := link.take(frame):
+        what = f"message_id {frame.message_id} on {frame.link}, channel "
+        state.quality.note(frame.seq, trouble, what + (frame.channel or frame.type))
+        if trouble == "duplicate":
+            return ()
+        if trouble == "gap":
+            lost = _lose_books(state, frame)
+        elif frame.channel != "v4_trades":
+            # Late totals are older than the book, which may lack them: it is asked for anew. A
+            # late trade keeps its place by its time.
+            return _fold_unsubscribed(state, frame, [])
+    channels = _MESSAGES.get(frame.type)
+    fold_channel = channels.get(frame.channel) if channels else None
+    if fold_channel is None:
+        touched = _fold_unknown(state, frame)
+    else:
+        try:
+            touched = fold_channel(state, frame, contents(frame))
+        except _UNREADABLE as error:
+            touched = _fold_unreadable(state, frame, error)
+    return [*dict.fromkeys([*touched, *lost])] if lost else touched
+
+
+def _fold_unknown(state: DataState, frame: Frame) -> _Touched:
+    what = f"{frame.kind[:20]} {frame.type[:40]!r} on channel {frame.channel[:40]!r}"
+    if frame.fault:
+        state.quality.note(frame.seq, "malformed", frame.fault)
+    elif frame.channel not in _ACCOUNTS:
+        state.quality.note(frame.seq, "unknown", f"expected a known message, got {what}")
+    return ()
 
 
 # === Streams ===

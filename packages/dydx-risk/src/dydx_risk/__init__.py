@@ -1,4 +1,4 @@
-"""Cross-margin as the chain computes it, a gate before every order and a guard before liquidation.
+"""Cross-margin as the chain computes it, a gate before every order, a guard before liquidation.
 
     MarketView ─┐
     Frame ──────┼─► verdicts(risk) ─► Approved | Denied | Reduce
@@ -7,95 +7,3482 @@
 `Risk.step` is the whole of it, pure: account frames fold into an `Account`, market views move
 its margin, a decision is reviewed by the gate, and on every view the guard asks how far
 liquidation is and fires what is due of the flight plan. Only `Approved` and `Reduce` carry an
-order. Beneath lie floors of plain functions and values (dydx_margin, which the paper venue uses
-too, dydx_views, dydx_account, dydx_stress, dydx_trade, dydx_flight, dydx_verdict, dydx_watch);
-their names stand here as well.
+order.
 
-Units: sizes are signed quantums (positive is long), money is quote quantums (1e-6 USDC), an
-oracle price is an integer and its power of ten, fractions are parts per million. Floats appear
-only as distances (0.06 is six per cent) and never in money. Unknown is danger: what needs an
-unknown figure is denied, except what shrinks a position, which no limit may block.
+- Errors, Words: `RiskError` and its children; how figures are worded.
+- Margin: `position_margin` ─► `total_margin` ─► `MarginFigures`; `check_update`.
+- Liquidation: size, fillable and bankruptcy price of what the chain would take.
+- Funding: votes ─► sample ─► rate ─► index ─► payment.
+- Subaccounts, Front ends, Explanation: one account as the chain and as a web page shows it.
+- Holdings, Figures, Stress: figures of risk, and what a shock makes of them.
+- Sizing, Leverage: sizes that survive a shock; a leverage to choose.
+- Position, Unsettled funding, Account: what a subaccount holds, as a fold over its frames.
+- Single orders: what one immediate-or-cancel order would make of an account.
+- Flight values, Exits, Ladder, Plan: how an account gets out before it is liquidated.
+- Policy, Position figures, Verdicts: by which rules, and what was decided.
+- Returns, Watch: volatility and beta of each market; the account's risk second by second.
+- Risk, Streams: the state machine and the operators around it.
+
+A flight plan is a ladder of reduce-only IOC orders, the cheapest relief (distance gained per USDC
+of cost) first; the last rung is just large enough to reach `FlightPolicy.restore_to`. A thin book
+must be left early: a rung fires the farther away, the more its exit loses to the book. What a rung
+costs is calculated on the book; how bad a price it accepts is another matter: every fill short of
+liquidation brings relief, so a market that runs away is followed nearly that far.
+
+Units: sizes are signed quantums (positive is long), base units where a `Decimal`; money is quote
+quantums (1e-6 USDC); an oracle price is an integer and its power of ten; fractions are parts per
+million; funding rates ppm per 8 hours. Floats appear only as opinions and ratios: distances (0.06
+is six per cent), volatilities (standard deviation of the return over one hour) and betas; never in
+money. Unknown is danger: what needs an unknown figure is denied, except what shrinks a position,
+which no limit may block; a figure that needs it is None, and `unknown` says why.
 
 Nothing here reads a clock, does I/O or subscribes: time is a frame's, height a block's.
-Sources: v4-chain protocol/lib/margin, x/perpetuals/lib, x/subaccounts/lib, x/clob/keeper.
+Sources: v4-chain protocol/lib/margin, x/perpetuals, x/subaccounts, x/clob; indexer
+next-funding-cache.ts, comlink helpers.ts; v4-web and v4-abacus subaccount calculators.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from decimal import Decimal
-from math import inf
-from typing import Final
+# One name a line would be a page.
+# fmt: off
+__all__ = [
+    "MOST_SUBTICKS", "PPM",
+    # Errors
+    "LiquidationError", "MarginError", "RiskError",
+    # Words
+    "amount_text", "percent_text", "usdc_text",
+    # Margin
+    "MarginFigures", "PositionMargin", "StateChange", "UpdateResult", "adjusted_imf_ppm",
+    "check_update", "chosen_imf_ppm", "compare_risk", "exchanged", "is_liquidatable",
+    "maintenance_margin_ppm", "mixes_isolated", "mul_ppm", "position_margin", "state_change",
+    "total_margin",
+    # Liquidation
+    "LiquidationTerms", "bankruptcy_price", "check_closing", "exact_subticks", "fillable_price",
+    "fillable_subticks", "insurance_fund_delta", "liquidation_limits", "liquidation_ratio",
+    "liquidation_size",
+    # Funding
+    "FundingTerms", "funding_clamp_ppm", "funding_index_delta", "funding_payment", "funding_rate",
+    "funding_settlement", "funding_settlement_ppm", "impact_subticks", "indexer_next_rate",
+    "oracle_subticks", "premium_sample", "premium_vote", "remove_tails",
+    # Subaccounts
+    "HeldPosition", "HeldSubaccount", "may_choose_leverage",
+    # Front ends
+    "AccountView", "ParentView", "PositionView", "abacus_view", "chain_view", "indexer_view",
+    "parent_view", "web_view",
+    # Explanation
+    "Difference", "explain",
+    # Holdings
+    "Holding", "funding_rate_8h_ppm",
+    # Figures
+    "FundingImpact", "PositionRisk", "RiskFigures", "funding_impact", "risk_figures",
+    # Stress
+    "MOVES_PERCENT", "StressCell", "StressTable", "stress_table",
+    # Sizing
+    "Sizing", "Wish", "bound_position", "fixed_fraction", "kelly", "size_position",
+    "volatility_target",
+    # Leverage
+    "LeverageAdvice", "suggest_leverage",
+    # Positions
+    "Position", "Reservation",
+    # Unsettled funding
+    "index_delta",
+    # Account
+    "Account",
+    # Single orders
+    "Trade", "ioc", "on_grid", "slipped", "worst_subticks",
+    # Flight values
+    "Cut", "Exit", "FlightPlan", "FlightPolicy", "Rung", "Stuck",
+    # Plan
+    "due", "joined", "plan", "replan",
+    # Policy
+    "Policy",
+    # Verdicts
+    "Approved", "Denied", "GateState", "Reason", "Reduce", "Standing", "Verdict", "audit_row",
+    # Position figures
+    "Alarm", "PositionFigures",
+    # Returns
+    "Returns",
+    # Watch
+    "Watch", "Watcher",
+    # Risk
+    "Risk",
+    # Streams
+    "verdicts", "watches",
+]
+# fmt: on
 
-import dydx_account
-import dydx_flight
-import dydx_margin
-import dydx_stress
-import dydx_trade
-import dydx_verdict
-import dydx_views
-import dydx_watch
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from decimal import Decimal
+from fractions import Fraction
+from itertools import chain, pairwise
+from math import ceil, floor, fsum, inf, isfinite, isnan, log, sqrt
+from operator import add, sub
+from typing import Any, Final, Literal, Self, TypeGuard
+from urllib.parse import parse_qsl
+
 import msgspec
-from dydx_account import *  # noqa: F403 - who judges risk needs one import
-from dydx_account import Account, Position, Reservation, index_delta
 from dydx_conn import (
+    RECENT_NS,
+    AssetPositionFields,
+    ConnError,
+    ErrorsContents,
+    FillFields,
     Frame,
+    OrderFields,
     OrderRequest,
     PerpetualMarket,
+    PositionFields,
+    Side,
     Subaccount,
+    SubaccountContents,
+    TransferFields,
+    WireError,
+    base_to_quote,
+    contents,
+    exact,
+    fill_to_quote,
     fold,
+    number,
     order_id,
     quote_to_base,
 )
-from dydx_data import MarketView, Oracle
-from dydx_flight import *  # noqa: F403 - as above
-from dydx_flight import FlightPlan, Rung, due, joined, replan
-from dydx_margin import *  # noqa: F403 - as above
-from dydx_margin import (
-    PPM,
-    MarginError,
-    MarginFigures,
-    PositionMargin,
-    exchanged,
-    funding_settlement_ppm,
-    is_liquidatable,
-    liquidation_ratio,
-    mixes_isolated,
-    mul_ppm,
-    position_margin,
-    total_margin,
-)
+from dydx_data import Book, Level, MarketView, Oracle
 from dydx_strategy import Decision
-from dydx_stress import *  # noqa: F403 - as above
-from dydx_stress import Sizing, bound_position
-from dydx_trade import *  # noqa: F403 - as above
-from dydx_trade import Trade, amount_text, ioc, percent_text, usdc_text
-from dydx_verdict import *  # noqa: F403 - as above
-from dydx_verdict import (
-    Alarm,
-    Approved,
-    Denied,
-    GateState,
-    Policy,
-    PositionFigures,
-    Reason,
-    Reduce,
-    Standing,
-    Verdict,
-)
-from dydx_views import *  # noqa: F403 - as above
-from dydx_watch import *  # noqa: F403 - as above
-from dydx_watch import Returns, Watch, Watcher
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from reactivex import Observable
 
-__all__ = ["Risk", "verdicts", "watches"]
-__all__ += dydx_verdict.__all__
-__all__ += dydx_watch.__all__
-__all__ += dydx_flight.__all__
-__all__ += dydx_trade.__all__
-__all__ += dydx_stress.__all__
-__all__ += dydx_account.__all__
-__all__ += dydx_views.__all__
-__all__ += dydx_margin.__all__
+PPM: Final = 1_000_000
+MOST_SUBTICKS: Final = 2**64 - 1  # an order's size and price are unsigned 64-bit numbers
+_HOUR_NS: Final = 3_600 * 10**9
+
+# === Errors ===
+
+
+class RiskError(Exception):
+    """Anything this layer refuses as a bug of the caller; expected refusals are `Denied`."""
+
+
+class MarginError(RiskError):
+    """Figures that no margin or funding follows from; `expected` and `was` are in words."""
+
+    def __init__(self, expected: str, was: object) -> None:
+        super().__init__(expected, was)
+        self.expected = expected
+        self.was = _said(was)
+
+    def __str__(self) -> str:
+        return f"expected {self.expected}, got {self.was}"
+
+
+class LiquidationError(RiskError):
+    """A liquidation that would not close: its size is zero, adds, or exceeds the position."""
+
+
+def _said(value: object) -> str:
+    # Python refuses to write integers of more than some thousand digits.
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"an integer of {value.bit_length()} bits"
+    return str(value)
+
+
+# === Words ===
+
+
+def usdc_text(quote_quantums: int) -> str:
+    """Word money in USDC, to the cent."""
+    return f"{Decimal(quote_quantums).scaleb(-6):,.2f}"
+
+
+def amount_text(number: Decimal) -> str:
+    """Word a size or a price, with all digits that it has."""
+    return f"{number.normalize():,f}"
+
+
+def percent_text(distance: float | None) -> str:
+    """Word a distance, rounded down, so that what is below a limit also reads as below it."""
+    if distance is None or isnan(distance):
+        return "unknown"
+    return f"{floor(min(max(distance, -99), 99) * 1e3) / 10} %"
+
+
+# === Margin ===
+
+_POWERS = tuple(10**exponent for exponent in range(200))
+
+# No account of the chain comes near: sizes and prices are 64 bits wide there.
+_MOST = 10**60
+
+StateChange = Literal["Success", "NewlyUndercollateralized", "StillUndercollateralized"]
+UpdateResult = StateChange | Literal["ViolatesIsolatedSubaccountConstraints"]
+
+
+class PositionMargin(msgspec.Struct, frozen=True, gc=False):
+    """What one position adds to its account; `net_notional` is negative for a short."""
+
+    net_notional: int = 0
+    initial_margin: int = 0
+    maintenance_margin: int = 0
+
+
+class MarginFigures(msgspec.Struct, frozen=True, gc=False):
+    """The margin of an account, over every position whose oracle price is known.
+
+    `unknown` names the others: if it names any, the sums are not the account's. `notional`
+    is gross. `sensitivity` is what the cushion (net collateral less maintenance margin) would
+    lose if every oracle price moved against its position by 100 %.
+    """
+
+    net_collateral: int
+    initial_margin: int = 0
+    maintenance_margin: int = 0
+    notional: int = 0
+    sensitivity: int = 0
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> bool:
+        """Tell whether every position could be valued."""
+        return not self.unknown
+
+    @property
+    def free_collateral(self) -> int:
+        """Return what is left above the initial margin; negative if it is lacking."""
+        return self.net_collateral - self.initial_margin
+
+    @property
+    def cushion(self) -> int:
+        """Return what is left above the maintenance margin; negative if liquidatable."""
+        return self.net_collateral - self.maintenance_margin
+
+    @property
+    def leverage(self) -> float | None:
+        """Return gross notional over net collateral; None unless that is positive and known."""
+        if self.unknown or self.net_collateral <= 0:
+            return None
+        return self.notional / self.net_collateral
+
+    @property
+    def usage(self) -> float | None:
+        """Return initial margin over net collateral; None unless that is positive and known."""
+        if self.unknown or self.net_collateral <= 0:
+            return None
+        return self.initial_margin / self.net_collateral
+
+    @property
+    def distance(self) -> float | None:
+        """Return the adverse move of all oracle prices at once that breaches maintenance.
+
+        Negative if breached; None without a position, and None if anything is `unknown`.
+        """
+        if self.unknown or not self.notional:
+            return None
+        if self.sensitivity <= 0:  # maintenance of 100 %: no price can help or hurt
+            return inf if self.cushion >= 0 else -inf
+        return self.cushion / self.sensitivity
+
+
+def position_margin(
+    market: PerpetualMarket,
+    quantums: int,
+    price: int,
+    exponent: int,
+    open_interest: int | None = 0,
+    chosen_imf_ppm: int = 0,
+) -> PositionMargin:
+    """Value one position at an oracle price and compute its margin requirements.
+
+    `open_interest` is in base quantums; None is unknown and, in a market that scales by it,
+    counts as the most. It and the chosen leverage raise the initial margin alone.
+    `MarginError` without a price and beyond all size.
+    Source: x/perpetuals/lib/lib.go.
+    """
+    shift = exponent + market.atomic_resolution + 6
+    # Written out, not composed: this is the hot path, and a test holds it to its parts.
+    try:
+        if shift < 0:
+            unit, scale = price, _POWERS[-shift]
+        else:
+            unit, scale = price * _POWERS[shift], 1
+    except IndexError:
+        raise MarginError(
+            f"{market.ticker}: an exponent within ±{len(_POWERS)}", exponent
+        ) from None
+    notional = (quantums if quantums >= 0 else -quantums) * unit // scale
+    tier = imf = market.imf_ppm
+    upper = market.open_interest_upper_cap
+    base = initial = -(-notional * imf // PPM)
+    if not 0 < base < _MOST:
+        _examine(market, price, base)
+    if upper:
+        interest = PPM * upper if open_interest is None else open_interest * unit // scale
+        if interest > market.open_interest_lower_cap:
+            imf = adjusted_imf_ppm(imf, market.open_interest_lower_cap, upper, interest)
+        elif interest < 0:
+            raise MarginError(f"{market.ticker}: open interest of 0 or more", open_interest)
+    if chosen_imf_ppm > imf:
+        imf = chosen_imf_ppm
+    if imf != tier:
+        initial = -(-notional * imf // PPM)
+    maintenance = -(-base * market.maintenance_fraction_ppm // PPM)
+    return PositionMargin(notional if quantums >= 0 else -notional, initial, maintenance)
+
+
+def _examine(market: PerpetualMarket, price: int, base: int) -> None:
+    # One comparison leads here: the margin is nothing, less, or beyond all size. Nothing is
+    # right where there is nothing to value, and in a tier that asks for nothing.
+    if price <= 0:
+        raise MarginError(f"{market.ticker}: an oracle price above 0", price)
+    if base:
+        raise MarginError(f"{market.ticker}: a margin from 0 to 10^60 quote quantums", base)
+
+
+def adjusted_imf_ppm(imf_ppm: int, lower_cap: int, upper_cap: int, open_interest: int) -> int:
+    """Scale the initial margin fraction by open interest; all but the fraction quote quantums."""
+    if not upper_cap or open_interest <= lower_cap:
+        return imf_ppm
+    if open_interest >= upper_cap:
+        return PPM
+    return imf_ppm + (PPM - imf_ppm) * (open_interest - lower_cap) // (upper_cap - lower_cap)
+
+
+def chosen_imf_ppm(market: PerpetualMarket, leverage: Fraction | int) -> int:
+    """Return the initial margin fraction that a chosen leverage sets, rounded to less risk.
+
+    `MarginError` outside what the chain accepts: from 1 to what the tier allows.
+    Source: MsgUpdateLeverage, x/clob/types/leverage.go.
+    """
+    allowed = Fraction(PPM, market.imf_ppm) if market.imf_ppm > 0 else Fraction(0)
+    if not 1 <= leverage <= allowed:
+        raise MarginError(f"{market.ticker}: a leverage from 1 to {float(allowed):g}", leverage)
+    return _ceil(PPM / Fraction(leverage))
+
+
+def _ceil(value: Fraction) -> int:
+    return -(-value.numerator // value.denominator)
+
+
+def maintenance_margin_ppm(imf_ppm: int, maintenance_fraction_ppm: int) -> int:
+    """Return the maintenance fraction of a tier; the chain uses it to clamp funding alone."""
+    return mul_ppm(imf_ppm, maintenance_fraction_ppm, round_up=False)
+
+
+def mul_ppm(value: int, ppm: int, *, round_up: bool) -> int:
+    """Multiply by parts per million, rounding toward plus or minus infinity."""
+    return -(-value * ppm // PPM) if round_up else value * ppm // PPM
+
+
+def total_margin(
+    collateral: int, positions: Iterable[PositionMargin], unknown: Iterable[str] = ()
+) -> MarginFigures:
+    """Sum an account up: its settled USDC, which may be negative, and its positions."""
+    if not -_MOST < collateral < _MOST:
+        raise MarginError("collateral within ±10^60 quote quantums", collateral)
+    net, initial, maintenance, notional, sensitivity = collateral, 0, 0, 0, 0
+    for position in positions:
+        value, required = position.net_notional, position.maintenance_margin
+        net += value
+        initial += position.initial_margin
+        maintenance += required
+        notional += abs(value)
+        # Maintenance shrinks with a long's falling price and grows with a short's rising one.
+        sensitivity += value - required if value >= 0 else required - value
+    return MarginFigures(net, initial, maintenance, notional, sensitivity, tuple(unknown))
+
+
+def exchanged(margin: MarginFigures, old: PositionMargin, new: PositionMargin) -> MarginFigures:
+    """Return an account's margin with one position's terms in the place of its old ones.
+
+    Each price change comes by here: summed up by hand, as `total_margin` does.
+    """
+    was, value = old.net_notional, new.net_notional
+    had, required = old.maintenance_margin, new.maintenance_margin
+    return MarginFigures(
+        margin.net_collateral + value - was,
+        margin.initial_margin + new.initial_margin - old.initial_margin,
+        margin.maintenance_margin + required - had,
+        margin.notional + abs(value) - abs(was),
+        margin.sensitivity
+        + (value - required if value >= 0 else required - value)
+        - (was - had if was >= 0 else had - was),
+        margin.unknown,
+    )
+
+
+def is_liquidatable(net_collateral: int, maintenance_margin: int) -> bool:
+    """Tell whether the chain may liquidate: equal is safe, and so is having no positions."""
+    return maintenance_margin > 0 and maintenance_margin > net_collateral
+
+
+def state_change(before: MarginFigures, after: MarginFigures) -> StateChange:
+    """Judge a change as the chain does: well collateralised after, or at least not riskier.
+
+    Source: x/subaccounts/lib, IsValidStateTransitionForUndercollateralizedSubaccount.
+    """
+    old, new = before.maintenance_margin, after.maintenance_margin
+    if old and new:
+        better = new <= old and compare_risk(after, before) <= 0
+    else:
+        better = old == new and after.net_collateral > before.net_collateral
+    if better or after.net_collateral >= after.initial_margin:
+        return "Success"
+    poor = before.net_collateral < before.initial_margin
+    return "StillUndercollateralized" if poor else "NewlyUndercollateralized"
+
+
+def compare_risk(first: MarginFigures, second: MarginFigures) -> int:
+    """Return -1 if the first is less risky, 1 if more: by NC / MMR, then by MMR, then by NC."""
+    nc, mmr = first.net_collateral, first.maintenance_margin
+    left = nc * second.maintenance_margin, -mmr, nc
+    right = second.net_collateral * mmr, -second.maintenance_margin, second.net_collateral
+    return (left < right) - (left > right)
+
+
+def mixes_isolated(markets: Iterable[PerpetualMarket]) -> bool:
+    """Tell whether these markets, held by one subaccount, would break the isolated rule."""
+    types = [market.market_type for market in markets]
+    return len(types) > 1 and "ISOLATED" in types
+
+
+def check_update(
+    before: MarginFigures, after: MarginFigures, markets: Iterable[PerpetualMarket]
+) -> UpdateResult:
+    """Judge an update of one subaccount as the chain does: the isolated rule, then collateral.
+
+    `markets` are those held before and those the update trades. `MarginError` where a position
+    could not be valued: the chain knows every price. Source: x/subaccounts/keeper.
+    """
+    if unknown := before.unknown + after.unknown:
+        raise MarginError("every position to have a price", f"none for {', '.join(unknown)}")
+    if mixes_isolated(markets):
+        return "ViolatesIsolatedSubaccountConstraints"
+    return state_change(before, after)
+
+
+# === Liquidation ===
+
+# What the chain does to an account in breach, and the price at which it comes to that.
+
+
+class LiquidationTerms(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The chain's liquidation settings; governance may change them: read them at start-up."""
+
+    bankruptcy_adjustment_ppm: int = 1_000_000
+    spread_to_maintenance_margin_ratio_ppm: int = 1_500_000
+    max_liquidation_fee_ppm: int = 15_000
+    min_position_notional: int = 1_000_000_000
+    max_position_portion_ppm: int = 100_000
+    max_subaccount_notional: int = 100_000_000_000
+    max_subaccount_insurance_lost: int = 1_000_000_000_000
+
+
+def liquidation_ratio(
+    size: int, value: int, equity: int, other_maintenance: int, maintenance_e12: int
+) -> tuple[int, int] | None:
+    """Return the liquidation price as numerator and denominator, in `value` per `size`.
+
+    Others' prices stay as they are. `value` is the signed notional, `maintenance_e12` the
+    maintenance fraction in parts per 1e12 (`imf_ppm * maintenance_fraction_ppm`). None where no
+    price liquidates: nothing held, or the result is negative. Equity is not floored at zero.
+    """
+    numerator = (other_maintenance + value - equity) * 1_000_000_000_000
+    denominator = size * 1_000_000_000_000 - (size if size >= 0 else -size) * maintenance_e12
+    if not denominator or (numerator and (numerator < 0) != (denominator < 0)):
+        return None
+    return numerator, denominator
+
+
+def bankruptcy_price(totals: MarginFigures, before: PositionMargin, after: PositionMargin) -> int:
+    """Return the quote quantums received for closing at which the account keeps its share.
+
+    `before` and `after` are the position's own terms. Negative is paid, for a short.
+    Source: x/clob/keeper/liquidations.go, GetBankruptcyPriceInQuoteQuantums.
+    """
+    _check_breachable(totals)
+    released = abs(after.maintenance_margin - before.maintenance_margin)
+    share = totals.net_collateral * released // totals.maintenance_margin
+    return before.net_notional - after.net_notional - share
+
+
+def fillable_price(
+    totals: MarginFigures, position: PositionMargin, quantums: int, terms: LiquidationTerms
+) -> Fraction:
+    """Return the worst price of a liquidation, exact, in quote quantums per base quantum."""
+    _check_breachable(totals)
+    if not quantums:
+        raise LiquidationError("expected a position, got 0 quantums")
+    lost = 1 - Fraction(totals.net_collateral, totals.maintenance_margin)
+    share = min(max(lost * terms.bankruptcy_adjustment_ppm / PPM, Fraction(0)), Fraction(1))
+    spread = Fraction(terms.spread_to_maintenance_margin_ratio_ppm, PPM)
+    return (position.net_notional - share * spread * position.maintenance_margin) / quantums
+
+
+def _check_breachable(totals: MarginFigures) -> None:
+    if totals.maintenance_margin <= 0:
+        was = _said(totals.maintenance_margin)
+        raise LiquidationError(f"expected a maintenance margin above 0, got {was}")
+
+
+def fillable_subticks(
+    price: Fraction, *, is_long: bool, quantum_conversion_exponent: int, subticks_per_tick: int
+) -> int:
+    """Align a fillable price to the ticks: up for closing a long, down for a short, never 0."""
+    ticks = exact_subticks(price, quantum_conversion_exponent) / subticks_per_tick
+    aligned = -(-ticks.numerator // ticks.denominator) if is_long else int(ticks // 1)
+    highest = (2**64 - 1) // subticks_per_tick
+    return min(max(aligned, 1), highest) * subticks_per_tick
+
+
+def exact_subticks(price: Fraction, quantum_conversion_exponent: int) -> Fraction:
+    """Turn quote quantums per base quantum into subticks, without rounding."""
+    return price / Fraction(10) ** quantum_conversion_exponent
+
+
+def check_closing(quantums: int, delta: int) -> None:
+    """Raise `LiquidationError` unless `delta` closes some or all of a position of `quantums`."""
+    if not delta or (delta > 0) == (quantums > 0) or abs(delta) > abs(quantums):
+        raise LiquidationError(f"expected to close up to {-quantums} quantums, got {delta}")
+
+
+def liquidation_limits(notional: int, terms: LiquidationTerms) -> tuple[int, int]:
+    """Return the least and the most notional that one liquidation of a position may take."""
+    least = min(terms.min_position_notional, notional)
+    most = mul_ppm(notional, terms.max_position_portion_ppm, round_up=False)
+    return least, max(least, most)
+
+
+def liquidation_size(
+    market: PerpetualMarket, quantums: int, price: int, exponent: int, terms: LiquidationTerms
+) -> int:
+    """Return the signed quantums that one liquidation trades: part of the position, or all.
+
+    `terms.max_subaccount_notional` is what this block still allows the subaccount.
+    """
+    size = abs(quantums)
+    notional = abs(position_margin(market, quantums, price, exponent).net_notional)
+    allowed = min(liquidation_limits(notional, terms)[1], terms.max_subaccount_notional)
+    step = market.step_base_quantums
+    if allowed < notional and size > step:
+        base = quote_to_base(allowed, price, exponent, market.atomic_resolution)
+        size = min(max(base // step * step, step), size)
+    return -size if quantums > 0 else size
+
+
+def insurance_fund_delta(
+    bankruptcy_quote: int, fill_quote: int, max_liquidation_fee_ppm: int
+) -> int:
+    """Return what a liquidation pays to the insurance fund; negative if the fund pays it.
+
+    Both quotes are signed as received by the account: negative when it buys.
+    """
+    surplus = fill_quote - bankruptcy_quote
+    if surplus <= 0:
+        return surplus
+    return min(surplus, mul_ppm(abs(fill_quote), max_liquidation_fee_ppm, round_up=False))
+
+
+# === Funding ===
+
+# Blocks vote on the premium, minutes take the median, hours the mean. Rates are ppm per 8 hours
+# throughout, and an eighth of one is paid each hour.
+
+
+class FundingTerms(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The chain's funding settings; governance may change them: read them at start-up."""
+
+    premium_vote_clamp_factor_ppm: int = 60_000_000
+    funding_rate_clamp_factor_ppm: int = 6_000_000
+    min_num_votes_per_sample: int = 15
+    removed_tail_ppm: int = 0
+    sample_seconds: int = 60
+    tick_seconds: int = 3_600
+
+    @property
+    def samples_per_tick(self) -> int:
+        """Return how many samples an hour should have; missing ones count as 0."""
+        if self.sample_seconds <= 0:
+            raise MarginError("a funding sample of more than 0 seconds", self.sample_seconds)
+        return -(-self.tick_seconds // self.sample_seconds)
+
+
+def premium_vote(
+    market: PerpetualMarket,
+    bids: Iterable[tuple[int, int]],
+    asks: Iterable[tuple[int, int]],
+    price: int,
+    exponent: int,
+    *,
+    impact_notional: int,
+    clamp_ppm: int,
+) -> int:
+    """Return what a proposer votes: how far the book stands from the oracle price, in ppm.
+
+    A side is (subticks, quantums) in any order, of makers that can pay for their orders.
+    Nothing is voted inside the spread, nor where the side cannot fill `impact_notional` quote
+    quantums. `clamp_ppm` bounds it: `funding_clamp_ppm` of the vote's factor.
+    `MarginError` for a crossed book and a price of 0 or less.
+    Source: x/clob/memclob/memclob.go, GetPricePremium.
+    """
+    index = oracle_subticks(market, price, exponent)
+    buys, sells = sorted(bids, key=_subticks, reverse=True), sorted(asks, key=_subticks)
+    if buys and sells and buys[0][0] >= sells[0][0]:
+        spread = f"{buys[0][0]} bid and {sells[0][0]} asked"
+        raise MarginError(f"{market.ticker}: a book that is not crossed", spread)
+    side, sign = [], 0
+    if buys and index < buys[0][0]:
+        side, sign = buys, 1
+    elif sells and index > sells[0][0]:
+        side, sign = sells, -1
+    impact = impact_subticks(side, impact_notional, market.quantum_conversion_exponent)
+    if impact is None or (impact - index) * sign <= 0:
+        return 0
+    return max(min(int((impact / index - 1) * PPM), clamp_ppm), -clamp_ppm)
+
+
+def _subticks(level: tuple[int, int]) -> int:
+    # At one price the order of time stays.
+    return level[0]
+
+
+def oracle_subticks(market: PerpetualMarket, price: int, exponent: int) -> Fraction:
+    """Return an oracle price in a market's subticks, exactly; `MarginError` if 0 or less."""
+    _check_price(f"{market.ticker}: ", price, exponent)
+    shift = exponent - market.quantum_conversion_exponent + market.atomic_resolution + 6
+    return price * Fraction(10) ** shift
+
+
+def _check_price(whose: str, price: int, exponent: int) -> None:
+    if price <= 0:
+        raise MarginError(f"{whose}an oracle price above 0", price)
+    if not -len(_POWERS) < exponent < len(_POWERS):
+        raise MarginError(f"{whose}an exponent within ±{len(_POWERS)}", exponent)
+
+
+def impact_subticks(
+    levels: Iterable[tuple[int, int]], impact_notional: int, quantum_conversion_exponent: int
+) -> Fraction | None:
+    """Return the average price of trading a notional into a side; None if it is too thin.
+
+    `levels` are (subticks, quantums), best first. The size that fills it is rounded up.
+    Source: x/clob/memclob/memclob.go, getImpactPriceSubticks.
+    """
+    if impact_notional < 0:
+        raise MarginError("an impact notional of 0 or more", impact_notional)
+    left, size = impact_notional, Fraction(0)
+    for subticks, quantums in levels:
+        if subticks <= 0 or quantums <= 0:
+            level = f"{quantums} at {subticks}"
+            raise MarginError("a level of more than 0 quantums and subticks", level)
+        if not impact_notional:
+            return Fraction(subticks)
+        quote = fill_to_quote(quantums, subticks, quantum_conversion_exponent)
+        size += quantums if left > quote else Fraction(left * quantums, quote)
+        left -= quote
+        if left <= 0:
+            average = Fraction(impact_notional, _ceil(size))
+            return exact_subticks(average, quantum_conversion_exponent)
+    return None
+
+
+def premium_sample(votes: Iterable[int], count: int = 0, *, terms: FundingTerms) -> int:
+    """Return a minute's sample: the median vote, an even count's mean rounded away from zero.
+
+    Blocks that voted nothing count as 0: `count` is of all blocks that could vote.
+    """
+    ordered = _padded(votes, max(count, terms.min_num_votes_per_sample))
+    ordered.sort()
+    if not ordered:
+        raise MarginError("a vote, or a least number of votes above 0", "neither")
+    middle = len(ordered) // 2
+    if len(ordered) % 2:
+        return ordered[middle]
+    both = ordered[middle - 1] + ordered[middle]
+    return _ceil(Fraction(both, 2)) if both > 0 else both // 2
+
+
+def remove_tails(samples: Iterable[int], removed_tail_ppm: int) -> list[int]:
+    """Drop that share of the lowest and of the highest samples; the odd one goes off the top.
+
+    Asked to drop nothing, or all, it drops nothing, as the chain.
+    """
+    kept = list(samples)
+    removed = mul_ppm(len(kept), removed_tail_ppm * 2, round_up=False)
+    if not 0 < removed < len(kept):
+        return kept
+    bottom = removed // 2
+    return sorted(kept)[bottom : len(kept) - (removed - bottom)]
+
+
+def funding_rate(
+    samples: Iterable[int],
+    imf_ppm: int,
+    maintenance_fraction_ppm: int,
+    default_ppm: int = 0,
+    *,
+    terms: FundingTerms,
+) -> int:
+    """Return the rate that an hour's samples make, in ppm per 8 hours; longs pay if positive.
+
+    Missing samples count as 0; the mean is truncated, the default added, the sum clamped.
+    Source: x/perpetuals/keeper/perpetual.go, MaybeProcessNewFundingTickEpoch.
+    """
+    kept = remove_tails(_padded(samples, terms.samples_per_tick), terms.removed_tail_ppm)
+    if not kept:
+        raise MarginError("a sample, or a tick of more than 0 seconds", "neither")
+    rate = int(Fraction(sum(kept), len(kept))) + default_ppm
+    most = funding_clamp_ppm(terms.funding_rate_clamp_factor_ppm, imf_ppm, maintenance_fraction_ppm)
+    return max(min(rate, most), -most)
+
+
+def funding_clamp_ppm(factor_ppm: int, imf_ppm: int, maintenance_fraction_ppm: int) -> int:
+    """Return the bound of a premium or rate: a multiple of initial less maintenance margin."""
+    spread = imf_ppm - maintenance_margin_ppm(imf_ppm, maintenance_fraction_ppm)
+    return mul_ppm(spread, factor_ppm, round_up=False)
+
+
+def indexer_next_rate(samples: Iterable[int], default_ppm: int = 0) -> Fraction | None:
+    """Return `nextFundingRate` as the indexer says it: hourly, a fraction, None without samples.
+
+    Neither padded nor clamped: a market that few blocks vote on will be charged less.
+    """
+    said = list(samples)
+    return (Fraction(sum(said), len(said)) + default_ppm) / (8 * PPM) if said else None
+
+
+def funding_index_delta(
+    rate_8h_ppm: int, seconds: int, price: int, exponent: int, atomic_resolution: int
+) -> int:
+    """Return how far a funding rate moves the index: ppm quote quantums per base quantum.
+
+    Truncated toward zero twice, as the chain does. `MarginError` for a price of 0 or less.
+    Source: x/perpetuals/funding/funding.go.
+    """
+    _check_price("", price, exponent)
+    scaled = base_to_quote(rate_8h_ppm * seconds, price, exponent, atomic_resolution)
+    return scaled // 28_800 if scaled >= 0 else -(-scaled // 28_800)
+
+
+def funding_settlement_ppm(quantums: int, index_now: int, index_position: int) -> int:
+    """Return what a position is credited, in 1e-6 quote quantums: longs pay a rising index."""
+    return -(index_now - index_position) * quantums
+
+
+def funding_settlement(settlements_ppm: Iterable[int]) -> int:
+    """Return what an account is credited in quote quantums: one floor for all positions."""
+    return sum(settlements_ppm) // PPM
+
+
+def funding_payment(settlement_ppm: int) -> int:
+    """Return what one position is said to have paid, in quote quantums; negative if credited.
+
+    Rounded by position, so that payments need not add up to what the account was charged.
+    """
+    return -(settlement_ppm // PPM)
+
+
+def _padded(values: Iterable[int], count: int) -> list[int]:
+    known = list(values)
+    return known + [0] * (count - len(known))
+
+
+# === Subaccounts ===
+
+# A subaccount as plain figures, for those that keep no account of their own.
+
+
+class HeldPosition(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A position and what values it: signed quantums, oracle price, open interest in quantums.
+
+    `open_interest` None is unknown. `entry_price` is in USDC per base unit; `selected_leverage`
+    is what its owner chose for the market, None if nothing.
+    """
+
+    market: PerpetualMarket
+    quantums: int
+    price: int
+    exponent: int
+    open_interest: int | None = 0
+    entry_price: Fraction | None = None
+    selected_leverage: Fraction | None = None
+
+    @property
+    def chosen_imf_ppm(self) -> int:
+        """Return the fraction that the selected leverage asks for, 0 if none is selected."""
+        if self.selected_leverage is None:
+            return 0
+        if self.selected_leverage <= 0:
+            what = f"{self.market.ticker}: a selected leverage above 0"
+            raise MarginError(what, self.selected_leverage)
+        return ceil(PPM / self.selected_leverage)
+
+    @property
+    def margin(self) -> PositionMargin:
+        """Return its margin as the chain computes it."""
+        return self.margin_at(self.chosen_imf_ppm)
+
+    def margin_at(self, imf_ppm: int) -> PositionMargin:
+        """Return its margin with `imf_ppm` chosen, 0 for none."""
+        return position_margin(
+            self.market, self.quantums, self.price, self.exponent, self.open_interest, imf_ppm
+        )
+
+
+class HeldSubaccount(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A subaccount: its USDC in quote quantums, funding settled, and its positions.
+
+    The indexer's REST adjusts its USDC for unsettled funding, its WebSocket does not.
+    """
+
+    usdc: int
+    positions: tuple[HeldPosition, ...] = ()
+    number: int = 0
+
+    @property
+    def figures(self) -> MarginFigures:
+        """Return its margin as the chain computes it."""
+        return total_margin(self.usdc, [held.margin for held in self.positions])
+
+
+def may_choose_leverage(
+    subaccount: HeldSubaccount, leverages: Mapping[str, Fraction | int]
+) -> bool:
+    """Tell whether the chain would accept these leverages, by ticker, for a subaccount.
+
+    It must be initially collateralised with them. Leverages chosen earlier for markets that are
+    not named here are left out of that test, as the chain leaves them out.
+    Source: x/subaccounts/keeper/leverage.go.
+    """
+    margins = []
+    for held in subaccount.positions:
+        leverage = leverages.get(held.market.ticker)
+        imf_ppm = 0 if leverage is None else chosen_imf_ppm(held.market, leverage)
+        margins.append(held.margin_at(imf_ppm))
+    return total_margin(subaccount.usdc, margins).free_collateral >= 0
+
+
+# === Front ends ===
+
+# One account, four answers. In USDC, base units and prices, exact: who prints them rounds them.
+
+ViewName = Literal["chain", "web", "abacus", "indexer"]
+
+# Subaccounts below this one are parents; to the chain all are alike.
+_PARENTS = 128
+
+
+class _Part(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    # What a view makes of one position, before it knows the account.
+    ticker: str
+    size: Fraction
+    value: Fraction
+    imf: Fraction
+    mmf: Fraction
+    initial_margin: Fraction
+    maintenance_margin: Fraction
+
+    @property
+    def notional(self) -> Fraction:
+        """Return the value without its sign."""
+        return abs(self.value)
+
+
+class PositionView(_Part, frozen=True, gc=False, kw_only=True):
+    """One position as a view has it; `size` and `value` are negative for a short.
+
+    `imf` is the market's, open interest included where the view does so; `initial_margin` is
+    what counts against the account, with the selected leverage where the view knows of it.
+    None is undefined: a leverage of no equity, a liquidation price below 0.
+    """
+
+    max_leverage: Fraction | None
+    leverage: Fraction | None
+    liquidation_price: Fraction | None
+    unrealized_pnl: Fraction | None
+    unrealized_pnl_percent: Fraction | None
+    margin_mode: Literal["CROSS", "ISOLATED"]
+
+
+class AccountView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One subaccount as a view has it; `raw_free_collateral` may be negative in each."""
+
+    view: ViewName
+    number: int
+    quote_balance: Fraction
+    equity: Fraction
+    free_collateral: Fraction
+    raw_free_collateral: Fraction
+    margin_usage: Fraction | None
+    leverage: Fraction | None
+    notional: Fraction
+    value: Fraction
+    initial_margin: Fraction
+    maintenance_margin: Fraction
+    positions: tuple[PositionView, ...]
+
+
+class ParentView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A parent and its children: `equity` is everybody's, what else is shown the parent's."""
+
+    equity: Fraction
+    parent: AccountView
+    children: dict[int, AccountView]
+
+
+def chain_view(subaccount: HeldSubaccount) -> AccountView:
+    """See a subaccount as the chain acts on it, to the quote quantum; this is the one to trust.
+
+    The chain knows no liquidation price: it is where its test would turn, other prices held,
+    its roundings aside.
+    """
+    return _view(subaccount, "chain")
+
+
+def web_view(subaccount: HeldSubaccount) -> AccountView:
+    """See a subaccount as the web front end shows it: nothing below 0, leverages selected."""
+    return _view(subaccount, "web")
+
+
+def abacus_view(subaccount: HeldSubaccount) -> AccountView:
+    """See a subaccount as the mobile apps' abacus does: no floor, a short's leverage negative."""
+    return _view(subaccount, "abacus")
+
+
+def indexer_view(subaccount: HeldSubaccount) -> AccountView:
+    """See a subaccount as the indexer does: the tier's fractions alone, nothing rounded.
+
+    It says equity and free collateral; the rest follows from its own figures.
+    """
+    return _view(subaccount, "indexer")
+
+
+def parent_view(
+    view: Callable[[HeldSubaccount], AccountView], subaccounts: Iterable[HeldSubaccount]
+) -> ParentView:
+    """See a parent subaccount (number below 128) with its children, each through `view`."""
+    children = {held.number: view(held) for held in subaccounts}
+    parents = [number for number in children if number < _PARENTS]
+    if len(parents) != 1:
+        raise MarginError("one subaccount below 128, the parent, and its children", list(children))
+    equity = sum((child.equity for child in children.values()), Fraction(0))
+    return ParentView(equity=equity, parent=children[parents[0]], children=children)
+
+
+def _view(subaccount: HeldSubaccount, name: ViewName) -> AccountView:
+    style = _STYLES[name]
+    parts = [style.part(held) for held in subaccount.positions]
+    balance = _usdc(subaccount.usdc)
+    value, notional, initial, maintenance = (
+        sum((getattr(part, figure) for part in parts), Fraction(0))
+        for figure in ("value", "notional", "initial_margin", "maintenance_margin")
+    )
+    equity = balance + value
+    if style.floors:
+        equity = max(equity, Fraction(0))
+    raw = equity - initial
+    free = max(raw, Fraction(0)) if style.floors else raw
+    return AccountView(
+        view=name,
+        number=subaccount.number,
+        quote_balance=balance,
+        equity=equity,
+        free_collateral=free,
+        raw_free_collateral=raw,
+        margin_usage=1 - free / equity if equity > 0 else None,
+        leverage=notional / equity if equity > 0 else None,
+        notional=notional,
+        value=value,
+        initial_margin=initial,
+        maintenance_margin=maintenance,
+        positions=tuple(
+            _position_view(held, part, equity, maintenance, style, subaccount.number)
+            for held, part in zip(subaccount.positions, parts, strict=True)
+        ),
+    )
+
+
+def _position_view(
+    held: HeldPosition,
+    part: _Part,
+    equity: Fraction,
+    maintenance: Fraction,
+    style: "_Style",
+    number: int,
+) -> PositionView:
+    pnl = percent = None
+    if held.entry_price is not None:
+        pnl = part.value - part.size * held.entry_price
+        staked = abs(part.size * held.entry_price) / max(_screen_leverage(held), Fraction(1))
+        percent = pnl / staked if staked else None
+    lever = part.value if style.signed else part.notional
+    others = maintenance - part.maintenance_margin
+    against = part.size - abs(part.size) * part.mmf
+    price = (others + part.value - equity) / against if against else None
+    return PositionView(
+        **msgspec.structs.asdict(part),
+        max_leverage=1 / part.imf if part.imf else None,
+        leverage=lever / equity if equity > 0 else None,
+        liquidation_price=None if price is None or price < 0 else price,
+        unrealized_pnl=pnl,
+        unrealized_pnl_percent=percent,
+        margin_mode="CROSS" if number < _PARENTS else "ISOLATED",
+    )
+
+
+def _chain_part(held: HeldPosition) -> _Part:
+    market, margin, interest = held.market, held.margin, held.open_interest
+    lower, upper = market.open_interest_lower_cap, market.open_interest_upper_cap
+    scaled = upper if interest is None else int(interest * _quantum_value(held))
+    return _Part(
+        ticker=market.ticker,
+        size=_base_size(held),
+        value=_usdc(margin.net_notional),
+        imf=Fraction(adjusted_imf_ppm(market.imf_ppm, lower, upper, scaled), PPM),
+        mmf=Fraction(market.imf_ppm * market.maintenance_fraction_ppm, PPM * PPM),
+        initial_margin=_usdc(margin.initial_margin),
+        maintenance_margin=_usdc(margin.maintenance_margin),
+    )
+
+
+def _web_part(held: HeldPosition) -> _Part:
+    imf = _screen_imf(held)
+    return _screen_part(held, imf, max(imf, 1 / _screen_leverage(held)))
+
+
+def _abacus_part(held: HeldPosition) -> _Part:
+    return _screen_part(held, _screen_imf(held), _screen_imf(held))
+
+
+def _indexer_part(held: HeldPosition) -> _Part:
+    return _screen_part(held, _tier_imf(held), _tier_imf(held))
+
+
+def _screen_part(held: HeldPosition, imf: Fraction, asked: Fraction) -> _Part:
+    market = held.market
+    value = _usdc(held.quantums * _quantum_value(held))
+    mmf = Fraction(maintenance_margin_ppm(market.imf_ppm, market.maintenance_fraction_ppm), PPM)
+    return _Part(
+        ticker=market.ticker,
+        size=_base_size(held),
+        value=value,
+        imf=imf,
+        mmf=mmf,
+        initial_margin=abs(value) * asked,
+        maintenance_margin=abs(value) * mmf,
+    )
+
+
+class _Style(msgspec.Struct, frozen=True):
+    # What tells one view from another.
+    part: Callable[[HeldPosition], _Part]
+    floors: bool = False  # equity and free collateral end at 0
+    signed: bool = False  # a short's leverage is negative
+
+
+_STYLES: Final[Mapping[ViewName, _Style]] = {
+    "chain": _Style(_chain_part),
+    "web": _Style(_web_part, floors=True),
+    "abacus": _Style(_abacus_part, signed=True),
+    "indexer": _Style(_indexer_part),
+}
+
+
+def _tier_imf(held: HeldPosition) -> Fraction:
+    held.margin_at(held.chosen_imf_ppm)  # what the chain cannot value, no view may
+    if held.market.imf_ppm <= 0:
+        raise MarginError(f"{held.market.ticker}: a tier's imf_ppm above 0", held.market.imf_ppm)
+    return Fraction(held.market.imf_ppm, PPM)
+
+
+def _screen_imf(held: HeldPosition) -> Fraction:
+    # Not rounded, and where both caps are one the front ends see no cap: the chain does.
+    base = _tier_imf(held)
+    lower, upper = held.market.open_interest_lower_cap, held.market.open_interest_upper_cap
+    if not upper or lower == upper:
+        return base
+    if held.open_interest is None:
+        return Fraction(1)
+    share = max((held.open_interest * _quantum_value(held) - lower) / (upper - lower), Fraction(0))
+    return min(base + share * (1 - base), Fraction(1))
+
+
+def _screen_leverage(held: HeldPosition) -> Fraction:
+    # Nothing selected is the most that the tier allows.
+    return 1 / _tier_imf(held) if held.selected_leverage is None else held.selected_leverage
+
+
+def _quantum_value(held: HeldPosition) -> Fraction:
+    # In quote quantums, exactly.
+    return held.price * Fraction(10) ** (held.exponent + held.market.atomic_resolution + 6)
+
+
+def _base_size(held: HeldPosition) -> Fraction:
+    return held.quantums * Fraction(10) ** held.market.atomic_resolution
+
+
+def _usdc(quote_quantums: int | Fraction) -> Fraction:
+    return Fraction(quote_quantums) / PPM
+
+
+# === Explanation ===
+
+# Where a view and the chain differ, and why, in words and figures.
+
+# What each cause can move.
+_BY_INITIAL: Final = ("initial_margin", "free_collateral", "margin_usage")
+_BY_EQUITY: Final = (
+    "equity", "free_collateral", "margin_usage", "leverage", "liquidation_price",
+)  # fmt: skip
+_BY_MAINTENANCE: Final = ("maintenance_margin", "liquidation_price")
+_OF_ACCOUNT: Final = (
+    "equity", "free_collateral", "initial_margin", "maintenance_margin", "margin_usage",
+    "leverage",
+)  # fmt: skip
+_OF_POSITION: Final = ("initial_margin", "liquidation_price")
+_ROUNDING = "the chain rounds each position to 0.000001 USDC"
+
+
+class Difference(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A figure that a view shows and the chain does not act on; its text says why.
+
+    `figure` is a field of `AccountView`, or with a `ticker` of `PositionView`. `shown` and
+    `acts` are the view's and the chain's, None where undefined.
+    """
+
+    view: ViewName
+    figure: str
+    ticker: str
+    shown: Fraction | None
+    acts: Fraction | None
+    reasons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        what = f"{self.ticker} {self.figure}".strip().replace("_", " ")
+        shown, acts = _in_words(self.shown), _in_words(self.acts)
+        return f"{self.view}: {what} {shown}, on the chain {acts}: {'; '.join(self.reasons)}"
+
+
+def explain(subaccount: HeldSubaccount, *, rounding: bool = False) -> list[Difference]:
+    """Tell where each front end differs from the chain over one subaccount, and why.
+
+    Differences that roundings alone make are left out, unless `rounding` asks for them.
+    """
+    chain = chain_view(subaccount)
+    found = [
+        difference
+        for view in (web_view, abacus_view, indexer_view)
+        for difference in _differences(subaccount, view(subaccount), chain)
+    ]
+    return [each for each in found if rounding or each.reasons != (_ROUNDING,)]
+
+
+def _differences(
+    subaccount: HeldSubaccount, view: AccountView, chain: AccountView
+) -> Iterator[Difference]:
+    causes = list(_causes(subaccount, view, chain))
+    pairs: list[tuple[str, str, AccountView | PositionView, AccountView | PositionView]] = [
+        ("", figure, view, chain) for figure in _OF_ACCOUNT
+    ]
+    for shown, acts in zip(view.positions, chain.positions, strict=True):
+        pairs += [(shown.ticker, figure, shown, acts) for figure in _OF_POSITION]
+    for ticker, figure, left, right in pairs:
+        if getattr(left, figure) != getattr(right, figure):
+            # A position's own requirement has nothing to do with the others'.
+            about = ("", ticker) if ticker and figure == "initial_margin" else None
+            reasons = [
+                reason
+                for figures, cause, reason in causes
+                if figure in figures and (about is None or cause in about)
+            ]
+            yield Difference(
+                view=view.view,
+                figure=figure,
+                ticker=ticker,
+                shown=getattr(left, figure),
+                acts=getattr(right, figure),
+                reasons=tuple(reasons) or (_ROUNDING,),
+            )
+
+
+def _causes(
+    subaccount: HeldSubaccount, view: AccountView, chain: AccountView
+) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    # The figures that each can move, the ticker it is about, and its words.
+    floors = _STYLES[view.view].floors
+    if floors and chain.equity < 0:
+        yield _BY_EQUITY, "", f"equity is {_in_words(chain.equity)}, shown no lower than 0"
+    if floors and chain.free_collateral < 0:
+        lacking = _in_words(-chain.free_collateral)
+        yield _BY_INITIAL[1:], "", f"initial margin lacks {lacking}, shown as 0 left"
+    seen = zip(subaccount.positions, view.positions, chain.positions, strict=True)
+    for held, shown, acts in seen:
+        ticker, chosen = held.market.ticker, Fraction(held.chosen_imf_ppm, PPM)
+        # The chain keeps six decimals of a fraction; a view may keep more.
+        if abs(shown.imf - acts.imf) >= Fraction(2, PPM):
+            there, here = _exact_percent(acts.imf), _exact_percent(shown.imf)
+            reason = f"by its open interest {ticker} asks {there} on the chain, {here} here"
+            yield _BY_INITIAL, ticker, reason
+        if chosen > acts.imf and view.view != "web":
+            reason = (
+                f"the leverage chosen for {ticker} asks {_exact_percent(chosen)}, left out here"
+            )
+            yield _BY_INITIAL, ticker, reason
+        if shown.mmf != acts.mmf:
+            there, here = _exact_percent(acts.mmf), _exact_percent(shown.mmf)
+            yield _BY_MAINTENANCE, ticker, f"{ticker} maintains {there} on the chain, {here} here"
+
+
+def _in_words(value: Fraction | None) -> str:
+    return "undefined" if value is None else f"{float(value):,.6f}".rstrip("0").rstrip(".")
+
+
+def _exact_percent(fraction: Fraction) -> str:
+    return f"{float(fraction * 100):.8g} %"
+
+
+# === Holdings ===
+
+
+class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One market as an account stands in it; `quantums` 0 is a market it could enter.
+
+    The oracle price is `price` at the power of ten `exponent`, open interest in base quantums,
+    `volatility_1h` the standard deviation of the return over an hour, `beta` the market's move
+    for a move of one of all markets together.
+    """
+
+    market: PerpetualMarket
+    quantums: int = 0
+    price: int | None = None
+    exponent: int = 0
+    open_interest: int | None = None
+    chosen_imf_ppm: int = 0
+    funding_8h_ppm: int | None = None
+    volatility_1h: float | None = None
+    beta: float | None = None
+
+    @property
+    def ticker(self) -> str:
+        """Name the market."""
+        return self.market.ticker
+
+
+def funding_rate_8h_ppm(rate_1h: Decimal | str) -> int:
+    """Turn the indexer's hourly rate into the chain's ppm per 8 hours, truncated as there."""
+    try:
+        return int(Fraction(number(rate_1h)) * 8 * PPM)
+    except (ConnError, ValueError, ArithmeticError):
+        raise RiskError(f"expected an hourly funding rate, got {rate_1h}") from None
+
+
+def _objection(holding: Holding) -> str:
+    # What keeps a market from being valued, or nothing.
+    if holding.price is None:
+        return f"{holding.ticker}: no oracle price"
+    try:
+        _margin(holding)
+    except MarginError as error:
+        return str(error)
+    return ""
+
+
+def _volatility(holding: Holding) -> float | None:
+    return holding.volatility_1h if _usable(holding.volatility_1h) else None
+
+
+def _usable_rate(holding: Holding) -> int | None:
+    # The chain's own are 32 bits wide.
+    rate = holding.funding_8h_ppm
+    return rate if rate is not None and abs(rate) < 2**31 else None
+
+
+def _usable(volatility: float | None) -> TypeGuard[float]:
+    # Its square, too: a market that never moves is one nobody has measured.
+    return volatility is not None and volatility > 0 and 0 < volatility * volatility < inf
+
+
+def _no_volatility(got: float | None) -> str:
+    return f"no usable volatility, {'none is known yet' if got is None else f'got {got}'}"
+
+
+def _margin(holding: Holding, shock_ppm: int = 0) -> PositionMargin:
+    # A shocked price is exact: six digits more, none rounded. At nothing, nothing is left.
+    price, exponent = holding.price or 0, holding.exponent
+    if shock_ppm:
+        if shock_ppm <= -PPM:
+            return PositionMargin()
+        price, exponent = price * (PPM + shock_ppm), exponent - 6
+    market, size, interest = holding.market, holding.quantums, holding.open_interest
+    return position_margin(market, size, price, exponent, interest, holding.chosen_imf_ppm)
+
+
+def _funding_ppm(holding: Holding, rate_8h_ppm: int, hours: int) -> int:
+    # What it is credited, in 1e-6 quote quantums, if nothing else moves.
+    price, exponent, market = holding.price or 0, holding.exponent, holding.market
+    delta = funding_index_delta(rate_8h_ppm, 3_600, price, exponent, market.atomic_resolution)
+    return hours * funding_settlement_ppm(holding.quantums, delta, 0)
+
+
+_Held = dict[str, Holding]
+_Terms = dict[str, PositionMargin]
+
+
+def _held(holdings: Iterable[Holding]) -> _Held:
+    held: _Held = {}
+    for holding in holdings:
+        if holding.ticker in held:
+            raise RiskError(f"expected one holding per market, got {holding.ticker} twice")
+        held[holding.ticker] = holding
+    return {ticker: holding for ticker, holding in held.items() if holding.quantums}
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+# === Figures ===
+
+
+class PositionRisk(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One position's figures; None is unknown, and `unknown` says why.
+
+    `distance` is this price's own adverse move to `liquidation_price`, all others standing
+    still; `gap` the same in USDC per base unit, `sigmas` in its own hourly standard deviations.
+    The price is None with an infinite distance where no price of this market liquidates, or
+    (minus infinity) where none would save. `funding_1h` is positive when paid.
+    """
+
+    ticker: str
+    quantums: int
+    oracle_price: Decimal | None = None
+    net_notional: int | None = None
+    share: float | None = None
+    liquidation_price: Decimal | None = None
+    gap: Decimal | None = None
+    distance: float | None = None
+    sigmas: float | None = None
+    funding_1h: int | None = None
+    unknown: tuple[str, ...] = ()
+
+
+class RiskFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """An account's figures at one instant; None is unknown, and `unknown` says why.
+
+    `margin` tells equity, gross notional, usage and `distance`, the adverse move of all prices
+    at once that breaches maintenance; `sigmas` is the same with each market moving by so many of
+    its own hourly deviations. `funding_distance_1d` is what a day of funding takes off the
+    distance, `hours_to_breach` how long funding alone needs to breach (infinite if it is not
+    paid). `herfindahl` is the sum of squared shares of gross notional: 1 is a single market.
+    """
+
+    margin: MarginFigures | None = None
+    net_notional: int | None = None
+    long_notional: int | None = None
+    short_notional: int | None = None
+    sigmas: float | None = None
+    funding_1h: int | None = None
+    funding_1d: int | None = None
+    funding_distance_1d: float | None = None
+    hours_to_breach: float | None = None
+    largest: str | None = None
+    largest_share: float | None = None
+    herfindahl: float | None = None
+    positions: tuple[PositionRisk, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+def risk_figures(collateral: int, holdings: Iterable[Holding]) -> RiskFigures:
+    """Compute every figure of risk of an account, from its settled USDC and its holdings."""
+    held = _held(holdings)
+    objections = {ticker: _objection(holding) for ticker, holding in held.items()}
+    terms = {t: _margin(h) for t, h in held.items() if not objections[t]}
+    unknown = [reason for reason in objections.values() if reason]
+    total = total_margin(collateral, terms.values(), unknown)
+    positions = tuple(_position_risk(h, terms.get(t), total) for t, h in held.items())
+    if unknown:
+        return RiskFigures(positions=positions, unknown=tuple(unknown))
+    return _account_figures(total, held, terms, positions)
+
+
+def _account_figures(
+    total: MarginFigures, held: _Held, terms: _Terms, positions: tuple[PositionRisk, ...]
+) -> RiskFigures:
+    values = [term.net_notional for term in terms.values()]
+    gross = total.notional
+    shares = {t: abs(term.net_notional) / gross for t, term in terms.items()} if gross else {}
+    largest = max(shares, key=lambda ticker: shares[ticker], default=None)
+    lacking = [reason for p in positions for reason in p.unknown]
+    lacking += [] if gross else ["no position of any worth is held"]
+    lacking += ["equity is not positive"] if total.net_collateral <= 0 else []
+    figures = RiskFigures(
+        margin=total,
+        net_notional=sum(values),
+        long_notional=sum(value for value in values if value > 0),
+        short_notional=-sum(value for value in values if value < 0),
+        sigmas=_account_sigmas(total, held, terms),
+        largest=largest,
+        largest_share=shares[largest] if largest is not None else None,
+        herfindahl=sum(share * share for share in shares.values()) if shares else None,
+        positions=positions,
+        unknown=tuple(lacking),
+    )
+    impact = msgspec.structs.asdict(funding_impact(total, held.values()))
+    return msgspec.structs.replace(figures, **impact)
+
+
+def _account_sigmas(total: MarginFigures, held: _Held, terms: _Terms) -> float | None:
+    # All against us at once, each by its own deviation: no diversification is counted on.
+    lost = 0.0
+    for ticker, holding in held.items():
+        volatility = _volatility(holding)
+        if volatility is None:
+            return None
+        lost += total_margin(0, [terms[ticker]]).sensitivity * volatility
+    if lost <= 0:
+        return total.distance  # infinite, or unknown: no price can help or hurt
+    return total.cushion / lost
+
+
+class FundingImpact(msgspec.Struct, frozen=True, gc=False):
+    """What funding at the present rates does to an account; the fields are `RiskFigures`' own."""
+
+    funding_1h: int | None = None
+    funding_1d: int | None = None
+    funding_distance_1d: float | None = None
+    hours_to_breach: float | None = None
+
+
+def funding_impact(margin: MarginFigures, holdings: Iterable[Holding]) -> FundingImpact:
+    """Reckon funding at the present rates and prices; all unknown if a rate is.
+
+    `margin` is the account's. `MarginError` for a holding whose price is not above 0.
+    """
+    settled = 0
+    for holding in holdings:
+        rate = _usable_rate(holding)
+        if rate is None:
+            return FundingImpact()
+        settled += _funding_ppm(holding, rate, 1)
+    day = -funding_settlement([24 * settled])
+    paying = settled < 0 or margin.cushion < 0
+    return FundingImpact(
+        -funding_settlement([settled]),
+        day,
+        day / margin.sensitivity if margin.sensitivity > 0 else None,
+        max(margin.cushion, 0) * PPM / max(-settled, 1) if paying else inf,
+    )
+
+
+def _position_risk(
+    holding: Holding, term: PositionMargin | None, total: MarginFigures
+) -> PositionRisk:
+    ticker, size = holding.ticker, holding.quantums
+    if term is None or holding.price is None:
+        return PositionRisk(ticker=ticker, quantums=size, unknown=(_objection(holding),))
+    oracle = Decimal(holding.price).scaleb(holding.exponent)
+    rate, volatility, lacking = _usable_rate(holding), _volatility(holding), []
+    if rate is None:
+        wide = ", got one beyond 32 bits" if holding.funding_8h_ppm else ""
+        lacking.append(f"{ticker}: no usable funding rate{wide}")
+    if volatility is None:
+        lacking.append(f"{ticker}: {_no_volatility(holding.volatility_1h)}")
+    liquidation, distance = None, None
+    if total.known:
+        liquidation, distance = _own_distance(holding, oracle, term, total)
+    else:
+        lacking += [f"{ticker}: no distance, the account is unknown ({total.unknown[0]})"]
+    return PositionRisk(
+        ticker=ticker,
+        quantums=size,
+        oracle_price=oracle,
+        net_notional=term.net_notional,
+        share=abs(term.net_notional) / total.notional if total.known and total.notional else None,
+        liquidation_price=liquidation,
+        gap=abs(oracle - liquidation) if liquidation is not None else None,
+        distance=distance,
+        sigmas=distance / volatility if distance is not None and volatility else None,
+        funding_1h=None if rate is None else funding_payment(_funding_ppm(holding, rate, 1)),
+        unknown=tuple(lacking),
+    )
+
+
+def _own_distance(
+    holding: Holding, oracle: Decimal, term: PositionMargin, total: MarginFigures
+) -> tuple[Decimal | None, float]:
+    market, size = holding.market, holding.quantums
+    others = total.maintenance_margin - term.maintenance_margin
+    fraction = market.imf_ppm * market.maintenance_fraction_ppm
+    ratio = liquidation_ratio(size, term.net_notional, total.net_collateral, others, fraction)
+    if ratio is None:
+        return None, inf if total.cushion >= 0 else -inf
+    price = (Decimal(ratio[0]) / ratio[1]).scaleb(-6 - market.atomic_resolution)
+    away = float((oracle - price) / oracle)
+    return price, away if size > 0 else -away
+
+
+# === Stress ===
+
+# Every scenario is a sum over positions, and a position's part of it depends on that position
+# alone. So a table keeps each position's parts and their sums: one price changes one row.
+
+MOVES_PERCENT: Final = (-40, -20, -10, -5, -2, -1, 1, 2, 5, 10, 20, 40)
+
+Scenario = Literal["now", "market", "together", "open interest capped", "funding clamped"]
+_Sums = tuple[int, ...]
+_WIDTH: Final = 5  # net notional, initial and maintenance margin, notional, sensitivity
+_NONE: Final = (0,) * (_WIDTH * (2 + len(MOVES_PERCENT)) + 1)  # now, cap, together; funding
+_CAP, _TOGETHER = _WIDTH, 2 * _WIDTH
+
+
+class StressCell(msgspec.Struct, frozen=True, gc=False):
+    """What one shock would leave: None, each, while any position cannot be valued.
+
+    `distance` is None without a position, too; it and `liquidatable` are after the shock.
+    """
+
+    scenario: Scenario
+    ticker: str = ""
+    move_percent: int = 0
+    equity: int | None = None
+    initial_margin: int | None = None
+    maintenance_margin: int | None = None
+    distance: float | None = None
+    liquidatable: bool | None = None
+
+
+class _Row(msgspec.Struct, frozen=True):
+    holding: Holding
+    unknown: str = ""
+    sums: _Sums = _NONE
+    moved: tuple[_Sums, ...] = (_NONE[:_WIDTH],) * len(MOVES_PERCENT)
+
+
+_GENESIS: Final = FundingTerms()
+
+
+class StressTable(msgspec.Struct, frozen=True):
+    """An account under every shock; `changed` gives the next table, this one stays as it is.
+
+    `unknown` says why cells are unknown: `lacking` are the reasons of positions that no holding
+    can be made of. `assumed` names the markets that count with a beta of 1 for want of one.
+    Shocks are instant: nothing is traded, and open interest keeps its base quantums.
+    """
+
+    collateral: int
+    funding_hours: int
+    terms: FundingTerms
+    rows: dict[str, _Row]
+    sums: _Sums = _NONE
+    lacking: tuple[str, ...] = ()
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Say which positions cannot be valued, and why."""
+        return (*self.lacking, *(row.unknown for row in self.rows.values() if row.unknown))
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """Name the markets whose beta is not known and counts as 1."""
+        return tuple(t for t, row in self.rows.items() if _beta(row.holding) is None)
+
+    def changed(self, holding: Holding) -> "StressTable":
+        """Return the table with one market as it is now: its price, size or rate; 0 leaves."""
+        rows, ticker = dict(self.rows), holding.ticker
+        old, sums = rows.pop(ticker, None), self.sums
+        if old is not None:
+            sums = tuple(map(sub, sums, old.sums))
+        if holding.quantums:
+            row = _stress_row(holding, self.funding_hours, self.terms)
+            rows[ticker], sums = row, tuple(map(add, sums, row.sums))
+        return msgspec.structs.replace(self, rows=rows, sums=sums)
+
+    def settled(self, collateral: int, lacking: Iterable[str] = ()) -> "StressTable":
+        """Return the table with other collateral, and what it lacks; `MarginError` beyond size."""
+        total_margin(collateral, ())
+        return msgspec.structs.replace(self, collateral=collateral, lacking=tuple(lacking))
+
+    def now(self) -> StressCell:
+        """Return the account without a shock."""
+        return self._cell(bool(self.unknown), self.sums, "now")
+
+    def market(self, ticker: str) -> list[StressCell]:
+        """Return the cells of one market's own moves, the others standing still."""
+        if ticker not in self.rows:
+            raise RiskError(f"expected a market of {sorted(self.rows)}, got {ticker}")
+        return self._own(bool(self.unknown), ticker, self.rows[ticker])
+
+    def together(self) -> list[StressCell]:
+        """Return the cells of all markets moving at once, each by its beta."""
+        unknown, starts = bool(self.unknown), range(_TOGETHER, len(_NONE) - 1, _WIDTH)
+        return [
+            self._cell(unknown, self.sums[start : start + _WIDTH], "together", "", move)
+            for start, move in zip(starts, MOVES_PERCENT, strict=True)
+        ]
+
+    def capped(self) -> StressCell:
+        """Return the account with every open interest at its upper cap: initial margin alone."""
+        return self._cell(bool(self.unknown), self.sums[_CAP:_TOGETHER], "open interest capped")
+
+    def clamped(self) -> StressCell:
+        """Return the account after `funding_hours` of the worst funding, each position paying."""
+        net, *others = self.sums[:_WIDTH]
+        sums = (net + funding_settlement(self.sums[-1:]), *others)
+        return self._cell(bool(self.unknown), sums, "funding clamped")
+
+    def cells(self) -> list[StressCell]:
+        """Return every cell: now, each market, all together, open interest, funding."""
+        unknown = bool(self.unknown)
+        own = [cell for t, row in self.rows.items() for cell in self._own(unknown, t, row)]
+        return [self.now(), *own, *self.together(), self.capped(), self.clamped()]
+
+    def _own(self, unknown: bool, ticker: str, row: _Row) -> list[StressCell]:
+        others = tuple(map(sub, self.sums[:_WIDTH], row.sums))
+        return [
+            self._cell(unknown, tuple(map(add, others, moved)), "market", ticker, move)
+            for move, moved in zip(MOVES_PERCENT, row.moved, strict=True)
+        ]
+
+    def _cell(
+        self, unknown: bool, sums: _Sums, scenario: Scenario, ticker: str = "", move: int = 0
+    ) -> StressCell:
+        if unknown:
+            return StressCell(scenario, ticker, move)
+        value, initial, maintenance, notional, sensitivity = sums[:_WIDTH]
+        net = self.collateral + value
+        distance = MarginFigures(net, initial, maintenance, notional, sensitivity).distance
+        breached = is_liquidatable(net, maintenance)
+        return StressCell(scenario, ticker, move, net, initial, maintenance, distance, breached)
+
+
+def stress_table(
+    collateral: int, holdings: Iterable[Holding], *, funding_hours: int = 8,
+    terms: FundingTerms = _GENESIS,
+) -> StressTable:  # fmt: skip
+    """Compute the whole table from nothing, from settled USDC and holdings.
+
+    `terms` holds the clamp's factor, the chain's at genesis; governance may change it.
+    """
+    if funding_hours < 0:
+        raise RiskError(f"expected funding_hours of 0 or more, got {funding_hours}")
+    total_margin(collateral, ())  # refuses what is beyond all size
+    rows = {t: _stress_row(holding, funding_hours, terms) for t, holding in _held(holdings).items()}
+    sums = tuple(map(sum, zip(_NONE, *(row.sums for row in rows.values()), strict=True)))
+    return StressTable(collateral, funding_hours, terms, rows, sums)
+
+
+def _stress_row(holding: Holding, hours: int, terms: FundingTerms) -> _Row:
+    try:
+        return _known_row(holding, hours, terms)
+    except (MarginError, OverflowError) as error:  # now, or only once it is shocked
+        return _Row(holding, _objection(holding) or str(error))
+
+
+def _known_row(holding: Holding, hours: int, terms: FundingTerms) -> _Row:
+    now, beta = _parts(_margin(holding)), _beta(holding)
+    moved = together = tuple(_parts(_margin(holding, move * 10_000)) for move in MOVES_PERCENT)
+    if beta is not None and beta != 1:
+        shocks = [round(move * 10_000 * beta) for move in MOVES_PERCENT]
+        together = tuple(_parts(_margin(holding, shock)) for shock in shocks)
+    market, (value, initial, *others) = holding.market, now
+    # At its upper cap the fraction is 100 %, whatever was chosen.
+    capped = abs(value) if market.open_interest_upper_cap else initial
+    factor = terms.funding_rate_clamp_factor_ppm
+    clamp = funding_clamp_ppm(factor, market.imf_ppm, market.maintenance_fraction_ppm)
+    paid = _funding_ppm(holding, clamp if holding.quantums > 0 else -clamp, hours)
+    return _Row(
+        holding, "", (*now, value, capped, *others, *chain.from_iterable(together), paid), moved
+    )
+
+
+def _parts(position: PositionMargin) -> _Sums:
+    # As total_margin sums them up, which a test holds it to: half the table's time is here.
+    value, required = position.net_notional, position.maintenance_margin
+    if value >= 0:
+        return value, position.initial_margin, required, value, value - required
+    return value, position.initial_margin, required, -value, required - value
+
+
+def _beta(holding: Holding) -> float | None:
+    beta = holding.beta
+    return beta if beta is not None and isfinite(beta) else None
+
+
+# === Sizing ===
+
+# How much one would like, and how much of it the margin bears when all markets turn against it.
+
+
+class Wish(msgspec.Struct, frozen=True, gc=False):
+    """A position's wanted notional, signed, in quote quantums; None where none can be named."""
+
+    notional: int | None
+    why: str
+
+
+class Sizing(msgspec.Struct, frozen=True, gc=False):
+    """The position to hold, signed quantums on the step; 0 is a denial, and `why` its reason.
+
+    It bounds what is wished for, and never asks to close what is held.
+    `after` is the account's margin after the adverse move, None where it was not computed.
+    """
+
+    ticker: str
+    quantums: int
+    why: str
+    limited_by: Literal["wish", "step", "margin", "volatility", "unknown", "isolated"]
+    after: MarginFigures | None = None
+
+    @property
+    def denied(self) -> bool:
+        """Tell whether nothing may be held."""
+        return not self.quantums
+
+
+def fixed_fraction(equity: int | None, fraction: float, stop: float = 1.0) -> Wish:
+    """Wish to lose at most `fraction` of equity if the price moves by `stop` against it."""
+    _expect("fraction", fraction, least=-inf)
+    _expect("stop", stop, least=1e-4)
+    words = f"{_percent(fraction)} of equity at a stop of {_percent(stop)}"
+    return _wish(equity, fraction / stop, words)
+
+
+def volatility_target(
+    equity: int | None, target_1h: float, volatility_1h: float | None, cap: float
+) -> Wish:
+    """Wish for a position that moves equity by `target_1h` an hour (one standard deviation).
+
+    `cap` bounds it in multiples of equity: a calm hour is not a promise.
+    """
+    _expect("target_1h", target_1h, least=-inf)
+    _expect("cap", cap, least=0)
+    if not _usable(volatility_1h):
+        return Wish(None, _no_volatility(volatility_1h))
+    leverage = min(max(target_1h / volatility_1h, -cap), cap)
+    calm = f"at a volatility of {_percent(volatility_1h)}"
+    words = f"{_percent(target_1h)} an hour {calm}, at most {cap:g} times"
+    return _wish(equity, leverage, words)
+
+
+def kelly(
+    equity: int | None, edge_1h: float | None, volatility_1h: float | None, cap: float,
+    share: float = 0.5,
+) -> Wish:  # fmt: skip
+    """Wish for a share of Kelly's fraction, edge over variance, at most `cap` times equity.
+
+    `edge_1h` is the expected return of an hour, costs deducted; a negative one wishes a short.
+    """
+    _expect("cap", cap, least=0)
+    _expect("share", share, above=0)
+    if edge_1h is None or not isfinite(edge_1h):
+        return Wish(None, f"no usable edge, got {edge_1h}")
+    if not _usable(volatility_1h):
+        return Wish(None, _no_volatility(volatility_1h))
+    whole = edge_1h / (volatility_1h * volatility_1h)
+    leverage = min(max(share * whole, -cap), cap)
+    words = f"{share:g} of Kelly's {whole:.2f} times equity, at most {cap:g} times"
+    return _wish(equity, leverage, words)
+
+
+def _expect(
+    name: str, value: float, *, least: float = -inf, above: float = -inf, below: float = inf
+) -> None:
+    if not (isfinite(value) and least <= value and above < value < below):
+        bounds = f"at least {least:g}" if least > above else f"above {above:g}"
+        raise RiskError(f"expected {name} {bounds} and below {below:g}, got {value}")
+
+
+def _wish(equity: int | None, leverage: float, words: str) -> Wish:
+    if equity is None:
+        return Wish(None, "equity is unknown")
+    if equity <= 0:
+        return Wish(None, f"expected a positive equity, got {equity} quote quantums")
+    return Wish(int(equity * Fraction(leverage)), words)
+
+
+# A position's size to the account's margin once traded, and after the adverse move.
+_Stressed = Callable[[int], tuple[MarginFigures, MarginFigures]]
+
+
+def size_position(
+    wish: Wish, market: Holding, collateral: int, holdings: Iterable[Holding], *,
+    adverse: float, keep_above: float, cost_ppm: int = 0,
+) -> Sizing:  # fmt: skip
+    """Return the largest position up to the wish that leaves the account safe after a shock.
+
+    Safe is initially collateralised once traded, `cost_ppm` of the notional lost to fee and
+    slippage, and at a distance of `keep_above` still after *every* market has moved by `adverse`
+    (0.2 is 20 %) against its position. Rounded toward zero to the step. `market` is the one to
+    size, as it is held now; `holdings` may name it too.
+    """
+    _expect("adverse", adverse, least=0, below=1)
+    _expect("keep_above", keep_above, least=0, below=1)
+    _expect("cost_ppm", cost_ppm, least=0)
+    others = [h for h in _held(holdings).values() if h.ticker != market.ticker]
+    refused = _refusal(wish, market, others)
+    if refused is not None:
+        return refused
+    try:
+        trade = _after_trade(market, collateral, others, ceil(adverse * PPM), cost_ppm)
+        return _largest(wish, market, trade, ceil(keep_above * PPM))
+    except MarginError as error:
+        return Sizing(market.ticker, 0, str(error), "unknown")
+
+
+def bound_position(
+    notional: int, market: Holding, collateral: int, holdings: Iterable[Holding], *,
+    equity: int, adverse: float | None, volatility_1h: float | None, cap: float, cost_ppm: int = 0,
+) -> Sizing:  # fmt: skip
+    """Bound a wanted position, signed quote quantums, by volatility and by a stressed margin.
+
+    None is no bound; otherwise `volatility_1h` is as in `volatility_target`, `adverse` as in
+    `size_position`, with liquidation not reached after the move.
+    """
+    wish = wanted = Wish(notional, "the decision's size")
+    if volatility_1h is not None:
+        most = volatility_target(equity, volatility_1h, market.volatility_1h, cap)
+        if most.notional is None:
+            wish = most
+        elif abs(notional) > abs(most.notional):
+            wish = Wish(most.notional if notional > 0 else -most.notional, most.why)
+    move = adverse if adverse is not None else 0.0
+    sizing = size_position(
+        wish, market, collateral, holdings, adverse=move, keep_above=0, cost_ppm=cost_ppm
+    )
+    calmed = sizing.limited_by == "wish" and wish is not wanted
+    return msgspec.structs.replace(sizing, limited_by="volatility") if calmed else sizing
+
+
+def _refusal(wish: Wish, market: Holding, others: list[Holding]) -> Sizing | None:
+    reasons = [] if wish.notional is not None else [wish.why]
+    reasons += [reason for reason in map(_objection, [market, *others]) if reason]
+    if reasons:
+        return Sizing(market.ticker, 0, "; ".join(reasons), "unknown")
+    if mixes_isolated(holding.market for holding in [market, *others]):
+        why = f"{market.ticker} and {others[0].ticker} cannot be held by one subaccount: isolated"
+        return Sizing(market.ticker, 0, why, "isolated")
+    return None
+
+
+def _largest(wish: Wish, holding: Holding, trade: _Stressed, keep_ppm: int) -> Sizing:
+    market, notional, price = holding.market, wish.notional or 0, holding.price or 0
+    wanted = quote_to_base(notional, price, holding.exponent, market.atomic_resolution)
+    step = market.step_base_quantums if wanted > 0 else -market.step_base_quantums
+    most = wanted // step
+    if not notional:
+        return Sizing(market.ticker, 0, f"{wish.why}: nothing is wished for", "wish")
+    if not most:
+        why = f"{wish.why}: {wanted} quantums, below the step of {abs(step)}"
+        return Sizing(market.ticker, 0, why, "step")
+    steps = _most_steps(most, lambda count: _bears(trade(count * step), keep_ppm))
+    after = trade(steps * step)[1]
+    if steps == most:
+        return Sizing(market.ticker, steps * step, wish.why, "wish", after)
+    bound = f"the margin bears {steps} of {most} steps at {_percent(keep_ppm / PPM)} after the move"
+    return Sizing(market.ticker, steps * step, f"{wish.why}; {bound}", "margin", after)
+
+
+def _after_trade(
+    market: Holding, collateral: int, others: list[Holding], adverse_ppm: int, cost_ppm: int
+) -> _Stressed:
+    # The others are the same for every size that is tried.
+    resting = [(other, _against(other.quantums, adverse_ppm)) for other in others]
+    now = total_margin(collateral, [_margin(other) for other in others])
+    then = total_margin(collateral, [_margin(other, shock) for other, shock in resting])
+    held = _margin(market).net_notional
+
+    def stressed(quantums: int) -> tuple[MarginFigures, MarginFigures]:
+        # The match itself may raise the open interest, and with it the fraction.
+        interest, traded = market.open_interest, abs(quantums - market.quantums)
+        interest = None if interest is None else interest + traded
+        target = msgspec.structs.replace(market, quantums=quantums, open_interest=interest)
+        calm, shaken = _margin(target), _margin(target, _against(quantums, adverse_ppm))
+        cost = mul_ppm(abs(calm.net_notional - held), cost_ppm, round_up=True)
+        cash = held - calm.net_notional - cost
+        return _joined(now, calm, cash), _joined(then, shaken, cash)
+
+    return stressed
+
+
+def _against(quantums: int, adverse_ppm: int) -> int:
+    return -adverse_ppm if quantums > 0 else adverse_ppm
+
+
+def _joined(total: MarginFigures, term: PositionMargin, cash: int) -> MarginFigures:
+    own = total_margin(cash, [term])
+    return MarginFigures(
+        *map(add, msgspec.structs.astuple(total)[:_WIDTH], msgspec.structs.astuple(own))
+    )
+
+
+def _bears(stressed: tuple[MarginFigures, MarginFigures], keep_ppm: int) -> bool:
+    calm, shaken = stressed
+    kept = shaken.cushion * PPM >= keep_ppm * shaken.sensitivity
+    return calm.free_collateral >= 0 and shaken.cushion >= 0 and kept
+
+
+def _most_steps(most: int, fits: Callable[[int], bool]) -> int:
+    # Only what was tried and fits is ever returned, so rounding cannot make it unsafe.
+    if fits(most):
+        return most
+    least = 0
+    while most - least > 1:
+        middle = (least + most) // 2
+        if fits(middle):
+            least = middle
+        else:
+            most = middle
+    return least
+
+
+# === Leverage ===
+
+
+class LeverageAdvice(msgspec.Struct, frozen=True, gc=False):
+    """How far to lever one market on its own; `leverage` is None while it cannot be said.
+
+    `most` is what the initial margin allows at this open interest.
+    """
+
+    ticker: str
+    leverage: float | None
+    most: float | None
+    reasons: tuple[str, ...]
+
+
+def suggest_leverage(
+    holding: Holding, *, keep_above: float, hours: float = 24.0, sigmas: float = 3.0
+) -> LeverageAdvice:
+    """Suggest a leverage at which `sigmas` deviations of `hours` do not liquidate.
+
+    It keeps at least `keep_above` of distance, too, and no more than the initial margin allows.
+    The side that needs more counts: a short, whose maintenance grows as the price rises.
+    """
+    _expect("keep_above", keep_above, least=0, below=1)
+    _expect("hours", hours, above=0)
+    _expect("sigmas", sigmas, least=0)
+    ticker, objection = holding.ticker, _objection(holding)
+    if objection:
+        return LeverageAdvice(ticker, None, None, (objection,))
+    fraction, words = _initial_fraction(holding)
+    if fraction <= 0:
+        lacking = f"{ticker}: expected an initial margin above 0, got {fraction} ppm"
+        return LeverageAdvice(ticker, None, None, (lacking,))
+    most, market, volatility = PPM / fraction, holding.market, _volatility(holding)
+    if volatility is None:
+        lacking = f"{ticker}: {_no_volatility(holding.volatility_1h)}"
+        return LeverageAdvice(ticker, None, most, (words, lacking))
+    swing = sigmas * volatility * sqrt(hours)
+    distance = max(swing, keep_above)
+    kept = market.imf_ppm * market.maintenance_fraction_ppm / PPM / PPM
+    borne = 1 / (kept + distance * (1 + kept)) if kept + distance > 0 else inf
+    kind = "the initial margin binds" if most <= borne else "the distance binds"
+    swings = f"{sigmas:g} deviations of {hours:g} h are {_percent(swing)}"
+    bears = f"kept {_percent(keep_above)}, maintenance {_percent(kept)}: {borne:.1f} times"
+    return LeverageAdvice(ticker, min(most, borne), most, (words, swings, bears, kind))
+
+
+def _initial_fraction(holding: Holding) -> tuple[int, str]:
+    market, interest = holding.market, holding.open_interest
+    lower, upper = market.open_interest_lower_cap, market.open_interest_upper_cap
+    base = max(market.imf_ppm, holding.chosen_imf_ppm)
+    if not upper:
+        return base, f"initial margin of {_percent(base / PPM)}, not scaled by open interest"
+    if interest is None:
+        return PPM, "initial margin of 100 %: open interest is unknown and counts as capped"
+    whole = msgspec.structs.replace(holding, quantums=interest)
+    value = abs(_margin(whole).net_notional)
+    scaled = max(adjusted_imf_ppm(market.imf_ppm, lower, upper, value), base)
+    share = f"{_percent(value / upper)} of the upper cap"
+    return scaled, f"initial margin of {_percent(scaled / PPM)} at {share}"
+
+
+# === Positions ===
+
+
+class Position(msgspec.Struct, gc=False, kw_only=True):
+    """A perpetual position; `size` in base units, negative for a short.
+
+    `quantums` is the same size on the chain's grid: None until the market is known.
+    """
+
+    ticker: str
+    size: Decimal
+    entry_price: Decimal
+    realized_pnl: Decimal = Decimal(0)
+    net_funding: Decimal = Decimal(0)
+    quantums: int | None = None
+
+
+class Reservation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Collateral set aside for an order that was sent and not answered yet.
+
+    `effect` is what a fill at the order's worst price would make worse, figure by figure: what it
+    would make better may not come, and must not be counted on. `doubted` is an order that a node
+    dropped unfilled: it may fill on another until `order.good_til_block` is past.
+    """
+
+    order: OrderRequest
+    order_id: str
+    effect: MarginFigures
+    verdict_id: str
+    doubted: bool = False
+
+
+# === Unsettled funding ===
+
+_TERMS: Final = FundingTerms()
+
+
+def index_delta(
+    view: MarketView, market: PerpetualMarket, hours: int, *, worst_for: int = 0
+) -> int | None:
+    """Return how far hours of the view's rate move a funding index; None while it is unknown.
+
+    In ppm quote quantums per base quantum, at the view's oracle price. With a position in
+    `worst_for` an unknown rate is the one that costs it most.
+    """
+    imf, fraction = market.imf_ppm, market.maintenance_fraction_ppm
+    most = funding_clamp_ppm(_TERMS.funding_rate_clamp_factor_ppm, imf, fraction)
+    if view.oracle is None or not (view.funding.known or worst_for):
+        return None
+    rate_8h_ppm = most if worst_for > 0 else -most
+    if view.funding.known:
+        rate_8h_ppm = int(Decimal(view.funding.next_rate_text) * 8 * PPM)
+    return funding_index_delta(
+        min(max(rate_8h_ppm, -most), most), 3_600 * hours,
+        view.oracle.digits, view.oracle.exponent, market.atomic_resolution,
+    )  # fmt: skip
+
+
+# === Account ===
+
+# An order in one of these never fills again; one that is BEST_EFFORT_CANCELED still may, until
+# its good-til block is past.
+_ENDED = frozenset(["FILLED", "CANCELED", "ERROR"])
+_PAID_IN: Final = {"DEPOSIT": 1, "TRANSFER_IN": 1, "WITHDRAWAL": -1, "TRANSFER_OUT": -1}
+_REMEMBERED: Final = 4_096  # fills, so as to know one that is told again
+_UNREADABLE = (
+    ConnError, msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError,
+)  # fmt: skip
+_SHAPES: Final = (
+    ("openPerpetualPositions", PositionFields, "market"),
+    ("assetPositions", AssetPositionFields, "symbol"),
+)
+
+
+class Account:
+    """One subaccount: collateral, positions, open orders, and what is reserved in flight.
+
+    `trouble` is empty, or says why the account is not known for certain: before the first
+    snapshot, after a frame that was lost, could not be read, or contradicts the fills. What was
+    readable is kept all the same; `unreadable` names the positions that were not. The next
+    snapshot clears it, as does the answer of a REST poll: then `polled` is set, and what is known
+    is as old as `at`. `reserved` is by order id, `transferred` what was paid in since the start.
+
+    `unsettled_ppm` is the funding of hours that passed since the chain last touched the
+    subaccount, in 1e-6 quote quantums: whoever knows the markets adds to it, and what tells the
+    balance anew clears it. `hours_owed` are those, by ticker, that had no price to be reckoned by.
+    """
+
+    def __init__(self, subaccount: Subaccount) -> None:
+        self.subaccount = subaccount
+        self.collateral = self.transferred = self.unsettled_ppm = 0
+        self.hours_owed: dict[str, int] = {}
+        self.positions: dict[str, Position] = {}
+        self.unreadable: set[str] = set()
+        self.open_orders: dict[str, OrderFields] = {}
+        self.reserved: dict[str, Reservation] = {}
+        self.height = self.seq = self.at = 0
+        self.link, self.trouble, self.polled = "", "no account snapshot yet", False
+        self._heard = -RECENT_NS
+        self._fills: dict[str, None] = {}
+        self._filled: set[str] = set()  # tickers, since the last snapshot
+        self._faults: list[str] = []
+
+    def fold(self, frame: Frame) -> bool:
+        """Take one frame in; tell whether positions or collateral may have changed."""
+        if frame.kind in ("close", "gap") and frame.link in ("", self.link):
+            self.trouble = self.trouble or f"account frames were lost: {frame.kind} at {frame.seq}"
+        told = frame.channel == "v4_subaccounts" and frame.id == str(self.subaccount)
+        if told and frame.type in ("unsubscribed", "error"):
+            self.trouble = self.trouble or f"account frames end: {frame.type} at {frame.seq}"
+            return False
+        # What the socket said so lately, an answer may not know yet.
+        late = frame.kind == "http" and frame.mono - self._heard >= RECENT_NS
+        asked = self._asked(frame) if late else ""
+        if not (told or asked):
+            return False
+        self._faults = []
+        try:
+            for change in self._read(frame):
+                if told:
+                    self._apply(change, frame, whole=frame.type == "subscribed")
+                elif not self._answer(change, frame, asked):
+                    return False
+        except _UNREADABLE as error:
+            self._faults.append(f"cannot be read: {error}")
+        if self._faults:
+            self.trouble = f"account frame {frame.seq} {'; '.join(self._faults)}"
+        self.seq, self.at = frame.seq, frame.at
+        if told:
+            self.link, self._heard, self.polled = frame.link, frame.mono, False
+        return True
+
+    def _read(self, frame: Frame) -> list[Any]:
+        try:
+            return contents(frame)
+        except WireError:
+            if frame.fault or (frame.kind, frame.type) != ("ws", "subscribed"):
+                raise
+            # A snapshot in which one thing has no shape still tells of the others.
+            said = msgspec.json.decode(frame.raw, type=dict[str, Any])
+            self._shape(said)
+            return [msgspec.convert(said, SubaccountContents)]
+
+    def _shape(self, said: dict[str, Any]) -> None:
+        if said.get("subaccount") is not None:
+            held = said["subaccount"] = msgspec.convert(said["subaccount"], dict[str, Any])
+            for part, shape, name in _SHAPES:
+                rows = held[part] = msgspec.convert(held.get(part) or {}, dict[str, Any])
+                for key in [key for key, row in rows.items() if not _fits(row, shape)]:
+                    # What it says instead of a size cannot be read either.
+                    text = f"{rows[key]!r:.60}"
+                    rows[key] = {name: key, "side": "", "status": "OPEN", "size": text}
+        orders = msgspec.convert(said.get("orders") or [], list[Any])
+        said["orders"] = [row for row in orders if _fits(row, OrderFields)]
+        self._faults += ["cannot be read: an order"] * (len(orders) - len(said["orders"]))
+
+    def _asked(self, frame: Frame) -> str:
+        path, _, query = frame.channel.partition("?")
+        owner, number = self.subaccount.owner, str(self.subaccount.number)
+        if path == f"/v4/addresses/{owner}/subaccountNumber/{number}":
+            return "subaccount"
+        of = dict(parse_qsl(query))
+        ours = of.get("address") == owner and of.get("subaccountNumber") == number
+        return path.removeprefix("/v4/") if ours and path in ("/v4/orders", "/v4/fills") else ""
+
+    def _answer(self, told: Any, frame: Frame, asked: str) -> bool:
+        if isinstance(told, ErrorsContents):
+            if frame.type != "404" or asked != "subaccount":
+                return False  # a refusal says nothing of the account
+            told = SubaccountContents()  # never funded
+        if asked == "subaccount":
+            self._apply(told, frame, whole=True)
+            self.polled = True
+        elif asked == "orders":
+            self._each(self._order, told)
+        else:  # an answer repeats what was told: positions come with the subaccount's
+            self._fills |= dict.fromkeys(fill.id for fill in told.fills if fill.id)
+        return True
+
+    def _apply(self, change: SubaccountContents, frame: Frame, *, whole: bool) -> None:
+        positions, assets, balance = change.perpetual_positions, change.asset_positions, None
+        before = dict(self.positions) if whole or change.fills else {}
+        if whole:
+            # One that was never funded has no subaccount: it holds nothing.
+            held = change.subaccount
+            positions = list(held.open_perpetual_positions.values()) if held else []
+            assets = list(held.asset_positions.values()) if held else []
+            # Another balance than before has the funding of the hours since in it: the chain
+            # settled it, or the indexer counted it in. The same one over the socket is the
+            # chain's own, which nothing touched.
+            balance = self.collateral if frame.kind == "ws" else None
+            self._clear(assets, orders=frame.kind == "ws")
+        self._each(self._own, assets)
+        if assets and self.collateral != balance:
+            self.unsettled_ppm, self.hours_owed = 0, {}
+        for position in positions:
+            if not self._each(self._hold, [position]):
+                self.unreadable.add(position.market)
+                if position.market in before:  # better known of old than not at all
+                    self.positions[position.market] = before[position.market]
+        self._each(self._order, change.orders)
+        self._each(self._transfer, [change.transfers] if change.transfers is not None else [])
+        self._compare(change, before, whole=whole)
+        self._each(self._expire, [change.block_height] if change.block_height else [])
+        if whole:
+            self.trouble = ""
+
+    def _clear(self, assets: list[AssetPositionFields], *, orders: bool) -> None:
+        self.positions, self.unreadable = {}, set()
+        if not any(asset.symbol == "USDC" for asset in assets):
+            self.collateral = 0
+        if orders:  # an answer tells them by themselves
+            self.open_orders = {}
+
+    def _expire(self, height: str) -> None:
+        self.expire(int(height))
+
+    def _each(self, take: Callable[[Any], None], rows: Iterable[Any]) -> bool:
+        # One that cannot be read must not hide the others.
+        faults = len(self._faults)
+        for row in rows:
+            try:
+                take(row)
+            except _UNREADABLE as error:
+                self._faults.append(f"cannot be read: {error}")
+        return len(self._faults) == faults
+
+    def _own(self, asset: AssetPositionFields) -> None:
+        if asset.symbol == "USDC":
+            owed = -1 if asset.side == "SHORT" else 1
+            self.collateral = owed * abs(_quote_quantums(asset.size))
+
+    def _transfer(self, transfer: TransferFields) -> None:
+        if transfer.symbol == "USDC":
+            self.transferred += _PAID_IN.get(transfer.type, 0) * _quote_quantums(transfer.size)
+
+    def _hold(self, fields: PositionFields) -> None:
+        size = _decimal(fields.size)
+        if fields.status != "OPEN" or not size:
+            self.positions.pop(fields.market, None)
+        else:
+            self.positions[fields.market] = Position(
+                ticker=fields.market,
+                size=size,
+                entry_price=_decimal(fields.entry_price),
+                realized_pnl=_decimal(fields.realized_pnl or "0"),
+                net_funding=_decimal(fields.net_funding),
+            )
+        self.unreadable.discard(fields.market)
+
+    def _order(self, fields: OrderFields) -> None:
+        status = fields.status
+        ended = status in _ENDED
+        if ended or status == "BEST_EFFORT_CANCELED":
+            self.open_orders.pop(fields.id, None)
+        else:
+            self.open_orders[fields.id] = _merged(self.open_orders.get(fields.id), fields)
+        reservation = self.reserved.get(fields.id)
+        if reservation is None:
+            return
+        if ended:
+            del self.reserved[fields.id]
+        elif status == "BEST_EFFORT_CANCELED":
+            # One that a node dropped unfilled may be over; one it saw fill waits for the block.
+            filled = _decimal(fields.total_optimistic_filled or fields.total_filled or "0")
+            self.reserved[fields.id] = msgspec.structs.replace(reservation, doubted=not filled)
+
+    def _compare(
+        self, change: SubaccountContents, before: dict[str, Position], *, whole: bool
+    ) -> None:
+        """Hold what fills add up to against what the venue says is held."""
+        moved: dict[str, Decimal] = {}
+        for fill in change.fills:
+            self._fill(fill, moved)
+        expected = {t: _size_of(before, t) + by for t, by in moved.items()}
+        if whole:
+            expected, self._filled = {t: _size_of(before, t) for t in self._filled}, set()
+        self._filled |= moved.keys()
+        told = {position.market for position in change.perpetual_positions}
+        for ticker, size in expected.items():
+            if not whole and ticker not in told:
+                self._faults.append(f"reports fills of {ticker} without its position")
+            # What was in doubt before proves nothing.
+            elif not self.trouble and size != (held := _size_of(self.positions, ticker)):
+                text = f"contradicts the fills: expected {size:f} {ticker}, it holds {held:f}"
+                self._faults.append(text)
+
+    def _fill(self, fill: FillFields, moved: dict[str, Decimal]) -> None:
+        if fill.id in self._fills:
+            self._faults.append(f"reports fill {fill.id} twice")
+            return
+        if fill.id:
+            self._fills[fill.id] = None
+        if len(self._fills) > _REMEMBERED:
+            del self._fills[next(iter(self._fills))]
+        ticker, size = fill.ticker or fill.market, _decimal(fill.size)
+        if ticker:  # without one there is nothing to compare it with
+            moved[ticker] = moved.get(ticker, Decimal(0)) + (size if fill.side == "BUY" else -size)
+
+    @property
+    def unsettled(self) -> int:
+        """Return what the chain would credit (negative: take) if it settled funding now."""
+        return funding_settlement([self.unsettled_ppm])
+
+    @property
+    def settled(self) -> int:
+        """Return the collateral as it were then."""
+        return self.collateral + self.unsettled
+
+    def in_flight(self, ticker: str) -> list[Reservation]:
+        """Return what is reserved in a market."""
+        return [held for held in self.reserved.values() if held.order.ticker == ticker]
+
+    def expire(self, height: int) -> None:
+        """Move to a block; forget orders that no answer came for and that can fill no more."""
+        if height <= self.height:
+            return
+        self.height = height
+        reserved = self.reserved
+        self.reserved = {i: r for i, r in reserved.items() if r.order.good_til_block >= height}
+
+
+def _fits(row: Any, shape: type) -> bool:
+    try:
+        msgspec.convert(row, shape)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _size_of(positions: dict[str, Position], ticker: str) -> Decimal:
+    return positions[ticker].size if ticker in positions else Decimal(0)
+
+
+def _quote_quantums(text: str) -> int:
+    return int(_decimal(text).scaleb(6))
+
+
+def _decimal(text: str) -> Decimal:
+    exact(text)  # refuses what is no number, or one of more digits than there is memory
+    return Decimal(text)
+
+
+def _merged(old: OrderFields | None, new: OrderFields) -> OrderFields:
+    # An update names what changed: what it leaves out keeps its value.
+    given = {k: v for k, v in msgspec.structs.asdict(new).items() if v is not None}
+    return msgspec.structs.replace(old, **given) if old is not None else new
+
+
+# === Single orders ===
+
+
+class Trade(msgspec.Struct, frozen=True, gc=False):
+    """An IOC that could be sent: `size` is unsigned and on the grid, `subticks` the worst price."""
+
+    market: PerpetualMarket
+    view: MarketView
+    side: Side
+    size: int
+    subticks: int
+
+    @property
+    def delta(self) -> int:
+        """Return the signed change of the position."""
+        return self.size if self.side == "BUY" else -self.size
+
+    @property
+    def worst_quote(self) -> int:
+        """Return what it trades for at its worst price."""
+        return self.market.quote_quantums(self.size, self.subticks)
+
+    @property
+    def words(self) -> str:
+        """Say what it does."""
+        bound = "<=" if self.side == "BUY" else ">="
+        size = amount_text(self.market.size(self.size))
+        price = amount_text(self.market.price(self.subticks))
+        return f"{self.side.lower()} {size} {self.market.ticker} at {bound} {price}"
+
+    @property
+    def walked_quote(self) -> int:
+        """Return what it trades for on the book shown, the rest of it at its worst price."""
+        market, buys, left, quote = self.market, self.side == "BUY", self.size, 0
+        levels = self.view.book.asks(50) if buys else self.view.book.bids(50)
+        for subticks, shown in on_grid(market, levels):
+            if not left or (subticks > self.subticks if buys else subticks < self.subticks):
+                break
+            taken = min(left, shown)
+            quote += market.quote_quantums(taken, subticks)
+            left -= taken
+        return quote + market.quote_quantums(left, self.subticks)
+
+    @property
+    def slippage_bps(self) -> float:
+        """Return how much worse than mid it trades on the book shown; inf without two sides."""
+        mid, quote = self.view.book.mid_price, self.walked_quote
+        if mid is None:
+            return inf
+        fair = float(self.market.size(self.size)) * mid * 1e6
+        return 1e4 * (quote - fair if self.side == "BUY" else fair - quote) / fair
+
+    def after(self, margin: MarginFigures, held: int, quote: int, fee_ppm: int) -> MarginFigures:
+        """Return an account's margin once it has traded for `quote`, its fee paid.
+
+        `held` is the signed position that it finds. Without an oracle price only the cash counts.
+        """
+        view, market, cash = self.view, self.market, quote if self.side == "SELL" else -quote
+        cash -= mul_ppm(quote, fee_ppm, round_up=True)
+        oracle, interest = view.oracle, view.open_interest
+        if oracle is not None:
+            price = oracle.digits, oracle.exponent
+            old = position_margin(market, held, *price, interest)
+            # The match itself may raise the open interest, and with it the fraction.
+            interest = None if interest is None else interest + self.size
+            new = position_margin(market, held + self.delta, *price, interest)
+            margin = exchanged(margin, old, new)
+        return msgspec.structs.replace(margin, net_collateral=margin.net_collateral + cash)
+
+
+def ioc(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> Trade | None:
+    """Make an IOC of a signed size, rounded toward less, at most `bps` beyond the best price.
+
+    It names one tick at least. Without a book the oracle price stands in for the best; None
+    without either, and where no order can name the price.
+    """
+    side: Side = "BUY" if delta > 0 else "SELL"
+    level = view.book.best_ask if delta > 0 else view.book.best_bid
+    shown = [level.price_text] if view.book.known and level is not None else []
+    for text in [*shown, view.oracle.text] if view.oracle is not None else shown:
+        try:
+            worst = worst_subticks(market, *exact(text), bps, delta > 0)
+        except ConnError:
+            continue
+        if worst > MOST_SUBTICKS - market.subticks_per_tick:
+            continue  # a price that no order can name: it was cut to one
+        size = abs(delta) - abs(delta) % market.step_base_quantums
+        return Trade(market, view, side, size, worst)
+    return None
+
+
+def on_grid(market: PerpetualMarket, levels: Iterable[Level]) -> Iterator[tuple[int, int]]:
+    """Yield the subticks and quantums of levels; not of those at which no order can trade."""
+    # From floats, which hold a level of any real market exactly: from text it would take longer
+    # than all that is made of it.
+    tick, step = market.subticks_per_tick, market.step_base_quantums
+    per_price = 10.0 ** (market.atomic_resolution - market.quantum_conversion_exponent + 6) / tick
+    per_size = 10.0**-market.atomic_resolution
+    for level in levels:
+        try:
+            subticks = round(level.price * per_price) * tick
+            quantums = round(level.size * per_size) // step * step
+        except OverflowError:
+            continue
+        if 0 < subticks <= MOST_SUBTICKS and quantums:
+            yield subticks, quantums
+
+
+def worst_subticks(market: PerpetualMarket, price: int, exponent: int, bps: int, buys: bool) -> int:
+    """Return the worst price within `bps` of a price in USDC, as `slipped` rounds it."""
+    power = exponent - market.quantum_conversion_exponent + market.atomic_resolution + 6
+    return slipped(market, price * 10 ** max(power, 0), bps, buys, 10 ** max(-power, 0))
+
+
+def slipped(market: PerpetualMarket, price: int, bps: int, buys: bool, over: int = 1) -> int:
+    """Return what is `bps` worse than `price / over` subticks, to the tick, toward the better.
+
+    What an order can name: at least one tick, and within 64 bits.
+    """
+    tick, unit = market.subticks_per_tick, 10_000 * over
+    limit = price * (10_000 + bps if buys else 10_000 - bps)
+    ticks = limit // (unit * tick) if buys else -(-limit // (unit * tick))
+    return min(max(ticks, 1), MOST_SUBTICKS // tick) * tick
+
+
+# === Flight values ===
+
+
+class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """When to leave and how; `act_below` and `restore_to` are distances to liquidation.
+
+    A position leaves in at most `cuts` cuts. An order takes the first `levels` of a book, no
+    farther than `reach_bps` from the best price; its worst price is `slippage_bps` beyond the
+    last level that it needs, or `chase` of the way to liquidation beyond the best price, if that
+    is farther. `haircut_bps`, but no more than half the maintenance margin, is taken from the
+    oracle where no book is known. `depth_margin` is
+    how much earlier to leave a book of which the exit would take all.
+    """
+
+    act_below: float = 0.06
+    restore_to: float = 0.10
+    cuts: int = 4
+    levels: int = 25
+    slippage_bps: int = 100
+    reach_bps: int = 300
+    haircut_bps: int = 300
+    chase: float = 0.75
+    taker_fee_ppm: int = 500
+    depth_margin: float = 0.02
+    terms: LiquidationTerms = LiquidationTerms()
+
+    def __post_init__(self) -> None:
+        """Refuse, as `RiskError`, what could not be flown."""
+        if not 0 < self.act_below < self.restore_to < 1:
+            distances = self.act_below, self.restore_to
+            raise RiskError(f"expected 0 < act_below < restore_to < 1, got {distances}")
+        if self.cuts < 1 or self.levels < 1:
+            raise RiskError(f"expected a cut and a level, got {self.cuts} and {self.levels}")
+        for name in ("slippage_bps", "reach_bps", "haircut_bps"):
+            if not 0 <= getattr(self, name) < 10_000:
+                raise RiskError(f"expected 0 <= {name} < 10,000, got {getattr(self, name)}")
+        if min(self.taker_fee_ppm, self.depth_margin) < 0:
+            raise RiskError("expected no negative taker_fee_ppm or depth_margin")
+        if not 0 <= self.chase < 1:
+            raise RiskError(f"expected 0 <= chase < 1, got {self.chase}")
+
+    @property
+    def earliest(self) -> float:
+        """Return the distance below which no rung fires earlier, however thin its book.
+
+        A quarter of the way to `restore_to` stays: what has just fired is not due again.
+        """
+        return self.act_below + 0.75 * (self.restore_to - self.act_below)
+
+
+class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One reduce-only IOC order and what it is for.
+
+    `quantums` is unsigned, `held` the signed position that it finds, `subticks` its worst
+    price. `quote` is what it trades for on the present book; `spread`, `impact` and `fee` are
+    its `cost`, `loss` what it takes from net collateral at the oracle price. Fired after all
+    before it, the distance goes from `before` to `restores`, inf if nothing is held then.
+
+    `liquidation_cost` is what the same size would cost if the chain liquidated it, in parts of
+    `liquidation_quantums` a block, at the highest fee. `blind` says why the book does not count,
+    empty if it does. `depth_share` is the part of the visible depth that leaving the position
+    takes, inf where none is visible.
+    """
+
+    market: PerpetualMarket
+    side: Side
+    quantums: int
+    held: int
+    subticks: int
+    quote: int
+    spread: int
+    impact: int
+    fee: int
+    loss: int
+    before: float
+    restores: float
+    fires_below: float
+    depth_share: float
+    liquidation_quantums: int
+    liquidation_cost: int
+    blind: str = ""
+
+    @property
+    def ticker(self) -> str:
+        """Return the market's ticker."""
+        return self.market.ticker
+
+    @property
+    def cost(self) -> int:
+        """Return what it costs in quote quantums: spread, impact and fee."""
+        return self.spread + self.impact + self.fee
+
+    @property
+    def delta(self) -> int:
+        """Return the signed change of the position."""
+        return self.quantums if self.side == "BUY" else -self.quantums
+
+    @property
+    def words(self) -> str:
+        """Say what it does."""
+        market, bound = self.market, "<=" if self.side == "BUY" else ">="
+        part = "all" if self.delta == -self.held else f"of {_size(market, abs(self.held))}"
+        return (
+            f"{self.side.lower()} {_size(market, self.quantums)} {self.ticker} ({part}) at {bound} "
+            f"{amount_text(market.price(self.subticks))}"
+        )
+
+    @property
+    def ends(self) -> str:
+        """Say what it comes to, what it costs, and what doing nothing would cost."""
+        end = (
+            "leaves nothing" if self.restores == inf else f"restores {percent_text(self.restores)}"
+        )
+        blind = f", blind ({self.blind}): the oracle less a haircut" if self.blind else ""
+        return (
+            f"{end}, costs {usdc_text(self.cost)} USDC (spread {usdc_text(self.spread)}, impact "
+            f"{usdc_text(self.impact)}, fee {usdc_text(self.fee)}){blind}; liquidated, "
+            f"{_size(self.market, self.liquidation_quantums)} a block, the same would cost up to "
+            f"{usdc_text(self.liquidation_cost)}"
+        )
+
+    @property
+    def why(self) -> str:
+        """Say what it does, to what end, at what cost, and when."""
+        depth = "no depth is visible" if self.blind else f"all of it takes {self.depth_share:.0%}"
+        return (
+            f"{self.words}: from {percent_text(self.before)} {self.ends}; fires below "
+            f"{percent_text(self.fires_below)} ({depth}{'' if self.blind else ' of the depth'})"
+        )
+
+    def order(self, *, client_id: int, good_til_block: int) -> OrderRequest:
+        """Return the order to send: IOC, without which the chain refuses reduce-only."""
+        return OrderRequest(
+            ticker=self.ticker,
+            clob_pair_id=self.market.clob_pair_id,
+            side=self.side,
+            quantums=self.quantums,
+            subticks=self.subticks,
+            time_in_force="IOC",
+            client_id=client_id,
+            reduce_only=True,
+            good_til_block=good_til_block,
+        )
+
+
+class Cut(msgspec.Struct, frozen=True, gc=False):
+    """A part of an exit, from so much left already to so much: what it costs and relieves.
+
+    `maintenance`, `sensitivity` and `notional` are what the account's own fall by.
+    """
+
+    start: int
+    end: int
+    quote: int
+    spread: int
+    impact: int
+    fee: int
+    loss: int
+    maintenance: int
+    sensitivity: int
+    notional: int
+    cost: int  # spread, impact and fee
+
+
+class Exit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One position's way out, costed on its book; what `replan` keeps of markets that rest.
+
+    `size` is the unsigned quantums that orders can close, `shown` the levels that they would
+    take: size and quote up to and with each, and its subticks. What is not shown trades at
+    `bound`. `double_mid` is the sum of the best bid and the best ask.
+    """
+
+    market: PerpetualMarket
+    held: int
+    price: int
+    exponent: int
+    size: int
+    fee_ppm: int
+    bound: int
+    best: int = 0
+    double_mid: int = 0
+    shown: tuple[tuple[int, int, int], ...] = ()
+    depth_share: float = inf
+    liquidation_quantums: int = 0
+    cuts: tuple[Cut, ...] = ()
+    fires_below: float = 0.0
+    blind: str = ""
+
+    @property
+    def ticker(self) -> str:
+        """Return the market's ticker."""
+        return self.market.ticker
+
+
+class Stuck(msgspec.Struct, frozen=True, gc=False):
+    """A position that no order can reduce, and why; without figures unless it is `known`."""
+
+    ticker: str
+    why: str
+    known: bool = False
+
+
+class FlightPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The ladder, cheapest relief first, and what it would come to.
+
+    `distance_now` is None if it is unknown or nothing is held; `distance_next` is what the next
+    block may leave of it, over all that could be valued: where rungs are `due`. `drawn_at` is the
+    distance from which they are reckoned: that, or where the first would fire if it is nearer.
+    `distance_after` and `cost` are after all rungs. `unknown` names the positions that have no
+    figure at all, `left` those that have no (further) way out, and why.
+    """
+
+    policy: FlightPolicy = FlightPolicy()
+    rungs: tuple[Rung, ...] = ()
+    distance_now: float | None = None
+    distance_next: float | None = None
+    drawn_at: float | None = None
+    distance_after: float | None = None
+    cost: int = 0
+    unknown: tuple[str, ...] = ()
+    left: tuple[tuple[str, str], ...] = ()
+    exits: tuple[Exit | Stuck, ...] = ()
+
+    @property
+    def is_enough(self) -> bool:
+        """Tell whether all rungs restore what policy asks for, or nothing is held after them."""
+        after = self.distance_after
+        return not self.unknown and (after is None or after >= self.policy.restore_to)
+
+    @property
+    def fires_below(self) -> float | None:
+        """Return the distance below which the first rung is due; None without a rung."""
+        return self.rungs[0].fires_below if self.rungs else None
+
+    @property
+    def why(self) -> str:
+        """Say how far away liquidation is, what the ladder does about it, and what it cannot."""
+        said = [f"distance {percent_text(self.distance_now)}" if self.exits else "nothing is held"]
+        if self.rungs:
+            after = self.distance_after
+            end = "to nothing held" if after == inf else f"to {percent_text(after)}"
+            count = f"{len(self.rungs)} rung{'s' * (len(self.rungs) > 1)}"
+            ends = f"from {percent_text(self.drawn_at)} {end}, the first below"
+            cost = f"{percent_text(self.fires_below)}, cost {usdc_text(self.cost)} USDC"
+            said.append(f"{count} {ends} {cost}")
+        if self.unknown:
+            said.append(f"unknown: {', '.join(self.unknown)}")
+        said += [f"{ticker} stays: {why}" for ticker, why in self.left]
+        return "; ".join(said)
+
+
+def _size(market: PerpetualMarket, quantums: int) -> str:
+    return amount_text(market.size(quantums))
+
+
+# === Exits ===
+
+# One position, one book: how much can leave, in which cuts, and what each costs.
+
+
+def _exit(
+    ticker: str, quantums: int | None, view: MarketView | None, policy: FlightPolicy
+) -> Exit | Stuck:
+    market = view.market if view is not None else None
+    if view is None or market is None:
+        return Stuck(ticker, "the market is not known")
+    if quantums is None:
+        return Stuck(ticker, "its size is not known")
+    oracle = view.oracle
+    if oracle is None or oracle.digits <= 0:
+        was = "unknown" if oracle is None else oracle.text
+        return Stuck(ticker, f"expected a positive oracle price, it is {was}")
+    if view.status not in ("ACTIVE", ""):
+        status = f"expected an ACTIVE market, it is {view.status}"
+        return Stuck(ticker, f"{status}: it takes no IOC", known=True)
+    step = market.step_base_quantums
+    size = min(abs(quantums), MOST_SUBTICKS) // step * step
+    if not size:
+        least = f"less than one step of {_size(market, step)}"
+        return Stuck(ticker, f"{_size(market, abs(quantums))} is {least}", known=True)
+    # Sent blind it fills only where it brings relief: reckon with half of what leaving frees.
+    freed = market.imf_ppm * market.maintenance_fraction_ppm * 10_000 // PPM // PPM
+    haircut = min(policy.haircut_bps, max(freed // 2, 1))
+    bound = worst_subticks(market, oracle.digits, oracle.exponent, haircut, quantums < 0)
+    way = Exit(
+        market=market, held=quantums, price=oracle.digits, exponent=oracle.exponent, size=size,
+        fee_ppm=policy.taker_fee_ppm, bound=bound, blind=_blindness(view),
+    )  # fmt: skip
+    try:
+        return _costed(way if way.blind else _on_book(way, view.book, policy), policy)
+    except RiskError as error:  # a figure beyond what the chain can hold
+        return Stuck(ticker, str(error))
+
+
+def _costed(way: Exit, policy: FlightPolicy) -> Exit:
+    market, step = way.market, way.market.step_base_quantums
+    takes = abs(liquidation_size(market, way.held, way.price, way.exponent, policy.terms))
+    # Equal cuts on the grid; where there are fewer steps, each is one.
+    steps, count = way.size // step, min(policy.cuts, way.size // step)
+    borders = [_border(way, steps * n // count * step) for n in range(count + 1)]
+    cuts = tuple(_between(way, *ends) for ends in pairwise(borders))
+    early = _fires_below(way, cuts, policy)
+    return msgspec.structs.replace(way, liquidation_quantums=takes, cuts=cuts, fires_below=early)
+
+
+def _fires_below(way: Exit, cuts: tuple[Cut, ...], policy: FlightPolicy) -> float:
+    """Return the policy's distance and what the exit loses to the book and takes of it."""
+    if way.blind:
+        return policy.earliest
+    lost = sum(cut.spread + cut.impact for cut in cuts)
+    value = sum(cut.quote for cut in cuts)
+    margin = lost / max(value, 1) + policy.depth_margin * way.depth_share
+    return float(min(policy.act_below + margin, policy.earliest))
+
+
+def _blindness(view: MarketView) -> str:
+    book = view.book
+    if not book.known:
+        return "the book is unknown"
+    if book.best_bid is None or book.best_ask is None:
+        return "the book is one-sided" if book.best_bid or book.best_ask else "the book is empty"
+    return "the book is stale" if view.quality.stale else ""
+
+
+def _on_book(way: Exit, book: Book, policy: FlightPolicy) -> Exit:
+    market, buys = way.market, way.held < 0
+    levels = book.asks(policy.levels) if buys else book.bids(policy.levels)
+    across = book.best_bid if buys else book.best_ask
+    tradable = list(on_grid(market, levels))
+    opposite = next(on_grid(market, [across] if across is not None else []), None)
+    if not tradable or opposite is None:
+        return msgspec.structs.replace(way, blind="no level of the book is on the grid")
+    best = tradable[0][0]
+    bound = slipped(market, best, policy.reach_bps, buys)
+    depth = size = quote = 0
+    shown: list[tuple[int, int, int]] = []
+    for subticks, quantums in tradable:
+        if subticks > bound if buys else subticks < bound:
+            break
+        depth += quantums
+        if size < way.size:
+            size += quantums
+            quote += market.quote_quantums(quantums, subticks)
+            shown.append((size, quote, subticks))
+    return msgspec.structs.replace(
+        way, bound=bound, best=best, double_mid=best + opposite[0], shown=tuple(shown),
+        depth_share=way.size / depth,
+    )  # fmt: skip
+
+
+class _Border(msgspec.Struct, frozen=True, gc=False):
+    """How it stands when so much has left: what that traded for, what is held and required."""
+
+    left: int
+    quote: int
+    value: int
+    required: int
+
+
+def _border(way: Exit, left: int) -> _Border:
+    held = way.held + left if way.held < 0 else way.held - left
+    terms = position_margin(way.market, held, way.price, way.exponent)
+    return _Border(left, _exit_quote(way, left), abs(terms.net_notional), terms.maintenance_margin)
+
+
+def _cut(way: Exit, start: int, end: int) -> Cut:
+    return _between(way, _border(way, start), _border(way, end))
+
+
+def _between(way: Exit, start: _Border, end: _Border) -> Cut:
+    market, size, quote = way.market, end.left - start.left, end.quote - start.quote
+    value, required = start.value - end.value, start.required - end.required
+    fee = mul_ppm(quote, way.fee_ppm, round_up=True)
+    best = middle = value
+    if not way.blind:
+        best = market.quote_quantums(size, way.best)
+        middle = market.quote_quantums(size, way.double_mid) // 2
+    # A short leaves dearer: the same figures with the other sign.
+    sign = -1 if way.held < 0 else 1
+    spread, impact = max(sign * (middle - best), 0), max(sign * (best - quote), 0)
+    return Cut(
+        start=start.left,
+        end=end.left,
+        quote=quote,
+        spread=spread,
+        impact=impact,
+        fee=fee,
+        loss=max(sign * (value - quote), 0) + fee,
+        maintenance=required,
+        sensitivity=value - sign * required,
+        notional=value,
+        cost=spread + impact + fee,
+    )
+
+
+def _exit_quote(way: Exit, size: int) -> int:
+    """Return what so much of the exit trades for, from the best level on."""
+    level = bisect_left(way.shown, (size,))
+    above, quote, _ = way.shown[level - 1] if level else (0, 0, 0)
+    subticks = way.shown[level][2] if level < len(way.shown) else way.bound
+    return quote + way.market.quote_quantums(size - above, subticks)
+
+
+# === Ladder ===
+
+# Which cut comes next: the one that gains the most distance per USDC of cost.
+
+
+class _Stand(msgspec.Struct, frozen=True, gc=False):
+    """Where the account would stand: what makes its distance, and what the next block may take."""
+
+    cushion: int
+    sensitivity: int
+    notional: int
+    fall: int
+
+    @property
+    def distance(self) -> float:
+        return self._away(self.cushion)
+
+    @property
+    def kept(self) -> float:
+        """Return the distance that the next block may leave."""
+        return self._away(self.cushion - self.fall)
+
+    def _away(self, cushion: int) -> float:
+        # Nothing held, or maintenance of 100 %: no price can help or hurt. To end in debt is no
+        # way out, and the chain would not let such a fill happen.
+        if not self.notional or self.sensitivity <= 0:
+            return inf if cushion >= 0 else -inf
+        return cushion / self.sensitivity
+
+    def after(self, cut: Cut) -> "_Stand":
+        return _Stand(
+            self.cushion + cut.maintenance - cut.loss,
+            self.sensitivity - cut.sensitivity,
+            self.notional - cut.notional,
+            self.fall,
+        )
+
+
+def _draw(
+    margin: MarginFigures, exits: tuple[Exit | Stuck, ...], policy: FlightPolicy, fall: int
+) -> FlightPlan:
+    ways = [exit_ for exit_ in exits if isinstance(exit_, Exit)]
+    none = [exit_ for exit_ in exits if isinstance(exit_, Stuck)]
+    unknown = sorted({*margin.unknown, *(stuck.ticker for stuck in none if not stuck.known)})
+    stuck = [(stuck.ticker, stuck.why) for stuck in none]
+    if not margin.notional:
+        left = tuple(stuck)
+        return FlightPlan(policy=policy, unknown=tuple(unknown), left=left, exits=exits)
+    stand = start = _first_stand(margin, ways, policy, fall)
+    climbed: list[tuple[Exit, Cut, _Stand]] = []
+    ahead = {way.ticker: (way, way.cuts) for way in ways if way.cuts}
+    while stand.kept < policy.restore_to and (best := _cheapest(stand, ahead.values())):
+        way, cut = best
+        if stand.after(cut).kept >= policy.restore_to:
+            cut = _just_enough(stand, way, cut, policy)
+        stand = stand.after(cut)
+        climbed.append((way, cut, stand))
+        rest = ahead[way.ticker][1][1:]
+        if rest:
+            ahead[way.ticker] = way, rest
+        else:
+            del ahead[way.ticker]
+    if stand.kept < policy.restore_to:
+        stuck += [_costly(way, cuts[0].start) for way, cuts in ahead.values()]
+    return FlightPlan(
+        policy=policy,
+        rungs=_rungs(start, climbed, policy),
+        distance_now=None if unknown else margin.distance,
+        distance_next=_Stand(margin.cushion, margin.sensitivity, margin.notional, fall).kept,
+        drawn_at=start.distance,
+        distance_after=stand.distance,
+        cost=sum(cut.cost for _, cut, _ in climbed),
+        unknown=tuple(unknown),
+        left=tuple(sorted(stuck)),
+        exits=exits,
+    )
+
+
+def _first_stand(
+    margin: MarginFigures, ways: list[Exit], policy: FlightPolicy, fall: int
+) -> _Stand:
+    cushion, sensitivity = margin.cushion, margin.sensitivity
+    if sensitivity > 0:
+        first = max((way.fires_below for way in ways), default=policy.act_below)
+        fires = mul_ppm(sensitivity, int(first * PPM), round_up=False)
+        cushion = min(cushion, fires + fall)
+    return _Stand(cushion, sensitivity, margin.notional, fall)
+
+
+def _cheapest(
+    stand: _Stand, ahead: Iterable[tuple[Exit, tuple[Cut, ...]]]
+) -> tuple[Exit, Cut] | None:
+    # The hot path of a plan: as `after(cut).distance` has it, with no stand made to be asked.
+    cushion, sensitivity, notional = stand.cushion, stand.sensitivity, stand.notional
+    before, most, most_gain, found = stand.distance, 0.0, 0.0, None
+    for way, cuts in ahead:
+        cut = cuts[0]
+        left, cost = sensitivity - cut.sensitivity, cut.cost
+        if left > 0 and cut.notional != notional:
+            gain = (cushion + cut.maintenance - cut.loss) / left - before
+        else:
+            gain = stand.after(cut).distance - before
+        if gain > 0:
+            worth = gain / cost if cost else inf
+            if worth > most or (worth == most and gain > most_gain):
+                most, most_gain, found = worth, gain, (way, cut)
+    return found
+
+
+def _just_enough(stand: _Stand, way: Exit, cut: Cut, policy: FlightPolicy) -> Cut:
+    # It rises to its highest and falls after it, so between "not yet" and "enough" lies one
+    # border; `cut` is beyond it. Up by a step: what is sized must be reached.
+    step = way.market.step_base_quantums
+    low, high, enough = 0, (cut.end - cut.start) // step, cut
+    while high - low > 1:
+        middle = (low + high) // 2
+        part = _cut(way, cut.start, cut.start + middle * step)
+        if stand.after(part).kept >= policy.restore_to:
+            high, enough = middle, part
+        else:
+            low = middle
+    return enough
+
+
+def _costly(way: Exit, done: int) -> tuple[str, str]:
+    rest = _cut(way, done, way.size)
+    cost, relief = usdc_text(rest.loss), usdc_text(rest.maintenance)
+    return way.ticker, f"leaving costs {cost} USDC and relieves {relief} of maintenance margin"
+
+
+def _rungs(
+    start: _Stand, climbed: list[tuple[Exit, Cut, _Stand]], policy: FlightPolicy
+) -> tuple[Rung, ...]:
+    # Drawn from the end: what fires early takes all that is cheaper along.
+    rungs: list[Rung] = []
+    fires_below, away = 0.0, min(max(start.distance, 0.0), 1.0)
+    ways = {way.ticker: way for way, _, _ in climbed}
+    ahead = {ticker: _followed(way, away, policy) for ticker, way in ways.items()}
+    before = [start, *(stand for _, _, stand in climbed)]
+    for (way, cut, stand), earlier in zip(climbed[::-1], before[-2::-1], strict=True):
+        fires_below = max(fires_below, way.fires_below)
+        reach = earlier.distance, stand.distance
+        worst = _worst(way, cut.end, ahead[way.ticker], policy)
+        rungs.append(_rung(way, cut, reach, fires_below, worst, policy))
+    return tuple(rungs[::-1])
+
+
+def _rung(
+    way: Exit, cut: Cut, reach: tuple[float, float], fires_below: float, worst: int,
+    policy: FlightPolicy,
+) -> Rung:  # fmt: skip
+    buys = way.held < 0
+    penalty = mul_ppm(cut.quote, policy.terms.max_liquidation_fee_ppm, round_up=True)
+    return Rung(
+        market=way.market,
+        side="BUY" if buys else "SELL",
+        quantums=cut.end - cut.start,
+        held=way.held + cut.start if buys else way.held - cut.start,
+        subticks=worst,
+        quote=cut.quote,
+        spread=cut.spread,
+        impact=cut.impact,
+        fee=cut.fee,
+        loss=cut.loss,
+        before=reach[0],
+        restores=reach[1],
+        fires_below=fires_below,
+        depth_share=way.depth_share,
+        liquidation_quantums=way.liquidation_quantums,
+        # It meets the same book, pays no taker fee, and the highest fee of a liquidation.
+        liquidation_cost=cut.spread + cut.impact + penalty,
+        blind=way.blind,
+    )
+
+
+def _worst(way: Exit, end: int, ahead: int, policy: FlightPolicy) -> int:
+    """Return the worst price of an order that takes so much: beyond its last level, or `ahead`."""
+    level = bisect_left(way.shown, (end,))
+    deepest = way.shown[level][2] if level < len(way.shown) else way.bound
+    if way.held < 0:
+        return max(min(slipped(way.market, deepest, policy.slippage_bps, True), way.bound), ahead)
+    return min(max(slipped(way.market, deepest, policy.slippage_bps, False), way.bound), ahead)
+
+
+def _followed(way: Exit, away: float, policy: FlightPolicy) -> int:
+    """Return how far a running market is followed: nearly to where liquidation would be."""
+    # From the oracle or the book, whichever has run farther: the other will follow.
+    market, buys = way.market, way.held < 0
+    kept = market.imf_ppm * market.maintenance_fraction_ppm / PPM / PPM
+    bps = min(round(10_000 * (kept + policy.chase * away)), 9_999)
+    oracle = worst_subticks(market, way.price, way.exponent, bps, buys)
+    book = slipped(market, way.best or way.bound, bps, buys)
+    return max(oracle, book) if buys else min(oracle, book)
+
+
+# === Plan ===
+
+
+def plan(
+    margin: MarginFigures,
+    positions: Mapping[str, int | None],
+    views: Mapping[str, MarketView],
+    policy: FlightPolicy | None = None,
+    *,
+    fall: int = 0,
+    waiting: Collection[str] = (),
+) -> FlightPlan:
+    """Draw the ladder of an account: its margin, its positions and their markets.
+
+    `margin` is the account's, over every position that could be valued; `positions` are signed
+    quantums by ticker, None where the grid is not known. A view is read, never kept. `fall` is
+    what the next block may take from the cushion, in quote quantums. `waiting` are tickers with a
+    reduction that was not answered yet: the ladder restores the distance without them.
+    """
+    empty = FlightPlan(policy=policy) if policy is not None else FlightPlan()
+    return replan(empty, margin, positions, views, fall=fall, waiting=waiting)
+
+
+def replan(
+    old: FlightPlan,
+    margin: MarginFigures,
+    positions: Mapping[str, int | None],
+    views: Mapping[str, MarketView],
+    *,
+    fall: int = 0,
+    waiting: Collection[str] = (),
+) -> FlightPlan:
+    """Draw it again after some markets or positions moved; the result is the same as `plan`'s.
+
+    `positions` names those whose size, book, oracle price or status may be another one, those
+    that wait or no longer do, 0 for what is closed, and `views` their markets; all others stay as
+    they were costed.
+    """
+    policy, exits = old.policy, {exit_.ticker: exit_ for exit_ in old.exits}
+    for ticker, quantums in positions.items():
+        exits.pop(ticker, None)
+        if ticker in waiting:
+            exits[ticker] = Stuck(ticker, "its reduction has no answer yet", known=True)
+        elif quantums != 0:
+            exits[ticker] = _exit(ticker, quantums, views.get(ticker), policy)
+    return _draw(margin, tuple(exits[ticker] for ticker in sorted(exits)), policy, fall)
+
+
+def due(plan: FlightPlan, distance: float | None) -> tuple[Rung, ...]:
+    """Return the rungs to fire at this distance, in order: a rung never before a cheaper one.
+
+    A distance of None is unknown, hence danger: every rung is due. Whoever fires may first wait
+    for the figure to come back, as at the start of a run.
+    """
+    near = -inf if distance is None else distance
+    return tuple(rung for rung in plan.rungs if near < rung.fires_below)
+
+
+def joined(rungs: Collection[Rung]) -> tuple[Rung, ...]:
+    """Make one rung of those of one market: what is fired at once is one order a market.
+
+    Its place is that of the first; its worst price, and what it restores, those of the last.
+    """
+    merged: dict[str, Rung] = {}
+    for rung in rungs:
+        first = merged.get(rung.ticker)
+        if first is not None:
+            sums = {name: getattr(first, name) + getattr(rung, name) for name in _ADD_UP}
+            rung = msgspec.structs.replace(
+                rung, held=first.held, before=first.before, fires_below=first.fires_below, **sums
+            )
+        merged[rung.ticker] = rung
+    return tuple(merged.values())
+
+
+_ADD_UP: Final = ("quantums", "quote", "spread", "impact", "fee", "loss", "liquidation_cost")
+
+# === Policy ===
+
+
+def _limit(unit: str) -> Any:
+    return Field(default=None, gt=0, description=unit)
+
+
+class Policy(BaseModel):
+    """How much risk may be taken; the defaults suit a paper account of 10,000 USDC.
+
+    `act_below`, `restore_to` and `keep_above` are distances to liquidation (0.06 is six per
+    cent): the guard acts below the first, and earlier where the books are thin, sizes its orders
+    to reach the second, and no order that adds risk may come nearer than the third. Every limit
+    is judged as if all orders in flight had filled; None is no limit. None of them blocks what
+    shrinks a position.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    act_below: float = Field(default=0.06, gt=0, lt=1)
+    restore_to: float = Field(default=0.10, gt=0, lt=1)
+    keep_above: float = Field(default=0.12, gt=0, lt=1)
+    max_leverage: float = Field(default=5.0, gt=0, le=50)
+    max_order_usdc: float = Field(default=20_000.0, gt=0)
+    slippage_bps: int = Field(default=30, ge=0, le=1_000)
+    guard_slippage_bps: int = Field(default=100, ge=0, le=1_000)
+    guard_cuts: int = Field(default=4, ge=1, le=10)
+    taker_fee_ppm: int = Field(default=500, ge=0, le=100_000)
+    good_til_blocks: int = Field(default=5, ge=1, le=20)
+    stale_seconds: float = Field(default=30.0, gt=0)
+    max_account_usdc: float | None = _limit("gross notional of the account at oracle prices, USDC")
+    max_market_usdc: float | None = _limit("notional of one market at its oracle price, USDC")
+    market_usdc: dict[str, float] = Field(
+        default={}, description="`max_market_usdc` of single tickers, in its place"
+    )
+    max_positions: int | None = _limit("markets with a position or an order in flight")
+    max_orders_per_minute: int | None = _limit("orders sent in 60 s of event time")
+    max_slippage_bps: float | None = _limit("average price by the book shown, from mid, in bps")
+    max_daily_loss_usdc: float | None = _limit("equity lost since 00:00 UTC, in USDC")
+    max_drawdown: float | None = _limit("equity lost since its peak, 0.2 is 20 per cent")
+    bear_move: float | None = _limit(
+        "an order is cut to what survives this move of every market against its position"
+    )
+    max_volatility_1h: float | None = _limit(
+        "an order is cut so that a usual hour of its market moves equity by no more than this"
+    )
+
+    @property
+    def flight(self) -> FlightPolicy:
+        """Return what the guard flies by."""
+        return FlightPolicy(
+            act_below=self.act_below,
+            restore_to=self.restore_to,
+            cuts=self.guard_cuts,
+            slippage_bps=self.guard_slippage_bps,
+            taker_fee_ppm=self.taker_fee_ppm,
+        )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        distances = self.act_below, self.restore_to, self.keep_above
+        if not distances[0] < distances[1] <= distances[2]:
+            raise ValueError(f"expected act_below < restore_to <= keep_above, got {distances}")
+        return self
+
+
+# === Verdicts ===
+
+_MARGIN_NAMES: Final = ("net_collateral", "initial_margin", "maintenance_margin", "notional")
+Reason = Literal[
+    "UNKNOWN_ACCOUNT", "UNKNOWN_MARKET", "UNKNOWN_ORACLE", "UNKNOWN_HEIGHT", "STATUS", "STALE",
+    "NO_BOOK", "IN_FLIGHT", "BELOW_STEP", "ISOLATED", "LEVERAGE", "DISTANCE", "MARGIN",
+    "NOTIONAL", "MARKET_NOTIONAL", "POSITIONS", "ORDER_RATE", "SLIPPAGE", "SIZE", "DAILY_LOSS",
+    "DRAWDOWN", "HALTED",
+]  # fmt: skip
+GateState = Literal["ACTIVE", "REDUCING", "HALTED"]
+
+
+class Standing(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The state of the gate, and every reason for it, the gravest first."""
+
+    state: GateState
+    reasons: tuple[tuple[Reason, str], ...] = ()
+
+
+class Approved(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A decision that may become this order; `after` is at its worst price, fees paid."""
+
+    id: str
+    order: OrderRequest
+    decision: Decision
+    seq: int
+    at: int
+    before: MarginFigures
+    after: MarginFigures
+    why: str
+
+
+class Denied(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """An objection; `decision` is None where the guard itself could not act."""
+
+    id: str
+    ticker: str
+    decision: Decision | None
+    seq: int
+    at: int
+    reason: Reason
+    figures: tuple[tuple[str, str], ...] = ()
+    why: str
+
+
+class Reduce(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The guard's order: a rung of its flight plan, or several of one market.
+
+    `cost` is the estimated loss to spread, impact and fee in quote quantums; `rung` counts the
+    times that the guard fired since the account was last safe.
+    """
+
+    id: str
+    order: OrderRequest
+    seq: int
+    at: int
+    before: MarginFigures
+    after: MarginFigures
+    distance: float
+    rung: int
+    cost: int
+    why: str
+
+
+Verdict = Approved | Denied | Reduce
+
+
+def audit_row(verdict: Verdict) -> dict[str, str]:
+    """Flatten a verdict into one row, every figure as text: what JSON or CSV can take.
+
+    Money is quote quantums, sizes quantums, prices subticks, `at` nanoseconds; a figure that is
+    not known says `unknown`, one that a verdict does not have is left out.
+    """
+    row = {"verdict": type(verdict).__name__}
+    for name in verdict.__struct_fields__:
+        value = getattr(verdict, name)
+        if isinstance(value, MarginFigures):
+            row |= _told(value, f"{name}_")
+        elif isinstance(value, Decision):
+            row |= {"decision": value.id, "target_usdc": str(value.target_usdc)}
+        elif isinstance(value, OrderRequest):
+            order = msgspec.structs.asdict(value)
+            row |= {f"order_{key}": str(part) for key, part in order.items()}
+        elif isinstance(value, tuple):
+            row |= {f"figure_{key}": part for key, part in value}
+        elif value is not None:
+            row[name] = str(value)
+    return row
+
+
+def _told(margin: MarginFigures, prefix: str) -> dict[str, str]:
+    row = {name: str(getattr(margin, name)) for name in _MARGIN_NAMES}
+    for name in ("free_collateral", "cushion", "leverage", "distance"):
+        value = getattr(margin, name)
+        flat = value is None and margin.known and not margin.notional
+        row[name] = "none" if flat else "unknown" if value is None else str(value)
+    if margin.unknown:
+        row |= dict.fromkeys(row, "unknown") | {"unknown": " ".join(margin.unknown)}
+    return {prefix + name: text for name, text in row.items()}
+
+
+# === Position figures ===
+
+Alarm = Literal["unknown", "flat", "safe", "danger", "liquidatable"]
+
+
+class PositionFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One position with every figure that its oracle price allows; None is unknown.
+
+    Money is quote quantums, prices USDC. `distance` is this price's own adverse move to
+    `liquidation_price`, all others standing still; `funding_1h` what the next hour costs
+    (positive is paid).
+    """
+
+    ticker: str
+    size: Decimal
+    entry_price: Decimal
+    oracle_price: Decimal | None = None
+    net_notional: int | None = None
+    initial_margin: int | None = None
+    maintenance_margin: int | None = None
+    unrealized_pnl: Decimal | None = None
+    liquidation_price: Decimal | None = None
+    distance: float | None = None
+    funding_1h: int | None = None
+    seq: int = 0
+
+
+# === Returns ===
+
+
+class Returns:
+    """The returns of every market's oracle price over the last hour, a step at a time.
+
+    Volatility is the root of the mean square return, scaled to an hour; beta that of a market to
+    the mean of all. None before `least` steps: a market that nobody watched for some minutes is
+    not calm. A step that was missed, as when a link is down, is left out.
+    """
+
+    def __init__(self, step_ns: int = 10 * 10**9, least: int = 18) -> None:
+        self.step_ns, self.least = step_ns, least
+        self._steps: deque[dict[str, float]] = deque(maxlen=_HOUR_NS // step_ns)
+        self._last: dict[str, float] = {}
+        self._at = 0
+        self._known: dict[str, tuple[float | None, float | None]] = {}
+
+    def sample(self, at: int, views: Mapping[str, MarketView]) -> None:
+        """Take the prices of a moment in, if a step has passed since the last."""
+        if at - self._at < self.step_ns:
+            return
+        prices = {t: v.oracle.price for t, v in views.items() if v.oracle and v.oracle.price > 0}
+        if at - self._at < 2 * self.step_ns:
+            last = self._last
+            returns = {t: log(price / last[t]) for t, price in prices.items() if t in last}
+            if returns:
+                self._steps.append(returns)
+                self._known = {}
+        self._at, self._last = at, prices
+
+    def volatility_1h(self, ticker: str) -> float | None:
+        """Return a market's volatility, None while it is not known."""
+        return self._figures(ticker)[0]
+
+    def beta(self, ticker: str) -> float | None:
+        """Return a market's move for a move of one of all together, None while not known."""
+        return self._figures(ticker)[1]
+
+    def _figures(self, ticker: str) -> tuple[float | None, float | None]:
+        if ticker not in self._known:
+            self._known[ticker] = self._reckoned(ticker)
+        return self._known[ticker]
+
+    def _reckoned(self, ticker: str) -> tuple[float | None, float | None]:
+        pairs = [(step[ticker], fsum(step.values()) / len(step))
+                 for step in self._steps if ticker in step]  # fmt: skip
+        if len(pairs) < self.least:
+            return None, None
+        square = fsum(own * own for own, _ in pairs)
+        volatility = sqrt(square / len(pairs) * _HOUR_NS / self.step_ns)
+        common = fsum(all_ * all_ for _, all_ in pairs)
+        return volatility, fsum(own * all_ for own, all_ in pairs) / common if common else None
+
+
+# === Watch ===
+
+_KEEP_ABOVE: Final = 0.1
+
+
+class Watch(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """An account's risk at one moment, as of frame `seq`.
+
+    `trouble` says why the account itself is not known for certain, or nothing. `leverage` advises
+    each held market on its own, at its volatility and open interest.
+    """
+
+    seq: int
+    at: int
+    trouble: str
+    figures: RiskFigures
+    stress: StressTable
+    plan: FlightPlan
+    leverage: tuple[LeverageAdvice, ...] = ()
+
+
+class Watcher:
+    """Looks at one account again and again; `keep_above` is what leverage advice keeps clear."""
+
+    def __init__(self, returns: Returns | None = None, keep_above: float = _KEEP_ABOVE) -> None:
+        self.returns = returns or Returns()
+        self.keep_above = keep_above
+        self._held: dict[str, Holding] = {}
+        self._table = stress_table(0, ())
+
+    def look(
+        self, view: MarketView, collateral: int, sizes: Mapping[str, int | None],
+        views: Mapping[str, MarketView], plan: FlightPlan, trouble: str = "",
+    ) -> Watch:  # fmt: skip
+        """Look at the account as it is when `view` has come.
+
+        `sizes` are signed quantums by ticker, None where the market's grid is not known.
+        """
+        held: dict[str, Holding] = {}
+        lacking: list[str] = []
+        for ticker, quantums in sizes.items():
+            seen = views.get(ticker)
+            if seen is None or seen.market is None:
+                lacking.append(f"{ticker}: the market is not known")
+            elif quantums is None:
+                lacking.append(f"{ticker}: its size is not known")
+            else:
+                held[ticker] = self.holding(seen, seen.market, quantums)
+        figures = risk_figures(collateral, held.values())
+        if lacking:
+            figures = RiskFigures(positions=figures.positions, unknown=(*lacking, *figures.unknown))
+        return Watch(
+            seq=view.seq,
+            at=view.at,
+            trouble=trouble,
+            figures=figures,
+            stress=self._shaken(held, collateral, lacking),
+            plan=plan,
+            leverage=tuple(suggest_leverage(h, keep_above=self.keep_above) for h in held.values()),
+        )
+
+    def holding(self, view: MarketView, market: PerpetualMarket, quantums: int) -> Holding:
+        """Return a market as an account stands in it, with all that is known of it."""
+        oracle, ticker = view.oracle, view.ticker
+        return Holding(
+            market=market,
+            quantums=quantums,
+            price=None if oracle is None else oracle.digits,
+            exponent=0 if oracle is None else oracle.exponent,
+            open_interest=view.open_interest,
+            funding_8h_ppm=_view_rate(view),
+            volatility_1h=self.returns.volatility_1h(ticker),
+            beta=self.returns.beta(ticker),
+        )
+
+    def _shaken(
+        self, held: dict[str, Holding], collateral: int, lacking: Iterable[str]
+    ) -> StressTable:
+        table, old = self._table, self._held
+        for ticker in old.keys() - held.keys():
+            table = table.changed(msgspec.structs.replace(old[ticker], quantums=0))
+        for ticker, holding in held.items():
+            if holding != old.get(ticker):
+                table = table.changed(holding)
+        self._held, self._table = held, table.settled(collateral, lacking)
+        return self._table
+
+
+def _view_rate(view: MarketView) -> int | None:
+    return funding_rate_8h_ppm(view.funding.next_rate_text) if view.funding.known else None
+
 
 # === Risk ===
 
@@ -110,11 +3497,8 @@ _STATES: Final[dict[Reason, GateState]] = {
 }
 _Objection = tuple[Reason, str, Mapping[str, object]]
 _Event = MarketView | Frame | Decision
-# What a denial tells, in USDC, of the margin that would have been.
-_TOLD: Final = ("net_collateral", "initial_margin", "maintenance_margin", "notional")
 
 _MINUTE_NS: Final = 60_000_000_000
-_HOUR_NS: Final = 3_600_000_000_000
 _DAY_NS: Final = 24 * _HOUR_NS
 _TURN_NS: Final = 2_000_000_000
 _NOBODY = Subaccount("")
@@ -219,7 +3603,9 @@ class Risk:
     def positions(self) -> list[PositionFigures]:
         """Return every position with its figures, the nearest to liquidation first."""
         ratios = self.liquidation_ratios()
-        rows = [_row(exposure, ratios[ticker]) for ticker, exposure in self._exposures.items()]
+        rows = [
+            _position_row(exposure, ratios[ticker]) for ticker, exposure in self._exposures.items()
+        ]
         return sorted(rows, key=lambda row: inf if row.distance is None else row.distance)
 
     def liquidation_ratios(self) -> dict[str, tuple[int, int] | None]:
@@ -791,7 +4177,7 @@ def _nearness(distance: float, then: float, fires_below: float) -> str:
 
 
 def _in_usdc(margin: MarginFigures) -> dict[str, str]:
-    return {name: usdc_text(getattr(margin, name)) for name in _TOLD}
+    return {name: usdc_text(getattr(margin, name)) for name in _MARGIN_NAMES}
 
 
 class _Exposure(msgspec.Struct, eq=False):
@@ -839,7 +4225,7 @@ class _Exposure(msgspec.Struct, eq=False):
             self.terms = None  # beyond what the chain can hold: not known either
 
 
-def _row(exposure: _Exposure, ratio: tuple[int, int] | None) -> PositionFigures:
+def _position_row(exposure: _Exposure, ratio: tuple[int, int] | None) -> PositionFigures:
     position, view, oracle = exposure.position, exposure.view, exposure.oracle
     market, terms = exposure.market, exposure.terms
     row = PositionFigures(

@@ -31,18 +31,27 @@ from dydx_data import MarketView
 from reactivex import Observable
 
 __all__ = [
-    "STANDARD",
+    # Errors
+    "SignalError",
+    # Values
     "Engine",
-    "Funding",
-    "Imbalance",
-    "Liquidity",
-    "Momentum",
     "Score",
     "Scored",
-    "Scorer",
-    "SignalError",
-    "Volatility",
+    # Momentum
+    "Momentum",
+    # Volume
     "Volume",
+    # Volatility
+    "Volatility",
+    # Imbalance
+    "Imbalance",
+    # Liquidity
+    "Liquidity",
+    # Funding
+    "Funding",
+    # Streams
+    "STANDARD",
+    "Scorer",
     "scores",
     "signal",
 ]

@@ -34,17 +34,22 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from reactivex import Observable
 
 __all__ = [
-    "STRATEGIES",
-    "Action",
-    "Decider",
-    "Decision",
-    "RankAndTarget",
-    "Settings",
-    "Sniper",
-    "Strategy",
+    # Errors
     "StrategyError",
-    "decisions",
+    # Values
+    "Action",
+    "Decision",
+    "Settings",
+    "Strategy",
+    # Rank and target
+    "RankAndTarget",
+    "Sniper",
+    # Loading
+    "STRATEGIES",
     "load_strategy",
+    # Streams
+    "Decider",
+    "decisions",
 ]
 
 # === Errors ===

@@ -1,0 +1,128 @@
+"""Hold what no import linter sees: the order inside a layer's file.
+
+    uv run --all-packages --group dev tools/structure.py        a line for each violation
+
+Of a layer's one file: a section uses only what stands above it or in itself; `__all__` lists what
+the file defines; nothing is imported by star. Of the workspace: only dydx_conn defines, and only
+bot names, what holds a key or sends an order.
+
+Exit code 1 if anything was found, else 0.
+"""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What can hold a key or send an order.
+EDGES = frozenset(["Keys", "Trader"])
+SECTION = re.compile(r"^# === (.+) ===$", re.MULTILINE)
+
+Definitions = Mapping[str, ast.stmt]
+
+
+def main() -> int:
+    """Print every violation; return the exit code."""
+    found = list(violations(ROOT))
+    print("\n".join(found) or "every section looks up")
+    return 1 if found else 0
+
+
+def violations(root: Path) -> Iterator[str]:
+    """Yield what is wrong in a workspace, a sentence each."""
+    layers = {path.parent.name: path for path in sorted(root.glob("packages/*/src/*/__init__.py"))}
+    for name, path in layers.items():
+        text = path.read_text()
+        for problem in [*looks_down(text), *publishes(text)]:
+            yield f"{path.relative_to(root)}:{problem}"
+        if name != "dydx_conn":
+            for problem in names_edges(text):
+                yield f"{path.relative_to(root)}:{problem}"
+
+
+# === A layer's file ===
+
+
+def looks_down(text: str) -> Iterator[str]:
+    """Yield each use, in one section, of what a section below it defines."""
+    starts = [text.count("\n", 0, mark.start()) + 1 for mark in SECTION.finditer(text)]
+    titles = ["the head", *SECTION.findall(text)]
+    tree = ast.parse(text)
+
+    def section(line: int) -> int:
+        return sum(start <= line for start in starts)
+
+    defined = {name: section(node.lineno) for name, node in definitions(tree).items()}
+    for statement in tree.body:
+        own = section(statement.lineno)
+        for name, line in uses(statement):
+            if defined.get(name, 0) > own:
+                here, below = titles[own], titles[defined[name]]
+                yield f"{line}: {here} uses {name}, which stands below it in {below}"
+
+
+def definitions(tree: ast.Module) -> Definitions:
+    """Map the names that a module defines, imports aside, to their statements."""
+    found: dict[str, ast.stmt] = {}
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                found.setdefault(node.name, node)
+            case ast.Assign() | ast.AnnAssign():
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                for target in targets:
+                    for name in ast.walk(target):
+                        if isinstance(name, ast.Name):
+                            found.setdefault(name.id, node)
+            case _:
+                pass
+    return found
+
+
+def uses(node: ast.AST, local: frozenset[str] = frozenset()) -> Iterator[tuple[str, int]]:
+    """Yield the module's names that a statement reads, and where; not a function's own."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        inside = {name.arg for name in ast.walk(node) if isinstance(name, ast.arg)}
+        inside |= {
+            name.id
+            for name in ast.walk(node)
+            if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
+        }
+        local |= inside
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id not in local:
+        yield node.id, node.lineno
+    for child in ast.iter_child_nodes(node):
+        yield from uses(child, local)
+
+
+def publishes(text: str) -> Iterator[str]:
+    """Yield what a layer's `__all__` lists twice or does not define, and each star import."""
+    tree = ast.parse(text)
+    defined = definitions(tree)
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and any(name.name == "*" for name in node.names):
+            yield f"{node.lineno}: expected imports by name, got a star from {node.module}"
+    listed: list[str] = ast.literal_eval(defined["__all__"].value)  # type: ignore[attr-defined]
+    for name in listed:
+        if name not in defined:
+            yield f"1: expected __all__ to list what is defined here, got {name}"
+    for name in {name for name in listed if listed.count(name) > 1}:
+        yield f"1: expected each name once in __all__, got {name} twice"
+
+
+def names_edges(text: str) -> Iterator[str]:
+    """Yield each place that names what can hold a key or send an order."""
+    for node in ast.walk(ast.parse(text)):
+        match node:
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name):
+                if name in EDGES:
+                    yield f"{node.lineno}: only bot may name {name}"
+            case _:
+                pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())

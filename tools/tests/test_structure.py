@@ -1,0 +1,94 @@
+"""What the order of a layer's file is held to."""
+
+from pathlib import Path
+
+import pytest
+import structure
+
+LAYER = """
+__all__ = ["first"]
+
+# === One ===
+
+LIMIT = 1
+
+
+def first(limit):
+    return limit + LIMIT
+
+
+# === Two ===
+
+
+def second():
+    third = 3
+    return first(third)
+
+
+# === Three ===
+
+
+def third():
+    return second()
+"""
+
+
+def test_a_section_that_uses_what_stands_above_it_is_right() -> None:
+    """Names of a function's own that are called like a definition below are no use of it."""
+    assert [] == [*structure.looks_down(LAYER), *structure.publishes(LAYER)]
+
+
+def test_a_section_that_looks_down_is_named_with_what_it_uses() -> None:
+    """The line, the section, the name and where that stands."""
+    text = LAYER.replace("return limit + LIMIT", "return third()")
+
+    [problem] = structure.looks_down(text)
+
+    assert problem == "11: One uses third, which stands below it in Three"
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("from os import *", "2: expected imports by name, got a star from os"),
+        ('__all__ = ["Fees"]', "1: expected __all__ to list what is defined here, got Fees"),
+        (
+            '__all__ = ["first", "first"]',
+            "1: expected each name once in __all__, got first twice",
+        ),
+    ],
+)
+def test_what_a_layer_publishes_is_its_own(line: str, problem: str) -> None:
+    """No star, no name of another layer, none twice."""
+    text = LAYER.replace('__all__ = ["first"]', line if "all" in line else f"{line}\n__all__ = []")
+
+    assert [problem] == [*structure.publishes(text)]
+
+
+@pytest.mark.parametrize(
+    "text", ["from dydx_conn import Trader", "import dydx_conn\n\nx = dydx_conn.Keys", "Keys = 1"]
+)
+def test_who_names_what_can_send_is_found(text: str) -> None:
+    """By import, by attribute or by a name of its own."""
+    [problem] = structure.names_edges(text)
+
+    assert "only bot may name" in problem
+
+
+def test_a_workspace_is_read_layer_by_layer(tmp_path: Path) -> None:
+    """Each violation says its file; dydx_conn may define what can send."""
+    for name in ("dydx_conn", "dydx_risk"):
+        folder = tmp_path / "packages" / name / "src" / name
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text(
+            '__all__ = ["Keys"]\n\n\nclass Keys:\n    pass\n\n\nKeys()\n'
+        )
+
+    [problem] = structure.violations(tmp_path)
+
+    assert problem == "packages/dydx_risk/src/dydx_risk/__init__.py:8: only bot may name Keys"
+
+
+def test_this_workspace_holds_to_it() -> None:
+    """As the check says it, too."""
+    assert 0 == structure.main()
