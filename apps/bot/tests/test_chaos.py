@@ -20,9 +20,9 @@ from bot.composition import Bot, Options
 from bot.faults import FAULTS, Fault, Ladders, Tape, Wire, faulted, plan, words_of
 from bot.journal import Entry
 from dydx_conn import (
+    AccountFill,
     BookContents,
     ConnError,
-    FillFields,
     Frame,
     Recording,
     RecordingWriter,
@@ -511,9 +511,10 @@ def view_of(book: dydx_data.Book) -> MarketView:
 
 def fill_of(side: Side, price: str, type_: str = "LIMIT") -> Entry:
     """Return a fill as the journal keeps it."""
-    fill = FillFields(
-        id="f", side=side, size="1", price=price, type=type_, created_at="", liquidity="TAKER"
-    )
+    fill = AccountFill(
+        id="f", order_id="", ticker="BTC-USD", side=side, size=Decimal(1), price=Decimal(price),
+        quote=0, fee=0, liquidity="TAKER", type=type_, height=1, created_at="",
+    )  # fmt: skip
     return Entry(id="F1", kind="fill", seq=1, at=1, ticker="BTC-USD", words="", value=fill)
 
 

@@ -4,7 +4,7 @@ from math import log, sqrt
 from typing import Any
 
 import pytest
-from dydx_conn import Frame, MarketFields
+from dydx_conn import MarketFields
 from dydx_data import Chain, MarketView, Oracle
 from dydx_risk import Returns, Watch, risk_figures, stress_table, watches
 from hypothesis import given
@@ -154,7 +154,7 @@ def test_a_size_that_cannot_be_read_is_not_known(world: Any) -> None:
 def test_a_watch_says_why_the_account_is_in_doubt(world: Any) -> None:
     """A lost link does not take the figures away, and is not hidden either."""
     world.account("10000", {"ETH-USD": ("1", "3000")})
-    world.risk.step(Frame(99, 0, 0, "paper", "close"))
+    world.lose()
     watch = watched(world)
 
     assert "account frames were lost" in watch.trouble
@@ -192,7 +192,7 @@ def test_a_watch_equals_what_is_reckoned_from_nothing(make_world: Any, moves: An
         anew = stress_table(usdc * 10**6, holdings)
         assert sorted(watch.stress.cells(), key=str) == sorted(anew.cells(), key=str)
         by_ticker = {h.ticker: h for h in holdings}
-        ordered = [by_ticker[ticker] for ticker in held]
+        ordered = [by_ticker[ticker] for ticker in world.risk.account.positions]
         assert watch.figures == risk_figures(usdc * 10**6, ordered)
 
 

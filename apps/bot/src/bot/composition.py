@@ -18,7 +18,15 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import msgspec
-from dydx_conn import CancelRequest, Frame, OrderRequest, Subaccount, fold
+from dydx_conn import (
+    Accounts,
+    AccountUpdate,
+    CancelRequest,
+    Frame,
+    OrderRequest,
+    Subaccount,
+    fold,
+)
 from dydx_data import DataState, MarketView, market_views
 from dydx_paper import PaperVenue, Performance, performance
 from dydx_risk import Denied, Policy, Risk, Verdict, Watch, verdicts
@@ -58,12 +66,16 @@ class Venue(Protocol):
     """Where orders go and account frames come from."""
 
     subaccount: Subaccount
+    accounts: Accounts  # the one reader of account frames
 
     def begin(self, risk: Risk) -> None:
         """Learn, before the first frame, who judges the account."""
 
-    def heard(self, frame: Frame) -> Iterable[Frame]:
-        """Return the frame if it is one of the account's."""
+    def receive(self, frame: Frame) -> Iterable[Frame]:
+        """Return the frame if it may be one of the account's."""
+
+    def learn(self, update: AccountUpdate) -> None:
+        """Take what became of the account."""
 
     def step(self, event: MarketView | OrderRequest | CancelRequest) -> list[Frame]:
         """Take one event in; return the account frames that it caused."""
@@ -75,12 +87,19 @@ class Venue(Protocol):
 class Paper(PaperVenue):
     """A paper venue: its account frames are its own, and none comes by the wire."""
 
+    def __init__(self, subaccount: Subaccount, deposit: int) -> None:
+        super().__init__(subaccount, deposit)
+        self.accounts = Accounts([subaccount])
+
     def begin(self, risk: Risk) -> None:
         """Need nobody's judgement."""
 
-    def heard(self, frame: Frame) -> Iterable[Frame]:
-        """Hear nothing: an account on the wire is somebody else's."""
+    def receive(self, frame: Frame) -> Iterable[Frame]:
+        """Return nothing: an account on the wire is somebody else's."""
         return ()
+
+    def learn(self, update: AccountUpdate) -> None:
+        """Know it already: its own ledger says more."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +119,7 @@ class Bot:
     def __init__(self, options: Options, venue: Venue | None = None) -> None:
         self.options = options
         self.data = DataState()
-        self.venue: Venue = venue or Paper(PAPER, deposit=options.deposit * 10**6)
+        self.venue: Venue = venue or Paper(PAPER, options.deposit * 10**6)
         self.risk = Risk(options.policy, self.venue.subaccount, guard=options.guard)
         self.venue.begin(self.risk)
         self.journal = Journal()
@@ -177,11 +196,12 @@ class Bot:
         started = time.perf_counter_ns()
         if frame.link != "node":  # what orders were answered is the venue's to hear
             self._frames.on_next(frame)
-        self._account_frames.extend(self.venue.heard(frame))
+        self._account_frames.extend(self.venue.receive(frame))
         while self._account_frames:
-            account_frame = self._account_frames.popleft()
-            self.journal.accounted(account_frame)
-            self._to_risk.on_next(account_frame)
+            for update in self.venue.accounts.step(self._account_frames.popleft()):
+                self.venue.learn(update)
+                self.journal.accounted(update)
+                self._to_risk.on_next(update)
         self.meters.latency.add(time.perf_counter_ns() - started)
         self.kinds[frame.channel or frame.kind] += 1
         self.bytes += len(frame.text)

@@ -137,12 +137,10 @@ def _rows(entries: Iterable[Entry]) -> Iterator[TapeRow]:
 
 def _together(entries: list[Entry]) -> str:
     fills = [entry.value for entry in entries]
-    prices, sizes = ([Decimal(text) for text in texts] for texts in (
-        [fill.price for fill in fills], [fill.size for fill in fills]))  # fmt: skip
-    size = sum(sizes)
-    paid = sum(price * part for price, part in zip(prices, sizes, strict=True))
-    average = paid / size if size else prices[0]
-    fees = sum(Decimal(fill.fee) for fill in fills)
+    size = sum(fill.size for fill in fills)
+    paid = sum(fill.price * fill.size for fill in fills)
+    average = paid / size if size else fills[0].price
+    fees = Decimal(sum(fill.fee for fill in fills)).scaleb(-6)
     first = fills[0]
     return (
         f"{first.side} {size} in {len(fills)} fills at {average:.6g} on average, "

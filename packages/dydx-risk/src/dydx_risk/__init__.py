@@ -1,10 +1,10 @@
 """Cross-margin as the chain computes it, a gate before every order, a guard before liquidation.
 
-    MarketView ─┐
-    Frame ──────┼─► verdicts(risk) ─► Approved | Denied | Reduce
-    Decision ───┘                        └─► watches(risk) ─► Watch
+    MarketView ────┐
+    AccountUpdate ─┼─► verdicts(risk) ─► Approved | Denied | Reduce
+    Decision ──────┘                        └─► watches(risk) ─► Watch
 
-`Risk.step` is the whole of it, pure: account frames fold into an `Account`, market views move
+`Risk.step` is the whole of it, pure: account updates make an `Account`, market views move
 its margin, a decision is reviewed by the gate, and on every view the guard asks how far
 liquidation is and fires what is due of the flight plan. Only `Approved` and `Reduce` carry an
 order.
@@ -16,7 +16,7 @@ order.
 - Subaccounts, Front ends, Explanation: one account as the chain and as a web page shows it.
 - Holdings, Figures, Stress: figures of risk, and what a shock makes of them.
 - Sizing, Leverage: sizes that survive a shock; a leverage to choose.
-- Position, Unsettled funding, Account: what a subaccount holds, as a fold over its frames.
+- Position, Unsettled funding, Account: what a subaccount holds, by its updates.
 - Single orders: what one immediate-or-cancel order would make of an account.
 - Flight values, Exits, Ladder, Plan: how an account gets out before it is liquidated.
 - Policy, Position figures, Verdicts: by which rules, and what was decided.
@@ -118,27 +118,18 @@ from itertools import chain, pairwise
 from math import ceil, floor, fsum, inf, isfinite, isnan, log, sqrt
 from operator import add, sub
 from typing import Any, Final, Literal, Self, TypeGuard
-from urllib.parse import parse_qsl
 
 import msgspec
 from dydx_conn import (
-    RECENT_NS,
-    AssetPositionFields,
+    AccountUpdate,
     ConnError,
-    ErrorsContents,
-    FillFields,
-    Frame,
-    OrderFields,
     OrderRequest,
+    OrderState,
     PerpetualMarket,
-    PositionFields,
+    PositionState,
     Side,
     Subaccount,
-    SubaccountContents,
-    TransferFields,
-    WireError,
     base_to_quote,
-    contents,
     exact,
     fill_to_quote,
     fold,
@@ -2006,8 +1997,6 @@ class Position(msgspec.Struct, gc=False, kw_only=True):
     ticker: str
     size: Decimal
     entry_price: Decimal
-    realized_pnl: Decimal = Decimal(0)
-    net_funding: Decimal = Decimal(0)
     quantums: int | None = None
 
 
@@ -2053,33 +2042,21 @@ def index_delta(
 
 
 # === Account ===
-
-# An order in one of these never fills again; one that is BEST_EFFORT_CANCELED still may, until
-# its good-til block is past.
-_ENDED = frozenset(["FILLED", "CANCELED", "ERROR"])
-_PAID_IN: Final = {"DEPOSIT": 1, "TRANSFER_IN": 1, "WITHDRAWAL": -1, "TRANSFER_OUT": -1}
-_REMEMBERED: Final = 4_096  # fills, so as to know one that is told again
-_UNREADABLE = (
-    ConnError, msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError,
-)  # fmt: skip
-_SHAPES: Final = (
-    ("openPerpetualPositions", PositionFields, "market"),
-    ("assetPositions", AssetPositionFields, "symbol"),
-)
+# What a subaccount holds for margin and gate: the account updates of dydx_conn, and beside them
+# what only this layer knows, what is reserved in flight and the funding of hours not settled yet.
 
 
 class Account:
     """One subaccount: collateral, positions, open orders, and what is reserved in flight.
 
-    `trouble` is empty, or says why the account is not known for certain: before the first
-    snapshot, after a frame that was lost, could not be read, or contradicts the fills. What was
-    readable is kept all the same; `unreadable` names the positions that were not. The next
-    snapshot clears it, as does the answer of a REST poll: then `polled` is set, and what is known
-    is as old as `at`. `reserved` is by order id, `transferred` what was paid in since the start.
+    `trouble` is empty, or says why the account is not known for certain; what is known is kept
+    all the same, and `unreadable` names the positions of which no size is. `polled` is set while
+    REST is asked because sockets fail: what is known is then as old as `at`. `reserved` is by
+    order id, `transferred` what was paid in since the start.
 
     `unsettled_ppm` is the funding of hours that passed since the chain last touched the
-    subaccount, in 1e-6 quote quantums: whoever knows the markets adds to it, and what tells the
-    balance anew clears it. `hours_owed` are those, by ticker, that had no price to be reckoned by.
+    subaccount, in 1e-6 quote quantums: whoever knows the markets adds to it, and an update that
+    says so settles it. `hours_owed` are those, by ticker, that had no price to be reckoned by.
     """
 
     def __init__(self, subaccount: Subaccount) -> None:
@@ -2088,210 +2065,54 @@ class Account:
         self.hours_owed: dict[str, int] = {}
         self.positions: dict[str, Position] = {}
         self.unreadable: set[str] = set()
-        self.open_orders: dict[str, OrderFields] = {}
+        self.open_orders: dict[str, OrderState] = {}
         self.reserved: dict[str, Reservation] = {}
         self.height = self.seq = self.at = 0
-        self.link, self.trouble, self.polled = "", "no account snapshot yet", False
-        self._heard = -RECENT_NS
-        self._fills: dict[str, None] = {}
-        self._filled: set[str] = set()  # tickers, since the last snapshot
-        self._faults: list[str] = []
+        self.trouble, self.polled = "no account snapshot yet", False
+        self._paid_in = 0
 
-    def fold(self, frame: Frame) -> bool:
-        """Take one frame in; tell whether positions or collateral may have changed."""
-        if frame.kind in ("close", "gap") and frame.link in ("", self.link):
-            self.trouble = self.trouble or f"account frames were lost: {frame.kind} at {frame.seq}"
-        told = frame.channel == "v4_subaccounts" and frame.id == str(self.subaccount)
-        if told and frame.type in ("unsubscribed", "error"):
-            self.trouble = self.trouble or f"account frames end: {frame.type} at {frame.seq}"
+    def take(self, update: AccountUpdate) -> bool:
+        """Take an update in; tell if it is of this account."""
+        if update.subaccount != self.subaccount:
             return False
-        # What the socket said so lately, an answer may not know yet.
-        late = frame.kind == "http" and frame.mono - self._heard >= RECENT_NS
-        asked = self._asked(frame) if late else ""
-        if not (told or asked):
-            return False
-        self._faults = []
-        try:
-            for change in self._read(frame):
-                if told:
-                    self._apply(change, frame, whole=frame.type == "subscribed")
-                elif not self._answer(change, frame, asked):
-                    return False
-        except _UNREADABLE as error:
-            self._faults.append(f"cannot be read: {error}")
-        if self._faults:
-            self.trouble = f"account frame {frame.seq} {'; '.join(self._faults)}"
-        self.seq, self.at = frame.seq, frame.at
-        if told:
-            self.link, self._heard, self.polled = frame.link, frame.mono, False
-        return True
-
-    def _read(self, frame: Frame) -> list[Any]:
-        try:
-            return contents(frame)
-        except WireError:
-            if frame.fault or (frame.kind, frame.type) != ("ws", "subscribed"):
-                raise
-            # A snapshot in which one thing has no shape still tells of the others.
-            said = msgspec.json.decode(frame.raw, type=dict[str, Any])
-            self._shape(said)
-            return [msgspec.convert(said, SubaccountContents)]
-
-    def _shape(self, said: dict[str, Any]) -> None:
-        if said.get("subaccount") is not None:
-            held = said["subaccount"] = msgspec.convert(said["subaccount"], dict[str, Any])
-            for part, shape, name in _SHAPES:
-                rows = held[part] = msgspec.convert(held.get(part) or {}, dict[str, Any])
-                for key in [key for key, row in rows.items() if not _fits(row, shape)]:
-                    # What it says instead of a size cannot be read either.
-                    text = f"{rows[key]!r:.60}"
-                    rows[key] = {name: key, "side": "", "status": "OPEN", "size": text}
-        orders = msgspec.convert(said.get("orders") or [], list[Any])
-        said["orders"] = [row for row in orders if _fits(row, OrderFields)]
-        self._faults += ["cannot be read: an order"] * (len(orders) - len(said["orders"]))
-
-    def _asked(self, frame: Frame) -> str:
-        path, _, query = frame.channel.partition("?")
-        owner, number = self.subaccount.owner, str(self.subaccount.number)
-        if path == f"/v4/addresses/{owner}/subaccountNumber/{number}":
-            return "subaccount"
-        of = dict(parse_qsl(query))
-        ours = of.get("address") == owner and of.get("subaccountNumber") == number
-        return path.removeprefix("/v4/") if ours and path in ("/v4/orders", "/v4/fills") else ""
-
-    def _answer(self, told: Any, frame: Frame, asked: str) -> bool:
-        if isinstance(told, ErrorsContents):
-            if frame.type != "404" or asked != "subaccount":
-                return False  # a refusal says nothing of the account
-            told = SubaccountContents()  # never funded
-        if asked == "subaccount":
-            self._apply(told, frame, whole=True)
-            self.polled = True
-        elif asked == "orders":
-            self._each(self._order, told)
-        else:  # an answer repeats what was told: positions come with the subaccount's
-            self._fills |= dict.fromkeys(fill.id for fill in told.fills if fill.id)
-        return True
-
-    def _apply(self, change: SubaccountContents, frame: Frame, *, whole: bool) -> None:
-        positions, assets, balance = change.perpetual_positions, change.asset_positions, None
-        before = dict(self.positions) if whole or change.fills else {}
-        if whole:
-            # One that was never funded has no subaccount: it holds nothing.
-            held = change.subaccount
-            positions = list(held.open_perpetual_positions.values()) if held else []
-            assets = list(held.asset_positions.values()) if held else []
-            # Another balance than before has the funding of the hours since in it: the chain
-            # settled it, or the indexer counted it in. The same one over the socket is the
-            # chain's own, which nothing touched.
-            balance = self.collateral if frame.kind == "ws" else None
-            self._clear(assets, orders=frame.kind == "ws")
-        self._each(self._own, assets)
-        if assets and self.collateral != balance:
+        self.seq, self.at = update.seq, update.at
+        self.trouble, self.polled = update.doubt, update.polled
+        self.unreadable = set(update.unreadable)
+        for position in update.positions:
+            self._hold(position)
+        if update.collateral is not None:
+            self.collateral = update.collateral
+        if update.settled:
             self.unsettled_ppm, self.hours_owed = 0, {}
-        for position in positions:
-            if not self._each(self._hold, [position]):
-                self.unreadable.add(position.market)
-                if position.market in before:  # better known of old than not at all
-                    self.positions[position.market] = before[position.market]
-        self._each(self._order, change.orders)
-        self._each(self._transfer, [change.transfers] if change.transfers is not None else [])
-        self._compare(change, before, whole=whole)
-        self._each(self._expire, [change.block_height] if change.block_height else [])
-        if whole:
-            self.trouble = ""
+        self.transferred += update.profit.transferred - self._paid_in
+        self._paid_in = update.profit.transferred
+        for order in update.orders:
+            self._order(order)
+        self.expire(update.height)
+        return True
 
-    def _clear(self, assets: list[AssetPositionFields], *, orders: bool) -> None:
-        self.positions, self.unreadable = {}, set()
-        if not any(asset.symbol == "USDC" for asset in assets):
-            self.collateral = 0
-        if orders:  # an answer tells them by themselves
-            self.open_orders = {}
+    def _hold(self, state: PositionState) -> None:
+        if not state.size:
+            self.positions.pop(state.ticker, None)
+            return
+        self.positions[state.ticker] = Position(
+            ticker=state.ticker, size=state.size, entry_price=state.entry_price
+        )
 
-    def _expire(self, height: str) -> None:
-        self.expire(int(height))
-
-    def _each(self, take: Callable[[Any], None], rows: Iterable[Any]) -> bool:
-        # One that cannot be read must not hide the others.
-        faults = len(self._faults)
-        for row in rows:
-            try:
-                take(row)
-            except _UNREADABLE as error:
-                self._faults.append(f"cannot be read: {error}")
-        return len(self._faults) == faults
-
-    def _own(self, asset: AssetPositionFields) -> None:
-        if asset.symbol == "USDC":
-            owed = -1 if asset.side == "SHORT" else 1
-            self.collateral = owed * abs(_quote_quantums(asset.size))
-
-    def _transfer(self, transfer: TransferFields) -> None:
-        if transfer.symbol == "USDC":
-            self.transferred += _PAID_IN.get(transfer.type, 0) * _quote_quantums(transfer.size)
-
-    def _hold(self, fields: PositionFields) -> None:
-        size = _decimal(fields.size)
-        if fields.status != "OPEN" or not size:
-            self.positions.pop(fields.market, None)
+    def _order(self, state: OrderState) -> None:
+        if state.final or state.leaving:
+            self.open_orders.pop(state.id, None)
         else:
-            self.positions[fields.market] = Position(
-                ticker=fields.market,
-                size=size,
-                entry_price=_decimal(fields.entry_price),
-                realized_pnl=_decimal(fields.realized_pnl or "0"),
-                net_funding=_decimal(fields.net_funding),
-            )
-        self.unreadable.discard(fields.market)
-
-    def _order(self, fields: OrderFields) -> None:
-        status = fields.status
-        ended = status in _ENDED
-        if ended or status == "BEST_EFFORT_CANCELED":
-            self.open_orders.pop(fields.id, None)
-        else:
-            self.open_orders[fields.id] = _merged(self.open_orders.get(fields.id), fields)
-        reservation = self.reserved.get(fields.id)
+            self.open_orders[state.id] = state
+        reservation = self.reserved.get(state.id)
         if reservation is None:
             return
-        if ended:
-            del self.reserved[fields.id]
-        elif status == "BEST_EFFORT_CANCELED":
+        if state.status in ("FILLED", "CANCELLED"):
+            del self.reserved[state.id]
+        elif state.leaving or state.status == "REJECTED":
             # One that a node dropped unfilled may be over; one it saw fill waits for the block.
-            filled = _decimal(fields.total_optimistic_filled or fields.total_filled or "0")
-            self.reserved[fields.id] = msgspec.structs.replace(reservation, doubted=not filled)
-
-    def _compare(
-        self, change: SubaccountContents, before: dict[str, Position], *, whole: bool
-    ) -> None:
-        """Hold what fills add up to against what the venue says is held."""
-        moved: dict[str, Decimal] = {}
-        for fill in change.fills:
-            self._fill(fill, moved)
-        expected = {t: _size_of(before, t) + by for t, by in moved.items()}
-        if whole:
-            expected, self._filled = {t: _size_of(before, t) for t in self._filled}, set()
-        self._filled |= moved.keys()
-        told = {position.market for position in change.perpetual_positions}
-        for ticker, size in expected.items():
-            if not whole and ticker not in told:
-                self._faults.append(f"reports fills of {ticker} without its position")
-            # What was in doubt before proves nothing.
-            elif not self.trouble and size != (held := _size_of(self.positions, ticker)):
-                text = f"contradicts the fills: expected {size:f} {ticker}, it holds {held:f}"
-                self._faults.append(text)
-
-    def _fill(self, fill: FillFields, moved: dict[str, Decimal]) -> None:
-        if fill.id in self._fills:
-            self._faults.append(f"reports fill {fill.id} twice")
-            return
-        if fill.id:
-            self._fills[fill.id] = None
-        if len(self._fills) > _REMEMBERED:
-            del self._fills[next(iter(self._fills))]
-        ticker, size = fill.ticker or fill.market, _decimal(fill.size)
-        if ticker:  # without one there is nothing to compare it with
-            moved[ticker] = moved.get(ticker, Decimal(0)) + (size if fill.side == "BUY" else -size)
+            doubted = not state.filled
+            self.reserved[state.id] = msgspec.structs.replace(reservation, doubted=doubted)
 
     @property
     def unsettled(self) -> int:
@@ -2314,33 +2135,6 @@ class Account:
         self.height = height
         reserved = self.reserved
         self.reserved = {i: r for i, r in reserved.items() if r.order.good_til_block >= height}
-
-
-def _fits(row: Any, shape: type) -> bool:
-    try:
-        msgspec.convert(row, shape)
-    except msgspec.ValidationError:
-        return False
-    return True
-
-
-def _size_of(positions: dict[str, Position], ticker: str) -> Decimal:
-    return positions[ticker].size if ticker in positions else Decimal(0)
-
-
-def _quote_quantums(text: str) -> int:
-    return int(_decimal(text).scaleb(6))
-
-
-def _decimal(text: str) -> Decimal:
-    exact(text)  # refuses what is no number, or one of more digits than there is memory
-    return Decimal(text)
-
-
-def _merged(old: OrderFields | None, new: OrderFields) -> OrderFields:
-    # An update names what changed: what it leaves out keeps its value.
-    given = {k: v for k, v in msgspec.structs.asdict(new).items() if v is not None}
-    return msgspec.structs.replace(old, **given) if old is not None else new
 
 
 # === Single orders ===
@@ -3496,7 +3290,7 @@ _STATES: Final[dict[Reason, GateState]] = {
     "DRAWDOWN": "REDUCING",
 }
 _Objection = tuple[Reason, str, Mapping[str, object]]
-_Event = MarketView | Frame | Decision
+_Event = MarketView | AccountUpdate | Decision
 
 _MINUTE_NS: Final = 60_000_000_000
 _DAY_NS: Final = 24 * _HOUR_NS
@@ -3548,15 +3342,15 @@ class Risk:
         self._unheard: int | None = None  # equity before a snapshot that ends a doubt
         self._stale_ns = round(self.policy.stale_seconds * 1_000_000_000)
 
-    def step(self, event: MarketView | Frame | Decision) -> list[Verdict]:
+    def step(self, event: MarketView | AccountUpdate | Decision) -> list[Verdict]:
         """Take one event in and put out the verdicts that it caused, in order."""
         if event.at > self._now:
             self._now = event.at
         if isinstance(event, MarketView):
             return self._see(event)
-        if isinstance(event, Frame):
+        if isinstance(event, AccountUpdate):
             doubted, before = self.account.trouble, self.margin
-            if self.account.fold(event):
+            if self.account.take(event):
                 if doubted and before.known and self._course.day >= 0:
                     self._unheard = before.net_collateral
                 self._load()
@@ -4245,7 +4039,9 @@ def _position_row(exposure: _Exposure, ratio: tuple[int, int] | None) -> Positio
         net_notional=terms.net_notional,
         initial_margin=terms.initial_margin,
         maintenance_margin=terms.maintenance_margin,
-        unrealized_pnl=(price - position.entry_price) * position.size,
+        unrealized_pnl=(price - position.entry_price) * position.size
+        if position.entry_price
+        else None,
         liquidation_price=liquidation,
         distance=distance,
         funding_1h=int(terms.net_notional * Decimal(rate)) if rate else None,
