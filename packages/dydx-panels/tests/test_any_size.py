@@ -7,7 +7,7 @@ import dydx_panels
 import msgspec
 import pytest
 from dydx_conn import PerpetualMarket
-from dydx_panels import PANELS, Safety, Snapshot, Theme, View, dashboard, panel
+from dydx_panels import KEYS, Safety, Snapshot, Theme, View, dashboard, panel
 from dydx_risk import (
     Exit,
     FlightPlan,
@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from msgspec.structs import fields
 from rich.cells import cell_len
 
+NAMES = (*KEYS.values(), "header", "footer", "help", "why")
 _TEXT = st.text(max_size=30) | st.sampled_from(["ETH-USD", "SELL", "ACTIVE", "denied", "PAPER"])
 _BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     str: _TEXT,
@@ -88,7 +89,7 @@ _BY_TYPE[Watch] = st.just(
 ANY = {kind: values(kind) for kind in (Snapshot, View)}
 VIEWS = st.builds(
     View,
-    panel=st.sampled_from(["", *PANELS]),
+    panel=st.sampled_from(["", *NAMES]),
     selected=st.integers(-1, 9),
     scroll=st.integers(0, 9),
     filter=st.sampled_from(["", "e", "USD"]),
@@ -125,7 +126,7 @@ def test_any_view_fills_the_screen_exactly(snapshot: Snapshot, view: View, theme
 @given(ANY[Snapshot], st.integers(1, 130), st.integers(1, 40))
 def test_any_panel_fits_any_size(snapshot: Snapshot, width: int, height: int) -> None:
     """A panel alone has no least size."""
-    for name in PANELS:
+    for name in NAMES:
         rows = panel(name, snapshot, width, height).text.split("\n")
 
         assert [width] * height == [cell_len(row) for row in rows]
