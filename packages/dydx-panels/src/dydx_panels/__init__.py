@@ -48,13 +48,13 @@ __all__ = [
 import io
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache, partial
 from itertools import zip_longest
 from textwrap import wrap
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 from dydx_conn import Frame, PerpetualMarket
@@ -1468,44 +1468,110 @@ def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     return [[(line, "")] for line in lines[first : first + height]]
 
 
-# === Screen ===
+# === Layout ===
+# Which panels stand where on a screen of a size: tables of bands, from top to bottom. Knows panels
+# by their names alone, and reads nothing of what they show.
 
-# Which panels there are, where they stand, and how they become rows.
+
+class _Band(NamedTuple):
+    """Panels side by side: the least and the wanted height, and a share of what is over."""
+
+    least: int
+    wanted: int
+    share: int
+    names: tuple[tuple[str, float], ...]
+
+
+_STACK: Final = (
+    _Band(4, 6, 1, (("positions", 1.0),)),
+    _Band(4, 9, 2, (("markets", 1.0),)),
+    _Band(4, 6, 1, (("decisions", 1.0),)),
+    _Band(4, 7, 1, (("tape", 1.0),)),
+)
+# From the widest screen to the narrowest: (least width, least height, bands).
+_LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
+    (170, 50, (
+        _Band(9, 15, 0, (("safety", 0.48), ("flight", 0.52))),
+        _Band(5, 7, 1, (("positions", 0.52), ("orders", 0.48))),
+        _Band(11, 16, 2, (("markets", 0.5), ("stress", 0.5))),
+        _Band(7, 11, 2, (
+            ("book", 0.2), ("signals", 0.18), ("wire", 0.22), ("quality", 0.2), ("speed", 0.2))),
+        _Band(5, 9, 1, (("decisions", 0.48), ("tape", 0.52))),
+    )),
+    (140, 42, (
+        _Band(9, 11, 0, (("safety", 0.5), ("flight", 0.5))),
+        _STACK[0],
+        _Band(6, 10, 2, (("markets", 0.62), ("book", 0.38))),
+        *_STACK[2:],
+    )),
+    (110, 32, (_Band(9, 10, 0, (("safety", 0.6), ("book", 0.4))), *_STACK)),
+    (60, 38, (_Band(7, 10, 0, (("safety", 1.0),)), *_STACK)),
+    (0, 0, (_Band(1, 10, 0, (("safety", 1.0),)), _STACK[0], _Band(3, 6, 2, (("tape", 1.0),)))),
+)  # fmt: skip
+
+
+def _bands(alone: str, width: int, height: int) -> Iterator[tuple[int, list[tuple[str, int]]]]:
+    """Yield (height, panels with widths) from top to bottom, filling the space exactly."""
+    bands = [_Band(0, height, 1, ((alone, 1.0),))]
+    if not alone:
+        bands = list(next(b for wide, high, b in _LAYOUTS if width >= wide and height + 2 >= high))
+    while len(bands) > 1 and sum(band.least for band in bands) > height:
+        bands.pop()
+    for high, band in zip(_heights(bands, height), bands, strict=True):
+        wide = [(name, int(width * share)) for name, share in band.names[:-1]]
+        yield high, [*wide, (band.names[-1][0], width - sum(part for _, part in wide))]
+
+
+def _heights(bands: Sequence[_Band], height: int) -> list[int]:
+    """Give each band its least, then what it wants in order, then its share of the rest."""
+    heights = [min(band.least, height) for band in bands]
+    for i, band in enumerate(bands):
+        heights[i] += min(band.wanted - band.least, height - sum(heights))
+    spare, shares = height - sum(heights), max(sum(band.share for band in bands), 1)
+    for i, band in enumerate(bands):
+        heights[i] += spare * band.share // shares
+    heights[-1] += height - sum(heights)
+    return heights
+
+
+# === Screen ===
+# Which panels there are, and how they become rows, framed and in their places; a panel is drawn
+# again only when a part of the snapshot that it read has changed. Knows nothing of a terminal.
 
 _VIEW: Final = View()
 _FULL: Final = Theme()
 
 
 class _Panel(NamedTuple):
-    """A panel: its title, the parts of a snapshot it reads, and what draws it."""
+    """A panel: its title, what draws it, a note beside the title, and its frame's style."""
 
     title: str
-    reads: tuple[str, ...]
     draws: _Table | Callable[[Snapshot, View, int, int], list[_Row]]
+    note: Callable[[Snapshot, View], object] = lambda snapshot, view: ""
+    line: Callable[[Snapshot], str] = lambda snapshot: ""
 
 
 _PANELS: Final[dict[str, _Panel]] = {
-    "safety": _Panel(
-        "Safety · distance to liquidation", ("safety", "watch", "header"), _safety_rows
-    ),
-    "positions": _Panel("Positions", ("positions", "safety", "markets"), _POSITIONS),
-    "markets": _Panel("Markets", ("markets",), _MARKETS),
-    "signals": _Panel("Signals", ("markets",), _SIGNALS),
-    "decisions": _Panel("Decisions", ("decisions",), _DECISIONS),
-    "orders": _Panel("Orders and fills", ("verdicts", "fills", "money", "counts"), _ORDERS),
-    "quality": _Panel("Quality", ("quality",), _QUALITY),
-    "speed": _Panel("Speed", ("speed",), _speed_rows),
-    "book": _Panel("Book", ("book",), _book_rows),
-    "wire": _Panel("Wire", ("wire",), _WIRE),
-    "tape": _Panel("Tape", ("tape",), _TAPE),
-    "flight": _Panel("Way out", ("watch", "safety"), _FLIGHT),
-    "stress": _Panel("Stress", ("watch", "safety"), _STRESS),
-    "venue": _Panel("Paper venue", ("venue",), _VENUE),
-    "header": _Panel("", ("header",), _header),
-    "footer": _Panel("", ("header",), _footer),
-    "help": _Panel("Keys", ("header",), _help),
-    "why": _Panel("Why", (), _why),
-}
+    "safety": _Panel("Safety · distance to liquidation", _safety_rows,
+                     line=lambda snapshot: _state_of(snapshot.safety)[1]),
+    "positions": _Panel("Positions", _POSITIONS, lambda snapshot, view: len(snapshot.positions)),
+    "markets": _Panel("Markets", _MARKETS, lambda snapshot, view: len(snapshot.markets)),
+    "signals": _Panel("Signals", _SIGNALS),
+    "decisions": _Panel("Decisions", _DECISIONS),
+    "orders": _Panel("Orders and fills", _ORDERS),
+    "quality": _Panel("Quality", _QUALITY),
+    "speed": _Panel("Speed", _speed_rows),
+    "book": _Panel("Book", _book_rows, lambda snapshot, view: snapshot.book.ticker),
+    "wire": _Panel("Wire", _WIRE),
+    "tape": _Panel("Tape", _TAPE),
+    "flight": _Panel("Way out", _FLIGHT),
+    "stress": _Panel("Stress", _STRESS),
+    "venue": _Panel("Paper venue", _VENUE),
+    "header": _Panel("", _header),
+    "footer": _Panel("", _footer),
+    "help": _Panel("Keys", _help),
+    "why": _Panel("Why", _why, lambda snapshot, view: view.why_title),
+}  # fmt: skip
 
 
 def selectable(snapshot: Snapshot, view: View) -> tuple[str, ...]:
@@ -1555,18 +1621,39 @@ def dashboard(
     """Draw the whole screen; a `memo` kept between calls redraws only what changed."""
     memo = {} if memo is None else memo
 
-    def cached(name: str, wide: int, high: int) -> Any:
-        key = (*(getattr(snapshot, part) for part in _panel(name).reads), view, theme)
+    def cached(name: str, wide: int, high: int) -> list[_Strip]:
         known = memo.get((name, wide, high))
-        if known is None or known[0] != key:
-            known = memo[name, wide, high] = key, _drawn(name, snapshot, view, wide, high, theme)
-        return known[1]
+        if known is None or known[:2] != (view, theme) or known[2] != _parts(snapshot, known[2]):
+            reader = _Reader(snapshot)
+            strips = _drawn(name, cast(Snapshot, reader), view, wide, high, theme)
+            known = memo[name, wide, high] = view, theme, reader.parts, strips
+        return cast(list[_Strip], known[3])
 
+    alone = "help" if view.help else "why" if view.why else view.panel
     rows: list[tuple[_Strip, ...]] = [(cached("header", width, 1)[0],)]
-    for high, names in _bands(view, width, max(height - 2, 0)):
+    for high, names in _bands(alone if alone in _PANELS else "", width, max(height - 2, 0)):
         rows += zip(*(cached(name, wide, high) for name, wide in names), strict=True)
     rows.append((cached("footer", width, 1)[0],))
     return Picture(tuple(rows[: max(height, 1)]))
+
+
+class _Reader:
+    """Stands for a snapshot while a panel is drawn, and remembers the parts that were read.
+
+    What is drawn depends on them alone: while they are equal, so is the drawing.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self.parts: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        part = self.parts[name] = getattr(self._snapshot, name)
+        return part
+
+
+def _parts(snapshot: Snapshot, names: Iterable[str]) -> dict[str, Any]:
+    return {name: getattr(snapshot, name) for name in names}
 
 
 def _drawn(
@@ -1587,11 +1674,9 @@ def _framed(
     name: str, strips: list[_Strip], snapshot: Snapshot, view: View, width: int, theme: Theme
 ) -> list[_Strip]:
     shown, held = _PANELS[name], _chosen_row(view, name) >= 0 or view.panel == name
-    line = _state_of(snapshot.safety)[1] if name == "safety" else "accent" if held else "faint"
+    line = shown.line(snapshot) or ("accent" if held else "faint")
     # The title says what the panel is about just now.
-    counts = {"markets": len(snapshot.markets), "positions": len(snapshot.positions)}
-    notes = {"book": snapshot.book.ticker, "why": view.why_title}
-    title = f" {shown.title} {notes.get(name) or counts.get(name) or ''}".rstrip() + " "
+    title = f" {shown.title} {shown.note(snapshot, view) or ''}".rstrip() + " "
     key: _Row = [(f" {_KEY_OF[name]}", "key")] if name in _KEY_OF else []
     rest = max(width - 4 - cell_len(title) - sum(len(text) for text, _ in key), 0)
     top: _Row = [("╭─", line), *key, (title, "title"), ("─" * rest, line)]
@@ -1601,63 +1686,6 @@ def _framed(
         *((*left, *strip, *right) for strip in strips),
         _fitted([("╰" + "─" * (width - 2) + "╯", line)], width, theme),
     ]
-
-
-class _Band(NamedTuple):
-    """Panels side by side: the least and the wanted height, and a share of what is over."""
-
-    least: int
-    wanted: int
-    share: int
-    names: tuple[tuple[str, float], ...]
-
-
-_STACK: Final = (
-    _Band(4, 6, 1, (("positions", 1.0),)),
-    _Band(4, 9, 2, (("markets", 1.0),)),
-    _Band(4, 6, 1, (("decisions", 1.0),)),
-    _Band(4, 7, 1, (("tape", 1.0),)),
-)
-# From the widest screen to the narrowest: (least width, least height, bands).
-_LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
-    (170, 50, (
-        _Band(9, 15, 0, (("safety", 0.48), ("flight", 0.52))),
-        _Band(5, 7, 1, (("positions", 0.52), ("orders", 0.48))),
-        _Band(11, 16, 2, (("markets", 0.5), ("stress", 0.5))),
-        _Band(7, 11, 2, (
-            ("book", 0.2), ("signals", 0.18), ("wire", 0.22), ("quality", 0.2), ("speed", 0.2))),
-        _Band(5, 9, 1, (("decisions", 0.48), ("tape", 0.52))),
-    )),
-    (140, 42, (
-        _Band(9, 11, 0, (("safety", 0.5), ("flight", 0.5))),
-        _STACK[0],
-        _Band(6, 10, 2, (("markets", 0.62), ("book", 0.38))),
-        *_STACK[2:],
-    )),
-    (110, 32, (_Band(9, 10, 0, (("safety", 0.6), ("book", 0.4))), *_STACK)),
-    (60, 38, (_Band(7, 10, 0, (("safety", 1.0),)), *_STACK)),
-    (0, 0, (_Band(1, 10, 0, (("safety", 1.0),)), _STACK[0], _Band(3, 6, 2, (("tape", 1.0),)))),
-)  # fmt: skip
-
-
-def _bands(view: View, width: int, height: int) -> Iterator[tuple[int, list[tuple[str, int]]]]:
-    """Yield (height, panels with widths) from top to bottom, filling the space exactly."""
-    alone = "help" if view.help else "why" if view.why else view.panel
-    bands = [_Band(0, height, 1, ((alone, 1.0),))]
-    if alone not in _PANELS:
-        bands = list(next(b for wide, high, b in _LAYOUTS if width >= wide and height + 2 >= high))
-    while len(bands) > 1 and sum(band.least for band in bands) > height:
-        bands.pop()
-    heights = [min(band.least, height) for band in bands]
-    for i, band in enumerate(bands):
-        heights[i] += min(band.wanted - band.least, height - sum(heights))
-    spare, shares = height - sum(heights), max(sum(band.share for band in bands), 1)
-    for i, band in enumerate(bands):
-        heights[i] += spare * band.share // shares
-    heights[-1] += height - sum(heights)
-    for high, band in zip(heights, bands, strict=True):
-        wide = [(name, int(width * share)) for name, share in band.names[:-1]]
-        yield high, [*wide, (band.names[-1][0], width - sum(part for _, part in wide))]
 
 
 # === Edges ===
