@@ -30,7 +30,7 @@ from dydx_panels import (
     run_panel,
     selectable,
 )
-from dydx_risk import MarginFigures, PositionFigures, Watch
+from dydx_risk import MarginFigures, PositionFigures, Watch, percent_text
 from dydx_signals import Score
 from msgspec.structs import replace
 from rich.cells import cell_len
@@ -208,8 +208,8 @@ def test_a_distance_beyond_all_harm_is_capped_in_words() -> None:
                       change=0.031, history=(0.1, 0.2))), height=16))  # fmt: skip
 
 
-def test_a_negative_distance_is_drawn_as_none_left() -> None:
-    """Past the maintenance margin the figure is zero, in red."""
+def test_a_distance_past_liquidation_is_drawn_as_negative() -> None:
+    """Past the maintenance margin the figure says how far, in red."""
     safety = Safety(positions=1, margin=margin_at(-0.2), act_below=0.06)
 
     assert agrees("safety-under", drawn("safety", Snapshot(safety=safety), height=11))
@@ -256,6 +256,29 @@ def test_a_change_too_small_to_show_is_not_shown() -> None:
 
     assert "▲" not in words(held)
     assert "▲1.2/min" in words(replace(held, change=0.012))
+
+
+@pytest.mark.parametrize("distance", [0.0599, 0.05999, 0.06, 0.9999, 1.3857, 77.0, -0.0123])
+def test_one_distance_has_one_text_on_every_panel(full: Snapshot, distance: float) -> None:
+    """The guard's reason, the header, a position, the way out and the limit: one formatter."""
+    text, watch = percent_text(distance), full.watch
+    assert watch is not None
+    plan = replace(watch.plan, distance_now=distance, distance_next=distance)
+    shown = Snapshot(
+        safety=Safety(positions=1, margin=margin_at(distance), act_below=distance,
+                      closest=distance),
+        positions=(replace(full.positions[0], distance=distance),),
+        watch=replace(watch, plan=replace(plan, rungs=(replace(plan.rungs[0],
+                      restores=distance, fires_below=distance),))),
+    )  # fmt: skip
+    safety = drawn("safety", shown, width=200, height=6)
+
+    assert f" {text} " in safety
+    assert f"closest   {text:>13}" in drawn("safety", shown, width=200)
+    assert f"guard acts at {text}" in safety
+    assert f"restores {text}" in safety
+    assert f" {text} " in drawn("positions", shown)
+    assert f" {text} now  after another block like these {text} " in drawn("flight", shown)
 
 
 # === Figures ===

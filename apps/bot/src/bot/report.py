@@ -8,6 +8,7 @@ import json
 from typing import Any, Final
 
 from dydx_conn import Recording
+from dydx_risk import percent_text
 
 from bot.composition import Bot
 from bot.journal import Entry
@@ -110,7 +111,7 @@ def lines(report: dict[str, Any]) -> list[str]:
         f"equity       {_usdc(money['equity'])} USDC of {money['deposit']:,} deposited",
         f"guard        {'on' if report['guard'] else 'OFF'}, {verdicts['reduce']} reductions, "
         f"{report['liquidations']} liquidations",
-        f"closest      {_percent(report['closest_distance_to_liquidation'])}",
+        f"closest      {_closest(report['closest_distance_to_liquidation'])}",
         f"trouble      {_counted(report['trouble'])}",
         f"latency      {_counted(machine['latency_us'])} µs a frame, frame to order",
         f"throughput   {machine['frames_per_s'] or 0:,} frames/s while busy, "
@@ -149,12 +150,11 @@ def _usdc(amount: float | None) -> str:
     return "unknown" if amount is None else f"{amount:,.2f}"
 
 
-def _percent(distance: float | None) -> str:
+def _closest(distance: float | None) -> str:
     if distance is None:
         return "no position was held"
-    return (
-        f"{distance:.2%} from liquidation" if distance > 0 else f"past liquidation ({distance:.2%})"
-    )
+    text = percent_text(distance)
+    return f"{text} from liquidation" if distance > 0 else f"past liquidation ({text})"
 
 
 def _sampled(title: str, counts: Any, samples: list[dict[str, Any]]) -> list[str]:

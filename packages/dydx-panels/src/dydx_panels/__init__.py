@@ -78,6 +78,7 @@ from dydx_risk import (
     Verdict,
     Watch,
     due,
+    percent_text,
 )
 from dydx_signals import Score
 from dydx_strategy import Decision
@@ -399,19 +400,8 @@ def _usdc(quote_quantums: int | None, sign: int = 1) -> float | None:
 
 
 def _percent(fraction: float | None, digits: int = 1, sign: bool = False) -> str:
-    """Write a fraction as per cent."""
+    """Write a share of something as per cent; a distance to liquidation is `percent_text`."""
     return _figure(None if fraction is None else fraction * 100, digits, sign, " %")
-
-
-def percent_text(fraction: float | None) -> str:
-    """Write a distance to liquidation: never more than there is, 0 once it is passed."""
-    if fraction is None or math.isnan(fraction):
-        return _UNKNOWN
-    # Rounded down, so that what is below the guard's limit also reads as below it.
-    tenths = int(min(max(fraction, 0.0), 10.0) * 1_000 + 1e-9)
-    if tenths >= 10_000:
-        return ">999 %"
-    return f"{tenths / 10:.1f} %" if tenths < 1_000 else f"{tenths // 10} %"
 
 
 def _clock(at: int | None, pattern: str = "%H:%M:%S") -> str:
@@ -456,15 +446,17 @@ def _trend(value: float | Decimal | None) -> tuple[str, str]:
 
 
 # Five dots high: enough for a percentage and two words.
-_LETTERS: Final = "0123456789.%> FLATUOKNW"
-_DOTS: Final = (
-    "### .#. ### ### #.# ### ### ### ### ### . #.# #.. . ### #.. ### ### #.# ### #.# #..# #...#",
-    "#.# ##. ..# ..# #.# #.. #.. ..# #.# #.# . ..# .#. . #.. #.. #.# .#. #.# #.# #.# ##.# #...#",
-    "#.# .#. ### ### ### ### ### ..# ### ### . .#. ..# . ##. #.. ### .#. #.# #.# ##. #.## #.#.#",
-    "#.# .#. #.. ..# ..# ..# #.# ..# #.# ..# . #.. .#. . #.. #.. #.# .#. #.# #.# #.# #..# ##.##",
-    "### ### ### ### ..# ### ### ..# ### ### # #.# #.. . #.. ### #.# .#. ### ### #.# #..# #...#",
+_LETTERS: Final = "0123456789.%><- FLATUOKNW"
+_DOTS: Final = """\
+### .#. ### ### #.# ### ### ### ### ### . #.# #.. ..# .. . ### #.. ### ### #.# ### #.# #..# #...#
+#.# ##. ..# ..# #.# #.. #.. ..# #.# #.# . ..# .#. .#. .. . #.. #.. #.# .#. #.# #.# #.# ##.# #...#
+#.# .#. ### ### ### ### ### ..# ### ### . .#. ..# #.. ## . ##. #.. ### .#. #.# #.# ##. #.## #.#.#
+#.# .#. #.. ..# ..# ..# #.# ..# #.# ..# . #.. .#. .#. .. . #.. #.. #.# .#. #.# #.# #.# #..# ##.##
+### ### ### ### ..# ### ### ..# ### ### # #.# #.. ..# .. . #.. ### #.# .#. ### ### #.# #..# #...#
+"""
+_GLYPHS: Final = dict(
+    zip(_LETTERS, zip(*map(str.split, _DOTS.splitlines()), strict=True), strict=True)
 )
-_GLYPHS: Final = dict(zip(_LETTERS, zip(*map(str.split, _DOTS), strict=True), strict=True))
 
 
 @lru_cache(maxsize=64)
@@ -1003,7 +995,7 @@ def _safety_figures(safety: Safety, word: str, style: str) -> list[_Row]:
 def _distance_bar(safety: Safety, style: str, width: int) -> _Row:
     """Draw the distance against four times the guard's threshold, which is marked."""
     act = safety.act_below or _ACT
-    label = f" guard acts at {_percent(act)}" if safety.act_below else " no guard"
+    label = f" guard acts at {percent_text(act)}" if safety.act_below else " no guard"
     room = max(width - len(label) - 1, 4)
     distance = math.nan if safety.margin is None else safety.distance or 0.0
     bar, mark = _gauge(distance / (act * 4), room), room // 4
@@ -1111,7 +1103,7 @@ def _plan_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     plan = watch.plan
     word, style = _alarm(plan.distance_now, safety.act_below) if plan.exits else ("FLAT", "good")
     now = percent_text(plan.distance_now) if plan.exits else "nothing is held"
-    guard = "is off" if safety.act_below is None else f"below {_percent(safety.act_below)}"
+    guard = "is off" if safety.act_below is None else f"below {percent_text(safety.act_below)}"
     after = ("after another block like these", percent_text(plan.distance_next))
     return [
         [(f"{word} ", style), (f"{now} ", style), ("now  ", "dim"), *_pairs(
@@ -1322,9 +1314,9 @@ def _left(shock: _Shock, move: int) -> _Cell:
     if distance is None or math.isnan(distance):
         return "none", ""
     near = shock.act_below is not None and distance < shock.act_below
-    tenths = int(min(max(distance, 0.0), 10.0) * 1_000 + 1e-9)
-    whole = tenths >= 1_000 or (near and tenths >= 100)
-    text = ">999" if tenths > 9_990 else f"{tenths // 10}" if whole else f"{tenths / 10:.1f}"
+    text = percent_text(distance).removesuffix(" %")
+    if len(text) + near > 4:
+        text = text.partition(".")[0]
     return (f"{text}!", "watch") if near else (text, "bold" if not move else "")
 
 
