@@ -11,6 +11,7 @@ import pytest
 from dydx_conn import Frame
 from dydx_data import Level
 from dydx_panels import (
+    _WORDS,
     KEYS,
     Book,
     Header,
@@ -281,6 +282,38 @@ def test_one_distance_has_one_text_on_every_panel(full: Snapshot, distance: floa
     assert f" {text} now  after another block like these {text} " in drawn("flight", shown)
 
 
+# === Words ===
+
+
+def everything(snapshot: Snapshot) -> Snapshot:
+    """Add what a screen shows rarely: markets of every status, a venue with a fund and tiers."""
+    statuses = ("CANCEL_ONLY", "POST_ONLY", "INITIALIZING", "FINAL_SETTLEMENT")
+    markets = tuple(MarketRow(ticker=status[:3], status=status) for status in statuses)
+    venue = snapshot.venue and replace(snapshot.venue, fund=1, tier="2")
+    return replace(snapshot, markets=(*snapshot.markets, *markets), venue=venue)
+
+
+def test_every_word_of_the_table_is_on_a_screen(
+    full: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is called another name in the table is called so wherever it is drawn."""
+    words = {term: f"q{number:02}" for number, term in enumerate(_WORDS)}
+    for term, word in words.items():
+        monkeypatch.setitem(_WORDS, term, word)
+    names = (*KEYS.values(), "header", "footer", "help")
+    text = "".join(drawn(name, everything(full), width=300, height=60) for name in names)
+
+    assert [] == [term for term, word in words.items() if word not in text.lower()]
+
+
+def test_no_screen_shows_a_name_of_the_code(full: Snapshot) -> None:
+    """Only what came over the wire has underscores."""
+    for name in {*KEYS.values(), "header", "footer", "help"} - {"wire", "quality"}:
+        text = drawn(name, everything(full), width=300, height=60)
+
+        assert [] == re.findall(r"[A-Za-z]+_[A-Za-z]+", text)
+
+
 # === Figures ===
 
 
@@ -453,7 +486,7 @@ def test_help_lists_the_keys_that_work_now(full: Snapshot) -> None:
 
     assert "+/-       speed" in text
     assert "3         markets alone" in text
-    assert "f         flight alone" in text
+    assert "f         way out alone" in text
     assert "up/down   select a row" in text
     assert "Positions" not in text
     assert "speed\n" not in dashboard(live, View(help=True), 80, 24).text.replace("  ", "")
@@ -480,10 +513,10 @@ def test_one_panel_fills_the_screen_when_asked_for(full: Snapshot) -> None:
 
 
 def test_verdicts_and_fills_are_one_history_with_reasons(full: Snapshot) -> None:
-    """A denial tells its reason and figures, a fill its fee and result."""
+    """A denial gives its reason, a fill its fee and result."""
     text = drawn("orders", full, width=180)
 
-    assert "MARGIN: initial margin after the trade would exceed net collateral, needs 812" in text
+    assert "MARGIN: initial margin after the trade would exceed net collateral" in text
     assert "restores 9.0 %, costs 2.14 USDC · IOC reduce-only until block 41223124" in text
     assert "SELL 0.300 at 3012.4 taker fee" in text
     assert "liquidated" in text
@@ -560,7 +593,7 @@ def test_six_scores_leave_room_for_the_history() -> None:
     assert "VOLAT.  IMBAL.  LIQUI.  FUNDI." in narrow
     four = drawn("markets", Snapshot(markets=(replace(row, scores=row.scores[:4]),)), width=180)
     assert "VOLATILITY  IMBALANCE" in four
-    assert "VOL 60s" in wide
+    assert "VOL/MIN" in wide
 
 
 def test_a_kind_of_another_name_is_drawn_plainly() -> None:

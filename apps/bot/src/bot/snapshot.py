@@ -67,8 +67,8 @@ def snapshot_of(bot: Bot, *, mode: str, name: str, speed: float | None) -> Snaps
 def _money(bot: Bot) -> tuple[tuple[str, int], ...]:
     ledger = bot.venue.figures()
     return (
-        ("realized", ledger.realized_pnl),
-        ("unrealized", ledger.unrealized_pnl),
+        ("realized_pnl", ledger.realized_pnl),
+        ("unrealized_pnl", ledger.unrealized_pnl),
         ("fees", -ledger.fees_paid),
         ("funding", ledger.unsettled - ledger.funding_paid),
     )

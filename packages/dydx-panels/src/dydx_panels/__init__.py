@@ -4,20 +4,26 @@
     keys ──────────────────────────► View ────────┘
 
 Panels are pure functions of a `Snapshot`, of the `View` that the person chose, and of a size:
-(snapshot, view, width, height) of the inside -> rows, or a `Table`. All of them show figures
-beside real samples, each with the frame that it came from.
+(snapshot, view, width, height) of the inside -> rows, or a table. All of them show figures beside
+real samples, each with the frame that it came from. The sections, in order:
 
 - Errors: `PanelError`.
 - Snapshot: `Snapshot`, a part for each panel, and `View`.
-- Theme, Rows, Figures, Tables: how figures and lists become rows of text, whatever they are about.
-- Markets and signals; Decisions, orders and tape; Paper venue; Book, quality, speed and wire:
-  what it is doing.
-- Safety and positions, Way out, Stress: whether the account is safe.
-- Header and footer, Screen: `KEYS`, `panel`, `dashboard`, `selectable`.
+- Words: what a trader reads for the code's words, and the style of a state.
+- Theme: `Theme`; rows of (text, style name) become segments of one exact width.
+- Figures: numbers, moments, bars, histories and block digits as text.
+- Tables: lists with columns, a filter and a selected row; figures on a row.
+- Markets and signals: what is seen, and how each engine scores it.
+- Decisions, orders and tape: what was wanted, what came of it, and all of it in order.
+- Paper venue: how far the fills can be believed, and how the account did.
+- Book, quality, speed and wire: one market's book, troubles, costs, and frames as they came.
+- Safety and positions: how far liquidation is, and how far from each position.
+- Way out: the guard's ladder, rung by rung.
+- Stress: what is left of the distance after every shock.
+- Header and footer: `KEYS`; the first and the last row, the help, and why.
+- Layout: which panels stand where on a screen of a size.
+- Screen: `panel`, `dashboard`, `selectable`, `Picture`: panels become rows.
 - Edges: `Dashboard` writes the rows that changed; `run_panel`, `export_svg`.
-
-A panel writes rows of (text, style name) in order. `_fitted` alone knows colours, ASCII and
-widths, and lets nothing through that could move the cursor.
 
 Units: money is USDC (quote quantums in the layers' values), sizes base units, fractions 0..1,
 scores 0..100, times nanoseconds UTC. What is not known is None and is drawn as "unknown", never as
@@ -95,8 +101,8 @@ class PanelError(Exception):
 
 
 # === Snapshot ===
-
-# Frozen all the way down, so that equality is cheap and says whether to redraw.
+# What the bot copies for the screen, and what the person at it chose: frozen all the way down, so
+# that equality is cheap and says whether to draw again. Values alone; nothing here is a stream.
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -241,7 +247,7 @@ class TapeRow(msgspec.Struct, frozen=True):
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the screen can show, at one moment. Rows are newest or most important first.
 
-    `money` are results in quote quantums, `counts` what was sent and what came of it, both by name.
+    `money` are results in quote quantums, `counts` what was sent and what came of it, both by term.
     `watch` is the newest look of risk at the account; without a `venue` there is no paper one.
     """
 
@@ -282,7 +288,65 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
+# === Words ===
+# What a trader reads for a word of the code, and the style of a state: the one table of labels,
+# titles and states, looked up as they are drawn. A word that is not listed is a trader's word as
+# it is. No sentences: a reason is shown in the words of the layer that gave it.
+
+_WORDS: Final = {
+    # Panels
+    "flight": "way out", "venue": "paper venue",
+    # The account and its positions
+    "net_collateral": "equity", "free_collateral": "free", "initial_margin": "initial",
+    "maintenance_margin": "maint.", "realized_pnl": "realized", "unrealized_pnl": "unrealized",
+    "entry_price": "entry", "liquidation_price": "liq price", "distance_now": "now",
+    "distance_next": "after another block like these", "act_below": "guard",
+    "long_notional": "long", "short_notional": "short", "net_notional": "net",
+    "funding_1h": "funding/h", "funding_1d": "a day",
+    "funding_distance_1d": "takes off the distance", "hours_to_breach": "breaches alone",
+    # Markets, signals and what is sent
+    "oracle_price": "oracle", "mid_price": "mid", "spread_bps": "spread", "volume_60s": "vol/min",
+    "inputs": "computed from", "seq": "frame", "subticks": "worst", "fires_below": "fires",
+    # Shocks
+    "open interest capped": "OI capped", "funding clamped": "funding",
+    "move_percent": "move in %",
+    # The paper venue
+    "win_rate": "won", "profit_factor": "profit factor", "average_win": "average win",
+    "average_loss": "loss", "max_drawdown": "drawdown", "max_drawdown_ratio": "of equity",
+    "drawdown_ns": "lasted", "sharpe": "Sharpe", "sortino": "Sortino",
+    "exposure": "in the market", "fees_paid": "fees paid", "funding_paid": "funding paid",
+    "insurance_paid": "insurance paid", "fund": "insurance fund", "tier": "fee tier",
+    "refusals": "refused", "unsettled": "funding not settled", "owed": "of an unknown rate",
+    "unwitnessed": "not borne out by the tape", "pending": "still to be judged",
+    # The program itself
+    "lag_p99_ms": "lag p99", "data_age_s": "age", "frames_per_s": "rate", "memory_mb": "memory",
+    "cpu_percent": "CPU", "run_hash": "run", "draw_ms": "a drawing takes",
+    # States of a market
+    "CANCEL_ONLY": "CANCEL ONLY", "POST_ONLY": "POST ONLY", "INITIALIZING": "NOT OPEN",
+    "FINAL_SETTLEMENT": "SETTLING",
+}  # fmt: skip
+_STATES: Final = {
+    "DANGER": "danger", "WATCH": "watch", "SAFE": "good", "FLAT": "good",
+    "ACTIVE": "dim",
+    "act": "watch", "approved": "good", "decision": "accent", "denied": "watch", "fill": "up",
+    "hold": "dim", "liquidated": "danger", "reduce": "danger",
+    "BUY": "up", "LONG": "up", "SELL": "down", "SHORT": "down",
+}  # fmt: skip
+
+
+def _word(term: str) -> str:
+    return _WORDS.get(term, term)
+
+
+def _state(term: str, style: str = "") -> tuple[str, str]:
+    """Return a state's word and style; `style` for one that has none of its own."""
+    return _word(term), _STATES.get(term, style)
+
+
 # === Theme ===
+# What the terminal can show, and how rows of (text, style name) become segments of one exact width:
+# `_fitted` alone knows colours, ASCII and widths, and lets nothing through that could move the
+# cursor.
 
 
 class Theme(msgspec.Struct, frozen=True, kw_only=True):
@@ -297,10 +361,6 @@ class Theme(msgspec.Struct, frozen=True, kw_only=True):
         colours = "" if console.no_color else console.color_system or ""
         return cls(unicode=console.encoding.lower().startswith("utf"), colours=colours)
 
-
-# === Rows ===
-
-# A panel writes rows of (text, style name); `_fitted` alone knows colours, ASCII and widths.
 
 _Row = list[tuple[str, str]]
 _Strip = tuple[Segment, ...]
@@ -370,8 +430,8 @@ def _drawable(text: str, unicode: bool) -> str:
 
 
 # === Figures ===
-
-# How a number becomes text: fixed decimals, thousands, sign and unit; None is "unknown".
+# How a number, a moment, a share or a history becomes text: fixed decimals, thousands, sign and
+# unit; None is "unknown". Distances to liquidation are worded by dydx_risk's `percent_text` alone.
 
 _UNKNOWN: Final = "unknown"
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
@@ -394,7 +454,7 @@ def _signed(value: float | Decimal | None, digits: int = 2) -> tuple[str, str]:
     return _figure(value, digits, sign=True), _trend(value)[1]
 
 
-def _usdc(quote_quantums: int | None, sign: int = 1) -> float | None:
+def _usdc(quote_quantums: float | None, sign: int = 1) -> float | None:
     """Turn quote quantums into USDC, with the sign turned if `sign` is -1."""
     return None if quote_quantums is None else sign * quote_quantums / 1e6
 
@@ -468,14 +528,16 @@ def _banner(text: str, high: int, wide: int) -> tuple[str, ...]:
 
 
 # === Tables ===
+# Lists: rows and columns that give way to each other in a fixed order, a filter, a selected row
+# that is shown whole; and named figures side by side on one row. Knows of no list what it is about.
 
 _Cell = tuple[str, str]
 
 
 class _Column(NamedTuple):
-    """A cell's title, width (0 takes what is left) and text; the highest `rank` goes first."""
+    """What it shows, its width (0 takes what is left), its text; the highest `rank` goes first."""
 
-    title: str
+    term: str
     width: int
     cell: Callable[[Any], _Cell]
     rank: int = 0
@@ -486,7 +548,7 @@ class _Table(NamedTuple):
     """A list on a panel: its rows, and the columns that they need.
 
     `id` names the attribute that `why` can be asked by. `above` are rows over the list, `below` is
-    a second line of each row; when the panel is alone it is told whole, of all if there is room or
+    a second line of each row; when the panel is alone it is shown whole, of all if there is room or
     else of the selected one. A `faded` row is grey. Columns stand `gap` cells apart.
     """
 
@@ -502,7 +564,7 @@ class _Table(NamedTuple):
 
 
 def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
-    """Draw a list under its titles, around the selected row, whose text is told whole if alone."""
+    """Draw a list under its titles, around the selected row, whose text is whole if alone."""
     rows, chosen = _rows_of(table, snapshot, view), _chosen_row(view, table.name)
     drawn = table.above(snapshot, width)
     if not rows:
@@ -512,7 +574,7 @@ def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: i
     if view.panel and 0 <= chosen < len(rows) and not columns[-1].width:
         text = columns[-1].cell(rows[chosen])[0]
         detail = ["", *_folded(text, width)][: height // 3] if cell_len(text) > room else []
-    titles = [(column.title, "dim") for column in columns]
+    titles = [(_word(column.term).upper(), "dim") for column in columns]
     drawn += [_laid(titles, columns, room, table.gap)] if any(title for title, _ in titles) else []
     high = height - len(detail)
     body = max(high - len(drawn), 0)
@@ -532,12 +594,12 @@ def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: i
 def _counted(
     table: _Table, rows: Sequence[Any], chosen: int, width: int, room: int
 ) -> Callable[[int], list[_Row]]:
-    """Return what tells the lines below a row: whole if all fit, or if it is the chosen one."""
+    """Return what gives the lines below a row: whole if all fit, or if it is the chosen one."""
 
     def lines(number: int, whole: bool) -> list[_Row]:
         text = table.below(rows[number])
-        told = _folded(f"    {text}", width) if whole else [f"    {text}"]
-        return [[(line, "dim")] for line in told] if text else []
+        parts = _folded(f"    {text}", width) if whole else [f"    {text}"]
+        return [[(part, "dim")] for part in parts] if text else []
 
     needed = (1 + len(lines(number, True)) for number in range(len(rows)))
     whole = len(rows) <= room and sum(needed) <= room
@@ -561,10 +623,10 @@ def _rows_of(table: _Table, snapshot: Snapshot, view: View) -> Sequence[Any]:
     if not wanted:
         return rows
 
-    def told(row: Any) -> list[str]:
+    def texts(row: Any) -> list[str]:
         return [*(column.cell(row)[0] for column in columns), table.below(row)]
 
-    return [row for row in rows if any(wanted in text.casefold() for text in told(row))]
+    return [row for row in rows if any(wanted in text.casefold() for text in texts(row))]
 
 
 def _chosen_row(view: View, name: str) -> int:
@@ -608,9 +670,12 @@ def _chunks(parts: Sequence[tuple[int, _Row]], width: int, gap: str = "  ") -> _
 
 def _pairs(width: int, *figures: tuple[str, str | int]) -> _Row:
     """Join named figures on one row; the last ones go when there is no room."""
-    told = ((name, value if isinstance(value, str) else f"{value:,}") for name, value in figures)
-    parts: list[_Row] = [[(f"{name} ", "dim"), (text, "")] for name, text in told]
-    return _chunks(list(enumerate(parts)), width)
+    texts = ((term, value if isinstance(value, str) else f"{value:,}") for term, value in figures)
+    return _chunks(list(enumerate(_named(term, text) for term, text in texts)), width)
+
+
+def _named(term: str, text: str, style: str = "") -> _Row:
+    return [(f"{_word(term)} ", "dim"), (text, style)]
 
 
 def _beside(left: Sequence[_Row], width: int, right: Sequence[_Row]) -> list[_Row]:
@@ -636,6 +701,8 @@ def _folded(text: str, width: int) -> list[str]:
 
 
 # === Markets and signals ===
+# What is seen of each market, with the newest scores beside it, and what each score was computed
+# from. Opinions of nothing: no row is sorted or coloured by a score.
 
 
 def _moved(row: MarketRow) -> _Cell:
@@ -646,7 +713,7 @@ def _moved(row: MarketRow) -> _Cell:
 def _status(row: MarketRow) -> _Cell:
     if row.stale_s is not None:
         return f"stale {_figure(row.stale_s, 0)} s", "watch"
-    return row.status or _UNKNOWN, "dim" if row.status == "ACTIVE" else "watch"
+    return _state(row.status, "watch") if row.status else (_UNKNOWN, "watch")
 
 
 def _market_columns(snapshot: Snapshot) -> list[_Column]:
@@ -668,15 +735,15 @@ def _market_columns(snapshot: Snapshot) -> list[_Column]:
 
 
 _MARKET_COLUMNS: Final = (
-    _Column("TICKER", 10, lambda row: (row.ticker, "bold"), 0, True),
-    _Column("PRICE", 10, lambda row: (_figure(row.price, _grid(row.market)[0]), "")),
+    _Column("ticker", 10, lambda row: (row.ticker, "bold"), 0, True),
+    _Column("price", 10, lambda row: (_figure(row.price, _grid(row.market)[0]), "")),
     _Column("", 1, _moved),
-    _Column("HISTORY", 16, lambda row: (_spark(row.history, 16), "accent"), 3, True),
-    _Column("SPREAD", 8, lambda row: (_figure(row.spread_bps, 2, unit=" bp"), ""), 2),
-    _Column("VOL 60s", 10, lambda row: (_figure(row.volume_60s, 0), ""), 4),
-    _Column("ORACLE", 11, lambda row: (_figure(row.oracle, _grid(row.market)[0]), ""), 8),
-    _Column("FUNDING/h", 10, lambda row: (_percent(row.funding_1h, 4, sign=True), ""), 9),
-    _Column("STATUS", 11, _status, 1, True),
+    _Column("history", 16, lambda row: (_spark(row.history, 16), "accent"), 3, True),
+    _Column("spread_bps", 8, lambda row: (_figure(row.spread_bps, 2, unit=" bp"), ""), 2),
+    _Column("volume_60s", 10, lambda row: (_figure(row.volume_60s, 0), ""), 4),
+    _Column("oracle_price", 11, lambda row: (_figure(row.oracle, _grid(row.market)[0]), ""), 8),
+    _Column("funding_1h", 10, lambda row: (_percent(row.funding_1h, 4, sign=True), ""), 9),
+    _Column("status", 11, _status, 1, True),
 )
 _MARKETS: Final = _Table("markets", lambda snapshot: snapshot.markets, _market_columns,
                          "no market yet", "ticker",
@@ -686,16 +753,18 @@ _MARKETS: Final = _Table("markets", lambda snapshot: snapshot.markets, _market_c
 _SIGNALS: Final = _Table(
     "signals", lambda snapshot: [score for row in snapshot.markets for score in row.scores],
     lambda snapshot: (
-        _Column("TICKER", 10, lambda score: (score.ticker, "bold"), 0, True),
-        _Column("SIGNAL", 11, lambda score: (score.signal, ""), 0, True),
-        _Column("SCORE", 7, lambda score: (_figure(score.value, 1), "bold")),
+        _Column("ticker", 10, lambda score: (score.ticker, "bold"), 0, True),
+        _Column("signal", 11, lambda score: (score.signal, ""), 0, True),
+        _Column("score", 7, lambda score: (_figure(score.value, 1), "bold")),
         _Column("", 10, lambda score: (_gauge(score.value / 100, 10), "accent"), 2),
-        _Column("FRAME", 8, lambda score: (f"#{score.seq}", "dim"), 3, True),
-        _Column("COMPUTED FROM", 0, lambda score: (
+        _Column("seq", 8, lambda score: (f"#{score.seq}", "dim"), 3, True),
+        _Column("inputs", 0, lambda score: (
             " · ".join(f"{name} {value:,.6g}" for name, value in score.inputs), ""), 1, True),
     ), "no score yet: the engines warm up", "ticker")  # fmt: skip
 
 # === Decisions, orders and tape ===
+# What was wanted and why, what risk and the venue made of it, and everything in the order in which
+# it happened. Shows reasons as they were given, each row with the id that `why` is asked by.
 
 
 def _target(row: Decision) -> _Cell:
@@ -717,14 +786,9 @@ _DECISIONS: Final = _Table("decisions", lambda snapshot: snapshot.decisions, lam
     _Column("", 9, lambda row: (f"#{row.seq}", "dim"), 3, True),
 ), "no decision yet", below=lambda row: " · ".join(row.reasons))  # fmt: skip
 
-_KINDS: Final = {
-    "approved": "good", "decision": "accent", "denied": "watch", "fill": "up", "hold": "dim",
-    "liquidated": "danger", "reduce": "danger",
-}  # fmt: skip
-
 
 def _history(snapshot: Snapshot) -> list[TapeRow]:
-    """Tell verdicts and fills as one history, newest first."""
+    """Return verdicts and fills as one history, newest first."""
     rows = [*map(_verdict_row, snapshot.verdicts), *snapshot.fills]
     return sorted(rows, key=lambda row: (row.at, row.seq), reverse=True)
 
@@ -732,10 +796,8 @@ def _history(snapshot: Snapshot) -> list[TapeRow]:
 def _verdict_row(verdict: Verdict) -> TapeRow:
     """Say what a verdict was in a word and why in a line, where size and worst price are."""
     if isinstance(verdict, Denied):
-        # What the margin would be can be asked for with `w`.
-        known = MarginFigures.__struct_fields__
-        figures = "".join(f", {name} {n}" for name, n in verdict.figures if name not in known)
-        ticker, text = verdict.ticker, f"{verdict.reason}: {verdict.why}{figures}"
+        # Its figures stand in its words; all of them can be asked for with `w`.
+        ticker, text = verdict.ticker, f"{verdict.reason}: {verdict.why}"
     else:
         order, ticker = verdict.order, verdict.order.ticker
         only = " reduce-only" if order.reduce_only else ""
@@ -749,19 +811,22 @@ def _results(snapshot: Snapshot, width: int) -> list[_Row]:
     return [_pairs(width, *money), _pairs(width, *snapshot.counts)]
 
 
-# Orders and tape are told alike.
-_TOLD_COLUMNS: Final = (
+# Orders and tape are shown alike.
+_EVENT_COLUMNS: Final = (
     _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
-    _Column("", 10, lambda row: (row.kind, _KINDS.get(row.kind, "")), 0, True),
+    _Column("", 10, lambda row: _state(row.kind), 0, True),
     _Column("", 4, lambda row: (row.id, "key"), 0, True),
     _Column("", 8, lambda row: (row.ticker, "bold"), 0, True),
     _Column("", 0, lambda row: (row.text, ""), 0, True),
 )
-_ORDERS: Final = _Table("orders", _history, lambda _: _TOLD_COLUMNS, "no order yet", above=_results)
-_TAPE: Final = _Table("tape", lambda snapshot: snapshot.tape, lambda _: _TOLD_COLUMNS,
+_ORDERS: Final = _Table("orders", _history, lambda _: _EVENT_COLUMNS, "no order yet",
+                        above=_results)  # fmt: skip
+_TAPE: Final = _Table("tape", lambda snapshot: snapshot.tape, lambda _: _EVENT_COLUMNS,
                       "nothing has happened yet")  # fmt: skip
 
 # === Paper venue ===
+# How a paper venue filled, how much of it the tape bears out, what it refused, and how the account
+# did on it; or that orders go over the wire. Computes no performance: that is dydx_paper's.
 
 
 def _venue_rows(snapshot: Snapshot, width: int) -> list[_Row]:
@@ -770,62 +835,58 @@ def _venue_rows(snapshot: Snapshot, width: int) -> list[_Row]:
         return [[("no paper venue: what is sent goes over the wire, to a real one", "watch")]]
     refused = ", ".join(f"{count:,} {why}" for why, count in venue.refusals) or "nothing"
     owed = ", ".join(f"{ticker} {hours} h" for ticker, hours in venue.owed) or "none"
-    told = [_performance_rows(venue.performance, width)] if venue.performance else []
-    fees = (f"{name} {_figure(None if ppm is None else ppm / 1e4, 3)} %" for name, ppm in (
-        ("maker", venue.maker_ppm), ("taker", venue.taker_ppm)))  # fmt: skip
-    kept = [] if venue.fund is None else [("insurance fund", f"{_figure(_usdc(venue.fund))} USDC")]
-    kept += [] if venue.tier is None else [("fee tier", venue.tier)]
+    rates = (("maker", venue.maker_ppm), ("taker", venue.taker_ppm))
+    fees = (f"{name} {_percent(None if ppm is None else ppm / 1e6, 3)}" for name, ppm in rates)
+    extras = [] if venue.fund is None else [("fund", f"{_figure(_usdc(venue.fund))} USDC")]
+    extras += [] if venue.tier is None else [("tier", venue.tier)]
     return [
-        *(row for rows in told for row in rows),
+        *(_performance_rows(venue.performance, width) if venue.performance else []),
         _pairs(width, ("fees", ", ".join(fees)), ("queue", venue.queue or _UNKNOWN)),
-        *([_pairs(width, *kept)] if kept else []),
-        [("refused ", "dim"), (refused, "watch" if venue.refusals else "")],
-        _pairs(width, ("funding not settled", _figure(_usdc(venue.unsettled), unit=" USDC")),
-              ("of an unknown rate", owed)),
-        _pairs(width, ("not borne out by the tape", _percent(venue.error)),
-              ("still to be judged", _UNKNOWN if venue.pending is None else venue.pending),
-              ("liquidations", _UNKNOWN if venue.liquidations is None else venue.liquidations)),
+        *([_pairs(width, *extras)] if extras else []),
+        _named("refusals", refused, "watch" if venue.refusals else ""),
+        _pairs(width, ("unsettled", _figure(_usdc(venue.unsettled), unit=" USDC")), ("owed", owed)),
+        _pairs(width, ("unwitnessed", _percent(venue.error)),
+               ("pending", _UNKNOWN if venue.pending is None else venue.pending),
+               ("liquidations", _UNKNOWN if venue.liquidations is None else venue.liquidations)),
     ]  # fmt: skip
 
 
 def _performance_rows(did: Performance, width: int) -> list[_Row]:
-    """Tell how the account did; what does not exist yet is unknown, each with its reason."""
+    """Say how the account did; what does not exist yet is unknown, each with its reason."""
     # Nothing marked yet is no drawdown of 0.
     marked = did.max_drawdown_ratio is not None or did.max_drawdown > 0
     fall = _usdc(did.max_drawdown) if marked else None
     hours = _figure(did.drawdown_ns / 3.6e12 if marked else None, 1, unit=" h")
     return [
-        _pairs(width, ("trades", did.trades), ("won", _percent(did.win_rate)),
-              ("profit factor", _figure(did.profit_factor)),
-              ("average win", _figure(_each(did.average_win))),
-              ("loss", _figure(_each(did.average_loss)))),
-        _pairs(width, ("drawdown", _figure(fall, unit=" USDC")),
-              ("of equity", _percent(did.max_drawdown_ratio)), ("lasted", hours)),
-        _pairs(width, ("Sharpe", _figure(did.sharpe)), ("Sortino", _figure(did.sortino)),
-              ("annual", "from 24 hourly returns on")),
-        _pairs(width, ("in the market", _percent(did.exposure)),
-              ("turnover", _figure(did.turnover, 1)), ("volume", _figure(_usdc(did.volume), 0))),
-        _pairs(width, ("paid: fees", _figure(_usdc(did.fees))),
-              ("funding", _figure(_usdc(did.funding))),
-              ("insurance", f"{_figure(_usdc(did.insurance))} USDC")),
+        _pairs(width, ("trades", did.trades), ("win_rate", _percent(did.win_rate)),
+               ("profit_factor", _figure(did.profit_factor)),
+               ("average_win", _figure(_usdc(did.average_win))),
+               ("average_loss", _figure(_usdc(did.average_loss)))),
+        _pairs(width, ("max_drawdown", _figure(fall, unit=" USDC")),
+               ("max_drawdown_ratio", _percent(did.max_drawdown_ratio)), ("drawdown_ns", hours)),
+        _pairs(width, ("sharpe", _figure(did.sharpe)), ("sortino", _figure(did.sortino)),
+               ("annual", "from 24 hourly returns on")),
+        _pairs(width, ("exposure", _percent(did.exposure)),
+               ("turnover", _figure(did.turnover, 1)), ("volume", _figure(_usdc(did.volume), 0))),
+        _pairs(width, ("fees_paid", _figure(_usdc(did.fees))),
+               ("funding_paid", _figure(_usdc(did.funding))),
+               ("insurance_paid", f"{_figure(_usdc(did.insurance))} USDC")),
     ]  # fmt: skip
-
-
-def _each(quote_quantums: float | None) -> float | None:
-    return None if quote_quantums is None else quote_quantums / 1e6
 
 
 _VENUE: Final = _Table(
     "venue", lambda snapshot: snapshot.venue.fills if snapshot.venue else (),
     lambda snapshot: (
-        _Column("MARKET", 10, lambda row: (row.ticker, "bold"), 0, True),
-        _Column("ASSUMED", 14, lambda row: (_figure(_usdc(row.assumed)), "")),
-        _Column("TRADED", 14, lambda row: (_figure(_usdc(row.traded)), "")),
-        _Column("ERROR", 8, lambda row: (_percent(row.error), "bold")),
+        _Column("ticker", 10, lambda row: (row.ticker, "bold"), 0, True),
+        _Column("assumed", 14, lambda row: (_figure(_usdc(row.assumed)), "")),
+        _Column("traded", 14, lambda row: (_figure(_usdc(row.traded)), "")),
+        _Column("error", 8, lambda row: (_percent(row.error), "bold")),
         _Column("", 10, lambda row: (_gauge(row.error, 10), "accent"), 1),
     ), "no fill of ours is judged yet", "ticker", _venue_rows)  # fmt: skip
 
 # === Book, quality, speed and wire ===
+# What came in: one market's book, the troubles of the data, what a frame costs, and the newest
+# frames. An unknown book has no levels; wire text is cut, and never parsed.
 
 
 def _book_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -840,9 +901,9 @@ def _book_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[
     trades: list[_Row] = [[("last trades", "dim")]]
     for trade in book.trades:
         size, price = _figure(trade.size, size_digits), _figure(trade.price, digits)
-        side = (f"{trade.side:<4} ", "up" if trade.side == "BUY" else "down")
-        trades.append([(f"{_clock(trade.at_ns)} ", "dim"), side, (f"{size:>7} @ {price:>8}", ""),
-                       (f" #{trade.seq}", "dim")])  # fmt: skip
+        side, style = _state(trade.side)
+        trades.append([(f"{_clock(trade.at_ns)} ", "dim"), (f"{side:<4} ", style),
+                       (f"{size:>7} @ {price:>8}", ""), (f" #{trade.seq}", "dim")])  # fmt: skip
     return _beside(rows, ladder + 3, trades[:height])
 
 
@@ -858,7 +919,7 @@ def _ladder(book: Book, width: int, height: int) -> list[_Row]:
 
     crossed = f" · {book.crossed} crossed" if book.crossed else ""
     middle: _Row = [
-        (f"{_figure(book.mid_price, digits):>12} mid", "bold"),
+        (f"{_figure(book.mid_price, digits):>12} {_word('mid_price')}", "bold"),
         (f" · {_figure(book.spread_bps, 2)} bp{crossed} · #{book.seq}", "dim"),
     ]
     return [*(row(level, "down") for level in asks[::-1]), middle,
@@ -890,7 +951,7 @@ def _speed_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list
     largest = max((us for _, us in speed.latency_us), default=0.0) or 1.0
     rows: list[_Row] = [
         [(now, "bold"), (_spark(speed.throughput, width - 14), "accent")],
-        _pairs(width, ("a drawing takes", _figure(speed.draw_ms, 2, unit=" ms"))),
+        _pairs(width, ("draw_ms", _figure(speed.draw_ms, 2, unit=" ms"))),
         [("a frame takes, from its arrival to its last order", "dim")],
     ]
     for name, us in speed.latency_us:
@@ -904,7 +965,7 @@ def _traffic(snapshot: Snapshot, width: int) -> list[_Row]:
     wire = snapshot.wire
     block = ("block", _figure(wire.height, 0))
     made_at = ("at", _clock(wire.block_time_ns, "%Y-%m-%d %H:%M:%SZ"))
-    return [_pairs(width, *told) for told in ((block, made_at), wire.counts, wire.kinds)]
+    return [_pairs(width, *row) for row in ((block, made_at), wire.counts, wire.kinds)]
 
 
 def _sample(frame: Frame) -> Sample:
@@ -918,77 +979,80 @@ _WIRE: Final = _Table("wire", lambda snapshot: list(map(_sample, snapshot.wire.s
                       lambda _: _SAMPLE_COLUMNS, "no frame yet", "seq", _traffic)  # fmt: skip
 
 # === Safety and positions ===
+# How far away liquidation is, as large as the room allows, what the guard did and does next, and
+# each position's own distance. Distances and prices are risk's; here they get a word and a colour.
 
 _ACT: Final = 0.05
-
-
-def _alarm(distance: float | None, act_below: float | None) -> tuple[str, str]:
-    """Say how safe a distance is, in a word and a colour."""
-    act = _ACT if act_below is None else act_below
-    if distance is None or math.isnan(distance):
-        return "UNKNOWN", "danger"
-    if distance < act:
-        return "DANGER", "danger"
-    return ("WATCH", "watch") if distance < act * 1.5 else ("SAFE", "good")
-
-
-def _state_of(safety: Safety) -> tuple[str, str]:
-    """Say how safe the account is: what is not known is a danger to open positions alone."""
-    if safety.margin is None and not safety.positions:
-        return "UNKNOWN", "watch"
-    if safety.margin is not None and safety.distance is None:
-        return "FLAT", "good"
-    return _alarm(safety.distance, safety.act_below)
 
 
 def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     """Draw the distance to liquidation as large as there is room, and what the guard does."""
     safety = snapshot.safety
     word, style = _state_of(safety)
-    figures, last = _safety_figures(safety, word, style), safety.last
-    rungs: list[_Row] = [[("next rung ", "dim"), _next_rung(safety, snapshot.watch)]]
-    if last is not None:
-        # A rung is red for half a minute of event time.
-        alarm = "danger" if (snapshot.header.clock_ns or 0) - last.at < 30 * 10**9 else "watch"
-        rungs.insert(0, [(f"last rung {_clock(last.at)} ", "dim"), (last.why, alarm)])
+    rungs, bar = _rung_rows(snapshot), _distance_bar(safety, style, width)
     distance = "" if safety.distance is None else percent_text(safety.distance)
+    change, figures = _change_row(safety), _safety_figures(safety)
     sizes = ((4, 8), (3, 6), (2, 4), (2, 3), (1, 2), (1, 1))
     drawn = (_banner(distance or word, high, wide) for high, wide in sizes)
     big = next(
         (big for big in drawn if len(big) < height - len(rungs) and len(big[0]) <= width - 34), ()
     )
     if not big:
-        head = (f"{word} {distance}".rstrip() + " ", style)
-        return [[head, *figures[0][1:]], _distance_bar(safety, style, width), *rungs, *figures[1:]]
+        return [[(f"{word} {distance}".rstrip() + " ", style), *change], bar, *rungs, *figures]
+    figures = [[(f"{word} ", style), *change], *figures]
     room = max(len(big), min(height - 1 - len(rungs), len(figures)))
     rows = _beside([[("  " + line, style)] for line in big], len(big[0]) + 4, figures[:room])
     line = _spark(safety.history, width - 16)
-    return [*rows, _distance_bar(safety, style, width), *rungs,
-            [("last minutes    ", "dim"), (line, "accent")]]  # fmt: skip
+    return [*rows, bar, *rungs, [("last minutes    ", "dim"), (line, "accent")]]
 
 
-def _safety_figures(safety: Safety, word: str, style: str) -> list[_Row]:
-    margin, change = safety.margin, safety.change or 0.0
-    usage, leverage = (margin.usage, margin.leverage) if margin else (None, None)
+def _state_of(safety: Safety) -> _Cell:
+    """Say how safe the account is: what is not known is a danger to open positions alone."""
+    if safety.margin is None and not safety.positions:
+        return _state("UNKNOWN", "watch")
+    if safety.margin is not None and safety.distance is None:
+        return _state("FLAT")
+    return _alarm(safety.distance, safety.act_below)
+
+
+def _alarm(distance: float | None, act_below: float | None) -> _Cell:
+    """Say how safe a distance is, in a word and a style."""
+    act = _ACT if act_below is None else act_below
+    if distance is None or math.isnan(distance):
+        return _state("UNKNOWN", "danger")
+    if distance < act:
+        return _state("DANGER")
+    return _state("WATCH" if distance < act * 1.5 else "SAFE")
+
+
+def _change_row(safety: Safety) -> _Row:
+    change = safety.change or 0.0
     arrow, direction = _trend(change)
     # What rounds to nothing has not moved.
     moved = f" {arrow}{abs(change) * 100:.1f}/min" if abs(change) >= 0.0005 else ""
+    return [("" if safety.distance is None else "to liquidation", "dim"), (moved, direction)]
+
+
+def _safety_figures(safety: Safety) -> list[_Row]:
+    margin = safety.margin
+    usage, leverage = (margin.usage, margin.leverage) if margin else (None, None)
     alarm = "" if usage is None or usage < 0.7 else "watch" if usage < 1 else "danger"
     times = "" if leverage is None else f"  {_figure(leverage, 1)}{_TIMES}"
-    to = "" if safety.distance is None else "to liquidation"
 
-    def money(name: str, quote_quantums: int | None, weight: str = "") -> _Row:
-        text = _figure(_usdc(quote_quantums))
-        return [(f"{name:<10}", "dim"), (f"{text:>13}", weight), (" USDC", "dim")]
+    def row(term: str, text: str, style: str = "", after: str = "") -> _Row:
+        return [(f"{_word(term):<10}", "dim"), (f"{text:>13}", style), (after, "dim")]
+
+    def money(term: str, style: str = "") -> _Row:
+        quote_quantums = None if margin is None else getattr(margin, term)
+        return row(term, _figure(_usdc(quote_quantums)), style, " USDC")
 
     return [
-        [(f"{word} ", style), (to, "dim"), (moved, direction)],
-        money("equity", margin.net_collateral if margin else None, "bold"),
-        money("free", margin.free_collateral if margin else None),
-        money("maint.", margin.maintenance_margin if margin else None),
-        [("usage     ", "dim"), (f"{_percent(usage):>13}", alarm), (times, "dim")],
-        [("closest   ", "dim"), (f"{percent_text(safety.closest):>13}", "")],
-        money("initial", margin.initial_margin if margin else None),
+        money("net_collateral", "bold"),
+        money("free_collateral"),
+        money("maintenance_margin"),
+        row("usage", _percent(usage), alarm, times),
+        row("closest", percent_text(safety.closest)),
+        money("initial_margin"),
     ]
 
 
@@ -1003,8 +1067,20 @@ def _distance_bar(safety: Safety, style: str, width: int) -> _Row:
     return [(bar[:mark], style), sign, (bar[mark + 1 :], style), (label, "dim")]
 
 
-def _next_rung(safety: Safety, watch: Watch | None) -> _Cell:
+def _rung_rows(snapshot: Snapshot) -> list[_Row]:
+    """Say what the guard did last, if it did anything, and what it does next."""
+    last, rungs = snapshot.safety.last, [[("next rung ", "dim"), _next_rung(snapshot)]]
+    if last is not None:
+        # A rung is red for half a minute of event time.
+        new = (snapshot.header.clock_ns or 0) - last.at < 30 * 10**9
+        done = (last.why, "danger" if new else "watch")
+        rungs.insert(0, [(f"last rung {_clock(last.at)} ", "dim"), done])
+    return rungs
+
+
+def _next_rung(snapshot: Snapshot) -> _Cell:
     """Say in the ladder's own words what the guard does next, and at which distance."""
+    safety, watch = snapshot.safety, snapshot.watch
     if safety.margin is not None and safety.distance is None:
         return "none: no position is held", ""
     if watch is None:
@@ -1023,8 +1099,7 @@ def _next_rung(safety: Safety, watch: Watch | None) -> _Cell:
 
 def _position_columns(snapshot: Snapshot) -> list[_Column]:
     grids = {row.ticker: _grid(row.market) for row in snapshot.markets}
-    act, sides = snapshot.safety.act_below, (("LONG", "up"), ("SHORT", "down"))
-    margin = snapshot.safety.margin
+    act, margin = snapshot.safety.act_below, snapshot.safety.margin
     sound = margin is not None and not margin.unknown and margin.cushion >= 0
 
     def away(row: PositionFigures) -> float | None:
@@ -1032,43 +1107,51 @@ def _position_columns(snapshot: Snapshot) -> list[_Column]:
         never = sound and row.oracle_price is not None and row.liquidation_price is None
         return math.inf if never else row.distance
 
-    def price(row: PositionFigures, value: Decimal | None) -> _Cell:
-        return _figure(value, grids.get(row.ticker, (2, 3))[0]), ""
-
     def liquidation(row: PositionFigures) -> _Cell:
         # A price cannot fall below 0: the rest of the account carries such a position.
         value = row.liquidation_price
         none = away(row) == math.inf if value is None else value <= 0
         return ("none", "") if none else price(row, value)
 
+    def price(row: PositionFigures, value: Decimal | None) -> _Cell:
+        return _figure(value, grids.get(row.ticker, (2, 3))[0]), ""
+
     def size(row: PositionFigures) -> _Cell:
         return _figure(abs(row.size), grids.get(row.ticker, (2, 3))[1]), ""
 
+    def distance(row: PositionFigures) -> _Cell:
+        return percent_text(away(row)), _alarm(away(row), act)[1]
+
     def bar(row: PositionFigures) -> _Cell:
-        distance = away(row)
-        scale = None if distance is None else distance / ((act or _ACT) * 4)
-        return _gauge(scale, 10), _alarm(distance, act)[1]
+        far = away(row)
+        return _gauge(None if far is None else far / ((act or _ACT) * 4), 10), distance(row)[1]
 
     return [
-        _Column("TICKER", 10, lambda row: (row.ticker, "bold"), 0, True),
-        _Column("SIDE", 5, lambda row: sides[row.size < 0], 0, True),
-        _Column("SIZE", 10, size),
-        _Column("ENTRY", 10, lambda row: price(row, row.entry_price), 3),
-        _Column("ORACLE", 10, lambda row: price(row, row.oracle_price), 2),
-        _Column("UPNL", 10, lambda row: _signed(row.unrealized_pnl)),
-        _Column("LIQ PRICE", 10, liquidation, 1),
-        _Column("DISTANCE", 8, lambda row: (percent_text(away(row)), bar(row)[1])),
+        _Column("ticker", 10, lambda row: (row.ticker, "bold"), 0, True),
+        _Column("side", 5, lambda row: _side(row.size), 0, True),
+        _Column("size", 10, size),
+        _Column("entry_price", 10, lambda row: price(row, row.entry_price), 3),
+        _Column("oracle_price", 10, lambda row: price(row, row.oracle_price), 2),
+        _Column("unrealized_pnl", 10, lambda row: _signed(row.unrealized_pnl)),
+        _Column("liquidation_price", 10, liquidation, 1),
+        _Column("distance", 8, distance),
         _Column("", 10, bar, 5),
-        # Risk tells what the next hour costs; here it is what it brings.
-        _Column("FUNDING/h", 10, lambda row: _signed(_usdc(row.funding_1h, -1), 4), 4),
-        _Column("CAUSE", 9, lambda row: (f"#{row.seq}", "dim"), 6),
-    ]  # fmt: skip
+        # Risk counts what the next hour costs; on screens, it is what it brings.
+        _Column("funding_1h", 10, lambda row: _signed(_usdc(row.funding_1h, -1), 4), 4),
+        _Column("seq", 9, lambda row: (f"#{row.seq}", "dim"), 6),
+    ]
+
+
+def _side(size: Decimal | int) -> _Cell:
+    return _state("LONG" if size > 0 else "SHORT")
 
 
 _POSITIONS: Final = _Table("positions", lambda snapshot: snapshot.positions, _position_columns,
                            "no open position is known", "ticker")  # fmt: skip
 
 # === Way out ===
+# The flight plan: every rung with its costs, what doing nothing would cost, and what has no way
+# out. Draws the plan that the guard would fire, and plans nothing.
 
 
 class _Step(NamedTuple):
@@ -1101,29 +1184,24 @@ def _plan_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     if watch is None:
         return _UNSEEN
     plan = watch.plan
-    word, style = _alarm(plan.distance_now, safety.act_below) if plan.exits else ("FLAT", "good")
+    word, style = _alarm(plan.distance_now, safety.act_below) if plan.exits else _state("FLAT")
     now = percent_text(plan.distance_now) if plan.exits else "nothing is held"
     guard = "is off" if safety.act_below is None else f"below {percent_text(safety.act_below)}"
-    after = ("after another block like these", percent_text(plan.distance_next))
+    after = ("distance_next", percent_text(plan.distance_next)) if plan.exits else _seen(watch)
+    head: _Row = [(f"{word} {now} ", style), (f"{_word('distance_now')}  ", "dim")]
     return [
-        [(f"{word} ", style), (f"{now} ", style), ("now  ", "dim"), *_pairs(
-            width - len(word) - len(now) - 7, after if plan.exits else _seen(watch),
-            ("guard", guard))],
+        [*head, *_pairs(width - sum(len(text) for text, _ in head), after, ("act_below", guard))],
         *([_ladder_row(plan, watch, width)] if plan.rungs else []),
         *([(f"{ticker} stays: {why}", "watch")] for ticker, why in plan.left),
         *_unknown_rows(width, watch.trouble, *(f"{t}: no figure at all" for t in plan.unknown)),
-    ]  # fmt: skip
+    ]
 
 
 def _ladder_row(plan: FlightPlan, watch: Watch, width: int) -> _Row:
     count, enough = len(plan.rungs), "" if plan.is_enough else ", not enough"
     end = f"from {percent_text(plan.drawn_at)} to {_reached(plan.distance_after)}{enough}"
-    return _pairs(
-        width,
-        (f"{count} rung{'s' * (count > 1)}", end),
-        ("cost", f"{_figure(_usdc(plan.cost))} USDC"),
-        _seen(watch),
-    )
+    cost = f"{_figure(_usdc(plan.cost))} USDC"
+    return _pairs(width, (f"{count} rung{'s' * (count > 1)}", end), ("cost", cost), _seen(watch))
 
 
 _UNSEEN: Final[list[_Row]] = [[("unknown: nobody has looked at the account yet", "watch")]]
@@ -1134,18 +1212,14 @@ def _seen(watch: Watch) -> tuple[str, str]:
 
 
 def _reached(distance: float | None) -> str:
-    return "nothing held" if distance == math.inf else percent_text(distance)
+    return "flat" if distance == math.inf else percent_text(distance)
 
 
 def _unknown_rows(width: int, *reasons: str) -> list[_Row]:
-    """Tell what is not known and why, at most on three rows."""
-    told = "; ".join(filter(None, reasons))
-    lines = _folded(f"{_UNKNOWN}: {told}", width)[:3] if told else []
+    """Say what is not known and why, at most on three rows."""
+    text = "; ".join(filter(None, reasons))
+    lines = _folded(f"{_UNKNOWN}: {text}", width)[:3] if text else []
     return [[(line, "watch")] for line in lines]
-
-
-def _held(quantums: int) -> _Cell:
-    return ("LONG", "up") if quantums > 0 else ("SHORT", "down")
 
 
 def _size(rung: Rung, quantums: int) -> str:
@@ -1159,52 +1233,47 @@ def _fires(step: _Step) -> _Cell:
 
 _FLIGHT_COLUMNS: Final = (
     _Column("", 2, lambda step: (f"{step.place}", "key")),
-    _Column("MARKET", 9, lambda step: (step.ticker, "bold"), 0, True),
-    _Column("SIDE", 4, lambda step: (step.rung.side, _held(step.rung.delta)[1]), 1, True),
-    _Column("SIZE", 8, lambda step: (_size(step.rung, step.rung.quantums), "")),
-    _Column("HELD", 9, lambda step: (
+    _Column("ticker", 9, lambda step: (step.ticker, "bold"), 0, True),
+    _Column("side", 4, lambda step: _state(step.rung.side), 1, True),
+    _Column("size", 8, lambda step: (_size(step.rung, step.rung.quantums), "")),
+    _Column("held", 9, lambda step: (
         f"{'+' if step.rung.held > 0 else '-'}{_size(step.rung, step.rung.held)}",
-        _held(step.rung.held)[1])),
-    _Column("WORST", 9, lambda step: (
+        _side(step.rung.held)[1])),
+    _Column("subticks", 9, lambda step: (
         _figure(step.rung.market.price(step.rung.subticks), _grid(step.rung.market)[0]), "")),
-    _Column("COST", 7, lambda step: (_figure(_usdc(step.rung.cost)), "bold")),
-    _Column("RESTORES", 8, lambda step: (_restored(step.rung), "")),
-    _Column("FIRES", 12, _fires, 0, True),
-    _Column("SPREAD", 8, lambda step: (_figure(_usdc(step.rung.spread)), "dim"), 5),
-    _Column("IMPACT", 8, lambda step: (_figure(_usdc(step.rung.impact)), "dim"), 6),
-    _Column("FEE", 8, lambda step: (_figure(_usdc(step.rung.fee)), "dim"), 7),
+    _Column("cost", 7, lambda step: (_figure(_usdc(step.rung.cost)), "bold")),
+    _Column("restores", 8, lambda step: (_reached(step.rung.restores), "")),
+    _Column("fires_below", 12, _fires, 0, True),
+    _Column("spread", 8, lambda step: (_figure(_usdc(step.rung.spread)), "dim"), 5),
+    _Column("impact", 8, lambda step: (_figure(_usdc(step.rung.impact)), "dim"), 6),
+    _Column("fee", 8, lambda step: (_figure(_usdc(step.rung.fee)), "dim"), 7),
 )  # fmt: skip
 
 
-def _restored(rung: Rung) -> str:
-    return "flat" if rung.restores == math.inf else percent_text(rung.restores)
-
-
 def _costs(step: _Step) -> str:
-    """Tell what a rung's cost is made of, what doing nothing would cost, and on which prices."""
+    """Say what a rung's cost is made of, what doing nothing would cost, and on which prices."""
     rung, exit_ = step.rung, step.exit
     spread, impact, fee = (_figure(_usdc(part)) for part in (rung.spread, rung.impact, rung.fee))
     blind = f"BLIND, {rung.blind}: the oracle less a haircut"
     depth = blind if rung.blind else f"{_percent(rung.depth_share, 0)} of the depth"
-    parts = _size(rung, rung.liquidation_quantums)
-    liquidated = f"liquidated {_figure(_usdc(rung.liquidation_cost))} at most, {parts} a block"
-    told = [f"spread {spread} impact {impact} fee {fee}", depth, liquidated]
+    most, block = _figure(_usdc(rung.liquidation_cost)), _size(rung, rung.liquidation_quantums)
+    liquidated = f"liquidated {most} at most, {block} a block"
+    parts = [f"spread {spread} impact {impact} fee {fee}", depth, liquidated]
     if exit_ is not None:
         digits = _grid(exit_.market)[0]
-        told.append(f"oracle {_figure(_oracle(exit_.price, exit_.exponent), digits)}")
+        oracle = Decimal(exit_.price).scaleb(exit_.exponent)
+        parts.append(f"{_word('oracle_price')} {_figure(oracle, digits)}")
         if exit_.best:
-            told.append(f"best {_figure(exit_.market.price(exit_.best), digits)}")
-    return " · ".join(told)
-
-
-def _oracle(price: int | None, exponent: int) -> Decimal | None:
-    return None if price is None else Decimal(price).scaleb(exponent)
+            parts.append(f"best {_figure(exit_.market.price(exit_.best), digits)}")
+    return " · ".join(parts)
 
 
 _FLIGHT: Final = _Table("flight", _steps, lambda _: _FLIGHT_COLUMNS, "no rung is drawn", "ticker",
                       _plan_rows, _costs, gap=1)  # fmt: skip
 
 # === Stress ===
+# What every shock leaves of the distance, and the account's figures of risk with their reasons.
+# The shocks are dydx_risk's; what it could not value is a question mark and never a 0.
 
 
 class _Shock(NamedTuple):
@@ -1213,28 +1282,31 @@ class _Shock(NamedTuple):
     ticker: str
     cells: dict[int, StressCell]
     act_below: float | None
-    told: str = ""
+    words: str = ""
 
 
 def _shocks(snapshot: Snapshot) -> list[_Shock]:
     watch, act = snapshot.watch, snapshot.safety.act_below
     if watch is None or not watch.stress.rows:
         return []
-    table, figures = watch.stress, watch.figures
-    now, capped, clamped = table.now(), table.capped(), table.clamped()
-    free = None if capped.equity is None else capped.equity - (capped.initial_margin or 0)
-    hours = f"{table.funding_hours} h of the highest funding, all paying"
-    initial = _figure(_usdc(capped.initial_margin))
-    return [
-        _Shock("now", {0: now}, act, _equity_words(figures)),
-        _Shock("together", _by_move(table.together()), act, _together_words(table)),
-        _Shock("OI capped", {0: capped}, act,
-               f"every open interest at its cap: initial {initial}, free {_figure(_usdc(free))}"),
-        _Shock("funding", {0: clamped}, act,
-               f"{hours}: equity {_figure(_usdc(clamped.equity))}"),
-        *(_Shock(ticker, _by_move(table.market(ticker)), act, told)
-          for ticker, told in _market_words(watch)),
-    ]  # fmt: skip
+    table = watch.stress
+    together = _Shock("together", _by_move(table.together()), act, _together_words(table))
+    alone = (_Shock(ticker, _by_move(table.market(ticker)), act, words)
+             for ticker, words in _market_words(watch))  # fmt: skip
+
+    def still(cell: StressCell, words: str) -> _Shock:
+        return _Shock(_word(cell.scenario), {0: cell}, act, words)
+
+    capped, clamped = table.capped(), table.clamped()
+    caps = f"every open interest at its cap: {_cell_words(capped, 'initial_margin')}"
+    hours = f"{table.funding_hours} h of the highest funding, all paying: {_cell_words(clamped)}"
+    now = still(table.now(), _equity_words(watch.figures))
+    return [now, together, still(capped, caps), still(clamped, hours), *alone]
+
+
+def _cell_words(cell: StressCell, *terms: str) -> str:
+    figures = [("net_collateral", cell.equity), *((term, getattr(cell, term)) for term in terms)]
+    return ", ".join(f"{_word(term)} {_figure(_usdc(quote))}" for term, quote in figures)
 
 
 def _by_move(cells: list[StressCell]) -> dict[int, StressCell]:
@@ -1245,13 +1317,8 @@ def _equity_words(figures: RiskFigures) -> str:
     margin = figures.margin
     if margin is None:
         return _UNKNOWN
-    named = (
-        ("equity", margin.net_collateral),
-        ("initial", margin.initial_margin),
-        ("maint.", margin.maintenance_margin),
-        ("free", margin.free_collateral),
-    )
-    return " · ".join(f"{name} {_figure(_usdc(quote))}" for name, quote in named)
+    terms = ("net_collateral", "initial_margin", "maintenance_margin", "free_collateral")
+    return " · ".join(f"{_word(t)} {_figure(_usdc(getattr(margin, t)))}" for t in terms)
 
 
 def _together_words(table: StressTable) -> str:
@@ -1260,18 +1327,18 @@ def _together_words(table: StressTable) -> str:
     known = ((t, row.holding.beta) for t, row in table.rows.items() if t not in table.assumed)
     betas = [f"{ticker} {_figure(beta)}" for ticker, beta in known]
     betas += [f"{ticker} unknown (1)" for ticker in table.assumed]
-    return f"equity {equity} · betas {', '.join(betas)}"
+    return f"{_word('net_collateral')} {equity} · betas {', '.join(betas)}"
 
 
 def _market_words(watch: Watch) -> Iterator[tuple[str, str]]:
-    """Tell of each market that is held, the nearest to liquidation first."""
+    """Yield a line of each market that is held, the nearest to liquidation first."""
     advice = {advised.ticker: advised for advised in watch.leverage}
     rows = watch.stress.rows
     held = [position for position in watch.figures.positions if position.ticker in rows]
     held.sort(key=lambda p: math.inf if p.distance is None else p.distance)
-    told = {p.ticker: _position_words(p, rows[p.ticker].holding, advice.get(p.ticker))
-            for p in held}  # fmt: skip
-    yield from ((ticker, told.get(ticker, _UNKNOWN)) for ticker in dict.fromkeys((*told, *rows)))
+    words = {p.ticker: _position_words(p, rows[p.ticker].holding, advice.get(p.ticker))
+             for p in held}  # fmt: skip
+    yield from ((ticker, words.get(ticker, _UNKNOWN)) for ticker in dict.fromkeys((*words, *rows)))
 
 
 def _position_words(position: PositionRisk, holding: Holding, advice: LeverageAdvice | None) -> str:
@@ -1280,17 +1347,17 @@ def _position_words(position: PositionRisk, holding: Holding, advice: LeverageAd
     oracle = _figure(position.oracle_price, price_digits)
     liquidated = f"liquidated at {_figure(position.liquidation_price, price_digits)}"
     never = position.liquidation_price is None and position.distance == math.inf
-    told = [
-        f"{_held(position.quantums)[0]} {size} at {oracle}",
+    parts = [
+        f"{_side(position.quantums)[0]} {size} at {oracle}",
         f"{percent_text(position.distance)}, {_figure(position.sigmas, 1)} sigmas",
         *([] if advice is None else _advised(advice)),
         "no price of it liquidates" if never else liquidated,
         f"{_percent(position.share)} of gross",
-        f"funding {_figure(_usdc(position.funding_1h), 4, sign=True)} USDC/h",
+        f"funding {_figure(_usdc(position.funding_1h, -1), 4, sign=True)} USDC/h",
         *([] if advice is None else advice.reasons[:-1]),
         *position.unknown,
     ]
-    return " · ".join(told)
+    return " · ".join(parts)
 
 
 def _advised(advice: LeverageAdvice) -> list[str]:
@@ -1328,7 +1395,7 @@ def _move_column(move: int) -> _Column:
 
 _AROUND: Final = sorted((*MOVES_PERCENT, 0))
 _STRESS_COLUMNS: Final = (
-    _Column("MOVE IN %", 10, lambda shock: (shock.ticker, "bold"), 0, True),
+    _Column("move_percent", 10, lambda shock: (shock.ticker, "bold"), 0, True),
     *(_move_column(move) for move in _AROUND),
 )
 
@@ -1346,21 +1413,21 @@ def _risk_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     hours = figures.hours_to_breach
     alone = "never" if hours == math.inf else _figure(hours, 0, unit=" h")
     share = _percent(figures.largest_share, 0)
-    # Each reason once: positions and table tell of the same ones.
+    # Each reason once: positions and table have the same ones.
     lacking = dict.fromkeys((*table.unknown, *figures.unknown))
     return [
         [(f"{word} {percent_text(distance)}  ", style), *_pairs(
             width - len(word) - 12, ("sigmas of an hour", _figure(figures.sigmas, 1)),
             ("usage", _percent(margin.usage if margin else None)), _seen(watch))],
-        _pairs(width, ("funding", _figure(_usdc(figures.funding_1h), 4, sign=True)),
-              ("a day", f"{_figure(_usdc(figures.funding_1d), 2, sign=True)} USDC"),
-              ("takes off the distance", _percent(figures.funding_distance_1d, 3)),
-              ("breaches alone", alone)),
+        _pairs(width, ("funding_1h", _figure(_usdc(figures.funding_1h, -1), 4, sign=True)),
+              ("funding_1d", f"{_figure(_usdc(figures.funding_1d, -1), 2, sign=True)} USDC"),
+              ("funding_distance_1d", _percent(figures.funding_distance_1d, 3)),
+              ("hours_to_breach", alone)),
         _pairs(width, ("largest", f"{figures.largest or _UNKNOWN} {share}"),
               ("herfindahl", _figure(figures.herfindahl)),
-              ("long", _figure(_usdc(figures.long_notional), 0)),
-              ("short", _figure(_usdc(figures.short_notional), 0)),
-              ("net", _figure(_usdc(figures.net_notional), 0, sign=True))),
+              ("long_notional", _figure(_usdc(figures.long_notional), 0)),
+              ("short_notional", _figure(_usdc(figures.short_notional), 0)),
+              ("net_notional", _figure(_usdc(figures.net_notional), 0, sign=True))),
         *_unknown_rows(width, watch.trouble, *lacking),
         [("distance left in %  ", "dim"), ("LIQ", "danger"), (" liquidatable  ", "dim"),
          ("!", "watch"), (" below where the guard acts", "dim")],
@@ -1368,11 +1435,11 @@ def _risk_rows(snapshot: Snapshot, width: int) -> list[_Row]:
 
 
 _STRESS: Final = _Table("stress", _shocks, lambda _: _STRESS_COLUMNS, "no shock is reckoned",
-                      "ticker", _risk_rows, lambda shock: shock.told, gap=1)  # fmt: skip
+                      "ticker", _risk_rows, lambda shock: shock.words, gap=1)  # fmt: skip
 
 # === Header and footer ===
-
-# The keys, and what stands above and below the panels.
+# The keys, and what is drawn above and below the panels or over them: mode, moment and health on
+# the first row, keys or a question on the last, help, and why. What a key does is the bot's.
 
 # Which panel each key shows full screen.
 KEYS: Final = {
@@ -1402,12 +1469,12 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
         (6, [(_clock(head.clock_ns, "%Y-%m-%d"), "")]),
         (1, [(_clock(head.clock_ns, "%H:%M:%SZ"), "")]),
         (2, [(link, "good" if live else "watch")]),
-        (3, [("lag p99 ", "dim"), (_figure(head.lag_p99_ms, 1, unit=" ms"), "")]),
-        (4, [("age ", "dim"), (_figure(head.data_age_s, 1, unit=" s"), "")]),
-        (7, [("rate ", "dim"), (_figure(head.frames_per_s, 0, unit=" f/s"), "")]),
-        (9, [("memory ", "dim"), (_figure(head.memory_mb, 0, unit=" MB"), "")]),
-        (10, [("CPU ", "dim"), (_figure(head.cpu_percent, 0, unit=" %"), "")]),
-        (8, [("run ", "dim"), (head.run_hash[:8] or _UNKNOWN, "")]),
+        (3, _named("lag_p99_ms", _figure(head.lag_p99_ms, 1, unit=" ms"))),
+        (4, _named("data_age_s", _figure(head.data_age_s, 1, unit=" s"))),
+        (7, _named("frames_per_s", _figure(head.frames_per_s, 0, unit=" f/s"))),
+        (9, _named("memory_mb", _figure(head.memory_mb, 0, unit=" MB"))),
+        (10, _named("cpu_percent", _figure(head.cpu_percent, 0, unit=" %"))),
+        (8, _named("run_hash", head.run_hash[:8] or _UNKNOWN)),
     ]
     return [_chunks(parts, width, "  " if width >= 132 else " ")]
 
@@ -1421,7 +1488,7 @@ def _footer(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
         said.append([("/", "key"), (view.filter, "watch")])
     # Six commonest keys stay first, the panels' numbers where there is room.
     numbers: list[_Row] = [
-        [(f"{key} ", "key"), (name, "bold" if view.panel == name else "dim")]
+        [(f"{key} ", "key"), (_word(name), "bold" if view.panel == name else "dim")]
         for key, name in KEYS.items()
     ]
     common: list[_Row] = [[(f"{key} ", "key"), (what, "dim")] for key, what in _keys(snapshot, 6)]
@@ -1438,7 +1505,7 @@ def _keys(snapshot: Snapshot, most: int) -> list[tuple[str, str]]:
 
 def _help(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     """List the panels' keys two a row, then the others that work now."""
-    keys = [(key, f"{name} alone") for key, name in KEYS.items()]
+    keys = [(key, f"{_word(name)} alone") for key, name in KEYS.items()]
     half = (len(keys) + 1) // 2
     return [
         *([cell for key, what in pair if key for cell in _key_cells(key, f"{what:<26}")]
@@ -1544,25 +1611,25 @@ class _Panel(NamedTuple):
 
 
 _PANELS: Final[dict[str, _Panel]] = {
-    "safety": _Panel("Safety · distance to liquidation", _safety_rows,
+    "safety": _Panel("safety · distance to liquidation", _safety_rows,
                      line=lambda snapshot: _state_of(snapshot.safety)[1]),
-    "positions": _Panel("Positions", _POSITIONS, lambda snapshot, view: len(snapshot.positions)),
-    "markets": _Panel("Markets", _MARKETS, lambda snapshot, view: len(snapshot.markets)),
-    "signals": _Panel("Signals", _SIGNALS),
-    "decisions": _Panel("Decisions", _DECISIONS),
-    "orders": _Panel("Orders and fills", _ORDERS),
-    "quality": _Panel("Quality", _QUALITY),
-    "speed": _Panel("Speed", _speed_rows),
-    "book": _Panel("Book", _book_rows, lambda snapshot, view: snapshot.book.ticker),
-    "wire": _Panel("Wire", _WIRE),
-    "tape": _Panel("Tape", _TAPE),
-    "flight": _Panel("Way out", _FLIGHT),
-    "stress": _Panel("Stress", _STRESS),
-    "venue": _Panel("Paper venue", _VENUE),
+    "positions": _Panel("positions", _POSITIONS, lambda snapshot, view: len(snapshot.positions)),
+    "markets": _Panel("markets", _MARKETS, lambda snapshot, view: len(snapshot.markets)),
+    "signals": _Panel("signals", _SIGNALS),
+    "decisions": _Panel("decisions", _DECISIONS),
+    "orders": _Panel("orders and fills", _ORDERS),
+    "quality": _Panel("quality", _QUALITY),
+    "speed": _Panel("speed", _speed_rows),
+    "book": _Panel("book", _book_rows, lambda snapshot, view: snapshot.book.ticker),
+    "wire": _Panel("wire", _WIRE),
+    "tape": _Panel("tape", _TAPE),
+    "flight": _Panel("flight", _FLIGHT),
+    "stress": _Panel("stress", _STRESS),
+    "venue": _Panel("venue", _VENUE),
     "header": _Panel("", _header),
     "footer": _Panel("", _footer),
-    "help": _Panel("Keys", _help),
-    "why": _Panel("Why", _why, lambda snapshot, view: view.why_title),
+    "help": _Panel("keys", _help),
+    "why": _Panel("why", _why, lambda snapshot, view: view.why_title),
 }  # fmt: skip
 
 
@@ -1668,7 +1735,7 @@ def _framed(
     shown, held = _PANELS[name], _chosen_row(view, name) >= 0 or view.panel == name
     line = shown.line(snapshot) or ("accent" if held else "faint")
     # The title says what the panel is about just now.
-    title = f" {shown.title} {shown.note(snapshot, view) or ''}".rstrip() + " "
+    title = f" {_word(shown.title).capitalize()} {shown.note(snapshot, view) or ''}".rstrip() + " "
     key: _Row = [(f" {_KEY_OF[name]}", "key")] if name in _KEY_OF else []
     rest = max(width - 4 - cell_len(title) - sum(len(text) for text, _ in key), 0)
     top: _Row = [("╭─", line), *key, (title, "title"), ("─" * rest, line)]
@@ -1681,10 +1748,10 @@ def _framed(
 
 
 # === Edges ===
+# The terminal: alternate screen, only changed rows written, and always given back. Nothing else in
+# this file writes anything.
 
-# The terminal: alternate screen, only changed rows written, and always given back.
-
-_WORDS: Final = re.compile(r" +|[^ ]+(?: [^ ]+)*")
+_PIECES: Final = re.compile(r" +|[^ ]+(?: [^ ]+)*")
 
 
 class Dashboard:
@@ -1746,6 +1813,6 @@ def export_svg(snapshot: Snapshot, view: View = _VIEW, width: int = 120, height:
     )  # fmt: skip
     # Viewers differ in runs of spaces and in fonts: each word is placed by itself.
     drawn = dashboard(snapshot, view, width, height).__rich_console__(console, console.options)
-    words = (Segment(text, part.style) for part in drawn for text in _WORDS.findall(part.text))
+    words = (Segment(text, part.style) for part in drawn for text in _PIECES.findall(part.text))
     console.print(Segments(words), end="")
     return console.export_svg(title="bot")
