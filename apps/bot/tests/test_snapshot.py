@@ -113,3 +113,13 @@ def test_report_and_screen_word_a_distance_alike(paper: Bot) -> None:
 
     assert f"closest      {text} from liquidation" in report
     assert f"closest   {text:>13}" in panel("safety", shown(paper), 120, 24).text
+
+
+def test_the_screen_sees_what_the_gate_lets_pass() -> None:
+    """A halt is in the header of the next picture, with its reason."""
+    bot = Bot(Options())
+    bot.risk.halt("flash crash")
+    gate = shown(bot).gate
+
+    assert gate == bot.risk.standing
+    assert "HALTED" in panel("header", shown(bot), 120, 1).text

@@ -31,7 +31,7 @@ from dydx_panels import (
     run_panel,
     selectable,
 )
-from dydx_risk import MarginFigures, PositionFigures, Watch, percent_text
+from dydx_risk import MarginFigures, PositionFigures, Standing, Watch, percent_text
 from dydx_signals import Score
 from msgspec.structs import replace
 from rich.cells import cell_len
@@ -173,7 +173,8 @@ def colours(name: str, snapshot: Snapshot) -> set[str]:
     """Return the colours a panel uses."""
     rows = panel(name, snapshot, 100, 14).rows
     styles = (segment.style for row in rows for strip in row for segment in strip)
-    return {style.color.name for style in styles if style and style.color}
+    both = (colour for style in styles if style for colour in (style.color, style.bgcolor))
+    return {colour.name for colour in both if colour}
 
 
 def test_red_is_shown_for_danger_and_only_then() -> None:
@@ -312,6 +313,72 @@ def test_no_screen_shows_a_name_of_the_code(full: Snapshot) -> None:
         text = drawn(name, everything(full), width=300, height=60)
 
         assert [] == re.findall(r"[A-Za-z]+_[A-Za-z]+", text)
+
+
+# === Gate ===
+
+HALTED = Standing(state="HALTED", reasons=(("HALTED", "halted: flash crash (by ann)"),))
+REDUCING = Standing(state="REDUCING", reasons=(
+    ("DAILY_LOSS", "812.00 USDC were lost since 00:00 UTC, limit 500.00"),
+    ("DRAWDOWN", "drawdown 9.1 %, limit 8.0 %")))  # fmt: skip
+
+
+def test_the_gate_is_in_the_header(full: Snapshot) -> None:
+    """A word while all is well; else it stands first, with the first reason."""
+    active = replace(full, gate=Standing(state="ACTIVE"))
+
+    assert " ACTIVE quickstart " in drawn("header", active, width=80, height=1)
+    assert " gate unknown " in drawn("header", full, width=80, height=1)
+    assert drawn("header", replace(full, gate=HALTED), width=80, height=1).startswith(
+        " HALTED   REPLAY \N{MULTIPLICATION SIGN}20  flash crash (by ann) 09:31:07Z ● live 5/5 "
+    )
+    assert (
+        "REDUCING   REPLAY \N{MULTIPLICATION SIGN}20  812.00 USDC were lost since… 09:31:07Z"
+        in drawn("header", replace(full, gate=REDUCING), width=80, height=1)
+    )
+
+
+@pytest.mark.parametrize(("width", "height"), [(20, 5), *SIZES])
+def test_a_gate_that_stops_cannot_be_overlooked(full: Snapshot, width: int, height: int) -> None:
+    """On any screen it is the first word, and it stands beside the safety word."""
+    for gate in (HALTED, REDUCING):
+        text = dashboard(replace(full, gate=gate), View(), width, height).text
+
+        assert text.split()[0] == gate.state
+        assert f" {gate.state}  SAFE" in text or width < 80
+
+
+def test_a_halt_is_red_and_reducing_is_not(full: Snapshot) -> None:
+    """The account is safe, so that all red is the gate's; an active gate has no colour."""
+    calm = replace(full, safety=replace(full.safety, last=None))
+
+    for name in ("header", "safety"):
+        shown = [replace(calm, gate=gate) for gate in (HALTED, REDUCING, Standing(state="ACTIVE"))]
+
+        assert ["#ff5548" in colours(name, one) for one in shown] == [True, False, False]
+
+
+def test_the_safety_panel_says_why_the_gate_stops(full: Snapshot) -> None:
+    """Large, the reason stands under the figures; small, the word alone stays."""
+    halted = replace(full, gate=HALTED)
+
+    assert "gate flash crash (by ann)" in drawn("safety", halted, width=120, height=24)
+    assert "│  HALTED  SAFE 11.8 % " in drawn("safety", halted, width=80, height=6)
+    assert "HALTED" not in drawn("safety", full, width=120, height=24)
+
+
+def test_a_question_stands_in_the_place_of_the_keys(full: Snapshot) -> None:
+    """Nothing else is on the last row until it is answered."""
+    view = View(confirm="halt trading? y / n", filter="eth", filtering=True, message="saved")
+
+    assert drawn("footer", full, view, 80, 1).strip() == "halt trading? y / n"
+
+
+def test_the_key_of_a_halt_is_listed_and_says_what_it_does(full: Snapshot) -> None:
+    """The footer names it, what is halted can be resumed, and the help says that it asks."""
+    assert "  K halt  " in drawn("footer", full, width=80, height=1)
+    assert "  K resume  " in drawn("footer", replace(full, gate=HALTED), width=80, height=1)
+    assert "K         halt: asks, then halts; again resumes" in drawn("help", full, height=24)
 
 
 # === Figures ===

@@ -79,6 +79,7 @@ from dydx_risk import (
     Reduce,
     RiskFigures,
     Rung,
+    Standing,
     StressCell,
     StressTable,
     Verdict,
@@ -248,10 +249,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the screen can show, at one moment. Rows are newest or most important first.
 
     `money` are results in quote quantums, `counts` what was sent and what came of it, both by term.
-    `watch` is the newest look of risk at the account; without a `venue` there is no paper one.
+    `gate` is what risk lets pass and why, `watch` its newest look at the account; without a `venue`
+    there is no paper one.
     """
 
     header: Header = Header()
+    gate: Standing | None = None
     safety: Safety = Safety()
     positions: tuple[PositionFigures, ...] = ()
     markets: tuple[MarketRow, ...] = ()
@@ -273,7 +276,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     """What the person at the screen chose.
 
     `panel` is shown alone if it names one. `selected` counts its rows from 0, or else the tape's;
-    -1 for none. `why` are the lines of an overlay, `scroll` its first.
+    -1 for none. `why` are the lines of an overlay, `scroll` its first. `confirm` is a question that
+    stands in the place of the keys until it is answered.
     """
 
     panel: str = ""
@@ -286,6 +290,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     why_title: str = ""
     scroll: int = 0
     message: str = ""
+    confirm: str = ""
 
 
 # === Words ===
@@ -327,7 +332,7 @@ _WORDS: Final = {
 }  # fmt: skip
 _STATES: Final = {
     "DANGER": "danger", "WATCH": "watch", "SAFE": "good", "FLAT": "good",
-    "ACTIVE": "dim",
+    "ACTIVE": "dim", "REDUCING": "watch", "HALTED": "halted",
     "act": "watch", "approved": "good", "decision": "accent", "denied": "watch", "fill": "up",
     "hold": "dim", "liquidated": "danger", "reduce": "danger",
     "BUY": "up", "LONG": "up", "SELL": "down", "SHORT": "down",
@@ -373,6 +378,7 @@ _STYLES: Final[dict[str, tuple[str, str]]] = {
     "key": ("bold #e8e8e8", "bold"), "accent": ("#7fb8d8", ""),
     "up": ("#56b4e9", ""), "down": ("#e08fc0", ""), "good": ("#2fbf8f", ""),
     "watch": ("bold #f0b000", "bold"), "danger": ("bold #ff5548", "bold reverse"),
+    "halted": ("bold #240500 on #ff5548", "bold reverse"),
     "replay": ("bold #0b1a26 on #56b4e9", "bold reverse"),
     "paper": ("bold #08221a on #2fbf8f", "bold reverse"),
     "live": ("bold #241a00 on #f0b000", "bold reverse"),
@@ -417,6 +423,11 @@ def _fitted(row: _Row, width: int, theme: Theme) -> _Strip:
 def _crop(text: str, width: int, unicode: bool = True) -> str:
     """Cut a text to exactly `width` cells, the last of them an ellipsis."""
     return set_cell_size(text, width - 1) + ("…" if unicode else "~") if width else ""
+
+
+def _shortened(text: str, width: int) -> str:
+    """Cut a text that is wider than `width` cells."""
+    return text if cell_len(text) <= width else _crop(_drawable(text, True), width)
 
 
 @lru_cache(maxsize=8192)
@@ -639,7 +650,7 @@ def _laid(cells: Sequence[_Cell], columns: Sequence[_Column], room: int, gap: in
     row: _Row = []
     for (text, style), column in zip(cells, columns, strict=True):
         width = column.width or room
-        text = text if cell_len(text) <= width else _crop(_drawable(text, True), width)
+        text = _shortened(text, width)
         spaces = " " * (width - cell_len(text))
         row.append(((f"{text}{spaces}" if column.left else f"{spaces}{text}") + " " * gap, style))
     row[-1] = (row[-1][0][:-gap], row[-1][1])
@@ -991,15 +1002,18 @@ def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
     word, style = _state_of(safety)
     rungs, bar = _rung_rows(snapshot), _distance_bar(safety, style, width)
     distance = "" if safety.distance is None else percent_text(safety.distance)
-    change, figures = _change_row(safety), _safety_figures(safety)
+    stop, why = _stop(snapshot.gate)
+    change = _change_row(safety, "" if stop or not distance else "to liquidation")
+    figures = _safety_figures(safety) + ([_named("gate", why, "watch")] if why else [])
     sizes = ((4, 8), (3, 6), (2, 4), (2, 3), (1, 2), (1, 1))
     drawn = (_banner(distance or word, high, wide) for high, wide in sizes)
     big = next(
         (big for big in drawn if len(big) < height - len(rungs) and len(big[0]) <= width - 34), ()
     )
     if not big:
-        return [[(f"{word} {distance}".rstrip() + " ", style), *change], bar, *rungs, *figures]
-    figures = [[(f"{word} ", style), *change], *figures]
+        head = (f"{word} {distance}".rstrip() + " ", style)
+        return [[*stop, head, *change], bar, *rungs, *figures]
+    figures = [[*stop, (f"{word} ", style), *change], *figures]
     room = max(len(big), min(height - 1 - len(rungs), len(figures)))
     rows = _beside([[("  " + line, style)] for line in big], len(big[0]) + 4, figures[:room])
     line = _spark(safety.history, width - 16)
@@ -1025,12 +1039,22 @@ def _alarm(distance: float | None, act_below: float | None) -> _Cell:
     return _state("WATCH" if distance < act * 1.5 else "SAFE")
 
 
-def _change_row(safety: Safety) -> _Row:
+def _stop(gate: Standing | None) -> tuple[_Row, str]:
+    """Return what stands beside the safety word unless the gate is ACTIVE, and the first reason."""
+    if gate is None or gate.state == "ACTIVE":
+        return [], ""
+    word, style = _state(gate.state)
+    # The reason need not begin with the state again.
+    why = gate.reasons[0][1].removeprefix(f"{gate.state.lower()}: ") if gate.reasons else ""
+    return [(f" {word} ", style), (" ", "")], why
+
+
+def _change_row(safety: Safety, what: str) -> _Row:
     change = safety.change or 0.0
     arrow, direction = _trend(change)
     # What rounds to nothing has not moved.
     moved = f" {arrow}{abs(change) * 100:.1f}/min" if abs(change) >= 0.0005 else ""
-    return [("" if safety.distance is None else "to liquidation", "dim"), (moved, direction)]
+    return [(what, "dim"), (moved, direction)]
 
 
 def _safety_figures(safety: Safety) -> list[_Row]:
@@ -1448,10 +1472,13 @@ KEYS: Final = {
     "f": "flight", "x": "stress", "v": "venue",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
-_KEYS: Final = (
-    ("space", "pause"), ("+/-", "speed"), ("w", "why"), ("/", "filter"), ("?", "help"),
-    ("q", "quit"), (".", "pause after the next decision"), ("s", "save the screen as SVG"),
-    ("up/down", "select a row of the tape, or of the panel shown alone"),
+# The other keys: a word for the footer, and what the help says if that is more.
+_KEYS: Final[tuple[tuple[str, str, str], ...]] = (
+    ("space", "pause", ""), ("K", "halt", "halt: asks, then halts; again resumes"),
+    ("+/-", "speed", ""), ("w", "why", ""), ("/", "filter", ""), ("?", "help", ""),
+    ("q", "quit", ""), (".", "", "pause after the next decision"),
+    ("s", "", "save the screen as SVG"),
+    ("up/down", "", "select a row of the tape, or of the panel shown alone"),
 )  # fmt: skip
 
 
@@ -1463,8 +1490,13 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     speed, style = (f"{speed} PAUSED", "paused") if view.paused else (speed, style)
     live = head.connection.startswith("live")
     link = f"{'●' if live else '○'} {head.connection or 'link unknown'}"
+    stop, why = _stop(snapshot.gate)
+    gate = _state(snapshot.gate.state if snapshot.gate else "gate unknown", "watch")
+    # A halted bot says so first, and why on the room that clock and link leave.
     parts: list[tuple[int, _Row]] = [
+        *([(0, stop[:1])] if stop else []),
         (0, [(f" {word}{speed} ", style)]),
+        (3, [(_shortened(why, max(width - 52, 0)), "watch") if stop else gate]),
         (5, [(head.source or "source unknown", "bold")]),
         (6, [(_clock(head.clock_ns, "%Y-%m-%d"), "")]),
         (1, [(_clock(head.clock_ns, "%H:%M:%SZ"), "")]),
@@ -1480,27 +1512,34 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
 
 
 def _footer(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    if view.confirm:
+        return [[(" ", ""), (f" {view.confirm} ", "paused")]]
     if view.filtering:
         hint = "▏  enter keeps, esc clears"
         return [[(" /", "key"), (view.filter, "bold"), (hint, "dim")]]
-    said: list[_Row] = [[(view.message, "watch")]] if view.message else []
+    notes: list[_Row] = [[(view.message, "watch")]] if view.message else []
     if view.filter:
-        said.append([("/", "key"), (view.filter, "watch")])
-    # Six commonest keys stay first, the panels' numbers where there is room.
+        notes.append([("/", "key"), (view.filter, "watch")])
+    # The commonest keys stay first, the panels' numbers where there is room.
     numbers: list[_Row] = [
         [(f"{key} ", "key"), (_word(name), "bold" if view.panel == name else "dim")]
         for key, name in KEYS.items()
     ]
-    common: list[_Row] = [[(f"{key} ", "key"), (what, "dim")] for key, what in _keys(snapshot, 6)]
-    ranked = [(0, said), (20, numbers), (1, common)]
+    common: list[_Row] = [
+        [(f"{key} ", "key"), (word, "dim")] for key, word, _ in _keys(snapshot) if word
+    ]
+    ranked = [(0, notes), (20, numbers), (1, common)]
     parts = [(rank + i, row) for rank, rows in ranked for i, row in enumerate(rows)]
-    return [[(" ", ""), *_chunks(parts, width - 1)]]
+    # On 200 columns all of them fit, a cell apart.
+    return [[(" ", ""), *_chunks(parts, width - 1, " " if width >= 196 else "  ")]]
 
 
-def _keys(snapshot: Snapshot, most: int) -> list[tuple[str, str]]:
-    # Only a replay has a speed to change.
-    replayed = snapshot.header.speed is not None
-    return [pair for pair in _KEYS[:most] if replayed or pair[0] != "+/-"]
+def _keys(snapshot: Snapshot) -> list[tuple[str, str, str]]:
+    # Only a replay has a speed to change; what is halted can be resumed.
+    replayed, gate = snapshot.header.speed is not None, snapshot.gate
+    halted = gate is not None and gate.state == "HALTED"
+    keys = [row for row in _KEYS if replayed or row[0] != "+/-"]
+    return [(key, "resume" if halted and key == "K" else word, more) for key, word, more in keys]
 
 
 def _help(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
@@ -1512,7 +1551,7 @@ def _help(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]
           for pair in zip_longest(keys[:half], keys[half:], fillvalue=("", ""))),
         [("  the same key  ", "key"), ("again to go back", "")],
         [],
-        *(_key_cells(key, what) for key, what in _keys(snapshot, len(_KEYS))),
+        *(_key_cells(key, more or word) for key, word, more in _keys(snapshot)),
     ]  # fmt: skip
 
 
