@@ -111,7 +111,7 @@ def lines(report: dict[str, Any]) -> list[str]:
         f"equity       {_usdc(money['equity'])} USDC of {money['deposit']:,} deposited",
         f"guard        {'on' if report['guard'] else 'OFF'}, {verdicts['reduce']} reductions, "
         f"{report['liquidations']} liquidations",
-        f"closest      {_closest(report['closest_distance_to_liquidation'])}",
+        f"closest      {_percent(report['closest_distance_to_liquidation'])}",
         f"trouble      {_counted(report['trouble'])}",
         f"latency      {_counted(machine['latency_us'])} µs a frame, frame to order",
         f"throughput   {machine['frames_per_s'] or 0:,} frames/s while busy, "
@@ -150,7 +150,7 @@ def _usdc(amount: float | None) -> str:
     return "unknown" if amount is None else f"{amount:,.2f}"
 
 
-def _closest(distance: float | None) -> str:
+def _percent(distance: float | None) -> str:
     if distance is None:
         return "no position was held"
     text = percent_text(distance)
