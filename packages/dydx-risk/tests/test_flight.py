@@ -263,10 +263,18 @@ def test_without_positions_there_is_nothing_to_leave() -> None:
 
 
 def test_a_distance_that_is_no_number_is_worded_as_unknown() -> None:
-    """What is below a limit reads as below it, and what is beyond all bounds is cut."""
-    worded = [percent_text(d) for d in (None, nan, 0.0599, inf, -inf)]
+    """What is beyond all bounds is cut, and says so."""
+    worded = [percent_text(d) for d in (None, nan, inf, -inf, 10, -10)]
 
-    assert worded == ["unknown", "unknown", "5.9 %", "9900.0 %", "-9900.0 %"]
+    assert worded == ["unknown", "unknown", ">999 %", "<-999 %", ">999 %", "<-999 %"]
+
+
+def test_a_distance_is_worded_rounded_down() -> None:
+    """What is below a limit reads as below it; what is past liquidation is negative."""
+    distances = (0.0599, 0.05999999, 0.06, 0.9999, 1, 1.3857, 0.0, -0.0001, -0.2, -1.5)
+    worded = " ".join(percent_text(d).removesuffix(" %") for d in distances)
+
+    assert worded == "5.9 5.9 6.0 99.9 100 138 0.0 -0.1 -20.0 -150"
 
 
 # === Thin books ===

@@ -8,6 +8,7 @@ import json
 from typing import Any, Final
 
 from dydx_conn import Recording
+from dydx_risk import percent_text
 
 from bot.composition import Bot
 from bot.journal import Entry
@@ -152,9 +153,8 @@ def _usdc(amount: float | None) -> str:
 def _percent(distance: float | None) -> str:
     if distance is None:
         return "no position was held"
-    return (
-        f"{distance:.2%} from liquidation" if distance > 0 else f"past liquidation ({distance:.2%})"
-    )
+    text = percent_text(distance)
+    return f"{text} from liquidation" if distance > 0 else f"past liquidation ({text})"
 
 
 def _sampled(title: str, counts: Any, samples: list[dict[str, Any]]) -> list[str]:

@@ -46,6 +46,7 @@ def snapshot_of(bot: Bot, *, mode: str, name: str, speed: float | None) -> Snaps
     entries = [entry for entry in reversed(bot.journal.entries) if entry.kind != "order"]
     return Snapshot(
         header=_header(bot, mode, name, speed),
+        gate=bot.risk.standing,
         safety=_safety(bot, entries),
         positions=tuple(bot.risk.positions()),
         markets=tuple(_market(bot, view) for view in bot.watched),
@@ -67,8 +68,8 @@ def snapshot_of(bot: Bot, *, mode: str, name: str, speed: float | None) -> Snaps
 def _money(bot: Bot) -> tuple[tuple[str, int], ...]:
     ledger = bot.venue.figures()
     return (
-        ("realized", ledger.realized_pnl),
-        ("unrealized", ledger.unrealized_pnl),
+        ("realized_pnl", ledger.realized_pnl),
+        ("unrealized_pnl", ledger.unrealized_pnl),
         ("fees", -ledger.fees_paid),
         ("funding", ledger.unsettled - ledger.funding_paid),
     )

@@ -190,10 +190,17 @@ def amount_text(number: Decimal) -> str:
 
 
 def percent_text(distance: float | None) -> str:
-    """Word a distance, rounded down, so that what is below a limit also reads as below it."""
+    """Word a distance to liquidation or a limit of it: the only words, in reasons and on screens.
+
+    Rounded down, so that what is below a limit never reads as above it; negative once it is
+    passed; without tenths from 100 % on.
+    """
     if distance is None or isnan(distance):
         return "unknown"
-    return f"{floor(min(max(distance, -99), 99) * 1e3) / 10} %"
+    if not -10 < distance < 10:
+        return ">999 %" if distance > 0 else "<-999 %"
+    tenths = floor(distance * 1e3)
+    return f"{tenths / 10} %" if abs(tenths) < 1_000 else f"{tenths // 10} %"
 
 
 # === Margin ===
