@@ -144,7 +144,7 @@ def test_no_file_tells_where_it_was_made() -> None:
 def test_the_pipeline_runs_the_command_that_the_readme_shows() -> None:
     """The last line of .ci/run is the README's test command, letter for letter."""
     readme = (ROOT / "README.md").read_text()
-    shown = [line.strip() for line in readme.splitlines() if "pip install --quiet uv &&" in line]
+    shown = [line.strip() for line in readme.splitlines() if "pip install" in line]
 
     command = (ROOT / ".ci" / "run").read_text().splitlines()[-1]
 
