@@ -1,6 +1,11 @@
 """What all tests here share: a machine on which nobody has chosen anything yet."""
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A property is about what comes out, not about how busy the machine was.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)

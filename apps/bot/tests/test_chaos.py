@@ -149,7 +149,7 @@ def test_without_faults_a_tape_plays_the_recording(minute: Tape) -> None:
 
 
 @given(st.integers(1, 10**9), st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_plan_gives_frames_as_they_are_received(seed: int, announces: bool) -> None:
     """Numbered without a hole, later ones never before earlier ones, and the same each time."""
     tape = Tape(QUICKSTART, 40)
@@ -316,7 +316,7 @@ def test_the_bot_survives_each_kind_of_fault(minute: Tape, kind: str, seed: int)
 
 
 @given(st.integers(1, 10**9))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_bot_survives_any_seed(seed: int) -> None:
     """Whatever is drawn, together."""
     tape = Tape(QUICKSTART, 60)

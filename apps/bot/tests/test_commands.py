@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,24 @@ def test_help_and_version(typed: list[str], said: str, capsys: pytest.CaptureFix
 
     assert done.value.code == 0
     assert said in capsys.readouterr().out
+
+
+def test_help_loads_no_layer() -> None:
+    """Help and a typing error answer at once: what they need is the command line alone."""
+    script = """
+import sys
+from bot.__main__ import main
+try:
+    main(["--help"])
+except SystemExit:
+    print(*sys.modules)
+"""
+
+    said = subprocess.check_output([sys.executable, "-c", script], text=True).splitlines()
+
+    roots = {name.partition(".")[0] for name in said[-1].split()}
+    assert "bot" in roots
+    assert [] == [name for name in roots if name.startswith(("dydx", "rich", "pydantic"))]
 
 
 DAMAGED = {

@@ -38,6 +38,11 @@ from dydx_risk import (
 )
 from dydx_signals import Score
 from dydx_strategy import Decision
+from hypothesis import HealthCheck, settings
+
+# A property is about what comes out, not about how busy the machine was.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 SECOND = 1_000_000_000
 NOW = 1_784_021_467 * SECOND

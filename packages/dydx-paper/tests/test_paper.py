@@ -120,7 +120,7 @@ def act(exchange: Exchange, action: tuple[Any, ...]) -> None:
         exchange.cancel(what[0])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(actions, st.sampled_from([0, 10 * USDC, 1_000_000 * USDC]))
 def test_money_is_conserved_and_the_frames_tell_all_of_it(
     events: list[tuple[Any, ...]], fund: int

@@ -19,6 +19,11 @@ from dydx_conn import (
 from dydx_data import DataState, step
 from dydx_risk import Policy, Reduce, Risk, Verdict
 from dydx_strategy import Decision
+from hypothesis import HealthCheck, settings
+
+# A property is about what comes out, not about how busy the machine was.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 OWNER = Subaccount("dydx1abc", 0)
 SECOND = 1_000_000_000

@@ -222,7 +222,7 @@ def test_the_margin_is_no_younger_than_its_oldest_price(
     assert denied.why == "the oracle price of BTC-USD is 42.0 s old, limit 30 s"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.decimals("-4", "4", places=3).filter(lambda size: abs(size) >= 1),
     st.floats(0, 0.9),
@@ -330,7 +330,7 @@ def test_a_position_that_is_too_large_is_not_made_larger(make_world: Any) -> Non
     assert isinstance(world.decide("ETH-USD", 27_000), Approved)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1_000, 50_000),
     st.integers(-300_000, 300_000).filter(bool),
@@ -397,7 +397,7 @@ def test_the_guard_does_not_wait_for_an_order_in_doubt(make_world: Any) -> None:
     assert len(world.risk.account.in_flight("ETH-USD")) == 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(2_000, 60_000),
     st.lists(

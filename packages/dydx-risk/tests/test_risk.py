@@ -176,7 +176,7 @@ def _eth() -> dict[str, Any]:
     }
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(
@@ -476,7 +476,7 @@ def test_turning_a_position_is_judged_and_may_fall_back_to_leaving_it(make_world
     assert (left.order.quantums, left.order.reduce_only) == (2_000_000_000, True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 50_000),
     st.integers(-500_000, 500_000),
@@ -791,7 +791,7 @@ def test_nothing_is_sold_that_costs_more_than_it_relieves(make_world: Any) -> No
     assert isinstance(world.verdicts[0], Denied)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.decimals("-20", "20", places=4).filter(lambda size: abs(size) >= Decimal("0.01")),
     st.integers(1_500, 12_000),

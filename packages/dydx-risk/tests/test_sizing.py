@@ -20,7 +20,7 @@ from dydx_risk import (
     total_margin,
     volatility_target,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 USDC = 1_000_000
@@ -224,7 +224,6 @@ def test_unknown_open_interest_counts_as_capped() -> None:
     assert sizing.quantums == 300_000_000
 
 
-@settings(deadline=None)
 @given(
     collateral=st.integers(-(10**10), 10**12),
     usdc=st.integers(-(10**6), 10**6),

@@ -23,7 +23,7 @@ from dydx_risk import (
     stress_table,
     total_margin,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 USDC = 1_000_000
@@ -270,7 +270,6 @@ def test_units_are_turned_as_their_names_say() -> None:
 # --- the stress table ---
 
 
-@settings(deadline=None)
 @given(st.integers(-(10**12), 10**12), ACCOUNTS, st.data())
 def test_what_changes_one_by_one_is_what_is_computed_from_nothing(
     collateral: int, account: tuple[Holding, ...], drawn: st.DataObject
@@ -288,7 +287,6 @@ def test_what_changes_one_by_one_is_what_is_computed_from_nothing(
     assert sorted(map(repr, anew.cells())) == sorted(map(repr, table.cells()))
 
 
-@settings(deadline=None)
 @given(st.integers(-(10**12), 10**12), ACCOUNTS)
 def test_every_cell_is_the_margin_at_the_shocked_prices(
     collateral: int, account: tuple[Holding, ...]

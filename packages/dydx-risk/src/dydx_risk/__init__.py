@@ -1418,7 +1418,7 @@ def _account_figures(
         sigmas=_account_sigmas(total, held, terms),
         largest=largest,
         largest_share=shares[largest] if largest is not None else None,
-        herfindahl=sum(share * share for share in shares.values()) if shares else None,
+        herfindahl=fsum(share * share for share in shares.values()) if shares else None,
         positions=positions,
         unknown=tuple(lacking),
     )
