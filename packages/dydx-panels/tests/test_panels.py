@@ -225,7 +225,7 @@ def next_rung(safety: Safety, watch: Watch | None) -> str:
 
 def test_the_next_rung_is_told_in_the_words_of_the_ladder(full: Snapshot) -> None:
     """What the guard would do and at which distance, or why there is nothing to come."""
-    held = Safety(positions=1, margin=margin_at(0.118), act_below=0.06, restore_to=0.09)
+    held = Safety(positions=1, margin=margin_at(0.118), act_below=0.06)
     watch = full.watch
     assert watch is not None
     near = replace(watch, plan=replace(watch.plan, distance_next=0.061))

@@ -63,7 +63,7 @@ class Run:
         return Snapshot(
             safety=Safety(margin=self.risk.margin, positions=len(self.risk.account.positions),
                           closest=self.risk.closest, act_below=POLICY.act_below,
-                          restore_to=POLICY.restore_to, last=last),
+                          last=last),
             positions=tuple(self.risk.positions()),
             markets=tuple(
                 MarketRow(ticker=v.ticker, market=v.market, price=v.book.mid_price,

@@ -3,12 +3,10 @@
 import io
 import math
 
-from dydx_panels import Safety, Snapshot, Theme, Venue, View, panel, run_panel, selectable
+from dydx_panels import Snapshot, Theme, Venue, View, panel, run_panel, selectable
 from dydx_risk import MarginFigures, RiskFigures, Rung, Watch, stress_table
 from msgspec.structs import replace
 from rich.console import Console
-
-GUARDED = Safety(act_below=0.06, restore_to=0.09)
 
 
 def drawn(name: str, snapshot: Snapshot, view: View | None = None, width: int = 80) -> str:

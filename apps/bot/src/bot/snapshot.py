@@ -178,7 +178,6 @@ def _safety(bot: Bot, entries: Iterable[Entry]) -> Safety:
         change=_change(bot),
         closest=risk.closest,
         act_below=risk.policy.act_below if risk.guard else None,
-        restore_to=risk.policy.restore_to,
         last=next((entry.value for entry in entries if isinstance(entry.value, Reduce)), None),
         history=tuple(history),
     )

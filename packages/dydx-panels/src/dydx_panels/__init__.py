@@ -134,7 +134,6 @@ class Safety(msgspec.Struct, frozen=True, kw_only=True):
     change: float | None = None
     closest: float | None = None
     act_below: float | None = None
-    restore_to: float | None = None
     last: Reduce | None = None
     history: tuple[float, ...] = ()
 
@@ -555,6 +554,9 @@ class _Column(NamedTuple):
     left: bool = False
 
 
+_TICKER: Final = _Column("ticker", 10, lambda row: (row.ticker, "bold"), 0, True)
+
+
 class _Table(NamedTuple):
     """A list on a panel: its rows, and the columns that they need.
 
@@ -589,7 +591,7 @@ def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: i
     drawn += [_laid(titles, columns, room, table.gap)] if any(title for title, _ in titles) else []
     high = height - len(detail)
     body = max(high - len(drawn), 0)
-    below = _counted(table, rows, chosen, width, body if view.panel else 0)
+    below = _lines_below(table, rows, chosen, width, body if view.panel else 0)
     first = _first(len(rows), chosen, body, below)
     for number, row in enumerate(rows[first : first + body], first):
         cells = [column.cell(row) for column in columns]
@@ -602,7 +604,7 @@ def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: i
     return [*drawn[:high], *([(text, "")] for text in detail)]
 
 
-def _counted(
+def _lines_below(
     table: _Table, rows: Sequence[Any], chosen: int, width: int, room: int
 ) -> Callable[[int], list[_Row]]:
     """Return what gives the lines below a row: whole if all fit, or if it is the chosen one."""
@@ -746,7 +748,7 @@ def _market_columns(snapshot: Snapshot) -> list[_Column]:
 
 
 _MARKET_COLUMNS: Final = (
-    _Column("ticker", 10, lambda row: (row.ticker, "bold"), 0, True),
+    _TICKER,
     _Column("price", 10, lambda row: (_figure(row.price, _grid(row.market)[0]), "")),
     _Column("", 1, _moved),
     _Column("history", 16, lambda row: (_spark(row.history, 16), "accent"), 3, True),
@@ -764,7 +766,7 @@ _MARKETS: Final = _Table("markets", lambda snapshot: snapshot.markets, _market_c
 _SIGNALS: Final = _Table(
     "signals", lambda snapshot: [score for row in snapshot.markets for score in row.scores],
     lambda snapshot: (
-        _Column("ticker", 10, lambda score: (score.ticker, "bold"), 0, True),
+        _TICKER,
         _Column("signal", 11, lambda score: (score.signal, ""), 0, True),
         _Column("score", 7, lambda score: (_figure(score.value, 1), "bold")),
         _Column("", 10, lambda score: (_gauge(score.value / 100, 10), "accent"), 2),
@@ -888,7 +890,7 @@ def _performance_rows(did: Performance, width: int) -> list[_Row]:
 _VENUE: Final = _Table(
     "venue", lambda snapshot: snapshot.venue.fills if snapshot.venue else (),
     lambda snapshot: (
-        _Column("ticker", 10, lambda row: (row.ticker, "bold"), 0, True),
+        _TICKER,
         _Column("assumed", 14, lambda row: (_figure(_usdc(row.assumed)), "")),
         _Column("traded", 14, lambda row: (_figure(_usdc(row.traded)), "")),
         _Column("error", 8, lambda row: (_percent(row.error), "bold")),
@@ -1121,9 +1123,22 @@ def _next_rung(snapshot: Snapshot) -> _Cell:
     return f"below {percent_text(rung.fires_below)}: {what}", ""
 
 
-def _position_columns(snapshot: Snapshot) -> list[_Column]:
-    grids = {row.ticker: _grid(row.market) for row in snapshot.markets}
-    act, margin = snapshot.safety.act_below, snapshot.safety.margin
+class _Held(NamedTuple):
+    """A position, how far away its own liquidation is, the guard's limit, its market's decimals."""
+
+    row: PositionFigures
+    away: float | None
+    act_below: float | None
+    digits: tuple[int, int]
+
+    @property
+    def ticker(self) -> str:
+        return self.row.ticker
+
+
+def _held(snapshot: Snapshot) -> list[_Held]:
+    digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
+    margin, act = snapshot.safety.margin, snapshot.safety.act_below
     sound = margin is not None and not margin.unknown and margin.cushion >= 0
 
     def away(row: PositionFigures) -> float | None:
@@ -1131,46 +1146,51 @@ def _position_columns(snapshot: Snapshot) -> list[_Column]:
         never = sound and row.oracle_price is not None and row.liquidation_price is None
         return math.inf if never else row.distance
 
-    def liquidation(row: PositionFigures) -> _Cell:
-        # A price cannot fall below 0: the rest of the account carries such a position.
-        value = row.liquidation_price
-        none = away(row) == math.inf if value is None else value <= 0
-        return ("none", "") if none else price(row, value)
-
-    def price(row: PositionFigures, value: Decimal | None) -> _Cell:
-        return _figure(value, grids.get(row.ticker, (2, 3))[0]), ""
-
-    def size(row: PositionFigures) -> _Cell:
-        return _figure(abs(row.size), grids.get(row.ticker, (2, 3))[1]), ""
-
-    def distance(row: PositionFigures) -> _Cell:
-        return percent_text(away(row)), _alarm(away(row), act)[1]
-
-    def bar(row: PositionFigures) -> _Cell:
-        far = away(row)
-        return _gauge(None if far is None else far / ((act or _ACT) * 4), 10), distance(row)[1]
-
     return [
-        _Column("ticker", 10, lambda row: (row.ticker, "bold"), 0, True),
-        _Column("side", 5, lambda row: _side(row.size), 0, True),
-        _Column("size", 10, size),
-        _Column("entry_price", 10, lambda row: price(row, row.entry_price), 3),
-        _Column("oracle_price", 10, lambda row: price(row, row.oracle_price), 2),
-        _Column("unrealized_pnl", 10, lambda row: _signed(row.unrealized_pnl)),
-        _Column("liquidation_price", 10, liquidation, 1),
-        _Column("distance", 8, distance),
-        _Column("", 10, bar, 5),
-        # Risk counts what the next hour costs; on screens, it is what it brings.
-        _Column("funding_1h", 10, lambda row: _signed(_usdc(row.funding_1h, -1), 4), 4),
-        _Column("seq", 9, lambda row: (f"#{row.seq}", "dim"), 6),
+        _Held(row, away(row), act, digits.get(row.ticker, _grid(None)))
+        for row in snapshot.positions
     ]
+
+
+def _price(held: _Held, price: Decimal | None) -> _Cell:
+    return _figure(price, held.digits[0]), ""
+
+
+def _liquidation(held: _Held) -> _Cell:
+    # A price cannot fall below 0: the rest of the account carries such a position.
+    price = held.row.liquidation_price
+    none = held.away == math.inf if price is None else price <= 0
+    return ("none", "") if none else _price(held, price)
+
+
+def _away(held: _Held) -> _Cell:
+    return percent_text(held.away), _alarm(held.away, held.act_below)[1]
+
+
+def _away_bar(held: _Held) -> _Cell:
+    scale = None if held.away is None else held.away / ((held.act_below or _ACT) * 4)
+    return _gauge(scale, 10), _away(held)[1]
 
 
 def _side(size: Decimal | int) -> _Cell:
     return _state("LONG" if size > 0 else "SHORT")
 
 
-_POSITIONS: Final = _Table("positions", lambda snapshot: snapshot.positions, _position_columns,
+_POSITION_COLUMNS: Final = (
+    _TICKER,
+    _Column("side", 5, lambda held: _side(held.row.size), 0, True),
+    _Column("size", 10, lambda held: (_figure(abs(held.row.size), held.digits[1]), "")),
+    _Column("entry_price", 10, lambda held: _price(held, held.row.entry_price), 3),
+    _Column("oracle_price", 10, lambda held: _price(held, held.row.oracle_price), 2),
+    _Column("unrealized_pnl", 10, lambda held: _signed(held.row.unrealized_pnl)),
+    _Column("liquidation_price", 10, _liquidation, 1),
+    _Column("distance", 8, _away),
+    _Column("", 10, _away_bar, 5),
+    # Risk counts what the next hour costs; on screens, it is what it brings.
+    _Column("funding_1h", 10, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 4),
+    _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 6),
+)
+_POSITIONS: Final = _Table("positions", _held, lambda _: _POSITION_COLUMNS,
                            "no open position is known", "ticker")  # fmt: skip
 
 # === Way out ===
@@ -1257,7 +1277,7 @@ def _fires(step: _Step) -> _Cell:
 
 _FLIGHT_COLUMNS: Final = (
     _Column("", 2, lambda step: (f"{step.place}", "key")),
-    _Column("ticker", 9, lambda step: (step.ticker, "bold"), 0, True),
+    _TICKER._replace(width=9),
     _Column("side", 4, lambda step: _state(step.rung.side), 1, True),
     _Column("size", 8, lambda step: (_size(step.rung, step.rung.quantums), "")),
     _Column("held", 9, lambda step: (
