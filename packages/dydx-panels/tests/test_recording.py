@@ -1,7 +1,7 @@
 """Each panel, driven by the layers' own values over the bundled recording."""
 
 import pytest
-from dydx_conn import Subaccount, load_recorded_stream
+from dydx_conn import Accounts, Frame, Subaccount, load_recorded_stream
 from dydx_data import DataState, MarketView, market_views
 from dydx_panels import KEYS, Book, MarketRow, Quality, Safety, Snapshot, View, Wire, panel
 from dydx_panels import dashboard as whole
@@ -22,7 +22,7 @@ class Run:
 
     def __init__(self) -> None:
         self.data, self.risk = DataState(), Risk(POLICY, OWNER)
-        self.venue = PaperVenue(OWNER, deposit=10_000 * 10**6)
+        self.venue, self.accounts = PaperVenue(OWNER, deposit=10_000 * 10**6), Accounts()
         self.decisions: list[Decision] = []
         self.verdicts: list[Verdict] = []
         self.scored: dict[str, Scored] = {}
@@ -40,8 +40,7 @@ class Run:
         self._rated.on_next(scored)
 
     def _see(self, view: MarketView) -> None:
-        for frame in self.venue.step(view):
-            self.risk.step(frame)
+        self._account(self.venue.step(view))
         self._judged(self.risk.step(view))
         self._views.on_next(view)
 
@@ -52,8 +51,12 @@ class Run:
     def _judged(self, verdicts: list[Verdict]) -> None:
         self.verdicts += verdicts
         for order in (getattr(verdict, "order", None) for verdict in verdicts):
-            for frame in self.venue.step(order) if order is not None else ():
-                self.risk.step(frame)
+            self._account(self.venue.step(order) if order is not None else [])
+
+    def _account(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            for update in self.accounts.step(frame):
+                self.risk.step(update)
 
     def snapshot(self) -> Snapshot:
         """Copy what stands now."""
