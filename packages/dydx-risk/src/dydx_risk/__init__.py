@@ -17,7 +17,7 @@ order.
 - Holdings, Figures, Stress: figures of risk, and what a shock makes of them.
 - Sizing, Leverage: sizes that survive a shock; a leverage to choose.
 - Position, Unsettled funding, Account: what a subaccount holds, as a fold over its frames.
-- Single orders: what one immediate-or-cancel order would make of an account.
+- Candidates: what one immediate-or-cancel order would make of an account, before it is one.
 - Flight values, Exits, Ladder, Plan: how an account gets out before it is liquidated.
 - Policy, Position figures, Verdicts: by which rules, and what was decided.
 - Returns, Watch: volatility and beta of each market; the account's risk second by second.
@@ -86,8 +86,8 @@ __all__ = [
     "index_delta",
     # Account
     "Account",
-    # Single orders
-    "Trade", "ioc", "on_grid", "slipped", "worst_subticks",
+    # Candidates
+    "Candidate", "ioc", "on_grid", "slipped", "worst_subticks",
     # Flight values
     "Cut", "Exit", "FlightPlan", "FlightPolicy", "Rung", "Stuck",
     # Plan
@@ -2343,11 +2343,11 @@ def _merged(old: OrderFields | None, new: OrderFields) -> OrderFields:
     return msgspec.structs.replace(old, **given) if old is not None else new
 
 
-# === Single orders ===
+# === Candidates ===
 
 
-class Trade(msgspec.Struct, frozen=True, gc=False):
-    """An IOC that could be sent: `size` is unsigned and on the grid, `subticks` the worst price."""
+class Candidate(msgspec.Struct, frozen=True, gc=False):
+    """An IOC that could become an order: unsigned `size` on the grid, `subticks` the worst price."""
 
     market: PerpetualMarket
     view: MarketView
@@ -2413,7 +2413,7 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
         return msgspec.structs.replace(margin, net_collateral=margin.net_collateral + cash)
 
 
-def ioc(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> Trade | None:
+def ioc(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> Candidate | None:
     """Make an IOC of a signed size, rounded toward less, at most `bps` beyond the best price.
 
     It names one tick at least. Without a book the oracle price stands in for the best; None
@@ -2430,7 +2430,7 @@ def ioc(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> Trad
         if worst > MOST_SUBTICKS - market.subticks_per_tick:
             continue  # a price that no order can name: it was cut to one
         size = abs(delta) - abs(delta) % market.step_base_quantums
-        return Trade(market, view, side, size, worst)
+        return Candidate(market, view, side, size, worst)
     return None
 
 
@@ -3761,19 +3761,19 @@ class Risk:
         if going >= abs(delta):
             return self._deny(decision, *self._waiting(pending[-1]))
         delta += going if delta < 0 else -going
-        trade = ioc(view, market, delta, self.policy.guard_slippage_bps)
-        if trade is None:
+        candidate = ioc(view, market, delta, self.policy.guard_slippage_bps)
+        if candidate is None:
             why, told = "neither a book nor an oracle price to go by", {"known": view.book.known}
             return self._deny(decision, "NO_BOOK", why, told)
-        if not trade.size:
+        if not candidate.size:
             return self._below_step(decision, market, delta)
         if not view.chain.height:
             return self._deny(decision, "UNKNOWN_HEIGHT", "no block height seen yet", {"height": 0})
         held = self._held(market.ticker)
-        after = trade.after(self.margin, held, trade.worst_quote, self.policy.taker_fee_ppm)
-        old, new = (amount_text(market.size(size)) for size in (held, held + trade.delta))
-        why = f"{trade.words} shrinks {old} to {new}: that always passes"
-        order = self._send(trade, _cost(self.margin, after), reduce_only=True)
+        after = candidate.after(self.margin, held, candidate.worst_quote, self.policy.taker_fee_ppm)
+        old, new = (amount_text(market.size(size)) for size in (held, held + candidate.delta))
+        why = f"{candidate.words} shrinks {old} to {new}: that always passes"
+        order = self._send(candidate, _cost(self.margin, after), reduce_only=True)
         return self._approve(decision, order, after, why)
 
     def _enter(
@@ -3790,40 +3790,44 @@ class Risk:
                 return self._deny(decision, "SIZE", f"no more is borne: {sizing.why}", told)
             delta = sizing.quantums - held
         most = _at_oracle(self.policy.max_order_usdc, view, market) or 0
-        trade = ioc(view, market, max(-most, min(most, delta)), self.policy.slippage_bps)
-        if trade is None or not trade.size:
+        candidate = ioc(view, market, max(-most, min(most, delta)), self.policy.slippage_bps)
+        if candidate is None or not candidate.size:
             return self._below_step(decision, market, delta)
-        after = trade.after(base, held, trade.worst_quote, self.policy.taker_fee_ppm)
-        beyond = next(self._beyond(after, trade, held), None)  # the first objection wins
+        after = candidate.after(base, held, candidate.worst_quote, self.policy.taker_fee_ppm)
+        beyond = next(self._beyond(after, candidate, held), None)  # the first objection wins
         if beyond is not None:
             return self._deny(decision, *beyond)
         cut = f", cut to {self.policy.max_order_usdc:,.0f} USDC" if abs(delta) > most else ""
         cut += f", sized by {sizing.why}" if sizing is not None else ""
         why = (
-            f"{trade.words}{cut}: free collateral {usdc_text(base.free_collateral)} becomes "
+            f"{candidate.words}{cut}: free collateral {usdc_text(base.free_collateral)} becomes "
             f"{usdc_text(after.free_collateral)}, leverage {after.leverage or 0:.2f}, distance "
             f"{percent_text(after.distance)} at the worst price"
         )
-        order = self._send(trade, _cost(base, after), reduce_only=False)
+        order = self._send(candidate, _cost(base, after), reduce_only=False)
         return self._approve(decision, order, after, why)
 
     def _sized(
         self, view: MarketView, market: PerpetualMarket, delta: int, base: MarginFigures
     ) -> Sizing | None:
-        """Bound what a trade leads to by what is to be borne; None where nothing bounds it.
+        """Bound what a candidate leads to by what is to be borne; None where nothing bounds it.
 
         Orders in flight count as filled.
         """
         policy, oracle = self.policy, view.oracle
         if (policy.bear_move is None and policy.max_volatility_1h is None) or oracle is None:
             return None
-        trade = ioc(view, market, delta, policy.slippage_bps)
-        if trade is None or not trade.size:
+        candidate = ioc(view, market, delta, policy.slippage_bps)
+        if candidate is None or not candidate.size:
             return None
         price, held = (oracle.digits, oracle.exponent), self._held(market.ticker)
-        fair = abs(position_margin(market, trade.size, *price).net_notional)
-        lost = trade.worst_quote - fair if trade.side == "BUY" else fair - trade.worst_quote
-        lost = max(lost, 0) + mul_ppm(trade.worst_quote, policy.taker_fee_ppm, round_up=True)
+        fair = abs(position_margin(market, candidate.size, *price).net_notional)
+        lost = (
+            candidate.worst_quote - fair
+            if candidate.side == "BUY"
+            else fair - candidate.worst_quote
+        )
+        lost = max(lost, 0) + mul_ppm(candidate.worst_quote, policy.taker_fee_ppm, round_up=True)
         views, watcher, collateral = self._views, self._watcher, self.account.settled
         sizes = {ticker: self._held(ticker) for ticker in self._exposures}
         for order in [r.order for r in self.account.reserved.values() if not r.order.reduce_only]:
@@ -3835,7 +3839,7 @@ class Risk:
         seen = [(views[ticker], size) for ticker, size in sizes.items()]
         holdings = [watcher.holding(v, v.market, size) for v, size in seen if v.market is not None]
         sizing = bound_position(
-            position_margin(market, held + trade.delta, *price).net_notional,
+            position_margin(market, held + candidate.delta, *price).net_notional,
             watcher.holding(view, market, held), collateral, holdings,
             equity=base.net_collateral, adverse=policy.bear_move,
             volatility_1h=policy.max_volatility_1h, cap=policy.max_leverage,
@@ -3907,7 +3911,9 @@ class Risk:
             why = f"the oracle price of {ticker} is {age / 1e9:.1f} s old, limit {limit:g} s"
             yield "STALE", why, {"ticker": ticker, "age_s": age / 1e9, "limit_s": limit}
 
-    def _beyond(self, after: MarginFigures, trade: Trade, held: int) -> Iterator[_Objection]:
+    def _beyond(
+        self, after: MarginFigures, candidate: Candidate, held: int
+    ) -> Iterator[_Objection]:
         policy, distance, leverage = self.policy, after.distance, after.leverage
         if after.free_collateral < 0:
             needs, has = usdc_text(after.initial_margin), usdc_text(after.net_collateral)
@@ -3923,22 +3929,22 @@ class Risk:
             limit = percent_text(policy.keep_above)
             why = f"distance would be {percent_text(distance)}, limit {limit}"
             yield "DISTANCE", why, _in_usdc(after)
-        for reason, what, would_be, most in self._measured(after, trade, held):
+        for reason, what, would_be, most in self._measured(after, candidate, held):
             if not would_be <= most:  # nor if it is no number
                 why = f"{what} would be {would_be:,.2f}, limit {most:,.2f}"
                 yield reason, why, {"would_be": f"{would_be:.6f}", "limit": f"{most:.6f}"}
 
     def _measured(
-        self, after: MarginFigures, trade: Trade, held: int
+        self, after: MarginFigures, candidate: Candidate, held: int
     ) -> Iterator[tuple[Reason, str, float, float]]:
         """Yield what a policy limits: what it would be, and the most it may."""
-        policy, ticker, oracle = self.policy, trade.market.ticker, trade.view.oracle
+        policy, ticker, oracle = self.policy, candidate.market.ticker, candidate.view.oracle
         if (most := policy.max_account_usdc) is not None:
             yield "NOTIONAL", "notional in USDC", after.notional / 1e6, most
         most = policy.market_usdc.get(ticker, policy.max_market_usdc)
         if most is not None and oracle is not None:
             price = oracle.digits, oracle.exponent
-            value = position_margin(trade.market, held + trade.delta, *price).net_notional
+            value = position_margin(candidate.market, held + candidate.delta, *price).net_notional
             yield "MARKET_NOTIONAL", f"notional of {ticker} in USDC", abs(value) / 1e6, most
         if (most := policy.max_positions) is not None and ticker not in self._exposures:
             orders = [held.order for held in self.account.reserved.values()]
@@ -3948,7 +3954,7 @@ class Risk:
         if (most := policy.max_orders_per_minute) is not None:
             yield "ORDER_RATE", "orders in a minute", self._sent_lately() + 1, most
         if (most := policy.max_slippage_bps) is not None:
-            yield "SLIPPAGE", "slippage in bps", trade.slippage_bps, most
+            yield "SLIPPAGE", "slippage in bps", candidate.slippage_bps, most
 
     def reserved_margin(self) -> MarginFigures:
         """Return the margin as if every order in flight had filled at its worst."""
@@ -4055,9 +4061,9 @@ class Risk:
 
     def _reduce(self, view: MarketView, rung: Rung, before: MarginFigures, near: str) -> Reduce:
         seen, fee_ppm = self._views[rung.ticker], self.policy.taker_fee_ppm
-        trade = Trade(rung.market, seen, rung.side, rung.quantums, rung.subticks)
-        after = trade.after(before, rung.held, rung.quote, fee_ppm)
-        order = self._send(trade, _cost(before, after), reduce_only=True)
+        candidate = Candidate(rung.market, seen, rung.side, rung.quantums, rung.subticks)
+        after = candidate.after(before, rung.held, rung.quote, fee_ppm)
+        order = self._send(candidate, _cost(before, after), reduce_only=True)
         # Orders of one moment are told one after the other, whatever cuts each is made of.
         rung = msgspec.structs.replace(rung, restores=_away(after) if after.notional else inf)
         return Reduce(
@@ -4074,17 +4080,19 @@ class Risk:
             why=f"{rung.words}: {near}; {rung.ends}",
         )
 
-    def _send(self, trade: Trade, effect: MarginFigures, *, reduce_only: bool) -> OrderRequest:
+    def _send(
+        self, candidate: Candidate, effect: MarginFigures, *, reduce_only: bool
+    ) -> OrderRequest:
         order = OrderRequest(
-            ticker=trade.market.ticker,
-            clob_pair_id=trade.market.clob_pair_id,
-            side=trade.side,
-            quantums=trade.size,
-            subticks=trade.subticks,
+            ticker=candidate.market.ticker,
+            clob_pair_id=candidate.market.clob_pair_id,
+            side=candidate.side,
+            quantums=candidate.size,
+            subticks=candidate.subticks,
             time_in_force="IOC",
             client_id=self.next_client_id,
             reduce_only=reduce_only,
-            good_til_block=trade.view.chain.height + self.policy.good_til_blocks,
+            good_til_block=candidate.view.chain.height + self.policy.good_til_blocks,
         )
         self.next_client_id += 1
         self._sent_lately()
