@@ -1,6 +1,7 @@
 """Figures of risk and the stress table: exact where money is, None where nothing is known."""
 
 from decimal import Decimal
+from fractions import Fraction
 from math import inf, nan
 from typing import Any
 
@@ -66,7 +67,7 @@ def holdings_of(market: PerpetualMarket) -> st.SearchStrategy[Holding]:
         price=st.none() | st.integers(-1, 10**9),
         exponent=st.integers(-6, 2),
         open_interest=st.none() | st.integers(0, 10**15),
-        chosen_imf_ppm=st.sampled_from([0, 100_000]),
+        selected_leverage=st.sampled_from([None, Fraction(10)]),
         beta=st.none() | st.floats(-3, 5),
     )
 

@@ -51,7 +51,7 @@ __all__ = [
     "amount_text", "percent_text", "usdc_text",
     # Margin
     "MarginFigures", "PositionMargin", "StateChange", "UpdateResult", "adjusted_imf_ppm",
-    "check_update", "chosen_imf_ppm", "compare_risk", "exchanged", "is_liquidatable",
+    "check_update", "compare_risk", "exchanged", "is_liquidatable",
     "maintenance_margin_ppm", "mixes_isolated", "mul_ppm", "position_margin", "state_change",
     "total_margin",
     # Liquidation
@@ -62,15 +62,13 @@ __all__ = [
     "FundingTerms", "funding_clamp_ppm", "funding_index_delta", "funding_payment", "funding_rate",
     "funding_settlement", "funding_settlement_ppm", "impact_subticks", "indexer_next_rate",
     "oracle_subticks", "premium_sample", "premium_vote", "remove_tails",
-    # Subaccounts
-    "HeldPosition", "HeldSubaccount", "may_choose_leverage",
+    # Holdings
+    "Holding", "funding_rate_8h_ppm",
     # Front ends
     "AccountView", "ParentView", "PositionView", "abacus_view", "chain_view", "indexer_view",
     "parent_view", "web_view",
     # Explanation
     "Difference", "explain",
-    # Holdings
-    "Holding", "funding_rate_8h_ppm",
     # Figures
     "FundingImpact", "PositionRisk", "RiskFigures", "funding_impact", "risk_figures",
     # Stress
@@ -117,7 +115,7 @@ from fractions import Fraction
 from itertools import chain, pairwise
 from math import ceil, floor, fsum, inf, isfinite, isnan, log, sqrt
 from operator import add, sub
-from typing import Any, Final, Literal, Self, TypeGuard
+from typing import Any, Final, Literal, Self, TypeGuard, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -142,7 +140,6 @@ from dydx_conn import (
     exact,
     fill_to_quote,
     fold,
-    number,
     order_id,
     quote_to_base,
 )
@@ -203,6 +200,11 @@ def percent_text(distance: float | None) -> str:
     if distance is None or isnan(distance):
         return "unknown"
     return f"{floor(min(max(distance, -99), 99) * 1e3) / 10} %"
+
+
+def share_text(share: float) -> str:
+    """Word a share, a volatility or a leverage's fraction, to the hundredth of a per cent."""
+    return f"{100 * share:.2f} %"
 
 
 # === Margin ===
@@ -345,18 +347,6 @@ def adjusted_imf_ppm(imf_ppm: int, lower_cap: int, upper_cap: int, open_interest
     return imf_ppm + (PPM - imf_ppm) * (open_interest - lower_cap) // (upper_cap - lower_cap)
 
 
-def chosen_imf_ppm(market: PerpetualMarket, leverage: Fraction | int) -> int:
-    """Return the initial margin fraction that a chosen leverage sets, rounded to less risk.
-
-    `MarginError` outside what the chain accepts: from 1 to what the tier allows.
-    Source: MsgUpdateLeverage, x/clob/types/leverage.go.
-    """
-    allowed = Fraction(PPM, market.imf_ppm) if market.imf_ppm > 0 else Fraction(0)
-    if not 1 <= leverage <= allowed:
-        raise MarginError(f"{market.ticker}: a leverage from 1 to {float(allowed):g}", leverage)
-    return _ceil(PPM / Fraction(leverage))
-
-
 def _ceil(value: Fraction) -> int:
     return -(-value.numerator // value.denominator)
 
@@ -462,6 +452,8 @@ def check_update(
 
 # What the chain does to an account in breach, and the price at which it comes to that.
 
+_Amount = TypeVar("_Amount", int, Fraction)
+
 
 class LiquidationTerms(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The chain's liquidation settings; governance may change them: read them at start-up."""
@@ -476,13 +468,15 @@ class LiquidationTerms(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 def liquidation_ratio(
-    size: int, value: int, equity: int, other_maintenance: int, maintenance_e12: int
-) -> tuple[int, int] | None:
+    size: _Amount, value: _Amount, equity: _Amount, other_maintenance: _Amount,
+    maintenance_e12: _Amount,
+) -> tuple[_Amount, _Amount] | None:  # fmt: skip
     """Return the liquidation price as numerator and denominator, in `value` per `size`.
 
     Others' prices stay as they are. `value` is the signed notional, `maintenance_e12` the
     maintenance fraction in parts per 1e12 (`imf_ppm * maintenance_fraction_ppm`). None where no
     price liquidates: nothing held, or the result is negative. Equity is not floored at zero.
+    In integers, or where a front end rounds nothing in fractions.
     """
     numerator = (other_maintenance + value - equity) * 1_000_000_000_000
     denominator = size * 1_000_000_000_000 - (size if size >= 0 else -size) * maintenance_e12
@@ -784,25 +778,38 @@ def _padded(values: Iterable[int], count: int) -> list[int]:
     return known + [0] * (count - len(known))
 
 
-# === Subaccounts ===
+# === Holdings ===
 
-# A subaccount as plain figures, for those that keep no account of their own.
+# One market as an account stands in it: the value that front ends' views, figures, stress and
+# sizing all take, of anybody's account. What `Risk` keeps of a position between two prices is in
+# its `Valuation`; here nothing is remembered.
 
 
-class HeldPosition(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A position and what values it: signed quantums, oracle price, open interest in quantums.
+class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One market as an account stands in it; `quantums` 0 is a market it could enter.
 
-    `open_interest` None is unknown. `entry_price` is in USDC per base unit; `selected_leverage`
-    is what its owner chose for the market, None if nothing.
+    The oracle price is `price` at the power of ten `exponent`, open interest in base quantums,
+    `entry_price` in USDC per base unit; each None is unknown, and open interest then counts as
+    the most. `selected_leverage` is what the owner chose for the market, None if nothing.
+    `volatility_1h` is the standard deviation of the return over an hour, `beta` the market's move
+    for a move of one of all markets together.
     """
 
     market: PerpetualMarket
-    quantums: int
-    price: int
-    exponent: int
-    open_interest: int | None = 0
-    entry_price: Fraction | None = None
+    quantums: int = 0
+    price: int | None = None
+    exponent: int = 0
+    open_interest: int | None = None
+    entry_price: Decimal | None = None
     selected_leverage: Fraction | None = None
+    funding_8h_ppm: int | None = None
+    volatility_1h: float | None = None
+    beta: float | None = None
+
+    @property
+    def ticker(self) -> str:
+        """Name the market."""
+        return self.market.ticker
 
     @property
     def chosen_imf_ppm(self) -> int:
@@ -810,58 +817,88 @@ class HeldPosition(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         if self.selected_leverage is None:
             return 0
         if self.selected_leverage <= 0:
-            what = f"{self.market.ticker}: a selected leverage above 0"
+            what = f"{self.ticker}: a selected leverage above 0"
             raise MarginError(what, self.selected_leverage)
         return ceil(PPM / self.selected_leverage)
 
     @property
-    def margin(self) -> PositionMargin:
-        """Return its margin as the chain computes it."""
-        return self.margin_at(self.chosen_imf_ppm)
-
-    def margin_at(self, imf_ppm: int) -> PositionMargin:
-        """Return its margin with `imf_ppm` chosen, 0 for none."""
-        return position_margin(
-            self.market, self.quantums, self.price, self.exponent, self.open_interest, imf_ppm
-        )
-
-
-class HeldSubaccount(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A subaccount: its USDC in quote quantums, funding settled, and its positions.
-
-    The indexer's REST adjusts its USDC for unsettled funding, its WebSocket does not.
-    """
-
-    usdc: int
-    positions: tuple[HeldPosition, ...] = ()
-    number: int = 0
+    def objection(self) -> str:
+        """Say what keeps the market from being valued, or nothing."""
+        if self.price is None:
+            return f"{self.ticker}: no oracle price"
+        try:
+            self.margin()
+        except MarginError as error:
+            return str(error)
+        return ""
 
     @property
-    def figures(self) -> MarginFigures:
-        """Return its margin as the chain computes it."""
-        return total_margin(self.usdc, [held.margin for held in self.positions])
+    def volatility(self) -> float | None:
+        """Return the volatility if it can be counted on, else None."""
+        return self.volatility_1h if _usable(self.volatility_1h) else None
+
+    @property
+    def rate_8h_ppm(self) -> int | None:
+        """Return the funding rate if the chain could have it: its own are 32 bits wide."""
+        rate = self.funding_8h_ppm
+        return rate if rate is not None and abs(rate) < 2**31 else None
+
+    def margin(self, shock_ppm: int = 0) -> PositionMargin:
+        """Return its margin as the chain computes it, after a move of the price by `shock_ppm`."""
+        # A shocked price is exact: six digits more, none rounded. At nothing, nothing is left.
+        price, exponent = self.price or 0, self.exponent
+        if shock_ppm:
+            if shock_ppm <= -PPM:
+                return PositionMargin()
+            price, exponent = price * (PPM + shock_ppm), exponent - 6
+        chosen = self.chosen_imf_ppm if self.selected_leverage is not None else 0
+        market, size, interest = self.market, self.quantums, self.open_interest
+        return position_margin(market, size, price, exponent, interest, chosen)
+
+    def funding_ppm(self, rate_8h_ppm: int, hours: int) -> int:
+        """Return what it is credited over hours, in 1e-6 quote quantums, if nothing else moves."""
+        price, exponent, market = self.price or 0, self.exponent, self.market
+        delta = funding_index_delta(rate_8h_ppm, 3_600, price, exponent, market.atomic_resolution)
+        return hours * funding_settlement_ppm(self.quantums, delta, 0)
 
 
-def may_choose_leverage(
-    subaccount: HeldSubaccount, leverages: Mapping[str, Fraction | int]
-) -> bool:
-    """Tell whether the chain would accept these leverages, by ticker, for a subaccount.
+def funding_rate_8h_ppm(rate_1h: Decimal | str) -> int:
+    """Turn the indexer's hourly rate into the chain's ppm per 8 hours, truncated as there."""
+    try:
+        digits, exponent = exact(rate_1h)
+    except (ConnError, ValueError, ArithmeticError):
+        raise RiskError(f"expected an hourly funding rate, got {rate_1h}") from None
+    ppm = digits * 8 * PPM * 10 ** max(exponent, 0)
+    return int(Fraction(ppm, 10 ** max(-exponent, 0)))
 
-    It must be initially collateralised with them. Leverages chosen earlier for markets that are
-    not named here are left out of that test, as the chain leaves them out.
-    Source: x/subaccounts/keeper/leverage.go.
-    """
-    margins = []
-    for held in subaccount.positions:
-        leverage = leverages.get(held.market.ticker)
-        imf_ppm = 0 if leverage is None else chosen_imf_ppm(held.market, leverage)
-        margins.append(held.margin_at(imf_ppm))
-    return total_margin(subaccount.usdc, margins).free_collateral >= 0
+
+def _usable(volatility: float | None) -> TypeGuard[float]:
+    # Its square, too: a market that never moves is one nobody has measured.
+    return volatility is not None and volatility > 0 and 0 < volatility * volatility < inf
+
+
+def _no_volatility(got: float | None) -> str:
+    return f"no usable volatility, {'none is known yet' if got is None else f'got {got}'}"
+
+
+_Held = dict[str, Holding]
+_Terms = dict[str, PositionMargin]
+
+
+def _held(holdings: Iterable[Holding]) -> _Held:
+    held: _Held = {}
+    for holding in holdings:
+        if holding.ticker in held:
+            raise RiskError(f"expected one holding per market, got {holding.ticker} twice")
+        held[holding.ticker] = holding
+    return {ticker: holding for ticker, holding in held.items() if holding.quantums}
 
 
 # === Front ends ===
 
 # One account, four answers. In USDC, base units and prices, exact: who prints them rounds them.
+# An account is its settled USDC in quote quantums and what it holds. The indexer's REST adjusts its
+# USDC for unsettled funding, its WebSocket does not.
 
 ViewName = Literal["chain", "web", "abacus", "indexer"]
 
@@ -927,38 +964,42 @@ class ParentView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     children: dict[int, AccountView]
 
 
-def chain_view(subaccount: HeldSubaccount) -> AccountView:
+def chain_view(collateral: int, holdings: Iterable[Holding], number: int = 0) -> AccountView:
     """See a subaccount as the chain acts on it, to the quote quantum; this is the one to trust.
 
     The chain knows no liquidation price: it is where its test would turn, other prices held,
     its roundings aside.
     """
-    return _view(subaccount, "chain")
+    return _view("chain", collateral, holdings, number)
 
 
-def web_view(subaccount: HeldSubaccount) -> AccountView:
+def web_view(collateral: int, holdings: Iterable[Holding], number: int = 0) -> AccountView:
     """See a subaccount as the web front end shows it: nothing below 0, leverages selected."""
-    return _view(subaccount, "web")
+    return _view("web", collateral, holdings, number)
 
 
-def abacus_view(subaccount: HeldSubaccount) -> AccountView:
+def abacus_view(collateral: int, holdings: Iterable[Holding], number: int = 0) -> AccountView:
     """See a subaccount as the mobile apps' abacus does: no floor, a short's leverage negative."""
-    return _view(subaccount, "abacus")
+    return _view("abacus", collateral, holdings, number)
 
 
-def indexer_view(subaccount: HeldSubaccount) -> AccountView:
+def indexer_view(collateral: int, holdings: Iterable[Holding], number: int = 0) -> AccountView:
     """See a subaccount as the indexer does: the tier's fractions alone, nothing rounded.
 
     It says equity and free collateral; the rest follows from its own figures.
     """
-    return _view(subaccount, "indexer")
+    return _view("indexer", collateral, holdings, number)
 
 
 def parent_view(
-    view: Callable[[HeldSubaccount], AccountView], subaccounts: Iterable[HeldSubaccount]
+    view: Callable[[int, Iterable[Holding], int], AccountView],
+    family: Mapping[int, tuple[int, Iterable[Holding]]],
 ) -> ParentView:
-    """See a parent subaccount (number below 128) with its children, each through `view`."""
-    children = {held.number: view(held) for held in subaccounts}
+    """See a parent subaccount (number below 128) with its children, each through `view`.
+
+    `family` maps the number of each to its USDC and its holdings.
+    """
+    children = {number: view(*account, number) for number, account in family.items()}
     parents = [number for number in children if number < _PARENTS]
     if len(parents) != 1:
         raise MarginError("one subaccount below 128, the parent, and its children", list(children))
@@ -966,10 +1007,10 @@ def parent_view(
     return ParentView(equity=equity, parent=children[parents[0]], children=children)
 
 
-def _view(subaccount: HeldSubaccount, name: ViewName) -> AccountView:
-    style = _STYLES[name]
-    parts = [style.part(held) for held in subaccount.positions]
-    balance = _usdc(subaccount.usdc)
+def _view(name: ViewName, collateral: int, holdings: Iterable[Holding], number: int) -> AccountView:
+    style, holdings = _STYLES[name], [*holdings]
+    parts = [style.part(held) for held in holdings]
+    balance = _usdc(collateral)
     value, notional, initial, maintenance = (
         sum((getattr(part, figure) for part in parts), Fraction(0))
         for figure in ("value", "notional", "initial_margin", "maintenance_margin")
@@ -981,7 +1022,7 @@ def _view(subaccount: HeldSubaccount, name: ViewName) -> AccountView:
     free = max(raw, Fraction(0)) if style.floors else raw
     return AccountView(
         view=name,
-        number=subaccount.number,
+        number=number,
         quote_balance=balance,
         equity=equity,
         free_collateral=free,
@@ -993,14 +1034,14 @@ def _view(subaccount: HeldSubaccount, name: ViewName) -> AccountView:
         initial_margin=initial,
         maintenance_margin=maintenance,
         positions=tuple(
-            _position_view(held, part, equity, maintenance, style, subaccount.number)
-            for held, part in zip(subaccount.positions, parts, strict=True)
+            _position_view(held, part, equity, maintenance, style, number)
+            for held, part in zip(holdings, parts, strict=True)
         ),
     )
 
 
 def _position_view(
-    held: HeldPosition,
+    held: Holding,
     part: _Part,
     equity: Fraction,
     maintenance: Fraction,
@@ -1009,26 +1050,27 @@ def _position_view(
 ) -> PositionView:
     pnl = percent = None
     if held.entry_price is not None:
-        pnl = part.value - part.size * held.entry_price
-        staked = abs(part.size * held.entry_price) / max(_screen_leverage(held), Fraction(1))
+        paid = part.size * Fraction(held.entry_price)
+        pnl = part.value - paid
+        staked = abs(paid) / max(_screen_leverage(held), Fraction(1))
         percent = pnl / staked if staked else None
     lever = part.value if style.signed else part.notional
     others = maintenance - part.maintenance_margin
-    against = part.size - abs(part.size) * part.mmf
-    price = (others + part.value - equity) / against if against else None
+    mmf_e12 = part.mmf * PPM * PPM
+    ratio = liquidation_ratio(part.size, part.value, equity, others, mmf_e12)
     return PositionView(
         **msgspec.structs.asdict(part),
         max_leverage=1 / part.imf if part.imf else None,
         leverage=lever / equity if equity > 0 else None,
-        liquidation_price=None if price is None or price < 0 else price,
+        liquidation_price=None if ratio is None else Fraction(*ratio),
         unrealized_pnl=pnl,
         unrealized_pnl_percent=percent,
         margin_mode="CROSS" if number < _PARENTS else "ISOLATED",
     )
 
 
-def _chain_part(held: HeldPosition) -> _Part:
-    market, margin, interest = held.market, held.margin, held.open_interest
+def _chain_part(held: Holding) -> _Part:
+    market, margin, interest = held.market, held.margin(), held.open_interest
     lower, upper = market.open_interest_lower_cap, market.open_interest_upper_cap
     scaled = upper if interest is None else int(interest * _quantum_value(held))
     return _Part(
@@ -1042,20 +1084,20 @@ def _chain_part(held: HeldPosition) -> _Part:
     )
 
 
-def _web_part(held: HeldPosition) -> _Part:
+def _web_part(held: Holding) -> _Part:
     imf = _screen_imf(held)
     return _screen_part(held, imf, max(imf, 1 / _screen_leverage(held)))
 
 
-def _abacus_part(held: HeldPosition) -> _Part:
+def _abacus_part(held: Holding) -> _Part:
     return _screen_part(held, _screen_imf(held), _screen_imf(held))
 
 
-def _indexer_part(held: HeldPosition) -> _Part:
+def _indexer_part(held: Holding) -> _Part:
     return _screen_part(held, _tier_imf(held), _tier_imf(held))
 
 
-def _screen_part(held: HeldPosition, imf: Fraction, asked: Fraction) -> _Part:
+def _screen_part(held: Holding, imf: Fraction, asked: Fraction) -> _Part:
     market = held.market
     value = _usdc(held.quantums * _quantum_value(held))
     mmf = Fraction(maintenance_margin_ppm(market.imf_ppm, market.maintenance_fraction_ppm), PPM)
@@ -1072,7 +1114,7 @@ def _screen_part(held: HeldPosition, imf: Fraction, asked: Fraction) -> _Part:
 
 class _Style(msgspec.Struct, frozen=True):
     # What tells one view from another.
-    part: Callable[[HeldPosition], _Part]
+    part: Callable[[Holding], _Part]
     floors: bool = False  # equity and free collateral end at 0
     signed: bool = False  # a short's leverage is negative
 
@@ -1085,14 +1127,14 @@ _STYLES: Final[Mapping[ViewName, _Style]] = {
 }
 
 
-def _tier_imf(held: HeldPosition) -> Fraction:
-    held.margin_at(held.chosen_imf_ppm)  # what the chain cannot value, no view may
+def _tier_imf(held: Holding) -> Fraction:
+    held.margin()  # what the chain cannot value, no view may
     if held.market.imf_ppm <= 0:
         raise MarginError(f"{held.market.ticker}: a tier's imf_ppm above 0", held.market.imf_ppm)
     return Fraction(held.market.imf_ppm, PPM)
 
 
-def _screen_imf(held: HeldPosition) -> Fraction:
+def _screen_imf(held: Holding) -> Fraction:
     # Not rounded, and where both caps are one the front ends see no cap: the chain does.
     base = _tier_imf(held)
     lower, upper = held.market.open_interest_lower_cap, held.market.open_interest_upper_cap
@@ -1104,17 +1146,18 @@ def _screen_imf(held: HeldPosition) -> Fraction:
     return min(base + share * (1 - base), Fraction(1))
 
 
-def _screen_leverage(held: HeldPosition) -> Fraction:
+def _screen_leverage(held: Holding) -> Fraction:
     # Nothing selected is the most that the tier allows.
     return 1 / _tier_imf(held) if held.selected_leverage is None else held.selected_leverage
 
 
-def _quantum_value(held: HeldPosition) -> Fraction:
+def _quantum_value(held: Holding) -> Fraction:
     # In quote quantums, exactly.
-    return held.price * Fraction(10) ** (held.exponent + held.market.atomic_resolution + 6)
+    power = held.exponent + held.market.atomic_resolution + 6
+    return (held.price or 0) * Fraction(10) ** power
 
 
-def _base_size(held: HeldPosition) -> Fraction:
+def _base_size(held: Holding) -> Fraction:
     return held.quantums * Fraction(10) ** held.market.atomic_resolution
 
 
@@ -1160,24 +1203,27 @@ class Difference(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return f"{self.view}: {what} {shown}, on the chain {acts}: {'; '.join(self.reasons)}"
 
 
-def explain(subaccount: HeldSubaccount, *, rounding: bool = False) -> list[Difference]:
-    """Tell where each front end differs from the chain over one subaccount, and why.
+def explain(
+    collateral: int, holdings: Iterable[Holding], *, rounding: bool = False
+) -> list[Difference]:
+    """Tell where each front end differs from the chain over one account, and why.
 
     Differences that roundings alone make are left out, unless `rounding` asks for them.
     """
-    chain = chain_view(subaccount)
+    holdings = [*holdings]
+    chain = chain_view(collateral, holdings)
     found = [
         difference
         for view in (web_view, abacus_view, indexer_view)
-        for difference in _differences(subaccount, view(subaccount), chain)
+        for difference in _differences(holdings, view(collateral, holdings), chain)
     ]
     return [each for each in found if rounding or each.reasons != (_ROUNDING,)]
 
 
 def _differences(
-    subaccount: HeldSubaccount, view: AccountView, chain: AccountView
+    holdings: list[Holding], view: AccountView, chain: AccountView
 ) -> Iterator[Difference]:
-    causes = list(_causes(subaccount, view, chain))
+    causes = list(_causes(holdings, view, chain))
     pairs: list[tuple[str, str, AccountView | PositionView, AccountView | PositionView]] = [
         ("", figure, view, chain) for figure in _OF_ACCOUNT
     ]
@@ -1203,7 +1249,7 @@ def _differences(
 
 
 def _causes(
-    subaccount: HeldSubaccount, view: AccountView, chain: AccountView
+    holdings: list[Holding], view: AccountView, chain: AccountView
 ) -> Iterator[tuple[tuple[str, ...], str, str]]:
     # The figures that each can move, the ticker it is about, and its words.
     floors = _STYLES[view.view].floors
@@ -1212,7 +1258,7 @@ def _causes(
     if floors and chain.free_collateral < 0:
         lacking = _in_words(-chain.free_collateral)
         yield _BY_INITIAL[1:], "", f"initial margin lacks {lacking}, shown as 0 left"
-    seen = zip(subaccount.positions, view.positions, chain.positions, strict=True)
+    seen = zip(holdings, view.positions, chain.positions, strict=True)
     for held, shown, acts in seen:
         ticker, chosen = held.market.ticker, Fraction(held.chosen_imf_ppm, PPM)
         # The chain keeps six decimals of a fraction; a view may keep more.
@@ -1236,106 +1282,6 @@ def _in_words(value: Fraction | None) -> str:
 
 def _exact_percent(fraction: Fraction) -> str:
     return f"{float(fraction * 100):.8g} %"
-
-
-# === Holdings ===
-
-
-class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One market as an account stands in it; `quantums` 0 is a market it could enter.
-
-    The oracle price is `price` at the power of ten `exponent`, open interest in base quantums,
-    `volatility_1h` the standard deviation of the return over an hour, `beta` the market's move
-    for a move of one of all markets together.
-    """
-
-    market: PerpetualMarket
-    quantums: int = 0
-    price: int | None = None
-    exponent: int = 0
-    open_interest: int | None = None
-    chosen_imf_ppm: int = 0
-    funding_8h_ppm: int | None = None
-    volatility_1h: float | None = None
-    beta: float | None = None
-
-    @property
-    def ticker(self) -> str:
-        """Name the market."""
-        return self.market.ticker
-
-
-def funding_rate_8h_ppm(rate_1h: Decimal | str) -> int:
-    """Turn the indexer's hourly rate into the chain's ppm per 8 hours, truncated as there."""
-    try:
-        return int(Fraction(number(rate_1h)) * 8 * PPM)
-    except (ConnError, ValueError, ArithmeticError):
-        raise RiskError(f"expected an hourly funding rate, got {rate_1h}") from None
-
-
-def _objection(holding: Holding) -> str:
-    # What keeps a market from being valued, or nothing.
-    if holding.price is None:
-        return f"{holding.ticker}: no oracle price"
-    try:
-        _margin(holding)
-    except MarginError as error:
-        return str(error)
-    return ""
-
-
-def _volatility(holding: Holding) -> float | None:
-    return holding.volatility_1h if _usable(holding.volatility_1h) else None
-
-
-def _usable_rate(holding: Holding) -> int | None:
-    # The chain's own are 32 bits wide.
-    rate = holding.funding_8h_ppm
-    return rate if rate is not None and abs(rate) < 2**31 else None
-
-
-def _usable(volatility: float | None) -> TypeGuard[float]:
-    # Its square, too: a market that never moves is one nobody has measured.
-    return volatility is not None and volatility > 0 and 0 < volatility * volatility < inf
-
-
-def _no_volatility(got: float | None) -> str:
-    return f"no usable volatility, {'none is known yet' if got is None else f'got {got}'}"
-
-
-def _margin(holding: Holding, shock_ppm: int = 0) -> PositionMargin:
-    # A shocked price is exact: six digits more, none rounded. At nothing, nothing is left.
-    price, exponent = holding.price or 0, holding.exponent
-    if shock_ppm:
-        if shock_ppm <= -PPM:
-            return PositionMargin()
-        price, exponent = price * (PPM + shock_ppm), exponent - 6
-    market, size, interest = holding.market, holding.quantums, holding.open_interest
-    return position_margin(market, size, price, exponent, interest, holding.chosen_imf_ppm)
-
-
-def _funding_ppm(holding: Holding, rate_8h_ppm: int, hours: int) -> int:
-    # What it is credited, in 1e-6 quote quantums, if nothing else moves.
-    price, exponent, market = holding.price or 0, holding.exponent, holding.market
-    delta = funding_index_delta(rate_8h_ppm, 3_600, price, exponent, market.atomic_resolution)
-    return hours * funding_settlement_ppm(holding.quantums, delta, 0)
-
-
-_Held = dict[str, Holding]
-_Terms = dict[str, PositionMargin]
-
-
-def _held(holdings: Iterable[Holding]) -> _Held:
-    held: _Held = {}
-    for holding in holdings:
-        if holding.ticker in held:
-            raise RiskError(f"expected one holding per market, got {holding.ticker} twice")
-        held[holding.ticker] = holding
-    return {ticker: holding for ticker, holding in held.items() if holding.quantums}
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
 
 
 # === Figures ===
@@ -1392,8 +1338,8 @@ class RiskFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 def risk_figures(collateral: int, holdings: Iterable[Holding]) -> RiskFigures:
     """Compute every figure of risk of an account, from its settled USDC and its holdings."""
     held = _held(holdings)
-    objections = {ticker: _objection(holding) for ticker, holding in held.items()}
-    terms = {t: _margin(h) for t, h in held.items() if not objections[t]}
+    objections = {ticker: holding.objection for ticker, holding in held.items()}
+    terms = {t: h.margin() for t, h in held.items() if not objections[t]}
     unknown = [reason for reason in objections.values() if reason]
     total = total_margin(collateral, terms.values(), unknown)
     positions = tuple(_position_risk(h, terms.get(t), total) for t, h in held.items())
@@ -1432,7 +1378,7 @@ def _account_sigmas(total: MarginFigures, held: _Held, terms: _Terms) -> float |
     # All against us at once, each by its own deviation: no diversification is counted on.
     lost = 0.0
     for ticker, holding in held.items():
-        volatility = _volatility(holding)
+        volatility = holding.volatility
         if volatility is None:
             return None
         lost += total_margin(0, [terms[ticker]]).sensitivity * volatility
@@ -1457,10 +1403,10 @@ def funding_impact(margin: MarginFigures, holdings: Iterable[Holding]) -> Fundin
     """
     settled = 0
     for holding in holdings:
-        rate = _usable_rate(holding)
+        rate = holding.rate_8h_ppm
         if rate is None:
             return FundingImpact()
-        settled += _funding_ppm(holding, rate, 1)
+        settled += holding.funding_ppm(rate, 1)
     day = -funding_settlement([24 * settled])
     paying = settled < 0 or margin.cushion < 0
     return FundingImpact(
@@ -1476,9 +1422,9 @@ def _position_risk(
 ) -> PositionRisk:
     ticker, size = holding.ticker, holding.quantums
     if term is None or holding.price is None:
-        return PositionRisk(ticker=ticker, quantums=size, unknown=(_objection(holding),))
+        return PositionRisk(ticker=ticker, quantums=size, unknown=(holding.objection,))
     oracle = Decimal(holding.price).scaleb(holding.exponent)
-    rate, volatility, lacking = _usable_rate(holding), _volatility(holding), []
+    rate, volatility, lacking = holding.rate_8h_ppm, holding.volatility, []
     if rate is None:
         wide = ", got one beyond 32 bits" if holding.funding_8h_ppm else ""
         lacking.append(f"{ticker}: no usable funding rate{wide}")
@@ -1499,7 +1445,7 @@ def _position_risk(
         gap=abs(oracle - liquidation) if liquidation is not None else None,
         distance=distance,
         sigmas=distance / volatility if distance is not None and volatility else None,
-        funding_1h=None if rate is None else funding_payment(_funding_ppm(holding, rate, 1)),
+        funding_1h=None if rate is None else funding_payment(holding.funding_ppm(rate, 1)),
         unknown=tuple(lacking),
     )
 
@@ -1672,21 +1618,21 @@ def _stress_row(holding: Holding, hours: int, terms: FundingTerms) -> _Row:
     try:
         return _known_row(holding, hours, terms)
     except (MarginError, OverflowError) as error:  # now, or only once it is shocked
-        return _Row(holding, _objection(holding) or str(error))
+        return _Row(holding, holding.objection or str(error))
 
 
 def _known_row(holding: Holding, hours: int, terms: FundingTerms) -> _Row:
-    now, beta = _parts(_margin(holding)), _beta(holding)
-    moved = together = tuple(_parts(_margin(holding, move * 10_000)) for move in MOVES_PERCENT)
+    now, beta = _parts(holding.margin()), _beta(holding)
+    moved = together = tuple(_parts(holding.margin(move * 10_000)) for move in MOVES_PERCENT)
     if beta is not None and beta != 1:
         shocks = [round(move * 10_000 * beta) for move in MOVES_PERCENT]
-        together = tuple(_parts(_margin(holding, shock)) for shock in shocks)
+        together = tuple(_parts(holding.margin(shock)) for shock in shocks)
     market, (value, initial, *others) = holding.market, now
     # At its upper cap the fraction is 100 %, whatever was chosen.
     capped = abs(value) if market.open_interest_upper_cap else initial
     factor = terms.funding_rate_clamp_factor_ppm
     clamp = funding_clamp_ppm(factor, market.imf_ppm, market.maintenance_fraction_ppm)
-    paid = _funding_ppm(holding, clamp if holding.quantums > 0 else -clamp, hours)
+    paid = holding.funding_ppm(clamp if holding.quantums > 0 else -clamp, hours)
     return _Row(
         holding, "", (*now, value, capped, *others, *chain.from_iterable(together), paid), moved
     )
@@ -1740,7 +1686,7 @@ def fixed_fraction(equity: int | None, fraction: float, stop: float = 1.0) -> Wi
     """Wish to lose at most `fraction` of equity if the price moves by `stop` against it."""
     _expect("fraction", fraction, least=-inf)
     _expect("stop", stop, least=1e-4)
-    words = f"{_percent(fraction)} of equity at a stop of {_percent(stop)}"
+    words = f"{share_text(fraction)} of equity at a stop of {share_text(stop)}"
     return _wish(equity, fraction / stop, words)
 
 
@@ -1756,8 +1702,8 @@ def volatility_target(
     if not _usable(volatility_1h):
         return Wish(None, _no_volatility(volatility_1h))
     leverage = min(max(target_1h / volatility_1h, -cap), cap)
-    calm = f"at a volatility of {_percent(volatility_1h)}"
-    words = f"{_percent(target_1h)} an hour {calm}, at most {cap:g} times"
+    calm = f"at a volatility of {share_text(volatility_1h)}"
+    words = f"{share_text(target_1h)} an hour {calm}, at most {cap:g} times"
     return _wish(equity, leverage, words)
 
 
@@ -1852,7 +1798,7 @@ def bound_position(
 
 def _refusal(wish: Wish, market: Holding, others: list[Holding]) -> Sizing | None:
     reasons = [] if wish.notional is not None else [wish.why]
-    reasons += [reason for reason in map(_objection, [market, *others]) if reason]
+    reasons += [reason for reason in (holding.objection for holding in [market, *others]) if reason]
     if reasons:
         return Sizing(market.ticker, 0, "; ".join(reasons), "unknown")
     if mixes_isolated(holding.market for holding in [market, *others]):
@@ -1875,7 +1821,9 @@ def _largest(wish: Wish, holding: Holding, trade: _Stressed, keep_ppm: int) -> S
     after = trade(steps * step)[1]
     if steps == most:
         return Sizing(market.ticker, steps * step, wish.why, "wish", after)
-    bound = f"the margin bears {steps} of {most} steps at {_percent(keep_ppm / PPM)} after the move"
+    bound = (
+        f"the margin bears {steps} of {most} steps at {share_text(keep_ppm / PPM)} after the move"
+    )
     return Sizing(market.ticker, steps * step, f"{wish.why}; {bound}", "margin", after)
 
 
@@ -1884,16 +1832,16 @@ def _after_trade(
 ) -> _Stressed:
     # The others are the same for every size that is tried.
     resting = [(other, _against(other.quantums, adverse_ppm)) for other in others]
-    now = total_margin(collateral, [_margin(other) for other in others])
-    then = total_margin(collateral, [_margin(other, shock) for other, shock in resting])
-    held = _margin(market).net_notional
+    now = total_margin(collateral, [other.margin() for other in others])
+    then = total_margin(collateral, [other.margin(shock) for other, shock in resting])
+    held = market.margin().net_notional
 
     def stressed(quantums: int) -> tuple[MarginFigures, MarginFigures]:
         # The match itself may raise the open interest, and with it the fraction.
         interest, traded = market.open_interest, abs(quantums - market.quantums)
         interest = None if interest is None else interest + traded
         target = msgspec.structs.replace(market, quantums=quantums, open_interest=interest)
-        calm, shaken = _margin(target), _margin(target, _against(quantums, adverse_ppm))
+        calm, shaken = target.margin(), target.margin(_against(quantums, adverse_ppm))
         cost = mul_ppm(abs(calm.net_notional - held), cost_ppm, round_up=True)
         cash = held - calm.net_notional - cost
         return _joined(now, calm, cash), _joined(then, shaken, cash)
@@ -1958,14 +1906,14 @@ def suggest_leverage(
     _expect("keep_above", keep_above, least=0, below=1)
     _expect("hours", hours, above=0)
     _expect("sigmas", sigmas, least=0)
-    ticker, objection = holding.ticker, _objection(holding)
+    ticker, objection = holding.ticker, holding.objection
     if objection:
         return LeverageAdvice(ticker, None, None, (objection,))
     fraction, words = _initial_fraction(holding)
     if fraction <= 0:
         lacking = f"{ticker}: expected an initial margin above 0, got {fraction} ppm"
         return LeverageAdvice(ticker, None, None, (lacking,))
-    most, market, volatility = PPM / fraction, holding.market, _volatility(holding)
+    most, market, volatility = PPM / fraction, holding.market, holding.volatility
     if volatility is None:
         lacking = f"{ticker}: {_no_volatility(holding.volatility_1h)}"
         return LeverageAdvice(ticker, None, most, (words, lacking))
@@ -1974,8 +1922,8 @@ def suggest_leverage(
     kept = market.imf_ppm * market.maintenance_fraction_ppm / PPM / PPM
     borne = 1 / (kept + distance * (1 + kept)) if kept + distance > 0 else inf
     kind = "the initial margin binds" if most <= borne else "the distance binds"
-    swings = f"{sigmas:g} deviations of {hours:g} h are {_percent(swing)}"
-    bears = f"kept {_percent(keep_above)}, maintenance {_percent(kept)}: {borne:.1f} times"
+    swings = f"{sigmas:g} deviations of {hours:g} h are {share_text(swing)}"
+    bears = f"kept {share_text(keep_above)}, maintenance {share_text(kept)}: {borne:.1f} times"
     return LeverageAdvice(ticker, min(most, borne), most, (words, swings, bears, kind))
 
 
@@ -1984,14 +1932,14 @@ def _initial_fraction(holding: Holding) -> tuple[int, str]:
     lower, upper = market.open_interest_lower_cap, market.open_interest_upper_cap
     base = max(market.imf_ppm, holding.chosen_imf_ppm)
     if not upper:
-        return base, f"initial margin of {_percent(base / PPM)}, not scaled by open interest"
+        return base, f"initial margin of {share_text(base / PPM)}, not scaled by open interest"
     if interest is None:
         return PPM, "initial margin of 100 %: open interest is unknown and counts as capped"
     whole = msgspec.structs.replace(holding, quantums=interest)
-    value = abs(_margin(whole).net_notional)
+    value = abs(whole.margin().net_notional)
     scaled = max(adjusted_imf_ppm(market.imf_ppm, lower, upper, value), base)
-    share = f"{_percent(value / upper)} of the upper cap"
-    return scaled, f"initial margin of {_percent(scaled / PPM)} at {share}"
+    share = f"{share_text(value / upper)} of the upper cap"
+    return scaled, f"initial margin of {share_text(scaled / PPM)} at {share}"
 
 
 # === Positions ===
@@ -2347,7 +2295,7 @@ def _merged(old: OrderFields | None, new: OrderFields) -> OrderFields:
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
-    """An IOC that could become an order: unsigned `size` on the grid, `subticks` the worst price."""
+    """An IOC before it is judged: unsigned `size` on the grid, `subticks` the worst price."""
 
     market: PerpetualMarket
     view: MarketView
