@@ -143,7 +143,6 @@ def test_a_positions_distance_is_its_own_price_alone_and_in_its_own_volatility()
 
     assert position.liquidation_price is not None
     assert float(position.liquidation_price) == pytest.approx(float(expected))
-    assert position.gap == 3_000 - position.liquidation_price
     assert position.distance == pytest.approx(1 - float(expected) / 3_000)
     assert position.sigmas == pytest.approx((1 - float(expected) / 3_000) / 0.01)
     assert position.distance == pytest.approx(margin.distance if margin else None)

@@ -91,7 +91,6 @@ from dydx_risk import (
     LeverageAdvice,
     MarginFigures,
     PositionFigures,
-    PositionRisk,
     Reduce,
     RiskFigures,
     Rung,
@@ -1303,14 +1302,16 @@ def _market_words(watch: Watch) -> Iterator[tuple[str, str]]:
     yield from ((ticker, told.get(ticker, UNKNOWN)) for ticker in dict.fromkeys((*told, *rows)))
 
 
-def _position_words(position: PositionRisk, holding: Holding, advice: LeverageAdvice | None) -> str:
+def _position_words(
+    position: PositionFigures, holding: Holding, advice: LeverageAdvice | None
+) -> str:
     price_digits, size_digits = grid(holding.market)
-    size = figure(holding.market.size(abs(position.quantums)), size_digits)
+    size = figure(abs(position.size), size_digits)
     oracle = figure(position.oracle_price, price_digits)
     liquidated = f"liquidated at {figure(position.liquidation_price, price_digits)}"
     never = position.liquidation_price is None and position.distance == math.inf
     told = [
-        f"{_held(position.quantums)[0]} {size} at {oracle}",
+        f"{_held(holding.quantums)[0]} {size} at {oracle}",
         f"{distance_text(position.distance)}, {figure(position.sigmas, 1)} sigmas",
         *([] if advice is None else _advised(advice)),
         "no price of it liquidates" if never else liquidated,

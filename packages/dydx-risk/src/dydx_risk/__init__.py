@@ -19,7 +19,7 @@ order.
 - Position, Unsettled funding, Account: what a subaccount holds, as a fold over its frames.
 - Candidates: what one immediate-or-cancel order would make of an account, before it is one.
 - Flight values, Exits, Ladder, Plan: how an account gets out before it is liquidated.
-- Policy, Position figures, Verdicts: by which rules, and what was decided.
+- Policy, Verdicts: by which rules, and what was decided.
 - Returns, Watch: volatility and beta of each market; the account's risk second by second.
 - Risk, Streams: the state machine and the operators around it.
 
@@ -70,7 +70,8 @@ __all__ = [
     # Explanation
     "Difference", "explain",
     # Figures
-    "FundingImpact", "PositionRisk", "RiskFigures", "funding_impact", "risk_figures",
+    "FundingImpact", "PositionFigures", "RiskFigures", "funding_impact", "position_figures",
+    "risk_figures",
     # Stress
     "MOVES_PERCENT", "StressCell", "StressTable", "stress_table",
     # Sizing
@@ -93,9 +94,8 @@ __all__ = [
     # Policy
     "Policy",
     # Verdicts
-    "Approved", "Denied", "GateState", "Reason", "Reduce", "Standing", "Verdict", "audit_row",
-    # Position figures
-    "Alarm", "PositionFigures",
+    "Alarm", "Approved", "Denied", "GateState", "Reason", "Reduce", "Standing", "Verdict",
+    "audit_row",
     # Returns
     "Returns",
     # Watch
@@ -868,8 +868,8 @@ def funding_rate_8h_ppm(rate_1h: Decimal | str) -> int:
         digits, exponent = exact(rate_1h)
     except (ConnError, ValueError, ArithmeticError):
         raise RiskError(f"expected an hourly funding rate, got {rate_1h}") from None
-    ppm = digits * 8 * PPM * 10 ** max(exponent, 0)
-    return int(Fraction(ppm, 10 ** max(-exponent, 0)))
+    rate, over = digits * 8 * PPM * 10 ** max(exponent, 0), 10 ** max(-exponent, 0)
+    return rate // over if rate >= 0 else -(-rate // over)
 
 
 def _usable(volatility: float | None) -> TypeGuard[float]:
@@ -1287,25 +1287,31 @@ def _exact_percent(fraction: Fraction) -> str:
 # === Figures ===
 
 
-class PositionRisk(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class PositionFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One position's figures; None is unknown, and `unknown` says why.
 
-    `distance` is this price's own adverse move to `liquidation_price`, all others standing
-    still; `gap` the same in USDC per base unit, `sigmas` in its own hourly standard deviations.
-    The price is None with an infinite distance where no price of this market liquidates, or
-    (minus infinity) where none would save. `funding_1h` is positive when paid.
+    Money is quote quantums, `size` base units, prices USDC; `quantums` is None while the grid is
+    not known. `distance` is this price's own adverse move to `liquidation_price`, all others
+    standing still; `sigmas` the same in its own hourly standard deviations. The price is None
+    with an infinite distance where no price of this market liquidates, or (minus infinity) where
+    none would save. `funding_1h` is positive when paid. `seq` is the frame of the oracle price.
     """
 
     ticker: str
-    quantums: int
+    size: Decimal
+    quantums: int | None = None
+    entry_price: Decimal | None = None
     oracle_price: Decimal | None = None
     net_notional: int | None = None
+    initial_margin: int | None = None
+    maintenance_margin: int | None = None
+    unrealized_pnl: Decimal | None = None
     share: float | None = None
     liquidation_price: Decimal | None = None
-    gap: Decimal | None = None
     distance: float | None = None
     sigmas: float | None = None
     funding_1h: int | None = None
+    seq: int = 0
     unknown: tuple[str, ...] = ()
 
 
@@ -1331,7 +1337,7 @@ class RiskFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     largest: str | None = None
     largest_share: float | None = None
     herfindahl: float | None = None
-    positions: tuple[PositionRisk, ...] = ()
+    positions: tuple[PositionFigures, ...] = ()
     unknown: tuple[str, ...] = ()
 
 
@@ -1342,14 +1348,14 @@ def risk_figures(collateral: int, holdings: Iterable[Holding]) -> RiskFigures:
     terms = {t: h.margin() for t, h in held.items() if not objections[t]}
     unknown = [reason for reason in objections.values() if reason]
     total = total_margin(collateral, terms.values(), unknown)
-    positions = tuple(_position_risk(h, terms.get(t), total) for t, h in held.items())
+    positions = tuple(position_figures(h, terms.get(t), total) for t, h in held.items())
     if unknown:
         return RiskFigures(positions=positions, unknown=tuple(unknown))
     return _account_figures(total, held, terms, positions)
 
 
 def _account_figures(
-    total: MarginFigures, held: _Held, terms: _Terms, positions: tuple[PositionRisk, ...]
+    total: MarginFigures, held: _Held, terms: _Terms, positions: tuple[PositionFigures, ...]
 ) -> RiskFigures:
     values = [term.net_notional for term in terms.values()]
     gross = total.notional
@@ -1417,37 +1423,50 @@ def funding_impact(margin: MarginFigures, holdings: Iterable[Holding]) -> Fundin
     )
 
 
-def _position_risk(
-    holding: Holding, term: PositionMargin | None, total: MarginFigures
-) -> PositionRisk:
-    ticker, size = holding.ticker, holding.quantums
+def position_figures(
+    holding: Holding, term: PositionMargin | None, total: MarginFigures, seq: int = 0
+) -> PositionFigures:
+    """Compute every figure of a position from its margin and its account's; None is unknown."""
+    market, quantums, entry = holding.market, holding.quantums, holding.entry_price
+    size = market.size(quantums)
     if term is None or holding.price is None:
-        return PositionRisk(ticker=ticker, quantums=size, unknown=(holding.objection,))
+        return PositionFigures(
+            ticker=market.ticker, size=size, quantums=quantums, entry_price=entry,
+            unknown=(holding.objection,),
+        )  # fmt: skip
     oracle = Decimal(holding.price).scaleb(holding.exponent)
-    rate, volatility, lacking = holding.rate_8h_ppm, holding.volatility, []
-    if rate is None:
-        wide = ", got one beyond 32 bits" if holding.funding_8h_ppm else ""
-        lacking.append(f"{ticker}: no usable funding rate{wide}")
-    if volatility is None:
-        lacking.append(f"{ticker}: {_no_volatility(holding.volatility_1h)}")
-    liquidation, distance = None, None
+    rate, volatility, liquidation, distance = holding.rate_8h_ppm, holding.volatility, None, None
     if total.known:
         liquidation, distance = _own_distance(holding, oracle, term, total)
-    else:
-        lacking += [f"{ticker}: no distance, the account is unknown ({total.unknown[0]})"]
-    return PositionRisk(
-        ticker=ticker,
-        quantums=size,
+    return PositionFigures(
+        ticker=market.ticker,
+        size=size,
+        quantums=quantums,
+        entry_price=entry,
         oracle_price=oracle,
         net_notional=term.net_notional,
+        initial_margin=term.initial_margin,
+        maintenance_margin=term.maintenance_margin,
+        unrealized_pnl=(oracle - entry) * size if entry is not None else None,
         share=abs(term.net_notional) / total.notional if total.known and total.notional else None,
         liquidation_price=liquidation,
-        gap=abs(oracle - liquidation) if liquidation is not None else None,
         distance=distance,
         sigmas=distance / volatility if distance is not None and volatility else None,
         funding_1h=None if rate is None else funding_payment(holding.funding_ppm(rate, 1)),
-        unknown=tuple(lacking),
+        seq=seq,
+        unknown=tuple(_lacking(holding, total)),
     )
+
+
+def _lacking(holding: Holding, total: MarginFigures) -> Iterator[str]:
+    ticker = holding.ticker
+    if holding.rate_8h_ppm is None:
+        wide = ", got one beyond 32 bits" if holding.funding_8h_ppm else ""
+        yield f"{ticker}: no usable funding rate{wide}"
+    if holding.volatility is None:
+        yield f"{ticker}: {_no_volatility(holding.volatility_1h)}"
+    if not total.known:
+        yield f"{ticker}: no distance, the account is unknown ({total.unknown[0]})"
 
 
 def _own_distance(
@@ -3167,6 +3186,7 @@ Reason = Literal[
     "DRAWDOWN", "HALTED",
 ]  # fmt: skip
 GateState = Literal["ACTIVE", "REDUCING", "HALTED"]
+Alarm = Literal["unknown", "flat", "safe", "danger", "liquidatable"]
 
 
 class Standing(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -3256,33 +3276,6 @@ def _told(margin: MarginFigures, prefix: str) -> dict[str, str]:
     if margin.unknown:
         row |= dict.fromkeys(row, "unknown") | {"unknown": " ".join(margin.unknown)}
     return {prefix + name: text for name, text in row.items()}
-
-
-# === Position figures ===
-
-Alarm = Literal["unknown", "flat", "safe", "danger", "liquidatable"]
-
-
-class PositionFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One position with every figure that its oracle price allows; None is unknown.
-
-    Money is quote quantums, prices USDC. `distance` is this price's own adverse move to
-    `liquidation_price`, all others standing still; `funding_1h` what the next hour costs
-    (positive is paid).
-    """
-
-    ticker: str
-    size: Decimal
-    entry_price: Decimal
-    oracle_price: Decimal | None = None
-    net_notional: int | None = None
-    initial_margin: int | None = None
-    maintenance_margin: int | None = None
-    unrealized_pnl: Decimal | None = None
-    liquidation_price: Decimal | None = None
-    distance: float | None = None
-    funding_1h: int | None = None
-    seq: int = 0
 
 
 # === Returns ===
@@ -3401,7 +3394,10 @@ class Watcher:
             leverage=tuple(suggest_leverage(h, keep_above=self.keep_above) for h in held.values()),
         )
 
-    def holding(self, view: MarketView, market: PerpetualMarket, quantums: int) -> Holding:
+    def holding(
+        self, view: MarketView, market: PerpetualMarket, quantums: int,
+        entry_price: Decimal | None = None,
+    ) -> Holding:  # fmt: skip
         """Return a market as an account stands in it, with all that is known of it."""
         oracle, ticker = view.oracle, view.ticker
         return Holding(
@@ -3410,6 +3406,7 @@ class Watcher:
             price=None if oracle is None else oracle.digits,
             exponent=0 if oracle is None else oracle.exponent,
             open_interest=view.open_interest,
+            entry_price=entry_price,
             funding_8h_ppm=_view_rate(view),
             volatility_1h=self.returns.volatility_1h(ticker),
             beta=self.returns.beta(ticker),
@@ -3550,25 +3547,19 @@ class Risk:
 
     def positions(self) -> list[PositionFigures]:
         """Return every position with its figures, the nearest to liquidation first."""
-        ratios = self.liquidation_ratios()
-        rows = [
-            _position_row(exposure, ratios[ticker]) for ticker, exposure in self._exposures.items()
-        ]
+        rows = [self._figures(exposure) for exposure in self._exposures.values()]
         return sorted(rows, key=lambda row: inf if row.distance is None else row.distance)
 
-    def liquidation_ratios(self) -> dict[str, tuple[int, int] | None]:
-        """Return each position's `liquidation_ratio`, in quote quantums per quantum."""
-        if self.margin.unknown:
-            return dict.fromkeys(self._exposures)
-        equity, maintenance = self.margin.net_collateral, self.margin.maintenance_margin
-        ratios: dict[str, tuple[int, int] | None] = {}
-        for ticker, held in self._exposures.items():
-            terms = held.terms or PositionMargin()
-            value, others = terms.net_notional, maintenance - terms.maintenance_margin
-            ratios[ticker] = liquidation_ratio(
-                held.quantums, value, equity, others, held.maintenance_e12
-            )
-        return ratios
+    def _figures(self, exposure: "_Exposure") -> PositionFigures:
+        position, view, market = exposure.position, exposure.view, exposure.market
+        if view is None or market is None:
+            return PositionFigures(
+                ticker=position.ticker, size=position.size, entry_price=position.entry_price,
+                unknown=(f"{position.ticker}: the market is not known",),
+            )  # fmt: skip
+        holding = self._watcher.holding(view, market, exposure.quantums, position.entry_price)
+        seq = exposure.oracle.seq if exposure.oracle is not None else 0
+        return position_figures(holding, exposure.terms, self.margin, seq)
 
     def revalue(self) -> None:
         """Value the account from nothing: what the steps add up to, made anew."""
@@ -4179,34 +4170,6 @@ class _Exposure(msgspec.Struct, eq=False):
             self.terms = position_margin(market, self.quantums, digits, exponent, interest)
         except MarginError:
             self.terms = None  # beyond what the chain can hold: not known either
-
-
-def _position_row(exposure: _Exposure, ratio: tuple[int, int] | None) -> PositionFigures:
-    position, view, oracle = exposure.position, exposure.view, exposure.oracle
-    market, terms = exposure.market, exposure.terms
-    row = PositionFigures(
-        ticker=position.ticker, size=position.size, entry_price=position.entry_price
-    )
-    if view is None or oracle is None or market is None or terms is None:
-        return row
-    price, liquidation, distance = Decimal(oracle.text), None, None
-    if ratio is not None:
-        liquidation = (Decimal(ratio[0]) / ratio[1]).scaleb(-6 - market.atomic_resolution)
-        move = float((price - liquidation) / price) if price else 0.0
-        distance = move if position.size > 0 else -move
-    rate = view.funding.next_rate_text
-    return msgspec.structs.replace(
-        row,
-        oracle_price=price,
-        net_notional=terms.net_notional,
-        initial_margin=terms.initial_margin,
-        maintenance_margin=terms.maintenance_margin,
-        unrealized_pnl=(price - position.entry_price) * position.size,
-        liquidation_price=liquidation,
-        distance=distance,
-        funding_1h=int(terms.net_notional * Decimal(rate)) if rate else None,
-        seq=oracle.seq,
-    )
 
 
 def _at_oracle(usdc: float, view: MarketView, market: PerpetualMarket) -> int | None:
