@@ -175,17 +175,6 @@ def test_a_rung_follows_a_market_nearly_to_liquidation() -> None:
     assert ETH.subticks("3150") < short.subticks < ETH.subticks("3240")
 
 
-def test_a_rung_becomes_a_reduce_only_ioc() -> None:
-    """Reduce-only is refused by the chain unless the order is IOC."""
-    rung = one(-27_600, 10 * ONE, view()).rungs[0]
-    order = rung.order(client_id=7, good_til_block=105)
-
-    assert (order.time_in_force, order.reduce_only, order.side) == ("IOC", True, "SELL")
-    assert (order.ticker, order.clob_pair_id, order.client_id) == ("ETH-USD", 1, 7)
-    assert (order.quantums, order.subticks) == (rung.quantums, rung.subticks)
-    assert order.good_til_block == 105
-
-
 def test_a_safe_account_carries_its_ladder_too() -> None:
     """Drawn as it would be needed where the first rung fires; nothing is due."""
     safe = one(-20_000, 10 * ONE, view())

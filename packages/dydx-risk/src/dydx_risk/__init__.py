@@ -868,8 +868,9 @@ def funding_rate_8h_ppm(rate_1h: Decimal | str) -> int:
         digits, exponent = exact(rate_1h)
     except (ConnError, ValueError, ArithmeticError):
         raise RiskError(f"expected an hourly funding rate, got {rate_1h}") from None
-    rate, over = digits * 8 * PPM * 10 ** max(exponent, 0), 10 ** max(-exponent, 0)
-    return rate // over if rate >= 0 else -(-rate // over)
+    times, over = 8 * PPM * 10 ** max(exponent, 0), 10 ** max(-exponent, 0)
+    rate: int = abs(digits) * times // over
+    return rate if digits >= 0 else -rate
 
 
 def _usable(volatility: float | None) -> TypeGuard[float]:
@@ -2362,6 +2363,20 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
         fair = float(self.market.size(self.size)) * mid * 1e6
         return 1e4 * (quote - fair if self.side == "BUY" else fair - quote) / fair
 
+    def request(self, client_id: int, *, good_til_blocks: int, reduce_only: bool) -> OrderRequest:
+        """Return the order to send, good for so many blocks after the one that the view knows."""
+        return OrderRequest(
+            ticker=self.market.ticker,
+            clob_pair_id=self.market.clob_pair_id,
+            side=self.side,
+            quantums=self.size,
+            subticks=self.subticks,
+            time_in_force="IOC",
+            client_id=client_id,
+            reduce_only=reduce_only,
+            good_til_block=self.view.chain.height + good_til_blocks,
+        )
+
     def after(self, margin: MarginFigures, held: int, quote: int, fee_ppm: int) -> MarginFigures:
         """Return an account's margin once it has traded for `quote`, its fee paid.
 
@@ -2563,20 +2578,6 @@ class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return (
             f"{self.words}: from {percent_text(self.before)} {self.ends}; fires below "
             f"{percent_text(self.fires_below)} ({depth}{'' if self.blind else ' of the depth'})"
-        )
-
-    def order(self, *, client_id: int, good_til_block: int) -> OrderRequest:
-        """Return the order to send: IOC, without which the chain refuses reduce-only."""
-        return OrderRequest(
-            ticker=self.ticker,
-            clob_pair_id=self.market.clob_pair_id,
-            side=self.side,
-            quantums=self.quantums,
-            subticks=self.subticks,
-            time_in_force="IOC",
-            client_id=client_id,
-            reduce_only=True,
-            good_til_block=good_til_block,
         )
 
 
@@ -3110,6 +3111,31 @@ def joined(rungs: Collection[Rung]) -> tuple[Rung, ...]:
 
 _ADD_UP: Final = ("quantums", "quote", "spread", "impact", "fee", "loss", "liquidation_cost")
 
+
+class Planner:
+    """The ladder of one account, drawn again only where something moved.
+
+    `earliest` is the distance below which any of its rungs may be due; `waiting` are the tickers
+    whose reduction had no answer when it was drawn.
+    """
+
+    def __init__(self, policy: FlightPolicy) -> None:
+        self.plan = FlightPlan(policy=policy)
+        self.earliest = policy.earliest
+        self.waiting: frozenset[str] = frozenset()
+        self._drawn: tuple[MarginFigures, int] | None = None
+
+    def draw(
+        self, margin: MarginFigures, moved: Mapping[str, int | None],
+        views: Mapping[str, MarketView], *, fall: int, waiting: frozenset[str],
+    ) -> FlightPlan:  # fmt: skip
+        """Return the ladder now; `moved` are the positions that may be others, as in `replan`."""
+        if moved or self._drawn != (margin, fall):
+            self.plan = replan(self.plan, margin, moved, views, fall=fall, waiting=waiting)
+            self.waiting, self._drawn = waiting, (margin, fall)
+        return self.plan
+
+
 # === Policy ===
 
 
@@ -3156,6 +3182,11 @@ class Policy(BaseModel):
     max_volatility_1h: float | None = _limit(
         "an order is cut so that a usual hour of its market moves equity by no more than this"
     )
+
+    @property
+    def stale_ns(self) -> int:
+        """Return the age from which a price is no longer believed, in nanoseconds."""
+        return round(self.stale_seconds * 1_000_000_000)
 
     @property
     def flight(self) -> FlightPolicy:
@@ -3280,6 +3311,9 @@ def _told(margin: MarginFigures, prefix: str) -> dict[str, str]:
 
 # === Returns ===
 
+# How much each market moves, from the oracle prices that went by: an opinion, in floats, which
+# sizes and shocks may use and no margin does.
+
 
 class Returns:
     """The returns of every market's oracle price over the last hour, a step at a time.
@@ -3333,7 +3367,784 @@ class Returns:
         return volatility, fsum(own * all_ for own, all_ in pairs) / common if common else None
 
 
+def observed(
+    view: MarketView, market: PerpetualMarket, quantums: int, returns: Returns,
+    entry_price: Decimal | None = None,
+) -> Holding:  # fmt: skip
+    """Return a market as an account stands in it, with all that is known of it."""
+    oracle, ticker, funding = view.oracle, view.ticker, view.funding
+    return Holding(
+        market=market,
+        quantums=quantums,
+        price=None if oracle is None else oracle.digits,
+        exponent=0 if oracle is None else oracle.exponent,
+        open_interest=view.open_interest,
+        entry_price=entry_price,
+        funding_8h_ppm=funding_rate_8h_ppm(funding.next_rate_text) if funding.known else None,
+        volatility_1h=returns.volatility_1h(ticker),
+        beta=returns.beta(ticker),
+    )
+
+
+# === Valuation ===
+
+# What is held and what it is worth, a price at a time: the sums that gate and guard judge by. It
+# folds; it judges nothing and sends nothing.
+
+
+class Exposure(msgspec.Struct, eq=False):
+    """A position with the terms last computed for it, and what they were computed from."""
+
+    position: Position
+    quantums: int = 0
+    maintenance_e12: int = 0
+    view: MarketView | None = None
+    market: PerpetualMarket | None = None
+    oracle: Oracle | None = None
+    open_interest: int | None = None
+    terms: PositionMargin | None = None
+
+    def value(self, view: MarketView) -> bool:
+        """Value it at a view's price; tell whether anything that its terms need has changed."""
+        oracle, market, interest = view.oracle, view.market, view.open_interest
+        same = oracle is self.oracle and market is self.market and interest == self.open_interest
+        if same and self.view is not None:
+            return False
+        self.view, self.oracle, self.open_interest = view, oracle, interest
+        if market is not self.market and market is not None:
+            self.quantums = int(self.position.size.scaleb(-market.atomic_resolution))
+            self.position.quantums = self.quantums
+            self.maintenance_e12 = market.imf_ppm * market.maintenance_fraction_ppm
+        self.market, self.terms = market, None
+        if market is not None and oracle is not None:
+            digits, exponent = oracle.digits, oracle.exponent
+            try:
+                self.terms = position_margin(market, self.quantums, digits, exponent, interest)
+            except MarginError:
+                pass  # beyond what the chain can hold: not known either
+        return True
+
+    @property
+    def at_entry(self) -> PositionMargin:
+        """Return the margin as far as it is known without an oracle price."""
+        value = int((self.position.size * self.position.entry_price).scaleb(6))
+        maintenance = -(-abs(value) * self.maintenance_e12 // PPM**2)
+        return PositionMargin(value, maintenance, maintenance)
+
+
+class Valuation:
+    """What an account holds, valued: each position's margin, and their sum, `margin`.
+
+    A change of one price changes one position's terms, and the sum by their difference: it costs
+    the same however many are held. `moved` gathers the tickers whose position or market changed;
+    whoever takes note of them clears it.
+    """
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self.views: dict[str, MarketView] = {}
+        self.held: dict[str, Exposure] = {}
+        self.margin = MarginFigures(0)
+        self.moved: set[str] = set()
+        self._seq = -1
+
+    def load(self) -> None:
+        """Take in what the account holds now; a position that stayed keeps its terms."""
+        old, self.held = self.held, {}
+        positions, unreadable = self.account.positions, self.account.unreadable
+        self.moved.update(old, positions, unreadable, self.margin.unknown)
+        for ticker, position in positions.items():
+            exposure = old.get(ticker)
+            if exposure is None or exposure.position is not position:
+                exposure = Exposure(position)
+                if ticker in self.views:
+                    exposure.value(self.views[ticker])
+            self.held[ticker] = exposure
+        self.sum()
+
+    def see(self, view: MarketView) -> None:
+        """Take in what a view has that moves the margin: `margin` is another object if it did."""
+        held = self.held
+        if view.ticker in held:
+            self.moved.add(view.ticker)
+        if view.seq != self._seq and view.changed not in ("book", "trades"):
+            # One frame may move many markets, and its views come one by one: catch up with all.
+            self._seq = view.seq
+            views = self.views
+            if moved := [t for t, e in held.items() if t in views and e.value(views[t])]:
+                self.moved.update(moved)
+                self.sum()
+        elif (exposure := held.get(view.ticker)) is not None:
+            old = exposure.terms
+            if exposure.value(view) and old is not None and exposure.terms is not None:
+                self.margin = exchanged(self.margin, old, exposure.terms)
+            elif exposure.terms is not old:
+                self.sum()
+
+    def fund(self, hours: int) -> None:
+        """Let hours of funding pass that the venue has not settled yet.
+
+        The rate that was reported last is the hour's, or nearly; an unknown one is the worst.
+        Without a price there is no figure yet: the hours are owed until there is.
+        """
+        account = self.account
+        owed, account.hours_owed = account.hours_owed, {}
+        for ticker, e in self.held.items():
+            due, delta = hours + owed.get(ticker, 0), None
+            if e.view is not None and e.market is not None:
+                delta = index_delta(e.view, e.market, due, worst_for=e.quantums)
+            if delta is not None:
+                account.unsettled_ppm += funding_settlement_ppm(e.quantums, delta, 0)
+            elif due:
+                account.hours_owed[ticker] = due
+        self.sum()
+
+    def sum(self) -> None:
+        """Sum up from every position's terms."""
+        known = [e.terms for e in self.held.values() if e.terms is not None]
+        blind = {t for t, e in self.held.items() if e.terms is None}
+        unknown = sorted(blind | self.account.unreadable)
+        self.margin = total_margin(self.account.settled, known, unknown)
+
+    @property
+    def estimate(self) -> MarginFigures:
+        """Return the margin with what has no price counted at what it was bought for."""
+        if not self.margin.unknown:
+            return self.margin
+        terms = [e.terms or e.at_entry for e in self.held.values()]
+        return total_margin(self.account.settled, terms, self.margin.unknown)
+
+    @property
+    def reserved(self) -> MarginFigures:
+        """Return the margin as if every order in flight had filled at its worst."""
+        margin = self.margin
+        for reservation in self.account.reserved.values():
+            margin = _moved(margin, reservation.effect)
+        return margin
+
+    def size(self, ticker: str) -> int:
+        """Return the signed quantums held, 0 while the grid is not known."""
+        return self.held[ticker].quantums if ticker in self.held else 0
+
+    def known_size(self, ticker: str) -> int | None:
+        """Return the signed quantums held, None where they cannot be known."""
+        exposure = self.held.get(ticker)
+        if exposure is None:
+            return None if ticker in self.account.unreadable else 0
+        return exposure.quantums if exposure.market is not None else None
+
+    def reductions(self, ticker: str) -> list[Reservation]:
+        """Return what is in flight and would shrink the position.
+
+        One that was sent before the position changed sides reduces nothing.
+        """
+        held, waiting = self.size(ticker), self.account.in_flight(ticker)
+        return [r for r in waiting if r.order.reduce_only and r.order.signed_quantums * held < 0]
+
+    @property
+    def reducing(self) -> frozenset[str]:
+        """Return the tickers whose reduction is waited for.
+
+        One in doubt is not: reduce-only as they are, two of them cannot flip a position.
+        """
+        return frozenset(t for t in self.held if any(not r.doubted for r in self.reductions(t)))
+
+
+def _moved(margin: MarginFigures, effect: MarginFigures) -> MarginFigures:
+    return MarginFigures(
+        margin.net_collateral + effect.net_collateral,
+        margin.initial_margin + effect.initial_margin,
+        margin.maintenance_margin + effect.maintenance_margin,
+        margin.notional + effect.notional,
+        margin.sensitivity + effect.sensitivity,
+        margin.unknown,
+    )
+
+
+def worsened(before: MarginFigures, after: MarginFigures) -> MarginFigures:
+    """Return what a change makes worse, figure by figure: what an order's reservation counts."""
+    # What is better after it may not come, and must not be counted on.
+    return MarginFigures(
+        min(0, after.net_collateral - before.net_collateral),
+        max(0, after.initial_margin - before.initial_margin),
+        max(0, after.maintenance_margin - before.maintenance_margin),
+        max(0, after.notional - before.notional),
+        max(0, after.sensitivity - before.sensitivity),
+    )
+
+
+# === Course and pace ===
+
+# Where the equity came from, and how fast the market takes it: what gate and guard know of the
+# past. Event time and blocks only.
+
+_MINUTE_NS: Final = 60_000_000_000
+_DAY_NS: Final = 24 * _HOUR_NS
+_TURN_NS: Final = 2_000_000_000
+
+
+class Course:
+    """How the equity went, transfers taken out: quote quantums since the UTC day and the peak.
+
+    `lost` and `sunk` are set where a limit was passed, and stay so: the loss until the day is
+    over, the drawdown until somebody resumes.
+    """
+
+    __slots__ = ("_doubted", "_found", "day", "lost", "opened", "peak", "profit", "sunk")
+
+    def __init__(self) -> None:
+        self.day = -1
+        self.opened = self.peak = self.profit = 0
+        self.lost: int | None = None
+        self.sunk: float | None = None
+        self._doubted: int | None = None  # equity before a snapshot that ends a doubt
+        self._found = 0  # what came while nobody listened
+
+    def doubt(self, equity: int) -> None:
+        """Note the equity as it was before the account is known again."""
+        if self.day >= 0:
+            self._doubted = equity
+
+    def move(self, equity: int, paid_in: int, day: int, policy: Policy) -> None:
+        """Take the equity of the moment in."""
+        if self._doubted is not None:
+            # What came while nobody listened is no profit: prices are the same, it was paid in.
+            self._found += max(0, equity - self._doubted)
+            self._doubted = None
+        paid_in += self._found
+        profit = equity - paid_in
+        if self.day < 0:
+            self.peak = self.profit = profit
+        if day != self.day:
+            # A day opens with what the last one closed with.
+            self.day, self.opened, self.lost = day, self.profit, None
+        self.profit = profit
+        if profit > self.peak:
+            self.peak = profit
+        most, lost = policy.max_daily_loss_usdc, self.opened - profit
+        if most is not None and lost > most * 1e6:
+            self.lost = max(lost, self.lost or 0)
+        most, sunk = policy.max_drawdown, self.peak - profit
+        if most is not None and sunk > most * (self.peak + paid_in):
+            share = sunk / max(self.peak + paid_in, 1)
+            self.sunk = max(share, self.sunk or 0.0)
+
+
+class Pace:
+    """Time as the chain counts it, and what each turn of it took off the distance.
+
+    A turn is a block, or two seconds in which none came. An order fills in a block that may move
+    on as this one does, or as the last one did: `ahead` is the greater loss of the two.
+    """
+
+    __slots__ = ("_hour", "_last", "_lost", "ahead", "began", "height", "turn")
+
+    def __init__(self) -> None:
+        self.turn, self.height, self.began = 0, -1, 0
+        self.ahead = self._lost = self._last = 0.0
+        self._hour: tuple[str, int] = "", 0
+
+    def is_over(self, view: MarketView) -> bool:
+        """Tell whether a view belongs to another turn."""
+        return view.chain.height != self.height or view.at - self.began >= _TURN_NS
+
+    def begin(self, view: MarketView) -> int:
+        """Begin a turn with a view; return how many full hours ended since the last."""
+        self.turn, self.height, self.began = self.turn + 1, view.chain.height, view.at
+        self._last, self._lost = self._lost, 0.0
+        self.ahead = max(self._last, 0.0)
+        # Hours are the chain's; until its time is known, which may be another than ours, ours.
+        clock = "chain" if view.chain.time_ns else "ours"
+        hour = (view.chain.time_ns or view.at) // _HOUR_NS
+        passed = hour - self._hour[1] if self._hour[0] == clock else 0
+        if passed >= 0:
+            self._hour = clock, hour
+        return max(passed, 0)
+
+    def move(self, before: MarginFigures, after: MarginFigures) -> None:
+        """Count what prices took while positions stood still."""
+        self._lost += (before.net_collateral - after.net_collateral) / max(before.sensitivity, 1)
+        self.ahead = max(self._lost, self._last, 0.0)
+
+
+# === Gate ===
+
+# Judges one decision by values alone: `review` sends nothing, keeps nothing and raises nothing.
+# What shrinks a position meets no limit here, what adds risk meets every one.
+
+# What puts the gate into which state; with none of it, it is ACTIVE. REDUCING lets pass what
+# shrinks a position; HALTED, a person's word, nothing but the guard's own reductions.
+_STATES: Final[dict[Reason, GateState]] = {
+    "HALTED": "HALTED",
+    "UNKNOWN_ACCOUNT": "REDUCING",
+    "UNKNOWN_ORACLE": "REDUCING",
+    "DAILY_LOSS": "REDUCING",
+    "DRAWDOWN": "REDUCING",
+}
+_Objection = tuple[Reason, str, Mapping[str, object]]
+
+
+class Situation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """All that the gate judges by, at the event time `now` (ns).
+
+    `halted` is why a person stopped it, `sent` how many orders the last minute saw, `number` and
+    `client_id` are the next verdict's and the next order's.
+    """
+
+    policy: Policy
+    valued: Valuation
+    course: Course
+    returns: Returns
+    now: int
+    halted: str = ""
+    sent: int = 0
+    number: int = 1
+    client_id: int = 1
+
+
+class _Case(msgspec.Struct, frozen=True, gc=False):
+    # A decision with the market it is about, and what is held of it.
+    decision: Decision
+    view: MarketView
+    market: PerpetualMarket
+    held: int
+    now: Situation
+
+
+def review(decision: Decision, now: Situation) -> Approved | Denied:
+    """Judge one decision; the first objection wins, and what is too much is cut where it can be."""
+    if now.halted:
+        return _denied(decision, next(dangers(now)), now.number)
+    views, target_usdc = now.valued.views, decision.target_usdc
+    view = views.get(decision.ticker)
+    market = view.market if view is not None else None
+    if view is None or market is None:
+        why = f"{decision.ticker} is not known yet"
+        return _denied(decision, ("UNKNOWN_MARKET", why, {"markets_known": len(views)}), now.number)
+    held, ticker = now.valued.size(market.ticker), market.ticker
+    case, target = _Case(decision, view, market, held, now), _at_oracle(target_usdc, view, market)
+    if target is None and target_usdc * held < 0:
+        # How far to go on the other side needs a price; to leave this one does not.
+        return _leave(case, -held)
+    if target is None:
+        unpriced: _Objection = "UNKNOWN_ORACLE", f"no oracle price of {ticker}", {"ticker": ticker}
+        return _denied(decision, unpriced, now.number)
+    if held and target * held >= 0 and abs(target) < abs(held):
+        return _leave(case, target - held)
+    verdict = _enter(case, target - held)
+    if isinstance(verdict, Denied) and target * held < 0:
+        # The far side is refused: the near side may still be left.
+        return _leave(case, -held)
+    return verdict
+
+
+def standing(now: Situation) -> Standing:
+    """Say what the gate lets pass, with every reason."""
+    found = [*dangers(now)]
+    states = {_STATES[reason] for reason, *_ in found}
+    state: GateState = "HALTED" if "HALTED" in states else "REDUCING" if states else "ACTIVE"
+    return Standing(state=state, reasons=tuple((reason, why) for reason, why, _ in found))
+
+
+def dangers(now: Situation) -> Iterator[_Objection]:
+    """Yield what keeps the gate from being ACTIVE, the gravest first."""
+    account, course, policy = now.valued.account, now.course, now.policy
+    if now.halted:
+        yield "HALTED", f"halted: {now.halted}", {"halted": now.halted}
+    age = now.now - account.at
+    if account.trouble:
+        yield "UNKNOWN_ACCOUNT", account.trouble, {"last_frame": account.seq}
+    elif account.polled and age > policy.stale_ns:
+        why = f"the account was polled {age / 1e9:.1f} s ago, limit {policy.stale_seconds:g} s"
+        yield "UNKNOWN_ACCOUNT", why, {"age_s": age / 1e9, "limit_s": policy.stale_seconds}
+    if unknown := ", ".join(now.valued.margin.unknown):
+        yield "UNKNOWN_ORACLE", f"no oracle price of {unknown}", {"unknown": unknown}
+    if course.lost is not None:
+        lost, most = usdc_text(course.lost), policy.max_daily_loss_usdc
+        why = f"{lost} USDC were lost since 00:00 UTC, limit {most:,.2f}"
+        yield "DAILY_LOSS", why, {"lost": lost, "limit": most}
+    if course.sunk is not None:
+        sunk, limit = percent_text(course.sunk), percent_text(policy.max_drawdown)
+        yield "DRAWDOWN", f"drawdown {sunk}, limit {limit}", {"drawdown": sunk, "limit": limit}
+
+
+def _leave(case: _Case, delta: int) -> Approved | Denied:
+    # No limit may block the way out, only the grid can; nothing is sent out twice.
+    view, market, valued, policy = case.view, case.market, case.now.valued, case.now.policy
+    pending = valued.reductions(market.ticker)
+    going = sum(r.order.quantums for r in pending if not r.doubted)
+    if going >= abs(delta):
+        return _refused(case, _waiting(pending[-1], valued.account.height))
+    delta += going if delta < 0 else -going
+    candidate = ioc(view, market, delta, policy.guard_slippage_bps)
+    if candidate is None:
+        why, figures = "neither a book nor an oracle price to go by", {"known": view.book.known}
+        return _refused(case, ("NO_BOOK", why, figures))
+    if not candidate.size:
+        return _refused(case, _below_step(market, delta))
+    if not view.chain.height:
+        return _refused(case, _NO_HEIGHT)
+    after = candidate.after(valued.margin, case.held, candidate.worst_quote, policy.taker_fee_ppm)
+    old, new = (amount_text(market.size(size)) for size in (case.held, case.held + candidate.delta))
+    why = f"{candidate.words} shrinks {old} to {new}: that always passes"
+    return _approved(case, candidate, after, why, reduce_only=True)
+
+
+def _enter(case: _Case, delta: int) -> Approved | Denied:
+    objection = next(_unready(case), None)
+    if objection is not None:
+        return _refused(case, objection)
+    view, market, held, policy = case.view, case.market, case.held, case.now.policy
+    base = case.now.valued.reserved
+    sizing = _sized(case, delta, base)
+    if sizing is not None:
+        if abs(sizing.quantums) <= abs(held) and sizing.quantums * held >= 0:
+            figures = {"wanted": held + delta, "borne": sizing.quantums}
+            return _refused(case, ("SIZE", f"no more is borne: {sizing.why}", figures))
+        delta = sizing.quantums - held
+    most = _at_oracle(policy.max_order_usdc, view, market) or 0
+    candidate = ioc(view, market, max(-most, min(most, delta)), policy.slippage_bps)
+    if candidate is None or not candidate.size:
+        return _refused(case, _below_step(market, delta))
+    after = candidate.after(base, held, candidate.worst_quote, policy.taker_fee_ppm)
+    beyond = next(_beyond(case, candidate, after), None)
+    if beyond is not None:
+        return _refused(case, beyond)
+    cut = f", cut to {policy.max_order_usdc:,.0f} USDC" if abs(delta) > most else ""
+    cut += f", sized by {sizing.why}" if sizing is not None else ""
+    why = (
+        f"{candidate.words}{cut}: free collateral {usdc_text(base.free_collateral)} becomes "
+        f"{usdc_text(after.free_collateral)}, leverage {after.leverage or 0:.2f}, distance "
+        f"{percent_text(after.distance)} at the worst price"
+    )
+    return _approved(case, candidate, after, why, reduce_only=False)
+
+
+def _unready(case: _Case) -> Iterator[_Objection]:
+    """Yield what speaks against any new risk in this market now, whatever its size."""
+    valued, ticker = case.now.valued, case.market.ticker
+    if pending := valued.account.in_flight(ticker):
+        yield _waiting(pending[-1], valued.account.height)
+    yield from dangers(case.now)
+    yield from _untradable(case.view, case.decision.at, case.now.policy)
+    yield from _outdated(valued.held, case.decision.at, case.now.policy)
+    others = [e.market for t, e in valued.held.items() if t != ticker and e.market]
+    if mixes_isolated([case.market, *others]):
+        held = " ".join(other.ticker for other in others)
+        yield "ISOLATED", "an isolated market needs a subaccount of its own", {"held": held}
+
+
+def _untradable(view: MarketView, at: int, policy: Policy) -> Iterator[_Objection]:
+    """Yield what a market itself has against being entered: all that the gate asks of a view."""
+    book, oracle = view.book, view.oracle
+    if view.status != "ACTIVE":
+        was = view.status or "unknown"
+        yield "STATUS", f"expected an ACTIVE market, it is {was}", {"status": was}
+    if oracle is None:
+        yield "UNKNOWN_ORACLE", f"no oracle price of {view.ticker}", {"unknown": view.ticker}
+    if not book.known or book.best_bid is None or book.best_ask is None:
+        was = "one-sided" if book.known else "unknown"
+        yield "NO_BOOK", f"expected bids and asks, the book is {was}", {"book": was}
+    limit, age = policy.stale_seconds, at - min(book.at, oracle.at if oracle is not None else 0)
+    if view.quality.stale or age > policy.stale_ns:
+        why = f"book or oracle is {age / 1e9:.1f} s old, limit {limit:g} s"
+        yield "STALE", why, {"age_s": age / 1e9, "limit_s": limit}
+    if not view.chain.height:
+        yield _NO_HEIGHT
+
+
+def _outdated(held: Mapping[str, Exposure], at: int, policy: Policy) -> Iterator[_Objection]:
+    # The margin is no younger than the oldest price in it.
+    since = at - policy.stale_ns
+    old = [(e.oracle.at, t) for t, e in held.items() if e.oracle and e.oracle.at < since]
+    if old:
+        oldest, ticker = min(old)
+        age, limit = at - oldest, policy.stale_seconds
+        why = f"the oracle price of {ticker} is {age / 1e9:.1f} s old, limit {limit:g} s"
+        yield "STALE", why, {"ticker": ticker, "age_s": age / 1e9, "limit_s": limit}
+
+
+def _waiting(pending: Reservation, height: int) -> _Objection:
+    last = pending.order.good_til_block
+    why = f"{pending.verdict_id} has no answer: it may fill until block {last}, now {height}"
+    return "IN_FLIGHT", why, {"verdict": pending.verdict_id, "until": last, "now": height}
+
+
+def _below_step(market: PerpetualMarket, delta: int) -> _Objection:
+    wanted = amount_text(market.size(abs(delta)))
+    step = amount_text(market.size(market.step_base_quantums))
+    why = f"{wanted} {market.ticker} is left to trade, less than one step of {step}"
+    return "BELOW_STEP", why, {"wanted": wanted, "step": step}
+
+
+_NO_HEIGHT: Final[_Objection] = ("UNKNOWN_HEIGHT", "no block height seen yet", {"height": 0})
+
+
+def _sized(case: _Case, delta: int, base: MarginFigures) -> Sizing | None:
+    """Bound what a candidate leads to by what is to be borne; None where nothing bounds it."""
+    market, policy, oracle, held = case.market, case.now.policy, case.view.oracle, case.held
+    if (policy.bear_move is None and policy.max_volatility_1h is None) or oracle is None:
+        return None
+    candidate = ioc(case.view, market, delta, policy.slippage_bps)
+    if candidate is None or not candidate.size:
+        return None
+    price, worst = (oracle.digits, oracle.exponent), candidate.worst_quote
+    fair = abs(position_margin(market, candidate.size, *price).net_notional)
+    lost = max(worst - fair if candidate.side == "BUY" else fair - worst, 0)
+    lost += mul_ppm(worst, policy.taker_fee_ppm, round_up=True)
+    collateral, holdings = _filled(case.now)
+    sizing = bound_position(
+        position_margin(market, held + candidate.delta, *price).net_notional,
+        observed(case.view, market, held, case.now.returns), collateral, holdings,
+        equity=base.net_collateral, adverse=policy.bear_move,
+        volatility_1h=policy.max_volatility_1h, cap=policy.max_leverage,
+        cost_ppm=lost * PPM // max(fair, 1) + 2,
+    )  # fmt: skip
+    return None if sizing.limited_by == "wish" else sizing
+
+
+def _filled(now: Situation) -> tuple[int, list[Holding]]:
+    # The account with every order in flight filled at its worst price, fee paid.
+    valued, fee_ppm = now.valued, now.policy.taker_fee_ppm
+    views, collateral = valued.views, valued.account.settled
+    sizes = {ticker: valued.size(ticker) for ticker in valued.held}
+    for order in [r.order for r in valued.account.reserved.values() if not r.order.reduce_only]:
+        if (grid := views[order.ticker].market) is not None:
+            quote = grid.quote_quantums(order.quantums, order.subticks)
+            collateral -= quote if order.side == "BUY" else -quote
+            collateral -= mul_ppm(quote, fee_ppm, round_up=True)
+        sizes[order.ticker] = sizes.get(order.ticker, 0) + order.signed_quantums
+    seen = [(views[ticker], size) for ticker, size in sizes.items()]
+    return collateral, [
+        observed(view, view.market, size, now.returns)
+        for view, size in seen
+        if view.market is not None
+    ]
+
+
+def _beyond(case: _Case, candidate: Candidate, after: MarginFigures) -> Iterator[_Objection]:
+    """Yield which limits the account would be beyond, were the candidate filled at its worst."""
+    policy, distance, leverage = case.now.policy, after.distance, after.leverage
+    if after.free_collateral < 0:
+        needs, has = usdc_text(after.initial_margin), usdc_text(after.net_collateral)
+        yield "MARGIN", f"needs {needs} of initial margin, would have {has}", _in_usdc(after)
+    if leverage is None or leverage > policy.max_leverage:
+        was = "undefined" if leverage is None else f"{leverage:.2f}"
+        why = f"leverage would be {was}, limit {policy.max_leverage:g}"
+        yield "LEVERAGE", why, _in_usdc(after)
+    if distance is not None and distance < policy.keep_above:
+        limit = percent_text(policy.keep_above)
+        why = f"distance would be {percent_text(distance)}, limit {limit}"
+        yield "DISTANCE", why, _in_usdc(after)
+    for reason, what, would_be, most in _measured(case, candidate, after):
+        if not would_be <= most:  # nor if it is no number
+            why = f"{what} would be {would_be:,.2f}, limit {most:,.2f}"
+            yield reason, why, {"would_be": f"{would_be:.6f}", "limit": f"{most:.6f}"}
+
+
+def _measured(
+    case: _Case, candidate: Candidate, after: MarginFigures
+) -> Iterator[tuple[Reason, str, float, float]]:
+    """Yield what a policy limits: what it would be, and the most it may."""
+    policy, ticker, oracle = case.now.policy, case.market.ticker, case.view.oracle
+    valued = case.now.valued
+    if (most := policy.max_account_usdc) is not None:
+        yield "NOTIONAL", "notional in USDC", after.notional / 1e6, most
+    most = policy.market_usdc.get(ticker, policy.max_market_usdc)
+    if most is not None and oracle is not None:
+        price, size = (oracle.digits, oracle.exponent), case.held + candidate.delta
+        value = position_margin(case.market, size, *price).net_notional
+        yield "MARKET_NOTIONAL", f"notional of {ticker} in USDC", abs(value) / 1e6, most
+    if (most := policy.max_positions) is not None and ticker not in valued.held:
+        orders = [reservation.order for reservation in valued.account.reserved.values()]
+        growing = {order.ticker for order in orders if not order.reduce_only}
+        markets = valued.held.keys() | valued.account.unreadable | growing | {ticker}
+        yield "POSITIONS", "positions", len(markets), most
+    if (most := policy.max_orders_per_minute) is not None:
+        yield "ORDER_RATE", "orders in a minute", case.now.sent + 1, most
+    if (most := policy.max_slippage_bps) is not None:
+        yield "SLIPPAGE", "slippage in bps", candidate.slippage_bps, most
+
+
+def _in_usdc(margin: MarginFigures) -> dict[str, str]:
+    return {name: usdc_text(getattr(margin, name)) for name in _MARGIN_NAMES}
+
+
+def _at_oracle(usdc: float, view: MarketView, market: PerpetualMarket) -> int | None:
+    quote, oracle = int(usdc * 1_000_000), view.oracle
+    if not quote:
+        return 0
+    if oracle is None:
+        return None
+    return quote_to_base(quote, oracle.digits, oracle.exponent, market.atomic_resolution)
+
+
+def _approved(
+    case: _Case, candidate: Candidate, after: MarginFigures, why: str, *, reduce_only: bool
+) -> Approved:
+    blocks, now, decision = case.now.policy.good_til_blocks, case.now, case.decision
+    return Approved(
+        id=f"V{now.number}",
+        order=candidate.request(now.client_id, good_til_blocks=blocks, reduce_only=reduce_only),
+        decision=decision,
+        seq=decision.seq,
+        at=decision.at,
+        before=now.valued.margin,
+        after=after,
+        why=why,
+    )
+
+
+def _refused(case: _Case, objection: _Objection) -> Denied:
+    return _denied(case.decision, objection, case.now.number)
+
+
+def _denied(cause: Decision | MarketView, objection: _Objection, number: int) -> Denied:
+    reason, why, figures = objection
+    return Denied(
+        id=f"V{number}",
+        ticker=cause.ticker,
+        decision=cause if isinstance(cause, Decision) else None,
+        seq=cause.seq,
+        at=cause.at,
+        reason=reason,
+        figures=tuple((name, str(figure)) for name, figure in figures.items()),
+        why=why,
+    )
+
+
+# === Guard ===
+
+# Answers a danger by values alone: `defend` fires what is due of a flight plan, or says why
+# nothing can be. It never adds, never flips, and asks no limit of the gate.
+
+
+class Danger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """An account near liquidation, or with a part that cannot be valued, as a view shows it.
+
+    `margin` counts what has no price at what it was bought for. `plan` is None where there is no
+    cause to fire; `is_waiting` is of reductions without an answer, `says_blind` of parts without
+    a price. `rung` counts this time, too; `number` and `client_id` are the next to give.
+    """
+
+    view: MarketView
+    policy: Policy
+    margin: MarginFigures
+    views: Mapping[str, MarketView]
+    plan: FlightPlan | None = None
+    is_waiting: bool = False
+    says_blind: bool = False
+    rung: int = 1
+    number: int = 1
+    client_id: int = 1
+
+
+def defend(danger: Danger) -> list[Reduce | Denied]:
+    """Answer a danger: what is due of the plan, an order a market, or why nothing can be."""
+    view, plan, answers = danger.view, danger.plan, list[Reduce | Denied]()
+    if danger.says_blind:
+        blind = ", ".join(danger.margin.unknown)
+        why = f"guard: blind, no oracle of {blind}"
+        answers.append(_denied(view, ("UNKNOWN_ORACLE", why, {"unknown": blind}), danger.number))
+    if plan is None:
+        return answers
+    number = danger.number + len(answers)
+    if not view.chain.height:
+        return answers + _helpless(danger, "UNKNOWN_HEIGHT", "no block height is known", number)
+    rungs = joined(due(plan, plan.distance_next))
+    if not (rungs or plan.rungs or danger.is_waiting):
+        return answers + _helpless(danger, "BELOW_STEP", "no reduction would relieve it", number)
+    margin, start = danger.margin, _away(danger.margin)
+    for n, rung in enumerate(rungs):
+        near = _nearness(start, plan.distance_next or 0.0, rung.fires_below)
+        reduce = _reduced(danger, rung, margin, near, number + n, danger.client_id + n)
+        answers.append(reduce)
+        margin = reduce.after
+    return answers
+
+
+def _helpless(danger: Danger, reason: Reason, but: str, number: int) -> list[Denied]:
+    distance, act_below = _away(danger.margin), danger.policy.act_below
+    if distance >= act_below:
+        return []
+    was, limit = percent_text(distance), percent_text(act_below)
+    why = f"guard: distance {was} < {limit}, but {but}"
+    return [_denied(danger.view, (reason, why, {"distance": was, "limit": limit}), number)]
+
+
+def _reduced(
+    danger: Danger, rung: Rung, before: MarginFigures, near: str, number: int, client_id: int
+) -> Reduce:
+    policy, seen = danger.policy, danger.views[rung.ticker]
+    candidate = Candidate(rung.market, seen, rung.side, rung.quantums, rung.subticks)
+    after = candidate.after(before, rung.held, rung.quote, policy.taker_fee_ppm)
+    blocks = policy.good_til_blocks
+    # Orders of one moment are told one after the other, whatever cuts each is made of.
+    rung = msgspec.structs.replace(rung, restores=_away(after) if after.notional else inf)
+    return Reduce(
+        id=f"V{number}",
+        order=candidate.request(client_id, good_til_blocks=blocks, reduce_only=True),
+        seq=danger.view.seq,
+        at=danger.view.at,
+        # What was estimated for a part that is not known stays marked as unknown.
+        before=before,
+        after=after,
+        distance=_away(before),
+        rung=danger.rung,
+        cost=rung.cost,
+        why=f"{rung.words}: {near}; {rung.ends}",
+    )
+
+
+def _away(margin: MarginFigures) -> float:
+    # Over what is known, where `distance` says None as soon as anything is not.
+    return margin.cushion / max(margin.sensitivity, 1)
+
+
+def _nearness(distance: float, then: float, fires_below: float) -> str:
+    now, then_, limit = percent_text(distance), percent_text(then), percent_text(fires_below)
+    if distance >= fires_below:
+        return f"distance {now}, after another such block {then_} < {limit}"
+    return f"distance {now} < {limit}" + (f", {then_} after another such block" * (then_ != now))
+
+
+class Watchfulness:
+    """What the guard has answered already: a cause is answered once a turn, a price weighed once.
+
+    `rung` counts how often it fired since the account was last safe.
+    """
+
+    __slots__ = ("_answered", "_weighed", "rung")
+
+    def __init__(self) -> None:
+        self.rung = 0
+        self._answered: dict[str, int] = {}
+        self._weighed: tuple[MarginFigures | None, int] = None, -1
+
+    def is_blindness_due(self, turn: int) -> bool:
+        """Tell whether blindness is to be said in this turn; it counts as said."""
+        last, self._answered["blind"] = self._answered.get("blind"), turn
+        return last != turn
+
+    def is_danger_due(self, margin: MarginFigures, turn: int) -> bool:
+        """Tell whether a danger is to be weighed: prices whenever they move, books once a turn."""
+        if self._answered.get("near") == turn:
+            return False
+        if self._weighed[0] is margin and self._weighed[1] == turn:
+            return False
+        self._weighed = margin, turn
+        return True
+
+    def answered(self, turn: int, *, fired: bool) -> None:
+        """Note that a danger was answered in this turn."""
+        self._answered["near"] = turn
+        self.rung += fired
+
+
 # === Watch ===
+
+# An account looked at once a second, for whoever draws: every figure, every shock, and the way
+# out. It decides nothing.
 
 _KEEP_ABOVE: Final = 0.1
 
@@ -3357,30 +4168,16 @@ class Watch(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Watcher:
     """Looks at one account again and again; `keep_above` is what leverage advice keeps clear."""
 
-    def __init__(self, returns: Returns | None = None, keep_above: float = _KEEP_ABOVE) -> None:
-        self.returns = returns or Returns()
+    def __init__(self, returns: Returns, keep_above: float = _KEEP_ABOVE) -> None:
+        self.returns = returns
         self.keep_above = keep_above
         self._held: dict[str, Holding] = {}
         self._table = stress_table(0, ())
 
-    def look(
-        self, view: MarketView, collateral: int, sizes: Mapping[str, int | None],
-        views: Mapping[str, MarketView], plan: FlightPlan, trouble: str = "",
-    ) -> Watch:  # fmt: skip
-        """Look at the account as it is when `view` has come.
-
-        `sizes` are signed quantums by ticker, None where the market's grid is not known.
-        """
-        held: dict[str, Holding] = {}
-        lacking: list[str] = []
-        for ticker, quantums in sizes.items():
-            seen = views.get(ticker)
-            if seen is None or seen.market is None:
-                lacking.append(f"{ticker}: the market is not known")
-            elif quantums is None:
-                lacking.append(f"{ticker}: its size is not known")
-            else:
-                held[ticker] = self.holding(seen, seen.market, quantums)
+    def look(self, view: MarketView, valued: Valuation, plan: FlightPlan) -> Watch:
+        """Look at the account as it is when `view` has come."""
+        collateral, trouble = valued.account.settled, valued.account.trouble
+        held, lacking = self._holdings(valued)
         figures = risk_figures(collateral, held.values())
         if lacking:
             figures = RiskFigures(positions=figures.positions, unknown=(*lacking, *figures.unknown))
@@ -3394,23 +4191,34 @@ class Watcher:
             leverage=tuple(suggest_leverage(h, keep_above=self.keep_above) for h in held.values()),
         )
 
-    def holding(
-        self, view: MarketView, market: PerpetualMarket, quantums: int,
-        entry_price: Decimal | None = None,
-    ) -> Holding:  # fmt: skip
-        """Return a market as an account stands in it, with all that is known of it."""
-        oracle, ticker = view.oracle, view.ticker
-        return Holding(
-            market=market,
-            quantums=quantums,
-            price=None if oracle is None else oracle.digits,
-            exponent=0 if oracle is None else oracle.exponent,
-            open_interest=view.open_interest,
-            entry_price=entry_price,
-            funding_8h_ppm=_view_rate(view),
-            volatility_1h=self.returns.volatility_1h(ticker),
-            beta=self.returns.beta(ticker),
-        )
+    def positions(self, valued: Valuation) -> list[PositionFigures]:
+        """Return every position with its figures, the nearest to liquidation first."""
+        rows = [self._position(exposure, valued.margin) for exposure in valued.held.values()]
+        return sorted(rows, key=lambda row: inf if row.distance is None else row.distance)
+
+    def _position(self, exposure: Exposure, total: MarginFigures) -> PositionFigures:
+        position, view, market = exposure.position, exposure.view, exposure.market
+        if view is None or market is None:
+            return PositionFigures(
+                ticker=position.ticker, size=position.size, entry_price=position.entry_price,
+                unknown=(f"{position.ticker}: the market is not known",),
+            )  # fmt: skip
+        holding = observed(view, market, exposure.quantums, self.returns, position.entry_price)
+        seq = exposure.oracle.seq if exposure.oracle is not None else 0
+        return position_figures(holding, exposure.terms, total, seq)
+
+    def _holdings(self, valued: Valuation) -> tuple[dict[str, Holding], list[str]]:
+        held: dict[str, Holding] = {}
+        lacking: list[str] = []
+        for ticker in [*valued.held, *valued.account.unreadable]:
+            seen, quantums = valued.views.get(ticker), valued.known_size(ticker)
+            if seen is None or seen.market is None:
+                lacking.append(f"{ticker}: the market is not known")
+            elif quantums is None:
+                lacking.append(f"{ticker}: its size is not known")
+            else:
+                held[ticker] = observed(seen, seen.market, quantums, self.returns)
+        return held, lacking
 
     def _shaken(
         self, held: dict[str, Holding], collateral: int, lacking: Iterable[str]
@@ -3425,37 +4233,22 @@ class Watcher:
         return self._table
 
 
-def _view_rate(view: MarketView) -> int | None:
-    return funding_rate_8h_ppm(view.funding.next_rate_text) if view.funding.known else None
-
-
 # === Risk ===
 
-# What puts the gate into which state; with none of it, it is ACTIVE. REDUCING lets pass what
-# shrinks a position; HALTED, a person's word, nothing but the guard's own reductions.
-_STATES: Final[dict[Reason, GateState]] = {
-    "HALTED": "HALTED",
-    "UNKNOWN_ACCOUNT": "REDUCING",
-    "UNKNOWN_ORACLE": "REDUCING",
-    "DAILY_LOSS": "REDUCING",
-    "DRAWDOWN": "REDUCING",
-}
-_Objection = tuple[Reason, str, Mapping[str, object]]
-_Event = MarketView | Frame | Decision
+# Holds the state of one account and asks the pure functions above: it folds events, and keeps
+# account of what it lets go. It judges nothing itself.
 
-_MINUTE_NS: Final = 60_000_000_000
-_DAY_NS: Final = 24 * _HOUR_NS
-_TURN_NS: Final = 2_000_000_000
+_Event = MarketView | Frame | Decision
 _NOBODY = Subaccount("")
 
 
 class Risk:
     """The account, its margin, the gate and the guard: one object, one step per event.
 
-    `margin` is current after each step; `closest` is the smallest distance seen so far; `rung`
-    counts how often the guard fired since the account was last safe. Without `guard` nothing
-    reduces; `flight_plan` is what it would fire, and is there without it too.
-    `halt` and `resume` are the kill switch; `standing` says what the gate lets pass, and why.
+    `valued` is what is held and its margin, current after each step; `closest` is the smallest
+    distance seen so far. Without `guard` nothing reduces; `flight_plan` is what it would fire,
+    and is there without it too. `halt` and `resume` are the kill switch; `standing` says what the
+    gate lets pass, and why.
     """
 
     def __init__(
@@ -3464,34 +4257,18 @@ class Risk:
         self.policy = policy or Policy()
         self.account = Account(subaccount)
         self.guard = guard
-        self.margin = MarginFigures(0)
         self.closest: float | None = None
-        self.rung = 0
-        self._views: dict[str, MarketView] = {}
-        self._exposures: dict[str, _Exposure] = {}
         self.next_client_id = 1
-        self._verdicts = 0
-        self._valued_seq = -1
+        self.valued = Valuation(self.account)
+        self._course = Course()
+        self._pace = Pace()
+        self._planner = Planner(self.policy.flight)
+        self._watchful = Watchfulness()
         self._watcher = Watcher(Returns(), self.policy.keep_above)
-        self._flight = self.policy.flight
-        self._earliest = self._flight.earliest
-        self._plan = FlightPlan(policy=self._flight)
-        self._drawn: tuple[MarginFigures, int] = (self.margin, 0)  # what the plan was drawn for
-        self._stirred: set[str] = set()  # tickers that moved since it was drawn
-        self._waited: frozenset[str] = frozenset()
-        # A turn is a block, or two seconds in which none came.
-        self._turn, self._height, self._turned_at, self._hour = 0, -1, 0, ("", 0)
-        # The distance lost in it, and in the one before. An order fills in a block that may move
-        # on as this one does, or as the last one did.
-        self._pace = self._last_pace = self._ahead = 0.0
-        self._weighed: tuple[MarginFigures, int] = (self.margin, -1)  # and what came of nothing
-        self._acted: dict[str, int] = {}  # the turn of the guard's last word, by its subject
         self._now = 0  # event time, in nanoseconds
         self._halted = ""
-        self._sent: deque[int] = deque()
-        self._course = _Course()
-        self._unheard: int | None = None  # equity before a snapshot that ends a doubt
-        self._stale_ns = round(self.policy.stale_seconds * 1_000_000_000)
+        self._sent: deque[int] = deque()  # when, over the last minute
+        self._verdicts = 0
 
     def step(self, event: MarketView | Frame | Decision) -> list[Verdict]:
         """Take one event in and put out the verdicts that it caused, in order."""
@@ -3500,14 +4277,19 @@ class Risk:
         if isinstance(event, MarketView):
             return self._see(event)
         if isinstance(event, Frame):
-            doubted, before = self.account.trouble, self.margin
-            if self.account.fold(event):
-                if doubted and before.known and self._course.day >= 0:
-                    self._unheard = before.net_collateral
-                self._load()
+            self._take(event)
             return []
-        verdict = self._review(event)
-        return [] if verdict is None else [verdict]
+        return self._judge(event) if event.action == "target" else []
+
+    @property
+    def margin(self) -> MarginFigures:
+        """Return the account's margin, over every position that can be valued."""
+        return self.valued.margin
+
+    @property
+    def rung(self) -> int:
+        """Return how often the guard fired since the account was last safe."""
+        return self._watchful.rung
 
     @property
     def alarm(self) -> Alarm:
@@ -3524,696 +4306,147 @@ class Risk:
     @property
     def standing(self) -> Standing:
         """Say what the gate lets pass now, with every reason."""
-        dangers = [*self._dangers()]
-        states = {_STATES[reason] for reason, *_ in dangers}
-        state: GateState = "HALTED" if "HALTED" in states else "REDUCING" if states else "ACTIVE"
-        return Standing(state=state, reasons=tuple((reason, why) for reason, why, _ in dangers))
+        return standing(self._situation())
+
+    @property
+    def flight_plan(self) -> FlightPlan:
+        """Return the ladder as it is now, over what can be valued."""
+        return self._ladder(self.valued.estimate)
 
     def halt(self, reason: str) -> None:
         """Let nothing pass from here on; the guard alone goes on reducing."""
         self._halted = reason or "no reason was given"
 
     def resume(self) -> None:
-        """Take a halt back, and measure loss and drawdown anew from here."""
-        self._halted, self._course = "", _Course()
-        self._settle(self.margin)
+        """Take a halt back, and measure loss and drawdown from here on."""
+        self._halted, self._course = "", Course()
+        self._settle()
 
     def watch(self, view: MarketView) -> Watch:
         """Look at the account as it is: every figure, every shock, and the way out."""
-        account = self.account
-        sizes = {t: self._quantums(t) for t in [*self._exposures, *account.unreadable]}
-        plan, views = self.flight_plan, self._views
-        return self._watcher.look(view, account.settled, sizes, views, plan, account.trouble)
+        return self._watcher.look(view, self.valued, self.flight_plan)
 
     def positions(self) -> list[PositionFigures]:
         """Return every position with its figures, the nearest to liquidation first."""
-        rows = [self._figures(exposure) for exposure in self._exposures.values()]
-        return sorted(rows, key=lambda row: inf if row.distance is None else row.distance)
+        return self._watcher.positions(self.valued)
 
-    def _figures(self, exposure: "_Exposure") -> PositionFigures:
-        position, view, market = exposure.position, exposure.view, exposure.market
-        if view is None or market is None:
-            return PositionFigures(
-                ticker=position.ticker, size=position.size, entry_price=position.entry_price,
-                unknown=(f"{position.ticker}: the market is not known",),
-            )  # fmt: skip
-        holding = self._watcher.holding(view, market, exposure.quantums, position.entry_price)
-        seq = exposure.oracle.seq if exposure.oracle is not None else 0
-        return position_figures(holding, exposure.terms, self.margin, seq)
-
-    def revalue(self) -> None:
-        """Value the account from nothing: what the steps add up to, made anew."""
-        for exposure in self._exposures.values():
-            exposure.revalue()
-        self._sum()
-
-    def _load(self) -> None:
-        old, self._exposures = self._exposures, {}
-        self._stirred |= old.keys() | self.account.positions.keys() | self.account.unreadable
-        self._stirred.update(self._plan.unknown)
-        for ticker, position in self.account.positions.items():
-            exposure = old.get(ticker)
-            if exposure is None or exposure.position is not position:
-                exposure = _Exposure(position)
-                if ticker in self._views:
-                    exposure.value(self._views[ticker])
-            self._exposures[ticker] = exposure
-        self._sum()
-
-    def _sum(self) -> None:
-        known = [e.terms for e in self._exposures.values() if e.terms is not None]
-        blind = {t for t, e in self._exposures.items() if e.terms is None}
-        unknown = sorted(blind | self.account.unreadable)
-        self._settle(total_margin(self.account.settled, known, unknown))
-
-    def _settle(self, margin: MarginFigures) -> None:
-        self.margin, distance, account = margin, margin.distance, self.account
-        if distance is not None and (self.closest is None or distance < self.closest):
-            self.closest = distance
-        if not (margin.unknown or account.trouble):
-            if self._unheard is not None:
-                # What came while nobody listened is no profit: prices are the same, it was paid in.
-                account.transferred += max(0, margin.net_collateral - self._unheard)
-                self._unheard = None
-            day = self._now // _DAY_NS
-            self._course.move(margin.net_collateral, account.transferred, day, self.policy)
+    def _take(self, frame: Frame) -> None:
+        doubted, before = self.account.trouble, self.valued.margin
+        if self.account.fold(frame):
+            if doubted and before.known:
+                self._course.doubt(before.net_collateral)
+            self.valued.load()
+            self._settle()
 
     def _see(self, view: MarketView) -> list[Verdict]:
-        self._views.setdefault(view.ticker, view)
-        if view.chain.height != self._height or view.at - self._turned_at >= _TURN_NS:
+        valued, pace = self.valued, self._pace
+        valued.views.setdefault(view.ticker, view)
+        if pace.is_over(view):
             self._begin_turn(view)
-        if not (self._exposures or self.account.unreadable):
+        if not (valued.held or self.account.unreadable):
             return []
-        before = self.margin
-        self._value(view)
-        if self.margin is not before and self.margin.unknown == before.unknown:
-            # Positions stood still: what was lost is the market's doing.
-            lost = before.net_collateral - self.margin.net_collateral
-            self._pace += lost / max(before.sensitivity, 1)
-            self._ahead = max(self._pace, self._last_pace, 0.0)
+        before = valued.margin
+        valued.see(view)
+        if valued.margin is not before:
+            self._settle()
+            if valued.margin.unknown == before.unknown:
+                # Positions stood still: what was lost is the market's doing.
+                pace.move(before, valued.margin)
         return self._defend(view) if self.guard else []
-
-    def _value(self, view: MarketView) -> None:
-        if view.ticker in self._exposures:
-            self._stirred.add(view.ticker)
-        if view.seq != self._valued_seq and view.changed not in ("book", "trades"):
-            # One frame may move many markets, and its views come one by one: catch up with all.
-            self._valued_seq = view.seq
-            views = self._views
-            if moved := [t for t, e in self._exposures.items() if t in views and e.value(views[t])]:
-                self._stirred.update(moved)
-                self._sum()
-        elif (exposure := self._exposures.get(view.ticker)) is not None:
-            old = exposure.terms
-            if exposure.value(view) and old is not None and exposure.terms is not None:
-                self._settle(exchanged(self.margin, old, exposure.terms))
-            elif exposure.terms is not old:
-                self._sum()
 
     def _begin_turn(self, view: MarketView) -> None:
         self.account.expire(view.chain.height)
-        self._watcher.returns.sample(view.at, self._views)
-        self._turn, self._height, self._turned_at = self._turn + 1, view.chain.height, view.at
-        self._last_pace, self._pace = self._pace, 0.0
-        self._ahead = max(self._last_pace, 0.0)
-        self._count_hours(view)
+        self._watcher.returns.sample(view.at, self.valued.views)
+        hours = self._pace.begin(view)
+        if hours or self.account.hours_owed:
+            self.valued.fund(hours)
+            self._settle()
 
-    def _count_hours(self, view: MarketView) -> None:
-        # Hours are the chain's; until it has told its time, which may be another than ours, ours.
-        clock = "chain" if view.chain.time_ns else "ours"
-        hour = (view.chain.time_ns or view.at) // _HOUR_NS
-        passed = hour - self._hour[1] if self._hour[0] == clock else 0
-        if passed > 0 or self.account.hours_owed:
-            self._fund(max(passed, 0))
-        if passed >= 0:
-            self._hour = clock, hour
+    def _settle(self) -> None:
+        margin, account = self.valued.margin, self.account
+        distance = margin.distance
+        if distance is not None and (self.closest is None or distance < self.closest):
+            self.closest = distance
+        if not (margin.unknown or account.trouble):
+            day = self._now // _DAY_NS
+            self._course.move(margin.net_collateral, account.transferred, day, self.policy)
 
-    def _fund(self, hours: int) -> None:
-        # The rate that was told last is the hour's, or nearly; an unknown one is the worst. Without
-        # a price there is no figure yet: the hours are owed until there is.
-        owed, self.account.hours_owed = self.account.hours_owed, {}
-        for ticker, e in self._exposures.items():
-            due, delta = hours + owed.get(ticker, 0), None
-            if e.view is not None and e.market is not None:
-                delta = index_delta(e.view, e.market, due, worst_for=e.quantums)
-            if delta is not None:
-                self.account.unsettled_ppm += funding_settlement_ppm(e.quantums, delta, 0)
-            elif due:
-                self.account.hours_owed[ticker] = due
-        self._sum()
+    def _judge(self, decision: Decision) -> list[Verdict]:
+        verdict = review(decision, self._situation())
+        self._verdicts += 1
+        if isinstance(verdict, Approved):
+            valued = self.valued
+            base = valued.margin if verdict.order.reduce_only else valued.reserved
+            self._reserve(verdict, base)
+        return [verdict]
 
-    # === Gate ===
-
-    def _review(self, decision: Decision) -> Verdict | None:
-        if decision.action != "target":
-            return None
-        if self._halted:
-            return self._deny(decision, *next(self._dangers()))
-        view = self._views.get(decision.ticker)
-        market = view.market if view is not None else None
-        if view is None or market is None:
-            why = f"{decision.ticker} is not known yet"
-            return self._deny(decision, "UNKNOWN_MARKET", why, {"markets_known": len(self._views)})
-        held = self._held(market.ticker)
-        target = _at_oracle(decision.target_usdc, view, market)
-        if target is None and decision.target_usdc * held < 0:
-            # How far to go on the other side needs a price; to leave this one does not.
-            return self._exit(decision, view, market, -held)
-        if target is None:
-            why, told = f"no oracle price of {market.ticker}", {"ticker": market.ticker}
-            return self._deny(decision, "UNKNOWN_ORACLE", why, told)
-        if held and target * held >= 0 and abs(target) < abs(held):
-            return self._exit(decision, view, market, target - held)
-        verdict = self._enter(decision, view, market, target - held)
-        if isinstance(verdict, Denied) and target * held < 0:
-            # The far side is refused, and nobody hears of it: the near side may still be left.
-            self._verdicts -= 1
-            return self._exit(decision, view, market, -held)
-        return verdict
-
-    def _exit(
-        self, decision: Decision, view: MarketView, market: PerpetualMarket, delta: int
-    ) -> Verdict:
-        # No limit may block the way out, only the grid can; nothing is sent out twice.
-        pending = self._reducing(market.ticker)
-        going = sum(r.order.quantums for r in pending if not r.doubted)
-        if going >= abs(delta):
-            return self._deny(decision, *self._waiting(pending[-1]))
-        delta += going if delta < 0 else -going
-        candidate = ioc(view, market, delta, self.policy.guard_slippage_bps)
-        if candidate is None:
-            why, told = "neither a book nor an oracle price to go by", {"known": view.book.known}
-            return self._deny(decision, "NO_BOOK", why, told)
-        if not candidate.size:
-            return self._below_step(decision, market, delta)
-        if not view.chain.height:
-            return self._deny(decision, "UNKNOWN_HEIGHT", "no block height seen yet", {"height": 0})
-        held = self._held(market.ticker)
-        after = candidate.after(self.margin, held, candidate.worst_quote, self.policy.taker_fee_ppm)
-        old, new = (amount_text(market.size(size)) for size in (held, held + candidate.delta))
-        why = f"{candidate.words} shrinks {old} to {new}: that always passes"
-        order = self._send(candidate, _cost(self.margin, after), reduce_only=True)
-        return self._approve(decision, order, after, why)
-
-    def _enter(
-        self, decision: Decision, view: MarketView, market: PerpetualMarket, delta: int
-    ) -> Verdict:
-        objection = next(self._unready(decision, view, market), None)
-        if objection is not None:
-            return self._deny(decision, *objection)
-        base, held = self.reserved_margin(), self._held(market.ticker)
-        sizing = self._sized(view, market, delta, base)
-        if sizing is not None:
-            if abs(sizing.quantums) <= abs(held) and sizing.quantums * held >= 0:
-                told = {"wanted": held + delta, "borne": sizing.quantums}
-                return self._deny(decision, "SIZE", f"no more is borne: {sizing.why}", told)
-            delta = sizing.quantums - held
-        most = _at_oracle(self.policy.max_order_usdc, view, market) or 0
-        candidate = ioc(view, market, max(-most, min(most, delta)), self.policy.slippage_bps)
-        if candidate is None or not candidate.size:
-            return self._below_step(decision, market, delta)
-        after = candidate.after(base, held, candidate.worst_quote, self.policy.taker_fee_ppm)
-        beyond = next(self._beyond(after, candidate, held), None)  # the first objection wins
-        if beyond is not None:
-            return self._deny(decision, *beyond)
-        cut = f", cut to {self.policy.max_order_usdc:,.0f} USDC" if abs(delta) > most else ""
-        cut += f", sized by {sizing.why}" if sizing is not None else ""
-        why = (
-            f"{candidate.words}{cut}: free collateral {usdc_text(base.free_collateral)} becomes "
-            f"{usdc_text(after.free_collateral)}, leverage {after.leverage or 0:.2f}, distance "
-            f"{percent_text(after.distance)} at the worst price"
+    def _situation(self) -> Situation:
+        sent, since = self._sent, self._now - _MINUTE_NS
+        while sent and sent[0] <= since:
+            sent.popleft()
+        return Situation(
+            policy=self.policy,
+            valued=self.valued,
+            course=self._course,
+            returns=self._watcher.returns,
+            now=self._now,
+            halted=self._halted,
+            sent=len(sent),
+            number=self._verdicts + 1,
+            client_id=self.next_client_id,
         )
-        order = self._send(candidate, _cost(base, after), reduce_only=False)
-        return self._approve(decision, order, after, why)
-
-    def _sized(
-        self, view: MarketView, market: PerpetualMarket, delta: int, base: MarginFigures
-    ) -> Sizing | None:
-        """Bound what a candidate leads to by what is to be borne; None where nothing bounds it.
-
-        Orders in flight count as filled.
-        """
-        policy, oracle = self.policy, view.oracle
-        if (policy.bear_move is None and policy.max_volatility_1h is None) or oracle is None:
-            return None
-        candidate = ioc(view, market, delta, policy.slippage_bps)
-        if candidate is None or not candidate.size:
-            return None
-        price, held = (oracle.digits, oracle.exponent), self._held(market.ticker)
-        fair = abs(position_margin(market, candidate.size, *price).net_notional)
-        lost = (
-            candidate.worst_quote - fair
-            if candidate.side == "BUY"
-            else fair - candidate.worst_quote
-        )
-        lost = max(lost, 0) + mul_ppm(candidate.worst_quote, policy.taker_fee_ppm, round_up=True)
-        views, watcher, collateral = self._views, self._watcher, self.account.settled
-        sizes = {ticker: self._held(ticker) for ticker in self._exposures}
-        for order in [r.order for r in self.account.reserved.values() if not r.order.reduce_only]:
-            if (grid := views[order.ticker].market) is not None:
-                quote = grid.quote_quantums(order.quantums, order.subticks)
-                collateral -= quote if order.side == "BUY" else -quote
-                collateral -= mul_ppm(quote, policy.taker_fee_ppm, round_up=True)
-            sizes[order.ticker] = sizes.get(order.ticker, 0) + order.signed_quantums
-        seen = [(views[ticker], size) for ticker, size in sizes.items()]
-        holdings = [watcher.holding(v, v.market, size) for v, size in seen if v.market is not None]
-        sizing = bound_position(
-            position_margin(market, held + candidate.delta, *price).net_notional,
-            watcher.holding(view, market, held), collateral, holdings,
-            equity=base.net_collateral, adverse=policy.bear_move,
-            volatility_1h=policy.max_volatility_1h, cap=policy.max_leverage,
-            cost_ppm=lost * PPM // max(fair, 1) + 2,
-        )  # fmt: skip
-        return None if sizing.limited_by == "wish" else sizing
-
-    def _dangers(self) -> Iterator[_Objection]:
-        """Yield what keeps the gate from being ACTIVE."""
-        account, course, policy = self.account, self._course, self.policy
-        if self._halted:
-            yield "HALTED", f"halted: {self._halted}", {"halted": self._halted}
-        age = self._now - account.at
-        if account.trouble:
-            yield "UNKNOWN_ACCOUNT", account.trouble, {"last_frame": account.seq}
-        elif account.polled and age > self._stale_ns:
-            why = f"the account was polled {age / 1e9:.1f} s ago, limit {policy.stale_seconds:g} s"
-            yield "UNKNOWN_ACCOUNT", why, {"age_s": age / 1e9, "limit_s": policy.stale_seconds}
-        if unknown := ", ".join(self.margin.unknown):
-            yield "UNKNOWN_ORACLE", f"no oracle price of {unknown}", {"unknown": unknown}
-        if course.lost is not None:
-            lost, most = usdc_text(course.lost), policy.max_daily_loss_usdc
-            why = f"{lost} USDC were lost since 00:00 UTC, limit {most:,.2f}"
-            yield "DAILY_LOSS", why, {"lost": lost, "limit": most}
-        if course.sunk is not None:
-            sunk, limit = percent_text(course.sunk), percent_text(policy.max_drawdown)
-            yield "DRAWDOWN", f"drawdown {sunk}, limit {limit}", {"drawdown": sunk, "limit": limit}
-
-    def _unready(
-        self, decision: Decision, view: MarketView, market: PerpetualMarket
-    ) -> Iterator[_Objection]:
-        book, oracle, ticker = view.book, view.oracle, market.ticker
-        if pending := self.account.in_flight(ticker):
-            yield self._waiting(pending[-1])
-        yield from self._dangers()
-        if view.status != "ACTIVE":
-            was = view.status or "unknown"
-            yield "STATUS", f"expected an ACTIVE market, it is {was}", {"status": was}
-        if oracle is None:
-            yield "UNKNOWN_ORACLE", f"no oracle price of {ticker}", {"unknown": ticker}
-        if not book.known or book.best_bid is None or book.best_ask is None:
-            was = "one-sided" if book.known else "unknown"
-            yield "NO_BOOK", f"expected bids and asks, the book is {was}", {"book": was}
-        yield from self._stale(decision, view)
-        if not view.chain.height:
-            yield "UNKNOWN_HEIGHT", "no block height seen yet", {"height": 0}
-        others = [e.market for t, e in self._exposures.items() if t != ticker and e.market]
-        if mixes_isolated([market, *others]):
-            held = " ".join(other.ticker for other in others)
-            yield "ISOLATED", "an isolated market needs a subaccount of its own", {"held": held}
-
-    def _waiting(self, pending: Reservation) -> _Objection:
-        last, now = pending.order.good_til_block, self.account.height
-        why = f"{pending.verdict_id} has no answer: it may fill until block {last}, now {now}"
-        return "IN_FLIGHT", why, {"verdict": pending.verdict_id, "until": last, "now": now}
-
-    def _stale(self, decision: Decision, view: MarketView) -> Iterator[_Objection]:
-        limit, oracle = self.policy.stale_seconds, view.oracle
-        age = decision.at - min(view.book.at, oracle.at if oracle is not None else 0)
-        if view.quality.stale or age > self._stale_ns:
-            why = f"book or oracle is {age / 1e9:.1f} s old, limit {limit:g} s"
-            yield "STALE", why, {"age_s": age / 1e9, "limit_s": limit}
-        # The margin is no younger than the oldest price in it.
-        since, held = decision.at - self._stale_ns, self._exposures.items()
-        old = [(e.oracle.at, t) for t, e in held if e.oracle is not None and e.oracle.at < since]
-        if old:
-            at, ticker = min(old)
-            age = decision.at - at
-            why = f"the oracle price of {ticker} is {age / 1e9:.1f} s old, limit {limit:g} s"
-            yield "STALE", why, {"ticker": ticker, "age_s": age / 1e9, "limit_s": limit}
-
-    def _beyond(
-        self, after: MarginFigures, candidate: Candidate, held: int
-    ) -> Iterator[_Objection]:
-        policy, distance, leverage = self.policy, after.distance, after.leverage
-        if after.free_collateral < 0:
-            needs, has = usdc_text(after.initial_margin), usdc_text(after.net_collateral)
-            yield "MARGIN", f"needs {needs} of initial margin, would have {has}", _in_usdc(after)
-        if leverage is None or leverage > policy.max_leverage:
-            was = "undefined" if leverage is None else f"{leverage:.2f}"
-            yield (
-                "LEVERAGE",
-                f"leverage would be {was}, limit {policy.max_leverage:g}",
-                _in_usdc(after),
-            )
-        if distance is not None and distance < policy.keep_above:
-            limit = percent_text(policy.keep_above)
-            why = f"distance would be {percent_text(distance)}, limit {limit}"
-            yield "DISTANCE", why, _in_usdc(after)
-        for reason, what, would_be, most in self._measured(after, candidate, held):
-            if not would_be <= most:  # nor if it is no number
-                why = f"{what} would be {would_be:,.2f}, limit {most:,.2f}"
-                yield reason, why, {"would_be": f"{would_be:.6f}", "limit": f"{most:.6f}"}
-
-    def _measured(
-        self, after: MarginFigures, candidate: Candidate, held: int
-    ) -> Iterator[tuple[Reason, str, float, float]]:
-        """Yield what a policy limits: what it would be, and the most it may."""
-        policy, ticker, oracle = self.policy, candidate.market.ticker, candidate.view.oracle
-        if (most := policy.max_account_usdc) is not None:
-            yield "NOTIONAL", "notional in USDC", after.notional / 1e6, most
-        most = policy.market_usdc.get(ticker, policy.max_market_usdc)
-        if most is not None and oracle is not None:
-            price = oracle.digits, oracle.exponent
-            value = position_margin(candidate.market, held + candidate.delta, *price).net_notional
-            yield "MARKET_NOTIONAL", f"notional of {ticker} in USDC", abs(value) / 1e6, most
-        if (most := policy.max_positions) is not None and ticker not in self._exposures:
-            orders = [held.order for held in self.account.reserved.values()]
-            growing = {order.ticker for order in orders if not order.reduce_only}
-            markets = self._exposures.keys() | self.account.unreadable | growing | {ticker}
-            yield "POSITIONS", "positions", len(markets), most
-        if (most := policy.max_orders_per_minute) is not None:
-            yield "ORDER_RATE", "orders in a minute", self._sent_lately() + 1, most
-        if (most := policy.max_slippage_bps) is not None:
-            yield "SLIPPAGE", "slippage in bps", candidate.slippage_bps, most
-
-    def reserved_margin(self) -> MarginFigures:
-        """Return the margin as if every order in flight had filled at its worst."""
-        margin = self.margin
-        for reservation in self.account.reserved.values():
-            margin = _moved(margin, reservation.effect)
-        return margin
-
-    def _held(self, ticker: str) -> int:
-        return self._exposures[ticker].quantums if ticker in self._exposures else 0
-
-    # === Guard ===
-
-    @property
-    def flight_plan(self) -> FlightPlan:
-        """Return the ladder as it is now, over what can be valued."""
-        return self._ladder(self._estimate() if self.margin.unknown else self.margin)
 
     def _defend(self, view: MarketView) -> list[Verdict]:
         # Blind to a part, it acts on the rest, and on what that part was bought for.
-        margin = self._estimate() if self.margin.unknown else self.margin
-        near = margin.cushion < (self._earliest + self._ahead) * margin.sensitivity
+        valued, watchful, turn = self.valued, self._watchful, self._pace.turn
+        margin = valued.estimate if valued.margin.unknown else valued.margin
+        near = margin.cushion < (self._planner.earliest + self._pace.ahead) * margin.sensitivity
         if not (near or margin.unknown):
-            self.rung = 0
+            watchful.rung = 0
             return []
-        blind = ", ".join(margin.unknown)
-        heard: list[Verdict] = []
-        if blind and self._is_due("blind"):
-            why = f"guard: blind, no oracle of {blind}"
-            heard.append(self._deny(view, "UNKNOWN_ORACLE", why, {"unknown": blind}))
-        # Books alone are weighed once a turn, prices whenever they move.
-        weighed = self._weighed[0] is self.margin and self._weighed[1] == self._turn
-        if near and not weighed and self._acted.get("near") != self._turn:
-            self._weighed = self.margin, self._turn
-            heard += self._relieve(view, margin)
-        return heard
-
-    def _is_due(self, what: str) -> bool:
-        if self._acted.get(what) == self._turn:
-            return False
-        self._acted[what] = self._turn
-        return True
-
-    def _estimate(self) -> MarginFigures:
-        held = self._exposures.values()
-        terms = [e.terms or e.at_entry for e in held]
-        return total_margin(self.account.settled, terms, self.margin.unknown)
+        says_blind = bool(margin.unknown) and watchful.is_blindness_due(turn)
+        acts = near and watchful.is_danger_due(valued.margin, turn)
+        if not (says_blind or acts):
+            return []
+        answers = defend(
+            Danger(
+                view=view,
+                policy=self.policy,
+                margin=margin,
+                views=valued.views,
+                plan=self._ladder(margin) if acts else None,
+                is_waiting=bool(self._planner.waiting),
+                says_blind=says_blind,
+                rung=watchful.rung + 1,
+                number=self._verdicts + 1,
+                client_id=self.next_client_id,
+            )
+        )
+        self._verdicts += len(answers)
+        reductions = [answer for answer in answers if isinstance(answer, Reduce)]
+        for reduce in reductions:
+            self._reserve(reduce, reduce.before)
+        if len(answers) > says_blind:
+            watchful.answered(turn, fired=bool(reductions))
+        return [*answers]
 
     def _ladder(self, margin: MarginFigures) -> FlightPlan:
-        fall = int(self._ahead * max(margin.sensitivity, 0))
-        waiting = frozenset(t for t in self._exposures if self._is_reducing(t))
-        stirred = self._stirred | (waiting ^ self._waited)
-        if stirred or self._drawn != (margin, fall):
-            held = {ticker: self._quantums(ticker) for ticker in stirred}
-            self._plan = replan(self._plan, margin, held, self._views, fall=fall, waiting=waiting)
-            self._stirred, self._waited, self._drawn = set(), waiting, (margin, fall)
-        return self._plan
+        valued, planner = self.valued, self._planner
+        fall = int(self._pace.ahead * max(margin.sensitivity, 0))
+        waiting = valued.reducing
+        tickers = valued.moved | (waiting ^ planner.waiting)
+        moved = {ticker: valued.known_size(ticker) for ticker in tickers}
+        valued.moved.clear()
+        return planner.draw(margin, moved, valued.views, fall=fall, waiting=waiting)
 
-    def _quantums(self, ticker: str) -> int | None:
-        exposure = self._exposures.get(ticker)
-        if exposure is None:
-            return None if ticker in self.account.unreadable else 0
-        return exposure.quantums if exposure.market is not None else None
-
-    def _relieve(self, view: MarketView, margin: MarginFigures) -> list[Verdict]:
-        """Fire what is due of the ladder, or say why nothing can be."""
-        if not view.chain.height:
-            return self._helpless(view, margin, "UNKNOWN_HEIGHT", "no block height is known")
-        plan = self._ladder(margin)
-        rungs = joined(due(plan, plan.distance_next))
-        if rungs:
-            self.rung += 1
-            self._acted["near"] = self._turn
-        elif not (plan.rungs or self._waited):
-            return self._helpless(view, margin, "BELOW_STEP", "no reduction would relieve it")
-        verdicts: list[Verdict] = []
-        start = _away(margin)
-        for rung in rungs:
-            near = _nearness(start, plan.distance_next or 0.0, rung.fires_below)
-            reduce = self._reduce(view, rung, margin, near)
-            verdicts.append(reduce)
-            margin = reduce.after
-        return verdicts
-
-    def _helpless(
-        self, view: MarketView, margin: MarginFigures, reason: Reason, but: str
-    ) -> list[Verdict]:
-        distance = _away(margin)
-        if distance >= self.policy.act_below or not self._is_due("near"):
-            return []
-        told, limit = percent_text(distance), percent_text(self.policy.act_below)
-        why = f"guard: distance {told} < {limit}, but {but}"
-        return [self._deny(view, reason, why, {"distance": told, "limit": limit})]
-
-    def _is_reducing(self, ticker: str) -> bool:
-        # Two reductions cannot flip a position, so that one in doubt is not waited for.
-        return any(not r.doubted for r in self._reducing(ticker))
-
-    def _reducing(self, ticker: str) -> list[Reservation]:
-        # One sent before the position changed sides reduces nothing.
-        held = self._held(ticker)
-        waiting = self.account.in_flight(ticker)
-        return [r for r in waiting if r.order.reduce_only and r.order.signed_quantums * held < 0]
-
-    def _reduce(self, view: MarketView, rung: Rung, before: MarginFigures, near: str) -> Reduce:
-        seen, fee_ppm = self._views[rung.ticker], self.policy.taker_fee_ppm
-        candidate = Candidate(rung.market, seen, rung.side, rung.quantums, rung.subticks)
-        after = candidate.after(before, rung.held, rung.quote, fee_ppm)
-        order = self._send(candidate, _cost(before, after), reduce_only=True)
-        # Orders of one moment are told one after the other, whatever cuts each is made of.
-        rung = msgspec.structs.replace(rung, restores=_away(after) if after.notional else inf)
-        return Reduce(
-            id=self._next_id(),
-            order=order,
-            seq=view.seq,
-            at=view.at,
-            # What was estimated for a part that is not known stays marked as unknown.
-            before=before,
-            after=after,
-            distance=_away(before),
-            rung=self.rung,
-            cost=rung.cost,
-            why=f"{rung.words}: {near}; {rung.ends}",
-        )
-
-    def _send(
-        self, candidate: Candidate, effect: MarginFigures, *, reduce_only: bool
-    ) -> OrderRequest:
-        order = OrderRequest(
-            ticker=candidate.market.ticker,
-            clob_pair_id=candidate.market.clob_pair_id,
-            side=candidate.side,
-            quantums=candidate.size,
-            subticks=candidate.subticks,
-            time_in_force="IOC",
-            client_id=self.next_client_id,
-            reduce_only=reduce_only,
-            good_til_block=candidate.view.chain.height + self.policy.good_til_blocks,
-        )
-        self.next_client_id += 1
-        self._sent_lately()
+    def _reserve(self, verdict: Approved | Reduce, base: MarginFigures) -> None:
+        order, account = verdict.order, self.account
+        self.next_client_id = order.client_id + 1
         self._sent.append(self._now)
-        id_ = order_id(self.account.subaccount, order)
-        self.account.reserved[id_] = Reservation(
-            order=order,
-            order_id=id_,
-            effect=effect,
-            verdict_id=f"V{self._verdicts + 1}",
+        id_, effect = order_id(account.subaccount, order), worsened(base, verdict.after)
+        account.reserved[id_] = Reservation(
+            order=order, order_id=id_, effect=effect, verdict_id=verdict.id
         )
-        return order
-
-    def _sent_lately(self) -> int:
-        while self._sent and self._sent[0] <= self._now - _MINUTE_NS:
-            self._sent.popleft()
-        return len(self._sent)
-
-    def _approve(
-        self, decision: Decision, order: OrderRequest, after: MarginFigures, why: str
-    ) -> Approved:
-        return Approved(
-            id=self._next_id(),
-            order=order,
-            decision=decision,
-            seq=decision.seq,
-            at=decision.at,
-            before=self.margin,
-            after=after,
-            why=why,
-        )
-
-    def _deny(
-        self, cause: Decision | MarketView, reason: Reason, why: str, figures: Mapping[str, object]
-    ) -> Denied:
-        return Denied(
-            id=self._next_id(),
-            ticker=cause.ticker,
-            decision=cause if isinstance(cause, Decision) else None,
-            seq=cause.seq,
-            at=cause.at,
-            reason=reason,
-            figures=tuple((name, str(figure)) for name, figure in figures.items()),
-            why=why,
-        )
-
-    def _below_step(self, decision: Decision, market: PerpetualMarket, delta: int) -> Denied:
-        wanted = amount_text(market.size(abs(delta)))
-        step = amount_text(market.size(market.step_base_quantums))
-        why = f"{wanted} {market.ticker} is left to trade, less than one step of {step}"
-        return self._deny(decision, "BELOW_STEP", why, {"wanted": wanted, "step": step})
-
-    def _next_id(self) -> str:
-        self._verdicts += 1
-        return f"V{self._verdicts}"
-
-
-def _moved(margin: MarginFigures, effect: MarginFigures) -> MarginFigures:
-    return MarginFigures(
-        margin.net_collateral + effect.net_collateral,
-        margin.initial_margin + effect.initial_margin,
-        margin.maintenance_margin + effect.maintenance_margin,
-        margin.notional + effect.notional,
-        margin.sensitivity + effect.sensitivity,
-        margin.unknown,
-    )
-
-
-def _cost(before: MarginFigures, after: MarginFigures) -> MarginFigures:
-    # What is better after it may not come, and must not be counted on: figure by figure.
-    return MarginFigures(
-        min(0, after.net_collateral - before.net_collateral),
-        max(0, after.initial_margin - before.initial_margin),
-        max(0, after.maintenance_margin - before.maintenance_margin),
-        max(0, after.notional - before.notional),
-        max(0, after.sensitivity - before.sensitivity),
-    )
-
-
-def _away(margin: MarginFigures) -> float:
-    # Over what is known, where `distance` says None as soon as anything is not.
-    return margin.cushion / max(margin.sensitivity, 1)
-
-
-def _nearness(distance: float, then: float, fires_below: float) -> str:
-    now, then_, limit = percent_text(distance), percent_text(then), percent_text(fires_below)
-    if distance >= fires_below:
-        return f"distance {now}, after another such block {then_} < {limit}"
-    return f"distance {now} < {limit}" + (f", {then_} after another such block" * (then_ != now))
-
-
-def _in_usdc(margin: MarginFigures) -> dict[str, str]:
-    return {name: usdc_text(getattr(margin, name)) for name in _MARGIN_NAMES}
-
-
-class _Exposure(msgspec.Struct, eq=False):
-    """A position with the terms last computed for it, and what they were computed from."""
-
-    position: Position
-    quantums: int = 0
-    maintenance_e12: int = 0
-    view: MarketView | None = None
-    market: PerpetualMarket | None = None
-    oracle: Oracle | None = None
-    open_interest: int | None = None
-    terms: PositionMargin | None = None
-
-    def value(self, view: MarketView) -> bool:
-        oracle, market, interest = view.oracle, view.market, view.open_interest
-        same = oracle is self.oracle and market is self.market and interest == self.open_interest
-        if same and self.view is not None:
-            return False
-        self.view, self.oracle, self.open_interest = view, oracle, interest
-        if market is not self.market and market is not None:
-            self.quantums = int(self.position.size.scaleb(-market.atomic_resolution))
-            self.position.quantums = self.quantums
-            self.maintenance_e12 = market.imf_ppm * market.maintenance_fraction_ppm
-        self.market = market
-        self.revalue()
-        return True
-
-    @property
-    def at_entry(self) -> PositionMargin:
-        """Return the margin as far as it is known without an oracle price."""
-        value = int((self.position.size * self.position.entry_price).scaleb(6))
-        maintenance = -(-abs(value) * self.maintenance_e12 // PPM**2)
-        return PositionMargin(value, maintenance, maintenance)
-
-    def revalue(self) -> None:
-        market, oracle = self.market, self.oracle
-        if market is None or oracle is None:
-            self.terms = None
-            return
-        digits, exponent, interest = oracle.digits, oracle.exponent, self.open_interest
-        try:
-            self.terms = position_margin(market, self.quantums, digits, exponent, interest)
-        except MarginError:
-            self.terms = None  # beyond what the chain can hold: not known either
-
-
-def _at_oracle(usdc: float, view: MarketView, market: PerpetualMarket) -> int | None:
-    quote, oracle = int(usdc * 1_000_000), view.oracle
-    if not quote:
-        return 0
-    if oracle is None:
-        return None
-    return quote_to_base(quote, oracle.digits, oracle.exponent, market.atomic_resolution)
-
-
-class _Course:
-    """How the equity went, transfers taken out: quote quantums since the UTC day and the peak.
-
-    `lost` and `sunk` are set where a limit was passed, and stay so: the loss until the day is
-    over, the drawdown until somebody resumes.
-    """
-
-    __slots__ = ("day", "lost", "opened", "peak", "profit", "sunk")
-
-    def __init__(self) -> None:
-        self.day = -1
-        self.opened = self.peak = self.profit = 0
-        self.lost: int | None = None
-        self.sunk: float | None = None
-
-    def move(self, equity: int, paid_in: int, day: int, policy: Policy) -> None:
-        """Take the equity of the moment in."""
-        profit = equity - paid_in
-        if self.day < 0:
-            self.peak = self.profit = profit
-        if day != self.day:
-            # A day opens with what the last one closed with.
-            self.day, self.opened, self.lost = day, self.profit, None
-        self.profit = profit
-        if profit > self.peak:
-            self.peak = profit
-        most, lost = policy.max_daily_loss_usdc, self.opened - profit
-        if most is not None and lost > most * 1e6:
-            self.lost = max(lost, self.lost or 0)
-        most, sunk = policy.max_drawdown, self.peak - profit
-        if most is not None and sunk > most * (self.peak + paid_in):
-            share = sunk / max(self.peak + paid_in, 1)
-            self.sunk = max(share, self.sunk or 0.0)
 
 
 # === Streams ===
