@@ -541,7 +541,7 @@ def account_summary(given: Case) -> Any:
 
 def front_end(given: Case) -> risk.ParentView:
     """See the accounts of a case as the front end that it names shows them."""
-    views = {"v4_web_parent_account": risk.web_view, "abacus_account": risk.abacus_view}
+    views: dict[str, risk.ViewName] = {"v4_web_parent_account": "web", "abacus_account": "abacus"}
     family = {
         int(number): (
             int(Decimal(account["usdc"]).scaleb(6)),

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -7,25 +6,22 @@ import msgspec
 import pytest
 from dydx_conn import PerpetualMarket
 from dydx_risk import (
-    AccountView,
     Difference,
     Holding,
     MarginError,
     MarginFigures,
-    abacus_view,
-    chain_view,
+    ViewName,
+    account_view,
     explain,
-    indexer_view,
     parent_view,
     position_margin,
     total_margin,
-    web_view,
 )
 from hypothesis import given
 from hypothesis import strategies as st
 
 Account = tuple[int, tuple[Holding, ...]]
-View = Callable[[int, tuple[Holding, ...]], AccountView]
+
 
 ETH = PerpetualMarket(
     ticker="ETH-USD",
@@ -40,7 +36,7 @@ ETH = PerpetualMarket(
 )
 CAPS = {"open_interest_lower_cap": 10**12, "open_interest_upper_cap": 2 * 10**12}
 SCALED = msgspec.structs.replace(ETH, **CAPS)
-VIEWS = [chain_view, web_view, abacus_view, indexer_view]
+VIEWS: list[ViewName] = ["chain", "web", "abacus", "indexer"]
 
 
 def _held(market: PerpetualMarket = ETH, eth: int = 1, **fields: Any) -> Holding:
@@ -75,9 +71,9 @@ def _found(account: Account, view: str, figure: str, ticker: str = "") -> Differ
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_every_view_agrees_on_a_plain_account(view: View) -> None:
+def test_every_view_agrees_on_a_plain_account(view: ViewName) -> None:
     """1 ETH at 3,000 with 1,000 USDC of its own: three times leverage, 85 % left."""
-    seen = view(*_account(-2_000, _held()))
+    seen = account_view(view, *_account(-2_000, _held()))
 
     assert _both(seen.equity, seen.free_collateral, seen.quote_balance) == (1_000, 850, -2_000)
     assert _both(seen.leverage, seen.margin_usage) == (3, Fraction(15, 100))
@@ -89,16 +85,16 @@ def test_every_view_agrees_on_a_plain_account(view: View) -> None:
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_an_empty_account_is_worth_its_usdc(view: View) -> None:
+def test_an_empty_account_is_worth_its_usdc(view: ViewName) -> None:
     """No position: no leverage, nothing used."""
-    seen = view(*_account(5))
+    seen = account_view(view, *_account(5))
 
     assert _both(seen.equity, seen.leverage, seen.margin_usage, seen.positions) == (5, 0, 0, ())
 
 
 def test_a_liquidation_price_is_where_the_account_stands_at_its_maintenance() -> None:
     """The chain's own test turns there, to the quantum or so."""
-    (position,) = chain_view(*_account(-2_000, _held())).positions
+    (position,) = account_view("chain", *_account(-2_000, _held())).positions
     assert position.liquidation_price is not None
     price = int(position.liquidation_price * 10**6)
 
@@ -111,34 +107,34 @@ def test_a_position_that_nothing_can_liquidate_has_no_liquidation_price() -> Non
     """Cash beyond the notional: the price would be below 0. A tier of 100 % has none either."""
     full = msgspec.structs.replace(ETH, imf_ppm=1_000_000, maintenance_fraction_ppm=1_000_000)
 
-    assert chain_view(*_account(1, _held())).positions[0].liquidation_price is None
-    assert chain_view(*_account(-1, _held(full))).positions[0].liquidation_price is None
+    assert account_view("chain", *_account(1, _held())).positions[0].liquidation_price is None
+    assert account_view("chain", *_account(-1, _held(full))).positions[0].liquidation_price is None
 
 
 def test_only_abacus_writes_a_short_leverage_negative() -> None:
     """The others show how much, not which way."""
     account = _account(4_000, _held(eth=-1))
 
-    leverages = [view(*account).positions[0].leverage for view in VIEWS]
+    leverages = [account_view(view, *account).positions[0].leverage for view in VIEWS]
     assert leverages == [3, 3, -3, 3]
-    assert [view(*account).leverage for view in VIEWS] == [3] * 4
+    assert [account_view(view, *account).leverage for view in VIEWS] == [3] * 4
 
 
 def test_the_screen_shows_nothing_below_zero() -> None:
     """A lost account has 0 there, and its true hole elsewhere."""
     account = _account(-3_100, _held())
 
-    assert [view(*account).equity for view in VIEWS] == [-100, 0, -100, -100]
-    assert [view(*account).free_collateral for view in VIEWS] == [-250, 0, -250, -250]
-    assert [view(*account).leverage for view in VIEWS] == [None] * 4
-    assert [view(*account).positions[0].leverage for view in VIEWS] == [None] * 4
+    assert [account_view(view, *account).equity for view in VIEWS] == [-100, 0, -100, -100]
+    assert [account_view(view, *account).free_collateral for view in VIEWS] == [-250, 0, -250, -250]
+    assert [account_view(view, *account).leverage for view in VIEWS] == [None] * 4
+    assert [account_view(view, *account).positions[0].leverage for view in VIEWS] == [None] * 4
 
 
 def test_the_indexer_leaves_out_open_interest() -> None:
     """Half way between the caps the others ask half of all that is missing to 100 %."""
     account = _account(0, _held(SCALED, open_interest=500 * 10**9))
 
-    imfs = [view(*account).positions[0].imf for view in VIEWS]
+    imfs = [account_view(view, *account).positions[0].imf for view in VIEWS]
     assert imfs == [Fraction(525, 1000)] * 3 + [Fraction(5, 100)]
 
 
@@ -146,7 +142,12 @@ def test_unknown_open_interest_counts_as_the_most() -> None:
     """Where the caps say that it matters; the indexer never asks."""
     account = _account(0, _held(SCALED, open_interest=None))
 
-    assert [view(*account).initial_margin for view in VIEWS] == [3_000, 3_000, 3_000, 150]
+    assert [account_view(view, *account).initial_margin for view in VIEWS] == [
+        3_000,
+        3_000,
+        3_000,
+        150,
+    ]
 
 
 def test_equal_caps_are_none_to_the_screens_and_all_to_the_chain() -> None:
@@ -154,7 +155,7 @@ def test_equal_caps_are_none_to_the_screens_and_all_to_the_chain() -> None:
     capped = msgspec.structs.replace(SCALED, open_interest_lower_cap=2 * 10**12)
     account = _account(0, _held(capped, open_interest=10**12))
 
-    assert [view(*account).initial_margin for view in VIEWS] == [3_000, 150, 150, 150]
+    assert [account_view(view, *account).initial_margin for view in VIEWS] == [3_000, 150, 150, 150]
     assert "asks 100 % on the chain, 5 % here" in str(_found(account, "web", "initial_margin"))
 
 
@@ -162,20 +163,25 @@ def test_the_selected_leverage_counts_on_the_chain_and_on_the_screen() -> None:
     """Twice leverage asks half; abacus and the indexer know nothing of it."""
     account = _account(0, _held(selected_leverage=Fraction(2)))
 
-    assert [view(*account).initial_margin for view in VIEWS] == [1_500, 1_500, 150, 150]
+    assert [account_view(view, *account).initial_margin for view in VIEWS] == [
+        1_500,
+        1_500,
+        150,
+        150,
+    ]
 
 
 def test_unrealised_profit_is_measured_against_what_was_staked() -> None:
     """Bought at 2,000 with 20 times leverage: 100 staked, 1,000 won."""
-    (position,) = web_view(*_account(0, _held(entry_price=Decimal(2_000)))).positions
+    (position,) = account_view("web", *_account(0, _held(entry_price=Decimal(2_000)))).positions
 
     assert _both(position.unrealized_pnl, position.unrealized_pnl_percent) == (1_000, 10)
 
 
 def test_no_entry_price_is_no_profit_and_one_of_zero_no_share() -> None:
     """Neither is 0."""
-    (unknown,) = web_view(*_account(0, _held())).positions
-    (gift,) = web_view(*_account(0, _held(entry_price=Decimal(0)))).positions
+    (unknown,) = account_view("web", *_account(0, _held())).positions
+    (gift,) = account_view("web", *_account(0, _held(entry_price=Decimal(0)))).positions
 
     assert _both(unknown.unrealized_pnl, unknown.unrealized_pnl_percent) == (None, None)
     assert _both(gift.unrealized_pnl, gift.unrealized_pnl_percent) == (3_000, None)
@@ -185,7 +191,7 @@ def test_a_parent_has_the_equity_of_all_its_children() -> None:
     """What else is shown is the parent's own."""
     family = {0: _account(100), 128: _account(-2_000, _held())}
 
-    seen = parent_view(web_view, family)
+    seen = parent_view("web", family)
 
     assert _both(seen.equity, seen.parent.equity, seen.parent.free_collateral) == (1_100, 100, 100)
     assert seen.children[128].positions[0].margin_mode == "ISOLATED"
@@ -195,7 +201,7 @@ def test_a_parent_has_the_equity_of_all_its_children() -> None:
 def test_a_family_has_one_parent(numbers: list[int]) -> None:
     """None or two are refused, with the numbers given."""
     with pytest.raises(MarginError, match="one subaccount below 128"):
-        parent_view(web_view, {number: _account(0) for number in numbers})
+        parent_view("web", {number: _account(0) for number in numbers})
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -211,21 +217,21 @@ def test_a_family_has_one_parent(numbers: list[int]) -> None:
     ],
 )
 def test_no_view_shows_what_the_chain_cannot_value(
-    view: View, fields: dict[str, Any], expected: str
+    view: ViewName, fields: dict[str, Any], expected: str
 ) -> None:
     """A wrong figure is refused and said, not shown as 0."""
     with pytest.raises(MarginError, match=f"ETH-USD: {expected}"):
-        view(*_account(0, _held(**fields)))
+        account_view(view, *_account(0, _held(**fields)))
 
 
 @pytest.mark.parametrize("view", VIEWS[1:])
-def test_a_tier_of_nothing_has_no_leverage_to_show(view: View) -> None:
+def test_a_tier_of_nothing_has_no_leverage_to_show(view: ViewName) -> None:
     """The chain takes it as asking for nothing; a screen would divide by it."""
     account = _account(0, _held(msgspec.structs.replace(ETH, imf_ppm=0)))
 
-    assert chain_view(*account).positions[0].max_leverage is None
+    assert account_view("chain", *account).positions[0].max_leverage is None
     with pytest.raises(MarginError, match="a tier's imf_ppm above 0, got 0"):
-        view(*account)
+        account_view(view, *account)
 
 
 # --- explain
@@ -322,7 +328,7 @@ _ACCOUNT = st.tuples(st.integers(-(10**14), 10**14), st.lists(_HELD, max_size=3)
 @given(_ACCOUNT)
 def test_the_chain_view_is_the_chain_margin(account: Account) -> None:
     """What is seen in USDC is what was summed in quote quantums."""
-    seen, figures = chain_view(*account), _figures(account)
+    seen, figures = account_view("chain", *account), _figures(account)
 
     assert _both(seen.equity * 10**6, seen.free_collateral * 10**6) == (
         figures.net_collateral,
@@ -339,7 +345,7 @@ def test_no_difference_of_size_stays_unexplained(account: Account) -> None:
     for each in explain(*account, rounding=True):
         money = each.figure in ("equity", "free_collateral", "initial_margin", "maintenance_margin")
         if money and each.reasons[0].startswith("the chain rounds"):
-            notional = chain_view(*account).notional
+            notional = account_view("chain", *account).notional
             assert each.shown is not None
             assert each.acts is not None
             assert abs(each.shown - each.acts) <= bound + notional * Fraction(4, 10**6)
@@ -348,8 +354,8 @@ def test_no_difference_of_size_stays_unexplained(account: Account) -> None:
 @given(_ACCOUNT)
 def test_views_are_never_stricter_than_the_chain_but_for_roundings(account: Account) -> None:
     """A screen may promise more free collateral than the chain grants; the chain rounds up."""
-    granted = chain_view(*account).raw_free_collateral
-    promised = indexer_view(*account).raw_free_collateral
+    granted = account_view("chain", *account).raw_free_collateral
+    promised = account_view("indexer", *account).raw_free_collateral
 
     assert promised >= granted - Fraction(2 * len(account[1]), 10**6)
 

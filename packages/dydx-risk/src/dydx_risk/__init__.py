@@ -2,26 +2,31 @@
 
     MarketView ─┐
     Frame ──────┼─► verdicts(risk) ─► Approved | Denied | Reduce
-    Decision ───┘                        └─► watches(risk) ─► Watch
+    Decision ───┘
 
-`Risk.step` is the whole of it, pure: account frames fold into an `Account`, market views move
-its margin, a decision is reviewed by the gate, and on every view the guard asks how far
-liquidation is and fires what is due of the flight plan. Only `Approved` and `Reduce` carry an
-order.
+`Risk.step` takes an event in: account frames fold into an `Account`, market views move its
+`Valuation`, a decision is put to the gate (`review`), and on every view the guard asks how far
+liquidation is and fires what is due of the flight plan (`defend`). Gate and guard are functions
+of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 
-- Errors, Words: `RiskError` and its children; how figures are worded.
+- Errors and words: `RiskError` and its children; how figures are worded.
 - Margin: `position_margin` ─► `total_margin` ─► `MarginFigures`; `check_update`.
 - Liquidation: size, fillable and bankruptcy price of what the chain would take.
 - Funding: votes ─► sample ─► rate ─► index ─► payment.
-- Subaccounts, Front ends, Explanation: one account as the chain and as a web page shows it.
-- Holdings, Figures, Stress: figures of risk, and what a shock makes of them.
-- Sizing, Leverage: sizes that survive a shock; a leverage to choose.
-- Position, Unsettled funding, Account: what a subaccount holds, as a fold over its frames.
+- Holdings: `Holding`, one market as an account stands in it.
+- Front ends, Explanation: one account as the chain and as a web page shows it, and why they differ.
+- Figures, Stress: `risk_figures`, and what a shock makes of them (`stress_table`).
+- Sizing and leverage: sizes that survive a shock; a leverage to choose.
+- Positions, Unsettled funding, Account: what a subaccount holds, as a fold over its frames.
 - Candidates: what one immediate-or-cancel order would make of an account, before it is one.
-- Flight values, Exits, Ladder, Plan: how an account gets out before it is liquidated.
+- Flight values, Exits, Ladder, Plan: how an account gets out before it is liquidated (`plan`).
 - Policy, Verdicts: by which rules, and what was decided.
-- Returns, Watch: volatility and beta of each market; the account's risk second by second.
-- Risk, Streams: the state machine and the operators around it.
+- Returns: volatility and beta of each market.
+- Valuation: each held position's margin and their sum, a price at a time.
+- Course and pace: where the equity came from, how fast the market takes it.
+- Gate, Guard: `review(decision, situation)` and `defend(danger)`.
+- Watch: the account's risk second by second, for whoever draws.
+- Risk, Streams: the state, and the operator around it.
 
 A flight plan is a ladder of reduce-only IOC orders, the cheapest relief (distance gained per USDC
 of cost) first; the last rung is just large enough to reach `FlightPolicy.restore_to`. A thin book
@@ -44,66 +49,53 @@ next-funding-cache.ts, comlink helpers.ts; v4-web and v4-abacus subaccount calcu
 # One name a line would be a page.
 # fmt: off
 __all__ = [
-    "MOST_SUBTICKS", "PPM",
-    # Errors
-    "LiquidationError", "MarginError", "RiskError",
-    # Words
-    "amount_text", "percent_text", "usdc_text",
+    "PPM",
+    # Errors and words
+    "LiquidationError", "MarginError", "RiskError", "percent_text",
     # Margin
-    "MarginFigures", "PositionMargin", "StateChange", "UpdateResult", "adjusted_imf_ppm",
-    "check_update", "compare_risk", "exchanged", "is_liquidatable",
-    "maintenance_margin_ppm", "mixes_isolated", "mul_ppm", "position_margin", "state_change",
-    "total_margin",
+    "MarginFigures", "PositionMargin", "adjusted_imf_ppm", "check_update", "compare_risk",
+    "is_liquidatable", "maintenance_margin_ppm", "mixes_isolated", "mul_ppm", "position_margin",
+    "state_change", "total_margin",
     # Liquidation
     "LiquidationTerms", "bankruptcy_price", "check_closing", "exact_subticks", "fillable_price",
-    "fillable_subticks", "insurance_fund_delta", "liquidation_limits", "liquidation_ratio",
-    "liquidation_size",
+    "fillable_subticks", "insurance_fund_delta", "liquidation_limits", "liquidation_size",
     # Funding
     "FundingTerms", "funding_clamp_ppm", "funding_index_delta", "funding_payment", "funding_rate",
     "funding_settlement", "funding_settlement_ppm", "impact_subticks", "indexer_next_rate",
     "oracle_subticks", "premium_sample", "premium_vote", "remove_tails",
     # Holdings
-    "Holding", "funding_rate_8h_ppm",
+    "Holding",
     # Front ends
-    "AccountView", "ParentView", "PositionView", "abacus_view", "chain_view", "indexer_view",
-    "parent_view", "web_view",
+    "AccountView", "ParentView", "ViewName", "account_view", "parent_view",
     # Explanation
     "Difference", "explain",
     # Figures
-    "FundingImpact", "PositionFigures", "RiskFigures", "funding_impact", "position_figures",
-    "risk_figures",
+    "PositionFigures", "RiskFigures", "funding_impact", "risk_figures",
     # Stress
     "MOVES_PERCENT", "StressCell", "StressTable", "stress_table",
-    # Sizing
-    "Sizing", "Wish", "bound_position", "fixed_fraction", "kelly", "size_position",
-    "volatility_target",
-    # Leverage
-    "LeverageAdvice", "suggest_leverage",
+    # Sizing and leverage
+    "LeverageAdvice", "Sizing", "Wish", "fixed_fraction", "kelly", "size_position",
+    "suggest_leverage", "volatility_target",
     # Positions
     "Position", "Reservation",
     # Unsettled funding
     "index_delta",
     # Account
     "Account",
-    # Candidates
-    "Candidate", "ioc", "on_grid", "slipped", "worst_subticks",
     # Flight values
-    "Cut", "Exit", "FlightPlan", "FlightPolicy", "Rung", "Stuck",
+    "Exit", "FlightPlan", "FlightPolicy", "Rung",
     # Plan
-    "due", "joined", "plan", "replan",
+    "due", "plan", "replan",
     # Policy
     "Policy",
     # Verdicts
-    "Alarm", "Approved", "Denied", "GateState", "Reason", "Reduce", "Standing", "Verdict",
-    "audit_row",
-    # Returns
-    "Returns",
+    "Approved", "Denied", "Reduce", "Verdict", "audit_row",
     # Watch
-    "Watch", "Watcher",
+    "Watch",
     # Risk
     "Risk",
     # Streams
-    "verdicts", "watches",
+    "verdicts",
 ]
 # fmt: on
 
@@ -152,7 +144,10 @@ PPM: Final = 1_000_000
 MOST_SUBTICKS: Final = 2**64 - 1  # an order's size and price are unsigned 64-bit numbers
 _HOUR_NS: Final = 3_600 * 10**9
 
-# === Errors ===
+# === Errors and words ===
+
+# What is refused as a bug of the caller, and how figures read in a reason. Expected refusals are
+# values (`Denied`); nothing here decides.
 
 
 class RiskError(Exception):
@@ -182,9 +177,6 @@ def _said(value: object) -> str:
     return str(value)
 
 
-# === Words ===
-
-
 def usdc_text(quote_quantums: int) -> str:
     """Word money in USDC, to the cent."""
     return f"{Decimal(quote_quantums).scaleb(-6):,.2f}"
@@ -208,6 +200,9 @@ def share_text(share: float) -> str:
 
 
 # === Margin ===
+
+# The chain's own arithmetic, in its own integers and with its own rounding: what everything else
+# here is held to. Knows no order, no book and no policy.
 
 _POWERS = tuple(10**exponent for exponent in range(200))
 
@@ -450,7 +445,8 @@ def check_update(
 
 # === Liquidation ===
 
-# What the chain does to an account in breach, and the price at which it comes to that.
+# What the chain does to an account in breach, and the price at which it comes to that. Values
+# alone: who is liquidated when is the venue's to say.
 
 _Amount = TypeVar("_Amount", int, Fraction)
 
@@ -965,50 +961,17 @@ class ParentView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     children: dict[int, AccountView]
 
 
-def chain_view(collateral: int, holdings: Iterable[Holding], number: int = 0) -> AccountView:
-    """See a subaccount as the chain acts on it, to the quote quantum; this is the one to trust.
+def account_view(
+    name: ViewName, collateral: int, holdings: Iterable[Holding], number: int = 0
+) -> AccountView:
+    """See a subaccount as the chain acts on it, or as one of three front ends shows it.
 
-    The chain knows no liquidation price: it is where its test would turn, other prices held,
-    its roundings aside.
+    `chain` is the one to trust, to the quote quantum: it knows no liquidation price, it is where
+    its test would turn, other prices held, its roundings aside. `web` shows nothing below 0, with
+    the leverages selected; `abacus`, of the mobile apps, has no floor and a negative leverage for
+    a short; `indexer` takes the tier's fractions alone and rounds nothing (it says equity and
+    free collateral; the rest follows from its own figures).
     """
-    return _view("chain", collateral, holdings, number)
-
-
-def web_view(collateral: int, holdings: Iterable[Holding], number: int = 0) -> AccountView:
-    """See a subaccount as the web front end shows it: nothing below 0, leverages selected."""
-    return _view("web", collateral, holdings, number)
-
-
-def abacus_view(collateral: int, holdings: Iterable[Holding], number: int = 0) -> AccountView:
-    """See a subaccount as the mobile apps' abacus does: no floor, a short's leverage negative."""
-    return _view("abacus", collateral, holdings, number)
-
-
-def indexer_view(collateral: int, holdings: Iterable[Holding], number: int = 0) -> AccountView:
-    """See a subaccount as the indexer does: the tier's fractions alone, nothing rounded.
-
-    It says equity and free collateral; the rest follows from its own figures.
-    """
-    return _view("indexer", collateral, holdings, number)
-
-
-def parent_view(
-    view: Callable[[int, Iterable[Holding], int], AccountView],
-    family: Mapping[int, tuple[int, Iterable[Holding]]],
-) -> ParentView:
-    """See a parent subaccount (number below 128) with its children, each through `view`.
-
-    `family` maps the number of each to its USDC and its holdings.
-    """
-    children = {number: view(*account, number) for number, account in family.items()}
-    parents = [number for number in children if number < _PARENTS]
-    if len(parents) != 1:
-        raise MarginError("one subaccount below 128, the parent, and its children", list(children))
-    equity = sum((child.equity for child in children.values()), Fraction(0))
-    return ParentView(equity=equity, parent=children[parents[0]], children=children)
-
-
-def _view(name: ViewName, collateral: int, holdings: Iterable[Holding], number: int) -> AccountView:
     style, holdings = _STYLES[name], [*holdings]
     parts = [style.part(held) for held in holdings]
     balance = _usdc(collateral)
@@ -1039,6 +1002,19 @@ def _view(name: ViewName, collateral: int, holdings: Iterable[Holding], number: 
             for held, part in zip(holdings, parts, strict=True)
         ),
     )
+
+
+def parent_view(name: ViewName, family: Mapping[int, tuple[int, Iterable[Holding]]]) -> ParentView:
+    """See a parent subaccount (number below 128) with its children, each through one view.
+
+    `family` maps the number of each to its USDC and its holdings.
+    """
+    children = {number: account_view(name, *account, number) for number, account in family.items()}
+    parents = [number for number in children if number < _PARENTS]
+    if len(parents) != 1:
+        raise MarginError("one subaccount below 128, the parent, and its children", list(children))
+    equity = sum((child.equity for child in children.values()), Fraction(0))
+    return ParentView(equity=equity, parent=children[parents[0]], children=children)
 
 
 def _position_view(
@@ -1168,7 +1144,8 @@ def _usdc(quote_quantums: int | Fraction) -> Fraction:
 
 # === Explanation ===
 
-# Where a view and the chain differ, and why, in words and figures.
+# Where a view and the chain differ, and why, in words and figures. It computes nothing of its
+# own: what it compares are the views.
 
 # What each cause can move.
 _BY_INITIAL: Final = ("initial_margin", "free_collateral", "margin_usage")
@@ -1212,12 +1189,8 @@ def explain(
     Differences that roundings alone make are left out, unless `rounding` asks for them.
     """
     holdings = [*holdings]
-    chain = chain_view(collateral, holdings)
-    found = [
-        difference
-        for view in (web_view, abacus_view, indexer_view)
-        for difference in _differences(holdings, view(collateral, holdings), chain)
-    ]
+    chain, *views = [account_view(name, collateral, holdings) for name in _STYLES]
+    found = [each for view in views for each in _differences(holdings, view, chain)]
     return [each for each in found if rounding or each.reasons != (_ROUNDING,)]
 
 
@@ -1286,6 +1259,9 @@ def _exact_percent(fraction: Fraction) -> str:
 
 
 # === Figures ===
+
+# One account at one instant, for whoever looks: its positions, its concentration, its distance.
+# Money is exact; what is not known is None and says why. Nothing here is acted upon.
 
 
 class PositionFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -1671,9 +1647,11 @@ def _beta(holding: Holding) -> float | None:
     return beta if beta is not None and isfinite(beta) else None
 
 
-# === Sizing ===
+# === Sizing and leverage ===
 
 # How much one would like, and how much of it the margin bears when all markets turn against it.
+# A size is bounded here, never raised, and nothing is closed for it; a leverage is an opinion for a
+# person, which nothing acts upon.
 
 
 class Wish(msgspec.Struct, frozen=True, gc=False):
@@ -1695,11 +1673,6 @@ class Sizing(msgspec.Struct, frozen=True, gc=False):
     why: str
     limited_by: Literal["wish", "step", "margin", "volatility", "unknown", "isolated"]
     after: MarginFigures | None = None
-
-    @property
-    def denied(self) -> bool:
-        """Tell whether nothing may be held."""
-        return not self.quantums
 
 
 def fixed_fraction(equity: int | None, fraction: float, stop: float = 1.0) -> Wish:
@@ -1898,9 +1871,6 @@ def _most_steps(most: int, fits: Callable[[int], bool]) -> int:
         else:
             most = middle
     return least
-
-
-# === Leverage ===
 
 
 class LeverageAdvice(msgspec.Struct, frozen=True, gc=False):
@@ -2313,6 +2283,9 @@ def _merged(old: OrderFields | None, new: OrderFields) -> OrderFields:
 
 # === Candidates ===
 
+# One immediate-or-cancel order before it is judged: its grid, its worst price, and what the
+# account would be once it filled. It is not sent from here.
+
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
     """An IOC before it is judged: unsigned `size` on the grid, `subticks` the worst price."""
@@ -2452,6 +2425,9 @@ def slipped(market: PerpetualMarket, price: int, bps: int, buys: bool, over: int
 
 # === Flight values ===
 
+# What a way out is made of: the policy, the rungs of a ladder, a position's exit as costed, and
+# the plan of all. Values and their words; how they come about stands below.
+
 
 class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """When to leave and how; `act_below` and `restore_to` are distances to liquidation.
@@ -2571,15 +2547,6 @@ class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
             f"{usdc_text(self.liquidation_cost)}"
         )
 
-    @property
-    def why(self) -> str:
-        """Say what it does, to what end, at what cost, and when."""
-        depth = "no depth is visible" if self.blind else f"all of it takes {self.depth_share:.0%}"
-        return (
-            f"{self.words}: from {percent_text(self.before)} {self.ends}; fires below "
-            f"{percent_text(self.fires_below)} ({depth}{'' if self.blind else ' of the depth'})"
-        )
-
 
 class Cut(msgspec.Struct, frozen=True, gc=False):
     """A part of an exit, from so much left already to so much: what it costs and relieves.
@@ -2693,7 +2660,8 @@ def _size(market: PerpetualMarket, quantums: int) -> str:
 
 # === Exits ===
 
-# One position, one book: how much can leave, in which cuts, and what each costs.
+# One position, one book: how much can leave, in which cuts, and what each costs. The one place
+# where a market is asked what it has against the guard: no price, no IOC taken, no book to see.
 
 
 def _exit(
@@ -2841,7 +2809,8 @@ def _exit_quote(way: Exit, size: int) -> int:
 
 # === Ladder ===
 
-# Which cut comes next: the one that gains the most distance per USDC of cost.
+# Which cut comes next: the one that gains the most distance per USDC of cost. It orders what
+# Exits costed, and reads no book.
 
 
 class _Stand(msgspec.Struct, frozen=True, gc=False):
@@ -3036,6 +3005,8 @@ def _followed(way: Exit, away: float, policy: FlightPolicy) -> int:
 
 # === Plan ===
 
+# A plan drawn, drawn again where something moved, and what of it is due. It fires nothing.
+
 
 def plan(
     margin: MarginFigures,
@@ -3138,6 +3109,9 @@ class Planner:
 
 # === Policy ===
 
+# How much risk a person allows, checked where it comes in. Limits only: what they are held
+# against is the gate's and the guard's to compute.
+
 
 def _limit(unit: str) -> Any:
     return Field(default=None, gt=0, description=unit)
@@ -3208,6 +3182,9 @@ class Policy(BaseModel):
 
 
 # === Verdicts ===
+
+# What was decided about an order, and why: the values that go up. Only `Approved` and `Reduce`
+# carry an order, so that nothing else can become one.
 
 _MARGIN_NAMES: Final = ("net_collateral", "initial_margin", "maintenance_margin", "notional")
 Reason = Literal[
@@ -3285,7 +3262,7 @@ def audit_row(verdict: Verdict) -> dict[str, str]:
     for name in verdict.__struct_fields__:
         value = getattr(verdict, name)
         if isinstance(value, MarginFigures):
-            row |= _told(value, f"{name}_")
+            row |= _flat(value, f"{name}_")
         elif isinstance(value, Decision):
             row |= {"decision": value.id, "target_usdc": str(value.target_usdc)}
         elif isinstance(value, OrderRequest):
@@ -3298,12 +3275,12 @@ def audit_row(verdict: Verdict) -> dict[str, str]:
     return row
 
 
-def _told(margin: MarginFigures, prefix: str) -> dict[str, str]:
+def _flat(margin: MarginFigures, prefix: str) -> dict[str, str]:
     row = {name: str(getattr(margin, name)) for name in _MARGIN_NAMES}
     for name in ("free_collateral", "cushion", "leverage", "distance"):
         value = getattr(margin, name)
-        flat = value is None and margin.known and not margin.notional
-        row[name] = "none" if flat else "unknown" if value is None else str(value)
+        nothing = value is None and margin.known and not margin.notional
+        row[name] = "none" if nothing else "unknown" if value is None else str(value)
     if margin.unknown:
         row |= dict.fromkeys(row, "unknown") | {"unknown": " ".join(margin.unknown)}
     return {prefix + name: text for name, text in row.items()}
@@ -4451,6 +4428,8 @@ class Risk:
 
 # === Streams ===
 
+# The state machine as an operator: one line around `Risk.step`. Nothing subscribes here.
+
 
 def verdicts(risk: Risk | None = None) -> Callable[[Observable[_Event]], Observable[Verdict]]:
     """Judge every event with one `Risk`; without one, each subscriber has its own.
@@ -4461,24 +4440,3 @@ def verdicts(risk: Risk | None = None) -> Callable[[Observable[_Event]], Observa
         verdicts  --------Approved---------Reduce|
     """
     return fold(lambda: risk if risk is not None else Risk(), Risk.step)
-
-
-def watches(
-    risk: Risk, every_ns: int = 1_000_000_000
-) -> Callable[[Observable[MarketView]], Observable[Watch]]:
-    """Look at the account of `risk` at most once in so much event time.
-
-    Subscribe it behind `verdicts`, so that the account has seen what the watch is of. Hot or cold
-    as the source is; completes and errors with it; runs on its thread.
-
-        views    --v-v-v---v-v--|
-        watches  --W-------W----|
-    """
-
-    def step(due: list[int], view: MarketView) -> list[Watch]:
-        if view.at < due[0]:
-            return []
-        due[0] = view.at + every_ns
-        return [risk.watch(view)]
-
-    return fold(lambda: [0], step)
