@@ -3649,8 +3649,9 @@ class Pace:
 # Judges one decision by values alone: `review` sends nothing, keeps nothing and raises nothing.
 # What shrinks a position meets no limit here, what adds risk meets every one.
 
-# What puts the gate into which state; with none of it, it is ACTIVE. REDUCING lets pass what
-# shrinks a position; HALTED, a person's word, nothing but the guard's own reductions.
+# What puts the gate into which state; with none of it, it is ACTIVE. In any other one it lets pass
+# what shrinks a position, and nothing that adds: REDUCING ends with its causes, HALTED, which is a
+# person's word or a watchdog's, when it is taken back.
 _STATES: Final[dict[Reason, GateState]] = {
     "HALTED": "HALTED",
     "UNKNOWN_ACCOUNT": "REDUCING",
@@ -3664,7 +3665,7 @@ _Objection = tuple[Reason, str, Mapping[str, object]]
 class Situation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """All that the gate judges by, at the event time `now` (ns).
 
-    `halted` is why a person stopped it, `sent` how many orders the last minute saw, `number` and
+    `halted` is why entries were stopped, `sent` how many orders the last minute saw, `number` and
     `client_id` are the next verdict's and the next order's.
     """
 
@@ -3690,8 +3691,6 @@ class _Case(msgspec.Struct, frozen=True, gc=False):
 
 def review(decision: Decision, now: Situation) -> Approved | Denied:
     """Judge one decision; the first objection wins, and what is too much is cut where it can be."""
-    if now.halted:
-        return _denied(decision, next(dangers(now)), now.number)
     views, target_usdc = now.valued.views, decision.target_usdc
     view = views.get(decision.ticker)
     market = view.market if view is not None else None
@@ -4291,7 +4290,7 @@ class Risk:
         return self._ladder(self.valued.estimate)
 
     def halt(self, reason: str) -> None:
-        """Let nothing pass from here on; the guard alone goes on reducing."""
+        """Let nothing in until it is taken back: exits pass, and the guard goes on."""
         self._halted = reason or "no reason was given"
 
     def resume(self) -> None:
