@@ -578,9 +578,9 @@ def test_every_disagreement_about_the_account_is_told() -> None:
     account.trouble = "account frames were lost"
     assert imbalance(bot, traded) == "account frames were lost"
     account.collateral, account.trouble = account.collateral - 1, ""
-    bot.risk.margin = msgspec.structs.replace(bot.risk.margin, net_collateral=7)
+    bot.risk.valued.margin = msgspec.structs.replace(bot.risk.margin, net_collateral=7)
     assert "the account 7" in imbalance(bot, traded)
-    bot.risk.margin = msgspec.structs.replace(bot.risk.margin, unknown=(ticker,))
+    bot.risk.valued.margin = msgspec.structs.replace(bot.risk.margin, unknown=(ticker,))
     assert imbalance(bot, traded) == ""
     ledger.fees_paid += 1
     assert "was paid of" in imbalance(bot, traded)

@@ -13,7 +13,7 @@ from typing import Any
 from dydx_conn import Accounts, Frame
 from dydx_data import step
 from dydx_paper import Event, Filled, Ledger, OrderRecord, PaperVenue, rebuild
-from dydx_risk import Denied, HeldPosition, HeldSubaccount, MarginFigures, Policy, Risk, Verdict
+from dydx_risk import Denied, Holding, MarginFigures, Policy, Risk, Verdict, total_margin
 from dydx_strategy import Decision
 from exchange import MARKETS, OWNER, USDC, Exchange
 from hypothesis import event, given, settings
@@ -145,11 +145,11 @@ class House(Exchange):
             if fill is not None and fill.market.ticker == ticker:
                 now, was = holding.quantums, holding.quantums - fill.quantums
                 interest += max(0, now) - max(0, was) + max(0, -fill.quantums)
-            held.append(HeldPosition(
+            held.append(Holding(
                 market=holding.market, quantums=holding.quantums, price=price,
                 exponent=exponent, open_interest=interest,
             ))  # fmt: skip
-        return HeldSubaccount(usdc=ledger.collateral, positions=tuple(held)).figures
+        return total_margin(ledger.collateral, [holding.margin() for holding in held])
 
 
 # In USDC: near what the deposit allows at twenty times, ten times, and less.

@@ -17,7 +17,15 @@ from dydx_conn import (
     ws_frame,
 )
 from dydx_data import DataState, step
-from dydx_risk import Policy, Reduce, Risk, Verdict
+from dydx_risk import (
+    MarginFigures,
+    Policy,
+    Reduce,
+    Risk,
+    Verdict,
+    position_margin,
+    total_margin,
+)
 from dydx_strategy import Decision
 from hypothesis import HealthCheck, settings
 
@@ -168,6 +176,18 @@ class World:
     def order_id(self, ticker: str) -> str:
         """Name the order in flight."""
         return self.risk.account.in_flight(ticker)[-1].order_id
+
+    def margin_from_nothing(self) -> MarginFigures:
+        """Value the account from what it holds and the newest prices, no step between them."""
+        terms = []
+        for ticker, held in self.risk.account.positions.items():
+            view = self.state.views[ticker]
+            assert view.market is not None
+            assert view.oracle is not None
+            assert held.quantums is not None
+            price = view.oracle.digits, view.oracle.exponent
+            terms.append(position_margin(view.market, held.quantums, *price, view.open_interest))
+        return total_margin(self.risk.account.settled, terms)
 
     @property
     def reductions(self) -> list[Reduce]:

@@ -196,10 +196,8 @@ def test_moving_with_each_price_equals_valuing_from_nothing(
     world.account("-1000", {"ETH-USD": ("2.5", "3000"), "BTC-USD": ("-0.3", "60000")})
     for ticker, price in moves:
         world.oracle(ticker, str(price))
-    moved = world.risk.margin
-    world.risk.revalue()
 
-    assert world.risk.margin == moved
+    assert world.risk.margin == world.margin_from_nothing()
 
 
 # === Gate ===
@@ -302,7 +300,8 @@ def test_two_orders_do_not_share_collateral(make_world: Any) -> None:
     assert isinstance(first, Approved)
     assert isinstance(second, Denied)
     assert second.reason == "DISTANCE"
-    assert world.risk.reserved_margin().notional == 4_998_000_000
+    (reservation,) = world.risk.account.reserved.values()
+    assert reservation.effect.notional == 4_998_000_000
 
 
 def test_a_target_that_is_held_is_below_a_step(world: Any) -> None:
@@ -752,9 +751,8 @@ def test_a_frame_that_moves_many_markets_is_judged_whole(make_world: Any) -> Non
     first, *_ = step(world.state, frame)
     world.risk.step(first)
     seen = world.risk.margin
-    world.risk.revalue()
 
-    assert seen == world.risk.margin
+    assert seen == world.margin_from_nothing()
     assert seen.known
     assert seen.net_collateral == (-25_000 + 5 * 2_990 + 9_600) * 10**6
 

@@ -160,9 +160,9 @@ class Bot:
     def watch(self) -> Watch | None:
         """Look at the account between two frames, at most once a second of event time.
 
-        For a screen alone, which asks before it draws. As a stream beside the others
-        (`dydx_risk.watches`) it took a fifth of the throughput of a replay at full speed, and a
-        millisecond of every frame that it fell on.
+        For a screen alone, which asks before it draws. As a stream beside the others it took a
+        fifth of the throughput of a replay at full speed, and a millisecond of every frame that
+        it fell on.
         """
         known, views = self._looked, self.data.views.values()
         if known is not None and self.data.at - known.at < 1_000_000_000:

@@ -211,7 +211,7 @@ def _market(bot: Bot, view: MarketView) -> MarketRow:
 def _shown_market(bot: Bot) -> str:
     """Choose the market with the largest position, or else the first."""
     positions = bot.risk.account.positions.values()
-    held = max(positions, key=lambda p: abs(p.size * p.entry_price), default=None)
+    held = max(positions, key=lambda p: abs(p.size * (p.entry_price or 0)), default=None)
     if held is not None and held.ticker in bot.data.views:
         return held.ticker
     return bot.watched[0].ticker if bot.watched else ""

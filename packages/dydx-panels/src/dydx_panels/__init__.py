@@ -75,7 +75,6 @@ from dydx_risk import (
     LeverageAdvice,
     MarginFigures,
     PositionFigures,
-    PositionRisk,
     Reduce,
     RiskFigures,
     Rung,
@@ -1385,14 +1384,16 @@ def _market_words(watch: Watch) -> Iterator[tuple[str, str]]:
     yield from ((ticker, words.get(ticker, _UNKNOWN)) for ticker in dict.fromkeys((*words, *rows)))
 
 
-def _position_words(position: PositionRisk, holding: Holding, advice: LeverageAdvice | None) -> str:
+def _position_words(
+    position: PositionFigures, holding: Holding, advice: LeverageAdvice | None
+) -> str:
     price_digits, size_digits = _grid(holding.market)
-    size = _figure(holding.market.size(abs(position.quantums)), size_digits)
+    size = _figure(abs(position.size), size_digits)
     oracle = _figure(position.oracle_price, price_digits)
     liquidated = f"liquidated at {_figure(position.liquidation_price, price_digits)}"
     never = position.liquidation_price is None and position.distance == math.inf
     parts = [
-        f"{_side(position.quantums)[0]} {size} at {oracle}",
+        f"{_side(holding.quantums)[0]} {size} at {oracle}",
         f"{percent_text(position.distance)}, {_figure(position.sigmas, 1)} sigmas",
         *([] if advice is None else _advised(advice)),
         "no price of it liquidates" if never else liquidated,
