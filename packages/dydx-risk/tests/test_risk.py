@@ -223,7 +223,7 @@ def test_a_wish_becomes_an_order_toward_less(world: Any) -> None:
     assert verdict.after.net_collateral == 10_000_000_000 - 27_300_000 - 4_513_650
     assert verdict.why == (
         "buy 3 ETH-USD at <= 3,009.1: free collateral 10,000.00 becomes 9,518.19, "
-        "leverage 0.90, distance 111.0 % at the worst price"
+        "leverage 0.90, distance 111 % at the worst price"
     )
 
 

@@ -1936,7 +1936,8 @@ def _initial_fraction(holding: Holding) -> tuple[int, str]:
 class Position(msgspec.Struct, gc=False, kw_only=True):
     """A perpetual position; `size` in base units, negative for a short.
 
-    `entry_price` is None until its fills are reported. `quantums` is the same size on the chain's grid: None until the market is known.
+    `entry_price` is None until its fills are reported. `quantums` is the same size on the chain's
+    grid: None until the market is known.
     """
 
     ticker: str
