@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import bot.trade
+import bot.wire
 import httpx
 import msgspec
 import pytest
@@ -224,7 +225,7 @@ def test_cancel_all_takes_off_what_others_placed(
     """Short-term and long-term, of a run that is long over; exit code 0."""
     keys = key("sweep")
     us, audit = Subaccount(keys.address, 0), tmp_path / "audit.jsonl"
-    markets = bot.trade.WireVenue(us).markets
+    markets = bot.wire.WireVenue(us).markets
     path = "/v4/perpetualMarkets"
     told = rest_contents(path, httpx.get(venue.rest + path).text).markets["BTC-USD"]
     markets["BTC-USD"] = perpetual_market(told)

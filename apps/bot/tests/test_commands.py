@@ -307,7 +307,7 @@ def test_ctrl_c_elsewhere_is_the_shells_own_code(
 @pytest.fixture
 def dashboard(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let commands think that a person is looking, and that they leave at the end."""
-    monkeypatch.setattr("bot.commands.on_dashboard", lambda _: True)
+    monkeypatch.setattr("bot.runs.on_dashboard", lambda _: True)
     monkeypatch.setattr("bot.screen.Screen.stay", lambda _: None)
 
 
@@ -332,7 +332,7 @@ def test_a_watched_paper_run_leaves_its_report(capsys: pytest.CaptureFixture[str
 def test_without_a_terminal_nobody_is_looking(short: Path) -> None:
     """A pipe, a file or `--plain` gets the plain report."""
     from bot.__main__ import parser
-    from bot.commands import on_dashboard
+    from bot.runs import on_dashboard
 
     assert not on_dashboard(parser().parse_args(["replay", str(short), "--plain"]))
 

@@ -4,7 +4,7 @@ import pytest
 from bot.composition import Bot, Options
 from bot.screen import ACTIONS
 from bot.snapshot import snapshot_of
-from bot.trade import WireVenue
+from bot.wire import WireVenue
 from dydx_conn import Frame, Subaccount, replay
 from dydx_panels import KEYS, Snapshot
 from dydx_paper import PaperVenue

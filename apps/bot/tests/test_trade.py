@@ -16,10 +16,12 @@ import msgspec
 import pytest
 import reactivex
 from bot.__main__ import main, parser
-from bot.commands import bot_for, options_of
+from bot.commands import bot_for
 from bot.composition import Bot
 from bot.environment import RefusalError, Settings, Validation
-from bot.trade import Tally, WireVenue, account_of, closing, fit, gently, trading
+from bot.runs import options_of
+from bot.trade import account_of, closing, fit, gently, trading
+from bot.wire import Tally, WireVenue
 from dydx_conn import (
     NETWORKS,
     AuditLog,

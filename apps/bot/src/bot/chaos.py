@@ -24,10 +24,10 @@ import msgspec
 from dydx_conn import ConnError, Frame, Recording, find_recording, from_generator
 from dydx_data import Book, Level, MarketView
 
-from bot.commands import options_of
 from bot.composition import Bot, Options
 from bot.faults import FAULTS, Fault, Ladders, Tape, Wire, plan, words_of
 from bot.journal import Entry
+from bot.runs import options_of
 
 _SECOND: Final = 1_000_000_000
 NO_FAULT: Final = "(none)"

@@ -8,7 +8,7 @@ Within a frame the venue looks first, then risk, then opinion: an order is never
 against the view that caused it, and a decision is judged against what risk has just seen.
 Account frames wait until the frame at hand is done and then enter one by one, because a
 Subject fed from inside its own dispatch would show later subscribers a reordered world.
-The venue is a paper one, or the wire itself (bot.trade): only where orders go and where account
+The venue is a paper one, or the wire itself (bot.wire): only where orders go and where account
 frames come from differs.
 """
 
