@@ -149,7 +149,7 @@ def test_an_order_is_signed_accepted_filled_and_reported(
 ) -> None:
     """What it lived replays to the same bytes, and nothing written holds the key."""
     keys, kept, audit = key("fills"), tmp_path / "kept.jsonl.zst", tmp_path / "audit.jsonl"
-    typed = ["--network", str(venue.file), "--markets", "BTC-USD", "--strategy", str(once)]
+    typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--strategy", str(once)]
     typed += ["--record", str(kept), "--audit", str(audit), "--seconds", "12", "--json"]
 
     assert main(["trade", *typed]) == 0
@@ -194,7 +194,7 @@ def test_ctrl_c_takes_what_is_open_off_the_books_and_then_reports(
     """The cancel is answered before the sources are let go; exit code 0."""
     keys = key("ends")
     monkeypatch.setattr(bot.trade, "Trader", Resting)
-    typed = ["--network", str(venue.file), "--markets", "BTC-USD", "--strategy", str(once)]
+    typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--strategy", str(once)]
     typed += ["--audit", str(tmp_path / "audit.jsonl"), "--plain"]
 
     def interrupt() -> None:

@@ -1,11 +1,15 @@
 """The command line: what is typed, what is printed, and which exit code it is."""
 
+import contextlib
+import importlib
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from bot.__main__ import main
+from bot.__main__ import COMMANDS, main, parser
 from dydx_conn import Frame, Recording, RecordingWriter, find_recording
 from reactivex import Observable, from_iterable
 
@@ -60,7 +64,7 @@ def test_options_alone_play_the_bundled_recording(capsys: pytest.CaptureFixture[
         (["replay", "quickstart", "--strategy", "astrology"], "astrology"),
         (["replay", "quickstart", "--deposit", "0"], "above 0 USDC"),
         (["paper", "--network", "moonnet"], "mainnet, testnet, local"),
-        (["paper", "--markets", " , "], "expected tickers"),
+        (["paper", "--tickers", " , "], "expected tickers"),
         (["paper", "--record", "/no/such/folder/x.jsonl.zst"], "expected to write a recording"),
         (["panel", "nonsense"], "safety"),
         (["panel", "safety", "--svg", "x.svg", "--size", "wide"], "120x40"),
@@ -209,7 +213,7 @@ def test_a_market_that_the_network_does_not_have_is_a_two(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Said as soon as the venue has told which ones it has."""
-    assert main(["paper", "--network", "local", "--markets", "BTC-USD,MOON-USD"]) == 2
+    assert main(["paper", "--network", "local", "--tickers", "BTC-USD,MOON-USD"]) == 2
 
     error = capsys.readouterr().err
     assert error.endswith("got MOON-USD\n")
@@ -331,10 +335,49 @@ def test_a_watched_paper_run_leaves_its_report(capsys: pytest.CaptureFixture[str
 
 def test_without_a_terminal_nobody_is_looking(short: Path) -> None:
     """A pipe, a file or `--plain` gets the plain report."""
-    from bot.__main__ import parser
     from bot.runs import on_dashboard
 
     assert not on_dashboard(parser().parse_args(["replay", str(short), "--plain"]))
+
+
+def test_every_command_of_the_table_can_be_loaded() -> None:
+    """What does it is named in words, and found only when it is run."""
+    found = {name: find(row.does) for name, row in COMMANDS.items()}
+
+    assert all(map(callable, found.values()))
+    assert len({id(function) for function in found.values()}) == len(COMMANDS)
+
+
+def find(does: str) -> object:
+    """Load what a row of the table names."""
+    module, _, function = does.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def test_help_loads_no_layer() -> None:
+    """It answers at once: nothing but the command line is imported for it."""
+    asked = "import sys, bot.__main__ as m\ntry: m.main(['--help'])\nexcept SystemExit: pass\n"
+    asked += "print([name for name in sys.modules if name.startswith(('dydx', 'rich', 'msgspec'))])"
+
+    printed = subprocess.run(
+        [sys.executable, "-c", asked], check=True, capture_output=True, text=True
+    ).stdout
+
+    assert printed.splitlines()[-1] == "[]"
+
+
+def test_markets_are_named_by_tickers_and_still_by_the_old_word() -> None:
+    """One word for names; the one it had before is taken too, and not shown."""
+    new, old, neither = (
+        parser().parse_args(["paper", *typed]).tickers
+        for typed in (["--tickers", "A-USD"], ["--markets", "A-USD"], [])
+    )
+
+    assert (new, old, neither) == ("A-USD", "A-USD", "BTC-USD,ETH-USD,SOL-USD")
+    with pytest.raises(SystemExit), contextlib.redirect_stdout(io.StringIO()) as shown:
+        main(["paper", "--help"])
+    assert "--tickers" in shown.getvalue()
+    assert "--markets" not in shown.getvalue()
 
 
 def test_authenticators_are_numbers(capsys: pytest.CaptureFixture[str]) -> None:

@@ -488,9 +488,11 @@ def test_a_permitted_key_trades_for_its_owner() -> None:
             ["trade", "--network", "local", "--keys", "none.json"],
             "or an encrypted key file, got 'none.json'",
         ),
-        (["trade", "--network", "local", "--markets", ","], "expected tickers"),
+        (["trade", "--network", "local", "--tickers", ","], "expected tickers"),
         (["cancel-all", "--network", "testnet"], "expected --yes-orders"),
         (["keys", "address"], "neither is"),
+        (["keys", "save"], "expected a file to write for bot keys save, got none"),
+        (["keys", "rotate", "x.json"], "expected no file besides --keys for bot keys rotate"),
     ],
 )
 def test_a_trade_that_may_not_begin_is_a_two(

@@ -47,9 +47,9 @@ def options_of(arguments: argparse.Namespace, deposit: int = DEPOSIT) -> Options
 
 def tickers_of(arguments: argparse.Namespace) -> list[str]:
     """Read the markets to trade."""
-    tickers = [ticker.strip().upper() for ticker in arguments.markets.split(",") if ticker.strip()]
+    tickers = [ticker.strip().upper() for ticker in arguments.tickers.split(",") if ticker.strip()]
     if not tickers:
-        raise ConnError(f"expected tickers such as BTC-USD,ETH-USD; got {arguments.markets!r}")
+        raise ConnError(f"expected tickers such as BTC-USD,ETH-USD; got {arguments.tickers!r}")
     return tickers
 
 
