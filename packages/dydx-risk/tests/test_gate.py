@@ -67,19 +67,22 @@ def test_a_known_account_makes_the_gate_active(make_world: Any) -> None:
     assert make_world().risk.standing.reasons == ()
 
 
-def test_a_halt_stops_all_but_the_guard(make_world: Any) -> None:
-    """Nothing that a strategy wants is sent, neither in nor out; liquidation is still fled."""
+def test_a_halt_stops_all_but_exits_and_the_guard(make_world: Any) -> None:
+    """Nothing goes in; what shrinks a position passes, and liquidation is still fled."""
     world = make_world()
     world.account("-25000", {"ETH-USD": ("10", "3000")})
     world.risk.halt("the operator went home")
 
-    for target in (60_000, 3_000):
-        denied = world.decide("ETH-USD", target)
-        assert (denied.reason, denied.why) == ("HALTED", "halted: the operator went home")
-        assert denied.figures == (("halted", "the operator went home"),)
+    denied = world.decide("ETH-USD", 60_000)
+    assert (denied.reason, denied.why) == ("HALTED", "halted: the operator went home")
+    assert denied.figures == (("halted", "the operator went home"),)
     assert world.risk.standing.state == "HALTED"
     world.oracle("ETH-USD", "2740")
     assert len(world.reductions) == 1
+    leaving = make_world()
+    leaving.account("-25000", {"ETH-USD": ("10", "3000")})
+    leaving.risk.halt("the operator went home")
+    assert isinstance(leaving.decide("ETH-USD", 3_000), Approved)
 
 
 def test_a_halt_is_taken_back(world: Any) -> None:

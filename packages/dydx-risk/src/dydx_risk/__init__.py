@@ -3487,7 +3487,7 @@ def _view_rate(view: MarketView) -> int | None:
 # === Risk ===
 
 # What puts the gate into which state; with none of it, it is ACTIVE. REDUCING lets pass what
-# shrinks a position; HALTED, a person's word, nothing but the guard's own reductions.
+# shrinks a position, and so does HALTED, a person's word.
 _STATES: Final[dict[Reason, GateState]] = {
     "HALTED": "HALTED",
     "UNKNOWN_ACCOUNT": "REDUCING",
@@ -3585,7 +3585,7 @@ class Risk:
         return Standing(state=state, reasons=tuple((reason, why) for reason, why, _ in dangers))
 
     def halt(self, reason: str) -> None:
-        """Let nothing pass from here on; the guard alone goes on reducing."""
+        """Let nothing enter from here on; exits and the guard go on."""
         self._halted = reason or "no reason was given"
 
     def resume(self) -> None:
@@ -3728,8 +3728,6 @@ class Risk:
     def _review(self, decision: Decision) -> Verdict | None:
         if decision.action != "target":
             return None
-        if self._halted:
-            return self._deny(decision, *next(self._dangers()))
         view = self._views.get(decision.ticker)
         market = view.market if view is not None else None
         if view is None or market is None:
