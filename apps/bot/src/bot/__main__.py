@@ -20,6 +20,7 @@ examples:
   bot replay quickstart --no-guard    what happens without the guard
   bot paper --network testnet         live frames, paper orders, no keys
   bot trade --network local           live frames, real orders, with a key
+  bot halt --why "a headline"         nothing enters any more, in the bot that runs here
   bot why F3                          from a fill back to the wire text that caused it
   bot chaos quickstart --seeds 100    a hundred bad days, and what survived them
 
@@ -170,6 +171,12 @@ SIGNING: Final = (
     option("--audit", default="audit.jsonl", metavar="PATH", help="the audit log (audit.jsonl)"),
 )
 
+# Which running bot, and what to tell it.
+RUNNING: Final = option(
+    "run", nargs="?", type=whole, help="its number, where more than one runs (bot status says it)"
+)
+WHY: Final = option("--why", default="", metavar="TEXT", help="the reason, for who reads it later")
+
 # What changes how the bot acts, and so changes the run hash.
 CHOICES: Final = (
     option("--no-guard", action="store_true", help="let liquidation come"),
@@ -177,6 +184,7 @@ CHOICES: Final = (
         "--strategy", default="rank", help="rank (default), sniper, or a Python file of your own"
     ),
     option("--deposit", type=int, help="USDC that it is sized to (10000; a real account's worth)"),
+    option("--strict", action="store_true", help="end the run where the strategy raises"),
 )
 RUN: Final = (
     option("--plain", action="store_true", help="no dashboard, also on a terminal"),
@@ -219,6 +227,19 @@ COMMANDS: Final[dict[str, Command]] = {
         "as well; at a terminal the words can be typed instead. Ctrl-C takes what is open off "
         "the books and reports; a second one leaves at once.",
     ),
+    "halt": Command(
+        "halt a running bot: nothing enters any more; guard and exits go on",
+        "bot.handle:halt",
+        (RUNNING, WHY),
+        "The halt outlives the run: the next one on the same account starts with it, until "
+        "somebody resumes.",
+    ),
+    "resume": Command("take a halt back", "bot.handle:resume", (RUNNING, WHY)),
+    "status": Command(
+        "how a running bot stands; exit code 1 if it may not enter",
+        "bot.handle:status",
+        (RUNNING, option("--json", action="store_true", help="the status as JSON")),
+    ),
     "cancel-all": Command(
         "take all orders of a subaccount off", "bot.trade:withdraw_all", (*NETWORK, *SIGNING)
     ),
@@ -238,10 +259,10 @@ COMMANDS: Final[dict[str, Command]] = {
         ),
     ),
     "why": Command(
-        "walk from an id (D7, V3, O3, F2) back to the wire",
+        "walk from an id (D7, V3, O3, F2, A1) back to the wire",
         "bot.commands:why",
         (
-            option("id", help="the id of a decision, verdict, order or fill"),
+            option("id", help="the id of a decision, verdict, order, fill or act"),
             RECORDING,
             *CHOICES,
         ),

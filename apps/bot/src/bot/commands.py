@@ -11,14 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from dydx_conn import ConnError, Frame, Recording, Subaccount, find_recording, live
+from dydx_conn import ConnError, Frame, Inbox, Recording, Subaccount, find_recording, live
 from dydx_conn import replay as play
 from reactivex import Observable
 
+from bot.acts import among
 from bot.composition import Bot
 from bot.environment import check_chain, enter, settings_of
 from bot.report import figures, print_report
 from bot.runs import (
+    conduct,
+    ended,
     lived,
     on_dashboard,
     options_of,
@@ -26,7 +29,6 @@ from bot.runs import (
     run_to_end,
     tickers_of,
     until,
-    watch,
 )
 from bot.why import chain
 from bot.wire import WireVenue
@@ -47,35 +49,36 @@ def bot_for(arguments: argparse.Namespace, recording: Recording) -> Bot:
 def replay(arguments: argparse.Namespace) -> int:
     """Play a recording, on a dashboard if this is a terminal, and report."""
     recording = Recording(find_recording(arguments.recording))
-    bot = bot_for(arguments, recording)
-    speed = arguments.speed
-    if on_dashboard(arguments):
-        return watch(
-            bot,
-            lambda pace: play(recording, pace=pace),
-            mode="REPLAY",
-            name=arguments.recording,
-            speed=speed or 20.0,
-            recording=recording.path,
-        )
-    complete = run_to_end(bot, play(recording, speed=speed))
-    report = figures(bot, name=arguments.recording, recording=recording, complete=complete)
+    bot, name, speed, inbox = bot_for(arguments, recording), arguments.recording, None, Inbox()
+    if on_dashboard(arguments):  # which holds each frame until it is due
+        speed = arguments.speed or 20.0
+
+    def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
+        frames = play(recording, speed=None if speed else arguments.speed, pace=pace)
+        return frames.pipe(among(inbox))
+
+    if speed or arguments.speed:
+        told = {"mode": "REPLAY", "name": name, "speed": speed, "recording": recording.path}
+        complete = conduct(arguments, bot, source, inbox, **told)
+    else:
+        complete = run_to_end(bot, play(recording))  # nobody could halt it so soon
+    report = figures(bot, name=name, recording=recording, complete=complete)
     print_report(report, arguments.json)
-    return 0
+    return ended(bot)
 
 
 def paper(arguments: argparse.Namespace) -> int:
     """Trade on paper against a live network until told to stop, and report."""
     net = enter(settings_of(arguments))
     tickers = tickers_of(arguments)
-    bot = Bot(options_of(arguments))
+    bot, inbox = Bot(options_of(arguments)), Inbox()
     with recorder(arguments.record, net) as keep:
         check_chain(net)
 
         def receive(pace: Callable[[Frame], bool]) -> Observable[Frame]:
-            return live(net, tickers, pace=until(arguments.seconds, pace))
+            return live(net, tickers, pace=until(arguments.seconds, pace), inbox=inbox)
 
-        return lived(arguments, bot, net, tickers, receive, keep, mode="PAPER")
+        return lived(arguments, bot, net, tickers, receive, keep, inbox, mode="PAPER")
 
 
 def why(arguments: argparse.Namespace) -> int:
@@ -86,8 +89,9 @@ def why(arguments: argparse.Namespace) -> int:
         newest = {e.kind: f"{e.id} ({e.kind})" for e in bot.journal.entries}
         known = list(newest.values())
         print(
-            f"bot: expected the id of a decision (D1), verdict (V1), order (O1) or fill (F1) of "
-            f"this run, got {arguments.id!r}; the newest are {', '.join(known) or 'none'}",
+            f"bot: expected the id of a decision (D1), verdict (V1), order (O1), fill (F1) or "
+            f"act (A1) of this run, got {arguments.id!r}; "
+            f"the newest are {', '.join(known) or 'none'}",
             file=sys.stderr,
         )
         return 2
@@ -124,5 +128,5 @@ def replayed_to_end(
     bot = bot_for(arguments, Recording(path))
     # A recording ends with its connections closed and every book unknown: look before that.
     last = max((frame.seq for frame in Recording(path) if frame.kind == "ws"), default=0)
-    bot.run(play(path, pace=until(seconds, lambda frame: frame.seq <= last)))
+    run_to_end(bot, play(path, pace=until(seconds, lambda frame: frame.seq <= last)))
     return bot, path

@@ -1,9 +1,10 @@
 """A run from its source to its report, whichever command began it.
 
-    source of frames ──► Bot.run ──► dashboard, or none ──► report
+    source of frames, acts ──► Bot.run ──► dashboard, or none ──► report
 
 What replay, paper and trade have in common: what was typed becomes the bot's options, the frames
-of a network are checked, kept and bounded in time, and however a run ends it is reported.
+of a network are checked, kept and bounded in time, acts reach the run by a key or by its handle,
+and however it ends it is reported.
 """
 
 import argparse
@@ -11,7 +12,9 @@ import contextlib
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +22,7 @@ from dydx_conn import (
     ConnError,
     Frame,
     Header,
+    Inbox,
     MarketsContents,
     Network,
     NetworkError,
@@ -27,7 +31,9 @@ from dydx_conn import (
 )
 from reactivex import Observable, operators
 
+from bot.acts import Standstill
 from bot.composition import Bot, Options
+from bot.handle import status_of, within_reach
 from bot.report import figures, print_report
 
 Source = Callable[[Callable[[Frame], bool]], Observable[Frame]]
@@ -42,7 +48,12 @@ def options_of(arguments: argparse.Namespace, deposit: int = DEPOSIT) -> Options
     usdc = deposit if arguments.deposit is None else arguments.deposit
     if usdc <= 0:
         raise ConnError(f"expected a deposit above 0 USDC, got {usdc}")
-    return Options(strategy=arguments.strategy, deposit=usdc, guard=not arguments.no_guard)
+    return Options(
+        strategy=arguments.strategy,
+        deposit=usdc,
+        guard=not arguments.no_guard,
+        strict=arguments.strict,
+    )
 
 
 def tickers_of(arguments: argparse.Namespace) -> list[str]:
@@ -69,42 +80,62 @@ def lived(
     tickers: list[str],
     receive: Source,
     keep: Callable[[Frame], None] | None,
+    inbox: Inbox,
     *,
     mode: str,
 ) -> int:
-    """Run a bot on what a network says, with a dashboard or without, and report."""
+    """Run a bot on what a network says, with a dashboard or without, and report.
+
+    A halt that nobody took back is the first frame, and what is halted now outlives the run.
+    """
+    standstill, check = Standstill(net, bot.venue.subaccount), listed(tickers, net)
+
+    def passing(frame: Frame) -> None:
+        check(frame)
+        standstill.note(frame)
+        if keep is not None:
+            keep(frame)
 
     def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
-        checked = receive(pace).pipe(operators.do_action(listed(tickers, net)))
-        return checked if keep is None else checked.pipe(operators.do_action(keep))
+        return receive(pace).pipe(operators.do_action(passing))
 
+    bot.keep = passing
+    standstill.begin(inbox)
     name = f"{net.name} {' '.join(tickers[:3])}"
-    if on_dashboard(arguments):
-        kept = Path(arguments.record) if arguments.record else None
-        return watch(bot, source, mode=mode, name=name, recording=kept)
-    run_to_end(bot, source(lambda _: True))
-    heard(bot, net)
-    print_report(figures(bot, name=name), arguments.json)
-    return 0
+    recording = Path(arguments.record) if arguments.record else None
+    complete = conduct(arguments, bot, source, inbox, mode=mode, name=name, recording=recording)
+    shown = on_dashboard(arguments)
+    if not shown:
+        heard(bot, net)
+    print_report(figures(bot, name=name, complete=complete or not shown), arguments.json)
+    if standstill.trouble:
+        print(f"bot: warning: {standstill.trouble}", file=sys.stderr)
+    return ended(bot)
 
 
-def watch(
+def conduct(
+    arguments: argparse.Namespace,
     bot: Bot,
     source: Source,
+    inbox: Inbox,
     *,
     mode: str,
     name: str,
     speed: float | None = None,
     recording: Path | None = None,
-) -> int:
-    """Show a run while it goes, then leave its report on the terminal."""
-    from bot.screen import Screen
+) -> bool:
+    """Run a source, on a dashboard if somebody looks, within reach of acts; tell if to its end."""
+    with within_reach(inbox, partial(status_of, bot, mode, name)) as answer:
+        if not on_dashboard(arguments):
+            return run_to_end(bot, source(lambda _: answer() is None))
+        from bot.screen import Screen
 
-    with Screen(bot, mode=mode, name=name, speed=speed, recording=recording) as screen:
-        if run_to_end(bot, source(screen.pace)):
-            screen.stay()
-    print_report(figures(bot, name=name, complete=screen.finished), as_json=False)
-    return 0
+        with Screen(
+            bot, mode=mode, name=name, speed=speed, recording=recording, inbox=inbox, idle=answer
+        ) as screen:
+            if run_to_end(bot, source(screen.pace)):
+                screen.stay()
+        return screen.finished
 
 
 def run_to_end(bot: Bot, frames: Observable[Frame]) -> bool:
@@ -113,7 +144,20 @@ def run_to_end(bot: Bot, frames: Observable[Frame]) -> bool:
         bot.run(frames)
     except KeyboardInterrupt:
         return False
+    except Exception as error:
+        if error is not bot.stopped:
+            raise
     return True
+
+
+def ended(bot: Bot) -> int:
+    """Say loudly if the strategy raised, below the report; return the exit code of the run."""
+    if bot.stopped is None:
+        return 0
+    traceback.print_exception(bot.stopped)
+    what = "nothing entered after that, guard and exits went on"
+    print(f"bot: expected a strategy that does not raise: {what}", file=sys.stderr)
+    return 1
 
 
 def heard(bot: Bot, net: Network) -> None:

@@ -155,8 +155,9 @@ def _header(bot: Bot, mode: str, name: str, speed: float | None) -> Header:
     p99 = meters.latency.percentile(0.99)
     live = [view.live_at for view in bot.watched]
     fresh = sum(not view.quality.stale for view in bot.watched)
+    state = bot.risk.standing.state
     return Header(
-        mode=mode,
+        mode=f"{mode} HALTED" if state == "HALTED" else mode,
         source=name,
         speed=speed,
         clock_ns=data.at or None,

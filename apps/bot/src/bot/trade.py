@@ -107,7 +107,7 @@ def trade(arguments: argparse.Namespace) -> int:
             frames = live(net, tickers, subaccount=subaccount, pace=bounded, inbox=inbox)
             return frames.pipe(operators.do_action(audit.passed))
 
-        return lived(arguments, bot, net, tickers, receive, keep, mode="TRADE")
+        return lived(arguments, bot, net, tickers, receive, keep, inbox, mode="TRADE")
 
 
 def withdraw_all(arguments: argparse.Namespace) -> int:
