@@ -222,10 +222,19 @@ COMMANDS: Final[dict[str, Command]] = {
     "trade": Command(
         "live frames, real orders: read --help first",
         "bot.trade:trade",
-        (*NETWORK, *SIGNING, *TICKERS, SECONDS, RECORD, *RUN),
+        (
+            *NETWORK,
+            *SIGNING,
+            *TICKERS,
+            SECONDS,
+            RECORD,
+            option("--flatten", action="store_true", help="close what is held when the run ends"),
+            *RUN,
+        ),
         "Sign and send orders. Every network but local wants --yes-orders, mainnet --yes-mainnet "
         "as well; at a terminal the words can be typed instead. Ctrl-C takes what is open off "
-        "the books and reports; a second one leaves at once.",
+        "the books, with --flatten after closing what is held, and reports what nobody guards any "
+        "more; a second one leaves at once.",
     ),
     "halt": Command(
         "halt a running bot: nothing enters any more; guard and exits go on",

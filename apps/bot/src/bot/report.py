@@ -173,7 +173,7 @@ def _left_open(report: dict[str, Any]) -> list[str]:
 
 def away(distance: float | None) -> str:
     """Say how far a position that is held is from its liquidation."""
-    return "distance unknown" if distance is None else _percent(distance)
+    return "no liquidation price" if distance is None else _percent(distance)
 
 
 def _counted(counts: dict[str, Any]) -> str:

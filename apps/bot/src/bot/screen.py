@@ -106,14 +106,14 @@ class Screen:
             wait_ns = self._wait_ns(frame, now)
             if wait_ns <= 0:
                 self._drain()
-                return not self._quit or self._owes
+                return self._goes_on
             self._answer(self._next_key(min(wait_ns, self._due_draw_ns - now) / 1e9))
-        return self._owes
+        return self._goes_on
 
     @property
-    def _owes(self) -> bool:
+    def _goes_on(self) -> bool:
         # Whoever halts and leaves at once has halted: the run ends behind the act.
-        return self.bot.journal.counts["act"] < self._acts
+        return not self._quit or self.bot.journal.counts["act"] < self._acts
 
     def stay(self) -> None:
         """Keep the last picture until a key ends it, once the source has ended by itself."""

@@ -2,8 +2,8 @@
 
     key, network, account ──► fit? ──► Trader ──► WireVenue (bot.wire) ──► the run (bot.runs)
 
-A run ends in two steps: what is open of it is taken off the books first, then the sources are let
-go.
+A run ends in steps: what is held leaves, if that was asked for; what is open is taken off the
+books; then the sources are let go. What is still held is in the report: nobody guards it any more.
 """
 
 import argparse
@@ -28,27 +28,40 @@ from dydx_conn import (
 )
 from reactivex import Observable, operators
 
+from bot.acts import act
 from bot.composition import Bot
 from bot.environment import RefusalError, Settings, enter, settings_of, validate
 from bot.keys import address_of, keys_of
+from bot.report import positions_of
 from bot.runs import lived, options_of, recorder, tickers_of, until
 from bot.wire import WireVenue
 
 # === Ends ===
 
 _GRACE_NS: Final = 5_000_000_000
+_LEAVE_NS: Final = 10_000_000_000
+_AGAIN_NS: Final = 1_000_000_000
 _ENDS: Final = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 
 
 def closing(
-    venue: WireVenue, pace: Callable[[Frame], bool], stopping: threading.Event
+    venue: WireVenue,
+    pace: Callable[[Frame], bool],
+    stopping: threading.Event,
+    leaving: Callable[[Frame], bool] = lambda _: False,
 ) -> Callable[[Frame], bool]:
-    """End a source once the run's orders are off the books, or 5 s after somebody ended it."""
-    ends: list[int] = []
+    """End a source once the run's orders are off the books, or 5 s after somebody ended it.
+
+    Before that, as long as `leaving` says so, what is held leaves.
+    """
+    over, ends = threading.Event(), list[int]()
 
     def bounded(frame: Frame) -> bool:
+        if not (over.is_set() or stopping.is_set()) and pace(frame):
+            return True
+        over.set()
         if not ends:
-            if not stopping.is_set() and pace(frame):
+            if leaving(frame):
                 return True
             ends.append(frame.mono + _GRACE_NS)
             venue.withdraw(venue.open)
@@ -59,6 +72,36 @@ def closing(
         return False
 
     return bounded
+
+
+def flattening(bot: Bot, venue: WireVenue, inbox: Inbox) -> Callable[[Frame], bool]:
+    """Let what is held leave: ask for it once a second, for 10 s at most; False when it is over.
+
+    Orders that may still enter are cancelled first. It is over when nothing is held, and no order
+    is on its way that could change that.
+    """
+    asked: list[int] = []
+
+    def leaving(frame: Frame) -> bool:
+        if not (still_open(bot) or venue.open):
+            return False
+        if not asked:
+            venue.cancel([each for each in venue.open if each.order and not each.order.reduce_only])
+        elif frame.mono - asked[0] >= _LEAVE_NS:
+            return False
+        if not asked or frame.mono - asked[-1] >= _AGAIN_NS:
+            act(inbox, "end", "flatten", "the run ends")
+            asked.append(frame.mono)
+        return True
+
+    return leaving
+
+
+def still_open(bot: Bot) -> list[str]:
+    """Say what is held, or that it is not known: an empty list is sure to be flat."""
+    account = bot.risk.account
+    held = [f"{row['ticker']} {row['size']}" for row in positions_of(bot)]
+    return [*held, account.trouble] if account.trouble else held
 
 
 @contextlib.contextmanager
@@ -85,7 +128,10 @@ def gently(stopping: threading.Event) -> Iterator[None]:
 
 
 def trade(arguments: argparse.Namespace) -> int:
-    """Trade for real until told to stop, take what is open off the books, and report."""
+    """Trade for real until told to stop, take what is open off the books, and report.
+
+    With --flatten it is a 1 if anything is still held then.
+    """
     settings = settings_of(arguments)
     net = enter(settings, orders=True)
     tickers = tickers_of(arguments)
@@ -103,11 +149,18 @@ def trade(arguments: argparse.Namespace) -> int:
     ):
 
         def receive(pace: Callable[[Frame], bool]) -> Observable[Frame]:
-            bounded = closing(venue, until(arguments.seconds, pace), stopping)
+            paced = until(arguments.seconds, pace)
+            leaving = [flattening(bot, venue, inbox)] if arguments.flatten else []
+            bounded = closing(venue, paced, stopping, *leaving)
             frames = live(net, tickers, subaccount=subaccount, pace=bounded, inbox=inbox)
             return frames.pipe(operators.do_action(audit.passed))
 
-        return lived(arguments, bot, net, tickers, receive, keep, inbox, mode="TRADE")
+        code = lived(arguments, bot, net, tickers, receive, keep, inbox, mode="TRADE")
+        if arguments.flatten and (held := still_open(bot)):
+            what = f"expected nothing to be held after --flatten, got {', '.join(held)}"
+            print(f"bot: {what}", file=sys.stderr)
+            return 1
+        return code
 
 
 def withdraw_all(arguments: argparse.Namespace) -> int:

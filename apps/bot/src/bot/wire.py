@@ -228,6 +228,10 @@ class WireVenue:
     def withdraw(self, states: list[OrderState]) -> None:
         """Send nothing more but the cancels of these orders."""
         self.closing = True
+        self.cancel(states)
+
+    def cancel(self, states: list[OrderState]) -> None:
+        """Send the cancels of these orders."""
         if self.trader is None:
             return
         until = self.trader.good_til_block()
