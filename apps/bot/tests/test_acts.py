@@ -1,5 +1,6 @@
 """Acts: what a person, a restart or a strategy's end does to a run, and what outlives it."""
 
+import dataclasses
 import os
 import stat
 from collections.abc import Callable, Iterable
@@ -398,18 +399,11 @@ def test_each_subaccount_of_each_chain_stands_still_by_itself(
     """By what the network is, whatever it is called."""
     halted = standstill()
     other = Standstill(NETWORKS["testnet"], US), Standstill(NET, Subaccount("dydx1us", 1))
-    renamed = with_name(NET, "fork")
+    renamed = dataclasses.replace(NET, name="fork")
     halted.note(deed(Frame(1, 0, 0, "", "tick"), "halt"))
 
     assert Standstill(renamed, US).read() is not None
     assert [each.read() for each in other] == [None, None]
-
-
-def with_name(net: object, name: str) -> object:
-    """Return a network under another name."""
-    from dataclasses import replace
-
-    return replace(net, name=name)  # type: ignore[type-var]  # a dataclass, as every network is
 
 
 def test_a_halt_that_cannot_be_read_is_a_halt(standstill: Callable[[], Standstill]) -> None:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from itertools import chain, islice, takewhile
+from itertools import chain, islice
 from pathlib import Path
 
 import pytest
@@ -190,7 +190,7 @@ def live_frames(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def numbered(inbox: Inbox) -> Iterator[Frame]:
         recorded = islice(Recording(find_recording("quickstart")), 500)
-        put = takewhile(lambda each: each is not None, iter(lambda: inbox.take(0, 0.0), ...))
+        put = iter(lambda: inbox.take(0, 0.0), None)
         for seq, frame in enumerate(chain(put, recorded), 1):
             yield with_fields(frame, seq=seq)
 
