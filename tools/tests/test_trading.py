@@ -59,7 +59,7 @@ VENUE = Path(__file__).parent.parent / "venue"
 def network() -> Iterator[Network]:
     """Run a venue for all tests of this file; blocks come five times as fast."""
     ports = ["--port", "0", "--ws-port", "0", "--grpc-port", "0"]
-    command = [sys.executable, str(VENUE), *ports, "--speed", "5", "--markets", "2"]
+    command = [sys.executable, str(VENUE), *ports, "--speed", "5", "--count", "2"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         said = ""
         assert process.stdout is not None

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from bot.commands import until
 from bot.composition import Bot, Options
 from bot.report import figures, lines
+from bot.runs import until
 from bot.why import chain
 from dydx_conn import (
     ConnError,

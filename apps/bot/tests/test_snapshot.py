@@ -5,7 +5,7 @@ from bot.composition import Bot, Options
 from bot.report import figures, lines
 from bot.screen import ACTIONS
 from bot.snapshot import snapshot_of
-from bot.trade import WireVenue
+from bot.wire import WireVenue
 from dydx_conn import Frame, Subaccount, replay
 from dydx_panels import KEYS, Snapshot, panel
 from dydx_paper import PaperVenue

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -16,10 +17,12 @@ import msgspec
 import pytest
 import reactivex
 from bot.__main__ import main, parser
-from bot.commands import bot_for, options_of
+from bot.commands import bot_for
 from bot.composition import Bot
 from bot.environment import RefusalError, Settings, Validation
-from bot.trade import WireVenue, account_of, closing, fit, gently, trading
+from bot.runs import options_of
+from bot.trade import account_of, closing, fit, flattening, gently, still_open, trading
+from bot.wire import WireVenue
 from dydx_conn import (
     NETWORKS,
     AuditLog,
@@ -230,10 +233,15 @@ def test_an_account_frame_that_cannot_be_read_is_a_doubt() -> None:
 # === What is sent ===
 
 
+def markets_frame(market: dict[str, Any]) -> Frame:
+    """Make the frame that describes a market."""
+    told = {"type": "subscribed", "channel": "v4_markets", "contents": {"markets": market}}
+    return ws_frame(1, NOW, 1, "c1", json.dumps(told))
+
+
 def market_view(market: dict[str, Any]) -> Any:
     """Make the view of a market that was told."""
-    told = {"type": "subscribed", "channel": "v4_markets", "contents": {"markets": market}}
-    [view] = step(DataState(), ws_frame(1, NOW, 1, "c1", json.dumps(told)))
+    [view] = step(DataState(), markets_frame(market))
     return view
 
 
@@ -359,6 +367,75 @@ def test_a_run_ends_when_its_orders_are_gone() -> None:
         paced(ticks(11)[0])
 
 
+HELD: Any = {"BTC-USD": position("1", "0", "0")}
+
+
+def holding(desk: Any, *frames: Frame) -> tuple[Bot, WireVenue, Inbox]:
+    """Make a bot that has received this of its account."""
+    venue = WireVenue(US)
+    venue.trader = desk
+    trading_bot = Bot(options_of(parser().parse_args(["replay"])), venue)
+    trading_bot.run(reactivex.from_iterable(frames))
+    return trading_bot, venue, Inbox()
+
+
+def acts_in(inbox: Inbox) -> list[tuple[str, str]]:
+    """Return who did what, of all that was put in."""
+    taken = iter(lambda: inbox.take(1, 0.0), None)
+    return [(frame.link, frame.type) for frame in taken]
+
+
+def test_what_is_held_is_asked_to_leave_once_a_second_for_ten() -> None:
+    """What may still enter is cancelled before; after that the run ends, whatever stayed."""
+    trading_bot, venue, inbox = holding(desk := Desk(), snapshot(**HELD), sent())
+    leaving = flattening(trading_bot, venue, inbox)
+
+    assert [leaving(tick) for tick in ticks(1, 1.5, 2, 3.5, 10.9, 11)] == [*[True] * 5, False]
+
+    assert acts_in(inbox) == [("end", "flatten")] * 4
+    assert [cancel.client_id for wish, _ in desk.wishes for cancel in wish.cancels] == [7]
+    assert not venue.closing
+
+
+def test_an_exit_on_its_way_is_not_cancelled() -> None:
+    """It is what is wanted; and the run waits for it."""
+    leaves = msgspec.structs.replace(ORDER, reduce_only=True)
+    trading_bot, venue, inbox = holding(desk := Desk(), snapshot(), sent(leaves))
+    leaving = flattening(trading_bot, venue, inbox)
+
+    assert leaving(ticks(1)[0])
+    assert [cancel for wish, _ in desk.wishes for cancel in wish.cancels] == []
+
+
+def test_who_is_flat_is_not_asked_to_leave() -> None:
+    """Nor is there anything to wait for."""
+    leaving = flattening(*(held := holding(Desk(), snapshot())))
+
+    assert not leaving(ticks(1)[0])
+    assert not held[2].waiting
+
+
+def test_an_account_that_is_not_known_is_not_flat() -> None:
+    """Nobody can say that nothing is held."""
+    held = holding(Desk())
+
+    assert still_open(held[0]) == ["no account snapshot yet"]
+    assert flattening(*held)(ticks(1)[0])
+
+
+def test_what_is_held_leaves_before_the_books_are_left() -> None:
+    """The orders that close it must still be let out."""
+    venue = venue_with(desk := Desk())
+    stays = iter([True, True, False])
+    paced = closing(venue, lambda _: False, threading.Event(), lambda _: next(stays))
+    receive(venue, sent())
+
+    assert [paced(tick) for tick in ticks(10, 11)] == [True, True]
+    assert (desk.wishes, venue.closing) == ([], False)
+    assert [paced(tick) for tick in ticks(12, 16.9, 17)] == [True, True, False]
+    assert len(desk.wishes) == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_asks_and_the_second_forces(number: signal.Signals) -> None:
     """Between them there is time to take orders off the books; afterwards all is as before."""
@@ -474,9 +551,11 @@ def test_a_permitted_key_trades_for_its_owner() -> None:
             ["trade", "--network", "local", "--keys", "none.json"],
             "or an encrypted key file, got 'none.json'",
         ),
-        (["trade", "--network", "local", "--markets", ","], "expected tickers"),
+        (["trade", "--network", "local", "--tickers", ","], "expected tickers"),
         (["cancel-all", "--network", "testnet"], "expected --yes-orders"),
         (["keys", "address"], "neither is"),
+        (["keys", "save"], "expected a file to write for bot keys save, got none"),
+        (["keys", "rotate", "x.json"], "expected no file besides --keys for bot keys rotate"),
     ],
 )
 def test_a_trade_that_may_not_begin_is_a_two(
@@ -631,6 +710,26 @@ def test_a_trade_is_reported_and_kept_for_replay(
     assert replayed["run_hash"] == lived["run_hash"]
     assert Recording(kept).header.run == f"trade {US} 1000"
     assert '"event":"ended"' in (tmp_path / "audit.jsonl").read_text()
+
+
+def test_what_a_trade_leaves_open_is_reported(
+    stage: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody guards it any more; that is no failure, unless it was asked to be closed."""
+    _, typed = stage("trade", markets_frame(BTC), snapshot(**HELD), *ticks(*range(20)))
+    typed += ["--tickers", "BTC-USD", "--seconds", "2"]
+
+    assert main(typed) == 0
+    left = capsys.readouterr()
+    assert main([*typed, "--flatten"]) == 1
+    asked = capsys.readouterr()
+
+    for told in (left, asked):
+        assert re.search(
+            r"\nopen         BTC-USD \+1, >999 % from liquidation: nobody guards it", told.out
+        )
+    assert left.err == ""
+    assert asked.err == "bot: expected nothing to be held after --flatten, got BTC-USD +1\n"
 
 
 OPEN = {

@@ -99,6 +99,14 @@ def test_what_is_refused_is_answered_too() -> None:
     assert transitions(*asked, *answers, limit)[-1][2] == "live"
 
 
+def test_an_act_changes_no_link() -> None:
+    """Whoever acted, even one who bears a link's name, is no link."""
+    wire = Wire()
+    acts = [wire.frame("act", type="halt"), wire.frame("act", link="key", type="resume")]
+
+    assert transitions(*opened(wire), *acts) == transitions(*opened(Wire()))
+
+
 def test_a_loss_is_told_with_its_code_and_reason() -> None:
     """Then the link backs off, tries again, and lives again."""
     wire = Wire()

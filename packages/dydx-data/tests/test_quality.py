@@ -405,6 +405,15 @@ def test_unknown_messages_are_counted(wire: Any) -> None:
     assert state.counts() == {"unknown": 3}
 
 
+def test_an_act_is_no_message_and_no_trouble(wire: Any) -> None:
+    """Whoever halted the bot: the markets are what they were."""
+    state, link = DataState(), wire()
+
+    touched = step(state, link.frame("act", type="halt", text="a headline"))
+
+    assert (list(touched), state.counts(), state.frames) == ([], {}, 1)
+
+
 def test_answers_that_refuse_are_counted_and_others_ignored(wire: Any) -> None:
     """An error body, a bad status, a body that is no answer; account paths are not ours."""
     state, link = DataState(), wire()

@@ -1,8 +1,8 @@
 """What the run said and did, in order, each with the id that `bot why` asks by.
 
-    Decision, Verdict, AccountUpdate ──► Journal ──► entries, counts, hash
+    Decision, Verdict, AccountUpdate, act ──► Journal ──► entries, counts, hash
 
-The hash covers every decision, verdict, order and fill, byte for byte and in order: two runs
+The hash covers every decision, verdict, order, fill and act, byte for byte and in order: two runs
 with the same hash did the same things for the same reasons.
 """
 
@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
-from dydx_conn import AccountFill, AccountUpdate, OrderState
+from dydx_conn import AccountFill, AccountUpdate, Frame, OrderState
 from dydx_risk import Denied, Reduce, Verdict
 from dydx_strategy import Decision
 
@@ -51,7 +51,7 @@ class Journal:
         return self._hash.hexdigest()
 
     def find(self, id_: str) -> Entry | None:
-        """Return an entry by its id (D7, V3, O3, F2), in any case."""
+        """Return an entry by its id (D7, V3, O3, F2, A1), in any case."""
         return self._by_id.get(id_.upper())
 
     def of_kind(self, *kinds: str) -> list[Entry]:
@@ -91,6 +91,16 @@ class Journal:
         self.counts[kind] += 1
         if not isinstance(verdict, Denied):
             self._verdict_of[str(verdict.order.client_id)] = verdict.id
+
+    def acted(self, act: Frame) -> str:
+        """Write down what a person or a watchdog did; return the id it goes by."""
+        deed = {"who": act.link, "what": act.type, "why": act.text}
+        self._hash.update(self._encode([act.seq, act.at, deed]))
+        self.counts["act"] += 1
+        id_ = f"A{self.counts['act']}"
+        words = act_words(act)
+        self._add(id=id_, kind="act", seq=act.seq, at=act.at, ticker="", words=words, value=act)
+        return id_
 
     def accounted(self, update: AccountUpdate) -> None:
         """Write down what became of the account: its orders, then its fills."""
@@ -137,6 +147,11 @@ class Journal:
                 del self._by_id[oldest.id]
         self.entries.append(entry)
         self._by_id[entry.id] = entry
+
+
+def act_words(act: Frame) -> str:
+    """Say in one line who did what, and why."""
+    return f"{act.type} by {act.link}: {act.text or 'no reason was given'}"
 
 
 def decision_words(decision: Decision) -> str:

@@ -1355,8 +1355,9 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     """One thing that crossed the wire, or that the wire failed to carry.
 
     `kind` is ws (from the server), sent (from the client), http (an answer), open, close, gap
-    (frames lost) or tick (the clock). `seq` counts from 1 and names the frame; one made on paper
-    has that of its cause. `fault` says what is wrong with a text that cannot be read.
+    (frames lost), tick (the clock) or act: what a person or a watchdog did, `link` says who, `type`
+    what (halt, resume …) and `text` why. `seq` counts from 1 and names the frame; one that a frame
+    caused has that of its cause. `fault` says what is wrong with a text that cannot be read.
     """
 
     seq: int
@@ -1954,7 +1955,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 _NUMBERS = ("i", "ns", "mono", "ens", "st", "code", "n")
-_TEXTS = ("c", "d", "x", "u", "b", "id", "reason", "why", "sha256")
+_TEXTS = ("c", "d", "x", "u", "b", "id", "reason", "who", "what", "why", "sha256")
 _LINE: list[Any] = [("k", str), *((n, int, 0) for n in _NUMBERS), *((n, str, "") for n in _TEXTS)]
 _Line: Any = msgspec.defstruct("_Line", _LINE, gc=False)
 _decode_line = msgspec.json.Decoder(_Line).decode
@@ -1965,7 +1966,8 @@ class RecordingWriter:
 
     def __init__(self, path: Path, header: Header) -> None:
         self.path = path
-        self.seq = 0
+        self.seq = self._lines = 0
+        self._newest: int | None = None  # the number that the frame written last came with
         self._file: IO[bytes] = path.open("wb")
         self._compress = zstandard.ZstdCompressor(level=9, write_checksum=True).compress
         self._sha256 = hashlib.sha256()
@@ -1976,16 +1978,15 @@ class RecordingWriter:
 
     def write(self, kind: str, *, ns: int, mono: int, **fields: Any) -> int:
         """Append one event and return its number; `fields` are the format's own letters."""
-        if not self._block:
-            self._opened = mono
         self.seq += 1
-        self._append({"k": kind, "i": self.seq, "ns": ns, "mono": mono, **fields})
-        if len(self._block) >= _BLOCK_BYTES or mono - self._opened >= _BLOCK_NS:
-            self.flush()
-        return self.seq
+        return self._write(kind, ns, mono, fields)
 
     def write_frame(self, frame: Frame) -> int:
-        """Append a frame as the event that it was."""
+        """Append a frame as the event that it was.
+
+        An act with the number of the frame before it, whose consequence it is, is written with
+        that number too: it shifts no other's.
+        """
         fields = {letter: getattr(frame, part) for letter, part in _LETTERS[frame.kind].items()}
         fields |= {letter: int(fields[letter]) for letter in ("st", "code") if letter in fields}
         # What sockets say needs no name besides its text, what is asked of a node has one.
@@ -1993,7 +1994,18 @@ class RecordingWriter:
         kind = "ws" if frame.kind == "sent" else frame.kind
         if kind == "ws":
             fields["d"] = "<" if frame.kind == "ws" else ">"
-        return self.write(kind, ns=frame.at, mono=frame.mono, c=frame.link, **fields)
+        if kind != "act" or frame.seq != self._newest:
+            self.seq += 1
+        self._newest = frame.seq
+        return self._write(kind, frame.at, frame.mono, fields)
+
+    def _write(self, kind: str, ns: int, mono: int, fields: dict[str, Any]) -> int:
+        if not self._block:
+            self._opened = mono
+        self._append({"k": kind, "i": self.seq, "ns": ns, "mono": mono, **fields})
+        if len(self._block) >= _BLOCK_BYTES or mono - self._opened >= _BLOCK_NS:
+            self.flush()
+        return self.seq
 
     def flush(self) -> None:
         """Close the block at hand and give it to the operating system."""
@@ -2005,7 +2017,7 @@ class RecordingWriter:
     def close(self) -> None:
         """Write the end line and close the file; a second call does nothing."""
         if not self._file.closed:
-            end = {"k": "end", "i": self.seq + 1, "lines": self.seq + 1}
+            end = {"k": "end", "i": self.seq + 1, "lines": self._lines}
             self._append({**end, "sha256": self._sha256.hexdigest()})
             self.flush()
             self._file.close()
@@ -2013,19 +2025,21 @@ class RecordingWriter:
     def _append(self, line: dict[str, Any]) -> None:
         encoded = msgspec.json.encode(line) + b"\n"
         self._block += encoded
+        self._lines += 1
         self._sha256.update(encoded)
 
 
 _NAMES: Final = ("u", "id")
 # Which letter of an event holds which part of its frame.
 _LETTERS: Final[dict[str, dict[str, str]]] = {
-    "ws": {"x": "text"},
-    "sent": {"x": "text", "u": "channel", "id": "id"},
-    "http": {"u": "channel", "st": "type", "b": "text", "id": "id"},
-    "open": {"u": "text"},
-    "close": {"code": "type", "reason": "text"},
-    "gap": {"n": "message_id", "why": "text"},
-    "tick": {},
+    "ws": {"c": "link", "x": "text"},
+    "sent": {"c": "link", "x": "text", "u": "channel", "id": "id"},
+    "http": {"c": "link", "u": "channel", "st": "type", "b": "text", "id": "id"},
+    "open": {"c": "link", "u": "text"},
+    "close": {"c": "link", "code": "type", "reason": "text"},
+    "gap": {"c": "link", "n": "message_id", "why": "text"},
+    "tick": {"c": "link"},
+    "act": {"who": "link", "what": "type", "why": "text"},
 }
 
 
@@ -2125,7 +2139,7 @@ class Recording:
         if "channel" in parts:
             # Answers are told apart by what was asked, not by which host was asked.
             parts["channel"] = re.sub(r"^\w+://[^/]+", "", parts["channel"])
-        return Frame(line.i, at, line.mono, line.c, kind, **parts)
+        return Frame(line.i, at, line.mono, kind=kind, **parts)
 
 
 def find_recording(name: str) -> Path:
@@ -5006,6 +5020,11 @@ class Inbox:
         stamps = (time.time_ns(), time.monotonic_ns(), link, kind)
         self._queue.put((*stamps, text, type, channel, id, message_id))
 
+    @property
+    def waiting(self) -> bool:
+        """Tell whether something was put that nobody has taken yet."""
+        return not self._queue.empty()
+
     def take(self, seq: int, timeout_s: float) -> Frame | None:
         """Return what was put first as frame number `seq`; None if nothing came in time."""
         try:
@@ -5876,7 +5895,7 @@ class AuditLog:
     def passed(self, frame: Frame) -> None:
         """Write down what a link did: asked, answered, opened, lost or closed; not what it carried.
 
-        What passed between us and a node is written where it is signed.
+        And each act. What passed between us and a node is written where it is signed.
         """
         if frame.kind == "http" and frame.link != "node":
             status = int(frame.type) if frame.type.isdecimal() else 0
@@ -5887,6 +5906,9 @@ class AuditLog:
             self.write(
                 f"socket {frame.kind}", at=frame.at, link=frame.link, seq=frame.seq, told=told
             )
+        elif frame.kind == "act":
+            act = {"who": frame.link, "what": frame.type, "why": frame.text}
+            self.write("act", at=frame.at, seq=frame.seq, **act)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

@@ -1042,6 +1042,7 @@ _KINDS: Final[dict[str, Callable[[DataState, Frame], _Touched]]] = {
     "gap": _fold_gap,
     "sent": _fold_sent,
     "tick": _fold_tick,
+    "act": lambda *_: (),  # what a person does is no news of a market
 }
 
 
