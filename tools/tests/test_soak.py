@@ -11,7 +11,7 @@ import pytest
 from chaos import Fault
 from dydx_conn import Frame, ws_frame
 from dydx_data import step
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from soak import (
     SECOND,
@@ -32,6 +32,9 @@ from soak import (
     report,
     without,
 )
+
+# A property is about what comes out, not about how busy the machine was.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # === Freshness ===
 
@@ -71,6 +74,7 @@ def test_the_longest_quiet_of_a_known_book_is_kept() -> None:
     assert market.longest_quiet_ns == 7
 
 
+@PATIENT
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 200)), max_size=20), st.integers(1, 20))
 def test_lapses_are_what_a_look_at_every_instant_finds(
     events: list[tuple[bool, int]], bound: int
@@ -94,6 +98,7 @@ SPANS = st.lists(
 )
 
 
+@PATIENT
 @given(SPANS, SPANS)
 def test_holes_are_taken_out_instant_by_instant(spans: list[Span], holes: list[Span]) -> None:
     """What is left lies in a span and in no hole."""

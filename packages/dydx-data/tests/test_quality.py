@@ -484,7 +484,7 @@ ANYTHING = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(ANYTHING, st.integers(-(10**9), 10**20)), max_size=12))
 def test_no_frame_raises(wire: Any, frames: list[tuple[tuple[str, str], int]]) -> None:
     """Whatever the texts, the kinds and the times; and each view is emitted once a frame."""
@@ -518,7 +518,6 @@ def _conversation(wire: Any) -> list[Frame]:
     return frames
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_shuffled_duplicates_never_raise_nor_cross_the_view(wire: Any, seed: int) -> None:
     """A known book is uncrossed after every frame, in whatever order they come."""

@@ -1,9 +1,9 @@
 """Each panel, driven by the layers' own values over the bundled recording."""
 
 import pytest
-from dydx_conn import Subaccount, load_recorded_stream
+from dydx_conn import Accounts, Frame, Subaccount, load_recorded_stream
 from dydx_data import DataState, MarketView, market_views
-from dydx_panels import PANELS, Book, MarketRow, Quality, Safety, Snapshot, View, Wire, panel
+from dydx_panels import KEYS, Book, MarketRow, Quality, Safety, Snapshot, View, Wire, panel
 from dydx_panels import dashboard as whole
 from dydx_paper import PaperVenue
 from dydx_risk import Policy, Reduce, Risk, Verdict
@@ -22,7 +22,7 @@ class Run:
 
     def __init__(self) -> None:
         self.data, self.risk = DataState(), Risk(POLICY, OWNER)
-        self.venue = PaperVenue(OWNER, deposit=10_000 * 10**6)
+        self.venue, self.accounts = PaperVenue(OWNER, deposit=10_000 * 10**6), Accounts()
         self.decisions: list[Decision] = []
         self.verdicts: list[Verdict] = []
         self.scored: dict[str, Scored] = {}
@@ -40,8 +40,7 @@ class Run:
         self._rated.on_next(scored)
 
     def _see(self, view: MarketView) -> None:
-        for frame in self.venue.step(view):
-            self.risk.step(frame)
+        self._account(self.venue.step(view))
         self._judged(self.risk.step(view))
         self._views.on_next(view)
 
@@ -52,8 +51,12 @@ class Run:
     def _judged(self, verdicts: list[Verdict]) -> None:
         self.verdicts += verdicts
         for order in (getattr(verdict, "order", None) for verdict in verdicts):
-            for frame in self.venue.step(order) if order is not None else ():
-                self.risk.step(frame)
+            self._account(self.venue.step(order) if order is not None else [])
+
+    def _account(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            for update in self.accounts.step(frame):
+                self.risk.step(update)
 
     def snapshot(self) -> Snapshot:
         """Copy what stands now."""
@@ -63,7 +66,7 @@ class Run:
         return Snapshot(
             safety=Safety(margin=self.risk.margin, positions=len(self.risk.account.positions),
                           closest=self.risk.closest, act_below=POLICY.act_below,
-                          restore_to=POLICY.restore_to, last=last),
+                          last=last),
             positions=tuple(self.risk.positions()),
             markets=tuple(
                 MarketRow(ticker=v.ticker, market=v.market, price=v.book.mid_price,
@@ -85,7 +88,7 @@ def snapshot() -> Snapshot:
     return Run().snapshot()
 
 
-@pytest.mark.parametrize("name", [name for name, shown in PANELS.items() if shown.title])
+@pytest.mark.parametrize("name", [*KEYS.values(), "help", "why"])
 def test_each_panel_draws_what_the_layers_made(snapshot: Snapshot, name: str) -> None:
     """Alone at three sizes, every row is as wide as asked for."""
     for width, height in ((80, 24), (120, 40), (200, 60)):

@@ -418,7 +418,7 @@ def decided(said, config: Settings) -> list[Decision]:
     return made
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(said_at, chosen)
 def test_it_never_exceeds_its_limits_and_never_hurries(said, config):
     """Gross, per-market and place limits hold after each decision; the throttle between two."""
@@ -443,7 +443,7 @@ def test_it_never_exceeds_its_limits_and_never_hurries(said, config):
         assert sum(1 for target in targets.values() if target) <= config.positions
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(said_at)
 def test_the_same_scores_give_the_same_decisions(said):
     """No clock, no chance."""

@@ -203,7 +203,7 @@ def unfounded(entry: Entry, view: MarketView) -> str:
     if bid is not None and ask is not None and bid.price >= ask.price:
         return f"the book is crossed at {bid.price_text} to {ask.price_text}"
     offered: Sequence[Level] = book.asks() if fill.side == "BUY" else book.bids()
-    if Decimal(fill.price) not in {Decimal(level.price_text) for level in offered}:
+    if fill.price not in {Decimal(level.price_text) for level in offered}:
         return "no such level is shown"
     return ""
 

@@ -23,7 +23,15 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import msgspec
-from dydx_conn import CancelRequest, Frame, OrderRequest, Subaccount, fold
+from dydx_conn import (
+    Accounts,
+    AccountUpdate,
+    CancelRequest,
+    Frame,
+    OrderRequest,
+    Subaccount,
+    fold,
+)
 from dydx_data import DataState, MarketView, market_views
 from dydx_paper import PaperVenue, Performance, performance
 from dydx_risk import Denied, Policy, Risk, Verdict, Watch, verdicts
@@ -64,12 +72,16 @@ class Venue(Protocol):
     """Where orders go and account frames come from."""
 
     subaccount: Subaccount
+    accounts: Accounts  # the one reader of account frames
 
     def begin(self, risk: Risk) -> None:
         """Learn, before the first frame, who judges the account."""
 
-    def heard(self, frame: Frame) -> Iterable[Frame]:
-        """Return the frame if it is one of the account's."""
+    def receive(self, frame: Frame) -> Iterable[Frame]:
+        """Return the frame if it may be one of the account's."""
+
+    def learn(self, update: AccountUpdate) -> None:
+        """Take what became of the account."""
 
     def step(self, event: MarketView | OrderRequest | CancelRequest) -> list[Frame]:
         """Take one event in; return the account frames that it caused."""
@@ -81,12 +93,19 @@ class Venue(Protocol):
 class Paper(PaperVenue):
     """A paper venue: its account frames are its own, and none comes by the wire."""
 
+    def __init__(self, subaccount: Subaccount, deposit: int) -> None:
+        super().__init__(subaccount, deposit)
+        self.accounts = Accounts([subaccount])
+
     def begin(self, risk: Risk) -> None:
         """Need nobody's judgement."""
 
-    def heard(self, frame: Frame) -> Iterable[Frame]:
-        """Hear nothing: an account on the wire is somebody else's."""
+    def receive(self, frame: Frame) -> Iterable[Frame]:
+        """Return nothing: an account on the wire is somebody else's."""
         return ()
+
+    def learn(self, update: AccountUpdate) -> None:
+        """Know it already: its own ledger says more."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +129,7 @@ class Bot:
     def __init__(self, options: Options, venue: Venue | None = None) -> None:
         self.options = options
         self.data = DataState()
-        self.venue: Venue = venue or Paper(PAPER, deposit=options.deposit * 10**6)
+        self.venue: Venue = venue or Paper(PAPER, options.deposit * 10**6)
         self.risk = Risk(options.policy, self.venue.subaccount, guard=options.guard)
         self.venue.begin(self.risk)
         self.journal = Journal()
@@ -161,9 +180,9 @@ class Bot:
     def watch(self) -> Watch | None:
         """Look at the account between two frames, at most once a second of event time.
 
-        For a screen alone, which asks before it draws. As a stream beside the others
-        (`dydx_risk.watches`) it took a fifth of the throughput of a replay at full speed, and a
-        millisecond of every frame that it fell on.
+        For a screen alone, which asks before it draws. As a stream beside the others it took a
+        fifth of the throughput of a replay at full speed, and a millisecond of every frame that
+        it fell on.
         """
         known, views = self._looked, self.data.views.values()
         if known is not None and self.data.at - known.at < 1_000_000_000:
@@ -208,11 +227,12 @@ class Bot:
             self._frames.on_next(frame)
         if frame.kind == "act":
             self._act(frame)
-        self._account_frames.extend(self.venue.heard(frame))
+        self._account_frames.extend(self.venue.receive(frame))
         while self._account_frames:
-            account_frame = self._account_frames.popleft()
-            self.journal.accounted(account_frame)
-            self._to_risk.on_next(account_frame)
+            for update in self.venue.accounts.step(self._account_frames.popleft()):
+                self.venue.learn(update)
+                self.journal.accounted(update)
+                self._to_risk.on_next(update)
         while self._made:
             act = self._made.popleft()
             self._entered.add((act.seq, act.link, act.type))

@@ -5,9 +5,11 @@ turns it into lines. Everything above "machine" is the same on every run of a re
 """
 
 import json
+from math import inf
 from typing import Any, Final
 
 from dydx_conn import Recording
+from dydx_risk import percent_text
 
 from bot.composition import Bot, raised
 from bot.journal import Entry
@@ -74,7 +76,12 @@ def gate_of(bot: Bot) -> dict[str, Any]:
 def positions_of(bot: Bot) -> list[dict[str, Any]]:
     """Return the positions as they stand, the nearest to liquidation first; sizes in base units."""
     return [
-        {"ticker": row.ticker, "size": f"{row.size.normalize():+f}", "distance": row.distance}
+        {
+            "ticker": row.ticker,
+            "size": f"{row.size.normalize():+f}",
+            "distance": None if row.distance == inf else row.distance,
+            "words": away(row.distance),
+        }
         for row in bot.risk.positions()
     ]
 
@@ -164,7 +171,7 @@ def _left_open(report: dict[str, Any]) -> list[str]:
     if report["open"] is None:
         return []
     doubt = report["gate"]["reasons"].get("UNKNOWN_ACCOUNT")
-    rows = [f"{row['ticker']} {row['size']}, {away(row['distance'])}" for row in report["open"]]
+    rows = [f"{row['ticker']} {row['size']}, {row['words']}" for row in report["open"]]
     return [
         *(f"open         {row}: nobody guards it now" for row in rows),
         *([f"open         what else is open is not known: {doubt}"] if doubt else ()),
@@ -173,7 +180,9 @@ def _left_open(report: dict[str, Any]) -> list[str]:
 
 def away(distance: float | None) -> str:
     """Say how far a position that is held is from its liquidation."""
-    return "no liquidation price" if distance is None else _percent(distance)
+    if distance is None:
+        return "distance unknown"
+    return "no price liquidates it" if distance == inf else _percent(distance)
 
 
 def _counted(counts: dict[str, Any]) -> str:
@@ -201,9 +210,8 @@ def _usdc(amount: float | None) -> str:
 def _percent(distance: float | None) -> str:
     if distance is None:
         return "no position was held"
-    return (
-        f"{distance:.2%} from liquidation" if distance > 0 else f"past liquidation ({distance:.2%})"
-    )
+    text = percent_text(distance)
+    return f"{text} from liquidation" if distance > 0 else f"past liquidation ({text})"
 
 
 def _sampled(title: str, counts: Any, samples: list[dict[str, Any]]) -> list[str]:

@@ -179,16 +179,18 @@ def withdraw_all(arguments: argparse.Namespace) -> int:
     def pace(frame: Frame) -> bool:
         ends.append(frame.mono + 2 * _GRACE_NS) if not ends else None
         if venue.known and not venue.closing:
-            found.extend(venue.lifecycle.open())
+            found.extend(venue.accounts.orders.open())
             venue.withdraw(found)
         return frame.mono < ends[0] and not (venue.closing and not left())
 
     def left() -> list[OrderState]:
-        return [state for state in venue.lifecycle.open() if not state.leaving]
+        return [state for state in venue.accounts.orders.open() if not state.leaving]
 
     def hear(frame: Frame) -> None:
         audit.passed(frame)
-        venue.heard(frame)
+        for received in venue.receive(frame):
+            for update in venue.accounts.step(received):
+                venue.learn(update)
 
     with (
         AuditLog(arguments.audit) as audit,

@@ -1,38 +1,34 @@
 """The venue as the wire tells of it: where real orders go, and what comes back of them.
 
     views, orders ──► WireVenue ──► Trader ──► node
-    frames of the wire ──► WireVenue.heard ──► account frames (as PaperVenue makes them)
+    frames of the wire ──► WireVenue.receive ──► account frames (as PaperVenue makes them)
 
 `WireVenue` stands where a paper run has its PaperVenue; everything else is the same code. What
 becomes of an order is told by frames alone, so a recording of a run replays to the same bytes:
 there the orders go nowhere, because their fate is in the recording already.
 """
 
-import contextlib
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from dydx_conn import (
+    Accounts,
+    AccountUpdate,
     AuditLog,
     CancelRequest,
-    ConnError,
     Denied,
     Fees,
     Frame,
-    Lifecycle,
     OrderRequest,
     OrderState,
     PerpetualMarket,
+    Profit,
     Queued,
     Subaccount,
-    SubaccountContents,
     Trader,
     cancel_all,
-    contents,
     estimate,
-    exact,
-    fold_order_frame,
 )
 from dydx_data import MarketView
 
@@ -43,7 +39,10 @@ if TYPE_CHECKING:
 
 
 class Money(msgspec.Struct):
-    """What the account did since the run began, in quote quantums; positive costs are paid."""
+    """What the account did since the run began, in quote quantums; positive costs are paid.
+
+    `complete` is False where fills are missing: what they earned is in no figure.
+    """
 
     equity: int | None = None
     realized_pnl: int = 0
@@ -56,74 +55,12 @@ class Money(msgspec.Struct):
     wins: int = 0
     losses: int = 0
     liquidations: int = 0
-
-
-class _Stand(msgspec.Struct):
-    """A position's sums: as the run found them, and now."""
-
-    realized_before: int = 0
-    funding_before: int = 0
-    realized: int = 0
-    funding: int = 0
-
-
-class Tally:
-    """The money of one account, folded from its frames."""
-
-    def __init__(self) -> None:
-        self.money = Money()
-        self._stands: dict[str, _Stand] = {}
-        self._fills: set[str] = set()
-        self._begun = False
-
-    def take(self, change: SubaccountContents) -> None:
-        """Count what one message changes."""
-        if change.subaccount is not None:
-            self._snapshot(change.subaccount.open_perpetual_positions)
-        for fields in change.perpetual_positions:
-            self._position(fields)
-        for fill in change.fills:
-            if fill.id not in self._fills and self._begun:
-                self._fills.add(fill.id)
-                self.money.fills += 1
-                self.money.fees_paid += _quantums(fill.fee)
-                self.money.liquidations += fill.type == "LIQUIDATED"
-
-    def _snapshot(self, positions: dict[str, Any]) -> None:
-        for ticker in set(self._stands) - set(positions):
-            self._close(ticker)  # while nobody was listening
-        for ticker, fields in positions.items():
-            sums = _quantums(fields.realized_pnl or "0"), _quantums(fields.net_funding)
-            if not self._begun:
-                self._stands[ticker] = _Stand(*sums, *sums)
-            self._position(fields)
-        self._begun = True
-
-    def _position(self, fields: Any) -> None:
-        stand = self._stands.setdefault(fields.market, _Stand())
-        realized, funding = _quantums(fields.realized_pnl or "0"), _quantums(fields.net_funding)
-        self.money.realized_pnl += realized - stand.realized
-        self.money.funding_paid -= funding - stand.funding
-        stand.realized, stand.funding = realized, funding
-        if fields.status != "OPEN":
-            self._close(fields.market)
-
-    def _close(self, ticker: str) -> None:
-        stand = self._stands.pop(ticker)
-        gained = stand.realized - stand.realized_before
-        self.money.wins += gained > 0
-        self.money.losses += gained < 0
-
-
-def _quantums(usdc: str) -> int:
-    digits, power = exact(usdc)
-    return int(digits * 10 ** (power + 6)) if power >= -6 else digits // 10 ** -(power + 6)
+    complete: bool = True
 
 
 # === Venue ===
 
 _ACCOUNT: Final = "v4_subaccounts"
-_LOSSES: Final = ("close", "gap")
 # New numbers for 500 orders a second from the first frame on, so that a restart repeats none.
 _NUMBER_NS: Final = 2_000_000
 _NUMBERS: Final = 1 << 32
@@ -137,8 +74,8 @@ class WireVenue:
 
     def __init__(self, subaccount: Subaccount) -> None:
         self.subaccount = subaccount
-        self.lifecycle = Lifecycle()
-        self.tally = Tally()
+        self.accounts = Accounts([subaccount])
+        self.profit = Profit()
         self.refusals: Counter[str] = Counter()
         # What the trader checks an order against, as the views had it last.
         self.markets: dict[str, PerpetualMarket] = {}
@@ -146,35 +83,29 @@ class WireVenue:
         self.trader: Trader | None = None
         self.audit: AuditLog | None = None
         self.closing = False
+        self.known = False  # whether the account has said what it holds
         self._risk: Risk | None = None
-        self._links: set[str] = set()
         self._numbered = False
 
     def begin(self, risk: "Risk") -> None:
         """Learn who judges the account's worth."""
         self._risk = risk
 
-    def heard(self, frame: Frame) -> list[Frame]:
-        """Return the frame if it is of the account: what it says, or that some of it is lost."""
+    def receive(self, frame: Frame) -> list[Frame]:
+        """Return the frame: it may be of the account, or say that some of it is lost."""
         if not self._numbered and self._risk is not None:
             self._numbered = True
             self._risk.next_client_id = frame.at // _NUMBER_NS % _NUMBERS
         if self.trader is not None:
             self.trader.observe(frame)
-        for state in fold_order_frame(self.lifecycle, frame):
+        return [frame]
+
+    def learn(self, update: AccountUpdate) -> None:
+        """Take what became of the account and its orders."""
+        self.profit, self.known = update.profit, self.known or update.collateral is not None
+        for state in update.orders:
             if state.status == "REJECTED":
                 self.refusals[state.reason] += 1
-        if frame.kind in _LOSSES:
-            return [frame] if frame.link in self._links or not frame.link else []
-        if frame.kind == "http" and self.subaccount.owner in frame.channel:
-            return [frame]  # the account, asked for while its socket is away
-        if frame.channel != _ACCOUNT or frame.id != str(self.subaccount) or frame.kind != "ws":
-            return []
-        self._links.add(frame.link)
-        with contextlib.suppress(ConnError, ArithmeticError):
-            for change in contents(frame):
-                self.tally.take(change)
-        return [frame]
 
     def step(self, event: MarketView | OrderRequest | CancelRequest) -> list[Frame]:
         """Take a view to check orders against, or send an order; frames will tell the rest."""
@@ -208,7 +139,12 @@ class WireVenue:
 
     def figures(self) -> Money:
         """Return what the account did and what it is worth."""
-        money, risk = self.tally.money, self._risk
+        profit, risk = self.profit, self._risk
+        money = Money(
+            realized_pnl=profit.realized, fees_paid=profit.fees, funding_paid=profit.funding,
+            insurance_paid=profit.insurance, fills=profit.fills, wins=profit.wins,
+            losses=profit.losses, liquidations=profit.liquidations, complete=profit.complete,
+        )  # fmt: skip
         if risk is not None and not risk.account.trouble and risk.margin.known:
             pnl = [row.unrealized_pnl or 0 for row in risk.positions()]
             money.equity = risk.margin.net_collateral
@@ -216,14 +152,9 @@ class WireVenue:
         return money
 
     @property
-    def known(self) -> bool:
-        """Tell whether the account has said what it holds."""
-        return bool(self._links)
-
-    @property
     def open(self) -> list[OrderState]:
         """Return this run's orders that may still stand on a book, or of which nobody knows."""
-        return [s for s in self.lifecycle.open() if s.order is not None and not s.leaving]
+        return [s for s in self.accounts.orders.open() if s.order is not None and not s.leaving]
 
     def withdraw(self, states: list[OrderState]) -> None:
         """Send nothing more but the cancels of these orders."""

@@ -22,6 +22,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from math import fsum
 from pathlib import Path
 from types import ModuleType
 from typing import ClassVar, Final, Literal, Protocol, Self, get_args, runtime_checkable
@@ -223,11 +224,11 @@ def _opinion(scores: Iterable[Score], settings: Settings) -> _Opinion:
     values = {score.signal: score.value for score in scores}
     weights = settings.weights
     present = [signal for signal in weights if signal in values]
-    weight = sum(weights[signal] for signal in present)
-    if weight < settings.quorum * sum(weights.values()):
+    weight = fsum(weights[signal] for signal in present)
+    if weight < settings.quorum * fsum(weights.values()):
         missing = ", ".join(signal for signal in weights if signal not in values)
         return _Opinion(50.0, "", f"it has no {missing} yet")
-    lean = sum((values[signal] - 50.0) * weights[signal] for signal in present) / weight
+    lean = fsum((values[signal] - 50.0) * weights[signal] for signal in present) / weight
     words = [f"{signal} {values[signal]:.0f}" for signal in present]
     if "volume" in values:
         lean *= 1.0 + settings.volume_lift * (values["volume"] - 50.0) / 50.0
@@ -385,7 +386,7 @@ class RankAndTarget:
         held = sum(1 for market in self._markets.values() if market.target)
         if not before and held >= settings.positions:
             return _Plan.stay(plan.market, f"no place: {held} of {settings.positions} markets held")
-        gross = sum(abs(market.target) for market in self._markets.values())
+        gross = fsum(abs(market.target) for market in self._markets.values())
         size = min(abs(plan.target), before + max(settings.gross_usdc - gross, 0.0))
         least = max(settings.change_usdc, settings.change_share * before)
         if size - before < least:
@@ -399,7 +400,7 @@ class RankAndTarget:
         previous, market.target, market.targeted_at = market.target, plan.target, now.at
         if not previous:
             market.opened_at, market.out_since = now.at, None
-        gross = sum(abs(other.target) for other in self._markets.values())
+        gross = fsum(abs(other.target) for other in self._markets.values())
         used = f"gross now {gross:,.0f} of {self.settings.gross_usdc:,.0f} USDC"
         return _decision(plan, now, "target", previous, (plan.reason, used))
 
