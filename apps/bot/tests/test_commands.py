@@ -296,7 +296,7 @@ def test_a_strategy_that_raises_is_told_loudly_and_is_a_one(
     assert "\nHALTED       halted: expected failing" in told.out
     assert "ended early" not in told.out
     assert 'raise ValueError("no idea")' in told.err
-    assert told.err.endswith("nothing entered after that, guard and exits went on\n")
+    assert told.err.endswith("nothing entered after it, guard and exits went on\n")
     assert why.startswith("A1   act · 20")
     assert "halt by strategy: expected failing" in why
 

@@ -18,8 +18,8 @@ import pytest
 from bot.__main__ import main
 from bot.composition import Bot, Options
 from bot.handle import ask, chosen, directories, lines, running, status_of, within_reach
+from bot.report import away
 from dydx_conn import ConnError, Inbox, replay
-from dydx_risk import percent_text
 
 STATUS: dict[str, Any] = {"acts": 0}
 
@@ -239,8 +239,7 @@ def test_a_status_is_plain_data_and_words() -> None:
     assert [row["ticker"] for row in told["positions"]]
     assert f"{told['pid']}, PAPER local A-USD, at {told['at']}\n" in words
     assert "gate         ACTIVE" in words
-    away = percent_text(told["distance_to_liquidation"])
-    assert f"distance     {away} from liquidation" in words
+    assert f"distance     {away(told['distance_to_liquidation'])}\n" in words
     assert words.count("\nposition ") == len(told["positions"])
 
 

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from bot.composition import Bot, Options
 from bot.screen import Keyboard, Screen
 from dydx_conn import Frame, collect, load_recorded_stream, replay
+from dydx_panels import View
 from rich.console import Console
 
 
@@ -313,7 +315,7 @@ def test_the_kill_switch_asks_and_only_a_yes_halts(screen: Screen, frames: list[
     press(screen, "y")
 
     assert inbox_of(screen) == [("key", "halt")]
-    assert screen.view.message == ""
+    assert screen.view.confirm == ""
     assert not screen._quit
 
 
@@ -328,10 +330,12 @@ def test_who_halts_and_leaves_at_once_has_halted(screen: Screen, frames: list[Fr
 
 
 def test_where_it_is_halted_the_same_key_resumes(screen: Screen, frames: list[Frame]) -> None:
-    """The gate says that it is halted."""
+    """The first row says that it is halted."""
     screen.pace(frames[0])
     screen.bot.risk.halt("a headline")
-    assert "HALTED" in screen.snapshot().gate.state
+    gate = screen.snapshot().gate
+    assert gate is not None
+    assert gate.state == "HALTED"
 
     press(screen, "K")
     assert screen.view.confirm == "resume trading? y / n"
@@ -377,21 +381,20 @@ def test_a_run_that_is_over_cannot_be_halted(screen: Screen) -> None:
 
 
 def test_a_strategy_that_raised_is_said_on_the_screen(
-    screen: Screen, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """As long as nothing else has to be said."""
-    drawn: list[tuple[str, str]] = []
-    monkeypatch.setattr(
-        screen._dashboard, "draw", lambda _, view: drawn.append((view.message, view.confirm))
-    )
+    monkeypatch.chdir(tmp_path)
+    drawn: list[View] = []
+    monkeypatch.setattr(screen._dashboard, "draw", lambda _, view: drawn.append(view))
     screen.bot.stopped = ValueError("a bug")
 
     screen.draw()
-    press(screen, "K")
+    screen.save()
     screen.draw()
 
-    assert drawn[0][0].startswith("THE STRATEGY RAISED")
-    assert drawn[1][1] == "halt trading? y / n"
+    assert drawn[0].message.startswith("THE STRATEGY RAISED")
+    assert drawn[1].message.startswith("saved ")
 
 
 def test_between_frames_whoever_asks_is_answered(clock: Clock, frames: list[Frame]) -> None:

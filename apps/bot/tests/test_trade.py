@@ -726,7 +726,7 @@ def test_what_a_trade_leaves_open_is_reported(
 
     for told in (left, asked):
         assert re.search(
-            r"\nopen         BTC-USD \+1, >999 % from liquidation: nobody guards it", told.out
+            r"\nopen         BTC-USD \+1, no price liquidates it: nobody guards it", told.out
         )
     assert left.err == ""
     assert asked.err == "bot: expected nothing to be held after --flatten, got BTC-USD +1\n"

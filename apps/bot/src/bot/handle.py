@@ -294,5 +294,5 @@ def lines(told: dict[str, Any]) -> list[str]:
         f"account      {told['account']}, "
         f"{'equity unknown' if equity is None else f'{equity:,.2f} USDC'}",
         f"distance     {_NO_DISTANCE.get(told['alarm']) or away(distance)}",
-        *(f"position     {row['ticker']} {row['size']}, {away(row['distance'])}" for row in held),
+        *(f"position     {row['ticker']} {row['size']}, {row['words']}" for row in held),
     ]

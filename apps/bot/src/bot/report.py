@@ -5,6 +5,7 @@ turns it into lines. Everything above "machine" is the same on every run of a re
 """
 
 import json
+from math import inf
 from typing import Any, Final
 
 from dydx_conn import Recording
@@ -75,7 +76,12 @@ def gate_of(bot: Bot) -> dict[str, Any]:
 def positions_of(bot: Bot) -> list[dict[str, Any]]:
     """Return the positions as they stand, the nearest to liquidation first; sizes in base units."""
     return [
-        {"ticker": row.ticker, "size": f"{row.size.normalize():+f}", "distance": row.distance}
+        {
+            "ticker": row.ticker,
+            "size": f"{row.size.normalize():+f}",
+            "distance": None if row.distance == inf else row.distance,
+            "words": away(row.distance),
+        }
         for row in bot.risk.positions()
     ]
 
@@ -165,7 +171,7 @@ def _left_open(report: dict[str, Any]) -> list[str]:
     if report["open"] is None:
         return []
     doubt = report["gate"]["reasons"].get("UNKNOWN_ACCOUNT")
-    rows = [f"{row['ticker']} {row['size']}, {away(row['distance'])}" for row in report["open"]]
+    rows = [f"{row['ticker']} {row['size']}, {row['words']}" for row in report["open"]]
     return [
         *(f"open         {row}: nobody guards it now" for row in rows),
         *([f"open         what else is open is not known: {doubt}"] if doubt else ()),
@@ -174,7 +180,9 @@ def _left_open(report: dict[str, Any]) -> list[str]:
 
 def away(distance: float | None) -> str:
     """Say how far a position that is held is from its liquidation."""
-    return "no liquidation price" if distance is None else _percent(distance)
+    if distance is None:
+        return "distance unknown"
+    return "no price liquidates it" if distance == inf else _percent(distance)
 
 
 def _counted(counts: dict[str, Any]) -> str:

@@ -155,8 +155,8 @@ def ended(bot: Bot) -> int:
     if bot.stopped is None:
         return 0
     traceback.print_exception(bot.stopped)
-    what = "nothing entered after that, guard and exits went on"
-    print(f"bot: expected a strategy that does not raise: {what}", file=sys.stderr)
+    what = "expected a strategy that does not raise, got the above"
+    print(f"bot: {what}: nothing entered after it, guard and exits went on", file=sys.stderr)
     return 1
 
 

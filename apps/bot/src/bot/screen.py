@@ -74,10 +74,9 @@ class Screen:
         self._quit = False
         self._frozen: Snapshot | None = None
         self._recording = recording
-        # Where acts go, what is called between frames, which act waits for a yes, and how many
-        # acts there are once the last one has entered.
+        # Where acts go, what is called between frames, and how many acts there are once the last
+        # one has entered.
         self._inbox, self._idle = inbox or Inbox(), idle or (lambda: None)
-        self._asking = ""
         self._acts = 0
 
     def __enter__(self) -> Self:
@@ -182,7 +181,7 @@ class Screen:
     def _answer(self, key: str) -> None:
         if not key:
             return
-        if self._asking:
+        if self.view.confirm:
             self._confirm(key)
         elif self.view.filtering:
             self._type(key)
@@ -276,11 +275,11 @@ class Screen:
         if self.finished:
             self.view = replace(self.view, message="the run is over: nothing is left to halt")
             return
-        self._asking = "resume" if self.bot.risk.standing.state == "HALTED" else "halt"
-        self.view = replace(self.view, confirm=f"{self._asking} trading? y / n")
+        what = "resume" if self.bot.risk.standing.state == "HALTED" else "halt"
+        self.view = replace(self.view, confirm=f"{what} trading? y / n")
 
     def _confirm(self, key: str) -> None:
-        what, self._asking = self._asking, ""
+        what = self.view.confirm.split()[0]
         self.view = replace(self.view, confirm="")
         if key in ("y", "Y"):
             act(self._inbox, "key", what, "")

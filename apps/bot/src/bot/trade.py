@@ -26,7 +26,7 @@ from dydx_conn import (
     contents,
     live,
 )
-from reactivex import Observable, operators
+from reactivex import Observable
 
 from bot.acts import act
 from bot.composition import Bot
@@ -152,10 +152,14 @@ def trade(arguments: argparse.Namespace) -> int:
             paced = until(arguments.seconds, pace)
             leaving = [flattening(bot, venue, inbox)] if arguments.flatten else []
             bounded = closing(venue, paced, stopping, *leaving)
-            frames = live(net, tickers, subaccount=subaccount, pace=bounded, inbox=inbox)
-            return frames.pipe(operators.do_action(audit.passed))
+            return live(net, tickers, subaccount=subaccount, pace=bounded, inbox=inbox)
 
-        code = lived(arguments, bot, net, tickers, receive, keep, inbox, mode="TRADE")
+        def note(frame: Frame) -> None:
+            audit.passed(frame)
+            if keep is not None:
+                keep(frame)
+
+        code = lived(arguments, bot, net, tickers, receive, note, inbox, mode="TRADE")
         if arguments.flatten and (held := still_open(bot)):
             what = f"expected nothing to be held after --flatten, got {', '.join(held)}"
             print(f"bot: {what}", file=sys.stderr)
