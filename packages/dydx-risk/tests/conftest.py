@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 from dydx_conn import Frame, Subaccount, ws_frame
-from dydx_data import DataState, step
+from dydx_data import DataState, MarketView, step
 from dydx_risk import (
+    GateChange,
     MarginFigures,
     Policy,
     Reduce,
@@ -47,6 +48,7 @@ class World:
         self.state = DataState()
         self.risk = Risk(policy, OWNER, guard=guard)
         self.verdicts: list[Verdict] = []
+        self.changes: list[GateChange] = []
         self.seq = 0
         self.at = 0
         self.height = 0
@@ -69,9 +71,15 @@ class World:
 
     def hear(self, *args: Any) -> list[Verdict]:
         """Send a market frame and let risk see each view it touched."""
-        heard = [v for view in step(self.state, self.frame(*args)) for v in self.risk.step(view)]
-        self.verdicts += heard
-        return heard
+        return [v for view in step(self.state, self.frame(*args)) for v in self.put(view)]
+
+    def put(self, event: MarketView | Frame | Decision) -> list[Verdict]:
+        """Put an event to risk; return its verdicts, and gather them and what the gate became."""
+        judged = self.risk.step(event)
+        verdicts = [value for value in judged if not isinstance(value, GateChange)]
+        self.changes += [value for value in judged if isinstance(value, GateChange)]
+        self.verdicts += verdicts
+        return verdicts
 
     def markets(self, *fields: dict[str, Any]) -> None:
         """Tell the markets."""
@@ -114,17 +122,12 @@ class World:
 
     def tell(self, type_: str, contents: Any) -> list[Verdict]:
         """Send an account frame."""
-        frame = self.frame(type_, "v4_subaccounts", contents, str(OWNER), "paper")
-        heard = self.risk.step(frame)
-        self.verdicts += heard
-        return heard
+        return self.put(self.frame(type_, "v4_subaccounts", contents, str(OWNER), "paper"))
 
     def decide(self, ticker: str, usdc: float, action: Any = "target") -> Verdict:
         """Hand a decision in and return the one verdict."""
-        heard = self.risk.step(decision(ticker, usdc, self.seq, self.at, action))
-        self.verdicts += heard
-        assert len(heard) == 1
-        return heard[0]
+        (verdict,) = self.put(decision(ticker, usdc, self.seq, self.at, action))
+        return verdict
 
     def fill(self, verdict: Any, usdc: str, size: str, entry: str = "3000") -> None:
         """Answer a verdict's order with a fill: the new position and balance, the order done."""

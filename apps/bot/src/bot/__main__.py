@@ -116,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
         if act == "save":
             one.add_argument("file", help="the file to write; nothing may be there yet")
 
-    why = commands.add_parser("why", help="walk from an id (D7, V3, O3, F2) back to the wire")
+    why = commands.add_parser("why", help="walk from an id (D7, V3, G1, O3, F2) back to the wire")
     why.add_argument("id", help="the id of a decision, verdict, order or fill")
     why.add_argument("recording", nargs="?", default="quickstart", help="a name or a path")
     add_choices(why)

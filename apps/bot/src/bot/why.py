@@ -28,7 +28,8 @@ def chain(entry: Entry, journal: Journal, recording: Path | None) -> list[str]:
     links = list(_links(entry, journal))
     lines: list[str] = []
     for link in links:
-        lines += [f"{link.id:<4} {link.kind} · {link.ticker} · {clock(link.at)}"]
+        head = f"{link.id:<4} {link.kind}", link.ticker, clock(link.at)
+        lines += [" · ".join(filter(None, head))]
         lines += textwrap.wrap(
             link.words, _WIDTH, initial_indent="     ", subsequent_indent="     "
         )
