@@ -41,7 +41,7 @@ from dydx_conn import (
 )
 from dydx_data import DataState, MarketView, step
 from dydx_paper import PaperVenue
-from dydx_risk import Denied, Policy, Risk
+from dydx_risk import Approved, Policy, Reduce, Risk
 
 OWNER: Final = Subaccount("dydx1crash", 0)
 USDC: Final = 10**6
@@ -349,7 +349,7 @@ class _Run:
         for verdict in self.risk.step(view):
             if self.telling:
                 self.told.append(f"{self.second:5} s  {verdict.why}")
-            if not isinstance(verdict, Denied):
+            if isinstance(verdict, Approved | Reduce):
                 self.reductions += 1
                 self.waiting.extend(self.venue.step(verdict.order))
 

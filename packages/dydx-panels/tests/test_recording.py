@@ -6,7 +6,7 @@ from dydx_data import DataState, MarketView, market_views
 from dydx_panels import KEYS, Book, MarketRow, Quality, Safety, Snapshot, View, Wire, panel
 from dydx_panels import dashboard as whole
 from dydx_paper import PaperVenue
-from dydx_risk import Policy, Reduce, Risk, Verdict
+from dydx_risk import GateChange, Judgement, Policy, Reduce, Risk, Verdict
 from dydx_signals import Scored, scores
 from dydx_strategy import Decision, Settings, decisions
 from dydx_strategy import RankAndTarget as Standard
@@ -48,8 +48,8 @@ class Run:
         self.decisions.append(decision)
         self._judged(self.risk.step(decision))
 
-    def _judged(self, verdicts: list[Verdict]) -> None:
-        self.verdicts += verdicts
+    def _judged(self, verdicts: list[Judgement]) -> None:
+        self.verdicts += [value for value in verdicts if not isinstance(value, GateChange)]
         for order in (getattr(verdict, "order", None) for verdict in verdicts):
             self._account(self.venue.step(order) if order is not None else [])
 

@@ -13,7 +13,16 @@ from typing import Any
 from dydx_conn import Accounts, Frame
 from dydx_data import step
 from dydx_paper import Event, Filled, Ledger, OrderRecord, PaperVenue, rebuild
-from dydx_risk import Denied, Holding, MarginFigures, Policy, Risk, Verdict, total_margin
+from dydx_risk import (
+    Denied,
+    GateChange,
+    Holding,
+    Judgement,
+    MarginFigures,
+    Policy,
+    Risk,
+    total_margin,
+)
 from dydx_strategy import Decision
 from exchange import MARKETS, OWNER, USDC, Exchange
 from hypothesis import event, given, settings
@@ -107,10 +116,12 @@ class House(Exchange):
             for update in self.accounts.step(frame):
                 self.judge(self.risk.step(update))
 
-    def judge(self, verdicts: list[Verdict]) -> None:
+    def judge(self, verdicts: list[Judgement]) -> None:
         for verdict in verdicts:
             if isinstance(verdict, Denied):
                 self.happened[f"denied: {verdict.reason}"] += 1
+                continue
+            if isinstance(verdict, GateChange):
                 continue
             self.happened["approved"] += 1
             self.account(self.keep(self.venue.step(verdict.order)))

@@ -16,8 +16,9 @@ from dydx_conn import (
     number,
     ws_frame,
 )
-from dydx_data import DataState, step
+from dydx_data import DataState, MarketView, step
 from dydx_risk import (
+    GateChange,
     MarginFigures,
     Policy,
     Reduce,
@@ -63,6 +64,7 @@ class World:
         self.state = DataState()
         self.risk = Risk(policy, OWNER, guard=guard)
         self.verdicts: list[Verdict] = []
+        self.changes: list[GateChange] = []
         self.seq = 0
         self.at = 0
         self.height = 0
@@ -85,9 +87,15 @@ class World:
 
     def hear(self, *args: Any) -> list[Verdict]:
         """Send a market frame and let risk see each view it touched."""
-        heard = [v for view in step(self.state, self.frame(*args)) for v in self.risk.step(view)]
-        self.verdicts += heard
-        return heard
+        return [v for view in step(self.state, self.frame(*args)) for v in self.put(view)]
+
+    def put(self, event: MarketView | AccountUpdate | Decision) -> list[Verdict]:
+        """Put an event to risk; return its verdicts, and gather them and what the gate became."""
+        judged = self.risk.step(event)
+        verdicts = [value for value in judged if not isinstance(value, GateChange)]
+        self.changes += [value for value in judged if isinstance(value, GateChange)]
+        self.verdicts += verdicts
+        return verdicts
 
     def markets(self, *fields: dict[str, Any]) -> None:
         """Tell the markets."""
@@ -140,9 +148,7 @@ class World:
         update = AccountUpdate(
             seq=self.seq, at=self.at, subaccount=OWNER, **(before | changed)
         )  # fmt: skip
-        heard = self.risk.step(update)
-        self.verdicts += heard
-        return heard
+        return self.put(update)
 
     def lose(self) -> None:
         """Lose the account's link."""
@@ -157,10 +163,8 @@ class World:
 
     def decide(self, ticker: str, usdc: float, action: Any = "target") -> Verdict:
         """Hand a decision in and return the one verdict."""
-        heard = self.risk.step(decision(ticker, usdc, self.seq, self.at, action))
-        self.verdicts += heard
-        assert len(heard) == 1
-        return heard[0]
+        (verdict,) = self.put(decision(ticker, usdc, self.seq, self.at, action))
+        return verdict
 
     def fill(self, verdict: Any, usdc: str, size: str, entry: str = "3000") -> None:
         """Answer a verdict's order with a fill: the new position and balance, the order done."""

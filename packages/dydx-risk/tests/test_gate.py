@@ -2,7 +2,7 @@
 
 import json
 from decimal import Decimal
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import pytest
@@ -70,6 +70,64 @@ def test_a_halt_is_taken_back(world: Any) -> None:
 
     assert world.risk.standing.state == "ACTIVE"
     assert isinstance(world.decide("ETH-USD", 3000), Approved)
+
+
+def test_each_change_of_the_gate_is_a_value(make_world: Any) -> None:
+    """With the event that it comes with, what it was, what it is, and every reason."""
+    world = make_world()
+    (known,) = world.changes
+    world.at += 10**9
+    world.lose()
+    world.risk.halt("lunch")
+    world.lose()
+
+    assert (known.id, known.was, known.state, known.reasons) == ("G1", "REDUCING", "ACTIVE", ())
+    assert known.why == "gate REDUCING -> ACTIVE"
+    halted = world.changes[-1]
+    assert (halted.seq, halted.at) == (world.seq, world.at)
+    assert [(c.id, c.was, c.state) for c in world.changes[1:]] == [
+        ("G2", "ACTIVE", "REDUCING"),
+        ("G3", "REDUCING", "HALTED"),
+    ]
+    assert halted.reasons[0] == ("HALTED", "halted: lunch")
+    why = "halted: lunch; account frames were lost: close"
+    assert halted.why == f"gate REDUCING -> HALTED: {why}"
+
+
+def test_a_change_comes_before_the_verdict_that_it_explains(
+    make_world: Any, make_decision: Any
+) -> None:
+    """Time alone makes a polled account unknown: the decision that shows it is denied for it."""
+    world = make_world()
+    world.lose()
+    world.update(polled=True)
+    change, verdict = world.risk.step(make_decision("ETH-USD", 3_000, at=world.at + 60 * 10**9))
+
+    assert (change.was, change.state) == ("ACTIVE", "REDUCING")
+    assert (change.seq, change.at) == (verdict.seq, verdict.at)
+    assert verdict.reason == "UNKNOWN_ACCOUNT"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(["loss", "gain", "doubt", "known", "poll", "halt", "resume"])))
+def test_the_last_change_is_what_the_gate_stands_at(make_world: Any, events: list[str]) -> None:
+    """No state goes by unsaid, none is said twice, and each but ACTIVE has its reasons."""
+    world = make_world(Policy(max_drawdown=0.1, stale_seconds=1))
+    for event in events:
+        if event in ("halt", "resume"):
+            world.risk.halt("a test") if event == "halt" else world.risk.resume()
+        if event == "doubt":
+            world.lose()
+        if event == "known":
+            world.account("4000", {"ETH-USD": ("2", "3000")})
+        if event == "poll":
+            world.update(polled=True, doubt="")
+        world.oracle("ETH-USD", "2500" if event == "loss" else "3000")
+        standing, changes = world.risk.standing, world.changes
+
+        assert changes[-1].state == standing.state
+        assert bool(standing.reasons) == (standing.state != "ACTIVE")
+        assert all(new.was == old.state != new.state for old, new in pairwise(changes))
 
 
 def test_a_days_loss_ends_the_days_risk(make_world: Any) -> None:

@@ -13,7 +13,7 @@ from dydx_conn import (
     load_recorded_stream,
 )
 from dydx_data import DataState, MarketView, step
-from dydx_risk import Approved, Denied, MarginFigures, Policy, Reduce, Risk, Verdict, verdicts
+from dydx_risk import Approved, Denied, Judgement, MarginFigures, Policy, Reduce, Risk, verdicts
 from dydx_strategy import Decision
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -897,8 +897,7 @@ def _replayed(world: Any, frames: list[Frame], ticker: str, leverage: int) -> An
                 usdc, held = _sold(sent, levels, usdc, held, view.market)
                 world.fill(sent, f"{usdc:.6f}", str(held))
                 sent = None
-            heard = world.risk.step(view)
-            world.verdicts += heard
+            heard = world.put(view)
             sent = next((v for v in heard if isinstance(v, Reduce)), sent)
     return world
 
@@ -961,7 +960,7 @@ def test_without_a_risk_each_subscriber_has_its_own(make_decision: Any) -> None:
     """Two subscribers must not share a counter, let alone an account."""
     wish: MarketView | AccountUpdate | Decision = make_decision("ETH-USD", 1.0)
     stream = reactivex.of(wish).pipe(verdicts())
-    heard: list[Verdict] = []
+    heard: list[Judgement] = []
     for _ in range(2):
         stream.subscribe(heard.append)
 

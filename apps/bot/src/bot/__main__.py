@@ -268,7 +268,7 @@ COMMANDS: Final[dict[str, Command]] = {
         ),
     ),
     "why": Command(
-        "walk from an id (D7, V3, O3, F2, A1) back to the wire",
+        "walk from an id (D7, V3, G1, O3, F2, A1) back to the wire",
         "bot.commands:why",
         (
             option("id", help="the id of a decision, verdict, order, fill or act"),

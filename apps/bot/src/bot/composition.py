@@ -34,7 +34,7 @@ from dydx_conn import (
 )
 from dydx_data import DataState, MarketView, market_views
 from dydx_paper import PaperVenue, Performance, performance
-from dydx_risk import Denied, Policy, Risk, Verdict, Watch, verdicts
+from dydx_risk import Approved, Judgement, Policy, Reduce, Risk, Watch, verdicts
 from dydx_signals import Score, Scored, scores
 from dydx_strategy import (
     Decision,
@@ -262,10 +262,10 @@ class Bot:
         self.journal.decided(decision)
         self._to_risk.on_next(decision)
 
-    def _judged(self, verdict: Verdict) -> None:
-        self.journal.judged(verdict)
-        if not isinstance(verdict, Denied):
-            self._to_venue.on_next(verdict.order)
+    def _judged(self, judgement: Judgement) -> None:
+        self.journal.judged(judgement)
+        if isinstance(judgement, Approved | Reduce):
+            self._to_venue.on_next(judgement.order)
 
     def _act(self, act: Frame) -> None:
         id_ = self.journal.acted(act)

@@ -1,9 +1,9 @@
 """What the run said and did, in order, each with the id that `bot why` asks by.
 
-    Decision, Verdict, AccountUpdate, act ──► Journal ──► entries, counts, hash
+    Decision, Judgement, AccountUpdate, act ──► Journal ──► entries, counts, hash
 
-The hash covers every decision, verdict, order, fill and act, byte for byte and in order: two runs
-with the same hash did the same things for the same reasons.
+The hash covers every decision, verdict, change of the gate, order, fill and act, byte for byte and
+in order: two runs with the same hash did the same things for the same reasons.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 from dydx_conn import AccountFill, AccountUpdate, Frame, OrderState
-from dydx_risk import Denied, Reduce, Verdict
+from dydx_risk import Denied, GateChange, Judgement, Reduce
 from dydx_strategy import Decision
 
 KEPT: Final = 5_000
@@ -51,7 +51,7 @@ class Journal:
         return self._hash.hexdigest()
 
     def find(self, id_: str) -> Entry | None:
-        """Return an entry by its id (D7, V3, O3, F2, A1), in any case."""
+        """Return an entry by its id (D7, V3, G1, O3, F2, A1), in any case."""
         return self._by_id.get(id_.upper())
 
     def of_kind(self, *kinds: str) -> list[Entry]:
@@ -72,9 +72,16 @@ class Journal:
         )
         self.counts[decision.action] += 1
 
-    def judged(self, verdict: Verdict) -> None:
-        """Write down a verdict, and remember the order that it lets go."""
+    def judged(self, verdict: Judgement) -> None:
+        """Write down what the gate became, or a verdict, and the order that it lets go."""
         self._hash.update(self._encode(verdict))
+        if isinstance(verdict, GateChange):
+            self._add(
+                id=verdict.id, kind="gate", seq=verdict.seq, at=verdict.at, ticker="",
+                words=verdict.why, value=verdict,
+            )  # fmt: skip
+            self.counts["gate"] += 1
+            return
         decision = None if isinstance(verdict, Reduce) else verdict.decision
         ticker = verdict.ticker if isinstance(verdict, Denied) else verdict.order.ticker
         kind = type(verdict).__name__.lower()

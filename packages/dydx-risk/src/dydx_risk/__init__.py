@@ -1,7 +1,7 @@
 """Cross-margin as the chain computes it, a gate before every order, a guard before liquidation.
 
     MarketView ────┐
-    AccountUpdate ─┼─► verdicts(risk) ─► Approved | Denied | Reduce
+    AccountUpdate ─┼─► verdicts(risk) ─► Approved | Denied | Reduce | GateChange
     Decision ──────┘
 
 `Risk.step` takes an event in: account updates make an `Account`, market views move its
@@ -89,7 +89,7 @@ __all__ = [
     # Policy
     "Policy",
     # Verdicts
-    "Approved", "Denied", "Reduce", "Verdict", "audit_row",
+    "Approved", "Denied", "GateChange", "Judgement", "Reduce", "Verdict", "audit_row",
     # Watch
     "Watch",
     # Risk
@@ -2985,8 +2985,8 @@ class Policy(BaseModel):
 
 # === Verdicts ===
 
-# What was decided about an order, and why: the values that go up. Only `Approved` and `Reduce`
-# carry an order, so that nothing else can become one.
+# What was decided about an order or about the gate itself, and why: the values that go up. Only
+# `Approved` and `Reduce` carry an order, so that nothing else can become one.
 
 _MARGIN_NAMES: Final = ("net_collateral", "initial_margin", "maintenance_margin", "notional")
 Reason = Literal[
@@ -3051,7 +3051,25 @@ class Reduce(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     why: str
 
 
+class GateChange(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The gate is in another state from this event on, and every reason for it."""
+
+    id: str
+    seq: int
+    at: int
+    was: GateState
+    state: GateState
+    reasons: tuple[tuple[Reason, str], ...] = ()
+
+    @property
+    def why(self) -> str:
+        """Say from what to what, and why."""
+        reasons = "; ".join(why for _, why in self.reasons)
+        return f"gate {self.was} -> {self.state}" + (f": {reasons}" if reasons else "")
+
+
 Verdict = Approved | Denied | Reduce
+Judgement = Verdict | GateChange
 
 
 def audit_row(verdict: Verdict) -> dict[str, str]:
@@ -3451,16 +3469,6 @@ class Pace:
 # Judges one decision by values alone: `review` sends nothing, keeps nothing and raises nothing.
 # What shrinks a position meets no limit here, what adds risk meets every one.
 
-# What puts the gate into which state; with none of it, it is ACTIVE. In any other one it lets pass
-# what shrinks a position, and nothing that adds: REDUCING ends with its causes, HALTED, which is a
-# person's word or a watchdog's, when it is taken back.
-_STATES: Final[dict[Reason, GateState]] = {
-    "HALTED": "HALTED",
-    "UNKNOWN_ACCOUNT": "REDUCING",
-    "UNKNOWN_ORACLE": "REDUCING",
-    "DAILY_LOSS": "REDUCING",
-    "DRAWDOWN": "REDUCING",
-}
 _Objection = tuple[Reason, str, Mapping[str, object]]
 
 
@@ -3518,10 +3526,26 @@ def review(decision: Decision, now: Situation) -> Approved | Denied:
 
 def standing(now: Situation) -> Standing:
     """Say what the gate lets pass, with every reason."""
-    found = [*dangers(now)]
-    states = {_STATES[reason] for reason, *_ in found}
-    state: GateState = "HALTED" if "HALTED" in states else "REDUCING" if states else "ACTIVE"
-    return Standing(state=state, reasons=tuple((reason, why) for reason, why, _ in found))
+    state = gate_state(now.valued, now.course, now.policy, now.now, now.halted)
+    return Standing(state=state, reasons=tuple((reason, why) for reason, why, _ in dangers(now)))
+
+
+def gate_state(
+    valued: Valuation, course: Course, policy: Policy, now: int, halted: str
+) -> GateState:
+    """Return what the gate lets pass: all, or only what shrinks a position.
+
+    REDUCING ends with its causes; HALTED, a person's word or a watchdog's, when it is taken back.
+    """
+    # Asked after every event: no more than `dangers` says in words, which a test holds it to.
+    account = valued.account
+    if halted:
+        return "HALTED"
+    if account.trouble or valued.margin.unknown:
+        return "REDUCING"
+    if course.lost is not None or course.sunk is not None:
+        return "REDUCING"
+    return "REDUCING" if account.polled and now - account.at > policy.stale_ns else "ACTIVE"
 
 
 def dangers(now: Situation) -> Iterator[_Objection]:
@@ -4020,6 +4044,28 @@ _Event = MarketView | AccountUpdate | Decision
 _NOBODY = Subaccount("")
 
 
+class Outbox:
+    """What has gone out: how many verdicts and gate changes, the gate's state as last reported."""
+
+    __slots__ = ("_sent", "changes", "state", "verdicts")
+
+    def __init__(self) -> None:
+        self.verdicts = self.changes = 0
+        self.state: GateState = "REDUCING"  # nothing is known yet
+        self._sent: deque[int] = deque()
+
+    def order(self, at: int) -> None:
+        """Count an order that goes out at this event time."""
+        self._sent.append(at)
+
+    def lately(self, now: int) -> int:
+        """Return how many orders went out in the last minute of event time."""
+        sent, since = self._sent, now - _MINUTE_NS
+        while sent and sent[0] <= since:
+            sent.popleft()
+        return len(sent)
+
+
 class Risk:
     """The account, its margin, the gate and the guard: one object, one step per event.
 
@@ -4045,19 +4091,22 @@ class Risk:
         self._watcher = Watcher(Returns(), self.policy.keep_above)
         self._now = 0  # event time, in nanoseconds
         self._halted = ""
-        self._sent: deque[int] = deque()  # when, over the last minute
-        self._verdicts = 0
+        self._outbox = Outbox()
 
-    def step(self, event: MarketView | AccountUpdate | Decision) -> list[Verdict]:
-        """Take one event in and put out the verdicts that it caused, in order."""
+    def step(self, event: MarketView | AccountUpdate | Decision) -> list[Judgement]:
+        """Take one event in; put out what the gate became by it, and the verdicts, in order."""
         if event.at > self._now:
             self._now = event.at
         if isinstance(event, MarketView):
-            return self._see(event)
-        if isinstance(event, AccountUpdate):
-            self._take(event)
-            return []
-        return self._judge(event) if event.action == "target" else []
+            verdicts = self._see(event)
+        elif isinstance(event, AccountUpdate):
+            verdicts = self._take(event)
+        else:
+            verdicts = self._judge(event)
+        now, halted, outbox = self._now, self._halted, self._outbox
+        if gate_state(self.valued, self._course, self.policy, now, halted) == outbox.state:
+            return verdicts
+        return [self._change(event), *verdicts]
 
     @property
     def margin(self) -> MarginFigures:
@@ -4108,15 +4157,25 @@ class Risk:
         """Return every position with its figures, the nearest to liquidation first."""
         return self._watcher.positions(self.valued)
 
-    def _take(self, update: AccountUpdate) -> None:
+    def _change(self, event: MarketView | AccountUpdate | Decision) -> GateChange:
+        outbox, now = self._outbox, self.standing
+        outbox.changes += 1
+        was, outbox.state = outbox.state, now.state
+        return GateChange(
+            id=f"G{outbox.changes}", seq=event.seq, at=event.at, was=was, state=now.state,
+            reasons=now.reasons,
+        )  # fmt: skip
+
+    def _take(self, update: AccountUpdate) -> list[Judgement]:
         doubted, before = self.account.trouble, self.valued.margin
         if self.account.take(update):
             if doubted and before.known:
                 self._course.doubt(before.net_collateral)
             self.valued.load()
             self._settle()
+        return []
 
-    def _see(self, view: MarketView) -> list[Verdict]:
+    def _see(self, view: MarketView) -> list[Judgement]:
         valued, pace = self.valued, self._pace
         valued.views.setdefault(view.ticker, view)
         if pace.is_over(view):
@@ -4149,9 +4208,11 @@ class Risk:
             day = self._now // _DAY_NS
             self._course.move(margin.net_collateral, account.transferred, day, self.policy)
 
-    def _judge(self, decision: Decision) -> list[Verdict]:
+    def _judge(self, decision: Decision) -> list[Judgement]:
+        if decision.action != "target":
+            return []
         verdict = review(decision, self._situation())
-        self._verdicts += 1
+        self._outbox.verdicts += 1
         if isinstance(verdict, Approved):
             valued = self.valued
             base = valued.margin if verdict.order.reduce_only else valued.reserved
@@ -4159,9 +4220,6 @@ class Risk:
         return [verdict]
 
     def _situation(self) -> Situation:
-        sent, since = self._sent, self._now - _MINUTE_NS
-        while sent and sent[0] <= since:
-            sent.popleft()
         return Situation(
             policy=self.policy,
             valued=self.valued,
@@ -4169,12 +4227,12 @@ class Risk:
             returns=self._watcher.returns,
             now=self._now,
             halted=self._halted,
-            sent=len(sent),
-            number=self._verdicts + 1,
+            sent=self._outbox.lately(self._now),
+            number=self._outbox.verdicts + 1,
             client_id=self.next_client_id,
         )
 
-    def _defend(self, view: MarketView) -> list[Verdict]:
+    def _defend(self, view: MarketView) -> list[Judgement]:
         # Blind to a part, it acts on the rest, and on what that part was bought for.
         valued, watchful, turn = self.valued, self._watchful, self._pace.turn
         margin = valued.estimate if valued.margin.unknown else valued.margin
@@ -4196,11 +4254,11 @@ class Risk:
                 is_waiting=bool(self._planner.waiting),
                 says_blind=says_blind,
                 rung=watchful.rung + 1,
-                number=self._verdicts + 1,
+                number=self._outbox.verdicts + 1,
                 client_id=self.next_client_id,
             )
         )
-        self._verdicts += len(answers)
+        self._outbox.verdicts += len(answers)
         reductions = [answer for answer in answers if isinstance(answer, Reduce)]
         for reduce in reductions:
             self._reserve(reduce, reduce.before)
@@ -4220,7 +4278,7 @@ class Risk:
     def _reserve(self, verdict: Approved | Reduce, base: MarginFigures) -> None:
         order, account = verdict.order, self.account
         self.next_client_id = order.client_id + 1
-        self._sent.append(self._now)
+        self._outbox.order(self._now)
         id_, effect = order_id(account.subaccount, order), worsened(base, verdict.after)
         account.reserved[id_] = Reservation(
             order=order, order_id=id_, effect=effect, verdict_id=verdict.id
@@ -4232,12 +4290,12 @@ class Risk:
 # The state machine as an operator: one line around `Risk.step`. Nothing subscribes here.
 
 
-def verdicts(risk: Risk | None = None) -> Callable[[Observable[_Event]], Observable[Verdict]]:
+def verdicts(risk: Risk | None = None) -> Callable[[Observable[_Event]], Observable[Judgement]]:
     """Judge every event with one `Risk`; without one, each subscriber has its own.
 
     Hot or cold as the source is; completes and errors with it; runs on its thread.
 
-        events    --view--decision--frame--view--|
-        verdicts  --------Approved---------Reduce|
+        events    --view--decision--frame-------view--|
+        verdicts  --------Approved--GateChange--Reduce|
     """
     return fold(lambda: risk if risk is not None else Risk(), Risk.step)
