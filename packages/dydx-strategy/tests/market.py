@@ -1,10 +1,13 @@
 """Markets whose views come from frames, and whose scores are whatever a test says."""
 
 import json
+from collections.abc import Iterable
+from decimal import Decimal
 
 from dydx_conn import Frame, ws_frame
 from dydx_data import DataState, MarketView, step
 from dydx_signals import Score, Scored
+from dydx_strategy import Decision, Held, Holdings
 
 SECOND = 1_000_000_000
 START = 1_784_000_000 * SECOND
@@ -61,6 +64,32 @@ class Market:
         """Fold one frame."""
         for _ in step(self.state, frame):
             pass
+
+
+class Account:
+    """An account in which whatever is decided is held at once, if nobody says otherwise."""
+
+    def __init__(self, equity_usdc: float | None = 10_000.0, **usdc: float) -> None:
+        self.equity_usdc = equity_usdc
+        self.usdc = {ticker.replace("_", "-"): value for ticker, value in usdc.items()}
+
+    @property
+    def held(self) -> Holdings:
+        """Everything it holds, in base units of 100 USDC."""
+        rows = [
+            Held(ticker=t, size=Decimal(round(x)) / 100, usdc=x, entry_price=100.0, seq=1, at=START)
+            for t, x in self.usdc.items()
+            if x
+        ]
+        return Holdings({row.ticker: row for row in rows}, self.equity_usdc)
+
+    def take(self, decided: Iterable[Decision]) -> list[Decision]:
+        """Hold what was decided, and return it."""
+        decisions = list(decided)
+        for one in decisions:
+            if one.action == "target":
+                self.usdc[one.ticker] = one.target_usdc
+        return decisions
 
 
 def stamp(at: float) -> int:

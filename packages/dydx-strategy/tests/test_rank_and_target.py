@@ -4,16 +4,17 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
-from dydx_strategy import Decider, Decision, RankAndTarget, Settings, Sniper
+from dydx_strategy import Decider, Decision, Holdings, RankAndTarget, Settings, Sniper
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from market import SECOND, Market, stamp
+from market import SECOND, Account, Market, stamp
 from pydantic import ValidationError
 
 
 def run(strategy, market: Market, *said: tuple[float, float]) -> list[Decision]:
     """Tell a strategy a market's momentum (the only weight) at some times."""
-    return [one for at, value in said for one in strategy.step(market.scored(at, momentum=value))]
+    made = [strategy.step(market.scored(at, momentum=value), Holdings()) for at, value in said]
+    return [one for decided in made for one in decided]
 
 
 def plain(**changes: Any) -> RankAndTarget:
@@ -31,9 +32,9 @@ def test_it_opens_long_above_the_threshold_and_says_why():
     """The reason carries the composite, the threshold and every score that entered."""
     strategy, market = RankAndTarget(), Market()
     scores = {"momentum": 80.0, "imbalance": 70.0, "funding": 50.0, "volume": 75.0}
-    strategy.step(market.scored(0, **scores))
+    strategy.step(market.scored(0, **scores), Holdings())
 
-    [decision] = strategy.step(market.scored(5, **scores))
+    [decision] = strategy.step(market.scored(5, **scores), Holdings())
 
     # lean (30 · 0.6 + 20 · 0.3 + 0 · 0.1) = 24, lifted by 0.25 · 25 / 50 = 12.5 %
     assert decision.score == pytest.approx(77)
@@ -150,9 +151,9 @@ def test_the_strongest_markets_come_first_and_places_are_few():
     said = {"A-USD": 65, "B-USD": 15, "C-USD": 80}
     markets = {ticker: Market(ticker) for ticker in said}
     for ticker, value in said.items():
-        strategy.step(markets[ticker].scored(0, momentum=value))
+        strategy.step(markets[ticker].scored(0, momentum=value), Holdings())
 
-    decided = strategy.step(markets["A-USD"].scored(5, momentum=65))
+    decided = strategy.step(markets["A-USD"].scored(5, momentum=65), Holdings())
 
     assert [(one.ticker, one.target_usdc) for one in decided] == [
         ("B-USD", -10_000),
@@ -165,8 +166,8 @@ def test_what_is_held_keeps_its_place_from_a_stronger_newcomer():
     strategy, held, newcomer = plain(positions=1, report_s=5), Market("A-USD"), Market("B-USD")
     opened(strategy, held, 65)
 
-    strategy.step(newcomer.scored(6, momentum=95))
-    [hold] = strategy.step(newcomer.scored(10, momentum=95))
+    strategy.step(newcomer.scored(6, momentum=95), Holdings())
+    [hold] = strategy.step(newcomer.scored(10, momentum=95), Holdings())
 
     assert (hold.action, hold.ticker, hold.target_usdc) == ("hold", "B-USD", 0)
     assert hold.reasons[0] == "no place: 1 of 1 markets held"
@@ -177,9 +178,9 @@ def test_gross_exposure_cuts_the_last_target_and_then_ends_it():
     strategy = plain(gross_usdc=15_200, change_usdc=500)
     markets = [Market(f"{name}-USD") for name in "ABC"]
     for market, value in zip(markets, (95, 90, 85), strict=True):
-        strategy.step(market.scored(0, momentum=value))
+        strategy.step(market.scored(0, momentum=value), Holdings())
 
-    decided = list(strategy.step(markets[0].scored(5, momentum=95)))
+    decided = list(strategy.step(markets[0].scored(5, momentum=95), Holdings()))
 
     assert [one.target_usdc for one in decided] == [10_000, 5_200]
     assert decided[1].reasons[1] == "gross now 15,200 of 15,200 USDC"
@@ -189,9 +190,9 @@ def test_without_room_it_says_so():
     """A limit that is used up is a reason too."""
     strategy, first, second = plain(gross_usdc=10_200, report_s=5), Market("A-USD"), Market("B-USD")
     opened(strategy, first)
-    strategy.step(second.scored(6, momentum=95))
+    strategy.step(second.scored(6, momentum=95), Holdings())
 
-    [hold] = strategy.step(second.scored(10, momentum=95))
+    [hold] = strategy.step(second.scored(10, momentum=95), Holdings())
 
     assert hold.reasons[0] == "no room: 10,000 of 10,200 USDC in use"
 
@@ -202,9 +203,11 @@ def test_without_room_it_says_so():
 def test_extreme_volatility_and_poor_liquidity_silence_a_market():
     """Only the distance to 50 shrinks: a rough market has no opinion, not a low one."""
     strategy, market = plain(report_s=5), Market()
-    strategy.step(market.scored(0, momentum=90))
+    strategy.step(market.scored(0, momentum=90), Holdings())
 
-    [hold] = strategy.step(market.scored(5, momentum=90, volatility=86.25, liquidity=15))
+    [hold] = strategy.step(
+        market.scored(5, momentum=90, volatility=86.25, liquidity=15), Holdings()
+    )
 
     # 40 · (90 - 86.25) / 15 · (15 - 5) / 20 = 5
     assert hold.score == pytest.approx(55)
@@ -217,9 +220,9 @@ def test_extreme_volatility_and_poor_liquidity_silence_a_market():
 def test_a_market_without_enough_signals_has_no_opinion():
     """Imbalance and funding alone are 40 % of the weights, and 60 % are asked for."""
     strategy, market = RankAndTarget(Settings(report_s=5)), Market()
-    strategy.step(market.scored(0, imbalance=95, funding=95))
+    strategy.step(market.scored(0, imbalance=95, funding=95), Holdings())
 
-    [hold] = strategy.step(market.scored(5, imbalance=95, funding=95))
+    [hold] = strategy.step(market.scored(5, imbalance=95, funding=95), Holdings())
 
     assert (hold.score, hold.action) == (50, "hold")
     assert hold.reasons[0] == "not judged: it has no momentum yet"
@@ -337,8 +340,8 @@ def test_sniper_waits_for_an_outstanding_market_and_takes_one():
         return {"momentum": value, "imbalance": value, "funding": value}
 
     for at in (0, 5):
-        none = list(patient.step(market.scored(at, **said(70))))
-        shots = list(keen.step(market.scored(at, **said(90))))
+        none = list(patient.step(market.scored(at, **said(70)), Holdings()))
+        shots = list(keen.step(market.scored(at, **said(90)), Holdings()))
 
     assert none == []
     assert [one.target_usdc for one in shots] == [12_000]
@@ -407,14 +410,16 @@ HAPPENS = {
 
 def decided(said, config: Settings) -> list[Decision]:
     """Decide over four markets whose scores and troubles come as they may."""
-    decider, at = Decider(lambda: RankAndTarget(config)), 0.0
+    decider, account, at = Decider(lambda: RankAndTarget(config)), Account(), 0.0
     markets = {ticker: Market(ticker) for ticker in TICKERS}
     made = []
     for ticker, pace, value, trouble in said:
         at = max(at + pace, 0.0)
         if trouble:
             HAPPENS[trouble](markets[ticker], at)
-        made += decider.step(markets[ticker].scored(at, momentum=value, imbalance=value))
+        decider.step(account.held)
+        scored = markets[ticker].scored(at, momentum=value, imbalance=value)
+        made += account.take(decider.step(scored))
     return made
 
 

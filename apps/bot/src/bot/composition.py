@@ -3,6 +3,8 @@
     frame ─► market_views ─┬─► venue ─► account frames ─► (after the frame) ─┐
                            ├─► risk ◄──────────────────────────────────────────┘
                            └─► scores ─► decisions ─► risk ─► verdicts ─► venue
+                                         ▲
+            what is held, and what became of decisions (bot.feedback)
 
 Within a frame the venue looks first, then risk, then opinion: an order is never matched
 against the view that caused it, and a decision is judged against what risk has just seen.
@@ -35,6 +37,7 @@ from reactivex import Observable, operators
 from reactivex.disposable import CompositeDisposable
 from reactivex.subject import Subject
 
+from bot.feedback import Feedback
 from bot.journal import Journal
 from bot.meters import Meters
 
@@ -117,10 +120,11 @@ class Bot:
         self.bytes = 0
         self.last_loss: Frame | None = None
         self._strategy = _strategy(options)
+        self._feedback = Feedback(self.venue.subaccount)
         self._account_frames: deque[Frame] = deque()
         self._failure: Exception | None = None
         self._failed: Subject[None] = Subject()
-        self._frames, self._views, self._scored = Hub(), Hub(), Hub()
+        self._frames, self._views, self._to_strategy = Hub(), Hub(), Hub()
         self._to_venue, self._to_risk = Hub(), Hub()
         self._subscriptions = self._compose()
 
@@ -167,7 +171,7 @@ class Bot:
         streams: list[tuple[Observable[Any], Callable[[Any], None]]] = [
             (self._to_venue.pipe(fold(lambda: venue, step)), self._account_frames.append),
             (self._to_risk.pipe(verdicts(self.risk)), self._judged),
-            (self._scored.pipe(decisions(self._strategy)), self._decided),
+            (self._to_strategy.pipe(decisions(self._strategy)), self._decided),
             (self._views.pipe(scores()), self._rate),
             (self._frames.pipe(market_views(self.data)), self._see),
         ]
@@ -180,8 +184,9 @@ class Bot:
         self._account_frames.extend(self.venue.heard(frame))
         while self._account_frames:
             account_frame = self._account_frames.popleft()
-            self.journal.accounted(account_frame)
+            fills = self.journal.accounted(account_frame)
             self._to_risk.on_next(account_frame)
+            self._feedback.filled(fills, account_frame.seq, account_frame.at)
         self.meters.latency.add(time.perf_counter_ns() - started)
         self.kinds[frame.channel or frame.kind] += 1
         self.bytes += len(frame.text)
@@ -201,7 +206,10 @@ class Bot:
 
     def _rate(self, scored: Scored) -> None:
         self.scored[scored.ticker] = scored.scores
-        self._scored.on_next(scored)
+        # Facts first, and never within the strategy's own dispatch.
+        for news in self._feedback.news(self.risk, self.data.views, scored.seq, scored.at):
+            self._to_strategy.on_next(news)
+        self._to_strategy.on_next(scored)
 
     def _decided(self, decision: Decision) -> None:
         self.journal.decided(decision)
@@ -209,6 +217,7 @@ class Bot:
 
     def _judged(self, verdict: Verdict) -> None:
         self.journal.judged(verdict)
+        self._feedback.judged(verdict, self.data.views)
         if not isinstance(verdict, Denied):
             self._to_venue.on_next(verdict.order)
 

@@ -92,15 +92,19 @@ class Journal:
         if not isinstance(verdict, Denied):
             self._verdict_of[str(verdict.order.client_id)] = verdict.id
 
-    def accounted(self, frame: Frame) -> None:
-        """Write down the orders and fills of an account frame; its text is what is hashed."""
+    def accounted(self, frame: Frame) -> list[FillFields]:
+        """Write down the orders and fills of an account frame; return the fills that are new.
+
+        The frame's text is what is hashed.
+        """
         self._hash.update(frame.text.encode())
+        new = []
         for update in contents(frame):
             if isinstance(update, SubaccountContents):
                 for order in update.orders:
                     self._ordered(order, frame)
-                for fill in update.fills:
-                    self._filled(fill, frame)
+                new += [fill for fill in update.fills if self._filled(fill, frame)]
+        return new
 
     def _ordered(self, order: OrderFields, frame: Frame) -> None:
         verdict = self._verdict_of.get(order.client_id or "", "")
@@ -118,9 +122,9 @@ class Journal:
             parent=verdict,
         )
 
-    def _filled(self, fill: FillFields, frame: Frame) -> None:
+    def _filled(self, fill: FillFields, frame: Frame) -> bool:
         if fill.id in self._seen_fills:
-            return
+            return False
         self._seen_fills.add(fill.id)
         self.counts["fill"] += 1
         self._add(
@@ -133,6 +137,7 @@ class Journal:
             value=fill,
             parent=self._order_of.get(fill.order_id or "", ""),
         )
+        return True
 
     def _add(self, **fields: Any) -> None:
         entry = Entry(**fields)

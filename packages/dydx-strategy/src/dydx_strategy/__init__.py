@@ -1,10 +1,13 @@
 """Decisions: in which market, which way, how much, and why.
 
-    Scored (all markets) ──► decisions(strategy) ──► Decision "target" | "hold"
+    Scored (all markets) ─┐
+    Holdings ─────────────┼──► decisions(strategy) ──► Decision "target" | "hold"
+    Outcome ──────────────┘
 
-A `Strategy` is any object with a `name` and a `step`; `RankAndTarget` is the standard one and
-`Settings` holds every threshold of the house. `load_strategy` finds a strategy by name or in a
-user's own file; `Decider` numbers and checks what a strategy decides; `decisions` lifts it.
+A `Strategy` is any object with a `name` and a `step(scored, held)`; one that has a `learn(outcome)`
+too is given what became of its decisions. `RankAndTarget` is the standard one and `Settings` holds
+every threshold of the house. `load_strategy` finds a strategy by name or in a user's own file;
+`Decider` numbers and checks what a strategy decides; `decisions` lifts it.
 
 A "target" is the signed exposure wanted in one market (USDC, + long, - short), to be judged by
 the layer above; a "hold" says why nothing was wanted. Both carry reasons in plain words with
@@ -19,9 +22,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
 from typing import ClassVar, Final, Literal, Protocol, Self, get_args, runtime_checkable
@@ -33,24 +39,25 @@ from dydx_signals import Score, Scored
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from reactivex import Observable
 
+# One name a line would be a page.
+# fmt: off
 __all__ = [
     # Errors
     "StrategyError",
     # Values
-    "Action",
-    "Decision",
+    "Action", "Decision", "Held", "Holdings", "Outcome", "OutcomeKind", "Strategy",
+    # Settings
     "Settings",
-    "Strategy",
     # Rank and target
-    "RankAndTarget",
-    "Sniper",
+    "RankAndTarget", "Sniper",
     # Loading
-    "STRATEGIES",
-    "load_strategy",
-    # Streams
+    "STRATEGIES", "load_strategy",
+    # Deciding
     "Decider",
+    # Streams
     "decisions",
 ]
+# fmt: on
 
 # === Errors ===
 
@@ -64,8 +71,11 @@ class StrategyError(Exception):
 
 
 # === Values ===
+# What is decided, what is held, and what became of a decision. Facts come from outside and are
+# never guessed here: whoever joins the layers translates account and verdicts into them.
 
 Action = Literal["target", "hold"]
+OutcomeKind = Literal["approved", "denied", "filled", "cut", "expired"]
 # No figure of a decision is believed beyond this: it is more than the venue has.
 _LARGEST: Final = 1e12
 
@@ -73,8 +83,8 @@ _LARGEST: Final = 1e12
 class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a strategy wants in one market, or why it wants nothing.
 
-    `target_usdc` is signed; a "hold" repeats `previous_usdc`. `urgency` is 0 to 1, `score` the
-    composite the decision rests on. `id` is empty until `Decider` numbers it.
+    `target_usdc` is signed. `urgency` is 0 to 1, `score` what the decision rests on. `Decider`
+    fills in the rest: `id`, and as `previous_usdc` what is held, which is a "hold"'s target too.
     """
 
     ticker: str
@@ -82,24 +92,107 @@ class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     at: int
     action: Action
     target_usdc: float
-    previous_usdc: float
+    previous_usdc: float = 0.0
     urgency: float
     score: float
     reasons: tuple[str, ...]
     scores: tuple[Score, ...]
     id: str = ""
 
+    @classmethod
+    def of(
+        cls,
+        scored: Scored,
+        target_usdc: float,
+        *reasons: str,
+        urgency: float = 0.5,
+        score: float = 50.0,
+    ) -> Self:
+        """Decide on a target in the market that was scored, for these reasons."""
+        return cls(
+            ticker=scored.ticker, seq=scored.seq, at=scored.at, action="target",
+            target_usdc=target_usdc, urgency=urgency, score=score, reasons=reasons,
+            scores=scored.scores,
+        )  # fmt: skip
+
+
+class Held(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What an account holds in one market, as of frame `seq`.
+
+    `size` is in base units, `usdc` its value at the oracle price (at the entry price while there
+    is none); both are signed, + long.
+    """
+
+    ticker: str
+    size: Decimal
+    usdc: float
+    entry_price: float
+    seq: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Holdings(Mapping[str, Held]):
+    """Everything an account holds, by ticker, and its equity; None while that is not known.
+
+    >>> Holdings().usdc("BTC-USD"), Holdings().equity_usdc
+    (0.0, None)
+    """
+
+    positions: Mapping[str, Held] = field(default_factory=dict)
+    equity_usdc: float | None = None
+
+    def usdc(self, ticker: str) -> float:
+        """Return the signed value held in a market; 0 if nothing is."""
+        held = self.positions.get(ticker)
+        return 0.0 if held is None else held.usdc
+
+    def __getitem__(self, ticker: str) -> Held:
+        return self.positions[ticker]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.positions)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What became of a decision; `cut` is what the guard or a liquidation did without one.
+
+    `usdc` is signed, + bought: what an approved order is for, what a fill or a cut traded, what
+    an expired order left unfilled. `open_usdc` is what may still be filled of the decision's
+    order. `reason` is a denial's or a cut's in one word, `why` in a sentence.
+    """
+
+    decision: str
+    ticker: str
+    kind: OutcomeKind
+    seq: int
+    at: int
+    usdc: float = 0.0
+    open_usdc: float = 0.0
+    reason: str = ""
+    why: str = ""
+
 
 @runtime_checkable
 class Strategy(Protocol):
-    """Anything with a name that turns scores into decisions; its state is its own."""
+    """Anything with a name that turns scores into decisions; its state is its own.
+
+    A method `learn(outcome)` is optional: it takes what became of each decision, an `Outcome`.
+    """
 
     @property
     def name(self) -> str:
         """Return the name it is known by."""
 
-    def step(self, scored: Scored) -> Iterable[Decision]:
-        """Take one market's newest scores; decide for any market, or not at all."""
+    def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
+        """Take one market's newest scores and all that is held; decide, or do not."""
+
+
+# === Settings ===
+# The thresholds and limits of the house's own strategy: values that a person may choose.
 
 
 class Settings(BaseModel):
@@ -288,7 +381,7 @@ class RankAndTarget:
         self._next_look: int | None = None
         self._spoken_at = 0
 
-    def step(self, scored: Scored) -> Iterable[Decision]:
+    def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
         """Keep a market's newest scores; look at all markets when it is time."""
         market = self._markets.get(scored.ticker)
         if market is None:
@@ -598,19 +691,33 @@ def _from_module(name: str) -> ModuleType:
         raise StrategyError(f"expected {name} to import, but it raised {_raised(error)}") from error
 
 
-def _checked(make: Callable[[], object], asked: str) -> Strategy:
+def _checked(make: Callable[[], object], name: str) -> Strategy:
     try:
         made = make()
     except _ITS_OWN as error:
         raise StrategyError(
-            f"expected strategy() of {asked} to return a strategy, but it raised {_raised(error)}"
+            f"expected strategy() of {name} to return a strategy, but it raised {_raised(error)}"
         ) from error
     if not isinstance(made, Strategy) or not callable(made.step):
         raise StrategyError(
-            f"expected strategy() of {asked} to return an object with a name and step(scored), "
-            f"but it was {_kind(made)}"
+            f"expected strategy() of {name} to return an object with a name and "
+            f"step(scored, held), but it was {_kind(made)}"
         )
+    _takes_two(made.step, name)
     return made
+
+
+def _takes_two(step: Callable[..., object], name: str) -> None:
+    try:
+        signature = inspect.signature(step)
+        signature.bind(None, None)
+    except ValueError:  # one that says nothing of itself, as C functions do
+        return
+    except TypeError:
+        raise StrategyError(
+            f"expected step(scored, held) in {name}, got step{signature}: the second argument is "
+            f"what the account holds, held.usdc(ticker) its signed value in a market"
+        ) from None
 
 
 def _raised(error: BaseException) -> str:
@@ -621,7 +728,11 @@ def _kind(thing: object) -> str:
     return "missing" if thing is None else f"a {type(thing).__name__}"
 
 
-# === Streams ===
+# === Deciding ===
+# A strategy of the house or of a user's own, and what is done with whatever it decides: it is
+# checked, and numbered. Nothing here has an opinion of a market.
+
+_Event = Scored | Holdings | Outcome
 
 
 class Decider:
@@ -633,15 +744,18 @@ class Decider:
 
     def __init__(self, strategy: Callable[[], Strategy] = RankAndTarget) -> None:
         self.strategy = strategy()
+        _takes_two(self.strategy.step, self.strategy.name)
         self._ours = type(self.strategy) in STRATEGIES.values()
+        self._holdings = Holdings()
         self._count = 0
 
-    def step(self, scored: Scored) -> list[Decision]:
-        """Take one market's newest scores; return decisions "D1", "D2", … as they come."""
+    def step(self, event: _Event) -> list[Decision]:
+        """Take in scores, what is held, or an outcome; return decisions "D1", "D2", …."""
         try:
-            made = self.strategy.step(scored)
-            # A strategy may be a generator, which raises only while it is walked.
-            return [self._numbered(decision) for decision in made] if _walks(made) else []
+            if isinstance(event, Scored):
+                return self._decide(event)
+            self._learn(event)
+            return []
         except _NoDecisionError as error:
             raise StrategyError(self._expected(str(error))) from error
         except _ITS_OWN as error:
@@ -649,10 +763,24 @@ class Decider:
                 raise
             raise StrategyError(self._expected(f"it raised {_raised_at(error)}")) from error
 
-    def _numbered(self, decision: Decision) -> Decision:
+    def _learn(self, event: Holdings | Outcome) -> None:
+        if isinstance(event, Holdings):
+            self._holdings = event
+        elif (learn := getattr(self.strategy, "learn", None)) is not None:
+            learn(event)
+
+    def _decide(self, scored: Scored) -> list[Decision]:
+        made = self.strategy.step(scored, self._holdings)
+        # A strategy may be a generator, which raises only while it is walked.
+        return [self._finished(decision) for decision in made] if _walks(made) else []
+
+    def _finished(self, decision: Decision) -> Decision:
         checked = _believed(decision)
+        held = self._holdings.usdc(checked.ticker)
+        target = checked.target_usdc if checked.action == "target" else held
         self._count += 1
-        return msgspec.structs.replace(checked, id=f"D{self._count}")
+        id_ = f"D{self._count}"
+        return msgspec.structs.replace(checked, id=id_, target_usdc=target, previous_usdc=held)
 
     def _expected(self, was: str) -> str:
         return f"expected {self.strategy.name} to decide with Decisions, but {was}"
@@ -696,17 +824,23 @@ def _raised_at(error: BaseException) -> str:
     return f"{_raised(error)} at {Path(where.filename).name}:{where.lineno}"
 
 
+# === Streams ===
+# The operator, one line around `Decider`.
+
+
 def decisions(
     strategy: Callable[[], Strategy] | None = None,
-) -> Callable[[Observable[Scored]], Observable[Decision]]:
+) -> Callable[[Observable[_Event]], Observable[Decision]]:
     """Decide over all markets of a stream; `strategy` makes one per subscription.
 
-    Without one it is `RankAndTarget` with its default `Settings`. Hot or cold as the source is,
+    Scores (S) are decided on, with what is held (H) as it came last; here a target (T) is denied,
+    which its outcome (O) says, and the next scores bring a hold (D) with that reason. Without a
+    strategy it is `RankAndTarget` with its default `Settings`. Hot or cold as the source is,
     replays nothing, runs on the source's thread, completes and errors with it, and ends with what
     `Decider` raises.
 
-        scored     --S-S-S-S-S-S--|
-        decisions  ------T-----H--|
+        events     -H-S-S-O-S-|
+        decisions  ---T-----D-|
     """
     make = strategy or RankAndTarget
     return fold(lambda: Decider(make), Decider.step)
