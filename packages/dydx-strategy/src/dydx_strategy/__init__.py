@@ -23,14 +23,24 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import math
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
-from typing import ClassVar, Final, Literal, Protocol, Self, get_args, runtime_checkable
+from typing import (
+    ClassVar,
+    Final,
+    Literal,
+    Protocol,
+    Self,
+    TypeVar,
+    get_args,
+    runtime_checkable,
+)
 
 import msgspec
 from dydx_conn import fold
@@ -46,6 +56,8 @@ __all__ = [
     "StrategyError",
     # Values
     "Action", "Decision", "Held", "Holdings", "Outcome", "OutcomeKind", "Strategy",
+    # Pace
+    "Pace", "Pacing",
     # Settings
     "Settings",
     # Rank and target
@@ -191,18 +203,180 @@ class Strategy(Protocol):
         """Take one market's newest scores and all that is held; decide, or do not."""
 
 
+# === Pace ===
+# How often risk may be added, by whatever strategy: throttle, debounce, back-off and cool-down in
+# event time. What shrinks a position is none of this section's business: it never waits.
+
+
+class Pace(BaseModel):
+    """How often a strategy may add risk, in seconds of event time, and why so often.
+
+    A strategy that has a `pace` of its own is held to that one, every other to this.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    throttle_s: float = Field(
+        default=30.0,
+        ge=0,
+        description="least time between two targets of a market: there and back costs a taker "
+        "0.1 %, so that turning all the time costs 12 % an hour and not 100",
+    )
+    debounce_s: float = Field(
+        default=60.0, ge=0,
+        description="time in which the same target says nothing new: prices drift, and to follow "
+        "each drift costs a fee",
+    )  # fmt: skip
+    same_share: float = Field(
+        default=0.05, ge=0, lt=1,
+        description="targets no farther apart are the same: a trade of less is not worth its fee",
+    )  # fmt: skip
+    back_off_s: float = Field(
+        default=10.0, ge=0,
+        description="first wait after a denial or an unfilled order, twice as long after each "
+        "further one: margin, a thin book or an outage seldom pass sooner",
+    )  # fmt: skip
+    back_off_most_s: float = Field(
+        default=300.0, ge=0,
+        description="longest of these waits: by then it is another market, and the count begins "
+        "again",
+    )  # fmt: skip
+    cool_down_s: float = Field(
+        default=300.0, ge=0,
+        description="time in which nothing grows in any market after the guard or a liquidation "
+        "cut one: the margin is shared, a move that strong lasts minutes, and what is bought "
+        "back at once pays the exit twice",
+    )  # fmt: skip
+
+    def same(self, target: float, other: float) -> bool:
+        """Tell whether two targets are so near that one is as good as the other."""
+        return math.isclose(target, other, rel_tol=self.same_share, abs_tol=0.0)
+
+
+class Pacing:
+    """What was requested of each market and what became of it: says what has to wait, and why."""
+
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
+        self._markets: dict[str, _Requests] = {}
+        self._cut: Outcome | None = None
+
+    def request(self, decision: Decision) -> None:
+        """Take note of a target that goes out."""
+        market = self._market(decision.ticker)
+        market.target, market.at = decision.target_usdc, decision.at
+        if abs(decision.target_usdc) > abs(decision.previous_usdc):
+            market.added, market.added_at = decision.target_usdc, decision.at
+
+    def learn(self, outcome: Outcome) -> None:
+        """Take note of what became of one, or of a cut."""
+        if outcome.kind == "cut":
+            self._cut = outcome
+            return
+        market = self._market(outcome.ticker)
+        if outcome.open_usdc:
+            market.open[outcome.decision] = outcome.open_usdc
+        else:
+            market.open.pop(outcome.decision, None)
+        if outcome.kind in ("denied", "expired"):
+            market.refuse(outcome, round(self.pace.back_off_most_s * 1e9))
+        elif outcome.kind == "filled":
+            market.refusals = 0
+
+    def open_usdc(self, ticker: str) -> float:
+        """Return what is approved in a market and not filled yet, signed."""
+        market = self._markets.get(ticker)
+        return math.fsum(market.open.values()) if market is not None else 0.0
+
+    def repeats(self, ticker: str, target: float) -> str:
+        """Say that an order towards this very target is under way, or nothing."""
+        market = self._markets.get(ticker)
+        if market is None or not market.open or not self.pace.same(target, market.target):
+            return ""
+        return f"an order for {self.open_usdc(ticker):+,.0f} USDC is in flight"
+
+    def wait(self, ticker: str, target: float, at: int) -> str:
+        """Say why a target that adds risk has to wait, or nothing."""
+        market = self._markets.get(ticker)
+        waits = self._cooling(at)
+        if not waits and market is not None:
+            waits = self._waiting(ticker, market, target, at)
+        return waits
+
+    def retries(self, ticker: str, at: int) -> tuple[str, ...]:
+        """Say which try this is and what the last one came to; nothing if it is the first."""
+        market = self._markets.get(ticker)
+        if market is None or not market.refusals:
+            return ()
+        spent = (at - market.refused_at) / 1e9
+        return (f"retry {market.refusals} after {spent:.0f} s: {market.refusal}",)
+
+    def _market(self, ticker: str) -> _Requests:
+        market = self._markets.get(ticker)
+        if market is None:
+            market = self._markets[ticker] = _Requests()
+        return market
+
+    def _cooling(self, at: int) -> str:
+        if self._cut is None:
+            return ""
+        spent, limit = (at - self._cut.at) / 1e9, self.pace.cool_down_s
+        if spent >= limit:
+            return ""
+        what = f"{self._cut.ticker} was cut {spent:.0f} s ago"
+        return f"{what} < {limit:g} s of cool-down ({self._cut.reason})"
+
+    def _waiting(self, ticker: str, market: _Requests, target: float, at: int) -> str:
+        pace = self.pace
+        if market.open:
+            return f"an order for {self.open_usdc(ticker):+,.0f} USDC is in flight"
+        if market.refusals:
+            longest = min(pace.back_off_s * 2.0 ** (market.refusals - 1), pace.back_off_most_s)
+            if (spent := (at - market.refused_at) / 1e9) < longest:
+                return f"{market.refusal}, {spent:.0f} s ago < {longest:g} s before retry"
+        if market.at is None:
+            return ""
+        spent = (at - market.at) / 1e9
+        if spent < pace.throttle_s:
+            return f"last target {spent:.0f} s ago < {pace.throttle_s:g} s between two"
+        spent = (at - market.added_at) / 1e9
+        if spent < pace.debounce_s and not market.refusals and pace.same(target, market.added):
+            return f"the same target {spent:.0f} s ago < {pace.debounce_s:g} s"
+        return ""
+
+
+class _Requests:
+    """One market: the last target, the last that added, open orders, and refusals in a row."""
+
+    __slots__ = (
+        "added", "added_at", "at", "open", "refusal", "refusals", "refused_at", "target",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.target = self.added = 0.0
+        self.added_at = 0
+        self.at: int | None = None
+        self.open: dict[str, float] = {}
+        self.refusals = self.refused_at = 0
+        self.refusal = ""
+
+    def refuse(self, outcome: Outcome, forgotten_ns: int) -> None:
+        if outcome.at - self.refused_at > forgotten_ns:
+            self.refusals = 0
+        self.refusals, self.refused_at = self.refusals + 1, outcome.at
+        self.refusal = f"{outcome.kind} {outcome.reason}".rstrip() + f" ({outcome.why})"
+
+
 # === Settings ===
 # The thresholds and limits of the house's own strategy: values that a person may choose.
 
 
-class Settings(BaseModel):
-    """Every threshold and limit of `RankAndTarget`; refused as a whole if they contradict.
+class Settings(Pace):
+    """Every threshold and limit of `RankAndTarget`, its pace too; refused if they contradict.
 
     Scores run from 0 to 100 around 50, and a short is a long in the mirror: `enter` 60 means
     long from 60 up, short from 40 down. Times are event time.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     gross_usdc: float = Field(default=30_000.0, gt=0, description="limit of all |targets| together")
     market_usdc: float = Field(default=12_000.0, gt=0, description="limit of one market's |target|")
@@ -244,10 +418,10 @@ class Settings(BaseModel):
         default=0.5, gt=0, le=1, description="size at `enter`, share of the full"
     )
 
-    look_s: float = Field(default=5.0, gt=0, description="time between two looks at all markets")
     throttle_s: float = Field(
-        default=10.0, gt=0, description="least time between targets of a market"
+        default=10.0, ge=0, description="as of every pace; two thresholds keep it from turning"
     )
+    look_s: float = Field(default=5.0, gt=0, description="time between two looks at all markets")
     holding_s: float = Field(
         default=30.0, ge=0, description="least time before scores may close or resize"
     )
@@ -380,6 +554,11 @@ class RankAndTarget:
         self._markets: dict[str, _Market] = {}
         self._next_look: int | None = None
         self._spoken_at = 0
+
+    @property
+    def pace(self) -> Pace:
+        """Return how often it may add risk."""
+        return self.settings
 
     def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
         """Keep a market's newest scores; look at all markets when it is time."""
@@ -730,13 +909,19 @@ def _kind(thing: object) -> str:
 
 # === Deciding ===
 # A strategy of the house or of a user's own, and what is done with whatever it decides: it is
-# checked, and numbered. Nothing here has an opinion of a market.
+# checked, paced and numbered. Nothing here has an opinion of a market.
 
 _Event = Scored | Holdings | Outcome
+_A = TypeVar("_A")
 
 
 class Decider:
-    """A strategy whose decisions are checked and numbered: the state `decisions` folds into.
+    """A strategy whose decisions are checked, paced and numbered: what `decisions` folds into.
+
+    What shrinks a position passes at once, and what is on its way already is not sent twice.
+    What adds risk keeps the strategy's `Pace`; of a turn to the other side the near half passes
+    at once, as a close. The first target to be dropped becomes a "hold" that says why, and the
+    next to pass how many were.
 
     A strategy of a user's own that raises, leaves by `sys.exit()` or decides nonsense ends in
     `StrategyError`, with what it raised as the cause. What one of the house raises is a bug.
@@ -746,16 +931,28 @@ class Decider:
         self.strategy = strategy()
         _takes_two(self.strategy.step, self.strategy.name)
         self._ours = type(self.strategy) in STRATEGIES.values()
+        self._pacing = Pacing(_pace_of(self.strategy))
         self._holdings = Holdings()
+        self._dropped: dict[str, int] = {}
         self._count = 0
 
     def step(self, event: _Event) -> list[Decision]:
         """Take in scores, what is held, or an outcome; return decisions "D1", "D2", …."""
+        if isinstance(event, Scored):
+            return [*self._paced(self._of_strategy(self._decide, event))]
+        if isinstance(event, Holdings):
+            self._holdings = event
+        else:
+            self._pacing.learn(event)
+            self._of_strategy(self._learn, event)
+        return []
+
+    def _of_strategy(
+        self, call: Callable[[_A], Sequence[Decision]], event: _A
+    ) -> Sequence[Decision]:
+        # What goes wrong in here is whose the strategy is.
         try:
-            if isinstance(event, Scored):
-                return self._decide(event)
-            self._learn(event)
-            return []
+            return call(event)
         except _NoDecisionError as error:
             raise StrategyError(self._expected(str(error))) from error
         except _ITS_OWN as error:
@@ -763,27 +960,82 @@ class Decider:
                 raise
             raise StrategyError(self._expected(f"it raised {_raised_at(error)}")) from error
 
-    def _learn(self, event: Holdings | Outcome) -> None:
-        if isinstance(event, Holdings):
-            self._holdings = event
-        elif (learn := getattr(self.strategy, "learn", None)) is not None:
-            learn(event)
-
-    def _decide(self, scored: Scored) -> list[Decision]:
+    def _decide(self, scored: Scored) -> Sequence[Decision]:
         made = self.strategy.step(scored, self._holdings)
         # A strategy may be a generator, which raises only while it is walked.
-        return [self._finished(decision) for decision in made] if _walks(made) else []
+        return [_believed(decision) for decision in made] if _walks(made) else ()
 
-    def _finished(self, decision: Decision) -> Decision:
-        checked = _believed(decision)
-        held = self._holdings.usdc(checked.ticker)
-        target = checked.target_usdc if checked.action == "target" else held
+    def _learn(self, outcome: Outcome) -> Sequence[Decision]:
+        if (learn := getattr(self.strategy, "learn", None)) is not None:
+            learn(outcome)
+        return ()
+
+    def _paced(self, decided: Iterable[Decision]) -> Iterator[Decision]:
+        for decision in decided:
+            held = self._holdings.usdc(decision.ticker)
+            if decision.action == "hold":
+                yield self._numbered(decision, held, held, decision.reasons)
+                continue
+            target, wait = self._passing(decision, held)
+            dropped = self._dropped.get(decision.ticker, 0)
+            if target is not None:
+                yield self._requested(decision, held, target, wait, dropped)
+            else:
+                self._dropped[decision.ticker] = dropped + 1
+                if not dropped:
+                    hold = msgspec.structs.replace(decision, action="hold")
+                    yield self._numbered(hold, held, held, (wait, *decision.reasons))
+
+    def _passing(self, decision: Decision, held: float) -> tuple[float | None, str]:
+        """Return the target that may pass now, None if none may, and what has to wait."""
+        pacing, ticker, target = self._pacing, decision.ticker, decision.target_usdc
+        turns = target * held < 0
+        if not turns and abs(target) < abs(held):
+            repeats = pacing.repeats(ticker, target)
+            return (None, repeats) if repeats else (target, "")
+        if not turns and (target == held or pacing.pace.same(target, held)):
+            return None, "nothing is held" if not held else f"{held:+,.0f} USDC are held already"
+        wait = pacing.wait(ticker, target, decision.at)
+        if not wait:
+            return target, ""
+        if turns and not pacing.repeats(ticker, 0.0):
+            return 0.0, wait
+        return None, wait
+
+    def _requested(
+        self, decision: Decision, held: float, target: float, wait: str, dropped: int
+    ) -> Decision:
+        reasons = decision.reasons
+        if wait:
+            reasons += (f"closes first, the other side waits: {wait}",)
+        elif abs(target) > abs(held):
+            reasons += self._pacing.retries(decision.ticker, decision.at)
+        if dropped > 1:
+            reasons += (f"{dropped} targets were dropped since the last that passed",)
+        self._dropped.pop(decision.ticker, None)
+        made = self._numbered(decision, held, target, reasons)
+        self._pacing.request(made)
+        return made
+
+    def _numbered(
+        self, decision: Decision, held: float, target: float, reasons: tuple[str, ...]
+    ) -> Decision:
         self._count += 1
-        id_ = f"D{self._count}"
-        return msgspec.structs.replace(checked, id=id_, target_usdc=target, previous_usdc=held)
+        return msgspec.structs.replace(
+            decision, id=f"D{self._count}", target_usdc=target, previous_usdc=held, reasons=reasons
+        )
 
     def _expected(self, was: str) -> str:
         return f"expected {self.strategy.name} to decide with Decisions, but {was}"
+
+
+def _pace_of(strategy: Strategy) -> Pace:
+    pace = getattr(strategy, "pace", None)
+    if pace is not None and not isinstance(pace, Pace):
+        raise StrategyError(
+            f"expected the pace of {strategy.name} to be a Pace, but it was {_kind(pace)}"
+        )
+    return pace or Pace()
 
 
 class _NoDecisionError(Exception):
