@@ -19,7 +19,8 @@ class Market:
     def __init__(self, ticker: str = "BTC-USD", **fields: object) -> None:
         self.ticker = ticker
         self.state = DataState(stale_after_ns=100 * SECOND)
-        self.seq = 0
+        self.seq = self.messages = 0
+        self.alive, self.fresh_at = True, 0.0
         self.write(0, "subscribed", "v4_markets", {"markets": {ticker: DESCRIPTION | fields}})
         self.book(0)
 
@@ -29,7 +30,13 @@ class Market:
         return self.state.views[self.ticker]
 
     def scored(self, at: float, **values: float) -> Scored:
-        """Say what the engines say at a time."""
+        """Say what the engines say at a time, of a market whose book and price are fresh."""
+        if self.alive and at - self.fresh_at > 10:
+            self.fresh_at = at
+            self.write(at, "channel_data", "v4_orderbook", {"bids": [["100", "1"]]})
+            if self.view.oracle is not None:
+                prices = {self.ticker: {"oraclePrice": "100.5"}}
+                self.write(at, "channel_data", "v4_markets", {"oraclePrices": prices})
         self.seq += 1
         scores = tuple(Score(self.ticker, name, v, (), self.seq) for name, v in values.items())
         return Scored(self.ticker, self.seq, stamp(at), self.view, scores)
@@ -49,13 +56,16 @@ class Market:
         self.take(Frame(seq=self.seq, at=stamp(at), mono=0, link="c1", kind="close", text=""))
 
     def silence(self, at: float) -> None:
-        """Let only the clock speak."""
+        """Let only the clock speak, from here on."""
+        self.alive = False
         self.take(Frame(seq=self.seq, at=stamp(at), mono=0, link="", kind="tick", text=""))
 
     def write(self, at: float, type_: str, channel: str, contents: object) -> None:
         """Bring one message."""
         self.seq += 1
-        message = {"type": type_, "connection_id": "c", "message_id": self.seq, "channel": channel}
+        self.messages += 1
+        head = {"type": type_, "connection_id": "c", "channel": channel}
+        message = head | {"message_id": self.messages}
         id_ = {} if channel == "v4_markets" else {"id": self.ticker}
         text = json.dumps(message | id_ | {"contents": contents})
         self.take(ws_frame(self.seq, stamp(at), 0, "c1", text))

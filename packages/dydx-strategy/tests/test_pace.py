@@ -301,26 +301,27 @@ def test_no_pace_delays_what_lowers_a_position_or_changes_its_size(pace, events)
 
     The one exception is no delay: an order towards that very target is under way already.
     """
-    desk, at, requested = Desk(pace), 0.0, 0.0
-    opened: set[str] = set()
+    desk, at = Desk(pace), 0.0
+    on_its_way: dict[str, float] = {}
     for passed, (what, figure) in events:
         at = max(at + passed, 0.0)
         if what == "hold":
             desk.hold(figure)
-        elif what == "want":
-            held = desk.account.usdc.get(TICKER, 0.0)
-            made = next(iter(desk.want(at, figure)), None)
-            decided = (made.action, made.target_usdc) if made is not None else None
-            under_way = bool(opened) and pace.same(figure if figure * held >= 0 else 0.0, requested)
-            if abs(figure) < abs(held) and figure * held >= 0:
-                assert under_way or decided == ("target", figure)
-            elif figure * held < 0:
-                assert under_way or decided in (("target", figure), ("target", 0.0))
-            if made is not None and made.action == "target":
-                requested = made.target_usdc
-        else:
+        elif what != "want":
             desk.become(what, at, usdc=figure, open_usdc=figure)
-            (opened.add if figure else opened.discard)(desk.last)
+            if what != "cut":
+                on_its_way[desk.last] = figure
+        elif (held := desk.account.usdc.get(TICKER, 0.0)) * figure < 0 or abs(figure) < abs(held):
+            target = figure if figure * held >= 0 else 0.0
+            leaving = sum(on_its_way.values())
+            under_way = (
+                leaving * held < 0
+                and abs(held + leaving) <= abs(target) + abs(pace.same_share * held) + 1e-9
+            )
+            made = [(one.action, one.target_usdc) for one in desk.want(at, figure)]
+            assert under_way or made in ([("target", figure)], [("target", target)])
+        else:
+            desk.want(at, figure)
 
 
 @settings(max_examples=100, deadline=None)

@@ -44,7 +44,7 @@ from typing import (
 
 import msgspec
 from dydx_conn import fold
-from dydx_data import MarketView
+from dydx_data import stopping
 from dydx_signals import Score, Scored
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from reactivex import Observable
@@ -264,7 +264,7 @@ class Pacing:
     def request(self, decision: Decision) -> None:
         """Take note of a target that goes out."""
         market = self._market(decision.ticker)
-        market.target, market.at = decision.target_usdc, decision.at
+        market.at = decision.at
         if abs(decision.target_usdc) > abs(decision.previous_usdc):
             market.added, market.added_at = decision.target_usdc, decision.at
 
@@ -288,12 +288,14 @@ class Pacing:
         market = self._markets.get(ticker)
         return math.fsum(market.open.values()) if market is not None else 0.0
 
-    def repeats(self, ticker: str, target: float) -> str:
-        """Say that an order towards this very target is under way, or nothing."""
-        market = self._markets.get(ticker)
-        if market is None or not market.open or not self.pace.same(target, market.target):
+    def under_way(self, ticker: str, held: float, target: float) -> str:
+        """Say that what is held is on its way to no more than a target, or nothing."""
+        on_its_way = self.open_usdc(ticker)
+        # An order is valued at the price of its approval: so near to the target is the target.
+        left = abs(held + on_its_way) - self.pace.same_share * abs(held)
+        if on_its_way * held >= 0 or left > abs(target):
             return ""
-        return f"an order for {self.open_usdc(ticker):+,.0f} USDC is in flight"
+        return f"an order for {on_its_way:+,.0f} USDC is in flight"
 
     def wait(self, ticker: str, target: float, at: int) -> str:
         """Say why a target that adds risk has to wait, or nothing."""
@@ -346,15 +348,12 @@ class Pacing:
 
 
 class _Requests:
-    """One market: the last target, the last that added, open orders, and refusals in a row."""
+    """One market: the last target that added, open orders, and refusals in a row."""
 
-    __slots__ = (
-        "added", "added_at", "at", "open", "refusal", "refusals", "refused_at", "target",
-    )  # fmt: skip
+    __slots__ = ("added", "added_at", "at", "open", "refusal", "refusals", "refused_at")
 
     def __init__(self) -> None:
-        self.target = self.added = 0.0
-        self.added_at = 0
+        self.added, self.added_at = 0.0, 0
         self.at: int | None = None
         self.open: dict[str, float] = {}
         self.refusals = self.refused_at = 0
@@ -519,214 +518,66 @@ def _damping(kept: float) -> str:
     return "" if kept > 0.995 else f" (damps to {100.0 * kept:.0f} %)"
 
 
-def _trouble(view: MarketView) -> str:
-    """Say why a market cannot be judged now; empty if it can."""
-    if view.quality.stale:
-        return "its data are stale"
-    if view.status != "ACTIVE":
-        return f"its status is {view.status or 'unknown'}"
-    if not view.book.known:
-        return "its book is unknown"
-    if view.book.mid_price is None:
-        return "its book has not both sides"
-    if view.oracle is None:
-        return "its oracle price is unknown"
-    return ""
-
-
-# === Rank and target ===
-
-
-class RankAndTarget:
-    """Rank all markets by composite score; target the strongest, long or short.
-
-    Every `look_s` it looks at all markets: what must close or shrink does, then the strongest
-    of the rest open or grow while places and gross exposure last. What is held keeps its place
-    until it closes by itself, so ranking alone never makes it trade; and it turns round only by
-    closing first. Two thresholds, a holding time, a time to confirm, a least change and a
-    throttle per market stand between opening and closing: it cannot flap.
-    """
-
-    name: ClassVar[str] = "rank"
-
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
-        self._markets: dict[str, _Market] = {}
-        self._next_look: int | None = None
-        self._spoken_at = 0
-
-    @property
-    def pace(self) -> Pace:
-        """Return how often it may add risk."""
-        return self.settings
-
-    def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
-        """Keep a market's newest scores; look at all markets when it is time."""
-        market = self._markets.get(scored.ticker)
-        if market is None:
-            market = self._markets[scored.ticker] = _Market(scored)
-        market.scored = scored
-        if self._next_look is None:
-            self._next_look = scored.at + _ns(self.settings.look_s)
-            self._spoken_at = scored.at
-        if scored.at < self._next_look:
-            return ()
-        self._next_look = scored.at + _ns(self.settings.look_s)
-        return self._look(scored)
-
-    def _look(self, now: Scored) -> list[Decision]:
-        for market in self._markets.values():
-            market.judge(now.at, self.settings)
-        ranked = sorted(self._markets.values(), key=_rank)
-        plans = [self._plan(market, now.at) for market in ranked]
-        # What shrinks goes first: it makes the room that the others may need.
-        decided = [self._target(plan, now) for plan in plans if plan.shrinks]
-        for plan in plans:
-            granted = self._grant(plan)
-            if granted.grows:
-                decided.append(self._target(granted, now))
-        if not decided and now.at - self._spoken_at >= _ns(self.settings.report_s):
-            decided = [_hold(self._grant(plans[0]), now, len(plans))]
-        if decided:
-            self._spoken_at = now.at
-        return decided
-
-    def _plan(self, market: _Market, at: int) -> _Plan:
-        targeted_at = market.targeted_at
-        if targeted_at is not None and at - targeted_at < _ns(self.settings.throttle_s):
-            spent = (at - targeted_at) / 1e9
-            return _Plan.stay(
-                market,
-                f"last target {spent:.0f} s ago < {self.settings.throttle_s:g} s between two",
-            )
-        if market.trouble:
-            return self._plan_trouble(market, at)
-        return self._plan_held(market, at) if market.target else self._plan_flat(market)
-
-    def _plan_trouble(self, market: _Market, at: int) -> _Plan:
-        lasted = (at - market.troubled_at) / 1e9
-        patience = self.settings.patience_s
-        if not market.target:
-            return _Plan.stay(market, f"not judged: {market.trouble}")
-        if lasted < patience:
-            return _Plan.stay(market, f"{market.trouble} for {lasted:.1f} s < {patience:g} s")
-        return _Plan(market, 0.0, 1.0, f"close: {market.trouble} for {lasted:.1f} s")
-
-    def _plan_held(self, market: _Market, at: int) -> _Plan:
-        settings, opinion = self.settings, market.opinion
-        held = (at - market.opened_at) / 1e9
-        if held < settings.holding_s:
-            return _Plan.stay(market, f"held {held:.0f} s < {settings.holding_s:g} s")
-        stays = _meets(opinion.value, settings.exit, market.target)
-        if not stays.met:
-            return self._plan_leaving(market, at, stays)
-        market.out_since = None
-        wanted = self._size(opinion)
-        least = max(settings.change_usdc, settings.change_share * abs(market.target))
-        if abs(wanted - abs(market.target)) < least:
-            return _Plan.stay(market, f"{stays.words} to stay {stays.way}: {opinion.words}")
-        target = wanted if market.target > 0 else -wanted
-        reason = f"score {opinion.value:.1f} earns {wanted:,.0f} USDC: {opinion.words}"
-        return _Plan(market, target, self._strength(opinion), reason)
-
-    def _plan_leaving(self, market: _Market, at: int, stays: _Met) -> _Plan:
-        # One bad look is noise; a score that stays out is a change of mind.
-        market.out_since = at if market.out_since is None else market.out_since
-        out = (at - market.out_since) / 1e9
-        confirm = self.settings.confirm_s
-        reason = f"{stays.words} to stay {stays.way}"
-        if out < confirm:
-            return _Plan.stay(market, f"{reason} for {out:.0f} s < {confirm:g} s")
-        return _Plan(market, 0.0, 0.5, f"{reason}: {market.opinion.words}")
-
-    def _plan_flat(self, market: _Market) -> _Plan:
-        opinion = market.opinion
-        enters = _meets(opinion.value, self.settings.enter, opinion.value - 50.0)
-        reason = f"{enters.words} to go {enters.way}: {opinion.words}"
-        if not enters.met:
-            return _Plan.stay(market, reason)
-        wanted = self._size(opinion)
-        target = wanted if opinion.value > 50.0 else -wanted
-        return _Plan(market, target, self._strength(opinion), reason)
-
-    def _grant(self, plan: _Plan) -> _Plan:
-        """Cut what wants to grow to the places and the gross exposure left."""
-        if not plan.grows:
-            return plan
-        settings, before = self.settings, abs(plan.market.target)
-        held = sum(1 for market in self._markets.values() if market.target)
-        if not before and held >= settings.positions:
-            return _Plan.stay(plan.market, f"no place: {held} of {settings.positions} markets held")
-        gross = sum(abs(market.target) for market in self._markets.values())
-        size = min(abs(plan.target), before + max(settings.gross_usdc - gross, 0.0))
-        least = max(settings.change_usdc, settings.change_share * before)
-        if size - before < least:
-            room = f"{gross:,.0f} of {settings.gross_usdc:,.0f} USDC in use"
-            return _Plan.stay(plan.market, f"no room: {room}")
-        target = size if plan.target > 0 else -size
-        return _Plan(plan.market, target, plan.urgency, plan.reason)
-
-    def _target(self, plan: _Plan, now: Scored) -> Decision:
-        market = plan.market
-        previous, market.target, market.targeted_at = market.target, plan.target, now.at
-        if not previous:
-            market.opened_at, market.out_since = now.at, None
-        gross = sum(abs(other.target) for other in self._markets.values())
-        used = f"gross now {gross:,.0f} of {self.settings.gross_usdc:,.0f} USDC"
-        return _decision(plan, now, "target", previous, (plan.reason, used))
-
-    def _strength(self, opinion: _Opinion) -> float:
-        settings = self.settings
-        beyond = opinion.conviction + 50.0 - settings.enter
-        return min(max(beyond / (settings.full - settings.enter), 0.0), 1.0)
-
-    def _size(self, opinion: _Opinion) -> float:
-        least = self.settings.smallest_share
-        share = least + (1.0 - least) * self._strength(opinion)
-        return float(round(self.settings.market_usdc * share))
-
-
-class Sniper(RankAndTarget):
-    """Wait for one outstanding market, take it whole, and leave early."""
-
-    name: ClassVar[str] = "sniper"
-
-    def __init__(self, settings: Settings | None = None) -> None:
-        super().__init__(
-            settings or Settings(positions=1, enter=72, exit=60, full=85, smallest_share=1.0)
-        )
+# === Plans ===
+# What is remembered of a market, what would be done in it, and what room there is: the parts of a
+# look at all markets. Nothing here decides.
 
 
 class _Market:
-    """What the strategy remembers of a market."""
+    """What the strategy remembers of a market; what is held in it is looked up at each look."""
 
     __slots__ = (
-        "opened_at",
-        "opinion",
-        "out_since",
-        "scored",
-        "target",
-        "targeted_at",
-        "trouble",
-        "troubled_at",
-    )
+        "cut_reason", "cut_usdc", "exposure", "held", "news", "opinion", "out_since", "refusal",
+        "scored", "since", "stranded", "trouble", "troubled_at",
+    )  # fmt: skip
 
     def __init__(self, scored: Scored) -> None:
         self.scored = scored
         self.opinion = _Opinion(50.0, "")
-        self.target = 0.0
-        self.targeted_at: int | None = None
-        self.opened_at = 0
+        # Signed: what is held, and the same with what is approved and not filled yet.
+        self.held = self.exposure = 0.0
+        self.since: int | None = None
         self.out_since: int | None = None
-        self.trouble = ""
+        self.trouble = self.stranded = ""
         self.troubled_at = 0
+        self.cut_usdc, self.cut_reason = 0.0, ""
+        self.refusal = ""
+        self.news = ""
+
+    @property
+    def taken(self) -> float:
+        """Return what it takes of the gross exposure: an exit on its way has not left yet."""
+        return max(abs(self.held), abs(self.exposure))
 
     def judge(self, at: int, settings: Settings) -> None:
         self.opinion = _opinion(self.scored.scores, settings)
-        trouble = _trouble(self.scored.view) or self.opinion.missing
+        # A position is not left because a price is old: silence and what is unknown count.
+        found = stopping(self.scored.view, "entry", None if self.taken else at)
+        trouble = found[0].why if found else self.opinion.missing
         if trouble and not self.trouble:
-            self.troubled_at = at
+            self.troubled_at, self.stranded = at, ""
         self.trouble = trouble
+
+    def strand(self, why: str) -> None:
+        """Take in that the venue lets nobody out; news when it is another reason than before."""
+        if why != self.stranded:
+            self.news = self.stranded = why
+
+    def find(self, at: int, held: float, on_its_way: float, settings: Settings) -> None:
+        """Take in what is held; note what no target of ours explains."""
+        exposure = held + on_its_way
+        # An order is valued at the price of its approval: so near to nothing is nothing.
+        if abs(exposure) <= settings.same_share * max(abs(held), abs(on_its_way)):
+            exposure = 0.0
+        self.held, self.exposure, self.news = held, exposure, ""
+        if not self.taken:
+            self.since = self.out_since = None
+        elif self.since is None:
+            self.since, self.news = at, f"found {held:+,.0f} USDC: adopted, it may be closed"
+        if self.cut_usdc:
+            went = f"cut by {self.cut_usdc:+,.0f} USDC ({self.cut_reason})"
+            self.news = f"{went}: nothing grows for {settings.cool_down_s:g} s"
+            self.cut_usdc = 0.0
 
 
 class _Plan(msgspec.Struct, frozen=True):
@@ -739,15 +590,47 @@ class _Plan(msgspec.Struct, frozen=True):
 
     @classmethod
     def stay(cls, market: _Market, reason: str) -> _Plan:
-        return cls(market, market.target, 0.0, reason)
+        return cls(market, market.exposure, 0.0, reason)
 
     @property
     def shrinks(self) -> bool:
-        return abs(self.target) < abs(self.market.target)
+        # What is only on its way cannot be taken back.
+        return abs(self.target) < min(abs(self.market.exposure), abs(self.market.held))
 
     @property
     def grows(self) -> bool:
-        return abs(self.target) > abs(self.market.target)
+        return abs(self.target) > abs(self.market.exposure)
+
+
+class _Room:
+    """What a look may still add: by what is held or on its way, and by what it has decided."""
+
+    __slots__ = ("_taken", "gross", "limit")
+
+    def __init__(self, limit: float, held: Holdings, markets: Iterable[_Market]) -> None:
+        # What no score has come for is held all the same.
+        self._taken = {ticker: abs(one.usdc) for ticker, one in held.items()}
+        self._taken |= {market.scored.ticker: market.taken for market in markets}
+        self.gross, self.limit = math.fsum(self._taken.values()), limit
+
+    @property
+    def places(self) -> int:
+        return sum(1 for usdc in self._taken.values() if usdc)
+
+    @property
+    def then(self) -> float:
+        return math.fsum(self._taken.values())
+
+    @property
+    def left(self) -> float:
+        return max(self.limit - self.then, 0.0)
+
+    def take(self, ticker: str, target: float) -> str:
+        """Take what a target needs, and say what is in use."""
+        before = self._taken[ticker]
+        self._taken[ticker] = max(before, abs(target))
+        then = f", then {self.then:,.0f}" if abs(target) > before else ""
+        return f"gross now {self.gross:,.0f}{then} of {self.limit:,.0f} USDC"
 
 
 class _Met(msgspec.Struct, frozen=True):
@@ -778,25 +661,29 @@ def _rank(market: _Market) -> tuple[bool, float, str]:
     return (bool(market.trouble), -market.opinion.conviction, market.scored.ticker)
 
 
-def _hold(plan: _Plan, now: Scored, looked_at: int) -> Decision:
-    looked = f"first of {looked_at} markets looked at, none changes"
-    return _decision(plan, now, "hold", plan.market.target, (plan.reason, looked))
+def _hold(market: _Market, now: Scored, *reasons: str) -> Decision:
+    return _decision(market, now, "hold", market.held, 0.0, reasons)
 
 
 def _decision(
-    plan: _Plan, now: Scored, action: Action, previous: float, reasons: tuple[str, ...]
+    market: _Market,
+    now: Scored,
+    action: Action,
+    target: float,
+    urgency: float,
+    reasons: tuple[str, ...],
 ) -> Decision:
-    scored = plan.market.scored
+    scored = market.scored
     return Decision(
         ticker=scored.ticker,
         # The frame that made it look: the scores name the frames they came from themselves.
         seq=now.seq,
         at=now.at,
         action=action,
-        target_usdc=plan.market.target,
-        previous_usdc=previous,
-        urgency=plan.urgency,
-        score=plan.market.opinion.value,
+        target_usdc=target,
+        previous_usdc=market.held,
+        urgency=urgency,
+        score=market.opinion.value,
         reasons=reasons,
         scores=scored.scores,
     )
@@ -804,6 +691,198 @@ def _decision(
 
 def _ns(seconds: float) -> int:
     return round(seconds * 1e9)
+
+
+# === Rank and target ===
+
+
+class RankAndTarget:
+    """Rank all markets by composite score; target the strongest, long or short.
+
+    Every `look_s` it looks at all markets: what must close or shrink does, then the strongest
+    of the rest open or grow while places and gross exposure last. Both count what is held or on
+    its way; a market that was refused takes neither, and is retried or given up. What is held
+    keeps its place until it closes by itself, so ranking alone never makes it trade; and it turns
+    round only by closing first. Two thresholds, a holding time, a time to confirm, a least change
+    and a pace stand between opening and closing: it cannot flap. A position that it finds it
+    adopts; one that is cut is what is left of it.
+    """
+
+    name: ClassVar[str] = "rank"
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self._pacing = Pacing(self.settings)
+        self._markets: dict[str, _Market] = {}
+        self._next_look: int | None = None
+        self._spoken_at = 0
+
+    @property
+    def pace(self) -> Pace:
+        """Return how often it may add risk."""
+        return self.settings
+
+    def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
+        """Keep a market's newest scores; look at all markets when it is time."""
+        market = self._markets.get(scored.ticker)
+        if market is None:
+            market = self._markets[scored.ticker] = _Market(scored)
+        market.scored = scored
+        if self._next_look is None:
+            self._next_look = scored.at + _ns(self.settings.look_s)
+            self._spoken_at = scored.at
+        if scored.at < self._next_look:
+            return ()
+        self._next_look = scored.at + _ns(self.settings.look_s)
+        return self._look(scored, held)
+
+    def learn(self, outcome: Outcome) -> None:
+        """Take in what became of a decision, or that a position was cut."""
+        self._pacing.learn(outcome)
+        market = self._markets.get(outcome.ticker)
+        if market is None:
+            return
+        if outcome.kind == "cut":
+            market.cut_usdc, market.cut_reason = market.cut_usdc + outcome.usdc, outcome.reason
+        elif outcome.kind in ("denied", "expired"):
+            market.refusal = f"{outcome.kind} {outcome.reason}".rstrip()
+        elif outcome.kind == "filled":
+            market.refusal = ""
+
+    def _look(self, now: Scored, held: Holdings) -> list[Decision]:
+        markets, settings = self._markets.values(), self.settings
+        for market in markets:
+            ticker = market.scored.ticker
+            market.find(now.at, held.usdc(ticker), self._pacing.open_usdc(ticker), settings)
+            market.judge(now.at, settings)
+        room = _Room(settings.gross_usdc, held, markets)
+        plans = [self._plan(market, now.at) for market in sorted(markets, key=_rank)]
+        # What shrinks goes first. The room that it makes is there when it has filled.
+        decided = [self._target(plan, now, room) for plan in plans if plan.shrinks]
+        for plan in plans:
+            granted = self._grant(plan, now.at, room)
+            if granted.grows:
+                decided.append(self._target(granted, now, room))
+        decided += self._news(plans, {one.ticker for one in decided}, now)
+        if not decided and now.at - self._spoken_at >= _ns(settings.report_s):
+            first = self._grant(plans[0], now.at, room)
+            looked = f"first of {len(plans)} markets looked at, none changes"
+            decided = [_hold(first.market, now, first.reason, looked)]
+        if decided:
+            self._spoken_at = now.at
+        return decided
+
+    def _news(self, plans: list[_Plan], decided: set[str], now: Scored) -> Iterator[Decision]:
+        """Yield a hold where something happened that no target of this look answers."""
+        for plan in plans:
+            market = plan.market
+            if market.news and market.scored.ticker not in decided:
+                yield _hold(market, now, market.news, plan.reason)
+
+    def _plan(self, market: _Market, at: int) -> _Plan:
+        if market.trouble:
+            return self._plan_trouble(market, at)
+        return self._plan_held(market, at) if market.exposure else self._plan_flat(market)
+
+    def _plan_trouble(self, market: _Market, at: int) -> _Plan:
+        lasted = (at - market.troubled_at) / 1e9
+        patience = self.settings.patience_s
+        if not market.exposure:
+            return _Plan.stay(market, f"not judged: {market.trouble}")
+        if lasted < patience:
+            return _Plan.stay(market, f"{market.trouble} ({lasted:.1f} s < {patience:g} s)")
+        if stops := stopping(market.scored.view, "exit"):
+            market.strand(f"cannot be closed: {stops[0].why}")
+            return _Plan.stay(market, market.stranded)
+        return _Plan(market, 0.0, 1.0, f"close: {market.trouble} ({lasted:.1f} s)")
+
+    def _plan_held(self, market: _Market, at: int) -> _Plan:
+        settings, opinion = self.settings, market.opinion
+        held = (at - (at if market.since is None else market.since)) / 1e9
+        if held < settings.holding_s:
+            return _Plan.stay(market, f"held {held:.0f} s < {settings.holding_s:g} s")
+        stays = _meets(opinion.value, settings.exit, market.exposure)
+        if not stays.met:
+            return self._plan_leaving(market, at, stays)
+        market.out_since = None
+        wanted = self._size(opinion)
+        least = max(settings.change_usdc, settings.change_share * abs(market.exposure))
+        if abs(wanted - abs(market.exposure)) < least:
+            return _Plan.stay(market, f"{stays.words} to stay {stays.way}: {opinion.words}")
+        target = wanted if market.exposure > 0 else -wanted
+        reason = f"score {opinion.value:.1f} earns {wanted:,.0f} USDC: {opinion.words}"
+        return _Plan(market, target, self._strength(opinion), reason)
+
+    def _plan_leaving(self, market: _Market, at: int, stays: _Met) -> _Plan:
+        # One bad look is noise; a score that stays out is a change of mind.
+        market.out_since = at if market.out_since is None else market.out_since
+        out = (at - market.out_since) / 1e9
+        confirm = self.settings.confirm_s
+        reason = f"{stays.words} to stay {stays.way}"
+        if out < confirm:
+            return _Plan.stay(market, f"{reason} for {out:.0f} s < {confirm:g} s")
+        return _Plan(market, 0.0, 0.5, f"{reason}: {market.opinion.words}")
+
+    def _plan_flat(self, market: _Market) -> _Plan:
+        opinion = market.opinion
+        enters = _meets(opinion.value, self.settings.enter, opinion.value - 50.0)
+        reason = f"{enters.words} to go {enters.way}: {opinion.words}"
+        if not enters.met:
+            if market.refusal:
+                market.news, market.refusal = f"given up, it was {market.refusal}", ""
+            return _Plan.stay(market, reason)
+        wanted = self._size(opinion)
+        target = wanted if opinion.value > 50.0 else -wanted
+        return _Plan(market, target, self._strength(opinion), reason)
+
+    def _grant(self, plan: _Plan, at: int, room: _Room) -> _Plan:
+        """Cut what wants to grow to the places and the gross exposure left; or let it wait."""
+        if not plan.grows:
+            return plan
+        settings, market, before = self.settings, plan.market, abs(plan.market.exposure)
+        if wait := self._pacing.wait(market.scored.ticker, plan.target, at):
+            return _Plan.stay(market, f"{wait}: {plan.reason}")
+        if not market.taken and room.places >= settings.positions:
+            reason = f"no place: {room.places} of {settings.positions} markets held"
+            return _Plan.stay(market, reason)
+        size = min(abs(plan.target), before + room.left)
+        least = max(settings.change_usdc, settings.change_share * before)
+        if size - before < least:
+            used = f"{room.then:,.0f} of {room.limit:,.0f} USDC in use"
+            return _Plan.stay(market, f"no room: {used}")
+        target = size if plan.target > 0 else -size
+        return _Plan(market, target, plan.urgency, plan.reason)
+
+    def _target(self, plan: _Plan, now: Scored, room: _Room) -> Decision:
+        market = plan.market
+        if not market.taken:
+            market.since, market.out_since = now.at, None
+        used = room.take(market.scored.ticker, plan.target)
+        reasons = (market.news, plan.reason, used) if market.news else (plan.reason, used)
+        decision = _decision(market, now, "target", plan.target, plan.urgency, reasons)
+        self._pacing.request(decision)
+        return decision
+
+    def _strength(self, opinion: _Opinion) -> float:
+        settings = self.settings
+        beyond = opinion.conviction + 50.0 - settings.enter
+        return min(max(beyond / (settings.full - settings.enter), 0.0), 1.0)
+
+    def _size(self, opinion: _Opinion) -> float:
+        least = self.settings.smallest_share
+        share = least + (1.0 - least) * self._strength(opinion)
+        return float(round(self.settings.market_usdc * share))
+
+
+class Sniper(RankAndTarget):
+    """Wait for one outstanding market, take it whole, and leave early."""
+
+    name: ClassVar[str] = "sniper"
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        super().__init__(
+            settings or Settings(positions=1, enter=72, exit=60, full=85, smallest_share=1.0)
+        )
 
 
 # === Loading ===
@@ -991,14 +1070,14 @@ class Decider:
         pacing, ticker, target = self._pacing, decision.ticker, decision.target_usdc
         turns = target * held < 0
         if not turns and abs(target) < abs(held):
-            repeats = pacing.repeats(ticker, target)
-            return (None, repeats) if repeats else (target, "")
+            under_way = pacing.under_way(ticker, held, target)
+            return (None, under_way) if under_way else (target, "")
         if not turns and (target == held or pacing.pace.same(target, held)):
             return None, "nothing is held" if not held else f"{held:+,.0f} USDC are held already"
         wait = pacing.wait(ticker, target, decision.at)
         if not wait:
             return target, ""
-        if turns and not pacing.repeats(ticker, 0.0):
+        if turns and not pacing.under_way(ticker, held, 0.0):
             return 0.0, wait
         return None, wait
 
