@@ -31,7 +31,7 @@ def run(strategy: Tried, market: Market, *said: tuple[float, float]) -> list[Dec
 
 def plain(account: Account | None = None, **changes: Any) -> Tried:
     """Make a strategy that listens to momentum alone, in round figures, and seldom reports."""
-    defaults: dict[str, Any] = {"weights": {"momentum": 1}, "market_usdc": 10_000, "report_s": 900}
+    defaults: dict[str, Any] = {"weights": {"momentum": 1}, "market_share": 1.0, "report_s": 900}
     return Tried(Settings(**(defaults | changes)), account)
 
 
@@ -187,7 +187,7 @@ def test_what_is_held_keeps_its_place_from_a_stronger_newcomer():
 
 def test_gross_exposure_cuts_the_last_target_and_then_ends_it():
     """What is left of the limit is given to the next in rank; crumbs are not."""
-    strategy = plain(gross_usdc=15_200, change_usdc=500)
+    strategy = plain(gross_share=1.52)
     markets = [Market(f"{name}-USD") for name in "ABC"]
     for market, value in zip(markets, (95, 90, 85), strict=True):
         strategy.look(market.scored(0, momentum=value))
@@ -200,7 +200,7 @@ def test_gross_exposure_cuts_the_last_target_and_then_ends_it():
 
 def test_without_room_it_says_so():
     """A limit that is used up is a reason too."""
-    strategy, first, second = plain(gross_usdc=10_200, report_s=5), Market("A-USD"), Market("B-USD")
+    strategy, first, second = plain(gross_share=1.02, report_s=5), Market("A-USD"), Market("B-USD")
     opened(strategy, first)
     strategy.look(second.scored(6, momentum=95))
 
@@ -372,9 +372,9 @@ def test_sniper_waits_for_an_outstanding_market_and_takes_one():
         {"weights": {"momentum": 0}},
         {"volatility_calm": 90},
         {"liquidity_calm": 4},
-        {"gross_usdc": float("inf")},
+        {"gross_share": float("inf")},
         {"look_s": 0},
-        {"change_usdc": 7_000},
+        {"least_share": 0.7},
         {"unheard_of": 1},
     ],
 )
@@ -500,7 +500,7 @@ def test_a_part_that_did_not_fill_is_retried():
 def test_what_is_on_its_way_counts_and_is_waited_for():
     """It takes the room that it will need, and nothing is decided twice."""
     account = Account()
-    strategy, market, other = plain(account, gross_usdc=15_000), Market(), Market("ETH-USD")
+    strategy, market, other = plain(account, gross_share=1.5), Market(), Market("ETH-USD")
     opened(strategy, market)
     became(strategy, 5, "approved", usdc=10_000.0, open_usdc=10_000.0)
     account.usdc.clear()
@@ -598,8 +598,58 @@ def test_an_old_oracle_price_opens_nothing_and_closes_nothing():
     assert made == []
 
 
+# === Equity ===
+
+
+def test_targets_are_sized_to_the_present_equity():
+    """Half the equity, half the target; the deposit is history."""
+    sizes = [opened(plain(Account(equity)), Market())[0] for equity in (10_000.0, 5_000.0)]
+
+    assert [one.target_usdc for one in sizes] == [10_000, 5_000]
+    assert sizes[1].reasons[1] == "gross now 0, then 5,000 of 15,000 USDC"
+
+
+def test_what_has_become_too_much_for_the_equity_shrinks():
+    """When it is worth the trade, and after the holding time."""
+    account = Account()
+    strategy, market = plain(account), Market()
+    opened(strategy, market)
+
+    account.equity_usdc = 8_000.0
+    little = run(strategy, market, (36, 80))
+    account.equity_usdc = 6_000.0
+    [much] = run(strategy, market, (41, 80))
+
+    assert little == []
+    assert (much.previous_usdc, much.target_usdc) == (10_000, 6_000)
+    assert much.reasons[0] == "score 80.0 earns 6,000 USDC: momentum 80"
+
+
+@pytest.mark.parametrize(
+    ("equity", "reason"),
+    [
+        (None, "the account's equity is not known"),
+        (0.0, "no equity is left"),
+        (-5.0, "no equity is left"),
+    ],
+)
+def test_without_an_equity_nothing_is_opened_and_what_is_held_may_close(equity, reason):
+    """Nothing can be sized, but to leave needs no size."""
+    idle, market = plain(Account(equity), report_s=5), Market()
+    holds = opened(idle, market)
+    busy = plain(Account(equity, BTC_USD=3_000.0))
+    run(busy, market, (0, 80), (5, 80), (36, 80))
+
+    closed = run(busy, market, (41, 20))
+
+    assert [one.action for one in holds] == ["hold"]
+    assert holds[0].reasons[0] == f"{reason}: score 80.0 ≥ 60 to go long: momentum 80"
+    assert [one.target_usdc for one in closed] == [0]
+
+
 # === What never happens ===
 
+EQUITY = 10_000.0
 TICKERS = ("A-USD", "B-USD", "C-USD", "D-USD")
 FATES = ["filled", "filled", "filled", "denied", "part", "slow", "lost"]
 said_at = st.lists(
@@ -614,7 +664,7 @@ said_at = st.lists(
 )
 chosen = st.builds(
     Settings,
-    gross_usdc=st.floats(min_value=1_000, max_value=100_000),
+    gross_share=st.floats(min_value=0.1, max_value=10),
     positions=st.integers(min_value=1, max_value=4),
     throttle_s=st.floats(min_value=0.1, max_value=60),
     holding_s=st.floats(min_value=0, max_value=60),
@@ -635,7 +685,7 @@ class World:
 
     def __init__(self, config: Settings) -> None:
         self.decider = Decider(lambda: RankAndTarget(config))
-        self.account = Account()
+        self.account = Account(EQUITY)
         self.markets = {ticker: Market(ticker) for ticker in TICKERS}
         # What is on its way, by decision: the ticker and the exposure.
         self.open: dict[str, tuple[str, float]] = {}
@@ -718,8 +768,8 @@ def test_it_never_exceeds_its_limits_and_never_hurries(said, config):
         assert one.target_usdc * held >= 0
         if abs(one.target_usdc) > abs(held):
             assert one.at - last.get(one.ticker, 0) >= round(config.throttle_s * 1e9)
-            assert gross - own + abs(one.target_usdc) <= config.gross_usdc * (1 + 1e-12)
-            assert abs(one.target_usdc) <= config.market_usdc
+            assert gross - own + abs(one.target_usdc) <= config.gross_share * EQUITY * (1 + 1e-12)
+            assert abs(one.target_usdc) <= config.market_share * EQUITY
             assert places + (not own) <= config.positions
         last[one.ticker] = one.at
 

@@ -48,7 +48,7 @@ def test_the_recording_is_traded_within_the_limits(decided):
             assert one.at - last.get(one.ticker, 0) >= settings.throttle_s * SECOND
         last[one.ticker] = one.at
         targets[one.ticker] = one.target_usdc
-        assert sum(map(abs, targets.values())) <= settings.gross_usdc
+        assert sum(map(abs, targets.values())) <= settings.gross_share * 10_000
 
 
 def test_two_replays_of_the_recording_give_the_same_decisions(decided):

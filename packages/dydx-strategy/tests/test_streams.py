@@ -120,9 +120,10 @@ def test_decisions_are_numbered_from_one_for_each_subscriber():
 def test_without_a_strategy_it_ranks():
     """The standard strategy is the default, there and in `Decider`."""
     market = Market()
-    source = reactivex.of(*(market.scored(at, momentum=95.0) for at in (0, 5)))
+    rated = [market.scored(at, momentum=95.0) for at in (0, 5)]
+    events: list[Scored | Holdings | Outcome] = [Account().held, *rated]
     seen: list[Decision] = []
-    source.pipe(decisions()).subscribe(seen.append)
+    reactivex.from_iterable(events).pipe(decisions()).subscribe(seen.append)
 
     assert [one.target_usdc for one in seen] == [12_000]
     assert Decider().strategy.name == "rank"

@@ -208,7 +208,7 @@ def add_choices(command: argparse.ArgumentParser) -> None:
         "--strategy", default="rank", help="rank (default), sniper, or a Python file of your own"
     )
     command.add_argument(
-        "--deposit", type=int, help="USDC that it is sized to (10000; a real account's worth)"
+        "--deposit", type=int, help="USDC that paper begins with (10000; a real account: its worth)"
     )
 
 

@@ -40,7 +40,7 @@ Source = Callable[[Callable[[Frame], bool]], Observable[Frame]]
 
 
 DEPOSIT: Final = 10_000
-# What the header of a recording says of a run with real orders: for whom, and sized to what.
+# What the header of a recording says of a run with real orders: for whom, and with what worth.
 RUN: Final = re.compile(r"trade (\w+)/(\d+) (\d+)")
 
 

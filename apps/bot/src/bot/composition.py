@@ -228,7 +228,7 @@ class Bot:
 
 
 def _strategy(options: Options) -> Callable[[], Strategy]:
-    """Return what makes the strategy; the standard one is sized to the deposit.
+    """Return what makes the strategy; the standard one holds up to 4.5 times the equity.
 
     It is patient: a score must stay bad for 45 s before it closes, so that noise does not
     trade. The guard is there for what cannot wait.
@@ -236,9 +236,8 @@ def _strategy(options: Options) -> Callable[[], Strategy]:
     if options.strategy != RankAndTarget.name:
         return load_strategy(options.strategy)
     settings = Settings(
-        gross_usdc=4.5 * options.deposit,
-        market_usdc=1.6 * options.deposit,
-        change_usdc=0.05 * options.deposit,
+        gross_share=4.5,
+        market_share=1.6,
         smallest_share=0.8,
         confirm_s=45.0,
     )

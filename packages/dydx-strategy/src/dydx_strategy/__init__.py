@@ -377,8 +377,12 @@ class Settings(Pace):
     long from 60 up, short from 40 down. Times are event time.
     """
 
-    gross_usdc: float = Field(default=30_000.0, gt=0, description="limit of all |targets| together")
-    market_usdc: float = Field(default=12_000.0, gt=0, description="limit of one market's |target|")
+    gross_share: float = Field(
+        default=3.0, gt=0, description="limit of all exposure together, in equities"
+    )
+    market_share: float = Field(
+        default=1.2, gt=0, description="limit of one market's |target|, in equities"
+    )
     positions: int = Field(default=3, ge=1, description="most markets targeted at once")
 
     weights: dict[str, float] = Field(
@@ -433,7 +437,9 @@ class Settings(Pace):
     change_share: float = Field(
         default=0.3, gt=0, le=1, description="least resize, share of the target"
     )
-    change_usdc: float = Field(default=500.0, gt=0, description="least target and least resize")
+    least_share: float = Field(
+        default=0.05, gt=0, description="least target and least resize, in equities"
+    )
     report_s: float = Field(default=30.0, gt=0, description="silence after which a hold says why")
 
     @field_validator("weights")
@@ -452,10 +458,10 @@ class Settings(Pace):
         # The mirror of a long exit below 50 would let a short close above a long's entry.
         if self.exit <= 100.0 - self.enter:
             raise ValueError(f"expected exit above {100 - self.enter:g}, got {self.exit:g}")
-        if self.change_usdc > self.market_usdc * self.smallest_share:
+        if self.least_share > self.market_share * self.smallest_share:
             raise ValueError(
-                f"expected change_usdc of at most {self.market_usdc * self.smallest_share:g}, "
-                f"the smallest target, got {self.change_usdc:g}"
+                f"expected least_share of at most {self.market_share * self.smallest_share:g}, "
+                f"the smallest target, got {self.least_share:g}"
             )
         return self
 
@@ -603,15 +609,39 @@ class _Plan(msgspec.Struct, frozen=True):
 
 
 class _Room:
-    """What a look may still add: by what is held or on its way, and by what it has decided."""
+    """What a look may still add: by what is held or on its way, and by what it has decided.
 
-    __slots__ = ("_taken", "gross", "limit")
+    Everything is a share of the present equity; nothing may be added while that is not known.
+    """
 
-    def __init__(self, limit: float, held: Holdings, markets: Iterable[_Market]) -> None:
+    __slots__ = ("_equity", "_settings", "_taken", "gross", "limit")
+
+    def __init__(self, settings: Settings, held: Holdings, markets: Iterable[_Market]) -> None:
         # What no score has come for is held all the same.
         self._taken = {ticker: abs(one.usdc) for ticker, one in held.items()}
         self._taken |= {market.scored.ticker: market.taken for market in markets}
-        self.gross, self.limit = math.fsum(self._taken.values()), limit
+        self._settings = settings
+        self._equity = None if held.equity_usdc is None else max(held.equity_usdc, 0.0)
+        self.gross = math.fsum(self._taken.values())
+        self.limit = settings.gross_share * (self._equity or 0.0)
+
+    @property
+    def missing(self) -> str:
+        """Say why nothing can be sized, or nothing."""
+        if self._equity:
+            return ""
+        return "the account's equity is not known" if self._equity is None else "no equity is left"
+
+    def size(self, strength: float) -> float:
+        """Return what a score of such strength earns; 0 while nothing can be sized."""
+        least = self._settings.smallest_share
+        share = least + (1.0 - least) * strength
+        return float(round(self._settings.market_share * (self._equity or 0.0) * share))
+
+    def least(self, exposure: float) -> float:
+        """Return the least change that is worth it."""
+        share = self._settings.least_share * (self._equity or 0.0)
+        return max(share, self._settings.change_share * abs(exposure))
 
     @property
     def places(self) -> int:
@@ -755,8 +785,8 @@ class RankAndTarget:
             ticker = market.scored.ticker
             market.find(now.at, held.usdc(ticker), self._pacing.open_usdc(ticker), settings)
             market.judge(now.at, settings)
-        room = _Room(settings.gross_usdc, held, markets)
-        plans = [self._plan(market, now.at) for market in sorted(markets, key=_rank)]
+        room = _Room(settings, held, markets)
+        plans = [self._plan(market, now.at, room) for market in sorted(markets, key=_rank)]
         # What shrinks goes first. The room that it makes is there when it has filled.
         decided = [self._target(plan, now, room) for plan in plans if plan.shrinks]
         for plan in plans:
@@ -779,10 +809,12 @@ class RankAndTarget:
             if market.news and market.scored.ticker not in decided:
                 yield _hold(market, now, market.news, plan.reason)
 
-    def _plan(self, market: _Market, at: int) -> _Plan:
+    def _plan(self, market: _Market, at: int, room: _Room) -> _Plan:
         if market.trouble:
             return self._plan_trouble(market, at)
-        return self._plan_held(market, at) if market.exposure else self._plan_flat(market)
+        if market.exposure:
+            return self._plan_held(market, at, room)
+        return self._plan_flat(market, room)
 
     def _plan_trouble(self, market: _Market, at: int) -> _Plan:
         lasted = (at - market.troubled_at) / 1e9
@@ -796,7 +828,7 @@ class RankAndTarget:
             return _Plan.stay(market, market.stranded)
         return _Plan(market, 0.0, 1.0, f"close: {market.trouble} ({lasted:.1f} s)")
 
-    def _plan_held(self, market: _Market, at: int) -> _Plan:
+    def _plan_held(self, market: _Market, at: int, room: _Room) -> _Plan:
         settings, opinion = self.settings, market.opinion
         held = (at - (at if market.since is None else market.since)) / 1e9
         if held < settings.holding_s:
@@ -805,9 +837,8 @@ class RankAndTarget:
         if not stays.met:
             return self._plan_leaving(market, at, stays)
         market.out_since = None
-        wanted = self._size(opinion)
-        least = max(settings.change_usdc, settings.change_share * abs(market.exposure))
-        if abs(wanted - abs(market.exposure)) < least:
+        wanted = room.size(self._strength(opinion))
+        if room.missing or abs(wanted - abs(market.exposure)) < room.least(market.exposure):
             return _Plan.stay(market, f"{stays.words} to stay {stays.way}: {opinion.words}")
         target = wanted if market.exposure > 0 else -wanted
         reason = f"score {opinion.value:.1f} earns {wanted:,.0f} USDC: {opinion.words}"
@@ -823,7 +854,7 @@ class RankAndTarget:
             return _Plan.stay(market, f"{reason} for {out:.0f} s < {confirm:g} s")
         return _Plan(market, 0.0, 0.5, f"{reason}: {market.opinion.words}")
 
-    def _plan_flat(self, market: _Market) -> _Plan:
+    def _plan_flat(self, market: _Market, room: _Room) -> _Plan:
         opinion = market.opinion
         enters = _meets(opinion.value, self.settings.enter, opinion.value - 50.0)
         reason = f"{enters.words} to go {enters.way}: {opinion.words}"
@@ -831,7 +862,9 @@ class RankAndTarget:
             if market.refusal:
                 market.news, market.refusal = f"given up, it was {market.refusal}", ""
             return _Plan.stay(market, reason)
-        wanted = self._size(opinion)
+        if room.missing:
+            return _Plan.stay(market, f"{room.missing}: {reason}")
+        wanted = room.size(self._strength(opinion))
         target = wanted if opinion.value > 50.0 else -wanted
         return _Plan(market, target, self._strength(opinion), reason)
 
@@ -846,8 +879,7 @@ class RankAndTarget:
             reason = f"no place: {room.places} of {settings.positions} markets held"
             return _Plan.stay(market, reason)
         size = min(abs(plan.target), before + room.left)
-        least = max(settings.change_usdc, settings.change_share * before)
-        if size - before < least:
+        if size - before < room.least(before):
             used = f"{room.then:,.0f} of {room.limit:,.0f} USDC in use"
             return _Plan.stay(market, f"no room: {used}")
         target = size if plan.target > 0 else -size
@@ -867,11 +899,6 @@ class RankAndTarget:
         settings = self.settings
         beyond = opinion.conviction + 50.0 - settings.enter
         return min(max(beyond / (settings.full - settings.enter), 0.0), 1.0)
-
-    def _size(self, opinion: _Opinion) -> float:
-        least = self.settings.smallest_share
-        share = least + (1.0 - least) * self._strength(opinion)
-        return float(round(self.settings.market_usdc * share))
 
 
 class Sniper(RankAndTarget):
