@@ -53,16 +53,12 @@ class Once:
     def __init__(self):
         self.due = 0
 
-    def step(self, scored):
+    def step(self, scored, held):
         self.due = self.due or scored.at + 3_000_000_000
         if scored.at < self.due:
             return
         self.due = 2**63
-        yield Decision(
-            ticker=scored.ticker, seq=scored.seq, at=scored.at, action="target",
-            target_usdc=1_000.0, previous_usdc=0.0, urgency=0.5, score=70.0,
-            reasons=("once",), scores=scored.scores,
-        )
+        yield Decision.of(scored, 1_000.0, "once")
 
 
 strategy = Once

@@ -44,7 +44,7 @@ class Failing:
         self.rank = RankAndTarget(Settings(gross_usdc=45_000.0, market_usdc=16_000.0))
         self.begun = 0
 
-    def step(self, scored):
+    def step(self, scored, held):
         self.begun = self.begun or scored.at
         if scored.at - self.begun > {seconds} * 10**9:
             raise ValueError(f"no idea of {{object()}}")

@@ -267,7 +267,7 @@ FAILING = """
 class Failing:
     name = "failing"
 
-    def step(self, scored):
+    def step(self, scored, held):
         raise ValueError("no idea")
 
 

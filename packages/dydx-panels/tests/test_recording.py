@@ -8,7 +8,7 @@ from dydx_panels import dashboard as whole
 from dydx_paper import PaperVenue
 from dydx_risk import GateChange, Judgement, Policy, Reduce, Risk, Verdict
 from dydx_signals import Scored, scores
-from dydx_strategy import Decision, Settings, decisions
+from dydx_strategy import Decision, Held, Holdings, Settings, decisions
 from dydx_strategy import RankAndTarget as Standard
 from reactivex.subject import Subject
 from rich.cells import cell_len
@@ -27,9 +27,8 @@ class Run:
         self.verdicts: list[Verdict] = []
         self.scored: dict[str, Scored] = {}
         self._views: Subject[MarketView] = Subject()
-        settings = Settings(gross_usdc=45_000.0, market_usdc=16_000.0, smallest_share=0.8,
-                            confirm_s=45.0)  # fmt: skip
-        rated: Subject[Scored] = Subject()
+        settings = Settings(gross_share=4.5, market_share=1.6, smallest_share=0.8, confirm_s=45.0)
+        rated: Subject[Scored | Holdings] = Subject()
         rated.pipe(decisions(lambda: Standard(settings))).subscribe(self._decided)
         self._views.pipe(scores()).subscribe(self._rate)
         self._rated = rated
@@ -37,7 +36,19 @@ class Run:
 
     def _rate(self, scored: Scored) -> None:
         self.scored[scored.ticker] = scored
+        self._rated.on_next(self._held())
         self._rated.on_next(scored)
+
+    def _held(self) -> Holdings:
+        rows, positions = self.risk.positions(), self.risk.account.positions
+        held = {
+            row.ticker: Held(
+                ticker=row.ticker, size=row.size, usdc=(row.net_notional or 0) / 1e6,
+                entry_price=float(positions[row.ticker].entry_price), seq=row.seq, at=0,
+            )
+            for row in rows
+        }  # fmt: skip
+        return Holdings(held, self.risk.margin.net_collateral / 1e6)
 
     def _see(self, view: MarketView) -> None:
         self._account(self.venue.step(view))

@@ -33,7 +33,7 @@ from bot.runs import (
 from bot.why import chain
 from bot.wire import WireVenue
 
-# What the header of a recording says of a run with real orders: for whom, and sized to what.
+# What the header of a recording says of a run with real orders: for whom, and with what worth.
 RUN: Final = re.compile(r"trade (\w+)/(\d+) (\d+)")
 
 

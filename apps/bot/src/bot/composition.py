@@ -3,6 +3,8 @@
     frame ─► market_views ─┬─► venue ─► account frames ─► (after the frame) ─┐
                            ├─► risk ◄──────────────────────────────────────────┘
                            └─► scores ─► decisions ─► risk ─► verdicts ─► venue
+                                         ▲
+            what is held, and what became of decisions (bot.feedback)
 
 Within a frame the venue looks first, then risk, then opinion: an order is never matched
 against the view that caused it, and a decision is judged against what risk has just seen.
@@ -34,7 +36,7 @@ from dydx_conn import (
 )
 from dydx_data import DataState, MarketView, market_views
 from dydx_paper import PaperVenue, Performance, performance
-from dydx_risk import Approved, Judgement, Policy, Reduce, Risk, Watch, verdicts
+from dydx_risk import Approved, GateChange, Judgement, Policy, Reduce, Risk, Watch, verdicts
 from dydx_signals import Score, Scored, scores
 from dydx_strategy import (
     Decision,
@@ -49,6 +51,7 @@ from reactivex import Observable, operators
 from reactivex.disposable import CompositeDisposable
 from reactivex.subject import Subject
 
+from bot.feedback import Feedback
 from bot.journal import Journal
 from bot.meters import Meters
 
@@ -152,10 +155,11 @@ class Bot:
         self._made: deque[Frame] = deque()
         self._entered: set[tuple[int, str, str]] = set()
         self._strategy = _strategy(options)
+        self._feedback = Feedback(self.venue.subaccount)
         self._account_frames: deque[Frame] = deque()
         self._failure: Exception | None = None
         self._failed: Subject[None] = Subject()
-        self._frames, self._views, self._scored = Hub(), Hub(), Hub()
+        self._frames, self._views, self._to_strategy = Hub(), Hub(), Hub()
         self._to_venue, self._to_risk = Hub(), Hub()
         self._subscriptions = self._compose()
 
@@ -210,7 +214,7 @@ class Bot:
         ]
         # What opinion is made of may fail, and the account is still looked after.
         opinions: list[tuple[str, Observable[Any], Callable[[Any], None]]] = [
-            ("strategy", self._scored.pipe(decisions(self._strategy)), self._decided),
+            ("strategy", self._to_strategy.pipe(decisions(self._strategy)), self._decided),
             ("signals", self._views.pipe(scores()), self._rate),
         ]
         return CompositeDisposable(
@@ -233,6 +237,7 @@ class Bot:
                 self.venue.learn(update)
                 self.journal.accounted(update)
                 self._to_risk.on_next(update)
+                self._feedback.filled(update)
         while self._made:
             act = self._made.popleft()
             self._entered.add((act.seq, act.link, act.type))
@@ -256,7 +261,10 @@ class Bot:
 
     def _rate(self, scored: Scored) -> None:
         self.scored[scored.ticker] = scored.scores
-        self._scored.on_next(scored)
+        # Facts first, and never within the strategy's own dispatch.
+        for news in self._feedback.news(self.risk, self.data.views, scored.seq, scored.at):
+            self._to_strategy.on_next(news)
+        self._to_strategy.on_next(scored)
 
     def _decided(self, decision: Decision) -> None:
         self.journal.decided(decision)
@@ -264,6 +272,8 @@ class Bot:
 
     def _judged(self, judgement: Judgement) -> None:
         self.journal.judged(judgement)
+        if not isinstance(judgement, GateChange):
+            self._feedback.judged(judgement, self.data.views)
         if isinstance(judgement, Approved | Reduce):
             self._to_venue.on_next(judgement.order)
 
@@ -323,7 +333,7 @@ def raised(error: Exception) -> str:
 
 
 def _strategy(options: Options) -> Callable[[], Strategy]:
-    """Return what makes the strategy; the standard one is sized to the deposit.
+    """Return what makes the strategy; the standard one holds up to 4.5 times the equity.
 
     It is patient: a score must stay bad for 45 s before it closes, so that noise does not
     trade. The guard is there for what cannot wait.
@@ -331,9 +341,8 @@ def _strategy(options: Options) -> Callable[[], Strategy]:
     if options.strategy != RankAndTarget.name:
         return load_strategy(options.strategy)
     settings = Settings(
-        gross_usdc=4.5 * options.deposit,
-        market_usdc=1.6 * options.deposit,
-        change_usdc=0.05 * options.deposit,
+        gross_share=4.5,
+        market_share=1.6,
         smallest_share=0.8,
         confirm_s=45.0,
     )

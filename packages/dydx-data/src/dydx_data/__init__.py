@@ -6,7 +6,8 @@
 and market it touched; `step` is the whole fold, pure but for the `DataState` it is given.
 `Book` keeps what the venue said and shows it uncrossed (`uncross` is that rule alone);
 `Candles` and `Flow` grow with each trade; `Quality` counts and samples whatever was wrong, lost
-messages too, which the `Continuity` of each link finds.
+messages too, which the `Continuity` of each link finds. `objections` says what stands against a
+market, and `stopping` what of it stops an entry, an exit, the guard or a match.
 
 Units: `at` and `*_ns` are nanoseconds UTC, prices are USDC per base unit, sizes base units,
 `open_interest` is base quantums. Floats are for opinions; where money moves, take the exact
@@ -27,7 +28,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import islice
-from typing import Any, Final, TypeVar
+from operator import itemgetter
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 from dydx_conn import (
@@ -51,7 +53,7 @@ from reactivex import Observable
 # fmt: off
 __all__ = [
     # Quality
-    "Quality", "Sample",
+    "STALE_NS", "Quality", "Sample",
     # Book
     "Book", "Level", "uncross",
     # Trades
@@ -60,6 +62,8 @@ __all__ = [
     "RESOLUTIONS", "Candle", "Candles",
     # Views
     "Chain", "DataState", "Funding", "MarketView", "Oracle",
+    # Objections
+    "Act", "Objection", "ObjectionKind", "objections", "stopping",
     # Frames
     "step",
     # Streams
@@ -98,6 +102,9 @@ def _instant(text: str) -> int:
 
 
 # === Quality ===
+
+# What is older than this is not believed, unless whoever looks has a limit of its own.
+STALE_NS: Final = 30 * _SECOND
 
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
@@ -607,7 +614,7 @@ class DataState:
         tickers: Collection[str] | None = None,
         *,
         resolutions: Collection[str] = ("1MIN", "5MINS", "1HOUR"),
-        stale_after_ns: int = 30 * _SECOND,
+        stale_after_ns: int = STALE_NS,
     ) -> None:
         unknown = [name for name in resolutions if name not in RESOLUTIONS]
         if unknown:
@@ -651,6 +658,94 @@ class DataState:
 
 # A hostile stream may name markets without end; the venue has some three hundred.
 _MOST_MARKETS: Final = 2_000
+
+
+# === Objections ===
+# May a market be traded, and may what is known of it be believed? All layers ask here, and one
+# table says what each objection stops. Nothing here knows positions, margin or orders.
+
+ObjectionKind = Literal[
+    "STATUS", "UNKNOWN_STATUS", "UNKNOWN_MARKET", "UNKNOWN_ORACLE", "UNKNOWN_BOOK", "ONE_SIDED",
+    "STALE",
+]  # fmt: skip
+Act = Literal["entry", "exit", "guard", "match", "book"]
+
+
+class Objection(msgspec.Struct, frozen=True, gc=False):
+    """What stands against a market: its kind for programs, and why in words."""
+
+    kind: ObjectionKind
+    why: str
+
+
+# An entry adds risk: any doubt stops it. An exit and the guard take risk away: what is unknown is
+# no reason to stay, and only what the venue refuses stops them (a market that is not ACTIVE takes
+# no order, reducing ones included: clob code 34), or an order that nobody could write. A match on
+# paper needs prices that the venue itself would match at; a book with one side is one. "book" is
+# not an act but a belief: may a cost be read off the book, or must the oracle price do?
+_STOPS: Final[Mapping[ObjectionKind, frozenset[Act]]] = {
+    "STATUS": frozenset(["entry", "exit", "guard", "match"]),
+    "UNKNOWN_STATUS": frozenset(["entry"]),
+    "UNKNOWN_MARKET": frozenset(["entry", "exit", "guard", "match", "book"]),
+    "UNKNOWN_ORACLE": frozenset(["entry", "match"]),
+    "UNKNOWN_BOOK": frozenset(["entry", "match", "book"]),
+    "ONE_SIDED": frozenset(["entry", "book"]),
+    "STALE": frozenset(["entry", "match", "book"]),
+}
+
+
+def stopping(
+    view: MarketView, act: Act, at: int | None = None, stale_ns: int = STALE_NS
+) -> tuple[Objection, ...]:
+    """Return the objections that stop an act in this market, the gravest first."""
+    found = objections(view, at, stale_ns)
+    return tuple(one for one in found if act in _STOPS[one.kind]) if found else ()
+
+
+def objections(
+    view: MarketView, at: int | None = None, stale_ns: int = STALE_NS
+) -> tuple[Objection, ...]:
+    """Return all that stands against a market, the gravest first; nothing if all is well.
+
+    `at` is the event time to measure ages by; without it only the silence counts that the fold
+    noticed by itself.
+    """
+    book, found = view.book, []
+    if view.status != "ACTIVE":
+        kind: ObjectionKind = "STATUS" if view.status else "UNKNOWN_STATUS"
+        found.append(Objection(kind, f"its status is {view.status or 'unknown'}"))
+    if view.market is None:
+        found.append(Objection("UNKNOWN_MARKET", "its parameters are unknown"))
+    if view.oracle is None:
+        found.append(Objection("UNKNOWN_ORACLE", "its oracle price is unknown"))
+    if not book.known:
+        found.append(Objection("UNKNOWN_BOOK", "its book is unknown"))
+    elif book.mid_price is None:
+        found.append(Objection("ONE_SIDED", f"its book {_lacks(book)}"))
+    if view.quality.stale or at is not None:
+        found += _stale(view, at, stale_ns)
+    return tuple(found)
+
+
+def _lacks(book: Book) -> str:
+    if book.best_bid is None:
+        return "is empty" if book.best_ask is None else "has no bids"
+    return "has no asks"
+
+
+def _stale(view: MarketView, at: int | None, stale_ns: int) -> Iterator[Objection]:
+    now, oracle = view.at if at is None else at, view.oracle
+    if view.quality.stale:
+        silence = (max(now, view.at) - view.live_at) / _SECOND
+        yield Objection("STALE", f"no book or trade for {silence:.1f} s")
+        return
+    # An unknown book or price has no age: that it is unknown was said already.
+    ages = [(now - view.book.at, "book")] if view.book.known else []
+    ages += [(now - oracle.at, "oracle price")] if oracle is not None else []
+    age, what = max(ages, key=itemgetter(0), default=(0, ""))
+    if age > stale_ns:
+        limit = f"limit {stale_ns / _SECOND:g} s"
+        yield Objection("STALE", f"its {what} is {age / _SECOND:.1f} s old, {limit}")
 
 
 # === Folding ===
