@@ -18,7 +18,6 @@ import time
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace as with_fields
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -463,7 +462,7 @@ def _blocks(sight: Sight) -> Iterable[Check]:
         return
     try:
         (block,) = contents(frame)
-        height, time_ns = int(block.height or block.block_height), _ns(block.time)
+        height, time_ns = block.block
     except (WireError, ValueError) as error:
         yield Check("skew", "failed", f"expected a block and its time: {error}")
         return
@@ -474,10 +473,6 @@ def _blocks(sight: Sight) -> Iterable[Check]:
     bad = abs(ahead_ns) > MAX_SKEW_S * 1e9 and not sight.local
     seen = f"newest block minus our clock {ahead_ns / 1e9:+.1f} s"
     yield Check("skew", "failed" if bad else "ok", seen)
-
-
-def _ns(time_text: str) -> int:
-    return int(datetime.fromisoformat(time_text).timestamp() * 1e9)
 
 
 def _together(sight: Sight, tip: ChainTip, height: int, time_ns: int) -> Check:

@@ -53,7 +53,7 @@ __all__ = [
     "NotFound", "RateLimited", "RecordingError", "RestError", "ServerError", "Unreachable",
     "Untrusted", "WireError",
     # Units
-    "base_to_quote", "exact", "fill_to_quote", "number", "ppm", "quote_to_base",
+    "base_to_quote", "exact", "fill_to_quote", "instant", "number", "ppm", "quote_to_base",
     # Values
     "CONDITIONAL", "LONG_TERM", "MAX_SUBACCOUNT", "SHORT_TERM", "TWAP", "WINDOW", "BatchCancel",
     "CancelRequest", "ConditionType", "OrderRequest", "PerpetualMarket", "Replace", "Rounding",
@@ -218,6 +218,7 @@ _T = TypeVar("_T")
 _SECOND: Final = 1_000_000_000
 _MINUTE: Final = 60 * _SECOND
 _DAY: Final = 1_440 * _MINUTE
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 # === Errors ===
 
@@ -342,6 +343,14 @@ def exact(text: Decimal | str) -> tuple[int, int]:
 def ppm(fraction: str) -> int:
     """Read a decimal fraction such as "0.05" as parts per million."""
     return int((number(fraction) * 1_000_000).to_integral_value())
+
+
+@lru_cache(maxsize=4096)  # what happened in one block shares its text
+def instant(text: str) -> int:
+    """Read ISO time as nanoseconds, as UTC if it names no zone; `ValueError` if it is none."""
+    moment = datetime.fromisoformat(text)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
 def _scale(value: int, exponent: int) -> int:
@@ -1647,6 +1656,11 @@ class HeightContents(_Wire, kw_only=True):
     block_height: str = ""
     time: str
 
+    @property
+    def block(self) -> tuple[int, int]:
+        """Return its height and its time in nanoseconds; `ValueError` if one of them is none."""
+        return int(self.block_height or self.height), instant(self.time)
+
 
 # === Decoding ===
 
@@ -2591,15 +2605,9 @@ def _blocks(frame: Frame) -> Iterator[tuple[int, int]]:
         return
     # What cannot be read is no block; the layer above counts it.
     with contextlib.suppress(WireError, ValueError, ArithmeticError):
-        for block in contents(frame):
-            if isinstance(block, HeightContents):
-                moment = datetime.fromisoformat(block.time)
-                moment = moment.replace(tzinfo=moment.tzinfo or UTC)
-                time_ns = (moment - _EPOCH) // timedelta(microseconds=1) * 1000
-                yield int(block.block_height or block.height), time_ns
-
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+        for part in contents(frame):
+            if isinstance(part, HeightContents):
+                yield part.block
 
 
 def connection_states() -> Callable[[Observable[Frame]], Observable[ConnectionState]]:
@@ -3061,10 +3069,7 @@ def good_until(wish: OrderRequest | CancelRequest) -> int:
 
 def blocks_of(frame: Frame) -> list[tuple[int, int]]:
     """Return the height and the time in nanoseconds of each block that a frame tells of."""
-    told = [said for said in contents(frame) if isinstance(said, HeightContents)]
-    heights = [int(said.block_height or said.height) for said in told]
-    times = [datetime.fromisoformat(said.time).timestamp() for said in told]
-    return [(height, int(at * 1e9)) for height, at in zip(heights, times, strict=True)]
+    return [part.block for part in contents(frame) if isinstance(part, HeightContents)]
 
 
 _READERS: Final[

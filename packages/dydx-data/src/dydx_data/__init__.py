@@ -18,8 +18,6 @@ Sources: indexer socks and comlink (message ids, snapshots, level totals), v4-we
 calculators/orderbook.ts and watch-orderbook.mdx (uncrossing).
 """
 
-import datetime
-import functools
 import math
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, deque
@@ -44,6 +42,7 @@ from dydx_conn import (
     contents,
     exact,
     fold,
+    instant,
     perpetual_market,
 )
 from reactivex import Observable
@@ -72,7 +71,6 @@ __all__ = [
 
 _SECOND: Final = 1_000_000_000
 _MINUTE: Final = 60 * _SECOND
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def _number(text: str) -> float:
@@ -86,15 +84,6 @@ def _positive(text: str) -> float:
     if (number := _number(text)) > 0.0:
         return number
     raise ValueError(f"expected a number above 0, got {text[:40]!r}")
-
-
-@functools.lru_cache(maxsize=4096)
-def _instant(text: str) -> int:
-    """Read ISO time as nanoseconds; trades of one block share their text, hence the cache."""
-    moment = datetime.datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
-    return (moment - _EPOCH) // datetime.timedelta(microseconds=1) * 1000
 
 
 # === Quality ===
@@ -793,7 +782,7 @@ def _is_new(view: MarketView, id_: str) -> bool:
 
 
 def _trade(chain: Chain, fields: TradeFields, seq: int) -> Trade:
-    at_ns = _instant(fields.created_at)
+    at_ns = instant(fields.created_at)
     if chain.seq and at_ns > chain.time_ns + 60 * _MINUTE:
         # It would roll every window and candle past all that is yet to come.
         raise ValueError(f"expected a trade of the past, got one of {fields.created_at[:40]}")
@@ -825,7 +814,7 @@ def _candle(fields: CandleFields) -> tuple[str, Candle]:
     if fields.resolution not in RESOLUTIONS:
         raise ValueError(f"expected a known resolution, got {fields.resolution[:40]!r}")
     return fields.resolution, Candle(
-        _instant(fields.started_at), _positive(fields.open), _positive(fields.high),
+        instant(fields.started_at), _positive(fields.open), _positive(fields.high),
         _positive(fields.low), _positive(fields.close), _number(fields.base_token_volume),
         _number(fields.usd_volume), fields.trades,
     )  # fmt: skip
@@ -834,7 +823,7 @@ def _candle(fields: CandleFields) -> tuple[str, Candle]:
 def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
     chain = state.chain
     for update in updates:
-        height, time_ns = int(update.block_height or update.height), _instant(update.time)
+        height, time_ns = update.block
         # A snapshot may begin anew, as after a restart; an update only goes on from the last.
         if (
             frame.type != "subscribed"
