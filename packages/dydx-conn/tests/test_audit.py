@@ -328,5 +328,5 @@ def test_a_socket_is_written_down_and_not_its_traffic(path: Path) -> None:
         "seq": 0,
         "told": {"text": "wss://v"},
     }
-    assert lines(path)[3]["told"] == {"code": "1012"}
+    assert lines(path)[3]["told"] == {"code": 1012}
     assert [line["status"] for line in lines(path)[4:]] == [200, 0]

@@ -153,6 +153,39 @@ def test_a_message_keeps_its_words_and_shows_its_head() -> None:
     assert frame.text == text
 
 
+@pytest.mark.parametrize(
+    ("frame", "says"),
+    [
+        (Frame(1, 2, 3, "c1", "ws", type="subscribed"), {"is_snapshot": True}),
+        (Frame(1, 2, 3, "c1", "ws", type="error"), {"is_refusal": True}),
+        (Frame(1, 2, 3, "c1", "ws", fault="no JSON"), {"reason": "no JSON"}),
+        (
+            Frame(1, 2, 3, "rest", "http", "{}", "200", "/v4/trades/perpetualMarket/A?limit=1"),
+            {"ok": True, "status": 200, "path": "/v4/trades/perpetualMarket/A"},
+        ),
+        (
+            Frame(1, 2, 3, "rest", "http", "", "404", "/v4/time"),
+            {"status": 404, "path": "/v4/time"},
+        ),
+        (
+            Frame(1, 2, 3, "node", "http", "", "-1", "broadcast"),
+            {"status": -1, "path": "broadcast"},
+        ),
+        (Frame(1, 2, 3, "rest", "http", "", "odd", "/v4/time"), {"path": "/v4/time"}),
+        (Frame(1, 2, 3, "c1", "close", "bye", "1012"), {"status": 1012, "reason": "bye"}),
+        (Frame(1, 2, 3, "c1", "gap", "2 lost", message_id=2), {"lost": 2, "reason": "2 lost"}),
+        (Frame(1, 2, 3, "c1", "open", "wss://v"), {}),
+    ],
+)
+def test_a_frame_names_what_its_parts_hold(frame: Frame, says: dict[str, Any]) -> None:
+    """By its kind; what a frame of its kind does not have is empty."""
+    nothing = {"is_snapshot": False, "is_refusal": False, "ok": False, "status": 0, "path": ""}
+
+    expected = {**nothing, "reason": "", "lost": 0, **says}
+
+    assert {name: getattr(frame, name) for name in expected} == expected
+
+
 def test_a_book_snapshot_and_its_updates_look_alike() -> None:
     """Objects in the one, pairs in the other, (price, size) in both."""
     level = {"price": "63132", "size": "0.5"}

@@ -135,7 +135,7 @@ def run_to_end(bot: Bot, frames: Observable[Frame]) -> bool:
 def heard(bot: Bot, net: Network) -> None:
     """Refuse to report on a run in which the network never said a thing."""
     if not bot.data.views:
-        why = bot.last_loss.text if bot.last_loss else "nothing came"
+        why = bot.last_loss.reason if bot.last_loss else "nothing came"
         raise NetworkError(f"expected frames of {net.name} from {net.ws}, but {why}")
 
 

@@ -1359,9 +1359,18 @@ def estimate(
 class Frame(msgspec.Struct, frozen=True, gc=False):
     """One thing that crossed the wire, or that the wire failed to carry.
 
-    `kind` is ws (from the server), sent (from the client), http (an answer), open, close, gap
-    (frames lost) or tick (the clock). `seq` counts from 1 and names the frame; one made on paper
-    has that of its cause. `fault` says what is wrong with a text that cannot be read.
+    `seq` counts from 1 and names the frame; one made on paper has that of its cause. `at` is
+    wall time and `mono` a monotonic clock. `fault` says what is wrong with a text that cannot be
+    read. What the other parts hold depends on the kind; properties name them where it is not plain:
+
+        kind   what                 text      type    channel           id        message_id
+        ws     from the server      message   its     its               its       its
+        sent   from the client      request           asked of a node   order id
+        http   an answer            body      status  path with query
+        open   a link connected     address
+        close  a link was lost      reason    code
+        gap    messages were lost   reason                                        how many
+        tick   of "clock": a second passed; of a link: it tries to connect
     """
 
     seq: int
@@ -1376,6 +1385,42 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     message_id: int = 0
     raw: msgspec.Raw = msgspec.Raw(b"")
     fault: str = ""
+
+    @property
+    def is_snapshot(self) -> bool:
+        """Tell whether it is the first message of a subscription, which says the whole."""
+        return self.type == "subscribed"
+
+    @property
+    def is_refusal(self) -> bool:
+        """Tell whether the server refuses a request in it."""
+        return self.type == "error"
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether it is an answer of the indexer that is no refusal."""
+        return self.kind == "http" and self.type == "200"
+
+    @property
+    def status(self) -> int:
+        """Return an answer's HTTP status, a node's code (-1: none came), a close's code; else 0."""
+        numbered = self.kind in ("http", "close") and self.type.removeprefix("-").isdecimal()
+        return int(self.type) if numbered else 0
+
+    @property
+    def path(self) -> str:
+        """Return what was asked over REST, without its query; of other frames nothing."""
+        return self.channel.partition("?")[0] if self.kind == "http" else ""
+
+    @property
+    def reason(self) -> str:
+        """Return why a link or messages were lost, or what is wrong with the text."""
+        return self.text if self.kind in ("close", "gap") else self.fault
+
+    @property
+    def lost(self) -> int:
+        """Return how many messages a gap lost, as far as it is known; of other frames 0."""
+        return self.message_id if self.kind == "gap" else 0
 
 
 # === Contents ===
@@ -1838,7 +1883,7 @@ def contents(frame: Frame) -> list[Any]:
     if type(decoded) is _BookSnapshot:
         return [_book(decoded)]
     updates = decoded if isinstance(decoded, list) else [decoded]
-    if frame.channel == "v4_candles" and frame.type != "subscribed":
+    if frame.channel == "v4_candles" and not frame.is_snapshot:
         return [CandlesContents(candles=[candle]) for candle in updates]
     return updates
 
@@ -2326,7 +2371,7 @@ class Continuity:
             return ""
         # A snapshot is no witness: its id was taken before, and it may always come late.
         doubt = None
-        if frame.type != "subscribed":
+        if not frame.is_snapshot:
             doubt, self._doubt = self._doubt, None
         # An error has no number of its own: it says which was the newest, or its request's.
         owns = frame.type not in ("error", "pong")
@@ -2339,7 +2384,7 @@ class Continuity:
             self._begin(number)
         elif owns and not self._fill(number):
             return "duplicate"
-        elif owns and frame.type != "subscribed":
+        elif owns and not frame.is_snapshot:
             trouble = "out_of_order"
         self._settle(frame)
         self.lost = self._unexplained() + beyond
@@ -2388,7 +2433,7 @@ class Continuity:
             if (key := _settled(frame, self.owed)) is not None:
                 self._answered(key)
             # Some servers refuse with the id at hand, though the request's own is spent.
-            if frame.type == "error" and frame.message_id not in self._open:
+            if frame.is_refusal and frame.message_id not in self._open:
                 self._excuse(frame.message_id)
         return ""
 
@@ -2417,7 +2462,7 @@ _REFUSING_WORDS: Final = (
 
 def _is_answer(frame: Frame) -> bool:
     refuses = frame.channel != "" or any(words in frame.text for words in _REFUSING_WORDS)
-    return frame.type == "subscribed" or (frame.type == "error" and refuses)
+    return frame.is_snapshot or (frame.is_refusal and refuses)
 
 
 def _settled(frame: Frame, asked: Iterable[Key]) -> Key | None:
@@ -2534,7 +2579,7 @@ class _Connections:
 
     def _on_block(self, frame: Frame) -> Iterator[_Event]:
         for height, time_ns in _blocks(frame):
-            if height <= self._height and frame.type != "subscribed":
+            if height <= self._height and not frame.is_snapshot:
                 continue
             chain = self.links.setdefault("chain", _Watched(frame.mono))
             self._height, chain.heard, lag_ns = height, frame.mono, frame.at - time_ns
@@ -2559,8 +2604,8 @@ class _Connections:
         link = self._link(frame)
         lasted = link.opened and frame.mono - link.opened > _LASTING_NS
         link.opened, link.failures = 0, 0 if lasted else link.failures + 1
-        code = "" if frame.type in ("", "0") else f"{frame.type} "
-        reason = f"{code}{frame.text or 'closed'}"
+        code = f"{frame.status} " if frame.status else ""
+        reason = f"{code}{frame.reason or 'closed'}"
         if link.failures >= _ATTEMPTS:
             yield frame.link, "give_up", f"{link.failures} attempts failed, at last: {reason}"
         else:
@@ -2569,7 +2614,7 @@ class _Connections:
     def _on_gap(self, frame: Frame) -> Iterator[_Event]:
         for name, link in self.links.items():
             if link.opened and frame.link in ("", name):
-                yield name, "gap", frame.text
+                yield name, "gap", frame.reason
 
     def _on_tick(self, frame: Frame) -> Iterator[_Event]:
         if frame.link not in _CLOCK:
@@ -4712,9 +4757,9 @@ class _Watch:
 
     def _judged(self, ids: Continuity, frame: Frame) -> list[Frame]:
         link, trouble = self._links[frame.link], ids.take(frame)
-        if frame.type == "subscribed":
+        if frame.is_snapshot:
             self._asker.mend(key_of(frame))
-        elif frame.type == "error" and "could not fetch" in frame.text and frame.channel:
+        elif frame.is_refusal and "could not fetch" in frame.text and frame.channel:
             link.again([key_of(frame)], _RETRY_S)
         if trouble == "out_of_order" or (frame.channel == "v4_orderbook" and not _readable(frame)):
             link.again([key_of(frame)])  # nobody can say what it would have changed
@@ -4746,7 +4791,7 @@ class _Watch:
 
 def _readable(frame: Frame) -> bool:
     try:
-        return bool(contents(frame)) or frame.type == "error"
+        return bool(contents(frame)) or frame.is_refusal
     except WireError:
         return False
 
@@ -5125,10 +5170,9 @@ class AuditLog:
         What passed between us and a node is written where it is signed.
         """
         if frame.kind == "http" and frame.link != "node":
-            status = int(frame.type) if frame.type.isdecimal() else 0
-            self.answered("GET", frame.channel, status, frame.text, {})
+            self.answered("GET", frame.channel, frame.status, frame.text, {})
         elif frame.kind in ("open", "sent", "gap", "close") and frame.link != "node":
-            said = {"code": frame.type, "text": frame.text, "lost": frame.message_id}
+            said = {"code": frame.status, "text": frame.text, "lost": frame.lost}
             told = {name: value for name, value in said.items() if value}
             self.write(
                 f"socket {frame.kind}", at=frame.at, link=frame.link, seq=frame.seq, told=told

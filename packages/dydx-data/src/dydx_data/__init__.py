@@ -683,7 +683,7 @@ def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
         return ()
     quality, book = view.quality, view.book
     crossed = book.crossed
-    if frame.type == "subscribed":
+    if frame.is_snapshot:
         if frame.kind == "http" and book.known and book.link:
             return _mend_book(view, frame, updates[0])
         book.forget()
@@ -754,7 +754,7 @@ def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
         return ()
     chain, unseen = view.chain, (x for y in updates for x in y.trades if _is_new(view, x.id))
     fresh = [*_readable(view, frame, lambda fields: _trade(chain, fields, frame.seq), unseen)]
-    if frame.type == "subscribed":
+    if frame.is_snapshot:
         # A snapshot is newest first, and trades of one block share their time.
         fresh.reverse()
         fresh.sort(key=lambda trade: trade.at_ns)
@@ -801,7 +801,7 @@ def _fold_candles(state: DataState, frame: Frame, updates: list[Any]) -> _Touche
     skew_ns = view.chain.skew_ns
     # Trades from now on are added to what was told, until the wire tells it anew.
     told_ns = -math.inf if skew_ns is None else frame.at + skew_ns
-    if frame.type == "subscribed":  # it takes the place of ours
+    if frame.is_snapshot:  # it takes the place of ours
         view.candles.update({name: Candles(RESOLUTIONS[name]) for name, _ in told})
     for resolution, candle in told:
         candles = view.candles.setdefault(resolution, Candles(RESOLUTIONS[resolution]))
@@ -825,11 +825,7 @@ def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     for update in updates:
         height, time_ns = update.block
         # A snapshot may begin anew, as after a restart; an update only goes on from the last.
-        if (
-            frame.type != "subscribed"
-            and chain.height
-            and not _follows(chain, frame, height, time_ns)
-        ):
+        if not frame.is_snapshot and chain.height and not _follows(chain, frame, height, time_ns):
             what = f"expected a block soon after {chain.height}, got {height} of {update.time}"
             state.quality.note(frame.seq, "out_of_order", what)
             continue
@@ -952,7 +948,7 @@ def _fold_edge(state: DataState, frame: Frame) -> _Touched:
 
 
 def _fold_gap(state: DataState, frame: Frame) -> _Touched:
-    state.quality.note(frame.seq, "gap", frame.text or "frames lost")
+    state.quality.note(frame.seq, "gap", frame.reason or "frames lost")
     for name, link in state.links.items():
         if frame.link in ("", name):
             link.overdue(frame.mono)  # if that is what it tells of, it is told
@@ -990,9 +986,9 @@ def _fold_answer(state: DataState, frame: Frame) -> _Touched:
     said = {"type": "subscribed", "channel": channel, "id": rest.rpartition("/")[2], "link": ""}
     snapshot = msgspec.structs.replace(frame, **said)
     try:
-        updates = contents(frame) if frame.type == "200" else [ErrorsContents(errors=[])]
+        updates = contents(frame) if frame.ok else [ErrorsContents(errors=[])]
         if isinstance(updates[0], ErrorsContents):
-            what = f"expected {frame.channel[:60]}, got {frame.type}: {frame.text[:60]}"
+            what = f"expected {frame.channel[:60]}, got {frame.status}: {frame.text[:60]}"
             state.quality.note(frame.seq, "refused", what)
             return ()
         return _UPDATES[channel](state, snapshot, updates)
