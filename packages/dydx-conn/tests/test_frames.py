@@ -27,6 +27,7 @@ from dydx_conn import (
     TradesContents,
     WireError,
     contents,
+    key_of,
     rest_contents,
     ws_frame,
 )
@@ -184,6 +185,32 @@ def test_a_frame_names_what_its_parts_hold(frame: Frame, says: dict[str, Any]) -
     expected = {**nothing, "reason": "", "lost": 0, **says}
 
     assert {name: getattr(frame, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("question", "key"),
+    [
+        ("/v4/perpetualMarkets", ("v4_markets", "")),
+        ("/v4/height", ("v4_block_height", "")),
+        ("/v4/orderbooks/perpetualMarket/BTC-USD", ("v4_orderbook", "BTC-USD")),
+        ("/v4/trades/perpetualMarket/A%2FB-USD?limit=1", ("v4_trades", "A/B-USD")),
+        ("/v4/candles/perpetualMarkets/X?limit=1&resolution=1MIN", ("v4_candles", "X/1MIN")),
+        ("/v4/candles/perpetualMarkets/X", ("", "")),
+        ("/v4/addresses/a/subaccountNumber/3", ("v4_subaccounts", "a/3")),
+        ("/v4/fills?address=a&subaccountNumber=3", ("v4_subaccounts", "a/3")),
+        (
+            "/v4/orders/parentSubaccountNumber?address=a&parentSubaccountNumber=3",
+            ("v4_parent_subaccounts", "a/3"),
+        ),
+        ("/v4/orders/9", ("", "")),
+        ("/v4/time", ("", "")),
+        ("/v5", ("", "")),
+        ("broadcast", ("", "")),
+    ],
+)
+def test_an_answer_stands_in_for_a_channel(question: str, key: tuple[str, str]) -> None:
+    """For the one whose snapshot is made from it, under the id that the channel has."""
+    assert key_of(Frame(1, 2, 3, "rest", "http", "{}", "200", question)) == key
 
 
 def test_a_book_snapshot_and_its_updates_look_alike() -> None:
@@ -664,7 +691,7 @@ json_values = st.recursive(
 
 @given(
     st.sampled_from(["subscribed", "channel_data", "channel_batch_data"]),
-    st.sampled_from([*dydx_conn._CHANNELS, "v5"]),
+    st.sampled_from([*dydx_conn.CHANNELS, "v5"]),
     json_values,
 )
 def test_no_contents_at_all_raise_anything_else(type_: str, channel: str, what: Any) -> None:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import dydx_conn
+import httpx
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -24,6 +26,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from dydx_conn import (
     NETWORKS,
     PER_CONNECTION,
+    BookContents,
+    Channel,
+    Endpoint,
     Frame,
     Inbox,
     MarketsContents,
@@ -33,10 +38,13 @@ from dydx_conn import (
     collect,
     connection_states,
     contents,
+    key_of,
     live,
     network,
     subscriptions,
 )
+from dydx_v4_client.indexer.socket.websocket import IndexerSocket
+from msgspec.structs import replace
 from reactivex import from_iterable
 from reactivex import operators as ops
 from websockets.datastructures import Headers
@@ -741,6 +749,131 @@ def test_a_silent_rest_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     said = Counter(frame.text for frame in frames if frame.kind == "gap" and frame.link == "rest")
     assert set(said.values()) == {1}
     assert len(said) == 4  # a refusal of each question, whatever else was asked
+
+
+def test_a_question_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody awaits it: a gap frame says of what, and the other questions go on."""
+    monkeypatch.setattr(dydx_conn, "_RACE_S", 0.01)
+    broken = Endpoint("/v4/books/{of}", BookContents)  # no id has such a part
+    row = replace(dydx_conn.CHANNELS["v4_orderbook"], rest=(broken,))
+    monkeypatch.setitem(dydx_conn.CHANNELS, "v4_orderbook", row)
+    with running(Venue()) as here:
+        frames = listen(here, ["BTC-USD"], both(count("gap", 1), count("http", 1)))
+
+    (gap,) = [frame for frame in frames if frame.kind == "gap"]
+    assert (gap.link, gap.reason) == ("rest", "a question to REST ended by KeyError: 'of'")
+
+
+def test_rest_that_cannot_even_begin_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread ends, loudly, and the sockets go on."""
+    monkeypatch.setattr(httpx, "AsyncClient", None)
+    ended: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda died: ended.append(died.thread.name))
+    with running(Venue()) as here:
+        frames = listen(here, [], both(count("gap", 1), count("ws", 3)))
+
+    (gap,) = [frame for frame in frames if frame.kind == "gap"]
+    assert gap.reason.startswith("REST is asked no more: TypeError: ")
+    assert ended == ["rest"]
+
+
+def test_a_link_that_dies_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it died of is why it closed."""
+    dying = iter([True])
+    create = IndexerSocket.create_dispatcher
+
+    def die(app: IndexerSocket, *arguments: Any) -> Any:
+        if next(dying, False):
+            raise ValueError("on purpose")
+        return create(app, *arguments)
+
+    monkeypatch.setattr(IndexerSocket, "create_dispatcher", die)
+    with running(Venue()) as here:
+        frames = listen(here, [], both(count("close", 1), count("ws", 3)))
+
+    assert next(f.reason for f in frames if f.kind == "close") == "ValueError: on purpose"
+
+
+# === A new channel ===
+
+
+class Weather(msgspec.Struct):
+    """What a channel tells that the venue does not have."""
+
+    sky: str
+
+
+def add_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add one of each market and one for all: a row each is all that it takes."""
+    for name, id_ in {"v4_weather": "ticker", "v4_tides": ""}.items():
+        path = f"/v4/{name[3:]}" + ("/{ticker}" if id_ else "")
+        row = Channel(
+            name=name, tells="weather", id=id_, batched=True, changes=bool(id_),
+            snapshot=Weather, update=Weather, rest=(Endpoint(path, Weather),),
+        )  # fmt: skip
+        monkeypatch.setitem(dydx_conn.CHANNELS, name, row)
+
+
+WEATHER: dict[str, Any] = {"contents": {"sky": "blue"}}
+BATCH: dict[str, Any] = {"type": "channel_batch_data", "contents": [{"sky": "grey"}]}
+
+
+def test_a_new_channel_is_subscribed_to_read_counted_and_mended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A snapshot, a batch, a loss that is seen and resubscribed, and a question over REST."""
+    monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.05)
+    monkeypatch.setattr(dydx_conn, "_RACE_S", 0.01)
+    add_channels(monkeypatch)
+    venue = Venue(answer=(200, '{"markets":{},"sky":"red"}'))
+    lost = [0]
+
+    def reply(asked: dict[str, Any], heard: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        (answer,) = confirm(asked, heard)
+        number = len(heard) + lost[0]
+        if asked["channel"] in ("v4_weather", "v4_tides"):
+            answer |= WEATHER | {"id": asked.get("id", asked["channel"])}  # as the venue repeats it
+        yield {**answer, "message_id": number}
+        if len(heard) == 6:
+            lost[0] += 3  # two of them never come
+            yield {**answer, **BATCH, "message_id": number + 3}
+
+    venue.reply = reply
+    with running(venue) as here:
+        frames = listen(
+            here, ["BTC-USD"],
+            both(count("ws", 12, "subscribed"), lambda _: "/v4/weather/BTC-USD" in venue.asked),
+        )  # fmt: skip
+
+    first = [said for said in venue.heard[0] if said["channel"] in ("v4_weather", "v4_tides")][:2]
+    assert [(said["channel"], said.get("id"), said["batched"]) for said in first] == [
+        ("v4_tides", None, True), ("v4_weather", "BTC-USD", True),
+    ]  # fmt: skip
+    told = [frame for frame in frames if frame.channel in ("v4_weather", "v4_tides")]
+    assert [x for f in told[:3] for x in contents(f)] == [
+        Weather("blue"), Weather("blue"), Weather("grey"),
+    ]  # fmt: skip
+    assert {key_of(frame) for frame in told} == {("v4_weather", "BTC-USD"), ("v4_tides", "")}
+    assert [frame.lost for frame in frames if frame.kind == "gap" and frame.link == "c1"] == [2]
+    again = requests(frames)[6:]
+    assert {("subscribe", "v4_weather", "BTC-USD"), ("subscribe", "v4_tides", "")} <= {*again}
+    assert "/v4/tides" not in venue.asked  # what it sends is whole
+
+
+def test_a_new_channel_is_polled_where_its_socket_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the path of its row, and the answer stands in for the channel."""
+    monkeypatch.setattr(dydx_conn, "_ATTEMPTS", 1)
+    monkeypatch.setattr(dydx_conn, "_ROUND_S", 0.01)
+    add_channels(monkeypatch)
+    venue = Venue(answer=(200, '{"sky":"red"}'))
+    venue.behave = lambda connection, _: connection.close(1001)
+    names = {("v4_weather", "BTC-USD"), ("v4_tides", "")}
+    with running(venue) as here:
+        frames = listen(here, ["BTC-USD"], lambda frames: names <= {key_of(f) for f in frames})
+
+    answers = [frame for frame in frames if key_of(frame) in names]
+    assert [x for frame in answers for x in contents(frame)] == [Weather("red")] * len(answers)
+    assert {frame.path for frame in answers} == {"/v4/weather/BTC-USD", "/v4/tides"}
 
 
 # === Inbox ===

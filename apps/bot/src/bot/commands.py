@@ -26,6 +26,7 @@ from dydx_conn import (
     Subaccount,
     contents,
     find_recording,
+    key_of,
     live,
 )
 from dydx_conn import replay as play
@@ -232,7 +233,7 @@ def listed(tickers: list[str], net: Network) -> Callable[[Frame], None]:
     said: list[bool] = []
 
     def check(frame: Frame) -> None:
-        if said or not (frame.channel.endswith("arkets") and frame.type in ("subscribed", "200")):
+        if said or key_of(frame)[0] != "v4_markets" or not (frame.is_snapshot or frame.ok):
             return
         markets = next((c.markets for c in contents(frame) if isinstance(c, MarketsContents)), {})
         said.append(bool(markets))

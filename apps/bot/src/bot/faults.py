@@ -119,7 +119,7 @@ def _of(what: _What, channel: str = _BOOK) -> bool:
 
 def _said(frame: Frame) -> list[Any]:
     """Decode a message: the changes of a book, or the updates of another channel as JSON."""
-    answer = frame.channel.startswith(_REST_BOOK) and frame.type == "200"
+    answer = frame.ok and key_of(frame)[0] == _BOOK
     if not answer and (frame.kind != "ws" or frame.fault or frame.type not in _TELLING):
         return []
     if frame.channel == _BOOK or answer:

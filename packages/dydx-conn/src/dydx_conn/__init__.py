@@ -77,21 +77,25 @@ __all__ = [
     # Frames
     "Frame",
     # Contents
-    "AssetPositionFields", "BookContents", "CandleFields", "CandlesContents", "FillFields",
-    "HeightContents", "MarketFields", "MarketsContents", "OrderFields", "PartyFields",
-    "PositionFields", "RewardFields", "SubaccountContents", "SubaccountFields", "TradeFields",
-    "TradesContents", "TransferFields",
+    "BookContents", "CandleFields", "CandlesContents", "ErrorFields", "ErrorsContents",
+    "FundingFields", "HeightContents", "MarketFields", "MarketsContents", "TimeFields",
+    "TradeFields", "TradesContents",
+    # Account contents
+    "AssetPositionFields", "ComplianceFields", "FillFields", "FundingPaymentFields",
+    "OrderFields", "PartyFields", "PnlFields", "PositionFields", "RewardFields", "ScreenFields",
+    "SubaccountContents", "SubaccountFields", "TradeHistoryFields", "TransferFields",
+    # Endpoints
+    "ENDPOINTS", "Endpoint",
+    # Channels
+    "CHANNELS", "PER_CONNECTION", "Channel", "Key", "key_of", "subscriptions",
     # Decoding
-    "MAX_TEXT", "ComplianceFields", "ErrorFields", "ErrorsContents", "FundingFields",
-    "FundingPaymentFields", "PnlFields", "ScreenFields", "Sparklines", "TimeFields",
-    "TradeHistoryFields", "contents", "node_contents", "perpetual_market", "rest_contents",
-    "ws_frame",
+    "MAX_TEXT", "contents", "node_contents", "perpetual_market", "rest_contents", "ws_frame",
     # Recordings
     "VERSION", "Header", "Recording", "RecordingWriter", "find_recording",
     # Streams
     "Pacer", "collect", "fold", "from_generator", "load_recorded_stream", "replay",
     # Continuity
-    "Continuity", "key_of",
+    "Continuity",
     # Connection states
     "STATES", "ConnectionState", "connection_states",
     # Accounts
@@ -109,8 +113,6 @@ __all__ = [
     "MAX_BODY",
     # REST
     "Rest",
-    # Subscriptions
-    "PER_CONNECTION", "subscriptions",
     # Inbox
     "Inbox",
     # Live
@@ -171,7 +173,7 @@ from collections.abc import (
     Sequence,
 )
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache, partial
@@ -195,7 +197,7 @@ from typing import (
     TypeVar,
     Unpack,
 )
-from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit
 
 import msgspec
 import zstandard
@@ -1433,19 +1435,6 @@ class _Wire(msgspec.Struct, gc=False, rename="camel"):
     pass
 
 
-# The type `list[shape]` of a shape made at run time, where mypy would take that for a variable.
-_many = list.__class_getitem__
-
-
-def _answer(**fields: Any) -> Any:
-    # A shape that no layer above names: made of its fields alone.
-    return msgspec.defstruct("Answer", list(fields.items()), bases=(_Wire,))
-
-
-def _texts(*names: str) -> Any:
-    return _answer(**dict.fromkeys(names, str))
-
-
 class _Page(_Wire, kw_only=True):
     # Where an answer stands in a list that was asked for by pages; absent without `page`.
     page_size: int | None = None
@@ -1453,15 +1442,26 @@ class _Page(_Wire, kw_only=True):
     offset: int | None = None
 
 
-def _page(**fields: Any) -> Any:
-    return msgspec.defstruct("Page", list(fields.items()), bases=(_Page,), kw_only=True)
-
-
 class BookContents(_Wire, kw_only=True):
     """Book levels as (price, size); a size is the level's new total and "0" removes it."""
 
     bids: list[tuple[str, str]] = []
     asks: list[tuple[str, str]] = []
+
+
+class _Level(_Wire):
+    price: str
+    size: str
+
+
+class _BookSnapshot(_Wire):
+    bids: list[_Level]
+    asks: list[_Level]
+
+    def book(self) -> BookContents:
+        # As the updates say it: snapshots and updates look alike to who reads them.
+        bids, asks = ([(level.price, level.size) for level in x] for x in (self.bids, self.asks))
+        return BookContents(bids=bids, asks=asks)
 
 
 class TradeFields(_Wire, kw_only=True):
@@ -1473,6 +1473,12 @@ class TradeFields(_Wire, kw_only=True):
     price: str
     type: str = "LIMIT"
     created_at: str
+
+
+class TradesContents(_Page, kw_only=True):
+    """Trades, newest first in a snapshot and an answer, oldest first in an update."""
+
+    trades: list[TradeFields]
 
 
 class CandleFields(_Wire, kw_only=True):
@@ -1492,9 +1498,10 @@ class CandleFields(_Wire, kw_only=True):
     orderbook_mid_price_close: str | None = None
 
 
-# Newest first in a snapshot, oldest first in an update.
-TradesContents = _page(trades=list[TradeFields])
-CandlesContents = _answer(candles=list[CandleFields])
+class CandlesContents(_Wire, kw_only=True):
+    """Candles, newest first in a snapshot and an answer; one in an update."""
+
+    candles: list[CandleFields]
 
 
 class MarketFields(_Wire, kw_only=True):
@@ -1530,6 +1537,59 @@ class MarketsContents(_Wire, kw_only=True):
     markets: dict[str, MarketFields] = {}
     trading: dict[str, MarketFields] = {}
     oracle_prices: dict[str, MarketFields] = {}
+
+
+class FundingFields(_Wire, kw_only=True):
+    """A market's funding of an hour; `rate` is per hour, and positive if longs pay."""
+
+    ticker: str
+    rate: str
+    price: str
+    effective_at: str
+    effective_at_height: str = ""
+
+
+class HeightContents(_Wire, kw_only=True):
+    """A block; the snapshot says `height`, the updates `blockHeight`."""
+
+    height: str = ""
+    block_height: str = ""
+    time: str
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """Return its height and its time in nanoseconds; `ValueError` if one of them is none."""
+        return int(self.block_height or self.height), instant(self.time)
+
+
+class TimeFields(_Wire, kw_only=True):
+    """The indexer's clock: `epoch` in seconds."""
+
+    iso: str
+    epoch: float
+
+
+class ErrorFields(_Wire, kw_only=True, omit_defaults=True):
+    """A refusal: `param` names what was wrong with a request, `code` why a region is refused."""
+
+    msg: str
+    param: str | None = None
+    location: str | None = None
+    value: Any = None
+    code: str | int | None = None
+
+
+class ErrorsContents(_Wire, kw_only=True):
+    """A refusal over REST, in the venue's words."""
+
+    errors: list[ErrorFields]
+
+
+Sparklines = dict[str, list[str]]  # closing prices by ticker, newest first
+
+# === Account contents ===
+
+# What the venue says of accounts, by socket and REST.
 
 
 class PositionFields(_Wire, kw_only=True):
@@ -1694,44 +1754,6 @@ class SubaccountContents(_Wire, kw_only=True):
     block_height: str | None = None
 
 
-class HeightContents(_Wire, kw_only=True):
-    """A block; the snapshot says `height`, the updates `blockHeight`."""
-
-    height: str = ""
-    block_height: str = ""
-    time: str
-
-    @property
-    def block(self) -> tuple[int, int]:
-        """Return its height and its time in nanoseconds; `ValueError` if one of them is none."""
-        return int(self.block_height or self.height), instant(self.time)
-
-
-# === Decoding ===
-
-# What was asked decides the type: a path of the indexer, or the name of a question to a node.
-
-
-class ErrorFields(_Wire, kw_only=True, omit_defaults=True):
-    """A refusal: `param` names what was wrong with a request, `code` why a region is refused."""
-
-    msg: str
-    param: str | None = None
-    location: str | None = None
-    value: Any = None
-    code: str | int | None = None
-
-
-class FundingFields(_Wire, kw_only=True):
-    """A market's funding of an hour; `rate` is per hour, and positive if longs pay."""
-
-    ticker: str
-    rate: str
-    price: str
-    effective_at: str
-    effective_at_height: str = ""
-
-
 class FundingPaymentFields(_Wire, kw_only=True):
     """What one position paid (negative) or was paid at one hour, in USDC."""
 
@@ -1783,13 +1805,6 @@ class TradeHistoryFields(_Wire, kw_only=True):
     subaccount_number: int | None = None
 
 
-class TimeFields(_Wire, kw_only=True):
-    """The indexer's clock: `epoch` in seconds."""
-
-    iso: str
-    epoch: float
-
-
 class ComplianceFields(_Wire, kw_only=True):
     """How an address stands: COMPLIANT, FIRST_STRIKE…, CLOSE_ONLY or BLOCKED, and why."""
 
@@ -1805,6 +1820,220 @@ class ScreenFields(_Wire, kw_only=True):
     reason: str | None = None
 
 
+# === Endpoints ===
+
+# What the indexer is asked over REST: each path with the shape of its answer, and how a list is
+# walked. The channels, decoding and `Rest` read this one table; nothing here asks anything.
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """A question to the indexer: `{name}` in its path is filled in, all else is its query.
+
+    `part` of the answer is its value, or all of it. Of a list `key` tells a row from others; it
+    is walked by `pages`, and back in time from a row's `time` by the parameter `bound`. `parent`
+    is the path of its twin, which answers for all children of a parent.
+    """
+
+    path: str
+    shape: Any
+    part: str = ""
+    parent: str = ""
+    key: tuple[str, ...] = ()
+    pages: bool = False
+    time: str = ""
+    bound: str = ""
+
+
+# The type `list[shape]` of a shape made at run time, where mypy would take that for a variable.
+_many = list.__class_getitem__
+
+
+class _Between(_Page, kw_only=True):
+    transfers_subset: list[TransferFields]
+    total_net_transfers: str
+
+
+def _page(part: str, row: type) -> Any:
+    # The shape of a list that no layer above names: it has one field of its own.
+    return msgspec.defstruct("Page", [(part, _many(row))], bases=(_Page,), kw_only=True)
+
+
+def _list(path: str, part: str, row: type, *key: str, **walk: Any) -> Endpoint:
+    # Of an account.
+    twin = "/parentSubaccount" if "funding" in path else "/parentSubaccountNumber"
+    return Endpoint(path, _page(part, row), part, path + twin, key, **walk)
+
+
+_IN_TIME: Final[Any] = {"time": "created_at", "bound": "createdBeforeOrAt"}
+_PAGED: Final[Any] = {"pages": True, **_IN_TIME}
+
+ENDPOINTS: Final[Mapping[str, Endpoint]] = {
+    "perpetual_markets": Endpoint("/v4/perpetualMarkets", MarketsContents, "markets"),
+    "order_book": Endpoint("/v4/orderbooks/perpetualMarket/{ticker}", _BookSnapshot),
+    "trades": Endpoint("/v4/trades/perpetualMarket/{ticker}", TradesContents, "trades",
+                       key=("id",), **_PAGED),
+    "candles": Endpoint("/v4/candles/perpetualMarkets/{ticker}", CandlesContents, "candles",
+                        key=("started_at",), time="started_at", bound="toISO"),
+    "historical_funding": Endpoint("/v4/historicalFunding/{ticker}",
+                                   _page("historical_funding", FundingFields),
+                                   "historical_funding", key=("effective_at",),
+                                   time="effective_at", bound="effectiveBeforeOrAt"),
+    "sparklines": Endpoint("/v4/sparklines", Sparklines),
+    "height": Endpoint("/v4/height", HeightContents),
+    "time": Endpoint("/v4/time", TimeFields),
+    "screen": Endpoint("/v4/screen", ScreenFields),
+    "compliance": Endpoint("/v4/compliance/screen/{address}", ComplianceFields),
+    "subaccounts": Endpoint("/v4/addresses/{address}", _page("subaccounts", SubaccountFields),
+                            "subaccounts"),
+    "subaccount": Endpoint(
+        "/v4/addresses/{address}/subaccountNumber/{subaccountNumber}",
+        SubaccountContents, "subaccount",
+        "/v4/addresses/{address}/parentSubaccountNumber/{parentSubaccountNumber}"),
+    "positions": _list("/v4/perpetualPositions", "positions", PositionFields,
+                       "market", "created_at", "subaccount_number", **_IN_TIME),
+    "asset_positions": _list("/v4/assetPositions", "positions", AssetPositionFields, "symbol"),
+    "orders": Endpoint("/v4/orders", list[OrderFields], "",
+                       "/v4/orders/parentSubaccountNumber", key=("id",)),
+    "order": Endpoint("/v4/orders/{id}", OrderFields),
+    "fills": _list("/v4/fills", "fills", FillFields, "id", **_PAGED),
+    "trade_history": _list("/v4/tradeHistory", "trade_history", TradeHistoryFields, "id"),
+    "transfers": _list("/v4/transfers", "transfers", TransferFields, "id", **_PAGED),
+    "transfers_between": Endpoint("/v4/transfers/between", _Between, "transfers_subset"),
+    "funding_payments": _list("/v4/fundingPayments", "funding_payments", FundingPaymentFields,
+                              "ticker", "created_at", "subaccount_number", pages=True),
+    "historical_pnl": _list("/v4/historical-pnl", "historical_pnl", PnlFields,
+                            "created_at", "block_height", **_PAGED),
+    "pnl": _list("/v4/pnl", "pnl", PnlFields, "created_at"),
+}  # fmt: skip
+
+# === Channels ===
+
+# The socket's channels. Subscribing, decoding, polling, the count of lost messages and the layers
+# above read this one table: a new channel is a row of it.
+
+Key = tuple[str, str]  # a channel and an id: what a subscription is for
+
+PER_CONNECTION: Final = 32  # subscriptions to one channel that a connection may hold (socks)
+
+
+class Channel(msgspec.Struct, frozen=True, kw_only=True):
+    """What a channel is subscribed to by, sends, and is replaced by where its socket fails.
+
+    `tells` is the kind of thing. `id` names the parts of its ids as REST names them; a channel
+    without ids is one for all, and its messages repeat its name in place of one. `snapshot` is
+    the shape of what it sends first, `update` of what follows. `rest` is asked in its place: what
+    its snapshot is made from. With `changes` an update says what changed alone, so that what fell
+    between snapshot and subscription has to be asked for.
+    """
+
+    name: str
+    tells: str
+    id: str = ""
+    batched: bool = False
+    changes: bool = False
+    snapshot: Any
+    update: Any
+    rest: tuple[Endpoint, ...]
+
+    @property
+    def is_global(self) -> bool:
+        """Tell whether there is one for all, without ids."""
+        return not self.id
+
+    def parameters(self, id_: str) -> dict[str, str]:
+        """Return the parts of an id by their names."""
+        return dict(zip(self.id.split("/"), id_.split("/"), strict=False)) if self.id else {}
+
+
+def _of_accounts(name: str, id_: str) -> Channel:
+    rest = tuple(ENDPOINTS[what] for what in ("subaccount", "orders", "fills"))
+    return Channel(
+        name=name, tells="account", id=id_, changes=True,
+        snapshot=SubaccountContents, update=SubaccountContents, rest=rest,
+    )  # fmt: skip
+
+
+CHANNELS: Final[dict[str, Channel]] = {row.name: row for row in (
+    Channel(name="v4_markets", tells="markets", batched=True,
+            snapshot=MarketsContents, update=MarketsContents,
+            rest=(ENDPOINTS["perpetual_markets"],)),
+    Channel(name="v4_block_height", tells="block",
+            snapshot=HeightContents, update=HeightContents, rest=(ENDPOINTS["height"],)),
+    Channel(name="v4_orderbook", tells="book", id="ticker", batched=True, changes=True,
+            snapshot=_BookSnapshot, update=BookContents, rest=(ENDPOINTS["order_book"],)),
+    Channel(name="v4_trades", tells="trades", id="ticker", batched=True,
+            snapshot=TradesContents, update=TradesContents, rest=(ENDPOINTS["trades"],)),
+    Channel(name="v4_candles", tells="candles", id="ticker/resolution", batched=True,
+            snapshot=CandlesContents, update=CandleFields, rest=(ENDPOINTS["candles"],)),
+    _of_accounts("v4_subaccounts", "address/subaccountNumber"),
+    _of_accounts("v4_parent_subaccounts", "address/parentSubaccountNumber"),
+)}  # fmt: skip
+
+
+def key_of(frame: Frame) -> Key:
+    """Return the channel and id that a message or a request is about, or an answer stands in for.
+
+    A channel that has no ids has none here. What stands in for no channel is about ("", "").
+    """
+    if frame.kind == "http":
+        return _key_of_answer(frame.channel)
+    row = CHANNELS.get(frame.channel)
+    return (frame.channel, "" if row is not None and row.is_global else frame.id)
+
+
+def subscriptions(
+    tickers: Iterable[str], resolutions: Iterable[str] = (), subaccount: Subaccount | None = None,
+    *, parent: bool = False,
+) -> list[list[Key]]:  # fmt: skip
+    """Spread what is asked for over as few connections as hold it; the first has all that is one.
+
+    >>> [len(keys) for keys in subscriptions([f"M{n}-USD" for n in range(40)])]
+    [66, 16]
+    """
+    rows, resolutions = [*CHANNELS.values()], tuple(resolutions)
+    keys = [(row.name, "") for row in rows if row.is_global]
+    for ticker in dict.fromkeys(tickers):
+        ids = {"ticker": [ticker], "ticker/resolution": [f"{ticker}/{x}" for x in resolutions]}
+        keys += [(row.name, id_) for row in rows for id_ in ids.get(row.id, ())]
+    if subaccount is not None:
+        whose = "address/parentSubaccountNumber" if parent else "address/subaccountNumber"
+        keys += [(row.name, str(subaccount)) for row in rows if row.id == whose]
+    counts: Counter[str] = Counter()
+    groups: defaultdict[int, list[Key]] = defaultdict(list)
+    for channel, id_ in keys:
+        groups[counts[channel] // PER_CONNECTION].append((channel, id_))
+        counts[channel] += 1
+    return [*groups.values()]
+
+
+@lru_cache(maxsize=1_024)
+def _endpoint_of(route: str) -> tuple[Endpoint, str, Mapping[str, str]] | None:
+    """Return which endpoint a path asks, by which of its patterns, and what fills that."""
+    extra = (endpoint for row in CHANNELS.values() for endpoint in row.rest)
+    for endpoint in (*ENDPOINTS.values(), *extra):
+        for path in filter(None, (endpoint.path, endpoint.parent)):
+            pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)
+            if found := re.fullmatch(pattern, route):
+                return endpoint, path, {name: unquote(x) for name, x in found.groupdict().items()}
+    return None
+
+
+def _key_of_answer(question: str) -> Key:
+    route, _, query = question.partition("?")
+    if (found := _endpoint_of(route)) is not None:
+        asked = {**found[2], **dict(parse_qsl(query))}
+        for row in CHANNELS.values():
+            names = row.id.split("/") if row.id else []
+            if found[0] in row.rest and asked.keys() >= {*names}:
+                return row.name, "/".join(asked[name] for name in names)
+    return ("", "")
+
+
+# === Decoding ===
+
+# What was asked decides the type: a path of the indexer, or the name of a question to a node.
+
+
 class _Envelope(msgspec.Struct, gc=False):
     type: str
     message_id: int = 0
@@ -1813,25 +2042,8 @@ class _Envelope(msgspec.Struct, gc=False):
     contents: msgspec.Raw = msgspec.Raw(b"")
 
 
-_LEVELS = _many(_texts("price", "size"))
-_BookSnapshot = _answer(bids=_LEVELS, asks=_LEVELS)
-
-# What a channel sends at first, and then.
-_CHANNELS: dict[str, tuple[Any, Any]] = {
-    "v4_orderbook": (_BookSnapshot, BookContents),
-    "v4_trades": (TradesContents, TradesContents),
-    "v4_candles": (CandlesContents, CandleFields),
-    "v4_markets": (MarketsContents, MarketsContents),
-    "v4_subaccounts": (SubaccountContents, SubaccountContents),
-    "v4_parent_subaccounts": (SubaccountContents, SubaccountContents),
-    "v4_block_height": (HeightContents, HeightContents),
-}
-_TYPES = ("subscribed", "channel_data", "channel_batch_data")
-_DECODERS: dict[tuple[str, str], Callable[[msgspec.Raw], Any]] = {
-    (type_, channel): msgspec.json.Decoder(shape).decode
-    for channel, (snapshot, update) in _CHANNELS.items()
-    for type_, shape in zip(_TYPES, (snapshot, update, _many(update)), strict=True)
-}
+_TYPES: Final = ("subscribed", "channel_data", "channel_batch_data")
+_DECODERS: Final[dict[tuple[str, str], Callable[[msgspec.Raw], Any]]] = {}  # made when needed
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 # What decoding a text can raise; brackets that nest too deep are a RecursionError.
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
@@ -1871,27 +2083,27 @@ def contents(frame: Frame) -> list[Any]:
         return [rest_contents(frame.channel, frame.text)]
     if frame.kind != "ws" or frame.type in _CONTROL:
         return []
-    decode = _DECODERS.get((frame.type, frame.channel))
-    if decode is None:
-        raise WireError(f"expected a known message, got {frame.type!r} on {frame.channel!r}")
+    decode = _DECODERS.get((frame.type, frame.channel)) or _decoder(frame.type, frame.channel)
     try:
         decoded = decode(frame.raw)
     except _UNREADABLE as error:
         what = f"{frame.type} contents of {frame.channel}"
         raise WireError(f"expected {what}, got {frame.text[:80]!r}: {error}") from None
-    # Snapshots and updates look alike to who reads them: levels are pairs, candles are lists.
     if type(decoded) is _BookSnapshot:
-        return [_book(decoded)]
+        return [decoded.book()]
     updates = decoded if isinstance(decoded, list) else [decoded]
     if frame.channel == "v4_candles" and not frame.is_snapshot:
         return [CandlesContents(candles=[candle]) for candle in updates]
     return updates
 
 
-def _book(snapshot: Any) -> BookContents:
-    sides = (snapshot.bids, snapshot.asks)
-    bids, asks = ([(level.price, level.size) for level in side] for side in sides)
-    return BookContents(bids=bids, asks=asks)
+def _decoder(type_: str, channel: str) -> Callable[[msgspec.Raw], Any]:
+    row = CHANNELS.get(channel)
+    if row is None or type_ not in _TYPES:
+        raise WireError(f"expected a known message, got {type_!r} on {channel!r}")
+    shape = row.snapshot if type_ == "subscribed" else row.update
+    decode = msgspec.json.Decoder(_many(shape) if type_ == "channel_batch_data" else shape).decode
+    return _DECODERS.setdefault((type_, channel), decode)
 
 
 def perpetual_market(fields: MarketFields) -> PerpetualMarket:
@@ -1913,73 +2125,61 @@ def perpetual_market(fields: MarketFields) -> PerpetualMarket:
         raise WireError(f"expected the parameters of market {fields.ticker}: {error}") from None
 
 
-ErrorsContents = _answer(errors=list[ErrorFields])
-Sparklines = dict[str, list[str]]
-_TIERS = _many(_answer(usd_tnc_required=str, limit=int))
-_EQUITY_TIERS = _answer(short_term_order_equity_tiers=_TIERS, stateful_order_equity_tiers=_TIERS)
-_FEE_TIER = _answer(name=str, absolute_volume_requirement=str, maker_fee_ppm=int, taker_fee_ppm=int)
-
-_ANSWERS: dict[str, Any] = {
-    r"/v4/perpetualMarkets": MarketsContents,
-    r"/v4/orderbooks/perpetualMarket/[^/]+": _BookSnapshot,
-    r"/v4/trades/perpetualMarket/[^/]+": TradesContents,
-    r"/v4/candles/perpetualMarkets/[^/]+": CandlesContents,
-    r"/v4/historicalFunding/[^/]+": _answer(historical_funding=list[FundingFields]),
-    r"/v4/sparklines": Sparklines,
-    r"/v4/time": TimeFields,
-    r"/v4/height": HeightContents,
-    r"/v4/screen": ScreenFields,
-    r"/v4/compliance/screen/[^/]+": ComplianceFields,
-    r"/v4/addresses/[^/]+": _answer(subaccounts=list[SubaccountFields]),
-    r"/v4/addresses/[^/]+/(s|parentS)ubaccountNumber/\d+": SubaccountContents,
-    r"/v4/perpetualPositions": _answer(positions=list[PositionFields]),
-    r"/v4/assetPositions": _answer(positions=list[AssetPositionFields]),
-    r"/v4/orders": list[OrderFields],
-    r"/v4/orders/[^/]+": OrderFields,
-    r"/v4/fills": _page(fills=list[FillFields]),
-    r"/v4/tradeHistory": _page(trade_history=list[TradeHistoryFields]),
-    r"/v4/transfers": _page(transfers=list[TransferFields]),
-    r"/v4/transfers/between": _page(transfers_subset=list[TransferFields], total_net_transfers=str),
-    r"/v4/fundingPayments": _page(funding_payments=list[FundingPaymentFields]),
-    r"/v4/historical-pnl": _page(historical_pnl=list[PnlFields]),
-    r"/v4/pnl": _page(pnl=list[PnlFields]),
-    "equity_tiers": _answer(equity_tier_limit_config=_EQUITY_TIERS),
-    "fee_tiers": _answer(params=_answer(tiers=_many(_FEE_TIER))),
-    "user_fee_tier": _answer(index=int, tier=_FEE_TIER),
-    "withdrawal_capacity": _answer(limiter_capacity_list=_many(_texts("capacity"))),
-    "broadcast": _answer(result=_answer(code=int, log=str, codespace=str, hash=str)),
-    "latest_block": _answer(result=_answer(block=_answer(header=_texts("height", "time")))),
-    "genesis": msgspec.defstruct("Genesis", [("chain_id", str), ("genesis_time", str)]),
-}
-_TWIN = re.compile(r"/parentSubaccount(Number)?$")
-_ANSWER_DECODERS = [
-    (re.compile(asked), msgspec.json.Decoder(shape).decode) for asked, shape in _ANSWERS.items()
-]
-
-
 def rest_contents(path: str, body: str) -> Any:
     """Decode a REST answer by the path that was asked; a refusal is `ErrorsContents`.
 
     `WireError` if the path is unknown or the body is not what it should answer.
     """
-    # A parent's twin answers in the same shape; fundingPayments spells it shorter.
-    route = _TWIN.sub("", path.partition("?")[0])
-    decode = next((decode for asked, decode in _ANSWER_DECODERS if asked.fullmatch(route)), None)
-    if decode is None:
+    route = path.partition("?")[0]
+    found = _endpoint_of(route)
+    shape = _NODE_ANSWERS.get(route) if found is None else found[0].shape
+    if shape is None:
         raise WireError(f"expected the path of an indexer endpoint, got {path!r}")
-    with contextlib.suppress(*_UNREADABLE):
-        return msgspec.json.decode(body, type=ErrorsContents)
+    if (refusal := _refused(body)) is not None:
+        return refusal
     try:
-        decoded = decode(body)
+        decoded = _answer_decoder(shape)(body)
     except _UNREADABLE as error:
         raise WireError(f"expected the answer of {route}, got {body[:80]!r}: {error}") from None
-    return _book(decoded) if type(decoded) is _BookSnapshot else decoded
+    return decoded.book() if type(decoded) is _BookSnapshot else decoded
 
 
 def node_contents(kind: str, text: str) -> Any:
     """Decode a node's answer in JSON by the name of the question, as `rest_contents` a path."""
     return rest_contents(kind, text)
 
+
+def _refused(body: str) -> ErrorsContents | None:
+    with contextlib.suppress(*_UNREADABLE):
+        return msgspec.json.decode(body, type=ErrorsContents)
+    return None
+
+
+@lru_cache(maxsize=64)
+def _answer_decoder(shape: Any) -> Callable[[str], Any]:
+    return msgspec.json.Decoder(shape).decode
+
+
+def _texts(*names: str) -> Any:
+    return _with(**dict.fromkeys(names, str))
+
+
+def _with(**fields: Any) -> Any:
+    return msgspec.defstruct("Answer", list(fields.items()), bases=(_Wire,))
+
+
+_TIERS = _many(_with(usd_tnc_required=str, limit=int))
+_EQUITY_TIERS = _with(short_term_order_equity_tiers=_TIERS, stateful_order_equity_tiers=_TIERS)
+_FEE_TIER = _with(name=str, absolute_volume_requirement=str, maker_fee_ppm=int, taker_fee_ppm=int)
+_NODE_ANSWERS: Final[Mapping[str, Any]] = {
+    "equity_tiers": _with(equity_tier_limit_config=_EQUITY_TIERS),
+    "fee_tiers": _with(params=_with(tiers=_many(_FEE_TIER))),
+    "user_fee_tier": _with(index=int, tier=_FEE_TIER),
+    "withdrawal_capacity": _with(limiter_capacity_list=_many(_texts("capacity"))),
+    "broadcast": _with(result=_with(code=int, log=str, codespace=str, hash=str)),
+    "latest_block": _with(result=_with(block=_with(header=_texts("height", "time")))),
+    "genesis": msgspec.defstruct("Genesis", [("chain_id", str), ("genesis_time", str)]),
+}
 
 # === Recordings ===
 
@@ -2315,16 +2515,8 @@ def from_generator(source: Callable[[], Generator[Frame]]) -> Observable[Frame]:
 
 # === Continuity ===
 
-Key = tuple[str, str]  # a channel and an id: what a subscription is for
-
 _REACH: Final = 1_024  # how many ids back a message may still come
 _OVERDUE_NS: Final = 10 * _SECOND
-_GLOBAL: Final = frozenset(["v4_markets", "v4_block_height"])  # their answers repeat the channel
-
-
-def key_of(frame: Frame) -> Key:
-    """Return what a message or a request is about; channels that have no ids have none here."""
-    return (frame.channel, "" if frame.channel in _GLOBAL else frame.id)
 
 
 @dataclass(slots=True, eq=False)
@@ -3472,7 +3664,7 @@ def _refusal(path: str, status: int, text: str) -> RestError | None:
     error = kind(f"expected the answer of {path}, got {status}: {_said(text)}",
                  path=path, status=status)  # fmt: skip
     if isinstance(error, NotFound):
-        error.never_funded = path.startswith("/v4/addresses/") and _errors(text) is not None
+        error.never_funded = path.startswith("/v4/addresses/") and _refused(text) is not None
     return error
 
 
@@ -3498,18 +3690,12 @@ def _decoded(path: str, status: int, text: str, decode: Callable[[str, str], Any
 
 
 def _untyped(_path: str, text: str) -> Any:
-    errors = _errors(text)
-    return msgspec.json.decode(text) if errors is None else errors
-
-
-def _errors(text: str) -> Any:
-    with contextlib.suppress(msgspec.DecodeError, UnicodeError, RecursionError):
-        return msgspec.json.decode(text, type=ErrorsContents)
-    return None
+    refusal = _refused(text)
+    return msgspec.json.decode(text) if refusal is None else refusal
 
 
 def _said(text: str) -> str:
-    if (refusal := _errors(text)) is not None:
+    if (refusal := _refused(text)) is not None:
         said = (
             e.msg + (f" ({e.param})" if e.param else "") + (f" [{e.code}]" if e.code else "")
             for e in refusal.errors
@@ -3537,12 +3723,6 @@ def _unreachable(error: BaseException, host: str, path: str) -> Unreachable:
 
 # How a question is written, and which endpoint and group it belongs to.
 
-_VARIABLE = re.compile(
-    r"^(/v4/(?:orderbooks/perpetualMarket|trades/perpetualMarket|candles/perpetualMarkets"
-    r"|historicalFunding|addresses|orders|compliance/screen|historicalBlockTradingRewards"
-    r"|historicalTradingRewardAggregations))/(?!parentSubaccountNumber)[^/]+"
-)
-
 
 def _question(path: str, parameters: Mapping[str, Any] | None) -> str:
     stated = {name: value for name, value in (parameters or {}).items() if value is not None}
@@ -3558,9 +3738,12 @@ def _text(value: Any) -> str:
     return str(value) if isinstance(value, str | int | float) else ",".join(map(_text, value))
 
 
-def _endpoint(question: str) -> str:
+def _label(question: str) -> str:
     # Without what differs from one question to the next: there are few endpoints.
-    return re.sub(r"/\d+$", "/*", _VARIABLE.sub(r"\1/*", question.partition("?")[0]))
+    route = question.partition("?")[0]
+    if (found := _endpoint_of(route)) is not None:
+        return re.sub(r"\{\w+\}", "*", found[1])
+    return re.sub(r"/(dydx1\w+|\d+)(?=/|$)", "/*", route)
 
 
 def _group(question: str) -> str:
@@ -3737,11 +3920,11 @@ class _Desk:
         decode: Callable[[str, str], Any] = rest_contents,
     ) -> Answer[Any]:
         question = _question(path, params)
-        tally = self._tallies.setdefault(_endpoint(question), _Tally())
+        tally = self._tallies.setdefault(_label(question), _Tally())
         tally.circuit, may = tally.circuit.asked(self._clock_ns())
         if not may:
             retry_s = tally.circuit.retry_in_ns(self._clock_ns()) / 1e9
-            what = f"expected {_endpoint(question)} to work, but it failed {tally.circuit.failures}"
+            what = f"expected {_label(question)} to work, but it failed {tally.circuit.failures}"
             error = Unreachable(f"{what} times; it is asked again in {retry_s:.1f} s",
                                 path=question, wait_s=retry_s)  # fmt: skip
             return self._recall(question, tally, error, decode)
@@ -3965,269 +4148,242 @@ class Rest(_Desk):
     query, status, body, headers. Clocks, sleep and chance are parameters so that tests don't wait.
     """
 
+    # -- One question
+
+    async def ask(self, endpoint: Endpoint, **parameters: Any) -> Answer[Any]:
+        """Ask an endpoint: what its path does not name goes into the query, None nowhere.
+
+        Parameters are named as here or as the venue does; `parentSubaccountNumber` asks its twin.
+        """
+        asked = {re.sub("_(.)", lambda m: m[1].upper(), name): v for name, v in parameters.items()}
+        path = endpoint.parent if "parentSubaccountNumber" in asked else endpoint.path
+        path = re.sub(r"\{(\w+)\}", lambda name: _segment(str(asked.pop(name[1]))), path)
+        # By way of the official client, whose requests are ours.
+        answer = await self.client.markets.get(path, asked)
+        value = getattr(answer.value, endpoint.part) if endpoint.part else answer.value
+        if value is None:
+            raise BadAnswer(f"expected {endpoint.part} in the answer, got none")
+        return Answer(value, answer.age_s, answer.stale)
+
+    async def walk(self, endpoint: Endpoint, **parameters: Any) -> AsyncIterator[Any]:
+        """Yield every row of a list once, newest first, however many pages it has.
+
+        Never from memory of a failing endpoint.
+        """
+        key, seen = attrgetter(*endpoint.key), set[Hashable]()
+        page, before = (1 if endpoint.pages else None), None
+        while True:
+            where = {endpoint.bound: before} if page is None else {"page": page}
+            rows = _fresh(await self.ask(endpoint, **parameters, **where, limit=_MOST))
+            # What is new pushes rows to later pages, where they are seen again.
+            new = {key(row): row for row in rows if key(row) not in seen}
+            seen.update(new)
+            for row in new.values():
+                yield row
+            if len(rows) < _MOST:
+                return
+            if page is not None:
+                # The same page again: some parents' lists know no pages, and say nothing.
+                page = page + 1 if new else None
+                if page is None and not endpoint.bound:
+                    what = "expected the next page, got the same again"
+                    raise BadAnswer(f"{what}: the walk cannot go on")
+            elif before == getattr(rows[-1], endpoint.time):
+                what = f"expected less than {_MOST} rows at one instant"
+                raise BadAnswer(f"{what}, got more at {before}: the walk cannot go on")
+            else:
+                before = getattr(rows[-1], endpoint.time)
+
     # -- The market
 
     async def perpetual_markets(self, ticker: str | None = None) -> Answer[dict[str, MarketFields]]:
         """Return all markets by ticker, or the one."""
-        return await self._part("markets", self.client.markets.get_perpetual_markets(ticker))
+        return await self.ask(ENDPOINTS["perpetual_markets"], ticker=ticker)
 
     async def order_book(self, ticker: str) -> Answer[BookContents]:
         """Return a book: at most 100 levels a side, uncrossed by the venue."""
-        ask = self.client.markets.get_perpetual_market_orderbook
-        return await self._part("", ask(_segment(ticker)))
+        return await self.ask(ENDPOINTS["order_book"], ticker=ticker)
 
     async def trades(self, ticker: str, **rows: Unpack[Pages]) -> Answer[list[TradeFields]]:
         """Return a market's trades."""
-        path = f"/v4/trades/perpetualMarket/{_segment(ticker)}"
-        return await self._part("trades", self.client.markets.get(path, _camel(rows)))
+        return await self.ask(ENDPOINTS["trades"], ticker=ticker, **rows)
 
     async def candles(
         self, ticker: str, resolution: str, *, from_iso: str | None = None,
         to_iso: str | None = None, limit: int | None = None,
     ) -> Answer[list[CandleFields]]:  # fmt: skip
         """Return candles that start at `from_iso` or later, and before `to_iso`."""
-        ask = self.client.markets.get_perpetual_market_candles
-        asked = ask(_segment(ticker), resolution, from_iso, to_iso, limit)
-        return await self._part("candles", asked)
+        span = {"fromISO": from_iso, "toISO": to_iso, "limit": limit}
+        return await self.ask(ENDPOINTS["candles"], ticker=ticker, resolution=resolution, **span)
 
     async def historical_funding(
         self, ticker: str, *, limit: int | None = None, effective_before_or_at: str | None = None
     ) -> Answer[list[FundingFields]]:
         """Return a market's hourly funding rates."""
-        ask = self.client.markets.get_perpetual_market_historical_funding
-        asked = ask(_segment(ticker), effective_before_or_at, limit=limit)
-        return await self._part("historical_funding", asked)
+        span = {"limit": limit, "effective_before_or_at": effective_before_or_at}
+        return await self.ask(ENDPOINTS["historical_funding"], ticker=ticker, **span)
 
     async def sparklines(self, period: str = "ONE_DAY") -> Answer[dict[str, list[str]]]:
         """Return closing prices by ticker, of ONE_DAY by hours or of SEVEN_DAYS by four hours."""
-        return await self._part("", self.client.markets.get_perpetual_market_sparklines(period))
+        return await self.ask(ENDPOINTS["sparklines"], time_period=period)
 
     async def height(self) -> Answer[HeightContents]:
         """Return the block that the indexer has come to; the chain is ahead of it."""
-        return await self._part("", self.client.utility.get_height())
+        return await self.ask(ENDPOINTS["height"])
 
     async def time(self) -> Answer[TimeFields]:
         """Return the indexer's clock."""
-        return await self._part("", self.client.utility.get_time())
+        return await self.ask(ENDPOINTS["time"])
 
     async def screen(self, address: str) -> Answer[ScreenFields]:
         """Tell whether an address is restricted, as the older endpoint has it."""
-        return await self._part("", self.client.utility.screen(address))
+        return await self.ask(ENDPOINTS["screen"], address=address)
 
     async def compliance(self, address: str) -> Answer[ComplianceFields]:
         """Return how an address stands with the venue."""
-        return await self._part("", self.client.utility.compliance_screen(_segment(address)))
+        return await self.ask(ENDPOINTS["compliance"], address=address)
 
     # -- Accounts
 
     async def subaccounts(self, address: str) -> Answer[list[SubaccountFields]]:
         """Return all subaccounts of an address; `NotFound` if none was ever funded."""
-        ask = self.client.account.get_subaccounts
-        return await self._part("subaccounts", ask(_segment(address)))
+        return await self.ask(ENDPOINTS["subaccounts"], address=address)
 
     async def subaccount(
         self, subaccount: Subaccount, *, parent: bool = False
     ) -> Answer[SubaccountFields]:
         """Return a subaccount, or a parent with its children; `NotFound` if never funded."""
-        account = self.client.account
-        ask = account.get_parent_subaccount if parent else account.get_subaccount
-        return await self._part("subaccount", ask(_segment(subaccount.owner), subaccount.number))
+        return await self.ask(ENDPOINTS["subaccount"], **_whose(subaccount, parent))
 
     async def positions(
         self, subaccount: Subaccount, *, parent: bool = False,
         status: Sequence[str] | None = None, **rows: Unpack[Rows],
     ) -> Answer[list[PositionFields]]:  # fmt: skip
         """Return perpetual positions: OPEN, CLOSED, LIQUIDATED ones, or all."""
-        where = "/v4/perpetualPositions", "positions", subaccount, parent
-        return await self._account(*where, rows, status=status)
+        whose = _whose(subaccount, parent)
+        return await self.ask(ENDPOINTS["positions"], **whose, status=status, **rows)
 
     async def asset_positions(
         self, subaccount: Subaccount, *, parent: bool = False
     ) -> Answer[list[AssetPositionFields]]:
         """Return what a subaccount holds in assets: USDC, owed if its side is SHORT."""
-        return await self._account("/v4/assetPositions", "positions", subaccount, parent)
+        return await self.ask(ENDPOINTS["asset_positions"], **_whose(subaccount, parent))
 
     async def orders(
         self, subaccount: Subaccount, *, parent: bool = False, **chosen: Unpack[OrderChoice]
     ) -> Answer[list[OrderFields]]:
         """Return orders, of some statuses (OPEN, UNTRIGGERED, BEST_EFFORT_OPENED…) or all."""
-        return await self._account("/v4/orders", "", subaccount, parent, chosen)
+        return await self.ask(ENDPOINTS["orders"], **_whose(subaccount, parent), **chosen)
 
     async def order(self, order_id: str) -> Answer[OrderFields]:
         """Return one order by the indexer's id; `NotFound` if it has not seen it."""
-        return await self._part("", self.client.account.get_order(_segment(order_id)))
+        return await self.ask(ENDPOINTS["order"], id=order_id)
 
     async def fills(
         self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None,
         **rows: Unpack[Pages],
     ) -> Answer[list[FillFields]]:  # fmt: skip
         """Return fills; with `page`, in the order in which the venue pages them."""
-        where = "/v4/fills", "fills", subaccount, parent
-        return await self._account(*where, rows, **_market(ticker))
+        whose = _whose(subaccount, parent, ticker)
+        return await self.ask(ENDPOINTS["fills"], **whose, **rows)
 
     async def trade_history(
         self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None,
         limit: int | None = None, page: int | None = None,
     ) -> Answer[list[TradeHistoryFields]]:  # fmt: skip
         """Return what fills did to positions, with the profit of each."""
-        where = "/v4/tradeHistory", "trade_history", subaccount, parent
-        return await self._account(*where, limit=limit, page=page, **_market(ticker))
+        whose = _whose(subaccount, parent, ticker)
+        return await self.ask(ENDPOINTS["trade_history"], **whose, limit=limit, page=page)
 
     async def transfers(
         self, subaccount: Subaccount, *, parent: bool = False, **rows: Unpack[Pages]
     ) -> Answer[list[TransferFields]]:
         """Return deposits, withdrawals and transfers."""
-        return await self._account("/v4/transfers", "transfers", subaccount, parent, rows)
+        return await self.ask(ENDPOINTS["transfers"], **_whose(subaccount, parent), **rows)
 
     async def transfers_between(
         self, source: Subaccount, recipient: Subaccount, *, created_before_or_at: str | None = None
     ) -> Answer[list[TransferFields]]:
         """Return the transfers between two subaccounts."""
-        ask = self.client.account.get_transfer_between
-        ends = source.owner, source.number, recipient.owner, recipient.number
-        asked = ask(*ends, created_before_or_at=created_before_or_at)
-        return await self._part("transfers_subset", asked)
+        return await self.ask(
+            ENDPOINTS["transfers_between"],
+            source_address=source.owner, source_subaccount_number=source.number,
+            recipient_address=recipient.owner, recipient_subaccount_number=recipient.number,
+            created_before_or_at=created_before_or_at,
+        )  # fmt: skip
 
     async def funding_payments(
         self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None,
         limit: int | None = None, page: int | None = None, after_or_at: str | None = None,
     ) -> Answer[list[FundingPaymentFields]]:  # fmt: skip
         """Return funding payments, of one hour and position each."""
-        where = "/v4/fundingPayments", "funding_payments", subaccount, parent
-        rows = {"limit": limit, "page": page, "after_or_at": after_or_at}
-        return await self._account(*where, rows, ticker=ticker)
+        rows = {"limit": limit, "page": page, "after_or_at": after_or_at, "ticker": ticker}
+        return await self.ask(ENDPOINTS["funding_payments"], **_whose(subaccount, parent), **rows)
 
     async def historical_pnl(
         self, subaccount: Subaccount, *, parent: bool = False, **rows: Unpack[Spans]
     ) -> Answer[list[PnlFields]]:
         """Return equity and total profit as they were, hour by hour."""
-        return await self._account("/v4/historical-pnl", "historical_pnl", subaccount, parent, rows)
+        return await self.ask(ENDPOINTS["historical_pnl"], **_whose(subaccount, parent), **rows)
 
     async def pnl(
         self, subaccount: Subaccount, *, parent: bool = False, daily: bool | None = None,
         **rows: Unpack[Spans],
     ) -> Answer[list[PnlFields]]:  # fmt: skip
         """Return the same as the newer endpoint counts it, by the hour or `daily`."""
-        return await self._account("/v4/pnl", "pnl", subaccount, parent, rows, daily=daily)
+        return await self.ask(ENDPOINTS["pnl"], **_whose(subaccount, parent), daily=daily, **rows)
 
-    # -- Walks: every row once, however many pages; never from memory of a failing endpoint
+    # -- Walks
 
     def all_trades(self, ticker: str) -> AsyncIterator[TradeFields]:
         """Walk all trades of a market."""
-        return _by_page(partial(self.trades, ticker), attrgetter("id"))
+        return self.walk(ENDPOINTS["trades"], ticker=ticker)
 
     def all_candles(
         self, ticker: str, resolution: str, *, from_iso: str | None = None
     ) -> AsyncIterator[CandleFields]:
         """Walk candles from the newest back to `from_iso`, or to the first."""
-        ask, start = partial(self.candles, from_iso=from_iso), attrgetter("started_at")
-        return _by_time(partial(ask, ticker, resolution), "to_iso", start, start)
+        asked = {"ticker": ticker, "resolution": resolution, "fromISO": from_iso}
+        return self.walk(ENDPOINTS["candles"], **asked)
 
     def all_historical_funding(self, ticker: str) -> AsyncIterator[FundingFields]:
-        """Walk all hourly funding rates of a market, newest first."""
-        ask, at = partial(self.historical_funding, ticker), attrgetter("effective_at")
-        return _by_time(ask, "effective_before_or_at", at, at)
+        """Walk all hourly funding rates of a market."""
+        return self.walk(ENDPOINTS["historical_funding"], ticker=ticker)
 
     def all_positions(
         self, subaccount: Subaccount, *, parent: bool = False
     ) -> AsyncIterator[PositionFields]:
-        """Walk all positions, those closed too, newest first."""
-        ask, at = partial(self.positions, subaccount, parent=parent), attrgetter("created_at")
-        key = attrgetter("market", "created_at", "subaccount_number")
-        return _by_time(ask, "created_before_or_at", at, key)
+        """Walk all positions, those closed too."""
+        return self.walk(ENDPOINTS["positions"], **_whose(subaccount, parent))
 
     def all_fills(
         self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None
     ) -> AsyncIterator[FillFields]:
         """Walk all fills."""
-        ask = partial(self.fills, subaccount, parent=parent, ticker=ticker)
-        return _by_page(ask, attrgetter("id"))
+        return self.walk(ENDPOINTS["fills"], **_whose(subaccount, parent, ticker))
 
     def all_transfers(
         self, subaccount: Subaccount, *, parent: bool = False
     ) -> AsyncIterator[TransferFields]:
         """Walk all transfers."""
-        ask = partial(self.transfers, subaccount, parent=parent)
-        return _by_page(ask, attrgetter("id"))
+        return self.walk(ENDPOINTS["transfers"], **_whose(subaccount, parent))
 
     def all_funding_payments(
         self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None
     ) -> AsyncIterator[FundingPaymentFields]:
         """Walk all funding payments."""
-        ask = partial(self.funding_payments, subaccount, parent=parent, ticker=ticker)
-        return _by_page(ask, attrgetter("ticker", "created_at", "subaccount_number"), None)
+        whose = _whose(subaccount, parent)
+        return self.walk(ENDPOINTS["funding_payments"], **whose, ticker=ticker)
 
     def all_historical_pnl(self, subaccount: Subaccount) -> AsyncIterator[PnlFields]:
         """Walk all hours of an account's profit."""
-        ask = partial(self.historical_pnl, subaccount)
-        return _by_page(ask, attrgetter("created_at", "block_height"))
-
-    async def _account(
-        self, path: str, part: str, subaccount: Subaccount, parent: bool,
-        rows: Mapping[str, Any] = {}, **more: Any,
-    ) -> Answer[Any]:  # fmt: skip
-        # Not by the client's own methods: they know no pages, and filter fills by a parameter
-        # that the venue does not have, so that it answers with all of them.
-        number = "parentSubaccountNumber" if parent else "subaccountNumber"
-        twin = "/parentSubaccount" if path == "/v4/fundingPayments" else "/parentSubaccountNumber"
-        who = {"address": subaccount.owner, number: subaccount.number}
-        asked = {**who, **_camel(rows), **_camel(more)}
-        return await self._part(part, self.client.account.get(path + twin * parent, asked))
-
-    @staticmethod
-    async def _part(part: str, asked: Awaitable[Answer[Any]]) -> Answer[Any]:
-        answer = await asked
-        value = getattr(answer.value, part) if part else answer.value
-        if value is None:
-            raise BadAnswer(f"expected {part} in the answer, got none")
-        return replace(answer, value=value)
+        return self.walk(ENDPOINTS["historical_pnl"], **_whose(subaccount, parent=False))
 
 
-def _market(ticker: str | None) -> dict[str, Any]:
-    return {"market": ticker, "marketType": ticker and "PERPETUAL"}
-
-
-def _camel(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {re.sub("_(.)", lambda m: m[1].upper(), name): v for name, v in parameters.items()}
-
-
-async def _by_page(
-    ask: Callable[..., Awaitable[Answer[list[_T]]]], key: Callable[[_T], Hashable],
-    time_of: Callable[[_T], str] | None = attrgetter("created_at"),
-) -> AsyncIterator[_T]:  # fmt: skip
-    seen: set[Hashable] = set()
-    for page in itertools.count(1):
-        rows = _fresh(await ask(limit=_MOST, page=page))
-        # What is new pushes rows to later pages, where they are seen again.
-        new = _new(rows, seen, key)
-        for row in new:
-            yield row
-        if len(rows) < _MOST:
-            return
-        if not new:
-            break  # the same page again: some parents' lists know no pages, and say nothing
-    if time_of is None:
-        raise BadAnswer("expected the next page, got the same again: the walk cannot go on")
-    async for row in _by_time(ask, "created_before_or_at", time_of, key, seen):
-        yield row
-
-
-async def _by_time(
-    ask: Callable[..., Awaitable[Answer[list[_T]]]], bound: str, time_of: Callable[[_T], str],
-    key: Callable[[_T], Hashable], seen: set[Hashable] | None = None,
-) -> AsyncIterator[_T]:  # fmt: skip
-    seen = set() if seen is None else seen
-    before = None
-    while True:
-        rows = _fresh(await ask(limit=_MOST, **{bound: before}))
-        for row in _new(rows, seen, key):
-            yield row
-        if len(rows) < _MOST:
-            return
-        if time_of(rows[-1]) == before:
-            what = f"expected less than {_MOST} rows at one instant"
-            raise BadAnswer(f"{what}, got more at {before}: the walk cannot go on")
-        before = time_of(rows[-1])
+def _whose(subaccount: Subaccount, parent: bool, market: str | None = None) -> dict[str, Any]:
+    number = "parentSubaccountNumber" if parent else "subaccountNumber"
+    what = {"market": market, "marketType": market and "PERPETUAL"}
+    return {"address": subaccount.owner, number: subaccount.number, **what}
 
 
 def _fresh(answer: Answer[list[_T]]) -> list[_T]:
@@ -4235,45 +4391,6 @@ def _fresh(answer: Answer[list[_T]]) -> list[_T]:
         what = "expected the next page, got one from memory"
         raise Unreachable(f"{what} that is {answer.age_s:.0f} s old: the endpoint fails")
     return answer.value
-
-
-def _new(rows: list[_T], seen: set[Hashable], key: Callable[[_T], Hashable]) -> list[_T]:
-    new = {key(row): row for row in rows if key(row) not in seen}
-    seen.update(new)
-    return list(new.values())
-
-
-# === Subscriptions ===
-
-PER_CONNECTION: Final = 32  # subscriptions to one channel that a connection may hold (socks)
-_BATCHED: Final = frozenset(["v4_markets", "v4_orderbook", "v4_trades", "v4_candles"])
-
-
-def subscriptions(
-    tickers: Iterable[str],
-    resolutions: Iterable[str] = (),
-    subaccount: Subaccount | None = None,
-    *,
-    parent: bool = False,
-) -> list[list[Key]]:
-    """Spread what is asked for over as few connections as hold it; the first has all that is one.
-
-    >>> [len(keys) for keys in subscriptions([f"M{n}-USD" for n in range(40)])]
-    [66, 16]
-    """
-    resolutions = tuple(resolutions)
-    keys = [("v4_markets", ""), ("v4_block_height", "")]
-    for ticker in dict.fromkeys(tickers):
-        keys += [("v4_orderbook", ticker), ("v4_trades", ticker)]
-        keys += [("v4_candles", f"{ticker}/{resolution}") for resolution in resolutions]
-    if subaccount is not None:
-        keys.append((_ACCOUNTS[parent], f"{subaccount.owner}/{subaccount.number}"))
-    counts: Counter[str] = Counter()
-    groups: defaultdict[int, list[Key]] = defaultdict(list)
-    for channel, id_ in keys:
-        groups[counts[channel] // PER_CONNECTION].append((channel, id_))
-        counts[channel] += 1
-    return [*groups.values()]
 
 
 # === Inbox ===
@@ -4380,7 +4497,10 @@ class _Link(threading.Thread):
         while not self._stopping.is_set():
             self._closed, begun_ns = (0, ""), time.monotonic_ns()
             self._put("tick")
-            self._listen()
+            try:
+                self._listen()
+            except Exception as error:  # noqa: BLE001 - whatever it is, a link is tried again
+                self._lost(error)
             code, reason = self._closed
             self._put("close", reason, str(code))
             # A venue that greets and drops us is as gone as one that does not answer.
@@ -4428,7 +4548,8 @@ class _Link(threading.Thread):
         if anew:
             channel.unsubscribe(**names)
         self._asked[key] = time.monotonic()
-        channel.subscribe(**names, **({"batched": True} if channel.channel in _BATCHED else {}))
+        batched = {"batched": True} if CHANNELS[key[0]].batched else {}
+        channel.subscribe(**names, **batched)
 
     def _say(self, send: Callable[[str], None], text: str) -> None:
         self._put("sent", text)
@@ -4525,9 +4646,7 @@ _RACE_S: Final = 3.0  # what is asked so long after a snapshot knows what that h
 _RETRY_S: Final = 5.0
 _ROUND_S: Final = 1.0  # answers are cached for a second
 _ROWS: Final = 100
-_RACING: Final = frozenset(["v4_orderbook", *_ACCOUNTS])
 _MARKETS: Final[Key] = ("v4_markets", "")
-_Question = Callable[[], Awaitable[Answer[Any]]]
 
 
 class _Asker(threading.Thread):
@@ -4549,7 +4668,7 @@ class _Asker(threading.Thread):
 
     def mend(self, key: Key) -> None:
         """Ask, from any thread, for what the snapshot of a key may have missed."""
-        if key[0] in _RACING:
+        if CHANNELS[key[0]].changes:
             self._call(self._start, key, partial(self._later, key))
 
     def poll(self, link: str, keys: Iterable[Key]) -> None:
@@ -4571,9 +4690,13 @@ class _Asker(threading.Thread):
         self.join(timeout=2.0)
 
     def run(self) -> None:
-        """Ask until told to leave."""
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._main())
+        """Ask until told to leave; what else ends it is a gap, and a traceback."""
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._main())
+        except Exception as error:
+            self._put("gap", f"REST is asked no more: {type(error).__name__}: {error}")
+            raise
 
     async def _main(self) -> None:
         async with self._rest:
@@ -4589,11 +4712,17 @@ class _Asker(threading.Thread):
 
     def _start(self, name: Any, ask: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         self._end(name)
-        self._tasks[name] = self._loop.create_task(ask())
+        self._tasks[name] = task = self._loop.create_task(ask())
+        task.add_done_callback(self._ended)
 
     def _end(self, name: Any) -> None:
         if task := self._tasks.pop(name, None):
             task.cancel()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        # Nobody awaits it: what it dies of is told here, or by nobody.
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._put("gap", f"a question to REST ended by {type(error).__name__}: {error}")
 
     async def _later(self, key: Key) -> None:
         await asyncio.sleep(_RACE_S)
@@ -4601,9 +4730,10 @@ class _Asker(threading.Thread):
             await asyncio.sleep(_RETRY_S)
 
     async def _rounds(self, key: Key) -> None:
+        by_market = CHANNELS[key[0]].id.startswith("ticker")
         while True:
             next_due = self._loop.time() + _ROUND_S
-            await (self._in_turn(key) if key[0] in _BY_TICKER else self._ask(key))
+            await (self._in_turn(key) if by_market else self._ask(key))
             await asyncio.sleep(max(next_due - self._loop.time(), 0.0))
 
     async def _in_turn(self, key: Key) -> bool:
@@ -4612,9 +4742,12 @@ class _Asker(threading.Thread):
 
     async def _ask(self, key: Key) -> bool:
         channel, id_ = key
+        row = CHANNELS[channel]
         try:
-            for ask in _QUESTIONS[channel](self._rest, id_):
-                if (await ask()).stale:
+            for endpoint in row.rest:
+                rows = _ROWS if endpoint.key else None
+                answer = await self._rest.ask(endpoint, **row.parameters(id_), limit=rows)
+                if answer.stale:
                     raise Unreachable("it fails, and what it said before is old")
         except NotFound:
             pass  # the answer is that there is nothing: an account was never funded, say
@@ -4631,33 +4764,6 @@ class _Asker(threading.Thread):
     def _answered(self, _method: str, path: str, status: int, body: str, _headers: Any) -> None:
         self._put("http", body, str(status), path)
 
-
-def _account(rest: Rest, id_: str, *, parent: bool) -> list[_Question]:
-    owner, _, number = id_.partition("/")
-    of: dict[str, Any] = {"subaccount": Subaccount(owner, int(number)), "parent": parent}
-    return [
-        partial(rest.subaccount, **of),
-        partial(rest.orders, **of, limit=_ROWS),
-        partial(rest.fills, **of, limit=_ROWS),
-    ]
-
-
-def _candles(rest: Rest, id_: str) -> list[_Question]:
-    ticker, _, resolution = id_.partition("/")
-    return [partial(rest.candles, ticker, resolution, limit=_ROWS)]
-
-
-_BY_TICKER: Final = frozenset(["v4_orderbook", "v4_trades", "v4_candles"])
-# What to ask in place of a channel: what its snapshot is made from.
-_QUESTIONS: Final[dict[str, Callable[[Rest, str], list[_Question]]]] = {
-    "v4_markets": lambda rest, _: [rest.perpetual_markets],
-    "v4_block_height": lambda rest, _: [rest.height],
-    "v4_orderbook": lambda rest, id_: [partial(rest.order_book, id_)],
-    "v4_trades": lambda rest, id_: [partial(rest.trades, id_, limit=_ROWS)],
-    "v4_candles": _candles,
-    "v4_subaccounts": partial(_account, parent=False),
-    "v4_parent_subaccounts": partial(_account, parent=True),
-}
 
 # === Live ===
 

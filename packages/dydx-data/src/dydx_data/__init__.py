@@ -29,6 +29,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 from dydx_conn import (
+    CHANNELS,
     RECENT_NS,
     BookContents,
     CandleFields,
@@ -43,6 +44,7 @@ from dydx_conn import (
     exact,
     fold,
     instant,
+    key_of,
     perpetual_market,
 )
 from reactivex import Observable
@@ -653,9 +655,6 @@ _Fold = Callable[[DataState, Frame, list[Any]], _Touched]
 _UNREADABLE = (ConnError, ValueError, ArithmeticError, RecursionError)
 
 
-_ACCOUNTS = ("v4_subaccounts", "v4_parent_subaccounts")  # the layers above fold them
-
-
 def _fold_nothing(state: DataState, frame: Frame, updates: Sequence[Any] = ()) -> _Touched:
     return ()
 
@@ -979,11 +978,11 @@ def _fold_error(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
 
 def _fold_answer(state: DataState, frame: Frame) -> _Touched:
     """Fold a REST answer like the snapshot of its channel; most answers are not ours."""
-    what, _, rest = frame.channel.partition("?")[0].removeprefix("/v4/").partition("/")
-    channel = _ANSWERS.get(what)
-    if channel is None:
+    channel, id_ = key_of(frame)
+    fold_channel = _UPDATES.get(channel)
+    if fold_channel is None:
         return ()
-    said = {"type": "subscribed", "channel": channel, "id": rest.rpartition("/")[2], "link": ""}
+    said = {"type": "subscribed", "channel": channel, "id": id_, "link": ""}
     snapshot = msgspec.structs.replace(frame, **said)
     try:
         updates = contents(frame) if frame.ok else [ErrorsContents(errors=[])]
@@ -991,33 +990,27 @@ def _fold_answer(state: DataState, frame: Frame) -> _Touched:
             what = f"expected {frame.channel[:60]}, got {frame.status}: {frame.text[:60]}"
             state.quality.note(frame.seq, "refused", what)
             return ()
-        return _UPDATES[channel](state, snapshot, updates)
+        return fold_channel(state, snapshot, updates)
     except _UNREADABLE as error:
         return _fold_unreadable(state, snapshot, error)
 
 
-_ANSWERS: Final = {
-    "perpetualMarkets": "v4_markets",
-    "orderbooks": "v4_orderbook",
-    "trades": "v4_trades",
-    "candles": "v4_candles",
-    "height": "v4_block_height",
+# What each kind of thing that a channel tells is folded by; of an account the layers above.
+_FOLDS: Final[dict[str, _Fold]] = {
+    "book": _fold_book,
+    "trades": _fold_trades,
+    "candles": _fold_candles,
+    "markets": _fold_markets,
+    "block": _fold_height,
 }
-_UPDATES: Final[dict[str, _Fold]] = {
-    "v4_orderbook": _fold_book,
-    "v4_trades": _fold_trades,
-    "v4_candles": _fold_candles,
-    "v4_markets": _fold_markets,
-    "v4_block_height": _fold_height,
-}
-_ANY_CHANNEL: Final = ("", *_UPDATES, *_ACCOUNTS)
+_UPDATES = {name: _FOLDS[row.tells] for name, row in CHANNELS.items() if row.tells in _FOLDS}
 _MESSAGES: Final[dict[str, dict[str, _Fold]]] = {
     "channel_data": _UPDATES,
     "channel_batch_data": _UPDATES,
     "subscribed": _UPDATES,
     "unsubscribed": {**dict.fromkeys(_UPDATES, _fold_nothing), "v4_orderbook": _fold_unsubscribed},
     "connected": {"": lambda state, frame, _: _lose_books(state, frame)},
-    "error": dict.fromkeys(_ANY_CHANNEL, _fold_error),
+    "error": dict.fromkeys(("", *CHANNELS), _fold_error),
     "pong": {"": _fold_nothing},
 }
 _KINDS: Final[dict[str, Callable[[DataState, Frame], _Touched]]] = {
@@ -1108,7 +1101,7 @@ def _fold_unknown(state: DataState, frame: Frame) -> _Touched:
     what = f"{frame.kind[:20]} {frame.type[:40]!r} on channel {frame.channel[:40]!r}"
     if frame.fault:
         state.quality.note(frame.seq, "malformed", frame.fault)
-    elif frame.channel not in _ACCOUNTS:
+    elif frame.channel in _UPDATES or frame.channel not in CHANNELS:
         state.quality.note(frame.seq, "unknown", f"expected a known message, got {what}")
     return ()
 
