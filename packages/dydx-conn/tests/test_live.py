@@ -101,7 +101,7 @@ def confirm(asked: dict[str, Any], heard: list[dict[str, Any]]) -> list[dict[str
     """Answer a request as the venue does, with an id that nothing else takes."""
     what = {"channel": asked["channel"], "id": asked.get("id")}
     empty: dict[str, Any] = {"contents": {"bids": [], "asks": []}}
-    contents = empty if what["channel"] == "v4_orderbook" else {}
+    contents = empty if what["channel"] == "v4_orderbook" else {"contents": {}}
     return [{"type": f"{asked['type']}d", "message_id": len(heard), **what, **contents}]
 
 
@@ -463,8 +463,15 @@ def test_nothing_is_asked_for_more_often_than_the_venue_allows(
     assert all(0.4e9 <= second - first < 0.9e9 for first, second in times.values())
 
 
-def test_a_book_whose_update_cannot_be_read_is_asked_for_anew(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("channel", "id_", "what"),
+    [
+        ("v4_orderbook", "BTC-USD", {"bids": [["1"]]}),
+        ("v4_subaccounts", "dydx1owner/3", {"orders": [{}]}),
+    ],
+)
+def test_what_changes_by_an_update_that_cannot_be_read_is_asked_for_anew(
+    monkeypatch: pytest.MonkeyPatch, channel: str, id_: str, what: Any
 ) -> None:
     """It alone: whoever keeps it has to give it up."""
     monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.05)
@@ -472,19 +479,31 @@ def test_a_book_whose_update_cannot_be_read_is_asked_for_anew(
 
     def reply(asked: dict[str, Any], heard: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield from confirm(asked, heard)
-        if len(heard) == 4:
-            heard.append({})  # it takes an id, and has a level without a size
-            what = {"type": "channel_data", "channel": "v4_orderbook", "id": "BTC-USD"}
-            yield {**what, "message_id": 5, "contents": {"bids": [["1"]]}}
+        if len(heard) == 5:
+            heard.append({})  # it takes an id
+            update = {"type": "channel_data", "channel": channel, "id": id_}
+            yield {**update, "message_id": 6, "contents": what}
 
     venue.reply = reply
     with running(venue) as here:
-        frames = listen(here, ["BTC-USD"], count("ws", 5, "subscribed"))
+        frames = listen(
+            here, ["BTC-USD"], count("ws", 6, "subscribed"), Subaccount("dydx1owner", 3)
+        )
 
-    assert requests(frames)[4:] == [
-        ("unsubscribe", "v4_orderbook", "BTC-USD"), ("subscribe", "v4_orderbook", "BTC-USD"),
-    ]  # fmt: skip
+    assert requests(frames)[5:] == [("unsubscribe", channel, id_), ("subscribe", channel, id_)]
     assert not any(frame.kind == "gap" for frame in frames)
+
+
+def test_a_resubscription_that_succeeds_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The venue's word that a book is unsubscribed carries nothing, and is no update unread."""
+    monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.02)
+    monkeypatch.setattr(dydx_conn, "_POLL_S", 0.01)
+    venue = Venue()
+    jumping(venue, at=4, by=1)
+    with running(venue) as here:
+        frames = listen(here, ["BTC-USD"], both(count("ws", 8, "subscribed"), count("tick", 12)))
+
+    assert len(requests(frames)) == 4 + 2 * 4
 
 
 def test_what_is_never_answered_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:

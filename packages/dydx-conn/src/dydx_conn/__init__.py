@@ -4867,7 +4867,8 @@ class _Watch:
             self._asker.mend(key_of(frame))
         elif frame.is_refusal and "could not fetch" in frame.text and frame.channel:
             link.again([key_of(frame)], _RETRY_S)
-        if trouble == "out_of_order" or (frame.channel == "v4_orderbook" and not _readable(frame)):
+        row = CHANNELS.get(frame.channel)
+        if trouble == "out_of_order" or (row is not None and row.changes and not _readable(frame)):
             link.again([key_of(frame)])  # nobody can say what it would have changed
         if trouble != "gap":
             return []
@@ -4897,9 +4898,10 @@ class _Watch:
 
 def _readable(frame: Frame) -> bool:
     try:
-        return bool(contents(frame)) or frame.is_refusal
+        contents(frame)
     except WireError:
         return False
+    return True
 
 
 def _gap(frame: Frame, link: str, lost: int, why: str) -> Frame:
