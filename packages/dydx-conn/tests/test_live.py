@@ -494,6 +494,28 @@ def test_what_changes_by_an_update_that_cannot_be_read_is_asked_for_anew(
     assert not any(frame.kind == "gap" for frame in frames)
 
 
+def test_a_message_is_decoded_once_by_all_who_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Live looks whether it can be read, and the layers above read it."""
+    decode, decoded = dydx_conn._updates, list[int]()
+
+    def counted(frame: Frame) -> list[Any]:
+        decoded.extend([frame.seq] if frame.channel == "v4_orderbook" else [])
+        return decode(frame)
+
+    monkeypatch.setattr(dydx_conn, "_updates", counted)
+    books = list[Frame]()
+
+    def read(frame: Frame) -> None:
+        if frame.channel == "v4_orderbook":
+            books.append(frame)
+            assert contents(frame) is contents(frame)
+
+    with running(Venue()) as here:
+        live(here, ["BTC-USD", "ETH-USD"], pace=lambda _: len(books) < 2).subscribe(read)
+
+    assert decoded == [frame.seq for frame in books]
+
+
 def test_a_resubscription_that_succeeds_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """The venue's word that a book is unsubscribed carries nothing, and is no update unread."""
     monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.02)

@@ -2075,14 +2075,29 @@ def ws_frame(seq: int, at: int, mono: int, link: str, text: str) -> Frame:
 def contents(frame: Frame) -> list[Any]:
     """Decode what a frame carries, oldest first; empty for control messages.
 
-    The channel decides the type, as the path does for an answer; `WireError` says why not.
+    The channel decides the type, as the path does for an answer; `WireError` says why not. Who
+    asks again for the frame of the last call is given the same list: do not change it.
     """
+    last = _LAST[0]
+    if last[0] is frame:
+        return last[1]
     if frame.fault:
         raise WireError(frame.fault)
     if frame.kind == "http":
-        return [rest_contents(frame.channel, frame.text)]
-    if frame.kind != "ws" or frame.type in _CONTROL:
+        updates = [rest_contents(frame.channel, frame.text)]
+    elif frame.kind != "ws" or frame.type in _CONTROL:
         return []
+    else:
+        updates = _updates(frame)
+    _LAST[0] = (frame, updates)
+    return updates
+
+
+# `live` looks whether an update can be read, then the layers above read it: decoded once.
+_LAST: Final[list[tuple[Frame | None, list[Any]]]] = [(None, [])]
+
+
+def _updates(frame: Frame) -> list[Any]:
     decode = _DECODERS.get((frame.type, frame.channel)) or _decoder(frame.type, frame.channel)
     try:
         decoded = decode(frame.raw)
