@@ -265,14 +265,14 @@ def test_a_lost_answer_is_settled_by_the_chain(
         def details(self) -> str:
             return "lost"
 
-    real = session.trader._node.broadcast
+    real = session.trader._sender.node.broadcast
     sent = []
 
     def lossy(*given: Any) -> Any:
         sent.append(real(*given))
         raise Lost
 
-    monkeypatch.setattr(session.trader._node, "broadcast", lossy)
+    monkeypatch.setattr(session.trader._sender.node, "broadcast", lossy)
     queued = session.send(session.long(1))
 
     statuses = session.until(queued, "OPEN")
@@ -418,7 +418,7 @@ def test_a_permitted_key_trades_for_the_owner_and_does_no_more(network: Network)
         placed = session.send(order)
         session.until(placed, "OPEN")
         answers: list[Any] = []
-        session.trader._inbox = Told(answers)  # type: ignore[assignment]  # as long as it puts
+        session.trader._log._inbox = Told(answers)  # type: ignore[assignment]  # as long as it puts
         session.send(cancel(order))
         session.trader.close()
 

@@ -180,7 +180,6 @@ from functools import lru_cache, partial
 from ipaddress import ip_address
 from operator import attrgetter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import (
     IO,
     TYPE_CHECKING,
@@ -5343,136 +5342,6 @@ def _field(name: str, value: Any, depth: int) -> Any:
     return value if is_hash else _jsonable(value, depth)
 
 
-# === Node ===
-
-# Whatever is signed is signed for one chain: the node has to say that it is that one.
-
-
-@dataclass(frozen=True, slots=True)
-class ChainTip:
-    """A node's newest block: whose it is, its height, its time and when it was heard, in ns."""
-
-    chain_id: str
-    height: int
-    time_ns: int
-    at: int
-
-
-def chain_tip(network: Network, *, deadline_s: float = 5.0) -> ChainTip:
-    """Ask the network's node for its newest block; `NetworkError` if none comes in time."""
-    import grpc
-
-    channel = _channel(network.node)
-    try:
-        from dydx_v4_client.node.client import QueryNodeClient
-
-        node = QueryNodeClient(grpc.intercept_channel(channel, _deadline(deadline_s)))
-        header = asyncio.run(node.latest_block()).block.header
-    except grpc.RpcError as error:
-        said = str(error.details()).rpartition("last error: ")[2]
-        problem = f"{error.code().name}: {said}"
-    else:
-        tip_ns = header.time.ToNanoseconds()
-        return ChainTip(header.chain_id, header.height, tip_ns, time.time_ns())
-    finally:
-        channel.close()
-    raise NetworkError(f"expected a block of the node {network.node}, but {problem}")
-
-
-def is_loopback(address: str) -> bool:
-    """Tell whether an address, with or without scheme and port, is of this machine."""
-    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
-    with contextlib.suppress(ValueError):
-        return host == "localhost" or ip_address(host).is_loopback
-    return False
-
-
-def _channel(node: str) -> Any:
-    # As it is imported, the client warns of an address in its own configuration.
-    logger = logging.getLogger("dydx_v4_client.network")
-    logger.addFilter(_nothing)
-    try:
-        from dydx_v4_client.network import insecure_channel, secure_channel
-    finally:
-        logger.removeFilter(_nothing)
-    # Plain text is for a node on this machine; certificates are verified everywhere else.
-    bare = re.sub(r"^\w+://", "", node)
-    return insecure_channel(bare) if is_loopback(node) else secure_channel(bare)
-
-
-def _nothing(_: logging.LogRecord) -> bool:
-    return False
-
-
-def _deadline(seconds: float) -> Any:
-    """Return what gives every call of the official client a deadline; it has none by itself."""
-    import grpc
-
-    class Deadline(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # untyped
-        def intercept_unary_unary(self, proceed: Any, details: Any, request: Any) -> Any:
-            return proceed(details._replace(timeout=seconds), request)
-
-    return Deadline()
-
-
-# The official NodeClient, with what it lacks: a deadline on every call, and no second sending.
-
-
-_Block = tuple[str, int, int]  # chain id, height, time in nanoseconds
-
-
-class _Node:
-    """One node, asked in whichever thread calls; what goes wrong is a `grpc.RpcError`."""
-
-    def __init__(self, network: Network, deadline_s: float) -> None:
-        from dydx_v4_client.node.builder import Builder
-        from dydx_v4_client.node.client import NodeClient
-
-        self._channel = channel = _order_channel(network.node)
-
-        def call(*path: Any, **shapes: Any) -> Callable[[Any], Any]:
-            return partial(channel.unary_unary(*path, **shapes), timeout=deadline_s)
-
-        # Of a channel the client's stubs ask for nothing but `unary_unary`; and its own keeper
-        # of sequences would ask for the account before each order.
-        builder = Builder(network.chain_id, network.usdc_denom, memo="")
-        self._client = NodeClient(SimpleNamespace(unary_unary=call), builder, manage_sequence=False)
-
-    def latest_block(self) -> _Block:
-        header = asyncio.run(self._client.latest_block()).block.header
-        return header.chain_id, header.height, header.time.ToNanoseconds()
-
-    def account(self, address: str) -> tuple[int, int]:
-        found = asyncio.run(self._client.get_account(address))
-        return found.account_number, found.sequence
-
-    def broadcast(
-        self, wallet: Any, message: Any, authenticators: Sequence[int]
-    ) -> tuple[Result, str]:
-        """Sign and send; the answer says what the node's mempool made of it, and the hash."""
-        from dydx_v4_client.node.builder import TxOptions
-
-        chosen = TxOptions(list(authenticators), wallet.sequence, wallet.account_number)
-        options = chosen if authenticators else None
-        signed = self._client.builder.build(wallet, message, tx_options=options)
-        said = asyncio.run(self._client.broadcast(signed)).tx_response
-        return Result(code=said.code, codespace=said.codespace, log=said.raw_log), said.txhash
-
-    def close(self) -> None:
-        self._channel.close()
-
-
-def _order_channel(node: str) -> Any:
-    import grpc
-
-    address = node.rpartition("//")[2]
-    # gRPC may send anew what it believes lost: an order must not be.
-    options = [("grpc.enable_retries", 0)]
-    if is_loopback(address):
-        return grpc.insecure_channel(address, options)
-    return grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
-
-
 # === Messages ===
 
 # The official client's own `order` writes its number over the client metadata, and its `Market`
@@ -5559,6 +5428,122 @@ def _varint(value: int) -> bytes:
     return bytes([low | 128]) + _varint(rest) if rest else bytes([low])
 
 
+# === Node ===
+
+# A node, asked and told over one gRPC channel, through the official client. Whatever is signed is
+# signed for one chain: the node has to say that it is that one.
+
+
+@dataclass(frozen=True, slots=True)
+class ChainTip:
+    """A node's newest block: whose it is, its height, its time and when it came, in ns."""
+
+    chain_id: str
+    height: int
+    time_ns: int
+    at: int
+
+
+def chain_tip(network: Network, *, deadline_s: float = 5.0) -> ChainTip:
+    """Ask the network's node for its newest block; `NetworkError` if none comes in time."""
+    import grpc
+
+    with contextlib.closing(_Node(network, deadline_s)) as node:
+        try:
+            return node.latest_block()
+        except grpc.RpcError as error:
+            problem = _why(error)
+    raise NetworkError(f"expected a block of the node {network.node}, but {problem}")
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether an address, with or without scheme and port, is of this machine."""
+    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+    with contextlib.suppress(ValueError):
+        return host == "localhost" or ip_address(host).is_loopback
+    return False
+
+
+class _Channel:
+    """A gRPC channel: every call has a deadline, and none is made twice.
+
+    Of a channel the official client asks for nothing but `unary_unary`.
+    """
+
+    def __init__(self, node: str, deadline_s: float) -> None:
+        import grpc
+
+        address = node.rpartition("//")[2]
+        # gRPC may send anew what it believes lost: an order must not be.
+        options = [("grpc.enable_retries", 0)]
+        self._deadline_s = deadline_s
+        # Plain text is for a node on this machine; certificates are verified everywhere else.
+        self._channel = (
+            grpc.insecure_channel(address, options)
+            if is_loopback(address)
+            else grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
+        )
+
+    def unary_unary(self, *path: Any, **shapes: Any) -> Callable[[Any], Any]:
+        return partial(self._channel.unary_unary(*path, **shapes), timeout=self._deadline_s)
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+class _Node:
+    """One node, asked in whichever thread calls; what goes wrong is a `grpc.RpcError`."""
+
+    def __init__(self, network: Network, deadline_s: float) -> None:
+        with _unwarned():
+            from dydx_v4_client.node.builder import Builder
+            from dydx_v4_client.node.client import NodeClient
+
+        self._channel = _Channel(network.node, deadline_s)
+        builder = Builder(network.chain_id, network.usdc_denom, memo="")
+        # Its own keeper of sequences would ask for the account before each order.
+        self._client = NodeClient(self._channel, builder, manage_sequence=False)
+
+    def latest_block(self) -> ChainTip:
+        header = asyncio.run(self._client.latest_block()).block.header
+        return ChainTip(header.chain_id, header.height, header.time.ToNanoseconds(), time.time_ns())
+
+    def account(self, address: str) -> tuple[int, int]:
+        """Return an account's number and the sequence of its next transaction."""
+        found = asyncio.run(self._client.get_account(address))
+        return found.account_number, found.sequence
+
+    def broadcast(
+        self, wallet: Any, message: Any, authenticators: Sequence[int]
+    ) -> tuple[Result, str]:
+        """Sign and send; the answer says what the node's mempool made of it, and the hash."""
+        from dydx_v4_client.node.builder import TxOptions
+
+        chosen = TxOptions(list(authenticators), wallet.sequence, wallet.account_number)
+        options = chosen if authenticators else None
+        signed = self._client.builder.build(wallet, message, tx_options=options)
+        said = asyncio.run(self._client.broadcast(signed)).tx_response
+        return Result(code=said.code, codespace=said.codespace, log=said.raw_log), said.txhash
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+@contextlib.contextmanager
+def _unwarned() -> Iterator[None]:
+    # As it is imported, the client warns of an address in its own configuration.
+    logger = logging.getLogger("dydx_v4_client.network")
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = False
+
+
+def _why(error: Any) -> str:
+    return f"{error.code().name}: {str(error.details()).rpartition('last error: ')[2]}"
+
+
 # === Client ids ===
 
 
@@ -5612,10 +5597,237 @@ class ClientIds:
         return int(text)
 
 
-# === Trader ===
+# === Sending ===
+
+# What one transaction needs on its way to a node: the chain's clock, the account's sequence, the
+# frames that tell of it. Used from many threads; what is shared is guarded where it is kept.
 
 _Request = OrderRequest | CancelRequest | BatchCancel
 Wish = _Request | Replace
+
+
+class _Job(msgspec.Struct, frozen=True):
+    """A transaction to be sent; `then` is another one, once this one is taken."""
+
+    what: str
+    ids: tuple[str, ...]
+    subaccount: Subaccount
+    request: _Request
+    message: Any
+    size: Decimal
+    short: bool
+    until: int
+    then: "_Job | None" = None
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        return self.ids + (self.then.about if self.then else ())
+
+
+class _Log:
+    """Where what is sent and answered is told: the inbox, as frames of the node, and the audit."""
+
+    def __init__(self, inbox: Inbox, audit: AuditLog | None) -> None:
+        self._inbox, self._audit = inbox, audit
+
+    def put(self, kind: str, told: Any, type: str, channel: str, id: str = "") -> None:
+        self._inbox.put(kind, msgspec.json.encode(told).decode(), type, channel, id, link="node")
+        self.write("sent" if kind == "sent" else channel, told=told)
+
+    def write(self, event: str, **fields: Any) -> None:
+        if self._audit is not None:
+            self._audit.write(f"node {event}", **fields)
+
+
+class _Clock:
+    """The chain's last block as far as node and frames have told: never ahead of the chain."""
+
+    def __init__(self) -> None:
+        self._last = (0, 0, 0)  # its height and time, and when it came
+
+    def learn(self, height: int, time_ns: int) -> None:
+        if height > self.height:
+            self._last = (height, time_ns, time.monotonic_ns())  # at once: others are reading
+
+    @property
+    def height(self) -> int:
+        return self._last[0]
+
+    @property
+    def now_ns(self) -> int:
+        """The block's time, and what passed since; 0 before there is one."""
+        height, time_ns, came_ns = self._last
+        return time_ns + time.monotonic_ns() - came_ns if height else 0
+
+
+class _Sequence:
+    """The account's number, and which sequence its next transaction has.
+
+    With `nonces` that is the chain's time in milliseconds, or one more than was used last.
+    """
+
+    def __init__(self, clock: _Clock, *, nonces: bool) -> None:
+        self.number = 0
+        self.nonces = nonces
+        self._clock = clock
+        self._next: int | None = None  # None: ask
+        self._nonce, self._guard = 0, threading.Lock()
+
+    def take(self, node: _Node, owner: str) -> int:
+        """Return a sequence to send with; a `grpc.RpcError` if it has to be asked for in vain."""
+        if self.nonces:
+            with self._guard:
+                self._nonce = max(self._clock.now_ns // 1_000_000, self._nonce + 1)
+                return self._nonce
+        return self.ask(node, owner) if self._next is None else self._next
+
+    def ask(self, node: _Node, owner: str) -> int:
+        self.number, sequence = node.account(owner)
+        self._next = sequence
+        return sequence
+
+    def learn(self, used: int, result: Result | None) -> None:
+        if not self.nonces:
+            self._next = _next_sequence(used, result)
+
+
+def _next_sequence(used: int, result: Result | None) -> int | None:
+    """Return which sequence follows a transaction's; None if nobody knows."""
+    if result is None:
+        return None
+    if result.code == 0:
+        return used + 1
+    if result.is_sdk(4) or result.is_sdk(32):
+        expected = _EXPECTED.search(result.log)
+        return int(expected[1]) if expected else None
+    return used
+
+
+_EXPECTED: Final = re.compile(r"expected (\d+), got \d+")
+# With these a gateway says that the node has not seen it.
+_NOT_HANDED_ON: Final = re.compile("INVALID_ARG|PERMISSION_DENIED|UNAUTHENTICATED|UNIMPLEMENTED")
+
+
+class _Sender:
+    """Signs jobs and sends each once; what becomes of it is told in frames."""
+
+    def __init__(
+        self, keys: Keys, owner: str, log: _Log, *, nonces: bool, authenticators: Sequence[int]
+    ) -> None:
+        self.clock = _Clock()
+        self.sequence = _Sequence(self.clock, nonces=nonces)
+        self.stop = threading.Event()
+        self.node: _Node
+        self._keys, self._owner, self._log = keys, owner, log
+        self._authenticators = tuple(authenticators)
+        self._lost = False  # the last answer did not come
+
+    def open(self, network: Network, deadline_s: float) -> None:
+        """Connect and learn block and account; `NetworkError` if the node does not say them."""
+        import grpc
+
+        self.node, problem = _Node(network, deadline_s), ""
+        try:
+            chain_id = self._heard(self.node.latest_block())
+            if chain_id == network.chain_id:
+                self.sequence.ask(self.node, self._owner)
+            else:
+                problem = f"it is of {chain_id}"
+        except grpc.RpcError as error:
+            problem = _why(error)
+        if problem:
+            self.node.close()
+            what = f"expected a node of {network.chain_id} at {network.node}"
+            raise NetworkError(f"{what} that says block and account, but {problem}")
+
+    def refresh(self) -> None:
+        """Learn the newest block, if the node says it."""
+        import grpc
+
+        try:
+            self._heard(self.node.latest_block())
+        except grpc.RpcError as error:
+            # The height stays a lower bound: orders end sooner, and none is good for too long.
+            self._log.write("unanswered", asked="latest_block", why=_why(error))
+
+    def _heard(self, tip: ChainTip) -> str:
+        self.clock.learn(tip.height, tip.time_ns)
+        at = datetime.fromtimestamp(tip.time_ns / 1e9, UTC).isoformat()
+        header = {"height": str(tip.height), "time": at, "chain_id": tip.chain_id}
+        self._log.put("http", {"result": {"block": {"header": header}}}, "0", "latest_block")
+        return tip.chain_id
+
+    def send(self, job: _Job) -> None:
+        """Send a job, and what is to follow it if it is taken."""
+        taken = None
+        try:
+            taken = self._send(job, 0) if job.short else self._send_numbered(job)
+        finally:
+            if job.then is not None and taken is not None and taken.is_taken:
+                self.send(job.then)
+            elif job.then is not None:
+                # Not a second order beside the first, which may still stand.
+                self._drop(job.then, "the cancel before it was not taken")
+
+    def _send_numbered(self, job: _Job) -> Result | None:
+        """Send with a sequence, and anew with the right one if it was wrong."""
+        import grpc
+
+        for last in (False, False, True):
+            try:
+                sequence = self.sequence.take(self.node, self._owner)
+            except grpc.RpcError as error:
+                self._drop(job, f"the account's sequence is not known: {_why(error)}")
+                return None
+            result = self._send(job, sequence, again=not last)
+            self.sequence.learn(sequence, result)
+            if result is None or not result.is_sdk(32):
+                break
+            if self.sequence.nonces:
+                self.refresh()  # our idea of the chain's time was off
+        return result
+
+    def _send(self, job: _Job, sequence: int, *, again: bool = False) -> Result | None:
+        """Send once; None if no answer came, and then nobody knows."""
+        import grpc
+
+        if self.stop.is_set() and self._lost and not (job.short and job.what != "place"):
+            self._drop(job, "closed, and the node does not answer")
+            return None
+        wallet = self._keys.wallet(self.sequence.number, sequence)
+        told: dict[str, Any] = {"ids": job.ids, "subaccount": str(job.subaccount)}
+        told |= {"size": str(job.size), "sequence": sequence, job.what: job.request}
+        self._log.put("sent", told, "", job.what, job.ids[0])
+        try:
+            result, txhash = self.node.broadcast(wallet, job.message, self._authenticators)
+        except grpc.RpcError as error:
+            if not _NOT_HANDED_ON.match(error.code().name):
+                return self._answer(job, errors=[{"msg": _why(error)}])
+            code = error.code().value[0]
+            result, txhash = Result(code=code, codespace="grpc", log=_why(error)), ""
+        except Exception as error:
+            # Not of the network, and yet after the sending may have begun: that must be told too.
+            self._answer(job, errors=[{"msg": type(error).__name__}])
+            raise
+        self._lost, said = False, msgspec.to_builtins(result) | {"hash": txhash}
+        return self._answer(job, result, result=said, again=again and result.is_sdk(32))
+
+    def _drop(self, job: _Job, why: str) -> None:
+        """Say that what was queued is not sent after all."""
+        result = Result(code=1, codespace="client", log=f"not sent: {why}")
+        self._answer(job, result=msgspec.to_builtins(result))
+
+    def _answer(self, job: _Job, found: Result | None = None, **said: Any) -> Result | None:
+        code = said.get("result", {}).get("code", -1)
+        about = {"to": job.what, "ids": job.ids, "until": job.until}
+        self._log.put("http", about | said, str(code), "broadcast")
+        self._lost = self._lost or code < 0
+        return found
+
+
+# === Trader ===
+
+# What may go out, and in which turn. It judges before it sends, and never waits.
 
 
 class Queued(msgspec.Struct, frozen=True, gc=False):
@@ -5631,6 +5843,24 @@ class Denied(msgspec.Struct, frozen=True, gc=False):
     error: str = ""
 
 
+def _refusal_of(
+    wish: _Request, subaccount: Subaccount, market: PerpetualMarket | None, *,
+    status: str, height: int, time: int, window: int,
+) -> str:  # fmt: skip
+    """Name what the chain would refuse a request for now, or return nothing; as `objection`."""
+    if isinstance(wish, BatchCancel):
+        error = batch_cancel_objection(wish.cancels, subaccount=subaccount, height=height)
+        return error if wish.cancels else "ErrInvalidBatchCancel"
+    if wish.order_flags == SHORT_TERM and wish.good_til_block > height + 1 + window:
+        return "ErrGoodTilBlockExceedsShortBlockWindow"
+    if isinstance(wish, CancelRequest):
+        return cancel_objection(wish, subaccount=subaccount, height=height, time=time)
+    if market is None:
+        return "ErrInvalidClob"
+    given: Any = {"subaccount": subaccount, "height": height, "time": time}
+    return objection(wish, market, status=status, **given)
+
+
 _MESSAGES: Final[Mapping[type, tuple[str, Callable[[Any, Subaccount], Any]]]] = {
     OrderRequest: ("place", place_message),
     CancelRequest: ("cancel", cancel_message),
@@ -5638,20 +5868,79 @@ _MESSAGES: Final[Mapping[type, tuple[str, Callable[[Any, Subaccount], Any]]]] = 
 }
 
 
-class _Job(msgspec.Struct, frozen=True):
-    what: str
-    ids: tuple[str, ...]
-    subaccount: Subaccount
-    request: _Request
-    message: Any
-    size: Decimal
-    short: bool
-    until: int
-    then: "_Job | None" = None
+def _job(wish: _Request, subaccount: Subaccount, size: Decimal) -> _Job:
+    parts = wish.cancels if isinstance(wish, BatchCancel) else (wish,)
+    what, write = _MESSAGES[type(wish)]
+    ids = tuple(order_id(subaccount, part) for part in parts)
+    short = parts[0].order_flags == SHORT_TERM
+    message = write(wish, subaccount)
+    return _Job(what, ids, subaccount, wish, message, size, short, good_until(parts[0]))
 
-    @property
-    def about(self) -> tuple[str, ...]:
-        return self.ids + (self.then.about if self.then else ())
+
+class _Turns:
+    """Work on threads: what concerns one order in turn, else in parallel or, `alone`, one by one.
+
+    `guard` is held by who looks and puts: what was looked at is then still so.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.guard = threading.Condition()
+        self._open, self._waiting, self._capacity = False, 0, capacity
+        self._latest: dict[str, Future[None]] = {}  # by order, the last of its work on its way
+
+    def open(self) -> None:
+        self._pool, self._line = ThreadPoolExecutor(8, "node"), ThreadPoolExecutor(1, "turn")
+        self._open = True
+
+    def room(self) -> None:
+        """Raise `ConnError` if nothing can be put."""
+        if not self._open:
+            raise ConnError("expected a trader that is started and not closed")
+        if self._waiting >= self._capacity:
+            raise ConnError(f"expected at most {self._capacity} wishes on their way: it is full")
+
+    def put(self, ids: tuple[str, ...], work: Callable[[], None], *, alone: bool) -> None:
+        """Have work done after all that was put before about one of these orders."""
+        self._waiting += 1
+        before = [self._latest[id] for id in ids if id in self._latest]
+        done: Future[None] = Future()
+        self._latest |= dict.fromkeys(ids, done)
+        threads = self._line if alone else self._pool
+        self._after(before, partial(threads.submit, self._do, ids, work, done))
+
+    def close(self) -> bool:
+        """Take nothing more; tell whether it was open. What was put is still done."""
+        with self.guard:
+            was_open, self._open = self._open, False
+        return was_open
+
+    def end(self) -> None:
+        """Wait until all is done, then end the threads."""
+        with self.guard:
+            self.guard.wait_for(lambda: not self._waiting)
+        self._line.shutdown()
+        self._pool.shutdown()
+
+    def _after(self, before: "list[Future[None]]", begin: Callable[[], object]) -> None:
+        # Until those before it are done, it holds no thread.
+        for earlier in before:
+            if not earlier.done():
+                earlier.add_done_callback(lambda _: self._after(before, begin))
+                return
+        begin()
+
+    def _do(self, ids: tuple[str, ...], work: Callable[[], None], done: "Future[None]") -> None:
+        try:
+            work()
+        finally:
+            with self.guard:
+                for id in ids:
+                    if self._latest.get(id) is done:
+                        del self._latest[id]
+            done.set_result(None)
+            with self.guard:
+                self._waiting -= 1
+                self.guard.notify_all()
 
 
 class Trader:
@@ -5678,31 +5967,27 @@ class Trader:
             what = f"expected the key of {subaccount.owner} or authenticators, got"
             raise ConnError(f"{what} the key of {keys.address}")
         self.network, self.subaccount = network, subaccount
-        self._keys, self._inbox, self._audit = keys, inbox, audit
-        self._markets, self._statuses = markets, statuses or {}
-        self._authenticators, self._nonces = tuple(authenticators), nonces
-        self._window, self._capacity = window, capacity
+        self._markets, self._statuses, self._window = markets, statuses or {}, window
         self._deadline_s, self._refresh_s = deadline_s, refresh_s
-        self._last = (0, 0, 0)  # a block's height and time, and when it was heard
-        self._number = self._nonce = 0
-        self._sequence: int | None = None  # of the next transaction; None: ask
-        self._guard, self._stop = threading.Condition(), threading.Event()
-        self._waiting = 0
-        self._open = self._lost = False
-        self._asked: dict[str, int] = {}  # what was handed over, and until which block
-        self._latest: dict[str, Future[None]] = {}  # by order, the last wish on its way
+        self._log = log = _Log(inbox, audit)
+        self._sender = _Sender(
+            keys, subaccount.owner, log, nonces=nonces, authenticators=authenticators
+        )
+        self._turns = _Turns(capacity)
+        self._handed: dict[str, int] = {}  # what was handed over, and until which block
+        self._watch = threading.Thread(target=self._keep_time, name="block-clock", daemon=True)
 
     # --- the chain's clock
 
     @property
     def height(self) -> int:
         """Return the last block's height as far as node and frames have told; a lower bound."""
-        return self._last[0]
+        return self._sender.clock.height
 
     @property
     def time(self) -> int:
         """Return the chain's time in unix seconds: the last block's, and what passed since."""
-        return self._now_ns() // 1_000_000_000
+        return self._sender.clock.now_ns // 1_000_000_000
 
     def good_til_block(self, blocks: int = 10) -> int:
         """Return the block that is so many ahead, within the window."""
@@ -5716,16 +6001,12 @@ class Trader:
         """Learn a later height from the indexer's frames; others change nothing."""
         if frame.kind == "ws" and frame.channel == "v4_block_height":
             with contextlib.suppress(ConnError, ValueError):
-                for height, time_ns in blocks_of(frame):
-                    self._learn(height, time_ns)
+                for block in contents(frame):
+                    self._sender.clock.learn(*block.block)
 
-    def _learn(self, height: int, time_ns: int) -> None:
-        if height > self.height:
-            self._last = (height, time_ns, time.monotonic_ns())  # at once: others are reading
-
-    def _now_ns(self) -> int:
-        height, time_ns, heard_ns = self._last
-        return time_ns + time.monotonic_ns() - heard_ns if height else 0
+    def _keep_time(self) -> None:
+        while not self._sender.stop.wait(self._refresh_s):
+            self._sender.refresh()
 
     # --- life
 
@@ -5734,25 +6015,9 @@ class Trader:
 
         Also if it is a node of another chain: nothing is signed for that.
         """
-        import grpc
-
-        self._node = _Node(self.network, self._deadline_s)
-        try:
-            chain_id = self._heard(self._node.latest_block())
-            if chain_id != self.network.chain_id:
-                self._node.close()
-                what = f"expected a node of {self.network.chain_id} at {self.network.node}"
-                raise NetworkError(f"{what}, it is of {chain_id}")
-            self._learn_account()
-        except grpc.RpcError as error:
-            self._node.close()
-            what = f"expected block and account of the node {self.network.node}"
-            raise NetworkError(f"{what}, but {_why(error)}") from None
-        # In parallel, and one after the other.
-        self._pool, self._turn = ThreadPoolExecutor(8, "node"), ThreadPoolExecutor(1, "turn")
-        self._watch = threading.Thread(target=self._keep_time, name="block-clock", daemon=True)
+        self._sender.open(self.network, self._deadline_s)
         self._watch.start()
-        self._open = True
+        self._turns.open()
 
     def close(self) -> None:
         """Take nothing more, hear out what was queued, and end; a second call does nothing.
@@ -5760,16 +6025,11 @@ class Trader:
         Once the node has left a call without an answer, what is still queued is not sent, but for
         cancels of short-term orders.
         """
-        with self._guard:
-            was_open, self._open = self._open, False
-        if was_open:
-            self._stop.set()
-            with self._guard:
-                self._guard.wait_for(lambda: not self._waiting)
-            self._turn.shutdown()
-            self._pool.shutdown()
+        if self._turns.close():
+            self._sender.stop.set()
+            self._turns.end()
             self._watch.join()
-            self._node.close()
+            self._sender.node.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -5777,30 +6037,6 @@ class Trader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _learn_account(self) -> None:
-        self._number, self._sequence = self._node.account(self.subaccount.owner)
-
-    def _keep_time(self) -> None:
-        while not self._stop.wait(self._refresh_s):
-            self._refresh()
-
-    def _refresh(self) -> None:
-        import grpc
-
-        try:
-            self._heard(self._node.latest_block())
-        except grpc.RpcError as error:
-            # The height stays a lower bound: orders end sooner, and none is good for too long.
-            self._write("unanswered", asked="latest_block", why=_why(error))
-
-    def _heard(self, block: _Block) -> str:
-        chain_id, height, time_ns = block
-        self._learn(height, time_ns)
-        at = datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat()
-        header = {"height": str(height), "time": at, "chain_id": chain_id}
-        self._put("http", {"result": {"block": {"header": header}}}, "0", "latest_block")
-        return chain_id
 
     # --- wishes
 
@@ -5811,184 +6047,44 @@ class Trader:
         """
         own = self.subaccount
         try:
-            with self._guard:
-                job = self._job(wish, own if number is None else Subaccount(own.owner, number))
-                self._waiting += 1
-                before = [self._latest[id] for id in job.about if id in self._latest]
-                sent: Future[None] = Future()
-                self._latest |= dict.fromkeys(job.about, sent)
-            self._follow(before, job, sent)
+            with self._turns.guard:
+                self._turns.room()
+                job = self._judged(wish, own if number is None else Subaccount(own.owner, number))
+                alone = not (job.short or self._sender.sequence.nonces)
+                self._turns.put(job.about, partial(self._sender.send, job), alone=alone)
         except (ConnError, ValueError, TypeError) as problem:
             denied = Denied(str(problem), getattr(problem, "error", ""))
-            self._write("denied", wish=wish, reason=denied.reason)
+            self._log.write("denied", wish=wish, reason=denied.reason)
             return denied
         return Queued(job.ids)
 
-    def _job(self, wish: Wish, subaccount: Subaccount) -> _Job:
-        if not self._open:
-            raise ConnError("expected a trader that is started and not closed")
-        if self._waiting >= self._capacity:
-            raise ConnError(f"expected at most {self._capacity} wishes on their way: it is full")
+    def _judged(self, wish: Wish, subaccount: Subaccount) -> _Job:
         if isinstance(wish, Replace):
-            first = self._job(wish.cancel, subaccount)
-            return msgspec.structs.replace(first, then=self._job(wish.order, subaccount))
-        parts = wish.cancels if isinstance(wish, BatchCancel) else (wish,)
-        refuse(self._objection(wish, subaccount))
-        what, write = _MESSAGES[type(wish)]
-        ids, message = tuple(order_id(subaccount, part) for part in parts), write(wish, subaccount)
-        size = Decimal(0)
-        if isinstance(wish, OrderRequest):
-            self._once(ids[0], wish)
-            size = self._markets[wish.ticker].size(wish.quantums)
-        short = parts[0].order_flags == SHORT_TERM
-        return _Job(what, ids, subaccount, wish, message, size, short, good_until(parts[0]))
-
-    def _objection(self, wish: _Request, subaccount: Subaccount) -> str:
-        height, now = self.height, {"height": self.height, "time": self.time}
-        if isinstance(wish, BatchCancel):
-            error = batch_cancel_objection(wish.cancels, subaccount=subaccount, height=height)
-            return error if wish.cancels else "ErrInvalidBatchCancel"
-        if wish.order_flags == SHORT_TERM and wish.good_til_block > height + 1 + self._window:
-            return "ErrGoodTilBlockExceedsShortBlockWindow"
-        if isinstance(wish, CancelRequest):
-            return cancel_objection(wish, subaccount=subaccount, **now)
-        market = self._markets.get(wish.ticker)
-        if market is None:
-            return "ErrInvalidClob"
-        status = self._statuses.get(wish.ticker, "ACTIVE")
-        return objection(wish, market, subaccount=subaccount, status=status, **now)
+            first = self._judged(wish.cancel, subaccount)
+            return msgspec.structs.replace(first, then=self._judged(wish.order, subaccount))
+        order = wish if isinstance(wish, OrderRequest) else None
+        market = self._markets.get(order.ticker) if order else None
+        status = self._statuses.get(order.ticker, "ACTIVE") if order else "ACTIVE"
+        refuse(_refusal_of(
+            wish, subaccount, market, status=status,
+            height=self.height, time=self.time, window=self._window,
+        ))  # fmt: skip
+        job = _job(
+            wish, subaccount, market.size(order.quantums) if order and market else Decimal(0)
+        )
+        if order is not None:
+            self._once(job.ids[0], order)
+        return job
 
     def _once(self, id: str, order: OrderRequest) -> None:
         """Refuse what was handed over before; a greater block makes it a replacement."""
-        if id in self._asked and order.order_flags != SHORT_TERM:
+        if id in self._handed and order.order_flags != SHORT_TERM:
             raise OrderDenied("ErrStatefulOrderAlreadyExists")
-        if order.good_til_block <= self._asked.get(id, -1):
+        if order.good_til_block <= self._handed.get(id, -1):
             raise OrderDenied("ErrInvalidReplacement")
-        self._asked[id] = order.good_til_block
-        if len(self._asked) > _ANSWERED_IDS:
-            del self._asked[next(iter(self._asked))]
-
-    # --- sending, on the threads
-
-    def _follow(self, before: "list[Future[None]]", job: _Job, sent: "Future[None]") -> None:
-        """Give a job to the threads once those before it are sent; until then it holds none."""
-        for earlier in before:
-            if not earlier.done():
-                earlier.add_done_callback(lambda _: self._follow(before, job, sent))
-                return
-        threads = self._pool if job.short or self._nonces else self._turn
-        threads.submit(self._deliver, job, sent)
-
-    def _deliver(self, job: _Job, sent: "Future[None]") -> None:
-        try:
-            self._send_all(job)
-        finally:
-            with self._guard:
-                for id in job.about:
-                    if self._latest.get(id) is sent:
-                        del self._latest[id]
-            sent.set_result(None)
-            with self._guard:
-                self._waiting -= 1
-                self._guard.notify_all()
-
-    def _send_all(self, job: _Job) -> None:
-        taken = None
-        try:
-            taken = self._send(job, 0) if job.short else self._send_numbered(job)
-        finally:
-            if job.then is not None and taken is not None and taken.is_taken:
-                self._send_all(job.then)
-            elif job.then is not None:
-                # Not a second order beside the first, which may still stand.
-                self._drop(job.then, "the cancel before it was not taken")
-
-    def _send_numbered(self, job: _Job) -> Result | None:
-        """Send with a sequence, and anew with the right one if it was wrong."""
-        import grpc
-
-        for last in (False, False, True):
-            try:
-                sequence = self._next_sequence()
-            except grpc.RpcError as error:
-                self._drop(job, f"the account's sequence is not known: {_why(error)}")
-                return None
-            result = self._send(job, sequence, again=not last)
-            self._learn_sequence(sequence, result)
-            if result is None or not result.is_sdk(32):
-                break
-            if self._nonces:
-                self._refresh()  # our idea of the chain's time was off
-        return result
-
-    def _next_sequence(self) -> int:
-        if self._nonces:
-            with self._guard:
-                # The chain's time in milliseconds, or one more than was used last.
-                self._nonce = max(self._now_ns() // 1_000_000, self._nonce + 1)
-                return self._nonce
-        if self._sequence is None:
-            self._learn_account()
-        return self._sequence or 0
-
-    def _learn_sequence(self, used: int, result: Result | None) -> None:
-        if result is not None and result.code == 0:
-            self._sequence = used + 1
-        elif result is None or result.is_sdk(4) or result.is_sdk(32):
-            expected = _EXPECTED.search(result.log) if result is not None else None
-            self._sequence = int(expected[1]) if expected else None
-
-    def _send(self, job: _Job, sequence: int, *, again: bool = False) -> Result | None:
-        """Send once; None if no answer came, and then nobody knows."""
-        import grpc
-
-        if self._stop.is_set() and self._lost and not (job.short and job.what != "place"):
-            self._drop(job, "closed, and the node does not answer")
-            return None
-        wallet = self._keys.wallet(self._number, sequence)
-        told: dict[str, Any] = {"ids": job.ids, "subaccount": str(job.subaccount)}
-        told |= {"size": str(job.size), "sequence": sequence, job.what: job.request}
-        self._put("sent", told, "", job.what, job.ids[0])
-        try:
-            result, txhash = self._node.broadcast(wallet, job.message, self._authenticators)
-        except grpc.RpcError as error:
-            if not _NOT_HANDED_ON.match(error.code().name):
-                return self._answer(job, errors=[{"msg": _why(error)}])
-            code = error.code().value[0]
-            result, txhash = Result(code=code, codespace="grpc", log=_why(error)), ""
-        except Exception as error:
-            # Not of the network, and yet after the sending may have begun: that must be told too.
-            self._answer(job, errors=[{"msg": type(error).__name__}])
-            raise
-        self._lost, said = False, msgspec.to_builtins(result) | {"hash": txhash}
-        return self._answer(job, result, result=said, again=again and result.is_sdk(32))
-
-    def _drop(self, job: _Job, why: str) -> None:
-        """Say that what was queued is not sent after all."""
-        result = Result(code=1, codespace="client", log=f"not sent: {why}")
-        self._answer(job, result=msgspec.to_builtins(result))
-
-    def _answer(self, job: _Job, found: Result | None = None, **said: Any) -> Result | None:
-        code = said.get("result", {}).get("code", -1)
-        about = {"to": job.what, "ids": job.ids, "until": job.until}
-        self._put("http", about | said, str(code), "broadcast")
-        self._lost = self._lost or code < 0
-        return found
-
-    def _put(self, kind: str, told: Any, type: str, channel: str, id: str = "") -> None:
-        self._inbox.put(kind, msgspec.json.encode(told).decode(), type, channel, id, link="node")
-        self._write("sent" if kind == "sent" else channel, told=told)
-
-    def _write(self, event: str, **fields: Any) -> None:
-        if self._audit is not None:
-            self._audit.write(f"node {event}", **fields)
+        self._handed[id] = order.good_til_block
+        if len(self._handed) > _HANDED:
+            del self._handed[next(iter(self._handed))]
 
 
-_EXPECTED: Final = re.compile(r"expected (\d+), got \d+")
-_ANSWERED_IDS: Final = 65_536
-# With these a gateway says that the node has not seen it.
-_NOT_HANDED_ON: Final = re.compile("INVALID_ARG|PERMISSION_DENIED|UNAUTHENTICATED|UNIMPLEMENTED")
-
-
-def _why(error: Any) -> str:
-    return f"{error.code().name}: {error.details()}"
+_HANDED: Final = 65_536  # orders that are remembered; the oldest is forgotten
