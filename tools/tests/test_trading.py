@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ import msgspec
 import pytest
 from dydx_conn import (
     AuditLog,
-    ClientIds,
     Denied,
     Frame,
     Inbox,
@@ -33,6 +33,7 @@ from dydx_conn import (
     Trader,
     cancel,
     cancel_all,
+    client_ids,
     fold_order_frame,
     limit,
     live,
@@ -190,12 +191,11 @@ def session(network: Network, request: pytest.FixtureRequest) -> Iterator[Sessio
 # === Short-term ===
 
 
-def test_a_market_order_is_sent_and_filled(session: Session, tmp_path: Path) -> None:
+def test_a_market_order_is_sent_and_filled(session: Session) -> None:
     """Its id is known before it is sent, and is the indexer's; the fill is told once."""
-    ids = ClientIds(tmp_path / "ids")
     order = market(
         session.btc, "BUY", "0.01", f"{session.price * 1.05:.6f}", rounding="less",
-        client_id=ids(), good_til_block=session.trader.good_til_block(),
+        client_id=next(client_ids(time.time_ns())), good_til_block=session.trader.good_til_block(),
     )  # fmt: skip
     queued = session.send(order)
 

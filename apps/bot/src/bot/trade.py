@@ -38,6 +38,7 @@ from dydx_conn import (
     SubaccountContents,
     Trader,
     cancel_all,
+    client_ids,
     contents,
     estimate,
     exact,
@@ -140,9 +141,6 @@ def _quantums(usdc: str) -> int:
 
 _ACCOUNT: Final = "v4_subaccounts"
 _LOSSES: Final = ("close", "gap")
-# New numbers for 500 orders a second from the first frame on, so that a restart repeats none.
-_NUMBER_NS: Final = 2_000_000
-_NUMBERS: Final = 1 << 32
 
 
 class WireVenue:
@@ -174,7 +172,7 @@ class WireVenue:
         """Return the frame if it is of the account: what it says, or that some of it is lost."""
         if not self._numbered and self._risk is not None:
             self._numbered = True
-            self._risk.next_client_id = frame.at // _NUMBER_NS % _NUMBERS
+            self._risk.next_client_id = next(client_ids(frame.at))
         if self.trader is not None:
             self.trader.observe(frame)
         for state in fold_order_frame(self.lifecycle, frame):

@@ -69,7 +69,7 @@ __all__ = [
     "EQUITY_TIERS", "STANDARD_FEE_TIERS", "FeeTier", "Fees", "MarketDiscount", "StakingLevel",
     "fee", "fee_ppm", "fee_tier", "staking_discount_ppm", "stateful_order_limit",
     # Builders
-    "Terms", "limit", "market", "stop_loss", "take_profit", "twap",
+    "Terms", "client_ids", "limit", "market", "stop_loss", "take_profit", "twap",
     # Replacements and cancels
     "cancel", "replacement",
     # Estimates
@@ -127,8 +127,6 @@ __all__ = [
     "ChainTip", "chain_tip", "is_loopback",
     # Messages
     "batch_cancel_message", "cancel_message", "place_message",
-    # Client ids
-    "ClientIds",
     # Trader
     "Denied", "Queued", "Trader", "Wish",
 ]
@@ -138,7 +136,6 @@ import asyncio
 import base64
 import contextlib
 import email.utils
-import fcntl
 import hashlib
 import heapq
 import itertools
@@ -1176,6 +1173,17 @@ class Terms(TypedDict, total=False):
 
 
 _Amount = Decimal | str
+
+
+def client_ids(at: int) -> Iterator[int]:
+    """Number the orders of a run that begins at `at` (ns): 32 bits each, none of an earlier run.
+
+    The numbers begin where the clock stands, counting 500 a second: a run that places fewer than
+    that, in the long run, repeats none of those before it, restarted or not. They come round after
+    99 days, when no order of the last time lives: the longest stands 95. The same beginning gives
+    the same numbers, so that a replay does, and two runs must not share a subaccount.
+    """
+    return (number % 2**32 for number in itertools.count(at // 2_000_000))
 
 
 def limit(
@@ -5542,59 +5550,6 @@ def _unwarned() -> Iterator[None]:
 
 def _why(error: Any) -> str:
     return f"{error.code().name}: {str(error.details()).rpartition('last error: ')[2]}"
-
-
-# === Client ids ===
-
-
-class ClientIds:
-    """Numbers for orders, each given once: over restarts, threads and processes that share `path`.
-
-    The file holds the first number that nobody has been promised. A new file begins where the
-    clock stands, counting 500 a second: so it comes round after 99 days, when no order of the last
-    time lives any more (the longest stands 95), and a lost file does no harm.
-    """
-
-    RESERVED: Final = 256  # a write to the disk for so many numbers; a restart skips the rest
-
-    def __init__(self, path: Path | str, *, clock: Callable[[], float] = time.time) -> None:
-        self.path = Path(path)
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._next = self._end = 0
-
-    def __call__(self) -> int:
-        """Return a number of 32 bits that was never returned; `ConnError` if the file is broken."""
-        with self._lock:
-            if self._next == self._end:
-                self._next = self._reserve()
-                self._end = self._next + self.RESERVED
-            self._next += 1
-            return (self._next - 1) % (1 << 32)
-
-    def _reserve(self) -> int:
-        part = self.path.with_name(f"{self.path.name}.part")
-        try:
-            with self.path.with_name(f"{self.path.name}.lock").open("a") as lock:
-                # Until it is closed: two processes must not read the same number.
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                start = self._read()
-                with part.open("w") as file:
-                    file.write(f"{(start + self.RESERVED) % (1 << 32)}\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(part, self.path)
-        except OSError as error:
-            raise ConnError(f"expected to keep client ids in {self.path}: {error}") from None
-        return start
-
-    def _read(self) -> int:
-        if not self.path.exists():
-            return int(self._clock() * 500) % (1 << 32)
-        text = self.path.read_text("ascii", "replace")
-        if not text.strip().isdecimal():
-            raise ConnError(f"expected a number in {self.path}, got {text[:40]!r}")
-        return int(text)
 
 
 # === Sending ===
