@@ -338,6 +338,46 @@ def test_a_sell_is_worth_what_the_oracle_says_if_that_is_more() -> None:
     assert estimate(sell, BTC, Fees(), oracle_subticks=7_000_000_000).fee == 3_500_000
 
 
+def test_a_sell_is_worth_what_is_bid_for_it_if_that_is_more() -> None:
+    """Margin too; a buy pays its own price at most, whatever is bid."""
+    sell = limit(BTC, "SELL", "0.1", "60000", **LATER)
+    prices: dict[str, Any] = {"oracle_subticks": 6_500_000_000, "best_bid_subticks": 7_000_000_000}
+
+    sold, bought = estimate(sell, BTC, Fees(), **prices), estimate(ORDER, BTC, Fees(), **prices)
+
+    assert (sold.quote, sold.fee, sold.initial_margin) == (7_000_000_000, 3_500_000, 350_000_000)
+    assert (bought.quote, bought.initial_margin) == (6_500_000_000, 325_000_000)
+
+
+@given(
+    st.sampled_from(get_args(Side)), *[st.integers(50_000, 70_000)] * 3,
+    st.lists(st.tuples(st.integers(0, 20_000), st.integers(1, 500)), min_size=1, max_size=9),
+    st.sampled_from([500, 100, -110]),
+)  # fmt: skip
+def test_no_fill_costs_more_than_was_estimated(
+    side: Any, own: int, oracle: int, bid: int, fills: list[tuple[int, int]], rate: int
+) -> None:
+    """Wherever between its own price and the best bid it fills; but for a quantum each."""
+    most = max(own, oracle, bid) if side == "SELL" else own
+    prices = [max(own, most - off) if side == "SELL" else own - off for off, _ in fills]
+    size = sum(steps for _, steps in fills)
+    order = limit(BTC, side, Decimal(size) / 10_000, str(own), **SOON)
+
+    found = estimate(
+        order, BTC, Fees(), oracle_subticks=oracle * 100_000, best_bid_subticks=bid * 100_000
+    )
+
+    steps = [
+        (price * 100_000, count * 1_000_000)
+        for price, (_, count) in zip(prices, fills, strict=True)
+    ]
+    worth = [BTC.quote_quantums(quantums, subticks) for subticks, quantums in steps]
+    paid = sum(Fees(taker_ppm=rate).of(quote, "TAKER") for quote in worth)
+    assert sum(worth) <= found.quote
+    assert paid <= found.fee + len(fills) - 1
+    assert found.initial_margin >= found.quote * BTC.imf_ppm // 1_000_000
+
+
 @pytest.mark.parametrize(
     ("changed", "affordable", "objection"),
     [

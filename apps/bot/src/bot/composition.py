@@ -35,6 +35,7 @@ from reactivex import Observable, operators
 from reactivex.disposable import CompositeDisposable
 from reactivex.subject import Subject
 
+from bot.costs import cost_words, worst_case
 from bot.journal import Journal
 from bot.meters import Meters
 
@@ -208,9 +209,12 @@ class Bot:
         self._to_risk.on_next(decision)
 
     def _judged(self, verdict: Verdict) -> None:
-        self.journal.judged(verdict)
-        if not isinstance(verdict, Denied):
-            self._to_venue.on_next(verdict.order)
+        if isinstance(verdict, Denied):
+            self.journal.judged(verdict)
+            return
+        view = self.data.views.get(verdict.order.ticker)
+        self.journal.judged(verdict, cost_words(worst_case(verdict.order, view, self.risk)))
+        self._to_venue.on_next(verdict.order)
 
     def _fail(self, error: Exception) -> None:
         # A layer that raises is a bug; a bot with a bug must not go on trading.

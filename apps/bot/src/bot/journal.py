@@ -72,8 +72,8 @@ class Journal:
         )
         self.counts[decision.action] += 1
 
-    def judged(self, verdict: Verdict) -> None:
-        """Write down a verdict, and remember the order that it lets go."""
+    def judged(self, verdict: Verdict, cost: str = "") -> None:
+        """Write down a verdict, what its order may cost, and remember the order that it lets go."""
         self._hash.update(self._encode(verdict))
         decision = None if isinstance(verdict, Reduce) else verdict.decision
         ticker = verdict.ticker if isinstance(verdict, Denied) else verdict.order.ticker
@@ -84,7 +84,7 @@ class Journal:
             seq=verdict.seq,
             at=verdict.at,
             ticker=ticker,
-            words=verdict.why,
+            words=verdict.why + cost,
             value=verdict,
             parent=decision.id if decision else "",
         )

@@ -24,7 +24,6 @@ from dydx_conn import (
     CancelRequest,
     ConnError,
     Denied,
-    Fees,
     Frame,
     Inbox,
     Keys,
@@ -40,7 +39,6 @@ from dydx_conn import (
     cancel_all,
     client_ids,
     contents,
-    estimate,
     exact,
     fold_order_frame,
     live,
@@ -50,6 +48,7 @@ from reactivex import Observable, operators
 
 from bot.commands import lived, options_of, recorder, tickers_of, until
 from bot.composition import Bot
+from bot.costs import worst_case
 from bot.environment import RefusalError, Settings, enter, settings_of, validate
 from bot.keys import address_of, keys_of
 
@@ -157,6 +156,7 @@ class WireVenue:
         # What the trader checks an order against, as the views had it last.
         self.markets: dict[str, PerpetualMarket] = {}
         self.statuses: dict[str, str] = {}
+        self._views: dict[str, MarketView] = {}
         self.trader: Trader | None = None
         self.audit: AuditLog | None = None
         self.closing = False
@@ -196,6 +196,7 @@ class WireVenue:
             if event.market is not None:
                 self.markets[event.ticker] = event.market
                 self.statuses[event.ticker] = event.status
+                self._views[event.ticker] = event
         elif self.trader is not None and not self.closing:
             if isinstance(event, OrderRequest):
                 self._estimate(event)
@@ -204,21 +205,12 @@ class WireVenue:
 
     def _estimate(self, order: OrderRequest) -> None:
         # Before it is sent: what it may cost at worst, and whether the account can carry it.
-        market, risk = self.markets.get(order.ticker), self._risk
-        if self.audit is None or market is None or risk is None:
+        if self.audit is None or self._risk is None:
             return
-        held = risk.account.positions.get(order.ticker)
-        known = risk.margin.known and not risk.account.trouble
-        worst = estimate(
-            order,
-            market,
-            Fees(),
-            position=(held.quantums or 0) if held is not None else 0,
-            net_collateral=risk.margin.net_collateral if known else None,
-            initial_margin=risk.margin.initial_margin,
-        )
-        figures = msgspec.structs.asdict(worst)
-        self.audit.write("estimate", ticker=order.ticker, client_id=order.client_id, **figures)
+        worst = worst_case(order, self._views.get(order.ticker), self._risk)
+        if worst is not None:
+            figures = msgspec.structs.asdict(worst)
+            self.audit.write("estimate", ticker=order.ticker, client_id=order.client_id, **figures)
 
     def figures(self) -> Money:
         """Return what the account did and what it is worth."""

@@ -1309,10 +1309,11 @@ def cancel(order: OrderRequest, *, good_til_block: int = 0) -> CancelRequest:
 
 
 class Estimate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What an order may cost, in quote quantums, and why the chain would refuse it, if it would.
+    """What an order may cost at worst, in quote quantums, and why the chain would refuse it.
 
-    `quote` is its worth at its own price or the oracle's, whichever is more; `fee` the worse of
-    maker's and taker's, with the builder's; `gas` is free for orders and cancels of any kind;
+    `quote` is what it is worth at the worst of its own price, the oracle's and, for a sale, the
+    best bid; `fee` the worse of a taker's and a maker's of that, with the builder's (each of
+    several fills may round up by one more); `gas` is free for orders and cancels of any kind;
     `initial_margin` what it adds to what the account must hold. `affordable` is None if the
     account is not known. A short-term order that is not affordable is taken, and removed as
     UNDERCOLLATERALIZED when it meets another; a conditional one when it is triggered.
@@ -1328,38 +1329,51 @@ class Estimate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 def estimate(
     order: OrderRequest, market: PerpetualMarket, fees: Fees, *, oracle_subticks: int = 0,
-    position: int = 0, net_collateral: int | None = None, initial_margin: int = 0,
-    open_stateful: int = 0, imf_ppm: int = 0,
+    best_bid_subticks: int = 0, position: int = 0, net_collateral: int | None = None,
+    initial_margin: int = 0, open_stateful: int = 0, imf_ppm: int = 0,
 ) -> Estimate:  # fmt: skip
-    """Say what an order may cost at worst, as if it were filled whole at its own price.
+    """Say what an order may cost at worst, as if it were filled whole.
 
     `position` is in signed quantums; `net_collateral` and the account's present `initial_margin`
     in quote quantums; `open_stateful` how many stateful orders stand. `imf_ppm` is the market's
     margin where its open interest or a chosen leverage has raised it above the tier's.
     """
-    mark = oracle_subticks or order.subticks
-    own = market.quote_quantums(order.quantums, order.subticks or mark)
-    fair = market.quote_quantums(order.quantums, mark)
-    quote = max(own, fair)
-    charged = fee(quote, max(fees.taker_ppm, fees.maker_ppm)) + fee(quote, order.builder_fee_ppm)
-    growth = abs(position + order.signed_quantums) - abs(position)
-    margin = fee(market.quote_quantums(growth, mark), imf_ppm or market.imf_ppm)
-    affordable, error = None, ""
-    if net_collateral is not None:
-        # Bought below the oracle's price, or sold above it, it is worth more at once, or less.
-        gain = fair - own if order.side == "BUY" else own - fair
-        free = net_collateral + gain - initial_margin - max(margin, 0)
-        # What makes a position smaller is always taken: nothing may block the way out.
-        affordable = growth <= 0 or free >= charged
-        maker = fee(own, fees.maker_ppm) + fee(own, order.builder_fee_ppm)
-        full = open_stateful >= stateful_order_limit(net_collateral)
-        if order.order_flags != SHORT_TERM and full:
-            error = "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit"
-        elif order.order_flags in (LONG_TERM, TWAP) and growth > 0 and free < maker:
-            error = "ErrStatefulOrderCollateralizationCheckFailed"
-    return Estimate(
-        quote=quote, fee=charged, initial_margin=margin, affordable=affordable, objection=error,
-    )  # fmt: skip
+    own = order.subticks or oracle_subticks
+    fair = oracle_subticks or own
+    # A buy never pays more than its own price; a sale may be paid more, and is charged for it.
+    worst = max(own, fair, best_bid_subticks if order.side == "SELL" else 0)
+    growth, imf_ppm = _growth(order, position), imf_ppm or market.imf_ppm
+    found = Estimate(
+        quote=market.quote_quantums(order.quantums, worst),
+        fee=_charge(order, market, worst, max(fees.taker_ppm, fees.maker_ppm)),
+        initial_margin=fee(market.quote_quantums(growth, worst), imf_ppm),
+    )
+    if net_collateral is None:
+        return found
+    # Bought below the oracle's price, or sold above it, it is worth more at once, or less.
+    gain = market.quote_quantums(order.quantums, fair) - market.quote_quantums(order.quantums, own)
+    margin = fee(market.quote_quantums(growth, fair), imf_ppm)
+    free = net_collateral - initial_margin - max(margin, 0)
+    free += gain if order.side == "BUY" else -gain
+    error = ""
+    if order.order_flags != SHORT_TERM and open_stateful >= stateful_order_limit(net_collateral):
+        error = "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit"
+    elif order.order_flags in (LONG_TERM, TWAP) and growth > 0:
+        # Resting, it would pay a maker's fee at its own price, and the chain looks at that.
+        short = free < _charge(order, market, own, fees.maker_ppm)
+        error = "ErrStatefulOrderCollateralizationCheckFailed" if short else ""
+    # What makes a position smaller is always taken: nothing may block the way out.
+    affordable = growth <= 0 or free >= found.fee
+    return msgspec.structs.replace(found, affordable=affordable, objection=error)
+
+
+def _growth(order: OrderRequest, position: int) -> int:
+    return abs(position + order.signed_quantums) - abs(position)
+
+
+def _charge(order: OrderRequest, market: PerpetualMarket, subticks: int, ppm: int) -> int:
+    quote = market.quote_quantums(order.quantums, subticks)
+    return fee(quote, ppm) + fee(quote, order.builder_fee_ppm)
 
 
 # === Frames ===
