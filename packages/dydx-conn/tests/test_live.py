@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,75 @@ def test_binary_messages_are_read_as_text() -> None:
         frames = listen(here, [], count("ws", 4))
 
     assert any(frame.text == '{"type":"pong"}\ufffd' and frame.fault for frame in frames)
+
+
+# === Sharing ===
+
+
+def test_however_many_subscribe_there_is_one_connection() -> None:
+    """Who comes later, from whatever thread, joins; who leaves takes nobody along."""
+    venue = Venue()
+    with running(venue) as here:
+        first, second, third = list[Frame](), list[Frame](), list[Frame]()
+        frames = live(here, ["BTC-USD"], pace=lambda _: not count("tick", 8)(first))
+
+        def join(frame: Frame) -> None:
+            first.append(frame)
+            if frame.kind == "open":
+                other = threading.Thread(target=lambda: frames.subscribe(second.append))
+                other.start()
+                other.join()
+            if frame.type == "connected":
+                frames.pipe(ops.take(2)).subscribe(third.append)
+
+        frames.subscribe(join)
+
+    opened = next(n for n, frame in enumerate(first) if frame.kind == "open")
+    connected = next(n for n, frame in enumerate(first) if frame.type == "connected")
+    assert len(venue.heard) == 1
+    assert second == first[opened + 1 :]
+    assert third == first[connected + 1 :][:2]
+    assert [frame.seq for frame in first] == list(range(1, len(first) + 1))
+
+
+def test_the_first_may_leave_before_the_others() -> None:
+    """It is received for them until the last has left, and again for whoever comes then."""
+    venue = Venue()
+    with running(venue) as here:
+        first, second, again = list[Frame](), list[Frame](), list[Frame]()
+        frames = live(here, [])
+
+        def join(frame: Frame) -> None:
+            if not first:
+                frames.pipe(ops.take(9)).subscribe(second.append)
+            first.append(frame)
+
+        frames.pipe(ops.take(3)).subscribe(join)
+        assert (len(first), len(second), len(venue.heard)) == (3, 9, 1)
+        frames.pipe(ops.take(1)).subscribe(again.append)
+
+    assert [frame.seq for frame in again] == [1]
+
+
+def test_who_comes_after_the_end_is_told_so() -> None:
+    """Nothing is opened for them."""
+    venue, ends = Venue(), list[str]()
+    with running(venue) as here:
+        frames = live(here, [], pace=lambda frame: frame.kind != "ws")
+        for name in ("first", "late"):
+            frames.subscribe(on_completed=partial(ends.append, name))
+
+    assert (ends, len(venue.heard)) == (["first", "late"], 1)
+
+
+def test_a_bug_of_a_subscriber_is_raised_and_closes_the_links() -> None:
+    """On the thread that receives, through whatever it shares."""
+
+    def broken(frame: Frame) -> None:
+        raise ZeroDivisionError(frame.seq)
+
+    with running(Venue()) as here, pytest.raises(ZeroDivisionError):
+        live(here, []).subscribe(broken)
 
 
 # === Losing ===

@@ -4481,6 +4481,9 @@ _AGAIN_S: Final = 1.1
 class _Link(threading.Thread):
     """One connection, kept open: subscribe, listen, and after a loss try again.
 
+    The one place where anything is reconnected. A loop, as RxPY's `retry` knows no back-off and
+    has no `retry_when`; and below `share`, which would replay its first error for ever.
+
     All that is read, written and pinged is so on this thread: TLS allows for no other. What is
     read goes to the inbox, so that nothing a subscriber does keeps the venue's ping waiting.
     """
@@ -4821,16 +4824,28 @@ def live(
     With a `subaccount` its account too, or as `parent` that of all its children; `resolutions`
     are of the candles. What others put into `inbox` comes out among the rest.
 
-    Cold: each subscriber opens connections of its own (share it), and receives on its own
-    thread, inside `subscribe`, until `pace` says False or it is disposed; no error ends it. Lost
-    messages are a gap frame before the one that shows it, and are asked for anew. A lost
-    connection is a close frame, and is opened anew; after five attempts in vain REST is polled
-    meanwhile. A tick of "clock" passes every second, one of a link with each attempt.
+    Shared: however many subscribe, it is received once. The first subscriber opens the links, and
+    all are called on its thread, inside its `subscribe`; who comes later is told what comes from
+    then on, and nothing of before. The links close when the last has left, and who comes then
+    opens them again. It completes, for good, once `pace` says False; no error ends it, but what a
+    subscriber raises is raised where it is received.
 
-        live  --tick-open-ws-ws-gap-ws-tick-close--tick-open-
+    Lost messages are a gap frame before the one that shows it, and are resubscribed. A lost link
+    is a close frame, and connects again; after five attempts in vain REST is polled meanwhile. A
+    tick of "clock" passes every second, one of a link with each attempt.
+
+        first   --tick-open-ws-ws-gap-ws-tick-close--tick-open-
+        second           |--ws-ws-gap-ws-tick-|
     """
     keys = subscriptions(tickers, resolutions, subaccount, parent=parent)
-    return from_generator(partial(_receive, network, keys, pace, inbox))
+    over: list[bool] = []
+
+    def receive() -> Generator[Frame]:
+        if not over:
+            yield from _receive(network, keys, pace, inbox)
+            over.append(True)
+
+    return from_generator(receive).pipe(operators.share())
 
 
 def _receive(
