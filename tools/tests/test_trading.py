@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ import pytest
 from dydx_conn import (
     Accounts,
     AuditLog,
-    ClientIds,
     Denied,
     Frame,
     Inbox,
@@ -33,6 +33,7 @@ from dydx_conn import (
     Trader,
     cancel,
     cancel_all,
+    client_ids,
     limit,
     live,
     market,
@@ -190,12 +191,11 @@ def session(network: Network, request: pytest.FixtureRequest) -> Iterator[Sessio
 # === Short-term ===
 
 
-def test_a_market_order_is_sent_and_filled(session: Session, tmp_path: Path) -> None:
+def test_a_market_order_is_sent_and_filled(session: Session) -> None:
     """Its id is known before it is sent, and is the indexer's; the fill is told once."""
-    ids = ClientIds(tmp_path / "ids")
     order = market(
         session.btc, "BUY", "0.01", f"{session.price * 1.05:.6f}", rounding="less",
-        client_id=ids(), good_til_block=session.trader.good_til_block(),
+        client_id=next(client_ids(time.time_ns())), good_til_block=session.trader.good_til_block(),
     )  # fmt: skip
     queued = session.send(order)
 
@@ -267,14 +267,14 @@ def test_a_lost_answer_is_settled_by_the_chain(
         def details(self) -> str:
             return "lost"
 
-    real = session.trader._node.broadcast
+    real = session.trader._sender.node.broadcast
     sent = []
 
     def lossy(*given: Any) -> Any:
         sent.append(real(*given))
         raise Lost
 
-    monkeypatch.setattr(session.trader._node, "broadcast", lossy)
+    monkeypatch.setattr(session.trader._sender.node, "broadcast", lossy)
     queued = session.send(session.long(1))
 
     statuses = session.until(queued, "OPEN")
@@ -423,7 +423,7 @@ def test_a_permitted_key_trades_for_the_owner_and_does_no_more(network: Network)
         placed = session.send(order)
         session.until(placed, "OPEN")
         answers: list[Any] = []
-        session.trader._inbox = Told(answers)  # type: ignore[assignment]  # as long as it puts
+        session.trader._log._inbox = Told(answers)  # type: ignore[assignment]  # as long as it puts
         session.send(cancel(order))
         session.trader.close()
 

@@ -422,7 +422,10 @@ def test_answers_that_refuse_are_counted_and_others_ignored(wire: Any) -> None:
     step(state, link.answer("/v4/perpetualMarkets", errors, status="429"))
     step(state, link.answer("/v4/perpetualMarkets", errors))
     step(state, link.answer("/v4/orderbooks/perpetualMarket/BTC-USD", "<html>"))
-    step(state, link.answer("/v4/candles/perpetualMarkets/BTC-USD", {"candles": None}))
+    step(
+        state,
+        link.answer("/v4/candles/perpetualMarkets/BTC-USD?resolution=1MIN", {"candles": None}),
+    )
     step(state, link.answer("/v4/addresses/dydx1", "{}"))
 
     assert state.counts() == {"refused": 2, "malformed": 2}
