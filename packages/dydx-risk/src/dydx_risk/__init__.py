@@ -113,6 +113,7 @@ import msgspec
 from dydx_conn import (
     AccountUpdate,
     ConnError,
+    Frame,
     OrderRequest,
     OrderState,
     PerpetualMarket,
@@ -4037,7 +4038,7 @@ class Watcher:
 # Holds the state of one account and asks the pure functions above: it folds events, and keeps
 # account of what it lets go. It judges nothing itself.
 
-_Event = MarketView | AccountUpdate | Decision
+_Event = MarketView | AccountUpdate | Decision | Frame
 _NOBODY = Subaccount("")
 
 
@@ -4090,16 +4091,21 @@ class Risk:
         self._halted = ""
         self._outbox = Outbox()
 
-    def step(self, event: MarketView | AccountUpdate | Decision) -> list[Judgement]:
-        """Take one event in; put out what the gate became by it, and the verdicts, in order."""
+    def step(self, event: _Event) -> list[Judgement]:
+        """Take one event in; put out what the gate became by it, and the verdicts, in order.
+
+        A frame is an act that `halt` or `resume` has just put into effect.
+        """
         if event.at > self._now:
             self._now = event.at
         if isinstance(event, MarketView):
             verdicts = self._see(event)
         elif isinstance(event, AccountUpdate):
             verdicts = self._take(event)
-        else:
+        elif isinstance(event, Decision):
             verdicts = self._judge(event)
+        else:
+            verdicts = []
         now, halted, outbox = self._now, self._halted, self._outbox
         if gate_state(self.valued, self._course, self.policy, now, halted) == outbox.state:
             return verdicts
@@ -4154,7 +4160,7 @@ class Risk:
         """Return every position with its figures, the nearest to liquidation first."""
         return self._watcher.positions(self.valued)
 
-    def _change(self, event: MarketView | AccountUpdate | Decision) -> GateChange:
+    def _change(self, event: _Event) -> GateChange:
         outbox, now = self._outbox, self.standing
         outbox.changes += 1
         was, outbox.state = outbox.state, now.state
