@@ -125,6 +125,18 @@ def test_after_resume_it_enters_again(frames: list[Frame]) -> None:
     assert at_s(halted, frames, "fill") == []
 
 
+def test_a_halt_changes_the_gate_with_the_act_itself(frames: list[Frame]) -> None:
+    """Not with whatever comes next: what the gate became carries the number of the deed."""
+    played_ = with_acts(frames[:1_500], halt=2.0, resume=4.0)
+    bot = played(played_)
+
+    acts = [entry.seq for entry in bot.journal.of_kind("act")]
+    changes = [(e.seq, e.value.was, e.value.state) for e in bot.journal.of_kind("gate")[1:]]
+    assert changes == [(acts[0], "ACTIVE", "HALTED"), (acts[1], "HALTED", "ACTIVE")]
+    words = bot.journal.of_kind("gate")[1].words
+    assert words == "gate ACTIVE -> HALTED: halted: a headline (by key)"
+
+
 def test_an_act_has_an_id_and_is_in_the_hash(frames: list[Frame]) -> None:
     """Two runs with other acts are two runs; with the same, one."""
     beginning = frames[:500]

@@ -289,9 +289,11 @@ class Bot:
 
     def _halt(self, act: Frame, _: str) -> None:
         self.risk.halt(f"{act.text or 'no reason was given'} (by {act.link})")
+        self._to_risk.on_next(act)
 
-    def _resume(self, _act: Frame, _: str) -> None:
+    def _resume(self, act: Frame, _: str) -> None:
         self.risk.resume()
+        self._to_risk.on_next(act)
 
     def _flatten(self, act: Frame, id_: str) -> None:
         # Nothing enters any more, and what is held is asked to leave, through the gate.
