@@ -487,7 +487,7 @@ ANYTHING = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(ANYTHING, st.integers(-(10**9), 10**20)), max_size=12))
 def test_no_frame_raises(wire: Any, frames: list[tuple[tuple[str, str], int]]) -> None:
     """Whatever the texts, the kinds and the times; and each view is emitted once a frame."""
