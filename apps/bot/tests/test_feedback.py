@@ -5,11 +5,17 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-import msgspec
 import pytest
 from bot.composition import Bot, Options
 from bot.feedback import Feedback
-from dydx_conn import FillFields, OrderRequest, Subaccount, load_recorded_stream, order_id
+from dydx_conn import (
+    AccountFill,
+    AccountUpdate,
+    OrderRequest,
+    Subaccount,
+    load_recorded_stream,
+    order_id,
+)
 from dydx_data import MarketView
 from dydx_risk import Approved, Denied, MarginFigures, Reduce, Reservation, Risk
 from dydx_signals import Scored
@@ -158,13 +164,18 @@ def approved(client_id: int = 7) -> Approved:
     )  # fmt: skip
 
 
-def fill(size: str, *, client_id: int = 7, **fields: Any) -> FillFields:
+def fills(*made: AccountFill, seq: int) -> AccountUpdate:
+    """Write the update that brings these fills."""
+    return AccountUpdate(seq=seq, at=seq, subaccount=US, height=1, fills=made)
+
+
+def fill(size: str, *, client_id: int = 7, side: Any = "BUY", type: str = "LIMIT") -> AccountFill:
     """Write a fill of it."""
-    made = FillFields(
-        id="f", side="BUY", size=size, price="10", created_at="", type="LIMIT", liquidity="TAKER",
-        order_id=order_id(US, order(client_id)), ticker=TICKER,
+    return AccountFill(
+        id="f", order_id=order_id(US, order(client_id)), ticker=TICKER, side=side,
+        size=Decimal(size), price=Decimal(10), quote=0, fee=0, liquidity="TAKER", type=type,
+        height=1, created_at="",
     )  # fmt: skip
-    return msgspec.structs.replace(made, **fields)
 
 
 def risk_with(*, doubted: bool | None = None) -> Risk:
@@ -189,7 +200,7 @@ def test_an_order_that_fills_in_parts_stays_open_until_it_ends(view: MarketView)
     """Each part says what is left; the rest of an order that ends expires."""
     feedback, views = Feedback(US), {TICKER: view}
     feedback.judged(approved(), views)
-    feedback.filled([fill("0.5"), fill("1")], 2, 2)
+    feedback.filled(fills(fill("0.5"), fill("1"), seq=2))
 
     during = learnt(feedback, risk_with(doubted=False), views)
     [expired] = [o for o in feedback.news(risk_with(), views, 6, 6) if isinstance(o, Outcome)]
@@ -205,7 +216,7 @@ def test_an_order_in_doubt_has_expired_until_a_fill_comes_after_all(view: Market
     feedback.judged(approved(), views)
 
     doubted = learnt(feedback, risk_with(doubted=True), views)
-    feedback.filled([fill("2")], 3, 3)
+    feedback.filled(fills(fill("2"), seq=3))
     late = learnt(feedback, risk_with(), views)
 
     assert doubted == [("approved", 2.0), ("expired", 0.0)]
@@ -225,7 +236,7 @@ def test_a_fill_that_nobody_ordered_is_a_cut_if_the_venue_made_it(
 ) -> None:
     """What a person trades on the same account is neither."""
     feedback = Feedback(US)
-    feedback.filled([fill("1", client_id=99, type=type_, side="SELL")], 3, 3)
+    feedback.filled(fills(fill("1", client_id=99, type=type_, side="SELL"), seq=3))
 
     news = feedback.news(risk_with(), {TICKER: view}, 3, 3)
 
@@ -253,7 +264,7 @@ def test_the_fill_of_a_guards_order_is_a_cut(view: MarketView) -> None:
         ),
         views,
     )  # fmt: skip
-    feedback.filled([fill("1")], 2, 2)
+    feedback.filled(fills(fill("1"), seq=2))
 
     [cut] = [o for o in feedback.news(risk_with(), views, 3, 3) if isinstance(o, Outcome)]
 
@@ -266,7 +277,7 @@ def test_only_so_many_orders_are_remembered(view: MarketView) -> None:
     for client_id in range(1_025):
         feedback.judged(approved(client_id), views)
     feedback.news(risk_with(), views, 3, 3)
-    feedback.filled([fill("1", client_id=0), fill("1", client_id=1_024)], 4, 4)
+    feedback.filled(fills(fill("1", client_id=0), fill("1", client_id=1_024), seq=4))
 
     assert [kind for kind, _ in learnt(feedback, risk_with(), views)] == ["filled"]
 
@@ -280,4 +291,5 @@ def test_a_position_without_a_price_is_valued_at_its_entry(run: tuple[Bot, Buyer
 
     for ticker, position in bot.risk.account.positions.items():
         assert held[ticker].size == position.size
+        assert position.entry_price is not None
         assert Decimal(held[ticker].usdc) == pytest.approx(position.size * position.entry_price)

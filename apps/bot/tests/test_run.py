@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from bot.commands import until
 from bot.composition import Bot, Options
 from bot.report import figures, lines
+from bot.runs import until
 from bot.why import chain
 from dydx_conn import (
     ConnError,
@@ -114,7 +114,7 @@ def test_a_recorded_run_replays_to_the_same_bytes(quickstart: Bot, tmp_path: Pat
     assert again.journal.hash == quickstart.journal.hash
 
 
-@pytest.mark.parametrize("kind", ["fill", "approved", "decision", "reduce"])
+@pytest.mark.parametrize("kind", ["fill", "approved", "decision", "reduce", "gate"])
 def test_why_walks_from_anything_back_to_the_wire(quickstart: Bot, kind: str) -> None:
     """The chain names its links, its frames, and quotes the wire's own text."""
     entry = quickstart.journal.of_kind(kind)[-1]

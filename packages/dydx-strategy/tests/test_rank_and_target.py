@@ -750,7 +750,7 @@ class World:
                     self.suffer(one, fate)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(said_at, chosen)
 def test_it_never_exceeds_its_limits_and_never_hurries(said, config):
     """Gross, per-market and place limits hold for what is held and on its way; so does the pace."""
@@ -774,7 +774,7 @@ def test_it_never_exceeds_its_limits_and_never_hurries(said, config):
         last[one.ticker] = one.at
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(said_at)
 def test_the_same_events_give_the_same_decisions(said):
     """No clock, no chance."""

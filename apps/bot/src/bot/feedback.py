@@ -1,7 +1,7 @@
 """What the strategy learns of its account, in the strategy's own values.
 
     verdict ─────────────► judged ──┐
-    fills ───────────────► filled ──┼─► news ─► Outcome, Holdings
+    account updates ─────► filled ──┼─► news ─► Outcome, Holdings
     what risk reserves ─────────────┘
 
 A strategy imports nothing from above it, so somebody must translate; nothing is judged here. An
@@ -9,12 +9,12 @@ order is followed from its verdict until risk reserves nothing for it any more, 
 order too that no update ever came for.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
 import msgspec
-from dydx_conn import FillFields, Subaccount, order_id
+from dydx_conn import AccountUpdate, Subaccount, order_id
 from dydx_data import MarketView
 from dydx_risk import Approved, Denied, Reduce, Reservation, Risk, Verdict
 from dydx_strategy import Held, Holdings, Outcome
@@ -75,25 +75,24 @@ class Feedback:
                 at=verdict.at, usdc=usdc, open_usdc=usdc, why=verdict.why,
             ))  # fmt: skip
 
-    def filled(self, fills: Iterable[FillFields], seq: int, at: int) -> None:
+    def filled(self, update: AccountUpdate) -> None:
         """Note what new fills did for a decision, or to a position without one."""
-        for fill in fills:
-            sent = self._sent.get(fill.order_id or "")
-            size = Decimal(fill.size) * (1 if fill.side == "BUY" else -1)
-            usdc = float(size) * float(fill.price)
+        for fill in update.fills:
+            sent = self._sent.get(fill.order_id)
+            usdc = float(fill.signed) * float(fill.price)
             if sent is not None:
-                sent.filled += size
+                sent.filled += fill.signed
             if sent is not None and sent.decision:
                 self._news.append(Outcome(
-                    decision=sent.decision, ticker=sent.ticker, kind="filled", seq=seq, at=at,
-                    usdc=usdc, open_usdc=sent.open_usdc,
+                    decision=sent.decision, ticker=sent.ticker, kind="filled", seq=update.seq,
+                    at=update.at, usdc=usdc, open_usdc=sent.open_usdc,
                 ))  # fmt: skip
             elif sent is not None or fill.type in _TAKEN:
                 reason = "GUARD" if sent is not None else fill.type
                 why = sent.why if sent is not None else f"the venue took it: {fill.type}"
                 self._news.append(Outcome(
-                    decision="", ticker=fill.ticker or fill.market or "", kind="cut", seq=seq,
-                    at=at, usdc=usdc, reason=reason, why=why,
+                    decision="", ticker=fill.ticker, kind="cut", seq=update.seq, at=update.at,
+                    usdc=usdc, reason=reason, why=why,
                 ))  # fmt: skip
 
     def news(
@@ -129,7 +128,7 @@ def _holdings(risk: Risk, views: Mapping[str, MarketView], seq: int, at: int) ->
     """Return what is held, valued as `views` have it now, and the equity if it is certain."""
     positions = {}
     for ticker, position in risk.account.positions.items():
-        view, entry_price = views.get(ticker), float(position.entry_price)
+        view, entry_price = views.get(ticker), float(position.entry_price or 0)
         price = entry_price if view is None or view.oracle is None else view.oracle.price
         positions[ticker] = Held(
             ticker=ticker, size=position.size, usdc=float(position.size) * price,

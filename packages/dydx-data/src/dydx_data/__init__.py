@@ -33,7 +33,6 @@ from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 from dydx_conn import (
-    RECENT_NS,
     BookContents,
     CandleFields,
     ConnError,
@@ -74,6 +73,7 @@ __all__ = [
 
 # === Numbers ===
 
+_RECENT_NS: Final = 1_500_000_000  # what the socket reported so lately, an answer may lack
 _SECOND: Final = 1_000_000_000
 _MINUTE: Final = 60 * _SECOND
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -272,7 +272,7 @@ class Book:
         """Remember for a while what the socket said: an answer may be older."""
         heard = self._heard
         heard.append((at, updates))
-        while heard[0][0] <= at - RECENT_NS:
+        while heard[0][0] <= at - _RECENT_NS:
             heard.popleft()
 
     def differs(self, answer: BookContents, at: int) -> BookContents:
@@ -281,9 +281,9 @@ class Book:
         What the socket said in the last 1.5 s stands, and so does what an answer never shows:
         what is worse than its 100 levels, and what it has uncrossed.
         """
-        if at - self.whole_at < RECENT_NS or not (answer.bids or answer.asks):
+        if at - self.whole_at < _RECENT_NS or not (answer.bids or answer.asks):
             return BookContents()
-        since = [x for heard_at, said in self._heard if heard_at > at - RECENT_NS for x in said]
+        since = [x for heard_at, said in self._heard if heard_at > at - _RECENT_NS for x in said]
         bids, asks = ({float(x[0]): x for x in side} for side in (answer.bids, answer.asks))
         worst_bid = min(bids) if len(bids) >= _MOST_TOLD else 0.0
         worst_ask = max(asks) if len(asks) >= _MOST_TOLD else math.inf
@@ -1137,6 +1137,7 @@ _KINDS: Final[dict[str, Callable[[DataState, Frame], _Touched]]] = {
     "gap": _fold_gap,
     "sent": _fold_sent,
     "tick": _fold_tick,
+    "act": lambda *_: (),  # what a person does is no news of a market
 }
 
 

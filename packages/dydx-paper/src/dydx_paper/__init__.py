@@ -1939,7 +1939,8 @@ def transfer_fields(subaccount: Subaccount, quote_quantums: int, when: Stamp) ->
 
 def snapshot(ledger: Ledger, when: Stamp) -> Fields:
     """Return the contents that a subscription begins with; no order is open yet."""
-    margin, height = ledger.margin, str(when.height)
+    # The block at hand is not over, and may yet change it: this is as of the one before.
+    margin, height = ledger.margin, str(when.height - 1)
     subaccount = {
         "address": ledger.subaccount.owner, "subaccountNumber": ledger.subaccount.number,
         "equity": _usdc(margin.net_collateral),

@@ -494,11 +494,11 @@ def _opinion(scores: Iterable[Score], settings: Settings) -> _Opinion:
     values = {score.signal: score.value for score in scores}
     weights = settings.weights
     present = [signal for signal in weights if signal in values]
-    weight = sum(weights[signal] for signal in present)
-    if weight < settings.quorum * sum(weights.values()):
+    weight = math.fsum(weights[signal] for signal in present)
+    if weight < settings.quorum * math.fsum(weights.values()):
         missing = ", ".join(signal for signal in weights if signal not in values)
         return _Opinion(50.0, "", f"it has no {missing} yet")
-    lean = sum((values[signal] - 50.0) * weights[signal] for signal in present) / weight
+    lean = math.fsum((values[signal] - 50.0) * weights[signal] for signal in present) / weight
     words = [f"{signal} {values[signal]:.0f}" for signal in present]
     if "volume" in values:
         lean *= 1.0 + settings.volume_lift * (values["volume"] - 50.0) / 50.0
