@@ -23,7 +23,7 @@ and `replay` plays a recording; `fold` is the operator that each layer is built 
 - Frames, Contents, Decoding: `Frame`, the shapes of what it carries, `contents`.
 - Recordings: `RecordingWriter`, `Recording`, `find_recording`.
 - Wire writer: `WireWriter`, `market_fields`: what a test feeds the layers with.
-- Streams: `fold`, `replay`, `collect`.
+- Streams: `fold`, `replay`, `collect`; `play`, which tests an operator by its marbles.
 - Continuity: which messages of a connection are lost.
 - Connection states: how each link stands, as a table; `connection_states`.
 - Accounts: what accounts have; `account_updates`.
@@ -92,7 +92,8 @@ __all__ = [
     # Wire writer
     "WireWriter", "market_fields",
     # Streams
-    "Pacer", "collect", "fold", "from_generator", "load_recorded_stream", "replay",
+    "MARBLE_CASES", "Pacer", "collect", "fold", "from_generator", "load_recorded_stream", "play",
+    "replay",
     # Continuity
     "Continuity", "key_of",
     # Connection states
@@ -2390,8 +2391,8 @@ def fold(
 
     Hot or cold as the source is, ends with it, on its thread; what `step` raises is an error.
 
-        source  --a-----b----|
-        fold    --x-y---z----|
+        source  --a------b--|
+        fold    --(x,y)--z--|
     """
 
     def operator(source: Observable[_A]) -> Observable[_B]:
@@ -2427,7 +2428,7 @@ def replay(
     end or a `RecordingError`. A virtual `scheduler` is advanced to each frame before it is
     emitted. `pace` sees each frame first: it may wait, and ends the replay by returning False.
 
-        replay  --f-f---f|
+        replay  f-f---(f,|)
     """
     if speed is not None and not speed > 0:
         raise ConnError(f"expected a speed above 0, got {speed}")
@@ -2493,6 +2494,50 @@ def from_generator(source: Callable[[], Generator[Frame]]) -> Observable[Frame]:
         return stopped
 
     return Observable(subscribe)
+
+
+MARBLE_CASES: Final = ("completes", "never", "empty", "error", "late")
+_MARBLES: Final = re.compile(r"^ +\w+ +(\S*-\S*\|\)?)$", re.MULTILINE)
+_AT_END: Final = re.compile(r"\([^()]*\|\)|\|")  # the end, and what is emitted with it
+
+
+def play(
+    described: Callable[..., Any], operator: Callable[[Observable[_A]], Observable[_B]],
+    values: Mapping[str, _A], letter: Callable[[_B], str] = str, case: str = "completes",
+) -> tuple[list[Any], list[Any]]:  # fmt: skip
+    """Play the marbles in a docstring through its operator; return what came and what is drawn.
+
+    The first line is the source, in virtual time, whose letters stand for `values`; the second
+    the result, in which `letter` names what comes out. Beside what is drawn there are the cases
+    of a source that says nothing ("never"), only ends ("empty"), fails where it ended ("error")
+    or goes on after its end ("late"). In marbles, `(a,b)` are two letters of one instant.
+    """
+    from reactivex.observable.marbles import parse
+    from reactivex.testing import TestScheduler
+    from reactivex.testing.marbles import messages_to_records
+
+    def records(marbles: str, lookup: Mapping[Any, Any]) -> list[Any]:
+        parsed = parse(marbles, time_shift=200.0, lookup=lookup, error=error)
+        return messages_to_records(parsed)  # subscribed to at 200
+
+    scheduler, error = TestScheduler(), ConnError("the source failed")
+    source, result = _marbles(described, case)
+    hot = scheduler.create_hot_observable(records(source, values))
+    came = scheduler.start(lambda: hot.pipe(operator, operators.map(letter)))
+    return came.messages, records(result, {})
+
+
+def _marbles(described: Callable[..., Any], case: str = "completes") -> list[str]:
+    lines = _MARBLES.findall(described.__doc__ or "")
+    if case in ("never", "empty"):
+        end = "|" if case == "empty" else ""
+        return [re.sub(r"[^-|]", "-", _AT_END.sub("|", line)).replace("|", end) for line in lines]
+    if case == "error":
+        return [_AT_END.sub("#", line) for line in lines]
+    if case == "late":
+        first = re.sub(r"[^A-Za-z]", "", lines[0])[0]
+        return [f"{lines[0]}--{first}", *lines[1:]]
+    return list(lines)
 
 
 # === Continuity ===
@@ -2847,10 +2892,11 @@ def connection_states() -> Callable[[Observable[Frame]], Observable[ConnectionSt
     """Tell each transition of each link, and of all together, with its reason.
 
     Cold if the source is; replays nothing; on the source's thread; the same frames make the same
-    transitions. When the source completes all links are closed, and so is the stream.
+    transitions. When the source completes all links are closed, and so is the stream. Below, a
+    link turns subscribing, live, stale and backing off; in capitals, so do all together.
 
-        frames  --open--ws--tick----close--|
-        states  --s-----l---s--------b-----c|
+        frames  --o------m------t------c------|
+        states  --(s,S)--(l,L)--(t,T)--(b,B)--(c,C,|)
     """
 
     def step(state: _Connections, event: Notification[Frame]) -> list[ConnectionState]:
@@ -4119,10 +4165,11 @@ def account_updates(
     """Report what changes of accounts: orders, fills, positions, balances and doubts.
 
     With `accounts`, whoever made it can read the orders; without it, each subscriber folds its
-    own. Hot or cold as the source is, on its thread; replays nothing; ends with it.
+    own. Hot or cold as the source is, on its thread; replays nothing; ends with it. A snapshot,
+    a fill, the same fill again and a close, say, are an update, a fill, an update and a doubt:
 
-        frames   --s----f--f---|
-        updates  --u----u--u---|
+        frames   --s--f--f--c--|
+        updates  --u--F--u--D--|
     """
     return fold(lambda: Accounts() if accounts is None else accounts, Accounts.step)
 
