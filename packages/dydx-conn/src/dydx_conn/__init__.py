@@ -2181,7 +2181,8 @@ def market_fields(ticker: str, *, price: _Plain | None, **other: Any) -> dict[st
     """Describe a market in the indexer's own fields; `other` fields, so named, replace them.
 
     BTC-USD and ETH-USD have their true numbers and grids, any other market the number 2 and the
-    grid of ETH-USD. A market without an oracle price, None, is yet to begin.
+    grid of ETH-USD. A market without an oracle price, None, is yet to begin. `baseOpenInterest`
+    is left out: the venue has long ceased to write it.
     """
     pair, resolution = _GRIDS.get(ticker, (2, -9))
     fields: dict[str, Any] = {
@@ -2192,7 +2193,7 @@ def market_fields(ticker: str, *, price: _Plain | None, **other: Any) -> dict[st
         "openInterest": "1000", "atomicResolution": resolution, "quantumConversionExponent": -9,
         "tickSize": "", "stepSize": "", "stepBaseQuantums": 1_000_000, "subticksPerTick": 100_000,
         "marketType": "CROSS", "openInterestLowerCap": "0", "openInterestUpperCap": "0",
-        "baseOpenInterest": "0", "defaultFundingRate1H": "0",
+        "defaultFundingRate1H": "0",
     } | other  # fmt: skip
     resolution, exponent = fields["atomicResolution"], fields["quantumConversionExponent"]
     tick = Decimal(fields["subticksPerTick"]).scaleb(exponent - resolution - 6)
@@ -2285,7 +2286,7 @@ class WireWriter:
         all_ = {row["ticker"]: row for row in fields}
         return self.publish("v4_markets", {"markets": all_}, snapshot=True)
 
-    def trading(self, ticker: str, **fields: Any) -> Frame:
+    def trading(self, ticker: str, /, **fields: Any) -> Frame:
         """Change fields of a market."""
         return self.publish("v4_markets", {"trading": {ticker: fields}})
 
