@@ -22,7 +22,8 @@ and `replay` plays a recording; `fold` is the operator that each layer is built 
 - Estimates: what an order may cost.
 - Frames, Contents, Decoding: `Frame`, the shapes of what it carries, `contents`.
 - Recordings: `RecordingWriter`, `Recording`, `find_recording`.
-- Streams: `fold`, `replay`, `collect`.
+- Wire writer: `WireWriter`, `market_fields`: what a test feeds the layers with.
+- Streams: `fold`, `replay`, `collect`; `play`, which tests an operator by its marbles.
 - Continuity: which messages of a connection are lost.
 - Connection states: how each link stands, as a table; `connection_states`.
 - Accounts: what accounts have; `account_updates`.
@@ -92,8 +93,11 @@ __all__ = [
     "MAX_TEXT", "contents", "node_contents", "perpetual_market", "rest_contents", "ws_frame",
     # Recordings
     "VERSION", "Header", "Recording", "RecordingWriter", "find_recording",
+    # Wire writer
+    "WireWriter", "market_fields",
     # Streams
-    "Pacer", "collect", "fold", "from_generator", "load_recorded_stream", "replay",
+    "MARBLE_CASES", "Pacer", "collect", "fold", "from_generator", "load_recorded_stream", "play",
+    "replay",
     # Continuity
     "Continuity",
     # Connection states
@@ -2451,6 +2455,240 @@ def find_recording(name: str) -> Path:
     return found[name]
 
 
+# === Wire writer ===
+
+# The way back: frames whose texts are as the indexer writes them, for the tests of whoever builds
+# on frames. Rows are in the indexer's own names; what one leaves out is filled in. Nothing that
+# trades writes with it.
+
+_GRIDS: Final = {"BTC-USD": (0, -10), "ETH-USD": (1, -9)}  # clob pair and atomic resolution
+_VERSIONS: Final = {
+    "v4_markets": "1.0.0", "v4_block_height": "1.0.0", "v4_orderbook": "1.0.0",
+    "v4_trades": "2.1.0", "v4_candles": "1.0.0", "v4_subaccounts": "3.0.0",
+    "v4_parent_subaccounts": "3.0.0",
+}  # fmt: skip
+_UNNUMBERED: Final = ("error", "pong")  # their message ids are the last one's
+_SINGLE: Final = frozenset(["v4_block_height", "v4_subaccounts", "v4_parent_subaccounts"])
+# What a row has besides what it is given; None is filled in where the writer knows better.
+_FILLED_IN: Final[Mapping[str, Mapping[str, Any]]] = {
+    "trades": {"id": None, "type": "LIMIT", "createdAt": None, "createdAtHeight": None},
+    "fills": {
+        "id": None, "fee": "0", "type": "LIMIT", "eventId": None, "orderId": None,
+        "createdAt": None, "liquidity": "TAKER", "createdAtHeight": None,
+    },
+    "perpetualPositions": {
+        "side": None, "status": "OPEN", "netFunding": "0", "entryPrice": "0", "exitPrice": None,
+        "sumOpen": "0", "sumClose": "0", "realizedPnl": "0", "unrealizedPnl": "0",
+    },
+}  # fmt: skip
+
+_Plain = Decimal | float | str
+_Levels = Iterable[tuple[_Plain, _Plain]]
+_Row = Mapping[str, Any]
+
+
+def market_fields(ticker: str, *, price: _Plain | None, **other: Any) -> dict[str, Any]:
+    """Describe a market in the indexer's own fields; `other` fields, so named, replace them.
+
+    BTC-USD and ETH-USD have their true numbers and grids, any other market the number 2 and the
+    grid of ETH-USD. A market without an oracle price, None, is yet to begin. `baseOpenInterest`
+    is left out: the venue has long ceased to write it.
+    """
+    pair, resolution = _GRIDS.get(ticker, (2, -9))
+    fields: dict[str, Any] = {
+        "clobPairId": str(pair), "ticker": ticker, "status": "ACTIVE",
+        "oraclePrice": None if price is None else _plain(price), "priceChange24H": "0",
+        "volume24H": "0", "trades24H": 0, "nextFundingRate": "0.0000125",
+        "initialMarginFraction": "0.05", "maintenanceMarginFraction": "0.03",
+        "openInterest": "1000", "atomicResolution": resolution, "quantumConversionExponent": -9,
+        "tickSize": "", "stepSize": "", "stepBaseQuantums": 1_000_000, "subticksPerTick": 100_000,
+        "marketType": "CROSS", "openInterestLowerCap": "0", "openInterestUpperCap": "0",
+        "defaultFundingRate1H": "0",
+    } | other  # fmt: skip
+    resolution, exponent = fields["atomicResolution"], fields["quantumConversionExponent"]
+    tick = Decimal(fields["subticksPerTick"]).scaleb(exponent - resolution - 6)
+    step = Decimal(fields["stepBaseQuantums"]).scaleb(resolution)
+    return {**fields, "tickSize": _plain(tick), "stepSize": _plain(step), **other}
+
+
+def _plain(amount: _Plain) -> str:
+    # The indexer writes no exponents; a text is what a test wants it to be.
+    return amount if isinstance(amount, str) else f"{Decimal(str(amount)).normalize():f}"
+
+
+def _usdc(balance: _Plain) -> dict[str, Any]:
+    size = _plain(balance)
+    side = "SHORT" if size.startswith("-") else "LONG"
+    return {"assetId": "0", "symbol": "USDC", "side": side, "size": size.removeprefix("-")}
+
+
+def _iso(ns: int) -> str:
+    moment = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=ns // 1_000_000)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class WireWriter:
+    """Write what happens on a venue, frame by frame, as its indexer would send it.
+
+    `seq` numbers the frames, `ids` the messages of each link as the venue does: an id that is
+    spent without a message is a message lost. The next frame is of `link`, is stamped `at` and
+    `mono` (ns), which `wait` moves on, and belongs to the block `height`.
+
+    >>> contents(WireWriter().levels("ETH-USD", bids=[(2999.9, 0)]))
+    [BookContents(bids=[('2999.9', '0')], asks=[])]
+    """
+
+    def __init__(self, link: str = "c1", *, at: int = 1_767_225_600 * _SECOND) -> None:
+        self.link, self.at, self.mono = link, at, 1_000 * _SECOND
+        self.seq = self.height = 0
+        self.ids: Counter[str] = Counter()
+        self._pairs: dict[str, int] = {}
+        self._events = 0
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.at += round(seconds * _SECOND)
+        self.mono += round(seconds * _SECOND)
+
+    def event(self, kind: str, text: str = "", **parts: Any) -> Frame:
+        """Write what is no message: open, sent, close, gap or tick; `parts` are the frame's."""
+        self.seq += 1
+        parts = {"link": self.link, **parts}
+        return Frame(seq=self.seq, at=self.at, mono=self.mono, kind=kind, text=text, **parts)
+
+    def answer(self, path: str, body: Any, status: int | str = 200) -> Frame:
+        """Write an answer over REST; what is no text is written as JSON."""
+        text = body if isinstance(body, str) else msgspec.json.encode(body).decode()
+        return self.event("http", text, link="rest", channel=path, type=str(status))
+
+    def raw(self, text: str) -> Frame:
+        """Write a message of these very words."""
+        self.seq += 1
+        return ws_frame(self.seq, self.at, self.mono, self.link, text)
+
+    def message(
+        self, type: str, channel: str = "", contents: Any = None, id: str = "", **more: Any
+    ) -> Frame:
+        """Write a message of any type and contents, wrong ones too; None is without contents."""
+        # A connection counts from 0, and an error has no number of its own.
+        number = 0 if type == "connected" else self.ids[self.link] + (type not in _UNNUMBERED)
+        self.ids[self.link] = number
+        head = {"type": type, "connection_id": event_id("link", self.link), "message_id": number}
+        id = id or channel * (channel == "v4_block_height")
+        about = {"channel": channel, "id": id}
+        if type.startswith("channel_"):
+            about = {"id": id, "channel": channel, "version": _VERSIONS.get(channel, "")}
+        about = {name: value for name, value in about.items() if value}
+        body = {} if contents is None else {"contents": contents}
+        return self.raw(msgspec.json.encode({**head, **about, **more, **body}).decode())
+
+    def publish(self, channel: str, *contents: Any, id: str = "", snapshot: bool = False) -> Frame:
+        """Write a snapshot or a change; several in one batch, of accounts and blocks but one."""
+        if snapshot:
+            return self.message("subscribed", channel, contents[0], id)
+        if channel in _SINGLE:
+            return self.message("channel_data", channel, contents[0], id)
+        return self.message("channel_batch_data", channel, contents, id)
+
+    def markets(self, *fields: _Row) -> Frame:
+        """Begin with all markets, each described by `market_fields`."""
+        self._pairs |= {row["ticker"]: int(row["clobPairId"]) for row in fields}
+        all_ = {row["ticker"]: row for row in fields}
+        return self.publish("v4_markets", {"markets": all_}, snapshot=True)
+
+    def trading(self, ticker: str, /, **fields: Any) -> Frame:
+        """Change fields of a market."""
+        return self.publish("v4_markets", {"trading": {ticker: fields}})
+
+    def oracle(self, ticker: str, price: _Plain) -> Frame:
+        """Change an oracle price."""
+        fields = {
+            "oraclePrice": _plain(price), "effectiveAt": _iso(self.at),
+            "effectiveAtHeight": str(self.height), "marketId": self._pairs.get(ticker, 0),
+        }  # fmt: skip
+        return self.publish("v4_markets", {"oraclePrices": {ticker: fields}})
+
+    def block(self, height: int = 0, time: str = "", *, snapshot: bool = False) -> Frame:
+        """Make a block: the next, and now, unless it is said which and when."""
+        self.height = height or self.height + 1
+        name = "height" if snapshot else "blockHeight"
+        contents = {name: str(self.height), "time": time or _iso(self.at)}
+        return self.publish("v4_block_height", contents, snapshot=snapshot)
+
+    def book(self, ticker: str, bids: _Levels = (), asks: _Levels = ()) -> Frame:
+        """Begin with a whole book, levels of price and size."""
+        sides = {
+            side: [{"price": _plain(price), "size": _plain(size)} for price, size in levels]
+            for side, levels in (("bids", bids), ("asks", asks))
+        }
+        return self.publish("v4_orderbook", sides, id=ticker, snapshot=True)
+
+    def levels(self, ticker: str, bids: _Levels = (), asks: _Levels = ()) -> Frame:
+        """Change levels of a book to a new total size, or to 0."""
+        sides = {
+            side: [(_plain(price), _plain(size)) for price, size in levels]
+            for side, levels in (("bids", bids), ("asks", asks))
+        }
+        return self.publish("v4_orderbook", {k: v for k, v in sides.items() if v}, id=ticker)
+
+    def trade(self, ticker: str, side: Side, size: _Plain, price: _Plain) -> Frame:
+        """Print a trade on the tape; `side` is the taker's."""
+        return self.trades(ticker, {"side": side, "size": _plain(size), "price": _plain(price)})
+
+    def trades(self, ticker: str, *rows: _Row, snapshot: bool = False) -> Frame:
+        """Print trades; a snapshot has its newest first."""
+        contents = {"trades": self._filled("trades", rows)}
+        return self.publish("v4_trades", contents, id=ticker, snapshot=snapshot)
+
+    def candles(self, ticker: str, resolution: str, *rows: _Row, snapshot: bool = False) -> Frame:
+        """Change candles, given with all their fields; a snapshot has its newest first."""
+        candles = [{"ticker": ticker, "resolution": resolution, **row} for row in rows]
+        contents = [{"candles": candles}] if snapshot else candles
+        id_ = f"{ticker}/{resolution}"
+        return self.publish("v4_candles", *contents, id=id_, snapshot=snapshot)
+
+    def account(
+        self, whose: Subaccount, usdc: _Plain, positions: Iterable[_Row] = (),
+        orders: Iterable[_Row] = (),
+    ) -> Frame:  # fmt: skip
+        """Begin with all that an account has; its equity is the balance alone."""
+        held, height = self._filled("perpetualPositions", positions), str(self.height)
+        summary = {
+            "address": whose.owner, "subaccountNumber": whose.number, "equity": _plain(usdc),
+            "freeCollateral": _plain(usdc),
+            "openPerpetualPositions": {row["market"]: row for row in held},
+            "assetPositions": {"USDC": _usdc(usdc)}, "marginEnabled": True,
+            "updatedAtHeight": height, "latestProcessedBlockHeight": height,
+        }  # fmt: skip
+        contents = {"subaccount": summary, "orders": list(orders), "blockHeight": height}
+        return self.publish("v4_subaccounts", contents, id=str(whose), snapshot=True)
+
+    def account_update(
+        self, whose: Subaccount, *, usdc: _Plain | None = None, **contents: Any
+    ) -> Frame:
+        """Change an account: its `usdc`, `fills`, `perpetualPositions`, `orders`, `transfers`."""
+        made = {
+            name: self._filled(name, rows) if name in _FILLED_IN else rows
+            for name, rows in contents.items()
+        }
+        if usdc is not None:
+            made["assetPositions"] = [_usdc(usdc)]
+        made["blockHeight"] = str(self.height)
+        return self.publish("v4_subaccounts", made, id=str(whose))
+
+    def _filled(self, kind: str, rows: Iterable[_Row]) -> list[dict[str, Any]]:
+        return [{**self._known(kind, row), **row} for row in rows]
+
+    def _known(self, kind: str, row: _Row) -> dict[str, Any]:
+        self._events += 1
+        event, now = f"{self.height:08x}{2:08x}{self._events:08x}", _iso(self.at)
+        known = {
+            "id": event, "eventId": event, "createdAt": now, "createdAtHeight": str(self.height),
+            "side": "SHORT" if str(row.get("size", "")).startswith("-") else "LONG",
+        }  # fmt: skip
+        return {k: known.get(k) if v is None else v for k, v in _FILLED_IN[kind].items()}
+
+
 # === Streams ===
 
 Pacer = Callable[[Frame], bool]
@@ -2464,8 +2702,8 @@ def fold(
 
     Hot or cold as the source is, ends with it, on its thread; what `step` raises is an error.
 
-        source  --a-----b----|
-        fold    --x-y---z----|
+        source  --a------b--|
+        fold    --(x,y)--z--|
     """
 
     def operator(source: Observable[_A]) -> Observable[_B]:
@@ -2501,7 +2739,7 @@ def replay(
     end or a `RecordingError`. A virtual `scheduler` is advanced to each frame before it is
     emitted. `pace` sees each frame first: it may wait, and ends the replay by returning False.
 
-        replay  --f-f---f|
+        replay  f-f---(f,|)
     """
     if speed is not None and not speed > 0:
         raise ConnError(f"expected a speed above 0, got {speed}")
@@ -2567,6 +2805,50 @@ def from_generator(source: Callable[[], Generator[Frame]]) -> Observable[Frame]:
         return stopped
 
     return Observable(subscribe)
+
+
+MARBLE_CASES: Final = ("completes", "never", "empty", "error", "late")
+_MARBLES: Final = re.compile(r"^ +\w+ +(\S*-\S*\|\)?)$", re.MULTILINE)
+_AT_END: Final = re.compile(r"\([^()]*\|\)|\|")  # the end, and what is emitted with it
+
+
+def play(
+    described: Callable[..., Any], operator: Callable[[Observable[_A]], Observable[_B]],
+    values: Mapping[str, _A], letter: Callable[[_B], str] = str, case: str = "completes",
+) -> tuple[list[Any], list[Any]]:  # fmt: skip
+    """Play the marbles in a docstring through its operator; return what came and what is drawn.
+
+    The first line is the source, in virtual time, whose letters stand for `values`; the second
+    the result, in which `letter` names what comes out. Beside what is drawn there are the cases
+    of a source that says nothing ("never"), only ends ("empty"), fails where it ended ("error")
+    or goes on after its end ("late"). In marbles, `(a,b)` are two letters of one instant.
+    """
+    from reactivex.observable.marbles import parse
+    from reactivex.testing import TestScheduler
+    from reactivex.testing.marbles import messages_to_records
+
+    def records(marbles: str, lookup: Mapping[Any, Any]) -> list[Any]:
+        parsed = parse(marbles, time_shift=200.0, lookup=lookup, error=error)
+        return messages_to_records(parsed)  # subscribed to at 200
+
+    scheduler, error = TestScheduler(), ConnError("the source failed")
+    source, result = _marbles(described, case)
+    hot = scheduler.create_hot_observable(records(source, values))
+    came = scheduler.start(lambda: hot.pipe(operator, operators.map(letter)))
+    return came.messages, records(result, {})
+
+
+def _marbles(described: Callable[..., Any], case: str = "completes") -> list[str]:
+    lines = _MARBLES.findall(described.__doc__ or "")
+    if case in ("never", "empty"):
+        end = "|" if case == "empty" else ""
+        return [re.sub(r"[^-|]", "-", _AT_END.sub("|", line)).replace("|", end) for line in lines]
+    if case == "error":
+        return [_AT_END.sub("#", line) for line in lines]
+    if case == "late":
+        first = re.sub(r"[^A-Za-z]", "", lines[0])[0]
+        return [f"{lines[0]}--{first}", *lines[1:]]
+    return list(lines)
 
 
 # === Continuity ===
@@ -2907,10 +3189,11 @@ def connection_states() -> Callable[[Observable[Frame]], Observable[ConnectionSt
     """Tell each transition of each link, and of all together, with its reason.
 
     Cold if the source is; replays nothing; on the source's thread; the same frames make the same
-    transitions. When the source completes all links are closed, and so is the stream.
+    transitions. When the source completes all links are closed, and so is the stream. Below, a
+    link turns subscribing, live, stale and backing off; in capitals, so do all together.
 
-        frames  --open--ws--tick----close--|
-        states  --s-----l---s--------b-----c|
+        frames  --o------m------t------c------|
+        states  --(s,S)--(l,L)--(t,T)--(b,B)--(c,C,|)
     """
 
     def step(state: _Connections, event: Notification[Frame]) -> list[ConnectionState]:
@@ -4180,10 +4463,11 @@ def account_updates(
     """Report what changes of accounts: orders, fills, positions, balances and doubts.
 
     With `accounts`, whoever made it can read the orders; without it, each subscriber folds its
-    own. Hot or cold as the source is, on its thread; replays nothing; ends with it.
+    own. Hot or cold as the source is, on its thread; replays nothing; ends with it. A snapshot,
+    a fill, the same fill again and a close, say, are an update, a fill, an update and a doubt:
 
-        frames   --s----f--f---|
-        updates  --u----u--u---|
+        frames   --s--f--f--c--|
+        updates  --u--F--u--D--|
     """
     return fold(lambda: Accounts() if accounts is None else accounts, Accounts.step)
 

@@ -1212,9 +1212,10 @@ def market_views(
 
     Cold if the source is; replays nothing; runs on the source's thread; completes and errors with
     it. With a `state`, whoever made it can read all views and the quality of the whole venue;
-    without one, each subscriber folds a state of its own.
+    without one, each subscriber folds a state of its own. A tick touches no market, a book one,
+    and two oracle prices two:
 
-        frames  --b-----t--m----|
-        views   --v-----v--vv---|
+        frames  --t--b--p------|
+        views   -----b--(o,o)--|
     """
     return fold(DataState if state is None else lambda: state, step)
