@@ -146,8 +146,3 @@ def test_each_objection_stops_what_the_table_says(kind, acts):
 
     assert kinds(view) == [kind]
     assert {act for act in get_args(Act) if stopping(view, act)} == acts
-
-
-def trading(**fields: str) -> dict[str, Any]:
-    """Write an update of one market."""
-    return {"trading": {"BTC-USD": fields}}
