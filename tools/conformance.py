@@ -474,7 +474,7 @@ def premium(given: Case) -> Any:
         [(order.subticks, order.quantums) for order in orders if order.side == side]
         for side in ("BUY", "SELL")
     )
-    vote = risk.premium_vote(
+    vote = data.premium_vote(
         market,
         bids,
         asks,
@@ -487,10 +487,10 @@ def premium(given: Case) -> Any:
 
 def samples(given: Case) -> Any:
     """Answer funding_rate / votes_to_samples; samples of 0 are not kept."""
-    terms = risk.FundingTerms(min_num_votes_per_sample=int(given["min_num_votes_per_sample"]))
+    terms = data.FundingTerms(min_num_votes_per_sample=int(given["min_num_votes_per_sample"]))
     after = {pid: [int(old) for old in held] for pid, held in given["previous_samples"].items()}
     for pid, votes in given["votes"].items():
-        sample = risk.premium_sample(map(int, votes), int(given["num_votes"]), terms=terms)
+        sample = data.premium_sample(map(int, votes), int(given["num_votes"]), terms=terms)
         if sample:
             after.setdefault(pid, []).append(sample)
     return {"samples": after}
@@ -498,12 +498,12 @@ def samples(given: Case) -> Any:
 
 def funding_tick(given: Case) -> Any:
     """Answer funding_rate / funding_tick: the rate, and how far it moves the index."""
-    terms = risk.FundingTerms(
+    terms = data.FundingTerms(
         funding_rate_clamp_factor_ppm=int(given["funding_rate_clamp_factor_ppm"]),
         sample_seconds=int(given["sample_duration"]),
         tick_seconds=int(given["tick_duration"]),
     )
-    rate = risk.funding_rate(
+    rate = data.funding_rate(
         map(int, given["samples"]),
         *integers(given, "initial_margin_ppm", "maintenance_fraction_ppm", "default_funding_ppm"),
         terms=terms,
@@ -659,7 +659,7 @@ def oracle_subticks(given: Case) -> Fraction:
         {"atomic_resolution": atomic_resolution, "liquidity_tier": tier},
         quantum_conversion_exponent=conversion_exponent,
     )
-    return Fraction(10) ** int(given["price_exponent"]) / Fraction(market.price(1))
+    return data.oracle_subticks(market, 1, int(given["price_exponent"]))
 
 
 def uncrossed(given: Case) -> Any:
@@ -1037,10 +1037,10 @@ SOLVERS: dict[tuple[str, str], Solve] = {
     ("funding_rate", "premium_vote"): premium,
     ("funding_rate", "votes_to_samples"): samples,
     ("funding_rate", "remove_tails"): lambda given: {
-        "samples": risk.remove_tails(map(int, given["samples"]), int(given["removal_rate_ppm"]))
+        "samples": data.remove_tails(map(int, given["samples"]), int(given["removal_rate_ppm"]))
     },
     ("funding_rate", "clamp_bound"): lambda given: {
-        "max_abs_ppm": risk.funding_clamp_ppm(
+        "max_abs_ppm": data.funding_clamp_ppm(
             *integers(given, "clamp_factor_ppm", "initial_margin_ppm", "maintenance_fraction_ppm")
         )
     },

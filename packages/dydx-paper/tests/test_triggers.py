@@ -13,7 +13,6 @@ from dydx_paper import (
     Waiting,
     can_trigger,
     in_two_passes,
-    oracle_subticks,
     trigger_prices,
 )
 from hypothesis import given
@@ -140,12 +139,6 @@ def test_an_oracle_price_that_is_none_is_an_error(oracle: int) -> None:
     """No trigger is judged by a price that cannot be."""
     with pytest.raises(BookError, match=f"above 0 subticks, got {oracle}"):
         trigger_prices(Fraction(oracle), [], min_price_change_ppm=1_000)
-
-
-def test_an_oracle_price_is_turned_into_subticks_exactly() -> None:
-    """One USD is 10^5 subticks of BTC, and what is left over stays a fraction."""
-    assert 50_000 * 10**5 == oracle_subticks(BTC, 5_000_000_000, -5)
-    assert Fraction(1, 10) == oracle_subticks(BTC, 1, -6)
 
 
 # --- what waits, and when it enters

@@ -46,7 +46,7 @@ __all__ = [
     # Order book
     "OrderBook",
     # Triggers
-    "TRIGGER_MULTIPLIER", "can_trigger", "oracle_subticks", "trigger_prices",
+    "TRIGGER_MULTIPLIER", "can_trigger", "trigger_prices",
     # Stateful orders
     "Entry", "Waiting", "in_two_passes",
     # Records
@@ -134,7 +134,7 @@ from dydx_conn import (
     ws_frame,
 )
 from dydx_conn import fee as fee_of
-from dydx_data import MarketView
+from dydx_data import MarketView, oracle_subticks
 from reactivex import Observable
 
 _SECOND_NS: Final = 1_000_000_000
@@ -561,11 +561,6 @@ def trigger_prices(
     traded = sorted(trades)
     extremes = [Fraction(at) for at in (*traded[:1], *traded[-1:])]
     return [oracle, *(min(max(at, oracle - reach), oracle + reach) for at in extremes)]
-
-
-def oracle_subticks(market: PerpetualMarket, digits: int, exponent: int) -> Fraction:
-    """Turn an oracle price, digits · 10^exponent USD, into subticks, without rounding."""
-    return digits * Fraction(10) ** exponent / Fraction(market.price(1))
 
 
 # === Stateful orders ===
