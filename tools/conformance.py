@@ -865,7 +865,7 @@ def settle_match(ledgers: Any, market: Any, fees: Any, fill: Case, given: Case) 
         maker.fill(market, -signed, subticks, maker_fee)
         return
     delta = risk.insurance_fund_delta(
-        taker.bankruptcy(market, signed),
+        paper.bankruptcy(taker, market, signed),
         -quote if signed > 0 else quote,
         int(given["max_liquidation_fee_ppm"]),
     )
@@ -879,9 +879,9 @@ def deleverage(ledgers: Any, market: Any, fees: Any, fill: Case, given: Case) ->
     size = int(fill["fill_quantums"])
     signed = -size if closed.position(market.ticker) > 0 else size
     received = (
-        closed.margin_of(market, -signed).net_notional
+        closed.worth.margin_of(market, -signed).net_notional
         if fill["final_settlement"]
-        else closed.bankruptcy(market, signed)
+        else paper.bankruptcy(closed, market, signed)
     )
     quote = received if signed < 0 else -received
     closed.fill(market, signed, 0, quote=quote)

@@ -230,7 +230,7 @@ def test_funding_is_owed_on_the_hour_and_moves_money_at_the_next_touch() -> None
     position = row["openPerpetualPositions"]["BTC-USD"]
     assert position["netFunding"] == decimal_text(-owed, -6)
     assert ledger.collateral == before - owed + 1
-    assert (ledger.funding_paid, ledger.unsettled) == (owed, 0)
+    assert (ledger.paid.funding, ledger.unsettled) == (owed, 0)
 
 
 def test_a_wallet_takes_its_sequence_or_a_nonce_of_now() -> None:

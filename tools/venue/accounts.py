@@ -44,6 +44,7 @@ from dydx_paper import (
     Order,
     Result,
     Stamp,
+    affords,
 )
 from dydx_risk import (
     PPM,
@@ -281,7 +282,7 @@ class Desk:
             quote = market.quote_quantums(match.quantums, match.subticks)
             fee = self._accounts.fees.of(quote, "TAKER" if who == TAKER else "MAKER")
             signed = match.quantums if order.side == "BUY" else -match.quantums
-            if not ledger.affords(market, signed, match.subticks, fee):
+            if not affords(ledger, market, signed, match.subticks, fee):
                 failed |= who
         return failed
 
@@ -389,7 +390,7 @@ class Accounts:
             ledger = self.ledgers[subaccount] = Ledger(subaccount)
             self.histories[subaccount] = History()
             tapes = self._exchange.tapes
-            ledger.settle_funding({ticker: tape.funding_index for ticker, tape in tapes.items()})
+            ledger.accrue({ticker: tape.funding_index for ticker, tape in tapes.items()})
             for tape in tapes.values():
                 ledger.value(tape.ticker, tape.oracle, tape.exponent, tape.open_interest)
         return ledger
@@ -497,7 +498,7 @@ class Accounts:
             signed = request.signed_quantums
             subticks = request.subticks or _near_oracle(tape, 0, request.side)
             fee = self.fees.of(tape.market.quote_quantums(request.quantums, subticks), "MAKER")
-            if not ledger.affords(tape.market, signed, subticks, fee):
+            if not affords(ledger, tape.market, signed, subticks, fee):
                 return 3007, "clob", "long-term order would be undercollateralized"
             record = self._record(tape, subaccount, request, "OPEN")
             if request.order_flags == TWAP:
@@ -854,7 +855,9 @@ class Accounts:
                 tape.market, holding.quantums, tape.oracle, tape.exponent, terms
             )
             worst = fillable_subticks(
-                fillable_price(ledger.margin, ledger.part(tape.ticker), holding.quantums, terms),
+                fillable_price(
+                    ledger.margin, ledger.worth.parts[tape.ticker], holding.quantums, terms
+                ),
                 is_long=holding.is_long,
                 quantum_conversion_exponent=tape.market.quantum_conversion_exponent,
                 subticks_per_tick=tape.market.subticks_per_tick,
@@ -875,8 +878,8 @@ class Accounts:
 
     def _insurance(self, tape: Tape, ledger: Ledger, signed: int, quote: int) -> int:
         held = ledger.position(tape.ticker)
-        after = ledger.margin_of(tape.market, held + signed)
-        bankruptcy = bankruptcy_price(ledger.margin, ledger.part(tape.ticker), after)
+        after = ledger.worth.margin_of(tape.market, held + signed)
+        bankruptcy = bankruptcy_price(ledger.margin, ledger.worth.parts[tape.ticker], after)
         received = -quote if signed > 0 else quote
         most = _TERMS.max_liquidation_fee_ppm
         return insurance_fund_delta(bankruptcy, received, most)

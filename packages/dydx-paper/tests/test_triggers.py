@@ -3,10 +3,20 @@
 from fractions import Fraction
 
 import pytest
-from dydx_conn import CONDITIONAL, LONG_TERM, OrderRequest, PerpetualMarket, Subaccount, code_of
+from dydx_conn import (
+    CONDITIONAL,
+    LONG_TERM,
+    CancelRequest,
+    OrderRequest,
+    PerpetualMarket,
+    Subaccount,
+    code_of,
+)
 from dydx_paper import (
     TRIGGER_MULTIPLIER,
     BookError,
+    Desk,
+    Key,
     Order,
     OrderBook,
     Positions,
@@ -315,21 +325,28 @@ def test_a_triggered_stop_closes_the_position_it_was_made_for() -> None:
     assert 0 == book.accounts.position(ALICE)
 
 
+def withdrawn(key: Key, until: int) -> tuple[Order | None, str]:
+    """Cancel on a desk where two orders wait and one rests."""
+    desk = Desk(OrderBook(BTC))
+    desk.waiting = waiting_for(stateful(1), stateful(2, "BUY", "STOP_LOSS", 1))
+    desk.book.place(stateful(3))
+    subaccount, client_id, flags = key
+    cancel = CancelRequest(
+        ticker="", clob_pair_id=0, client_id=client_id, order_flags=flags,
+        good_til_block_time=until,
+    )  # fmt: skip
+    return desk.withdraw(subaccount, cancel)
+
+
 def test_a_stateful_cancel_needs_its_order() -> None:
     """Waiting or resting, it is found; of an order that is neither the chain knows nothing."""
-    book, waiting = OrderBook(BTC), waiting_for(stateful(1), stateful(2, "BUY", "STOP_LOSS", 1))
-    book.place(stateful(3))
-
-    for key in [(ALICE, 1, LONG_TERM), (ALICE, 2, CONDITIONAL), (ALICE, 3, LONG_TERM)]:
-        assert "" == book.cancel_error(key, good_til_block_time=1_000, waiting=waiting)
-        assert "ErrInvalidStatefulOrderCancellation" == book.cancel_error(
-            key, good_til_block_time=999, waiting=waiting
-        )
+    known = [(ALICE, 1, LONG_TERM), (ALICE, 2, CONDITIONAL), (ALICE, 3, LONG_TERM)]
+    for key in known:
+        assert (None, "ErrInvalidStatefulOrderCancellation") == withdrawn(key, 999)
+        order, error = withdrawn(key, 1_000)
+        assert (key, "") == (order and order.key, error)
     for key in [(BOB, 1, LONG_TERM), (ALICE, 2, LONG_TERM)]:
-        assert "ErrStatefulOrderDoesNotExist" == book.cancel_error(
-            key, good_til_block_time=1_000, waiting=waiting
-        )
-    assert "ErrStatefulOrderDoesNotExist" == book.cancel_error((ALICE, 1, LONG_TERM))
+        assert (None, "ErrStatefulOrderDoesNotExist") == withdrawn(key, 1_000)
     assert (3006, 29) == tuple(
         map(code_of, ("ErrStatefulOrderDoesNotExist", "ErrInvalidStatefulOrderCancellation"))
     )
