@@ -672,6 +672,18 @@ def test_an_account_just_worth_less_than_nothing_may_not_withdraw() -> None:
     assert exchange.venue.withdraw(1)
 
 
+def test_what_happened_in_an_isolated_pool_closes_no_other() -> None:
+    """What is left after the isolated position is gone is of the shared pool, which saw nothing."""
+    exchange = leveraged()
+    exchange.update("BTC-USD", marketType="ISOLATED")
+    exchange.book([(40_000, 5)], [(48_600, 1)])
+    exchange.oracle(46_000)
+    exchange.venue.deposit(100 * USDC)
+
+    assert exchange.venue.ledger.holdings == {}
+    assert exchange.venue.withdraw(1)
+
+
 def test_a_deposit_opens_the_account_and_must_be_one() -> None:
     """Before any view, with the snapshot first; of nothing it is a mistake."""
     venue = PaperVenue(OWNER, 0)

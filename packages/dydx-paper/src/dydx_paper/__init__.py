@@ -2333,15 +2333,15 @@ _LIQUIDATION: Final = -1
 class Backstop:
     """The insurance funds, and what the block at hand still lets liquidations take.
 
-    It counts notional by position and what the funds lost by subaccount, and remembers the last
-    block in which an account was seen worth less than nothing.
+    It counts notional by position and what the funds lost by subaccount, and remembers by
+    collateral pool when an account was last seen worth less than nothing.
     """
 
     def __init__(self, terms: LiquidationTerms, funds: InsuranceFunds):
         self.terms, self.funds = terms, funds
         self._taken: dict[Subaccount, dict[str, int]] = {}
         self._lost: Counter[Subaccount] = Counter()
-        self._negative_at: int | None = None
+        self._negative_at: dict[str, int] = {}
 
     def begin_block(self) -> None:
         """Forget what the last block took."""
@@ -2372,11 +2372,15 @@ class Backstop:
     def notice(self, ledger: Ledger, block: int) -> None:
         """Remember the block if the account is worth less than nothing."""
         if ledger.margin.net_collateral < 0:
-            self._negative_at = block
+            self._negative_at[_pool_of(ledger)] = block
 
-    def blocks(self, block: int) -> bool:
-        """Tell whether nothing may leave the collateral pool."""
-        return withdrawals_blocked(block, self._negative_at)
+    def blocks(self, ledger: Ledger, block: int) -> bool:
+        """Tell whether nothing may leave the account's collateral pool."""
+        return withdrawals_blocked(block, self._negative_at.get(_pool_of(ledger)))
+
+
+def _pool_of(ledger: Ledger) -> str:
+    return collateral_pool(holding.market for holding in ledger.holdings.values())
 
 
 def liquidation_order(ledger: Ledger, holding: Holding, terms: LiquidationTerms) -> Order:
@@ -3022,7 +3026,7 @@ class PaperAccount:
 
     def withdraw(self, quote_quantums: int, block: int) -> None:
         """Take USDC out to the wallet, if collateral and the pool allow it."""
-        owing, blocked = self.ledger.owing, self.backstop.blocks(block)
+        owing, blocked = self.ledger.owing, self.backstop.blocks(self.ledger, block)
         moved = self.ledger.withdraw(quote_quantums, self._seen.when, blocked=blocked)
         if isinstance(moved, Refused):
             self.refusals[moved.reason] += 1
