@@ -850,27 +850,44 @@ def ledger_of(who: str, held: Case, markets: Any, given: Case) -> paper.Ledger:
     return ledger
 
 
+class House:
+    """A venue of the accounts of one case, for dydx_paper's own clearing."""
+
+    def __init__(self, ledgers: Mapping[str, paper.Ledger], fees: conn.Fees, given: Case) -> None:
+        self.ledgers = {ledger.subaccount: ledger for ledger in ledgers.values()}
+        most = int(given["max_liquidation_fee_ppm"])
+        terms = risk.LiquidationTerms(max_liquidation_fee_ppm=most)
+        self.backstop = paper.Backstop(terms, paper.InsuranceFunds(None))
+        self._fees = fees
+
+    def fees_of(self, ledger: paper.Ledger) -> conn.Fees:
+        """Return what the case charges everybody."""
+        return self._fees
+
+    def book(self, order: paper.Order, fill: paper.Filled) -> None:
+        """Book one side of a match."""
+        self.ledgers[order.subaccount].book(fill)
+
+
 def settle_match(ledgers: Any, market: Any, fees: Any, fill: Case, given: Case) -> None:
     """Settle one match, an ordinary or a liquidating one."""
-    taker, maker = ledgers[fill["taker_subaccount"]], ledgers[fill["maker_subaccount"]]
     quantums, subticks = integers(fill, "fill_quantums", "maker_subticks")
-    quote = market.quote_quantums(quantums, subticks)
-    signed = quantums if fill["taker_side"] == "BUY" else -quantums
-    builder = {
-        side: conn.fee(quote, int(fill[f"{side}_builder_fee_ppm"])) for side in ("taker", "maker")
-    }
-    maker_fee = fees.of(quote, "MAKER") + builder["maker"]
-    if not fill["liquidation"]:
-        taker.fill(market, signed, subticks, fees.of(quote, "TAKER") + builder["taker"])
-        maker.fill(market, -signed, subticks, maker_fee)
-        return
-    delta = risk.insurance_fund_delta(
-        paper.bankruptcy(taker, market, signed),
-        -quote if signed > 0 else quote,
-        int(given["max_liquidation_fee_ppm"]),
+    sides: list[conn.Side] = ["BUY", "SELL"] if fill["taker_side"] == "BUY" else ["SELL", "BUY"]
+    taker, maker = (
+        paper.Order(
+            subaccount=ledgers[fill[f"{who}_subaccount"]].subaccount,
+            client_id=0,
+            clob_pair_id=market.clob_pair_id,
+            side=side,
+            quantums=quantums,
+            subticks=subticks,
+            builder_fee_ppm=int(fill[f"{who}_builder_fee_ppm"]),
+            liquidation=fill["liquidation"] and who == "taker",
+        )
+        for who, side in zip(("taker", "maker"), sides, strict=True)
     )
-    taker.fill(market, signed, subticks, insurance=delta)
-    maker.fill(market, -signed, subticks, max(0, maker_fee))
+    clearing = paper.Clearing(House(ledgers, fees, given), market)
+    clearing.settle(paper.Match(maker, taker, quantums, subticks))
 
 
 def deleverage(ledgers: Any, market: Any, fees: Any, fill: Case, given: Case) -> None:

@@ -810,10 +810,14 @@ _ALIKE: Final = [f for f in OrderRecord.__struct_fields__ if f in Order.__struct
 
 
 def order_record(
-    order: Order, ticker: str, status: str, when: Stamp, reason: str = ""
+    order: Order, ticker: str, status: str, when: Stamp, *, removal: str = "", refusal: str = ""
 ) -> OrderRecord:
-    """Return how an order stands at a moment, in the indexer's word for it."""
+    """Return how an order stands at a moment, in the indexer's word for it.
+
+    `removal` is the indexer's reason for its end, `refusal` the chain's for not taking it.
+    """
     alike = {name: getattr(order, name) for name in _ALIKE}
+    reason = _REMOVED + removal if removal else refusal
     return OrderRecord(
         ticker=ticker, status=status, reason=reason, created=when, updated=when, **alike
     )
@@ -1053,6 +1057,10 @@ class History:
             return fill
         raise HistoryError("expected a fill to have been booked, got none")
 
+    def order(self, id_: str) -> OrderRecord | None:
+        """Return how an order stands, if it is remembered."""
+        return self._orders.get(id_)
+
     def knows_fill(self, id_: str) -> bool:
         """Tell whether a fill of this id was booked, as far back as fills are kept."""
         return id_ in self._fills
@@ -1187,9 +1195,15 @@ class Volumes(msgspec.Struct, gc=False):
         self.days[day] = (maker + made, taker + took)
 
     def tier(
-        self, time_ns: int, total_volume: int = 0, tiers: Sequence[FeeTier] = STANDARD_FEE_TIERS
-    ) -> FeeTier:
-        """Return the fee tier they earn at a time; `total_volume` is everybody's."""
+        self, time_ns: int, total_volume: int | None = None,
+        tiers: Sequence[FeeTier] = STANDARD_FEE_TIERS,
+    ) -> FeeTier:  # fmt: skip
+        """Return the fee tier they earn at a time.
+
+        `total_volume` is everybody's: unknown, no tier that asks for a share of it is reached.
+        """
+        if total_volume is None:
+            tiers, total_volume = [tier for tier in tiers if not tier.total_share_ppm], 0
         since = time_ns // _DAY_NS - _TIER_DAYS
         days = [volumes for day, volumes in self.days.items() if day > since]
         maker, taker = map(sum, zip(*days, strict=True)) if days else (0, 0)  # integers
@@ -2461,11 +2475,11 @@ class Clearing:
 
     def check(self, match: Match) -> int:
         """Judge the collateral of those who have a ledger, and the fund behind a liquidation."""
-        maker, taker = (
-            ledger is None or self._can_pay(ledger, order, match, liquidity)
-            for ledger, order, liquidity in self._parties(match)
-        )
-        return (0 if maker else MAKER) | (0 if taker else TAKER)
+        failed = 0
+        for who, (ledger, order, liquidity) in zip(_WHO, self._parties(match), strict=True):
+            if ledger is not None and not self._can_pay(ledger, order, match, liquidity):
+                failed |= who
+        return failed
 
     def settle(self, match: Match) -> None:
         """Book the match with those who have a ledger."""
@@ -2513,6 +2527,9 @@ class Clearing:
         broke_at = bankruptcy(ledger, self.market, order.sign * match.quantums)
         most = self._house.backstop.terms.max_liquidation_fee_ppm
         return insurance_fund_delta(broke_at, -order.sign * quote, most)
+
+
+_WHO: Final = (MAKER, TAKER)
 
 
 def submit(desk: Desk, ledger: Ledger, market: PerpetualMarket, order: Order, fees: Fees) -> str:
@@ -2983,7 +3000,7 @@ class PaperAccount:
         when = self._seen.when
         block = when.height or when.time_ns // _SECOND_NS
         if self._tier is None or block != self._tier[0]:
-            self._tier = block, ledger.volumes.tier(when.time_ns, tiers=_TIERS_BY_VOLUME)
+            self._tier = block, ledger.volumes.tier(when.time_ns)
         return self._tier[1]
 
     def book(self, order: Order, fill: Filled) -> None:
@@ -3040,19 +3057,18 @@ class PaperAccount:
         self, market: PerpetualMarket, order: Order, reason: str = "", *, waits: bool = False
     ) -> None:
         """Report how an order stands, or the indexer's reason for its end."""
-        status = status_of(order, reason, waits=waits)
-        self._note(market, order, status, reason and _REMOVED + reason)
+        self._note(market, order, status_of(order, reason, waits=waits), removal=reason)
 
     def refuse(self, market: PerpetualMarket, order: Order, error: str, *, stands: bool) -> None:
         """Count a refusal, and report it unless another order `stands` under this id."""
         self.refusals[error] += 1
         # What stands goes on: a refusal speaks of the request alone.
         if not stands and order.id not in self._changes.orders:
-            reason = f"clob {_OURS.get(error) or code_of(error)}: {error}"
-            self._note(market, order, "CANCELED", reason)
+            refusal = f"clob {_OURS.get(error) or code_of(error)}: {error}"
+            self._note(market, order, "CANCELED", refusal=refusal)
 
-    def _note(self, market: PerpetualMarket, order: Order, status: str, reason: str) -> None:
-        record = order_record(order, market.ticker, status, self._seen.when, reason)
+    def _note(self, market: PerpetualMarket, order: Order, status: str, **reason: str) -> None:
+        record = order_record(order, market.ticker, status, self._seen.when, **reason)
         self._changes.orders[record.id] = record
         self._changes.markets[market.ticker] = market
         self.ledger.note(record)
@@ -3083,7 +3099,6 @@ class PaperAccount:
 # What this venue alone refuses has a code that the chain cannot have.
 _OURS: Final = {"ErrTwapOrderNotSimulated": -1}
 _NOTHING: Final[list[Frame]] = []
-_TIERS_BY_VOLUME: Final = [tier for tier in STANDARD_FEE_TIERS if not tier.total_share_ppm]
 
 # === Paper market ===
 
