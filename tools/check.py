@@ -1,14 +1,17 @@
 """Run every check of the workspace, or those named, and say at the end what failed.
 
-    uv run --all-packages --group dev tools/check.py                everything
+    uv run --all-packages --group dev tools/check.py                every check but the long ones
     uv run --all-packages --group dev tools/check.py ruff format    these two
+    uv run --all-packages --group dev tools/check.py crash          a long one, named
     uv run --all-packages --group dev tools/check.py --list         their names
 
-    lock · environment · ruff · format · types · imports · structure  ──►  eight gates  ──►  tools
+    lock · environment · ruff · format · types · imports · structure · versions
+        ──►  venue · wire · tools  ──►  eight gates           two of them side by side
 
 A check is a list of commands, typed as a person would type them at the root; it passes if
-all of them exit with 0. A failure is shown in full at once and never stops the rest. The
-exit code is 0 if all passed, 1 if any failed, 2 if a name is unknown.
+all of them exit with 0, and is skipped if one exits with 77. A failure is shown in full when
+its check ends and never stops the rest. The exit code is 0 if none failed, 1 if any did, 2 if
+a name is unknown.
 """
 
 import os
@@ -19,12 +22,21 @@ import sys
 import time
 import tomllib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
 Command = list[str]
+
+# Of two cores each gate uses one, and those that wait for a process or a socket use less.
+SIDE_BY_SIDE = 2
+
+# What a command exits with that could not do its work here and says why, as automake has it.
+SKIPPED = 77
 
 # Tests are checked too, but a fixture need not spell out what pytest hands it.
 TEST_LENIENCE = [
@@ -37,32 +49,75 @@ TEST_LENIENCE = [
 ]
 
 
+# The tools' tests that take long, by what they run; the check "tools" runs the others.
+OF_TOOLS = {
+    "venue": ["test_venue*.py", "test_trading.py", "test_bot_trade.py"],
+    "wire": ["test_record.py", "test_replay.py", "test_chaos.py", "test_soak.py", "test_bench*.py"],
+}
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Run the checks named, or all of them; return the exit code."""
-    checks = all_checks(find_uv(), members())
+    """Run the checks named, or all but the long ones; return the exit code."""
+    default, long = all_checks(find_uv(), members()), long_checks()
+    checks = default | long
     if "--list" in arguments:
-        print("\n".join(checks))
+        told = (f"{name:<14} {LONG[name]}" for name in long)
+        print("\n".join([*default, "", "long, and only when named:", *told]))
         return 0
     if unknown := [name for name in arguments if name not in checks]:
         print(f"expected any of {', '.join(checks)}, but it was {', '.join(unknown)}")
         return 2
-    return run_all({name: checks[name] for name in (arguments or checks)})
+    return run_all({name: checks[name] for name in (arguments or default)})
 
 
 def all_checks(uv: str, distributions: dict[str, Path]) -> dict[str, list[Command]]:
-    """Name every check and its commands, cheap ones first."""
+    """Name every check that runs by default, and its commands, in the order they begin.
+
+    Cheap ones first, for an early word; then long before short, so that both lanes end together.
+    """
     python = [sys.executable, "-m"]
+    gates = sorted(distributions, key=lambda name: name != "bot")
     return {
         "lock": [[uv, "lock", "--check"]],
         # uv does not check the bounds between members when it locks; this does.
         "environment": [[uv, "pip", "check", "--python", sys.executable]],
         "ruff": [[*python, "ruff", "check", "."]],
         "format": [[*python, "ruff", "format", "--check", "."]],
-        "types": type_checks([*python, "mypy"], list(distributions.values())),
         "imports": [[str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]],
         "structure": [[sys.executable, "tools/structure.py"]],
-        **{name: [[uv, "run", "--package", name, "pytest"]] for name in distributions},
-        "tools": [[*python, "pytest", "tools"]],
+        "types": type_checks([*python, "mypy"], list(distributions.values())),
+        "versions": [[sys.executable, "tools/versions.py"]],
+        **{name: [[*python, "pytest", *files]] for name, files in tests_of_tools().items()},
+        **{name: [[uv, "run", "--package", name, "pytest"]] for name in gates},
+    }
+
+
+def tests_of_tools() -> dict[str, list[str]]:
+    """Deal the files of the tools' tests out to their checks, each to one."""
+    tests = ROOT / "tools" / "tests"
+    found = {name: [*map(tests.glob, globs)] for name, globs in OF_TOOLS.items()}
+    dealt = {name: sorted({*chain(*files)}) for name, files in found.items()}
+    rest = {*tests.glob("test_*.py")}.difference(*dealt.values())
+    return {
+        name: [str(file.relative_to(ROOT)) for file in files]
+        for name, files in (dealt | {"tools": sorted(rest)}).items()
+    }
+
+
+LONG = {
+    "crash": "ten thousand crashes, guarded and not: 20 minutes on two cores",
+    "soak": "the connection through ten minutes of faults",
+    "chaos": "a hundred bad days, and what survived them: two minutes",
+}
+
+
+def long_checks() -> dict[str, list[Command]]:
+    """Name the proofs that take minutes, which run only when they are named."""
+    tool = [sys.executable]
+    return {
+        "crash": [[*tool, "tools/crash.py"]],
+        "soak": [[*tool, "tools/soak.py"]],
+        "chaos": [[*tool, "-m", "bot", "chaos", "quickstart", "--seeds", "100"]],
     }
 
 
@@ -114,34 +169,54 @@ def find_uv() -> str:
 # === Running ===
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a check ended: ok, skipped or FAILED, and what its commands wrote, if not ok."""
+
+    word: str
+    took_s: float
+    written: str = ""
+
+
 def run_all(checks: dict[str, list[Command]]) -> int:
-    """Run each check in turn and print a line for each, then the sum."""
-    failed = []
+    """Run the checks, some side by side; print a line for each as it ends, then the sum."""
     started = time.monotonic()
-    for number, (name, commands) in enumerate(checks.items(), 1):
-        print(f"[{number:2}/{len(checks)}] {name:<14}", end=" ", flush=True)
-        if not run_check(commands):
-            failed.append(name)
+    outcomes: dict[str, Outcome] = {}
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        running = {pool.submit(run_check, commands): name for name, commands in checks.items()}
+        try:
+            for number, done in enumerate(as_completed(running), 1):
+                name, outcome = running[done], done.result()
+                outcomes[name] = outcome
+                line = f"{name:<14} {outcome.word:<7} {outcome.took_s:6.1f} s"
+                print(f"[{number:2}/{len(checks)}] {line}\n{outcome.written}", end="", flush=True)
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)  # what runs was interrupted too
+            raise
     print(f"\ntook {time.monotonic() - started:.1f} s")
+    failed = [name for name in checks if outcomes[name].word == "FAILED"]
+    passed = [name for name in checks if outcomes[name].word == "ok"]
     for name in failed:
         print(f"failed: {name:<14} alone: uv run --all-packages --group dev tools/check.py {name}")
-    print(f"{len(checks) - len(failed)} passed, {len(failed)} failed")
+    print(f"{len(passed)} passed, {len(failed)} failed")
     return 1 if failed else 0
 
 
-def run_check(commands: Sequence[Command]) -> bool:
-    """Run one check's commands and print its verdict, with their output if any failed."""
+def run_check(commands: Sequence[Command]) -> Outcome:
+    """Run one check's commands, one after the other, all of them."""
     started = time.monotonic()
-    outcomes = [run(command) for command in commands]
-    bad = [
-        (command, output)
-        for command, (code, output) in zip(commands, outcomes, strict=True)
+    ended = [(command, *run(command)) for command in commands]
+    word = "ok"
+    if any(code == SKIPPED for _, code, _ in ended):
+        word = "skipped"
+    if any(code not in (0, SKIPPED) for _, code, _ in ended):
+        word = "FAILED"
+    told = [
+        f"$ {shlex.join([Path(command[0]).name, *command[1:]])}\n{output}".rstrip() + "\n"
+        for command, code, output in ended
         if code
     ]
-    print(f"{'FAILED' if bad else 'ok':<6} {time.monotonic() - started:6.1f} s", flush=True)
-    for command, output in bad:
-        print(f"$ {shlex.join([Path(command[0]).name, *command[1:]])}\n{output}", flush=True)
-    return not bad
+    return Outcome(word=word, took_s=time.monotonic() - started, written="".join(told))
 
 
 def run(command: Command) -> tuple[int, str]:

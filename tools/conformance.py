@@ -541,26 +541,22 @@ def account_summary(given: Case) -> Any:
 
 def front_end(given: Case) -> risk.ParentView:
     """See the accounts of a case as the front end that it names shows them."""
-    views = {"v4_web_parent_account": risk.web_view, "abacus_account": risk.abacus_view}
-    held = [
-        risk.HeldSubaccount(
-            usdc=int(Decimal(account["usdc"]).scaleb(6)),
-            positions=tuple(
-                front_position(given, ticker, position)
-                for ticker, position in account["positions"].items()
-            ),
-            number=int(number),
+    views: dict[str, risk.ViewName] = {"v4_web_parent_account": "web", "abacus_account": "abacus"}
+    family = {
+        int(number): (
+            int(Decimal(account["usdc"]).scaleb(6)),
+            [front_position(given, *position) for position in account["positions"].items()],
         )
         for number, account in given["subaccounts"].items()
-    ]
-    return risk.parent_view(views[given["kind"]], held)
+    }
+    return risk.parent_view(views[given["kind"]], family)
 
 
 # Finer than any size of a case.
 _RESOLUTION = -12
 
 
-def front_position(given: Case, ticker: str, position: Case) -> risk.HeldPosition:
+def front_position(given: Case, ticker: str, position: Case) -> risk.Holding:
     """Bring a position in human units onto the chain's grid."""
     fields = given["markets"][ticker]
     imf_ppm = conn.ppm(fields["initialMarginFraction"])
@@ -583,13 +579,13 @@ def front_position(given: Case, ticker: str, position: Case) -> risk.HeldPositio
     size = abs(int(Decimal(position["size"]).scaleb(-_RESOLUTION)))
     price, exponent = conn.exact(fields["oraclePrice"])
     selected = given.get("selected_leverages", {}).get(ticker)
-    return risk.HeldPosition(
+    return risk.Holding(
         market=market,
         quantums=-size if position["side"] == "SHORT" else size,
         price=price,
         exponent=exponent,
         open_interest=int(Decimal(fields["openInterest"]).scaleb(-_RESOLUTION)),
-        entry_price=Fraction(position["entry_price"]),
+        entry_price=Decimal(position["entry_price"]),
         selected_leverage=None if selected is None else Fraction(selected),
     )
 

@@ -30,10 +30,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
-from dydx_conn import ConnError, Frame, OrderRequest, PerpetualMarket, Subaccount, ws_frame
+from dydx_conn import (
+    Accounts,
+    ConnError,
+    Frame,
+    OrderRequest,
+    PerpetualMarket,
+    Subaccount,
+    ws_frame,
+)
 from dydx_data import DataState, MarketView, step
 from dydx_paper import PaperVenue
-from dydx_risk import Denied, Policy, Risk
+from dydx_risk import Approved, Policy, Reduce, Risk
 
 OWNER: Final = Subaccount("dydx1crash", 0)
 USDC: Final = 10**6
@@ -299,7 +307,7 @@ class _Run:
         self.path, self.telling = path, tell
         self.state = DataState()
         self.venue = PaperVenue(OWNER, DEPOSIT * USDC)
-        self.risk = Risk(POLICY, OWNER, guard=guard)
+        self.risk, self.accounts = Risk(POLICY, OWNER, guard=guard), Accounts()
         self.opened, self.reductions, self.exits, self.most_exits = False, 0, 0, 0
         self.told: list[str] = []
         self.shown = ""
@@ -329,15 +337,19 @@ class _Run:
     def _take(self, frame: Frame) -> None:
         for view in step(self.state, frame):
             self._see(view)
+        self._account()
+
+    def _account(self) -> None:
         while self.waiting:
-            self.risk.step(self.waiting.popleft())
+            for update in self.accounts.step(self.waiting.popleft()):
+                self.risk.step(update)
 
     def _see(self, view: MarketView) -> None:
         self.waiting.extend(self.venue.step(view))
         for verdict in self.risk.step(view):
             if self.telling:
                 self.told.append(f"{self.second:5} s  {verdict.why}")
-            if not isinstance(verdict, Denied):
+            if isinstance(verdict, Approved | Reduce):
                 self.reductions += 1
                 self.waiting.extend(self.venue.step(verdict.order))
 
@@ -347,8 +359,7 @@ class _Run:
             if market is None:
                 raise ConnError(f"expected the parameters of {asset.ticker} of path {self.path}")
             self.waiting.extend(self.venue.step(_entry(asset, market, number)))
-        while self.waiting:
-            self.risk.step(self.waiting.popleft())
+        self._account()
 
     def _taken(self) -> int:
         """Count what the chain took: liquidations, and positions that were deleveraged."""

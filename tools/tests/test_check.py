@@ -1,12 +1,14 @@
 """The runner of all checks: it runs everything, in order, and tells the truth at the end."""
 
 import sys
+from pathlib import Path
 
 import check
 import pytest
 
 PASS = [[sys.executable, "-c", ""]]
 FAIL = [[sys.executable, "-c", "print('what went wrong'); raise SystemExit(3)"]]
+SKIP = [[sys.executable, "-c", "print('why not'); raise SystemExit(77)"]]
 ABSENT = [["no-such-command-anywhere"]]
 
 
@@ -32,7 +34,51 @@ def test_when_all_pass_the_exit_code_is_zero(capsys: pytest.CaptureFixture[str])
 
 def test_a_check_fails_if_any_of_its_commands_does() -> None:
     """The verdict of a list of commands is that of the worst."""
-    assert check.run_check(PASS + FAIL + PASS) is False
+    assert "FAILED" == check.run_check(PASS + SKIP + FAIL + PASS).word
+    assert "skipped" == check.run_check(PASS + SKIP + PASS).word
+    assert "ok" == check.run_check(PASS + PASS).word
+
+
+def test_what_is_skipped_says_why_and_counts_as_neither(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is no failure, and nothing that passed."""
+    code = check.run_all({"first": PASS, "second": SKIP})
+
+    written = capsys.readouterr().out
+    assert code == 0
+    assert "skipped" in written
+    assert "why not" in written
+    assert written.endswith("1 passed, 0 failed\n")
+
+
+def test_two_run_side_by_side_and_no_output_is_among_anothers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each waits for the other's file, and then fails with many lines, in one piece."""
+    script = """
+import pathlib, sys, time
+mine, others = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+mine.touch()
+ends = time.monotonic() + 60
+while not others.exists() and time.monotonic() < ends:
+    time.sleep(0.01)
+for number in range(50):
+    print(mine.name if others.exists() else "alone", number, flush=True)
+raise SystemExit(1)
+"""
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+
+    check.run_all(
+        {
+            "first": [[sys.executable, "-c", script, one, two]],
+            "second": [[sys.executable, "-c", script, two, one]],
+        }
+    )
+
+    written = capsys.readouterr().out
+    for name in ("one", "two"):
+        assert "".join(f"{name} {number}\n" for number in range(50)) in written
 
 
 def test_an_unknown_check_is_refused_with_the_names_there_are(
@@ -43,6 +89,32 @@ def test_an_unknown_check_is_refused_with_the_names_there_are(
 
     assert code == 2
     assert "expected any of lock, environment, ruff" in capsys.readouterr().out
+
+
+def test_long_proofs_are_listed_apart_and_run_only_when_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By default everything runs but those; named, one runs alone."""
+    ran: list[list[str]] = []
+    monkeypatch.setattr(check, "run_all", lambda checks: ran.append([*checks]))
+
+    assert check.main(["--list"]) == 0
+    default, _, long = capsys.readouterr().out.partition("long, and only when named:\n")
+    names = [line.split()[0] for line in long.splitlines()]
+    check.main([])
+    check.main(["crash"])
+
+    assert names == ["crash", "soak", "chaos"] == [*check.LONG]
+    assert ran == [default.split(), ["crash"]]
+
+
+def test_each_file_of_the_tools_tests_is_in_one_check() -> None:
+    """None is left out, and none runs twice."""
+    dealt = check.tests_of_tools()
+
+    files = [Path(file).name for of_one in dealt.values() for file in of_one]
+    assert sorted(files) == sorted(file.name for file in Path(__file__).parent.glob("test_*.py"))
+    assert all(dealt.values())
 
 
 def test_every_distribution_has_its_gate_among_the_checks() -> None:

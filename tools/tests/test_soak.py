@@ -11,7 +11,7 @@ import pytest
 from chaos import Fault
 from dydx_conn import Frame, ws_frame
 from dydx_data import step
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from soak import (
     SECOND,
@@ -32,6 +32,9 @@ from soak import (
     report,
     without,
 )
+
+# A property is about what comes out, not about how busy the machine was.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # === Freshness ===
 
@@ -71,6 +74,7 @@ def test_the_longest_quiet_of_a_known_book_is_kept() -> None:
     assert market.longest_quiet_ns == 7
 
 
+@PATIENT
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 200)), max_size=20), st.integers(1, 20))
 def test_lapses_are_what_a_look_at_every_instant_finds(
     events: list[tuple[bool, int]], bound: int
@@ -94,6 +98,7 @@ SPANS = st.lists(
 )
 
 
+@PATIENT
 @given(SPANS, SPANS)
 def test_holes_are_taken_out_instant_by_instant(spans: list[Span], holes: list[Span]) -> None:
     """What is left lies in a span and in no hole."""
@@ -329,7 +334,7 @@ def test_a_short_soak_runs_end_to_end(capsys: pytest.CaptureFixture[str]) -> Non
 
     How fresh data were is not judged here: seconds are too few to say.
     """
-    short = ["--minutes", "0.1", "--settle", "3", "--fault-every", "2", "--markets", "2"]
+    short = ["--minutes", "0.1", "--settle", "3", "--fault-every", "2", "--count", "2"]
 
     assert main(short) in (0, 1)
     said = capsys.readouterr().out
@@ -346,5 +351,5 @@ def test_a_short_soak_runs_end_to_end(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_a_venue_that_cannot_run_is_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 2 and the reason: nothing was learned of the connection."""
-    assert main(["--markets", "0"]) == 2
+    assert main(["--count", "0"]) == 2
     assert "expected the venue to say" in capsys.readouterr().err

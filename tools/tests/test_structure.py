@@ -44,7 +44,7 @@ def test_a_section_that_looks_down_is_named_with_what_it_uses() -> None:
 
     [problem] = structure.looks_down(text)
 
-    assert problem == "11: One uses third, which stands below it in Three"
+    assert problem == "10: One uses third, which stands below it in Three"
 
 
 @pytest.mark.parametrize(

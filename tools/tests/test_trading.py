@@ -15,13 +15,13 @@ import httpx
 import msgspec
 import pytest
 from dydx_conn import (
+    Accounts,
     AuditLog,
     ClientIds,
     Denied,
     Frame,
     Inbox,
     Keys,
-    Lifecycle,
     MarketFields,
     Network,
     OrderRequest,
@@ -33,7 +33,6 @@ from dydx_conn import (
     Trader,
     cancel,
     cancel_all,
-    fold_order_frame,
     limit,
     live,
     market,
@@ -60,7 +59,7 @@ VENUE = Path(__file__).parent.parent / "venue"
 def network() -> Iterator[Network]:
     """Run a venue for all tests of this file; blocks come five times as fast."""
     ports = ["--port", "0", "--ws-port", "0", "--grpc-port", "0"]
-    command = [sys.executable, str(VENUE), *ports, "--speed", "5", "--markets", "2"]
+    command = [sys.executable, str(VENUE), *ports, "--speed", "5", "--count", "2"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         said = ""
         assert process.stdout is not None
@@ -83,7 +82,7 @@ class Session:
     def __init__(self, network: Network, seed: int, **options: Any) -> None:
         self.network, self.keys = network, Keys(SecretStr(f"{seed:02x}" * 32))
         self.us = options.pop("subaccount", Subaccount(self.keys.address, 0))
-        self.inbox, self.life = Inbox(), Lifecycle()
+        self.inbox, self.accounts = Inbox(), Accounts()
         self.states: list[OrderState] = []
         self._heard, self._ready, self._over = threading.Condition(), threading.Event(), False
         self.markets = markets(network)
@@ -102,7 +101,8 @@ class Session:
     def _hear(self, frame: Any) -> bool:
         self.trader.observe(frame)
         with self._heard:
-            self.states.extend(fold_order_frame(self.life, frame))
+            for update in self.accounts.step(frame):
+                self.states.extend(update.orders)
             self._heard.notify_all()
         if frame.type == "subscribed" and frame.channel == "v4_parent_subaccounts":
             self._ready.set()
@@ -232,7 +232,9 @@ def test_all_orders_are_cancelled_at_once(session: Session) -> None:
     queued.append(session.send(session.long(10)))
     for each in queued:
         session.until(each, "OPEN")
-    wishes = cancel_all(session.life.open(), good_til_block=session.trader.good_til_block(18))
+    wishes = cancel_all(
+        session.accounts.orders.open(), good_til_block=session.trader.good_til_block(18)
+    )
     for wish in wishes[str(session.us)]:
         session.send(wish)
 
@@ -240,7 +242,7 @@ def test_all_orders_are_cancelled_at_once(session: Session) -> None:
 
     assert len(wishes[str(session.us)]) == 2
     assert ends == ["CANCELLED"] * 4
-    assert session.life.open() == []
+    assert session.accounts.orders.open() == []
 
 
 def test_a_post_only_order_that_would_cross_is_rejected(session: Session) -> None:
@@ -295,7 +297,7 @@ def test_a_stateful_order_is_replaced_by_another(session: Session) -> None:
     session.send(swap)
 
     session.until(queued, "CANCELLED")
-    [second] = session.life.open()
+    [second] = session.accounts.orders.open()
     assert session.until(Queued((second.id,)), "OPEN")[-1] == "OPEN"
 
 
@@ -397,7 +399,10 @@ def test_an_isolated_child_trades_beside_its_parent(session: Session, network: N
     assert own.ids != childs.ids
     for queued, number in ((own, 0), (childs, 128)):
         session.until(queued, "OPEN")
-        assert session.life.orders[queued.ids[0]].subaccount == f"{session.us.owner}/{number}"
+        assert (
+            session.accounts.orders.orders[queued.ids[0]].subaccount
+            == f"{session.us.owner}/{number}"
+        )
 
 
 def test_a_permitted_key_trades_for_the_owner_and_does_no_more(network: Network) -> None:

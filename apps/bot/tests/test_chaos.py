@@ -30,9 +30,9 @@ from bot.composition import Bot, Options
 from bot.faults import FAULTS, Fault, Ladders, Tape, Wire, faulted, plan, words_of
 from bot.journal import Entry
 from dydx_conn import (
+    AccountFill,
     BookContents,
     ConnError,
-    FillFields,
     Frame,
     Recording,
     RecordingWriter,
@@ -159,7 +159,7 @@ def test_without_faults_a_tape_plays_the_recording(minute: Tape) -> None:
 
 
 @given(st.integers(1, 10**9), st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_plan_gives_frames_as_they_are_received(seed: int, announces: bool) -> None:
     """Numbered without a hole, later ones never before earlier ones, and the same each time."""
     tape = Tape(QUICKSTART, 40)
@@ -326,7 +326,7 @@ def test_the_bot_survives_each_kind_of_fault(minute: Tape, kind: str, seed: int)
 
 
 @given(st.integers(1, 10**9))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_bot_survives_any_seed(seed: int) -> None:
     """Whatever is drawn, together."""
     tape = Tape(QUICKSTART, 60)
@@ -521,9 +521,10 @@ def view_of(book: dydx_data.Book) -> MarketView:
 
 def fill_of(side: Side, price: str, type_: str = "LIMIT") -> Entry:
     """Return a fill as the journal keeps it."""
-    fill = FillFields(
-        id="f", side=side, size="1", price=price, type=type_, created_at="", liquidity="TAKER"
-    )
+    fill = AccountFill(
+        id="f", order_id="", ticker="BTC-USD", side=side, size=Decimal(1), price=Decimal(price),
+        quote=0, fee=0, liquidity="TAKER", type=type_, height=1, created_at="",
+    )  # fmt: skip
     return Entry(id="F1", kind="fill", seq=1, at=1, ticker="BTC-USD", words="", value=fill)
 
 
@@ -587,9 +588,9 @@ def test_every_disagreement_about_the_account_is_told() -> None:
     account.trouble = "account frames were lost"
     assert imbalance(bot, traded) == "account frames were lost"
     account.collateral, account.trouble = account.collateral - 1, ""
-    bot.risk.margin = msgspec.structs.replace(bot.risk.margin, net_collateral=7)
+    bot.risk.valued.margin = msgspec.structs.replace(bot.risk.margin, net_collateral=7)
     assert "the account 7" in imbalance(bot, traded)
-    bot.risk.margin = msgspec.structs.replace(bot.risk.margin, unknown=(ticker,))
+    bot.risk.valued.margin = msgspec.structs.replace(bot.risk.margin, unknown=(ticker,))
     assert imbalance(bot, traded) == ""
     ledger.paid.fees += 1
     assert "was paid of" in imbalance(bot, traded)

@@ -31,9 +31,14 @@ def test_a_small_terminal_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     assert outcomes(machine())["terminal"] == "warning"
 
 
-@pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a recording stand in for the indexer, and its first block for the node."""
+@pytest.fixture(params=[1, 10**18], ids=["just booted", "up for decades"])
+def recorded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a recording stand in for the indexer, and its first block for the node.
+
+    A recording's monotonic stamps are another machine's: what this one's clock shows is nothing
+    to them, just booted or not.
+    """
+    monkeypatch.setattr("time.monotonic_ns", lambda: request.param)
     block = next(f for f in dydx_conn.collect(replay("quickstart")) if f.channel == HEIGHT)
     height, time_ns = _block(block)
     tip = ChainTip("localdydxprotocol", height, time_ns, time_ns)

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from bot.commands import until
 from bot.composition import Bot, Options
 from bot.report import figures, lines
+from bot.runs import until
 from bot.why import chain
 from dydx_conn import (
     ConnError,
@@ -114,7 +114,7 @@ def test_a_recorded_run_replays_to_the_same_bytes(quickstart: Bot, tmp_path: Pat
     assert again.journal.hash == quickstart.journal.hash
 
 
-@pytest.mark.parametrize("kind", ["fill", "approved", "decision", "reduce"])
+@pytest.mark.parametrize("kind", ["fill", "approved", "decision", "reduce", "gate"])
 def test_why_walks_from_anything_back_to_the_wire(quickstart: Bot, kind: str) -> None:
     """The chain names its links, its frames, and quotes the wire's own text."""
     entry = quickstart.journal.of_kind(kind)[-1]
@@ -216,6 +216,21 @@ def test_until_ends_a_source_in_its_own_time() -> None:
     kept = collect(replay("quickstart", pace=pace))
 
     assert 0 < kept[-1].mono - kept[0].mono < 30e9
+
+
+def test_the_strategy_of_the_readme_trades(tmp_path: Path) -> None:
+    """What a person copies from it runs, buys when it said so and sells again."""
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    [example] = [part for part in readme.split("```python\n") if part.startswith("# contrarian")]
+    path = tmp_path / "contrarian.py"
+    path.write_text(example.split("```")[0])
+
+    bot = Bot(Options(strategy=str(path)))
+    bot.run(load_recorded_stream("quickstart"))
+
+    decided = [entry.value for entry in bot.journal.of_kind("decision")]
+    assert {one.target_usdc for one in decided if one.action == "target"} == {2_000.0, 0.0}
+    assert bot.journal.counts["fill"] > 0
 
 
 def test_markets_that_nobody_subscribed_to_get_no_opinion() -> None:

@@ -4,14 +4,9 @@ import json
 from typing import Any
 
 import dydx_conn
-import pytest
 from dydx_conn import (
     STATES,
-    AccountUpdate,
-    FillFields,
     Frame,
-    OrderFields,
-    account_updates,
     collect,
     connection_states,
     replay,
@@ -102,6 +97,14 @@ def test_what_is_refused_is_answered_too() -> None:
 
     assert transitions(*asked, *answers)[-1][2] == "subscribing"
     assert transitions(*asked, *answers, limit)[-1][2] == "live"
+
+
+def test_an_act_changes_no_link() -> None:
+    """Whoever acted, even one who bears a link's name, is no link."""
+    wire = Wire()
+    acts = [wire.frame("act", type="halt"), wire.frame("act", link="key", type="resume")]
+
+    assert transitions(*opened(wire), *acts) == transitions(*opened(Wire()))
 
 
 def test_a_loss_is_told_with_its_code_and_reason() -> None:
@@ -367,205 +370,3 @@ def test_states_after_the_end_are_not_told() -> None:
 
     assert marbles(late) == []
     assert collect(states) == collect(states)
-
-
-# === Accounts ===
-
-
-def told(*frames: Frame) -> list[AccountUpdate]:
-    """Fold frames into what they say of accounts."""
-    return collect(from_iterable(frames).pipe(account_updates()))
-
-
-class Account(Wire):
-    """An account's frames, by socket and by REST."""
-
-    def says(self, type_: str = "channel_data", **contents: Any) -> Frame:
-        """Make a message of its channel."""
-        return self.say(type_, "v4_subaccounts", "dydx1a/3", contents=contents)
-
-    def answers(self, path: str, body: Any, status: str = "200") -> Frame:
-        """Make an answer about it."""
-        text = json.dumps(body)
-        return self.frame("http", link="rest", channel=path, type=status, text=text)
-
-
-ORDER = {
-    "id": "o1", "clientId": "7", "side": "BUY", "size": "2", "price": "100", "status": "OPEN",
-    "ticker": "A-USD", "reduceOnly": False, "goodTilBlock": "50",
-}  # fmt: skip
-FILL = {
-    "id": "f1", "side": "BUY", "size": "1", "price": "100", "fee": "0.05", "liquidity": "TAKER",
-    "type": "LIMIT", "orderId": "o1", "createdAt": "2026-01-01T00:00:01.000Z",
-}  # fmt: skip
-POSITION = {"market": "A-USD", "status": "OPEN", "size": "1", "side": "LONG", "entryPrice": "100"}
-FILLS = "/v4/fills?address=dydx1a&limit=100&subaccountNumber=3"
-
-
-def test_an_order_is_all_that_was_ever_said_of_it() -> None:
-    """A best-effort message carries little; what it leaves out is as it was."""
-    account = Account()
-    part = {"id": "o1", "status": "BEST_EFFORT_CANCELED", "removalReason": "USER_CANCELED"}
-
-    first, second = told(account.says(orders=[ORDER]), account.says(orders=[part]))
-
-    assert (first.what, first.owner, first.number, first.seq) == ("order", "dydx1a", 3, 1)
-    assert isinstance(second.value, OrderFields)
-    assert (second.seq, second.value.status, second.value.removal_reason) == (
-        2, "BEST_EFFORT_CANCELED", "USER_CANCELED",
-    )  # fmt: skip
-    assert (second.value.size, second.value.client_id, second.value.side) == ("2", "7", "BUY")
-    assert first.value.status == "OPEN"
-
-
-def test_a_fill_comes_once_whoever_tells_of_it() -> None:
-    """By socket, by REST, and by socket again after a reconnection."""
-    account = Account()
-    page = {"fills": [{**FILL, "id": "f2"}, {**FILL, "market": "A-USD"}]}
-
-    made = told(
-        account.says(fills=[FILL]), account.answers(FILLS, page), account.says(fills=[FILL])
-    )
-
-    assert [(x.what, x.value.id, x.seq) for x in made] == [("fill", "f1", 1), ("fill", "f2", 2)]
-    assert all(isinstance(x.value, FillFields) for x in made)
-
-
-def test_a_snapshot_tells_all_and_an_equal_one_nothing() -> None:
-    """Sum, positions, balances and orders; what has not changed is not news."""
-    account = Account()
-    whole = {
-        "subaccount": {
-            "subaccountNumber": 3, "equity": "10", "openPerpetualPositions": {"A-USD": POSITION},
-            "assetPositions": {"USDC": {"symbol": "USDC", "side": "LONG", "size": "10"}},
-        },
-        "orders": [ORDER],
-    }  # fmt: skip
-
-    first = told(account.says("subscribed", **whole))
-    both = told(account.says("subscribed", **whole), account.says("subscribed", **whole))
-
-    assert [x.what for x in first] == ["subaccount", "position", "asset", "order"]
-    assert len(both) == len(first)
-
-
-def test_a_position_that_a_sum_does_not_name_was_closed_unseen() -> None:
-    """A socket that was away did not say so; other subaccounts are none of its business."""
-    account = Account()
-    empty = {"subaccount": {"subaccountNumber": 3, "equity": "10"}}
-    other = account.say(
-        "channel_data", "v4_subaccounts", "dydx1a/0", contents={"perpetualPositions": [POSITION]}
-    )
-
-    made = told(
-        other, account.says(perpetualPositions=[POSITION]), account.says("subscribed", **empty),
-        account.says("subscribed", **empty),
-    )  # fmt: skip
-
-    closed = made[-1].value
-    assert [(x.what, x.number) for x in made] == [
-        ("position", 0), ("position", 3), ("subaccount", 3), ("position", 3),
-    ]  # fmt: skip
-    assert (closed.status, closed.size, closed.entry_price) == ("CLOSED", "0", "100")
-
-
-def test_an_answer_does_not_undo_what_the_socket_has_just_said() -> None:
-    """It may be a second old; later it is believed."""
-    account = Account()
-    path = "/v4/orders?address=dydx1a&subaccountNumber=3"
-    filled = account.says(orders=[{**ORDER, "status": "FILLED"}])
-    account.mono += SECOND
-    early = account.answers(path, [ORDER])
-    account.mono += SECOND
-    late = account.answers(path, [{**ORDER, "status": "CANCELED"}])
-
-    made = told(filled, early, late)
-
-    assert [(x.seq, x.value.status) for x in made] == [(1, "FILLED"), (3, "CANCELED")]
-
-
-def test_transfers_and_funding_are_told_once() -> None:
-    """A transfer has an id by REST alone, and is known by what it moved."""
-    account = Account()
-    transfer = {
-        "sender": {"address": "dydx1b"}, "recipient": {"address": "dydx1a", "subaccountNumber": 3},
-        "size": "5", "symbol": "USDC", "type": "DEPOSIT", "createdAt": "2026-01-01T00:00:01.000Z",
-        "createdAtHeight": "9", "transactionHash": "AB",
-    }  # fmt: skip
-    paid = {
-        "createdAt": "2026-01-01T01:00:00.000Z", "ticker": "A-USD", "oraclePrice": "1", "size": "1",
-        "side": "LONG", "rate": "0.1", "payment": "-0.1", "subaccountNumber": "3",
-    }  # fmt: skip
-    of = "address=dydx1a&subaccountNumber=3"
-
-    made = told(
-        account.says(transfers=transfer),
-        account.answers(f"/v4/transfers?{of}", {"transfers": [{**transfer, "id": "t1"}]}),
-        account.answers(f"/v4/fundingPayments?{of}", {"fundingPayments": [paid, paid]}),
-    )
-
-    assert [(x.what, x.number) for x in made] == [("transfer", 3), ("funding", 3)]
-
-
-def test_a_parents_channel_names_the_child() -> None:
-    """In the envelope of an update, in each row of a snapshot and of an answer."""
-    account = Account()
-    said = account.say(
-        "channel_data", "v4_parent_subaccounts", "dydx1a/0", contents={"orders": [ORDER]},
-        subaccountNumber=128,
-    )  # fmt: skip
-    child = {"subaccountNumber": 256, "equity": "1", "openPerpetualPositions": {"A-USD": POSITION}}
-    whole = account.say(
-        "subscribed", "v4_parent_subaccounts", "dydx1a/0",
-        contents={"subaccount": {"parentSubaccountNumber": 0, "equity": "1",
-                                 "childSubaccounts": [child]}},
-    )  # fmt: skip
-    path = "/v4/fills/parentSubaccountNumber?address=dydx1a&parentSubaccountNumber=0"
-    fills = account.answers(path, {"fills": [{**FILL, "subaccountNumber": 128}]})
-
-    made = told(said, whole, fills)
-
-    assert [(x.what, x.number) for x in made] == [
-        ("order", 128), ("subaccount", 0), ("subaccount", 256), ("position", 256), ("fill", 128),
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("path", "status", "body"),
-    [
-        ("/v4/addresses/dydx1a/subaccountNumber/3", "404", {"errors": [{"msg": "none"}]}),
-        ("/v4/addresses/dydx1a/subaccountNumber/3", "200", "<html>"),
-        ("/v4/orders?address=dydx1a", "200", [ORDER]),
-        ("/v4/orderbooks/perpetualMarket/A-USD", "200", {"bids": [], "asks": []}),
-    ],
-)
-def test_answers_that_tell_nothing_of_an_account_are_passed_over(
-    path: str, status: str, body: Any
-) -> None:
-    """A refusal, a page, another's answer; what cannot be read is said."""
-    made = told(Account().answers(path, body, status))
-
-    assert [x.what for x in made] == ["unreadable"] * (body == "<html>")
-
-
-def test_account_frames_that_cannot_be_read_stop_nothing() -> None:
-    """They are told as such; the next is read."""
-    account = Account()
-    broken = [
-        account.says(orders=[{"size": 3}]),
-        account.say("channel_data", "v4_parent_subaccounts", "dydx1a/0", subaccountNumber="x"),
-        account.say("channel_data", "v4_subaccounts", "dydx1a/x", contents={"orders": [ORDER]}),
-        ws_frame(9, 0, 0, "c1", "{"),
-        account.says(orders=[ORDER]),
-    ]
-
-    assert [x.what for x in told(*broken)] == ["unreadable", "unreadable", "order"]
-
-
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest is forgotten, and would be told again."""
-    monkeypatch.setattr(dydx_conn, "_REMEMBERED", 3)
-    account = Account()
-    fills = [account.says(fills=[{**FILL, "id": str(n % 4)}]) for n in range(8)]
-
-    assert len(told(*fills)) == 8

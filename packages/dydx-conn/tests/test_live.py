@@ -769,6 +769,21 @@ def test_what_others_put_in_comes_out_among_the_rest() -> None:
 def test_an_empty_inbox_gives_nothing() -> None:
     """Nor waits longer than it is told to."""
     assert Inbox().take(1, -1.0) is None
+    assert not Inbox().waiting
+
+
+def test_an_act_is_who_what_and_why() -> None:
+    """It waits until it is taken, and becomes a frame like any other."""
+    inbox = Inbox()
+    inbox.put("act", "a headline", "halt", link="command")
+    assert inbox.waiting
+
+    act = inbox.take(7, 0.0)
+
+    assert act is not None
+    assert (act.seq, act.kind) == (7, "act")
+    assert (act.link, act.type, act.text) == ("command", "halt", "a headline")
+    assert not inbox.waiting
 
 
 # === Subscriptions ===

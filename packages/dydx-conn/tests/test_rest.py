@@ -1,6 +1,6 @@
 """REST: every endpoint's answer, as recorded from the local venue, and what is none.
 
-The cassette holds answers of `tools/venue --markets 2 --seed 7 --speed 20`; it is no market data
+The cassette holds answers of `tools/venue --count 2 --seed 7 --speed 20`; it is no market data
 of dYdX. Written anew by `python tests/test_rest.py ADDRESS`, through `Rest` as it is read: OWNER
 is a resident of the seed, OTHER an address nobody ever funded.
 """

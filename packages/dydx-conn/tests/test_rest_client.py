@@ -3,8 +3,6 @@
 import asyncio
 import gzip
 import json
-import subprocess
-import sys
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from email.utils import formatdate
@@ -301,15 +299,6 @@ def test_rest_has_to_be_entered() -> None:
     """It says how."""
     with pytest.raises(ConnError, match=r"expected Rest to be entered: async with Rest\(…\)"):
         asyncio.run(Rest(VENUE).height())
-
-
-def test_importing_it_is_quick() -> None:
-    """Who replays needs neither the official client nor HTTP."""
-    script = "import sys, dydx_conn; print({'httpx', 'dydx_v4_client'} & set(sys.modules))"
-
-    said = subprocess.check_output([sys.executable, "-c", script], text=True)
-
-    assert said.strip() == "set()"
 
 
 def test_each_exchange_is_reported_word_by_word(ask: Callable[..., Any]) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import grpc
 import pytest
 from dydx_conn import (
+    Accounts,
     AuditLog,
     BatchCancel,
     CancelRequest,
@@ -22,7 +23,6 @@ from dydx_conn import (
     Frame,
     Inbox,
     Keys,
-    Lifecycle,
     Network,
     NetworkError,
     OrderRequest,
@@ -34,7 +34,6 @@ from dydx_conn import (
     Trader,
     _order_channel,
     cancel,
-    fold_order_frame,
     limit,
     order_id,
     replacement,
@@ -215,8 +214,9 @@ class Desk:
 
     def states(self) -> list[OrderState]:
         """Fold the frames heard so far."""
-        state = Lifecycle()
-        return [told for frame in self.frames for told in fold_order_frame(state, frame)]
+        accounts = Accounts()
+        updates = [update for frame in self.frames for update in accounts.step(frame)]
+        return [state for update in updates for state in update.orders]
 
 
 def short(client_id: int = 1, **terms: Any) -> OrderRequest:

@@ -5,6 +5,11 @@ from typing import Any
 
 import pytest
 from dydx_conn import Frame, ws_frame
+from hypothesis import HealthCheck, settings
+
+# A property is about what comes out, not about how busy the machine was.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 SECOND = 1_000_000_000
 # 2026-01-01T00:00:00Z

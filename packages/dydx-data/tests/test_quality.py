@@ -405,6 +405,15 @@ def test_unknown_messages_are_counted(wire: Any) -> None:
     assert state.counts() == {"unknown": 3}
 
 
+def test_an_act_is_no_message_and_no_trouble(wire: Any) -> None:
+    """Whoever halted the bot: the markets are what they were."""
+    state, link = DataState(), wire()
+
+    touched = step(state, link.frame("act", type="halt", text="a headline"))
+
+    assert (list(touched), state.counts(), state.frames) == ([], {}, 1)
+
+
 def test_answers_that_refuse_are_counted_and_others_ignored(wire: Any) -> None:
     """An error body, a bad status, a body that is no answer; account paths are not ours."""
     state, link = DataState(), wire()
@@ -475,7 +484,7 @@ ANYTHING = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(ANYTHING, st.integers(-(10**9), 10**20)), max_size=12))
 def test_no_frame_raises(wire: Any, frames: list[tuple[tuple[str, str], int]]) -> None:
     """Whatever the texts, the kinds and the times; and each view is emitted once a frame."""
@@ -509,7 +518,6 @@ def _conversation(wire: Any) -> list[Frame]:
     return frames
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_shuffled_duplicates_never_raise_nor_cross_the_view(wire: Any, seed: int) -> None:
     """A known book is uncrossed after every frame, in whatever order they come."""

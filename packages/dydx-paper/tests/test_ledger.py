@@ -5,11 +5,11 @@ from fractions import Fraction
 import pytest
 from dydx_conn import Fees, PerpetualMarket, Subaccount
 from dydx_paper import (
-    Accounts,
     Ledger,
     Match,
     Order,
     OrderBook,
+    Parties,
     Refused,
     affords,
 )
@@ -223,7 +223,7 @@ def test_the_running_margin_is_the_margin(trades: list[tuple[int, int, int]], or
 # --- a market of ledgers
 
 
-class Clearing(Accounts):
+class Clearing(Parties):
     """Everyone's ledgers, on one book: what a venue of many accounts is made of."""
 
     def __init__(self, people: int) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import reactivex
-from dydx_conn import Frame
+from dydx_conn import Accounts, Frame
 from dydx_paper import Event, Filled, OrderRecord, PaperVenue, paper, rebuild
+from dydx_risk import Account
 from exchange import OWNER, USDC, Exchange
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -119,7 +120,7 @@ def act(exchange: Exchange, action: tuple[Any, ...]) -> None:
         exchange.cancel(what[0])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(actions, st.sampled_from([0, 10 * USDC, 1_000_000 * USDC]))
 def test_money_is_conserved_and_the_frames_tell_all_of_it(
     events: list[tuple[Any, ...]], fund: int
@@ -231,13 +232,12 @@ def drawn(chance: random.Random) -> tuple[Any, ...]:
     ])  # fmt: skip
 
 
-def folded(frames: list[Frame]) -> Any:
-    """Fold account frames as the risk layer does, which must not tell them from live ones."""
-    from dydx_risk import Account
-
-    account = Account(OWNER)
+def folded(frames: list[Frame]) -> Account:
+    """Fold account frames as the layers below do, which must not tell them from live ones."""
+    account, accounts = Account(OWNER), Accounts()
     for frame in frames:
-        account.fold(frame)
+        for update in accounts.step(frame):
+            account.take(update)
     return account
 
 

@@ -1,6 +1,12 @@
-"""Let the tests of this layer import the tape beside them."""
+"""What all tests here share: the tape beside them, and patience."""
 
 import sys
 from pathlib import Path
 
+from hypothesis import HealthCheck, settings
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+# A property is about what comes out, not about how busy the machine was.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")

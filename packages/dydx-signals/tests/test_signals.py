@@ -428,7 +428,7 @@ def written(happened, tickers=TICKERS) -> Tape:
     return tape
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(events)
 def test_scores_and_their_figures_are_always_numbers_on_the_scale(happened):
     """Whatever comes: from 0 to 100, finite, one per signal, of their own market."""
@@ -446,7 +446,7 @@ def told(all_scored: list[Scored], ticker: str) -> list[list[tuple[str, float]]]
     return [[(s.signal, s.value) for s in one.scores] for one in all_scored if one.ticker == ticker]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(events)
 def test_the_same_events_give_the_same_scores(happened):
     """No clock, no chance, no memory between two engines."""
@@ -457,7 +457,7 @@ def test_the_same_events_give_the_same_scores(happened):
     assert [(one.seq, one.scores) for one in first] == [(one.seq, one.scores) for one in second]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(events)
 def test_a_markets_scores_do_not_depend_on_other_markets(happened):
     """However the others' events are mixed in, a market's scores stay as they are alone."""

@@ -25,10 +25,10 @@ from dydx_conn import ConnError, Frame, Recording, find_recording, from_generato
 from dydx_data import Book, Level, MarketView
 from dydx_paper import Ledger, PaperVenue
 
-from bot.commands import options_of
 from bot.composition import Bot, Options
 from bot.faults import FAULTS, Fault, Ladders, Tape, Wire, plan, words_of
 from bot.journal import Entry
+from bot.runs import options_of
 
 _SECOND: Final = 1_000_000_000
 NO_FAULT: Final = "(none)"
@@ -204,7 +204,7 @@ def unfounded(entry: Entry, view: MarketView) -> str:
     if bid is not None and ask is not None and bid.price >= ask.price:
         return f"the book is crossed at {bid.price_text} to {ask.price_text}"
     offered: Sequence[Level] = book.asks() if fill.side == "BUY" else book.bids()
-    if Decimal(fill.price) not in {Decimal(level.price_text) for level in offered}:
+    if fill.price not in {Decimal(level.price_text) for level in offered}:
         return "no such level is shown"
     return ""
 
@@ -420,7 +420,8 @@ SHRUNK_AT_MOST: Final = 8  # a bug breaks many seeds in one way: the first few t
 
 def chaos(arguments: argparse.Namespace) -> int:
     """Run many seeds, or one, and print which promises held: 1 if any did not."""
-    options = options_of(arguments)
+    # A strategy that raises is a crash here, and not to be survived.
+    options = msgspec.structs.replace(options_of(arguments), strict=True)
     recording = Recording(find_recording(arguments.recording))
     tape = Tape(recording, arguments.seconds)
     days = Days(tape, options)

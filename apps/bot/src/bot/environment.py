@@ -14,7 +14,6 @@ import argparse
 import os
 import sys
 import threading
-import time
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace as with_fields
@@ -349,14 +348,16 @@ def listen(net: Network, subaccount: Subaccount | None = None) -> dict[str, Fram
     a tick.
     """
     heard: dict[str, Frame] = {}
-    ends = time.monotonic_ns() + PATIENCE_NS
+    begun: list[int] = []
     awaited = ["v4_block_height"] if subaccount is None else ["v4_block_height", "v4_subaccounts"]
 
     def pace(frame: Frame) -> bool:
         heard.setdefault(_name(frame), frame)
+        # Time comes with the frames: the clock they were stamped by need not be this machine's.
+        begun[:] = begun or [frame.mono]
         answered = {"http", "gap"} & heard.keys()
         settled = answered and ("close" in heard or heard.keys() >= {*awaited})
-        return not settled and frame.mono < ends
+        return not settled and frame.mono < begun[0] + PATIENCE_NS
 
     live(net, [], subaccount=subaccount, pace=pace).subscribe()
     return heard

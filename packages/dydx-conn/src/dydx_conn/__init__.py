@@ -94,11 +94,12 @@ __all__ = [
     "Continuity", "key_of",
     # Connection states
     "STATES", "ConnectionState", "connection_states",
-    # Accounts
-    "RECENT_NS", "AccountUpdate", "account_updates",
     # Lifecycle
-    "Lifecycle", "OrderState", "Result", "blocks_of", "cancel_all", "fold_order_frame",
-    "good_until", "orders",
+    "Lifecycle", "OrderState", "Result", "blocks_of", "cancel_all", "good_until",
+    # Account blocks
+    "AccountFill", "Profit",
+    # Accounts
+    "AccountUpdate", "Accounts", "PositionState", "account_updates",
     # Limits
     "Allowance", "Told",
     # Circuits
@@ -157,6 +158,7 @@ import threading
 import time
 import uuid
 import zlib
+from bisect import bisect_left
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import (
     AsyncIterator,
@@ -174,8 +176,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from functools import lru_cache, partial
 from ipaddress import ip_address
+from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
@@ -195,7 +199,7 @@ from typing import (
     TypeVar,
     Unpack,
 )
-from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import msgspec
 import zstandard
@@ -1351,8 +1355,9 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     """One thing that crossed the wire, or that the wire failed to carry.
 
     `kind` is ws (from the server), sent (from the client), http (an answer), open, close, gap
-    (frames lost) or tick (the clock). `seq` counts from 1 and names the frame; one made on paper
-    has that of its cause. `fault` says what is wrong with a text that cannot be read.
+    (frames lost), tick (the clock) or act: what a person or a watchdog did, `link` says who, `type`
+    what (halt, resume …) and `text` why. `seq` counts from 1 and names the frame; one that a frame
+    caused has that of its cause. `fault` says what is wrong with a text that cannot be read.
     """
 
     seq: int
@@ -1573,6 +1578,7 @@ class FillFields(TradeFields, kw_only=True):
     builder_fee: str | None = None
     affiliate_rev_share: str | None = None
     quote_amount: str | None = None
+    event_id: str | None = None
     transaction_hash: str | None = None
     position_size_before: str | None = None
     position_side_before: str | None = None
@@ -1949,7 +1955,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 _NUMBERS = ("i", "ns", "mono", "ens", "st", "code", "n")
-_TEXTS = ("c", "d", "x", "u", "b", "id", "reason", "why", "sha256")
+_TEXTS = ("c", "d", "x", "u", "b", "id", "reason", "who", "what", "why", "sha256")
 _LINE: list[Any] = [("k", str), *((n, int, 0) for n in _NUMBERS), *((n, str, "") for n in _TEXTS)]
 _Line: Any = msgspec.defstruct("_Line", _LINE, gc=False)
 _decode_line = msgspec.json.Decoder(_Line).decode
@@ -1960,7 +1966,8 @@ class RecordingWriter:
 
     def __init__(self, path: Path, header: Header) -> None:
         self.path = path
-        self.seq = 0
+        self.seq = self._lines = 0
+        self._newest: int | None = None  # the number that the frame written last came with
         self._file: IO[bytes] = path.open("wb")
         self._compress = zstandard.ZstdCompressor(level=9, write_checksum=True).compress
         self._sha256 = hashlib.sha256()
@@ -1971,16 +1978,15 @@ class RecordingWriter:
 
     def write(self, kind: str, *, ns: int, mono: int, **fields: Any) -> int:
         """Append one event and return its number; `fields` are the format's own letters."""
-        if not self._block:
-            self._opened = mono
         self.seq += 1
-        self._append({"k": kind, "i": self.seq, "ns": ns, "mono": mono, **fields})
-        if len(self._block) >= _BLOCK_BYTES or mono - self._opened >= _BLOCK_NS:
-            self.flush()
-        return self.seq
+        return self._write(kind, ns, mono, fields)
 
     def write_frame(self, frame: Frame) -> int:
-        """Append a frame as the event that it was."""
+        """Append a frame as the event that it was.
+
+        An act with the number of the frame before it, whose consequence it is, is written with
+        that number too: it shifts no other's.
+        """
         fields = {letter: getattr(frame, part) for letter, part in _LETTERS[frame.kind].items()}
         fields |= {letter: int(fields[letter]) for letter in ("st", "code") if letter in fields}
         # What sockets say needs no name besides its text, what is asked of a node has one.
@@ -1988,7 +1994,18 @@ class RecordingWriter:
         kind = "ws" if frame.kind == "sent" else frame.kind
         if kind == "ws":
             fields["d"] = "<" if frame.kind == "ws" else ">"
-        return self.write(kind, ns=frame.at, mono=frame.mono, c=frame.link, **fields)
+        if kind != "act" or frame.seq != self._newest:
+            self.seq += 1
+        self._newest = frame.seq
+        return self._write(kind, frame.at, frame.mono, fields)
+
+    def _write(self, kind: str, ns: int, mono: int, fields: dict[str, Any]) -> int:
+        if not self._block:
+            self._opened = mono
+        self._append({"k": kind, "i": self.seq, "ns": ns, "mono": mono, **fields})
+        if len(self._block) >= _BLOCK_BYTES or mono - self._opened >= _BLOCK_NS:
+            self.flush()
+        return self.seq
 
     def flush(self) -> None:
         """Close the block at hand and give it to the operating system."""
@@ -2000,7 +2017,7 @@ class RecordingWriter:
     def close(self) -> None:
         """Write the end line and close the file; a second call does nothing."""
         if not self._file.closed:
-            end = {"k": "end", "i": self.seq + 1, "lines": self.seq + 1}
+            end = {"k": "end", "i": self.seq + 1, "lines": self._lines}
             self._append({**end, "sha256": self._sha256.hexdigest()})
             self.flush()
             self._file.close()
@@ -2008,19 +2025,21 @@ class RecordingWriter:
     def _append(self, line: dict[str, Any]) -> None:
         encoded = msgspec.json.encode(line) + b"\n"
         self._block += encoded
+        self._lines += 1
         self._sha256.update(encoded)
 
 
 _NAMES: Final = ("u", "id")
 # Which letter of an event holds which part of its frame.
 _LETTERS: Final[dict[str, dict[str, str]]] = {
-    "ws": {"x": "text"},
-    "sent": {"x": "text", "u": "channel", "id": "id"},
-    "http": {"u": "channel", "st": "type", "b": "text", "id": "id"},
-    "open": {"u": "text"},
-    "close": {"code": "type", "reason": "text"},
-    "gap": {"n": "message_id", "why": "text"},
-    "tick": {},
+    "ws": {"c": "link", "x": "text"},
+    "sent": {"c": "link", "x": "text", "u": "channel", "id": "id"},
+    "http": {"c": "link", "u": "channel", "st": "type", "b": "text", "id": "id"},
+    "open": {"c": "link", "u": "text"},
+    "close": {"c": "link", "code": "type", "reason": "text"},
+    "gap": {"c": "link", "n": "message_id", "why": "text"},
+    "tick": {"c": "link"},
+    "act": {"who": "link", "what": "type", "why": "text"},
 }
 
 
@@ -2120,7 +2139,7 @@ class Recording:
         if "channel" in parts:
             # Answers are told apart by what was asked, not by which host was asked.
             parts["channel"] = re.sub(r"^\w+://[^/]+", "", parts["channel"])
-        return Frame(line.i, at, line.mono, line.c, kind, **parts)
+        return Frame(line.i, at, line.mono, kind=kind, **parts)
 
 
 def find_recording(name: str) -> Path:
@@ -2620,160 +2639,10 @@ def connection_states() -> Callable[[Observable[Frame]], Observable[ConnectionSt
     return compose(operators.materialize(), fold(_Connections, step))
 
 
-# === Accounts ===
-
-
-class AccountUpdate(msgspec.Struct, frozen=True, kw_only=True):
-    """What became known of subaccount `owner`/`number` in frame `seq`.
-
-    `what` says what `value` is: an order (all that is known of it, however little the frame
-    said), a fill, position, asset, transfer, funding payment, or the subaccount's sum; of a frame
-    that cannot be read, which is unreadable, the reason.
-    """
-
-    seq: int
-    at: int
-    owner: str
-    number: int
-    what: str
-    value: Any
-
-
-RECENT_NS: Final = 1_500_000_000  # what the socket said so lately, an answer may not know yet
-_REMEMBERED: Final = 10_000  # things of a kind; the oldest is forgotten
-
-# What is told of an account, and what makes it the same thing when it is told again.
-_THINGS: Final[dict[type, tuple[str, tuple[str, ...]]]] = {
-    SubaccountFields: ("subaccount", ()),
-    OrderFields: ("order", ("id",)),
-    FillFields: ("fill", ("id",)),
-    PositionFields: ("position", ("market",)),
-    AssetPositionFields: ("asset", ("symbol",)),
-    # By the socket it has no id.
-    TransferFields: (
-        "transfer",
-        ("transaction_hash", "created_at_height", "type", "size", "symbol", "sender", "recipient"),
-    ),
-    FundingPaymentFields: ("funding", ("ticker", "created_at")),
-}
-_ONCE: Final = (FillFields, TransferFields, FundingPaymentFields)  # they happened, and stay so
-_SUBACCOUNT = re.compile(r"/v4/addresses/([^/]+)/(?:s|parentS)ubaccountNumber/(\d+)")
-_LISTS = re.compile(r"/v4/(orders|fills|transfers|fundingPayments)(/parentSubaccount(Number)?)?")
-_ACCOUNTS: Final = ("v4_subaccounts", "v4_parent_subaccounts")
-
-
-class _Ledger:
-    """What accounts have, each thing as it was said last."""
-
-    def __init__(self) -> None:
-        self._known: dict[type, dict[Any, Any]] = {kind: {} for kind in _THINGS}
-        self._said: dict[type, dict[Any, int]] = {kind: {} for kind in _THINGS}
-
-    def step(self, frame: Frame) -> Iterator[AccountUpdate]:
-        """Return what is new in a frame; what was known already, from wherever, is not."""
-        told = None if frame.fault else _account_of(frame)
-        if told is None:
-            return
-        owner, number = told
-        update = partial(AccountUpdate, seq=frame.seq, at=frame.at, owner=owner)
-        try:
-            rows = [*self._rows(contents(frame), owner, number)]
-        except (WireError, ValueError) as error:
-            yield update(number=number, what="unreadable", value=str(error))
-            return
-        for child, row in rows:
-            if (value := self._learn(frame, (owner, child), row)) is not None:
-                yield update(number=child, what=_THINGS[type(row)][0], value=value)
-
-    def _rows(self, part: Any, owner: str, number: int) -> Iterator[tuple[int, Any]]:
-        if isinstance(part, (list, dict)):
-            for each in part.values() if isinstance(part, dict) else part:
-                yield from self._rows(each, owner, number)
-            return
-        own = getattr(part, "subaccount_number", None)
-        number = number if own is None else int(own)
-        if type(part) in _THINGS:
-            yield number, part
-        if isinstance(part, SubaccountFields):
-            yield from self._closed(part, owner, number)
-        if isinstance(part, SubaccountFields) or type(part) not in _THINGS:
-            for name in getattr(part, "__struct_fields__", ()):
-                yield from self._rows(getattr(part, name), owner, number)
-
-    def _closed(
-        self, part: SubaccountFields, owner: str, number: int
-    ) -> Iterator[tuple[int, PositionFields]]:
-        # A sum names every open position: what it does not name was closed unseen.
-        if part.child_subaccounts:
-            return
-        for key, known in self._known[PositionFields].items():
-            unnamed = known.market not in part.open_perpetual_positions
-            if key[:2] == (owner, number) and known.status == "OPEN" and unnamed:
-                yield number, msgspec.structs.replace(known, status="CLOSED", size="0")
-
-    def _learn(self, frame: Frame, who: tuple[str, int], row: Any) -> Any:
-        kind = type(row)
-        known, said = self._known[kind], self._said[kind]
-        key = (*who, *(_comparable(getattr(row, name)) for name in _THINGS[kind][1]))
-        was = known.get(key)
-        if frame.kind == "ws":
-            said[key] = frame.mono
-        elif frame.mono - said.get(key, -RECENT_NS) < RECENT_NS:
-            return None
-        now = row if was is None else was if kind in _ONCE else _merged(was, row)
-        if now == was:
-            return None
-        known[key] = now
-        for kept in (known, said):
-            if len(kept) > _REMEMBERED:
-                del kept[next(iter(kept))]
-        return now
-
-
-def _merged(was: Any, row: Any) -> Any:
-    # A part that is not said again is as it was.
-    said = {k: v for k, v in msgspec.structs.asdict(row).items() if v is not None}
-    return msgspec.structs.replace(was, **said)
-
-
-def _comparable(value: Any) -> Any:
-    return msgspec.structs.astuple(value) if isinstance(value, msgspec.Struct) else value
-
-
-class _Addressed(msgspec.Struct, rename="camel"):
-    subaccount_number: Any = None
-
-
-def _account_of(frame: Frame) -> tuple[str, int] | None:
-    if frame.kind == "ws" and frame.channel in _ACCOUNTS:
-        owner, _, number = frame.id.partition("/")
-        # On a parent's channel the envelope names the child.
-        child = msgspec.json.decode(frame.text, type=_Addressed).subaccount_number
-        at = child if isinstance(child, int) else int(number) if number.isdecimal() else None
-        return None if at is None else (owner, at)
-    if frame.kind != "http":
-        return None
-    path, _, query = frame.channel.partition("?")
-    if one := _SUBACCOUNT.fullmatch(path):
-        return one[1], int(one[2])
-    asked = dict(parse_qsl(query)) if _LISTS.fullmatch(path) else {}
-    number = asked.get("subaccountNumber", asked.get("parentSubaccountNumber", ""))
-    return (asked.get("address", ""), int(number)) if number.isdecimal() else None
-
-
-def account_updates() -> Callable[[Observable[Frame]], Observable[AccountUpdate]]:
-    """Tell what changes of accounts: each order, fill and balance, from sockets and answers.
-
-    Hot or cold as the source is, on its thread; replays nothing; ends with it. A fill, transfer or
-    payment comes once, whoever tells of it first; an order or position when it changes.
-
-        frames   --s------f--f---|
-        updates  --opa----f------|
-    """
-    return fold(_Ledger, _Ledger.step)
-
-
 # === Lifecycle ===
+# What became of each order, whoever reports it: a state machine as a table, and the fold of what
+# was sent, what a node answered and what the indexer reports. Nothing here decodes a frame's
+# contents or knows what an account holds.
 
 
 class OrderState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -2781,7 +2650,9 @@ class OrderState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `leaving` says that a node has taken it off its book, which is no promise: it may still fill
     until its last block has passed. `named` is how a cancel would name it, None if not known;
-    `order` is what we sent, None if somebody else did; `size` 0 is not known.
+    `order` is what we sent, None if somebody else did; `size` 0 is not known. `row` is all that
+    the indexer has reported of it, None before it reported anything, and `height` the newest
+    block of those reports.
     """
 
     id: str
@@ -2794,11 +2665,13 @@ class OrderState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     named: CancelRequest | None = None
     order: OrderRequest | None = None
     before: "OrderState | None" = None  # what stands if the replacement on its way is refused
+    row: OrderFields | None = None
+    height: int = 0
     seq: int
 
     @property
     def final(self) -> bool:
-        """Tell whether nothing more is to come, but for fills that are told late."""
+        """Tell whether nothing more is to come, but for fills that are reported late."""
         return self.status in _FINAL
 
 
@@ -2824,10 +2697,10 @@ _EVENT_OF: Final = {
     **dict.fromkeys(("CANCELED", "ERROR"), "cancelled"),
 }
 
-# What the indexer tells of a block may come a little after the block's height: only then is an
-# order that nobody spoke of again certain to be gone.
+# What the indexer reports of a block may come a little after the block's height: only then is an
+# order that nobody mentioned again certain to be gone.
 _GRACE_BLOCKS, _GRACE_S = 1, 2
-_KEPT: Final = 4096
+_MOST_ORDERS: Final = 4096
 
 
 class _Sent(msgspec.Struct, kw_only=True):
@@ -2866,17 +2739,17 @@ class Result(msgspec.Struct, kw_only=True):
 class _Answer(msgspec.Struct, kw_only=True):
     to: str
     ids: list[str]
-    until: int = 0  # the block or time that was asked for: tells a replacement from the replaced
+    until: int = 0  # the block or time that was requested: tells a replacement from the replaced
     result: Result | None = None
     errors: list[ErrorFields] = []
-    again: bool = False  # refused for its sequence alone, and sent anew with the right one
+    again: bool = False  # refused for its sequence alone, and sent again with the right one
 
 
 class Lifecycle:
-    """The orders of all subaccounts as the frames tell of them; `orders` by id, oldest first.
+    """The orders of all subaccounts; `orders` by id, oldest first.
 
-    `height` and `time` are of the last block that the indexer told of: a node is ahead of it,
-    and what the indexer has not told yet must not count as never having been.
+    `height` and `time` are of the last block that the indexer reported: a node is ahead of it,
+    and what the indexer has not reported yet must not count as never having been.
     """
 
     def __init__(self) -> None:
@@ -2889,14 +2762,15 @@ class Lifecycle:
         """Return the orders that may still fill, oldest first."""
         return [state for state in self.orders.values() if not state.final]
 
-    def _sent(self, frame: Frame) -> Iterable[OrderState]:
+    def sent(self, frame: Frame) -> Iterator[OrderState]:
+        """Take what was sent to a node."""
         sent = msgspec.json.decode(frame.text, type=_Sent)
         if sent.place is None:
             return
         before = self.orders.get(sent.ids[0])
         live = before if before is not None and not before.final else None
         if live is not None and live.order == sent.place:
-            return  # anew, since the first was refused for its sequence alone
+            return  # sent again, since the first was refused for its sequence alone
         # What an id has filled counts for the order that takes its place.
         filled = Decimal(0) if before is None else before.filled
         status: Status = "PENDING" if live is None else live.status
@@ -2905,7 +2779,8 @@ class Lifecycle:
             filled=filled, named=cancel(sent.place), order=sent.place, before=live, seq=frame.seq,
         ))  # fmt: skip
 
-    def _answer(self, frame: Frame) -> Iterable[OrderState]:
+    def answered(self, frame: Frame) -> Iterator[OrderState]:
+        """Take what a node answered to it."""
         answer = msgspec.json.decode(frame.text, type=_Answer)
         for id in () if answer.again or answer.to != "place" else answer.ids:
             # Unknown if it was not even sent, or if the recording began later.
@@ -2918,7 +2793,7 @@ class Lifecycle:
             elif result is None or result.is_taken or not newest:
                 if id in self.orders:
                     taken = result is None or result.is_taken
-                    behind = None if newest else _answered(before, answer.until, taken)
+                    behind = None if newest else _behind(before, answer.until, taken)
                     self._put(msgspec.structs.replace(old, before=behind))
             elif before is not None:
                 why = f"replacement refused: {result.reason}"
@@ -2928,35 +2803,21 @@ class Lifecycle:
             else:
                 yield from self._move(old, "refused", frame.seq, reason=result.reason)
 
-    def _account(self, frame: Frame) -> Iterable[OrderState]:
-        for said in contents(frame):
-            yield from self._changes(frame.id, said.orders, said.fills, frame.seq)
-            if frame.type == "subscribed":
-                yield from self._absent(frame, {row.id for row in said.orders})
-            yield from self._block(int(said.block_height or 0), 0, frame.seq)
-
-    def _history(self, frame: Frame) -> Iterable[OrderState]:
-        [said] = contents(frame)
-        owner = "".join(parse_qs(urlsplit(frame.channel).query).get("address", []))
-        rows = said if isinstance(said, list) else [said] if isinstance(said, OrderFields) else []
-        yield from self._changes(f"{owner}/0", rows, getattr(said, "fills", []), frame.seq)
-
-    def _changes(
-        self, id: str, rows: Iterable[OrderFields], fills: Iterable[FillFields], seq: int
-    ) -> Iterable[OrderState]:
-        owner, _, number = id.partition("/")
-        for row in rows:
-            # A parent's channel and a list of orders hold rows of several subaccounts.
-            own = number if row.subaccount_number is None else row.subaccount_number
-            yield from self._row(row, f"{owner}/{own}", seq)
-        for fill in fills:
-            yield from self._fill(fill, seq)
-
-    def _row(self, row: OrderFields, subaccount: str, seq: int) -> Iterable[OrderState]:
+    def reported(
+        self, row: OrderFields, subaccount: str, height: int, seq: int
+    ) -> Iterator[OrderState]:
+        """Take a row that the indexer reports; one older than what is known changes nothing."""
         new = OrderState(id=row.id, subaccount=subaccount, status="UNRESOLVED", seq=seq)
         old = self.orders.get(row.id, new)
+        at = int(row.updated_at_height or height)
+        if row.updated_at_height and at < old.height:
+            return
         event = _EVENT_OF.get(row.status or "", "")
-        known: dict[str, Any] = {"filled": number(row.total_filled or "0")}
+        known: dict[str, Any] = {
+            "filled": number(row.total_filled or "0"),
+            "row": row if old.row is None else _merged(old.row, row),
+            "height": max(at, old.height),
+        }
         if row.size and old.order is None:
             known["size"] = number(row.size)
         if old.named is None:
@@ -2968,29 +2829,24 @@ class Lifecycle:
             known["leaving"] = event == "leaving"
         yield from self._move(old, event, seq, **known)
 
-    def _fill(self, fill: FillFields, seq: int) -> Iterable[OrderState]:
-        old = self.orders.get(fill.order_id or "")
+    def filled(self, order_id: str, fill_id: str, size: Decimal, seq: int) -> Iterator[OrderState]:
+        """Take a fill of an order; the same one reported again changes nothing."""
+        old = self.orders.get(order_id)
         if old is not None:
-            # By id: the socket, a snapshot and REST tell of the same fill.
             fills = self._fills.setdefault(old.id, {})
-            fills[fill.id] = number(fill.size)
-            yield from self._move(old, "", seq, filled=sum(fills.values(), Decimal(0)))
+            fills[fill_id] = size
+            total = sum(fills.values(), Decimal(0))
+            yield from self._move(old, "", seq, filled=total)
 
-    def _absent(self, frame: Frame, told: set[str]) -> Iterable[OrderState]:
+    def listed(self, whose: Callable[[str], bool], ids: set[str], seq: int) -> Iterator[OrderState]:
         """Doubt what a snapshot should list and does not: it ended while nobody listened."""
-        for id in sorted(self._live - told):
-            owner, _, own = self.orders[id].subaccount.partition("/")
-            if frame.channel == "v4_parent_subaccounts":
-                own = str(int(own) % _PARENTS)
-            if f"{owner}/{own}" == frame.id:
+        for id in sorted(self._live - ids):
+            if whose(self.orders[id].subaccount):
                 why = "absent from a snapshot"
-                yield from self._move(self.orders[id], "absent", frame.seq, reason=why)
+                yield from self._move(self.orders[id], "absent", seq, reason=why)
 
-    def _blocks(self, frame: Frame) -> Iterable[OrderState]:
-        for height, time_ns in blocks_of(frame):
-            yield from self._block(height, time_ns // 1_000_000_000, frame.seq)
-
-    def _block(self, height: int, time_s: int, seq: int) -> Iterable[OrderState]:
+    def block(self, height: int, time_s: int, seq: int) -> Iterator[OrderState]:
+        """Move to a block: an order whose end has passed, and that nobody mentioned, is gone."""
         self.height, self.time = max(self.height, height), max(self.time, time_s)
         for old in [self.orders[id] for id in sorted(self._live)]:
             if old.named is not None:
@@ -2998,7 +2854,7 @@ class Lifecycle:
                 if 0 < block < self.height - _GRACE_BLOCKS or 0 < until < self.time - _GRACE_S:
                     yield from self._move(old, "expired", seq, reason=old.reason or "EXPIRED")
 
-    def _move(self, old: OrderState, event: str, seq: int, **known: Any) -> Iterable[OrderState]:
+    def _move(self, old: OrderState, event: str, seq: int, **known: Any) -> Iterator[OrderState]:
         """Apply an event to an order: its state if that changed anything."""
         filled = max(old.filled, known.pop("filled", old.filled))
         status: Status = _NEXT.get(event, {}).get(old.status, old.status)
@@ -3017,20 +2873,24 @@ class Lifecycle:
             ended = {"reason": old.reason} if old.final else {}
             known |= {"reason": ""} if status == "FILLED" else ended
         new = msgspec.structs.replace(old, status=status, filled=filled, **known)
-        if new != old or old.id not in self.orders:
+        # Another row that says the same is remembered, and is no news.
+        same = msgspec.structs.replace(new, row=old.row, height=old.height) == old
+        if not same or old.id not in self.orders:
             yield self._put(msgspec.structs.replace(new, seq=seq))
+        elif new != old:
+            self._put(new)
 
     def _put(self, state: OrderState) -> OrderState:
         self.orders[state.id] = state
         (self._live.discard if state.final else self._live.add)(state.id)
-        if len(self.orders) > _KEPT:
-            for id in [id for id, kept in self.orders.items() if kept.final][:1]:
+        if len(self.orders) > _MOST_ORDERS:
+            for id in [id for id, known in self.orders.items() if known.final][:1]:
                 del self.orders[id]
                 self._fills.pop(id, None)
         return state
 
 
-def _answered(state: OrderState | None, until: int, taken: bool) -> OrderState | None:
+def _behind(state: OrderState | None, until: int, taken: bool) -> OrderState | None:
     """Return what stands behind a replacement once one of the requests before it is answered."""
     later = []
     while state is not None and (state.named is None or good_until(state.named) != until):
@@ -3041,6 +2901,12 @@ def _answered(state: OrderState | None, until: int, taken: bool) -> OrderState |
     for each in reversed(later):
         state = msgspec.structs.replace(each, before=state)
     return state
+
+
+def _merged(old: OrderFields, new: OrderFields) -> OrderFields:
+    # An update names what changed: what it leaves out keeps its value.
+    given = {k: v for k, v in msgspec.structs.asdict(new).items() if v is not None}
+    return msgspec.structs.replace(old, **given)
 
 
 def _name_of(row: OrderFields) -> CancelRequest | None:
@@ -3054,59 +2920,17 @@ def _name_of(row: OrderFields) -> CancelRequest | None:
     )  # fmt: skip
 
 
-def good_until(wish: OrderRequest | CancelRequest) -> int:
+def good_until(request: OrderRequest | CancelRequest) -> int:
     """Return the last block, or for stateful orders the time, of an order or its cancel."""
-    return wish.good_til_block or wish.good_til_block_time
+    return request.good_til_block or request.good_til_block_time
 
 
 def blocks_of(frame: Frame) -> list[tuple[int, int]]:
-    """Return the height and the time in nanoseconds of each block that a frame tells of."""
-    told = [said for said in contents(frame) if isinstance(said, HeightContents)]
-    heights = [int(said.block_height or said.height) for said in told]
-    times = [datetime.fromisoformat(said.time).timestamp() for said in told]
+    """Return the height and the time in nanoseconds of each block that a frame reports."""
+    reported = [part for part in contents(frame) if isinstance(part, HeightContents)]
+    heights = [int(part.block_height or part.height) for part in reported]
+    times = [datetime.fromisoformat(part.time).timestamp() for part in reported]
     return [(height, int(at * 1e9)) for height, at in zip(heights, times, strict=True)]
-
-
-_READERS: Final[
-    Mapping[tuple[str, bool, str], Callable[[Lifecycle, Frame], Iterable[OrderState]]]
-] = {
-    # A recording keeps a sent frame's text, and not what stood beside it.
-    **{("sent", True, what): Lifecycle._sent for what in ("", "place", "cancel", "batch_cancel")},
-    ("http", True, "broadcast"): Lifecycle._answer,
-    ("ws", False, "v4_subaccounts"): Lifecycle._account,
-    ("ws", False, "v4_parent_subaccounts"): Lifecycle._account,
-    ("ws", False, "v4_block_height"): Lifecycle._blocks,
-    ("http", False, "orders"): Lifecycle._history,
-    ("http", False, "fills"): Lifecycle._history,
-    ("http", False, "height"): Lifecycle._blocks,
-}
-
-
-def fold_order_frame(state: Lifecycle, frame: Frame) -> Iterable[OrderState]:
-    """Fold one frame; return the states it changed, none if it cannot be read."""
-    channel = frame.channel
-    # Of a path what was asked, without whom it was asked about.
-    asked = channel.partition("?")[0].split("/")[2] if channel.startswith("/v4/") else channel
-    reader = _READERS.get((frame.kind, frame.link == "node", asked))
-    if reader is None:
-        return ()
-    changed: list[OrderState] = []
-    with contextlib.suppress(ConnError, msgspec.DecodeError, ValueError):
-        # What was read before it broke has changed the state, and is told.
-        changed.extend(reader(state, frame))
-    return changed
-
-
-def orders() -> Callable[[Observable[Frame]], Observable[OrderState]]:
-    """Emit an order's state whenever a frame changes it.
-
-    Hot or cold as the source is, ends with it, on its thread; a frame that cannot be read
-    changes nothing.
-
-        source  --sent-answer-update-----height-|
-        orders  --P-----------O----------C------|
-    """
-    return fold(Lifecycle, fold_order_frame)
 
 
 _Cancels = dict[str, list[CancelRequest | BatchCancel]]
@@ -3130,6 +2954,955 @@ def cancel_all(states: Iterable[OrderState], *, good_til_block: int = 0) -> _Can
             cancels = [msgspec.structs.replace(wish, good_til_block=until) for wish in part]
             wishes.setdefault(subaccount, []).append(BatchCancel(cancels=tuple(cancels)))
     return wishes
+
+
+# === Account blocks ===
+# What an account is worth and has earned, as a fold over blocks: pure, and the same in whatever
+# order, by whichever source and however often the facts of a block are reported. A block's facts
+# are its fills, its transfers, and the sizes and balances that the venue reported under its
+# height. Nothing here decodes, and no `realizedPnl` of the venue is believed.
+
+
+class AccountFill(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One fill of ours. `quote` and `fee` are quote quantums; a rebate's fee is negative.
+
+    A liquidation's `fee` is what the insurance fund took, and its `order_id` is empty, as that of
+    a deleveraging is. `event_id` (hexadecimal: height, transaction, event) orders the fills of a
+    block; REST leaves it out and says what the position was before, `held` in signed base units.
+    """
+
+    id: str
+    order_id: str
+    ticker: str
+    side: Side
+    size: Decimal
+    price: Decimal
+    quote: int
+    fee: int
+    liquidity: str
+    type: str
+    height: int
+    created_at: str
+    event_id: str = ""
+    held: Decimal | None = None
+
+    @property
+    def signed(self) -> Decimal:
+        """Return the size with its direction: positive buys."""
+        return self.size if self.side == "BUY" else -self.size
+
+    @property
+    def paid_in(self) -> int:
+        """Return what it added to the balance, in quote quantums."""
+        return (-self.quote if self.side == "BUY" else self.quote) - self.fee
+
+
+class Profit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What an account did since its first snapshot, in quote quantums; costs are positive.
+
+    `realized` is before fees and funding, over the average cost of what was closed; a position
+    that closed counts as won or lost by that. `complete` is False where fills are missing.
+    """
+
+    realized: int = 0
+    fees: int = 0
+    funding: int = 0
+    insurance: int = 0
+    transferred: int = 0
+    fills: int = 0
+    liquidations: int = 0
+    wins: int = 0
+    losses: int = 0
+    complete: bool = True
+
+
+class _Lot(msgspec.Struct, frozen=True, gc=False):
+    """A position folded from fills: `cost` is its average, in quote quantums per base unit."""
+
+    size: Decimal = Decimal(0)
+    cost: Fraction = Fraction(0)
+    gained: Fraction = Fraction(0)  # since it was opened
+
+
+class _Sums(msgspec.Struct, gc=False):
+    """An account at the end of a block; `balance` is in quote quantums, None if not known."""
+
+    lots: dict[str, _Lot] = {}
+    balance: int | None = None
+    realized: Fraction = Fraction(0)
+    profit: Profit = Profit()
+
+
+class _Snapshot(msgspec.Struct, frozen=True):
+    """All that an account held at the end of a block: sizes and average entries, by ticker.
+
+    `unreadable` are the tickers of which no more is known than that there is a position.
+    """
+
+    held: dict[str, tuple[Decimal, Decimal]]
+    balance: int | None
+    unreadable: frozenset[str] = frozenset()
+
+
+class _Facts(msgspec.Struct, gc=False):
+    """What was reported under one height, and the account as it was before it.
+
+    `sizes` and `balances` stand in the order in which they came: while the block is new its last
+    one is believed. `broken` is why what is said of a ticker does not add up.
+    """
+
+    height: int
+    before: _Sums
+    fills: dict[str, AccountFill] = {}
+    transfers: dict[tuple[Any, ...], int] = {}
+    sizes: dict[str, list[tuple[Decimal, Decimal]]] = {}
+    balances: list[int] = []
+    snapshot: _Snapshot | None = None
+    broken: dict[str, str] = {}
+
+
+def _after(block: _Facts) -> _Sums:
+    """Return the account at the end of a block; says in `block.broken` what does not add up."""
+    before = block.before
+    sums = _Sums(dict(before.lots), before.balance, before.realized, before.profit)
+    block.broken = {}
+    by_ticker: defaultdict[str, list[AccountFill]] = defaultdict(list)
+    for fill in block.fills.values():
+        by_ticker[fill.ticker].append(fill)
+    for ticker, fills in by_ticker.items():
+        _trade(sums, ticker, fills)
+        if ticker not in block.sizes and block.snapshot is None:
+            block.broken[ticker] = f"fills of {ticker} are reported without its position"
+    for ticker, reported in block.sizes.items():
+        held = sums.lots.get(ticker, _Lot()).size
+        if held not in [size for size, _ in reported] and block.snapshot is None:
+            was = f"{reported[-1][0]:f} was reported"
+            block.broken[ticker] = f"fills add up to {held:f} {ticker}, {was}"
+    _settle(sums, block)
+    if block.snapshot is not None:
+        _match(sums, block.snapshot)
+    return sums
+
+
+def _trade(sums: _Sums, ticker: str, fills: list[AccountFill]) -> None:
+    """Trade the fills of one block in one market, in the order of their events."""
+    lot, profit = sums.lots.get(ticker, _Lot()), sums.profit
+    for fill in _in_order(fills, lot.size):
+        was, lot, gained = lot, *_traded(lot, fill)
+        sums.realized += gained
+        closed = bool(was.size) and (not lot.size or (lot.size > 0) != (was.size > 0))
+        won = was.gained + gained if closed else Fraction(0)
+        insured = fill.type == "LIQUIDATED"
+        profit = msgspec.structs.replace(
+            profit,
+            fees=profit.fees + (0 if insured else fill.fee),
+            insurance=profit.insurance + (fill.fee if insured else 0),
+            fills=profit.fills + 1,
+            liquidations=profit.liquidations + insured,
+            wins=profit.wins + (won > 0),
+            losses=profit.losses + (won < 0),
+        )
+    sums.profit = profit
+    if lot.size:
+        sums.lots[ticker] = lot
+    else:
+        sums.lots.pop(ticker, None)
+
+
+def _in_order(fills: list[AccountFill], held: Decimal) -> Iterable[AccountFill]:
+    """Sort the fills of one block and market by their events, or by what each found held."""
+    if len(fills) == 1 or all(fill.event_id for fill in fills):
+        return sorted(fills, key=lambda fill: fill.event_id)
+    left, ordered = sorted(fills, key=lambda fill: (fill.event_id, fill.id)), []
+    while left:
+        after = next((fill for fill in left if fill.held == held), left[0])
+        left.remove(after)
+        ordered.append(after)
+        held += after.signed
+    return ordered
+
+
+def _traded(lot: _Lot, fill: AccountFill) -> tuple[_Lot, Fraction]:
+    """Return a position after a fill, and what that realised in quote quantums."""
+    size, quote = lot.size + fill.signed, Fraction(fill.quote)
+    price = quote / Fraction(fill.size)
+    if not lot.size or (lot.size > 0) == (fill.signed > 0):
+        cost = (lot.cost * Fraction(abs(lot.size)) + quote) / Fraction(abs(size))
+        return _Lot(size, _bounded(cost), lot.gained), Fraction(0)
+    closed = Fraction(min(abs(lot.size), fill.size))
+    gained = (price - lot.cost) * closed * (1 if lot.size > 0 else -1)
+    if size and (size > 0) != (lot.size > 0):
+        return _Lot(size, price), gained
+    return _Lot(size, lot.cost, lot.gained + gained), gained
+
+
+def _bounded(cost: Fraction) -> Fraction:
+    # Thousands of additions would make a fraction of thousands of digits; 30 are beyond any money.
+    return cost if cost.denominator < 10**60 else Fraction(round(cost * 10**30), 10**30)
+
+
+def _settle(sums: _Sums, block: _Facts) -> None:
+    """Find the balance at the end of a block; what fills and transfers leave open is funding.
+
+    Several balances of one block may come, one after each match, and in any order: the one at
+    its end leaves the least open, as every other lacks a fill.
+    """
+    moved = sum(fill.paid_in for fill in block.fills.values())
+    given = sum(block.transfers.values())
+    sums.profit = msgspec.structs.replace(sums.profit, transferred=sums.profit.transferred + given)
+    if sums.balance is None:
+        return
+    expected = sums.balance + moved + given
+    sums.balance = min(block.balances, key=lambda b: (abs(b - expected), b), default=expected)
+    funding = sums.profit.funding - (sums.balance - expected)
+    sums.profit = msgspec.structs.replace(sums.profit, funding=funding)
+
+
+def _match(sums: _Sums, snapshot: _Snapshot) -> None:
+    """Hold an account to a snapshot: what differs was traded unseen, and the snapshot is right."""
+    for ticker in [*sums.lots, *snapshot.held]:
+        if ticker in snapshot.unreadable:
+            continue
+        size, entry = snapshot.held.get(ticker, (Decimal(0), Decimal(0)))
+        if sums.lots.get(ticker, _Lot()).size == size:
+            continue
+        sums.profit = msgspec.structs.replace(sums.profit, complete=False)
+        sums.lots[ticker] = _Lot(size, Fraction(entry) * 10**6)
+        if not size:
+            del sums.lots[ticker]
+    if sums.balance is None and snapshot.balance is not None:
+        sums.balance = snapshot.balance
+
+
+# === Accounts ===
+# The one reader of account frames: sockets and REST, whole and in parts, early, late and twice.
+# Every fact goes to its block; what an account holds is what its blocks come to. What cannot be
+# read, was lost or does not add up is a doubt with its reason, and hides nothing else.
+
+
+class PositionState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A perpetual position: signed base units, and the average entry price in USDC.
+
+    `size` 0 says that it closed; `entry_price` 0 that it is not known yet: a new position is
+    reported before its fills.
+    """
+
+    ticker: str
+    size: Decimal
+    entry_price: Decimal
+
+
+class AccountUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What a frame changed in what is known of a subaccount, and what is in doubt after it.
+
+    `height` is the newest block reported of the account. `orders` are those whose state changed,
+    `fills`, `transfers` and `funding` come once each, `positions` when they change. `collateral`
+    is its USDC in quote quantums, None before it is known; `settled` says that the chain settled
+    its funding since the last update. `doubt` is empty if all that is held is certain;
+    `unreadable` names positions of which no size is known; `polled` says that REST, asked because
+    sockets fail, is where this comes from.
+    """
+
+    seq: int
+    at: int
+    subaccount: Subaccount
+    height: int
+    orders: tuple[OrderState, ...] = ()
+    fills: tuple[AccountFill, ...] = ()
+    positions: tuple[PositionState, ...] = ()
+    transfers: tuple[TransferFields, ...] = ()
+    funding: tuple[FundingPaymentFields, ...] = ()
+    collateral: int | None = None
+    settled: bool = False
+    profit: Profit = Profit()
+    doubt: str = ""
+    unreadable: tuple[str, ...] = ()
+    polled: bool = False
+
+
+_ACCOUNTS: Final = ("v4_subaccounts", "v4_parent_subaccounts")
+_SUBACCOUNT = re.compile(r"/v4/addresses/([^/]+)/(?:s|parentS)ubaccountNumber/(\d+)")
+_LISTS = re.compile(r"/v4/(orders|fills|transfers|fundingPayments)(/parentSubaccount(Number)?)?")
+_UNSEEN: Final = "no account snapshot yet"
+_MOST_BLOCKS: Final = 64  # whose facts may still come; what comes for an older one is only counted
+_MOST_FILLS: Final = 16_384
+_PAID_IN: Final = {"DEPOSIT": 1, "TRANSFER_IN": 1, "WITHDRAWAL": -1, "TRANSFER_OUT": -1}
+_BAD_ROW = (ConnError, ValueError, ArithmeticError)
+
+
+class _Account:
+    """One subaccount: its blocks, the doubts by their cause, and what was reported last."""
+
+    __slots__ = (
+        "begun", "blocks", "doubts", "height", "ids", "link", "missing", "over", "polled",
+        "positions", "settled_at", "shown", "subaccount", "sums", "unreadable",
+    )  # fmt: skip
+
+    def __init__(self, subaccount: Subaccount) -> None:
+        self.subaccount = subaccount
+        self.blocks: list[_Facts] = []  # by height
+        self.sums = _Sums()
+        self.begun: int | None = None  # the height of the first snapshot; what is older is history
+        self.ids: dict[Any, None] = {}  # of what happened once: fills, transfers, payments
+        self.doubts: dict[str, str] = {"snapshot": _UNSEEN}
+        self.unreadable: set[str] = set()
+        self.positions: dict[str, PositionState] = {}
+        self.height = self.over = 0
+        self.settled_at = -1  # the newest height under which a balance was reported
+        self.link, self.polled = "", False
+        self.missing = False  # frames were lost, and no list of fills has come since
+        self.shown: Any = None  # what the last update said beside its lists
+
+    @property
+    def doubt(self) -> str:
+        """Return the first reason why what is held is not certain."""
+        return next(iter(self.doubts.values()), "")
+
+    @property
+    def profit(self) -> Profit:
+        """Return what was earned; what a block that is not over leaves open is no funding yet."""
+        new = next((block for block in self.blocks if block.height > self.over), None)
+        profit = self.sums.profit
+        funding = profit.funding if new is None else new.before.profit.funding
+        complete = profit.complete and not self.missing
+        realized = math.floor(self.sums.realized)
+        return msgspec.structs.replace(
+            profit, realized=realized, funding=funding, complete=complete
+        )
+
+    @property
+    def collateral(self) -> int | None:
+        """Return the balance as it is believed now."""
+        newest = next((block for block in reversed(self.blocks) if block.balances), None)
+        if newest is not None and newest.height > self.over:
+            return newest.balances[-1]
+        return self.sums.balance
+
+    def block(self, height: int) -> _Facts | None:
+        """Return the block of a height, made on first sight; None for one too old to matter."""
+        blocks = self.blocks
+        at = bisect_left(blocks, height, key=lambda block: block.height)
+        if at < len(blocks) and blocks[at].height == height:
+            return blocks[at]
+        if at == 0 and len(blocks) == _MOST_BLOCKS:
+            return None
+        made = _Facts(height, _after(blocks[at - 1]) if at else _Sums(), {}, {}, {}, [], None, {})
+        if at == 0 and blocks:
+            made.before = blocks[0].before
+        blocks.insert(at, made)
+        if len(blocks) > _MOST_BLOCKS:
+            del blocks[0]
+        return made
+
+    def begin(self, height: int, snapshot: _Snapshot) -> None:
+        """Begin with a snapshot: profit counts from here, and what is older is history."""
+        lots = {
+            ticker: _Lot(size, Fraction(entry) * 10**6)
+            for ticker, (size, entry) in snapshot.held.items()
+        }
+        self.begun, self.sums = height, _Sums(lots, snapshot.balance)
+        self.blocks = [_Facts(height, self.sums, {}, {}, {}, [], snapshot, {})]
+
+    def refold(self, height: int) -> None:
+        """Fold the blocks anew from a height on, then judge those that are over."""
+        at = bisect_left(self.blocks, height, key=lambda block: block.height)
+        for block, following in pairwise(self.blocks[at:]):
+            following.before = _after(block)
+        self.sums = _after(self.blocks[-1])
+        self.judge()
+
+    def judge(self) -> None:
+        """Say what does not add up in blocks that are over: the newest word on each ticker."""
+        broken: dict[str, str] = {}
+        for block in self.blocks:
+            if block.snapshot is not None:
+                broken = {}
+            if block.height <= self.over:
+                for ticker in block.sizes:
+                    broken.pop(ticker, None)
+                broken |= {t: f"block {block.height}: {why}" for t, why in block.broken.items()}
+        self.doubts.pop("block", None)
+        if broken:
+            self.doubts["block"] = "; ".join(broken.values())
+
+    def move(self, height: int) -> bool:
+        """Take note that a block is over: all that it will report has come. Tell if it is news."""
+        if height <= self.over:
+            return False
+        before, self.over = self.over, height
+        return any(before < block.height <= height for block in self.blocks)
+
+    def hold(self) -> tuple[PositionState, ...]:
+        """Work out the positions that are believed now; return those that changed."""
+        held: dict[str, PositionState] = {}
+        for ticker, lot in self.sums.lots.items():
+            price = Decimal(lot.cost.numerator) / lot.cost.denominator / 10**6
+            held[ticker] = PositionState(ticker=ticker, size=lot.size, entry_price=price)
+        for ticker, (size, entry) in self._reported().items():
+            known = held.get(ticker)
+            if known is None or known.size != size:
+                entry = entry or (known.entry_price if known is not None else entry)
+                held[ticker] = PositionState(ticker=ticker, size=size, entry_price=entry)
+        for ticker in self.unreadable & self.positions.keys():
+            held[ticker] = self.positions[ticker]
+        held = {ticker: state for ticker, state in held.items() if state.size}
+        gone = [ticker for ticker in self.positions if ticker not in held]
+        changed = [state for ticker, state in held.items() if self.positions.get(ticker) != state]
+        changed += [PositionState(ticker=t, size=Decimal(0), entry_price=Decimal(0)) for t in gone]
+        self.positions = held
+        return tuple(changed)
+
+    def _reported(self) -> dict[str, tuple[Decimal, Decimal]]:
+        # What the venue reported last of a ticker is believed while its block is new, and where
+        # fills do not add up to it; a snapshot leaves no doubt.
+        last: dict[str, tuple[_Facts, tuple[Decimal, Decimal]]] = {}
+        for block in self.blocks:
+            if block.snapshot is not None:
+                last = {}
+            last |= {ticker: (block, rows[-1]) for ticker, rows in block.sizes.items()}
+        return {
+            ticker: row
+            for ticker, (block, row) in last.items()
+            if block.height > self.over or ticker in block.broken
+        }
+
+
+class Accounts:
+    """The accounts of all frames, or those of some subaccounts alone; `orders` is their orders.
+
+    `step` folds one frame. What is reported twice, late, in two halves, by a replica that lags, or
+    by REST before the socket, changes nothing; an answer that is not a 200 with the expected
+    content changes nothing, and is a doubt with its reason.
+    """
+
+    def __init__(self, subaccounts: Iterable[Subaccount] = ()) -> None:
+        self.orders = Lifecycle()
+        self._only = frozenset(subaccounts)
+        self._accounts: dict[Subaccount, _Account] = {}
+
+    def step(self, frame: Frame) -> list[AccountUpdate]:
+        """Fold one frame; return what it changed, an update for each subaccount. Never raises."""
+        read = _READERS.get(frame.kind)
+        return read(self, frame) if read is not None else _NO_UPDATES
+
+    def _of(self, owner: str, number: int) -> _Account | None:
+        subaccount = Subaccount(owner, number)
+        if self._only and subaccount not in self._only:
+            return None
+        account = self._accounts.get(subaccount)
+        if account is None:
+            account = self._accounts[subaccount] = _Account(subaccount)
+        return account
+
+    # -- Which frames
+
+    def _on_message(self, frame: Frame) -> list[AccountUpdate]:
+        if frame.channel in _ACCOUNTS:
+            return self._on_account(frame)
+        return self._on_block(frame) if frame.channel == "v4_block_height" else _NO_UPDATES
+
+    def _on_answer(self, frame: Frame) -> list[AccountUpdate]:
+        path, _, query = frame.channel.partition("?")
+        if frame.link == "node":
+            return self._on_order(frame, self.orders.answered) if path == "broadcast" else []
+        if path == "/v4/height":
+            return self._on_block(frame)
+        if one := _SUBACCOUNT.fullmatch(path):
+            return self._on_list(frame, path, one[1], int(one[2]))
+        if path.startswith("/v4/orders/") and not _LISTS.fullmatch(path):
+            return self._on_order(frame, self._one_order)
+        if _LISTS.fullmatch(path):
+            of = dict(parse_qsl(query))
+            number = of.get("subaccountNumber", of.get("parentSubaccountNumber", ""))
+            if number.isdecimal():
+                return self._on_list(frame, path, of.get("address", ""), int(number))
+        return _NO_UPDATES
+
+    def _on_sent(self, frame: Frame) -> list[AccountUpdate]:
+        if frame.link != "node":
+            return _NO_UPDATES
+        return self._on_order(frame, self.orders.sent)
+
+    def _on_loss(self, frame: Frame) -> list[AccountUpdate]:
+        updates: list[AccountUpdate] = []
+        for account in self._accounts.values():
+            if frame.link in ("", account.link):
+                account.doubts["link"] = f"account frames were lost: {frame.kind} at {frame.seq}"
+                account.missing = account.begun is not None
+                updates += self._update(account, frame)
+        return updates
+
+    def _on_order(
+        self, frame: Frame, take: Callable[[Frame], Iterable[OrderState]]
+    ) -> list[AccountUpdate]:
+        states: list[OrderState] = []
+        with contextlib.suppress(ConnError, msgspec.DecodeError, ValueError):
+            # What was read before it broke has changed the state, and is passed on.
+            states.extend(take(frame))
+        return self._ordered(frame, states)
+
+    def _one_order(self, frame: Frame) -> Iterator[OrderState]:
+        [row] = contents(frame)
+        if isinstance(row, OrderFields) and row.id in self.orders.orders:
+            whose = self.orders.orders[row.id].subaccount
+            yield from self.orders.reported(row, whose, 0, frame.seq)
+
+    def _ordered(self, frame: Frame, states: Iterable[OrderState]) -> list[AccountUpdate]:
+        whose: dict[str, list[OrderState]] = {}
+        for state in states:
+            whose.setdefault(state.subaccount, []).append(state)
+        updates: list[AccountUpdate] = []
+        for name, changed in whose.items():
+            owner, _, number = name.partition("/")
+            account = self._of(owner, int(number) if number.isdecimal() else 0)
+            if account is not None:
+                updates += self._update(account, frame, orders=tuple(changed))
+        return updates
+
+    def _on_block(self, frame: Frame) -> list[AccountUpdate]:
+        states: list[OrderState] = []
+        updates: list[AccountUpdate] = []
+        try:
+            for height, time_ns in blocks_of(frame):
+                states += self.orders.block(height, time_ns // 1_000_000_000, frame.seq)
+                for account in self._accounts.values():
+                    if account.move(height - 1 - _GRACE_BLOCKS):
+                        account.judge()
+                        updates += self._update(account, frame)
+        except _BAD_ROW:
+            pass  # the layer above counts it
+        return [*updates, *self._ordered(frame, states)] if states or updates else _NO_UPDATES
+
+    def _on_account(self, frame: Frame) -> list[AccountUpdate]:
+        owner, _, number = frame.id.partition("/")
+        # On a parent's channel the envelope names the child.
+        child = msgspec.json.decode(frame.text, type=_Addressed).subaccount_number
+        at = child if isinstance(child, int) else int(number) if number.isdecimal() else None
+        account = None if at is None else self._of(owner, at)
+        if account is None or at is None:
+            return _NO_UPDATES
+        if frame.type in ("unsubscribed", "error"):
+            account.doubts["channel"] = f"account frames end: {frame.type} at {frame.seq}"
+            return self._update(account, frame)
+        reading = _Reading(self, frame, owner)
+        reading.whole = frame.type == "subscribed"
+        account.link = frame.link
+        for part in reading.contents(account):
+            reading.take(part, at)
+        return reading.updates(account)
+
+    def _on_list(self, frame: Frame, path: str, owner: str, number: int) -> list[AccountUpdate]:
+        account = self._of(owner, number)
+        if account is None:
+            return _NO_UPDATES
+        reading = _Reading(self, frame, owner)
+        reading.polled = True
+        problem = ""
+        try:
+            [answer] = contents(frame)
+        except WireError as error:
+            problem = str(error)
+        else:
+            bare = isinstance(answer, SubaccountContents) and answer.subaccount is None
+            if bare or isinstance(answer, ErrorsContents) or frame.type != "200":
+                problem = f"{frame.type}: {frame.text[:80]!r}"
+        if problem and not _is_unfunded(account, frame, path):
+            account.doubts[path] = f"expected an answer of {path}, got {problem}"
+            return self._update(account, frame)
+        account.doubts.pop(path, None)
+        if not problem:
+            reading.answer(path, answer, number)
+        return reading.updates(account)
+
+    def _update(
+        self, account: _Account, frame: Frame, *, always: bool = False, **lists: Any
+    ) -> list[AccountUpdate]:
+        positions = account.hold()
+        shown: dict[str, Any] = {
+            "collateral": account.collateral,
+            "doubt": account.doubt,
+            "unreadable": tuple(sorted(account.unreadable)),
+            "polled": account.polled,
+            "profit": account.profit,
+        }
+        if not (always or positions or any(lists.values()) or shown != account.shown):
+            return []
+        account.shown = shown
+        return [
+            AccountUpdate(
+                seq=frame.seq, at=frame.at, subaccount=account.subaccount, height=account.height,
+                positions=positions, **shown, **lists,
+            )
+        ]  # fmt: skip
+
+
+_NO_UPDATES: Final[list[AccountUpdate]] = []
+
+
+class _Addressed(msgspec.Struct, rename="camel"):
+    subaccount_number: Any = None
+
+
+def _is_unfunded(account: _Account, frame: Frame, path: str) -> bool:
+    # A subaccount that was never funded is answered with 404: no news of one known to be empty.
+    empty = account.begun is not None and not (account.positions or account.collateral)
+    return empty and frame.type == "404" and _SUBACCOUNT.fullmatch(path) is not None
+
+
+class _Reading:
+    """The rows of one frame on their way to the accounts they are of."""
+
+    def __init__(self, accounts: Accounts, frame: Frame, owner: str) -> None:
+        self.accounts, self.frame, self.owner = accounts, frame, owner
+        self.whole = self.polled = False
+        self.lists: dict[int, dict[str, list[Any]]] = {}
+        self.settled: set[int] = set()
+        self.faults: list[str] = []
+
+    def contents(self, account: _Account) -> list[Any]:
+        """Decode the frame; of a snapshot with a row that has no shape, all other rows."""
+        try:
+            return contents(self.frame)
+        except WireError as error:
+            if self.whole and not self.frame.fault:
+                with contextlib.suppress(msgspec.MsgspecError):
+                    return [_salvaged(self.frame.raw, self.faults)]
+            self.faults.append(f"cannot be read: {error}")
+            return []
+
+    def take(self, part: SubaccountContents, own: int) -> None:
+        """Take what one message reports, each row by itself."""
+        height = self._height(part.block_height)
+        if self.whole:
+            held = part.subaccount
+            self._snapshots(held or SubaccountFields(equity="0"), own, height)
+            self._listed(part.orders, own)
+        if part.perpetual_positions:
+            self._positions(part.perpetual_positions, own, height)
+        for asset in part.asset_positions:
+            self._each(self._balance, asset, own, height)
+        self._orders(part.orders, own, height)
+        for fill in part.fills:
+            self._each(self._fill, fill, own, height)
+        if part.transfers is not None:
+            self._each(self._transfer, part.transfers, own, height)
+        for state in self.accounts.orders.block(height, 0, self.frame.seq) if height else ():
+            self._pass_on(state)
+
+    def answer(self, path: str, answer: Any, own: int) -> None:
+        """Take an answer of REST: a subaccount, or a list of one kind."""
+        if isinstance(answer, SubaccountContents):
+            self._snapshots(answer.subaccount or SubaccountFields(equity="0"), own, 0)
+            return
+        if isinstance(answer, list):
+            self._orders(answer, own, 0)
+        for fill in getattr(answer, "fills", ()):
+            self._each(self._fill, fill, own, 0)
+        for transfer in getattr(answer, "transfers", ()):
+            self._each(self._transfer, transfer, own, 0)
+        for payment in getattr(answer, "funding_payments", ()):
+            self._each(self._payment, payment, own, 0)
+        account = self.accounts._of(self.owner, own)
+        if account is not None and path.startswith("/v4/fills"):
+            account.missing = False
+
+    def updates(self, account: _Account) -> list[AccountUpdate]:
+        """Return an update for each subaccount that the frame is about, the first for `account`."""
+        if self.faults:
+            why = f"account frame {self.frame.seq} {'; '.join(self.faults)}"
+            account.doubts["frame"] = why
+        account.polled = self.polled
+        made: list[AccountUpdate] = []
+        for own in dict.fromkeys([account.subaccount.number, *self.lists]):
+            of = self.accounts._of(self.owner, own)
+            if of is not None:
+                lists = {name: tuple(rows) for name, rows in self.lists.get(own, {}).items()}
+                settled = own in self.settled
+                made += self.accounts._update(of, self.frame, always=True, settled=settled, **lists)
+        return made
+
+    # -- Rows
+
+    def _account(self, own: int, row: Any = None) -> _Account | None:
+        given = getattr(row, "subaccount_number", None)
+        account = self.accounts._of(self.owner, own if given is None else int(given))
+        if account is not None:
+            self.lists.setdefault(account.subaccount.number, {})
+        return account
+
+    def _note(self, account: _Account, what: str, value: Any) -> None:
+        self.lists[account.subaccount.number].setdefault(what, []).append(value)
+
+    def _height(self, text: str | None) -> int:
+        try:
+            return int(text or 0)
+        except ValueError as error:
+            self.faults.append(f"cannot be read: {error}")
+            return 0
+
+    def _each(self, take: Callable[[Any, int, int], None], row: Any, own: int, at: int) -> None:
+        # One that cannot be read must not hide the others.
+        try:
+            take(row, own, at)
+        except _BAD_ROW as error:
+            self.faults.append(f"cannot be read: {error}")
+
+    def _block(self, account: _Account, height: int) -> _Facts | None:
+        """Return the block that a fact belongs to, and take note that those before it are over."""
+        if account.begun is None or height <= account.begun:
+            return None
+        account.height = max(account.height, height)
+        account.move(height - 1)
+        return account.block(height)
+
+    def _balance(self, row: AssetPositionFields, own: int, at: int) -> None:
+        account = self._account(own, row)
+        if account is None or row.symbol != "USDC":
+            return
+        balance = abs(_quote_quantums(row.size)) * (-1 if row.side == "SHORT" else 1)
+        block = self._block(account, _when(account, at))
+        if block is not None:
+            block.balances.append(balance)
+            self._settle(account, block.height)
+            account.refold(block.height)
+
+    def _settle(self, account: _Account, height: int) -> None:
+        if height > account.settled_at:
+            account.settled_at = height
+            self.settled.add(account.subaccount.number)
+
+    def _positions(self, rows: Iterable[PositionFields], own: int, at: int) -> None:
+        # A flip reports the old position closed beside the new one: what is open counts.
+        sizes: dict[tuple[int, str], tuple[Decimal, Decimal]] = {}
+        for row in rows:
+            account = self._account(own, row)
+            if account is None:
+                continue
+            key = (account.subaccount.number, row.market)
+            try:
+                size = number(row.size) if row.status == "OPEN" else Decimal(0)
+                sizes[key] = (
+                    (size, number(row.entry_price)) if size or key not in sizes else sizes[key]
+                )
+                account.unreadable.discard(row.market)
+            except _BAD_ROW as error:
+                account.unreadable.add(row.market)
+                self.faults.append(f"cannot be read: {error}")
+        for (given, ticker), reported in sizes.items():
+            account = self.accounts._of(self.owner, given)
+            block = None if account is None else self._block(account, _when(account, at))
+            if account is not None and block is not None:
+                block.sizes.setdefault(ticker, []).append(reported)
+                account.refold(block.height)
+
+    def _fill(self, row: FillFields, own: int, at: int) -> None:
+        account = self._account(own, row)
+        if account is None:
+            return
+        fill = _fill_of(row, _when(account, at))
+        for state in self.accounts.orders.filled(fill.order_id, fill.id, fill.size, self.frame.seq):
+            self._note(account, "orders", state)
+        block = self._block(account, fill.height)
+        new = self._once(account, ("fill", fill.id))
+        if block is None or not fill.ticker:
+            return
+        known = block.fills.get(fill.id)
+        if new:
+            self._note(account, "fills", fill)
+        if new or (known is not None and fill.event_id and not known.event_id):
+            block.fills[fill.id] = fill
+            account.refold(block.height)
+
+    def _once(self, account: _Account, key: Any) -> bool:
+        if key in account.ids:
+            return False
+        account.ids[key] = None
+        if len(account.ids) > _MOST_FILLS:
+            del account.ids[next(iter(account.ids))]
+        return True
+
+    def _transfer(self, row: TransferFields, own: int, at: int) -> None:
+        account = self._account(own)
+        if account is None:
+            return
+        height = int(row.created_at_height or 0) or _when(account, at)
+        ends = msgspec.structs.astuple(row.sender), msgspec.structs.astuple(row.recipient)
+        key = (row.transaction_hash, height, row.type, row.size, row.symbol, *ends)
+        amount = _PAID_IN.get(row.type, 0) * _quote_quantums(row.size)
+        block = self._block(account, height)
+        if block is not None and self._once(account, key):
+            self._note(account, "transfers", row)
+            if row.symbol == "USDC":
+                block.transfers[key] = amount
+                account.refold(height)
+
+    def _payment(self, row: FundingPaymentFields, own: int, _: int) -> None:
+        account = self._account(own, row)
+        if account is not None and self._once(account, (row.ticker, row.created_at)):
+            self._note(account, "funding", row)
+
+    def _orders(self, rows: Iterable[OrderFields], own: int, at: int) -> None:
+        for row in rows:
+            self._each(self._order, row, own, at)
+
+    def _order(self, row: OrderFields, own: int, at: int) -> None:
+        account = self._account(own, row)
+        if account is not None:
+            orders, seq = self.accounts.orders, self.frame.seq
+            for state in orders.reported(row, str(account.subaccount), at, seq):
+                self._note(account, "orders", state)
+
+    def _listed(self, rows: Iterable[OrderFields], own: int) -> None:
+        parent = self.frame.channel == "v4_parent_subaccounts"
+
+        def whose(subaccount: str) -> bool:
+            owner, _, given = subaccount.partition("/")
+            return owner == self.owner and (int(given) % _PARENTS if parent else int(given)) == own
+
+        ids = {row.id for row in rows}
+        for state in self.accounts.orders.listed(whose, ids, self.frame.seq):
+            self._pass_on(state)
+
+    def _pass_on(self, state: OrderState) -> None:
+        owner, _, given = state.subaccount.partition("/")
+        account = self._account(int(given)) if owner == self.owner else None
+        if account is not None:
+            self._note(account, "orders", state)
+
+    # -- Snapshots
+
+    def _snapshots(self, held: SubaccountFields, own: int, at: int) -> None:
+        for child in held.child_subaccounts:
+            self._snapshots(child, int(child.subaccount_number or 0), at)
+        if not held.child_subaccounts:
+            self._snapshot(held, own, at)
+
+    def _snapshot(self, held: SubaccountFields, own: int, at: int) -> None:
+        account = self._account(own)
+        if account is None:
+            return
+        # It is of the end of the block that changed the account last, and knows all until the
+        # block that was processed last.
+        known = self._height(held.latest_processed_block_height) or at
+        height = self._height(held.updated_at_height) or known
+        snapshot, begins = self._snapshot_of(account, held), account.begun is None
+        if account.begun is None:
+            account.begin(height, snapshot)
+        elif height > account.begun:
+            block = account.block(height)
+            if block is not None:
+                block.snapshot = snapshot
+                block.balances += [] if snapshot.balance is None else [snapshot.balance]
+                account.move(height - 1)
+                account.refold(height)
+        if begins or known >= account.height:
+            self._clear(account)
+        account.height = max(account.height, known)
+        self._settle(account, height)
+
+    def _clear(self, account: _Account) -> None:
+        # A snapshot that is not behind ends every doubt but that a list was not answered.
+        given = account.doubts.get("block")
+        lists = {cause: why for cause, why in account.doubts.items() if cause.startswith("/")}
+        account.doubts = ({} if given is None else {"block": given}) | (
+            lists if self.polled else {}
+        )
+
+    def _snapshot_of(self, account: _Account, held: SubaccountFields) -> _Snapshot:
+        account.unreadable = set()
+        sizes: dict[str, tuple[Decimal, Decimal]] = {}
+        for row in held.open_perpetual_positions.values():
+            try:
+                sizes[row.market] = number(row.size), number(row.entry_price)
+            except _BAD_ROW as error:
+                account.unreadable.add(row.market)
+                self.faults.append(f"cannot be read: {error}")
+        balance: int | None = 0
+        for asset in held.asset_positions.values():
+            try:
+                if asset.symbol == "USDC":
+                    owed = -1 if asset.side == "SHORT" else 1
+                    balance = owed * abs(_quote_quantums(asset.size))
+            except _BAD_ROW as error:
+                balance = None
+                self.faults.append(f"cannot be read: {error}")
+        return _Snapshot(sizes, balance, frozenset(account.unreadable))
+
+
+def _when(account: _Account, height: int) -> int:
+    # What names no block belongs to the newest, or else to the first after the snapshot.
+    return height or max(account.height, (account.begun or 0) + 1)
+
+
+def _fill_of(row: FillFields, height: int) -> AccountFill:
+    size, price = number(row.size), number(row.price)
+    held = None
+    if row.position_size_before is not None:
+        held = number(row.position_size_before) * (-1 if row.position_side_before == "SHORT" else 1)
+    return AccountFill(
+        id=row.id, order_id=row.order_id or "", ticker=row.ticker or row.market or "",
+        side=row.side, size=size, price=price, quote=int((size * price).scaleb(6)),
+        fee=_quote_quantums(row.fee), liquidity=row.liquidity, type=row.type,
+        height=int(row.created_at_height or height), created_at=row.created_at,
+        event_id=row.event_id or "", held=held,
+    )  # fmt: skip
+
+
+def _quote_quantums(usdc: str) -> int:
+    return int(number(usdc).scaleb(6))
+
+
+_ROWS_OF: Final = (
+    ("openPerpetualPositions", PositionFields, "market"),
+    ("assetPositions", AssetPositionFields, "symbol"),
+)
+
+
+def _salvaged(raw: msgspec.Raw, faults: list[str]) -> SubaccountContents:
+    """Read a snapshot in which a row has no shape: that row says nothing but its name."""
+    read: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, Any])
+    if read.get("subaccount") is not None:
+        held = read["subaccount"] = msgspec.convert(read["subaccount"], dict[str, Any])
+        for part, shape, name in _ROWS_OF:
+            rows = held[part] = msgspec.convert(held.get(part) or {}, dict[str, Any])
+            for key in [key for key, row in rows.items() if not _fits(row, shape)]:
+                text = f"a row of no shape, {rows[key]!r:.60}"
+                rows[key] = {name: key, "side": "", "status": "OPEN", "size": text}
+    orders = msgspec.convert(read.get("orders") or [], list[Any])
+    read["orders"] = [row for row in orders if _fits(row, OrderFields)]
+    faults += ["cannot be read: an order"] * (len(orders) - len(read["orders"]))
+    return msgspec.convert(read, SubaccountContents)
+
+
+def _fits(row: Any, shape: type) -> bool:
+    try:
+        msgspec.convert(row, shape)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+_READERS: Final[dict[str, Callable[[Accounts, Frame], list[AccountUpdate]]]] = {
+    "ws": Accounts._on_message,
+    "http": Accounts._on_answer,
+    "sent": Accounts._on_sent,
+    "close": Accounts._on_loss,
+    "gap": Accounts._on_loss,
+}
+
+
+def account_updates(
+    accounts: Accounts | None = None,
+) -> Callable[[Observable[Frame]], Observable[AccountUpdate]]:
+    """Report what changes of accounts: orders, fills, positions, balances and doubts.
+
+    With `accounts`, whoever made it can read the orders; without it, each subscriber folds its
+    own. Hot or cold as the source is, on its thread; replays nothing; ends with it.
+
+        frames   --s----f--f---|
+        updates  --u----u--u---|
+    """
+    return fold(lambda: Accounts() if accounts is None else accounts, Accounts.step)
 
 
 # === Limits ===
@@ -4247,6 +5020,11 @@ class Inbox:
         stamps = (time.time_ns(), time.monotonic_ns(), link, kind)
         self._queue.put((*stamps, text, type, channel, id, message_id))
 
+    @property
+    def waiting(self) -> bool:
+        """Tell whether something was put that nobody has taken yet."""
+        return not self._queue.empty()
+
     def take(self, seq: int, timeout_s: float) -> Frame | None:
         """Return what was put first as frame number `seq`; None if nothing came in time."""
         try:
@@ -5117,7 +5895,7 @@ class AuditLog:
     def passed(self, frame: Frame) -> None:
         """Write down what a link did: asked, answered, opened, lost or closed; not what it carried.
 
-        What passed between us and a node is written where it is signed.
+        And each act. What passed between us and a node is written where it is signed.
         """
         if frame.kind == "http" and frame.link != "node":
             status = int(frame.type) if frame.type.isdecimal() else 0
@@ -5128,6 +5906,9 @@ class AuditLog:
             self.write(
                 f"socket {frame.kind}", at=frame.at, link=frame.link, seq=frame.seq, told=told
             )
+        elif frame.kind == "act":
+            act = {"who": frame.link, "what": frame.type, "why": frame.text}
+            self.write("act", at=frame.at, seq=frame.seq, **act)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

@@ -6,8 +6,9 @@
 and market it touched; `step` is the whole fold, pure but for the `DataState` it is given.
 `Book` keeps what the venue said and shows it uncrossed (`uncross` is that rule alone);
 `Candles` and `Flow` grow with each trade; `Quality` counts and samples whatever was wrong, lost
-messages too, which the `Continuity` of each link finds. `premium_vote`, `premium_sample` and
-`funding_rate` are the chain's way from a book to an hour's funding rate.
+messages too, which the `Continuity` of each link finds. `objections` says what stands against a
+market, and `stopping` what of it stops an entry, an exit, the guard or a match. `premium_vote`,
+`premium_sample` and `funding_rate` are the chain's way from a book to an hour's funding rate.
 
 Units: `at` and `*_ns` are nanoseconds UTC, prices are USDC per base unit, sizes base units,
 `open_interest` is base quantums. Floats are for opinions; where money moves, take the exact
@@ -29,11 +30,11 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from itertools import islice
-from typing import Any, Final, TypeVar
+from operator import itemgetter
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 from dydx_conn import (
-    RECENT_NS,
     BookContents,
     CandleFields,
     ConnError,
@@ -57,7 +58,7 @@ __all__ = [
     # Errors
     "DataError",
     # Quality
-    "Quality", "Sample",
+    "STALE_NS", "Quality", "Sample",
     # Book
     "Book", "Level", "uncross",
     # Trades
@@ -69,6 +70,8 @@ __all__ = [
     "oracle_subticks", "premium_sample", "premium_vote", "remove_tails",
     # Views
     "Chain", "DataState", "Funding", "MarketView", "Oracle",
+    # Objections
+    "Act", "Objection", "ObjectionKind", "objections", "stopping",
     # Frames
     "step",
     # Streams
@@ -85,6 +88,7 @@ class DataError(Exception):
 
 # === Numbers ===
 
+_RECENT_NS: Final = 1_500_000_000  # what the socket reported so lately, an answer may lack
 _SECOND: Final = 1_000_000_000
 _MINUTE: Final = 60 * _SECOND
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -113,6 +117,9 @@ def _instant(text: str) -> int:
 
 
 # === Quality ===
+
+# What is older than this is not believed, unless whoever looks has a limit of its own.
+STALE_NS: Final = 30 * _SECOND
 
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
@@ -280,7 +287,7 @@ class Book:
         """Remember for a while what the socket said: an answer may be older."""
         heard = self._heard
         heard.append((at, updates))
-        while heard[0][0] <= at - RECENT_NS:
+        while heard[0][0] <= at - _RECENT_NS:
             heard.popleft()
 
     def differs(self, answer: BookContents, at: int) -> BookContents:
@@ -289,9 +296,9 @@ class Book:
         What the socket said in the last 1.5 s stands, and so does what an answer never shows:
         what is worse than its 100 levels, and what it has uncrossed.
         """
-        if at - self.whole_at < RECENT_NS or not (answer.bids or answer.asks):
+        if at - self.whole_at < _RECENT_NS or not (answer.bids or answer.asks):
             return BookContents()
-        since = [x for heard_at, said in self._heard if heard_at > at - RECENT_NS for x in said]
+        since = [x for heard_at, said in self._heard if heard_at > at - _RECENT_NS for x in said]
         bids, asks = ({float(x[0]): x for x in side} for side in (answer.bids, answer.asks))
         worst_bid = min(bids) if len(bids) >= _MOST_TOLD else 0.0
         worst_ask = max(asks) if len(asks) >= _MOST_TOLD else math.inf
@@ -798,7 +805,7 @@ class DataState:
         tickers: Collection[str] | None = None,
         *,
         resolutions: Collection[str] = ("1MIN", "5MINS", "1HOUR"),
-        stale_after_ns: int = 30 * _SECOND,
+        stale_after_ns: int = STALE_NS,
     ) -> None:
         unknown = [name for name in resolutions if name not in RESOLUTIONS]
         if unknown:
@@ -842,6 +849,94 @@ class DataState:
 
 # A hostile stream may name markets without end; the venue has some three hundred.
 _MOST_MARKETS: Final = 2_000
+
+
+# === Objections ===
+# May a market be traded, and may what is known of it be believed? All layers ask here, and one
+# table says what each objection stops. Nothing here knows positions, margin or orders.
+
+ObjectionKind = Literal[
+    "STATUS", "UNKNOWN_STATUS", "UNKNOWN_MARKET", "UNKNOWN_ORACLE", "UNKNOWN_BOOK", "ONE_SIDED",
+    "STALE",
+]  # fmt: skip
+Act = Literal["entry", "exit", "guard", "match", "book"]
+
+
+class Objection(msgspec.Struct, frozen=True, gc=False):
+    """What stands against a market: its kind for programs, and why in words."""
+
+    kind: ObjectionKind
+    why: str
+
+
+# An entry adds risk: any doubt stops it. An exit and the guard take risk away: what is unknown is
+# no reason to stay, and only what the venue refuses stops them (a market that is not ACTIVE takes
+# no order, reducing ones included: clob code 34), or an order that nobody could write. A match on
+# paper needs prices that the venue itself would match at; a book with one side is one. "book" is
+# not an act but a belief: may a cost be read off the book, or must the oracle price do?
+_STOPS: Final[Mapping[ObjectionKind, frozenset[Act]]] = {
+    "STATUS": frozenset(["entry", "exit", "guard", "match"]),
+    "UNKNOWN_STATUS": frozenset(["entry"]),
+    "UNKNOWN_MARKET": frozenset(["entry", "exit", "guard", "match", "book"]),
+    "UNKNOWN_ORACLE": frozenset(["entry", "match"]),
+    "UNKNOWN_BOOK": frozenset(["entry", "match", "book"]),
+    "ONE_SIDED": frozenset(["entry", "book"]),
+    "STALE": frozenset(["entry", "match", "book"]),
+}
+
+
+def stopping(
+    view: MarketView, act: Act, at: int | None = None, stale_ns: int = STALE_NS
+) -> tuple[Objection, ...]:
+    """Return the objections that stop an act in this market, the gravest first."""
+    found = objections(view, at, stale_ns)
+    return tuple(one for one in found if act in _STOPS[one.kind]) if found else ()
+
+
+def objections(
+    view: MarketView, at: int | None = None, stale_ns: int = STALE_NS
+) -> tuple[Objection, ...]:
+    """Return all that stands against a market, the gravest first; nothing if all is well.
+
+    `at` is the event time to measure ages by; without it only the silence counts that the fold
+    noticed by itself.
+    """
+    book, found = view.book, []
+    if view.status != "ACTIVE":
+        kind: ObjectionKind = "STATUS" if view.status else "UNKNOWN_STATUS"
+        found.append(Objection(kind, f"its status is {view.status or 'unknown'}"))
+    if view.market is None:
+        found.append(Objection("UNKNOWN_MARKET", "its parameters are unknown"))
+    if view.oracle is None:
+        found.append(Objection("UNKNOWN_ORACLE", "its oracle price is unknown"))
+    if not book.known:
+        found.append(Objection("UNKNOWN_BOOK", "its book is unknown"))
+    elif book.mid_price is None:
+        found.append(Objection("ONE_SIDED", f"its book {_lacks(book)}"))
+    if view.quality.stale or at is not None:
+        found += _stale(view, at, stale_ns)
+    return tuple(found)
+
+
+def _lacks(book: Book) -> str:
+    if book.best_bid is None:
+        return "is empty" if book.best_ask is None else "has no bids"
+    return "has no asks"
+
+
+def _stale(view: MarketView, at: int | None, stale_ns: int) -> Iterator[Objection]:
+    now, oracle = view.at if at is None else at, view.oracle
+    if view.quality.stale:
+        silence = (max(now, view.at) - view.live_at) / _SECOND
+        yield Objection("STALE", f"no book or trade for {silence:.1f} s")
+        return
+    # An unknown book or price has no age: that it is unknown was said already.
+    ages = [(now - view.book.at, "book")] if view.book.known else []
+    ages += [(now - oracle.at, "oracle price")] if oracle is not None else []
+    age, what = max(ages, key=itemgetter(0), default=(0, ""))
+    if age > stale_ns:
+        limit = f"limit {stale_ns / _SECOND:g} s"
+        yield Objection("STALE", f"its {what} is {age / _SECOND:.1f} s old, {limit}")
 
 
 # === Folding ===
@@ -1233,6 +1328,7 @@ _KINDS: Final[dict[str, Callable[[DataState, Frame], _Touched]]] = {
     "gap": _fold_gap,
     "sent": _fold_sent,
     "tick": _fold_tick,
+    "act": lambda *_: (),  # what a person does is no news of a market
 }
 
 

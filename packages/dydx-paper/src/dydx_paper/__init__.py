@@ -21,7 +21,7 @@ the only rulebook of the venue: whoever needs an exchange (tools/venue) stands o
 - Text, Rows, Account frames: an account in the indexer's own words, field by field.
 - Liquidation, Settlement: who is closed at which price; how a match changes hands (`Clearing`).
 - Latency, Queue position, Optimism, Limits: what stands between an order and its fill.
-- Recorded market: the recorded levels as a crowd on our book; `readable`.
+- Recorded market: the recorded levels as a crowd on our book; `matches`.
 - Paper account, Paper market, Venue, Streams: our money, one market, all of it, the operator.
 
 Units: `quantums`, `subticks` and quote quantums (1e-6 USDC) are integers, fees parts per
@@ -47,7 +47,7 @@ __all__ = [
     # Errors
     "BookError", "HistoryError", "LedgerError", "PaperError", "Refused",
     # Orders and matches
-    "MAKER", "TAKER", "Accounts", "Key", "Match", "Order", "Positions", "Result",
+    "MAKER", "TAKER", "Key", "Match", "Order", "Parties", "Positions", "Result",
     # Order book
     "OrderBook",
     # Triggers
@@ -69,7 +69,7 @@ __all__ = [
     "SHARED_FUND", "Charge", "InsuranceFunds", "charge", "collateral_pool", "parent_of",
     "withdrawals_blocked",
     # Positions
-    "Holding", "Valuation",
+    "Holding", "Worth",
     # Ledger
     "AccountFigures", "Ledger", "figures",
     # Collateral
@@ -147,7 +147,7 @@ from dydx_conn import (
     subaccount_id,
     ws_frame,
 )
-from dydx_data import MarketView, Trade, oracle_subticks
+from dydx_data import MarketView, Trade, oracle_subticks, stopping
 from dydx_risk import (
     PPM,
     LiquidationTerms,
@@ -296,7 +296,7 @@ class Result(msgspec.Struct, gc=False):
         return sum(match.quantums for match in self.fills)  # integers
 
 
-class Accounts(Protocol):
+class Parties(Protocol):
     """What a book must know of the accounts that trade on it."""
 
     def position(self, subaccount: Subaccount) -> int:
@@ -342,11 +342,11 @@ class OrderBook:
     """
 
     def __init__(
-        self, market: PerpetualMarket, accounts: Accounts | None = None, *,
+        self, market: PerpetualMarket, accounts: Parties | None = None, *,
         track_changes: bool = False,
     ):  # fmt: skip
         self.market = market
-        self.accounts: Accounts = accounts or Positions()
+        self.accounts: Parties = accounts or Positions()
         self.orders: dict[Key, Order] = {}
         # By rank, then by age: the order that trades next is the last.
         self._sides: dict[Side, list[Order]] = {"BUY": [], "SELL": []}
@@ -1601,7 +1601,7 @@ class Holding(msgspec.Struct, gc=False, kw_only=True):
         return numerator * up // (self.opened * down)
 
 
-class Valuation:
+class Worth:
     """An account's positions at the newest oracle prices, and the margin that they make.
 
     `oracles` are price, exponent and open interest by ticker, `parts` what each held position
@@ -1616,7 +1616,7 @@ class Valuation:
 
     def __eq__(self, other: object) -> bool:
         """Say whether prices and parts are the same; the sum follows from them."""
-        return isinstance(other, Valuation) and (self.oracles, self.parts) == (
+        return isinstance(other, Worth) and (self.oracles, self.parts) == (
             other.oracles, other.parts,
         )  # fmt: skip
 
@@ -1667,7 +1667,7 @@ class Ledger:
         self.holdings: dict[str, Holding] = {}
         self.indices: dict[str, int] = {}
         self.paid, self.tally, self.volumes = Paid(), Tally(), Volumes()
-        self.worth = Valuation()
+        self.worth = Worth()
         self.history = History(caps or Caps())
         self._journal = journal
         if deposit:
@@ -2853,17 +2853,16 @@ class Attempts:
 # === Recorded market ===
 
 # One market's recorded book on ours: as makers while an order of ours is matched, as takers when
-# it comes to orders of ours that rest. Whether it can be believed is asked here alone.
+# it comes to orders of ours that rest. What stands against a match, dydx_data says.
 
 _MOST_TAKEN: Final = 256
 _TAPE: Final = 0  # the offset of what no recorded level has offered
 _CROWD: Final = Subaccount("recorded market", 0)
 
 
-def readable(view: MarketView) -> bool:
-    """Tell whether a book can be believed and its market trades."""
-    trusted = view.book.known and view.oracle is not None and not view.quality.stale
-    return trusted and view.status in ("ACTIVE", "")
+def matches(view: MarketView) -> bool:
+    """Tell whether the venue would match on what is known of a market."""
+    return not stopping(view, "match")
 
 
 class Crowd:
@@ -2881,7 +2880,7 @@ class Crowd:
     def offers(self, market: PerpetualMarket, side: Side, subticks: int) -> Iterator[Order]:
         """Yield what the recorded book offers a taker of this side, up to its limit."""
         book, buys, opposite = self._view.book, side == "BUY", _OPPOSITE[side]
-        levels = (book.asks() if buys else book.bids()) if readable(self._view) else []
+        levels = (book.asks() if buys else book.bids()) if matches(self._view) else []
         for number, level in enumerate(levels):
             try:
                 at = market.subticks(level.price_text)
@@ -3077,7 +3076,8 @@ class PaperAccount:
         """Return the snapshot with which the account's channel begins, if it has not begun."""
         if self._messages:
             return _NOTHING
-        return [self._frame("subscribed", snapshot(self.ledger, self._height))]
+        # The block at hand is not over, and may yet change it: this is as of the one before.
+        return [self._frame("subscribed", snapshot(self.ledger, self._height - 1))]
 
     def flush(self) -> list[Frame]:
         """Report what has changed in one message, if anything has."""
@@ -3187,7 +3187,7 @@ class PaperMarket:
         if trade.at_ns >= self.view.chain.time_ns - _LATE_NS:
             self.desk.see(at)
         side, book = _OPPOSITE[trade.side], self.desk.book
-        reached = readable(self.view) and self._places.reached(
+        reached = matches(self.view) and self._places.reached(
             side, book.orders, self.market, self.view, at=at, quantums=quantums, at_ns=trade.at_ns
         )
         if reached:
@@ -3198,7 +3198,7 @@ class PaperMarket:
     def end_block(self, min_price_change_ppm: int) -> None:
         """Let in what the block took in and what it triggered, and end what it ended."""
         view, desk = self.view, self.desk
-        if readable(view):
+        if matches(view):
             self._places.watch(desk.book.orders, self.market, view)
         oracle, seconds = view.oracle, view.chain.time_ns // _SECOND_NS
         price = None
@@ -3544,7 +3544,7 @@ class PaperVenue:
         backstop.notice(ledger, self._seen.block)
         for ticker in list(ledger.holdings):
             market, left = self.markets[ticker], backstop.left(self.subaccount, ticker)
-            if left <= 0 or not readable(market.view):
+            if left <= 0 or not matches(market.view):
                 continue
             # What the book has run over fills first, and may be all that is needed.
             market.cross()
