@@ -364,7 +364,7 @@ class _Run:
     def _taken(self) -> int:
         """Count what the chain took: liquidations, and positions that were deleveraged."""
         ledger = self.venue.ledger
-        return ledger.liquidations + ledger.history.fills(status="DELEVERAGED").total
+        return ledger.tally.liquidations + ledger.history.fills(status="DELEVERAGED").total
 
     def _look(self, second: int) -> None:
         """Count the seconds in a row in which all could be sold, while it was in danger."""

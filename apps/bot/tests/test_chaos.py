@@ -16,7 +16,17 @@ import dydx_paper
 import msgspec
 import pytest
 from bot.__main__ import main
-from bot.chaos import Outcome, Watch, difference, fewest, imbalance, lines, survive, unfounded
+from bot.chaos import (
+    Outcome,
+    Watch,
+    difference,
+    fewest,
+    imbalance,
+    ledger_of,
+    lines,
+    survive,
+    unfounded,
+)
 from bot.composition import Bot, Options
 from bot.faults import FAULTS, Fault, Ladders, Tape, Wire, faulted, plan, words_of
 from bot.journal import Entry
@@ -420,14 +430,14 @@ def always_stale(patch: pytest.MonkeyPatch) -> None:
 
 def forget_fees(patch: pytest.MonkeyPatch) -> None:
     """Pay fees and keep no account of them."""
-    fill = dydx_paper.Ledger.fill
+    book = dydx_paper.Ledger.book
 
     def cheap(ledger: dydx_paper.Ledger, *given: Any, **named: Any) -> Any:
-        touched = fill(ledger, *given, **named)
-        ledger.fees_paid = 0
+        touched = book(ledger, *given, **named)
+        ledger.paid.fees = 0
         return touched
 
-    patch.setattr(dydx_paper.Ledger, "fill", cheap)
+    patch.setattr(dydx_paper.Ledger, "book", cheap)
 
 
 @pytest.mark.parametrize(
@@ -564,7 +574,7 @@ def traded_bot() -> tuple[Bot, dict[str, Decimal]]:
     """Return a bot that has traded, and what its fills add up to."""
     bot = Bot(Options())
     bot.run(from_generator(lambda: faulted(Tape(QUICKSTART, 60), [])))
-    held = bot.venue.figures().holdings
+    held = ledger_of(bot).holdings
     assert held
     return bot, {ticker: own.market.size(own.quantums) for ticker, own in held.items()}
 
@@ -572,7 +582,7 @@ def traded_bot() -> tuple[Bot, dict[str, Decimal]]:
 def test_every_disagreement_about_the_account_is_told() -> None:
     """Between payments and balance, ledger and account, fills and positions, profit and equity."""
     bot, traded = traded_bot()
-    ledger, account = bot.venue.figures(), bot.risk.account
+    ledger, account = ledger_of(bot), bot.risk.account
     ticker = min(traded)
 
     assert imbalance(bot, traded) == ""
@@ -589,14 +599,14 @@ def test_every_disagreement_about_the_account_is_told() -> None:
     assert "the account 7" in imbalance(bot, traded)
     bot.risk.valued.margin = msgspec.structs.replace(bot.risk.margin, unknown=(ticker,))
     assert imbalance(bot, traded) == ""
-    ledger.fees_paid += 1
+    ledger.paid.fees += 1
     assert "was paid of" in imbalance(bot, traded)
 
 
 def test_profit_that_nothing_explains_is_told() -> None:
     """Beyond what rounding may do."""
     bot, traded = traded_bot()
-    holding = next(iter(bot.venue.figures().holdings.values()))
+    holding = next(iter(ledger_of(bot).holdings.values()))
 
     holding.net_funding += 5_000
 

@@ -89,7 +89,7 @@ def test_the_screen_sees_how_far_the_tape_bears_out_the_fills(paper: Bot) -> Non
     assert venue is not None
     assert venue.performance is not None
     assert {row.ticker for row in venue.fills} == set(paper.venue.optimism.assumed)
-    assert paper.venue.ledger.fees_paid == venue.performance.fees
+    assert paper.venue.ledger.paid.fees == venue.performance.fees
     assert venue == again
 
 

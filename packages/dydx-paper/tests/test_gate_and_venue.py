@@ -12,7 +12,7 @@ from typing import Any
 
 from dydx_conn import Accounts, Frame
 from dydx_data import step
-from dydx_paper import Event, Filled, Ledger, OrderRecord, PaperVenue, rebuild
+from dydx_paper import Event, Filled, OrderRecord, PaperVenue, rebuild
 from dydx_risk import (
     Denied,
     GateChange,
@@ -47,9 +47,8 @@ class House(Exchange):
     """Markets, a gate and a venue, wired as the bot wires them; every fill is looked at."""
 
     def __init__(self, *, guard: bool = False) -> None:
-        super().__init__(PaperVenue(OWNER, DEPOSIT, insurance_fund=1_000 * USDC))
         self.journal: list[Event] = []
-        self.venue.ledger = Ledger(OWNER, DEPOSIT, journal=self.told)
+        super().__init__(PaperVenue(OWNER, DEPOSIT, insurance_fund=1_000 * USDC, journal=self.told))
         self.accounts, self.risk = Accounts(), Risk(BOLD, OWNER, guard=guard)
         self.before = MarginFigures(DEPOSIT)
         self.happened: Counter[str] = Counter()
@@ -151,7 +150,7 @@ class House(Exchange):
         """Reckon the account's margin from nothing, with the open interest that a fill made."""
         ledger, held = self.venue.ledger, []
         for ticker, holding in ledger.holdings.items():
-            price, exponent, interest = ledger.oracles[ticker]
+            price, exponent, interest = ledger.worth.oracles[ticker]
             assert interest is not None
             if fill is not None and fill.market.ticker == ticker:
                 now, was = holding.quantums, holding.quantums - fill.quantums

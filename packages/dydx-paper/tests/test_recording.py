@@ -75,8 +75,8 @@ def test_a_recording_is_traded_the_same_way_every_time() -> None:
     venue, frames = trade()
 
     ledger = venue.ledger
-    paid = ledger.paid_for_fills + ledger.fees_paid + ledger.funding_paid + ledger.insurance_paid
-    assert ledger.fills > 0
+    paid = ledger.paid.for_fills + ledger.paid.fees + ledger.paid.funding + ledger.paid.insurance
+    assert ledger.tally.fills > 0
     assert ledger.deposits == ledger.collateral + paid
     account, accounts = Account(OWNER), Accounts()
     for frame in frames:

@@ -91,7 +91,7 @@ class Venue(Protocol):
         """Take one event in; return the account frames that it caused."""
 
     def figures(self) -> Any:
-        """Return what the account did and what it is worth, as a `dydx_paper.Ledger` tells it."""
+        """Return what the account did and what it is worth, as `dydx_paper.AccountFigures`."""
 
 
 class Paper(PaperVenue):
@@ -200,8 +200,9 @@ class Bot:
         """Return how the paper account did, made anew when it traded or an hour was marked."""
         if not isinstance(self.venue, PaperVenue):
             return None
-        ledger = self.venue.figures()
-        known = ledger.fills, ledger.liquidations, ledger.funding_paid, len(ledger.history.points)
+        ledger = self.venue.ledger
+        tally, points = ledger.tally, ledger.history.points
+        known = tally.fills, tally.liquidations, ledger.paid.funding, len(points)
         if self._did is None or self._did[0] != known:
             self._did = known, performance(ledger)
         return self._did[1]

@@ -7,7 +7,8 @@ and market it touched; `step` is the whole fold, pure but for the `DataState` it
 `Book` keeps what the venue said and shows it uncrossed (`uncross` is that rule alone);
 `Candles` and `Flow` grow with each trade; `Quality` counts and samples whatever was wrong, lost
 messages too, which the `Continuity` of each link finds. `objections` says what stands against a
-market, and `stopping` what of it stops an entry, an exit, the guard or a match.
+market, and `stopping` what of it stops an entry, an exit, the guard or a match. `premium_vote`,
+`premium_sample` and `funding_rate` are the chain's way from a book to an hour's funding rate.
 
 Units: `at` and `*_ns` are nanoseconds UTC, prices are USDC per base unit, sizes base units,
 `open_interest` is base quantums. Floats are for opinions; where money moves, take the exact
@@ -25,6 +26,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from fractions import Fraction
 from itertools import islice
 from operator import itemgetter
 from typing import Any, Final, Literal, TypeVar
@@ -43,6 +45,7 @@ from dydx_conn import (
     TradeFields,
     contents,
     exact,
+    fill_to_quote,
     fold,
     instant,
     key_of,
@@ -53,6 +56,8 @@ from reactivex import Observable
 # One name a line would be a page.
 # fmt: off
 __all__ = [
+    # Errors
+    "DataError",
     # Quality
     "STALE_NS", "Quality", "Sample",
     # Book
@@ -61,6 +66,9 @@ __all__ = [
     "Flow", "Trade",
     # Candles
     "RESOLUTIONS", "Candle", "Candles",
+    # Funding rates
+    "FundingTerms", "funding_clamp_ppm", "funding_rate", "impact_subticks", "indexer_next_rate",
+    "oracle_subticks", "premium_sample", "premium_vote", "remove_tails",
     # Views
     "Chain", "DataState", "Funding", "MarketView", "Oracle",
     # Objections
@@ -71,6 +79,13 @@ __all__ = [
     "market_views",
 ]
 # fmt: on
+
+# === Errors ===
+
+
+class DataError(Exception):
+    """Figures that cannot be, handed in by a caller; a bad frame is counted, never raised."""
+
 
 # === Numbers ===
 
@@ -513,6 +528,182 @@ class Candles:
         elif at_ns >= self.started_at + self.period_ns:
             self.roll(at_ns)
         return len(self._kept) - 1 + (at_ns - self.started_at) // self.period_ns
+
+
+# === Funding rates ===
+
+# How the chain comes to a rate: blocks vote on the premium, minutes take the median, hours the
+# mean. Rates are ppm per 8 hours throughout; what a rate costs a position is dydx_risk's.
+
+_PPM: Final = 1_000_000
+
+
+class FundingTerms(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The chain's funding settings; governance may change them: read them at start-up."""
+
+    premium_vote_clamp_factor_ppm: int = 60_000_000
+    funding_rate_clamp_factor_ppm: int = 6_000_000
+    min_num_votes_per_sample: int = 15
+    removed_tail_ppm: int = 0
+    sample_seconds: int = 60
+    tick_seconds: int = 3_600
+
+    @property
+    def samples_per_tick(self) -> int:
+        """Return how many samples an hour should have; missing ones count as 0."""
+        if self.sample_seconds <= 0:
+            got = self.sample_seconds
+            raise DataError(f"expected a funding sample of more than 0 seconds, got {got}")
+        return -(-self.tick_seconds // self.sample_seconds)
+
+
+def premium_vote(
+    market: PerpetualMarket,
+    bids: Iterable[tuple[int, int]],
+    asks: Iterable[tuple[int, int]],
+    price: int,
+    exponent: int,
+    *,
+    impact_notional: int,
+    clamp_ppm: int,
+) -> int:
+    """Return what a proposer votes: how far the book stands from the oracle price, in ppm.
+
+    A side is (subticks, quantums) in any order, of makers that can pay for their orders.
+    Nothing is voted inside the spread, nor where the side cannot fill `impact_notional` quote
+    quantums. `clamp_ppm` bounds it: `funding_clamp_ppm` of the vote's factor.
+    `DataError` for a crossed book and a price of 0 or less.
+    Source: x/clob/memclob/memclob.go, GetPricePremium.
+    """
+    index = oracle_subticks(market, price, exponent)
+    buys, sells = sorted(bids, key=_subticks, reverse=True), sorted(asks, key=_subticks)
+    if buys and sells and buys[0][0] >= sells[0][0]:
+        spread = f"{buys[0][0]} bid and {sells[0][0]} asked"
+        raise DataError(f"{market.ticker}: expected a book that is not crossed, got {spread}")
+    side, sign = [], 0
+    if buys and index < buys[0][0]:
+        side, sign = buys, 1
+    elif sells and index > sells[0][0]:
+        side, sign = sells, -1
+    impact = impact_subticks(side, impact_notional, market.quantum_conversion_exponent)
+    if impact is None or (impact - index) * sign <= 0:
+        return 0
+    return max(min(int((impact / index - 1) * _PPM), clamp_ppm), -clamp_ppm)
+
+
+def _subticks(level: tuple[int, int]) -> int:
+    # At one price the order of time stays.
+    return level[0]
+
+
+def oracle_subticks(market: PerpetualMarket, price: int, exponent: int) -> Fraction:
+    """Return an oracle price in a market's subticks, exactly; `DataError` if 0 or less."""
+    if price <= 0 or abs(exponent) > _MOST_EXPONENT:
+        expected = f"an oracle price above 0 and an exponent within ±{_MOST_EXPONENT}"
+        raise DataError(f"{market.ticker}: expected {expected}, got {price} and {exponent}")
+    shift = exponent - market.quantum_conversion_exponent + market.atomic_resolution + 6
+    return price * Fraction(10) ** shift
+
+
+_MOST_EXPONENT: Final = 200  # of ten: more would fill the memory with digits
+
+
+def impact_subticks(
+    levels: Iterable[tuple[int, int]], impact_notional: int, quantum_conversion_exponent: int
+) -> Fraction | None:
+    """Return the average price of trading a notional into a side; None if it is too thin.
+
+    `levels` are (subticks, quantums), best first. The size that fills it is rounded up.
+    Source: x/clob/memclob/memclob.go, getImpactPriceSubticks.
+    """
+    if impact_notional < 0:
+        raise DataError(f"expected an impact notional of 0 or more, got {impact_notional}")
+    left, size = impact_notional, Fraction(0)
+    for subticks, quantums in levels:
+        if subticks <= 0 or quantums <= 0:
+            level = f"{quantums} at {subticks}"
+            raise DataError(f"expected a level above 0 quantums and subticks, got {level}")
+        if not impact_notional:
+            return Fraction(subticks)
+        quote = fill_to_quote(quantums, subticks, quantum_conversion_exponent)
+        size += quantums if left > quote else Fraction(left * quantums, quote)
+        left -= quote
+        if left <= 0:
+            average = Fraction(impact_notional, math.ceil(size))
+            return average / Fraction(10) ** quantum_conversion_exponent
+    return None
+
+
+def premium_sample(votes: Iterable[int], count: int = 0, *, terms: FundingTerms) -> int:
+    """Return a minute's sample: the median vote, an even count's mean rounded away from zero.
+
+    Blocks that voted nothing count as 0: `count` is of all blocks that could vote.
+    """
+    ordered = _padded(votes, max(count, terms.min_num_votes_per_sample))
+    ordered.sort()
+    if not ordered:
+        raise DataError("expected a vote, or a least number of votes above 0, got neither")
+    middle = len(ordered) // 2
+    if len(ordered) % 2:
+        return ordered[middle]
+    both = ordered[middle - 1] + ordered[middle]
+    return (both + 1) // 2 if both > 0 else both // 2
+
+
+def _padded(values: Iterable[int], count: int) -> list[int]:
+    known = list(values)
+    return known + [0] * (count - len(known))
+
+
+def remove_tails(samples: Iterable[int], removed_tail_ppm: int) -> list[int]:
+    """Drop that share of the lowest and of the highest samples; the odd one goes off the top.
+
+    Asked to drop nothing, or all, it drops nothing, as the chain.
+    """
+    kept = list(samples)
+    removed = len(kept) * removed_tail_ppm * 2 // _PPM
+    if not 0 < removed < len(kept):
+        return kept
+    bottom = removed // 2
+    return sorted(kept)[bottom : len(kept) - (removed - bottom)]
+
+
+def funding_rate(
+    samples: Iterable[int],
+    imf_ppm: int,
+    maintenance_fraction_ppm: int,
+    default_ppm: int = 0,
+    *,
+    terms: FundingTerms,
+) -> int:
+    """Return the rate that an hour's samples make, in ppm per 8 hours; longs pay if positive.
+
+    Missing samples count as 0; the mean is truncated, the default added, the sum clamped.
+    Source: x/perpetuals/keeper/perpetual.go, MaybeProcessNewFundingTickEpoch.
+    """
+    kept = remove_tails(_padded(samples, terms.samples_per_tick), terms.removed_tail_ppm)
+    if not kept:
+        raise DataError("expected a sample, or a tick of more than 0 seconds, got neither")
+    rate = int(Fraction(sum(kept), len(kept))) + default_ppm  # integers
+    most = funding_clamp_ppm(terms.funding_rate_clamp_factor_ppm, imf_ppm, maintenance_fraction_ppm)
+    return max(min(rate, most), -most)
+
+
+def funding_clamp_ppm(factor_ppm: int, imf_ppm: int, maintenance_fraction_ppm: int) -> int:
+    """Return the bound of a premium or rate: a multiple of initial less maintenance margin."""
+    spread = imf_ppm - imf_ppm * maintenance_fraction_ppm // _PPM
+    return spread * factor_ppm // _PPM
+
+
+def indexer_next_rate(samples: Iterable[int], default_ppm: int = 0) -> Fraction | None:
+    """Return `nextFundingRate` as the indexer shows it: hourly, a fraction, None without samples.
+
+    Neither padded nor clamped: a market that few blocks vote on will be charged less.
+    """
+    known = list(samples)
+    if not known:
+        return None
+    return (Fraction(sum(known), len(known)) + default_ppm) / (8 * _PPM)  # integers
 
 
 # === Views ===

@@ -12,7 +12,7 @@ of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 - Errors and words: `RiskError` and its children; how figures are worded.
 - Margin: `position_margin` ─► `total_margin` ─► `MarginFigures`; `check_update`.
 - Liquidation: size, fillable and bankruptcy price of what the chain would take.
-- Funding: votes ─► sample ─► rate ─► index ─► payment.
+- Funding: rate ─► index ─► payment.
 - Holdings: `Holding`, one market as an account stands in it.
 - Front ends, Explanation: one account as the chain and as a web page shows it, and why they differ.
 - Figures, Stress: `risk_figures`, and what a shock makes of them (`stress_table`).
@@ -60,9 +60,7 @@ __all__ = [
     "LiquidationTerms", "bankruptcy_price", "check_closing", "exact_subticks", "fillable_price",
     "fillable_subticks", "insurance_fund_delta", "liquidation_limits", "liquidation_size",
     # Funding
-    "FundingTerms", "funding_clamp_ppm", "funding_index_delta", "funding_payment", "funding_rate",
-    "funding_settlement", "funding_settlement_ppm", "impact_subticks", "indexer_next_rate",
-    "oracle_subticks", "premium_sample", "premium_vote", "remove_tails",
+    "funding_index_delta", "funding_payment", "funding_settlement", "funding_settlement_ppm",
     # Holdings
     "Holding",
     # Front ends
@@ -122,12 +120,11 @@ from dydx_conn import (
     Subaccount,
     base_to_quote,
     exact,
-    fill_to_quote,
     fold,
     order_id,
     quote_to_base,
 )
-from dydx_data import Book, Level, MarketView, Oracle
+from dydx_data import Book, FundingTerms, Level, MarketView, Oracle, funding_clamp_ppm
 from dydx_strategy import Decision
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from reactivex import Observable
@@ -583,170 +580,8 @@ def insurance_fund_delta(
 
 # === Funding ===
 
-# Blocks vote on the premium, minutes take the median, hours the mean. Rates are ppm per 8 hours
-# throughout, and an eighth of one is paid each hour.
-
-
-class FundingTerms(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The chain's funding settings; governance may change them: read them at start-up."""
-
-    premium_vote_clamp_factor_ppm: int = 60_000_000
-    funding_rate_clamp_factor_ppm: int = 6_000_000
-    min_num_votes_per_sample: int = 15
-    removed_tail_ppm: int = 0
-    sample_seconds: int = 60
-    tick_seconds: int = 3_600
-
-    @property
-    def samples_per_tick(self) -> int:
-        """Return how many samples an hour should have; missing ones count as 0."""
-        if self.sample_seconds <= 0:
-            raise MarginError("a funding sample of more than 0 seconds", self.sample_seconds)
-        return -(-self.tick_seconds // self.sample_seconds)
-
-
-def premium_vote(
-    market: PerpetualMarket,
-    bids: Iterable[tuple[int, int]],
-    asks: Iterable[tuple[int, int]],
-    price: int,
-    exponent: int,
-    *,
-    impact_notional: int,
-    clamp_ppm: int,
-) -> int:
-    """Return what a proposer votes: how far the book stands from the oracle price, in ppm.
-
-    A side is (subticks, quantums) in any order, of makers that can pay for their orders.
-    Nothing is voted inside the spread, nor where the side cannot fill `impact_notional` quote
-    quantums. `clamp_ppm` bounds it: `funding_clamp_ppm` of the vote's factor.
-    `MarginError` for a crossed book and a price of 0 or less.
-    Source: x/clob/memclob/memclob.go, GetPricePremium.
-    """
-    index = oracle_subticks(market, price, exponent)
-    buys, sells = sorted(bids, key=_subticks, reverse=True), sorted(asks, key=_subticks)
-    if buys and sells and buys[0][0] >= sells[0][0]:
-        spread = f"{buys[0][0]} bid and {sells[0][0]} asked"
-        raise MarginError(f"{market.ticker}: a book that is not crossed", spread)
-    side, sign = [], 0
-    if buys and index < buys[0][0]:
-        side, sign = buys, 1
-    elif sells and index > sells[0][0]:
-        side, sign = sells, -1
-    impact = impact_subticks(side, impact_notional, market.quantum_conversion_exponent)
-    if impact is None or (impact - index) * sign <= 0:
-        return 0
-    return max(min(int((impact / index - 1) * PPM), clamp_ppm), -clamp_ppm)
-
-
-def _subticks(level: tuple[int, int]) -> int:
-    # At one price the order of time stays.
-    return level[0]
-
-
-def oracle_subticks(market: PerpetualMarket, price: int, exponent: int) -> Fraction:
-    """Return an oracle price in a market's subticks, exactly; `MarginError` if 0 or less."""
-    _check_price(f"{market.ticker}: ", price, exponent)
-    shift = exponent - market.quantum_conversion_exponent + market.atomic_resolution + 6
-    return price * Fraction(10) ** shift
-
-
-def _check_price(whose: str, price: int, exponent: int) -> None:
-    if price <= 0:
-        raise MarginError(f"{whose}an oracle price above 0", price)
-    if not -len(_POWERS) < exponent < len(_POWERS):
-        raise MarginError(f"{whose}an exponent within ±{len(_POWERS)}", exponent)
-
-
-def impact_subticks(
-    levels: Iterable[tuple[int, int]], impact_notional: int, quantum_conversion_exponent: int
-) -> Fraction | None:
-    """Return the average price of trading a notional into a side; None if it is too thin.
-
-    `levels` are (subticks, quantums), best first. The size that fills it is rounded up.
-    Source: x/clob/memclob/memclob.go, getImpactPriceSubticks.
-    """
-    if impact_notional < 0:
-        raise MarginError("an impact notional of 0 or more", impact_notional)
-    left, size = impact_notional, Fraction(0)
-    for subticks, quantums in levels:
-        if subticks <= 0 or quantums <= 0:
-            level = f"{quantums} at {subticks}"
-            raise MarginError("a level of more than 0 quantums and subticks", level)
-        if not impact_notional:
-            return Fraction(subticks)
-        quote = fill_to_quote(quantums, subticks, quantum_conversion_exponent)
-        size += quantums if left > quote else Fraction(left * quantums, quote)
-        left -= quote
-        if left <= 0:
-            average = Fraction(impact_notional, _ceil(size))
-            return exact_subticks(average, quantum_conversion_exponent)
-    return None
-
-
-def premium_sample(votes: Iterable[int], count: int = 0, *, terms: FundingTerms) -> int:
-    """Return a minute's sample: the median vote, an even count's mean rounded away from zero.
-
-    Blocks that voted nothing count as 0: `count` is of all blocks that could vote.
-    """
-    ordered = _padded(votes, max(count, terms.min_num_votes_per_sample))
-    ordered.sort()
-    if not ordered:
-        raise MarginError("a vote, or a least number of votes above 0", "neither")
-    middle = len(ordered) // 2
-    if len(ordered) % 2:
-        return ordered[middle]
-    both = ordered[middle - 1] + ordered[middle]
-    return _ceil(Fraction(both, 2)) if both > 0 else both // 2
-
-
-def remove_tails(samples: Iterable[int], removed_tail_ppm: int) -> list[int]:
-    """Drop that share of the lowest and of the highest samples; the odd one goes off the top.
-
-    Asked to drop nothing, or all, it drops nothing, as the chain.
-    """
-    kept = list(samples)
-    removed = mul_ppm(len(kept), removed_tail_ppm * 2, round_up=False)
-    if not 0 < removed < len(kept):
-        return kept
-    bottom = removed // 2
-    return sorted(kept)[bottom : len(kept) - (removed - bottom)]
-
-
-def funding_rate(
-    samples: Iterable[int],
-    imf_ppm: int,
-    maintenance_fraction_ppm: int,
-    default_ppm: int = 0,
-    *,
-    terms: FundingTerms,
-) -> int:
-    """Return the rate that an hour's samples make, in ppm per 8 hours; longs pay if positive.
-
-    Missing samples count as 0; the mean is truncated, the default added, the sum clamped.
-    Source: x/perpetuals/keeper/perpetual.go, MaybeProcessNewFundingTickEpoch.
-    """
-    kept = remove_tails(_padded(samples, terms.samples_per_tick), terms.removed_tail_ppm)
-    if not kept:
-        raise MarginError("a sample, or a tick of more than 0 seconds", "neither")
-    rate = int(Fraction(sum(kept), len(kept))) + default_ppm
-    most = funding_clamp_ppm(terms.funding_rate_clamp_factor_ppm, imf_ppm, maintenance_fraction_ppm)
-    return max(min(rate, most), -most)
-
-
-def funding_clamp_ppm(factor_ppm: int, imf_ppm: int, maintenance_fraction_ppm: int) -> int:
-    """Return the bound of a premium or rate: a multiple of initial less maintenance margin."""
-    spread = imf_ppm - maintenance_margin_ppm(imf_ppm, maintenance_fraction_ppm)
-    return mul_ppm(spread, factor_ppm, round_up=False)
-
-
-def indexer_next_rate(samples: Iterable[int], default_ppm: int = 0) -> Fraction | None:
-    """Return `nextFundingRate` as the indexer says it: hourly, a fraction, None without samples.
-
-    Neither padded nor clamped: a market that few blocks vote on will be charged less.
-    """
-    said = list(samples)
-    return (Fraction(sum(said), len(said)) + default_ppm) / (8 * PPM) if said else None
+# An hour's rate (of dydx_data) moves a market's index, and the index what positions owe. Rates are
+# ppm per 8 hours throughout, and an eighth of one is paid each hour.
 
 
 def funding_index_delta(
@@ -757,9 +592,16 @@ def funding_index_delta(
     Truncated toward zero twice, as the chain does. `MarginError` for a price of 0 or less.
     Source: x/perpetuals/funding/funding.go.
     """
-    _check_price("", price, exponent)
+    _check_price(price, exponent)
     scaled = base_to_quote(rate_8h_ppm * seconds, price, exponent, atomic_resolution)
     return scaled // 28_800 if scaled >= 0 else -(-scaled // 28_800)
+
+
+def _check_price(price: int, exponent: int) -> None:
+    if price <= 0:
+        raise MarginError("an oracle price above 0", price)
+    if not -len(_POWERS) < exponent < len(_POWERS):
+        raise MarginError(f"an exponent within ±{len(_POWERS)}", exponent)
 
 
 def funding_settlement_ppm(quantums: int, index_now: int, index_position: int) -> int:
@@ -778,11 +620,6 @@ def funding_payment(settlement_ppm: int) -> int:
     Rounded by position, so that payments need not add up to what the account was charged.
     """
     return -(settlement_ppm // PPM)
-
-
-def _padded(values: Iterable[int], count: int) -> list[int]:
-    known = list(values)
-    return known + [0] * (count - len(known))
 
 
 # === Holdings ===
