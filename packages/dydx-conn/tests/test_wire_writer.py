@@ -164,6 +164,15 @@ def test_an_oracle_price_says_its_market_block_and_time(wire: WireWriter) -> Non
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("pair", [None, "", "x"])
+def test_a_market_may_be_described_badly(wire: WireWriter, pair: str | None) -> None:
+    """A test of what is wrong writes just that."""
+    begun = wire.markets(market_fields("ETH-USD", price="much", clobPairId=pair))
+    wire.oracle("ETH-USD", 3000)
+
+    assert body(begun)["markets"]["ETH-USD"]["clobPairId"] == pair
+
+
 def test_a_book_is_begun_with_and_changes(wire: WireWriter) -> None:
     """Numbers are written without exponents, texts as they are; a side unchanged is left out."""
     book = wire.book("ETH-USD", [("2999.90", "5")], [(1e16, 1e-7)])

@@ -2542,7 +2542,7 @@ class WireWriter:
         self.link, self.at, self.mono = link, at, 1_000 * _SECOND
         self.seq = self.height = 0
         self.ids: Counter[str] = Counter()
-        self._pairs: dict[str, int] = {}
+        self._pairs: dict[str, str] = {}
         self._events = 0
 
     def wait(self, seconds: float) -> None:
@@ -2592,7 +2592,7 @@ class WireWriter:
 
     def markets(self, *fields: _Row) -> Frame:
         """Begin with all markets, each described by `market_fields`."""
-        self._pairs |= {row["ticker"]: int(row["clobPairId"]) for row in fields}
+        self._pairs |= {row["ticker"]: str(row["clobPairId"]) for row in fields}
         all_ = {row["ticker"]: row for row in fields}
         return self.publish("v4_markets", {"markets": all_}, snapshot=True)
 
@@ -2602,9 +2602,10 @@ class WireWriter:
 
     def oracle(self, ticker: str, price: _Plain) -> Frame:
         """Change an oracle price."""
+        pair = self._pairs.get(ticker, "")
         fields = {
             "oraclePrice": _plain(price), "effectiveAt": _iso(self.at),
-            "effectiveAtHeight": str(self.height), "marketId": self._pairs.get(ticker, 0),
+            "effectiveAtHeight": str(self.height), "marketId": int(pair) if pair.isdigit() else 0,
         }  # fmt: skip
         return self.publish("v4_markets", {"oraclePrices": {ticker: fields}})
 
