@@ -1955,12 +1955,13 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     without ids is one for all, and its messages repeat its name in place of one. `snapshot` is
     the shape of what it sends first, `update` of what follows. `rest` is asked in its place: what
     its snapshot is made from. With `changes` an update says what changed alone, so that what fell
-    between snapshot and subscription has to be asked for.
+    between snapshot and subscription has to be asked for. `version` is of its updates.
     """
 
     name: str
     tells: str
     id: str = ""
+    version: str = "1.0.0"
     batched: bool = False
     changes: bool = False
     snapshot: Any
@@ -1980,7 +1981,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
 def _of_accounts(name: str, id_: str) -> Channel:
     rest = tuple(ENDPOINTS[what] for what in ("subaccount", "orders", "fills"))
     return Channel(
-        name=name, tells="account", id=id_, changes=True,
+        name=name, tells="account", id=id_, version="3.0.0", changes=True,
         snapshot=SubaccountContents, update=SubaccountContents, rest=rest,
     )  # fmt: skip
 
@@ -1993,7 +1994,7 @@ CHANNELS: Final[dict[str, Channel]] = {row.name: row for row in (
             snapshot=HeightContents, update=HeightContents, rest=(ENDPOINTS["height"],)),
     Channel(name="v4_orderbook", tells="book", id="ticker", batched=True, changes=True,
             snapshot=_BookSnapshot, update=BookContents, rest=(ENDPOINTS["order_book"],)),
-    Channel(name="v4_trades", tells="trades", id="ticker", batched=True,
+    Channel(name="v4_trades", tells="trades", id="ticker", version="2.1.0", batched=True,
             snapshot=TradesContents, update=TradesContents, rest=(ENDPOINTS["trades"],)),
     Channel(name="v4_candles", tells="candles", id="ticker/resolution", batched=True,
             snapshot=CandlesContents, update=CandleFields, rest=(ENDPOINTS["candles"],)),
@@ -2462,13 +2463,7 @@ def find_recording(name: str) -> Path:
 # trades writes with it.
 
 _GRIDS: Final = {"BTC-USD": (0, -10), "ETH-USD": (1, -9)}  # clob pair and atomic resolution
-_VERSIONS: Final = {
-    "v4_markets": "1.0.0", "v4_block_height": "1.0.0", "v4_orderbook": "1.0.0",
-    "v4_trades": "2.1.0", "v4_candles": "1.0.0", "v4_subaccounts": "3.0.0",
-    "v4_parent_subaccounts": "3.0.0",
-}  # fmt: skip
 _UNNUMBERED: Final = ("error", "pong")  # their message ids are the last one's
-_SINGLE: Final = frozenset(["v4_block_height", "v4_subaccounts", "v4_parent_subaccounts"])
 # What a row has besides what it is given; None is filled in where the writer knows better.
 _FILLED_IN: Final[Mapping[str, Mapping[str, Any]]] = {
     "trades": {"id": None, "type": "LIMIT", "createdAt": None, "createdAtHeight": None},
@@ -2575,9 +2570,9 @@ class WireWriter:
         self.ids[self.link] = number
         head = {"type": type, "connection_id": event_id("link", self.link), "message_id": number}
         id = id or channel * (channel == "v4_block_height")
-        about = {"channel": channel, "id": id}
-        if type.startswith("channel_"):
-            about = {"id": id, "channel": channel, "version": _VERSIONS.get(channel, "")}
+        row, about = CHANNELS.get(channel), {"channel": channel, "id": id}
+        if row is not None and type.startswith("channel_"):
+            about = {"id": id, "channel": channel, "version": row.version}
         about = {name: value for name, value in about.items() if value}
         body = {} if contents is None else {"contents": contents}
         return self.raw(msgspec.json.encode({**head, **about, **more, **body}).decode())
@@ -2586,9 +2581,9 @@ class WireWriter:
         """Write a snapshot or a change; several in one batch, of accounts and blocks but one."""
         if snapshot:
             return self.message("subscribed", channel, contents[0], id)
-        if channel in _SINGLE:
-            return self.message("channel_data", channel, contents[0], id)
-        return self.message("channel_batch_data", channel, contents, id)
+        if CHANNELS[channel].batched:
+            return self.message("channel_batch_data", channel, contents, id)
+        return self.message("channel_data", channel, contents[0], id)
 
     def markets(self, *fields: _Row) -> Frame:
         """Begin with all markets, each described by `market_fields`."""
