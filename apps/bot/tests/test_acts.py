@@ -37,18 +37,18 @@ FAILING = """
 from dydx_strategy import RankAndTarget, Settings
 
 
-class Failing:
+class Failing(RankAndTarget):
     name = "failing"
 
     def __init__(self):
-        self.rank = RankAndTarget(Settings(gross_usdc=45_000.0, market_usdc=16_000.0))
+        super().__init__(Settings(gross_share=4.5, market_share=1.6))
         self.begun = 0
 
     def step(self, scored, held):
         self.begun = self.begun or scored.at
         if scored.at - self.begun > {seconds} * 10**9:
             raise ValueError(f"no idea of {{object()}}")
-        return self.rank.step(scored)
+        return super().step(scored, held)
 
 
 strategy = Failing
