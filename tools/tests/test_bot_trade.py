@@ -1,5 +1,6 @@
 """`bot trade` against the local venue: orders signed, accepted, filled, reported, taken back."""
 
+import contextlib
 import json
 import os
 import re
@@ -24,12 +25,14 @@ from bot.handle import ask, running
 from dydx_conn import (
     LONG_TERM,
     AuditLog,
+    ConnError,
     Denied,
     Inbox,
     Keys,
     Network,
     OrderRequest,
     Queued,
+    Recording,
     Subaccount,
     Trader,
     perpetual_market,
@@ -39,6 +42,8 @@ from pydantic import SecretStr
 
 VENUE = Path(__file__).parent.parent / "venue"
 NAMES = ("fills", "ends", "sweep", "flat", "halts")
+# No event is as late as this; a busy machine may be slow.
+PATIENCE_S = 60
 # Each test has a wallet of its own, which holds nothing but what the faucet gives.
 HEX = {name: f"{number:02x}" * 32 for number, name in enumerate(NAMES, 0x41)}
 
@@ -109,7 +114,7 @@ def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield Running(file, fields["rest"], Network(**fields))
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(PATIENCE_S)
         process.stdout.close()
 
 
@@ -159,9 +164,13 @@ def test_an_order_is_signed_accepted_filled_and_reported(
     """What it lived replays to the same bytes, and nothing written holds the key."""
     keys, kept, audit = key("fills"), tmp_path / "kept.jsonl.zst", tmp_path / "audit.jsonl"
     typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--strategy", str(once)]
-    typed += ["--record", str(kept), "--audit", str(audit), "--seconds", "12", "--json"]
+    typed += ["--record", str(kept), "--audit", str(audit), "--json"]
 
-    assert main(["trade", *typed]) == 0
+    def filled() -> bool:
+        texts = [f.text for f in Recording(kept) if f.kind == "ws"] if kept.exists() else []
+        return all(any(said in text for text in texts) for said in ('"FILLED"', '"fills":[{'))
+
+    assert ended_by_ctrl_c(["trade", *typed], when=filled) == 0
     lived = json.loads(capsys.readouterr().out)
     assert main(["replay", str(kept), "--strategy", str(once), "--json"]) == 0
     replayed = json.loads(capsys.readouterr().out)
@@ -247,7 +256,8 @@ def test_a_live_bot_is_halted_from_another_terminal(
 def started(*typed: str) -> "subprocess.Popen[str]":
     """Start a bot in a process of its own; wait until it knows its account."""
     run = subprocess.Popen([sys.executable, "-m", "bot", *typed], stdout=subprocess.PIPE, text=True)
-    for _ in range(600):
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
         assert run.poll() is None
         if run.pid in (found := running()):
             told = ask(found[run.pid], "status")["status"]
@@ -260,9 +270,31 @@ def started(*typed: str) -> "subprocess.Popen[str]":
 def ended(run: "subprocess.Popen[str]") -> dict[str, Any]:
     """End a bot as Ctrl-C does; return its report."""
     run.send_signal(signal.SIGINT)
-    report: dict[str, Any] = json.loads(run.communicate(timeout=30)[0])
+    report: dict[str, Any] = json.loads(run.communicate(timeout=PATIENCE_S)[0])
     assert run.returncode == 0
     return report
+
+
+def ended_by_ctrl_c(typed: list[str], when: Callable[[], bool]) -> int:
+    """Run a command, interrupt it when something has happened; return its exit code."""
+    over = threading.Event()
+
+    def interrupt() -> None:
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until and not over.wait(0.1):
+            with contextlib.suppress(ConnError):  # what is recorded has just begun
+                if when():
+                    break
+        if not over.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    person = threading.Thread(target=interrupt)
+    person.start()
+    try:
+        return main(typed)
+    finally:
+        over.set()
+        person.join()
 
 
 class Resting(Trader):
@@ -292,17 +324,10 @@ def test_ctrl_c_takes_what_is_open_off_the_books_and_then_reports(
     typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--strategy", str(once)]
     typed += ["--audit", str(tmp_path / "audit.jsonl"), "--plain"]
 
-    def interrupt() -> None:
-        for _ in range(200):
-            if any(order.status == "BEST_EFFORT_OPENED" for order in venue.orders(keys.address)):
-                break
-            time.sleep(0.1)
-        os.kill(os.getpid(), signal.SIGINT)
+    def resting() -> bool:
+        return any(order.status == "BEST_EFFORT_OPENED" for order in venue.orders(keys.address))
 
-    person = threading.Thread(target=interrupt)
-    person.start()
-    assert main(["trade", *typed]) == 0
-    person.join()
+    assert ended_by_ctrl_c(["trade", *typed], when=resting) == 0
 
     assert "run hash" in capsys.readouterr().out
     [order] = venue.orders(keys.address)

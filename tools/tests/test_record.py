@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,16 @@ import pytest
 import record
 import websockets.sync.client
 import websockets.sync.server
-from dydx_conn import NETWORKS, Frame, Header, Network, Recording, RecordingWriter, Subaccount
+from dydx_conn import (
+    NETWORKS,
+    ConnError,
+    Frame,
+    Header,
+    Network,
+    Recording,
+    RecordingWriter,
+    Subaccount,
+)
 
 TOOL = Path(record.__file__)
 # What mitmproxy imports uses names that its own dependencies have deprecated.
@@ -132,14 +141,40 @@ def started(venue: Venue, path: Path, *more: str) -> "subprocess.Popen[str]":
     )
 
 
+# No test takes as long; a busy machine may.
+PATIENCE_S = 120
+
+
 def wait_for_bytes(paths: list[Path], size: int) -> None:
     """Wait until each file holds more than `size` bytes."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         if all(path.exists() and path.stat().st_size > size for path in paths):
             return
         time.sleep(0.05)
     raise AssertionError(f"expected {size} bytes in each of {paths}")
+
+
+def recorded(command: list[str], enough: Callable[[list[Frame]], bool]) -> int:
+    """Record until what is on the disk is enough, and end it by Ctrl-C; return the exit code."""
+    path, over = Path(command[0]), threading.Event()
+
+    def interrupt() -> None:
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until and not over.wait(0.1):
+            with contextlib.suppress(OSError, ConnError):  # not yet begun
+                if enough(list(Recording(path))):
+                    break
+        if not over.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    person = threading.Thread(target=interrupt)
+    person.start()
+    try:
+        return record.main([*command, "--seconds", "600"])
+    finally:
+        over.set()
+        person.join()
 
 
 def texts(frames: list[Frame], kind: str, link: str = "c1") -> list[str]:
@@ -163,10 +198,15 @@ def test_what_passes_is_recorded_word_for_word_with_the_venues_own_addresses(
 ) -> None:
     """Every kind of event is there, in the server's words, and the proxy nowhere."""
     path = tmp_path / "whole.jsonl.zst"
-    command = arguments(venue, path, "--seconds", "3.5", "--subaccount", f"{OWNER}/0")
+    command = arguments(venue, path, "--subaccount", f"{OWNER}/0")
     command += ["--tickers", "BTC-USD,ETH-USD", "--candles", "1MIN"]
+    last = {f"/v4/historicalFunding/{ticker}?limit=100" for ticker in ("BTC-USD", "ETH-USD")}
 
-    code = record.main(command)
+    def enough(frames: list[Frame]) -> bool:
+        kinds = Counter(frame.kind for frame in frames)
+        return kinds["tick"] >= 2 and last <= {frame.channel for frame in frames}
+
+    code = recorded(command, enough)
 
     recording = Recording(path)
     frames = list(recording)
@@ -200,26 +240,27 @@ def test_what_passes_is_recorded_word_for_word_with_the_venues_own_addresses(
 def test_a_recording_ends_well_when_asked_and_stays_readable_when_killed(
     venue: Venue, tmp_path: Path
 ) -> None:
-    """Ctrl-C and SIGTERM write the end line; kill -9 costs less than two seconds."""
-    signals = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
+    """SIGTERM writes the end line, as Ctrl-C does above; kill -9 costs a beat or two."""
+    signals = [signal.SIGTERM, signal.SIGKILL]
     paths = [tmp_path / f"{number.name}.jsonl.zst" for number in signals]
-    tools = [started(venue, path, "--seconds", "60", "--tickers", "A-USD") for path in paths]
+    tools = [started(venue, path, "--seconds", "600", "--tickers", "A-USD") for path in paths]
     wait_for_bytes(paths, 1500)
 
     killed_at = time.time_ns()
     for tool, number in zip(tools, signals, strict=True):
         tool.send_signal(number)
-    outputs = [tool.communicate(timeout=20) for tool in tools]
+    outputs = [tool.communicate(timeout=PATIENCE_S) for tool in tools]
 
-    recordings = [Recording(path) for path in paths]
-    frames = [list(recording) for recording in recordings]
-    assert [tool.returncode for tool in tools] == [0, 0, -signal.SIGKILL], outputs
-    assert [recording.complete for recording in recordings] == [True, True, False]
-    assert frames[0][-1].kind == frames[1][-1].kind == "close"
-    assert len(frames[2]) > 10
-    assert not any(frame.kind == "gap" for frame in frames[2])
-    assert killed_at - frames[2][-1].at < 2e9
-    assert len(recordings[2].damage) == 1
+    asked, killed = recordings = [Recording(path) for path in paths]
+    told, left = [list(recording) for recording in recordings]
+    assert [tool.returncode for tool in tools] == [0, -signal.SIGKILL], outputs
+    assert [asked.complete, killed.complete] == [True, False]
+    assert told[-1].kind == "close"
+    assert len(left) > 10
+    assert not any(frame.kind == "gap" for frame in left)
+    # A beat is a second; a machine that is busy may be late with one.
+    assert killed_at - left[-1].at < 5e9
+    assert len(killed.damage) == 1
     assert "events" in outputs[0][0]
 
 
@@ -241,7 +282,7 @@ def test_compressed_messages_are_recorded_as_text(venue: Venue, tmp_path: Path) 
                 capture = record.Capture(writer, venue.network, give_up=lambda: None)
                 master.addons.add(capture)
                 await asyncio.to_thread(listen, port)
-                await capture.links_closed(within=3.0)
+                await capture.links_closed(within=PATIENCE_S)
                 master.addons.remove(capture)
         return capture
 
@@ -259,7 +300,10 @@ def test_cookies_are_not_recorded_and_limits_are(venue: Venue, tmp_path: Path) -
     """Of an answer's headers only those that say how the venue treats us are kept."""
     path = tmp_path / "headers.jsonl.zst"
 
-    record.main(arguments(venue, path, "--seconds", "3", "--tickers", ""))
+    recorded(
+        arguments(venue, path, "--tickers", ""),
+        lambda frames: any(frame.kind == "http" for frame in frames),
+    )
 
     import zstandard
 
@@ -343,8 +387,9 @@ def test_a_venue_that_says_nothing_is_refused(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(self_signed(tmp_path))
     with Venue(context) as venue:
-        code = record.main(
-            arguments(venue, tmp_path / "none.jsonl.zst", "--seconds", "2", "--tickers", "")
+        code = recorded(
+            arguments(venue, tmp_path / "none.jsonl.zst", "--tickers", ""),
+            lambda frames: any("certificate" in frame.text.lower() for frame in frames),
         )
 
     assert code == 2

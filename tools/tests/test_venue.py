@@ -35,6 +35,8 @@ from v4_proto.dydxprotocol.subaccounts.subaccount_pb2 import SubaccountId
 from websocket import WebSocket, WebSocketException
 
 VENUE = Path(__file__).parent.parent / "venue"
+# No event is as late as this; a busy machine may be slow.
+PATIENCE_S = 60
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 # === A venue ===
@@ -92,7 +94,7 @@ def start(*options: str) -> Running:
 def stop(running: Running) -> int:
     """End a venue as a service manager would; return its exit code."""
     running.process.send_signal(signal.SIGTERM)
-    code = running.process.wait(10)
+    code = running.process.wait(PATIENCE_S)
     assert running.process.stdout is not None
     running.process.stdout.close()
     return code
@@ -146,7 +148,9 @@ class Listener:
         if connection is not None:
             connection.shutdown()
 
-    def until(self, wanted: Callable[[dict[str, Any]], bool], seconds: float = 10) -> list[Any]:
+    def until(
+        self, wanted: Callable[[dict[str, Any]], bool], seconds: float = PATIENCE_S
+    ) -> list[Any]:
         """Return all messages up to the first that is wanted."""
         heard, end = [], time.monotonic() + seconds
         while time.monotonic() < end:
@@ -293,12 +297,15 @@ def test_pages_walk_through_all_rows(venue: Running) -> None:
 
 def test_too_many_requests_are_turned_away_with_a_wait_in_milliseconds(venue: Running) -> None:
     """A hundred a group in ten seconds; the headers count down, other groups are untouched."""
-    with httpx.Client() as client:
-        url = f"{venue.rest}/v4/pnl?address=dydx1nobody&subaccountNumber=0"
-        answers = [client.get(url) for _ in range(101)]
-    refused = answers[-1]
+    url = f"{venue.rest}/v4/pnl?address=dydx1nobody&subaccountNumber=0"
 
-    assert [answer.status_code for answer in answers].count(200) == 100
+    async def ask() -> list[httpx.Response]:
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+            return await asyncio.gather(*(client.get(url) for _ in range(101)))
+
+    *taken, refused = sorted(asyncio.run(ask()), key=lambda answer: answer.status_code)
+
+    assert {answer.status_code for answer in taken} == {200}
     assert refused.status_code == 429
     assert refused.json() == {"errors": [{"msg": "Too many requests"}]}
     assert refused.headers["RateLimit-Limit"] == "100"
@@ -383,7 +390,7 @@ def test_invalid_messages_close_the_connection_with_1008(venue: Running) -> None
             ws.send(text)
 
     with Listener(venue.ws, ask) as listener:
-        code, _ = listener.closed.get(timeout=5)
+        code, _ = listener.closed.get(timeout=PATIENCE_S)
         heard = listener.until(lambda message: "dance" in message.get("message", ""))
 
     assert code == 1008
@@ -400,7 +407,7 @@ def test_a_venue_ends_cleanly_on_sigterm_with_clients_connected() -> None:
     with Listener(running.ws, lambda ws: ws.markets.subscribe()) as listener:
         listener.until(lambda message: message["type"] == "subscribed")
         running.process.send_signal(signal.SIGTERM)
-        code = running.process.wait(5)
+        code = running.process.wait(PATIENCE_S)
         assert running.process.stdout is not None
         rest = running.process.stdout.read()
         running.process.stdout.close()

@@ -37,18 +37,18 @@ FAILING = """
 from dydx_strategy import RankAndTarget, Settings
 
 
-class Failing(RankAndTarget):
+class Failing:
     name = "failing"
 
     def __init__(self):
-        super().__init__(Settings(gross_share=4.5, market_share=1.6))
+        self.rank = RankAndTarget(Settings(gross_share=4.5, market_share=1.6))
         self.begun = 0
 
     def step(self, scored, held):
         self.begun = self.begun or scored.at
         if scored.at - self.begun > {seconds} * 10**9:
             raise ValueError(f"no idea of {{object()}}")
-        return super().step(scored, held)
+        return self.rank.step(scored, held)
 
 
 strategy = Failing
@@ -123,6 +123,18 @@ def test_after_resume_it_enters_again(frames: list[Frame]) -> None:
     assert min(at_s(resumed, frames, "approved")) > 60.0
     assert resumed.risk.standing.state != "HALTED"
     assert at_s(halted, frames, "fill") == []
+
+
+def test_a_halt_changes_the_gate_with_the_act_itself(frames: list[Frame]) -> None:
+    """Not with whatever comes next: what the gate became carries the number of the deed."""
+    played_ = with_acts(frames[:1_500], halt=2.0, resume=4.0)
+    bot = played(played_)
+
+    acts = [entry.seq for entry in bot.journal.of_kind("act")]
+    changes = [(e.seq, e.value.was, e.value.state) for e in bot.journal.of_kind("gate")[1:]]
+    assert changes == [(acts[0], "ACTIVE", "HALTED"), (acts[1], "HALTED", "ACTIVE")]
+    words = bot.journal.of_kind("gate")[1].words
+    assert words == "gate ACTIVE -> HALTED: halted: a headline (by key)"
 
 
 def test_an_act_has_an_id_and_is_in_the_hash(frames: list[Frame]) -> None:

@@ -128,7 +128,7 @@ def test_before_the_account_is_known_its_equity_is_not() -> None:
 
     assert isinstance(held, Holdings)
     assert (len(held), held.equity_usdc) == (0, None)
-    assert feedback.news(risk, {}, 2, 2) == []
+    assert list(feedback.news(risk, {}, 2, 2)) == []
 
 
 # === One order ===

@@ -85,7 +85,7 @@ def test_frames_are_held_until_they_are_due(
 
 def test_a_run_is_drawn_while_it_goes(screen: Screen, frames: list[Frame]) -> None:
     """What is on the screen is the run: its mode, its markets, its decisions."""
-    screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 2500 and screen.pace(f)))
+    screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 1500 and screen.pace(f)))
     screen.draw()
 
     assert "REPLAY" in screen._console.file.getvalue()  # type: ignore[attr-defined]
@@ -97,9 +97,9 @@ def test_a_run_is_drawn_while_it_goes(screen: Screen, frames: list[Frame]) -> No
 def test_the_hash_is_the_same_with_the_dashboard_on(screen: Screen) -> None:
     """Drawing and pacing change nothing of what the bot does."""
     plain = Bot(Options())
-    plain.run(replay("quickstart", pace=lambda f: f.seq < 2500))
+    plain.run(replay("quickstart", pace=lambda f: f.seq < 1500))
 
-    screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 2500 and screen.pace(f)))
+    screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 1500 and screen.pace(f)))
 
     assert screen.bot.journal.hash == plain.journal.hash
 
@@ -209,7 +209,7 @@ def test_a_filter_is_typed_mended_kept_and_dropped(screen: Screen) -> None:
 
 def test_w_explains_the_selected_row_and_scrolls(screen: Screen) -> None:
     """The overlay holds the chain down to the wire; arrows scroll it; w closes it."""
-    screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 2500))
+    screen.bot.run(replay("quickstart", pace=lambda f: f.seq < 1500))
     press(screen, "down", "w")
     assert screen.view.why
     assert screen.view.paused

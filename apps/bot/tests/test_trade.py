@@ -31,6 +31,7 @@ from dydx_conn import (
     Frame,
     Inbox,
     Keys,
+    MarketFields,
     OrderRequest,
     PerpetualMarket,
     Queued,
@@ -40,7 +41,7 @@ from dydx_conn import (
     order_id,
     ws_frame,
 )
-from dydx_data import DataState, step
+from dydx_data import Chain, DataState, MarketView, Oracle, step
 from dydx_risk import Risk
 from pydantic import SecretStr
 
@@ -636,13 +637,15 @@ def test_what_an_order_may_cost_is_written_down_before_it_is_sent(tmp_path: Path
     venue.step(order)
     with AuditLog(path) as venue.audit:
         venue.step(order)
-        venue.markets["BTC-USD"] = ESTIMATED
+        view = MarketView("BTC-USD", Chain(), {}, MarketFields(), market=ESTIMATED)
+        view.oracle = Oracle(60_000.0, 60_000, 0, NOW, 1, "60000")
+        venue.step(view)
         venue.step(order)
 
     (row,) = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row[name] for name in ("event", "ticker", "client_id")] == ["estimate", "BTC-USD", 7]
-    assert (row["quote"], row["fee"], row["gas"]) == (500_000_000, 250_000, 0)
-    assert (row["initial_margin"], row["affordable"]) == (25_000_000, None)
+    assert (row["quote"], row["fee"], row["gas"]) == (600_000_000, 300_000, 0)
+    assert (row["initial_margin"], row["affordable"]) == (30_000_000, None)
     assert len(desk.wishes) == 3
 
 

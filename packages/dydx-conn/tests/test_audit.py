@@ -330,7 +330,7 @@ def test_a_socket_is_written_down_and_not_its_traffic(path: Path) -> None:
         "seq": 0,
         "told": {"text": "wss://v"},
     }
-    assert lines(path)[3]["told"] == {"code": "1012"}
+    assert lines(path)[3]["told"] == {"code": 1012}
     assert lines(path)[4] == {
         **{"ns": 5, "event": "act", "seq": 8},
         **{"who": "key", "what": "halt", "why": "a headline"},

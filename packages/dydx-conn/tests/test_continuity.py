@@ -294,7 +294,7 @@ def take_all(ids: Continuity, frames: list[Frame]) -> list[str]:
     return found
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(SCRIPTS, st.booleans())
 def test_a_clean_connection_is_never_blamed(script: list[tuple[str, int]], own: bool) -> None:
     """However late the snapshots, whoever is refused, and whatever the errors repeat."""
@@ -307,7 +307,7 @@ def test_a_clean_connection_is_never_blamed(script: list[tuple[str, int]], own: 
     assert ids.overdue(99 * SECOND) == []
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(SCRIPTS, st.data())
 def test_whatever_is_lost_is_found(script: list[tuple[str, int]], data: st.DataObject) -> None:
     """Any messages but the last, even answers; at once, or when the answer is overdue."""
@@ -323,7 +323,7 @@ def test_whatever_is_lost_is_found(script: list[tuple[str, int]], data: st.DataO
     assert set(found) <= {"", "gap"}
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(SCRIPTS, st.data())
 def test_whatever_is_repeated_is_a_duplicate(
     script: list[tuple[str, int]], data: st.DataObject

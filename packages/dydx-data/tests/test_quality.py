@@ -422,7 +422,10 @@ def test_answers_that_refuse_are_counted_and_others_ignored(wire: Any) -> None:
     step(state, link.answer("/v4/perpetualMarkets", errors, status="429"))
     step(state, link.answer("/v4/perpetualMarkets", errors))
     step(state, link.answer("/v4/orderbooks/perpetualMarket/BTC-USD", "<html>"))
-    step(state, link.answer("/v4/candles/perpetualMarkets/BTC-USD", {"candles": None}))
+    step(
+        state,
+        link.answer("/v4/candles/perpetualMarkets/BTC-USD?resolution=1MIN", {"candles": None}),
+    )
     step(state, link.answer("/v4/addresses/dydx1", "{}"))
 
     assert state.counts() == {"refused": 2, "malformed": 2}
@@ -484,7 +487,7 @@ ANYTHING = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(ANYTHING, st.integers(-(10**9), 10**20)), max_size=12))
 def test_no_frame_raises(wire: Any, frames: list[tuple[tuple[str, str], int]]) -> None:
     """Whatever the texts, the kinds and the times; and each view is emitted once a frame."""

@@ -101,7 +101,7 @@ VIEWS = st.builds(
 THEMES = st.builds(Theme, unicode=st.booleans(), colours=st.sampled_from(["", "truecolor", "256"]))
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(ANY[Snapshot], VIEWS, st.integers(20, 400), st.integers(5, 120), THEMES)
 def test_any_snapshot_fills_any_screen_exactly(
     snapshot: Snapshot, view: View, width: int, height: int, theme: Theme
@@ -113,7 +113,7 @@ def test_any_snapshot_fills_any_screen_exactly(
     assert {width} == {cell_len(row) for row in rows}
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(ANY[Snapshot], ANY[View], THEMES)
 def test_any_view_fills_the_screen_exactly(snapshot: Snapshot, view: View, theme: Theme) -> None:
     """What was typed or scrolled may be anything too."""
@@ -122,7 +122,7 @@ def test_any_view_fills_the_screen_exactly(snapshot: Snapshot, view: View, theme
     assert [120] * 40 == [cell_len(row) for row in rows]
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(ANY[Snapshot], st.integers(1, 130), st.integers(1, 40))
 def test_any_panel_fits_any_size(snapshot: Snapshot, width: int, height: int) -> None:
     """A panel alone has no least size."""
@@ -132,7 +132,7 @@ def test_any_panel_fits_any_size(snapshot: Snapshot, width: int, height: int) ->
         assert [width] * height == [cell_len(row) for row in rows]
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(ANY_WATCH, ANY_SAFETY, st.integers(1, 130), st.integers(1, 40), st.integers(-1, 5))
 def test_any_watch_fits_any_size(
     watch: Watch, safety: Safety, width: int, height: int, selected: int
@@ -159,7 +159,7 @@ def test_every_height_is_filled(full: Snapshot, width: int) -> None:
         assert [width] * height == [cell_len(row) for row in rows]
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(st.lists(ANY[Snapshot], min_size=1, max_size=3), VIEWS)
 def test_a_memo_never_changes_the_picture(snapshots: list[Snapshot], view: View) -> None:
     """Remembering panels is an economy and nothing else."""

@@ -44,7 +44,7 @@ class Run:
         held = {
             row.ticker: Held(
                 ticker=row.ticker, size=row.size, usdc=(row.net_notional or 0) / 1e6,
-                entry_price=float(positions[row.ticker].entry_price), seq=row.seq, at=0,
+                entry_price=float(positions[row.ticker].entry_price or 0), seq=row.seq, at=0,
             )
             for row in rows
         }  # fmt: skip

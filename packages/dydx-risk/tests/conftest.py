@@ -89,7 +89,7 @@ class World:
         """Send a market frame and let risk see each view it touched."""
         return [v for view in step(self.state, self.frame(*args)) for v in self.put(view)]
 
-    def put(self, event: MarketView | AccountUpdate | Decision) -> list[Verdict]:
+    def put(self, event: MarketView | AccountUpdate | Decision | Frame) -> list[Verdict]:
         """Put an event to risk; return its verdicts, and gather them and what the gate became."""
         judged = self.risk.step(event)
         verdicts = [value for value in judged if not isinstance(value, GateChange)]

@@ -178,9 +178,9 @@ def test_a_guard_that_cannot_fire_says_why() -> None:
     assert defend(waits) == []
 
 
-def test_blindness_is_said_beside_what_is_fired() -> None:
+def test_blindness_is_reported_beside_what_is_fired() -> None:
     """It takes the first number, the order the next."""
-    danger = endangered(-28_000, 10 * ONE, seen(), says_blind=True)
+    danger = endangered(-28_000, 10 * ONE, seen(), reports_blindness=True)
     margin = msgspec.structs.replace(danger.margin, unknown=("XYZ-USD",))
     blind, reduce = defend(msgspec.structs.replace(danger, margin=margin))
 

@@ -227,3 +227,16 @@ def test_holdings_read_like_a_mapping_of_what_is_held():
     assert list(held) == ["BTC-USD"]
     assert (len(held), held["BTC-USD"].usdc) == (1, 500.0)
     assert (held.usdc("BTC-USD"), held.usdc("ETH-USD"), held.equity_usdc) == (500.0, 0.0, 10_000.0)
+
+
+def test_a_strategy_that_goes_wrong_while_it_learns_is_an_error_of_the_input_too():
+    """As while it decides."""
+
+    class Slow(Echo):
+        def learn(self, outcome: Outcome) -> None:
+            raise KeyError(outcome.ticker)
+
+    outcome = Outcome(decision="D1", ticker="BTC-USD", kind="filled", seq=1, at=1)
+
+    with pytest.raises(StrategyError, match=r"expected echo to decide .* it raised KeyError"):
+        Decider(Slow).step(outcome)

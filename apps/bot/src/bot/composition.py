@@ -51,6 +51,7 @@ from reactivex import Observable, operators
 from reactivex.disposable import CompositeDisposable
 from reactivex.subject import Subject
 
+from bot.costs import cost_words, worst_case
 from bot.feedback import Feedback
 from bot.journal import Journal
 from bot.meters import Meters
@@ -271,11 +272,15 @@ class Bot:
         self._to_risk.on_next(decision)
 
     def _judged(self, judgement: Judgement) -> None:
-        self.journal.judged(judgement)
         if not isinstance(judgement, GateChange):
             self._feedback.judged(judgement, self.data.views)
         if isinstance(judgement, Approved | Reduce):
-            self._to_venue.on_next(judgement.order)
+            order = judgement.order
+            worst = worst_case(order, self.data.views.get(order.ticker), self.risk)
+            self.journal.judged(judgement, cost_words(worst))
+            self._to_venue.on_next(order)
+        else:
+            self.journal.judged(judgement)
 
     def _act(self, act: Frame) -> None:
         id_ = self.journal.acted(act)
@@ -284,9 +289,11 @@ class Bot:
 
     def _halt(self, act: Frame, _: str) -> None:
         self.risk.halt(f"{act.text or 'no reason was given'} (by {act.link})")
+        self._to_risk.on_next(act)
 
-    def _resume(self, _act: Frame, _: str) -> None:
+    def _resume(self, act: Frame, _: str) -> None:
         self.risk.resume()
+        self._to_risk.on_next(act)
 
     def _flatten(self, act: Frame, id_: str) -> None:
         # Nothing enters any more, and what is held is asked to leave, through the gate.

@@ -91,7 +91,7 @@ class Tape:
     def _find_ready(self) -> int:
         ready = 0
         for index, frame in enumerate(self.frames):
-            if frame.type == "subscribed":
+            if frame.is_snapshot:
                 what, asked = key_of(frame), self.asked.setdefault(frame.link, [])
                 ready = ready if what in asked else index + 1
                 asked += [what] if what not in asked else []
@@ -119,7 +119,7 @@ def _of(what: _What, channel: str = _BOOK) -> bool:
 
 def _said(frame: Frame) -> list[Any]:
     """Decode a message: the changes of a book, or the updates of another channel as JSON."""
-    answer = frame.channel.startswith(_REST_BOOK) and frame.type == "200"
+    answer = frame.ok and key_of(frame)[0] == _BOOK
     if not answer and (frame.kind != "ws" or frame.fault or frame.type not in _TELLING):
         return []
     if frame.channel == _BOOK or answer:
@@ -414,14 +414,14 @@ class Wire:
 
     def _plainly(self, frame: Frame, said: list[Any]) -> Iterator[Frame]:
         """Hand a frame on as it was recorded, and learn from it."""
-        link, path = self.links.get(frame.link), frame.channel.partition("?")[0]
+        link, path = self.links.get(frame.link), frame.path
         if path.rpartition("/")[2] in self.silent:
             return  # nobody hears of a silent market, over REST neither
         if frame.kind == "ws" and link is not None:
             link.number = max(link.number, frame.message_id)
             identity = _IDENTITY.search(frame.text)
             link.identity = identity[1] if identity else ""
-            whole = frame.type == "subscribed"
+            whole = frame.is_snapshot
             self.venue.learn(frame.channel, frame.id, said, whole=whole)
             if frame.channel == _BOOK:
                 link.log.append(((0, 0), frame.id, said, whole))

@@ -9,7 +9,7 @@ order is followed from its verdict until risk reserves nothing for it any more, 
 order too that no update ever came for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -97,12 +97,15 @@ class Feedback:
 
     def news(
         self, risk: Risk, views: Mapping[str, MarketView], seq: int, at: int
-    ) -> list[Outcome | Holdings]:
+    ) -> Sequence[Outcome | Holdings]:
         """Return what is new since the last call, oldest first, and then what is held now."""
         margin, trouble = risk.margin, risk.account.trouble
+        moved = margin is not self._margin or trouble != self._trouble
+        if not (moved or self._open or self._news):
+            return ()  # as nearly always: this is asked with every score
         if self._open:
             self._end(risk.account.reserved, seq, at)
-        if margin is not self._margin or trouble != self._trouble:
+        if moved:
             self._margin, self._trouble = margin, trouble
             self._news.append(_holdings(risk, views, seq, at))
         news, self._news = self._news, []

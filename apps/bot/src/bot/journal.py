@@ -73,8 +73,8 @@ class Journal:
         )
         self.counts[decision.action] += 1
 
-    def judged(self, verdict: Judgement) -> None:
-        """Write down what the gate became, or a verdict, and the order that it lets go."""
+    def judged(self, verdict: Judgement, cost: str = "") -> None:
+        """Write down what the gate became, or a verdict with what its order may cost."""
         self._hash.update(self._encode(verdict))
         if isinstance(verdict, GateChange):
             self._add(
@@ -92,7 +92,7 @@ class Journal:
             seq=verdict.seq,
             at=verdict.at,
             ticker=ticker,
-            words=verdict.why,
+            words=verdict.why + cost,
             value=verdict,
             parent=decision.id if decision else "",
         )

@@ -28,6 +28,7 @@ from dydx_conn import (
     NetworkError,
     RecordingWriter,
     contents,
+    key_of,
 )
 from reactivex import Observable, operators
 
@@ -163,7 +164,7 @@ def ended(bot: Bot) -> int:
 def heard(bot: Bot, net: Network) -> None:
     """Refuse to report on a run in which the network never said a thing."""
     if not bot.data.views:
-        why = bot.last_loss.text if bot.last_loss else "nothing came"
+        why = bot.last_loss.reason if bot.last_loss else "nothing came"
         raise NetworkError(f"expected frames of {net.name} from {net.ws}, but {why}")
 
 
@@ -188,7 +189,7 @@ def listed(tickers: list[str], net: Network) -> Callable[[Frame], None]:
     said: list[bool] = []
 
     def check(frame: Frame) -> None:
-        if said or not (frame.channel.endswith("arkets") and frame.type in ("subscribed", "200")):
+        if said or key_of(frame)[0] != "v4_markets" or not (frame.is_snapshot or frame.ok):
             return
         markets = next((c.markets for c in contents(frame) if isinstance(c, MarketsContents)), {})
         said.append(bool(markets))

@@ -219,7 +219,7 @@ def fit(settings: Settings, net: Network, subaccount: Subaccount) -> int:
         why = "; ".join(f"{check.name}: {check.seen}" for check in found.failed)
         raise RefusalError(f"expected {net.name} fit to trade on, it is {found.status}: {why}")
     told = heard.get("v4_subaccounts")
-    (said,) = contents(told) if told is not None and told.type != "error" else (None,)
+    (said,) = contents(told) if told is not None and not told.is_refusal else (None,)
     if said is None or said.subaccount is None or float(said.subaccount.equity) < 1:
         raise RefusalError(f"expected money in {subaccount}, {net.name} knows of none there")
     return int(float(said.subaccount.equity))

@@ -9,7 +9,7 @@ there the orders go nowhere, because their fate is in the recording already.
 """
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 from dydx_conn import (
@@ -18,7 +18,6 @@ from dydx_conn import (
     AuditLog,
     CancelRequest,
     Denied,
-    Fees,
     Frame,
     OrderRequest,
     OrderState,
@@ -28,9 +27,11 @@ from dydx_conn import (
     Subaccount,
     Trader,
     cancel_all,
-    estimate,
+    client_ids,
 )
 from dydx_data import MarketView
+
+from bot.costs import worst_case
 
 if TYPE_CHECKING:
     from dydx_risk import Risk
@@ -60,10 +61,6 @@ class Money(msgspec.Struct):
 
 # === Venue ===
 
-# New numbers for 500 orders a second from the first frame on, so that a restart repeats none.
-_NUMBER_NS: Final = 2_000_000
-_NUMBERS: Final = 1 << 32
-
 
 class WireVenue:
     """The venue as the wire tells of it: where orders go, and what is heard of the account.
@@ -79,6 +76,7 @@ class WireVenue:
         # What the trader checks an order against, as the views had it last.
         self.markets: dict[str, PerpetualMarket] = {}
         self.statuses: dict[str, str] = {}
+        self._views: dict[str, MarketView] = {}
         self.trader: Trader | None = None
         self.audit: AuditLog | None = None
         self.closing = False
@@ -94,7 +92,7 @@ class WireVenue:
         """Return the frame: it may be of the account, or say that some of it is lost."""
         if not self._numbered and self._risk is not None:
             self._numbered = True
-            self._risk.next_client_id = frame.at // _NUMBER_NS % _NUMBERS
+            self._risk.next_client_id = next(client_ids(frame.at))
         if self.trader is not None:
             self.trader.observe(frame)
         return [frame]
@@ -112,6 +110,7 @@ class WireVenue:
             if event.market is not None:
                 self.markets[event.ticker] = event.market
                 self.statuses[event.ticker] = event.status
+                self._views[event.ticker] = event
         elif self.trader is not None and not self.closing:
             if isinstance(event, OrderRequest):
                 self._estimate(event)
@@ -120,21 +119,12 @@ class WireVenue:
 
     def _estimate(self, order: OrderRequest) -> None:
         # Before it is sent: what it may cost at worst, and whether the account can carry it.
-        market, risk = self.markets.get(order.ticker), self._risk
-        if self.audit is None or market is None or risk is None:
+        if self.audit is None or self._risk is None:
             return
-        held = risk.account.positions.get(order.ticker)
-        known = risk.margin.known and not risk.account.trouble
-        worst = estimate(
-            order,
-            market,
-            Fees(),
-            position=(held.quantums or 0) if held is not None else 0,
-            net_collateral=risk.margin.net_collateral if known else None,
-            initial_margin=risk.margin.initial_margin,
-        )
-        figures = msgspec.structs.asdict(worst)
-        self.audit.write("estimate", ticker=order.ticker, client_id=order.client_id, **figures)
+        worst = worst_case(order, self._views.get(order.ticker), self._risk)
+        if worst is not None:
+            figures = msgspec.structs.asdict(worst)
+            self.audit.write("estimate", ticker=order.ticker, client_id=order.client_id, **figures)
 
     def figures(self) -> Money:
         """Return what the account did and what it is worth."""

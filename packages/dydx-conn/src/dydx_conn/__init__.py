@@ -53,7 +53,7 @@ __all__ = [
     "NotFound", "RateLimited", "RecordingError", "RestError", "ServerError", "Unreachable",
     "Untrusted", "WireError",
     # Units
-    "base_to_quote", "exact", "fill_to_quote", "number", "ppm", "quote_to_base",
+    "base_to_quote", "exact", "fill_to_quote", "instant", "number", "ppm", "quote_to_base",
     # Values
     "CONDITIONAL", "LONG_TERM", "MAX_SUBACCOUNT", "SHORT_TERM", "TWAP", "WINDOW", "BatchCancel",
     "CancelRequest", "ConditionType", "OrderRequest", "PerpetualMarket", "Replace", "Rounding",
@@ -69,7 +69,7 @@ __all__ = [
     "EQUITY_TIERS", "STANDARD_FEE_TIERS", "FeeTier", "Fees", "MarketDiscount", "StakingLevel",
     "fee", "fee_ppm", "fee_tier", "staking_discount_ppm", "stateful_order_limit",
     # Builders
-    "Terms", "limit", "market", "stop_loss", "take_profit", "twap",
+    "Terms", "client_ids", "limit", "market", "stop_loss", "take_profit", "twap",
     # Replacements and cancels
     "cancel", "replacement",
     # Estimates
@@ -77,21 +77,25 @@ __all__ = [
     # Frames
     "Frame",
     # Contents
-    "AssetPositionFields", "BookContents", "CandleFields", "CandlesContents", "FillFields",
-    "HeightContents", "MarketFields", "MarketsContents", "OrderFields", "PartyFields",
-    "PositionFields", "RewardFields", "SubaccountContents", "SubaccountFields", "TradeFields",
-    "TradesContents", "TransferFields",
+    "BookContents", "CandleFields", "CandlesContents", "ErrorFields", "ErrorsContents",
+    "FundingFields", "HeightContents", "MarketFields", "MarketsContents", "TimeFields",
+    "TradeFields", "TradesContents",
+    # Account contents
+    "AssetPositionFields", "ComplianceFields", "FillFields", "FundingPaymentFields",
+    "OrderFields", "PartyFields", "PnlFields", "PositionFields", "RewardFields", "ScreenFields",
+    "SubaccountContents", "SubaccountFields", "TradeHistoryFields", "TransferFields",
+    # Endpoints
+    "ENDPOINTS", "Endpoint",
+    # Channels
+    "CHANNELS", "PER_CONNECTION", "Channel", "Key", "key_of", "subscriptions",
     # Decoding
-    "MAX_TEXT", "ComplianceFields", "ErrorFields", "ErrorsContents", "FundingFields",
-    "FundingPaymentFields", "PnlFields", "ScreenFields", "Sparklines", "TimeFields",
-    "TradeHistoryFields", "contents", "node_contents", "perpetual_market", "rest_contents",
-    "ws_frame",
+    "MAX_TEXT", "contents", "node_contents", "perpetual_market", "rest_contents", "ws_frame",
     # Recordings
     "VERSION", "Header", "Recording", "RecordingWriter", "find_recording",
     # Streams
     "Pacer", "collect", "fold", "from_generator", "load_recorded_stream", "replay",
     # Continuity
-    "Continuity", "key_of",
+    "Continuity",
     # Connection states
     "STATES", "ConnectionState", "connection_states",
     # Lifecycle
@@ -110,8 +114,6 @@ __all__ = [
     "MAX_BODY",
     # REST
     "Rest",
-    # Subscriptions
-    "PER_CONNECTION", "subscriptions",
     # Inbox
     "Inbox",
     # Live
@@ -126,8 +128,6 @@ __all__ = [
     "ChainTip", "chain_tip", "is_loopback",
     # Messages
     "batch_cancel_message", "cancel_message", "place_message",
-    # Client ids
-    "ClientIds",
     # Trader
     "Denied", "Queued", "Trader", "Wish",
 ]
@@ -137,7 +137,6 @@ import asyncio
 import base64
 import contextlib
 import email.utils
-import fcntl
 import hashlib
 import heapq
 import itertools
@@ -173,7 +172,7 @@ from collections.abc import (
     Sequence,
 )
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
@@ -182,7 +181,6 @@ from ipaddress import ip_address
 from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import (
     IO,
     TYPE_CHECKING,
@@ -199,7 +197,7 @@ from typing import (
     TypeVar,
     Unpack,
 )
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import msgspec
 import zstandard
@@ -222,6 +220,7 @@ _T = TypeVar("_T")
 _SECOND: Final = 1_000_000_000
 _MINUTE: Final = 60 * _SECOND
 _DAY: Final = 1_440 * _MINUTE
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 # === Errors ===
 
@@ -346,6 +345,14 @@ def exact(text: Decimal | str) -> tuple[int, int]:
 def ppm(fraction: str) -> int:
     """Read a decimal fraction such as "0.05" as parts per million."""
     return int((number(fraction) * 1_000_000).to_integral_value())
+
+
+@lru_cache(maxsize=4096)  # what happened in one block shares its text
+def instant(text: str) -> int:
+    """Read ISO time as nanoseconds, as UTC if it names no zone; `ValueError` if it is none."""
+    moment = datetime.fromisoformat(text)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
 def _scale(value: int, exponent: int) -> int:
@@ -1172,6 +1179,17 @@ class Terms(TypedDict, total=False):
 _Amount = Decimal | str
 
 
+def client_ids(at: int) -> Iterator[int]:
+    """Number the orders of a run that begins at `at` (ns): 32 bits each, none of an earlier run.
+
+    The numbers begin where the clock stands, counting 500 a second: a run that places fewer than
+    that, in the long run, repeats none of those before it, restarted or not. They come round after
+    99 days, when no order of the last time lives: the longest stands 95. The same beginning gives
+    the same numbers, so that a replay does, and two runs must not share a subaccount.
+    """
+    return (number % 2**32 for number in itertools.count(at // 2_000_000))
+
+
 def limit(
     market: PerpetualMarket, side: Side, size: _Amount, price: _Amount, **terms: Unpack[Terms]
 ) -> OrderRequest:
@@ -1295,10 +1313,11 @@ def cancel(order: OrderRequest, *, good_til_block: int = 0) -> CancelRequest:
 
 
 class Estimate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What an order may cost, in quote quantums, and why the chain would refuse it, if it would.
+    """What an order may cost at worst, in quote quantums, and why the chain would refuse it.
 
-    `quote` is its worth at its own price or the oracle's, whichever is more; `fee` the worse of
-    maker's and taker's, with the builder's; `gas` is free for orders and cancels of any kind;
+    `quote` is what it is worth at the worst of its own price, the oracle's and, for a sale, the
+    best bid; `fee` the worse of a taker's and a maker's of that, with the builder's (each of
+    several fills may round up by one more); `gas` is free for orders and cancels of any kind;
     `initial_margin` what it adds to what the account must hold. `affordable` is None if the
     account is not known. A short-term order that is not affordable is taken, and removed as
     UNDERCOLLATERALIZED when it meets another; a conditional one when it is triggered.
@@ -1314,38 +1333,51 @@ class Estimate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 def estimate(
     order: OrderRequest, market: PerpetualMarket, fees: Fees, *, oracle_subticks: int = 0,
-    position: int = 0, net_collateral: int | None = None, initial_margin: int = 0,
-    open_stateful: int = 0, imf_ppm: int = 0,
+    best_bid_subticks: int = 0, position: int = 0, net_collateral: int | None = None,
+    initial_margin: int = 0, open_stateful: int = 0, imf_ppm: int = 0,
 ) -> Estimate:  # fmt: skip
-    """Say what an order may cost at worst, as if it were filled whole at its own price.
+    """Say what an order may cost at worst, as if it were filled whole.
 
     `position` is in signed quantums; `net_collateral` and the account's present `initial_margin`
     in quote quantums; `open_stateful` how many stateful orders stand. `imf_ppm` is the market's
     margin where its open interest or a chosen leverage has raised it above the tier's.
     """
-    mark = oracle_subticks or order.subticks
-    own = market.quote_quantums(order.quantums, order.subticks or mark)
-    fair = market.quote_quantums(order.quantums, mark)
-    quote = max(own, fair)
-    charged = fee(quote, max(fees.taker_ppm, fees.maker_ppm)) + fee(quote, order.builder_fee_ppm)
-    growth = abs(position + order.signed_quantums) - abs(position)
-    margin = fee(market.quote_quantums(growth, mark), imf_ppm or market.imf_ppm)
-    affordable, error = None, ""
-    if net_collateral is not None:
-        # Bought below the oracle's price, or sold above it, it is worth more at once, or less.
-        gain = fair - own if order.side == "BUY" else own - fair
-        free = net_collateral + gain - initial_margin - max(margin, 0)
-        # What makes a position smaller is always taken: nothing may block the way out.
-        affordable = growth <= 0 or free >= charged
-        maker = fee(own, fees.maker_ppm) + fee(own, order.builder_fee_ppm)
-        full = open_stateful >= stateful_order_limit(net_collateral)
-        if order.order_flags != SHORT_TERM and full:
-            error = "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit"
-        elif order.order_flags in (LONG_TERM, TWAP) and growth > 0 and free < maker:
-            error = "ErrStatefulOrderCollateralizationCheckFailed"
-    return Estimate(
-        quote=quote, fee=charged, initial_margin=margin, affordable=affordable, objection=error,
-    )  # fmt: skip
+    own = order.subticks or oracle_subticks
+    fair = oracle_subticks or own
+    # A buy never pays more than its own price; a sale may be paid more, and is charged for it.
+    worst = max(own, fair, best_bid_subticks if order.side == "SELL" else 0)
+    growth, imf_ppm = _growth(order, position), imf_ppm or market.imf_ppm
+    found = Estimate(
+        quote=market.quote_quantums(order.quantums, worst),
+        fee=_charge(order, market, worst, max(fees.taker_ppm, fees.maker_ppm)),
+        initial_margin=fee(market.quote_quantums(growth, worst), imf_ppm),
+    )
+    if net_collateral is None:
+        return found
+    # Bought below the oracle's price, or sold above it, it is worth more at once, or less.
+    gain = market.quote_quantums(order.quantums, fair) - market.quote_quantums(order.quantums, own)
+    margin = fee(market.quote_quantums(growth, fair), imf_ppm)
+    free = net_collateral - initial_margin - max(margin, 0)
+    free += gain if order.side == "BUY" else -gain
+    error = ""
+    if order.order_flags != SHORT_TERM and open_stateful >= stateful_order_limit(net_collateral):
+        error = "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit"
+    elif order.order_flags in (LONG_TERM, TWAP) and growth > 0:
+        # Resting, it would pay a maker's fee at its own price, and the chain looks at that.
+        short = free < _charge(order, market, own, fees.maker_ppm)
+        error = "ErrStatefulOrderCollateralizationCheckFailed" if short else ""
+    # What makes a position smaller is always taken: nothing may block the way out.
+    affordable = growth <= 0 or free >= found.fee
+    return msgspec.structs.replace(found, affordable=affordable, objection=error)
+
+
+def _growth(order: OrderRequest, position: int) -> int:
+    return abs(position + order.signed_quantums) - abs(position)
+
+
+def _charge(order: OrderRequest, market: PerpetualMarket, subticks: int, ppm: int) -> int:
+    quote = market.quote_quantums(order.quantums, subticks)
+    return fee(quote, ppm) + fee(quote, order.builder_fee_ppm)
 
 
 # === Frames ===
@@ -1354,10 +1386,20 @@ def estimate(
 class Frame(msgspec.Struct, frozen=True, gc=False):
     """One thing that crossed the wire, or that the wire failed to carry.
 
-    `kind` is ws (from the server), sent (from the client), http (an answer), open, close, gap
-    (frames lost), tick (the clock) or act: what a person or a watchdog did, `link` says who, `type`
-    what (halt, resume …) and `text` why. `seq` counts from 1 and names the frame; one that a frame
-    caused has that of its cause. `fault` says what is wrong with a text that cannot be read.
+    `seq` counts from 1 and names the frame; one that a frame caused has that of its cause. `at` is
+    wall time and `mono` a monotonic clock. `fault` says what is wrong with a text that cannot be
+    read. What the other parts hold depends on the kind; properties name them where it is not plain:
+
+        kind   what                 text      type    channel           id        message_id
+        ws     from the server      message   its     its               its       its
+        sent   from the client      request           asked of a node   order id
+        http   an answer            body      status  path with query
+        open   a link connected     address
+        close  a link was lost      reason    code
+        gap    messages were lost   reason                                        how many
+        tick   of "clock": a second passed; of a link: it tries to connect
+        act    somebody did it:     why       what: halt, resume, flatten …
+               `link` says who
     """
 
     seq: int
@@ -1373,6 +1415,42 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     raw: msgspec.Raw = msgspec.Raw(b"")
     fault: str = ""
 
+    @property
+    def is_snapshot(self) -> bool:
+        """Tell whether it is the first message of a subscription, which says the whole."""
+        return self.type == "subscribed"
+
+    @property
+    def is_refusal(self) -> bool:
+        """Tell whether the server refuses a request in it."""
+        return self.type == "error"
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether it is an answer of the indexer that is no refusal."""
+        return self.kind == "http" and self.type == "200"
+
+    @property
+    def status(self) -> int:
+        """Return an answer's HTTP status, a node's code (-1: none came), a close's code; else 0."""
+        numbered = self.kind in ("http", "close") and self.type.removeprefix("-").isdecimal()
+        return int(self.type) if numbered else 0
+
+    @property
+    def path(self) -> str:
+        """Return what was asked over REST, without its query; of other frames nothing."""
+        return self.channel.partition("?")[0] if self.kind == "http" else ""
+
+    @property
+    def reason(self) -> str:
+        """Return why a link or messages were lost, or what is wrong with the text."""
+        return self.text if self.kind in ("close", "gap") else self.fault
+
+    @property
+    def lost(self) -> int:
+        """Return how many messages a gap lost, as far as it is known; of other frames 0."""
+        return self.message_id if self.kind == "gap" else 0
+
 
 # === Contents ===
 
@@ -1384,19 +1462,6 @@ class _Wire(msgspec.Struct, gc=False, rename="camel"):
     pass
 
 
-# The type `list[shape]` of a shape made at run time, where mypy would take that for a variable.
-_many = list.__class_getitem__
-
-
-def _answer(**fields: Any) -> Any:
-    # A shape that no layer above names: made of its fields alone.
-    return msgspec.defstruct("Answer", list(fields.items()), bases=(_Wire,))
-
-
-def _texts(*names: str) -> Any:
-    return _answer(**dict.fromkeys(names, str))
-
-
 class _Page(_Wire, kw_only=True):
     # Where an answer stands in a list that was asked for by pages; absent without `page`.
     page_size: int | None = None
@@ -1404,15 +1469,26 @@ class _Page(_Wire, kw_only=True):
     offset: int | None = None
 
 
-def _page(**fields: Any) -> Any:
-    return msgspec.defstruct("Page", list(fields.items()), bases=(_Page,), kw_only=True)
-
-
 class BookContents(_Wire, kw_only=True):
     """Book levels as (price, size); a size is the level's new total and "0" removes it."""
 
     bids: list[tuple[str, str]] = []
     asks: list[tuple[str, str]] = []
+
+
+class _Level(_Wire):
+    price: str
+    size: str
+
+
+class _BookSnapshot(_Wire):
+    bids: list[_Level]
+    asks: list[_Level]
+
+    def book(self) -> BookContents:
+        # As the updates say it: snapshots and updates look alike to who reads them.
+        bids, asks = ([(level.price, level.size) for level in x] for x in (self.bids, self.asks))
+        return BookContents(bids=bids, asks=asks)
 
 
 class TradeFields(_Wire, kw_only=True):
@@ -1424,6 +1500,12 @@ class TradeFields(_Wire, kw_only=True):
     price: str
     type: str = "LIMIT"
     created_at: str
+
+
+class TradesContents(_Page, kw_only=True):
+    """Trades, newest first in a snapshot and an answer, oldest first in an update."""
+
+    trades: list[TradeFields]
 
 
 class CandleFields(_Wire, kw_only=True):
@@ -1443,9 +1525,10 @@ class CandleFields(_Wire, kw_only=True):
     orderbook_mid_price_close: str | None = None
 
 
-# Newest first in a snapshot, oldest first in an update.
-TradesContents = _page(trades=list[TradeFields])
-CandlesContents = _answer(candles=list[CandleFields])
+class CandlesContents(_Wire, kw_only=True):
+    """Candles, newest first in a snapshot and an answer; one in an update."""
+
+    candles: list[CandleFields]
 
 
 class MarketFields(_Wire, kw_only=True):
@@ -1481,6 +1564,59 @@ class MarketsContents(_Wire, kw_only=True):
     markets: dict[str, MarketFields] = {}
     trading: dict[str, MarketFields] = {}
     oracle_prices: dict[str, MarketFields] = {}
+
+
+class FundingFields(_Wire, kw_only=True):
+    """A market's funding of an hour; `rate` is per hour, and positive if longs pay."""
+
+    ticker: str
+    rate: str
+    price: str
+    effective_at: str
+    effective_at_height: str = ""
+
+
+class HeightContents(_Wire, kw_only=True):
+    """A block; the snapshot says `height`, the updates `blockHeight`."""
+
+    height: str = ""
+    block_height: str = ""
+    time: str
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """Return its height and its time in nanoseconds; `ValueError` if one of them is none."""
+        return int(self.block_height or self.height), instant(self.time)
+
+
+class TimeFields(_Wire, kw_only=True):
+    """The indexer's clock: `epoch` in seconds."""
+
+    iso: str
+    epoch: float
+
+
+class ErrorFields(_Wire, kw_only=True, omit_defaults=True):
+    """A refusal: `param` names what was wrong with a request, `code` why a region is refused."""
+
+    msg: str
+    param: str | None = None
+    location: str | None = None
+    value: Any = None
+    code: str | int | None = None
+
+
+class ErrorsContents(_Wire, kw_only=True):
+    """A refusal over REST, in the venue's words."""
+
+    errors: list[ErrorFields]
+
+
+Sparklines = dict[str, list[str]]  # closing prices by ticker, newest first
+
+# === Account contents ===
+
+# What the venue says of accounts, by socket and REST.
 
 
 class PositionFields(_Wire, kw_only=True):
@@ -1646,39 +1782,6 @@ class SubaccountContents(_Wire, kw_only=True):
     block_height: str | None = None
 
 
-class HeightContents(_Wire, kw_only=True):
-    """A block; the snapshot says `height`, the updates `blockHeight`."""
-
-    height: str = ""
-    block_height: str = ""
-    time: str
-
-
-# === Decoding ===
-
-# What was asked decides the type: a path of the indexer, or the name of a question to a node.
-
-
-class ErrorFields(_Wire, kw_only=True, omit_defaults=True):
-    """A refusal: `param` names what was wrong with a request, `code` why a region is refused."""
-
-    msg: str
-    param: str | None = None
-    location: str | None = None
-    value: Any = None
-    code: str | int | None = None
-
-
-class FundingFields(_Wire, kw_only=True):
-    """A market's funding of an hour; `rate` is per hour, and positive if longs pay."""
-
-    ticker: str
-    rate: str
-    price: str
-    effective_at: str
-    effective_at_height: str = ""
-
-
 class FundingPaymentFields(_Wire, kw_only=True):
     """What one position paid (negative) or was paid at one hour, in USDC."""
 
@@ -1730,13 +1833,6 @@ class TradeHistoryFields(_Wire, kw_only=True):
     subaccount_number: int | None = None
 
 
-class TimeFields(_Wire, kw_only=True):
-    """The indexer's clock: `epoch` in seconds."""
-
-    iso: str
-    epoch: float
-
-
 class ComplianceFields(_Wire, kw_only=True):
     """How an address stands: COMPLIANT, FIRST_STRIKE…, CLOSE_ONLY or BLOCKED, and why."""
 
@@ -1752,6 +1848,220 @@ class ScreenFields(_Wire, kw_only=True):
     reason: str | None = None
 
 
+# === Endpoints ===
+
+# What the indexer is asked over REST: each path with the shape of its answer, and how a list is
+# walked. The channels, decoding and `Rest` read this one table; nothing here asks anything.
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """A question to the indexer: `{name}` in its path is filled in, all else is its query.
+
+    `part` of the answer is its value, or all of it. Of a list `key` tells a row from others; it
+    is walked by `pages`, and back in time from a row's `time` by the parameter `bound`. `parent`
+    is the path of its twin, which answers for all children of a parent.
+    """
+
+    path: str
+    shape: Any
+    part: str = ""
+    parent: str = ""
+    key: tuple[str, ...] = ()
+    pages: bool = False
+    time: str = ""
+    bound: str = ""
+
+
+# The type `list[shape]` of a shape made at run time, where mypy would take that for a variable.
+_many = list.__class_getitem__
+
+
+class _Between(_Page, kw_only=True):
+    transfers_subset: list[TransferFields]
+    total_net_transfers: str
+
+
+def _page(part: str, row: type) -> Any:
+    # The shape of a list that no layer above names: it has one field of its own.
+    return msgspec.defstruct("Page", [(part, _many(row))], bases=(_Page,), kw_only=True)
+
+
+def _list(path: str, part: str, row: type, *key: str, **walk: Any) -> Endpoint:
+    # Of an account.
+    twin = "/parentSubaccount" if "funding" in path else "/parentSubaccountNumber"
+    return Endpoint(path, _page(part, row), part, path + twin, key, **walk)
+
+
+_IN_TIME: Final[Any] = {"time": "created_at", "bound": "createdBeforeOrAt"}
+_PAGED: Final[Any] = {"pages": True, **_IN_TIME}
+
+ENDPOINTS: Final[Mapping[str, Endpoint]] = {
+    "perpetual_markets": Endpoint("/v4/perpetualMarkets", MarketsContents, "markets"),
+    "order_book": Endpoint("/v4/orderbooks/perpetualMarket/{ticker}", _BookSnapshot),
+    "trades": Endpoint("/v4/trades/perpetualMarket/{ticker}", TradesContents, "trades",
+                       key=("id",), **_PAGED),
+    "candles": Endpoint("/v4/candles/perpetualMarkets/{ticker}", CandlesContents, "candles",
+                        key=("started_at",), time="started_at", bound="toISO"),
+    "historical_funding": Endpoint("/v4/historicalFunding/{ticker}",
+                                   _page("historical_funding", FundingFields),
+                                   "historical_funding", key=("effective_at",),
+                                   time="effective_at", bound="effectiveBeforeOrAt"),
+    "sparklines": Endpoint("/v4/sparklines", Sparklines),
+    "height": Endpoint("/v4/height", HeightContents),
+    "time": Endpoint("/v4/time", TimeFields),
+    "screen": Endpoint("/v4/screen", ScreenFields),
+    "compliance": Endpoint("/v4/compliance/screen/{address}", ComplianceFields),
+    "subaccounts": Endpoint("/v4/addresses/{address}", _page("subaccounts", SubaccountFields),
+                            "subaccounts"),
+    "subaccount": Endpoint(
+        "/v4/addresses/{address}/subaccountNumber/{subaccountNumber}",
+        SubaccountContents, "subaccount",
+        "/v4/addresses/{address}/parentSubaccountNumber/{parentSubaccountNumber}"),
+    "positions": _list("/v4/perpetualPositions", "positions", PositionFields,
+                       "market", "created_at", "subaccount_number", **_IN_TIME),
+    "asset_positions": _list("/v4/assetPositions", "positions", AssetPositionFields, "symbol"),
+    "orders": Endpoint("/v4/orders", list[OrderFields], "",
+                       "/v4/orders/parentSubaccountNumber", key=("id",)),
+    "order": Endpoint("/v4/orders/{id}", OrderFields),
+    "fills": _list("/v4/fills", "fills", FillFields, "id", **_PAGED),
+    "trade_history": _list("/v4/tradeHistory", "trade_history", TradeHistoryFields, "id"),
+    "transfers": _list("/v4/transfers", "transfers", TransferFields, "id", **_PAGED),
+    "transfers_between": Endpoint("/v4/transfers/between", _Between, "transfers_subset"),
+    "funding_payments": _list("/v4/fundingPayments", "funding_payments", FundingPaymentFields,
+                              "ticker", "created_at", "subaccount_number", pages=True),
+    "historical_pnl": _list("/v4/historical-pnl", "historical_pnl", PnlFields,
+                            "created_at", "block_height", **_PAGED),
+    "pnl": _list("/v4/pnl", "pnl", PnlFields, "created_at"),
+}  # fmt: skip
+
+# === Channels ===
+
+# The socket's channels. Subscribing, decoding, polling, the count of lost messages and the layers
+# above read this one table: a new channel is a row of it.
+
+Key = tuple[str, str]  # a channel and an id: what a subscription is for
+
+PER_CONNECTION: Final = 32  # subscriptions to one channel that a connection may hold (socks)
+
+
+class Channel(msgspec.Struct, frozen=True, kw_only=True):
+    """What a channel is subscribed to by, sends, and is replaced by where its socket fails.
+
+    `tells` is the kind of thing. `id` names the parts of its ids as REST names them; a channel
+    without ids is one for all, and its messages repeat its name in place of one. `snapshot` is
+    the shape of what it sends first, `update` of what follows. `rest` is asked in its place: what
+    its snapshot is made from. With `changes` an update says what changed alone, so that what fell
+    between snapshot and subscription has to be asked for.
+    """
+
+    name: str
+    tells: str
+    id: str = ""
+    batched: bool = False
+    changes: bool = False
+    snapshot: Any
+    update: Any
+    rest: tuple[Endpoint, ...]
+
+    @property
+    def is_global(self) -> bool:
+        """Tell whether there is one for all, without ids."""
+        return not self.id
+
+    def parameters(self, id_: str) -> dict[str, str]:
+        """Return the parts of an id by their names."""
+        return dict(zip(self.id.split("/"), id_.split("/"), strict=False)) if self.id else {}
+
+
+def _of_accounts(name: str, id_: str) -> Channel:
+    rest = tuple(ENDPOINTS[what] for what in ("subaccount", "orders", "fills"))
+    return Channel(
+        name=name, tells="account", id=id_, changes=True,
+        snapshot=SubaccountContents, update=SubaccountContents, rest=rest,
+    )  # fmt: skip
+
+
+CHANNELS: Final[dict[str, Channel]] = {row.name: row for row in (
+    Channel(name="v4_markets", tells="markets", batched=True,
+            snapshot=MarketsContents, update=MarketsContents,
+            rest=(ENDPOINTS["perpetual_markets"],)),
+    Channel(name="v4_block_height", tells="block",
+            snapshot=HeightContents, update=HeightContents, rest=(ENDPOINTS["height"],)),
+    Channel(name="v4_orderbook", tells="book", id="ticker", batched=True, changes=True,
+            snapshot=_BookSnapshot, update=BookContents, rest=(ENDPOINTS["order_book"],)),
+    Channel(name="v4_trades", tells="trades", id="ticker", batched=True,
+            snapshot=TradesContents, update=TradesContents, rest=(ENDPOINTS["trades"],)),
+    Channel(name="v4_candles", tells="candles", id="ticker/resolution", batched=True,
+            snapshot=CandlesContents, update=CandleFields, rest=(ENDPOINTS["candles"],)),
+    _of_accounts("v4_subaccounts", "address/subaccountNumber"),
+    _of_accounts("v4_parent_subaccounts", "address/parentSubaccountNumber"),
+)}  # fmt: skip
+
+
+def key_of(frame: Frame) -> Key:
+    """Return the channel and id that a message or a request is about, or an answer stands in for.
+
+    A channel that has no ids has none here. What stands in for no channel is about ("", "").
+    """
+    if frame.kind == "http":
+        return _key_of_answer(frame.channel)
+    row = CHANNELS.get(frame.channel)
+    return (frame.channel, "" if row is not None and row.is_global else frame.id)
+
+
+def subscriptions(
+    tickers: Iterable[str], resolutions: Iterable[str] = (), subaccount: Subaccount | None = None,
+    *, parent: bool = False,
+) -> list[list[Key]]:  # fmt: skip
+    """Spread what is asked for over as few connections as hold it; the first has all that is one.
+
+    >>> [len(keys) for keys in subscriptions([f"M{n}-USD" for n in range(40)])]
+    [66, 16]
+    """
+    rows, resolutions = [*CHANNELS.values()], tuple(resolutions)
+    keys = [(row.name, "") for row in rows if row.is_global]
+    for ticker in dict.fromkeys(tickers):
+        ids = {"ticker": [ticker], "ticker/resolution": [f"{ticker}/{x}" for x in resolutions]}
+        keys += [(row.name, id_) for row in rows for id_ in ids.get(row.id, ())]
+    if subaccount is not None:
+        whose = "address/parentSubaccountNumber" if parent else "address/subaccountNumber"
+        keys += [(row.name, str(subaccount)) for row in rows if row.id == whose]
+    counts: Counter[str] = Counter()
+    groups: defaultdict[int, list[Key]] = defaultdict(list)
+    for channel, id_ in keys:
+        groups[counts[channel] // PER_CONNECTION].append((channel, id_))
+        counts[channel] += 1
+    return [*groups.values()]
+
+
+@lru_cache(maxsize=1_024)
+def _endpoint_of(route: str) -> tuple[Endpoint, str, Mapping[str, str]] | None:
+    """Return which endpoint a path asks, by which of its patterns, and what fills that."""
+    extra = (endpoint for row in CHANNELS.values() for endpoint in row.rest)
+    for endpoint in (*ENDPOINTS.values(), *extra):
+        for path in filter(None, (endpoint.path, endpoint.parent)):
+            pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)
+            if found := re.fullmatch(pattern, route):
+                return endpoint, path, {name: unquote(x) for name, x in found.groupdict().items()}
+    return None
+
+
+def _key_of_answer(question: str) -> Key:
+    route, _, query = question.partition("?")
+    if (found := _endpoint_of(route)) is not None:
+        asked = {**found[2], **dict(parse_qsl(query))}
+        for row in CHANNELS.values():
+            names = row.id.split("/") if row.id else []
+            if found[0] in row.rest and asked.keys() >= {*names}:
+                return row.name, "/".join(asked[name] for name in names)
+    return ("", "")
+
+
+# === Decoding ===
+
+# What was asked decides the type: a path of the indexer, or the name of a question to a node.
+
+
 class _Envelope(msgspec.Struct, gc=False):
     type: str
     message_id: int = 0
@@ -1760,25 +2070,8 @@ class _Envelope(msgspec.Struct, gc=False):
     contents: msgspec.Raw = msgspec.Raw(b"")
 
 
-_LEVELS = _many(_texts("price", "size"))
-_BookSnapshot = _answer(bids=_LEVELS, asks=_LEVELS)
-
-# What a channel sends at first, and then.
-_CHANNELS: dict[str, tuple[Any, Any]] = {
-    "v4_orderbook": (_BookSnapshot, BookContents),
-    "v4_trades": (TradesContents, TradesContents),
-    "v4_candles": (CandlesContents, CandleFields),
-    "v4_markets": (MarketsContents, MarketsContents),
-    "v4_subaccounts": (SubaccountContents, SubaccountContents),
-    "v4_parent_subaccounts": (SubaccountContents, SubaccountContents),
-    "v4_block_height": (HeightContents, HeightContents),
-}
-_TYPES = ("subscribed", "channel_data", "channel_batch_data")
-_DECODERS: dict[tuple[str, str], Callable[[msgspec.Raw], Any]] = {
-    (type_, channel): msgspec.json.Decoder(shape).decode
-    for channel, (snapshot, update) in _CHANNELS.items()
-    for type_, shape in zip(_TYPES, (snapshot, update, _many(update)), strict=True)
-}
+_TYPES: Final = ("subscribed", "channel_data", "channel_batch_data")
+_DECODERS: Final[dict[tuple[str, str], Callable[[msgspec.Raw], Any]]] = {}  # made when needed
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 # What decoding a text can raise; brackets that nest too deep are a RecursionError.
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
@@ -1810,35 +2103,50 @@ def ws_frame(seq: int, at: int, mono: int, link: str, text: str) -> Frame:
 def contents(frame: Frame) -> list[Any]:
     """Decode what a frame carries, oldest first; empty for control messages.
 
-    The channel decides the type, as the path does for an answer; `WireError` says why not.
+    The channel decides the type, as the path does for an answer; `WireError` says why not. Who
+    asks again for the frame of the last call is given the same list: do not change it.
     """
+    last = _LAST[0]
+    if last[0] is frame:
+        return last[1]
     if frame.fault:
         raise WireError(frame.fault)
     if frame.kind == "http":
-        return [rest_contents(frame.channel, frame.text)]
-    if frame.kind != "ws" or frame.type in _CONTROL:
+        updates = [rest_contents(frame.channel, frame.text)]
+    elif frame.kind != "ws" or frame.type in _CONTROL:
         return []
-    decode = _DECODERS.get((frame.type, frame.channel))
-    if decode is None:
-        raise WireError(f"expected a known message, got {frame.type!r} on {frame.channel!r}")
+    else:
+        updates = _updates(frame)
+    _LAST[0] = (frame, updates)
+    return updates
+
+
+# `live` looks whether an update can be read, then the layers above read it: decoded once.
+_LAST: Final[list[tuple[Frame | None, list[Any]]]] = [(None, [])]
+
+
+def _updates(frame: Frame) -> list[Any]:
+    decode = _DECODERS.get((frame.type, frame.channel)) or _decoder(frame.type, frame.channel)
     try:
         decoded = decode(frame.raw)
     except _UNREADABLE as error:
         what = f"{frame.type} contents of {frame.channel}"
         raise WireError(f"expected {what}, got {frame.text[:80]!r}: {error}") from None
-    # Snapshots and updates look alike to who reads them: levels are pairs, candles are lists.
     if type(decoded) is _BookSnapshot:
-        return [_book(decoded)]
+        return [decoded.book()]
     updates = decoded if isinstance(decoded, list) else [decoded]
-    if frame.channel == "v4_candles" and frame.type != "subscribed":
+    if frame.channel == "v4_candles" and not frame.is_snapshot:
         return [CandlesContents(candles=[candle]) for candle in updates]
     return updates
 
 
-def _book(snapshot: Any) -> BookContents:
-    sides = (snapshot.bids, snapshot.asks)
-    bids, asks = ([(level.price, level.size) for level in side] for side in sides)
-    return BookContents(bids=bids, asks=asks)
+def _decoder(type_: str, channel: str) -> Callable[[msgspec.Raw], Any]:
+    row = CHANNELS.get(channel)
+    if row is None or type_ not in _TYPES:
+        raise WireError(f"expected a known message, got {type_!r} on {channel!r}")
+    shape = row.snapshot if type_ == "subscribed" else row.update
+    decode = msgspec.json.Decoder(_many(shape) if type_ == "channel_batch_data" else shape).decode
+    return _DECODERS.setdefault((type_, channel), decode)
 
 
 def perpetual_market(fields: MarketFields) -> PerpetualMarket:
@@ -1860,73 +2168,61 @@ def perpetual_market(fields: MarketFields) -> PerpetualMarket:
         raise WireError(f"expected the parameters of market {fields.ticker}: {error}") from None
 
 
-ErrorsContents = _answer(errors=list[ErrorFields])
-Sparklines = dict[str, list[str]]
-_TIERS = _many(_answer(usd_tnc_required=str, limit=int))
-_EQUITY_TIERS = _answer(short_term_order_equity_tiers=_TIERS, stateful_order_equity_tiers=_TIERS)
-_FEE_TIER = _answer(name=str, absolute_volume_requirement=str, maker_fee_ppm=int, taker_fee_ppm=int)
-
-_ANSWERS: dict[str, Any] = {
-    r"/v4/perpetualMarkets": MarketsContents,
-    r"/v4/orderbooks/perpetualMarket/[^/]+": _BookSnapshot,
-    r"/v4/trades/perpetualMarket/[^/]+": TradesContents,
-    r"/v4/candles/perpetualMarkets/[^/]+": CandlesContents,
-    r"/v4/historicalFunding/[^/]+": _answer(historical_funding=list[FundingFields]),
-    r"/v4/sparklines": Sparklines,
-    r"/v4/time": TimeFields,
-    r"/v4/height": HeightContents,
-    r"/v4/screen": ScreenFields,
-    r"/v4/compliance/screen/[^/]+": ComplianceFields,
-    r"/v4/addresses/[^/]+": _answer(subaccounts=list[SubaccountFields]),
-    r"/v4/addresses/[^/]+/(s|parentS)ubaccountNumber/\d+": SubaccountContents,
-    r"/v4/perpetualPositions": _answer(positions=list[PositionFields]),
-    r"/v4/assetPositions": _answer(positions=list[AssetPositionFields]),
-    r"/v4/orders": list[OrderFields],
-    r"/v4/orders/[^/]+": OrderFields,
-    r"/v4/fills": _page(fills=list[FillFields]),
-    r"/v4/tradeHistory": _page(trade_history=list[TradeHistoryFields]),
-    r"/v4/transfers": _page(transfers=list[TransferFields]),
-    r"/v4/transfers/between": _page(transfers_subset=list[TransferFields], total_net_transfers=str),
-    r"/v4/fundingPayments": _page(funding_payments=list[FundingPaymentFields]),
-    r"/v4/historical-pnl": _page(historical_pnl=list[PnlFields]),
-    r"/v4/pnl": _page(pnl=list[PnlFields]),
-    "equity_tiers": _answer(equity_tier_limit_config=_EQUITY_TIERS),
-    "fee_tiers": _answer(params=_answer(tiers=_many(_FEE_TIER))),
-    "user_fee_tier": _answer(index=int, tier=_FEE_TIER),
-    "withdrawal_capacity": _answer(limiter_capacity_list=_many(_texts("capacity"))),
-    "broadcast": _answer(result=_answer(code=int, log=str, codespace=str, hash=str)),
-    "latest_block": _answer(result=_answer(block=_answer(header=_texts("height", "time")))),
-    "genesis": msgspec.defstruct("Genesis", [("chain_id", str), ("genesis_time", str)]),
-}
-_TWIN = re.compile(r"/parentSubaccount(Number)?$")
-_ANSWER_DECODERS = [
-    (re.compile(asked), msgspec.json.Decoder(shape).decode) for asked, shape in _ANSWERS.items()
-]
-
-
 def rest_contents(path: str, body: str) -> Any:
     """Decode a REST answer by the path that was asked; a refusal is `ErrorsContents`.
 
     `WireError` if the path is unknown or the body is not what it should answer.
     """
-    # A parent's twin answers in the same shape; fundingPayments spells it shorter.
-    route = _TWIN.sub("", path.partition("?")[0])
-    decode = next((decode for asked, decode in _ANSWER_DECODERS if asked.fullmatch(route)), None)
-    if decode is None:
+    route = path.partition("?")[0]
+    found = _endpoint_of(route)
+    shape = _NODE_ANSWERS.get(route) if found is None else found[0].shape
+    if shape is None:
         raise WireError(f"expected the path of an indexer endpoint, got {path!r}")
-    with contextlib.suppress(*_UNREADABLE):
-        return msgspec.json.decode(body, type=ErrorsContents)
+    if (refusal := _refused(body)) is not None:
+        return refusal
     try:
-        decoded = decode(body)
+        decoded = _answer_decoder(shape)(body)
     except _UNREADABLE as error:
         raise WireError(f"expected the answer of {route}, got {body[:80]!r}: {error}") from None
-    return _book(decoded) if type(decoded) is _BookSnapshot else decoded
+    return decoded.book() if type(decoded) is _BookSnapshot else decoded
 
 
 def node_contents(kind: str, text: str) -> Any:
     """Decode a node's answer in JSON by the name of the question, as `rest_contents` a path."""
     return rest_contents(kind, text)
 
+
+def _refused(body: str) -> ErrorsContents | None:
+    with contextlib.suppress(*_UNREADABLE):
+        return msgspec.json.decode(body, type=ErrorsContents)
+    return None
+
+
+@lru_cache(maxsize=64)
+def _answer_decoder(shape: Any) -> Callable[[str], Any]:
+    return msgspec.json.Decoder(shape).decode
+
+
+def _texts(*names: str) -> Any:
+    return _with(**dict.fromkeys(names, str))
+
+
+def _with(**fields: Any) -> Any:
+    return msgspec.defstruct("Answer", list(fields.items()), bases=(_Wire,))
+
+
+_TIERS = _many(_with(usd_tnc_required=str, limit=int))
+_EQUITY_TIERS = _with(short_term_order_equity_tiers=_TIERS, stateful_order_equity_tiers=_TIERS)
+_FEE_TIER = _with(name=str, absolute_volume_requirement=str, maker_fee_ppm=int, taker_fee_ppm=int)
+_NODE_ANSWERS: Final[Mapping[str, Any]] = {
+    "equity_tiers": _with(equity_tier_limit_config=_EQUITY_TIERS),
+    "fee_tiers": _with(params=_with(tiers=_many(_FEE_TIER))),
+    "user_fee_tier": _with(index=int, tier=_FEE_TIER),
+    "withdrawal_capacity": _with(limiter_capacity_list=_many(_texts("capacity"))),
+    "broadcast": _with(result=_with(code=int, log=str, codespace=str, hash=str)),
+    "latest_block": _with(result=_with(block=_with(header=_texts("height", "time")))),
+    "genesis": msgspec.defstruct("Genesis", [("chain_id", str), ("genesis_time", str)]),
+}
 
 # === Recordings ===
 
@@ -2275,16 +2571,8 @@ def from_generator(source: Callable[[], Generator[Frame]]) -> Observable[Frame]:
 
 # === Continuity ===
 
-Key = tuple[str, str]  # a channel and an id: what a subscription is for
-
 _REACH: Final = 1_024  # how many ids back a message may still come
 _OVERDUE_NS: Final = 10 * _SECOND
-_GLOBAL: Final = frozenset(["v4_markets", "v4_block_height"])  # their answers repeat the channel
-
-
-def key_of(frame: Frame) -> Key:
-    """Return what a message or a request is about; channels that have no ids have none here."""
-    return (frame.channel, "" if frame.channel in _GLOBAL else frame.id)
 
 
 @dataclass(slots=True, eq=False)
@@ -2331,7 +2619,7 @@ class Continuity:
             return ""
         # A snapshot is no witness: its id was taken before, and it may always come late.
         doubt = None
-        if frame.type != "subscribed":
+        if not frame.is_snapshot:
             doubt, self._doubt = self._doubt, None
         # An error has no number of its own: it says which was the newest, or its request's.
         owns = frame.type not in ("error", "pong")
@@ -2344,7 +2632,7 @@ class Continuity:
             self._begin(number)
         elif owns and not self._fill(number):
             return "duplicate"
-        elif owns and frame.type != "subscribed":
+        elif owns and not frame.is_snapshot:
             trouble = "out_of_order"
         self._settle(frame)
         self.lost = self._unexplained() + beyond
@@ -2393,7 +2681,7 @@ class Continuity:
             if (key := _settled(frame, self.owed)) is not None:
                 self._answered(key)
             # Some servers refuse with the id at hand, though the request's own is spent.
-            if frame.type == "error" and frame.message_id not in self._open:
+            if frame.is_refusal and frame.message_id not in self._open:
                 self._excuse(frame.message_id)
         return ""
 
@@ -2422,7 +2710,7 @@ _REFUSING_WORDS: Final = (
 
 def _is_answer(frame: Frame) -> bool:
     refuses = frame.channel != "" or any(words in frame.text for words in _REFUSING_WORDS)
-    return frame.type == "subscribed" or (frame.type == "error" and refuses)
+    return frame.is_snapshot or (frame.is_refusal and refuses)
 
 
 def _settled(frame: Frame, asked: Iterable[Key]) -> Key | None:
@@ -2539,7 +2827,7 @@ class _Connections:
 
     def _on_block(self, frame: Frame) -> Iterator[_Event]:
         for height, time_ns in _blocks(frame):
-            if height <= self._height and frame.type != "subscribed":
+            if height <= self._height and not frame.is_snapshot:
                 continue
             chain = self.links.setdefault("chain", _Watched(frame.mono))
             self._height, chain.heard, lag_ns = height, frame.mono, frame.at - time_ns
@@ -2564,8 +2852,8 @@ class _Connections:
         link = self._link(frame)
         lasted = link.opened and frame.mono - link.opened > _LASTING_NS
         link.opened, link.failures = 0, 0 if lasted else link.failures + 1
-        code = "" if frame.type in ("", "0") else f"{frame.type} "
-        reason = f"{code}{frame.text or 'closed'}"
+        code = f"{frame.status} " if frame.status else ""
+        reason = f"{code}{frame.reason or 'closed'}"
         if link.failures >= _ATTEMPTS:
             yield frame.link, "give_up", f"{link.failures} attempts failed, at last: {reason}"
         else:
@@ -2574,7 +2862,7 @@ class _Connections:
     def _on_gap(self, frame: Frame) -> Iterator[_Event]:
         for name, link in self.links.items():
             if link.opened and frame.link in ("", name):
-                yield name, "gap", frame.text
+                yield name, "gap", frame.reason
 
     def _on_tick(self, frame: Frame) -> Iterator[_Event]:
         if frame.link not in _CLOCK:
@@ -2610,15 +2898,9 @@ def _blocks(frame: Frame) -> Iterator[tuple[int, int]]:
         return
     # What cannot be read is no block; the layer above counts it.
     with contextlib.suppress(WireError, ValueError, ArithmeticError):
-        for block in contents(frame):
-            if isinstance(block, HeightContents):
-                moment = datetime.fromisoformat(block.time)
-                moment = moment.replace(tzinfo=moment.tzinfo or UTC)
-                time_ns = (moment - _EPOCH) // timedelta(microseconds=1) * 1000
-                yield int(block.block_height or block.height), time_ns
-
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+        for part in contents(frame):
+            if isinstance(part, HeightContents):
+                yield part.block
 
 
 def connection_states() -> Callable[[Observable[Frame]], Observable[ConnectionState]]:
@@ -2916,7 +3198,7 @@ def _name_of(row: OrderFields) -> CancelRequest | None:
     return CancelRequest(
         ticker=row.ticker or "", clob_pair_id=int(row.clob_pair_id), client_id=int(row.client_id),
         order_flags=int(row.order_flags), good_til_block=int(row.good_til_block or 0),
-        good_til_block_time=int(datetime.fromisoformat(until).timestamp()) if until else 0,
+        good_til_block_time=(instant(until) // 1_000_000_000 if until else 0),
     )  # fmt: skip
 
 
@@ -2927,10 +3209,7 @@ def good_until(request: OrderRequest | CancelRequest) -> int:
 
 def blocks_of(frame: Frame) -> list[tuple[int, int]]:
     """Return the height and the time in nanoseconds of each block that a frame reports."""
-    reported = [part for part in contents(frame) if isinstance(part, HeightContents)]
-    heights = [int(part.block_height or part.height) for part in reported]
-    times = [datetime.fromisoformat(part.time).timestamp() for part in reported]
-    return [(height, int(at * 1e9)) for height, at in zip(heights, times, strict=True)]
+    return [part.block for part in contents(frame) if isinstance(part, HeightContents)]
 
 
 _Cancels = dict[str, list[CancelRequest | BatchCancel]]
@@ -3220,9 +3499,10 @@ class AccountUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     polled: bool = False
 
 
-_ACCOUNTS: Final = ("v4_subaccounts", "v4_parent_subaccounts")
-_SUBACCOUNT = re.compile(r"/v4/addresses/([^/]+)/(?:s|parentS)ubaccountNumber/(\d+)")
-_LISTS = re.compile(r"/v4/(orders|fills|transfers|fundingPayments)(/parentSubaccount(Number)?)?")
+_ACCOUNTS: Final = frozenset(name for name, row in CHANNELS.items() if row.tells == "account")
+_LISTS: Final = tuple(
+    ENDPOINTS[what] for what in ("subaccount", "orders", "fills", "transfers", "funding_payments")
+)
 _UNSEEN: Final = "no account snapshot yet"
 _MOST_BLOCKS: Final = 64  # whose facts may still come; what comes for an older one is only counted
 _MOST_FILLS: Final = 16_384
@@ -3402,20 +3682,21 @@ class Accounts:
         return self._on_block(frame) if frame.channel == "v4_block_height" else _NO_UPDATES
 
     def _on_answer(self, frame: Frame) -> list[AccountUpdate]:
-        path, _, query = frame.channel.partition("?")
         if frame.link == "node":
-            return self._on_order(frame, self.orders.answered) if path == "broadcast" else []
-        if path == "/v4/height":
+            is_broadcast = frame.path == "broadcast"
+            return self._on_order(frame, self.orders.answered) if is_broadcast else _NO_UPDATES
+        found = _endpoint_of(frame.path)
+        if found is None:
+            return _NO_UPDATES
+        endpoint, _, named = found
+        if endpoint is ENDPOINTS["height"]:
             return self._on_block(frame)
-        if one := _SUBACCOUNT.fullmatch(path):
-            return self._on_list(frame, path, one[1], int(one[2]))
-        if path.startswith("/v4/orders/") and not _LISTS.fullmatch(path):
+        if endpoint is ENDPOINTS["order"]:
             return self._on_order(frame, self._one_order)
-        if _LISTS.fullmatch(path):
-            of = dict(parse_qsl(query))
-            number = of.get("subaccountNumber", of.get("parentSubaccountNumber", ""))
-            if number.isdecimal():
-                return self._on_list(frame, path, of.get("address", ""), int(number))
+        of = {**named, **dict(parse_qsl(frame.channel.partition("?")[2]))}
+        number = of.get("subaccountNumber", of.get("parentSubaccountNumber", ""))
+        if endpoint in _LISTS and number.isdecimal():
+            return self._on_list(frame, endpoint, of.get("address", ""), int(number))
         return _NO_UPDATES
 
     def _on_sent(self, frame: Frame) -> list[AccountUpdate]:
@@ -3481,18 +3762,20 @@ class Accounts:
         account = None if at is None else self._of(owner, at)
         if account is None or at is None:
             return _NO_UPDATES
-        if frame.type in ("unsubscribed", "error"):
+        if frame.is_refusal or frame.type == "unsubscribed":
             account.doubts["channel"] = f"account frames end: {frame.type} at {frame.seq}"
             return self._update(account, frame)
         reading = _Reading(self, frame, owner)
-        reading.whole = frame.type == "subscribed"
+        reading.whole = frame.is_snapshot
         account.link = frame.link
         for part in reading.contents(account):
             reading.take(part, at)
         return reading.updates(account)
 
-    def _on_list(self, frame: Frame, path: str, owner: str, number: int) -> list[AccountUpdate]:
-        account = self._of(owner, number)
+    def _on_list(
+        self, frame: Frame, endpoint: Endpoint, owner: str, number: int
+    ) -> list[AccountUpdate]:
+        path, account = frame.path, self._of(owner, number)
         if account is None:
             return _NO_UPDATES
         reading = _Reading(self, frame, owner)
@@ -3504,14 +3787,14 @@ class Accounts:
             problem = str(error)
         else:
             bare = isinstance(answer, SubaccountContents) and answer.subaccount is None
-            if bare or isinstance(answer, ErrorsContents) or frame.type != "200":
-                problem = f"{frame.type}: {frame.text[:80]!r}"
-        if problem and not _is_unfunded(account, frame, path):
+            if bare or isinstance(answer, ErrorsContents) or not frame.ok:
+                problem = f"{frame.status}: {frame.text[:80]!r}"
+        if problem and not (endpoint is ENDPOINTS["subaccount"] and _is_unfunded(account, frame)):
             account.doubts[path] = f"expected an answer of {path}, got {problem}"
             return self._update(account, frame)
         account.doubts.pop(path, None)
         if not problem:
-            reading.answer(path, answer, number)
+            reading.answer(answer, number)
         return reading.updates(account)
 
     def _update(
@@ -3543,10 +3826,10 @@ class _Addressed(msgspec.Struct, rename="camel"):
     subaccount_number: Any = None
 
 
-def _is_unfunded(account: _Account, frame: Frame, path: str) -> bool:
+def _is_unfunded(account: _Account, frame: Frame) -> bool:
     # A subaccount that was never funded is answered with 404: no news of one known to be empty.
     empty = account.begun is not None and not (account.positions or account.collateral)
-    return empty and frame.type == "404" and _SUBACCOUNT.fullmatch(path) is not None
+    return empty and frame.status == 404
 
 
 class _Reading:
@@ -3589,7 +3872,7 @@ class _Reading:
         for state in self.accounts.orders.block(height, 0, self.frame.seq) if height else ():
             self._pass_on(state)
 
-    def answer(self, path: str, answer: Any, own: int) -> None:
+    def answer(self, answer: Any, own: int) -> None:
         """Take an answer of REST: a subaccount, or a list of one kind."""
         if isinstance(answer, SubaccountContents):
             self._snapshots(answer.subaccount or SubaccountFields(equity="0"), own, 0)
@@ -3603,7 +3886,7 @@ class _Reading:
         for payment in getattr(answer, "funding_payments", ()):
             self._each(self._payment, payment, own, 0)
         account = self.accounts._of(self.owner, own)
-        if account is not None and path.startswith("/v4/fills"):
+        if account is not None and hasattr(answer, "fills"):
             account.missing = False
 
     def updates(self, account: _Account) -> list[AccountUpdate]:
@@ -4195,7 +4478,7 @@ def _refusal(path: str, status: int, text: str) -> RestError | None:
     error = kind(f"expected the answer of {path}, got {status}: {_said(text)}",
                  path=path, status=status)  # fmt: skip
     if isinstance(error, NotFound):
-        error.never_funded = path.startswith("/v4/addresses/") and _errors(text) is not None
+        error.never_funded = path.startswith("/v4/addresses/") and _refused(text) is not None
     return error
 
 
@@ -4221,18 +4504,12 @@ def _decoded(path: str, status: int, text: str, decode: Callable[[str, str], Any
 
 
 def _untyped(_path: str, text: str) -> Any:
-    errors = _errors(text)
-    return msgspec.json.decode(text) if errors is None else errors
-
-
-def _errors(text: str) -> Any:
-    with contextlib.suppress(msgspec.DecodeError, UnicodeError, RecursionError):
-        return msgspec.json.decode(text, type=ErrorsContents)
-    return None
+    refusal = _refused(text)
+    return msgspec.json.decode(text) if refusal is None else refusal
 
 
 def _said(text: str) -> str:
-    if (refusal := _errors(text)) is not None:
+    if (refusal := _refused(text)) is not None:
         said = (
             e.msg + (f" ({e.param})" if e.param else "") + (f" [{e.code}]" if e.code else "")
             for e in refusal.errors
@@ -4260,12 +4537,6 @@ def _unreachable(error: BaseException, host: str, path: str) -> Unreachable:
 
 # How a question is written, and which endpoint and group it belongs to.
 
-_VARIABLE = re.compile(
-    r"^(/v4/(?:orderbooks/perpetualMarket|trades/perpetualMarket|candles/perpetualMarkets"
-    r"|historicalFunding|addresses|orders|compliance/screen|historicalBlockTradingRewards"
-    r"|historicalTradingRewardAggregations))/(?!parentSubaccountNumber)[^/]+"
-)
-
 
 def _question(path: str, parameters: Mapping[str, Any] | None) -> str:
     stated = {name: value for name, value in (parameters or {}).items() if value is not None}
@@ -4281,9 +4552,12 @@ def _text(value: Any) -> str:
     return str(value) if isinstance(value, str | int | float) else ",".join(map(_text, value))
 
 
-def _endpoint(question: str) -> str:
+def _label(question: str) -> str:
     # Without what differs from one question to the next: there are few endpoints.
-    return re.sub(r"/\d+$", "/*", _VARIABLE.sub(r"\1/*", question.partition("?")[0]))
+    route = question.partition("?")[0]
+    if (found := _endpoint_of(route)) is not None:
+        return re.sub(r"\{\w+\}", "*", found[1])
+    return re.sub(r"/(dydx1\w+|\d+)(?=/|$)", "/*", route)
 
 
 def _group(question: str) -> str:
@@ -4460,11 +4734,11 @@ class _Desk:
         decode: Callable[[str, str], Any] = rest_contents,
     ) -> Answer[Any]:
         question = _question(path, params)
-        tally = self._tallies.setdefault(_endpoint(question), _Tally())
+        tally = self._tallies.setdefault(_label(question), _Tally())
         tally.circuit, may = tally.circuit.asked(self._clock_ns())
         if not may:
             retry_s = tally.circuit.retry_in_ns(self._clock_ns()) / 1e9
-            what = f"expected {_endpoint(question)} to work, but it failed {tally.circuit.failures}"
+            what = f"expected {_label(question)} to work, but it failed {tally.circuit.failures}"
             error = Unreachable(f"{what} times; it is asked again in {retry_s:.1f} s",
                                 path=question, wait_s=retry_s)  # fmt: skip
             return self._recall(question, tally, error, decode)
@@ -4688,269 +4962,242 @@ class Rest(_Desk):
     query, status, body, headers. Clocks, sleep and chance are parameters so that tests don't wait.
     """
 
+    # -- One question
+
+    async def ask(self, endpoint: Endpoint, **parameters: Any) -> Answer[Any]:
+        """Ask an endpoint: what its path does not name goes into the query, None nowhere.
+
+        Parameters are named as here or as the venue does; `parentSubaccountNumber` asks its twin.
+        """
+        asked = {re.sub("_(.)", lambda m: m[1].upper(), name): v for name, v in parameters.items()}
+        path = endpoint.parent if "parentSubaccountNumber" in asked else endpoint.path
+        path = re.sub(r"\{(\w+)\}", lambda name: _segment(str(asked.pop(name[1]))), path)
+        # By way of the official client, whose requests are ours.
+        answer = await self.client.markets.get(path, asked)
+        value = getattr(answer.value, endpoint.part) if endpoint.part else answer.value
+        if value is None:
+            raise BadAnswer(f"expected {endpoint.part} in the answer, got none")
+        return Answer(value, answer.age_s, answer.stale)
+
+    async def walk(self, endpoint: Endpoint, **parameters: Any) -> AsyncIterator[Any]:
+        """Yield every row of a list once, newest first, however many pages it has.
+
+        Never from memory of a failing endpoint.
+        """
+        key, seen = attrgetter(*endpoint.key), set[Hashable]()
+        page, before = (1 if endpoint.pages else None), None
+        while True:
+            where = {endpoint.bound: before} if page is None else {"page": page}
+            rows = _fresh(await self.ask(endpoint, **parameters, **where, limit=_MOST))
+            # What is new pushes rows to later pages, where they are seen again.
+            new = {key(row): row for row in rows if key(row) not in seen}
+            seen.update(new)
+            for row in new.values():
+                yield row
+            if len(rows) < _MOST:
+                return
+            if page is not None:
+                # The same page again: some parents' lists know no pages, and say nothing.
+                page = page + 1 if new else None
+                if page is None and not endpoint.bound:
+                    what = "expected the next page, got the same again"
+                    raise BadAnswer(f"{what}: the walk cannot go on")
+            elif before == getattr(rows[-1], endpoint.time):
+                what = f"expected less than {_MOST} rows at one instant"
+                raise BadAnswer(f"{what}, got more at {before}: the walk cannot go on")
+            else:
+                before = getattr(rows[-1], endpoint.time)
+
     # -- The market
 
     async def perpetual_markets(self, ticker: str | None = None) -> Answer[dict[str, MarketFields]]:
         """Return all markets by ticker, or the one."""
-        return await self._part("markets", self.client.markets.get_perpetual_markets(ticker))
+        return await self.ask(ENDPOINTS["perpetual_markets"], ticker=ticker)
 
     async def order_book(self, ticker: str) -> Answer[BookContents]:
         """Return a book: at most 100 levels a side, uncrossed by the venue."""
-        ask = self.client.markets.get_perpetual_market_orderbook
-        return await self._part("", ask(_segment(ticker)))
+        return await self.ask(ENDPOINTS["order_book"], ticker=ticker)
 
     async def trades(self, ticker: str, **rows: Unpack[Pages]) -> Answer[list[TradeFields]]:
         """Return a market's trades."""
-        path = f"/v4/trades/perpetualMarket/{_segment(ticker)}"
-        return await self._part("trades", self.client.markets.get(path, _camel(rows)))
+        return await self.ask(ENDPOINTS["trades"], ticker=ticker, **rows)
 
     async def candles(
         self, ticker: str, resolution: str, *, from_iso: str | None = None,
         to_iso: str | None = None, limit: int | None = None,
     ) -> Answer[list[CandleFields]]:  # fmt: skip
         """Return candles that start at `from_iso` or later, and before `to_iso`."""
-        ask = self.client.markets.get_perpetual_market_candles
-        asked = ask(_segment(ticker), resolution, from_iso, to_iso, limit)
-        return await self._part("candles", asked)
+        span = {"fromISO": from_iso, "toISO": to_iso, "limit": limit}
+        return await self.ask(ENDPOINTS["candles"], ticker=ticker, resolution=resolution, **span)
 
     async def historical_funding(
         self, ticker: str, *, limit: int | None = None, effective_before_or_at: str | None = None
     ) -> Answer[list[FundingFields]]:
         """Return a market's hourly funding rates."""
-        ask = self.client.markets.get_perpetual_market_historical_funding
-        asked = ask(_segment(ticker), effective_before_or_at, limit=limit)
-        return await self._part("historical_funding", asked)
+        span = {"limit": limit, "effective_before_or_at": effective_before_or_at}
+        return await self.ask(ENDPOINTS["historical_funding"], ticker=ticker, **span)
 
     async def sparklines(self, period: str = "ONE_DAY") -> Answer[dict[str, list[str]]]:
         """Return closing prices by ticker, of ONE_DAY by hours or of SEVEN_DAYS by four hours."""
-        return await self._part("", self.client.markets.get_perpetual_market_sparklines(period))
+        return await self.ask(ENDPOINTS["sparklines"], time_period=period)
 
     async def height(self) -> Answer[HeightContents]:
         """Return the block that the indexer has come to; the chain is ahead of it."""
-        return await self._part("", self.client.utility.get_height())
+        return await self.ask(ENDPOINTS["height"])
 
     async def time(self) -> Answer[TimeFields]:
         """Return the indexer's clock."""
-        return await self._part("", self.client.utility.get_time())
+        return await self.ask(ENDPOINTS["time"])
 
     async def screen(self, address: str) -> Answer[ScreenFields]:
         """Tell whether an address is restricted, as the older endpoint has it."""
-        return await self._part("", self.client.utility.screen(address))
+        return await self.ask(ENDPOINTS["screen"], address=address)
 
     async def compliance(self, address: str) -> Answer[ComplianceFields]:
         """Return how an address stands with the venue."""
-        return await self._part("", self.client.utility.compliance_screen(_segment(address)))
+        return await self.ask(ENDPOINTS["compliance"], address=address)
 
     # -- Accounts
 
     async def subaccounts(self, address: str) -> Answer[list[SubaccountFields]]:
         """Return all subaccounts of an address; `NotFound` if none was ever funded."""
-        ask = self.client.account.get_subaccounts
-        return await self._part("subaccounts", ask(_segment(address)))
+        return await self.ask(ENDPOINTS["subaccounts"], address=address)
 
     async def subaccount(
         self, subaccount: Subaccount, *, parent: bool = False
     ) -> Answer[SubaccountFields]:
         """Return a subaccount, or a parent with its children; `NotFound` if never funded."""
-        account = self.client.account
-        ask = account.get_parent_subaccount if parent else account.get_subaccount
-        return await self._part("subaccount", ask(_segment(subaccount.owner), subaccount.number))
+        return await self.ask(ENDPOINTS["subaccount"], **_whose(subaccount, parent))
 
     async def positions(
         self, subaccount: Subaccount, *, parent: bool = False,
         status: Sequence[str] | None = None, **rows: Unpack[Rows],
     ) -> Answer[list[PositionFields]]:  # fmt: skip
         """Return perpetual positions: OPEN, CLOSED, LIQUIDATED ones, or all."""
-        where = "/v4/perpetualPositions", "positions", subaccount, parent
-        return await self._account(*where, rows, status=status)
+        whose = _whose(subaccount, parent)
+        return await self.ask(ENDPOINTS["positions"], **whose, status=status, **rows)
 
     async def asset_positions(
         self, subaccount: Subaccount, *, parent: bool = False
     ) -> Answer[list[AssetPositionFields]]:
         """Return what a subaccount holds in assets: USDC, owed if its side is SHORT."""
-        return await self._account("/v4/assetPositions", "positions", subaccount, parent)
+        return await self.ask(ENDPOINTS["asset_positions"], **_whose(subaccount, parent))
 
     async def orders(
         self, subaccount: Subaccount, *, parent: bool = False, **chosen: Unpack[OrderChoice]
     ) -> Answer[list[OrderFields]]:
         """Return orders, of some statuses (OPEN, UNTRIGGERED, BEST_EFFORT_OPENED…) or all."""
-        return await self._account("/v4/orders", "", subaccount, parent, chosen)
+        return await self.ask(ENDPOINTS["orders"], **_whose(subaccount, parent), **chosen)
 
     async def order(self, order_id: str) -> Answer[OrderFields]:
         """Return one order by the indexer's id; `NotFound` if it has not seen it."""
-        return await self._part("", self.client.account.get_order(_segment(order_id)))
+        return await self.ask(ENDPOINTS["order"], id=order_id)
 
     async def fills(
         self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None,
         **rows: Unpack[Pages],
     ) -> Answer[list[FillFields]]:  # fmt: skip
         """Return fills; with `page`, in the order in which the venue pages them."""
-        where = "/v4/fills", "fills", subaccount, parent
-        return await self._account(*where, rows, **_market(ticker))
+        whose = _whose(subaccount, parent, ticker)
+        return await self.ask(ENDPOINTS["fills"], **whose, **rows)
 
     async def trade_history(
         self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None,
         limit: int | None = None, page: int | None = None,
     ) -> Answer[list[TradeHistoryFields]]:  # fmt: skip
         """Return what fills did to positions, with the profit of each."""
-        where = "/v4/tradeHistory", "trade_history", subaccount, parent
-        return await self._account(*where, limit=limit, page=page, **_market(ticker))
+        whose = _whose(subaccount, parent, ticker)
+        return await self.ask(ENDPOINTS["trade_history"], **whose, limit=limit, page=page)
 
     async def transfers(
         self, subaccount: Subaccount, *, parent: bool = False, **rows: Unpack[Pages]
     ) -> Answer[list[TransferFields]]:
         """Return deposits, withdrawals and transfers."""
-        return await self._account("/v4/transfers", "transfers", subaccount, parent, rows)
+        return await self.ask(ENDPOINTS["transfers"], **_whose(subaccount, parent), **rows)
 
     async def transfers_between(
         self, source: Subaccount, recipient: Subaccount, *, created_before_or_at: str | None = None
     ) -> Answer[list[TransferFields]]:
         """Return the transfers between two subaccounts."""
-        ask = self.client.account.get_transfer_between
-        ends = source.owner, source.number, recipient.owner, recipient.number
-        asked = ask(*ends, created_before_or_at=created_before_or_at)
-        return await self._part("transfers_subset", asked)
+        return await self.ask(
+            ENDPOINTS["transfers_between"],
+            source_address=source.owner, source_subaccount_number=source.number,
+            recipient_address=recipient.owner, recipient_subaccount_number=recipient.number,
+            created_before_or_at=created_before_or_at,
+        )  # fmt: skip
 
     async def funding_payments(
         self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None,
         limit: int | None = None, page: int | None = None, after_or_at: str | None = None,
     ) -> Answer[list[FundingPaymentFields]]:  # fmt: skip
         """Return funding payments, of one hour and position each."""
-        where = "/v4/fundingPayments", "funding_payments", subaccount, parent
-        rows = {"limit": limit, "page": page, "after_or_at": after_or_at}
-        return await self._account(*where, rows, ticker=ticker)
+        rows = {"limit": limit, "page": page, "after_or_at": after_or_at, "ticker": ticker}
+        return await self.ask(ENDPOINTS["funding_payments"], **_whose(subaccount, parent), **rows)
 
     async def historical_pnl(
         self, subaccount: Subaccount, *, parent: bool = False, **rows: Unpack[Spans]
     ) -> Answer[list[PnlFields]]:
         """Return equity and total profit as they were, hour by hour."""
-        return await self._account("/v4/historical-pnl", "historical_pnl", subaccount, parent, rows)
+        return await self.ask(ENDPOINTS["historical_pnl"], **_whose(subaccount, parent), **rows)
 
     async def pnl(
         self, subaccount: Subaccount, *, parent: bool = False, daily: bool | None = None,
         **rows: Unpack[Spans],
     ) -> Answer[list[PnlFields]]:  # fmt: skip
         """Return the same as the newer endpoint counts it, by the hour or `daily`."""
-        return await self._account("/v4/pnl", "pnl", subaccount, parent, rows, daily=daily)
+        return await self.ask(ENDPOINTS["pnl"], **_whose(subaccount, parent), daily=daily, **rows)
 
-    # -- Walks: every row once, however many pages; never from memory of a failing endpoint
+    # -- Walks
 
     def all_trades(self, ticker: str) -> AsyncIterator[TradeFields]:
         """Walk all trades of a market."""
-        return _by_page(partial(self.trades, ticker), attrgetter("id"))
+        return self.walk(ENDPOINTS["trades"], ticker=ticker)
 
     def all_candles(
         self, ticker: str, resolution: str, *, from_iso: str | None = None
     ) -> AsyncIterator[CandleFields]:
         """Walk candles from the newest back to `from_iso`, or to the first."""
-        ask, start = partial(self.candles, from_iso=from_iso), attrgetter("started_at")
-        return _by_time(partial(ask, ticker, resolution), "to_iso", start, start)
+        asked = {"ticker": ticker, "resolution": resolution, "fromISO": from_iso}
+        return self.walk(ENDPOINTS["candles"], **asked)
 
     def all_historical_funding(self, ticker: str) -> AsyncIterator[FundingFields]:
-        """Walk all hourly funding rates of a market, newest first."""
-        ask, at = partial(self.historical_funding, ticker), attrgetter("effective_at")
-        return _by_time(ask, "effective_before_or_at", at, at)
+        """Walk all hourly funding rates of a market."""
+        return self.walk(ENDPOINTS["historical_funding"], ticker=ticker)
 
     def all_positions(
         self, subaccount: Subaccount, *, parent: bool = False
     ) -> AsyncIterator[PositionFields]:
-        """Walk all positions, those closed too, newest first."""
-        ask, at = partial(self.positions, subaccount, parent=parent), attrgetter("created_at")
-        key = attrgetter("market", "created_at", "subaccount_number")
-        return _by_time(ask, "created_before_or_at", at, key)
+        """Walk all positions, those closed too."""
+        return self.walk(ENDPOINTS["positions"], **_whose(subaccount, parent))
 
     def all_fills(
         self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None
     ) -> AsyncIterator[FillFields]:
         """Walk all fills."""
-        ask = partial(self.fills, subaccount, parent=parent, ticker=ticker)
-        return _by_page(ask, attrgetter("id"))
+        return self.walk(ENDPOINTS["fills"], **_whose(subaccount, parent, ticker))
 
     def all_transfers(
         self, subaccount: Subaccount, *, parent: bool = False
     ) -> AsyncIterator[TransferFields]:
         """Walk all transfers."""
-        ask = partial(self.transfers, subaccount, parent=parent)
-        return _by_page(ask, attrgetter("id"))
+        return self.walk(ENDPOINTS["transfers"], **_whose(subaccount, parent))
 
     def all_funding_payments(
         self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None
     ) -> AsyncIterator[FundingPaymentFields]:
         """Walk all funding payments."""
-        ask = partial(self.funding_payments, subaccount, parent=parent, ticker=ticker)
-        return _by_page(ask, attrgetter("ticker", "created_at", "subaccount_number"), None)
+        whose = _whose(subaccount, parent)
+        return self.walk(ENDPOINTS["funding_payments"], **whose, ticker=ticker)
 
     def all_historical_pnl(self, subaccount: Subaccount) -> AsyncIterator[PnlFields]:
         """Walk all hours of an account's profit."""
-        ask = partial(self.historical_pnl, subaccount)
-        return _by_page(ask, attrgetter("created_at", "block_height"))
-
-    async def _account(
-        self, path: str, part: str, subaccount: Subaccount, parent: bool,
-        rows: Mapping[str, Any] = {}, **more: Any,
-    ) -> Answer[Any]:  # fmt: skip
-        # Not by the client's own methods: they know no pages, and filter fills by a parameter
-        # that the venue does not have, so that it answers with all of them.
-        number = "parentSubaccountNumber" if parent else "subaccountNumber"
-        twin = "/parentSubaccount" if path == "/v4/fundingPayments" else "/parentSubaccountNumber"
-        who = {"address": subaccount.owner, number: subaccount.number}
-        asked = {**who, **_camel(rows), **_camel(more)}
-        return await self._part(part, self.client.account.get(path + twin * parent, asked))
-
-    @staticmethod
-    async def _part(part: str, asked: Awaitable[Answer[Any]]) -> Answer[Any]:
-        answer = await asked
-        value = getattr(answer.value, part) if part else answer.value
-        if value is None:
-            raise BadAnswer(f"expected {part} in the answer, got none")
-        return replace(answer, value=value)
+        return self.walk(ENDPOINTS["historical_pnl"], **_whose(subaccount, parent=False))
 
 
-def _market(ticker: str | None) -> dict[str, Any]:
-    return {"market": ticker, "marketType": ticker and "PERPETUAL"}
-
-
-def _camel(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {re.sub("_(.)", lambda m: m[1].upper(), name): v for name, v in parameters.items()}
-
-
-async def _by_page(
-    ask: Callable[..., Awaitable[Answer[list[_T]]]], key: Callable[[_T], Hashable],
-    time_of: Callable[[_T], str] | None = attrgetter("created_at"),
-) -> AsyncIterator[_T]:  # fmt: skip
-    seen: set[Hashable] = set()
-    for page in itertools.count(1):
-        rows = _fresh(await ask(limit=_MOST, page=page))
-        # What is new pushes rows to later pages, where they are seen again.
-        new = _new(rows, seen, key)
-        for row in new:
-            yield row
-        if len(rows) < _MOST:
-            return
-        if not new:
-            break  # the same page again: some parents' lists know no pages, and say nothing
-    if time_of is None:
-        raise BadAnswer("expected the next page, got the same again: the walk cannot go on")
-    async for row in _by_time(ask, "created_before_or_at", time_of, key, seen):
-        yield row
-
-
-async def _by_time(
-    ask: Callable[..., Awaitable[Answer[list[_T]]]], bound: str, time_of: Callable[[_T], str],
-    key: Callable[[_T], Hashable], seen: set[Hashable] | None = None,
-) -> AsyncIterator[_T]:  # fmt: skip
-    seen = set() if seen is None else seen
-    before = None
-    while True:
-        rows = _fresh(await ask(limit=_MOST, **{bound: before}))
-        for row in _new(rows, seen, key):
-            yield row
-        if len(rows) < _MOST:
-            return
-        if time_of(rows[-1]) == before:
-            what = f"expected less than {_MOST} rows at one instant"
-            raise BadAnswer(f"{what}, got more at {before}: the walk cannot go on")
-        before = time_of(rows[-1])
+def _whose(subaccount: Subaccount, parent: bool, market: str | None = None) -> dict[str, Any]:
+    number = "parentSubaccountNumber" if parent else "subaccountNumber"
+    what = {"market": market, "marketType": market and "PERPETUAL"}
+    return {"address": subaccount.owner, number: subaccount.number, **what}
 
 
 def _fresh(answer: Answer[list[_T]]) -> list[_T]:
@@ -4958,45 +5205,6 @@ def _fresh(answer: Answer[list[_T]]) -> list[_T]:
         what = "expected the next page, got one from memory"
         raise Unreachable(f"{what} that is {answer.age_s:.0f} s old: the endpoint fails")
     return answer.value
-
-
-def _new(rows: list[_T], seen: set[Hashable], key: Callable[[_T], Hashable]) -> list[_T]:
-    new = {key(row): row for row in rows if key(row) not in seen}
-    seen.update(new)
-    return list(new.values())
-
-
-# === Subscriptions ===
-
-PER_CONNECTION: Final = 32  # subscriptions to one channel that a connection may hold (socks)
-_BATCHED: Final = frozenset(["v4_markets", "v4_orderbook", "v4_trades", "v4_candles"])
-
-
-def subscriptions(
-    tickers: Iterable[str],
-    resolutions: Iterable[str] = (),
-    subaccount: Subaccount | None = None,
-    *,
-    parent: bool = False,
-) -> list[list[Key]]:
-    """Spread what is asked for over as few connections as hold it; the first has all that is one.
-
-    >>> [len(keys) for keys in subscriptions([f"M{n}-USD" for n in range(40)])]
-    [66, 16]
-    """
-    resolutions = tuple(resolutions)
-    keys = [("v4_markets", ""), ("v4_block_height", "")]
-    for ticker in dict.fromkeys(tickers):
-        keys += [("v4_orderbook", ticker), ("v4_trades", ticker)]
-        keys += [("v4_candles", f"{ticker}/{resolution}") for resolution in resolutions]
-    if subaccount is not None:
-        keys.append((_ACCOUNTS[parent], f"{subaccount.owner}/{subaccount.number}"))
-    counts: Counter[str] = Counter()
-    groups: defaultdict[int, list[Key]] = defaultdict(list)
-    for channel, id_ in keys:
-        groups[counts[channel] // PER_CONNECTION].append((channel, id_))
-        counts[channel] += 1
-    return [*groups.values()]
 
 
 # === Inbox ===
@@ -5056,6 +5264,9 @@ _AGAIN_S: Final = 1.1
 class _Link(threading.Thread):
     """One connection, kept open: subscribe, listen, and after a loss try again.
 
+    The one place where anything is reconnected. A loop, as RxPY's `retry` knows no back-off and
+    has no `retry_when`; and below `share`, which would replay its first error for ever.
+
     All that is read, written and pinged is so on this thread: TLS allows for no other. What is
     read goes to the inbox, so that nothing a subscriber does keeps the venue's ping waiting.
     """
@@ -5108,7 +5319,10 @@ class _Link(threading.Thread):
         while not self._stopping.is_set():
             self._closed, begun_ns = (0, ""), time.monotonic_ns()
             self._put("tick")
-            self._listen()
+            try:
+                self._listen()
+            except Exception as error:  # noqa: BLE001 - whatever it is, a link is tried again
+                self._lost(error)
             code, reason = self._closed
             self._put("close", reason, str(code))
             # A venue that greets and drops us is as gone as one that does not answer.
@@ -5156,7 +5370,8 @@ class _Link(threading.Thread):
         if anew:
             channel.unsubscribe(**names)
         self._asked[key] = time.monotonic()
-        channel.subscribe(**names, **({"batched": True} if channel.channel in _BATCHED else {}))
+        batched = {"batched": True} if CHANNELS[key[0]].batched else {}
+        channel.subscribe(**names, **batched)
 
     def _say(self, send: Callable[[str], None], text: str) -> None:
         self._put("sent", text)
@@ -5253,9 +5468,7 @@ _RACE_S: Final = 3.0  # what is asked so long after a snapshot knows what that h
 _RETRY_S: Final = 5.0
 _ROUND_S: Final = 1.0  # answers are cached for a second
 _ROWS: Final = 100
-_RACING: Final = frozenset(["v4_orderbook", *_ACCOUNTS])
 _MARKETS: Final[Key] = ("v4_markets", "")
-_Question = Callable[[], Awaitable[Answer[Any]]]
 
 
 class _Asker(threading.Thread):
@@ -5277,7 +5490,7 @@ class _Asker(threading.Thread):
 
     def mend(self, key: Key) -> None:
         """Ask, from any thread, for what the snapshot of a key may have missed."""
-        if key[0] in _RACING:
+        if CHANNELS[key[0]].changes:
             self._call(self._start, key, partial(self._later, key))
 
     def poll(self, link: str, keys: Iterable[Key]) -> None:
@@ -5299,9 +5512,13 @@ class _Asker(threading.Thread):
         self.join(timeout=2.0)
 
     def run(self) -> None:
-        """Ask until told to leave."""
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._main())
+        """Ask until told to leave; what else ends it is a gap, and a traceback."""
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._main())
+        except Exception as error:
+            self._put("gap", f"REST is asked no more: {type(error).__name__}: {error}")
+            raise
 
     async def _main(self) -> None:
         async with self._rest:
@@ -5317,11 +5534,17 @@ class _Asker(threading.Thread):
 
     def _start(self, name: Any, ask: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         self._end(name)
-        self._tasks[name] = self._loop.create_task(ask())
+        self._tasks[name] = task = self._loop.create_task(ask())
+        task.add_done_callback(self._ended)
 
     def _end(self, name: Any) -> None:
         if task := self._tasks.pop(name, None):
             task.cancel()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        # Nobody awaits it: what it dies of is told here, or by nobody.
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._put("gap", f"a question to REST ended by {type(error).__name__}: {error}")
 
     async def _later(self, key: Key) -> None:
         await asyncio.sleep(_RACE_S)
@@ -5329,9 +5552,10 @@ class _Asker(threading.Thread):
             await asyncio.sleep(_RETRY_S)
 
     async def _rounds(self, key: Key) -> None:
+        by_market = CHANNELS[key[0]].id.startswith("ticker")
         while True:
             next_due = self._loop.time() + _ROUND_S
-            await (self._in_turn(key) if key[0] in _BY_TICKER else self._ask(key))
+            await (self._in_turn(key) if by_market else self._ask(key))
             await asyncio.sleep(max(next_due - self._loop.time(), 0.0))
 
     async def _in_turn(self, key: Key) -> bool:
@@ -5340,9 +5564,12 @@ class _Asker(threading.Thread):
 
     async def _ask(self, key: Key) -> bool:
         channel, id_ = key
+        row = CHANNELS[channel]
         try:
-            for ask in _QUESTIONS[channel](self._rest, id_):
-                if (await ask()).stale:
+            for endpoint in row.rest:
+                rows = _ROWS if endpoint.key else None
+                answer = await self._rest.ask(endpoint, **row.parameters(id_), limit=rows)
+                if answer.stale:
                     raise Unreachable("it fails, and what it said before is old")
         except NotFound:
             pass  # the answer is that there is nothing: an account was never funded, say
@@ -5359,33 +5586,6 @@ class _Asker(threading.Thread):
     def _answered(self, _method: str, path: str, status: int, body: str, _headers: Any) -> None:
         self._put("http", body, str(status), path)
 
-
-def _account(rest: Rest, id_: str, *, parent: bool) -> list[_Question]:
-    owner, _, number = id_.partition("/")
-    of: dict[str, Any] = {"subaccount": Subaccount(owner, int(number)), "parent": parent}
-    return [
-        partial(rest.subaccount, **of),
-        partial(rest.orders, **of, limit=_ROWS),
-        partial(rest.fills, **of, limit=_ROWS),
-    ]
-
-
-def _candles(rest: Rest, id_: str) -> list[_Question]:
-    ticker, _, resolution = id_.partition("/")
-    return [partial(rest.candles, ticker, resolution, limit=_ROWS)]
-
-
-_BY_TICKER: Final = frozenset(["v4_orderbook", "v4_trades", "v4_candles"])
-# What to ask in place of a channel: what its snapshot is made from.
-_QUESTIONS: Final[dict[str, Callable[[Rest, str], list[_Question]]]] = {
-    "v4_markets": lambda rest, _: [rest.perpetual_markets],
-    "v4_block_height": lambda rest, _: [rest.height],
-    "v4_orderbook": lambda rest, id_: [partial(rest.order_book, id_)],
-    "v4_trades": lambda rest, id_: [partial(rest.trades, id_, limit=_ROWS)],
-    "v4_candles": _candles,
-    "v4_subaccounts": partial(_account, parent=False),
-    "v4_parent_subaccounts": partial(_account, parent=True),
-}
 
 # === Live ===
 
@@ -5407,16 +5607,28 @@ def live(
     With a `subaccount` its account too, or as `parent` that of all its children; `resolutions`
     are of the candles. What others put into `inbox` comes out among the rest.
 
-    Cold: each subscriber opens connections of its own (share it), and receives on its own
-    thread, inside `subscribe`, until `pace` says False or it is disposed; no error ends it. Lost
-    messages are a gap frame before the one that shows it, and are asked for anew. A lost
-    connection is a close frame, and is opened anew; after five attempts in vain REST is polled
-    meanwhile. A tick of "clock" passes every second, one of a link with each attempt.
+    Shared: however many subscribe, it is received once. The first subscriber opens the links, and
+    all are called on its thread, inside its `subscribe`; who comes later is told what comes from
+    then on, and nothing of before. The links close when the last has left, and who comes then
+    opens them again. It completes, for good, once `pace` says False; no error ends it, but what a
+    subscriber raises is raised where it is received.
 
-        live  --tick-open-ws-ws-gap-ws-tick-close--tick-open-
+    Lost messages are a gap frame before the one that shows it, and are resubscribed. A lost link
+    is a close frame, and connects again; after five attempts in vain REST is polled meanwhile. A
+    tick of "clock" passes every second, one of a link with each attempt.
+
+        first   --tick-open-ws-ws-gap-ws-tick-close--tick-open-
+        second           |--ws-ws-gap-ws-tick-|
     """
     keys = subscriptions(tickers, resolutions, subaccount, parent=parent)
-    return from_generator(partial(_receive, network, keys, pace, inbox))
+    over: list[bool] = []
+
+    def receive() -> Generator[Frame]:
+        if not over:
+            yield from _receive(network, keys, pace, inbox)
+            over.append(True)
+
+    return from_generator(receive).pipe(operators.share())
 
 
 def _receive(
@@ -5485,11 +5697,12 @@ class _Watch:
 
     def _judged(self, ids: Continuity, frame: Frame) -> list[Frame]:
         link, trouble = self._links[frame.link], ids.take(frame)
-        if frame.type == "subscribed":
+        if frame.is_snapshot:
             self._asker.mend(key_of(frame))
-        elif frame.type == "error" and "could not fetch" in frame.text and frame.channel:
+        elif frame.is_refusal and "could not fetch" in frame.text and frame.channel:
             link.again([key_of(frame)], _RETRY_S)
-        if trouble == "out_of_order" or (frame.channel == "v4_orderbook" and not _readable(frame)):
+        row = CHANNELS.get(frame.channel)
+        if trouble == "out_of_order" or (row is not None and row.changes and not _readable(frame)):
             link.again([key_of(frame)])  # nobody can say what it would have changed
         if trouble != "gap":
             return []
@@ -5519,9 +5732,10 @@ class _Watch:
 
 def _readable(frame: Frame) -> bool:
     try:
-        return bool(contents(frame)) or frame.type == "error"
+        contents(frame)
     except WireError:
         return False
+    return True
 
 
 def _gap(frame: Frame, link: str, lost: int, why: str) -> Frame:
@@ -5898,10 +6112,9 @@ class AuditLog:
         And each act. What passed between us and a node is written where it is signed.
         """
         if frame.kind == "http" and frame.link != "node":
-            status = int(frame.type) if frame.type.isdecimal() else 0
-            self.answered("GET", frame.channel, status, frame.text, {})
+            self.answered("GET", frame.channel, frame.status, frame.text, {})
         elif frame.kind in ("open", "sent", "gap", "close") and frame.link != "node":
-            said = {"code": frame.type, "text": frame.text, "lost": frame.message_id}
+            said = {"code": frame.status, "text": frame.text, "lost": frame.lost}
             told = {name: value for name, value in said.items() if value}
             self.write(
                 f"socket {frame.kind}", at=frame.at, link=frame.link, seq=frame.seq, told=told
@@ -5950,136 +6163,6 @@ def _field(name: str, value: Any, depth: int) -> Any:
         return _GONE
     is_hash = _HASH.fullmatch(f"{name}:") and _DIGITS.fullmatch(str(value))
     return value if is_hash else _jsonable(value, depth)
-
-
-# === Node ===
-
-# Whatever is signed is signed for one chain: the node has to say that it is that one.
-
-
-@dataclass(frozen=True, slots=True)
-class ChainTip:
-    """A node's newest block: whose it is, its height, its time and when it was heard, in ns."""
-
-    chain_id: str
-    height: int
-    time_ns: int
-    at: int
-
-
-def chain_tip(network: Network, *, deadline_s: float = 5.0) -> ChainTip:
-    """Ask the network's node for its newest block; `NetworkError` if none comes in time."""
-    import grpc
-
-    channel = _channel(network.node)
-    try:
-        from dydx_v4_client.node.client import QueryNodeClient
-
-        node = QueryNodeClient(grpc.intercept_channel(channel, _deadline(deadline_s)))
-        header = asyncio.run(node.latest_block()).block.header
-    except grpc.RpcError as error:
-        said = str(error.details()).rpartition("last error: ")[2]
-        problem = f"{error.code().name}: {said}"
-    else:
-        tip_ns = header.time.ToNanoseconds()
-        return ChainTip(header.chain_id, header.height, tip_ns, time.time_ns())
-    finally:
-        channel.close()
-    raise NetworkError(f"expected a block of the node {network.node}, but {problem}")
-
-
-def is_loopback(address: str) -> bool:
-    """Tell whether an address, with or without scheme and port, is of this machine."""
-    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
-    with contextlib.suppress(ValueError):
-        return host == "localhost" or ip_address(host).is_loopback
-    return False
-
-
-def _channel(node: str) -> Any:
-    # As it is imported, the client warns of an address in its own configuration.
-    logger = logging.getLogger("dydx_v4_client.network")
-    logger.addFilter(_nothing)
-    try:
-        from dydx_v4_client.network import insecure_channel, secure_channel
-    finally:
-        logger.removeFilter(_nothing)
-    # Plain text is for a node on this machine; certificates are verified everywhere else.
-    bare = re.sub(r"^\w+://", "", node)
-    return insecure_channel(bare) if is_loopback(node) else secure_channel(bare)
-
-
-def _nothing(_: logging.LogRecord) -> bool:
-    return False
-
-
-def _deadline(seconds: float) -> Any:
-    """Return what gives every call of the official client a deadline; it has none by itself."""
-    import grpc
-
-    class Deadline(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # untyped
-        def intercept_unary_unary(self, proceed: Any, details: Any, request: Any) -> Any:
-            return proceed(details._replace(timeout=seconds), request)
-
-    return Deadline()
-
-
-# The official NodeClient, with what it lacks: a deadline on every call, and no second sending.
-
-
-_Block = tuple[str, int, int]  # chain id, height, time in nanoseconds
-
-
-class _Node:
-    """One node, asked in whichever thread calls; what goes wrong is a `grpc.RpcError`."""
-
-    def __init__(self, network: Network, deadline_s: float) -> None:
-        from dydx_v4_client.node.builder import Builder
-        from dydx_v4_client.node.client import NodeClient
-
-        self._channel = channel = _order_channel(network.node)
-
-        def call(*path: Any, **shapes: Any) -> Callable[[Any], Any]:
-            return partial(channel.unary_unary(*path, **shapes), timeout=deadline_s)
-
-        # Of a channel the client's stubs ask for nothing but `unary_unary`; and its own keeper
-        # of sequences would ask for the account before each order.
-        builder = Builder(network.chain_id, network.usdc_denom, memo="")
-        self._client = NodeClient(SimpleNamespace(unary_unary=call), builder, manage_sequence=False)
-
-    def latest_block(self) -> _Block:
-        header = asyncio.run(self._client.latest_block()).block.header
-        return header.chain_id, header.height, header.time.ToNanoseconds()
-
-    def account(self, address: str) -> tuple[int, int]:
-        found = asyncio.run(self._client.get_account(address))
-        return found.account_number, found.sequence
-
-    def broadcast(
-        self, wallet: Any, message: Any, authenticators: Sequence[int]
-    ) -> tuple[Result, str]:
-        """Sign and send; the answer says what the node's mempool made of it, and the hash."""
-        from dydx_v4_client.node.builder import TxOptions
-
-        chosen = TxOptions(list(authenticators), wallet.sequence, wallet.account_number)
-        options = chosen if authenticators else None
-        signed = self._client.builder.build(wallet, message, tx_options=options)
-        said = asyncio.run(self._client.broadcast(signed)).tx_response
-        return Result(code=said.code, codespace=said.codespace, log=said.raw_log), said.txhash
-
-    def close(self) -> None:
-        self._channel.close()
-
-
-def _order_channel(node: str) -> Any:
-    import grpc
-
-    address = node.rpartition("//")[2]
-    # gRPC may send anew what it believes lost: an order must not be.
-    options = [("grpc.enable_retries", 0)]
-    if is_loopback(address):
-        return grpc.insecure_channel(address, options)
-    return grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
 
 
 # === Messages ===
@@ -6168,63 +6251,353 @@ def _varint(value: int) -> bytes:
     return bytes([low | 128]) + _varint(rest) if rest else bytes([low])
 
 
-# === Client ids ===
+# === Node ===
+
+# A node, asked and told over one gRPC channel, through the official client. Whatever is signed is
+# signed for one chain: the node has to say that it is that one.
 
 
-class ClientIds:
-    """Numbers for orders, each given once: over restarts, threads and processes that share `path`.
+@dataclass(frozen=True, slots=True)
+class ChainTip:
+    """A node's newest block: whose it is, its height, its time and when it came, in ns."""
 
-    The file holds the first number that nobody has been promised. A new file begins where the
-    clock stands, counting 500 a second: so it comes round after 99 days, when no order of the last
-    time lives any more (the longest stands 95), and a lost file does no harm.
+    chain_id: str
+    height: int
+    time_ns: int
+    at: int
+
+
+def chain_tip(network: Network, *, deadline_s: float = 5.0) -> ChainTip:
+    """Ask the network's node for its newest block; `NetworkError` if none comes in time."""
+    import grpc
+
+    with contextlib.closing(_Node(network, deadline_s)) as node:
+        try:
+            return node.latest_block()
+        except grpc.RpcError as error:
+            problem = _why(error)
+    raise NetworkError(f"expected a block of the node {network.node}, but {problem}")
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether an address, with or without scheme and port, is of this machine."""
+    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+    with contextlib.suppress(ValueError):
+        return host == "localhost" or ip_address(host).is_loopback
+    return False
+
+
+class _Channel:
+    """A gRPC channel: every call has a deadline, and none is made twice.
+
+    Of a channel the official client asks for nothing but `unary_unary`.
     """
 
-    RESERVED: Final = 256  # a write to the disk for so many numbers; a restart skips the rest
+    def __init__(self, node: str, deadline_s: float) -> None:
+        import grpc
 
-    def __init__(self, path: Path | str, *, clock: Callable[[], float] = time.time) -> None:
-        self.path = Path(path)
+        address = node.rpartition("//")[2]
+        # gRPC may send anew what it believes lost: an order must not be.
+        options = [("grpc.enable_retries", 0)]
+        self._deadline_s = deadline_s
+        # Plain text is for a node on this machine; certificates are verified everywhere else.
+        self._channel = (
+            grpc.insecure_channel(address, options)
+            if is_loopback(address)
+            else grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
+        )
+
+    def unary_unary(self, *path: Any, **shapes: Any) -> Callable[[Any], Any]:
+        return partial(self._channel.unary_unary(*path, **shapes), timeout=self._deadline_s)
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+class _Node:
+    """One node, asked in whichever thread calls; what goes wrong is a `grpc.RpcError`."""
+
+    def __init__(self, network: Network, deadline_s: float) -> None:
+        with _unwarned():
+            from dydx_v4_client.node.builder import Builder
+            from dydx_v4_client.node.client import NodeClient
+
+        self._channel = _Channel(network.node, deadline_s)
+        builder = Builder(network.chain_id, network.usdc_denom, memo="")
+        # Its own keeper of sequences would ask for the account before each order.
+        self._client = NodeClient(self._channel, builder, manage_sequence=False)
+
+    def latest_block(self) -> ChainTip:
+        header = asyncio.run(self._client.latest_block()).block.header
+        return ChainTip(header.chain_id, header.height, header.time.ToNanoseconds(), time.time_ns())
+
+    def account(self, address: str) -> tuple[int, int]:
+        """Return an account's number and the sequence of its next transaction."""
+        found = asyncio.run(self._client.get_account(address))
+        return found.account_number, found.sequence
+
+    def broadcast(
+        self, wallet: Any, message: Any, authenticators: Sequence[int]
+    ) -> tuple[Result, str]:
+        """Sign and send; the answer says what the node's mempool made of it, and the hash."""
+        from dydx_v4_client.node.builder import TxOptions
+
+        chosen = TxOptions(list(authenticators), wallet.sequence, wallet.account_number)
+        options = chosen if authenticators else None
+        signed = self._client.builder.build(wallet, message, tx_options=options)
+        said = asyncio.run(self._client.broadcast(signed)).tx_response
+        return Result(code=said.code, codespace=said.codespace, log=said.raw_log), said.txhash
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+@contextlib.contextmanager
+def _unwarned() -> Iterator[None]:
+    # As it is imported, the client warns of an address in its own configuration.
+    logger = logging.getLogger("dydx_v4_client.network")
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = False
+
+
+def _why(error: Any) -> str:
+    return f"{error.code().name}: {str(error.details()).rpartition('last error: ')[2]}"
+
+
+# === Sending ===
+
+# What one transaction needs on its way to a node: the chain's clock, the account's sequence, the
+# frames that tell of it. Used from many threads; what is shared is guarded where it is kept.
+
+_Request = OrderRequest | CancelRequest | BatchCancel
+Wish = _Request | Replace
+
+
+class _Job(msgspec.Struct, frozen=True):
+    """A transaction to be sent; `then` is another one, once this one is taken."""
+
+    what: str
+    ids: tuple[str, ...]
+    subaccount: Subaccount
+    request: _Request
+    message: Any
+    size: Decimal
+    short: bool
+    until: int
+    then: "_Job | None" = None
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        return self.ids + (self.then.about if self.then else ())
+
+
+class _Log:
+    """Where what is sent and answered is told: the inbox, as frames of the node, and the audit."""
+
+    def __init__(self, inbox: Inbox, audit: AuditLog | None) -> None:
+        self._inbox, self._audit = inbox, audit
+
+    def put(self, kind: str, told: Any, type: str, channel: str, id: str = "") -> None:
+        self._inbox.put(kind, msgspec.json.encode(told).decode(), type, channel, id, link="node")
+        self.write("sent" if kind == "sent" else channel, told=told)
+
+    def write(self, event: str, **fields: Any) -> None:
+        if self._audit is not None:
+            self._audit.write(f"node {event}", **fields)
+
+
+class _Clock:
+    """The chain's last block as far as node and frames have told: never ahead of the chain."""
+
+    def __init__(self) -> None:
+        self._last = (0, 0, 0)  # its height and time, and when it came
+
+    def learn(self, height: int, time_ns: int) -> None:
+        if height > self.height:
+            self._last = (height, time_ns, time.monotonic_ns())  # at once: others are reading
+
+    @property
+    def height(self) -> int:
+        return self._last[0]
+
+    @property
+    def now_ns(self) -> int:
+        """The block's time, and what passed since; 0 before there is one."""
+        height, time_ns, came_ns = self._last
+        return time_ns + time.monotonic_ns() - came_ns if height else 0
+
+
+class _Sequence:
+    """The account's number, and which sequence its next transaction has.
+
+    With `nonces` that is the chain's time in milliseconds, or one more than was used last.
+    """
+
+    def __init__(self, clock: _Clock, *, nonces: bool) -> None:
+        self.number = 0
+        self.nonces = nonces
         self._clock = clock
-        self._lock = threading.Lock()
-        self._next = self._end = 0
+        self._next: int | None = None  # None: ask
+        self._nonce, self._guard = 0, threading.Lock()
 
-    def __call__(self) -> int:
-        """Return a number of 32 bits that was never returned; `ConnError` if the file is broken."""
-        with self._lock:
-            if self._next == self._end:
-                self._next = self._reserve()
-                self._end = self._next + self.RESERVED
-            self._next += 1
-            return (self._next - 1) % (1 << 32)
+    def take(self, node: _Node, owner: str) -> int:
+        """Return a sequence to send with; a `grpc.RpcError` if it has to be asked for in vain."""
+        if self.nonces:
+            with self._guard:
+                self._nonce = max(self._clock.now_ns // 1_000_000, self._nonce + 1)
+                return self._nonce
+        return self.ask(node, owner) if self._next is None else self._next
 
-    def _reserve(self) -> int:
-        part = self.path.with_name(f"{self.path.name}.part")
+    def ask(self, node: _Node, owner: str) -> int:
+        self.number, sequence = node.account(owner)
+        self._next = sequence
+        return sequence
+
+    def learn(self, used: int, result: Result | None) -> None:
+        if not self.nonces:
+            self._next = _next_sequence(used, result)
+
+
+def _next_sequence(used: int, result: Result | None) -> int | None:
+    """Return which sequence follows a transaction's; None if nobody knows."""
+    if result is None:
+        return None
+    if result.code == 0:
+        return used + 1
+    if result.is_sdk(4) or result.is_sdk(32):
+        expected = _EXPECTED.search(result.log)
+        return int(expected[1]) if expected else None
+    return used
+
+
+_EXPECTED: Final = re.compile(r"expected (\d+), got \d+")
+# With these a gateway says that the node has not seen it.
+_NOT_HANDED_ON: Final = re.compile("INVALID_ARG|PERMISSION_DENIED|UNAUTHENTICATED|UNIMPLEMENTED")
+
+
+class _Sender:
+    """Signs jobs and sends each once; what becomes of it is told in frames."""
+
+    def __init__(
+        self, keys: Keys, owner: str, log: _Log, *, nonces: bool, authenticators: Sequence[int]
+    ) -> None:
+        self.clock = _Clock()
+        self.sequence = _Sequence(self.clock, nonces=nonces)
+        self.stop = threading.Event()
+        self.node: _Node
+        self._keys, self._owner, self._log = keys, owner, log
+        self._authenticators = tuple(authenticators)
+        self._lost = False  # the last answer did not come
+
+    def open(self, network: Network, deadline_s: float) -> None:
+        """Connect and learn block and account; `NetworkError` if the node does not say them."""
+        import grpc
+
+        self.node, problem = _Node(network, deadline_s), ""
         try:
-            with self.path.with_name(f"{self.path.name}.lock").open("a") as lock:
-                # Until it is closed: two processes must not read the same number.
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                start = self._read()
-                with part.open("w") as file:
-                    file.write(f"{(start + self.RESERVED) % (1 << 32)}\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(part, self.path)
-        except OSError as error:
-            raise ConnError(f"expected to keep client ids in {self.path}: {error}") from None
-        return start
+            chain_id = self._heard(self.node.latest_block())
+            if chain_id == network.chain_id:
+                self.sequence.ask(self.node, self._owner)
+            else:
+                problem = f"it is of {chain_id}"
+        except grpc.RpcError as error:
+            problem = _why(error)
+        if problem:
+            self.node.close()
+            what = f"expected a node of {network.chain_id} at {network.node}"
+            raise NetworkError(f"{what} that says block and account, but {problem}")
 
-    def _read(self) -> int:
-        if not self.path.exists():
-            return int(self._clock() * 500) % (1 << 32)
-        text = self.path.read_text("ascii", "replace")
-        if not text.strip().isdecimal():
-            raise ConnError(f"expected a number in {self.path}, got {text[:40]!r}")
-        return int(text)
+    def refresh(self) -> None:
+        """Learn the newest block, if the node says it."""
+        import grpc
+
+        try:
+            self._heard(self.node.latest_block())
+        except grpc.RpcError as error:
+            # The height stays a lower bound: orders end sooner, and none is good for too long.
+            self._log.write("unanswered", asked="latest_block", why=_why(error))
+
+    def _heard(self, tip: ChainTip) -> str:
+        self.clock.learn(tip.height, tip.time_ns)
+        at = datetime.fromtimestamp(tip.time_ns / 1e9, UTC).isoformat()
+        header = {"height": str(tip.height), "time": at, "chain_id": tip.chain_id}
+        self._log.put("http", {"result": {"block": {"header": header}}}, "0", "latest_block")
+        return tip.chain_id
+
+    def send(self, job: _Job) -> None:
+        """Send a job, and what is to follow it if it is taken."""
+        taken = None
+        try:
+            taken = self._send(job, 0) if job.short else self._send_numbered(job)
+        finally:
+            if job.then is not None and taken is not None and taken.is_taken:
+                self.send(job.then)
+            elif job.then is not None:
+                # Not a second order beside the first, which may still stand.
+                self._drop(job.then, "the cancel before it was not taken")
+
+    def _send_numbered(self, job: _Job) -> Result | None:
+        """Send with a sequence, and anew with the right one if it was wrong."""
+        import grpc
+
+        for last in (False, False, True):
+            try:
+                sequence = self.sequence.take(self.node, self._owner)
+            except grpc.RpcError as error:
+                self._drop(job, f"the account's sequence is not known: {_why(error)}")
+                return None
+            result = self._send(job, sequence, again=not last)
+            self.sequence.learn(sequence, result)
+            if result is None or not result.is_sdk(32):
+                break
+            if self.sequence.nonces:
+                self.refresh()  # our idea of the chain's time was off
+        return result
+
+    def _send(self, job: _Job, sequence: int, *, again: bool = False) -> Result | None:
+        """Send once; None if no answer came, and then nobody knows."""
+        import grpc
+
+        if self.stop.is_set() and self._lost and not (job.short and job.what != "place"):
+            self._drop(job, "closed, and the node does not answer")
+            return None
+        wallet = self._keys.wallet(self.sequence.number, sequence)
+        told: dict[str, Any] = {"ids": job.ids, "subaccount": str(job.subaccount)}
+        told |= {"size": str(job.size), "sequence": sequence, job.what: job.request}
+        self._log.put("sent", told, "", job.what, job.ids[0])
+        try:
+            result, txhash = self.node.broadcast(wallet, job.message, self._authenticators)
+        except grpc.RpcError as error:
+            if not _NOT_HANDED_ON.match(error.code().name):
+                return self._answer(job, errors=[{"msg": _why(error)}])
+            code = error.code().value[0]
+            result, txhash = Result(code=code, codespace="grpc", log=_why(error)), ""
+        except Exception as error:
+            # Not of the network, and yet after the sending may have begun: that must be told too.
+            self._answer(job, errors=[{"msg": type(error).__name__}])
+            raise
+        self._lost, said = False, msgspec.to_builtins(result) | {"hash": txhash}
+        return self._answer(job, result, result=said, again=again and result.is_sdk(32))
+
+    def _drop(self, job: _Job, why: str) -> None:
+        """Say that what was queued is not sent after all."""
+        result = Result(code=1, codespace="client", log=f"not sent: {why}")
+        self._answer(job, result=msgspec.to_builtins(result))
+
+    def _answer(self, job: _Job, found: Result | None = None, **said: Any) -> Result | None:
+        code = said.get("result", {}).get("code", -1)
+        about = {"to": job.what, "ids": job.ids, "until": job.until}
+        self._log.put("http", about | said, str(code), "broadcast")
+        self._lost = self._lost or code < 0
+        return found
 
 
 # === Trader ===
 
-_Request = OrderRequest | CancelRequest | BatchCancel
-Wish = _Request | Replace
+# What may go out, and in which turn. It judges before it sends, and never waits.
 
 
 class Queued(msgspec.Struct, frozen=True, gc=False):
@@ -6240,6 +6613,24 @@ class Denied(msgspec.Struct, frozen=True, gc=False):
     error: str = ""
 
 
+def _refusal_of(
+    wish: _Request, subaccount: Subaccount, market: PerpetualMarket | None, *,
+    status: str, height: int, time: int, window: int,
+) -> str:  # fmt: skip
+    """Name what the chain would refuse a request for now, or return nothing; as `objection`."""
+    if isinstance(wish, BatchCancel):
+        error = batch_cancel_objection(wish.cancels, subaccount=subaccount, height=height)
+        return error if wish.cancels else "ErrInvalidBatchCancel"
+    if wish.order_flags == SHORT_TERM and wish.good_til_block > height + 1 + window:
+        return "ErrGoodTilBlockExceedsShortBlockWindow"
+    if isinstance(wish, CancelRequest):
+        return cancel_objection(wish, subaccount=subaccount, height=height, time=time)
+    if market is None:
+        return "ErrInvalidClob"
+    given: Any = {"subaccount": subaccount, "height": height, "time": time}
+    return objection(wish, market, status=status, **given)
+
+
 _MESSAGES: Final[Mapping[type, tuple[str, Callable[[Any, Subaccount], Any]]]] = {
     OrderRequest: ("place", place_message),
     CancelRequest: ("cancel", cancel_message),
@@ -6247,20 +6638,79 @@ _MESSAGES: Final[Mapping[type, tuple[str, Callable[[Any, Subaccount], Any]]]] = 
 }
 
 
-class _Job(msgspec.Struct, frozen=True):
-    what: str
-    ids: tuple[str, ...]
-    subaccount: Subaccount
-    request: _Request
-    message: Any
-    size: Decimal
-    short: bool
-    until: int
-    then: "_Job | None" = None
+def _job(wish: _Request, subaccount: Subaccount, size: Decimal) -> _Job:
+    parts = wish.cancels if isinstance(wish, BatchCancel) else (wish,)
+    what, write = _MESSAGES[type(wish)]
+    ids = tuple(order_id(subaccount, part) for part in parts)
+    short = parts[0].order_flags == SHORT_TERM
+    message = write(wish, subaccount)
+    return _Job(what, ids, subaccount, wish, message, size, short, good_until(parts[0]))
 
-    @property
-    def about(self) -> tuple[str, ...]:
-        return self.ids + (self.then.about if self.then else ())
+
+class _Turns:
+    """Work on threads: what concerns one order in turn, else in parallel or, `alone`, one by one.
+
+    `guard` is held by who looks and puts: what was looked at is then still so.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.guard = threading.Condition()
+        self._open, self._waiting, self._capacity = False, 0, capacity
+        self._latest: dict[str, Future[None]] = {}  # by order, the last of its work on its way
+
+    def open(self) -> None:
+        self._pool, self._line = ThreadPoolExecutor(8, "node"), ThreadPoolExecutor(1, "turn")
+        self._open = True
+
+    def room(self) -> None:
+        """Raise `ConnError` if nothing can be put."""
+        if not self._open:
+            raise ConnError("expected a trader that is started and not closed")
+        if self._waiting >= self._capacity:
+            raise ConnError(f"expected at most {self._capacity} wishes on their way: it is full")
+
+    def put(self, ids: tuple[str, ...], work: Callable[[], None], *, alone: bool) -> None:
+        """Have work done after all that was put before about one of these orders."""
+        self._waiting += 1
+        before = [self._latest[id] for id in ids if id in self._latest]
+        done: Future[None] = Future()
+        self._latest |= dict.fromkeys(ids, done)
+        threads = self._line if alone else self._pool
+        self._after(before, partial(threads.submit, self._do, ids, work, done))
+
+    def close(self) -> bool:
+        """Take nothing more; tell whether it was open. What was put is still done."""
+        with self.guard:
+            was_open, self._open = self._open, False
+        return was_open
+
+    def end(self) -> None:
+        """Wait until all is done, then end the threads."""
+        with self.guard:
+            self.guard.wait_for(lambda: not self._waiting)
+        self._line.shutdown()
+        self._pool.shutdown()
+
+    def _after(self, before: "list[Future[None]]", begin: Callable[[], object]) -> None:
+        # Until those before it are done, it holds no thread.
+        for earlier in before:
+            if not earlier.done():
+                earlier.add_done_callback(lambda _: self._after(before, begin))
+                return
+        begin()
+
+    def _do(self, ids: tuple[str, ...], work: Callable[[], None], done: "Future[None]") -> None:
+        try:
+            work()
+        finally:
+            with self.guard:
+                for id in ids:
+                    if self._latest.get(id) is done:
+                        del self._latest[id]
+            done.set_result(None)
+            with self.guard:
+                self._waiting -= 1
+                self.guard.notify_all()
 
 
 class Trader:
@@ -6287,31 +6737,27 @@ class Trader:
             what = f"expected the key of {subaccount.owner} or authenticators, got"
             raise ConnError(f"{what} the key of {keys.address}")
         self.network, self.subaccount = network, subaccount
-        self._keys, self._inbox, self._audit = keys, inbox, audit
-        self._markets, self._statuses = markets, statuses or {}
-        self._authenticators, self._nonces = tuple(authenticators), nonces
-        self._window, self._capacity = window, capacity
+        self._markets, self._statuses, self._window = markets, statuses or {}, window
         self._deadline_s, self._refresh_s = deadline_s, refresh_s
-        self._last = (0, 0, 0)  # a block's height and time, and when it was heard
-        self._number = self._nonce = 0
-        self._sequence: int | None = None  # of the next transaction; None: ask
-        self._guard, self._stop = threading.Condition(), threading.Event()
-        self._waiting = 0
-        self._open = self._lost = False
-        self._asked: dict[str, int] = {}  # what was handed over, and until which block
-        self._latest: dict[str, Future[None]] = {}  # by order, the last wish on its way
+        self._log = log = _Log(inbox, audit)
+        self._sender = _Sender(
+            keys, subaccount.owner, log, nonces=nonces, authenticators=authenticators
+        )
+        self._turns = _Turns(capacity)
+        self._handed: dict[str, int] = {}  # what was handed over, and until which block
+        self._watch = threading.Thread(target=self._keep_time, name="block-clock", daemon=True)
 
     # --- the chain's clock
 
     @property
     def height(self) -> int:
         """Return the last block's height as far as node and frames have told; a lower bound."""
-        return self._last[0]
+        return self._sender.clock.height
 
     @property
     def time(self) -> int:
         """Return the chain's time in unix seconds: the last block's, and what passed since."""
-        return self._now_ns() // 1_000_000_000
+        return self._sender.clock.now_ns // 1_000_000_000
 
     def good_til_block(self, blocks: int = 10) -> int:
         """Return the block that is so many ahead, within the window."""
@@ -6325,16 +6771,12 @@ class Trader:
         """Learn a later height from the indexer's frames; others change nothing."""
         if frame.kind == "ws" and frame.channel == "v4_block_height":
             with contextlib.suppress(ConnError, ValueError):
-                for height, time_ns in blocks_of(frame):
-                    self._learn(height, time_ns)
+                for block in contents(frame):
+                    self._sender.clock.learn(*block.block)
 
-    def _learn(self, height: int, time_ns: int) -> None:
-        if height > self.height:
-            self._last = (height, time_ns, time.monotonic_ns())  # at once: others are reading
-
-    def _now_ns(self) -> int:
-        height, time_ns, heard_ns = self._last
-        return time_ns + time.monotonic_ns() - heard_ns if height else 0
+    def _keep_time(self) -> None:
+        while not self._sender.stop.wait(self._refresh_s):
+            self._sender.refresh()
 
     # --- life
 
@@ -6343,25 +6785,9 @@ class Trader:
 
         Also if it is a node of another chain: nothing is signed for that.
         """
-        import grpc
-
-        self._node = _Node(self.network, self._deadline_s)
-        try:
-            chain_id = self._heard(self._node.latest_block())
-            if chain_id != self.network.chain_id:
-                self._node.close()
-                what = f"expected a node of {self.network.chain_id} at {self.network.node}"
-                raise NetworkError(f"{what}, it is of {chain_id}")
-            self._learn_account()
-        except grpc.RpcError as error:
-            self._node.close()
-            what = f"expected block and account of the node {self.network.node}"
-            raise NetworkError(f"{what}, but {_why(error)}") from None
-        # In parallel, and one after the other.
-        self._pool, self._turn = ThreadPoolExecutor(8, "node"), ThreadPoolExecutor(1, "turn")
-        self._watch = threading.Thread(target=self._keep_time, name="block-clock", daemon=True)
+        self._sender.open(self.network, self._deadline_s)
         self._watch.start()
-        self._open = True
+        self._turns.open()
 
     def close(self) -> None:
         """Take nothing more, hear out what was queued, and end; a second call does nothing.
@@ -6369,16 +6795,11 @@ class Trader:
         Once the node has left a call without an answer, what is still queued is not sent, but for
         cancels of short-term orders.
         """
-        with self._guard:
-            was_open, self._open = self._open, False
-        if was_open:
-            self._stop.set()
-            with self._guard:
-                self._guard.wait_for(lambda: not self._waiting)
-            self._turn.shutdown()
-            self._pool.shutdown()
+        if self._turns.close():
+            self._sender.stop.set()
+            self._turns.end()
             self._watch.join()
-            self._node.close()
+            self._sender.node.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -6386,30 +6807,6 @@ class Trader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _learn_account(self) -> None:
-        self._number, self._sequence = self._node.account(self.subaccount.owner)
-
-    def _keep_time(self) -> None:
-        while not self._stop.wait(self._refresh_s):
-            self._refresh()
-
-    def _refresh(self) -> None:
-        import grpc
-
-        try:
-            self._heard(self._node.latest_block())
-        except grpc.RpcError as error:
-            # The height stays a lower bound: orders end sooner, and none is good for too long.
-            self._write("unanswered", asked="latest_block", why=_why(error))
-
-    def _heard(self, block: _Block) -> str:
-        chain_id, height, time_ns = block
-        self._learn(height, time_ns)
-        at = datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat()
-        header = {"height": str(height), "time": at, "chain_id": chain_id}
-        self._put("http", {"result": {"block": {"header": header}}}, "0", "latest_block")
-        return chain_id
 
     # --- wishes
 
@@ -6420,184 +6817,44 @@ class Trader:
         """
         own = self.subaccount
         try:
-            with self._guard:
-                job = self._job(wish, own if number is None else Subaccount(own.owner, number))
-                self._waiting += 1
-                before = [self._latest[id] for id in job.about if id in self._latest]
-                sent: Future[None] = Future()
-                self._latest |= dict.fromkeys(job.about, sent)
-            self._follow(before, job, sent)
+            with self._turns.guard:
+                self._turns.room()
+                job = self._judged(wish, own if number is None else Subaccount(own.owner, number))
+                alone = not (job.short or self._sender.sequence.nonces)
+                self._turns.put(job.about, partial(self._sender.send, job), alone=alone)
         except (ConnError, ValueError, TypeError) as problem:
             denied = Denied(str(problem), getattr(problem, "error", ""))
-            self._write("denied", wish=wish, reason=denied.reason)
+            self._log.write("denied", wish=wish, reason=denied.reason)
             return denied
         return Queued(job.ids)
 
-    def _job(self, wish: Wish, subaccount: Subaccount) -> _Job:
-        if not self._open:
-            raise ConnError("expected a trader that is started and not closed")
-        if self._waiting >= self._capacity:
-            raise ConnError(f"expected at most {self._capacity} wishes on their way: it is full")
+    def _judged(self, wish: Wish, subaccount: Subaccount) -> _Job:
         if isinstance(wish, Replace):
-            first = self._job(wish.cancel, subaccount)
-            return msgspec.structs.replace(first, then=self._job(wish.order, subaccount))
-        parts = wish.cancels if isinstance(wish, BatchCancel) else (wish,)
-        refuse(self._objection(wish, subaccount))
-        what, write = _MESSAGES[type(wish)]
-        ids, message = tuple(order_id(subaccount, part) for part in parts), write(wish, subaccount)
-        size = Decimal(0)
-        if isinstance(wish, OrderRequest):
-            self._once(ids[0], wish)
-            size = self._markets[wish.ticker].size(wish.quantums)
-        short = parts[0].order_flags == SHORT_TERM
-        return _Job(what, ids, subaccount, wish, message, size, short, good_until(parts[0]))
-
-    def _objection(self, wish: _Request, subaccount: Subaccount) -> str:
-        height, now = self.height, {"height": self.height, "time": self.time}
-        if isinstance(wish, BatchCancel):
-            error = batch_cancel_objection(wish.cancels, subaccount=subaccount, height=height)
-            return error if wish.cancels else "ErrInvalidBatchCancel"
-        if wish.order_flags == SHORT_TERM and wish.good_til_block > height + 1 + self._window:
-            return "ErrGoodTilBlockExceedsShortBlockWindow"
-        if isinstance(wish, CancelRequest):
-            return cancel_objection(wish, subaccount=subaccount, **now)
-        market = self._markets.get(wish.ticker)
-        if market is None:
-            return "ErrInvalidClob"
-        status = self._statuses.get(wish.ticker, "ACTIVE")
-        return objection(wish, market, subaccount=subaccount, status=status, **now)
+            first = self._judged(wish.cancel, subaccount)
+            return msgspec.structs.replace(first, then=self._judged(wish.order, subaccount))
+        order = wish if isinstance(wish, OrderRequest) else None
+        market = self._markets.get(order.ticker) if order else None
+        status = self._statuses.get(order.ticker, "ACTIVE") if order else "ACTIVE"
+        refuse(_refusal_of(
+            wish, subaccount, market, status=status,
+            height=self.height, time=self.time, window=self._window,
+        ))  # fmt: skip
+        job = _job(
+            wish, subaccount, market.size(order.quantums) if order and market else Decimal(0)
+        )
+        if order is not None:
+            self._once(job.ids[0], order)
+        return job
 
     def _once(self, id: str, order: OrderRequest) -> None:
         """Refuse what was handed over before; a greater block makes it a replacement."""
-        if id in self._asked and order.order_flags != SHORT_TERM:
+        if id in self._handed and order.order_flags != SHORT_TERM:
             raise OrderDenied("ErrStatefulOrderAlreadyExists")
-        if order.good_til_block <= self._asked.get(id, -1):
+        if order.good_til_block <= self._handed.get(id, -1):
             raise OrderDenied("ErrInvalidReplacement")
-        self._asked[id] = order.good_til_block
-        if len(self._asked) > _ANSWERED_IDS:
-            del self._asked[next(iter(self._asked))]
-
-    # --- sending, on the threads
-
-    def _follow(self, before: "list[Future[None]]", job: _Job, sent: "Future[None]") -> None:
-        """Give a job to the threads once those before it are sent; until then it holds none."""
-        for earlier in before:
-            if not earlier.done():
-                earlier.add_done_callback(lambda _: self._follow(before, job, sent))
-                return
-        threads = self._pool if job.short or self._nonces else self._turn
-        threads.submit(self._deliver, job, sent)
-
-    def _deliver(self, job: _Job, sent: "Future[None]") -> None:
-        try:
-            self._send_all(job)
-        finally:
-            with self._guard:
-                for id in job.about:
-                    if self._latest.get(id) is sent:
-                        del self._latest[id]
-            sent.set_result(None)
-            with self._guard:
-                self._waiting -= 1
-                self._guard.notify_all()
-
-    def _send_all(self, job: _Job) -> None:
-        taken = None
-        try:
-            taken = self._send(job, 0) if job.short else self._send_numbered(job)
-        finally:
-            if job.then is not None and taken is not None and taken.is_taken:
-                self._send_all(job.then)
-            elif job.then is not None:
-                # Not a second order beside the first, which may still stand.
-                self._drop(job.then, "the cancel before it was not taken")
-
-    def _send_numbered(self, job: _Job) -> Result | None:
-        """Send with a sequence, and anew with the right one if it was wrong."""
-        import grpc
-
-        for last in (False, False, True):
-            try:
-                sequence = self._next_sequence()
-            except grpc.RpcError as error:
-                self._drop(job, f"the account's sequence is not known: {_why(error)}")
-                return None
-            result = self._send(job, sequence, again=not last)
-            self._learn_sequence(sequence, result)
-            if result is None or not result.is_sdk(32):
-                break
-            if self._nonces:
-                self._refresh()  # our idea of the chain's time was off
-        return result
-
-    def _next_sequence(self) -> int:
-        if self._nonces:
-            with self._guard:
-                # The chain's time in milliseconds, or one more than was used last.
-                self._nonce = max(self._now_ns() // 1_000_000, self._nonce + 1)
-                return self._nonce
-        if self._sequence is None:
-            self._learn_account()
-        return self._sequence or 0
-
-    def _learn_sequence(self, used: int, result: Result | None) -> None:
-        if result is not None and result.code == 0:
-            self._sequence = used + 1
-        elif result is None or result.is_sdk(4) or result.is_sdk(32):
-            expected = _EXPECTED.search(result.log) if result is not None else None
-            self._sequence = int(expected[1]) if expected else None
-
-    def _send(self, job: _Job, sequence: int, *, again: bool = False) -> Result | None:
-        """Send once; None if no answer came, and then nobody knows."""
-        import grpc
-
-        if self._stop.is_set() and self._lost and not (job.short and job.what != "place"):
-            self._drop(job, "closed, and the node does not answer")
-            return None
-        wallet = self._keys.wallet(self._number, sequence)
-        told: dict[str, Any] = {"ids": job.ids, "subaccount": str(job.subaccount)}
-        told |= {"size": str(job.size), "sequence": sequence, job.what: job.request}
-        self._put("sent", told, "", job.what, job.ids[0])
-        try:
-            result, txhash = self._node.broadcast(wallet, job.message, self._authenticators)
-        except grpc.RpcError as error:
-            if not _NOT_HANDED_ON.match(error.code().name):
-                return self._answer(job, errors=[{"msg": _why(error)}])
-            code = error.code().value[0]
-            result, txhash = Result(code=code, codespace="grpc", log=_why(error)), ""
-        except Exception as error:
-            # Not of the network, and yet after the sending may have begun: that must be told too.
-            self._answer(job, errors=[{"msg": type(error).__name__}])
-            raise
-        self._lost, said = False, msgspec.to_builtins(result) | {"hash": txhash}
-        return self._answer(job, result, result=said, again=again and result.is_sdk(32))
-
-    def _drop(self, job: _Job, why: str) -> None:
-        """Say that what was queued is not sent after all."""
-        result = Result(code=1, codespace="client", log=f"not sent: {why}")
-        self._answer(job, result=msgspec.to_builtins(result))
-
-    def _answer(self, job: _Job, found: Result | None = None, **said: Any) -> Result | None:
-        code = said.get("result", {}).get("code", -1)
-        about = {"to": job.what, "ids": job.ids, "until": job.until}
-        self._put("http", about | said, str(code), "broadcast")
-        self._lost = self._lost or code < 0
-        return found
-
-    def _put(self, kind: str, told: Any, type: str, channel: str, id: str = "") -> None:
-        self._inbox.put(kind, msgspec.json.encode(told).decode(), type, channel, id, link="node")
-        self._write("sent" if kind == "sent" else channel, told=told)
-
-    def _write(self, event: str, **fields: Any) -> None:
-        if self._audit is not None:
-            self._audit.write(f"node {event}", **fields)
+        self._handed[id] = order.good_til_block
+        if len(self._handed) > _HANDED:
+            del self._handed[next(iter(self._handed))]
 
 
-_EXPECTED: Final = re.compile(r"expected (\d+), got \d+")
-_ANSWERED_IDS: Final = 65_536
-# With these a gateway says that the node has not seen it.
-_NOT_HANDED_ON: Final = re.compile("INVALID_ARG|PERMISSION_DENIED|UNAUTHENTICATED|UNIMPLEMENTED")
-
-
-def _why(error: Any) -> str:
-    return f"{error.code().name}: {error.details()}"
+_HANDED: Final = 65_536  # orders that are remembered; the oldest is forgotten

@@ -19,8 +19,6 @@ Sources: indexer socks and comlink (message ids, snapshots, level totals), v4-we
 calculators/orderbook.ts and watch-orderbook.mdx (uncrossing).
 """
 
-import datetime
-import functools
 import math
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, deque
@@ -33,6 +31,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 from dydx_conn import (
+    CHANNELS,
     BookContents,
     CandleFields,
     ConnError,
@@ -45,6 +44,8 @@ from dydx_conn import (
     contents,
     exact,
     fold,
+    instant,
+    key_of,
     perpetual_market,
 )
 from reactivex import Observable
@@ -76,7 +77,6 @@ __all__ = [
 _RECENT_NS: Final = 1_500_000_000  # what the socket reported so lately, an answer may lack
 _SECOND: Final = 1_000_000_000
 _MINUTE: Final = 60 * _SECOND
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def _number(text: str) -> float:
@@ -90,15 +90,6 @@ def _positive(text: str) -> float:
     if (number := _number(text)) > 0.0:
         return number
     raise ValueError(f"expected a number above 0, got {text[:40]!r}")
-
-
-@functools.lru_cache(maxsize=4096)
-def _instant(text: str) -> int:
-    """Read ISO time as nanoseconds; trades of one block share their text, hence the cache."""
-    moment = datetime.datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
-    return (moment - _EPOCH) // datetime.timedelta(microseconds=1) * 1000
 
 
 # === Quality ===
@@ -759,9 +750,6 @@ _Fold = Callable[[DataState, Frame, list[Any]], _Touched]
 _UNREADABLE = (ConnError, ValueError, ArithmeticError, RecursionError)
 
 
-_ACCOUNTS = ("v4_subaccounts", "v4_parent_subaccounts")  # the layers above fold them
-
-
 def _fold_nothing(state: DataState, frame: Frame, updates: Sequence[Any] = ()) -> _Touched:
     return ()
 
@@ -789,7 +777,7 @@ def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
         return ()
     quality, book = view.quality, view.book
     crossed = book.crossed
-    if frame.type == "subscribed":
+    if frame.is_snapshot:
         if frame.kind == "http" and book.known and book.link:
             return _mend_book(view, frame, updates[0])
         book.forget()
@@ -860,7 +848,7 @@ def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
         return ()
     chain, unseen = view.chain, (x for y in updates for x in y.trades if _is_new(view, x.id))
     fresh = [*_readable(view, frame, lambda fields: _trade(chain, fields, frame.seq), unseen)]
-    if frame.type == "subscribed":
+    if frame.is_snapshot:
         # A snapshot is newest first, and trades of one block share their time.
         fresh.reverse()
         fresh.sort(key=lambda trade: trade.at_ns)
@@ -888,7 +876,7 @@ def _is_new(view: MarketView, id_: str) -> bool:
 
 
 def _trade(chain: Chain, fields: TradeFields, seq: int) -> Trade:
-    at_ns = _instant(fields.created_at)
+    at_ns = instant(fields.created_at)
     if chain.seq and at_ns > chain.time_ns + 60 * _MINUTE:
         # It would roll every window and candle past all that is yet to come.
         raise ValueError(f"expected a trade of the past, got one of {fields.created_at[:40]}")
@@ -907,7 +895,7 @@ def _fold_candles(state: DataState, frame: Frame, updates: list[Any]) -> _Touche
     skew_ns = view.chain.skew_ns
     # Trades from now on are added to what was told, until the wire tells it anew.
     told_ns = -math.inf if skew_ns is None else frame.at + skew_ns
-    if frame.type == "subscribed":  # it takes the place of ours
+    if frame.is_snapshot:  # it takes the place of ours
         view.candles.update({name: Candles(RESOLUTIONS[name]) for name, _ in told})
     for resolution, candle in told:
         candles = view.candles.setdefault(resolution, Candles(RESOLUTIONS[resolution]))
@@ -920,7 +908,7 @@ def _candle(fields: CandleFields) -> tuple[str, Candle]:
     if fields.resolution not in RESOLUTIONS:
         raise ValueError(f"expected a known resolution, got {fields.resolution[:40]!r}")
     return fields.resolution, Candle(
-        _instant(fields.started_at), _positive(fields.open), _positive(fields.high),
+        instant(fields.started_at), _positive(fields.open), _positive(fields.high),
         _positive(fields.low), _positive(fields.close), _number(fields.base_token_volume),
         _number(fields.usd_volume), fields.trades,
     )  # fmt: skip
@@ -929,13 +917,9 @@ def _candle(fields: CandleFields) -> tuple[str, Candle]:
 def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
     chain = state.chain
     for update in updates:
-        height, time_ns = int(update.block_height or update.height), _instant(update.time)
+        height, time_ns = update.block
         # A snapshot may begin anew, as after a restart; an update only goes on from the last.
-        if (
-            frame.type != "subscribed"
-            and chain.height
-            and not _follows(chain, frame, height, time_ns)
-        ):
+        if not frame.is_snapshot and chain.height and not _follows(chain, frame, height, time_ns):
             what = f"expected a block soon after {chain.height}, got {height} of {update.time}"
             state.quality.note(frame.seq, "out_of_order", what)
             continue
@@ -1058,7 +1042,7 @@ def _fold_edge(state: DataState, frame: Frame) -> _Touched:
 
 
 def _fold_gap(state: DataState, frame: Frame) -> _Touched:
-    state.quality.note(frame.seq, "gap", frame.text or "frames lost")
+    state.quality.note(frame.seq, "gap", frame.reason or "frames lost")
     for name, link in state.links.items():
         if frame.link in ("", name):
             link.overdue(frame.mono)  # if that is what it tells of, it is told
@@ -1089,45 +1073,39 @@ def _fold_error(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
 
 def _fold_answer(state: DataState, frame: Frame) -> _Touched:
     """Fold a REST answer like the snapshot of its channel; most answers are not ours."""
-    what, _, rest = frame.channel.partition("?")[0].removeprefix("/v4/").partition("/")
-    channel = _ANSWERS.get(what)
-    if channel is None:
+    channel, id_ = key_of(frame)
+    fold_channel = _UPDATES.get(channel)
+    if fold_channel is None:
         return ()
-    said = {"type": "subscribed", "channel": channel, "id": rest.rpartition("/")[2], "link": ""}
+    said = {"type": "subscribed", "channel": channel, "id": id_, "link": ""}
     snapshot = msgspec.structs.replace(frame, **said)
     try:
-        updates = contents(frame) if frame.type == "200" else [ErrorsContents(errors=[])]
+        updates = contents(frame) if frame.ok else [ErrorsContents(errors=[])]
         if isinstance(updates[0], ErrorsContents):
-            what = f"expected {frame.channel[:60]}, got {frame.type}: {frame.text[:60]}"
+            what = f"expected {frame.channel[:60]}, got {frame.status}: {frame.text[:60]}"
             state.quality.note(frame.seq, "refused", what)
             return ()
-        return _UPDATES[channel](state, snapshot, updates)
+        return fold_channel(state, snapshot, updates)
     except _UNREADABLE as error:
         return _fold_unreadable(state, snapshot, error)
 
 
-_ANSWERS: Final = {
-    "perpetualMarkets": "v4_markets",
-    "orderbooks": "v4_orderbook",
-    "trades": "v4_trades",
-    "candles": "v4_candles",
-    "height": "v4_block_height",
+# What each kind of thing that a channel tells is folded by; of an account the layers above.
+_FOLDS: Final[dict[str, _Fold]] = {
+    "book": _fold_book,
+    "trades": _fold_trades,
+    "candles": _fold_candles,
+    "markets": _fold_markets,
+    "block": _fold_height,
 }
-_UPDATES: Final[dict[str, _Fold]] = {
-    "v4_orderbook": _fold_book,
-    "v4_trades": _fold_trades,
-    "v4_candles": _fold_candles,
-    "v4_markets": _fold_markets,
-    "v4_block_height": _fold_height,
-}
-_ANY_CHANNEL: Final = ("", *_UPDATES, *_ACCOUNTS)
+_UPDATES = {name: _FOLDS[row.tells] for name, row in CHANNELS.items() if row.tells in _FOLDS}
 _MESSAGES: Final[dict[str, dict[str, _Fold]]] = {
     "channel_data": _UPDATES,
     "channel_batch_data": _UPDATES,
     "subscribed": _UPDATES,
     "unsubscribed": {**dict.fromkeys(_UPDATES, _fold_nothing), "v4_orderbook": _fold_unsubscribed},
     "connected": {"": lambda state, frame, _: _lose_books(state, frame)},
-    "error": dict.fromkeys(_ANY_CHANNEL, _fold_error),
+    "error": dict.fromkeys(("", *CHANNELS), _fold_error),
     "pong": {"": _fold_nothing},
 }
 _KINDS: Final[dict[str, Callable[[DataState, Frame], _Touched]]] = {
@@ -1219,7 +1197,7 @@ def _fold_unknown(state: DataState, frame: Frame) -> _Touched:
     what = f"{frame.kind[:20]} {frame.type[:40]!r} on channel {frame.channel[:40]!r}"
     if frame.fault:
         state.quality.note(frame.seq, "malformed", frame.fault)
-    elif frame.channel not in _ACCOUNTS:
+    elif frame.channel in _UPDATES or frame.channel not in CHANNELS:
         state.quality.note(frame.seq, "unknown", f"expected a known message, got {what}")
     return ()
 

@@ -113,6 +113,7 @@ import msgspec
 from dydx_conn import (
     AccountUpdate,
     ConnError,
+    Frame,
     OrderRequest,
     OrderState,
     PerpetualMarket,
@@ -388,6 +389,18 @@ def exchanged(margin: MarginFigures, old: PositionMargin, new: PositionMargin) -
         + (value - required if value >= 0 else required - value)
         - (was - had if was >= 0 else had - was),
         margin.unknown,
+    )
+
+
+def combined(first: MarginFigures, second: MarginFigures) -> MarginFigures:
+    """Add up two margins, figure by figure; what is unknown is the first one's."""
+    return MarginFigures(
+        first.net_collateral + second.net_collateral,
+        first.initial_margin + second.initial_margin,
+        first.maintenance_margin + second.maintenance_margin,
+        first.notional + second.notional,
+        first.sensitivity + second.sensitivity,
+        first.unknown,
     )
 
 
@@ -1835,20 +1848,16 @@ def _after_trade(
         calm, shaken = target.margin(), target.margin(_against(quantums, adverse_ppm))
         cost = mul_ppm(abs(calm.net_notional - held), cost_ppm, round_up=True)
         cash = held - calm.net_notional - cost
-        return _joined(now, calm, cash), _joined(then, shaken, cash)
+        return (
+            combined(now, total_margin(cash, [calm])),
+            combined(then, total_margin(cash, [shaken])),
+        )
 
     return stressed
 
 
 def _against(quantums: int, adverse_ppm: int) -> int:
     return -adverse_ppm if quantums > 0 else adverse_ppm
-
-
-def _joined(total: MarginFigures, term: PositionMargin, cash: int) -> MarginFigures:
-    own = total_margin(cash, [term])
-    return MarginFigures(
-        *map(add, msgspec.structs.astuple(total)[:_WIDTH], msgspec.structs.astuple(own))
-    )
 
 
 def _bears(stressed: tuple[MarginFigures, MarginFigures], keep_ppm: int) -> bool:
@@ -2463,7 +2472,7 @@ def _size(market: PerpetualMarket, quantums: int) -> str:
 # === Exits ===
 
 # One position, one book: how much can leave, in which cuts, and what each costs. The one place
-# where a market is asked what it has against the guard: no price, no IOC taken, no book to see.
+# that judges a market for the guard: no price, no IOC taken, no book to see.
 
 
 def _exit(
@@ -3316,7 +3325,7 @@ class Valuation:
         """Return the margin as if every order in flight had filled at its worst."""
         margin = self.margin
         for reservation in self.account.reserved.values():
-            margin = _moved(margin, reservation.effect)
+            margin = combined(margin, reservation.effect)
         return margin
 
     def size(self, ticker: str) -> int:
@@ -3345,17 +3354,6 @@ class Valuation:
         One in doubt is not: reduce-only as they are, two of them cannot flip a position.
         """
         return frozenset(t for t in self.held if any(not r.doubted for r in self.reductions(t)))
-
-
-def _moved(margin: MarginFigures, effect: MarginFigures) -> MarginFigures:
-    return MarginFigures(
-        margin.net_collateral + effect.net_collateral,
-        margin.initial_margin + effect.initial_margin,
-        margin.maintenance_margin + effect.maintenance_margin,
-        margin.notional + effect.notional,
-        margin.sensitivity + effect.sensitivity,
-        margin.unknown,
-    )
 
 
 def worsened(before: MarginFigures, after: MarginFigures) -> MarginFigures:
@@ -3537,7 +3535,7 @@ def gate_state(
 
     REDUCING ends with its causes; HALTED, a person's word or a watchdog's, when it is taken back.
     """
-    # Asked after every event: no more than `dangers` says in words, which a test holds it to.
+    # Computed after every event: no more than `dangers` says in words, which a test holds it to.
     account = valued.account
     if halted:
         return "HALTED"
@@ -3825,8 +3823,8 @@ class Danger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An account near liquidation, or with a part that cannot be valued, as a view shows it.
 
     `margin` counts what has no price at what it was bought for. `plan` is None where there is no
-    cause to fire; `is_waiting` is of reductions without an answer, `says_blind` of parts without
-    a price. `rung` counts this time, too; `number` and `client_id` are the next to give.
+    cause to fire; `is_waiting` is of reductions without an answer, `reports_blindness` of parts
+    without a price. `rung` counts this time, too; `number` and `client_id` are the next to give.
     """
 
     view: MarketView
@@ -3835,7 +3833,7 @@ class Danger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     views: Mapping[str, MarketView]
     plan: FlightPlan | None = None
     is_waiting: bool = False
-    says_blind: bool = False
+    reports_blindness: bool = False
     rung: int = 1
     number: int = 1
     client_id: int = 1
@@ -3844,7 +3842,7 @@ class Danger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 def defend(danger: Danger) -> list[Reduce | Denied]:
     """Answer a danger: what is due of the plan, an order a market, or why nothing can be."""
     view, plan, answers = danger.view, danger.plan, list[Reduce | Denied]()
-    if danger.says_blind:
+    if danger.reports_blindness:
         blind = ", ".join(danger.margin.unknown)
         why = f"guard: blind, no oracle of {blind}"
         answers.append(_denied(view, ("UNKNOWN_ORACLE", why, {"unknown": blind}), danger.number))
@@ -3881,7 +3879,7 @@ def _reduced(
     candidate = Candidate(rung.market, seen, rung.side, rung.quantums, rung.subticks)
     after = candidate.after(before, rung.held, rung.quote, policy.taker_fee_ppm)
     blocks = policy.good_til_blocks
-    # Orders of one moment are told one after the other, whatever cuts each is made of.
+    # Orders of one moment are reported one after the other, whatever cuts each is made of.
     rung = msgspec.structs.replace(rung, restores=_away(after) if after.notional else inf)
     return Reduce(
         id=f"V{number}",
@@ -3924,7 +3922,7 @@ class Watchfulness:
         self._weighed: tuple[MarginFigures | None, int] = None, -1
 
     def is_blindness_due(self, turn: int) -> bool:
-        """Tell whether blindness is to be said in this turn; it counts as said."""
+        """Tell whether blindness is to be reported in this turn; it counts as reported."""
         last, self._answered["blind"] = self._answered.get("blind"), turn
         return last != turn
 
@@ -4040,7 +4038,7 @@ class Watcher:
 # Holds the state of one account and asks the pure functions above: it folds events, and keeps
 # account of what it lets go. It judges nothing itself.
 
-_Event = MarketView | AccountUpdate | Decision
+_Event = MarketView | AccountUpdate | Decision | Frame
 _NOBODY = Subaccount("")
 
 
@@ -4093,16 +4091,21 @@ class Risk:
         self._halted = ""
         self._outbox = Outbox()
 
-    def step(self, event: MarketView | AccountUpdate | Decision) -> list[Judgement]:
-        """Take one event in; put out what the gate became by it, and the verdicts, in order."""
+    def step(self, event: _Event) -> list[Judgement]:
+        """Take one event in; put out what the gate became by it, and the verdicts, in order.
+
+        A frame is an act that `halt` or `resume` has just put into effect.
+        """
         if event.at > self._now:
             self._now = event.at
         if isinstance(event, MarketView):
             verdicts = self._see(event)
         elif isinstance(event, AccountUpdate):
             verdicts = self._take(event)
-        else:
+        elif isinstance(event, Decision):
             verdicts = self._judge(event)
+        else:
+            verdicts = []
         now, halted, outbox = self._now, self._halted, self._outbox
         if gate_state(self.valued, self._course, self.policy, now, halted) == outbox.state:
             return verdicts
@@ -4157,7 +4160,7 @@ class Risk:
         """Return every position with its figures, the nearest to liquidation first."""
         return self._watcher.positions(self.valued)
 
-    def _change(self, event: MarketView | AccountUpdate | Decision) -> GateChange:
+    def _change(self, event: _Event) -> GateChange:
         outbox, now = self._outbox, self.standing
         outbox.changes += 1
         was, outbox.state = outbox.state, now.state
@@ -4240,9 +4243,9 @@ class Risk:
         if not (near or margin.unknown):
             watchful.rung = 0
             return []
-        says_blind = bool(margin.unknown) and watchful.is_blindness_due(turn)
+        reports_blindness = bool(margin.unknown) and watchful.is_blindness_due(turn)
         acts = near and watchful.is_danger_due(valued.margin, turn)
-        if not (says_blind or acts):
+        if not (reports_blindness or acts):
             return []
         answers = defend(
             Danger(
@@ -4252,7 +4255,7 @@ class Risk:
                 views=valued.views,
                 plan=self._ladder(margin) if acts else None,
                 is_waiting=bool(self._planner.waiting),
-                says_blind=says_blind,
+                reports_blindness=reports_blindness,
                 rung=watchful.rung + 1,
                 number=self._outbox.verdicts + 1,
                 client_id=self.next_client_id,
@@ -4262,7 +4265,7 @@ class Risk:
         reductions = [answer for answer in answers if isinstance(answer, Reduce)]
         for reduce in reductions:
             self._reserve(reduce, reduce.before)
-        if len(answers) > says_blind:
+        if len(answers) > reports_blindness:
             watchful.answered(turn, fired=bool(reductions))
         return [*answers]
 

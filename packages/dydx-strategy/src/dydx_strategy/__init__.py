@@ -26,7 +26,7 @@ import inspect
 import math
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -37,7 +37,6 @@ from typing import (
     Literal,
     Protocol,
     Self,
-    TypeVar,
     get_args,
     runtime_checkable,
 )
@@ -1018,7 +1017,6 @@ def _kind(thing: object) -> str:
 # checked, paced and numbered. Nothing here has an opinion of a market.
 
 _Event = Scored | Holdings | Outcome
-_A = TypeVar("_A")
 
 
 class Decider:
@@ -1044,37 +1042,39 @@ class Decider:
 
     def step(self, event: _Event) -> list[Decision]:
         """Take in scores, what is held, or an outcome; return decisions "D1", "D2", …."""
-        if isinstance(event, Scored):
-            return [*self._paced(self._of_strategy(self._decide, event))]
+        if not isinstance(event, Scored):
+            self._learn(event)
+            return []
+        try:
+            made = self.strategy.step(event, self._holdings)
+            if not _walks(made):
+                return []
+            # A strategy may be a generator, which raises only while it is walked.
+            decided = [_believed(decision) for decision in made]
+        except _ITS_OWN as error:
+            self._blame(error)
+            raise
+        return [*self._paced(decided)]
+
+    def _learn(self, event: Holdings | Outcome) -> None:
         if isinstance(event, Holdings):
             self._holdings = event
-        else:
-            self._pacing.learn(event)
-            self._of_strategy(self._learn, event)
-        return []
-
-    def _of_strategy(
-        self, call: Callable[[_A], Sequence[Decision]], event: _A
-    ) -> Sequence[Decision]:
-        # What goes wrong in here is whose the strategy is.
+            return
+        self._pacing.learn(event)
+        if (learn := getattr(self.strategy, "learn", None)) is None:
+            return
         try:
-            return call(event)
-        except _NoDecisionError as error:
-            raise StrategyError(self._expected(str(error))) from error
+            learn(event)
         except _ITS_OWN as error:
-            if self._ours or isinstance(error, StrategyError):
-                raise
+            self._blame(error)
+            raise
+
+    def _blame(self, error: BaseException) -> None:
+        # What goes wrong in a strategy is an error of whoever's it is.
+        if isinstance(error, _NoDecisionError):
+            raise StrategyError(self._expected(str(error))) from error
+        if not (self._ours or isinstance(error, StrategyError)):
             raise StrategyError(self._expected(f"it raised {_raised_at(error)}")) from error
-
-    def _decide(self, scored: Scored) -> Sequence[Decision]:
-        made = self.strategy.step(scored, self._holdings)
-        # A strategy may be a generator, which raises only while it is walked.
-        return [_believed(decision) for decision in made] if _walks(made) else ()
-
-    def _learn(self, outcome: Outcome) -> Sequence[Decision]:
-        if (learn := getattr(self.strategy, "learn", None)) is not None:
-            learn(outcome)
-        return ()
 
     def _paced(self, decided: Iterable[Decision]) -> Iterator[Decision]:
         for decision in decided:
