@@ -21,7 +21,7 @@ import httpx
 import msgspec
 import pytest
 from bot.__main__ import main
-from bot.handle import ask, running
+from bot.handle import request, running
 from dydx_conn import (
     LONG_TERM,
     AuditLog,
@@ -263,7 +263,7 @@ def started(*typed: str) -> "subprocess.Popen[str]":
     while time.monotonic() < until:
         assert run.poll() is None
         if run.pid in (found := running()):
-            told = ask(found[run.pid], "status")["status"]
+            told = request(found[run.pid], "status")["status"]
             if "UNKNOWN_ACCOUNT" not in told["gate"]["reasons"]:
                 break
         time.sleep(0.05)
