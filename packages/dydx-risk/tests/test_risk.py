@@ -357,7 +357,7 @@ def test_new_risk_needs_both_sides_of_a_known_book(
 
     assert getattr(verdict, "reason", None) == (was and "NO_BOOK")
     if was:
-        assert verdict.why == f"expected bids and asks, the book is {was}"
+        assert verdict.why == f"the book is {was}"
 
 
 def test_shrinking_goes_by_the_oracle_price_where_there_is_no_book(world: Any) -> None:
@@ -393,7 +393,7 @@ def test_stale_figures_are_not_traded_on(world: Any, make_decision: Any) -> None
     (denied,) = world.risk.step(make_decision("ETH-USD", 3000, world.seq, late))
 
     assert denied.reason == "STALE"
-    assert denied.why == "book or oracle is 32.0 s old, limit 30 s"
+    assert denied.why == "the oracle price is 32.0 s old, limit 30 s"
 
 
 def test_without_a_block_height_no_order_can_expire(make_world: Any) -> None:

@@ -717,17 +717,21 @@ def objections(
         kind: ObjectionKind = "STATUS" if view.status else "UNKNOWN_STATUS"
         found.append(Objection(kind, f"the status is {was}", (("status", was),)))
     if view.market is None:
-        found.append(Objection("UNKNOWN_MARKET", "the market's parameters are unknown"))
+        found.append(_unknown("UNKNOWN_MARKET", "market's parameters are", "market"))
     if view.oracle is None:
-        found.append(Objection("UNKNOWN_ORACLE", "the oracle price is unknown"))
+        found.append(_unknown("UNKNOWN_ORACLE", "oracle price is", "oracle"))
     if not book.known:
-        found.append(Objection("UNKNOWN_BOOK", "the book is unknown", (("book", "unknown"),)))
+        found.append(_unknown("UNKNOWN_BOOK", "book is", "book"))
     elif book.mid_price is None:
         was = "one-sided" if book.best_bid or book.best_ask else "empty"
         found.append(Objection("ONE_SIDED", f"the book is {was}", (("book", was),)))
     if view.quality.stale or at is not None:
         found += _stale(view, at, stale_ns)
     return tuple(found)
+
+
+def _unknown(kind: ObjectionKind, what: str, name: str) -> Objection:
+    return Objection(kind, f"the {what} unknown", ((name, "unknown"),))
 
 
 def _stale(view: MarketView, at: int | None, stale_ns: int) -> Iterator[Objection]:
