@@ -3575,8 +3575,12 @@ def dangers(now: Situation) -> Iterator[_Objection]:
 
 
 def _leave(case: _Case, delta: int) -> Approved | Denied:
-    # No limit may block the way out, only the grid can; nothing is sent out twice.
+    # No limit may block the way out, only the grid and what the venue refuses anyhow; nothing is
+    # sent out twice.
     view, market, valued, policy = case.view, case.market, case.now.valued, case.now.policy
+    if stops := stopping(view, "exit"):
+        reason, why = _REASONS[stops[0].kind], f"{stops[0].why}: no order is taken"
+        return _refused(case, (reason, why, dict(stops[0].figures)))
     pending = valued.reductions(market.ticker)
     going = sum(r.order.quantums for r in pending if not r.doubted)
     if going >= abs(delta):
