@@ -4,7 +4,16 @@ from typing import Any, get_args
 
 import pytest
 from dydx_conn import WireWriter, market_fields
-from dydx_data import STALE_NS, Act, DataState, MarketView, objections, step, stopping
+from dydx_data import (
+    STALE_NS,
+    Act,
+    DataState,
+    MarketView,
+    Objection,
+    objections,
+    step,
+    stopping,
+)
 
 LIMIT_S = STALE_NS // 1_000_000_000
 
@@ -34,11 +43,11 @@ def test_a_market_that_trades_and_is_known_has_nothing_against_it():
 @pytest.mark.parametrize(
     ("fields", "kind", "why"),
     [
-        ({"status": "PAUSED"}, "STATUS", "its status is PAUSED"),
-        ({"status": None}, "UNKNOWN_STATUS", "its status is unknown"),
-        ({"oraclePrice": None}, "UNKNOWN_ORACLE", "its oracle price is unknown"),
-        ({"oraclePrice": "0"}, "UNKNOWN_ORACLE", "its oracle price is unknown"),
-        ({"clobPairId": None}, "UNKNOWN_MARKET", "its parameters are unknown"),
+        ({"status": "PAUSED"}, "STATUS", "the status is PAUSED"),
+        ({"status": None}, "UNKNOWN_STATUS", "the status is unknown"),
+        ({"oraclePrice": None}, "UNKNOWN_ORACLE", "the oracle price is unknown"),
+        ({"oraclePrice": "0"}, "UNKNOWN_ORACLE", "the oracle price is unknown"),
+        ({"clobPairId": None}, "UNKNOWN_MARKET", "the market's parameters are unknown"),
     ],
 )
 def test_what_the_venue_did_not_say_is_an_objection(fields, kind, why):
@@ -51,9 +60,9 @@ def test_what_the_venue_did_not_say_is_an_objection(fields, kind, why):
 @pytest.mark.parametrize(
     ("bids", "asks", "why"),
     [
-        ([("100", "1")], [], "its book has no asks"),
-        ([], [("101", "1")], "its book has no bids"),
-        ([], [], "its book is empty"),
+        ([("100", "1")], [], "the book is one-sided"),
+        ([], [("101", "1")], "the book is one-sided"),
+        ([], [], "the book is empty"),
     ],
 )
 def test_a_book_without_both_sides_is_one_sided(bids, asks, why):
@@ -73,14 +82,15 @@ def test_a_lost_connection_leaves_the_book_unknown_and_not_one_sided():
 
 
 def test_silence_is_stale_whoever_asks():
-    """The data layer notices by itself that nothing came of a market."""
+    """The data layer notices by itself that nothing came; how long ago needs a time to say."""
     connection, state, view = seen()
     connection.wait(2 * LIMIT_S)
     step(state, connection.event("tick", link=""))
+    figures = ("age_s", f"{2 * LIMIT_S}.0"), ("limit_s", f"{LIMIT_S}")
+    why = f"no book or trade for {2 * LIMIT_S}.0 s, limit {LIMIT_S} s"
 
-    [stale] = objections(view)
-
-    assert (stale.kind, stale.why) == ("STALE", f"no book or trade for {2 * LIMIT_S}.0 s")
+    assert objections(view) == (Objection("STALE", "the data are stale"),)
+    assert objections(view, connection.at) == (Objection("STALE", why, figures),)
 
 
 def test_with_a_time_the_age_of_book_and_oracle_counts():
@@ -94,7 +104,7 @@ def test_with_a_time_the_age_of_book_and_oracle_counts():
 
     assert kinds(view, oracle_at + STALE_NS) == []
     assert kinds(view) == []
-    assert stale.why == f"its oracle price is {LIMIT_S}.1 s old, limit {LIMIT_S} s"
+    assert stale.why == f"the oracle price is {LIMIT_S}.1 s old, limit {LIMIT_S} s"
 
 
 def test_whoever_looks_may_have_a_shorter_limit():
@@ -103,7 +113,7 @@ def test_whoever_looks_may_have_a_shorter_limit():
 
     [stale] = objections(view, view.at + 3_000_000_000, stale_ns=2_000_000_000)
 
-    assert stale.why == "its book is 3.0 s old, limit 2 s"
+    assert stale.why == "the book is 3.0 s old, limit 2 s"
 
 
 def test_the_gravest_objection_comes_first():

@@ -309,7 +309,7 @@ def test_the_margin_is_no_younger_than_its_oldest_price(
     st.decimals("-4", "4", places=3).filter(lambda size: abs(size) >= 1),
     st.floats(0, 0.9),
     st.integers(-20_000, 20_000),
-    st.sampled_from(["doubt", "status", "loss", "in flight", "halt", "nothing"]),
+    st.sampled_from(["doubt", "book", "loss", "in flight", "halt", "nothing"]),
     st.floats(0.01, 10_000),
 )
 def test_no_limit_blocks_what_shrinks(
@@ -339,8 +339,8 @@ def test_no_limit_blocks_what_shrinks(
         world.lose()
     if trouble == "halt":
         world.risk.halt("a test")
-    if trouble == "status":
-        world.hear("channel_data", "v4_markets", {"trading": {"ETH-USD": {"status": "PAUSED"}}})
+    if trouble == "book":
+        world.book("ETH-USD", [], [])
     price = float(world.risk.positions()[0].oracle_price)
     verdict = world.decide("ETH-USD", float(held) * share * price)
 
