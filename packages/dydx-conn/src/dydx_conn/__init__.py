@@ -13,7 +13,7 @@ and `replay` plays a recording; `fold` is the operator that each layer is built 
 - Errors: `ConnError` and what its children ask the caller to do.
 - Units: exact conversions between decimal text, quantums and quote quantums.
 - Values: `Subaccount`, `PerpetualMarket`, `OrderRequest`, `CancelRequest`, and their ids.
-- Networks: where a venue answers; `transaction_fee`.
+- Networks: where a venue answers.
 - Refusals: the chain's error codes in words; `OrderDenied`.
 - Validity: `objection`, what the chain refuses before it looks at a book.
 - Fees: `fee_tier`, `fee_ppm`, `fee`.
@@ -55,11 +55,11 @@ __all__ = [
     # Units
     "base_to_quote", "exact", "fill_to_quote", "instant", "number", "ppm", "quote_to_base",
     # Values
-    "CONDITIONAL", "LONG_TERM", "MAX_SUBACCOUNT", "SHORT_TERM", "TWAP", "WINDOW", "BatchCancel",
+    "CONDITIONAL", "LONG_TERM", "SHORT_TERM", "TWAP", "WINDOW", "BatchCancel",
     "CancelRequest", "ConditionType", "OrderRequest", "PerpetualMarket", "Replace", "Rounding",
-    "Side", "Status", "Subaccount", "TimeInForce", "child", "event_id", "order_id", "subaccount_id",
+    "Side", "Status", "Subaccount", "TimeInForce", "event_id", "order_id", "subaccount_id",
     # Networks
-    "NETWORKS", "Network", "TransactionFee", "network", "transaction_fee",
+    "NETWORKS", "Network", "network",
     # Refusals
     "OrderDenied", "code_of", "codespace_of", "meaning", "refuse",
     # Validity
@@ -548,7 +548,6 @@ Status = Literal[
 ]
 
 WINDOW: Final = 20  # blocks ahead that a short-term order may name; newer chains take 40
-MAX_SUBACCOUNT: Final = 128_000
 _PARENTS: Final = 128
 
 
@@ -563,15 +562,6 @@ class Replace(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     cancel: CancelRequest
     order: OrderRequest
-
-
-def child(parent: int, index: int) -> int:
-    """Return the number of a parent's child: `index` 0 is the parent, 1 its first isolated one."""
-    number = parent + _PARENTS * index
-    if not (0 <= parent < _PARENTS and index >= 0 and number <= MAX_SUBACCOUNT):
-        what = f"expected a parent to {_PARENTS - 1}, a number to {MAX_SUBACCOUNT}"
-        raise ConnError(f"{what}, got child {index} of parent {parent}")
-    return number
 
 
 # === Networks ===
@@ -609,39 +599,11 @@ def network(name: str) -> Network:
     return NETWORKS[name]
 
 
-class TransactionFee(msgspec.Struct, frozen=True, gc=False):
-    """What a transaction may use and what it pays: `amount` of `denom`, both integers."""
-
-    gas: int
-    amount: int = 0
-    denom: str = ""
-
-
-_CLOB_GAS: Final = 1_000_000
-# The node's own default; governance of a network may ask for more.
-_MICRO_USDC_PER_GAS: Final = (25, 1_000)
-# Between a simulation and the block, state may grow: the official client's margin, 1.8.
-_GAS_MARGIN: Final = (18, 10)
-
-
-def transaction_fee(network: Network, simulated_gas: int | None = None) -> TransactionFee:
-    """Return what a transaction pays: nothing for orders and cancels, whatever their kind.
-
-    Others (deposits, transfers, withdrawals) say by `simulated_gas` what a simulation used.
-    Source: app/ante/gas.go and cmd/dydxprotocold/cmd/config.go.
-    """
-    if simulated_gas is None:
-        return TransactionFee(_CLOB_GAS)
-    (up, down), (price, unit) = _GAS_MARGIN, _MICRO_USDC_PER_GAS
-    gas = simulated_gas * up // down
-    return TransactionFee(gas, -(-gas * price // unit), network.usdc_denom)
-
-
 # === Refusals ===
 
 # The chain's errors by codespace and code: its name for each, and what it means to a person.
-
 # Where two codespaces share a name, that of the order book is meant: it comes last.
+
 _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
     "sdk": {
         2: ("ErrTxDecode", "the transaction cannot be read"),
@@ -655,10 +617,8 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         21: ("ErrTxTooLarge", "the transaction is too large"),
         28: ("ErrInvalidChainID", "wrong chain id"),
         30: ("ErrTxTimeoutHeight", "the transaction came after its last block"),
-        32: (
-            "ErrWrongSequence",
-            "wrong sequence number, or a timestamp nonce used or over 30 s off",
-        ),
+        32: ("ErrWrongSequence",
+             "wrong sequence number, or a timestamp nonce used or over 30 s off"),
     },
     "undefined": {
         111222: ("ErrPanic", "the node failed inside"),
@@ -678,20 +638,14 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         105: ("ErrAnyOfVerification", "the permissioned key may do none of this"),
     },
     "subaccounts": {
-        102: (
-            "ErrFailedToUpdateSubaccounts",
-            "the account cannot afford it, or withdrawals are held back",
-        ),
+        102: ("ErrFailedToUpdateSubaccounts",
+              "the account cannot afford it, or withdrawals are held back"),
         200: ("ErrInvalidSubaccountIdNumber", "the subaccount's number is above 128000"),
         201: ("ErrInvalidSubaccountIdOwner", "the owner is not an address of dYdX"),
-        402: (
-            "ErrCannotModifyPerpOpenInterestForOIMF",
-            "the open interest could not be counted in",
-        ),
-        403: (
-            "ErrCannotRevertPerpOpenInterestForOIMF",
-            "the open interest could not be counted out",
-        ),
+        402: ("ErrCannotModifyPerpOpenInterestForOIMF",
+              "the open interest could not be counted in"),
+        403: ("ErrCannotRevertPerpOpenInterestForOIMF",
+              "the open interest could not be counted out"),
         500: ("ErrAssetTransferQuantumsNotPositive", "the amount is not above zero"),
         700: ("ErrInvalidLeverage", "the leverage makes no sense"),
         701: ("ErrLeverageExceedsMaximum", "the leverage is above what the market allows"),
@@ -709,10 +663,8 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         10: ("ErrHeightExceedsGoodTilBlock", "its last block has passed"),
         11: ("ErrGoodTilBlockExceedsShortBlockWindow", "its last block is too far ahead"),
         12: ("ErrInvalidPlaceOrder", "off the market's grid, or a TWAP's times do not fit"),
-        20: (
-            "ErrInvalidReplacement",
-            "only the same side and kind with a later last block replaces",
-        ),
+        20: ("ErrInvalidReplacement",
+             "only the same side and kind with a later last block replaces"),
         24: ("ErrOrderFullyFilled", "nothing of the order is left to fill"),
         29: ("ErrInvalidStatefulOrderCancellation", "the cancel ends before the order does"),
         32: ("ErrStatefulOrderCancellationAlreadyExists", "a cancel of it is already on its way"),
@@ -725,69 +677,45 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         48: ("ErrDeprecatedField", "fill-or-kill is no longer supported"),
         49: ("ErrInvalidTwapOrderPlacement", "the TWAP order cannot be placed"),
         50: ("ErrInvalidBuilderCode", "a builder has an address and a fee of 1 to 10000 ppm"),
-        2001: (
-            "ErrReduceOnlyWouldIncreasePositionSize",
-            "reduce-only, but it would add to the position",
-        ),
-        2002: (
-            "ErrReduceOnlyWouldChangePositionSide",
-            "reduce-only, but it would turn the position",
-        ),
+        2001: ("ErrReduceOnlyWouldIncreasePositionSize",
+               "reduce-only, but it would add to the position"),
+        2002: ("ErrReduceOnlyWouldChangePositionSide",
+               "reduce-only, but it would turn the position"),
         2003: ("ErrPostOnlyWouldCrossMakerOrder", "a post-only order would have traded at once"),
-        2004: (
-            "ErrImmediateExecutionOrderAlreadyFilled",
-            "an immediate-or-cancel order fills once",
-        ),
-        2005: (
-            "ErrWouldViolateIsolatedSubaccountConstraints",
-            "an isolated market needs a subaccount of its own",
-        ),
+        2004: ("ErrImmediateExecutionOrderAlreadyFilled",
+               "an immediate-or-cancel order fills once"),
+        2005: ("ErrWouldViolateIsolatedSubaccountConstraints",
+               "an isolated market needs a subaccount of its own"),
         3000: ("ErrInvalidOrderFlag", "there is no such kind of order"),
-        3001: (
-            "ErrInvalidStatefulOrderGoodTilBlockTime",
-            "an order that is not short-term must say when it ends",
-        ),
-        3002: (
-            "ErrLongTermOrdersCannotRequireImmediateExecution",
-            "a long-term order cannot be immediate-or-cancel",
-        ),
+        3001: ("ErrInvalidStatefulOrderGoodTilBlockTime",
+               "an order that is not short-term must say when it ends"),
+        3002: ("ErrLongTermOrdersCannotRequireImmediateExecution",
+               "a long-term order cannot be immediate-or-cancel"),
         3003: ("ErrTimeExceedsGoodTilBlockTime", "the time at which it ends has passed"),
-        3004: (
-            "ErrGoodTilBlockTimeExceedsStatefulOrderTimeWindow",
-            "it would last longer than 95 days",
-        ),
-        3005: (
-            "ErrStatefulOrderAlreadyExists",
-            "already placed, and cannot be replaced: cancel it first",
-        ),
+        3004: ("ErrGoodTilBlockTimeExceedsStatefulOrderTimeWindow",
+               "it would last longer than 95 days"),
+        3005: ("ErrStatefulOrderAlreadyExists",
+               "already placed, and cannot be replaced: cancel it first"),
         3006: ("ErrStatefulOrderDoesNotExist", "there is no such order to cancel"),
-        3007: (
-            "ErrStatefulOrderCollateralizationCheckFailed",
-            "the account lacks collateral for it",
-        ),
+        3007: ("ErrStatefulOrderCollateralizationCheckFailed",
+               "the account lacks collateral for it"),
         3008: ("ErrStatefulOrderPreviouslyCancelled", "cancelled before it was placed"),
         3009: ("ErrStatefulOrderPreviouslyRemoved", "removed before it was placed"),
-        3010: (
-            "ErrStatefulOrderCancellationFailedForAlreadyRemovedOrder",
-            "the order is already gone",
-        ),
+        3010: ("ErrStatefulOrderCancellationFailedForAlreadyRemovedOrder",
+               "the order is already gone"),
         5001: ("ErrBlockRateLimitExceeded", "too many orders and cancels in the last blocks"),
         6000: ("ErrInvalidConditionType", "conditional orders alone stop a loss or take a profit"),
-        6001: (
-            "ErrInvalidConditionalOrderTriggerSubticks",
-            "conditional orders alone have a trigger",
-        ),
+        6001: ("ErrInvalidConditionalOrderTriggerSubticks",
+               "conditional orders alone have a trigger"),
         6002: ("ErrConditionalOrderUntriggered", "the order has not been triggered yet"),
         9003: ("ErrReduceOnlyDisabled", "reduce-only orders must be immediate-or-cancel"),
-        10001: (
-            "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit",
-            "the account's worth allows no more open orders",
-        ),
+        10001: ("ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit",
+                "the account's worth allows no more open orders"),
         11002: ("ErrInvalidLeverage", "the leverage makes no sense"),
         11003: ("ErrLeverageExceedsMaximum", "the leverage is above what the market allows"),
         11004: ("ErrInitialMarginPpmIsZero", "the market has no initial margin"),
     },
-}
+}  # fmt: skip
 _BY_NAME: Final = {
     name: (codespace, code)
     for codespace, errors in _ERRORS.items()
@@ -1961,7 +1889,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
         """Tell whether there is one for all, without ids."""
         return not self.id
 
-    def parameters(self, id_: str) -> dict[str, str]:
+    def parameters(self, id_: str) -> dict[str, Any]:
         """Return the parts of an id by their names."""
         return dict(zip(self.id.split("/"), id_.split("/"), strict=False)) if self.id else {}
 
@@ -3877,6 +3805,34 @@ class _Tally:
         )
 
 
+class _Times(msgspec.Struct, frozen=True):
+    """What tests put in the place of time and chance."""
+
+    clock_ns: Callable[[], int]
+    wall_ns: Callable[[], int]
+    sleep: Callable[[float], Awaitable[object]]
+    chance: Callable[[], float]
+
+
+class _Memory:
+    """The last good answers by question, and when they came; the oldest make room."""
+
+    def __init__(self) -> None:
+        self._texts: OrderedDict[str, tuple[int, str]] = OrderedDict()
+        self._size = 0
+
+    def put(self, question: str, at_ns: int, text: str) -> None:
+        if question in self._texts:
+            self._size -= len(self._texts.pop(question)[1])
+        self._texts[question] = at_ns, text
+        self._size += len(text)
+        while self._size > _CACHED_CHARACTERS:
+            self._size -= len(self._texts.popitem(last=False)[1][1])
+
+    def get(self, question: str) -> tuple[int, str] | None:
+        return self._texts.get(question)
+
+
 class _Desk:
     """Where questions are put: it queues, asks, asks again, and keeps the books."""
 
@@ -3891,7 +3847,7 @@ class _Desk:
             raise ConnError("expected a TLS context that verifies certificates and host names")
         self._host, self._on_answer, self._verify = network.rest.rstrip("/"), on_answer, verify
         self._where = urlsplit(self._host).netloc.rpartition("@")[2]  # to be shown
-        self._clock_ns, self._wall_ns, self._sleep, self._chance = clock_ns, wall_ns, sleep, chance
+        self._times = _Times(clock_ns, wall_ns, sleep, chance)
         self._timeout_s, self._patience_s = timeout_s, patience_s
         self._http: Any = None
         self._client: Any = None
@@ -3899,8 +3855,7 @@ class _Desk:
         self._groups = {name: _Group(limit) for name, limit in _RATES.items()}
         self._tallies: dict[str, _Tally] = {}
         self._tickets = itertools.count()
-        self._memory: OrderedDict[str, tuple[int, str]] = OrderedDict()
-        self._remembered = 0
+        self._memory = _Memory()
         self._skew: tuple[float | None, float] = (None, 0.0)
 
     async def __aenter__(self) -> Self:
@@ -3939,7 +3894,7 @@ class _Desk:
     @property
     def metrics(self) -> Metrics:
         """All that happened so far."""
-        now_ns = self._clock_ns()
+        now_ns = self._times.clock_ns()
         return Metrics(
             endpoints={name: tally.metrics(now_ns) for name, tally in self._tallies.items()},
             groups={name: group.metrics(now_ns) for name, group in self._groups.items()},
@@ -3957,14 +3912,14 @@ class _Desk:
     ) -> Answer[Any]:
         question = _question(path, params)
         tally = self._tallies.setdefault(_label(question), _Tally())
-        tally.circuit, may = tally.circuit.asked(self._clock_ns())
+        tally.circuit, may = tally.circuit.asked(self._times.clock_ns())
         if not may:
-            retry_s = tally.circuit.retry_in_ns(self._clock_ns()) / 1e9
+            retry_s = tally.circuit.retry_in_ns(self._times.clock_ns()) / 1e9
             what = f"expected {_label(question)} to work, but it failed {tally.circuit.failures}"
             error = Unreachable(f"{what} times; it is asked again in {retry_s:.1f} s",
                                 path=question, wait_s=retry_s)  # fmt: skip
             return self._recall(question, tally, error, decode)
-        turn = next(self._tickets), self._clock_ns() + int(self._patience_s * 1e9)
+        turn = next(self._tickets), self._times.clock_ns() + int(self._patience_s * 1e9)
         tries = 0
         while True:
             try:
@@ -3976,7 +3931,9 @@ class _Desk:
                 if tries >= error.tries or tally.circuit.state == "open":
                     return self._recall(question, tally, error, decode)
             # Full jitter: many who failed together must not come back together.
-            await self._sleep(min(_ASK_BACKOFF_S * 2**tries, _BACKOFF_MOST_S) * self._chance())
+            await self._times.sleep(
+                min(_ASK_BACKOFF_S * 2**tries, _BACKOFF_MOST_S) * self._times.chance()
+            )
 
     async def _try(
         self, question: str, tally: _Tally, turn: tuple[int, int], decode: Callable[[str, str], Any]
@@ -3987,24 +3944,25 @@ class _Desk:
             await self._turn(group, *turn, question)
             value, text = await self._exchange(question, tally, group, decode)
             verdict = "good"
-            self._remember(question, tally, text)
+            tally.good_ns = self._times.clock_ns()
+            self._memory.put(question, tally.good_ns, text)
             return value
         except RestError as error:
             verdict = error.verdict
             group.limited += error.status == 429
-            tally.note(error, self._wall_ns())
+            tally.note(error, self._times.wall_ns())
             raise
         finally:
-            tally.circuit = tally.circuit.heard(verdict, self._clock_ns())
+            tally.circuit = tally.circuit.heard(verdict, self._times.clock_ns())
 
     async def _turn(self, group: _Group, ticket: int, until_ns: int, question: str) -> None:
         wake = asyncio.Event()
-        place, came_ns = (ticket, wake), self._clock_ns()
+        place, came_ns = (ticket, wake), self._times.clock_ns()
         heapq.heappush(group.queue, place)
         try:
             while True:
                 wake.clear()
-                now_ns = self._clock_ns()
+                now_ns = self._times.clock_ns()
                 # Who was refused has the older ticket, and goes first.
                 ahead = sum(other < ticket for other, _ in group.queue)
                 wait_ns = group.allowance.wait_ns(now_ns, ahead)
@@ -4026,7 +3984,7 @@ class _Desk:
     async def _pause(self, wake: asyncio.Event, wait_s: float | None) -> None:
         either: list[asyncio.Future[object]] = [asyncio.ensure_future(wake.wait())]
         if wait_s is not None:
-            either.append(asyncio.ensure_future(self._sleep(wait_s)))
+            either.append(asyncio.ensure_future(self._times.sleep(wait_s)))
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -4040,11 +3998,11 @@ class _Desk:
         told, began_ns, well = None, None, False
         try:
             async with self._seats:
-                began_ns = self._clock_ns()
+                began_ns = self._times.clock_ns()
                 status, headers, body = await self._fetch(question)
-            told = Told.read(headers, refused=status == 429, wall_ns=self._wall_ns())
+            told = Told.read(headers, refused=status == 429, wall_ns=self._times.wall_ns())
             tally.answered += 1
-            self._compare_clocks(headers, self._clock_ns() - began_ns)
+            self._compare_clocks(headers, self._times.clock_ns() - began_ns)
             text = _unicode(question, status, body)
             if self._on_answer is not None:
                 self._on_answer("GET", question, status, text, headers)
@@ -4053,7 +4011,7 @@ class _Desk:
             value, well = _decoded(question, status, text, decode), True
             return value, text
         finally:
-            now_ns = self._clock_ns()
+            now_ns = self._times.clock_ns()
             group.allowance = group.allowance.landed_at(now_ns, told)
             group.wake()
             if began_ns is not None:
@@ -4077,26 +4035,18 @@ class _Desk:
     def _compare_clocks(self, headers: Mapping[str, str], took_ns: int) -> None:
         # A Date is cut to the second, and was written while we waited.
         if (said_ns := _date_ns(headers)) is not None:
-            ahead_ns = self._wall_ns() - took_ns // 2 - said_ns - _S_NS // 2
+            ahead_ns = self._times.wall_ns() - took_ns // 2 - said_ns - _S_NS // 2
             self._skew = ahead_ns / 1e9, (_S_NS + took_ns) / 2e9
-
-    def _remember(self, question: str, tally: _Tally, text: str) -> None:
-        tally.good_ns = self._clock_ns()
-        if question in self._memory:
-            self._remembered -= len(self._memory.pop(question)[1])
-        self._memory[question] = tally.good_ns, text
-        self._remembered += len(text)
-        while self._remembered > _CACHED_CHARACTERS:
-            self._remembered -= len(self._memory.popitem(last=False)[1][1])
 
     def _recall(
         self, question: str, tally: _Tally, error: RestError, decode: Callable[[str, str], Any]
     ) -> Answer[Any]:
-        if tally.circuit.state == "closed" or question not in self._memory:
+        known = self._memory.get(question)
+        if tally.circuit.state == "closed" or known is None:
             raise error
         tally.stale += 1
-        at_ns, text = self._memory[question]
-        age_s = (self._clock_ns() - at_ns) / 1e9
+        at_ns, text = known
+        age_s = (self._times.clock_ns() - at_ns) / 1e9
         return Answer(_decoded(question, 200, text, decode), age_s, stale=True)
 
 
@@ -4172,7 +4122,7 @@ class Rest(_Desk):
             book = await rest.order_book("BTC-USD")
             if not book.stale:
                 print(book.value.bids[0])
-            async for fill in rest.all_fills(Subaccount("dydx1…", 0)):
+            async for fill in rest.walk(ENDPOINTS["fills"], Subaccount("dydx1…", 0)):
                 print(fill.created_at, fill.size, fill.price)
 
     Each question waits its turn under the limit of its group, in order, for at most `patience_s`;
@@ -4186,12 +4136,19 @@ class Rest(_Desk):
 
     # -- One question
 
-    async def ask(self, endpoint: Endpoint, **parameters: Any) -> Answer[Any]:
+    async def ask(
+        self, endpoint: Endpoint, subaccount: Subaccount | None = None, *,
+        parent: bool = False, **parameters: Any,
+    ) -> Answer[Any]:  # fmt: skip
         """Ask an endpoint: what its path does not name goes into the query, None nowhere.
 
-        Parameters are named as here or as the venue does; `parentSubaccountNumber` asks its twin.
+        Parameters are named as here or as the venue does. An account's lists are of a
+        `subaccount`, or of all children of a `parent`.
         """
         asked = {re.sub("_(.)", lambda m: m[1].upper(), name): v for name, v in parameters.items()}
+        if subaccount is not None:
+            number = "parentSubaccountNumber" if parent else "subaccountNumber"
+            asked |= {"address": subaccount.owner, number: subaccount.number}
         path = endpoint.parent if "parentSubaccountNumber" in asked else endpoint.path
         path = re.sub(r"\{(\w+)\}", lambda name: _segment(str(asked.pop(name[1]))), path)
         # By way of the official client, whose requests are ours.
@@ -4201,8 +4158,10 @@ class Rest(_Desk):
             raise BadAnswer(f"expected {endpoint.part} in the answer, got none")
         return Answer(value, answer.age_s, answer.stale)
 
-    async def walk(self, endpoint: Endpoint, **parameters: Any) -> AsyncIterator[Any]:
-        """Yield every row of a list once, newest first, however many pages it has.
+    async def walk(
+        self, endpoint: Endpoint, subaccount: Subaccount | None = None, **parameters: Any
+    ) -> AsyncIterator[Any]:
+        """Yield every row of a list once, newest first, however many pages; as `ask`.
 
         Never from memory of a failing endpoint.
         """
@@ -4210,7 +4169,8 @@ class Rest(_Desk):
         page, before = (1 if endpoint.pages else None), None
         while True:
             where = {endpoint.bound: before} if page is None else {"page": page}
-            rows = _fresh(await self.ask(endpoint, **parameters, **where, limit=_MOST))
+            asked = {**parameters, **where, "limit": _MOST}
+            rows = _fresh(await self.ask(endpoint, subaccount, **asked))
             # What is new pushes rows to later pages, where they are seen again.
             new = {key(row): row for row in rows if key(row) not in seen}
             seen.update(new)
@@ -4249,14 +4209,14 @@ class Rest(_Desk):
         to_iso: str | None = None, limit: int | None = None,
     ) -> Answer[list[CandleFields]]:  # fmt: skip
         """Return candles that start at `from_iso` or later, and before `to_iso`."""
-        span = {"fromISO": from_iso, "toISO": to_iso, "limit": limit}
+        span: Any = {"fromISO": from_iso, "toISO": to_iso, "limit": limit}
         return await self.ask(ENDPOINTS["candles"], ticker=ticker, resolution=resolution, **span)
 
     async def historical_funding(
         self, ticker: str, *, limit: int | None = None, effective_before_or_at: str | None = None
     ) -> Answer[list[FundingFields]]:
         """Return a market's hourly funding rates."""
-        span = {"limit": limit, "effective_before_or_at": effective_before_or_at}
+        span: Any = {"limit": limit, "effective_before_or_at": effective_before_or_at}
         return await self.ask(ENDPOINTS["historical_funding"], ticker=ticker, **span)
 
     async def sparklines(self, period: str = "ONE_DAY") -> Answer[dict[str, list[str]]]:
@@ -4289,27 +4249,28 @@ class Rest(_Desk):
         self, subaccount: Subaccount, *, parent: bool = False
     ) -> Answer[SubaccountFields]:
         """Return a subaccount, or a parent with its children; `NotFound` if never funded."""
-        return await self.ask(ENDPOINTS["subaccount"], **_whose(subaccount, parent))
+        return await self.ask(ENDPOINTS["subaccount"], subaccount, parent=parent)
 
     async def positions(
         self, subaccount: Subaccount, *, parent: bool = False,
         status: Sequence[str] | None = None, **rows: Unpack[Rows],
     ) -> Answer[list[PositionFields]]:  # fmt: skip
         """Return perpetual positions: OPEN, CLOSED, LIQUIDATED ones, or all."""
-        whose = _whose(subaccount, parent)
-        return await self.ask(ENDPOINTS["positions"], **whose, status=status, **rows)
+        return await self.ask(
+            ENDPOINTS["positions"], subaccount, parent=parent, status=status, **rows
+        )
 
     async def asset_positions(
         self, subaccount: Subaccount, *, parent: bool = False
     ) -> Answer[list[AssetPositionFields]]:
         """Return what a subaccount holds in assets: USDC, owed if its side is SHORT."""
-        return await self.ask(ENDPOINTS["asset_positions"], **_whose(subaccount, parent))
+        return await self.ask(ENDPOINTS["asset_positions"], subaccount, parent=parent)
 
     async def orders(
         self, subaccount: Subaccount, *, parent: bool = False, **chosen: Unpack[OrderChoice]
     ) -> Answer[list[OrderFields]]:
         """Return orders, of some statuses (OPEN, UNTRIGGERED, BEST_EFFORT_OPENED…) or all."""
-        return await self.ask(ENDPOINTS["orders"], **_whose(subaccount, parent), **chosen)
+        return await self.ask(ENDPOINTS["orders"], subaccount, parent=parent, **chosen)
 
     async def order(self, order_id: str) -> Answer[OrderFields]:
         """Return one order by the indexer's id; `NotFound` if it has not seen it."""
@@ -4320,22 +4281,29 @@ class Rest(_Desk):
         **rows: Unpack[Pages],
     ) -> Answer[list[FillFields]]:  # fmt: skip
         """Return fills; with `page`, in the order in which the venue pages them."""
-        whose = _whose(subaccount, parent, ticker)
-        return await self.ask(ENDPOINTS["fills"], **whose, **rows)
+        return await self.ask(
+            ENDPOINTS["fills"], subaccount, parent=parent, **_market(ticker), **rows
+        )
 
     async def trade_history(
         self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None,
         limit: int | None = None, page: int | None = None,
     ) -> Answer[list[TradeHistoryFields]]:  # fmt: skip
         """Return what fills did to positions, with the profit of each."""
-        whose = _whose(subaccount, parent, ticker)
-        return await self.ask(ENDPOINTS["trade_history"], **whose, limit=limit, page=page)
+        return await self.ask(
+            ENDPOINTS["trade_history"],
+            subaccount,
+            parent=parent,
+            **_market(ticker),
+            limit=limit,
+            page=page,
+        )
 
     async def transfers(
         self, subaccount: Subaccount, *, parent: bool = False, **rows: Unpack[Pages]
     ) -> Answer[list[TransferFields]]:
         """Return deposits, withdrawals and transfers."""
-        return await self.ask(ENDPOINTS["transfers"], **_whose(subaccount, parent), **rows)
+        return await self.ask(ENDPOINTS["transfers"], subaccount, parent=parent, **rows)
 
     async def transfers_between(
         self, source: Subaccount, recipient: Subaccount, *, created_before_or_at: str | None = None
@@ -4354,72 +4322,24 @@ class Rest(_Desk):
     ) -> Answer[list[FundingPaymentFields]]:  # fmt: skip
         """Return funding payments, of one hour and position each."""
         rows = {"limit": limit, "page": page, "after_or_at": after_or_at, "ticker": ticker}
-        return await self.ask(ENDPOINTS["funding_payments"], **_whose(subaccount, parent), **rows)
+        return await self.ask(ENDPOINTS["funding_payments"], subaccount, parent=parent, **rows)
 
     async def historical_pnl(
         self, subaccount: Subaccount, *, parent: bool = False, **rows: Unpack[Spans]
     ) -> Answer[list[PnlFields]]:
         """Return equity and total profit as they were, hour by hour."""
-        return await self.ask(ENDPOINTS["historical_pnl"], **_whose(subaccount, parent), **rows)
+        return await self.ask(ENDPOINTS["historical_pnl"], subaccount, parent=parent, **rows)
 
     async def pnl(
         self, subaccount: Subaccount, *, parent: bool = False, daily: bool | None = None,
         **rows: Unpack[Spans],
     ) -> Answer[list[PnlFields]]:  # fmt: skip
         """Return the same as the newer endpoint counts it, by the hour or `daily`."""
-        return await self.ask(ENDPOINTS["pnl"], **_whose(subaccount, parent), daily=daily, **rows)
-
-    # -- Walks
-
-    def all_trades(self, ticker: str) -> AsyncIterator[TradeFields]:
-        """Walk all trades of a market."""
-        return self.walk(ENDPOINTS["trades"], ticker=ticker)
-
-    def all_candles(
-        self, ticker: str, resolution: str, *, from_iso: str | None = None
-    ) -> AsyncIterator[CandleFields]:
-        """Walk candles from the newest back to `from_iso`, or to the first."""
-        asked = {"ticker": ticker, "resolution": resolution, "fromISO": from_iso}
-        return self.walk(ENDPOINTS["candles"], **asked)
-
-    def all_historical_funding(self, ticker: str) -> AsyncIterator[FundingFields]:
-        """Walk all hourly funding rates of a market."""
-        return self.walk(ENDPOINTS["historical_funding"], ticker=ticker)
-
-    def all_positions(
-        self, subaccount: Subaccount, *, parent: bool = False
-    ) -> AsyncIterator[PositionFields]:
-        """Walk all positions, those closed too."""
-        return self.walk(ENDPOINTS["positions"], **_whose(subaccount, parent))
-
-    def all_fills(
-        self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None
-    ) -> AsyncIterator[FillFields]:
-        """Walk all fills."""
-        return self.walk(ENDPOINTS["fills"], **_whose(subaccount, parent, ticker))
-
-    def all_transfers(
-        self, subaccount: Subaccount, *, parent: bool = False
-    ) -> AsyncIterator[TransferFields]:
-        """Walk all transfers."""
-        return self.walk(ENDPOINTS["transfers"], **_whose(subaccount, parent))
-
-    def all_funding_payments(
-        self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None
-    ) -> AsyncIterator[FundingPaymentFields]:
-        """Walk all funding payments."""
-        whose = _whose(subaccount, parent)
-        return self.walk(ENDPOINTS["funding_payments"], **whose, ticker=ticker)
-
-    def all_historical_pnl(self, subaccount: Subaccount) -> AsyncIterator[PnlFields]:
-        """Walk all hours of an account's profit."""
-        return self.walk(ENDPOINTS["historical_pnl"], **_whose(subaccount, parent=False))
+        return await self.ask(ENDPOINTS["pnl"], subaccount, parent=parent, daily=daily, **rows)
 
 
-def _whose(subaccount: Subaccount, parent: bool, market: str | None = None) -> dict[str, Any]:
-    number = "parentSubaccountNumber" if parent else "subaccountNumber"
-    what = {"market": market, "marketType": market and "PERPETUAL"}
-    return {"address": subaccount.owner, number: subaccount.number, **what}
+def _market(ticker: str | None) -> dict[str, Any]:
+    return {"market": ticker, "marketType": ticker and "PERPETUAL"}
 
 
 def _fresh(answer: Answer[list[_T]]) -> list[_T]:
