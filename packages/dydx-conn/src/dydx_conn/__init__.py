@@ -3,35 +3,39 @@
     indexer sockets ── links ──┐
     indexer REST ── polling ───┼─► inbox ─► live ──► Frame ─┬─► contents: typed, decoded once
     a node's answers ── Trader ┘    recording ── replay ──► ├─► connection_states ─► ConnectionState
-                                                            ├─► account_updates ───► AccountUpdate
-    limit, market … ──► OrderRequest ──► Trader ──► node    └─► orders ────────────► OrderState
+                                                            └─► account_updates ───► AccountUpdate
+    limit, market … ──► OrderRequest ──► Trader ──► node
 
 A `Frame` is the only source of truth for the layers above: whatever crosses the wire, or fails
 to, becomes one, numbered and stamped, its text kept. `live` is the one source that opens sockets
 and `replay` plays a recording; `fold` is the operator that each layer is built from.
 
 - Errors: `ConnError` and what its children ask the caller to do.
-- Units: exact conversions between decimal text, quantums and quote quantums.
+- Units: exact conversions between decimal text, quantums, quote quantums and nanoseconds.
 - Values: `Subaccount`, `PerpetualMarket`, `OrderRequest`, `CancelRequest`, and their ids.
-- Networks: where a venue answers; `transaction_fee`.
+- Networks: where a venue answers.
 - Refusals: the chain's error codes in words; `OrderDenied`.
 - Validity: `objection`, what the chain refuses before it looks at a book.
 - Fees: `fee_tier`, `fee_ppm`, `fee`.
-- Builders: `limit`, `market`, `stop_loss`, `take_profit`, `twap`.
-- Replacements and cancels: `replacement`, `cancel`, `cancel_all`.
-- Estimates: what an order may cost.
-- Frames, Contents, Decoding: `Frame`, the shapes of what it carries, `contents`.
+- Orders: `limit`, `market`, `stop_loss`, `take_profit`, `twap`, `client_ids`, `replacement`,
+  `cancel`, `estimate`.
+- Frames, Contents, Account contents: `Frame`, and the shapes of what it carries.
+- Endpoints, Channels: a row for all that is asked over REST, one for all that sockets tell.
+- Decoding: `ws_frame`, `contents`: from text to values.
 - Recordings: `RecordingWriter`, `Recording`, `find_recording`.
 - Wire writer: `WireWriter`, `market_fields`: what a test feeds the layers with.
 - Streams: `fold`, `replay`, `collect`; `play`, which tests an operator by its marbles.
 - Continuity: which messages of a connection are lost.
 - Connection states: how each link stands, as a table; `connection_states`.
-- Accounts: what accounts have; `account_updates`.
-- Lifecycle: what became of each order; `orders`.
-- Limits, Circuits, REST values, REST refusals, REST requests, REST exchange, REST: `Rest`.
-- Subscriptions, Inbox, Links, Polling, Live: `live`.
-- Key files, Keys, Redaction, Audit: `Keys`, `redact`, `AuditLog`.
-- Node, Messages, Client ids, Trader: `chain_tip`, `ClientIds`, `Trader`.
+- Lifecycle: what became of each order: `OrderState`.
+- Account blocks, Account state, Account rows, Accounts: the one reader of account frames, judged
+  by block, height and id; `account_updates`.
+- Limits and circuits, REST questions, REST metrics, REST exchange, REST: `Rest`.
+- Links, Polling, Live: `Inbox`, and `live`, the one source that opens sockets.
+- Keys: `Keys`, one signing key that is never shown; `rotate`.
+- Audit: `AuditLog`, what was asked and answered, without secrets.
+- Node: `chain_tip`, and the chain's own messages.
+- Sending, Trader: `Trader` judges an order, sends it once, and tells what became of it.
 
 Units: `at` and `mono` are nanoseconds, other times carry their unit in their name. `size` and
 `price` are decimal text or `Decimal`; `quantums`, `subticks` and quote quantums (1e-6 USDC) are
@@ -56,43 +60,37 @@ __all__ = [
     # Units
     "base_to_quote", "exact", "fill_to_quote", "instant", "number", "ppm", "quote_to_base",
     # Values
-    "CONDITIONAL", "LONG_TERM", "MAX_SUBACCOUNT", "SHORT_TERM", "TWAP", "WINDOW", "BatchCancel",
-    "CancelRequest", "ConditionType", "OrderRequest", "PerpetualMarket", "Replace", "Rounding",
-    "Side", "Status", "Subaccount", "TimeInForce", "child", "event_id", "order_id", "subaccount_id",
+    "CONDITIONAL", "LONG_TERM", "SHORT_TERM", "TWAP", "BatchCancel", "CancelRequest",
+    "ConditionType", "OrderRequest", "PerpetualMarket", "Replace", "Side", "Subaccount",
+    "TimeInForce", "event_id", "order_id", "subaccount_id",
     # Networks
-    "NETWORKS", "Network", "TransactionFee", "network", "transaction_fee",
+    "NETWORKS", "Network", "network",
     # Refusals
-    "OrderDenied", "code_of", "codespace_of", "meaning", "refuse",
+    "OrderDenied", "code_of",
     # Validity
-    "MAX_BATCH", "MAX_BUILDER_FEE_PPM", "SHORT_BLOCK_WINDOW", "STATEFUL_WINDOW_S",
-    "batch_cancel_objection", "cancel_objection", "is_address", "objection",
+    "cancel_objection", "objection",
     # Fees
-    "EQUITY_TIERS", "STANDARD_FEE_TIERS", "FeeTier", "Fees", "MarketDiscount", "StakingLevel",
-    "fee", "fee_ppm", "fee_tier", "staking_discount_ppm", "stateful_order_limit",
-    # Builders
-    "Terms", "client_ids", "limit", "market", "stop_loss", "take_profit", "twap",
-    # Replacements and cancels
-    "cancel", "replacement",
-    # Estimates
-    "Estimate", "estimate",
+    "STANDARD_FEE_TIERS", "FeeTier", "Fees", "MarketDiscount", "StakingLevel", "fee", "fee_ppm",
+    "fee_tier", "staking_discount_ppm", "stateful_order_limit",
+    # Orders
+    "Estimate", "Terms", "cancel", "client_ids", "estimate", "limit", "market", "replacement",
+    "stop_loss", "take_profit", "twap",
     # Frames
     "Frame",
     # Contents
-    "BookContents", "CandleFields", "CandlesContents", "ErrorFields", "ErrorsContents",
-    "FundingFields", "HeightContents", "MarketFields", "MarketsContents", "TimeFields",
-    "TradeFields", "TradesContents",
+    "BookContents", "CandleFields", "CandlesContents", "ErrorsContents", "HeightContents",
+    "MarketFields", "MarketsContents", "TradeFields", "TradesContents",
     # Account contents
-    "AssetPositionFields", "ComplianceFields", "FillFields", "FundingPaymentFields",
-    "OrderFields", "PartyFields", "PnlFields", "PositionFields", "RewardFields", "ScreenFields",
-    "SubaccountContents", "SubaccountFields", "TradeHistoryFields", "TransferFields",
+    "AssetPositionFields", "FillFields", "OrderFields", "PositionFields", "SubaccountContents",
+    "TransferFields",
     # Endpoints
     "ENDPOINTS", "Endpoint",
     # Channels
-    "CHANNELS", "PER_CONNECTION", "Channel", "Key", "key_of", "subscriptions",
+    "CHANNELS", "PER_CONNECTION", "Channel", "key_of",
     # Decoding
-    "MAX_TEXT", "contents", "node_contents", "perpetual_market", "rest_contents", "ws_frame",
+    "contents", "node_contents", "perpetual_market", "rest_contents", "ws_frame",
     # Recordings
-    "VERSION", "Header", "Recording", "RecordingWriter", "find_recording",
+    "Header", "Recording", "RecordingWriter", "find_recording",
     # Wire writer
     "WireWriter", "market_fields",
     # Streams
@@ -101,39 +99,33 @@ __all__ = [
     # Continuity
     "Continuity",
     # Connection states
-    "STATES", "ConnectionState", "connection_states",
+    "ConnectionState", "connection_states",
     # Lifecycle
-    "Lifecycle", "OrderState", "Result", "blocks_of", "cancel_all", "good_until",
+    "Lifecycle", "OrderState", "cancel_all",
     # Account blocks
     "AccountFill", "Profit",
+    # Account state
+    "AccountUpdate", "PositionState",
     # Accounts
-    "AccountUpdate", "Accounts", "PositionState", "account_updates",
-    # Limits
-    "Allowance", "Told",
-    # Circuits
-    "Circuit",
-    # REST values
-    "Answer", "EndpointMetrics", "ErrorSample", "GroupMetrics", "Metrics",
-    # REST refusals
-    "MAX_BODY",
+    "Accounts", "account_updates",
+    # REST questions
+    "Answer",
+    # REST metrics
+    "Metrics",
     # REST
     "Rest",
-    # Inbox
+    # Links
     "Inbox",
     # Live
     "live",
     # Keys
     "Keys", "rotate",
-    # Redaction
-    "redact",
     # Audit
     "AuditLog",
     # Node
     "ChainTip", "chain_tip", "is_loopback",
-    # Messages
-    "batch_cancel_message", "cancel_message", "place_message",
     # Trader
-    "Denied", "Queued", "Trader", "Wish",
+    "Denied", "Queued", "Trader",
 ]
 # fmt: on
 
@@ -228,6 +220,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 # === Errors ===
 
+# What goes wrong, by what the caller should do about it; attributes are data. Of a `RestError`
+# `tries` says how often a question is put before it is raised, `verdict` how its endpoint stands.
+
 
 class ConnError(Exception):
     """Anything the connection refuses; children say what the caller should do."""
@@ -248,8 +243,6 @@ class WireError(ConnError):
 class RecordingError(ConnError):
     """A recording that cannot be read at all: choose another file."""
 
-
-# `tries` is how often a question is put before its error is raised.
 
 Verdict = Literal["good", "bad", "gone"]
 
@@ -318,6 +311,9 @@ class KeyProblem(ConnError):
 
 
 # === Units ===
+
+# Exact conversions between decimal text, integers and nanoseconds, rounded as the chain rounds.
+# No float comes in here.
 
 
 def base_to_quote(quantums: int, price: int, exponent: int, atomic_resolution: int) -> int:
@@ -389,6 +385,9 @@ def _steps(value: Decimal | str, shift: int, grid: int) -> tuple[int, int]:
 
 
 # === Values ===
+
+# What accounts, markets and orders are, as the chain counts them: quantums, subticks, flags. Their
+# ids are the indexer's. Nothing here says whether the chain would take an order.
 
 Side = Literal["BUY", "SELL"]
 TimeInForce = Literal["GTT", "IOC", "POST_ONLY"]
@@ -556,7 +555,6 @@ Status = Literal[
 ]
 
 WINDOW: Final = 20  # blocks ahead that a short-term order may name; newer chains take 40
-MAX_SUBACCOUNT: Final = 128_000
 _PARENTS: Final = 128
 
 
@@ -573,16 +571,9 @@ class Replace(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     order: OrderRequest
 
 
-def child(parent: int, index: int) -> int:
-    """Return the number of a parent's child: `index` 0 is the parent, 1 its first isolated one."""
-    number = parent + _PARENTS * index
-    if not (0 <= parent < _PARENTS and index >= 0 and number <= MAX_SUBACCOUNT):
-        what = f"expected a parent to {_PARENTS - 1}, a number to {MAX_SUBACCOUNT}"
-        raise ConnError(f"{what}, got child {index} of parent {parent}")
-    return number
-
-
 # === Networks ===
+
+# Where a venue answers, a row each. Whoever has another address makes another `Network`.
 
 
 @dataclass(frozen=True, slots=True)
@@ -617,39 +608,11 @@ def network(name: str) -> Network:
     return NETWORKS[name]
 
 
-class TransactionFee(msgspec.Struct, frozen=True, gc=False):
-    """What a transaction may use and what it pays: `amount` of `denom`, both integers."""
-
-    gas: int
-    amount: int = 0
-    denom: str = ""
-
-
-_CLOB_GAS: Final = 1_000_000
-# The node's own default; governance of a network may ask for more.
-_MICRO_USDC_PER_GAS: Final = (25, 1_000)
-# Between a simulation and the block, state may grow: the official client's margin, 1.8.
-_GAS_MARGIN: Final = (18, 10)
-
-
-def transaction_fee(network: Network, simulated_gas: int | None = None) -> TransactionFee:
-    """Return what a transaction pays: nothing for orders and cancels, whatever their kind.
-
-    Others (deposits, transfers, withdrawals) say by `simulated_gas` what a simulation used.
-    Source: app/ante/gas.go and cmd/dydxprotocold/cmd/config.go.
-    """
-    if simulated_gas is None:
-        return TransactionFee(_CLOB_GAS)
-    (up, down), (price, unit) = _GAS_MARGIN, _MICRO_USDC_PER_GAS
-    gas = simulated_gas * up // down
-    return TransactionFee(gas, -(-gas * price // unit), network.usdc_denom)
-
-
 # === Refusals ===
 
 # The chain's errors by codespace and code: its name for each, and what it means to a person.
-
 # Where two codespaces share a name, that of the order book is meant: it comes last.
+
 _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
     "sdk": {
         2: ("ErrTxDecode", "the transaction cannot be read"),
@@ -663,10 +626,8 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         21: ("ErrTxTooLarge", "the transaction is too large"),
         28: ("ErrInvalidChainID", "wrong chain id"),
         30: ("ErrTxTimeoutHeight", "the transaction came after its last block"),
-        32: (
-            "ErrWrongSequence",
-            "wrong sequence number, or a timestamp nonce used or over 30 s off",
-        ),
+        32: ("ErrWrongSequence",
+             "wrong sequence number, or a timestamp nonce used or over 30 s off"),
     },
     "undefined": {
         111222: ("ErrPanic", "the node failed inside"),
@@ -686,20 +647,14 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         105: ("ErrAnyOfVerification", "the permissioned key may do none of this"),
     },
     "subaccounts": {
-        102: (
-            "ErrFailedToUpdateSubaccounts",
-            "the account cannot afford it, or withdrawals are held back",
-        ),
+        102: ("ErrFailedToUpdateSubaccounts",
+              "the account cannot afford it, or withdrawals are held back"),
         200: ("ErrInvalidSubaccountIdNumber", "the subaccount's number is above 128000"),
         201: ("ErrInvalidSubaccountIdOwner", "the owner is not an address of dYdX"),
-        402: (
-            "ErrCannotModifyPerpOpenInterestForOIMF",
-            "the open interest could not be counted in",
-        ),
-        403: (
-            "ErrCannotRevertPerpOpenInterestForOIMF",
-            "the open interest could not be counted out",
-        ),
+        402: ("ErrCannotModifyPerpOpenInterestForOIMF",
+              "the open interest could not be counted in"),
+        403: ("ErrCannotRevertPerpOpenInterestForOIMF",
+              "the open interest could not be counted out"),
         500: ("ErrAssetTransferQuantumsNotPositive", "the amount is not above zero"),
         700: ("ErrInvalidLeverage", "the leverage makes no sense"),
         701: ("ErrLeverageExceedsMaximum", "the leverage is above what the market allows"),
@@ -717,10 +672,8 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         10: ("ErrHeightExceedsGoodTilBlock", "its last block has passed"),
         11: ("ErrGoodTilBlockExceedsShortBlockWindow", "its last block is too far ahead"),
         12: ("ErrInvalidPlaceOrder", "off the market's grid, or a TWAP's times do not fit"),
-        20: (
-            "ErrInvalidReplacement",
-            "only the same side and kind with a later last block replaces",
-        ),
+        20: ("ErrInvalidReplacement",
+             "only the same side and kind with a later last block replaces"),
         24: ("ErrOrderFullyFilled", "nothing of the order is left to fill"),
         29: ("ErrInvalidStatefulOrderCancellation", "the cancel ends before the order does"),
         32: ("ErrStatefulOrderCancellationAlreadyExists", "a cancel of it is already on its way"),
@@ -733,69 +686,45 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         48: ("ErrDeprecatedField", "fill-or-kill is no longer supported"),
         49: ("ErrInvalidTwapOrderPlacement", "the TWAP order cannot be placed"),
         50: ("ErrInvalidBuilderCode", "a builder has an address and a fee of 1 to 10000 ppm"),
-        2001: (
-            "ErrReduceOnlyWouldIncreasePositionSize",
-            "reduce-only, but it would add to the position",
-        ),
-        2002: (
-            "ErrReduceOnlyWouldChangePositionSide",
-            "reduce-only, but it would turn the position",
-        ),
+        2001: ("ErrReduceOnlyWouldIncreasePositionSize",
+               "reduce-only, but it would add to the position"),
+        2002: ("ErrReduceOnlyWouldChangePositionSide",
+               "reduce-only, but it would turn the position"),
         2003: ("ErrPostOnlyWouldCrossMakerOrder", "a post-only order would have traded at once"),
-        2004: (
-            "ErrImmediateExecutionOrderAlreadyFilled",
-            "an immediate-or-cancel order fills once",
-        ),
-        2005: (
-            "ErrWouldViolateIsolatedSubaccountConstraints",
-            "an isolated market needs a subaccount of its own",
-        ),
+        2004: ("ErrImmediateExecutionOrderAlreadyFilled",
+               "an immediate-or-cancel order fills once"),
+        2005: ("ErrWouldViolateIsolatedSubaccountConstraints",
+               "an isolated market needs a subaccount of its own"),
         3000: ("ErrInvalidOrderFlag", "there is no such kind of order"),
-        3001: (
-            "ErrInvalidStatefulOrderGoodTilBlockTime",
-            "an order that is not short-term must say when it ends",
-        ),
-        3002: (
-            "ErrLongTermOrdersCannotRequireImmediateExecution",
-            "a long-term order cannot be immediate-or-cancel",
-        ),
+        3001: ("ErrInvalidStatefulOrderGoodTilBlockTime",
+               "an order that is not short-term must say when it ends"),
+        3002: ("ErrLongTermOrdersCannotRequireImmediateExecution",
+               "a long-term order cannot be immediate-or-cancel"),
         3003: ("ErrTimeExceedsGoodTilBlockTime", "the time at which it ends has passed"),
-        3004: (
-            "ErrGoodTilBlockTimeExceedsStatefulOrderTimeWindow",
-            "it would last longer than 95 days",
-        ),
-        3005: (
-            "ErrStatefulOrderAlreadyExists",
-            "already placed, and cannot be replaced: cancel it first",
-        ),
+        3004: ("ErrGoodTilBlockTimeExceedsStatefulOrderTimeWindow",
+               "it would last longer than 95 days"),
+        3005: ("ErrStatefulOrderAlreadyExists",
+               "already placed, and cannot be replaced: cancel it first"),
         3006: ("ErrStatefulOrderDoesNotExist", "there is no such order to cancel"),
-        3007: (
-            "ErrStatefulOrderCollateralizationCheckFailed",
-            "the account lacks collateral for it",
-        ),
+        3007: ("ErrStatefulOrderCollateralizationCheckFailed",
+               "the account lacks collateral for it"),
         3008: ("ErrStatefulOrderPreviouslyCancelled", "cancelled before it was placed"),
         3009: ("ErrStatefulOrderPreviouslyRemoved", "removed before it was placed"),
-        3010: (
-            "ErrStatefulOrderCancellationFailedForAlreadyRemovedOrder",
-            "the order is already gone",
-        ),
+        3010: ("ErrStatefulOrderCancellationFailedForAlreadyRemovedOrder",
+               "the order is already gone"),
         5001: ("ErrBlockRateLimitExceeded", "too many orders and cancels in the last blocks"),
         6000: ("ErrInvalidConditionType", "conditional orders alone stop a loss or take a profit"),
-        6001: (
-            "ErrInvalidConditionalOrderTriggerSubticks",
-            "conditional orders alone have a trigger",
-        ),
+        6001: ("ErrInvalidConditionalOrderTriggerSubticks",
+               "conditional orders alone have a trigger"),
         6002: ("ErrConditionalOrderUntriggered", "the order has not been triggered yet"),
         9003: ("ErrReduceOnlyDisabled", "reduce-only orders must be immediate-or-cancel"),
-        10001: (
-            "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit",
-            "the account's worth allows no more open orders",
-        ),
+        10001: ("ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit",
+                "the account's worth allows no more open orders"),
         11002: ("ErrInvalidLeverage", "the leverage makes no sense"),
         11003: ("ErrLeverageExceedsMaximum", "the leverage is above what the market allows"),
         11004: ("ErrInitialMarginPpmIsZero", "the market has no initial margin"),
     },
-}
+}  # fmt: skip
 _BY_NAME: Final = {
     name: (codespace, code)
     for codespace, errors in _ERRORS.items()
@@ -1025,7 +954,8 @@ def _leg_quantums(order: OrderRequest) -> int:
 
 # === Fees ===
 
-# Governance sets tiers and discounts: these are the chain's defaults, a node says today's.
+# What fills cost. Governance sets tiers and discounts: these are the chain's defaults, a node says
+# today's. Rates are parts per million, amounts quote quantums; rounded up, which costs rebates.
 
 
 class Fees(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -1158,7 +1088,10 @@ def stateful_order_limit(
     return max((limit for least, limit in tiers if net_collateral >= least), default=0)
 
 
-# === Builders ===
+# === Orders ===
+
+# From a person's size and price to what is sent: built, numbered, replaced, cancelled, estimated.
+# Exact or refused; only `rounding="less"` rounds, and never to more.
 
 
 class Terms(TypedDict, total=False):
@@ -1281,9 +1214,6 @@ def _subticks(market: PerpetualMarket, side: Side, price: _Amount, rounding: Rou
     return market.floor_subticks(price) if side == "BUY" else market.ceil_subticks(price)
 
 
-# === Replacements and cancels ===
-
-
 def replacement(old: OrderRequest, new: OrderRequest) -> OrderRequest | Replace:
     """Return what puts `new` in the place of `old`, as the chain allows; else `OrderDenied`.
 
@@ -1311,9 +1241,6 @@ def cancel(order: OrderRequest, *, good_til_block: int = 0) -> CancelRequest:
         order_flags=order.order_flags, good_til_block=block,
         good_til_block_time=order.good_til_block_time,
     )  # fmt: skip
-
-
-# === Estimates ===
 
 
 class Estimate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -1385,6 +1312,9 @@ def _charge(order: OrderRequest, market: PerpetualMarket, subticks: int, ppm: in
 
 
 # === Frames ===
+
+# The one value that everything above is folded from: it keeps the words that crossed the wire, and
+# names what its parts hold.
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
@@ -1620,7 +1550,8 @@ Sparklines = dict[str, list[str]]  # closing prices by ticker, newest first
 
 # === Account contents ===
 
-# What the venue says of accounts, by socket and REST.
+# What the venue says of accounts, by socket and REST: orders, fills, positions, balances, and money
+# that moved. Any field may be missing from an update.
 
 
 class PositionFields(_Wire, kw_only=True):
@@ -1973,7 +1904,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
         """Tell whether there is one for all, without ids."""
         return not self.id
 
-    def parameters(self, id_: str) -> dict[str, str]:
+    def parameters(self, id_: str) -> dict[str, Any]:
         """Return the parts of an id by their names."""
         return dict(zip(self.id.split("/"), id_.split("/"), strict=False)) if self.id else {}
 
@@ -2064,7 +1995,8 @@ def _key_of_answer(question: str) -> Key:
 
 # === Decoding ===
 
-# What was asked decides the type: a path of the indexer, or the name of a question to a node.
+# From text to values: an envelope makes a frame, and what was asked (a channel, a path, the name of
+# a question to a node) decides the type. Any text ends in values or in a `WireError`.
 
 
 class _Envelope(msgspec.Struct, gc=False):
@@ -2687,6 +2619,9 @@ class WireWriter:
 
 # === Streams ===
 
+# The operator that each layer is built from, and the source that needs no network. Nothing here
+# subscribes but `collect`, which is for tests and tools.
+
 Pacer = Callable[[Frame], bool]
 _Scheduler = SchedulerBase | None
 
@@ -2849,6 +2784,9 @@ def _marbles(described: Callable[..., Any], case: str = "completes") -> list[str
 
 # === Continuity ===
 
+# Which messages of a connection are lost, by the venue's own count, which runs over all channels.
+# A fold of frames: `live` resubscribes by it, and the data layer judges by it in a replay too.
+
 _REACH: Final = 1_024  # how many ids back a message may still come
 _OVERDUE_NS: Final = 10 * _SECOND
 
@@ -3000,6 +2938,9 @@ def _settled(frame: Frame, asked: Iterable[Key]) -> Key | None:
 
 
 # === Connection states ===
+
+# How each link stands, as a table of states and events. A fold of frames: a recording tells the
+# same as the run did. `live` polls and hangs up by it.
 
 
 class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
@@ -3732,7 +3673,7 @@ def _match(sums: _Sums, snapshot: _Snapshot) -> None:
         sums.balance = snapshot.balance
 
 
-# === Accounts ===
+# === Account state ===
 # The one reader of account frames: sockets and REST, whole and in parts, early, late and twice.
 # Every fact goes to its block; what an account holds is what its blocks come to. What cannot be
 # read, was lost or does not add up is a doubt with its reason, and hides nothing else.
@@ -3926,159 +3867,28 @@ class _Account:
         }
 
 
-class Accounts:
-    """The accounts of all frames, or those of some subaccounts alone; `orders` is their orders.
+class _Known:
+    """All that is known: the orders, and the accounts that are of interest."""
 
-    `step` folds one frame. What is reported twice, late, in two halves, by a replica that lags, or
-    by REST before the socket, changes nothing; an answer that is not a 200 with the expected
-    content changes nothing, and is a doubt with its reason.
-    """
-
-    def __init__(self, subaccounts: Iterable[Subaccount] = ()) -> None:
+    def __init__(self, only: frozenset[Subaccount]) -> None:
         self.orders = Lifecycle()
-        self._only = frozenset(subaccounts)
-        self._accounts: dict[Subaccount, _Account] = {}
+        self.accounts: dict[Subaccount, _Account] = {}
+        self._only = only
 
-    def step(self, frame: Frame) -> list[AccountUpdate]:
-        """Fold one frame; return what it changed, an update for each subaccount. Never raises."""
-        read = _READERS.get(frame.kind)
-        return read(self, frame) if read is not None else _NO_UPDATES
-
-    def _of(self, owner: str, number: int) -> _Account | None:
+    def of(self, owner: str, number: int) -> _Account | None:
+        """Return an account, made on first sight; None if it is of no interest."""
         subaccount = Subaccount(owner, number)
         if self._only and subaccount not in self._only:
             return None
-        account = self._accounts.get(subaccount)
+        account = self.accounts.get(subaccount)
         if account is None:
-            account = self._accounts[subaccount] = _Account(subaccount)
+            account = self.accounts[subaccount] = _Account(subaccount)
         return account
 
-    # -- Which frames
-
-    def _on_message(self, frame: Frame) -> list[AccountUpdate]:
-        if frame.channel in _ACCOUNTS:
-            return self._on_account(frame)
-        return self._on_block(frame) if frame.channel == "v4_block_height" else _NO_UPDATES
-
-    def _on_answer(self, frame: Frame) -> list[AccountUpdate]:
-        if frame.link == "node":
-            is_broadcast = frame.path == "broadcast"
-            return self._on_order(frame, self.orders.answered) if is_broadcast else _NO_UPDATES
-        found = _endpoint_of(frame.path)
-        if found is None:
-            return _NO_UPDATES
-        endpoint, _, named = found
-        if endpoint is ENDPOINTS["height"]:
-            return self._on_block(frame)
-        if endpoint is ENDPOINTS["order"]:
-            return self._on_order(frame, self._one_order)
-        of = {**named, **dict(parse_qsl(frame.channel.partition("?")[2]))}
-        number = of.get("subaccountNumber", of.get("parentSubaccountNumber", ""))
-        if endpoint in _LISTS and number.isdecimal():
-            return self._on_list(frame, endpoint, of.get("address", ""), int(number))
-        return _NO_UPDATES
-
-    def _on_sent(self, frame: Frame) -> list[AccountUpdate]:
-        if frame.link != "node":
-            return _NO_UPDATES
-        return self._on_order(frame, self.orders.sent)
-
-    def _on_loss(self, frame: Frame) -> list[AccountUpdate]:
-        updates: list[AccountUpdate] = []
-        for account in self._accounts.values():
-            if frame.link in ("", account.link):
-                account.doubts["link"] = f"account frames were lost: {frame.kind} at {frame.seq}"
-                account.missing = account.begun is not None
-                updates += self._update(account, frame)
-        return updates
-
-    def _on_order(
-        self, frame: Frame, take: Callable[[Frame], Iterable[OrderState]]
-    ) -> list[AccountUpdate]:
-        states: list[OrderState] = []
-        with contextlib.suppress(ConnError, msgspec.DecodeError, ValueError):
-            # What was read before it broke has changed the state, and is passed on.
-            states.extend(take(frame))
-        return self._ordered(frame, states)
-
-    def _one_order(self, frame: Frame) -> Iterator[OrderState]:
-        [row] = contents(frame)
-        if isinstance(row, OrderFields) and row.id in self.orders.orders:
-            whose = self.orders.orders[row.id].subaccount
-            yield from self.orders.reported(row, whose, 0, frame.seq)
-
-    def _ordered(self, frame: Frame, states: Iterable[OrderState]) -> list[AccountUpdate]:
-        whose: dict[str, list[OrderState]] = {}
-        for state in states:
-            whose.setdefault(state.subaccount, []).append(state)
-        updates: list[AccountUpdate] = []
-        for name, changed in whose.items():
-            owner, _, number = name.partition("/")
-            account = self._of(owner, int(number) if number.isdecimal() else 0)
-            if account is not None:
-                updates += self._update(account, frame, orders=tuple(changed))
-        return updates
-
-    def _on_block(self, frame: Frame) -> list[AccountUpdate]:
-        states: list[OrderState] = []
-        updates: list[AccountUpdate] = []
-        try:
-            for height, time_ns in blocks_of(frame):
-                states += self.orders.block(height, time_ns // 1_000_000_000, frame.seq)
-                for account in self._accounts.values():
-                    if account.move(height - 1 - _GRACE_BLOCKS):
-                        account.judge()
-                        updates += self._update(account, frame)
-        except _BAD_ROW:
-            pass  # the layer above counts it
-        return [*updates, *self._ordered(frame, states)] if states or updates else _NO_UPDATES
-
-    def _on_account(self, frame: Frame) -> list[AccountUpdate]:
-        owner, _, number = frame.id.partition("/")
-        # On a parent's channel the envelope names the child.
-        child = msgspec.json.decode(frame.text, type=_Addressed).subaccount_number
-        at = child if isinstance(child, int) else int(number) if number.isdecimal() else None
-        account = None if at is None else self._of(owner, at)
-        if account is None or at is None:
-            return _NO_UPDATES
-        if frame.is_refusal or frame.type == "unsubscribed":
-            account.doubts["channel"] = f"account frames end: {frame.type} at {frame.seq}"
-            return self._update(account, frame)
-        reading = _Reading(self, frame, owner)
-        reading.whole = frame.is_snapshot
-        account.link = frame.link
-        for part in reading.contents(account):
-            reading.take(part, at)
-        return reading.updates(account)
-
-    def _on_list(
-        self, frame: Frame, endpoint: Endpoint, owner: str, number: int
-    ) -> list[AccountUpdate]:
-        path, account = frame.path, self._of(owner, number)
-        if account is None:
-            return _NO_UPDATES
-        reading = _Reading(self, frame, owner)
-        reading.polled = True
-        problem = ""
-        try:
-            [answer] = contents(frame)
-        except WireError as error:
-            problem = str(error)
-        else:
-            bare = isinstance(answer, SubaccountContents) and answer.subaccount is None
-            if bare or isinstance(answer, ErrorsContents) or not frame.ok:
-                problem = f"{frame.status}: {frame.text[:80]!r}"
-        if problem and not (endpoint is ENDPOINTS["subaccount"] and _is_unfunded(account, frame)):
-            account.doubts[path] = f"expected an answer of {path}, got {problem}"
-            return self._update(account, frame)
-        account.doubts.pop(path, None)
-        if not problem:
-            reading.answer(answer, number)
-        return reading.updates(account)
-
-    def _update(
+    def update(
         self, account: _Account, frame: Frame, *, always: bool = False, **lists: Any
     ) -> list[AccountUpdate]:
+        """Return what changed of an account since its last update, if anything did."""
         positions = account.hold()
         shown: dict[str, Any] = {
             "collateral": account.collateral,
@@ -4098,24 +3908,16 @@ class Accounts:
         ]  # fmt: skip
 
 
-_NO_UPDATES: Final[list[AccountUpdate]] = []
+# === Account rows ===
 
-
-class _Addressed(msgspec.Struct, rename="camel"):
-    subaccount_number: Any = None
-
-
-def _is_unfunded(account: _Account, frame: Frame) -> bool:
-    # A subaccount that was never funded is answered with 404: no news of one known to be empty.
-    empty = account.begun is not None and not (account.positions or account.collateral)
-    return empty and frame.status == 404
+# From the rows of one frame to the blocks of the accounts that they are of, each row by itself.
 
 
 class _Reading:
     """The rows of one frame on their way to the accounts they are of."""
 
-    def __init__(self, accounts: Accounts, frame: Frame, owner: str) -> None:
-        self.accounts, self.frame, self.owner = accounts, frame, owner
+    def __init__(self, known: _Known, frame: Frame, owner: str) -> None:
+        self.known, self.frame, self.owner = known, frame, owner
         self.whole = self.polled = False
         self.lists: dict[int, dict[str, list[Any]]] = {}
         self.settled: set[int] = set()
@@ -4148,7 +3950,7 @@ class _Reading:
             self._each(self._fill, fill, own, height)
         if part.transfers is not None:
             self._each(self._transfer, part.transfers, own, height)
-        for state in self.accounts.orders.block(height, 0, self.frame.seq) if height else ():
+        for state in self.known.orders.block(height, 0, self.frame.seq) if height else ():
             self._pass_on(state)
 
     def answer(self, answer: Any, own: int) -> None:
@@ -4164,7 +3966,7 @@ class _Reading:
             self._each(self._transfer, transfer, own, 0)
         for payment in getattr(answer, "funding_payments", ()):
             self._each(self._payment, payment, own, 0)
-        account = self.accounts._of(self.owner, own)
+        account = self.known.of(self.owner, own)
         if account is not None and hasattr(answer, "fills"):
             account.missing = False
 
@@ -4176,18 +3978,18 @@ class _Reading:
         account.polled = self.polled
         made: list[AccountUpdate] = []
         for own in dict.fromkeys([account.subaccount.number, *self.lists]):
-            of = self.accounts._of(self.owner, own)
+            of = self.known.of(self.owner, own)
             if of is not None:
                 lists = {name: tuple(rows) for name, rows in self.lists.get(own, {}).items()}
                 settled = own in self.settled
-                made += self.accounts._update(of, self.frame, always=True, settled=settled, **lists)
+                made += self.known.update(of, self.frame, always=True, settled=settled, **lists)
         return made
 
     # -- Rows
 
     def _account(self, own: int, row: Any = None) -> _Account | None:
         given = getattr(row, "subaccount_number", None)
-        account = self.accounts._of(self.owner, own if given is None else int(given))
+        account = self.known.of(self.owner, own if given is None else int(given))
         if account is not None:
             self.lists.setdefault(account.subaccount.number, {})
         return account
@@ -4251,7 +4053,7 @@ class _Reading:
                 account.unreadable.add(row.market)
                 self.faults.append(f"cannot be read: {error}")
         for (given, ticker), reported in sizes.items():
-            account = self.accounts._of(self.owner, given)
+            account = self.known.of(self.owner, given)
             block = None if account is None else self._block(account, _when(account, at))
             if account is not None and block is not None:
                 block.sizes.setdefault(ticker, []).append(reported)
@@ -4262,7 +4064,7 @@ class _Reading:
         if account is None:
             return
         fill = _fill_of(row, _when(account, at))
-        for state in self.accounts.orders.filled(fill.order_id, fill.id, fill.size, self.frame.seq):
+        for state in self.known.orders.filled(fill.order_id, fill.id, fill.size, self.frame.seq):
             self._note(account, "orders", state)
         block = self._block(account, fill.height)
         new = self._once(account, ("fill", fill.id))
@@ -4310,7 +4112,7 @@ class _Reading:
     def _order(self, row: OrderFields, own: int, at: int) -> None:
         account = self._account(own, row)
         if account is not None:
-            orders, seq = self.accounts.orders, self.frame.seq
+            orders, seq = self.known.orders, self.frame.seq
             for state in orders.reported(row, str(account.subaccount), at, seq):
                 self._note(account, "orders", state)
 
@@ -4322,7 +4124,7 @@ class _Reading:
             return owner == self.owner and (int(given) % _PARENTS if parent else int(given)) == own
 
         ids = {row.id for row in rows}
-        for state in self.accounts.orders.listed(whose, ids, self.frame.seq):
+        for state in self.known.orders.listed(whose, ids, self.frame.seq):
             self._pass_on(state)
 
     def _pass_on(self, state: OrderState) -> None:
@@ -4444,6 +4246,169 @@ def _fits(row: Any, shape: type) -> bool:
     return True
 
 
+# === Accounts ===
+
+# Which frames are of accounts, and what each kind of them does. Nothing above decodes again.
+
+
+class Accounts:
+    """The accounts of all frames, or those of some subaccounts alone; `orders` is their orders.
+
+    `step` folds one frame. What is reported twice, late, in two halves, by a replica that lags, or
+    by REST before the socket, changes nothing; an answer that is not a 200 with the expected
+    content changes nothing, and is a doubt with its reason.
+    """
+
+    def __init__(self, subaccounts: Iterable[Subaccount] = ()) -> None:
+        self._known = _Known(frozenset(subaccounts))
+
+    @property
+    def orders(self) -> Lifecycle:
+        """Return the orders of all these accounts."""
+        return self._known.orders
+
+    def step(self, frame: Frame) -> list[AccountUpdate]:
+        """Fold one frame; return what it changed, an update for each subaccount. Never raises."""
+        read = _READERS.get(frame.kind)
+        return read(self, frame) if read is not None else _NO_UPDATES
+
+    # -- Which frames
+
+    def _on_message(self, frame: Frame) -> list[AccountUpdate]:
+        if frame.channel in _ACCOUNTS:
+            return self._on_account(frame)
+        return self._on_block(frame) if frame.channel == "v4_block_height" else _NO_UPDATES
+
+    def _on_answer(self, frame: Frame) -> list[AccountUpdate]:
+        if frame.link == "node":
+            is_broadcast = frame.path == "broadcast"
+            return self._on_order(frame, self.orders.answered) if is_broadcast else _NO_UPDATES
+        found = _endpoint_of(frame.path)
+        if found is None:
+            return _NO_UPDATES
+        endpoint, _, named = found
+        if endpoint is ENDPOINTS["height"]:
+            return self._on_block(frame)
+        if endpoint is ENDPOINTS["order"]:
+            return self._on_order(frame, self._one_order)
+        of = {**named, **dict(parse_qsl(frame.channel.partition("?")[2]))}
+        number = of.get("subaccountNumber", of.get("parentSubaccountNumber", ""))
+        if endpoint in _LISTS and number.isdecimal():
+            return self._on_list(frame, endpoint, of.get("address", ""), int(number))
+        return _NO_UPDATES
+
+    def _on_sent(self, frame: Frame) -> list[AccountUpdate]:
+        if frame.link != "node":
+            return _NO_UPDATES
+        return self._on_order(frame, self.orders.sent)
+
+    def _on_loss(self, frame: Frame) -> list[AccountUpdate]:
+        updates: list[AccountUpdate] = []
+        for account in self._known.accounts.values():
+            if frame.link in ("", account.link):
+                account.doubts["link"] = f"account frames were lost: {frame.kind} at {frame.seq}"
+                account.missing = account.begun is not None
+                updates += self._known.update(account, frame)
+        return updates
+
+    def _on_order(
+        self, frame: Frame, take: Callable[[Frame], Iterable[OrderState]]
+    ) -> list[AccountUpdate]:
+        states: list[OrderState] = []
+        with contextlib.suppress(ConnError, msgspec.DecodeError, ValueError):
+            # What was read before it broke has changed the state, and is passed on.
+            states.extend(take(frame))
+        return self._ordered(frame, states)
+
+    def _one_order(self, frame: Frame) -> Iterator[OrderState]:
+        [row] = contents(frame)
+        if isinstance(row, OrderFields) and row.id in self.orders.orders:
+            whose = self.orders.orders[row.id].subaccount
+            yield from self.orders.reported(row, whose, 0, frame.seq)
+
+    def _ordered(self, frame: Frame, states: Iterable[OrderState]) -> list[AccountUpdate]:
+        whose: dict[str, list[OrderState]] = {}
+        for state in states:
+            whose.setdefault(state.subaccount, []).append(state)
+        updates: list[AccountUpdate] = []
+        for name, changed in whose.items():
+            owner, _, number = name.partition("/")
+            account = self._known.of(owner, int(number) if number.isdecimal() else 0)
+            if account is not None:
+                updates += self._known.update(account, frame, orders=tuple(changed))
+        return updates
+
+    def _on_block(self, frame: Frame) -> list[AccountUpdate]:
+        states: list[OrderState] = []
+        updates: list[AccountUpdate] = []
+        try:
+            for height, time_ns in blocks_of(frame):
+                states += self.orders.block(height, time_ns // 1_000_000_000, frame.seq)
+                for account in self._known.accounts.values():
+                    if account.move(height - 1 - _GRACE_BLOCKS):
+                        account.judge()
+                        updates += self._known.update(account, frame)
+        except _BAD_ROW:
+            pass  # the layer above counts it
+        return [*updates, *self._ordered(frame, states)] if states or updates else _NO_UPDATES
+
+    def _on_account(self, frame: Frame) -> list[AccountUpdate]:
+        owner, _, number = frame.id.partition("/")
+        # On a parent's channel the envelope names the child.
+        child = msgspec.json.decode(frame.text, type=_Addressed).subaccount_number
+        at = child if isinstance(child, int) else int(number) if number.isdecimal() else None
+        account = None if at is None else self._known.of(owner, at)
+        if account is None or at is None:
+            return _NO_UPDATES
+        if frame.is_refusal or frame.type == "unsubscribed":
+            account.doubts["channel"] = f"account frames end: {frame.type} at {frame.seq}"
+            return self._known.update(account, frame)
+        reading = _Reading(self._known, frame, owner)
+        reading.whole = frame.is_snapshot
+        account.link = frame.link
+        for part in reading.contents(account):
+            reading.take(part, at)
+        return reading.updates(account)
+
+    def _on_list(
+        self, frame: Frame, endpoint: Endpoint, owner: str, number: int
+    ) -> list[AccountUpdate]:
+        path, account = frame.path, self._known.of(owner, number)
+        if account is None:
+            return _NO_UPDATES
+        reading = _Reading(self._known, frame, owner)
+        reading.polled = True
+        problem = ""
+        try:
+            [answer] = contents(frame)
+        except WireError as error:
+            problem = str(error)
+        else:
+            bare = isinstance(answer, SubaccountContents) and answer.subaccount is None
+            if bare or isinstance(answer, ErrorsContents) or not frame.ok:
+                problem = f"{frame.status}: {frame.text[:80]!r}"
+        if problem and not (endpoint is ENDPOINTS["subaccount"] and _is_unfunded(account, frame)):
+            account.doubts[path] = f"expected an answer of {path}, got {problem}"
+            return self._known.update(account, frame)
+        account.doubts.pop(path, None)
+        if not problem:
+            reading.answer(answer, number)
+        return reading.updates(account)
+
+
+_NO_UPDATES: Final[list[AccountUpdate]] = []
+
+
+class _Addressed(msgspec.Struct, rename="camel"):
+    subaccount_number: Any = None
+
+
+def _is_unfunded(account: _Account, frame: Frame) -> bool:
+    # A subaccount that was never funded is answered with 404: no news of one known to be empty.
+    empty = account.begun is not None and not (account.positions or account.collateral)
+    return empty and frame.status == 404
+
+
 _READERS: Final[dict[str, Callable[[Accounts, Frame], list[AccountUpdate]]]] = {
     "ws": Accounts._on_message,
     "http": Accounts._on_answer,
@@ -4468,13 +4433,14 @@ def account_updates(
     return fold(lambda: Accounts() if accounts is None else accounts, Accounts.step)
 
 
-# === Limits ===
+# === Limits and circuits ===
 
-# The venue counts per address and group in windows of ten seconds that begin when it likes.
+# Two values that keep `Rest` within the venue's limits, and off an endpoint that fails. The venue
+# counts per address and group, in windows of ten seconds that begin when it likes; an endpoint that
+# fails again and again is left alone, then tried with a single question. Neither reads a clock.
 
-WINDOW_NS: Final = 10_000_000_000
+_WINDOW_NS: Final = 10 * _SECOND
 _MS_NS: Final = 1_000_000
-_S_NS: Final = 1_000_000_000
 _SAME_MS: Final = 1000
 _MOST_LIMIT: Final = 10_000
 _RATES: Final[Mapping[str, int]] = {
@@ -4509,8 +4475,8 @@ class Told(msgspec.Struct, frozen=True):
         said_ns = _date_ns(headers)
         reset_in_ns = (reset_ms or 0) * _MS_NS - (wall_ns if said_ns is None else said_ns)
         # The indexer says milliseconds, against the standard; a proxy before it says seconds.
-        unit = _S_NS if reset_ms is None else _MS_NS
-        retry_in_ns = min((retry or 0) * unit, 86_400 * _S_NS)
+        unit = _SECOND if reset_ms is None else _MS_NS
+        retry_in_ns = min((retry or 0) * unit, 86_400 * _SECOND)
         # No limit, or one without bound, is no limit that anybody set.
         limit = limit if limit and limit <= _MOST_LIMIT else None
         return cls(limit, remaining, reset_ms or 0, reset_in_ns, refused, retry_in_ns)
@@ -4520,7 +4486,7 @@ def _date_ns(headers: Mapping[str, str]) -> int | None:
     """Return the wall time of an answer by its Date header, which knows whole seconds."""
     with contextlib.suppress(ValueError, TypeError, OverflowError):
         stamp = email.utils.parsedate_to_datetime(headers.get("date", ""))
-        return int(stamp.timestamp()) * _S_NS
+        return int(stamp.timestamp()) * _SECOND
     return None
 
 
@@ -4544,12 +4510,12 @@ class Allowance(msgspec.Struct, frozen=True):
     def wait_ns(self, now_ns: int, ahead: int = 0) -> int:
         """Return how long to wait, with `ahead` questions to be asked before; 0 is now."""
         waits = [self.not_before_ns - now_ns]
-        taken = [at + WINDOW_NS for at in self._live(now_ns)] + [now_ns + WINDOW_NS] * self.flying
+        taken = [at + _WINDOW_NS for at in self._live(now_ns)] + [now_ns + _WINDOW_NS] * self.flying
         places = [now_ns] * (self.limit - len(taken)) + taken
         rounds, place = divmod(ahead + len(places) - self.limit, len(places))
-        waits.append(places[place] + rounds * WINDOW_NS - now_ns)
+        waits.append(places[place] + rounds * _WINDOW_NS - now_ns)
         if now_ns < self.reset_ns and (short := ahead + 1 - self._told_left()) > 0:
-            waits.append(self.reset_ns - now_ns + (short - 1) // self.limit * WINDOW_NS)
+            waits.append(self.reset_ns - now_ns + (short - 1) // self.limit * _WINDOW_NS)
         return max(0, *waits)
 
     def left(self, now_ns: int) -> int:
@@ -4587,7 +4553,7 @@ class Allowance(msgspec.Struct, frozen=True):
         same = later_ms <= _SAME_MS
         # Answers overtake each other; within a window the venue only counts down.
         remaining = min(self.remaining, told.remaining) if same else told.remaining
-        reset_ns = now_ns + min(max(told.reset_in_ns, 0), WINDOW_NS)
+        reset_ns = now_ns + min(max(told.reset_in_ns, 0), _WINDOW_NS)
         return msgspec.structs.replace(
             after,
             remaining=remaining,
@@ -4596,19 +4562,15 @@ class Allowance(msgspec.Struct, frozen=True):
         )
 
     def _live(self, now_ns: int) -> tuple[int, ...]:
-        return tuple(at for at in self.landed if at + WINDOW_NS > now_ns)
+        return tuple(at for at in self.landed if at + _WINDOW_NS > now_ns)
 
     def _told_left(self) -> int:
         # What flies may be in the count already, or not yet.
         return self.remaining - self.flying
 
 
-# === Circuits ===
-
-# An endpoint that fails again and again is left alone, then tried with a single question.
-
 _TOLERATED: Final = 5  # failures in a row
-_COOL_NS: Final = 5 * _S_NS  # doubled with each trial that fails, up to sixteen times
+_COOL_NS: Final = 5 * _SECOND  # doubled with each trial that fails, up to sixteen times
 
 _CIRCUIT: Final[Mapping[tuple[str, str], str]] = {
     ("closed", "good"): "closed",
@@ -4660,7 +4622,9 @@ class Circuit(msgspec.Struct, frozen=True):
         return max(self.since_ns + (_COOL_NS << min(self.trips - 1, 4)) - now_ns, 0)
 
 
-# === REST values ===
+# === REST questions ===
+
+# How a question is written, and what the status and the text of its answer mean. Nothing here asks.
 
 
 @dataclass(frozen=True, slots=True)
@@ -4672,62 +4636,26 @@ class Answer(Generic[_T]):
     stale: bool = False
 
 
-class ErrorSample(msgspec.Struct, frozen=True):
-    """One failure as it was, for a person; `at_ns` is wall time."""
-
-    at_ns: int
-    error: str
-    status: int
-    message: str
-
-
-class EndpointMetrics(msgspec.Struct, frozen=True):
-    """How an endpoint has answered; rates and latencies are of its last 512 exchanges."""
-
-    asked: int
-    answered: int
-    stale: int  # earlier answers served in place of new ones
-    errors: dict[str, int]
-    samples: dict[str, tuple[ErrorSample, ...]]  # the last few of each class, oldest first
-    per_minute: float
-    errors_per_minute: float
-    p50_ms: float
-    p99_ms: float
-    max_ms: float
-    circuit: str
-    retry_in_s: float  # until an open circuit lets one question through
-    good_age_s: float | None  # since the last good answer
+def _question(path: str, parameters: Mapping[str, Any] | None) -> str:
+    stated = {name: value for name, value in (parameters or {}).items() if value is not None}
+    query = urlencode(
+        sorted((name, _text(value)) for name, value in stated.items()), quote_via=quote, safe=",:"
+    )
+    return f"{path}?{query}" if query else path
 
 
-class GroupMetrics(msgspec.Struct, frozen=True):
-    """How a group of endpoints stands with its rate limit."""
-
-    limit: int
-    left: int
-    flying: int
-    queued: int
-    wait_s: float  # what the next to ask can expect
-    waits: int
-    waited_s: float
-    limited: int  # how often the venue said 429
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, str | int | float) else ",".join(map(_text, value))
 
 
-class Metrics(msgspec.Struct, frozen=True):
-    """All that happened, ready for `msgspec.json.encode`.
+def _segment(name: str) -> str:
+    # A ticker or an address becomes one part of a path, whatever is written in it.
+    if name in ("", ".", ".."):
+        raise BadRequest(f"expected a ticker, an address or an id, got {name!r}")
+    return quote(name, safe="")
 
-    `skew_s` is how far this machine's clock is ahead of the venue's, give or take `skew_within_s`.
-    """
-
-    endpoints: dict[str, EndpointMetrics]
-    groups: dict[str, GroupMetrics]
-    errors: dict[str, int]
-    skew_s: float | None
-    skew_within_s: float
-
-
-# === REST refusals ===
-
-# What an answer's status and text mean.
 
 MAX_BODY: Final = 16 * 1024 * 1024
 _STATUS_ERRORS: Final[Mapping[int, type[RestError]]] = {
@@ -4813,23 +4741,64 @@ def _unreachable(error: BaseException, host: str, path: str) -> Unreachable:
     return Untrusted(f"{what}; check the address and this machine's clock", path=path)
 
 
-# === REST requests ===
+# === REST metrics ===
 
-# How a question is written, and which endpoint and group it belongs to.
+# What happened, by endpoint and by group of endpoints that share a limit, as values ready for JSON.
 
-
-def _question(path: str, parameters: Mapping[str, Any] | None) -> str:
-    stated = {name: value for name, value in (parameters or {}).items() if value is not None}
-    query = urlencode(
-        sorted((name, _text(value)) for name, value in stated.items()), quote_via=quote, safe=",:"
-    )
-    return f"{path}?{query}" if query else path
+_SAMPLES: Final = 5  # failures kept of each class and endpoint
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, str | int | float) else ",".join(map(_text, value))
+class ErrorSample(msgspec.Struct, frozen=True):
+    """One failure as it was, for a person; `at_ns` is wall time."""
+
+    at_ns: int
+    error: str
+    status: int
+    message: str
+
+
+class EndpointMetrics(msgspec.Struct, frozen=True):
+    """How an endpoint has answered; rates and latencies are of its last 512 exchanges."""
+
+    asked: int
+    answered: int
+    stale: int  # earlier answers served in place of new ones
+    errors: dict[str, int]
+    samples: dict[str, tuple[ErrorSample, ...]]  # the last few of each class, oldest first
+    per_minute: float
+    errors_per_minute: float
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    circuit: str
+    retry_in_s: float  # until an open circuit lets one question through
+    good_age_s: float | None  # since the last good answer
+
+
+class GroupMetrics(msgspec.Struct, frozen=True):
+    """How a group of endpoints stands with its rate limit."""
+
+    limit: int
+    left: int
+    flying: int
+    queued: int
+    wait_s: float  # what the next to ask can expect
+    waits: int
+    waited_s: float
+    limited: int  # how often the venue said 429
+
+
+class Metrics(msgspec.Struct, frozen=True):
+    """All that happened, ready for `msgspec.json.encode`.
+
+    `skew_s` is how far this machine's clock is ahead of the venue's, give or take `skew_within_s`.
+    """
+
+    endpoints: dict[str, EndpointMetrics]
+    groups: dict[str, GroupMetrics]
+    errors: dict[str, int]
+    skew_s: float | None
+    skew_within_s: float
 
 
 def _label(question: str) -> str:
@@ -4844,26 +4813,6 @@ def _group(question: str) -> str:
     first = re.split(r"[/?]", question.removeprefix("/v4/"), maxsplit=1)[0]
     first = {"tradeHistory": "fills"}.get(first, first)
     return first if first in _RATES else "default"
-
-
-def _segment(name: str) -> str:
-    # A ticker or an address becomes one part of a path, whatever is written in it.
-    if name in ("", ".", ".."):
-        raise BadRequest(f"expected a ticker, an address or an id, got {name!r}")
-    return quote(name, safe="")
-
-
-# === REST exchange ===
-
-# The one place that speaks HTTP.
-
-OnAnswer = Callable[[str, str, int, str, Mapping[str, str]], None]
-
-_CACHED_CHARACTERS: Final = 32 * 1024 * 1024  # characters of last good answers
-_SAMPLES: Final = 5  # failures kept of each class and endpoint
-_CONNECTIONS: Final = 32
-_ASK_BACKOFF_S: Final = 0.25
-_BACKOFF_MOST_S: Final = 8.0
 
 
 class _Group:
@@ -4914,10 +4863,10 @@ class _Tally:
 
     def metrics(self, now_ns: int) -> EndpointMetrics:
         took = sorted(ns / 1e6 for _, ns, _ in self.recent) or [0.0]
-        minute = [well for at, _, well in self.recent if at > now_ns - 60 * _S_NS]
+        minute = [well for at, _, well in self.recent if at > now_ns - 60 * _SECOND]
         # When the memory of exchanges does not reach back a minute, extrapolate.
         full = len(minute) == self.recent.maxlen
-        share = 60 * _S_NS / max(now_ns - self.recent[0][0], 1) if full else 1.0
+        share = 60 * _SECOND / max(now_ns - self.recent[0][0], 1) if full else 1.0
         return EndpointMetrics(
             asked=self.asked,
             answered=self.answered,
@@ -4935,6 +4884,47 @@ class _Tally:
         )
 
 
+# === REST exchange ===
+
+# The one place that speaks HTTP: it queues under the limits, asks, asks again, and remembers what
+# was answered last. For one event loop; every wait has a bound.
+
+OnAnswer = Callable[[str, str, int, str, Mapping[str, str]], None]
+
+_CACHED_CHARACTERS: Final = 32 * 1024 * 1024  # characters of last good answers
+_CONNECTIONS: Final = 32
+_ASK_BACKOFF_S: Final = 0.25
+_BACKOFF_MOST_S: Final = 8.0
+
+
+class _Times(msgspec.Struct, frozen=True):
+    """What tests put in the place of time and chance."""
+
+    clock_ns: Callable[[], int]
+    wall_ns: Callable[[], int]
+    sleep: Callable[[float], Awaitable[object]]
+    chance: Callable[[], float]
+
+
+class _Memory:
+    """The last good answers by question, and when they came; the oldest make room."""
+
+    def __init__(self) -> None:
+        self._texts: OrderedDict[str, tuple[int, str]] = OrderedDict()
+        self._size = 0
+
+    def put(self, question: str, at_ns: int, text: str) -> None:
+        if question in self._texts:
+            self._size -= len(self._texts.pop(question)[1])
+        self._texts[question] = at_ns, text
+        self._size += len(text)
+        while self._size > _CACHED_CHARACTERS:
+            self._size -= len(self._texts.popitem(last=False)[1][1])
+
+    def get(self, question: str) -> tuple[int, str] | None:
+        return self._texts.get(question)
+
+
 class _Desk:
     """Where questions are put: it queues, asks, asks again, and keeps the books."""
 
@@ -4949,7 +4939,7 @@ class _Desk:
             raise ConnError("expected a TLS context that verifies certificates and host names")
         self._host, self._on_answer, self._verify = network.rest.rstrip("/"), on_answer, verify
         self._where = urlsplit(self._host).netloc.rpartition("@")[2]  # to be shown
-        self._clock_ns, self._wall_ns, self._sleep, self._chance = clock_ns, wall_ns, sleep, chance
+        self._times = _Times(clock_ns, wall_ns, sleep, chance)
         self._timeout_s, self._patience_s = timeout_s, patience_s
         self._http: Any = None
         self._client: Any = None
@@ -4957,8 +4947,7 @@ class _Desk:
         self._groups = {name: _Group(limit) for name, limit in _RATES.items()}
         self._tallies: dict[str, _Tally] = {}
         self._tickets = itertools.count()
-        self._memory: OrderedDict[str, tuple[int, str]] = OrderedDict()
-        self._remembered = 0
+        self._memory = _Memory()
         self._skew: tuple[float | None, float] = (None, 0.0)
 
     async def __aenter__(self) -> Self:
@@ -4997,7 +4986,7 @@ class _Desk:
     @property
     def metrics(self) -> Metrics:
         """All that happened so far."""
-        now_ns = self._clock_ns()
+        now_ns = self._times.clock_ns()
         return Metrics(
             endpoints={name: tally.metrics(now_ns) for name, tally in self._tallies.items()},
             groups={name: group.metrics(now_ns) for name, group in self._groups.items()},
@@ -5015,14 +5004,14 @@ class _Desk:
     ) -> Answer[Any]:
         question = _question(path, params)
         tally = self._tallies.setdefault(_label(question), _Tally())
-        tally.circuit, may = tally.circuit.asked(self._clock_ns())
+        tally.circuit, may = tally.circuit.asked(self._times.clock_ns())
         if not may:
-            retry_s = tally.circuit.retry_in_ns(self._clock_ns()) / 1e9
+            retry_s = tally.circuit.retry_in_ns(self._times.clock_ns()) / 1e9
             what = f"expected {_label(question)} to work, but it failed {tally.circuit.failures}"
             error = Unreachable(f"{what} times; it is asked again in {retry_s:.1f} s",
                                 path=question, wait_s=retry_s)  # fmt: skip
             return self._recall(question, tally, error, decode)
-        turn = next(self._tickets), self._clock_ns() + int(self._patience_s * 1e9)
+        turn = next(self._tickets), self._times.clock_ns() + int(self._patience_s * 1e9)
         tries = 0
         while True:
             try:
@@ -5034,7 +5023,9 @@ class _Desk:
                 if tries >= error.tries or tally.circuit.state == "open":
                     return self._recall(question, tally, error, decode)
             # Full jitter: many who failed together must not come back together.
-            await self._sleep(min(_ASK_BACKOFF_S * 2**tries, _BACKOFF_MOST_S) * self._chance())
+            await self._times.sleep(
+                min(_ASK_BACKOFF_S * 2**tries, _BACKOFF_MOST_S) * self._times.chance()
+            )
 
     async def _try(
         self, question: str, tally: _Tally, turn: tuple[int, int], decode: Callable[[str, str], Any]
@@ -5045,24 +5036,25 @@ class _Desk:
             await self._turn(group, *turn, question)
             value, text = await self._exchange(question, tally, group, decode)
             verdict = "good"
-            self._remember(question, tally, text)
+            tally.good_ns = self._times.clock_ns()
+            self._memory.put(question, tally.good_ns, text)
             return value
         except RestError as error:
             verdict = error.verdict
             group.limited += error.status == 429
-            tally.note(error, self._wall_ns())
+            tally.note(error, self._times.wall_ns())
             raise
         finally:
-            tally.circuit = tally.circuit.heard(verdict, self._clock_ns())
+            tally.circuit = tally.circuit.heard(verdict, self._times.clock_ns())
 
     async def _turn(self, group: _Group, ticket: int, until_ns: int, question: str) -> None:
         wake = asyncio.Event()
-        place, came_ns = (ticket, wake), self._clock_ns()
+        place, came_ns = (ticket, wake), self._times.clock_ns()
         heapq.heappush(group.queue, place)
         try:
             while True:
                 wake.clear()
-                now_ns = self._clock_ns()
+                now_ns = self._times.clock_ns()
                 # Who was refused has the older ticket, and goes first.
                 ahead = sum(other < ticket for other, _ in group.queue)
                 wait_ns = group.allowance.wait_ns(now_ns, ahead)
@@ -5084,7 +5076,7 @@ class _Desk:
     async def _pause(self, wake: asyncio.Event, wait_s: float | None) -> None:
         either: list[asyncio.Future[object]] = [asyncio.ensure_future(wake.wait())]
         if wait_s is not None:
-            either.append(asyncio.ensure_future(self._sleep(wait_s)))
+            either.append(asyncio.ensure_future(self._times.sleep(wait_s)))
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -5098,11 +5090,11 @@ class _Desk:
         told, began_ns, well = None, None, False
         try:
             async with self._seats:
-                began_ns = self._clock_ns()
+                began_ns = self._times.clock_ns()
                 status, headers, body = await self._fetch(question)
-            told = Told.read(headers, refused=status == 429, wall_ns=self._wall_ns())
+            told = Told.read(headers, refused=status == 429, wall_ns=self._times.wall_ns())
             tally.answered += 1
-            self._compare_clocks(headers, self._clock_ns() - began_ns)
+            self._compare_clocks(headers, self._times.clock_ns() - began_ns)
             text = _unicode(question, status, body)
             if self._on_answer is not None:
                 self._on_answer("GET", question, status, text, headers)
@@ -5111,7 +5103,7 @@ class _Desk:
             value, well = _decoded(question, status, text, decode), True
             return value, text
         finally:
-            now_ns = self._clock_ns()
+            now_ns = self._times.clock_ns()
             group.allowance = group.allowance.landed_at(now_ns, told)
             group.wake()
             if began_ns is not None:
@@ -5135,26 +5127,18 @@ class _Desk:
     def _compare_clocks(self, headers: Mapping[str, str], took_ns: int) -> None:
         # A Date is cut to the second, and was written while we waited.
         if (said_ns := _date_ns(headers)) is not None:
-            ahead_ns = self._wall_ns() - took_ns // 2 - said_ns - _S_NS // 2
-            self._skew = ahead_ns / 1e9, (_S_NS + took_ns) / 2e9
-
-    def _remember(self, question: str, tally: _Tally, text: str) -> None:
-        tally.good_ns = self._clock_ns()
-        if question in self._memory:
-            self._remembered -= len(self._memory.pop(question)[1])
-        self._memory[question] = tally.good_ns, text
-        self._remembered += len(text)
-        while self._remembered > _CACHED_CHARACTERS:
-            self._remembered -= len(self._memory.popitem(last=False)[1][1])
+            ahead_ns = self._times.wall_ns() - took_ns // 2 - said_ns - _SECOND // 2
+            self._skew = ahead_ns / 1e9, (_SECOND + took_ns) / 2e9
 
     def _recall(
         self, question: str, tally: _Tally, error: RestError, decode: Callable[[str, str], Any]
     ) -> Answer[Any]:
-        if tally.circuit.state == "closed" or question not in self._memory:
+        known = self._memory.get(question)
+        if tally.circuit.state == "closed" or known is None:
             raise error
         tally.stale += 1
-        at_ns, text = self._memory[question]
-        age_s = (self._clock_ns() - at_ns) / 1e9
+        at_ns, text = known
+        age_s = (self._times.clock_ns() - at_ns) / 1e9
         return Answer(_decoded(question, 200, text, decode), age_s, stale=True)
 
 
@@ -5186,6 +5170,9 @@ async def _no_post(path: str, *_: object, **__: object) -> None:
 
 
 # === REST ===
+
+# The endpoints as methods with types: each asks a row of `ENDPOINTS`, and `walk` goes through any
+# list to its end.
 
 
 class Rows(TypedDict, total=False):
@@ -5230,7 +5217,7 @@ class Rest(_Desk):
             book = await rest.order_book("BTC-USD")
             if not book.stale:
                 print(book.value.bids[0])
-            async for fill in rest.all_fills(Subaccount("dydx1…", 0)):
+            async for fill in rest.walk(ENDPOINTS["fills"], Subaccount("dydx1…", 0)):
                 print(fill.created_at, fill.size, fill.price)
 
     Each question waits its turn under the limit of its group, in order, for at most `patience_s`;
@@ -5244,12 +5231,19 @@ class Rest(_Desk):
 
     # -- One question
 
-    async def ask(self, endpoint: Endpoint, **parameters: Any) -> Answer[Any]:
+    async def ask(
+        self, endpoint: Endpoint, subaccount: Subaccount | None = None, *,
+        parent: bool = False, **parameters: Any,
+    ) -> Answer[Any]:  # fmt: skip
         """Ask an endpoint: what its path does not name goes into the query, None nowhere.
 
-        Parameters are named as here or as the venue does; `parentSubaccountNumber` asks its twin.
+        Parameters are named as here or as the venue does. An account's lists are of a
+        `subaccount`, or of all children of a `parent`.
         """
         asked = {re.sub("_(.)", lambda m: m[1].upper(), name): v for name, v in parameters.items()}
+        if subaccount is not None:
+            number = "parentSubaccountNumber" if parent else "subaccountNumber"
+            asked |= {"address": subaccount.owner, number: subaccount.number}
         path = endpoint.parent if "parentSubaccountNumber" in asked else endpoint.path
         path = re.sub(r"\{(\w+)\}", lambda name: _segment(str(asked.pop(name[1]))), path)
         # By way of the official client, whose requests are ours.
@@ -5259,8 +5253,10 @@ class Rest(_Desk):
             raise BadAnswer(f"expected {endpoint.part} in the answer, got none")
         return Answer(value, answer.age_s, answer.stale)
 
-    async def walk(self, endpoint: Endpoint, **parameters: Any) -> AsyncIterator[Any]:
-        """Yield every row of a list once, newest first, however many pages it has.
+    async def walk(
+        self, endpoint: Endpoint, subaccount: Subaccount | None = None, **parameters: Any
+    ) -> AsyncIterator[Any]:
+        """Yield every row of a list once, newest first, however many pages; as `ask`.
 
         Never from memory of a failing endpoint.
         """
@@ -5268,7 +5264,8 @@ class Rest(_Desk):
         page, before = (1 if endpoint.pages else None), None
         while True:
             where = {endpoint.bound: before} if page is None else {"page": page}
-            rows = _fresh(await self.ask(endpoint, **parameters, **where, limit=_MOST))
+            asked = {**parameters, **where, "limit": _MOST}
+            rows = _fresh(await self.ask(endpoint, subaccount, **asked))
             # What is new pushes rows to later pages, where they are seen again.
             new = {key(row): row for row in rows if key(row) not in seen}
             seen.update(new)
@@ -5307,14 +5304,14 @@ class Rest(_Desk):
         to_iso: str | None = None, limit: int | None = None,
     ) -> Answer[list[CandleFields]]:  # fmt: skip
         """Return candles that start at `from_iso` or later, and before `to_iso`."""
-        span = {"fromISO": from_iso, "toISO": to_iso, "limit": limit}
+        span: Any = {"fromISO": from_iso, "toISO": to_iso, "limit": limit}
         return await self.ask(ENDPOINTS["candles"], ticker=ticker, resolution=resolution, **span)
 
     async def historical_funding(
         self, ticker: str, *, limit: int | None = None, effective_before_or_at: str | None = None
     ) -> Answer[list[FundingFields]]:
         """Return a market's hourly funding rates."""
-        span = {"limit": limit, "effective_before_or_at": effective_before_or_at}
+        span: Any = {"limit": limit, "effective_before_or_at": effective_before_or_at}
         return await self.ask(ENDPOINTS["historical_funding"], ticker=ticker, **span)
 
     async def sparklines(self, period: str = "ONE_DAY") -> Answer[dict[str, list[str]]]:
@@ -5347,27 +5344,28 @@ class Rest(_Desk):
         self, subaccount: Subaccount, *, parent: bool = False
     ) -> Answer[SubaccountFields]:
         """Return a subaccount, or a parent with its children; `NotFound` if never funded."""
-        return await self.ask(ENDPOINTS["subaccount"], **_whose(subaccount, parent))
+        return await self.ask(ENDPOINTS["subaccount"], subaccount, parent=parent)
 
     async def positions(
         self, subaccount: Subaccount, *, parent: bool = False,
         status: Sequence[str] | None = None, **rows: Unpack[Rows],
     ) -> Answer[list[PositionFields]]:  # fmt: skip
         """Return perpetual positions: OPEN, CLOSED, LIQUIDATED ones, or all."""
-        whose = _whose(subaccount, parent)
-        return await self.ask(ENDPOINTS["positions"], **whose, status=status, **rows)
+        return await self.ask(
+            ENDPOINTS["positions"], subaccount, parent=parent, status=status, **rows
+        )
 
     async def asset_positions(
         self, subaccount: Subaccount, *, parent: bool = False
     ) -> Answer[list[AssetPositionFields]]:
         """Return what a subaccount holds in assets: USDC, owed if its side is SHORT."""
-        return await self.ask(ENDPOINTS["asset_positions"], **_whose(subaccount, parent))
+        return await self.ask(ENDPOINTS["asset_positions"], subaccount, parent=parent)
 
     async def orders(
         self, subaccount: Subaccount, *, parent: bool = False, **chosen: Unpack[OrderChoice]
     ) -> Answer[list[OrderFields]]:
         """Return orders, of some statuses (OPEN, UNTRIGGERED, BEST_EFFORT_OPENED…) or all."""
-        return await self.ask(ENDPOINTS["orders"], **_whose(subaccount, parent), **chosen)
+        return await self.ask(ENDPOINTS["orders"], subaccount, parent=parent, **chosen)
 
     async def order(self, order_id: str) -> Answer[OrderFields]:
         """Return one order by the indexer's id; `NotFound` if it has not seen it."""
@@ -5378,22 +5376,29 @@ class Rest(_Desk):
         **rows: Unpack[Pages],
     ) -> Answer[list[FillFields]]:  # fmt: skip
         """Return fills; with `page`, in the order in which the venue pages them."""
-        whose = _whose(subaccount, parent, ticker)
-        return await self.ask(ENDPOINTS["fills"], **whose, **rows)
+        return await self.ask(
+            ENDPOINTS["fills"], subaccount, parent=parent, **_market(ticker), **rows
+        )
 
     async def trade_history(
         self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None,
         limit: int | None = None, page: int | None = None,
     ) -> Answer[list[TradeHistoryFields]]:  # fmt: skip
         """Return what fills did to positions, with the profit of each."""
-        whose = _whose(subaccount, parent, ticker)
-        return await self.ask(ENDPOINTS["trade_history"], **whose, limit=limit, page=page)
+        return await self.ask(
+            ENDPOINTS["trade_history"],
+            subaccount,
+            parent=parent,
+            **_market(ticker),
+            limit=limit,
+            page=page,
+        )
 
     async def transfers(
         self, subaccount: Subaccount, *, parent: bool = False, **rows: Unpack[Pages]
     ) -> Answer[list[TransferFields]]:
         """Return deposits, withdrawals and transfers."""
-        return await self.ask(ENDPOINTS["transfers"], **_whose(subaccount, parent), **rows)
+        return await self.ask(ENDPOINTS["transfers"], subaccount, parent=parent, **rows)
 
     async def transfers_between(
         self, source: Subaccount, recipient: Subaccount, *, created_before_or_at: str | None = None
@@ -5412,72 +5417,24 @@ class Rest(_Desk):
     ) -> Answer[list[FundingPaymentFields]]:  # fmt: skip
         """Return funding payments, of one hour and position each."""
         rows = {"limit": limit, "page": page, "after_or_at": after_or_at, "ticker": ticker}
-        return await self.ask(ENDPOINTS["funding_payments"], **_whose(subaccount, parent), **rows)
+        return await self.ask(ENDPOINTS["funding_payments"], subaccount, parent=parent, **rows)
 
     async def historical_pnl(
         self, subaccount: Subaccount, *, parent: bool = False, **rows: Unpack[Spans]
     ) -> Answer[list[PnlFields]]:
         """Return equity and total profit as they were, hour by hour."""
-        return await self.ask(ENDPOINTS["historical_pnl"], **_whose(subaccount, parent), **rows)
+        return await self.ask(ENDPOINTS["historical_pnl"], subaccount, parent=parent, **rows)
 
     async def pnl(
         self, subaccount: Subaccount, *, parent: bool = False, daily: bool | None = None,
         **rows: Unpack[Spans],
     ) -> Answer[list[PnlFields]]:  # fmt: skip
         """Return the same as the newer endpoint counts it, by the hour or `daily`."""
-        return await self.ask(ENDPOINTS["pnl"], **_whose(subaccount, parent), daily=daily, **rows)
-
-    # -- Walks
-
-    def all_trades(self, ticker: str) -> AsyncIterator[TradeFields]:
-        """Walk all trades of a market."""
-        return self.walk(ENDPOINTS["trades"], ticker=ticker)
-
-    def all_candles(
-        self, ticker: str, resolution: str, *, from_iso: str | None = None
-    ) -> AsyncIterator[CandleFields]:
-        """Walk candles from the newest back to `from_iso`, or to the first."""
-        asked = {"ticker": ticker, "resolution": resolution, "fromISO": from_iso}
-        return self.walk(ENDPOINTS["candles"], **asked)
-
-    def all_historical_funding(self, ticker: str) -> AsyncIterator[FundingFields]:
-        """Walk all hourly funding rates of a market."""
-        return self.walk(ENDPOINTS["historical_funding"], ticker=ticker)
-
-    def all_positions(
-        self, subaccount: Subaccount, *, parent: bool = False
-    ) -> AsyncIterator[PositionFields]:
-        """Walk all positions, those closed too."""
-        return self.walk(ENDPOINTS["positions"], **_whose(subaccount, parent))
-
-    def all_fills(
-        self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None
-    ) -> AsyncIterator[FillFields]:
-        """Walk all fills."""
-        return self.walk(ENDPOINTS["fills"], **_whose(subaccount, parent, ticker))
-
-    def all_transfers(
-        self, subaccount: Subaccount, *, parent: bool = False
-    ) -> AsyncIterator[TransferFields]:
-        """Walk all transfers."""
-        return self.walk(ENDPOINTS["transfers"], **_whose(subaccount, parent))
-
-    def all_funding_payments(
-        self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None
-    ) -> AsyncIterator[FundingPaymentFields]:
-        """Walk all funding payments."""
-        whose = _whose(subaccount, parent)
-        return self.walk(ENDPOINTS["funding_payments"], **whose, ticker=ticker)
-
-    def all_historical_pnl(self, subaccount: Subaccount) -> AsyncIterator[PnlFields]:
-        """Walk all hours of an account's profit."""
-        return self.walk(ENDPOINTS["historical_pnl"], **_whose(subaccount, parent=False))
+        return await self.ask(ENDPOINTS["pnl"], subaccount, parent=parent, daily=daily, **rows)
 
 
-def _whose(subaccount: Subaccount, parent: bool, market: str | None = None) -> dict[str, Any]:
-    number = "parentSubaccountNumber" if parent else "subaccountNumber"
-    what = {"market": market, "marketType": market and "PERPETUAL"}
-    return {"address": subaccount.owner, number: subaccount.number, **what}
+def _market(ticker: str | None) -> dict[str, Any]:
+    return {"market": ticker, "marketType": ticker and "PERPETUAL"}
 
 
 def _fresh(answer: Answer[list[_T]]) -> list[_T]:
@@ -5487,7 +5444,10 @@ def _fresh(answer: Answer[list[_T]]) -> list[_T]:
     return answer.value
 
 
-# === Inbox ===
+# === Links ===
+
+# Sockets, a thread each, and the inbox through which what they read comes to one thread. A link
+# reads, writes and pings on its own thread, and is the one thing that connects again.
 
 
 class Inbox:
@@ -5523,8 +5483,6 @@ class Inbox:
             return ws_frame(seq, at, mono, link, text)
         return Frame(seq, at, mono, link, kind, text, *rest)
 
-
-# === Links ===
 
 # At once after a mere loss; about once a second while a venue restarts, as most are back within a
 # quarter of a minute and what is waited beyond that is data missed; then ever more rarely.
@@ -5744,6 +5702,9 @@ class _Link(threading.Thread):
 
 # === Polling ===
 
+# What REST is asked for beside the sockets: the markets at first, what a snapshot may have missed,
+# and all that a failing link carries. Its answers are frames; a question that dies is a gap.
+
 _RACE_S: Final = 3.0  # what is asked so long after a snapshot knows what that has missed
 _RETRY_S: Final = 5.0
 _ROUND_S: Final = 1.0  # answers are cached for a second
@@ -5868,6 +5829,8 @@ class _Asker(threading.Thread):
 
 
 # === Live ===
+
+# All sources joined on one thread: frames in one order, numbered, each after the gaps it shows.
 
 _TICK_S: Final = 1.0
 
@@ -6022,9 +5985,11 @@ def _gap(frame: Frame, link: str, lost: int, why: str) -> Frame:
     return Frame(frame.seq, frame.at, frame.mono, link, "gap", why, message_id=lost)
 
 
-# === Key files ===
+# === Keys ===
 
-# One JSON object: how the passphrase becomes a key, whose key is in it, and the sealed text.
+# One signing key, from the environment, a keyring or an encrypted file, and never shown again. A
+# secret in the clear is no local variable of a function that raises: a traceback may show those.
+# The file is one JSON object: how the passphrase becomes a key, whose key it is, the sealed text.
 
 _FORMAT: Final = "dydx-keys"
 _VERSION: Final = 1
@@ -6113,8 +6078,6 @@ def _fernet(passphrase: "SecretStr", salt: bytes, cost: int) -> Any:
     derive = Scrypt(salt=salt, length=32, n=cost, r=8, p=1).derive
     return Fernet(base64.urlsafe_b64encode(derive(passphrase.get_secret_value().encode())))
 
-
-# === Keys ===
 
 SERVICE: Final = "dydx-conn"  # under which the system's keyring is asked
 _LENGTHS: Final = (12, 15, 18, 21, 24)
@@ -6282,7 +6245,10 @@ def _from_keyring(name: str) -> "SecretStr":
     raise KeyProblem(f"keyring:{name}: {problem}")
 
 
-# === Redaction ===
+# === Audit ===
+
+# What was asked of a venue and what it said, written down without anything that looks like a
+# secret: better a word too many gone than a key in a file.
 
 _GONE: Final = "[redacted]"
 _SECRETS: Final = (
@@ -6337,8 +6303,6 @@ def _without_mnemonics(text: str) -> str:
         run = known + (0 if apart or not known else run)
     return "".join([*out, text[kept:]])
 
-
-# === Audit ===
 
 _LONGEST: Final = 2_000  # characters of one text; more of an answer is a recording's business
 
@@ -6445,95 +6409,9 @@ def _field(name: str, value: Any, depth: int) -> Any:
     return value if is_hash else _jsonable(value, depth)
 
 
-# === Messages ===
-
-# The official client's own `order` writes its number over the client metadata, and its `Market`
-# counts in floats: the message is written here, from integers.
-
-_SIDES: Final = {"BUY": 1, "SELL": 2}
-_TIMES: Final = {"GTT": 0, "IOC": 1, "POST_ONLY": 2}
-_CONDITIONS: Final = {"": 0, "STOP_LOSS": 1, "TAKE_PROFIT": 2}
-
-
-def place_message(order: OrderRequest, subaccount: Subaccount) -> Any:
-    """Write the chain's MsgPlaceOrder."""
-    from dydx_v4_client.node.message import place_order
-    from v4_proto.dydxprotocol.clob.order_pb2 import Order
-
-    message = Order(
-        side=_SIDES[order.side], quantums=order.quantums, subticks=order.subticks,
-        time_in_force=_TIMES[order.time_in_force], reduce_only=order.reduce_only,
-        client_metadata=order.client_metadata, condition_type=_CONDITIONS[order.condition_type],
-        conditional_order_trigger_subticks=order.trigger_subticks, **_identity(order, subaccount),
-    )  # fmt: skip
-    message.MergeFromString(_recent_fields(order))
-    return place_order(message)
-
-
-def cancel_message(wish: CancelRequest, subaccount: Subaccount) -> Any:
-    """Write the chain's MsgCancelOrder."""
-    from dydx_v4_client.node.message import cancel_order
-
-    return cancel_order(**_identity(wish, subaccount))
-
-
-def batch_cancel_message(batch: BatchCancel, subaccount: Subaccount) -> Any:
-    """Write the chain's MsgBatchCancel."""
-    from dydx_v4_client.node.message import batch_cancel
-    from dydx_v4_client.node.message import subaccount as subaccount_id
-    from v4_proto.dydxprotocol.clob.tx_pb2 import OrderBatch
-
-    batches: dict[int, Any] = {}
-    for wish in batch.cancels:
-        group = batches.setdefault(wish.clob_pair_id, OrderBatch(clob_pair_id=wish.clob_pair_id))
-        group.client_ids.append(wish.client_id)
-    owner = subaccount_id(subaccount.owner, subaccount.number)
-    return batch_cancel(owner, list(batches.values()), batch.cancels[0].good_til_block)
-
-
-def _identity(order: OrderRequest | CancelRequest, subaccount: Subaccount) -> dict[str, Any]:
-    from dydx_v4_client.node.message import order_id
-
-    owner, number = subaccount.owner, subaccount.number
-    id = order_id(owner, number, order.client_id, order.clob_pair_id, order.order_flags)
-    # One end or the other: the chain reads which of the two is written, not which is zero.
-    if order.order_flags == SHORT_TERM:
-        return {"order_id": id, "good_til_block": order.good_til_block}
-    return {"order_id": id, "good_til_block_time": order.good_til_block_time}
-
-
-def _recent_fields(order: OrderRequest) -> bytes:
-    """Write what v4_proto 8.2 does not know: TWAP at 12, where it has the builder, who is at 13.
-
-    Source: proto/dydxprotocol/clob/order.proto as the chain and the TypeScript client have it.
-    """
-    from v4_proto.dydxprotocol.clob.order_pb2 import BuilderCodeParameters
-
-    written = b""
-    if order.order_flags == TWAP:
-        numbers = (order.twap_duration_s, order.twap_interval_s, order.twap_tolerance_ppm)
-        pairs = [_varint(field << 3) + _varint(n) for field, n in enumerate(numbers, 1) if n]
-        written += _embedded(12, b"".join(pairs))
-    if order.builder_address:
-        who, ppm = order.builder_address, order.builder_fee_ppm
-        builder = BuilderCodeParameters(builder_address=who, fee_ppm=ppm)
-        written += _embedded(13, builder.SerializeToString())
-    return written
-
-
-def _embedded(field: int, body: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(body)) + body
-
-
-def _varint(value: int) -> bytes:
-    # Seven bits a byte, the lowest first, the eighth says that there is more.
-    rest, low = divmod(value, 128)
-    return bytes([low | 128]) + _varint(rest) if rest else bytes([low])
-
-
 # === Node ===
 
-# A node, asked and told over one gRPC channel, through the official client. Whatever is signed is
+# What is signed is written here, and sent over one gRPC channel through the official client. It is
 # signed for one chain: the node has to say that it is that one.
 
 
@@ -6645,6 +6523,90 @@ def _unwarned() -> Iterator[None]:
 
 def _why(error: Any) -> str:
     return f"{error.code().name}: {str(error.details()).rpartition('last error: ')[2]}"
+
+
+# The official client's own `order` writes its number over the client metadata, and its `Market`
+# counts in floats: the message is written here, from integers.
+
+_SIDES: Final = {"BUY": 1, "SELL": 2}
+_TIMES: Final = {"GTT": 0, "IOC": 1, "POST_ONLY": 2}
+_CONDITIONS: Final = {"": 0, "STOP_LOSS": 1, "TAKE_PROFIT": 2}
+
+
+def place_message(order: OrderRequest, subaccount: Subaccount) -> Any:
+    """Write the chain's MsgPlaceOrder."""
+    from dydx_v4_client.node.message import place_order
+    from v4_proto.dydxprotocol.clob.order_pb2 import Order
+
+    message = Order(
+        side=_SIDES[order.side], quantums=order.quantums, subticks=order.subticks,
+        time_in_force=_TIMES[order.time_in_force], reduce_only=order.reduce_only,
+        client_metadata=order.client_metadata, condition_type=_CONDITIONS[order.condition_type],
+        conditional_order_trigger_subticks=order.trigger_subticks, **_identity(order, subaccount),
+    )  # fmt: skip
+    message.MergeFromString(_recent_fields(order))
+    return place_order(message)
+
+
+def cancel_message(wish: CancelRequest, subaccount: Subaccount) -> Any:
+    """Write the chain's MsgCancelOrder."""
+    from dydx_v4_client.node.message import cancel_order
+
+    return cancel_order(**_identity(wish, subaccount))
+
+
+def batch_cancel_message(batch: BatchCancel, subaccount: Subaccount) -> Any:
+    """Write the chain's MsgBatchCancel."""
+    from dydx_v4_client.node.message import batch_cancel
+    from dydx_v4_client.node.message import subaccount as subaccount_id
+    from v4_proto.dydxprotocol.clob.tx_pb2 import OrderBatch
+
+    batches: dict[int, Any] = {}
+    for wish in batch.cancels:
+        group = batches.setdefault(wish.clob_pair_id, OrderBatch(clob_pair_id=wish.clob_pair_id))
+        group.client_ids.append(wish.client_id)
+    owner = subaccount_id(subaccount.owner, subaccount.number)
+    return batch_cancel(owner, list(batches.values()), batch.cancels[0].good_til_block)
+
+
+def _identity(order: OrderRequest | CancelRequest, subaccount: Subaccount) -> dict[str, Any]:
+    from dydx_v4_client.node.message import order_id
+
+    owner, number = subaccount.owner, subaccount.number
+    id = order_id(owner, number, order.client_id, order.clob_pair_id, order.order_flags)
+    # One end or the other: the chain reads which of the two is written, not which is zero.
+    if order.order_flags == SHORT_TERM:
+        return {"order_id": id, "good_til_block": order.good_til_block}
+    return {"order_id": id, "good_til_block_time": order.good_til_block_time}
+
+
+def _recent_fields(order: OrderRequest) -> bytes:
+    """Write what v4_proto 8.2 does not know: TWAP at 12, where it has the builder, who is at 13.
+
+    Source: proto/dydxprotocol/clob/order.proto as the chain and the TypeScript client have it.
+    """
+    from v4_proto.dydxprotocol.clob.order_pb2 import BuilderCodeParameters
+
+    written = b""
+    if order.order_flags == TWAP:
+        numbers = (order.twap_duration_s, order.twap_interval_s, order.twap_tolerance_ppm)
+        pairs = [_varint(field << 3) + _varint(n) for field, n in enumerate(numbers, 1) if n]
+        written += _embedded(12, b"".join(pairs))
+    if order.builder_address:
+        who, ppm = order.builder_address, order.builder_fee_ppm
+        builder = BuilderCodeParameters(builder_address=who, fee_ppm=ppm)
+        written += _embedded(13, builder.SerializeToString())
+    return written
+
+
+def _embedded(field: int, body: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(body)) + body
+
+
+def _varint(value: int) -> bytes:
+    # Seven bits a byte, the lowest first, the eighth says that there is more.
+    rest, low = divmod(value, 128)
+    return bytes([low | 128]) + _varint(rest) if rest else bytes([low])
 
 
 # === Sending ===
