@@ -322,6 +322,24 @@ def test_fills_that_do_not_add_up_are_a_doubt_once_their_block_is_over() -> None
     assert (whole.doubt, whole.profit.complete) == ("", False)
 
 
+def test_a_doubt_ends_where_the_next_block_bears_out_what_was_reported() -> None:
+    """What was missed stays missed: profit is not complete."""
+    odd = says({
+        "fills": [fill("f1", "BUY", "1")], "perpetualPositions": [position("A-USD", "3")],
+        "assetPositions": [usdc(900)], "blockHeight": "12",
+    })  # fmt: skip
+    even = says({
+        "fills": [fill("f2", "SELL", "1")], "perpetualPositions": [position("A-USD", "2")],
+        "assetPositions": [usdc(1000)], "blockHeight": "20",
+    })  # fmt: skip
+
+    updates = folded(snapshot(9), odd, block(14), even, block(22))
+
+    assert [bool(update.doubt) for update in updates] == [False, False, True, True, False]
+    assert held(updates) == {"A-USD": Decimal(2)}
+    assert not updates[-1].profit.complete
+
+
 def test_fills_without_their_position_are_a_doubt_once_their_block_is_over() -> None:
     """REST may be ahead of the socket: until then that is no contradiction."""
     ahead = answers(FILLS, {"fills": [fill("f1", "BUY", "1", createdAtHeight="12")]})

@@ -3577,6 +3577,8 @@ def _after(block: _Facts) -> _Sums:
         if held not in [size for size, _ in reported] and block.snapshot is None:
             was = f"{reported[-1][0]:f} was reported"
             block.broken[ticker] = f"fills add up to {held:f} {ticker}, {was}"
+            # The venue goes on from what it reports: if the next block bears that out, so do we.
+            _jump(sums, ticker, *reported[-1])
     _settle(sums, block)
     if block.snapshot is not None:
         _match(sums, block.snapshot)
@@ -3657,18 +3659,23 @@ def _settle(sums: _Sums, block: _Facts) -> None:
     sums.profit = msgspec.structs.replace(sums.profit, funding=funding)
 
 
+def _jump(sums: _Sums, ticker: str, size: Decimal, entry: Decimal) -> None:
+    """Take what is reported for what is held: fills of it are missing."""
+    sums.profit = msgspec.structs.replace(sums.profit, complete=False)
+    known = sums.lots.pop(ticker, _Lot())
+    if size:
+        cost = Fraction(entry) * 10**6 if entry else known.cost
+        sums.lots[ticker] = _Lot(size, cost)
+
+
 def _match(sums: _Sums, snapshot: _Snapshot) -> None:
     """Hold an account to a snapshot: what differs was traded unseen, and the snapshot is right."""
     for ticker in [*sums.lots, *snapshot.held]:
         if ticker in snapshot.unreadable:
             continue
         size, entry = snapshot.held.get(ticker, (Decimal(0), Decimal(0)))
-        if sums.lots.get(ticker, _Lot()).size == size:
-            continue
-        sums.profit = msgspec.structs.replace(sums.profit, complete=False)
-        sums.lots[ticker] = _Lot(size, Fraction(entry) * 10**6)
-        if not size:
-            del sums.lots[ticker]
+        if sums.lots.get(ticker, _Lot()).size != size:
+            _jump(sums, ticker, size, entry)
     if sums.balance is None and snapshot.balance is not None:
         sums.balance = snapshot.balance
 
