@@ -579,7 +579,7 @@ class Venue:
         return [polled(self.height, self.balance, *held), answers(FILLS, {"fills": rows})]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.randoms(use_true_random=False), st.integers(1, 12))
 def test_the_same_facts_make_the_same_account(chance: Random, blocks: int) -> None:
     """Shuffled, split, doubled, by socket and by REST: to the quantum, and with no doubt left."""

@@ -42,7 +42,7 @@ def test_a_halt_stops_entries_and_nothing_else(make_world: Any) -> None:
     assert isinstance(world.decide("ETH-USD", 3_000), Approved)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.decimals("-3", "3", places=3).filter(lambda size: not 0 < abs(size) < 1),
     st.integers(-20_000, 20_000),
@@ -109,7 +109,7 @@ def test_a_change_comes_before_the_verdict_that_it_explains(
     assert verdict.reason == "UNKNOWN_ACCOUNT"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(["loss", "doubt", "known", "poll", "blind", "halt", "resume"])))
 def test_the_last_change_is_what_the_gate_stands_at(make_world: Any, events: list[str]) -> None:
     """No state goes by unreported, none is reported twice, and each but ACTIVE has its reasons."""
