@@ -134,7 +134,7 @@ from dydx_conn import (
     ws_frame,
 )
 from dydx_conn import fee as fee_of
-from dydx_data import MarketView
+from dydx_data import MarketView, stopping
 from reactivex import Observable
 
 _SECOND_NS: Final = 1_000_000_000
@@ -2236,9 +2236,7 @@ class _Desk:
     @property
     def readable(self) -> bool:
         """Tell whether the book can be believed and the market trades."""
-        view = self.view
-        trusted = view.book.known and view.oracle is not None and not view.quality.stale
-        return trusted and view.status in ("ACTIVE", "")
+        return not stopping(self.view, "match")
 
     @property
     def busy(self) -> bool:
