@@ -893,7 +893,8 @@ def objections(
     `at` is the event time to measure ages by; without it only the silence counts that the fold
     noticed by itself.
     """
-    book, found = view.book, list[Objection]()
+    book = view.book
+    found: list[Objection] = []
     if view.status != "ACTIVE":
         was = view.status or "unknown"
         kind: ObjectionKind = "STATUS" if view.status else "UNKNOWN_STATUS"
