@@ -884,7 +884,7 @@ def test_rest_that_cannot_even_begin_is_told(monkeypatch: pytest.MonkeyPatch) ->
         frames = listen(here, [], both(count("gap", 1), count("ws", 3)))
 
     (gap,) = [frame for frame in frames if frame.kind == "gap"]
-    assert gap.reason.startswith("REST is asked no more: TypeError: ")
+    assert gap.reason.startswith("REST polling ended by TypeError: ")
     assert ended == ["rest"]
 
 
@@ -919,7 +919,7 @@ def add_channels(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, id_ in {"v4_weather": "ticker", "v4_tides": ""}.items():
         path = f"/v4/{name[3:]}" + ("/{ticker}" if id_ else "")
         row = Channel(
-            name=name, tells="weather", id=id_, batched=True, changes=bool(id_),
+            name=name, reports="weather", id=id_, batched=True, changes=bool(id_),
             snapshot=Weather, update=Weather, rest=(Endpoint(path, Weather),),
         )  # fmt: skip
         monkeypatch.setitem(dydx_conn.CHANNELS, name, row)
