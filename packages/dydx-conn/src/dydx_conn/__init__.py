@@ -1867,15 +1867,15 @@ PER_CONNECTION: Final = 32  # subscriptions to one channel that a connection may
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
     """What a channel is subscribed to by, sends, and is replaced by where its socket fails.
 
-    `reports` is the kind of thing that it is about. `id` names the parts of its ids as REST names
-    them; a channel without ids is one for all, and its messages repeat its name in place of one.
-    `snapshot` is the shape of what it sends first, `update` of what follows. `rest` is asked in
-    its place: what its snapshot is made from. With `changes` an update holds what changed alone,
-    so that one that fell between snapshot and subscription is made up for over REST.
+    `tells` is the kind of thing. `id` names the parts of its ids as REST names them; a channel
+    without ids is one for all, and its messages repeat its name in place of one. `snapshot` is
+    the shape of what it sends first, `update` of what follows. `rest` is asked in its place: what
+    its snapshot is made from. With `changes` an update says what changed alone, so that what fell
+    between snapshot and subscription has to be asked for.
     """
 
     name: str
-    reports: str
+    tells: str
     id: str = ""
     batched: bool = False
     changes: bool = False
@@ -1896,22 +1896,22 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
 def _of_accounts(name: str, id_: str) -> Channel:
     rest = tuple(ENDPOINTS[what] for what in ("subaccount", "orders", "fills"))
     return Channel(
-        name=name, reports="account", id=id_, changes=True,
+        name=name, tells="account", id=id_, changes=True,
         snapshot=SubaccountContents, update=SubaccountContents, rest=rest,
     )  # fmt: skip
 
 
 CHANNELS: Final[dict[str, Channel]] = {row.name: row for row in (
-    Channel(name="v4_markets", reports="markets", batched=True,
+    Channel(name="v4_markets", tells="markets", batched=True,
             snapshot=MarketsContents, update=MarketsContents,
             rest=(ENDPOINTS["perpetual_markets"],)),
-    Channel(name="v4_block_height", reports="block",
+    Channel(name="v4_block_height", tells="block",
             snapshot=HeightContents, update=HeightContents, rest=(ENDPOINTS["height"],)),
-    Channel(name="v4_orderbook", reports="book", id="ticker", batched=True, changes=True,
+    Channel(name="v4_orderbook", tells="book", id="ticker", batched=True, changes=True,
             snapshot=_BookSnapshot, update=BookContents, rest=(ENDPOINTS["order_book"],)),
-    Channel(name="v4_trades", reports="trades", id="ticker", batched=True,
+    Channel(name="v4_trades", tells="trades", id="ticker", batched=True,
             snapshot=TradesContents, update=TradesContents, rest=(ENDPOINTS["trades"],)),
-    Channel(name="v4_candles", reports="candles", id="ticker/resolution", batched=True,
+    Channel(name="v4_candles", tells="candles", id="ticker/resolution", batched=True,
             snapshot=CandlesContents, update=CandleFields, rest=(ENDPOINTS["candles"],)),
     _of_accounts("v4_subaccounts", "address/subaccountNumber"),
     _of_accounts("v4_parent_subaccounts", "address/parentSubaccountNumber"),

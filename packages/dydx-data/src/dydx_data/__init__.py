@@ -1003,7 +1003,7 @@ _FOLDS: Final[dict[str, _Fold]] = {
     "markets": _fold_markets,
     "block": _fold_height,
 }
-_UPDATES = {name: _FOLDS[row.reports] for name, row in CHANNELS.items() if row.reports in _FOLDS}
+_UPDATES = {name: _FOLDS[row.tells] for name, row in CHANNELS.items() if row.tells in _FOLDS}
 _MESSAGES: Final[dict[str, dict[str, _Fold]]] = {
     "channel_data": _UPDATES,
     "channel_batch_data": _UPDATES,
