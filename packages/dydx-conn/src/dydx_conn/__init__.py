@@ -3400,7 +3400,8 @@ def _date_ns(headers: Mapping[str, str]) -> int | None:
     """Return the wall time of an answer by its Date header, which knows whole seconds."""
     with contextlib.suppress(ValueError, TypeError, OverflowError):
         stamp = email.utils.parsedate_to_datetime(headers.get("date", ""))
-        return int(stamp.timestamp()) * _SECOND
+        # Of "-0000" it makes a time without a zone, and that is not the one of this machine.
+        return int(stamp.replace(tzinfo=stamp.tzinfo or UTC).timestamp()) * _SECOND
     return None
 
 
