@@ -890,7 +890,7 @@ def test_rest_that_cannot_even_begin_is_told(monkeypatch: pytest.MonkeyPatch) ->
         frames = listen(here, [], both(count("gap", 1), count("ws", 3)))
 
     (gap,) = [frame for frame in frames if frame.kind == "gap"]
-    assert gap.reason.startswith("REST is asked no more: TypeError: ")
+    assert gap.reason.startswith("REST polling ended by TypeError: ")
     assert ended == ["rest"]
 
 

@@ -20,7 +20,7 @@ and `replay` plays a recording; `fold` is the operator that each layer is built 
 - Orders: `limit`, `market`, `stop_loss`, `take_profit`, `twap`, `client_ids`, `replacement`,
   `cancel`, `estimate`.
 - Frames, Contents, Account contents: `Frame`, and the shapes of what it carries.
-- Endpoints, Channels: a row for all that is asked over REST, one for all that sockets tell.
+- Endpoints, Channels: a row for each question over REST, and for each channel of the socket.
 - Decoding: `ws_frame`, `contents`: from text to values.
 - Recordings: `RecordingWriter`, `Recording`, `find_recording`.
 - Wire writer: `WireWriter`, `market_fields`: what a test feeds the layers with.
@@ -33,9 +33,9 @@ and `replay` plays a recording; `fold` is the operator that each layer is built 
 - Limits and circuits, REST questions, REST metrics, REST exchange, REST: `Rest`.
 - Links, Polling, Live: `Inbox`, and `live`, the one source that opens sockets.
 - Keys: `Keys`, one signing key that is never shown; `rotate`.
-- Audit: `AuditLog`, what was asked and answered, without secrets.
+- Audit: `AuditLog`, requests and answers in writing, without secrets.
 - Node: `chain_tip`, and the chain's own messages.
-- Sending, Trader: `Trader` judges an order, sends it once, and tells what became of it.
+- Sending, Trader: `Trader` judges an order, sends it once, and reports what became of it.
 
 Units: `at` and `mono` are nanoseconds, other times carry their unit in their name. `size` and
 `price` are decimal text or `Decimal`; `quantums`, `subticks` and quote quantums (1e-6 USDC) are
@@ -1351,7 +1351,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_snapshot(self) -> bool:
-        """Tell whether it is the first message of a subscription, which says the whole."""
+        """Tell whether it is the first message of a subscription, which is complete."""
         return self.type == "subscribed"
 
     @property
@@ -1785,8 +1785,8 @@ class ScreenFields(_Wire, kw_only=True):
 
 # === Endpoints ===
 
-# What the indexer is asked over REST: each path with the shape of its answer, and how a list is
-# walked. The channels, decoding and `Rest` read this one table; nothing here asks anything.
+# The questions that the indexer answers over REST: each path with the shape of its answer, and how
+# a list is walked. Channels, decoding and `Rest` read this one table; nothing here asks anything.
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -2939,8 +2939,8 @@ def _settled(frame: Frame, asked: Iterable[Key]) -> Key | None:
 
 # === Connection states ===
 
-# How each link stands, as a table of states and events. A fold of frames: a recording tells the
-# same as the run did. `live` polls and hangs up by it.
+# How each link stands, as a table of states and events. A fold of frames: a recording gives the
+# same states as its run. `live` polls and hangs up by it.
 
 
 class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
@@ -4493,7 +4493,8 @@ def _date_ns(headers: Mapping[str, str]) -> int | None:
     """Return the wall time of an answer by its Date header, which knows whole seconds."""
     with contextlib.suppress(ValueError, TypeError, OverflowError):
         stamp = email.utils.parsedate_to_datetime(headers.get("date", ""))
-        return int(stamp.timestamp()) * _SECOND
+        # Of "-0000" it makes a time without a zone, and that is not the one of this machine.
+        return int(stamp.replace(tzinfo=stamp.tzinfo or UTC).timestamp()) * _SECOND
     return None
 
 
@@ -5709,8 +5710,8 @@ class _Link(threading.Thread):
 
 # === Polling ===
 
-# What REST is asked for beside the sockets: the markets at first, what a snapshot may have missed,
-# and all that a failing link carries. Its answers are frames; a question that dies is a gap.
+# REST beside the sockets: the markets at first, what a snapshot may have missed, and all that a
+# failing link carries. Its answers are frames; a question that dies is a gap.
 
 _RACE_S: Final = 3.0  # what is asked so long after a snapshot knows what that has missed
 _RETRY_S: Final = 5.0
@@ -5760,12 +5761,12 @@ class _Asker(threading.Thread):
         self.join(timeout=2.0)
 
     def run(self) -> None:
-        """Ask until told to leave; what else ends it is a gap, and a traceback."""
+        """Ask until it is to leave; what else ends it is a gap, and a traceback."""
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
                 runner.run(self._main())
         except Exception as error:
-            self._put("gap", f"REST is asked no more: {type(error).__name__}: {error}")
+            self._put("gap", f"REST polling ended by {type(error).__name__}: {error}")
             raise
 
     async def _main(self) -> None:
@@ -5790,7 +5791,7 @@ class _Asker(threading.Thread):
             task.cancel()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        # Nobody awaits it: what it dies of is told here, or by nobody.
+        # Nobody awaits it: what it dies of is reported here or not at all.
         if not task.cancelled() and (error := task.exception()) is not None:
             self._put("gap", f"a question to REST ended by {type(error).__name__}: {error}")
 
@@ -5858,10 +5859,10 @@ def live(
     are of the candles. What others put into `inbox` comes out among the rest.
 
     Shared: however many subscribe, it is received once. The first subscriber opens the links, and
-    all are called on its thread, inside its `subscribe`; who comes later is told what comes from
-    then on, and nothing of before. The links close when the last has left, and who comes then
-    opens them again. It completes, for good, once `pace` says False; no error ends it, but what a
-    subscriber raises is raised where it is received.
+    all are called on its thread, inside its `subscribe`; who comes later receives from then on,
+    and nothing from before. The links close when the last has left, and who comes then opens them
+    again. It completes, for good, once `pace` says False; no error ends it, but what a subscriber
+    raises is raised where it is received.
 
     Lost messages are a gap frame before the one that shows it, and are resubscribed. A lost link
     is a close frame, and connects again; after five attempts in vain REST is polled meanwhile. A
@@ -6254,8 +6255,8 @@ def _from_keyring(name: str) -> "SecretStr":
 
 # === Audit ===
 
-# What was asked of a venue and what it said, written down without anything that looks like a
-# secret: better a word too many gone than a key in a file.
+# Requests and answers in writing, without anything that looks like a secret: better a word too
+# many removed than a key in a file.
 
 _GONE: Final = "[redacted]"
 _SECRETS: Final = (
@@ -6419,7 +6420,7 @@ def _field(name: str, value: Any, depth: int) -> Any:
 # === Node ===
 
 # What is signed is written here, and sent over one gRPC channel through the official client. It is
-# signed for one chain: the node has to say that it is that one.
+# signed for one chain: the node must be of that one.
 
 
 @dataclass(frozen=True, slots=True)
@@ -6462,7 +6463,7 @@ class _Channel:
         import grpc
 
         address = node.rpartition("//")[2]
-        # gRPC may send anew what it believes lost: an order must not be.
+        # gRPC may send again what it believes lost: an order must not be.
         options = [("grpc.enable_retries", 0)]
         self._deadline_s = deadline_s
         # Plain text is for a node on this machine; certificates are verified everywhere else.
@@ -6555,11 +6556,11 @@ def place_message(order: OrderRequest, subaccount: Subaccount) -> Any:
     return place_order(message)
 
 
-def cancel_message(wish: CancelRequest, subaccount: Subaccount) -> Any:
+def cancel_message(request: CancelRequest, subaccount: Subaccount) -> Any:
     """Write the chain's MsgCancelOrder."""
     from dydx_v4_client.node.message import cancel_order
 
-    return cancel_order(**_identity(wish, subaccount))
+    return cancel_order(**_identity(request, subaccount))
 
 
 def batch_cancel_message(batch: BatchCancel, subaccount: Subaccount) -> Any:
@@ -6569,9 +6570,11 @@ def batch_cancel_message(batch: BatchCancel, subaccount: Subaccount) -> Any:
     from v4_proto.dydxprotocol.clob.tx_pb2 import OrderBatch
 
     batches: dict[int, Any] = {}
-    for wish in batch.cancels:
-        group = batches.setdefault(wish.clob_pair_id, OrderBatch(clob_pair_id=wish.clob_pair_id))
-        group.client_ids.append(wish.client_id)
+    for request in batch.cancels:
+        group = batches.setdefault(
+            request.clob_pair_id, OrderBatch(clob_pair_id=request.clob_pair_id)
+        )
+        group.client_ids.append(request.client_id)
     owner = subaccount_id(subaccount.owner, subaccount.number)
     return batch_cancel(owner, list(batches.values()), batch.cancels[0].good_til_block)
 
@@ -6619,10 +6622,10 @@ def _varint(value: int) -> bytes:
 # === Sending ===
 
 # What one transaction needs on its way to a node: the chain's clock, the account's sequence, the
-# frames that tell of it. Used from many threads; what is shared is guarded where it is kept.
+# frames that report it. Used from many threads; each value guards what is shared in it.
 
-_Request = OrderRequest | CancelRequest | BatchCancel
-Wish = _Request | Replace
+_Single = OrderRequest | CancelRequest | BatchCancel
+_Request = _Single | Replace
 
 
 class _Job(msgspec.Struct, frozen=True):
@@ -6631,7 +6634,7 @@ class _Job(msgspec.Struct, frozen=True):
     what: str
     ids: tuple[str, ...]
     subaccount: Subaccount
-    request: _Request
+    request: _Single
     message: Any
     size: Decimal
     short: bool
@@ -6644,7 +6647,7 @@ class _Job(msgspec.Struct, frozen=True):
 
 
 class _Log:
-    """Where what is sent and answered is told: the inbox, as frames of the node, and the audit."""
+    """Reports what is sent and answered: to the inbox, as frames of the node, and to the audit."""
 
     def __init__(self, inbox: Inbox, audit: AuditLog | None) -> None:
         self._inbox, self._audit = inbox, audit
@@ -6659,7 +6662,7 @@ class _Log:
 
 
 class _Clock:
-    """The chain's last block as far as node and frames have told: never ahead of the chain."""
+    """The chain's last block, as node and frames report it: never ahead of the chain."""
 
     def __init__(self) -> None:
         self._last = (0, 0, 0)  # its height and time, and when it came
@@ -6693,7 +6696,7 @@ class _Sequence:
         self._nonce, self._guard = 0, threading.Lock()
 
     def take(self, node: _Node, owner: str) -> int:
-        """Return a sequence to send with; a `grpc.RpcError` if it has to be asked for in vain."""
+        """Return a sequence to send with; a `grpc.RpcError` if the node does not say."""
         if self.nonces:
             with self._guard:
                 self._nonce = max(self._clock.now_ns // 1_000_000, self._nonce + 1)
@@ -6728,7 +6731,7 @@ _NOT_HANDED_ON: Final = re.compile("INVALID_ARG|PERMISSION_DENIED|UNAUTHENTICATE
 
 
 class _Sender:
-    """Signs jobs and sends each once; what becomes of it is told in frames."""
+    """Signs jobs and sends each once; frames report what becomes of it."""
 
     def __init__(
         self, keys: Keys, owner: str, log: _Log, *, nonces: bool, authenticators: Sequence[int]
@@ -6742,7 +6745,7 @@ class _Sender:
         self._lost = False  # the last answer did not come
 
     def open(self, network: Network, deadline_s: float) -> None:
-        """Connect and learn block and account; `NetworkError` if the node does not say them."""
+        """Connect, read block and account; `NetworkError` if the node does not give them."""
         import grpc
 
         self.node, problem = _Node(network, deadline_s), ""
@@ -6757,10 +6760,10 @@ class _Sender:
         if problem:
             self.node.close()
             what = f"expected a node of {network.chain_id} at {network.node}"
-            raise NetworkError(f"{what} that says block and account, but {problem}")
+            raise NetworkError(f"{what} that gives block and account, but {problem}")
 
     def refresh(self) -> None:
-        """Learn the newest block, if the node says it."""
+        """Read the newest block, if the node answers."""
         import grpc
 
         try:
@@ -6789,7 +6792,7 @@ class _Sender:
                 self._drop(job.then, "the cancel before it was not taken")
 
     def _send_numbered(self, job: _Job) -> Result | None:
-        """Send with a sequence, and anew with the right one if it was wrong."""
+        """Send with a sequence, and again with the right one if it was wrong."""
         import grpc
 
         for last in (False, False, True):
@@ -6825,7 +6828,7 @@ class _Sender:
             code = error.code().value[0]
             result, txhash = Result(code=code, codespace="grpc", log=_why(error)), ""
         except Exception as error:
-            # Not of the network, and yet after the sending may have begun: that must be told too.
+            # Not of the network, and yet after the sending may have begun: that is reported too.
             self._answer(job, errors=[{"msg": type(error).__name__}])
             raise
         self._lost, said = False, msgspec.to_builtins(result) | {"hash": txhash}
@@ -6850,34 +6853,34 @@ class _Sender:
 
 
 class Queued(msgspec.Struct, frozen=True, gc=False):
-    """A wish that will be sent; `ids` are the orders it is about, as frames will name them."""
+    """A request that will be sent; `ids` are the orders it is about, as frames will name them."""
 
     ids: tuple[str, ...]
 
 
 class Denied(msgspec.Struct, frozen=True, gc=False):
-    """A wish that is not sent; `error` is the chain's name for the reason, or empty."""
+    """A request that is not sent; `error` is the chain's name for the reason, or empty."""
 
     reason: str
     error: str = ""
 
 
 def _refusal_of(
-    wish: _Request, subaccount: Subaccount, market: PerpetualMarket | None, *,
+    request: _Single, subaccount: Subaccount, market: PerpetualMarket | None, *,
     status: str, height: int, time: int, window: int,
 ) -> str:  # fmt: skip
     """Name what the chain would refuse a request for now, or return nothing; as `objection`."""
-    if isinstance(wish, BatchCancel):
-        error = batch_cancel_objection(wish.cancels, subaccount=subaccount, height=height)
-        return error if wish.cancels else "ErrInvalidBatchCancel"
-    if wish.order_flags == SHORT_TERM and wish.good_til_block > height + 1 + window:
+    if isinstance(request, BatchCancel):
+        error = batch_cancel_objection(request.cancels, subaccount=subaccount, height=height)
+        return error if request.cancels else "ErrInvalidBatchCancel"
+    if request.order_flags == SHORT_TERM and request.good_til_block > height + 1 + window:
         return "ErrGoodTilBlockExceedsShortBlockWindow"
-    if isinstance(wish, CancelRequest):
-        return cancel_objection(wish, subaccount=subaccount, height=height, time=time)
+    if isinstance(request, CancelRequest):
+        return cancel_objection(request, subaccount=subaccount, height=height, time=time)
     if market is None:
         return "ErrInvalidClob"
     given: Any = {"subaccount": subaccount, "height": height, "time": time}
-    return objection(wish, market, status=status, **given)
+    return objection(request, market, status=status, **given)
 
 
 _MESSAGES: Final[Mapping[type, tuple[str, Callable[[Any, Subaccount], Any]]]] = {
@@ -6887,13 +6890,13 @@ _MESSAGES: Final[Mapping[type, tuple[str, Callable[[Any, Subaccount], Any]]]] = 
 }
 
 
-def _job(wish: _Request, subaccount: Subaccount, size: Decimal) -> _Job:
-    parts = wish.cancels if isinstance(wish, BatchCancel) else (wish,)
-    what, write = _MESSAGES[type(wish)]
+def _job(request: _Single, subaccount: Subaccount, size: Decimal) -> _Job:
+    parts = request.cancels if isinstance(request, BatchCancel) else (request,)
+    what, write = _MESSAGES[type(request)]
     ids = tuple(order_id(subaccount, part) for part in parts)
     short = parts[0].order_flags == SHORT_TERM
-    message = write(wish, subaccount)
-    return _Job(what, ids, subaccount, wish, message, size, short, good_until(parts[0]))
+    message = write(request, subaccount)
+    return _Job(what, ids, subaccount, request, message, size, short, good_until(parts[0]))
 
 
 class _Turns:
@@ -6916,7 +6919,7 @@ class _Turns:
         if not self._open:
             raise ConnError("expected a trader that is started and not closed")
         if self._waiting >= self._capacity:
-            raise ConnError(f"expected at most {self._capacity} wishes on their way: it is full")
+            raise ConnError(f"expected at most {self._capacity} requests on their way: it is full")
 
     def put(self, ids: tuple[str, ...], work: Callable[[], None], *, alone: bool) -> None:
         """Have work done after all that was put before about one of these orders."""
@@ -6968,8 +6971,8 @@ class Trader:
     `submit` never waits. What is sent and what is answered goes into the `inbox` as frames of
     the link "node" and into the audit log, without signature or transaction bytes. Short-term
     orders go in parallel and need no sequence; the others one after the other with the exact
-    one, or, with `nonces`, in parallel with the chain's time in its place. What is wished of one
-    order goes out in turn: a cancel never overtakes it. A key that is not the owner's needs the
+    one, or, with `nonces`, in parallel with the chain's time in its place. Requests about one order
+    go out in turn: a cancel never overtakes it. A key that is not the owner's needs the
     `authenticators` that the owner gave it.
 
     `markets` is read at each `submit` and may grow; `statuses` names those that are not ACTIVE.
@@ -7030,7 +7033,7 @@ class Trader:
     # --- life
 
     def start(self) -> None:
-        """Connect and learn block and account; `NetworkError` if the node does not say them.
+        """Connect and learn block and account; `NetworkError` if the node does not give them.
 
         Also if it is a node of another chain: nothing is signed for that.
         """
@@ -7057,10 +7060,10 @@ class Trader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # --- wishes
+    # --- requests
 
-    def submit(self, wish: Wish, number: int | None = None) -> Queued | Denied:
-        """Hand over a wish, for another subaccount `number` of the owner if given; never waits.
+    def submit(self, request: _Request, number: int | None = None) -> Queued | Denied:
+        """Hand over a request, for another subaccount `number` of the owner if given; never waits.
 
         Queued means that it will be sent once, and that frames will tell the rest.
         """
@@ -7068,28 +7071,30 @@ class Trader:
         try:
             with self._turns.guard:
                 self._turns.room()
-                job = self._judged(wish, own if number is None else Subaccount(own.owner, number))
+                job = self._judged(
+                    request, own if number is None else Subaccount(own.owner, number)
+                )
                 alone = not (job.short or self._sender.sequence.nonces)
                 self._turns.put(job.about, partial(self._sender.send, job), alone=alone)
         except (ConnError, ValueError, TypeError) as problem:
             denied = Denied(str(problem), getattr(problem, "error", ""))
-            self._log.write("denied", wish=wish, reason=denied.reason)
+            self._log.write("denied", request=request, reason=denied.reason)
             return denied
         return Queued(job.ids)
 
-    def _judged(self, wish: Wish, subaccount: Subaccount) -> _Job:
-        if isinstance(wish, Replace):
-            first = self._judged(wish.cancel, subaccount)
-            return msgspec.structs.replace(first, then=self._judged(wish.order, subaccount))
-        order = wish if isinstance(wish, OrderRequest) else None
+    def _judged(self, request: _Request, subaccount: Subaccount) -> _Job:
+        if isinstance(request, Replace):
+            first = self._judged(request.cancel, subaccount)
+            return msgspec.structs.replace(first, then=self._judged(request.order, subaccount))
+        order = request if isinstance(request, OrderRequest) else None
         market = self._markets.get(order.ticker) if order else None
         status = self._statuses.get(order.ticker, "ACTIVE") if order else "ACTIVE"
         refuse(_refusal_of(
-            wish, subaccount, market, status=status,
+            request, subaccount, market, status=status,
             height=self.height, time=self.time, window=self._window,
         ))  # fmt: skip
         job = _job(
-            wish, subaccount, market.size(order.quantums) if order and market else Decimal(0)
+            request, subaccount, market.size(order.quantums) if order and market else Decimal(0)
         )
         if order is not None:
             self._once(job.ids[0], order)

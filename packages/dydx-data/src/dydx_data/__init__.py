@@ -1284,7 +1284,7 @@ def _fold_answer(state: DataState, frame: Frame) -> _Touched:
         return _fold_unreadable(state, snapshot, error)
 
 
-# What each kind of thing that a channel tells is folded by; of an account the layers above.
+# What folds each kind of thing that a channel reports; accounts are for the layers above.
 _FOLDS: Final[dict[str, _Fold]] = {
     "book": _fold_book,
     "trades": _fold_trades,
