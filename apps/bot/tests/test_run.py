@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,12 @@ from dydx_conn import (
     ConnError,
     Frame,
     Header,
+    OrderRequest,
     Recording,
     RecordingWriter,
     collect,
     find_recording,
+    from_generator,
     load_recorded_stream,
     replay,
 )
@@ -62,6 +65,35 @@ def test_the_guard_acts_in_the_crash_and_the_account_is_not_liquidated(quickstar
     assert figures.liquidations == 0
     assert quickstart.risk.closest is not None
     assert 0 < quickstart.risk.closest < quickstart.risk.policy.restore_to
+
+
+def test_without_a_strategy_the_guard_looks_after_what_a_person_trades() -> None:
+    """Nothing is decided; an order placed by hand is filled, and reduced when the crash comes."""
+    bot, placed = Bot(Options(strategy="none")), list[OrderRequest]()
+
+    def by_hand() -> Generator[Frame]:
+        for frame in Recording(find_recording("quickstart")):
+            yield frame
+            view = bot.data.views.get("BTC-USD")
+            if placed or view is None or not (view.market and view.chain.height):
+                continue
+            if (ask := view.book.best_ask) is not None:
+                worst = ask.price * 1.01
+                placed.append(OrderRequest(
+                    ticker="BTC-USD", clob_pair_id=view.market.clob_pair_id, side="BUY",
+                    quantums=view.market.floor_quantums(f"{45_000 / worst:.10f}"),
+                    subticks=view.market.floor_subticks(f"{worst:.10f}"), time_in_force="IOC",
+                    client_id=1, good_til_block=view.chain.height + 10,
+                ))  # fmt: skip
+                bot.place(placed[0])
+
+    bot.run(from_generator(by_hand))
+
+    counts = bot.journal.counts
+    assert (counts["target"], counts["hold"], counts["approved"]) == (0, 0, 0)
+    assert counts["reduce"] > 0
+    assert counts["fill"] > counts["reduce"]
+    assert bot.venue.figures().liquidations == 0
 
 
 def test_without_the_guard_the_account_comes_nearer_to_liquidation(quickstart: Bot) -> None:

@@ -181,7 +181,9 @@ WHY: Final = option("--why", default="", metavar="TEXT", help="the reason, for w
 CHOICES: Final = (
     option("--no-guard", action="store_true", help="let liquidation come"),
     option(
-        "--strategy", default="rank", help="rank (default), sniper, or a Python file of your own"
+        "--strategy",
+        default="rank",
+        help="rank (default), sniper, none, or a Python file of your own",
     ),
     option("--deposit", type=int, help="USDC that it is sized to (10000; a real account's worth)"),
     option("--strict", action="store_true", help="end the run where the strategy raises"),

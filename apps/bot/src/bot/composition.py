@@ -177,6 +177,10 @@ class Bot:
         if (error := self._failure or self.stopped) is not None:
             raise error
 
+    def place(self, request: OrderRequest | CancelRequest) -> None:
+        """Send a request past the gate, between two frames: who trades the account by hand does."""
+        self._to_venue.on_next(request)
+
     @property
     def watched(self) -> list[MarketView]:
         """Return the markets whose book or trades have come, in the order they came in."""
@@ -215,10 +219,12 @@ class Bot:
             (self._frames.pipe(market_views(self.data)), self._see),
         ]
         # What opinion is made of may fail, and the account is still looked after.
-        opinions: list[tuple[str, Observable[Any], Callable[[Any], None]]] = [
-            ("strategy", self._to_strategy.pipe(decisions(self._strategy)), self._decided),
-            ("signals", self._views.pipe(scores()), self._rate),
-        ]
+        opinions: list[tuple[str, Observable[Any], Callable[[Any], None]]] = []
+        if self._strategy is not None:
+            opinions = [
+                ("strategy", self._to_strategy.pipe(decisions(self._strategy)), self._decided),
+                ("signals", self._views.pipe(scores()), self._rate),
+            ]
         return CompositeDisposable(
             [stream.subscribe(sink, self._fail) for stream, sink in streams]
             + [stream.subscribe(sink, partial(self._stop, who)) for who, stream, sink in opinions]
@@ -239,7 +245,8 @@ class Bot:
                 self.venue.learn(update)
                 self.journal.accounted(update)
                 self._to_risk.on_next(update)
-                self._feedback.filled(update)
+                if self._strategy is not None:
+                    self._feedback.filled(update)
         while self._made:
             act = self._made.popleft()
             self._entered.add((act.seq, act.link, act.type))
@@ -273,7 +280,7 @@ class Bot:
         self._to_risk.on_next(decision)
 
     def _judged(self, judgement: Judgement) -> None:
-        if not isinstance(judgement, GateChange):
+        if self._strategy is not None and not isinstance(judgement, GateChange):
             self._feedback.judged(judgement, self.data.views)
         if isinstance(judgement, Approved | Reduce):
             order = judgement.order
@@ -340,12 +347,16 @@ def raised(error: Exception) -> str:
     return _ADDRESS.sub("0x…", " ".join(text.split()))[:_LONGEST]
 
 
-def _strategy(options: Options) -> Callable[[], Strategy]:
+def _strategy(options: Options) -> Callable[[], Strategy] | None:
     """Return what makes the strategy; the standard one holds up to 4.5 times the equity.
+
+    "none" is no opinion at all: the guard looks after an account that a person trades by hand.
 
     It is patient: a score must stay bad for 45 s before it closes, so that noise does not
     trade. The guard is there for what cannot wait.
     """
+    if options.strategy == "none":
+        return None
     if options.strategy != RankAndTarget.name:
         return load_strategy(options.strategy)
     settings = Settings(
