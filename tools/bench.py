@@ -216,7 +216,7 @@ def us(seconds: float) -> str:
 
 def held_account(count: int, policy: Any = None) -> Any:
     """Return a Risk that holds `count` positions, and the view of the first one's market."""
-    from dydx_conn import Subaccount, ws_frame
+    from dydx_conn import Accounts, Subaccount, ws_frame
     from dydx_data import DataState, market_views
     from dydx_risk import Risk
     from reactivex import from_iterable
@@ -258,7 +258,8 @@ def held_account(count: int, policy: Any = None) -> Any:
     views = from_iterable(said).pipe(market_views(state))
     views.subscribe(lambda view: prices.append(view.oracle) if view.ticker == tickers[0] else None)
     risk = Risk(policy, owner)
-    risk.step(frame(3, "v4_subaccounts", str(owner), snapshot))
+    for update in Accounts().step(frame(3, "v4_subaccounts", str(owner), snapshot)):
+        risk.step(update)
     for view in state.views.values():
         risk.step(view)
     return risk, state.views[tickers[0]], prices

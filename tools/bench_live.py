@@ -48,7 +48,7 @@ def live_at(speed: int, markets: int, seconds: float) -> Iterator[Row]:
 
     with tempfile.TemporaryDirectory(prefix="dydx-bench-") as folder:
         stamps = Path(folder) / "stamps.json"
-        flags = ("--markets", str(markets), "--speed", str(speed), "--stamps", str(stamps))
+        flags = ("--count", str(markets), "--speed", str(speed), "--stamps", str(stamps))
         with a_venue(*flags) as venue:
             tickers = list(venue.ask("/v4/perpetualMarkets")["markets"])
             where = {"rest": venue.rest, "ws": venue.ws, "tickers": tickers}

@@ -51,7 +51,9 @@ def main(arguments: Sequence[str]) -> int:
     add("--seconds", type=float, default=60.0, help="how long to measure (60)")
     add("--rate", type=int, default=1000, help="frames a second (1000)")
     add("--burst", type=int, default=1, help="frames that come at once (1)")
-    add("--markets", type=int, default=30, help="how many markets (30)")
+    add("--count", type=int, default=30, help="how many markets (30)")
+    # What it was called before.
+    add("--markets", type=int, dest="count", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     add("--kills", type=int, default=0, help="kill the recorder so often, and measure that")
     add("--seed", type=int, default=7, help="when to kill")
     add("--source", action="store_true", help=argparse.SUPPRESS)
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
         asyncio.run(serve(asked.rate, asked.burst))
         return 0
     with tempfile.TemporaryDirectory() as folder, source(asked.rate, asked.burst) as port:
-        place = Place(Path(folder), port, asked.markets)
+        place = Place(Path(folder), port, asked.count)
         if asked.kills:
             return report_kills(place, asked.kills, Random(asked.seed))
         return report_cost(place, asked.seconds, asked.rate)

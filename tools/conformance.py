@@ -474,7 +474,7 @@ def premium(given: Case) -> Any:
         [(order.subticks, order.quantums) for order in orders if order.side == side]
         for side in ("BUY", "SELL")
     )
-    vote = risk.premium_vote(
+    vote = data.premium_vote(
         market,
         bids,
         asks,
@@ -487,10 +487,10 @@ def premium(given: Case) -> Any:
 
 def samples(given: Case) -> Any:
     """Answer funding_rate / votes_to_samples; samples of 0 are not kept."""
-    terms = risk.FundingTerms(min_num_votes_per_sample=int(given["min_num_votes_per_sample"]))
+    terms = data.FundingTerms(min_num_votes_per_sample=int(given["min_num_votes_per_sample"]))
     after = {pid: [int(old) for old in held] for pid, held in given["previous_samples"].items()}
     for pid, votes in given["votes"].items():
-        sample = risk.premium_sample(map(int, votes), int(given["num_votes"]), terms=terms)
+        sample = data.premium_sample(map(int, votes), int(given["num_votes"]), terms=terms)
         if sample:
             after.setdefault(pid, []).append(sample)
     return {"samples": after}
@@ -498,12 +498,12 @@ def samples(given: Case) -> Any:
 
 def funding_tick(given: Case) -> Any:
     """Answer funding_rate / funding_tick: the rate, and how far it moves the index."""
-    terms = risk.FundingTerms(
+    terms = data.FundingTerms(
         funding_rate_clamp_factor_ppm=int(given["funding_rate_clamp_factor_ppm"]),
         sample_seconds=int(given["sample_duration"]),
         tick_seconds=int(given["tick_duration"]),
     )
-    rate = risk.funding_rate(
+    rate = data.funding_rate(
         map(int, given["samples"]),
         *integers(given, "initial_margin_ppm", "maintenance_fraction_ppm", "default_funding_ppm"),
         terms=terms,
@@ -541,26 +541,22 @@ def account_summary(given: Case) -> Any:
 
 def front_end(given: Case) -> risk.ParentView:
     """See the accounts of a case as the front end that it names shows them."""
-    views = {"v4_web_parent_account": risk.web_view, "abacus_account": risk.abacus_view}
-    held = [
-        risk.HeldSubaccount(
-            usdc=int(Decimal(account["usdc"]).scaleb(6)),
-            positions=tuple(
-                front_position(given, ticker, position)
-                for ticker, position in account["positions"].items()
-            ),
-            number=int(number),
+    views: dict[str, risk.ViewName] = {"v4_web_parent_account": "web", "abacus_account": "abacus"}
+    family = {
+        int(number): (
+            int(Decimal(account["usdc"]).scaleb(6)),
+            [front_position(given, *position) for position in account["positions"].items()],
         )
         for number, account in given["subaccounts"].items()
-    ]
-    return risk.parent_view(views[given["kind"]], held)
+    }
+    return risk.parent_view(views[given["kind"]], family)
 
 
 # Finer than any size of a case.
 _RESOLUTION = -12
 
 
-def front_position(given: Case, ticker: str, position: Case) -> risk.HeldPosition:
+def front_position(given: Case, ticker: str, position: Case) -> risk.Holding:
     """Bring a position in human units onto the chain's grid."""
     fields = given["markets"][ticker]
     imf_ppm = conn.ppm(fields["initialMarginFraction"])
@@ -583,13 +579,13 @@ def front_position(given: Case, ticker: str, position: Case) -> risk.HeldPositio
     size = abs(int(Decimal(position["size"]).scaleb(-_RESOLUTION)))
     price, exponent = conn.exact(fields["oraclePrice"])
     selected = given.get("selected_leverages", {}).get(ticker)
-    return risk.HeldPosition(
+    return risk.Holding(
         market=market,
         quantums=-size if position["side"] == "SHORT" else size,
         price=price,
         exponent=exponent,
         open_interest=int(Decimal(fields["openInterest"]).scaleb(-_RESOLUTION)),
-        entry_price=Fraction(position["entry_price"]),
+        entry_price=Decimal(position["entry_price"]),
         selected_leverage=None if selected is None else Fraction(selected),
     )
 
@@ -659,7 +655,7 @@ def oracle_subticks(given: Case) -> Fraction:
         {"atomic_resolution": atomic_resolution, "liquidity_tier": tier},
         quantum_conversion_exponent=conversion_exponent,
     )
-    return Fraction(10) ** int(given["price_exponent"]) / Fraction(market.price(1))
+    return data.oracle_subticks(market, 1, int(given["price_exponent"]))
 
 
 def uncrossed(given: Case) -> Any:
@@ -850,27 +846,44 @@ def ledger_of(who: str, held: Case, markets: Any, given: Case) -> paper.Ledger:
     return ledger
 
 
+class House:
+    """A venue of the accounts of one case, for dydx_paper's own clearing."""
+
+    def __init__(self, ledgers: Mapping[str, paper.Ledger], fees: conn.Fees, given: Case) -> None:
+        self.ledgers = {ledger.subaccount: ledger for ledger in ledgers.values()}
+        most = int(given["max_liquidation_fee_ppm"])
+        terms = risk.LiquidationTerms(max_liquidation_fee_ppm=most)
+        self.backstop = paper.Backstop(terms, paper.InsuranceFunds(None))
+        self._fees = fees
+
+    def fees_of(self, ledger: paper.Ledger) -> conn.Fees:
+        """Return what the case charges everybody."""
+        return self._fees
+
+    def book(self, order: paper.Order, fill: paper.Filled) -> None:
+        """Book one side of a match."""
+        self.ledgers[order.subaccount].book(fill)
+
+
 def settle_match(ledgers: Any, market: Any, fees: Any, fill: Case, given: Case) -> None:
     """Settle one match, an ordinary or a liquidating one."""
-    taker, maker = ledgers[fill["taker_subaccount"]], ledgers[fill["maker_subaccount"]]
     quantums, subticks = integers(fill, "fill_quantums", "maker_subticks")
-    quote = market.quote_quantums(quantums, subticks)
-    signed = quantums if fill["taker_side"] == "BUY" else -quantums
-    builder = {
-        side: conn.fee(quote, int(fill[f"{side}_builder_fee_ppm"])) for side in ("taker", "maker")
-    }
-    maker_fee = fees.of(quote, "MAKER") + builder["maker"]
-    if not fill["liquidation"]:
-        taker.fill(market, signed, subticks, fees.of(quote, "TAKER") + builder["taker"])
-        maker.fill(market, -signed, subticks, maker_fee)
-        return
-    delta = risk.insurance_fund_delta(
-        taker.bankruptcy(market, signed),
-        -quote if signed > 0 else quote,
-        int(given["max_liquidation_fee_ppm"]),
+    sides: list[conn.Side] = ["BUY", "SELL"] if fill["taker_side"] == "BUY" else ["SELL", "BUY"]
+    taker, maker = (
+        paper.Order(
+            subaccount=ledgers[fill[f"{who}_subaccount"]].subaccount,
+            client_id=0,
+            clob_pair_id=market.clob_pair_id,
+            side=side,
+            quantums=quantums,
+            subticks=subticks,
+            builder_fee_ppm=int(fill[f"{who}_builder_fee_ppm"]),
+            liquidation=fill["liquidation"] and who == "taker",
+        )
+        for who, side in zip(("taker", "maker"), sides, strict=True)
     )
-    taker.fill(market, signed, subticks, insurance=delta)
-    maker.fill(market, -signed, subticks, max(0, maker_fee))
+    clearing = paper.Clearing(House(ledgers, fees, given), market)
+    clearing.settle(paper.Match(maker, taker, quantums, subticks))
 
 
 def deleverage(ledgers: Any, market: Any, fees: Any, fill: Case, given: Case) -> None:
@@ -879,9 +892,9 @@ def deleverage(ledgers: Any, market: Any, fees: Any, fill: Case, given: Case) ->
     size = int(fill["fill_quantums"])
     signed = -size if closed.position(market.ticker) > 0 else size
     received = (
-        closed.margin_of(market, -signed).net_notional
+        closed.worth.margin_of(market, -signed).net_notional
         if fill["final_settlement"]
-        else closed.bankruptcy(market, signed)
+        else paper.bankruptcy(closed, market, signed)
     )
     quote = received if signed < 0 else -received
     closed.fill(market, signed, 0, quote=quote)
@@ -1037,10 +1050,10 @@ SOLVERS: dict[tuple[str, str], Solve] = {
     ("funding_rate", "premium_vote"): premium,
     ("funding_rate", "votes_to_samples"): samples,
     ("funding_rate", "remove_tails"): lambda given: {
-        "samples": risk.remove_tails(map(int, given["samples"]), int(given["removal_rate_ppm"]))
+        "samples": data.remove_tails(map(int, given["samples"]), int(given["removal_rate_ppm"]))
     },
     ("funding_rate", "clamp_bound"): lambda given: {
-        "max_abs_ppm": risk.funding_clamp_ppm(
+        "max_abs_ppm": data.funding_clamp_ppm(
             *integers(given, "clamp_factor_ppm", "initial_margin_ppm", "maintenance_fraction_ppm")
         )
     },

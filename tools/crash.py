@@ -9,7 +9,7 @@
 
 A path is an account (markets, sides, leverage) and what happens to it: slides, gaps, thin and
 vanishing books, funding squeezes, lost frames and stalls. Both runs get the same frames, through
-the data layer, risk and the paper venue; no strategy has an opinion.
+the bot's own composition; its strategy has no opinion, and the account is opened by hand.
 
 A guarded account that is liquidated had an exit if, between its distance falling below the
 policy's and its breach, two seconds in a row showed known books that would have taken all it held
@@ -25,15 +25,22 @@ import multiprocessing
 import random
 import sys
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
-from dydx_conn import ConnError, Frame, OrderRequest, PerpetualMarket, Subaccount, ws_frame
-from dydx_data import DataState, MarketView, step
-from dydx_paper import PaperVenue
-from dydx_risk import Denied, Policy, Risk
+from bot.composition import Bot, Options, Paper
+from dydx_conn import (
+    ConnError,
+    Frame,
+    OrderRequest,
+    PerpetualMarket,
+    Subaccount,
+    from_generator,
+    ws_frame,
+)
+from dydx_data import MarketView
+from dydx_risk import Policy
 
 OWNER: Final = Subaccount("dydx1crash", 0)
 USDC: Final = 10**6
@@ -293,79 +300,61 @@ def lead(path: Path, *, guard: bool, tell: bool = False) -> Outcome:
 
 
 class _Run:
-    """The layers that hold money, joined as the app joins them, without opinions."""
+    """The bot on one path: its account opened by hand, and looked at after each second."""
 
     def __init__(self, path: Path, *, guard: bool, tell: bool) -> None:
         self.path, self.telling = path, tell
-        self.state = DataState()
-        self.venue = PaperVenue(OWNER, DEPOSIT * USDC)
-        self.risk = Risk(POLICY, OWNER, guard=guard)
-        self.opened, self.reductions, self.exits, self.most_exits = False, 0, 0, 0
+        self.venue = Paper(OWNER, DEPOSIT * USDC)
+        self.bot = Bot(Options(strategy="none", guard=guard, policy=POLICY), self.venue)
+        self.opened, self.exits, self.most_exits = False, 0, 0
         self.told: list[str] = []
+        self.written = 0  # what of the journal was told
         self.shown = ""
         self.distance: float | None = None
         self.ended = False
-        self.second = 0
-        self.waiting: deque[Frame] = deque()
 
     def whole(self) -> Outcome:
         """Run to the end."""
+        self.bot.run(from_generator(self._frames))
+        ledger, risk = self.venue.ledger, self.bot.risk
+        equity = None if ledger.equity is None else ledger.equity / USDC
+        return Outcome(
+            self.opened, self._taken(), self.bot.journal.counts["reduce"], equity, risk.closest,
+            self.most_exits, tuple(self.told),
+        )  # fmt: skip
+
+    def _frames(self) -> Generator[Frame]:
         for second, frames in enumerate(frames_of(self.path)):
-            self.second = second
-            for frame in frames:
-                self._take(frame)
+            yield from frames
             if second == 2:
                 self._open()
             if second == CALM_S:
                 self.opened = len(self.venue.ledger.holdings) == len(self.path.assets)
             self._look(second)
-        ledger = self.venue.ledger
-        equity = None if ledger.equity is None else ledger.equity / USDC
-        return Outcome(
-            self.opened, self._taken(), self.reductions, equity, self.risk.closest,
-            self.most_exits, tuple(self.told),
-        )  # fmt: skip
-
-    def _take(self, frame: Frame) -> None:
-        for view in step(self.state, frame):
-            self._see(view)
-        while self.waiting:
-            self.risk.step(self.waiting.popleft())
-
-    def _see(self, view: MarketView) -> None:
-        self.waiting.extend(self.venue.step(view))
-        for verdict in self.risk.step(view):
-            if self.telling:
-                self.told.append(f"{self.second:5} s  {verdict.why}")
-            if not isinstance(verdict, Denied):
-                self.reductions += 1
-                self.waiting.extend(self.venue.step(verdict.order))
 
     def _open(self) -> None:
         for number, asset in enumerate(self.path.assets):
-            market = self.state.views[asset.ticker].market
+            market = self.bot.data.views[asset.ticker].market
             if market is None:
                 raise ConnError(f"expected the parameters of {asset.ticker} of path {self.path}")
-            self.waiting.extend(self.venue.step(_entry(asset, market, number)))
-        while self.waiting:
-            self.risk.step(self.waiting.popleft())
+            self.bot.place(_entry(asset, market, number))
 
     def _taken(self) -> int:
         """Count what the chain took: liquidations, and positions that were deleveraged."""
         ledger = self.venue.ledger
-        return ledger.liquidations + ledger.history.fills(status="DELEVERAGED").total
+        return ledger.tally.liquidations + ledger.history.fills(status="DELEVERAGED").total
 
     def _look(self, second: int) -> None:
         """Count the seconds in a row in which all could be sold, while it was in danger."""
-        taken, distance = self._taken(), self.risk.margin.distance
+        taken, distance = self._taken(), self.bot.risk.margin.distance
         shown = "flat" if distance is None else f"distance {distance:.1%}"
-        if self.telling and shown != self.shown:
-            self.told.append(f"{second:5} s  {shown}, {taken} liquidations")
+        if self.telling:
+            self._tell(second, f"{shown}, {taken} liquidations" if shown != self.shown else "")
         self.shown = shown
         if taken:
             if not self.ended:
                 self.ended = True
-                fell = (self.distance or 0.0) - (self.risk.closest or 0.0)
+                fell = (self.distance or 0.0) - (self.bot.risk.closest or 0.0)
                 self.most_exits = 0 if fell > POLICY.restore_to else self.most_exits
             return
         self.distance = distance
@@ -376,12 +365,19 @@ class _Run:
         self.exits = self.exits + 1 if left is not None and left > 0 else 0
         self.most_exits = max(self.most_exits, self.exits)
 
+    def _tell(self, second: int, shown: str) -> None:
+        """Tell what gate and guard said since the last look, and how the account stands."""
+        said = self.bot.journal.of_kind("reduce", "gate", "denied", "approved")
+        words = [entry.value.why for entry in said[self.written :]]
+        self.written = len(said)
+        self.told += [f"{second:5} s  {what}" for what in [*words, shown] if what]
+
     def _after_exit(self) -> int | None:
         """Return what would be left if all were sold into the books as they are; None if not."""
         ledger = self.venue.ledger
         left = ledger.collateral
         for ticker, holding in ledger.holdings.items():
-            quote = _sold(self.state.views[ticker], holding.market, holding.quantums)
+            quote = _sold(self.bot.data.views[ticker], holding.market, holding.quantums)
             if quote is None:
                 return None
             left += quote - abs(quote) // 2_000

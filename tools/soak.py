@@ -421,7 +421,7 @@ def soak(options: argparse.Namespace) -> Log:
     """Run venue, proxy and client for as long as asked; return all that was seen."""
     with tempfile.TemporaryDirectory(prefix="dydx-soak-") as folder:
         stamps = Path(folder) / "stamps.json"
-        asked = {"markets": options.markets, "speed": options.speed, "seed": options.seed}
+        asked = {"count": options.count, "speed": options.speed, "seed": options.seed}
         flags = [word for name, value in asked.items() for word in (f"--{name}", str(value))]
         with a_venue(*flags, "--stamps", str(stamps)) as venue:
             log = asyncio.run(run(options, venue))
@@ -702,7 +702,9 @@ def main(arguments: Sequence[str]) -> int:
     )
     add = parser.add_argument
     add("--minutes", type=float, default=10.0, help="wall time (default 10)")
-    add("--markets", type=int, default=20, help="1 to 250 (default 20)")
+    add("--count", type=int, default=20, help="how many markets, 1 to 250 (default 20)")
+    # What it was called before.
+    add("--markets", type=int, dest="count", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     add("--fault-every", type=float, default=10.0, metavar="SECONDS", help="default 10; 0 for none")
     add("--speed", type=float, default=1.0, help="venue seconds per wall second (default 1)")
     add("--seed", type=int, default=7, help="of the venue and of the plan of faults (default 7)")

@@ -46,7 +46,7 @@ def test_a_recorder_is_measured_and_nothing_is_missing(
     monkeypatch.setattr(bench_recorder, "WARM_UP_S", 2.0)
     monkeypatch.setattr(bench_recorder, "MOST_OF_A_CORE", 1.0)
 
-    code = main(["--seconds", "2", "--rate", "200", "--burst", "4", "--markets", "3"])
+    code = main(["--seconds", "2", "--rate", "200", "--burst", "4", "--count", "3"])
 
     said = capsys.readouterr().out
     assert code == 0, said
@@ -61,7 +61,7 @@ def test_a_kill_costs_less_than_a_second(
     # The bound is the bench's to judge, on a machine that has time for it.
     monkeypatch.setattr(bench_recorder, "MOST_LOST_S", 10.0)
 
-    code = main(["--kills", "1", "--rate", "200", "--markets", "3"])
+    code = main(["--kills", "1", "--rate", "200", "--count", "3"])
 
     said = capsys.readouterr().out
     assert code == 0, said

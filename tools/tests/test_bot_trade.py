@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import bot.trade
+import bot.wire
 import httpx
 import msgspec
 import pytest
 from bot.__main__ import main
+from bot.handle import request, running
 from dydx_conn import (
     LONG_TERM,
     AuditLog,
@@ -38,10 +41,11 @@ from dydx_conn import (
 from pydantic import SecretStr
 
 VENUE = Path(__file__).parent.parent / "venue"
+NAMES = ("fills", "ends", "sweep", "flat", "halts")
 # No event is as late as this; a busy machine may be slow.
 PATIENCE_S = 60
 # Each test has a wallet of its own, which holds nothing but what the faucet gives.
-HEX = {name: f"{number:02x}" * 32 for number, name in enumerate(("fills", "ends", "sweep"), 0x41)}
+HEX = {name: f"{number:02x}" * 32 for number, name in enumerate(NAMES, 0x41)}
 
 # Buys 1,000 USDC of a market once, when it and the account have been told of for a while.
 STRATEGY = """
@@ -54,16 +58,12 @@ class Once:
     def __init__(self):
         self.due = 0
 
-    def step(self, scored):
+    def step(self, scored, held):
         self.due = self.due or scored.at + 3_000_000_000
         if scored.at < self.due:
             return
         self.due = 2**63
-        yield Decision(
-            ticker=scored.ticker, seq=scored.seq, at=scored.at, action="target",
-            target_usdc=1_000.0, previous_usdc=0.0, urgency=0.5, score=70.0,
-            reasons=("once",), scores=scored.scores,
-        )
+        yield Decision.of(scored, 1_000.0, "once")
 
 
 strategy = Once
@@ -118,6 +118,16 @@ def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         process.stdout.close()
 
 
+@pytest.fixture(autouse=True)
+def own_places(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let no other bot of this machine be found, and nothing be left on it."""
+    # Not below tmp_path: the path of a socket may be no longer than 107 characters.
+    with tempfile.TemporaryDirectory(prefix="bot-") as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        monkeypatch.setenv("XDG_STATE_HOME", f"{folder}/state")
+        yield
+
+
 @pytest.fixture
 def once(tmp_path: Path) -> Path:
     """Write the strategy to a file, as a person would."""
@@ -153,7 +163,7 @@ def test_an_order_is_signed_accepted_filled_and_reported(
 ) -> None:
     """What it lived replays to the same bytes, and nothing written holds the key."""
     keys, kept, audit = key("fills"), tmp_path / "kept.jsonl.zst", tmp_path / "audit.jsonl"
-    typed = ["--network", str(venue.file), "--markets", "BTC-USD", "--strategy", str(once)]
+    typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--strategy", str(once)]
     typed += ["--record", str(kept), "--audit", str(audit), "--json"]
 
     def filled() -> bool:
@@ -176,6 +186,96 @@ def test_an_order_is_signed_accepted_filled_and_reported(
     events = {line["event"] for line in words(audit)}
     assert {"trading", "node sent", "node broadcast", "socket open", "rest", "ended"} <= events
     assert HEX["fills"] not in audit.read_text()
+
+
+def test_a_trade_that_is_flattened_leaves_nothing_behind(
+    venue: Running,
+    once: Path,
+    key: Callable[[str], Keys],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What it bought is sold when its time is up, by an order that can only reduce; it replays."""
+    keys, kept, audit = key("flat"), tmp_path / "kept.jsonl.zst", tmp_path / "audit.jsonl"
+    # Not while the account is asked for by REST, 3 s after the start: the stand-in's answer may
+    # then be ahead of the height that it names.
+    once.write_text(STRATEGY.replace("3_000_000_000", "5_000_000_000"))
+    typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--strategy", str(once)]
+    typed += ["--record", str(kept), "--audit", str(audit), "--seconds", "9", "--json"]
+
+    assert main(["trade", *typed, "--flatten"]) == 0
+    lived = json.loads(capsys.readouterr().out)
+    assert main(["replay", str(kept), "--strategy", str(once), "--json"]) == 0
+    replayed = json.loads(capsys.readouterr().out)
+
+    assert lived["open"] == []
+    assert lived["orders"]["FILLED"] == 2
+    orders = venue.orders(keys.address)
+    assert {(order.side, order.reduce_only) for order in orders} == {("BUY", False), ("SELL", True)}
+    assert lived["gate"]["reasons"] == {"HALTED": "halted: the run ends (by end)"}
+    assert next(line["what"] for line in words(audit) if line["event"] == "act") == "flatten"
+    assert replayed["run_hash"] == lived["run_hash"]
+
+
+@pytest.mark.parametrize("command", ["paper", "trade"])
+def test_a_live_bot_is_halted_from_another_terminal(
+    command: str,
+    venue: Running,
+    key: Callable[[str], Keys],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It says so at once, stays so when it is started again, and its recording replays it."""
+    key("halts")
+    kept, audit = tmp_path / "kept.jsonl.zst", str(tmp_path / "audit.jsonl")
+    typed = [command, "--network", str(venue.file), "--tickers", "BTC-USD", "--json"]
+    typed += ["--audit", audit] if command == "trade" else []
+
+    first = started(*typed, "--record", str(kept))
+    assert main(["halt", "--why", "a headline"]) == 0
+    told = capsys.readouterr().out
+    lived = ended(first)
+    again = started(*typed)
+    assert main(["status"]) == 1
+    stands = capsys.readouterr().out
+    assert main(["resume", str(again.pid)]) == 0
+    ended(again)
+    last = started(*typed)
+    capsys.readouterr()
+    assert main(["status", "--json"]) == 0
+    resumed = json.loads(capsys.readouterr().out)
+    ended(last)
+    assert main(["replay", str(kept), "--json"]) == 0
+    replayed = json.loads(capsys.readouterr().out)
+
+    assert f"{first.pid}, {command.upper()} venue BTC-USD" in told
+    assert "halted: a headline (by command)" in told
+    assert "halted: a headline (by command, and nobody resumed) (by restart)" in stands
+    assert resumed["gate"] == {"state": "ACTIVE", "reasons": {}}
+    assert [row["words"] for row in lived["samples"]["acts"]] == ["halt by command: a headline"]
+    assert replayed["run_hash"] == lived["run_hash"]
+
+
+def started(*typed: str) -> "subprocess.Popen[str]":
+    """Start a bot in a process of its own; wait until it knows its account."""
+    run = subprocess.Popen([sys.executable, "-m", "bot", *typed], stdout=subprocess.PIPE, text=True)
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        assert run.poll() is None
+        if run.pid in (found := running()):
+            told = request(found[run.pid], "status")["status"]
+            if "UNKNOWN_ACCOUNT" not in told["gate"]["reasons"]:
+                break
+        time.sleep(0.05)
+    return run
+
+
+def ended(run: "subprocess.Popen[str]") -> dict[str, Any]:
+    """End a bot as Ctrl-C does; return its report."""
+    run.send_signal(signal.SIGINT)
+    report: dict[str, Any] = json.loads(run.communicate(timeout=PATIENCE_S)[0])
+    assert run.returncode == 0
+    return report
 
 
 def ended_by_ctrl_c(typed: list[str], when: Callable[[], bool]) -> int:
@@ -224,7 +324,7 @@ def test_ctrl_c_takes_what_is_open_off_the_books_and_then_reports(
     """The cancel is answered before the sources are let go; exit code 0."""
     keys = key("ends")
     monkeypatch.setattr(bot.trade, "Trader", Resting)
-    typed = ["--network", str(venue.file), "--markets", "BTC-USD", "--strategy", str(once)]
+    typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--strategy", str(once)]
     typed += ["--audit", str(tmp_path / "audit.jsonl"), "--plain"]
 
     def resting() -> bool:
@@ -248,7 +348,7 @@ def test_cancel_all_takes_off_what_others_placed(
     """Short-term and long-term, of a run that is long over; exit code 0."""
     keys = key("sweep")
     us, audit = Subaccount(keys.address, 0), tmp_path / "audit.jsonl"
-    markets = bot.trade.WireVenue(us).markets
+    markets = bot.wire.WireVenue(us).markets
     path = "/v4/perpetualMarkets"
     told = rest_contents(path, httpx.get(venue.rest + path).text).markets["BTC-USD"]
     markets["BTC-USD"] = perpetual_market(told)

@@ -334,7 +334,7 @@ def test_a_short_soak_runs_end_to_end(capsys: pytest.CaptureFixture[str]) -> Non
 
     How fresh data were is not judged here: seconds are too few to say.
     """
-    short = ["--minutes", "0.1", "--settle", "3", "--fault-every", "2", "--markets", "2"]
+    short = ["--minutes", "0.1", "--settle", "3", "--fault-every", "2", "--count", "2"]
 
     assert main(short) in (0, 1)
     said = capsys.readouterr().out
@@ -351,5 +351,5 @@ def test_a_short_soak_runs_end_to_end(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_a_venue_that_cannot_run_is_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 2 and the reason: nothing was learned of the connection."""
-    assert main(["--markets", "0"]) == 2
+    assert main(["--count", "0"]) == 2
     assert "expected the venue to say" in capsys.readouterr().err

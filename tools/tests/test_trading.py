@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,12 @@ import httpx
 import msgspec
 import pytest
 from dydx_conn import (
+    Accounts,
     AuditLog,
-    ClientIds,
     Denied,
     Frame,
     Inbox,
     Keys,
-    Lifecycle,
     MarketFields,
     Network,
     OrderRequest,
@@ -33,7 +33,7 @@ from dydx_conn import (
     Trader,
     cancel,
     cancel_all,
-    fold_order_frame,
+    client_ids,
     limit,
     live,
     market,
@@ -62,7 +62,7 @@ PATIENCE_S = 60
 def network() -> Iterator[Network]:
     """Run a venue for all tests of this file; blocks come five times as fast."""
     ports = ["--port", "0", "--ws-port", "0", "--grpc-port", "0"]
-    command = [sys.executable, str(VENUE), *ports, "--speed", "5", "--markets", "2"]
+    command = [sys.executable, str(VENUE), *ports, "--speed", "5", "--count", "2"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         said = ""
         assert process.stdout is not None
@@ -85,7 +85,7 @@ class Session:
     def __init__(self, network: Network, seed: int, **options: Any) -> None:
         self.network, self.keys = network, Keys(SecretStr(f"{seed:02x}" * 32))
         self.us = options.pop("subaccount", Subaccount(self.keys.address, 0))
-        self.inbox, self.life = Inbox(), Lifecycle()
+        self.inbox, self.accounts = Inbox(), Accounts()
         self.states: list[OrderState] = []
         self._heard, self._ready, self._over = threading.Condition(), threading.Event(), False
         self.markets = markets(network)
@@ -104,7 +104,8 @@ class Session:
     def _hear(self, frame: Any) -> bool:
         self.trader.observe(frame)
         with self._heard:
-            self.states.extend(fold_order_frame(self.life, frame))
+            for update in self.accounts.step(frame):
+                self.states.extend(update.orders)
             self._heard.notify_all()
         if frame.type == "subscribed" and frame.channel == "v4_parent_subaccounts":
             self._ready.set()
@@ -192,12 +193,11 @@ def session(network: Network, request: pytest.FixtureRequest) -> Iterator[Sessio
 # === Short-term ===
 
 
-def test_a_market_order_is_sent_and_filled(session: Session, tmp_path: Path) -> None:
+def test_a_market_order_is_sent_and_filled(session: Session) -> None:
     """Its id is known before it is sent, and is the indexer's; the fill is told once."""
-    ids = ClientIds(tmp_path / "ids")
     order = market(
         session.btc, "BUY", "0.01", f"{session.price * 1.05:.6f}", rounding="less",
-        client_id=ids(), good_til_block=session.trader.good_til_block(),
+        client_id=next(client_ids(time.time_ns())), good_til_block=session.trader.good_til_block(),
     )  # fmt: skip
     queued = session.send(order)
 
@@ -234,7 +234,9 @@ def test_all_orders_are_cancelled_at_once(session: Session) -> None:
     queued.append(session.send(session.long(10)))
     for each in queued:
         session.until(each, "OPEN")
-    wishes = cancel_all(session.life.open(), good_til_block=session.trader.good_til_block(18))
+    wishes = cancel_all(
+        session.accounts.orders.open(), good_til_block=session.trader.good_til_block(18)
+    )
     for wish in wishes[str(session.us)]:
         session.send(wish)
 
@@ -242,7 +244,7 @@ def test_all_orders_are_cancelled_at_once(session: Session) -> None:
 
     assert len(wishes[str(session.us)]) == 2
     assert ends == ["CANCELLED"] * 4
-    assert session.life.open() == []
+    assert session.accounts.orders.open() == []
 
 
 def test_a_post_only_order_that_would_cross_is_rejected(session: Session) -> None:
@@ -267,14 +269,14 @@ def test_a_lost_answer_is_settled_by_the_chain(
         def details(self) -> str:
             return "lost"
 
-    real = session.trader._node.broadcast
+    real = session.trader._sender.node.broadcast
     sent = []
 
     def lossy(*given: Any) -> Any:
         sent.append(real(*given))
         raise Lost
 
-    monkeypatch.setattr(session.trader._node, "broadcast", lossy)
+    monkeypatch.setattr(session.trader._sender.node, "broadcast", lossy)
     queued = session.send(session.long(1))
 
     statuses = session.until(queued, "OPEN")
@@ -297,7 +299,7 @@ def test_a_stateful_order_is_replaced_by_another(session: Session) -> None:
     session.send(swap)
 
     session.until(queued, "CANCELLED")
-    [second] = session.life.open()
+    [second] = session.accounts.orders.open()
     assert session.until(Queued((second.id,)), "OPEN")[-1] == "OPEN"
 
 
@@ -399,7 +401,10 @@ def test_an_isolated_child_trades_beside_its_parent(session: Session, network: N
     assert own.ids != childs.ids
     for queued, number in ((own, 0), (childs, 128)):
         session.until(queued, "OPEN")
-        assert session.life.orders[queued.ids[0]].subaccount == f"{session.us.owner}/{number}"
+        assert (
+            session.accounts.orders.orders[queued.ids[0]].subaccount
+            == f"{session.us.owner}/{number}"
+        )
 
 
 def test_a_permitted_key_trades_for_the_owner_and_does_no_more(network: Network) -> None:
@@ -420,7 +425,7 @@ def test_a_permitted_key_trades_for_the_owner_and_does_no_more(network: Network)
         placed = session.send(order)
         session.until(placed, "OPEN")
         answers: list[Any] = []
-        session.trader._inbox = Told(answers)  # type: ignore[assignment]  # as long as it puts
+        session.trader._log._inbox = Told(answers)  # type: ignore[assignment]  # as long as it puts
         session.send(cancel(order))
         session.trader.close()
 

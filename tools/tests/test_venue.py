@@ -103,7 +103,7 @@ def stop(running: Running) -> int:
 @pytest.fixture(scope="module")
 def venue() -> Iterator[Running]:
     """Run one venue for all tests of this file, some blocks old."""
-    running = start("--speed", "20", "--markets", "3", "--seed", "5")
+    running = start("--speed", "20", "--count", "3", "--seed", "5")
     try:
         wait_for_block(running, 41_000_060)
         yield running
@@ -403,7 +403,7 @@ def test_invalid_messages_close_the_connection_with_1008(venue: Running) -> None
 
 def test_a_venue_ends_cleanly_on_sigterm_with_clients_connected() -> None:
     """Exit code 0, promptly, and the last word on the terminal."""
-    running = start("--markets", "1")
+    running = start("--count", "1")
     with Listener(running.ws, lambda ws: ws.markets.subscribe()) as listener:
         listener.until(lambda message: message["type"] == "subscribed")
         running.process.send_signal(signal.SIGTERM)
@@ -418,8 +418,8 @@ def test_a_venue_ends_cleanly_on_sigterm_with_clients_connected() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        ["--markets", "0"],
-        ["--markets", "251"],
+        ["--count", "0"],
+        ["--count", "251"],
         ["--speed", "0"],
         ["--start", "noon"],
         ["--calm", "-1"],
@@ -433,6 +433,18 @@ def test_a_bad_option_is_refused_with_what_was_expected(options: list[str]) -> N
 
     assert done.returncode == 2
     assert f"expected {options[0]}" in done.stderr
+
+
+def test_the_name_that_count_had_is_taken_and_not_shown() -> None:
+    """Who wrote a script for it need not change it."""
+    asked = [[sys.executable, str(VENUE), *typed] for typed in (["--markets", "0"], ["--help"])]
+
+    refused, shown = (
+        subprocess.run(each, capture_output=True, text=True, check=False) for each in asked
+    )
+
+    assert "expected --count between 1 and 250, got 0" in refused.stderr
+    assert "--markets" not in shown.stdout
 
 
 # === Node ===

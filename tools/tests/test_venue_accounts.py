@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from dydx_conn import CancelRequest, OrderRequest, Subaccount
+from dydx_paper import subaccount_fields
 from v4_proto.dydxprotocol.clob import order_pb2, tx_pb2
 from v4_proto.dydxprotocol.subaccounts import subaccount_pb2
 
@@ -24,11 +25,23 @@ START_NS = from_iso("2026-01-05T13:56:00Z")
 US = Subaccount(address_of_resident("this test"), 0)
 
 
+class Listener(Silence):
+    """A sink that keeps what is said of our account."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    def publish(self, channel: str, id: str, contents: Any, subaccount: int | None = None) -> None:
+        if (channel, id) == ("v4_subaccounts", str(US)):
+            self.heard.append(contents)
+
+
 class Desk:
     """A venue in this process and one funded account on it."""
 
     def __init__(self, usdc: int = 10_000, **settings: Any) -> None:
-        self.exchange = Exchange(Settings(start_ns=START_NS, **settings), Silence())
+        self.listener = Listener()
+        self.exchange = Exchange(Settings(start_ns=START_NS, **settings), self.listener)
         self.accounts = self.exchange.accounts
         self.accounts.faucet(US, usdc * 1_000_000)
 
@@ -61,13 +74,24 @@ class Desk:
         request = CancelRequest(ticker="", clob_pair_id=0, client_id=client_id, **fields)
         return self.accounts.cancel(US, request)[0]
 
+    @property
+    def later(self) -> int:
+        """Return a time after the end of every order here, in unix seconds."""
+        return self.exchange.block_ns // SECOND_NS + 7_200
+
     def run(self, seconds: float) -> None:
         for _ in range(int(seconds * 10)):
             self.exchange.step()
 
     def order(self, client_id: int = 1) -> Any:
-        orders = self.accounts.histories[US].orders.values()
-        return next(record for record in orders if record.request.client_id == client_id)
+        orders = self.accounts.ledgers[US].history.orders().rows
+        return next(record for record in orders if record.client_id == client_id)
+
+    def told(self) -> list[tuple[str, str]]:
+        """Return the status and the reason of each order that was told on our channel."""
+        rows = [row for contents in self.listener.heard for row in contents.get("orders", ())]
+        ours = "ORDER_REMOVAL_REASON_"
+        return [(row["status"], row.get("removalReason", "").removeprefix(ours)) for row in rows]
 
 
 def test_a_replacement_needs_a_greater_block_and_keeps_the_id() -> None:
@@ -79,7 +103,8 @@ def test_a_replacement_needs_a_greater_block_and_keeps_the_id() -> None:
     first = desk.order()
     assert desk.place(**resting) == (20, "clob")
     assert desk.place(**resting, good_til_block=desk.exchange.height + 15) == (0, "")
-    assert (first.status, first.reason) == ("BEST_EFFORT_CANCELED", "REPLACED")
+    opened = ("BEST_EFFORT_OPENED", "")
+    assert desk.told() == [opened, ("BEST_EFFORT_CANCELED", "REPLACED"), opened]
     assert desk.order().status == "BEST_EFFORT_OPENED"
     assert desk.order().id == first.id
 
@@ -90,7 +115,10 @@ def test_a_short_term_order_ends_with_its_block() -> None:
     desk.place(time_in_force="GTT", away=0.9, good_til_block=desk.exchange.height + 3)
     desk.run(6)
 
-    assert (desk.order().status, desk.order().reason) == ("CANCELED", "EXPIRED")
+    assert (desk.order().status, desk.order().reason) == (
+        "CANCELED",
+        "ORDER_REMOVAL_REASON_EXPIRED",
+    )
 
 
 def test_an_ioc_that_finds_nothing_is_taken_and_removed() -> None:
@@ -98,7 +126,7 @@ def test_an_ioc_that_finds_nothing_is_taken_and_removed() -> None:
     desk = Desk()
 
     assert desk.place(away=0.9) == (0, "")
-    assert desk.order().reason == "IMMEDIATE_OR_CANCEL_WOULD_REST_ON_BOOK"
+    assert desk.order().reason == "ORDER_REMOVAL_REASON_IMMEDIATE_OR_CANCEL_WOULD_REST_ON_BOOK"
 
 
 def test_a_taker_without_collateral_is_taken_and_removed() -> None:
@@ -108,7 +136,7 @@ def test_a_taker_without_collateral_is_taken_and_removed() -> None:
     assert desk.place() == (0, "")
     assert (desk.order().status, desk.order().reason) == (
         "BEST_EFFORT_CANCELED",
-        "UNDERCOLLATERALIZED",
+        "ORDER_REMOVAL_REASON_UNDERCOLLATERALIZED",
     )
 
 
@@ -122,7 +150,7 @@ def test_reduce_only_closes_and_no_more() -> None:
 
     assert desk.accounts.ledgers[US].position("BTC-USD") == 0
     assert desk.order(2).status == "CANCELED"
-    assert desk.order(2).reason == "REDUCE_ONLY_RESIZE"
+    assert desk.order(2).reason == "ORDER_REMOVAL_REASON_REDUCE_ONLY_RESIZE"
 
 
 def test_an_isolated_market_does_not_share_an_account() -> None:
@@ -144,13 +172,14 @@ def test_a_long_term_order_rests_after_its_block_and_can_be_cancelled() -> None:
     book = desk.exchange.tapes["BTC-USD"].book.book
 
     assert desk.stateful(time_in_force="GTT", away=0.9) == (0, "")
-    assert desk.order().order.key not in book.orders
+    key = (US, 1, 64)
+    assert key not in book.orders
     desk.run(3)
-    assert desk.order().order.key in book.orders
+    assert key in book.orders
     assert desk.order().status == "OPEN"
-    assert desk.cancel(order_flags=64, good_til_block_time=2**31) == 0
-    assert desk.order().order.key not in book.orders
-    assert desk.cancel(order_flags=64, good_til_block_time=2**31) == 3006
+    assert desk.cancel(order_flags=64, good_til_block_time=desk.later) == 0
+    assert key not in book.orders
+    assert desk.cancel(order_flags=64, good_til_block_time=desk.later) == 3006
 
 
 @pytest.mark.parametrize(
@@ -210,6 +239,72 @@ def test_a_cancel_outside_the_window_is_refused() -> None:
     assert desk.cancel(good_til_block=desk.exchange.height + 41) == 0
 
 
+def test_a_cancel_that_ends_no_later_than_the_last_is_known() -> None:
+    """Code 9: nothing new in it."""
+    desk = Desk()
+    until = desk.exchange.height + 10
+
+    codes = [desk.cancel(good_til_block=at) for at in (until, until, until + 1)]
+
+    assert codes == [0, 9, 0]
+
+
+def test_a_stateful_cancel_may_not_end_before_its_order() -> None:
+    """Code 29, as long as the order waits for its block and when it rests."""
+    desk = Desk()
+    desk.stateful(time_in_force="GTT", away=0.9)
+    soon = desk.exchange.block_ns // SECOND_NS + 60
+
+    waiting = desk.cancel(order_flags=64, good_til_block_time=soon)
+    desk.run(3)
+    resting = desk.cancel(order_flags=64, good_til_block_time=soon)
+
+    assert (waiting, resting) == (29, 29)
+    assert desk.order().status == "OPEN"
+
+
+def test_a_reduce_only_stop_without_a_position_is_removed_when_it_triggers() -> None:
+    """Its trigger is reached at once, and there is nothing to reduce."""
+    desk = Desk()
+    trigger = desk.exchange.tapes["BTC-USD"].market.subticks_per_tick
+    desk.stateful(
+        flags=32, away=0.5, condition_type="STOP_LOSS", trigger_subticks=trigger, reduce_only=True
+    )
+    desk.run(3)
+
+    assert desk.order().status == "CANCELED"
+    assert desk.order().reason == "ORDER_REMOVAL_REASON_REDUCE_ONLY_RESIZE"
+
+
+def test_a_withdrawal_leaves_the_margin_and_moves_something() -> None:
+    """More than is free fails to update the account; nothing is no amount."""
+    desk = Desk(usdc=100)
+    desk.place()
+    free = desk.accounts.ledgers[US].margin.free_collateral
+
+    amounts = free + 1, 0, free
+    answers = [desk.accounts.withdraw(US, US.owner, amount)[:2] for amount in amounts]
+
+    assert answers == [(102, "subaccounts"), (500, "subaccounts"), (0, "")]
+
+
+def test_who_is_worth_less_than_nothing_is_deleveraged_and_may_not_withdraw() -> None:
+    """A market without bids and a price that fell through the account's bankruptcy."""
+    desk = Desk(usdc=10_000)
+    tape = desk.exchange.tapes["BTC-USD"]
+    desk.place(quantums=5 * 10**9)
+    ledger = desk.accounts.ledgers[US]
+    for key in [key for key, order in tape.book.book.orders.items() if order.side == "BUY"]:
+        tape.book.book.cancel(key)
+    tape.oracle = tape.oracle * 3 // 4
+    desk.accounts.commit()
+    desk.accounts.faucet(US, 100_000_000)
+
+    assert ledger.position("BTC-USD") == 0
+    assert ledger.history.fills(status="DELEVERAGED").total == 1
+    assert desk.accounts.withdraw(US, US.owner, 1)[0] == 102
+
+
 def test_funding_is_owed_on_the_hour_and_moves_money_at_the_next_touch() -> None:
     """A squeeze makes a long pay: REST counts it at once, the chain's own balance when touched."""
     desk = Desk(scenario="funding-squeeze", calm_s=1)
@@ -217,20 +312,19 @@ def test_funding_is_owed_on_the_hour_and_moves_money_at_the_next_touch() -> None
     ledger = desk.accounts.ledgers[US]
     before = ledger.collateral
     desk.run(260)
-    [payment] = desk.accounts.histories[US].payments
-    owed = round(float(payment["payment"]) * 1e6)
-    row = desk.accounts.subaccount_row(ledger)
-    untouched, _ = desk.accounts.holdings(US)
+    [payment] = ledger.history.payments().rows
+    owed, untouched = -payment.credited, ledger.collateral
+    row = subaccount_fields(ledger, desk.exchange.height)
     desk.accounts.faucet(US, 1)
 
-    assert payment["ticker"] == "BTC-USD"
+    assert payment.ticker == "BTC-USD"
     assert owed > 0
     assert untouched == before
     assert row["assetPositions"]["USDC"]["size"] == decimal_text(before - owed, -6)
     position = row["openPerpetualPositions"]["BTC-USD"]
     assert position["netFunding"] == decimal_text(-owed, -6)
     assert ledger.collateral == before - owed + 1
-    assert (ledger.funding_paid, ledger.unsettled) == (owed, 0)
+    assert (ledger.paid.funding, ledger.unsettled) == (owed, 0)
 
 
 def test_a_wallet_takes_its_sequence_or_a_nonce_of_now() -> None:
@@ -258,11 +352,11 @@ def test_a_twap_order_is_worked_off_in_equal_parts() -> None:
     assert desk.stateful(1, 128, **terms, **slices) == (0, "")
 
     desk.run(95)
-    some = desk.order().order.filled
+    some = desk.order().filled
     desk.run(210)
 
     assert some == 4_000_000
-    assert (desk.order().status, desk.order().order.filled) == ("FILLED", 10_000_000)
+    assert (desk.order().status, desk.order().filled) == ("FILLED", 10_000_000)
     assert desk.accounts.ledgers[US].position("BTC-USD") == 10_000_000
 
 
@@ -276,16 +370,25 @@ def test_a_twap_order_that_finds_nothing_expires() -> None:
     until = desk.exchange.block_ns // SECOND_NS + 60
     desk.stateful(2, 128, **terms, **slices, good_til_block_time=until)
     desk.stateful(3, 128, **terms, **slices)
-    assert desk.cancel(3, order_flags=128, good_til_block_time=2**31) == 0
+    assert desk.cancel(3, order_flags=128, good_til_block_time=desk.later) == 0
 
     desk.run(70)
     early = desk.order(1).status
     desk.run(240)
 
     assert early == "OPEN"
-    assert (desk.order(1).status, desk.order(1).reason) == ("CANCELED", "EXPIRED")
-    assert (desk.order(2).status, desk.order(2).reason) == ("CANCELED", "EXPIRED")
-    assert (desk.order(3).status, desk.order(3).reason) == ("CANCELED", "USER_CANCELED")
+    assert (desk.order(1).status, desk.order(1).reason) == (
+        "CANCELED",
+        "ORDER_REMOVAL_REASON_EXPIRED",
+    )
+    assert (desk.order(2).status, desk.order(2).reason) == (
+        "CANCELED",
+        "ORDER_REMOVAL_REASON_EXPIRED",
+    )
+    assert (desk.order(3).status, desk.order(3).reason) == (
+        "CANCELED",
+        "ORDER_REMOVAL_REASON_USER_CANCELED",
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,19 +11,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from dydx_risk import funding_index_delta
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "venue"))
 
 from exchange import Exchange, Settings  # the folder's modules are siblings
 from market import SCENARIOS, listings
-from tape import (
-    decimal_text,
-    from_iso,
-    funding_index_delta,
-    iso,
-    median_vote,
-    quotient_text,
-)
+from tape import decimal_text, from_iso, iso, quotient_text
 
 START_NS = from_iso("2026-01-05T13:56:00Z")
 
@@ -228,7 +222,7 @@ def test_funding_is_paid_on_the_hour_and_sampled_each_minute() -> None:
 
     assert paid["effectiveAt"].startswith("2026-01-05T14:00:0")
     assert btc.funding_index - before == funding_index_delta(
-        round(float(paid["rate"]) * 8e6), round(float(paid["price"]) * 1e5), -5, -10
+        round(float(paid["rate"]) * 8e6), 3_600, round(float(paid["price"]) * 1e5), -5, -10
     )
 
 
@@ -314,12 +308,3 @@ def test_quotients_are_written_to_twenty_places() -> None:
 def test_times_are_written_in_milliseconds_and_read_back() -> None:
     """The indexer's way of writing time."""
     assert iso(from_iso("2026-01-05T13:56:00.250Z")) == "2026-01-05T13:56:00.250Z"
-
-
-@pytest.mark.parametrize(
-    ("votes", "sample"),
-    [([], 0), ([10] * 15, 10), ([10] * 7, 0), ([10] * 8, 10), ([1, 2] * 8, 2), ([-1, -2] * 8, -2)],
-)
-def test_a_minute_sample_is_a_padded_median(votes: list[int], sample: int) -> None:
-    """Fewer than fifteen votes are padded with zeros; the mean of two goes away from zero."""
-    assert median_vote(votes) == sample

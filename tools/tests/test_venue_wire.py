@@ -104,8 +104,9 @@ def test_every_account_balances_to_the_last_quantum() -> None:
     client.run(260)
 
     for ledger in client.exchange.accounts.ledgers.values():
-        paid = ledger.paid_for_fills + ledger.fees_paid + ledger.funding_paid
-        assert ledger.collateral == ledger.deposits - paid - ledger.insurance_paid
+        where = ledger.paid
+        paid = where.for_fills + where.fees + where.funding + where.insurance
+        assert ledger.collateral == ledger.deposits - paid
 
 
 def test_a_batch_is_an_array_and_single_messages_are_objects() -> None:

@@ -1,6 +1,6 @@
 """Run a local stand-in for dYdX v4: REST, WebSocket and node, on this machine only.
 
-    uv run tools/venue --scenario crash --markets 60 --seed 7 --speed 20
+    uv run tools/venue --scenario crash --count 60 --seed 7 --speed 20
 
     market.py          what is listed, how it moves, one book each (matching is dydx_paper's)
     tape.py            what the indexer remembers of a market, in its own JSON
@@ -81,7 +81,9 @@ def parser() -> argparse.ArgumentParser:
     names = ("calm", "trend", "crash", "halt", "funding-squeeze")
     add = wide.add_argument
     add("--scenario", choices=names, default="calm", help="; ".join(STORIES))
-    add("--markets", type=int, default=3, metavar="N", help="how many markets, 1 to 250")
+    add("--count", type=int, default=3, metavar="N", help="how many markets, 1 to 250")
+    # What it was called before.
+    add("--markets", type=int, dest="count", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     add(
         "--seed",
         type=int,
@@ -110,16 +112,16 @@ def parser() -> argparse.ArgumentParser:
 
 def objection(options: argparse.Namespace) -> str:
     """Say what is wrong with the options, "" if nothing is."""
-    if not 1 <= options.markets <= 250:
-        return f"expected --markets between 1 and 250, but it was {options.markets}"
+    if not 1 <= options.count <= 250:
+        return f"expected --count between 1 and 250, got {options.count}"
     if not 0 < options.speed <= 1000:
-        return f"expected --speed above 0 and up to 1000, but it was {options.speed}"
+        return f"expected --speed above 0 and up to 1000, got {options.speed}"
     if options.calm < 0:
-        return f"expected --calm in seconds, but it was {options.calm}"
+        return f"expected --calm in seconds, got {options.calm}"
     try:
         datetime.datetime.fromisoformat(options.start)
     except ValueError:
-        return f"expected --start like {START}, but it was {options.start!r}"
+        return f"expected --start like {START}, got {options.start!r}"
     return ""
 
 
@@ -175,7 +177,7 @@ async def run(options: argparse.Namespace, papers: "Papers | None") -> None:
         hub.stamps = {}
     settings = Settings(
         scenario=options.scenario,
-        markets=options.markets,
+        markets=options.count,
         seed=options.seed,
         calm_s=options.calm,
         start_ns=from_iso(options.start),
@@ -240,7 +242,7 @@ def announce(
     rest, extra = (listener.getsockname()[1] for listener in sockets)
     print(
         "A stand-in for dYdX v4: made-up markets, no money, this machine only. It is not dYdX.\n"
-        f"scenario {options.scenario}, {options.markets} markets, seed {options.seed}, "
+        f"scenario {options.scenario}, {options.count} markets, seed {options.seed}, "
         f"speed {options.speed:g}, venue time from {options.start}\n"
         f"REST       http{s}://127.0.0.1:{rest}\n"
         f"WebSocket  ws{s}://127.0.0.1:{rest}/v4/ws\n"

@@ -13,9 +13,9 @@ Nothing here knows of sockets: everything said goes to a `Sink`.
 import sys
 from dataclasses import dataclass
 from random import Random
-from typing import Final, Protocol
+from typing import Final
 
-from accounts import Accounts
+from accounts import Accounts, Sink
 from market import STEP_NS, Factor, Market, Mood, Scenario, Trade, listings
 from residents import RESIDENTS, Resident
 from tape import SECOND_NS, START_HEIGHT, Json, Tape, iso
@@ -35,16 +35,6 @@ VERSIONS: Final = {
 REFRESH_NS: Final = 10 * SECOND_NS
 MINUTE_NS: Final = 60 * SECOND_NS
 HOUR_NS: Final = 3600 * SECOND_NS
-
-
-class Sink(Protocol):
-    """Where the exchange says what happens."""
-
-    def wanted(self, channel: str, id: str) -> bool:
-        """Tell whether anybody listens."""
-
-    def publish(self, channel: str, id: str, contents: Json, subaccount: int | None = None) -> None:
-        """Say something to whoever listens."""
 
 
 class Silence:
@@ -91,8 +81,10 @@ class Exchange:
             market = Market(listing, settings.seed)
             tape = Tape(market, settings.seed, settings.start_ns)
             self.tapes[tape.ticker] = self.pairs[market.market.clob_pair_id] = tape
-        self.accounts = Accounts(self)
-        self.residents = [Resident(self.accounts, self, name) for name in RESIDENTS]
+        self.accounts = Accounts(self, self.tapes, sink)
+        self.residents = [
+            Resident(name, self.accounts, self, self.tapes, settings.seed) for name in RESIDENTS
+        ]
         self._pending: dict[str, list[Trade]] = {}
 
     def step(self) -> None:
@@ -156,6 +148,7 @@ class Exchange:
     def _commit(self, tape: Tape, trades: list[Trade]) -> None:
         interest = tape.open_interest
         told = tape.block(trades, self.height, self.block_ns)
+        self.accounts.traded(tape, trades)
         if told:
             self.sink.publish("v4_trades", tape.ticker, {"trades": told})
         if tape.fresh_candles:
@@ -191,8 +184,6 @@ class Exchange:
             for tape in self.tapes.values():
                 tape.sample()
         if before_ns // HOUR_NS != self.block_ns // HOUR_NS:
-            rates = {
-                ticker: tape.tick_funding(self.height, self.block_ns)
-                for ticker, tape in self.tapes.items()
-            }
-            self.accounts.fund(rates)
+            for tape in self.tapes.values():
+                tape.tick_funding(self.height, self.block_ns)
+            self.accounts.fund()

@@ -26,9 +26,21 @@ from typing import Any, Final
 
 import msgspec
 import uvicorn
-from accounts import OPEN_STATES, Record, asset_row, is_address, order_row
-from dydx_conn import Subaccount
-from dydx_paper import Ledger
+from accounts import OPEN_STATES, Accounts, hash_of, is_address
+from dydx_conn import Subaccount, event_id, subaccount_id
+from dydx_paper import (
+    FundingRecord,
+    Ledger,
+    OrderRecord,
+    PnlPoint,
+    asset_fields,
+    fill_fields,
+    order_fields,
+    position_fields,
+    subaccount_fields,
+    transfer_fields,
+)
+from dydx_paper import snapshot as account_snapshot
 from exchange import VERSIONS, Exchange
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -36,7 +48,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
-from tape import RESOLUTIONS, Json, Tape, from_iso, iso
+from tape import RESOLUTIONS, Json, Tape, decimal_text, from_iso, iso
 from tls import Papers
 
 encode: Final = msgspec.json.Encoder().encode
@@ -330,30 +342,26 @@ def _subaccount_snapshot(exchange: Exchange, channel: str, id: str) -> Json:
         raise ValueError(id)
     accounts, subaccount = exchange.accounts, Subaccount(owner, int(number))
     if channel == "v4_subaccounts":
-        ledger = accounts.known(subaccount)
-        row = accounts.subaccount_row(ledger) if ledger else None
-        family = [subaccount]
+        family = [ledger] if (ledger := known(accounts, subaccount)) else []
     else:
-        row = accounts.parent_row(owner, int(number))
-        family = [one for one in accounts.ledgers if _is_child(one, owner, int(number))]
-    if row is None:
+        family = children(accounts, owner, int(number))
+    if not any(map(funded, family)):
         # Money may still come: the real server too lets a client wait for it.
         return {}
     orders = [
-        order_row(record)
-        for one in family
-        for record in accounts.histories[one].orders.values()
+        order_row(exchange, ledger, record)
+        for ledger in family
+        for record in reversed(ledger.history.orders(limit=_MOST).rows)
         if record.status in OPEN_STATES or _may_still_fill(exchange, record)
     ]
+    if channel == "v4_subaccounts":
+        return account_snapshot(family[0], exchange.height, orders)
+    row = parent_row(exchange, owner, int(number), family)
     return {"subaccount": row, "orders": orders, "blockHeight": str(exchange.height)}
 
 
-def _is_child(subaccount: Subaccount, owner: str, parent: int) -> bool:
-    return subaccount.owner == owner and subaccount.number % 128 == parent
-
-
-def _may_still_fill(exchange: Exchange, record: Record) -> bool:
-    late = record.request.good_til_block > exchange.height - 20
+def _may_still_fill(exchange: Exchange, record: OrderRecord) -> bool:
+    late = record.good_til_block > exchange.height - 20
     return record.status == "BEST_EFFORT_CANCELED" and late
 
 
@@ -533,15 +541,138 @@ def _until(query: Parameters, rows: list[Json]) -> list[Json]:
     ]
 
 
+# === REST: rows ===
+
+# What REST adds to dydx_paper's rows, or leaves out of them.
+
+_MOST: Final = 1_000
+_CHANNELS_OWN: Final = frozenset(["address", "positionId"])
+
+
+def funded(ledger: Ledger) -> bool:
+    """Tell whether money ever came to a subaccount: before that there is none."""
+    return bool(ledger.history.transfers(limit=1).total)
+
+
+def known(accounts: Accounts, subaccount: Subaccount) -> Ledger | None:
+    """Return a subaccount's ledger if money ever came to it."""
+    ledger = accounts.ledgers.get(subaccount)
+    return ledger if ledger is not None and funded(ledger) else None
+
+
+def children(accounts: Accounts, owner: str, parent: int) -> list[Ledger]:
+    """Return the ledgers of a parent subaccount and its children."""
+    family = sorted(one for one in accounts.ledgers if one.owner == owner)
+    return [accounts.ledgers[one] for one in family if one.number % 128 == parent]
+
+
+def order_row(exchange: Exchange, ledger: Ledger, record: OrderRecord) -> Json:
+    """Return an order as REST does; a TWAP's with its terms."""
+    subaccount, tape = ledger.subaccount, exchange.tapes[record.ticker]
+    row = order_fields(subaccount, tape.market, record)
+    row |= {
+        "subaccountNumber": subaccount.number,
+        "createdAt": iso(record.created.time_ns), "createdAtHeight": str(record.created.height),
+    }  # fmt: skip
+    if twap := exchange.accounts.twaps.get(record.id):
+        request = twap.request
+        row |= {
+            "type": "TWAP", "duration": str(request.twap_duration_s),
+            "interval": str(request.twap_interval_s),
+            "priceTolerance": str(request.twap_tolerance_ppm),
+        }  # fmt: skip
+    return row
+
+
+def position_rows(exchange: Exchange, ledger: Ledger) -> Iterator[Json]:
+    """Yield a subaccount's positions, newest first, the open ones before the ended."""
+    for record in ledger.positions(limit=_MOST).rows:
+        row = position_fields(ledger.subaccount, exchange.tapes[record.ticker].market, record)
+        row["subaccountNumber"] = ledger.subaccount.number
+        yield {name: what for name, what in row.items() if name not in _CHANNELS_OWN}
+
+
+def asset_row(ledger: Ledger) -> Json:
+    """Return the USDC balance: funding counts before it is settled."""
+    row = asset_fields(ledger.subaccount, ledger.collateral + ledger.unsettled)
+    return {name: what for name, what in row.items() if name not in _CHANNELS_OWN}
+
+
+_FILL_FIELDS: Final = (
+    "id", "side", "liquidity", "type", "price", "size", "fee", "createdAt", "createdAtHeight",
+    "orderId", "clientMetadata",
+)  # fmt: skip
+
+
+def fill_rows(exchange: Exchange, ledger: Ledger, ticker: str) -> Iterator[Json]:
+    """Yield a subaccount's fills, newest first, of one market if it is named."""
+    for record in ledger.history.fills(ticker=ticker, limit=_MOST).rows:
+        row = fill_fields(ledger.subaccount, exchange.tapes[record.ticker].market, record)
+        yield {name: row[name] for name in _FILL_FIELDS} | {
+            "affiliateRevShare": "0", "market": record.ticker, "marketType": "PERPETUAL",
+            "subaccountNumber": ledger.subaccount.number,
+        }  # fmt: skip
+
+
+def transfer_rows(ledger: Ledger) -> list[Json]:
+    """Return a subaccount's transfers, newest first, each under an id of its own."""
+    rows: list[Json] = []
+    for record in reversed(ledger.history.transfers(limit=_MOST).rows):
+        row = transfer_fields(ledger.subaccount, record)
+        alike = sum({**other, "id": ""} == {**row, "id": ""} for other in rows)
+        id = event_id("transfer", ledger.subaccount, record.created.time_ns, row, alike)
+        rows.append({"id": id, **row, "transactionHash": hash_of(id)})
+    return rows[::-1]
+
+
+def payment_row(exchange: Exchange, ledger: Ledger, record: FundingRecord) -> Json:
+    """Return a funding payment, with the rate and the price of its hour."""
+    tape = exchange.tapes[record.ticker]
+    paid = next(
+        row for row in tape.funding if row["effectiveAtHeight"] == str(record.created.height)
+    )
+    return {
+        "createdAt": iso(record.created.time_ns), "createdAtHeight": str(record.created.height),
+        "perpetualId": str(tape.market.perpetual_id), "ticker": record.ticker,
+        "oraclePrice": paid["price"], "size": tape.size_text(abs(record.quantums)),
+        "side": "LONG" if record.quantums > 0 else "SHORT", "rate": paid["rate"],
+        "payment": decimal_text(-record.credited, -6),
+        "subaccountNumber": str(ledger.subaccount.number), "fundingIndex": str(record.index),
+    }  # fmt: skip
+
+
+def pnl_row(ledger: Ledger, point: PnlPoint) -> Json:
+    """Return what a subaccount was worth at a moment."""
+    subaccount, when = ledger.subaccount, point.created
+    return {
+        "id": event_id("pnl", subaccount, when.height), "subaccountId": subaccount_id(subaccount),
+        "equity": decimal_text(point.equity or 0, -6),
+        "totalPnl": decimal_text(point.total_pnl or 0, -6),
+        "netTransfers": decimal_text(point.net_transfers, -6),
+        "createdAt": iso(when.time_ns), "blockHeight": str(when.height),
+        "blockTime": iso(when.time_ns),
+    }  # fmt: skip
+
+
+def parent_row(exchange: Exchange, owner: str, number: int, family: list[Ledger]) -> Json:
+    """Return a parent subaccount with its children."""
+    rows = [subaccount_fields(ledger, exchange.height) for ledger in family if funded(ledger)]
+    equity = sum(ledger.margin.net_collateral for ledger in family)
+    return {
+        "address": owner, "parentSubaccountNumber": number, "equity": decimal_text(equity, -6),
+        "freeCollateral": rows[0]["freeCollateral"], "childSubaccounts": rows,
+    }  # fmt: skip
+
+
 # === REST: accounts ===
 
 
 def addresses(exchange: Exchange, request: Request, _query: Parameters) -> Json:
     """Answer /addresses/{address}."""
     owner = request.path_params["address"]
-    accounts = exchange.accounts
-    found = [accounts.known(one) for one in accounts.ledgers if one.owner == owner]
-    rows = [accounts.subaccount_row(ledger) for ledger in found if ledger is not None]
+    ledgers = exchange.accounts.ledgers.values()
+    found = [ledger for ledger in ledgers if ledger.subaccount.owner == owner and funded(ledger)]
+    rows = [subaccount_fields(ledger, exchange.height) for ledger in found]
     if not rows:
         raise Refusal(404, msg=f"No subaccounts found for address {owner}")
     return {"subaccounts": rows, "totalTradingRewards": "0"}
@@ -551,38 +682,38 @@ def subaccount(exchange: Exchange, request: Request, _query: Parameters) -> Json
     """Answer /addresses/{address}/subaccountNumber/{number}."""
     owner, number = request.path_params["address"], request.path_params["number"]
     ledger = _funded(exchange, Subaccount(owner, number))
-    return {"subaccount": exchange.accounts.subaccount_row(ledger)}
+    return {"subaccount": subaccount_fields(ledger, exchange.height)}
 
 
 def parent_subaccount(exchange: Exchange, request: Request, _query: Parameters) -> Json:
     """Answer /addresses/{address}/parentSubaccountNumber/{number}."""
     owner, number = request.path_params["address"], request.path_params["number"]
-    row = exchange.accounts.parent_row(owner, number)
-    if row is None:
+    family = children(exchange.accounts, owner, number)
+    if not any(map(funded, family)):
         raise Refusal(404, msg=f"No subaccounts found for address {owner} and "
                                f"parentSubaccountNumber {number}")  # fmt: skip
-    return {"subaccount": row}
+    return {"subaccount": parent_row(exchange, owner, number, family)}
 
 
 def _funded(exchange: Exchange, subaccount: Subaccount) -> Ledger:
-    ledger = exchange.accounts.known(subaccount)
+    ledger = known(exchange.accounts, subaccount)
     if ledger is None:
         raise Refusal(404, msg=f"No subaccount found with address {subaccount.owner} "
                                f"and subaccountNumber {subaccount.number}")  # fmt: skip
     return ledger
 
 
-def _family(exchange: Exchange, request: Request, query: Parameters) -> list[Subaccount]:
+def _family(exchange: Exchange, request: Request, query: Parameters) -> list[Ledger]:
     """Return the subaccount a query names, or the children of the parent it names."""
     owner = query.text("address", required=True)
     accounts = exchange.accounts
     if "/parentSubaccount" in request.url.path:
         query.text("parentSubaccountNumber", required=True)
         parent = query.number("parentSubaccountNumber", 0, 0, 127)
-        return [one for one in accounts.ledgers if _is_child(one, owner, parent)]
+        return children(accounts, owner, parent)
     query.text("subaccountNumber", required=True)
-    found = Subaccount(owner, query.number("subaccountNumber", 0, 0, 128_000))
-    return [found] if accounts.known(found) else []
+    found = known(accounts, Subaccount(owner, query.number("subaccountNumber", 0, 0, 128_000)))
+    return [] if found is None else [found]
 
 
 def perpetual_positions(exchange: Exchange, request: Request, query: Parameters) -> Json:
@@ -590,8 +721,8 @@ def perpetual_positions(exchange: Exchange, request: Request, query: Parameters)
     wanted = [word for word in query.text("status").split(",") if word]
     rows = [
         row
-        for one in _family(exchange, request, query)
-        for row in exchange.accounts.positions(one)
+        for ledger in _family(exchange, request, query)
+        for row in position_rows(exchange, ledger)
         if not wanted or row["status"] in wanted
     ]
     return {"positions": _until(query, rows)[: query.limit]}
@@ -599,9 +730,7 @@ def perpetual_positions(exchange: Exchange, request: Request, query: Parameters)
 
 def asset_positions(exchange: Exchange, request: Request, query: Parameters) -> Json:
     """Answer /assetPositions."""
-    ledgers = exchange.accounts.ledgers
-    family = _family(exchange, request, query)
-    return {"positions": [asset_row(ledgers[one]) for one in family]}
+    return {"positions": [asset_row(ledger) for ledger in _family(exchange, request, query)]}
 
 
 def orders(exchange: Exchange, request: Request, query: Parameters) -> list[Json]:
@@ -615,10 +744,10 @@ def orders(exchange: Exchange, request: Request, query: Parameters) -> list[Json
     wanted = {name: chosen for name, chosen in words.items() if any(chosen)}
     most = query.number("goodTilBlockBeforeOrAt", 2**53)
     rows = [
-        order_row(record)
-        for one in _family(exchange, request, query)
-        for record in reversed(exchange.accounts.histories[one].orders.values())
-        if record.request.good_til_block <= most
+        order_row(exchange, ledger, record)
+        for ledger in _family(exchange, request, query)
+        for record in ledger.history.orders(limit=_MOST).rows
+        if record.good_til_block <= most
     ]
     chosen = (row for row in rows if all(row[name] in some for name, some in wanted.items()))
     return list(islice(chosen, query.limit))
@@ -627,36 +756,24 @@ def orders(exchange: Exchange, request: Request, query: Parameters) -> list[Json
 def order(exchange: Exchange, request: Request, _query: Parameters) -> Json:
     """Answer /orders/{id}."""
     id = request.path_params["id"]
-    record = exchange.accounts.records.get(id)
-    if record is None:
-        raise Refusal(404, msg=f"Unable to find order id {id}")
-    return order_row(record)
-
-
-_FILL_FIELDS: Final = (
-    "id", "side", "liquidity", "type", "price", "size", "fee", "affiliateRevShare", "createdAt",
-    "createdAtHeight", "orderId", "clientMetadata",
-)  # fmt: skip
+    for ledger in exchange.accounts.ledgers.values():
+        if record := ledger.history.order(id):
+            return order_row(exchange, ledger, record)
+    raise Refusal(404, msg=f"Unable to find order id {id}")
 
 
 def fills(exchange: Exchange, request: Request, query: Parameters) -> Json:
     """Answer /fills, newest first."""
     market = query.text("market") or query.text("ticker")
-    rows = [
-        {name: fill[name] for name in _FILL_FIELDS}
-        | {"market": fill["ticker"], "marketType": "PERPETUAL", "subaccountNumber": one.number}
-        for one in _family(exchange, request, query)
-        for fill in reversed(exchange.accounts.histories[one].fills)
-        if market in ("", fill["ticker"])
-    ]
+    family = _family(exchange, request, query)
+    rows = [row for ledger in family for row in fill_rows(exchange, ledger, market)]
     return query.page("fills", _until(query, rows))
 
 
 def transfers(exchange: Exchange, request: Request, query: Parameters) -> Json:
     """Answer /transfers, newest first."""
-    histories = exchange.accounts.histories
     family = _family(exchange, request, query)
-    rows = [row for one in family for row in reversed(histories[one].transfers)]
+    rows = [row for ledger in family for row in transfer_rows(ledger)]
     return query.page("transfers", _until(query, rows))
 
 
@@ -670,8 +787,8 @@ def transfers_between(exchange: Exchange, _request: Request, query: Parameters) 
         for end in ("source", "recipient")
     )
     theirs = {"address": recipient.owner, "subaccountNumber": recipient.number}
-    history = exchange.accounts.histories.get(source)
-    moved = reversed(history.transfers) if history else ()
+    ledger = exchange.accounts.ledgers.get(source)
+    moved = transfer_rows(ledger) if ledger else ()
     rows = [row for row in moved if theirs in (row["sender"], row["recipient"])]
     sent = (Decimal(row["size"]) * (1 if row["recipient"] == theirs else -1) for row in rows)
     listed = query.page("transfersSubset", _until(query, rows))
@@ -680,28 +797,25 @@ def transfers_between(exchange: Exchange, _request: Request, query: Parameters) 
 
 def funding_payments(exchange: Exchange, request: Request, query: Parameters) -> Json:
     """Answer /fundingPayments, newest first."""
-    histories, ticker = exchange.accounts.histories, query.text("ticker")
-    family = _family(exchange, request, query)
+    ticker, family = query.text("ticker"), _family(exchange, request, query)
     rows = [
-        row
-        for one in family
-        for row in reversed(histories[one].payments)
-        if ticker in ("", row["ticker"])
+        payment_row(exchange, ledger, record)
+        for ledger in family
+        for record in ledger.history.payments(ticker=ticker, limit=_MOST).rows
     ]
     return query.page("fundingPayments", _until(query, rows))
 
 
 def historical_pnl(exchange: Exchange, request: Request, query: Parameters) -> Json:
     """Answer /historical-pnl and /pnl, newest first."""
-    histories = exchange.accounts.histories
     family = _family(exchange, request, query)
     before = query.moment("createdBeforeOrAt", 2**62)
     after = query.moment("createdOnOrAfter", 0)
     rows = [
-        row
-        for one in family
-        for row in reversed(histories[one].pnl)
-        if after <= from_iso(row["createdAt"]) <= before
+        pnl_row(ledger, point)
+        for ledger in family
+        for point in ledger.history.pnl(limit=_MOST).rows
+        if after <= point.created.time_ns <= before
     ]
     name = "pnl" if request.url.path.startswith("/v4/pnl") else "historicalPnl"
     return query.page(name, rows)
@@ -830,7 +944,7 @@ def _faucet(exchange: Exchange, path: str, body: bytes) -> Response:
     if not is_address(wish.address) or not 0 <= wish.amount <= 1e9:
         return _json({"errors": [{"msg": "expected a dydx address and an amount"}]}, 400, {})
     if path.endswith("native-token"):
-        exchange.accounts.open(wish.address).native += 10**20
+        exchange.accounts.bank.open(wish.address).native += 10**20
     else:
         to = Subaccount(wish.address, wish.subaccount_number)
         exchange.accounts.faucet(to, int(wish.amount * 1e6))

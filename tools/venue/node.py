@@ -13,7 +13,7 @@ Only what the official client asks is answered; the rest is UNIMPLEMENTED, as gR
 
 import hashlib
 import math
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,11 +21,22 @@ from typing import Any, Final
 import authenticators
 import bech32
 import grpc
-from accounts import EQUITY_TIERS, Wallet
+from accounts import Wallet
 from coincurve import PublicKey
 from coincurve.ecdsa import cdata_to_der, deserialize_compact
-from dydx_conn import CancelRequest, OrderRequest, Side, TimeInForce
+from dydx_conn import (
+    EQUITY_TIERS,
+    STANDARD_FEE_TIERS,
+    CancelRequest,
+    FeeTier,
+    OrderRequest,
+    Side,
+    TimeInForce,
+    batch_cancel_objection,
+    code_of,
+)
 from dydx_conn import Subaccount as Account
+from dydx_paper import Attempts
 from exchange import Exchange
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -173,42 +184,22 @@ def signed(key: bytes, signature: bytes, message: bytes) -> bool:
 
 # === Block rates ===
 
-# How much of what an owner may send within how many blocks, all of them at once; a block rate of
-# the chain's documentation. Failed attempts count, and a batch of cancels counts twice.
-RATES: Final[dict[str, tuple[tuple[int, int], ...]]] = {
-    "short-term orders and cancels": ((5, 4_000),),
-    "stateful orders": ((1, 2), (100, 20)),
-}
-
 
 class BlockRates:
     """What each owner sent in the last blocks."""
 
     def __init__(self) -> None:
-        self._sent: dict[tuple[str, str], deque[tuple[int, int]]] = {}
+        self._sent: dict[str, Attempts] = {}
 
     def objection(self, owner: str, message: Any, next_height: int) -> str:
         """Count a message, and say which rate it exceeds, "" if none."""
-        kind, weight = _rated(message)
-        if not kind:
-            return ""
-        sent = self._sent.setdefault((owner, kind), deque())
-        sent.append((next_height, weight))
-        while sent[0][0] <= next_height - max(blocks for blocks, _ in RATES[kind]):
-            sent.popleft()
-        for blocks, most in RATES[kind]:
-            count = sum(weight for height, weight in sent if height > next_height - blocks)
-            if count > most:
-                return f"rate of {count} exceeds the limit of {most} {kind} per {blocks} blocks"
-        return ""
-
-
-def _rated(message: Any) -> tuple[str, int]:
-    if isinstance(message, clob_tx.MsgBatchCancel):
-        return "short-term orders and cancels", 2
-    if _short_term(message):
-        return "short-term orders and cancels", 1
-    return ("stateful orders", 1) if isinstance(message, clob_tx.MsgPlaceOrder) else ("", 0)
+        placed = isinstance(message, clob_tx.MsgPlaceOrder)
+        short = _short_term(message)
+        if not (short or placed):
+            return ""  # cancels of stateful orders are not counted
+        weight = 2 if isinstance(message, clob_tx.MsgBatchCancel) else 1
+        sent = self._sent.setdefault(owner, Attempts())
+        return sent.objection(next_height, stateful=not short, weight=weight)
 
 
 # === CheckTx ===
@@ -305,7 +296,7 @@ class CheckTx:
     def _signer(
         self, envelope: Envelope, owner: str, message: Any, *, needs_sequence: bool
     ) -> Wallet:
-        account = self._exchange.accounts.wallets.get(owner)
+        account = self._exchange.accounts.bank.wallets.get(owner)
         chosen = _chosen(envelope.body)
         if chosen and account is not None:
             held = account.authenticators
@@ -352,7 +343,7 @@ class CheckTx:
                     ": insufficient fee",
                 )
             )
-        account = self._exchange.accounts.wallets.get(envelope.address)
+        account = self._exchange.accounts.bank.wallets.get(envelope.address)
         if account is not None and paid.get(USDC, 0):
             if account.usdc < paid[USDC]:
                 raise Objection(_sdk(5, "insufficient funds to pay the fee"))
@@ -462,14 +453,14 @@ def _batch_cancel(exchange: Exchange, message: clob_tx.MsgBatchCancel) -> Verdic
         for batch in message.short_term_cancels
         for client_id in batch.client_ids
     ]
-    if not ids or len(ids) > 100 or len({(id.clob_pair_id, id.client_id) for id in ids}) < len(ids):
-        return Verdict(45, "clob", "expected 1 to 100 client ids without repeats")
+    cancels = [_cancel_request(exchange, id, message) for id in ids]
+    error = batch_cancel_objection(cancels, height=exchange.height) or (
+        "" if ids else "ErrInvalidBatchCancel"
+    )
+    if error:
+        return Verdict(code_of(error), "clob", error)
     subaccount = _subaccount(message.subaccount_id)
-    failed = [
-        id
-        for id in ids
-        if exchange.accounts.cancel(subaccount, _cancel_request(exchange, id, message))[0]
-    ]
+    failed = [cancel for cancel in cancels if exchange.accounts.cancel(subaccount, cancel)[0]]
     if failed:
         return Verdict(46, "clob", f"{len(failed)} of {len(ids)} cancels failed")
     return ACCEPTED
@@ -492,13 +483,13 @@ def _transfer(exchange: Exchange, message: sending_tx.MsgCreateTransfer) -> Verd
 
 def _send(exchange: Exchange, message: bank_tx.MsgSend) -> Verdict:
     amount = sum(int(coin.amount) for coin in message.amount if coin.denom == USDC)
-    return _verdict(exchange.accounts.send(message.from_address, message.to_address, amount))
+    return _verdict(exchange.accounts.bank.send(message.from_address, message.to_address, amount))
 
 
 def _add_authenticator(exchange: Exchange, message: plus_tx.MsgAddAuthenticator) -> Verdict:
     if not authenticators.is_sound(message.authenticator_type, message.data):
         return Verdict(5, "accountplus", "the authenticator cannot be read")
-    wallets = exchange.accounts.wallets
+    wallets = exchange.accounts.bank.wallets
     # The chain numbers them all, whosever they are.
     taken = (id for wallet in wallets.values() for id in wallet.authenticators)
     kept = wallets[message.sender].authenticators
@@ -507,7 +498,7 @@ def _add_authenticator(exchange: Exchange, message: plus_tx.MsgAddAuthenticator)
 
 
 def _remove_authenticator(exchange: Exchange, message: plus_tx.MsgRemoveAuthenticator) -> Verdict:
-    if exchange.accounts.wallets[message.sender].authenticators.pop(message.id, None) is None:
+    if exchange.accounts.bank.wallets[message.sender].authenticators.pop(message.id, None) is None:
         return Verdict(1, "accountplus", f"authenticator {message.id} not found")
     return ACCEPTED
 
@@ -638,7 +629,7 @@ class Auth(auth_grpc.QueryServicer):  # type: ignore[misc]  # generated, untyped
 
     async def Account(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Return an account's number and sequence."""
-        wallet = self._exchange.accounts.wallets.get(request.address)
+        wallet = self._exchange.accounts.bank.wallets.get(request.address)
         if wallet is None:
             await context.abort(
                 grpc.StatusCode.NOT_FOUND,
@@ -672,7 +663,7 @@ class Bank(bank_grpc.QueryServicer):  # type: ignore[misc]  # generated, untyped
         return bank.QueryAllBalancesResponse(balances=coins)
 
     def _balances(self, address: str) -> dict[str, int]:
-        wallet = self._exchange.accounts.wallets.get(address)
+        wallet = self._exchange.accounts.bank.wallets.get(address)
         return {USDC: wallet.usdc, NATIVE: wallet.native} if wallet else {}
 
 
@@ -727,8 +718,8 @@ class Clob(clob_grpc.QueryServicer):  # type: ignore[misc]  # generated, untyped
     async def EquityTierLimitConfiguration(self, _request: Any, _context: Any) -> Any:  # noqa: N802
         """Return how many stateful orders an account's worth allows."""
         limits = [
-            tiers.EquityTierLimit(usd_tnc_required=_integer(usd * 1_000_000), limit=limit)
-            for usd, limit in EQUITY_TIERS
+            tiers.EquityTierLimit(usd_tnc_required=_integer(least), limit=limit)
+            for least, limit in EQUITY_TIERS
         ]
         config = tiers.EquityTierLimitConfiguration(stateful_order_equity_tiers=limits)
         return clob.QueryEquityTierLimitConfigurationResponse(equity_tier_limit_config=config)
@@ -751,39 +742,32 @@ def _clob_pair(tape: Tape) -> clob_pair_pb2.ClobPair:
 class Fees(fees_grpc.QueryServicer):  # type: ignore[misc]  # generated, untyped
     """dydxprotocol.feetiers.Query."""
 
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
     async def PerpetualFeeParams(self, _request: Any, _context: Any) -> Any:  # noqa: N802
         """Return the tiers."""
-        params = params_pb2.PerpetualFeeParams(tiers=[_fee_tier(row) for row in FEE_TIERS])
+        params = params_pb2.PerpetualFeeParams(tiers=map(_fee_tier, STANDARD_FEE_TIERS))
         return fees.QueryPerpetualFeeParamsResponse(params=params)
 
-    async def UserFeeTier(self, _request: Any, _context: Any) -> Any:  # noqa: N802
-        """Return the first tier: nobody here trades for thirty days."""
-        return fees.QueryUserFeeTierResponse(index=0, tier=_fee_tier(FEE_TIERS[0]))
+    async def UserFeeTier(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        """Return the tier that the first subaccount has earned, the first tier for a stranger."""
+        ledger = self._exchange.accounts.ledgers.get(Account(request.user, 0))
+        tier = STANDARD_FEE_TIERS[0]
+        if ledger is not None:
+            tier = ledger.volumes.tier(self._exchange.block_ns)
+        index = STANDARD_FEE_TIERS.index(tier)
+        return fees.QueryUserFeeTierResponse(index=index, tier=_fee_tier(tier))
 
 
-# Name, volume in USDC, total and maker share in ppm, taker and maker fee in ppm.
-FEE_TIERS: Final = (
-    ("1", 0, 0, 0, 500, 100),
-    ("2", 1_000_000, 0, 0, 450, 100),
-    ("3", 5_000_000, 0, 0, 400, 50),
-    ("4", 25_000_000, 0, 0, 350, 0),
-    ("5", 125_000_000, 0, 0, 300, 0),
-    ("6", 125_000_000, 5_000, 0, 250, -50),
-    ("7", 125_000_000, 5_000, 10_000, 250, -90),
-    ("8", 125_000_000, 5_000, 20_000, 250, -110),
-    ("9", 125_000_000, 5_000, 40_000, 250, -110),
-)
-
-
-def _fee_tier(row: tuple[str, int, int, int, int, int]) -> params_pb2.PerpetualFeeTier:
-    name, volume, share, maker_share, taker_ppm, maker_ppm = row
+def _fee_tier(tier: FeeTier) -> params_pb2.PerpetualFeeTier:
     return params_pb2.PerpetualFeeTier(
-        name=name,
-        absolute_volume_requirement=volume * 1_000_000,
-        total_volume_share_requirement_ppm=share,
-        maker_volume_share_requirement_ppm=maker_share,
-        maker_fee_ppm=maker_ppm,
-        taker_fee_ppm=taker_ppm,
+        name=tier.name,
+        absolute_volume_requirement=tier.volume,
+        total_volume_share_requirement_ppm=tier.total_share_ppm,
+        maker_volume_share_requirement_ppm=tier.maker_share_ppm,
+        maker_fee_ppm=tier.maker_ppm,
+        taker_fee_ppm=tier.taker_ppm,
     )
 
 
@@ -897,17 +881,19 @@ class Subaccounts(subaccounts_grpc.QueryServicer):  # type: ignore[misc]  # gene
         found = subaccount_pb2.Subaccount(
             id=subaccount_pb2.SubaccountId(owner=id.owner, number=id.number), margin_enabled=True
         )
-        collateral, positions = self._exchange.accounts.holdings(id)
-        if collateral:
+        ledger = self._exchange.accounts.ledgers.get(id)
+        if ledger is None:
+            return found
+        if ledger.collateral:
             found.asset_positions.append(
-                asset_position_pb2.AssetPosition(asset_id=0, quantums=_integer(collateral))
+                asset_position_pb2.AssetPosition(asset_id=0, quantums=_integer(ledger.collateral))
             )
-        for tape, quantums, funding_index in positions:
+        for holding in ledger.holdings.values():
             found.perpetual_positions.append(
                 perpetual_position_pb2.PerpetualPosition(
-                    perpetual_id=tape.market.perpetual_id,
-                    quantums=_integer(quantums),
-                    funding_index=_integer(funding_index),
+                    perpetual_id=holding.market.perpetual_id,
+                    quantums=_integer(holding.quantums),
+                    funding_index=_integer(holding.funding_index),
                 )
             )
         return found
@@ -929,7 +915,7 @@ class Plus(plus_grpc.QueryServicer):  # type: ignore[misc]  # generated, untyped
 
     async def GetAuthenticators(self, request: Any, _context: Any) -> Any:  # noqa: N802
         """Return what an account lets other keys do."""
-        wallet = self._exchange.accounts.wallets.get(request.account)
+        wallet = self._exchange.accounts.bank.wallets.get(request.account)
         held = wallet.authenticators.items() if wallet else ()
         return plus.GetAuthenticatorsResponse(
             account_authenticators=[
@@ -952,7 +938,7 @@ async def start(
     bank_grpc.add_QueryServicer_to_server(Bank(exchange), server)
     comet_grpc.add_ServiceServicer_to_server(Comet(exchange), server)
     clob_grpc.add_QueryServicer_to_server(Clob(exchange), server)
-    fees_grpc.add_QueryServicer_to_server(Fees(), server)
+    fees_grpc.add_QueryServicer_to_server(Fees(exchange), server)
     perpetuals_grpc.add_QueryServicer_to_server(Perpetuals(exchange), server)
     prices_grpc.add_QueryServicer_to_server(Prices(exchange), server)
     subaccounts_grpc.add_QueryServicer_to_server(Subaccounts(exchange), server)

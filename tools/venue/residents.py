@@ -8,16 +8,14 @@ gambler keeps buying the first market until the chain takes it from him.
 """
 
 import hashlib
+from collections.abc import Mapping
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import bech32
-from accounts import Accounts
+from accounts import Accounts, Chain
 from dydx_conn import OrderRequest, Side, Subaccount
 from tape import Tape
-
-if TYPE_CHECKING:
-    from exchange import Exchange
 
 
 def address_of_resident(name: str) -> str:
@@ -40,12 +38,13 @@ RESIDENTS: Final = {
 class Resident:
     """A named account that trades by chance, so that account channels have something to say."""
 
-    def __init__(self, accounts: Accounts, exchange: "Exchange", name: str) -> None:
+    def __init__(
+        self, name: str, accounts: Accounts, chain: Chain, tapes: Mapping[str, Tape], seed: int
+    ) -> None:
         self.name = name
         self.subaccount = Subaccount(address_of_resident(name), 0)
-        self._accounts = accounts
-        self._exchange = exchange
-        self._chance = Random(f"{exchange.settings.seed} resident {name}")
+        self._accounts, self._chain, self._tapes = accounts, chain, tapes
+        self._chance = Random(f"{seed} resident {name}")
         self._client_id = 0
         deposit, self._leverage = RESIDENTS[name]
         accounts.faucet(self.subaccount, deposit * 1_000_000)
@@ -80,17 +79,15 @@ class Resident:
             self._order(tape, side, self._chance.lognormvariate(5.5, 1.0))
 
     def _gambler(self) -> None:
-        tape = next(iter(self._exchange.tapes.values()))
+        tape = next(iter(self._tapes.values()))
         margin = self._accounts.ledgers[self.subaccount].margin
         if margin.net_collateral > 1_000_000_000 and (margin.leverage or 0.0) < self._leverage:
             missing = self._leverage * margin.net_collateral - margin.notional
             self._order(tape, "BUY", missing / 1e6 * self._chance.uniform(0.1, 0.4))
 
     def _some_market(self) -> Tape:
-        tapes = [
-            tape for tape in self._exchange.tapes.values() if tape.market.market_type == "CROSS"
-        ][:6]
-        return self._chance.choice(tapes)
+        cross = [tape for tape in self._tapes.values() if tape.market.market_type == "CROSS"]
+        return self._chance.choice(cross[:6])
 
     def _held(self, tape: Tape) -> int:
         return self._accounts.ledgers[self.subaccount].position(tape.ticker)
@@ -122,7 +119,7 @@ class Resident:
             time_in_force="POST_ONLY" if kind == "POST_ONLY" else "IOC",
             client_id=self._client_id,
             reduce_only=reduce_only,
-            good_til_block=self._exchange.height + self._chance.randint(4, 18),
+            good_til_block=self._chain.height + self._chance.randint(4, 18),
             client_metadata=0 if kind == "POST_ONLY" else 1,
         )
         self._accounts.place(self.subaccount, request)

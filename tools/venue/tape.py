@@ -3,8 +3,8 @@
     Market.drain ──► Tape.levels | Tape.block ──► the indexer's own JSON shapes, as dicts
 
 `Tape` turns subticks and quantums into the wire's decimal text, keeps the last thousand trades
-and candles, and does the funding arithmetic of the chain. What lies before the venue's start
-(candles, funding history, the last day's figures) is made up on first demand, from the same
+and candles, and asks dydx_data for the funding rates that its book makes. What lies before the
+start (candles, funding history, the last day's figures) is made up on first demand, from the same
 seed, so that it ends where the market begins.
 
 Money is integers; floats only for what is made up. No clock, no I/O.
@@ -17,11 +17,22 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
+from fractions import Fraction
 from itertools import islice, pairwise
 from random import Random
 from typing import Any, Final
 
 from dydx_conn import Side, base_to_quote, fill_to_quote
+from dydx_data import (
+    FundingTerms,
+    funding_clamp_ppm,
+    funding_rate,
+    indexer_next_rate,
+    oracle_subticks,
+    premium_sample,
+    premium_vote,
+)
+from dydx_risk import funding_index_delta
 from market import Listing, Market, Mood, Trade, walk_back
 
 Json = dict[str, Any]
@@ -129,30 +140,9 @@ class Candles:
 
 # === Funding ===
 
-
-def median_vote(votes: list[int], least: int = 15) -> int:
-    """Return the chain's sample of a minute: the median, padded with zeros to `least` votes."""
-    padded = sorted(votes + [0] * (least - len(votes)))
-    middle = len(padded) // 2
-    if len(padded) % 2:
-        return padded[middle]
-    total = padded[middle - 1] + padded[middle]
-    # The mean of two, rounded away from zero.
-    return (abs(total) + 1) // 2 * (1 if total >= 0 else -1)
-
-
-def funding_index_delta(rate_ppm: int, price: int, exponent: int, resolution: int) -> int:
-    """Return what one hour at `rate_ppm` (per eight hours) adds to the funding index."""
-    power = exponent + resolution + 6
-    scaled = rate_ppm * 3600 * price
-    scaled = scaled * 10**power if power >= 0 else _truncate(scaled, 10**-power)
-    return _truncate(scaled, 28_800)
-
-
-def _truncate(numerator: int, denominator: int) -> int:
-    quotient = abs(numerator) // denominator
-    return quotient if numerator >= 0 else -quotient
-
+TERMS: Final = FundingTerms()
+# Governance sets it by tier: on the mainnet so many quote quantums over the initial fraction.
+_IMPACT_AT_100_PERCENT: Final = 500_000_000
 
 # === Tape ===
 
@@ -182,7 +172,8 @@ class Tape:
         self._held: list[tuple[int, Side, int]] = []
         self._votes: list[int] = []
         self._samples = self._samples_before()
-        self._next_rate = (sum(self._samples), max(len(self._samples), 1))
+        # Of an hour without samples nothing is said yet but the default.
+        self._next_rate = indexer_next_rate(self._samples or [0], self._default_ppm)
         self._made_up = False
         self._past_funding: list[Json] = []
         self.fresh_candles = False
@@ -370,36 +361,45 @@ class Tape:
         """Value a size at the oracle price, in quote quantums."""
         return base_to_quote(quantums, self.oracle, self.exponent, self.market.atomic_resolution)
 
+    @property
+    def oracle_subticks(self) -> Fraction:
+        """Return the oracle price in subticks, exactly."""
+        return oracle_subticks(self.market, self.oracle, self.exponent)
+
     def vote(self) -> None:
         """Vote on the premium as a proposer does each block."""
-        bid, ask = self.book.book.best_bid, self.book.book.best_ask
-        index = self.oracle * 10.0**self.exponent * 10.0**self._shift
-        premium = 0.0
-        if bid is not None and index < bid:
-            premium = bid / index - 1.0
-        elif ask is not None and index > ask:
-            premium = ask / index - 1.0
-        most = 60 * (self.market.imf_ppm - self._mmf_ppm)
-        self._votes.append(max(-most, min(most, int(premium * 1e6))))
+        market, book, index = self.market, self.book.book, self.oracle_subticks
+        bid, ask = book.best_bid, book.best_ask
+        inside = (bid is None or bid <= index) and (ask is None or index <= ask)
+        # Nearly always, and known without a look at the levels.
+        self._votes.append(0 if inside else premium_vote(
+            market, book.levels("BUY"), book.levels("SELL"), self.oracle, self.exponent,
+            impact_notional=_IMPACT_AT_100_PERCENT * 1_000_000 // market.imf_ppm,
+            clamp_ppm=self._bound(TERMS.premium_vote_clamp_factor_ppm),
+        ))  # fmt: skip
 
     def sample(self) -> None:
         """Close the minute: its votes become one sample."""
-        self._samples.append(median_vote(self._votes))
+        self._samples.append(premium_sample(self._votes, terms=TERMS))
         self._votes = []
-        self._next_rate = (sum(self._samples), len(self._samples))
+        self._next_rate = indexer_next_rate(self._samples, self._default_ppm)
 
-    def tick_funding(self, height: int, time_ns: int) -> int:
-        """Close the hour: return the rate in ppm per eight hours and start anew."""
-        count = max(len(self._samples), 60)
-        rate = _truncate(sum(self._samples), count) + self._default_ppm
-        most = 6 * (self.market.imf_ppm - self._mmf_ppm)
-        rate = max(-most, min(most, rate))
+    def tick_funding(self, height: int, time_ns: int) -> None:
+        """Close the hour: its samples become a rate, which moves the index."""
+        market = self.market
+        rate = funding_rate(
+            self._samples, market.imf_ppm, market.maintenance_fraction_ppm, self._default_ppm,
+            terms=TERMS,
+        )  # fmt: skip
         self._samples = []
         self.funding_index += funding_index_delta(
-            rate, self.oracle, self.exponent, self.market.atomic_resolution
+            rate, TERMS.tick_seconds, self.oracle, self.exponent, market.atomic_resolution
         )
         self.funding.append(self._funding(rate, self.oracle_text, height, time_ns))
-        return rate
+
+    def _bound(self, factor_ppm: int) -> int:
+        market = self.market
+        return funding_clamp_ppm(factor_ppm, market.imf_ppm, market.maintenance_fraction_ppm)
 
     def _funding(self, rate_ppm: int, price: str, height: int, time_ns: int) -> Json:
         return {
@@ -463,8 +463,8 @@ class Tape:
     @property
     def next_rate_text(self) -> str:
         """Return the next hourly rate as the indexer estimates it: unclamped, not padded."""
-        total, count = self._next_rate
-        return quotient_text(total + self._default_ppm * count, count * 8_000_000)
+        rate = self._next_rate or Fraction(0)
+        return quotient_text(rate.numerator, rate.denominator)
 
     # --- the market itself ---
 

@@ -1,5 +1,8 @@
 """What all tests here share: a machine on which nobody has chosen anything yet."""
 
+import tempfile
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -9,7 +12,12 @@ settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)
-def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away what the shell that runs the tests may have set."""
+def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Take away what the shell that runs the tests may have set, and what other bots left."""
     for name in ("ENVIRONMENT", "MNEMONIC", "PRIVATE_KEY", "PASSPHRASE", "ADDRESS"):
         monkeypatch.delenv(f"DYDX_{name}", raising=False)
+    # Not below tmp_path: the path of a socket may be no longer than 107 characters.
+    with tempfile.TemporaryDirectory(prefix="bot-") as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        monkeypatch.setenv("XDG_STATE_HOME", f"{folder}/state")
+        yield

@@ -16,14 +16,24 @@ import dydx_paper
 import msgspec
 import pytest
 from bot.__main__ import main
-from bot.chaos import Outcome, Watch, difference, fewest, imbalance, lines, survive, unfounded
+from bot.chaos import (
+    Outcome,
+    Watch,
+    difference,
+    fewest,
+    imbalance,
+    ledger_of,
+    lines,
+    survive,
+    unfounded,
+)
 from bot.composition import Bot, Options
 from bot.faults import FAULTS, Fault, Ladders, Tape, Wire, faulted, plan, words_of
 from bot.journal import Entry
 from dydx_conn import (
+    AccountFill,
     BookContents,
     ConnError,
-    FillFields,
     Frame,
     Recording,
     RecordingWriter,
@@ -420,14 +430,14 @@ def always_stale(patch: pytest.MonkeyPatch) -> None:
 
 def forget_fees(patch: pytest.MonkeyPatch) -> None:
     """Pay fees and keep no account of them."""
-    fill = dydx_paper.Ledger.fill
+    book = dydx_paper.Ledger.book
 
     def cheap(ledger: dydx_paper.Ledger, *given: Any, **named: Any) -> Any:
-        touched = fill(ledger, *given, **named)
-        ledger.fees_paid = 0
+        touched = book(ledger, *given, **named)
+        ledger.paid.fees = 0
         return touched
 
-    patch.setattr(dydx_paper.Ledger, "fill", cheap)
+    patch.setattr(dydx_paper.Ledger, "book", cheap)
 
 
 @pytest.mark.parametrize(
@@ -518,9 +528,10 @@ def view_of(book: dydx_data.Book) -> MarketView:
 
 def fill_of(side: Side, price: str, type_: str = "LIMIT") -> Entry:
     """Return a fill as the journal keeps it."""
-    fill = FillFields(
-        id="f", side=side, size="1", price=price, type=type_, created_at="", liquidity="TAKER"
-    )
+    fill = AccountFill(
+        id="f", order_id="", ticker="BTC-USD", side=side, size=Decimal(1), price=Decimal(price),
+        quote=0, fee=0, liquidity="TAKER", type=type_, height=1, created_at="",
+    )  # fmt: skip
     return Entry(id="F1", kind="fill", seq=1, at=1, ticker="BTC-USD", words="", value=fill)
 
 
@@ -563,7 +574,7 @@ def traded_bot() -> tuple[Bot, dict[str, Decimal]]:
     """Return a bot that has traded, and what its fills add up to."""
     bot = Bot(Options())
     bot.run(from_generator(lambda: faulted(Tape(QUICKSTART, 60), [])))
-    held = bot.venue.figures().holdings
+    held = ledger_of(bot).holdings
     assert held
     return bot, {ticker: own.market.size(own.quantums) for ticker, own in held.items()}
 
@@ -571,7 +582,7 @@ def traded_bot() -> tuple[Bot, dict[str, Decimal]]:
 def test_every_disagreement_about_the_account_is_told() -> None:
     """Between payments and balance, ledger and account, fills and positions, profit and equity."""
     bot, traded = traded_bot()
-    ledger, account = bot.venue.figures(), bot.risk.account
+    ledger, account = ledger_of(bot), bot.risk.account
     ticker = min(traded)
 
     assert imbalance(bot, traded) == ""
@@ -584,18 +595,18 @@ def test_every_disagreement_about_the_account_is_told() -> None:
     account.trouble = "account frames were lost"
     assert imbalance(bot, traded) == "account frames were lost"
     account.collateral, account.trouble = account.collateral - 1, ""
-    bot.risk.margin = msgspec.structs.replace(bot.risk.margin, net_collateral=7)
+    bot.risk.valued.margin = msgspec.structs.replace(bot.risk.margin, net_collateral=7)
     assert "the account 7" in imbalance(bot, traded)
-    bot.risk.margin = msgspec.structs.replace(bot.risk.margin, unknown=(ticker,))
+    bot.risk.valued.margin = msgspec.structs.replace(bot.risk.margin, unknown=(ticker,))
     assert imbalance(bot, traded) == ""
-    ledger.fees_paid += 1
+    ledger.paid.fees += 1
     assert "was paid of" in imbalance(bot, traded)
 
 
 def test_profit_that_nothing_explains_is_told() -> None:
     """Beyond what rounding may do."""
     bot, traded = traded_bot()
-    holding = next(iter(bot.venue.figures().holdings.values()))
+    holding = next(iter(ledger_of(bot).holdings.values()))
 
     holding.net_funding += 5_000
 

@@ -1,14 +1,22 @@
 """The command line: what is typed, what is printed, and which exit code it is."""
 
+import contextlib
+import importlib
 import io
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 import pytest
-from bot.__main__ import main
-from dydx_conn import Frame, Recording, RecordingWriter, find_recording
+from bot.__main__ import COMMANDS, main, parser
+from bot.acts import Standstill
+from bot.composition import PAPER
+from dydx_conn import Frame, Inbox, Recording, RecordingWriter, find_recording, network
+from msgspec.structs import replace as with_fields
 from reactivex import Observable, from_iterable
 
 
@@ -62,7 +70,7 @@ def test_options_alone_play_the_bundled_recording(capsys: pytest.CaptureFixture[
         (["replay", "quickstart", "--strategy", "astrology"], "astrology"),
         (["replay", "quickstart", "--deposit", "0"], "above 0 USDC"),
         (["paper", "--network", "moonnet"], "mainnet, testnet, local"),
-        (["paper", "--markets", " , "], "expected tickers"),
+        (["paper", "--tickers", " , "], "expected tickers"),
         (["paper", "--record", "/no/such/folder/x.jsonl.zst"], "expected to write a recording"),
         (["panel", "nonsense"], "safety"),
         (["panel", "safety", "--svg", "x.svg", "--size", "wide"], "120x40"),
@@ -196,12 +204,17 @@ def test_the_dashboard_is_written_as_a_picture(short: Path, tmp_path: Path) -> N
 
 @pytest.fixture
 def live_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand the bundled frames in for the network: live() gives them as they came."""
-    from reactivex import operators
+    """Stand the bundled frames in for the network: live() gives them as they came, acts first."""
 
-    def frames(_net: object, _tickers: object, *, pace: object) -> object:
+    def numbered(inbox: Inbox) -> Iterator[Frame]:
+        recorded = islice(Recording(find_recording("quickstart")), 500)
+        put = iter(lambda: inbox.take(0, 0.0), None)
+        for seq, frame in enumerate(chain(put, recorded), 1):
+            yield with_fields(frame, seq=seq)
+
+    def frames(_net: object, _tickers: object, *, pace: object, inbox: Inbox) -> object:
         del pace
-        return from_iterable(Recording(find_recording("quickstart"))).pipe(operators.take(500))
+        return from_iterable(numbered(inbox))
 
     monkeypatch.setattr("bot.commands.live", frames)
 
@@ -225,11 +238,119 @@ def test_paper_trades_live_frames_and_keeps_them(
 
 
 @pytest.mark.usefixtures("live_frames")
+def test_a_halt_outlives_a_paper_run_until_somebody_resumes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The next run begins with it, and its recording replays to the same bytes, halted."""
+    kept, paper = tmp_path / "kept.jsonl.zst", ["paper", "--network", "local", "--json"]
+    standstill = Standstill(network("local"), PAPER)
+    standstill.note(Frame(1, 0, 0, "key", "act", "a headline", "halt"))
+
+    assert main([*paper, "--record", str(kept)]) == 0
+    halted = json.loads(capsys.readouterr().out)
+    assert main(["replay", str(kept), "--json"]) == 0
+    replayed = json.loads(capsys.readouterr().out)
+    standstill.note(Frame(1, 0, 0, "command", "act", "", "resume"))
+    assert main(paper) == 0
+    resumed = json.loads(capsys.readouterr().out)
+
+    why = "a headline (by key, and nobody resumed) (by restart)"
+    assert halted["gate"] == {"state": "HALTED", "reasons": {"HALTED": f"halted: {why}"}}
+    assert next(iter(Recording(kept))).kind == "act"
+    assert replayed["run_hash"] == halted["run_hash"] != resumed["run_hash"]
+    assert replayed["gate"] == halted["gate"]
+    assert resumed["acts"] == 0
+    assert "HALTED" not in resumed["gate"]["reasons"]
+
+
+FAILING = """
+class Failing:
+    name = "failing"
+
+    def step(self, scored, held):
+        raise ValueError("no idea")
+
+
+strategy = Failing
+"""
+
+
+@pytest.fixture
+def failing(tmp_path: Path) -> str:
+    """Write a strategy that raises at once."""
+    path = tmp_path / "failing.py"
+    path.write_text(FAILING)
+    return str(path)
+
+
+def test_a_strategy_that_raises_is_told_loudly_and_is_a_one(
+    short: Path, failing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run goes to its end; the report says it first, the traceback is below it."""
+    assert main(["replay", str(short), "--strategy", failing]) == 1
+    told = capsys.readouterr()
+    assert main(["why", "A1", str(short), "--strategy", failing]) == 0
+    why = capsys.readouterr().out
+
+    assert "\nSTOPPED      expected failing to decide with Decisions, but it raised" in told.out
+    assert "\nHALTED       halted: expected failing" in told.out
+    assert "ended early" not in told.out
+    assert 'raise ValueError("no idea")' in told.err
+    assert told.err.endswith("nothing entered after it, guard and exits went on\n")
+    assert why.startswith("A1   act · 20")
+    assert "halt by strategy: expected failing" in why
+
+
+def test_a_strict_run_of_a_strategy_that_raises_is_a_two(
+    short: Path, failing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ends there, and says so in one line."""
+    assert main(["replay", str(short), "--strategy", failing, "--strict"]) == 2
+
+    assert capsys.readouterr().err.startswith("bot: expected failing to decide with Decisions")
+
+
+@pytest.mark.usefixtures("live_frames")
+def test_a_paper_run_whose_strategy_raised_starts_halted_the_next_time(
+    failing: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What stopped it is kept with the frames, and its replay is the same, with the same code."""
+    kept = tmp_path / "kept.jsonl.zst"
+    typed = ["--strategy", failing, "--json"]
+
+    assert main(["paper", "--network", "local", "--record", str(kept), *typed]) == 1
+    lived = json.loads(capsys.readouterr().out)
+    assert main(["replay", str(kept), *typed]) == 1
+    replayed = json.loads(capsys.readouterr().out)
+    assert main(["paper", "--network", "local", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+
+    assert [frame.link for frame in Recording(kept) if frame.kind == "act"] == ["strategy"]
+    assert replayed["run_hash"] == lived["run_hash"]
+    assert replayed["stopped"] == lived["stopped"]
+    assert "no idea" in lived["stopped"]
+    assert again["gate"]["state"] == "HALTED"
+    assert "by restart" in again["gate"]["reasons"]["HALTED"]
+
+
+@pytest.mark.usefixtures("live_frames")
+def test_a_halt_that_cannot_be_kept_is_warned_of(
+    failing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run is halted all the same."""
+    Path(os.environ["XDG_STATE_HOME"]).write_text("no directory")
+
+    assert main(["paper", "--network", "local", "--strategy", failing]) == 1
+
+    assert "bot: warning: expected to keep the halt in " in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("live_frames")
 def test_a_market_that_the_network_does_not_have_is_a_two(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Said as soon as the venue has told which ones it has."""
-    assert main(["paper", "--network", "local", "--markets", "BTC-USD,MOON-USD"]) == 2
+    assert main(["paper", "--network", "local", "--tickers", "BTC-USD,MOON-USD"]) == 2
 
     error = capsys.readouterr().err
     assert error.endswith("got MOON-USD\n")
@@ -327,7 +448,7 @@ def test_ctrl_c_elsewhere_is_the_shells_own_code(
 @pytest.fixture
 def dashboard(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let commands think that a person is looking, and that they leave at the end."""
-    monkeypatch.setattr("bot.commands.on_dashboard", lambda _: True)
+    monkeypatch.setattr("bot.runs.on_dashboard", lambda _: True)
     monkeypatch.setattr("bot.screen.Screen.stay", lambda _: None)
 
 
@@ -351,10 +472,37 @@ def test_a_watched_paper_run_leaves_its_report(capsys: pytest.CaptureFixture[str
 
 def test_without_a_terminal_nobody_is_looking(short: Path) -> None:
     """A pipe, a file or `--plain` gets the plain report."""
-    from bot.__main__ import parser
-    from bot.commands import on_dashboard
+    from bot.runs import on_dashboard
 
     assert not on_dashboard(parser().parse_args(["replay", str(short), "--plain"]))
+
+
+def test_every_command_of_the_table_can_be_loaded() -> None:
+    """What does it is named in words, and found only when it is run."""
+    found = {name: find(row.does) for name, row in COMMANDS.items()}
+
+    assert all(map(callable, found.values()))
+    assert len({id(function) for function in found.values()}) == len(COMMANDS)
+
+
+def find(does: str) -> object:
+    """Load what a row of the table names."""
+    module, _, function = does.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def test_markets_are_named_by_tickers_and_still_by_the_old_word() -> None:
+    """One word for names; the one it had before is taken too, and not shown."""
+    new, old, neither = (
+        parser().parse_args(["paper", *typed]).tickers
+        for typed in (["--tickers", "A-USD"], ["--markets", "A-USD"], [])
+    )
+
+    assert (new, old, neither) == ("A-USD", "A-USD", "BTC-USD,ETH-USD,SOL-USD")
+    with pytest.raises(SystemExit), contextlib.redirect_stdout(io.StringIO()) as shown:
+        main(["paper", "--help"])
+    assert "--tickers" in shown.getvalue()
+    assert "--markets" not in shown.getvalue()
 
 
 def test_authenticators_are_numbers(capsys: pytest.CaptureFixture[str]) -> None:

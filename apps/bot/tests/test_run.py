@@ -4,21 +4,24 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from bot.commands import until
 from bot.composition import Bot, Options
 from bot.report import figures, lines
+from bot.runs import until
 from bot.why import chain
 from dydx_conn import (
     ConnError,
     Frame,
     Header,
+    OrderRequest,
     Recording,
     RecordingWriter,
     collect,
     find_recording,
+    from_generator,
     load_recorded_stream,
     replay,
 )
@@ -62,6 +65,35 @@ def test_the_guard_acts_in_the_crash_and_the_account_is_not_liquidated(quickstar
     assert figures.liquidations == 0
     assert quickstart.risk.closest is not None
     assert 0 < quickstart.risk.closest < quickstart.risk.policy.restore_to
+
+
+def test_without_a_strategy_the_guard_looks_after_what_a_person_trades() -> None:
+    """Nothing is decided; an order placed by hand is filled, and reduced when the crash comes."""
+    bot, placed = Bot(Options(strategy="none")), list[OrderRequest]()
+
+    def by_hand() -> Generator[Frame]:
+        for frame in Recording(find_recording("quickstart")):
+            yield frame
+            view = bot.data.views.get("BTC-USD")
+            if placed or view is None or not (view.market and view.chain.height):
+                continue
+            if (ask := view.book.best_ask) is not None:
+                worst = ask.price * 1.01
+                placed.append(OrderRequest(
+                    ticker="BTC-USD", clob_pair_id=view.market.clob_pair_id, side="BUY",
+                    quantums=view.market.floor_quantums(f"{45_000 / worst:.10f}"),
+                    subticks=view.market.floor_subticks(f"{worst:.10f}"), time_in_force="IOC",
+                    client_id=1, good_til_block=view.chain.height + 10,
+                ))  # fmt: skip
+                bot.place(placed[0])
+
+    bot.run(from_generator(by_hand))
+
+    counts = bot.journal.counts
+    assert (counts["target"], counts["hold"], counts["approved"]) == (0, 0, 0)
+    assert counts["reduce"] > 0
+    assert counts["fill"] > counts["reduce"]
+    assert bot.venue.figures().liquidations == 0
 
 
 def test_without_the_guard_the_account_comes_nearer_to_liquidation(quickstart: Bot) -> None:
@@ -114,7 +146,7 @@ def test_a_recorded_run_replays_to_the_same_bytes(quickstart: Bot, tmp_path: Pat
     assert again.journal.hash == quickstart.journal.hash
 
 
-@pytest.mark.parametrize("kind", ["fill", "approved", "decision", "reduce"])
+@pytest.mark.parametrize("kind", ["fill", "approved", "decision", "reduce", "gate"])
 def test_why_walks_from_anything_back_to_the_wire(quickstart: Bot, kind: str) -> None:
     """The chain names its links, its frames, and quotes the wire's own text."""
     entry = quickstart.journal.of_kind(kind)[-1]
@@ -216,6 +248,21 @@ def test_until_ends_a_source_in_its_own_time() -> None:
     kept = collect(replay("quickstart", pace=pace))
 
     assert 0 < kept[-1].mono - kept[0].mono < 30e9
+
+
+def test_the_strategy_of_the_readme_trades(tmp_path: Path) -> None:
+    """What a person copies from it runs, buys when it said so and sells again."""
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    [example] = [part for part in readme.split("```python\n") if part.startswith("# contrarian")]
+    path = tmp_path / "contrarian.py"
+    path.write_text(example.split("```")[0])
+
+    bot = Bot(Options(strategy=str(path)))
+    bot.run(load_recorded_stream("quickstart"))
+
+    decided = [entry.value for entry in bot.journal.of_kind("decision")]
+    assert {one.target_usdc for one in decided if one.action == "target"} == {2_000.0, 0.0}
+    assert bot.journal.counts["fill"] > 0
 
 
 def test_markets_that_nobody_subscribed_to_get_no_opinion() -> None:

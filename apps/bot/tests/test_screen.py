@@ -10,11 +10,13 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from bot.composition import Bot, Options
 from bot.screen import Keyboard, Screen
 from dydx_conn import Frame, collect, load_recorded_stream, replay
+from dydx_panels import View
 from rich.console import Console
 
 
@@ -292,6 +294,128 @@ def test_a_run_that_was_stopped_goes_on_from_where_it_is(
     assert clock.now - began > 0.9e9
 
 
+# === The kill switch ===
+
+
+def inbox_of(screen: Screen) -> list[tuple[str, str]]:
+    """Return who did what, of what a screen put in."""
+    taken = iter(lambda: screen._inbox.take(1, 0.0), None)
+    return [(frame.link, frame.type) for frame in taken]
+
+
+def test_the_kill_switch_asks_and_only_a_yes_halts(screen: Screen, frames: list[Frame]) -> None:
+    """The question is in the footer until it is answered; the answer is an act."""
+    screen.pace(frames[0])
+    press(screen, "K")
+    assert screen.view.confirm == "halt trading? y / n"
+    for no in ("n", "\x1b", "K", "q"):
+        press(screen, no, "K")
+    assert inbox_of(screen) == []
+
+    press(screen, "y")
+
+    assert inbox_of(screen) == [("key", "halt")]
+    assert screen.view.confirm == ""
+    assert not screen._quit
+
+
+def test_who_halts_and_leaves_at_once_has_halted(screen: Screen, frames: list[Frame]) -> None:
+    """The run ends behind the act, and not before."""
+    screen.pace(frames[0])
+    press(screen, "K", "y", "q")
+
+    assert screen.pace(frames[1])
+    screen.bot.journal.acted(frames[1])
+    assert not screen.pace(frames[2])
+
+
+def test_where_it_is_halted_the_same_key_resumes(screen: Screen, frames: list[Frame]) -> None:
+    """The first row says that it is halted."""
+    screen.pace(frames[0])
+    screen.bot.risk.halt("a headline")
+    gate = screen.snapshot().gate
+    assert gate is not None
+    assert gate.state == "HALTED"
+
+    press(screen, "K")
+    assert screen.view.confirm == "resume trading? y / n"
+    press(screen, "Y")
+
+    assert inbox_of(screen) == [("key", "resume")]
+
+
+def test_an_act_enters_a_paused_recording_with_one_frame(
+    screen: Screen, frames: list[Frame]
+) -> None:
+    """Whoever halts in a pause sees it halted, and the pause goes on."""
+    screen.pace(frames[0])
+    press(screen, " ", "K", "y")
+
+    assert screen._wait_ns(frames[1], 1) == 0
+    inbox_of(screen)
+    assert screen._wait_ns(frames[2], 1) > 0
+    assert screen.view.paused
+
+
+def test_an_act_lets_a_live_picture_go_on(screen: Screen, frames: list[Frame]) -> None:
+    """What stood still on the screen alone does so no more: the halt is seen."""
+    screen.speed = None
+    screen.pace(frames[0])
+    press(screen, " ")
+    assert screen._frozen is not None
+
+    press(screen, "K", "y")
+
+    assert screen._frozen is None
+    assert not screen.view.paused
+
+
+def test_a_run_that_is_over_cannot_be_halted(screen: Screen) -> None:
+    """Nothing would take the act."""
+    screen.finished = True
+
+    press(screen, "K", "y")
+
+    assert screen.view.message == "the run is over: nothing is left to halt"
+    assert inbox_of(screen) == []
+
+
+def test_a_strategy_that_raised_is_said_on_the_screen(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As long as nothing else has to be said."""
+    monkeypatch.chdir(tmp_path)
+    drawn: list[View] = []
+    monkeypatch.setattr(screen._dashboard, "draw", lambda _, view: drawn.append(view))
+    screen.bot.stopped = ValueError("a bug")
+
+    screen.draw()
+    screen.save()
+    screen.draw()
+
+    assert drawn[0].message.startswith("THE STRATEGY RAISED")
+    assert drawn[1].message.startswith("saved ")
+
+
+def test_between_frames_whoever_asks_is_answered(clock: Clock, frames: list[Frame]) -> None:
+    """In a pause too, and after the end."""
+    asked: list[int] = []
+    console = Console(file=io.StringIO(), width=120, height=40, force_terminal=True)
+    screen = Screen(
+        Bot(Options()),
+        mode="PAPER",
+        name="x",
+        console=console,
+        idle=lambda: asked.append(clock.now),
+    )
+    screen.pace(frames[0])
+    screen._keys.put("q")
+    screen.stay()
+    screen._dashboard.shutdown()
+
+    assert len(asked) == 2
+
+
 def read_until(terminal: int, wanted: bytes) -> bytes:
     """Read a terminal until something is on it, or nothing more comes."""
     seen = b""
@@ -303,16 +427,42 @@ def read_until(terminal: int, wanted: bytes) -> bytes:
     return seen
 
 
+def on_a_terminal(*typed: str) -> tuple[int, int, "subprocess.Popen[bytes]"]:
+    """Run the bot on a terminal of its own, 24 rows by 80 columns: both its ends, and the bot."""
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 80))
+    # A new session's first terminal is its own: opened by name, it gets Ctrl-C from there.
+    words = " ".join(["exec", '"$0"', "-m", "bot", *typed, '<"$1"', '>"$1"', "2>&1"])
+    played = ["sh", "-c", words, sys.executable, os.ttyname(slave)]
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    return master, slave, subprocess.Popen(played, env=environment, start_new_session=True)
+
+
+def test_on_a_real_terminal_a_key_halts_and_resumes() -> None:
+    """It asks first; the first row says what came of it."""
+    master, slave, bot = on_a_terminal("replay", "--speed", "5")
+
+    read_until(master, b"liquidation")
+    seen = b""
+    for keys, wanted in ((b"K", b"halt trading?"), (b"y", b"HALTED"), (b"K", b"resume trading?")):
+        os.write(master, keys)
+        seen = read_until(master, wanted)
+        assert wanted in seen
+    os.write(master, b"yq")
+    left = read_until(master, b"run hash")
+
+    assert b"halt by key: no reason was given" in left
+    assert b"resume by key: no reason was given" in left
+    assert bot.wait(timeout=10) == 0
+    os.close(master)
+    os.close(slave)
+
+
 @pytest.mark.parametrize("end", ["q", "ctrl-c", "terminate"])
 def test_on_a_real_terminal_it_is_restored_however_the_run_ends(end: str) -> None:
     """The alternate screen is left, the cursor shown, the lines are lines again."""
-    master, slave = pty.openpty()
-    termios.tcsetwinsize(slave, (24, 80))
+    master, slave, bot = on_a_terminal()
     before = termios.tcgetattr(slave)
-    # A new session's first terminal is its own: opened by name, it gets Ctrl-C from there.
-    played = ["sh", "-c", 'exec "$0" -m bot <"$1" >"$1" 2>&1', sys.executable, os.ttyname(slave)]
-    environment = {**os.environ, "TERM": "xterm-256color"}
-    bot = subprocess.Popen(played, env=environment, start_new_session=True)
 
     painted = read_until(master, b"liquidation")
     {

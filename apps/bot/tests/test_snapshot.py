@@ -2,12 +2,14 @@
 
 import pytest
 from bot.composition import Bot, Options
+from bot.report import figures, lines
 from bot.screen import ACTIONS
 from bot.snapshot import snapshot_of
-from bot.trade import WireVenue
+from bot.wire import WireVenue
 from dydx_conn import Frame, Subaccount, replay
-from dydx_panels import KEYS, Snapshot
+from dydx_panels import KEYS, Snapshot, panel
 from dydx_paper import PaperVenue
+from dydx_risk import percent_text
 
 
 def played(bot: Bot, until: int = 2500, every: int = 0) -> Bot:
@@ -87,7 +89,7 @@ def test_the_screen_sees_how_far_the_tape_bears_out_the_fills(paper: Bot) -> Non
     assert venue is not None
     assert venue.performance is not None
     assert {row.ticker for row in venue.fills} == set(paper.venue.optimism.assumed)
-    assert paper.venue.ledger.fees_paid == venue.performance.fees
+    assert paper.venue.ledger.paid.fees == venue.performance.fees
     assert venue == again
 
 
@@ -102,3 +104,22 @@ def test_orders_on_the_wire_have_no_paper_venue() -> None:
 def test_no_key_of_a_panel_is_taken_by_an_action() -> None:
     """A key that does something else would hide its panel."""
     assert set() == KEYS.keys() & ACTIONS.keys()
+
+
+def test_report_and_screen_word_a_distance_alike(paper: Bot) -> None:
+    """The closest that liquidation came reads the same, rounded down, wherever it is shown."""
+    text = percent_text(paper.risk.closest)
+    report = "\n".join(lines(figures(paper, name="quickstart")))
+
+    assert f"closest      {text} from liquidation" in report
+    assert f"closest   {text:>13}" in panel("safety", shown(paper), 120, 24).text
+
+
+def test_the_screen_sees_what_the_gate_lets_pass() -> None:
+    """A halt is in the header of the next picture, with its reason."""
+    bot = Bot(Options())
+    bot.risk.halt("flash crash")
+    gate = shown(bot).gate
+
+    assert gate == bot.risk.standing
+    assert "HALTED" in panel("header", shown(bot), 120, 1).text

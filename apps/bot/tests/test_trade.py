@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -16,10 +17,12 @@ import msgspec
 import pytest
 import reactivex
 from bot.__main__ import main, parser
-from bot.commands import bot_for, options_of
+from bot.commands import bot_for
 from bot.composition import Bot
 from bot.environment import RefusalError, Settings, Validation
-from bot.trade import Tally, WireVenue, account_of, closing, fit, gently, trading
+from bot.runs import options_of
+from bot.trade import account_of, closing, fit, flattening, gently, still_open, trading
+from bot.wire import WireVenue
 from dydx_conn import (
     NETWORKS,
     AuditLog,
@@ -28,18 +31,17 @@ from dydx_conn import (
     Frame,
     Inbox,
     Keys,
+    MarketFields,
     OrderRequest,
     PerpetualMarket,
     Queued,
     Recording,
     Subaccount,
-    SubaccountContents,
-    contents,
     find_recording,
     order_id,
     ws_frame,
 )
-from dydx_data import DataState, step
+from dydx_data import Chain, DataState, MarketView, Oracle, step
 from dydx_risk import Risk
 from pydantic import SecretStr
 
@@ -75,6 +77,7 @@ def position(size: str, realized: str, funding: str, **other: str) -> dict[str, 
 def fill(id_: str, fee: str, type_: str = "LIMIT") -> dict[str, str]:
     """Describe a fill as the indexer does."""
     what = {"id": id_, "side": "BUY", "size": "1", "price": "100", "liquidity": "TAKER"}
+    what |= {"ticker": "BTC-USD"}
     return what | {"fee": fee, "type": type_, "createdAt": "2026-01-01T00:00:00Z"}
 
 
@@ -147,74 +150,61 @@ def venue_with(desk: Any = None) -> WireVenue:
 # === What is heard ===
 
 
-def test_the_accounts_frames_are_heard_and_no_others() -> None:
-    """Others' accounts, markets and answers are not ours; what our link lost is."""
-    venue = venue_with(desk := Desk())
-    other = said({}, id="dydx1other/0")
-    loss = Frame(4, NOW, 5, "c1", "close", "gone", "1012")
-    elsewhere = Frame(4, NOW, 5, "c2", "close", "gone", "1012")
+def receive(venue: WireVenue, *frames: Frame) -> None:
+    """Receive frames as a bot does: the account's updates go to risk, if there is one."""
+    for frame in frames:
+        for received in venue.receive(frame):
+            for update in venue.accounts.step(received):
+                venue.learn(update)
+                if venue._risk is not None:
+                    venue._risk.step(update)
 
-    assert venue.heard(loss) == []
-    assert venue.heard(first := snapshot()) == [first]
-    assert [venue.heard(frame) for frame in (other, sent(), elsewhere)] == [[], [], []]
-    assert venue.heard(loss) == [loss]
-    assert venue.heard(everywhere := Frame(4, NOW, 5, "", "gap", "damage")) == [everywhere]
-    assert len(desk.frames) == 7
+
+def test_the_accounts_frames_are_read_and_no_others() -> None:
+    """Others' accounts are not ours; what our link lost is."""
+    venue = venue_with(desk := Desk())
+    assert not venue.known
+    receive(venue, said({}, id="dydx1other/0"), sent(), snapshot())
     assert venue.known
+    assert venue._risk is not None
+    receive(venue, Frame(4, NOW, 5, "c2", "close", "gone", "1012"))
+    assert venue._risk.account.trouble == ""
+    receive(venue, Frame(4, NOW, 5, "c1", "close", "gone", "1012"))
+    assert "lost" in venue._risk.account.trouble
+    assert len(desk.frames) == 5
 
 
 def test_orders_are_numbered_by_the_first_frames_time() -> None:
     """500 a second: a restart begins where no order of the last run can stand."""
     first, later = venue_with(), venue_with()
     tick = Frame(1, NOW, 5, "clock", "tick")
-    first.heard(tick)
-    later.heard(Frame(1, NOW + 10**9, 5, "clock", "tick"))
+    receive(first, tick)
+    receive(later, Frame(1, NOW + 10**9, 5, "clock", "tick"))
     numbers = [venue._risk.next_client_id for venue in (first, later) if venue._risk]
 
     assert numbers[1] - numbers[0] == 500
     assert 0 <= numbers[0] < 2**32
-    first.heard(Frame(2, NOW + 10**12, 5, "clock", "tick"))
+    receive(first, Frame(2, NOW + 10**12, 5, "clock", "tick"))
     assert first._risk is not None
     assert first._risk.next_client_id == numbers[0]
 
 
 def test_money_is_counted_from_where_the_run_began() -> None:
-    """A position that was there brings its past with it, which is not ours to report."""
-    tally = Tally()
-
-    def take(frame: Frame) -> None:
-        for change in contents(frame):
-            tally.take(change)
-
+    """A position that was there brings its entry with it, and not its past."""
+    venue = venue_with()
     held: Any = {"BTC-USD": position("1", "50", "-3")}
-    take(snapshot(**held))
-    assert tally.money.realized_pnl == tally.money.funding_paid == 0
-    take(said({"perpetualPositions": [position("0.5", "60.5", "-4.25")]}))
-    assert tally.money.realized_pnl == 10_500_000
-    assert tally.money.funding_paid == 1_250_000
-    take(said({"perpetualPositions": [position("0", "61.5", "-4.25", status="CLOSED")]}))
-    take(said({"perpetualPositions": [position("-1", "-2", "0", market="ETH-USD")]}))
-    assert (tally.money.realized_pnl, tally.money.wins) == (9_500_000, 1)
-    take(snapshot())  # it was closed while nobody listened
+    sold = fill("a", "0.5") | {"side": "SELL", "size": "0.5", "price": "120", "ticker": "BTC-USD"}
 
-    assert (tally.money.wins, tally.money.losses) == (1, 1)
+    receive(venue, snapshot("1000", **held))
+    assert venue.figures().realized_pnl == venue.figures().funding_paid == 0
+    receive(venue, said({
+        "perpetualPositions": [position("0.5", "60.5", "-4.25")], "fills": [sold],
+        "assetPositions": [{"symbol": "USDC", "side": "LONG", "size": "1059.5"}],
+    }))  # fmt: skip
 
-
-def test_a_fill_is_counted_once() -> None:
-    """Told again by a snapshot of a new connection, it is the same fill; a rebate is negative."""
-    tally = Tally()
-    early = SubaccountContents(fills=[*contents(said({"fills": [fill("old", "9")]}))[0].fills])
-    tally.take(early)
-    for frame in (
-        snapshot(),
-        said({"fills": [fill("a", "0.5"), fill("b", "-0.0000011")]}),
-        said({"fills": [fill("a", "0.5"), fill("c", "0", "LIQUIDATED")]}),
-    ):
-        for change in contents(frame):
-            tally.take(change)
-
-    money = tally.money
-    assert (money.fills, money.fees_paid, money.liquidations) == (3, 499_998, 1)
+    money = venue.figures()
+    assert (money.realized_pnl, money.fees_paid, money.fills) == (10_000_000, 500_000, 1)
+    assert (money.wins, money.losses, money.complete) == (0, 0, True)
 
 
 def test_worth_is_what_risk_knows() -> None:
@@ -224,28 +214,35 @@ def test_worth_is_what_risk_knows() -> None:
 
     risk = venue._risk
     assert risk is not None
-    for frame in venue.heard(snapshot("1000")):
-        risk.step(frame)
+    receive(venue, snapshot("1000"))
 
     assert venue.figures().equity == 1_000_000_000
     assert venue.figures().unrealized_pnl == 0
 
 
-def test_an_account_frame_that_cannot_be_read_is_handed_on() -> None:
-    """Risk says what is wrong with it; the money stays as it was."""
+def test_an_account_frame_that_cannot_be_read_is_a_doubt() -> None:
+    """Risk learns what is wrong with it; the money stays as it was."""
     venue = venue_with()
 
-    assert len(venue.heard(said({"orders": 7}))) == 1
+    receive(venue, snapshot(), said({"orders": 7}))
+
+    assert venue._risk is not None
+    assert "cannot be read" in venue._risk.account.trouble
     assert venue.figures().fills == 0
 
 
 # === What is sent ===
 
 
+def markets_frame(market: dict[str, Any]) -> Frame:
+    """Make the frame that describes a market."""
+    told = {"type": "subscribed", "channel": "v4_markets", "contents": {"markets": market}}
+    return ws_frame(1, NOW, 1, "c1", json.dumps(told))
+
+
 def market_view(market: dict[str, Any]) -> Any:
     """Make the view of a market that was told."""
-    told = {"type": "subscribed", "channel": "v4_markets", "contents": {"markets": market}}
-    [view] = step(DataState(), ws_frame(1, NOW, 1, "c1", json.dumps(told)))
+    [view] = step(DataState(), markets_frame(market))
     return view
 
 
@@ -293,8 +290,8 @@ def test_what_is_not_sent_is_counted_with_its_reason() -> None:
     venue = venue_with(Desk(Denied("full", "")))
 
     venue.step(ORDER)
-    venue.heard(sent())
-    venue.heard(answered(2003))
+    receive(venue, sent())
+    receive(venue, answered(2003))
 
     assert venue.refusals["full"] == 1
     assert any("2003" in reason for reason in venue.refusals)
@@ -305,7 +302,7 @@ def test_without_a_trader_orders_go_nowhere() -> None:
     venue = venue_with()
 
     venue.step(ORDER)
-    venue.heard(sent())
+    receive(venue, sent())
     venue.withdraw(venue.open)
 
     assert [state.order for state in venue.open] == [ORDER]
@@ -314,7 +311,7 @@ def test_without_a_trader_orders_go_nowhere() -> None:
 def test_withdrawing_sends_cancels_and_nothing_else_after() -> None:
     """The short-term ones in one batch, until a block that outlives them; then it is closed."""
     venue = venue_with(desk := Desk())
-    venue.heard(sent())
+    receive(venue, sent())
 
     venue.withdraw(venue.open)
     venue.step(ORDER)
@@ -350,7 +347,7 @@ def test_a_run_with_open_orders_waits_for_their_end() -> None:
     """The cancels go once; the frames that answer them are still received, for 5 s."""
     venue = venue_with(desk := Desk())
     paced = closing(venue, lambda frame: frame.mono < 10e9, threading.Event())
-    venue.heard(sent())
+    receive(venue, sent())
 
     assert [paced(tick) for tick in ticks(10, 12, 14.9, 15)] == [True, True, True, False]
     assert len(desk.wishes) == 1
@@ -360,15 +357,84 @@ def test_a_run_ends_when_its_orders_are_gone() -> None:
     """As soon as the venue says so."""
     venue, stopping = venue_with(Desk()), threading.Event()
     paced = closing(venue, lambda _: True, stopping)
-    venue.heard(sent())
+    receive(venue, sent())
     stopping.set()
     assert paced(ticks(10)[0])
     gone = {"id": order_id(US, ORDER), "status": "BEST_EFFORT_CANCELED", "clientId": "7"}
 
-    venue.heard(said({"orders": [gone | {"removalReason": "USER_CANCELED"}]}))
+    receive(venue, said({"orders": [gone | {"removalReason": "USER_CANCELED"}]}))
 
     with pytest.raises(KeyboardInterrupt):
         paced(ticks(11)[0])
+
+
+HELD: Any = {"BTC-USD": position("1", "0", "0")}
+
+
+def holding(desk: Any, *frames: Frame) -> tuple[Bot, WireVenue, Inbox]:
+    """Make a bot that has received this of its account."""
+    venue = WireVenue(US)
+    venue.trader = desk
+    trading_bot = Bot(options_of(parser().parse_args(["replay"])), venue)
+    trading_bot.run(reactivex.from_iterable(frames))
+    return trading_bot, venue, Inbox()
+
+
+def acts_in(inbox: Inbox) -> list[tuple[str, str]]:
+    """Return who did what, of all that was put in."""
+    taken = iter(lambda: inbox.take(1, 0.0), None)
+    return [(frame.link, frame.type) for frame in taken]
+
+
+def test_what_is_held_is_asked_to_leave_once_a_second_for_ten() -> None:
+    """What may still enter is cancelled before; after that the run ends, whatever stayed."""
+    trading_bot, venue, inbox = holding(desk := Desk(), snapshot(**HELD), sent())
+    leaving = flattening(trading_bot, venue, inbox)
+
+    assert [leaving(tick) for tick in ticks(1, 1.5, 2, 3.5, 10.9, 11)] == [*[True] * 5, False]
+
+    assert acts_in(inbox) == [("end", "flatten")] * 4
+    assert [cancel.client_id for wish, _ in desk.wishes for cancel in wish.cancels] == [7]
+    assert not venue.closing
+
+
+def test_an_exit_on_its_way_is_not_cancelled() -> None:
+    """It is what is wanted; and the run waits for it."""
+    leaves = msgspec.structs.replace(ORDER, reduce_only=True)
+    trading_bot, venue, inbox = holding(desk := Desk(), snapshot(), sent(leaves))
+    leaving = flattening(trading_bot, venue, inbox)
+
+    assert leaving(ticks(1)[0])
+    assert [cancel for wish, _ in desk.wishes for cancel in wish.cancels] == []
+
+
+def test_who_is_flat_is_not_asked_to_leave() -> None:
+    """Nor is there anything to wait for."""
+    leaving = flattening(*(held := holding(Desk(), snapshot())))
+
+    assert not leaving(ticks(1)[0])
+    assert not held[2].waiting
+
+
+def test_an_account_that_is_not_known_is_not_flat() -> None:
+    """Nobody can say that nothing is held."""
+    held = holding(Desk())
+
+    assert still_open(held[0]) == ["no account snapshot yet"]
+    assert flattening(*held)(ticks(1)[0])
+
+
+def test_what_is_held_leaves_before_the_books_are_left() -> None:
+    """The orders that close it must still be let out."""
+    venue = venue_with(desk := Desk())
+    stays = iter([True, True, False])
+    paced = closing(venue, lambda _: False, threading.Event(), lambda _: next(stays))
+    receive(venue, sent())
+
+    assert [paced(tick) for tick in ticks(10, 11)] == [True, True]
+    assert (desk.wishes, venue.closing) == ([], False)
+    assert [paced(tick) for tick in ticks(12, 16.9, 17)] == [True, True, False]
+    assert len(desk.wishes) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -405,7 +471,7 @@ def test_a_layer_that_raises_leaves_no_order_behind(
 
     def fails(audit: AuditLog) -> None:
         with trading(venue, NETWORKS["local"], KEYS, Inbox(), audit):
-            venue.heard(sent())
+            receive(venue, sent())
             raise ZeroDivisionError
 
     with AuditLog(path) as audit, pytest.raises(ZeroDivisionError):
@@ -486,9 +552,11 @@ def test_a_permitted_key_trades_for_its_owner() -> None:
             ["trade", "--network", "local", "--keys", "none.json"],
             "or an encrypted key file, got 'none.json'",
         ),
-        (["trade", "--network", "local", "--markets", ","], "expected tickers"),
+        (["trade", "--network", "local", "--tickers", ","], "expected tickers"),
         (["cancel-all", "--network", "testnet"], "expected --yes-orders"),
         (["keys", "address"], "neither is"),
+        (["keys", "save"], "expected a file to write for bot keys save, got none"),
+        (["keys", "rotate", "x.json"], "expected no file besides --keys for bot keys rotate"),
     ],
 )
 def test_a_trade_that_may_not_begin_is_a_two(
@@ -540,16 +608,21 @@ def test_a_bot_folds_the_account_that_the_wire_tells_of() -> None:
     assert trading_bot.data.counts() == {}
 
 
-def test_an_account_that_is_polled_is_heard() -> None:
+def test_an_account_that_is_polled_is_read() -> None:
     """While its socket is away its answers come over REST; those of others are not ours."""
-    venue = WireVenue(US)
+    venue = venue_with()
 
     def answer(owner: str) -> Frame:
         path = f"/v4/addresses/{owner}/subaccountNumber/0"
-        return Frame(11, NOW, 7, "rest", "http", "{}", "200", path)
+        usdc = {"USDC": {"symbol": "USDC", "side": "LONG", "size": "7"}}
+        body = {"subaccount": {"equity": "7", "assetPositions": usdc}}
+        return Frame(11, NOW, 7, "rest", "http", json.dumps(body), "200", path)
 
-    assert venue.heard(answer(US.owner)) == [answer(US.owner)]
-    assert venue.heard(answer("dydx1someone")) == []
+    receive(venue, answer("dydx1someone"))
+    assert not venue.known
+    receive(venue, answer(US.owner))
+    assert venue._risk is not None
+    assert venue._risk.account.collateral == 7_000_000
 
 
 def test_what_an_order_may_cost_is_written_down_before_it_is_sent(tmp_path: Path) -> None:
@@ -564,13 +637,15 @@ def test_what_an_order_may_cost_is_written_down_before_it_is_sent(tmp_path: Path
     venue.step(order)
     with AuditLog(path) as venue.audit:
         venue.step(order)
-        venue.markets["BTC-USD"] = ESTIMATED
+        view = MarketView("BTC-USD", Chain(), {}, MarketFields(), market=ESTIMATED)
+        view.oracle = Oracle(60_000.0, 60_000, 0, NOW, 1, "60000")
+        venue.step(view)
         venue.step(order)
 
     (row,) = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row[name] for name in ("event", "ticker", "client_id")] == ["estimate", "BTC-USD", 7]
-    assert (row["quote"], row["fee"], row["gas"]) == (500_000_000, 250_000, 0)
-    assert (row["initial_margin"], row["affordable"]) == (25_000_000, None)
+    assert (row["quote"], row["fee"], row["gas"]) == (600_000_000, 300_000, 0)
+    assert (row["initial_margin"], row["affordable"]) == (30_000_000, None)
     assert len(desk.wishes) == 3
 
 
@@ -640,6 +715,26 @@ def test_a_trade_is_reported_and_kept_for_replay(
     assert '"event":"ended"' in (tmp_path / "audit.jsonl").read_text()
 
 
+def test_what_a_trade_leaves_open_is_reported(
+    stage: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody guards it any more; that is no failure, unless it was asked to be closed."""
+    _, typed = stage("trade", markets_frame(BTC), snapshot(**HELD), *ticks(*range(20)))
+    typed += ["--tickers", "BTC-USD", "--seconds", "2"]
+
+    assert main(typed) == 0
+    left = capsys.readouterr()
+    assert main([*typed, "--flatten"]) == 1
+    asked = capsys.readouterr()
+
+    for told in (left, asked):
+        assert re.search(
+            r"\nopen         BTC-USD \+1, no price liquidates it: nobody guards it", told.out
+        )
+    assert left.err == ""
+    assert asked.err == "bot: expected nothing to be held after --flatten, got BTC-USD +1\n"
+
+
 OPEN = {
     "id": order_id(US, ORDER),
     "status": "OPEN",
@@ -697,12 +792,11 @@ def test_an_account_that_never_says_a_thing_is_a_two(
 
 
 def test_a_position_of_a_new_connection_is_not_a_new_one() -> None:
-    """A second snapshot tells the same sums: nothing is earned by losing a connection."""
-    tally = Tally()
+    """A second snapshot reports the same: nothing is earned by losing a connection."""
+    venue = venue_with()
     held: Any = {"BTC-USD": position("1", "50", "-3")}
 
-    for _ in range(2):
-        for change in contents(snapshot(**held)):
-            tally.take(change)
+    receive(venue, snapshot(**held), snapshot(**held))
 
-    assert tally.money.realized_pnl == 0
+    assert venue.figures().realized_pnl == 0
+    assert venue.figures().complete

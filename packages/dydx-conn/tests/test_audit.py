@@ -308,6 +308,7 @@ def test_a_socket_is_written_down_and_not_its_traffic(path: Path) -> None:
         for n, kind in enumerate(["open", "sent", "ws", "tick", "gap", "close"]):
             text, code = ("wss://v" if kind == "open" else ""), ("1012" if kind == "close" else "")
             audit.passed(Frame(n, 5, 0, "c1", kind, text, code))
+        audit.passed(Frame(8, 5, 0, "key", "act", "a headline", "halt"))
         audit.passed(Frame(9, 5, 0, "node", "sent", "order"))
         audit.passed(Frame(9, 5, 0, "node", "http", "order", "0", "broadcast"))
         audit.passed(Frame(9, 5, 0, "rest", "http", "12345", "200", "/v4/time"))
@@ -318,6 +319,7 @@ def test_a_socket_is_written_down_and_not_its_traffic(path: Path) -> None:
         "socket sent",
         "socket gap",
         "socket close",
+        "act",
         "rest",
         "rest",
     ]
@@ -328,5 +330,9 @@ def test_a_socket_is_written_down_and_not_its_traffic(path: Path) -> None:
         "seq": 0,
         "told": {"text": "wss://v"},
     }
-    assert lines(path)[3]["told"] == {"code": "1012"}
-    assert [line["status"] for line in lines(path)[4:]] == [200, 0]
+    assert lines(path)[3]["told"] == {"code": 1012}
+    assert lines(path)[4] == {
+        **{"ns": 5, "event": "act", "seq": 8},
+        **{"who": "key", "what": "halt", "why": "a headline"},
+    }
+    assert [line["status"] for line in lines(path)[5:]] == [200, 0]

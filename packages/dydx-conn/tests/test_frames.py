@@ -26,7 +26,10 @@ from dydx_conn import (
     TimeFields,
     TradesContents,
     WireError,
+    WireWriter,
     contents,
+    key_of,
+    market_fields,
     rest_contents,
     ws_frame,
 )
@@ -56,26 +59,10 @@ CANDLE = {
     "startingOpenInterest": "812.5",
     "orderbookMidPriceOpen": None,
 }
-MARKET = {
-    "clobPairId": "0",
-    "ticker": "BTC-USD",
-    "status": "ACTIVE",
-    "oraclePrice": "63132.81",
-    "priceChange24H": "-120.5",
-    "volume24H": "1203945.25",
-    "trades24H": 4711,
-    "nextFundingRate": "0.0000125",
-    "defaultFundingRate1H": "0",
-    "initialMarginFraction": "0.02",
-    "maintenanceMarginFraction": "0.012",
-    "openInterest": "812.5",
-    "atomicResolution": -10,
-    "quantumConversionExponent": -9,
-    "tickSize": "1",
-    "stepSize": "0.0001",
-    "stepBaseQuantums": 1000000,
-    "subticksPerTick": 100000,
-}
+MARKET = market_fields(
+    "BTC-USD", price="63132.81", priceChange24H="-120.5", volume24H="1203945.25", trades24H=4711,
+    initialMarginFraction="0.02", maintenanceMarginFraction="0.012", openInterest="812.5",
+)  # fmt: skip
 POSITION = {
     "address": "dydx1owner",
     "subaccountNumber": 0,
@@ -129,8 +116,8 @@ SUBACCOUNT = {
 
 def message(type_: str, channel: str, what: Any, **more: Any) -> str:
     """Write a message as the indexer's socket does."""
-    head = {"type": type_, "connection_id": "a", "message_id": 3, "channel": channel}
-    return json.dumps({**head, "version": "1.0.0", "contents": what, **more})
+    body = msgspec.Raw(b"null") if what is None else what
+    return WireWriter().message(type_, channel, body, **more).text
 
 
 def decoded(text: str) -> list[Any]:
@@ -149,8 +136,67 @@ def test_a_message_keeps_its_words_and_shows_its_head() -> None:
 
     assert (frame.seq, frame.at, frame.mono, frame.link) == (7, 8, 9, "c1")
     assert (frame.kind, frame.type, frame.channel) == ("ws", "channel_data", "v4_trades")
-    assert (frame.id, frame.message_id, frame.fault) == ("BTC-USD", 3, "")
+    assert (frame.id, frame.message_id, frame.fault) == ("BTC-USD", 1, "")
     assert frame.text == text
+
+
+@pytest.mark.parametrize(
+    ("frame", "says"),
+    [
+        (Frame(1, 2, 3, "c1", "ws", type="subscribed"), {"is_snapshot": True}),
+        (Frame(1, 2, 3, "c1", "ws", type="error"), {"is_refusal": True}),
+        (Frame(1, 2, 3, "c1", "ws", fault="no JSON"), {"reason": "no JSON"}),
+        (
+            Frame(1, 2, 3, "rest", "http", "{}", "200", "/v4/trades/perpetualMarket/A?limit=1"),
+            {"ok": True, "status": 200, "path": "/v4/trades/perpetualMarket/A"},
+        ),
+        (
+            Frame(1, 2, 3, "rest", "http", "", "404", "/v4/time"),
+            {"status": 404, "path": "/v4/time"},
+        ),
+        (
+            Frame(1, 2, 3, "node", "http", "", "-1", "broadcast"),
+            {"status": -1, "path": "broadcast"},
+        ),
+        (Frame(1, 2, 3, "rest", "http", "", "odd", "/v4/time"), {"path": "/v4/time"}),
+        (Frame(1, 2, 3, "c1", "close", "bye", "1012"), {"status": 1012, "reason": "bye"}),
+        (Frame(1, 2, 3, "c1", "gap", "2 lost", message_id=2), {"lost": 2, "reason": "2 lost"}),
+        (Frame(1, 2, 3, "c1", "open", "wss://v"), {}),
+    ],
+)
+def test_a_frame_names_what_its_parts_hold(frame: Frame, says: dict[str, Any]) -> None:
+    """By its kind; what a frame of its kind does not have is empty."""
+    nothing = {"is_snapshot": False, "is_refusal": False, "ok": False, "status": 0, "path": ""}
+
+    expected = {**nothing, "reason": "", "lost": 0, **says}
+
+    assert {name: getattr(frame, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("question", "key"),
+    [
+        ("/v4/perpetualMarkets", ("v4_markets", "")),
+        ("/v4/height", ("v4_block_height", "")),
+        ("/v4/orderbooks/perpetualMarket/BTC-USD", ("v4_orderbook", "BTC-USD")),
+        ("/v4/trades/perpetualMarket/A%2FB-USD?limit=1", ("v4_trades", "A/B-USD")),
+        ("/v4/candles/perpetualMarkets/X?limit=1&resolution=1MIN", ("v4_candles", "X/1MIN")),
+        ("/v4/candles/perpetualMarkets/X", ("", "")),
+        ("/v4/addresses/a/subaccountNumber/3", ("v4_subaccounts", "a/3")),
+        ("/v4/fills?address=a&subaccountNumber=3", ("v4_subaccounts", "a/3")),
+        (
+            "/v4/orders/parentSubaccountNumber?address=a&parentSubaccountNumber=3",
+            ("v4_parent_subaccounts", "a/3"),
+        ),
+        ("/v4/orders/9", ("", "")),
+        ("/v4/time", ("", "")),
+        ("/v5", ("", "")),
+        ("broadcast", ("", "")),
+    ],
+)
+def test_an_answer_stands_in_for_a_channel(question: str, key: tuple[str, str]) -> None:
+    """For the one whose snapshot is made from it, under the id that the channel has."""
+    assert key_of(Frame(1, 2, 3, "rest", "http", "{}", "200", question)) == key
 
 
 def test_a_book_snapshot_and_its_updates_look_alike() -> None:
@@ -631,7 +677,7 @@ json_values = st.recursive(
 
 @given(
     st.sampled_from(["subscribed", "channel_data", "channel_batch_data"]),
-    st.sampled_from([*dydx_conn._CHANNELS, "v5"]),
+    st.sampled_from([*dydx_conn.CHANNELS, "v5"]),
     json_values,
 )
 def test_no_contents_at_all_raise_anything_else(type_: str, channel: str, what: Any) -> None:

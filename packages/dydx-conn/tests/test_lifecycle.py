@@ -1,7 +1,6 @@
 """What frames say of orders: each state, each way between them, and what no frame may do."""
 
 import json
-from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_args
@@ -9,28 +8,26 @@ from typing import Any, get_args
 import msgspec
 import pytest
 from dydx_conn import (
+    Accounts,
     CancelRequest,
     Frame,
     Header,
-    Lifecycle,
     OrderRequest,
     OrderState,
     PerpetualMarket,
     RecordingWriter,
     Status,
     Subaccount,
+    WireWriter,
+    account_updates,
     collect,
-    fold_order_frame,
     limit,
     order_id,
-    orders,
     replay,
-    ws_frame,
 )
 from hypothesis import given
 from hypothesis import strategies as st
 from reactivex import Observable, of
-from reactivex.testing import ReactiveTest, TestScheduler
 
 BTC = PerpetualMarket(
     ticker="BTC-USD", clob_pair_id=0, perpetual_id=0, atomic_resolution=-10,
@@ -79,8 +76,7 @@ def told(
     contents: dict[str, Any], *, type: str = "channel_data", channel: str = "v4_subaccounts"
 ) -> Frame:
     """Tell of the account, or of whatever the channel is."""
-    message = {"type": type, "channel": channel, "id": str(US), "contents": contents}
-    return ws_frame(0, 0, 0, "c1", json.dumps(message))
+    return WireWriter().message(type, channel, contents, str(US))
 
 
 def row(status: str, **fields: Any) -> Frame:
@@ -96,19 +92,23 @@ def fill(size: str, id: str = "f1") -> Frame:
 
 def block(height: int, time: str = "2026-01-05T14:00:00Z") -> Frame:
     """Tell of a block."""
-    contents = {"blockHeight": str(height), "time": time}
-    return told(contents, channel="v4_block_height")
+    return WireWriter().block(height, time)
 
 
 def rest(path: str, body: Any) -> Frame:
     """Answer over HTTP."""
-    return Frame(0, 0, 0, "rest", "http", json.dumps(body), "200", path)
+    return WireWriter().answer(path, body)
+
+
+def orders(frames: Observable[Frame]) -> list[OrderState]:
+    """Collect the order states of a stream's account updates."""
+    return [state for update in collect(frames.pipe(account_updates())) for state in update.orders]
 
 
 def states(*frames: Frame) -> list[OrderState]:
     """Fold frames numbered from 1; every state that was told."""
     numbered = [msgspec.structs.replace(frame, seq=n) for n, frame in enumerate(frames, 1)]
-    return collect(of(*numbered).pipe(orders()))
+    return orders(of(*numbered))
 
 
 def statuses(*frames: Frame) -> list[str]:
@@ -465,9 +465,11 @@ def test_no_frames_make_a_fill_smaller_or_bring_an_order_back(frames: list[Frame
 
     A rejected one may: the chain's word that it stands outranks one node's that it does not.
     """
-    state, known = Lifecycle(), None
+    accounts, known = Accounts(), None
+    state = accounts.orders
     for seq, frame in enumerate(frames, 1):
-        for new in fold_order_frame(state, msgspec.structs.replace(frame, seq=seq)):
+        updates = accounts.step(msgspec.structs.replace(frame, seq=seq))
+        for new in [order for update in updates for order in update.orders]:
             assert new.seq == seq
             assert new.status in get_args(Status)
             assert not (new.final and (new.leaving or new.before))
@@ -483,11 +485,12 @@ def test_no_frames_make_a_fill_smaller_or_bring_an_order_back(frames: list[Frame
 
 def test_what_is_remembered_is_bounded() -> None:
     """The oldest that are over go first; what may still fill stays."""
-    state = Lifecycle()
-    fold_order_frame(state, sent())
+    accounts = Accounts()
+    state = accounts.orders
+    accounts.step(sent())
     for n in range(5_000):
         rows = {"orders": [{"id": f"o{n}", "status": "CANCELED"}]}
-        fold_order_frame(state, told(rows))
+        accounts.step(told(rows))
 
     assert len(state.orders) == 4096
     assert ID in state.orders
@@ -504,45 +507,4 @@ def test_a_recorded_session_replays_to_the_same_states(tmp_path: Path) -> None:
         writer.write_frame(msgspec.structs.replace(frame, seq=seq))
     writer.close()
 
-    assert collect(replay(path).pipe(orders())) == states(*frames)
-
-
-# === The operator ===
-
-
-def _marbles(source: Iterable[Any]) -> list[Any]:
-    scheduler = TestScheduler()
-    hot: Observable[Frame] = scheduler.create_hot_observable(*source)
-    return scheduler.start(lambda: hot.pipe(orders())).messages
-
-
-def test_the_operator_ends_with_its_source() -> None:
-    """States as frames bring them, then the end."""
-    on_next, on_completed = ReactiveTest.on_next, ReactiveTest.on_completed
-    heard = _marbles([on_next(210, sent()), on_next(220, block(1)), on_completed(230)])
-
-    assert [(said.time, said.value.kind) for said in heard] == [(210, "N"), (230, "C")]
-
-
-def test_the_operator_waits_for_a_source_that_says_nothing() -> None:
-    """No frame, no state."""
-    assert _marbles([]) == []
-
-
-def test_the_operator_completes_with_an_empty_source() -> None:
-    """An end alone."""
-    assert [said.value.kind for said in _marbles([ReactiveTest.on_completed(210)])] == ["C"]
-
-
-def test_the_operator_hands_an_error_on() -> None:
-    """As the source raised it."""
-    heard = _marbles([ReactiveTest.on_error(210, ValueError("gone"))])
-
-    assert [said.value.kind for said in heard] == ["E"]
-
-
-def test_the_operator_is_silent_after_its_end() -> None:
-    """Late frames reach nobody."""
-    heard = _marbles([ReactiveTest.on_completed(210), ReactiveTest.on_next(220, sent())])
-
-    assert [said.value.kind for said in heard] == ["C"]
+    assert orders(replay(path)) == states(*frames)

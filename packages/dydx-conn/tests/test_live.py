@@ -13,10 +13,13 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dydx_conn
+import httpx
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -24,6 +27,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from dydx_conn import (
     NETWORKS,
     PER_CONNECTION,
+    BookContents,
+    Channel,
+    Endpoint,
     Frame,
     Inbox,
     MarketsContents,
@@ -33,10 +39,13 @@ from dydx_conn import (
     collect,
     connection_states,
     contents,
+    key_of,
     live,
     network,
     subscriptions,
 )
+from dydx_v4_client.indexer.socket.websocket import IndexerSocket
+from msgspec.structs import replace
 from reactivex import from_iterable
 from reactivex import operators as ops
 from websockets.datastructures import Headers
@@ -96,7 +105,7 @@ def confirm(asked: dict[str, Any], heard: list[dict[str, Any]]) -> list[dict[str
     """Answer a request as the venue does, with an id that nothing else takes."""
     what = {"channel": asked["channel"], "id": asked.get("id")}
     empty: dict[str, Any] = {"contents": {"bids": [], "asks": []}}
-    contents = empty if what["channel"] == "v4_orderbook" else {}
+    contents = empty if what["channel"] == "v4_orderbook" else {"contents": {}}
     return [{"type": f"{asked['type']}d", "message_id": len(heard), **what, **contents}]
 
 
@@ -242,6 +251,75 @@ def test_binary_messages_are_read_as_text() -> None:
         frames = listen(here, [], count("ws", 4))
 
     assert any(frame.text == '{"type":"pong"}\ufffd' and frame.fault for frame in frames)
+
+
+# === Sharing ===
+
+
+def test_however_many_subscribe_there_is_one_connection() -> None:
+    """Who comes later, from whatever thread, joins; who leaves takes nobody along."""
+    venue = Venue()
+    with running(venue) as here:
+        first, second, third = list[Frame](), list[Frame](), list[Frame]()
+        frames = live(here, ["BTC-USD"], pace=lambda _: not count("tick", 8)(first))
+
+        def join(frame: Frame) -> None:
+            first.append(frame)
+            if frame.kind == "open":
+                other = threading.Thread(target=lambda: frames.subscribe(second.append))
+                other.start()
+                other.join()
+            if frame.type == "connected":
+                frames.pipe(ops.take(2)).subscribe(third.append)
+
+        frames.subscribe(join)
+
+    opened = next(n for n, frame in enumerate(first) if frame.kind == "open")
+    connected = next(n for n, frame in enumerate(first) if frame.type == "connected")
+    assert len(venue.heard) == 1
+    assert second == first[opened + 1 :]
+    assert third == first[connected + 1 :][:2]
+    assert [frame.seq for frame in first] == list(range(1, len(first) + 1))
+
+
+def test_the_first_may_leave_before_the_others() -> None:
+    """It is received for them until the last has left, and again for whoever comes then."""
+    venue = Venue()
+    with running(venue) as here:
+        first, second, again = list[Frame](), list[Frame](), list[Frame]()
+        frames = live(here, [])
+
+        def join(frame: Frame) -> None:
+            if not first:
+                frames.pipe(ops.take(9)).subscribe(second.append)
+            first.append(frame)
+
+        frames.pipe(ops.take(3)).subscribe(join)
+        assert (len(first), len(second), len(venue.heard)) == (3, 9, 1)
+        frames.pipe(ops.take(1)).subscribe(again.append)
+
+    assert [frame.seq for frame in again] == [1]
+
+
+def test_who_comes_after_the_end_is_told_so() -> None:
+    """Nothing is opened for them."""
+    venue, ends = Venue(), list[str]()
+    with running(venue) as here:
+        frames = live(here, [], pace=lambda frame: frame.kind != "ws")
+        for name in ("first", "late"):
+            frames.subscribe(on_completed=partial(ends.append, name))
+
+    assert (ends, len(venue.heard)) == (["first", "late"], 1)
+
+
+def test_a_bug_of_a_subscriber_is_raised_and_closes_the_links() -> None:
+    """On the thread that receives, through whatever it shares."""
+
+    def broken(frame: Frame) -> None:
+        raise ZeroDivisionError(frame.seq)
+
+    with running(Venue()) as here, pytest.raises(ZeroDivisionError):
+        live(here, []).subscribe(broken)
 
 
 # === Losing ===
@@ -458,8 +536,15 @@ def test_nothing_is_asked_for_more_often_than_the_venue_allows(
     assert all(0.4e9 <= second - first for first, second in times.values())
 
 
-def test_a_book_whose_update_cannot_be_read_is_asked_for_anew(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("channel", "id_", "what"),
+    [
+        ("v4_orderbook", "BTC-USD", {"bids": [["1"]]}),
+        ("v4_subaccounts", "dydx1owner/3", {"orders": [{}]}),
+    ],
+)
+def test_what_changes_by_an_update_that_cannot_be_read_is_asked_for_anew(
+    monkeypatch: pytest.MonkeyPatch, channel: str, id_: str, what: Any
 ) -> None:
     """It alone: whoever keeps it has to give it up."""
     monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.05)
@@ -467,19 +552,53 @@ def test_a_book_whose_update_cannot_be_read_is_asked_for_anew(
 
     def reply(asked: dict[str, Any], heard: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield from confirm(asked, heard)
-        if len(heard) == 4:
-            heard.append({})  # it takes an id, and has a level without a size
-            what = {"type": "channel_data", "channel": "v4_orderbook", "id": "BTC-USD"}
-            yield {**what, "message_id": 5, "contents": {"bids": [["1"]]}}
+        if len(heard) == 5:
+            heard.append({})  # it takes an id
+            update = {"type": "channel_data", "channel": channel, "id": id_}
+            yield {**update, "message_id": 6, "contents": what}
 
     venue.reply = reply
     with running(venue) as here:
-        frames = listen(here, ["BTC-USD"], count("ws", 5, "subscribed"))
+        frames = listen(
+            here, ["BTC-USD"], count("ws", 6, "subscribed"), Subaccount("dydx1owner", 3)
+        )
 
-    assert requests(frames)[4:] == [
-        ("unsubscribe", "v4_orderbook", "BTC-USD"), ("subscribe", "v4_orderbook", "BTC-USD"),
-    ]  # fmt: skip
+    assert requests(frames)[5:] == [("unsubscribe", channel, id_), ("subscribe", channel, id_)]
     assert not any(frame.kind == "gap" for frame in frames)
+
+
+def test_a_message_is_decoded_once_by_all_who_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Live looks whether it can be read, and the layers above read it."""
+    decode, decoded = dydx_conn._updates, list[int]()
+
+    def counted(frame: Frame) -> list[Any]:
+        decoded.extend([frame.seq] if frame.channel == "v4_orderbook" else [])
+        return decode(frame)
+
+    monkeypatch.setattr(dydx_conn, "_updates", counted)
+    books = list[Frame]()
+
+    def read(frame: Frame) -> None:
+        if frame.channel == "v4_orderbook":
+            books.append(frame)
+            assert contents(frame) is contents(frame)
+
+    with running(Venue()) as here:
+        live(here, ["BTC-USD", "ETH-USD"], pace=lambda _: len(books) < 2).subscribe(read)
+
+    assert decoded == [frame.seq for frame in books]
+
+
+def test_a_resubscription_that_succeeds_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The venue's word that a book is unsubscribed carries nothing, and is no update unread."""
+    monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.02)
+    monkeypatch.setattr(dydx_conn, "_POLL_S", 0.01)
+    venue = Venue()
+    jumping(venue, at=4, by=1)
+    with running(venue) as here:
+        frames = listen(here, ["BTC-USD"], both(count("ws", 8, "subscribed"), count("tick", 12)))
+
+    assert len(requests(frames)) == 4 + 2 * 4
 
 
 def test_what_is_never_answered_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -749,6 +868,131 @@ def test_a_silent_rest_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum("Forbidden" in text for text in said) == 4
 
 
+def test_a_question_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody awaits it: a gap frame says of what, and the other questions go on."""
+    monkeypatch.setattr(dydx_conn, "_RACE_S", 0.01)
+    broken = Endpoint("/v4/books/{of}", BookContents)  # no id has such a part
+    row = replace(dydx_conn.CHANNELS["v4_orderbook"], rest=(broken,))
+    monkeypatch.setitem(dydx_conn.CHANNELS, "v4_orderbook", row)
+    with running(Venue()) as here:
+        frames = listen(here, ["BTC-USD"], both(count("gap", 1), count("http", 1)))
+
+    (gap,) = [frame for frame in frames if frame.kind == "gap"]
+    assert (gap.link, gap.reason) == ("rest", "a question to REST ended by KeyError: 'of'")
+
+
+def test_rest_that_cannot_even_begin_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread ends, loudly, and the sockets go on."""
+    monkeypatch.setattr(httpx, "AsyncClient", None)
+    ended: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda died: ended.append(died.thread.name))
+    with running(Venue()) as here:
+        frames = listen(here, [], both(count("gap", 1), count("ws", 3)))
+
+    (gap,) = [frame for frame in frames if frame.kind == "gap"]
+    assert gap.reason.startswith("REST polling ended by TypeError: ")
+    assert ended == ["rest"]
+
+
+def test_a_link_that_dies_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it died of is why it closed."""
+    dying = iter([True])
+    create = IndexerSocket.create_dispatcher
+
+    def die(app: IndexerSocket, *arguments: Any) -> Any:
+        if next(dying, False):
+            raise ValueError("on purpose")
+        return create(app, *arguments)
+
+    monkeypatch.setattr(IndexerSocket, "create_dispatcher", die)
+    with running(Venue()) as here:
+        frames = listen(here, [], both(count("close", 1), count("ws", 3)))
+
+    assert next(f.reason for f in frames if f.kind == "close") == "ValueError: on purpose"
+
+
+# === A new channel ===
+
+
+class Weather(msgspec.Struct):
+    """What a channel tells that the venue does not have."""
+
+    sky: str
+
+
+def add_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add one of each market and one for all: a row each is all that it takes."""
+    for name, id_ in {"v4_weather": "ticker", "v4_tides": ""}.items():
+        path = f"/v4/{name[3:]}" + ("/{ticker}" if id_ else "")
+        row = Channel(
+            name=name, tells="weather", id=id_, batched=True, changes=bool(id_),
+            snapshot=Weather, update=Weather, rest=(Endpoint(path, Weather),),
+        )  # fmt: skip
+        monkeypatch.setitem(dydx_conn.CHANNELS, name, row)
+
+
+WEATHER: dict[str, Any] = {"contents": {"sky": "blue"}}
+BATCH: dict[str, Any] = {"type": "channel_batch_data", "contents": [{"sky": "grey"}]}
+
+
+def test_a_new_channel_is_subscribed_to_read_counted_and_mended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A snapshot, a batch, a loss that is seen and resubscribed, and a question over REST."""
+    monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.05)
+    monkeypatch.setattr(dydx_conn, "_RACE_S", 0.01)
+    add_channels(monkeypatch)
+    venue = Venue(answer=(200, '{"markets":{},"sky":"red"}'))
+    lost = [0]
+
+    def reply(asked: dict[str, Any], heard: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        (answer,) = confirm(asked, heard)
+        number = len(heard) + lost[0]
+        if asked["channel"] in ("v4_weather", "v4_tides"):
+            answer |= WEATHER | {"id": asked.get("id", asked["channel"])}  # as the venue repeats it
+        yield {**answer, "message_id": number}
+        if len(heard) == 6:
+            lost[0] += 3  # two of them never come
+            yield {**answer, **BATCH, "message_id": number + 3}
+
+    venue.reply = reply
+    with running(venue) as here:
+        frames = listen(
+            here, ["BTC-USD"],
+            both(count("ws", 12, "subscribed"), lambda _: "/v4/weather/BTC-USD" in venue.asked),
+        )  # fmt: skip
+
+    first = [said for said in venue.heard[0] if said["channel"] in ("v4_weather", "v4_tides")][:2]
+    assert [(said["channel"], said.get("id"), said["batched"]) for said in first] == [
+        ("v4_tides", None, True), ("v4_weather", "BTC-USD", True),
+    ]  # fmt: skip
+    told = [frame for frame in frames if frame.channel in ("v4_weather", "v4_tides")]
+    assert [x for f in told[:3] for x in contents(f)] == [
+        Weather("blue"), Weather("blue"), Weather("grey"),
+    ]  # fmt: skip
+    assert {key_of(frame) for frame in told} == {("v4_weather", "BTC-USD"), ("v4_tides", "")}
+    assert [frame.lost for frame in frames if frame.kind == "gap" and frame.link == "c1"] == [2]
+    again = requests(frames)[6:]
+    assert {("subscribe", "v4_weather", "BTC-USD"), ("subscribe", "v4_tides", "")} <= {*again}
+    assert "/v4/tides" not in venue.asked  # what it sends is whole
+
+
+def test_a_new_channel_is_polled_where_its_socket_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the path of its row, and the answer stands in for the channel."""
+    monkeypatch.setattr(dydx_conn, "_ATTEMPTS", 1)
+    monkeypatch.setattr(dydx_conn, "_ROUND_S", 0.01)
+    add_channels(monkeypatch)
+    venue = Venue(answer=(200, '{"sky":"red"}'))
+    venue.behave = lambda connection, _: connection.close(1001)
+    names = {("v4_weather", "BTC-USD"), ("v4_tides", "")}
+    with running(venue) as here:
+        frames = listen(here, ["BTC-USD"], lambda frames: names <= {key_of(f) for f in frames})
+
+    answers = [frame for frame in frames if key_of(frame) in names]
+    assert [x for frame in answers for x in contents(frame)] == [Weather("red")] * len(answers)
+    assert {frame.path for frame in answers} == {"/v4/weather/BTC-USD", "/v4/tides"}
+
+
 # === Inbox ===
 
 
@@ -775,6 +1019,21 @@ def test_what_others_put_in_comes_out_among_the_rest() -> None:
 def test_an_empty_inbox_gives_nothing() -> None:
     """Nor waits longer than it is told to."""
     assert Inbox().take(1, -1.0) is None
+    assert not Inbox().waiting
+
+
+def test_an_act_is_who_what_and_why() -> None:
+    """It waits until it is taken, and becomes a frame like any other."""
+    inbox = Inbox()
+    inbox.put("act", "a headline", "halt", link="command")
+    assert inbox.waiting
+
+    act = inbox.take(7, 0.0)
+
+    assert act is not None
+    assert (act.seq, act.kind) == (7, "act")
+    assert (act.link, act.type, act.text) == ("command", "halt", "a headline")
+    assert not inbox.waiting
 
 
 # === Subscriptions ===

@@ -1,8 +1,7 @@
 """Orders before they are sent: built exactly, refused in the chain's words, priced, and written."""
 
-import threading
 from decimal import Decimal
-from pathlib import Path
+from itertools import islice
 from typing import Any, get_args
 
 import pytest
@@ -13,8 +12,6 @@ from dydx_conn import (
     TWAP,
     BatchCancel,
     CancelRequest,
-    ClientIds,
-    ConnError,
     Fees,
     GridError,
     OrderDenied,
@@ -29,7 +26,7 @@ from dydx_conn import (
     cancel,
     cancel_all,
     cancel_message,
-    child,
+    client_ids,
     estimate,
     limit,
     market,
@@ -221,23 +218,6 @@ def test_a_reduce_only_market_order_is_taken() -> None:
     assert _stop(at_once=True, reduce_only=True).reduce_only
 
 
-@pytest.mark.parametrize(
-    ("parent", "index", "number"), [(0, 0, 0), (3, 1, 131), (127, 999, 127999)]
-)
-def test_isolated_children_are_numbered_after_their_parent(
-    parent: int, index: int, number: int
-) -> None:
-    """Parent plus 128 for each."""
-    assert child(parent, index) == number
-
-
-@pytest.mark.parametrize(("parent", "index"), [(128, 0), (-1, 0), (0, -1), (127, 1_000)])
-def test_a_child_that_cannot_be_is_refused(parent: int, index: int) -> None:
-    """Parents go to 127, all numbers to 128,000."""
-    with pytest.raises(ConnError, match="128000"):
-        child(parent, index)
-
-
 # === Replacements and cancels ===
 
 
@@ -337,6 +317,46 @@ def test_a_sell_is_worth_what_the_oracle_says_if_that_is_more() -> None:
     sell = limit(BTC, "SELL", "0.1", "60000", **LATER)
 
     assert estimate(sell, BTC, Fees(), oracle_subticks=7_000_000_000).fee == 3_500_000
+
+
+def test_a_sell_is_worth_what_is_bid_for_it_if_that_is_more() -> None:
+    """Margin too; a buy pays its own price at most, whatever is bid."""
+    sell = limit(BTC, "SELL", "0.1", "60000", **LATER)
+    prices: dict[str, Any] = {"oracle_subticks": 6_500_000_000, "best_bid_subticks": 7_000_000_000}
+
+    sold, bought = estimate(sell, BTC, Fees(), **prices), estimate(ORDER, BTC, Fees(), **prices)
+
+    assert (sold.quote, sold.fee, sold.initial_margin) == (7_000_000_000, 3_500_000, 350_000_000)
+    assert (bought.quote, bought.initial_margin) == (6_500_000_000, 325_000_000)
+
+
+@given(
+    st.sampled_from(get_args(Side)), *[st.integers(50_000, 70_000)] * 3,
+    st.lists(st.tuples(st.integers(0, 20_000), st.integers(1, 500)), min_size=1, max_size=9),
+    st.sampled_from([500, 100, -110]),
+)  # fmt: skip
+def test_no_fill_costs_more_than_was_estimated(
+    side: Any, own: int, oracle: int, bid: int, fills: list[tuple[int, int]], rate: int
+) -> None:
+    """Wherever between its own price and the best bid it fills; but for a quantum each."""
+    most = max(own, oracle, bid) if side == "SELL" else own
+    prices = [max(own, most - off) if side == "SELL" else own - off for off, _ in fills]
+    size = sum(steps for _, steps in fills)
+    order = limit(BTC, side, Decimal(size) / 10_000, str(own), **SOON)
+
+    found = estimate(
+        order, BTC, Fees(), oracle_subticks=oracle * 100_000, best_bid_subticks=bid * 100_000
+    )
+
+    steps = [
+        (price * 100_000, count * 1_000_000)
+        for price, (_, count) in zip(prices, fills, strict=True)
+    ]
+    worth = [BTC.quote_quantums(quantums, subticks) for subticks, quantums in steps]
+    paid = sum(Fees(taker_ppm=rate).of(quote, "TAKER") for quote in worth)
+    assert sum(worth) <= found.quote
+    assert paid <= found.fee + len(fills) - 1
+    assert found.initial_margin >= found.quote * BTC.imf_ppm // 1_000_000
 
 
 @pytest.mark.parametrize(
@@ -448,66 +468,26 @@ def test_cancels_name_orders_as_the_chain_does() -> None:
 
 # === Client ids ===
 
-
-def test_client_ids_survive_a_restart(tmp_path: Path) -> None:
-    """Who opens the file again is given none that was given before."""
-    first, again = (ClientIds(tmp_path / "ids", clock=lambda: 1.0) for _ in range(2))
-    given = [first() for _ in range(300)]
-    given += [again() for _ in range(300)]
-
-    assert len(set(given)) == 600
-    assert given[0] == 500
-    assert all(0 <= id < 2**32 for id in given)
+BEGUN = 1_800_000_000 * 10**9
 
 
-def test_client_ids_are_unique_among_threads(tmp_path: Path) -> None:
-    """Two askers, one file, and no number twice."""
-    askers = [ClientIds(tmp_path / "ids", clock=lambda: 1.0) for _ in range(2)]
-    given: list[int] = []
+def test_client_ids_count_on_from_where_the_clock_stands() -> None:
+    """The same beginning gives the same numbers, so a replay gives those of its run."""
+    first, again = (list(islice(client_ids(BEGUN), 300)) for _ in range(2))
 
-    def ask(ids: ClientIds) -> None:
-        given.extend([ids() for _ in range(600)])
-
-    threads = [threading.Thread(target=ask, args=(ids,)) for ids in askers * 2]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert len(set(given)) == len(given) == 2_400
+    assert first == again == [(900_000_000_000 + n) % 2**32 for n in range(300)]
 
 
-def test_client_ids_come_round_at_32_bits(tmp_path: Path) -> None:
+@given(st.integers(0, 99 * 86_400), st.integers(1, 20))
+def test_a_run_that_begins_later_repeats_no_client_id(after_s: int, seconds: int) -> None:
+    """If the one before placed at most 500 orders a second, for 99 days."""
+    before = set(islice(client_ids(BEGUN), 500 * min(seconds, after_s)))
+
+    later = islice(client_ids(BEGUN + after_s * 10**9), 1_000)
+
+    assert before.isdisjoint(later)
+
+
+def test_client_ids_come_round_at_32_bits() -> None:
     """The number after the last is the first."""
-    path = tmp_path / "ids"
-    path.write_text(f"{2**32 - 2}\n")
-    ids = ClientIds(path)
-
-    assert [ids() for _ in range(3)] == [2**32 - 2, 2**32 - 1, 0]
-    assert path.read_text() == "254\n"
-
-
-def test_a_lost_file_begins_where_the_clock_stands(tmp_path: Path) -> None:
-    """Beyond everything that was given since, at fewer than 500 a second."""
-    early, late = (
-        ClientIds(tmp_path / "a", clock=lambda: 1.8e9),
-        ClientIds(tmp_path / "b", clock=lambda: 1.8e9 + 60),
-    )
-
-    assert (late() - early()) % 2**32 == 30_000
-
-
-@pytest.mark.parametrize("text", ["", "seven\n", "-1\n"])
-def test_a_broken_file_of_client_ids_is_no_guess(tmp_path: Path, text: str) -> None:
-    """It says what it found, and gives nothing."""
-    path = tmp_path / "ids"
-    path.write_text(text)
-
-    with pytest.raises(ConnError, match="expected a number"):
-        ClientIds(path)()
-
-
-def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    """Rather than ids that a restart would give again."""
-    with pytest.raises(ConnError, match="expected to keep client ids"):
-        ClientIds(tmp_path / "missing" / "ids")()
+    assert list(islice(client_ids((2**32 - 2) * 2_000_000), 3)) == [2**32 - 2, 2**32 - 1, 0]

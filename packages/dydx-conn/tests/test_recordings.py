@@ -73,7 +73,8 @@ def every_kind() -> list[Frame]:
     message = '{"type":"connected","message_id":0, "x":"\\u00e9\\n "}'
     http = msgspec.structs.replace(frames[2], channel="/v4/perpetualMarkets?limit=1")
     gap = msgspec.structs.replace(frames[3], message_id=3)
-    return [*frames[:2], http, gap, *frames[4:], ws_frame(7, 70, 7, "c2", message)]
+    act = Frame(seq=8, at=80, mono=8, link="key", kind="act", text="a headline", type="halt")
+    return [*frames[:2], http, gap, *frames[4:], ws_frame(7, 70, 7, "c2", message), act]
 
 
 # === Whole ===
@@ -99,12 +100,38 @@ def test_a_recording_is_plain_lines_in_plain_zstd(tmp_path: Path) -> None:
     read = lines(path)
 
     assert [line["k"] for line in read] == [
-        *("hdr", "open", "ws", "http", "gap", "close", "tick", "ws", "end")
+        *("hdr", "open", "ws", "http", "gap", "close", "tick", "ws", "act", "end")
     ]
-    assert [line["i"] for line in read[1:]] == list(range(1, 9))
+    assert [line["i"] for line in read[1:]] == list(range(1, 10))
     assert read[0]["v"] == dydx_conn.VERSION
     assert [line.get("d") for line in read if line["k"] == "ws"] == [">", "<"]
-    assert read[-1]["lines"] == 8
+    assert read[-1]["lines"] == 9
+
+
+def test_an_act_is_written_as_who_what_and_why(tmp_path: Path) -> None:
+    """It came by no connection, and names none."""
+    path = written(tmp_path / "r.jsonl.zst", every_kind())
+
+    [line] = [line for line in lines(path) if line["k"] == "act"]
+
+    stamps = {"k": "act", "i": 8, "ns": 80, "mono": 8}
+    assert line == {**stamps, "who": "key", "what": "halt", "why": "a headline"}
+
+
+def test_an_act_that_a_frame_caused_shifts_no_number(tmp_path: Path) -> None:
+    """It bears its cause's number, in the recording and in a copy of it that begins later."""
+    act = Frame(seq=2, at=30, mono=2 * SECOND, link="strategy", kind="act", type="halt")
+    one, two, three = ticks(3)
+    path = written(tmp_path / "r.jsonl.zst", [one, two, act, three])
+    copy = written(tmp_path / "copy.jsonl.zst", [*Recording(path)][1:])
+
+    recording = Recording(path)
+    assert list(recording) == [one, two, act, three]
+    assert recording.complete
+    assert lines(path)[-1]["lines"] == 5
+    assert [(frame.kind, frame.seq) for frame in Recording(copy)] == [
+        *(("tick", 1), ("act", 1), ("tick", 2))
+    ]
 
 
 def test_answers_are_known_by_what_was_asked_not_by_whom(tmp_path: Path) -> None:

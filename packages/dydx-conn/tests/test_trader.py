@@ -14,6 +14,7 @@ from typing import Any, Final
 import grpc
 import pytest
 from dydx_conn import (
+    Accounts,
     AuditLog,
     BatchCancel,
     CancelRequest,
@@ -22,7 +23,6 @@ from dydx_conn import (
     Frame,
     Inbox,
     Keys,
-    Lifecycle,
     Network,
     NetworkError,
     OrderRequest,
@@ -32,9 +32,9 @@ from dydx_conn import (
     Replace,
     Subaccount,
     Trader,
-    _order_channel,
+    WireWriter,
+    _Channel,
     cancel,
-    fold_order_frame,
     limit,
     order_id,
     replacement,
@@ -215,8 +215,9 @@ class Desk:
 
     def states(self) -> list[OrderState]:
         """Fold the frames heard so far."""
-        state = Lifecycle()
-        return [told for frame in self.frames for told in fold_order_frame(state, frame)]
+        accounts = Accounts()
+        updates = [update for frame in self.frames for update in accounts.step(frame)]
+        return [state for update in updates for state in update.orders]
 
 
 def short(client_id: int = 1, **terms: Any) -> OrderRequest:
@@ -469,7 +470,7 @@ def test_what_is_wished_of_one_order_goes_out_in_turn(node: Node, first: Any, th
     with Desk(node, nonces=True) as desk:
         asked = desk.trader.submit(first)
         while node.answers:  # until the node has it
-            desk.trader._stop.wait(0.01)
+            desk.trader._sender.stop.wait(0.01)
         last = desk.trader.submit(then)
         [other] = desk.send(short(2))
         held.set()
@@ -488,7 +489,7 @@ def test_many_wishes_of_one_order_keep_no_other_waiting(node: Node) -> None:
     with Desk(node) as desk:
         desk.trader.submit(short())
         while node.answers:
-            desk.trader._stop.wait(0.01)
+            desk.trader._sender.stop.wait(0.01)
         for block in range(111, 121):
             desk.trader.submit(short(good_til_block=block))
         [other] = desk.send(short(2))
@@ -629,11 +630,11 @@ def test_what_was_handed_over_long_ago_is_forgotten(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or a trader that runs for months would grow."""
-    monkeypatch.setattr("dydx_conn._ANSWERED_IDS", 3)
+    monkeypatch.setattr("dydx_conn._HANDED", 3)
     with Desk(node) as desk:
         desk.send(*(short(n) for n in range(5)))
 
-    assert len(desk.trader._asked) == 3
+    assert len(desk.trader._handed) == 3
 
 
 # === Cancels, replacements, subaccounts, keys ===
@@ -699,7 +700,7 @@ def test_a_cancel_that_breaks_off_takes_its_order_with_it(
         def broken(*_: Any) -> Any:
             raise ValueError("on purpose")
 
-        monkeypatch.setattr(desk.trader._node, "broadcast", broken)
+        monkeypatch.setattr(desk.trader._sender.node, "broadcast", broken)
         desk.trader.submit(replacement(long(), long(2)))
         answers = [desk.answer() for _ in range(2)]
 
@@ -737,9 +738,7 @@ def test_another_ones_key_needs_what_the_owner_gave_it(node: Node) -> None:
 
 def block(height: int) -> Frame:
     """Tell of a block as the indexer does."""
-    contents = {"blockHeight": str(height), "time": "2027-01-15T08:10:00.000Z"}
-    message = {"type": "channel_data", "channel": "v4_block_height", "contents": contents}
-    return ws_frame(1, 0, 0, "c1", json.dumps(message))
+    return WireWriter().block(height, "2027-01-15T08:10:00.000Z")
 
 
 def test_ends_are_counted_from_the_nodes_block_and_time(node: Node) -> None:
@@ -766,7 +765,7 @@ def test_the_block_is_asked_for_from_time_to_time(node: Node) -> None:
         node.blocked = grpc.StatusCode.UNAVAILABLE
         known = len(node.asked)
         while len(node.asked) < known + 2:
-            desk.trader._stop.wait(0.01)
+            desk.trader._sender.stop.wait(0.01)
 
         assert desk.trader.height == 107
 
@@ -832,7 +831,7 @@ def test_only_a_node_on_this_machine_is_spoken_to_in_the_clear(
     made: list[tuple[str, Any]] = []
     monkeypatch.setattr(grpc, "secure_channel", lambda *given: made.append(("secure", given)))
     monkeypatch.setattr(grpc, "insecure_channel", lambda *given: made.append(("insecure", given)))
-    _order_channel(address)
+    _Channel(address, 1.0)
     [(found, given)] = made
 
     assert found == kind
@@ -882,7 +881,7 @@ def test_a_bug_while_sending_is_told_and_not_hidden(
         raise RuntimeError("a bug")
 
     with Desk(node) as desk:
-        monkeypatch.setattr(desk.trader._node, "broadcast", broken)
+        monkeypatch.setattr(desk.trader._sender.node, "broadcast", broken)
         [answer] = desk.send(short())
 
     assert answer["errors"] == [{"msg": "RuntimeError"}]

@@ -1,6 +1,7 @@
 """Units, grids and identities: exact, and never toward more risk."""
 
 import math
+import time
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -18,6 +19,7 @@ from dydx_conn import (
     event_id,
     exact,
     fill_to_quote,
+    instant,
     order_id,
     perpetual_market,
     ppm,
@@ -243,6 +245,36 @@ def test_exact_parts_make_the_number_again(number: Decimal) -> None:
 def test_fractions_are_parts_per_million(fraction: str, expected: int) -> None:
     """As the indexer publishes margin fractions."""
     assert ppm(fraction) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "ns"),
+    [
+        ("1970-01-01T00:00:01Z", 1_000_000_000),
+        ("1970-01-01T00:00:01.000001+00:00", 1_000_001_000),
+        ("1970-01-01T02:00:01+02:00", 1_000_000_000),
+        ("1970-01-01T00:00:01", 1_000_000_000),
+        ("2026-01-05T13:56:00.123Z", 1_767_621_360_123_000_000),
+    ],
+)
+def test_a_time_is_nanoseconds_of_utc_wherever_this_machine_is(
+    text: str, ns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that names no zone is UTC, not local time; no nanosecond is rounded away."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert instant.__wrapped__(text) == ns
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize("text", ["", "now", "2026-13-01T00:00:00Z", "1767621360"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    """With Python's own words."""
+    with pytest.raises(ValueError, match=r"isoformat|month"):
+        instant(text)
 
 
 # === Identities ===

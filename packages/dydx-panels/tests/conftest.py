@@ -294,7 +294,7 @@ def sample() -> Snapshot:
         safety=Safety(
             margin=MarginFigures(10_412_330_000, 7_292_250_000, 4_375_350_000, 33_300_000_000,
                                  51_160_000_000),
-            positions=3, change=-0.006, closest=0.059, act_below=0.06, restore_to=0.09,
+            positions=3, change=-0.006, closest=0.059, act_below=0.06,
             last=_reduce(),
             history=tuple(0.12 + math.sin(i / 7) / 20 for i in range(90)),
         ),
@@ -303,7 +303,7 @@ def sample() -> Snapshot:
         decisions=_decisions(),
         verdicts=_verdicts(),
         fills=_fills(),
-        money=(("realized", -12_200_000), ("unrealized", -14_570_000), ("fees", -2_030_000),
+        money=(("realized_pnl", -12_200_000), ("unrealized_pnl", -14_570_000), ("fees", -2_030_000),
                ("funding", -41_200)),
         counts=(("approved", 1), ("denied", 1), ("reduce", 1), ("fills", 3), ("won", 1)),
         watch=watched(), venue=_venue(), book=_book(),

@@ -7,7 +7,7 @@ import dydx_panels
 import msgspec
 import pytest
 from dydx_conn import PerpetualMarket
-from dydx_panels import PANELS, Safety, Snapshot, Theme, View, dashboard, panel
+from dydx_panels import KEYS, Header, Safety, Snapshot, Theme, View, dashboard, panel
 from dydx_risk import (
     Exit,
     FlightPlan,
@@ -20,9 +20,10 @@ from dydx_risk import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import fields
+from msgspec.structs import fields, replace
 from rich.cells import cell_len
 
+NAMES = (*KEYS.values(), "header", "footer", "help", "why")
 _TEXT = st.text(max_size=30) | st.sampled_from(["ETH-USD", "SELL", "ACTIVE", "denied", "PAPER"])
 _BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     str: _TEXT,
@@ -88,7 +89,7 @@ _BY_TYPE[Watch] = st.just(
 ANY = {kind: values(kind) for kind in (Snapshot, View)}
 VIEWS = st.builds(
     View,
-    panel=st.sampled_from(["", *PANELS]),
+    panel=st.sampled_from(["", *NAMES]),
     selected=st.integers(-1, 9),
     scroll=st.integers(0, 9),
     filter=st.sampled_from(["", "e", "USD"]),
@@ -125,7 +126,7 @@ def test_any_view_fills_the_screen_exactly(snapshot: Snapshot, view: View, theme
 @given(ANY[Snapshot], st.integers(1, 130), st.integers(1, 40))
 def test_any_panel_fits_any_size(snapshot: Snapshot, width: int, height: int) -> None:
     """A panel alone has no least size."""
-    for name in PANELS:
+    for name in NAMES:
         rows = panel(name, snapshot, width, height).text.split("\n")
 
         assert [width] * height == [cell_len(row) for row in rows]
@@ -168,6 +169,30 @@ def test_a_memo_never_changes_the_picture(snapshots: list[Snapshot], view: View)
         fresh = dashboard(snapshot, view, 200, 60).text
 
         assert fresh == dashboard(snapshot, view, 200, 60, memo=memo).text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_panel_is_drawn_again_whatever_it_shows_has_changed(full: Snapshot, name: str) -> None:
+    """A remembered panel is the panel of this snapshot, part by part."""
+    view = View(panel=name, why=("D42",) if name == "why" else ())
+
+    for field in fields(Snapshot):
+        memo: Any = {}
+        dashboard(full, view, 120, 40, memo=memo)
+        changed = replace(full, **{field.name: getattr(Snapshot(), field.name)})
+
+        assert dashboard(changed, view, 120, 40) == dashboard(changed, view, 120, 40, memo=memo)
+
+
+def test_a_panel_is_not_drawn_again_for_what_it_does_not_show(full: Snapshot) -> None:
+    """The same rows, not equal ones: nothing was drawn."""
+    memo: Any = {}
+    view = View(panel="markets")
+    before = dashboard(full, view, 120, 40, memo=memo)
+    after = dashboard(replace(full, header=Header(), tape=()), view, 120, 40, memo=memo)
+
+    assert before.rows[0] != after.rows[0]
+    assert all(a[0] is b[0] for a, b in zip(before.rows[1:-1], after.rows[1:-1], strict=True))
 
 
 def test_what_is_public_is_named() -> None:

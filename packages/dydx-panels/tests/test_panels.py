@@ -11,8 +11,8 @@ import pytest
 from dydx_conn import Frame
 from dydx_data import Level
 from dydx_panels import (
+    _WORDS,
     KEYS,
-    PANELS,
     Book,
     Header,
     MarketRow,
@@ -31,7 +31,7 @@ from dydx_panels import (
     run_panel,
     selectable,
 )
-from dydx_risk import MarginFigures, PositionFigures, Watch
+from dydx_risk import MarginFigures, PositionFigures, Standing, Watch, percent_text
 from dydx_signals import Score
 from msgspec.structs import replace
 from rich.cells import cell_len
@@ -39,7 +39,7 @@ from rich.console import Console
 
 SIZES = ((80, 24), (120, 40), (200, 60))
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-FRAMED = [name for name, shown in PANELS.items() if shown.title]
+FRAMED = [*KEYS.values(), "help", "why"]
 
 
 def drawn(
@@ -128,7 +128,7 @@ def test_200_columns_show_all(full: Snapshot) -> None:
     """Every panel but the paper venue's is on the widest screen."""
     text = dashboard(full, View(), 200, 60).text
 
-    assert ["venue"] == [name for name in KEYS.values() if PANELS[name].title not in text]
+    assert ["venue"] == [name for key, name in KEYS.items() if f"─ {key} " not in text]
 
 
 def test_a_tall_narrow_screen_has_a_layout_of_its_own(full: Snapshot) -> None:
@@ -173,7 +173,8 @@ def colours(name: str, snapshot: Snapshot) -> set[str]:
     """Return the colours a panel uses."""
     rows = panel(name, snapshot, 100, 14).rows
     styles = (segment.style for row in rows for strip in row for segment in strip)
-    return {style.color.name for style in styles if style and style.color}
+    both = (colour for style in styles if style for colour in (style.color, style.bgcolor))
+    return {colour.name for colour in both if colour}
 
 
 def test_red_is_shown_for_danger_and_only_then() -> None:
@@ -209,8 +210,8 @@ def test_a_distance_beyond_all_harm_is_capped_in_words() -> None:
                       change=0.031, history=(0.1, 0.2))), height=16))  # fmt: skip
 
 
-def test_a_negative_distance_is_drawn_as_none_left() -> None:
-    """Past the maintenance margin the figure is zero, in red."""
+def test_a_distance_past_liquidation_is_drawn_as_negative() -> None:
+    """Past the maintenance margin the figure says how far, in red."""
     safety = Safety(positions=1, margin=margin_at(-0.2), act_below=0.06)
 
     assert agrees("safety-under", drawn("safety", Snapshot(safety=safety), height=11))
@@ -224,7 +225,7 @@ def next_rung(safety: Safety, watch: Watch | None) -> str:
 
 def test_the_next_rung_is_told_in_the_words_of_the_ladder(full: Snapshot) -> None:
     """What the guard would do and at which distance, or why there is nothing to come."""
-    held = Safety(positions=1, margin=margin_at(0.118), act_below=0.06, restore_to=0.09)
+    held = Safety(positions=1, margin=margin_at(0.118), act_below=0.06)
     watch = full.watch
     assert watch is not None
     near = replace(watch, plan=replace(watch.plan, distance_next=0.061))
@@ -257,6 +258,127 @@ def test_a_change_too_small_to_show_is_not_shown() -> None:
 
     assert "▲" not in words(held)
     assert "▲1.2/min" in words(replace(held, change=0.012))
+
+
+@pytest.mark.parametrize("distance", [0.0599, 0.05999, 0.06, 0.9999, 1.3857, 77.0, -0.0123])
+def test_one_distance_has_one_text_on_every_panel(full: Snapshot, distance: float) -> None:
+    """The guard's reason, the header, a position, the way out and the limit: one formatter."""
+    text, watch = percent_text(distance), full.watch
+    assert watch is not None
+    plan = replace(watch.plan, distance_now=distance, distance_next=distance)
+    shown = Snapshot(
+        safety=Safety(positions=1, margin=margin_at(distance), act_below=distance,
+                      closest=distance),
+        positions=(replace(full.positions[0], distance=distance),),
+        watch=replace(watch, plan=replace(plan, rungs=(replace(plan.rungs[0],
+                      restores=distance, fires_below=distance),))),
+    )  # fmt: skip
+    safety = drawn("safety", shown, width=200, height=6)
+
+    assert f" {text} " in safety
+    assert f"closest   {text:>13}" in drawn("safety", shown, width=200)
+    assert f"guard acts at {text}" in safety
+    assert f"restores {text}" in safety
+    assert f" {text} " in drawn("positions", shown)
+    assert f" {text} now  after another block like these {text} " in drawn("flight", shown)
+
+
+# === Words ===
+
+
+def everything(snapshot: Snapshot) -> Snapshot:
+    """Add what a screen shows rarely: markets of every status, a venue with a fund and tiers."""
+    statuses = ("CANCEL_ONLY", "POST_ONLY", "INITIALIZING", "FINAL_SETTLEMENT")
+    markets = tuple(MarketRow(ticker=status[:3], status=status) for status in statuses)
+    venue = snapshot.venue and replace(snapshot.venue, fund=1, tier="2")
+    return replace(snapshot, markets=(*snapshot.markets, *markets), venue=venue)
+
+
+def test_every_word_of_the_table_is_on_a_screen(
+    full: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is called another name in the table is called so wherever it is drawn."""
+    words = {term: f"q{number:02}" for number, term in enumerate(_WORDS)}
+    for term, word in words.items():
+        monkeypatch.setitem(_WORDS, term, word)
+    names = (*KEYS.values(), "header", "footer", "help")
+    text = "".join(drawn(name, everything(full), width=300, height=60) for name in names)
+
+    assert [] == [term for term, word in words.items() if word not in text.lower()]
+
+
+def test_no_screen_shows_a_name_of_the_code(full: Snapshot) -> None:
+    """Only what came over the wire has underscores."""
+    for name in {*KEYS.values(), "header", "footer", "help"} - {"wire", "quality"}:
+        text = drawn(name, everything(full), width=300, height=60)
+
+        assert [] == re.findall(r"[A-Za-z]+_[A-Za-z]+", text)
+
+
+# === Gate ===
+
+HALTED = Standing(state="HALTED", reasons=(("HALTED", "halted: flash crash (by ann)"),))
+REDUCING = Standing(state="REDUCING", reasons=(
+    ("DAILY_LOSS", "812.00 USDC were lost since 00:00 UTC, limit 500.00"),
+    ("DRAWDOWN", "drawdown 9.1 %, limit 8.0 %")))  # fmt: skip
+
+
+def test_the_gate_is_in_the_header(full: Snapshot) -> None:
+    """A word while all is well; else it stands first, with the first reason."""
+    active = replace(full, gate=Standing(state="ACTIVE"))
+
+    assert " ACTIVE quickstart " in drawn("header", active, width=80, height=1)
+    assert " gate unknown " in drawn("header", full, width=80, height=1)
+    assert drawn("header", replace(full, gate=HALTED), width=80, height=1).startswith(
+        " HALTED   REPLAY \N{MULTIPLICATION SIGN}20  flash crash (by ann) 09:31:07Z ● live 5/5 "
+    )
+    assert (
+        "REDUCING   REPLAY \N{MULTIPLICATION SIGN}20  812.00 USDC were lost since… 09:31:07Z"
+        in drawn("header", replace(full, gate=REDUCING), width=80, height=1)
+    )
+
+
+@pytest.mark.parametrize(("width", "height"), [(20, 5), *SIZES])
+def test_a_gate_that_stops_cannot_be_overlooked(full: Snapshot, width: int, height: int) -> None:
+    """On any screen it is the first word, and it stands beside the safety word."""
+    for gate in (HALTED, REDUCING):
+        text = dashboard(replace(full, gate=gate), View(), width, height).text
+
+        assert text.split()[0] == gate.state
+        assert f" {gate.state}  SAFE" in text or width < 80
+
+
+def test_a_halt_is_red_and_reducing_is_not(full: Snapshot) -> None:
+    """The account is safe, so that all red is the gate's; an active gate has no colour."""
+    calm = replace(full, safety=replace(full.safety, last=None))
+
+    for name in ("header", "safety"):
+        shown = [replace(calm, gate=gate) for gate in (HALTED, REDUCING, Standing(state="ACTIVE"))]
+
+        assert ["#ff5548" in colours(name, one) for one in shown] == [True, False, False]
+
+
+def test_the_safety_panel_says_why_the_gate_stops(full: Snapshot) -> None:
+    """Large, the reason stands under the figures; small, the word alone stays."""
+    halted = replace(full, gate=HALTED)
+
+    assert "gate flash crash (by ann)" in drawn("safety", halted, width=120, height=24)
+    assert "│  HALTED  SAFE 11.8 % " in drawn("safety", halted, width=80, height=6)
+    assert "HALTED" not in drawn("safety", full, width=120, height=24)
+
+
+def test_a_question_stands_in_the_place_of_the_keys(full: Snapshot) -> None:
+    """Nothing else is on the last row until it is answered."""
+    view = View(confirm="halt trading? y / n", filter="eth", filtering=True, message="saved")
+
+    assert drawn("footer", full, view, 80, 1).strip() == "halt trading? y / n"
+
+
+def test_the_key_of_a_halt_is_listed_and_says_what_it_does(full: Snapshot) -> None:
+    """The footer names it, what is halted can be resumed, and the help says that it asks."""
+    assert "  K halt  " in drawn("footer", full, width=80, height=1)
+    assert "  K resume  " in drawn("footer", replace(full, gate=HALTED), width=80, height=1)
+    assert "K         halt: asks, then halts; again resumes" in drawn("help", full, height=24)
 
 
 # === Figures ===
@@ -431,7 +553,7 @@ def test_help_lists_the_keys_that_work_now(full: Snapshot) -> None:
 
     assert "+/-       speed" in text
     assert "3         markets alone" in text
-    assert "f         flight alone" in text
+    assert "f         way out alone" in text
     assert "up/down   select a row" in text
     assert "Positions" not in text
     assert "speed\n" not in dashboard(live, View(help=True), 80, 24).text.replace("  ", "")
@@ -458,10 +580,10 @@ def test_one_panel_fills_the_screen_when_asked_for(full: Snapshot) -> None:
 
 
 def test_verdicts_and_fills_are_one_history_with_reasons(full: Snapshot) -> None:
-    """A denial tells its reason and figures, a fill its fee and result."""
+    """A denial gives its reason, a fill its fee and result."""
     text = drawn("orders", full, width=180)
 
-    assert "MARGIN: initial margin after the trade would exceed net collateral, needs 812" in text
+    assert "MARGIN: initial margin after the trade would exceed net collateral" in text
     assert "restores 9.0 %, costs 2.14 USDC · IOC reduce-only until block 41223124" in text
     assert "SELL 0.300 at 3012.4 taker fee" in text
     assert "liquidated" in text
@@ -484,6 +606,7 @@ def test_the_readme_runs() -> None:
 
     assert "5,000.00 USDC" in shown[0]
     assert "ETH-USD     LONG" in shown[0]
+    assert shown[1].isascii()
 
 
 def test_a_book_that_is_not_known_is_not_drawn(full: Snapshot) -> None:
@@ -537,7 +660,7 @@ def test_six_scores_leave_room_for_the_history() -> None:
     assert "VOLAT.  IMBAL.  LIQUI.  FUNDI." in narrow
     four = drawn("markets", Snapshot(markets=(replace(row, scores=row.scores[:4]),)), width=180)
     assert "VOLATILITY  IMBALANCE" in four
-    assert "VOL 60s" in wide
+    assert "VOL/MIN" in wide
 
 
 def test_a_kind_of_another_name_is_drawn_plainly() -> None:

@@ -1,14 +1,14 @@
 """Each panel, driven by the layers' own values over the bundled recording."""
 
 import pytest
-from dydx_conn import Subaccount, load_recorded_stream
+from dydx_conn import Accounts, Frame, Subaccount, load_recorded_stream
 from dydx_data import DataState, MarketView, market_views
-from dydx_panels import PANELS, Book, MarketRow, Quality, Safety, Snapshot, View, Wire, panel
+from dydx_panels import KEYS, Book, MarketRow, Quality, Safety, Snapshot, View, Wire, panel
 from dydx_panels import dashboard as whole
 from dydx_paper import PaperVenue
-from dydx_risk import Policy, Reduce, Risk, Verdict
+from dydx_risk import GateChange, Judgement, Policy, Reduce, Risk, Verdict
 from dydx_signals import Scored, scores
-from dydx_strategy import Decision, Settings, decisions
+from dydx_strategy import Decision, Held, Holdings, Settings, decisions
 from dydx_strategy import RankAndTarget as Standard
 from reactivex.subject import Subject
 from rich.cells import cell_len
@@ -22,14 +22,13 @@ class Run:
 
     def __init__(self) -> None:
         self.data, self.risk = DataState(), Risk(POLICY, OWNER)
-        self.venue = PaperVenue(OWNER, deposit=10_000 * 10**6)
+        self.venue, self.accounts = PaperVenue(OWNER, deposit=10_000 * 10**6), Accounts()
         self.decisions: list[Decision] = []
         self.verdicts: list[Verdict] = []
         self.scored: dict[str, Scored] = {}
         self._views: Subject[MarketView] = Subject()
-        settings = Settings(gross_usdc=45_000.0, market_usdc=16_000.0, smallest_share=0.8,
-                            confirm_s=45.0)  # fmt: skip
-        rated: Subject[Scored] = Subject()
+        settings = Settings(gross_share=4.5, market_share=1.6, smallest_share=0.8, confirm_s=45.0)
+        rated: Subject[Scored | Holdings] = Subject()
         rated.pipe(decisions(lambda: Standard(settings))).subscribe(self._decided)
         self._views.pipe(scores()).subscribe(self._rate)
         self._rated = rated
@@ -37,11 +36,22 @@ class Run:
 
     def _rate(self, scored: Scored) -> None:
         self.scored[scored.ticker] = scored
+        self._rated.on_next(self._held())
         self._rated.on_next(scored)
 
+    def _held(self) -> Holdings:
+        rows, positions = self.risk.positions(), self.risk.account.positions
+        held = {
+            row.ticker: Held(
+                ticker=row.ticker, size=row.size, usdc=(row.net_notional or 0) / 1e6,
+                entry_price=float(positions[row.ticker].entry_price or 0), seq=row.seq, at=0,
+            )
+            for row in rows
+        }  # fmt: skip
+        return Holdings(held, self.risk.margin.net_collateral / 1e6)
+
     def _see(self, view: MarketView) -> None:
-        for frame in self.venue.step(view):
-            self.risk.step(frame)
+        self._account(self.venue.step(view))
         self._judged(self.risk.step(view))
         self._views.on_next(view)
 
@@ -49,11 +59,15 @@ class Run:
         self.decisions.append(decision)
         self._judged(self.risk.step(decision))
 
-    def _judged(self, verdicts: list[Verdict]) -> None:
-        self.verdicts += verdicts
+    def _judged(self, verdicts: list[Judgement]) -> None:
+        self.verdicts += [value for value in verdicts if not isinstance(value, GateChange)]
         for order in (getattr(verdict, "order", None) for verdict in verdicts):
-            for frame in self.venue.step(order) if order is not None else ():
-                self.risk.step(frame)
+            self._account(self.venue.step(order) if order is not None else [])
+
+    def _account(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            for update in self.accounts.step(frame):
+                self.risk.step(update)
 
     def snapshot(self) -> Snapshot:
         """Copy what stands now."""
@@ -63,7 +77,7 @@ class Run:
         return Snapshot(
             safety=Safety(margin=self.risk.margin, positions=len(self.risk.account.positions),
                           closest=self.risk.closest, act_below=POLICY.act_below,
-                          restore_to=POLICY.restore_to, last=last),
+                          last=last),
             positions=tuple(self.risk.positions()),
             markets=tuple(
                 MarketRow(ticker=v.ticker, market=v.market, price=v.book.mid_price,
@@ -85,7 +99,7 @@ def snapshot() -> Snapshot:
     return Run().snapshot()
 
 
-@pytest.mark.parametrize("name", [name for name, shown in PANELS.items() if shown.title])
+@pytest.mark.parametrize("name", [*KEYS.values(), "help", "why"])
 def test_each_panel_draws_what_the_layers_made(snapshot: Snapshot, name: str) -> None:
     """Alone at three sizes, every row is as wide as asked for."""
     for width, height in ((80, 24), (120, 40), (200, 60)):

@@ -3,12 +3,10 @@
 import io
 import math
 
-from dydx_panels import Safety, Snapshot, Theme, Venue, View, panel, run_panel, selectable
+from dydx_panels import Snapshot, Theme, Venue, View, panel, run_panel, selectable
 from dydx_risk import MarginFigures, RiskFigures, Rung, Watch, stress_table
 from msgspec.structs import replace
 from rich.console import Console
-
-GUARDED = Safety(act_below=0.06, restore_to=0.09)
 
 
 def drawn(name: str, snapshot: Snapshot, view: View | None = None, width: int = 80) -> str:
@@ -79,7 +77,7 @@ def test_a_ladder_that_ends_in_nothing_held_says_so(full: Snapshot) -> None:
     flat = replace(watch.plan, rungs=(last,), distance_after=math.inf, left=())
     short = replace(watch.plan, distance_after=0.07)
 
-    assert "1 rung from 6.2 % to nothing held" in told("flight", _with(full, flat))
+    assert "1 rung from 6.2 % to flat" in told("flight", _with(full, flat))
     assert "2.14 flat below" in told("flight", _with(full, flat))
     assert "to 7.0 %, not enough" in told("flight", _with(full, short))
 
@@ -136,7 +134,7 @@ def test_the_cell_without_a_move_is_the_account_as_it_is(full: Snapshot) -> None
     text = told("stress", full)
 
     assert f"now {_whole(watch.stress.now().distance)}" in text
-    assert "every open interest at its cap: initial" in text
+    assert "every open interest at its cap: equity" in text
     assert "8 h of the highest funding, all paying: equity" in text
 
 
@@ -191,7 +189,7 @@ def test_each_market_says_its_size_price_sigmas_and_leverage(full: Snapshot) -> 
     assert "LONG 2.100 at 3,012.4 ·" in text
     assert " sigmas · lever " in text
     assert "binds · at most 20.0" in text
-    assert "of gross · funding +0.0" in text
+    assert "of gross · funding -0.0" in text
     assert "initial margin of 5.00 %" in text
 
 
@@ -268,7 +266,7 @@ def test_the_venue_tells_how_the_account_did(full: Snapshot) -> None:
     assert "trades 12 won 41.7 % profit factor 0.82 average win 31.20 loss 22.40" in text
     assert "drawdown 412.00 USDC of equity 4.0 % lasted 3.0 h" in text
     assert "Sharpe unknown Sortino unknown annual from 24 hourly returns on" in text
-    assert "paid: fees 16.01 funding -0.04 insurance 0.00 USDC" in text
+    assert "fees paid 16.01 funding paid -0.04 insurance paid 0.00 USDC" in text
 
 
 def test_refusals_and_owed_funding_are_told_by_name(full: Snapshot) -> None:

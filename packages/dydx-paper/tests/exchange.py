@@ -13,7 +13,7 @@ from dydx_conn import (
     ws_frame,
 )
 from dydx_data import DataState, MarketView, step
-from dydx_paper import PaperVenue
+from dydx_paper import NEVER, Holding, Ledger, PaperVenue, Stamp
 
 OWNER = Subaccount("dydx1paper", 0)
 HOUR = 3_600
@@ -218,3 +218,9 @@ def body(frames: list[Frame]) -> Any:
     assert len(frames) == 1, frames
     assert contents(frames[0])
     return json.loads(frames[0].text)["contents"]
+
+
+def settle_funding(ledger: Ledger, indices: dict[str, int], when: Stamp = NEVER) -> list[Holding]:
+    """Take in funding indices and settle at once; return the positions touched."""
+    ledger.accrue(indices, when)
+    return ledger.settle(when)

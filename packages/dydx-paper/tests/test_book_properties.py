@@ -7,8 +7,16 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from dydx_conn import CONDITIONAL, LONG_TERM, SHORT_TERM, PerpetualMarket, Subaccount, code_of
-from dydx_paper import Key, Match, Order, OrderBook, Positions, Result, Waiting, trigger_prices
+from dydx_conn import (
+    CONDITIONAL,
+    LONG_TERM,
+    SHORT_TERM,
+    CancelRequest,
+    PerpetualMarket,
+    Subaccount,
+    code_of,
+)
+from dydx_paper import Desk, Key, Match, Order, OrderBook, Positions, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,7 +91,6 @@ class Exchange:
 
     accounts: Positions
     height: int = 100
-    trades: list[int] = field(default_factory=list)
     sent: list[Order] = field(default_factory=list)
     bought: Counter[Subaccount] = field(default_factory=Counter)
     volume: Counter[str] = field(default_factory=Counter)
@@ -92,7 +99,7 @@ class Exchange:
 
     def __post_init__(self) -> None:
         self.book = OrderBook(BTC, self.accounts)
-        self.waiting = Waiting()
+        self.desk = Desk(self.book)
 
     def do(self, deed: tuple[str, Any, Any]) -> None:
         """Let one thing happen."""
@@ -109,7 +116,7 @@ class Exchange:
         flags = CONDITIONAL if terms["condition_type"] else LONG_TERM
         until = self.height + terms["good_til_block_time"]
         order = self._order(key, terms | {"good_til_block_time": until}, flags)
-        self.waiting, _ = self.waiting.submit(order, self.book.orders)
+        self.desk.waiting, _ = self.desk.waiting.submit(order, self.book.orders)
 
     def cancel(self, key: Any, until: int) -> None:
         """Cancel a short-term order; its id is closed to what would not outlive the cancel."""
@@ -122,13 +129,12 @@ class Exchange:
 
     def cancel_stateful(self, key: Any, flags: int) -> None:
         """Cancel a stateful order, wherever it is."""
-        long_key: Key = (*key, flags)
-        unknown = self.book.cancel_error(
-            long_key, good_til_block_time=self.height + 99, waiting=self.waiting
-        )
-        self.waiting, waited = self.waiting.withdraw(long_key)
-        gone = waited or self.book.cancel(long_key)
-        assert ("" if gone else "ErrStatefulOrderDoesNotExist") == unknown
+        cancel = CancelRequest(
+            ticker="", clob_pair_id=0, client_id=key[1], order_flags=flags,
+            good_til_block_time=self.height + 99,
+        )  # fmt: skip
+        gone, error = self.desk.withdraw(key[0], cancel)
+        assert ("" if gone else "ErrStatefulOrderDoesNotExist") == error
 
     def end_block(self, _: None, oracle: int) -> None:
         """End the block: what waited enters, what has ended goes."""
@@ -137,10 +143,7 @@ class Exchange:
         assert all(order.key not in self.book.orders for order in gone)
         for key in [key for key, until in self.until.items() if until <= self.height]:
             del self.until[key], self.filled[key]
-        prices = trigger_prices(Fraction(oracle), self.trades, min_price_change_ppm=50_000)
-        entry = self.waiting.enter(prices, self.height)
-        self.waiting, self.trades = entry.waiting, []
-        for order in entry.entering:
+        for order in self.desk.end_block(Fraction(oracle), self.height, 50_000).entering:
             self._place(order)
 
     def _order(self, key: Any, terms: Any, flags: int) -> Order:
@@ -168,7 +171,7 @@ class Exchange:
             assert match.subticks == maker.subticks
             assert maker.subaccount != taker.subaccount == order.subaccount
             assert (match.subticks - taker.subticks) * taker.sign <= 0
-            self.trades.append(match.subticks)
+            self.desk.see(match.subticks)
             self.filled[maker.key] += match.quantums
             self.filled[taker.key] += match.quantums
             self.bought[maker.subaccount] += maker.sign * match.quantums
@@ -212,7 +215,7 @@ class Exchange:
             prices = [at for at, _ in levels]
             assert prices == sorted(set(prices), reverse=side == "BUY")
             assert sum(order.remaining for order in of_side) == sum(size for _, size in levels)
-        keys = [order.key for order in self.waiting.placed + self.waiting.untriggered]
+        keys = [order.key for order in self.desk.waiting.placed + self.desk.waiting.untriggered]
         assert len(keys) == len(set(keys))
         assert not set(keys) & resting.keys()
 
@@ -293,7 +296,7 @@ def test_the_same_flow_gives_the_same_book(deeds: list[tuple[str, Any, Any]]) ->
     first, second = exchanges
     assert first.sent == second.sent
     assert list(first.book.orders) == list(second.book.orders)
-    assert first.waiting == second.waiting
+    assert first.desk.waiting == second.desk.waiting
 
 
 @pytest.mark.parametrize("side", ["BUY", "SELL"])

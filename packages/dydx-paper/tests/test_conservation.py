@@ -18,12 +18,16 @@ from dydx_paper import (
     Refused,
     Stamp,
     TransferRecord,
+    admits,
+    affords,
+    bankruptcy,
     charge,
     collateral_pool,
     parent_of,
     transfer,
     withdrawals_blocked,
 )
+from exchange import settle_funding
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -83,25 +87,25 @@ class Pot:
         for n, ledger in enumerate(self.ledgers):
             assert purses[n] == ledger.collateral
             sums = (
-                ledger.paid_for_fills,
-                ledger.fees_paid,
-                ledger.funding_paid,
-                ledger.insurance_paid,
+                ledger.paid.for_fills,
+                ledger.paid.fees,
+                ledger.paid.funding,
+                ledger.paid.insurance,
             )
             assert ledger.deposits - sum(sums) == ledger.collateral
-        assert purses["fees"] + purses["builder"] == sum(it.fees_paid for it in self.ledgers)
-        assert purses["builder"] == sum(it.builder_paid for it in self.ledgers)
+        assert purses["fees"] + purses["builder"] == sum(it.paid.fees for it in self.ledgers)
+        assert purses["builder"] == sum(it.paid.builder for it in self.ledgers)
         shared, alone = purses["insurance"], purses["insurance, isolated"]
-        assert shared + alone == FUND + sum(it.insurance_paid for it in self.ledgers)
+        assert shared + alone == FUND + sum(it.paid.insurance for it in self.ledgers)
         balances = self.funds.balances
         assert (shared, alone) == (balances["insurance-fund"], balances.get("insurance-fund:2", 0))
         assert min(shared, alone) >= 0
         assert -purses["outside"] == FUND + sum(it.deposits for it in self.ledgers)
-        assert 0 == sum(it.paid_for_fills for it in self.ledgers)
+        assert 0 == sum(it.paid.for_fills for it in self.ledgers)
         for market in MARKETS:
             assert 0 == sum(it.position(market.ticker) for it in self.ledgers)
         # Longs are shorts, and each account's settlement is floored: the pool keeps the rest.
-        assert 0 <= purses["funding"] == sum(it.funding_paid for it in self.ledgers)
+        assert 0 <= purses["funding"] == sum(it.paid.funding for it in self.ledgers)
 
     # --- deeds
 
@@ -149,7 +153,7 @@ class Pot:
             ppm = sum(
                 -(self.indices[t] - before.get(t, 0)) * ledger.position(t) for t in self.indices
             )
-            ledger.settle_funding(self.indices)
+            settle_funding(ledger, self.indices)
             self.pay("funding", who, ppm // 1_000_000)
 
     def _breached(self, who: int) -> tuple[Ledger, PerpetualMarket, int] | None:
@@ -166,12 +170,12 @@ class Pot:
             return
         ledger, market, held = found
         terms = risk.LiquidationTerms()
-        oracle, exponent, _ = ledger.oracles[market.ticker]
+        oracle, exponent, _ = ledger.worth.oracles[market.ticker]
         size = risk.liquidation_size(market, held, oracle, exponent, terms)
         quote = market.quote_quantums(abs(size), at(price))
         received = quote if size < 0 else -quote
-        bankruptcy = ledger.bankruptcy(market, size)
-        delta = risk.insurance_fund_delta(bankruptcy, received, terms.max_liquidation_fee_ppm)
+        broke_at = bankruptcy(ledger, market, size)
+        delta = risk.insurance_fund_delta(broke_at, received, terms.max_liquidation_fee_ppm)
         if not self.funds.covers(market, delta):
             self.happened.add("refused by the fund")
             return
@@ -197,7 +201,7 @@ class Pot:
                 continue
             self.happened.add("deleveraged")
             size = min(abs(left), abs(theirs)) * (-1 if held > 0 else 1)
-            received = ledger.bankruptcy(market, size)
+            received = bankruptcy(ledger, market, size)
             quote = received if size < 0 else -received
             ledger.fill(market, size, 0, quote=quote, type="DELEVERAGED")
             counterparty.fill(market, -size, 0, quote=quote, type="OFFSETTING")
@@ -296,9 +300,9 @@ def test_funding_is_floored_once_for_the_account() -> None:
     ledger.fill(BTC, 1, 1)
     ledger.fill(ETH, 1, 1)
 
-    ledger.settle_funding({"BTC-USD": 500_000, "ETH-USD": 500_000})
+    settle_funding(ledger, {"BTC-USD": 500_000, "ETH-USD": 500_000})
 
-    assert (1, 99) == (ledger.funding_paid, ledger.collateral)
+    assert (1, 99) == (ledger.paid.funding, ledger.collateral)
     assert [-1, -1] == [paid.credited for paid in ledger.history.payments().rows]
 
 
@@ -334,16 +338,16 @@ def test_a_tier_is_earned_by_thirty_days_of_trading() -> None:
     """Two and a half million on two days reach the second tier until they are forgotten."""
     day = 86_400 * 10**9
     ledger = Ledger(PARENT, 10**13)
-    assert "1" == ledger.tier(0).name
+    assert "1" == ledger.volumes.tier(0).name
     for n in (0, 1):
         when = Stamp(time_ns=(1_000 + n) * day)
         ledger.fill(BTC, 25 * 10**10, at(50_000), when=when, liquidity=("MAKER", "TAKER")[n])
 
-    assert "2" == ledger.tier(1_001 * day).name
-    assert "2" == ledger.tier(1_030 * day).name
-    assert "1" == ledger.tier(1_031 * day).name
+    assert "2" == ledger.volumes.tier(1_001 * day).name
+    assert "2" == ledger.volumes.tier(1_030 * day).name
+    assert "1" == ledger.volumes.tier(1_031 * day).name
     ledger.fill(BTC, 10**10, at(1), when=Stamp(time_ns=2_000 * day))
-    assert [2_000] == list(ledger._days)
+    assert [2_000] == list(ledger.volumes.days)
 
 
 # --- withdrawals and isolated subaccounts
@@ -441,9 +445,9 @@ def test_an_isolated_market_stands_alone() -> None:
             ledger.value(market.ticker, 100, 0)
         ledger.fill(held, 10**9, at(100))
 
-    assert (True, True, False) == tuple(cross.admits(it) for it in (BTC, ETH, ALONE))
-    assert (False, False, True) == tuple(isolated.admits(it) for it in (BTC, ETH, ALONE))
-    assert cross.affords(ETH, 10**8, at(100), 0)
-    assert not cross.affords(ALONE, 10**8, at(100), 0)
-    assert isolated.affords(ALONE, -(10**8), at(100), 0)
+    assert (True, True, False) == tuple(admits(cross, it) for it in (BTC, ETH, ALONE))
+    assert (False, False, True) == tuple(admits(isolated, it) for it in (BTC, ETH, ALONE))
+    assert affords(cross, ETH, 10**8, at(100), 0)
+    assert not affords(cross, ALONE, 10**8, at(100), 0)
+    assert affords(isolated, ALONE, -(10**8), at(100), 0)
     assert ("", "ALONE-USD") == (collateral_pool([BTC, ETH]), collateral_pool([ALONE]))

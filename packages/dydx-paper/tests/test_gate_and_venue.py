@@ -10,10 +10,19 @@ from collections import Counter
 from fractions import Fraction
 from typing import Any
 
-from dydx_conn import Frame
+from dydx_conn import Accounts, Frame
 from dydx_data import step
-from dydx_paper import Event, Filled, Ledger, OrderRecord, PaperVenue, rebuild
-from dydx_risk import Denied, HeldPosition, HeldSubaccount, MarginFigures, Policy, Risk, Verdict
+from dydx_paper import Event, Filled, OrderRecord, PaperVenue, rebuild
+from dydx_risk import (
+    Denied,
+    GateChange,
+    Holding,
+    Judgement,
+    MarginFigures,
+    Policy,
+    Risk,
+    total_margin,
+)
 from dydx_strategy import Decision
 from exchange import MARKETS, OWNER, USDC, Exchange
 from hypothesis import event, given, settings
@@ -38,10 +47,9 @@ class House(Exchange):
     """Markets, a gate and a venue, wired as the bot wires them; every fill is looked at."""
 
     def __init__(self, *, guard: bool = False) -> None:
-        super().__init__(PaperVenue(OWNER, DEPOSIT, insurance_fund=1_000 * USDC))
         self.journal: list[Event] = []
-        self.venue.ledger = Ledger(OWNER, DEPOSIT, journal=self.told)
-        self.risk = Risk(BOLD, OWNER, guard=guard)
+        super().__init__(PaperVenue(OWNER, DEPOSIT, insurance_fund=1_000 * USDC, journal=self.told))
+        self.accounts, self.risk = Accounts(), Risk(BOLD, OWNER, guard=guard)
         self.before = MarginFigures(DEPOSIT)
         self.happened: Counter[str] = Counter()
         self.open()
@@ -99,18 +107,23 @@ class House(Exchange):
         for view in step(self.state, frame):
             made += self.venue.step(view)
             self.judge(self.risk.step(view))
-        for told in made:
-            self.judge(self.risk.step(told))
+        self.account(made)
         return self.keep(made)
 
-    def judge(self, verdicts: list[Verdict]) -> None:
+    def account(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            for update in self.accounts.step(frame):
+                self.judge(self.risk.step(update))
+
+    def judge(self, verdicts: list[Judgement]) -> None:
         for verdict in verdicts:
             if isinstance(verdict, Denied):
                 self.happened[f"denied: {verdict.reason}"] += 1
                 continue
+            if isinstance(verdict, GateChange):
+                continue
             self.happened["approved"] += 1
-            for told in self.keep(self.venue.step(verdict.order)):
-                self.judge(self.risk.step(told))
+            self.account(self.keep(self.venue.step(verdict.order)))
 
     def told(self, change: Event) -> None:
         """Hear of a change once it has happened, and hold a fill to the chain's rule."""
@@ -137,16 +150,16 @@ class House(Exchange):
         """Reckon the account's margin from nothing, with the open interest that a fill made."""
         ledger, held = self.venue.ledger, []
         for ticker, holding in ledger.holdings.items():
-            price, exponent, interest = ledger.oracles[ticker]
+            price, exponent, interest = ledger.worth.oracles[ticker]
             assert interest is not None
             if fill is not None and fill.market.ticker == ticker:
                 now, was = holding.quantums, holding.quantums - fill.quantums
                 interest += max(0, now) - max(0, was) + max(0, -fill.quantums)
-            held.append(HeldPosition(
+            held.append(Holding(
                 market=holding.market, quantums=holding.quantums, price=price,
                 exponent=exponent, open_interest=interest,
             ))  # fmt: skip
-        return HeldSubaccount(usdc=ledger.collateral, positions=tuple(held)).figures
+        return total_margin(ledger.collateral, [holding.margin() for holding in held])
 
 
 # In USDC: near what the deposit allows at twenty times, ten times, and less.

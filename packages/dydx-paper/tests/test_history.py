@@ -22,6 +22,7 @@ from dydx_paper import (
     TransferRecord,
     rebuild,
 )
+from exchange import settle_funding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -160,7 +161,7 @@ def test_fills_are_kept_by_order_with_what_they_earned() -> None:
     assert (9, 4, 2, "MAKER", "LIMIT") == (
         sold.fee, sold.builder_fee, sold.insurance, sold.liquidity, sold.status,
     )  # fmt: skip
-    assert (16, 4, 2) == (ledger.fees_paid, ledger.builder_paid, ledger.insurance_paid)
+    assert (16, 4, 2) == (ledger.paid.fees, ledger.paid.builder, ledger.paid.insurance)
 
 
 def test_a_fill_without_an_id_is_given_one() -> None:
@@ -217,7 +218,7 @@ def test_a_liquidated_position_says_so() -> None:
     (holding,) = ledger.fill(BTC, -COIN, at(1), type="LIQUIDATED")
     ledger.liquidated()
 
-    assert ("LIQUIDATED", 1) == (holding.status, ledger.liquidations)
+    assert ("LIQUIDATED", 1) == (holding.status, ledger.tally.liquidations)
     assert 1 == ledger.positions(status="LIQUIDATED").total
 
 
@@ -226,7 +227,7 @@ def test_funding_is_kept_by_position() -> None:
     ledger = Ledger(ME, 100_000 * USDC)
     ledger.fill(BTC, COIN, at(50_000))
     ledger.fill(ETH, -COIN, at(3_000))
-    ledger.settle_funding({"BTC-USD": 100, "ETH-USD": 30}, second(3600))
+    settle_funding(ledger, {"BTC-USD": 100, "ETH-USD": 30}, second(3600))
 
     (position,) = ledger.positions(ticker="BTC-USD").rows
     (paid,) = ledger.history.payments(position.id).rows
@@ -275,7 +276,7 @@ def test_nothing_grows_past_its_cap() -> None:
     for n in range(1, 100):
         ledger.note(order(n))
         ledger.fill(BTC, COIN, at(100), when=second(n))
-        ledger.settle_funding({"BTC-USD": n}, second(n))
+        settle_funding(ledger, {"BTC-USD": n}, second(n))
         ledger.fill(BTC, -COIN, at(100), when=second(n))
         ledger.deposit(1, second(n))
         ledger.mark(second(n))
@@ -286,7 +287,7 @@ def test_nothing_grows_past_its_cap() -> None:
         kept.pnl(),
     )  # fmt: skip
     assert [3, 4, 5, 6, 7, 8] == [page.total for page in pages]
-    assert 198 == ledger.fills
+    assert 198 == ledger.tally.fills
 
 
 # --- bad input
@@ -302,7 +303,7 @@ def test_a_fill_reported_twice_is_booked_once() -> None:
     again = ledger.take(fill)
 
     assert Refused("DUPLICATE", "a fill not booked before", "a") == again
-    assert (before, 1, COIN) == (ledger.collateral, ledger.fills, ledger.position("BTC-USD"))
+    assert (before, 1, COIN) == (ledger.collateral, ledger.tally.fills, ledger.position("BTC-USD"))
 
 
 @pytest.mark.parametrize(
@@ -439,7 +440,7 @@ def _do(ledger: Ledger, n: int, name: str, *args: Any) -> None:
     else:
         ways: dict[str, Any] = {
             "value": lambda ticker, price: ledger.value(ticker, price, 0, price),
-            "fund": lambda ticker, index: ledger.settle_funding({ticker: index}, when),
+            "fund": lambda ticker, index: settle_funding(ledger, {ticker: index}, when),
             "accrue": lambda ticker, index: ledger.accrue({ticker: index}, when),
             "settle": lambda: ledger.settle(when),
             "deposit": lambda quote: ledger.deposit(quote, when),
@@ -486,9 +487,9 @@ def test_a_refusal_leaves_no_event() -> None:
 
 def test_a_recorded_crash_is_rebuilt_from_its_journal() -> None:
     """A venue's ledger over a whole recording: bought in a dozen pieces, and what became of it."""
-    venue, state, journal = PaperVenue(ME, 0), DataState(), list[Any]()
-    venue.ledger = ledger = Ledger(ME, 2_000 * USDC, journal=journal.append)
-    books = 0
+    state, journal, books = DataState(), list[Any](), 0
+    venue = PaperVenue(ME, 2_000 * USDC, journal=journal.append)
+    ledger = venue.ledger
     for frame in collect(load_recorded_stream("quickstart")):
         for view in step(state, frame):
             venue.step(view)
@@ -504,10 +505,10 @@ def test_a_recorded_crash_is_rebuilt_from_its_journal() -> None:
             )  # fmt: skip
             venue.step(request)
 
-    assert ledger.fills == sum(isinstance(event, Filled) for event in journal) > 10
+    assert ledger.tally.fills == sum(isinstance(event, Filled) for event in journal) > 10
     assert ledger == rebuild(journal)
     assert ledger.margin == rebuild(journal).margin
-    assert ledger.fills == ledger.history.fills().total
+    assert ledger.tally.fills == ledger.history.fills().total
     fills = ledger.history.fills(limit=1_000).rows
-    assert ledger.paid_for_fills == sum(fill.quote for fill in fills)
-    assert ledger.fees_paid == sum(fill.fee for fill in fills)
+    assert ledger.paid.for_fills == sum(fill.quote for fill in fills)
+    assert ledger.paid.fees == sum(fill.fee for fill in fills)

@@ -4,7 +4,16 @@ from fractions import Fraction
 
 import pytest
 from dydx_conn import Fees, PerpetualMarket, Subaccount
-from dydx_paper import Accounts, Ledger, Match, Order, OrderBook, Refused
+from dydx_paper import (
+    Ledger,
+    Match,
+    Order,
+    OrderBook,
+    Parties,
+    Refused,
+    affords,
+)
+from exchange import settle_funding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,13 +77,13 @@ def test_averages_run_over_all_that_was_opened_and_closed() -> None:
     # Entry 51,500, exit 51,500: all the profit is still open.
     assert (0, 1_500 * USDC) == (ledger.realized_pnl, ledger.unrealized_pnl)
     # Each close was judged by the entry of its moment: 52,000 over 50,000, 51,000 under 51,500.
-    assert (1, 1) == (ledger.wins, ledger.losses)
+    assert (1, 1) == (ledger.tally.wins, ledger.tally.losses)
 
 
 def test_what_cannot_be_valued_affords_nothing_and_breaches_nothing() -> None:
     """Without an oracle price nobody knows the margin."""
     ledger = Ledger(ME, 100 * USDC)
-    assert not ledger.affords(BTC, COIN, at(50_000), 0)
+    assert not affords(ledger, BTC, COIN, at(50_000), 0)
 
     ledger.fill(BTC, COIN, at(50_000))
 
@@ -89,10 +98,10 @@ def test_an_account_affords_what_leaves_it_initially_collateralised() -> None:
     ledger = Ledger(ME, 2_500 * USDC)
     ledger.value("BTC-USD", 50_000, 0)
 
-    assert ledger.affords(BTC, COIN, at(50_000), 0)
-    assert not ledger.affords(BTC, COIN, at(50_000), 1)
-    assert ledger.affords(BTC, -COIN, at(50_000), 0)
-    assert not ledger.affords(BTC, -2 * COIN, at(50_000), 0)
+    assert affords(ledger, BTC, COIN, at(50_000), 0)
+    assert not affords(ledger, BTC, COIN, at(50_000), 1)
+    assert affords(ledger, BTC, -COIN, at(50_000), 0)
+    assert not affords(ledger, BTC, -2 * COIN, at(50_000), 0)
 
 
 def test_a_poor_account_may_still_reduce() -> None:
@@ -102,8 +111,8 @@ def test_a_poor_account_may_still_reduce() -> None:
     ledger.fill(BTC, COIN, at(50_000))
     ledger.value("BTC-USD", 49_000, 0)
 
-    assert ledger.affords(BTC, -COIN // 2, at(49_000), 0)
-    assert not ledger.affords(BTC, COIN // 2, at(49_000), 0)
+    assert affords(ledger, BTC, -COIN // 2, at(49_000), 0)
+    assert not affords(ledger, BTC, COIN // 2, at(49_000), 0)
 
 
 def test_funding_is_settled_when_the_account_is_touched_with_one_floor() -> None:
@@ -117,7 +126,7 @@ def test_funding_is_settled_when_the_account_is_touched_with_one_floor() -> None
     assert [-1, -1, -1] == [row.credited for row in ledger.history.payments().rows]
     held = ledger.collateral
     ledger.deposit(USDC)
-    assert (held + USDC - 2, 0, 2) == (ledger.collateral, ledger.unsettled, ledger.funding_paid)
+    assert (held + USDC - 2, 0, 2) == (ledger.collateral, ledger.unsettled, ledger.paid.funding)
     assert -2 == ledger.holdings["BTC-USD"].net_funding
 
 
@@ -132,19 +141,19 @@ def test_what_is_not_settled_counts_in_every_margin() -> None:
     assert ledger.unsettled < 0
     assert free + ledger.unsettled == ledger.margin.free_collateral
     assert isinstance(ledger.withdraw(free), Refused)
-    assert not ledger.affords(BTC, COIN // 2, at(50_000), 0)
+    assert not affords(ledger, BTC, COIN // 2, at(50_000), 0)
 
 
 def test_a_new_position_takes_the_current_funding_index() -> None:
     """What was owed before it is not its debt."""
     ledger = Ledger(ME, 1_000 * USDC)
-    ledger.settle_funding({"BTC-USD": 500})
+    settle_funding(ledger, {"BTC-USD": 500})
     ledger.fill(BTC, COIN, at(50_000))
 
-    assert [] == ledger.settle_funding({"BTC-USD": 500})
-    assert 1 == len(ledger.settle_funding({"BTC-USD": 600}))
+    assert [] == settle_funding(ledger, {"BTC-USD": 500})
+    assert 1 == len(settle_funding(ledger, {"BTC-USD": 600}))
     assert (COIN * 100 // 1_000_000, -COIN * 100 // 1_000_000) == (
-        ledger.funding_paid,
+        ledger.paid.funding,
         ledger.holdings["BTC-USD"].net_funding,
     )
 
@@ -192,9 +201,9 @@ def test_every_payment_has_its_other_end(
     for index, (quantums, subticks, fee) in enumerate(trades):
         ledger.fill(BTC, quantums, subticks, fee, insurance=fee // 2)
         if index < len(indices):
-            ledger.settle_funding({"BTC-USD": indices[index]})
+            settle_funding(ledger, {"BTC-USD": indices[index]})
 
-    others = ledger.paid_for_fills + ledger.fees_paid + ledger.funding_paid + ledger.insurance_paid
+    others = ledger.paid.for_fills + ledger.paid.fees + ledger.paid.funding + ledger.paid.insurance
     assert ledger.deposits == ledger.collateral + others
 
 
@@ -214,7 +223,7 @@ def test_the_running_margin_is_the_margin(trades: list[tuple[int, int, int]], or
 # --- a market of ledgers
 
 
-class Clearing(Accounts):
+class Clearing(Parties):
     """Everyone's ledgers, on one book: what a venue of many accounts is made of."""
 
     def __init__(self, people: int) -> None:
@@ -237,7 +246,7 @@ class Clearing(Accounts):
 
     def check(self, match: Match) -> int:
         maker, taker = (
-            ledger.affords(BTC, signed, match.subticks, fee)
+            affords(ledger, BTC, signed, match.subticks, fee)
             for ledger, signed, fee in self.legs(match)
         )
         return (0 if maker else 1) | (0 if taker else 2)
@@ -296,5 +305,5 @@ def test_a_book_never_crosses_and_never_loses_a_quantum(
 
     people = clearing.ledgers.values()
     assert 0 == sum(ledger.position("BTC-USD") for ledger in people)
-    assert 4 * 500 * USDC == sum(ledger.collateral + ledger.fees_paid for ledger in people)
+    assert 4 * 500 * USDC == sum(ledger.collateral + ledger.paid.fees for ledger in people)
     assert all(not ledger.breached for ledger in people)

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 import pytest
-from dydx_conn import PerpetualMarket, Subaccount, code_of
-from dydx_paper import MAKER, TAKER, Match, Order, OrderBook, Positions, Result
+from dydx_conn import CancelRequest, PerpetualMarket, Subaccount, code_of
+from dydx_paper import MAKER, TAKER, Desk, Match, Order, OrderBook, Positions, Result
 
 ALICE, BOB, CARL = Subaccount("alice"), Subaccount("bob"), Subaccount("carl")
 
@@ -341,9 +341,14 @@ def test_a_short_term_cancel_sent_again_must_last_longer() -> None:
     """As long or shorter changes nothing, and is told so (9)."""
     book = OrderBook(BTC)
     book.cancel((ALICE, 1, 0), good_til_block=20)
-    errors = [book.cancel_error((ALICE, 1, 0), good_til_block=at) for at in (19, 20, 21)]
+    again = [
+        CancelRequest(ticker="", clob_pair_id=0, client_id=1, good_til_block=at)
+        for at in (19, 20, 21, 21)
+    ]
+    errors = [Desk(book).withdraw(ALICE, cancel)[1] for cancel in again]
 
-    assert ["ErrMemClobCancelAlreadyExists"] * 2 + [""] == errors
+    known = "ErrMemClobCancelAlreadyExists"
+    assert [known, known, "", known] == errors
     assert 9 == code_of("ErrMemClobCancelAlreadyExists")
 
     book.cancel((ALICE, 1, 0), good_til_block=19)

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import reactivex
-from dydx_conn import Frame
-from dydx_paper import Event, Filled, Ledger, OrderRecord, PaperVenue, paper, rebuild
+from dydx_conn import Accounts, Frame
+from dydx_paper import Event, Filled, OrderRecord, PaperVenue, paper, rebuild
+from dydx_risk import Account
 from exchange import OWNER, USDC, Exchange
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -130,10 +131,10 @@ def test_money_is_conserved_and_the_frames_tell_all_of_it(
         act(exchange, event)
 
     ledger = exchange.venue.ledger
-    paid = ledger.paid_for_fills + ledger.fees_paid + ledger.funding_paid + ledger.insurance_paid
+    paid = ledger.paid.for_fills + ledger.paid.fees + ledger.paid.funding + ledger.paid.insurance
     assert 1_000 * USDC == ledger.collateral + paid
-    assert {"insurance-fund": fund + ledger.insurance_paid} == exchange.venue.insurance.balances
-    assert fund + ledger.insurance_paid >= 0
+    assert {"insurance-fund": fund + ledger.paid.insurance} == exchange.venue.insurance.balances
+    assert fund + ledger.paid.insurance >= 0
     told = folded(exchange.frames)
     assert ledger.collateral == told.collateral
     assert {ticker: holding.quantums for ticker, holding in ledger.holdings.items()} == {
@@ -146,12 +147,13 @@ def test_money_is_conserved_and_the_frames_tell_all_of_it(
 class Watch:
     """Hears every change of a venue's ledger: no reduce-only order may add to a position."""
 
-    def __init__(self, deposit: int) -> None:
+    def __init__(self) -> None:
         self.journal: list[Event] = []
         self.reducing: set[str] = set()
         self.held: Counter[str] = Counter()
         self.reduced = 0
-        self.ledger = Ledger(OWNER, deposit, journal=self.told)
+        self.venue = PaperVenue(OWNER, 5_000 * USDC, journal=self.told)
+        self.ledger = self.venue.ledger
 
     def told(self, change: Event) -> None:
         self.journal.append(change)
@@ -168,15 +170,16 @@ class Watch:
 
 
 def watched(exchange: Exchange) -> Watch:
-    """Put a ledger that is watched under the venue of an exchange that has not opened."""
-    watch = Watch(5_000 * USDC)
-    exchange.venue.ledger = watch.ledger
+    """Put a venue that is watched on an exchange that has not opened."""
+    watch = Watch()
+    exchange.venue = watch.venue
     return watch
 
 
 def check_books(exchange: Exchange) -> None:
     """Our own orders never cross, none is empty or filled beyond its size."""
-    for desk in exchange.venue._desks.values():
+    for market in exchange.venue.markets.values():
+        desk = market.desk
         bid, ask = desk.book.best_bid, desk.book.best_ask
         assert bid is None or ask is None or bid < ask
         for order in desk.book.orders.values():
@@ -229,13 +232,12 @@ def drawn(chance: random.Random) -> tuple[Any, ...]:
     ])  # fmt: skip
 
 
-def folded(frames: list[Frame]) -> Any:
-    """Fold account frames as the risk layer does, which must not tell them from live ones."""
-    from dydx_risk import Account
-
-    account = Account(OWNER)
+def folded(frames: list[Frame]) -> Account:
+    """Fold account frames as the layers below do, which must not tell them from live ones."""
+    account, accounts = Account(OWNER), Accounts()
     for frame in frames:
-        account.fold(frame)
+        for update in accounts.step(frame):
+            account.take(update)
     return account
 
 

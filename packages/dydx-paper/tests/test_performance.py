@@ -7,6 +7,7 @@ from statistics import mean, stdev
 import pytest
 from dydx_conn import PerpetualMarket, Subaccount
 from dydx_paper import Caps, Ledger, Stamp, performance
+from exchange import settle_funding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,7 +49,6 @@ def worth(*equities: int, deposit: int | None = None) -> Ledger:
     ledger = Ledger(ME, equities[0] if deposit is None else deposit)
     for n, equity in enumerate(equities):
         ledger.collateral = equity
-        ledger._margin = None
         ledger.mark(hour(n))
     return ledger
 
@@ -85,7 +85,7 @@ def test_funding_is_part_of_a_trade() -> None:
     """What the price gave, funding took."""
     ledger = Ledger(ME, 1_000 * USDC)
     ledger.fill(BTC, COIN, at(100), when=hour(0))
-    ledger.settle_funding({"BTC-USD": 500}, hour(1))
+    settle_funding(ledger, {"BTC-USD": 500}, hour(1))
     ledger.fill(BTC, -COIN, at(102), when=hour(2))
 
     seen = performance(ledger)
@@ -187,7 +187,6 @@ def test_too_few_returns_say_nothing() -> None:
     assert (None, None) == (performance(ledger).sharpe, performance(ledger).sortino)
 
     ledger.collateral = 1_005
-    ledger._margin = None
     ledger.mark(hour(24))
 
     assert None not in (performance(ledger).sharpe, performance(ledger).sortino)
@@ -206,7 +205,6 @@ def test_an_hour_counts_by_its_last_point_and_a_gap_makes_no_return() -> None:
     ledger = Ledger(ME, 100)
     for n, equity in ((0, 50), (0.5, 100), (1, 110), (4, 500), (5, 450)):
         ledger.collateral = equity
-        ledger._margin = None
         ledger.mark(hour(n))
     returns = [0.1, -0.1]
 

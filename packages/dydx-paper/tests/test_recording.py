@@ -1,6 +1,6 @@
 """A recorded crash, traded on paper: the same frames give the same account, to the byte."""
 
-from dydx_conn import Frame, OrderRequest, Subaccount, collect, load_recorded_stream
+from dydx_conn import Accounts, Frame, OrderRequest, Subaccount, collect, load_recorded_stream
 from dydx_data import DataState, MarketView, step
 from dydx_paper import PaperVenue
 from dydx_risk import Account, Risk
@@ -46,6 +46,7 @@ def test_risk_and_venue_reckon_the_same_margin() -> None:
     """After each frame, to the quantum: also in the hours whose funding nobody has settled yet."""
     venue, risk, state = PaperVenue(OWNER, 100_000_000_000), Risk(subaccount=OWNER), DataState()
     told: list[Frame] = []
+    accounts = Accounts()
     books = unsettled = 0
     for frame in collect(load_recorded_stream("quickstart")):
         for view in step(state, frame):
@@ -55,7 +56,8 @@ def test_risk_and_venue_reckon_the_same_margin() -> None:
             if view.changed == "book" and books % 200 == 0 and books < 4_000:
                 told += order(venue, view, books // 50)
         for account_frame in told:
-            risk.step(account_frame)
+            for update in accounts.step(account_frame):
+                risk.step(update)
         told.clear()
         if not risk.account.seq:
             continue
@@ -73,11 +75,12 @@ def test_a_recording_is_traded_the_same_way_every_time() -> None:
     venue, frames = trade()
 
     ledger = venue.ledger
-    paid = ledger.paid_for_fills + ledger.fees_paid + ledger.funding_paid + ledger.insurance_paid
-    assert ledger.fills > 0
+    paid = ledger.paid.for_fills + ledger.paid.fees + ledger.paid.funding + ledger.paid.insurance
+    assert ledger.tally.fills > 0
     assert ledger.deposits == ledger.collateral + paid
-    account = Account(OWNER)
+    account, accounts = Account(OWNER), Accounts()
     for frame in frames:
-        account.fold(frame)
+        for update in accounts.step(frame):
+            account.take(update)
     assert ("", ledger.collateral) == (account.trouble, account.collateral)
     assert [frame.text for frame in frames] == [frame.text for frame in trade()[1]]

@@ -3,17 +3,26 @@
 from fractions import Fraction
 
 import pytest
-from dydx_conn import CONDITIONAL, LONG_TERM, OrderRequest, PerpetualMarket, Subaccount, code_of
+from dydx_conn import (
+    CONDITIONAL,
+    LONG_TERM,
+    CancelRequest,
+    OrderRequest,
+    PerpetualMarket,
+    Subaccount,
+    code_of,
+)
 from dydx_paper import (
     TRIGGER_MULTIPLIER,
     BookError,
+    Desk,
+    Key,
     Order,
     OrderBook,
     Positions,
     Waiting,
     can_trigger,
     in_two_passes,
-    oracle_subticks,
     trigger_prices,
 )
 from hypothesis import given
@@ -140,12 +149,6 @@ def test_an_oracle_price_that_is_none_is_an_error(oracle: int) -> None:
     """No trigger is judged by a price that cannot be."""
     with pytest.raises(BookError, match=f"above 0 subticks, got {oracle}"):
         trigger_prices(Fraction(oracle), [], min_price_change_ppm=1_000)
-
-
-def test_an_oracle_price_is_turned_into_subticks_exactly() -> None:
-    """One USD is 10^5 subticks of BTC, and what is left over stays a fraction."""
-    assert 50_000 * 10**5 == oracle_subticks(BTC, 5_000_000_000, -5)
-    assert Fraction(1, 10) == oracle_subticks(BTC, 1, -6)
 
 
 # --- what waits, and when it enters
@@ -322,21 +325,28 @@ def test_a_triggered_stop_closes_the_position_it_was_made_for() -> None:
     assert 0 == book.accounts.position(ALICE)
 
 
+def withdrawn(key: Key, until: int) -> tuple[Order | None, str]:
+    """Cancel on a desk where two orders wait and one rests."""
+    desk = Desk(OrderBook(BTC))
+    desk.waiting = waiting_for(stateful(1), stateful(2, "BUY", "STOP_LOSS", 1))
+    desk.book.place(stateful(3))
+    subaccount, client_id, flags = key
+    cancel = CancelRequest(
+        ticker="", clob_pair_id=0, client_id=client_id, order_flags=flags,
+        good_til_block_time=until,
+    )  # fmt: skip
+    return desk.withdraw(subaccount, cancel)
+
+
 def test_a_stateful_cancel_needs_its_order() -> None:
     """Waiting or resting, it is found; of an order that is neither the chain knows nothing."""
-    book, waiting = OrderBook(BTC), waiting_for(stateful(1), stateful(2, "BUY", "STOP_LOSS", 1))
-    book.place(stateful(3))
-
-    for key in [(ALICE, 1, LONG_TERM), (ALICE, 2, CONDITIONAL), (ALICE, 3, LONG_TERM)]:
-        assert "" == book.cancel_error(key, good_til_block_time=1_000, waiting=waiting)
-        assert "ErrInvalidStatefulOrderCancellation" == book.cancel_error(
-            key, good_til_block_time=999, waiting=waiting
-        )
+    known = [(ALICE, 1, LONG_TERM), (ALICE, 2, CONDITIONAL), (ALICE, 3, LONG_TERM)]
+    for key in known:
+        assert (None, "ErrInvalidStatefulOrderCancellation") == withdrawn(key, 999)
+        order, error = withdrawn(key, 1_000)
+        assert (key, "") == (order and order.key, error)
     for key in [(BOB, 1, LONG_TERM), (ALICE, 2, LONG_TERM)]:
-        assert "ErrStatefulOrderDoesNotExist" == book.cancel_error(
-            key, good_til_block_time=1_000, waiting=waiting
-        )
-    assert "ErrStatefulOrderDoesNotExist" == book.cancel_error((ALICE, 1, LONG_TERM))
+        assert (None, "ErrStatefulOrderDoesNotExist") == withdrawn(key, 1_000)
     assert (3006, 29) == tuple(
         map(code_of, ("ErrStatefulOrderDoesNotExist", "ErrInvalidStatefulOrderCancellation"))
     )

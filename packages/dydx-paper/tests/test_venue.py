@@ -134,9 +134,10 @@ def test_closing_realises_and_closes_the_position() -> None:
     )  # fmt: skip
     figures = exchange.venue.figures()
     assert (1, 0) == (figures.wins, figures.losses)
-    assert figures.realized_pnl - figures.fees_paid == figures.collateral - 100_000 * USDC
+    left = exchange.venue.ledger.collateral
+    assert figures.realized_pnl - figures.fees_paid == left - 100_000 * USDC
     assert 2 == figures.fills
-    assert figures.equity == figures.collateral
+    assert figures.equity == left
 
 
 def test_a_flip_ends_one_position_and_begins_another() -> None:
@@ -526,14 +527,14 @@ def test_funding_is_owed_on_the_hour_and_paid_when_the_account_is_touched() -> N
     ledger, before = exchange.venue.ledger, exchange.venue.ledger.margin.net_collateral
     exchange.block(second=HOUR + 1)
     assert [] == exchange.oracle(50_000)
-    assert (-500_000, 0) == (ledger.unsettled, ledger.funding_paid)
+    assert (-500_000, 0) == (ledger.unsettled, ledger.paid.funding)
     assert before - 500_000 == ledger.margin.net_collateral
 
     exchange.order("SELL", "0.5", "49999")
     done = body(exchange.change(bids=[(49_999, 1.4)]))
     (position,) = done["perpetualPositions"]
     assert "-0.5" == position["netFunding"]
-    assert (0, 500_000) == (ledger.unsettled, ledger.funding_paid)
+    assert (0, 500_000) == (ledger.unsettled, ledger.paid.funding)
     exchange.block(second=HOUR + 2)
     assert [] == exchange.oracle(50_000)
 
@@ -608,7 +609,7 @@ def test_a_position_that_changes_while_it_owes_pays_the_most(side: str) -> None:
 
     exchange.change(bids=[(49_998, 1)])
 
-    assert ({}, 750 * USDC) == (exchange.venue.funding_owed, exchange.venue.ledger.funding_paid)
+    assert ({}, 750 * USDC) == (exchange.venue.funding_owed, exchange.venue.ledger.paid.funding)
 
 
 def test_an_hour_without_an_oracle_price_is_owed_too() -> None:
@@ -671,6 +672,18 @@ def test_an_account_just_worth_less_than_nothing_may_not_withdraw() -> None:
     assert exchange.venue.withdraw(1)
 
 
+def test_what_happened_in_an_isolated_pool_closes_no_other() -> None:
+    """What is left after the isolated position is gone is of the shared pool, which saw nothing."""
+    exchange = leveraged()
+    exchange.update("BTC-USD", marketType="ISOLATED")
+    exchange.book([(40_000, 5)], [(48_600, 1)])
+    exchange.oracle(46_000)
+    exchange.venue.deposit(100 * USDC)
+
+    assert exchange.venue.ledger.holdings == {}
+    assert exchange.venue.withdraw(1)
+
+
 def test_a_deposit_opens_the_account_and_must_be_one() -> None:
     """Before any view, with the snapshot first; of nothing it is a mistake."""
     venue = PaperVenue(OWNER, 0)
@@ -692,7 +705,7 @@ def test_a_builder_is_paid_on_top() -> None:
     (fill,) = done["fills"]
     assert ("12.50025", "25.0005") == (fill["fee"], fill["builderFee"])
     ledger = exchange.venue.ledger
-    assert (37_500_750, 25_000_500) == (ledger.fees_paid, ledger.builder_paid)
+    assert (37_500_750, 25_000_500) == (ledger.paid.fees, ledger.paid.builder)
 
 
 BUILDER = "dydx1kzsvkf2ghjqlysuffdkhcdctknl4rsvcx5hkm5"
@@ -721,8 +734,8 @@ def test_what_was_taken_is_forgotten_with_its_levels() -> None:
         exchange.order("BUY", "0.0001", str(price))
         exchange.book([(49_999, 1)], [(price, 1)])
 
-    assert 300 == exchange.venue.ledger.fills
-    assert len(exchange.venue._desks["BTC-USD"]._taken) <= 257
+    assert 300 == exchange.venue.ledger.tally.fills
+    assert len(exchange.venue.markets["BTC-USD"].crowd._taken) <= 257
 
 
 def test_the_ledger_remembers_orders_fills_and_hours() -> None:
@@ -842,8 +855,8 @@ def test_a_bankrupt_account_without_a_buyer_is_deleveraged() -> None:
     assert ("DELEVERAGED", "1", "47000", "0") == (
         fill["type"], fill["size"], fill["price"], fill["fee"],
     )  # fmt: skip
-    figures = exchange.venue.figures()
-    assert (0, 0) == (figures.collateral, figures.liquidations)
+    ledger = exchange.venue.ledger
+    assert (0, 0) == (ledger.collateral, ledger.tally.liquidations)
 
 
 def test_a_bankrupt_account_with_a_buyer_is_paid_for_by_the_insurance_fund() -> None:
@@ -853,8 +866,8 @@ def test_a_bankrupt_account_with_a_buyer_is_paid_for_by_the_insurance_fund() -> 
 
     exchange.oracle(48_200)
 
-    figures = exchange.venue.figures()
-    assert (-5 * USDC, 0) == (figures.insurance_paid, figures.collateral)
+    ledger = exchange.venue.ledger
+    assert (-5 * USDC, 0) == (ledger.paid.insurance, ledger.collateral)
     assert {"insurance-fund": 999_995 * USDC} == exchange.venue.insurance.balances
 
 
@@ -878,14 +891,14 @@ def test_what_the_fund_cannot_or_may_not_pay_is_deleveraged(
 
     (fill,) = body(exchange.oracle(48_200))["fills"]
 
-    figures, after = exchange.venue.figures(), exchange.venue.insurance.balances
+    ledger, after = exchange.venue.ledger, exchange.venue.insurance.balances
     if left is None:
         assert ("DELEVERAGED", "48500", "0") == (fill["type"], fill["price"], fill["fee"])
-        assert (0, before) == (figures.insurance_paid, after)
+        assert (0, before) == (ledger.paid.insurance, after)
     else:
         assert ("LIQUIDATED", "48000", "-5") == (fill["type"], fill["price"], fill["fee"])
         assert {"insurance-fund": left} == after
-    assert (0, {}) == (figures.collateral, figures.holdings)
+    assert (0, {}) == (ledger.collateral, ledger.holdings)
 
 
 def test_an_account_worth_something_is_not_deleveraged() -> None:
@@ -910,7 +923,7 @@ def test_a_block_loses_up_to_its_limit_of_the_fund(most: int, paid: int) -> None
         exchange.block()
         exchange.oracle(oracle)
 
-    assert paid == exchange.venue.ledger.insurance_paid // -USDC
+    assert paid == exchange.venue.ledger.paid.insurance // -USDC
 
 
 def test_a_fee_for_a_liquidation_raises_the_fund() -> None:
@@ -973,7 +986,7 @@ def test_a_market_that_is_finally_settled_closes_its_positions(
     assert quote == fill["quoteAmount"]
     assert ("CLOSED", "0") == (position["status"], position["size"])
     ledger = exchange.venue.ledger
-    assert (left, 0, 0) == (ledger.collateral, ledger.insurance_paid, ledger.fees_paid)
+    assert (left, 0, 0) == (ledger.collateral, ledger.paid.insurance, ledger.paid.fees)
     assert [] == exchange.oracle(45_000)
 
 
@@ -1006,8 +1019,8 @@ def test_a_final_settlement_ends_all_orders_of_its_market() -> None:
     ]
     reasons = {order["removalReason"] for order in done["orders"]}
     assert {"ORDER_REMOVAL_REASON_FINAL_SETTLEMENT"} == reasons
-    assert not exchange.venue._desks["BTC-USD"].busy
-    assert exchange.venue._desks["ETH-USD"].busy
+    assert not exchange.venue.markets["BTC-USD"].busy
+    assert exchange.venue.markets["ETH-USD"].busy
 
 
 def test_an_order_on_its_way_to_a_settled_market_is_refused() -> None:
@@ -1029,8 +1042,8 @@ def test_a_final_settlement_waits_until_the_account_can_be_valued() -> None:
     exchange.order("BUY", "1", "2000", ticker="ETH-USD")
     exchange.book([(1_999, 50)], [(2_000, 25)], "ETH-USD")
     ledger = exchange.venue.ledger
-    ledger._parts.pop("ETH-USD")
-    ledger._margin = None
+    ledger.worth.parts.pop("ETH-USD")
+    ledger.worth._total = None
     assert [] == exchange.update("BTC-USD", status="FINAL_SETTLEMENT")
 
     exchange.oracle(2_001, "ETH-USD")
@@ -1187,7 +1200,7 @@ def test_a_hedged_account_is_judged_when_all_prices_of_a_frame_have_moved() -> N
         exchange.say("v4_markets", "", {"oraclePrices": {t: fallen[t] for t in tickers}})
 
         ledger = exchange.venue.ledger
-        assert (0, False) == (ledger.liquidations, ledger.breached)
+        assert (0, False) == (ledger.tally.liquidations, ledger.breached)
         assert {"BTC-USD", "ETH-USD"} == set(ledger.holdings)
 
 

@@ -1,12 +1,32 @@
 """A small venue in wire text: what is said here goes through the layers below, as live."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
-from dydx_conn import Frame, Subaccount, ws_frame
-from dydx_data import DataState, step
-from dydx_risk import Policy, Reduce, Risk, Verdict
+from dydx_conn import (
+    AccountUpdate,
+    Frame,
+    GridError,
+    OrderState,
+    PositionState,
+    Profit,
+    Subaccount,
+    number,
+    ws_frame,
+)
+from dydx_data import DataState, MarketView, step
+from dydx_risk import (
+    GateChange,
+    MarginFigures,
+    Policy,
+    Reduce,
+    Risk,
+    Verdict,
+    position_margin,
+    total_margin,
+)
 from dydx_strategy import Decision
 from hypothesis import HealthCheck, settings
 
@@ -44,6 +64,7 @@ class World:
         self.state = DataState()
         self.risk = Risk(policy, OWNER, guard=guard)
         self.verdicts: list[Verdict] = []
+        self.changes: list[GateChange] = []
         self.seq = 0
         self.at = 0
         self.height = 0
@@ -66,9 +87,15 @@ class World:
 
     def hear(self, *args: Any) -> list[Verdict]:
         """Send a market frame and let risk see each view it touched."""
-        heard = [v for view in step(self.state, self.frame(*args)) for v in self.risk.step(view)]
-        self.verdicts += heard
-        return heard
+        return [v for view in step(self.state, self.frame(*args)) for v in self.put(view)]
+
+    def put(self, event: MarketView | AccountUpdate | Decision | Frame) -> list[Verdict]:
+        """Put an event to risk; return its verdicts, and gather them and what the gate became."""
+        judged = self.risk.step(event)
+        verdicts = [value for value in judged if not isinstance(value, GateChange)]
+        self.changes += [value for value in judged if isinstance(value, GateChange)]
+        self.verdicts += verdicts
+        return verdicts
 
     def markets(self, *fields: dict[str, Any]) -> None:
         """Tell the markets."""
@@ -96,48 +123,75 @@ class World:
         return self.hear("subscribed", "v4_orderbook", contents, ticker)
 
     def account(self, usdc: str, positions: dict[str, tuple[str, str]] | None = None) -> None:
-        """Tell the whole account: positions are ticker -> (signed size, entry price)."""
-        subaccount = {
-            "address": OWNER.owner,
-            "subaccountNumber": 0,
-            "equity": "0",
-            "freeCollateral": "0",
-            "openPerpetualPositions": {
-                ticker: position_fields(ticker, *held) for ticker, held in (positions or {}).items()
-            },
-            "assetPositions": {"USDC": usdc_fields(usdc)},
-        }
-        self.tell("subscribed", {"subaccount": subaccount, "orders": []})
+        """Say what the whole account holds: positions are ticker -> (signed size, entry price)."""
+        held, wanted = self.risk.account.positions, positions or {}
+        states = [state_of(ticker, *of) for ticker, of in wanted.items()]
+        states += [state_of(ticker, "0") for ticker in held.keys() - wanted.keys()]
+        self.update(
+            collateral=quantums(usdc),
+            settled=quantums(usdc) != self.risk.account.collateral,
+            positions=tuple(state for state in states if state is not None),
+            unreadable=tuple(t for t, (size, _) in wanted.items() if state_of(t, size) is None),
+        )
 
-    def tell(self, type_: str, contents: Any) -> list[Verdict]:
-        """Send an account frame."""
-        frame = self.frame(type_, "v4_subaccounts", contents, str(OWNER), "paper")
-        heard = self.risk.step(frame)
-        self.verdicts += heard
-        return heard
+    def update(self, **changed: Any) -> list[Verdict]:
+        """Hand an account update in: what it does not say of the account is as it was."""
+        account = self.risk.account
+        known = account.trouble != "no account snapshot yet"
+        before = {
+            "collateral": account.collateral if known else None,
+            "height": account.height,
+            "unreadable": tuple(account.unreadable),
+            "profit": Profit(transferred=account._paid_in),
+        }
+        self.seq += 1
+        update = AccountUpdate(
+            seq=self.seq, at=self.at, subaccount=OWNER, **(before | changed)
+        )  # fmt: skip
+        return self.put(update)
+
+    def lose(self) -> None:
+        """Lose the account's link."""
+        self.update(doubt="account frames were lost: close")
+
+    def order(self, id: str, status: Any, filled: str = "0", *, leaving: bool = False) -> None:
+        """Say how an order stands."""
+        state = OrderState(
+            id=id, status=status, filled=Decimal(filled), leaving=leaving, seq=self.seq
+        )
+        self.update(orders=(state,))
 
     def decide(self, ticker: str, usdc: float, action: Any = "target") -> Verdict:
         """Hand a decision in and return the one verdict."""
-        heard = self.risk.step(decision(ticker, usdc, self.seq, self.at, action))
-        self.verdicts += heard
-        assert len(heard) == 1
-        return heard[0]
+        (verdict,) = self.put(decision(ticker, usdc, self.seq, self.at, action))
+        return verdict
 
     def fill(self, verdict: Any, usdc: str, size: str, entry: str = "3000") -> None:
         """Answer a verdict's order with a fill: the new position and balance, the order done."""
         ticker = verdict.order.ticker
-        self.tell(
-            "channel_data",
-            {
-                "perpetualPositions": [position_fields(ticker, size, entry)],
-                "assetPositions": [usdc_fields(usdc)],
-                "orders": [{"id": self.order_id(ticker), "status": "FILLED"}],
-            },
+        done = OrderState(id=self.order_id(ticker), status="FILLED", seq=self.seq)
+        self.update(
+            positions=(state_of(ticker, size, entry),),
+            collateral=quantums(usdc),
+            settled=True,
+            orders=(done,),
         )
 
     def order_id(self, ticker: str) -> str:
         """Name the order in flight."""
         return self.risk.account.in_flight(ticker)[-1].order_id
+
+    def margin_from_nothing(self) -> MarginFigures:
+        """Value the account from what it holds and the newest prices, no step between them."""
+        terms = []
+        for ticker, held in self.risk.account.positions.items():
+            view = self.state.views[ticker]
+            assert view.market is not None
+            assert view.oracle is not None
+            assert held.quantums is not None
+            price = view.oracle.digits, view.oracle.exponent
+            terms.append(position_margin(view.market, held.quantums, *price, view.open_interest))
+        return total_margin(self.risk.account.settled, terms)
 
     @property
     def reductions(self) -> list[Reduce]:
@@ -145,22 +199,17 @@ class World:
         return [verdict for verdict in self.verdicts if isinstance(verdict, Reduce)]
 
 
-def position_fields(ticker: str, size: str, entry: str) -> dict[str, Any]:
-    """Describe a position as the indexer does."""
-    return {
-        "market": ticker,
-        "side": "SHORT" if size.startswith("-") else "LONG",
-        "status": "OPEN" if size.strip("-0.") else "CLOSED",
-        "size": size,
-        "entryPrice": entry,
-        "netFunding": "0",
-    }
+def state_of(ticker: str, size: str, entry: str = "0") -> PositionState | None:
+    """Read a position; None if its size is no number."""
+    try:
+        return PositionState(ticker=ticker, size=number(size), entry_price=number(entry))
+    except GridError:
+        return None
 
 
-def usdc_fields(usdc: str) -> dict[str, Any]:
-    """Describe the collateral as the indexer does."""
-    side = "SHORT" if usdc.startswith("-") else "LONG"
-    return {"symbol": "USDC", "side": side, "size": usdc.strip("-"), "assetId": "0"}
+def quantums(usdc: str) -> int:
+    """Read USDC as quote quantums."""
+    return int(Decimal(usdc).scaleb(6))
 
 
 def decision(

@@ -175,17 +175,6 @@ def test_a_rung_follows_a_market_nearly_to_liquidation() -> None:
     assert ETH.subticks("3150") < short.subticks < ETH.subticks("3240")
 
 
-def test_a_rung_becomes_a_reduce_only_ioc() -> None:
-    """Reduce-only is refused by the chain unless the order is IOC."""
-    rung = one(-27_600, 10 * ONE, view()).rungs[0]
-    order = rung.order(client_id=7, good_til_block=105)
-
-    assert (order.time_in_force, order.reduce_only, order.side) == ("IOC", True, "SELL")
-    assert (order.ticker, order.clob_pair_id, order.client_id) == ("ETH-USD", 1, 7)
-    assert (order.quantums, order.subticks) == (rung.quantums, rung.subticks)
-    assert order.good_til_block == 105
-
-
 def test_a_safe_account_carries_its_ladder_too() -> None:
     """Drawn as it would be needed where the first rung fires; nothing is due."""
     safe = one(-20_000, 10 * ONE, view())
@@ -241,14 +230,14 @@ def test_a_rung_says_what_doing_nothing_would_cost() -> None:
     assert large.liquidation_cost > large.cost
 
 
-def test_every_rung_and_plan_says_why_with_its_figures() -> None:
-    """What, at which price, at what cost, to what end, from when on, and otherwise."""
+def test_every_rung_and_plan_speaks_in_figures() -> None:
+    """What, at which price, at what cost, to what end, and otherwise."""
     near = one(-27_600, 10 * ONE, view())
 
-    assert near.rungs[0].why == (
-        "sell 2.5 ETH-USD (of 10) at >= 2,793.9: from 5.1 % restores 7.8 %, costs 4.00 USDC "
-        "(spread 0.25, impact 0.00, fee 3.75); liquidated, 1 a block, the same would cost up to "
-        "112.75; fires below 6.1 % (all of it takes 8% of the depth)"
+    assert near.rungs[0].words == "sell 2.5 ETH-USD (of 10) at >= 2,793.9"
+    assert near.rungs[0].ends == (
+        "restores 7.8 %, costs 4.00 USDC (spread 0.25, impact 0.00, fee 3.75); liquidated, 1 a "
+        "block, the same would cost up to 112.75"
     )
     assert near.why.startswith(f"distance 5.1 %; {len(near.rungs)} rungs from 5.1 % to 10.0 %, ")
 
@@ -263,10 +252,18 @@ def test_without_positions_there_is_nothing_to_leave() -> None:
 
 
 def test_a_distance_that_is_no_number_is_worded_as_unknown() -> None:
-    """What is below a limit reads as below it, and what is beyond all bounds is cut."""
-    worded = [percent_text(d) for d in (None, nan, 0.0599, inf, -inf)]
+    """What is beyond all bounds is cut, and says so."""
+    worded = [percent_text(d) for d in (None, nan, inf, -inf, 10, -10)]
 
-    assert worded == ["unknown", "unknown", "5.9 %", "9900.0 %", "-9900.0 %"]
+    assert worded == ["unknown", "unknown", ">999 %", "<-999 %", ">999 %", "<-999 %"]
+
+
+def test_a_distance_is_worded_rounded_down() -> None:
+    """What is below a limit reads as below it; what is past liquidation is negative."""
+    distances = (0.0599, 0.05999999, 0.06, 0.9999, 1, 1.3857, 0.0, -0.0001, -0.2, -1.5)
+    worded = " ".join(percent_text(d).removesuffix(" %") for d in distances)
+
+    assert worded == "5.9 5.9 6.0 99.9 100 138 0.0 -0.1 -20.0 -150"
 
 
 # === Thin books ===
@@ -343,7 +340,7 @@ def test_what_is_fired_at_once_is_one_order_a_market() -> None:
         (view(None), "the book is unknown"),
         (view(([("2999", "5")], [])), "the book is one-sided"),
         (view(([], [])), "the book is empty"),
-        (view(stale=True), "the book is stale"),
+        (view(stale=True), "the data are stale"),
         (view(([("0.01", "5")], [("3000", "5")])), "no level of the book is on the grid"),
         (view(([("1e308", "5")], [("1.5e308", "5")])), "no level of the book is on the grid"),
     ],
@@ -359,7 +356,7 @@ def test_a_rung_without_a_book_is_blind_and_says_so(
     assert rung.blind == reason
     assert rung.impact == pytest.approx(0.015 * 3_000 * USDC * rung.quantums / ONE, abs=2)
     assert (rung.depth_share, rung.fires_below) == (inf, POLICY.earliest)
-    assert f"blind ({reason})" in rung.why
+    assert f"blind ({reason})" in rung.ends
 
 
 def test_a_position_without_figures_is_named_and_the_others_still_leave() -> None:
@@ -383,7 +380,7 @@ def test_a_position_without_figures_is_named_and_the_others_still_leave() -> Non
 @pytest.mark.parametrize(
     ("seen", "held", "why"),
     [
-        (view(status="PAUSED"), 10 * ONE, "expected an ACTIVE market, it is PAUSED"),
+        (view(status="PAUSED"), 10 * ONE, "the status is PAUSED: no IOC is taken"),
         (view(), 999_999, "0.000999999 is less than one step of 0.001"),
     ],
 )
@@ -435,7 +432,7 @@ def test_what_is_left_of_a_step_leaves_whole() -> None:
 
     assert [rung.quantums for rung in step.rungs] == [ETH.step_base_quantums]
     assert step.distance_after == inf
-    assert step.rungs[0].why.count("leaves nothing") == 1
+    assert step.rungs[0].ends.count("leaves nothing") == 1
     assert "to nothing held" in step.why
 
 
@@ -546,7 +543,7 @@ def test_each_rung_brings_the_account_farther_away(account: Any) -> None:
     below = [rung.fires_below for rung in drawn.rungs]
     assert below == sorted(below, reverse=True)
     assert all(POLICY.act_below <= distance <= POLICY.earliest for distance in below)
-    assert all(rung.why for rung in drawn.rungs)
+    assert all(rung.words and rung.ends for rung in drawn.rungs)
 
 
 @given(accounts())
@@ -646,7 +643,7 @@ def test_a_recording_moves_the_plan_book_by_book() -> None:
         if frame.seq % 29 == 0:
             compared += 1
             assert ladder == plan(margin, positions, state.views)
-            assert all(rung.why and rung.delta * rung.held < 0 for rung in ladder.rungs)
+            assert all(rung.words and rung.delta * rung.held < 0 for rung in ladder.rungs)
 
     assert (compared > 100, sighted > 1_000, ladder.is_enough) == (True, True, True)
     # The recording ends with a close: what is not known any more is left blindly.

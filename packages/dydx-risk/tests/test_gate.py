@@ -2,58 +2,17 @@
 
 import json
 from decimal import Decimal
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import pytest
-from dydx_conn import Frame
+from dydx_conn import Frame, Profit
 from dydx_risk import Approved, Denied, Policy, Reduce, Risk, audit_row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-OWNER = "dydx1abc"
 DAY = 86_400 * 10**9
 FREE = Policy(max_leverage=50, max_order_usdc=1e9, slippage_bps=0, keep_above=0.11)
-
-# === Wire ===
-
-
-def _position(ticker: str, size: str, **other: Any) -> dict[str, Any]:
-    return {"market": ticker, "status": "OPEN", "size": size, "entryPrice": "3000"} | other
-
-
-def _fill(id_: str, size: str, side: str = "BUY", ticker: str = "ETH-USD") -> dict[str, Any]:
-    fill = {"id": id_, "side": side, "size": size, "price": "3000", "ticker": ticker}
-    return fill | {"liquidity": "TAKER", "createdAt": "2026-07-14T09:31:07.000Z"}
-
-
-def _usdc(size: str) -> dict[str, Any]:
-    side = "SHORT" if size.startswith("-") else "LONG"
-    return {"symbol": "USDC", "side": side, "size": size.strip("-"), "assetId": "0"}
-
-
-def _sum(usdc: str, *positions: dict[str, Any]) -> dict[str, Any]:
-    held = {position["market"]: position for position in positions}
-    assets = {"USDC": _usdc(usdc)}
-    return {"equity": "0", "openPerpetualPositions": held, "assetPositions": assets}
-
-
-_SUM = f"/v4/addresses/{OWNER}/subaccountNumber/0"
-_ORDERS = f"/v4/orders?address={OWNER}&subaccountNumber=0&limit=100"
-_FILLS = f"/v4/fills?address={OWNER}&subaccountNumber=0&limit=100"
-
-
-def _answered(world: Any, path: str, body: Any, status: str = "200", later: int = 2) -> Any:
-    world.seq += 1
-    world.at += later * 10**9
-    text = json.dumps(body)
-    frame = Frame(world.seq, world.at, world.at, "rest", "http", text, status, path)
-    return world.risk.step(frame)
-
-
-def _lost(world: Any) -> None:
-    world.risk.step(Frame(world.seq, world.at, world.at, "paper", "close"))
-
 
 # === States ===
 
@@ -67,19 +26,39 @@ def test_a_known_account_makes_the_gate_active(make_world: Any) -> None:
     assert make_world().risk.standing.reasons == ()
 
 
-def test_a_halt_stops_all_but_the_guard(make_world: Any) -> None:
-    """Nothing that a strategy wants is sent, neither in nor out; liquidation is still fled."""
+def test_a_halt_stops_entries_and_nothing_else(make_world: Any) -> None:
+    """What adds is denied, what shrinks passes, and liquidation is still fled."""
     world = make_world()
     world.account("-25000", {"ETH-USD": ("10", "3000")})
     world.risk.halt("the operator went home")
 
-    for target in (60_000, 3_000):
-        denied = world.decide("ETH-USD", target)
-        assert (denied.reason, denied.why) == ("HALTED", "halted: the operator went home")
-        assert denied.figures == (("halted", "the operator went home"),)
+    denied = world.decide("ETH-USD", 60_000)
+    assert (denied.reason, denied.why) == ("HALTED", "halted: the operator went home")
+    assert denied.figures == (("halted", "the operator went home"),)
     assert world.risk.standing.state == "HALTED"
     world.oracle("ETH-USD", "2740")
     assert len(world.reductions) == 1
+    world.fill(world.reductions[0], "-10000", "4")
+    assert isinstance(world.decide("ETH-USD", 3_000), Approved)
+
+
+@settings(max_examples=60)
+@given(
+    st.decimals("-3", "3", places=3).filter(lambda size: not 0 < abs(size) < 1),
+    st.integers(-20_000, 20_000),
+)
+def test_no_entry_leaves_after_a_halt(make_world: Any, held: Decimal, target: int) -> None:
+    """Whatever is held and wanted: less of it at the most, and never the other side."""
+    world = make_world(FREE)
+    world.account("30000", {"ETH-USD": (str(held), "3000")} if held else {})
+    world.risk.halt("a test")
+
+    verdict = world.decide("ETH-USD", target)
+
+    if isinstance(verdict, Approved):
+        assert verdict.order.reduce_only
+        assert verdict.order.signed_quantums * held < 0
+        assert verdict.order.quantums <= abs(held.scaleb(9))
 
 
 def test_a_halt_is_taken_back(world: Any) -> None:
@@ -91,6 +70,68 @@ def test_a_halt_is_taken_back(world: Any) -> None:
 
     assert world.risk.standing.state == "ACTIVE"
     assert isinstance(world.decide("ETH-USD", 3000), Approved)
+
+
+def test_each_change_of_the_gate_is_a_value(make_world: Any) -> None:
+    """With the event that it comes with, what it was, what it is, and every reason."""
+    world = make_world()
+    (known,) = world.changes
+    world.at += 10**9
+    world.lose()
+    world.risk.halt("lunch")
+    world.put(Frame(99, world.at + 1, 0, "a person", "act", "lunch", "halt"))
+    world.lose()
+
+    assert (known.id, known.was, known.state, known.reasons) == ("G1", "REDUCING", "ACTIVE", ())
+    assert known.why == "gate REDUCING -> ACTIVE"
+    halted = world.changes[-1]
+    assert (halted.seq, halted.at) == (99, world.at + 1)
+    assert [(c.id, c.was, c.state) for c in world.changes[1:]] == [
+        ("G2", "ACTIVE", "REDUCING"),
+        ("G3", "REDUCING", "HALTED"),
+    ]
+    assert halted.reasons[0] == ("HALTED", "halted: lunch")
+    why = "halted: lunch; account frames were lost: close"
+    assert halted.why == f"gate REDUCING -> HALTED: {why}"
+
+
+def test_a_change_comes_before_the_verdict_that_it_explains(
+    make_world: Any, make_decision: Any
+) -> None:
+    """Time alone makes a polled account unknown: the decision that shows it is denied for it."""
+    world = make_world()
+    world.lose()
+    world.update(polled=True)
+    change, verdict = world.risk.step(make_decision("ETH-USD", 3_000, at=world.at + 60 * 10**9))
+
+    assert (change.was, change.state) == ("ACTIVE", "REDUCING")
+    assert (change.seq, change.at) == (verdict.seq, verdict.at)
+    assert verdict.reason == "UNKNOWN_ACCOUNT"
+
+
+@settings(max_examples=60)
+@given(st.lists(st.sampled_from(["loss", "doubt", "known", "poll", "blind", "halt", "resume"])))
+def test_the_last_change_is_what_the_gate_stands_at(make_world: Any, events: list[str]) -> None:
+    """No state goes by unreported, none is reported twice, and each but ACTIVE has its reasons."""
+    world = make_world(Policy(max_drawdown=0.1, stale_seconds=1))
+    acts = {
+        "doubt": world.lose,
+        "known": lambda: world.account("4000", {"ETH-USD": ("2", "3000")}),
+        "poll": lambda: world.update(polled=True),
+        "blind": lambda: world.account("4000", {"XYZ-USD": ("2", "3000")}),
+        "halt": lambda: world.risk.halt("a test"),
+        "resume": world.risk.resume,
+        "loss": lambda: world.oracle("ETH-USD", "2500"),
+    }
+    for event in events:
+        acts[event]()
+        world.at += 10**9
+        world.oracle("ETH-USD", "3000")
+        standing, changes = world.risk.standing, world.changes
+
+        assert changes[-1].state == standing.state
+        assert bool(standing.reasons) == (standing.state != "ACTIVE")
+        assert all(new.was == old.state != new.state for old, new in pairwise(changes))
 
 
 def test_a_days_loss_ends_the_days_risk(make_world: Any) -> None:
@@ -128,13 +169,10 @@ def test_a_day_opens_with_what_the_last_one_closed_with(make_world: Any) -> None
 def test_what_is_paid_in_or_out_is_no_profit(make_world: Any) -> None:
     """A withdrawal is no loss, and a deposit hides none."""
     world = make_world(Policy(max_daily_loss_usdc=500))
-    parties = {"sender": {"address": "a"}, "recipient": {"address": "b"}, "symbol": "USDC"}
-    out = parties | {"size": "9000", "type": "WITHDRAWAL"}
-    world.tell("channel_data", {"transfers": out, "assetPositions": [_usdc("1000")]})
+    world.update(profit=Profit(transferred=-9 * 10**9), collateral=10**9)
     assert (world.risk.standing.state, world.risk.account.transferred) == ("ACTIVE", -9 * 10**9)
 
-    back = parties | {"size": "9000", "type": "DEPOSIT"}
-    world.tell("channel_data", {"transfers": back, "assetPositions": [_usdc("9400")]})
+    world.update(profit=Profit(), collateral=9_400 * 10**6)
     assert world.risk.standing.reasons == (
         ("DAILY_LOSS", "600.00 USDC were lost since 00:00 UTC, limit 500.00"),
     )
@@ -144,9 +182,9 @@ def test_what_came_while_nobody_listened_is_no_profit(make_world: Any) -> None:
     """It hides no loss: at the same prices, more can only have been paid in."""
     world = make_world(Policy(max_daily_loss_usdc=500))
     world.account("1000", {"ETH-USD": ("3", "3000")})
-    _lost(world)
+    world.lose()
     world.account("6000", {"ETH-USD": ("3", "3000")})
-    assert (world.risk.standing.state, world.risk.account.transferred) == ("ACTIVE", 5 * 10**9)
+    assert world.risk.standing.state == "ACTIVE"
 
     world.oracle("ETH-USD", "2800")
 
@@ -159,7 +197,7 @@ def test_what_went_while_nobody_listened_may_be_lost(make_world: Any) -> None:
     """Whether it was withdrawn nobody knows."""
     world = make_world(Policy(max_daily_loss_usdc=500))
     world.account("1000", {"ETH-USD": ("3", "3000")})
-    _lost(world)
+    world.lose()
 
     world.account("400", {"ETH-USD": ("3", "3000")})
 
@@ -237,7 +275,7 @@ def test_orders_are_counted_by_the_minute_of_event_time(make_world: Any) -> None
     for target in (4500, 3000):
         assert isinstance(world.decide("ETH-USD", target), Approved)
         id_ = world.order_id("ETH-USD")
-        world.tell("channel_data", {"orders": [{"id": id_, "status": "CANCELED"}]})
+        world.order(id_, "CANCELLED")
     assert world.decide("ETH-USD", 9000).figures == (
         ("would_be", "3.000000"),
         ("limit", "1.000000"),
@@ -271,7 +309,7 @@ def test_the_margin_is_no_younger_than_its_oldest_price(
     st.decimals("-4", "4", places=3).filter(lambda size: abs(size) >= 1),
     st.floats(0, 0.9),
     st.integers(-20_000, 20_000),
-    st.sampled_from(["doubt", "status", "loss", "in flight", "nothing"]),
+    st.sampled_from(["doubt", "book", "loss", "in flight", "halt", "nothing"]),
     st.floats(0.01, 10_000),
 )
 def test_no_limit_blocks_what_shrinks(
@@ -298,9 +336,11 @@ def test_no_limit_blocks_what_shrinks(
     if trouble == "loss":
         world.oracle("ETH-USD", "2000" if held > 0 else "4000")
     if trouble == "doubt":
-        _lost(world)
-    if trouble == "status":
-        world.hear("channel_data", "v4_markets", {"trading": {"ETH-USD": {"status": "PAUSED"}}})
+        world.lose()
+    if trouble == "halt":
+        world.risk.halt("a test")
+    if trouble == "book":
+        world.book("ETH-USD", [], [])
     price = float(world.risk.positions()[0].oracle_price)
     verdict = world.decide("ETH-USD", float(held) * share * price)
 
@@ -433,7 +473,7 @@ def test_the_guard_does_not_wait_for_an_order_in_doubt(make_world: Any) -> None:
     world.account("-25000", {"ETH-USD": ("10", "3000")})
     world.oracle("ETH-USD", "2740")
     id_ = world.order_id("ETH-USD")
-    world.tell("channel_data", {"orders": [{"id": id_, "status": "BEST_EFFORT_CANCELED"}]})
+    world.order(id_, "OPEN", leaving=True)
     world.block()
     world.oracle("ETH-USD", "2735")
 
@@ -479,64 +519,29 @@ def test_whatever_of_the_orders_in_flight_fills_the_account_is_collateralised(
 
 
 def test_a_position_that_cannot_be_read_does_not_hide_the_others(world: Any) -> None:
-    """The first of a snapshot is broken: the rest is kept, the broken one unknown."""
-    broken = _position("BTC-USD", "many")
-    world.tell("subscribed", {"subaccount": _sum("500", broken, _position("ETH-USD", "2"))})
-    account = world.risk.account
+    """The broken one is unknown, the others are known."""
+    world.account("500", {"BTC-USD": ("many", "60000"), "ETH-USD": ("2", "3000")})
 
-    assert account.trouble.startswith(f"account frame {world.seq} cannot be read: ")
-    assert (account.collateral, list(account.positions)) == (500_000_000, ["ETH-USD"])
     assert world.risk.margin.unknown == ("BTC-USD",)
     assert isinstance(world.decide("ETH-USD", 3000), Approved)
 
 
-def test_what_has_no_shape_does_not_hide_the_rest_of_a_snapshot(world: Any) -> None:
-    """A size that is no text, a balance that is a list, an order without an id."""
-    subaccount = _sum("500", {"market": "BTC-USD", "size": 5}, _position("ETH-USD", "2"))
-    subaccount["assetPositions"]["USDT"] = []
-    orders = [{"status": "OPEN"}, {"id": "o1", "status": "OPEN"}]
-    world.tell("subscribed", {"subaccount": subaccount, "orders": orders})
-    account = world.risk.account
-
-    assert "cannot be read" in account.trouble
-    assert (account.collateral, list(account.positions)) == (500_000_000, ["ETH-USD"])
-    assert (account.unreadable, list(account.open_orders)) == ({"BTC-USD"}, ["o1"])
-
-
-@pytest.mark.parametrize("contents", [7, {"subaccount": 7}, {"orders": 7}, {"subaccount": {}}])
-def test_a_snapshot_without_any_shape_leaves_what_was_known(world: Any, contents: Any) -> None:
-    """Nothing raises, and nothing is forgotten."""
-    world.tell("subscribed", contents)
-
-    assert "cannot be read" in world.risk.account.trouble
-    assert world.risk.account.collateral == 10_000_000_000
-
-
 def test_a_position_of_old_is_better_than_none(world: Any) -> None:
-    """What was held before an unreadable word is still acted on, and still in doubt."""
+    """What was held before an unreadable word is still acted on, and still unknown."""
     world.account("500", {"BTC-USD": ("1", "60000")})
-    world.tell("subscribed", {"subaccount": _sum("500", _position("BTC-USD", "?"))})
+    world.update(unreadable=("BTC-USD",), doubt="cannot be read")
     assert world.risk.account.positions["BTC-USD"].size == 1
     assert world.risk.margin.unknown == ("BTC-USD",)
 
-    world.tell("channel_data", {"perpetualPositions": [_position("BTC-USD", "0.5")]})
-    assert world.risk.account.unreadable == set()
-    assert world.risk.account.trouble
-
-
-def test_collateral_that_cannot_be_read_is_not_zero(world: Any) -> None:
-    """The balance known before stands, in doubt."""
-    world.tell("subscribed", {"subaccount": _sum("lots")})
-
-    assert world.risk.account.collateral == 10_000_000_000
-    assert "cannot be read" in world.risk.account.trouble
+    world.update(unreadable=())
+    assert world.risk.margin.unknown == ()
 
 
 def test_the_guard_acts_on_what_is_known_while_the_account_is_in_doubt(make_world: Any) -> None:
     """Lost frames stop new risk, not the flight from liquidation."""
     world = make_world()
     world.account("-25000", {"ETH-USD": ("10", "3000")})
-    _lost(world)
+    world.lose()
     world.oracle("ETH-USD", "2740")
 
     assert [type(verdict) for verdict in world.verdicts] == [Reduce]
@@ -553,149 +558,32 @@ def test_a_guard_blind_to_one_position_saves_the_other(make_world: Any) -> None:
     assert (reduce.order.ticker, reduce.order.reduce_only) == ("ETH-USD", True)
 
 
-def test_a_fill_that_is_told_twice_is_danger(world: Any) -> None:
-    """Whoever repeats a fill may have counted it twice; the next snapshot heals."""
-    told = {"fills": [_fill("f1", "1")], "perpetualPositions": [_position("ETH-USD", "1")]}
-    world.tell("channel_data", told)
-    assert world.risk.account.trouble == ""
-
-    world.tell("channel_data", told)
-    assert world.risk.account.trouble == f"account frame {world.seq} reports fill f1 twice"
-    assert world.decide("ETH-USD", 6000).reason == "UNKNOWN_ACCOUNT"
-    world.account("7000", {"ETH-USD": ("1", "3000")})
-    assert world.risk.standing.state == "ACTIVE"
-
-
-@pytest.mark.parametrize(
-    ("told", "says"),
-    [
-        (
-            {"perpetualPositions": [_position("ETH-USD", "2")]},
-            "contradicts the fills: expected 1.5 ETH-USD, it holds 2",
-        ),
-        ({}, "reports fills of ETH-USD without its position"),
-    ],
-)
-def test_a_position_must_be_what_its_fills_add_up_to(world: Any, told: Any, says: str) -> None:
-    """Before, bought and sold: the sum is the position, or the account is in doubt."""
-    fills = [_fill("f1", "2"), _fill("f2", "0.5", "SELL")]
-    world.tell("channel_data", {"fills": fills} | told)
-
-    assert world.risk.account.trouble == f"account frame {world.seq} {says}"
-
-
-def test_a_fill_that_names_no_market_is_held_against_none(world: Any) -> None:
-    """There is no position to compare it with; told again, it is still told twice."""
-    told = {"fills": [_fill("f1", "1", ticker="")]}
-    world.tell("channel_data", told)
-    assert world.risk.account.trouble == ""
-
-    world.tell("channel_data", told)
-    assert "f1 twice" in world.risk.account.trouble
-
-
-def test_a_snapshot_that_contradicts_the_fills_is_not_believed_alone(world: Any) -> None:
-    """It is taken, in doubt; the next one that says the same is believed."""
-    told = {"fills": [_fill("f1", "1")], "perpetualPositions": [_position("ETH-USD", "1")]}
-    world.tell("channel_data", told)
-    world.account("7000", {"ETH-USD": ("2", "3000")})
-    assert "expected 1 ETH-USD, it holds 2" in world.risk.account.trouble
-
-    world.account("7000", {"ETH-USD": ("2", "3000")})
-    assert world.risk.account.trouble == ""
-
-
-def test_fills_are_not_remembered_for_ever(world: Any) -> None:
-    """The oldest are forgotten, in an account that trades on."""
-    for number in range(5_000):
-        told = [_position("ETH-USD", str(number + 1))]
-        fills = [_fill(f"f{number}", "1"), _fill("", "0")]
-        world.tell("channel_data", {"fills": fills, "perpetualPositions": told})
-
-    assert world.risk.account.trouble == ""
-    assert len(world.risk.account._fills) < 5_000
-
-
 # === Polled ===
 
 
-def test_an_answer_stands_in_for_a_socket_that_is_down(world: Any) -> None:
+def test_rest_stands_in_for_a_socket_that_is_down(world: Any) -> None:
     """While frames are lost REST says what is held: risk is not blind, and the gate not shut."""
-    _lost(world)
+    world.lose()
     assert world.risk.standing.state == "REDUCING"
 
-    _answered(world, _SUM, {"subaccount": _sum("7000", _position("ETH-USD", "1"))})
-    account = world.risk.account
-    assert (account.trouble, account.polled, account.collateral) == ("", True, 7_000_000_000)
-    assert account.positions["ETH-USD"].quantums == 1_000_000_000
+    world.update(collateral=7 * 10**9, polled=True)
+    assert world.risk.account.polled
     assert isinstance(world.decide("ETH-USD", 6000), Approved)
     world.account("7000")
-    assert not account.polled
+    assert not world.risk.account.polled
 
 
 def test_an_answer_that_is_old_is_no_knowledge(world: Any) -> None:
     """Polling may fail too: then the account is as old as its last answer."""
-    _lost(world)
-    _answered(world, _SUM, {"subaccount": _sum("7000")})
+    world.lose()
+    world.at += 2 * 10**9
+    world.update(polled=True)
     world.at += 31 * 10**9
     world.block(101)
 
     assert world.risk.standing.reasons == (
         ("UNKNOWN_ACCOUNT", "the account was polled 32.0 s ago, limit 30 s"),
     )
-
-
-def test_what_the_socket_said_lately_an_answer_may_not_know(world: Any) -> None:
-    """An answer within a second and a half of the socket's word is older than it looks."""
-    _answered(world, _SUM, {"subaccount": _sum("1")}, later=1)
-
-    assert world.risk.account.collateral == 10_000_000_000
-
-
-def test_answers_tell_of_orders_and_fills(world: Any) -> None:
-    """An order that has ended frees its reservation; fills are told again without harm."""
-    world.decide("ETH-USD", 3000)
-    id_ = world.order_id("ETH-USD")
-    _lost(world)
-    _answered(world, _ORDERS, [{"id": "o2", "status": "OPEN"}, {"id": id_, "status": "CANCELED"}])
-    account = world.risk.account
-    assert (list(account.open_orders), account.reserved) == (["o2"], {})
-
-    for _ in range(2):
-        _answered(world, _FILLS, {"fills": [_fill("f1", "1")]})
-    assert "lost" in account.trouble
-
-
-@pytest.mark.parametrize(
-    ("path", "status", "known"), [(_SUM, "404", True), (_SUM, "500", False), (_FILLS, "404", False)]
-)
-def test_an_account_that_the_venue_does_not_know_is_empty(
-    make_world: Any, path: str, status: str, known: bool
-) -> None:
-    """It was never funded; any other refusal says nothing."""
-    world = make_world()
-    _lost(world)
-    _answered(world, path, {"errors": [{"msg": "No subaccount found"}]}, status)
-
-    assert (world.risk.account.trouble == "") == known
-    assert world.risk.account.collateral == (0 if known else 10_000_000_000)
-
-
-@pytest.mark.parametrize(
-    "path", [f"/v4/addresses/{OWNER}/subaccountNumber/1", "/v4/orders?address=x", "/v4/height"]
-)
-def test_answers_of_others_are_not_ours(world: Any, path: str) -> None:
-    """Another subaccount's answer, and one that is of no account."""
-    _answered(world, path, {"subaccount": _sum("1")})
-
-    assert world.risk.account.collateral == 10_000_000_000
-
-
-def test_an_answer_that_cannot_be_read_puts_the_account_in_doubt(world: Any) -> None:
-    """What REST garbles is not known either."""
-    _answered(world, _SUM, {"subaccount": 7})
-
-    assert "cannot be read" in world.risk.account.trouble
 
 
 # === Audit ===
@@ -750,8 +638,7 @@ def test_funding_that_the_chain_has_not_settled_counts(world: Any) -> None:
     _hours_pass(world, 3)
     assert world.risk.margin.net_collateral == 9_988_000_000
     assert world.risk.watch(world.state.views["ETH-USD"]).stress.now().equity == 9_988_000_000
-    world.risk.revalue()
-    assert world.risk.margin.net_collateral == 9_988_000_000
+    assert world.margin_from_nothing() == world.risk.margin
 
 
 def test_a_short_is_paid(world: Any) -> None:
@@ -769,17 +656,13 @@ def test_what_tells_the_balance_anew_has_settled_it(world: Any) -> None:
     world.account("-20000", {"ETH-USD": ("10", "3000")})
     assert world.risk.margin.net_collateral == 9_997_000_000
 
-    world.tell("channel_data", {"assetPositions": [_balance("-20003")]})
+    world.update(collateral=-20_003 * 10**6, settled=True)
     assert world.risk.margin.net_collateral == 9_997_000_000
     assert world.risk.account.unsettled == 0
     _hours_pass(world)
     assert world.risk.account.unsettled == -3_000_000
     world.account("-20006", {"ETH-USD": ("10", "3000")})
     assert (world.risk.account.unsettled, world.risk.account.settled) == (0, -20_006_000_000)
-
-
-def _balance(size: str) -> dict[str, str]:
-    return {"symbol": "USDC", "side": "SHORT", "size": size.strip("-"), "assetId": "0"}
 
 
 def test_an_unknown_rate_costs_the_most_that_there_is(make_world: Any) -> None:

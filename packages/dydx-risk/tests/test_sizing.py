@@ -121,7 +121,7 @@ def test_a_size_the_margin_bears_is_the_wish_rounded_down_to_the_step() -> None:
     """1,000 USDC at 3,000 are 0.3333 ETH; the step is 0.001."""
     sizing = size_position(wanted(1_000), ENTERED, 10_000 * USDC, [], adverse=0.2, keep_above=0.1)
 
-    assert (sizing.quantums, sizing.limited_by, sizing.denied) == (333_000_000, "wish", False)
+    assert (sizing.quantums, sizing.limited_by) == (333_000_000, "wish")
 
 
 def test_a_short_is_rounded_toward_nothing_too() -> None:
@@ -162,7 +162,7 @@ def test_a_size_below_the_step_is_denied_and_not_raised_to_it() -> None:
     """2 USDC are less than 0.001 ETH."""
     sizing = size_position(wanted(2), ENTERED, 10**10, [], adverse=0.2, keep_above=0.1)
 
-    assert (sizing.quantums, sizing.denied, sizing.limited_by) == (0, True, "step")
+    assert (sizing.quantums, sizing.limited_by) == (0, "step")
     assert sizing.why == "because: 666666 quantums, below the step of 1000000"
 
 
@@ -170,7 +170,7 @@ def test_a_wish_of_nothing_is_no_size() -> None:
     """It is not below the step: nothing was wished for."""
     sizing = size_position(wanted(0), ENTERED, 10**10, [], adverse=0.2, keep_above=0.1)
 
-    assert (sizing.denied, sizing.limited_by) == (True, "wish")
+    assert (sizing.quantums, sizing.limited_by) == (0, "wish")
     assert sizing.why == "because: nothing is wished for"
 
 
@@ -178,7 +178,7 @@ def test_a_margin_that_bears_nothing_denies() -> None:
     """Zero, with its figures."""
     sizing = size_position(wanted(100), ENTERED, 0, [], adverse=0.2, keep_above=0.1)
 
-    assert (sizing.quantums, sizing.denied, sizing.limited_by) == (0, True, "margin")
+    assert (sizing.quantums, sizing.limited_by) == (0, "margin")
     assert "the margin bears 0 of 33 steps" in sizing.why
 
 

@@ -1,6 +1,7 @@
 """Figures of risk and the stress table: exact where money is, None where nothing is known."""
 
 from decimal import Decimal
+from fractions import Fraction
 from math import inf, nan
 from typing import Any
 
@@ -66,7 +67,7 @@ def holdings_of(market: PerpetualMarket) -> st.SearchStrategy[Holding]:
         price=st.none() | st.integers(-1, 10**9),
         exponent=st.integers(-6, 2),
         open_interest=st.none() | st.integers(0, 10**15),
-        chosen_imf_ppm=st.sampled_from([0, 100_000]),
+        selected_leverage=st.sampled_from([None, Fraction(10)]),
         beta=st.none() | st.floats(-3, 5),
     )
 
@@ -142,7 +143,6 @@ def test_a_positions_distance_is_its_own_price_alone_and_in_its_own_volatility()
 
     assert position.liquidation_price is not None
     assert float(position.liquidation_price) == pytest.approx(float(expected))
-    assert position.gap == 3_000 - position.liquidation_price
     assert position.distance == pytest.approx(1 - float(expected) / 3_000)
     assert position.sigmas == pytest.approx((1 - float(expected) / 3_000) / 0.01)
     assert position.distance == pytest.approx(margin.distance if margin else None)

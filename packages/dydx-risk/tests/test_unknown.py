@@ -32,13 +32,7 @@ def test_a_reduction_of_the_other_side_is_not_waited_for(make_world: Any) -> Non
     world.oracle("ETH-USD", "3000")
     assert isinstance(world.decide("ETH-USD", 0), Approved)
 
-    world.tell("channel_data", {
-        "perpetualPositions": [{
-            "market": "ETH-USD", "side": "SHORT", "status": "OPEN", "size": "-3",
-            "entryPrice": "3000", "netFunding": "0",
-        }],
-        "assetPositions": [{"symbol": "USDC", "side": "LONG", "size": "9450", "assetId": "0"}],
-    })  # fmt: skip
+    world.account("9450", {"ETH-USD": ("-3", "3000")})
     world.block()
     world.oracle("ETH-USD", "3001")
     world.book("ETH-USD", [("2999.9", "5")], [("3000.1", "5")])
@@ -85,20 +79,6 @@ def test_what_is_owed_of_hours_is_paid_once(make_world: Any) -> None:
     world.oracle("ETH-USD", "3000")
 
     assert (world.risk.account.unsettled, world.risk.account.hours_owed) == (0, {})
-
-
-def test_an_account_that_nobody_tells_of_any_more_is_unknown(make_world: Any) -> None:
-    """Its channel was left, or refused: until the next snapshot nothing is certain."""
-    for word in ("unsubscribed", "error"):
-        world = make_world()
-        world.account("10000", {"ETH-USD": ("1", "3000")})
-
-        world.risk.step(world.frame(word, "v4_subaccounts", {}, "dydx1abc/0", "paper"))
-
-        assert word in world.risk.account.trouble
-        assert world.risk.standing.state == "REDUCING"
-        world.account("10000", {"ETH-USD": ("1", "3000")})
-        assert world.risk.account.trouble == ""
 
 
 def test_a_position_is_left_for_its_other_side_without_an_oracle_price(make_world: Any) -> None:

@@ -1,22 +1,16 @@
-"""What is watched of an account: figures, shocks and ladder, and when it is said."""
+"""What is watched of an account: returns, figures, shocks and ladder."""
 
 from math import log, sqrt
 from typing import Any
 
 import pytest
-from dydx_conn import Frame, MarketFields
+from dydx_conn import MarketFields
 from dydx_data import Chain, MarketView, Oracle
-from dydx_risk import Returns, Watch, risk_figures, stress_table, watches
+from dydx_risk import Returns, Watch, risk_figures, stress_table
 from hypothesis import given
 from hypothesis import strategies as st
-from reactivex.testing import ReactiveTest, TestScheduler
 
 SECOND = 1_000_000_000
-on_next, on_completed, on_error = (
-    ReactiveTest.on_next,
-    ReactiveTest.on_completed,
-    ReactiveTest.on_error,
-)
 
 
 # === Returns ===
@@ -154,7 +148,7 @@ def test_a_size_that_cannot_be_read_is_not_known(world: Any) -> None:
 def test_a_watch_says_why_the_account_is_in_doubt(world: Any) -> None:
     """A lost link does not take the figures away, and is not hidden either."""
     world.account("10000", {"ETH-USD": ("1", "3000")})
-    world.risk.step(Frame(99, 0, 0, "paper", "close"))
+    world.lose()
     watch = watched(world)
 
     assert "account frames were lost" in watch.trouble
@@ -192,75 +186,5 @@ def test_a_watch_equals_what_is_reckoned_from_nothing(make_world: Any, moves: An
         anew = stress_table(usdc * 10**6, holdings)
         assert sorted(watch.stress.cells(), key=str) == sorted(anew.cells(), key=str)
         by_ticker = {h.ticker: h for h in holdings}
-        ordered = [by_ticker[ticker] for ticker in held]
+        ordered = [by_ticker[ticker] for ticker in world.risk.account.positions]
         assert watch.figures == risk_figures(usdc * 10**6, ordered)
-
-
-# === Stream ===
-
-
-def run(world: Any, source: Any, scheduler: TestScheduler) -> list[Any]:
-    """Watch a source; return when what came."""
-    return list(scheduler.start(lambda: source.pipe(watches(world.risk))).messages)
-
-
-def test_the_operator_looks_at_most_once_in_so_much_event_time(world: Any) -> None:
-    """By the views' time, whatever the scheduler's."""
-    scheduler, view = TestScheduler(), world.state.views["ETH-USD"]
-
-    def at(seconds: float) -> MarketView:
-        later = MarketView("ETH-USD", Chain(), {}, MarketFields())
-        later.at = int(seconds * SECOND)
-        return later
-
-    source = scheduler.create_hot_observable(
-        *(on_next(250 + n, at(t)) for n, t in enumerate((1, 1.5, 1.9, 2, 9))), on_completed(300)
-    )
-    heard = run(world, source, scheduler)
-
-    assert [(message.time, message.value.kind) for message in heard] == [
-        (250, "N"), (253, "N"), (254, "N"), (300, "C"),
-    ]  # fmt: skip
-    assert heard[0].value.value.at == SECOND
-    assert view.ticker == "ETH-USD"
-
-
-def test_the_operator_never_ends_by_itself(world: Any) -> None:
-    """A silent source is a silent watch."""
-    scheduler = TestScheduler()
-    assert run(world, scheduler.create_hot_observable(), scheduler) == []
-
-
-def test_the_operator_completes_with_an_empty_source(world: Any) -> None:
-    """Nothing to look at."""
-    scheduler = TestScheduler()
-    source = scheduler.create_hot_observable(on_completed(250))
-    assert run(world, source, scheduler) == [on_completed(250)]
-
-
-def test_the_operator_hands_errors_on(world: Any) -> None:
-    """They are not its own."""
-    scheduler, error = TestScheduler(), ValueError("lost")
-    source = scheduler.create_hot_observable(on_error(250, error))
-    assert run(world, source, scheduler) == [on_error(250, error)]
-
-
-def test_the_operator_is_silent_after_it_was_left(world: Any) -> None:
-    """A view that comes late reaches nobody."""
-    scheduler, view = TestScheduler(), world.state.views["ETH-USD"]
-    source = scheduler.create_hot_observable(on_next(1_500, view))
-    assert run(world, source, scheduler) == []
-
-
-def test_each_subscriber_has_its_own_time(world: Any) -> None:
-    """The second is not kept waiting by the first."""
-    scheduler, view = TestScheduler(), world.state.views["ETH-USD"]
-    stream = scheduler.create_hot_observable(on_next(250, view), on_next(350, view)).pipe(
-        watches(world.risk)
-    )
-    first, second = scheduler.create_observer(), scheduler.create_observer()
-    scheduler.schedule_absolute(200, lambda *_: stream.subscribe(first))
-    scheduler.schedule_absolute(300, lambda *_: stream.subscribe(second))
-    scheduler.start()
-
-    assert (len(first.messages), len(second.messages)) == (1, 1)

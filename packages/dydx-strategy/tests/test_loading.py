@@ -4,8 +4,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from dydx_strategy import Decider, RankAndTarget, Sniper, Strategy, StrategyError, load_strategy
-from market import Market
+from dydx_strategy import (
+    Decider,
+    Holdings,
+    RankAndTarget,
+    Sniper,
+    Strategy,
+    StrategyError,
+    load_strategy,
+)
+from market import Account, Market
 
 ONE_FILE = """
 from dataclasses import dataclass
@@ -15,12 +23,8 @@ from dydx_strategy import Decision
 class Always:
     name: str = "always"
 
-    def step(self, scored):
-        yield Decision(
-            ticker=scored.ticker, seq=scored.seq, at=scored.at, action="target",
-            target_usdc=100.0, previous_usdc=0.0, urgency=0.0, score=50.0,
-            reasons=("because",), scores=scored.scores,
-        )
+    def step(self, scored, held):
+        yield Decision.of(scored, 100.0, "because")
 
 def strategy():
     return Always()
@@ -43,7 +47,7 @@ def test_the_houses_strategies_are_known_by_name():
 def test_a_file_with_a_strategy_function_is_a_strategy(tmp_path):
     """One file is enough, and each call makes a new one."""
     make = load_strategy(written(tmp_path, ONE_FILE))
-    [decision] = make().step(Market().scored(0))
+    [decision] = make().step(Market().scored(0), Holdings())
 
     assert isinstance(make(), Strategy)
     assert make() is not make()
@@ -51,18 +55,48 @@ def test_a_file_with_a_strategy_function_is_a_strategy(tmp_path):
 
 
 def test_the_example_of_the_readme_decides_only_when_something_changes(tmp_path):
-    """It remembers what it holds in each market: what a user copies must be good to copy."""
+    """It goes by what is held in each market: what a user copies must be good to copy."""
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     example = readme.split("```python\n")[1].split("```")[0]
     decider, market = Decider(load_strategy(written(tmp_path, example))), Market()
-    moments = enumerate([30.0, 4.0, 3.0, 30.0, 61.0, 70.0])
-    made = [one for at, value in moments for one in decider.step(market.scored(at, momentum=value))]
+    account, made = Account(), []
+    for at, value in enumerate([30.0, 4.0, 3.0, 30.0, 61.0, 70.0]):
+        decider.step(account.held)
+        made += account.take(decider.step(market.scored(at, momentum=value)))
 
     assert decider.step(market.scored(9)) == []
-    assert [(one.previous_usdc, one.target_usdc, one.score) for one in made] == [
-        (0.0, 1_000.0, 4.0),
-        (1_000.0, 0.0, 61.0),
+    assert [(one.previous_usdc, one.target_usdc, one.reasons) for one in made] == [
+        (0.0, 1_000.0, ("momentum 4, below 5",)),
+        (1_000.0, 0.0, ("momentum 61, above 60",)),
     ]
+
+
+OLD = """
+class Old:
+    name = "old"
+
+    def step(self, scored):
+        return ()
+
+strategy = Old
+"""
+
+
+def test_a_file_of_an_older_version_is_told_what_is_expected_now(tmp_path):
+    """`step` took the scores alone; what is held comes beside them."""
+    expected = (
+        r"expected step\(scored, held\) in .*mine.py, got step\(scored\): the second argument"
+    )
+
+    with pytest.raises(StrategyError, match=expected):
+        load_strategy(written(tmp_path, OLD))
+
+
+def test_a_step_that_says_nothing_of_its_arguments_is_tried(tmp_path):
+    """Some callables of C do not; they are found out when they are called."""
+    text = "from types import SimpleNamespace as N\nstrategy = lambda: N(name='c', step=iter)"
+
+    assert load_strategy(written(tmp_path, text))().name == "c"
 
 
 def test_an_importable_module_is_a_strategy(tmp_path, monkeypatch):
@@ -85,8 +119,8 @@ def test_an_importable_module_is_a_strategy(tmp_path, monkeypatch):
         ("def strategy(): 1 / 0", r"to return a strategy, but it raised ZeroDivisionError"),
         ("import sys; sys.exit()", "to run, but it raised SystemExit$"),
         ("import sys\ndef strategy(): sys.exit(3)", "a strategy, but it raised SystemExit: 3"),
-        ("def strategy(): pass", r"with a name and step\(scored\), but it was missing"),
-        ("def strategy(): return 7", r"with a name and step\(scored\), but it was a int"),
+        ("def strategy(): pass", r"with a name and step\(scored, held\), but it was missing"),
+        ("def strategy(): return 7", r"with a name and step\(scored, held\), but it was a int"),
         ("def strategy(x): return x", "to return a strategy, but it raised TypeError"),
     ],
 )

@@ -1,46 +1,59 @@
 """The standard strategy: when it acts, when it does not, and what it says of both."""
 
-from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from dydx_strategy import Decider, Decision, RankAndTarget, Settings, Sniper
+from dydx_signals import Scored
+from dydx_strategy import Decider, Decision, Outcome, RankAndTarget, Settings, Sniper
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from market import SECOND, Market, stamp
+from market import SECOND, Account, Market, stamp
 from pydantic import ValidationError
 
 
-def run(strategy, market: Market, *said: tuple[float, float]) -> list[Decision]:
-    """Tell a strategy a market's momentum (the only weight) at some times."""
-    return [one for at, value in said for one in strategy.step(market.scored(at, momentum=value))]
+class Tried(RankAndTarget):
+    """The strategy, and an account in which each target is held at once."""
+
+    def __init__(self, config: Settings | None = None, account: Account | None = None) -> None:
+        super().__init__(config)
+        self.account = account or Account()
+
+    def look(self, scored: Scored) -> list[Decision]:
+        """Take scores in, and hold what is decided."""
+        return self.account.take(self.step(scored, self.account.held))
 
 
-def plain(**changes: Any) -> RankAndTarget:
+def run(strategy: Tried, market: Market, *said: tuple[float, float]) -> list[Decision]:
+    """Let a market's momentum (the only weight) be this at some times."""
+    return [one for at, value in said for one in strategy.look(market.scored(at, momentum=value))]
+
+
+def plain(account: Account | None = None, **changes: Any) -> Tried:
     """Make a strategy that listens to momentum alone, in round figures, and seldom reports."""
-    defaults: dict[str, Any] = {"weights": {"momentum": 1}, "market_usdc": 10_000, "report_s": 900}
-    return RankAndTarget(Settings(**(defaults | changes)))
+    defaults: dict[str, Any] = {"weights": {"momentum": 1}, "market_share": 1.0, "report_s": 900}
+    return Tried(Settings(**(defaults | changes)), account)
 
 
-def opened(strategy: RankAndTarget, market: Market, value: float = 80) -> list[Decision]:
+def opened(strategy: Tried, market: Market, value: float = 80) -> list[Decision]:
     """Look twice, so that a position is open from 5 s on."""
     return run(strategy, market, (0, value), (5, value))
 
 
 def test_it_opens_long_above_the_threshold_and_says_why():
     """The reason carries the composite, the threshold and every score that entered."""
-    strategy, market = RankAndTarget(), Market()
+    strategy, market = Tried(), Market()
     scores = {"momentum": 80.0, "imbalance": 70.0, "funding": 50.0, "volume": 75.0}
-    strategy.step(market.scored(0, **scores))
+    strategy.look(market.scored(0, **scores))
 
-    [decision] = strategy.step(market.scored(5, **scores))
+    [decision] = strategy.look(market.scored(5, **scores))
 
     # lean (30 · 0.6 + 20 · 0.3 + 0 · 0.1) = 24, lifted by 0.25 · 25 / 50 = 12.5 %
     assert decision.score == pytest.approx(77)
     assert (decision.action, decision.target_usdc, decision.previous_usdc) == ("target", 12_000, 0)
     assert decision.reasons == (
         "score 77.0 ≥ 60 to go long: momentum 80 · imbalance 70 · funding 50 · volume 75",
-        "gross now 12,000 of 30,000 USDC",
+        "gross now 0, then 12,000 of 30,000 USDC",
     )
     assert (decision.ticker, decision.at, decision.urgency) == ("BTC-USD", stamp(5), 1.0)
     assert [score.signal for score in decision.scores] == list(scores)
@@ -150,9 +163,9 @@ def test_the_strongest_markets_come_first_and_places_are_few():
     said = {"A-USD": 65, "B-USD": 15, "C-USD": 80}
     markets = {ticker: Market(ticker) for ticker in said}
     for ticker, value in said.items():
-        strategy.step(markets[ticker].scored(0, momentum=value))
+        strategy.look(markets[ticker].scored(0, momentum=value))
 
-    decided = strategy.step(markets["A-USD"].scored(5, momentum=65))
+    decided = strategy.look(markets["A-USD"].scored(5, momentum=65))
 
     assert [(one.ticker, one.target_usdc) for one in decided] == [
         ("B-USD", -10_000),
@@ -165,8 +178,8 @@ def test_what_is_held_keeps_its_place_from_a_stronger_newcomer():
     strategy, held, newcomer = plain(positions=1, report_s=5), Market("A-USD"), Market("B-USD")
     opened(strategy, held, 65)
 
-    strategy.step(newcomer.scored(6, momentum=95))
-    [hold] = strategy.step(newcomer.scored(10, momentum=95))
+    strategy.look(newcomer.scored(6, momentum=95))
+    [hold] = strategy.look(newcomer.scored(10, momentum=95))
 
     assert (hold.action, hold.ticker, hold.target_usdc) == ("hold", "B-USD", 0)
     assert hold.reasons[0] == "no place: 1 of 1 markets held"
@@ -174,24 +187,24 @@ def test_what_is_held_keeps_its_place_from_a_stronger_newcomer():
 
 def test_gross_exposure_cuts_the_last_target_and_then_ends_it():
     """What is left of the limit is given to the next in rank; crumbs are not."""
-    strategy = plain(gross_usdc=15_200, change_usdc=500)
+    strategy = plain(gross_share=1.52)
     markets = [Market(f"{name}-USD") for name in "ABC"]
     for market, value in zip(markets, (95, 90, 85), strict=True):
-        strategy.step(market.scored(0, momentum=value))
+        strategy.look(market.scored(0, momentum=value))
 
-    decided = list(strategy.step(markets[0].scored(5, momentum=95)))
+    decided = list(strategy.look(markets[0].scored(5, momentum=95)))
 
     assert [one.target_usdc for one in decided] == [10_000, 5_200]
-    assert decided[1].reasons[1] == "gross now 15,200 of 15,200 USDC"
+    assert decided[1].reasons[1] == "gross now 0, then 15,200 of 15,200 USDC"
 
 
 def test_without_room_it_says_so():
     """A limit that is used up is a reason too."""
-    strategy, first, second = plain(gross_usdc=10_200, report_s=5), Market("A-USD"), Market("B-USD")
+    strategy, first, second = plain(gross_share=1.02, report_s=5), Market("A-USD"), Market("B-USD")
     opened(strategy, first)
-    strategy.step(second.scored(6, momentum=95))
+    strategy.look(second.scored(6, momentum=95))
 
-    [hold] = strategy.step(second.scored(10, momentum=95))
+    [hold] = strategy.look(second.scored(10, momentum=95))
 
     assert hold.reasons[0] == "no room: 10,000 of 10,200 USDC in use"
 
@@ -202,9 +215,9 @@ def test_without_room_it_says_so():
 def test_extreme_volatility_and_poor_liquidity_silence_a_market():
     """Only the distance to 50 shrinks: a rough market has no opinion, not a low one."""
     strategy, market = plain(report_s=5), Market()
-    strategy.step(market.scored(0, momentum=90))
+    strategy.look(market.scored(0, momentum=90))
 
-    [hold] = strategy.step(market.scored(5, momentum=90, volatility=86.25, liquidity=15))
+    [hold] = strategy.look(market.scored(5, momentum=90, volatility=86.25, liquidity=15))
 
     # 40 · (90 - 86.25) / 15 · (15 - 5) / 20 = 5
     assert hold.score == pytest.approx(55)
@@ -216,10 +229,10 @@ def test_extreme_volatility_and_poor_liquidity_silence_a_market():
 
 def test_a_market_without_enough_signals_has_no_opinion():
     """Imbalance and funding alone are 40 % of the weights, and 60 % are asked for."""
-    strategy, market = RankAndTarget(Settings(report_s=5)), Market()
-    strategy.step(market.scored(0, imbalance=95, funding=95))
+    strategy, market = Tried(Settings(report_s=5)), Market()
+    strategy.look(market.scored(0, imbalance=95, funding=95))
 
-    [hold] = strategy.step(market.scored(5, imbalance=95, funding=95))
+    [hold] = strategy.look(market.scored(5, imbalance=95, funding=95))
 
     assert (hold.score, hold.action) == (50, "hold")
     assert hold.reasons[0] == "not judged: it has no momentum yet"
@@ -237,10 +250,10 @@ def test_a_figure_that_rounds_to_the_threshold_shows_the_difference():
 # === Trouble ===
 
 TROUBLES = {
-    "its book is unknown": lambda market: market.close(30),
-    "its book has not both sides": lambda market: market.book(30, ask=None),
-    "its status is PAUSED": lambda market: market.trading(30, status="PAUSED"),
-    "its data are stale": lambda market: market.silence(200),
+    "the book is unknown": lambda market: market.close(30),
+    "the book is one-sided": lambda market: market.book(30, ask=None),
+    "the status is unknown": lambda market: setattr(market.view, "status", ""),
+    "the data are stale": lambda market: market.silence(200),
 }
 
 
@@ -256,7 +269,7 @@ def test_a_market_in_trouble_is_closed_with_that_reason(trouble):
 
     assert first == []
     assert (closed.target_usdc, closed.urgency) == (0, 1)
-    assert closed.reasons[0] == f"close: {trouble} for 5.0 s"
+    assert closed.reasons[0] == f"close: {trouble} (5.0 s)"
 
 
 def test_trouble_that_passes_within_the_patience_changes_nothing():
@@ -274,8 +287,8 @@ def test_trouble_that_passes_within_the_patience_changes_nothing():
 @pytest.mark.parametrize(
     ("fields", "trouble"),
     [
-        ({"oraclePrice": None}, "its oracle price is unknown"),
-        ({"status": None}, "its status is unknown"),
+        ({"oraclePrice": None}, "the oracle price is unknown"),
+        ({"status": None}, "the status is unknown"),
     ],
 )
 def test_a_market_in_trouble_is_never_opened(fields, trouble):
@@ -317,11 +330,11 @@ def test_a_hold_of_what_is_held_names_the_target_it_keeps():
 
 @pytest.mark.parametrize(
     ("at", "reason"),
-    [(10, "last target 5 s ago < 10 s between two"), (20, "held 15 s < 30 s")],
+    [(20, "held 15 s < 30 s"), (36, "score 10.0 < 52 to stay long for 0 s < 45 s")],
 )
 def test_a_hold_names_the_wait_that_binds(at, reason):
-    """Throttle first, then the holding time."""
-    strategy, market = plain(report_s=5), Market()
+    """The holding time first, then the time to confirm."""
+    strategy, market = plain(report_s=5, confirm_s=45), Market()
     opened(strategy, market)
 
     [hold] = run(strategy, market, (at, 10))
@@ -337,8 +350,8 @@ def test_sniper_waits_for_an_outstanding_market_and_takes_one():
         return {"momentum": value, "imbalance": value, "funding": value}
 
     for at in (0, 5):
-        none = list(patient.step(market.scored(at, **said(70))))
-        shots = list(keen.step(market.scored(at, **said(90))))
+        none = list(patient.step(market.scored(at, **said(70)), Account().held))
+        shots = list(keen.step(market.scored(at, **said(90)), Account().held))
 
     assert none == []
     assert [one.target_usdc for one in shots] == [12_000]
@@ -359,9 +372,9 @@ def test_sniper_waits_for_an_outstanding_market_and_takes_one():
         {"weights": {"momentum": 0}},
         {"volatility_calm": 90},
         {"liquidity_calm": 4},
-        {"gross_usdc": float("inf")},
+        {"gross_share": float("inf")},
         {"look_s": 0},
-        {"change_usdc": 7_000},
+        {"least_share": 0.7},
         {"unheard_of": 1},
     ],
 )
@@ -377,25 +390,287 @@ def test_settings_cannot_be_changed_under_a_running_strategy():
         Settings().enter = 70
 
 
+# === What is held ===
+
+
+def test_a_position_found_at_the_start_is_adopted_and_may_be_closed():
+    """It is not opened again, nor turned as if nothing were held."""
+    strategy, market = plain(Account(BTC_USD=15_000.0)), Market()
+
+    [found] = run(strategy, market, (0, 20), (5, 20))
+    closed = run(strategy, market, *((at, 20) for at in range(10, 40, 5)))
+
+    assert (found.action, found.target_usdc) == ("hold", 15_000)
+    assert found.reasons == ("found +15,000 USDC: adopted, it may be closed", "held 0 s < 30 s")
+    assert [(one.target_usdc, one.previous_usdc) for one in closed] == [(0, 15_000)]
+
+
+def test_what_is_held_where_no_score_has_come_counts_too():
+    """Its exposure is the account's, and so is the place that it takes."""
+    full = plain(Account(ETH_USD=-25_000.0), report_s=5)
+    crowded = plain(Account(ETH_USD=-5_000.0), positions=1, report_s=5)
+
+    assert opened(full, Market())[0].reasons[1] == "gross now 25,000, then 30,000 of 30,000 USDC"
+    assert opened(crowded, Market())[0].reasons[0] == "no place: 1 of 1 markets held"
+
+
+def test_nothing_is_held_because_it_was_decided():
+    """Of a target that never led to anything nothing is believed."""
+    strategy, market = RankAndTarget(Settings(weights={"momentum": 1}, report_s=5)), Market()
+    account = Account()
+    made: list[Decision] = []
+    for at in (0, 5, 10, 65):
+        made += strategy.step(market.scored(at, momentum=80), account.held)
+
+    assert [(one.action, one.target_usdc, one.previous_usdc) for one in made] == [
+        ("target", 12_000, 0),
+        ("hold", 0, 0),
+        ("target", 12_000, 0),
+    ]
+
+
+def became(strategy: Tried, at: float, kind: str, ticker: str = "BTC-USD", **fields: Any) -> None:
+    """Let a strategy learn what became of a decision."""
+    row: dict[str, Any] = {"decision": "D1", "ticker": ticker, "kind": kind, "seq": 1}
+    strategy.learn(Outcome(**row, at=stamp(at), **fields))
+
+
+def test_a_refused_market_takes_no_place_and_no_gross_exposure():
+    """The next in rank gets both; the refused one waits and is retried."""
+    strategy = plain(positions=1, report_s=5)
+    first, second = Market("A-USD"), Market("B-USD")
+    for market, value in ((first, 95), (second, 90)):
+        strategy.step(market.scored(0, momentum=value), Account().held)
+    [refused] = strategy.step(first.scored(5, momentum=95), Account().held)
+    became(strategy, 5, "denied", "A-USD", reason="MARGIN", why="needs more")
+
+    [taken] = strategy.step(first.scored(10, momentum=95), Account().held)
+
+    assert (refused.ticker, taken.ticker, taken.target_usdc) == ("A-USD", "B-USD", 10_000)
+    assert taken.reasons[1] == "gross now 0, then 10,000 of 30,000 USDC"
+
+
+def test_a_refused_market_says_what_it_waits_for():
+    """Which refusal it was, and how long it backs off."""
+    strategy, market = plain(report_s=5, throttle_s=1), Market()
+    strategy.step(market.scored(0, momentum=80), Account().held)
+    strategy.step(market.scored(5, momentum=80), Account().held)
+    became(strategy, 5, "denied", reason="MARGIN", why="needs more")
+
+    [waits] = strategy.step(market.scored(10, momentum=80), Account().held)
+    [retried] = strategy.step(market.scored(15, momentum=80), Account().held)
+
+    assert waits.reasons[0] == (
+        "denied MARGIN (needs more), 5 s ago < 10 s before retry: "
+        "score 80.0 ≥ 60 to go long: momentum 80"
+    )
+    assert (retried.action, retried.target_usdc) == ("target", 10_000)
+
+
+def test_a_refused_target_that_is_wanted_no_more_is_given_up():
+    """Once, and with the reason of both."""
+    strategy, market = plain(), Market()
+    strategy.step(market.scored(0, momentum=80), Account().held)
+    strategy.step(market.scored(5, momentum=80), Account().held)
+    became(strategy, 5, "expired", usdc=10_000.0, why="nothing filled")
+
+    made = [*strategy.step(market.scored(10, momentum=55), Account().held)]
+    made += strategy.step(market.scored(15, momentum=55), Account().held)
+
+    assert [(one.action, one.reasons) for one in made] == [
+        ("hold", ("given up, it was expired", "score 55.0 < 60 to go long: momentum 55"))
+    ]
+
+
+def test_a_part_that_did_not_fill_is_retried():
+    """After the back-off and the holding time, up to what the score earns."""
+    account = Account()
+    strategy, market = plain(account), Market()
+    opened(strategy, market)
+    became(strategy, 5, "approved", usdc=10_000.0, open_usdc=10_000.0)
+    became(strategy, 6, "filled", usdc=4_000.0, open_usdc=6_000.0)
+    became(strategy, 7, "expired", usdc=6_000.0)
+    account.usdc["BTC-USD"] = 4_000.0
+
+    made = run(strategy, market, *((at, 80) for at in range(10, 45, 5)))
+
+    assert [(one.previous_usdc, one.target_usdc) for one in made] == [(4_000, 10_000)]
+
+
+def test_what_is_on_its_way_counts_and_is_waited_for():
+    """It takes the room that it will need, and nothing is decided twice."""
+    account = Account()
+    strategy, market, other = plain(account, gross_share=1.5), Market(), Market("ETH-USD")
+    opened(strategy, market)
+    became(strategy, 5, "approved", usdc=10_000.0, open_usdc=10_000.0)
+    account.usdc.clear()
+    strategy.look(other.scored(6, momentum=95))
+
+    [second] = strategy.look(other.scored(10, momentum=95))
+    closing = run(strategy, market, (40, 10), (45, 10))
+
+    assert second.reasons[1] == "gross now 10,000, then 15,000 of 15,000 USDC"
+    assert closing == []
+
+
+def test_an_exit_on_its_way_is_not_decided_again():
+    """Nor is the market entered again before it has ended."""
+    account = Account()
+    strategy, market = plain(account, report_s=5), Market()
+    opened(strategy, market)
+    [exit_] = [one for one in run(strategy, market, (36, 20)) if one.action == "target"]
+    account.usdc["BTC-USD"] = 10_050.0
+    became(strategy, 36, "approved", usdc=-10_000.0, open_usdc=-10_000.0)
+
+    [during] = run(strategy, market, (41, 20))
+    became(strategy, 42, "expired", usdc=-10_000.0)
+    [again] = run(strategy, market, (46, 20))
+
+    assert (exit_.target_usdc, during.action, during.target_usdc) == (0, "hold", 10_050)
+    assert during.reasons[0].startswith("an order for -10,000 USDC is in flight: ")
+    assert (again.action, again.target_usdc) == ("target", 0)
+
+
+def test_a_cut_lowers_the_target_to_what_is_left_and_nothing_grows_for_a_while():
+    """It says so at the next look, in the market that was cut; all markets cool down."""
+    account = Account()
+    strategy, market, other = plain(account, report_s=5), Market(), Market("ETH-USD")
+    opened(strategy, market)
+    strategy.look(other.scored(6, momentum=99))
+    became(strategy, 35, "cut", usdc=-4_000.0, reason="GUARD", why="near")
+    became(strategy, 35, "cut", usdc=-3_000.0, reason="GUARD", why="near")
+    became(strategy, 35, "cut", "DOGE-USD", usdc=-3_000.0, reason="GUARD", why="near")
+    account.usdc["BTC-USD"] = 3_000.0
+
+    [left] = run(strategy, market, (40, 80))
+    [waits] = strategy.look(other.scored(45, momentum=99))
+    grown = run(strategy, market, *((at, 80) for at in range(50, 345, 5)))
+
+    assert (left.action, left.target_usdc) == ("hold", 3_000)
+    assert left.reasons[0] == "cut by -7,000 USDC (GUARD): nothing grows for 300 s"
+    assert waits.reasons[0].startswith("DOGE-USD was cut 10 s ago < 300 s of cool-down (GUARD)")
+    assert {one.target_usdc for one in grown if one.action == "target"} == {10_000}
+    assert min(one.at for one in grown if one.action == "target") == stamp(335)
+
+
+def test_a_cut_may_still_be_closed():
+    """To cool down is to add nothing."""
+    account = Account()
+    strategy, market = plain(account), Market()
+    opened(strategy, market)
+    became(strategy, 35, "cut", usdc=-4_000.0, reason="GUARD", why="near")
+    account.usdc["BTC-USD"] = 6_000.0
+
+    [closed] = run(strategy, market, (40, 20))
+
+    assert (closed.previous_usdc, closed.target_usdc) == (6_000, 0)
+    assert closed.reasons[:2] == (
+        "cut by -4,000 USDC (GUARD): nothing grows for 300 s",
+        "score 20.0 < 52 to stay long: momentum 20",
+    )
+
+
+def test_a_market_that_lets_nobody_out_is_told_once():
+    """The venue takes no order there: to decide on a close would be a promise."""
+    strategy, market = plain(), Market()
+    opened(strategy, market)
+    market.trading(30, status="PAUSED")
+
+    stuck = run(strategy, market, *((at, 90) for at in range(30, 60, 5)))
+    market.trading(60, status="ACTIVE")
+    free = run(strategy, market, (60, 20))
+
+    assert [(one.action, one.target_usdc, one.reasons[0]) for one in stuck] == [
+        ("hold", 10_000, "cannot be closed: the status is PAUSED")
+    ]
+    assert [one.target_usdc for one in free] == [0]
+
+
+def test_an_old_oracle_price_opens_nothing_and_closes_nothing():
+    """What is held is left for silence and for what is unknown, not for an outage of prices."""
+    idle, busy, market = plain(report_s=900), plain(), Market()
+    opened(busy, market)
+    market.alive = False
+    market.book(40)
+
+    made = run(idle, market, (40, 90), (45, 90)) + run(busy, market, (40, 90), (50, 90))
+
+    assert made == []
+
+
+# === Equity ===
+
+
+def test_targets_are_sized_to_the_present_equity():
+    """Half the equity, half the target; the deposit is history."""
+    sizes = [opened(plain(Account(equity)), Market())[0] for equity in (10_000.0, 5_000.0)]
+
+    assert [one.target_usdc for one in sizes] == [10_000, 5_000]
+    assert sizes[1].reasons[1] == "gross now 0, then 5,000 of 15,000 USDC"
+
+
+def test_what_has_become_too_much_for_the_equity_shrinks():
+    """When it is worth the trade, and after the holding time."""
+    account = Account()
+    strategy, market = plain(account), Market()
+    opened(strategy, market)
+
+    account.equity_usdc = 8_000.0
+    little = run(strategy, market, (36, 80))
+    account.equity_usdc = 6_000.0
+    [much] = run(strategy, market, (41, 80))
+
+    assert little == []
+    assert (much.previous_usdc, much.target_usdc) == (10_000, 6_000)
+    assert much.reasons[0] == "score 80.0 earns 6,000 USDC: momentum 80"
+
+
+@pytest.mark.parametrize(
+    ("equity", "reason"),
+    [
+        (None, "the account's equity is not known"),
+        (0.0, "no equity is left"),
+        (-5.0, "no equity is left"),
+    ],
+)
+def test_without_an_equity_nothing_is_opened_and_what_is_held_may_close(equity, reason):
+    """Nothing can be sized, but to leave needs no size."""
+    idle, market = plain(Account(equity), report_s=5), Market()
+    holds = opened(idle, market)
+    busy = plain(Account(equity, BTC_USD=3_000.0))
+    run(busy, market, (0, 80), (5, 80), (36, 80))
+
+    closed = run(busy, market, (41, 20))
+
+    assert [one.action for one in holds] == ["hold"]
+    assert holds[0].reasons[0] == f"{reason}: score 80.0 ≥ 60 to go long: momentum 80"
+    assert [one.target_usdc for one in closed] == [0]
+
+
 # === What never happens ===
 
+EQUITY = 10_000.0
 TICKERS = ("A-USD", "B-USD", "C-USD", "D-USD")
+FATES = ["filled", "filled", "filled", "denied", "part", "slow", "lost"]
 said_at = st.lists(
     st.tuples(
         st.sampled_from(TICKERS),
         st.floats(min_value=-3, max_value=15),
         st.floats(min_value=0, max_value=100),
-        st.sampled_from(["", "", "", "close", "book", "pause", "resume"]),
+        st.sampled_from(["", "", "", "close", "book", "pause", "resume", "cut"]),
+        st.sampled_from(FATES),
     ),
-    max_size=120,
+    max_size=100,
 )
 chosen = st.builds(
     Settings,
-    gross_usdc=st.floats(min_value=1_000, max_value=100_000),
+    gross_share=st.floats(min_value=0.1, max_value=10),
     positions=st.integers(min_value=1, max_value=4),
     throttle_s=st.floats(min_value=0.1, max_value=60),
     holding_s=st.floats(min_value=0, max_value=60),
     look_s=st.floats(min_value=0.1, max_value=20),
+    back_off_s=st.floats(min_value=0, max_value=20),
+    cool_down_s=st.floats(min_value=0, max_value=60),
 )
 HAPPENS = {
     "close": lambda market, at: market.close(at),
@@ -405,46 +680,104 @@ HAPPENS = {
 }
 
 
-def decided(said, config: Settings) -> list[Decision]:
-    """Decide over four markets whose scores and troubles come as they may."""
-    decider, at = Decider(lambda: RankAndTarget(config)), 0.0
-    markets = {ticker: Market(ticker) for ticker in TICKERS}
-    made = []
-    for ticker, pace, value, trouble in said:
-        at = max(at + pace, 0.0)
-        if trouble:
-            HAPPENS[trouble](markets[ticker], at)
-        made += decider.step(markets[ticker].scored(at, momentum=value, imbalance=value))
-    return made
+class World:
+    """Four markets, an account, and what becomes of each decision."""
+
+    def __init__(self, config: Settings) -> None:
+        self.decider = Decider(lambda: RankAndTarget(config))
+        self.account = Account(EQUITY)
+        self.markets = {ticker: Market(ticker) for ticker in TICKERS}
+        # What is on its way, by decision: the ticker and the exposure.
+        self.open: dict[str, tuple[str, float]] = {}
+
+    def gross(self, ticker: str = "") -> float:
+        """Return what is held and on its way to be held, in all markets or in one."""
+        held = dict.fromkeys(TICKERS, 0.0) | self.account.usdc
+        return sum(self.share(one, held[one]) for one in ([ticker] if ticker else TICKERS))
+
+    def share(self, ticker: str, held: float) -> float:
+        """Return the larger of what is held and what it will be."""
+        coming = sum(usdc for of, usdc in self.open.values() if of == ticker)
+        return max(abs(held), abs(held + coming))
+
+    def learn(self, kind: str, decision: str, ticker: str, usdc: float, left: float = 0) -> None:
+        """Let it know of an outcome."""
+        row: dict[str, Any] = {"decision": decision, "ticker": ticker, "kind": kind, "seq": 1}
+        self.decider.step(Outcome(**row, at=stamp(self.at), usdc=usdc, open_usdc=left))
+
+    def fill(self, decision: str, share: float) -> None:
+        """Fill a share of what is on its way."""
+        ticker, usdc = self.open.pop(decision)
+        self.account.usdc[ticker] = self.account.usdc.get(ticker, 0.0) + usdc * share
+        self.learn("filled", decision, ticker, usdc * share, usdc * (1 - share))
+        if share < 1:
+            self.learn("expired", decision, ticker, usdc * (1 - share))
+
+    def cut(self, ticker: str) -> None:
+        """Let the guard take half of a position."""
+        if held := self.account.usdc.get(ticker, 0.0):
+            self.account.usdc[ticker] = held / 2
+            self.learn("cut", "", ticker, -held / 2)
+
+    def suffer(self, one: Decision, fate: str) -> None:
+        """Let a decision become what its fate is."""
+        change = one.target_usdc - self.account.usdc.get(one.ticker, 0.0)
+        if fate == "denied":
+            self.learn("denied", one.id, one.ticker, 0.0)
+        elif fate != "lost":
+            self.open[one.id] = one.ticker, change
+            self.learn("approved", one.id, one.ticker, change, change)
+            if fate != "slow":
+                self.fill(one.id, 0.5 if fate == "part" else 1.0)
+
+    def live(self, said) -> Iterator[tuple[Decision, float, float, int]]:
+        """Yield each decision with gross, this market's part and places as they were before."""
+        self.at = 0.0
+        for ticker, passed, value, event, fate in said:
+            self.at = max(self.at + passed, 0.0)
+            for decision in [*self.open]:
+                self.fill(decision, 1.0)
+            if event == "cut":
+                self.cut(ticker)
+            elif event:
+                HAPPENS[event](self.markets[ticker], self.at)
+            self.decider.step(self.account.held)
+            scored = self.markets[ticker].scored(self.at, momentum=value, imbalance=value)
+            for one in self.decider.step(scored):
+                places = sum(1 for t in TICKERS if self.gross(t))
+                yield one, self.gross(), self.gross(one.ticker), places
+                if one.action == "target":
+                    self.suffer(one, fate)
 
 
 @settings(max_examples=60)
 @given(said_at, chosen)
 def test_it_never_exceeds_its_limits_and_never_hurries(said, config):
-    """Gross, per-market and place limits hold after each decision; the throttle between two."""
-    targets: dict[str, float] = defaultdict(float)
-    last: dict[str, int] = {}
-    for one in decided(said, config):
-        assert one.previous_usdc == targets[one.ticker]
+    """Gross, per-market and place limits hold for what is held and on its way; so does the pace."""
+    world, last = World(config), dict[str, int]()
+    for one, gross, own, places in world.live(said):
+        held = world.account.usdc.get(one.ticker, 0.0)
+        assert one.previous_usdc == held
         assert 0 <= one.urgency <= 1
         assert 0 <= one.score <= 100
         assert one.reasons
         if one.action == "hold":
-            assert one.target_usdc == one.previous_usdc
+            assert one.target_usdc == held
             continue
-        assert one.target_usdc != one.previous_usdc
-        assert one.target_usdc * one.previous_usdc >= 0
-        if one.ticker in last:
-            assert one.at - last[one.ticker] >= round(config.throttle_s * 1e9)
+        assert one.target_usdc != held
+        assert one.target_usdc * held >= 0
+        if abs(one.target_usdc) > abs(held):
+            assert one.at - last.get(one.ticker, 0) >= round(config.throttle_s * 1e9)
+            assert gross - own + abs(one.target_usdc) <= config.gross_share * EQUITY * (1 + 1e-12)
+            assert abs(one.target_usdc) <= config.market_share * EQUITY
+            assert places + (not own) <= config.positions
         last[one.ticker] = one.at
-        targets[one.ticker] = one.target_usdc
-        assert sum(map(abs, targets.values())) <= config.gross_usdc * (1 + 1e-12)
-        assert max(map(abs, targets.values())) <= config.market_usdc
-        assert sum(1 for target in targets.values() if target) <= config.positions
 
 
 @settings(max_examples=20)
 @given(said_at)
-def test_the_same_scores_give_the_same_decisions(said):
+def test_the_same_events_give_the_same_decisions(said):
     """No clock, no chance."""
-    assert decided(said, Settings()) == decided(said, Settings())
+    first, second = ([one for one, *_ in World(Settings()).live(said)] for _ in range(2))
+
+    assert first == second

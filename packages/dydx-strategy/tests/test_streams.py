@@ -1,23 +1,27 @@
 """The operator: what it numbers, what it refuses, and how it ends."""
 
 import math
+import re
 import sys
+from typing import Any
 
 import msgspec
 import pytest
 import reactivex
 from dydx_signals import Scored
-from dydx_strategy import Decider, Decision, RankAndTarget, StrategyError, decisions
-from market import Market
-from reactivex import Observable
-from reactivex import operators as ops
-from reactivex.testing import ReactiveTest, TestScheduler
-
-on_next, on_completed, on_error = (
-    ReactiveTest.on_next,
-    ReactiveTest.on_completed,
-    ReactiveTest.on_error,
+from dydx_strategy import (
+    Decider,
+    Decision,
+    Holdings,
+    Outcome,
+    RankAndTarget,
+    StrategyError,
+    decisions,
 )
+from market import Account, Market
+from reactivex import operators as ops
+from reactivex.testing import TestScheduler
+from reactivex.testing.marbles import marbles_testing
 
 
 class Echo:
@@ -28,74 +32,79 @@ class Echo:
     def __init__(self, made=None) -> None:
         self.made = made
 
-    def step(self, scored: Scored):
+    def step(self, scored: Scored, held: Holdings):
         return [decision(scored)] if self.made is None else self.made(scored)
 
 
-def decision(scored: Scored, target: float = 1.0) -> Decision:
+def decision(scored: Scored, **fields) -> Decision:
     """Make a decision out of nothing."""
-    return Decision(
-        ticker=scored.ticker,
-        seq=scored.seq,
-        at=scored.at,
-        action="target",
-        target_usdc=target,
-        previous_usdc=0.0,
-        urgency=0.0,
-        score=50.0,
-        reasons=("because",),
-        scores=scored.scores,
-    )
+    made = Decision.of(scored, 1.0, "because", urgency=0.5)
+    return msgspec.structs.replace(made, **fields)
 
 
-def started(source: Observable[Scored], scheduler: TestScheduler | None = None):
-    """Run the operator; return when it said what."""
-    result = (scheduler or TestScheduler()).start(lambda: source.pipe(decisions(Echo)))
-    return [(m.time, getattr(m.value, "kind", "")) for m in result.messages]
+# === The operator, as drawn ===
 
 
-def two_and(scheduler: TestScheduler, end) -> Observable[Scored]:
-    """Make a hot stream of two, and an end between them."""
+class Shy(Echo):
+    """Want one thing once; after a denial say so once, and want nothing more."""
+
+    name = "shy"
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self.denial = ""
+
+    def step(self, scored: Scored, held: Holdings):
+        if self.denial:
+            yield msgspec.structs.replace(decision(scored), action="hold", reasons=(self.denial,))
+            self.denial = ""
+        elif not self.wanted:
+            self.wanted = True
+            yield Decision.of(scored, 1_000.0, f"{held.equity_usdc:.0f} USDC of equity")
+
+    def learn(self, outcome: Outcome) -> None:
+        self.denial = outcome.why
+
+
+DRAWN = re.findall(r"^ +(?:events|decisions) +(\S+)$", decisions.__doc__ or "", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("events", "decided"),
+    [
+        pytest.param(*DRAWN, id="as its docstring says"),
+        pytest.param("-H-S-", "---T-", id="never ends"),
+        pytest.param("-|", "-|", id="empty"),
+        pytest.param("-H-S-#", "---T-#", id="error"),
+        pytest.param("-H-S-|-O-S-", "---T-|", id="late data after the end"),
+    ],
+)
+def test_decisions_come_within_the_frame_and_end_as_the_source_does(events, decided):
+    """What is held and what became of a decision are known when the next scores come."""
     market = Market()
-    return scheduler.create_hot_observable(
-        on_next(300, market.scored(0)), end, on_next(400, market.scored(1))
-    )
+    scored = market.scored(0, momentum=80.0)
+    shy = decision(scored, id="D1", target_usdc=1_000.0, previous_usdc=500.0, urgency=0.5)
+    denied: dict[str, Any] = {"decision": "D1", "ticker": "BTC-USD", "kind": "denied"}
+    lookup: dict[str | float, Any] = {
+        "S": scored,
+        "H": Account(BTC_USD=500.0).held,
+        "O": Outcome(**denied, seq=scored.seq, at=scored.at, why="too much"),
+        "T": msgspec.structs.replace(shy, reasons=("10000 USDC of equity",)),
+        "D": decision(
+            scored, id="D2", action="hold", target_usdc=500.0, previous_usdc=500.0,
+            reasons=("too much",),
+        ),
+    }  # fmt: skip
 
-
-def test_decisions_come_within_the_frame_and_end_with_the_source():
-    """--S----S--|  gives  --D----D--|, and nothing after the end."""
     scheduler = TestScheduler()
+    with marbles_testing(timespan=10.0) as (_, _, _, records):
+        source = scheduler.create_hot_observable(*records(events, lookup, GONE))
+        results = scheduler.start(lambda: source.pipe(decisions(Shy)))
 
-    assert started(two_and(scheduler, on_completed(450)), scheduler) == [
-        (300, "N"),
-        (400, "N"),
-        (450, "C"),
-    ]
-
-
-def test_late_scores_after_the_end_decide_nothing():
-    """What comes after completion is not heard."""
-    scheduler = TestScheduler()
-
-    assert started(two_and(scheduler, on_completed(350)), scheduler) == [(300, "N"), (350, "C")]
+        assert results.messages == records(decided, lookup, GONE)
 
 
-def test_decisions_hands_an_error_on():
-    """What fails below fails here."""
-    scheduler = TestScheduler()
-    source = two_and(scheduler, on_error(350, ValueError("gone")))
-
-    assert started(source, scheduler) == [(300, "N"), (350, "E")]
-
-
-def test_a_silent_source_decides_nothing():
-    """A source that never speaks is waited for."""
-    assert started(reactivex.never()) == []
-
-
-def test_an_empty_source_ends_empty():
-    """Nothing in, nothing out, and an end."""
-    assert started(reactivex.empty()) == [(200, "C")]
+GONE = ValueError("gone")
 
 
 def test_decisions_are_numbered_from_one_for_each_subscriber():
@@ -111,9 +120,10 @@ def test_decisions_are_numbered_from_one_for_each_subscriber():
 def test_without_a_strategy_it_ranks():
     """The standard strategy is the default, there and in `Decider`."""
     market = Market()
-    source = reactivex.of(*(market.scored(at, momentum=95.0) for at in (0, 5)))
+    rated = [market.scored(at, momentum=95.0) for at in (0, 5)]
+    events: list[Scored | Holdings | Outcome] = [Account().held, *rated]
     seen: list[Decision] = []
-    source.pipe(decisions()).subscribe(seen.append)
+    reactivex.from_iterable(events).pipe(decisions()).subscribe(seen.append)
 
     assert [one.target_usdc for one in seen] == [12_000]
     assert Decider().strategy.name == "rank"
@@ -174,7 +184,7 @@ def test_what_a_users_strategy_raised_is_the_cause():
 
 def test_a_strategy_of_the_house_that_raises_is_a_bug(monkeypatch):
     """Nobody's input is to blame for it."""
-    monkeypatch.setattr(RankAndTarget, "step", lambda self, scored: raising(scored))
+    monkeypatch.setattr(RankAndTarget, "step", lambda self, scored, held: raising(scored))
 
     with pytest.raises(KeyError):
         Decider().step(Market().scored(0))
@@ -203,8 +213,42 @@ def test_a_strategy_that_forgets_to_return_is_told_how():
     """The commonest slip in a user's own file."""
 
     class Forgetful(Echo):
-        def step(self, scored: Scored):
+        def step(self, scored: Scored, held: Holdings):
             return None
 
     with pytest.raises(StrategyError, match=r"it was None \(return \(\) to decide nothing\)"):
         Decider(Forgetful).step(Market().scored(0))
+
+
+def test_holdings_read_like_a_mapping_of_what_is_held():
+    """By ticker, with the equity beside; what is not held is worth nothing."""
+    held = Account(BTC_USD=500.0, ETH_USD=0.0).held
+
+    assert list(held) == ["BTC-USD"]
+    assert (len(held), held["BTC-USD"].usdc) == (1, 500.0)
+    assert (held.usdc("BTC-USD"), held.usdc("ETH-USD"), held.equity_usdc) == (500.0, 0.0, 10_000.0)
+
+
+def test_a_strategy_that_goes_wrong_while_it_learns_is_an_error_of_the_input_too():
+    """As while it decides."""
+
+    class Slow(Echo):
+        def learn(self, outcome: Outcome) -> None:
+            raise KeyError(outcome.ticker)
+
+    outcome = Outcome(decision="D1", ticker="BTC-USD", kind="filled", seq=1, at=1)
+
+    with pytest.raises(StrategyError, match=r"expected echo to decide .* it raised KeyError"):
+        Decider(Slow).step(outcome)
+
+
+def test_what_the_houses_own_raises_while_it_learns_is_a_bug(monkeypatch):
+    """It is raised as it is."""
+
+    def raises(self: RankAndTarget, outcome: Outcome) -> None:
+        raise KeyError(outcome.ticker)
+
+    monkeypatch.setattr(RankAndTarget, "learn", raises)
+
+    with pytest.raises(KeyError):
+        Decider().step(Outcome(decision="D1", ticker="BTC-USD", kind="filled", seq=1, at=1))

@@ -1,14 +1,16 @@
 """The command line: what a person types, checked, and handed to the part that does it.
 
-Only this file is imported for `bot --help`; everything else is loaded when it is used, so
-that help and a typing error answer at once.
+`COMMANDS` is all of it, a command a row. Only this file is imported for `bot --help`; everything
+else is loaded when it is used, so that help and a typing error answer at once.
 """
 
 import argparse
+import importlib
 import io
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 EPILOG = """\
 examples:
@@ -18,6 +20,7 @@ examples:
   bot replay quickstart --no-guard    what happens without the guard
   bot paper --network testnet         live frames, paper orders, no keys
   bot trade --network local           live frames, real orders, with a key
+  bot halt --why "a headline"         nothing enters any more, in the bot that runs here
   bot why F3                          from a fill back to the wire text that caused it
   bot chaos quickstart --seeds 100    a hundred bad days, and what survived them
 
@@ -44,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
     try:
-        return COMMANDS[options.command](options)
+        module, _, function = COMMANDS[options.command].does.partition(":")
+        code: int = getattr(importlib.import_module(module), function)(options)
+        return code
     except (ConnError, PanelError, StrategyError) as error:
         print(f"bot: {error}", file=sys.stderr)
         return 2
@@ -59,157 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def parser() -> argparse.ArgumentParser:
-    """Describe all commands and their options."""
-    top = argparse.ArgumentParser(
-        prog="bot",
-        description="A dYdX v4 perpetuals bot that says why, and is not liquidated in a crash.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    top.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-
-    replay = commands.add_parser("replay", help="play a recording (this is the default)")
-    replay.add_argument("recording", nargs="?", default="quickstart", help="a name or a path")
-    replay.add_argument("--speed", type=positive, help="times real time (on a terminal: 20)")
-    add_run_options(replay)
-
-    paper = commands.add_parser("paper", help="live frames, paper orders, no keys")
-    add_network_options(paper)
-    paper.add_argument(
-        "--markets",
-        default="BTC-USD,ETH-USD,SOL-USD",
-        help="tickers, by commas (default: BTC-USD,ETH-USD,SOL-USD)",
-    )
-    paper.add_argument("--seconds", type=positive, help="stop after this long")
-    paper.add_argument("--record", metavar="PATH", help="keep the frames as a recording")
-    add_run_options(paper)
-
-    trade = commands.add_parser("trade", help="live frames, real orders: read --help first")
-    trade.description = (
-        "Sign and send orders. Every network but local wants --yes-orders, mainnet --yes-mainnet "
-        "as well; at a terminal the words can be typed instead. Ctrl-C takes what is open off "
-        "the books and reports; a second one leaves at once."
-    )
-    add_network_options(trade)
-    add_key_options(trade)
-    trade.add_argument(
-        "--markets",
-        default="BTC-USD,ETH-USD,SOL-USD",
-        help="tickers, by commas (default: BTC-USD,ETH-USD,SOL-USD)",
-    )
-    trade.add_argument("--seconds", type=positive, help="stop after this long")
-    trade.add_argument("--record", metavar="PATH", help="keep the frames as a recording")
-    add_run_options(trade)
-
-    withdraw = commands.add_parser("cancel-all", help="take all orders of a subaccount off")
-    add_network_options(withdraw)
-    add_key_options(withdraw)
-
-    keys = commands.add_parser("keys", help="whose key it is; an encrypted file for it")
-    acts = keys.add_subparsers(dest="act", metavar="ACT", required=True)
-    for act, told in KEY_ACTS.items():
-        one = acts.add_parser(act, help=told)
-        one.add_argument("--keys", default="env", metavar="WHERE", help=WHERE)
-        one.add_argument("--address", help="whose key it must be")
-        if act == "save":
-            one.add_argument("file", help="the file to write; nothing may be there yet")
-
-    why = commands.add_parser("why", help="walk from an id (D7, V3, O3, F2) back to the wire")
-    why.add_argument("id", help="the id of a decision, verdict, order or fill")
-    why.add_argument("recording", nargs="?", default="quickstart", help="a name or a path")
-    add_choices(why)
-
-    panel = commands.add_parser("panel", help="print one panel as it stands at a recording's end")
-    panel.add_argument("panel", help="its name; a wrong one lists them")
-    panel.add_argument("recording", nargs="?", default="quickstart", help="a name or a path")
-    panel.add_argument("--svg", metavar="PATH", help="write the whole dashboard as an SVG instead")
-    panel.add_argument("--size", default="120x40", help="columns and rows of the SVG (120x40)")
-    panel.add_argument("--at", type=positive, help="stop after this many seconds of the recording")
-    add_choices(panel)
-
-    chaos = commands.add_parser("chaos", help="put faults into a recording, see what survives")
-    chaos.add_argument("recording", nargs="?", default="quickstart", help="a name or a path")
-    chaos.add_argument("--seeds", type=count, default=20, help="run seeds 0 (no fault) to N (20)")
-    chaos.add_argument("--seed", type=whole, help="run this one alone")
-    chaos.add_argument("--only", metavar="N,N", help="of that seed's faults these alone")
-    chaos.add_argument("--seconds", type=positive, help="use so much of the recording")
-    chaos.add_argument("--json", action="store_true", help="the report as JSON")
-    add_choices(chaos)
-
-    doctor = commands.add_parser("doctor", help="look at the machine and at a network")
-    add_network_options(doctor)
-    doctor.add_argument("--json", action="store_true", help="the result as JSON")
-    return top
-
-
-def add_network_options(command: argparse.ArgumentParser) -> None:
-    """Add where to run: bot.environment says what each environment allows."""
-    environments = ("development", "test", "staging", "production")
-    command.add_argument(
-        "--environment", choices=environments, help="or DYDX_ENVIRONMENT (default: development)"
-    )
-    command.add_argument(
-        "--network",
-        metavar="NAME|FILE.toml",
-        help="testnet, mainnet, local or a file (default: what the environment picks)",
-    )
-    command.add_argument("--rest", help="another REST address than the network's own")
-    command.add_argument("--ws", help="another socket address than the network's own")
-    command.add_argument("--node", help="another node, as host:port, than the network's own")
-    command.add_argument(
-        "--yes-mainnet", action="store_true", help="confirm mainnet where it is not the rule"
-    )
-
-
-WHERE = "env (default: DYDX_MNEMONIC or DYDX_PRIVATE_KEY), keyring:NAME, or an encrypted file"
-KEY_ACTS = {
-    "address": "print whose key it is",
-    "save": "encrypt it into a new file",
-    "rotate": "give the file of --keys a new passphrase",
-}
-
-
-def add_key_options(command: argparse.ArgumentParser) -> None:
-    """Add who signs, for which account, and where it is written down."""
-    command.add_argument("--keys", default="env", metavar="WHERE", help=WHERE)
-    command.add_argument("--address", help="whose account it must be (or DYDX_ADDRESS)")
-    command.add_argument("--subaccount", type=int, default=0, metavar="N", help="0 (default) …")
-    command.add_argument(
-        "--authenticators",
-        type=numbers,
-        default=(),
-        metavar="IDS",
-        help="by commas, for a key that --address has permitted",
-    )
-    command.add_argument("--yes-orders", action="store_true", help="confirm that orders are sent")
-    command.add_argument(
-        "--audit", default="audit.jsonl", metavar="PATH", help="the audit log (audit.jsonl)"
-    )
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    """Read numbers that commas part."""
-    return tuple(int(part) for part in text.split(","))
-
-
-def add_run_options(command: argparse.ArgumentParser) -> None:
-    """Add what replay and paper have in common."""
-    command.add_argument("--plain", action="store_true", help="no dashboard, also on a terminal")
-    command.add_argument("--json", action="store_true", help="the report as JSON, no dashboard")
-    add_choices(command)
-
-
-def add_choices(command: argparse.ArgumentParser) -> None:
-    """Add what changes how the bot acts, and so changes the run hash."""
-    command.add_argument("--no-guard", action="store_true", help="let liquidation come")
-    command.add_argument(
-        "--strategy", default="rank", help="rank (default), sniper, or a Python file of your own"
-    )
-    command.add_argument(
-        "--deposit", type=int, help="USDC that it is sized to (10000; a real account's worth)"
-    )
+# === Values ===
 
 
 def positive(text: str) -> float:
@@ -235,6 +90,11 @@ def count(text: str) -> int:
     return number
 
 
+def numbers(text: str) -> tuple[int, ...]:
+    """Read numbers that commas part."""
+    return tuple(int(part) for part in text.split(","))
+
+
 class Version(argparse.Action):
     """Print the version; looked up only when asked for."""
 
@@ -246,71 +106,225 @@ class Version(argparse.Action):
         parser.exit()
 
 
-def _replay(options: argparse.Namespace) -> int:
-    from bot.commands import replay
+# === Options ===
 
-    return replay(options)
-
-
-def _paper(options: argparse.Namespace) -> int:
-    from bot.commands import paper
-
-    return paper(options)
+Option = tuple[tuple[str, ...], dict[str, Any]]
 
 
-def _trade(options: argparse.Namespace) -> int:
-    from bot.trade import trade
-
-    return trade(options)
-
-
-def _withdraw(options: argparse.Namespace) -> int:
-    from bot.trade import withdraw_all
-
-    return withdraw_all(options)
+def option(*names: str, **how: Any) -> Option:
+    """Describe an option, or an argument, as argparse takes it."""
+    return names, how
 
 
-def _keys(options: argparse.Namespace) -> int:
-    from bot.keys import keep_keys
+RECORDING: Final = option("recording", nargs="?", default="quickstart", help="a name or a path")
+SECONDS: Final = option("--seconds", type=positive, help="stop after this long")
+JSON: Final = option("--json", action="store_true", help="the report as JSON")
+TICKERS: Final = (
+    option(
+        "--tickers",
+        default="BTC-USD,ETH-USD,SOL-USD",
+        metavar="A,B,…",
+        help="which markets, by commas (default: BTC-USD,ETH-USD,SOL-USD)",
+    ),
+    # What it was called before.
+    option("--markets", dest="tickers", default=argparse.SUPPRESS, help=argparse.SUPPRESS),
+)
+RECORD: Final = option("--record", metavar="PATH", help="keep the frames as a recording")
 
-    return keep_keys(options)
+# Where to run: bot.environment says what each environment allows.
+NETWORK: Final = (
+    option(
+        "--environment",
+        choices=("development", "test", "staging", "production"),
+        help="or DYDX_ENVIRONMENT (default: development)",
+    ),
+    option(
+        "--network",
+        metavar="NAME|FILE.toml",
+        help="testnet, mainnet, local or a file (default: what the environment picks)",
+    ),
+    option("--rest", help="another REST address than the network's own"),
+    option("--ws", help="another socket address than the network's own"),
+    option("--node", help="another node, as host:port, than the network's own"),
+    option("--yes-mainnet", action="store_true", help="confirm mainnet where it is not the rule"),
+)
+
+# Who signs, for which account, and where it is written down.
+KEYS: Final = option(
+    "--keys",
+    default="env",
+    metavar="WHERE",
+    help="env (default: DYDX_MNEMONIC or DYDX_PRIVATE_KEY), keyring:NAME, or an encrypted file",
+)
+SIGNING: Final = (
+    KEYS,
+    option("--address", help="whose account it must be (or DYDX_ADDRESS)"),
+    option("--subaccount", type=int, default=0, metavar="N", help="0 (default) …"),
+    option(
+        "--authenticators",
+        type=numbers,
+        default=(),
+        metavar="IDS",
+        help="by commas, for a key that --address has permitted",
+    ),
+    option("--yes-orders", action="store_true", help="confirm that orders are sent"),
+    option("--audit", default="audit.jsonl", metavar="PATH", help="the audit log (audit.jsonl)"),
+)
+
+# Which running bot, and what to tell it.
+RUNNING: Final = option(
+    "run", nargs="?", type=whole, help="its number, where more than one runs (bot status says it)"
+)
+WHY: Final = option("--why", default="", metavar="TEXT", help="the reason, for who reads it later")
+
+# What changes how the bot acts, and so changes the run hash.
+CHOICES: Final = (
+    option("--no-guard", action="store_true", help="let liquidation come"),
+    option(
+        "--strategy",
+        default="rank",
+        help="rank (default), sniper, none, or a Python file of your own",
+    ),
+    option("--deposit", type=int, help="USDC that it is sized to (10000; a real account's worth)"),
+    option("--strict", action="store_true", help="end the run where the strategy raises"),
+)
+RUN: Final = (
+    option("--plain", action="store_true", help="no dashboard, also on a terminal"),
+    option("--json", action="store_true", help="the report as JSON, no dashboard"),
+    *CHOICES,
+)
+
+# === Commands ===
 
 
-def _why(options: argparse.Namespace) -> int:
-    from bot.commands import why
+class Command(NamedTuple):
+    """A command: its line in the help, `module:function` that does it, and what can be typed."""
 
-    return why(options)
-
-
-def _panel(options: argparse.Namespace) -> int:
-    from bot.commands import panel
-
-    return panel(options)
+    help: str
+    does: str
+    options: tuple[Option, ...]
+    description: str | None = None
 
 
-def _chaos(options: argparse.Namespace) -> int:
-    from bot.chaos import chaos
-
-    return chaos(options)
-
-
-def _doctor(options: argparse.Namespace) -> int:
-    from bot.doctor import doctor
-
-    return doctor(options)
-
-
-COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "replay": _replay,
-    "paper": _paper,
-    "trade": _trade,
-    "cancel-all": _withdraw,
-    "keys": _keys,
-    "why": _why,
-    "panel": _panel,
-    "chaos": _chaos,
-    "doctor": _doctor,
+COMMANDS: Final[dict[str, Command]] = {
+    "replay": Command(
+        "play a recording (this is the default)",
+        "bot.commands:replay",
+        (
+            RECORDING,
+            option("--speed", type=positive, help="times real time (on a terminal: 20)"),
+            *RUN,
+        ),
+    ),
+    "paper": Command(
+        "live frames, paper orders, no keys",
+        "bot.commands:paper",
+        (*NETWORK, *TICKERS, SECONDS, RECORD, *RUN),
+    ),
+    "trade": Command(
+        "live frames, real orders: read --help first",
+        "bot.trade:trade",
+        (
+            *NETWORK,
+            *SIGNING,
+            *TICKERS,
+            SECONDS,
+            RECORD,
+            option("--flatten", action="store_true", help="close what is held when the run ends"),
+            *RUN,
+        ),
+        "Sign and send orders. Every network but local wants --yes-orders, mainnet --yes-mainnet "
+        "as well; at a terminal the words can be typed instead. Ctrl-C takes what is open off "
+        "the books, with --flatten after closing what is held, and reports what nobody guards any "
+        "more; a second one leaves at once.",
+    ),
+    "halt": Command(
+        "halt a running bot: nothing enters any more; guard and exits go on",
+        "bot.handle:halt",
+        (RUNNING, WHY),
+        "The halt outlives the run: the next one on the same account starts with it, until "
+        "somebody resumes.",
+    ),
+    "resume": Command("take a halt back", "bot.handle:resume", (RUNNING, WHY)),
+    "status": Command(
+        "how a running bot stands; exit code 1 if it may not enter",
+        "bot.handle:status",
+        (RUNNING, option("--json", action="store_true", help="the status as JSON")),
+    ),
+    "cancel-all": Command(
+        "take all orders of a subaccount off", "bot.trade:withdraw_all", (*NETWORK, *SIGNING)
+    ),
+    "keys": Command(
+        "whose key it is; an encrypted file for it",
+        "bot.keys:keep_keys",
+        (
+            option(
+                "act",
+                choices=("address", "save", "rotate"),
+                help="print whose key it is; encrypt it into a new file; give the file of --keys "
+                "a new passphrase",
+            ),
+            option("file", nargs="?", help="the file to save to; nothing may be there yet"),
+            KEYS,
+            option("--address", help="whose key it must be"),
+        ),
+    ),
+    "why": Command(
+        "walk from an id (D7, V3, G1, O3, F2, A1) back to the wire",
+        "bot.commands:why",
+        (
+            option("id", help="the id of a decision, verdict, order, fill or act"),
+            RECORDING,
+            *CHOICES,
+        ),
+    ),
+    "panel": Command(
+        "print one panel as it stands at a recording's end",
+        "bot.commands:panel",
+        (
+            option("panel", help="its name; a wrong one lists them"),
+            RECORDING,
+            option("--svg", metavar="PATH", help="write the whole dashboard as an SVG instead"),
+            option("--size", default="120x40", help="columns and rows of the SVG (120x40)"),
+            option("--at", type=positive, help="stop after this many seconds of the recording"),
+            *CHOICES,
+        ),
+    ),
+    "chaos": Command(
+        "put faults into a recording, see what survives",
+        "bot.chaos:chaos",
+        (
+            RECORDING,
+            option("--seeds", type=count, default=20, help="run seeds 0 (no fault) to N (20)"),
+            option("--seed", type=whole, help="run this one alone"),
+            option("--only", metavar="N,N", help="of that seed's faults these alone"),
+            option("--seconds", type=positive, help="use so much of the recording"),
+            JSON,
+            *CHOICES,
+        ),
+    ),
+    "doctor": Command(
+        "look at the machine and at a network", "bot.doctor:doctor", (*NETWORK, JSON)
+    ),
 }
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe all commands and their options."""
+    top = argparse.ArgumentParser(
+        prog="bot",
+        description="A dYdX v4 perpetuals bot that says why, and is not liquidated in a crash.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, row in COMMANDS.items():
+        command = commands.add_parser(name, help=row.help, description=row.description)
+        for names, how in row.options:
+            command.add_argument(*names, **how)
+    return top
+
 
 if __name__ == "__main__":
     raise SystemExit(main())

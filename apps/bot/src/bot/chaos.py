@@ -18,16 +18,17 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from dydx_conn import ConnError, Frame, Recording, find_recording, from_generator
 from dydx_data import Book, Level, MarketView
+from dydx_paper import Ledger, PaperVenue
 
-from bot.commands import options_of
 from bot.composition import Bot, Options
 from bot.faults import FAULTS, Fault, Ladders, Tape, Wire, plan, words_of
 from bot.journal import Entry
+from bot.runs import options_of
 
 _SECOND: Final = 1_000_000_000
 NO_FAULT: Final = "(none)"
@@ -203,17 +204,18 @@ def unfounded(entry: Entry, view: MarketView) -> str:
     if bid is not None and ask is not None and bid.price >= ask.price:
         return f"the book is crossed at {bid.price_text} to {ask.price_text}"
     offered: Sequence[Level] = book.asks() if fill.side == "BUY" else book.bids()
-    if Decimal(fill.price) not in {Decimal(level.price_text) for level in offered}:
+    if fill.price not in {Decimal(level.price_text) for level in offered}:
         return "no such level is shown"
     return ""
 
 
 def imbalance(bot: Bot, traded: Mapping[str, Decimal]) -> str:
     """Say where ledger, account, profit and the sizes `traded` disagree, or nothing."""
-    ledger, account = bot.venue.figures(), bot.risk.account
-    if not ledger.fills:
+    ledger, account = ledger_of(bot), bot.risk.account
+    if not ledger.tally.fills:
         return ""
-    paid = ledger.paid_for_fills + ledger.fees_paid + ledger.funding_paid + ledger.insurance_paid
+    where = ledger.paid
+    paid = where.for_fills + where.fees + where.funding + where.insurance
     if ledger.deposits - paid != ledger.collateral:
         return f"{paid} was paid of {ledger.deposits}, but {ledger.collateral} is left"
     if account.trouble or ledger.collateral != account.collateral:
@@ -232,21 +234,26 @@ def imbalance(bot: Bot, traded: Mapping[str, Decimal]) -> str:
     return _unlike(bot)
 
 
+def ledger_of(bot: Bot) -> Ledger:
+    """Return the ledger of the paper venue that chaos is played against."""
+    return cast(PaperVenue, bot.venue).ledger
+
+
 def _sizes(held: Mapping[str, Decimal]) -> str:
     return ", ".join(f"{size} {ticker}" for ticker, size in sorted(held.items())) or "nothing"
 
 
 def _unlike(bot: Bot) -> str:
-    ledger, margin = bot.venue.figures(), bot.risk.margin
+    ledger, margin = ledger_of(bot), bot.risk.margin
     if ledger.equity is None or not margin.known:
         return ""
     if ledger.equity != margin.net_collateral:
         return f"the ledger is worth {ledger.equity}, the account {margin.net_collateral}"
     profit = ledger.realized_pnl + ledger.unrealized_pnl + ledger.unsettled
-    paid = ledger.fees_paid + ledger.insurance_paid
+    paid = ledger.paid.fees + ledger.paid.insurance
     unexplained = ledger.equity - (ledger.deposits + profit - paid)
     # Averages are rounded once a fill, funding once a position whenever it is settled.
-    if abs(unexplained) > 2 * ledger.fills + 100:
+    if abs(unexplained) > 2 * ledger.tally.fills + 100:
         return f"{unexplained} quote quantums of the equity {ledger.equity} are unexplained"
     return ""
 
@@ -413,7 +420,8 @@ SHRUNK_AT_MOST: Final = 8  # a bug breaks many seeds in one way: the first few t
 
 def chaos(arguments: argparse.Namespace) -> int:
     """Run many seeds, or one, and print which promises held: 1 if any did not."""
-    options = options_of(arguments)
+    # A strategy that raises is a crash here, and not to be survived.
+    options = msgspec.structs.replace(options_of(arguments), strict=True)
     recording = Recording(find_recording(arguments.recording))
     tape = Tape(recording, arguments.seconds)
     days = Days(tape, options)

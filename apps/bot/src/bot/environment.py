@@ -17,7 +17,6 @@ import threading
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace as with_fields
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -365,11 +364,11 @@ def listen(net: Network, subaccount: Subaccount | None = None) -> dict[str, Fram
 
 def _name(frame: Frame) -> str:
     if frame.kind == "http":
-        return "http" if frame.channel.startswith("/v4/perpetualMarkets") else frame.channel
+        return "http" if frame.path == "/v4/perpetualMarkets" else frame.channel
     if frame.kind == "gap":
         return "gap" if frame.link == "rest" else "lost"
     # A refusal names its channel, and brings nothing of it; that of an account is awaited.
-    told = frame.type != "error" or frame.channel == "v4_subaccounts"
+    told = not frame.is_refusal or frame.channel == "v4_subaccounts"
     return (frame.channel if frame.kind == "ws" and told else "") or frame.kind
 
 
@@ -414,16 +413,16 @@ def _rest(sight: Sight) -> Iterable[Check]:
     net, heard = sight.net, sight.heard
     answer, failure = heard.get("http"), heard.get("gap")
     if answer is None:
-        seen = f"{net.rest}: {failure.text if failure else 'no answer'}"
+        seen = f"{net.rest}: {failure.reason if failure else 'no answer'}"
         yield Check("rest", "failed", seen)
         return
     try:
         (markets,) = contents(answer)
     except WireError as error:
-        yield Check("rest", "failed", f"{net.rest} answered {answer.type}: {error}")
+        yield Check("rest", "failed", f"{net.rest} answered {answer.status}: {error}")
         return
     listed = isinstance(markets, MarketsContents)
-    what = f"lists {len(markets.markets)} markets" if listed else f"answered {answer.type}: "
+    what = f"lists {len(markets.markets)} markets" if listed else f"answered {answer.status}: "
     seen = f"{net.rest} {what}" + ("" if listed else answer.text[:80])
     yield Check("rest", "ok" if listed else "failed", seen)
 
@@ -431,7 +430,7 @@ def _rest(sight: Sight) -> Iterable[Check]:
 def _socket(sight: Sight) -> Iterable[Check]:
     net, heard = sight.net, sight.heard
     if "open" not in heard:
-        why = heard["close"].text if "close" in heard else "no answer"
+        why = heard["close"].reason if "close" in heard else "no answer"
         yield Check("socket", "failed", f"{net.ws}: {why}")
     elif "v4_markets" not in heard:
         what = "opened, and did not confirm what was asked"
@@ -444,7 +443,7 @@ def _socket(sight: Sight) -> Iterable[Check]:
 def _tls(sight: Sight) -> Iterable[Check]:
     net, heard = sight.net, sight.heard
     plain = [url for url in (net.rest, net.ws) if not url.startswith(("https:", "wss:"))]
-    texts = [heard[kind].text for kind in ("close", "gap") if kind in heard]
+    texts = [heard[kind].reason for kind in ("close", "gap") if kind in heard]
     refused = [text for text in texts if "CERTIFICATE" in text]
     if plain:
         outcome: Outcome = "ok" if sight.local else "failed"
@@ -464,7 +463,7 @@ def _blocks(sight: Sight) -> Iterable[Check]:
         return
     try:
         (block,) = contents(frame)
-        height, time_ns = int(block.height or block.block_height), _ns(block.time)
+        height, time_ns = block.block
     except (WireError, ValueError) as error:
         yield Check("skew", "failed", f"expected a block and its time: {error}")
         return
@@ -475,10 +474,6 @@ def _blocks(sight: Sight) -> Iterable[Check]:
     bad = abs(ahead_ns) > MAX_SKEW_S * 1e9 and not sight.local
     seen = f"newest block minus our clock {ahead_ns / 1e9:+.1f} s"
     yield Check("skew", "failed" if bad else "ok", seen)
-
-
-def _ns(time_text: str) -> int:
-    return int(datetime.fromisoformat(time_text).timestamp() * 1e9)
 
 
 def _together(sight: Sight, tip: ChainTip, height: int, time_ns: int) -> Check:

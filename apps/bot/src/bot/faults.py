@@ -1,6 +1,6 @@
 """Faults: a recording played as it would have come on a bad day, the same day for each seed.
 
-    recording ─► Tape ─► Wire (venue ─► faults ─► edge) ─► Frame
+    recording ─► Tape ─► Wire (truth ─► faults ─► edge) ─► Frame
 
 `plan` draws the faults of a seed from `FAULTS`, the table of all kinds; `faulted` plays a tape
 with them put in: a source for `Bot.run`, like `replay`. `Wire` knows beside it what is true:
@@ -91,7 +91,7 @@ class Tape:
     def _find_ready(self) -> int:
         ready = 0
         for index, frame in enumerate(self.frames):
-            if frame.type == "subscribed":
+            if frame.is_snapshot:
                 what, asked = key_of(frame), self.asked.setdefault(frame.link, [])
                 ready = ready if what in asked else index + 1
                 asked += [what] if what not in asked else []
@@ -119,7 +119,7 @@ def _of(what: _What, channel: str = _BOOK) -> bool:
 
 def _said(frame: Frame) -> list[Any]:
     """Decode a message: the changes of a book, or the updates of another channel as JSON."""
-    answer = frame.channel.startswith(_REST_BOOK) and frame.type == "200"
+    answer = frame.ok and key_of(frame)[0] == _BOOK
     if not answer and (frame.kind != "ws" or frame.fault or frame.type not in _TELLING):
         return []
     if frame.channel == _BOOK or answer:
@@ -185,11 +185,14 @@ def faulted(tape: Tape, faults: Iterable[Fault], *, announces: bool = True) -> G
     return Wire(tape, faults, announces=announces).frames()
 
 
-# === Venue ===
+# === Truth ===
+
+# What the recording has said so far, to hold the bot against and to make snapshots of. It is no
+# venue: it matches nothing, and it shares no code with the fold that it is there to judge.
 
 
-class _Venue:
-    """What is true at the venue by all that it said: enough to make snapshots of it."""
+class _Truth:
+    """Books, trades and markets by all that a recording said of them, undisturbed."""
 
     def __init__(self) -> None:
         self.books: dict[str, Ladders] = {}
@@ -323,7 +326,7 @@ class Wire:
     def __init__(self, tape: Tape, faults: Iterable[Fault], *, announces: bool = True) -> None:
         self.tape = tape
         self.announces = announces
-        self.venue = _Venue()
+        self.truth = _Truth()
         self.links = {name: _Link(name) for name in tape.asked}
         self.silent: dict[str, list[tuple[str, str, list[Any]]]] = {}
         self.injected: list[Fault] = []
@@ -414,15 +417,15 @@ class Wire:
 
     def _plainly(self, frame: Frame, said: list[Any]) -> Iterator[Frame]:
         """Hand a frame on as it was recorded, and learn from it."""
-        link, path = self.links.get(frame.link), frame.channel.partition("?")[0]
+        link, path = self.links.get(frame.link), frame.path
         if path.rpartition("/")[2] in self.silent:
             return  # nobody hears of a silent market, over REST neither
         if frame.kind == "ws" and link is not None:
             link.number = max(link.number, frame.message_id)
             identity = _IDENTITY.search(frame.text)
             link.identity = identity[1] if identity else ""
-            whole = frame.type == "subscribed"
-            self.venue.learn(frame.channel, frame.id, said, whole=whole)
+            whole = frame.is_snapshot
+            self.truth.learn(frame.channel, frame.id, said, whole=whole)
             if frame.channel == _BOOK:
                 link.log.append(((0, 0), frame.id, said, whole))
             link.ids.take(frame)
@@ -452,7 +455,7 @@ class Wire:
             inner = inner[1:-1] if frame.type == "channel_batch_data" else inner
             self.silent[id_].append((channel, inner, said))
             return
-        self.venue.learn(channel, id_, said)
+        self.truth.learn(channel, id_, said)
         if link.up and key_of(frame) not in link.mute:
             link.number += 1
             text = frame.text
@@ -467,7 +470,7 @@ class Wire:
             self.silent[ticker].append((channel, inner, said))
             return
         link = self.links[self.tape.link_of[ticker]]
-        self.venue.learn(channel, ticker, said)
+        self.truth.learn(channel, ticker, said)
         if link.up and (channel, ticker) not in link.mute:
             link.number += 1
             text = _message(link, "channel_batch_data", link.number, channel, ticker, f"[{inner}]")
@@ -609,9 +612,9 @@ class Wire:
     ) -> Iterator[Frame]:
         if life == link.life:
             link.mute.discard((channel, id_))
-            told = msgspec.json.encode(self.venue.snapshot(channel, id_)).decode()
+            told = msgspec.json.encode(self.truth.snapshot(channel, id_)).decode()
             text = _message(link, "subscribed", number, channel, id_, told)
-            said = _as_said(self.venue.books[id_]) if channel == _BOOK else []
+            said = _as_said(self.truth.books[id_]) if channel == _BOOK else []
             self._send(link, number, text, channel, id_, said, whole=True)
         yield from ()
 
@@ -700,7 +703,7 @@ def _delay(wire: Wire, fault: Fault) -> Iterator[Frame]:
 
 def _cross(wire: Wire, fault: Fault) -> Iterator[Frame]:
     """Bid what the third best ask asks, or ask what the third best bid bids, for a while."""
-    dice, (bids, asks) = Random(fault.seed), wire.venue.books[fault.on]
+    dice, (bids, asks) = Random(fault.seed), wire.truth.books[fault.on]
     side = dice.randrange(2)
     prices = sorted(bids, reverse=True) if side else sorted(asks)
     if len(prices) > 2 and fault.on not in wire.silent:
@@ -712,7 +715,7 @@ def _cross(wire: Wire, fault: Fault) -> Iterator[Frame]:
 
 
 def _uncross(wire: Wire, ticker: str, side: int, price: float, level: _Level) -> Iterator[Frame]:
-    if wire.venue.books[ticker][side].get(price) == level:
+    if wire.truth.books[ticker][side].get(price) == level:
         _put(wire, ticker, side, price, (level[0], "0"))
     yield from ()
 
@@ -748,7 +751,7 @@ def _refuse(wire: Wire, fault: Fault) -> Iterator[Frame]:
 
 
 def _look_up(wire: Wire, ticker: str, cached_ns: int) -> Iterator[Frame]:
-    wire.after(cached_ns, _relent, wire, ticker, wire.venue.uncrossed(ticker))
+    wire.after(cached_ns, _relent, wire, ticker, wire.truth.uncrossed(ticker))
     yield from ()
 
 

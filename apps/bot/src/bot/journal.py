@@ -1,18 +1,19 @@
 """What the run said and did, in order, each with the id that `bot why` asks by.
 
-    Decision, Verdict, account frame ──► Journal ──► entries, counts, hash
+    Decision, Judgement, AccountUpdate, act ──► Journal ──► entries, counts, hash
 
-The hash covers every decision, verdict, order and fill, byte for byte and in order: two runs
-with the same hash did the same things for the same reasons.
+The hash covers every decision, verdict, change of the gate, order, fill and act, byte for byte and
+in order: two runs with the same hash did the same things for the same reasons.
 """
 
 import hashlib
 from collections import Counter, deque
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
-from dydx_conn import FillFields, Frame, OrderFields, SubaccountContents, contents
-from dydx_risk import Denied, Reduce, Verdict
+from dydx_conn import AccountFill, AccountUpdate, Frame, OrderState
+from dydx_risk import Denied, GateChange, Judgement, Reduce
 from dydx_strategy import Decision
 
 KEPT: Final = 5_000
@@ -41,7 +42,7 @@ class Journal:
         # The venue speaks of an order by its client id; this is where it came from.
         self._verdict_of: dict[str, str] = {}
         self._order_of: dict[str, str] = {}
-        self._seen_fills: set[str] = set()
+        self._act_of: dict[int, str] = {}
         self._hash = hashlib.sha256()
         self._encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -51,7 +52,7 @@ class Journal:
         return self._hash.hexdigest()
 
     def find(self, id_: str) -> Entry | None:
-        """Return an entry by its id (D7, V3, O3, F2), in any case."""
+        """Return an entry by its id (D7, V3, G1, O3, F2, A1), in any case."""
         return self._by_id.get(id_.upper())
 
     def of_kind(self, *kinds: str) -> list[Entry]:
@@ -72,9 +73,16 @@ class Journal:
         )
         self.counts[decision.action] += 1
 
-    def judged(self, verdict: Verdict) -> None:
-        """Write down a verdict, and remember the order that it lets go."""
+    def judged(self, verdict: Judgement, cost: str = "") -> None:
+        """Write down what the gate became, or a verdict with what its order may cost."""
         self._hash.update(self._encode(verdict))
+        if isinstance(verdict, GateChange):
+            self._add(
+                id=verdict.id, kind="gate", seq=verdict.seq, at=verdict.at, ticker="",
+                words=verdict.why, value=verdict, parent=self._act_of.get(verdict.seq, ""),
+            )  # fmt: skip
+            self.counts["gate"] += 1
+            return
         decision = None if isinstance(verdict, Reduce) else verdict.decision
         ticker = verdict.ticker if isinstance(verdict, Denied) else verdict.order.ticker
         kind = type(verdict).__name__.lower()
@@ -84,7 +92,7 @@ class Journal:
             seq=verdict.seq,
             at=verdict.at,
             ticker=ticker,
-            words=verdict.why,
+            words=verdict.why + cost,
             value=verdict,
             parent=decision.id if decision else "",
         )
@@ -92,46 +100,52 @@ class Journal:
         if not isinstance(verdict, Denied):
             self._verdict_of[str(verdict.order.client_id)] = verdict.id
 
-    def accounted(self, frame: Frame) -> None:
-        """Write down the orders and fills of an account frame; its text is what is hashed."""
-        self._hash.update(frame.text.encode())
-        for update in contents(frame):
-            if isinstance(update, SubaccountContents):
-                for order in update.orders:
-                    self._ordered(order, frame)
-                for fill in update.fills:
-                    self._filled(fill, frame)
+    def acted(self, act: Frame) -> str:
+        """Write down what a person or a watchdog did; return the id it goes by."""
+        deed = {"who": act.link, "what": act.type, "why": act.text}
+        self._hash.update(self._encode([act.seq, act.at, deed]))
+        self.counts["act"] += 1
+        id_ = f"A{self.counts['act']}"
+        words = act_words(act)
+        self._add(id=id_, kind="act", seq=act.seq, at=act.at, ticker="", words=words, value=act)
+        self._act_of = {act.seq: id_}  # whose the next change of the gate is
+        return id_
 
-    def _ordered(self, order: OrderFields, frame: Frame) -> None:
-        verdict = self._verdict_of.get(order.client_id or "", "")
-        id_ = self._order_of.get(order.id) or f"O{len(self._order_of) + 1}"
-        self._order_of[order.id] = id_
-        self.counts[f"order {order.status}"] += 1
+    def accounted(self, update: AccountUpdate) -> None:
+        """Write down what became of the account: its orders, then its fills."""
+        self._hash.update(self._encode(update))
+        for state in update.orders:
+            self._ordered(state, update)
+        for fill in update.fills:
+            self._filled(fill, update)
+
+    def _ordered(self, state: OrderState, update: AccountUpdate) -> None:
+        id_ = self._order_of.get(state.id) or f"O{len(self._order_of) + 1}"
+        self._order_of[state.id] = id_
+        client_id = "" if state.named is None else str(state.named.client_id)
+        self.counts[f"order {state.status}"] += 1
         self._add(
             id=id_,
             kind="order",
-            seq=frame.seq,
-            at=frame.at,
-            ticker=order.ticker or "",
-            words=order_words(order),
-            value=order,
-            parent=verdict,
+            seq=update.seq,
+            at=update.at,
+            ticker=state.named.ticker if state.named else "",
+            words=order_words(state),
+            value=state,
+            parent=self._verdict_of.get(client_id, ""),
         )
 
-    def _filled(self, fill: FillFields, frame: Frame) -> None:
-        if fill.id in self._seen_fills:
-            return
-        self._seen_fills.add(fill.id)
+    def _filled(self, fill: AccountFill, update: AccountUpdate) -> None:
         self.counts["fill"] += 1
         self._add(
-            id=f"F{len(self._seen_fills)}",
+            id=f"F{self.counts['fill']}",
             kind="fill",
-            seq=frame.seq,
-            at=frame.at,
-            ticker=fill.ticker or fill.market or "",
+            seq=update.seq,
+            at=update.at,
+            ticker=fill.ticker,
             words=fill_words(fill),
             value=fill,
-            parent=self._order_of.get(fill.order_id or "", ""),
+            parent=self._order_of.get(fill.order_id, ""),
         )
 
     def _add(self, **fields: Any) -> None:
@@ -144,6 +158,11 @@ class Journal:
         self._by_id[entry.id] = entry
 
 
+def act_words(act: Frame) -> str:
+    """Say in one line who did what, and why."""
+    return f"{act.type} by {act.link}: {act.text or 'no reason was given'}"
+
+
 def decision_words(decision: Decision) -> str:
     """Say in one line what was decided and for which reasons."""
     move = (
@@ -154,17 +173,24 @@ def decision_words(decision: Decision) -> str:
     return f"{move}: {'; '.join(decision.reasons)}"
 
 
-def order_words(order: OrderFields) -> str:
+def order_words(state: OrderState) -> str:
     """Say in one line what became of an order."""
-    what = f"{order.side} {order.size} at {order.price}" if order.side else f"order {order.id[:8]}"
-    flags = " reduce-only" if order.reduce_only else ""
-    filled = f", filled {order.total_filled}" if order.total_filled not in (None, "0") else ""
-    reason = (order.removal_reason or "").removeprefix("ORDER_REMOVAL_REASON_")
-    return f"{what}{flags}: {order.status}{filled}{f' ({reason})' if reason else ''}"
+    row, what = state.row, f"order {state.id[:8]}"
+    if row is not None and row.side:
+        what = f"{row.side} {row.size} at {row.price}"
+    flags = " reduce-only" if row is not None and row.reduce_only else ""
+    filled = f", filled {state.filled}" if state.filled else ""
+    leaving = ", leaving" if state.leaving else ""
+    return f"{what}{flags}: {state.status}{leaving}{filled}{_because(state.reason)}"
 
 
-def fill_words(fill: FillFields) -> str:
+def _because(reason: str) -> str:
+    return f" ({reason})" if reason else ""
+
+
+def fill_words(fill: AccountFill) -> str:
     """Say in one line what was traded."""
     liquidated = " LIQUIDATED" if fill.type == "LIQUIDATED" else ""
     cost = "insurance" if liquidated else f"{fill.liquidity.lower()} fee"
-    return f"{fill.side} {fill.size} at {fill.price}{liquidated}, {cost} {fill.fee}"
+    fee = Decimal(fill.fee).scaleb(-6).normalize()
+    return f"{fill.side} {fill.size:f} at {fill.price:f}{liquidated}, {cost} {fee:f}"

@@ -48,6 +48,10 @@ def passphrase(prompt: str, variable: str = "DYDX_PASSPHRASE") -> SecretStr:
 
 def keep_keys(arguments: argparse.Namespace) -> int:
     """Show whose key it is, save it to an encrypted file, or give a file a new passphrase."""
+    if (arguments.act == "save") != (arguments.file is not None):
+        wanted = "a file to write" if arguments.act == "save" else "no file besides --keys"
+        got = arguments.file or "none"
+        raise KeyProblem(f"expected {wanted} for bot keys {arguments.act}, got {got}")
     if arguments.act == "rotate":
         rotate(arguments.keys, passphrase("old passphrase: "), _new_passphrase())
         print(f"{arguments.keys}: encrypted with the new passphrase")

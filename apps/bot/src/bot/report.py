@@ -5,14 +5,17 @@ turns it into lines. Everything above "machine" is the same on every run of a re
 """
 
 import json
+from math import inf
 from typing import Any, Final
 
 from dydx_conn import Recording
+from dydx_risk import percent_text
 
-from bot.composition import Bot
+from bot.composition import Bot, raised
 from bot.journal import Entry
 from bot.meters import memory_mb
 from bot.why import clock
+from bot.wire import WireVenue
 
 SHOWN: Final = 12
 
@@ -46,6 +49,10 @@ def figures(
             "funding_unsettled": -account.unsettled / 1e6,
             "insurance_paid": account.insurance_paid / 1e6,
         },
+        "gate": gate_of(bot),
+        "acts": counts["act"],
+        "stopped": None if bot.stopped is None else raised(bot.stopped),
+        "open": positions_of(bot) if isinstance(bot.venue, WireVenue) else None,
         "guard": bot.options.guard,
         "closest_distance_to_liquidation": bot.risk.closest,
         "trouble": data.counts(),
@@ -53,10 +60,30 @@ def figures(
             "decisions": _samples(bot.journal.of_kind("decision")),
             "verdicts": _samples(bot.journal.of_kind("approved", "denied", "reduce")),
             "fills": _samples(bot.journal.of_kind("fill")),
+            "acts": _samples(bot.journal.of_kind("act")),
         },
         "run_hash": bot.journal.hash,
         "machine": _machine(bot),
     }
+
+
+def gate_of(bot: Bot) -> dict[str, Any]:
+    """Say what the gate lets pass, and why no more."""
+    standing = bot.risk.standing
+    return {"state": standing.state, "reasons": dict(standing.reasons)}
+
+
+def positions_of(bot: Bot) -> list[dict[str, Any]]:
+    """Return the positions as they stand, the nearest to liquidation first; sizes in base units."""
+    return [
+        {
+            "ticker": row.ticker,
+            "size": f"{row.size.normalize():+f}",
+            "distance": None if row.distance == inf else row.distance,
+            "words": away(row.distance),
+        }
+        for row in bot.risk.positions()
+    ]
 
 
 def _samples(entries: list[Entry]) -> list[dict[str, Any]]:
@@ -95,6 +122,7 @@ def lines(report: dict[str, Any]) -> list[str]:
     out = [
         f"source       {report['source']}{made_by}{tail}",
         *(f"damage       {place}" for place in report["damage"]),
+        *_stops(report),
         *_cautions(report["trouble"]),
         f"frames       {report['frames']:,} of {len(report['markets'])} markets: "
         + " ".join(report["markets"][:8]),
@@ -102,6 +130,7 @@ def lines(report: dict[str, Any]) -> list[str]:
         *_sampled("verdicts", verdicts, report["samples"]["verdicts"]),
         f"orders       {_counted(report['orders'])}",
         *_sampled("fills", report["fills"], report["samples"]["fills"]),
+        *(_sampled("acts", report["acts"], report["samples"]["acts"]) if report["acts"] else ()),
         f"fees         {money['fees_paid']:,.6f} USDC paid",
         f"funding      {_paid(money['funding_paid'])}{_unsettled(money['funding_unsettled'])}",
         *_insured(money["insurance_paid"]),
@@ -111,6 +140,7 @@ def lines(report: dict[str, Any]) -> list[str]:
         f"guard        {'on' if report['guard'] else 'OFF'}, {verdicts['reduce']} reductions, "
         f"{report['liquidations']} liquidations",
         f"closest      {_percent(report['closest_distance_to_liquidation'])}",
+        *_left_open(report),
         f"trouble      {_counted(report['trouble'])}",
         f"latency      {_counted(machine['latency_us'])} µs a frame, frame to order",
         f"throughput   {machine['frames_per_s'] or 0:,} frames/s while busy, "
@@ -125,6 +155,34 @@ def _cautions(trouble: dict[str, int]) -> list[str]:
     early = trouble.get("early", 0)
     told = f"{early:,} updates came for books that a loss had made unknown: nothing traded on them"
     return [f"caution      {told}, do not compare the figures"] if early else []
+
+
+def _stops(report: dict[str, Any]) -> list[str]:
+    """Say what keeps anything from entering, if a halt does: only then is there a line."""
+    stopped, halted = report["stopped"], report["gate"]["reasons"].get("HALTED")
+    return [
+        *([f"STOPPED      {stopped}: nothing entered after that"] if stopped else ()),
+        *([f"HALTED       {halted}"] if halted else ()),
+    ]
+
+
+def _left_open(report: dict[str, Any]) -> list[str]:
+    """Say what a run with real orders leaves behind: nobody guards it from there on."""
+    if report["open"] is None:
+        return []
+    doubt = report["gate"]["reasons"].get("UNKNOWN_ACCOUNT")
+    rows = [f"{row['ticker']} {row['size']}, {row['words']}" for row in report["open"]]
+    return [
+        *(f"open         {row}: nobody guards it now" for row in rows),
+        *([f"open         what else is open is not known: {doubt}"] if doubt else ()),
+    ]
+
+
+def away(distance: float | None) -> str:
+    """Say how far a position that is held is from its liquidation."""
+    if distance is None:
+        return "distance unknown"
+    return "no price liquidates it" if distance == inf else _percent(distance)
 
 
 def _counted(counts: dict[str, Any]) -> str:
@@ -152,9 +210,8 @@ def _usdc(amount: float | None) -> str:
 def _percent(distance: float | None) -> str:
     if distance is None:
         return "no position was held"
-    return (
-        f"{distance:.2%} from liquidation" if distance > 0 else f"past liquidation ({distance:.2%})"
-    )
+    text = percent_text(distance)
+    return f"{text} from liquidation" if distance > 0 else f"past liquidation ({text})"
 
 
 def _sampled(title: str, counts: Any, samples: list[dict[str, Any]]) -> list[str]:

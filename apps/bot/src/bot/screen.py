@@ -4,7 +4,8 @@
 
 The source calls `pace` before each frame, so one thread plays, draws and answers keys, and
 the panels read a state that stands still. Drawing happens at a fixed rate and never per
-frame. The terminal is restored however the run ends.
+frame. What a key does to the run itself it does by an act (bot.acts). The terminal is restored
+however the run ends.
 """
 
 import os
@@ -21,11 +22,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from dydx_conn import Frame
+from dydx_conn import Frame, Inbox
 from dydx_panels import KEYS, Dashboard, Snapshot, View, export_svg, run_panel, selectable
 from msgspec.structs import replace
 from rich.console import Console
 
+from bot.acts import act
 from bot.composition import Bot
 from bot.snapshot import snapshot_of
 from bot.why import chain
@@ -53,6 +55,8 @@ class Screen:
         speed: float | None = None,
         recording: Path | None = None,
         console: Console | None = None,
+        inbox: Inbox | None = None,
+        idle: Callable[[], None] | None = None,
     ) -> None:
         self.bot = bot
         self.mode = mode
@@ -70,6 +74,10 @@ class Screen:
         self._quit = False
         self._frozen: Snapshot | None = None
         self._recording = recording
+        # Where acts go, what is called between frames, and how many acts there are once the last
+        # one has entered.
+        self._inbox, self._idle = inbox or Inbox(), idle or (lambda: None)
+        self._acts = 0
 
     def __enter__(self) -> Self:
         """Take the terminal."""
@@ -92,13 +100,19 @@ class Screen:
         """Hold a frame until it is due, drawing and answering keys meanwhile; False to end."""
         while not self._quit:
             now = time.monotonic_ns()
+            self._idle()
             self._draw_if_due(now)
             wait_ns = self._wait_ns(frame, now)
             if wait_ns <= 0:
                 self._drain()
-                return not self._quit
+                return self._goes_on
             self._answer(self._next_key(min(wait_ns, self._due_draw_ns - now) / 1e9))
-        return False
+        return self._goes_on
+
+    @property
+    def _goes_on(self) -> bool:
+        # Whoever halts and leaves at once has halted: the run ends behind the act.
+        return not self._quit or self.bot.journal.counts["act"] < self._acts
 
     def stay(self) -> None:
         """Keep the last picture until a key ends it, once the source has ended by itself."""
@@ -107,6 +121,7 @@ class Screen:
         self.finished = True
         self.view = replace(self.view, message="the end: q quits, w asks why")
         while not self._quit:
+            self._idle()
             self._draw_if_due(time.monotonic_ns())
             self._answer(self._next_key(DRAW_NS / 1e9))
 
@@ -114,6 +129,8 @@ class Screen:
         if self.speed is None:
             return 0  # live frames do not wait, and neither may the guard
         if self.view.paused:
+            if self._inbox.waiting:
+                return 0  # an act enters with the frame after it
             stepping = self._step_until is not None
             if stepping and self.bot.journal.counts["target"] < (self._step_until or 0):
                 return 0
@@ -136,8 +153,11 @@ class Screen:
     def draw(self) -> None:
         """Draw what stands now."""
         self.bot.meters.sample()
+        view = self.view
+        if self.bot.stopped is not None and not view.message:
+            view = replace(view, message="THE STRATEGY RAISED: nothing enters, the guard goes on")
         started = time.perf_counter_ns()
-        self._dashboard.draw(self.snapshot(), self.view)
+        self._dashboard.draw(self.snapshot(), view)
         self.bot.meters.draw_ms = (time.perf_counter_ns() - started) / 1e6
 
     def snapshot(self) -> Snapshot:
@@ -161,7 +181,9 @@ class Screen:
     def _answer(self, key: str) -> None:
         if not key:
             return
-        if self.view.filtering:
+        if self.view.confirm:
+            self._confirm(key)
+        elif self.view.filtering:
             self._type(key)
         elif key in ACTIONS:
             ACTIONS[key](self)
@@ -248,6 +270,23 @@ class Screen:
             self.view = replace(self.view, why=lines, why_title=entry.id, scroll=0, paused=paused)
             self._anchor = None
 
+    def switch(self) -> None:
+        """Ask whether to halt trading, or to resume it where it is halted; `y` does it."""
+        if self.finished:
+            self.view = replace(self.view, message="the run is over: nothing is left to halt")
+            return
+        what = "resume" if self.bot.risk.standing.state == "HALTED" else "halt"
+        self.view = replace(self.view, confirm=f"{what} trading? y / n")
+
+    def _confirm(self, key: str) -> None:
+        what = self.view.confirm.split()[0]
+        self.view = replace(self.view, confirm="")
+        if key in ("y", "Y"):
+            act(self._inbox, "key", what, "")
+            self._acts = self.bot.journal.counts["act"] + 1
+            if self._frozen is not None:  # whoever acts wants to see what comes of it
+                self.pause()
+
     def save(self) -> None:
         """Write what is on the screen as an SVG beside the working directory's files."""
         path = Path(f"bot-{self.bot.journal.hash[:8]}-{self.bot.data.seq}.svg")
@@ -271,6 +310,7 @@ ACTIONS: Final[dict[str, Callable[[Screen], None]]] = {
     "w": Screen.why,
     "\r": Screen.why,
     "s": Screen.save,
+    "K": Screen.switch,
     "up": lambda screen: screen.move(-1),
     "k": lambda screen: screen.move(-1),
     "down": lambda screen: screen.move(1),

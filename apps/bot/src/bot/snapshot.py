@@ -46,6 +46,7 @@ def snapshot_of(bot: Bot, *, mode: str, name: str, speed: float | None) -> Snaps
     entries = [entry for entry in reversed(bot.journal.entries) if entry.kind != "order"]
     return Snapshot(
         header=_header(bot, mode, name, speed),
+        gate=bot.risk.standing,
         safety=_safety(bot, entries),
         positions=tuple(bot.risk.positions()),
         markets=tuple(_market(bot, view) for view in bot.watched),
@@ -67,8 +68,8 @@ def snapshot_of(bot: Bot, *, mode: str, name: str, speed: float | None) -> Snaps
 def _money(bot: Bot) -> tuple[tuple[str, int], ...]:
     ledger = bot.venue.figures()
     return (
-        ("realized", ledger.realized_pnl),
-        ("unrealized", ledger.unrealized_pnl),
+        ("realized_pnl", ledger.realized_pnl),
+        ("unrealized_pnl", ledger.unrealized_pnl),
         ("fees", -ledger.fees_paid),
         ("funding", ledger.unsettled - ledger.funding_paid),
     )
@@ -137,12 +138,10 @@ def _rows(entries: Iterable[Entry]) -> Iterator[TapeRow]:
 
 def _together(entries: list[Entry]) -> str:
     fills = [entry.value for entry in entries]
-    prices, sizes = ([Decimal(text) for text in texts] for texts in (
-        [fill.price for fill in fills], [fill.size for fill in fills]))  # fmt: skip
-    size = sum(sizes)
-    paid = sum(price * part for price, part in zip(prices, sizes, strict=True))
-    average = paid / size if size else prices[0]
-    fees = sum(Decimal(fill.fee) for fill in fills)
+    size = sum(fill.size for fill in fills)
+    paid = sum(fill.price * fill.size for fill in fills)
+    average = paid / size if size else fills[0].price
+    fees = Decimal(sum(fill.fee for fill in fills)).scaleb(-6)
     first = fills[0]
     return (
         f"{first.side} {size} in {len(fills)} fills at {average:.6g} on average, "
@@ -179,7 +178,6 @@ def _safety(bot: Bot, entries: Iterable[Entry]) -> Safety:
         change=_change(bot),
         closest=risk.closest,
         act_below=risk.policy.act_below if risk.guard else None,
-        restore_to=risk.policy.restore_to,
         last=next((entry.value for entry in entries if isinstance(entry.value, Reduce)), None),
         history=tuple(history),
     )
@@ -213,7 +211,7 @@ def _market(bot: Bot, view: MarketView) -> MarketRow:
 def _shown_market(bot: Bot) -> str:
     """Choose the market with the largest position, or else the first."""
     positions = bot.risk.account.positions.values()
-    held = max(positions, key=lambda p: abs(p.size * p.entry_price), default=None)
+    held = max(positions, key=lambda p: abs(p.size * (p.entry_price or 0)), default=None)
     if held is not None and held.ticker in bot.data.views:
         return held.ticker
     return bot.watched[0].ticker if bot.watched else ""

@@ -28,7 +28,8 @@ def chain(entry: Entry, journal: Journal, recording: Path | None) -> list[str]:
     links = list(_links(entry, journal))
     lines: list[str] = []
     for link in links:
-        lines += [f"{link.id:<4} {link.kind} · {link.ticker} · {clock(link.at)}"]
+        about = " · ".join(part for part in (link.kind, link.ticker, clock(link.at)) if part)
+        lines += [f"{link.id:<4} {about}"]
         lines += textwrap.wrap(
             link.words, _WIDTH, initial_indent="     ", subsequent_indent="     "
         )
@@ -93,7 +94,8 @@ def _frames(recording: Path, seqs: list[int]) -> Iterable[Frame]:
 
 def _wire_lines(frame: Frame) -> list[str]:
     text = frame.text if len(frame.text) <= _WIRE else f"{frame.text[:_WIRE]}… ({len(frame.text)})"
-    head = f"#{frame.seq} {frame.kind} {frame.channel} {frame.id} at {clock(frame.at)}"
+    named = (frame.link, frame.type) if frame.kind == "act" else (frame.channel, frame.id)
+    head = f"#{frame.seq} {frame.kind} {' '.join(named)} at {clock(frame.at)}"
     return [head, *textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="  ")]
 
 

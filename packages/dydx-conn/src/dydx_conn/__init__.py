@@ -3,34 +3,39 @@
     indexer sockets ── links ──┐
     indexer REST ── polling ───┼─► inbox ─► live ──► Frame ─┬─► contents: typed, decoded once
     a node's answers ── Trader ┘    recording ── replay ──► ├─► connection_states ─► ConnectionState
-                                                            ├─► account_updates ───► AccountUpdate
-    limit, market … ──► OrderRequest ──► Trader ──► node    └─► orders ────────────► OrderState
+                                                            └─► account_updates ───► AccountUpdate
+    limit, market … ──► OrderRequest ──► Trader ──► node
 
 A `Frame` is the only source of truth for the layers above: whatever crosses the wire, or fails
 to, becomes one, numbered and stamped, its text kept. `live` is the one source that opens sockets
 and `replay` plays a recording; `fold` is the operator that each layer is built from.
 
 - Errors: `ConnError` and what its children ask the caller to do.
-- Units: exact conversions between decimal text, quantums and quote quantums.
+- Units: exact conversions between decimal text, quantums, quote quantums and nanoseconds.
 - Values: `Subaccount`, `PerpetualMarket`, `OrderRequest`, `CancelRequest`, and their ids.
-- Networks: where a venue answers; `transaction_fee`.
+- Networks: where a venue answers.
 - Refusals: the chain's error codes in words; `OrderDenied`.
 - Validity: `objection`, what the chain refuses before it looks at a book.
 - Fees: `fee_tier`, `fee_ppm`, `fee`.
-- Builders: `limit`, `market`, `stop_loss`, `take_profit`, `twap`.
-- Replacements and cancels: `replacement`, `cancel`, `cancel_all`.
-- Estimates: what an order may cost.
-- Frames, Contents, Decoding: `Frame`, the shapes of what it carries, `contents`.
+- Orders: `limit`, `market`, `stop_loss`, `take_profit`, `twap`, `client_ids`, `replacement`,
+  `cancel`, `estimate`.
+- Frames, Contents, Account contents: `Frame`, and the shapes of what it carries.
+- Endpoints, Channels: a row for each question over REST, and for each channel of the socket.
+- Decoding: `ws_frame`, `contents`: from text to values.
 - Recordings: `RecordingWriter`, `Recording`, `find_recording`.
-- Streams: `fold`, `replay`, `collect`.
+- Wire writer: `WireWriter`, `market_fields`: what a test feeds the layers with.
+- Streams: `fold`, `replay`, `collect`; `play`, which tests an operator by its marbles.
 - Continuity: which messages of a connection are lost.
 - Connection states: how each link stands, as a table; `connection_states`.
-- Accounts: what accounts have; `account_updates`.
-- Lifecycle: what became of each order; `orders`.
-- Limits, Circuits, REST values, REST refusals, REST requests, REST exchange, REST: `Rest`.
-- Subscriptions, Inbox, Links, Polling, Live: `live`.
-- Key files, Keys, Redaction, Audit: `Keys`, `redact`, `AuditLog`.
-- Node, Messages, Client ids, Trader: `chain_tip`, `ClientIds`, `Trader`.
+- Lifecycle: what became of each order: `OrderState`.
+- Account blocks, Account state, Account rows, Accounts: the one reader of account frames, judged
+  by block, height and id; `account_updates`.
+- Limits and circuits, REST questions, REST metrics, REST exchange, REST: `Rest`.
+- Links, Polling, Live: `Inbox`, and `live`, the one source that opens sockets.
+- Keys: `Keys`, one signing key that is never shown; `rotate`.
+- Audit: `AuditLog`, requests and answers in writing, without secrets.
+- Node: `chain_tip`, and the chain's own messages.
+- Sending, Trader: `Trader` judges an order, sends it once, and reports what became of it.
 
 Units: `at` and `mono` are nanoseconds, other times carry their unit in their name. `size` and
 `price` are decimal text or `Decimal`; `quantums`, `subticks` and quote quantums (1e-6 USDC) are
@@ -53,82 +58,74 @@ __all__ = [
     "NotFound", "RateLimited", "RecordingError", "RestError", "ServerError", "Unreachable",
     "Untrusted", "WireError",
     # Units
-    "base_to_quote", "exact", "fill_to_quote", "number", "ppm", "quote_to_base",
+    "base_to_quote", "exact", "fill_to_quote", "instant", "number", "ppm", "quote_to_base",
     # Values
-    "CONDITIONAL", "LONG_TERM", "MAX_SUBACCOUNT", "SHORT_TERM", "TWAP", "WINDOW", "BatchCancel",
-    "CancelRequest", "ConditionType", "OrderRequest", "PerpetualMarket", "Replace", "Rounding",
-    "Side", "Status", "Subaccount", "TimeInForce", "child", "event_id", "order_id", "subaccount_id",
+    "CONDITIONAL", "LONG_TERM", "SHORT_TERM", "TWAP", "BatchCancel", "CancelRequest",
+    "ConditionType", "OrderRequest", "PerpetualMarket", "Replace", "Side", "Subaccount",
+    "TimeInForce", "event_id", "order_id", "subaccount_id",
     # Networks
-    "NETWORKS", "Network", "TransactionFee", "network", "transaction_fee",
+    "NETWORKS", "Network", "network",
     # Refusals
-    "OrderDenied", "code_of", "codespace_of", "meaning", "refuse",
+    "OrderDenied", "code_of",
     # Validity
-    "MAX_BATCH", "MAX_BUILDER_FEE_PPM", "SHORT_BLOCK_WINDOW", "STATEFUL_WINDOW_S",
-    "batch_cancel_objection", "cancel_objection", "is_address", "objection",
+    "cancel_objection", "objection",
     # Fees
-    "EQUITY_TIERS", "STANDARD_FEE_TIERS", "FeeTier", "Fees", "MarketDiscount", "StakingLevel",
-    "fee", "fee_ppm", "fee_tier", "staking_discount_ppm", "stateful_order_limit",
-    # Builders
-    "Terms", "limit", "market", "stop_loss", "take_profit", "twap",
-    # Replacements and cancels
-    "cancel", "replacement",
-    # Estimates
-    "Estimate", "estimate",
+    "STANDARD_FEE_TIERS", "FeeTier", "Fees", "MarketDiscount", "StakingLevel", "fee", "fee_ppm",
+    "fee_tier", "staking_discount_ppm", "stateful_order_limit",
+    # Orders
+    "Estimate", "Terms", "cancel", "client_ids", "estimate", "limit", "market", "replacement",
+    "stop_loss", "take_profit", "twap",
     # Frames
     "Frame",
     # Contents
-    "AssetPositionFields", "BookContents", "CandleFields", "CandlesContents", "FillFields",
-    "HeightContents", "MarketFields", "MarketsContents", "OrderFields", "PartyFields",
-    "PositionFields", "RewardFields", "SubaccountContents", "SubaccountFields", "TradeFields",
-    "TradesContents", "TransferFields",
+    "BookContents", "CandleFields", "CandlesContents", "ErrorsContents", "HeightContents",
+    "MarketFields", "MarketsContents", "TradeFields", "TradesContents",
+    # Account contents
+    "AssetPositionFields", "FillFields", "OrderFields", "PositionFields", "SubaccountContents",
+    "TransferFields",
+    # Endpoints
+    "ENDPOINTS", "Endpoint",
+    # Channels
+    "CHANNELS", "PER_CONNECTION", "Channel", "key_of",
     # Decoding
-    "MAX_TEXT", "ComplianceFields", "ErrorFields", "ErrorsContents", "FundingFields",
-    "FundingPaymentFields", "PnlFields", "ScreenFields", "Sparklines", "TimeFields",
-    "TradeHistoryFields", "contents", "node_contents", "perpetual_market", "rest_contents",
-    "ws_frame",
+    "contents", "node_contents", "perpetual_market", "rest_contents", "ws_frame",
     # Recordings
-    "VERSION", "Header", "Recording", "RecordingWriter", "find_recording",
+    "Header", "Recording", "RecordingWriter", "find_recording",
+    # Wire writer
+    "WireWriter", "market_fields",
     # Streams
-    "Pacer", "collect", "fold", "from_generator", "load_recorded_stream", "replay",
+    "MARBLE_CASES", "Pacer", "collect", "fold", "from_generator", "load_recorded_stream", "play",
+    "replay",
     # Continuity
-    "Continuity", "key_of",
+    "Continuity",
     # Connection states
-    "STATES", "ConnectionState", "connection_states",
-    # Accounts
-    "RECENT_NS", "AccountUpdate", "account_updates",
+    "ConnectionState", "connection_states",
     # Lifecycle
-    "Lifecycle", "OrderState", "Result", "blocks_of", "cancel_all", "fold_order_frame",
-    "good_until", "orders",
-    # Limits
-    "Allowance", "Told",
-    # Circuits
-    "Circuit",
-    # REST values
-    "Answer", "EndpointMetrics", "ErrorSample", "GroupMetrics", "Metrics",
-    # REST refusals
-    "MAX_BODY",
+    "Lifecycle", "OrderState", "cancel_all",
+    # Account blocks
+    "AccountFill", "Profit",
+    # Account state
+    "AccountUpdate", "PositionState",
+    # Accounts
+    "Accounts", "account_updates",
+    # REST questions
+    "Answer",
+    # REST metrics
+    "Metrics",
     # REST
     "Rest",
-    # Subscriptions
-    "PER_CONNECTION", "subscriptions",
-    # Inbox
+    # Links
     "Inbox",
     # Live
     "live",
     # Keys
     "Keys", "rotate",
-    # Redaction
-    "redact",
     # Audit
     "AuditLog",
     # Node
     "ChainTip", "chain_tip", "is_loopback",
-    # Messages
-    "batch_cancel_message", "cancel_message", "place_message",
-    # Client ids
-    "ClientIds",
     # Trader
-    "Denied", "Queued", "Trader", "Wish",
+    "Denied", "Queued", "Trader",
 ]
 # fmt: on
 
@@ -136,7 +133,6 @@ import asyncio
 import base64
 import contextlib
 import email.utils
-import fcntl
 import hashlib
 import heapq
 import itertools
@@ -157,6 +153,7 @@ import threading
 import time
 import uuid
 import zlib
+from bisect import bisect_left
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import (
     AsyncIterator,
@@ -171,14 +168,15 @@ from collections.abc import (
     Sequence,
 )
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from functools import lru_cache, partial
 from ipaddress import ip_address
+from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import (
     IO,
     TYPE_CHECKING,
@@ -195,7 +193,7 @@ from typing import (
     TypeVar,
     Unpack,
 )
-from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import msgspec
 import zstandard
@@ -218,8 +216,12 @@ _T = TypeVar("_T")
 _SECOND: Final = 1_000_000_000
 _MINUTE: Final = 60 * _SECOND
 _DAY: Final = 1_440 * _MINUTE
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 # === Errors ===
+
+# What goes wrong, by what the caller should do about it; attributes are data. Of a `RestError`
+# `tries` says how often a question is put before it is raised, `verdict` how its endpoint stands.
 
 
 class ConnError(Exception):
@@ -241,8 +243,6 @@ class WireError(ConnError):
 class RecordingError(ConnError):
     """A recording that cannot be read at all: choose another file."""
 
-
-# `tries` is how often a question is put before its error is raised.
 
 Verdict = Literal["good", "bad", "gone"]
 
@@ -312,6 +312,9 @@ class KeyProblem(ConnError):
 
 # === Units ===
 
+# Exact conversions between decimal text, integers and nanoseconds, rounded as the chain rounds.
+# No float comes in here.
+
 
 def base_to_quote(quantums: int, price: int, exponent: int, atomic_resolution: int) -> int:
     """Value base quantums at an oracle price, toward zero (lib/quantums.go)."""
@@ -344,6 +347,14 @@ def ppm(fraction: str) -> int:
     return int((number(fraction) * 1_000_000).to_integral_value())
 
 
+@lru_cache(maxsize=4096)  # what happened in one block shares its text
+def instant(text: str) -> int:
+    """Read ISO time as nanoseconds, as UTC if it names no zone; `ValueError` if it is none."""
+    moment = datetime.fromisoformat(text)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
 def _scale(value: int, exponent: int) -> int:
     power: int = 10 ** abs(exponent)
     if exponent >= 0:
@@ -374,6 +385,9 @@ def _steps(value: Decimal | str, shift: int, grid: int) -> tuple[int, int]:
 
 
 # === Values ===
+
+# What accounts, markets and orders are, as the chain counts them: quantums, subticks, flags. Their
+# ids are the indexer's. Nothing here says whether the chain would take an order.
 
 Side = Literal["BUY", "SELL"]
 TimeInForce = Literal["GTT", "IOC", "POST_ONLY"]
@@ -541,7 +555,6 @@ Status = Literal[
 ]
 
 WINDOW: Final = 20  # blocks ahead that a short-term order may name; newer chains take 40
-MAX_SUBACCOUNT: Final = 128_000
 _PARENTS: Final = 128
 
 
@@ -558,16 +571,9 @@ class Replace(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     order: OrderRequest
 
 
-def child(parent: int, index: int) -> int:
-    """Return the number of a parent's child: `index` 0 is the parent, 1 its first isolated one."""
-    number = parent + _PARENTS * index
-    if not (0 <= parent < _PARENTS and index >= 0 and number <= MAX_SUBACCOUNT):
-        what = f"expected a parent to {_PARENTS - 1}, a number to {MAX_SUBACCOUNT}"
-        raise ConnError(f"{what}, got child {index} of parent {parent}")
-    return number
-
-
 # === Networks ===
+
+# Where a venue answers, a row each. Whoever has another address makes another `Network`.
 
 
 @dataclass(frozen=True, slots=True)
@@ -602,39 +608,11 @@ def network(name: str) -> Network:
     return NETWORKS[name]
 
 
-class TransactionFee(msgspec.Struct, frozen=True, gc=False):
-    """What a transaction may use and what it pays: `amount` of `denom`, both integers."""
-
-    gas: int
-    amount: int = 0
-    denom: str = ""
-
-
-_CLOB_GAS: Final = 1_000_000
-# The node's own default; governance of a network may ask for more.
-_MICRO_USDC_PER_GAS: Final = (25, 1_000)
-# Between a simulation and the block, state may grow: the official client's margin, 1.8.
-_GAS_MARGIN: Final = (18, 10)
-
-
-def transaction_fee(network: Network, simulated_gas: int | None = None) -> TransactionFee:
-    """Return what a transaction pays: nothing for orders and cancels, whatever their kind.
-
-    Others (deposits, transfers, withdrawals) say by `simulated_gas` what a simulation used.
-    Source: app/ante/gas.go and cmd/dydxprotocold/cmd/config.go.
-    """
-    if simulated_gas is None:
-        return TransactionFee(_CLOB_GAS)
-    (up, down), (price, unit) = _GAS_MARGIN, _MICRO_USDC_PER_GAS
-    gas = simulated_gas * up // down
-    return TransactionFee(gas, -(-gas * price // unit), network.usdc_denom)
-
-
 # === Refusals ===
 
 # The chain's errors by codespace and code: its name for each, and what it means to a person.
-
 # Where two codespaces share a name, that of the order book is meant: it comes last.
+
 _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
     "sdk": {
         2: ("ErrTxDecode", "the transaction cannot be read"),
@@ -648,10 +626,8 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         21: ("ErrTxTooLarge", "the transaction is too large"),
         28: ("ErrInvalidChainID", "wrong chain id"),
         30: ("ErrTxTimeoutHeight", "the transaction came after its last block"),
-        32: (
-            "ErrWrongSequence",
-            "wrong sequence number, or a timestamp nonce used or over 30 s off",
-        ),
+        32: ("ErrWrongSequence",
+             "wrong sequence number, or a timestamp nonce used or over 30 s off"),
     },
     "undefined": {
         111222: ("ErrPanic", "the node failed inside"),
@@ -671,20 +647,14 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         105: ("ErrAnyOfVerification", "the permissioned key may do none of this"),
     },
     "subaccounts": {
-        102: (
-            "ErrFailedToUpdateSubaccounts",
-            "the account cannot afford it, or withdrawals are held back",
-        ),
+        102: ("ErrFailedToUpdateSubaccounts",
+              "the account cannot afford it, or withdrawals are held back"),
         200: ("ErrInvalidSubaccountIdNumber", "the subaccount's number is above 128000"),
         201: ("ErrInvalidSubaccountIdOwner", "the owner is not an address of dYdX"),
-        402: (
-            "ErrCannotModifyPerpOpenInterestForOIMF",
-            "the open interest could not be counted in",
-        ),
-        403: (
-            "ErrCannotRevertPerpOpenInterestForOIMF",
-            "the open interest could not be counted out",
-        ),
+        402: ("ErrCannotModifyPerpOpenInterestForOIMF",
+              "the open interest could not be counted in"),
+        403: ("ErrCannotRevertPerpOpenInterestForOIMF",
+              "the open interest could not be counted out"),
         500: ("ErrAssetTransferQuantumsNotPositive", "the amount is not above zero"),
         700: ("ErrInvalidLeverage", "the leverage makes no sense"),
         701: ("ErrLeverageExceedsMaximum", "the leverage is above what the market allows"),
@@ -702,10 +672,8 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         10: ("ErrHeightExceedsGoodTilBlock", "its last block has passed"),
         11: ("ErrGoodTilBlockExceedsShortBlockWindow", "its last block is too far ahead"),
         12: ("ErrInvalidPlaceOrder", "off the market's grid, or a TWAP's times do not fit"),
-        20: (
-            "ErrInvalidReplacement",
-            "only the same side and kind with a later last block replaces",
-        ),
+        20: ("ErrInvalidReplacement",
+             "only the same side and kind with a later last block replaces"),
         24: ("ErrOrderFullyFilled", "nothing of the order is left to fill"),
         29: ("ErrInvalidStatefulOrderCancellation", "the cancel ends before the order does"),
         32: ("ErrStatefulOrderCancellationAlreadyExists", "a cancel of it is already on its way"),
@@ -718,69 +686,45 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         48: ("ErrDeprecatedField", "fill-or-kill is no longer supported"),
         49: ("ErrInvalidTwapOrderPlacement", "the TWAP order cannot be placed"),
         50: ("ErrInvalidBuilderCode", "a builder has an address and a fee of 1 to 10000 ppm"),
-        2001: (
-            "ErrReduceOnlyWouldIncreasePositionSize",
-            "reduce-only, but it would add to the position",
-        ),
-        2002: (
-            "ErrReduceOnlyWouldChangePositionSide",
-            "reduce-only, but it would turn the position",
-        ),
+        2001: ("ErrReduceOnlyWouldIncreasePositionSize",
+               "reduce-only, but it would add to the position"),
+        2002: ("ErrReduceOnlyWouldChangePositionSide",
+               "reduce-only, but it would turn the position"),
         2003: ("ErrPostOnlyWouldCrossMakerOrder", "a post-only order would have traded at once"),
-        2004: (
-            "ErrImmediateExecutionOrderAlreadyFilled",
-            "an immediate-or-cancel order fills once",
-        ),
-        2005: (
-            "ErrWouldViolateIsolatedSubaccountConstraints",
-            "an isolated market needs a subaccount of its own",
-        ),
+        2004: ("ErrImmediateExecutionOrderAlreadyFilled",
+               "an immediate-or-cancel order fills once"),
+        2005: ("ErrWouldViolateIsolatedSubaccountConstraints",
+               "an isolated market needs a subaccount of its own"),
         3000: ("ErrInvalidOrderFlag", "there is no such kind of order"),
-        3001: (
-            "ErrInvalidStatefulOrderGoodTilBlockTime",
-            "an order that is not short-term must say when it ends",
-        ),
-        3002: (
-            "ErrLongTermOrdersCannotRequireImmediateExecution",
-            "a long-term order cannot be immediate-or-cancel",
-        ),
+        3001: ("ErrInvalidStatefulOrderGoodTilBlockTime",
+               "an order that is not short-term must say when it ends"),
+        3002: ("ErrLongTermOrdersCannotRequireImmediateExecution",
+               "a long-term order cannot be immediate-or-cancel"),
         3003: ("ErrTimeExceedsGoodTilBlockTime", "the time at which it ends has passed"),
-        3004: (
-            "ErrGoodTilBlockTimeExceedsStatefulOrderTimeWindow",
-            "it would last longer than 95 days",
-        ),
-        3005: (
-            "ErrStatefulOrderAlreadyExists",
-            "already placed, and cannot be replaced: cancel it first",
-        ),
+        3004: ("ErrGoodTilBlockTimeExceedsStatefulOrderTimeWindow",
+               "it would last longer than 95 days"),
+        3005: ("ErrStatefulOrderAlreadyExists",
+               "already placed, and cannot be replaced: cancel it first"),
         3006: ("ErrStatefulOrderDoesNotExist", "there is no such order to cancel"),
-        3007: (
-            "ErrStatefulOrderCollateralizationCheckFailed",
-            "the account lacks collateral for it",
-        ),
+        3007: ("ErrStatefulOrderCollateralizationCheckFailed",
+               "the account lacks collateral for it"),
         3008: ("ErrStatefulOrderPreviouslyCancelled", "cancelled before it was placed"),
         3009: ("ErrStatefulOrderPreviouslyRemoved", "removed before it was placed"),
-        3010: (
-            "ErrStatefulOrderCancellationFailedForAlreadyRemovedOrder",
-            "the order is already gone",
-        ),
+        3010: ("ErrStatefulOrderCancellationFailedForAlreadyRemovedOrder",
+               "the order is already gone"),
         5001: ("ErrBlockRateLimitExceeded", "too many orders and cancels in the last blocks"),
         6000: ("ErrInvalidConditionType", "conditional orders alone stop a loss or take a profit"),
-        6001: (
-            "ErrInvalidConditionalOrderTriggerSubticks",
-            "conditional orders alone have a trigger",
-        ),
+        6001: ("ErrInvalidConditionalOrderTriggerSubticks",
+               "conditional orders alone have a trigger"),
         6002: ("ErrConditionalOrderUntriggered", "the order has not been triggered yet"),
         9003: ("ErrReduceOnlyDisabled", "reduce-only orders must be immediate-or-cancel"),
-        10001: (
-            "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit",
-            "the account's worth allows no more open orders",
-        ),
+        10001: ("ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit",
+                "the account's worth allows no more open orders"),
         11002: ("ErrInvalidLeverage", "the leverage makes no sense"),
         11003: ("ErrLeverageExceedsMaximum", "the leverage is above what the market allows"),
         11004: ("ErrInitialMarginPpmIsZero", "the market has no initial margin"),
     },
-}
+}  # fmt: skip
 _BY_NAME: Final = {
     name: (codespace, code)
     for codespace, errors in _ERRORS.items()
@@ -1010,7 +954,8 @@ def _leg_quantums(order: OrderRequest) -> int:
 
 # === Fees ===
 
-# Governance sets tiers and discounts: these are the chain's defaults, a node says today's.
+# What fills cost. Governance sets tiers and discounts: these are the chain's defaults, a node says
+# today's. Rates are parts per million, amounts quote quantums; rounded up, which costs rebates.
 
 
 class Fees(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -1143,7 +1088,10 @@ def stateful_order_limit(
     return max((limit for least, limit in tiers if net_collateral >= least), default=0)
 
 
-# === Builders ===
+# === Orders ===
+
+# From a person's size and price to what is sent: built, numbered, replaced, cancelled, estimated.
+# Exact or refused; only `rounding="less"` rounds, and never to more.
 
 
 class Terms(TypedDict, total=False):
@@ -1166,6 +1114,17 @@ class Terms(TypedDict, total=False):
 
 
 _Amount = Decimal | str
+
+
+def client_ids(at: int) -> Iterator[int]:
+    """Number the orders of a run that begins at `at` (ns): 32 bits each, none of an earlier run.
+
+    The numbers begin where the clock stands, counting 500 a second: a run that places fewer than
+    that, in the long run, repeats none of those before it, restarted or not. They come round after
+    99 days, when no order of the last time lives: the longest stands 95. The same beginning gives
+    the same numbers, so that a replay does, and two runs must not share a subaccount.
+    """
+    return (number % 2**32 for number in itertools.count(at // 2_000_000))
 
 
 def limit(
@@ -1255,9 +1214,6 @@ def _subticks(market: PerpetualMarket, side: Side, price: _Amount, rounding: Rou
     return market.floor_subticks(price) if side == "BUY" else market.ceil_subticks(price)
 
 
-# === Replacements and cancels ===
-
-
 def replacement(old: OrderRequest, new: OrderRequest) -> OrderRequest | Replace:
     """Return what puts `new` in the place of `old`, as the chain allows; else `OrderDenied`.
 
@@ -1287,14 +1243,12 @@ def cancel(order: OrderRequest, *, good_til_block: int = 0) -> CancelRequest:
     )  # fmt: skip
 
 
-# === Estimates ===
-
-
 class Estimate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What an order may cost, in quote quantums, and why the chain would refuse it, if it would.
+    """What an order may cost at worst, in quote quantums, and why the chain would refuse it.
 
-    `quote` is its worth at its own price or the oracle's, whichever is more; `fee` the worse of
-    maker's and taker's, with the builder's; `gas` is free for orders and cancels of any kind;
+    `quote` is what it is worth at the worst of its own price, the oracle's and, for a sale, the
+    best bid; `fee` the worse of a taker's and a maker's of that, with the builder's (each of
+    several fills may round up by one more); `gas` is free for orders and cancels of any kind;
     `initial_margin` what it adds to what the account must hold. `affordable` is None if the
     account is not known. A short-term order that is not affordable is taken, and removed as
     UNDERCOLLATERALIZED when it meets another; a conditional one when it is triggered.
@@ -1310,49 +1264,76 @@ class Estimate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 def estimate(
     order: OrderRequest, market: PerpetualMarket, fees: Fees, *, oracle_subticks: int = 0,
-    position: int = 0, net_collateral: int | None = None, initial_margin: int = 0,
-    open_stateful: int = 0, imf_ppm: int = 0,
+    best_bid_subticks: int = 0, position: int = 0, net_collateral: int | None = None,
+    initial_margin: int = 0, open_stateful: int = 0, imf_ppm: int = 0,
 ) -> Estimate:  # fmt: skip
-    """Say what an order may cost at worst, as if it were filled whole at its own price.
+    """Say what an order may cost at worst, as if it were filled whole.
 
     `position` is in signed quantums; `net_collateral` and the account's present `initial_margin`
     in quote quantums; `open_stateful` how many stateful orders stand. `imf_ppm` is the market's
     margin where its open interest or a chosen leverage has raised it above the tier's.
     """
-    mark = oracle_subticks or order.subticks
-    own = market.quote_quantums(order.quantums, order.subticks or mark)
-    fair = market.quote_quantums(order.quantums, mark)
-    quote = max(own, fair)
-    charged = fee(quote, max(fees.taker_ppm, fees.maker_ppm)) + fee(quote, order.builder_fee_ppm)
-    growth = abs(position + order.signed_quantums) - abs(position)
-    margin = fee(market.quote_quantums(growth, mark), imf_ppm or market.imf_ppm)
-    affordable, error = None, ""
-    if net_collateral is not None:
-        # Bought below the oracle's price, or sold above it, it is worth more at once, or less.
-        gain = fair - own if order.side == "BUY" else own - fair
-        free = net_collateral + gain - initial_margin - max(margin, 0)
-        # What makes a position smaller is always taken: nothing may block the way out.
-        affordable = growth <= 0 or free >= charged
-        maker = fee(own, fees.maker_ppm) + fee(own, order.builder_fee_ppm)
-        full = open_stateful >= stateful_order_limit(net_collateral)
-        if order.order_flags != SHORT_TERM and full:
-            error = "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit"
-        elif order.order_flags in (LONG_TERM, TWAP) and growth > 0 and free < maker:
-            error = "ErrStatefulOrderCollateralizationCheckFailed"
-    return Estimate(
-        quote=quote, fee=charged, initial_margin=margin, affordable=affordable, objection=error,
-    )  # fmt: skip
+    own = order.subticks or oracle_subticks
+    fair = oracle_subticks or own
+    # A buy never pays more than its own price; a sale may be paid more, and is charged for it.
+    worst = max(own, fair, best_bid_subticks if order.side == "SELL" else 0)
+    growth, imf_ppm = _growth(order, position), imf_ppm or market.imf_ppm
+    found = Estimate(
+        quote=market.quote_quantums(order.quantums, worst),
+        fee=_charge(order, market, worst, max(fees.taker_ppm, fees.maker_ppm)),
+        initial_margin=fee(market.quote_quantums(growth, worst), imf_ppm),
+    )
+    if net_collateral is None:
+        return found
+    # Bought below the oracle's price, or sold above it, it is worth more at once, or less.
+    gain = market.quote_quantums(order.quantums, fair) - market.quote_quantums(order.quantums, own)
+    margin = fee(market.quote_quantums(growth, fair), imf_ppm)
+    free = net_collateral - initial_margin - max(margin, 0)
+    free += gain if order.side == "BUY" else -gain
+    error = ""
+    if order.order_flags != SHORT_TERM and open_stateful >= stateful_order_limit(net_collateral):
+        error = "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit"
+    elif order.order_flags in (LONG_TERM, TWAP) and growth > 0:
+        # Resting, it would pay a maker's fee at its own price, and the chain looks at that.
+        short = free < _charge(order, market, own, fees.maker_ppm)
+        error = "ErrStatefulOrderCollateralizationCheckFailed" if short else ""
+    # What makes a position smaller is always taken: nothing may block the way out.
+    affordable = growth <= 0 or free >= found.fee
+    return msgspec.structs.replace(found, affordable=affordable, objection=error)
+
+
+def _growth(order: OrderRequest, position: int) -> int:
+    return abs(position + order.signed_quantums) - abs(position)
+
+
+def _charge(order: OrderRequest, market: PerpetualMarket, subticks: int, ppm: int) -> int:
+    quote = market.quote_quantums(order.quantums, subticks)
+    return fee(quote, ppm) + fee(quote, order.builder_fee_ppm)
 
 
 # === Frames ===
+
+# The one value that everything above is folded from: it keeps the words that crossed the wire, and
+# names what its parts hold.
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
     """One thing that crossed the wire, or that the wire failed to carry.
 
-    `kind` is ws (from the server), sent (from the client), http (an answer), open, close, gap
-    (frames lost) or tick (the clock). `seq` counts from 1 and names the frame; one made on paper
-    has that of its cause. `fault` says what is wrong with a text that cannot be read.
+    `seq` counts from 1 and names the frame; one that a frame caused has that of its cause. `at` is
+    wall time and `mono` a monotonic clock. `fault` says what is wrong with a text that cannot be
+    read. What the other parts hold depends on the kind; properties name them where it is not plain:
+
+        kind   what                 text      type    channel           id        message_id
+        ws     from the server      message   its     its               its       its
+        sent   from the client      request           asked of a node   order id
+        http   an answer            body      status  path with query
+        open   a link connected     address
+        close  a link was lost      reason    code
+        gap    messages were lost   reason                                        how many
+        tick   of "clock": a second passed; of a link: it tries to connect
+        act    somebody did it:     why       what: halt, resume, flatten …
+               `link` says who
     """
 
     seq: int
@@ -1368,6 +1349,42 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     raw: msgspec.Raw = msgspec.Raw(b"")
     fault: str = ""
 
+    @property
+    def is_snapshot(self) -> bool:
+        """Tell whether it is the first message of a subscription, which is complete."""
+        return self.type == "subscribed"
+
+    @property
+    def is_refusal(self) -> bool:
+        """Tell whether the server refuses a request in it."""
+        return self.type == "error"
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether it is an answer of the indexer that is no refusal."""
+        return self.kind == "http" and self.type == "200"
+
+    @property
+    def status(self) -> int:
+        """Return an answer's HTTP status, a node's code (-1: none came), a close's code; else 0."""
+        numbered = self.kind in ("http", "close") and self.type.removeprefix("-").isdecimal()
+        return int(self.type) if numbered else 0
+
+    @property
+    def path(self) -> str:
+        """Return what was asked over REST, without its query; of other frames nothing."""
+        return self.channel.partition("?")[0] if self.kind == "http" else ""
+
+    @property
+    def reason(self) -> str:
+        """Return why a link or messages were lost, or what is wrong with the text."""
+        return self.text if self.kind in ("close", "gap") else self.fault
+
+    @property
+    def lost(self) -> int:
+        """Return how many messages a gap lost, as far as it is known; of other frames 0."""
+        return self.message_id if self.kind == "gap" else 0
+
 
 # === Contents ===
 
@@ -1379,19 +1396,6 @@ class _Wire(msgspec.Struct, gc=False, rename="camel"):
     pass
 
 
-# The type `list[shape]` of a shape made at run time, where mypy would take that for a variable.
-_many = list.__class_getitem__
-
-
-def _answer(**fields: Any) -> Any:
-    # A shape that no layer above names: made of its fields alone.
-    return msgspec.defstruct("Answer", list(fields.items()), bases=(_Wire,))
-
-
-def _texts(*names: str) -> Any:
-    return _answer(**dict.fromkeys(names, str))
-
-
 class _Page(_Wire, kw_only=True):
     # Where an answer stands in a list that was asked for by pages; absent without `page`.
     page_size: int | None = None
@@ -1399,15 +1403,26 @@ class _Page(_Wire, kw_only=True):
     offset: int | None = None
 
 
-def _page(**fields: Any) -> Any:
-    return msgspec.defstruct("Page", list(fields.items()), bases=(_Page,), kw_only=True)
-
-
 class BookContents(_Wire, kw_only=True):
     """Book levels as (price, size); a size is the level's new total and "0" removes it."""
 
     bids: list[tuple[str, str]] = []
     asks: list[tuple[str, str]] = []
+
+
+class _Level(_Wire):
+    price: str
+    size: str
+
+
+class _BookSnapshot(_Wire):
+    bids: list[_Level]
+    asks: list[_Level]
+
+    def book(self) -> BookContents:
+        # As the updates say it: snapshots and updates look alike to who reads them.
+        bids, asks = ([(level.price, level.size) for level in x] for x in (self.bids, self.asks))
+        return BookContents(bids=bids, asks=asks)
 
 
 class TradeFields(_Wire, kw_only=True):
@@ -1419,6 +1434,12 @@ class TradeFields(_Wire, kw_only=True):
     price: str
     type: str = "LIMIT"
     created_at: str
+
+
+class TradesContents(_Page, kw_only=True):
+    """Trades, newest first in a snapshot and an answer, oldest first in an update."""
+
+    trades: list[TradeFields]
 
 
 class CandleFields(_Wire, kw_only=True):
@@ -1438,9 +1459,10 @@ class CandleFields(_Wire, kw_only=True):
     orderbook_mid_price_close: str | None = None
 
 
-# Newest first in a snapshot, oldest first in an update.
-TradesContents = _page(trades=list[TradeFields])
-CandlesContents = _answer(candles=list[CandleFields])
+class CandlesContents(_Wire, kw_only=True):
+    """Candles, newest first in a snapshot and an answer; one in an update."""
+
+    candles: list[CandleFields]
 
 
 class MarketFields(_Wire, kw_only=True):
@@ -1476,6 +1498,60 @@ class MarketsContents(_Wire, kw_only=True):
     markets: dict[str, MarketFields] = {}
     trading: dict[str, MarketFields] = {}
     oracle_prices: dict[str, MarketFields] = {}
+
+
+class FundingFields(_Wire, kw_only=True):
+    """A market's funding of an hour; `rate` is per hour, and positive if longs pay."""
+
+    ticker: str
+    rate: str
+    price: str
+    effective_at: str
+    effective_at_height: str = ""
+
+
+class HeightContents(_Wire, kw_only=True):
+    """A block; the snapshot says `height`, the updates `blockHeight`."""
+
+    height: str = ""
+    block_height: str = ""
+    time: str
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """Return its height and its time in nanoseconds; `ValueError` if one of them is none."""
+        return int(self.block_height or self.height), instant(self.time)
+
+
+class TimeFields(_Wire, kw_only=True):
+    """The indexer's clock: `epoch` in seconds."""
+
+    iso: str
+    epoch: float
+
+
+class ErrorFields(_Wire, kw_only=True, omit_defaults=True):
+    """A refusal: `param` names what was wrong with a request, `code` why a region is refused."""
+
+    msg: str
+    param: str | None = None
+    location: str | None = None
+    value: Any = None
+    code: str | int | None = None
+
+
+class ErrorsContents(_Wire, kw_only=True):
+    """A refusal over REST, in the venue's words."""
+
+    errors: list[ErrorFields]
+
+
+Sparklines = dict[str, list[str]]  # closing prices by ticker, newest first
+
+# === Account contents ===
+
+# What the venue says of accounts, by socket and REST: orders, fills, positions, balances, and money
+# that moved. Any field may be missing from an update.
 
 
 class PositionFields(_Wire, kw_only=True):
@@ -1573,6 +1649,7 @@ class FillFields(TradeFields, kw_only=True):
     builder_fee: str | None = None
     affiliate_rev_share: str | None = None
     quote_amount: str | None = None
+    event_id: str | None = None
     transaction_hash: str | None = None
     position_size_before: str | None = None
     position_side_before: str | None = None
@@ -1640,39 +1717,6 @@ class SubaccountContents(_Wire, kw_only=True):
     block_height: str | None = None
 
 
-class HeightContents(_Wire, kw_only=True):
-    """A block; the snapshot says `height`, the updates `blockHeight`."""
-
-    height: str = ""
-    block_height: str = ""
-    time: str
-
-
-# === Decoding ===
-
-# What was asked decides the type: a path of the indexer, or the name of a question to a node.
-
-
-class ErrorFields(_Wire, kw_only=True, omit_defaults=True):
-    """A refusal: `param` names what was wrong with a request, `code` why a region is refused."""
-
-    msg: str
-    param: str | None = None
-    location: str | None = None
-    value: Any = None
-    code: str | int | None = None
-
-
-class FundingFields(_Wire, kw_only=True):
-    """A market's funding of an hour; `rate` is per hour, and positive if longs pay."""
-
-    ticker: str
-    rate: str
-    price: str
-    effective_at: str
-    effective_at_height: str = ""
-
-
 class FundingPaymentFields(_Wire, kw_only=True):
     """What one position paid (negative) or was paid at one hour, in USDC."""
 
@@ -1724,13 +1768,6 @@ class TradeHistoryFields(_Wire, kw_only=True):
     subaccount_number: int | None = None
 
 
-class TimeFields(_Wire, kw_only=True):
-    """The indexer's clock: `epoch` in seconds."""
-
-    iso: str
-    epoch: float
-
-
 class ComplianceFields(_Wire, kw_only=True):
     """How an address stands: COMPLIANT, FIRST_STRIKE…, CLOSE_ONLY or BLOCKED, and why."""
 
@@ -1746,6 +1783,222 @@ class ScreenFields(_Wire, kw_only=True):
     reason: str | None = None
 
 
+# === Endpoints ===
+
+# The questions that the indexer answers over REST: each path with the shape of its answer, and how
+# a list is walked. Channels, decoding and `Rest` read this one table; nothing here asks anything.
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """A question to the indexer: `{name}` in its path is filled in, all else is its query.
+
+    `part` of the answer is its value, or all of it. Of a list `key` tells a row from others; it
+    is walked by `pages`, and back in time from a row's `time` by the parameter `bound`. `parent`
+    is the path of its twin, which answers for all children of a parent.
+    """
+
+    path: str
+    shape: Any
+    part: str = ""
+    parent: str = ""
+    key: tuple[str, ...] = ()
+    pages: bool = False
+    time: str = ""
+    bound: str = ""
+
+
+# The type `list[shape]` of a shape made at run time, where mypy would take that for a variable.
+_many = list.__class_getitem__
+
+
+class _Between(_Page, kw_only=True):
+    transfers_subset: list[TransferFields]
+    total_net_transfers: str
+
+
+def _page(part: str, row: type) -> Any:
+    # The shape of a list that no layer above names: it has one field of its own.
+    return msgspec.defstruct("Page", [(part, _many(row))], bases=(_Page,), kw_only=True)
+
+
+def _list(path: str, part: str, row: type, *key: str, **walk: Any) -> Endpoint:
+    # Of an account.
+    twin = "/parentSubaccount" if "funding" in path else "/parentSubaccountNumber"
+    return Endpoint(path, _page(part, row), part, path + twin, key, **walk)
+
+
+_IN_TIME: Final[Any] = {"time": "created_at", "bound": "createdBeforeOrAt"}
+_PAGED: Final[Any] = {"pages": True, **_IN_TIME}
+
+ENDPOINTS: Final[Mapping[str, Endpoint]] = {
+    "perpetual_markets": Endpoint("/v4/perpetualMarkets", MarketsContents, "markets"),
+    "order_book": Endpoint("/v4/orderbooks/perpetualMarket/{ticker}", _BookSnapshot),
+    "trades": Endpoint("/v4/trades/perpetualMarket/{ticker}", TradesContents, "trades",
+                       key=("id",), **_PAGED),
+    "candles": Endpoint("/v4/candles/perpetualMarkets/{ticker}", CandlesContents, "candles",
+                        key=("started_at",), time="started_at", bound="toISO"),
+    "historical_funding": Endpoint("/v4/historicalFunding/{ticker}",
+                                   _page("historical_funding", FundingFields),
+                                   "historical_funding", key=("effective_at",),
+                                   time="effective_at", bound="effectiveBeforeOrAt"),
+    "sparklines": Endpoint("/v4/sparklines", Sparklines),
+    "height": Endpoint("/v4/height", HeightContents),
+    "time": Endpoint("/v4/time", TimeFields),
+    "screen": Endpoint("/v4/screen", ScreenFields),
+    "compliance": Endpoint("/v4/compliance/screen/{address}", ComplianceFields),
+    "subaccounts": Endpoint("/v4/addresses/{address}", _page("subaccounts", SubaccountFields),
+                            "subaccounts"),
+    "subaccount": Endpoint(
+        "/v4/addresses/{address}/subaccountNumber/{subaccountNumber}",
+        SubaccountContents, "subaccount",
+        "/v4/addresses/{address}/parentSubaccountNumber/{parentSubaccountNumber}"),
+    "positions": _list("/v4/perpetualPositions", "positions", PositionFields,
+                       "market", "created_at", "subaccount_number", **_IN_TIME),
+    "asset_positions": _list("/v4/assetPositions", "positions", AssetPositionFields, "symbol"),
+    "orders": Endpoint("/v4/orders", list[OrderFields], "",
+                       "/v4/orders/parentSubaccountNumber", key=("id",)),
+    "order": Endpoint("/v4/orders/{id}", OrderFields),
+    "fills": _list("/v4/fills", "fills", FillFields, "id", **_PAGED),
+    "trade_history": _list("/v4/tradeHistory", "trade_history", TradeHistoryFields, "id"),
+    "transfers": _list("/v4/transfers", "transfers", TransferFields, "id", **_PAGED),
+    "transfers_between": Endpoint("/v4/transfers/between", _Between, "transfers_subset"),
+    "funding_payments": _list("/v4/fundingPayments", "funding_payments", FundingPaymentFields,
+                              "ticker", "created_at", "subaccount_number", pages=True),
+    "historical_pnl": _list("/v4/historical-pnl", "historical_pnl", PnlFields,
+                            "created_at", "block_height", **_PAGED),
+    "pnl": _list("/v4/pnl", "pnl", PnlFields, "created_at"),
+}  # fmt: skip
+
+# === Channels ===
+
+# The socket's channels. Subscribing, decoding, polling, the count of lost messages and the layers
+# above read this one table: a new channel is a row of it.
+
+Key = tuple[str, str]  # a channel and an id: what a subscription is for
+
+PER_CONNECTION: Final = 32  # subscriptions to one channel that a connection may hold (socks)
+
+
+class Channel(msgspec.Struct, frozen=True, kw_only=True):
+    """What a channel is subscribed to by, sends, and is replaced by where its socket fails.
+
+    `tells` is the kind of thing. `id` names the parts of its ids as REST names them; a channel
+    without ids is one for all, and its messages repeat its name in place of one. `snapshot` is
+    the shape of what it sends first, `update` of what follows. `rest` is asked in its place: what
+    its snapshot is made from. With `changes` an update says what changed alone, so that what fell
+    between snapshot and subscription has to be asked for. `version` is of its updates.
+    """
+
+    name: str
+    tells: str
+    id: str = ""
+    version: str = "1.0.0"
+    batched: bool = False
+    changes: bool = False
+    snapshot: Any
+    update: Any
+    rest: tuple[Endpoint, ...]
+
+    @property
+    def is_global(self) -> bool:
+        """Tell whether there is one for all, without ids."""
+        return not self.id
+
+    def parameters(self, id_: str) -> dict[str, Any]:
+        """Return the parts of an id by their names."""
+        return dict(zip(self.id.split("/"), id_.split("/"), strict=False)) if self.id else {}
+
+
+def _of_accounts(name: str, id_: str) -> Channel:
+    rest = tuple(ENDPOINTS[what] for what in ("subaccount", "orders", "fills"))
+    return Channel(
+        name=name, tells="account", id=id_, version="3.0.0", changes=True,
+        snapshot=SubaccountContents, update=SubaccountContents, rest=rest,
+    )  # fmt: skip
+
+
+CHANNELS: Final[dict[str, Channel]] = {row.name: row for row in (
+    Channel(name="v4_markets", tells="markets", batched=True,
+            snapshot=MarketsContents, update=MarketsContents,
+            rest=(ENDPOINTS["perpetual_markets"],)),
+    Channel(name="v4_block_height", tells="block",
+            snapshot=HeightContents, update=HeightContents, rest=(ENDPOINTS["height"],)),
+    Channel(name="v4_orderbook", tells="book", id="ticker", batched=True, changes=True,
+            snapshot=_BookSnapshot, update=BookContents, rest=(ENDPOINTS["order_book"],)),
+    Channel(name="v4_trades", tells="trades", id="ticker", version="2.1.0", batched=True,
+            snapshot=TradesContents, update=TradesContents, rest=(ENDPOINTS["trades"],)),
+    Channel(name="v4_candles", tells="candles", id="ticker/resolution", batched=True,
+            snapshot=CandlesContents, update=CandleFields, rest=(ENDPOINTS["candles"],)),
+    _of_accounts("v4_subaccounts", "address/subaccountNumber"),
+    _of_accounts("v4_parent_subaccounts", "address/parentSubaccountNumber"),
+)}  # fmt: skip
+
+
+def key_of(frame: Frame) -> Key:
+    """Return the channel and id that a message or a request is about, or an answer stands in for.
+
+    A channel that has no ids has none here. What stands in for no channel is about ("", "").
+    """
+    if frame.kind == "http":
+        return _key_of_answer(frame.channel)
+    row = CHANNELS.get(frame.channel)
+    return (frame.channel, "" if row is not None and row.is_global else frame.id)
+
+
+def subscriptions(
+    tickers: Iterable[str], resolutions: Iterable[str] = (), subaccount: Subaccount | None = None,
+    *, parent: bool = False,
+) -> list[list[Key]]:  # fmt: skip
+    """Spread what is asked for over as few connections as hold it; the first has all that is one.
+
+    >>> [len(keys) for keys in subscriptions([f"M{n}-USD" for n in range(40)])]
+    [66, 16]
+    """
+    rows, resolutions = [*CHANNELS.values()], tuple(resolutions)
+    keys = [(row.name, "") for row in rows if row.is_global]
+    for ticker in dict.fromkeys(tickers):
+        ids = {"ticker": [ticker], "ticker/resolution": [f"{ticker}/{x}" for x in resolutions]}
+        keys += [(row.name, id_) for row in rows for id_ in ids.get(row.id, ())]
+    if subaccount is not None:
+        whose = "address/parentSubaccountNumber" if parent else "address/subaccountNumber"
+        keys += [(row.name, str(subaccount)) for row in rows if row.id == whose]
+    counts: Counter[str] = Counter()
+    groups: defaultdict[int, list[Key]] = defaultdict(list)
+    for channel, id_ in keys:
+        groups[counts[channel] // PER_CONNECTION].append((channel, id_))
+        counts[channel] += 1
+    return [*groups.values()]
+
+
+@lru_cache(maxsize=1_024)
+def _endpoint_of(route: str) -> tuple[Endpoint, str, Mapping[str, str]] | None:
+    """Return which endpoint a path asks, by which of its patterns, and what fills that."""
+    extra = (endpoint for row in CHANNELS.values() for endpoint in row.rest)
+    for endpoint in (*ENDPOINTS.values(), *extra):
+        for path in filter(None, (endpoint.path, endpoint.parent)):
+            pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)
+            if found := re.fullmatch(pattern, route):
+                return endpoint, path, {name: unquote(x) for name, x in found.groupdict().items()}
+    return None
+
+
+def _key_of_answer(question: str) -> Key:
+    route, _, query = question.partition("?")
+    if (found := _endpoint_of(route)) is not None:
+        asked = {**found[2], **dict(parse_qsl(query))}
+        for row in CHANNELS.values():
+            names = row.id.split("/") if row.id else []
+            if found[0] in row.rest and asked.keys() >= {*names}:
+                return row.name, "/".join(asked[name] for name in names)
+    return ("", "")
+
+
+# === Decoding ===
+
+# From text to values: an envelope makes a frame, and what was asked (a channel, a path, the name of
+# a question to a node) decides the type. Any text ends in values or in a `WireError`.
+
+
 class _Envelope(msgspec.Struct, gc=False):
     type: str
     message_id: int = 0
@@ -1754,25 +2007,8 @@ class _Envelope(msgspec.Struct, gc=False):
     contents: msgspec.Raw = msgspec.Raw(b"")
 
 
-_LEVELS = _many(_texts("price", "size"))
-_BookSnapshot = _answer(bids=_LEVELS, asks=_LEVELS)
-
-# What a channel sends at first, and then.
-_CHANNELS: dict[str, tuple[Any, Any]] = {
-    "v4_orderbook": (_BookSnapshot, BookContents),
-    "v4_trades": (TradesContents, TradesContents),
-    "v4_candles": (CandlesContents, CandleFields),
-    "v4_markets": (MarketsContents, MarketsContents),
-    "v4_subaccounts": (SubaccountContents, SubaccountContents),
-    "v4_parent_subaccounts": (SubaccountContents, SubaccountContents),
-    "v4_block_height": (HeightContents, HeightContents),
-}
-_TYPES = ("subscribed", "channel_data", "channel_batch_data")
-_DECODERS: dict[tuple[str, str], Callable[[msgspec.Raw], Any]] = {
-    (type_, channel): msgspec.json.Decoder(shape).decode
-    for channel, (snapshot, update) in _CHANNELS.items()
-    for type_, shape in zip(_TYPES, (snapshot, update, _many(update)), strict=True)
-}
+_TYPES: Final = ("subscribed", "channel_data", "channel_batch_data")
+_DECODERS: Final[dict[tuple[str, str], Callable[[msgspec.Raw], Any]]] = {}  # made when needed
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 # What decoding a text can raise; brackets that nest too deep are a RecursionError.
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
@@ -1804,35 +2040,50 @@ def ws_frame(seq: int, at: int, mono: int, link: str, text: str) -> Frame:
 def contents(frame: Frame) -> list[Any]:
     """Decode what a frame carries, oldest first; empty for control messages.
 
-    The channel decides the type, as the path does for an answer; `WireError` says why not.
+    The channel decides the type, as the path does for an answer; `WireError` says why not. Who
+    asks again for the frame of the last call is given the same list: do not change it.
     """
+    last = _LAST[0]
+    if last[0] is frame:
+        return last[1]
     if frame.fault:
         raise WireError(frame.fault)
     if frame.kind == "http":
-        return [rest_contents(frame.channel, frame.text)]
-    if frame.kind != "ws" or frame.type in _CONTROL:
+        updates = [rest_contents(frame.channel, frame.text)]
+    elif frame.kind != "ws" or frame.type in _CONTROL:
         return []
-    decode = _DECODERS.get((frame.type, frame.channel))
-    if decode is None:
-        raise WireError(f"expected a known message, got {frame.type!r} on {frame.channel!r}")
+    else:
+        updates = _updates(frame)
+    _LAST[0] = (frame, updates)
+    return updates
+
+
+# `live` looks whether an update can be read, then the layers above read it: decoded once.
+_LAST: Final[list[tuple[Frame | None, list[Any]]]] = [(None, [])]
+
+
+def _updates(frame: Frame) -> list[Any]:
+    decode = _DECODERS.get((frame.type, frame.channel)) or _decoder(frame.type, frame.channel)
     try:
         decoded = decode(frame.raw)
     except _UNREADABLE as error:
         what = f"{frame.type} contents of {frame.channel}"
         raise WireError(f"expected {what}, got {frame.text[:80]!r}: {error}") from None
-    # Snapshots and updates look alike to who reads them: levels are pairs, candles are lists.
     if type(decoded) is _BookSnapshot:
-        return [_book(decoded)]
+        return [decoded.book()]
     updates = decoded if isinstance(decoded, list) else [decoded]
-    if frame.channel == "v4_candles" and frame.type != "subscribed":
+    if frame.channel == "v4_candles" and not frame.is_snapshot:
         return [CandlesContents(candles=[candle]) for candle in updates]
     return updates
 
 
-def _book(snapshot: Any) -> BookContents:
-    sides = (snapshot.bids, snapshot.asks)
-    bids, asks = ([(level.price, level.size) for level in side] for side in sides)
-    return BookContents(bids=bids, asks=asks)
+def _decoder(type_: str, channel: str) -> Callable[[msgspec.Raw], Any]:
+    row = CHANNELS.get(channel)
+    if row is None or type_ not in _TYPES:
+        raise WireError(f"expected a known message, got {type_!r} on {channel!r}")
+    shape = row.snapshot if type_ == "subscribed" else row.update
+    decode = msgspec.json.Decoder(_many(shape) if type_ == "channel_batch_data" else shape).decode
+    return _DECODERS.setdefault((type_, channel), decode)
 
 
 def perpetual_market(fields: MarketFields) -> PerpetualMarket:
@@ -1854,73 +2105,61 @@ def perpetual_market(fields: MarketFields) -> PerpetualMarket:
         raise WireError(f"expected the parameters of market {fields.ticker}: {error}") from None
 
 
-ErrorsContents = _answer(errors=list[ErrorFields])
-Sparklines = dict[str, list[str]]
-_TIERS = _many(_answer(usd_tnc_required=str, limit=int))
-_EQUITY_TIERS = _answer(short_term_order_equity_tiers=_TIERS, stateful_order_equity_tiers=_TIERS)
-_FEE_TIER = _answer(name=str, absolute_volume_requirement=str, maker_fee_ppm=int, taker_fee_ppm=int)
-
-_ANSWERS: dict[str, Any] = {
-    r"/v4/perpetualMarkets": MarketsContents,
-    r"/v4/orderbooks/perpetualMarket/[^/]+": _BookSnapshot,
-    r"/v4/trades/perpetualMarket/[^/]+": TradesContents,
-    r"/v4/candles/perpetualMarkets/[^/]+": CandlesContents,
-    r"/v4/historicalFunding/[^/]+": _answer(historical_funding=list[FundingFields]),
-    r"/v4/sparklines": Sparklines,
-    r"/v4/time": TimeFields,
-    r"/v4/height": HeightContents,
-    r"/v4/screen": ScreenFields,
-    r"/v4/compliance/screen/[^/]+": ComplianceFields,
-    r"/v4/addresses/[^/]+": _answer(subaccounts=list[SubaccountFields]),
-    r"/v4/addresses/[^/]+/(s|parentS)ubaccountNumber/\d+": SubaccountContents,
-    r"/v4/perpetualPositions": _answer(positions=list[PositionFields]),
-    r"/v4/assetPositions": _answer(positions=list[AssetPositionFields]),
-    r"/v4/orders": list[OrderFields],
-    r"/v4/orders/[^/]+": OrderFields,
-    r"/v4/fills": _page(fills=list[FillFields]),
-    r"/v4/tradeHistory": _page(trade_history=list[TradeHistoryFields]),
-    r"/v4/transfers": _page(transfers=list[TransferFields]),
-    r"/v4/transfers/between": _page(transfers_subset=list[TransferFields], total_net_transfers=str),
-    r"/v4/fundingPayments": _page(funding_payments=list[FundingPaymentFields]),
-    r"/v4/historical-pnl": _page(historical_pnl=list[PnlFields]),
-    r"/v4/pnl": _page(pnl=list[PnlFields]),
-    "equity_tiers": _answer(equity_tier_limit_config=_EQUITY_TIERS),
-    "fee_tiers": _answer(params=_answer(tiers=_many(_FEE_TIER))),
-    "user_fee_tier": _answer(index=int, tier=_FEE_TIER),
-    "withdrawal_capacity": _answer(limiter_capacity_list=_many(_texts("capacity"))),
-    "broadcast": _answer(result=_answer(code=int, log=str, codespace=str, hash=str)),
-    "latest_block": _answer(result=_answer(block=_answer(header=_texts("height", "time")))),
-    "genesis": msgspec.defstruct("Genesis", [("chain_id", str), ("genesis_time", str)]),
-}
-_TWIN = re.compile(r"/parentSubaccount(Number)?$")
-_ANSWER_DECODERS = [
-    (re.compile(asked), msgspec.json.Decoder(shape).decode) for asked, shape in _ANSWERS.items()
-]
-
-
 def rest_contents(path: str, body: str) -> Any:
     """Decode a REST answer by the path that was asked; a refusal is `ErrorsContents`.
 
     `WireError` if the path is unknown or the body is not what it should answer.
     """
-    # A parent's twin answers in the same shape; fundingPayments spells it shorter.
-    route = _TWIN.sub("", path.partition("?")[0])
-    decode = next((decode for asked, decode in _ANSWER_DECODERS if asked.fullmatch(route)), None)
-    if decode is None:
+    route = path.partition("?")[0]
+    found = _endpoint_of(route)
+    shape = _NODE_ANSWERS.get(route) if found is None else found[0].shape
+    if shape is None:
         raise WireError(f"expected the path of an indexer endpoint, got {path!r}")
-    with contextlib.suppress(*_UNREADABLE):
-        return msgspec.json.decode(body, type=ErrorsContents)
+    if (refusal := _refused(body)) is not None:
+        return refusal
     try:
-        decoded = decode(body)
+        decoded = _answer_decoder(shape)(body)
     except _UNREADABLE as error:
         raise WireError(f"expected the answer of {route}, got {body[:80]!r}: {error}") from None
-    return _book(decoded) if type(decoded) is _BookSnapshot else decoded
+    return decoded.book() if type(decoded) is _BookSnapshot else decoded
 
 
 def node_contents(kind: str, text: str) -> Any:
     """Decode a node's answer in JSON by the name of the question, as `rest_contents` a path."""
     return rest_contents(kind, text)
 
+
+def _refused(body: str) -> ErrorsContents | None:
+    with contextlib.suppress(*_UNREADABLE):
+        return msgspec.json.decode(body, type=ErrorsContents)
+    return None
+
+
+@lru_cache(maxsize=64)
+def _answer_decoder(shape: Any) -> Callable[[str], Any]:
+    return msgspec.json.Decoder(shape).decode
+
+
+def _texts(*names: str) -> Any:
+    return _with(**dict.fromkeys(names, str))
+
+
+def _with(**fields: Any) -> Any:
+    return msgspec.defstruct("Answer", list(fields.items()), bases=(_Wire,))
+
+
+_TIERS = _many(_with(usd_tnc_required=str, limit=int))
+_EQUITY_TIERS = _with(short_term_order_equity_tiers=_TIERS, stateful_order_equity_tiers=_TIERS)
+_FEE_TIER = _with(name=str, absolute_volume_requirement=str, maker_fee_ppm=int, taker_fee_ppm=int)
+_NODE_ANSWERS: Final[Mapping[str, Any]] = {
+    "equity_tiers": _with(equity_tier_limit_config=_EQUITY_TIERS),
+    "fee_tiers": _with(params=_with(tiers=_many(_FEE_TIER))),
+    "user_fee_tier": _with(index=int, tier=_FEE_TIER),
+    "withdrawal_capacity": _with(limiter_capacity_list=_many(_texts("capacity"))),
+    "broadcast": _with(result=_with(code=int, log=str, codespace=str, hash=str)),
+    "latest_block": _with(result=_with(block=_with(header=_texts("height", "time")))),
+    "genesis": msgspec.defstruct("Genesis", [("chain_id", str), ("genesis_time", str)]),
+}
 
 # === Recordings ===
 
@@ -1949,7 +2188,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 _NUMBERS = ("i", "ns", "mono", "ens", "st", "code", "n")
-_TEXTS = ("c", "d", "x", "u", "b", "id", "reason", "why", "sha256")
+_TEXTS = ("c", "d", "x", "u", "b", "id", "reason", "who", "what", "why", "sha256")
 _LINE: list[Any] = [("k", str), *((n, int, 0) for n in _NUMBERS), *((n, str, "") for n in _TEXTS)]
 _Line: Any = msgspec.defstruct("_Line", _LINE, gc=False)
 _decode_line = msgspec.json.Decoder(_Line).decode
@@ -1960,7 +2199,8 @@ class RecordingWriter:
 
     def __init__(self, path: Path, header: Header) -> None:
         self.path = path
-        self.seq = 0
+        self.seq = self._lines = 0
+        self._newest: int | None = None  # the number that the frame written last came with
         self._file: IO[bytes] = path.open("wb")
         self._compress = zstandard.ZstdCompressor(level=9, write_checksum=True).compress
         self._sha256 = hashlib.sha256()
@@ -1971,16 +2211,15 @@ class RecordingWriter:
 
     def write(self, kind: str, *, ns: int, mono: int, **fields: Any) -> int:
         """Append one event and return its number; `fields` are the format's own letters."""
-        if not self._block:
-            self._opened = mono
         self.seq += 1
-        self._append({"k": kind, "i": self.seq, "ns": ns, "mono": mono, **fields})
-        if len(self._block) >= _BLOCK_BYTES or mono - self._opened >= _BLOCK_NS:
-            self.flush()
-        return self.seq
+        return self._write(kind, ns, mono, fields)
 
     def write_frame(self, frame: Frame) -> int:
-        """Append a frame as the event that it was."""
+        """Append a frame as the event that it was.
+
+        An act with the number of the frame before it, whose consequence it is, is written with
+        that number too: it shifts no other's.
+        """
         fields = {letter: getattr(frame, part) for letter, part in _LETTERS[frame.kind].items()}
         fields |= {letter: int(fields[letter]) for letter in ("st", "code") if letter in fields}
         # What sockets say needs no name besides its text, what is asked of a node has one.
@@ -1988,7 +2227,18 @@ class RecordingWriter:
         kind = "ws" if frame.kind == "sent" else frame.kind
         if kind == "ws":
             fields["d"] = "<" if frame.kind == "ws" else ">"
-        return self.write(kind, ns=frame.at, mono=frame.mono, c=frame.link, **fields)
+        if kind != "act" or frame.seq != self._newest:
+            self.seq += 1
+        self._newest = frame.seq
+        return self._write(kind, frame.at, frame.mono, fields)
+
+    def _write(self, kind: str, ns: int, mono: int, fields: dict[str, Any]) -> int:
+        if not self._block:
+            self._opened = mono
+        self._append({"k": kind, "i": self.seq, "ns": ns, "mono": mono, **fields})
+        if len(self._block) >= _BLOCK_BYTES or mono - self._opened >= _BLOCK_NS:
+            self.flush()
+        return self.seq
 
     def flush(self) -> None:
         """Close the block at hand and give it to the operating system."""
@@ -2000,7 +2250,7 @@ class RecordingWriter:
     def close(self) -> None:
         """Write the end line and close the file; a second call does nothing."""
         if not self._file.closed:
-            end = {"k": "end", "i": self.seq + 1, "lines": self.seq + 1}
+            end = {"k": "end", "i": self.seq + 1, "lines": self._lines}
             self._append({**end, "sha256": self._sha256.hexdigest()})
             self.flush()
             self._file.close()
@@ -2008,19 +2258,21 @@ class RecordingWriter:
     def _append(self, line: dict[str, Any]) -> None:
         encoded = msgspec.json.encode(line) + b"\n"
         self._block += encoded
+        self._lines += 1
         self._sha256.update(encoded)
 
 
 _NAMES: Final = ("u", "id")
 # Which letter of an event holds which part of its frame.
 _LETTERS: Final[dict[str, dict[str, str]]] = {
-    "ws": {"x": "text"},
-    "sent": {"x": "text", "u": "channel", "id": "id"},
-    "http": {"u": "channel", "st": "type", "b": "text", "id": "id"},
-    "open": {"u": "text"},
-    "close": {"code": "type", "reason": "text"},
-    "gap": {"n": "message_id", "why": "text"},
-    "tick": {},
+    "ws": {"c": "link", "x": "text"},
+    "sent": {"c": "link", "x": "text", "u": "channel", "id": "id"},
+    "http": {"c": "link", "u": "channel", "st": "type", "b": "text", "id": "id"},
+    "open": {"c": "link", "u": "text"},
+    "close": {"c": "link", "code": "type", "reason": "text"},
+    "gap": {"c": "link", "n": "message_id", "why": "text"},
+    "tick": {"c": "link"},
+    "act": {"who": "link", "what": "type", "why": "text"},
 }
 
 
@@ -2120,7 +2372,7 @@ class Recording:
         if "channel" in parts:
             # Answers are told apart by what was asked, not by which host was asked.
             parts["channel"] = re.sub(r"^\w+://[^/]+", "", parts["channel"])
-        return Frame(line.i, at, line.mono, line.c, kind, **parts)
+        return Frame(line.i, at, line.mono, kind=kind, **parts)
 
 
 def find_recording(name: str) -> Path:
@@ -2136,7 +2388,239 @@ def find_recording(name: str) -> Path:
     return found[name]
 
 
+# === Wire writer ===
+
+# The way back: frames whose texts are as the indexer writes them, for the tests of whoever builds
+# on frames. Rows are in the indexer's own names; what one leaves out is filled in. Nothing that
+# trades writes with it.
+
+_GRIDS: Final = {"BTC-USD": (0, -10), "ETH-USD": (1, -9)}  # clob pair and atomic resolution
+_UNNUMBERED: Final = ("error", "pong")  # their message ids are the last one's
+# What a row has besides what it is given; None is filled in where the writer knows better.
+_FILLED_IN: Final[Mapping[str, Mapping[str, Any]]] = {
+    "trades": {"id": None, "type": "LIMIT", "createdAt": None, "createdAtHeight": None},
+    "fills": {
+        "id": None, "fee": "0", "type": "LIMIT", "eventId": None, "orderId": None,
+        "createdAt": None, "liquidity": "TAKER", "createdAtHeight": None,
+    },
+    "perpetualPositions": {
+        "side": None, "status": "OPEN", "netFunding": "0", "entryPrice": "0", "exitPrice": None,
+        "sumOpen": "0", "sumClose": "0", "realizedPnl": "0", "unrealizedPnl": "0",
+    },
+}  # fmt: skip
+
+_Plain = Decimal | float | str
+_Levels = Iterable[tuple[_Plain, _Plain]]
+_Row = Mapping[str, Any]
+
+
+def market_fields(ticker: str, *, price: _Plain | None, **other: Any) -> dict[str, Any]:
+    """Describe a market in the indexer's own fields; `other` fields, so named, replace them.
+
+    BTC-USD and ETH-USD have their true numbers and grids, any other market the number 2 and the
+    grid of ETH-USD. A market without an oracle price, None, is yet to begin. `baseOpenInterest`
+    is left out: the venue has long ceased to write it.
+    """
+    pair, resolution = _GRIDS.get(ticker, (2, -9))
+    fields: dict[str, Any] = {
+        "clobPairId": str(pair), "ticker": ticker, "status": "ACTIVE",
+        "oraclePrice": None if price is None else _plain(price), "priceChange24H": "0",
+        "volume24H": "0", "trades24H": 0, "nextFundingRate": "0.0000125",
+        "initialMarginFraction": "0.05", "maintenanceMarginFraction": "0.03",
+        "openInterest": "1000", "atomicResolution": resolution, "quantumConversionExponent": -9,
+        "tickSize": "", "stepSize": "", "stepBaseQuantums": 1_000_000, "subticksPerTick": 100_000,
+        "marketType": "CROSS", "openInterestLowerCap": "0", "openInterestUpperCap": "0",
+        "defaultFundingRate1H": "0",
+    } | other  # fmt: skip
+    resolution, exponent = fields["atomicResolution"], fields["quantumConversionExponent"]
+    tick = Decimal(fields["subticksPerTick"]).scaleb(exponent - resolution - 6)
+    step = Decimal(fields["stepBaseQuantums"]).scaleb(resolution)
+    return {**fields, "tickSize": _plain(tick), "stepSize": _plain(step), **other}
+
+
+def _plain(amount: _Plain) -> str:
+    # The indexer writes no exponents; a text is what a test wants it to be.
+    return amount if isinstance(amount, str) else f"{Decimal(str(amount)).normalize():f}"
+
+
+def _usdc(balance: _Plain) -> dict[str, Any]:
+    size = _plain(balance)
+    side = "SHORT" if size.startswith("-") else "LONG"
+    return {"assetId": "0", "symbol": "USDC", "side": side, "size": size.removeprefix("-")}
+
+
+def _iso(ns: int) -> str:
+    moment = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=ns // 1_000_000)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class WireWriter:
+    """Write what happens on a venue, frame by frame, as its indexer would send it.
+
+    `seq` numbers the frames, `ids` the messages of each link as the venue does: an id that is
+    spent without a message is a message lost. The next frame is of `link`, is stamped `at` and
+    `mono` (ns), which `wait` moves on, and belongs to the block `height`.
+
+    >>> contents(WireWriter().levels("ETH-USD", bids=[(2999.9, 0)]))
+    [BookContents(bids=[('2999.9', '0')], asks=[])]
+    """
+
+    def __init__(self, link: str = "c1", *, at: int = 1_767_225_600 * _SECOND) -> None:
+        self.link, self.at, self.mono = link, at, 1_000 * _SECOND
+        self.seq = self.height = 0
+        self.ids: Counter[str] = Counter()
+        self._pairs: dict[str, str] = {}
+        self._events = 0
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.at += round(seconds * _SECOND)
+        self.mono += round(seconds * _SECOND)
+
+    def event(self, kind: str, text: str = "", **parts: Any) -> Frame:
+        """Write what is no message: open, sent, close, gap or tick; `parts` are the frame's."""
+        self.seq += 1
+        parts = {"link": self.link, **parts}
+        return Frame(seq=self.seq, at=self.at, mono=self.mono, kind=kind, text=text, **parts)
+
+    def answer(self, path: str, body: Any, status: int | str = 200) -> Frame:
+        """Write an answer over REST; what is no text is written as JSON."""
+        text = body if isinstance(body, str) else msgspec.json.encode(body).decode()
+        return self.event("http", text, link="rest", channel=path, type=str(status))
+
+    def raw(self, text: str) -> Frame:
+        """Write a message of these very words."""
+        self.seq += 1
+        return ws_frame(self.seq, self.at, self.mono, self.link, text)
+
+    def message(
+        self, type: str, channel: str = "", contents: Any = None, id: str = "", **more: Any
+    ) -> Frame:
+        """Write a message of any type and contents, wrong ones too; None is without contents."""
+        # A connection counts from 0, and an error has no number of its own.
+        number = 0 if type == "connected" else self.ids[self.link] + (type not in _UNNUMBERED)
+        self.ids[self.link] = number
+        head = {"type": type, "connection_id": event_id("link", self.link), "message_id": number}
+        id = id or channel * (channel == "v4_block_height")
+        row, about = CHANNELS.get(channel), {"channel": channel, "id": id}
+        if row is not None and type.startswith("channel_"):
+            about = {"id": id, "channel": channel, "version": row.version}
+        about = {name: value for name, value in about.items() if value}
+        body = {} if contents is None else {"contents": contents}
+        return self.raw(msgspec.json.encode({**head, **about, **more, **body}).decode())
+
+    def publish(self, channel: str, *contents: Any, id: str = "", snapshot: bool = False) -> Frame:
+        """Write a snapshot or a change; several in one batch, of accounts and blocks but one."""
+        if snapshot:
+            return self.message("subscribed", channel, contents[0], id)
+        if CHANNELS[channel].batched:
+            return self.message("channel_batch_data", channel, contents, id)
+        return self.message("channel_data", channel, contents[0], id)
+
+    def markets(self, *fields: _Row) -> Frame:
+        """Begin with all markets, each described by `market_fields`."""
+        self._pairs |= {row["ticker"]: str(row["clobPairId"]) for row in fields}
+        all_ = {row["ticker"]: row for row in fields}
+        return self.publish("v4_markets", {"markets": all_}, snapshot=True)
+
+    def trading(self, ticker: str, /, **fields: Any) -> Frame:
+        """Change fields of a market."""
+        return self.publish("v4_markets", {"trading": {ticker: fields}})
+
+    def oracle(self, ticker: str, price: _Plain) -> Frame:
+        """Change an oracle price."""
+        pair = self._pairs.get(ticker, "")
+        fields = {
+            "oraclePrice": _plain(price), "effectiveAt": _iso(self.at),
+            "effectiveAtHeight": str(self.height), "marketId": int(pair) if pair.isdigit() else 0,
+        }  # fmt: skip
+        return self.publish("v4_markets", {"oraclePrices": {ticker: fields}})
+
+    def block(self, height: int = 0, time: str = "", *, snapshot: bool = False) -> Frame:
+        """Make a block: the next, and now, unless it is said which and when."""
+        self.height = height or self.height + 1
+        name = "height" if snapshot else "blockHeight"
+        contents = {name: str(self.height), "time": time or _iso(self.at)}
+        return self.publish("v4_block_height", contents, snapshot=snapshot)
+
+    def book(self, ticker: str, bids: _Levels = (), asks: _Levels = ()) -> Frame:
+        """Begin with a whole book, levels of price and size."""
+        sides = {
+            side: [{"price": _plain(price), "size": _plain(size)} for price, size in levels]
+            for side, levels in (("bids", bids), ("asks", asks))
+        }
+        return self.publish("v4_orderbook", sides, id=ticker, snapshot=True)
+
+    def levels(self, ticker: str, bids: _Levels = (), asks: _Levels = ()) -> Frame:
+        """Change levels of a book to a new total size, or to 0."""
+        sides = {
+            side: [(_plain(price), _plain(size)) for price, size in levels]
+            for side, levels in (("bids", bids), ("asks", asks))
+        }
+        return self.publish("v4_orderbook", {k: v for k, v in sides.items() if v}, id=ticker)
+
+    def trade(self, ticker: str, side: Side, size: _Plain, price: _Plain) -> Frame:
+        """Print a trade on the tape; `side` is the taker's."""
+        return self.trades(ticker, {"side": side, "size": _plain(size), "price": _plain(price)})
+
+    def trades(self, ticker: str, *rows: _Row, snapshot: bool = False) -> Frame:
+        """Print trades; a snapshot has its newest first."""
+        contents = {"trades": self._filled("trades", rows)}
+        return self.publish("v4_trades", contents, id=ticker, snapshot=snapshot)
+
+    def candles(self, ticker: str, resolution: str, *rows: _Row, snapshot: bool = False) -> Frame:
+        """Change candles, given with all their fields; a snapshot has its newest first."""
+        candles = [{"ticker": ticker, "resolution": resolution, **row} for row in rows]
+        contents = [{"candles": candles}] if snapshot else candles
+        id_ = f"{ticker}/{resolution}"
+        return self.publish("v4_candles", *contents, id=id_, snapshot=snapshot)
+
+    def account(
+        self, whose: Subaccount, usdc: _Plain, positions: Iterable[_Row] = (),
+        orders: Iterable[_Row] = (),
+    ) -> Frame:  # fmt: skip
+        """Begin with all that an account has; its equity is the balance alone."""
+        held, height = self._filled("perpetualPositions", positions), str(self.height)
+        summary = {
+            "address": whose.owner, "subaccountNumber": whose.number, "equity": _plain(usdc),
+            "freeCollateral": _plain(usdc),
+            "openPerpetualPositions": {row["market"]: row for row in held},
+            "assetPositions": {"USDC": _usdc(usdc)}, "marginEnabled": True,
+            "updatedAtHeight": height, "latestProcessedBlockHeight": height,
+        }  # fmt: skip
+        contents = {"subaccount": summary, "orders": list(orders), "blockHeight": height}
+        return self.publish("v4_subaccounts", contents, id=str(whose), snapshot=True)
+
+    def account_update(
+        self, whose: Subaccount, *, usdc: _Plain | None = None, **contents: Any
+    ) -> Frame:
+        """Change an account: its `usdc`, `fills`, `perpetualPositions`, `orders`, `transfers`."""
+        made = {
+            name: self._filled(name, rows) if name in _FILLED_IN else rows
+            for name, rows in contents.items()
+        }
+        if usdc is not None:
+            made["assetPositions"] = [_usdc(usdc)]
+        made["blockHeight"] = str(self.height)
+        return self.publish("v4_subaccounts", made, id=str(whose))
+
+    def _filled(self, kind: str, rows: Iterable[_Row]) -> list[dict[str, Any]]:
+        return [{**self._known(kind, row), **row} for row in rows]
+
+    def _known(self, kind: str, row: _Row) -> dict[str, Any]:
+        self._events += 1
+        event, now = f"{self.height:08x}{2:08x}{self._events:08x}", _iso(self.at)
+        known = {
+            "id": event, "eventId": event, "createdAt": now, "createdAtHeight": str(self.height),
+            "side": "SHORT" if str(row.get("size", "")).startswith("-") else "LONG",
+        }  # fmt: skip
+        return {k: known.get(k) if v is None else v for k, v in _FILLED_IN[kind].items()}
+
+
 # === Streams ===
+
+# The operator that each layer is built from, and the source that needs no network. Nothing here
+# subscribes but `collect`, which is for tests and tools.
 
 Pacer = Callable[[Frame], bool]
 _Scheduler = SchedulerBase | None
@@ -2149,8 +2633,8 @@ def fold(
 
     Hot or cold as the source is, ends with it, on its thread; what `step` raises is an error.
 
-        source  --a-----b----|
-        fold    --x-y---z----|
+        source  --a------b--|
+        fold    --(x,y)--z--|
     """
 
     def operator(source: Observable[_A]) -> Observable[_B]:
@@ -2186,7 +2670,7 @@ def replay(
     end or a `RecordingError`. A virtual `scheduler` is advanced to each frame before it is
     emitted. `pace` sees each frame first: it may wait, and ends the replay by returning False.
 
-        replay  --f-f---f|
+        replay  f-f---(f,|)
     """
     if speed is not None and not speed > 0:
         raise ConnError(f"expected a speed above 0, got {speed}")
@@ -2254,18 +2738,57 @@ def from_generator(source: Callable[[], Generator[Frame]]) -> Observable[Frame]:
     return Observable(subscribe)
 
 
+MARBLE_CASES: Final = ("completes", "never", "empty", "error", "late")
+_MARBLES: Final = re.compile(r"^ +\w+ +(\S*-\S*\|\)?)$", re.MULTILINE)
+_AT_END: Final = re.compile(r"\([^()]*\|\)|\|")  # the end, and what is emitted with it
+
+
+def play(
+    described: Callable[..., Any], operator: Callable[[Observable[_A]], Observable[_B]],
+    values: Mapping[str, _A], letter: Callable[[_B], str] = str, case: str = "completes",
+) -> tuple[list[Any], list[Any]]:  # fmt: skip
+    """Play the marbles in a docstring through its operator; return what came and what is drawn.
+
+    The first line is the source, in virtual time, whose letters stand for `values`; the second
+    the result, in which `letter` names what comes out. Beside what is drawn there are the cases
+    of a source that says nothing ("never"), only ends ("empty"), fails where it ended ("error")
+    or goes on after its end ("late"). In marbles, `(a,b)` are two letters of one instant.
+    """
+    from reactivex.observable.marbles import parse
+    from reactivex.testing import TestScheduler
+    from reactivex.testing.marbles import messages_to_records
+
+    def records(marbles: str, lookup: Mapping[Any, Any]) -> list[Any]:
+        parsed = parse(marbles, time_shift=200.0, lookup=lookup, error=error)
+        return messages_to_records(parsed)  # subscribed to at 200
+
+    scheduler, error = TestScheduler(), ConnError("the source failed")
+    source, result = _marbles(described, case)
+    hot = scheduler.create_hot_observable(records(source, values))
+    came = scheduler.start(lambda: hot.pipe(operator, operators.map(letter)))
+    return came.messages, records(result, {})
+
+
+def _marbles(described: Callable[..., Any], case: str = "completes") -> list[str]:
+    lines = _MARBLES.findall(described.__doc__ or "")
+    if case in ("never", "empty"):
+        end = "|" if case == "empty" else ""
+        return [re.sub(r"[^-|]", "-", _AT_END.sub("|", line)).replace("|", end) for line in lines]
+    if case == "error":
+        return [_AT_END.sub("#", line) for line in lines]
+    if case == "late":
+        first = re.sub(r"[^A-Za-z]", "", lines[0])[0]
+        return [f"{lines[0]}--{first}", *lines[1:]]
+    return list(lines)
+
+
 # === Continuity ===
 
-Key = tuple[str, str]  # a channel and an id: what a subscription is for
+# Which messages of a connection are lost, by the venue's own count, which runs over all channels.
+# A fold of frames: `live` resubscribes by it, and the data layer judges by it in a replay too.
 
 _REACH: Final = 1_024  # how many ids back a message may still come
 _OVERDUE_NS: Final = 10 * _SECOND
-_GLOBAL: Final = frozenset(["v4_markets", "v4_block_height"])  # their answers repeat the channel
-
-
-def key_of(frame: Frame) -> Key:
-    """Return what a message or a request is about; channels that have no ids have none here."""
-    return (frame.channel, "" if frame.channel in _GLOBAL else frame.id)
 
 
 @dataclass(slots=True, eq=False)
@@ -2312,7 +2835,7 @@ class Continuity:
             return ""
         # A snapshot is no witness: its id was taken before, and it may always come late.
         doubt = None
-        if frame.type != "subscribed":
+        if not frame.is_snapshot:
             doubt, self._doubt = self._doubt, None
         # An error has no number of its own: it says which was the newest, or its request's.
         owns = frame.type not in ("error", "pong")
@@ -2325,7 +2848,7 @@ class Continuity:
             self._begin(number)
         elif owns and not self._fill(number):
             return "duplicate"
-        elif owns and frame.type != "subscribed":
+        elif owns and not frame.is_snapshot:
             trouble = "out_of_order"
         self._settle(frame)
         self.lost = self._unexplained() + beyond
@@ -2374,7 +2897,7 @@ class Continuity:
             if (key := _settled(frame, self.owed)) is not None:
                 self._answered(key)
             # Some servers refuse with the id at hand, though the request's own is spent.
-            if frame.type == "error" and frame.message_id not in self._open:
+            if frame.is_refusal and frame.message_id not in self._open:
                 self._excuse(frame.message_id)
         return ""
 
@@ -2403,7 +2926,7 @@ _REFUSING_WORDS: Final = (
 
 def _is_answer(frame: Frame) -> bool:
     refuses = frame.channel != "" or any(words in frame.text for words in _REFUSING_WORDS)
-    return frame.type == "subscribed" or (frame.type == "error" and refuses)
+    return frame.is_snapshot or (frame.is_refusal and refuses)
 
 
 def _settled(frame: Frame, asked: Iterable[Key]) -> Key | None:
@@ -2415,6 +2938,9 @@ def _settled(frame: Frame, asked: Iterable[Key]) -> Key | None:
 
 
 # === Connection states ===
+
+# How each link stands, as a table of states and events. A fold of frames: a recording gives the
+# same states as its run. `live` polls and hangs up by it.
 
 
 class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
@@ -2520,7 +3046,7 @@ class _Connections:
 
     def _on_block(self, frame: Frame) -> Iterator[_Event]:
         for height, time_ns in _blocks(frame):
-            if height <= self._height and frame.type != "subscribed":
+            if height <= self._height and not frame.is_snapshot:
                 continue
             chain = self.links.setdefault("chain", _Watched(frame.mono))
             self._height, chain.heard, lag_ns = height, frame.mono, frame.at - time_ns
@@ -2545,8 +3071,8 @@ class _Connections:
         link = self._link(frame)
         lasted = link.opened and frame.mono - link.opened > _LASTING_NS
         link.opened, link.failures = 0, 0 if lasted else link.failures + 1
-        code = "" if frame.type in ("", "0") else f"{frame.type} "
-        reason = f"{code}{frame.text or 'closed'}"
+        code = f"{frame.status} " if frame.status else ""
+        reason = f"{code}{frame.reason or 'closed'}"
         if link.failures >= _ATTEMPTS:
             yield frame.link, "give_up", f"{link.failures} attempts failed, at last: {reason}"
         else:
@@ -2555,7 +3081,7 @@ class _Connections:
     def _on_gap(self, frame: Frame) -> Iterator[_Event]:
         for name, link in self.links.items():
             if link.opened and frame.link in ("", name):
-                yield name, "gap", frame.text
+                yield name, "gap", frame.reason
 
     def _on_tick(self, frame: Frame) -> Iterator[_Event]:
         if frame.link not in _CLOCK:
@@ -2591,25 +3117,20 @@ def _blocks(frame: Frame) -> Iterator[tuple[int, int]]:
         return
     # What cannot be read is no block; the layer above counts it.
     with contextlib.suppress(WireError, ValueError, ArithmeticError):
-        for block in contents(frame):
-            if isinstance(block, HeightContents):
-                moment = datetime.fromisoformat(block.time)
-                moment = moment.replace(tzinfo=moment.tzinfo or UTC)
-                time_ns = (moment - _EPOCH) // timedelta(microseconds=1) * 1000
-                yield int(block.block_height or block.height), time_ns
-
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+        for part in contents(frame):
+            if isinstance(part, HeightContents):
+                yield part.block
 
 
 def connection_states() -> Callable[[Observable[Frame]], Observable[ConnectionState]]:
     """Tell each transition of each link, and of all together, with its reason.
 
     Cold if the source is; replays nothing; on the source's thread; the same frames make the same
-    transitions. When the source completes all links are closed, and so is the stream.
+    transitions. When the source completes all links are closed, and so is the stream. Below, a
+    link turns subscribing, live, stale and backing off; in capitals, so do all together.
 
-        frames  --open--ws--tick----close--|
-        states  --s-----l---s--------b-----c|
+        frames  --o------m------t------c------|
+        states  --(s,S)--(l,L)--(t,T)--(b,B)--(c,C,|)
     """
 
     def step(state: _Connections, event: Notification[Frame]) -> list[ConnectionState]:
@@ -2620,160 +3141,10 @@ def connection_states() -> Callable[[Observable[Frame]], Observable[ConnectionSt
     return compose(operators.materialize(), fold(_Connections, step))
 
 
-# === Accounts ===
-
-
-class AccountUpdate(msgspec.Struct, frozen=True, kw_only=True):
-    """What became known of subaccount `owner`/`number` in frame `seq`.
-
-    `what` says what `value` is: an order (all that is known of it, however little the frame
-    said), a fill, position, asset, transfer, funding payment, or the subaccount's sum; of a frame
-    that cannot be read, which is unreadable, the reason.
-    """
-
-    seq: int
-    at: int
-    owner: str
-    number: int
-    what: str
-    value: Any
-
-
-RECENT_NS: Final = 1_500_000_000  # what the socket said so lately, an answer may not know yet
-_REMEMBERED: Final = 10_000  # things of a kind; the oldest is forgotten
-
-# What is told of an account, and what makes it the same thing when it is told again.
-_THINGS: Final[dict[type, tuple[str, tuple[str, ...]]]] = {
-    SubaccountFields: ("subaccount", ()),
-    OrderFields: ("order", ("id",)),
-    FillFields: ("fill", ("id",)),
-    PositionFields: ("position", ("market",)),
-    AssetPositionFields: ("asset", ("symbol",)),
-    # By the socket it has no id.
-    TransferFields: (
-        "transfer",
-        ("transaction_hash", "created_at_height", "type", "size", "symbol", "sender", "recipient"),
-    ),
-    FundingPaymentFields: ("funding", ("ticker", "created_at")),
-}
-_ONCE: Final = (FillFields, TransferFields, FundingPaymentFields)  # they happened, and stay so
-_SUBACCOUNT = re.compile(r"/v4/addresses/([^/]+)/(?:s|parentS)ubaccountNumber/(\d+)")
-_LISTS = re.compile(r"/v4/(orders|fills|transfers|fundingPayments)(/parentSubaccount(Number)?)?")
-_ACCOUNTS: Final = ("v4_subaccounts", "v4_parent_subaccounts")
-
-
-class _Ledger:
-    """What accounts have, each thing as it was said last."""
-
-    def __init__(self) -> None:
-        self._known: dict[type, dict[Any, Any]] = {kind: {} for kind in _THINGS}
-        self._said: dict[type, dict[Any, int]] = {kind: {} for kind in _THINGS}
-
-    def step(self, frame: Frame) -> Iterator[AccountUpdate]:
-        """Return what is new in a frame; what was known already, from wherever, is not."""
-        told = None if frame.fault else _account_of(frame)
-        if told is None:
-            return
-        owner, number = told
-        update = partial(AccountUpdate, seq=frame.seq, at=frame.at, owner=owner)
-        try:
-            rows = [*self._rows(contents(frame), owner, number)]
-        except (WireError, ValueError) as error:
-            yield update(number=number, what="unreadable", value=str(error))
-            return
-        for child, row in rows:
-            if (value := self._learn(frame, (owner, child), row)) is not None:
-                yield update(number=child, what=_THINGS[type(row)][0], value=value)
-
-    def _rows(self, part: Any, owner: str, number: int) -> Iterator[tuple[int, Any]]:
-        if isinstance(part, (list, dict)):
-            for each in part.values() if isinstance(part, dict) else part:
-                yield from self._rows(each, owner, number)
-            return
-        own = getattr(part, "subaccount_number", None)
-        number = number if own is None else int(own)
-        if type(part) in _THINGS:
-            yield number, part
-        if isinstance(part, SubaccountFields):
-            yield from self._closed(part, owner, number)
-        if isinstance(part, SubaccountFields) or type(part) not in _THINGS:
-            for name in getattr(part, "__struct_fields__", ()):
-                yield from self._rows(getattr(part, name), owner, number)
-
-    def _closed(
-        self, part: SubaccountFields, owner: str, number: int
-    ) -> Iterator[tuple[int, PositionFields]]:
-        # A sum names every open position: what it does not name was closed unseen.
-        if part.child_subaccounts:
-            return
-        for key, known in self._known[PositionFields].items():
-            unnamed = known.market not in part.open_perpetual_positions
-            if key[:2] == (owner, number) and known.status == "OPEN" and unnamed:
-                yield number, msgspec.structs.replace(known, status="CLOSED", size="0")
-
-    def _learn(self, frame: Frame, who: tuple[str, int], row: Any) -> Any:
-        kind = type(row)
-        known, said = self._known[kind], self._said[kind]
-        key = (*who, *(_comparable(getattr(row, name)) for name in _THINGS[kind][1]))
-        was = known.get(key)
-        if frame.kind == "ws":
-            said[key] = frame.mono
-        elif frame.mono - said.get(key, -RECENT_NS) < RECENT_NS:
-            return None
-        now = row if was is None else was if kind in _ONCE else _merged(was, row)
-        if now == was:
-            return None
-        known[key] = now
-        for kept in (known, said):
-            if len(kept) > _REMEMBERED:
-                del kept[next(iter(kept))]
-        return now
-
-
-def _merged(was: Any, row: Any) -> Any:
-    # A part that is not said again is as it was.
-    said = {k: v for k, v in msgspec.structs.asdict(row).items() if v is not None}
-    return msgspec.structs.replace(was, **said)
-
-
-def _comparable(value: Any) -> Any:
-    return msgspec.structs.astuple(value) if isinstance(value, msgspec.Struct) else value
-
-
-class _Addressed(msgspec.Struct, rename="camel"):
-    subaccount_number: Any = None
-
-
-def _account_of(frame: Frame) -> tuple[str, int] | None:
-    if frame.kind == "ws" and frame.channel in _ACCOUNTS:
-        owner, _, number = frame.id.partition("/")
-        # On a parent's channel the envelope names the child.
-        child = msgspec.json.decode(frame.text, type=_Addressed).subaccount_number
-        at = child if isinstance(child, int) else int(number) if number.isdecimal() else None
-        return None if at is None else (owner, at)
-    if frame.kind != "http":
-        return None
-    path, _, query = frame.channel.partition("?")
-    if one := _SUBACCOUNT.fullmatch(path):
-        return one[1], int(one[2])
-    asked = dict(parse_qsl(query)) if _LISTS.fullmatch(path) else {}
-    number = asked.get("subaccountNumber", asked.get("parentSubaccountNumber", ""))
-    return (asked.get("address", ""), int(number)) if number.isdecimal() else None
-
-
-def account_updates() -> Callable[[Observable[Frame]], Observable[AccountUpdate]]:
-    """Tell what changes of accounts: each order, fill and balance, from sockets and answers.
-
-    Hot or cold as the source is, on its thread; replays nothing; ends with it. A fill, transfer or
-    payment comes once, whoever tells of it first; an order or position when it changes.
-
-        frames   --s------f--f---|
-        updates  --opa----f------|
-    """
-    return fold(_Ledger, _Ledger.step)
-
-
 # === Lifecycle ===
+# What became of each order, whoever reports it: a state machine as a table, and the fold of what
+# was sent, what a node answered and what the indexer reports. Nothing here decodes a frame's
+# contents or knows what an account holds.
 
 
 class OrderState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -2781,7 +3152,9 @@ class OrderState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `leaving` says that a node has taken it off its book, which is no promise: it may still fill
     until its last block has passed. `named` is how a cancel would name it, None if not known;
-    `order` is what we sent, None if somebody else did; `size` 0 is not known.
+    `order` is what we sent, None if somebody else did; `size` 0 is not known. `row` is all that
+    the indexer has reported of it, None before it reported anything, and `height` the newest
+    block of those reports.
     """
 
     id: str
@@ -2794,11 +3167,13 @@ class OrderState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     named: CancelRequest | None = None
     order: OrderRequest | None = None
     before: "OrderState | None" = None  # what stands if the replacement on its way is refused
+    row: OrderFields | None = None
+    height: int = 0
     seq: int
 
     @property
     def final(self) -> bool:
-        """Tell whether nothing more is to come, but for fills that are told late."""
+        """Tell whether nothing more is to come, but for fills that are reported late."""
         return self.status in _FINAL
 
 
@@ -2824,10 +3199,10 @@ _EVENT_OF: Final = {
     **dict.fromkeys(("CANCELED", "ERROR"), "cancelled"),
 }
 
-# What the indexer tells of a block may come a little after the block's height: only then is an
-# order that nobody spoke of again certain to be gone.
+# What the indexer reports of a block may come a little after the block's height: only then is an
+# order that nobody mentioned again certain to be gone.
 _GRACE_BLOCKS, _GRACE_S = 1, 2
-_KEPT: Final = 4096
+_MOST_ORDERS: Final = 4096
 
 
 class _Sent(msgspec.Struct, kw_only=True):
@@ -2866,17 +3241,17 @@ class Result(msgspec.Struct, kw_only=True):
 class _Answer(msgspec.Struct, kw_only=True):
     to: str
     ids: list[str]
-    until: int = 0  # the block or time that was asked for: tells a replacement from the replaced
+    until: int = 0  # the block or time that was requested: tells a replacement from the replaced
     result: Result | None = None
     errors: list[ErrorFields] = []
-    again: bool = False  # refused for its sequence alone, and sent anew with the right one
+    again: bool = False  # refused for its sequence alone, and sent again with the right one
 
 
 class Lifecycle:
-    """The orders of all subaccounts as the frames tell of them; `orders` by id, oldest first.
+    """The orders of all subaccounts; `orders` by id, oldest first.
 
-    `height` and `time` are of the last block that the indexer told of: a node is ahead of it,
-    and what the indexer has not told yet must not count as never having been.
+    `height` and `time` are of the last block that the indexer reported: a node is ahead of it,
+    and what the indexer has not reported yet must not count as never having been.
     """
 
     def __init__(self) -> None:
@@ -2889,14 +3264,15 @@ class Lifecycle:
         """Return the orders that may still fill, oldest first."""
         return [state for state in self.orders.values() if not state.final]
 
-    def _sent(self, frame: Frame) -> Iterable[OrderState]:
+    def sent(self, frame: Frame) -> Iterator[OrderState]:
+        """Take what was sent to a node."""
         sent = msgspec.json.decode(frame.text, type=_Sent)
         if sent.place is None:
             return
         before = self.orders.get(sent.ids[0])
         live = before if before is not None and not before.final else None
         if live is not None and live.order == sent.place:
-            return  # anew, since the first was refused for its sequence alone
+            return  # sent again, since the first was refused for its sequence alone
         # What an id has filled counts for the order that takes its place.
         filled = Decimal(0) if before is None else before.filled
         status: Status = "PENDING" if live is None else live.status
@@ -2905,7 +3281,8 @@ class Lifecycle:
             filled=filled, named=cancel(sent.place), order=sent.place, before=live, seq=frame.seq,
         ))  # fmt: skip
 
-    def _answer(self, frame: Frame) -> Iterable[OrderState]:
+    def answered(self, frame: Frame) -> Iterator[OrderState]:
+        """Take what a node answered to it."""
         answer = msgspec.json.decode(frame.text, type=_Answer)
         for id in () if answer.again or answer.to != "place" else answer.ids:
             # Unknown if it was not even sent, or if the recording began later.
@@ -2918,7 +3295,7 @@ class Lifecycle:
             elif result is None or result.is_taken or not newest:
                 if id in self.orders:
                     taken = result is None or result.is_taken
-                    behind = None if newest else _answered(before, answer.until, taken)
+                    behind = None if newest else _behind(before, answer.until, taken)
                     self._put(msgspec.structs.replace(old, before=behind))
             elif before is not None:
                 why = f"replacement refused: {result.reason}"
@@ -2928,35 +3305,21 @@ class Lifecycle:
             else:
                 yield from self._move(old, "refused", frame.seq, reason=result.reason)
 
-    def _account(self, frame: Frame) -> Iterable[OrderState]:
-        for said in contents(frame):
-            yield from self._changes(frame.id, said.orders, said.fills, frame.seq)
-            if frame.type == "subscribed":
-                yield from self._absent(frame, {row.id for row in said.orders})
-            yield from self._block(int(said.block_height or 0), 0, frame.seq)
-
-    def _history(self, frame: Frame) -> Iterable[OrderState]:
-        [said] = contents(frame)
-        owner = "".join(parse_qs(urlsplit(frame.channel).query).get("address", []))
-        rows = said if isinstance(said, list) else [said] if isinstance(said, OrderFields) else []
-        yield from self._changes(f"{owner}/0", rows, getattr(said, "fills", []), frame.seq)
-
-    def _changes(
-        self, id: str, rows: Iterable[OrderFields], fills: Iterable[FillFields], seq: int
-    ) -> Iterable[OrderState]:
-        owner, _, number = id.partition("/")
-        for row in rows:
-            # A parent's channel and a list of orders hold rows of several subaccounts.
-            own = number if row.subaccount_number is None else row.subaccount_number
-            yield from self._row(row, f"{owner}/{own}", seq)
-        for fill in fills:
-            yield from self._fill(fill, seq)
-
-    def _row(self, row: OrderFields, subaccount: str, seq: int) -> Iterable[OrderState]:
+    def reported(
+        self, row: OrderFields, subaccount: str, height: int, seq: int
+    ) -> Iterator[OrderState]:
+        """Take a row that the indexer reports; one older than what is known changes nothing."""
         new = OrderState(id=row.id, subaccount=subaccount, status="UNRESOLVED", seq=seq)
         old = self.orders.get(row.id, new)
+        at = int(row.updated_at_height or height)
+        if row.updated_at_height and at < old.height:
+            return
         event = _EVENT_OF.get(row.status or "", "")
-        known: dict[str, Any] = {"filled": number(row.total_filled or "0")}
+        known: dict[str, Any] = {
+            "filled": number(row.total_filled or "0"),
+            "row": row if old.row is None else _merged(old.row, row),
+            "height": max(at, old.height),
+        }
         if row.size and old.order is None:
             known["size"] = number(row.size)
         if old.named is None:
@@ -2968,29 +3331,24 @@ class Lifecycle:
             known["leaving"] = event == "leaving"
         yield from self._move(old, event, seq, **known)
 
-    def _fill(self, fill: FillFields, seq: int) -> Iterable[OrderState]:
-        old = self.orders.get(fill.order_id or "")
+    def filled(self, order_id: str, fill_id: str, size: Decimal, seq: int) -> Iterator[OrderState]:
+        """Take a fill of an order; the same one reported again changes nothing."""
+        old = self.orders.get(order_id)
         if old is not None:
-            # By id: the socket, a snapshot and REST tell of the same fill.
             fills = self._fills.setdefault(old.id, {})
-            fills[fill.id] = number(fill.size)
-            yield from self._move(old, "", seq, filled=sum(fills.values(), Decimal(0)))
+            fills[fill_id] = size
+            total = sum(fills.values(), Decimal(0))
+            yield from self._move(old, "", seq, filled=total)
 
-    def _absent(self, frame: Frame, told: set[str]) -> Iterable[OrderState]:
+    def listed(self, whose: Callable[[str], bool], ids: set[str], seq: int) -> Iterator[OrderState]:
         """Doubt what a snapshot should list and does not: it ended while nobody listened."""
-        for id in sorted(self._live - told):
-            owner, _, own = self.orders[id].subaccount.partition("/")
-            if frame.channel == "v4_parent_subaccounts":
-                own = str(int(own) % _PARENTS)
-            if f"{owner}/{own}" == frame.id:
+        for id in sorted(self._live - ids):
+            if whose(self.orders[id].subaccount):
                 why = "absent from a snapshot"
-                yield from self._move(self.orders[id], "absent", frame.seq, reason=why)
+                yield from self._move(self.orders[id], "absent", seq, reason=why)
 
-    def _blocks(self, frame: Frame) -> Iterable[OrderState]:
-        for height, time_ns in blocks_of(frame):
-            yield from self._block(height, time_ns // 1_000_000_000, frame.seq)
-
-    def _block(self, height: int, time_s: int, seq: int) -> Iterable[OrderState]:
+    def block(self, height: int, time_s: int, seq: int) -> Iterator[OrderState]:
+        """Move to a block: an order whose end has passed, and that nobody mentioned, is gone."""
         self.height, self.time = max(self.height, height), max(self.time, time_s)
         for old in [self.orders[id] for id in sorted(self._live)]:
             if old.named is not None:
@@ -2998,7 +3356,7 @@ class Lifecycle:
                 if 0 < block < self.height - _GRACE_BLOCKS or 0 < until < self.time - _GRACE_S:
                     yield from self._move(old, "expired", seq, reason=old.reason or "EXPIRED")
 
-    def _move(self, old: OrderState, event: str, seq: int, **known: Any) -> Iterable[OrderState]:
+    def _move(self, old: OrderState, event: str, seq: int, **known: Any) -> Iterator[OrderState]:
         """Apply an event to an order: its state if that changed anything."""
         filled = max(old.filled, known.pop("filled", old.filled))
         status: Status = _NEXT.get(event, {}).get(old.status, old.status)
@@ -3017,20 +3375,24 @@ class Lifecycle:
             ended = {"reason": old.reason} if old.final else {}
             known |= {"reason": ""} if status == "FILLED" else ended
         new = msgspec.structs.replace(old, status=status, filled=filled, **known)
-        if new != old or old.id not in self.orders:
+        # Another row that says the same is remembered, and is no news.
+        same = msgspec.structs.replace(new, row=old.row, height=old.height) == old
+        if not same or old.id not in self.orders:
             yield self._put(msgspec.structs.replace(new, seq=seq))
+        elif new != old:
+            self._put(new)
 
     def _put(self, state: OrderState) -> OrderState:
         self.orders[state.id] = state
         (self._live.discard if state.final else self._live.add)(state.id)
-        if len(self.orders) > _KEPT:
-            for id in [id for id, kept in self.orders.items() if kept.final][:1]:
+        if len(self.orders) > _MOST_ORDERS:
+            for id in [id for id, known in self.orders.items() if known.final][:1]:
                 del self.orders[id]
                 self._fills.pop(id, None)
         return state
 
 
-def _answered(state: OrderState | None, until: int, taken: bool) -> OrderState | None:
+def _behind(state: OrderState | None, until: int, taken: bool) -> OrderState | None:
     """Return what stands behind a replacement once one of the requests before it is answered."""
     later = []
     while state is not None and (state.named is None or good_until(state.named) != until):
@@ -3043,6 +3405,12 @@ def _answered(state: OrderState | None, until: int, taken: bool) -> OrderState |
     return state
 
 
+def _merged(old: OrderFields, new: OrderFields) -> OrderFields:
+    # An update names what changed: what it leaves out keeps its value.
+    given = {k: v for k, v in msgspec.structs.asdict(new).items() if v is not None}
+    return msgspec.structs.replace(old, **given)
+
+
 def _name_of(row: OrderFields) -> CancelRequest | None:
     if not (row.client_id and row.clob_pair_id and row.order_flags):
         return None
@@ -3050,63 +3418,18 @@ def _name_of(row: OrderFields) -> CancelRequest | None:
     return CancelRequest(
         ticker=row.ticker or "", clob_pair_id=int(row.clob_pair_id), client_id=int(row.client_id),
         order_flags=int(row.order_flags), good_til_block=int(row.good_til_block or 0),
-        good_til_block_time=int(datetime.fromisoformat(until).timestamp()) if until else 0,
+        good_til_block_time=(instant(until) // 1_000_000_000 if until else 0),
     )  # fmt: skip
 
 
-def good_until(wish: OrderRequest | CancelRequest) -> int:
+def good_until(request: OrderRequest | CancelRequest) -> int:
     """Return the last block, or for stateful orders the time, of an order or its cancel."""
-    return wish.good_til_block or wish.good_til_block_time
+    return request.good_til_block or request.good_til_block_time
 
 
 def blocks_of(frame: Frame) -> list[tuple[int, int]]:
-    """Return the height and the time in nanoseconds of each block that a frame tells of."""
-    told = [said for said in contents(frame) if isinstance(said, HeightContents)]
-    heights = [int(said.block_height or said.height) for said in told]
-    times = [datetime.fromisoformat(said.time).timestamp() for said in told]
-    return [(height, int(at * 1e9)) for height, at in zip(heights, times, strict=True)]
-
-
-_READERS: Final[
-    Mapping[tuple[str, bool, str], Callable[[Lifecycle, Frame], Iterable[OrderState]]]
-] = {
-    # A recording keeps a sent frame's text, and not what stood beside it.
-    **{("sent", True, what): Lifecycle._sent for what in ("", "place", "cancel", "batch_cancel")},
-    ("http", True, "broadcast"): Lifecycle._answer,
-    ("ws", False, "v4_subaccounts"): Lifecycle._account,
-    ("ws", False, "v4_parent_subaccounts"): Lifecycle._account,
-    ("ws", False, "v4_block_height"): Lifecycle._blocks,
-    ("http", False, "orders"): Lifecycle._history,
-    ("http", False, "fills"): Lifecycle._history,
-    ("http", False, "height"): Lifecycle._blocks,
-}
-
-
-def fold_order_frame(state: Lifecycle, frame: Frame) -> Iterable[OrderState]:
-    """Fold one frame; return the states it changed, none if it cannot be read."""
-    channel = frame.channel
-    # Of a path what was asked, without whom it was asked about.
-    asked = channel.partition("?")[0].split("/")[2] if channel.startswith("/v4/") else channel
-    reader = _READERS.get((frame.kind, frame.link == "node", asked))
-    if reader is None:
-        return ()
-    changed: list[OrderState] = []
-    with contextlib.suppress(ConnError, msgspec.DecodeError, ValueError):
-        # What was read before it broke has changed the state, and is told.
-        changed.extend(reader(state, frame))
-    return changed
-
-
-def orders() -> Callable[[Observable[Frame]], Observable[OrderState]]:
-    """Emit an order's state whenever a frame changes it.
-
-    Hot or cold as the source is, ends with it, on its thread; a frame that cannot be read
-    changes nothing.
-
-        source  --sent-answer-update-----height-|
-        orders  --P-----------O----------C------|
-    """
-    return fold(Lifecycle, fold_order_frame)
+    """Return the height and the time in nanoseconds of each block that a frame reports."""
+    return [part.block for part in contents(frame) if isinstance(part, HeightContents)]
 
 
 _Cancels = dict[str, list[CancelRequest | BatchCancel]]
@@ -3132,13 +3455,999 @@ def cancel_all(states: Iterable[OrderState], *, good_til_block: int = 0) -> _Can
     return wishes
 
 
-# === Limits ===
+# === Account blocks ===
+# What an account is worth and has earned, as a fold over blocks: pure, and the same in whatever
+# order, by whichever source and however often the facts of a block are reported. A block's facts
+# are its fills, its transfers, and the sizes and balances that the venue reported under its
+# height. Nothing here decodes, and no `realizedPnl` of the venue is believed.
 
-# The venue counts per address and group in windows of ten seconds that begin when it likes.
 
-WINDOW_NS: Final = 10_000_000_000
+class AccountFill(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One fill of ours. `quote` and `fee` are quote quantums; a rebate's fee is negative.
+
+    A liquidation's `fee` is what the insurance fund took, and its `order_id` is empty, as that of
+    a deleveraging is. `event_id` (hexadecimal: height, transaction, event) orders the fills of a
+    block; REST leaves it out and says what the position was before, `held` in signed base units.
+    """
+
+    id: str
+    order_id: str
+    ticker: str
+    side: Side
+    size: Decimal
+    price: Decimal
+    quote: int
+    fee: int
+    liquidity: str
+    type: str
+    height: int
+    created_at: str
+    event_id: str = ""
+    held: Decimal | None = None
+
+    @property
+    def signed(self) -> Decimal:
+        """Return the size with its direction: positive buys."""
+        return self.size if self.side == "BUY" else -self.size
+
+    @property
+    def paid_in(self) -> int:
+        """Return what it added to the balance, in quote quantums."""
+        return (-self.quote if self.side == "BUY" else self.quote) - self.fee
+
+
+class Profit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What an account did since its first snapshot, in quote quantums; costs are positive.
+
+    `realized` is before fees and funding, over the average cost of what was closed; a position
+    that closed counts as won or lost by that. `complete` is False where fills are missing.
+    """
+
+    realized: int = 0
+    fees: int = 0
+    funding: int = 0
+    insurance: int = 0
+    transferred: int = 0
+    fills: int = 0
+    liquidations: int = 0
+    wins: int = 0
+    losses: int = 0
+    complete: bool = True
+
+
+class _Lot(msgspec.Struct, frozen=True, gc=False):
+    """A position folded from fills: `cost` is its average, in quote quantums per base unit."""
+
+    size: Decimal = Decimal(0)
+    cost: Fraction = Fraction(0)
+    gained: Fraction = Fraction(0)  # since it was opened
+
+
+class _Sums(msgspec.Struct, gc=False):
+    """An account at the end of a block; `balance` is in quote quantums, None if not known."""
+
+    lots: dict[str, _Lot] = {}
+    balance: int | None = None
+    realized: Fraction = Fraction(0)
+    profit: Profit = Profit()
+
+
+class _Snapshot(msgspec.Struct, frozen=True):
+    """All that an account held at the end of a block: sizes and average entries, by ticker.
+
+    `unreadable` are the tickers of which no more is known than that there is a position.
+    """
+
+    held: dict[str, tuple[Decimal, Decimal]]
+    balance: int | None
+    unreadable: frozenset[str] = frozenset()
+
+
+class _Facts(msgspec.Struct, gc=False):
+    """What was reported under one height, and the account as it was before it.
+
+    `sizes` and `balances` stand in the order in which they came: while the block is new its last
+    one is believed. `broken` is why what is said of a ticker does not add up.
+    """
+
+    height: int
+    before: _Sums
+    fills: dict[str, AccountFill] = {}
+    transfers: dict[tuple[Any, ...], int] = {}
+    sizes: dict[str, list[tuple[Decimal, Decimal]]] = {}
+    balances: list[int] = []
+    snapshot: _Snapshot | None = None
+    broken: dict[str, str] = {}
+
+
+def _after(block: _Facts) -> _Sums:
+    """Return the account at the end of a block; says in `block.broken` what does not add up."""
+    before = block.before
+    sums = _Sums(dict(before.lots), before.balance, before.realized, before.profit)
+    block.broken = {}
+    by_ticker: defaultdict[str, list[AccountFill]] = defaultdict(list)
+    for fill in block.fills.values():
+        by_ticker[fill.ticker].append(fill)
+    for ticker, fills in by_ticker.items():
+        _trade(sums, ticker, fills)
+        if ticker not in block.sizes and block.snapshot is None:
+            block.broken[ticker] = f"fills of {ticker} are reported without its position"
+    for ticker, reported in block.sizes.items():
+        held = sums.lots.get(ticker, _Lot()).size
+        if held not in [size for size, _ in reported] and block.snapshot is None:
+            was = f"{reported[-1][0]:f} was reported"
+            block.broken[ticker] = f"fills add up to {held:f} {ticker}, {was}"
+            # The venue goes on from what it reports: if the next block bears that out, so do we.
+            _jump(sums, ticker, *reported[-1])
+    _settle(sums, block)
+    if block.snapshot is not None:
+        _match(sums, block.snapshot)
+    return sums
+
+
+def _trade(sums: _Sums, ticker: str, fills: list[AccountFill]) -> None:
+    """Trade the fills of one block in one market, in the order of their events."""
+    lot, profit = sums.lots.get(ticker, _Lot()), sums.profit
+    for fill in _in_order(fills, lot.size):
+        was, lot, gained = lot, *_traded(lot, fill)
+        sums.realized += gained
+        closed = bool(was.size) and (not lot.size or (lot.size > 0) != (was.size > 0))
+        won = was.gained + gained if closed else Fraction(0)
+        insured = fill.type == "LIQUIDATED"
+        profit = msgspec.structs.replace(
+            profit,
+            fees=profit.fees + (0 if insured else fill.fee),
+            insurance=profit.insurance + (fill.fee if insured else 0),
+            fills=profit.fills + 1,
+            liquidations=profit.liquidations + insured,
+            wins=profit.wins + (won > 0),
+            losses=profit.losses + (won < 0),
+        )
+    sums.profit = profit
+    if lot.size:
+        sums.lots[ticker] = lot
+    else:
+        sums.lots.pop(ticker, None)
+
+
+def _in_order(fills: list[AccountFill], held: Decimal) -> Iterable[AccountFill]:
+    """Sort the fills of one block and market by their events, or by what each found held."""
+    if len(fills) == 1 or all(fill.event_id for fill in fills):
+        return sorted(fills, key=lambda fill: fill.event_id)
+    left, ordered = sorted(fills, key=lambda fill: (fill.event_id, fill.id)), []
+    while left:
+        after = next((fill for fill in left if fill.held == held), left[0])
+        left.remove(after)
+        ordered.append(after)
+        held += after.signed
+    return ordered
+
+
+def _traded(lot: _Lot, fill: AccountFill) -> tuple[_Lot, Fraction]:
+    """Return a position after a fill, and what that realised in quote quantums."""
+    size, quote = lot.size + fill.signed, Fraction(fill.quote)
+    price = quote / Fraction(fill.size)
+    if not lot.size or (lot.size > 0) == (fill.signed > 0):
+        cost = (lot.cost * Fraction(abs(lot.size)) + quote) / Fraction(abs(size))
+        return _Lot(size, _bounded(cost), lot.gained), Fraction(0)
+    closed = Fraction(min(abs(lot.size), fill.size))
+    gained = (price - lot.cost) * closed * (1 if lot.size > 0 else -1)
+    if size and (size > 0) != (lot.size > 0):
+        return _Lot(size, price), gained
+    return _Lot(size, lot.cost, lot.gained + gained), gained
+
+
+def _bounded(cost: Fraction) -> Fraction:
+    # Thousands of additions would make a fraction of thousands of digits; 30 are beyond any money.
+    return cost if cost.denominator < 10**60 else Fraction(round(cost * 10**30), 10**30)
+
+
+def _settle(sums: _Sums, block: _Facts) -> None:
+    """Find the balance at the end of a block; what fills and transfers leave open is funding.
+
+    Several balances of one block may come, one after each match, and in any order: the one at
+    its end leaves the least open, as every other lacks a fill.
+    """
+    moved = sum(fill.paid_in for fill in block.fills.values())
+    given = sum(block.transfers.values())
+    sums.profit = msgspec.structs.replace(sums.profit, transferred=sums.profit.transferred + given)
+    if sums.balance is None:
+        return
+    expected = sums.balance + moved + given
+    sums.balance = min(block.balances, key=lambda b: (abs(b - expected), b), default=expected)
+    funding = sums.profit.funding - (sums.balance - expected)
+    sums.profit = msgspec.structs.replace(sums.profit, funding=funding)
+
+
+def _jump(sums: _Sums, ticker: str, size: Decimal, entry: Decimal) -> None:
+    """Take what is reported for what is held: fills of it are missing."""
+    sums.profit = msgspec.structs.replace(sums.profit, complete=False)
+    known = sums.lots.pop(ticker, _Lot())
+    if size:
+        cost = Fraction(entry) * 10**6 if entry else known.cost
+        sums.lots[ticker] = _Lot(size, cost)
+
+
+def _match(sums: _Sums, snapshot: _Snapshot) -> None:
+    """Hold an account to a snapshot: what differs was traded unseen, and the snapshot is right."""
+    for ticker in [*sums.lots, *snapshot.held]:
+        if ticker in snapshot.unreadable:
+            continue
+        size, entry = snapshot.held.get(ticker, (Decimal(0), Decimal(0)))
+        if sums.lots.get(ticker, _Lot()).size != size:
+            _jump(sums, ticker, size, entry)
+    if sums.balance is None and snapshot.balance is not None:
+        sums.balance = snapshot.balance
+
+
+# === Account state ===
+# The one reader of account frames: sockets and REST, whole and in parts, early, late and twice.
+# Every fact goes to its block; what an account holds is what its blocks come to. What cannot be
+# read, was lost or does not add up is a doubt with its reason, and hides nothing else.
+
+
+class PositionState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A perpetual position: signed base units, and the average entry price in USDC.
+
+    `size` 0 says that it closed; `entry_price` 0 that it is not known yet: a new position is
+    reported before its fills.
+    """
+
+    ticker: str
+    size: Decimal
+    entry_price: Decimal
+
+
+class AccountUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What a frame changed in what is known of a subaccount, and what is in doubt after it.
+
+    `height` is the newest block reported of the account. `orders` are those whose state changed,
+    `fills`, `transfers` and `funding` come once each, `positions` when they change. `collateral`
+    is its USDC in quote quantums, None before it is known; `settled` says that the chain settled
+    its funding since the last update. `doubt` is empty if all that is held is certain;
+    `unreadable` names positions of which no size is known; `polled` says that REST, asked because
+    sockets fail, is where this comes from.
+    """
+
+    seq: int
+    at: int
+    subaccount: Subaccount
+    height: int
+    orders: tuple[OrderState, ...] = ()
+    fills: tuple[AccountFill, ...] = ()
+    positions: tuple[PositionState, ...] = ()
+    transfers: tuple[TransferFields, ...] = ()
+    funding: tuple[FundingPaymentFields, ...] = ()
+    collateral: int | None = None
+    settled: bool = False
+    profit: Profit = Profit()
+    doubt: str = ""
+    unreadable: tuple[str, ...] = ()
+    polled: bool = False
+
+
+_ACCOUNTS: Final = frozenset(name for name, row in CHANNELS.items() if row.tells == "account")
+_LISTS: Final = tuple(
+    ENDPOINTS[what] for what in ("subaccount", "orders", "fills", "transfers", "funding_payments")
+)
+_UNSEEN: Final = "no account snapshot yet"
+_MOST_BLOCKS: Final = 64  # whose facts may still come; what comes for an older one is only counted
+_MOST_FILLS: Final = 16_384
+_PAID_IN: Final = {"DEPOSIT": 1, "TRANSFER_IN": 1, "WITHDRAWAL": -1, "TRANSFER_OUT": -1}
+_BAD_ROW = (ConnError, ValueError, ArithmeticError)
+
+
+class _Account:
+    """One subaccount: its blocks, the doubts by their cause, and what was reported last."""
+
+    __slots__ = (
+        "begun", "blocks", "doubts", "height", "ids", "link", "missing", "over", "polled",
+        "positions", "settled_at", "shown", "subaccount", "sums", "unreadable",
+    )  # fmt: skip
+
+    def __init__(self, subaccount: Subaccount) -> None:
+        self.subaccount = subaccount
+        self.blocks: list[_Facts] = []  # by height
+        self.sums = _Sums()
+        self.begun: int | None = None  # the height of the first snapshot; what is older is history
+        self.ids: dict[Any, None] = {}  # of what happened once: fills, transfers, payments
+        self.doubts: dict[str, str] = {"snapshot": _UNSEEN}
+        self.unreadable: set[str] = set()
+        self.positions: dict[str, PositionState] = {}
+        self.height = self.over = 0
+        self.settled_at = -1  # the newest height under which a balance was reported
+        self.link, self.polled = "", False
+        self.missing = False  # frames were lost, and no list of fills has come since
+        self.shown: Any = None  # what the last update said beside its lists
+
+    @property
+    def doubt(self) -> str:
+        """Return the first reason why what is held is not certain."""
+        return next(iter(self.doubts.values()), "")
+
+    @property
+    def profit(self) -> Profit:
+        """Return what was earned; what a block that is not over leaves open is no funding yet."""
+        new = next((block for block in self.blocks if block.height > self.over), None)
+        profit = self.sums.profit
+        funding = profit.funding if new is None else new.before.profit.funding
+        complete = profit.complete and not self.missing
+        realized = math.floor(self.sums.realized)
+        return msgspec.structs.replace(
+            profit, realized=realized, funding=funding, complete=complete
+        )
+
+    @property
+    def collateral(self) -> int | None:
+        """Return the balance as it is believed now."""
+        newest = next((block for block in reversed(self.blocks) if block.balances), None)
+        if newest is not None and newest.height > self.over:
+            return newest.balances[-1]
+        return self.sums.balance
+
+    def block(self, height: int) -> _Facts | None:
+        """Return the block of a height, made on first sight; None for one too old to matter."""
+        blocks = self.blocks
+        at = bisect_left(blocks, height, key=lambda block: block.height)
+        if at < len(blocks) and blocks[at].height == height:
+            return blocks[at]
+        if at == 0 and len(blocks) == _MOST_BLOCKS:
+            return None
+        made = _Facts(height, _after(blocks[at - 1]) if at else _Sums(), {}, {}, {}, [], None, {})
+        if at == 0 and blocks:
+            made.before = blocks[0].before
+        blocks.insert(at, made)
+        if len(blocks) > _MOST_BLOCKS:
+            del blocks[0]
+        return made
+
+    def begin(self, height: int, snapshot: _Snapshot) -> None:
+        """Begin with a snapshot: profit counts from here, and what is older is history."""
+        lots = {
+            ticker: _Lot(size, Fraction(entry) * 10**6)
+            for ticker, (size, entry) in snapshot.held.items()
+        }
+        self.begun, self.sums = height, _Sums(lots, snapshot.balance)
+        self.blocks = [_Facts(height, self.sums, {}, {}, {}, [], snapshot, {})]
+
+    def refold(self, height: int) -> None:
+        """Fold the blocks anew from a height on, then judge those that are over."""
+        at = bisect_left(self.blocks, height, key=lambda block: block.height)
+        for block, following in pairwise(self.blocks[at:]):
+            following.before = _after(block)
+        self.sums = _after(self.blocks[-1])
+        self.judge()
+
+    def judge(self) -> None:
+        """Say what does not add up in blocks that are over: the newest word on each ticker."""
+        broken: dict[str, str] = {}
+        for block in self.blocks:
+            if block.snapshot is not None:
+                broken = {}
+            if block.height <= self.over:
+                for ticker in block.sizes:
+                    broken.pop(ticker, None)
+                broken |= {t: f"block {block.height}: {why}" for t, why in block.broken.items()}
+        self.doubts.pop("block", None)
+        if broken:
+            self.doubts["block"] = "; ".join(broken.values())
+
+    def move(self, height: int) -> bool:
+        """Take note that a block is over: all that it will report has come. Tell if it is news."""
+        if height <= self.over:
+            return False
+        before, self.over = self.over, height
+        return any(before < block.height <= height for block in self.blocks)
+
+    def hold(self) -> tuple[PositionState, ...]:
+        """Work out the positions that are believed now; return those that changed."""
+        held: dict[str, PositionState] = {}
+        for ticker, lot in self.sums.lots.items():
+            price = Decimal(lot.cost.numerator) / lot.cost.denominator / 10**6
+            held[ticker] = PositionState(ticker=ticker, size=lot.size, entry_price=price)
+        for ticker, (size, entry) in self._reported().items():
+            known = held.get(ticker)
+            if known is None or known.size != size:
+                entry = entry or (known.entry_price if known is not None else entry)
+                held[ticker] = PositionState(ticker=ticker, size=size, entry_price=entry)
+        for ticker in self.unreadable & self.positions.keys():
+            held[ticker] = self.positions[ticker]
+        held = {ticker: state for ticker, state in held.items() if state.size}
+        gone = [ticker for ticker in self.positions if ticker not in held]
+        changed = [state for ticker, state in held.items() if self.positions.get(ticker) != state]
+        changed += [PositionState(ticker=t, size=Decimal(0), entry_price=Decimal(0)) for t in gone]
+        self.positions = held
+        return tuple(changed)
+
+    def _reported(self) -> dict[str, tuple[Decimal, Decimal]]:
+        # What the venue reported last of a ticker is believed while its block is new, and where
+        # fills do not add up to it; a snapshot leaves no doubt.
+        last: dict[str, tuple[_Facts, tuple[Decimal, Decimal]]] = {}
+        for block in self.blocks:
+            if block.snapshot is not None:
+                last = {}
+            last |= {ticker: (block, rows[-1]) for ticker, rows in block.sizes.items()}
+        return {
+            ticker: row
+            for ticker, (block, row) in last.items()
+            if block.height > self.over or ticker in block.broken
+        }
+
+
+class _Known:
+    """All that is known: the orders, and the accounts that are of interest."""
+
+    def __init__(self, only: frozenset[Subaccount]) -> None:
+        self.orders = Lifecycle()
+        self.accounts: dict[Subaccount, _Account] = {}
+        self._only = only
+
+    def of(self, owner: str, number: int) -> _Account | None:
+        """Return an account, made on first sight; None if it is of no interest."""
+        subaccount = Subaccount(owner, number)
+        if self._only and subaccount not in self._only:
+            return None
+        account = self.accounts.get(subaccount)
+        if account is None:
+            account = self.accounts[subaccount] = _Account(subaccount)
+        return account
+
+    def update(
+        self, account: _Account, frame: Frame, *, always: bool = False, **lists: Any
+    ) -> list[AccountUpdate]:
+        """Return what changed of an account since its last update, if anything did."""
+        positions = account.hold()
+        shown: dict[str, Any] = {
+            "collateral": account.collateral,
+            "doubt": account.doubt,
+            "unreadable": tuple(sorted(account.unreadable)),
+            "polled": account.polled,
+            "profit": account.profit,
+        }
+        if not (always or positions or any(lists.values()) or shown != account.shown):
+            return []
+        account.shown = shown
+        return [
+            AccountUpdate(
+                seq=frame.seq, at=frame.at, subaccount=account.subaccount, height=account.height,
+                positions=positions, **shown, **lists,
+            )
+        ]  # fmt: skip
+
+
+# === Account rows ===
+
+# From the rows of one frame to the blocks of the accounts that they are of, each row by itself.
+
+
+class _Reading:
+    """The rows of one frame on their way to the accounts they are of."""
+
+    def __init__(self, known: _Known, frame: Frame, owner: str) -> None:
+        self.known, self.frame, self.owner = known, frame, owner
+        self.whole = self.polled = False
+        self.lists: dict[int, dict[str, list[Any]]] = {}
+        self.settled: set[int] = set()
+        self.faults: list[str] = []
+
+    def contents(self, account: _Account) -> list[Any]:
+        """Decode the frame; of a snapshot with a row that has no shape, all other rows."""
+        try:
+            return contents(self.frame)
+        except WireError as error:
+            if self.whole and not self.frame.fault:
+                with contextlib.suppress(msgspec.MsgspecError):
+                    return [_salvaged(self.frame.raw, self.faults)]
+            self.faults.append(f"cannot be read: {error}")
+            return []
+
+    def take(self, part: SubaccountContents, own: int) -> None:
+        """Take what one message reports, each row by itself."""
+        height = self._height(part.block_height)
+        if self.whole:
+            held = part.subaccount
+            self._snapshots(held or SubaccountFields(equity="0"), own, height)
+            self._listed(part.orders, own)
+        if part.perpetual_positions:
+            self._positions(part.perpetual_positions, own, height)
+        for asset in part.asset_positions:
+            self._each(self._balance, asset, own, height)
+        self._orders(part.orders, own, height)
+        for fill in part.fills:
+            self._each(self._fill, fill, own, height)
+        if part.transfers is not None:
+            self._each(self._transfer, part.transfers, own, height)
+        for state in self.known.orders.block(height, 0, self.frame.seq) if height else ():
+            self._pass_on(state)
+
+    def answer(self, answer: Any, own: int) -> None:
+        """Take an answer of REST: a subaccount, or a list of one kind."""
+        if isinstance(answer, SubaccountContents):
+            self._snapshots(answer.subaccount or SubaccountFields(equity="0"), own, 0)
+            return
+        if isinstance(answer, list):
+            self._orders(answer, own, 0)
+        for fill in getattr(answer, "fills", ()):
+            self._each(self._fill, fill, own, 0)
+        for transfer in getattr(answer, "transfers", ()):
+            self._each(self._transfer, transfer, own, 0)
+        for payment in getattr(answer, "funding_payments", ()):
+            self._each(self._payment, payment, own, 0)
+        account = self.known.of(self.owner, own)
+        if account is not None and hasattr(answer, "fills"):
+            account.missing = False
+
+    def updates(self, account: _Account) -> list[AccountUpdate]:
+        """Return an update for each subaccount that the frame is about, the first for `account`."""
+        if self.faults:
+            why = f"account frame {self.frame.seq} {'; '.join(self.faults)}"
+            account.doubts["frame"] = why
+        account.polled = self.polled
+        made: list[AccountUpdate] = []
+        for own in dict.fromkeys([account.subaccount.number, *self.lists]):
+            of = self.known.of(self.owner, own)
+            if of is not None:
+                lists = {name: tuple(rows) for name, rows in self.lists.get(own, {}).items()}
+                settled = own in self.settled
+                made += self.known.update(of, self.frame, always=True, settled=settled, **lists)
+        return made
+
+    # -- Rows
+
+    def _account(self, own: int, row: Any = None) -> _Account | None:
+        given = getattr(row, "subaccount_number", None)
+        account = self.known.of(self.owner, own if given is None else int(given))
+        if account is not None:
+            self.lists.setdefault(account.subaccount.number, {})
+        return account
+
+    def _note(self, account: _Account, what: str, value: Any) -> None:
+        self.lists[account.subaccount.number].setdefault(what, []).append(value)
+
+    def _height(self, text: str | None) -> int:
+        try:
+            return int(text or 0)
+        except ValueError as error:
+            self.faults.append(f"cannot be read: {error}")
+            return 0
+
+    def _each(self, take: Callable[[Any, int, int], None], row: Any, own: int, at: int) -> None:
+        # One that cannot be read must not hide the others.
+        try:
+            take(row, own, at)
+        except _BAD_ROW as error:
+            self.faults.append(f"cannot be read: {error}")
+
+    def _block(self, account: _Account, height: int) -> _Facts | None:
+        """Return the block that a fact belongs to, and take note that those before it are over."""
+        if account.begun is None or height <= account.begun:
+            return None
+        account.height = max(account.height, height)
+        account.move(height - 1)
+        return account.block(height)
+
+    def _balance(self, row: AssetPositionFields, own: int, at: int) -> None:
+        account = self._account(own, row)
+        if account is None or row.symbol != "USDC":
+            return
+        balance = abs(_quote_quantums(row.size)) * (-1 if row.side == "SHORT" else 1)
+        block = self._block(account, _when(account, at))
+        if block is not None:
+            block.balances.append(balance)
+            self._settle(account, block.height)
+            account.refold(block.height)
+
+    def _settle(self, account: _Account, height: int) -> None:
+        if height > account.settled_at:
+            account.settled_at = height
+            self.settled.add(account.subaccount.number)
+
+    def _positions(self, rows: Iterable[PositionFields], own: int, at: int) -> None:
+        # A flip reports the old position closed beside the new one: what is open counts.
+        sizes: dict[tuple[int, str], tuple[Decimal, Decimal]] = {}
+        for row in rows:
+            account = self._account(own, row)
+            if account is None:
+                continue
+            key = (account.subaccount.number, row.market)
+            try:
+                size = number(row.size) if row.status == "OPEN" else Decimal(0)
+                sizes[key] = (
+                    (size, number(row.entry_price)) if size or key not in sizes else sizes[key]
+                )
+                account.unreadable.discard(row.market)
+            except _BAD_ROW as error:
+                account.unreadable.add(row.market)
+                self.faults.append(f"cannot be read: {error}")
+        for (given, ticker), reported in sizes.items():
+            account = self.known.of(self.owner, given)
+            block = None if account is None else self._block(account, _when(account, at))
+            if account is not None and block is not None:
+                block.sizes.setdefault(ticker, []).append(reported)
+                account.refold(block.height)
+
+    def _fill(self, row: FillFields, own: int, at: int) -> None:
+        account = self._account(own, row)
+        if account is None:
+            return
+        fill = _fill_of(row, _when(account, at))
+        for state in self.known.orders.filled(fill.order_id, fill.id, fill.size, self.frame.seq):
+            self._note(account, "orders", state)
+        block = self._block(account, fill.height)
+        new = self._once(account, ("fill", fill.id))
+        if block is None or not fill.ticker:
+            return
+        known = block.fills.get(fill.id)
+        if new:
+            self._note(account, "fills", fill)
+        if new or (known is not None and fill.event_id and not known.event_id):
+            block.fills[fill.id] = fill
+            account.refold(block.height)
+
+    def _once(self, account: _Account, key: Any) -> bool:
+        if key in account.ids:
+            return False
+        account.ids[key] = None
+        if len(account.ids) > _MOST_FILLS:
+            del account.ids[next(iter(account.ids))]
+        return True
+
+    def _transfer(self, row: TransferFields, own: int, at: int) -> None:
+        account = self._account(own)
+        if account is None:
+            return
+        height = int(row.created_at_height or 0) or _when(account, at)
+        ends = msgspec.structs.astuple(row.sender), msgspec.structs.astuple(row.recipient)
+        key = (row.transaction_hash, height, row.type, row.size, row.symbol, *ends)
+        amount = _PAID_IN.get(row.type, 0) * _quote_quantums(row.size)
+        block = self._block(account, height)
+        if block is not None and self._once(account, key):
+            self._note(account, "transfers", row)
+            if row.symbol == "USDC":
+                block.transfers[key] = amount
+                account.refold(height)
+
+    def _payment(self, row: FundingPaymentFields, own: int, _: int) -> None:
+        account = self._account(own, row)
+        if account is not None and self._once(account, (row.ticker, row.created_at)):
+            self._note(account, "funding", row)
+
+    def _orders(self, rows: Iterable[OrderFields], own: int, at: int) -> None:
+        for row in rows:
+            self._each(self._order, row, own, at)
+
+    def _order(self, row: OrderFields, own: int, at: int) -> None:
+        account = self._account(own, row)
+        if account is not None:
+            orders, seq = self.known.orders, self.frame.seq
+            for state in orders.reported(row, str(account.subaccount), at, seq):
+                self._note(account, "orders", state)
+
+    def _listed(self, rows: Iterable[OrderFields], own: int) -> None:
+        parent = self.frame.channel == "v4_parent_subaccounts"
+
+        def whose(subaccount: str) -> bool:
+            owner, _, given = subaccount.partition("/")
+            return owner == self.owner and (int(given) % _PARENTS if parent else int(given)) == own
+
+        ids = {row.id for row in rows}
+        for state in self.known.orders.listed(whose, ids, self.frame.seq):
+            self._pass_on(state)
+
+    def _pass_on(self, state: OrderState) -> None:
+        owner, _, given = state.subaccount.partition("/")
+        account = self._account(int(given)) if owner == self.owner else None
+        if account is not None:
+            self._note(account, "orders", state)
+
+    # -- Snapshots
+
+    def _snapshots(self, held: SubaccountFields, own: int, at: int) -> None:
+        for child in held.child_subaccounts:
+            self._snapshots(child, int(child.subaccount_number or 0), at)
+        if not held.child_subaccounts:
+            self._snapshot(held, own, at)
+
+    def _snapshot(self, held: SubaccountFields, own: int, at: int) -> None:
+        account = self._account(own)
+        if account is None:
+            return
+        # It is of the end of the block that changed the account last, and knows all until the
+        # block that was processed last.
+        known = self._height(held.latest_processed_block_height) or at
+        height = self._height(held.updated_at_height) or known
+        snapshot, begins = self._snapshot_of(account, held), account.begun is None
+        if account.begun is None:
+            account.begin(height, snapshot)
+        elif height > account.begun:
+            block = account.block(height)
+            if block is not None:
+                block.snapshot = snapshot
+                block.balances += [] if snapshot.balance is None else [snapshot.balance]
+                account.move(height - 1)
+                account.refold(height)
+        if begins or known >= account.height:
+            self._clear(account)
+        account.height = max(account.height, known)
+        self._settle(account, height)
+
+    def _clear(self, account: _Account) -> None:
+        # A snapshot that is not behind ends every doubt but that a list was not answered.
+        given = account.doubts.get("block")
+        lists = {cause: why for cause, why in account.doubts.items() if cause.startswith("/")}
+        account.doubts = ({} if given is None else {"block": given}) | (
+            lists if self.polled else {}
+        )
+
+    def _snapshot_of(self, account: _Account, held: SubaccountFields) -> _Snapshot:
+        account.unreadable = set()
+        sizes: dict[str, tuple[Decimal, Decimal]] = {}
+        for row in held.open_perpetual_positions.values():
+            try:
+                sizes[row.market] = number(row.size), number(row.entry_price)
+            except _BAD_ROW as error:
+                account.unreadable.add(row.market)
+                self.faults.append(f"cannot be read: {error}")
+        balance: int | None = 0
+        for asset in held.asset_positions.values():
+            try:
+                if asset.symbol == "USDC":
+                    owed = -1 if asset.side == "SHORT" else 1
+                    balance = owed * abs(_quote_quantums(asset.size))
+            except _BAD_ROW as error:
+                balance = None
+                self.faults.append(f"cannot be read: {error}")
+        return _Snapshot(sizes, balance, frozenset(account.unreadable))
+
+
+def _when(account: _Account, height: int) -> int:
+    # What names no block belongs to the newest, or else to the first after the snapshot.
+    return height or max(account.height, (account.begun or 0) + 1)
+
+
+def _fill_of(row: FillFields, height: int) -> AccountFill:
+    size, price = number(row.size), number(row.price)
+    held = None
+    if row.position_size_before is not None:
+        held = number(row.position_size_before) * (-1 if row.position_side_before == "SHORT" else 1)
+    return AccountFill(
+        id=row.id, order_id=row.order_id or "", ticker=row.ticker or row.market or "",
+        side=row.side, size=size, price=price, quote=int((size * price).scaleb(6)),
+        fee=_quote_quantums(row.fee), liquidity=row.liquidity, type=row.type,
+        height=int(row.created_at_height or height), created_at=row.created_at,
+        event_id=row.event_id or "", held=held,
+    )  # fmt: skip
+
+
+def _quote_quantums(usdc: str) -> int:
+    return int(number(usdc).scaleb(6))
+
+
+_ROWS_OF: Final = (
+    ("openPerpetualPositions", PositionFields, "market"),
+    ("assetPositions", AssetPositionFields, "symbol"),
+)
+
+
+def _salvaged(raw: msgspec.Raw, faults: list[str]) -> SubaccountContents:
+    """Read a snapshot in which a row has no shape: that row says nothing but its name."""
+    read: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, Any])
+    if read.get("subaccount") is not None:
+        held = read["subaccount"] = msgspec.convert(read["subaccount"], dict[str, Any])
+        for part, shape, name in _ROWS_OF:
+            rows = held[part] = msgspec.convert(held.get(part) or {}, dict[str, Any])
+            for key in [key for key, row in rows.items() if not _fits(row, shape)]:
+                text = f"a row of no shape, {rows[key]!r:.60}"
+                rows[key] = {name: key, "side": "", "status": "OPEN", "size": text}
+    orders = msgspec.convert(read.get("orders") or [], list[Any])
+    read["orders"] = [row for row in orders if _fits(row, OrderFields)]
+    faults += ["cannot be read: an order"] * (len(orders) - len(read["orders"]))
+    return msgspec.convert(read, SubaccountContents)
+
+
+def _fits(row: Any, shape: type) -> bool:
+    try:
+        msgspec.convert(row, shape)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+# === Accounts ===
+
+# Which frames are of accounts, and what each kind of them does. Nothing above decodes again.
+
+
+class Accounts:
+    """The accounts of all frames, or those of some subaccounts alone; `orders` is their orders.
+
+    `step` folds one frame. What is reported twice, late, in two halves, by a replica that lags, or
+    by REST before the socket, changes nothing; an answer that is not a 200 with the expected
+    content changes nothing, and is a doubt with its reason.
+    """
+
+    def __init__(self, subaccounts: Iterable[Subaccount] = ()) -> None:
+        self._known = _Known(frozenset(subaccounts))
+
+    @property
+    def orders(self) -> Lifecycle:
+        """Return the orders of all these accounts."""
+        return self._known.orders
+
+    def step(self, frame: Frame) -> list[AccountUpdate]:
+        """Fold one frame; return what it changed, an update for each subaccount. Never raises."""
+        read = _READERS.get(frame.kind)
+        return read(self, frame) if read is not None else _NO_UPDATES
+
+    # -- Which frames
+
+    def _on_message(self, frame: Frame) -> list[AccountUpdate]:
+        if frame.channel in _ACCOUNTS:
+            return self._on_account(frame)
+        return self._on_block(frame) if frame.channel == "v4_block_height" else _NO_UPDATES
+
+    def _on_answer(self, frame: Frame) -> list[AccountUpdate]:
+        if frame.link == "node":
+            is_broadcast = frame.path == "broadcast"
+            return self._on_order(frame, self.orders.answered) if is_broadcast else _NO_UPDATES
+        found = _endpoint_of(frame.path)
+        if found is None:
+            return _NO_UPDATES
+        endpoint, _, named = found
+        if endpoint is ENDPOINTS["height"]:
+            return self._on_block(frame)
+        if endpoint is ENDPOINTS["order"]:
+            return self._on_order(frame, self._one_order)
+        of = {**named, **dict(parse_qsl(frame.channel.partition("?")[2]))}
+        number = of.get("subaccountNumber", of.get("parentSubaccountNumber", ""))
+        if endpoint in _LISTS and number.isdecimal():
+            return self._on_list(frame, endpoint, of.get("address", ""), int(number))
+        return _NO_UPDATES
+
+    def _on_sent(self, frame: Frame) -> list[AccountUpdate]:
+        if frame.link != "node":
+            return _NO_UPDATES
+        return self._on_order(frame, self.orders.sent)
+
+    def _on_loss(self, frame: Frame) -> list[AccountUpdate]:
+        updates: list[AccountUpdate] = []
+        for account in self._known.accounts.values():
+            if frame.link in ("", account.link):
+                account.doubts["link"] = f"account frames were lost: {frame.kind} at {frame.seq}"
+                account.missing = account.begun is not None
+                updates += self._known.update(account, frame)
+        return updates
+
+    def _on_order(
+        self, frame: Frame, take: Callable[[Frame], Iterable[OrderState]]
+    ) -> list[AccountUpdate]:
+        states: list[OrderState] = []
+        with contextlib.suppress(ConnError, msgspec.DecodeError, ValueError):
+            # What was read before it broke has changed the state, and is passed on.
+            states.extend(take(frame))
+        return self._ordered(frame, states)
+
+    def _one_order(self, frame: Frame) -> Iterator[OrderState]:
+        [row] = contents(frame)
+        if isinstance(row, OrderFields) and row.id in self.orders.orders:
+            whose = self.orders.orders[row.id].subaccount
+            yield from self.orders.reported(row, whose, 0, frame.seq)
+
+    def _ordered(self, frame: Frame, states: Iterable[OrderState]) -> list[AccountUpdate]:
+        whose: dict[str, list[OrderState]] = {}
+        for state in states:
+            whose.setdefault(state.subaccount, []).append(state)
+        updates: list[AccountUpdate] = []
+        for name, changed in whose.items():
+            owner, _, number = name.partition("/")
+            account = self._known.of(owner, int(number) if number.isdecimal() else 0)
+            if account is not None:
+                updates += self._known.update(account, frame, orders=tuple(changed))
+        return updates
+
+    def _on_block(self, frame: Frame) -> list[AccountUpdate]:
+        states: list[OrderState] = []
+        updates: list[AccountUpdate] = []
+        try:
+            for height, time_ns in blocks_of(frame):
+                states += self.orders.block(height, time_ns // 1_000_000_000, frame.seq)
+                for account in self._known.accounts.values():
+                    if account.move(height - 1 - _GRACE_BLOCKS):
+                        account.judge()
+                        updates += self._known.update(account, frame)
+        except _BAD_ROW:
+            pass  # the layer above counts it
+        return [*updates, *self._ordered(frame, states)] if states or updates else _NO_UPDATES
+
+    def _on_account(self, frame: Frame) -> list[AccountUpdate]:
+        owner, _, number = frame.id.partition("/")
+        # On a parent's channel the envelope names the child.
+        child = msgspec.json.decode(frame.text, type=_Addressed).subaccount_number
+        at = child if isinstance(child, int) else int(number) if number.isdecimal() else None
+        account = None if at is None else self._known.of(owner, at)
+        if account is None or at is None:
+            return _NO_UPDATES
+        if frame.is_refusal or frame.type == "unsubscribed":
+            account.doubts["channel"] = f"account frames end: {frame.type} at {frame.seq}"
+            return self._known.update(account, frame)
+        reading = _Reading(self._known, frame, owner)
+        reading.whole = frame.is_snapshot
+        account.link = frame.link
+        for part in reading.contents(account):
+            reading.take(part, at)
+        return reading.updates(account)
+
+    def _on_list(
+        self, frame: Frame, endpoint: Endpoint, owner: str, number: int
+    ) -> list[AccountUpdate]:
+        path, account = frame.path, self._known.of(owner, number)
+        if account is None:
+            return _NO_UPDATES
+        reading = _Reading(self._known, frame, owner)
+        reading.polled = True
+        problem = ""
+        try:
+            [answer] = contents(frame)
+        except WireError as error:
+            problem = str(error)
+        else:
+            bare = isinstance(answer, SubaccountContents) and answer.subaccount is None
+            if bare or isinstance(answer, ErrorsContents) or not frame.ok:
+                problem = f"{frame.status}: {frame.text[:80]!r}"
+        if problem and not (endpoint is ENDPOINTS["subaccount"] and _is_unfunded(account, frame)):
+            account.doubts[path] = f"expected an answer of {path}, got {problem}"
+            return self._known.update(account, frame)
+        account.doubts.pop(path, None)
+        if not problem:
+            reading.answer(answer, number)
+        return reading.updates(account)
+
+
+_NO_UPDATES: Final[list[AccountUpdate]] = []
+
+
+class _Addressed(msgspec.Struct, rename="camel"):
+    subaccount_number: Any = None
+
+
+def _is_unfunded(account: _Account, frame: Frame) -> bool:
+    # A subaccount that was never funded is answered with 404: no news of one known to be empty.
+    empty = account.begun is not None and not (account.positions or account.collateral)
+    return empty and frame.status == 404
+
+
+_READERS: Final[dict[str, Callable[[Accounts, Frame], list[AccountUpdate]]]] = {
+    "ws": Accounts._on_message,
+    "http": Accounts._on_answer,
+    "sent": Accounts._on_sent,
+    "close": Accounts._on_loss,
+    "gap": Accounts._on_loss,
+}
+
+
+def account_updates(
+    accounts: Accounts | None = None,
+) -> Callable[[Observable[Frame]], Observable[AccountUpdate]]:
+    """Report what changes of accounts: orders, fills, positions, balances and doubts.
+
+    With `accounts`, whoever made it can read the orders; without it, each subscriber folds its
+    own. Hot or cold as the source is, on its thread; replays nothing; ends with it. A snapshot,
+    a fill, the same fill again and a close, say, are an update, a fill, an update and a doubt:
+
+        frames   --s--f--f--c--|
+        updates  --u--F--u--D--|
+    """
+    return fold(lambda: Accounts() if accounts is None else accounts, Accounts.step)
+
+
+# === Limits and circuits ===
+
+# Two values that keep `Rest` within the venue's limits, and off an endpoint that fails. The venue
+# counts per address and group, in windows of ten seconds that begin when it likes; an endpoint that
+# fails again and again is left alone, then tried with a single question. Neither reads a clock.
+
+_WINDOW_NS: Final = 10 * _SECOND
 _MS_NS: Final = 1_000_000
-_S_NS: Final = 1_000_000_000
 _SAME_MS: Final = 1000
 _MOST_LIMIT: Final = 10_000
 _RATES: Final[Mapping[str, int]] = {
@@ -3173,8 +4482,8 @@ class Told(msgspec.Struct, frozen=True):
         said_ns = _date_ns(headers)
         reset_in_ns = (reset_ms or 0) * _MS_NS - (wall_ns if said_ns is None else said_ns)
         # The indexer says milliseconds, against the standard; a proxy before it says seconds.
-        unit = _S_NS if reset_ms is None else _MS_NS
-        retry_in_ns = min((retry or 0) * unit, 86_400 * _S_NS)
+        unit = _SECOND if reset_ms is None else _MS_NS
+        retry_in_ns = min((retry or 0) * unit, 86_400 * _SECOND)
         # No limit, or one without bound, is no limit that anybody set.
         limit = limit if limit and limit <= _MOST_LIMIT else None
         return cls(limit, remaining, reset_ms or 0, reset_in_ns, refused, retry_in_ns)
@@ -3184,7 +4493,8 @@ def _date_ns(headers: Mapping[str, str]) -> int | None:
     """Return the wall time of an answer by its Date header, which knows whole seconds."""
     with contextlib.suppress(ValueError, TypeError, OverflowError):
         stamp = email.utils.parsedate_to_datetime(headers.get("date", ""))
-        return int(stamp.timestamp()) * _S_NS
+        # Of "-0000" it makes a time without a zone, and that is not the one of this machine.
+        return int(stamp.replace(tzinfo=stamp.tzinfo or UTC).timestamp()) * _SECOND
     return None
 
 
@@ -3208,12 +4518,12 @@ class Allowance(msgspec.Struct, frozen=True):
     def wait_ns(self, now_ns: int, ahead: int = 0) -> int:
         """Return how long to wait, with `ahead` questions to be asked before; 0 is now."""
         waits = [self.not_before_ns - now_ns]
-        taken = [at + WINDOW_NS for at in self._live(now_ns)] + [now_ns + WINDOW_NS] * self.flying
+        taken = [at + _WINDOW_NS for at in self._live(now_ns)] + [now_ns + _WINDOW_NS] * self.flying
         places = [now_ns] * (self.limit - len(taken)) + taken
         rounds, place = divmod(ahead + len(places) - self.limit, len(places))
-        waits.append(places[place] + rounds * WINDOW_NS - now_ns)
+        waits.append(places[place] + rounds * _WINDOW_NS - now_ns)
         if now_ns < self.reset_ns and (short := ahead + 1 - self._told_left()) > 0:
-            waits.append(self.reset_ns - now_ns + (short - 1) // self.limit * WINDOW_NS)
+            waits.append(self.reset_ns - now_ns + (short - 1) // self.limit * _WINDOW_NS)
         return max(0, *waits)
 
     def left(self, now_ns: int) -> int:
@@ -3251,7 +4561,7 @@ class Allowance(msgspec.Struct, frozen=True):
         same = later_ms <= _SAME_MS
         # Answers overtake each other; within a window the venue only counts down.
         remaining = min(self.remaining, told.remaining) if same else told.remaining
-        reset_ns = now_ns + min(max(told.reset_in_ns, 0), WINDOW_NS)
+        reset_ns = now_ns + min(max(told.reset_in_ns, 0), _WINDOW_NS)
         return msgspec.structs.replace(
             after,
             remaining=remaining,
@@ -3260,19 +4570,15 @@ class Allowance(msgspec.Struct, frozen=True):
         )
 
     def _live(self, now_ns: int) -> tuple[int, ...]:
-        return tuple(at for at in self.landed if at + WINDOW_NS > now_ns)
+        return tuple(at for at in self.landed if at + _WINDOW_NS > now_ns)
 
     def _told_left(self) -> int:
         # What flies may be in the count already, or not yet.
         return self.remaining - self.flying
 
 
-# === Circuits ===
-
-# An endpoint that fails again and again is left alone, then tried with a single question.
-
 _TOLERATED: Final = 5  # failures in a row
-_COOL_NS: Final = 5 * _S_NS  # doubled with each trial that fails, up to sixteen times
+_COOL_NS: Final = 5 * _SECOND  # doubled with each trial that fails, up to sixteen times
 
 _CIRCUIT: Final[Mapping[tuple[str, str], str]] = {
     ("closed", "good"): "closed",
@@ -3324,7 +4630,9 @@ class Circuit(msgspec.Struct, frozen=True):
         return max(self.since_ns + (_COOL_NS << min(self.trips - 1, 4)) - now_ns, 0)
 
 
-# === REST values ===
+# === REST questions ===
+
+# How a question is written, and what the status and the text of its answer mean. Nothing here asks.
 
 
 @dataclass(frozen=True, slots=True)
@@ -3334,6 +4642,118 @@ class Answer(Generic[_T]):
     value: _T
     age_s: float = 0.0
     stale: bool = False
+
+
+def _question(path: str, parameters: Mapping[str, Any] | None) -> str:
+    stated = {name: value for name, value in (parameters or {}).items() if value is not None}
+    query = urlencode(
+        sorted((name, _text(value)) for name, value in stated.items()), quote_via=quote, safe=",:"
+    )
+    return f"{path}?{query}" if query else path
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, str | int | float) else ",".join(map(_text, value))
+
+
+def _segment(name: str) -> str:
+    # A ticker or an address becomes one part of a path, whatever is written in it.
+    if name in ("", ".", ".."):
+        raise BadRequest(f"expected a ticker, an address or an id, got {name!r}")
+    return quote(name, safe="")
+
+
+MAX_BODY: Final = 16 * 1024 * 1024
+_STATUS_ERRORS: Final[Mapping[int, type[RestError]]] = {
+    403: Forbidden,
+    404: NotFound,
+    429: RateLimited,
+    451: Forbidden,
+    # Any other by its hundred.
+    3: BadAnswer,
+    4: BadRequest,
+    5: ServerError,
+}
+_CERTIFICATES: Final[Mapping[int, str]] = {
+    9: "that is not valid yet",
+    10: "that has expired",
+    18: "that it signed itself",
+    19: "whose chain ends in one that signed itself",
+    20: "that nobody known here has signed",
+    62: "of another host",
+    64: "of another host",
+}
+
+
+def _refusal(path: str, status: int, text: str) -> RestError | None:
+    if 200 <= status < 300:
+        return None
+    kind = _STATUS_ERRORS.get(status) or _STATUS_ERRORS.get(status // 100, BadAnswer)
+    error = kind(f"expected the answer of {path}, got {status}: {_said(text)}",
+                 path=path, status=status)  # fmt: skip
+    if isinstance(error, NotFound):
+        error.never_funded = path.startswith("/v4/addresses/") and _refused(text) is not None
+    return error
+
+
+def _unicode(path: str, status: int, body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        what = f"expected the answer of {path} in UTF-8, got {error}"
+        raise BadAnswer(what, path=path, status=status) from None
+
+
+def _decoded(path: str, status: int, text: str, decode: Callable[[str, str], Any]) -> Any:
+    try:
+        value = decode(path, text)
+    except (WireError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        why = str(error).rpartition(f"{text[:80]!r}: ")[2]  # without what is said anyway
+        what = f"expected the answer of {path}, got {status} with {_said(text)}: {why}"
+        raise BadAnswer(what, path=path, status=status) from None
+    if isinstance(value, ErrorsContents):
+        what = f"expected the answer of {path}, got {status} with an error in it: {_said(text)}"
+        raise BadAnswer(what, path=path, status=status)
+    return value
+
+
+def _untyped(_path: str, text: str) -> Any:
+    refusal = _refused(text)
+    return msgspec.json.decode(text) if refusal is None else refusal
+
+
+def _said(text: str) -> str:
+    if (refusal := _refused(text)) is not None:
+        said = (
+            e.msg + (f" ({e.param})" if e.param else "") + (f" [{e.code}]" if e.code else "")
+            for e in refusal.errors
+        )
+        return "; ".join(said)[:500] or "no reason"
+    if re.match(r"\s*<(!doctype|html)", text, re.IGNORECASE):
+        title = re.search(r"<title>([^<]{0,80})", text[:10_000], re.IGNORECASE)
+        return f"a page of HTML, {title[1].strip()!r}" if title else "a page of HTML"
+    return repr(text[:80]) if text else "an empty body"
+
+
+def _unreachable(error: BaseException, host: str, path: str) -> Unreachable:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        said = f"{type(error).__name__}: {error}".removesuffix(": ")
+        return Unreachable(f"expected {host} to answer {path}, got {said}", path=path)
+    got = _CERTIFICATES.get(cause.verify_code, f"that fails: {cause.verify_message}")
+    what = f"expected a certificate of {host} to trust, got one {got}"
+    return Untrusted(f"{what}; check the address and this machine's clock", path=path)
+
+
+# === REST metrics ===
+
+# What happened, by endpoint and by group of endpoints that share a limit, as values ready for JSON.
+
+_SAMPLES: Final = 5  # failures kept of each class and endpoint
 
 
 class ErrorSample(msgspec.Struct, frozen=True):
@@ -3389,154 +4809,18 @@ class Metrics(msgspec.Struct, frozen=True):
     skew_within_s: float
 
 
-# === REST refusals ===
-
-# What an answer's status and text mean.
-
-MAX_BODY: Final = 16 * 1024 * 1024
-_STATUS_ERRORS: Final[Mapping[int, type[RestError]]] = {
-    403: Forbidden,
-    404: NotFound,
-    429: RateLimited,
-    451: Forbidden,
-    # Any other by its hundred.
-    3: BadAnswer,
-    4: BadRequest,
-    5: ServerError,
-}
-_CERTIFICATES: Final[Mapping[int, str]] = {
-    9: "that is not valid yet",
-    10: "that has expired",
-    18: "that it signed itself",
-    19: "whose chain ends in one that signed itself",
-    20: "that nobody known here has signed",
-    62: "of another host",
-    64: "of another host",
-}
-
-
-def _refusal(path: str, status: int, text: str) -> RestError | None:
-    if 200 <= status < 300:
-        return None
-    kind = _STATUS_ERRORS.get(status) or _STATUS_ERRORS.get(status // 100, BadAnswer)
-    error = kind(f"expected the answer of {path}, got {status}: {_said(text)}",
-                 path=path, status=status)  # fmt: skip
-    if isinstance(error, NotFound):
-        error.never_funded = path.startswith("/v4/addresses/") and _errors(text) is not None
-    return error
-
-
-def _unicode(path: str, status: int, body: bytes) -> str:
-    try:
-        return body.decode()
-    except UnicodeDecodeError as error:
-        what = f"expected the answer of {path} in UTF-8, got {error}"
-        raise BadAnswer(what, path=path, status=status) from None
-
-
-def _decoded(path: str, status: int, text: str, decode: Callable[[str, str], Any]) -> Any:
-    try:
-        value = decode(path, text)
-    except (WireError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        why = str(error).rpartition(f"{text[:80]!r}: ")[2]  # without what is said anyway
-        what = f"expected the answer of {path}, got {status} with {_said(text)}: {why}"
-        raise BadAnswer(what, path=path, status=status) from None
-    if isinstance(value, ErrorsContents):
-        what = f"expected the answer of {path}, got {status} with an error in it: {_said(text)}"
-        raise BadAnswer(what, path=path, status=status)
-    return value
-
-
-def _untyped(_path: str, text: str) -> Any:
-    errors = _errors(text)
-    return msgspec.json.decode(text) if errors is None else errors
-
-
-def _errors(text: str) -> Any:
-    with contextlib.suppress(msgspec.DecodeError, UnicodeError, RecursionError):
-        return msgspec.json.decode(text, type=ErrorsContents)
-    return None
-
-
-def _said(text: str) -> str:
-    if (refusal := _errors(text)) is not None:
-        said = (
-            e.msg + (f" ({e.param})" if e.param else "") + (f" [{e.code}]" if e.code else "")
-            for e in refusal.errors
-        )
-        return "; ".join(said)[:500] or "no reason"
-    if re.match(r"\s*<(!doctype|html)", text, re.IGNORECASE):
-        title = re.search(r"<title>([^<]{0,80})", text[:10_000], re.IGNORECASE)
-        return f"a page of HTML, {title[1].strip()!r}" if title else "a page of HTML"
-    return repr(text[:80]) if text else "an empty body"
-
-
-def _unreachable(error: BaseException, host: str, path: str) -> Unreachable:
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
-        cause = cause.__cause__ or cause.__context__
-    if cause is None:
-        said = f"{type(error).__name__}: {error}".removesuffix(": ")
-        return Unreachable(f"expected {host} to answer {path}, got {said}", path=path)
-    got = _CERTIFICATES.get(cause.verify_code, f"that fails: {cause.verify_message}")
-    what = f"expected a certificate of {host} to trust, got one {got}"
-    return Untrusted(f"{what}; check the address and this machine's clock", path=path)
-
-
-# === REST requests ===
-
-# How a question is written, and which endpoint and group it belongs to.
-
-_VARIABLE = re.compile(
-    r"^(/v4/(?:orderbooks/perpetualMarket|trades/perpetualMarket|candles/perpetualMarkets"
-    r"|historicalFunding|addresses|orders|compliance/screen|historicalBlockTradingRewards"
-    r"|historicalTradingRewardAggregations))/(?!parentSubaccountNumber)[^/]+"
-)
-
-
-def _question(path: str, parameters: Mapping[str, Any] | None) -> str:
-    stated = {name: value for name, value in (parameters or {}).items() if value is not None}
-    query = urlencode(
-        sorted((name, _text(value)) for name, value in stated.items()), quote_via=quote, safe=",:"
-    )
-    return f"{path}?{query}" if query else path
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, str | int | float) else ",".join(map(_text, value))
-
-
-def _endpoint(question: str) -> str:
+def _label(question: str) -> str:
     # Without what differs from one question to the next: there are few endpoints.
-    return re.sub(r"/\d+$", "/*", _VARIABLE.sub(r"\1/*", question.partition("?")[0]))
+    route = question.partition("?")[0]
+    if (found := _endpoint_of(route)) is not None:
+        return re.sub(r"\{\w+\}", "*", found[1])
+    return re.sub(r"/(dydx1\w+|\d+)(?=/|$)", "/*", route)
 
 
 def _group(question: str) -> str:
     first = re.split(r"[/?]", question.removeprefix("/v4/"), maxsplit=1)[0]
     first = {"tradeHistory": "fills"}.get(first, first)
     return first if first in _RATES else "default"
-
-
-def _segment(name: str) -> str:
-    # A ticker or an address becomes one part of a path, whatever is written in it.
-    if name in ("", ".", ".."):
-        raise BadRequest(f"expected a ticker, an address or an id, got {name!r}")
-    return quote(name, safe="")
-
-
-# === REST exchange ===
-
-# The one place that speaks HTTP.
-
-OnAnswer = Callable[[str, str, int, str, Mapping[str, str]], None]
-
-_CACHED_CHARACTERS: Final = 32 * 1024 * 1024  # characters of last good answers
-_SAMPLES: Final = 5  # failures kept of each class and endpoint
-_CONNECTIONS: Final = 32
-_ASK_BACKOFF_S: Final = 0.25
-_BACKOFF_MOST_S: Final = 8.0
 
 
 class _Group:
@@ -3587,10 +4871,10 @@ class _Tally:
 
     def metrics(self, now_ns: int) -> EndpointMetrics:
         took = sorted(ns / 1e6 for _, ns, _ in self.recent) or [0.0]
-        minute = [well for at, _, well in self.recent if at > now_ns - 60 * _S_NS]
+        minute = [well for at, _, well in self.recent if at > now_ns - 60 * _SECOND]
         # When the memory of exchanges does not reach back a minute, extrapolate.
         full = len(minute) == self.recent.maxlen
-        share = 60 * _S_NS / max(now_ns - self.recent[0][0], 1) if full else 1.0
+        share = 60 * _SECOND / max(now_ns - self.recent[0][0], 1) if full else 1.0
         return EndpointMetrics(
             asked=self.asked,
             answered=self.answered,
@@ -3608,6 +4892,47 @@ class _Tally:
         )
 
 
+# === REST exchange ===
+
+# The one place that speaks HTTP: it queues under the limits, asks, asks again, and remembers what
+# was answered last. For one event loop; every wait has a bound.
+
+OnAnswer = Callable[[str, str, int, str, Mapping[str, str]], None]
+
+_CACHED_CHARACTERS: Final = 32 * 1024 * 1024  # characters of last good answers
+_CONNECTIONS: Final = 32
+_ASK_BACKOFF_S: Final = 0.25
+_BACKOFF_MOST_S: Final = 8.0
+
+
+class _Times(msgspec.Struct, frozen=True):
+    """What tests put in the place of time and chance."""
+
+    clock_ns: Callable[[], int]
+    wall_ns: Callable[[], int]
+    sleep: Callable[[float], Awaitable[object]]
+    chance: Callable[[], float]
+
+
+class _Memory:
+    """The last good answers by question, and when they came; the oldest make room."""
+
+    def __init__(self) -> None:
+        self._texts: OrderedDict[str, tuple[int, str]] = OrderedDict()
+        self._size = 0
+
+    def put(self, question: str, at_ns: int, text: str) -> None:
+        if question in self._texts:
+            self._size -= len(self._texts.pop(question)[1])
+        self._texts[question] = at_ns, text
+        self._size += len(text)
+        while self._size > _CACHED_CHARACTERS:
+            self._size -= len(self._texts.popitem(last=False)[1][1])
+
+    def get(self, question: str) -> tuple[int, str] | None:
+        return self._texts.get(question)
+
+
 class _Desk:
     """Where questions are put: it queues, asks, asks again, and keeps the books."""
 
@@ -3622,7 +4947,7 @@ class _Desk:
             raise ConnError("expected a TLS context that verifies certificates and host names")
         self._host, self._on_answer, self._verify = network.rest.rstrip("/"), on_answer, verify
         self._where = urlsplit(self._host).netloc.rpartition("@")[2]  # to be shown
-        self._clock_ns, self._wall_ns, self._sleep, self._chance = clock_ns, wall_ns, sleep, chance
+        self._times = _Times(clock_ns, wall_ns, sleep, chance)
         self._timeout_s, self._patience_s = timeout_s, patience_s
         self._http: Any = None
         self._client: Any = None
@@ -3630,8 +4955,7 @@ class _Desk:
         self._groups = {name: _Group(limit) for name, limit in _RATES.items()}
         self._tallies: dict[str, _Tally] = {}
         self._tickets = itertools.count()
-        self._memory: OrderedDict[str, tuple[int, str]] = OrderedDict()
-        self._remembered = 0
+        self._memory = _Memory()
         self._skew: tuple[float | None, float] = (None, 0.0)
 
     async def __aenter__(self) -> Self:
@@ -3670,7 +4994,7 @@ class _Desk:
     @property
     def metrics(self) -> Metrics:
         """All that happened so far."""
-        now_ns = self._clock_ns()
+        now_ns = self._times.clock_ns()
         return Metrics(
             endpoints={name: tally.metrics(now_ns) for name, tally in self._tallies.items()},
             groups={name: group.metrics(now_ns) for name, group in self._groups.items()},
@@ -3687,15 +5011,15 @@ class _Desk:
         decode: Callable[[str, str], Any] = rest_contents,
     ) -> Answer[Any]:
         question = _question(path, params)
-        tally = self._tallies.setdefault(_endpoint(question), _Tally())
-        tally.circuit, may = tally.circuit.asked(self._clock_ns())
+        tally = self._tallies.setdefault(_label(question), _Tally())
+        tally.circuit, may = tally.circuit.asked(self._times.clock_ns())
         if not may:
-            retry_s = tally.circuit.retry_in_ns(self._clock_ns()) / 1e9
-            what = f"expected {_endpoint(question)} to work, but it failed {tally.circuit.failures}"
+            retry_s = tally.circuit.retry_in_ns(self._times.clock_ns()) / 1e9
+            what = f"expected {_label(question)} to work, but it failed {tally.circuit.failures}"
             error = Unreachable(f"{what} times; it is asked again in {retry_s:.1f} s",
                                 path=question, wait_s=retry_s)  # fmt: skip
             return self._recall(question, tally, error, decode)
-        turn = next(self._tickets), self._clock_ns() + int(self._patience_s * 1e9)
+        turn = next(self._tickets), self._times.clock_ns() + int(self._patience_s * 1e9)
         tries = 0
         while True:
             try:
@@ -3707,7 +5031,9 @@ class _Desk:
                 if tries >= error.tries or tally.circuit.state == "open":
                     return self._recall(question, tally, error, decode)
             # Full jitter: many who failed together must not come back together.
-            await self._sleep(min(_ASK_BACKOFF_S * 2**tries, _BACKOFF_MOST_S) * self._chance())
+            await self._times.sleep(
+                min(_ASK_BACKOFF_S * 2**tries, _BACKOFF_MOST_S) * self._times.chance()
+            )
 
     async def _try(
         self, question: str, tally: _Tally, turn: tuple[int, int], decode: Callable[[str, str], Any]
@@ -3718,24 +5044,25 @@ class _Desk:
             await self._turn(group, *turn, question)
             value, text = await self._exchange(question, tally, group, decode)
             verdict = "good"
-            self._remember(question, tally, text)
+            tally.good_ns = self._times.clock_ns()
+            self._memory.put(question, tally.good_ns, text)
             return value
         except RestError as error:
             verdict = error.verdict
             group.limited += error.status == 429
-            tally.note(error, self._wall_ns())
+            tally.note(error, self._times.wall_ns())
             raise
         finally:
-            tally.circuit = tally.circuit.heard(verdict, self._clock_ns())
+            tally.circuit = tally.circuit.heard(verdict, self._times.clock_ns())
 
     async def _turn(self, group: _Group, ticket: int, until_ns: int, question: str) -> None:
         wake = asyncio.Event()
-        place, came_ns = (ticket, wake), self._clock_ns()
+        place, came_ns = (ticket, wake), self._times.clock_ns()
         heapq.heappush(group.queue, place)
         try:
             while True:
                 wake.clear()
-                now_ns = self._clock_ns()
+                now_ns = self._times.clock_ns()
                 # Who was refused has the older ticket, and goes first.
                 ahead = sum(other < ticket for other, _ in group.queue)
                 wait_ns = group.allowance.wait_ns(now_ns, ahead)
@@ -3757,7 +5084,7 @@ class _Desk:
     async def _pause(self, wake: asyncio.Event, wait_s: float | None) -> None:
         either: list[asyncio.Future[object]] = [asyncio.ensure_future(wake.wait())]
         if wait_s is not None:
-            either.append(asyncio.ensure_future(self._sleep(wait_s)))
+            either.append(asyncio.ensure_future(self._times.sleep(wait_s)))
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -3771,11 +5098,11 @@ class _Desk:
         told, began_ns, well = None, None, False
         try:
             async with self._seats:
-                began_ns = self._clock_ns()
+                began_ns = self._times.clock_ns()
                 status, headers, body = await self._fetch(question)
-            told = Told.read(headers, refused=status == 429, wall_ns=self._wall_ns())
+            told = Told.read(headers, refused=status == 429, wall_ns=self._times.wall_ns())
             tally.answered += 1
-            self._compare_clocks(headers, self._clock_ns() - began_ns)
+            self._compare_clocks(headers, self._times.clock_ns() - began_ns)
             text = _unicode(question, status, body)
             if self._on_answer is not None:
                 self._on_answer("GET", question, status, text, headers)
@@ -3784,7 +5111,7 @@ class _Desk:
             value, well = _decoded(question, status, text, decode), True
             return value, text
         finally:
-            now_ns = self._clock_ns()
+            now_ns = self._times.clock_ns()
             group.allowance = group.allowance.landed_at(now_ns, told)
             group.wake()
             if began_ns is not None:
@@ -3808,26 +5135,18 @@ class _Desk:
     def _compare_clocks(self, headers: Mapping[str, str], took_ns: int) -> None:
         # A Date is cut to the second, and was written while we waited.
         if (said_ns := _date_ns(headers)) is not None:
-            ahead_ns = self._wall_ns() - took_ns // 2 - said_ns - _S_NS // 2
-            self._skew = ahead_ns / 1e9, (_S_NS + took_ns) / 2e9
-
-    def _remember(self, question: str, tally: _Tally, text: str) -> None:
-        tally.good_ns = self._clock_ns()
-        if question in self._memory:
-            self._remembered -= len(self._memory.pop(question)[1])
-        self._memory[question] = tally.good_ns, text
-        self._remembered += len(text)
-        while self._remembered > _CACHED_CHARACTERS:
-            self._remembered -= len(self._memory.popitem(last=False)[1][1])
+            ahead_ns = self._times.wall_ns() - took_ns // 2 - said_ns - _SECOND // 2
+            self._skew = ahead_ns / 1e9, (_SECOND + took_ns) / 2e9
 
     def _recall(
         self, question: str, tally: _Tally, error: RestError, decode: Callable[[str, str], Any]
     ) -> Answer[Any]:
-        if tally.circuit.state == "closed" or question not in self._memory:
+        known = self._memory.get(question)
+        if tally.circuit.state == "closed" or known is None:
             raise error
         tally.stale += 1
-        at_ns, text = self._memory[question]
-        age_s = (self._clock_ns() - at_ns) / 1e9
+        at_ns, text = known
+        age_s = (self._times.clock_ns() - at_ns) / 1e9
         return Answer(_decoded(question, 200, text, decode), age_s, stale=True)
 
 
@@ -3859,6 +5178,9 @@ async def _no_post(path: str, *_: object, **__: object) -> None:
 
 
 # === REST ===
+
+# The endpoints as methods with types: each asks a row of `ENDPOINTS`, and `walk` goes through any
+# list to its end.
 
 
 class Rows(TypedDict, total=False):
@@ -3903,7 +5225,7 @@ class Rest(_Desk):
             book = await rest.order_book("BTC-USD")
             if not book.stale:
                 print(book.value.bids[0])
-            async for fill in rest.all_fills(Subaccount("dydx1…", 0)):
+            async for fill in rest.walk(ENDPOINTS["fills"], Subaccount("dydx1…", 0)):
                 print(fill.created_at, fill.size, fill.price)
 
     Each question waits its turn under the limit of its group, in order, for at most `patience_s`;
@@ -3915,269 +5237,212 @@ class Rest(_Desk):
     query, status, body, headers. Clocks, sleep and chance are parameters so that tests don't wait.
     """
 
+    # -- One question
+
+    async def ask(
+        self, endpoint: Endpoint, subaccount: Subaccount | None = None, *,
+        parent: bool = False, **parameters: Any,
+    ) -> Answer[Any]:  # fmt: skip
+        """Ask an endpoint: what its path does not name goes into the query, None nowhere.
+
+        Parameters are named as here or as the venue does. An account's lists are of a
+        `subaccount`, or of all children of a `parent`.
+        """
+        asked = {re.sub("_(.)", lambda m: m[1].upper(), name): v for name, v in parameters.items()}
+        if subaccount is not None:
+            number = "parentSubaccountNumber" if parent else "subaccountNumber"
+            asked |= {"address": subaccount.owner, number: subaccount.number}
+        path = endpoint.parent if "parentSubaccountNumber" in asked else endpoint.path
+        path = re.sub(r"\{(\w+)\}", lambda name: _segment(str(asked.pop(name[1]))), path)
+        # By way of the official client, whose requests are ours.
+        answer = await self.client.markets.get(path, asked)
+        value = getattr(answer.value, endpoint.part) if endpoint.part else answer.value
+        if value is None:
+            raise BadAnswer(f"expected {endpoint.part} in the answer, got none")
+        return Answer(value, answer.age_s, answer.stale)
+
+    async def walk(
+        self, endpoint: Endpoint, subaccount: Subaccount | None = None, **parameters: Any
+    ) -> AsyncIterator[Any]:
+        """Yield every row of a list once, newest first, however many pages; as `ask`.
+
+        Never from memory of a failing endpoint.
+        """
+        key, seen = attrgetter(*endpoint.key), set[Hashable]()
+        page, before = (1 if endpoint.pages else None), None
+        while True:
+            where = {endpoint.bound: before} if page is None else {"page": page}
+            asked = {**parameters, **where, "limit": _MOST}
+            rows = _fresh(await self.ask(endpoint, subaccount, **asked))
+            # What is new pushes rows to later pages, where they are seen again.
+            new = {key(row): row for row in rows if key(row) not in seen}
+            seen.update(new)
+            for row in new.values():
+                yield row
+            if len(rows) < _MOST:
+                return
+            if page is not None:
+                # The same page again: some parents' lists know no pages, and say nothing.
+                page = page + 1 if new else None
+                if page is None and not endpoint.bound:
+                    what = "expected the next page, got the same again"
+                    raise BadAnswer(f"{what}: the walk cannot go on")
+            elif before == getattr(rows[-1], endpoint.time):
+                what = f"expected less than {_MOST} rows at one instant"
+                raise BadAnswer(f"{what}, got more at {before}: the walk cannot go on")
+            else:
+                before = getattr(rows[-1], endpoint.time)
+
     # -- The market
 
     async def perpetual_markets(self, ticker: str | None = None) -> Answer[dict[str, MarketFields]]:
         """Return all markets by ticker, or the one."""
-        return await self._part("markets", self.client.markets.get_perpetual_markets(ticker))
+        return await self.ask(ENDPOINTS["perpetual_markets"], ticker=ticker)
 
     async def order_book(self, ticker: str) -> Answer[BookContents]:
         """Return a book: at most 100 levels a side, uncrossed by the venue."""
-        ask = self.client.markets.get_perpetual_market_orderbook
-        return await self._part("", ask(_segment(ticker)))
+        return await self.ask(ENDPOINTS["order_book"], ticker=ticker)
 
     async def trades(self, ticker: str, **rows: Unpack[Pages]) -> Answer[list[TradeFields]]:
         """Return a market's trades."""
-        path = f"/v4/trades/perpetualMarket/{_segment(ticker)}"
-        return await self._part("trades", self.client.markets.get(path, _camel(rows)))
+        return await self.ask(ENDPOINTS["trades"], ticker=ticker, **rows)
 
     async def candles(
         self, ticker: str, resolution: str, *, from_iso: str | None = None,
         to_iso: str | None = None, limit: int | None = None,
     ) -> Answer[list[CandleFields]]:  # fmt: skip
         """Return candles that start at `from_iso` or later, and before `to_iso`."""
-        ask = self.client.markets.get_perpetual_market_candles
-        asked = ask(_segment(ticker), resolution, from_iso, to_iso, limit)
-        return await self._part("candles", asked)
+        span: Any = {"fromISO": from_iso, "toISO": to_iso, "limit": limit}
+        return await self.ask(ENDPOINTS["candles"], ticker=ticker, resolution=resolution, **span)
 
     async def historical_funding(
         self, ticker: str, *, limit: int | None = None, effective_before_or_at: str | None = None
     ) -> Answer[list[FundingFields]]:
         """Return a market's hourly funding rates."""
-        ask = self.client.markets.get_perpetual_market_historical_funding
-        asked = ask(_segment(ticker), effective_before_or_at, limit=limit)
-        return await self._part("historical_funding", asked)
+        span: Any = {"limit": limit, "effective_before_or_at": effective_before_or_at}
+        return await self.ask(ENDPOINTS["historical_funding"], ticker=ticker, **span)
 
     async def sparklines(self, period: str = "ONE_DAY") -> Answer[dict[str, list[str]]]:
         """Return closing prices by ticker, of ONE_DAY by hours or of SEVEN_DAYS by four hours."""
-        return await self._part("", self.client.markets.get_perpetual_market_sparklines(period))
+        return await self.ask(ENDPOINTS["sparklines"], time_period=period)
 
     async def height(self) -> Answer[HeightContents]:
         """Return the block that the indexer has come to; the chain is ahead of it."""
-        return await self._part("", self.client.utility.get_height())
+        return await self.ask(ENDPOINTS["height"])
 
     async def time(self) -> Answer[TimeFields]:
         """Return the indexer's clock."""
-        return await self._part("", self.client.utility.get_time())
+        return await self.ask(ENDPOINTS["time"])
 
     async def screen(self, address: str) -> Answer[ScreenFields]:
         """Tell whether an address is restricted, as the older endpoint has it."""
-        return await self._part("", self.client.utility.screen(address))
+        return await self.ask(ENDPOINTS["screen"], address=address)
 
     async def compliance(self, address: str) -> Answer[ComplianceFields]:
         """Return how an address stands with the venue."""
-        return await self._part("", self.client.utility.compliance_screen(_segment(address)))
+        return await self.ask(ENDPOINTS["compliance"], address=address)
 
     # -- Accounts
 
     async def subaccounts(self, address: str) -> Answer[list[SubaccountFields]]:
         """Return all subaccounts of an address; `NotFound` if none was ever funded."""
-        ask = self.client.account.get_subaccounts
-        return await self._part("subaccounts", ask(_segment(address)))
+        return await self.ask(ENDPOINTS["subaccounts"], address=address)
 
     async def subaccount(
         self, subaccount: Subaccount, *, parent: bool = False
     ) -> Answer[SubaccountFields]:
         """Return a subaccount, or a parent with its children; `NotFound` if never funded."""
-        account = self.client.account
-        ask = account.get_parent_subaccount if parent else account.get_subaccount
-        return await self._part("subaccount", ask(_segment(subaccount.owner), subaccount.number))
+        return await self.ask(ENDPOINTS["subaccount"], subaccount, parent=parent)
 
     async def positions(
         self, subaccount: Subaccount, *, parent: bool = False,
         status: Sequence[str] | None = None, **rows: Unpack[Rows],
     ) -> Answer[list[PositionFields]]:  # fmt: skip
         """Return perpetual positions: OPEN, CLOSED, LIQUIDATED ones, or all."""
-        where = "/v4/perpetualPositions", "positions", subaccount, parent
-        return await self._account(*where, rows, status=status)
+        return await self.ask(
+            ENDPOINTS["positions"], subaccount, parent=parent, status=status, **rows
+        )
 
     async def asset_positions(
         self, subaccount: Subaccount, *, parent: bool = False
     ) -> Answer[list[AssetPositionFields]]:
         """Return what a subaccount holds in assets: USDC, owed if its side is SHORT."""
-        return await self._account("/v4/assetPositions", "positions", subaccount, parent)
+        return await self.ask(ENDPOINTS["asset_positions"], subaccount, parent=parent)
 
     async def orders(
         self, subaccount: Subaccount, *, parent: bool = False, **chosen: Unpack[OrderChoice]
     ) -> Answer[list[OrderFields]]:
         """Return orders, of some statuses (OPEN, UNTRIGGERED, BEST_EFFORT_OPENED…) or all."""
-        return await self._account("/v4/orders", "", subaccount, parent, chosen)
+        return await self.ask(ENDPOINTS["orders"], subaccount, parent=parent, **chosen)
 
     async def order(self, order_id: str) -> Answer[OrderFields]:
         """Return one order by the indexer's id; `NotFound` if it has not seen it."""
-        return await self._part("", self.client.account.get_order(_segment(order_id)))
+        return await self.ask(ENDPOINTS["order"], id=order_id)
 
     async def fills(
         self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None,
         **rows: Unpack[Pages],
     ) -> Answer[list[FillFields]]:  # fmt: skip
         """Return fills; with `page`, in the order in which the venue pages them."""
-        where = "/v4/fills", "fills", subaccount, parent
-        return await self._account(*where, rows, **_market(ticker))
+        return await self.ask(
+            ENDPOINTS["fills"], subaccount, parent=parent, **_market(ticker), **rows
+        )
 
     async def trade_history(
         self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None,
         limit: int | None = None, page: int | None = None,
     ) -> Answer[list[TradeHistoryFields]]:  # fmt: skip
         """Return what fills did to positions, with the profit of each."""
-        where = "/v4/tradeHistory", "trade_history", subaccount, parent
-        return await self._account(*where, limit=limit, page=page, **_market(ticker))
+        return await self.ask(
+            ENDPOINTS["trade_history"],
+            subaccount,
+            parent=parent,
+            **_market(ticker),
+            limit=limit,
+            page=page,
+        )
 
     async def transfers(
         self, subaccount: Subaccount, *, parent: bool = False, **rows: Unpack[Pages]
     ) -> Answer[list[TransferFields]]:
         """Return deposits, withdrawals and transfers."""
-        return await self._account("/v4/transfers", "transfers", subaccount, parent, rows)
+        return await self.ask(ENDPOINTS["transfers"], subaccount, parent=parent, **rows)
 
     async def transfers_between(
         self, source: Subaccount, recipient: Subaccount, *, created_before_or_at: str | None = None
     ) -> Answer[list[TransferFields]]:
         """Return the transfers between two subaccounts."""
-        ask = self.client.account.get_transfer_between
-        ends = source.owner, source.number, recipient.owner, recipient.number
-        asked = ask(*ends, created_before_or_at=created_before_or_at)
-        return await self._part("transfers_subset", asked)
+        return await self.ask(
+            ENDPOINTS["transfers_between"],
+            source_address=source.owner, source_subaccount_number=source.number,
+            recipient_address=recipient.owner, recipient_subaccount_number=recipient.number,
+            created_before_or_at=created_before_or_at,
+        )  # fmt: skip
 
     async def funding_payments(
         self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None,
         limit: int | None = None, page: int | None = None, after_or_at: str | None = None,
     ) -> Answer[list[FundingPaymentFields]]:  # fmt: skip
         """Return funding payments, of one hour and position each."""
-        where = "/v4/fundingPayments", "funding_payments", subaccount, parent
-        rows = {"limit": limit, "page": page, "after_or_at": after_or_at}
-        return await self._account(*where, rows, ticker=ticker)
+        rows = {"limit": limit, "page": page, "after_or_at": after_or_at, "ticker": ticker}
+        return await self.ask(ENDPOINTS["funding_payments"], subaccount, parent=parent, **rows)
 
     async def historical_pnl(
         self, subaccount: Subaccount, *, parent: bool = False, **rows: Unpack[Spans]
     ) -> Answer[list[PnlFields]]:
         """Return equity and total profit as they were, hour by hour."""
-        return await self._account("/v4/historical-pnl", "historical_pnl", subaccount, parent, rows)
+        return await self.ask(ENDPOINTS["historical_pnl"], subaccount, parent=parent, **rows)
 
     async def pnl(
         self, subaccount: Subaccount, *, parent: bool = False, daily: bool | None = None,
         **rows: Unpack[Spans],
     ) -> Answer[list[PnlFields]]:  # fmt: skip
         """Return the same as the newer endpoint counts it, by the hour or `daily`."""
-        return await self._account("/v4/pnl", "pnl", subaccount, parent, rows, daily=daily)
-
-    # -- Walks: every row once, however many pages; never from memory of a failing endpoint
-
-    def all_trades(self, ticker: str) -> AsyncIterator[TradeFields]:
-        """Walk all trades of a market."""
-        return _by_page(partial(self.trades, ticker), attrgetter("id"))
-
-    def all_candles(
-        self, ticker: str, resolution: str, *, from_iso: str | None = None
-    ) -> AsyncIterator[CandleFields]:
-        """Walk candles from the newest back to `from_iso`, or to the first."""
-        ask, start = partial(self.candles, from_iso=from_iso), attrgetter("started_at")
-        return _by_time(partial(ask, ticker, resolution), "to_iso", start, start)
-
-    def all_historical_funding(self, ticker: str) -> AsyncIterator[FundingFields]:
-        """Walk all hourly funding rates of a market, newest first."""
-        ask, at = partial(self.historical_funding, ticker), attrgetter("effective_at")
-        return _by_time(ask, "effective_before_or_at", at, at)
-
-    def all_positions(
-        self, subaccount: Subaccount, *, parent: bool = False
-    ) -> AsyncIterator[PositionFields]:
-        """Walk all positions, those closed too, newest first."""
-        ask, at = partial(self.positions, subaccount, parent=parent), attrgetter("created_at")
-        key = attrgetter("market", "created_at", "subaccount_number")
-        return _by_time(ask, "created_before_or_at", at, key)
-
-    def all_fills(
-        self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None
-    ) -> AsyncIterator[FillFields]:
-        """Walk all fills."""
-        ask = partial(self.fills, subaccount, parent=parent, ticker=ticker)
-        return _by_page(ask, attrgetter("id"))
-
-    def all_transfers(
-        self, subaccount: Subaccount, *, parent: bool = False
-    ) -> AsyncIterator[TransferFields]:
-        """Walk all transfers."""
-        ask = partial(self.transfers, subaccount, parent=parent)
-        return _by_page(ask, attrgetter("id"))
-
-    def all_funding_payments(
-        self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None
-    ) -> AsyncIterator[FundingPaymentFields]:
-        """Walk all funding payments."""
-        ask = partial(self.funding_payments, subaccount, parent=parent, ticker=ticker)
-        return _by_page(ask, attrgetter("ticker", "created_at", "subaccount_number"), None)
-
-    def all_historical_pnl(self, subaccount: Subaccount) -> AsyncIterator[PnlFields]:
-        """Walk all hours of an account's profit."""
-        ask = partial(self.historical_pnl, subaccount)
-        return _by_page(ask, attrgetter("created_at", "block_height"))
-
-    async def _account(
-        self, path: str, part: str, subaccount: Subaccount, parent: bool,
-        rows: Mapping[str, Any] = {}, **more: Any,
-    ) -> Answer[Any]:  # fmt: skip
-        # Not by the client's own methods: they know no pages, and filter fills by a parameter
-        # that the venue does not have, so that it answers with all of them.
-        number = "parentSubaccountNumber" if parent else "subaccountNumber"
-        twin = "/parentSubaccount" if path == "/v4/fundingPayments" else "/parentSubaccountNumber"
-        who = {"address": subaccount.owner, number: subaccount.number}
-        asked = {**who, **_camel(rows), **_camel(more)}
-        return await self._part(part, self.client.account.get(path + twin * parent, asked))
-
-    @staticmethod
-    async def _part(part: str, asked: Awaitable[Answer[Any]]) -> Answer[Any]:
-        answer = await asked
-        value = getattr(answer.value, part) if part else answer.value
-        if value is None:
-            raise BadAnswer(f"expected {part} in the answer, got none")
-        return replace(answer, value=value)
+        return await self.ask(ENDPOINTS["pnl"], subaccount, parent=parent, daily=daily, **rows)
 
 
 def _market(ticker: str | None) -> dict[str, Any]:
     return {"market": ticker, "marketType": ticker and "PERPETUAL"}
-
-
-def _camel(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {re.sub("_(.)", lambda m: m[1].upper(), name): v for name, v in parameters.items()}
-
-
-async def _by_page(
-    ask: Callable[..., Awaitable[Answer[list[_T]]]], key: Callable[[_T], Hashable],
-    time_of: Callable[[_T], str] | None = attrgetter("created_at"),
-) -> AsyncIterator[_T]:  # fmt: skip
-    seen: set[Hashable] = set()
-    for page in itertools.count(1):
-        rows = _fresh(await ask(limit=_MOST, page=page))
-        # What is new pushes rows to later pages, where they are seen again.
-        new = _new(rows, seen, key)
-        for row in new:
-            yield row
-        if len(rows) < _MOST:
-            return
-        if not new:
-            break  # the same page again: some parents' lists know no pages, and say nothing
-    if time_of is None:
-        raise BadAnswer("expected the next page, got the same again: the walk cannot go on")
-    async for row in _by_time(ask, "created_before_or_at", time_of, key, seen):
-        yield row
-
-
-async def _by_time(
-    ask: Callable[..., Awaitable[Answer[list[_T]]]], bound: str, time_of: Callable[[_T], str],
-    key: Callable[[_T], Hashable], seen: set[Hashable] | None = None,
-) -> AsyncIterator[_T]:  # fmt: skip
-    seen = set() if seen is None else seen
-    before = None
-    while True:
-        rows = _fresh(await ask(limit=_MOST, **{bound: before}))
-        for row in _new(rows, seen, key):
-            yield row
-        if len(rows) < _MOST:
-            return
-        if time_of(rows[-1]) == before:
-            what = f"expected less than {_MOST} rows at one instant"
-            raise BadAnswer(f"{what}, got more at {before}: the walk cannot go on")
-        before = time_of(rows[-1])
 
 
 def _fresh(answer: Answer[list[_T]]) -> list[_T]:
@@ -4187,46 +5452,10 @@ def _fresh(answer: Answer[list[_T]]) -> list[_T]:
     return answer.value
 
 
-def _new(rows: list[_T], seen: set[Hashable], key: Callable[[_T], Hashable]) -> list[_T]:
-    new = {key(row): row for row in rows if key(row) not in seen}
-    seen.update(new)
-    return list(new.values())
+# === Links ===
 
-
-# === Subscriptions ===
-
-PER_CONNECTION: Final = 32  # subscriptions to one channel that a connection may hold (socks)
-_BATCHED: Final = frozenset(["v4_markets", "v4_orderbook", "v4_trades", "v4_candles"])
-
-
-def subscriptions(
-    tickers: Iterable[str],
-    resolutions: Iterable[str] = (),
-    subaccount: Subaccount | None = None,
-    *,
-    parent: bool = False,
-) -> list[list[Key]]:
-    """Spread what is asked for over as few connections as hold it; the first has all that is one.
-
-    >>> [len(keys) for keys in subscriptions([f"M{n}-USD" for n in range(40)])]
-    [66, 16]
-    """
-    resolutions = tuple(resolutions)
-    keys = [("v4_markets", ""), ("v4_block_height", "")]
-    for ticker in dict.fromkeys(tickers):
-        keys += [("v4_orderbook", ticker), ("v4_trades", ticker)]
-        keys += [("v4_candles", f"{ticker}/{resolution}") for resolution in resolutions]
-    if subaccount is not None:
-        keys.append((_ACCOUNTS[parent], f"{subaccount.owner}/{subaccount.number}"))
-    counts: Counter[str] = Counter()
-    groups: defaultdict[int, list[Key]] = defaultdict(list)
-    for channel, id_ in keys:
-        groups[counts[channel] // PER_CONNECTION].append((channel, id_))
-        counts[channel] += 1
-    return [*groups.values()]
-
-
-# === Inbox ===
+# Sockets, a thread each, and the inbox through which what they read comes to one thread. A link
+# reads, writes and pings on its own thread, and is the one thing that connects again.
 
 
 class Inbox:
@@ -4247,6 +5476,11 @@ class Inbox:
         stamps = (time.time_ns(), time.monotonic_ns(), link, kind)
         self._queue.put((*stamps, text, type, channel, id, message_id))
 
+    @property
+    def waiting(self) -> bool:
+        """Tell whether something was put that nobody has taken yet."""
+        return not self._queue.empty()
+
     def take(self, seq: int, timeout_s: float) -> Frame | None:
         """Return what was put first as frame number `seq`; None if nothing came in time."""
         try:
@@ -4257,8 +5491,6 @@ class Inbox:
             return ws_frame(seq, at, mono, link, text)
         return Frame(seq, at, mono, link, kind, text, *rest)
 
-
-# === Links ===
 
 # At once after a mere loss; about once a second while a venue restarts, as most are back within a
 # quarter of a minute and what is waited beyond that is data missed; then ever more rarely.
@@ -4277,6 +5509,9 @@ _AGAIN_S: Final = 1.1
 
 class _Link(threading.Thread):
     """One connection, kept open: subscribe, listen, and after a loss try again.
+
+    The one place where anything is reconnected. A loop, as RxPY's `retry` knows no back-off and
+    has no `retry_when`; and below `share`, which would replay its first error for ever.
 
     All that is read, written and pinged is so on this thread: TLS allows for no other. What is
     read goes to the inbox, so that nothing a subscriber does keeps the venue's ping waiting.
@@ -4330,7 +5565,10 @@ class _Link(threading.Thread):
         while not self._stopping.is_set():
             self._closed, begun_ns = (0, ""), time.monotonic_ns()
             self._put("tick")
-            self._listen()
+            try:
+                self._listen()
+            except Exception as error:  # noqa: BLE001 - whatever it is, a link is tried again
+                self._lost(error)
             code, reason = self._closed
             self._put("close", reason, str(code))
             # A venue that greets and drops us is as gone as one that does not answer.
@@ -4378,7 +5616,8 @@ class _Link(threading.Thread):
         if anew:
             channel.unsubscribe(**names)
         self._asked[key] = time.monotonic()
-        channel.subscribe(**names, **({"batched": True} if channel.channel in _BATCHED else {}))
+        batched = {"batched": True} if CHANNELS[key[0]].batched else {}
+        channel.subscribe(**names, **batched)
 
     def _say(self, send: Callable[[str], None], text: str) -> None:
         self._put("sent", text)
@@ -4471,13 +5710,14 @@ class _Link(threading.Thread):
 
 # === Polling ===
 
+# REST beside the sockets: the markets at first, what a snapshot may have missed, and all that a
+# failing link carries. Its answers are frames; a question that dies is a gap.
+
 _RACE_S: Final = 3.0  # what is asked so long after a snapshot knows what that has missed
 _RETRY_S: Final = 5.0
 _ROUND_S: Final = 1.0  # answers are cached for a second
 _ROWS: Final = 100
-_RACING: Final = frozenset(["v4_orderbook", *_ACCOUNTS])
 _MARKETS: Final[Key] = ("v4_markets", "")
-_Question = Callable[[], Awaitable[Answer[Any]]]
 
 
 class _Asker(threading.Thread):
@@ -4499,7 +5739,7 @@ class _Asker(threading.Thread):
 
     def mend(self, key: Key) -> None:
         """Ask, from any thread, for what the snapshot of a key may have missed."""
-        if key[0] in _RACING:
+        if CHANNELS[key[0]].changes:
             self._call(self._start, key, partial(self._later, key))
 
     def poll(self, link: str, keys: Iterable[Key]) -> None:
@@ -4521,9 +5761,13 @@ class _Asker(threading.Thread):
         self.join(timeout=2.0)
 
     def run(self) -> None:
-        """Ask until told to leave."""
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._main())
+        """Ask until it is to leave; what else ends it is a gap, and a traceback."""
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._main())
+        except Exception as error:
+            self._put("gap", f"REST polling ended by {type(error).__name__}: {error}")
+            raise
 
     async def _main(self) -> None:
         async with self._rest:
@@ -4539,11 +5783,17 @@ class _Asker(threading.Thread):
 
     def _start(self, name: Any, ask: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         self._end(name)
-        self._tasks[name] = self._loop.create_task(ask())
+        self._tasks[name] = task = self._loop.create_task(ask())
+        task.add_done_callback(self._ended)
 
     def _end(self, name: Any) -> None:
         if task := self._tasks.pop(name, None):
             task.cancel()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        # Nobody awaits it: what it dies of is reported here or not at all.
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._put("gap", f"a question to REST ended by {type(error).__name__}: {error}")
 
     async def _later(self, key: Key) -> None:
         await asyncio.sleep(_RACE_S)
@@ -4551,9 +5801,10 @@ class _Asker(threading.Thread):
             await asyncio.sleep(_RETRY_S)
 
     async def _rounds(self, key: Key) -> None:
+        by_market = CHANNELS[key[0]].id.startswith("ticker")
         while True:
             next_due = self._loop.time() + _ROUND_S
-            await (self._in_turn(key) if key[0] in _BY_TICKER else self._ask(key))
+            await (self._in_turn(key) if by_market else self._ask(key))
             await asyncio.sleep(max(next_due - self._loop.time(), 0.0))
 
     async def _in_turn(self, key: Key) -> bool:
@@ -4562,9 +5813,12 @@ class _Asker(threading.Thread):
 
     async def _ask(self, key: Key) -> bool:
         channel, id_ = key
+        row = CHANNELS[channel]
         try:
-            for ask in _QUESTIONS[channel](self._rest, id_):
-                if (await ask()).stale:
+            for endpoint in row.rest:
+                rows = _ROWS if endpoint.key else None
+                answer = await self._rest.ask(endpoint, **row.parameters(id_), limit=rows)
+                if answer.stale:
                     raise Unreachable("it fails, and what it said before is old")
         except NotFound:
             pass  # the answer is that there is nothing: an account was never funded, say
@@ -4582,34 +5836,9 @@ class _Asker(threading.Thread):
         self._put("http", body, str(status), path)
 
 
-def _account(rest: Rest, id_: str, *, parent: bool) -> list[_Question]:
-    owner, _, number = id_.partition("/")
-    of: dict[str, Any] = {"subaccount": Subaccount(owner, int(number)), "parent": parent}
-    return [
-        partial(rest.subaccount, **of),
-        partial(rest.orders, **of, limit=_ROWS),
-        partial(rest.fills, **of, limit=_ROWS),
-    ]
-
-
-def _candles(rest: Rest, id_: str) -> list[_Question]:
-    ticker, _, resolution = id_.partition("/")
-    return [partial(rest.candles, ticker, resolution, limit=_ROWS)]
-
-
-_BY_TICKER: Final = frozenset(["v4_orderbook", "v4_trades", "v4_candles"])
-# What to ask in place of a channel: what its snapshot is made from.
-_QUESTIONS: Final[dict[str, Callable[[Rest, str], list[_Question]]]] = {
-    "v4_markets": lambda rest, _: [rest.perpetual_markets],
-    "v4_block_height": lambda rest, _: [rest.height],
-    "v4_orderbook": lambda rest, id_: [partial(rest.order_book, id_)],
-    "v4_trades": lambda rest, id_: [partial(rest.trades, id_, limit=_ROWS)],
-    "v4_candles": _candles,
-    "v4_subaccounts": partial(_account, parent=False),
-    "v4_parent_subaccounts": partial(_account, parent=True),
-}
-
 # === Live ===
+
+# All sources joined on one thread: frames in one order, numbered, each after the gaps it shows.
 
 _TICK_S: Final = 1.0
 
@@ -4629,16 +5858,28 @@ def live(
     With a `subaccount` its account too, or as `parent` that of all its children; `resolutions`
     are of the candles. What others put into `inbox` comes out among the rest.
 
-    Cold: each subscriber opens connections of its own (share it), and receives on its own
-    thread, inside `subscribe`, until `pace` says False or it is disposed; no error ends it. Lost
-    messages are a gap frame before the one that shows it, and are asked for anew. A lost
-    connection is a close frame, and is opened anew; after five attempts in vain REST is polled
-    meanwhile. A tick of "clock" passes every second, one of a link with each attempt.
+    Shared: however many subscribe, it is received once. The first subscriber opens the links, and
+    all are called on its thread, inside its `subscribe`; who comes later receives from then on,
+    and nothing from before. The links close when the last has left, and who comes then opens them
+    again. It completes, for good, once `pace` says False; no error ends it, but what a subscriber
+    raises is raised where it is received.
 
-        live  --tick-open-ws-ws-gap-ws-tick-close--tick-open-
+    Lost messages are a gap frame before the one that shows it, and are resubscribed. A lost link
+    is a close frame, and connects again; after five attempts in vain REST is polled meanwhile. A
+    tick of "clock" passes every second, one of a link with each attempt.
+
+        first   --tick-open-ws-ws-gap-ws-tick-close--tick-open-
+        second           |--ws-ws-gap-ws-tick-|
     """
     keys = subscriptions(tickers, resolutions, subaccount, parent=parent)
-    return from_generator(partial(_receive, network, keys, pace, inbox))
+    over: list[bool] = []
+
+    def receive() -> Generator[Frame]:
+        if not over:
+            yield from _receive(network, keys, pace, inbox)
+            over.append(True)
+
+    return from_generator(receive).pipe(operators.share())
 
 
 def _receive(
@@ -4707,11 +5948,12 @@ class _Watch:
 
     def _judged(self, ids: Continuity, frame: Frame) -> list[Frame]:
         link, trouble = self._links[frame.link], ids.take(frame)
-        if frame.type == "subscribed":
+        if frame.is_snapshot:
             self._asker.mend(key_of(frame))
-        elif frame.type == "error" and "could not fetch" in frame.text and frame.channel:
+        elif frame.is_refusal and "could not fetch" in frame.text and frame.channel:
             link.again([key_of(frame)], _RETRY_S)
-        if trouble == "out_of_order" or (frame.channel == "v4_orderbook" and not _readable(frame)):
+        row = CHANNELS.get(frame.channel)
+        if trouble == "out_of_order" or (row is not None and row.changes and not _readable(frame)):
             link.again([key_of(frame)])  # nobody can say what it would have changed
         if trouble != "gap":
             return []
@@ -4741,18 +5983,21 @@ class _Watch:
 
 def _readable(frame: Frame) -> bool:
     try:
-        return bool(contents(frame)) or frame.type == "error"
+        contents(frame)
     except WireError:
         return False
+    return True
 
 
 def _gap(frame: Frame, link: str, lost: int, why: str) -> Frame:
     return Frame(frame.seq, frame.at, frame.mono, link, "gap", why, message_id=lost)
 
 
-# === Key files ===
+# === Keys ===
 
-# One JSON object: how the passphrase becomes a key, whose key is in it, and the sealed text.
+# One signing key, from the environment, a keyring or an encrypted file, and never shown again. A
+# secret in the clear is no local variable of a function that raises: a traceback may show those.
+# The file is one JSON object: how the passphrase becomes a key, whose key it is, the sealed text.
 
 _FORMAT: Final = "dydx-keys"
 _VERSION: Final = 1
@@ -4841,8 +6086,6 @@ def _fernet(passphrase: "SecretStr", salt: bytes, cost: int) -> Any:
     derive = Scrypt(salt=salt, length=32, n=cost, r=8, p=1).derive
     return Fernet(base64.urlsafe_b64encode(derive(passphrase.get_secret_value().encode())))
 
-
-# === Keys ===
 
 SERVICE: Final = "dydx-conn"  # under which the system's keyring is asked
 _LENGTHS: Final = (12, 15, 18, 21, 24)
@@ -5010,7 +6253,10 @@ def _from_keyring(name: str) -> "SecretStr":
     raise KeyProblem(f"keyring:{name}: {problem}")
 
 
-# === Redaction ===
+# === Audit ===
+
+# Requests and answers in writing, without anything that looks like a secret: better a word too
+# many removed than a key in a file.
 
 _GONE: Final = "[redacted]"
 _SECRETS: Final = (
@@ -5066,8 +6312,6 @@ def _without_mnemonics(text: str) -> str:
     return "".join([*out, text[kept:]])
 
 
-# === Audit ===
-
 _LONGEST: Final = 2_000  # characters of one text; more of an answer is a recording's business
 
 
@@ -5117,17 +6361,19 @@ class AuditLog:
     def passed(self, frame: Frame) -> None:
         """Write down what a link did: asked, answered, opened, lost or closed; not what it carried.
 
-        What passed between us and a node is written where it is signed.
+        And each act. What passed between us and a node is written where it is signed.
         """
         if frame.kind == "http" and frame.link != "node":
-            status = int(frame.type) if frame.type.isdecimal() else 0
-            self.answered("GET", frame.channel, status, frame.text, {})
+            self.answered("GET", frame.channel, frame.status, frame.text, {})
         elif frame.kind in ("open", "sent", "gap", "close") and frame.link != "node":
-            said = {"code": frame.type, "text": frame.text, "lost": frame.message_id}
+            said = {"code": frame.status, "text": frame.text, "lost": frame.lost}
             told = {name: value for name, value in said.items() if value}
             self.write(
                 f"socket {frame.kind}", at=frame.at, link=frame.link, seq=frame.seq, told=told
             )
+        elif frame.kind == "act":
+            act = {"who": frame.link, "what": frame.type, "why": frame.text}
+            self.write("act", at=frame.at, seq=frame.seq, **act)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -5173,12 +6419,13 @@ def _field(name: str, value: Any, depth: int) -> Any:
 
 # === Node ===
 
-# Whatever is signed is signed for one chain: the node has to say that it is that one.
+# What is signed is written here, and sent over one gRPC channel through the official client. It is
+# signed for one chain: the node must be of that one.
 
 
 @dataclass(frozen=True, slots=True)
 class ChainTip:
-    """A node's newest block: whose it is, its height, its time and when it was heard, in ns."""
+    """A node's newest block: whose it is, its height, its time and when it came, in ns."""
 
     chain_id: str
     height: int
@@ -5190,20 +6437,11 @@ def chain_tip(network: Network, *, deadline_s: float = 5.0) -> ChainTip:
     """Ask the network's node for its newest block; `NetworkError` if none comes in time."""
     import grpc
 
-    channel = _channel(network.node)
-    try:
-        from dydx_v4_client.node.client import QueryNodeClient
-
-        node = QueryNodeClient(grpc.intercept_channel(channel, _deadline(deadline_s)))
-        header = asyncio.run(node.latest_block()).block.header
-    except grpc.RpcError as error:
-        said = str(error.details()).rpartition("last error: ")[2]
-        problem = f"{error.code().name}: {said}"
-    else:
-        tip_ns = header.time.ToNanoseconds()
-        return ChainTip(header.chain_id, header.height, tip_ns, time.time_ns())
-    finally:
-        channel.close()
+    with contextlib.closing(_Node(network, deadline_s)) as node:
+        try:
+            return node.latest_block()
+        except grpc.RpcError as error:
+            problem = _why(error)
     raise NetworkError(f"expected a block of the node {network.node}, but {problem}")
 
 
@@ -5215,62 +6453,52 @@ def is_loopback(address: str) -> bool:
     return False
 
 
-def _channel(node: str) -> Any:
-    # As it is imported, the client warns of an address in its own configuration.
-    logger = logging.getLogger("dydx_v4_client.network")
-    logger.addFilter(_nothing)
-    try:
-        from dydx_v4_client.network import insecure_channel, secure_channel
-    finally:
-        logger.removeFilter(_nothing)
-    # Plain text is for a node on this machine; certificates are verified everywhere else.
-    bare = re.sub(r"^\w+://", "", node)
-    return insecure_channel(bare) if is_loopback(node) else secure_channel(bare)
+class _Channel:
+    """A gRPC channel: every call has a deadline, and none is made twice.
 
+    Of a channel the official client asks for nothing but `unary_unary`.
+    """
 
-def _nothing(_: logging.LogRecord) -> bool:
-    return False
+    def __init__(self, node: str, deadline_s: float) -> None:
+        import grpc
 
+        address = node.rpartition("//")[2]
+        # gRPC may send again what it believes lost: an order must not be.
+        options = [("grpc.enable_retries", 0)]
+        self._deadline_s = deadline_s
+        # Plain text is for a node on this machine; certificates are verified everywhere else.
+        self._channel = (
+            grpc.insecure_channel(address, options)
+            if is_loopback(address)
+            else grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
+        )
 
-def _deadline(seconds: float) -> Any:
-    """Return what gives every call of the official client a deadline; it has none by itself."""
-    import grpc
+    def unary_unary(self, *path: Any, **shapes: Any) -> Callable[[Any], Any]:
+        return partial(self._channel.unary_unary(*path, **shapes), timeout=self._deadline_s)
 
-    class Deadline(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # untyped
-        def intercept_unary_unary(self, proceed: Any, details: Any, request: Any) -> Any:
-            return proceed(details._replace(timeout=seconds), request)
-
-    return Deadline()
-
-
-# The official NodeClient, with what it lacks: a deadline on every call, and no second sending.
-
-
-_Block = tuple[str, int, int]  # chain id, height, time in nanoseconds
+    def close(self) -> None:
+        self._channel.close()
 
 
 class _Node:
     """One node, asked in whichever thread calls; what goes wrong is a `grpc.RpcError`."""
 
     def __init__(self, network: Network, deadline_s: float) -> None:
-        from dydx_v4_client.node.builder import Builder
-        from dydx_v4_client.node.client import NodeClient
+        with _unwarned():
+            from dydx_v4_client.node.builder import Builder
+            from dydx_v4_client.node.client import NodeClient
 
-        self._channel = channel = _order_channel(network.node)
-
-        def call(*path: Any, **shapes: Any) -> Callable[[Any], Any]:
-            return partial(channel.unary_unary(*path, **shapes), timeout=deadline_s)
-
-        # Of a channel the client's stubs ask for nothing but `unary_unary`; and its own keeper
-        # of sequences would ask for the account before each order.
+        self._channel = _Channel(network.node, deadline_s)
         builder = Builder(network.chain_id, network.usdc_denom, memo="")
-        self._client = NodeClient(SimpleNamespace(unary_unary=call), builder, manage_sequence=False)
+        # Its own keeper of sequences would ask for the account before each order.
+        self._client = NodeClient(self._channel, builder, manage_sequence=False)
 
-    def latest_block(self) -> _Block:
+    def latest_block(self) -> ChainTip:
         header = asyncio.run(self._client.latest_block()).block.header
-        return header.chain_id, header.height, header.time.ToNanoseconds()
+        return ChainTip(header.chain_id, header.height, header.time.ToNanoseconds(), time.time_ns())
 
     def account(self, address: str) -> tuple[int, int]:
+        """Return an account's number and the sequence of its next transaction."""
         found = asyncio.run(self._client.get_account(address))
         return found.account_number, found.sequence
 
@@ -5290,18 +6518,20 @@ class _Node:
         self._channel.close()
 
 
-def _order_channel(node: str) -> Any:
-    import grpc
+@contextlib.contextmanager
+def _unwarned() -> Iterator[None]:
+    # As it is imported, the client warns of an address in its own configuration.
+    logger = logging.getLogger("dydx_v4_client.network")
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = False
 
-    address = node.rpartition("//")[2]
-    # gRPC may send anew what it believes lost: an order must not be.
-    options = [("grpc.enable_retries", 0)]
-    if is_loopback(address):
-        return grpc.insecure_channel(address, options)
-    return grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
 
+def _why(error: Any) -> str:
+    return f"{error.code().name}: {str(error.details()).rpartition('last error: ')[2]}"
 
-# === Messages ===
 
 # The official client's own `order` writes its number over the client metadata, and its `Market`
 # counts in floats: the message is written here, from integers.
@@ -5326,11 +6556,11 @@ def place_message(order: OrderRequest, subaccount: Subaccount) -> Any:
     return place_order(message)
 
 
-def cancel_message(wish: CancelRequest, subaccount: Subaccount) -> Any:
+def cancel_message(request: CancelRequest, subaccount: Subaccount) -> Any:
     """Write the chain's MsgCancelOrder."""
     from dydx_v4_client.node.message import cancel_order
 
-    return cancel_order(**_identity(wish, subaccount))
+    return cancel_order(**_identity(request, subaccount))
 
 
 def batch_cancel_message(batch: BatchCancel, subaccount: Subaccount) -> Any:
@@ -5340,9 +6570,11 @@ def batch_cancel_message(batch: BatchCancel, subaccount: Subaccount) -> Any:
     from v4_proto.dydxprotocol.clob.tx_pb2 import OrderBatch
 
     batches: dict[int, Any] = {}
-    for wish in batch.cancels:
-        group = batches.setdefault(wish.clob_pair_id, OrderBatch(clob_pair_id=wish.clob_pair_id))
-        group.client_ids.append(wish.client_id)
+    for request in batch.cancels:
+        group = batches.setdefault(
+            request.clob_pair_id, OrderBatch(clob_pair_id=request.clob_pair_id)
+        )
+        group.client_ids.append(request.client_id)
     owner = subaccount_id(subaccount.owner, subaccount.number)
     return batch_cancel(owner, list(batches.values()), batch.cancels[0].good_til_block)
 
@@ -5387,90 +6619,22 @@ def _varint(value: int) -> bytes:
     return bytes([low | 128]) + _varint(rest) if rest else bytes([low])
 
 
-# === Client ids ===
+# === Sending ===
 
+# What one transaction needs on its way to a node: the chain's clock, the account's sequence, the
+# frames that report it. Used from many threads; each value guards what is shared in it.
 
-class ClientIds:
-    """Numbers for orders, each given once: over restarts, threads and processes that share `path`.
-
-    The file holds the first number that nobody has been promised. A new file begins where the
-    clock stands, counting 500 a second: so it comes round after 99 days, when no order of the last
-    time lives any more (the longest stands 95), and a lost file does no harm.
-    """
-
-    RESERVED: Final = 256  # a write to the disk for so many numbers; a restart skips the rest
-
-    def __init__(self, path: Path | str, *, clock: Callable[[], float] = time.time) -> None:
-        self.path = Path(path)
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._next = self._end = 0
-
-    def __call__(self) -> int:
-        """Return a number of 32 bits that was never returned; `ConnError` if the file is broken."""
-        with self._lock:
-            if self._next == self._end:
-                self._next = self._reserve()
-                self._end = self._next + self.RESERVED
-            self._next += 1
-            return (self._next - 1) % (1 << 32)
-
-    def _reserve(self) -> int:
-        part = self.path.with_name(f"{self.path.name}.part")
-        try:
-            with self.path.with_name(f"{self.path.name}.lock").open("a") as lock:
-                # Until it is closed: two processes must not read the same number.
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                start = self._read()
-                with part.open("w") as file:
-                    file.write(f"{(start + self.RESERVED) % (1 << 32)}\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(part, self.path)
-        except OSError as error:
-            raise ConnError(f"expected to keep client ids in {self.path}: {error}") from None
-        return start
-
-    def _read(self) -> int:
-        if not self.path.exists():
-            return int(self._clock() * 500) % (1 << 32)
-        text = self.path.read_text("ascii", "replace")
-        if not text.strip().isdecimal():
-            raise ConnError(f"expected a number in {self.path}, got {text[:40]!r}")
-        return int(text)
-
-
-# === Trader ===
-
-_Request = OrderRequest | CancelRequest | BatchCancel
-Wish = _Request | Replace
-
-
-class Queued(msgspec.Struct, frozen=True, gc=False):
-    """A wish that will be sent; `ids` are the orders it is about, as frames will name them."""
-
-    ids: tuple[str, ...]
-
-
-class Denied(msgspec.Struct, frozen=True, gc=False):
-    """A wish that is not sent; `error` is the chain's name for the reason, or empty."""
-
-    reason: str
-    error: str = ""
-
-
-_MESSAGES: Final[Mapping[type, tuple[str, Callable[[Any, Subaccount], Any]]]] = {
-    OrderRequest: ("place", place_message),
-    CancelRequest: ("cancel", cancel_message),
-    BatchCancel: ("batch_cancel", batch_cancel_message),
-}
+_Single = OrderRequest | CancelRequest | BatchCancel
+_Request = _Single | Replace
 
 
 class _Job(msgspec.Struct, frozen=True):
+    """A transaction to be sent; `then` is another one, once this one is taken."""
+
     what: str
     ids: tuple[str, ...]
     subaccount: Subaccount
-    request: _Request
+    request: _Single
     message: Any
     size: Decimal
     short: bool
@@ -5482,14 +6646,333 @@ class _Job(msgspec.Struct, frozen=True):
         return self.ids + (self.then.about if self.then else ())
 
 
+class _Log:
+    """Reports what is sent and answered: to the inbox, as frames of the node, and to the audit."""
+
+    def __init__(self, inbox: Inbox, audit: AuditLog | None) -> None:
+        self._inbox, self._audit = inbox, audit
+
+    def put(self, kind: str, told: Any, type: str, channel: str, id: str = "") -> None:
+        self._inbox.put(kind, msgspec.json.encode(told).decode(), type, channel, id, link="node")
+        self.write("sent" if kind == "sent" else channel, told=told)
+
+    def write(self, event: str, **fields: Any) -> None:
+        if self._audit is not None:
+            self._audit.write(f"node {event}", **fields)
+
+
+class _Clock:
+    """The chain's last block, as node and frames report it: never ahead of the chain."""
+
+    def __init__(self) -> None:
+        self._last = (0, 0, 0)  # its height and time, and when it came
+
+    def learn(self, height: int, time_ns: int) -> None:
+        if height > self.height:
+            self._last = (height, time_ns, time.monotonic_ns())  # at once: others are reading
+
+    @property
+    def height(self) -> int:
+        return self._last[0]
+
+    @property
+    def now_ns(self) -> int:
+        """The block's time, and what passed since; 0 before there is one."""
+        height, time_ns, came_ns = self._last
+        return time_ns + time.monotonic_ns() - came_ns if height else 0
+
+
+class _Sequence:
+    """The account's number, and which sequence its next transaction has.
+
+    With `nonces` that is the chain's time in milliseconds, or one more than was used last.
+    """
+
+    def __init__(self, clock: _Clock, *, nonces: bool) -> None:
+        self.number = 0
+        self.nonces = nonces
+        self._clock = clock
+        self._next: int | None = None  # None: ask
+        self._nonce, self._guard = 0, threading.Lock()
+
+    def take(self, node: _Node, owner: str) -> int:
+        """Return a sequence to send with; a `grpc.RpcError` if the node does not say."""
+        if self.nonces:
+            with self._guard:
+                self._nonce = max(self._clock.now_ns // 1_000_000, self._nonce + 1)
+                return self._nonce
+        return self.ask(node, owner) if self._next is None else self._next
+
+    def ask(self, node: _Node, owner: str) -> int:
+        self.number, sequence = node.account(owner)
+        self._next = sequence
+        return sequence
+
+    def learn(self, used: int, result: Result | None) -> None:
+        if not self.nonces:
+            self._next = _next_sequence(used, result)
+
+
+def _next_sequence(used: int, result: Result | None) -> int | None:
+    """Return which sequence follows a transaction's; None if nobody knows."""
+    if result is None:
+        return None
+    if result.code == 0:
+        return used + 1
+    if result.is_sdk(4) or result.is_sdk(32):
+        expected = _EXPECTED.search(result.log)
+        return int(expected[1]) if expected else None
+    return used
+
+
+_EXPECTED: Final = re.compile(r"expected (\d+), got \d+")
+# With these a gateway says that the node has not seen it.
+_NOT_HANDED_ON: Final = re.compile("INVALID_ARG|PERMISSION_DENIED|UNAUTHENTICATED|UNIMPLEMENTED")
+
+
+class _Sender:
+    """Signs jobs and sends each once; frames report what becomes of it."""
+
+    def __init__(
+        self, keys: Keys, owner: str, log: _Log, *, nonces: bool, authenticators: Sequence[int]
+    ) -> None:
+        self.clock = _Clock()
+        self.sequence = _Sequence(self.clock, nonces=nonces)
+        self.stop = threading.Event()
+        self.node: _Node
+        self._keys, self._owner, self._log = keys, owner, log
+        self._authenticators = tuple(authenticators)
+        self._lost = False  # the last answer did not come
+
+    def open(self, network: Network, deadline_s: float) -> None:
+        """Connect, read block and account; `NetworkError` if the node does not give them."""
+        import grpc
+
+        self.node, problem = _Node(network, deadline_s), ""
+        try:
+            chain_id = self._heard(self.node.latest_block())
+            if chain_id == network.chain_id:
+                self.sequence.ask(self.node, self._owner)
+            else:
+                problem = f"it is of {chain_id}"
+        except grpc.RpcError as error:
+            problem = _why(error)
+        if problem:
+            self.node.close()
+            what = f"expected a node of {network.chain_id} at {network.node}"
+            raise NetworkError(f"{what} that gives block and account, but {problem}")
+
+    def refresh(self) -> None:
+        """Read the newest block, if the node answers."""
+        import grpc
+
+        try:
+            self._heard(self.node.latest_block())
+        except grpc.RpcError as error:
+            # The height stays a lower bound: orders end sooner, and none is good for too long.
+            self._log.write("unanswered", asked="latest_block", why=_why(error))
+
+    def _heard(self, tip: ChainTip) -> str:
+        self.clock.learn(tip.height, tip.time_ns)
+        at = datetime.fromtimestamp(tip.time_ns / 1e9, UTC).isoformat()
+        header = {"height": str(tip.height), "time": at, "chain_id": tip.chain_id}
+        self._log.put("http", {"result": {"block": {"header": header}}}, "0", "latest_block")
+        return tip.chain_id
+
+    def send(self, job: _Job) -> None:
+        """Send a job, and what is to follow it if it is taken."""
+        taken = None
+        try:
+            taken = self._send(job, 0) if job.short else self._send_numbered(job)
+        finally:
+            if job.then is not None and taken is not None and taken.is_taken:
+                self.send(job.then)
+            elif job.then is not None:
+                # Not a second order beside the first, which may still stand.
+                self._drop(job.then, "the cancel before it was not taken")
+
+    def _send_numbered(self, job: _Job) -> Result | None:
+        """Send with a sequence, and again with the right one if it was wrong."""
+        import grpc
+
+        for last in (False, False, True):
+            try:
+                sequence = self.sequence.take(self.node, self._owner)
+            except grpc.RpcError as error:
+                self._drop(job, f"the account's sequence is not known: {_why(error)}")
+                return None
+            result = self._send(job, sequence, again=not last)
+            self.sequence.learn(sequence, result)
+            if result is None or not result.is_sdk(32):
+                break
+            if self.sequence.nonces:
+                self.refresh()  # our idea of the chain's time was off
+        return result
+
+    def _send(self, job: _Job, sequence: int, *, again: bool = False) -> Result | None:
+        """Send once; None if no answer came, and then nobody knows."""
+        import grpc
+
+        if self.stop.is_set() and self._lost and not (job.short and job.what != "place"):
+            self._drop(job, "closed, and the node does not answer")
+            return None
+        wallet = self._keys.wallet(self.sequence.number, sequence)
+        told: dict[str, Any] = {"ids": job.ids, "subaccount": str(job.subaccount)}
+        told |= {"size": str(job.size), "sequence": sequence, job.what: job.request}
+        self._log.put("sent", told, "", job.what, job.ids[0])
+        try:
+            result, txhash = self.node.broadcast(wallet, job.message, self._authenticators)
+        except grpc.RpcError as error:
+            if not _NOT_HANDED_ON.match(error.code().name):
+                return self._answer(job, errors=[{"msg": _why(error)}])
+            code = error.code().value[0]
+            result, txhash = Result(code=code, codespace="grpc", log=_why(error)), ""
+        except Exception as error:
+            # Not of the network, and yet after the sending may have begun: that is reported too.
+            self._answer(job, errors=[{"msg": type(error).__name__}])
+            raise
+        self._lost, said = False, msgspec.to_builtins(result) | {"hash": txhash}
+        return self._answer(job, result, result=said, again=again and result.is_sdk(32))
+
+    def _drop(self, job: _Job, why: str) -> None:
+        """Say that what was queued is not sent after all."""
+        result = Result(code=1, codespace="client", log=f"not sent: {why}")
+        self._answer(job, result=msgspec.to_builtins(result))
+
+    def _answer(self, job: _Job, found: Result | None = None, **said: Any) -> Result | None:
+        code = said.get("result", {}).get("code", -1)
+        about = {"to": job.what, "ids": job.ids, "until": job.until}
+        self._log.put("http", about | said, str(code), "broadcast")
+        self._lost = self._lost or code < 0
+        return found
+
+
+# === Trader ===
+
+# What may go out, and in which turn. It judges before it sends, and never waits.
+
+
+class Queued(msgspec.Struct, frozen=True, gc=False):
+    """A request that will be sent; `ids` are the orders it is about, as frames will name them."""
+
+    ids: tuple[str, ...]
+
+
+class Denied(msgspec.Struct, frozen=True, gc=False):
+    """A request that is not sent; `error` is the chain's name for the reason, or empty."""
+
+    reason: str
+    error: str = ""
+
+
+def _refusal_of(
+    request: _Single, subaccount: Subaccount, market: PerpetualMarket | None, *,
+    status: str, height: int, time: int, window: int,
+) -> str:  # fmt: skip
+    """Name what the chain would refuse a request for now, or return nothing; as `objection`."""
+    if isinstance(request, BatchCancel):
+        error = batch_cancel_objection(request.cancels, subaccount=subaccount, height=height)
+        return error if request.cancels else "ErrInvalidBatchCancel"
+    if request.order_flags == SHORT_TERM and request.good_til_block > height + 1 + window:
+        return "ErrGoodTilBlockExceedsShortBlockWindow"
+    if isinstance(request, CancelRequest):
+        return cancel_objection(request, subaccount=subaccount, height=height, time=time)
+    if market is None:
+        return "ErrInvalidClob"
+    given: Any = {"subaccount": subaccount, "height": height, "time": time}
+    return objection(request, market, status=status, **given)
+
+
+_MESSAGES: Final[Mapping[type, tuple[str, Callable[[Any, Subaccount], Any]]]] = {
+    OrderRequest: ("place", place_message),
+    CancelRequest: ("cancel", cancel_message),
+    BatchCancel: ("batch_cancel", batch_cancel_message),
+}
+
+
+def _job(request: _Single, subaccount: Subaccount, size: Decimal) -> _Job:
+    parts = request.cancels if isinstance(request, BatchCancel) else (request,)
+    what, write = _MESSAGES[type(request)]
+    ids = tuple(order_id(subaccount, part) for part in parts)
+    short = parts[0].order_flags == SHORT_TERM
+    message = write(request, subaccount)
+    return _Job(what, ids, subaccount, request, message, size, short, good_until(parts[0]))
+
+
+class _Turns:
+    """Work on threads: what concerns one order in turn, else in parallel or, `alone`, one by one.
+
+    `guard` is held by who looks and puts: what was looked at is then still so.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.guard = threading.Condition()
+        self._open, self._waiting, self._capacity = False, 0, capacity
+        self._latest: dict[str, Future[None]] = {}  # by order, the last of its work on its way
+
+    def open(self) -> None:
+        self._pool, self._line = ThreadPoolExecutor(8, "node"), ThreadPoolExecutor(1, "turn")
+        self._open = True
+
+    def room(self) -> None:
+        """Raise `ConnError` if nothing can be put."""
+        if not self._open:
+            raise ConnError("expected a trader that is started and not closed")
+        if self._waiting >= self._capacity:
+            raise ConnError(f"expected at most {self._capacity} requests on their way: it is full")
+
+    def put(self, ids: tuple[str, ...], work: Callable[[], None], *, alone: bool) -> None:
+        """Have work done after all that was put before about one of these orders."""
+        self._waiting += 1
+        before = [self._latest[id] for id in ids if id in self._latest]
+        done: Future[None] = Future()
+        self._latest |= dict.fromkeys(ids, done)
+        threads = self._line if alone else self._pool
+        self._after(before, partial(threads.submit, self._do, ids, work, done))
+
+    def close(self) -> bool:
+        """Take nothing more; tell whether it was open. What was put is still done."""
+        with self.guard:
+            was_open, self._open = self._open, False
+        return was_open
+
+    def end(self) -> None:
+        """Wait until all is done, then end the threads."""
+        with self.guard:
+            self.guard.wait_for(lambda: not self._waiting)
+        self._line.shutdown()
+        self._pool.shutdown()
+
+    def _after(self, before: "list[Future[None]]", begin: Callable[[], object]) -> None:
+        # Until those before it are done, it holds no thread.
+        for earlier in before:
+            if not earlier.done():
+                earlier.add_done_callback(lambda _: self._after(before, begin))
+                return
+        begin()
+
+    def _do(self, ids: tuple[str, ...], work: Callable[[], None], done: "Future[None]") -> None:
+        try:
+            work()
+        finally:
+            with self.guard:
+                for id in ids:
+                    if self._latest.get(id) is done:
+                        del self._latest[id]
+            done.set_result(None)
+            with self.guard:
+                self._waiting -= 1
+                self.guard.notify_all()
+
+
 class Trader:
     """Signs and sends orders for the subaccounts of one owner, each once, on threads of its own.
 
     `submit` never waits. What is sent and what is answered goes into the `inbox` as frames of
     the link "node" and into the audit log, without signature or transaction bytes. Short-term
     orders go in parallel and need no sequence; the others one after the other with the exact
-    one, or, with `nonces`, in parallel with the chain's time in its place. What is wished of one
-    order goes out in turn: a cancel never overtakes it. A key that is not the owner's needs the
+    one, or, with `nonces`, in parallel with the chain's time in its place. Requests about one order
+    go out in turn: a cancel never overtakes it. A key that is not the owner's needs the
     `authenticators` that the owner gave it.
 
     `markets` is read at each `submit` and may grow; `statuses` names those that are not ACTIVE.
@@ -5506,31 +6989,27 @@ class Trader:
             what = f"expected the key of {subaccount.owner} or authenticators, got"
             raise ConnError(f"{what} the key of {keys.address}")
         self.network, self.subaccount = network, subaccount
-        self._keys, self._inbox, self._audit = keys, inbox, audit
-        self._markets, self._statuses = markets, statuses or {}
-        self._authenticators, self._nonces = tuple(authenticators), nonces
-        self._window, self._capacity = window, capacity
+        self._markets, self._statuses, self._window = markets, statuses or {}, window
         self._deadline_s, self._refresh_s = deadline_s, refresh_s
-        self._last = (0, 0, 0)  # a block's height and time, and when it was heard
-        self._number = self._nonce = 0
-        self._sequence: int | None = None  # of the next transaction; None: ask
-        self._guard, self._stop = threading.Condition(), threading.Event()
-        self._waiting = 0
-        self._open = self._lost = False
-        self._asked: dict[str, int] = {}  # what was handed over, and until which block
-        self._latest: dict[str, Future[None]] = {}  # by order, the last wish on its way
+        self._log = log = _Log(inbox, audit)
+        self._sender = _Sender(
+            keys, subaccount.owner, log, nonces=nonces, authenticators=authenticators
+        )
+        self._turns = _Turns(capacity)
+        self._handed: dict[str, int] = {}  # what was handed over, and until which block
+        self._watch = threading.Thread(target=self._keep_time, name="block-clock", daemon=True)
 
     # --- the chain's clock
 
     @property
     def height(self) -> int:
         """Return the last block's height as far as node and frames have told; a lower bound."""
-        return self._last[0]
+        return self._sender.clock.height
 
     @property
     def time(self) -> int:
         """Return the chain's time in unix seconds: the last block's, and what passed since."""
-        return self._now_ns() // 1_000_000_000
+        return self._sender.clock.now_ns // 1_000_000_000
 
     def good_til_block(self, blocks: int = 10) -> int:
         """Return the block that is so many ahead, within the window."""
@@ -5544,43 +7023,23 @@ class Trader:
         """Learn a later height from the indexer's frames; others change nothing."""
         if frame.kind == "ws" and frame.channel == "v4_block_height":
             with contextlib.suppress(ConnError, ValueError):
-                for height, time_ns in blocks_of(frame):
-                    self._learn(height, time_ns)
+                for block in contents(frame):
+                    self._sender.clock.learn(*block.block)
 
-    def _learn(self, height: int, time_ns: int) -> None:
-        if height > self.height:
-            self._last = (height, time_ns, time.monotonic_ns())  # at once: others are reading
-
-    def _now_ns(self) -> int:
-        height, time_ns, heard_ns = self._last
-        return time_ns + time.monotonic_ns() - heard_ns if height else 0
+    def _keep_time(self) -> None:
+        while not self._sender.stop.wait(self._refresh_s):
+            self._sender.refresh()
 
     # --- life
 
     def start(self) -> None:
-        """Connect and learn block and account; `NetworkError` if the node does not say them.
+        """Connect and learn block and account; `NetworkError` if the node does not give them.
 
         Also if it is a node of another chain: nothing is signed for that.
         """
-        import grpc
-
-        self._node = _Node(self.network, self._deadline_s)
-        try:
-            chain_id = self._heard(self._node.latest_block())
-            if chain_id != self.network.chain_id:
-                self._node.close()
-                what = f"expected a node of {self.network.chain_id} at {self.network.node}"
-                raise NetworkError(f"{what}, it is of {chain_id}")
-            self._learn_account()
-        except grpc.RpcError as error:
-            self._node.close()
-            what = f"expected block and account of the node {self.network.node}"
-            raise NetworkError(f"{what}, but {_why(error)}") from None
-        # In parallel, and one after the other.
-        self._pool, self._turn = ThreadPoolExecutor(8, "node"), ThreadPoolExecutor(1, "turn")
-        self._watch = threading.Thread(target=self._keep_time, name="block-clock", daemon=True)
+        self._sender.open(self.network, self._deadline_s)
         self._watch.start()
-        self._open = True
+        self._turns.open()
 
     def close(self) -> None:
         """Take nothing more, hear out what was queued, and end; a second call does nothing.
@@ -5588,16 +7047,11 @@ class Trader:
         Once the node has left a call without an answer, what is still queued is not sent, but for
         cancels of short-term orders.
         """
-        with self._guard:
-            was_open, self._open = self._open, False
-        if was_open:
-            self._stop.set()
-            with self._guard:
-                self._guard.wait_for(lambda: not self._waiting)
-            self._turn.shutdown()
-            self._pool.shutdown()
+        if self._turns.close():
+            self._sender.stop.set()
+            self._turns.end()
             self._watch.join()
-            self._node.close()
+            self._sender.node.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -5606,217 +7060,55 @@ class Trader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _learn_account(self) -> None:
-        self._number, self._sequence = self._node.account(self.subaccount.owner)
+    # --- requests
 
-    def _keep_time(self) -> None:
-        while not self._stop.wait(self._refresh_s):
-            self._refresh()
-
-    def _refresh(self) -> None:
-        import grpc
-
-        try:
-            self._heard(self._node.latest_block())
-        except grpc.RpcError as error:
-            # The height stays a lower bound: orders end sooner, and none is good for too long.
-            self._write("unanswered", asked="latest_block", why=_why(error))
-
-    def _heard(self, block: _Block) -> str:
-        chain_id, height, time_ns = block
-        self._learn(height, time_ns)
-        at = datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat()
-        header = {"height": str(height), "time": at, "chain_id": chain_id}
-        self._put("http", {"result": {"block": {"header": header}}}, "0", "latest_block")
-        return chain_id
-
-    # --- wishes
-
-    def submit(self, wish: Wish, number: int | None = None) -> Queued | Denied:
-        """Hand over a wish, for another subaccount `number` of the owner if given; never waits.
+    def submit(self, request: _Request, number: int | None = None) -> Queued | Denied:
+        """Hand over a request, for another subaccount `number` of the owner if given; never waits.
 
         Queued means that it will be sent once, and that frames will tell the rest.
         """
         own = self.subaccount
         try:
-            with self._guard:
-                job = self._job(wish, own if number is None else Subaccount(own.owner, number))
-                self._waiting += 1
-                before = [self._latest[id] for id in job.about if id in self._latest]
-                sent: Future[None] = Future()
-                self._latest |= dict.fromkeys(job.about, sent)
-            self._follow(before, job, sent)
+            with self._turns.guard:
+                self._turns.room()
+                job = self._judged(
+                    request, own if number is None else Subaccount(own.owner, number)
+                )
+                alone = not (job.short or self._sender.sequence.nonces)
+                self._turns.put(job.about, partial(self._sender.send, job), alone=alone)
         except (ConnError, ValueError, TypeError) as problem:
             denied = Denied(str(problem), getattr(problem, "error", ""))
-            self._write("denied", wish=wish, reason=denied.reason)
+            self._log.write("denied", request=request, reason=denied.reason)
             return denied
         return Queued(job.ids)
 
-    def _job(self, wish: Wish, subaccount: Subaccount) -> _Job:
-        if not self._open:
-            raise ConnError("expected a trader that is started and not closed")
-        if self._waiting >= self._capacity:
-            raise ConnError(f"expected at most {self._capacity} wishes on their way: it is full")
-        if isinstance(wish, Replace):
-            first = self._job(wish.cancel, subaccount)
-            return msgspec.structs.replace(first, then=self._job(wish.order, subaccount))
-        parts = wish.cancels if isinstance(wish, BatchCancel) else (wish,)
-        refuse(self._objection(wish, subaccount))
-        what, write = _MESSAGES[type(wish)]
-        ids, message = tuple(order_id(subaccount, part) for part in parts), write(wish, subaccount)
-        size = Decimal(0)
-        if isinstance(wish, OrderRequest):
-            self._once(ids[0], wish)
-            size = self._markets[wish.ticker].size(wish.quantums)
-        short = parts[0].order_flags == SHORT_TERM
-        return _Job(what, ids, subaccount, wish, message, size, short, good_until(parts[0]))
-
-    def _objection(self, wish: _Request, subaccount: Subaccount) -> str:
-        height, now = self.height, {"height": self.height, "time": self.time}
-        if isinstance(wish, BatchCancel):
-            error = batch_cancel_objection(wish.cancels, subaccount=subaccount, height=height)
-            return error if wish.cancels else "ErrInvalidBatchCancel"
-        if wish.order_flags == SHORT_TERM and wish.good_til_block > height + 1 + self._window:
-            return "ErrGoodTilBlockExceedsShortBlockWindow"
-        if isinstance(wish, CancelRequest):
-            return cancel_objection(wish, subaccount=subaccount, **now)
-        market = self._markets.get(wish.ticker)
-        if market is None:
-            return "ErrInvalidClob"
-        status = self._statuses.get(wish.ticker, "ACTIVE")
-        return objection(wish, market, subaccount=subaccount, status=status, **now)
+    def _judged(self, request: _Request, subaccount: Subaccount) -> _Job:
+        if isinstance(request, Replace):
+            first = self._judged(request.cancel, subaccount)
+            return msgspec.structs.replace(first, then=self._judged(request.order, subaccount))
+        order = request if isinstance(request, OrderRequest) else None
+        market = self._markets.get(order.ticker) if order else None
+        status = self._statuses.get(order.ticker, "ACTIVE") if order else "ACTIVE"
+        refuse(_refusal_of(
+            request, subaccount, market, status=status,
+            height=self.height, time=self.time, window=self._window,
+        ))  # fmt: skip
+        job = _job(
+            request, subaccount, market.size(order.quantums) if order and market else Decimal(0)
+        )
+        if order is not None:
+            self._once(job.ids[0], order)
+        return job
 
     def _once(self, id: str, order: OrderRequest) -> None:
         """Refuse what was handed over before; a greater block makes it a replacement."""
-        if id in self._asked and order.order_flags != SHORT_TERM:
+        if id in self._handed and order.order_flags != SHORT_TERM:
             raise OrderDenied("ErrStatefulOrderAlreadyExists")
-        if order.good_til_block <= self._asked.get(id, -1):
+        if order.good_til_block <= self._handed.get(id, -1):
             raise OrderDenied("ErrInvalidReplacement")
-        self._asked[id] = order.good_til_block
-        if len(self._asked) > _ANSWERED_IDS:
-            del self._asked[next(iter(self._asked))]
-
-    # --- sending, on the threads
-
-    def _follow(self, before: "list[Future[None]]", job: _Job, sent: "Future[None]") -> None:
-        """Give a job to the threads once those before it are sent; until then it holds none."""
-        for earlier in before:
-            if not earlier.done():
-                earlier.add_done_callback(lambda _: self._follow(before, job, sent))
-                return
-        threads = self._pool if job.short or self._nonces else self._turn
-        threads.submit(self._deliver, job, sent)
-
-    def _deliver(self, job: _Job, sent: "Future[None]") -> None:
-        try:
-            self._send_all(job)
-        finally:
-            with self._guard:
-                for id in job.about:
-                    if self._latest.get(id) is sent:
-                        del self._latest[id]
-            sent.set_result(None)
-            with self._guard:
-                self._waiting -= 1
-                self._guard.notify_all()
-
-    def _send_all(self, job: _Job) -> None:
-        taken = None
-        try:
-            taken = self._send(job, 0) if job.short else self._send_numbered(job)
-        finally:
-            if job.then is not None and taken is not None and taken.is_taken:
-                self._send_all(job.then)
-            elif job.then is not None:
-                # Not a second order beside the first, which may still stand.
-                self._drop(job.then, "the cancel before it was not taken")
-
-    def _send_numbered(self, job: _Job) -> Result | None:
-        """Send with a sequence, and anew with the right one if it was wrong."""
-        import grpc
-
-        for last in (False, False, True):
-            try:
-                sequence = self._next_sequence()
-            except grpc.RpcError as error:
-                self._drop(job, f"the account's sequence is not known: {_why(error)}")
-                return None
-            result = self._send(job, sequence, again=not last)
-            self._learn_sequence(sequence, result)
-            if result is None or not result.is_sdk(32):
-                break
-            if self._nonces:
-                self._refresh()  # our idea of the chain's time was off
-        return result
-
-    def _next_sequence(self) -> int:
-        if self._nonces:
-            with self._guard:
-                # The chain's time in milliseconds, or one more than was used last.
-                self._nonce = max(self._now_ns() // 1_000_000, self._nonce + 1)
-                return self._nonce
-        if self._sequence is None:
-            self._learn_account()
-        return self._sequence or 0
-
-    def _learn_sequence(self, used: int, result: Result | None) -> None:
-        if result is not None and result.code == 0:
-            self._sequence = used + 1
-        elif result is None or result.is_sdk(4) or result.is_sdk(32):
-            expected = _EXPECTED.search(result.log) if result is not None else None
-            self._sequence = int(expected[1]) if expected else None
-
-    def _send(self, job: _Job, sequence: int, *, again: bool = False) -> Result | None:
-        """Send once; None if no answer came, and then nobody knows."""
-        import grpc
-
-        if self._stop.is_set() and self._lost and not (job.short and job.what != "place"):
-            self._drop(job, "closed, and the node does not answer")
-            return None
-        wallet = self._keys.wallet(self._number, sequence)
-        told: dict[str, Any] = {"ids": job.ids, "subaccount": str(job.subaccount)}
-        told |= {"size": str(job.size), "sequence": sequence, job.what: job.request}
-        self._put("sent", told, "", job.what, job.ids[0])
-        try:
-            result, txhash = self._node.broadcast(wallet, job.message, self._authenticators)
-        except grpc.RpcError as error:
-            if not _NOT_HANDED_ON.match(error.code().name):
-                return self._answer(job, errors=[{"msg": _why(error)}])
-            code = error.code().value[0]
-            result, txhash = Result(code=code, codespace="grpc", log=_why(error)), ""
-        except Exception as error:
-            # Not of the network, and yet after the sending may have begun: that must be told too.
-            self._answer(job, errors=[{"msg": type(error).__name__}])
-            raise
-        self._lost, said = False, msgspec.to_builtins(result) | {"hash": txhash}
-        return self._answer(job, result, result=said, again=again and result.is_sdk(32))
-
-    def _drop(self, job: _Job, why: str) -> None:
-        """Say that what was queued is not sent after all."""
-        result = Result(code=1, codespace="client", log=f"not sent: {why}")
-        self._answer(job, result=msgspec.to_builtins(result))
-
-    def _answer(self, job: _Job, found: Result | None = None, **said: Any) -> Result | None:
-        code = said.get("result", {}).get("code", -1)
-        about = {"to": job.what, "ids": job.ids, "until": job.until}
-        self._put("http", about | said, str(code), "broadcast")
-        self._lost = self._lost or code < 0
-        return found
-
-    def _put(self, kind: str, told: Any, type: str, channel: str, id: str = "") -> None:
-        self._inbox.put(kind, msgspec.json.encode(told).decode(), type, channel, id, link="node")
-        self._write("sent" if kind == "sent" else channel, told=told)
-
-    def _write(self, event: str, **fields: Any) -> None:
-        if self._audit is not None:
-            self._audit.write(f"node {event}", **fields)
+        self._handed[id] = order.good_til_block
+        if len(self._handed) > _HANDED:
+            del self._handed[next(iter(self._handed))]
 
 
-_EXPECTED: Final = re.compile(r"expected (\d+), got \d+")
-_ANSWERED_IDS: Final = 65_536
-# With these a gateway says that the node has not seen it.
-_NOT_HANDED_ON: Final = re.compile("INVALID_ARG|PERMISSION_DENIED|UNAUTHENTICATED|UNIMPLEMENTED")
-
-
-def _why(error: Any) -> str:
-    return f"{error.code().name}: {error.details()}"
+_HANDED: Final = 65_536  # orders that are remembered; the oldest is forgotten

@@ -6,7 +6,9 @@
 and market it touched; `step` is the whole fold, pure but for the `DataState` it is given.
 `Book` keeps what the venue said and shows it uncrossed (`uncross` is that rule alone);
 `Candles` and `Flow` grow with each trade; `Quality` counts and samples whatever was wrong, lost
-messages too, which the `Continuity` of each link finds.
+messages too, which the `Continuity` of each link finds. `objections` says what stands against a
+market, and `stopping` what of it stops an entry, an exit, the guard or a match. `premium_vote`,
+`premium_sample` and `funding_rate` are the chain's way from a book to an hour's funding rate.
 
 Units: `at` and `*_ns` are nanoseconds UTC, prices are USDC per base unit, sizes base units,
 `open_interest` is base quantums. Floats are for opinions; where money moves, take the exact
@@ -18,20 +20,20 @@ Sources: indexer socks and comlink (message ids, snapshots, level totals), v4-we
 calculators/orderbook.ts and watch-orderbook.mdx (uncrossing).
 """
 
-import datetime
-import functools
 import math
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from fractions import Fraction
 from itertools import islice
-from typing import Any, Final, TypeVar
+from operator import itemgetter
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 from dydx_conn import (
-    RECENT_NS,
+    CHANNELS,
     BookContents,
     CandleFields,
     ConnError,
@@ -43,7 +45,10 @@ from dydx_conn import (
     TradeFields,
     contents,
     exact,
+    fill_to_quote,
     fold,
+    instant,
+    key_of,
     perpetual_market,
 )
 from reactivex import Observable
@@ -51,16 +56,23 @@ from reactivex import Observable
 # One name a line would be a page.
 # fmt: off
 __all__ = [
+    # Errors
+    "DataError",
     # Quality
-    "Quality", "Sample",
+    "STALE_NS", "Quality", "Sample",
     # Book
     "Book", "Level", "uncross",
     # Trades
     "Flow", "Trade",
     # Candles
     "RESOLUTIONS", "Candle", "Candles",
+    # Funding rates
+    "FundingTerms", "funding_clamp_ppm", "funding_rate", "impact_subticks", "indexer_next_rate",
+    "oracle_subticks", "premium_sample", "premium_vote", "remove_tails",
     # Views
     "Chain", "DataState", "Funding", "MarketView", "Oracle",
+    # Objections
+    "Act", "Objection", "ObjectionKind", "objections", "stopping",
     # Frames
     "step",
     # Streams
@@ -68,11 +80,18 @@ __all__ = [
 ]
 # fmt: on
 
+# === Errors ===
+
+
+class DataError(Exception):
+    """Figures that cannot be, handed in by a caller; a bad frame is counted, never raised."""
+
+
 # === Numbers ===
 
+_RECENT_NS: Final = 1_500_000_000  # what the socket reported so lately, an answer may lack
 _SECOND: Final = 1_000_000_000
 _MINUTE: Final = 60 * _SECOND
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def _number(text: str) -> float:
@@ -88,16 +107,10 @@ def _positive(text: str) -> float:
     raise ValueError(f"expected a number above 0, got {text[:40]!r}")
 
 
-@functools.lru_cache(maxsize=4096)
-def _instant(text: str) -> int:
-    """Read ISO time as nanoseconds; trades of one block share their text, hence the cache."""
-    moment = datetime.datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
-    return (moment - _EPOCH) // datetime.timedelta(microseconds=1) * 1000
-
-
 # === Quality ===
+
+# What is older than this is not believed, unless whoever looks has a limit of its own.
+STALE_NS: Final = 30 * _SECOND
 
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
@@ -265,7 +278,7 @@ class Book:
         """Remember for a while what the socket said: an answer may be older."""
         heard = self._heard
         heard.append((at, updates))
-        while heard[0][0] <= at - RECENT_NS:
+        while heard[0][0] <= at - _RECENT_NS:
             heard.popleft()
 
     def differs(self, answer: BookContents, at: int) -> BookContents:
@@ -274,9 +287,9 @@ class Book:
         What the socket said in the last 1.5 s stands, and so does what an answer never shows:
         what is worse than its 100 levels, and what it has uncrossed.
         """
-        if at - self.whole_at < RECENT_NS or not (answer.bids or answer.asks):
+        if at - self.whole_at < _RECENT_NS or not (answer.bids or answer.asks):
             return BookContents()
-        since = [x for heard_at, said in self._heard if heard_at > at - RECENT_NS for x in said]
+        since = [x for heard_at, said in self._heard if heard_at > at - _RECENT_NS for x in said]
         bids, asks = ({float(x[0]): x for x in side} for side in (answer.bids, answer.asks))
         worst_bid = min(bids) if len(bids) >= _MOST_TOLD else 0.0
         worst_ask = max(asks) if len(asks) >= _MOST_TOLD else math.inf
@@ -517,6 +530,182 @@ class Candles:
         return len(self._kept) - 1 + (at_ns - self.started_at) // self.period_ns
 
 
+# === Funding rates ===
+
+# How the chain comes to a rate: blocks vote on the premium, minutes take the median, hours the
+# mean. Rates are ppm per 8 hours throughout; what a rate costs a position is dydx_risk's.
+
+_PPM: Final = 1_000_000
+
+
+class FundingTerms(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The chain's funding settings; governance may change them: read them at start-up."""
+
+    premium_vote_clamp_factor_ppm: int = 60_000_000
+    funding_rate_clamp_factor_ppm: int = 6_000_000
+    min_num_votes_per_sample: int = 15
+    removed_tail_ppm: int = 0
+    sample_seconds: int = 60
+    tick_seconds: int = 3_600
+
+    @property
+    def samples_per_tick(self) -> int:
+        """Return how many samples an hour should have; missing ones count as 0."""
+        if self.sample_seconds <= 0:
+            got = self.sample_seconds
+            raise DataError(f"expected a funding sample of more than 0 seconds, got {got}")
+        return -(-self.tick_seconds // self.sample_seconds)
+
+
+def premium_vote(
+    market: PerpetualMarket,
+    bids: Iterable[tuple[int, int]],
+    asks: Iterable[tuple[int, int]],
+    price: int,
+    exponent: int,
+    *,
+    impact_notional: int,
+    clamp_ppm: int,
+) -> int:
+    """Return what a proposer votes: how far the book stands from the oracle price, in ppm.
+
+    A side is (subticks, quantums) in any order, of makers that can pay for their orders.
+    Nothing is voted inside the spread, nor where the side cannot fill `impact_notional` quote
+    quantums. `clamp_ppm` bounds it: `funding_clamp_ppm` of the vote's factor.
+    `DataError` for a crossed book and a price of 0 or less.
+    Source: x/clob/memclob/memclob.go, GetPricePremium.
+    """
+    index = oracle_subticks(market, price, exponent)
+    buys, sells = sorted(bids, key=_subticks, reverse=True), sorted(asks, key=_subticks)
+    if buys and sells and buys[0][0] >= sells[0][0]:
+        spread = f"{buys[0][0]} bid and {sells[0][0]} asked"
+        raise DataError(f"{market.ticker}: expected a book that is not crossed, got {spread}")
+    side, sign = [], 0
+    if buys and index < buys[0][0]:
+        side, sign = buys, 1
+    elif sells and index > sells[0][0]:
+        side, sign = sells, -1
+    impact = impact_subticks(side, impact_notional, market.quantum_conversion_exponent)
+    if impact is None or (impact - index) * sign <= 0:
+        return 0
+    return max(min(int((impact / index - 1) * _PPM), clamp_ppm), -clamp_ppm)
+
+
+def _subticks(level: tuple[int, int]) -> int:
+    # At one price the order of time stays.
+    return level[0]
+
+
+def oracle_subticks(market: PerpetualMarket, price: int, exponent: int) -> Fraction:
+    """Return an oracle price in a market's subticks, exactly; `DataError` if 0 or less."""
+    if price <= 0 or abs(exponent) > _MOST_EXPONENT:
+        expected = f"an oracle price above 0 and an exponent within ±{_MOST_EXPONENT}"
+        raise DataError(f"{market.ticker}: expected {expected}, got {price} and {exponent}")
+    shift = exponent - market.quantum_conversion_exponent + market.atomic_resolution + 6
+    return price * Fraction(10) ** shift
+
+
+_MOST_EXPONENT: Final = 200  # of ten: more would fill the memory with digits
+
+
+def impact_subticks(
+    levels: Iterable[tuple[int, int]], impact_notional: int, quantum_conversion_exponent: int
+) -> Fraction | None:
+    """Return the average price of trading a notional into a side; None if it is too thin.
+
+    `levels` are (subticks, quantums), best first. The size that fills it is rounded up.
+    Source: x/clob/memclob/memclob.go, getImpactPriceSubticks.
+    """
+    if impact_notional < 0:
+        raise DataError(f"expected an impact notional of 0 or more, got {impact_notional}")
+    left, size = impact_notional, Fraction(0)
+    for subticks, quantums in levels:
+        if subticks <= 0 or quantums <= 0:
+            level = f"{quantums} at {subticks}"
+            raise DataError(f"expected a level above 0 quantums and subticks, got {level}")
+        if not impact_notional:
+            return Fraction(subticks)
+        quote = fill_to_quote(quantums, subticks, quantum_conversion_exponent)
+        size += quantums if left > quote else Fraction(left * quantums, quote)
+        left -= quote
+        if left <= 0:
+            average = Fraction(impact_notional, math.ceil(size))
+            return average / Fraction(10) ** quantum_conversion_exponent
+    return None
+
+
+def premium_sample(votes: Iterable[int], count: int = 0, *, terms: FundingTerms) -> int:
+    """Return a minute's sample: the median vote, an even count's mean rounded away from zero.
+
+    Blocks that voted nothing count as 0: `count` is of all blocks that could vote.
+    """
+    ordered = _padded(votes, max(count, terms.min_num_votes_per_sample))
+    ordered.sort()
+    if not ordered:
+        raise DataError("expected a vote, or a least number of votes above 0, got neither")
+    middle = len(ordered) // 2
+    if len(ordered) % 2:
+        return ordered[middle]
+    both = ordered[middle - 1] + ordered[middle]
+    return (both + 1) // 2 if both > 0 else both // 2
+
+
+def _padded(values: Iterable[int], count: int) -> list[int]:
+    known = list(values)
+    return known + [0] * (count - len(known))
+
+
+def remove_tails(samples: Iterable[int], removed_tail_ppm: int) -> list[int]:
+    """Drop that share of the lowest and of the highest samples; the odd one goes off the top.
+
+    Asked to drop nothing, or all, it drops nothing, as the chain.
+    """
+    kept = list(samples)
+    removed = len(kept) * removed_tail_ppm * 2 // _PPM
+    if not 0 < removed < len(kept):
+        return kept
+    bottom = removed // 2
+    return sorted(kept)[bottom : len(kept) - (removed - bottom)]
+
+
+def funding_rate(
+    samples: Iterable[int],
+    imf_ppm: int,
+    maintenance_fraction_ppm: int,
+    default_ppm: int = 0,
+    *,
+    terms: FundingTerms,
+) -> int:
+    """Return the rate that an hour's samples make, in ppm per 8 hours; longs pay if positive.
+
+    Missing samples count as 0; the mean is truncated, the default added, the sum clamped.
+    Source: x/perpetuals/keeper/perpetual.go, MaybeProcessNewFundingTickEpoch.
+    """
+    kept = remove_tails(_padded(samples, terms.samples_per_tick), terms.removed_tail_ppm)
+    if not kept:
+        raise DataError("expected a sample, or a tick of more than 0 seconds, got neither")
+    rate = int(Fraction(sum(kept), len(kept))) + default_ppm  # integers
+    most = funding_clamp_ppm(terms.funding_rate_clamp_factor_ppm, imf_ppm, maintenance_fraction_ppm)
+    return max(min(rate, most), -most)
+
+
+def funding_clamp_ppm(factor_ppm: int, imf_ppm: int, maintenance_fraction_ppm: int) -> int:
+    """Return the bound of a premium or rate: a multiple of initial less maintenance margin."""
+    spread = imf_ppm - imf_ppm * maintenance_fraction_ppm // _PPM
+    return spread * factor_ppm // _PPM
+
+
+def indexer_next_rate(samples: Iterable[int], default_ppm: int = 0) -> Fraction | None:
+    """Return `nextFundingRate` as the indexer shows it: hourly, a fraction, None without samples.
+
+    Neither padded nor clamped: a market that few blocks vote on will be charged less.
+    """
+    known = list(samples)
+    if not known:
+        return None
+    return (Fraction(sum(known), len(known)) + default_ppm) / (8 * _PPM)  # integers
+
+
 # === Views ===
 
 
@@ -607,7 +796,7 @@ class DataState:
         tickers: Collection[str] | None = None,
         *,
         resolutions: Collection[str] = ("1MIN", "5MINS", "1HOUR"),
-        stale_after_ns: int = 30 * _SECOND,
+        stale_after_ns: int = STALE_NS,
     ) -> None:
         unknown = [name for name in resolutions if name not in RESOLUTIONS]
         if unknown:
@@ -653,6 +842,97 @@ class DataState:
 _MOST_MARKETS: Final = 2_000
 
 
+# === Objections ===
+# May a market be traded, and may what is known of it be believed? All layers ask here, and one
+# table says what each objection stops. Nothing here knows positions, margin or orders.
+
+ObjectionKind = Literal[
+    "STATUS", "UNKNOWN_STATUS", "UNKNOWN_MARKET", "UNKNOWN_ORACLE", "UNKNOWN_BOOK", "ONE_SIDED",
+    "STALE",
+]  # fmt: skip
+Act = Literal["entry", "exit", "guard", "match", "book"]
+
+
+class Objection(msgspec.Struct, frozen=True, gc=False):
+    """What stands against a market: its kind for programs, why in words, and the figures."""
+
+    kind: ObjectionKind
+    why: str
+    figures: tuple[tuple[str, str], ...] = ()
+
+
+# An entry adds risk: any doubt stops it. An exit and the guard take risk away: what is unknown is
+# no reason to stay, and only what the venue refuses stops them (a market that is not ACTIVE takes
+# no order, reducing ones included: clob code 34), or an order that nobody could write. A match on
+# paper needs prices that the venue itself would match at; a book with one side is one. "book" is
+# not an act but a belief: may a cost be read off the book, or must the oracle price do?
+_STOPS: Final[Mapping[ObjectionKind, frozenset[Act]]] = {
+    "STATUS": frozenset(["entry", "exit", "guard", "match"]),
+    "UNKNOWN_STATUS": frozenset(["entry"]),
+    "UNKNOWN_MARKET": frozenset(["entry", "exit", "guard", "match", "book"]),
+    "UNKNOWN_ORACLE": frozenset(["entry", "match"]),
+    "UNKNOWN_BOOK": frozenset(["entry", "match", "book"]),
+    "ONE_SIDED": frozenset(["entry", "book"]),
+    "STALE": frozenset(["entry", "match", "book"]),
+}
+
+
+def stopping(
+    view: MarketView, act: Act, at: int | None = None, stale_ns: int = STALE_NS
+) -> tuple[Objection, ...]:
+    """Return the objections that stop an act in this market, the gravest first."""
+    found = objections(view, at, stale_ns)
+    return tuple(one for one in found if act in _STOPS[one.kind]) if found else ()
+
+
+def objections(
+    view: MarketView, at: int | None = None, stale_ns: int = STALE_NS
+) -> tuple[Objection, ...]:
+    """Return all that stands against a market, the gravest first; nothing if all is well.
+
+    `at` is the event time to measure ages by; without it only the silence counts that the fold
+    noticed by itself.
+    """
+    book = view.book
+    found: list[Objection] = []
+    if view.status != "ACTIVE":
+        was = view.status or "unknown"
+        kind: ObjectionKind = "STATUS" if view.status else "UNKNOWN_STATUS"
+        found.append(Objection(kind, f"the status is {was}", (("status", was),)))
+    if view.market is None:
+        found.append(_unknown("UNKNOWN_MARKET", "market's parameters are", "market"))
+    if view.oracle is None:
+        found.append(_unknown("UNKNOWN_ORACLE", "oracle price is", "oracle"))
+    if not book.known:
+        found.append(_unknown("UNKNOWN_BOOK", "book is", "book"))
+    elif book.mid_price is None:
+        was = "one-sided" if book.best_bid or book.best_ask else "empty"
+        found.append(Objection("ONE_SIDED", f"the book is {was}", (("book", was),)))
+    if view.quality.stale or at is not None:
+        found += _stale(view, at, stale_ns)
+    return tuple(found)
+
+
+def _unknown(kind: ObjectionKind, what: str, name: str) -> Objection:
+    return Objection(kind, f"the {what} unknown", ((name, "unknown"),))
+
+
+def _stale(view: MarketView, at: int | None, stale_ns: int) -> Iterator[Objection]:
+    if at is None:
+        yield Objection("STALE", "the data are stale")
+        return
+    oracle = view.oracle
+    # An unknown book or price has no age: that it is unknown was said already.
+    ages = [(at - view.live_at, "no book or trade for {} s")] if view.quality.stale else []
+    ages += [(at - view.book.at, "the book is {} s old")] if view.book.known else []
+    ages += [(at - oracle.at, "the oracle price is {} s old")] if oracle is not None else []
+    age, words = max(ages, key=itemgetter(0), default=(0, ""))
+    if age > stale_ns or view.quality.stale:
+        age_s, limit_s = f"{age / _SECOND:.1f}", f"{stale_ns / _SECOND:g}"
+        figures = ("age_s", age_s), ("limit_s", limit_s)
+        yield Objection("STALE", f"{words.format(age_s)}, limit {limit_s} s", figures)
+
+
 # === Folding ===
 
 _Touched = Sequence[MarketView]
@@ -662,9 +942,6 @@ _Fold = Callable[[DataState, Frame, list[Any]], _Touched]
 # What reading may raise, whatever a text says: the wire's own refusals, numbers and times out
 # of range, and nesting too deep for the decoder.
 _UNREADABLE = (ConnError, ValueError, ArithmeticError, RecursionError)
-
-
-_ACCOUNTS = ("v4_subaccounts", "v4_parent_subaccounts")  # the layers above fold them
 
 
 def _fold_nothing(state: DataState, frame: Frame, updates: Sequence[Any] = ()) -> _Touched:
@@ -694,7 +971,7 @@ def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
         return ()
     quality, book = view.quality, view.book
     crossed = book.crossed
-    if frame.type == "subscribed":
+    if frame.is_snapshot:
         if frame.kind == "http" and book.known and book.link:
             return _mend_book(view, frame, updates[0])
         book.forget()
@@ -765,7 +1042,7 @@ def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
         return ()
     chain, unseen = view.chain, (x for y in updates for x in y.trades if _is_new(view, x.id))
     fresh = [*_readable(view, frame, lambda fields: _trade(chain, fields, frame.seq), unseen)]
-    if frame.type == "subscribed":
+    if frame.is_snapshot:
         # A snapshot is newest first, and trades of one block share their time.
         fresh.reverse()
         fresh.sort(key=lambda trade: trade.at_ns)
@@ -793,7 +1070,7 @@ def _is_new(view: MarketView, id_: str) -> bool:
 
 
 def _trade(chain: Chain, fields: TradeFields, seq: int) -> Trade:
-    at_ns = _instant(fields.created_at)
+    at_ns = instant(fields.created_at)
     if chain.seq and at_ns > chain.time_ns + 60 * _MINUTE:
         # It would roll every window and candle past all that is yet to come.
         raise ValueError(f"expected a trade of the past, got one of {fields.created_at[:40]}")
@@ -812,7 +1089,7 @@ def _fold_candles(state: DataState, frame: Frame, updates: list[Any]) -> _Touche
     skew_ns = view.chain.skew_ns
     # Trades from now on are added to what was told, until the wire tells it anew.
     told_ns = -math.inf if skew_ns is None else frame.at + skew_ns
-    if frame.type == "subscribed":  # it takes the place of ours
+    if frame.is_snapshot:  # it takes the place of ours
         view.candles.update({name: Candles(RESOLUTIONS[name]) for name, _ in told})
     for resolution, candle in told:
         candles = view.candles.setdefault(resolution, Candles(RESOLUTIONS[resolution]))
@@ -825,7 +1102,7 @@ def _candle(fields: CandleFields) -> tuple[str, Candle]:
     if fields.resolution not in RESOLUTIONS:
         raise ValueError(f"expected a known resolution, got {fields.resolution[:40]!r}")
     return fields.resolution, Candle(
-        _instant(fields.started_at), _positive(fields.open), _positive(fields.high),
+        instant(fields.started_at), _positive(fields.open), _positive(fields.high),
         _positive(fields.low), _positive(fields.close), _number(fields.base_token_volume),
         _number(fields.usd_volume), fields.trades,
     )  # fmt: skip
@@ -834,13 +1111,9 @@ def _candle(fields: CandleFields) -> tuple[str, Candle]:
 def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
     chain = state.chain
     for update in updates:
-        height, time_ns = int(update.block_height or update.height), _instant(update.time)
+        height, time_ns = update.block
         # A snapshot may begin anew, as after a restart; an update only goes on from the last.
-        if (
-            frame.type != "subscribed"
-            and chain.height
-            and not _follows(chain, frame, height, time_ns)
-        ):
+        if not frame.is_snapshot and chain.height and not _follows(chain, frame, height, time_ns):
             what = f"expected a block soon after {chain.height}, got {height} of {update.time}"
             state.quality.note(frame.seq, "out_of_order", what)
             continue
@@ -963,7 +1236,7 @@ def _fold_edge(state: DataState, frame: Frame) -> _Touched:
 
 
 def _fold_gap(state: DataState, frame: Frame) -> _Touched:
-    state.quality.note(frame.seq, "gap", frame.text or "frames lost")
+    state.quality.note(frame.seq, "gap", frame.reason or "frames lost")
     for name, link in state.links.items():
         if frame.link in ("", name):
             link.overdue(frame.mono)  # if that is what it tells of, it is told
@@ -994,45 +1267,39 @@ def _fold_error(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
 
 def _fold_answer(state: DataState, frame: Frame) -> _Touched:
     """Fold a REST answer like the snapshot of its channel; most answers are not ours."""
-    what, _, rest = frame.channel.partition("?")[0].removeprefix("/v4/").partition("/")
-    channel = _ANSWERS.get(what)
-    if channel is None:
+    channel, id_ = key_of(frame)
+    fold_channel = _UPDATES.get(channel)
+    if fold_channel is None:
         return ()
-    said = {"type": "subscribed", "channel": channel, "id": rest.rpartition("/")[2], "link": ""}
+    said = {"type": "subscribed", "channel": channel, "id": id_, "link": ""}
     snapshot = msgspec.structs.replace(frame, **said)
     try:
-        updates = contents(frame) if frame.type == "200" else [ErrorsContents(errors=[])]
+        updates = contents(frame) if frame.ok else [ErrorsContents(errors=[])]
         if isinstance(updates[0], ErrorsContents):
-            what = f"expected {frame.channel[:60]}, got {frame.type}: {frame.text[:60]}"
+            what = f"expected {frame.channel[:60]}, got {frame.status}: {frame.text[:60]}"
             state.quality.note(frame.seq, "refused", what)
             return ()
-        return _UPDATES[channel](state, snapshot, updates)
+        return fold_channel(state, snapshot, updates)
     except _UNREADABLE as error:
         return _fold_unreadable(state, snapshot, error)
 
 
-_ANSWERS: Final = {
-    "perpetualMarkets": "v4_markets",
-    "orderbooks": "v4_orderbook",
-    "trades": "v4_trades",
-    "candles": "v4_candles",
-    "height": "v4_block_height",
+# What folds each kind of thing that a channel reports; accounts are for the layers above.
+_FOLDS: Final[dict[str, _Fold]] = {
+    "book": _fold_book,
+    "trades": _fold_trades,
+    "candles": _fold_candles,
+    "markets": _fold_markets,
+    "block": _fold_height,
 }
-_UPDATES: Final[dict[str, _Fold]] = {
-    "v4_orderbook": _fold_book,
-    "v4_trades": _fold_trades,
-    "v4_candles": _fold_candles,
-    "v4_markets": _fold_markets,
-    "v4_block_height": _fold_height,
-}
-_ANY_CHANNEL: Final = ("", *_UPDATES, *_ACCOUNTS)
+_UPDATES = {name: _FOLDS[row.tells] for name, row in CHANNELS.items() if row.tells in _FOLDS}
 _MESSAGES: Final[dict[str, dict[str, _Fold]]] = {
     "channel_data": _UPDATES,
     "channel_batch_data": _UPDATES,
     "subscribed": _UPDATES,
     "unsubscribed": {**dict.fromkeys(_UPDATES, _fold_nothing), "v4_orderbook": _fold_unsubscribed},
     "connected": {"": lambda state, frame, _: _lose_books(state, frame)},
-    "error": dict.fromkeys(_ANY_CHANNEL, _fold_error),
+    "error": dict.fromkeys(("", *CHANNELS), _fold_error),
     "pong": {"": _fold_nothing},
 }
 _KINDS: Final[dict[str, Callable[[DataState, Frame], _Touched]]] = {
@@ -1042,6 +1309,7 @@ _KINDS: Final[dict[str, Callable[[DataState, Frame], _Touched]]] = {
     "gap": _fold_gap,
     "sent": _fold_sent,
     "tick": _fold_tick,
+    "act": lambda *_: (),  # what a person does is no news of a market
 }
 
 
@@ -1123,7 +1391,7 @@ def _fold_unknown(state: DataState, frame: Frame) -> _Touched:
     what = f"{frame.kind[:20]} {frame.type[:40]!r} on channel {frame.channel[:40]!r}"
     if frame.fault:
         state.quality.note(frame.seq, "malformed", frame.fault)
-    elif frame.channel not in _ACCOUNTS:
+    elif frame.channel in _UPDATES or frame.channel not in CHANNELS:
         state.quality.note(frame.seq, "unknown", f"expected a known message, got {what}")
     return ()
 
@@ -1138,9 +1406,10 @@ def market_views(
 
     Cold if the source is; replays nothing; runs on the source's thread; completes and errors with
     it. With a `state`, whoever made it can read all views and the quality of the whole venue;
-    without one, each subscriber folds a state of its own.
+    without one, each subscriber folds a state of its own. A tick touches no market, a book one,
+    and two oracle prices two:
 
-        frames  --b-----t--m----|
-        views   --v-----v--vv---|
+        frames  --t--b--p------|
+        views   -----b--(o,o)--|
     """
     return fold(DataState if state is None else lambda: state, step)

@@ -1,23 +1,29 @@
 """The screen: what the bot sees, is doing and why, drawn from one immutable snapshot.
 
-    live state ── the bot copies ──► Snapshot ──► panel(name) ──► Screen ──► Dashboard.draw
-    keys ──────────────────────────► View ───────────┘
+    live state ── the bot copies ──► Snapshot ──► panel(name) ──► Picture ──► Dashboard.draw
+    keys ──────────────────────────► View ────────┘
 
 Panels are pure functions of a `Snapshot`, of the `View` that the person chose, and of a size:
-(snapshot, view, width, height) of the inside -> rows, or a `Table`. All of them show figures
-beside real samples, each with the frame that it came from.
+(snapshot, view, width, height) of the inside -> rows, or a table. All of them show figures beside
+real samples, each with the frame that it came from. The sections, in order:
 
 - Errors: `PanelError`.
-- Values: `Snapshot`, a part for each panel, and `View`.
-- Theme, Rows, Figures, Tables: how figures and lists become rows of text, whatever they are about.
-- Markets and signals; Decisions, orders and tape; Paper venue; Book, quality, speed and wire:
-  what it is doing.
-- Safety and positions, Way out, Stress: whether the account is safe.
-- Header and footer, Screen: `PANELS`, `panel`, `dashboard`, `export_svg`.
-- Edges: `Dashboard` writes the rows that changed, `run_panel` prints one panel.
-
-A panel writes a `Row`: (text, style name) in order. `fitted` alone knows colours, ASCII and
-widths, and lets nothing through that could move the cursor.
+- Snapshot: `Snapshot`, a part for each panel, and `View`.
+- Words: what a trader reads for the code's words, and the style of a state.
+- Theme: `Theme`; rows of (text, style name) become segments of one exact width.
+- Figures: numbers, moments, bars, histories and block digits as text.
+- Tables: lists with columns, a filter and a selected row; figures on a row.
+- Markets and signals: what is seen, and how each engine scores it.
+- Decisions, orders and tape: what was wanted, what came of it, and all of it in order.
+- Paper venue: how far the fills can be believed, and how the account did.
+- Book, quality, speed and wire: one market's book, troubles, costs, and frames as they came.
+- Safety and positions: how far liquidation is, and how far from each position.
+- Way out: the guard's ladder, rung by rung.
+- Stress: what is left of the distance after every shock.
+- Header and footer: `KEYS`; the first and the last row, the help, and why.
+- Layout: which panels stand where on a screen of a size.
+- Screen: `panel`, `dashboard`, `selectable`, `Picture`: panels become rows.
+- Edges: `Dashboard` writes the rows that changed; `run_panel`, `export_svg`.
 
 Units: money is USDC (quote quantums in the layers' values), sizes base units, fractions 0..1,
 scores 0..100, times nanoseconds UTC. What is not known is None and is drawn as "unknown", never as
@@ -31,37 +37,15 @@ alone writes.
 __all__ = [
     # Errors
     "PanelError",
-    # Values
+    # Snapshot
     "Book", "Header", "MarketRow", "Quality", "Safety", "Snapshot", "Speed", "TapeRow", "Venue",
     "View", "Wire", "Witnessed",
     # Theme
     "Theme",
-    # Rows
-    "TIMES", "Row", "Strip", "crop", "drawable", "fitted",
-    # Figures
-    "UNKNOWN", "banner", "clock", "distance_text", "figure", "gauge", "grid", "percent", "signed",
-    "spark", "trend", "usdc",
-    # Tables
-    "Cell", "Column", "Table", "beside", "chosen_row", "chunks", "folded", "listed", "pairs",
-    "rows_of",
-    # Markets and signals
-    "MARKETS", "SIGNALS",
-    # Decisions, orders and tape
-    "DECISIONS", "ORDERS", "TAPE",
-    # Paper venue
-    "VENUE",
-    # Book, quality, speed and wire
-    "QUALITY", "WIRE", "book_rows", "speed_rows",
-    # Safety and positions
-    "POSITIONS", "safety_rows", "state_of",
-    # Way out
-    "FLIGHT",
-    # Stress
-    "STRESS",
     # Header and footer
     "KEYS",
     # Screen
-    "PANELS", "Panel", "Screen", "dashboard", "panel", "selectable",
+    "Picture", "dashboard", "panel", "selectable",
     # Edges
     "Dashboard", "export_svg", "run_panel",
 ]
@@ -70,13 +54,13 @@ __all__ = [
 import io
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache, partial
 from itertools import zip_longest
 from textwrap import wrap
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 from dydx_conn import Frame, PerpetualMarket
@@ -91,15 +75,16 @@ from dydx_risk import (
     LeverageAdvice,
     MarginFigures,
     PositionFigures,
-    PositionRisk,
     Reduce,
     RiskFigures,
     Rung,
+    Standing,
     StressCell,
     StressTable,
     Verdict,
     Watch,
     due,
+    percent_text,
 )
 from dydx_signals import Score
 from dydx_strategy import Decision
@@ -112,12 +97,12 @@ from rich.style import Style
 
 
 class PanelError(Exception):
-    """A panel that does not exist: choose one of `PANELS`."""
+    """A panel that does not exist: its message lists those that do."""
 
 
-# === Values ===
-
-# Frozen all the way down, so that equality is cheap and says whether to redraw.
+# === Snapshot ===
+# What the bot copies for the screen, and what the person at it chose: frozen all the way down, so
+# that equality is cheap and says whether to draw again. Values alone; nothing here is a stream.
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,7 +133,6 @@ class Safety(msgspec.Struct, frozen=True, kw_only=True):
     change: float | None = None
     closest: float | None = None
     act_below: float | None = None
-    restore_to: float | None = None
     last: Reduce | None = None
     history: tuple[float, ...] = ()
 
@@ -262,11 +246,13 @@ class TapeRow(msgspec.Struct, frozen=True):
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the screen can show, at one moment. Rows are newest or most important first.
 
-    `money` are results in quote quantums, `counts` what was sent and what came of it, both by name.
-    `watch` is the newest look of risk at the account; without a `venue` there is no paper one.
+    `money` are results in quote quantums, `counts` what was sent and what came of it, both by term.
+    `gate` is what risk lets pass and why, `watch` its newest look at the account; without a `venue`
+    there is no paper one.
     """
 
     header: Header = Header()
+    gate: Standing | None = None
     safety: Safety = Safety()
     positions: tuple[PositionFigures, ...] = ()
     markets: tuple[MarketRow, ...] = ()
@@ -288,7 +274,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     """What the person at the screen chose.
 
     `panel` is shown alone if it names one. `selected` counts its rows from 0, or else the tape's;
-    -1 for none. `why` are the lines of an overlay, `scroll` its first.
+    -1 for none. `why` are the lines of an overlay, `scroll` its first. `confirm` is a question that
+    stands in the place of the keys until it is answered.
     """
 
     panel: str = ""
@@ -301,9 +288,68 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     why_title: str = ""
     scroll: int = 0
     message: str = ""
+    confirm: str = ""
+
+
+# === Words ===
+# What a trader reads for a word of the code, and the style of a state: the one table of labels,
+# titles and states, looked up as they are drawn. A word that is not listed is a trader's word as
+# it is. No sentences: a reason is shown in the words of the layer that gave it.
+
+_WORDS: Final = {
+    # Panels
+    "flight": "way out", "venue": "paper venue",
+    # The account and its positions
+    "net_collateral": "equity", "free_collateral": "free", "initial_margin": "initial",
+    "maintenance_margin": "maint.", "realized_pnl": "realized", "unrealized_pnl": "unrealized",
+    "entry_price": "entry", "liquidation_price": "liq price", "distance_now": "now",
+    "distance_next": "after another block like these", "act_below": "guard",
+    "long_notional": "long", "short_notional": "short", "net_notional": "net",
+    "funding_1h": "funding/h", "funding_1d": "a day",
+    "funding_distance_1d": "takes off the distance", "hours_to_breach": "breaches alone",
+    # Markets, signals and what is sent
+    "oracle_price": "oracle", "mid_price": "mid", "spread_bps": "spread", "volume_60s": "vol/min",
+    "inputs": "computed from", "seq": "frame", "subticks": "worst", "fires_below": "fires",
+    # Shocks
+    "open interest capped": "OI capped", "funding clamped": "funding",
+    "move_percent": "move in %",
+    # The paper venue
+    "win_rate": "won", "profit_factor": "profit factor", "average_win": "average win",
+    "average_loss": "loss", "max_drawdown": "drawdown", "max_drawdown_ratio": "of equity",
+    "drawdown_ns": "lasted", "sharpe": "Sharpe", "sortino": "Sortino",
+    "exposure": "in the market", "fees_paid": "fees paid", "funding_paid": "funding paid",
+    "insurance_paid": "insurance paid", "fund": "insurance fund", "tier": "fee tier",
+    "refusals": "refused", "unsettled": "funding not settled", "owed": "of an unknown rate",
+    "unwitnessed": "not borne out by the tape", "pending": "still to be judged",
+    # The program itself
+    "lag_p99_ms": "lag p99", "data_age_s": "age", "frames_per_s": "rate", "memory_mb": "memory",
+    "cpu_percent": "CPU", "run_hash": "run", "draw_ms": "a drawing takes",
+    # States of a market
+    "CANCEL_ONLY": "CANCEL ONLY", "POST_ONLY": "POST ONLY", "INITIALIZING": "NOT OPEN",
+    "FINAL_SETTLEMENT": "SETTLING",
+}  # fmt: skip
+_STATES: Final = {
+    "DANGER": "danger", "WATCH": "watch", "SAFE": "good", "FLAT": "good",
+    "ACTIVE": "dim", "REDUCING": "watch", "HALTED": "halted",
+    "act": "watch", "approved": "good", "decision": "accent", "denied": "watch", "fill": "up",
+    "hold": "dim", "liquidated": "danger", "reduce": "danger",
+    "BUY": "up", "LONG": "up", "SELL": "down", "SHORT": "down",
+}  # fmt: skip
+
+
+def _word(term: str) -> str:
+    return _WORDS.get(term, term)
+
+
+def _state(term: str, style: str = "") -> tuple[str, str]:
+    """Return a state's word and style; `style` for one that has none of its own."""
+    return _word(term), _STATES.get(term, style)
 
 
 # === Theme ===
+# What the terminal can show, and how rows of (text, style name) become segments of one exact width:
+# `_fitted` alone knows colours, ASCII and widths, and lets nothing through that could move the
+# cursor.
 
 
 class Theme(msgspec.Struct, frozen=True, kw_only=True):
@@ -319,12 +365,8 @@ class Theme(msgspec.Struct, frozen=True, kw_only=True):
         return cls(unicode=console.encoding.lower().startswith("utf"), colours=colours)
 
 
-# === Rows ===
-
-# A panel writes rows of (text, style name); `fitted` alone knows colours, ASCII and widths.
-
-Row = list[tuple[str, str]]
-Strip = tuple[Segment, ...]
+_Row = list[tuple[str, str]]
+_Strip = tuple[Segment, ...]
 
 # Okabe and Ito's palette, lightened for dark terminals; direction is blue and pink, not green
 # and red, because red is for danger alone. (colour, without colour)
@@ -334,14 +376,15 @@ _STYLES: Final[dict[str, tuple[str, str]]] = {
     "key": ("bold #e8e8e8", "bold"), "accent": ("#7fb8d8", ""),
     "up": ("#56b4e9", ""), "down": ("#e08fc0", ""), "good": ("#2fbf8f", ""),
     "watch": ("bold #f0b000", "bold"), "danger": ("bold #ff5548", "bold reverse"),
+    "halted": ("bold #240500 on #ff5548", "bold reverse"),
     "replay": ("bold #0b1a26 on #56b4e9", "bold reverse"),
     "paper": ("bold #08221a on #2fbf8f", "bold reverse"),
     "live": ("bold #241a00 on #f0b000", "bold reverse"),
     "paused": ("bold #241a00 on #f0e442", "bold reverse"),
 }  # fmt: skip
-TIMES: Final = "\N{MULTIPLICATION SIGN}"
+_TIMES: Final = "\N{MULTIPLICATION SIGN}"
 _ASCII: Final = str.maketrans(
-    "╭╮╰╯─│┃┼▁▂▃▄▅▆▇█▉▊▋▌▍▎▏░▲▼●○·…→≈≥≤—µ" + TIMES,
+    "╭╮╰╯─│┃┼▁▂▃▄▅▆▇█▉▊▋▌▍▎▏░▲▼●○·…→≈≥≤—µ" + _TIMES,
     "++++-||+_.-=+*%#####   .^v*o-~>~><-ux",
 )
 
@@ -355,16 +398,16 @@ def _styles(theme: Theme) -> dict[str, Style]:
 _MARK: Final = ("", "select")  # first in a row that is selected
 
 
-def fitted(row: Row, width: int, theme: Theme) -> Strip:
+def _fitted(row: _Row, width: int, theme: Theme) -> _Strip:
     """Make a row exactly `width` cells wide, in the theme's colours and letters."""
     styles, left, strip = _styles(theme), width, []
     base = "select" if row[:1] == [_MARK] else ""
     for text, name in row:
         if not text.isascii() or not text.isprintable():
-            text = drawable(text, theme.unicode)
+            text = _drawable(text, theme.unicode)
         size = len(text) if text.isascii() else cell_len(text)
         if size > left:
-            text, size = crop(text, left, theme.unicode), left
+            text, size = _crop(text, left, theme.unicode), left
         if size:
             strip.append(Segment(text, styles[base or name]))
             left -= size
@@ -375,13 +418,18 @@ def fitted(row: Row, width: int, theme: Theme) -> Strip:
     return tuple(strip)
 
 
-def crop(text: str, width: int, unicode: bool = True) -> str:
+def _crop(text: str, width: int, unicode: bool = True) -> str:
     """Cut a text to exactly `width` cells, the last of them an ellipsis."""
     return set_cell_size(text, width - 1) + ("…" if unicode else "~") if width else ""
 
 
+def _shortened(text: str, width: int) -> str:
+    """Cut a text that is wider than `width` cells."""
+    return text if cell_len(text) <= width else _crop(_drawable(text, True), width)
+
+
 @lru_cache(maxsize=8192)
-def drawable(text: str, unicode: bool) -> str:
+def _drawable(text: str, unicode: bool) -> str:
     """Make a text safe to print, one mark for each that is not."""
     # Foreign text may carry escapes, tabs and zero-width marks: none may reach the terminal.
     text = "".join(c if c.isprintable() and cell_len(c) else "?" for c in text)
@@ -391,60 +439,49 @@ def drawable(text: str, unicode: bool) -> str:
 
 
 # === Figures ===
+# How a number, a moment, a share or a history becomes text: fixed decimals, thousands, sign and
+# unit; None is "unknown". Distances to liquidation are worded by dydx_risk's `percent_text` alone.
 
-# How a number becomes text: fixed decimals, thousands, sign and unit; None is "unknown".
-
-UNKNOWN: Final = "unknown"
+_UNKNOWN: Final = "unknown"
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 _SPARKS: Final = "▁▂▃▄▅▆▇█"
 
 
-def figure(
+def _figure(
     value: float | Decimal | None, digits: int = 2, sign: bool = False, unit: str = ""
 ) -> str:
     """Write a number with fixed decimals and thousands; None and what is no number are unknown."""
     if value is None or not math.isfinite(value):
-        return UNKNOWN
+        return _UNKNOWN
     if abs(float(value)) >= 1e13:
         return f"{value:{'+' if sign else ''}.3e}{unit}"
     return f"{value:{'+' if sign else ''},.{min(max(digits, 0), 12)}f}{unit}"
 
 
-def signed(value: float | Decimal | None, digits: int = 2) -> tuple[str, str]:
+def _signed(value: float | Decimal | None, digits: int = 2) -> tuple[str, str]:
     """Return a figure with its sign, and the style of its direction."""
-    return figure(value, digits, sign=True), trend(value)[1]
+    return _figure(value, digits, sign=True), _trend(value)[1]
 
 
-def usdc(quote_quantums: int | None, sign: int = 1) -> float | None:
+def _usdc(quote_quantums: float | None, sign: int = 1) -> float | None:
     """Turn quote quantums into USDC, with the sign turned if `sign` is -1."""
     return None if quote_quantums is None else sign * quote_quantums / 1e6
 
 
-def percent(fraction: float | None, digits: int = 1, sign: bool = False) -> str:
-    """Write a fraction as per cent."""
-    return figure(None if fraction is None else fraction * 100, digits, sign, " %")
+def _percent(fraction: float | None, digits: int = 1, sign: bool = False) -> str:
+    """Write a share of something as per cent; a distance to liquidation is `percent_text`."""
+    return _figure(None if fraction is None else fraction * 100, digits, sign, " %")
 
 
-def distance_text(fraction: float | None) -> str:
-    """Write a distance to liquidation: never more than there is, 0 once it is passed."""
-    if fraction is None or math.isnan(fraction):
-        return UNKNOWN
-    # Rounded down, so that what is below the guard's limit also reads as below it.
-    tenths = int(min(max(fraction, 0.0), 10.0) * 1_000 + 1e-9)
-    if tenths >= 10_000:
-        return ">999 %"
-    return f"{tenths / 10:.1f} %" if tenths < 1_000 else f"{tenths // 10} %"
-
-
-def clock(at: int | None, pattern: str = "%H:%M:%S") -> str:
+def _clock(at: int | None, pattern: str = "%H:%M:%S") -> str:
     """Write a moment in UTC."""
     if at is None or not 0 <= at < 2**62:  # the calendar's end is far beyond
-        return UNKNOWN
+        return _UNKNOWN
     return datetime.fromtimestamp(at // 10**9, UTC).strftime(pattern)
 
 
 @lru_cache(maxsize=1024)
-def grid(market: PerpetualMarket | None) -> tuple[int, int]:
+def _grid(market: PerpetualMarket | None) -> tuple[int, int]:
     """Return the decimals of a market's prices and sizes."""
     if market is None:
         return 2, 3
@@ -453,7 +490,7 @@ def grid(market: PerpetualMarket | None) -> tuple[int, int]:
     return max(-next(exponents), 0), max(-next(exponents), 0)
 
 
-def gauge(fraction: float | None, width: int) -> str:
+def _gauge(fraction: float | None, width: int) -> str:
     """Draw a bar with eighths of a cell, on a dotted ground that shows where it would end."""
     if fraction is None or math.isnan(fraction):
         return "?" * width
@@ -461,7 +498,7 @@ def gauge(fraction: float | None, width: int) -> str:
     return ("█" * full + (_EIGHTHS[part] if part else ""))[:width].ljust(width, "░")
 
 
-def spark(values: Sequence[float], width: int) -> str:
+def _spark(values: Sequence[float], width: int) -> str:
     """Draw a history as a line of blocks between its least and its greatest value."""
     shown = [value for value in values[-width:] if math.isfinite(value)] if width > 0 else []
     if not shown:
@@ -472,25 +509,27 @@ def spark(values: Sequence[float], width: int) -> str:
     return "".join(blocks).rjust(width)
 
 
-def trend(value: float | Decimal | None) -> tuple[str, str]:
+def _trend(value: float | Decimal | None) -> tuple[str, str]:
     """Return an arrow and a style for a direction."""
     return (" ", "") if not value else ("▲", "up") if value > 0 else ("▼", "down")
 
 
 # Five dots high: enough for a percentage and two words.
-_LETTERS: Final = "0123456789.%> FLATUOKNW"
-_DOTS: Final = (
-    "### .#. ### ### #.# ### ### ### ### ### . #.# #.. . ### #.. ### ### #.# ### #.# #..# #...#",
-    "#.# ##. ..# ..# #.# #.. #.. ..# #.# #.# . ..# .#. . #.. #.. #.# .#. #.# #.# #.# ##.# #...#",
-    "#.# .#. ### ### ### ### ### ..# ### ### . .#. ..# . ##. #.. ### .#. #.# #.# ##. #.## #.#.#",
-    "#.# .#. #.. ..# ..# ..# #.# ..# #.# ..# . #.. .#. . #.. #.. #.# .#. #.# #.# #.# #..# ##.##",
-    "### ### ### ### ..# ### ### ..# ### ### # #.# #.. . #.. ### #.# .#. ### ### #.# #..# #...#",
+_LETTERS: Final = "0123456789.%><- FLATUOKNW"
+_DOTS: Final = """\
+### .#. ### ### #.# ### ### ### ### ### . #.# #.. ..# .. . ### #.. ### ### #.# ### #.# #..# #...#
+#.# ##. ..# ..# #.# #.. #.. ..# #.# #.# . ..# .#. .#. .. . #.. #.. #.# .#. #.# #.# #.# ##.# #...#
+#.# .#. ### ### ### ### ### ..# ### ### . .#. ..# #.. ## . ##. #.. ### .#. #.# #.# ##. #.## #.#.#
+#.# .#. #.. ..# ..# ..# #.# ..# #.# ..# . #.. .#. .#. .. . #.. #.. #.# .#. #.# #.# #.# #..# ##.##
+### ### ### ### ..# ### ### ..# ### ### # #.# #.. ..# .. . #.. ### #.# .#. ### ### #.# #..# #...#
+"""
+_GLYPHS: Final = dict(
+    zip(_LETTERS, zip(*map(str.split, _DOTS.splitlines()), strict=True), strict=True)
 )
-_GLYPHS: Final = dict(zip(_LETTERS, zip(*map(str.split, _DOTS), strict=True), strict=True))
 
 
 @lru_cache(maxsize=64)
-def banner(text: str, high: int, wide: int) -> tuple[str, ...]:
+def _banner(text: str, high: int, wide: int) -> tuple[str, ...]:
     """Draw `text` in blocks, a dot being `high` rows by `wide` cells."""
     gap, dots = " " * max(wide // 2, 1), str.maketrans({"#": "█" * wide, ".": " " * wide})
     rows = (gap.join(_GLYPHS[letter][line] for letter in text).translate(dots) for line in range(5))
@@ -498,42 +537,47 @@ def banner(text: str, high: int, wide: int) -> tuple[str, ...]:
 
 
 # === Tables ===
+# Lists: rows and columns that give way to each other in a fixed order, a filter, a selected row
+# that is shown whole; and named figures side by side on one row. Knows of no list what it is about.
 
-Cell = tuple[str, str]
+_Cell = tuple[str, str]
 
 
-class Column(NamedTuple):
-    """A cell's title, width (0 takes what is left) and text; the highest `rank` goes first."""
+class _Column(NamedTuple):
+    """What it shows, its width (0 takes what is left), its text; the highest `rank` goes first."""
 
-    title: str
+    term: str
     width: int
-    cell: Callable[[Any], Cell]
+    cell: Callable[[Any], _Cell]
     rank: int = 0
     left: bool = False
 
 
-class Table(NamedTuple):
+_TICKER: Final = _Column("ticker", 10, lambda row: (row.ticker, "bold"), 0, True)
+
+
+class _Table(NamedTuple):
     """A list on a panel: its rows, and the columns that they need.
 
     `id` names the attribute that `why` can be asked by. `above` are rows over the list, `below` is
-    a second line of each row; when the panel is alone it is told whole, of all if there is room or
+    a second line of each row; when the panel is alone it is shown whole, of all if there is room or
     else of the selected one. A `faded` row is grey. Columns stand `gap` cells apart.
     """
 
     name: str
     rows: Callable[[Snapshot], Sequence[Any]]
-    columns: Callable[[Snapshot], Sequence[Column]]
+    columns: Callable[[Snapshot], Sequence[_Column]]
     empty: str = ""
     id: str = "id"
-    above: Callable[[Snapshot, int], list[Row]] = lambda snapshot, width: []
+    above: Callable[[Snapshot, int], list[_Row]] = lambda snapshot, width: []
     below: Callable[[Any], str] = lambda row: ""
     faded: Callable[[Any], bool] = lambda row: False
     gap: int = 2
 
 
-def listed(table: Table, snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
-    """Draw a list under its titles, around the selected row, whose text is told whole if alone."""
-    rows, chosen = rows_of(table, snapshot, view), chosen_row(view, table.name)
+def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    """Draw a list under its titles, around the selected row, whose text is whole if alone."""
+    rows, chosen = _rows_of(table, snapshot, view), _chosen_row(view, table.name)
     drawn = table.above(snapshot, width)
     if not rows:
         return [*drawn, [("nothing matches the filter" if view.filter else table.empty, "dim")]]
@@ -541,12 +585,12 @@ def listed(table: Table, snapshot: Snapshot, view: View, width: int, height: int
     detail: list[str] = []
     if view.panel and 0 <= chosen < len(rows) and not columns[-1].width:
         text = columns[-1].cell(rows[chosen])[0]
-        detail = ["", *folded(text, width)][: height // 3] if cell_len(text) > room else []
-    titles = [(column.title, "dim") for column in columns]
+        detail = ["", *_folded(text, width)][: height // 3] if cell_len(text) > room else []
+    titles = [(_word(column.term).upper(), "dim") for column in columns]
     drawn += [_laid(titles, columns, room, table.gap)] if any(title for title, _ in titles) else []
     high = height - len(detail)
     body = max(high - len(drawn), 0)
-    below = _counted(table, rows, chosen, width, body if view.panel else 0)
+    below = _lines_below(table, rows, chosen, width, body if view.panel else 0)
     first = _first(len(rows), chosen, body, below)
     for number, row in enumerate(rows[first : first + body], first):
         cells = [column.cell(row) for column in columns]
@@ -559,22 +603,22 @@ def listed(table: Table, snapshot: Snapshot, view: View, width: int, height: int
     return [*drawn[:high], *([(text, "")] for text in detail)]
 
 
-def _counted(
-    table: Table, rows: Sequence[Any], chosen: int, width: int, room: int
-) -> Callable[[int], list[Row]]:
-    """Return what tells the lines below a row: whole if all fit, or if it is the chosen one."""
+def _lines_below(
+    table: _Table, rows: Sequence[Any], chosen: int, width: int, room: int
+) -> Callable[[int], list[_Row]]:
+    """Return what gives the lines below a row: whole if all fit, or if it is the chosen one."""
 
-    def lines(number: int, whole: bool) -> list[Row]:
+    def lines(number: int, whole: bool) -> list[_Row]:
         text = table.below(rows[number])
-        told = folded(f"    {text}", width) if whole else [f"    {text}"]
-        return [[(line, "dim")] for line in told] if text else []
+        parts = _folded(f"    {text}", width) if whole else [f"    {text}"]
+        return [[(part, "dim")] for part in parts] if text else []
 
     needed = (1 + len(lines(number, True)) for number in range(len(rows)))
     whole = len(rows) <= room and sum(needed) <= room
     return lambda number: lines(number, whole or (room > 0 and number == chosen))
 
 
-def _first(count: int, chosen: int, high: int, below: Callable[[int], list[Row]]) -> int:
+def _first(count: int, chosen: int, high: int, below: Callable[[int], list[_Row]]) -> int:
     """Return the row to begin with, so that the chosen one is whole in sight, others about it."""
     shown = high // (1 + min(len(below(0)), 1))
     first = max(0, min(chosen - shown // 2, count - shown))
@@ -585,36 +629,36 @@ def _first(count: int, chosen: int, high: int, below: Callable[[int], list[Row]]
     return first
 
 
-def rows_of(table: Table, snapshot: Snapshot, view: View) -> Sequence[Any]:
+def _rows_of(table: _Table, snapshot: Snapshot, view: View) -> Sequence[Any]:
     """Return the rows of a list in which the filter's text is found."""
     rows, columns, wanted = table.rows(snapshot), table.columns(snapshot), view.filter.casefold()
     if not wanted:
         return rows
 
-    def told(row: Any) -> list[str]:
+    def texts(row: Any) -> list[str]:
         return [*(column.cell(row)[0] for column in columns), table.below(row)]
 
-    return [row for row in rows if any(wanted in text.casefold() for text in told(row))]
+    return [row for row in rows if any(wanted in text.casefold() for text in texts(row))]
 
 
-def chosen_row(view: View, name: str) -> int:
+def _chosen_row(view: View, name: str) -> int:
     """Return which row of a panel is selected, -1 for none."""
     return view.selected if (view.panel or "tape") == name else -1
 
 
-def _laid(cells: Sequence[Cell], columns: Sequence[Column], room: int, gap: int) -> Row:
+def _laid(cells: Sequence[_Cell], columns: Sequence[_Column], room: int, gap: int) -> _Row:
     """Bring cells to their widths, `gap` spaces apart."""
-    row: Row = []
+    row: _Row = []
     for (text, style), column in zip(cells, columns, strict=True):
         width = column.width or room
-        text = text if cell_len(text) <= width else crop(drawable(text, True), width)
+        text = _shortened(text, width)
         spaces = " " * (width - cell_len(text))
         row.append(((f"{text}{spaces}" if column.left else f"{spaces}{text}") + " " * gap, style))
     row[-1] = (row[-1][0][:-gap], row[-1][1])
     return row
 
 
-def _kept(columns: Sequence[Column], width: int, gap: int) -> tuple[list[Column], int]:
+def _kept(columns: Sequence[_Column], width: int, gap: int) -> tuple[list[_Column], int]:
     """Drop the columns of the highest rank until the rest fits; say what a growing one gets."""
     kept = list(columns)
     while True:
@@ -627,7 +671,7 @@ def _kept(columns: Sequence[Column], width: int, gap: int) -> tuple[list[Column]
         del kept[worst]
 
 
-def chunks(parts: Sequence[tuple[int, Row]], width: int, gap: str = "  ") -> Row:
+def _chunks(parts: Sequence[tuple[int, _Row]], width: int, gap: str = "  ") -> _Row:
     """Join what fits, dropping the highest rank first."""
     sizes = [sum(cell_len(text) for text, _ in row) + len(gap) for _, row in parts]
     kept = list(range(len(parts)))
@@ -636,25 +680,28 @@ def chunks(parts: Sequence[tuple[int, Row]], width: int, gap: str = "  ") -> Row
     return [cell for i in kept for cell in (*parts[i][1], (gap, ""))][:-1]
 
 
-def pairs(width: int, *figures: tuple[str, str | int]) -> Row:
+def _pairs(width: int, *figures: tuple[str, str | int]) -> _Row:
     """Join named figures on one row; the last ones go when there is no room."""
-    told = ((name, value if isinstance(value, str) else f"{value:,}") for name, value in figures)
-    parts: list[Row] = [[(f"{name} ", "dim"), (text, "")] for name, text in told]
-    return chunks(list(enumerate(parts)), width)
+    texts = ((term, value if isinstance(value, str) else f"{value:,}") for term, value in figures)
+    return _chunks(list(enumerate(_named(term, text) for term, text in texts)), width)
 
 
-def beside(left: Sequence[Row], width: int, right: Sequence[Row]) -> list[Row]:
+def _named(term: str, text: str, style: str = "") -> _Row:
+    return [(f"{_word(term)} ", "dim"), (text, style)]
+
+
+def _beside(left: Sequence[_Row], width: int, right: Sequence[_Row]) -> list[_Row]:
     """Put rows to the right of others, `width` cells from their beginning."""
-    rows: list[Row] = []
+    rows: list[_Row] = []
     for row, after in zip_longest(left, right, fillvalue=()):
         used = sum(cell_len(text) for text, _ in row)
         rows.append([*row, (" " * (width - used), ""), *after])
     return rows
 
 
-def folded(text: str, width: int) -> list[str]:
+def _folded(text: str, width: int) -> list[str]:
     """Break a long text into lines, between words where all letters are one cell wide."""
-    text, room = drawable(text, True), max(width - 4, 2)
+    text, room = _drawable(text, True), max(width - 4, 2)
     # A ticker is not two words.
     lines = (
         wrap(text, room, break_on_hyphens=False)
@@ -666,95 +713,94 @@ def folded(text: str, width: int) -> list[str]:
 
 
 # === Markets and signals ===
+# What is seen of each market, with the newest scores beside it, and what each score was computed
+# from. Opinions of nothing: no row is sorted or coloured by a score.
 
 
-def _moved(row: MarketRow) -> Cell:
+def _moved(row: MarketRow) -> _Cell:
     before = row.history[-2] if len(row.history) > 1 else None
-    return trend(None if before is None or row.price is None else row.price - before)
+    return _trend(None if before is None or row.price is None else row.price - before)
 
 
-def _status(row: MarketRow) -> Cell:
+def _status(row: MarketRow) -> _Cell:
     if row.stale_s is not None:
-        return f"stale {figure(row.stale_s, 0)} s", "watch"
-    return row.status or UNKNOWN, "dim" if row.status == "ACTIVE" else "watch"
+        return f"stale {_figure(row.stale_s, 0)} s", "watch"
+    return _state(row.status, "watch") if row.status else (_UNKNOWN, "watch")
 
 
-def _market_columns(snapshot: Snapshot) -> list[Column]:
+def _market_columns(snapshot: Snapshot) -> list[_Column]:
     names = dict.fromkeys(score.signal for row in snapshot.markets for score in row.scores)
     # Six scores, a history and a spread must find room side by side at 120 columns.
     bar = 4 if len(names) < 5 else 2
 
-    def column(name: str) -> Column:
+    def column(name: str) -> _Column:
         title = name.upper()[:10] if bar == 4 or len(name) < 7 else name.upper()[:5] + "."
 
-        def cell(row: MarketRow) -> Cell:
+        def cell(row: MarketRow) -> _Cell:
             value = next((score.value for score in row.scores if score.signal == name), None)
-            text = "  —" if value is None else f"{gauge(value / 100, bar)} {figure(value, 0):>3}"
+            text = "  —" if value is None else f"{_gauge(value / 100, bar)} {_figure(value, 0):>3}"
             return text, "accent"
 
-        return Column(title, max(bar + 4, len(title)), cell, 1, True)
+        return _Column(title, max(bar + 4, len(title)), cell, 1, True)
 
     return [*_MARKET_COLUMNS, *map(column, names)]
 
 
 _MARKET_COLUMNS: Final = (
-    Column("TICKER", 10, lambda row: (row.ticker, "bold"), 0, True),
-    Column("PRICE", 10, lambda row: (figure(row.price, grid(row.market)[0]), "")),
-    Column("", 1, _moved),
-    Column("HISTORY", 16, lambda row: (spark(row.history, 16), "accent"), 3, True),
-    Column("SPREAD", 8, lambda row: (figure(row.spread_bps, 2, unit=" bp"), ""), 2),
-    Column("VOL 60s", 10, lambda row: (figure(row.volume_60s, 0), ""), 4),
-    Column("ORACLE", 11, lambda row: (figure(row.oracle, grid(row.market)[0]), ""), 8),
-    Column("FUNDING/h", 10, lambda row: (percent(row.funding_1h, 4, sign=True), ""), 9),
-    Column("STATUS", 11, _status, 1, True),
+    _TICKER,
+    _Column("price", 10, lambda row: (_figure(row.price, _grid(row.market)[0]), "")),
+    _Column("", 1, _moved),
+    _Column("history", 16, lambda row: (_spark(row.history, 16), "accent"), 3, True),
+    _Column("spread_bps", 8, lambda row: (_figure(row.spread_bps, 2, unit=" bp"), ""), 2),
+    _Column("volume_60s", 10, lambda row: (_figure(row.volume_60s, 0), ""), 4),
+    _Column("oracle_price", 11, lambda row: (_figure(row.oracle, _grid(row.market)[0]), ""), 8),
+    _Column("funding_1h", 10, lambda row: (_percent(row.funding_1h, 4, sign=True), ""), 9),
+    _Column("status", 11, _status, 1, True),
 )
-MARKETS: Final = Table("markets", lambda snapshot: snapshot.markets, _market_columns,
+_MARKETS: Final = _Table("markets", lambda snapshot: snapshot.markets, _market_columns,
                          "no market yet", "ticker",
                          faded=lambda row: row.stale_s is not None)  # fmt: skip
 
 
-SIGNALS: Final = Table(
+_SIGNALS: Final = _Table(
     "signals", lambda snapshot: [score for row in snapshot.markets for score in row.scores],
     lambda snapshot: (
-        Column("TICKER", 10, lambda score: (score.ticker, "bold"), 0, True),
-        Column("SIGNAL", 11, lambda score: (score.signal, ""), 0, True),
-        Column("SCORE", 7, lambda score: (figure(score.value, 1), "bold")),
-        Column("", 10, lambda score: (gauge(score.value / 100, 10), "accent"), 2),
-        Column("FRAME", 8, lambda score: (f"#{score.seq}", "dim"), 3, True),
-        Column("COMPUTED FROM", 0, lambda score: (
+        _TICKER,
+        _Column("signal", 11, lambda score: (score.signal, ""), 0, True),
+        _Column("score", 7, lambda score: (_figure(score.value, 1), "bold")),
+        _Column("", 10, lambda score: (_gauge(score.value / 100, 10), "accent"), 2),
+        _Column("seq", 8, lambda score: (f"#{score.seq}", "dim"), 3, True),
+        _Column("inputs", 0, lambda score: (
             " · ".join(f"{name} {value:,.6g}" for name, value in score.inputs), ""), 1, True),
     ), "no score yet: the engines warm up", "ticker")  # fmt: skip
 
 # === Decisions, orders and tape ===
+# What was wanted and why, what risk and the venue made of it, and everything in the order in which
+# it happened. Shows reasons as they were given, each row with the id that `why` is asked by.
 
 
-def _target(row: Decision) -> Cell:
-    target = f"{figure(row.target_usdc, 0, sign=True)} USDC"
+def _target(row: Decision) -> _Cell:
+    target = f"{_figure(row.target_usdc, 0, sign=True)} USDC"
     if row.action == "hold":
         return target, "dim"
-    return f"{figure(row.previous_usdc, 0, sign=True)} → {target}", trend(row.target_usdc)[1]
+    return f"{_figure(row.previous_usdc, 0, sign=True)} → {target}", _trend(row.target_usdc)[1]
 
 
-DECISIONS: Final = Table("decisions", lambda snapshot: snapshot.decisions, lambda snapshot: (
-    Column("", 8, lambda row: (clock(row.at), "dim"), 0, True),
-    Column("", 5, lambda row: (row.id, "key"), 0, True),
-    Column("", 10, lambda row: (row.ticker, "bold"), 0, True),
-    Column("", 6, lambda row: (row.action, "dim" if row.action == "hold" else "accent"),
+_DECISIONS: Final = _Table("decisions", lambda snapshot: snapshot.decisions, lambda snapshot: (
+    _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
+    _Column("", 5, lambda row: (row.id, "key"), 0, True),
+    _Column("", 10, lambda row: (row.ticker, "bold"), 0, True),
+    _Column("", 6, lambda row: (row.action, "dim" if row.action == "hold" else "accent"),
             0, True),
-    Column("", 23, _target, 0, True),
-    Column("", 10, lambda row: (f"score {figure(row.score, 1)}", ""), 1, True),
-    Column("", 12, lambda row: (f"urgency {figure(row.urgency, 2)}", "dim"), 2, True),
-    Column("", 9, lambda row: (f"#{row.seq}", "dim"), 3, True),
+    _Column("", 23, _target, 0, True),
+    _Column("", 10, lambda row: (f"score {_figure(row.score, 1)}", ""), 1, True),
+    _Column("", 12, lambda row: (f"urgency {_figure(row.urgency, 2)}", "dim"), 2, True),
+    _Column("", 9, lambda row: (f"#{row.seq}", "dim"), 3, True),
 ), "no decision yet", below=lambda row: " · ".join(row.reasons))  # fmt: skip
-
-_KINDS: Final = {
-    "approved": "good", "decision": "accent", "denied": "watch", "fill": "up", "hold": "dim",
-    "liquidated": "danger", "reduce": "danger",
-}  # fmt: skip
 
 
 def _history(snapshot: Snapshot) -> list[TapeRow]:
-    """Tell verdicts and fills as one history, newest first."""
+    """Return verdicts and fills as one history, newest first."""
     rows = [*map(_verdict_row, snapshot.verdicts), *snapshot.fills]
     return sorted(rows, key=lambda row: (row.at, row.seq), reverse=True)
 
@@ -762,10 +808,8 @@ def _history(snapshot: Snapshot) -> list[TapeRow]:
 def _verdict_row(verdict: Verdict) -> TapeRow:
     """Say what a verdict was in a word and why in a line, where size and worst price are."""
     if isinstance(verdict, Denied):
-        # What the margin would be can be asked for with `w`.
-        known = MarginFigures.__struct_fields__
-        figures = "".join(f", {name} {n}" for name, n in verdict.figures if name not in known)
-        ticker, text = verdict.ticker, f"{verdict.reason}: {verdict.why}{figures}"
+        # Its figures stand in its words; all of them can be asked for with `w`.
+        ticker, text = verdict.ticker, f"{verdict.reason}: {verdict.why}"
     else:
         order, ticker = verdict.order, verdict.order.ticker
         only = " reduce-only" if order.reduce_only else ""
@@ -774,166 +818,166 @@ def _verdict_row(verdict: Verdict) -> TapeRow:
     return TapeRow(verdict.at, kind, text, ticker, verdict.id, verdict.seq)
 
 
-def _results(snapshot: Snapshot, width: int) -> list[Row]:
-    money = [(name, signed(usdc(quote))[0]) for name, quote in snapshot.money]
-    return [pairs(width, *money), pairs(width, *snapshot.counts)]
+def _results(snapshot: Snapshot, width: int) -> list[_Row]:
+    money = [(name, _signed(_usdc(quote))[0]) for name, quote in snapshot.money]
+    return [_pairs(width, *money), _pairs(width, *snapshot.counts)]
 
 
-# Orders and tape are told alike.
-_TOLD_COLUMNS: Final = (
-    Column("", 8, lambda row: (clock(row.at), "dim"), 0, True),
-    Column("", 10, lambda row: (row.kind, _KINDS.get(row.kind, "")), 0, True),
-    Column("", 4, lambda row: (row.id, "key"), 0, True),
-    Column("", 8, lambda row: (row.ticker, "bold"), 0, True),
-    Column("", 0, lambda row: (row.text, ""), 0, True),
+# Orders and tape are shown alike.
+_EVENT_COLUMNS: Final = (
+    _Column("", 8, lambda row: (_clock(row.at), "dim"), 0, True),
+    _Column("", 10, lambda row: _state(row.kind), 0, True),
+    _Column("", 4, lambda row: (row.id, "key"), 0, True),
+    _Column("", 8, lambda row: (row.ticker, "bold"), 0, True),
+    _Column("", 0, lambda row: (row.text, ""), 0, True),
 )
-ORDERS: Final = Table("orders", _history, lambda _: _TOLD_COLUMNS, "no order yet", above=_results)
-TAPE: Final = Table("tape", lambda snapshot: snapshot.tape, lambda _: _TOLD_COLUMNS,
+_ORDERS: Final = _Table("orders", _history, lambda _: _EVENT_COLUMNS, "no order yet",
+                        above=_results)  # fmt: skip
+_TAPE: Final = _Table("tape", lambda snapshot: snapshot.tape, lambda _: _EVENT_COLUMNS,
                       "nothing has happened yet")  # fmt: skip
 
 # === Paper venue ===
+# How a paper venue filled, how much of it the tape bears out, what it refused, and how the account
+# did on it; or that orders go over the wire. Computes no performance: that is dydx_paper's.
 
 
-def _venue_rows(snapshot: Snapshot, width: int) -> list[Row]:
+def _venue_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     venue = snapshot.venue
     if venue is None:
         return [[("no paper venue: what is sent goes over the wire, to a real one", "watch")]]
     refused = ", ".join(f"{count:,} {why}" for why, count in venue.refusals) or "nothing"
     owed = ", ".join(f"{ticker} {hours} h" for ticker, hours in venue.owed) or "none"
-    told = [_performance_rows(venue.performance, width)] if venue.performance else []
-    fees = (f"{name} {figure(None if ppm is None else ppm / 1e4, 3)} %" for name, ppm in (
-        ("maker", venue.maker_ppm), ("taker", venue.taker_ppm)))  # fmt: skip
-    kept = [] if venue.fund is None else [("insurance fund", f"{figure(usdc(venue.fund))} USDC")]
-    kept += [] if venue.tier is None else [("fee tier", venue.tier)]
+    rates = (("maker", venue.maker_ppm), ("taker", venue.taker_ppm))
+    fees = (f"{name} {_percent(None if ppm is None else ppm / 1e6, 3)}" for name, ppm in rates)
+    extras = [] if venue.fund is None else [("fund", f"{_figure(_usdc(venue.fund))} USDC")]
+    extras += [] if venue.tier is None else [("tier", venue.tier)]
     return [
-        *(row for rows in told for row in rows),
-        pairs(width, ("fees", ", ".join(fees)), ("queue", venue.queue or UNKNOWN)),
-        *([pairs(width, *kept)] if kept else []),
-        [("refused ", "dim"), (refused, "watch" if venue.refusals else "")],
-        pairs(width, ("funding not settled", figure(usdc(venue.unsettled), unit=" USDC")),
-              ("of an unknown rate", owed)),
-        pairs(width, ("not borne out by the tape", percent(venue.error)),
-              ("still to be judged", UNKNOWN if venue.pending is None else venue.pending),
-              ("liquidations", UNKNOWN if venue.liquidations is None else venue.liquidations)),
+        *(_performance_rows(venue.performance, width) if venue.performance else []),
+        _pairs(width, ("fees", ", ".join(fees)), ("queue", venue.queue or _UNKNOWN)),
+        *([_pairs(width, *extras)] if extras else []),
+        _named("refusals", refused, "watch" if venue.refusals else ""),
+        _pairs(width, ("unsettled", _figure(_usdc(venue.unsettled), unit=" USDC")), ("owed", owed)),
+        _pairs(width, ("unwitnessed", _percent(venue.error)),
+               ("pending", _UNKNOWN if venue.pending is None else venue.pending),
+               ("liquidations", _UNKNOWN if venue.liquidations is None else venue.liquidations)),
     ]  # fmt: skip
 
 
-def _performance_rows(did: Performance, width: int) -> list[Row]:
-    """Tell how the account did; what does not exist yet is unknown, each with its reason."""
+def _performance_rows(did: Performance, width: int) -> list[_Row]:
+    """Say how the account did; what does not exist yet is unknown, each with its reason."""
     # Nothing marked yet is no drawdown of 0.
     marked = did.max_drawdown_ratio is not None or did.max_drawdown > 0
-    fall = usdc(did.max_drawdown) if marked else None
-    hours = figure(did.drawdown_ns / 3.6e12 if marked else None, 1, unit=" h")
+    fall = _usdc(did.max_drawdown) if marked else None
+    hours = _figure(did.drawdown_ns / 3.6e12 if marked else None, 1, unit=" h")
     return [
-        pairs(width, ("trades", did.trades), ("won", percent(did.win_rate)),
-              ("profit factor", figure(did.profit_factor)),
-              ("average win", figure(_each(did.average_win))),
-              ("loss", figure(_each(did.average_loss)))),
-        pairs(width, ("drawdown", figure(fall, unit=" USDC")),
-              ("of equity", percent(did.max_drawdown_ratio)), ("lasted", hours)),
-        pairs(width, ("Sharpe", figure(did.sharpe)), ("Sortino", figure(did.sortino)),
-              ("annual", "from 24 hourly returns on")),
-        pairs(width, ("in the market", percent(did.exposure)),
-              ("turnover", figure(did.turnover, 1)), ("volume", figure(usdc(did.volume), 0))),
-        pairs(width, ("paid: fees", figure(usdc(did.fees))), ("funding", figure(usdc(did.funding))),
-              ("insurance", f"{figure(usdc(did.insurance))} USDC")),
+        _pairs(width, ("trades", did.trades), ("win_rate", _percent(did.win_rate)),
+               ("profit_factor", _figure(did.profit_factor)),
+               ("average_win", _figure(_usdc(did.average_win))),
+               ("average_loss", _figure(_usdc(did.average_loss)))),
+        _pairs(width, ("max_drawdown", _figure(fall, unit=" USDC")),
+               ("max_drawdown_ratio", _percent(did.max_drawdown_ratio)), ("drawdown_ns", hours)),
+        _pairs(width, ("sharpe", _figure(did.sharpe)), ("sortino", _figure(did.sortino)),
+               ("annual", "from 24 hourly returns on")),
+        _pairs(width, ("exposure", _percent(did.exposure)),
+               ("turnover", _figure(did.turnover, 1)), ("volume", _figure(_usdc(did.volume), 0))),
+        _pairs(width, ("fees_paid", _figure(_usdc(did.fees))),
+               ("funding_paid", _figure(_usdc(did.funding))),
+               ("insurance_paid", f"{_figure(_usdc(did.insurance))} USDC")),
     ]  # fmt: skip
 
 
-def _each(quote_quantums: float | None) -> float | None:
-    return None if quote_quantums is None else quote_quantums / 1e6
-
-
-VENUE: Final = Table(
+_VENUE: Final = _Table(
     "venue", lambda snapshot: snapshot.venue.fills if snapshot.venue else (),
     lambda snapshot: (
-        Column("MARKET", 10, lambda row: (row.ticker, "bold"), 0, True),
-        Column("ASSUMED", 14, lambda row: (figure(usdc(row.assumed)), "")),
-        Column("TRADED", 14, lambda row: (figure(usdc(row.traded)), "")),
-        Column("ERROR", 8, lambda row: (percent(row.error), "bold")),
-        Column("", 10, lambda row: (gauge(row.error, 10), "accent"), 1),
+        _TICKER,
+        _Column("assumed", 14, lambda row: (_figure(_usdc(row.assumed)), "")),
+        _Column("traded", 14, lambda row: (_figure(_usdc(row.traded)), "")),
+        _Column("error", 8, lambda row: (_percent(row.error), "bold")),
+        _Column("", 10, lambda row: (_gauge(row.error, 10), "accent"), 1),
     ), "no fill of ours is judged yet", "ticker", _venue_rows)  # fmt: skip
 
 # === Book, quality, speed and wire ===
+# What came in: one market's book, the troubles of the data, what a frame costs, and the newest
+# frames. An unknown book has no levels; wire text is cut, and never parsed.
 
 
-def book_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
+def _book_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     """Draw one market's book as a ladder, its newest trades beside it where there is room."""
     book = snapshot.book
     if not book.known:
         return [[(f"book unknown for {book.ticker}" if book.ticker else "book unknown", "watch")]]
     ladder = 34 if width >= 72 else min(width, 44)
-    rows, (digits, size_digits) = _ladder(book, ladder, height), grid(book.market)
+    rows, (digits, size_digits) = _ladder(book, ladder, height), _grid(book.market)
     if width - ladder < 40:
         return rows
-    trades: list[Row] = [[("last trades", "dim")]]
+    trades: list[_Row] = [[("last trades", "dim")]]
     for trade in book.trades:
-        size, price = figure(trade.size, size_digits), figure(trade.price, digits)
-        side = (f"{trade.side:<4} ", "up" if trade.side == "BUY" else "down")
-        trades.append([(f"{clock(trade.at_ns)} ", "dim"), side, (f"{size:>7} @ {price:>8}", ""),
-                       (f" #{trade.seq}", "dim")])  # fmt: skip
-    return beside(rows, ladder + 3, trades[:height])
+        size, price = _figure(trade.size, size_digits), _figure(trade.price, digits)
+        side, style = _state(trade.side)
+        trades.append([(f"{_clock(trade.at_ns)} ", "dim"), (f"{side:<4} ", style),
+                       (f"{size:>7} @ {price:>8}", ""), (f" #{trade.seq}", "dim")])  # fmt: skip
+    return _beside(rows, ladder + 3, trades[:height])
 
 
-def _ladder(book: Book, width: int, height: int) -> list[Row]:
-    digits, size_digits = grid(book.market)
+def _ladder(book: Book, width: int, height: int) -> list[_Row]:
+    digits, size_digits = _grid(book.market)
     asks, bids = (side[: max(1, (height - 1) // 2)] for side in (book.asks, book.bids))
     largest = max((level.size for level in asks + bids), default=0.0) or 1.0
 
-    def row(level: Level, style: str) -> Row:
-        bar = gauge(level.size / largest, max(width - 26, 4)).replace("░", " ")
-        size = f"{figure(level.size, size_digits):>11} "
-        return [(f"{figure(level.price, digits):>12} ", style), (size, ""), (bar, style)]
+    def row(level: Level, style: str) -> _Row:
+        bar = _gauge(level.size / largest, max(width - 26, 4)).replace("░", " ")
+        size = f"{_figure(level.size, size_digits):>11} "
+        return [(f"{_figure(level.price, digits):>12} ", style), (size, ""), (bar, style)]
 
     crossed = f" · {book.crossed} crossed" if book.crossed else ""
-    middle: Row = [
-        (f"{figure(book.mid_price, digits):>12} mid", "bold"),
-        (f" · {figure(book.spread_bps, 2)} bp{crossed} · #{book.seq}", "dim"),
+    middle: _Row = [
+        (f"{_figure(book.mid_price, digits):>12} {_word('mid_price')}", "bold"),
+        (f" · {_figure(book.spread_bps, 2)} bp{crossed} · #{book.seq}", "dim"),
     ]
     return [*(row(level, "down") for level in asks[::-1]), middle,
             *(row(level, "up") for level in bids)]  # fmt: skip
 
 
-def _troubles(snapshot: Snapshot, width: int) -> list[Row]:
+def _troubles(snapshot: Snapshot, width: int) -> list[_Row]:
     quality = snapshot.quality
     stale = ", ".join(quality.stale) or "none"
     return [
-        pairs(width, *quality.counts) if quality.counts else [("no trouble so far", "good")],
+        _pairs(width, *quality.counts) if quality.counts else [("no trouble so far", "good")],
         [("stale markets ", "dim"), (stale, "watch" if quality.stale else "")],
     ]
 
 
 _SAMPLE_COLUMNS: Final = (
-    Column("", 8, lambda row: (f"#{row.seq}", "dim"), 0, True),
-    Column("", 14, lambda row: (row.kind, "accent"), 0, True),
-    Column("", 0, lambda row: (row.text, ""), 0, True),
+    _Column("", 8, lambda row: (f"#{row.seq}", "dim"), 0, True),
+    _Column("", 14, lambda row: (row.kind, "accent"), 0, True),
+    _Column("", 0, lambda row: (row.text, ""), 0, True),
 )
-QUALITY: Final = Table("quality", lambda snapshot: snapshot.quality.samples,
+_QUALITY: Final = _Table("quality", lambda snapshot: snapshot.quality.samples,
                          lambda _: _SAMPLE_COLUMNS, id="seq", above=_troubles)  # fmt: skip
 
 
-def speed_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
+def _speed_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     """Draw what a frame costs, at its percentiles, and how many come."""
     speed = snapshot.speed
-    now = f"{figure(speed.throughput[-1] if speed.throughput else None, 0)} f/s "
+    now = f"{_figure(speed.throughput[-1] if speed.throughput else None, 0)} f/s "
     largest = max((us for _, us in speed.latency_us), default=0.0) or 1.0
-    rows: list[Row] = [
-        [(now, "bold"), (spark(speed.throughput, width - 14), "accent")],
-        pairs(width, ("a drawing takes", figure(speed.draw_ms, 2, unit=" ms"))),
+    rows: list[_Row] = [
+        [(now, "bold"), (_spark(speed.throughput, width - 14), "accent")],
+        _pairs(width, ("draw_ms", _figure(speed.draw_ms, 2, unit=" ms"))),
         [("a frame takes, from its arrival to its last order", "dim")],
     ]
     for name, us in speed.latency_us:
-        bar = gauge(us / largest, max(width - 20, 4))
+        bar = _gauge(us / largest, max(width - 20, 4))
         text = f"{us:,.1f} µs" if us < 1_000 else f"{us / 1_000:,.2f} ms"
         rows.append([(f"{name:>6} ", "dim"), (f"{text:>10}  ", "bold"), (bar, "accent")])
     return rows
 
 
-def _traffic(snapshot: Snapshot, width: int) -> list[Row]:
+def _traffic(snapshot: Snapshot, width: int) -> list[_Row]:
     wire = snapshot.wire
-    block = ("block", figure(wire.height, 0))
-    made_at = ("at", clock(wire.block_time_ns, "%Y-%m-%d %H:%M:%SZ"))
-    return [pairs(width, *told) for told in ((block, made_at), wire.counts, wire.kinds)]
+    block = ("block", _figure(wire.height, 0))
+    made_at = ("at", _clock(wire.block_time_ns, "%Y-%m-%d %H:%M:%SZ"))
+    return [_pairs(width, *row) for row in ((block, made_at), wire.counts, wire.kinds)]
 
 
 def _sample(frame: Frame) -> Sample:
@@ -943,101 +987,129 @@ def _sample(frame: Frame) -> Sample:
     return Sample(frame.seq, frame.channel or frame.kind, text)
 
 
-WIRE: Final = Table("wire", lambda snapshot: list(map(_sample, snapshot.wire.samples)),
+_WIRE: Final = _Table("wire", lambda snapshot: list(map(_sample, snapshot.wire.samples)),
                       lambda _: _SAMPLE_COLUMNS, "no frame yet", "seq", _traffic)  # fmt: skip
 
 # === Safety and positions ===
+# How far away liquidation is, as large as the room allows, what the guard did and does next, and
+# each position's own distance. Distances and prices are risk's; here they get a word and a colour.
 
 _ACT: Final = 0.05
 
 
-def _alarm(distance: float | None, act_below: float | None) -> tuple[str, str]:
-    """Say how safe a distance is, in a word and a colour."""
-    act = _ACT if act_below is None else act_below
-    if distance is None or math.isnan(distance):
-        return "UNKNOWN", "danger"
-    if distance < act:
-        return "DANGER", "danger"
-    return ("WATCH", "watch") if distance < act * 1.5 else ("SAFE", "good")
-
-
-def state_of(safety: Safety) -> tuple[str, str]:
-    """Say how safe the account is: what is not known is a danger to open positions alone."""
-    if safety.margin is None and not safety.positions:
-        return "UNKNOWN", "watch"
-    if safety.margin is not None and safety.distance is None:
-        return "FLAT", "good"
-    return _alarm(safety.distance, safety.act_below)
-
-
-def safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
+def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     """Draw the distance to liquidation as large as there is room, and what the guard does."""
     safety = snapshot.safety
-    word, style = state_of(safety)
-    figures, last = _safety_figures(safety, word, style), safety.last
-    rungs: list[Row] = [[("next rung ", "dim"), _next_rung(safety, snapshot.watch)]]
-    if last is not None:
-        # A rung is red for half a minute of event time.
-        alarm = "danger" if (snapshot.header.clock_ns or 0) - last.at < 30 * 10**9 else "watch"
-        rungs.insert(0, [(f"last rung {clock(last.at)} ", "dim"), (last.why, alarm)])
-    distance = "" if safety.distance is None else distance_text(safety.distance)
+    word, style = _state_of(safety)
+    rungs, bar = _rung_rows(snapshot), _distance_bar(safety, style, width)
+    distance = "" if safety.distance is None else percent_text(safety.distance)
+    stop, why = _stop(snapshot.gate)
+    change = _change_row(safety, "" if stop or not distance else "to liquidation")
+    figures = _safety_figures(safety) + ([_named("gate", why, "watch")] if why else [])
     sizes = ((4, 8), (3, 6), (2, 4), (2, 3), (1, 2), (1, 1))
-    drawn = (banner(distance or word, high, wide) for high, wide in sizes)
+    drawn = (_banner(distance or word, high, wide) for high, wide in sizes)
     big = next(
         (big for big in drawn if len(big) < height - len(rungs) and len(big[0]) <= width - 34), ()
     )
     if not big:
         head = (f"{word} {distance}".rstrip() + " ", style)
-        return [[head, *figures[0][1:]], _distance_bar(safety, style, width), *rungs, *figures[1:]]
+        return [[*stop, head, *change], bar, *rungs, *figures]
+    figures = [[*stop, (f"{word} ", style), *change], *figures]
     room = max(len(big), min(height - 1 - len(rungs), len(figures)))
-    rows = beside([[("  " + line, style)] for line in big], len(big[0]) + 4, figures[:room])
-    line = spark(safety.history, width - 16)
-    return [*rows, _distance_bar(safety, style, width), *rungs,
-            [("last minutes    ", "dim"), (line, "accent")]]  # fmt: skip
+    rows = _beside([[("  " + line, style)] for line in big], len(big[0]) + 4, figures[:room])
+    line = _spark(safety.history, width - 16)
+    return [*rows, bar, *rungs, [("last minutes    ", "dim"), (line, "accent")]]
 
 
-def _safety_figures(safety: Safety, word: str, style: str) -> list[Row]:
-    margin, change = safety.margin, safety.change or 0.0
-    usage, leverage = (margin.usage, margin.leverage) if margin else (None, None)
-    arrow, direction = trend(change)
+def _state_of(safety: Safety) -> _Cell:
+    """Say how safe the account is: what is not known is a danger to open positions alone."""
+    if safety.margin is None and not safety.positions:
+        return _state("UNKNOWN", "watch")
+    if safety.margin is not None and safety.distance is None:
+        return _state("FLAT")
+    return _alarm(safety.distance, safety.act_below)
+
+
+def _alarm(distance: float | None, act_below: float | None) -> _Cell:
+    """Say how safe a distance is, in a word and a style."""
+    act = _ACT if act_below is None else act_below
+    if distance is None or math.isnan(distance):
+        return _state("UNKNOWN", "danger")
+    if distance < act:
+        return _state("DANGER")
+    return _state("WATCH" if distance < act * 1.5 else "SAFE")
+
+
+def _stop(gate: Standing | None) -> tuple[_Row, str]:
+    """Return what stands beside the safety word unless the gate is ACTIVE, and the first reason."""
+    if gate is None or gate.state == "ACTIVE":
+        return [], ""
+    word, style = _state(gate.state)
+    # The reason need not begin with the state again.
+    why = gate.reasons[0][1].removeprefix(f"{gate.state.lower()}: ") if gate.reasons else ""
+    return [(f" {word} ", style), (" ", "")], why
+
+
+def _change_row(safety: Safety, what: str) -> _Row:
+    change = safety.change or 0.0
+    arrow, direction = _trend(change)
     # What rounds to nothing has not moved.
     moved = f" {arrow}{abs(change) * 100:.1f}/min" if abs(change) >= 0.0005 else ""
-    alarm = "" if usage is None or usage < 0.7 else "watch" if usage < 1 else "danger"
-    times = "" if leverage is None else f"  {figure(leverage, 1)}{TIMES}"
-    to = "" if safety.distance is None else "to liquidation"
+    return [(what, "dim"), (moved, direction)]
 
-    def money(name: str, quote_quantums: int | None, weight: str = "") -> Row:
-        text = figure(usdc(quote_quantums))
-        return [(f"{name:<10}", "dim"), (f"{text:>13}", weight), (" USDC", "dim")]
+
+def _safety_figures(safety: Safety) -> list[_Row]:
+    margin = safety.margin
+    usage, leverage = (margin.usage, margin.leverage) if margin else (None, None)
+    alarm = "" if usage is None or usage < 0.7 else "watch" if usage < 1 else "danger"
+    times = "" if leverage is None else f"  {_figure(leverage, 1)}{_TIMES}"
+
+    def row(term: str, text: str, style: str = "", after: str = "") -> _Row:
+        return [(f"{_word(term):<10}", "dim"), (f"{text:>13}", style), (after, "dim")]
+
+    def money(term: str, style: str = "") -> _Row:
+        quote_quantums = None if margin is None else getattr(margin, term)
+        return row(term, _figure(_usdc(quote_quantums)), style, " USDC")
 
     return [
-        [(f"{word} ", style), (to, "dim"), (moved, direction)],
-        money("equity", margin.net_collateral if margin else None, "bold"),
-        money("free", margin.free_collateral if margin else None),
-        money("maint.", margin.maintenance_margin if margin else None),
-        [("usage     ", "dim"), (f"{percent(usage):>13}", alarm), (times, "dim")],
-        [("closest   ", "dim"), (f"{distance_text(safety.closest):>13}", "")],
-        money("initial", margin.initial_margin if margin else None),
+        money("net_collateral", "bold"),
+        money("free_collateral"),
+        money("maintenance_margin"),
+        row("usage", _percent(usage), alarm, times),
+        row("closest", percent_text(safety.closest)),
+        money("initial_margin"),
     ]
 
 
-def _distance_bar(safety: Safety, style: str, width: int) -> Row:
+def _distance_bar(safety: Safety, style: str, width: int) -> _Row:
     """Draw the distance against four times the guard's threshold, which is marked."""
     act = safety.act_below or _ACT
-    label = f" guard acts at {percent(act)}" if safety.act_below else " no guard"
+    label = f" guard acts at {percent_text(act)}" if safety.act_below else " no guard"
     room = max(width - len(label) - 1, 4)
     distance = math.nan if safety.margin is None else safety.distance or 0.0
-    bar, mark = gauge(distance / (act * 4), room), room // 4
+    bar, mark = _gauge(distance / (act * 4), room), room // 4
     sign = ("┃", "key") if safety.act_below else (bar[mark], style)
     return [(bar[:mark], style), sign, (bar[mark + 1 :], style), (label, "dim")]
 
 
-def _next_rung(safety: Safety, watch: Watch | None) -> Cell:
+def _rung_rows(snapshot: Snapshot) -> list[_Row]:
+    """Say what the guard did last, if it did anything, and what it does next."""
+    last, rungs = snapshot.safety.last, [[("next rung ", "dim"), _next_rung(snapshot)]]
+    if last is not None:
+        # A rung is red for half a minute of event time.
+        new = (snapshot.header.clock_ns or 0) - last.at < 30 * 10**9
+        done = (last.why, "danger" if new else "watch")
+        rungs.insert(0, [(f"last rung {_clock(last.at)} ", "dim"), done])
+    return rungs
+
+
+def _next_rung(snapshot: Snapshot) -> _Cell:
     """Say in the ladder's own words what the guard does next, and at which distance."""
+    safety, watch = snapshot.safety, snapshot.watch
     if safety.margin is not None and safety.distance is None:
         return "none: no position is held", ""
     if watch is None:
-        return UNKNOWN, "dim"
+        return _UNKNOWN, "dim"
     if safety.act_below is None:
         return "none: the guard is off, nothing prevents liquidation", "watch"
     plan = watch.plan
@@ -1047,13 +1119,25 @@ def _next_rung(safety: Safety, watch: Watch | None) -> Cell:
     what = f"{rung.words}, {rung.ends}"
     if rung in due(plan, plan.distance_next):
         return f"due now: {what}", "danger"
-    return f"below {distance_text(rung.fires_below)}: {what}", ""
+    return f"below {percent_text(rung.fires_below)}: {what}", ""
 
 
-def _position_columns(snapshot: Snapshot) -> list[Column]:
-    grids = {row.ticker: grid(row.market) for row in snapshot.markets}
-    act, sides = snapshot.safety.act_below, (("LONG", "up"), ("SHORT", "down"))
-    margin = snapshot.safety.margin
+class _Held(NamedTuple):
+    """A position, how far away its own liquidation is, the guard's limit, its market's decimals."""
+
+    row: PositionFigures
+    away: float | None
+    act_below: float | None
+    digits: tuple[int, int]
+
+    @property
+    def ticker(self) -> str:
+        return self.row.ticker
+
+
+def _held(snapshot: Snapshot) -> list[_Held]:
+    digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
+    margin, act = snapshot.safety.margin, snapshot.safety.act_below
     sound = margin is not None and not margin.unknown and margin.cushion >= 0
 
     def away(row: PositionFigures) -> float | None:
@@ -1061,43 +1145,56 @@ def _position_columns(snapshot: Snapshot) -> list[Column]:
         never = sound and row.oracle_price is not None and row.liquidation_price is None
         return math.inf if never else row.distance
 
-    def price(row: PositionFigures, value: Decimal | None) -> Cell:
-        return figure(value, grids.get(row.ticker, (2, 3))[0]), ""
-
-    def liquidation(row: PositionFigures) -> Cell:
-        # A price cannot fall below 0: the rest of the account carries such a position.
-        value = row.liquidation_price
-        none = away(row) == math.inf if value is None else value <= 0
-        return ("none", "") if none else price(row, value)
-
-    def size(row: PositionFigures) -> Cell:
-        return figure(abs(row.size), grids.get(row.ticker, (2, 3))[1]), ""
-
-    def bar(row: PositionFigures) -> Cell:
-        distance = away(row)
-        scale = None if distance is None else distance / ((act or _ACT) * 4)
-        return gauge(scale, 10), _alarm(distance, act)[1]
-
     return [
-        Column("TICKER", 10, lambda row: (row.ticker, "bold"), 0, True),
-        Column("SIDE", 5, lambda row: sides[row.size < 0], 0, True),
-        Column("SIZE", 10, size),
-        Column("ENTRY", 10, lambda row: price(row, row.entry_price), 3),
-        Column("ORACLE", 10, lambda row: price(row, row.oracle_price), 2),
-        Column("UPNL", 10, lambda row: signed(row.unrealized_pnl)),
-        Column("LIQ PRICE", 10, liquidation, 1),
-        Column("DISTANCE", 8, lambda row: (distance_text(away(row)), bar(row)[1])),
-        Column("", 10, bar, 5),
-        # Risk tells what the next hour costs; here it is what it brings.
-        Column("FUNDING/h", 10, lambda row: signed(usdc(row.funding_1h, -1), 4), 4),
-        Column("CAUSE", 9, lambda row: (f"#{row.seq}", "dim"), 6),
-    ]  # fmt: skip
+        _Held(row, away(row), act, digits.get(row.ticker, _grid(None)))
+        for row in snapshot.positions
+    ]
 
 
-POSITIONS: Final = Table("positions", lambda snapshot: snapshot.positions, _position_columns,
+def _price(held: _Held, price: Decimal | None) -> _Cell:
+    return _figure(price, held.digits[0]), ""
+
+
+def _liquidation(held: _Held) -> _Cell:
+    # A price cannot fall below 0: the rest of the account carries such a position.
+    price = held.row.liquidation_price
+    none = held.away == math.inf if price is None else price <= 0
+    return ("none", "") if none else _price(held, price)
+
+
+def _away(held: _Held) -> _Cell:
+    return percent_text(held.away), _alarm(held.away, held.act_below)[1]
+
+
+def _away_bar(held: _Held) -> _Cell:
+    scale = None if held.away is None else held.away / ((held.act_below or _ACT) * 4)
+    return _gauge(scale, 10), _away(held)[1]
+
+
+def _side(size: Decimal | int) -> _Cell:
+    return _state("LONG" if size > 0 else "SHORT")
+
+
+_POSITION_COLUMNS: Final = (
+    _TICKER,
+    _Column("side", 5, lambda held: _side(held.row.size), 0, True),
+    _Column("size", 10, lambda held: (_figure(abs(held.row.size), held.digits[1]), "")),
+    _Column("entry_price", 10, lambda held: _price(held, held.row.entry_price), 3),
+    _Column("oracle_price", 10, lambda held: _price(held, held.row.oracle_price), 2),
+    _Column("unrealized_pnl", 10, lambda held: _signed(held.row.unrealized_pnl)),
+    _Column("liquidation_price", 10, _liquidation, 1),
+    _Column("distance", 8, _away),
+    _Column("", 10, _away_bar, 5),
+    # Risk counts what the next hour costs; on screens, it is what it brings.
+    _Column("funding_1h", 10, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 4),
+    _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 6),
+)
+_POSITIONS: Final = _Table("positions", _held, lambda _: _POSITION_COLUMNS,
                            "no open position is known", "ticker")  # fmt: skip
 
 # === Way out ===
+# The flight plan: every rung with its costs, what doing nothing would cost, and what has no way
+# out. Draws the plan that the guard would fire, and plans nothing.
 
 
 class _Step(NamedTuple):
@@ -1125,115 +1222,101 @@ def _steps(snapshot: Snapshot) -> list[_Step]:
     ]
 
 
-def _plan_rows(snapshot: Snapshot, width: int) -> list[Row]:
+def _plan_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     watch, safety = snapshot.watch, snapshot.safety
     if watch is None:
         return _UNSEEN
     plan = watch.plan
-    word, style = _alarm(plan.distance_now, safety.act_below) if plan.exits else ("FLAT", "good")
-    now = distance_text(plan.distance_now) if plan.exits else "nothing is held"
-    guard = "is off" if safety.act_below is None else f"below {percent(safety.act_below)}"
-    after = ("after another block like these", distance_text(plan.distance_next))
+    word, style = _alarm(plan.distance_now, safety.act_below) if plan.exits else _state("FLAT")
+    now = percent_text(plan.distance_now) if plan.exits else "nothing is held"
+    guard = "is off" if safety.act_below is None else f"below {percent_text(safety.act_below)}"
+    after = ("distance_next", percent_text(plan.distance_next)) if plan.exits else _seen(watch)
+    head: _Row = [(f"{word} {now} ", style), (f"{_word('distance_now')}  ", "dim")]
     return [
-        [(f"{word} ", style), (f"{now} ", style), ("now  ", "dim"), *pairs(
-            width - len(word) - len(now) - 7, after if plan.exits else _seen(watch),
-            ("guard", guard))],
+        [*head, *_pairs(width - sum(len(text) for text, _ in head), after, ("act_below", guard))],
         *([_ladder_row(plan, watch, width)] if plan.rungs else []),
         *([(f"{ticker} stays: {why}", "watch")] for ticker, why in plan.left),
         *_unknown_rows(width, watch.trouble, *(f"{t}: no figure at all" for t in plan.unknown)),
-    ]  # fmt: skip
+    ]
 
 
-def _ladder_row(plan: FlightPlan, watch: Watch, width: int) -> Row:
+def _ladder_row(plan: FlightPlan, watch: Watch, width: int) -> _Row:
     count, enough = len(plan.rungs), "" if plan.is_enough else ", not enough"
-    end = f"from {distance_text(plan.drawn_at)} to {_reached(plan.distance_after)}{enough}"
-    return pairs(
-        width,
-        (f"{count} rung{'s' * (count > 1)}", end),
-        ("cost", f"{figure(usdc(plan.cost))} USDC"),
-        _seen(watch),
-    )
+    end = f"from {percent_text(plan.drawn_at)} to {_reached(plan.distance_after)}{enough}"
+    cost = f"{_figure(_usdc(plan.cost))} USDC"
+    return _pairs(width, (f"{count} rung{'s' * (count > 1)}", end), ("cost", cost), _seen(watch))
 
 
-_UNSEEN: Final[list[Row]] = [[("unknown: nobody has looked at the account yet", "watch")]]
+_UNSEEN: Final[list[_Row]] = [[("unknown: nobody has looked at the account yet", "watch")]]
 
 
 def _seen(watch: Watch) -> tuple[str, str]:
-    return "at", f"{clock(watch.at)} #{watch.seq}"
+    return "at", f"{_clock(watch.at)} #{watch.seq}"
 
 
 def _reached(distance: float | None) -> str:
-    return "nothing held" if distance == math.inf else distance_text(distance)
+    return "flat" if distance == math.inf else percent_text(distance)
 
 
-def _unknown_rows(width: int, *reasons: str) -> list[Row]:
-    """Tell what is not known and why, at most on three rows."""
-    told = "; ".join(filter(None, reasons))
-    lines = folded(f"{UNKNOWN}: {told}", width)[:3] if told else []
+def _unknown_rows(width: int, *reasons: str) -> list[_Row]:
+    """Say what is not known and why, at most on three rows."""
+    text = "; ".join(filter(None, reasons))
+    lines = _folded(f"{_UNKNOWN}: {text}", width)[:3] if text else []
     return [[(line, "watch")] for line in lines]
 
 
-def _held(quantums: int) -> Cell:
-    return ("LONG", "up") if quantums > 0 else ("SHORT", "down")
-
-
 def _size(rung: Rung, quantums: int) -> str:
-    return figure(rung.market.size(abs(quantums)), grid(rung.market)[1])
+    return _figure(rung.market.size(abs(quantums)), _grid(rung.market)[1])
 
 
-def _fires(step: _Step) -> Cell:
-    text = distance_text(step.rung.fires_below)
+def _fires(step: _Step) -> _Cell:
+    text = percent_text(step.rung.fires_below)
     return (f"DUE {text}", "danger") if step.is_due else (f"below {text}", "")
 
 
 _FLIGHT_COLUMNS: Final = (
-    Column("", 2, lambda step: (f"{step.place}", "key")),
-    Column("MARKET", 9, lambda step: (step.ticker, "bold"), 0, True),
-    Column("SIDE", 4, lambda step: (step.rung.side, _held(step.rung.delta)[1]), 1, True),
-    Column("SIZE", 8, lambda step: (_size(step.rung, step.rung.quantums), "")),
-    Column("HELD", 9, lambda step: (
+    _Column("", 2, lambda step: (f"{step.place}", "key")),
+    _TICKER._replace(width=9),
+    _Column("side", 4, lambda step: _state(step.rung.side), 1, True),
+    _Column("size", 8, lambda step: (_size(step.rung, step.rung.quantums), "")),
+    _Column("held", 9, lambda step: (
         f"{'+' if step.rung.held > 0 else '-'}{_size(step.rung, step.rung.held)}",
-        _held(step.rung.held)[1])),
-    Column("WORST", 9, lambda step: (
-        figure(step.rung.market.price(step.rung.subticks), grid(step.rung.market)[0]), "")),
-    Column("COST", 7, lambda step: (figure(usdc(step.rung.cost)), "bold")),
-    Column("RESTORES", 8, lambda step: (_restored(step.rung), "")),
-    Column("FIRES", 12, _fires, 0, True),
-    Column("SPREAD", 8, lambda step: (figure(usdc(step.rung.spread)), "dim"), 5),
-    Column("IMPACT", 8, lambda step: (figure(usdc(step.rung.impact)), "dim"), 6),
-    Column("FEE", 8, lambda step: (figure(usdc(step.rung.fee)), "dim"), 7),
+        _side(step.rung.held)[1])),
+    _Column("subticks", 9, lambda step: (
+        _figure(step.rung.market.price(step.rung.subticks), _grid(step.rung.market)[0]), "")),
+    _Column("cost", 7, lambda step: (_figure(_usdc(step.rung.cost)), "bold")),
+    _Column("restores", 8, lambda step: (_reached(step.rung.restores), "")),
+    _Column("fires_below", 12, _fires, 0, True),
+    _Column("spread", 8, lambda step: (_figure(_usdc(step.rung.spread)), "dim"), 5),
+    _Column("impact", 8, lambda step: (_figure(_usdc(step.rung.impact)), "dim"), 6),
+    _Column("fee", 8, lambda step: (_figure(_usdc(step.rung.fee)), "dim"), 7),
 )  # fmt: skip
 
 
-def _restored(rung: Rung) -> str:
-    return "flat" if rung.restores == math.inf else distance_text(rung.restores)
-
-
 def _costs(step: _Step) -> str:
-    """Tell what a rung's cost is made of, what doing nothing would cost, and on which prices."""
+    """Say what a rung's cost is made of, what doing nothing would cost, and on which prices."""
     rung, exit_ = step.rung, step.exit
-    spread, impact, fee = (figure(usdc(part)) for part in (rung.spread, rung.impact, rung.fee))
+    spread, impact, fee = (_figure(_usdc(part)) for part in (rung.spread, rung.impact, rung.fee))
     blind = f"BLIND, {rung.blind}: the oracle less a haircut"
-    depth = blind if rung.blind else f"{percent(rung.depth_share, 0)} of the depth"
-    parts = _size(rung, rung.liquidation_quantums)
-    liquidated = f"liquidated {figure(usdc(rung.liquidation_cost))} at most, {parts} a block"
-    told = [f"spread {spread} impact {impact} fee {fee}", depth, liquidated]
+    depth = blind if rung.blind else f"{_percent(rung.depth_share, 0)} of the depth"
+    most, block = _figure(_usdc(rung.liquidation_cost)), _size(rung, rung.liquidation_quantums)
+    liquidated = f"liquidated {most} at most, {block} a block"
+    parts = [f"spread {spread} impact {impact} fee {fee}", depth, liquidated]
     if exit_ is not None:
-        digits = grid(exit_.market)[0]
-        told.append(f"oracle {figure(_oracle(exit_.price, exit_.exponent), digits)}")
+        digits = _grid(exit_.market)[0]
+        oracle = Decimal(exit_.price).scaleb(exit_.exponent)
+        parts.append(f"{_word('oracle_price')} {_figure(oracle, digits)}")
         if exit_.best:
-            told.append(f"best {figure(exit_.market.price(exit_.best), digits)}")
-    return " · ".join(told)
+            parts.append(f"best {_figure(exit_.market.price(exit_.best), digits)}")
+    return " · ".join(parts)
 
 
-def _oracle(price: int | None, exponent: int) -> Decimal | None:
-    return None if price is None else Decimal(price).scaleb(exponent)
-
-
-FLIGHT: Final = Table("flight", _steps, lambda _: _FLIGHT_COLUMNS, "no rung is drawn", "ticker",
+_FLIGHT: Final = _Table("flight", _steps, lambda _: _FLIGHT_COLUMNS, "no rung is drawn", "ticker",
                       _plan_rows, _costs, gap=1)  # fmt: skip
 
 # === Stress ===
+# What every shock leaves of the distance, and the account's figures of risk with their reasons.
+# The shocks are dydx_risk's; what it could not value is a question mark and never a 0.
 
 
 class _Shock(NamedTuple):
@@ -1242,28 +1325,31 @@ class _Shock(NamedTuple):
     ticker: str
     cells: dict[int, StressCell]
     act_below: float | None
-    told: str = ""
+    words: str = ""
 
 
 def _shocks(snapshot: Snapshot) -> list[_Shock]:
     watch, act = snapshot.watch, snapshot.safety.act_below
     if watch is None or not watch.stress.rows:
         return []
-    table, figures = watch.stress, watch.figures
-    now, capped, clamped = table.now(), table.capped(), table.clamped()
-    free = None if capped.equity is None else capped.equity - (capped.initial_margin or 0)
-    hours = f"{table.funding_hours} h of the highest funding, all paying"
-    initial = figure(usdc(capped.initial_margin))
-    return [
-        _Shock("now", {0: now}, act, _equity_words(figures)),
-        _Shock("together", _by_move(table.together()), act, _together_words(table)),
-        _Shock("OI capped", {0: capped}, act,
-               f"every open interest at its cap: initial {initial}, free {figure(usdc(free))}"),
-        _Shock("funding", {0: clamped}, act,
-               f"{hours}: equity {figure(usdc(clamped.equity))}"),
-        *(_Shock(ticker, _by_move(table.market(ticker)), act, told)
-          for ticker, told in _market_words(watch)),
-    ]  # fmt: skip
+    table = watch.stress
+    together = _Shock("together", _by_move(table.together()), act, _together_words(table))
+    alone = (_Shock(ticker, _by_move(table.market(ticker)), act, words)
+             for ticker, words in _market_words(watch))  # fmt: skip
+
+    def still(cell: StressCell, words: str) -> _Shock:
+        return _Shock(_word(cell.scenario), {0: cell}, act, words)
+
+    capped, clamped = table.capped(), table.clamped()
+    caps = f"every open interest at its cap: {_cell_words(capped, 'initial_margin')}"
+    hours = f"{table.funding_hours} h of the highest funding, all paying: {_cell_words(clamped)}"
+    now = still(table.now(), _equity_words(watch.figures))
+    return [now, together, still(capped, caps), still(clamped, hours), *alone]
+
+
+def _cell_words(cell: StressCell, *terms: str) -> str:
+    figures = [("net_collateral", cell.equity), *((term, getattr(cell, term)) for term in terms)]
+    return ", ".join(f"{_word(term)} {_figure(_usdc(quote))}" for term, quote in figures)
 
 
 def _by_move(cells: list[StressCell]) -> dict[int, StressCell]:
@@ -1273,64 +1359,61 @@ def _by_move(cells: list[StressCell]) -> dict[int, StressCell]:
 def _equity_words(figures: RiskFigures) -> str:
     margin = figures.margin
     if margin is None:
-        return UNKNOWN
-    named = (
-        ("equity", margin.net_collateral),
-        ("initial", margin.initial_margin),
-        ("maint.", margin.maintenance_margin),
-        ("free", margin.free_collateral),
-    )
-    return " · ".join(f"{name} {figure(usdc(quote))}" for name, quote in named)
+        return _UNKNOWN
+    terms = ("net_collateral", "initial_margin", "maintenance_margin", "free_collateral")
+    return " · ".join(f"{_word(t)} {_figure(_usdc(getattr(margin, t)))}" for t in terms)
 
 
 def _together_words(table: StressTable) -> str:
     ends = [cell for cell in table.together() if abs(cell.move_percent) == 10]
-    equity = ", ".join(f"{figure(usdc(c.equity))} at {c.move_percent:+} %" for c in ends)
+    equity = ", ".join(f"{_figure(_usdc(c.equity))} at {c.move_percent:+} %" for c in ends)
     known = ((t, row.holding.beta) for t, row in table.rows.items() if t not in table.assumed)
-    betas = [f"{ticker} {figure(beta)}" for ticker, beta in known]
+    betas = [f"{ticker} {_figure(beta)}" for ticker, beta in known]
     betas += [f"{ticker} unknown (1)" for ticker in table.assumed]
-    return f"equity {equity} · betas {', '.join(betas)}"
+    return f"{_word('net_collateral')} {equity} · betas {', '.join(betas)}"
 
 
 def _market_words(watch: Watch) -> Iterator[tuple[str, str]]:
-    """Tell of each market that is held, the nearest to liquidation first."""
+    """Yield a line of each market that is held, the nearest to liquidation first."""
     advice = {advised.ticker: advised for advised in watch.leverage}
     rows = watch.stress.rows
     held = [position for position in watch.figures.positions if position.ticker in rows]
     held.sort(key=lambda p: math.inf if p.distance is None else p.distance)
-    told = {p.ticker: _position_words(p, rows[p.ticker].holding, advice.get(p.ticker))
-            for p in held}  # fmt: skip
-    yield from ((ticker, told.get(ticker, UNKNOWN)) for ticker in dict.fromkeys((*told, *rows)))
+    words = {p.ticker: _position_words(p, rows[p.ticker].holding, advice.get(p.ticker))
+             for p in held}  # fmt: skip
+    yield from ((ticker, words.get(ticker, _UNKNOWN)) for ticker in dict.fromkeys((*words, *rows)))
 
 
-def _position_words(position: PositionRisk, holding: Holding, advice: LeverageAdvice | None) -> str:
-    price_digits, size_digits = grid(holding.market)
-    size = figure(holding.market.size(abs(position.quantums)), size_digits)
-    oracle = figure(position.oracle_price, price_digits)
-    liquidated = f"liquidated at {figure(position.liquidation_price, price_digits)}"
+def _position_words(
+    position: PositionFigures, holding: Holding, advice: LeverageAdvice | None
+) -> str:
+    price_digits, size_digits = _grid(holding.market)
+    size = _figure(abs(position.size), size_digits)
+    oracle = _figure(position.oracle_price, price_digits)
+    liquidated = f"liquidated at {_figure(position.liquidation_price, price_digits)}"
     never = position.liquidation_price is None and position.distance == math.inf
-    told = [
-        f"{_held(position.quantums)[0]} {size} at {oracle}",
-        f"{distance_text(position.distance)}, {figure(position.sigmas, 1)} sigmas",
+    parts = [
+        f"{_side(holding.quantums)[0]} {size} at {oracle}",
+        f"{percent_text(position.distance)}, {_figure(position.sigmas, 1)} sigmas",
         *([] if advice is None else _advised(advice)),
         "no price of it liquidates" if never else liquidated,
-        f"{percent(position.share)} of gross",
-        f"funding {figure(usdc(position.funding_1h), 4, sign=True)} USDC/h",
+        f"{_percent(position.share)} of gross",
+        f"funding {_figure(_usdc(position.funding_1h, -1), 4, sign=True)} USDC/h",
         *([] if advice is None else advice.reasons[:-1]),
         *position.unknown,
     ]
-    return " · ".join(told)
+    return " · ".join(parts)
 
 
 def _advised(advice: LeverageAdvice) -> list[str]:
-    most = f"at most {figure(advice.most, 1)}{TIMES}"
+    most = f"at most {_figure(advice.most, 1)}{_TIMES}"
     why = advice.reasons[-1] if advice.reasons else "no reason is given"
     if advice.leverage is None:
         return [f"leverage unknown: {why}", most]
-    return [f"lever {figure(advice.leverage, 1)}{TIMES}: {why}", most]
+    return [f"lever {_figure(advice.leverage, 1)}{_TIMES}: {why}", most]
 
 
-def _left(shock: _Shock, move: int) -> Cell:
+def _left(shock: _Shock, move: int) -> _Cell:
     """Write the distance that a shock leaves in four letters, rounded down."""
     cell = shock.cells.get(move)
     if cell is None:
@@ -1343,65 +1426,65 @@ def _left(shock: _Shock, move: int) -> Cell:
     if distance is None or math.isnan(distance):
         return "none", ""
     near = shock.act_below is not None and distance < shock.act_below
-    tenths = int(min(max(distance, 0.0), 10.0) * 1_000 + 1e-9)
-    whole = tenths >= 1_000 or (near and tenths >= 100)
-    text = ">999" if tenths > 9_990 else f"{tenths // 10}" if whole else f"{tenths / 10:.1f}"
+    text = percent_text(distance).removesuffix(" %")
+    if len(text) + near > 4:
+        text = text.partition(".")[0]
     return (f"{text}!", "watch") if near else (text, "bold" if not move else "")
 
 
-def _move_column(move: int) -> Column:
+def _move_column(move: int) -> _Column:
     title = f"{move:+}" if move else "0"
     rank = {1: 4, 2: 3, 5: 2, 20: 1}.get(abs(move), 0)
-    return Column(title, 4, lambda shock: _left(shock, move), rank)
+    return _Column(title, 4, lambda shock: _left(shock, move), rank)
 
 
 _AROUND: Final = sorted((*MOVES_PERCENT, 0))
 _STRESS_COLUMNS: Final = (
-    Column("MOVE IN %", 10, lambda shock: (shock.ticker, "bold"), 0, True),
+    _Column("move_percent", 10, lambda shock: (shock.ticker, "bold"), 0, True),
     *(_move_column(move) for move in _AROUND),
 )
 
 
-def _risk_rows(snapshot: Snapshot, width: int) -> list[Row]:
+def _risk_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     watch = snapshot.watch
     if watch is None:
         return _UNSEEN
     figures, table = watch.figures, watch.stress
     if not table.rows and not table.unknown:
-        return [[("nothing is held: no price can hurt", "good")], pairs(width, _seen(watch))]
+        return [[("nothing is held: no price can hurt", "good")], _pairs(width, _seen(watch))]
     margin = figures.margin
     distance = margin.distance if margin is not None else None
     word, style = _alarm(distance, snapshot.safety.act_below)
     hours = figures.hours_to_breach
-    alone = "never" if hours == math.inf else figure(hours, 0, unit=" h")
-    share = percent(figures.largest_share, 0)
-    # Each reason once: positions and table tell of the same ones.
+    alone = "never" if hours == math.inf else _figure(hours, 0, unit=" h")
+    share = _percent(figures.largest_share, 0)
+    # Each reason once: positions and table have the same ones.
     lacking = dict.fromkeys((*table.unknown, *figures.unknown))
     return [
-        [(f"{word} {distance_text(distance)}  ", style), *pairs(
-            width - len(word) - 12, ("sigmas of an hour", figure(figures.sigmas, 1)),
-            ("usage", percent(margin.usage if margin else None)), _seen(watch))],
-        pairs(width, ("funding", figure(usdc(figures.funding_1h), 4, sign=True)),
-              ("a day", f"{figure(usdc(figures.funding_1d), 2, sign=True)} USDC"),
-              ("takes off the distance", percent(figures.funding_distance_1d, 3)),
-              ("breaches alone", alone)),
-        pairs(width, ("largest", f"{figures.largest or UNKNOWN} {share}"),
-              ("herfindahl", figure(figures.herfindahl)),
-              ("long", figure(usdc(figures.long_notional), 0)),
-              ("short", figure(usdc(figures.short_notional), 0)),
-              ("net", figure(usdc(figures.net_notional), 0, sign=True))),
+        [(f"{word} {percent_text(distance)}  ", style), *_pairs(
+            width - len(word) - 12, ("sigmas of an hour", _figure(figures.sigmas, 1)),
+            ("usage", _percent(margin.usage if margin else None)), _seen(watch))],
+        _pairs(width, ("funding_1h", _figure(_usdc(figures.funding_1h, -1), 4, sign=True)),
+              ("funding_1d", f"{_figure(_usdc(figures.funding_1d, -1), 2, sign=True)} USDC"),
+              ("funding_distance_1d", _percent(figures.funding_distance_1d, 3)),
+              ("hours_to_breach", alone)),
+        _pairs(width, ("largest", f"{figures.largest or _UNKNOWN} {share}"),
+              ("herfindahl", _figure(figures.herfindahl)),
+              ("long_notional", _figure(_usdc(figures.long_notional), 0)),
+              ("short_notional", _figure(_usdc(figures.short_notional), 0)),
+              ("net_notional", _figure(_usdc(figures.net_notional), 0, sign=True))),
         *_unknown_rows(width, watch.trouble, *lacking),
         [("distance left in %  ", "dim"), ("LIQ", "danger"), (" liquidatable  ", "dim"),
          ("!", "watch"), (" below where the guard acts", "dim")],
     ]  # fmt: skip
 
 
-STRESS: Final = Table("stress", _shocks, lambda _: _STRESS_COLUMNS, "no shock is reckoned",
-                      "ticker", _risk_rows, lambda shock: shock.told, gap=1)  # fmt: skip
+_STRESS: Final = _Table("stress", _shocks, lambda _: _STRESS_COLUMNS, "no shock is reckoned",
+                      "ticker", _risk_rows, lambda shock: shock.words, gap=1)  # fmt: skip
 
 # === Header and footer ===
-
-# The keys, and what stands above and below the panels.
+# The keys, and what is drawn above and below the panels or over them: mode, moment and health on
+# the first row, keys or a question on the last, help, and why. What a key does is the bot's.
 
 # Which panel each key shows full screen.
 KEYS: Final = {
@@ -1410,217 +1493,103 @@ KEYS: Final = {
     "f": "flight", "x": "stress", "v": "venue",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
-_KEYS: Final = (
-    ("space", "pause"), ("+/-", "speed"), ("w", "why"), ("/", "filter"), ("?", "help"),
-    ("q", "quit"), (".", "pause after the next decision"), ("s", "save the screen as SVG"),
-    ("up/down", "select a row of the tape, or of the panel shown alone"),
+# The other keys: a word for the footer, and what the help says if that is more.
+_KEYS: Final[tuple[tuple[str, str, str], ...]] = (
+    ("space", "pause", ""), ("K", "halt", "halt: asks, then halts; again resumes"),
+    ("+/-", "speed", ""), ("w", "why", ""), ("/", "filter", ""), ("?", "help", ""),
+    ("q", "quit", ""), (".", "", "pause after the next decision"),
+    ("s", "", "save the screen as SVG"),
+    ("up/down", "", "select a row of the tape, or of the panel shown alone"),
 )  # fmt: skip
 
 
-def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
+def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     head = snapshot.header
     word = head.mode.upper() or "MODE UNKNOWN"
     style = next((name for name in ("replay", "paper", "live") if name.upper() in word), "bold")
-    speed = "" if head.speed is None else f" {TIMES}{head.speed:g}"
+    speed = "" if head.speed is None else f" {_TIMES}{head.speed:g}"
     speed, style = (f"{speed} PAUSED", "paused") if view.paused else (speed, style)
     live = head.connection.startswith("live")
     link = f"{'●' if live else '○'} {head.connection or 'link unknown'}"
-    parts: list[tuple[int, Row]] = [
+    stop, why = _stop(snapshot.gate)
+    gate = _state(snapshot.gate.state if snapshot.gate else "gate unknown", "watch")
+    # A halted bot says so first, and why on the room that clock and link leave.
+    parts: list[tuple[int, _Row]] = [
+        *([(0, stop[:1])] if stop else []),
         (0, [(f" {word}{speed} ", style)]),
+        (3, [(_shortened(why, max(width - 52, 0)), "watch") if stop else gate]),
         (5, [(head.source or "source unknown", "bold")]),
-        (6, [(clock(head.clock_ns, "%Y-%m-%d"), "")]),
-        (1, [(clock(head.clock_ns, "%H:%M:%SZ"), "")]),
+        (6, [(_clock(head.clock_ns, "%Y-%m-%d"), "")]),
+        (1, [(_clock(head.clock_ns, "%H:%M:%SZ"), "")]),
         (2, [(link, "good" if live else "watch")]),
-        (3, [("lag p99 ", "dim"), (figure(head.lag_p99_ms, 1, unit=" ms"), "")]),
-        (4, [("age ", "dim"), (figure(head.data_age_s, 1, unit=" s"), "")]),
-        (7, [("rate ", "dim"), (figure(head.frames_per_s, 0, unit=" f/s"), "")]),
-        (9, [("memory ", "dim"), (figure(head.memory_mb, 0, unit=" MB"), "")]),
-        (10, [("CPU ", "dim"), (figure(head.cpu_percent, 0, unit=" %"), "")]),
-        (8, [("run ", "dim"), (head.run_hash[:8] or UNKNOWN, "")]),
+        (3, _named("lag_p99_ms", _figure(head.lag_p99_ms, 1, unit=" ms"))),
+        (4, _named("data_age_s", _figure(head.data_age_s, 1, unit=" s"))),
+        (7, _named("frames_per_s", _figure(head.frames_per_s, 0, unit=" f/s"))),
+        (9, _named("memory_mb", _figure(head.memory_mb, 0, unit=" MB"))),
+        (10, _named("cpu_percent", _figure(head.cpu_percent, 0, unit=" %"))),
+        (8, _named("run_hash", head.run_hash[:8] or _UNKNOWN)),
     ]
-    return [chunks(parts, width, "  " if width >= 132 else " ")]
+    return [_chunks(parts, width, "  " if width >= 132 else " ")]
 
 
-def _footer(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
+def _footer(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
+    if view.confirm:
+        return [[(" ", ""), (f" {view.confirm} ", "paused")]]
     if view.filtering:
         hint = "▏  enter keeps, esc clears"
         return [[(" /", "key"), (view.filter, "bold"), (hint, "dim")]]
-    said: list[Row] = [[(view.message, "watch")]] if view.message else []
+    notes: list[_Row] = [[(view.message, "watch")]] if view.message else []
     if view.filter:
-        said.append([("/", "key"), (view.filter, "watch")])
-    # Six commonest keys stay first, the panels' numbers where there is room.
-    numbers: list[Row] = [
-        [(f"{key} ", "key"), (name, "bold" if view.panel == name else "dim")]
+        notes.append([("/", "key"), (view.filter, "watch")])
+    # The commonest keys stay first, the panels' numbers where there is room.
+    numbers: list[_Row] = [
+        [(f"{key} ", "key"), (_word(name), "bold" if view.panel == name else "dim")]
         for key, name in KEYS.items()
     ]
-    common: list[Row] = [[(f"{key} ", "key"), (what, "dim")] for key, what in _keys(snapshot, 6)]
-    ranked = [(0, said), (20, numbers), (1, common)]
+    common: list[_Row] = [
+        [(f"{key} ", "key"), (word, "dim")] for key, word, _ in _keys(snapshot) if word
+    ]
+    ranked = [(0, notes), (20, numbers), (1, common)]
     parts = [(rank + i, row) for rank, rows in ranked for i, row in enumerate(rows)]
-    return [[(" ", ""), *chunks(parts, width - 1)]]
+    # On 200 columns all of them fit, a cell apart.
+    return [[(" ", ""), *_chunks(parts, width - 1, " " if width >= 196 else "  ")]]
 
 
-def _keys(snapshot: Snapshot, most: int) -> list[tuple[str, str]]:
-    # Only a replay has a speed to change.
-    replayed = snapshot.header.speed is not None
-    return [pair for pair in _KEYS[:most] if replayed or pair[0] != "+/-"]
+def _keys(snapshot: Snapshot) -> list[tuple[str, str, str]]:
+    # Only a replay has a speed to change; what is halted can be resumed.
+    replayed, gate = snapshot.header.speed is not None, snapshot.gate
+    halted = gate is not None and gate.state == "HALTED"
+    keys = [row for row in _KEYS if replayed or row[0] != "+/-"]
+    return [(key, "resume" if halted and key == "K" else word, more) for key, word, more in keys]
 
 
-def _help(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
+def _help(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     """List the panels' keys two a row, then the others that work now."""
-    keys = [(key, f"{name} alone") for key, name in KEYS.items()]
+    keys = [(key, f"{_word(name)} alone") for key, name in KEYS.items()]
     half = (len(keys) + 1) // 2
     return [
         *([cell for key, what in pair if key for cell in _key_cells(key, f"{what:<26}")]
           for pair in zip_longest(keys[:half], keys[half:], fillvalue=("", ""))),
         [("  the same key  ", "key"), ("again to go back", "")],
         [],
-        *(_key_cells(key, what) for key, what in _keys(snapshot, len(_KEYS))),
+        *(_key_cells(key, more or word) for key, word, more in _keys(snapshot)),
     ]  # fmt: skip
 
 
-def _key_cells(key: str, what: str) -> Row:
+def _key_cells(key: str, what: str) -> _Row:
     return [(f"  {key:<10}", "key"), (what, "")]
 
 
-def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[Row]:
+def _why(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     # Wire text is long and matters to its last letter.
-    lines = [part for line in view.why for part in folded(line, width)]
+    lines = [part for line in view.why for part in _folded(line, width)]
     first = max(0, min(view.scroll, len(lines) - height))
     return [[(line, "")] for line in lines[first : first + height]]
 
 
-# === Screen ===
-
-# Which panels there are, where they stand, and how they become rows.
-
-_VIEW: Final = View()
-_FULL: Final = Theme()
-
-
-class Panel(NamedTuple):
-    """A panel: its title, the parts of a snapshot it reads, and what draws it."""
-
-    title: str
-    reads: tuple[str, ...]
-    draws: Table | Callable[[Snapshot, View, int, int], list[Row]]
-
-
-PANELS: Final[dict[str, Panel]] = {
-    "safety": Panel("Safety · distance to liquidation", ("safety", "watch", "header"), safety_rows),
-    "positions": Panel("Positions", ("positions", "safety", "markets"), POSITIONS),
-    "markets": Panel("Markets", ("markets",), MARKETS),
-    "signals": Panel("Signals", ("markets",), SIGNALS),
-    "decisions": Panel("Decisions", ("decisions",), DECISIONS),
-    "orders": Panel("Orders and fills", ("verdicts", "fills", "money", "counts"), ORDERS),
-    "quality": Panel("Quality", ("quality",), QUALITY),
-    "speed": Panel("Speed", ("speed",), speed_rows),
-    "book": Panel("Book", ("book",), book_rows),
-    "wire": Panel("Wire", ("wire",), WIRE),
-    "tape": Panel("Tape", ("tape",), TAPE),
-    "flight": Panel("Way out", ("watch", "safety"), FLIGHT),
-    "stress": Panel("Stress", ("watch", "safety"), STRESS),
-    "venue": Panel("Paper venue", ("venue",), VENUE),
-    "header": Panel("", ("header",), _header),
-    "footer": Panel("", ("header",), _footer),
-    "help": Panel("Keys", ("header",), _help),
-    "why": Panel("Why", (), _why),
-}
-
-
-def selectable(snapshot: Snapshot, view: View) -> tuple[str, ...]:
-    """Return the ids of the rows `view.selected` counts, in the order they are drawn."""
-    table = _panel(view.panel or "tape").draws
-    if not isinstance(table, Table):
-        return ()
-    return tuple(str(getattr(row, table.id)) for row in rows_of(table, snapshot, view))
-
-
-def _panel(name: str) -> Panel:
-    if name not in PANELS:
-        raise PanelError(f"expected a panel among {', '.join(PANELS)}, got {name!r}")
-    return PANELS[name]
-
-
-class Screen(NamedTuple):
-    """Rows of styled text of one exact width: print it, read it as `text`, or compare it."""
-
-    rows: tuple[tuple[Strip, ...], ...]
-    width: int
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        """Yield the rows, each with its end of line."""
-        for row in self.rows:
-            for strip in row:
-                yield from strip
-            yield Segment.line()
-
-    @property
-    def text(self) -> str:
-        """Return the rows as plain text."""
-        return "\n".join("".join(part.text for strip in row for part in strip) for row in self.rows)
-
-
-def panel(
-    name: str, snapshot: Snapshot, width: int, height: int, view: View = _VIEW, theme: Theme = _FULL
-) -> Screen:
-    """Draw one panel in a frame; `PanelError` for a name that is none."""
-    strips = _drawn(name, snapshot, view, width, height, theme)
-    return Screen(tuple((strip,) for strip in strips), width)
-
-
-def dashboard(
-    snapshot: Snapshot, view: View = _VIEW, width: int = 80, height: int = 24,
-    theme: Theme = _FULL, memo: dict[Any, Any] | None = None,
-) -> Screen:  # fmt: skip
-    """Draw the whole screen; a `memo` kept between calls redraws only what changed."""
-    memo = {} if memo is None else memo
-
-    def cached(name: str, wide: int, high: int) -> Any:
-        key = (*(getattr(snapshot, part) for part in _panel(name).reads), view, theme)
-        known = memo.get((name, wide, high))
-        if known is None or known[0] != key:
-            known = memo[name, wide, high] = key, _drawn(name, snapshot, view, wide, high, theme)
-        return known[1]
-
-    rows: list[tuple[Strip, ...]] = [(cached("header", width, 1)[0],)]
-    for high, names in _bands(view, width, max(height - 2, 0)):
-        rows += zip(*(cached(name, wide, high) for name, wide in names), strict=True)
-    rows.append((cached("footer", width, 1)[0],))
-    return Screen(tuple(rows[: max(height, 1)]), width)
-
-
-def _drawn(
-    name: str, snapshot: Snapshot, view: View, width: int, height: int, theme: Theme
-) -> list[Strip]:
-    """Draw one panel to exactly `width` by `height`, framed when there is room for a frame."""
-    shown = _panel(name)
-    framed = bool(shown.title) and height >= 4 and width >= 16
-    inside, high = (width - 4, height - 2) if framed else (width, height)
-    draw = partial(listed, shown.draws) if isinstance(shown.draws, Table) else shown.draws
-    rows = draw(snapshot, view, max(inside, 1), max(high, 1))[: max(high, 0)]
-    strips = [fitted(row, max(inside, 0), theme) for row in rows]
-    strips += [fitted([], max(inside, 0), theme)] * (high - len(strips))
-    return _framed(name, strips, snapshot, view, width, theme) if framed else strips
-
-
-def _framed(
-    name: str, strips: list[Strip], snapshot: Snapshot, view: View, width: int, theme: Theme
-) -> list[Strip]:
-    shown, held = PANELS[name], chosen_row(view, name) >= 0 or view.panel == name
-    line = state_of(snapshot.safety)[1] if name == "safety" else "accent" if held else "faint"
-    # The title says what the panel is about just now.
-    counts = {"markets": len(snapshot.markets), "positions": len(snapshot.positions)}
-    notes = {"book": snapshot.book.ticker, "why": view.why_title}
-    title = f" {shown.title} {notes.get(name) or counts.get(name) or ''}".rstrip() + " "
-    key: Row = [(f" {_KEY_OF[name]}", "key")] if name in _KEY_OF else []
-    rest = max(width - 4 - cell_len(title) - sum(len(text) for text, _ in key), 0)
-    top: Row = [("╭─", line), *key, (title, "title"), ("─" * rest, line)]
-    left, right = fitted([("│ ", line)], 2, theme), fitted([(" │", line)], 2, theme)
-    return [
-        (*fitted(top, width - 2, theme), *fitted([("─╮", line)], 2, theme)),
-        *((*left, *strip, *right) for strip in strips),
-        fitted([("╰" + "─" * (width - 2) + "╯", line)], width, theme),
-    ]
+# === Layout ===
+# Which panels stand where on a screen of a size: tables of bands, from top to bottom. Knows panels
+# by their names alone, and reads nothing of what they show.
 
 
 class _Band(NamedTuple):
@@ -1660,14 +1629,20 @@ _LAYOUTS: Final[tuple[tuple[int, int, tuple[_Band, ...]], ...]] = (
 )  # fmt: skip
 
 
-def _bands(view: View, width: int, height: int) -> Iterator[tuple[int, list[tuple[str, int]]]]:
+def _bands(alone: str, width: int, height: int) -> Iterator[tuple[int, list[tuple[str, int]]]]:
     """Yield (height, panels with widths) from top to bottom, filling the space exactly."""
-    alone = "help" if view.help else "why" if view.why else view.panel
     bands = [_Band(0, height, 1, ((alone, 1.0),))]
-    if alone not in PANELS:
+    if not alone:
         bands = list(next(b for wide, high, b in _LAYOUTS if width >= wide and height + 2 >= high))
     while len(bands) > 1 and sum(band.least for band in bands) > height:
         bands.pop()
+    for high, band in zip(_heights(bands, height), bands, strict=True):
+        wide = [(name, int(width * share)) for name, share in band.names[:-1]]
+        yield high, [*wide, (band.names[-1][0], width - sum(part for _, part in wide))]
+
+
+def _heights(bands: Sequence[_Band], height: int) -> list[int]:
+    """Give each band its least, then what it wants in order, then its share of the rest."""
     heights = [min(band.least, height) for band in bands]
     for i, band in enumerate(bands):
         heights[i] += min(band.wanted - band.least, height - sum(heights))
@@ -1675,16 +1650,168 @@ def _bands(view: View, width: int, height: int) -> Iterator[tuple[int, list[tupl
     for i, band in enumerate(bands):
         heights[i] += spare * band.share // shares
     heights[-1] += height - sum(heights)
-    for high, band in zip(heights, bands, strict=True):
-        wide = [(name, int(width * share)) for name, share in band.names[:-1]]
-        yield high, [*wide, (band.names[-1][0], width - sum(part for _, part in wide))]
+    return heights
+
+
+# === Screen ===
+# Which panels there are, and how they become rows, framed and in their places; a panel is drawn
+# again only when a part of the snapshot that it read has changed. Knows nothing of a terminal.
+
+_VIEW: Final = View()
+_FULL: Final = Theme()
+
+
+class _Panel(NamedTuple):
+    """A panel: its title, what draws it, a note beside the title, and its frame's style."""
+
+    title: str
+    draws: _Table | Callable[[Snapshot, View, int, int], list[_Row]]
+    note: Callable[[Snapshot, View], object] = lambda snapshot, view: ""
+    line: Callable[[Snapshot], str] = lambda snapshot: ""
+
+
+_PANELS: Final[dict[str, _Panel]] = {
+    "safety": _Panel("safety · distance to liquidation", _safety_rows,
+                     line=lambda snapshot: _state_of(snapshot.safety)[1]),
+    "positions": _Panel("positions", _POSITIONS, lambda snapshot, view: len(snapshot.positions)),
+    "markets": _Panel("markets", _MARKETS, lambda snapshot, view: len(snapshot.markets)),
+    "signals": _Panel("signals", _SIGNALS),
+    "decisions": _Panel("decisions", _DECISIONS),
+    "orders": _Panel("orders and fills", _ORDERS),
+    "quality": _Panel("quality", _QUALITY),
+    "speed": _Panel("speed", _speed_rows),
+    "book": _Panel("book", _book_rows, lambda snapshot, view: snapshot.book.ticker),
+    "wire": _Panel("wire", _WIRE),
+    "tape": _Panel("tape", _TAPE),
+    "flight": _Panel("flight", _FLIGHT),
+    "stress": _Panel("stress", _STRESS),
+    "venue": _Panel("venue", _VENUE),
+    "header": _Panel("", _header),
+    "footer": _Panel("", _footer),
+    "help": _Panel("keys", _help),
+    "why": _Panel("why", _why, lambda snapshot, view: view.why_title),
+}  # fmt: skip
+
+
+def selectable(snapshot: Snapshot, view: View) -> tuple[str, ...]:
+    """Return the ids of the rows `view.selected` counts, in the order they are drawn."""
+    table = _panel(view.panel or "tape").draws
+    if not isinstance(table, _Table):
+        return ()
+    return tuple(str(getattr(row, table.id)) for row in _rows_of(table, snapshot, view))
+
+
+def _panel(name: str) -> _Panel:
+    if name not in _PANELS:
+        raise PanelError(f"expected a panel among {', '.join(_PANELS)}, got {name!r}")
+    return _PANELS[name]
+
+
+class Picture(NamedTuple):
+    """Rows of styled text of one exact width: print it, read it as `text`, or compare it."""
+
+    rows: tuple[tuple[_Strip, ...], ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        """Yield the rows, each with its end of line."""
+        for row in self.rows:
+            for strip in row:
+                yield from strip
+            yield Segment.line()
+
+    @property
+    def text(self) -> str:
+        """Return the rows as plain text."""
+        return "\n".join("".join(part.text for strip in row for part in strip) for row in self.rows)
+
+
+def panel(
+    name: str, snapshot: Snapshot, width: int, height: int, view: View = _VIEW, theme: Theme = _FULL
+) -> Picture:
+    """Draw one panel in a frame; `PanelError` for a name that is none."""
+    strips = _drawn(name, snapshot, view, width, height, theme)
+    return Picture(tuple((strip,) for strip in strips))
+
+
+def dashboard(
+    snapshot: Snapshot, view: View = _VIEW, width: int = 80, height: int = 24,
+    theme: Theme = _FULL, memo: dict[Any, Any] | None = None,
+) -> Picture:  # fmt: skip
+    """Draw the whole screen; a `memo` kept between calls redraws only what changed."""
+    memo = {} if memo is None else memo
+
+    def cached(name: str, wide: int, high: int) -> list[_Strip]:
+        known = memo.get((name, wide, high))
+        if known is None or known[:2] != (view, theme) or known[2] != _parts(snapshot, known[2]):
+            reader = _Reader(snapshot)
+            strips = _drawn(name, cast(Snapshot, reader), view, wide, high, theme)
+            known = memo[name, wide, high] = view, theme, reader.parts, strips
+        return cast(list[_Strip], known[3])
+
+    alone = "help" if view.help else "why" if view.why else view.panel
+    rows: list[tuple[_Strip, ...]] = [(cached("header", width, 1)[0],)]
+    for high, names in _bands(alone if alone in _PANELS else "", width, max(height - 2, 0)):
+        rows += zip(*(cached(name, wide, high) for name, wide in names), strict=True)
+    rows.append((cached("footer", width, 1)[0],))
+    return Picture(tuple(rows[: max(height, 1)]))
+
+
+class _Reader:
+    """Stands for a snapshot while a panel is drawn, and remembers the parts that were read.
+
+    What is drawn depends on them alone: while they are equal, so is the drawing.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self.parts: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        part = self.parts[name] = getattr(self._snapshot, name)
+        return part
+
+
+def _parts(snapshot: Snapshot, names: Iterable[str]) -> dict[str, Any]:
+    return {name: getattr(snapshot, name) for name in names}
+
+
+def _drawn(
+    name: str, snapshot: Snapshot, view: View, width: int, height: int, theme: Theme
+) -> list[_Strip]:
+    """Draw one panel to exactly `width` by `height`, framed when there is room for a frame."""
+    shown = _panel(name)
+    framed = bool(shown.title) and height >= 4 and width >= 16
+    inside, high = (width - 4, height - 2) if framed else (width, height)
+    draw = partial(_listed, shown.draws) if isinstance(shown.draws, _Table) else shown.draws
+    rows = draw(snapshot, view, max(inside, 1), max(high, 1))[: max(high, 0)]
+    strips = [_fitted(row, max(inside, 0), theme) for row in rows]
+    strips += [_fitted([], max(inside, 0), theme)] * (high - len(strips))
+    return _framed(name, strips, snapshot, view, width, theme) if framed else strips
+
+
+def _framed(
+    name: str, strips: list[_Strip], snapshot: Snapshot, view: View, width: int, theme: Theme
+) -> list[_Strip]:
+    shown, held = _PANELS[name], _chosen_row(view, name) >= 0 or view.panel == name
+    line = shown.line(snapshot) or ("accent" if held else "faint")
+    # The title says what the panel is about just now.
+    title = f" {_word(shown.title).capitalize()} {shown.note(snapshot, view) or ''}".rstrip() + " "
+    key: _Row = [(f" {_KEY_OF[name]}", "key")] if name in _KEY_OF else []
+    rest = max(width - 4 - cell_len(title) - sum(len(text) for text, _ in key), 0)
+    top: _Row = [("╭─", line), *key, (title, "title"), ("─" * rest, line)]
+    left, right = _fitted([("│ ", line)], 2, theme), _fitted([(" │", line)], 2, theme)
+    return [
+        (*_fitted(top, width - 2, theme), *_fitted([("─╮", line)], 2, theme)),
+        *((*left, *strip, *right) for strip in strips),
+        _fitted([("╰" + "─" * (width - 2) + "╯", line)], width, theme),
+    ]
 
 
 # === Edges ===
+# The terminal: alternate screen, only changed rows written, and always given back. Nothing else in
+# this file writes anything.
 
-# The terminal: alternate screen, only changed rows written, and always given back.
-
-_WORDS: Final = re.compile(r" +|[^ ]+(?: [^ ]+)*")
+_PIECES: Final = re.compile(r" +|[^ ]+(?: [^ ]+)*")
 
 
 class Dashboard:
@@ -1699,7 +1826,7 @@ class Dashboard:
         self._console = console
         self._theme = theme or Theme.of(console)
         self._memo: dict[Any, Any] = {}
-        self._rows: tuple[tuple[Strip, ...], ...] = ()
+        self._rows: tuple[tuple[_Strip, ...], ...] = ()
         self._size: tuple[int, int] | None = None
 
     def draw(self, snapshot: Snapshot, view: View = _VIEW) -> int:
@@ -1746,6 +1873,6 @@ def export_svg(snapshot: Snapshot, view: View = _VIEW, width: int = 120, height:
     )  # fmt: skip
     # Viewers differ in runs of spaces and in fonts: each word is placed by itself.
     drawn = dashboard(snapshot, view, width, height).__rich_console__(console, console.options)
-    words = (Segment(text, part.style) for part in drawn for text in _WORDS.findall(part.text))
+    words = (Segment(text, part.style) for part in drawn for text in _PIECES.findall(part.text))
     console.print(Segments(words), end="")
     return console.export_svg(title="bot")

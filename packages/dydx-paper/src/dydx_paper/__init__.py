@@ -3,21 +3,26 @@
     MarketView ──────┐
     OrderRequest ────┼──► PaperVenue.step ──► account Frame (the indexer's own words)
     CancelRequest ───┘        │
-                     OrderBook · Ledger
+                 PaperMarket · PaperAccount
+                 Desk · Clearing · Ledger
 
 `PaperVenue` trades one subaccount against recorded books; `paper` lifts it onto a stream. It is
-the only rulebook of the venue: whoever needs an exchange stands on these sections.
+the only rulebook of the venue: whoever needs an exchange (tools/venue) stands on these sections.
 
 - Errors: `PaperError` and its children; `Refused`, a value.
-- Orders and matches: `Order`, `Fill`, `Result`, who may pay for a match.
+- Orders and matches: `Order`, `Match`, `Result`, who may pay for a match.
 - Order book: `OrderBook`, by price, then time, then the chain's exceptions.
-- Triggers, Stateful orders: what triggers a conditional order; `Waiting`, a block later.
+- Triggers, Stateful orders: what triggers a conditional order; `Waiting` for the block, `Desk`.
 - Records, History: what a ledger remembers of a subaccount, within `Caps`, page by page.
 - Tally, Performance: sums of a whole life, and what to think of it.
-- Events, Money, Ledger: one subaccount's money; `rebuild` makes of a journal the same ledger.
+- Events, Money: what can happen to a ledger; fees, insurance funds, blocked withdrawals.
+- Positions, Ledger: one subaccount's holdings and its money; `figures` sums it up.
+- Collateral, Journal: `affords`, `transfer`; `rebuild` makes of a journal the same ledger.
 - Text, Rows, Account frames: an account in the indexer's own words, field by field.
+- Liquidation, Settlement: who is closed at which price; how a match changes hands (`Clearing`).
 - Latency, Queue position, Optimism, Limits: what stands between an order and its fill.
-- Desk, Venue, Streams: one market as our orders meet it; the venue; the operator.
+- Recorded market: the recorded levels as a crowd on our book; `matches`.
+- Paper account, Paper market, Venue, Streams: our money, one market, all of it, the operator.
 
 Units: `quantums`, `subticks` and quote quantums (1e-6 USDC) are integers, fees parts per
 million; signed quantums are positive for long; a trigger price is an exact `Fraction` of subticks;
@@ -40,41 +45,52 @@ vulcan, comlink and socks.
 # fmt: off
 __all__ = [
     # Errors
-    "BookError", "HistoryError", "LedgerError", "Refused",
+    "BookError", "HistoryError", "LedgerError", "PaperError", "Refused",
     # Orders and matches
-    "MAKER", "TAKER", "Accounts", "Key", "Match", "Order", "Positions", "Result",
+    "MAKER", "TAKER", "Key", "Match", "Order", "Parties", "Positions", "Result",
     # Order book
     "OrderBook",
     # Triggers
-    "TRIGGER_MULTIPLIER", "can_trigger", "oracle_subticks", "trigger_prices",
+    "TRIGGER_MULTIPLIER", "can_trigger", "trigger_prices",
     # Stateful orders
-    "Entry", "Waiting", "in_two_passes",
+    "Desk", "Entry", "Waiting", "in_two_passes",
     # Records
     "NEVER", "FillRecord", "FundingRecord", "OrderRecord", "PnlPoint", "PositionRecord", "Stamp",
-    "TransferRecord",
+    "TransferRecord", "order_record", "status_of",
     # History
     "Caps", "History", "Page", "page_of",
     # Tally
-    "Tally",
+    "Paid", "Tally", "Volumes",
     # Performance
-    "Judged", "Performance", "performance",
+    "Performance", "performance",
     # Events
     "Event", "Filled", "Funded", "Liquidated", "Marked", "Opened", "Regraded", "Settled", "Valued",
     # Money
-    "SHARED_FUND", "Charge", "InsuranceFunds", "charge", "collateral_pool", "parent_of", "transfer",
+    "SHARED_FUND", "Charge", "InsuranceFunds", "charge", "collateral_pool", "parent_of",
     "withdrawals_blocked",
+    # Positions
+    "Holding", "Worth",
     # Ledger
-    "Holding", "Ledger", "rebuild",
+    "AccountFigures", "Ledger", "figures",
+    # Collateral
+    "admits", "affords", "bankruptcy", "transfer",
+    # Journal
+    "rebuild",
     # Text
     "Fields",
     # Rows
-    "asset_fields", "fill_fields", "order_fields", "position_fields", "transfer_fields",
+    "asset_fields", "fill_fields", "order_fields", "position_fields", "subaccount_fields",
+    "transfer_fields",
     # Account frames
-    "account_frame", "snapshot",
+    "Changes", "account_frame", "snapshot", "update",
+    # Liquidation
+    "Backstop", "deleveraging", "liquidation_order",
+    # Settlement
+    "Clearing", "House", "submit",
     # Latency
-    "Latency", "PaperError",
+    "Latency",
     # Queue position
-    "Place", "QueuePosition",
+    "QueuePosition",
     # Optimism
     "Optimism",
     # Limits
@@ -98,10 +114,8 @@ from math import sqrt
 from operator import itemgetter
 from random import Random
 from statistics import fmean, stdev
-from typing import Any, Final, Generic, Literal, Protocol, TypeVar, cast, get_args
+from typing import Any, Final, Generic, Literal, Protocol, Self, TypeVar, get_args
 
-import dydx_risk as margin
-import dydx_risk as risk
 import msgspec
 from dydx_conn import (
     CONDITIONAL,
@@ -133,8 +147,26 @@ from dydx_conn import (
     subaccount_id,
     ws_frame,
 )
-from dydx_conn import fee as fee_of
-from dydx_data import MarketView
+from dydx_data import MarketView, Trade, oracle_subticks, stopping
+from dydx_risk import (
+    PPM,
+    LiquidationTerms,
+    MarginFigures,
+    PositionMargin,
+    bankruptcy_price,
+    fillable_price,
+    fillable_subticks,
+    funding_settlement,
+    funding_settlement_ppm,
+    index_delta,
+    insurance_fund_delta,
+    is_liquidatable,
+    liquidation_size,
+    mixes_isolated,
+    position_margin,
+    state_change,
+    total_margin,
+)
 from reactivex import Observable
 
 _SECOND_NS: Final = 1_000_000_000
@@ -142,25 +174,24 @@ _HOUR_NS: Final = 3_600 * _SECOND_NS
 
 # === Errors ===
 
-# A refused order is a value, not an exception: the chain's own name for it, and its code in
-# the codespace "clob". What this venue alone refuses has a code that the chain cannot have.
-
-_OURS: Final = {"ErrTwapOrderNotSimulated": -1}
+# One base, with a child for each part that a caller can hold wrongly. What the venue itself refuses
+# is a value: `Refused` of a ledger, the chain's name of an error (`Result.error`) of an order.
 
 
-class HistoryError(Exception):
-    """The caller asked for a page that cannot be."""
+class PaperError(Exception):
+    """Anything this layer refuses as a bug of the caller: a latency below 0, an unknown queue."""
 
 
-# A refused order is a value, not an exception: the chain's own name for it.
-
-
-class BookError(Exception):
+class BookError(PaperError):
     """What the caller handed in cannot be: a price that is none, an order in the wrong place."""
 
 
-class LedgerError(Exception):
-    """Anything this floor refuses as a bug of the caller; expected refusals are `Refused`."""
+class HistoryError(PaperError):
+    """The caller asked for a page that cannot be."""
+
+
+class LedgerError(PaperError):
+    """A payment that no account could make or get, or a journal that is none."""
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):
@@ -175,6 +206,9 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
 
 
 # === Orders and matches ===
+
+# What a book holds and what it answers, as plain values, and what it must know of the accounts that
+# trade on it. Nothing here knows a market's state.
 
 Key = tuple[Subaccount, int, int]
 """An order's identity in one market: its subaccount, client id and flags."""
@@ -203,6 +237,7 @@ class Order(msgspec.Struct, gc=False, kw_only=True):
     client_metadata: int = 0
     condition_type: ConditionType = ""
     trigger_subticks: int = 0
+    builder_fee_ppm: int = 0
     liquidation: bool = False
     filled: int = 0
     id: str = ""
@@ -223,7 +258,7 @@ class Order(msgspec.Struct, gc=False, kw_only=True):
         return self.quantums - self.filled
 
     @classmethod
-    def of(cls, subaccount: Subaccount, request: OrderRequest) -> "Order":
+    def of(cls, subaccount: Subaccount, request: OrderRequest) -> Self:
         """Make the order that a request asks for."""
         asked = {name: getattr(request, name) for name in _ASKED}
         return cls(subaccount=subaccount, id=order_id(subaccount, request), **asked)
@@ -258,10 +293,10 @@ class Result(msgspec.Struct, gc=False):
     @property
     def filled(self) -> int:
         """Return the quantums that this placement filled."""
-        return sum(match.quantums for match in self.fills)
+        return sum(match.quantums for match in self.fills)  # integers
 
 
-class Accounts(Protocol):
+class Parties(Protocol):
     """What a book must know of the accounts that trade on it."""
 
     def position(self, subaccount: Subaccount) -> int:
@@ -296,19 +331,22 @@ class Positions:
 
 # === Order book ===
 
+# Matching, and nothing else: price, then time, then the chain's exceptions. Who can pay is asked of
+# the accounts; what an order may be at all, dydx_conn's `objection` has said before.
+
 
 class OrderBook:
     """One market's orders, matched by price, then time, then the chain's exceptions.
 
-    What is wrong with an order by itself, `objection` tells before. Source: x/clob/memclob.
+    What is wrong with an order by itself, `objection` says before. Source: x/clob/memclob.
     """
 
     def __init__(
-        self, market: PerpetualMarket, accounts: Accounts | None = None, *,
+        self, market: PerpetualMarket, accounts: Parties | None = None, *,
         track_changes: bool = False,
     ):  # fmt: skip
         self.market = market
-        self.accounts: Accounts = accounts or Positions()
+        self.accounts: Parties = accounts or Positions()
         self.orders: dict[Key, Order] = {}
         # By rank, then by age: the order that trades next is the last.
         self._sides: dict[Side, list[Order]] = {"BUY": [], "SELL": []}
@@ -334,7 +372,10 @@ class OrderBook:
     def levels(self, side: Side, n: int | None = None) -> list[tuple[int, int]]:
         """Return the best `n` levels, or all, as (subticks, quantums), best first."""
         by_price = groupby(reversed(self._sides[side]), key=lambda order: order.subticks)
-        return [(at, sum(o.remaining for o in orders)) for at, orders in islice(by_price, n)]
+        return [
+            (at, sum(order.remaining for order in orders))  # integers
+            for at, orders in islice(by_price, n)
+        ]
 
     def take_changes(self) -> list[tuple[Side, int, int]]:
         """Return (side, subticks, quantums now) of levels touched since the last call."""
@@ -360,33 +401,19 @@ class OrderBook:
 
         A short-term cancel says its `good_til_block`: an order that lasts longer stays, and until
         then no order comes in under this id that does not last longer (ErrOrderIsCanceled).
-        Without it the order just goes. What is wrong with a cancel, `cancel_error` tells before.
+        Without it the order just goes. What is wrong with a cancel, `Desk` says before.
         """
         if good_til_block and key[2] == SHORT_TERM:
-            self._cancels[key] = max(good_til_block, self._cancels.get(key, 0))
+            self._cancels[key] = max(good_til_block, self.cancelled_until(key))
         order = self.orders.get(key)
         if order is None or (good_til_block or order.good_til_block) < order.good_til_block:
             return None
         self._remove(order)
         return order
 
-    def cancel_error(
-        self, key: Key, *,
-        good_til_block: int = 0, good_til_block_time: int = 0, waiting: "Waiting | None" = None,
-    ) -> str:  # fmt: skip
-        """Name what the chain would refuse a cancel for, or return nothing.
-
-        A short-term cancel must last longer than the one before it, and needs no order; a
-        stateful one needs its order, here or `waiting`, and must not end earlier.
-        """
-        if key[2] == SHORT_TERM:
-            known = 0 < good_til_block <= self._cancels.get(key, 0)
-            return "ErrMemClobCancelAlreadyExists" if known else ""
-        order = self.orders.get(key) or (waiting.find(key) if waiting else None)
-        if order is None:
-            return "ErrStatefulOrderDoesNotExist"
-        early = good_til_block_time < order.good_til_block_time
-        return "ErrInvalidStatefulOrderCancellation" if early else ""
+    def cancelled_until(self, key: Key) -> int:
+        """Return the block until which a short-term cancel keeps an id out, 0 for none."""
+        return self._cancels.get(key, 0)
 
     def expire(self, height: int, time: int = 0) -> list[Order]:
         """Remove and return what ended with block `height` or by `time` (unix seconds)."""
@@ -527,6 +554,9 @@ def _replacement_objection(standing: Order, order: Order) -> str:
 
 # === Triggers ===
 
+# Which price triggers a conditional order, and which prices a block holds against it: exact in
+# fractions of subticks.
+
 TRIGGER_MULTIPLIER: Final = 5
 """Trades trigger within so many times a market's `min_price_change_ppm` of its oracle price."""
 
@@ -563,11 +593,6 @@ def trigger_prices(
     return [oracle, *(min(max(at, oracle - reach), oracle + reach) for at in extremes)]
 
 
-def oracle_subticks(market: PerpetualMarket, digits: int, exponent: int) -> Fraction:
-    """Turn an oracle price, digits · 10^exponent USD, into subticks, without rounding."""
-    return digits * Fraction(10) ** exponent / Fraction(market.price(1))
-
-
 # === Stateful orders ===
 
 # Long-term and conditional orders belong to a block before they belong to the book: what a block
@@ -582,6 +607,11 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
 
     placed: tuple[Order, ...] = ()
     untriggered: tuple[Order, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Tell whether none waits."""
+        return not (self.placed or self.untriggered)
 
     def find(self, key: Key) -> Order | None:
         """Return the order that waits under this key."""
@@ -644,6 +674,74 @@ def in_two_passes(orders: Iterable[Order]) -> tuple[Order, ...]:
     return tuple(sorted(orders, key=lambda order: order.time_in_force != "POST_ONLY"))
 
 
+class Desk:
+    """One market's orders: those on its book, and those that are on their way to it.
+
+    `traded` are the lowest and the highest trade price of the block at hand, in subticks.
+    """
+
+    __slots__ = ("book", "traded", "waiting")
+
+    def __init__(self, book: OrderBook):
+        self.book, self.waiting = book, Waiting()
+        self.traded: tuple[int, ...] = ()
+
+    @property
+    def stateful(self) -> int:
+        """Count the stateful orders that are open."""
+        open_ = chain(self.book.orders.values(), self.waiting.placed)
+        rest = sum(order.order_flags != SHORT_TERM for order in open_)  # integers
+        return rest + len(self.waiting.untriggered)
+
+    def withdraw(self, subaccount: Subaccount, cancel: CancelRequest) -> tuple[Order | None, str]:
+        """Take an order off; return it, if it was there, and the chain's refusal, or nothing."""
+        key = (subaccount, cancel.client_id, cancel.order_flags)
+        if error := self._refusal(key, cancel):
+            return None, error
+        self.waiting, order = self.waiting.withdraw(key)
+        return order or self.book.cancel(key, cancel.good_til_block or None), ""
+
+    def _refusal(self, key: Key, cancel: CancelRequest) -> str:
+        # A short-term cancel must last longer than the one before it, and needs no order; a
+        # stateful one needs its order, and must not end earlier.
+        if key[2] == SHORT_TERM:
+            known = 0 < cancel.good_til_block <= self.book.cancelled_until(key)
+            return "ErrMemClobCancelAlreadyExists" if known else ""
+        order = self.book.orders.get(key) or self.waiting.find(key)
+        if order is None:
+            return "ErrStatefulOrderDoesNotExist"
+        early = cancel.good_til_block_time < order.good_til_block_time
+        return "ErrInvalidStatefulOrderCancellation" if early else ""
+
+    def see(self, subticks: int) -> None:
+        """Take in the price of a trade."""
+        low, high = self.traded or (subticks, subticks)
+        self.traded = min(subticks, low), max(subticks, high)
+
+    def end_block(self, oracle: Fraction | None, time: int, min_price_change_ppm: int) -> "Entry":
+        """End a block at `time` (unix seconds): what waited enters, expires or goes on waiting.
+
+        `oracle` is the market's price in subticks; without it nothing is triggered.
+        """
+        traded, self.traded = self.traded, ()
+        if self.waiting.empty:
+            return Entry(self.waiting)
+        prices = []
+        if oracle is not None:
+            prices = trigger_prices(oracle, traded, min_price_change_ppm=min_price_change_ppm)
+        entry = self.waiting.enter(prices, time)
+        self.waiting = entry.waiting
+        return entry
+
+    def clear(self) -> list[Order]:
+        """Take out, and return, all that rests or waits."""
+        gone = [*self.book.orders.values(), *self.waiting.placed, *self.waiting.untriggered]
+        for key in list(self.book.orders):
+            self.book.cancel(key)
+        self.waiting = Waiting()
+        return gone
+
+
 # The kinds that wait: their flags, and whether they have a condition.
 _WAITS: Final = {(LONG_TERM, False), (CONDITIONAL, True)}
 
@@ -664,6 +762,9 @@ def _parted(
 
 # === Records ===
 
+# What is remembered of an account, frozen: an order as it stood, a fill, a position, a payment. How
+# the indexer words them is the business of the rows below.
+
 
 class Stamp(msgspec.Struct, frozen=True, gc=False):
     """When something happened: the frame that caused it, its time, the chain's, its block."""
@@ -678,7 +779,10 @@ NEVER: Final = Stamp()
 
 
 class OrderRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """An order as it stands, under the indexer's id; `quantums` and `filled` are unsigned."""
+    """An order as it stands, under the indexer's id; `quantums` and `filled` are unsigned.
+
+    `reason` is the indexer's for its removal, or the chain's for refusing it.
+    """
 
     id: str
     ticker: str
@@ -692,8 +796,44 @@ class OrderRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     order_flags: int = 0
     client_id: int = 0
     reduce_only: bool = False
+    good_til_block: int = 0
+    good_til_block_time: int = 0
+    client_metadata: int = 0
+    condition_type: ConditionType = ""
+    trigger_subticks: int = 0
     created: Stamp = NEVER
     updated: Stamp = NEVER
+
+
+_REMOVED: Final = "ORDER_REMOVAL_REASON_"
+_ALIKE: Final = [f for f in OrderRecord.__struct_fields__ if f in Order.__struct_fields__]
+
+
+def order_record(
+    order: Order, ticker: str, status: str, when: Stamp, *, removal: str = "", refusal: str = ""
+) -> OrderRecord:
+    """Return how an order stands at a moment, in the indexer's word for it.
+
+    `removal` is the indexer's reason for its end, `refusal` the chain's for not taking it.
+    """
+    alike = {name: getattr(order, name) for name in _ALIKE}
+    reason = _REMOVED + removal if removal else refusal
+    return OrderRecord(
+        ticker=ticker, status=status, reason=reason, created=when, updated=when, **alike
+    )
+
+
+def status_of(order: Order, reason: str = "", *, waits: bool = False) -> str:
+    """Return the indexer's word for how an order stands, or for its end for a `reason`.
+
+    `waits` is for one whose condition has not triggered it. What no block has seen is best effort.
+    """
+    firm = order.filled or order.order_flags != SHORT_TERM or reason == "EXPIRED"
+    if reason:
+        return "CANCELED" if firm else "BEST_EFFORT_CANCELED"
+    if not order.remaining:
+        return "FILLED"
+    return "UNTRIGGERED" if waits else "OPEN" if firm else "BEST_EFFORT_OPENED"
 
 
 class FillRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -715,6 +855,7 @@ class FillRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     liquidity: str
     status: str
     created: Stamp
+    client_metadata: int = 0
 
 
 class PositionRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -765,12 +906,16 @@ class FundingRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class TransferRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Collateral that came (positive) or went; `other` is the subaccount at the other end."""
+    """Collateral that came (positive) or went.
+
+    `other` is the subaccount at the other end, or else `wallet` its address, the owner's if empty.
+    """
 
     quote_quantums: int
     other: Subaccount | None = None
     created: Stamp = NEVER
     ticker: str = "USDC"
+    wallet: str = ""
 
     @property
     def status(self) -> str:
@@ -796,7 +941,8 @@ class PnlPoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 # === History ===
 
-# What people ask about afterwards: newest first, fifty at a time, and never more than is kept.
+# What people ask about afterwards: newest first, fifty at a time, and never more than is kept. The
+# ledger writes it, whoever answers questions reads it.
 
 
 class Caps(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -904,6 +1050,17 @@ class History:
         """Return the historical profit."""
         return page_of(self.points, **filters)
 
+    @property
+    def last_fill(self) -> FillRecord:
+        """Return the fill that was booked last; `HistoryError` if there is none."""
+        for fill in reversed(self._fills.values()):
+            return fill
+        raise HistoryError("expected a fill to have been booked, got none")
+
+    def order(self, id_: str) -> OrderRecord | None:
+        """Return how an order stands, if it is remembered."""
+        return self._orders.get(id_)
+
     def knows_fill(self, id_: str) -> bool:
         """Tell whether a fill of this id was booked, as far back as fills are kept."""
         return id_ in self._fills
@@ -939,14 +1096,48 @@ class History:
 
 # === Tally ===
 
+# Sums over the whole life of a ledger, whatever its history forgets: what it paid, what became of
+# its trades, what it traded day by day. Nothing is derived from them here.
 
-class Tally(msgspec.Struct, gc=False, kw_only=True):
-    """Sums over the whole life of a ledger, whatever its history forgets.
+_DAY_NS: Final = 86_400 * _SECOND_NS
+_TIER_DAYS: Final = 30
 
-    A trade is a position from its opening to its end; its profit is after funding and fees.
-    Volumes are unsigned quote quantums; `exposed_ns` is time with any position open.
+
+class Paid(msgspec.Struct, gc=False, kw_only=True):
+    """Where an account's money went, in quote quantums; what is negative came in.
+
+    Taken from what was deposited these always leave the balance. `builder` is part of `fees`.
     """
 
+    for_fills: int = 0
+    fees: int = 0
+    builder: int = 0
+    funding: int = 0
+    insurance: int = 0
+
+    def fill(self, quote: int, *, fee: int, builder: int, insurance: int) -> int:
+        """Count what a fill costs, its signed quote first; return all of it."""
+        self.for_fills += quote
+        self.fees += fee
+        self.builder += builder
+        self.insurance += insurance
+        return quote + fee + insurance
+
+
+class Tally(msgspec.Struct, gc=False, kw_only=True):
+    """Counts of fills, of what each that closed earned (`wins`, `losses`), and of whole trades.
+
+    A trade is a position from its opening to its end; its profit is after funding and fees.
+    `realized` is that of the ended ones, with funding, without fees. Money and volumes are quote
+    quantums; `exposed_ns` is time with any position open.
+    """
+
+    fills: int = 0
+    liquidations: int = 0
+    wins: int = 0
+    losses: int = 0
+    opened: int = 0
+    realized: int = 0
     won: int = 0
     lost: int = 0
     even: int = 0
@@ -959,13 +1150,30 @@ class Tally(msgspec.Struct, gc=False, kw_only=True):
     first_ns: int = 0
     last_ns: int = 0
 
+    def trade(self, when: Stamp, made: int, took: int) -> None:
+        """Count a fill and its quote quantums, as maker or as taker."""
+        self.fills += 1
+        self.maker_volume += made
+        self.taker_volume += took
+        self.see(when)
+
     def see(self, when: Stamp) -> None:
         """Take a moment in; one without a time says nothing."""
         self.first_ns = self.first_ns or when.time_ns
         self.last_ns = max(self.last_ns, when.time_ns)
 
-    def end(self, profit: int) -> None:
+    def expose(self, when: Stamp, *, was_flat: bool, flat: bool) -> None:
+        """Take in whether any position was open before and after a fill."""
+        if was_flat:
+            self.held_since_ns = when.time_ns
+        if flat:
+            since, self.held_since_ns = self.held_since_ns, 0
+            self.exposed_ns += max(0, when.time_ns - since) if since else 0
+
+    def end(self, realized: int, fees: int) -> None:
         """Count a trade that has ended."""
+        profit = realized - fees
+        self.realized += realized
         self.won += profit > 0
         self.lost += profit < 0
         self.even += not profit
@@ -973,9 +1181,39 @@ class Tally(msgspec.Struct, gc=False, kw_only=True):
         self.gross_loss += max(0, -profit)
 
 
+class Volumes(msgspec.Struct, gc=False):
+    """What was traded on each of the last 30 days, as maker and as taker: what a fee tier is by."""
+
+    days: dict[int, tuple[int, int]] = {}
+
+    def add(self, when: Stamp, made: int, took: int) -> None:
+        """Count a fill's quote quantums, and forget the days that are past."""
+        day = when.time_ns // _DAY_NS
+        if day not in self.days:
+            self.days = {d: both for d, both in self.days.items() if d > day - _TIER_DAYS}
+        maker, taker = self.days.get(day, (0, 0))
+        self.days[day] = (maker + made, taker + took)
+
+    def tier(
+        self, time_ns: int, total_volume: int | None = None,
+        tiers: Sequence[FeeTier] = STANDARD_FEE_TIERS,
+    ) -> FeeTier:  # fmt: skip
+        """Return the fee tier they earn at a time.
+
+        `total_volume` is everybody's: unknown, no tier that asks for a share of it is reached.
+        """
+        if total_volume is None:
+            tiers, total_volume = [tier for tier in tiers if not tier.total_share_ppm], 0
+        since = time_ns // _DAY_NS - _TIER_DAYS
+        days = [volumes for day, volumes in self.days.items() if day > since]
+        maker, taker = map(sum, zip(*days, strict=True)) if days else (0, 0)  # integers
+        return fee_tier(tiers, maker_volume=maker, taker_volume=taker, total_volume=total_volume)
+
+
 # === Performance ===
 
-# Opinions, hence floats, on conventions stated here. A figure that does not exist is None.
+# What to think of a ledger: opinions, hence floats, on conventions stated here. A figure that does
+# not exist is None.
 
 _HOURS_A_YEAR: Final = 24 * 365
 
@@ -1024,9 +1262,7 @@ class Judged(Protocol):
 
     history: History
     tally: Tally
-    fees_paid: int
-    funding_paid: int
-    insurance_paid: int
+    paid: Paid
 
 
 def performance(ledger: Judged, least_returns: int = 24) -> Performance:
@@ -1049,11 +1285,11 @@ def performance(ledger: Judged, least_returns: int = 24) -> Performance:
         sharpe=_annual(returns, stdev) if returns else None,
         sortino=_annual(returns, _downside) if returns else None,
         exposure=_exposure(tally),
-        turnover=_ratio(volume * len(points), sum(_equity(point) for point in points)),
+        turnover=_ratio(volume * len(points), sum(map(_equity, points))),  # integers
         volume=volume,
-        fees=ledger.fees_paid,
-        funding=ledger.funding_paid,
-        insurance=ledger.insurance_paid,
+        fees=ledger.paid.fees,
+        funding=ledger.paid.funding,
+        insurance=ledger.paid.insurance,
     )
 
 
@@ -1131,7 +1367,7 @@ class Opened(msgspec.Struct, frozen=True, gc=False):
 
     subaccount: Subaccount
     deposit: int
-    caps: "Caps"
+    caps: Caps
 
 
 class Filled(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -1152,6 +1388,7 @@ class Filled(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     liquidity: str = "TAKER"
     type: str = "LIMIT"
     builder_fee: int = 0
+    client_metadata: int = 0
 
 
 class Valued(msgspec.Struct, frozen=True, gc=False):
@@ -1199,7 +1436,8 @@ Event = (
 
 # === Money ===
 
-# What fills cost, and when the chain lets collateral leave.
+# What fills cost, who pays for what a liquidation brings too little, and when the chain lets
+# collateral leave. No account is touched here.
 
 BLOCKED_AFTER_NEGATIVE: Final = 50
 _UINT64: Final = 2**64
@@ -1227,7 +1465,7 @@ def charge(
     Source: x/clob/keeper/process_single_match.go.
     """
     if not liquidation:
-        builder = fee_of(quote_quantums, builder_fee_ppm)
+        builder = fee(quote_quantums, builder_fee_ppm)
         return Charge(fees.of(quote_quantums, liquidity), builder)
     return Charge(0 if liquidity == "TAKER" else max(0, fees.of(quote_quantums, "MAKER")))
 
@@ -1289,25 +1527,10 @@ def parent_of(subaccount: Subaccount) -> Subaccount:
     return Subaccount(subaccount.owner, subaccount.number % 128)
 
 
-def transfer(
-    sender: "Ledger", recipient: "Ledger", quote_quantums: int, when: Stamp = NEVER, *,
-    blocked: bool = False,
-) -> TransferRecord | Refused:  # fmt: skip
-    """Move collateral between two ledgers, a parent and its isolated child say.
+# === Positions ===
 
-    The sender must stay initially collateralised; `blocked` is what `withdrawals_blocked` says
-    of either pool. Returns the sender's record. Source: x/sending/types, x/subaccounts/keeper.
-    """
-    if sender.subaccount == recipient.subaccount:
-        return Refused("SAME", "another subaccount as recipient", str(sender.subaccount))
-    to = recipient.subaccount
-    sent = sender.withdraw(quote_quantums, when, blocked=blocked, other=to)
-    if isinstance(sent, TransferRecord):
-        recipient.deposit(quote_quantums, when, other=sender.subaccount)
-    return sent
-
-
-# === Ledger ===
+# One position with its averages, and what all of them are worth at the newest oracle prices. A
+# price that moves is taken in once, whoever asks for the margin afterwards; money is the ledger's.
 
 
 class Holding(msgspec.Struct, gc=False, kw_only=True):
@@ -1352,6 +1575,21 @@ class Holding(msgspec.Struct, gc=False, kw_only=True):
             created=self.created, ended=self.ended,
         )  # fmt: skip
 
+    def open(self, quantums: int, cost: int) -> None:
+        """Add signed quantums."""
+        self.opened += abs(quantums)
+        self.open_cost += cost
+        self.quantums += quantums
+        self.peak = max(self.peak, self.quantums, key=abs)
+
+    def close(self, quantums: int, cost: int) -> int:
+        """Take so many (unsigned) off; return what that earned."""
+        gain = self.gain_of(quantums, cost)
+        self.closed += quantums
+        self.close_cost += cost
+        self.quantums -= quantums if self.is_long else -quantums
+        return gain
+
     def gain_of(self, quantums: int, cost: int) -> int:
         """Return what closing `quantums` for `cost` earns over the average entry."""
         gain = cost * self.opened - self.open_cost * quantums
@@ -1363,15 +1601,60 @@ class Holding(msgspec.Struct, gc=False, kw_only=True):
         return numerator * up // (self.opened * down)
 
 
+class Worth:
+    """An account's positions at the newest oracle prices, and the margin that they make.
+
+    `oracles` are price, exponent and open interest by ticker, `parts` what each held position
+    adds; one without a price has none, and leaves the margin unknown.
+    """
+
+    def __init__(self) -> None:
+        self.oracles: dict[str, tuple[int, int, int | None]] = {}
+        self.parts: dict[str, PositionMargin] = {}
+        self._total: MarginFigures | None = None
+        self._cash = 0
+
+    def __eq__(self, other: object) -> bool:
+        """Say whether prices and parts are the same; the sum follows from them."""
+        return isinstance(other, Worth) and (self.oracles, self.parts) == (
+            other.oracles, other.parts,
+        )  # fmt: skip
+
+    __hash__ = None  # type: ignore[assignment] # what changes is no key
+
+    def hold(self, market: PerpetualMarket, quantums: int) -> None:
+        """Value a position as it is from now on; 0 quantums are none."""
+        self._total = None
+        if quantums and market.ticker in self.oracles:
+            self.parts[market.ticker] = self.margin_of(market, quantums)
+        else:
+            self.parts.pop(market.ticker, None)
+
+    def margin_of(self, market: PerpetualMarket, quantums: int) -> PositionMargin:
+        """Return the margin of a size of a market at its latest oracle price."""
+        return position_margin(market, quantums, *self.oracles[market.ticker])
+
+    def total(self, cash: int, holdings: Mapping[str, object]) -> MarginFigures:
+        """Return the margin of the account with so many quote quantums and these positions."""
+        if self._total is None or self._cash != cash:
+            unknown = sorted(holdings.keys() - self.parts.keys())
+            self._total, self._cash = total_margin(cash, self.parts.values(), unknown), cash
+        return self._total
+
+
+# === Ledger ===
+
+# One account's money. Whatever happens to it is one of the events above, and leaves it as one; what
+# could not have happened is refused. Whether the chain would let a fill happen is asked below.
+
+
 class Ledger:
     """One subaccount's money, settled as the chain settles it.
 
-    `collateral` is the USDC balance in quote quantums. Every payment has its other end in
-    `paid_for_fills`, `fees_paid`, `funding_paid` or `insurance_paid`: taken from `deposits`
-    they always leave the balance. Fills and transfers settle funding first, as the chain does,
-    and margin counts what is `unsettled`. `indices` are the newest funding indices,
-    `oracles` price, exponent and open interest by ticker. `builder_paid` is part of
-    `fees_paid`. `journal` is handed every change as an `Event`, once it has happened.
+    `collateral` is the USDC balance in quote quantums: `deposits` less what `paid` names.
+    Fills and transfers settle funding first, as the chain does, and margin counts what is
+    `unsettled`. `touched` is the block of the last fill or transfer, `indices` are the newest
+    funding indices. `journal` is handed every change as an `Event`, once it has happened.
     """
 
     def __init__(
@@ -1380,18 +1663,12 @@ class Ledger:
     ):  # fmt: skip
         self.subaccount = subaccount
         self.collateral = self.deposits = deposit
+        self.unsettled = self.touched = 0
         self.holdings: dict[str, Holding] = {}
         self.indices: dict[str, int] = {}
-        self.paid_for_fills = self.fees_paid = self.funding_paid = self.insurance_paid = 0
-        self.builder_paid = self.unsettled = 0
-        self.fills = self.liquidations = self.wins = self.losses = 0
-        self._realized = self._opened = 0
-        self.oracles: dict[str, tuple[int, int, int | None]] = {}
-        self._parts: dict[str, margin.PositionMargin] = {}
-        self._margin: margin.MarginFigures | None = None
+        self.paid, self.tally, self.volumes = Paid(), Tally(), Volumes()
+        self.worth = Worth()
         self.history = History(caps or Caps())
-        self.tally = Tally()
-        self._days: dict[int, tuple[int, int]] = {}  # maker and taker volume
         self._journal = journal
         if deposit:
             self.history.keep(TransferRecord(quote_quantums=deposit))
@@ -1404,74 +1681,139 @@ class Ledger:
 
     __hash__ = None  # type: ignore[assignment] # what changes is no key
 
+    def _state(self) -> dict[str, object]:
+        # A journal only listens.
+        return {name: what for name, what in vars(self).items() if name != "_journal"}
+
+    # --- what happens to it
+
     def deposit(
-        self, quote_quantums: int, when: Stamp = NEVER, *, other: Subaccount | None = None
-    ) -> None:
+        self, quote_quantums: int, when: Stamp = NEVER, *, other: Subaccount | None = None,
+        wallet: str = "",
+    ) -> TransferRecord:  # fmt: skip
         """Bring collateral in, or take it out (negative) without asking whether that is allowed."""
-        self._move(TransferRecord(quote_quantums=quote_quantums, other=other, created=when))
+        record = TransferRecord(
+            quote_quantums=quote_quantums, other=other, created=when, wallet=wallet
+        )
+        self._move(record)
+        return record
 
     def withdraw(
         self, quote_quantums: int, when: Stamp = NEVER, *, blocked: bool = False,
-        other: Subaccount | None = None,
+        other: Subaccount | None = None, wallet: str = "",
     ) -> TransferRecord | Refused:  # fmt: skip
         """Take collateral out if the chain would allow it; `blocked`: see `withdrawals_blocked`."""
-        refused = self._keeps(quote_quantums)
+        refused = _unspared(self.margin, quote_quantums)
         if blocked:
             refused = Refused("BLOCKED", "a pool from which one may withdraw", "a blocked one")
         if refused is not None:
             return refused
-        record = TransferRecord(quote_quantums=-quote_quantums, other=other, created=when)
-        self._move(record)
-        return record
+        return self.deposit(-quote_quantums, when, other=other, wallet=wallet)
+
+    def _move(self, record: TransferRecord) -> None:
+        if abs(record.quote_quantums) >= _UINT64:
+            got = record.quote_quantums
+            raise LedgerError(f"expected a transfer below 2**64 quote quantums, got {got}")
+        self.settle(record.created)
+        self.touched = max(self.touched, record.created.height)
+        self.deposits += record.quote_quantums
+        self.collateral += record.quote_quantums
+        self.tally.see(record.created)
+        self.history.keep(record)
+        self._tell(record)
 
     def fill(
         self, market: PerpetualMarket, quantums: int, subticks: int, fee: int = 0,
-        insurance: int = 0, when: Stamp = NEVER, *, quote: int | None = None, **terms: Any,
+        insurance: int = 0, when: Stamp = NEVER, **terms: Any,
     ) -> list[Holding]:  # fmt: skip
-        """Buy (positive) or sell at a price; return the positions touched, the ended first.
-
-        `terms` are the other fields of `Filled`. For fills of one's own making: raises
-        `LedgerError` where `take` would answer that it refused.
-        """
-        touched = self.take(Filled(
+        """Buy (positive) or sell at a price: `book` of the fill; `terms` are its other fields."""
+        return self.book(Filled(
             market=market, quantums=quantums, subticks=subticks, fee=fee, insurance=insurance,
-            when=when, quote=quote, **terms,
+            when=when, **terms,
         ))  # fmt: skip
+
+    def book(self, fill: Filled) -> list[Holding]:
+        """Book a fill of one's own making; return the positions touched, the ended first.
+
+        Raises `LedgerError` where `take` would answer that it refused.
+        """
+        touched = self.take(fill)
         if isinstance(touched, Refused):
             raise LedgerError(str(touched))
         return touched
 
     def take(self, fill: Filled) -> list[Holding] | Refused:
         """Book a reported fill; return the positions touched, the ended first, or a refusal."""
-        refused = self._judge(fill)
+        refused = _unbookable(fill)
+        if fill.id and self.history.knows_fill(fill.id):
+            refused = Refused("DUPLICATE", "a fill not booked before", fill.id)
         if refused is not None:
             return refused
-        self.fills += 1
         if not fill.id:
-            order = fill.order_id or None
-            id_ = event_id("fill", self.subaccount, order, fill.when.seq, self.fills)
-            fill = msgspec.structs.replace(fill, id=id_)
-        settled = self.settle(fill.when)
-        paid = self._pay(fill)
-        was_flat, market = not self.holdings, fill.market
+            ids = self.subaccount, fill.order_id or None, fill.when.seq, self.tally.fills + 1
+            fill = msgspec.structs.replace(fill, id=event_id("fill", *ids))
+        settled, was_flat, ticker = self.settle(fill.when), not self.holdings, fill.market.ticker
+        self.touched = max(self.touched, fill.when.height)
+        quote = _quote(fill)
+        self.collateral -= self.paid.fill(
+            quote, fee=fill.fee, builder=fill.builder_fee, insurance=fill.insurance
+        )
+        made, took = (abs(quote), 0) if fill.liquidity == "MAKER" else (0, abs(quote))
+        self.tally.trade(fill.when, made, took)
+        self.volumes.add(fill.when, made, took)
         gain, touched = self._trade(fill)
-        touched += [holding for holding in settled if holding.market.ticker != market.ticker]
-        self._expose(was_flat, fill.when)
-        self._revalue(market.ticker)
-        self.history.keep_fill(FillRecord(
-            id=fill.id, order_id=fill.order_id, ticker=market.ticker, quantums=fill.quantums,
-            subticks=fill.subticks, quote=paid, fee=fill.fee, builder_fee=fill.builder_fee,
-            insurance=fill.insurance, gain=gain, liquidity=fill.liquidity, status=fill.type,
-            created=fill.when,
-        ))  # fmt: skip
+        self.worth.hold(touched[-1].market, self.position(ticker))
+        self.tally.expose(fill.when, was_flat=was_flat, flat=not self.holdings)
+        self.history.keep_fill(_fill_record(fill, quote, gain))
         self._tell(fill)
-        return touched
+        return touched + [holding for holding in settled if holding.market.ticker != ticker]
+
+    def _trade(self, fill: Filled) -> tuple[int, list[Holding]]:
+        """Close, open, or both; return what closing earned and the positions touched."""
+        size, cost = abs(fill.quantums), abs(fill.quantums) * fill.subticks
+        fee, gain = fill.fee + fill.insurance, 0
+        touched: list[Holding] = []
+        holding = self.holdings.get(fill.market.ticker)
+        if holding is not None and holding.is_long != (fill.quantums > 0):
+            closing = min(size, abs(holding.quantums))
+            share, charged = cost * closing // size, fee * closing // size
+            holding.fees += charged
+            gain = holding.close(closing, share)
+            self.tally.wins += gain > 0
+            self.tally.losses += gain < 0
+            if not holding.quantums:
+                self._end(holding, fill)
+            touched.append(holding)
+            size, cost, fee = size - closing, cost - share, fee - charged
+        if size:
+            opened = self.holdings.get(fill.market.ticker) or self._begin(fill)
+            opened.open(size if fill.quantums > 0 else -size, cost)
+            opened.fees += fee
+            touched.append(opened)
+        return gain, touched
+
+    def _begin(self, fill: Filled) -> Holding:
+        ticker = fill.market.ticker
+        self.tally.opened += 1
+        holding = self.holdings[ticker] = Holding(
+            market=fill.market, is_long=fill.quantums > 0, created=fill.when,
+            id=event_id("position", self.subaccount, ticker, self.tally.opened),
+            funding_index=self.indices.get(ticker, 0),
+        )  # fmt: skip
+        return holding
+
+    def _end(self, holding: Holding, fill: Filled) -> None:
+        holding.status = "LIQUIDATED" if fill.type == "LIQUIDATED" else "CLOSED"
+        holding.ended = fill.when
+        self.tally.end(holding.realized, holding.fees)
+        self.history.keep(holding.record(0))
+        del self.holdings[holding.market.ticker]
 
     def value(self, ticker: str, price: int, exponent: int, interest: int | None = None) -> None:
         """Take in a market's oracle price (an integer and its power of ten) and open interest."""
-        self.oracles[ticker] = (price, exponent, interest)
-        if ticker in self.holdings:
-            self._revalue(ticker)
+        self.worth.oracles[ticker] = (price, exponent, interest)
+        if (holding := self.holdings.get(ticker)) is not None:
+            self.worth.hold(holding.market, holding.quantums)
         if self._journal is not None:  # the hot path: no event is made for nobody
             self._journal(Valued(ticker, price, exponent, interest))
 
@@ -1480,12 +1822,44 @@ class Ledger:
         holding = self.holdings.get(market.ticker)
         if holding is not None and holding.market != market:
             holding.market = market
-            self._revalue(market.ticker)
+            self.worth.hold(market, holding.quantums)
             self._tell(Regraded(market))
+
+    def accrue(self, indices: Mapping[str, int], when: Stamp = NEVER) -> list[FundingRecord]:
+        """Take in how far funding indices have moved; keep and return each position's payment."""
+        payments = []
+        for ticker, holding in self.holdings.items():
+            since = self.indices.get(ticker, 0)
+            index = indices.get(ticker, since)
+            if index != since:
+                moved = funding_settlement_ppm(holding.quantums, index, since)
+                payments.append(FundingRecord(
+                    position_id=holding.id, ticker=ticker, quantums=holding.quantums,
+                    index=index, credited=moved // PPM, created=when,
+                ))  # fmt: skip
+                self.history.keep(payments[-1])
+        self.indices.update(indices)
+        self.unsettled = funding_settlement(map(self.owed_ppm, self.holdings.values()))
+        self.tally.see(when)
+        self._tell(Funded(dict(indices), when))
+        return payments
+
+    def settle(self, when: Stamp = NEVER) -> list[Holding]:
+        """Settle what is owed, as whatever touches the account does: one floor for all of it."""
+        touched = self.owing
+        for holding in touched:
+            holding.net_funding += self.owed_ppm(holding) // PPM
+            holding.funding_index = self.indices[holding.market.ticker]
+        self.collateral += self.unsettled
+        self.paid.funding -= self.unsettled
+        self.unsettled = 0
+        if touched:
+            self._tell(Settled(when))
+        return touched
 
     def liquidated(self) -> None:
         """Count a liquidation, its fills being booked."""
-        self.liquidations += 1
+        self.tally.liquidations += 1
         self._tell(Liquidated())
 
     def note(self, order: OrderRecord) -> None:
@@ -1501,46 +1875,46 @@ class Ledger:
         self._tell(Marked(when))
         return point
 
-    def positions(self, **filters: Any) -> Page[PositionRecord]:
-        """Return positions, the open ones as they stand, with the filters of `page_of`."""
-        return page_of(chain(self.history.ended, self._open_records()), **filters)
+    def _tell(self, event: Event) -> None:
+        if self._journal is not None:
+            self._journal(event)
 
-    def tier(
-        self, time_ns: int, total_volume: int = 0, tiers: Sequence[FeeTier] = STANDARD_FEE_TIERS
-    ) -> FeeTier:
-        """Return the fee tier that the last 30 days' fills earn; `total_volume` is everybody's."""
-        since = time_ns // _DAY_NS - _TIER_DAYS
-        days = [volumes for day, volumes in self._days.items() if day > since]
-        maker, taker = (sum(each) for each in zip(*days, strict=True)) if days else (0, 0)
-        return fee_tier(tiers, maker_volume=maker, taker_volume=taker, total_volume=total_volume)
+    # --- how it stands
 
     def position(self, ticker: str) -> int:
         """Return the signed quantums held."""
         holding = self.holdings.get(ticker)
         return 0 if holding is None else holding.quantums
 
-    def part(self, ticker: str) -> margin.PositionMargin:
-        """Return what one position adds to the account; nothing if it has no value yet."""
-        return self._parts.get(ticker) or margin.PositionMargin()
-
-    def margin_of(self, market: PerpetualMarket, quantums: int) -> margin.PositionMargin:
-        """Return the margin of a size of a market at its latest oracle price."""
-        return margin.position_margin(market, quantums, *self.oracles[market.ticker])
+    def positions(self, **filters: Any) -> Page[PositionRecord]:
+        """Return positions, the open ones as they stand, with the filters of `page_of`."""
+        parts = self.worth.parts
+        open_ = (
+            holding.record(parts[ticker].net_notional if ticker in parts else None)
+            for ticker, holding in self.holdings.items()
+        )
+        return page_of(chain(self.history.ended, open_), **filters)
 
     @property
-    def margin(self) -> margin.MarginFigures:
+    def owing(self) -> list[Holding]:
+        """Return the positions whose funding the next touch settles."""
+        return [holding for holding in self.holdings.values() if self.owed_ppm(holding)]
+
+    def owed_ppm(self, holding: Holding) -> int:
+        """Return what a position's funding would credit (negative: take) now, in 1e-6 quantums."""
+        index = self.indices.get(holding.market.ticker, 0)
+        return funding_settlement_ppm(holding.quantums, index, holding.funding_index)
+
+    @property
+    def margin(self) -> MarginFigures:
         """Return the account's margin at the latest oracle prices."""
-        if self._margin is None:
-            unknown = sorted(self.holdings.keys() - self._parts.keys())
-            worth = self.collateral + self.unsettled
-            self._margin = margin.total_margin(worth, self._parts.values(), unknown)
-        return self._margin
+        return self.worth.total(self.collateral + self.unsettled, self.holdings)
 
     @property
     def breached(self) -> bool:
         """Tell whether the chain may liquidate; never while a position has no price."""
         sums = self.margin
-        return sums.known and margin.is_liquidatable(sums.net_collateral, sums.maintenance_margin)
+        return sums.known and is_liquidatable(sums.net_collateral, sums.maintenance_margin)
 
     @property
     def equity(self) -> int | None:
@@ -1550,234 +1924,152 @@ class Ledger:
     @property
     def realized_pnl(self) -> int:
         """Return the profit of all that was ever closed, with funding, without fees."""
-        return self._realized + sum(holding.realized for holding in self.holdings.values())
+        open_ = sum(holding.realized for holding in self.holdings.values())  # integers
+        return self.tally.realized + open_
 
     @property
     def unrealized_pnl(self) -> int:
         """Return the profit of what is open and has an oracle price; `margin` names the rest."""
-        held = self.holdings
-        return sum(held[t].unrealized(part.net_notional) for t, part in self._parts.items())
-
-    def affords(self, market: PerpetualMarket, quantums: int, subticks: int, fee: int) -> bool:
-        """Tell whether the chain would let this fill happen, with the open interest it makes.
-
-        Of the two accounts that meet, the other may open a long: that is what counts against us.
-        """
-        before, ticker = self.margin, market.ticker
-        if not before.known or ticker not in self.oracles or not self.admits(market):
-            return False
-        held, (price, exponent, interest) = self.position(ticker), self.oracles[ticker]
-        if interest is not None:
-            interest += max(0, held + quantums) - max(0, held) + max(0, -quantums)
-        part = margin.position_margin(market, held + quantums, price, exponent, interest)
-        quote = market.quote_quantums(abs(quantums), subticks)
-        left = self.collateral + self.unsettled - fee - (quote if quantums > 0 else -quote)
-        after = margin.total_margin(left, (self._parts | {ticker: part}).values())
-        return margin.state_change(before, after) == "Success"
-
-    def admits(self, market: PerpetualMarket) -> bool:
-        """Tell whether the isolated rule lets the account trade a market beside what it holds."""
-        if market.ticker in self.holdings or not self.holdings:
-            return True
-        held = [holding.market for holding in self.holdings.values()]
-        return not margin.mixes_isolated([*held, market])
-
-    def bankruptcy(self, market: PerpetualMarket, quantums: int) -> int:
-        """Return the quote received, at the bankruptcy price, for closing by signed `quantums`."""
-        rest = self.margin_of(market, self.position(market.ticker) + quantums)
-        return margin.bankruptcy_price(self.margin, self.part(market.ticker), rest)
-
-    def accrue(self, indices: Mapping[str, int], when: Stamp = NEVER) -> list[FundingRecord]:
-        """Take in how far funding indices have moved; keep and return each position's payment."""
-        payments = []
-        for ticker, holding in self.holdings.items():
-            since = self.indices.get(ticker, 0)
-            index = indices.get(ticker, since)
-            if index != since:
-                moved = margin.funding_settlement_ppm(holding.quantums, index, since)
-                payments.append(FundingRecord(
-                    position_id=holding.id, ticker=ticker, quantums=holding.quantums,
-                    index=index, credited=moved // margin.PPM, created=when,
-                ))  # fmt: skip
-                self.history.keep(payments[-1])
-        self.indices.update(indices)
-        self.unsettled = margin.funding_settlement(map(self.owed_ppm, self.holdings.values()))
-        self._margin = None
-        self.tally.see(when)
-        self._tell(Funded(dict(indices), when))
-        return payments
-
-    def settle(self, when: Stamp = NEVER) -> list[Holding]:
-        """Settle what is owed, as whatever touches the account does: one floor for all of it."""
-        touched = self.owing
-        for holding in touched:
-            holding.net_funding += self.owed_ppm(holding) // margin.PPM
-            holding.funding_index = self.indices[holding.market.ticker]
-        self.collateral += self.unsettled
-        self.funding_paid -= self.unsettled
-        self.unsettled = 0
-        if touched:
-            self._tell(Settled(when))
-        return touched
-
-    @property
-    def owing(self) -> list[Holding]:
-        """Return the positions whose funding the next touch settles."""
-        return [holding for holding in self.holdings.values() if self.owed_ppm(holding)]
-
-    def settle_funding(self, indices: Mapping[str, int], when: Stamp = NEVER) -> list[Holding]:
-        """Take in funding indices and settle at once; return the positions touched."""
-        self.accrue(indices, when)
-        return self.settle(when)
-
-    def owed_ppm(self, holding: Holding) -> int:
-        """Return what a position's funding would credit (negative: take) now, in 1e-6 quantums."""
-        index = self.indices.get(holding.market.ticker, 0)
-        return margin.funding_settlement_ppm(holding.quantums, index, holding.funding_index)
-
-    def _state(self) -> dict[str, object]:
-        # Margin is made of the rest when it is asked for; a journal only listens.
-        made = {"_margin", "_journal"}
-        return {name: what for name, what in vars(self).items() if name not in made}
-
-    def _judge(self, fill: Filled) -> Refused | None:
-        if fill.id and self.history.knows_fill(fill.id):
-            return Refused("DUPLICATE", "a fill not booked before", fill.id)
-        # A deleveraging may pay nothing at all; every other fill has a price.
-        priced = fill.subticks if fill.quote is None else 1
-        if not (0 < abs(fill.quantums) < _UINT64 and 0 < priced < _UINT64):
-            got = f"{fill.quantums} quantums at {fill.subticks} subticks"
-            return Refused("OVERFLOW", "a size and a price of 1 to 2**64 - 1", got)
-        sums = (fill.fee, fill.insurance, fill.quote or 0, fill.builder_fee)
-        if max(map(abs, sums)) >= _UINT64:
-            return Refused("OVERFLOW", "payments below 2**64 quote quantums", str(max(sums)))
-        return None
-
-    def _keeps(self, quote_quantums: int) -> Refused | None:
-        """Judge what would be left after a withdrawal."""
-        if not 0 < quote_quantums < _UINT64:
-            got = f"{quote_quantums} quote quantums"
-            return Refused("OVERFLOW", "1 to 2**64 - 1 quote quantums", got)
-        sums = self.margin
-        if not sums.known:
-            return Refused("UNKNOWN", "a price for every position", ", ".join(sums.unknown))
-        if sums.free_collateral < quote_quantums:
-            expected = f"at most {max(0, sums.free_collateral)} quote quantums"
-            return Refused("UNDERCOLLATERALIZED", expected, str(quote_quantums))
-        return None
-
-    def _move(self, record: TransferRecord) -> None:
-        if abs(record.quote_quantums) >= _UINT64:
-            got = record.quote_quantums
-            raise LedgerError(f"expected a transfer below 2**64 quote quantums, got {got}")
-        self.settle(record.created)
-        self.deposits += record.quote_quantums
-        self.collateral += record.quote_quantums
-        self._margin = None
-        self.tally.see(record.created)
-        self.history.keep(record)
-        self._tell(record)
-
-    def _pay(self, fill: Filled) -> int:
-        """Take a fill off the balance; return its signed quote."""
-        size, tally, day = abs(fill.quantums), self.tally, fill.when.time_ns // _DAY_NS
-        quote = fill.quote
-        if quote is None:
-            quote = fill.market.quote_quantums(size, fill.subticks)
-        paid = quote if fill.quantums > 0 else -quote
-        self.paid_for_fills += paid
-        self.fees_paid += fill.fee
-        self.builder_paid += fill.builder_fee
-        self.insurance_paid += fill.insurance
-        self.collateral -= paid + fill.fee + fill.insurance
-        made, took = (abs(quote), 0) if fill.liquidity == "MAKER" else (0, abs(quote))
-        tally.maker_volume += made
-        tally.taker_volume += took
-        if day not in self._days:
-            self._days = {d: both for d, both in self._days.items() if d > day - _TIER_DAYS}
-        maker, taker = self._days.get(day, (0, 0))
-        self._days[day] = (maker + made, taker + took)
-        return paid
-
-    def _trade(self, fill: Filled) -> tuple[int, list[Holding]]:
-        """Close, open, or both; return what closing earned and the positions touched."""
-        size, cost = abs(fill.quantums), abs(fill.quantums) * fill.subticks
-        fee, gain = fill.fee + fill.insurance, 0
-        touched: list[Holding] = []
-        holding = self.holdings.get(fill.market.ticker)
-        if holding is not None and holding.is_long != (fill.quantums > 0):
-            closing = min(size, abs(holding.quantums))
-            share, charged = cost * closing // size, fee * closing // size
-            holding.fees += charged
-            gain = self._close(holding, closing, share, fill)
-            touched.append(holding)
-            size, cost, fee = size - closing, cost - share, fee - charged
-        if size:
-            signed = size if fill.quantums > 0 else -size
-            opened = self._open(fill.market, signed, cost, fill.when)
-            opened.fees += fee
-            touched.append(opened)
-        return gain, touched
-
-    def _expose(self, was_flat: bool, when: Stamp) -> None:
-        tally = self.tally
-        tally.see(when)
-        if was_flat:
-            tally.held_since_ns = when.time_ns
-        if not self.holdings:
-            since, tally.held_since_ns = tally.held_since_ns, 0
-            tally.exposed_ns += max(0, when.time_ns - since) if since else 0
-
-    def _open_records(self) -> Iterable[PositionRecord]:
-        for ticker, holding in self.holdings.items():
-            part = self._parts.get(ticker)
-            yield holding.record(None if part is None else part.net_notional)
-
-    def _tell(self, event: Event) -> None:
-        if self._journal is not None:
-            self._journal(event)
-
-    def _open(self, market: PerpetualMarket, quantums: int, cost: int, when: Stamp) -> Holding:
-        ticker = market.ticker
-        holding = self.holdings.get(ticker)
-        if holding is None:
-            self._opened += 1
-            id_ = event_id("position", self.subaccount, ticker, self._opened)
-            holding = Holding(market=market, id=id_, is_long=quantums > 0, created=when)
-            holding.funding_index = self.indices.get(ticker, 0)
-            self.holdings[ticker] = holding
-        holding.opened += abs(quantums)
-        holding.open_cost += cost
-        holding.quantums += quantums
-        holding.peak = max(holding.peak, holding.quantums, key=abs)
-        return holding
-
-    def _close(self, holding: Holding, size: int, cost: int, fill: Filled) -> int:
-        gain = holding.gain_of(size, cost)
-        self.wins += gain > 0
-        self.losses += gain < 0
-        holding.closed += size
-        holding.close_cost += cost
-        holding.quantums -= size if holding.is_long else -size
-        if not holding.quantums:
-            ended = "LIQUIDATED" if fill.type == "LIQUIDATED" else "CLOSED"
-            holding.status, holding.ended = ended, fill.when
-            self._realized += holding.realized
-            self.tally.end(holding.realized - holding.fees)
-            self.history.keep(holding.record(0))
-            del self.holdings[holding.market.ticker]
-        return gain
-
-    def _revalue(self, ticker: str) -> None:
-        holding, self._margin = self.holdings.get(ticker), None
-        if holding is not None and ticker in self.oracles:
-            self._parts[ticker] = self.margin_of(holding.market, holding.quantums)
-        else:
-            self._parts.pop(ticker, None)
+        held, parts = self.holdings, self.worth.parts.items()
+        return sum(held[of].unrealized(part.net_notional) for of, part in parts)  # integers
 
 
-_DAY_NS: Final = 86_400 * 10**9
-_TIER_DAYS: Final = 30
+def _unbookable(fill: Filled) -> Refused | None:
+    """Return why no account could have had such a fill, or nothing."""
+    # A deleveraging may pay nothing at all; every other fill has a price.
+    priced = fill.subticks if fill.quote is None else 1
+    if not (0 < abs(fill.quantums) < _UINT64 and 0 < priced < _UINT64):
+        got = f"{fill.quantums} quantums at {fill.subticks} subticks"
+        return Refused("OVERFLOW", "a size and a price of 1 to 2**64 - 1", got)
+    sums = (fill.fee, fill.insurance, fill.quote or 0, fill.builder_fee)
+    if max(map(abs, sums)) >= _UINT64:
+        return Refused("OVERFLOW", "payments below 2**64 quote quantums", str(max(sums)))
+    return None
+
+
+def _quote(fill: Filled) -> int:
+    """Return what a fill pays, negative what it brings, in quote quantums."""
+    quote = fill.quote
+    if quote is None:
+        quote = fill.market.quote_quantums(abs(fill.quantums), fill.subticks)
+    return quote if fill.quantums > 0 else -quote
+
+
+def _fill_record(fill: Filled, quote: int, gain: int) -> FillRecord:
+    return FillRecord(
+        id=fill.id, order_id=fill.order_id, ticker=fill.market.ticker, quantums=fill.quantums,
+        subticks=fill.subticks, quote=quote, fee=fill.fee, builder_fee=fill.builder_fee,
+        insurance=fill.insurance, gain=gain, liquidity=fill.liquidity, status=fill.type,
+        created=fill.when, client_metadata=fill.client_metadata,
+    )  # fmt: skip
+
+
+def _unspared(margin: MarginFigures, quote_quantums: int) -> Refused | None:
+    """Return why an account of this margin may not give so much away, or nothing."""
+    if not 0 < quote_quantums < _UINT64:
+        got = f"{quote_quantums} quote quantums"
+        return Refused("OVERFLOW", "1 to 2**64 - 1 quote quantums", got)
+    if not margin.known:
+        return Refused("UNKNOWN", "a price for every position", ", ".join(margin.unknown))
+    if margin.free_collateral < quote_quantums:
+        expected = f"at most {max(0, margin.free_collateral)} quote quantums"
+        return Refused("UNDERCOLLATERALIZED", expected, str(quote_quantums))
+    return None
+
+
+class AccountFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What an account did and what it is worth, for whoever shows it: quote quantums, counts.
+
+    `wins` and `losses` are closing fills that earned or lost; `equity` None is unknown.
+    """
+
+    fills: int = 0
+    wins: int = 0
+    losses: int = 0
+    liquidations: int = 0
+    realized_pnl: int = 0
+    unrealized_pnl: int = 0
+    fees_paid: int = 0
+    funding_paid: int = 0
+    insurance_paid: int = 0
+    unsettled: int = 0
+    equity: int | None = None
+
+
+def figures(ledger: Ledger) -> AccountFigures:
+    """Return what a ledger did and what it is worth."""
+    tally, paid = ledger.tally, ledger.paid
+    return AccountFigures(
+        fills=tally.fills, wins=tally.wins, losses=tally.losses, liquidations=tally.liquidations,
+        realized_pnl=ledger.realized_pnl, unrealized_pnl=ledger.unrealized_pnl,
+        fees_paid=paid.fees, funding_paid=paid.funding, insurance_paid=paid.insurance,
+        unsettled=ledger.unsettled, equity=ledger.equity,
+    )  # fmt: skip
+
+
+# === Collateral ===
+
+# What the chain asks of an account before it lets a fill or a transfer happen, and what closing a
+# position would bring. Pure but for `transfer`, which moves the money.
+
+
+def affords(
+    ledger: Ledger, market: PerpetualMarket, quantums: int, subticks: int, fee: int
+) -> bool:
+    """Tell whether the chain would let a fill happen, with the open interest it makes.
+
+    Of the two accounts that meet, the other may open a long: that is what counts against us.
+    """
+    before, worth, ticker = ledger.margin, ledger.worth, market.ticker
+    if not before.known or ticker not in worth.oracles or not admits(ledger, market):
+        return False
+    held, (price, exponent, interest) = ledger.position(ticker), worth.oracles[ticker]
+    if interest is not None:
+        interest += max(0, held + quantums) - max(0, held) + max(0, -quantums)
+    part = position_margin(market, held + quantums, price, exponent, interest)
+    quote = market.quote_quantums(abs(quantums), subticks)
+    left = ledger.collateral + ledger.unsettled - fee - (quote if quantums > 0 else -quote)
+    after = total_margin(left, (worth.parts | {ticker: part}).values())
+    return state_change(before, after) == "Success"
+
+
+def admits(ledger: Ledger, market: PerpetualMarket) -> bool:
+    """Tell whether the isolated rule lets an account trade a market beside what it holds."""
+    if market.ticker in ledger.holdings or not ledger.holdings:
+        return True
+    held = [holding.market for holding in ledger.holdings.values()]
+    return not mixes_isolated([*held, market])
+
+
+def bankruptcy(ledger: Ledger, market: PerpetualMarket, quantums: int) -> int:
+    """Return the quote received, at the bankruptcy price, for closing by signed `quantums`."""
+    worth = ledger.worth
+    rest = worth.margin_of(market, ledger.position(market.ticker) + quantums)
+    return bankruptcy_price(ledger.margin, worth.parts[market.ticker], rest)
+
+
+def transfer(
+    sender: Ledger, recipient: Ledger, quote_quantums: int, when: Stamp = NEVER, *,
+    blocked: bool = False,
+) -> TransferRecord | Refused:  # fmt: skip
+    """Move collateral between two ledgers, a parent and its isolated child say.
+
+    The sender must stay initially collateralised; `blocked` is what `withdrawals_blocked` says
+    of either pool. Returns the sender's record. Source: x/sending/types, x/subaccounts/keeper.
+    """
+    if sender.subaccount == recipient.subaccount:
+        return Refused("SAME", "another subaccount as recipient", str(sender.subaccount))
+    to = recipient.subaccount
+    sent = sender.withdraw(quote_quantums, when, blocked=blocked, other=to)
+    if isinstance(sent, TransferRecord):
+        recipient.deposit(quote_quantums, when, other=sender.subaccount)
+    return sent
+
+
+# === Journal ===
+
+# A ledger made again from its events, for whoever keeps them: the same to the quantum, in all that
+# it holds, paid and remembers.
 
 
 def rebuild(events: Iterable[Event], journal: Callable[[Event], object] | None = None) -> Ledger:
@@ -1799,9 +2091,8 @@ def rebuild(events: Iterable[Event], journal: Callable[[Event], object] | None =
 
 
 def _book(ledger: Ledger, fill: Filled) -> None:
-    refused = ledger.take(fill)
-    if isinstance(refused, Refused) and refused.reason != "DUPLICATE":
-        raise LedgerError(str(refused))
+    if not ledger.history.knows_fill(fill.id):
+        ledger.book(fill)
 
 
 _REPLAY: Final[dict[type, Callable[[Ledger, Any], object]]] = {
@@ -1812,11 +2103,16 @@ _REPLAY: Final[dict[type, Callable[[Ledger, Any], object]]] = {
     Regraded: lambda ledger, e: ledger.regrade(e.market),
     Liquidated: lambda ledger, e: ledger.liquidated(),
     Marked: lambda ledger, e: ledger.mark(e.when),
-    TransferRecord: lambda ledger, e: ledger.deposit(e.quote_quantums, e.created, other=e.other),
+    TransferRecord: lambda ledger, e: ledger.deposit(
+        e.quote_quantums, e.created, other=e.other, wallet=e.wallet
+    ),
     OrderRecord: Ledger.note,
 }
 
 # === Text ===
+
+# Numbers and times as the indexer writes them: plain decimals without needless zeros, milliseconds
+# UTC.
 
 Fields = dict[str, Any]
 """A JSON object of the indexer's, by its names."""
@@ -1846,112 +2142,189 @@ def _average(market: PerpetualMarket, cost: int, quantums: int) -> str | None:
 
 # === Rows ===
 
+# A record in the indexer's words, field by field, as its channels and its REST write it. What only
+# REST adds is the business of who answers REST.
+
 _TYPES: Final = {"": "LIMIT", "STOP_LOSS": "STOP_LIMIT", "TAKE_PROFIT": "TAKE_PROFIT"}
 
 
-def position_fields(ledger: Ledger, holding: Holding) -> Fields:
-    """Tell a position as it stands, the ended one too."""
-    market, size = holding.market, holding.market.size
-    value = ledger.part(market.ticker).net_notional if holding.quantums else 0
+def position_fields(
+    subaccount: Subaccount, market: PerpetualMarket, record: PositionRecord
+) -> Fields:
+    """Return a position as it stands, the ended one too; one without a price has gained nothing."""
+    size = market.size
     return {
-        "address": ledger.subaccount.owner, "subaccountNumber": ledger.subaccount.number,
-        "positionId": holding.id, "market": market.ticker,
-        "side": "LONG" if holding.is_long else "SHORT", "status": holding.status,
-        "size": _text(size(holding.quantums)), "maxSize": _text(size(holding.peak)),
-        "netFunding": _usdc(holding.net_funding),
-        "entryPrice": _average(market, holding.open_cost, holding.opened),
-        "exitPrice": _average(market, holding.close_cost, holding.closed),
-        "sumOpen": _text(size(holding.opened)), "sumClose": _text(size(holding.closed)),
-        "realizedPnl": _usdc(holding.realized),
-        "unrealizedPnl": _usdc(holding.unrealized(value)),
-        "createdAt": _iso(holding.created.time_ns),
-        "createdAtHeight": str(holding.created.height),
-        "closedAt": _iso(holding.ended.time_ns) if holding.ended else None,
+        "address": subaccount.owner, "subaccountNumber": subaccount.number,
+        "positionId": record.id, "market": market.ticker,
+        "side": "LONG" if record.is_long else "SHORT", "status": record.status,
+        "size": _text(size(record.quantums)), "maxSize": _text(size(record.peak)),
+        "netFunding": _usdc(record.net_funding),
+        "entryPrice": _average(market, record.open_cost, record.opened),
+        "exitPrice": _average(market, record.close_cost, record.closed),
+        "sumOpen": _text(size(record.opened)), "sumClose": _text(size(record.closed)),
+        "realizedPnl": _usdc(record.realized),
+        "unrealizedPnl": _usdc(record.unrealized or 0),
+        "createdAt": _iso(record.created.time_ns),
+        "createdAtHeight": str(record.created.height),
+        "closedAt": _iso(record.ended.time_ns) if record.ended else None,
     }  # fmt: skip
 
 
-def asset_fields(ledger: Ledger) -> Fields:
-    """Tell the USDC balance; a debt is a SHORT of positive size."""
+def asset_fields(subaccount: Subaccount, quote_quantums: int) -> Fields:
+    """Return a USDC balance; a debt is a SHORT of positive size."""
     return {
-        "address": ledger.subaccount.owner, "subaccountNumber": ledger.subaccount.number,
-        "assetId": "0", "symbol": "USDC",
-        "side": "SHORT" if ledger.collateral < 0 else "LONG",
-        "size": _usdc(abs(ledger.collateral)),
-    }  # fmt: skip
-
-
-def order_fields(order: Order, market: PerpetualMarket, when: Stamp, status: str) -> Fields:
-    """Tell how an order stands, in the indexer's word for its status."""
-    stateful = order.order_flags != SHORT_TERM
-    fields = {
-        "id": order.id, "subaccountId": subaccount_id(order.subaccount),
-        "clientId": str(order.client_id), "clobPairId": str(order.clob_pair_id),
-        "side": order.side, "size": _text(market.size(order.quantums)),
-        "price": _text(market.price(order.subticks)),
-        "type": _TYPES.get(order.condition_type, "LIMIT"),  # of a refused order it may be anything
-        "timeInForce": "IOC" if order.time_in_force == "IOC" else "GTT",
-        "postOnly": order.time_in_force == "POST_ONLY", "reduceOnly": order.reduce_only,
-        "orderFlags": str(order.order_flags),
-        "goodTilBlock": None if stateful else str(order.good_til_block),
-        "goodTilBlockTime": _iso(order.good_til_block_time * 1_000_000_000) if stateful else None,
-        "ticker": market.ticker, "clientMetadata": str(order.client_metadata),
-        "totalFilled": _text(market.size(order.filled)),
-        "updatedAt": _iso(when.time_ns), "updatedAtHeight": str(when.height),
-        "status": status,
-    }  # fmt: skip
-    if order.condition_type:
-        fields["triggerPrice"] = _text(market.price(order.trigger_subticks))
-    return fields
-
-
-def fill_fields(
-    order: Order, market: PerpetualMarket, quantums: int, subticks: int, *, id_: str,
-    liquidity: str, type_: str, quote: int, fee: int, builder_fee: int, when: Stamp,
-) -> Fields:  # fmt: skip
-    """Tell a fill of an order; `fee` is without the builder's, in quote quantums as `quote`."""
-    fields = {
-        "id": id_, "subaccountId": subaccount_id(order.subaccount), "side": order.side,
-        "size": _text(market.size(quantums)), "price": _text(market.price(subticks)),
-        "fee": _usdc(fee), "liquidity": liquidity, "type": type_, "orderId": order.id or None,
-        "clobPairId": str(order.clob_pair_id), "ticker": market.ticker,
-        "quoteAmount": _usdc(quote), "clientMetadata": str(order.client_metadata),
-        "createdAt": _iso(when.time_ns), "createdAtHeight": str(when.height),
-    }  # fmt: skip
-    return fields | ({"builderFee": _usdc(builder_fee)} if builder_fee else {})
-
-
-def transfer_fields(subaccount: Subaccount, quote_quantums: int, when: Stamp) -> Fields:
-    """Tell a deposit from the wallet, or negative a withdrawal to it."""
-    wallet = {"address": subaccount.owner}
-    ours = wallet | {"subaccountNumber": subaccount.number}
-    sender, recipient = (wallet, ours) if quote_quantums > 0 else (ours, wallet)
-    return {
-        "sender": sender, "recipient": recipient, "symbol": "USDC",
+        "address": subaccount.owner, "subaccountNumber": subaccount.number,
+        "assetId": "0", "symbol": "USDC", "side": "SHORT" if quote_quantums < 0 else "LONG",
         "size": _usdc(abs(quote_quantums)),
-        "type": "DEPOSIT" if quote_quantums > 0 else "WITHDRAWAL",
-        "createdAt": _iso(when.time_ns), "createdAtHeight": str(when.height),
-        "transactionHash": "",
     }  # fmt: skip
+
+
+def order_fields(subaccount: Subaccount, market: PerpetualMarket, record: OrderRecord) -> Fields:
+    """Return how an order stands, and why it was removed or refused if it was."""
+    stateful = record.order_flags != SHORT_TERM
+    fields = {
+        "id": record.id, "subaccountId": subaccount_id(subaccount),
+        "clientId": str(record.client_id), "clobPairId": str(market.clob_pair_id),
+        "side": record.side, "size": _text(market.size(record.quantums)),
+        "price": _text(market.price(record.subticks)),
+        "type": _TYPES.get(record.condition_type, "LIMIT"),  # a refused order's may be anything
+        "timeInForce": "IOC" if record.time_in_force == "IOC" else "GTT",
+        "postOnly": record.time_in_force == "POST_ONLY", "reduceOnly": record.reduce_only,
+        "orderFlags": str(record.order_flags),
+        "goodTilBlock": None if stateful else str(record.good_til_block),
+        "goodTilBlockTime": _iso(record.good_til_block_time * _SECOND_NS) if stateful else None,
+        "ticker": market.ticker, "clientMetadata": str(record.client_metadata),
+        "totalFilled": _text(market.size(record.filled)),
+        "updatedAt": _iso(record.updated.time_ns), "updatedAtHeight": str(record.updated.height),
+        "status": record.status,
+    }  # fmt: skip
+    if record.condition_type:
+        fields["triggerPrice"] = _text(market.price(record.trigger_subticks))
+    if record.reason.startswith(_REMOVED):
+        fields["totalOptimisticFilled"] = fields["totalFilled"]
+    return fields | ({"removalReason": record.reason} if record.reason else {})
+
+
+def fill_fields(subaccount: Subaccount, market: PerpetualMarket, record: FillRecord) -> Fields:
+    """Return a fill; its fee is without the builder's, and with what insurance took."""
+    bought = record.quantums > 0
+    fields = {
+        "id": record.id, "subaccountId": subaccount_id(subaccount),
+        "side": "BUY" if bought else "SELL", "size": _text(market.size(abs(record.quantums))),
+        "price": _text(market.price(record.subticks)),
+        "fee": _usdc(record.fee - record.builder_fee + record.insurance),
+        "liquidity": record.liquidity, "type": record.status, "orderId": record.order_id or None,
+        "clobPairId": str(market.clob_pair_id), "ticker": market.ticker,
+        "quoteAmount": _usdc(record.quote if bought else -record.quote),
+        "clientMetadata": str(record.client_metadata),
+        "createdAt": _iso(record.created.time_ns),
+        "createdAtHeight": str(record.created.height),
+    }  # fmt: skip
+    return fields | ({"builderFee": _usdc(record.builder_fee)} if record.builder_fee else {})
+
+
+def transfer_fields(subaccount: Subaccount, record: TransferRecord) -> Fields:
+    """Return a transfer: to or from another subaccount, or else a wallet."""
+    ours = _party(subaccount)
+    other = _party(record.other) if record.other else {"address": record.wallet or subaccount.owner}
+    sender, recipient = (other, ours) if record.quote_quantums > 0 else (ours, other)
+    return {
+        "sender": sender, "recipient": recipient, "symbol": record.ticker,
+        "size": _usdc(abs(record.quote_quantums)), "type": record.status,
+        "createdAt": _iso(record.created.time_ns),
+        "createdAtHeight": str(record.created.height), "transactionHash": "",
+    }  # fmt: skip
+
+
+def _party(subaccount: Subaccount) -> Fields:
+    return {"address": subaccount.owner, "subaccountNumber": subaccount.number}
+
+
+def subaccount_fields(ledger: Ledger, height: int) -> Fields:
+    """Return an account as REST and a snapshot do: funding counts before it is settled.
+
+    The indexer knows the tier's fraction alone: no open interest makes its free collateral less.
+    `height` is the block processed last; what the one at hand has changed already is said to be
+    of that one.
+    """
+    updated = ledger.touched or height
+    subaccount, net = ledger.subaccount, ledger.margin.net_collateral
+    required = sum(  # integers
+        -(-abs(part.net_notional) * ledger.holdings[ticker].market.imf_ppm // PPM)
+        for ticker, part in ledger.worth.parts.items()
+    )
+    return {
+        "address": subaccount.owner, "subaccountNumber": subaccount.number,
+        "equity": _usdc(net), "freeCollateral": _usdc(net - required),
+        "openPerpetualPositions": {
+            ticker: position_fields(subaccount, held.market, standing(ledger, held, owed=True))
+            for ticker, held in ledger.holdings.items()
+        },
+        "assetPositions": {
+            "USDC": asset_fields(subaccount, ledger.collateral + ledger.unsettled)
+        },
+        "marginEnabled": True, "updatedAtHeight": str(updated),
+        "latestProcessedBlockHeight": str(max(height, updated)),
+    }  # fmt: skip
+
+
+def standing(ledger: Ledger, holding: Holding, *, owed: bool = False) -> PositionRecord:
+    """Return a position as it stands, at its present value; with the funding `owed` if asked."""
+    part = ledger.worth.parts.get(holding.market.ticker) if holding.quantums else None
+    record = holding.record(0 if part is None else part.net_notional)
+    if not owed:
+        return record
+    funded = record.net_funding + ledger.owed_ppm(holding) // PPM
+    return msgspec.structs.replace(record, net_funding=funded)
 
 
 # === Account frames ===
 
+# What happened to a subaccount as the messages of its channel: a snapshot first, then updates, each
+# with all that one event did.
 
-def snapshot(ledger: Ledger, when: Stamp) -> Fields:
-    """Return the contents that a subscription begins with; no order is open yet."""
-    margin, height = ledger.margin, str(when.height)
-    subaccount = {
-        "address": ledger.subaccount.owner, "subaccountNumber": ledger.subaccount.number,
-        "equity": _usdc(margin.net_collateral),
-        "freeCollateral": _usdc(margin.free_collateral),
-        "openPerpetualPositions": {
-            ticker: position_fields(ledger, held) for ticker, held in ledger.holdings.items()
-        },
-        "assetPositions": {"USDC": asset_fields(ledger)},
-        "marginEnabled": True, "updatedAtHeight": height,
-        "latestProcessedBlockHeight": height,
-    }  # fmt: skip
-    return {"subaccount": subaccount, "orders": [], "blockHeight": height}
+
+class Changes(msgspec.Struct, gc=False):
+    """What was done to one subaccount and is still to be reported; `markets` are those it names."""
+
+    fills: list[FillRecord] = []
+    orders: dict[str, OrderRecord] = {}
+    holdings: dict[str, Holding] = {}
+    transfers: list[TransferRecord] = []
+    markets: dict[str, PerpetualMarket] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.orders or self.holdings or self.transfers)
+
+    def touch(self, holdings: Iterable[Holding]) -> None:
+        """Report these positions too."""
+        self.holdings |= {holding.id: holding for holding in holdings}
+
+
+def update(ledger: Ledger, changes: Changes, height: int) -> Fields:
+    """Return the contents that report changes; of transfers one message holds one, the last."""
+    us, markets = ledger.subaccount, changes.markets
+    moved = bool(changes.holdings or changes.transfers)
+    parts = {
+        "fills": [fill_fields(us, markets[fill.ticker], fill) for fill in changes.fills],
+        "perpetualPositions": [
+            position_fields(us, held.market, standing(ledger, held))
+            for held in changes.holdings.values()
+        ],
+        "assetPositions": [asset_fields(us, ledger.collateral)] if moved else [],
+        "transfers": transfer_fields(us, changes.transfers[-1]) if changes.transfers else None,
+        "orders": [
+            order_fields(us, markets[order.ticker], order) for order in changes.orders.values()
+        ],
+        "blockHeight": str(height),
+    }
+    return {name: what for name, what in parts.items() if what}
+
+
+def snapshot(ledger: Ledger, height: int, orders: Iterable[Fields] = ()) -> Fields:
+    """Return the contents that a subscription begins with; `orders` are the open ones' rows."""
+    subaccount = subaccount_fields(ledger, height)
+    return {"subaccount": subaccount, "orders": list(orders), "blockHeight": str(height)}
 
 
 def account_frame(
@@ -1968,11 +2341,223 @@ def account_frame(
     return ws_frame(when.seq, when.at, when.at, "paper", text)
 
 
+# === Liquidation ===
+
+# What the chain does to an account in breach, and to one worth less than nothing: which order it
+# makes, what a block lets it take, and who pays for what that brings too little.
+
+_LIQUIDATION: Final = -1
+
+
+class Backstop:
+    """The insurance funds, and what the block at hand still lets liquidations take.
+
+    It counts notional by position and what the funds lost by subaccount, and remembers by
+    collateral pool when an account was last seen worth less than nothing.
+    """
+
+    def __init__(self, terms: LiquidationTerms, funds: InsuranceFunds):
+        self.terms, self.funds = terms, funds
+        self._taken: dict[Subaccount, dict[str, int]] = {}
+        self._lost: Counter[Subaccount] = Counter()
+        self._negative_at: dict[str, int] = {}
+
+    def begin_block(self) -> None:
+        """Forget what the last block took."""
+        self._taken.clear()
+        self._lost.clear()
+
+    def left(self, subaccount: Subaccount, ticker: str) -> int:
+        """Return the notional that may be liquidated of a position: each once a block."""
+        taken = self._taken.get(subaccount, {})
+        most = self.terms.max_subaccount_notional
+        return 0 if ticker in taken else max(0, most - sum(taken.values()))  # integers
+
+    def took(self, subaccount: Subaccount, ticker: str, notional: int) -> None:
+        """Count a position as liquidated in this block."""
+        self._taken.setdefault(subaccount, {})[ticker] = notional
+
+    def covers(self, subaccount: Subaccount, market: PerpetualMarket, delta: int) -> bool:
+        """Tell whether the market's fund can take `delta` in, and the block lets it."""
+        lost = self._lost[subaccount] - min(0, delta)
+        within = delta >= 0 or lost <= self.terms.max_subaccount_insurance_lost
+        return within and self.funds.covers(market, delta)
+
+    def take(self, subaccount: Subaccount, market: PerpetualMarket, delta: int) -> None:
+        """Let the market's fund take in what a match brings, or negative pay for it."""
+        self._lost[subaccount] -= min(0, delta)
+        self.funds.take(market, delta)
+
+    def notice(self, ledger: Ledger, block: int) -> None:
+        """Remember the block if the account is worth less than nothing."""
+        if ledger.margin.net_collateral < 0:
+            self._negative_at[_pool_of(ledger)] = block
+
+    def blocks(self, ledger: Ledger, block: int) -> bool:
+        """Tell whether nothing may leave the account's collateral pool."""
+        return withdrawals_blocked(block, self._negative_at.get(_pool_of(ledger)))
+
+
+def _pool_of(ledger: Ledger) -> str:
+    return collateral_pool(holding.market for holding in ledger.holdings.values())
+
+
+def liquidation_order(ledger: Ledger, holding: Holding, terms: LiquidationTerms) -> Order:
+    """Return the order by which the chain closes a position, or some of it, at any price down to.
+
+    `terms.max_subaccount_notional` is what the block still allows the subaccount.
+    """
+    market, held = holding.market, holding.quantums
+    price, exponent, _ = ledger.worth.oracles[market.ticker]
+    part = ledger.worth.parts[market.ticker]
+    worst = fillable_subticks(
+        fillable_price(ledger.margin, part, held, terms), is_long=holding.is_long,
+        quantum_conversion_exponent=market.quantum_conversion_exponent,
+        subticks_per_tick=market.subticks_per_tick,
+    )  # fmt: skip
+    return _closing(ledger, market, liquidation_size(market, held, price, exponent, terms), worst)
+
+
+def deleveraging(ledger: Ledger, holding: Holding) -> tuple[Order, int]:
+    """Return the order that hands a whole position to a counterparty, and what it pays for it.
+
+    At the bankruptcy price of an account worth less than nothing, else at the oracle's; free of
+    fees. The quote quantums are unsigned, but may be negative: then the account pays to sell.
+    """
+    market, held = holding.market, holding.quantums
+    received = ledger.worth.parts[market.ticker].net_notional
+    if ledger.margin.net_collateral < 0:
+        received = bankruptcy(ledger, market, -held)
+    quote = received if held > 0 else -received
+    price = fill_to_quote(quote, 1, -market.quantum_conversion_exponent) // abs(held)
+    return _closing(ledger, market, -held, price), quote
+
+
+def _closing(ledger: Ledger, market: PerpetualMarket, quantums: int, subticks: int) -> Order:
+    return Order(
+        subaccount=ledger.subaccount, client_id=0, clob_pair_id=market.clob_pair_id,
+        side="BUY" if quantums > 0 else "SELL", quantums=abs(quantums), subticks=subticks,
+        time_in_force="IOC", order_flags=_LIQUIDATION, liquidation=True,
+    )  # fmt: skip
+
+
+# === Settlement ===
+
+# How a match changes hands between accounts, whatever venue they are of: those with a ledger pay,
+# are charged and must be able to, the others are a crowd that always can.
+
+
+class House(Protocol):
+    """What must be known of a venue to settle a match on it."""
+
+    @property
+    def ledgers(self) -> Mapping[Subaccount, Ledger]:
+        """Return the accounts that pay."""
+
+    @property
+    def backstop(self) -> Backstop:
+        """Return what stands behind liquidations."""
+
+    def fees_of(self, ledger: Ledger) -> Fees:
+        """Return what an account's fills cost in the block at hand."""
+
+    def book(self, order: Order, fill: Filled) -> None:
+        """Book one side of a match; when it happened is the venue's to say."""
+
+
+class Clearing:
+    """The accounts of one market as its book meets them."""
+
+    __slots__ = ("_house", "market")
+
+    def __init__(self, house: House, market: PerpetualMarket):
+        self._house, self.market = house, market
+
+    def position(self, subaccount: Subaccount) -> int:
+        """Return the signed position; the crowd has none to speak of."""
+        ledger = self._house.ledgers.get(subaccount)
+        return 0 if ledger is None else ledger.position(self.market.ticker)
+
+    def check(self, match: Match) -> int:
+        """Judge the collateral of those who have a ledger, and the fund behind a liquidation."""
+        failed = 0
+        for who, (ledger, order, liquidity) in zip(_WHO, self._parties(match), strict=True):
+            if ledger is not None and not self._can_pay(ledger, order, match, liquidity):
+                failed |= who
+        return failed
+
+    def settle(self, match: Match) -> None:
+        """Book the match with those who have a ledger."""
+        for ledger, order, liquidity in self._parties(match):
+            if ledger is not None:
+                self._house.book(order, self._fill(ledger, order, match, liquidity))
+
+    def _parties(self, match: Match) -> tuple[tuple[Ledger | None, Order, str], ...]:
+        ledgers = self._house.ledgers
+        return (
+            (ledgers.get(match.maker.subaccount), match.maker, "MAKER"),
+            (ledgers.get(match.taker.subaccount), match.taker, "TAKER"),
+        )
+
+    def _can_pay(self, ledger: Ledger, order: Order, match: Match, liquidity: str) -> bool:
+        if order.liquidation:
+            delta = self._insurance(ledger, order, match)
+            return self._house.backstop.covers(ledger.subaccount, self.market, delta)
+        due = self._charge(ledger, order, match, liquidity).total
+        return affords(ledger, self.market, order.sign * match.quantums, match.subticks, due)
+
+    def _fill(self, ledger: Ledger, order: Order, match: Match, liquidity: str) -> Filled:
+        due, insurance, type_ = self._charge(ledger, order, match, liquidity), 0, "LIMIT"
+        if order.liquidation:
+            insurance, type_ = self._insurance(ledger, order, match), "LIQUIDATED"
+            self._house.backstop.take(ledger.subaccount, self.market, insurance)
+        elif match.taker.liquidation:
+            type_ = "LIQUIDATION"
+        return Filled(
+            market=self.market, quantums=order.sign * match.quantums, subticks=match.subticks,
+            fee=due.total, builder_fee=due.builder_fee, insurance=insurance, type=type_,
+            liquidity=liquidity, order_id=order.id, client_metadata=order.client_metadata,
+        )  # fmt: skip
+
+    def _charge(self, ledger: Ledger, order: Order, match: Match, liquidity: str) -> Charge:
+        return charge(
+            self.market.quote_quantums(match.quantums, match.subticks), liquidity,
+            self._house.fees_of(ledger), builder_fee_ppm=order.builder_fee_ppm,
+            liquidation=match.taker.liquidation,
+        )  # fmt: skip
+
+    def _insurance(self, ledger: Ledger, order: Order, match: Match) -> int:
+        """Return what a match of a liquidation brings the insurance fund; negative it pays."""
+        quote = self.market.quote_quantums(match.quantums, match.subticks)
+        broke_at = bankruptcy(ledger, self.market, order.sign * match.quantums)
+        most = self._house.backstop.terms.max_liquidation_fee_ppm
+        return insurance_fund_delta(broke_at, -order.sign * quote, most)
+
+
+_WHO: Final = (MAKER, TAKER)
+
+
+def submit(desk: Desk, ledger: Ledger, market: PerpetualMarket, order: Order, fees: Fees) -> str:
+    """Take a stateful order into the block at hand; name what the chain refuses it for, if so.
+
+    A long-term one is judged as if filled at its own price, with the builder's fee reckoned from
+    base quantums, as the chain does it there alone.
+    """
+    waiting, error = desk.waiting.submit(order, desk.book.orders)
+    if not error and order.order_flags == LONG_TERM:
+        quote = market.quote_quantums(order.quantums, order.subticks)
+        cost = fees.of(quote, "MAKER") + fee(order.quantums, order.builder_fee_ppm)
+        if not affords(ledger, market, order.sign * order.quantums, order.subticks, cost):
+            error = "ErrStatefulOrderCollateralizationCheckFailed"
+    if not error:
+        desk.waiting = waiting
+    return error
+
+
 # === Latency ===
 
-
-class PaperError(Exception):
-    """The caller asked for a venue that cannot be: a latency below 0, an unknown queue model."""
+# How long a message of ours is on its way: a recipe, and the draws of one run. Time itself comes
+# with the views.
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -2015,6 +2600,9 @@ class Latency(msgspec.Struct, frozen=True):
 
 # === Queue position ===
 
+# How much stands before an order of ours at its price, as the recorded levels and the tape let one
+# suppose. A level is told as a sum: who of it leaves is a matter of the model.
+
 QueuePosition = Literal["pessimistic", "proportional", "optimistic"]
 """Who is thought to leave when a level that we rest at shrinks without a trade.
 
@@ -2022,7 +2610,10 @@ Pessimistic: those behind us, until none is left. Proportional: everybody alike.
 nobody stands before us in the first place.
 """
 
-_TAPE_LAG_BLOCKS: Final = 2  # book and tape tell of one trade within so many blocks
+_SIDES: Final[tuple[Side, ...]] = ("BUY", "SELL")
+_OPPOSITE: Final[dict[str, Side]] = {"BUY": "SELL", "SELL": "BUY"}
+_TAPE_LAG_BLOCKS: Final = 2  # book and tape show one trade within so many blocks
+_WATCHED_LEVELS: Final = 20  # a side; farther orders keep the place in which they were last seen
 
 
 class Place:
@@ -2067,7 +2658,89 @@ class Place:
         self.block = block
 
 
+class Places:
+    """Where our orders rest in the queues of one market's recorded levels.
+
+    What left a level and was made up for between two looks we may have been behind of: it still
+    stands before us.
+    """
+
+    __slots__ = ("_by_side", "_model")
+
+    def __init__(self, model: QueuePosition):
+        self._model = model
+        self._by_side: dict[Side, dict[Key, Place]] = {side: {} for side in _SIDES}
+
+    def stand(self, order: Order, market: PerpetualMarket, view: MarketView) -> None:
+        """Take the last place at an order's price: all that is visible there stands before."""
+        price = float(market.price(order.subticks))
+        levels = view.book.bids() if order.side == "BUY" else view.book.asks()
+        level = next((level for level in levels if level.price == price), None)
+        visible, offset = 0, 0
+        if level is not None:
+            visible, offset = market.floor_quantums(level.size_text), level.offset
+        ahead = 0 if self._model == "optimistic" else visible
+        place = Place(price, visible, ahead, offset, view.chain.time_ns)
+        self._by_side[order.side][order.key] = place
+
+    def watch(self, resting: Collection[Key], market: PerpetualMarket, view: MarketView) -> None:
+        """Take in how the levels at which we rest have changed: each block, and at each trade."""
+        block, proportional = _block_and_hour(view)[0], self._model == "proportional"
+        for side, places in self._by_side.items():
+            for key in [key for key in places if key not in resting] if places else ():
+                del places[key]
+            if not places:
+                continue
+            book, buys = view.book, side == "BUY"
+            shown = book.bids(_WATCHED_LEVELS) if buys else book.asks(_WATCHED_LEVELS)
+            levels = {level.price: level for level in shown}
+            worst = shown[-1].price if len(shown) == _WATCHED_LEVELS else None
+            for place in places.values():
+                level = levels.get(place.price)
+                if level is not None:
+                    if level.offset != place.offset:
+                        size = market.floor_quantums(level.size_text)
+                        place.see(size, level.offset, block, proportional=proportional)
+                elif place.visible and (worst is None or (place.price > worst) == buys):
+                    place.see(0, 0, block, proportional=proportional)
+
+    def reached(
+        self, side: Side, resting: Mapping[Key, Order], market: PerpetualMarket, view: MarketView,
+        *, at: int, quantums: int, at_ns: int,
+    ) -> int:  # fmt: skip
+        """Return how many quantums of a trade at a price reach orders of ours on a side.
+
+        A trade beyond our price has passed all that stood before us; one of a block from before
+        we stood there says nothing.
+        """
+        places = self._by_side[side]
+        if not places:
+            return 0
+        self.watch(resting, market, view)
+        total, step, block = 0, market.step_base_quantums, _block_and_hour(view)[0]
+        ours = [order for order in resting.values() if order.side == side]
+        for order in sorted(ours, key=lambda order: -order.sign * order.subticks):
+            beyond, place = order.sign * (order.subticks - at), places[order.key]
+            if beyond < 0 or at_ns <= place.since_ns:
+                continue
+            if beyond:
+                place.ahead = 0
+            spare = place.pass_by(quantums, block) if not beyond else quantums
+            wanted = min(order.remaining, spare - total)
+            total += max(0, wanted - wanted % step)
+        return total
+
+
+def _block_and_hour(view: MarketView) -> tuple[int, int]:
+    # Without a block stream, seconds stand for blocks: the chain makes about one a second.
+    chain = view.chain
+    return chain.height or view.at // _SECOND_NS, (chain.time_ns or view.at) // _HOUR_NS
+
+
 # === Optimism ===
+
+# How far the tape bears out what we assumed to trade: a figure beside the profit, which it changes
+# nothing of.
 
 
 class _Claim(msgspec.Struct, gc=False):
@@ -2150,323 +2823,482 @@ def _share_missing(found: int, of: int) -> float | None:
 
 # === Limits ===
 
-# Every attempt counts, failed ones too. Sources: x/clob/rate_limit; governance may change them.
+# How much of what an owner may send within how many blocks: all of these hold at once, and failed
+# attempts count. Source: x/clob/rate_limit; governance may change them.
 
 _RATES: Final = {
     # Stateful or not: blocks, and the most within them.
     True: ((1, 2), (100, 20)),
     False: ((5, 4_000),),
 }
+_RATED: Final = {True: "stateful orders", False: "short-term orders and cancels"}
 
 
 class Attempts:
-    """What was sent block by block, held against what the chain takes."""
+    """What one owner sent block by block, held against what the chain takes."""
 
     def __init__(self) -> None:
         self._sent: dict[bool, Counter[int]] = {kind: Counter() for kind in _RATES}
 
-    def exceed(self, block: int, *, stateful: bool) -> bool:
-        """Count one attempt in a block; tell whether it is one too many."""
+    def objection(self, block: int, *, stateful: bool, weight: int = 1) -> str:
+        """Count an attempt in a block, a batch of cancels as two; say which limit it exceeds."""
         sent, rates = self._sent[stateful], _RATES[stateful]
-        sent[block] += 1
+        sent[block] += weight
         for past in [past for past in sent if past <= block - rates[-1][0]]:
             del sent[past]
-        return any(
-            sum(number for past, number in sent.items() if past > block - blocks) > most
-            for blocks, most in rates
-        )
+        for blocks, most in rates:
+            recent = (number for past, number in sent.items() if past > block - blocks)
+            count = sum(recent)  # integers
+            if count > most:
+                kind = f"{most} {_RATED[stateful]} per {blocks} blocks"
+                return f"rate of {count} exceeds the limit of {kind}"
+        return ""
 
 
-# === Desk ===
+# === Recorded market ===
 
-# One market as our orders meet it: the recorded market appears on our book as the crowd, as
-# makers while an order of ours is matched, as takers when it comes to orders of ours that rest.
+# One market's recorded book on ours: as makers while an order of ours is matched, as takers when
+# it comes to orders of ours that rest. What stands against a match, dydx_data says.
 
-_SIDES: Final[tuple[Side, ...]] = ("BUY", "SELL")
-_OPPOSITE: Final[dict[str, Side]] = {"BUY": "SELL", "SELL": "BUY"}
 _MOST_TAKEN: Final = 256
-_WATCHED_LEVELS: Final = 20  # a side; farther orders keep the place in which they were last seen
 _TAPE: Final = 0  # the offset of what no recorded level has offered
 _CROWD: Final = Subaccount("recorded market", 0)
 
 
-def _block_and_hour(view: MarketView) -> tuple[int, int]:
-    # Without a block stream, seconds stand for blocks: the chain makes about one a second.
-    chain = view.chain
-    return chain.height or view.at // _SECOND_NS, (chain.time_ns or view.at) // _HOUR_NS
+def matches(view: MarketView) -> bool:
+    """Tell whether the venue would match on what is known of a market."""
+    return not stopping(view, "match")
 
 
-class _Ours(Order, gc=False, kw_only=True):
-    """An order of ours: what its builder takes of each fill is not the book's business."""
+class Crowd:
+    """The recorded levels of one market as orders, less what we took of each already."""
 
-    builder_fee_ppm: int = 0
+    __slots__ = ("_near", "_taken", "_view")
 
-    @classmethod
-    def sent(cls, subaccount: Subaccount, request: OrderRequest) -> "_Ours":
-        order = cast("_Ours", cls.of(subaccount, request))
-        order.builder_fee_ppm = request.builder_fee_ppm
-        return order
-
-
-def _builder_ppm(order: Order) -> int:
-    return order.builder_fee_ppm if isinstance(order, _Ours) else 0
-
-
-class _Desk:
-    __slots__ = (
-        "_near", "_places", "_taken", "book", "inbox", "market", "traded", "venue", "view",
-        "waiting",
-    )  # fmt: skip
-
-    def __init__(self, venue: "PaperVenue", view: MarketView, market: PerpetualMarket):
-        self.venue, self.view, self.market = venue, view, market
-        self.book = OrderBook(market, self)
-        # What is on its way, with its arrival; stateful orders that are not on the book; the
-        # lowest and the highest trade of the block, in subticks.
-        self.inbox: list[tuple[int, Order | CancelRequest]] = []
-        self.waiting = Waiting()
-        self.traded: tuple[int, ...] = ()
+    def __init__(self, view: MarketView):
+        self._view = view
         # What we took of a recorded level, by its side, subticks and version.
         self._taken: Counter[tuple[Side, int, int]] = Counter()
-        self._places: dict[Side, dict[Key, Place]] = {side: {} for side in _SIDES}
         # Our best price of a side, in subticks and as the views write it.
         self._near: dict[Side, tuple[int, float]] = dict.fromkeys(_SIDES, (0, 0.0))
 
-    @property
-    def readable(self) -> bool:
-        """Tell whether the book can be believed and the market trades."""
-        view = self.view
-        trusted = view.book.known and view.oracle is not None and not view.quality.stale
-        return trusted and view.status in ("ACTIVE", "")
-
-    @property
-    def busy(self) -> bool:
-        """Tell whether anything of ours is on its way, waits or rests."""
-        waiting = self.waiting
-        return bool(self.inbox or self.book.orders or waiting.placed or waiting.untriggered)
-
-    @property
-    def stateful(self) -> int:
-        """Count our stateful orders, those on their way too."""
-        sent = (request for _, request in self.inbox if isinstance(request, Order))
-        open_ = chain(sent, self.book.orders.values(), self.waiting.placed)
-        long = sum(order.order_flags != SHORT_TERM for order in open_)
-        return long + len(self.waiting.untriggered)
-
-    def arrived(self, at: int) -> Sequence[Order | CancelRequest]:
-        """Take out what has arrived, in the order of its arrival."""
-        if not self.inbox:
-            return ()
-        due = sorted((sent for sent in self.inbox if sent[0] <= at), key=itemgetter(0))
-        self.inbox = [sent for sent in self.inbox if sent[0] > at]
-        return [request for _, request in due]
-
-    def clear(self) -> list[Order]:
-        """Take out, and return, all that rests or waits."""
-        gone = [*self.book.orders.values(), *self.waiting.placed, *self.waiting.untriggered]
-        for key in list(self.book.orders):
-            self.book.cancel(key)
-        self.waiting = Waiting()
-        return gone
-
-    # --- collateral
-
-    def position(self, subaccount: Subaccount) -> int:
-        ours = subaccount == self.venue.subaccount  # the crowd has no position to speak of
-        return self.venue.ledger.position(self.market.ticker) if ours else 0
-
-    def check(self, match: Match) -> int:
-        """Judge our collateral; the crowd's orders were good when they were recorded."""
-        order, _, liquidity, quote = self._parties(match)
-        if order.liquidation:
-            delta = self._insurance(order, match.quantums, quote)
-            return 0 if self.venue.insures(self.market, delta) else TAKER
-        due = charge(quote, liquidity, self.venue.fees, builder_fee_ppm=_builder_ppm(order))
-        signed = order.sign * match.quantums
-        if self.venue.ledger.affords(self.market, signed, match.subticks, due.total):
-            return 0
-        return TAKER if liquidity == "TAKER" else MAKER
-
-    def settle(self, match: Match) -> None:
-        """Book the match and remember what it took from the recorded level."""
-        order, crowd, liquidity, quote = self._parties(match)
-        size, at, venue, view = match.quantums, match.subticks, self.venue, self.view
-        due = charge(
-            quote, liquidity, venue.fees,
-            builder_fee_ppm=_builder_ppm(order), liquidation=order.liquidation,
-        )  # fmt: skip
-        insurance, type_ = 0, "LIMIT"
-        if order.liquidation:
-            insurance, type_ = self._insurance(order, size, quote), "LIQUIDATED"
-            venue.insure(self.market, insurance)
-        venue.fill(
-            self, order, size, at, liquidity, type_, due.total, insurance,
-            builder_fee=due.builder_fee,
-        )  # fmt: skip
-        offset = crowd.client_metadata
-        venue.optimism.claim(
-            self.market.ticker, match.taker.side, at, size, quote,
-            since_ns=view.chain.time_ns, at=venue.at, witnessed=offset == _TAPE,
-        )  # fmt: skip
-        if offset != _TAPE:
-            self._taken[crowd.side, crowd.subticks, offset] += size
-            if len(self._taken) > _MOST_TAKEN:
-                self._forget_taken()
-
-    def _insurance(self, order: Order, quantums: int, quote: int) -> int:
-        """Return what a match of a liquidation brings the insurance fund; negative it pays."""
-        bankruptcy = self.venue.ledger.bankruptcy(self.market, order.sign * quantums)
-        most = self.venue.terms.max_liquidation_fee_ppm
-        return risk.insurance_fund_delta(bankruptcy, -order.sign * quote, most)
-
-    def _forget_taken(self) -> None:
-        """Forget what was taken of levels that have changed since."""
-        sides = {"SELL": self.view.book.asks(), "BUY": self.view.book.bids()}
-        offsets = {(side, level.offset) for side, levels in sides.items() for level in levels}
-        kept = {key: size for key, size in self._taken.items() if (key[0], key[2]) in offsets}
-        self._taken = Counter(kept)
-
-    def _parties(self, match: Match) -> tuple[Order, Order, str, int]:
-        quote = self.market.quote_quantums(match.quantums, match.subticks)
-        if match.taker.subaccount == self.venue.subaccount:
-            return match.taker, match.maker, "TAKER", quote
-        return match.maker, match.taker, "MAKER", quote
-
-    # --- the recorded market
-
-    def crowd(self, side: Side, subticks: int) -> Iterable[Order]:
-        """Yield what the recorded book offers a taker, as orders, up to its limit."""
-        book, buys = self.view.book, side == "BUY"
-        opposite = _OPPOSITE[side]
-        levels = (book.asks() if buys else book.bids()) if self.readable else []
+    def offers(self, market: PerpetualMarket, side: Side, subticks: int) -> Iterator[Order]:
+        """Yield what the recorded book offers a taker of this side, up to its limit."""
+        book, buys, opposite = self._view.book, side == "BUY", _OPPOSITE[side]
+        levels = (book.asks() if buys else book.bids()) if matches(self._view) else []
         for number, level in enumerate(levels):
             try:
-                at = self.market.subticks(level.price_text)
+                at = market.subticks(level.price_text)
                 if at > subticks if buys else at < subticks:
                     return
-                left = self.market.quantums(level.size_text)
+                left = market.quantums(level.size_text)
             except GridError:  # nobody could have traded there
                 continue
             left -= self._taken[opposite, at, level.offset]
             if left > 0:
-                yield self._crowd_order(opposite, left, at, number, level.offset)
+                yield crowd_order(market, opposite, left, at, number, level.offset)
 
-    def crossing(self) -> Iterable[Order]:
+    def crossing(self, market: PerpetualMarket, book: OrderBook) -> Iterator[Order]:
         """Yield the recorded levels that have come to orders of ours, as takers."""
-        for side in _SIDES if self.book.orders else ():
-            buys, recorded = side == "BUY", self.view.book
-            ours = self.book.best_bid if buys else self.book.best_ask
+        recorded = self._view.book
+        for side in _SIDES if book.orders else ():
+            buys = side == "BUY"
+            ours = book.best_bid if buys else book.best_ask
             theirs = recorded.best_ask if buys else recorded.best_bid
             if ours is None or theirs is None:
                 continue
             if self._near[side][0] != ours:
-                self._near[side] = (ours, float(self.market.price(ours)))
+                self._near[side] = (ours, float(market.price(ours)))
             near = self._near[side][1]
             if theirs.price > near if buys else theirs.price < near:
-                continue  # as nearly always, and told without a look at the levels
-            for order in self.crowd(side, ours):
+                continue  # as nearly always, and known without a look at the levels
+            for order in self.offers(market, side, ours):
                 order.time_in_force = "IOC"
                 yield order
 
-    def trigger_prices(self) -> list[Fraction]:
-        """Return what the block's end holds against triggers; nothing without an oracle price."""
-        oracle = self.view.oracle
-        if oracle is None:
-            return []
-        price = oracle_subticks(self.market, oracle.digits, oracle.exponent)
-        most = self.venue.min_price_change_ppm
-        return trigger_prices(price, self.traded, min_price_change_ppm=most)
+    def took(self, order: Order, quantums: int) -> None:
+        """Remember what we took of a recorded level; what a trade brought us was none's."""
+        if order.client_metadata != _TAPE:
+            self._taken[order.side, order.subticks, order.client_metadata] += quantums
+            if len(self._taken) > _MOST_TAKEN:
+                self._forget()
 
-    def _crowd_order(
-        self, side: Side, quantums: int, subticks: int, number: int, offset: int
-    ) -> Order:
-        return Order(
-            subaccount=_CROWD, client_id=number, clob_pair_id=self.market.clob_pair_id,
-            side=side, quantums=quantums, subticks=subticks, client_metadata=offset,
+    def _forget(self) -> None:
+        """Forget what was taken of levels that have changed since."""
+        sides = {"SELL": self._view.book.asks(), "BUY": self._view.book.bids()}
+        offsets = {(side, level.offset) for side, levels in sides.items() for level in levels}
+        kept = {key: size for key, size in self._taken.items() if (key[0], key[2]) in offsets}
+        self._taken = Counter(kept)
+
+
+def crowd_order(
+    market: PerpetualMarket, side: Side, quantums: int, subticks: int, number: int = 0,
+    offset: int = _TAPE,
+) -> Order:  # fmt: skip
+    """Return an order of the recorded market; its metadata is the version of its level."""
+    return Order(
+        subaccount=_CROWD, client_id=number, clob_pair_id=market.clob_pair_id,
+        side=side, quantums=quantums, subticks=subticks, client_metadata=offset,
+    )  # fmt: skip
+
+
+# === Paper account ===
+
+# Our side of the venue: what happens to our money, and the frames that report it. It knows no book;
+# what it books and reports, the markets below say.
+
+
+class Seen:
+    """What a venue has seen: each market's view, the newest of them, and the block it is in."""
+
+    __slots__ = ("block", "hour", "now", "views")
+
+    def __init__(self) -> None:
+        self.now: MarketView | None = None
+        self.views: dict[str, MarketView] = {}
+        self.block = self.hour = 0
+
+    @property
+    def at(self) -> int:
+        """Return the event time, in nanoseconds: that of the newest view."""
+        return 0 if self.now is None else self.now.at
+
+    @property
+    def when(self) -> Stamp:
+        """Return the moment of the newest view."""
+        view = self.now
+        if view is None:
+            return NEVER
+        return Stamp(view.seq, view.at, view.chain.time_ns or view.at, view.chain.height)
+
+
+class PaperAccount:
+    """Our subaccount at a venue: its ledger, and what the event at hand did to it.
+
+    `refusals` counts what the chain would not have taken. `owed` are hours of funding by ticker
+    whose price or rate is not known yet: they accrue when it is, or at the worst rate once the
+    position changes.
+    """
+
+    def __init__(self, ledger: Ledger, seen: Seen, backstop: Backstop, fees: Fees | None = None):
+        self.ledger, self.backstop = ledger, backstop
+        self.ledgers = {ledger.subaccount: ledger}
+        self.refusals: Counter[str] = Counter()
+        self.owed: dict[str, int] = {}
+        self._seen = seen
+        self._chosen_fees = fees
+        self._tier: tuple[int, FeeTier] | None = None  # and the block it was found in
+        self._changes = Changes()
+        self._messages = 0
+
+    # --- money
+
+    def fees_of(self, ledger: Ledger) -> Fees:
+        """Return what fills cost in the block at hand: what was chosen, or the account's tier.
+
+        The tier is that of its own fills of 30 days, until the block before. What everybody
+        traded is not known, so those tiers that ask for a share of it are never reached.
+        """
+        if self._chosen_fees is not None:
+            return self._chosen_fees
+        when = self._seen.when
+        block = when.height or when.time_ns // _SECOND_NS
+        if self._tier is None or block != self._tier[0]:
+            self._tier = block, ledger.volumes.tier(when.time_ns)
+        return self._tier[1]
+
+    def book(self, order: Order, fill: Filled) -> None:
+        """Book a fill of ours."""
+        ticker = fill.market.ticker
+        if ticker in self.owed:
+            # What was held is about to be forgotten: what it owes cannot wait any longer.
+            self.fund_late(ticker, worst_for=self.ledger.position(ticker))
+        fill = msgspec.structs.replace(fill, when=self._seen.when)
+        self._changes.markets[ticker] = fill.market
+        self._changes.touch(self.ledger.book(fill))
+        self._changes.fills.append(self.ledger.history.last_fill)
+
+    def fund(self, hours: int) -> None:
+        """Accrue hours of funding, and owe them where no price or rate is known."""
+        indices = dict(self.ledger.indices)
+        for ticker, holding in self.ledger.holdings.items():
+            delta = index_delta(self._seen.views[ticker], holding.market, hours)
+            if delta is None:
+                self.owed[ticker] = self.owed.get(ticker, 0) + hours
+            else:
+                indices[ticker] = indices.get(ticker, 0) + delta
+        self.ledger.accrue(indices, self._seen.when)
+
+    def fund_late(self, ticker: str, *, worst_for: int = 0) -> None:
+        """Accrue the hours that are owed, if the rate is known or at the worst one for a size."""
+        view = self._seen.views[ticker]
+        if view.market is None:
+            return
+        delta = index_delta(view, view.market, self.owed[ticker], worst_for=worst_for)
+        if delta is not None:
+            del self.owed[ticker]
+            moved = {ticker: self.ledger.indices.get(ticker, 0) + delta}
+            self.ledger.accrue(moved, self._seen.when)
+
+    def deposit(self, quote_quantums: int) -> None:
+        """Bring USDC in from the wallet."""
+        self._changes.touch(self.ledger.owing)
+        self._changes.transfers.append(self.ledger.deposit(quote_quantums, self._seen.when))
+
+    def withdraw(self, quote_quantums: int, block: int) -> None:
+        """Take USDC out to the wallet, if collateral and the pool allow it."""
+        owing, blocked = self.ledger.owing, self.backstop.blocks(self.ledger, block)
+        moved = self.ledger.withdraw(quote_quantums, self._seen.when, blocked=blocked)
+        if isinstance(moved, Refused):
+            self.refusals[moved.reason] += 1
+        else:
+            self._changes.touch(owing)
+            self._changes.transfers.append(moved)
+
+    # --- reports
+
+    def report(
+        self, market: PerpetualMarket, order: Order, reason: str = "", *, waits: bool = False
+    ) -> None:
+        """Report how an order stands, or the indexer's reason for its end."""
+        self._note(market, order, status_of(order, reason, waits=waits), removal=reason)
+
+    def refuse(self, market: PerpetualMarket, order: Order, error: str, *, stands: bool) -> None:
+        """Count a refusal, and report it unless another order `stands` under this id."""
+        self.refusals[error] += 1
+        # What stands goes on: a refusal speaks of the request alone.
+        if not stands and order.id not in self._changes.orders:
+            refusal = f"clob {_OURS.get(error) or code_of(error)}: {error}"
+            self._note(market, order, "CANCELED", refusal=refusal)
+
+    def _note(self, market: PerpetualMarket, order: Order, status: str, **reason: str) -> None:
+        record = order_record(order, market.ticker, status, self._seen.when, **reason)
+        self._changes.orders[record.id] = record
+        self._changes.markets[market.ticker] = market
+        self.ledger.note(record)
+
+    def greeting(self) -> list[Frame]:
+        """Return the snapshot with which the account's channel begins, if it has not begun."""
+        if self._messages:
+            return _NOTHING
+        # The block at hand is not over, and may yet change it: this is as of the one before.
+        return [self._frame("subscribed", snapshot(self.ledger, self._height - 1))]
+
+    def flush(self) -> list[Frame]:
+        """Report what has changed in one message, if anything has."""
+        if not self._changes:
+            return _NOTHING
+        changes, self._changes = self._changes, Changes()
+        return [self._frame("channel_data", update(self.ledger, changes, self._height))]
+
+    def _frame(self, type_: str, contents: Fields) -> Frame:
+        self._messages += 1
+        us = self.ledger.subaccount
+        return account_frame(us, type_, contents, self._messages, self._seen.when)
+
+    @property
+    def _height(self) -> int:
+        return self._seen.when.height
+
+
+# What this venue alone refuses has a code that the chain cannot have.
+_OURS: Final = {"ErrTwapOrderNotSimulated": -1}
+_NOTHING: Final[list[Frame]] = []
+
+# === Paper market ===
+
+# One market of the venue: our orders on a book of our own, the recorded market around them, and
+# what a view, a trade or the end of a block does to both.
+
+
+class PaperMarket:
+    """One market as our orders meet it.
+
+    `inbox` is what is on its way, with its arrival.
+    """
+
+    __slots__ = (
+        "_account", "_clearing", "_optimism", "_places", "_seen", "crowd", "desk", "inbox", "view",
+    )  # fmt: skip
+
+    def __init__(
+        self, account: PaperAccount, seen: Seen, optimism: Optimism, view: MarketView,
+        market: PerpetualMarket, queue: QueuePosition,
+    ):  # fmt: skip
+        self._account, self._seen, self._optimism, self.view = account, seen, optimism, view
+        self._clearing = Clearing(account, market)
+        self._places = Places(queue)
+        self.desk = Desk(OrderBook(market, self._clearing))
+        self.crowd = Crowd(view)
+        self.inbox: list[tuple[int, Order | CancelRequest]] = []
+
+    @property
+    def market(self) -> PerpetualMarket:
+        """Return its parameters, as governance has them now."""
+        return self._clearing.market
+
+    @market.setter
+    def market(self, market: PerpetualMarket) -> None:
+        self._clearing.market = market
+
+    @property
+    def busy(self) -> bool:
+        """Tell whether anything of ours is on its way, waits or rests."""
+        # Asked at each step of ours: written out, not composed.
+        desk, waiting = self.desk, self.desk.waiting
+        return bool(self.inbox or desk.book.orders or waiting.placed or waiting.untriggered)
+
+    @property
+    def stateful(self) -> int:
+        """Count our stateful orders, those on their way too."""
+        sent = (sent for _, sent in self.inbox if isinstance(sent, Order))
+        coming = sum(order.order_flags != SHORT_TERM for order in sent)  # integers
+        return self.desk.stateful + coming
+
+    def meet(self, at: int) -> None:
+        """Let what rests, and what has arrived at `at`, meet the book as it is now."""
+        self.cross()
+        if not self.inbox:
+            return
+        due = sorted((sent for sent in self.inbox if sent[0] <= at), key=itemgetter(0))
+        self.inbox = [sent for sent in self.inbox if sent[0] > at]
+        for _, event in due:
+            if isinstance(event, Order):
+                self._enter(event)
+            else:
+                self._withdraw(event)
+
+    def cross(self) -> None:
+        """Let the recorded levels that have run over what rests fill it."""
+        for taker in self.crowd.crossing(self.market, self.desk.book):
+            self._conclude(self.desk.book.place(taker))
+
+    def take(self, order: Order) -> Result:
+        """Place an order of ours among the recorded levels, for as long as it matches."""
+        book, (side, limit) = self.desk.book, (order.side, order.subticks)
+        crowd = list(self.crowd.offers(self.market, side, limit))
+        for level in crowd:
+            self._conclude(book.place(level))
+        result = book.place(order)
+        for level in crowd:
+            book.cancel(level.key)
+        if order.key in book.orders:
+            self._places.stand(order, self.market, self.view)
+        self._conclude(result)
+        return result
+
+    def hear(self, trade: Trade, at: int, quantums: int) -> None:
+        """Let a trade of the tape trigger what waits and reach what rests."""
+        if trade.at_ns >= self.view.chain.time_ns - _LATE_NS:
+            self.desk.see(at)
+        side, book = _OPPOSITE[trade.side], self.desk.book
+        reached = matches(self.view) and self._places.reached(
+            side, book.orders, self.market, self.view, at=at, quantums=quantums, at_ns=trade.at_ns
+        )
+        if reached:
+            taker = crowd_order(self.market, _OPPOSITE[side], reached, at)
+            taker.time_in_force = "IOC"
+            self._conclude(book.place(taker))
+
+    def end_block(self, min_price_change_ppm: int) -> None:
+        """Let in what the block took in and what it triggered, and end what it ended."""
+        view, desk = self.view, self.desk
+        if matches(view):
+            self._places.watch(desk.book.orders, self.market, view)
+        oracle, seconds = view.oracle, view.chain.time_ns // _SECOND_NS
+        price = None
+        if oracle is not None and not desk.waiting.empty:
+            price = oracle_subticks(self.market, oracle.digits, oracle.exponent)
+        entry = desk.end_block(price, seconds, min_price_change_ppm)
+        for order in entry.expired:
+            self.report(order, "EXPIRED")
+        for order in entry.entering:
+            self.take(order)
+        self.expire(view.chain.height, seconds)
+
+    def expire(self, height: int, time: int = 0) -> None:
+        """End what was good until this block or time (unix seconds)."""
+        for order in self.desk.book.expire(height, time):
+            self.report(order, "EXPIRED")
+
+    def report(self, order: Order, reason: str = "") -> None:
+        """Report how an order stands, or the indexer's reason for its end."""
+        waits = self.desk.waiting.find(order.key) is order
+        self._account.report(self.market, order, reason, waits=waits)
+
+    def refuse(self, order: Order, error: str) -> None:
+        """Refuse an order for what the chain would refuse it for."""
+        stands = order.key in self.desk.book.orders
+        self._account.refuse(self.market, order, error, stands=stands)
+
+    def _enter(self, order: Order) -> None:
+        if self.view.status == _SETTLED:
+            self.refuse(order, "ErrOrderConflictsWithClobPairStatus")
+        elif order.order_flags != SHORT_TERM:
+            account = self._account
+            fees = account.fees_of(account.ledger)
+            if error := submit(self.desk, account.ledger, self.market, order, fees):
+                self.refuse(order, error)
+            elif order.condition_type:
+                self.report(order)
+        elif 0 < order.good_til_block < self.view.chain.height:
+            self.report(order, "EXPIRED")
+        else:
+            self.take(order)
+
+    def _withdraw(self, cancel: CancelRequest) -> None:
+        order, error = self.desk.withdraw(self._account.ledger.subaccount, cancel)
+        if error:
+            self._account.refusals[error] += 1
+        elif order is not None:
+            self.report(order, "USER_CANCELED")
+
+    def _conclude(self, result: Result) -> None:
+        """Report what a placement did to orders that have an id: to ours, but for liquidations."""
+        order, book = result.order, self.desk.book
+        for match in result.fills:
+            self._witness(match)
+        makers = [(match.maker, "") for match in result.fills]
+        for touched, reason in makers + result.removed:
+            if touched.id:
+                self.report(touched, reason)
+        standing = book.orders.get(order.key)
+        if result.error == "ErrPostOnlyWouldCrossMakerOrder":
+            self.report(order, "POST_ONLY_WOULD_CROSS_MAKER_ORDER")
+        elif result.error:
+            self.refuse(order, result.error)
+        if order.id and (standing is not None or not order.remaining):
+            self.report(standing or order)
+
+    def _witness(self, match: Match) -> None:
+        """Remember what a match took from the recorded market, until the tape bears it out."""
+        market, (quantums, at) = self.market, (match.quantums, match.subticks)
+        crowd = match.maker if match.maker.subaccount == _CROWD else match.taker
+        self.crowd.took(crowd, quantums)
+        self._optimism.claim(
+            market.ticker, match.taker.side, at, quantums, market.quote_quantums(quantums, at),
+            since_ns=self.view.chain.time_ns, at=self._seen.at,
+            witnessed=crowd.client_metadata == _TAPE,
         )  # fmt: skip
 
-    # --- our place in the queue
 
-    def stand(self, order: Order) -> None:
-        """Take the last place at an order's price: all that is visible there stands before."""
-        book, market = self.view.book, self.market
-        price = float(market.price(order.subticks))
-        levels = book.bids() if order.side == "BUY" else book.asks()
-        level = next((level for level in levels if level.price == price), None)
-        visible, offset = 0, 0
-        if level is not None:
-            visible, offset = market.floor_quantums(level.size_text), level.offset
-        ahead = 0 if self.venue.queue == "optimistic" else visible
-        place = Place(price, visible, ahead, offset, self.view.chain.time_ns)
-        self._places[order.side][order.key] = place
-
-    def watch(self) -> None:
-        """Take in how the levels at which we rest have changed: each block, and at each trade.
-
-        What left and was made up for in between we may have been behind of: it still stands.
-        """
-        orders, book = self.book.orders, self.view.book
-        if not self.readable:
-            return
-        block, proportional = _block_and_hour(self.view)[0], self.venue.queue == "proportional"
-        for side, places in self._places.items():
-            for key in [key for key in places if key not in orders] if places else ():
-                del places[key]
-            if not places:
-                continue
-            shown = book.bids(_WATCHED_LEVELS) if side == "BUY" else book.asks(_WATCHED_LEVELS)
-            levels = {level.price: level for level in shown}
-            worst = shown[-1].price if len(shown) == _WATCHED_LEVELS else None
-            for place in places.values():
-                level = levels.get(place.price)
-                if level is not None:
-                    if level.offset != place.offset:
-                        size = self.market.floor_quantums(level.size_text)
-                        place.see(size, level.offset, block, proportional=proportional)
-                elif place.visible and (worst is None or (place.price > worst) == (side == "BUY")):
-                    place.see(0, 0, block, proportional=proportional)
-
-    def reached(self, taker: str, at: int, quantums: int, at_ns: int) -> Order | None:
-        """Return what of a trade reaches orders of ours, as a taker's order, if anything.
-
-        A trade beyond our price has passed all that stood before us; one of a block from before
-        we stood there says nothing.
-        """
-        side = _OPPOSITE[taker]
-        places, block = self._places[side], _block_and_hour(self.view)[0]
-        if not places or not self.readable:
-            return None
-        self.watch()
-        total, step = 0, self.market.step_base_quantums
-        ours = [order for order in self.book.orders.values() if order.side == side]
-        for order in sorted(ours, key=lambda order: -order.sign * order.subticks):
-            beyond = order.sign * (order.subticks - at)
-            place = places[order.key]
-            if beyond < 0 or at_ns <= place.since_ns:
-                continue
-            if beyond:
-                place.ahead = 0
-            spare = place.pass_by(quantums, block) if not beyond else quantums
-            wanted = min(order.remaining, spare - total)
-            total += max(0, wanted - wanted % step)
-        if not total:
-            return None
-        order = self._crowd_order(_OPPOSITE[side], total, at, 0, _TAPE)
-        order.time_in_force = "IOC"
-        return order
-
+# A trade may be told this much after its block; an older one is of a snapshot, and triggers none.
+_LATE_NS: Final = 2 * _SECOND_NS
+_SETTLED: Final = "FINAL_SETTLEMENT"
 
 # === Venue ===
+
+# All of it joined: what arrives when, what a block does, and who is liquidated. It holds no rule of
+# its own that could stand above.
 
 
 class PaperVenue:
     """One subaccount on a venue made of recorded books: `step`, and `deposit`, are all of it.
 
-    `refusals` counts what the chain would not have taken, `optimism` says how far the tape bears
-    out what was filled, `funding_owed` are hours by ticker whose price or rate is not known
-    yet: they accrue when it is, or at the worst rate once the position changes.
-    `min_price_change_ppm` is governance's, of x/prices: it bounds the trade prices that trigger
-    conditional orders. Without `fees` the account's own tier is charged, as it trades.
+    `markets` are those that we sent anything to, `optimism` says how far the tape bears out what
+    was filled. `min_price_change_ppm` is
+    governance's, of x/prices: it bounds the trade prices that trigger conditional orders. Without
+    `fees` the account's own tier is charged, as it trades. `journal` is the ledger's.
 
     `insurance_fund` is what the cross markets' fund holds at first, in quote quantums, None for
     one that never ends: read a node for today's. It is a million USDC unless told, no more than
@@ -2476,88 +3308,83 @@ class PaperVenue:
 
     def __init__(
         self, subaccount: Subaccount, deposit: int, *,
-        fees: Fees | None = None, terms: risk.LiquidationTerms | None = None,
+        fees: Fees | None = None, terms: LiquidationTerms | None = None,
         latency: Latency | None = None, queue: QueuePosition = "pessimistic",
         min_price_change_ppm: int = 1_000, insurance_fund: int | None = 1_000_000_000_000,
+        journal: Callable[[Event], object] | None = None,
     ):  # fmt: skip
         if queue not in get_args(QueuePosition):
             raise PaperError(f"expected one of {get_args(QueuePosition)}, got queue {queue!r}")
-        self.subaccount = subaccount
-        self.ledger = Ledger(subaccount, deposit)
-        self._chosen_fees = fees
-        self._tier: FeeTier | None = None
-        self._tier_block = 0
-        self.terms = terms or risk.LiquidationTerms()
-        self.insurance = InsuranceFunds(insurance_fund)
-        self.queue = queue
+        backstop = Backstop(terms or LiquidationTerms(), InsuranceFunds(insurance_fund))
+        self.subaccount, self.queue = subaccount, queue
         self.min_price_change_ppm = min_price_change_ppm
-        self.refusals: Counter[str] = Counter()
         self.optimism = Optimism()
-        self.funding_owed: dict[str, int] = {}
-        self._negative_at: int | None = None
-        self._delays = (latency or Latency()).draws()
-        self._attempts = Attempts()
-        self._views: dict[str, MarketView] = {}
-        self._desks: dict[str, _Desk] = {}
+        self._seen = Seen()
+        ledger = Ledger(subaccount, deposit, journal=journal)
+        self._account = PaperAccount(ledger, self._seen, backstop, fees)
+        self._delays, self._attempts = (latency or Latency()).draws(), Attempts()
+        self.markets: dict[str, PaperMarket] = {}
         self._busy: set[str] = set()
-        self._now: MarketView | None = None
         self._idle = False
-        self._block = self._hour = self._messages = 0
         self._valued_seq = -1
-        # Of the block at hand: notional liquidated by ticker, and what the fund lost by it.
-        self._liquidated: dict[str, int] = {}
-        self._insurance_lost = 0
-        # What the step at hand changed, gathered into one message.
-        self._told_fills: list[Fields] = []
-        self._told_orders: dict[str, Fields] = {}
-        self._touched: dict[str, Holding] = {}
-        self._transfer: Fields | None = None
+
+    # --- what it shows
+
+    @property
+    def ledger(self) -> Ledger:
+        """Return the account's ledger, which goes on living."""
+        return self._account.ledger
+
+    @property
+    def fees(self) -> Fees:
+        """Return what fills cost in the block at hand."""
+        return self._account.fees_of(self._account.ledger)
+
+    @property
+    def refusals(self) -> Counter[str]:
+        """Return what the chain would not have taken, by its name of the error."""
+        return self._account.refusals
+
+    @property
+    def funding_owed(self) -> dict[str, int]:
+        """Return the hours by ticker whose price or rate is not known yet."""
+        return self._account.owed
+
+    @property
+    def insurance(self) -> InsuranceFunds:
+        """Return the insurance funds, and what is left in them."""
+        return self._account.backstop.funds
+
+    def figures(self) -> AccountFigures:
+        """Return what the account did and what it is worth."""
+        return figures(self.ledger)
+
+    # --- what it takes
 
     def step(self, event: MarketView | OrderRequest | CancelRequest) -> list[Frame]:
         """Take one event in; return the account frames that it caused."""
         if isinstance(event, MarketView):
-            self._now = self._views[event.ticker] = event
+            seen = self._seen
+            seen.now = seen.views[event.ticker] = event
             # Most views are of markets in which nothing of ours is at stake; hours are counted.
-            if self._idle and _block_and_hour(event)[1] <= self._hour:
+            if self._idle and _block_and_hour(event)[1] <= seen.hour:
                 return _NOTHING
-        first = [] if self._messages else [self._snapshot()]
-        if isinstance(event, OrderRequest):
-            self._request(event)
-        elif isinstance(event, CancelRequest):
-            self._cancel(event)
-        else:
+            first = self._account.greeting()
             self._see(event)
+        else:
+            first = self._account.greeting()
+            if isinstance(event, OrderRequest):
+                self._request(event)
+            else:
+                self._cancel(event)
         return first + self._flush()
-
-    @property
-    def at(self) -> int:
-        """Return the event time, in nanoseconds: that of the newest view."""
-        return 0 if self._now is None else self._now.at
-
-    @property
-    def fees(self) -> Fees:
-        """Return what fills cost in the block at hand: what was chosen, or the account's tier.
-
-        The tier is that of its own fills of 30 days, until the block before. What everybody
-        traded is not known, so those tiers that ask for a share of it are never reached.
-        """
-        if self._chosen_fees is not None:
-            return self._chosen_fees
-        when = self._when()
-        block = when.height or when.time_ns // _SECOND_NS
-        if self._tier is None or block != self._tier_block:
-            tier = self.ledger.tier(when.time_ns, tiers=_TIERS_BY_VOLUME)
-            self._tier, self._tier_block = tier, block
-        return self._tier
 
     def deposit(self, quote_quantums: int) -> list[Frame]:
         """Bring USDC in from the wallet; return the account frames of it."""
         if quote_quantums <= 0:
             raise PaperError(f"expected a deposit above 0 quote quantums, got {quote_quantums}")
-        first = [] if self._messages else [self._snapshot()]
-        self._touch(self.ledger.owing)
-        self.ledger.deposit(quote_quantums, self._when())
-        self._transfer = transfer_fields(self.subaccount, quote_quantums, self._when())
+        first = self._account.greeting()
+        self._account.deposit(quote_quantums)
         return first + self._flush()
 
     def withdraw(self, quote_quantums: int) -> list[Frame]:
@@ -2566,109 +3393,105 @@ class PaperVenue:
         What collateral, or an account just worth less than nothing, does not allow moves nothing
         and is counted in `refusals`, by the ledger's reason.
         """
-        first = [] if self._messages else [self._snapshot()]
+        first, seen = self._account.greeting(), self._seen
         # While nothing is at stake blocks go by unseen.
-        block = self._block if self._now is None else _block_and_hour(self._now)[0]
-        blocked = withdrawals_blocked(block, self._negative_at)
-        owing = self.ledger.owing
-        moved = self.ledger.withdraw(quote_quantums, self._when(), blocked=blocked)
-        if isinstance(moved, Refused):
-            self.refusals[moved.reason] += 1
-        else:
-            self._touch(owing)
-            self._transfer = transfer_fields(self.subaccount, -quote_quantums, self._when())
+        block = seen.block if seen.now is None else _block_and_hour(seen.now)[0]
+        self._account.withdraw(quote_quantums, block)
         return first + self._flush()
 
-    def figures(self) -> Ledger:
-        """Return what the account did and what it is worth: its ledger, which goes on living."""
-        return self.ledger
+    def _flush(self) -> list[Frame]:
+        """Report what the event changed, and find out whether anything is at stake."""
+        markets = self.markets
+        self._busy = {ticker for ticker in self._busy if markets[ticker].busy}
+        watching = self.optimism.pending or self._account.owed
+        self._idle = not (self.ledger.holdings or self._busy or watching)
+        return self._account.flush()
 
-    def _touch(self, holdings: Iterable[Holding]) -> None:
-        self._touched |= {holding.id: holding for holding in holdings}
+    # --- messages of ours
 
     def _request(self, request: OrderRequest) -> None:
-        view = self._views.get(request.ticker)
+        view = self._seen.views.get(request.ticker)
         if view is None or view.market is None:
             self.refusals["ErrInvalidClob"] += 1  # and no market to name it by in an answer
             return
         self._value(view)
-        order, height = _Ours.sent(self.subaccount, request), view.chain.height
-        desk = self._desk(view, view.market)
-        seconds = view.chain.time_ns // _SECOND_NS
+        order, height = Order.of(self.subaccount, request), view.chain.height
+        market, seconds = self._market(view, view.market), view.chain.time_ns // _SECOND_NS
         error = objection(request, view.market, status=view.status, height=height, time=seconds)
         if error := error or self._limit(order, view):
-            self._refuse(desk, order, error)
+            market.refuse(order, error)
             return
-        # A quiet desk hears of no blocks: let ids that have served their time go first.
-        for ended in desk.book.expire(height):
-            self._tell(desk, ended, "EXPIRED")
-        self._wait(desk, order)
+        # A quiet market hears of no blocks: let ids that have served their time go first.
+        market.expire(height)
+        self._wait(market, order)
         if order.order_flags == SHORT_TERM:
-            self._tell(desk, order)
+            market.report(order)
 
     def _limit(self, order: Order, view: MarketView) -> str:
         """Name the limit that an order exceeds, or nothing."""
         if order.order_flags == TWAP:
             return "ErrTwapOrderNotSimulated"
         stateful = order.order_flags != SHORT_TERM
-        if self._attempts.exceed(_block_and_hour(view)[0], stateful=stateful):
+        if self._attempts.objection(_block_and_hour(view)[0], stateful=stateful):
             return "ErrBlockRateLimitExceeded"
         if stateful:
             worth = self.ledger.equity  # an unknown one allows none
             limit = 0 if worth is None else stateful_order_limit(worth)
-            if sum(desk.stateful for desk in self._desks.values()) >= limit:
+            open_ = sum(market.stateful for market in self.markets.values())  # integers
+            if open_ >= limit:
                 return "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit"
         return ""
 
     def _cancel(self, cancel: CancelRequest) -> None:
-        view = self._views.get(cancel.ticker)
+        view = self._seen.views.get(cancel.ticker)
         if view is None or view.market is None:
             self.refusals["ErrInvalidClob"] += 1
             return
         seconds, short = view.chain.time_ns // _SECOND_NS, cancel.order_flags == SHORT_TERM
-        error = cancel_objection(cancel, height=view.chain.height, time=seconds)
-        if not error and short and self._attempts.exceed(_block_and_hour(view)[0], stateful=False):
-            error = "ErrBlockRateLimitExceeded"
+        error, block = cancel_objection(cancel, height=view.chain.height, time=seconds), 0
+        if not error and short:
+            block = _block_and_hour(view)[0]
+            if self._attempts.objection(block, stateful=False):
+                error = "ErrBlockRateLimitExceeded"
         if error:
             self.refusals[error] += 1
         else:
-            self._wait(self._desk(view, view.market), cancel)
+            self._wait(self._market(view, view.market), cancel)
 
-    def _desk(self, view: MarketView, market: PerpetualMarket) -> "_Desk":
-        return self._desks.get(view.ticker) or self._desks.setdefault(
-            view.ticker, _Desk(self, view, market)
-        )
+    def _market(self, view: MarketView, market: PerpetualMarket) -> PaperMarket:
+        known = self.markets.get(view.ticker)
+        if known is None:
+            known = PaperMarket(self._account, self._seen, self.optimism, view, market, self.queue)
+            self.markets[view.ticker] = known
+        return known
 
-    def _wait(self, desk: "_Desk", request: "Order | CancelRequest") -> None:
+    def _wait(self, market: PaperMarket, sent: Order | CancelRequest) -> None:
+        seen = self._seen
         if self._idle:  # it saw no blocks go by: they are counted from here
-            self._block, self._hour = _block_and_hour(desk.view)
-        desk.inbox.append((self._when().at + next(self._delays), request))
-        self._busy.add(desk.market.ticker)
+            seen.block, seen.hour = _block_and_hour(market.view)
+        market.inbox.append((seen.at + next(self._delays), sent))
+        self._busy.add(market.market.ticker)
 
-    def _refuse(self, desk: "_Desk", order: Order, error: str) -> None:
-        self.refusals[error] += 1
-        # What stands under this id goes on: a refusal speaks of the request alone.
-        if order.id not in self._told_orders and order.key not in desk.book.orders:
-            code = _OURS.get(error) or code_of(error)
-            self._tell(desk, order, refusal=f"clob {code}: {error}")
+    # --- views
 
     def _see(self, view: MarketView) -> None:
         block, hour = _block_and_hour(view)
-        if view.changed not in ("book", "trades"):
+        ticker, changed = view.ticker, view.changed
+        if changed not in ("book", "trades"):
             self._value(view)
             self._catch_up(view.seq)
-        if view.ticker in self.funding_owed:
-            self._fund_late(view)
-        if block != self._block:
+        if ticker in self._account.owed:
+            self._account.fund_late(ticker)
+        if block != self._seen.block:
             self._new_block(block, hour)
-        if view.changed == "book" and view.ticker in self._busy:
-            self._meet(self._desks[view.ticker])
-        elif view.changed == "trades":
+        if changed == "book" and ticker in self._busy:
+            self.markets[ticker].meet(self._seen.at)
+        elif changed == "trades":
             self._hear(view)
         if self.optimism.pending:
             self.optimism.settle(view.at)
-        if view.status == _SETTLED and view.ticker in self._desks:
-            self._settle_finally(self._desks[view.ticker])
+        if view.status == _SETTLED and ticker in self.markets:
+            self._settle_finally(self.markets[ticker])
         if self.ledger.breached:
             self._liquidate()
 
@@ -2677,335 +3500,97 @@ class PaperVenue:
         if market is not None:
             # Governance moves grids, margin fractions and caps under open positions.
             self.ledger.regrade(market)
-            if desk := self._desks.get(view.ticker):
-                desk.market = market
+            if known := self.markets.get(view.ticker):
+                known.market = market
         if oracle is not None:
-            told = oracle.digits, oracle.exponent, view.open_interest
-            if told != self.ledger.oracles.get(view.ticker):
-                self.ledger.value(view.ticker, *told)
+            price = oracle.digits, oracle.exponent, view.open_interest
+            if price != self.ledger.worth.oracles.get(view.ticker):
+                self.ledger.value(view.ticker, *price)
 
     def _catch_up(self, seq: int) -> None:
-        """Value all that is held anew: one frame moves many prices, and then the chain looks."""
+        """Value all that is held again: one frame moves many prices, and then the chain looks."""
         if seq != self._valued_seq:
             self._valued_seq = seq
             for ticker in list(self.ledger.holdings):
-                self._value(self._views[ticker])
+                self._value(self._seen.views[ticker])
 
     def _new_block(self, block: int, hour: int) -> None:
-        self._liquidated.clear()
-        self._insurance_lost = 0
+        seen = self._seen
+        self._account.backstop.begin_block()
         for ticker in sorted(self._busy):
-            desk = self._desks[ticker]
-            self._meet(desk)
-            desk.watch()
-            self._end_block(desk)
-        if self._hour and hour > self._hour:
-            self._fund(hour - self._hour)
-            self.ledger.mark(self._when())
-        self._block, self._hour = block, max(self._hour, hour)
-
-    def _end_block(self, desk: "_Desk") -> None:
-        """Let in what the block took in and what it triggered, and end what it ended."""
-        height, seconds = desk.view.chain.height, desk.view.chain.time_ns // _SECOND_NS
-        if desk.waiting.placed or desk.waiting.untriggered:
-            entry = desk.waiting.enter(desk.trigger_prices(), seconds)
-            desk.waiting = entry.waiting
-            for order in entry.expired:
-                self._tell(desk, order, "EXPIRED")
-            for order in entry.entering:
-                self._take(desk, order)
-        desk.traded = ()
-        for order in desk.book.expire(height, seconds):
-            self._tell(desk, order, "EXPIRED")
-
-    def _fund(self, hours: int) -> None:
-        indices = dict(self.ledger.indices)
-        for ticker, holding in self.ledger.holdings.items():
-            delta = risk.index_delta(self._desks[ticker].view, holding.market, hours)
-            if delta is None:
-                self.funding_owed[ticker] = self.funding_owed.get(ticker, 0) + hours
-            else:
-                indices[ticker] = indices.get(ticker, 0) + delta
-        self.ledger.accrue(indices, self._when())
-
-    def _fund_late(self, view: MarketView, *, worst_for: int = 0) -> None:
-        """Accrue the hours that are owed, if the rate is known or at the worst one for a size."""
-        hours, market = self.funding_owed[view.ticker], self._desks[view.ticker].market
-        delta = risk.index_delta(view, market, hours, worst_for=worst_for)
-        if delta is not None:
-            del self.funding_owed[view.ticker]
-            indices = self.ledger.indices
-            moved = {view.ticker: indices.get(view.ticker, 0) + delta}
-            self.ledger.accrue(moved, self._when())
+            self.markets[ticker].meet(seen.at)
+            self.markets[ticker].end_block(self.min_price_change_ppm)
+        if seen.hour and hour > seen.hour:
+            self._account.fund(hour - seen.hour)
+            self.ledger.mark(seen.when)
+        seen.block, seen.hour = block, max(seen.hour, hour)
 
     def _hear(self, view: MarketView) -> None:
         """Hold trades of the tape against our fills, and let them reach what rests and waits."""
-        busy, market = view.ticker in self._busy, view.market
-        if market is None or not (busy or self.optimism.pending):
+        market = self.markets[view.ticker] if view.ticker in self._busy else None
+        if view.market is None or not (market or self.optimism.pending):
             return
         for trade in view.fresh:
             try:
-                at, size = market.subticks(trade.price_text), market.quantums(trade.size_text)
+                at = view.market.subticks(trade.price_text)
+                size = view.market.quantums(trade.size_text)
             except GridError:  # no trade of this market
                 continue
             self.optimism.hear(view.ticker, trade.side, at, size, trade.at_ns)
-            if busy:
-                desk = self._desks[view.ticker]
-                if trade.at_ns >= view.chain.time_ns - _LATE_NS:
-                    low, high = desk.traded or (at, at)
-                    desk.traded = min(at, low), max(at, high)
-                if taker := desk.reached(trade.side, at, size, trade.at_ns):
-                    self._report(desk, desk.book.place(taker))
+            if market is not None:
+                market.hear(trade, at, size)
 
-    def _meet(self, desk: "_Desk") -> None:
-        """Let what rests and what waits meet the book as it is now."""
-        self._cross(desk)
-        for event in desk.arrived(self._when().at):
-            if not isinstance(event, Order):
-                self._withdraw(desk, event)
-            elif desk.view.status == _SETTLED:
-                self._refuse(desk, event, "ErrOrderConflictsWithClobPairStatus")
-            elif event.order_flags != SHORT_TERM:
-                self._submit(desk, event)
-            elif 0 < event.good_til_block < desk.view.chain.height:
-                self._tell(desk, event, "EXPIRED")
-            else:
-                self._take(desk, event)
-
-    def _cross(self, desk: "_Desk") -> None:
-        """Let the levels that have run over what rests fill it."""
-        for taker in desk.crossing():
-            self._report(desk, desk.book.place(taker))
-
-    def _submit(self, desk: "_Desk", order: Order) -> None:
-        """Take a stateful order into the block at hand."""
-        waiting, error = desk.waiting.submit(order, desk.book.orders)
-        if not error and order.order_flags == LONG_TERM:
-            # The chain judges it as if filled at its own price, with the builder's fee reckoned
-            # from base quantums, as it does there alone.
-            quote = desk.market.quote_quantums(order.quantums, order.subticks)
-            cost = self.fees.of(quote, "MAKER") + fee(order.quantums, _builder_ppm(order))
-            signed = order.sign * order.quantums
-            if not self.ledger.affords(desk.market, signed, order.subticks, cost):
-                error = "ErrStatefulOrderCollateralizationCheckFailed"
-        if error:
-            self._refuse(desk, order, error)
-            return
-        desk.waiting = waiting
-        if order.condition_type:
-            self._tell(desk, order)
-
-    def _withdraw(self, desk: "_Desk", cancel: CancelRequest) -> None:
-        key = (self.subaccount, cancel.client_id, cancel.order_flags)
-        block, until = cancel.good_til_block, cancel.good_til_block_time
-        if error := desk.book.cancel_error(
-            key, good_til_block=block, good_til_block_time=until, waiting=desk.waiting
-        ):
-            self.refusals[error] += 1
-            return
-        desk.waiting, order = desk.waiting.withdraw(key)
-        order = order or desk.book.cancel(key, block or None)
-        if order is not None:
-            self._tell(desk, order, "USER_CANCELED")
-
-    def _take(self, desk: "_Desk", order: Order) -> Result:
-        """Place an order of ours among the recorded levels, for as long as it matches."""
-        crowd = list(desk.crowd(order.side, order.subticks))
-        for level in crowd:
-            self._report(desk, desk.book.place(level))
-        result = desk.book.place(order)
-        for level in crowd:
-            desk.book.cancel(level.key)
-        if order.key in desk.book.orders:
-            desk.stand(order)
-        self._report(desk, result)
-        return result
-
-    def fill(
-        self, desk: "_Desk", order: Order, quantums: int, subticks: int, liquidity: str,
-        type_: str, fee: int = 0, insurance: int = 0, *,
-        quote: int | None = None, builder_fee: int = 0,
-    ) -> None:  # fmt: skip
-        """Book a fill of ours and tell it."""
-        market, when, id_ = desk.market, self._when(), order.id or None
-        signed = order.sign * quantums
-        if market.ticker in self.funding_owed:
-            # What was held is about to be forgotten: what it owes cannot wait any longer.
-            self._fund_late(desk.view, worst_for=self.ledger.position(market.ticker))
-        touched = self.ledger.fill(
-            market, signed, subticks, fee, insurance, when, quote=quote, order_id=order.id,
-            liquidity=liquidity, type=type_, builder_fee=builder_fee,
-        )  # fmt: skip
-        self._touch(touched)
-        told = event_id("fill", self.subaccount, id_, when.seq, self.ledger.fills)
-        self._told_fills.append(fill_fields(
-            order, market, quantums, subticks, id_=told, liquidity=liquidity, type_=type_,
-            quote=market.quote_quantums(quantums, subticks) if quote is None else quote,
-            fee=fee - builder_fee + insurance, builder_fee=builder_fee, when=when,
-        ))  # fmt: skip
-
-    def _report(self, desk: "_Desk", result: Result) -> None:
-        """Tell what a placement did to orders that have an id: to ours, but for liquidations."""
-        order = result.order
-        makers = [(match.maker, "") for match in result.fills]
-        for touched, reason in makers + result.removed:
-            if touched.id:
-                self._tell(desk, touched, reason)
-        standing = desk.book.orders.get(order.key)
-        if result.error == "ErrPostOnlyWouldCrossMakerOrder":
-            self._tell(desk, order, "POST_ONLY_WOULD_CROSS_MAKER_ORDER")
-        elif result.error:
-            self._refuse(desk, order, result.error)
-        if order.id and (standing is not None or not order.remaining):
-            self._tell(desk, standing or order)
-
-    def _tell(self, desk: "_Desk", order: Order, reason: str = "", *, refusal: str = "") -> None:
-        """Tell how an order stands, or the indexer's or the chain's reason for its end."""
-        firm = order.filled or order.order_flags != SHORT_TERM or reason == "EXPIRED"
-        status = "OPEN" if firm else "BEST_EFFORT_OPENED"
-        if reason:
-            status = "CANCELED" if firm else "BEST_EFFORT_CANCELED"
-        elif not order.remaining:
-            status = "FILLED"
-        elif desk.waiting.find(order.key) is order:
-            status = "UNTRIGGERED"
-        status = "CANCELED" if refusal else status
-        market, when = desk.market, self._when()
-        fields = order_fields(order, market, when, status)
-        if reason:
-            fields["totalOptimisticFilled"] = fields["totalFilled"]
-            refusal = f"ORDER_REMOVAL_REASON_{reason}"
-        if refusal:
-            fields["removalReason"] = refusal
-        self._told_orders[order.id] = fields
-        self.ledger.note(OrderRecord(
-            id=order.id, ticker=market.ticker, side=order.side, quantums=order.quantums,
-            subticks=order.subticks, filled=order.filled, status=status, reason=refusal,
-            time_in_force=order.time_in_force, order_flags=order.order_flags,
-            client_id=order.client_id, reduce_only=order.reduce_only, created=when, updated=when,
-        ))  # fmt: skip
+    # --- what the chain takes
 
     def _liquidate(self) -> None:
         """Liquidate position after position, each once a block, until the account is safe."""
         # The chain starts at a pseudo-random position; the oldest one is ours.
-        if self.ledger.margin.net_collateral < 0:
-            self._negative_at = self._block
-        for ticker in list(self.ledger.holdings):
-            desk = self._desks[ticker]
-            left = self.terms.max_subaccount_notional - sum(self._liquidated.values())
-            if left <= 0 or not desk.readable or ticker in self._liquidated:
+        ledger, backstop = self.ledger, self._account.backstop
+        backstop.notice(ledger, self._seen.block)
+        for ticker in list(ledger.holdings):
+            market, left = self.markets[ticker], backstop.left(self.subaccount, ticker)
+            if left <= 0 or not matches(market.view):
                 continue
             # What the book has run over fills first, and may be all that is needed.
-            self._cross(desk)
-            if self.ledger.breached and ticker in self.ledger.holdings:
-                held = self.ledger.holdings[ticker]
-                self._liquidated[ticker] = self._liquidate_position(desk, held, left)
+            market.cross()
+            if ledger.breached and ticker in ledger.holdings:
+                taken = self._liquidate_position(market, ledger.holdings[ticker], left)
+                backstop.took(self.subaccount, ticker, taken)
 
-    def _liquidate_position(self, desk: "_Desk", holding: Holding, left: int) -> int:
+    def _liquidate_position(self, market: PaperMarket, holding: Holding, left: int) -> int:
         """Liquidate some of a position, at most `left`; return the notional it took."""
-        market, ledger, held = desk.market, self.ledger, holding.quantums
-        margin, part = ledger.margin, ledger.part(market.ticker)
-        allowed = msgspec.structs.replace(self.terms, max_subaccount_notional=left)
-        size = risk.liquidation_size(market, held, *ledger.oracles[market.ticker][:2], allowed)
-        worst = risk.fillable_subticks(
-            risk.fillable_price(margin, part, held, self.terms), is_long=holding.is_long,
-            quantum_conversion_exponent=market.quantum_conversion_exponent,
-            subticks_per_tick=market.subticks_per_tick,
-        )  # fmt: skip
-        filled = self._take(desk, self._closing(market, size, worst)).filled
+        ledger, terms = self.ledger, self._account.backstop.terms
+        worthless = ledger.margin.net_collateral < 0
+        terms = msgspec.structs.replace(terms, max_subaccount_notional=left)
+        filled = market.take(liquidation_order(ledger, holding, terms)).filled
         if filled:
             ledger.liquidated()
-        elif margin.net_collateral < 0:
+        elif worthless:
             # Nobody buys, or at prices that the fund cannot make up for.
-            self._deleverage(desk, holding)
-        return abs(ledger.margin_of(market, filled).net_notional)
+            self._deleverage(holding)
+        return abs(ledger.worth.margin_of(market.market, filled).net_notional)
 
-    def _settle_finally(self, desk: "_Desk") -> None:
+    def _settle_finally(self, market: PaperMarket) -> None:
         """End all orders of a market that is finally settled, then what is held in it."""
-        holding = self.ledger.holdings.get(desk.market.ticker)
-        for order in desk.clear():
-            self._tell(desk, order, "FINAL_SETTLEMENT")
+        holding = self.ledger.holdings.get(market.market.ticker)
+        for order in market.desk.clear():
+            market.report(order, "FINAL_SETTLEMENT")
         if holding is not None and self.ledger.margin.known:
-            self._deleverage(desk, holding)
+            self._deleverage(holding)
 
-    def _deleverage(self, desk: "_Desk", holding: Holding) -> None:
-        """Hand a whole position to a counterparty, the market that was recorded, free of fees.
+    def _deleverage(self, holding: Holding) -> None:
+        """Hand a whole position to a counterparty: the market that was recorded."""
+        self._account.backstop.notice(self.ledger, self._seen.block)
+        order, quote = deleveraging(self.ledger, holding)
+        self._account.book(order, Filled(
+            market=holding.market, quantums=order.sign * order.quantums, subticks=order.subticks,
+            quote=quote, type="DELEVERAGED",
+        ))  # fmt: skip
 
-        At the bankruptcy price of an account worth less than nothing, else at the oracle's.
-        """
-        market, ledger, held = holding.market, self.ledger, holding.quantums
-        received = ledger.part(market.ticker).net_notional
-        if ledger.margin.net_collateral < 0:
-            self._negative_at = self._block
-            received = ledger.bankruptcy(market, -held)
-        quote = received if held > 0 else -received
-        price = fill_to_quote(quote, 1, -market.quantum_conversion_exponent) // abs(held)
-        order = self._closing(market, -held, price)
-        self.fill(desk, order, abs(held), price, "TAKER", "DELEVERAGED", quote=quote)
-
-    def _closing(self, market: PerpetualMarket, quantums: int, subticks: int) -> Order:
-        """Return the order that the chain makes to close signed quantums by."""
-        return Order(
-            subaccount=self.subaccount, client_id=0, clob_pair_id=market.clob_pair_id,
-            side="BUY" if quantums > 0 else "SELL", quantums=abs(quantums), subticks=subticks,
-            time_in_force="IOC", order_flags=_LIQUIDATION, liquidation=True,
-        )  # fmt: skip
-
-    def insures(self, market: PerpetualMarket, delta: int) -> bool:
-        """Tell whether the insurance fund can pay for a match, and the block let it."""
-        lost = self._insurance_lost - min(0, delta)
-        within = delta >= 0 or lost <= self.terms.max_subaccount_insurance_lost
-        return within and self.insurance.covers(market, delta)
-
-    def insure(self, market: PerpetualMarket, delta: int) -> None:
-        """Let the insurance fund take in what a match brings, or negative pay for it."""
-        self._insurance_lost -= min(0, delta)
-        self.insurance.take(market, delta)
-
-    def _when(self) -> Stamp:
-        view = self._now
-        if view is None:
-            return NEVER
-        return Stamp(view.seq, view.at, view.chain.time_ns or view.at, view.chain.height)
-
-    def _flush(self) -> list[Frame]:
-        """Tell what the step changed in one message, if it changed anything."""
-        desks = self._desks
-        self._busy = {t for t in self._busy if desks[t].busy}
-        watching = self.optimism.pending or self.funding_owed
-        self._idle = not (self.ledger.holdings or self._busy or watching)
-        if not (self._told_orders or self._touched or self._transfer):
-            return _NOTHING
-        positions = [position_fields(self.ledger, holding) for holding in self._touched.values()]
-        changes = {
-            "fills": self._told_fills,
-            "perpetualPositions": positions,
-            "assetPositions": [asset_fields(self.ledger)] if positions or self._transfer else [],
-            "transfers": self._transfer,
-            "orders": list(self._told_orders.values()),
-            "blockHeight": str(self._when().height),
-        }
-        frame = self._frame("channel_data", {name: what for name, what in changes.items() if what})
-        self._told_fills, self._told_orders, self._touched = [], {}, {}
-        self._transfer = None
-        return [frame]
-
-    def _snapshot(self) -> Frame:
-        return self._frame("subscribed", snapshot(self.ledger, self._when()))
-
-    def _frame(self, type_: str, contents: Fields) -> Frame:
-        self._messages += 1
-        return account_frame(self.subaccount, type_, contents, self._messages, self._when())
-
-
-_NOTHING: Final[list[Frame]] = []
-# A trade may be told this much after its block; an older one is of a snapshot, and triggers none.
-_LATE_NS: Final = 2 * _SECOND_NS
-_LIQUIDATION: Final = -1
-_SETTLED: Final = "FINAL_SETTLEMENT"
-_TIERS_BY_VOLUME: Final = [tier for tier in STANDARD_FEE_TIERS if not tier.total_share_ppm]
 
 # === Streams ===
+
+# The venue on a stream: one line around `PaperVenue.step`.
 
 
 def paper(

@@ -1,27 +1,32 @@
 """Cross-margin as the chain computes it, a gate before every order, a guard before liquidation.
 
-    MarketView ─┐
-    Frame ──────┼─► verdicts(risk) ─► Approved | Denied | Reduce
-    Decision ───┘                        └─► watches(risk) ─► Watch
+    MarketView ────┐
+    AccountUpdate ─┼─► verdicts(risk) ─► Approved | Denied | Reduce | GateChange
+    Decision ──────┘
 
-`Risk.step` is the whole of it, pure: account frames fold into an `Account`, market views move
-its margin, a decision is reviewed by the gate, and on every view the guard asks how far
-liquidation is and fires what is due of the flight plan. Only `Approved` and `Reduce` carry an
-order.
+`Risk.step` takes an event in: account updates make an `Account`, market views move its
+`Valuation`, a decision is put to the gate (`review`), and on every view the guard asks how far
+liquidation is and fires what is due of the flight plan (`defend`). Gate and guard are functions
+of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 
-- Errors, Words: `RiskError` and its children; how figures are worded.
+- Errors and words: `RiskError` and its children; how figures are worded.
 - Margin: `position_margin` ─► `total_margin` ─► `MarginFigures`; `check_update`.
 - Liquidation: size, fillable and bankruptcy price of what the chain would take.
-- Funding: votes ─► sample ─► rate ─► index ─► payment.
-- Subaccounts, Front ends, Explanation: one account as the chain and as a web page shows it.
-- Holdings, Figures, Stress: figures of risk, and what a shock makes of them.
-- Sizing, Leverage: sizes that survive a shock; a leverage to choose.
-- Position, Unsettled funding, Account: what a subaccount holds, as a fold over its frames.
-- Single orders: what one immediate-or-cancel order would make of an account.
-- Flight values, Exits, Ladder, Plan: how an account gets out before it is liquidated.
-- Policy, Position figures, Verdicts: by which rules, and what was decided.
-- Returns, Watch: volatility and beta of each market; the account's risk second by second.
-- Risk, Streams: the state machine and the operators around it.
+- Funding: rate ─► index ─► payment.
+- Holdings: `Holding`, one market as an account stands in it.
+- Front ends, Explanation: one account as the chain and as a web page shows it, and why they differ.
+- Figures, Stress: `risk_figures`, and what a shock makes of them (`stress_table`).
+- Sizing and leverage: sizes that survive a shock; a leverage to choose.
+- Positions, Unsettled funding, Account: what a subaccount holds, by its updates.
+- Candidates: what one immediate-or-cancel order would make of an account, before it is one.
+- Flight values, Exits, Ladder, Plan: how an account gets out before it is liquidated (`plan`).
+- Policy, Verdicts: by which rules, and what was decided.
+- Returns: volatility and beta of each market.
+- Valuation: each held position's margin and their sum, a price at a time.
+- Course and pace: where the equity came from, how fast the market takes it.
+- Gate, Guard: `review(decision, situation)` and `defend(danger)`.
+- Watch: the account's risk second by second, for whoever draws.
+- Risk, Streams: the state, and the operator around it.
 
 A flight plan is a ladder of reduce-only IOC orders, the cheapest relief (distance gained per USDC
 of cost) first; the last rung is just large enough to reach `FlightPolicy.restore_to`. A thin book
@@ -44,68 +49,51 @@ next-funding-cache.ts, comlink helpers.ts; v4-web and v4-abacus subaccount calcu
 # One name a line would be a page.
 # fmt: off
 __all__ = [
-    "MOST_SUBTICKS", "PPM",
-    # Errors
-    "LiquidationError", "MarginError", "RiskError",
-    # Words
-    "amount_text", "percent_text", "usdc_text",
+    "PPM",
+    # Errors and words
+    "LiquidationError", "MarginError", "RiskError", "percent_text",
     # Margin
-    "MarginFigures", "PositionMargin", "StateChange", "UpdateResult", "adjusted_imf_ppm",
-    "check_update", "chosen_imf_ppm", "compare_risk", "exchanged", "is_liquidatable",
-    "maintenance_margin_ppm", "mixes_isolated", "mul_ppm", "position_margin", "state_change",
-    "total_margin",
+    "MarginFigures", "PositionMargin", "adjusted_imf_ppm", "check_update", "compare_risk",
+    "is_liquidatable", "maintenance_margin_ppm", "mixes_isolated", "mul_ppm", "position_margin",
+    "state_change", "total_margin",
     # Liquidation
     "LiquidationTerms", "bankruptcy_price", "check_closing", "exact_subticks", "fillable_price",
-    "fillable_subticks", "insurance_fund_delta", "liquidation_limits", "liquidation_ratio",
-    "liquidation_size",
+    "fillable_subticks", "insurance_fund_delta", "liquidation_limits", "liquidation_size",
     # Funding
-    "FundingTerms", "funding_clamp_ppm", "funding_index_delta", "funding_payment", "funding_rate",
-    "funding_settlement", "funding_settlement_ppm", "impact_subticks", "indexer_next_rate",
-    "oracle_subticks", "premium_sample", "premium_vote", "remove_tails",
-    # Subaccounts
-    "HeldPosition", "HeldSubaccount", "may_choose_leverage",
+    "funding_index_delta", "funding_payment", "funding_settlement", "funding_settlement_ppm",
+    # Holdings
+    "Holding",
     # Front ends
-    "AccountView", "ParentView", "PositionView", "abacus_view", "chain_view", "indexer_view",
-    "parent_view", "web_view",
+    "AccountView", "ParentView", "ViewName", "account_view", "parent_view",
     # Explanation
     "Difference", "explain",
-    # Holdings
-    "Holding", "funding_rate_8h_ppm",
     # Figures
-    "FundingImpact", "PositionRisk", "RiskFigures", "funding_impact", "risk_figures",
+    "PositionFigures", "RiskFigures", "funding_impact", "risk_figures",
     # Stress
     "MOVES_PERCENT", "StressCell", "StressTable", "stress_table",
-    # Sizing
-    "Sizing", "Wish", "bound_position", "fixed_fraction", "kelly", "size_position",
-    "volatility_target",
-    # Leverage
-    "LeverageAdvice", "suggest_leverage",
+    # Sizing and leverage
+    "LeverageAdvice", "Sizing", "Wish", "fixed_fraction", "kelly", "size_position",
+    "suggest_leverage", "volatility_target",
     # Positions
     "Position", "Reservation",
     # Unsettled funding
     "index_delta",
     # Account
     "Account",
-    # Single orders
-    "Trade", "ioc", "on_grid", "slipped", "worst_subticks",
     # Flight values
-    "Cut", "Exit", "FlightPlan", "FlightPolicy", "Rung", "Stuck",
+    "Exit", "FlightPlan", "FlightPolicy", "Rung",
     # Plan
-    "due", "joined", "plan", "replan",
+    "due", "plan", "replan",
     # Policy
     "Policy",
     # Verdicts
-    "Approved", "Denied", "GateState", "Reason", "Reduce", "Standing", "Verdict", "audit_row",
-    # Position figures
-    "Alarm", "PositionFigures",
-    # Returns
-    "Returns",
+    "Approved", "Denied", "GateChange", "Judgement", "Reduce", "Verdict", "audit_row",
     # Watch
-    "Watch", "Watcher",
+    "Watch",
     # Risk
     "Risk",
     # Streams
-    "verdicts", "watches",
+    "verdicts",
 ]
 # fmt: on
 
@@ -117,36 +105,35 @@ from fractions import Fraction
 from itertools import chain, pairwise
 from math import ceil, floor, fsum, inf, isfinite, isnan, log, sqrt
 from operator import add, sub
-from typing import Any, Final, Literal, Self, TypeGuard
-from urllib.parse import parse_qsl
+from typing import Any, Final, Literal, Self, TypeGuard, TypeVar
 
 import msgspec
 from dydx_conn import (
-    RECENT_NS,
-    AssetPositionFields,
+    AccountUpdate,
     ConnError,
-    ErrorsContents,
-    FillFields,
     Frame,
-    OrderFields,
     OrderRequest,
+    OrderState,
     PerpetualMarket,
-    PositionFields,
+    PositionState,
     Side,
     Subaccount,
-    SubaccountContents,
-    TransferFields,
-    WireError,
     base_to_quote,
-    contents,
     exact,
-    fill_to_quote,
     fold,
-    number,
     order_id,
     quote_to_base,
 )
-from dydx_data import Book, Level, MarketView, Oracle
+from dydx_data import (
+    Book,
+    FundingTerms,
+    Level,
+    MarketView,
+    ObjectionKind,
+    Oracle,
+    funding_clamp_ppm,
+    stopping,
+)
 from dydx_strategy import Decision
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from reactivex import Observable
@@ -155,7 +142,10 @@ PPM: Final = 1_000_000
 MOST_SUBTICKS: Final = 2**64 - 1  # an order's size and price are unsigned 64-bit numbers
 _HOUR_NS: Final = 3_600 * 10**9
 
-# === Errors ===
+# === Errors and words ===
+
+# What is refused as a bug of the caller, and how figures read in a reason. Expected refusals are
+# values (`Denied`); nothing here decides.
 
 
 class RiskError(Exception):
@@ -185,9 +175,6 @@ def _said(value: object) -> str:
     return str(value)
 
 
-# === Words ===
-
-
 def usdc_text(quote_quantums: int) -> str:
     """Word money in USDC, to the cent."""
     return f"{Decimal(quote_quantums).scaleb(-6):,.2f}"
@@ -199,13 +186,28 @@ def amount_text(number: Decimal) -> str:
 
 
 def percent_text(distance: float | None) -> str:
-    """Word a distance, rounded down, so that what is below a limit also reads as below it."""
+    """Word a distance to liquidation or a limit of it: the only words, in reasons and on screens.
+
+    Rounded down, so that what is below a limit never reads as above it; negative once it is
+    passed; without tenths from 100 % on.
+    """
     if distance is None or isnan(distance):
         return "unknown"
-    return f"{floor(min(max(distance, -99), 99) * 1e3) / 10} %"
+    if not -10 < distance < 10:
+        return ">999 %" if distance > 0 else "<-999 %"
+    tenths = floor(distance * 1e3)
+    return f"{tenths / 10} %" if abs(tenths) < 1_000 else f"{tenths // 10} %"
+
+
+def share_text(share: float) -> str:
+    """Word a share, a volatility or a leverage's fraction, to the hundredth of a per cent."""
+    return f"{100 * share:.2f} %"
 
 
 # === Margin ===
+
+# The chain's own arithmetic, in its own integers and with its own rounding: what everything else
+# here is held to. Knows no order, no book and no policy.
 
 _POWERS = tuple(10**exponent for exponent in range(200))
 
@@ -345,18 +347,6 @@ def adjusted_imf_ppm(imf_ppm: int, lower_cap: int, upper_cap: int, open_interest
     return imf_ppm + (PPM - imf_ppm) * (open_interest - lower_cap) // (upper_cap - lower_cap)
 
 
-def chosen_imf_ppm(market: PerpetualMarket, leverage: Fraction | int) -> int:
-    """Return the initial margin fraction that a chosen leverage sets, rounded to less risk.
-
-    `MarginError` outside what the chain accepts: from 1 to what the tier allows.
-    Source: MsgUpdateLeverage, x/clob/types/leverage.go.
-    """
-    allowed = Fraction(PPM, market.imf_ppm) if market.imf_ppm > 0 else Fraction(0)
-    if not 1 <= leverage <= allowed:
-        raise MarginError(f"{market.ticker}: a leverage from 1 to {float(allowed):g}", leverage)
-    return _ceil(PPM / Fraction(leverage))
-
-
 def _ceil(value: Fraction) -> int:
     return -(-value.numerator // value.denominator)
 
@@ -405,6 +395,18 @@ def exchanged(margin: MarginFigures, old: PositionMargin, new: PositionMargin) -
         + (value - required if value >= 0 else required - value)
         - (was - had if was >= 0 else had - was),
         margin.unknown,
+    )
+
+
+def combined(first: MarginFigures, second: MarginFigures) -> MarginFigures:
+    """Add up two margins, figure by figure; what is unknown is the first one's."""
+    return MarginFigures(
+        first.net_collateral + second.net_collateral,
+        first.initial_margin + second.initial_margin,
+        first.maintenance_margin + second.maintenance_margin,
+        first.notional + second.notional,
+        first.sensitivity + second.sensitivity,
+        first.unknown,
     )
 
 
@@ -460,7 +462,10 @@ def check_update(
 
 # === Liquidation ===
 
-# What the chain does to an account in breach, and the price at which it comes to that.
+# What the chain does to an account in breach, and the price at which it comes to that. Values
+# alone: who is liquidated when is the venue's to say.
+
+_Amount = TypeVar("_Amount", int, Fraction)
 
 
 class LiquidationTerms(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -476,13 +481,15 @@ class LiquidationTerms(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 def liquidation_ratio(
-    size: int, value: int, equity: int, other_maintenance: int, maintenance_e12: int
-) -> tuple[int, int] | None:
+    size: _Amount, value: _Amount, equity: _Amount, other_maintenance: _Amount,
+    maintenance_e12: _Amount,
+) -> tuple[_Amount, _Amount] | None:  # fmt: skip
     """Return the liquidation price as numerator and denominator, in `value` per `size`.
 
     Others' prices stay as they are. `value` is the signed notional, `maintenance_e12` the
     maintenance fraction in parts per 1e12 (`imf_ppm * maintenance_fraction_ppm`). None where no
     price liquidates: nothing held, or the result is negative. Equity is not floored at zero.
+    In integers, or where a front end rounds nothing in fractions.
     """
     numerator = (other_maintenance + value - equity) * 1_000_000_000_000
     denominator = size * 1_000_000_000_000 - (size if size >= 0 else -size) * maintenance_e12
@@ -582,170 +589,8 @@ def insurance_fund_delta(
 
 # === Funding ===
 
-# Blocks vote on the premium, minutes take the median, hours the mean. Rates are ppm per 8 hours
-# throughout, and an eighth of one is paid each hour.
-
-
-class FundingTerms(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The chain's funding settings; governance may change them: read them at start-up."""
-
-    premium_vote_clamp_factor_ppm: int = 60_000_000
-    funding_rate_clamp_factor_ppm: int = 6_000_000
-    min_num_votes_per_sample: int = 15
-    removed_tail_ppm: int = 0
-    sample_seconds: int = 60
-    tick_seconds: int = 3_600
-
-    @property
-    def samples_per_tick(self) -> int:
-        """Return how many samples an hour should have; missing ones count as 0."""
-        if self.sample_seconds <= 0:
-            raise MarginError("a funding sample of more than 0 seconds", self.sample_seconds)
-        return -(-self.tick_seconds // self.sample_seconds)
-
-
-def premium_vote(
-    market: PerpetualMarket,
-    bids: Iterable[tuple[int, int]],
-    asks: Iterable[tuple[int, int]],
-    price: int,
-    exponent: int,
-    *,
-    impact_notional: int,
-    clamp_ppm: int,
-) -> int:
-    """Return what a proposer votes: how far the book stands from the oracle price, in ppm.
-
-    A side is (subticks, quantums) in any order, of makers that can pay for their orders.
-    Nothing is voted inside the spread, nor where the side cannot fill `impact_notional` quote
-    quantums. `clamp_ppm` bounds it: `funding_clamp_ppm` of the vote's factor.
-    `MarginError` for a crossed book and a price of 0 or less.
-    Source: x/clob/memclob/memclob.go, GetPricePremium.
-    """
-    index = oracle_subticks(market, price, exponent)
-    buys, sells = sorted(bids, key=_subticks, reverse=True), sorted(asks, key=_subticks)
-    if buys and sells and buys[0][0] >= sells[0][0]:
-        spread = f"{buys[0][0]} bid and {sells[0][0]} asked"
-        raise MarginError(f"{market.ticker}: a book that is not crossed", spread)
-    side, sign = [], 0
-    if buys and index < buys[0][0]:
-        side, sign = buys, 1
-    elif sells and index > sells[0][0]:
-        side, sign = sells, -1
-    impact = impact_subticks(side, impact_notional, market.quantum_conversion_exponent)
-    if impact is None or (impact - index) * sign <= 0:
-        return 0
-    return max(min(int((impact / index - 1) * PPM), clamp_ppm), -clamp_ppm)
-
-
-def _subticks(level: tuple[int, int]) -> int:
-    # At one price the order of time stays.
-    return level[0]
-
-
-def oracle_subticks(market: PerpetualMarket, price: int, exponent: int) -> Fraction:
-    """Return an oracle price in a market's subticks, exactly; `MarginError` if 0 or less."""
-    _check_price(f"{market.ticker}: ", price, exponent)
-    shift = exponent - market.quantum_conversion_exponent + market.atomic_resolution + 6
-    return price * Fraction(10) ** shift
-
-
-def _check_price(whose: str, price: int, exponent: int) -> None:
-    if price <= 0:
-        raise MarginError(f"{whose}an oracle price above 0", price)
-    if not -len(_POWERS) < exponent < len(_POWERS):
-        raise MarginError(f"{whose}an exponent within ±{len(_POWERS)}", exponent)
-
-
-def impact_subticks(
-    levels: Iterable[tuple[int, int]], impact_notional: int, quantum_conversion_exponent: int
-) -> Fraction | None:
-    """Return the average price of trading a notional into a side; None if it is too thin.
-
-    `levels` are (subticks, quantums), best first. The size that fills it is rounded up.
-    Source: x/clob/memclob/memclob.go, getImpactPriceSubticks.
-    """
-    if impact_notional < 0:
-        raise MarginError("an impact notional of 0 or more", impact_notional)
-    left, size = impact_notional, Fraction(0)
-    for subticks, quantums in levels:
-        if subticks <= 0 or quantums <= 0:
-            level = f"{quantums} at {subticks}"
-            raise MarginError("a level of more than 0 quantums and subticks", level)
-        if not impact_notional:
-            return Fraction(subticks)
-        quote = fill_to_quote(quantums, subticks, quantum_conversion_exponent)
-        size += quantums if left > quote else Fraction(left * quantums, quote)
-        left -= quote
-        if left <= 0:
-            average = Fraction(impact_notional, _ceil(size))
-            return exact_subticks(average, quantum_conversion_exponent)
-    return None
-
-
-def premium_sample(votes: Iterable[int], count: int = 0, *, terms: FundingTerms) -> int:
-    """Return a minute's sample: the median vote, an even count's mean rounded away from zero.
-
-    Blocks that voted nothing count as 0: `count` is of all blocks that could vote.
-    """
-    ordered = _padded(votes, max(count, terms.min_num_votes_per_sample))
-    ordered.sort()
-    if not ordered:
-        raise MarginError("a vote, or a least number of votes above 0", "neither")
-    middle = len(ordered) // 2
-    if len(ordered) % 2:
-        return ordered[middle]
-    both = ordered[middle - 1] + ordered[middle]
-    return _ceil(Fraction(both, 2)) if both > 0 else both // 2
-
-
-def remove_tails(samples: Iterable[int], removed_tail_ppm: int) -> list[int]:
-    """Drop that share of the lowest and of the highest samples; the odd one goes off the top.
-
-    Asked to drop nothing, or all, it drops nothing, as the chain.
-    """
-    kept = list(samples)
-    removed = mul_ppm(len(kept), removed_tail_ppm * 2, round_up=False)
-    if not 0 < removed < len(kept):
-        return kept
-    bottom = removed // 2
-    return sorted(kept)[bottom : len(kept) - (removed - bottom)]
-
-
-def funding_rate(
-    samples: Iterable[int],
-    imf_ppm: int,
-    maintenance_fraction_ppm: int,
-    default_ppm: int = 0,
-    *,
-    terms: FundingTerms,
-) -> int:
-    """Return the rate that an hour's samples make, in ppm per 8 hours; longs pay if positive.
-
-    Missing samples count as 0; the mean is truncated, the default added, the sum clamped.
-    Source: x/perpetuals/keeper/perpetual.go, MaybeProcessNewFundingTickEpoch.
-    """
-    kept = remove_tails(_padded(samples, terms.samples_per_tick), terms.removed_tail_ppm)
-    if not kept:
-        raise MarginError("a sample, or a tick of more than 0 seconds", "neither")
-    rate = int(Fraction(sum(kept), len(kept))) + default_ppm
-    most = funding_clamp_ppm(terms.funding_rate_clamp_factor_ppm, imf_ppm, maintenance_fraction_ppm)
-    return max(min(rate, most), -most)
-
-
-def funding_clamp_ppm(factor_ppm: int, imf_ppm: int, maintenance_fraction_ppm: int) -> int:
-    """Return the bound of a premium or rate: a multiple of initial less maintenance margin."""
-    spread = imf_ppm - maintenance_margin_ppm(imf_ppm, maintenance_fraction_ppm)
-    return mul_ppm(spread, factor_ppm, round_up=False)
-
-
-def indexer_next_rate(samples: Iterable[int], default_ppm: int = 0) -> Fraction | None:
-    """Return `nextFundingRate` as the indexer says it: hourly, a fraction, None without samples.
-
-    Neither padded nor clamped: a market that few blocks vote on will be charged less.
-    """
-    said = list(samples)
-    return (Fraction(sum(said), len(said)) + default_ppm) / (8 * PPM) if said else None
+# An hour's rate (of dydx_data) moves a market's index, and the index what positions owe. Rates are
+# ppm per 8 hours throughout, and an eighth of one is paid each hour.
 
 
 def funding_index_delta(
@@ -756,9 +601,16 @@ def funding_index_delta(
     Truncated toward zero twice, as the chain does. `MarginError` for a price of 0 or less.
     Source: x/perpetuals/funding/funding.go.
     """
-    _check_price("", price, exponent)
+    _check_price(price, exponent)
     scaled = base_to_quote(rate_8h_ppm * seconds, price, exponent, atomic_resolution)
     return scaled // 28_800 if scaled >= 0 else -(-scaled // 28_800)
+
+
+def _check_price(price: int, exponent: int) -> None:
+    if price <= 0:
+        raise MarginError("an oracle price above 0", price)
+    if not -len(_POWERS) < exponent < len(_POWERS):
+        raise MarginError(f"an exponent within ±{len(_POWERS)}", exponent)
 
 
 def funding_settlement_ppm(quantums: int, index_now: int, index_position: int) -> int:
@@ -779,30 +631,38 @@ def funding_payment(settlement_ppm: int) -> int:
     return -(settlement_ppm // PPM)
 
 
-def _padded(values: Iterable[int], count: int) -> list[int]:
-    known = list(values)
-    return known + [0] * (count - len(known))
+# === Holdings ===
+
+# One market as an account stands in it: the value that front ends' views, figures, stress and
+# sizing all take, of anybody's account. What `Risk` keeps of a position between two prices is in
+# its `Valuation`; here nothing is remembered.
 
 
-# === Subaccounts ===
+class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One market as an account stands in it; `quantums` 0 is a market it could enter.
 
-# A subaccount as plain figures, for those that keep no account of their own.
-
-
-class HeldPosition(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A position and what values it: signed quantums, oracle price, open interest in quantums.
-
-    `open_interest` None is unknown. `entry_price` is in USDC per base unit; `selected_leverage`
-    is what its owner chose for the market, None if nothing.
+    The oracle price is `price` at the power of ten `exponent`, open interest in base quantums,
+    `entry_price` in USDC per base unit; each None is unknown, and open interest then counts as
+    the most. `selected_leverage` is what the owner chose for the market, None if nothing.
+    `volatility_1h` is the standard deviation of the return over an hour, `beta` the market's move
+    for a move of one of all markets together.
     """
 
     market: PerpetualMarket
-    quantums: int
-    price: int
-    exponent: int
-    open_interest: int | None = 0
-    entry_price: Fraction | None = None
+    quantums: int = 0
+    price: int | None = None
+    exponent: int = 0
+    open_interest: int | None = None
+    entry_price: Decimal | None = None
     selected_leverage: Fraction | None = None
+    funding_8h_ppm: int | None = None
+    volatility_1h: float | None = None
+    beta: float | None = None
+
+    @property
+    def ticker(self) -> str:
+        """Name the market."""
+        return self.market.ticker
 
     @property
     def chosen_imf_ppm(self) -> int:
@@ -810,58 +670,89 @@ class HeldPosition(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         if self.selected_leverage is None:
             return 0
         if self.selected_leverage <= 0:
-            what = f"{self.market.ticker}: a selected leverage above 0"
+            what = f"{self.ticker}: a selected leverage above 0"
             raise MarginError(what, self.selected_leverage)
         return ceil(PPM / self.selected_leverage)
 
     @property
-    def margin(self) -> PositionMargin:
-        """Return its margin as the chain computes it."""
-        return self.margin_at(self.chosen_imf_ppm)
-
-    def margin_at(self, imf_ppm: int) -> PositionMargin:
-        """Return its margin with `imf_ppm` chosen, 0 for none."""
-        return position_margin(
-            self.market, self.quantums, self.price, self.exponent, self.open_interest, imf_ppm
-        )
-
-
-class HeldSubaccount(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A subaccount: its USDC in quote quantums, funding settled, and its positions.
-
-    The indexer's REST adjusts its USDC for unsettled funding, its WebSocket does not.
-    """
-
-    usdc: int
-    positions: tuple[HeldPosition, ...] = ()
-    number: int = 0
+    def objection(self) -> str:
+        """Say what keeps the market from being valued, or nothing."""
+        if self.price is None:
+            return f"{self.ticker}: no oracle price"
+        try:
+            self.margin()
+        except MarginError as error:
+            return str(error)
+        return ""
 
     @property
-    def figures(self) -> MarginFigures:
-        """Return its margin as the chain computes it."""
-        return total_margin(self.usdc, [held.margin for held in self.positions])
+    def volatility(self) -> float | None:
+        """Return the volatility if it can be counted on, else None."""
+        return self.volatility_1h if _usable(self.volatility_1h) else None
+
+    @property
+    def rate_8h_ppm(self) -> int | None:
+        """Return the funding rate if the chain could have it: its own are 32 bits wide."""
+        rate = self.funding_8h_ppm
+        return rate if rate is not None and abs(rate) < 2**31 else None
+
+    def margin(self, shock_ppm: int = 0) -> PositionMargin:
+        """Return its margin as the chain computes it, after a move of the price by `shock_ppm`."""
+        # A shocked price is exact: six digits more, none rounded. At nothing, nothing is left.
+        price, exponent = self.price or 0, self.exponent
+        if shock_ppm:
+            if shock_ppm <= -PPM:
+                return PositionMargin()
+            price, exponent = price * (PPM + shock_ppm), exponent - 6
+        chosen = self.chosen_imf_ppm if self.selected_leverage is not None else 0
+        market, size, interest = self.market, self.quantums, self.open_interest
+        return position_margin(market, size, price, exponent, interest, chosen)
+
+    def funding_ppm(self, rate_8h_ppm: int, hours: int) -> int:
+        """Return what it is credited over hours, in 1e-6 quote quantums, if nothing else moves."""
+        price, exponent, market = self.price or 0, self.exponent, self.market
+        delta = funding_index_delta(rate_8h_ppm, 3_600, price, exponent, market.atomic_resolution)
+        return hours * funding_settlement_ppm(self.quantums, delta, 0)
 
 
-def may_choose_leverage(
-    subaccount: HeldSubaccount, leverages: Mapping[str, Fraction | int]
-) -> bool:
-    """Tell whether the chain would accept these leverages, by ticker, for a subaccount.
+def funding_rate_8h_ppm(rate_1h: Decimal | str) -> int:
+    """Turn the indexer's hourly rate into the chain's ppm per 8 hours, truncated as there."""
+    try:
+        digits, exponent = exact(rate_1h)
+    except (ConnError, ValueError, ArithmeticError):
+        raise RiskError(f"expected an hourly funding rate, got {rate_1h}") from None
+    times, over = 8 * PPM * 10 ** max(exponent, 0), 10 ** max(-exponent, 0)
+    rate: int = abs(digits) * times // over
+    return rate if digits >= 0 else -rate
 
-    It must be initially collateralised with them. Leverages chosen earlier for markets that are
-    not named here are left out of that test, as the chain leaves them out.
-    Source: x/subaccounts/keeper/leverage.go.
-    """
-    margins = []
-    for held in subaccount.positions:
-        leverage = leverages.get(held.market.ticker)
-        imf_ppm = 0 if leverage is None else chosen_imf_ppm(held.market, leverage)
-        margins.append(held.margin_at(imf_ppm))
-    return total_margin(subaccount.usdc, margins).free_collateral >= 0
+
+def _usable(volatility: float | None) -> TypeGuard[float]:
+    # Its square, too: a market that never moves is one nobody has measured.
+    return volatility is not None and volatility > 0 and 0 < volatility * volatility < inf
+
+
+def _no_volatility(got: float | None) -> str:
+    return f"no usable volatility, {'none is known yet' if got is None else f'got {got}'}"
+
+
+_Held = dict[str, Holding]
+_Terms = dict[str, PositionMargin]
+
+
+def _held(holdings: Iterable[Holding]) -> _Held:
+    held: _Held = {}
+    for holding in holdings:
+        if holding.ticker in held:
+            raise RiskError(f"expected one holding per market, got {holding.ticker} twice")
+        held[holding.ticker] = holding
+    return {ticker: holding for ticker, holding in held.items() if holding.quantums}
 
 
 # === Front ends ===
 
 # One account, four answers. In USDC, base units and prices, exact: who prints them rounds them.
+# An account is its settled USDC in quote quantums and what it holds. The indexer's REST adjusts its
+# USDC for unsettled funding, its WebSocket does not.
 
 ViewName = Literal["chain", "web", "abacus", "indexer"]
 
@@ -927,49 +818,20 @@ class ParentView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     children: dict[int, AccountView]
 
 
-def chain_view(subaccount: HeldSubaccount) -> AccountView:
-    """See a subaccount as the chain acts on it, to the quote quantum; this is the one to trust.
+def account_view(
+    name: ViewName, collateral: int, holdings: Iterable[Holding], number: int = 0
+) -> AccountView:
+    """See a subaccount as the chain acts on it, or as one of three front ends shows it.
 
-    The chain knows no liquidation price: it is where its test would turn, other prices held,
-    its roundings aside.
+    `chain` is the one to trust, to the quote quantum: it knows no liquidation price, it is where
+    its test would turn, other prices held, its roundings aside. `web` shows nothing below 0, with
+    the leverages selected; `abacus`, of the mobile apps, has no floor and a negative leverage for
+    a short; `indexer` takes the tier's fractions alone and rounds nothing (it says equity and
+    free collateral; the rest follows from its own figures).
     """
-    return _view(subaccount, "chain")
-
-
-def web_view(subaccount: HeldSubaccount) -> AccountView:
-    """See a subaccount as the web front end shows it: nothing below 0, leverages selected."""
-    return _view(subaccount, "web")
-
-
-def abacus_view(subaccount: HeldSubaccount) -> AccountView:
-    """See a subaccount as the mobile apps' abacus does: no floor, a short's leverage negative."""
-    return _view(subaccount, "abacus")
-
-
-def indexer_view(subaccount: HeldSubaccount) -> AccountView:
-    """See a subaccount as the indexer does: the tier's fractions alone, nothing rounded.
-
-    It says equity and free collateral; the rest follows from its own figures.
-    """
-    return _view(subaccount, "indexer")
-
-
-def parent_view(
-    view: Callable[[HeldSubaccount], AccountView], subaccounts: Iterable[HeldSubaccount]
-) -> ParentView:
-    """See a parent subaccount (number below 128) with its children, each through `view`."""
-    children = {held.number: view(held) for held in subaccounts}
-    parents = [number for number in children if number < _PARENTS]
-    if len(parents) != 1:
-        raise MarginError("one subaccount below 128, the parent, and its children", list(children))
-    equity = sum((child.equity for child in children.values()), Fraction(0))
-    return ParentView(equity=equity, parent=children[parents[0]], children=children)
-
-
-def _view(subaccount: HeldSubaccount, name: ViewName) -> AccountView:
-    style = _STYLES[name]
-    parts = [style.part(held) for held in subaccount.positions]
-    balance = _usdc(subaccount.usdc)
+    style, holdings = _STYLES[name], [*holdings]
+    parts = [style.part(held) for held in holdings]
+    balance = _usdc(collateral)
     value, notional, initial, maintenance = (
         sum((getattr(part, figure) for part in parts), Fraction(0))
         for figure in ("value", "notional", "initial_margin", "maintenance_margin")
@@ -981,7 +843,7 @@ def _view(subaccount: HeldSubaccount, name: ViewName) -> AccountView:
     free = max(raw, Fraction(0)) if style.floors else raw
     return AccountView(
         view=name,
-        number=subaccount.number,
+        number=number,
         quote_balance=balance,
         equity=equity,
         free_collateral=free,
@@ -993,14 +855,27 @@ def _view(subaccount: HeldSubaccount, name: ViewName) -> AccountView:
         initial_margin=initial,
         maintenance_margin=maintenance,
         positions=tuple(
-            _position_view(held, part, equity, maintenance, style, subaccount.number)
-            for held, part in zip(subaccount.positions, parts, strict=True)
+            _position_view(held, part, equity, maintenance, style, number)
+            for held, part in zip(holdings, parts, strict=True)
         ),
     )
 
 
+def parent_view(name: ViewName, family: Mapping[int, tuple[int, Iterable[Holding]]]) -> ParentView:
+    """See a parent subaccount (number below 128) with its children, each through one view.
+
+    `family` maps the number of each to its USDC and its holdings.
+    """
+    children = {number: account_view(name, *account, number) for number, account in family.items()}
+    parents = [number for number in children if number < _PARENTS]
+    if len(parents) != 1:
+        raise MarginError("one subaccount below 128, the parent, and its children", list(children))
+    equity = sum((child.equity for child in children.values()), Fraction(0))
+    return ParentView(equity=equity, parent=children[parents[0]], children=children)
+
+
 def _position_view(
-    held: HeldPosition,
+    held: Holding,
     part: _Part,
     equity: Fraction,
     maintenance: Fraction,
@@ -1009,26 +884,27 @@ def _position_view(
 ) -> PositionView:
     pnl = percent = None
     if held.entry_price is not None:
-        pnl = part.value - part.size * held.entry_price
-        staked = abs(part.size * held.entry_price) / max(_screen_leverage(held), Fraction(1))
+        paid = part.size * Fraction(held.entry_price)
+        pnl = part.value - paid
+        staked = abs(paid) / max(_screen_leverage(held), Fraction(1))
         percent = pnl / staked if staked else None
     lever = part.value if style.signed else part.notional
     others = maintenance - part.maintenance_margin
-    against = part.size - abs(part.size) * part.mmf
-    price = (others + part.value - equity) / against if against else None
+    mmf_e12 = part.mmf * PPM * PPM
+    ratio = liquidation_ratio(part.size, part.value, equity, others, mmf_e12)
     return PositionView(
         **msgspec.structs.asdict(part),
         max_leverage=1 / part.imf if part.imf else None,
         leverage=lever / equity if equity > 0 else None,
-        liquidation_price=None if price is None or price < 0 else price,
+        liquidation_price=None if ratio is None else Fraction(*ratio),
         unrealized_pnl=pnl,
         unrealized_pnl_percent=percent,
         margin_mode="CROSS" if number < _PARENTS else "ISOLATED",
     )
 
 
-def _chain_part(held: HeldPosition) -> _Part:
-    market, margin, interest = held.market, held.margin, held.open_interest
+def _chain_part(held: Holding) -> _Part:
+    market, margin, interest = held.market, held.margin(), held.open_interest
     lower, upper = market.open_interest_lower_cap, market.open_interest_upper_cap
     scaled = upper if interest is None else int(interest * _quantum_value(held))
     return _Part(
@@ -1042,20 +918,20 @@ def _chain_part(held: HeldPosition) -> _Part:
     )
 
 
-def _web_part(held: HeldPosition) -> _Part:
+def _web_part(held: Holding) -> _Part:
     imf = _screen_imf(held)
     return _screen_part(held, imf, max(imf, 1 / _screen_leverage(held)))
 
 
-def _abacus_part(held: HeldPosition) -> _Part:
+def _abacus_part(held: Holding) -> _Part:
     return _screen_part(held, _screen_imf(held), _screen_imf(held))
 
 
-def _indexer_part(held: HeldPosition) -> _Part:
+def _indexer_part(held: Holding) -> _Part:
     return _screen_part(held, _tier_imf(held), _tier_imf(held))
 
 
-def _screen_part(held: HeldPosition, imf: Fraction, asked: Fraction) -> _Part:
+def _screen_part(held: Holding, imf: Fraction, asked: Fraction) -> _Part:
     market = held.market
     value = _usdc(held.quantums * _quantum_value(held))
     mmf = Fraction(maintenance_margin_ppm(market.imf_ppm, market.maintenance_fraction_ppm), PPM)
@@ -1072,7 +948,7 @@ def _screen_part(held: HeldPosition, imf: Fraction, asked: Fraction) -> _Part:
 
 class _Style(msgspec.Struct, frozen=True):
     # What tells one view from another.
-    part: Callable[[HeldPosition], _Part]
+    part: Callable[[Holding], _Part]
     floors: bool = False  # equity and free collateral end at 0
     signed: bool = False  # a short's leverage is negative
 
@@ -1085,14 +961,14 @@ _STYLES: Final[Mapping[ViewName, _Style]] = {
 }
 
 
-def _tier_imf(held: HeldPosition) -> Fraction:
-    held.margin_at(held.chosen_imf_ppm)  # what the chain cannot value, no view may
+def _tier_imf(held: Holding) -> Fraction:
+    held.margin()  # what the chain cannot value, no view may
     if held.market.imf_ppm <= 0:
         raise MarginError(f"{held.market.ticker}: a tier's imf_ppm above 0", held.market.imf_ppm)
     return Fraction(held.market.imf_ppm, PPM)
 
 
-def _screen_imf(held: HeldPosition) -> Fraction:
+def _screen_imf(held: Holding) -> Fraction:
     # Not rounded, and where both caps are one the front ends see no cap: the chain does.
     base = _tier_imf(held)
     lower, upper = held.market.open_interest_lower_cap, held.market.open_interest_upper_cap
@@ -1104,17 +980,18 @@ def _screen_imf(held: HeldPosition) -> Fraction:
     return min(base + share * (1 - base), Fraction(1))
 
 
-def _screen_leverage(held: HeldPosition) -> Fraction:
+def _screen_leverage(held: Holding) -> Fraction:
     # Nothing selected is the most that the tier allows.
     return 1 / _tier_imf(held) if held.selected_leverage is None else held.selected_leverage
 
 
-def _quantum_value(held: HeldPosition) -> Fraction:
+def _quantum_value(held: Holding) -> Fraction:
     # In quote quantums, exactly.
-    return held.price * Fraction(10) ** (held.exponent + held.market.atomic_resolution + 6)
+    power = held.exponent + held.market.atomic_resolution + 6
+    return (held.price or 0) * Fraction(10) ** power
 
 
-def _base_size(held: HeldPosition) -> Fraction:
+def _base_size(held: Holding) -> Fraction:
     return held.quantums * Fraction(10) ** held.market.atomic_resolution
 
 
@@ -1124,7 +1001,8 @@ def _usdc(quote_quantums: int | Fraction) -> Fraction:
 
 # === Explanation ===
 
-# Where a view and the chain differ, and why, in words and figures.
+# Where a view and the chain differ, and why, in words and figures. It computes nothing of its
+# own: what it compares are the views.
 
 # What each cause can move.
 _BY_INITIAL: Final = ("initial_margin", "free_collateral", "margin_usage")
@@ -1160,24 +1038,23 @@ class Difference(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return f"{self.view}: {what} {shown}, on the chain {acts}: {'; '.join(self.reasons)}"
 
 
-def explain(subaccount: HeldSubaccount, *, rounding: bool = False) -> list[Difference]:
-    """Tell where each front end differs from the chain over one subaccount, and why.
+def explain(
+    collateral: int, holdings: Iterable[Holding], *, rounding: bool = False
+) -> list[Difference]:
+    """Tell where each front end differs from the chain over one account, and why.
 
     Differences that roundings alone make are left out, unless `rounding` asks for them.
     """
-    chain = chain_view(subaccount)
-    found = [
-        difference
-        for view in (web_view, abacus_view, indexer_view)
-        for difference in _differences(subaccount, view(subaccount), chain)
-    ]
+    holdings = [*holdings]
+    chain, *views = [account_view(name, collateral, holdings) for name in _STYLES]
+    found = [each for view in views for each in _differences(holdings, view, chain)]
     return [each for each in found if rounding or each.reasons != (_ROUNDING,)]
 
 
 def _differences(
-    subaccount: HeldSubaccount, view: AccountView, chain: AccountView
+    holdings: list[Holding], view: AccountView, chain: AccountView
 ) -> Iterator[Difference]:
-    causes = list(_causes(subaccount, view, chain))
+    causes = list(_causes(holdings, view, chain))
     pairs: list[tuple[str, str, AccountView | PositionView, AccountView | PositionView]] = [
         ("", figure, view, chain) for figure in _OF_ACCOUNT
     ]
@@ -1203,7 +1080,7 @@ def _differences(
 
 
 def _causes(
-    subaccount: HeldSubaccount, view: AccountView, chain: AccountView
+    holdings: list[Holding], view: AccountView, chain: AccountView
 ) -> Iterator[tuple[tuple[str, ...], str, str]]:
     # The figures that each can move, the ticker it is about, and its words.
     floors = _STYLES[view.view].floors
@@ -1212,7 +1089,7 @@ def _causes(
     if floors and chain.free_collateral < 0:
         lacking = _in_words(-chain.free_collateral)
         yield _BY_INITIAL[1:], "", f"initial margin lacks {lacking}, shown as 0 left"
-    seen = zip(subaccount.positions, view.positions, chain.positions, strict=True)
+    seen = zip(holdings, view.positions, chain.positions, strict=True)
     for held, shown, acts in seen:
         ticker, chosen = held.market.ticker, Fraction(held.chosen_imf_ppm, PPM)
         # The chain keeps six decimals of a fraction; a view may keep more.
@@ -1238,128 +1115,37 @@ def _exact_percent(fraction: Fraction) -> str:
     return f"{float(fraction * 100):.8g} %"
 
 
-# === Holdings ===
-
-
-class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One market as an account stands in it; `quantums` 0 is a market it could enter.
-
-    The oracle price is `price` at the power of ten `exponent`, open interest in base quantums,
-    `volatility_1h` the standard deviation of the return over an hour, `beta` the market's move
-    for a move of one of all markets together.
-    """
-
-    market: PerpetualMarket
-    quantums: int = 0
-    price: int | None = None
-    exponent: int = 0
-    open_interest: int | None = None
-    chosen_imf_ppm: int = 0
-    funding_8h_ppm: int | None = None
-    volatility_1h: float | None = None
-    beta: float | None = None
-
-    @property
-    def ticker(self) -> str:
-        """Name the market."""
-        return self.market.ticker
-
-
-def funding_rate_8h_ppm(rate_1h: Decimal | str) -> int:
-    """Turn the indexer's hourly rate into the chain's ppm per 8 hours, truncated as there."""
-    try:
-        return int(Fraction(number(rate_1h)) * 8 * PPM)
-    except (ConnError, ValueError, ArithmeticError):
-        raise RiskError(f"expected an hourly funding rate, got {rate_1h}") from None
-
-
-def _objection(holding: Holding) -> str:
-    # What keeps a market from being valued, or nothing.
-    if holding.price is None:
-        return f"{holding.ticker}: no oracle price"
-    try:
-        _margin(holding)
-    except MarginError as error:
-        return str(error)
-    return ""
-
-
-def _volatility(holding: Holding) -> float | None:
-    return holding.volatility_1h if _usable(holding.volatility_1h) else None
-
-
-def _usable_rate(holding: Holding) -> int | None:
-    # The chain's own are 32 bits wide.
-    rate = holding.funding_8h_ppm
-    return rate if rate is not None and abs(rate) < 2**31 else None
-
-
-def _usable(volatility: float | None) -> TypeGuard[float]:
-    # Its square, too: a market that never moves is one nobody has measured.
-    return volatility is not None and volatility > 0 and 0 < volatility * volatility < inf
-
-
-def _no_volatility(got: float | None) -> str:
-    return f"no usable volatility, {'none is known yet' if got is None else f'got {got}'}"
-
-
-def _margin(holding: Holding, shock_ppm: int = 0) -> PositionMargin:
-    # A shocked price is exact: six digits more, none rounded. At nothing, nothing is left.
-    price, exponent = holding.price or 0, holding.exponent
-    if shock_ppm:
-        if shock_ppm <= -PPM:
-            return PositionMargin()
-        price, exponent = price * (PPM + shock_ppm), exponent - 6
-    market, size, interest = holding.market, holding.quantums, holding.open_interest
-    return position_margin(market, size, price, exponent, interest, holding.chosen_imf_ppm)
-
-
-def _funding_ppm(holding: Holding, rate_8h_ppm: int, hours: int) -> int:
-    # What it is credited, in 1e-6 quote quantums, if nothing else moves.
-    price, exponent, market = holding.price or 0, holding.exponent, holding.market
-    delta = funding_index_delta(rate_8h_ppm, 3_600, price, exponent, market.atomic_resolution)
-    return hours * funding_settlement_ppm(holding.quantums, delta, 0)
-
-
-_Held = dict[str, Holding]
-_Terms = dict[str, PositionMargin]
-
-
-def _held(holdings: Iterable[Holding]) -> _Held:
-    held: _Held = {}
-    for holding in holdings:
-        if holding.ticker in held:
-            raise RiskError(f"expected one holding per market, got {holding.ticker} twice")
-        held[holding.ticker] = holding
-    return {ticker: holding for ticker, holding in held.items() if holding.quantums}
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
-
-
 # === Figures ===
 
+# One account at one instant, for whoever looks: its positions, its concentration, its distance.
+# Money is exact; what is not known is None and says why. Nothing here is acted upon.
 
-class PositionRisk(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+
+class PositionFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One position's figures; None is unknown, and `unknown` says why.
 
-    `distance` is this price's own adverse move to `liquidation_price`, all others standing
-    still; `gap` the same in USDC per base unit, `sigmas` in its own hourly standard deviations.
-    The price is None with an infinite distance where no price of this market liquidates, or
-    (minus infinity) where none would save. `funding_1h` is positive when paid.
+    Money is quote quantums, `size` base units, prices USDC; `quantums` is None while the grid is
+    not known. `distance` is this price's own adverse move to `liquidation_price`, all others
+    standing still; `sigmas` the same in its own hourly standard deviations. The price is None
+    with an infinite distance where no price of this market liquidates, or (minus infinity) where
+    none would save. `funding_1h` is positive when paid. `seq` is the frame of the oracle price.
     """
 
     ticker: str
-    quantums: int
+    size: Decimal
+    quantums: int | None = None
+    entry_price: Decimal | None = None
     oracle_price: Decimal | None = None
     net_notional: int | None = None
+    initial_margin: int | None = None
+    maintenance_margin: int | None = None
+    unrealized_pnl: Decimal | None = None
     share: float | None = None
     liquidation_price: Decimal | None = None
-    gap: Decimal | None = None
     distance: float | None = None
     sigmas: float | None = None
     funding_1h: int | None = None
+    seq: int = 0
     unknown: tuple[str, ...] = ()
 
 
@@ -1385,25 +1171,25 @@ class RiskFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     largest: str | None = None
     largest_share: float | None = None
     herfindahl: float | None = None
-    positions: tuple[PositionRisk, ...] = ()
+    positions: tuple[PositionFigures, ...] = ()
     unknown: tuple[str, ...] = ()
 
 
 def risk_figures(collateral: int, holdings: Iterable[Holding]) -> RiskFigures:
     """Compute every figure of risk of an account, from its settled USDC and its holdings."""
     held = _held(holdings)
-    objections = {ticker: _objection(holding) for ticker, holding in held.items()}
-    terms = {t: _margin(h) for t, h in held.items() if not objections[t]}
+    objections = {ticker: holding.objection for ticker, holding in held.items()}
+    terms = {t: h.margin() for t, h in held.items() if not objections[t]}
     unknown = [reason for reason in objections.values() if reason]
     total = total_margin(collateral, terms.values(), unknown)
-    positions = tuple(_position_risk(h, terms.get(t), total) for t, h in held.items())
+    positions = tuple(position_figures(h, terms.get(t), total) for t, h in held.items())
     if unknown:
         return RiskFigures(positions=positions, unknown=tuple(unknown))
     return _account_figures(total, held, terms, positions)
 
 
 def _account_figures(
-    total: MarginFigures, held: _Held, terms: _Terms, positions: tuple[PositionRisk, ...]
+    total: MarginFigures, held: _Held, terms: _Terms, positions: tuple[PositionFigures, ...]
 ) -> RiskFigures:
     values = [term.net_notional for term in terms.values()]
     gross = total.notional
@@ -1432,7 +1218,7 @@ def _account_sigmas(total: MarginFigures, held: _Held, terms: _Terms) -> float |
     # All against us at once, each by its own deviation: no diversification is counted on.
     lost = 0.0
     for ticker, holding in held.items():
-        volatility = _volatility(holding)
+        volatility = holding.volatility
         if volatility is None:
             return None
         lost += total_margin(0, [terms[ticker]]).sensitivity * volatility
@@ -1457,10 +1243,10 @@ def funding_impact(margin: MarginFigures, holdings: Iterable[Holding]) -> Fundin
     """
     settled = 0
     for holding in holdings:
-        rate = _usable_rate(holding)
+        rate = holding.rate_8h_ppm
         if rate is None:
             return FundingImpact()
-        settled += _funding_ppm(holding, rate, 1)
+        settled += holding.funding_ppm(rate, 1)
     day = -funding_settlement([24 * settled])
     paying = settled < 0 or margin.cushion < 0
     return FundingImpact(
@@ -1471,37 +1257,50 @@ def funding_impact(margin: MarginFigures, holdings: Iterable[Holding]) -> Fundin
     )
 
 
-def _position_risk(
-    holding: Holding, term: PositionMargin | None, total: MarginFigures
-) -> PositionRisk:
-    ticker, size = holding.ticker, holding.quantums
+def position_figures(
+    holding: Holding, term: PositionMargin | None, total: MarginFigures, seq: int = 0
+) -> PositionFigures:
+    """Compute every figure of a position from its margin and its account's; None is unknown."""
+    market, quantums, entry = holding.market, holding.quantums, holding.entry_price
+    size = market.size(quantums)
     if term is None or holding.price is None:
-        return PositionRisk(ticker=ticker, quantums=size, unknown=(_objection(holding),))
+        return PositionFigures(
+            ticker=market.ticker, size=size, quantums=quantums, entry_price=entry,
+            unknown=(holding.objection,),
+        )  # fmt: skip
     oracle = Decimal(holding.price).scaleb(holding.exponent)
-    rate, volatility, lacking = _usable_rate(holding), _volatility(holding), []
-    if rate is None:
-        wide = ", got one beyond 32 bits" if holding.funding_8h_ppm else ""
-        lacking.append(f"{ticker}: no usable funding rate{wide}")
-    if volatility is None:
-        lacking.append(f"{ticker}: {_no_volatility(holding.volatility_1h)}")
-    liquidation, distance = None, None
+    rate, volatility, liquidation, distance = holding.rate_8h_ppm, holding.volatility, None, None
     if total.known:
         liquidation, distance = _own_distance(holding, oracle, term, total)
-    else:
-        lacking += [f"{ticker}: no distance, the account is unknown ({total.unknown[0]})"]
-    return PositionRisk(
-        ticker=ticker,
-        quantums=size,
+    return PositionFigures(
+        ticker=market.ticker,
+        size=size,
+        quantums=quantums,
+        entry_price=entry,
         oracle_price=oracle,
         net_notional=term.net_notional,
+        initial_margin=term.initial_margin,
+        maintenance_margin=term.maintenance_margin,
+        unrealized_pnl=(oracle - entry) * size if entry is not None else None,
         share=abs(term.net_notional) / total.notional if total.known and total.notional else None,
         liquidation_price=liquidation,
-        gap=abs(oracle - liquidation) if liquidation is not None else None,
         distance=distance,
         sigmas=distance / volatility if distance is not None and volatility else None,
-        funding_1h=None if rate is None else funding_payment(_funding_ppm(holding, rate, 1)),
-        unknown=tuple(lacking),
+        funding_1h=None if rate is None else funding_payment(holding.funding_ppm(rate, 1)),
+        seq=seq,
+        unknown=tuple(_lacking(holding, total)),
     )
+
+
+def _lacking(holding: Holding, total: MarginFigures) -> Iterator[str]:
+    ticker = holding.ticker
+    if holding.rate_8h_ppm is None:
+        wide = ", got one beyond 32 bits" if holding.funding_8h_ppm else ""
+        yield f"{ticker}: no usable funding rate{wide}"
+    if holding.volatility is None:
+        yield f"{ticker}: {_no_volatility(holding.volatility_1h)}"
+    if not total.known:
+        yield f"{ticker}: no distance, the account is unknown ({total.unknown[0]})"
 
 
 def _own_distance(
@@ -1672,21 +1471,21 @@ def _stress_row(holding: Holding, hours: int, terms: FundingTerms) -> _Row:
     try:
         return _known_row(holding, hours, terms)
     except (MarginError, OverflowError) as error:  # now, or only once it is shocked
-        return _Row(holding, _objection(holding) or str(error))
+        return _Row(holding, holding.objection or str(error))
 
 
 def _known_row(holding: Holding, hours: int, terms: FundingTerms) -> _Row:
-    now, beta = _parts(_margin(holding)), _beta(holding)
-    moved = together = tuple(_parts(_margin(holding, move * 10_000)) for move in MOVES_PERCENT)
+    now, beta = _parts(holding.margin()), _beta(holding)
+    moved = together = tuple(_parts(holding.margin(move * 10_000)) for move in MOVES_PERCENT)
     if beta is not None and beta != 1:
         shocks = [round(move * 10_000 * beta) for move in MOVES_PERCENT]
-        together = tuple(_parts(_margin(holding, shock)) for shock in shocks)
+        together = tuple(_parts(holding.margin(shock)) for shock in shocks)
     market, (value, initial, *others) = holding.market, now
     # At its upper cap the fraction is 100 %, whatever was chosen.
     capped = abs(value) if market.open_interest_upper_cap else initial
     factor = terms.funding_rate_clamp_factor_ppm
     clamp = funding_clamp_ppm(factor, market.imf_ppm, market.maintenance_fraction_ppm)
-    paid = _funding_ppm(holding, clamp if holding.quantums > 0 else -clamp, hours)
+    paid = holding.funding_ppm(clamp if holding.quantums > 0 else -clamp, hours)
     return _Row(
         holding, "", (*now, value, capped, *others, *chain.from_iterable(together), paid), moved
     )
@@ -1705,9 +1504,11 @@ def _beta(holding: Holding) -> float | None:
     return beta if beta is not None and isfinite(beta) else None
 
 
-# === Sizing ===
+# === Sizing and leverage ===
 
 # How much one would like, and how much of it the margin bears when all markets turn against it.
+# A size is bounded here, never raised, and nothing is closed for it; a leverage is an opinion for a
+# person, which nothing acts upon.
 
 
 class Wish(msgspec.Struct, frozen=True, gc=False):
@@ -1730,17 +1531,12 @@ class Sizing(msgspec.Struct, frozen=True, gc=False):
     limited_by: Literal["wish", "step", "margin", "volatility", "unknown", "isolated"]
     after: MarginFigures | None = None
 
-    @property
-    def denied(self) -> bool:
-        """Tell whether nothing may be held."""
-        return not self.quantums
-
 
 def fixed_fraction(equity: int | None, fraction: float, stop: float = 1.0) -> Wish:
     """Wish to lose at most `fraction` of equity if the price moves by `stop` against it."""
     _expect("fraction", fraction, least=-inf)
     _expect("stop", stop, least=1e-4)
-    words = f"{_percent(fraction)} of equity at a stop of {_percent(stop)}"
+    words = f"{share_text(fraction)} of equity at a stop of {share_text(stop)}"
     return _wish(equity, fraction / stop, words)
 
 
@@ -1756,8 +1552,8 @@ def volatility_target(
     if not _usable(volatility_1h):
         return Wish(None, _no_volatility(volatility_1h))
     leverage = min(max(target_1h / volatility_1h, -cap), cap)
-    calm = f"at a volatility of {_percent(volatility_1h)}"
-    words = f"{_percent(target_1h)} an hour {calm}, at most {cap:g} times"
+    calm = f"at a volatility of {share_text(volatility_1h)}"
+    words = f"{share_text(target_1h)} an hour {calm}, at most {cap:g} times"
     return _wish(equity, leverage, words)
 
 
@@ -1852,7 +1648,7 @@ def bound_position(
 
 def _refusal(wish: Wish, market: Holding, others: list[Holding]) -> Sizing | None:
     reasons = [] if wish.notional is not None else [wish.why]
-    reasons += [reason for reason in map(_objection, [market, *others]) if reason]
+    reasons += [reason for reason in (holding.objection for holding in [market, *others]) if reason]
     if reasons:
         return Sizing(market.ticker, 0, "; ".join(reasons), "unknown")
     if mixes_isolated(holding.market for holding in [market, *others]):
@@ -1875,7 +1671,9 @@ def _largest(wish: Wish, holding: Holding, trade: _Stressed, keep_ppm: int) -> S
     after = trade(steps * step)[1]
     if steps == most:
         return Sizing(market.ticker, steps * step, wish.why, "wish", after)
-    bound = f"the margin bears {steps} of {most} steps at {_percent(keep_ppm / PPM)} after the move"
+    bound = (
+        f"the margin bears {steps} of {most} steps at {share_text(keep_ppm / PPM)} after the move"
+    )
     return Sizing(market.ticker, steps * step, f"{wish.why}; {bound}", "margin", after)
 
 
@@ -1884,32 +1682,28 @@ def _after_trade(
 ) -> _Stressed:
     # The others are the same for every size that is tried.
     resting = [(other, _against(other.quantums, adverse_ppm)) for other in others]
-    now = total_margin(collateral, [_margin(other) for other in others])
-    then = total_margin(collateral, [_margin(other, shock) for other, shock in resting])
-    held = _margin(market).net_notional
+    now = total_margin(collateral, [other.margin() for other in others])
+    then = total_margin(collateral, [other.margin(shock) for other, shock in resting])
+    held = market.margin().net_notional
 
     def stressed(quantums: int) -> tuple[MarginFigures, MarginFigures]:
         # The match itself may raise the open interest, and with it the fraction.
         interest, traded = market.open_interest, abs(quantums - market.quantums)
         interest = None if interest is None else interest + traded
         target = msgspec.structs.replace(market, quantums=quantums, open_interest=interest)
-        calm, shaken = _margin(target), _margin(target, _against(quantums, adverse_ppm))
+        calm, shaken = target.margin(), target.margin(_against(quantums, adverse_ppm))
         cost = mul_ppm(abs(calm.net_notional - held), cost_ppm, round_up=True)
         cash = held - calm.net_notional - cost
-        return _joined(now, calm, cash), _joined(then, shaken, cash)
+        return (
+            combined(now, total_margin(cash, [calm])),
+            combined(then, total_margin(cash, [shaken])),
+        )
 
     return stressed
 
 
 def _against(quantums: int, adverse_ppm: int) -> int:
     return -adverse_ppm if quantums > 0 else adverse_ppm
-
-
-def _joined(total: MarginFigures, term: PositionMargin, cash: int) -> MarginFigures:
-    own = total_margin(cash, [term])
-    return MarginFigures(
-        *map(add, msgspec.structs.astuple(total)[:_WIDTH], msgspec.structs.astuple(own))
-    )
 
 
 def _bears(stressed: tuple[MarginFigures, MarginFigures], keep_ppm: int) -> bool:
@@ -1930,9 +1724,6 @@ def _most_steps(most: int, fits: Callable[[int], bool]) -> int:
         else:
             most = middle
     return least
-
-
-# === Leverage ===
 
 
 class LeverageAdvice(msgspec.Struct, frozen=True, gc=False):
@@ -1958,14 +1749,14 @@ def suggest_leverage(
     _expect("keep_above", keep_above, least=0, below=1)
     _expect("hours", hours, above=0)
     _expect("sigmas", sigmas, least=0)
-    ticker, objection = holding.ticker, _objection(holding)
+    ticker, objection = holding.ticker, holding.objection
     if objection:
         return LeverageAdvice(ticker, None, None, (objection,))
     fraction, words = _initial_fraction(holding)
     if fraction <= 0:
         lacking = f"{ticker}: expected an initial margin above 0, got {fraction} ppm"
         return LeverageAdvice(ticker, None, None, (lacking,))
-    most, market, volatility = PPM / fraction, holding.market, _volatility(holding)
+    most, market, volatility = PPM / fraction, holding.market, holding.volatility
     if volatility is None:
         lacking = f"{ticker}: {_no_volatility(holding.volatility_1h)}"
         return LeverageAdvice(ticker, None, most, (words, lacking))
@@ -1974,8 +1765,8 @@ def suggest_leverage(
     kept = market.imf_ppm * market.maintenance_fraction_ppm / PPM / PPM
     borne = 1 / (kept + distance * (1 + kept)) if kept + distance > 0 else inf
     kind = "the initial margin binds" if most <= borne else "the distance binds"
-    swings = f"{sigmas:g} deviations of {hours:g} h are {_percent(swing)}"
-    bears = f"kept {_percent(keep_above)}, maintenance {_percent(kept)}: {borne:.1f} times"
+    swings = f"{sigmas:g} deviations of {hours:g} h are {share_text(swing)}"
+    bears = f"kept {share_text(keep_above)}, maintenance {share_text(kept)}: {borne:.1f} times"
     return LeverageAdvice(ticker, min(most, borne), most, (words, swings, bears, kind))
 
 
@@ -1984,14 +1775,14 @@ def _initial_fraction(holding: Holding) -> tuple[int, str]:
     lower, upper = market.open_interest_lower_cap, market.open_interest_upper_cap
     base = max(market.imf_ppm, holding.chosen_imf_ppm)
     if not upper:
-        return base, f"initial margin of {_percent(base / PPM)}, not scaled by open interest"
+        return base, f"initial margin of {share_text(base / PPM)}, not scaled by open interest"
     if interest is None:
         return PPM, "initial margin of 100 %: open interest is unknown and counts as capped"
     whole = msgspec.structs.replace(holding, quantums=interest)
-    value = abs(_margin(whole).net_notional)
+    value = abs(whole.margin().net_notional)
     scaled = max(adjusted_imf_ppm(market.imf_ppm, lower, upper, value), base)
-    share = f"{_percent(value / upper)} of the upper cap"
-    return scaled, f"initial margin of {_percent(scaled / PPM)} at {share}"
+    share = f"{share_text(value / upper)} of the upper cap"
+    return scaled, f"initial margin of {share_text(scaled / PPM)} at {share}"
 
 
 # === Positions ===
@@ -2000,14 +1791,13 @@ def _initial_fraction(holding: Holding) -> tuple[int, str]:
 class Position(msgspec.Struct, gc=False, kw_only=True):
     """A perpetual position; `size` in base units, negative for a short.
 
-    `quantums` is the same size on the chain's grid: None until the market is known.
+    `entry_price` is None until its fills are reported. `quantums` is the same size on the chain's
+    grid: None until the market is known.
     """
 
     ticker: str
     size: Decimal
-    entry_price: Decimal
-    realized_pnl: Decimal = Decimal(0)
-    net_funding: Decimal = Decimal(0)
+    entry_price: Decimal | None
     quantums: int | None = None
 
 
@@ -2053,33 +1843,21 @@ def index_delta(
 
 
 # === Account ===
-
-# An order in one of these never fills again; one that is BEST_EFFORT_CANCELED still may, until
-# its good-til block is past.
-_ENDED = frozenset(["FILLED", "CANCELED", "ERROR"])
-_PAID_IN: Final = {"DEPOSIT": 1, "TRANSFER_IN": 1, "WITHDRAWAL": -1, "TRANSFER_OUT": -1}
-_REMEMBERED: Final = 4_096  # fills, so as to know one that is told again
-_UNREADABLE = (
-    ConnError, msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError,
-)  # fmt: skip
-_SHAPES: Final = (
-    ("openPerpetualPositions", PositionFields, "market"),
-    ("assetPositions", AssetPositionFields, "symbol"),
-)
+# What a subaccount holds for margin and gate: the account updates of dydx_conn, and beside them
+# what only this layer knows, what is reserved in flight and the funding of hours not settled yet.
 
 
 class Account:
     """One subaccount: collateral, positions, open orders, and what is reserved in flight.
 
-    `trouble` is empty, or says why the account is not known for certain: before the first
-    snapshot, after a frame that was lost, could not be read, or contradicts the fills. What was
-    readable is kept all the same; `unreadable` names the positions that were not. The next
-    snapshot clears it, as does the answer of a REST poll: then `polled` is set, and what is known
-    is as old as `at`. `reserved` is by order id, `transferred` what was paid in since the start.
+    `trouble` is empty, or says why the account is not known for certain; what is known is kept
+    all the same, and `unreadable` names the positions of which no size is. `polled` is set while
+    REST is asked because sockets fail: what is known is then as old as `at`. `reserved` is by
+    order id, `transferred` what was paid in since the start.
 
     `unsettled_ppm` is the funding of hours that passed since the chain last touched the
-    subaccount, in 1e-6 quote quantums: whoever knows the markets adds to it, and what tells the
-    balance anew clears it. `hours_owed` are those, by ticker, that had no price to be reckoned by.
+    subaccount, in 1e-6 quote quantums: whoever knows the markets adds to it, and an update that
+    says so settles it. `hours_owed` are those, by ticker, that had no price to be reckoned by.
     """
 
     def __init__(self, subaccount: Subaccount) -> None:
@@ -2088,210 +1866,54 @@ class Account:
         self.hours_owed: dict[str, int] = {}
         self.positions: dict[str, Position] = {}
         self.unreadable: set[str] = set()
-        self.open_orders: dict[str, OrderFields] = {}
+        self.open_orders: dict[str, OrderState] = {}
         self.reserved: dict[str, Reservation] = {}
         self.height = self.seq = self.at = 0
-        self.link, self.trouble, self.polled = "", "no account snapshot yet", False
-        self._heard = -RECENT_NS
-        self._fills: dict[str, None] = {}
-        self._filled: set[str] = set()  # tickers, since the last snapshot
-        self._faults: list[str] = []
+        self.trouble, self.polled = "no account snapshot yet", False
+        self._paid_in = 0
 
-    def fold(self, frame: Frame) -> bool:
-        """Take one frame in; tell whether positions or collateral may have changed."""
-        if frame.kind in ("close", "gap") and frame.link in ("", self.link):
-            self.trouble = self.trouble or f"account frames were lost: {frame.kind} at {frame.seq}"
-        told = frame.channel == "v4_subaccounts" and frame.id == str(self.subaccount)
-        if told and frame.type in ("unsubscribed", "error"):
-            self.trouble = self.trouble or f"account frames end: {frame.type} at {frame.seq}"
+    def take(self, update: AccountUpdate) -> bool:
+        """Take an update in; tell if it is of this account."""
+        if update.subaccount != self.subaccount:
             return False
-        # What the socket said so lately, an answer may not know yet.
-        late = frame.kind == "http" and frame.mono - self._heard >= RECENT_NS
-        asked = self._asked(frame) if late else ""
-        if not (told or asked):
-            return False
-        self._faults = []
-        try:
-            for change in self._read(frame):
-                if told:
-                    self._apply(change, frame, whole=frame.type == "subscribed")
-                elif not self._answer(change, frame, asked):
-                    return False
-        except _UNREADABLE as error:
-            self._faults.append(f"cannot be read: {error}")
-        if self._faults:
-            self.trouble = f"account frame {frame.seq} {'; '.join(self._faults)}"
-        self.seq, self.at = frame.seq, frame.at
-        if told:
-            self.link, self._heard, self.polled = frame.link, frame.mono, False
-        return True
-
-    def _read(self, frame: Frame) -> list[Any]:
-        try:
-            return contents(frame)
-        except WireError:
-            if frame.fault or (frame.kind, frame.type) != ("ws", "subscribed"):
-                raise
-            # A snapshot in which one thing has no shape still tells of the others.
-            said = msgspec.json.decode(frame.raw, type=dict[str, Any])
-            self._shape(said)
-            return [msgspec.convert(said, SubaccountContents)]
-
-    def _shape(self, said: dict[str, Any]) -> None:
-        if said.get("subaccount") is not None:
-            held = said["subaccount"] = msgspec.convert(said["subaccount"], dict[str, Any])
-            for part, shape, name in _SHAPES:
-                rows = held[part] = msgspec.convert(held.get(part) or {}, dict[str, Any])
-                for key in [key for key, row in rows.items() if not _fits(row, shape)]:
-                    # What it says instead of a size cannot be read either.
-                    text = f"{rows[key]!r:.60}"
-                    rows[key] = {name: key, "side": "", "status": "OPEN", "size": text}
-        orders = msgspec.convert(said.get("orders") or [], list[Any])
-        said["orders"] = [row for row in orders if _fits(row, OrderFields)]
-        self._faults += ["cannot be read: an order"] * (len(orders) - len(said["orders"]))
-
-    def _asked(self, frame: Frame) -> str:
-        path, _, query = frame.channel.partition("?")
-        owner, number = self.subaccount.owner, str(self.subaccount.number)
-        if path == f"/v4/addresses/{owner}/subaccountNumber/{number}":
-            return "subaccount"
-        of = dict(parse_qsl(query))
-        ours = of.get("address") == owner and of.get("subaccountNumber") == number
-        return path.removeprefix("/v4/") if ours and path in ("/v4/orders", "/v4/fills") else ""
-
-    def _answer(self, told: Any, frame: Frame, asked: str) -> bool:
-        if isinstance(told, ErrorsContents):
-            if frame.type != "404" or asked != "subaccount":
-                return False  # a refusal says nothing of the account
-            told = SubaccountContents()  # never funded
-        if asked == "subaccount":
-            self._apply(told, frame, whole=True)
-            self.polled = True
-        elif asked == "orders":
-            self._each(self._order, told)
-        else:  # an answer repeats what was told: positions come with the subaccount's
-            self._fills |= dict.fromkeys(fill.id for fill in told.fills if fill.id)
-        return True
-
-    def _apply(self, change: SubaccountContents, frame: Frame, *, whole: bool) -> None:
-        positions, assets, balance = change.perpetual_positions, change.asset_positions, None
-        before = dict(self.positions) if whole or change.fills else {}
-        if whole:
-            # One that was never funded has no subaccount: it holds nothing.
-            held = change.subaccount
-            positions = list(held.open_perpetual_positions.values()) if held else []
-            assets = list(held.asset_positions.values()) if held else []
-            # Another balance than before has the funding of the hours since in it: the chain
-            # settled it, or the indexer counted it in. The same one over the socket is the
-            # chain's own, which nothing touched.
-            balance = self.collateral if frame.kind == "ws" else None
-            self._clear(assets, orders=frame.kind == "ws")
-        self._each(self._own, assets)
-        if assets and self.collateral != balance:
+        self.seq, self.at = update.seq, update.at
+        self.trouble, self.polled = update.doubt, update.polled
+        self.unreadable = set(update.unreadable)
+        for position in update.positions:
+            self._hold(position)
+        if update.collateral is not None:
+            self.collateral = update.collateral
+        if update.settled:
             self.unsettled_ppm, self.hours_owed = 0, {}
-        for position in positions:
-            if not self._each(self._hold, [position]):
-                self.unreadable.add(position.market)
-                if position.market in before:  # better known of old than not at all
-                    self.positions[position.market] = before[position.market]
-        self._each(self._order, change.orders)
-        self._each(self._transfer, [change.transfers] if change.transfers is not None else [])
-        self._compare(change, before, whole=whole)
-        self._each(self._expire, [change.block_height] if change.block_height else [])
-        if whole:
-            self.trouble = ""
+        self.transferred += update.profit.transferred - self._paid_in
+        self._paid_in = update.profit.transferred
+        for order in update.orders:
+            self._order(order)
+        self.expire(update.height)
+        return True
 
-    def _clear(self, assets: list[AssetPositionFields], *, orders: bool) -> None:
-        self.positions, self.unreadable = {}, set()
-        if not any(asset.symbol == "USDC" for asset in assets):
-            self.collateral = 0
-        if orders:  # an answer tells them by themselves
-            self.open_orders = {}
+    def _hold(self, state: PositionState) -> None:
+        if not state.size:
+            self.positions.pop(state.ticker, None)
+            return
+        self.positions[state.ticker] = Position(
+            ticker=state.ticker, size=state.size, entry_price=state.entry_price or None
+        )
 
-    def _expire(self, height: str) -> None:
-        self.expire(int(height))
-
-    def _each(self, take: Callable[[Any], None], rows: Iterable[Any]) -> bool:
-        # One that cannot be read must not hide the others.
-        faults = len(self._faults)
-        for row in rows:
-            try:
-                take(row)
-            except _UNREADABLE as error:
-                self._faults.append(f"cannot be read: {error}")
-        return len(self._faults) == faults
-
-    def _own(self, asset: AssetPositionFields) -> None:
-        if asset.symbol == "USDC":
-            owed = -1 if asset.side == "SHORT" else 1
-            self.collateral = owed * abs(_quote_quantums(asset.size))
-
-    def _transfer(self, transfer: TransferFields) -> None:
-        if transfer.symbol == "USDC":
-            self.transferred += _PAID_IN.get(transfer.type, 0) * _quote_quantums(transfer.size)
-
-    def _hold(self, fields: PositionFields) -> None:
-        size = _decimal(fields.size)
-        if fields.status != "OPEN" or not size:
-            self.positions.pop(fields.market, None)
+    def _order(self, state: OrderState) -> None:
+        if state.final or state.leaving:
+            self.open_orders.pop(state.id, None)
         else:
-            self.positions[fields.market] = Position(
-                ticker=fields.market,
-                size=size,
-                entry_price=_decimal(fields.entry_price),
-                realized_pnl=_decimal(fields.realized_pnl or "0"),
-                net_funding=_decimal(fields.net_funding),
-            )
-        self.unreadable.discard(fields.market)
-
-    def _order(self, fields: OrderFields) -> None:
-        status = fields.status
-        ended = status in _ENDED
-        if ended or status == "BEST_EFFORT_CANCELED":
-            self.open_orders.pop(fields.id, None)
-        else:
-            self.open_orders[fields.id] = _merged(self.open_orders.get(fields.id), fields)
-        reservation = self.reserved.get(fields.id)
+            self.open_orders[state.id] = state
+        reservation = self.reserved.get(state.id)
         if reservation is None:
             return
-        if ended:
-            del self.reserved[fields.id]
-        elif status == "BEST_EFFORT_CANCELED":
+        if state.status in ("FILLED", "CANCELLED"):
+            del self.reserved[state.id]
+        elif state.leaving or state.status == "REJECTED":
             # One that a node dropped unfilled may be over; one it saw fill waits for the block.
-            filled = _decimal(fields.total_optimistic_filled or fields.total_filled or "0")
-            self.reserved[fields.id] = msgspec.structs.replace(reservation, doubted=not filled)
-
-    def _compare(
-        self, change: SubaccountContents, before: dict[str, Position], *, whole: bool
-    ) -> None:
-        """Hold what fills add up to against what the venue says is held."""
-        moved: dict[str, Decimal] = {}
-        for fill in change.fills:
-            self._fill(fill, moved)
-        expected = {t: _size_of(before, t) + by for t, by in moved.items()}
-        if whole:
-            expected, self._filled = {t: _size_of(before, t) for t in self._filled}, set()
-        self._filled |= moved.keys()
-        told = {position.market for position in change.perpetual_positions}
-        for ticker, size in expected.items():
-            if not whole and ticker not in told:
-                self._faults.append(f"reports fills of {ticker} without its position")
-            # What was in doubt before proves nothing.
-            elif not self.trouble and size != (held := _size_of(self.positions, ticker)):
-                text = f"contradicts the fills: expected {size:f} {ticker}, it holds {held:f}"
-                self._faults.append(text)
-
-    def _fill(self, fill: FillFields, moved: dict[str, Decimal]) -> None:
-        if fill.id in self._fills:
-            self._faults.append(f"reports fill {fill.id} twice")
-            return
-        if fill.id:
-            self._fills[fill.id] = None
-        if len(self._fills) > _REMEMBERED:
-            del self._fills[next(iter(self._fills))]
-        ticker, size = fill.ticker or fill.market, _decimal(fill.size)
-        if ticker:  # without one there is nothing to compare it with
-            moved[ticker] = moved.get(ticker, Decimal(0)) + (size if fill.side == "BUY" else -size)
+            doubted = not state.filled
+            self.reserved[state.id] = msgspec.structs.replace(reservation, doubted=doubted)
 
     @property
     def unsettled(self) -> int:
@@ -2316,38 +1938,14 @@ class Account:
         self.reserved = {i: r for i, r in reserved.items() if r.order.good_til_block >= height}
 
 
-def _fits(row: Any, shape: type) -> bool:
-    try:
-        msgspec.convert(row, shape)
-    except msgspec.ValidationError:
-        return False
-    return True
+# === Candidates ===
+
+# One immediate-or-cancel order before it is judged: its grid, its worst price, and what the
+# account would be once it filled. It is not sent from here.
 
 
-def _size_of(positions: dict[str, Position], ticker: str) -> Decimal:
-    return positions[ticker].size if ticker in positions else Decimal(0)
-
-
-def _quote_quantums(text: str) -> int:
-    return int(_decimal(text).scaleb(6))
-
-
-def _decimal(text: str) -> Decimal:
-    exact(text)  # refuses what is no number, or one of more digits than there is memory
-    return Decimal(text)
-
-
-def _merged(old: OrderFields | None, new: OrderFields) -> OrderFields:
-    # An update names what changed: what it leaves out keeps its value.
-    given = {k: v for k, v in msgspec.structs.asdict(new).items() if v is not None}
-    return msgspec.structs.replace(old, **given) if old is not None else new
-
-
-# === Single orders ===
-
-
-class Trade(msgspec.Struct, frozen=True, gc=False):
-    """An IOC that could be sent: `size` is unsigned and on the grid, `subticks` the worst price."""
+class Candidate(msgspec.Struct, frozen=True, gc=False):
+    """An IOC before it is judged: unsigned `size` on the grid, `subticks` the worst price."""
 
     market: PerpetualMarket
     view: MarketView
@@ -2395,6 +1993,20 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
         fair = float(self.market.size(self.size)) * mid * 1e6
         return 1e4 * (quote - fair if self.side == "BUY" else fair - quote) / fair
 
+    def request(self, client_id: int, *, good_til_blocks: int, reduce_only: bool) -> OrderRequest:
+        """Return the order to send, good for so many blocks after the one that the view knows."""
+        return OrderRequest(
+            ticker=self.market.ticker,
+            clob_pair_id=self.market.clob_pair_id,
+            side=self.side,
+            quantums=self.size,
+            subticks=self.subticks,
+            time_in_force="IOC",
+            client_id=client_id,
+            reduce_only=reduce_only,
+            good_til_block=self.view.chain.height + good_til_blocks,
+        )
+
     def after(self, margin: MarginFigures, held: int, quote: int, fee_ppm: int) -> MarginFigures:
         """Return an account's margin once it has traded for `quote`, its fee paid.
 
@@ -2413,7 +2025,7 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
         return msgspec.structs.replace(margin, net_collateral=margin.net_collateral + cash)
 
 
-def ioc(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> Trade | None:
+def ioc(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> Candidate | None:
     """Make an IOC of a signed size, rounded toward less, at most `bps` beyond the best price.
 
     It names one tick at least. Without a book the oracle price stands in for the best; None
@@ -2430,7 +2042,7 @@ def ioc(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> Trad
         if worst > MOST_SUBTICKS - market.subticks_per_tick:
             continue  # a price that no order can name: it was cut to one
         size = abs(delta) - abs(delta) % market.step_base_quantums
-        return Trade(market, view, side, size, worst)
+        return Candidate(market, view, side, size, worst)
     return None
 
 
@@ -2469,6 +2081,9 @@ def slipped(market: PerpetualMarket, price: int, bps: int, buys: bool, over: int
 
 
 # === Flight values ===
+
+# What a way out is made of: the policy, the rungs of a ladder, a position's exit as costed, and
+# the plan of all. Values and their words; how they come about stands below.
 
 
 class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -2589,29 +2204,6 @@ class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
             f"{usdc_text(self.liquidation_cost)}"
         )
 
-    @property
-    def why(self) -> str:
-        """Say what it does, to what end, at what cost, and when."""
-        depth = "no depth is visible" if self.blind else f"all of it takes {self.depth_share:.0%}"
-        return (
-            f"{self.words}: from {percent_text(self.before)} {self.ends}; fires below "
-            f"{percent_text(self.fires_below)} ({depth}{'' if self.blind else ' of the depth'})"
-        )
-
-    def order(self, *, client_id: int, good_til_block: int) -> OrderRequest:
-        """Return the order to send: IOC, without which the chain refuses reduce-only."""
-        return OrderRequest(
-            ticker=self.ticker,
-            clob_pair_id=self.market.clob_pair_id,
-            side=self.side,
-            quantums=self.quantums,
-            subticks=self.subticks,
-            time_in_force="IOC",
-            client_id=client_id,
-            reduce_only=True,
-            good_til_block=good_til_block,
-        )
-
 
 class Cut(msgspec.Struct, frozen=True, gc=False):
     """A part of an exit, from so much left already to so much: what it costs and relieves.
@@ -2725,7 +2317,8 @@ def _size(market: PerpetualMarket, quantums: int) -> str:
 
 # === Exits ===
 
-# One position, one book: how much can leave, in which cuts, and what each costs.
+# One position, one book: how much can leave, in which cuts, and what each costs. What a market
+# has against that dydx_data says; without an oracle price there is nothing to reckon with.
 
 
 def _exit(
@@ -2740,9 +2333,8 @@ def _exit(
     if oracle is None or oracle.digits <= 0:
         was = "unknown" if oracle is None else oracle.text
         return Stuck(ticker, f"expected a positive oracle price, it is {was}")
-    if view.status not in ("ACTIVE", ""):
-        status = f"expected an ACTIVE market, it is {view.status}"
-        return Stuck(ticker, f"{status}: it takes no IOC", known=True)
+    if stops := stopping(view, "guard"):
+        return Stuck(ticker, f"{stops[0].why}: no IOC is taken", known=True)
     step = market.step_base_quantums
     size = min(abs(quantums), MOST_SUBTICKS) // step * step
     if not size:
@@ -2784,12 +2376,7 @@ def _fires_below(way: Exit, cuts: tuple[Cut, ...], policy: FlightPolicy) -> floa
 
 
 def _blindness(view: MarketView) -> str:
-    book = view.book
-    if not book.known:
-        return "the book is unknown"
-    if book.best_bid is None or book.best_ask is None:
-        return "the book is one-sided" if book.best_bid or book.best_ask else "the book is empty"
-    return "the book is stale" if view.quality.stale else ""
+    return next((objection.why for objection in stopping(view, "book")), "")
 
 
 def _on_book(way: Exit, book: Book, policy: FlightPolicy) -> Exit:
@@ -2873,7 +2460,8 @@ def _exit_quote(way: Exit, size: int) -> int:
 
 # === Ladder ===
 
-# Which cut comes next: the one that gains the most distance per USDC of cost.
+# Which cut comes next: the one that gains the most distance per USDC of cost. It orders what
+# Exits costed, and reads no book.
 
 
 class _Stand(msgspec.Struct, frozen=True, gc=False):
@@ -3068,6 +2656,8 @@ def _followed(way: Exit, away: float, policy: FlightPolicy) -> int:
 
 # === Plan ===
 
+# A plan drawn, drawn again where something moved, and what of it is due. It fires nothing.
+
 
 def plan(
     margin: MarginFigures,
@@ -3143,7 +2733,35 @@ def joined(rungs: Collection[Rung]) -> tuple[Rung, ...]:
 
 _ADD_UP: Final = ("quantums", "quote", "spread", "impact", "fee", "loss", "liquidation_cost")
 
+
+class Planner:
+    """The ladder of one account, drawn again only where something moved.
+
+    `earliest` is the distance below which any of its rungs may be due; `waiting` are the tickers
+    whose reduction had no answer when it was drawn.
+    """
+
+    def __init__(self, policy: FlightPolicy) -> None:
+        self.plan = FlightPlan(policy=policy)
+        self.earliest = policy.earliest
+        self.waiting: frozenset[str] = frozenset()
+        self._drawn: tuple[MarginFigures, int] | None = None
+
+    def draw(
+        self, margin: MarginFigures, moved: Mapping[str, int | None],
+        views: Mapping[str, MarketView], *, fall: int, waiting: frozenset[str],
+    ) -> FlightPlan:  # fmt: skip
+        """Return the ladder now; `moved` are the positions that may be others, as in `replan`."""
+        if moved or self._drawn != (margin, fall):
+            self.plan = replan(self.plan, margin, moved, views, fall=fall, waiting=waiting)
+            self.waiting, self._drawn = waiting, (margin, fall)
+        return self.plan
+
+
 # === Policy ===
+
+# How much risk a person allows, checked where it comes in. Limits only: what they are held
+# against is the gate's and the guard's to compute.
 
 
 def _limit(unit: str) -> Any:
@@ -3191,6 +2809,11 @@ class Policy(BaseModel):
     )
 
     @property
+    def stale_ns(self) -> int:
+        """Return the age from which a price is no longer believed, in nanoseconds."""
+        return round(self.stale_seconds * 1_000_000_000)
+
+    @property
     def flight(self) -> FlightPolicy:
         """Return what the guard flies by."""
         return FlightPolicy(
@@ -3211,6 +2834,9 @@ class Policy(BaseModel):
 
 # === Verdicts ===
 
+# What was decided about an order or about the gate itself, and why: the values that go up. Only
+# `Approved` and `Reduce` carry an order, so that nothing else can become one.
+
 _MARGIN_NAMES: Final = ("net_collateral", "initial_margin", "maintenance_margin", "notional")
 Reason = Literal[
     "UNKNOWN_ACCOUNT", "UNKNOWN_MARKET", "UNKNOWN_ORACLE", "UNKNOWN_HEIGHT", "STATUS", "STALE",
@@ -3219,6 +2845,7 @@ Reason = Literal[
     "DRAWDOWN", "HALTED",
 ]  # fmt: skip
 GateState = Literal["ACTIVE", "REDUCING", "HALTED"]
+Alarm = Literal["unknown", "flat", "safe", "danger", "liquidatable"]
 
 
 class Standing(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -3273,7 +2900,25 @@ class Reduce(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     why: str
 
 
+class GateChange(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The gate is in another state from this event on, and every reason for it."""
+
+    id: str
+    seq: int
+    at: int
+    was: GateState
+    state: GateState
+    reasons: tuple[tuple[Reason, str], ...] = ()
+
+    @property
+    def why(self) -> str:
+        """Say from what to what, and why."""
+        reasons = "; ".join(why for _, why in self.reasons)
+        return f"gate {self.was} -> {self.state}" + (f": {reasons}" if reasons else "")
+
+
 Verdict = Approved | Denied | Reduce
+Judgement = Verdict | GateChange
 
 
 def audit_row(verdict: Verdict) -> dict[str, str]:
@@ -3286,7 +2931,7 @@ def audit_row(verdict: Verdict) -> dict[str, str]:
     for name in verdict.__struct_fields__:
         value = getattr(verdict, name)
         if isinstance(value, MarginFigures):
-            row |= _told(value, f"{name}_")
+            row |= _flat(value, f"{name}_")
         elif isinstance(value, Decision):
             row |= {"decision": value.id, "target_usdc": str(value.target_usdc)}
         elif isinstance(value, OrderRequest):
@@ -3299,45 +2944,21 @@ def audit_row(verdict: Verdict) -> dict[str, str]:
     return row
 
 
-def _told(margin: MarginFigures, prefix: str) -> dict[str, str]:
+def _flat(margin: MarginFigures, prefix: str) -> dict[str, str]:
     row = {name: str(getattr(margin, name)) for name in _MARGIN_NAMES}
     for name in ("free_collateral", "cushion", "leverage", "distance"):
         value = getattr(margin, name)
-        flat = value is None and margin.known and not margin.notional
-        row[name] = "none" if flat else "unknown" if value is None else str(value)
+        nothing = value is None and margin.known and not margin.notional
+        row[name] = "none" if nothing else "unknown" if value is None else str(value)
     if margin.unknown:
         row |= dict.fromkeys(row, "unknown") | {"unknown": " ".join(margin.unknown)}
     return {prefix + name: text for name, text in row.items()}
 
 
-# === Position figures ===
-
-Alarm = Literal["unknown", "flat", "safe", "danger", "liquidatable"]
-
-
-class PositionFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One position with every figure that its oracle price allows; None is unknown.
-
-    Money is quote quantums, prices USDC. `distance` is this price's own adverse move to
-    `liquidation_price`, all others standing still; `funding_1h` what the next hour costs
-    (positive is paid).
-    """
-
-    ticker: str
-    size: Decimal
-    entry_price: Decimal
-    oracle_price: Decimal | None = None
-    net_notional: int | None = None
-    initial_margin: int | None = None
-    maintenance_margin: int | None = None
-    unrealized_pnl: Decimal | None = None
-    liquidation_price: Decimal | None = None
-    distance: float | None = None
-    funding_1h: int | None = None
-    seq: int = 0
-
-
 # === Returns ===
+
+# How much each market moves, from the oracle prices that went by: an opinion, in floats, which
+# sizes and shocks may use and no margin does.
 
 
 class Returns:
@@ -3392,7 +3013,781 @@ class Returns:
         return volatility, fsum(own * all_ for own, all_ in pairs) / common if common else None
 
 
+def observed(
+    view: MarketView, market: PerpetualMarket, quantums: int, returns: Returns,
+    entry_price: Decimal | None = None,
+) -> Holding:  # fmt: skip
+    """Return a market as an account stands in it, with all that is known of it."""
+    oracle, ticker, funding = view.oracle, view.ticker, view.funding
+    return Holding(
+        market=market,
+        quantums=quantums,
+        price=None if oracle is None else oracle.digits,
+        exponent=0 if oracle is None else oracle.exponent,
+        open_interest=view.open_interest,
+        entry_price=entry_price,
+        funding_8h_ppm=funding_rate_8h_ppm(funding.next_rate_text) if funding.known else None,
+        volatility_1h=returns.volatility_1h(ticker),
+        beta=returns.beta(ticker),
+    )
+
+
+# === Valuation ===
+
+# What is held and what it is worth, a price at a time: the sums that gate and guard judge by. It
+# folds; it judges nothing and sends nothing.
+
+
+class Exposure(msgspec.Struct, eq=False):
+    """A position with the terms last computed for it, and what they were computed from."""
+
+    position: Position
+    quantums: int = 0
+    maintenance_e12: int = 0
+    view: MarketView | None = None
+    market: PerpetualMarket | None = None
+    oracle: Oracle | None = None
+    open_interest: int | None = None
+    terms: PositionMargin | None = None
+
+    def value(self, view: MarketView) -> bool:
+        """Value it at a view's price; tell whether anything that its terms need has changed."""
+        oracle, market, interest = view.oracle, view.market, view.open_interest
+        same = oracle is self.oracle and market is self.market and interest == self.open_interest
+        if same and self.view is not None:
+            return False
+        self.view, self.oracle, self.open_interest = view, oracle, interest
+        if market is not self.market and market is not None:
+            self.quantums = int(self.position.size.scaleb(-market.atomic_resolution))
+            self.position.quantums = self.quantums
+            self.maintenance_e12 = market.imf_ppm * market.maintenance_fraction_ppm
+        self.market, self.terms = market, None
+        if market is not None and oracle is not None:
+            digits, exponent = oracle.digits, oracle.exponent
+            try:
+                self.terms = position_margin(market, self.quantums, digits, exponent, interest)
+            except MarginError:
+                pass  # beyond what the chain can hold: not known either
+        return True
+
+    @property
+    def at_entry(self) -> PositionMargin:
+        """Return the margin as far as it is known without an oracle price."""
+        value = int((self.position.size * (self.position.entry_price or 0)).scaleb(6))
+        maintenance = -(-abs(value) * self.maintenance_e12 // PPM**2)
+        return PositionMargin(value, maintenance, maintenance)
+
+
+class Valuation:
+    """What an account holds, valued: each position's margin, and their sum, `margin`.
+
+    A change of one price changes one position's terms, and the sum by their difference: it costs
+    the same however many are held. `moved` gathers the tickers whose position or market changed;
+    whoever takes note of them clears it.
+    """
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self.views: dict[str, MarketView] = {}
+        self.held: dict[str, Exposure] = {}
+        self.margin = MarginFigures(0)
+        self.moved: set[str] = set()
+        self._seq = -1
+
+    def load(self) -> None:
+        """Take in what the account holds now; a position that stayed keeps its terms."""
+        old, self.held = self.held, {}
+        positions, unreadable = self.account.positions, self.account.unreadable
+        self.moved.update(old, positions, unreadable, self.margin.unknown)
+        for ticker, position in positions.items():
+            exposure = old.get(ticker)
+            if exposure is None or exposure.position is not position:
+                exposure = Exposure(position)
+                if ticker in self.views:
+                    exposure.value(self.views[ticker])
+            self.held[ticker] = exposure
+        self.sum()
+
+    def see(self, view: MarketView) -> None:
+        """Take in what a view has that moves the margin: `margin` is another object if it did."""
+        held = self.held
+        if view.ticker in held:
+            self.moved.add(view.ticker)
+        if view.seq != self._seq and view.changed not in ("book", "trades"):
+            # One frame may move many markets, and its views come one by one: catch up with all.
+            self._seq = view.seq
+            views = self.views
+            if moved := [t for t, e in held.items() if t in views and e.value(views[t])]:
+                self.moved.update(moved)
+                self.sum()
+        elif (exposure := held.get(view.ticker)) is not None:
+            old = exposure.terms
+            if exposure.value(view) and old is not None and exposure.terms is not None:
+                self.margin = exchanged(self.margin, old, exposure.terms)
+            elif exposure.terms is not old:
+                self.sum()
+
+    def fund(self, hours: int) -> None:
+        """Let hours of funding pass that the venue has not settled yet.
+
+        The rate that was reported last is the hour's, or nearly; an unknown one is the worst.
+        Without a price there is no figure yet: the hours are owed until there is.
+        """
+        account = self.account
+        owed, account.hours_owed = account.hours_owed, {}
+        for ticker, e in self.held.items():
+            due, delta = hours + owed.get(ticker, 0), None
+            if e.view is not None and e.market is not None:
+                delta = index_delta(e.view, e.market, due, worst_for=e.quantums)
+            if delta is not None:
+                account.unsettled_ppm += funding_settlement_ppm(e.quantums, delta, 0)
+            elif due:
+                account.hours_owed[ticker] = due
+        self.sum()
+
+    def sum(self) -> None:
+        """Sum up from every position's terms."""
+        known = [e.terms for e in self.held.values() if e.terms is not None]
+        blind = {t for t, e in self.held.items() if e.terms is None}
+        unknown = sorted(blind | self.account.unreadable)
+        self.margin = total_margin(self.account.settled, known, unknown)
+
+    @property
+    def estimate(self) -> MarginFigures:
+        """Return the margin with what has no price counted at what it was bought for."""
+        if not self.margin.unknown:
+            return self.margin
+        terms = [e.terms or e.at_entry for e in self.held.values()]
+        return total_margin(self.account.settled, terms, self.margin.unknown)
+
+    @property
+    def reserved(self) -> MarginFigures:
+        """Return the margin as if every order in flight had filled at its worst."""
+        margin = self.margin
+        for reservation in self.account.reserved.values():
+            margin = combined(margin, reservation.effect)
+        return margin
+
+    def size(self, ticker: str) -> int:
+        """Return the signed quantums held, 0 while the grid is not known."""
+        return self.held[ticker].quantums if ticker in self.held else 0
+
+    def known_size(self, ticker: str) -> int | None:
+        """Return the signed quantums held, None where they cannot be known."""
+        exposure = self.held.get(ticker)
+        if exposure is None:
+            return None if ticker in self.account.unreadable else 0
+        return exposure.quantums if exposure.market is not None else None
+
+    def reductions(self, ticker: str) -> list[Reservation]:
+        """Return what is in flight and would shrink the position.
+
+        One that was sent before the position changed sides reduces nothing.
+        """
+        held, waiting = self.size(ticker), self.account.in_flight(ticker)
+        return [r for r in waiting if r.order.reduce_only and r.order.signed_quantums * held < 0]
+
+    @property
+    def reducing(self) -> frozenset[str]:
+        """Return the tickers whose reduction is waited for.
+
+        One in doubt is not: reduce-only as they are, two of them cannot flip a position.
+        """
+        return frozenset(t for t in self.held if any(not r.doubted for r in self.reductions(t)))
+
+
+def worsened(before: MarginFigures, after: MarginFigures) -> MarginFigures:
+    """Return what a change makes worse, figure by figure: what an order's reservation counts."""
+    # What is better after it may not come, and must not be counted on.
+    return MarginFigures(
+        min(0, after.net_collateral - before.net_collateral),
+        max(0, after.initial_margin - before.initial_margin),
+        max(0, after.maintenance_margin - before.maintenance_margin),
+        max(0, after.notional - before.notional),
+        max(0, after.sensitivity - before.sensitivity),
+    )
+
+
+# === Course and pace ===
+
+# Where the equity came from, and how fast the market takes it: what gate and guard know of the
+# past. Event time and blocks only.
+
+_MINUTE_NS: Final = 60_000_000_000
+_DAY_NS: Final = 24 * _HOUR_NS
+_TURN_NS: Final = 2_000_000_000
+
+
+class Course:
+    """How the equity went, transfers taken out: quote quantums since the UTC day and the peak.
+
+    `lost` and `sunk` are set where a limit was passed, and stay so: the loss until the day is
+    over, the drawdown until somebody resumes.
+    """
+
+    __slots__ = ("_doubted", "_found", "day", "lost", "opened", "peak", "profit", "sunk")
+
+    def __init__(self) -> None:
+        self.day = -1
+        self.opened = self.peak = self.profit = 0
+        self.lost: int | None = None
+        self.sunk: float | None = None
+        self._doubted: int | None = None  # equity before a snapshot that ends a doubt
+        self._found = 0  # what came while nobody listened
+
+    def doubt(self, equity: int) -> None:
+        """Note the equity as it was before the account is known again."""
+        if self.day >= 0:
+            self._doubted = equity
+
+    def move(self, equity: int, paid_in: int, day: int, policy: Policy) -> None:
+        """Take the equity of the moment in."""
+        if self._doubted is not None:
+            # What came while nobody listened is no profit: prices are the same, it was paid in.
+            self._found += max(0, equity - self._doubted)
+            self._doubted = None
+        paid_in += self._found
+        profit = equity - paid_in
+        if self.day < 0:
+            self.peak = self.profit = profit
+        if day != self.day:
+            # A day opens with what the last one closed with.
+            self.day, self.opened, self.lost = day, self.profit, None
+        self.profit = profit
+        if profit > self.peak:
+            self.peak = profit
+        most, lost = policy.max_daily_loss_usdc, self.opened - profit
+        if most is not None and lost > most * 1e6:
+            self.lost = max(lost, self.lost or 0)
+        most, sunk = policy.max_drawdown, self.peak - profit
+        if most is not None and sunk > most * (self.peak + paid_in):
+            share = sunk / max(self.peak + paid_in, 1)
+            self.sunk = max(share, self.sunk or 0.0)
+
+
+class Pace:
+    """Time as the chain counts it, and what each turn of it took off the distance.
+
+    A turn is a block, or two seconds in which none came. An order fills in a block that may move
+    on as this one does, or as the last one did: `ahead` is the greater loss of the two.
+    """
+
+    __slots__ = ("_hour", "_last", "_lost", "ahead", "began", "height", "turn")
+
+    def __init__(self) -> None:
+        self.turn, self.height, self.began = 0, -1, 0
+        self.ahead = self._lost = self._last = 0.0
+        self._hour: tuple[str, int] = "", 0
+
+    def is_over(self, view: MarketView) -> bool:
+        """Tell whether a view belongs to another turn."""
+        return view.chain.height != self.height or view.at - self.began >= _TURN_NS
+
+    def begin(self, view: MarketView) -> int:
+        """Begin a turn with a view; return how many full hours ended since the last."""
+        self.turn, self.height, self.began = self.turn + 1, view.chain.height, view.at
+        self._last, self._lost = self._lost, 0.0
+        self.ahead = max(self._last, 0.0)
+        # Hours are the chain's; until its time is known, which may be another than ours, ours.
+        clock = "chain" if view.chain.time_ns else "ours"
+        hour = (view.chain.time_ns or view.at) // _HOUR_NS
+        passed = hour - self._hour[1] if self._hour[0] == clock else 0
+        if passed >= 0:
+            self._hour = clock, hour
+        return max(passed, 0)
+
+    def move(self, before: MarginFigures, after: MarginFigures) -> None:
+        """Count what prices took while positions stood still."""
+        self._lost += (before.net_collateral - after.net_collateral) / max(before.sensitivity, 1)
+        self.ahead = max(self._lost, self._last, 0.0)
+
+
+# === Gate ===
+
+# Judges one decision by values alone: `review` sends nothing, keeps nothing and raises nothing.
+# What shrinks a position meets no limit here, what adds risk meets every one.
+
+_Objection = tuple[Reason, str, Mapping[str, object]]
+# What is said of a decision that dydx_data objects to.
+_REASONS: Final[Mapping[ObjectionKind, Reason]] = {
+    "STATUS": "STATUS",
+    "UNKNOWN_STATUS": "STATUS",
+    "UNKNOWN_MARKET": "UNKNOWN_MARKET",
+    "UNKNOWN_ORACLE": "UNKNOWN_ORACLE",
+    "UNKNOWN_BOOK": "NO_BOOK",
+    "ONE_SIDED": "NO_BOOK",
+    "STALE": "STALE",
+}
+
+
+class Situation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """All that the gate judges by, at the event time `now` (ns).
+
+    `halted` is why entries were stopped, `sent` how many orders the last minute saw, `number` and
+    `client_id` are the next verdict's and the next order's.
+    """
+
+    policy: Policy
+    valued: Valuation
+    course: Course
+    returns: Returns
+    now: int
+    halted: str = ""
+    sent: int = 0
+    number: int = 1
+    client_id: int = 1
+
+
+class _Case(msgspec.Struct, frozen=True, gc=False):
+    # A decision with the market it is about, and what is held of it.
+    decision: Decision
+    view: MarketView
+    market: PerpetualMarket
+    held: int
+    now: Situation
+
+
+def review(decision: Decision, now: Situation) -> Approved | Denied:
+    """Judge one decision; the first objection wins, and what is too much is cut where it can be."""
+    views, target_usdc = now.valued.views, decision.target_usdc
+    view = views.get(decision.ticker)
+    market = view.market if view is not None else None
+    if view is None or market is None:
+        why = f"{decision.ticker} is not known yet"
+        return _denied(decision, ("UNKNOWN_MARKET", why, {"markets_known": len(views)}), now.number)
+    held, ticker = now.valued.size(market.ticker), market.ticker
+    case, target = _Case(decision, view, market, held, now), _at_oracle(target_usdc, view, market)
+    if target is None and target_usdc * held < 0:
+        # How far to go on the other side needs a price; to leave this one does not.
+        return _leave(case, -held)
+    if target is None:
+        unpriced: _Objection = "UNKNOWN_ORACLE", f"no oracle price of {ticker}", {"ticker": ticker}
+        return _denied(decision, unpriced, now.number)
+    if held and target * held >= 0 and abs(target) < abs(held):
+        return _leave(case, target - held)
+    verdict = _enter(case, target - held)
+    if isinstance(verdict, Denied) and target * held < 0:
+        # The far side is refused: the near side may still be left.
+        return _leave(case, -held)
+    return verdict
+
+
+def standing(now: Situation) -> Standing:
+    """Say what the gate lets pass, with every reason."""
+    state = gate_state(now.valued, now.course, now.policy, now.now, now.halted)
+    return Standing(state=state, reasons=tuple((reason, why) for reason, why, _ in dangers(now)))
+
+
+def gate_state(
+    valued: Valuation, course: Course, policy: Policy, now: int, halted: str
+) -> GateState:
+    """Return what the gate lets pass: all, or only what shrinks a position.
+
+    REDUCING ends with its causes; HALTED, a person's word or a watchdog's, when it is taken back.
+    """
+    # Computed after every event: no more than `dangers` says in words, which a test holds it to.
+    account = valued.account
+    if halted:
+        return "HALTED"
+    if account.trouble or valued.margin.unknown:
+        return "REDUCING"
+    if course.lost is not None or course.sunk is not None:
+        return "REDUCING"
+    return "REDUCING" if account.polled and now - account.at > policy.stale_ns else "ACTIVE"
+
+
+def dangers(now: Situation) -> Iterator[_Objection]:
+    """Yield what keeps the gate from being ACTIVE, the gravest first."""
+    account, course, policy = now.valued.account, now.course, now.policy
+    if now.halted:
+        yield "HALTED", f"halted: {now.halted}", {"halted": now.halted}
+    age = now.now - account.at
+    if account.trouble:
+        yield "UNKNOWN_ACCOUNT", account.trouble, {"last_frame": account.seq}
+    elif account.polled and age > policy.stale_ns:
+        why = f"the account was polled {age / 1e9:.1f} s ago, limit {policy.stale_seconds:g} s"
+        yield "UNKNOWN_ACCOUNT", why, {"age_s": age / 1e9, "limit_s": policy.stale_seconds}
+    if unknown := ", ".join(now.valued.margin.unknown):
+        yield "UNKNOWN_ORACLE", f"no oracle price of {unknown}", {"unknown": unknown}
+    if course.lost is not None:
+        lost, most = usdc_text(course.lost), policy.max_daily_loss_usdc
+        why = f"{lost} USDC were lost since 00:00 UTC, limit {most:,.2f}"
+        yield "DAILY_LOSS", why, {"lost": lost, "limit": most}
+    if course.sunk is not None:
+        sunk, limit = percent_text(course.sunk), percent_text(policy.max_drawdown)
+        yield "DRAWDOWN", f"drawdown {sunk}, limit {limit}", {"drawdown": sunk, "limit": limit}
+
+
+def _leave(case: _Case, delta: int) -> Approved | Denied:
+    # No limit may block the way out, only the grid and what the venue refuses anyhow; nothing is
+    # sent out twice.
+    view, market, valued, policy = case.view, case.market, case.now.valued, case.now.policy
+    if stops := stopping(view, "exit"):
+        reason, why = _REASONS[stops[0].kind], f"{stops[0].why}: no order is taken"
+        return _refused(case, (reason, why, dict(stops[0].figures)))
+    pending = valued.reductions(market.ticker)
+    going = sum(r.order.quantums for r in pending if not r.doubted)
+    if going >= abs(delta):
+        return _refused(case, _waiting(pending[-1], valued.account.height))
+    delta += going if delta < 0 else -going
+    candidate = ioc(view, market, delta, policy.guard_slippage_bps)
+    if candidate is None:
+        why, figures = "neither a book nor an oracle price to go by", {"known": view.book.known}
+        return _refused(case, ("NO_BOOK", why, figures))
+    if not candidate.size:
+        return _refused(case, _below_step(market, delta))
+    if not view.chain.height:
+        return _refused(case, _NO_HEIGHT)
+    after = candidate.after(valued.margin, case.held, candidate.worst_quote, policy.taker_fee_ppm)
+    old, new = (amount_text(market.size(size)) for size in (case.held, case.held + candidate.delta))
+    why = f"{candidate.words} shrinks {old} to {new}: that always passes"
+    return _approved(case, candidate, after, why, reduce_only=True)
+
+
+def _enter(case: _Case, delta: int) -> Approved | Denied:
+    objection = next(_unready(case), None)
+    if objection is not None:
+        return _refused(case, objection)
+    view, market, held, policy = case.view, case.market, case.held, case.now.policy
+    base = case.now.valued.reserved
+    sizing = _sized(case, delta, base)
+    if sizing is not None:
+        if abs(sizing.quantums) <= abs(held) and sizing.quantums * held >= 0:
+            figures = {"wanted": held + delta, "borne": sizing.quantums}
+            return _refused(case, ("SIZE", f"no more is borne: {sizing.why}", figures))
+        delta = sizing.quantums - held
+    most = _at_oracle(policy.max_order_usdc, view, market) or 0
+    candidate = ioc(view, market, max(-most, min(most, delta)), policy.slippage_bps)
+    if candidate is None or not candidate.size:
+        return _refused(case, _below_step(market, delta))
+    after = candidate.after(base, held, candidate.worst_quote, policy.taker_fee_ppm)
+    beyond = next(_beyond(case, candidate, after), None)
+    if beyond is not None:
+        return _refused(case, beyond)
+    cut = f", cut to {policy.max_order_usdc:,.0f} USDC" if abs(delta) > most else ""
+    cut += f", sized by {sizing.why}" if sizing is not None else ""
+    why = (
+        f"{candidate.words}{cut}: free collateral {usdc_text(base.free_collateral)} becomes "
+        f"{usdc_text(after.free_collateral)}, leverage {after.leverage or 0:.2f}, distance "
+        f"{percent_text(after.distance)} at the worst price"
+    )
+    return _approved(case, candidate, after, why, reduce_only=False)
+
+
+def _unready(case: _Case) -> Iterator[_Objection]:
+    """Yield what speaks against any new risk in this market now, whatever its size."""
+    valued, ticker = case.now.valued, case.market.ticker
+    if pending := valued.account.in_flight(ticker):
+        yield _waiting(pending[-1], valued.account.height)
+    yield from dangers(case.now)
+    yield from _untradable(case.view, case.decision.at, case.now.policy)
+    yield from _outdated(valued.held, case.decision.at, case.now.policy)
+    others = [e.market for t, e in valued.held.items() if t != ticker and e.market]
+    if mixes_isolated([case.market, *others]):
+        held = " ".join(other.ticker for other in others)
+        yield "ISOLATED", "an isolated market needs a subaccount of its own", {"held": held}
+
+
+def _untradable(view: MarketView, at: int, policy: Policy) -> Iterator[_Objection]:
+    """Yield what a market itself has against being entered: all that the gate asks of a view."""
+    for objection in stopping(view, "entry", at, policy.stale_ns):
+        yield _REASONS[objection.kind], objection.why, dict(objection.figures)
+    if not view.chain.height:
+        yield _NO_HEIGHT
+
+
+def _outdated(held: Mapping[str, Exposure], at: int, policy: Policy) -> Iterator[_Objection]:
+    # The margin is no younger than the oldest price in it.
+    since = at - policy.stale_ns
+    old = [(e.oracle.at, t) for t, e in held.items() if e.oracle and e.oracle.at < since]
+    if old:
+        oldest, ticker = min(old)
+        age, limit = at - oldest, policy.stale_seconds
+        why = f"the oracle price of {ticker} is {age / 1e9:.1f} s old, limit {limit:g} s"
+        yield "STALE", why, {"ticker": ticker, "age_s": age / 1e9, "limit_s": limit}
+
+
+def _waiting(pending: Reservation, height: int) -> _Objection:
+    last = pending.order.good_til_block
+    why = f"{pending.verdict_id} has no answer: it may fill until block {last}, now {height}"
+    return "IN_FLIGHT", why, {"verdict": pending.verdict_id, "until": last, "now": height}
+
+
+def _below_step(market: PerpetualMarket, delta: int) -> _Objection:
+    wanted = amount_text(market.size(abs(delta)))
+    step = amount_text(market.size(market.step_base_quantums))
+    why = f"{wanted} {market.ticker} is left to trade, less than one step of {step}"
+    return "BELOW_STEP", why, {"wanted": wanted, "step": step}
+
+
+_NO_HEIGHT: Final[_Objection] = ("UNKNOWN_HEIGHT", "no block height seen yet", {"height": 0})
+
+
+def _sized(case: _Case, delta: int, base: MarginFigures) -> Sizing | None:
+    """Bound what a candidate leads to by what is to be borne; None where nothing bounds it."""
+    market, policy, oracle, held = case.market, case.now.policy, case.view.oracle, case.held
+    if (policy.bear_move is None and policy.max_volatility_1h is None) or oracle is None:
+        return None
+    candidate = ioc(case.view, market, delta, policy.slippage_bps)
+    if candidate is None or not candidate.size:
+        return None
+    price, worst = (oracle.digits, oracle.exponent), candidate.worst_quote
+    fair = abs(position_margin(market, candidate.size, *price).net_notional)
+    lost = max(worst - fair if candidate.side == "BUY" else fair - worst, 0)
+    lost += mul_ppm(worst, policy.taker_fee_ppm, round_up=True)
+    collateral, holdings = _filled(case.now)
+    sizing = bound_position(
+        position_margin(market, held + candidate.delta, *price).net_notional,
+        observed(case.view, market, held, case.now.returns), collateral, holdings,
+        equity=base.net_collateral, adverse=policy.bear_move,
+        volatility_1h=policy.max_volatility_1h, cap=policy.max_leverage,
+        cost_ppm=lost * PPM // max(fair, 1) + 2,
+    )  # fmt: skip
+    return None if sizing.limited_by == "wish" else sizing
+
+
+def _filled(now: Situation) -> tuple[int, list[Holding]]:
+    # The account with every order in flight filled at its worst price, fee paid.
+    valued, fee_ppm = now.valued, now.policy.taker_fee_ppm
+    views, collateral = valued.views, valued.account.settled
+    sizes = {ticker: valued.size(ticker) for ticker in valued.held}
+    for order in [r.order for r in valued.account.reserved.values() if not r.order.reduce_only]:
+        if (grid := views[order.ticker].market) is not None:
+            quote = grid.quote_quantums(order.quantums, order.subticks)
+            collateral -= quote if order.side == "BUY" else -quote
+            collateral -= mul_ppm(quote, fee_ppm, round_up=True)
+        sizes[order.ticker] = sizes.get(order.ticker, 0) + order.signed_quantums
+    seen = [(views[ticker], size) for ticker, size in sizes.items()]
+    return collateral, [
+        observed(view, view.market, size, now.returns)
+        for view, size in seen
+        if view.market is not None
+    ]
+
+
+def _beyond(case: _Case, candidate: Candidate, after: MarginFigures) -> Iterator[_Objection]:
+    """Yield which limits the account would be beyond, were the candidate filled at its worst."""
+    policy, distance, leverage = case.now.policy, after.distance, after.leverage
+    if after.free_collateral < 0:
+        needs, has = usdc_text(after.initial_margin), usdc_text(after.net_collateral)
+        yield "MARGIN", f"needs {needs} of initial margin, would have {has}", _in_usdc(after)
+    if leverage is None or leverage > policy.max_leverage:
+        was = "undefined" if leverage is None else f"{leverage:.2f}"
+        why = f"leverage would be {was}, limit {policy.max_leverage:g}"
+        yield "LEVERAGE", why, _in_usdc(after)
+    if distance is not None and distance < policy.keep_above:
+        limit = percent_text(policy.keep_above)
+        why = f"distance would be {percent_text(distance)}, limit {limit}"
+        yield "DISTANCE", why, _in_usdc(after)
+    for reason, what, would_be, most in _measured(case, candidate, after):
+        if not would_be <= most:  # nor if it is no number
+            why = f"{what} would be {would_be:,.2f}, limit {most:,.2f}"
+            yield reason, why, {"would_be": f"{would_be:.6f}", "limit": f"{most:.6f}"}
+
+
+def _measured(
+    case: _Case, candidate: Candidate, after: MarginFigures
+) -> Iterator[tuple[Reason, str, float, float]]:
+    """Yield what a policy limits: what it would be, and the most it may."""
+    policy, ticker, oracle = case.now.policy, case.market.ticker, case.view.oracle
+    valued = case.now.valued
+    if (most := policy.max_account_usdc) is not None:
+        yield "NOTIONAL", "notional in USDC", after.notional / 1e6, most
+    most = policy.market_usdc.get(ticker, policy.max_market_usdc)
+    if most is not None and oracle is not None:
+        price, size = (oracle.digits, oracle.exponent), case.held + candidate.delta
+        value = position_margin(case.market, size, *price).net_notional
+        yield "MARKET_NOTIONAL", f"notional of {ticker} in USDC", abs(value) / 1e6, most
+    if (most := policy.max_positions) is not None and ticker not in valued.held:
+        orders = [reservation.order for reservation in valued.account.reserved.values()]
+        growing = {order.ticker for order in orders if not order.reduce_only}
+        markets = valued.held.keys() | valued.account.unreadable | growing | {ticker}
+        yield "POSITIONS", "positions", len(markets), most
+    if (most := policy.max_orders_per_minute) is not None:
+        yield "ORDER_RATE", "orders in a minute", case.now.sent + 1, most
+    if (most := policy.max_slippage_bps) is not None:
+        yield "SLIPPAGE", "slippage in bps", candidate.slippage_bps, most
+
+
+def _in_usdc(margin: MarginFigures) -> dict[str, str]:
+    return {name: usdc_text(getattr(margin, name)) for name in _MARGIN_NAMES}
+
+
+def _at_oracle(usdc: float, view: MarketView, market: PerpetualMarket) -> int | None:
+    quote, oracle = int(usdc * 1_000_000), view.oracle
+    if not quote:
+        return 0
+    if oracle is None:
+        return None
+    return quote_to_base(quote, oracle.digits, oracle.exponent, market.atomic_resolution)
+
+
+def _approved(
+    case: _Case, candidate: Candidate, after: MarginFigures, why: str, *, reduce_only: bool
+) -> Approved:
+    blocks, now, decision = case.now.policy.good_til_blocks, case.now, case.decision
+    return Approved(
+        id=f"V{now.number}",
+        order=candidate.request(now.client_id, good_til_blocks=blocks, reduce_only=reduce_only),
+        decision=decision,
+        seq=decision.seq,
+        at=decision.at,
+        before=now.valued.margin,
+        after=after,
+        why=why,
+    )
+
+
+def _refused(case: _Case, objection: _Objection) -> Denied:
+    return _denied(case.decision, objection, case.now.number)
+
+
+def _denied(cause: Decision | MarketView, objection: _Objection, number: int) -> Denied:
+    reason, why, figures = objection
+    return Denied(
+        id=f"V{number}",
+        ticker=cause.ticker,
+        decision=cause if isinstance(cause, Decision) else None,
+        seq=cause.seq,
+        at=cause.at,
+        reason=reason,
+        figures=tuple((name, str(figure)) for name, figure in figures.items()),
+        why=why,
+    )
+
+
+# === Guard ===
+
+# Answers a danger by values alone: `defend` fires what is due of a flight plan, or says why
+# nothing can be. It never adds, never flips, and asks no limit of the gate.
+
+
+class Danger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """An account near liquidation, or with a part that cannot be valued, as a view shows it.
+
+    `margin` counts what has no price at what it was bought for. `plan` is None where there is no
+    cause to fire; `is_waiting` is of reductions without an answer, `reports_blindness` of parts
+    without a price. `rung` counts this time, too; `number` and `client_id` are the next to give.
+    """
+
+    view: MarketView
+    policy: Policy
+    margin: MarginFigures
+    views: Mapping[str, MarketView]
+    plan: FlightPlan | None = None
+    is_waiting: bool = False
+    reports_blindness: bool = False
+    rung: int = 1
+    number: int = 1
+    client_id: int = 1
+
+
+def defend(danger: Danger) -> list[Reduce | Denied]:
+    """Answer a danger: what is due of the plan, an order a market, or why nothing can be."""
+    view, plan, answers = danger.view, danger.plan, list[Reduce | Denied]()
+    if danger.reports_blindness:
+        blind = ", ".join(danger.margin.unknown)
+        why = f"guard: blind, no oracle of {blind}"
+        answers.append(_denied(view, ("UNKNOWN_ORACLE", why, {"unknown": blind}), danger.number))
+    if plan is None:
+        return answers
+    number = danger.number + len(answers)
+    if not view.chain.height:
+        return answers + _helpless(danger, "UNKNOWN_HEIGHT", "no block height is known", number)
+    rungs = joined(due(plan, plan.distance_next))
+    if not (rungs or plan.rungs or danger.is_waiting):
+        return answers + _helpless(danger, "BELOW_STEP", "no reduction would relieve it", number)
+    margin, start = danger.margin, _away(danger.margin)
+    for n, rung in enumerate(rungs):
+        near = _nearness(start, plan.distance_next or 0.0, rung.fires_below)
+        reduce = _reduced(danger, rung, margin, near, number + n, danger.client_id + n)
+        answers.append(reduce)
+        margin = reduce.after
+    return answers
+
+
+def _helpless(danger: Danger, reason: Reason, but: str, number: int) -> list[Denied]:
+    distance, act_below = _away(danger.margin), danger.policy.act_below
+    if distance >= act_below:
+        return []
+    was, limit = percent_text(distance), percent_text(act_below)
+    why = f"guard: distance {was} < {limit}, but {but}"
+    return [_denied(danger.view, (reason, why, {"distance": was, "limit": limit}), number)]
+
+
+def _reduced(
+    danger: Danger, rung: Rung, before: MarginFigures, near: str, number: int, client_id: int
+) -> Reduce:
+    policy, seen = danger.policy, danger.views[rung.ticker]
+    candidate = Candidate(rung.market, seen, rung.side, rung.quantums, rung.subticks)
+    after = candidate.after(before, rung.held, rung.quote, policy.taker_fee_ppm)
+    blocks = policy.good_til_blocks
+    # Orders of one moment are reported one after the other, whatever cuts each is made of.
+    rung = msgspec.structs.replace(rung, restores=_away(after) if after.notional else inf)
+    return Reduce(
+        id=f"V{number}",
+        order=candidate.request(client_id, good_til_blocks=blocks, reduce_only=True),
+        seq=danger.view.seq,
+        at=danger.view.at,
+        # What was estimated for a part that is not known stays marked as unknown.
+        before=before,
+        after=after,
+        distance=_away(before),
+        rung=danger.rung,
+        cost=rung.cost,
+        why=f"{rung.words}: {near}; {rung.ends}",
+    )
+
+
+def _away(margin: MarginFigures) -> float:
+    # Over what is known, where `distance` says None as soon as anything is not.
+    return margin.cushion / max(margin.sensitivity, 1)
+
+
+def _nearness(distance: float, then: float, fires_below: float) -> str:
+    now, then_, limit = percent_text(distance), percent_text(then), percent_text(fires_below)
+    if distance >= fires_below:
+        return f"distance {now}, after another such block {then_} < {limit}"
+    return f"distance {now} < {limit}" + (f", {then_} after another such block" * (then_ != now))
+
+
+class Watchfulness:
+    """What the guard has answered already: a cause is answered once a turn, a price weighed once.
+
+    `rung` counts how often it fired since the account was last safe.
+    """
+
+    __slots__ = ("_answered", "_weighed", "rung")
+
+    def __init__(self) -> None:
+        self.rung = 0
+        self._answered: dict[str, int] = {}
+        self._weighed: tuple[MarginFigures | None, int] = None, -1
+
+    def is_blindness_due(self, turn: int) -> bool:
+        """Tell whether blindness is to be reported in this turn; it counts as reported."""
+        last, self._answered["blind"] = self._answered.get("blind"), turn
+        return last != turn
+
+    def is_danger_due(self, margin: MarginFigures, turn: int) -> bool:
+        """Tell whether a danger is to be weighed: prices whenever they move, books once a turn."""
+        if self._answered.get("near") == turn:
+            return False
+        if self._weighed[0] is margin and self._weighed[1] == turn:
+            return False
+        self._weighed = margin, turn
+        return True
+
+    def answered(self, turn: int, *, fired: bool) -> None:
+        """Note that a danger was answered in this turn."""
+        self._answered["near"] = turn
+        self.rung += fired
+
+
 # === Watch ===
+
+# An account looked at once a second, for whoever draws: every figure, every shock, and the way
+# out. It decides nothing.
 
 _KEEP_ABOVE: Final = 0.1
 
@@ -3416,30 +3811,16 @@ class Watch(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Watcher:
     """Looks at one account again and again; `keep_above` is what leverage advice keeps clear."""
 
-    def __init__(self, returns: Returns | None = None, keep_above: float = _KEEP_ABOVE) -> None:
-        self.returns = returns or Returns()
+    def __init__(self, returns: Returns, keep_above: float = _KEEP_ABOVE) -> None:
+        self.returns = returns
         self.keep_above = keep_above
         self._held: dict[str, Holding] = {}
         self._table = stress_table(0, ())
 
-    def look(
-        self, view: MarketView, collateral: int, sizes: Mapping[str, int | None],
-        views: Mapping[str, MarketView], plan: FlightPlan, trouble: str = "",
-    ) -> Watch:  # fmt: skip
-        """Look at the account as it is when `view` has come.
-
-        `sizes` are signed quantums by ticker, None where the market's grid is not known.
-        """
-        held: dict[str, Holding] = {}
-        lacking: list[str] = []
-        for ticker, quantums in sizes.items():
-            seen = views.get(ticker)
-            if seen is None or seen.market is None:
-                lacking.append(f"{ticker}: the market is not known")
-            elif quantums is None:
-                lacking.append(f"{ticker}: its size is not known")
-            else:
-                held[ticker] = self.holding(seen, seen.market, quantums)
+    def look(self, view: MarketView, valued: Valuation, plan: FlightPlan) -> Watch:
+        """Look at the account as it is when `view` has come."""
+        collateral, trouble = valued.account.settled, valued.account.trouble
+        held, lacking = self._holdings(valued)
         figures = risk_figures(collateral, held.values())
         if lacking:
             figures = RiskFigures(positions=figures.positions, unknown=(*lacking, *figures.unknown))
@@ -3453,19 +3834,34 @@ class Watcher:
             leverage=tuple(suggest_leverage(h, keep_above=self.keep_above) for h in held.values()),
         )
 
-    def holding(self, view: MarketView, market: PerpetualMarket, quantums: int) -> Holding:
-        """Return a market as an account stands in it, with all that is known of it."""
-        oracle, ticker = view.oracle, view.ticker
-        return Holding(
-            market=market,
-            quantums=quantums,
-            price=None if oracle is None else oracle.digits,
-            exponent=0 if oracle is None else oracle.exponent,
-            open_interest=view.open_interest,
-            funding_8h_ppm=_view_rate(view),
-            volatility_1h=self.returns.volatility_1h(ticker),
-            beta=self.returns.beta(ticker),
-        )
+    def positions(self, valued: Valuation) -> list[PositionFigures]:
+        """Return every position with its figures, the nearest to liquidation first."""
+        rows = [self._position(exposure, valued.margin) for exposure in valued.held.values()]
+        return sorted(rows, key=lambda row: inf if row.distance is None else row.distance)
+
+    def _position(self, exposure: Exposure, total: MarginFigures) -> PositionFigures:
+        position, view, market = exposure.position, exposure.view, exposure.market
+        if view is None or market is None:
+            return PositionFigures(
+                ticker=position.ticker, size=position.size, entry_price=position.entry_price,
+                unknown=(f"{position.ticker}: the market is not known",),
+            )  # fmt: skip
+        holding = observed(view, market, exposure.quantums, self.returns, position.entry_price)
+        seq = exposure.oracle.seq if exposure.oracle is not None else 0
+        return position_figures(holding, exposure.terms, total, seq)
+
+    def _holdings(self, valued: Valuation) -> tuple[dict[str, Holding], list[str]]:
+        held: dict[str, Holding] = {}
+        lacking: list[str] = []
+        for ticker in [*valued.held, *valued.account.unreadable]:
+            seen, quantums = valued.views.get(ticker), valued.known_size(ticker)
+            if seen is None or seen.market is None:
+                lacking.append(f"{ticker}: the market is not known")
+            elif quantums is None:
+                lacking.append(f"{ticker}: its size is not known")
+            else:
+                held[ticker] = observed(seen, seen.market, quantums, self.returns)
+        return held, lacking
 
     def _shaken(
         self, held: dict[str, Holding], collateral: int, lacking: Iterable[str]
@@ -3480,37 +3876,44 @@ class Watcher:
         return self._table
 
 
-def _view_rate(view: MarketView) -> int | None:
-    return funding_rate_8h_ppm(view.funding.next_rate_text) if view.funding.known else None
-
-
 # === Risk ===
 
-# What puts the gate into which state; with none of it, it is ACTIVE. REDUCING lets pass what
-# shrinks a position; HALTED, a person's word, nothing but the guard's own reductions.
-_STATES: Final[dict[Reason, GateState]] = {
-    "HALTED": "HALTED",
-    "UNKNOWN_ACCOUNT": "REDUCING",
-    "UNKNOWN_ORACLE": "REDUCING",
-    "DAILY_LOSS": "REDUCING",
-    "DRAWDOWN": "REDUCING",
-}
-_Objection = tuple[Reason, str, Mapping[str, object]]
-_Event = MarketView | Frame | Decision
+# Holds the state of one account and asks the pure functions above: it folds events, and keeps
+# account of what it lets go. It judges nothing itself.
 
-_MINUTE_NS: Final = 60_000_000_000
-_DAY_NS: Final = 24 * _HOUR_NS
-_TURN_NS: Final = 2_000_000_000
+_Event = MarketView | AccountUpdate | Decision | Frame
 _NOBODY = Subaccount("")
+
+
+class Outbox:
+    """What has gone out: how many verdicts and gate changes, the gate's state as last reported."""
+
+    __slots__ = ("_sent", "changes", "state", "verdicts")
+
+    def __init__(self) -> None:
+        self.verdicts = self.changes = 0
+        self.state: GateState = "REDUCING"  # nothing is known yet
+        self._sent: deque[int] = deque()
+
+    def order(self, at: int) -> None:
+        """Count an order that goes out at this event time."""
+        self._sent.append(at)
+
+    def lately(self, now: int) -> int:
+        """Return how many orders went out in the last minute of event time."""
+        sent, since = self._sent, now - _MINUTE_NS
+        while sent and sent[0] <= since:
+            sent.popleft()
+        return len(sent)
 
 
 class Risk:
     """The account, its margin, the gate and the guard: one object, one step per event.
 
-    `margin` is current after each step; `closest` is the smallest distance seen so far; `rung`
-    counts how often the guard fired since the account was last safe. Without `guard` nothing
-    reduces; `flight_plan` is what it would fire, and is there without it too.
-    `halt` and `resume` are the kill switch; `standing` says what the gate lets pass, and why.
+    `valued` is what is held and its margin, current after each step; `closest` is the smallest
+    distance seen so far. Without `guard` nothing reduces; `flight_plan` is what it would fire,
+    and is there without it too. `halt` and `resume` are the kill switch; `standing` says what the
+    gate lets pass, and why.
     """
 
     def __init__(
@@ -3519,50 +3922,47 @@ class Risk:
         self.policy = policy or Policy()
         self.account = Account(subaccount)
         self.guard = guard
-        self.margin = MarginFigures(0)
         self.closest: float | None = None
-        self.rung = 0
-        self._views: dict[str, MarketView] = {}
-        self._exposures: dict[str, _Exposure] = {}
         self.next_client_id = 1
-        self._verdicts = 0
-        self._valued_seq = -1
+        self.valued = Valuation(self.account)
+        self._course = Course()
+        self._pace = Pace()
+        self._planner = Planner(self.policy.flight)
+        self._watchful = Watchfulness()
         self._watcher = Watcher(Returns(), self.policy.keep_above)
-        self._flight = self.policy.flight
-        self._earliest = self._flight.earliest
-        self._plan = FlightPlan(policy=self._flight)
-        self._drawn: tuple[MarginFigures, int] = (self.margin, 0)  # what the plan was drawn for
-        self._stirred: set[str] = set()  # tickers that moved since it was drawn
-        self._waited: frozenset[str] = frozenset()
-        # A turn is a block, or two seconds in which none came.
-        self._turn, self._height, self._turned_at, self._hour = 0, -1, 0, ("", 0)
-        # The distance lost in it, and in the one before. An order fills in a block that may move
-        # on as this one does, or as the last one did.
-        self._pace = self._last_pace = self._ahead = 0.0
-        self._weighed: tuple[MarginFigures, int] = (self.margin, -1)  # and what came of nothing
-        self._acted: dict[str, int] = {}  # the turn of the guard's last word, by its subject
         self._now = 0  # event time, in nanoseconds
         self._halted = ""
-        self._sent: deque[int] = deque()
-        self._course = _Course()
-        self._unheard: int | None = None  # equity before a snapshot that ends a doubt
-        self._stale_ns = round(self.policy.stale_seconds * 1_000_000_000)
+        self._outbox = Outbox()
 
-    def step(self, event: MarketView | Frame | Decision) -> list[Verdict]:
-        """Take one event in and put out the verdicts that it caused, in order."""
+    def step(self, event: _Event) -> list[Judgement]:
+        """Take one event in; put out what the gate became by it, and the verdicts, in order.
+
+        A frame is an act that `halt` or `resume` has just put into effect.
+        """
         if event.at > self._now:
             self._now = event.at
         if isinstance(event, MarketView):
-            return self._see(event)
-        if isinstance(event, Frame):
-            doubted, before = self.account.trouble, self.margin
-            if self.account.fold(event):
-                if doubted and before.known and self._course.day >= 0:
-                    self._unheard = before.net_collateral
-                self._load()
-            return []
-        verdict = self._review(event)
-        return [] if verdict is None else [verdict]
+            verdicts = self._see(event)
+        elif isinstance(event, AccountUpdate):
+            verdicts = self._take(event)
+        elif isinstance(event, Decision):
+            verdicts = self._judge(event)
+        else:
+            verdicts = []
+        now, halted, outbox = self._now, self._halted, self._outbox
+        if gate_state(self.valued, self._course, self.policy, now, halted) == outbox.state:
+            return verdicts
+        return [self._change(event), *verdicts]
+
+    @property
+    def margin(self) -> MarginFigures:
+        """Return the account's margin, over every position that can be valued."""
+        return self.valued.margin
+
+    @property
+    def rung(self) -> int:
+        """Return how often the guard fired since the account was last safe."""
+        return self._watchful.rung
 
     @property
     def alarm(self) -> Alarm:
@@ -3579,754 +3979,169 @@ class Risk:
     @property
     def standing(self) -> Standing:
         """Say what the gate lets pass now, with every reason."""
-        dangers = [*self._dangers()]
-        states = {_STATES[reason] for reason, *_ in dangers}
-        state: GateState = "HALTED" if "HALTED" in states else "REDUCING" if states else "ACTIVE"
-        return Standing(state=state, reasons=tuple((reason, why) for reason, why, _ in dangers))
-
-    def halt(self, reason: str) -> None:
-        """Let nothing pass from here on; the guard alone goes on reducing."""
-        self._halted = reason or "no reason was given"
-
-    def resume(self) -> None:
-        """Take a halt back, and measure loss and drawdown anew from here."""
-        self._halted, self._course = "", _Course()
-        self._settle(self.margin)
-
-    def watch(self, view: MarketView) -> Watch:
-        """Look at the account as it is: every figure, every shock, and the way out."""
-        account = self.account
-        sizes = {t: self._quantums(t) for t in [*self._exposures, *account.unreadable]}
-        plan, views = self.flight_plan, self._views
-        return self._watcher.look(view, account.settled, sizes, views, plan, account.trouble)
-
-    def positions(self) -> list[PositionFigures]:
-        """Return every position with its figures, the nearest to liquidation first."""
-        ratios = self.liquidation_ratios()
-        rows = [
-            _position_row(exposure, ratios[ticker]) for ticker, exposure in self._exposures.items()
-        ]
-        return sorted(rows, key=lambda row: inf if row.distance is None else row.distance)
-
-    def liquidation_ratios(self) -> dict[str, tuple[int, int] | None]:
-        """Return each position's `liquidation_ratio`, in quote quantums per quantum."""
-        if self.margin.unknown:
-            return dict.fromkeys(self._exposures)
-        equity, maintenance = self.margin.net_collateral, self.margin.maintenance_margin
-        ratios: dict[str, tuple[int, int] | None] = {}
-        for ticker, held in self._exposures.items():
-            terms = held.terms or PositionMargin()
-            value, others = terms.net_notional, maintenance - terms.maintenance_margin
-            ratios[ticker] = liquidation_ratio(
-                held.quantums, value, equity, others, held.maintenance_e12
-            )
-        return ratios
-
-    def revalue(self) -> None:
-        """Value the account from nothing: what the steps add up to, made anew."""
-        for exposure in self._exposures.values():
-            exposure.revalue()
-        self._sum()
-
-    def _load(self) -> None:
-        old, self._exposures = self._exposures, {}
-        self._stirred |= old.keys() | self.account.positions.keys() | self.account.unreadable
-        self._stirred.update(self._plan.unknown)
-        for ticker, position in self.account.positions.items():
-            exposure = old.get(ticker)
-            if exposure is None or exposure.position is not position:
-                exposure = _Exposure(position)
-                if ticker in self._views:
-                    exposure.value(self._views[ticker])
-            self._exposures[ticker] = exposure
-        self._sum()
-
-    def _sum(self) -> None:
-        known = [e.terms for e in self._exposures.values() if e.terms is not None]
-        blind = {t for t, e in self._exposures.items() if e.terms is None}
-        unknown = sorted(blind | self.account.unreadable)
-        self._settle(total_margin(self.account.settled, known, unknown))
-
-    def _settle(self, margin: MarginFigures) -> None:
-        self.margin, distance, account = margin, margin.distance, self.account
-        if distance is not None and (self.closest is None or distance < self.closest):
-            self.closest = distance
-        if not (margin.unknown or account.trouble):
-            if self._unheard is not None:
-                # What came while nobody listened is no profit: prices are the same, it was paid in.
-                account.transferred += max(0, margin.net_collateral - self._unheard)
-                self._unheard = None
-            day = self._now // _DAY_NS
-            self._course.move(margin.net_collateral, account.transferred, day, self.policy)
-
-    def _see(self, view: MarketView) -> list[Verdict]:
-        self._views.setdefault(view.ticker, view)
-        if view.chain.height != self._height or view.at - self._turned_at >= _TURN_NS:
-            self._begin_turn(view)
-        if not (self._exposures or self.account.unreadable):
-            return []
-        before = self.margin
-        self._value(view)
-        if self.margin is not before and self.margin.unknown == before.unknown:
-            # Positions stood still: what was lost is the market's doing.
-            lost = before.net_collateral - self.margin.net_collateral
-            self._pace += lost / max(before.sensitivity, 1)
-            self._ahead = max(self._pace, self._last_pace, 0.0)
-        return self._defend(view) if self.guard else []
-
-    def _value(self, view: MarketView) -> None:
-        if view.ticker in self._exposures:
-            self._stirred.add(view.ticker)
-        if view.seq != self._valued_seq and view.changed not in ("book", "trades"):
-            # One frame may move many markets, and its views come one by one: catch up with all.
-            self._valued_seq = view.seq
-            views = self._views
-            if moved := [t for t, e in self._exposures.items() if t in views and e.value(views[t])]:
-                self._stirred.update(moved)
-                self._sum()
-        elif (exposure := self._exposures.get(view.ticker)) is not None:
-            old = exposure.terms
-            if exposure.value(view) and old is not None and exposure.terms is not None:
-                self._settle(exchanged(self.margin, old, exposure.terms))
-            elif exposure.terms is not old:
-                self._sum()
-
-    def _begin_turn(self, view: MarketView) -> None:
-        self.account.expire(view.chain.height)
-        self._watcher.returns.sample(view.at, self._views)
-        self._turn, self._height, self._turned_at = self._turn + 1, view.chain.height, view.at
-        self._last_pace, self._pace = self._pace, 0.0
-        self._ahead = max(self._last_pace, 0.0)
-        self._count_hours(view)
-
-    def _count_hours(self, view: MarketView) -> None:
-        # Hours are the chain's; until it has told its time, which may be another than ours, ours.
-        clock = "chain" if view.chain.time_ns else "ours"
-        hour = (view.chain.time_ns or view.at) // _HOUR_NS
-        passed = hour - self._hour[1] if self._hour[0] == clock else 0
-        if passed > 0 or self.account.hours_owed:
-            self._fund(max(passed, 0))
-        if passed >= 0:
-            self._hour = clock, hour
-
-    def _fund(self, hours: int) -> None:
-        # The rate that was told last is the hour's, or nearly; an unknown one is the worst. Without
-        # a price there is no figure yet: the hours are owed until there is.
-        owed, self.account.hours_owed = self.account.hours_owed, {}
-        for ticker, e in self._exposures.items():
-            due, delta = hours + owed.get(ticker, 0), None
-            if e.view is not None and e.market is not None:
-                delta = index_delta(e.view, e.market, due, worst_for=e.quantums)
-            if delta is not None:
-                self.account.unsettled_ppm += funding_settlement_ppm(e.quantums, delta, 0)
-            elif due:
-                self.account.hours_owed[ticker] = due
-        self._sum()
-
-    # === Gate ===
-
-    def _review(self, decision: Decision) -> Verdict | None:
-        if decision.action != "target":
-            return None
-        if self._halted:
-            return self._deny(decision, *next(self._dangers()))
-        view = self._views.get(decision.ticker)
-        market = view.market if view is not None else None
-        if view is None or market is None:
-            why = f"{decision.ticker} is not known yet"
-            return self._deny(decision, "UNKNOWN_MARKET", why, {"markets_known": len(self._views)})
-        held = self._held(market.ticker)
-        target = _at_oracle(decision.target_usdc, view, market)
-        if target is None and decision.target_usdc * held < 0:
-            # How far to go on the other side needs a price; to leave this one does not.
-            return self._exit(decision, view, market, -held)
-        if target is None:
-            why, told = f"no oracle price of {market.ticker}", {"ticker": market.ticker}
-            return self._deny(decision, "UNKNOWN_ORACLE", why, told)
-        if held and target * held >= 0 and abs(target) < abs(held):
-            return self._exit(decision, view, market, target - held)
-        verdict = self._enter(decision, view, market, target - held)
-        if isinstance(verdict, Denied) and target * held < 0:
-            # The far side is refused, and nobody hears of it: the near side may still be left.
-            self._verdicts -= 1
-            return self._exit(decision, view, market, -held)
-        return verdict
-
-    def _exit(
-        self, decision: Decision, view: MarketView, market: PerpetualMarket, delta: int
-    ) -> Verdict:
-        # No limit may block the way out, only the grid can; nothing is sent out twice.
-        pending = self._reducing(market.ticker)
-        going = sum(r.order.quantums for r in pending if not r.doubted)
-        if going >= abs(delta):
-            return self._deny(decision, *self._waiting(pending[-1]))
-        delta += going if delta < 0 else -going
-        trade = ioc(view, market, delta, self.policy.guard_slippage_bps)
-        if trade is None:
-            why, told = "neither a book nor an oracle price to go by", {"known": view.book.known}
-            return self._deny(decision, "NO_BOOK", why, told)
-        if not trade.size:
-            return self._below_step(decision, market, delta)
-        if not view.chain.height:
-            return self._deny(decision, "UNKNOWN_HEIGHT", "no block height seen yet", {"height": 0})
-        held = self._held(market.ticker)
-        after = trade.after(self.margin, held, trade.worst_quote, self.policy.taker_fee_ppm)
-        old, new = (amount_text(market.size(size)) for size in (held, held + trade.delta))
-        why = f"{trade.words} shrinks {old} to {new}: that always passes"
-        order = self._send(trade, _cost(self.margin, after), reduce_only=True)
-        return self._approve(decision, order, after, why)
-
-    def _enter(
-        self, decision: Decision, view: MarketView, market: PerpetualMarket, delta: int
-    ) -> Verdict:
-        objection = next(self._unready(decision, view, market), None)
-        if objection is not None:
-            return self._deny(decision, *objection)
-        base, held = self.reserved_margin(), self._held(market.ticker)
-        sizing = self._sized(view, market, delta, base)
-        if sizing is not None:
-            if abs(sizing.quantums) <= abs(held) and sizing.quantums * held >= 0:
-                told = {"wanted": held + delta, "borne": sizing.quantums}
-                return self._deny(decision, "SIZE", f"no more is borne: {sizing.why}", told)
-            delta = sizing.quantums - held
-        most = _at_oracle(self.policy.max_order_usdc, view, market) or 0
-        trade = ioc(view, market, max(-most, min(most, delta)), self.policy.slippage_bps)
-        if trade is None or not trade.size:
-            return self._below_step(decision, market, delta)
-        after = trade.after(base, held, trade.worst_quote, self.policy.taker_fee_ppm)
-        beyond = next(self._beyond(after, trade, held), None)  # the first objection wins
-        if beyond is not None:
-            return self._deny(decision, *beyond)
-        cut = f", cut to {self.policy.max_order_usdc:,.0f} USDC" if abs(delta) > most else ""
-        cut += f", sized by {sizing.why}" if sizing is not None else ""
-        why = (
-            f"{trade.words}{cut}: free collateral {usdc_text(base.free_collateral)} becomes "
-            f"{usdc_text(after.free_collateral)}, leverage {after.leverage or 0:.2f}, distance "
-            f"{percent_text(after.distance)} at the worst price"
-        )
-        order = self._send(trade, _cost(base, after), reduce_only=False)
-        return self._approve(decision, order, after, why)
-
-    def _sized(
-        self, view: MarketView, market: PerpetualMarket, delta: int, base: MarginFigures
-    ) -> Sizing | None:
-        """Bound what a trade leads to by what is to be borne; None where nothing bounds it.
-
-        Orders in flight count as filled.
-        """
-        policy, oracle = self.policy, view.oracle
-        if (policy.bear_move is None and policy.max_volatility_1h is None) or oracle is None:
-            return None
-        trade = ioc(view, market, delta, policy.slippage_bps)
-        if trade is None or not trade.size:
-            return None
-        price, held = (oracle.digits, oracle.exponent), self._held(market.ticker)
-        fair = abs(position_margin(market, trade.size, *price).net_notional)
-        lost = trade.worst_quote - fair if trade.side == "BUY" else fair - trade.worst_quote
-        lost = max(lost, 0) + mul_ppm(trade.worst_quote, policy.taker_fee_ppm, round_up=True)
-        views, watcher, collateral = self._views, self._watcher, self.account.settled
-        sizes = {ticker: self._held(ticker) for ticker in self._exposures}
-        for order in [r.order for r in self.account.reserved.values() if not r.order.reduce_only]:
-            if (grid := views[order.ticker].market) is not None:
-                quote = grid.quote_quantums(order.quantums, order.subticks)
-                collateral -= quote if order.side == "BUY" else -quote
-                collateral -= mul_ppm(quote, policy.taker_fee_ppm, round_up=True)
-            sizes[order.ticker] = sizes.get(order.ticker, 0) + order.signed_quantums
-        seen = [(views[ticker], size) for ticker, size in sizes.items()]
-        holdings = [watcher.holding(v, v.market, size) for v, size in seen if v.market is not None]
-        sizing = bound_position(
-            position_margin(market, held + trade.delta, *price).net_notional,
-            watcher.holding(view, market, held), collateral, holdings,
-            equity=base.net_collateral, adverse=policy.bear_move,
-            volatility_1h=policy.max_volatility_1h, cap=policy.max_leverage,
-            cost_ppm=lost * PPM // max(fair, 1) + 2,
-        )  # fmt: skip
-        return None if sizing.limited_by == "wish" else sizing
-
-    def _dangers(self) -> Iterator[_Objection]:
-        """Yield what keeps the gate from being ACTIVE."""
-        account, course, policy = self.account, self._course, self.policy
-        if self._halted:
-            yield "HALTED", f"halted: {self._halted}", {"halted": self._halted}
-        age = self._now - account.at
-        if account.trouble:
-            yield "UNKNOWN_ACCOUNT", account.trouble, {"last_frame": account.seq}
-        elif account.polled and age > self._stale_ns:
-            why = f"the account was polled {age / 1e9:.1f} s ago, limit {policy.stale_seconds:g} s"
-            yield "UNKNOWN_ACCOUNT", why, {"age_s": age / 1e9, "limit_s": policy.stale_seconds}
-        if unknown := ", ".join(self.margin.unknown):
-            yield "UNKNOWN_ORACLE", f"no oracle price of {unknown}", {"unknown": unknown}
-        if course.lost is not None:
-            lost, most = usdc_text(course.lost), policy.max_daily_loss_usdc
-            why = f"{lost} USDC were lost since 00:00 UTC, limit {most:,.2f}"
-            yield "DAILY_LOSS", why, {"lost": lost, "limit": most}
-        if course.sunk is not None:
-            sunk, limit = percent_text(course.sunk), percent_text(policy.max_drawdown)
-            yield "DRAWDOWN", f"drawdown {sunk}, limit {limit}", {"drawdown": sunk, "limit": limit}
-
-    def _unready(
-        self, decision: Decision, view: MarketView, market: PerpetualMarket
-    ) -> Iterator[_Objection]:
-        book, oracle, ticker = view.book, view.oracle, market.ticker
-        if pending := self.account.in_flight(ticker):
-            yield self._waiting(pending[-1])
-        yield from self._dangers()
-        if view.status != "ACTIVE":
-            was = view.status or "unknown"
-            yield "STATUS", f"expected an ACTIVE market, it is {was}", {"status": was}
-        if oracle is None:
-            yield "UNKNOWN_ORACLE", f"no oracle price of {ticker}", {"unknown": ticker}
-        if not book.known or book.best_bid is None or book.best_ask is None:
-            was = "one-sided" if book.known else "unknown"
-            yield "NO_BOOK", f"expected bids and asks, the book is {was}", {"book": was}
-        yield from self._stale(decision, view)
-        if not view.chain.height:
-            yield "UNKNOWN_HEIGHT", "no block height seen yet", {"height": 0}
-        others = [e.market for t, e in self._exposures.items() if t != ticker and e.market]
-        if mixes_isolated([market, *others]):
-            held = " ".join(other.ticker for other in others)
-            yield "ISOLATED", "an isolated market needs a subaccount of its own", {"held": held}
-
-    def _waiting(self, pending: Reservation) -> _Objection:
-        last, now = pending.order.good_til_block, self.account.height
-        why = f"{pending.verdict_id} has no answer: it may fill until block {last}, now {now}"
-        return "IN_FLIGHT", why, {"verdict": pending.verdict_id, "until": last, "now": now}
-
-    def _stale(self, decision: Decision, view: MarketView) -> Iterator[_Objection]:
-        limit, oracle = self.policy.stale_seconds, view.oracle
-        age = decision.at - min(view.book.at, oracle.at if oracle is not None else 0)
-        if view.quality.stale or age > self._stale_ns:
-            why = f"book or oracle is {age / 1e9:.1f} s old, limit {limit:g} s"
-            yield "STALE", why, {"age_s": age / 1e9, "limit_s": limit}
-        # The margin is no younger than the oldest price in it.
-        since, held = decision.at - self._stale_ns, self._exposures.items()
-        old = [(e.oracle.at, t) for t, e in held if e.oracle is not None and e.oracle.at < since]
-        if old:
-            at, ticker = min(old)
-            age = decision.at - at
-            why = f"the oracle price of {ticker} is {age / 1e9:.1f} s old, limit {limit:g} s"
-            yield "STALE", why, {"ticker": ticker, "age_s": age / 1e9, "limit_s": limit}
-
-    def _beyond(self, after: MarginFigures, trade: Trade, held: int) -> Iterator[_Objection]:
-        policy, distance, leverage = self.policy, after.distance, after.leverage
-        if after.free_collateral < 0:
-            needs, has = usdc_text(after.initial_margin), usdc_text(after.net_collateral)
-            yield "MARGIN", f"needs {needs} of initial margin, would have {has}", _in_usdc(after)
-        if leverage is None or leverage > policy.max_leverage:
-            was = "undefined" if leverage is None else f"{leverage:.2f}"
-            yield (
-                "LEVERAGE",
-                f"leverage would be {was}, limit {policy.max_leverage:g}",
-                _in_usdc(after),
-            )
-        if distance is not None and distance < policy.keep_above:
-            limit = percent_text(policy.keep_above)
-            why = f"distance would be {percent_text(distance)}, limit {limit}"
-            yield "DISTANCE", why, _in_usdc(after)
-        for reason, what, would_be, most in self._measured(after, trade, held):
-            if not would_be <= most:  # nor if it is no number
-                why = f"{what} would be {would_be:,.2f}, limit {most:,.2f}"
-                yield reason, why, {"would_be": f"{would_be:.6f}", "limit": f"{most:.6f}"}
-
-    def _measured(
-        self, after: MarginFigures, trade: Trade, held: int
-    ) -> Iterator[tuple[Reason, str, float, float]]:
-        """Yield what a policy limits: what it would be, and the most it may."""
-        policy, ticker, oracle = self.policy, trade.market.ticker, trade.view.oracle
-        if (most := policy.max_account_usdc) is not None:
-            yield "NOTIONAL", "notional in USDC", after.notional / 1e6, most
-        most = policy.market_usdc.get(ticker, policy.max_market_usdc)
-        if most is not None and oracle is not None:
-            price = oracle.digits, oracle.exponent
-            value = position_margin(trade.market, held + trade.delta, *price).net_notional
-            yield "MARKET_NOTIONAL", f"notional of {ticker} in USDC", abs(value) / 1e6, most
-        if (most := policy.max_positions) is not None and ticker not in self._exposures:
-            orders = [held.order for held in self.account.reserved.values()]
-            growing = {order.ticker for order in orders if not order.reduce_only}
-            markets = self._exposures.keys() | self.account.unreadable | growing | {ticker}
-            yield "POSITIONS", "positions", len(markets), most
-        if (most := policy.max_orders_per_minute) is not None:
-            yield "ORDER_RATE", "orders in a minute", self._sent_lately() + 1, most
-        if (most := policy.max_slippage_bps) is not None:
-            yield "SLIPPAGE", "slippage in bps", trade.slippage_bps, most
-
-    def reserved_margin(self) -> MarginFigures:
-        """Return the margin as if every order in flight had filled at its worst."""
-        margin = self.margin
-        for reservation in self.account.reserved.values():
-            margin = _moved(margin, reservation.effect)
-        return margin
-
-    def _held(self, ticker: str) -> int:
-        return self._exposures[ticker].quantums if ticker in self._exposures else 0
-
-    # === Guard ===
+        return standing(self._situation())
 
     @property
     def flight_plan(self) -> FlightPlan:
         """Return the ladder as it is now, over what can be valued."""
-        return self._ladder(self._estimate() if self.margin.unknown else self.margin)
+        return self._ladder(self.valued.estimate)
 
-    def _defend(self, view: MarketView) -> list[Verdict]:
-        # Blind to a part, it acts on the rest, and on what that part was bought for.
-        margin = self._estimate() if self.margin.unknown else self.margin
-        near = margin.cushion < (self._earliest + self._ahead) * margin.sensitivity
-        if not (near or margin.unknown):
-            self.rung = 0
+    def halt(self, reason: str) -> None:
+        """Let nothing in until it is taken back: exits pass, and the guard goes on."""
+        self._halted = reason or "no reason was given"
+
+    def resume(self) -> None:
+        """Take a halt back, and measure loss and drawdown from here on."""
+        self._halted, self._course = "", Course()
+        self._settle()
+
+    def watch(self, view: MarketView) -> Watch:
+        """Look at the account as it is: every figure, every shock, and the way out."""
+        return self._watcher.look(view, self.valued, self.flight_plan)
+
+    def positions(self) -> list[PositionFigures]:
+        """Return every position with its figures, the nearest to liquidation first."""
+        return self._watcher.positions(self.valued)
+
+    def _change(self, event: _Event) -> GateChange:
+        outbox, now = self._outbox, self.standing
+        outbox.changes += 1
+        was, outbox.state = outbox.state, now.state
+        return GateChange(
+            id=f"G{outbox.changes}", seq=event.seq, at=event.at, was=was, state=now.state,
+            reasons=now.reasons,
+        )  # fmt: skip
+
+    def _take(self, update: AccountUpdate) -> list[Judgement]:
+        doubted, before = self.account.trouble, self.valued.margin
+        if self.account.take(update):
+            if doubted and before.known:
+                self._course.doubt(before.net_collateral)
+            self.valued.load()
+            self._settle()
+        return []
+
+    def _see(self, view: MarketView) -> list[Judgement]:
+        valued, pace = self.valued, self._pace
+        valued.views.setdefault(view.ticker, view)
+        if pace.is_over(view):
+            self._begin_turn(view)
+        if not (valued.held or self.account.unreadable):
             return []
-        blind = ", ".join(margin.unknown)
-        heard: list[Verdict] = []
-        if blind and self._is_due("blind"):
-            why = f"guard: blind, no oracle of {blind}"
-            heard.append(self._deny(view, "UNKNOWN_ORACLE", why, {"unknown": blind}))
-        # Books alone are weighed once a turn, prices whenever they move.
-        weighed = self._weighed[0] is self.margin and self._weighed[1] == self._turn
-        if near and not weighed and self._acted.get("near") != self._turn:
-            self._weighed = self.margin, self._turn
-            heard += self._relieve(view, margin)
-        return heard
+        before = valued.margin
+        valued.see(view)
+        if valued.margin is not before:
+            self._settle()
+            if valued.margin.unknown == before.unknown:
+                # Positions stood still: what was lost is the market's doing.
+                pace.move(before, valued.margin)
+        return self._defend(view) if self.guard else []
 
-    def _is_due(self, what: str) -> bool:
-        if self._acted.get(what) == self._turn:
-            return False
-        self._acted[what] = self._turn
-        return True
+    def _begin_turn(self, view: MarketView) -> None:
+        self.account.expire(view.chain.height)
+        self._watcher.returns.sample(view.at, self.valued.views)
+        hours = self._pace.begin(view)
+        if hours or self.account.hours_owed:
+            self.valued.fund(hours)
+            self._settle()
 
-    def _estimate(self) -> MarginFigures:
-        held = self._exposures.values()
-        terms = [e.terms or e.at_entry for e in held]
-        return total_margin(self.account.settled, terms, self.margin.unknown)
+    def _settle(self) -> None:
+        margin, account = self.valued.margin, self.account
+        distance = margin.distance
+        if distance is not None and (self.closest is None or distance < self.closest):
+            self.closest = distance
+        if not (margin.unknown or account.trouble):
+            day = self._now // _DAY_NS
+            self._course.move(margin.net_collateral, account.transferred, day, self.policy)
+
+    def _judge(self, decision: Decision) -> list[Judgement]:
+        if decision.action != "target":
+            return []
+        verdict = review(decision, self._situation())
+        self._outbox.verdicts += 1
+        if isinstance(verdict, Approved):
+            valued = self.valued
+            base = valued.margin if verdict.order.reduce_only else valued.reserved
+            self._reserve(verdict, base)
+        return [verdict]
+
+    def _situation(self) -> Situation:
+        return Situation(
+            policy=self.policy,
+            valued=self.valued,
+            course=self._course,
+            returns=self._watcher.returns,
+            now=self._now,
+            halted=self._halted,
+            sent=self._outbox.lately(self._now),
+            number=self._outbox.verdicts + 1,
+            client_id=self.next_client_id,
+        )
+
+    def _defend(self, view: MarketView) -> list[Judgement]:
+        # Blind to a part, it acts on the rest, and on what that part was bought for.
+        valued, watchful, turn = self.valued, self._watchful, self._pace.turn
+        margin = valued.estimate if valued.margin.unknown else valued.margin
+        near = margin.cushion < (self._planner.earliest + self._pace.ahead) * margin.sensitivity
+        if not (near or margin.unknown):
+            watchful.rung = 0
+            return []
+        reports_blindness = bool(margin.unknown) and watchful.is_blindness_due(turn)
+        acts = near and watchful.is_danger_due(valued.margin, turn)
+        if not (reports_blindness or acts):
+            return []
+        answers = defend(
+            Danger(
+                view=view,
+                policy=self.policy,
+                margin=margin,
+                views=valued.views,
+                plan=self._ladder(margin) if acts else None,
+                is_waiting=bool(self._planner.waiting),
+                reports_blindness=reports_blindness,
+                rung=watchful.rung + 1,
+                number=self._outbox.verdicts + 1,
+                client_id=self.next_client_id,
+            )
+        )
+        self._outbox.verdicts += len(answers)
+        reductions = [answer for answer in answers if isinstance(answer, Reduce)]
+        for reduce in reductions:
+            self._reserve(reduce, reduce.before)
+        if len(answers) > reports_blindness:
+            watchful.answered(turn, fired=bool(reductions))
+        return [*answers]
 
     def _ladder(self, margin: MarginFigures) -> FlightPlan:
-        fall = int(self._ahead * max(margin.sensitivity, 0))
-        waiting = frozenset(t for t in self._exposures if self._is_reducing(t))
-        stirred = self._stirred | (waiting ^ self._waited)
-        if stirred or self._drawn != (margin, fall):
-            held = {ticker: self._quantums(ticker) for ticker in stirred}
-            self._plan = replan(self._plan, margin, held, self._views, fall=fall, waiting=waiting)
-            self._stirred, self._waited, self._drawn = set(), waiting, (margin, fall)
-        return self._plan
+        valued, planner = self.valued, self._planner
+        fall = int(self._pace.ahead * max(margin.sensitivity, 0))
+        waiting = valued.reducing
+        tickers = valued.moved | (waiting ^ planner.waiting)
+        moved = {ticker: valued.known_size(ticker) for ticker in tickers}
+        valued.moved.clear()
+        return planner.draw(margin, moved, valued.views, fall=fall, waiting=waiting)
 
-    def _quantums(self, ticker: str) -> int | None:
-        exposure = self._exposures.get(ticker)
-        if exposure is None:
-            return None if ticker in self.account.unreadable else 0
-        return exposure.quantums if exposure.market is not None else None
-
-    def _relieve(self, view: MarketView, margin: MarginFigures) -> list[Verdict]:
-        """Fire what is due of the ladder, or say why nothing can be."""
-        if not view.chain.height:
-            return self._helpless(view, margin, "UNKNOWN_HEIGHT", "no block height is known")
-        plan = self._ladder(margin)
-        rungs = joined(due(plan, plan.distance_next))
-        if rungs:
-            self.rung += 1
-            self._acted["near"] = self._turn
-        elif not (plan.rungs or self._waited):
-            return self._helpless(view, margin, "BELOW_STEP", "no reduction would relieve it")
-        verdicts: list[Verdict] = []
-        start = _away(margin)
-        for rung in rungs:
-            near = _nearness(start, plan.distance_next or 0.0, rung.fires_below)
-            reduce = self._reduce(view, rung, margin, near)
-            verdicts.append(reduce)
-            margin = reduce.after
-        return verdicts
-
-    def _helpless(
-        self, view: MarketView, margin: MarginFigures, reason: Reason, but: str
-    ) -> list[Verdict]:
-        distance = _away(margin)
-        if distance >= self.policy.act_below or not self._is_due("near"):
-            return []
-        told, limit = percent_text(distance), percent_text(self.policy.act_below)
-        why = f"guard: distance {told} < {limit}, but {but}"
-        return [self._deny(view, reason, why, {"distance": told, "limit": limit})]
-
-    def _is_reducing(self, ticker: str) -> bool:
-        # Two reductions cannot flip a position, so that one in doubt is not waited for.
-        return any(not r.doubted for r in self._reducing(ticker))
-
-    def _reducing(self, ticker: str) -> list[Reservation]:
-        # One sent before the position changed sides reduces nothing.
-        held = self._held(ticker)
-        waiting = self.account.in_flight(ticker)
-        return [r for r in waiting if r.order.reduce_only and r.order.signed_quantums * held < 0]
-
-    def _reduce(self, view: MarketView, rung: Rung, before: MarginFigures, near: str) -> Reduce:
-        seen, fee_ppm = self._views[rung.ticker], self.policy.taker_fee_ppm
-        trade = Trade(rung.market, seen, rung.side, rung.quantums, rung.subticks)
-        after = trade.after(before, rung.held, rung.quote, fee_ppm)
-        order = self._send(trade, _cost(before, after), reduce_only=True)
-        # Orders of one moment are told one after the other, whatever cuts each is made of.
-        rung = msgspec.structs.replace(rung, restores=_away(after) if after.notional else inf)
-        return Reduce(
-            id=self._next_id(),
-            order=order,
-            seq=view.seq,
-            at=view.at,
-            # What was estimated for a part that is not known stays marked as unknown.
-            before=before,
-            after=after,
-            distance=_away(before),
-            rung=self.rung,
-            cost=rung.cost,
-            why=f"{rung.words}: {near}; {rung.ends}",
+    def _reserve(self, verdict: Approved | Reduce, base: MarginFigures) -> None:
+        order, account = verdict.order, self.account
+        self.next_client_id = order.client_id + 1
+        self._outbox.order(self._now)
+        id_, effect = order_id(account.subaccount, order), worsened(base, verdict.after)
+        account.reserved[id_] = Reservation(
+            order=order, order_id=id_, effect=effect, verdict_id=verdict.id
         )
-
-    def _send(self, trade: Trade, effect: MarginFigures, *, reduce_only: bool) -> OrderRequest:
-        order = OrderRequest(
-            ticker=trade.market.ticker,
-            clob_pair_id=trade.market.clob_pair_id,
-            side=trade.side,
-            quantums=trade.size,
-            subticks=trade.subticks,
-            time_in_force="IOC",
-            client_id=self.next_client_id,
-            reduce_only=reduce_only,
-            good_til_block=trade.view.chain.height + self.policy.good_til_blocks,
-        )
-        self.next_client_id += 1
-        self._sent_lately()
-        self._sent.append(self._now)
-        id_ = order_id(self.account.subaccount, order)
-        self.account.reserved[id_] = Reservation(
-            order=order,
-            order_id=id_,
-            effect=effect,
-            verdict_id=f"V{self._verdicts + 1}",
-        )
-        return order
-
-    def _sent_lately(self) -> int:
-        while self._sent and self._sent[0] <= self._now - _MINUTE_NS:
-            self._sent.popleft()
-        return len(self._sent)
-
-    def _approve(
-        self, decision: Decision, order: OrderRequest, after: MarginFigures, why: str
-    ) -> Approved:
-        return Approved(
-            id=self._next_id(),
-            order=order,
-            decision=decision,
-            seq=decision.seq,
-            at=decision.at,
-            before=self.margin,
-            after=after,
-            why=why,
-        )
-
-    def _deny(
-        self, cause: Decision | MarketView, reason: Reason, why: str, figures: Mapping[str, object]
-    ) -> Denied:
-        return Denied(
-            id=self._next_id(),
-            ticker=cause.ticker,
-            decision=cause if isinstance(cause, Decision) else None,
-            seq=cause.seq,
-            at=cause.at,
-            reason=reason,
-            figures=tuple((name, str(figure)) for name, figure in figures.items()),
-            why=why,
-        )
-
-    def _below_step(self, decision: Decision, market: PerpetualMarket, delta: int) -> Denied:
-        wanted = amount_text(market.size(abs(delta)))
-        step = amount_text(market.size(market.step_base_quantums))
-        why = f"{wanted} {market.ticker} is left to trade, less than one step of {step}"
-        return self._deny(decision, "BELOW_STEP", why, {"wanted": wanted, "step": step})
-
-    def _next_id(self) -> str:
-        self._verdicts += 1
-        return f"V{self._verdicts}"
-
-
-def _moved(margin: MarginFigures, effect: MarginFigures) -> MarginFigures:
-    return MarginFigures(
-        margin.net_collateral + effect.net_collateral,
-        margin.initial_margin + effect.initial_margin,
-        margin.maintenance_margin + effect.maintenance_margin,
-        margin.notional + effect.notional,
-        margin.sensitivity + effect.sensitivity,
-        margin.unknown,
-    )
-
-
-def _cost(before: MarginFigures, after: MarginFigures) -> MarginFigures:
-    # What is better after it may not come, and must not be counted on: figure by figure.
-    return MarginFigures(
-        min(0, after.net_collateral - before.net_collateral),
-        max(0, after.initial_margin - before.initial_margin),
-        max(0, after.maintenance_margin - before.maintenance_margin),
-        max(0, after.notional - before.notional),
-        max(0, after.sensitivity - before.sensitivity),
-    )
-
-
-def _away(margin: MarginFigures) -> float:
-    # Over what is known, where `distance` says None as soon as anything is not.
-    return margin.cushion / max(margin.sensitivity, 1)
-
-
-def _nearness(distance: float, then: float, fires_below: float) -> str:
-    now, then_, limit = percent_text(distance), percent_text(then), percent_text(fires_below)
-    if distance >= fires_below:
-        return f"distance {now}, after another such block {then_} < {limit}"
-    return f"distance {now} < {limit}" + (f", {then_} after another such block" * (then_ != now))
-
-
-def _in_usdc(margin: MarginFigures) -> dict[str, str]:
-    return {name: usdc_text(getattr(margin, name)) for name in _MARGIN_NAMES}
-
-
-class _Exposure(msgspec.Struct, eq=False):
-    """A position with the terms last computed for it, and what they were computed from."""
-
-    position: Position
-    quantums: int = 0
-    maintenance_e12: int = 0
-    view: MarketView | None = None
-    market: PerpetualMarket | None = None
-    oracle: Oracle | None = None
-    open_interest: int | None = None
-    terms: PositionMargin | None = None
-
-    def value(self, view: MarketView) -> bool:
-        oracle, market, interest = view.oracle, view.market, view.open_interest
-        same = oracle is self.oracle and market is self.market and interest == self.open_interest
-        if same and self.view is not None:
-            return False
-        self.view, self.oracle, self.open_interest = view, oracle, interest
-        if market is not self.market and market is not None:
-            self.quantums = int(self.position.size.scaleb(-market.atomic_resolution))
-            self.position.quantums = self.quantums
-            self.maintenance_e12 = market.imf_ppm * market.maintenance_fraction_ppm
-        self.market = market
-        self.revalue()
-        return True
-
-    @property
-    def at_entry(self) -> PositionMargin:
-        """Return the margin as far as it is known without an oracle price."""
-        value = int((self.position.size * self.position.entry_price).scaleb(6))
-        maintenance = -(-abs(value) * self.maintenance_e12 // PPM**2)
-        return PositionMargin(value, maintenance, maintenance)
-
-    def revalue(self) -> None:
-        market, oracle = self.market, self.oracle
-        if market is None or oracle is None:
-            self.terms = None
-            return
-        digits, exponent, interest = oracle.digits, oracle.exponent, self.open_interest
-        try:
-            self.terms = position_margin(market, self.quantums, digits, exponent, interest)
-        except MarginError:
-            self.terms = None  # beyond what the chain can hold: not known either
-
-
-def _position_row(exposure: _Exposure, ratio: tuple[int, int] | None) -> PositionFigures:
-    position, view, oracle = exposure.position, exposure.view, exposure.oracle
-    market, terms = exposure.market, exposure.terms
-    row = PositionFigures(
-        ticker=position.ticker, size=position.size, entry_price=position.entry_price
-    )
-    if view is None or oracle is None or market is None or terms is None:
-        return row
-    price, liquidation, distance = Decimal(oracle.text), None, None
-    if ratio is not None:
-        liquidation = (Decimal(ratio[0]) / ratio[1]).scaleb(-6 - market.atomic_resolution)
-        move = float((price - liquidation) / price) if price else 0.0
-        distance = move if position.size > 0 else -move
-    rate = view.funding.next_rate_text
-    return msgspec.structs.replace(
-        row,
-        oracle_price=price,
-        net_notional=terms.net_notional,
-        initial_margin=terms.initial_margin,
-        maintenance_margin=terms.maintenance_margin,
-        unrealized_pnl=(price - position.entry_price) * position.size,
-        liquidation_price=liquidation,
-        distance=distance,
-        funding_1h=int(terms.net_notional * Decimal(rate)) if rate else None,
-        seq=oracle.seq,
-    )
-
-
-def _at_oracle(usdc: float, view: MarketView, market: PerpetualMarket) -> int | None:
-    quote, oracle = int(usdc * 1_000_000), view.oracle
-    if not quote:
-        return 0
-    if oracle is None:
-        return None
-    return quote_to_base(quote, oracle.digits, oracle.exponent, market.atomic_resolution)
-
-
-class _Course:
-    """How the equity went, transfers taken out: quote quantums since the UTC day and the peak.
-
-    `lost` and `sunk` are set where a limit was passed, and stay so: the loss until the day is
-    over, the drawdown until somebody resumes.
-    """
-
-    __slots__ = ("day", "lost", "opened", "peak", "profit", "sunk")
-
-    def __init__(self) -> None:
-        self.day = -1
-        self.opened = self.peak = self.profit = 0
-        self.lost: int | None = None
-        self.sunk: float | None = None
-
-    def move(self, equity: int, paid_in: int, day: int, policy: Policy) -> None:
-        """Take the equity of the moment in."""
-        profit = equity - paid_in
-        if self.day < 0:
-            self.peak = self.profit = profit
-        if day != self.day:
-            # A day opens with what the last one closed with.
-            self.day, self.opened, self.lost = day, self.profit, None
-        self.profit = profit
-        if profit > self.peak:
-            self.peak = profit
-        most, lost = policy.max_daily_loss_usdc, self.opened - profit
-        if most is not None and lost > most * 1e6:
-            self.lost = max(lost, self.lost or 0)
-        most, sunk = policy.max_drawdown, self.peak - profit
-        if most is not None and sunk > most * (self.peak + paid_in):
-            share = sunk / max(self.peak + paid_in, 1)
-            self.sunk = max(share, self.sunk or 0.0)
 
 
 # === Streams ===
 
+# The state machine as an operator: one line around `Risk.step`. Nothing subscribes here.
 
-def verdicts(risk: Risk | None = None) -> Callable[[Observable[_Event]], Observable[Verdict]]:
+
+def verdicts(risk: Risk | None = None) -> Callable[[Observable[_Event]], Observable[Judgement]]:
     """Judge every event with one `Risk`; without one, each subscriber has its own.
 
     Hot or cold as the source is; completes and errors with it; runs on its thread.
 
-        events    --view--decision--frame--view--|
-        verdicts  --------Approved---------Reduce|
+        events    --view--decision--frame-------view--|
+        verdicts  --------Approved--GateChange--Reduce|
     """
     return fold(lambda: risk if risk is not None else Risk(), Risk.step)
-
-
-def watches(
-    risk: Risk, every_ns: int = 1_000_000_000
-) -> Callable[[Observable[MarketView]], Observable[Watch]]:
-    """Look at the account of `risk` at most once in so much event time.
-
-    Subscribe it behind `verdicts`, so that the account has seen what the watch is of. Hot or cold
-    as the source is; completes and errors with it; runs on its thread.
-
-        views    --v-v-v---v-v--|
-        watches  --W-------W----|
-    """
-
-    def step(due: list[int], view: MarketView) -> list[Watch]:
-        if view.at < due[0]:
-            return []
-        due[0] = view.at + every_ns
-        return [risk.watch(view)]
-
-    return fold(lambda: [0], step)

@@ -1,59 +1,88 @@
 """Decisions: in which market, which way, how much, and why.
 
-    Scored (all markets) ──► decisions(strategy) ──► Decision "target" | "hold"
+    Scored (all markets) ─┐
+    Holdings ─────────────┼──► decisions(strategy) ──► Decision "target" | "hold"
+    Outcome ──────────────┘
 
-A `Strategy` is any object with a `name` and a `step`; `RankAndTarget` is the standard one and
-`Settings` holds every threshold of the house. `load_strategy` finds a strategy by name or in a
-user's own file; `Decider` numbers and checks what a strategy decides; `decisions` lifts it.
+Nothing is believed to be held because it was decided: what is held comes back as `Holdings`, what
+became of each decision as an `Outcome`. In this order, and looking up only:
+
+    Errors            StrategyError
+    Values            Decision; Held, Holdings and Outcome, the facts; Strategy, the protocol
+    Pace              Pace: throttle, debounce, back-off and cool-down of whatever adds risk
+    Settings          Settings: every threshold and limit of the house's own strategy
+    Composite         a market's scores come to one opinion
+    Plans             what would be done in a market, and what room there is for it
+    Rank and target   RankAndTarget ("rank") and Sniper ("sniper")
+    Loading           STRATEGIES, load_strategy: by name, from a file or from a module
+    Deciding          Decider: checks, paces and numbers what any strategy decides
+    Streams           decisions: the operator around it
 
 A "target" is the signed exposure wanted in one market (USDC, + long, - short), to be judged by
 the layer above; a "hold" says why nothing was wanted. Both carry reasons in plain words with
 their figures, and the scores they came from.
 
-Units: `_usdc` in USDC as float (an opinion, not money), scores 0 to 100, `_s` seconds of event
-time. Nothing here knows positions, margin or orders, reads a clock or draws a number; only
-`load_strategy` reads a file. The same scores in the same order give the same decisions.
+Units: `_usdc` in USDC as float (an opinion, not money), `_share` of the present equity or of what
+its text names, scores 0 to 100, `_s` seconds of event time. Nothing here knows margin or orders,
+reads a clock or draws a number; only `load_strategy` reads a file. The same events in the same
+order give the same decisions.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
+import math
 import sys
 import traceback
-from collections.abc import Callable, Iterable
-from math import fsum
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
-from typing import ClassVar, Final, Literal, Protocol, Self, get_args, runtime_checkable
+from typing import (
+    ClassVar,
+    Final,
+    Literal,
+    Protocol,
+    Self,
+    get_args,
+    runtime_checkable,
+)
 
 import msgspec
 from dydx_conn import fold
-from dydx_data import MarketView
+from dydx_data import stopping
 from dydx_signals import Score, Scored
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from reactivex import Observable
 
+# One name a line would be a page.
+# fmt: off
 __all__ = [
     # Errors
     "StrategyError",
     # Values
-    "Action",
-    "Decision",
+    "Action", "Decision", "Held", "Holdings", "Outcome", "OutcomeKind", "Strategy",
+    # Pace
+    "Pace",
+    # Settings
     "Settings",
-    "Strategy",
     # Rank and target
-    "RankAndTarget",
-    "Sniper",
+    "RankAndTarget", "Sniper",
     # Loading
-    "STRATEGIES",
-    "load_strategy",
-    # Streams
+    "STRATEGIES", "load_strategy",
+    # Deciding
     "Decider",
+    # Streams
     "decisions",
 ]
+# fmt: on
 
 # === Errors ===
+# One error, for whoever chose or wrote a strategy: the message says what was expected. What the
+# house's own strategies raise is a bug and is not wrapped.
 
 
 class StrategyError(Exception):
@@ -65,8 +94,11 @@ class StrategyError(Exception):
 
 
 # === Values ===
+# What is decided, what is held, and what became of a decision. Facts come from outside and are
+# never guessed here: whoever joins the layers translates account and verdicts into them.
 
 Action = Literal["target", "hold"]
+OutcomeKind = Literal["approved", "denied", "filled", "cut", "expired"]
 # No figure of a decision is believed beyond this: it is more than the venue has.
 _LARGEST: Final = 1e12
 
@@ -74,8 +106,8 @@ _LARGEST: Final = 1e12
 class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a strategy wants in one market, or why it wants nothing.
 
-    `target_usdc` is signed; a "hold" repeats `previous_usdc`. `urgency` is 0 to 1, `score` the
-    composite the decision rests on. `id` is empty until `Decider` numbers it.
+    `target_usdc` is signed. `urgency` is 0 to 1, `score` what the decision rests on. `Decider`
+    fills in the rest: `id`, and as `previous_usdc` what is held, which is a "hold"'s target too.
     """
 
     ticker: str
@@ -83,37 +115,286 @@ class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     at: int
     action: Action
     target_usdc: float
-    previous_usdc: float
+    previous_usdc: float = 0.0
     urgency: float
     score: float
     reasons: tuple[str, ...]
     scores: tuple[Score, ...]
     id: str = ""
 
+    @classmethod
+    def of(
+        cls,
+        scored: Scored,
+        target_usdc: float,
+        *reasons: str,
+        urgency: float = 0.5,
+        score: float = 50.0,
+    ) -> Self:
+        """Decide on a target in the market that was scored, for these reasons."""
+        return cls(
+            ticker=scored.ticker, seq=scored.seq, at=scored.at, action="target",
+            target_usdc=target_usdc, urgency=urgency, score=score, reasons=reasons,
+            scores=scored.scores,
+        )  # fmt: skip
+
+
+class Held(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What an account holds in one market, as of frame `seq`.
+
+    `size` is in base units, `usdc` its value at the oracle price (at the entry price while there
+    is none); both are signed, + long.
+    """
+
+    ticker: str
+    size: Decimal
+    usdc: float
+    entry_price: float
+    seq: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Holdings(Mapping[str, Held]):
+    """Everything an account holds, by ticker, and its equity; None while that is not known.
+
+    >>> Holdings().usdc("BTC-USD"), Holdings().equity_usdc
+    (0.0, None)
+    """
+
+    positions: Mapping[str, Held] = field(default_factory=dict)
+    equity_usdc: float | None = None
+
+    def usdc(self, ticker: str) -> float:
+        """Return the signed value held in a market; 0 if nothing is."""
+        held = self.positions.get(ticker)
+        return 0.0 if held is None else held.usdc
+
+    def __getitem__(self, ticker: str) -> Held:
+        return self.positions[ticker]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.positions)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What became of a decision; `cut` is what the guard or a liquidation did without one.
+
+    `usdc` is signed, + bought: what an approved order is for, what a fill or a cut traded, what
+    an expired order left unfilled. `open_usdc` is what may still be filled of the decision's
+    order. `reason` is a denial's or a cut's in one word, `why` in a sentence.
+    """
+
+    decision: str
+    ticker: str
+    kind: OutcomeKind
+    seq: int
+    at: int
+    usdc: float = 0.0
+    open_usdc: float = 0.0
+    reason: str = ""
+    why: str = ""
+
 
 @runtime_checkable
 class Strategy(Protocol):
-    """Anything with a name that turns scores into decisions; its state is its own."""
+    """Anything with a name that turns scores into decisions; its state is its own.
+
+    A method `learn(outcome)` is optional: it takes what became of each decision, an `Outcome`.
+    """
 
     @property
     def name(self) -> str:
         """Return the name it is known by."""
 
-    def step(self, scored: Scored) -> Iterable[Decision]:
-        """Take one market's newest scores; decide for any market, or not at all."""
+    def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
+        """Take one market's newest scores and all that is held; decide, or do not."""
 
 
-class Settings(BaseModel):
-    """Every threshold and limit of `RankAndTarget`; refused as a whole if they contradict.
+# === Pace ===
+# How often risk may be added, by whatever strategy: throttle, debounce, back-off and cool-down in
+# event time. What shrinks a position is none of this section's business: it never waits.
+
+
+class Pace(BaseModel):
+    """How often a strategy may add risk, in seconds of event time, and why so often.
+
+    A strategy that has a `pace` of its own is held to that one, every other to this.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    throttle_s: float = Field(
+        default=30.0,
+        ge=0,
+        description="least time between two targets of a market: there and back costs a taker "
+        "0.1 %, so that turning all the time costs 12 % an hour and not 100",
+    )
+    debounce_s: float = Field(
+        default=60.0, ge=0,
+        description="time in which the same target says nothing new: prices drift, and to follow "
+        "each drift costs a fee",
+    )  # fmt: skip
+    same_share: float = Field(
+        default=0.05, ge=0, lt=1,
+        description="targets no farther apart are the same: a trade of less is not worth its fee",
+    )  # fmt: skip
+    back_off_s: float = Field(
+        default=10.0, ge=0,
+        description="first wait after a denial or an unfilled order, twice as long after each "
+        "further one: margin, a thin book or an outage seldom pass sooner",
+    )  # fmt: skip
+    back_off_most_s: float = Field(
+        default=300.0, ge=0,
+        description="longest of these waits: by then it is another market, and the count begins "
+        "again",
+    )  # fmt: skip
+    cool_down_s: float = Field(
+        default=300.0, ge=0,
+        description="time in which nothing grows in any market after the guard or a liquidation "
+        "cut one: the margin is shared, a move that strong lasts minutes, and what is bought "
+        "back at once pays the exit twice",
+    )  # fmt: skip
+
+    def same(self, target: float, other: float) -> bool:
+        """Tell whether two targets are so near that one is as good as the other."""
+        return math.isclose(target, other, rel_tol=self.same_share, abs_tol=0.0)
+
+
+class _Pacing:
+    """What was requested of each market and what became of it: says what has to wait, and why."""
+
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
+        self._markets: dict[str, _Requests] = {}
+        self._cut: Outcome | None = None
+
+    def request(self, decision: Decision) -> None:
+        """Take note of a target that goes out."""
+        market = self._market(decision.ticker)
+        market.at = decision.at
+        if abs(decision.target_usdc) > abs(decision.previous_usdc):
+            market.added, market.added_at = decision.target_usdc, decision.at
+
+    def learn(self, outcome: Outcome) -> None:
+        """Take note of what became of one, or of a cut."""
+        if outcome.kind == "cut":
+            self._cut = outcome
+            return
+        market = self._market(outcome.ticker)
+        if outcome.open_usdc:
+            market.open[outcome.decision] = outcome.open_usdc
+        else:
+            market.open.pop(outcome.decision, None)
+        if outcome.kind in ("denied", "expired"):
+            market.refuse(outcome, round(self.pace.back_off_most_s * 1e9))
+        elif outcome.kind == "filled":
+            market.refusals = 0
+
+    def open_usdc(self, ticker: str) -> float:
+        """Return what is approved in a market and not filled yet, signed."""
+        market = self._markets.get(ticker)
+        return math.fsum(market.open.values()) if market is not None else 0.0
+
+    def under_way(self, ticker: str, held: float, target: float) -> str:
+        """Say that what is held is on its way to no more than a target, or nothing."""
+        on_its_way = self.open_usdc(ticker)
+        # An order is valued at the price of its approval: so near to the target is the target.
+        left = abs(held + on_its_way) - self.pace.same_share * abs(held)
+        if on_its_way * held >= 0 or left > abs(target):
+            return ""
+        return f"an order for {on_its_way:+,.0f} USDC is in flight"
+
+    def wait(self, ticker: str, target: float, at: int) -> str:
+        """Say why a target that adds risk has to wait, or nothing."""
+        market = self._markets.get(ticker)
+        waits = self._cooling(at)
+        if not waits and market is not None:
+            waits = self._waiting(ticker, market, target, at)
+        return waits
+
+    def retries(self, ticker: str, at: int) -> tuple[str, ...]:
+        """Say which try this is and what the last one came to; nothing if it is the first."""
+        market = self._markets.get(ticker)
+        if market is None or not market.refusals:
+            return ()
+        spent = (at - market.refused_at) / 1e9
+        return (f"retry {market.refusals} after {spent:.0f} s: {market.refusal}",)
+
+    def _market(self, ticker: str) -> _Requests:
+        market = self._markets.get(ticker)
+        if market is None:
+            market = self._markets[ticker] = _Requests()
+        return market
+
+    def _cooling(self, at: int) -> str:
+        if self._cut is None:
+            return ""
+        spent, limit = (at - self._cut.at) / 1e9, self.pace.cool_down_s
+        if spent >= limit:
+            return ""
+        what = f"{self._cut.ticker} was cut {spent:.0f} s ago"
+        return f"{what} < {limit:g} s of cool-down ({self._cut.reason})"
+
+    def _waiting(self, ticker: str, market: _Requests, target: float, at: int) -> str:
+        pace = self.pace
+        if market.open:
+            return f"an order for {self.open_usdc(ticker):+,.0f} USDC is in flight"
+        if market.refusals:
+            longest = min(pace.back_off_s * 2.0 ** (market.refusals - 1), pace.back_off_most_s)
+            if (spent := (at - market.refused_at) / 1e9) < longest:
+                return f"{market.refusal}, {spent:.0f} s ago < {longest:g} s before retry"
+        if market.at is None:
+            return ""
+        spent = (at - market.at) / 1e9
+        if spent < pace.throttle_s:
+            return f"last target {spent:.0f} s ago < {pace.throttle_s:g} s between two"
+        spent = (at - market.added_at) / 1e9
+        if spent < pace.debounce_s and not market.refusals and pace.same(target, market.added):
+            return f"the same target {spent:.0f} s ago < {pace.debounce_s:g} s"
+        return ""
+
+
+class _Requests:
+    """One market: the last target that added, open orders, and refusals in a row."""
+
+    __slots__ = ("added", "added_at", "at", "open", "refusal", "refusals", "refused_at")
+
+    def __init__(self) -> None:
+        self.added, self.added_at = 0.0, 0
+        self.at: int | None = None
+        self.open: dict[str, float] = {}
+        self.refusals = self.refused_at = 0
+        self.refusal = ""
+
+    def refuse(self, outcome: Outcome, forgotten_ns: int) -> None:
+        if outcome.at - self.refused_at > forgotten_ns:
+            self.refusals = 0
+        self.refusals, self.refused_at = self.refusals + 1, outcome.at
+        self.refusal = f"{outcome.kind} {outcome.reason}".rstrip() + f" ({outcome.why})"
+
+
+# === Settings ===
+# The thresholds and limits of the house's own strategy: values that a person may choose, refused
+# as a whole where they contradict. Sizes are shares of the account's present equity.
+
+
+class Settings(Pace):
+    """Every threshold and limit of `RankAndTarget`, its pace too; refused if they contradict.
 
     Scores run from 0 to 100 around 50, and a short is a long in the mirror: `enter` 60 means
     long from 60 up, short from 40 down. Times are event time.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    gross_usdc: float = Field(default=30_000.0, gt=0, description="limit of all |targets| together")
-    market_usdc: float = Field(default=12_000.0, gt=0, description="limit of one market's |target|")
+    gross_share: float = Field(
+        default=3.0, gt=0, description="limit of all exposure together, in equities"
+    )
+    market_share: float = Field(
+        default=1.2, gt=0, description="limit of one market's |target|, in equities"
+    )
     positions: int = Field(default=3, ge=1, description="most markets targeted at once")
 
     weights: dict[str, float] = Field(
@@ -152,10 +433,10 @@ class Settings(BaseModel):
         default=0.5, gt=0, le=1, description="size at `enter`, share of the full"
     )
 
-    look_s: float = Field(default=5.0, gt=0, description="time between two looks at all markets")
     throttle_s: float = Field(
-        default=10.0, gt=0, description="least time between targets of a market"
+        default=10.0, ge=0, description="as of every pace; two thresholds keep it from turning"
     )
+    look_s: float = Field(default=5.0, gt=0, description="time between two looks at all markets")
     holding_s: float = Field(
         default=30.0, ge=0, description="least time before scores may close or resize"
     )
@@ -168,7 +449,9 @@ class Settings(BaseModel):
     change_share: float = Field(
         default=0.3, gt=0, le=1, description="least resize, share of the target"
     )
-    change_usdc: float = Field(default=500.0, gt=0, description="least target and least resize")
+    least_share: float = Field(
+        default=0.05, gt=0, description="least target and least resize, in equities"
+    )
     report_s: float = Field(default=30.0, gt=0, description="silence after which a hold says why")
 
     @field_validator("weights")
@@ -187,10 +470,10 @@ class Settings(BaseModel):
         # The mirror of a long exit below 50 would let a short close above a long's entry.
         if self.exit <= 100.0 - self.enter:
             raise ValueError(f"expected exit above {100 - self.enter:g}, got {self.exit:g}")
-        if self.change_usdc > self.market_usdc * self.smallest_share:
+        if self.least_share > self.market_share * self.smallest_share:
             raise ValueError(
-                f"expected change_usdc of at most {self.market_usdc * self.smallest_share:g}, "
-                f"the smallest target, got {self.change_usdc:g}"
+                f"expected least_share of at most {self.market_share * self.smallest_share:g}, "
+                f"the smallest target, got {self.least_share:g}"
             )
         return self
 
@@ -204,6 +487,8 @@ def _below(settings: Settings, low: str, high: str) -> None:
 
 
 # === Composite ===
+# The scores of one market come to one opinion, with its words. Only the distance to 50 is scaled,
+# never the side; nothing here knows what is held.
 
 
 class _Opinion(msgspec.Struct, frozen=True, gc=False):
@@ -224,11 +509,11 @@ def _opinion(scores: Iterable[Score], settings: Settings) -> _Opinion:
     values = {score.signal: score.value for score in scores}
     weights = settings.weights
     present = [signal for signal in weights if signal in values]
-    weight = fsum(weights[signal] for signal in present)
-    if weight < settings.quorum * fsum(weights.values()):
+    weight = math.fsum(weights[signal] for signal in present)
+    if weight < settings.quorum * math.fsum(weights.values()):
         missing = ", ".join(signal for signal in weights if signal not in values)
         return _Opinion(50.0, "", f"it has no {missing} yet")
-    lean = fsum((values[signal] - 50.0) * weights[signal] for signal in present) / weight
+    lean = math.fsum((values[signal] - 50.0) * weights[signal] for signal in present) / weight
     words = [f"{signal} {values[signal]:.0f}" for signal in present]
     if "volume" in values:
         lean *= 1.0 + settings.volume_lift * (values["volume"] - 50.0) / 50.0
@@ -253,209 +538,66 @@ def _damping(kept: float) -> str:
     return "" if kept > 0.995 else f" (damps to {100.0 * kept:.0f} %)"
 
 
-def _trouble(view: MarketView) -> str:
-    """Say why a market cannot be judged now; empty if it can."""
-    if view.quality.stale:
-        return "its data are stale"
-    if view.status != "ACTIVE":
-        return f"its status is {view.status or 'unknown'}"
-    if not view.book.known:
-        return "its book is unknown"
-    if view.book.mid_price is None:
-        return "its book has not both sides"
-    if view.oracle is None:
-        return "its oracle price is unknown"
-    return ""
-
-
-# === Rank and target ===
-
-
-class RankAndTarget:
-    """Rank all markets by composite score; target the strongest, long or short.
-
-    Every `look_s` it looks at all markets: what must close or shrink does, then the strongest
-    of the rest open or grow while places and gross exposure last. What is held keeps its place
-    until it closes by itself, so ranking alone never makes it trade; and it turns round only by
-    closing first. Two thresholds, a holding time, a time to confirm, a least change and a
-    throttle per market stand between opening and closing: it cannot flap.
-    """
-
-    name: ClassVar[str] = "rank"
-
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
-        self._markets: dict[str, _Market] = {}
-        self._next_look: int | None = None
-        self._spoken_at = 0
-
-    def step(self, scored: Scored) -> Iterable[Decision]:
-        """Keep a market's newest scores; look at all markets when it is time."""
-        market = self._markets.get(scored.ticker)
-        if market is None:
-            market = self._markets[scored.ticker] = _Market(scored)
-        market.scored = scored
-        if self._next_look is None:
-            self._next_look = scored.at + _ns(self.settings.look_s)
-            self._spoken_at = scored.at
-        if scored.at < self._next_look:
-            return ()
-        self._next_look = scored.at + _ns(self.settings.look_s)
-        return self._look(scored)
-
-    def _look(self, now: Scored) -> list[Decision]:
-        for market in self._markets.values():
-            market.judge(now.at, self.settings)
-        ranked = sorted(self._markets.values(), key=_rank)
-        plans = [self._plan(market, now.at) for market in ranked]
-        # What shrinks goes first: it makes the room that the others may need.
-        decided = [self._target(plan, now) for plan in plans if plan.shrinks]
-        for plan in plans:
-            granted = self._grant(plan)
-            if granted.grows:
-                decided.append(self._target(granted, now))
-        if not decided and now.at - self._spoken_at >= _ns(self.settings.report_s):
-            decided = [_hold(self._grant(plans[0]), now, len(plans))]
-        if decided:
-            self._spoken_at = now.at
-        return decided
-
-    def _plan(self, market: _Market, at: int) -> _Plan:
-        targeted_at = market.targeted_at
-        if targeted_at is not None and at - targeted_at < _ns(self.settings.throttle_s):
-            spent = (at - targeted_at) / 1e9
-            return _Plan.stay(
-                market,
-                f"last target {spent:.0f} s ago < {self.settings.throttle_s:g} s between two",
-            )
-        if market.trouble:
-            return self._plan_trouble(market, at)
-        return self._plan_held(market, at) if market.target else self._plan_flat(market)
-
-    def _plan_trouble(self, market: _Market, at: int) -> _Plan:
-        lasted = (at - market.troubled_at) / 1e9
-        patience = self.settings.patience_s
-        if not market.target:
-            return _Plan.stay(market, f"not judged: {market.trouble}")
-        if lasted < patience:
-            return _Plan.stay(market, f"{market.trouble} for {lasted:.1f} s < {patience:g} s")
-        return _Plan(market, 0.0, 1.0, f"close: {market.trouble} for {lasted:.1f} s")
-
-    def _plan_held(self, market: _Market, at: int) -> _Plan:
-        settings, opinion = self.settings, market.opinion
-        held = (at - market.opened_at) / 1e9
-        if held < settings.holding_s:
-            return _Plan.stay(market, f"held {held:.0f} s < {settings.holding_s:g} s")
-        stays = _meets(opinion.value, settings.exit, market.target)
-        if not stays.met:
-            return self._plan_leaving(market, at, stays)
-        market.out_since = None
-        wanted = self._size(opinion)
-        least = max(settings.change_usdc, settings.change_share * abs(market.target))
-        if abs(wanted - abs(market.target)) < least:
-            return _Plan.stay(market, f"{stays.words} to stay {stays.way}: {opinion.words}")
-        target = wanted if market.target > 0 else -wanted
-        reason = f"score {opinion.value:.1f} earns {wanted:,.0f} USDC: {opinion.words}"
-        return _Plan(market, target, self._strength(opinion), reason)
-
-    def _plan_leaving(self, market: _Market, at: int, stays: _Met) -> _Plan:
-        # One bad look is noise; a score that stays out is a change of mind.
-        market.out_since = at if market.out_since is None else market.out_since
-        out = (at - market.out_since) / 1e9
-        confirm = self.settings.confirm_s
-        reason = f"{stays.words} to stay {stays.way}"
-        if out < confirm:
-            return _Plan.stay(market, f"{reason} for {out:.0f} s < {confirm:g} s")
-        return _Plan(market, 0.0, 0.5, f"{reason}: {market.opinion.words}")
-
-    def _plan_flat(self, market: _Market) -> _Plan:
-        opinion = market.opinion
-        enters = _meets(opinion.value, self.settings.enter, opinion.value - 50.0)
-        reason = f"{enters.words} to go {enters.way}: {opinion.words}"
-        if not enters.met:
-            return _Plan.stay(market, reason)
-        wanted = self._size(opinion)
-        target = wanted if opinion.value > 50.0 else -wanted
-        return _Plan(market, target, self._strength(opinion), reason)
-
-    def _grant(self, plan: _Plan) -> _Plan:
-        """Cut what wants to grow to the places and the gross exposure left."""
-        if not plan.grows:
-            return plan
-        settings, before = self.settings, abs(plan.market.target)
-        held = sum(1 for market in self._markets.values() if market.target)
-        if not before and held >= settings.positions:
-            return _Plan.stay(plan.market, f"no place: {held} of {settings.positions} markets held")
-        gross = fsum(abs(market.target) for market in self._markets.values())
-        size = min(abs(plan.target), before + max(settings.gross_usdc - gross, 0.0))
-        least = max(settings.change_usdc, settings.change_share * before)
-        if size - before < least:
-            room = f"{gross:,.0f} of {settings.gross_usdc:,.0f} USDC in use"
-            return _Plan.stay(plan.market, f"no room: {room}")
-        target = size if plan.target > 0 else -size
-        return _Plan(plan.market, target, plan.urgency, plan.reason)
-
-    def _target(self, plan: _Plan, now: Scored) -> Decision:
-        market = plan.market
-        previous, market.target, market.targeted_at = market.target, plan.target, now.at
-        if not previous:
-            market.opened_at, market.out_since = now.at, None
-        gross = fsum(abs(other.target) for other in self._markets.values())
-        used = f"gross now {gross:,.0f} of {self.settings.gross_usdc:,.0f} USDC"
-        return _decision(plan, now, "target", previous, (plan.reason, used))
-
-    def _strength(self, opinion: _Opinion) -> float:
-        settings = self.settings
-        beyond = opinion.conviction + 50.0 - settings.enter
-        return min(max(beyond / (settings.full - settings.enter), 0.0), 1.0)
-
-    def _size(self, opinion: _Opinion) -> float:
-        least = self.settings.smallest_share
-        share = least + (1.0 - least) * self._strength(opinion)
-        return float(round(self.settings.market_usdc * share))
-
-
-class Sniper(RankAndTarget):
-    """Wait for one outstanding market, take it whole, and leave early."""
-
-    name: ClassVar[str] = "sniper"
-
-    def __init__(self, settings: Settings | None = None) -> None:
-        super().__init__(
-            settings or Settings(positions=1, enter=72, exit=60, full=85, smallest_share=1.0)
-        )
+# === Plans ===
+# What is remembered of a market, what would be done in it, and what room there is: the parts of a
+# look at all markets. Nothing here decides.
 
 
 class _Market:
-    """What the strategy remembers of a market."""
+    """What the strategy remembers of a market; what is held in it is looked up at each look."""
 
     __slots__ = (
-        "opened_at",
-        "opinion",
-        "out_since",
-        "scored",
-        "target",
-        "targeted_at",
-        "trouble",
-        "troubled_at",
-    )
+        "cut_reason", "cut_usdc", "exposure", "held", "news", "opinion", "out_since", "refusal",
+        "scored", "since", "stranded", "trouble", "troubled_at",
+    )  # fmt: skip
 
     def __init__(self, scored: Scored) -> None:
         self.scored = scored
         self.opinion = _Opinion(50.0, "")
-        self.target = 0.0
-        self.targeted_at: int | None = None
-        self.opened_at = 0
+        # Signed: what is held, and the same with what is approved and not filled yet.
+        self.held = self.exposure = 0.0
+        self.since: int | None = None
         self.out_since: int | None = None
-        self.trouble = ""
+        self.trouble = self.stranded = ""
         self.troubled_at = 0
+        self.cut_usdc, self.cut_reason = 0.0, ""
+        self.refusal = ""
+        self.news = ""
+
+    @property
+    def taken(self) -> float:
+        """Return what it takes of the gross exposure: an exit on its way has not left yet."""
+        return max(abs(self.held), abs(self.exposure))
 
     def judge(self, at: int, settings: Settings) -> None:
         self.opinion = _opinion(self.scored.scores, settings)
-        trouble = _trouble(self.scored.view) or self.opinion.missing
+        # A position is not left because a price is old: silence and what is unknown count.
+        found = stopping(self.scored.view, "entry", None if self.taken else at)
+        trouble = found[0].why if found else self.opinion.missing
         if trouble and not self.trouble:
-            self.troubled_at = at
+            self.troubled_at, self.stranded = at, ""
         self.trouble = trouble
+
+    def strand(self, why: str) -> None:
+        """Take in that the venue lets nobody out; news when it is another reason than before."""
+        if why != self.stranded:
+            self.news = self.stranded = why
+
+    def find(self, at: int, held: float, on_its_way: float, settings: Settings) -> None:
+        """Take in what is held; note what no target of ours explains."""
+        exposure = held + on_its_way
+        # An order is valued at the price of its approval: so near to nothing is nothing.
+        if abs(exposure) <= settings.same_share * max(abs(held), abs(on_its_way)):
+            exposure = 0.0
+        self.held, self.exposure, self.news = held, exposure, ""
+        if not self.taken:
+            self.since = self.out_since = None
+        elif self.since is None:
+            self.since, self.news = at, f"found {held:+,.0f} USDC: adopted, it may be closed"
+        if self.cut_usdc:
+            went = f"cut by {self.cut_usdc:+,.0f} USDC ({self.cut_reason})"
+            self.news = f"{went}: nothing grows for {settings.cool_down_s:g} s"
+            self.cut_usdc = 0.0
 
 
 class _Plan(msgspec.Struct, frozen=True):
@@ -468,15 +610,71 @@ class _Plan(msgspec.Struct, frozen=True):
 
     @classmethod
     def stay(cls, market: _Market, reason: str) -> _Plan:
-        return cls(market, market.target, 0.0, reason)
+        return cls(market, market.exposure, 0.0, reason)
 
     @property
     def shrinks(self) -> bool:
-        return abs(self.target) < abs(self.market.target)
+        # What is only on its way cannot be taken back.
+        return abs(self.target) < min(abs(self.market.exposure), abs(self.market.held))
 
     @property
     def grows(self) -> bool:
-        return abs(self.target) > abs(self.market.target)
+        return abs(self.target) > abs(self.market.exposure)
+
+
+class _Room:
+    """What a look may still add: by what is held or on its way, and by what it has decided.
+
+    Everything is a share of the present equity; nothing may be added while that is not known.
+    """
+
+    __slots__ = ("_equity", "_settings", "_taken", "gross", "limit")
+
+    def __init__(self, settings: Settings, held: Holdings, markets: Iterable[_Market]) -> None:
+        # What no score has come for is held all the same.
+        self._taken = {ticker: abs(one.usdc) for ticker, one in held.items()}
+        self._taken |= {market.scored.ticker: market.taken for market in markets}
+        self._settings = settings
+        self._equity = None if held.equity_usdc is None else max(held.equity_usdc, 0.0)
+        self.gross = math.fsum(self._taken.values())
+        self.limit = settings.gross_share * (self._equity or 0.0)
+
+    @property
+    def missing(self) -> str:
+        """Say why nothing can be sized, or nothing."""
+        if self._equity:
+            return ""
+        return "the account's equity is not known" if self._equity is None else "no equity is left"
+
+    def size(self, strength: float) -> float:
+        """Return what a score of such strength earns; 0 while nothing can be sized."""
+        least = self._settings.smallest_share
+        share = least + (1.0 - least) * strength
+        return float(round(self._settings.market_share * (self._equity or 0.0) * share))
+
+    def least(self, exposure: float) -> float:
+        """Return the least change that is worth it."""
+        share = self._settings.least_share * (self._equity or 0.0)
+        return max(share, self._settings.change_share * abs(exposure))
+
+    @property
+    def places(self) -> int:
+        return sum(1 for usdc in self._taken.values() if usdc)
+
+    @property
+    def then(self) -> float:
+        return math.fsum(self._taken.values())
+
+    @property
+    def left(self) -> float:
+        return max(self.limit - self.then, 0.0)
+
+    def take(self, ticker: str, target: float) -> str:
+        """Take what a target needs, and say what is in use."""
+        before = self._taken[ticker]
+        self._taken[ticker] = max(before, abs(target))
+        then = f", then {self.then:,.0f}" if abs(target) > before else ""
+        return f"gross now {self.gross:,.0f}{then} of {self.limit:,.0f} USDC"
 
 
 class _Met(msgspec.Struct, frozen=True):
@@ -507,25 +705,29 @@ def _rank(market: _Market) -> tuple[bool, float, str]:
     return (bool(market.trouble), -market.opinion.conviction, market.scored.ticker)
 
 
-def _hold(plan: _Plan, now: Scored, looked_at: int) -> Decision:
-    looked = f"first of {looked_at} markets looked at, none changes"
-    return _decision(plan, now, "hold", plan.market.target, (plan.reason, looked))
+def _hold(market: _Market, now: Scored, *reasons: str) -> Decision:
+    return _decision(market, now, "hold", market.held, 0.0, reasons)
 
 
 def _decision(
-    plan: _Plan, now: Scored, action: Action, previous: float, reasons: tuple[str, ...]
+    market: _Market,
+    now: Scored,
+    action: Action,
+    target: float,
+    urgency: float,
+    reasons: tuple[str, ...],
 ) -> Decision:
-    scored = plan.market.scored
+    scored = market.scored
     return Decision(
         ticker=scored.ticker,
         # The frame that made it look: the scores name the frames they came from themselves.
         seq=now.seq,
         at=now.at,
         action=action,
-        target_usdc=plan.market.target,
-        previous_usdc=previous,
-        urgency=plan.urgency,
-        score=plan.market.opinion.value,
+        target_usdc=target,
+        previous_usdc=market.held,
+        urgency=urgency,
+        score=market.opinion.value,
         reasons=reasons,
         scores=scored.scores,
     )
@@ -535,7 +737,200 @@ def _ns(seconds: float) -> int:
     return round(seconds * 1e9)
 
 
+# === Rank and target ===
+# The house's own strategy and its patient kin. They decide by what is held and on its way; how
+# often risk may be added, `Pace` says for them as for every other.
+
+
+class RankAndTarget:
+    """Rank all markets by composite score; target the strongest, long or short.
+
+    Every `look_s` it looks at all markets: what must close or shrink does, then the strongest
+    of the rest open or grow while places and gross exposure last. Both count what is held or on
+    its way; a market that was refused takes neither, and is retried or given up. What is held
+    keeps its place until it closes by itself, so ranking alone never makes it trade; and it turns
+    round only by closing first. Two thresholds, a holding time, a time to confirm, a least change
+    and a pace stand between opening and closing: it cannot flap. A position that it finds it
+    adopts; one that is cut is what is left of it.
+    """
+
+    name: ClassVar[str] = "rank"
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self._pacing = _Pacing(self.settings)
+        self._markets: dict[str, _Market] = {}
+        self._next_look: int | None = None
+        self._spoken_at = 0
+
+    @property
+    def pace(self) -> Pace:
+        """Return how often it may add risk."""
+        return self.settings
+
+    def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
+        """Keep a market's newest scores; look at all markets when it is time."""
+        market = self._markets.get(scored.ticker)
+        if market is None:
+            market = self._markets[scored.ticker] = _Market(scored)
+        market.scored = scored
+        if self._next_look is None:
+            self._next_look = scored.at + _ns(self.settings.look_s)
+            self._spoken_at = scored.at
+        if scored.at < self._next_look:
+            return ()
+        self._next_look = scored.at + _ns(self.settings.look_s)
+        return self._look(scored, held)
+
+    def learn(self, outcome: Outcome) -> None:
+        """Take in what became of a decision, or that a position was cut."""
+        self._pacing.learn(outcome)
+        market = self._markets.get(outcome.ticker)
+        if market is None:
+            return
+        if outcome.kind == "cut":
+            market.cut_usdc, market.cut_reason = market.cut_usdc + outcome.usdc, outcome.reason
+        elif outcome.kind in ("denied", "expired"):
+            market.refusal = f"{outcome.kind} {outcome.reason}".rstrip()
+        elif outcome.kind == "filled":
+            market.refusal = ""
+
+    def _look(self, now: Scored, held: Holdings) -> list[Decision]:
+        markets, settings = self._markets.values(), self.settings
+        for market in markets:
+            ticker = market.scored.ticker
+            market.find(now.at, held.usdc(ticker), self._pacing.open_usdc(ticker), settings)
+            market.judge(now.at, settings)
+        room = _Room(settings, held, markets)
+        plans = [self._plan(market, now.at, room) for market in sorted(markets, key=_rank)]
+        # What shrinks goes first. The room that it makes is there when it has filled.
+        decided = [self._target(plan, now, room) for plan in plans if plan.shrinks]
+        for plan in plans:
+            granted = self._grant(plan, now.at, room)
+            if granted.grows:
+                decided.append(self._target(granted, now, room))
+        decided += self._news(plans, {one.ticker for one in decided}, now)
+        if not decided and now.at - self._spoken_at >= _ns(settings.report_s):
+            first = self._grant(plans[0], now.at, room)
+            looked = f"first of {len(plans)} markets looked at, none changes"
+            decided = [_hold(first.market, now, first.reason, looked)]
+        if decided:
+            self._spoken_at = now.at
+        return decided
+
+    def _news(self, plans: list[_Plan], decided: set[str], now: Scored) -> Iterator[Decision]:
+        """Yield a hold where something happened that no target of this look answers."""
+        for plan in plans:
+            market = plan.market
+            if market.news and market.scored.ticker not in decided:
+                yield _hold(market, now, market.news, plan.reason)
+
+    def _plan(self, market: _Market, at: int, room: _Room) -> _Plan:
+        if market.trouble:
+            return self._plan_trouble(market, at)
+        if market.exposure:
+            return self._plan_held(market, at, room)
+        return self._plan_flat(market, room)
+
+    def _plan_trouble(self, market: _Market, at: int) -> _Plan:
+        lasted = (at - market.troubled_at) / 1e9
+        patience = self.settings.patience_s
+        if not market.exposure:
+            return _Plan.stay(market, f"not judged: {market.trouble}")
+        if lasted < patience:
+            return _Plan.stay(market, f"{market.trouble} ({lasted:.1f} s < {patience:g} s)")
+        if stops := stopping(market.scored.view, "exit"):
+            market.strand(f"cannot be closed: {stops[0].why}")
+            return _Plan.stay(market, market.stranded)
+        return _Plan(market, 0.0, 1.0, f"close: {market.trouble} ({lasted:.1f} s)")
+
+    def _plan_held(self, market: _Market, at: int, room: _Room) -> _Plan:
+        settings, opinion = self.settings, market.opinion
+        held = (at - (at if market.since is None else market.since)) / 1e9
+        if held < settings.holding_s:
+            return _Plan.stay(market, f"held {held:.0f} s < {settings.holding_s:g} s")
+        stays = _meets(opinion.value, settings.exit, market.exposure)
+        if not stays.met:
+            return self._plan_leaving(market, at, stays)
+        market.out_since = None
+        wanted = room.size(self._strength(opinion))
+        if room.missing or abs(wanted - abs(market.exposure)) < room.least(market.exposure):
+            return _Plan.stay(market, f"{stays.words} to stay {stays.way}: {opinion.words}")
+        target = wanted if market.exposure > 0 else -wanted
+        reason = f"score {opinion.value:.1f} earns {wanted:,.0f} USDC: {opinion.words}"
+        return _Plan(market, target, self._strength(opinion), reason)
+
+    def _plan_leaving(self, market: _Market, at: int, stays: _Met) -> _Plan:
+        # One bad look is noise; a score that stays out is a change of mind.
+        market.out_since = at if market.out_since is None else market.out_since
+        out = (at - market.out_since) / 1e9
+        confirm = self.settings.confirm_s
+        reason = f"{stays.words} to stay {stays.way}"
+        if out < confirm:
+            return _Plan.stay(market, f"{reason} for {out:.0f} s < {confirm:g} s")
+        return _Plan(market, 0.0, 0.5, f"{reason}: {market.opinion.words}")
+
+    def _plan_flat(self, market: _Market, room: _Room) -> _Plan:
+        opinion = market.opinion
+        enters = _meets(opinion.value, self.settings.enter, opinion.value - 50.0)
+        reason = f"{enters.words} to go {enters.way}: {opinion.words}"
+        if not enters.met:
+            if market.refusal:
+                market.news, market.refusal = f"given up, it was {market.refusal}", ""
+            return _Plan.stay(market, reason)
+        if room.missing:
+            return _Plan.stay(market, f"{room.missing}: {reason}")
+        wanted = room.size(self._strength(opinion))
+        target = wanted if opinion.value > 50.0 else -wanted
+        return _Plan(market, target, self._strength(opinion), reason)
+
+    def _grant(self, plan: _Plan, at: int, room: _Room) -> _Plan:
+        """Cut what wants to grow to the places and the gross exposure left; or let it wait."""
+        if not plan.grows:
+            return plan
+        settings, market, before = self.settings, plan.market, abs(plan.market.exposure)
+        if wait := self._pacing.wait(market.scored.ticker, plan.target, at):
+            return _Plan.stay(market, f"{wait}: {plan.reason}")
+        if not market.taken and room.places >= settings.positions:
+            reason = f"no place: {room.places} of {settings.positions} markets held"
+            return _Plan.stay(market, reason)
+        size = min(abs(plan.target), before + room.left)
+        if size - before < room.least(before):
+            used = f"{room.then:,.0f} of {room.limit:,.0f} USDC in use"
+            return _Plan.stay(market, f"no room: {used}")
+        target = size if plan.target > 0 else -size
+        return _Plan(market, target, plan.urgency, plan.reason)
+
+    def _target(self, plan: _Plan, now: Scored, room: _Room) -> Decision:
+        market = plan.market
+        if not market.taken:
+            market.since, market.out_since = now.at, None
+        used = room.take(market.scored.ticker, plan.target)
+        reasons = (market.news, plan.reason, used) if market.news else (plan.reason, used)
+        decision = _decision(market, now, "target", plan.target, plan.urgency, reasons)
+        self._pacing.request(decision)
+        return decision
+
+    def _strength(self, opinion: _Opinion) -> float:
+        settings = self.settings
+        beyond = opinion.conviction + 50.0 - settings.enter
+        return min(max(beyond / (settings.full - settings.enter), 0.0), 1.0)
+
+
+class Sniper(RankAndTarget):
+    """Wait for one outstanding market, take it whole, and leave early."""
+
+    name: ClassVar[str] = "sniper"
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        super().__init__(
+            settings or Settings(positions=1, enter=72, exit=60, full=85, smallest_share=1.0)
+        )
+
+
 # === Loading ===
+# Strategies by name, from a user's file or a module. A file is run here, with all rights of this
+# process; what is not a strategy is refused with a sentence, before the first frame.
 
 # What a user's file may raise and not take the bot along; Ctrl-C is the person's, not the file's.
 _ITS_OWN: Final = (Exception, SystemExit)
@@ -599,19 +994,33 @@ def _from_module(name: str) -> ModuleType:
         raise StrategyError(f"expected {name} to import, but it raised {_raised(error)}") from error
 
 
-def _checked(make: Callable[[], object], asked: str) -> Strategy:
+def _checked(make: Callable[[], object], name: str) -> Strategy:
     try:
         made = make()
     except _ITS_OWN as error:
         raise StrategyError(
-            f"expected strategy() of {asked} to return a strategy, but it raised {_raised(error)}"
+            f"expected strategy() of {name} to return a strategy, but it raised {_raised(error)}"
         ) from error
     if not isinstance(made, Strategy) or not callable(made.step):
         raise StrategyError(
-            f"expected strategy() of {asked} to return an object with a name and step(scored), "
-            f"but it was {_kind(made)}"
+            f"expected strategy() of {name} to return an object with a name and "
+            f"step(scored, held), but it was {_kind(made)}"
         )
+    _takes_two(made.step, name)
     return made
+
+
+def _takes_two(step: Callable[..., object], name: str) -> None:
+    try:
+        signature = inspect.signature(step)
+        signature.bind(None, None)
+    except ValueError:  # one that says nothing of itself, as C functions do
+        return
+    except TypeError:
+        raise StrategyError(
+            f"expected step(scored, held) in {name}, got step{signature}: the second argument is "
+            f"what the account holds, held.usdc(ticker) its signed value in a market"
+        ) from None
 
 
 def _raised(error: BaseException) -> str:
@@ -622,11 +1031,20 @@ def _kind(thing: object) -> str:
     return "missing" if thing is None else f"a {type(thing).__name__}"
 
 
-# === Streams ===
+# === Deciding ===
+# A strategy of the house or of a user's own, and what is done with whatever it decides: it is
+# checked, paced and numbered. Nothing here has an opinion of a market.
+
+_Event = Scored | Holdings | Outcome
 
 
 class Decider:
-    """A strategy whose decisions are checked and numbered: the state `decisions` folds into.
+    """A strategy whose decisions are checked, paced and numbered: what `decisions` folds into.
+
+    What shrinks a position passes at once, and what is on its way already is not sent twice.
+    What adds risk keeps the strategy's `Pace`; of a turn to the other side the near half passes
+    at once, as a close. The first target to be dropped becomes a "hold" that says why, and the
+    next to pass how many were.
 
     A strategy of a user's own that raises, leaves by `sys.exit()` or decides nonsense ends in
     `StrategyError`, with what it raised as the cause. What one of the house raises is a bug.
@@ -634,29 +1052,115 @@ class Decider:
 
     def __init__(self, strategy: Callable[[], Strategy] = RankAndTarget) -> None:
         self.strategy = strategy()
+        _takes_two(self.strategy.step, self.strategy.name)
         self._ours = type(self.strategy) in STRATEGIES.values()
+        self._pacing = _Pacing(_pace_of(self.strategy))
+        self._holdings = Holdings()
+        self._dropped: dict[str, int] = {}
         self._count = 0
 
-    def step(self, scored: Scored) -> list[Decision]:
-        """Take one market's newest scores; return decisions "D1", "D2", … as they come."""
+    def step(self, event: _Event) -> list[Decision]:
+        """Take in scores, what is held, or an outcome; return decisions "D1", "D2", …."""
+        if not isinstance(event, Scored):
+            self._learn(event)
+            return []
         try:
-            made = self.strategy.step(scored)
+            made = self.strategy.step(event, self._holdings)
+            if not _walks(made):
+                return []
             # A strategy may be a generator, which raises only while it is walked.
-            return [self._numbered(decision) for decision in made] if _walks(made) else []
-        except _NoDecisionError as error:
-            raise StrategyError(self._expected(str(error))) from error
+            decided = [_believed(decision) for decision in made]
         except _ITS_OWN as error:
-            if self._ours or isinstance(error, StrategyError):
-                raise
+            self._blame(error)
+            raise
+        return [*self._paced(decided)]
+
+    def _learn(self, event: Holdings | Outcome) -> None:
+        if isinstance(event, Holdings):
+            self._holdings = event
+            return
+        self._pacing.learn(event)
+        if (learn := getattr(self.strategy, "learn", None)) is None:
+            return
+        try:
+            learn(event)
+        except _ITS_OWN as error:
+            self._blame(error)
+            raise
+
+    def _blame(self, error: BaseException) -> None:
+        # What goes wrong in a strategy is an error of whoever's it is.
+        if isinstance(error, _NoDecisionError):
+            raise StrategyError(self._expected(str(error))) from error
+        if not (self._ours or isinstance(error, StrategyError)):
             raise StrategyError(self._expected(f"it raised {_raised_at(error)}")) from error
 
-    def _numbered(self, decision: Decision) -> Decision:
-        checked = _believed(decision)
+    def _paced(self, decided: Iterable[Decision]) -> Iterator[Decision]:
+        for decision in decided:
+            held = self._holdings.usdc(decision.ticker)
+            if decision.action == "hold":
+                yield self._numbered(decision, held, held, decision.reasons)
+                continue
+            target, wait = self._passing(decision, held)
+            dropped = self._dropped.get(decision.ticker, 0)
+            if target is not None:
+                yield self._requested(decision, held, target, wait, dropped)
+            else:
+                self._dropped[decision.ticker] = dropped + 1
+                if not dropped:
+                    hold = msgspec.structs.replace(decision, action="hold")
+                    yield self._numbered(hold, held, held, (wait, *decision.reasons))
+
+    def _passing(self, decision: Decision, held: float) -> tuple[float | None, str]:
+        """Return the target that may pass now, None if none may, and what has to wait."""
+        pacing, ticker, target = self._pacing, decision.ticker, decision.target_usdc
+        turns = target * held < 0
+        if not turns and abs(target) < abs(held):
+            under_way = pacing.under_way(ticker, held, target)
+            return (None, under_way) if under_way else (target, "")
+        if not turns and (target == held or pacing.pace.same(target, held)):
+            return None, "nothing is held" if not held else f"{held:+,.0f} USDC are held already"
+        wait = pacing.wait(ticker, target, decision.at)
+        if not wait:
+            return target, ""
+        if turns and not pacing.under_way(ticker, held, 0.0):
+            return 0.0, wait
+        return None, wait
+
+    def _requested(
+        self, decision: Decision, held: float, target: float, wait: str, dropped: int
+    ) -> Decision:
+        reasons = decision.reasons
+        if wait:
+            reasons += (f"closes first, the other side waits: {wait}",)
+        elif abs(target) > abs(held):
+            reasons += self._pacing.retries(decision.ticker, decision.at)
+        if dropped > 1:
+            reasons += (f"{dropped} targets were dropped since the last that passed",)
+        self._dropped.pop(decision.ticker, None)
+        made = self._numbered(decision, held, target, reasons)
+        self._pacing.request(made)
+        return made
+
+    def _numbered(
+        self, decision: Decision, held: float, target: float, reasons: tuple[str, ...]
+    ) -> Decision:
         self._count += 1
-        return msgspec.structs.replace(checked, id=f"D{self._count}")
+        return msgspec.structs.replace(
+            decision, id=f"D{self._count}", target_usdc=target, previous_usdc=held, reasons=reasons
+        )
 
     def _expected(self, was: str) -> str:
         return f"expected {self.strategy.name} to decide with Decisions, but {was}"
+
+
+def _pace_of(strategy: Strategy) -> Pace:
+    pace = getattr(strategy, "pace", None)
+    if pace is not None and not isinstance(pace, Pace):
+        raise StrategyError(
+            f"expected the pace of {strategy.name} to be a Pace, but it was {_kind(pace)}"
+        )
+    return pace or Pace()
 
 
 class _NoDecisionError(Exception):
@@ -697,17 +1201,24 @@ def _raised_at(error: BaseException) -> str:
     return f"{_raised(error)} at {Path(where.filename).name}:{where.lineno}"
 
 
+# === Streams ===
+# The operator, one line around `Decider`: no subscription, no scheduler, no state of its own.
+# Time is the events' own.
+
+
 def decisions(
     strategy: Callable[[], Strategy] | None = None,
-) -> Callable[[Observable[Scored]], Observable[Decision]]:
+) -> Callable[[Observable[_Event]], Observable[Decision]]:
     """Decide over all markets of a stream; `strategy` makes one per subscription.
 
-    Without one it is `RankAndTarget` with its default `Settings`. Hot or cold as the source is,
+    Scores (S) are decided on, with what is held (H) as it came last; here a target (T) is denied,
+    which its outcome (O) says, and the next scores bring a hold (D) with that reason. Without a
+    strategy it is `RankAndTarget` with its default `Settings`. Hot or cold as the source is,
     replays nothing, runs on the source's thread, completes and errors with it, and ends with what
     `Decider` raises.
 
-        scored     --S-S-S-S-S-S--|
-        decisions  ------T-----H--|
+        events     -H-S-S-O-S-|
+        decisions  ---T-----D-|
     """
     make = strategy or RankAndTarget
     return fold(lambda: Decider(make), Decider.step)

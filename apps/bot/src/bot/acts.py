@@ -1,0 +1,151 @@
+"""Acts: what a person or a watchdog does to a run, as frames, and what outlives it.
+
+    key, command, restart … ──► Inbox ──► Frame(kind="act") ──► the composition
+    halt, resume ──► Standstill: a file ──► the next run's first frame
+
+Whoever acts puts a frame in and does nothing else: `link` says who (key, command, restart,
+strategy, end …), `type` what (halt, resume, flatten), `text` why. A network's frames and its acts
+come out of one inbox; `among` lets acts in between the frames of a recording.
+"""
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from dydx_conn import ConnError, Frame, Inbox, Network, Subaccount, fold
+from reactivex import Observable
+
+# === Acts ===
+
+_LONGEST: Final = 300
+
+
+def act(inbox: Inbox, who: str, what: str, why: str) -> None:
+    """Put an act in; it takes effect when its turn among the frames comes."""
+    words = "".join(filter(str.isprintable, " ".join(why.split())))
+    inbox.put("act", words[:_LONGEST], what, link=who)
+
+
+def among(inbox: Inbox) -> Callable[[Observable[Frame]], Observable[Frame]]:
+    """Let acts in between the frames of a recording, each before the frame that comes next.
+
+    An act has the number and the times of the frame before it: no other frame's number moves, so
+    that numbers go on naming frames of the recording. Hot or cold as the source is, on its
+    thread; completes and errors with it.
+
+        frames  --1-----2-----3--|
+        inbox   -----h-----------|
+        among   --1----h2-----3--|
+    """
+
+    def step(last: list[Frame], frame: Frame) -> list[Frame]:
+        out = [] if not inbox.waiting else list(_waiting(inbox, last[0] if last else frame))
+        last[:] = [frame]
+        return [*out, frame]
+
+    return fold(list[Frame], step)
+
+
+def _waiting(inbox: Inbox, at: Frame) -> Iterator[Frame]:
+    while (found := inbox.take(at.seq, 0.0)) is not None:
+        yield msgspec.structs.replace(found, at=at.at, mono=at.mono)
+
+
+# === Directories ===
+
+
+def private(directory: Path) -> Path:
+    """Make a directory that only its owner may enter, or make one of ours such a one."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = directory.lstat()
+    if not is_ours(directory):
+        what = f"mode {found.st_mode & 0o777:o} of user {found.st_uid}"
+        raise ConnError(f"expected {directory} to be a directory of ours alone, got {what}")
+    if found.st_mode & 0o077:
+        directory.chmod(0o700)
+    return directory
+
+
+def is_ours(directory: Path) -> bool:
+    """Tell whether nobody else can have put there what is in a directory."""
+    try:
+        found = directory.lstat()
+    except OSError:
+        return False
+    # A link leads where somebody else may choose.
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
+def state_directory() -> Path:
+    """Return where what outlives a run is kept: XDG_STATE_HOME, or `.local/state` at home."""
+    given = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(given) if given.startswith("/") else Path.home() / ".local/state") / "dydx-bot"
+
+
+# === What outlives a run ===
+
+
+class Halted(msgspec.Struct, frozen=True):
+    """Who halted, and why."""
+
+    who: str
+    why: str
+
+
+class Standstill:
+    """The halt of a subaccount on a chain: a file that is there until somebody resumes.
+
+    A run reads it when it starts and writes it when it is halted, at once, so that no way of
+    ending it loses the halt. A replay has none. What cannot be written is in `trouble`: a halt is
+    never stopped by a full disk.
+    """
+
+    def __init__(self, net: Network, subaccount: Subaccount) -> None:
+        # A network is what its chain is, whatever it is called.
+        name = re.sub(r"[^\w.-]", "_", f"{net.chain_id}-{subaccount.owner}-{subaccount.number}")
+        self.path = state_directory() / f"halted-{name}.json"
+        self.trouble = ""
+
+    def read(self) -> Halted | None:
+        """Return the halt that stands; one that cannot be read is one too."""
+        try:
+            return msgspec.json.decode(self.path.read_bytes(), type=Halted)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError) as error:
+            return Halted("unknown", f"expected {self.path} to say who halted and why: {error}")
+
+    def begin(self, inbox: Inbox) -> None:
+        """Put a halt that stands in, as the first frame of a run that has not begun."""
+        if (halted := self.read()) is not None:
+            act(inbox, "restart", "halt", f"{halted.why} (by {halted.who}, and nobody resumed)")
+
+    def note(self, frame: Frame) -> None:
+        """Keep a halt, and let go of it when somebody resumes."""
+        if frame.kind != "act" or frame.link == "restart":
+            return
+        try:
+            if frame.type == "resume":
+                self.path.unlink(missing_ok=True)
+            elif frame.type == "halt":
+                self._write(Halted(frame.link, frame.text))
+        except (OSError, ConnError) as error:
+            self.trouble = f"expected to keep the {frame.type} in {self.path}: {error}"
+
+    def _write(self, halted: Halted) -> None:
+        private(self.path.parent)
+        # Whole or not at all: a run that is killed meanwhile leaves the one before.
+        beside = self.path.with_suffix(f".{os.getpid()}")
+        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        try:
+            with open(file, "wb") as out:
+                out.write(msgspec.json.encode(halted))
+            beside.replace(self.path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                beside.unlink()

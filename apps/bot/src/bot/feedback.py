@@ -1,0 +1,159 @@
+"""What the strategy learns of its account, in the strategy's own values.
+
+    verdict ─────────────► judged ──┐
+    account updates ─────► filled ──┼─► news ─► Outcome, Holdings
+    what risk reserves ─────────────┘
+
+A strategy imports nothing from above it, so somebody must translate; nothing is judged here. An
+order is followed from its verdict until risk reserves nothing for it any more, which is so for an
+order too that no update ever came for.
+"""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+from dydx_conn import AccountUpdate, Subaccount, order_id
+from dydx_data import MarketView
+from dydx_risk import Approved, Denied, Reduce, Reservation, Risk, Verdict
+from dydx_strategy import Held, Holdings, Outcome
+
+# Fills that nobody ordered: the venue took a position, or a part of it.
+_TAKEN: Final = ("LIQUIDATED", "DELEVERAGED", "OFFSETTING")
+_REMEMBERED: Final = 1_024  # orders, so as to know a fill that is reported after the order's end
+
+
+class _Sent(msgspec.Struct):
+    """An order that was let go: signed base units, and the price that values them."""
+
+    decision: str
+    ticker: str
+    why: str
+    price: float
+    size: Decimal
+    filled: Decimal = Decimal(0)
+    ended: bool = False
+
+    @property
+    def open_usdc(self) -> float:
+        return 0.0 if self.ended else self.usdc(self.size - self.filled)
+
+    def usdc(self, size: Decimal) -> float:
+        return float(size) * self.price
+
+
+class Feedback:
+    """The orders of one subaccount on their way, and what the strategy is still to learn."""
+
+    def __init__(self, subaccount: Subaccount) -> None:
+        self._subaccount = subaccount
+        self._sent: dict[str, _Sent] = {}
+        self._open: dict[str, None] = {}
+        self._news: list[Outcome | Holdings] = []
+        # Whatever moves a position, its value or the collateral makes a new margin in risk.
+        self._margin: object = None
+        self._trouble = ""
+
+    def judged(self, verdict: Verdict, views: Mapping[str, MarketView]) -> None:
+        """Note what a verdict means for the decision that it is of; the guard's has none."""
+        if isinstance(verdict, Denied):
+            if verdict.decision is not None:
+                self._news.append(_denied(verdict, verdict.decision.id))
+            return
+        sent = _sent(verdict, views[verdict.order.ticker])
+        id_ = order_id(self._subaccount, verdict.order)
+        self._sent[id_], self._open[id_] = sent, None
+        if len(self._sent) > _REMEMBERED:
+            oldest = next(iter(self._sent))
+            del self._sent[oldest]
+            self._open.pop(oldest, None)
+        if sent.decision:
+            usdc = sent.usdc(sent.size)
+            self._news.append(Outcome(
+                decision=sent.decision, ticker=sent.ticker, kind="approved", seq=verdict.seq,
+                at=verdict.at, usdc=usdc, open_usdc=usdc, why=verdict.why,
+            ))  # fmt: skip
+
+    def filled(self, update: AccountUpdate) -> None:
+        """Note what new fills did for a decision, or to a position without one."""
+        for fill in update.fills:
+            sent = self._sent.get(fill.order_id)
+            usdc = float(fill.signed) * float(fill.price)
+            if sent is not None:
+                sent.filled += fill.signed
+            if sent is not None and sent.decision:
+                self._news.append(Outcome(
+                    decision=sent.decision, ticker=sent.ticker, kind="filled", seq=update.seq,
+                    at=update.at, usdc=usdc, open_usdc=sent.open_usdc,
+                ))  # fmt: skip
+            elif sent is not None or fill.type in _TAKEN:
+                reason = "GUARD" if sent is not None else fill.type
+                why = sent.why if sent is not None else f"the venue took it: {fill.type}"
+                self._news.append(Outcome(
+                    decision="", ticker=fill.ticker, kind="cut", seq=update.seq, at=update.at,
+                    usdc=usdc, reason=reason, why=why,
+                ))  # fmt: skip
+
+    def news(
+        self, risk: Risk, views: Mapping[str, MarketView], seq: int, at: int
+    ) -> Sequence[Outcome | Holdings]:
+        """Return what is new since the last call, oldest first, and then what is held now."""
+        margin, trouble = risk.margin, risk.account.trouble
+        moved = margin is not self._margin or trouble != self._trouble
+        if not (moved or self._open or self._news):
+            return ()  # as nearly always: it is called with every score
+        if self._open:
+            self._end(risk.account.reserved, seq, at)
+        if moved:
+            self._margin, self._trouble = margin, trouble
+            self._news.append(_holdings(risk, views, seq, at))
+        news, self._news = self._news, []
+        return news
+
+    def _end(self, reserved: Mapping[str, Reservation], seq: int, at: int) -> None:
+        # One in doubt may fill after all: then its fills are reported like any others.
+        for id_ in [i for i in self._open if i not in reserved or reserved[i].doubted]:
+            del self._open[id_]
+            sent = self._sent[id_]
+            sent.ended, left = True, sent.size - sent.filled
+            if sent.decision and left:
+                self._news.append(Outcome(
+                    decision=sent.decision, ticker=sent.ticker, kind="expired", seq=seq, at=at,
+                    usdc=sent.usdc(left), why=f"{abs(left):f} of {abs(sent.size):f} did not fill",
+                ))  # fmt: skip
+
+
+def _holdings(risk: Risk, views: Mapping[str, MarketView], seq: int, at: int) -> Holdings:
+    """Return what is held, valued as `views` have it now, and the equity if it is certain."""
+    positions = {}
+    for ticker, position in risk.account.positions.items():
+        view, entry_price = views.get(ticker), float(position.entry_price or 0)
+        price = entry_price if view is None or view.oracle is None else view.oracle.price
+        positions[ticker] = Held(
+            ticker=ticker, size=position.size, usdc=float(position.size) * price,
+            entry_price=entry_price, seq=seq, at=at,
+        )  # fmt: skip
+    certain = risk.margin.known and not risk.account.trouble
+    return Holdings(positions, risk.margin.net_collateral / 1e6 if certain else None)
+
+
+def _sent(verdict: Approved | Reduce, view: MarketView) -> _Sent:
+    order, market = verdict.order, view.market
+    if market is None:
+        raise ValueError(f"expected a market that risk knows, got {order.ticker}")
+    price = float(market.price(order.subticks)) if view.oracle is None else view.oracle.price
+    decision = verdict.decision.id if isinstance(verdict, Approved) else ""
+    return _Sent(decision, order.ticker, verdict.why, price, market.size(order.signed_quantums))
+
+
+def _denied(verdict: Denied, decision: str) -> Outcome:
+    return Outcome(
+        decision=decision,
+        ticker=verdict.ticker,
+        kind="denied",
+        seq=verdict.seq,
+        at=verdict.at,
+        reason=verdict.reason,
+        why=verdict.why,
+    )

@@ -1,0 +1,234 @@
+"""A run from its source to its report, whichever command began it.
+
+    source of frames, acts ──► Bot.run ──► dashboard, or none ──► report
+
+What replay, paper and trade have in common: what was typed becomes the bot's options, the frames
+of a network are checked, kept and bounded in time, acts reach the run by a key or by its handle,
+and however it ends it is reported.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from dydx_conn import (
+    ConnError,
+    Frame,
+    Header,
+    Inbox,
+    MarketsContents,
+    Network,
+    NetworkError,
+    RecordingWriter,
+    contents,
+    key_of,
+)
+from reactivex import Observable, operators
+
+from bot.acts import Standstill
+from bot.composition import Bot, Options
+from bot.handle import status_of, within_reach
+from bot.report import figures, print_report
+
+Source = Callable[[Callable[[Frame], bool]], Observable[Frame]]
+
+# === What was typed ===
+
+DEPOSIT: Final = 10_000
+
+
+def options_of(arguments: argparse.Namespace, deposit: int = DEPOSIT) -> Options:
+    """Gather what changes how the bot acts; `deposit` is for whoever typed none."""
+    usdc = deposit if arguments.deposit is None else arguments.deposit
+    if usdc <= 0:
+        raise ConnError(f"expected a deposit above 0 USDC, got {usdc}")
+    return Options(
+        strategy=arguments.strategy,
+        deposit=usdc,
+        guard=not arguments.no_guard,
+        strict=arguments.strict,
+    )
+
+
+def tickers_of(arguments: argparse.Namespace) -> list[str]:
+    """Read the markets to trade."""
+    tickers = [ticker.strip().upper() for ticker in arguments.tickers.split(",") if ticker.strip()]
+    if not tickers:
+        raise ConnError(f"expected tickers such as BTC-USD,ETH-USD; got {arguments.tickers!r}")
+    return tickers
+
+
+def on_dashboard(arguments: argparse.Namespace) -> bool:
+    """Tell whether a person is looking: both ends are a terminal and nothing else was asked."""
+    asked_otherwise = arguments.plain or arguments.json or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and sys.stdin.isatty() and not asked_otherwise
+
+
+# === Runs ===
+
+
+def lived(
+    arguments: argparse.Namespace,
+    bot: Bot,
+    net: Network,
+    tickers: list[str],
+    receive: Source,
+    keep: Callable[[Frame], None] | None,
+    inbox: Inbox,
+    *,
+    mode: str,
+) -> int:
+    """Run a bot on what a network says, with a dashboard or without, and report.
+
+    A halt that nobody took back is the first frame, and what is halted now outlives the run.
+    """
+    standstill, check = Standstill(net, bot.venue.subaccount), listed(tickers, net)
+
+    def passing(frame: Frame) -> None:
+        check(frame)
+        standstill.note(frame)
+        if keep is not None:
+            keep(frame)
+
+    def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
+        return receive(pace).pipe(operators.do_action(passing))
+
+    bot.keep = passing
+    standstill.begin(inbox)
+    name = f"{net.name} {' '.join(tickers[:3])}"
+    recording = Path(arguments.record) if arguments.record else None
+    complete = conduct(arguments, bot, source, inbox, mode=mode, name=name, recording=recording)
+    shown = on_dashboard(arguments)
+    if not shown:
+        heard(bot, net)
+    print_report(figures(bot, name=name, complete=complete or not shown), arguments.json)
+    if standstill.trouble:
+        print(f"bot: warning: {standstill.trouble}", file=sys.stderr)
+    return ended(bot)
+
+
+def conduct(
+    arguments: argparse.Namespace,
+    bot: Bot,
+    source: Source,
+    inbox: Inbox,
+    *,
+    mode: str,
+    name: str,
+    speed: float | None = None,
+    recording: Path | None = None,
+) -> bool:
+    """Run a source, on a dashboard if somebody looks, within reach of acts; True at its end."""
+    with within_reach(inbox, partial(status_of, bot, mode, name)) as answer:
+        if not on_dashboard(arguments):
+            return run_to_end(bot, source(lambda _: answer() is None))
+        from bot.screen import Screen
+
+        with Screen(
+            bot, mode=mode, name=name, speed=speed, recording=recording, inbox=inbox, idle=answer
+        ) as screen:
+            if run_to_end(bot, source(screen.pace)):
+                screen.stay()
+        return screen.finished
+
+
+def run_to_end(bot: Bot, frames: Observable[Frame]) -> bool:
+    """Run a source until it ends or somebody ends it; tell which. Either way there is a report."""
+    try:
+        bot.run(frames)
+    except KeyboardInterrupt:
+        return False
+    except Exception as error:
+        if error is not bot.stopped:
+            raise
+    return True
+
+
+def ended(bot: Bot) -> int:
+    """Say loudly if the strategy raised, below the report; return the exit code of the run."""
+    if bot.stopped is None:
+        return 0
+    traceback.print_exception(bot.stopped)
+    what = "expected a strategy that does not raise, got the above"
+    print(f"bot: {what}: nothing entered after it, guard and exits went on", file=sys.stderr)
+    return 1
+
+
+def heard(bot: Bot, net: Network) -> None:
+    """Refuse to report on a run in which the network never said a thing."""
+    if not bot.data.views:
+        why = bot.last_loss.reason if bot.last_loss else "nothing came"
+        raise NetworkError(f"expected frames of {net.name} from {net.ws}, got {why}")
+
+
+# === Frames of a network ===
+
+
+def until(seconds: float | None, pace: Callable[[Frame], bool]) -> Callable[[Frame], bool]:
+    """End a source after so many seconds of its own time."""
+    if seconds is None:
+        return pace
+    first: list[int] = []
+
+    def bounded(frame: Frame) -> bool:
+        first.append(frame.mono) if not first else None
+        return frame.mono - first[0] < seconds * 1e9 and pace(frame)
+
+    return bounded
+
+
+def listed(tickers: list[str], net: Network) -> Callable[[Frame], None]:
+    """Refuse tickers that a network does not have, once it has said which ones it has."""
+    said: list[bool] = []
+
+    def check(frame: Frame) -> None:
+        if said or key_of(frame)[0] != "v4_markets" or not (frame.is_snapshot or frame.ok):
+            return
+        markets = next((c.markets for c in contents(frame) if isinstance(c, MarketsContents)), {})
+        said.append(bool(markets))
+        if unknown := [ticker for ticker in tickers if ticker not in markets]:
+            some = ", ".join(list(markets)[:8])
+            raise NetworkError(
+                f"expected markets of {net.name} ({len(markets)} of them: {some}, …), "
+                f"got {', '.join(unknown)}"
+            )
+
+    return check
+
+
+@contextlib.contextmanager
+def recorder(
+    path: str | None, net: Network, run: str = ""
+) -> Iterator[Callable[[Frame], None] | None]:
+    """Keep the frames of a run as a recording, if a path was given."""
+    if path is None:
+        yield None
+        return
+    if Path(path).exists():
+        raise ConnError(f"expected a path where nothing is yet, got {path}, which exists")
+    header = Header(
+        network=net.name,
+        rest=net.rest,
+        ws=net.ws,
+        client="dydx-v4-client",
+        source="local stand-in venue" if net.name == "local" else f"dYdX {net.name}",
+        run=run,
+        ns=time.time_ns(),
+    )
+    try:
+        writer = RecordingWriter(Path(path), header)
+    except OSError as error:
+        raise ConnError(f"expected to write a recording to {path}: {error}") from None
+
+    def keep(frame: Frame) -> None:
+        writer.write_frame(frame)
+
+    with contextlib.closing(writer):
+        yield keep

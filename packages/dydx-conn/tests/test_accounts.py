@@ -1,0 +1,656 @@
+"""What frames say of accounts: the same facts, however, whenever and by whom they are reported."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+from dydx_conn import (
+    MARBLE_CASES,
+    Accounts,
+    AccountUpdate,
+    Frame,
+    Profit,
+    Subaccount,
+    WireWriter,
+    account_updates,
+    collect,
+    play,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reactivex import from_iterable, of
+
+US = Subaccount("dydx1a", 3)
+PATH = "/v4/addresses/dydx1a/subaccountNumber/3"
+QUERY = "address=dydx1a&subaccountNumber=3"
+FILLS = f"/v4/fills?limit=100&{QUERY}"
+
+# === Frames ===
+
+
+def says(
+    contents: dict[str, Any],
+    type: str = "channel_data",
+    channel: str = "v4_subaccounts",
+    **more: Any,
+) -> Frame:
+    """Make a message of our channel, or of another."""
+    return WireWriter().message(type, channel, contents, str(US), **more)
+
+
+def block(height: int) -> Frame:
+    """Report a block."""
+    return WireWriter().block(height)
+
+
+def answers(path: str, body: Any, status: str = "200") -> Frame:
+    """Answer a question over REST."""
+    return WireWriter().answer(path, body, status)
+
+
+def usdc(balance: float | Decimal) -> dict[str, str]:
+    """Report a balance."""
+    side = "LONG" if balance >= 0 else "SHORT"
+    return {"symbol": "USDC", "side": side, "size": f"{abs(balance)}"}
+
+
+def position(
+    ticker: str, size: Decimal | str, entry: str = "100", status: str = "OPEN"
+) -> dict[str, Any]:
+    """Report a position."""
+    side = "SHORT" if str(size).startswith("-") else "LONG"
+    return {
+        "market": ticker,
+        "status": status,
+        "size": f"{size}",
+        "side": side,
+        "entryPrice": entry,
+    }
+
+
+def fill(
+    id: str, side: str, size: Decimal | str, price: str = "100", fee: str = "0", **more: Any
+) -> dict[str, Any]:
+    """Report a fill."""
+    return {
+        "id": id, "side": side, "size": f"{size}", "price": price, "fee": fee, "ticker": "A-USD",
+        "liquidity": "TAKER", "type": "LIMIT", "orderId": "o1",
+        "createdAt": "2026-01-01T00:00:01.000Z", **more,
+    }  # fmt: skip
+
+
+def summary(height: int, balance: Decimal | float = 1000, *held: dict[str, Any]) -> dict[str, Any]:
+    """Sum the account up as the indexer does: as it is since the block `height`."""
+    return {
+        "subaccountNumber": 3, "equity": "1", "updatedAtHeight": str(height),
+        "latestProcessedBlockHeight": str(height),
+        "openPerpetualPositions": {row["market"]: row for row in held},
+        "assetPositions": {"USDC": usdc(balance)},
+    }  # fmt: skip
+
+
+def snapshot(height: int, balance: Decimal | float = 1000, *held: dict[str, Any]) -> Frame:
+    """Begin a subscription."""
+    contents = {"subaccount": summary(height, balance, *held), "orders": []}
+    return says({**contents, "blockHeight": str(height)}, "subscribed")
+
+
+def polled(height: int, balance: Decimal | float = 1000, *held: dict[str, Any]) -> Frame:
+    """Answer what the account holds."""
+    return answers(PATH, {"subaccount": summary(height, balance, *held)})
+
+
+def folded(*frames: Frame) -> list[AccountUpdate]:
+    """Fold frames numbered from 1."""
+    numbered = [msgspec.structs.replace(frame, seq=n) for n, frame in enumerate(frames, 1)]
+    return collect(from_iterable(numbered).pipe(account_updates()))
+
+
+def last(*frames: Frame) -> AccountUpdate:
+    """Fold frames; return the last update."""
+    return folded(*frames)[-1]
+
+
+def held(updates: Iterable[AccountUpdate]) -> dict[str, Decimal]:
+    """Add the changes of positions up."""
+    positions: dict[str, Decimal] = {}
+    for update in updates:
+        positions |= {state.ticker: state.size for state in update.positions}
+    return {ticker: size for ticker, size in positions.items() if size}
+
+
+# === Snapshots ===
+
+
+def test_nothing_is_certain_before_a_snapshot() -> None:
+    """What comes before one changes no figure."""
+    update = last(says({"assetPositions": [usdc(5)], "blockHeight": "9"}))
+
+    assert (update.doubt, update.collateral) == ("no account snapshot yet", None)
+
+
+def test_a_snapshot_says_all_that_is_held() -> None:
+    """Positions, the balance, and no doubt."""
+    update = last(snapshot(9, -20, position("A-USD", "2.5", "101.5")))
+
+    assert (update.seq, update.subaccount, update.height) == (1, US, 9)
+    assert (update.collateral, update.settled, update.doubt) == (-20_000_000, True, "")
+    [state] = update.positions
+    assert (state.ticker, state.size, state.entry_price) == (
+        "A-USD", Decimal("2.5"), Decimal("101.5"),
+    )  # fmt: skip
+    assert update.profit == Profit()
+
+
+def test_an_account_that_was_never_funded_begins_with_nothing() -> None:
+    """Its snapshot is empty; the first deposit is a balance, and then a transfer."""
+    deposit = {
+        "sender": {"address": "dydx1b"}, "recipient": {"address": "dydx1a", "subaccountNumber": 3},
+        "size": "5", "symbol": "USDC", "type": "DEPOSIT", "createdAt": "",
+        "createdAtHeight": "11", "transactionHash": "AB",
+    }  # fmt: skip
+    begun = says({"blockHeight": "9"}, "subscribed")
+    balance = says({"assetPositions": [usdc(5)], "blockHeight": "11"})
+    transfer = says({"transfers": deposit, "blockHeight": "11"})
+    again = answers(f"/v4/transfers?{QUERY}", {"transfers": [{**deposit, "id": "t1"}]})
+
+    updates = folded(begun, balance, transfer, again, block(14))
+
+    assert [update.collateral for update in updates[:3]] == [0, 5_000_000, 5_000_000]
+    assert updates[-1].profit.transferred == 5_000_000
+    assert updates[-1].profit.funding == 0
+    assert [len(update.transfers) for update in updates] == [0, 0, 1, 0, 0][: len(updates)]
+    assert updates[-1].doubt == ""
+
+
+def test_a_snapshot_that_differs_is_right_and_says_that_fills_are_missing() -> None:
+    """Profit is complete again once the fills have been asked for."""
+    lost = Frame(0, 0, 0, "c1", "gap", "frames lost")
+    whole = snapshot(20, 800, position("A-USD", "2", "100"))
+    fills = answers(FILLS, {"fills": [fill("f1", "BUY", "2", createdAtHeight="15")]})
+
+    missing = last(snapshot(9), lost, whole)
+    found = last(snapshot(9), lost, whole, fills)
+
+    assert (missing.doubt, missing.profit.complete, missing.collateral) == ("", False, 800_000_000)
+    assert found.profit == Profit(fills=1)
+
+
+def test_a_loss_is_a_doubt_until_the_next_snapshot() -> None:
+    """Of its own link, or of all; another's is none of its business."""
+    other = Frame(0, 0, 0, "c2", "close", "")
+    gap = Frame(0, 0, 0, "", "gap", "")
+
+    doubts = [update.doubt for update in folded(snapshot(9), other, gap, snapshot(12))]
+
+    assert doubts == ["", "account frames were lost: gap at 3", ""]
+
+
+@pytest.mark.parametrize("type", ["error", "unsubscribed"])
+def test_a_subscription_that_ends_is_a_doubt(type: str) -> None:
+    """Nothing more would be reported."""
+    assert last(snapshot(9), says({}, type)).doubt == f"account frames end: {type} at 2"
+
+
+def test_an_older_snapshot_changes_nothing() -> None:
+    """A replica may be behind the socket: heights decide, not arrival."""
+    moved = [
+        says({
+            "fills": [fill("f1", "BUY", "5")], "perpetualPositions": [position("A-USD", "5")],
+            "assetPositions": [usdc(500)], "blockHeight": "12",
+        }),
+        block(20),
+    ]  # fmt: skip
+    behind = polled(9)
+
+    updates = folded(snapshot(9), *moved, behind)
+
+    assert held(updates) == {"A-USD": Decimal(5)}
+    assert (updates[-1].collateral, updates[-1].doubt, updates[-1].profit.fills) == (
+        500_000_000, "", 1,
+    )  # fmt: skip
+
+
+# === The venue's order of reporting ===
+
+
+def test_a_match_is_reported_before_its_fills() -> None:
+    """State first, with the sums of before it; then the order with its fills: no contradiction."""
+    state = says({
+        "perpetualPositions": [position("A-USD", "3", "0")], "assetPositions": [usdc(699)],
+        "blockHeight": "12",
+    })  # fmt: skip
+    filled = says({
+        "fills": [fill("f1", "BUY", "3", "100", "1", createdAtHeight="12")],
+        "perpetualPositions": [position("A-USD", "3")], "blockHeight": "12",
+    })  # fmt: skip
+
+    first, second, third = folded(snapshot(9), state, filled)
+
+    assert (first.doubt, second.doubt, third.doubt) == ("", "", "")
+    assert [s.entry_price for s in second.positions] == [Decimal(0)]
+    assert [s.entry_price for s in third.positions] == [Decimal(100)]
+    assert (third.collateral, third.profit.fees, third.profit.fills) == (699_000_000, 1_000_000, 1)
+    assert [f.quote for f in third.fills] == [300_000_000]
+
+
+def test_a_flip_closes_one_position_beside_another_that_opens() -> None:
+    """Both stand in one message: what is open counts; won or lost by what was closed."""
+    flip = says({
+        "perpetualPositions": [
+            position("A-USD", "0", status="CLOSED"), position("A-USD", "-1", "110"),
+        ],
+        "assetPositions": [usdc(1120)], "blockHeight": "12",
+    })  # fmt: skip
+    filled = says({
+        "fills": [fill("f1", "SELL", "3", "110", createdAtHeight="12")],
+        "perpetualPositions": [position("A-USD", "-1", "110")], "blockHeight": "12",
+    })  # fmt: skip
+
+    updates = folded(snapshot(9, 790, position("A-USD", "2")), flip, filled, block(15))
+
+    assert held(updates) == {"A-USD": Decimal(-1)}
+    assert updates[-1].profit.wins == 1
+    assert updates[-1].profit.realized == 20_000_000
+    assert updates[-1].doubt == ""
+
+
+def test_a_close_that_is_reported_twice_counts_once() -> None:
+    """By the position's event, and with the order."""
+    closed = position("A-USD", "0", status="CLOSED")
+    state = {"perpetualPositions": [closed], "assetPositions": [usdc(990)], "blockHeight": "12"}
+    filled = {"fills": [fill("f1", "SELL", "2", "95")], "perpetualPositions": [closed]}
+
+    updates = folded(
+        snapshot(9, 800, position("A-USD", "2")),
+        says(state), says({**filled, "blockHeight": "12"}), says({**filled, "blockHeight": "12"}),
+        block(15),
+    )  # fmt: skip
+
+    profit = updates[-1].profit
+    assert (profit.losses, profit.wins, profit.fills, profit.realized) == (1, 0, 1, -10_000_000)
+    assert held(updates) == {}
+
+
+def test_what_the_insurance_fund_takes_is_no_fee() -> None:
+    """A liquidation has no order."""
+    taken = fill("f1", "SELL", "2", "60", "7", type="LIQUIDATED", orderId=None)
+    closed = position("A-USD", "0", status="CLOSED")
+
+    update = last(
+        snapshot(9, 800, position("A-USD", "2")),
+        says({
+            "fills": [taken], "perpetualPositions": [closed], "assetPositions": [usdc(913)],
+            "blockHeight": "12",
+        }),
+        block(15),
+    )  # fmt: skip
+
+    profit = update.profit
+    assert (profit.fees, profit.insurance, profit.liquidations) == (0, 7_000_000, 1)
+
+
+def test_what_fills_leave_open_of_a_balance_is_funding() -> None:
+    """The chain settles it when it touches the account: so says the block's balance."""
+    touched = says({
+        "fills": [fill("f1", "BUY", "1")], "perpetualPositions": [position("A-USD", "3")],
+        "assetPositions": [usdc(Decimal("699.8606"))], "blockHeight": "12",
+    })  # fmt: skip
+
+    update = last(snapshot(9, 800, position("A-USD", "2")), touched, block(15))
+
+    assert update.profit.funding == 139_400
+
+
+def test_fills_that_do_not_add_up_are_a_doubt_once_their_block_is_over() -> None:
+    """Until then more may come; the venue's last word is what is believed."""
+    odd = says({
+        "fills": [fill("f1", "BUY", "1")], "perpetualPositions": [position("A-USD", "3")],
+        "assetPositions": [usdc(900)], "blockHeight": "12",
+    })  # fmt: skip
+
+    updates = folded(snapshot(9), odd, block(13), block(14))
+    whole = last(snapshot(9), odd, block(14), snapshot(15, 900, position("A-USD", "3")))
+
+    assert [update.doubt for update in updates] == [
+        "", "", "block 12: fills add up to 1 A-USD, 3 was reported",
+    ]  # fmt: skip
+    assert held(updates) == {"A-USD": Decimal(3)}
+    assert (whole.doubt, whole.profit.complete) == ("", False)
+
+
+def test_a_doubt_ends_where_the_next_block_bears_out_what_was_reported() -> None:
+    """What was missed stays missed: profit is not complete."""
+    odd = says({
+        "fills": [fill("f1", "BUY", "1")], "perpetualPositions": [position("A-USD", "3")],
+        "assetPositions": [usdc(900)], "blockHeight": "12",
+    })  # fmt: skip
+    even = says({
+        "fills": [fill("f2", "SELL", "1")], "perpetualPositions": [position("A-USD", "2")],
+        "assetPositions": [usdc(1000)], "blockHeight": "20",
+    })  # fmt: skip
+
+    updates = folded(snapshot(9), odd, block(14), even, block(22))
+
+    assert [bool(update.doubt) for update in updates] == [False, False, True, True, False]
+    assert held(updates) == {"A-USD": Decimal(2)}
+    assert not updates[-1].profit.complete
+
+
+def test_fills_without_their_position_are_a_doubt_once_their_block_is_over() -> None:
+    """REST may be ahead of the socket: until then that is no contradiction."""
+    ahead = answers(FILLS, {"fills": [fill("f1", "BUY", "1", createdAtHeight="12")]})
+    state = says({
+        "perpetualPositions": [position("A-USD", "1")], "assetPositions": [usdc(900)],
+        "blockHeight": "12",
+    })  # fmt: skip
+
+    never = last(snapshot(9), ahead, block(14))
+    late = last(snapshot(9), ahead, block(14), state)
+
+    assert never.doubt == "block 12: fills of A-USD are reported without its position"
+    assert (late.doubt, late.profit.fills) == ("", 1)
+
+
+def test_mixed_fills_of_a_block_are_traded_in_the_order_of_their_events() -> None:
+    """By the event's id, or by what each found held where REST leaves it out."""
+    rows = [
+        fill("f1", "BUY", "1", "100", createdAtHeight="12", positionSizeBefore="0"),
+        fill("f2", "SELL", "2", "110", createdAtHeight="12", positionSizeBefore="1"),
+        fill("f3", "BUY", "1", "105", createdAtHeight="12", positionSizeBefore="1",
+             positionSideBefore="SHORT"),
+    ]  # fmt: skip
+    events = [{**row, "eventId": f"0000000c{n:016x}"} for n, row in enumerate(rows)]
+    after = says({
+        "perpetualPositions": [position("A-USD", "0", status="CLOSED")],
+        "assetPositions": [usdc(1015)], "blockHeight": "12",
+    })  # fmt: skip
+
+    for told in (events, rows):
+        page = answers(FILLS, {"fills": told[::-1]})
+        profit = last(snapshot(9), after, page, block(14)).profit
+
+        assert (profit.realized, profit.wins, profit.losses) == (15_000_000, 2, 0)
+
+
+# === What is no answer ===
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        ("503", '{"message":"Service Unavailable"}'),
+        ("200", '{"message":"Service Unavailable"}'),
+        ("200", "{}"),
+        ("200", "null"),
+        ("200", "<html>"),
+        ("404", '{"errors":[{"msg":"none"}]}'),
+        ("502", '{"type":"about:blank","title":"Bad Gateway"}'),
+    ],
+)
+def test_what_is_no_answer_changes_nothing_and_is_a_doubt(status: str, body: str) -> None:
+    """A long of 1 BTC is not flat because a server is in trouble."""
+    moved = snapshot(9, 50, position("A-USD", "1"))
+
+    updates = folded(moved, answers(PATH, body, status))
+    better = last(moved, answers(PATH, body, status), polled(9, 50, position("A-USD", "1")))
+
+    assert held(updates) == {"A-USD": Decimal(1)}
+    assert updates[-1].collateral == 50_000_000
+    assert updates[-1].doubt.startswith(f"expected an answer of {PATH}, got")
+    assert better.doubt == ""
+
+
+def test_that_a_subaccount_was_never_funded_is_no_news_of_an_empty_one() -> None:
+    """The venue answers 404 for it."""
+    never = answers(PATH, {"errors": [{"msg": "No subaccount found"}]}, "404")
+
+    assert last(says({"blockHeight": "9"}, "subscribed"), never).doubt == ""
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        answers("/v4/addresses/dydx1b/subaccountNumber/3", {"subaccount": None}),
+        answers("/v4/orderbooks/perpetualMarket/A-USD", {"bids": [], "asks": []}),
+        answers("/v4/orders?address=dydx1a", []),
+        says({}, channel="v4_trades"),
+        Frame(0, 0, 0, "clock", "tick"),
+    ],
+)
+def test_what_is_of_no_account_or_anothers_changes_nothing(frame: Frame) -> None:
+    """With subaccounts to look for, all others are passed over."""
+    accounts = Accounts([US])
+    accounts.step(snapshot(9))
+
+    assert accounts.step(frame) == []
+
+
+# === What cannot be read ===
+
+
+def test_a_row_that_cannot_be_read_hides_no_other() -> None:
+    """Its position is unreadable, not gone; the balance beside it is taken."""
+    bad = says({
+        "perpetualPositions": [position("A-USD", "much"), position("B-USD", "2")],
+        "assetPositions": [usdc(900)], "blockHeight": "12",
+    })  # fmt: skip
+
+    updates = folded(snapshot(9, 1000, position("A-USD", "1")), bad)
+
+    assert updates[-1].unreadable == ("A-USD",)
+    assert "cannot be read" in updates[-1].doubt
+    assert updates[-1].collateral == 900_000_000
+    assert held(updates) == {"A-USD": Decimal(1), "B-USD": Decimal(2)}
+
+
+def test_a_snapshot_with_a_row_of_no_shape_says_all_the_rest() -> None:
+    """An order, a position or a balance that is none."""
+    subaccount = summary(9, 1000, position("A-USD", "1"))
+    subaccount["openPerpetualPositions"]["B-USD"] = 7
+    contents = {"subaccount": subaccount, "orders": [{"id": 3}], "blockHeight": "9"}
+
+    update = last(says(contents, "subscribed"))
+
+    assert update.unreadable == ("B-USD",)
+    assert [state.ticker for state in update.positions] == ["A-USD"]
+    assert "an order" in update.doubt
+    assert update.collateral == 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        says({"orders": [{"size": 3}]}),
+        says({"assetPositions": [usdc(1) | {"size": "x"}], "blockHeight": "12"}),
+        says({"blockHeight": "tall"}),
+        says({"fills": [fill("f1", "BUY", "1", "1e99999")], "blockHeight": "12"}),
+        says({"subaccount": 3}, "subscribed"),
+    ],
+)
+def test_a_frame_that_cannot_be_read_is_a_doubt(frame: Frame) -> None:
+    """The next snapshot ends it."""
+    assert "cannot be read" in last(snapshot(9), frame).doubt
+    assert last(snapshot(9), frame, snapshot(13)).doubt == ""
+
+
+# === Parents ===
+
+
+def test_a_parents_channel_names_the_child() -> None:
+    """In the envelope of an update, in each row of a snapshot and of an answer."""
+    order = {"id": "o1", "status": "OPEN"}
+    update = says({"orders": [order]}, channel="v4_parent_subaccounts", subaccountNumber=131)
+    child = summary(9, 1, position("A-USD", "1")) | {"subaccountNumber": 259}
+    parent = {"parentSubaccountNumber": 3, "equity": "1", "childSubaccounts": [child]}
+    whole = says({"subaccount": parent}, "subscribed", "v4_parent_subaccounts")
+    path = "/v4/fills/parentSubaccountNumber?address=dydx1a&parentSubaccountNumber=3"
+    fills = answers(path, {"fills": [fill("f1", "BUY", "1", subaccountNumber=259,
+                                          createdAtHeight="12")]})  # fmt: skip
+
+    updates = folded(update, whole, fills)
+
+    ordered = [(u.subaccount.number, len(u.orders)) for u in updates if u.orders]
+    assert ordered[0] == (131, 1)
+    assert [u.subaccount.number for u in updates if u.positions] == [259, 259]
+    assert [u.subaccount.number for u in updates if u.fills] == [259]
+
+
+def test_funding_payments_are_reported_once() -> None:
+    """By REST alone; a balance counts what they moved."""
+    paid = {
+        "createdAt": "2026-01-01T01:00:00.000Z", "ticker": "A-USD", "oraclePrice": "1", "size": "1",
+        "side": "LONG", "rate": "0.1", "payment": "-0.1", "subaccountNumber": "3",
+    }  # fmt: skip
+    page = answers(f"/v4/fundingPayments?{QUERY}", {"fundingPayments": [paid, paid]})
+
+    updates = folded(snapshot(9), page, page)
+
+    assert [len(update.funding) for update in updates] == [0, 1, 0]
+
+
+# === Always ===
+
+
+class Venue:
+    """An account that trades, and all that the venue reports of it, block by block."""
+
+    def __init__(self, chance: Random) -> None:
+        self.chance = chance
+        self.sizes: dict[str, Decimal] = {}
+        self.costs: dict[str, list[tuple[Decimal, Decimal]]] = {}
+        self.balance = Decimal(10_000)
+        self.begun = self.balance
+        self.fees = self.funding = Decimal(0)
+        self.fills: list[dict[str, Any]] = []
+        self.messages: list[dict[str, Any]] = []
+        self.height = 100
+
+    def trade(self) -> None:
+        """Make a block: funding once, several matches, each of them reported by halves."""
+        self.height += self.chance.randint(1, 4)
+        height = str(self.height)
+        if self.sizes and self.chance.random() < 0.3:
+            paid = Decimal(self.chance.randint(-9, 9)).scaleb(-4)
+            self.balance -= paid
+            self.funding += paid
+        orders: dict[str, list[dict[str, Any]]] = {}
+        for event in range(self.chance.randint(1, 3)):
+            ticker = self.chance.choice(("A-USD", "B-USD"))
+            side = self.chance.choice(("BUY", "SELL"))
+            size = Decimal(self.chance.randint(1, 50)) / 10
+            price = Decimal(self.chance.randint(900, 1_100)) / 10
+            fee = (size * price / 2_000).quantize(Decimal("0.000001"))
+            before = self.sizes.get(ticker, Decimal(0))
+            signed = size if side == "BUY" else -size
+            self.sizes[ticker] = before + signed
+            self.balance -= signed * price + fee
+            self.fees += fee
+            row = fill(
+                f"f{len(self.fills)}", side, size, f"{price}", f"{fee}", ticker=ticker,
+                orderId=f"o{len(self.fills)}", createdAtHeight=height,
+                positionSizeBefore=f"{abs(before)}",
+                positionSideBefore="SHORT" if before < 0 else "LONG",
+                eventId=f"{self.height:08x}{2:08x}{event:08x}",
+            )  # fmt: skip
+            self.fills.append(row)
+            orders[row["id"]] = [row]
+            self.report(perpetualPositions=[self.held(ticker)], assetPositions=[usdc(self.balance)])
+        for rows in orders.values():
+            ticker = rows[0]["ticker"]
+            self.report(fills=rows, perpetualPositions=[self.held(ticker)])
+
+    def held(self, ticker: str) -> dict[str, Any]:
+        """Report a position as it is; its entry is of no use to anybody."""
+        size = self.sizes[ticker]
+        return position(ticker, size, "0", "OPEN" if size else "CLOSED")
+
+    def report(self, **contents: Any) -> None:
+        """Put a message on the channel."""
+        self.messages.append({**contents, "blockHeight": str(self.height)})
+
+    def answers(self) -> list[Frame]:
+        """Answer now over REST what the account is and did: without the events' ids."""
+        held = [self.held(ticker) for ticker, size in self.sizes.items() if size]
+        rows = [{k: v for k, v in row.items() if k != "eventId"} for row in self.fills]
+        return [polled(self.height, self.balance, *held), answers(FILLS, {"fills": rows})]
+
+
+@settings(max_examples=60)
+@given(st.randoms(use_true_random=False), st.integers(1, 12))
+def test_the_same_facts_make_the_same_account(chance: Random, blocks: int) -> None:
+    """Shuffled, split, doubled, by socket and by REST: to the quantum, and with no doubt left."""
+    venue = Venue(chance)
+    rest: list[Frame] = []
+    for _ in range(blocks):
+        venue.trade()
+        if chance.random() < 0.3:
+            rest += venue.answers()
+    end = block(venue.height + 3)
+    straight = [says(message) for message in venue.messages]
+    halves: list[Frame] = []
+    for message in venue.messages:
+        parts = [{k: v} for k, v in message.items() if k != "blockHeight"]
+        whole = [{k: v for k, v in message.items() if k != "blockHeight"}]
+        for part in chance.choice((parts, whole, [*whole, *whole])):
+            halves.append(says({**part, "blockHeight": message["blockHeight"]}))
+    chance.shuffle(mixed := [*halves, *rest])
+
+    expected = folded(snapshot(100, 10_000), *straight, end)
+    actual = folded(snapshot(100, 10_000), *mixed, end)
+
+    assert held(actual) == held(expected) == {t: s for t, s in venue.sizes.items() if s}
+    assert actual[-1].profit == expected[-1].profit
+    assert actual[-1].doubt == expected[-1].doubt == ""
+    assert actual[-1].collateral == expected[-1].collateral == int(venue.balance.scaleb(6))
+    assert actual[-1].profit.fees == int(venue.fees.scaleb(6))
+    assert actual[-1].profit.funding == int(venue.funding.scaleb(6))
+    assert sum(len(update.fills) for update in actual) == len(venue.fills)
+
+
+def test_facts_older_than_what_is_remembered_change_no_position() -> None:
+    """What comes after 64 blocks with something in them is counted no more."""
+    frames = [
+        says({
+            "fills": [fill(f"f{n}", "BUY", "1", createdAtHeight=str(10 + n))],
+            "perpetualPositions": [position("A-USD", str(n + 1))],
+            "assetPositions": [usdc(100_000 - 100 * (n + 1))], "blockHeight": str(10 + n),
+        })
+        for n in range(100)
+    ]  # fmt: skip
+    late = says({"perpetualPositions": [position("A-USD", "7")], "blockHeight": "11"})
+
+    updates = folded(snapshot(9, 100_000), *frames, late, block(200))
+
+    assert held(updates) == {"A-USD": Decimal(100)}
+    assert (updates[-1].doubt, updates[-1].profit.fills) == ("", 100)
+
+
+# === The operator ===
+
+
+@pytest.mark.parametrize("case", MARBLE_CASES)
+def test_updates_are_as_drawn(case: str) -> None:
+    """A snapshot, a fill, the same fill again, which is none, and the loss of the channel."""
+    fills = [fill("f1", "BUY", "1", createdAtHeight="10")]
+    frames = {
+        "s": snapshot(9), "f": says({"fills": fills, "blockHeight": "10"}),
+        "c": WireWriter().event("close"),
+    }  # fmt: skip
+
+    def letter(update: AccountUpdate) -> str:
+        return "D" if update.doubt else "F" if update.fills else "u"
+
+    came, drawn = play(account_updates, account_updates(), frames, letter, case)
+
+    assert came == drawn
+
+
+def test_two_subscribers_share_no_state() -> None:
+    """Each folds accounts of its own."""
+    updates = of(snapshot(9)).pipe(account_updates())
+
+    assert collect(updates) == collect(updates)

@@ -1,0 +1,158 @@
+"""May a market be traded and believed: every objection, and whom each stops."""
+
+from typing import Any, get_args
+
+import pytest
+from dydx_conn import WireWriter, market_fields
+from dydx_data import (
+    STALE_NS,
+    Act,
+    DataState,
+    MarketView,
+    Objection,
+    objections,
+    step,
+    stopping,
+)
+
+LIMIT_S = STALE_NS // 1_000_000_000
+
+
+def seen(**fields: Any) -> tuple[WireWriter, DataState, MarketView]:
+    """Subscribe to one market and its book; a field that is None is not sent."""
+    wire, state = WireWriter(), DataState()
+    described = market_fields("BTC-USD", price="100.5") | fields
+    market = {name: text for name, text in described.items() if text is not None}
+    step(state, wire.publish("v4_markets", {"markets": {"BTC-USD": market}}, snapshot=True))
+    step(state, wire.book("BTC-USD", [("100", "1")], [("101", "1")]))
+    return wire, state, state.views["BTC-USD"]
+
+
+def kinds(view: MarketView, at: int | None = None) -> list[str]:
+    """Name what stands against a market."""
+    return [one.kind for one in objections(view, at)]
+
+
+def test_a_market_that_trades_and_is_known_has_nothing_against_it():
+    """Nothing stands against an active market with a price, a book and fresh data."""
+    _, _, view = seen()
+
+    assert objections(view, view.at) == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "why"),
+    [
+        ({"status": "PAUSED"}, "STATUS", "the status is PAUSED"),
+        ({"status": None}, "UNKNOWN_STATUS", "the status is unknown"),
+        ({"oraclePrice": None}, "UNKNOWN_ORACLE", "the oracle price is unknown"),
+        ({"oraclePrice": "0"}, "UNKNOWN_ORACLE", "the oracle price is unknown"),
+        ({"clobPairId": None}, "UNKNOWN_MARKET", "the market's parameters are unknown"),
+    ],
+)
+def test_what_the_venue_did_not_say_is_an_objection(fields, kind, why):
+    """Each has a kind for programs and words for people."""
+    _, _, view = seen(**fields)
+
+    assert [(one.kind, one.why) for one in objections(view)] == [(kind, why)]
+
+
+@pytest.mark.parametrize(
+    ("bids", "asks", "why"),
+    [
+        ([("100", "1")], [], "the book is one-sided"),
+        ([], [("101", "1")], "the book is one-sided"),
+        ([], [], "the book is empty"),
+    ],
+)
+def test_a_book_without_both_sides_is_one_sided(bids, asks, why):
+    """There is no middle and no spread to go by."""
+    connection, state, view = seen()
+    step(state, connection.book("BTC-USD", bids, asks))
+
+    assert [(one.kind, one.why) for one in objections(view)] == [("ONE_SIDED", why)]
+
+
+def test_a_lost_connection_leaves_the_book_unknown_and_not_one_sided():
+    """One cause, one objection."""
+    connection, state, view = seen()
+    step(state, connection.event("close"))
+
+    assert kinds(view) == ["UNKNOWN_BOOK"]
+
+
+def test_silence_is_stale_whoever_asks():
+    """The data layer notices by itself that nothing came; how long ago needs a time to say."""
+    connection, state, view = seen()
+    connection.wait(2 * LIMIT_S)
+    step(state, connection.event("tick", link=""))
+    figures = ("age_s", f"{2 * LIMIT_S}.0"), ("limit_s", f"{LIMIT_S}")
+    why = f"no book or trade for {2 * LIMIT_S}.0 s, limit {LIMIT_S} s"
+
+    assert objections(view) == (Objection("STALE", "the data are stale"),)
+    assert objections(view, connection.at) == (Objection("STALE", why, figures),)
+
+
+def test_with_a_time_the_age_of_book_and_oracle_counts():
+    """At the limit both are young enough, a nanosecond later the older one is named."""
+    connection, state, view = seen()
+    connection.wait(5)
+    step(state, connection.levels("BTC-USD", bids=[("100", "2")]))
+    oracle_at = view.at - 5_000_000_000
+
+    [stale] = objections(view, oracle_at + STALE_NS + 100_000_000)
+
+    assert kinds(view, oracle_at + STALE_NS) == []
+    assert kinds(view) == []
+    assert stale.why == f"the oracle price is {LIMIT_S}.1 s old, limit {LIMIT_S} s"
+
+
+def test_whoever_looks_may_have_a_shorter_limit():
+    """The limit is the caller's, 30 s unless it says otherwise."""
+    _, _, view = seen()
+
+    [stale] = objections(view, view.at + 3_000_000_000, stale_ns=2_000_000_000)
+
+    assert stale.why == "the book is 3.0 s old, limit 2 s"
+
+
+def test_the_gravest_objection_comes_first():
+    """What the venue refuses outweighs what is not known, and that outweighs what is old."""
+    connection, state, view = seen(status="PAUSED", oraclePrice=None)
+    connection.wait(2 * LIMIT_S)
+    step(state, connection.event("tick", link=""))
+    step(state, connection.event("close"))
+
+    assert kinds(view) == ["STATUS", "UNKNOWN_ORACLE", "UNKNOWN_BOOK", "STALE"]
+
+
+ALL = frozenset(get_args(Act))
+
+
+@pytest.mark.parametrize(
+    ("kind", "acts"),
+    [
+        ("STATUS", ALL - {"book"}),
+        ("UNKNOWN_STATUS", {"entry"}),
+        ("UNKNOWN_MARKET", ALL),
+        ("UNKNOWN_ORACLE", {"entry", "match"}),
+        ("UNKNOWN_BOOK", {"entry", "match", "book"}),
+        ("ONE_SIDED", {"entry", "book"}),
+        ("STALE", {"entry", "match", "book"}),
+    ],
+)
+def test_each_objection_stops_what_the_table_says(kind, acts):
+    """An entry is stopped by all; a way out by what the venue refuses alone."""
+    connection, state, view = seen()
+    {
+        "STATUS": lambda: step(state, connection.trading("BTC-USD", status="FINAL_SETTLEMENT")),
+        "UNKNOWN_STATUS": lambda: setattr(view, "status", ""),
+        "UNKNOWN_MARKET": lambda: setattr(view, "market", None),
+        "UNKNOWN_ORACLE": lambda: setattr(view, "oracle", None),
+        "UNKNOWN_BOOK": lambda: step(state, connection.event("close")),
+        "ONE_SIDED": lambda: step(state, connection.book("BTC-USD", [], [("101", "1")])),
+        "STALE": lambda: setattr(view.quality, "stale", True),
+    }[kind]()
+
+    assert kinds(view) == [kind]
+    assert {act for act in get_args(Act) if stopping(view, act)} == acts

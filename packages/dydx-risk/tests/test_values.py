@@ -1,0 +1,198 @@
+"""The gate and the guard as functions of values: no stream, no state, no frame."""
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from dydx_conn import BookContents, MarketFields, PerpetualMarket, Subaccount
+from dydx_data import Chain, MarketView, Oracle
+from dydx_risk import (
+    Account,
+    Approved,
+    Course,
+    Danger,
+    Denied,
+    FlightPolicy,
+    MarginFigures,
+    Policy,
+    Position,
+    Reduce,
+    Returns,
+    Situation,
+    Valuation,
+    defend,
+    plan,
+    position_margin,
+    review,
+    standing,
+    total_margin,
+    worsened,
+)
+
+ETH = PerpetualMarket(
+    ticker="ETH-USD",
+    clob_pair_id=1,
+    perpetual_id=1,
+    atomic_resolution=-9,
+    quantum_conversion_exponent=-9,
+    step_base_quantums=1_000_000,
+    subticks_per_tick=100_000,
+    imf_ppm=50_000,
+    maintenance_fraction_ppm=600_000,
+)
+ONE = 10**9
+
+
+def seen(height: int = 100) -> MarketView:
+    """See ETH at 3,000 with a book of 20 a side."""
+    view = MarketView("ETH-USD", Chain(), {}, MarketFields(), market=ETH, status="ACTIVE")
+    view.chain.height, view.oracle = height, Oracle(3000.0, 3_000, 0, 0, 0, "3000")
+    view.book.known = True
+    view.book.update([BookContents(bids=[("2999.9", "20")], asks=[("3000.1", "20")])])
+    return view
+
+
+def valued(usdc: int, size: str = "0", view: MarketView | None = None) -> Valuation:
+    """Value an account of whole USDC that holds so much ETH."""
+    account = Account(Subaccount("dydx1abc", 0))
+    account.collateral, account.trouble = usdc * 10**6, ""
+    if Decimal(size):
+        position = Position(ticker="ETH-USD", size=Decimal(size), entry_price=Decimal(3_000))
+        account.positions["ETH-USD"] = position
+    valuation = Valuation(account)
+    valuation.views["ETH-USD"] = view or seen()
+    valuation.load()
+    return valuation
+
+
+def situation(valuation: Valuation, **fields: Any) -> Situation:
+    """Stand at a moment with nothing against the gate."""
+    now = Situation(
+        policy=Policy(), valued=valuation, course=Course(), returns=Returns(), now=0,
+        number=7, client_id=42,
+    )  # fmt: skip
+    return msgspec.structs.replace(now, **fields)
+
+
+# === Gate ===
+
+
+def test_a_review_numbers_its_verdict_and_its_order_as_it_was_told(make_decision: Any) -> None:
+    """It counts nothing itself, and sends nothing: the same question has the same answer."""
+    now = situation(valued(10_000))
+    first, again = (review(make_decision("ETH-USD", 3_000), now) for _ in range(2))
+
+    assert isinstance(first, Approved)
+    assert (first.id, first.order.client_id, first.order.good_til_block) == ("V7", 42, 105)
+    assert first == again
+    assert now.valued.account.reserved == {}
+
+
+def test_a_review_of_what_shrinks_asks_no_limit(make_decision: Any) -> None:
+    """Not even of a course that has lost all it may."""
+    course = Course()
+    course.lost = 10**9
+    policy = Policy(max_daily_loss_usdc=1)
+    now = situation(valued(10_000, "2"), course=course, policy=policy)
+    less, more = (review(make_decision("ETH-USD", usdc), now) for usdc in (3_000, 9_000))
+
+    assert isinstance(less, Approved)
+    assert (less.order.side, less.order.quantums, less.order.reduce_only) == ("SELL", ONE, True)
+    assert isinstance(more, Denied)
+    assert more.reason == "DAILY_LOSS"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"status": "PAUSED"}, "STATUS"),
+        ({"oracle": None}, "UNKNOWN_ORACLE"),
+        ({"height": 0}, "UNKNOWN_HEIGHT"),
+        ({"stale": True}, "STALE"),
+    ],
+)
+def test_one_objection_to_a_market_denies_new_risk(
+    make_decision: Any, fields: dict[str, Any], reason: str
+) -> None:
+    """Each alone is enough."""
+    view = seen(fields.pop("height", 100))
+    view.quality.stale = fields.pop("stale", False)
+    for name, value in fields.items():
+        setattr(view, name, value)
+    verdict = review(make_decision("ETH-USD", 3_000), situation(valued(10_000, view=view)))
+
+    assert isinstance(verdict, Denied)
+    assert verdict.reason == reason
+
+
+def test_a_standing_names_the_gravest_first() -> None:
+    """A person's word, then what is not known."""
+    now = situation(valued(10_000), halted="lunch")
+    now.valued.account.trouble = "no account snapshot yet"
+
+    assert standing(now).state == "HALTED"
+    assert [reason for reason, _ in standing(now).reasons] == ["HALTED", "UNKNOWN_ACCOUNT"]
+
+
+# === Guard ===
+
+
+def endangered(usdc: float, size: int, view: MarketView, **fields: Any) -> Danger:
+    """Hold so many quantums of ETH at 3,000 with so little, and the plan that follows."""
+    terms = position_margin(ETH, size, 3_000, 0)
+    margin, views = total_margin(round(usdc * 10**6), [terms]), {"ETH-USD": view}
+    flight = plan(margin, {"ETH-USD": size}, views, FlightPolicy())
+    danger = Danger(
+        view=view, policy=Policy(), margin=margin, views=views, plan=flight, number=5, client_id=9
+    )
+    return msgspec.structs.replace(danger, **fields)
+
+
+def test_what_is_due_is_fired_as_one_reduce_only_ioc_a_market() -> None:
+    """Without IOC the chain refuses reduce-only; size and bound are the rungs'."""
+    (reduce,) = defend(endangered(-28_000, 10 * ONE, seen(), rung=3))
+
+    assert isinstance(reduce, Reduce)
+    order = reduce.order
+    assert (order.time_in_force, order.reduce_only, order.side) == ("IOC", True, "SELL")
+    assert (order.client_id, order.good_til_block) == (9, 105)
+    assert 0 < order.quantums <= 10 * ONE
+    assert (reduce.id, reduce.rung) == ("V5", 3)
+    assert reduce.after.distance is not None
+    assert reduce.after.distance >= 0.10
+
+
+def test_a_guard_that_cannot_fire_says_why() -> None:
+    """No height, nothing that relieves; and nothing at all while a reduction is waited for."""
+    blind = endangered(-28_000, 10 * ONE, seen(height=0))
+    dust = endangered(-1.49, ONE // 2_000, seen())
+    waits = msgspec.structs.replace(dust, is_waiting=True)
+
+    assert [answer.reason for answer in defend(blind) if isinstance(answer, Denied)] == [
+        "UNKNOWN_HEIGHT"
+    ]
+    assert [answer.reason for answer in defend(dust) if isinstance(answer, Denied)] == [
+        "BELOW_STEP"
+    ]
+    assert defend(waits) == []
+
+
+def test_blindness_is_reported_beside_what_is_fired() -> None:
+    """It takes the first number, the order the next."""
+    danger = endangered(-28_000, 10 * ONE, seen(), reports_blindness=True)
+    margin = msgspec.structs.replace(danger.margin, unknown=("XYZ-USD",))
+    blind, reduce = defend(msgspec.structs.replace(danger, margin=margin))
+
+    assert isinstance(blind, Denied)
+    assert blind.why == "guard: blind, no oracle of XYZ-USD"
+    assert (blind.id, reduce.id) == ("V5", "V6")
+    assert isinstance(reduce, Reduce)
+    assert reduce.after.unknown == ("XYZ-USD",)
+
+
+def test_only_what_gets_worse_is_reserved() -> None:
+    """Figure by figure: what a fill would make better may not come."""
+    before, after = MarginFigures(100, 50, 30, 500, 400), MarginFigures(90, 40, 35, 400, 300)
+
+    assert worsened(before, after) == MarginFigures(-10, 0, 5, 0, 0)

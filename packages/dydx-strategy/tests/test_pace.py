@@ -1,0 +1,389 @@
+"""Pace: what adds risk waits, whoever wrote the strategy; what takes it away never does."""
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import pytest
+from dydx_signals import Scored
+from dydx_strategy import Decider, Decision, Holdings, Outcome, Pace, StrategyError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from market import SECOND, Account, Market, stamp
+from pydantic import ValidationError
+
+TICKER = "BTC-USD"
+
+
+class Scripted:
+    """A user's strategy that wants what a test says."""
+
+    name = "scripted"
+
+    def __init__(self) -> None:
+        self.wants: list[float] = []
+
+    def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
+        """Decide on each of the targets, once."""
+        wants, self.wants = self.wants, []
+        return [Decision.of(scored, target, "because") for target in wants]
+
+
+class Desk:
+    """A paced strategy, its account and what becomes of its decisions, as a test says."""
+
+    def __init__(self, pace: Pace | None = None, equity_usdc: float = 10_000.0) -> None:
+        self.strategy, self.market = Scripted(), Market(TICKER)
+        if pace is not None:
+            self.strategy.pace = pace  # type: ignore[attr-defined]
+        self.decider = Decider(lambda: self.strategy)
+        self.account = Account(equity_usdc)
+        self.last = ""
+
+    def want(self, at: float, *targets: float) -> list[Decision]:
+        """Let the strategy want something; return what passes."""
+        self.decider.step(self.account.held)
+        self.strategy.wants = [*targets]
+        made = self.decider.step(self.market.scored(at))
+        self.last = next((one.id for one in reversed(made) if one.action == "target"), self.last)
+        return made
+
+    def become(self, kind: str, at: float, decision: str = "", **fields: Any) -> None:
+        """Say what became of the last target, or of another."""
+        self.decider.step(
+            Outcome(
+                decision=decision or self.last, ticker=TICKER, kind=kind,  # type: ignore[arg-type]
+                seq=1, at=stamp(at), **fields,
+            )
+        )  # fmt: skip
+
+    def hold(self, usdc: float) -> None:
+        """Change what the account holds."""
+        self.account.usdc[TICKER] = usdc
+
+
+def targets(made: list[Decision]) -> list[float]:
+    """Return the targets that passed."""
+    return [one.target_usdc for one in made if one.action == "target"]
+
+
+def first_reason(made: list[Decision]) -> str:
+    """Return why nothing but a hold came."""
+    [hold] = made
+    assert hold.action == "hold"
+    return hold.reasons[0]
+
+
+# === What adds ===
+
+
+def test_targets_of_a_market_that_add_are_a_throttle_apart():
+    """30 s by default, for a strategy that nobody of the house wrote."""
+    desk = Desk()
+    desk.want(0, 1_000)
+    desk.hold(1_000)
+
+    early = desk.want(29, 2_000)
+    late = desk.want(30, 2_000)
+
+    assert first_reason(early) == "last target 29 s ago < 30 s between two"
+    assert early[0].target_usdc == early[0].previous_usdc == 1_000
+    assert targets(late) == [2_000]
+
+
+def test_other_markets_do_not_wait_for_each_other():
+    """The throttle is a market's own."""
+    decider, markets = Decider(Scripted), {t: Market(t) for t in ("A-USD", "B-USD")}
+    made = []
+    for market in markets.values():
+        decider.strategy.wants = [1_000.0]  # type: ignore[attr-defined]
+        made += decider.step(market.scored(0))
+
+    assert [(one.ticker, one.target_usdc) for one in made] == [("A-USD", 1e3), ("B-USD", 1e3)]
+
+
+def test_the_first_dropped_target_says_why_and_the_next_to_pass_how_many_were():
+    """A flood of targets makes two lines, not a thousand."""
+    desk = Desk()
+    desk.want(0, 1_000)
+    desk.hold(1_000)
+
+    flood = [one for at in range(1, 30) for one in desk.want(at, 2_000)]
+    [passed] = desk.want(30, 2_000)
+
+    assert [one.action for one in flood] == ["hold"]
+    assert passed.reasons == ("because", "29 targets were dropped since the last that passed")
+
+
+def test_the_same_target_again_waits_for_the_debounce():
+    """A position that was cut or drifted is not topped up at once; another target may pass."""
+    desk = Desk()
+    desk.want(0, 1_000)
+    desk.hold(900)
+
+    again = desk.want(59, 1_000)
+    other = desk.want(59, 1_200)
+    desk.hold(700)
+    later = desk.want(119, 1_200)
+
+    assert first_reason(again) == "the same target 59 s ago < 60 s"
+    assert (targets(other), targets(later)) == ([1_200], [1_200])
+
+
+def test_what_is_held_to_five_per_cent_is_held():
+    """A trade of less is not worth its fee, whenever it comes."""
+    desk = Desk()
+    desk.hold(1_000)
+
+    assert first_reason(desk.want(0, 1_050)) == "+1,000 USDC are held already"
+    assert targets(desk.want(1, 1_060)) == [1_060]
+
+
+def test_nothing_is_to_be_done_about_nothing():
+    """A strategy that wants 0 of everything all the time bothers nobody."""
+    assert first_reason(Desk().want(0, 0.0)) == "nothing is held"
+
+
+def test_while_an_order_is_in_flight_nothing_is_added():
+    """It says how much is on its way; when it has filled or ended the way is free."""
+    desk = Desk(Pace(throttle_s=0, debounce_s=0))
+    desk.want(0, 1_000)
+    desk.become("approved", 0, usdc=1_000, open_usdc=1_000)
+
+    waiting = desk.want(1, 2_000)
+    desk.become("filled", 2, usdc=1_000)
+    desk.hold(1_000)
+
+    assert first_reason(waiting) == "an order for +1,000 USDC is in flight"
+    assert targets(desk.want(2, 2_000)) == [2_000]
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "refusal"),
+    [
+        ("denied", {"reason": "MARGIN", "why": "needs more"}, "denied MARGIN (needs more)"),
+        ("expired", {"usdc": 1.0, "why": "1 of 2"}, "expired (1 of 2)"),
+    ],
+)
+def test_what_was_refused_is_retried_after_ever_longer_waits(kind, fields, refusal):
+    """10 s, 20 s, 40 s; each retry says which it is and what the last came to."""
+    desk, passed = Desk(Pace(throttle_s=0)), []
+    for at in range(80):
+        made = desk.want(at, 1_000)
+        if targets(made):
+            passed.append((at, *made[0].reasons[1:2]))
+            desk.become(kind, at, **fields)
+
+    assert passed == [
+        (0,),
+        (10, f"retry 1 after 10 s: {refusal}"),
+        (30, f"retry 2 after 20 s: {refusal}"),
+        (70, f"retry 3 after 40 s: {refusal}"),
+    ]
+
+
+def test_a_refused_target_says_what_it_waits_for():
+    """The refusal, when it was, and the wait."""
+    desk = Desk()
+    desk.want(0, 1_000)
+    desk.become("denied", 0, reason="LEVERAGE", why="leverage would be 6.00, limit 5")
+
+    waits = "denied LEVERAGE (leverage would be 6.00, limit 5), 3 s ago < 10 s before retry"
+    assert first_reason(desk.want(3, 1_000)) == waits
+
+
+def test_the_waits_have_an_end_and_begin_again():
+    """After the longest one it is another market."""
+    desk, passed = Desk(Pace(throttle_s=0, back_off_s=10, back_off_most_s=40)), []
+    for at in range(0, 140):
+        if targets(desk.want(at, 1_000)):
+            passed.append(at)
+            desk.become("denied", at, reason="STALE", why="old")
+
+    assert passed == [0, 10, 30, 70, 110]
+
+
+def test_a_fill_ends_the_back_off():
+    """What passed once is not held against the next."""
+    desk = Desk(Pace(throttle_s=0))
+    desk.want(0, 1_000)
+    desk.become("denied", 0, reason="STALE", why="old")
+    desk.want(10, 1_000)
+    desk.become("approved", 10, usdc=1_000, open_usdc=1_000)
+    desk.become("filled", 11, usdc=1_000)
+    desk.hold(1_000)
+
+    [grown] = desk.want(12, 2_000)
+
+    assert grown.reasons == ("because",)
+
+
+@pytest.mark.parametrize("cut", ["GUARD", "LIQUIDATED"])
+def test_after_a_cut_nothing_grows_for_a_while_in_any_market(cut):
+    """The margin is shared, and what is bought back at once pays the exit twice."""
+    desk = Desk()
+    outcome = {"decision": "", "ticker": "ETH-USD", "kind": "cut", "usdc": -500.0, "seq": 1}
+    desk.decider.step(Outcome(**outcome, at=stamp(0), reason=cut))  # type: ignore[arg-type]
+
+    early, late = desk.want(299, 1_000), desk.want(300, 1_000)
+
+    assert first_reason(early) == f"ETH-USD was cut 299 s ago < 300 s of cool-down ({cut})"
+    assert targets(late) == [1_000]
+
+
+# === What shrinks ===
+
+
+def test_a_turn_closes_at_once_and_enters_the_other_side_later():
+    """The near half takes risk away, the far half adds it."""
+    desk = Desk()
+    desk.want(0, 1_000)
+    desk.hold(1_000)
+
+    [closed] = desk.want(1, -1_000)
+    desk.hold(0)
+    early, late = desk.want(2, -1_000), desk.want(31, -1_000)
+
+    assert closed.target_usdc == 0
+    assert closed.reasons[1] == (
+        "closes first, the other side waits: last target 1 s ago < 30 s between two"
+    )
+    assert targets(early) == []
+    assert targets(late) == [-1_000]
+
+
+def test_a_turn_that_needs_not_wait_passes_whole():
+    """Risk judges it as one."""
+    desk = Desk()
+    desk.hold(1_000)
+
+    assert targets(desk.want(0, -1_000)) == [-1_000]
+
+
+def test_a_close_that_is_on_its_way_is_not_sent_again():
+    """Until it has ended: what is left then may be closed at once."""
+    desk = Desk()
+    desk.hold(1_000)
+    desk.want(0, 0)
+    desk.become("approved", 0, usdc=-1_000, open_usdc=-1_000)
+
+    during, turned = desk.want(1, 0), desk.want(1, -1_000)
+    desk.become("expired", 2, usdc=-400, why="part")
+    desk.hold(400)
+
+    assert first_reason(during) == "an order for -1,000 USDC is in flight"
+    assert turned == []
+    assert targets(desk.want(2, 0)) == [0]
+
+
+happens = st.one_of(
+    st.tuples(st.just("want"), st.floats(-5_000, 5_000)),
+    st.tuples(st.just("want"), st.sampled_from([0.0, 1_000.0, -1_000.0])),
+    st.tuples(st.just("hold"), st.sampled_from([0.0, 400.0, 1_000.0, 1_020.0, -1_000.0, 3_000.0])),
+    st.tuples(st.just("approved"), st.floats(-3_000, 3_000)),
+    st.tuples(st.sampled_from(["denied", "filled", "expired", "cut"]), st.just(0.0)),
+)
+paces = st.builds(
+    Pace,
+    throttle_s=st.floats(0, 100),
+    debounce_s=st.floats(0, 100),
+    same_share=st.floats(0, 0.5),
+    back_off_s=st.floats(0, 100),
+    cool_down_s=st.floats(0, 400),
+)
+
+
+@settings(max_examples=300)
+@given(paces, st.lists(st.tuples(st.floats(-2, 30), happens), max_size=30))
+def test_no_pace_delays_what_lowers_a_position_or_changes_its_size(pace, events):
+    """Towards zero it passes at once and whole; of a turn the near half does.
+
+    The one exception is no delay: an order towards that very target is under way already.
+    """
+    desk, at = Desk(pace), 0.0
+    on_its_way: dict[str, float] = {}
+    for passed, (what, figure) in events:
+        at = max(at + passed, 0.0)
+        if what == "hold":
+            desk.hold(figure)
+        elif what != "want":
+            desk.become(what, at, usdc=figure, open_usdc=figure)
+            if what != "cut":
+                on_its_way[desk.last] = figure
+        elif (held := desk.account.usdc.get(TICKER, 0.0)) * figure < 0 or abs(figure) < abs(held):
+            target = figure if figure * held >= 0 else 0.0
+            leaving = sum(on_its_way.values())
+            under_way = (
+                leaving * held < 0
+                and abs(held + leaving) <= abs(target) + abs(pace.same_share * held) + 1e-9
+            )
+            made = [(one.action, one.target_usdc) for one in desk.want(at, figure)]
+            assert under_way or made in ([("target", figure)], [("target", target)])
+        else:
+            desk.want(at, figure)
+
+
+@settings(max_examples=100)
+@given(st.lists(st.tuples(st.floats(0, 20), st.floats(-5_000, 5_000)), max_size=40))
+def test_whatever_a_strategy_wants_it_adds_no_more_often_than_its_pace(wanted):
+    """Each target that passes is held at once; two that add are a throttle apart."""
+    desk, at, added = Desk(), 0.0, []
+    for passed, figure in wanted:
+        at += passed
+        for one in desk.account.take(desk.want(at, figure)):
+            turns = one.target_usdc * one.previous_usdc < 0
+            if turns or abs(one.target_usdc) > abs(one.previous_usdc):
+                added.append(one.at)
+
+    assert all(b - a >= 30 * SECOND for a, b in pairwise(added))
+
+
+# === Settings ===
+
+
+def test_a_strategy_may_have_a_pace_of_its_own():
+    """Whoever writes one down means it."""
+    desk = Desk(Pace(throttle_s=5))
+    desk.want(0, 1_000)
+    desk.hold(1_000)
+
+    assert targets(desk.want(5, 2_000)) == [2_000]
+
+
+def test_a_pace_that_is_none_is_refused():
+    """A number is no pace."""
+
+    class Hasty(Scripted):
+        pace = 5
+
+    with pytest.raises(
+        StrategyError, match=r"expected the pace of scripted to be a Pace, .* a int"
+    ):
+        Decider(Hasty)
+
+
+@pytest.mark.parametrize("wrong", [{"throttle_s": -1}, {"same_share": 1}, {"patience": 1}])
+def test_a_pace_that_cannot_be_meant_is_refused(wrong):
+    """As settings are."""
+    with pytest.raises(ValidationError):
+        Pace(**wrong)
+
+
+def test_each_number_of_a_pace_says_why():
+    """The reason stands beside it, where a person looks it up."""
+    assert all(len(field.description or "") > 40 for field in Pace.model_fields.values())
+
+
+def test_a_hold_of_a_users_own_passes_and_repeats_what_is_held():
+    """Whatever it says: nothing was wanted."""
+    desk = Desk()
+    desk.hold(500)
+    desk.decider.step(desk.account.held)
+    scored = desk.market.scored(0)
+    hold = msgspec.structs.replace(Decision.of(scored, 7.0, "nothing"), action="hold")
+    desk.strategy.step = lambda *_: [hold]  # type: ignore[method-assign]
+
+    [made] = desk.decider.step(scored)
+
+    assert (made.action, made.target_usdc, made.previous_usdc) == ("hold", 500, 500)
