@@ -3,8 +3,10 @@
     uv run --all-packages --group dev tools/structure.py        a line for each violation
 
 Of a layer's one file: a section uses only what stands above it or in itself; `__all__` lists what
-the file defines; nothing is imported by star. Of the workspace: only dydx_conn defines, and only
-bot names, what holds a key or sends an order.
+the file defines; nothing is imported by star. The built-in `sum`, which rounds floats otherwise
+from Python 3.12 on, adds integers and says so on its line, `# integers`, or is begun with what is
+exact, such as `Decimal(0)`: floats are added by `math.fsum`. Of the workspace: only dydx_conn
+defines, and only bot names, what holds a key or sends an order.
 
 Exit code 1 if anything was found, else 0.
 """
@@ -36,7 +38,7 @@ def violations(root: Path) -> Iterator[str]:
     layers = {path.parent.name: path for path in sorted(root.glob("packages/*/src/*/__init__.py"))}
     for name, path in layers.items():
         text = path.read_text()
-        for problem in [*looks_down(text), *publishes(text)]:
+        for problem in [*looks_down(text), *publishes(text), *sums(text)]:
             yield f"{path.relative_to(root)}:{problem}"
         if name != "dydx_conn":
             for problem in names_edges(text):
@@ -111,6 +113,23 @@ def publishes(text: str) -> Iterator[str]:
             yield f"1: expected __all__ to list what is defined here, got {name}"
     for name in {name for name in listed if listed.count(name) > 1}:
         yield f"1: expected each name once in __all__, got {name} twice"
+
+
+def sums(text: str) -> Iterator[str]:
+    """Yield each use of the built-in `sum` that does not say that it adds no floats."""
+    lines, tree = text.split("\n"), ast.parse(text)
+    # What is begun with a Decimal, a Fraction or a Counter is of that kind.
+    begun = {
+        id(node.func)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and len(node.args) == 2
+        if not isinstance(node.args[1], ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Name) or node.id != "sum" or id(node) in begun:
+            continue
+        if "# integers" not in lines[node.lineno - 1]:
+            yield f"{node.lineno}: expected math.fsum, or a sum marked `# integers`, got sum"
 
 
 def names_edges(text: str) -> Iterator[str]:

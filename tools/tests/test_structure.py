@@ -65,6 +65,16 @@ def test_what_a_layer_publishes_is_its_own(line: str, problem: str) -> None:
     assert [problem] == [*structure.publishes(text)]
 
 
+def test_a_sum_says_that_it_adds_no_floats() -> None:
+    """Called or handed on; floats are added by `math.fsum`, the same on each Python."""
+    right = ["sum(ints)  # integers", "math.fsum(floats)", "sum(sizes, Decimal(0))"]
+    wrong = ["sum(floats)", "sum(floats, 0.0)", "map(sum, rows)"]
+
+    found = structure.sums("\n".join([*right, *wrong]))
+
+    assert [int(problem.partition(":")[0]) for problem in found] == [4, 5, 6]
+
+
 @pytest.mark.parametrize(
     "text", ["from dydx_conn import Trader", "import dydx_conn\n\nx = dydx_conn.Keys", "Keys = 1"]
 )

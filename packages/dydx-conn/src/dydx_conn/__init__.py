@@ -2914,7 +2914,9 @@ class Continuity:
             self._excused.add(number)
 
     def _unexplained(self) -> int:
-        return len(self._holes) - sum(map(len, self.owed.values())) if self._holes else 0
+        if not self._holes:
+            return 0
+        return len(self._holes) - sum(map(len, self.owed.values()))  # integers
 
 
 # What the venue says instead of a snapshot; of other errors there is nothing that they answer.
@@ -3648,8 +3650,8 @@ def _settle(sums: _Sums, block: _Facts) -> None:
     Several balances of one block may come, one after each match, and in any order: the one at
     its end leaves the least open, as every other lacks a fill.
     """
-    moved = sum(fill.paid_in for fill in block.fills.values())
-    given = sum(block.transfers.values())
+    moved = sum(fill.paid_in for fill in block.fills.values())  # integers
+    given = sum(block.transfers.values())  # integers
     sums.profit = msgspec.structs.replace(sums.profit, transferred=sums.profit.transferred + given)
     if sums.balance is None:
         return
@@ -5064,7 +5066,7 @@ class _Desk:
                 wake.clear()
                 now_ns = self._times.clock_ns()
                 # Who was refused has the older ticket, and goes first.
-                ahead = sum(other < ticket for other, _ in group.queue)
+                ahead = sum(other < ticket for other, _ in group.queue)  # integers
                 wait_ns = group.allowance.wait_ns(now_ns, ahead)
                 if not ahead and not wait_ns:
                     break

@@ -412,7 +412,7 @@ class Flow:
     @property
     def trades(self) -> int:
         """Count the trades."""
-        return int(sum(row[4] for row in self._seconds))
+        return int(sum(row[4] for row in self._seconds))  # integers
 
 
 # === Candles ===

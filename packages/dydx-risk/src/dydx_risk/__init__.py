@@ -620,7 +620,7 @@ def funding_settlement_ppm(quantums: int, index_now: int, index_position: int) -
 
 def funding_settlement(settlements_ppm: Iterable[int]) -> int:
     """Return what an account is credited in quote quantums: one floor for all positions."""
-    return sum(settlements_ppm) // PPM
+    return sum(settlements_ppm) // PPM  # integers
 
 
 def funding_payment(settlement_ppm: int) -> int:
@@ -1200,9 +1200,9 @@ def _account_figures(
     lacking += ["equity is not positive"] if total.net_collateral <= 0 else []
     figures = RiskFigures(
         margin=total,
-        net_notional=sum(values),
-        long_notional=sum(value for value in values if value > 0),
-        short_notional=-sum(value for value in values if value < 0),
+        net_notional=sum(values),  # integers
+        long_notional=sum(value for value in values if value > 0),  # integers
+        short_notional=-sum(value for value in values if value < 0),  # integers
         sigmas=_account_sigmas(total, held, terms),
         largest=largest,
         largest_share=shares[largest] if largest is not None else None,
@@ -1463,7 +1463,8 @@ def stress_table(
         raise RiskError(f"expected funding_hours of 0 or more, got {funding_hours}")
     total_margin(collateral, ())  # refuses what is beyond all size
     rows = {t: _stress_row(holding, funding_hours, terms) for t, holding in _held(holdings).items()}
-    sums = tuple(map(sum, zip(_NONE, *(row.sums for row in rows.values()), strict=True)))
+    columns = zip(_NONE, *(row.sums for row in rows.values()), strict=True)
+    sums = tuple(map(sum, columns))  # integers
     return StressTable(collateral, funding_hours, terms, rows, sums)
 
 
@@ -2369,8 +2370,8 @@ def _fires_below(way: Exit, cuts: tuple[Cut, ...], policy: FlightPolicy) -> floa
     """Return the policy's distance and what the exit loses to the book and takes of it."""
     if way.blind:
         return policy.earliest
-    lost = sum(cut.spread + cut.impact for cut in cuts)
-    value = sum(cut.quote for cut in cuts)
+    lost = sum(cut.spread + cut.impact for cut in cuts)  # integers
+    value = sum(cut.quote for cut in cuts)  # integers
     margin = lost / max(value, 1) + policy.depth_margin * way.depth_share
     return float(min(policy.act_below + margin, policy.earliest))
 
@@ -2530,7 +2531,7 @@ def _draw(
         distance_next=_Stand(margin.cushion, margin.sensitivity, margin.notional, fall).kept,
         drawn_at=start.distance,
         distance_after=stand.distance,
-        cost=sum(cut.cost for _, cut, _ in climbed),
+        cost=sum(cut.cost for _, cut, _ in climbed),  # integers
         unknown=tuple(unknown),
         left=tuple(sorted(stuck)),
         exits=exits,
@@ -3426,7 +3427,7 @@ def _leave(case: _Case, delta: int) -> Approved | Denied:
         reason, why = _REASONS[stops[0].kind], f"{stops[0].why}: no order is taken"
         return _refused(case, (reason, why, dict(stops[0].figures)))
     pending = valued.reductions(market.ticker)
-    going = sum(r.order.quantums for r in pending if not r.doubted)
+    going = sum(r.order.quantums for r in pending if not r.doubted)  # integers
     if going >= abs(delta):
         return _refused(case, _waiting(pending[-1], valued.account.height))
     delta += going if delta < 0 else -going

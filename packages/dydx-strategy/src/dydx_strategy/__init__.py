@@ -659,7 +659,7 @@ class _Room:
 
     @property
     def places(self) -> int:
-        return sum(1 for usdc in self._taken.values() if usdc)
+        return sum(1 for usdc in self._taken.values() if usdc)  # integers
 
     @property
     def then(self) -> float:
