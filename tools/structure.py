@@ -1,4 +1,4 @@
-"""Hold what no import linter sees: the order inside a layer's file.
+"""Hold what no import linter sees: the order inside a layer's file, and circles between files.
 
     uv run --all-packages --group dev tools/structure.py        a line for each violation
 
@@ -6,7 +6,8 @@ Of a layer's one file: a section uses only what stands above it or in itself; `_
 the file defines; nothing is imported by star. The built-in `sum`, which rounds floats otherwise
 from Python 3.12 on, adds integers and says so on its line, `# integers`, or is begun with what is
 exact, such as `Decimal(0)`: floats are added by `math.fsum`. Of the workspace: only dydx_conn
-defines, and only bot names, what holds a key or sends an order.
+defines, and only bot names, what holds a key or sends an order; no files of bot or of the
+stand-in venue import one another in a circle.
 
 Exit code 1 if anything was found, else 0.
 """
@@ -29,7 +30,7 @@ Definitions = Mapping[str, ast.stmt]
 def main() -> int:
     """Print every violation; return the exit code."""
     found = list(violations(ROOT))
-    print("\n".join(found) or "every section looks up")
+    print("\n".join(found) or "every section looks up, and no files form a circle")
     return 1 if found else 0
 
 
@@ -43,6 +44,10 @@ def violations(root: Path) -> Iterator[str]:
         if name != "dydx_conn":
             for problem in names_edges(text):
                 yield f"{path.relative_to(root)}:{problem}"
+    for directory in ("apps/bot/src/bot", "tools/venue"):
+        files = {path.stem: path.read_text() for path in (root / directory).glob("*.py")}
+        for circle in circles({name: imports(text, files) for name, text in files.items()}):
+            yield f"{directory}: expected no circle of imports, got {' -> '.join(circle)}"
 
 
 # === A layer's file ===
@@ -141,6 +146,37 @@ def names_edges(text: str) -> Iterator[str]:
                     yield f"{node.lineno}: only bot may name {name}"
             case _:
                 pass
+
+
+# === Circles ===
+
+
+def imports(text: str, names: Mapping[str, str]) -> set[str]:
+    """Return which files of one directory a file imports, at any depth of its code."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.rpartition(".")[2] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").rpartition(".")[2])
+            found |= {alias.name for alias in node.names}
+    return found & names.keys()
+
+
+def circles(edges: Mapping[str, set[str]]) -> Iterator[tuple[str, ...]]:
+    """Yield each circle of imports once, from its first name in the alphabet."""
+    seen: set[tuple[str, ...]] = set()
+
+    def walk(path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        for name in sorted(edges[path[-1]]):
+            if name == path[0] and path[0] == min(path) and path not in seen:
+                seen.add(path)
+                yield (*path, name)
+            elif name not in path:
+                yield from walk((*path, name))
+
+    for name in sorted(edges):
+        yield from walk((name,))
 
 
 if __name__ == "__main__":
