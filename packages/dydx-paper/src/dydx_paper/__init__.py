@@ -47,50 +47,44 @@ __all__ = [
     # Errors
     "BookError", "HistoryError", "LedgerError", "PaperError", "Refused",
     # Orders and matches
-    "MAKER", "TAKER", "Key", "Match", "Order", "Parties", "Positions", "Result",
+    "MAKER", "TAKER", "Match", "Order", "Positions", "Result",
     # Order book
     "OrderBook",
     # Triggers
-    "TRIGGER_MULTIPLIER", "can_trigger", "trigger_prices",
+    "TRIGGER_MULTIPLIER", "trigger_prices",
     # Stateful orders
-    "Desk", "Entry", "Waiting", "in_two_passes",
+    "Desk", "Entry", "Waiting",
     # Records
-    "NEVER", "FillRecord", "FundingRecord", "OrderRecord", "PnlPoint", "PositionRecord", "Stamp",
-    "TransferRecord", "order_record", "status_of",
+    "FundingRecord", "OrderRecord", "PnlPoint", "Stamp", "order_record", "status_of",
     # History
-    "Caps", "History", "Page", "page_of",
+    "Caps", "History",
     # Tally
-    "Paid", "Tally", "Volumes",
+    "Tally",
     # Performance
     "Performance", "performance",
     # Events
-    "Event", "Filled", "Funded", "Liquidated", "Marked", "Opened", "Regraded", "Settled", "Valued",
+    "Event", "Filled",
     # Money
-    "SHARED_FUND", "Charge", "InsuranceFunds", "charge", "collateral_pool", "parent_of",
-    "withdrawals_blocked",
+    "SHARED_FUND", "InsuranceFunds", "parent_of",
     # Positions
-    "Holding", "Worth",
+    "Holding",
     # Ledger
     "AccountFigures", "Ledger", "figures",
     # Collateral
     "admits", "affords", "bankruptcy", "transfer",
     # Journal
     "rebuild",
-    # Text
-    "Fields",
     # Rows
     "asset_fields", "fill_fields", "order_fields", "position_fields", "subaccount_fields",
     "transfer_fields",
     # Account frames
-    "Changes", "account_frame", "snapshot", "update",
+    "Changes", "snapshot", "update",
     # Liquidation
     "Backstop", "deleveraging", "liquidation_order",
     # Settlement
     "Clearing", "House", "submit",
     # Latency
     "Latency",
-    # Queue position
-    "QueuePosition",
     # Optimism
     "Optimism",
     # Limits
