@@ -45,8 +45,8 @@ from dydx_paper import (
     InsuranceFunds,
     Ledger,
     Order,
+    Placement,
     Refused,
-    Result,
     Stamp,
     admits,
     affords,
@@ -507,7 +507,7 @@ class Accounts:
         self._report(tape, order, result)
         return result.error
 
-    def _report(self, tape: Tape, order: Order, result: Result) -> None:
+    def _report(self, tape: Tape, order: Order, result: Placement) -> None:
         # Makers are touched as they are booked; those that were driven off `removed` hears of.
         own = [reason for gone, reason in result.removed if gone is order]
         if result.error == _POST_ONLY:

@@ -25,7 +25,7 @@ from random import Random
 from typing import Final
 
 from dydx_conn import PerpetualMarket, Side, Subaccount
-from dydx_paper import Match, Order, OrderBook, Positions, Result
+from dydx_paper import Match, Order, OrderBook, Placement, Positions
 
 STEP_NS: Final = 100_000_000
 STEP_S: Final = STEP_NS / 1e9
@@ -491,7 +491,7 @@ class Market:
         self.trades, self.removed = [], []
         return happened
 
-    def execute(self, order: Order) -> Result:
+    def execute(self, order: Order) -> Placement:
         """Place an order, anybody's, and write its fills on the tape."""
         result = self.book.place(order)
         kind = "LIQUIDATED" if order.liquidation else "LIMIT"
