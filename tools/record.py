@@ -241,7 +241,8 @@ def verdict(capture: "Capture", job: Job) -> int:
     for error in capture.errors[:5]:
         print(f"record: {error}", file=sys.stderr)
     if not capture.received:
-        why = capture.refusals[-1] if capture.refusals else "it said nothing"
+        # The first says why: the last may be what we hung up on at the end.
+        why = capture.refusals[0] if capture.refusals else "it said nothing"
         print(f"record: expected messages from {job.venue.name}, but {why}", file=sys.stderr)
         return 2
     size = job.path.stat().st_size

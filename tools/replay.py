@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
-from dydx_conn import ConnError, Frame, Recording, find_recording
+from dydx_conn import CHANNELS, ConnError, Frame, Recording, find_recording
 from record import CannotRecordError, become_able, intercepting
 
 if TYPE_CHECKING:
@@ -229,18 +229,12 @@ def gate_of(text: str) -> Key | None:
 
 def key_of(channel: str, id: str) -> Key:
     """Name a subscription; some channels have one alone, whatever the message calls it."""
-    return channel, channel if channel in ("v4_markets", "v4_block_height") else id
+    row = CHANNELS.get(channel)
+    return channel, channel if row is not None and row.is_global else id
 
 
 # === Hearing ===
 # What a client says, judged by what was recorded; the words are the venue's.
-
-# fmt: off
-CHANNELS: Final = frozenset([
-    "v4_markets", "v4_orderbook", "v4_trades", "v4_candles", "v4_block_height",
-    "v4_subaccounts", "v4_parent_subaccounts",
-])
-# fmt: on
 
 
 class Hearing:

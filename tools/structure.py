@@ -1,10 +1,13 @@
-"""Hold what no import linter sees: the order inside a layer's file.
+"""Hold what no import linter sees: the order inside a layer's file, and circles between files.
 
     uv run --all-packages --group dev tools/structure.py        a line for each violation
 
 Of a layer's one file: a section uses only what stands above it or in itself; `__all__` lists what
-the file defines; nothing is imported by star. Of the workspace: only dydx_conn defines, and only
-bot names, what holds a key or sends an order.
+the file defines; nothing is imported by star. The built-in `sum`, which rounds floats otherwise
+from Python 3.12 on, adds integers and says so on its line, `# integers`, or is begun with what is
+exact, such as `Decimal(0)`: floats are added by `math.fsum`. Of the workspace: only dydx_conn
+defines, and only bot names, what holds a key or sends an order; no files of bot or of the
+stand-in venue import one another in a circle.
 
 Exit code 1 if anything was found, else 0.
 """
@@ -27,7 +30,7 @@ Definitions = Mapping[str, ast.stmt]
 def main() -> int:
     """Print every violation; return the exit code."""
     found = list(violations(ROOT))
-    print("\n".join(found) or "every section looks up")
+    print("\n".join(found) or "every section looks up, and no files form a circle")
     return 1 if found else 0
 
 
@@ -36,11 +39,15 @@ def violations(root: Path) -> Iterator[str]:
     layers = {path.parent.name: path for path in sorted(root.glob("packages/*/src/*/__init__.py"))}
     for name, path in layers.items():
         text = path.read_text()
-        for problem in [*looks_down(text), *publishes(text)]:
+        for problem in [*looks_down(text), *publishes(text), *sums(text)]:
             yield f"{path.relative_to(root)}:{problem}"
         if name != "dydx_conn":
             for problem in names_edges(text):
                 yield f"{path.relative_to(root)}:{problem}"
+    for directory in ("apps/bot/src/bot", "tools/venue"):
+        files = {path.stem: path.read_text() for path in (root / directory).glob("*.py")}
+        for circle in circles({name: imports(text, files) for name, text in files.items()}):
+            yield f"{directory}: expected no circle of imports, got {' -> '.join(circle)}"
 
 
 # === A layer's file ===
@@ -113,6 +120,23 @@ def publishes(text: str) -> Iterator[str]:
         yield f"1: expected each name once in __all__, got {name} twice"
 
 
+def sums(text: str) -> Iterator[str]:
+    """Yield each use of the built-in `sum` that does not say that it adds no floats."""
+    lines, tree = text.split("\n"), ast.parse(text)
+    # What is begun with a Decimal, a Fraction or a Counter is of that kind.
+    begun = {
+        id(node.func)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and len(node.args) == 2
+        if not isinstance(node.args[1], ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Name) or node.id != "sum" or id(node) in begun:
+            continue
+        if "# integers" not in lines[node.lineno - 1]:
+            yield f"{node.lineno}: expected math.fsum, or a sum marked `# integers`, got sum"
+
+
 def names_edges(text: str) -> Iterator[str]:
     """Yield each place that names what can hold a key or send an order."""
     for node in ast.walk(ast.parse(text)):
@@ -122,6 +146,37 @@ def names_edges(text: str) -> Iterator[str]:
                     yield f"{node.lineno}: only bot may name {name}"
             case _:
                 pass
+
+
+# === Circles ===
+
+
+def imports(text: str, names: Mapping[str, str]) -> set[str]:
+    """Return which files of one directory a file imports, at any depth of its code."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.rpartition(".")[2] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").rpartition(".")[2])
+            found |= {alias.name for alias in node.names}
+    return found & names.keys()
+
+
+def circles(edges: Mapping[str, set[str]]) -> Iterator[tuple[str, ...]]:
+    """Yield each circle of imports once, from its first name in the alphabet."""
+    seen: set[tuple[str, ...]] = set()
+
+    def walk(path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        for name in sorted(edges[path[-1]]):
+            if name == path[0] and path[0] == min(path) and path not in seen:
+                seen.add(path)
+                yield (*path, name)
+            elif name not in path:
+                yield from walk((*path, name))
+
+    for name in sorted(edges):
+        yield from walk((name,))
 
 
 if __name__ == "__main__":

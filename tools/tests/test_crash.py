@@ -17,7 +17,7 @@ def test_a_seed_always_draws_the_same_path() -> None:
 
 def test_every_account_opens_what_its_path_says() -> None:
     """Markets of all prices have grids on which the positions fit."""
-    for seed in range(1, 41):
+    for seed in range(1, 21):
         path = path_of(seed)
         outcome = lead(without_events(path), guard=False)
 
@@ -50,11 +50,11 @@ def test_a_path_that_failed_once_does_not_fail_again(seed: int) -> None:
 
 def test_no_guarded_account_is_liquidated_where_there_was_an_exit() -> None:
     """A small part of the proof; tools/crash.py runs all of it."""
-    runs = [both(seed) for seed in range(1, 61)]
+    runs = [both(seed) for seed in range(1, 31)]
 
     assert [run.seed for run in runs if run.guarded.failed] == []
     saved = [r for r in runs if r.unguarded.liquidations and not r.guarded.liquidations]
-    assert len(saved) > 20
+    assert len(saved) > 10
 
 
 def test_an_outcome_fails_only_with_an_exit_of_two_seconds() -> None:

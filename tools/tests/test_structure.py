@@ -65,6 +65,16 @@ def test_what_a_layer_publishes_is_its_own(line: str, problem: str) -> None:
     assert [problem] == [*structure.publishes(text)]
 
 
+def test_a_sum_says_that_it_adds_no_floats() -> None:
+    """Called or handed on; floats are added by `math.fsum`, the same on each Python."""
+    right = ["sum(ints)  # integers", "math.fsum(floats)", "sum(sizes, Decimal(0))"]
+    wrong = ["sum(floats)", "sum(floats, 0.0)", "map(sum, rows)"]
+
+    found = structure.sums("\n".join([*right, *wrong]))
+
+    assert [int(problem.partition(":")[0]) for problem in found] == [4, 5, 6]
+
+
 @pytest.mark.parametrize(
     "text", ["from dydx_conn import Trader", "import dydx_conn\n\nx = dydx_conn.Keys", "Keys = 1"]
 )
@@ -73,6 +83,22 @@ def test_who_names_what_can_send_is_found(text: str) -> None:
     [problem] = structure.names_edges(text)
 
     assert "only bot may name" in problem
+
+
+def test_a_circle_of_imports_is_told_once_from_its_first_name() -> None:
+    """At whatever depth of a file, by whatever form; what is not of the folder is none of it."""
+    texts = {
+        "a": "from bot.b import first",
+        "b": "def late():\n    from bot import c",
+        "c": "import os, bot.a",
+        "d": "from a import second",
+    }
+
+    edges = {name: structure.imports(text, texts) for name, text in texts.items()}
+
+    assert edges == {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}
+    assert [*structure.circles(edges)] == [("a", "b", "c", "a")]
+    assert [*structure.circles({**edges, "c": set()})] == []
 
 
 def test_a_workspace_is_read_layer_by_layer(tmp_path: Path) -> None:

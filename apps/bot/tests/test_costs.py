@@ -1,7 +1,6 @@
 """What an order may cost is said before it is sent, and is not exceeded."""
 
 from collections import defaultdict
-from decimal import Decimal
 
 from bot.composition import Bot, Options
 from bot.costs import cost_words, worst_case
@@ -29,7 +28,7 @@ def test_no_order_of_a_run_cost_more_than_was_said() -> None:
     for entry in bot.journal.of_kind("fill"):
         order = bot.journal.find(entry.parent)
         assert order is not None
-        paid[order.parent].append(int(Decimal(entry.value.fee) * 10**6))
+        paid[order.parent].append(entry.value.fee)
 
     filled = {id_: sum(fees) <= said[id_].fee + len(fees) - 1 for id_, fees in paid.items() if id_}
     assert len(filled) > 10

@@ -17,7 +17,15 @@ import bot.handle
 import pytest
 from bot.__main__ import main
 from bot.composition import Bot, Options
-from bot.handle import ask, chosen, directories, lines, running, status_of, within_reach
+from bot.handle import (
+    chosen,
+    directories,
+    lines,
+    request,
+    running,
+    status_of,
+    within_reach,
+)
 from bot.report import away
 from dydx_conn import ConnError, Inbox, replay
 
@@ -53,7 +61,7 @@ def test_who_asks_puts_an_act_in_and_does_nothing_else(what: str) -> None:
     """It waits its turn among the frames."""
     inbox = Inbox()
     with going(inbox) as path:
-        told = ask(path, what, "a headline")
+        told = request(path, what, "a headline")
 
     act = inbox.take(1, 0.0)
     assert told == {"taken": what}
@@ -70,7 +78,7 @@ def test_the_status_is_told_on_the_runs_own_thread() -> None:
         return {"state": "as it is"}
 
     with going(status=status) as path:
-        assert ask(path, "status") == {"status": {"state": "as it is"}}
+        assert request(path, "status") == {"status": {"state": "as it is"}}
 
     assert threads == ["the run"]
 
@@ -81,7 +89,7 @@ def test_a_run_that_takes_no_frames_is_said_to(monkeypatch: pytest.MonkeyPatch) 
     refused = pytest.raises(ConnError, match=r"expected an answer within 0\.05 s")
 
     with within_reach(Inbox(), lambda: STATUS), refused:
-        ask(chosen(None), "status")
+        request(chosen(None), "status")
 
 
 def test_a_status_that_fails_does_not_stop_the_run() -> None:
@@ -96,8 +104,8 @@ def test_a_status_that_fails_does_not_stop_the_run() -> None:
 
     with going(status=status) as path:
         with pytest.raises(ConnError, match="ZeroDivisionError: a bug"):
-            ask(path, "status")
-        assert ask(path, "status") == {"status": STATUS}
+            request(path, "status")
+        assert request(path, "status") == {"status": STATUS}
 
 
 @pytest.mark.parametrize("said", [b"dance\n", b'{"what":"buy"}\n', b"", b"x" * 10_000 + b"\n"])
@@ -109,7 +117,7 @@ def test_what_is_no_question_is_refused(said: bytes) -> None:
             caller.sendall(said)
             caller.shutdown(socket.SHUT_WR)
             told = caller.recv(4096)
-        assert ask(path, "status") == {"status": STATUS}
+        assert request(path, "status") == {"status": STATUS}
 
     assert b"expected status, halt or resume, got" in told
 
@@ -119,7 +127,7 @@ def test_a_caller_that_hangs_up_is_forgotten() -> None:
     with going() as path:
         with socket.socket(socket.AF_UNIX) as caller:
             caller.connect(str(path))
-        assert ask(path, "status") == {"status": STATUS}
+        assert request(path, "status") == {"status": STATUS}
 
 
 # === Who may, and where ===
@@ -149,13 +157,16 @@ def test_without_a_runtime_directory_it_is_in_the_state_directory(
 
 
 def test_a_runtime_directory_that_is_not_ours_is_passed_over() -> None:
-    """What others could write to is no place for it."""
+    """What others could write to is no place for it, and no run that is found there is ours."""
     shared = Path(os.environ["XDG_RUNTIME_DIR"]) / "dydx-bot"
     shared.mkdir()
     shared.chmod(0o777)
 
-    with going() as path:
+    with going() as path, socket.socket(socket.AF_UNIX) as planted:
+        planted.bind(str(shared / "1.sock"))
+        planted.listen()
         assert path.parent.name == "run"
+        assert list(running()) == [os.getpid()]
 
 
 def test_a_run_that_cannot_be_reached_goes_on_with_a_warning(

@@ -1,6 +1,5 @@
 """What frames say of accounts: the same facts, however, whenever and by whom they are reported."""
 
-import json
 from collections.abc import Iterable
 from decimal import Decimal
 from random import Random
@@ -9,19 +8,20 @@ from typing import Any
 import msgspec
 import pytest
 from dydx_conn import (
+    MARBLE_CASES,
     Accounts,
     AccountUpdate,
     Frame,
     Profit,
     Subaccount,
+    WireWriter,
     account_updates,
     collect,
-    ws_frame,
+    play,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reactivex import from_iterable, of
-from reactivex.testing import ReactiveTest, TestScheduler
 
 US = Subaccount("dydx1a", 3)
 PATH = "/v4/addresses/dydx1a/subaccountNumber/3"
@@ -38,20 +38,17 @@ def says(
     **more: Any,
 ) -> Frame:
     """Make a message of our channel, or of another."""
-    message = {"type": type, "channel": channel, "id": str(US), "contents": contents, **more}
-    return ws_frame(0, 0, 0, "c1", json.dumps(message))
+    return WireWriter().message(type, channel, contents, str(US), **more)
 
 
 def block(height: int) -> Frame:
     """Report a block."""
-    time = {"blockHeight": str(height), "time": "2026-01-01T00:00:00.000Z"}
-    return says(time, channel="v4_block_height")
+    return WireWriter().block(height)
 
 
 def answers(path: str, body: Any, status: str = "200") -> Frame:
     """Answer a question over REST."""
-    text = body if isinstance(body, str) else json.dumps(body)
-    return Frame(0, 0, 0, "rest", "http", text, status, path)
+    return WireWriter().answer(path, body, status)
 
 
 def usdc(balance: float | Decimal) -> dict[str, str]:
@@ -325,6 +322,24 @@ def test_fills_that_do_not_add_up_are_a_doubt_once_their_block_is_over() -> None
     assert (whole.doubt, whole.profit.complete) == ("", False)
 
 
+def test_a_doubt_ends_where_the_next_block_bears_out_what_was_reported() -> None:
+    """What was missed stays missed: profit is not complete."""
+    odd = says({
+        "fills": [fill("f1", "BUY", "1")], "perpetualPositions": [position("A-USD", "3")],
+        "assetPositions": [usdc(900)], "blockHeight": "12",
+    })  # fmt: skip
+    even = says({
+        "fills": [fill("f2", "SELL", "1")], "perpetualPositions": [position("A-USD", "2")],
+        "assetPositions": [usdc(1000)], "blockHeight": "20",
+    })  # fmt: skip
+
+    updates = folded(snapshot(9), odd, block(14), even, block(22))
+
+    assert [bool(update.doubt) for update in updates] == [False, False, True, True, False]
+    assert held(updates) == {"A-USD": Decimal(2)}
+    assert not updates[-1].profit.complete
+
+
 def test_fills_without_their_position_are_a_doubt_once_their_block_is_over() -> None:
     """REST may be ahead of the socket: until then that is no contradiction."""
     ahead = answers(FILLS, {"fills": [fill("f1", "BUY", "1", createdAtHeight="12")]})
@@ -564,7 +579,7 @@ class Venue:
         return [polled(self.height, self.balance, *held), answers(FILLS, {"fills": rows})]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.randoms(use_true_random=False), st.integers(1, 12))
 def test_the_same_facts_make_the_same_account(chance: Random, blocks: int) -> None:
     """Shuffled, split, doubled, by socket and by REST: to the quantum, and with no doubt left."""
@@ -617,31 +632,21 @@ def test_facts_older_than_what_is_remembered_change_no_position() -> None:
 # === The operator ===
 
 
-def marbles(messages: list[Any]) -> list[Any]:
-    """Run a hot source through the operator."""
-    scheduler = TestScheduler()
-    hot = scheduler.create_hot_observable(messages)
-    return scheduler.start(lambda: hot.pipe(account_updates())).messages
+@pytest.mark.parametrize("case", MARBLE_CASES)
+def test_updates_are_as_drawn(case: str) -> None:
+    """A snapshot, a fill, the same fill again, which is none, and the loss of the channel."""
+    fills = [fill("f1", "BUY", "1", createdAtHeight="10")]
+    frames = {
+        "s": snapshot(9), "f": says({"fills": fills, "blockHeight": "10"}),
+        "c": WireWriter().event("close"),
+    }  # fmt: skip
 
+    def letter(update: AccountUpdate) -> str:
+        return "D" if update.doubt else "F" if update.fills else "u"
 
-def test_updates_complete_with_their_source() -> None:
-    """As frames bring them, then the end."""
-    messages = [ReactiveTest.on_next(210, snapshot(9)), ReactiveTest.on_completed(220)]
+    came, drawn = play(account_updates, account_updates(), frames, letter, case)
 
-    assert [(m.time, m.value.kind) for m in marbles(messages)] == [(210, "N"), (220, "C")]
-
-
-def test_updates_of_nothing_are_none() -> None:
-    """A source that never speaks, and one that only ends."""
-    assert marbles([]) == []
-    assert [m.value.kind for m in marbles([ReactiveTest.on_completed(220)])] == ["C"]
-
-
-def test_updates_hand_an_error_on() -> None:
-    """As the source raised it."""
-    messages = [ReactiveTest.on_error(210, ValueError("gone"))]
-
-    assert [m.value.kind for m in marbles(messages)] == ["E"]
+    assert came == drawn
 
 
 def test_two_subscribers_share_no_state() -> None:

@@ -1,63 +1,45 @@
-"""How links stand, and what accounts have: pure folds over frames, live or replayed."""
+"""How links stand: a pure fold over frames, live or replayed."""
 
 import json
 from typing import Any
 
 import dydx_conn
+import pytest
 from dydx_conn import (
+    MARBLE_CASES,
     STATES,
+    ConnectionState,
     Frame,
+    WireWriter,
     collect,
     connection_states,
+    play,
     replay,
     ws_frame,
 )
 from hypothesis import given
 from hypothesis import strategies as st
 from reactivex import from_iterable
-from reactivex.testing import ReactiveTest, TestScheduler
 
 SECOND = 1_000_000_000
-NOW = 1_767_225_600 * SECOND  # 2026-01-01T00:00:00Z
 
 
-class Wire:
-    """Frames of one link, numbered and stamped; `mono` is moved by the test."""
-
-    def __init__(self, link: str = "c1") -> None:
-        self.link = link
-        self.seq = self.number = 0
-        self.mono = SECOND
-
-    def frame(self, kind: str, **fields: Any) -> Frame:
-        """Make a frame of the wire, or of what happened to it."""
-        self.seq += 1
-        fields = {"link": self.link, **fields}
-        return Frame(seq=self.seq, at=NOW + self.mono, mono=self.mono, kind=kind, **fields)
+class Wire(WireWriter):
+    """One link: what is asked on it, and what it says."""
 
     def ask(self, channel: str = "v4_trades", id_: str = "A-USD") -> Frame:
         """Make a request."""
         text = json.dumps({"type": "subscribe", "channel": channel, "id": id_})
-        return self.frame("sent", text=text)
+        return self.event("sent", text)
 
     def say(self, type_: str, channel: str = "v4_trades", id_: str = "A-USD", **more: Any) -> Frame:
         """Make a message."""
-        self.seq += 1
-        self.number += 1
-        head = {"type": type_, "message_id": self.number, "channel": channel, "id": id_, **more}
-        return ws_frame(self.seq, NOW + self.mono, self.mono, self.link, json.dumps(head))
-
-    def block(self, height: int, behind_s: int = 0, type_: str = "channel_data") -> Frame:
-        """Make a block, as old as that."""
-        minute, second = divmod(self.mono // SECOND - behind_s, 60)
-        time = f"2026-01-01T00:{minute:02}:{second:02}.000Z"
-        contents = {"blockHeight": str(height), "time": time}
-        return self.say(type_, "v4_block_height", "v4_block_height", contents=contents)
+        return self.message(type_, channel, id=id_, **more)
 
     def tick(self, after_s: float = 1.0) -> Frame:
         """Let time pass."""
-        self.mono += int(after_s * SECOND)
-        return self.frame("tick", link="clock")
+        self.wait(after_s)
+        return self.event("tick", link="clock")
 
 
 def transitions(*frames: Frame, end: bool = False) -> list[tuple[str, str, str, str]]:
@@ -69,7 +51,7 @@ def transitions(*frames: Frame, end: bool = False) -> list[tuple[str, str, str, 
 
 def opened(wire: Wire) -> list[Frame]:
     """Attempt, open, ask and be answered."""
-    frames = [wire.frame("tick"), wire.frame("open"), wire.ask()]
+    frames = [wire.event("tick"), wire.event("open"), wire.ask()]
     return [*frames, wire.say("connected"), wire.say("subscribed")]
 
 
@@ -91,7 +73,7 @@ def test_a_link_connects_subscribes_and_lives() -> None:
 def test_what_is_refused_is_answered_too() -> None:
     """By name, or, as the venue refuses some, in words alone."""
     wire = Wire()
-    asked = [wire.frame("open"), wire.ask(id_="A-USD"), wire.ask(id_="B-USD"), wire.ask(id_="C")]
+    asked = [wire.event("open"), wire.ask(id_="A-USD"), wire.ask(id_="B-USD"), wire.ask(id_="C")]
     limit = wire.say("error", "", "", message="Per-connection subscription limit reached")
     answers = [wire.say("error", id_="B-USD"), wire.say("subscribed", id_="A-USD")]
 
@@ -102,7 +84,7 @@ def test_what_is_refused_is_answered_too() -> None:
 def test_an_act_changes_no_link() -> None:
     """Whoever acted, even one who bears a link's name, is no link."""
     wire = Wire()
-    acts = [wire.frame("act", type="halt"), wire.frame("act", link="key", type="resume")]
+    acts = [wire.event("act", type="halt"), wire.event("act", link="key", type="resume")]
 
     assert transitions(*opened(wire), *acts) == transitions(*opened(Wire()))
 
@@ -110,7 +92,7 @@ def test_an_act_changes_no_link() -> None:
 def test_a_loss_is_told_with_its_code_and_reason() -> None:
     """Then the link backs off, tries again, and lives again."""
     wire = Wire()
-    lost = wire.frame("close", type="1012", text="restart")
+    lost = wire.event("close", type="1012", text="restart")
 
     made = [x for x in transitions(*opened(wire), lost, *opened(wire)) if x[0]]
 
@@ -125,8 +107,8 @@ def test_five_attempts_in_vain_are_polling_until_it_lives() -> None:
     wire = Wire()
     frames = []
     for attempt in range(6):
-        frames += opened(wire) if attempt % 2 else [wire.frame("tick")]
-        frames += [wire.frame("close", type="0", text="refused")]
+        frames += opened(wire) if attempt % 2 else [wire.event("tick")]
+        frames += [wire.event("close", type="0", text="refused")]
 
     made = [x for x in transitions(*frames, *opened(wire)) if not x[0]]
 
@@ -142,8 +124,8 @@ def test_a_connection_that_lasted_was_no_failed_attempt() -> None:
     frames = []
     for _ in range(9):
         frames += opened(wire)
-        wire.mono += 6 * SECOND
-        frames += [wire.frame("close")]
+        wire.wait(6)
+        frames += [wire.event("close")]
 
     assert "polling" not in [x[2] for x in transitions(*frames)]
 
@@ -166,13 +148,13 @@ def test_an_attempt_that_hangs_is_stale() -> None:
     """It neither opens nor fails."""
     wire = Wire()
 
-    assert transitions(wire.frame("tick"), wire.tick(31.0))[0][2] == "stale"
+    assert transitions(wire.event("tick"), wire.tick(31.0))[0][2] == "stale"
 
 
 def test_a_gap_is_mended_by_what_is_asked_anew() -> None:
     """Until then the link subscribes."""
     wire = Wire()
-    frames = [*opened(wire), wire.frame("gap", text="2 messages lost"), wire.say("channel_data")]
+    frames = [*opened(wire), wire.event("gap", text="2 messages lost"), wire.say("channel_data")]
 
     made = transitions(*frames, wire.ask(), wire.say("unsubscribed"), wire.say("subscribed"))
 
@@ -185,7 +167,7 @@ def test_a_gap_is_mended_by_what_is_asked_anew() -> None:
 def test_all_together_are_what_the_worst_is() -> None:
     """One link's trouble is everyone's; its mending too."""
     one, two = Wire("c1"), Wire("c2")
-    frames = [*opened(one), *opened(two), two.frame("close", text="gone"), one.frame("close")]
+    frames = [*opened(one), *opened(two), two.event("close", text="gone"), one.event("close")]
 
     together = [(x[2], x[3]) for x in transitions(*frames) if not x[0]]
 
@@ -214,7 +196,7 @@ def test_the_end_of_the_frames_closes_every_link() -> None:
 def test_blocks_that_stop_are_a_state() -> None:
     """Ten seconds without a new one; the same again is none."""
     wire = Wire()
-    frames = [wire.block(7, type_="subscribed"), wire.tick(9.0), wire.block(7), wire.tick(2.0)]
+    frames = [wire.block(7, snapshot=True), wire.tick(9.0), wire.block(7), wire.tick(2.0)]
 
     made = transitions(*frames, wire.block(8))
 
@@ -228,30 +210,25 @@ def test_blocks_that_stop_are_a_state() -> None:
 def test_blocks_behind_the_clock_are_a_state() -> None:
     """The indexer lags; or lives in another year, as a stand-in may."""
     wire = Wire()
-    wire.mono = 100 * SECOND
+    blocks = [wire.block(7), wire.block(8, "2025-12-31T23:59:29.000Z"), wire.block(9)]
 
-    made = [x for x in transitions(wire.block(7), wire.block(8, 31), wire.block(9)) if x[0]]
+    made = [x for x in transitions(*blocks) if x[0]]
 
     assert [x[2:] for x in made if x[0] == "chain"] == [
         ("live", "block 7"),
         ("stale", "block 8 is 31 s behind the clock"),
         ("live", "block 9"),
     ]
-    wire.mono = 3 * 86_400 * SECOND
-    elsewhen = wire.say(
-        "channel_data", "v4_block_height", "",
-        contents={"blockHeight": "1", "time": "2026-01-01T00:00:00Z"},
-    )  # fmt: skip
-    assert transitions(elsewhen)[-1][2:] == ("live", "all links are")
+    wire.wait(3 * 86_400)
+    assert transitions(wire.block(1, "2026-01-01T00:00:00Z"))[-1][2:] == ("live", "all links are")
 
 
 def test_blocks_are_told_by_answers_too() -> None:
     """While REST is polled; what is no block is none."""
     wire = Wire()
-    height = '{"height":"5","time":"2026-01-01T00:00:01.000Z"}'
-    good = wire.frame("http", link="rest", channel="/v4/height", type="200", text=height)
-    bad = wire.frame("http", link="rest", channel="/v4/height", type="200", text="<html>")
-    other = wire.frame("http", link="rest", channel="/v4/orders", type="200", text="[]")
+    good = wire.answer("/v4/height", {"height": "5", "time": "2026-01-01T00:00:01.000Z"})
+    bad = wire.answer("/v4/height", "<html>")
+    other = wire.answer("/v4/orders", [])
     odd = wire.say("channel_data", "v4_block_height", contents={"blockHeight": "x", "time": "y"})
 
     assert transitions(bad, other) == []
@@ -321,52 +298,27 @@ def test_a_recording_tells_how_its_links_stood() -> None:
 
 # === Streams ===
 
-FROM = 200
 
-
-def marbles(source: list[Any]) -> list[Any]:
-    """Fold a hot stream under virtual time; return what came out, and when."""
-    scheduler = TestScheduler()
-    hot = scheduler.create_hot_observable(source)
-    results: Any = scheduler.start(lambda: hot.pipe(connection_states()))
-    return [
-        (m.time, m.value.value.state if m.value.kind == "N" else m.value.kind)
-        for m in results.messages
-    ]
-
-
-def test_states_complete_with_their_source() -> None:
-    """Closed first."""
-    frame = Wire().frame("open")
-
-    assert marbles([ReactiveTest.on_next(210, frame), ReactiveTest.on_completed(220)]) == [
-        (210, "subscribing"), (210, "subscribing"), (220, "closed"), (220, "closed"), (220, "C"),
-    ]  # fmt: skip
-
-
-def test_states_of_nothing_are_none() -> None:
-    """A source that never speaks, and one that only ends."""
-    assert marbles([]) == []
-    assert marbles([ReactiveTest.on_completed(220)]) == [(220, "C")]
-
-
-def test_states_hand_on_an_error() -> None:
-    """It is not theirs to judge, and closes nothing."""
-    error = ValueError("no")
-    scheduler = TestScheduler()
-    hot = scheduler.create_hot_observable([ReactiveTest.on_error(210, error)])
-
-    results = scheduler.start(lambda: hot.pipe(connection_states()))
-
-    assert results.messages == [ReactiveTest.on_error(210, error)]
-
-
-def test_states_after_the_end_are_not_told() -> None:
-    """Late frames change nothing; two subscribers share no state."""
+@pytest.mark.parametrize("case", MARBLE_CASES)
+def test_states_are_as_drawn(case: str) -> None:
+    """Of the link, and of all in capitals; an error closes nothing, it is not theirs to judge."""
     wire = Wire()
-    late = [ReactiveTest.on_next(1200, wire.frame("open"))]
-    source = from_iterable(opened(wire))
-    states = source.pipe(connection_states())
+    frames = {
+        "o": wire.event("open"), "m": wire.say("subscribed"), "t": wire.tick(31.0),
+        "c": wire.event("close"),
+    }  # fmt: skip
 
-    assert marbles(late) == []
+    def letter(turn: ConnectionState) -> str:
+        first = "t" if turn.state == "stale" else turn.state[0]
+        return first if turn.link else first.upper()
+
+    came, drawn = play(connection_states, connection_states(), frames, letter, case)
+
+    assert came == drawn
+
+
+def test_two_subscribers_of_states_share_none() -> None:
+    """Each folds its own, from the first frame on."""
+    states = from_iterable(opened(Wire())).pipe(connection_states())
+
     assert collect(states) == collect(states)

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 
 import pytest
-from dydx_conn import Continuity, Frame, ws_frame
+from dydx_conn import Continuity, Frame, WireWriter
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -17,10 +17,14 @@ def sent(type_: str, channel: str = "v4_trades", id_: str = "A-USD", mono: int =
     return Frame(1, 0, mono, "c1", "sent", text)
 
 
-def came(number: int, type_: str = "channel_data", id_: str = "A-USD", **more: object) -> Frame:
+def came(
+    number: int, type_: str = "channel_data", id_: str = "A-USD", channel: str = "v4_trades",
+    **more: object,
+) -> Frame:  # fmt: skip
     """Make a message as it comes in."""
-    head = {"type": type_, "message_id": number, "channel": "v4_trades", "id": id_, **more}
-    return ws_frame(1, 0, 0, "c1", json.dumps({k: v for k, v in head.items() if v is not None}))
+    wire = WireWriter()
+    wire.ids["c1"] = number - (type_ not in ("error", "pong"))
+    return wire.message(type_, channel, id=id_, **more)
 
 
 def verdicts(ids: Continuity, *frames: Frame) -> list[str]:
@@ -119,7 +123,7 @@ def test_an_error_that_names_nothing_is_known_by_its_words(words: str) -> None:
     ids = connected()
     ids.ask(sent("subscribe"))
     ids.ask(sent("subscribe", id_="B-USD"))
-    refusal = came(2, "error", id_="", channel=None, message=words)
+    refusal = came(2, "error", id_="", channel="", message=words)
 
     assert verdicts(ids, refusal, came(3), came(1, "subscribed"), came(4)) == [""] * 4
     assert set(ids.owed) <= {("v4_trades", "B-USD")}
@@ -140,7 +144,7 @@ def test_an_error_about_nothing_repeats_an_id_and_proves_nothing() -> None:
     """Nor does a pong; anything else that repeats one is a duplicate."""
     ids = connected()
     ids.ask(sent("subscribe"))
-    noise = came(2, "error", id_="", channel=None, message="Invalid message: could not parse")
+    noise = came(2, "error", id_="", channel="", message="Invalid message: could not parse")
 
     assert verdicts(ids, came(1), noise, came(2, "subscribed"), noise) == [""] * 4
     assert verdicts(ids, came(2, "pong"), came(2)) == ["", "duplicate"]
@@ -238,7 +242,7 @@ class Server:
                 self.fetching.append((self.number, id_))
             else:
                 words = f"Invalid subscription id for channel: (v4_trades-{id_})"
-                self.say("error", id_="", channel=None, message=words)
+                self.say("error", id_="", channel="", message=words)
         elif what == "snapshot" and self.fetching:
             number, id_ = self.fetching.pop(pick % len(self.fetching))
             self.frames.append((came(number, "subscribed", id_=id_), True))
@@ -247,7 +251,7 @@ class Server:
             number = number if self.own else self.number
             self.frames.append((came(number, "error", id_=id_, message="could not fetch"), True))
         elif what == "noise":
-            noise = {"message": "Invalid message: type is required", "channel": None}
+            noise = {"message": "Invalid message: type is required", "channel": ""}
             self.frames.append((came(self.number, "error", id_="", **noise), False))
         elif what in ("channel_data", "unsubscribed"):
             self.number += 1

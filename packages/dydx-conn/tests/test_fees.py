@@ -19,7 +19,6 @@ from dydx_conn import (
     fee_tier,
     staking_discount_ppm,
     stateful_order_limit,
-    transaction_fee,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -198,29 +197,7 @@ def test_equity_tiers_only_rise() -> None:
     assert sorted(limit for _, limit in EQUITY_TIERS) == [limit for _, limit in EQUITY_TIERS]
 
 
-# === Gas ===
-
-
-def test_orders_pay_no_gas() -> None:
-    """Whatever their kind: they say how much gas they may use, and pay nothing for it."""
-    paid = transaction_fee(NETWORKS["mainnet"])
-
-    assert (paid.gas, paid.amount, paid.denom) == (1_000_000, 0, "")
-
-
-@pytest.mark.parametrize(
-    ("simulated", "gas", "amount"), [(100_000, 180_000, 4_500), (1, 1, 1), (0, 0, 0)]
-)
-def test_other_transactions_pay_for_gas_with_a_margin(
-    simulated: int, gas: int, amount: int
-) -> None:
-    """1.8 times what was simulated, at 0.025 micro-USDC a unit, rounded up."""
-    network = NETWORKS["testnet"]
-
-    paid = transaction_fee(network, simulated)
-
-    assert (paid.gas, paid.amount) == (gas, amount)
-    assert paid.denom == network.usdc_denom
+# === Coins ===
 
 
 def test_networks_name_the_coins_that_they_take() -> None:

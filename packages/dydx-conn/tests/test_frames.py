@@ -26,8 +26,10 @@ from dydx_conn import (
     TimeFields,
     TradesContents,
     WireError,
+    WireWriter,
     contents,
     key_of,
+    market_fields,
     rest_contents,
     ws_frame,
 )
@@ -57,26 +59,10 @@ CANDLE = {
     "startingOpenInterest": "812.5",
     "orderbookMidPriceOpen": None,
 }
-MARKET = {
-    "clobPairId": "0",
-    "ticker": "BTC-USD",
-    "status": "ACTIVE",
-    "oraclePrice": "63132.81",
-    "priceChange24H": "-120.5",
-    "volume24H": "1203945.25",
-    "trades24H": 4711,
-    "nextFundingRate": "0.0000125",
-    "defaultFundingRate1H": "0",
-    "initialMarginFraction": "0.02",
-    "maintenanceMarginFraction": "0.012",
-    "openInterest": "812.5",
-    "atomicResolution": -10,
-    "quantumConversionExponent": -9,
-    "tickSize": "1",
-    "stepSize": "0.0001",
-    "stepBaseQuantums": 1000000,
-    "subticksPerTick": 100000,
-}
+MARKET = market_fields(
+    "BTC-USD", price="63132.81", priceChange24H="-120.5", volume24H="1203945.25", trades24H=4711,
+    initialMarginFraction="0.02", maintenanceMarginFraction="0.012", openInterest="812.5",
+)  # fmt: skip
 POSITION = {
     "address": "dydx1owner",
     "subaccountNumber": 0,
@@ -130,8 +116,8 @@ SUBACCOUNT = {
 
 def message(type_: str, channel: str, what: Any, **more: Any) -> str:
     """Write a message as the indexer's socket does."""
-    head = {"type": type_, "connection_id": "a", "message_id": 3, "channel": channel}
-    return json.dumps({**head, "version": "1.0.0", "contents": what, **more})
+    body = msgspec.Raw(b"null") if what is None else what
+    return WireWriter().message(type_, channel, body, **more).text
 
 
 def decoded(text: str) -> list[Any]:
@@ -150,7 +136,7 @@ def test_a_message_keeps_its_words_and_shows_its_head() -> None:
 
     assert (frame.seq, frame.at, frame.mono, frame.link) == (7, 8, 9, "c1")
     assert (frame.kind, frame.type, frame.channel) == ("ws", "channel_data", "v4_trades")
-    assert (frame.id, frame.message_id, frame.fault) == ("BTC-USD", 3, "")
+    assert (frame.id, frame.message_id, frame.fault) == ("BTC-USD", 1, "")
     assert frame.text == text
 
 

@@ -18,12 +18,12 @@ from dydx_conn import (
     RecordingWriter,
     Status,
     Subaccount,
+    WireWriter,
     account_updates,
     collect,
     limit,
     order_id,
     replay,
-    ws_frame,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,8 +76,7 @@ def told(
     contents: dict[str, Any], *, type: str = "channel_data", channel: str = "v4_subaccounts"
 ) -> Frame:
     """Tell of the account, or of whatever the channel is."""
-    message = {"type": type, "channel": channel, "id": str(US), "contents": contents}
-    return ws_frame(0, 0, 0, "c1", json.dumps(message))
+    return WireWriter().message(type, channel, contents, str(US))
 
 
 def row(status: str, **fields: Any) -> Frame:
@@ -93,13 +92,12 @@ def fill(size: str, id: str = "f1") -> Frame:
 
 def block(height: int, time: str = "2026-01-05T14:00:00Z") -> Frame:
     """Tell of a block."""
-    contents = {"blockHeight": str(height), "time": time}
-    return told(contents, channel="v4_block_height")
+    return WireWriter().block(height, time)
 
 
 def rest(path: str, body: Any) -> Frame:
     """Answer over HTTP."""
-    return Frame(0, 0, 0, "rest", "http", json.dumps(body), "200", path)
+    return WireWriter().answer(path, body)
 
 
 def orders(frames: Observable[Frame]) -> list[OrderState]:

@@ -12,7 +12,6 @@ from dydx_conn import (
     TWAP,
     BatchCancel,
     CancelRequest,
-    ConnError,
     Fees,
     GridError,
     OrderDenied,
@@ -27,7 +26,6 @@ from dydx_conn import (
     cancel,
     cancel_all,
     cancel_message,
-    child,
     client_ids,
     estimate,
     limit,
@@ -218,23 +216,6 @@ def test_a_reduce_only_market_order_is_taken() -> None:
     """Reduce-only goes with immediate-or-cancel."""
     assert market(BTC, "SELL", "1", "50000", reduce_only=True, **SOON).reduce_only
     assert _stop(at_once=True, reduce_only=True).reduce_only
-
-
-@pytest.mark.parametrize(
-    ("parent", "index", "number"), [(0, 0, 0), (3, 1, 131), (127, 999, 127999)]
-)
-def test_isolated_children_are_numbered_after_their_parent(
-    parent: int, index: int, number: int
-) -> None:
-    """Parent plus 128 for each."""
-    assert child(parent, index) == number
-
-
-@pytest.mark.parametrize(("parent", "index"), [(128, 0), (-1, 0), (0, -1), (127, 1_000)])
-def test_a_child_that_cannot_be_is_refused(parent: int, index: int) -> None:
-    """Parents go to 127, all numbers to 128,000."""
-    with pytest.raises(ConnError, match="128000"):
-        child(parent, index)
 
 
 # === Replacements and cancels ===

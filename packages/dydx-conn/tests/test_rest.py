@@ -20,6 +20,7 @@ import msgspec
 import pytest
 import vcr
 from dydx_conn import (
+    ENDPOINTS,
     Answer,
     BadRequest,
     BookContents,
@@ -192,9 +193,9 @@ async def newest_order(rest: Rest) -> Answer[OrderFields]:
 async def all_rows(rest: Rest) -> list[list[Any]]:
     """Walk what is short enough to be walked here."""
     walks = (
-        rest.all_transfers(ALICE),
-        rest.all_historical_funding("BTC-USD"),
-        rest.all_funding_payments(PAID, ticker="BTC-USD"),
+        rest.walk(ENDPOINTS["transfers"], ALICE),
+        rest.walk(ENDPOINTS["historical_funding"], ticker="BTC-USD"),
+        rest.walk(ENDPOINTS["funding_payments"], PAID, ticker="BTC-USD"),
     )
     return [[row async for row in walk] for walk in walks]
 

@@ -13,6 +13,7 @@ import httpx
 import msgspec
 import pytest
 from dydx_conn import (
+    ENDPOINTS,
     MAX_BODY,
     Answer,
     BadAnswer,
@@ -801,7 +802,7 @@ def test_a_walk_brings_each_row_once_though_the_list_grows_meanwhile(
     """Two new rows push two old ones to the next page."""
     venue = Venue(rows(*range(2000, 1000, -1)), rows(*range(1002, 2, -1)), rows(2, 1))
 
-    trades = ask(venue, lambda rest: every(rest.all_trades("X")))
+    trades = ask(venue, lambda rest: every(rest.walk(ENDPOINTS["trades"], ticker="X")))
 
     assert [int(trade.id) for trade in trades] == list(range(2000, 0, -1))
     assert [path.rpartition("&")[2] for path in venue.paths] == ["page=1", "page=2", "page=3"]
@@ -822,7 +823,9 @@ def test_a_walk_over_a_list_without_pages_goes_on_back_in_time(ask: Callable[...
         found = transfers(*(n for n in range(2500, 0, -1) if n <= before))[:1000]
         return response(200, json.dumps({"transfers": found}))
 
-    walked = ask(Venue(answer), lambda rest: every(rest.all_transfers(ALICE, parent=True)))
+    walked = ask(
+        Venue(answer), lambda rest: every(rest.walk(ENDPOINTS["transfers"], ALICE, parent=True))
+    )
 
     assert [int(row.id) for row in walked] == list(range(2500, 0, -1))
 
@@ -833,7 +836,7 @@ def test_a_walk_that_cannot_even_go_by_time_says_so(ask: Callable[..., Any]) -> 
     paid = [{**payment, "payment": "0", "createdAt": str(n)} for n in range(1000)]
     venue = Venue(json.dumps({"fundingPayments": paid}))
 
-    error = ask(venue, lambda rest: failure(every(rest.all_funding_payments(ALICE))))
+    error = ask(venue, lambda rest: failure(every(rest.walk(ENDPOINTS["funding_payments"], ALICE))))
 
     assert str(error) == "expected the next page, got the same again: the walk cannot go on"
 
@@ -842,7 +845,7 @@ def test_a_walk_that_cannot_even_go_by_time_says_so(ask: Callable[..., Any]) -> 
     ("walk", "part", "row", "differs"),
     [
         (
-            lambda r: r.all_candles("X", "1MIN"),
+            lambda r: r.walk(ENDPOINTS["candles"], ticker="X", resolution="1MIN"),
             "candles",
             {
                 **dict.fromkeys(("low", "high", "open", "close"), "1"),
@@ -851,13 +854,13 @@ def test_a_walk_that_cannot_even_go_by_time_says_so(ask: Callable[..., Any]) -> 
             "startedAt",
         ),
         (
-            lambda r: r.all_historical_funding("X"),
+            lambda r: r.walk(ENDPOINTS["historical_funding"], ticker="X"),
             "historicalFunding",
             {"ticker": "X", "rate": "0", "price": "1"},
             "effectiveAt",
         ),
         (
-            lambda r: r.all_positions(ALICE, parent=True),
+            lambda r: r.walk(ENDPOINTS["positions"], ALICE, parent=True),
             "positions",
             {"market": "X", "status": "OPEN", "size": "1"},
             "createdAt",
@@ -889,25 +892,25 @@ def test_a_walk_back_in_time_meets_the_last_row_again_and_drops_it(
     ("walk", "part", "row"),
     [
         (
-            lambda r: r.all_fills(ALICE, ticker="X"),
+            lambda r: r.walk(ENDPOINTS["fills"], ALICE, market="X"),
             "fills",
             {"id": "1", "side": "BUY", "size": "1", "price": "1", "createdAt": "t",
              "liquidity": "MAKER"},
         ),
         (
-            lambda r: r.all_transfers(ALICE),
+            lambda r: r.walk(ENDPOINTS["transfers"], ALICE),
             "transfers",
             {"id": "1", "sender": {"address": "a"}, "recipient": {"address": "b"}, "size": "1",
              "symbol": "USDC", "type": "DEPOSIT"},
         ),
         (
-            lambda r: r.all_funding_payments(ALICE),
+            lambda r: r.walk(ENDPOINTS["funding_payments"], ALICE),
             "fundingPayments",
             {"createdAt": "t", "ticker": "X", "oraclePrice": "1", "size": "1", "side": "LONG",
              "rate": "0", "payment": "0"},
         ),
         (
-            lambda r: r.all_historical_pnl(ALICE),
+            lambda r: r.walk(ENDPOINTS["historical_pnl"], ALICE),
             "historicalPnl",
             {"equity": "1", "totalPnl": "1", "netTransfers": "1", "createdAt": "t"},
         ),
@@ -930,7 +933,9 @@ def test_a_walk_that_cannot_go_on_says_so(ask: Callable[..., Any]) -> None:
     funding = {"ticker": "X", "rate": "0", "price": "1", "effectiveAt": "t"}
     venue = Venue(json.dumps({"historicalFunding": [funding] * 1000}))
 
-    error = ask(venue, lambda rest: failure(every(rest.all_historical_funding("X"))))
+    error = ask(
+        venue, lambda rest: failure(every(rest.walk(ENDPOINTS["historical_funding"], ticker="X")))
+    )
 
     assert str(error) == (
         "expected less than 1000 rows at one instant, got more at t: the walk cannot go on"
@@ -942,11 +947,11 @@ def test_a_walk_never_goes_on_from_memory(ask: Callable[..., Any]) -> None:
     venue = Venue(rows(1), latency_s=0)
 
     async def talk(rest: Rest) -> Any:
-        await every(rest.all_trades("X"))
+        await every(rest.walk(ENDPOINTS["trades"], ticker="X"))
         venue.script = [lambda _: refused("x", 500)]
         await failure(rest.trades("X"))
         await failure(rest.trades("X"))
-        return await failure(every(rest.all_trades("X")))
+        return await failure(every(rest.walk(ENDPOINTS["trades"], ticker="X")))
 
     error = ask(venue, talk)
 

@@ -1,6 +1,7 @@
 """How often the indexer may be asked, and whether it should be: the two pure values of dydx_conn."""
 
 import itertools
+import time
 from email.utils import formatdate
 from typing import Any
 
@@ -212,6 +213,19 @@ def test_the_end_of_the_window_is_counted_from_the_answers_own_date() -> None:
     )
 
     assert said == Told(100, 7, 1795000004250, int(4.25 * S))
+
+
+def test_a_date_without_a_zone_is_of_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever this machine is."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        told = read(ratelimit_reset="1795000004250", date=DATE.replace("GMT", "-0000"))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    assert told.reset_in_ns == 4_250_000_000
 
 
 def test_without_a_date_our_clock_has_to_do() -> None:

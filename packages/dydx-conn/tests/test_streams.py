@@ -1,7 +1,7 @@
 """Replay and fold: in order, in the recording's time, and no further than asked."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import dydx_conn
 import pytest
 import reactivex
 from dydx_conn import (
+    MARBLE_CASES,
     ConnError,
     Frame,
     Header,
@@ -16,19 +17,19 @@ from dydx_conn import (
     RecordingWriter,
     collect,
     fold,
+    from_generator,
+    play,
     replay,
 )
 from reactivex import Observable
 from reactivex import operators as ops
+from reactivex.observable.marbles import parse
 from reactivex.scheduler import HistoricalScheduler, VirtualTimeScheduler
 from reactivex.subject import Subject
 from reactivex.testing import ReactiveTest, TestScheduler
+from reactivex.testing.marbles import messages_to_records
 
-on_next, on_completed, on_error = (
-    ReactiveTest.on_next,
-    ReactiveTest.on_completed,
-    ReactiveTest.on_error,
-)
+on_next, on_error = ReactiveTest.on_next, ReactiveTest.on_error
 SECOND = 1_000_000_000
 
 
@@ -166,6 +167,98 @@ def test_a_bug_below_is_raised_and_closes_the_recording(
     assert closed == [True]
 
 
+# === As drawn ===
+
+
+def drawn(described: Callable[..., Any], case: str, at: float = 0) -> list[Any]:
+    """Return the one line of marbles of a source, as `reactivex.testing` records."""
+    [line] = dydx_conn._marbles(described, case)
+    error = RecordingError("no such file")
+    return messages_to_records(parse(line, time_shift=at, lookup={"f": "f"}, error=error))
+
+
+def recorded_by(scheduler: TestScheduler, source: Observable[Frame]) -> list[Any]:
+    """Return what a source of frames emits, and when."""
+    observer = scheduler.create_observer()
+    source.pipe(ops.map(lambda _: "f")).subscribe(observer)
+    return observer.messages
+
+
+def test_a_replay_is_as_drawn(tmp_path: Path) -> None:
+    """Its first frame at once, its end with the last."""
+    scheduler = TestScheduler()
+    [*frames, end] = expected = drawn(replay, "completes")
+    path = recorded(tmp_path / "r.jsonl.zst", [(at.time + 1) * SECOND for at in frames])
+
+    assert recorded_by(scheduler, replay(path, scheduler=scheduler)) == expected
+    assert end.time == frames[-1].time
+
+
+def test_a_replay_of_nothing_is_empty_and_one_of_no_file_an_error(tmp_path: Path) -> None:
+    """At once, whatever the time."""
+    scheduler = TestScheduler()
+    empty = recorded(tmp_path / "r.jsonl.zst", [])
+
+    ended = recorded_by(scheduler, replay(empty, scheduler=scheduler))
+    failed = recorded_by(scheduler, replay(tmp_path / "none.jsonl.zst", scheduler=scheduler))
+
+    assert [(at.time, at.value.kind) for at in ended + failed] == [(0, "C"), (0, "E")]
+
+
+@pytest.mark.parametrize("case", ["completes", "empty", "error"])
+def test_what_a_generator_yields_is_as_drawn(case: str) -> None:
+    """It ends with it, or with what it raises, at that very time."""
+    scheduler, expected = TestScheduler(), drawn(from_generator, case)
+
+    def frames() -> Generator[Frame]:
+        for record in expected:
+            scheduler.advance_to(record.time)
+            if record.value.kind == "E":
+                raise record.value.exception
+            if record.value.kind == "N":
+                yield Frame(1, 2, 3, "c1", "tick")
+
+    assert recorded_by(scheduler, from_generator(frames)) == expected
+
+
+def test_a_generator_is_left_where_its_subscriber_leaves() -> None:
+    """It yields nothing more, and is closed, however much it had."""
+    scheduler, closed = TestScheduler(), []
+
+    def frames() -> Generator[Frame]:
+        try:
+            while True:
+                yield Frame(1, 2, 3, "c1", "tick")
+        finally:
+            closed.append(scheduler.clock)
+
+    taken = recorded_by(scheduler, from_generator(frames).pipe(ops.take(2)))
+
+    assert [at.value.kind for at in taken] == ["N", "N", "C"]
+    assert closed == [0]
+
+
+def test_each_case_of_a_diagram_is_played_to_its_end() -> None:
+    """What an operator emits with the end of its source is not drawn where that fails."""
+
+    def operator() -> None:
+        """Say so.
+
+        source    --a-b---|
+        operator  --x-(y,z)-(c,|)
+        """
+
+    cases = {case: dydx_conn._marbles(operator, case) for case in MARBLE_CASES}
+
+    assert cases == {
+        "completes": ["--a-b---|", "--x-(y,z)-(c,|)"],
+        "never": ["--------", "----------"],
+        "empty": ["--------|", "----------|"],
+        "error": ["--a-b---#", "--x-(y,z)-#"],
+        "late": ["--a-b---|--a", "--x-(y,z)-(c,|)"],
+    }
+
+
 # === The recording's time ===
 
 
@@ -289,41 +382,16 @@ def total(state: list[int], event: int) -> Iterable[int]:
     return [state[0]] * (2 if state[0] % 2 == 0 else 1)
 
 
-def run(scheduler: TestScheduler, *marbles: Any, step: Any = total) -> Any:
-    """Fold a hot stream of marbles; subscribed at 200, disposed of at 1000."""
-    source = scheduler.create_hot_observable(*marbles)
-    return scheduler.start(lambda: source.pipe(fold(lambda: [0], step)))
+@pytest.mark.parametrize("case", MARBLE_CASES)
+def test_fold_is_as_drawn(case: str) -> None:
+    """Each output of a step at once and in order; it ends, fails and is silent with its source."""
 
+    def step(_: None, event: str) -> list[str]:
+        return {"a": ["x", "y"], "b": ["z"]}[event]
 
-def test_fold_emits_each_output_in_order_and_completes() -> None:
-    """Before 200 nobody listened."""
-    marbles = [on_next(150, 9), on_next(210, 1), on_next(220, 1), on_next(230, 1)]
+    came, drawn = play(fold, fold(lambda: None, step), {}, case=case)
 
-    results = run(TestScheduler(), *marbles, on_completed(240))
-
-    assert results.messages == [
-        *(on_next(210, 1), on_next(220, 2), on_next(220, 2), on_next(230, 3)),
-        on_completed(240),
-    ]
-
-
-def test_fold_of_never_says_nothing() -> None:
-    """And does not complete."""
-    assert run(TestScheduler()).messages == []
-
-
-def test_fold_of_nothing_completes() -> None:
-    """An empty stream folds to an empty stream."""
-    assert run(TestScheduler(), on_completed(250)).messages == [on_completed(250)]
-
-
-def test_fold_hands_errors_on() -> None:
-    """What came before stays said."""
-    error = ValueError("lost")
-
-    results = run(TestScheduler(), on_next(210, 1), on_error(220, error))
-
-    assert results.messages == [on_next(210, 1), on_error(220, error)]
+    assert came == drawn
 
 
 def test_fold_hears_nothing_after_it_was_left() -> None:
@@ -351,7 +419,10 @@ def test_a_bug_in_a_step_ends_the_stream_with_it() -> None:
         yield event
         raise bug
 
-    results = run(TestScheduler(), on_next(210, 1), on_next(220, 2), step=step)
+    scheduler = TestScheduler()
+    source = scheduler.create_hot_observable(on_next(210, 1), on_next(220, 2))
+
+    results = scheduler.start(lambda: source.pipe(fold(lambda: [0], step)))
 
     assert results.messages == [on_next(210, 1), on_error(210, bug)]
 

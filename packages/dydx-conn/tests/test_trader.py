@@ -32,6 +32,7 @@ from dydx_conn import (
     Replace,
     Subaccount,
     Trader,
+    WireWriter,
     _Channel,
     cancel,
     limit,
@@ -737,9 +738,7 @@ def test_another_ones_key_needs_what_the_owner_gave_it(node: Node) -> None:
 
 def block(height: int) -> Frame:
     """Tell of a block as the indexer does."""
-    contents = {"blockHeight": str(height), "time": "2027-01-15T08:10:00.000Z"}
-    message = {"type": "channel_data", "channel": "v4_block_height", "contents": contents}
-    return ws_frame(1, 0, 0, "c1", json.dumps(message))
+    return WireWriter().block(height, "2027-01-15T08:10:00.000Z")
 
 
 def test_ends_are_counted_from_the_nodes_block_and_time(node: Node) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import dydx_data
 import pytest
+from dydx_conn import WireWriter
 from dydx_data import Book, DataState, Level, step, uncross
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,11 +21,13 @@ def _sides(book: Book) -> tuple[list[tuple[float, float]], list[tuple[float, flo
     )
 
 
-def test_a_snapshot_makes_the_book_known(wire: Any) -> None:
+def test_a_snapshot_makes_the_book_known() -> None:
     """The best levels carry their exact texts, and the mid lies between them."""
     state = DataState()
 
-    (view,) = step(state, wire().snapshot([("99.50", "2"), ("98", "1")], [("100.50", "3.10")]))
+    link = WireWriter()
+
+    (view,) = step(state, link.book("BTC-USD", [("99.50", "2"), ("98", "1")], [("100.50", "3.10")]))
 
     assert (view.ticker, view.changed, view.seq, view.book.seq) == ("BTC-USD", "book", 1, 1)
     assert view.book.known
@@ -34,53 +37,54 @@ def test_a_snapshot_makes_the_book_known(wire: Any) -> None:
     assert (view.book.bid_total, view.book.ask_total) == (3.0, 3.1)
 
 
-def test_an_update_sets_totals_and_zero_removes(wire: Any) -> None:
+def test_an_update_sets_totals_and_zero_removes() -> None:
     """A size is the level's new total; sizes of other levels stand."""
-    state, link = DataState(), wire()
-    step(state, link.snapshot([("99", "2"), ("98", "1")], [("101", "3")]))
+    state, link = DataState(), WireWriter()
+    step(state, link.book("BTC-USD", [("99", "2"), ("98", "1")], [("101", "3")]))
 
-    (view,) = step(state, link.book({"bids": [["99", "0"], ["97", "4"]]}, {"asks": [["101", "7"]]}))
+    changes = {"bids": [("99", "0"), ("97", "4")]}, {"asks": [("101", "7")]}
+    (view,) = step(state, link.publish("v4_orderbook", *changes, id="BTC-USD"))
 
     assert _sides(view.book) == ([(98.0, 1.0), (97.0, 4.0)], [(101.0, 7.0)])
     assert (view.book.bid_total, view.book.ask_total) == (5.0, 7.0)
 
 
-def test_a_snapshot_replaces_the_book(wire: Any) -> None:
+def test_a_snapshot_replaces_the_book() -> None:
     """What a new snapshot does not name is gone."""
-    state, link = DataState(), wire()
-    step(state, link.snapshot([("99", "2")], [("101", "3")]))
+    state, link = DataState(), WireWriter()
+    step(state, link.book("BTC-USD", [("99", "2")], [("101", "3")]))
 
-    (view,) = step(state, link.snapshot([("98", "1")], [("102", "1")]))
+    (view,) = step(state, link.book("BTC-USD", [("98", "1")], [("102", "1")]))
 
     assert _sides(view.book) == ([(98.0, 1.0)], [(102.0, 1.0)])
 
 
 @pytest.mark.parametrize(
-    "level", [["99", "-1"], ["99", "nan"], ["99", "inf"], ["99", "x"], ["99", ""], ["0", "1"],
-              ["-5", "1"], ["nan", "1"], ["x", "1"], ["1e999", "1"], ["96", "x"]]
+    "level", [("99", "-1"), ("99", "nan"), ("99", "inf"), ("99", "x"), ("99", ""), ("0", "1"),
+              ("-5", "1"), ("nan", "1"), ("x", "1"), ("1e999", "1"), ("96", "x")]
 )  # fmt: skip
 def test_a_level_that_is_no_number_is_a_fault_and_touches_nothing_else(
-    wire: Any, level: list[str]
+    level: tuple[str, str],
 ) -> None:
     """It is counted and sampled; the levels beside it are taken."""
-    state, link = DataState(), wire()
-    step(state, link.snapshot([("99", "2")], [("101", "3")]))
+    state, link = DataState(), WireWriter()
+    step(state, link.book("BTC-USD", [("99", "2")], [("101", "3")]))
 
-    (view,) = step(state, link.book({"bids": [level, ["98", "1"]]}))
+    (view,) = step(state, link.levels("BTC-USD", bids=[level, ("98", "1")]))
 
     assert _sides(view.book) == ([(99.0, 2.0), (98.0, 1.0)], [(101.0, 3.0)])
     assert view.quality.counts == {"malformed": 1}
     assert view.quality.samples[0].seq == 2
 
 
-def test_one_sided_and_empty_books_have_no_mid(wire: Any) -> None:
+def test_one_sided_and_empty_books_have_no_mid() -> None:
     """An absent side is None, not 0."""
-    state, link = DataState(), wire()
+    state, link = DataState(), WireWriter()
 
-    (view,) = step(state, link.snapshot([("99", "2")], []))
-    assert view.book.best_bid is not None
+    (view,) = step(state, link.book("BTC-USD", [("99", "2")]))
+    assert _sides(view.book) == ([(99.0, 2.0)], [])
     assert (view.book.best_ask, view.book.mid_price, view.book.spread_bps) == (None, None, None)
-    step(state, link.book({"bids": [["99", "0"]]}))
+    step(state, link.levels("BTC-USD", bids=[("99", "0")]))
 
     assert view.book.known
     assert view.book.best_bid is None
@@ -88,15 +92,15 @@ def test_one_sided_and_empty_books_have_no_mid(wire: Any) -> None:
     assert view.book.bid_total == 0.0
 
 
-def test_a_crossed_book_is_shown_uncrossed_and_kept_as_said(wire: Any) -> None:
+def test_a_crossed_book_is_shown_uncrossed_and_kept_as_said() -> None:
     """The older level is hidden, and comes back when what crossed it goes."""
-    state, link = DataState(), wire()
-    step(state, link.snapshot([("99", "2"), ("98", "1")], [("101", "3")]))
+    state, link = DataState(), WireWriter()
+    step(state, link.book("BTC-USD", [("99", "2"), ("98", "1")], [("101", "3")]))
 
-    (view,) = step(state, link.book({"asks": [["98", "5"]]}))
+    (view,) = step(state, link.levels("BTC-USD", asks=[("98", "5")]))
     shown = _sides(view.book)
     crossed = (view.book.crossed, view.book.bid_total, view.book.mid_price)
-    step(state, link.book({"asks": [["98", "0"]]}))
+    step(state, link.levels("BTC-USD", asks=[("98", "0")]))
 
     assert shown == ([], [(98.0, 5.0), (101.0, 3.0)])
     assert crossed == (2, 0.0, None)
@@ -136,19 +140,19 @@ CHANGES = st.lists(st.tuples(st.booleans(), PRICES, st.sampled_from(["0", "1", "
 
 @given(st.lists(CHANGES, max_size=30))
 def test_a_book_after_any_updates_equals_a_plain_model(
-    wire: Any, updates: list[list[tuple[bool, int, str]]]
+    updates: list[list[tuple[bool, int, str]]],
 ) -> None:
     """Two dicts and the pure rule give the same levels, totals and best prices."""
-    state, link = DataState(), wire()
-    (view,) = step(state, link.snapshot([], []))
+    state, link = DataState(), WireWriter()
+    (view,) = step(state, link.book("BTC-USD"))
     sides: dict[bool, dict[float, tuple[float, int]]] = {True: {}, False: {}}
 
     for offset, changes in enumerate(updates, start=2):
         for is_bid, price, size in changes:
             sides[is_bid][float(price)] = (float(size), offset)
-        bids = [[str(price), size] for is_bid, price, size in changes if is_bid]
-        asks = [[str(price), size] for is_bid, price, size in changes if not is_bid]
-        step(state, link.book({"bids": bids, "asks": asks}))
+        bids = [(str(price), size) for is_bid, price, size in changes if is_bid]
+        asks = [(str(price), size) for is_bid, price, size in changes if not is_bid]
+        step(state, link.levels("BTC-USD", bids=bids, asks=asks))
         expected_bids, expected_asks = uncross(sides[True], sides[False])
 
         book = view.book
@@ -163,64 +167,64 @@ def test_a_book_after_any_updates_equals_a_plain_model(
         assert (book.mid_price is None) == (not expected_bids or not expected_asks)
 
 
-def test_totals_do_not_drift(wire: Any) -> None:
+def test_totals_do_not_drift() -> None:
     """Thousands of differences later the total is still the sum of the levels."""
-    state, link = DataState(), wire()
-    (view,) = step(state, link.snapshot([("99", "0.1")], [("101", "3")]))
+    state, link = DataState(), WireWriter()
+    (view,) = step(state, link.book("BTC-USD", [("99", "0.1")], [("101", "3")]))
 
     for count in range(10_000):
-        step(state, link.book({"bids": [["98", f"{count % 3}.3"]]}))
+        step(state, link.levels("BTC-USD", bids=[("98", f"{count % 3}.3")]))
 
     assert view.book.bid_total == pytest.approx(0.4, abs=1e-12)
 
 
-def test_updates_without_a_snapshot_are_counted_and_not_applied(wire: Any) -> None:
+def test_updates_without_a_snapshot_are_counted_and_not_applied() -> None:
     """Totals of a few levels are no book."""
-    state, link = DataState(), wire()
+    state, link = DataState(), WireWriter()
 
-    assert step(state, link.book({"bids": [["99", "1"]]})) == ()
+    assert step(state, link.levels("BTC-USD", bids=[("99", "1")])) == ()
 
     view = state.views["BTC-USD"]
     assert (view.book.known, view.book.bids(), view.quality.counts) == (False, [], {"early": 1})
 
 
 @pytest.mark.parametrize("kind", ["close", "gap", "open"])
-def test_a_broken_link_makes_its_books_unknown_until_a_snapshot(wire: Any, kind: str) -> None:
+def test_a_broken_link_makes_its_books_unknown_until_a_snapshot(kind: str) -> None:
     """Books of other links stand; the view says the book is gone."""
-    state, one, two = DataState(), wire("c1"), wire("c2")
-    step(state, one.snapshot([("99", "1")], [("101", "1")]))
-    step(state, two.snapshot([("9", "1")], [("11", "1")], ticker="ETH-USD"))
+    state, one, two = DataState(), WireWriter("c1"), WireWriter("c2")
+    step(state, one.book("BTC-USD", [("99", "1")], [("101", "1")]))
+    step(state, two.book("ETH-USD", [("9", "1")], [("11", "1")]))
 
-    (lost,) = step(state, one.frame(kind))
-    one.number = 0
-    early = step(state, one.book({"bids": [["98", "1"]]}))
+    (lost,) = step(state, one.event(kind))
+    one.ids.clear()
+    early = step(state, one.levels("BTC-USD", bids=[("98", "1")]))
     known = lost.book.known
-    step(state, one.snapshot([("98", "1")], [("101", "1")]))
+    step(state, one.book("BTC-USD", [("98", "1")], [("101", "1")]))
 
     assert (lost.ticker, lost.changed, known, early) == ("BTC-USD", "book", False, ())
     assert state.views["ETH-USD"].book.known
     assert lost.book.known
 
 
-def test_a_gap_of_no_link_makes_all_books_unknown(wire: Any) -> None:
+def test_a_gap_of_no_link_makes_all_books_unknown() -> None:
     """Frames lost from a recording may have been anyone's."""
-    state, one, two = DataState(), wire("c1"), wire("c2")
-    step(state, one.snapshot([("99", "1")], [("101", "1")]))
-    step(state, two.snapshot([("9", "1")], [("11", "1")], ticker="ETH-USD"))
+    state, one, two = DataState(), WireWriter("c1"), WireWriter("c2")
+    step(state, one.book("BTC-USD", [("99", "1")], [("101", "1")]))
+    step(state, two.book("ETH-USD", [("9", "1")], [("11", "1")]))
 
-    lost = step(state, one.frame("gap", link="", text="3 lines unreadable"))
+    lost = step(state, one.event("gap", link="", text="3 lines unreadable"))
 
     assert [view.ticker for view in lost] == ["BTC-USD", "ETH-USD"]
     assert state.quality.counts == {"gap": 1}
 
 
-def test_unsubscribing_ends_the_book(wire: Any) -> None:
+def test_unsubscribing_ends_the_book() -> None:
     """Nothing will tell of its changes any more."""
-    state, link = DataState(), wire()
-    step(state, link.snapshot([("99", "1")], [("101", "1")]))
+    state, link = DataState(), WireWriter()
+    step(state, link.book("BTC-USD", [("99", "1")], [("101", "1")]))
 
-    (view,) = step(state, link.message("unsubscribed", "v4_orderbook", "BTC-USD", None))
-    again = step(state, link.message("unsubscribed", "v4_orderbook", "BTC-USD", None))
+    (view,) = step(state, link.message("unsubscribed", "v4_orderbook", id="BTC-USD"))
+    again = step(state, link.message("unsubscribed", "v4_orderbook", id="BTC-USD"))
 
     assert not view.book.known
     assert again == ()
@@ -237,14 +241,14 @@ def _answer(bids: list[tuple[str, str]], asks: list[tuple[str, str]]) -> dict[st
     return {k: [{"price": p, "size": s} for p, s in v] for k, v in sides.items()}
 
 
-def test_an_answer_mends_an_unknown_book_and_spares_a_live_one(wire: Any) -> None:
+def test_an_answer_mends_an_unknown_book_and_spares_a_live_one() -> None:
     """Polling replaces its own books; of the socket's, what it has just said stands."""
-    state, link = DataState(), wire()
+    state, link = DataState(), WireWriter()
     answer = _answer([("98", "1")], [("102", "1")])
 
     (view,) = step(state, link.answer(PATH, answer))
     polled = step(state, link.answer(PATH, answer))
-    step(state, link.snapshot([("99", "1"), ("98", "1")], [("102", "1")]))
+    step(state, link.book("BTC-USD", [("99", "1"), ("98", "1")], [("102", "1")]))
     ignored = step(state, link.answer(PATH, answer))
 
     assert polled == (view,)
@@ -252,28 +256,28 @@ def test_an_answer_mends_an_unknown_book_and_spares_a_live_one(wire: Any) -> Non
     assert _sides(view.book) == ([(99.0, 1.0), (98.0, 1.0)], [(102.0, 1.0)])
 
 
-def test_the_socket_adds_nothing_to_a_book_that_an_answer_told(wire: Any) -> None:
+def test_the_socket_adds_nothing_to_a_book_that_an_answer_told() -> None:
     """The answer's age is unknown: what was said between it and the update is missing."""
-    state, link = DataState(), wire()
+    state, link = DataState(), WireWriter()
     body = {"bids": [{"price": "99", "size": "3"}], "asks": []}
     step(state, link.answer("/v4/orderbooks/perpetualMarket/BTC-USD", body))
     view = state.views["BTC-USD"]
 
-    touched = step(state, link.book({"bids": [["98", "1"]]}))
+    touched = step(state, link.levels("BTC-USD", bids=[("98", "1")]))
     told = [level.price_text for level in view.book.bids()]
-    step(state, link.snapshot([("97", "1")], []))
-    step(state, link.book({"bids": [["96", "1"]]}))
+    step(state, link.book("BTC-USD", [("97", "1")]))
+    step(state, link.levels("BTC-USD", bids=[("96", "1")]))
 
     assert (list(touched), told, view.quality.counts) == ([], ["99"], {"early": 1})
     assert [level.price_text for level in view.book.bids()] == ["97", "96"]
 
 
-def test_an_answer_tells_what_was_lost_between_snapshot_and_first_update(wire: Any) -> None:
+def test_an_answer_tells_what_was_lost_between_snapshot_and_first_update() -> None:
     """The venue listens for us only after it has fetched the snapshot; no id is missing."""
-    state, link = DataState(), wire()
-    step(state, link.snapshot([("99", "2"), ("97", "1")], [("101", "3"), ("104", "1")]))
-    link.at += 3 * SECOND
-    step(state, link.book({"asks": [["103", "7"]]}))
+    state, link = DataState(), WireWriter()
+    step(state, link.book("BTC-USD", [("99", "2"), ("97", "1")], [("101", "3"), ("104", "1")]))
+    link.wait(3)
+    step(state, link.levels("BTC-USD", asks=[("103", "7")]))
 
     # In between 99 went, 98 came and 101 shrank.
     (view,) = step(
@@ -282,7 +286,7 @@ def test_an_answer_tells_what_was_lost_between_snapshot_and_first_update(wire: A
     )
     seq = view.book.seq
     again = step(state, link.answer(PATH, _answer([("98", "5"), ("97", "1")], [("101", "2")])))
-    step(state, link.book({"bids": [["98", "6"]]}))
+    step(state, link.levels("BTC-USD", bids=[("98", "6")]))
 
     assert _sides(view.book) == (
         [(98.0, 6.0), (97.0, 1.0)],
@@ -292,15 +296,15 @@ def test_an_answer_tells_what_was_lost_between_snapshot_and_first_update(wire: A
     assert state.counts() == {}
 
 
-def test_what_the_socket_said_in_the_last_second_and_a_half_stands(wire: Any) -> None:
+def test_what_the_socket_said_in_the_last_second_and_a_half_stands() -> None:
     """A level that it set, and one that it removed; what it said before that does not."""
-    state, link = DataState(), wire()
-    step(state, link.snapshot([("99", "2"), ("98", "1")], [("101", "3")]))
-    link.at += 9 * SECOND
-    step(state, link.book({"bids": [["97", "1"]]}))
-    link.at += 3 * SECOND // 2
-    step(state, link.book({"bids": [["99", "0"]], "asks": [["102", "4"]]}))
-    link.at += 3 * SECOND // 2 - 1
+    state, link = DataState(), WireWriter()
+    step(state, link.book("BTC-USD", [("99", "2"), ("98", "1")], [("101", "3")]))
+    link.wait(9)
+    step(state, link.levels("BTC-USD", bids=[("97", "1")]))
+    link.wait(1.5)
+    step(state, link.levels("BTC-USD", bids=[("99", "0")], asks=[("102", "4")]))
+    link.wait(1.499999999)
 
     (view,) = step(
         state, link.answer(PATH, _answer([("99", "2"), ("98", "1")], [("101", "3"), ("102", "9")]))
@@ -309,14 +313,14 @@ def test_what_the_socket_said_in_the_last_second_and_a_half_stands(wire: Any) ->
     assert _sides(view.book) == ([(98.0, 1.0)], [(101.0, 3.0), (102.0, 4.0)])
 
 
-def test_what_an_answer_never_shows_is_not_gone(wire: Any) -> None:
+def test_what_an_answer_never_shows_is_not_gone() -> None:
     """It has a hundred levels, and no crossed ones; ours beyond and beneath them stay."""
-    state, link = DataState(), wire()
+    state, link = DataState(), WireWriter()
     bids = [(str(1000 - n), "1") for n in range(102)]
-    step(state, link.snapshot(bids, [("1001", "1"), ("1002", "1")]))
-    link.at += 1 * SECOND
-    step(state, link.book({"asks": [["999.5", "1"]]}))
-    link.at += 3 * SECOND
+    step(state, link.book("BTC-USD", bids, [("1001", "1"), ("1002", "1")]))
+    link.wait(1)
+    step(state, link.levels("BTC-USD", asks=[("999.5", "1")]))
+    link.wait(3)
 
     # The venue hides the bid at 1000 behind the newer ask; the one at 901 was taken.
     told = _answer([*bids[1:99], *bids[100:102]], [("999.5", "1"), ("1001", "1"), ("1002", "1")])
@@ -329,11 +333,11 @@ def test_what_an_answer_never_shows_is_not_gone(wire: Any) -> None:
     assert offered == ()
 
 
-def test_an_answer_with_levels_that_are_no_numbers_is_counted(wire: Any) -> None:
+def test_an_answer_with_levels_that_are_no_numbers_is_counted() -> None:
     """It mends what it can, or nothing."""
-    state, link = DataState(), wire()
-    (view,) = step(state, link.snapshot([("99", "2")], [("101", "3")]))
-    link.at += 3 * SECOND
+    state, link = DataState(), WireWriter()
+    (view,) = step(state, link.book("BTC-USD", [("99", "2")], [("101", "3")]))
+    link.wait(3)
 
     step(state, link.answer(PATH, _answer([("x", "2")], [])))
     step(state, link.answer(PATH, _answer([("99", "nan"), ("98", "1")], [("101", "3")])))
@@ -344,11 +348,11 @@ def test_an_answer_with_levels_that_are_no_numbers_is_counted(wire: Any) -> None
 
 @given(st.lists(st.tuples(CHANGES, st.booleans()), max_size=20), st.lists(CHANGES, max_size=4))
 def test_after_an_answer_the_book_is_the_venues(
-    wire: Any, early: list[tuple[list[tuple[bool, int, str]], bool]], late: list[Any]
+    early: list[tuple[list[tuple[bool, int, str]], bool]], late: list[Any]
 ) -> None:
     """Whichever early updates were lost, and however many late ones the answer has not seen."""
-    state, link = DataState(), wire()
-    (view,) = step(state, link.snapshot([], []))
+    state, link = DataState(), WireWriter()
+    (view,) = step(state, link.book("BTC-USD"))
     truth: dict[bool, dict[str, str]] = {True: {}, False: {}}
 
     def tell(changes: list[tuple[bool, int, str]], *, lost: bool) -> None:
@@ -358,11 +362,11 @@ def test_after_an_answer_the_book_is_the_venues(
             sides[is_bid].append((str(price if is_bid else price + 100), size))
             truth[is_bid][sides[is_bid][-1][0]] = size
         if not lost:
-            step(state, link.book({"bids": sides[True], "asks": sides[False]}))
+            step(state, link.levels("BTC-USD", bids=sides[True], asks=sides[False]))
 
     for changes, lost in early:
         tell(changes, lost=lost)
-    link.at += 2 * SECOND
+    link.wait(2)
     known = [[(p, s) for p, s in truth[side].items() if s != "0"] for side in (True, False)]
     for changes in late:
         tell(changes, lost=False)

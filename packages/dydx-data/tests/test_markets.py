@@ -3,14 +3,19 @@
 from typing import Any
 
 import pytest
+from dydx_conn import WireWriter, market_fields
 from dydx_data import DataState, Funding, step
 
+MARKET = market_fields(
+    "BTC-USD", price="100.5", nextFundingRate="0.00001", openInterest="12.5"
+)  # fmt: skip
 
-def test_a_snapshot_describes_each_market(wire: Any, market: Any) -> None:
-    """One view per market, with the exact oracle price and the chain's parameters."""
+
+def test_a_snapshot_describes_each_market() -> None:
+    """One view per MARKET, with the exact oracle price and the chain's parameters."""
     state = DataState()
 
-    (view,) = step(state, wire().markets({"markets": {"BTC-USD": market}}, "subscribed"))
+    (view,) = step(state, WireWriter().markets(MARKET))
 
     assert (view.ticker, view.changed, view.status) == ("BTC-USD", "market", "ACTIVE")
     assert view.market is not None
@@ -25,33 +30,31 @@ def test_a_snapshot_describes_each_market(wire: Any, market: Any) -> None:
 
 
 @pytest.mark.parametrize("price", [None, "", "0"])
-def test_an_absent_oracle_price_is_unknown_and_not_nothing(
-    wire: Any, market: Any, price: str | None
-) -> None:
+def test_an_absent_oracle_price_is_unknown_and_not_nothing(price: str | None) -> None:
     """A market that is being initialised has none yet."""
     state = DataState()
-    fields = {**market, "oraclePrice": price, "status": "INITIALIZING"}
+    fields = {**MARKET, "oraclePrice": price, "status": "INITIALIZING"}
 
-    (view,) = step(state, wire().markets({"markets": {"BTC-USD": fields}}, "subscribed"))
+    (view,) = step(state, WireWriter().markets(fields))
 
     assert (view.status, view.oracle) == ("INITIALIZING", None)
     assert view.quality.counts == {}
 
 
-def test_nothing_said_is_nothing_known(wire: Any) -> None:
-    """A view made by a book knows no market, price, rate or interest."""
-    (view,) = step(DataState(), wire().snapshot([], []))
+def test_nothing_said_is_nothing_known() -> None:
+    """A view made by a book knows no MARKET, price, rate or interest."""
+    (view,) = step(DataState(), WireWriter().book("BTC-USD"))
 
     assert (view.market, view.status, view.oracle, view.open_interest) == (None, "", None, None)
     assert not view.funding.known
 
 
-def test_oracle_prices_touch_every_market_they_name(wire: Any, market: Any) -> None:
+def test_oracle_prices_touch_every_market_they_name() -> None:
     """One frame, one view per market; the older servers' name of the field is read too."""
-    state, link = DataState(), wire()
+    state, link = DataState(), WireWriter()
     prices = {"BTC-USD": {"oraclePrice": "101.25"}, "ETH-USD": {"price": "3000"}}
 
-    views = step(state, link.markets({"oraclePrices": prices}))
+    views = step(state, link.publish("v4_markets", {"oraclePrices": prices}))
 
     assert [(view.ticker, view.changed) for view in views] == [
         ("BTC-USD", "oracle"),
@@ -61,12 +64,12 @@ def test_oracle_prices_touch_every_market_they_name(wire: Any, market: Any) -> N
 
 
 @pytest.mark.parametrize("price", ["nan", "-1", "0", "", "x", "1e999"])
-def test_a_bad_oracle_price_leaves_the_last_one_and_is_counted(wire: Any, price: str) -> None:
+def test_a_bad_oracle_price_leaves_the_last_one_and_is_counted(price: str) -> None:
     """Its age tells that it was not renewed."""
-    state, link = DataState(), wire()
-    step(state, link.markets({"oraclePrices": {"BTC-USD": {"oraclePrice": "100"}}}))
+    state, link = DataState(), WireWriter()
+    step(state, link.oracle("BTC-USD", "100"))
 
-    (view,) = step(state, link.markets({"oraclePrices": {"BTC-USD": {"oraclePrice": price}}}))
+    (view,) = step(state, link.oracle("BTC-USD", price))
 
     assert view.changed == "quality"
     assert view.oracle is not None
@@ -74,12 +77,12 @@ def test_a_bad_oracle_price_leaves_the_last_one_and_is_counted(wire: Any, price:
     assert view.quality.counts == {"malformed": 1}
 
 
-def test_a_bad_oracle_price_in_a_snapshot_is_unknown(wire: Any, market: Any) -> None:
+def test_a_bad_oracle_price_in_a_snapshot_is_unknown() -> None:
     """A snapshot states everything anew."""
     state = DataState()
-    fields = {**market, "oraclePrice": "much"}
+    fields = {**MARKET, "oraclePrice": "much"}
 
-    (view,) = step(state, wire().markets({"markets": {"BTC-USD": fields}}, "subscribed"))
+    (view,) = step(state, WireWriter().markets(fields))
 
     assert view.oracle is None
     assert view.quality.counts == {"malformed": 1}
@@ -90,14 +93,12 @@ def test_a_bad_oracle_price_in_a_snapshot_is_unknown(wire: Any, market: Any) -> 
     [({"status": "PAUSED"}, "status"), ({"nextFundingRate": "-0.0002"}, "funding"),
      ({"openInterest": "13"}, "market"), ({"initialMarginFraction": "0.1"}, "market")],
 )  # fmt: skip
-def test_trading_updates_say_what_changed(
-    wire: Any, market: Any, fields: dict[str, str], changed: str
-) -> None:
+def test_trading_updates_say_what_changed(fields: dict[str, str], changed: str) -> None:
     """Only the fields that are there; the others stand."""
-    state, link = DataState(), wire()
-    step(state, link.markets({"markets": {"BTC-USD": market}}, "subscribed"))
+    state, link = DataState(), WireWriter()
+    step(state, link.markets(MARKET))
 
-    (view,) = step(state, link.markets({"trading": {"BTC-USD": fields}}))
+    (view,) = step(state, link.trading("BTC-USD", **fields))
 
     assert view.changed == changed
     assert view.status == fields.get("status", "ACTIVE")
@@ -107,27 +108,27 @@ def test_trading_updates_say_what_changed(
     assert view.market.imf_ppm == (100_000 if "initialMarginFraction" in fields else 50_000)
 
 
-def test_a_frame_emits_a_market_once_with_what_says_most(wire: Any, market: Any) -> None:
+def test_a_frame_emits_a_market_once_with_what_says_most() -> None:
     """Status before oracle before funding before the rest."""
-    state, link = DataState(), wire()
+    state, link = DataState(), WireWriter()
     contents = {
         "trading": {"BTC-USD": {"status": "PAUSED"}, "ETH-USD": {"nextFundingRate": "0"}},
         "oraclePrices": {"BTC-USD": {"oraclePrice": "1"}, "ETH-USD": {"oraclePrice": "2"}},
     }
 
-    views = step(state, link.message("channel_batch_data", "v4_markets", None, [contents]))
+    views = step(state, link.publish("v4_markets", contents))
 
     assert [view.changed for view in views] == ["status", "oracle"]
 
 
-def test_a_new_market_may_come_with_a_trading_update(wire: Any, market: Any) -> None:
+def test_a_new_market_may_come_with_a_trading_update() -> None:
     """Its parameters arrive in one piece or in several."""
-    state, link = DataState(), wire()
-    first = {name: market[name] for name in list(market)[:8] if name != "oraclePrice"}
+    state, link = DataState(), WireWriter()
+    first = {name: MARKET[name] for name in list(MARKET)[:8] if name != "oraclePrice"}
 
-    (view,) = step(state, link.markets({"trading": {"BTC-USD": first}}))
+    (view,) = step(state, link.trading("BTC-USD", **first))
     early = view.market
-    step(state, link.markets({"trading": {"BTC-USD": market}}))
+    step(state, link.trading("BTC-USD", **MARKET))
 
     assert early is None
     assert view.market is not None
@@ -139,14 +140,12 @@ def test_a_new_market_may_come_with_a_trading_update(wire: Any, market: Any) -> 
     "fields", [{"openInterest": "lots"}, {"nextFundingRate": "nan"}, {"atomicResolution": 999},
                {"clobPairId": "x"}, {"openInterest": "1e999999"}]
 )  # fmt: skip
-def test_bad_figures_are_counted_and_change_nothing(
-    wire: Any, market: Any, fields: dict[str, Any]
-) -> None:
+def test_bad_figures_are_counted_and_change_nothing(fields: dict[str, Any]) -> None:
     """What was known stays known."""
-    state, link = DataState(), wire()
-    step(state, link.markets({"markets": {"BTC-USD": market}}, "subscribed"))
+    state, link = DataState(), WireWriter()
+    step(state, link.markets(MARKET))
 
-    (view,) = step(state, link.markets({"trading": {"BTC-USD": fields}}))
+    (view,) = step(state, link.trading("BTC-USD", **fields))
 
     assert view.market is not None
     assert (view.market.atomic_resolution, view.market.clob_pair_id) == (-10, 0)
@@ -155,27 +154,27 @@ def test_bad_figures_are_counted_and_change_nothing(
     assert view.quality.counts == {"malformed": 1}
 
 
-def test_an_answer_describes_markets_too(wire: Any, market: Any) -> None:
+def test_an_answer_describes_markets_too() -> None:
     """REST gives the same contents as the snapshot of the channel."""
     state = DataState()
     path = "/v4/perpetualMarkets?limit=1000"
 
-    (view,) = step(state, wire().answer(path, {"markets": {"BTC-USD": market}}))
+    (view,) = step(state, WireWriter().answer(path, {"markets": {"BTC-USD": MARKET}}))
 
     assert (view.changed, view.status) == ("market", "ACTIVE")
 
 
-def test_only_wanted_tickers_get_views(wire: Any, market: Any) -> None:
+def test_only_wanted_tickers_get_views() -> None:
     """A bot of three markets does not carry three hundred."""
-    state, link = DataState(["BTC-USD"]), wire()
+    state, link = DataState(["BTC-USD"]), WireWriter()
 
-    step(state, link.markets({"markets": {"BTC-USD": market, "ETH-USD": market}}, "subscribed"))
+    step(state, link.markets(MARKET, market_fields("ETH-USD", price=3000)))
     ignored = [
-        step(state, link.snapshot([], [], ticker="ETH-USD")),
-        step(state, link.book({"bids": []}, ticker="ETH-USD")),
-        step(state, link.trades(ticker="ETH-USD")),
-        step(state, link.message("subscribed", "v4_candles", "ETH-USD/1MIN", {"candles": []})),
-        step(state, link.markets({"trading": {"ETH-USD": {"status": "PAUSED"}}})),
+        step(state, link.book("ETH-USD")),
+        step(state, link.levels("ETH-USD")),
+        step(state, link.trades("ETH-USD")),
+        step(state, link.candles("ETH-USD", "1MIN", snapshot=True)),
+        step(state, link.trading("ETH-USD", status="PAUSED")),
     ]
 
     assert list(state.views) == ["BTC-USD"]
@@ -183,40 +182,38 @@ def test_only_wanted_tickers_get_views(wire: Any, market: Any) -> None:
     assert state.counts() == {}
 
 
-def test_views_are_bounded_and_named_sensibly(wire: Any) -> None:
+def test_views_are_bounded_and_named_sensibly() -> None:
     """A stream that names markets without end does not fill the memory."""
-    state, link = DataState(), wire()
+    state, link = DataState(), WireWriter()
     names = {f"M{number}-USD": {"oraclePrice": "1"} for number in range(2_500)}
 
-    step(state, link.markets({"oraclePrices": names}))
-    step(state, link.snapshot([], [], ticker="a b"))
-    step(state, link.snapshot([], [], ticker=""))
+    step(state, link.publish("v4_markets", {"oraclePrices": names}))
+    step(state, link.book("a b"))
+    step(state, link.book(""))
 
     assert len(state.views) == 2_000
     assert state.quality.counts == {"malformed": 502}
 
 
 @pytest.mark.parametrize("price", ["1e41", "1" * 50, "nan", "-1"])
-def test_an_absurd_oracle_price_is_counted_and_not_raised(
-    wire: Any, market: Any, price: str
-) -> None:
+def test_an_absurd_oracle_price_is_counted_and_not_raised(price: str) -> None:
     """Nobody could calculate with it: the last price stands, and grows old."""
-    state, link = DataState(), wire()
-    (view,) = step(state, link.markets({"markets": {"BTC-USD": market}}, "subscribed"))
+    state, link = DataState(), WireWriter()
+    (view,) = step(state, link.markets(MARKET))
     before = view.oracle
 
-    step(state, link.markets({"oraclePrices": {"BTC-USD": {"oraclePrice": price}}}))
+    step(state, link.oracle("BTC-USD", price))
 
     assert view.oracle is before
     assert state.views["BTC-USD"].quality.counts == {"malformed": 1}
 
 
-def test_a_negative_open_interest_is_refused(wire: Any, market: Any) -> None:
+def test_a_negative_open_interest_is_refused() -> None:
     """It would pass for little, where unknown passes for much."""
-    state, link = DataState(), wire()
-    step(state, link.markets({"markets": {"BTC-USD": market}}, "subscribed"))
+    state, link = DataState(), WireWriter()
+    step(state, link.markets(MARKET))
 
-    step(state, link.markets({"trading": {"BTC-USD": {"baseOpenInterest": "-5"}}}))
+    step(state, link.trading("BTC-USD", baseOpenInterest="-5"))
 
     assert state.views["BTC-USD"].open_interest == 125_000_000_000
     assert state.views["BTC-USD"].quality.counts == {"malformed": 1}
@@ -232,13 +229,13 @@ def test_a_negative_open_interest_is_refused(wire: Any, market: Any) -> None:
     ],
     ids=["before", "far ahead", "earlier", "in another age"],
 )
-def test_an_absurd_block_is_refused_and_does_not_stick(wire: Any, height: int, time: str) -> None:
+def test_an_absurd_block_is_refused_and_does_not_stick(height: int, time: str) -> None:
     """The next block that follows is taken; its hours are the chain's."""
-    state, link = DataState(), wire()
-    step(state, link.height(10, "2026-01-05T14:00:00.000Z"))
+    state, link = DataState(), WireWriter()
+    step(state, link.block(10, "2026-01-05T14:00:00.000Z"))
 
-    step(state, link.height(height, time))
+    step(state, link.block(height, time))
     assert (state.chain.height, state.quality.counts) == (10, {"out_of_order": 1})
 
-    step(state, link.height(11, "2026-01-05T14:00:01.000Z"))
+    step(state, link.block(11, "2026-01-05T14:00:01.000Z"))
     assert state.chain.height == 11

@@ -3,22 +3,29 @@
 from typing import Any, get_args
 
 import pytest
-from dydx_data import STALE_NS, Act, DataState, MarketView, objections, step, stopping
+from dydx_conn import WireWriter, market_fields
+from dydx_data import (
+    STALE_NS,
+    Act,
+    DataState,
+    MarketView,
+    Objection,
+    objections,
+    step,
+    stopping,
+)
 
 LIMIT_S = STALE_NS // 1_000_000_000
 
 
-def seen(wire: Any, market: dict[str, Any], **fields: Any) -> tuple[Any, DataState, MarketView]:
+def seen(**fields: Any) -> tuple[WireWriter, DataState, MarketView]:
     """Subscribe to one market and its book; a field that is None is not sent."""
-    connection, state = wire(), DataState()
-    description = {name: text for name, text in (market | fields).items() if text is not None}
-    snapshot = {"markets": {"BTC-USD": description}}
-    for frame in (
-        connection.markets(snapshot, "subscribed"),
-        connection.snapshot([("100", "1")], [("101", "1")]),
-    ):
-        step(state, frame)
-    return connection, state, state.views["BTC-USD"]
+    wire, state = WireWriter(), DataState()
+    described = market_fields("BTC-USD", price="100.5") | fields
+    market = {name: text for name, text in described.items() if text is not None}
+    step(state, wire.publish("v4_markets", {"markets": {"BTC-USD": market}}, snapshot=True))
+    step(state, wire.book("BTC-USD", [("100", "1")], [("101", "1")]))
+    return wire, state, state.views["BTC-USD"]
 
 
 def kinds(view: MarketView, at: int | None = None) -> list[str]:
@@ -26,9 +33,9 @@ def kinds(view: MarketView, at: int | None = None) -> list[str]:
     return [one.kind for one in objections(view, at)]
 
 
-def test_a_market_that_trades_and_is_known_has_nothing_against_it(wire, market):
+def test_a_market_that_trades_and_is_known_has_nothing_against_it():
     """Nothing stands against an active market with a price, a book and fresh data."""
-    _, _, view = seen(wire, market)
+    _, _, view = seen()
 
     assert objections(view, view.at) == ()
 
@@ -36,16 +43,16 @@ def test_a_market_that_trades_and_is_known_has_nothing_against_it(wire, market):
 @pytest.mark.parametrize(
     ("fields", "kind", "why"),
     [
-        ({"status": "PAUSED"}, "STATUS", "its status is PAUSED"),
-        ({"status": None}, "UNKNOWN_STATUS", "its status is unknown"),
-        ({"oraclePrice": None}, "UNKNOWN_ORACLE", "its oracle price is unknown"),
-        ({"oraclePrice": "0"}, "UNKNOWN_ORACLE", "its oracle price is unknown"),
-        ({"clobPairId": None}, "UNKNOWN_MARKET", "its parameters are unknown"),
+        ({"status": "PAUSED"}, "STATUS", "the status is PAUSED"),
+        ({"status": None}, "UNKNOWN_STATUS", "the status is unknown"),
+        ({"oraclePrice": None}, "UNKNOWN_ORACLE", "the oracle price is unknown"),
+        ({"oraclePrice": "0"}, "UNKNOWN_ORACLE", "the oracle price is unknown"),
+        ({"clobPairId": None}, "UNKNOWN_MARKET", "the market's parameters are unknown"),
     ],
 )
-def test_what_the_venue_did_not_say_is_an_objection(wire, market, fields, kind, why):
+def test_what_the_venue_did_not_say_is_an_objection(fields, kind, why):
     """Each has a kind for programs and words for people."""
-    _, _, view = seen(wire, market, **fields)
+    _, _, view = seen(**fields)
 
     assert [(one.kind, one.why) for one in objections(view)] == [(kind, why)]
 
@@ -53,67 +60,68 @@ def test_what_the_venue_did_not_say_is_an_objection(wire, market, fields, kind, 
 @pytest.mark.parametrize(
     ("bids", "asks", "why"),
     [
-        ([("100", "1")], [], "its book has no asks"),
-        ([], [("101", "1")], "its book has no bids"),
-        ([], [], "its book is empty"),
+        ([("100", "1")], [], "the book is one-sided"),
+        ([], [("101", "1")], "the book is one-sided"),
+        ([], [], "the book is empty"),
     ],
 )
-def test_a_book_without_both_sides_is_one_sided(wire, market, bids, asks, why):
+def test_a_book_without_both_sides_is_one_sided(bids, asks, why):
     """There is no middle and no spread to go by."""
-    connection, state, view = seen(wire, market)
-    step(state, connection.snapshot(bids, asks))
+    connection, state, view = seen()
+    step(state, connection.book("BTC-USD", bids, asks))
 
     assert [(one.kind, one.why) for one in objections(view)] == [("ONE_SIDED", why)]
 
 
-def test_a_lost_connection_leaves_the_book_unknown_and_not_one_sided(wire, market):
+def test_a_lost_connection_leaves_the_book_unknown_and_not_one_sided():
     """One cause, one objection."""
-    connection, state, view = seen(wire, market)
-    step(state, connection.frame("close"))
+    connection, state, view = seen()
+    step(state, connection.event("close"))
 
     assert kinds(view) == ["UNKNOWN_BOOK"]
 
 
-def test_silence_is_stale_whoever_asks(wire, market):
-    """The data layer notices by itself that nothing came of a market."""
-    connection, state, view = seen(wire, market)
-    connection.at += 2 * STALE_NS
-    step(state, connection.frame("tick", link=""))
+def test_silence_is_stale_whoever_asks():
+    """The data layer notices by itself that nothing came; how long ago needs a time to say."""
+    connection, state, view = seen()
+    connection.wait(2 * LIMIT_S)
+    step(state, connection.event("tick", link=""))
+    figures = ("age_s", f"{2 * LIMIT_S}.0"), ("limit_s", f"{LIMIT_S}")
+    why = f"no book or trade for {2 * LIMIT_S}.0 s, limit {LIMIT_S} s"
 
-    [stale] = objections(view)
+    assert objections(view) == (Objection("STALE", "the data are stale"),)
+    assert objections(view, connection.at) == (Objection("STALE", why, figures),)
 
-    assert (stale.kind, stale.why) == ("STALE", f"no book or trade for {2 * LIMIT_S}.0 s")
 
-
-def test_with_a_time_the_age_of_book_and_oracle_counts(wire, market):
+def test_with_a_time_the_age_of_book_and_oracle_counts():
     """At the limit both are young enough, a nanosecond later the older one is named."""
-    connection, state, view = seen(wire, market)
-    connection.at += 5_000_000_000
-    step(state, connection.book({"bids": [["100", "2"]]}))
+    connection, state, view = seen()
+    connection.wait(5)
+    step(state, connection.levels("BTC-USD", bids=[("100", "2")]))
     oracle_at = view.at - 5_000_000_000
 
     [stale] = objections(view, oracle_at + STALE_NS + 100_000_000)
 
     assert kinds(view, oracle_at + STALE_NS) == []
     assert kinds(view) == []
-    assert stale.why == f"its oracle price is {LIMIT_S}.1 s old, limit {LIMIT_S} s"
+    assert stale.why == f"the oracle price is {LIMIT_S}.1 s old, limit {LIMIT_S} s"
 
 
-def test_whoever_looks_may_have_a_shorter_limit(wire, market):
+def test_whoever_looks_may_have_a_shorter_limit():
     """The limit is the caller's, 30 s unless it says otherwise."""
-    _, _, view = seen(wire, market)
+    _, _, view = seen()
 
     [stale] = objections(view, view.at + 3_000_000_000, stale_ns=2_000_000_000)
 
-    assert stale.why == "its book is 3.0 s old, limit 2 s"
+    assert stale.why == "the book is 3.0 s old, limit 2 s"
 
 
-def test_the_gravest_objection_comes_first(wire, market):
+def test_the_gravest_objection_comes_first():
     """What the venue refuses outweighs what is not known, and that outweighs what is old."""
-    connection, state, view = seen(wire, market, status="PAUSED", oraclePrice=None)
-    connection.at += 2 * STALE_NS
-    step(state, connection.frame("tick", link=""))
-    step(state, connection.frame("close"))
+    connection, state, view = seen(status="PAUSED", oraclePrice=None)
+    connection.wait(2 * LIMIT_S)
+    step(state, connection.event("tick", link=""))
+    step(state, connection.event("close"))
 
     assert kinds(view) == ["STATUS", "UNKNOWN_ORACLE", "UNKNOWN_BOOK", "STALE"]
 
@@ -133,23 +141,18 @@ ALL = frozenset(get_args(Act))
         ("STALE", {"entry", "match", "book"}),
     ],
 )
-def test_each_objection_stops_what_the_table_says(wire, market, kind, acts):
+def test_each_objection_stops_what_the_table_says(kind, acts):
     """An entry is stopped by all; a way out by what the venue refuses alone."""
-    connection, state, view = seen(wire, market)
+    connection, state, view = seen()
     {
-        "STATUS": lambda: step(state, connection.markets(trading(status="FINAL_SETTLEMENT"))),
+        "STATUS": lambda: step(state, connection.trading("BTC-USD", status="FINAL_SETTLEMENT")),
         "UNKNOWN_STATUS": lambda: setattr(view, "status", ""),
         "UNKNOWN_MARKET": lambda: setattr(view, "market", None),
         "UNKNOWN_ORACLE": lambda: setattr(view, "oracle", None),
-        "UNKNOWN_BOOK": lambda: step(state, connection.frame("close")),
-        "ONE_SIDED": lambda: step(state, connection.snapshot([], [("101", "1")])),
+        "UNKNOWN_BOOK": lambda: step(state, connection.event("close")),
+        "ONE_SIDED": lambda: step(state, connection.book("BTC-USD", [], [("101", "1")])),
         "STALE": lambda: setattr(view.quality, "stale", True),
     }[kind]()
 
     assert kinds(view) == [kind]
     assert {act for act in get_args(Act) if stopping(view, act)} == acts
-
-
-def trading(**fields: str) -> dict[str, Any]:
-    """Write an update of one market."""
-    return {"trading": {"BTC-USD": fields}}

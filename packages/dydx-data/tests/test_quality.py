@@ -2,11 +2,10 @@
 
 import json
 import random
-from typing import Any
 
 import msgspec
 import pytest
-from dydx_conn import Frame, ws_frame
+from dydx_conn import Frame, WireWriter, ws_frame
 from dydx_data import DataState, step
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,11 +14,11 @@ SECOND = 1_000_000_000
 SUBSCRIBE = '{"type":"subscribe","channel":"v4_orderbook","id":"BTC-USD"}'
 
 
-def _pair(state: DataState, wire: Any) -> Any:
+def _pair(state: DataState) -> WireWriter:
     """Fold two books of one link; return the link."""
-    link = wire()
-    step(state, link.snapshot([("99", "1")], [("101", "1")]))
-    step(state, link.snapshot([("9", "1")], [("11", "1")], ticker="ETH-USD"))
+    link = WireWriter()
+    step(state, link.book("BTC-USD", [("99", "1")], [("101", "1")]))
+    step(state, link.book("ETH-USD", [("9", "1")], [("11", "1")]))
     return link
 
 
@@ -30,13 +29,13 @@ def _known(state: DataState) -> list[bool]:
 # --- ids
 
 
-def test_a_hole_in_the_ids_costs_the_books_of_the_link(wire: Any) -> None:
+def test_a_hole_in_the_ids_costs_the_books_of_the_link() -> None:
     """What was lost may have been a level of any of them."""
     state = DataState()
-    link = _pair(state, wire)
-    link.number += 1
+    link = _pair(state)
+    link.ids["c1"] += 1
 
-    views = step(state, link.trades())
+    views = step(state, link.trades("BTC-USD"))
 
     assert _known(state) == [False, False]
     assert [(view.ticker, view.changed) for view in views] == [
@@ -47,13 +46,13 @@ def test_a_hole_in_the_ids_costs_the_books_of_the_link(wire: Any) -> None:
     assert state.quality.samples[0].text == "message_id 4 on c1, channel v4_trades"
 
 
-def test_a_duplicate_is_dropped(wire: Any) -> None:
+def test_a_duplicate_is_dropped() -> None:
     """The same message twice counts once."""
     state = DataState()
-    link = _pair(state, wire)
-    frame = link.book({"bids": [["98", "1"]]})
+    link = _pair(state)
+    frame = link.levels("BTC-USD", bids=[("98", "1")])
     step(state, frame)
-    step(state, link.book({"bids": [["98", "2"]]}))
+    step(state, link.levels("BTC-USD", bids=[("98", "2")]))
 
     assert step(state, frame) == ()
 
@@ -61,18 +60,15 @@ def test_a_duplicate_is_dropped(wire: Any) -> None:
     assert state.quality.counts == {"duplicate": 1}
 
 
-def test_a_message_that_comes_late_costs_its_own_book_alone(wire: Any) -> None:
+def test_a_message_that_comes_late_costs_its_own_book_alone() -> None:
     """Its levels are older than the book, so they are not taken; a late trade is."""
     state = DataState()
-    link = _pair(state, wire)
-    late = link.book({"bids": [["98", "1"]]})
-    late_trade = link.message(
-        "channel_data", "v4_trades", "BTC-USD",
-        {"trades": [{"id": "a", "side": "BUY", "size": "1", "price": "1", "createdAt": "2026-01-01T00:00:00Z"}]},
-    )  # fmt: skip
-    late_oracle = link.markets({"oraclePrices": {"ETH-USD": {"oraclePrice": "12"}}})
-    step(state, link.snapshot([("99", "1")], [("101", "1")]))
-    step(state, link.snapshot([("9", "1")], [("11", "1")], ticker="ETH-USD"))
+    link = _pair(state)
+    late = link.levels("BTC-USD", bids=[("98", "1")])
+    late_trade = link.trade("BTC-USD", "BUY", 1, 1)
+    late_oracle = link.oracle("ETH-USD", "12")
+    step(state, link.book("BTC-USD", [("99", "1")], [("101", "1")]))
+    step(state, link.book("ETH-USD", [("9", "1")], [("11", "1")]))
 
     (view,) = step(state, late_trade)
     traded = view.changed, len(view.fresh), _known(state)
@@ -87,40 +83,40 @@ def test_a_message_that_comes_late_costs_its_own_book_alone(wire: Any) -> None:
     assert state.quality.counts == {"out_of_order": 3}
 
 
-def test_a_snapshot_that_was_asked_for_may_come_late(wire: Any) -> None:
+def test_a_snapshot_that_was_asked_for_may_come_late() -> None:
     """It carries the id of its request: the hole it left is no loss."""
-    state, link = DataState(), wire()
-    step(state, link.frame("open"))
+    state, link = DataState(), WireWriter()
+    step(state, link.event("open"))
     for ticker in ("BTC-USD", "ETH-USD"):
         text = f'{{"type": "subscribe", "channel": "v4_orderbook", "id": "{ticker}"}}'
-        step(state, link.frame("sent", text=text))
-    step(state, link.raw('{"type":"connected","connection_id":"4d","message_id":0}'))
-    step(state, link.frame("sent", text='{"type":"ping"}'))
-    slow = link.snapshot([("99", "1")], [("101", "1")])
+        step(state, link.event("sent", text=text))
+    step(state, link.message("connected"))
+    step(state, link.event("sent", text='{"type":"ping"}'))
+    slow = link.book("BTC-USD", [("99", "1")], [("101", "1")])
 
-    step(state, link.snapshot([("9", "1")], [("11", "1")], ticker="ETH-USD"))
-    step(state, link.book({"bids": [["8", "1"]]}, ticker="ETH-USD"))
+    step(state, link.book("ETH-USD", [("9", "1")], [("11", "1")]))
+    step(state, link.levels("ETH-USD", bids=[("8", "1")]))
     step(state, slow)
-    step(state, link.book({"bids": [["7", "1"]]}, ticker="ETH-USD"))
+    step(state, link.levels("ETH-USD", bids=[("7", "1")]))
 
     assert _known(state) == [True, True]
     assert state.counts() == {}
 
 
-def test_an_answer_that_never_comes_costs_the_books_of_its_link(wire: Any) -> None:
+def test_an_answer_that_never_comes_costs_the_books_of_its_link() -> None:
     """The hole that its request explained may have been a loss, and would explain the next."""
     state = DataState()
-    link = _pair(state, wire)
-    step(state, wire("c2").snapshot([("5", "1")], [("6", "1")], ticker="SOL-USD"))
-    step(state, link.frame("sent", text=SUBSCRIBE))
-    link.number += 1
-    step(state, link.book({"bids": [["98", "1"]]}))
-    link.at += 10 * SECOND
-    step(state, link.frame("tick", link="clock"))
+    link = _pair(state)
+    step(state, WireWriter("c2").book("SOL-USD", [("5", "1")], [("6", "1")]))
+    step(state, link.event("sent", text=SUBSCRIBE))
+    link.ids["c1"] += 1
+    step(state, link.levels("BTC-USD", bids=[("98", "1")]))
+    link.wait(10)
+    step(state, link.event("tick", link="clock"))
     patient = _known(state)
-    link.at += SECOND
+    link.wait(1)
 
-    lost = step(state, link.frame("tick", link="clock"))
+    lost = step(state, link.event("tick", link="clock"))
 
     assert patient == [True, True, True]
     assert [(view.ticker, view.changed) for view in lost] == [
@@ -131,93 +127,91 @@ def test_an_answer_that_never_comes_costs_the_books_of_its_link(wire: Any) -> No
     assert state.quality.samples[0].text == "1 answers overdue on c1"
 
 
-def test_an_answer_that_the_connection_gave_up_is_given_up_once(wire: Any) -> None:
+def test_an_answer_that_the_connection_gave_up_is_given_up_once() -> None:
     """A gap frame has told of it, and whatever comes next is counted anew."""
     state = DataState()
-    link = _pair(state, wire)
-    step(state, link.frame("sent", text=SUBSCRIBE))
-    link.at += 11 * SECOND
-    step(state, link.frame("gap", text="1 answers overdue: v4_orderbook BTC-USD"))
-    step(state, link.frame("tick", link="clock"))
-    step(state, link.snapshot([("99", "1")], [("101", "1")]))
-    link.number += 1
-    step(state, link.book({"bids": [["98", "1"]]}))
+    link = _pair(state)
+    step(state, link.event("sent", text=SUBSCRIBE))
+    link.wait(11)
+    step(state, link.event("gap", text="1 answers overdue: v4_orderbook BTC-USD"))
+    step(state, link.event("tick", link="clock"))
+    step(state, link.book("BTC-USD", [("99", "1")], [("101", "1")]))
+    link.ids["c1"] += 1
+    step(state, link.levels("BTC-USD", bids=[("98", "1")]))
 
     assert state.quality.counts == {"gap": 2}
 
 
-def test_what_was_owed_is_owed_once(wire: Any) -> None:
+def test_what_was_owed_is_owed_once() -> None:
     """A hole after all answers have come is a loss again."""
-    state, link = DataState(), wire()
-    step(state, link.frame("sent", text=SUBSCRIBE))
-    step(state, link.snapshot([("99", "1")], [("101", "1")]))
-    step(state, link.book({"bids": [["98", "1"]]}))
-    link.number += 2
+    state, link = DataState(), WireWriter()
+    step(state, link.event("sent", text=SUBSCRIBE))
+    step(state, link.book("BTC-USD", [("99", "1")], [("101", "1")]))
+    step(state, link.levels("BTC-USD", bids=[("98", "1")]))
+    link.ids["c1"] += 2
 
-    step(state, link.book({"bids": [["97", "1"]]}))
+    step(state, link.levels("BTC-USD", bids=[("97", "1")]))
 
     assert _known(state) == [False]
     assert state.quality.counts == {"gap": 1}
 
 
 @pytest.mark.parametrize("type_", ["error", "pong"])
-def test_errors_and_pongs_repeat_the_current_id(wire: Any, type_: str) -> None:
+def test_errors_and_pongs_repeat_the_current_id(type_: str) -> None:
     """That is no duplicate; an error is counted as what it is."""
     state = DataState()
-    link = _pair(state, wire)
+    link = _pair(state)
 
-    step(
-        state, link.raw(f'{{"type":"{type_}","message":"no","connection_id":"4d","message_id":2}}')
-    )
-    step(state, link.book({"bids": [["98", "1"]]}))
+    step(state, link.message(type_, message="no"))
+    step(state, link.levels("BTC-USD", bids=[("98", "1")]))
 
     assert _known(state) == [True, True]
     assert state.counts() == ({"refused": 1} if type_ == "error" else {})
 
 
-def test_a_refused_subscription_takes_an_id(wire: Any) -> None:
+def test_a_refused_subscription_takes_an_id() -> None:
     """The error stands for the snapshot that will not come."""
     state = DataState()
-    link = _pair(state, wire)
-    step(state, link.frame("sent", text=SUBSCRIBE))
-    link.number += 1
+    link = _pair(state)
+    step(state, link.event("sent", text=SUBSCRIBE))
+    link.ids["c1"] += 1
 
-    step(state, link.raw('{"type":"error","message":"no","connection_id":"4d","message_id":3}'))
-    step(state, link.book({"bids": [["98", "1"]]}))
+    step(state, link.message("error", message="no"))
+    step(state, link.levels("BTC-USD", bids=[("98", "1")]))
 
     assert _known(state) == [True, True]
     assert state.counts() == {"refused": 1}
 
 
-def test_a_jump_that_was_wrong_does_not_silence_the_link(wire: Any) -> None:
+def test_a_jump_that_was_wrong_does_not_silence_the_link() -> None:
     """One flipped digit: the message after it begins the count anew."""
     state = DataState()
-    link = _pair(state, wire)
-    link.number, before = 900, link.number
-    step(state, link.trades())
-    link.number = before
+    link = _pair(state)
+    link.ids["c1"], before = 900, link.ids["c1"]
+    step(state, link.trades("BTC-USD"))
+    link.ids["c1"] = before
 
     for _ in range(2):
-        step(state, link.trades())
-    step(state, link.snapshot([("99", "1")], [("101", "1")]))
-    step(state, link.book({"bids": [["98", "1"]]}))
+        step(state, link.trades("BTC-USD"))
+    step(state, link.book("BTC-USD", [("99", "1")], [("101", "1")]))
+    step(state, link.levels("BTC-USD", bids=[("98", "1")]))
 
     assert state.quality.counts == {"gap": 1}
     assert state.views["BTC-USD"].book.known
 
 
-def test_a_gap_that_was_told_is_not_found_again(wire: Any) -> None:
+def test_a_gap_that_was_told_is_not_found_again() -> None:
     """A live source puts a gap frame before the message that shows it; both are recorded."""
     state = DataState()
-    link = _pair(state, wire)
-    link.number += 3
+    link = _pair(state)
+    link.ids["c1"] += 3
 
-    lost = step(state, link.frame("gap", text="3 messages lost", message_id=3))
-    step(state, link.trades())
-    step(state, link.trades())
+    lost = step(state, link.event("gap", text="3 messages lost", message_id=3))
+    step(state, link.trades("BTC-USD"))
+    step(state, link.trades("BTC-USD"))
     counted = dict(state.quality.counts)
-    link.number += 1
-    step(state, link.trades())
+    link.ids["c1"] += 1
+    step(state, link.trades("BTC-USD"))
 
     assert [view.ticker for view in lost] == ["BTC-USD", "ETH-USD"]
     assert _known(state) == [False, False]
@@ -225,26 +219,25 @@ def test_a_gap_that_was_told_is_not_found_again(wire: Any) -> None:
     assert state.quality.counts == {"gap": 2}
 
 
-def test_a_new_connection_counts_anew_and_has_no_books(wire: Any) -> None:
+def test_a_new_connection_counts_anew_and_has_no_books() -> None:
     """`connected` begins the count at 0."""
     state = DataState()
-    link = _pair(state, wire)
+    link = _pair(state)
 
-    lost = step(state, link.raw('{"type":"connected","connection_id":"5e","message_id":0}'))
-    link.number = 0
-    step(state, link.snapshot([("99", "1")], [("101", "1")]))
+    lost = step(state, link.message("connected"))
+    step(state, link.book("BTC-USD", [("99", "1")], [("101", "1")]))
 
     assert len(lost) == 2
     assert _known(state) == [True, False]
     assert state.counts() == {}
 
 
-def test_the_state_tells_how_the_links_stand(wire: Any) -> None:
+def test_the_state_tells_how_the_links_stand() -> None:
     """Waiting, live, partial, closed."""
-    state, one, two = DataState(), wire("c1"), wire("c2")
+    state, one, two = DataState(), WireWriter("c1"), WireWriter("c2")
 
     seen = [state.connection]
-    for frame in (one.frame("open"), two.frame("open"), one.frame("close"), two.frame("close")):
+    for frame in (one.event("open"), two.event("open"), one.event("close"), two.event("close")):
         step(state, frame)
         seen.append(state.connection)
 
@@ -255,19 +248,19 @@ def test_the_state_tells_how_the_links_stand(wire: Any) -> None:
 # --- silence
 
 
-def test_a_silent_market_becomes_stale_on_any_frame_and_says_so_once(wire: Any) -> None:
+def test_a_silent_market_becomes_stale_on_any_frame_and_says_so_once() -> None:
     """Ticks carry the time of silence; a book or a trade ends it."""
     state = DataState()
-    link = _pair(state, wire)
-    link.at += 20 * SECOND
-    step(state, link.book({"bids": [["8", "1"]]}, ticker="ETH-USD"))
-    link.at += 10 * SECOND
+    link = _pair(state)
+    link.wait(20)
+    step(state, link.levels("ETH-USD", bids=[("8", "1")]))
+    link.wait(10)
 
-    (silent,) = step(state, link.frame("tick"))
+    (silent,) = step(state, link.event("tick"))
     first = (silent.ticker, silent.changed, silent.quality.stale, silent.at)
-    link.at += 1 * SECOND
-    again = step(state, link.frame("tick"))
-    step(state, link.book({"bids": [["98", "1"]]}))
+    link.wait(1)
+    again = step(state, link.event("tick"))
+    step(state, link.levels("BTC-USD", bids=[("98", "1")]))
 
     assert first == ("BTC-USD", "stale", True, link.at - SECOND)
     assert again == ()
@@ -275,13 +268,13 @@ def test_a_silent_market_becomes_stale_on_any_frame_and_says_so_once(wire: Any) 
     assert silent.quality.counts == {"stale": 1}
 
 
-def test_a_silent_market_touched_by_something_else_is_emitted_once(wire: Any) -> None:
+def test_a_silent_market_touched_by_something_else_is_emitted_once() -> None:
     """An oracle price does not make a dead book live."""
     state = DataState(stale_after_ns=SECOND)
-    link = _pair(state, wire)
-    link.at += 5 * SECOND
+    link = _pair(state)
+    link.wait(5)
 
-    views = step(state, link.markets({"oraclePrices": {"BTC-USD": {"oraclePrice": "1"}}}))
+    views = step(state, link.oracle("BTC-USD", "1"))
 
     assert [(view.ticker, view.changed, view.quality.stale) for view in views] == [
         ("BTC-USD", "oracle", True),
@@ -290,72 +283,72 @@ def test_a_silent_market_touched_by_something_else_is_emitted_once(wire: Any) ->
 
 
 @pytest.mark.parametrize("jump_s", [3_600, -3_600, 2, -2])
-def test_a_wall_clock_that_jumps_makes_nobody_stale_and_hides_nobody(
-    wire: Any, jump_s: int
-) -> None:
+def test_a_wall_clock_that_jumps_makes_nobody_stale_and_hides_nobody(jump_s: int) -> None:
     """Silence is measured by the clock that only goes on; views keep the time from before."""
-    state, link = DataState(), wire()
-    step(state, link.snapshot([], [], ticker="ETH-USD"))
-    step(state, link.snapshot([], []))
-    link.at, link.skew = link.at + 2 * SECOND, jump_s * SECOND
-    spoke = step(state, link.book({"bids": [["99", "1"]]}))
+    state, link = DataState(), WireWriter()
+    step(state, link.book("ETH-USD"))
+    step(state, link.book("BTC-USD"))
+    link.wait(2)
+    link.at += jump_s * SECOND
+    spoke = step(state, link.levels("BTC-USD", bids=[("99", "1")]))
     spoke_at = spoke[0].at
-    link.at += 27 * SECOND
-    step(state, link.frame("tick"))
+    link.wait(27)
+    step(state, link.event("tick"))
     early = [view.quality.stale for view in state.views.values()]
-    link.at += 2 * SECOND
-    (silent,) = step(state, link.frame("tick"))
+    link.wait(2)
+    (silent,) = step(state, link.event("tick"))
 
-    assert spoke_at == link.at - 29 * SECOND
+    now = link.at - jump_s * SECOND
+    assert spoke_at == now - 29 * SECOND
     assert not any(early)
-    assert (silent.ticker, silent.changed, silent.at) == ("ETH-USD", "stale", link.at)
-    assert state.at == link.at
+    assert (silent.ticker, silent.changed, silent.at) == ("ETH-USD", "stale", now)
+    assert state.at == now
     assert state.quality.samples[0].text == f"the wall clock jumped by {jump_s:+.3f} s"
     assert state.quality.counts == {"clock": 1}
 
 
-def test_time_that_only_the_wall_clock_tells_is_believed(wire: Any) -> None:
+def test_time_that_only_the_wall_clock_tells_is_believed() -> None:
     """A frame without `mono` has no other clock to be judged by."""
-    state, link = DataState(), wire()
-    step(state, link.snapshot([], []))
-    link.at += 60 * SECOND
+    state, link = DataState(), WireWriter()
+    step(state, link.book("BTC-USD"))
+    link.wait(60)
 
-    (silent,) = step(state, msgspec.structs.replace(link.frame("tick"), mono=0))
+    (silent,) = step(state, msgspec.structs.replace(link.event("tick"), mono=0))
 
     assert (silent.changed, silent.at) == ("stale", link.at)
 
 
-def test_a_market_that_never_spoke_is_unknown_and_not_stale(wire: Any) -> None:
+def test_a_market_that_never_spoke_is_unknown_and_not_stale() -> None:
     """It has no book to be old."""
-    state, link = DataState(), wire()
-    step(state, link.markets({"oraclePrices": {"BTC-USD": {"oraclePrice": "1"}}}))
-    link.at += 1000 * SECOND
+    state, link = DataState(), WireWriter()
+    step(state, link.oracle("BTC-USD", "1"))
+    link.wait(1000)
 
-    assert step(state, link.frame("tick")) == ()
+    assert step(state, link.event("tick")) == ()
 
 
 # --- unreadable
 
 
-def test_an_unreadable_book_update_costs_that_book_alone(wire: Any) -> None:
+def test_an_unreadable_book_update_costs_that_book_alone() -> None:
     """It may have carried levels; other books did not lose any."""
     state = DataState()
-    link = _pair(state, wire)
+    link = _pair(state)
 
-    (view,) = step(state, link.book({"bids": [["99"]]}))
+    (view,) = step(state, link.publish("v4_orderbook", {"bids": [["99"]]}, id="BTC-USD"))
 
     assert (view.ticker, view.changed) == ("BTC-USD", "book")
     assert _known(state) == [False, True]
     assert view.quality.counts == {"malformed": 1}
 
 
-def test_a_text_cut_short_leaves_a_hole_that_the_next_message_shows(wire: Any) -> None:
+def test_a_text_cut_short_leaves_a_hole_that_the_next_message_shows() -> None:
     """Nobody can say whose levels it carried, so each book of the link waits for a snapshot."""
     state = DataState()
-    link = _pair(state, wire)
+    link = _pair(state)
 
-    nothing = step(state, link.raw(link.book({"bids": [["98", "1"]]}).text[:-9]))
-    lost = step(state, link.book({"bids": [["8", "1"]]}, ticker="ETH-USD"))
+    nothing = step(state, link.raw(link.levels("BTC-USD", bids=[("98", "1")]).text[:-9]))
+    lost = step(state, link.levels("ETH-USD", bids=[("8", "1")]))
 
     assert (nothing, _known(state)) == ((), [False, False])
     assert [(view.ticker, view.changed) for view in lost] == [
@@ -365,27 +358,27 @@ def test_a_text_cut_short_leaves_a_hole_that_the_next_message_shows(wire: Any) -
     assert state.quality.counts == {"malformed": 1, "gap": 1}
 
 
-def test_noise_costs_nothing(wire: Any) -> None:
+def test_noise_costs_nothing() -> None:
     """A text that took no id leaves no hole."""
     state = DataState()
-    link = _pair(state, wire)
+    link = _pair(state)
 
     for text in ("", "null", "[]", "\x00", '{"type":1}', "[" * 50_000, '{"message_id":3'):
         assert step(state, link.raw(text)) == ()
-    step(state, link.book({"bids": [["98", "1"]]}))
+    step(state, link.levels("BTC-USD", bids=[("98", "1")]))
 
     assert _known(state) == [True, True]
     assert set(state.counts()) <= {"malformed", "unknown"}
     assert sum(state.counts().values()) == 7
 
 
-def test_unreadable_contents_of_a_known_market_touch_its_quality(wire: Any) -> None:
+def test_unreadable_contents_of_a_known_market_touch_its_quality() -> None:
     """The view is emitted, so that a panel sees it; of an unknown one the state counts."""
     state = DataState()
-    link = _pair(state, wire)
+    link = _pair(state)
 
-    (view,) = step(state, link.message("channel_data", "v4_trades", "BTC-USD", {"trades": None}))
-    step(state, link.markets({"oraclePrices": None}))
+    (view,) = step(state, link.publish("v4_trades", {"trades": None}, id="BTC-USD"))
+    step(state, link.publish("v4_markets", {"oraclePrices": None}))
 
     assert view.changed == "quality"
     assert view.quality.counts == {"malformed": 1}
@@ -393,30 +386,30 @@ def test_unreadable_contents_of_a_known_market_touch_its_quality(wire: Any) -> N
     assert len(state.quality.samples[0].text) <= 120
 
 
-def test_unknown_messages_are_counted(wire: Any) -> None:
+def test_unknown_messages_are_counted() -> None:
     """Type, channel or kind of frame: each is sampled; account channels are not ours."""
-    state, link = DataState(), wire()
+    state, link = DataState(), WireWriter()
 
-    step(state, link.message("channel_data", "v4_orders", "x", {}))
-    step(state, link.message("greeting", "v4_orderbook", "x", {}))
-    step(state, link.frame("smoke"))
-    step(state, link.message("channel_data", "v4_subaccounts", "dydx1/0", {}))
+    step(state, link.message("channel_data", "v4_orders", {}, "x"))
+    step(state, link.message("greeting", "v4_orderbook", {}, "x"))
+    step(state, link.event("smoke"))
+    step(state, link.message("channel_data", "v4_subaccounts", {}, "dydx1/0"))
 
     assert state.counts() == {"unknown": 3}
 
 
-def test_an_act_is_no_message_and_no_trouble(wire: Any) -> None:
+def test_an_act_is_no_message_and_no_trouble() -> None:
     """Whoever halted the bot: the markets are what they were."""
-    state, link = DataState(), wire()
+    state, link = DataState(), WireWriter()
 
-    touched = step(state, link.frame("act", type="halt", text="a headline"))
+    touched = step(state, link.event("act", type="halt", text="a headline"))
 
     assert (list(touched), state.counts(), state.frames) == ([], {}, 1)
 
 
-def test_answers_that_refuse_are_counted_and_others_ignored(wire: Any) -> None:
+def test_answers_that_refuse_are_counted_and_others_ignored() -> None:
     """An error body, a bad status, a body that is no answer; account paths are not ours."""
-    state, link = DataState(), wire()
+    state, link = DataState(), WireWriter()
     errors = {"errors": [{"msg": "Too many requests"}]}
 
     step(state, link.answer("/v4/perpetualMarkets", errors, status="429"))
@@ -432,10 +425,10 @@ def test_answers_that_refuse_are_counted_and_others_ignored(wire: Any) -> None:
     assert state.quality.samples[0].text.startswith("expected /v4/perpetualMarkets, got 429")
 
 
-def test_an_answer_that_cannot_be_read_spares_a_live_book(wire: Any) -> None:
+def test_an_answer_that_cannot_be_read_spares_a_live_book() -> None:
     """It lost nothing of what the socket says."""
     state = DataState()
-    link = _pair(state, wire)
+    link = _pair(state)
 
     (view,) = step(state, link.answer("/v4/orderbooks/perpetualMarket/BTC-USD", "<html>"))
 
@@ -489,18 +482,18 @@ ANYTHING = st.one_of(
 
 @settings(max_examples=100)
 @given(st.lists(st.tuples(ANYTHING, st.integers(-(10**9), 10**20)), max_size=12))
-def test_no_frame_raises(wire: Any, frames: list[tuple[tuple[str, str], int]]) -> None:
+def test_no_frame_raises(frames: list[tuple[tuple[str, str], int]]) -> None:
     """Whatever the texts, the kinds and the times; and each view is emitted once a frame."""
-    state, link = DataState(), wire()
+    state, link = DataState(), WireWriter()
 
     for (kind, text), at in frames:
-        link.at = at
+        link.at = link.mono = at
         if kind == "ws":
             frame = link.raw(text)
         elif kind.startswith("/"):
             frame = link.answer(kind, text)
         else:
-            frame = link.frame(kind, text=text)
+            frame = link.event(kind, text=text)
         views = list(step(state, frame))
         assert len(views) == len({view.ticker for view in views})
         for view in views:
@@ -509,22 +502,21 @@ def test_no_frame_raises(wire: Any, frames: list[tuple[tuple[str, str], int]]) -
     assert state.frames == len(frames)
 
 
-def _conversation(wire: Any) -> list[Frame]:
-    link = wire()
-    frames = [link.raw('{"type":"connected","connection_id":"4d","message_id":0}')]
-    frames += [link.snapshot([("99", "1")], [("101", "1")])]
+def _conversation() -> list[Frame]:
+    link = WireWriter()
+    frames = [link.message("connected"), link.book("BTC-USD", [("99", "1")], [("101", "1")])]
     for number in range(12):
         frames.append(
-            link.book({"bids": [[str(90 + number), "1"]], "asks": [[str(101 + number), "2"]]})
+            link.levels("BTC-USD", bids=[(str(90 + number), "1")], asks=[(str(101 + number), "2")])
         )
-        link.at += SECOND
+        link.wait(1)
     return frames
 
 
 @given(st.integers(0, 2**32))
-def test_shuffled_duplicates_never_raise_nor_cross_the_view(wire: Any, seed: int) -> None:
+def test_shuffled_duplicates_never_raise_nor_cross_the_view(seed: int) -> None:
     """A known book is uncrossed after every frame, in whatever order they come."""
-    frames = _conversation(wire) * 2
+    frames = _conversation() * 2
     random.Random(seed).shuffle(frames)
     state = DataState()
 
@@ -535,11 +527,11 @@ def test_shuffled_duplicates_never_raise_nor_cross_the_view(wire: Any, seed: int
             assert bid is None or ask is None or bid.price < ask.price
 
 
-def test_duplicates_in_place_change_nothing(wire: Any) -> None:
+def test_duplicates_in_place_change_nothing() -> None:
     """Each message twice gives the book of each message once."""
     once, twice = DataState(), DataState()
 
-    for frame in _conversation(wire):
+    for frame in _conversation():
         step(once, frame)
         step(twice, frame)
         if frame.type != "connected":
@@ -551,16 +543,16 @@ def test_duplicates_in_place_change_nothing(wire: Any) -> None:
     assert twice.counts()["duplicate"] == 13
 
 
-def test_a_flipped_bit_anywhere_never_raises(wire: Any) -> None:
+def test_a_flipped_bit_anywhere_never_raises() -> None:
     """Nor does any single character of a real message gone wrong stop what follows."""
-    text = _conversation(wire)[2].text
+    text = _conversation()[2].text
     for position in range(len(text)):
         state = DataState()
-        link = _pair(state, wire)
+        link = _pair(state)
         broken = text[:position] + chr(ord(text[position]) ^ 4) + text[position + 1 :]
 
         step(state, ws_frame(3, link.at, 3, "c1", broken))
-        link.number = 3
-        step(state, link.snapshot([("99", "1")], [("101", "1")]))
+        link.ids["c1"] = 3
+        step(state, link.book("BTC-USD", [("99", "1")], [("101", "1")]))
 
         assert state.views["BTC-USD"].book.known

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from dydx_conn import WireWriter
 from dydx_data import RESOLUTIONS, Candle, Candles, DataState, Flow, Trade, step
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,18 +18,23 @@ def _time(seconds: float) -> str:
     return f"2026-01-01T{int(hours):02d}:{int(minutes):02d}:{rest:06.3f}Z"
 
 
+def trade(id: str, side: str, size: str, price: str, created_at: str) -> dict[str, str]:
+    """Describe a trade as the indexer does."""
+    return {"id": id, "side": side, "size": size, "price": price, "createdAt": created_at}
+
+
 def _plain(candles: Candles) -> list[tuple[float, ...]]:
     return [(x.open, x.high, x.low, x.close, x.volume, x.trades) for x in candles]
 
 
-def test_a_trade_is_kept_with_its_texts_and_its_own_time(wire: Any, trade: Any) -> None:
+def test_a_trade_is_kept_with_its_texts_and_its_own_time() -> None:
     """`fresh` holds what this frame brought, and is empty again with the next."""
-    state, link = DataState(), wire()
+    state, link = DataState(), WireWriter()
 
-    (view,) = step(state, link.trades(trade("a", "BUY", "0.50", "100.10", _time(1.5))))
+    (view,) = step(state, link.trades("BTC-USD", trade("a", "BUY", "0.50", "100.10", _time(1.5))))
     fresh = list(view.fresh)
-    step(state, link.snapshot([("99", "1")], [("101", "1")]))
-    step(state, link.book({"bids": [["98", "1"]]}))
+    step(state, link.book("BTC-USD", [("99", "1")], [("101", "1")]))
+    step(state, link.levels("BTC-USD", bids=[("98", "1")]))
 
     expected = Trade(
         "a", "BUY", 100.1, 0.5, "100.10", "0.50", link.at + 1_500_000_000, "LIMIT", 1
@@ -38,18 +44,19 @@ def test_a_trade_is_kept_with_its_texts_and_its_own_time(wire: Any, trade: Any) 
     assert view.fresh == []
 
 
-def test_a_trade_that_came_before_is_not_counted_again(wire: Any, trade: Any) -> None:
+def test_a_trade_that_came_before_is_not_counted_again() -> None:
     """A snapshot after a reconnect repeats what the tape had; its newest comes first."""
-    state, link = DataState(), wire()
-    step(state, link.trades(trade("a", "BUY", "1", "100", _time(1))))
+    state, link = DataState(), WireWriter()
+    step(state, link.trades("BTC-USD", trade("a", "BUY", "1", "100", _time(1))))
 
     (view,) = step(
         state,
         link.trades(
+            "BTC-USD",
             trade("c", "SELL", "1", "102", _time(2)),
             trade("b", "BUY", "1", "101", _time(2)),
             trade("a", "BUY", "1", "100", _time(1)),
-            type_="subscribed",
+            snapshot=True,
         ),
     )
 
@@ -58,15 +65,17 @@ def test_a_trade_that_came_before_is_not_counted_again(wire: Any, trade: Any) ->
     assert view.flow.trades == 3
 
 
-def test_ids_are_remembered_for_a_while_and_not_for_ever(wire: Any, trade: Any) -> None:
+def test_ids_are_remembered_for_a_while_and_not_for_ever() -> None:
     """Two thousand trades later an id may come again: memory is bounded."""
-    state, link = DataState(), wire()
+    state, link = DataState(), WireWriter()
     for number in range(2_100):
-        (view,) = step(state, link.trades(trade(str(number), "BUY", "1", "100", _time(1))))
+        (view,) = step(
+            state, link.trades("BTC-USD", trade(str(number), "BUY", "1", "100", _time(1)))
+        )
 
-    (again,) = step(state, link.trades(trade("2099", "BUY", "1", "100", _time(1))))
+    (again,) = step(state, link.trades("BTC-USD", trade("2099", "BUY", "1", "100", _time(1))))
     fresh = list(again.fresh)
-    step(state, link.trades(trade("0", "BUY", "1", "100", _time(1))))
+    step(state, link.trades("BTC-USD", trade("0", "BUY", "1", "100", _time(1))))
 
     assert fresh == []
     assert len(view.fresh) == 1
@@ -78,49 +87,46 @@ def test_ids_are_remembered_for_a_while_and_not_for_ever(wire: Any, trade: Any) 
             ("x", "BUY", "ten", "100", _time(1)), ("x", "BUY", "1e999", "100", _time(1)),
             ("x", "BUY", "1", "100", "yesterday")]
 )  # fmt: skip
-def test_a_trade_that_makes_no_sense_is_counted_and_the_others_stand(
-    wire: Any, trade: Any, bad: tuple[str, ...]
-) -> None:
+def test_a_trade_that_makes_no_sense_is_counted_and_the_others_stand(bad: tuple[str, ...]) -> None:
     """One bad trade costs itself alone."""
-    state, link = DataState(), wire()
+    state, link = DataState(), WireWriter()
 
     (view,) = step(
-        state, link.trades(trade(*bad), trade("b", "SELL", "2", "101", _time(2)))
+        state, link.trades("BTC-USD", trade(*bad), trade('b', 'SELL', '2', '101', _time(2)))
     )  # fmt: skip
 
     assert [x.id for x in view.fresh] == ["b"]
     assert view.quality.counts == {"malformed": 1}
 
 
-def test_a_trade_of_the_future_is_refused_once_the_chain_tells_the_time(
-    wire: Any, trade: Any
-) -> None:
+def test_a_trade_of_the_future_is_refused_once_the_chain_tells_the_time() -> None:
     """It would roll every candle past all trades yet to come."""
-    state, link = DataState(), wire()
-    step(state, link.height(10, _time(1)))
+    state, link = DataState(), WireWriter()
+    step(state, link.block(10, _time(1)))
 
-    (view,) = step(state, link.trades(trade("a", "BUY", "1", "100", "2036-01-01T00:00:00Z")))
+    (view,) = step(
+        state, link.trades("BTC-USD", trade("a", "BUY", "1", "100", "2036-01-01T00:00:00Z"))
+    )
 
     assert view.fresh == []
     assert view.quality.counts == {"malformed": 1}
 
 
-def test_flow_counts_both_sides_of_the_last_minute(wire: Any, trade: Any) -> None:
+def test_flow_counts_both_sides_of_the_last_minute() -> None:
     """What is older leaves the window with the event time of any frame."""
-    state, link = DataState(), wire()
-    start = link.at
-    step(state, link.snapshot([("99", "1")], [("101", "1")]))
-    (view,) = step(state, link.trades(trade("a", "BUY", "1", "100", _time(0))))
-    link.at = start + 30 * SECOND
-    step(state, link.trades(trade("b", "SELL", "2", "110", _time(30))))
+    state, link = DataState(), WireWriter()
+    step(state, link.book("BTC-USD", [("99", "1")], [("101", "1")]))
+    (view,) = step(state, link.trades("BTC-USD", trade("a", "BUY", "1", "100", _time(0))))
+    link.wait(30)
+    step(state, link.trades("BTC-USD", trade("b", "SELL", "2", "110", _time(30))))
     flow = view.flow
     both = (flow.buy_volume, flow.sell_volume, flow.usd, flow.trades)
 
-    link.at = start + 60 * SECOND
-    step(state, link.book({"bids": [["98", "1"]]}))
+    link.wait(30)
+    step(state, link.levels("BTC-USD", bids=[("98", "1")]))
     later = (flow.buy_volume, flow.sell_volume, flow.usd, flow.trades)
-    link.at = start + 95 * SECOND
-    step(state, link.book({"bids": [["98", "2"]]}))
+    link.wait(35)
+    step(state, link.levels("BTC-USD", bids=[("98", "2")]))
 
     assert both == (1.0, 2.0, 320.0, 2)
     assert later == (0.0, 2.0, 220.0, 1)
@@ -156,13 +162,14 @@ def test_a_late_trade_counts_with_the_newest_second_unless_the_window_has_passed
     assert (counted, flow.trades) == (3, 2)
 
 
-def test_candles_grow_with_trades(wire: Any, trade: Any) -> None:
+def test_candles_grow_with_trades() -> None:
     """Each resolution has its own; a new period begins with the first trade in it."""
-    state, link = DataState(resolutions=("1MIN", "5MINS")), wire()
+    state, link = DataState(resolutions=("1MIN", "5MINS")), WireWriter()
 
     (view,) = step(
         state,
         link.trades(
+            "BTC-USD",
             trade("a", "BUY", "1", "100", _time(1)),
             trade("b", "BUY", "1", "105", _time(2)),
             trade("c", "BUY", "1", "95", _time(3)),
@@ -179,17 +186,16 @@ def test_candles_grow_with_trades(wire: Any, trade: Any) -> None:
     assert view.candles["1MIN"].closes() == [95.0, 101.0]
 
 
-def test_a_minute_without_trades_is_flat_at_the_last_close(wire: Any, trade: Any) -> None:
+def test_a_minute_without_trades_is_flat_at_the_last_close() -> None:
     """It appears when event time has passed it, or when the next trade comes."""
-    state, link = DataState(), wire()
-    start = link.at
-    (view,) = step(state, link.trades(trade("a", "BUY", "1", "100", _time(1))))
+    state, link = DataState(), WireWriter()
+    (view,) = step(state, link.trades("BTC-USD", trade("a", "BUY", "1", "100", _time(1))))
 
-    link.at = start + 2 * MINUTE
-    step(state, link.snapshot([("99", "1")], [("101", "1")]))
+    link.wait(120)
+    step(state, link.book("BTC-USD", [("99", "1")], [("101", "1")]))
     waiting = _plain(view.candles["1MIN"])
-    step(state, link.trades(trade("b", "BUY", "1", "90", _time(2 * 60 + 1))))
-    step(state, link.trades(trade("c", "BUY", "1", "80", _time(4 * 60 + 1))))
+    step(state, link.trades("BTC-USD", trade("b", "BUY", "1", "90", _time(2 * 60 + 1))))
+    step(state, link.trades("BTC-USD", trade("c", "BUY", "1", "80", _time(4 * 60 + 1))))
 
     flat = (100.0, 100.0, 100.0, 100.0, 0.0, 0)
     assert waiting == [(100.0, 100.0, 100.0, 100.0, 1.0, 1), flat, flat]
@@ -201,16 +207,18 @@ def test_a_minute_without_trades_is_flat_at_the_last_close(wire: Any, trade: Any
     ]
 
 
-def test_a_venue_that_lives_in_another_year_keeps_its_candles(wire: Any, trade: Any) -> None:
+def test_a_venue_that_lives_in_another_year_keeps_its_candles() -> None:
     """Receive time alone rolls nothing: a stand-in may trade in a January long past."""
-    state, link = DataState(), wire()
-    link.at += 300 * 24 * 60 * MINUTE
+    state, link = DataState(), WireWriter()
+    link.wait(300 * 86_400)
 
-    (view,) = step(state, link.trades(trade("a", "BUY", "1", "100", _time(1)), type_="subscribed"))
+    (view,) = step(
+        state, link.trades("BTC-USD", trade("a", "BUY", "1", "100", _time(1)), snapshot=True)
+    )
     before = len(view.candles["1MIN"])
-    step(state, link.height(10, _time(30)))
-    link.at += MINUTE
-    step(state, link.trades(trade("b", "BUY", "1", "101", _time(91))))
+    step(state, link.block(10, _time(30)))
+    link.wait(60)
+    step(state, link.trades("BTC-USD", trade("b", "BUY", "1", "101", _time(91))))
 
     assert before == 1
     assert view.candles["1MIN"].closes() == [100.0, 101.0]
@@ -285,42 +293,23 @@ def test_candles_equal_a_plain_grouping_of_the_trades(trades: list[tuple[int, in
 
 def _wire_candle(started_at: str, close: str, **more: Any) -> dict[str, Any]:
     return {
-        "startedAt": started_at,
-        "ticker": "BTC-USD",
-        "resolution": "1MIN",
-        "low": "90",
-        "high": "110",
-        "open": "100",
-        "close": close,
-        "baseTokenVolume": "2",
-        "usdVolume": "200",
-        "trades": 3,
-        **more,
-    }
+        "startedAt": started_at, "low": "90", "high": "110", "open": "100", "close": close,
+        "baseTokenVolume": "2", "usdVolume": "200", "trades": 3, "resolution": "1MIN", **more,
+    }  # fmt: skip
 
 
-def test_candles_of_the_wire_take_the_place_of_ours(wire: Any, trade: Any) -> None:
+def test_candles_of_the_wire_take_the_place_of_ours() -> None:
     """A trade from before the last of them is in it; the next one is added."""
-    state, link = DataState(), wire()
-    (view,) = step(state, link.trades(trade("a", "BUY", "1", "100", _time(1))))
+    state, link = DataState(), WireWriter()
+    (view,) = step(state, link.trades("BTC-USD", trade("a", "BUY", "1", "100", _time(1))))
 
-    step(
-        state,
-        link.message(
-            "subscribed",
-            "v4_candles",
-            "BTC-USD/1MIN",
-            {"candles": [_wire_candle(_time(120), "104"), _wire_candle(_time(0), "102")]},
-        ),
-    )
+    first, second = _wire_candle(_time(120), "104"), _wire_candle(_time(0), "102")
+    step(state, link.candles("BTC-USD", "1MIN", first, second, snapshot=True))
     changed = view.changed
-    link.at += 121 * SECOND
-    step(
-        state,
-        link.message("channel_data", "v4_candles", "BTC-USD/1MIN", _wire_candle(_time(120), "105")),
-    )
-    step(state, link.trades(trade("b", "BUY", "1", "1", _time(121))))
-    step(state, link.trades(trade("c", "BUY", "1", "2", _time(123))))
+    link.wait(121)
+    step(state, link.candles("BTC-USD", "1MIN", _wire_candle(_time(120), "105")))
+    step(state, link.trades("BTC-USD", trade("b", "BUY", "1", "1", _time(121))))
+    step(state, link.trades("BTC-USD", trade("c", "BUY", "1", "2", _time(123))))
 
     assert changed == "candles"
     assert _plain(view.candles["1MIN"]) == [
@@ -331,18 +320,18 @@ def test_candles_of_the_wire_take_the_place_of_ours(wire: Any, trade: Any) -> No
     assert view.candles["1HOUR"].closes() == [2.0]
 
 
-def test_trades_go_on_from_candles_that_were_asked_for_once(wire: Any, trade: Any) -> None:
+def test_trades_go_on_from_candles_that_were_asked_for_once() -> None:
     """An answer is history: only what was traded after it is added, and nothing twice."""
-    state, link = DataState(), wire()
+    state, link = DataState(), WireWriter()
     path = "/v4/candles/perpetualMarkets/BTC-USD?resolution=1MIN"
-    link.at += 130 * SECOND
-    step(state, link.height(1, _time(130)))
-    step(state, link.trades(trade("a", "BUY", "1", "100", _time(125))))
+    link.wait(130)
+    step(state, link.block(1, _time(130)))
+    step(state, link.trades("BTC-USD", trade("a", "BUY", "1", "100", _time(125))))
 
     history = [_wire_candle(_time(120), "104"), _wire_candle(_time(60), "102")]
     (view,) = step(state, link.answer(path, {"candles": history}))
-    step(state, link.trades(trade("b", "BUY", "1", "103", _time(128)), type_="subscribed"))
-    step(state, link.trades(trade("c", "BUY", "1", "111", _time(140))))
+    step(state, link.trades("BTC-USD", trade("b", "BUY", "1", "103", _time(128)), snapshot=True))
+    step(state, link.trades("BTC-USD", trade("c", "BUY", "1", "111", _time(140))))
 
     assert _plain(view.candles["1MIN"]) == [
         (100.0, 110.0, 90.0, 102.0, 2.0, 3),
@@ -350,9 +339,9 @@ def test_trades_go_on_from_candles_that_were_asked_for_once(wire: Any, trade: An
     ]
 
 
-def test_candles_may_be_asked_for(wire: Any) -> None:
+def test_candles_may_be_asked_for() -> None:
     """Each says its resolution; one we did not keep is kept from then on."""
-    state, link = DataState(), wire()
+    state, link = DataState(), WireWriter()
     path = "/v4/candles/perpetualMarkets/BTC-USD?limit=2&resolution=1DAY"
 
     candle = _wire_candle(_time(0), "102", resolution="1DAY")
@@ -362,9 +351,9 @@ def test_candles_may_be_asked_for(wire: Any) -> None:
     assert view.candles["1DAY"].closes() == [102.0]
 
 
-def test_trades_may_be_asked_for(wire: Any, trade: Any) -> None:
+def test_trades_may_be_asked_for() -> None:
     """An answer is folded like the snapshot of the channel."""
-    state, link = DataState(), wire()
+    state, link = DataState(), WireWriter()
     trades = [trade("b", "BUY", "1", "101", _time(2)), trade("a", "BUY", "1", "100", _time(1))]
 
     (view,) = step(state, link.answer("/v4/trades/perpetualMarket/BTC-USD", {"trades": trades}))
@@ -372,17 +361,16 @@ def test_trades_may_be_asked_for(wire: Any, trade: Any) -> None:
     assert [x.id for x in view.fresh] == ["a", "b"]
 
 
-def test_a_candle_that_makes_no_sense_is_counted(wire: Any) -> None:
+def test_a_candle_that_makes_no_sense_is_counted() -> None:
     """The others of its frame stand; one of an unknown resolution makes no sense."""
-    state, link = DataState(), wire()
+    state, link = DataState(), WireWriter()
     good, bad = _wire_candle(_time(60), "102"), _wire_candle(_time(0), "nan")
     older = _wire_candle("2020-01-01T00:00:00Z", "1")
-    contents = {"candles": [older, good, bad]}
 
-    (view,) = step(state, link.message("subscribed", "v4_candles", "BTC-USD/1MIN", contents))
+    (view,) = step(state, link.candles("BTC-USD", "1MIN", older, good, bad, snapshot=True))
     odd = {**good, "resolution": "2MINS"}
-    step(state, link.message("channel_data", "v4_candles", "BTC-USD/2MINS", odd))
-    step(state, link.message("channel_data", "v4_candles", "BTC-USD/1MIN", older))
+    step(state, link.candles("BTC-USD", "2MINS", odd))
+    step(state, link.candles("BTC-USD", "1MIN", older))
 
     assert view.candles["1MIN"].closes() == [102.0]
     assert "2MINS" not in view.candles
@@ -396,15 +384,15 @@ def test_unknown_resolutions_are_refused_at_once() -> None:
     assert set(DataState(resolutions=RESOLUTIONS)._resolutions) == set(RESOLUTIONS)
 
 
-def test_blocks_tell_height_and_time(wire: Any) -> None:
+def test_blocks_tell_height_and_time() -> None:
     """All views share the chain; the skew lets windows roll in the venue's own time."""
-    state, link = DataState(), wire()
-    step(state, link.snapshot([], []))
-    link.at += SECOND
+    state, link = DataState(), WireWriter()
+    step(state, link.book("BTC-USD"))
+    link.wait(1)
 
-    assert step(state, link.height(26543049, _time(0.25))) == ()
+    assert step(state, link.block(26543049, _time(0.25))) == ()
     step(state, link.answer("/v4/height", {"height": "26543050", "time": _time(0.75)}))
-    step(state, link.height(26543048, _time(0)))
+    step(state, link.block(26543048, _time(0)))
 
     chain = state.views["BTC-USD"].chain
     assert (chain.height, chain.time_ns, chain.seq) == (26543050, link.at - SECOND // 4, 3)
@@ -412,10 +400,12 @@ def test_blocks_tell_height_and_time(wire: Any) -> None:
     assert state.quality.counts == {"out_of_order": 1}
 
 
-def test_times_without_a_zone_are_utc(wire: Any, trade: Any) -> None:
+def test_times_without_a_zone_are_utc() -> None:
     """The venue always writes Z; whoever leaves it out means the same."""
-    state, link = DataState(), wire()
+    state, link = DataState(), WireWriter()
 
-    (view,) = step(state, link.trades(trade("a", "BUY", "1", "100", "2026-01-01T00:00:01")))
+    (view,) = step(
+        state, link.trades("BTC-USD", trade("a", "BUY", "1", "100", "2026-01-01T00:00:01"))
+    )
 
     assert view.fresh[0].at_ns == link.at + SECOND

@@ -340,7 +340,7 @@ def test_what_is_fired_at_once_is_one_order_a_market() -> None:
         (view(None), "the book is unknown"),
         (view(([("2999", "5")], [])), "the book is one-sided"),
         (view(([], [])), "the book is empty"),
-        (view(stale=True), "the book is stale"),
+        (view(stale=True), "the data are stale"),
         (view(([("0.01", "5")], [("3000", "5")])), "no level of the book is on the grid"),
         (view(([("1e308", "5")], [("1.5e308", "5")])), "no level of the book is on the grid"),
     ],
@@ -380,7 +380,7 @@ def test_a_position_without_figures_is_named_and_the_others_still_leave() -> Non
 @pytest.mark.parametrize(
     ("seen", "held", "why"),
     [
-        (view(status="PAUSED"), 10 * ONE, "expected an ACTIVE market, it is PAUSED"),
+        (view(status="PAUSED"), 10 * ONE, "the status is PAUSED: no IOC is taken"),
         (view(), 999_999, "0.000999999 is less than one step of 0.001"),
     ],
 )

@@ -42,7 +42,7 @@ def test_a_halt_stops_entries_and_nothing_else(make_world: Any) -> None:
     assert isinstance(world.decide("ETH-USD", 3_000), Approved)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.decimals("-3", "3", places=3).filter(lambda size: not 0 < abs(size) < 1),
     st.integers(-20_000, 20_000),
@@ -109,7 +109,7 @@ def test_a_change_comes_before_the_verdict_that_it_explains(
     assert verdict.reason == "UNKNOWN_ACCOUNT"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(["loss", "doubt", "known", "poll", "blind", "halt", "resume"])))
 def test_the_last_change_is_what_the_gate_stands_at(make_world: Any, events: list[str]) -> None:
     """No state goes by unreported, none is reported twice, and each but ACTIVE has its reasons."""
@@ -309,7 +309,7 @@ def test_the_margin_is_no_younger_than_its_oldest_price(
     st.decimals("-4", "4", places=3).filter(lambda size: abs(size) >= 1),
     st.floats(0, 0.9),
     st.integers(-20_000, 20_000),
-    st.sampled_from(["doubt", "status", "loss", "in flight", "halt", "nothing"]),
+    st.sampled_from(["doubt", "book", "loss", "in flight", "halt", "nothing"]),
     st.floats(0.01, 10_000),
 )
 def test_no_limit_blocks_what_shrinks(
@@ -339,8 +339,8 @@ def test_no_limit_blocks_what_shrinks(
         world.lose()
     if trouble == "halt":
         world.risk.halt("a test")
-    if trouble == "status":
-        world.hear("channel_data", "v4_markets", {"trading": {"ETH-USD": {"status": "PAUSED"}}})
+    if trouble == "book":
+        world.book("ETH-USD", [], [])
     price = float(world.risk.positions()[0].oracle_price)
     verdict = world.decide("ETH-USD", float(held) * share * price)
 

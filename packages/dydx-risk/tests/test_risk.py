@@ -321,9 +321,21 @@ def test_an_unknown_market_is_denied(world: Any) -> None:
 
 
 @pytest.mark.parametrize("status", ["PAUSED", "CANCEL_ONLY", "FINAL_SETTLEMENT"])
-def test_only_an_active_market_takes_new_risk(make_world: Any, status: str) -> None:
-    """Shrinking passes all the same: the venue may still take it."""
+def test_only_an_active_market_takes_orders(make_world: Any, status: str) -> None:
+    """The chain refuses even what shrinks (clob 34): to approve it would be an empty promise."""
     world = make_world(status=status)
+    world.account("10000", {"ETH-USD": ("-2", "3000")})
+
+    grown, shrunk = world.decide("ETH-USD", -9000), world.decide("ETH-USD", -3000)
+
+    assert (grown.reason, grown.why) == ("STATUS", f"the status is {status}")
+    assert (shrunk.reason, shrunk.why) == ("STATUS", f"the status is {status}: no order is taken")
+    assert shrunk.figures == (("status", status),)
+
+
+def test_a_market_of_unknown_status_may_be_left_and_not_entered(make_world: Any) -> None:
+    """An unknown is no reason to stay."""
+    world = make_world(status=None)
     world.account("10000", {"ETH-USD": ("-2", "3000")})
 
     assert world.decide("ETH-USD", -9000).reason == "STATUS"
@@ -357,7 +369,7 @@ def test_new_risk_needs_both_sides_of_a_known_book(
 
     assert getattr(verdict, "reason", None) == (was and "NO_BOOK")
     if was:
-        assert verdict.why == f"expected bids and asks, the book is {was}"
+        assert verdict.why == f"the book is {was}"
 
 
 def test_shrinking_goes_by_the_oracle_price_where_there_is_no_book(world: Any) -> None:
@@ -393,7 +405,7 @@ def test_stale_figures_are_not_traded_on(world: Any, make_decision: Any) -> None
     (denied,) = world.risk.step(make_decision("ETH-USD", 3000, world.seq, late))
 
     assert denied.reason == "STALE"
-    assert denied.why == "book or oracle is 32.0 s old, limit 30 s"
+    assert denied.why == "the oracle price is 32.0 s old, limit 30 s"
 
 
 def test_without_a_block_height_no_order_can_expire(make_world: Any) -> None:

@@ -205,13 +205,12 @@ def test_volume_falls_with_time_alone():
 def test_trades_from_before_the_subscription_are_history_and_do_not_count():
     """A snapshot of the tape spans hours; only what is near its newest trade is now."""
     tape = Tape(BTC)
-    old, new = ("2026-07-14T01:00:00.000Z", "2026-07-14T03:00:00.000Z")
+    old, new = "2025-12-31T22:00:00.000Z", "2026-01-01T00:00:00.000Z"
     trades = [
-        {"id": str(i), "side": "BUY", "size": "1", "price": "100", "type": "LIMIT", "createdAt": at}
-        for i, at in enumerate([new, new, new, old, old, old, old])
+        {"side": "BUY", "size": "1", "price": "100", "createdAt": at}
+        for at in [new, new, new, old, old, old, old]
     ]
-    message = {"type": "subscribed", "channel": "v4_trades", "id": BTC}
-    tape.write(0, message | {"contents": {"trades": trades}})
+    tape.frames.append(tape.wire(0).trades(BTC, *trades, snapshot=True))
     tape.book(16, BTC, 99, 101)
 
     assert dict(known(tape, Volume).inputs)["trades"] == 3.0

@@ -1,19 +1,13 @@
 """The operators: what they emit, and how they end."""
 
+import pytest
 import reactivex
-from dydx_conn import Frame
+from dydx_conn import MARBLE_CASES, WireWriter, play
 from dydx_data import market_views
 from dydx_signals import Funding, Score, Scored, scores, signal
-from reactivex import Observable
+from reactivex import compose
 from reactivex import operators as ops
-from reactivex.testing import ReactiveTest, TestScheduler
-from tape import Tape, views
-
-on_next, on_completed, on_error = (
-    ReactiveTest.on_next,
-    ReactiveTest.on_completed,
-    ReactiveTest.on_error,
-)
+from tape import Tape, scored, views
 
 
 def funded() -> Tape:
@@ -24,50 +18,36 @@ def funded() -> Tape:
     return tape
 
 
-def frames_at(scheduler: TestScheduler, tape: Tape, *ends) -> Observable[Frame]:
-    """Make a hot stream of the tape's frames, 10 apart from 300 on."""
-    messages = [on_next(300 + 10 * i, frame) for i, frame in enumerate(tape.frames)]
-    return scheduler.create_hot_observable(*messages, *ends)
+@pytest.mark.parametrize("case", MARBLE_CASES)
+def test_scores_are_as_drawn(case):
+    """Within the frame, for what can change a score alone; they end as their source."""
+    wire = WireWriter()
+    frames = {
+        "b": wire.book("BTC-USD", [(99, 1)], [(101, 1)]),
+        "q": wire.publish("v4_trades", {"trades": None}, id="BTC-USD"),
+        "t": wire.trade("BTC-USD", "BUY", 1, 100),
+        "o": wire.oracle("BTC-USD", 100),
+    }
+
+    came, drawn = play(scores, compose(market_views(), scores()), frames, lambda _: "S", case)
+
+    assert came == drawn
 
 
-def started(scheduler: TestScheduler, source: Observable[Frame]):
-    """Run the operator; return when it said what."""
-    result = scheduler.start(lambda: source.pipe(market_views(), scores()))
-    return [(m.time, getattr(m.value, "kind", "")) for m in result.messages]
+@pytest.mark.parametrize("case", MARBLE_CASES)
+def test_a_signal_is_as_drawn(case):
+    """Each score once, when it was computed; it ends as its source."""
+    tape = Tape("BTC-USD")
+    tape.funding(1, "BTC-USD", "0.00001")
+    tape.oracle(2, "BTC-USD", 100)
+    fresh, stands = scored(tape.frames)
 
+    def letter(score: Score) -> str:
+        return score.signal[0]
 
-def test_scores_emits_within_the_frame_and_completes_with_its_source():
-    """--v--v--v--|  gives  --S--S--S--|."""
-    scheduler = TestScheduler()
-    source = frames_at(scheduler, funded(), on_completed(400))
+    came, drawn = play(signal, signal("funding"), {"F": fresh, "o": stands}, letter, case)
 
-    assert started(scheduler, source) == [(320, "N"), (330, "N"), (340, "N"), (400, "C")]
-
-
-def test_scores_of_a_silent_source_are_silent():
-    """A source that never speaks is waited for."""
-    assert started(TestScheduler(), reactivex.never()) == []
-
-
-def test_scores_of_an_empty_source_are_empty():
-    """Nothing in, nothing out, and an end."""
-    assert started(TestScheduler(), reactivex.empty()) == [(200, "C")]
-
-
-def test_scores_hands_an_error_on():
-    """What fails below fails here."""
-    scheduler = TestScheduler()
-    source = frames_at(scheduler, funded(), on_error(335, ValueError("gone")))
-
-    assert started(scheduler, source) == [(320, "N"), (330, "N"), (335, "E")]
-
-
-def test_scores_ignores_what_comes_after_the_end():
-    """Late data after completion makes no score."""
-    scheduler = TestScheduler()
-    source = frames_at(scheduler, funded(), on_completed(325))
-
-    assert started(scheduler, source) == [(320, "N"), (325, "C")]
+    assert came == drawn
 
 
 def test_each_subscriber_gets_engines_of_its_own():

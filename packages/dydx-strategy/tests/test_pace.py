@@ -294,7 +294,7 @@ paces = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(paces, st.lists(st.tuples(st.floats(-2, 30), happens), max_size=30))
 def test_no_pace_delays_what_lowers_a_position_or_changes_its_size(pace, events):
     """Towards zero it passes at once and whole; of a turn the near half does.
@@ -324,7 +324,7 @@ def test_no_pace_delays_what_lowers_a_position_or_changes_its_size(pace, events)
             desk.want(at, figure)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.floats(0, 20), st.floats(-5_000, 5_000)), max_size=40))
 def test_whatever_a_strategy_wants_it_adds_no_more_often_than_its_pace(wanted):
     """Each target that passes is held at once; two that add are a throttle apart."""

@@ -250,10 +250,10 @@ def test_a_figure_that_rounds_to_the_threshold_shows_the_difference():
 # === Trouble ===
 
 TROUBLES = {
-    "its book is unknown": lambda market: market.close(30),
-    "its book has no asks": lambda market: market.book(30, ask=None),
-    "its status is unknown": lambda market: setattr(market.view, "status", ""),
-    "no book or trade for 200.0 s": lambda market: market.silence(200),
+    "the book is unknown": lambda market: market.close(30),
+    "the book is one-sided": lambda market: market.book(30, ask=None),
+    "the status is unknown": lambda market: setattr(market.view, "status", ""),
+    "the data are stale": lambda market: market.silence(200),
 }
 
 
@@ -287,8 +287,8 @@ def test_trouble_that_passes_within_the_patience_changes_nothing():
 @pytest.mark.parametrize(
     ("fields", "trouble"),
     [
-        ({"oraclePrice": None}, "its oracle price is unknown"),
-        ({"status": None}, "its status is unknown"),
+        ({"oraclePrice": None}, "the oracle price is unknown"),
+        ({"status": None}, "the status is unknown"),
     ],
 )
 def test_a_market_in_trouble_is_never_opened(fields, trouble):
@@ -581,7 +581,7 @@ def test_a_market_that_lets_nobody_out_is_told_once():
     free = run(strategy, market, (60, 20))
 
     assert [(one.action, one.target_usdc, one.reasons[0]) for one in stuck] == [
-        ("hold", 10_000, "cannot be closed: its status is PAUSED")
+        ("hold", 10_000, "cannot be closed: the status is PAUSED")
     ]
     assert [one.target_usdc for one in free] == [0]
 

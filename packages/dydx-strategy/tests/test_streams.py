@@ -240,3 +240,15 @@ def test_a_strategy_that_goes_wrong_while_it_learns_is_an_error_of_the_input_too
 
     with pytest.raises(StrategyError, match=r"expected echo to decide .* it raised KeyError"):
         Decider(Slow).step(outcome)
+
+
+def test_what_the_houses_own_raises_while_it_learns_is_a_bug(monkeypatch):
+    """It is raised as it is."""
+
+    def raises(self: RankAndTarget, outcome: Outcome) -> None:
+        raise KeyError(outcome.ticker)
+
+    monkeypatch.setattr(RankAndTarget, "learn", raises)
+
+    with pytest.raises(KeyError):
+        Decider().step(Outcome(decision="D1", ticker="BTC-USD", kind="filled", seq=1, at=1))

@@ -63,13 +63,22 @@ def private(directory: Path) -> Path:
     """Make a directory that only its owner may enter, or make one of ours such a one."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = directory.lstat()
-    # What others could write to they may have prepared; a link leads where they choose.
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+    if not is_ours(directory):
         what = f"mode {found.st_mode & 0o777:o} of user {found.st_uid}"
         raise ConnError(f"expected {directory} to be a directory of ours alone, got {what}")
     if found.st_mode & 0o077:
         directory.chmod(0o700)
     return directory
+
+
+def is_ours(directory: Path) -> bool:
+    """Tell whether nobody else can have put there what is in a directory."""
+    try:
+        found = directory.lstat()
+    except OSError:
+        return False
+    # A link leads where somebody else may choose.
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
 def state_directory() -> Path:

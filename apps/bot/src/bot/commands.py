@@ -58,8 +58,8 @@ def replay(arguments: argparse.Namespace) -> int:
         return frames.pipe(among(inbox))
 
     if speed or arguments.speed:
-        told = {"mode": "REPLAY", "name": name, "speed": speed, "recording": recording.path}
-        complete = conduct(arguments, bot, source, inbox, **told)
+        how = {"mode": "REPLAY", "name": name, "speed": speed, "recording": recording.path}
+        complete = conduct(arguments, bot, source, inbox, **how)
     else:
         complete = run_to_end(bot, play(recording))  # nobody could halt it so soon
     report = figures(bot, name=name, recording=recording, complete=complete)

@@ -304,7 +304,7 @@ class Bot:
         self._to_risk.on_next(act)
 
     def _flatten(self, act: Frame, id_: str) -> None:
-        # Nothing enters any more, and what is held is asked to leave, through the gate.
+        # Nothing enters any more, and what is held leaves, through the gate.
         self._halt(act, id_)
         for row in self.risk.positions():
             leave = Decision(

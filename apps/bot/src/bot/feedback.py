@@ -51,7 +51,7 @@ class Feedback:
         self._sent: dict[str, _Sent] = {}
         self._open: dict[str, None] = {}
         self._news: list[Outcome | Holdings] = []
-        # Whatever moves a position, its value or the collateral makes risk's margin anew.
+        # Whatever moves a position, its value or the collateral makes a new margin in risk.
         self._margin: object = None
         self._trouble = ""
 
@@ -102,7 +102,7 @@ class Feedback:
         margin, trouble = risk.margin, risk.account.trouble
         moved = margin is not self._margin or trouble != self._trouble
         if not (moved or self._open or self._news):
-            return ()  # as nearly always: this is asked with every score
+            return ()  # as nearly always: it is called with every score
         if self._open:
             self._end(risk.account.reserved, seq, at)
         if moved:

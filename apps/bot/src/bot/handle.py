@@ -1,15 +1,15 @@
 """The handle of a running bot: how `bot halt`, `resume` and `status` reach it, and the commands.
 
     bot halt ──► Unix socket ──► Inbox ──► an act among the frames
-    bot status ──► Unix socket ──► a question ──► answered on the run's thread, between two frames
+    bot status ──► Unix socket ──► a request ──► answered on the run's thread, between two frames
 
-A socket and not a file: it answers, so that who halts is told what came of it; it is gone with its
+A socket and not a file: it answers, so that whoever halts sees what came of it; it is gone with its
 process, so that nobody halts a run that is over; and its directory, which only its owner may
 enter, is all the permission there is. It is `PID.sock` in `dydx-bot` under XDG_RUNTIME_DIR (or
 /run/user/UID where a login gives one), else, as on macOS, in the state directory. Both are looked
 at, because who halts may have logged in another way than who started the bot.
 
-One line of JSON is asked and one answered; no thread but the run's own touches its state.
+A request is one line of JSON, and so is its reply; no thread but the run's own touches its state.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from typing import Any, Final, Literal
 import msgspec
 from dydx_conn import ConnError, Inbox
 
-from bot.acts import act, private, state_directory
+from bot.acts import act, is_ours, private, state_directory
 from bot.composition import Bot
 from bot.report import away, gate_of, positions_of
 from bot.why import clock
@@ -36,12 +36,12 @@ from bot.why import clock
 # Ticks come every second: a run that has not answered for so long does not take frames.
 _ANSWER_S: Final = 3.0
 _TALK_S: Final = 2.0
-_PATIENCE_S: Final = 5.0  # of who asks: longer than a run takes to say that it cannot
+_PATIENCE_S: Final = 5.0  # of a caller: longer than a run takes to reply that it cannot
 _LONGEST: Final = 4_096
 
 
-class Asked(msgspec.Struct, frozen=True):
-    """What is asked of a run."""
+class Request(msgspec.Struct, frozen=True):
+    """What a caller wants of a run."""
 
     what: Literal["status", "halt", "resume"]
     why: str = ""
@@ -55,18 +55,18 @@ class Handle:
 
     def __init__(self, inbox: Inbox, status: Callable[[], dict[str, Any]]) -> None:
         self._inbox, self._status = inbox, status
-        self._questions: queue.SimpleQueue[queue.SimpleQueue[dict[str, Any]]] = queue.SimpleQueue()
+        self._callers: queue.SimpleQueue[queue.SimpleQueue[dict[str, Any]]] = queue.SimpleQueue()
         self._stopping = threading.Event()
 
     def answer(self) -> None:
-        """Tell those who ask how the run stands."""
-        while not self._questions.empty():
-            told: dict[str, Any]
+        """Report how the run stands to those who wait for it."""
+        while not self._callers.empty():
+            reply: dict[str, Any]
             try:
-                told = {"status": self._status()}
+                reply = {"status": self._status()}
             except Exception as error:  # noqa: BLE001 - who looks may not stop what runs
-                told = {"error": f"expected to say how it stands: {type(error).__name__}: {error}"}
-            self._questions.get().put(told)
+                reply = {"error": f"expected a status, got {type(error).__name__}: {error}"}
+            self._callers.get().put(reply)
 
     def serve(self, server: socket.socket) -> None:
         """Talk to one caller after the other, until `stop`."""
@@ -84,16 +84,16 @@ class Handle:
 
     def _reply(self, line: bytes) -> dict[str, Any]:
         try:
-            asked = msgspec.json.decode(line, type=Asked)
+            request = msgspec.json.decode(line, type=Request)
         except msgspec.MsgspecError as error:
             return {"error": f"expected status, halt or resume, got {line[:80]!r}: {error}"}
-        if asked.what != "status":
-            act(self._inbox, "command", asked.what, asked.why)
-            return {"taken": asked.what}
-        told: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._questions.put(told)
+        if request.what != "status":
+            act(self._inbox, "command", request.what, request.why)
+            return {"taken": request.what}
+        replies: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._callers.put(replies)
         try:
-            return told.get(timeout=_ANSWER_S)
+            return replies.get(timeout=_ANSWER_S)
         except queue.Empty:
             return {"error": f"expected an answer within {_ANSWER_S:g} s: the run takes no frames"}
 
@@ -172,7 +172,7 @@ def status_of(bot: Bot, mode: str, name: str) -> dict[str, Any]:
 def running() -> dict[int, Path]:
     """Return the handles of the bots that run, by their process's number."""
     found: dict[int, Path] = {}
-    for directory in directories():
+    for directory in filter(is_ours, directories()):
         for path in sorted(directory.glob("*.sock")):
             if path.stem.isdecimal() and _is_there(path):
                 found.setdefault(int(path.stem), path)
@@ -201,17 +201,23 @@ def _called(path: Path) -> socket.socket:
     return connection
 
 
-def ask(path: Path, what: str, why: str = "") -> dict[str, Any]:
-    """Ask a run one thing; `ConnError` if it does not answer, or refuses."""
+def request(path: Path, what: str, why: str = "") -> dict[str, Any]:
+    """Send a run one request; return its reply, `ConnError` if there is none or it refuses."""
     try:
         with _called(path) as connection:
             connection.sendall(json.dumps({"what": what, "why": why}).encode() + b"\n")
-            told: dict[str, Any] = msgspec.json.decode(_line(connection), type=dict[str, Any])
+            reply: dict[str, Any] = msgspec.json.decode(_line(connection), type=dict[str, Any])
     except (OSError, msgspec.MsgspecError) as error:
         raise ConnError(f"expected {path.stem} to answer, got {error!r}") from None
-    if "error" in told:
-        raise ConnError(f"{path.stem}: {told['error']}")
-    return told
+    if "error" in reply:
+        raise ConnError(f"{path.stem}: {reply['error']}")
+    return reply
+
+
+def status_from(path: Path) -> dict[str, Any]:
+    """Return how a run stands, as `status_of` reports it."""
+    found: dict[str, Any] = request(path, "status")["status"]
+    return found
 
 
 def _line(connection: socket.socket) -> bytes:
@@ -238,10 +244,10 @@ def chosen(number: int | None) -> Path:
 
 def _named(path: Path) -> str:
     try:
-        told = ask(path, "status")["status"]
+        found = status_from(path)
     except ConnError:
         return "no answer"
-    return f"{told['mode']} {told['source']}"
+    return f"{found['mode']} {found['source']}"
 
 
 # === Commands ===
@@ -250,49 +256,49 @@ _EFFECT_S: Final = 5.0
 
 
 def halt(arguments: argparse.Namespace) -> int:
-    """Halt a running bot: nothing enters any more; 1 if it does not say so in time."""
+    """Halt a running bot: nothing enters any more; 1 if it is not halted in time."""
     return _acted(arguments, "halt")
 
 
 def resume(arguments: argparse.Namespace) -> int:
-    """Let a halted bot enter again; 1 if it does not say so in time."""
+    """Let a halted bot enter again; 1 if it is still halted after that time."""
     return _acted(arguments, "resume")
 
 
 def _acted(arguments: argparse.Namespace, what: str) -> int:
     path = chosen(arguments.run)
-    before = ask(path, "status")["status"]["acts"]
-    ask(path, what, arguments.why)
+    before = status_from(path)["acts"]
+    request(path, what, arguments.why)
     ends = time.monotonic() + _EFFECT_S
-    while (told := ask(path, "status")["status"])["acts"] <= before:
+    while (found := status_from(path))["acts"] <= before:
         if time.monotonic() > ends:
             print(f"bot: expected {what} within {_EFFECT_S:g} s, got no effect", file=sys.stderr)
             return 1
         time.sleep(0.05)
-    print("\n".join(lines(told)))
-    return 0 if (told["gate"]["state"] == "HALTED") == (what == "halt") else 1
+    print("\n".join(lines(found)))
+    return 0 if (found["gate"]["state"] == "HALTED") == (what == "halt") else 1
 
 
 def status(arguments: argparse.Namespace) -> int:
     """Print how a running bot stands; 1 if its gate is not ACTIVE."""
-    told = ask(chosen(arguments.run), "status")["status"]
-    print(json.dumps(told, indent=2) if arguments.json else "\n".join(lines(told)))
-    return 0 if told["gate"]["state"] == "ACTIVE" else 1
+    found = status_from(chosen(arguments.run))
+    print(json.dumps(found, indent=2) if arguments.json else "\n".join(lines(found)))
+    return 0 if found["gate"]["state"] == "ACTIVE" else 1
 
 
 _NO_DISTANCE: Final = {"flat": "no position is held", "unknown": "unknown"}
 
 
-def lines(told: dict[str, Any]) -> list[str]:
+def lines(found: dict[str, Any]) -> list[str]:
     """Put a status in words, a line each."""
-    equity, gate = told["equity_usdc"], told["gate"]
-    distance, held = told["distance_to_liquidation"], told["positions"]
+    equity, gate = found["equity_usdc"], found["gate"]
+    distance, held = found["distance_to_liquidation"], found["positions"]
     return [
-        f"run          {told['pid']}, {told['mode']} {told['source']}, at {told['at']}",
+        f"run          {found['pid']}, {found['mode']} {found['source']}, at {found['at']}",
         f"gate         {gate['state']}",
         *(f"             {why}" for why in gate["reasons"].values()),
-        f"account      {told['account']}, "
+        f"account      {found['account']}, "
         f"{'equity unknown' if equity is None else f'{equity:,.2f} USDC'}",
-        f"distance     {_NO_DISTANCE.get(told['alarm']) or away(distance)}",
+        f"distance     {_NO_DISTANCE.get(found['alarm']) or away(distance)}",
         *(f"position     {row['ticker']} {row['size']}, {row['words']}" for row in held),
     ]

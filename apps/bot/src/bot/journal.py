@@ -42,6 +42,7 @@ class Journal:
         # The venue speaks of an order by its client id; this is where it came from.
         self._verdict_of: dict[str, str] = {}
         self._order_of: dict[str, str] = {}
+        self._act_of: dict[int, str] = {}
         self._hash = hashlib.sha256()
         self._encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -78,7 +79,7 @@ class Journal:
         if isinstance(verdict, GateChange):
             self._add(
                 id=verdict.id, kind="gate", seq=verdict.seq, at=verdict.at, ticker="",
-                words=verdict.why, value=verdict,
+                words=verdict.why, value=verdict, parent=self._act_of.get(verdict.seq, ""),
             )  # fmt: skip
             self.counts["gate"] += 1
             return
@@ -107,6 +108,7 @@ class Journal:
         id_ = f"A{self.counts['act']}"
         words = act_words(act)
         self._add(id=id_, kind="act", seq=act.seq, at=act.at, ticker="", words=words, value=act)
+        self._act_of = {act.seq: id_}  # whose the next change of the gate is
         return id_
 
     def accounted(self, update: AccountUpdate) -> None:

@@ -125,7 +125,7 @@ def conduct(
     speed: float | None = None,
     recording: Path | None = None,
 ) -> bool:
-    """Run a source, on a dashboard if somebody looks, within reach of acts; tell if to its end."""
+    """Run a source, on a dashboard if somebody looks, within reach of acts; True at its end."""
     with within_reach(inbox, partial(status_of, bot, mode, name)) as answer:
         if not on_dashboard(arguments):
             return run_to_end(bot, source(lambda _: answer() is None))
@@ -165,7 +165,7 @@ def heard(bot: Bot, net: Network) -> None:
     """Refuse to report on a run in which the network never said a thing."""
     if not bot.data.views:
         why = bot.last_loss.reason if bot.last_loss else "nothing came"
-        raise NetworkError(f"expected frames of {net.name} from {net.ws}, but {why}")
+        raise NetworkError(f"expected frames of {net.name} from {net.ws}, got {why}")
 
 
 # === Frames of a network ===
@@ -212,7 +212,7 @@ def recorder(
         yield None
         return
     if Path(path).exists():
-        raise ConnError(f"expected a path where nothing is yet, {path} exists")
+        raise ConnError(f"expected a path where nothing is yet, got {path}, which exists")
     header = Header(
         network=net.name,
         rest=net.rest,

@@ -2,7 +2,7 @@
 
     key, network, account ──► fit? ──► Trader ──► WireVenue (bot.wire) ──► the run (bot.runs)
 
-A run ends in steps: what is held leaves, if that was asked for; what is open is taken off the
+A run ends in steps: what is held leaves, with --flatten; what is open is taken off the
 books; then the sources are let go. What is still held is in the report: nobody guards it any more.
 """
 
@@ -75,23 +75,23 @@ def closing(
 
 
 def flattening(bot: Bot, venue: WireVenue, inbox: Inbox) -> Callable[[Frame], bool]:
-    """Let what is held leave: ask for it once a second, for 10 s at most; False when it is over.
+    """Let what is held leave: an act a second, for 10 s at most; False when it is over.
 
     Orders that may still enter are cancelled first. It is over when nothing is held, and no order
     is on its way that could change that.
     """
-    asked: list[int] = []
+    acted: list[int] = []
 
     def leaving(frame: Frame) -> bool:
         if not (still_open(bot) or venue.open):
             return False
-        if not asked:
+        if not acted:
             venue.cancel([each for each in venue.open if each.order and not each.order.reduce_only])
-        elif frame.mono - asked[0] >= _LEAVE_NS:
+        elif frame.mono - acted[0] >= _LEAVE_NS:
             return False
-        if not asked or frame.mono - asked[-1] >= _AGAIN_NS:
+        if not acted or frame.mono - acted[-1] >= _AGAIN_NS:
             act(inbox, "end", "flatten", "the run ends")
-            asked.append(frame.mono)
+            acted.append(frame.mono)
         return True
 
     return leaving

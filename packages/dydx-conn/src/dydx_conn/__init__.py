@@ -3,34 +3,39 @@
     indexer sockets ── links ──┐
     indexer REST ── polling ───┼─► inbox ─► live ──► Frame ─┬─► contents: typed, decoded once
     a node's answers ── Trader ┘    recording ── replay ──► ├─► connection_states ─► ConnectionState
-                                                            ├─► account_updates ───► AccountUpdate
-    limit, market … ──► OrderRequest ──► Trader ──► node    └─► orders ────────────► OrderState
+                                                            └─► account_updates ───► AccountUpdate
+    limit, market … ──► OrderRequest ──► Trader ──► node
 
 A `Frame` is the only source of truth for the layers above: whatever crosses the wire, or fails
 to, becomes one, numbered and stamped, its text kept. `live` is the one source that opens sockets
 and `replay` plays a recording; `fold` is the operator that each layer is built from.
 
 - Errors: `ConnError` and what its children ask the caller to do.
-- Units: exact conversions between decimal text, quantums and quote quantums.
+- Units: exact conversions between decimal text, quantums, quote quantums and nanoseconds.
 - Values: `Subaccount`, `PerpetualMarket`, `OrderRequest`, `CancelRequest`, and their ids.
-- Networks: where a venue answers; `transaction_fee`.
+- Networks: where a venue answers.
 - Refusals: the chain's error codes in words; `OrderDenied`.
 - Validity: `objection`, what the chain refuses before it looks at a book.
 - Fees: `fee_tier`, `fee_ppm`, `fee`.
-- Builders: `limit`, `market`, `stop_loss`, `take_profit`, `twap`.
-- Replacements and cancels: `replacement`, `cancel`, `cancel_all`.
-- Estimates: what an order may cost.
-- Frames, Contents, Decoding: `Frame`, the shapes of what it carries, `contents`.
+- Orders: `limit`, `market`, `stop_loss`, `take_profit`, `twap`, `client_ids`, `replacement`,
+  `cancel`, `estimate`.
+- Frames, Contents, Account contents: `Frame`, and the shapes of what it carries.
+- Endpoints, Channels: a row for each question over REST, and for each channel of the socket.
+- Decoding: `ws_frame`, `contents`: from text to values.
 - Recordings: `RecordingWriter`, `Recording`, `find_recording`.
-- Streams: `fold`, `replay`, `collect`.
+- Wire writer: `WireWriter`, `market_fields`: what a test feeds the layers with.
+- Streams: `fold`, `replay`, `collect`; `play`, which tests an operator by its marbles.
 - Continuity: which messages of a connection are lost.
 - Connection states: how each link stands, as a table; `connection_states`.
-- Accounts: what accounts have; `account_updates`.
-- Lifecycle: what became of each order; `orders`.
-- Limits, Circuits, REST values, REST refusals, REST requests, REST exchange, REST: `Rest`.
-- Subscriptions, Inbox, Links, Polling, Live: `live`.
-- Key files, Keys, Redaction, Audit: `Keys`, `redact`, `AuditLog`.
-- Node, Messages, Client ids, Trader: `chain_tip`, `ClientIds`, `Trader`.
+- Lifecycle: what became of each order: `OrderState`.
+- Account blocks, Account state, Account rows, Accounts: the one reader of account frames, judged
+  by block, height and id; `account_updates`.
+- Limits and circuits, REST questions, REST metrics, REST exchange, REST: `Rest`.
+- Links, Polling, Live: `Inbox`, and `live`, the one source that opens sockets.
+- Keys: `Keys`, one signing key that is never shown; `rotate`.
+- Audit: `AuditLog`, requests and answers in writing, without secrets.
+- Node: `chain_tip`, and the chain's own messages.
+- Sending, Trader: `Trader` judges an order, sends it once, and reports what became of it.
 
 Units: `at` and `mono` are nanoseconds, other times carry their unit in their name. `size` and
 `price` are decimal text or `Decimal`; `quantums`, `subticks` and quote quantums (1e-6 USDC) are
@@ -55,81 +60,72 @@ __all__ = [
     # Units
     "base_to_quote", "exact", "fill_to_quote", "instant", "number", "ppm", "quote_to_base",
     # Values
-    "CONDITIONAL", "LONG_TERM", "MAX_SUBACCOUNT", "SHORT_TERM", "TWAP", "WINDOW", "BatchCancel",
-    "CancelRequest", "ConditionType", "OrderRequest", "PerpetualMarket", "Replace", "Rounding",
-    "Side", "Status", "Subaccount", "TimeInForce", "child", "event_id", "order_id", "subaccount_id",
+    "CONDITIONAL", "LONG_TERM", "SHORT_TERM", "TWAP", "BatchCancel", "CancelRequest",
+    "ConditionType", "OrderRequest", "PerpetualMarket", "Replace", "Side", "Subaccount",
+    "TimeInForce", "event_id", "order_id", "subaccount_id",
     # Networks
-    "NETWORKS", "Network", "TransactionFee", "network", "transaction_fee",
+    "NETWORKS", "Network", "network",
     # Refusals
-    "OrderDenied", "code_of", "codespace_of", "meaning", "refuse",
+    "OrderDenied", "code_of",
     # Validity
-    "MAX_BATCH", "MAX_BUILDER_FEE_PPM", "SHORT_BLOCK_WINDOW", "STATEFUL_WINDOW_S",
-    "batch_cancel_objection", "cancel_objection", "is_address", "objection",
+    "cancel_objection", "objection",
     # Fees
-    "EQUITY_TIERS", "STANDARD_FEE_TIERS", "FeeTier", "Fees", "MarketDiscount", "StakingLevel",
-    "fee", "fee_ppm", "fee_tier", "staking_discount_ppm", "stateful_order_limit",
-    # Builders
-    "Terms", "client_ids", "limit", "market", "stop_loss", "take_profit", "twap",
-    # Replacements and cancels
-    "cancel", "replacement",
-    # Estimates
-    "Estimate", "estimate",
+    "STANDARD_FEE_TIERS", "FeeTier", "Fees", "MarketDiscount", "StakingLevel", "fee", "fee_ppm",
+    "fee_tier", "staking_discount_ppm", "stateful_order_limit",
+    # Orders
+    "Estimate", "Terms", "cancel", "client_ids", "estimate", "limit", "market", "replacement",
+    "stop_loss", "take_profit", "twap",
     # Frames
     "Frame",
     # Contents
-    "BookContents", "CandleFields", "CandlesContents", "ErrorFields", "ErrorsContents",
-    "FundingFields", "HeightContents", "MarketFields", "MarketsContents", "TimeFields",
-    "TradeFields", "TradesContents",
+    "BookContents", "CandleFields", "CandlesContents", "ErrorsContents", "HeightContents",
+    "MarketFields", "MarketsContents", "TradeFields", "TradesContents",
     # Account contents
-    "AssetPositionFields", "ComplianceFields", "FillFields", "FundingPaymentFields",
-    "OrderFields", "PartyFields", "PnlFields", "PositionFields", "RewardFields", "ScreenFields",
-    "SubaccountContents", "SubaccountFields", "TradeHistoryFields", "TransferFields",
+    "AssetPositionFields", "FillFields", "OrderFields", "PositionFields", "SubaccountContents",
+    "TransferFields",
     # Endpoints
     "ENDPOINTS", "Endpoint",
     # Channels
-    "CHANNELS", "PER_CONNECTION", "Channel", "Key", "key_of", "subscriptions",
+    "CHANNELS", "PER_CONNECTION", "Channel", "key_of",
     # Decoding
-    "MAX_TEXT", "contents", "node_contents", "perpetual_market", "rest_contents", "ws_frame",
+    "contents", "node_contents", "perpetual_market", "rest_contents", "ws_frame",
     # Recordings
-    "VERSION", "Header", "Recording", "RecordingWriter", "find_recording",
+    "Header", "Recording", "RecordingWriter", "find_recording",
+    # Wire writer
+    "WireWriter", "market_fields",
     # Streams
-    "Pacer", "collect", "fold", "from_generator", "load_recorded_stream", "replay",
+    "MARBLE_CASES", "Pacer", "collect", "fold", "from_generator", "load_recorded_stream", "play",
+    "replay",
     # Continuity
     "Continuity",
     # Connection states
-    "STATES", "ConnectionState", "connection_states",
+    "ConnectionState", "connection_states",
     # Lifecycle
-    "Lifecycle", "OrderState", "Result", "blocks_of", "cancel_all", "good_until",
+    "Lifecycle", "OrderState", "cancel_all",
     # Account blocks
     "AccountFill", "Profit",
+    # Account state
+    "AccountUpdate", "PositionState",
     # Accounts
-    "AccountUpdate", "Accounts", "PositionState", "account_updates",
-    # Limits
-    "Allowance", "Told",
-    # Circuits
-    "Circuit",
-    # REST values
-    "Answer", "EndpointMetrics", "ErrorSample", "GroupMetrics", "Metrics",
-    # REST refusals
-    "MAX_BODY",
+    "Accounts", "account_updates",
+    # REST questions
+    "Answer",
+    # REST metrics
+    "Metrics",
     # REST
     "Rest",
-    # Inbox
+    # Links
     "Inbox",
     # Live
     "live",
     # Keys
     "Keys", "rotate",
-    # Redaction
-    "redact",
     # Audit
     "AuditLog",
     # Node
     "ChainTip", "chain_tip", "is_loopback",
-    # Messages
-    "batch_cancel_message", "cancel_message", "place_message",
     # Trader
-    "Denied", "Queued", "Trader", "Wish",
+    "Denied", "Queued", "Trader",
 ]
 # fmt: on
 
@@ -224,6 +220,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 # === Errors ===
 
+# What goes wrong, by what the caller should do about it; attributes are data. Of a `RestError`
+# `tries` says how often a question is put before it is raised, `verdict` how its endpoint stands.
+
 
 class ConnError(Exception):
     """Anything the connection refuses; children say what the caller should do."""
@@ -244,8 +243,6 @@ class WireError(ConnError):
 class RecordingError(ConnError):
     """A recording that cannot be read at all: choose another file."""
 
-
-# `tries` is how often a question is put before its error is raised.
 
 Verdict = Literal["good", "bad", "gone"]
 
@@ -314,6 +311,9 @@ class KeyProblem(ConnError):
 
 
 # === Units ===
+
+# Exact conversions between decimal text, integers and nanoseconds, rounded as the chain rounds.
+# No float comes in here.
 
 
 def base_to_quote(quantums: int, price: int, exponent: int, atomic_resolution: int) -> int:
@@ -385,6 +385,9 @@ def _steps(value: Decimal | str, shift: int, grid: int) -> tuple[int, int]:
 
 
 # === Values ===
+
+# What accounts, markets and orders are, as the chain counts them: quantums, subticks, flags. Their
+# ids are the indexer's. Nothing here says whether the chain would take an order.
 
 Side = Literal["BUY", "SELL"]
 TimeInForce = Literal["GTT", "IOC", "POST_ONLY"]
@@ -552,7 +555,6 @@ Status = Literal[
 ]
 
 WINDOW: Final = 20  # blocks ahead that a short-term order may name; newer chains take 40
-MAX_SUBACCOUNT: Final = 128_000
 _PARENTS: Final = 128
 
 
@@ -569,16 +571,9 @@ class Replace(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     order: OrderRequest
 
 
-def child(parent: int, index: int) -> int:
-    """Return the number of a parent's child: `index` 0 is the parent, 1 its first isolated one."""
-    number = parent + _PARENTS * index
-    if not (0 <= parent < _PARENTS and index >= 0 and number <= MAX_SUBACCOUNT):
-        what = f"expected a parent to {_PARENTS - 1}, a number to {MAX_SUBACCOUNT}"
-        raise ConnError(f"{what}, got child {index} of parent {parent}")
-    return number
-
-
 # === Networks ===
+
+# Where a venue answers, a row each. Whoever has another address makes another `Network`.
 
 
 @dataclass(frozen=True, slots=True)
@@ -613,39 +608,11 @@ def network(name: str) -> Network:
     return NETWORKS[name]
 
 
-class TransactionFee(msgspec.Struct, frozen=True, gc=False):
-    """What a transaction may use and what it pays: `amount` of `denom`, both integers."""
-
-    gas: int
-    amount: int = 0
-    denom: str = ""
-
-
-_CLOB_GAS: Final = 1_000_000
-# The node's own default; governance of a network may ask for more.
-_MICRO_USDC_PER_GAS: Final = (25, 1_000)
-# Between a simulation and the block, state may grow: the official client's margin, 1.8.
-_GAS_MARGIN: Final = (18, 10)
-
-
-def transaction_fee(network: Network, simulated_gas: int | None = None) -> TransactionFee:
-    """Return what a transaction pays: nothing for orders and cancels, whatever their kind.
-
-    Others (deposits, transfers, withdrawals) say by `simulated_gas` what a simulation used.
-    Source: app/ante/gas.go and cmd/dydxprotocold/cmd/config.go.
-    """
-    if simulated_gas is None:
-        return TransactionFee(_CLOB_GAS)
-    (up, down), (price, unit) = _GAS_MARGIN, _MICRO_USDC_PER_GAS
-    gas = simulated_gas * up // down
-    return TransactionFee(gas, -(-gas * price // unit), network.usdc_denom)
-
-
 # === Refusals ===
 
 # The chain's errors by codespace and code: its name for each, and what it means to a person.
-
 # Where two codespaces share a name, that of the order book is meant: it comes last.
+
 _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
     "sdk": {
         2: ("ErrTxDecode", "the transaction cannot be read"),
@@ -659,10 +626,8 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         21: ("ErrTxTooLarge", "the transaction is too large"),
         28: ("ErrInvalidChainID", "wrong chain id"),
         30: ("ErrTxTimeoutHeight", "the transaction came after its last block"),
-        32: (
-            "ErrWrongSequence",
-            "wrong sequence number, or a timestamp nonce used or over 30 s off",
-        ),
+        32: ("ErrWrongSequence",
+             "wrong sequence number, or a timestamp nonce used or over 30 s off"),
     },
     "undefined": {
         111222: ("ErrPanic", "the node failed inside"),
@@ -682,20 +647,14 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         105: ("ErrAnyOfVerification", "the permissioned key may do none of this"),
     },
     "subaccounts": {
-        102: (
-            "ErrFailedToUpdateSubaccounts",
-            "the account cannot afford it, or withdrawals are held back",
-        ),
+        102: ("ErrFailedToUpdateSubaccounts",
+              "the account cannot afford it, or withdrawals are held back"),
         200: ("ErrInvalidSubaccountIdNumber", "the subaccount's number is above 128000"),
         201: ("ErrInvalidSubaccountIdOwner", "the owner is not an address of dYdX"),
-        402: (
-            "ErrCannotModifyPerpOpenInterestForOIMF",
-            "the open interest could not be counted in",
-        ),
-        403: (
-            "ErrCannotRevertPerpOpenInterestForOIMF",
-            "the open interest could not be counted out",
-        ),
+        402: ("ErrCannotModifyPerpOpenInterestForOIMF",
+              "the open interest could not be counted in"),
+        403: ("ErrCannotRevertPerpOpenInterestForOIMF",
+              "the open interest could not be counted out"),
         500: ("ErrAssetTransferQuantumsNotPositive", "the amount is not above zero"),
         700: ("ErrInvalidLeverage", "the leverage makes no sense"),
         701: ("ErrLeverageExceedsMaximum", "the leverage is above what the market allows"),
@@ -713,10 +672,8 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         10: ("ErrHeightExceedsGoodTilBlock", "its last block has passed"),
         11: ("ErrGoodTilBlockExceedsShortBlockWindow", "its last block is too far ahead"),
         12: ("ErrInvalidPlaceOrder", "off the market's grid, or a TWAP's times do not fit"),
-        20: (
-            "ErrInvalidReplacement",
-            "only the same side and kind with a later last block replaces",
-        ),
+        20: ("ErrInvalidReplacement",
+             "only the same side and kind with a later last block replaces"),
         24: ("ErrOrderFullyFilled", "nothing of the order is left to fill"),
         29: ("ErrInvalidStatefulOrderCancellation", "the cancel ends before the order does"),
         32: ("ErrStatefulOrderCancellationAlreadyExists", "a cancel of it is already on its way"),
@@ -729,69 +686,45 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         48: ("ErrDeprecatedField", "fill-or-kill is no longer supported"),
         49: ("ErrInvalidTwapOrderPlacement", "the TWAP order cannot be placed"),
         50: ("ErrInvalidBuilderCode", "a builder has an address and a fee of 1 to 10000 ppm"),
-        2001: (
-            "ErrReduceOnlyWouldIncreasePositionSize",
-            "reduce-only, but it would add to the position",
-        ),
-        2002: (
-            "ErrReduceOnlyWouldChangePositionSide",
-            "reduce-only, but it would turn the position",
-        ),
+        2001: ("ErrReduceOnlyWouldIncreasePositionSize",
+               "reduce-only, but it would add to the position"),
+        2002: ("ErrReduceOnlyWouldChangePositionSide",
+               "reduce-only, but it would turn the position"),
         2003: ("ErrPostOnlyWouldCrossMakerOrder", "a post-only order would have traded at once"),
-        2004: (
-            "ErrImmediateExecutionOrderAlreadyFilled",
-            "an immediate-or-cancel order fills once",
-        ),
-        2005: (
-            "ErrWouldViolateIsolatedSubaccountConstraints",
-            "an isolated market needs a subaccount of its own",
-        ),
+        2004: ("ErrImmediateExecutionOrderAlreadyFilled",
+               "an immediate-or-cancel order fills once"),
+        2005: ("ErrWouldViolateIsolatedSubaccountConstraints",
+               "an isolated market needs a subaccount of its own"),
         3000: ("ErrInvalidOrderFlag", "there is no such kind of order"),
-        3001: (
-            "ErrInvalidStatefulOrderGoodTilBlockTime",
-            "an order that is not short-term must say when it ends",
-        ),
-        3002: (
-            "ErrLongTermOrdersCannotRequireImmediateExecution",
-            "a long-term order cannot be immediate-or-cancel",
-        ),
+        3001: ("ErrInvalidStatefulOrderGoodTilBlockTime",
+               "an order that is not short-term must say when it ends"),
+        3002: ("ErrLongTermOrdersCannotRequireImmediateExecution",
+               "a long-term order cannot be immediate-or-cancel"),
         3003: ("ErrTimeExceedsGoodTilBlockTime", "the time at which it ends has passed"),
-        3004: (
-            "ErrGoodTilBlockTimeExceedsStatefulOrderTimeWindow",
-            "it would last longer than 95 days",
-        ),
-        3005: (
-            "ErrStatefulOrderAlreadyExists",
-            "already placed, and cannot be replaced: cancel it first",
-        ),
+        3004: ("ErrGoodTilBlockTimeExceedsStatefulOrderTimeWindow",
+               "it would last longer than 95 days"),
+        3005: ("ErrStatefulOrderAlreadyExists",
+               "already placed, and cannot be replaced: cancel it first"),
         3006: ("ErrStatefulOrderDoesNotExist", "there is no such order to cancel"),
-        3007: (
-            "ErrStatefulOrderCollateralizationCheckFailed",
-            "the account lacks collateral for it",
-        ),
+        3007: ("ErrStatefulOrderCollateralizationCheckFailed",
+               "the account lacks collateral for it"),
         3008: ("ErrStatefulOrderPreviouslyCancelled", "cancelled before it was placed"),
         3009: ("ErrStatefulOrderPreviouslyRemoved", "removed before it was placed"),
-        3010: (
-            "ErrStatefulOrderCancellationFailedForAlreadyRemovedOrder",
-            "the order is already gone",
-        ),
+        3010: ("ErrStatefulOrderCancellationFailedForAlreadyRemovedOrder",
+               "the order is already gone"),
         5001: ("ErrBlockRateLimitExceeded", "too many orders and cancels in the last blocks"),
         6000: ("ErrInvalidConditionType", "conditional orders alone stop a loss or take a profit"),
-        6001: (
-            "ErrInvalidConditionalOrderTriggerSubticks",
-            "conditional orders alone have a trigger",
-        ),
+        6001: ("ErrInvalidConditionalOrderTriggerSubticks",
+               "conditional orders alone have a trigger"),
         6002: ("ErrConditionalOrderUntriggered", "the order has not been triggered yet"),
         9003: ("ErrReduceOnlyDisabled", "reduce-only orders must be immediate-or-cancel"),
-        10001: (
-            "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit",
-            "the account's worth allows no more open orders",
-        ),
+        10001: ("ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit",
+                "the account's worth allows no more open orders"),
         11002: ("ErrInvalidLeverage", "the leverage makes no sense"),
         11003: ("ErrLeverageExceedsMaximum", "the leverage is above what the market allows"),
         11004: ("ErrInitialMarginPpmIsZero", "the market has no initial margin"),
     },
-}
+}  # fmt: skip
 _BY_NAME: Final = {
     name: (codespace, code)
     for codespace, errors in _ERRORS.items()
@@ -1021,7 +954,8 @@ def _leg_quantums(order: OrderRequest) -> int:
 
 # === Fees ===
 
-# Governance sets tiers and discounts: these are the chain's defaults, a node says today's.
+# What fills cost. Governance sets tiers and discounts: these are the chain's defaults, a node says
+# today's. Rates are parts per million, amounts quote quantums; rounded up, which costs rebates.
 
 
 class Fees(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -1154,7 +1088,10 @@ def stateful_order_limit(
     return max((limit for least, limit in tiers if net_collateral >= least), default=0)
 
 
-# === Builders ===
+# === Orders ===
+
+# From a person's size and price to what is sent: built, numbered, replaced, cancelled, estimated.
+# Exact or refused; only `rounding="less"` rounds, and never to more.
 
 
 class Terms(TypedDict, total=False):
@@ -1277,9 +1214,6 @@ def _subticks(market: PerpetualMarket, side: Side, price: _Amount, rounding: Rou
     return market.floor_subticks(price) if side == "BUY" else market.ceil_subticks(price)
 
 
-# === Replacements and cancels ===
-
-
 def replacement(old: OrderRequest, new: OrderRequest) -> OrderRequest | Replace:
     """Return what puts `new` in the place of `old`, as the chain allows; else `OrderDenied`.
 
@@ -1307,9 +1241,6 @@ def cancel(order: OrderRequest, *, good_til_block: int = 0) -> CancelRequest:
         order_flags=order.order_flags, good_til_block=block,
         good_til_block_time=order.good_til_block_time,
     )  # fmt: skip
-
-
-# === Estimates ===
 
 
 class Estimate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -1382,6 +1313,9 @@ def _charge(order: OrderRequest, market: PerpetualMarket, subticks: int, ppm: in
 
 # === Frames ===
 
+# The one value that everything above is folded from: it keeps the words that crossed the wire, and
+# names what its parts hold.
+
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
     """One thing that crossed the wire, or that the wire failed to carry.
@@ -1417,7 +1351,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_snapshot(self) -> bool:
-        """Tell whether it is the first message of a subscription, which says the whole."""
+        """Tell whether it is the first message of a subscription, which is complete."""
         return self.type == "subscribed"
 
     @property
@@ -1616,7 +1550,8 @@ Sparklines = dict[str, list[str]]  # closing prices by ticker, newest first
 
 # === Account contents ===
 
-# What the venue says of accounts, by socket and REST.
+# What the venue says of accounts, by socket and REST: orders, fills, positions, balances, and money
+# that moved. Any field may be missing from an update.
 
 
 class PositionFields(_Wire, kw_only=True):
@@ -1850,8 +1785,8 @@ class ScreenFields(_Wire, kw_only=True):
 
 # === Endpoints ===
 
-# What the indexer is asked over REST: each path with the shape of its answer, and how a list is
-# walked. The channels, decoding and `Rest` read this one table; nothing here asks anything.
+# The questions that the indexer answers over REST: each path with the shape of its answer, and how
+# a list is walked. Channels, decoding and `Rest` read this one table; nothing here asks anything.
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -1951,12 +1886,13 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     without ids is one for all, and its messages repeat its name in place of one. `snapshot` is
     the shape of what it sends first, `update` of what follows. `rest` is asked in its place: what
     its snapshot is made from. With `changes` an update says what changed alone, so that what fell
-    between snapshot and subscription has to be asked for.
+    between snapshot and subscription has to be asked for. `version` is of its updates.
     """
 
     name: str
     tells: str
     id: str = ""
+    version: str = "1.0.0"
     batched: bool = False
     changes: bool = False
     snapshot: Any
@@ -1968,7 +1904,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
         """Tell whether there is one for all, without ids."""
         return not self.id
 
-    def parameters(self, id_: str) -> dict[str, str]:
+    def parameters(self, id_: str) -> dict[str, Any]:
         """Return the parts of an id by their names."""
         return dict(zip(self.id.split("/"), id_.split("/"), strict=False)) if self.id else {}
 
@@ -1976,7 +1912,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
 def _of_accounts(name: str, id_: str) -> Channel:
     rest = tuple(ENDPOINTS[what] for what in ("subaccount", "orders", "fills"))
     return Channel(
-        name=name, tells="account", id=id_, changes=True,
+        name=name, tells="account", id=id_, version="3.0.0", changes=True,
         snapshot=SubaccountContents, update=SubaccountContents, rest=rest,
     )  # fmt: skip
 
@@ -1989,7 +1925,7 @@ CHANNELS: Final[dict[str, Channel]] = {row.name: row for row in (
             snapshot=HeightContents, update=HeightContents, rest=(ENDPOINTS["height"],)),
     Channel(name="v4_orderbook", tells="book", id="ticker", batched=True, changes=True,
             snapshot=_BookSnapshot, update=BookContents, rest=(ENDPOINTS["order_book"],)),
-    Channel(name="v4_trades", tells="trades", id="ticker", batched=True,
+    Channel(name="v4_trades", tells="trades", id="ticker", version="2.1.0", batched=True,
             snapshot=TradesContents, update=TradesContents, rest=(ENDPOINTS["trades"],)),
     Channel(name="v4_candles", tells="candles", id="ticker/resolution", batched=True,
             snapshot=CandlesContents, update=CandleFields, rest=(ENDPOINTS["candles"],)),
@@ -2059,7 +1995,8 @@ def _key_of_answer(question: str) -> Key:
 
 # === Decoding ===
 
-# What was asked decides the type: a path of the indexer, or the name of a question to a node.
+# From text to values: an envelope makes a frame, and what was asked (a channel, a path, the name of
+# a question to a node) decides the type. Any text ends in values or in a `WireError`.
 
 
 class _Envelope(msgspec.Struct, gc=False):
@@ -2451,7 +2388,239 @@ def find_recording(name: str) -> Path:
     return found[name]
 
 
+# === Wire writer ===
+
+# The way back: frames whose texts are as the indexer writes them, for the tests of whoever builds
+# on frames. Rows are in the indexer's own names; what one leaves out is filled in. Nothing that
+# trades writes with it.
+
+_GRIDS: Final = {"BTC-USD": (0, -10), "ETH-USD": (1, -9)}  # clob pair and atomic resolution
+_UNNUMBERED: Final = ("error", "pong")  # their message ids are the last one's
+# What a row has besides what it is given; None is filled in where the writer knows better.
+_FILLED_IN: Final[Mapping[str, Mapping[str, Any]]] = {
+    "trades": {"id": None, "type": "LIMIT", "createdAt": None, "createdAtHeight": None},
+    "fills": {
+        "id": None, "fee": "0", "type": "LIMIT", "eventId": None, "orderId": None,
+        "createdAt": None, "liquidity": "TAKER", "createdAtHeight": None,
+    },
+    "perpetualPositions": {
+        "side": None, "status": "OPEN", "netFunding": "0", "entryPrice": "0", "exitPrice": None,
+        "sumOpen": "0", "sumClose": "0", "realizedPnl": "0", "unrealizedPnl": "0",
+    },
+}  # fmt: skip
+
+_Plain = Decimal | float | str
+_Levels = Iterable[tuple[_Plain, _Plain]]
+_Row = Mapping[str, Any]
+
+
+def market_fields(ticker: str, *, price: _Plain | None, **other: Any) -> dict[str, Any]:
+    """Describe a market in the indexer's own fields; `other` fields, so named, replace them.
+
+    BTC-USD and ETH-USD have their true numbers and grids, any other market the number 2 and the
+    grid of ETH-USD. A market without an oracle price, None, is yet to begin. `baseOpenInterest`
+    is left out: the venue has long ceased to write it.
+    """
+    pair, resolution = _GRIDS.get(ticker, (2, -9))
+    fields: dict[str, Any] = {
+        "clobPairId": str(pair), "ticker": ticker, "status": "ACTIVE",
+        "oraclePrice": None if price is None else _plain(price), "priceChange24H": "0",
+        "volume24H": "0", "trades24H": 0, "nextFundingRate": "0.0000125",
+        "initialMarginFraction": "0.05", "maintenanceMarginFraction": "0.03",
+        "openInterest": "1000", "atomicResolution": resolution, "quantumConversionExponent": -9,
+        "tickSize": "", "stepSize": "", "stepBaseQuantums": 1_000_000, "subticksPerTick": 100_000,
+        "marketType": "CROSS", "openInterestLowerCap": "0", "openInterestUpperCap": "0",
+        "defaultFundingRate1H": "0",
+    } | other  # fmt: skip
+    resolution, exponent = fields["atomicResolution"], fields["quantumConversionExponent"]
+    tick = Decimal(fields["subticksPerTick"]).scaleb(exponent - resolution - 6)
+    step = Decimal(fields["stepBaseQuantums"]).scaleb(resolution)
+    return {**fields, "tickSize": _plain(tick), "stepSize": _plain(step), **other}
+
+
+def _plain(amount: _Plain) -> str:
+    # The indexer writes no exponents; a text is what a test wants it to be.
+    return amount if isinstance(amount, str) else f"{Decimal(str(amount)).normalize():f}"
+
+
+def _usdc(balance: _Plain) -> dict[str, Any]:
+    size = _plain(balance)
+    side = "SHORT" if size.startswith("-") else "LONG"
+    return {"assetId": "0", "symbol": "USDC", "side": side, "size": size.removeprefix("-")}
+
+
+def _iso(ns: int) -> str:
+    moment = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=ns // 1_000_000)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class WireWriter:
+    """Write what happens on a venue, frame by frame, as its indexer would send it.
+
+    `seq` numbers the frames, `ids` the messages of each link as the venue does: an id that is
+    spent without a message is a message lost. The next frame is of `link`, is stamped `at` and
+    `mono` (ns), which `wait` moves on, and belongs to the block `height`.
+
+    >>> contents(WireWriter().levels("ETH-USD", bids=[(2999.9, 0)]))
+    [BookContents(bids=[('2999.9', '0')], asks=[])]
+    """
+
+    def __init__(self, link: str = "c1", *, at: int = 1_767_225_600 * _SECOND) -> None:
+        self.link, self.at, self.mono = link, at, 1_000 * _SECOND
+        self.seq = self.height = 0
+        self.ids: Counter[str] = Counter()
+        self._pairs: dict[str, str] = {}
+        self._events = 0
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.at += round(seconds * _SECOND)
+        self.mono += round(seconds * _SECOND)
+
+    def event(self, kind: str, text: str = "", **parts: Any) -> Frame:
+        """Write what is no message: open, sent, close, gap or tick; `parts` are the frame's."""
+        self.seq += 1
+        parts = {"link": self.link, **parts}
+        return Frame(seq=self.seq, at=self.at, mono=self.mono, kind=kind, text=text, **parts)
+
+    def answer(self, path: str, body: Any, status: int | str = 200) -> Frame:
+        """Write an answer over REST; what is no text is written as JSON."""
+        text = body if isinstance(body, str) else msgspec.json.encode(body).decode()
+        return self.event("http", text, link="rest", channel=path, type=str(status))
+
+    def raw(self, text: str) -> Frame:
+        """Write a message of these very words."""
+        self.seq += 1
+        return ws_frame(self.seq, self.at, self.mono, self.link, text)
+
+    def message(
+        self, type: str, channel: str = "", contents: Any = None, id: str = "", **more: Any
+    ) -> Frame:
+        """Write a message of any type and contents, wrong ones too; None is without contents."""
+        # A connection counts from 0, and an error has no number of its own.
+        number = 0 if type == "connected" else self.ids[self.link] + (type not in _UNNUMBERED)
+        self.ids[self.link] = number
+        head = {"type": type, "connection_id": event_id("link", self.link), "message_id": number}
+        id = id or channel * (channel == "v4_block_height")
+        row, about = CHANNELS.get(channel), {"channel": channel, "id": id}
+        if row is not None and type.startswith("channel_"):
+            about = {"id": id, "channel": channel, "version": row.version}
+        about = {name: value for name, value in about.items() if value}
+        body = {} if contents is None else {"contents": contents}
+        return self.raw(msgspec.json.encode({**head, **about, **more, **body}).decode())
+
+    def publish(self, channel: str, *contents: Any, id: str = "", snapshot: bool = False) -> Frame:
+        """Write a snapshot or a change; several in one batch, of accounts and blocks but one."""
+        if snapshot:
+            return self.message("subscribed", channel, contents[0], id)
+        if CHANNELS[channel].batched:
+            return self.message("channel_batch_data", channel, contents, id)
+        return self.message("channel_data", channel, contents[0], id)
+
+    def markets(self, *fields: _Row) -> Frame:
+        """Begin with all markets, each described by `market_fields`."""
+        self._pairs |= {row["ticker"]: str(row["clobPairId"]) for row in fields}
+        all_ = {row["ticker"]: row for row in fields}
+        return self.publish("v4_markets", {"markets": all_}, snapshot=True)
+
+    def trading(self, ticker: str, /, **fields: Any) -> Frame:
+        """Change fields of a market."""
+        return self.publish("v4_markets", {"trading": {ticker: fields}})
+
+    def oracle(self, ticker: str, price: _Plain) -> Frame:
+        """Change an oracle price."""
+        pair = self._pairs.get(ticker, "")
+        fields = {
+            "oraclePrice": _plain(price), "effectiveAt": _iso(self.at),
+            "effectiveAtHeight": str(self.height), "marketId": int(pair) if pair.isdigit() else 0,
+        }  # fmt: skip
+        return self.publish("v4_markets", {"oraclePrices": {ticker: fields}})
+
+    def block(self, height: int = 0, time: str = "", *, snapshot: bool = False) -> Frame:
+        """Make a block: the next, and now, unless it is said which and when."""
+        self.height = height or self.height + 1
+        name = "height" if snapshot else "blockHeight"
+        contents = {name: str(self.height), "time": time or _iso(self.at)}
+        return self.publish("v4_block_height", contents, snapshot=snapshot)
+
+    def book(self, ticker: str, bids: _Levels = (), asks: _Levels = ()) -> Frame:
+        """Begin with a whole book, levels of price and size."""
+        sides = {
+            side: [{"price": _plain(price), "size": _plain(size)} for price, size in levels]
+            for side, levels in (("bids", bids), ("asks", asks))
+        }
+        return self.publish("v4_orderbook", sides, id=ticker, snapshot=True)
+
+    def levels(self, ticker: str, bids: _Levels = (), asks: _Levels = ()) -> Frame:
+        """Change levels of a book to a new total size, or to 0."""
+        sides = {
+            side: [(_plain(price), _plain(size)) for price, size in levels]
+            for side, levels in (("bids", bids), ("asks", asks))
+        }
+        return self.publish("v4_orderbook", {k: v for k, v in sides.items() if v}, id=ticker)
+
+    def trade(self, ticker: str, side: Side, size: _Plain, price: _Plain) -> Frame:
+        """Print a trade on the tape; `side` is the taker's."""
+        return self.trades(ticker, {"side": side, "size": _plain(size), "price": _plain(price)})
+
+    def trades(self, ticker: str, *rows: _Row, snapshot: bool = False) -> Frame:
+        """Print trades; a snapshot has its newest first."""
+        contents = {"trades": self._filled("trades", rows)}
+        return self.publish("v4_trades", contents, id=ticker, snapshot=snapshot)
+
+    def candles(self, ticker: str, resolution: str, *rows: _Row, snapshot: bool = False) -> Frame:
+        """Change candles, given with all their fields; a snapshot has its newest first."""
+        candles = [{"ticker": ticker, "resolution": resolution, **row} for row in rows]
+        contents = [{"candles": candles}] if snapshot else candles
+        id_ = f"{ticker}/{resolution}"
+        return self.publish("v4_candles", *contents, id=id_, snapshot=snapshot)
+
+    def account(
+        self, whose: Subaccount, usdc: _Plain, positions: Iterable[_Row] = (),
+        orders: Iterable[_Row] = (),
+    ) -> Frame:  # fmt: skip
+        """Begin with all that an account has; its equity is the balance alone."""
+        held, height = self._filled("perpetualPositions", positions), str(self.height)
+        summary = {
+            "address": whose.owner, "subaccountNumber": whose.number, "equity": _plain(usdc),
+            "freeCollateral": _plain(usdc),
+            "openPerpetualPositions": {row["market"]: row for row in held},
+            "assetPositions": {"USDC": _usdc(usdc)}, "marginEnabled": True,
+            "updatedAtHeight": height, "latestProcessedBlockHeight": height,
+        }  # fmt: skip
+        contents = {"subaccount": summary, "orders": list(orders), "blockHeight": height}
+        return self.publish("v4_subaccounts", contents, id=str(whose), snapshot=True)
+
+    def account_update(
+        self, whose: Subaccount, *, usdc: _Plain | None = None, **contents: Any
+    ) -> Frame:
+        """Change an account: its `usdc`, `fills`, `perpetualPositions`, `orders`, `transfers`."""
+        made = {
+            name: self._filled(name, rows) if name in _FILLED_IN else rows
+            for name, rows in contents.items()
+        }
+        if usdc is not None:
+            made["assetPositions"] = [_usdc(usdc)]
+        made["blockHeight"] = str(self.height)
+        return self.publish("v4_subaccounts", made, id=str(whose))
+
+    def _filled(self, kind: str, rows: Iterable[_Row]) -> list[dict[str, Any]]:
+        return [{**self._known(kind, row), **row} for row in rows]
+
+    def _known(self, kind: str, row: _Row) -> dict[str, Any]:
+        self._events += 1
+        event, now = f"{self.height:08x}{2:08x}{self._events:08x}", _iso(self.at)
+        known = {
+            "id": event, "eventId": event, "createdAt": now, "createdAtHeight": str(self.height),
+            "side": "SHORT" if str(row.get("size", "")).startswith("-") else "LONG",
+        }  # fmt: skip
+        return {k: known.get(k) if v is None else v for k, v in _FILLED_IN[kind].items()}
+
+
 # === Streams ===
+
+# The operator that each layer is built from, and the source that needs no network. Nothing here
+# subscribes but `collect`, which is for tests and tools.
 
 Pacer = Callable[[Frame], bool]
 _Scheduler = SchedulerBase | None
@@ -2464,8 +2633,8 @@ def fold(
 
     Hot or cold as the source is, ends with it, on its thread; what `step` raises is an error.
 
-        source  --a-----b----|
-        fold    --x-y---z----|
+        source  --a------b--|
+        fold    --(x,y)--z--|
     """
 
     def operator(source: Observable[_A]) -> Observable[_B]:
@@ -2501,7 +2670,7 @@ def replay(
     end or a `RecordingError`. A virtual `scheduler` is advanced to each frame before it is
     emitted. `pace` sees each frame first: it may wait, and ends the replay by returning False.
 
-        replay  --f-f---f|
+        replay  f-f---(f,|)
     """
     if speed is not None and not speed > 0:
         raise ConnError(f"expected a speed above 0, got {speed}")
@@ -2569,7 +2738,54 @@ def from_generator(source: Callable[[], Generator[Frame]]) -> Observable[Frame]:
     return Observable(subscribe)
 
 
+MARBLE_CASES: Final = ("completes", "never", "empty", "error", "late")
+_MARBLES: Final = re.compile(r"^ +\w+ +(\S*-\S*\|\)?)$", re.MULTILINE)
+_AT_END: Final = re.compile(r"\([^()]*\|\)|\|")  # the end, and what is emitted with it
+
+
+def play(
+    described: Callable[..., Any], operator: Callable[[Observable[_A]], Observable[_B]],
+    values: Mapping[str, _A], letter: Callable[[_B], str] = str, case: str = "completes",
+) -> tuple[list[Any], list[Any]]:  # fmt: skip
+    """Play the marbles in a docstring through its operator; return what came and what is drawn.
+
+    The first line is the source, in virtual time, whose letters stand for `values`; the second
+    the result, in which `letter` names what comes out. Beside what is drawn there are the cases
+    of a source that says nothing ("never"), only ends ("empty"), fails where it ended ("error")
+    or goes on after its end ("late"). In marbles, `(a,b)` are two letters of one instant.
+    """
+    from reactivex.observable.marbles import parse
+    from reactivex.testing import TestScheduler
+    from reactivex.testing.marbles import messages_to_records
+
+    def records(marbles: str, lookup: Mapping[Any, Any]) -> list[Any]:
+        parsed = parse(marbles, time_shift=200.0, lookup=lookup, error=error)
+        return messages_to_records(parsed)  # subscribed to at 200
+
+    scheduler, error = TestScheduler(), ConnError("the source failed")
+    source, result = _marbles(described, case)
+    hot = scheduler.create_hot_observable(records(source, values))
+    came = scheduler.start(lambda: hot.pipe(operator, operators.map(letter)))
+    return came.messages, records(result, {})
+
+
+def _marbles(described: Callable[..., Any], case: str = "completes") -> list[str]:
+    lines = _MARBLES.findall(described.__doc__ or "")
+    if case in ("never", "empty"):
+        end = "|" if case == "empty" else ""
+        return [re.sub(r"[^-|]", "-", _AT_END.sub("|", line)).replace("|", end) for line in lines]
+    if case == "error":
+        return [_AT_END.sub("#", line) for line in lines]
+    if case == "late":
+        first = re.sub(r"[^A-Za-z]", "", lines[0])[0]
+        return [f"{lines[0]}--{first}", *lines[1:]]
+    return list(lines)
+
+
 # === Continuity ===
+
+# Which messages of a connection are lost, by the venue's own count, which runs over all channels.
+# A fold of frames: `live` resubscribes by it, and the data layer judges by it in a replay too.
 
 _REACH: Final = 1_024  # how many ids back a message may still come
 _OVERDUE_NS: Final = 10 * _SECOND
@@ -2698,7 +2914,9 @@ class Continuity:
             self._excused.add(number)
 
     def _unexplained(self) -> int:
-        return len(self._holes) - sum(map(len, self.owed.values())) if self._holes else 0
+        if not self._holes:
+            return 0
+        return len(self._holes) - sum(map(len, self.owed.values()))  # integers
 
 
 # What the venue says instead of a snapshot; of other errors there is nothing that they answer.
@@ -2722,6 +2940,9 @@ def _settled(frame: Frame, asked: Iterable[Key]) -> Key | None:
 
 
 # === Connection states ===
+
+# How each link stands, as a table of states and events. A fold of frames: a recording gives the
+# same states as its run. `live` polls and hangs up by it.
 
 
 class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
@@ -2907,10 +3128,11 @@ def connection_states() -> Callable[[Observable[Frame]], Observable[ConnectionSt
     """Tell each transition of each link, and of all together, with its reason.
 
     Cold if the source is; replays nothing; on the source's thread; the same frames make the same
-    transitions. When the source completes all links are closed, and so is the stream.
+    transitions. When the source completes all links are closed, and so is the stream. Below, a
+    link turns subscribing, live, stale and backing off; in capitals, so do all together.
 
-        frames  --open--ws--tick----close--|
-        states  --s-----l---s--------b-----c|
+        frames  --o------m------t------c------|
+        states  --(s,S)--(l,L)--(t,T)--(b,B)--(c,C,|)
     """
 
     def step(state: _Connections, event: Notification[Frame]) -> list[ConnectionState]:
@@ -3357,6 +3579,8 @@ def _after(block: _Facts) -> _Sums:
         if held not in [size for size, _ in reported] and block.snapshot is None:
             was = f"{reported[-1][0]:f} was reported"
             block.broken[ticker] = f"fills add up to {held:f} {ticker}, {was}"
+            # The venue goes on from what it reports: if the next block bears that out, so do we.
+            _jump(sums, ticker, *reported[-1])
     _settle(sums, block)
     if block.snapshot is not None:
         _match(sums, block.snapshot)
@@ -3426,8 +3650,8 @@ def _settle(sums: _Sums, block: _Facts) -> None:
     Several balances of one block may come, one after each match, and in any order: the one at
     its end leaves the least open, as every other lacks a fill.
     """
-    moved = sum(fill.paid_in for fill in block.fills.values())
-    given = sum(block.transfers.values())
+    moved = sum(fill.paid_in for fill in block.fills.values())  # integers
+    given = sum(block.transfers.values())  # integers
     sums.profit = msgspec.structs.replace(sums.profit, transferred=sums.profit.transferred + given)
     if sums.balance is None:
         return
@@ -3437,23 +3661,28 @@ def _settle(sums: _Sums, block: _Facts) -> None:
     sums.profit = msgspec.structs.replace(sums.profit, funding=funding)
 
 
+def _jump(sums: _Sums, ticker: str, size: Decimal, entry: Decimal) -> None:
+    """Take what is reported for what is held: fills of it are missing."""
+    sums.profit = msgspec.structs.replace(sums.profit, complete=False)
+    known = sums.lots.pop(ticker, _Lot())
+    if size:
+        cost = Fraction(entry) * 10**6 if entry else known.cost
+        sums.lots[ticker] = _Lot(size, cost)
+
+
 def _match(sums: _Sums, snapshot: _Snapshot) -> None:
     """Hold an account to a snapshot: what differs was traded unseen, and the snapshot is right."""
     for ticker in [*sums.lots, *snapshot.held]:
         if ticker in snapshot.unreadable:
             continue
         size, entry = snapshot.held.get(ticker, (Decimal(0), Decimal(0)))
-        if sums.lots.get(ticker, _Lot()).size == size:
-            continue
-        sums.profit = msgspec.structs.replace(sums.profit, complete=False)
-        sums.lots[ticker] = _Lot(size, Fraction(entry) * 10**6)
-        if not size:
-            del sums.lots[ticker]
+        if sums.lots.get(ticker, _Lot()).size != size:
+            _jump(sums, ticker, size, entry)
     if sums.balance is None and snapshot.balance is not None:
         sums.balance = snapshot.balance
 
 
-# === Accounts ===
+# === Account state ===
 # The one reader of account frames: sockets and REST, whole and in parts, early, late and twice.
 # Every fact goes to its block; what an account holds is what its blocks come to. What cannot be
 # read, was lost or does not add up is a doubt with its reason, and hides nothing else.
@@ -3647,159 +3876,28 @@ class _Account:
         }
 
 
-class Accounts:
-    """The accounts of all frames, or those of some subaccounts alone; `orders` is their orders.
+class _Known:
+    """All that is known: the orders, and the accounts that are of interest."""
 
-    `step` folds one frame. What is reported twice, late, in two halves, by a replica that lags, or
-    by REST before the socket, changes nothing; an answer that is not a 200 with the expected
-    content changes nothing, and is a doubt with its reason.
-    """
-
-    def __init__(self, subaccounts: Iterable[Subaccount] = ()) -> None:
+    def __init__(self, only: frozenset[Subaccount]) -> None:
         self.orders = Lifecycle()
-        self._only = frozenset(subaccounts)
-        self._accounts: dict[Subaccount, _Account] = {}
+        self.accounts: dict[Subaccount, _Account] = {}
+        self._only = only
 
-    def step(self, frame: Frame) -> list[AccountUpdate]:
-        """Fold one frame; return what it changed, an update for each subaccount. Never raises."""
-        read = _READERS.get(frame.kind)
-        return read(self, frame) if read is not None else _NO_UPDATES
-
-    def _of(self, owner: str, number: int) -> _Account | None:
+    def of(self, owner: str, number: int) -> _Account | None:
+        """Return an account, made on first sight; None if it is of no interest."""
         subaccount = Subaccount(owner, number)
         if self._only and subaccount not in self._only:
             return None
-        account = self._accounts.get(subaccount)
+        account = self.accounts.get(subaccount)
         if account is None:
-            account = self._accounts[subaccount] = _Account(subaccount)
+            account = self.accounts[subaccount] = _Account(subaccount)
         return account
 
-    # -- Which frames
-
-    def _on_message(self, frame: Frame) -> list[AccountUpdate]:
-        if frame.channel in _ACCOUNTS:
-            return self._on_account(frame)
-        return self._on_block(frame) if frame.channel == "v4_block_height" else _NO_UPDATES
-
-    def _on_answer(self, frame: Frame) -> list[AccountUpdate]:
-        if frame.link == "node":
-            is_broadcast = frame.path == "broadcast"
-            return self._on_order(frame, self.orders.answered) if is_broadcast else _NO_UPDATES
-        found = _endpoint_of(frame.path)
-        if found is None:
-            return _NO_UPDATES
-        endpoint, _, named = found
-        if endpoint is ENDPOINTS["height"]:
-            return self._on_block(frame)
-        if endpoint is ENDPOINTS["order"]:
-            return self._on_order(frame, self._one_order)
-        of = {**named, **dict(parse_qsl(frame.channel.partition("?")[2]))}
-        number = of.get("subaccountNumber", of.get("parentSubaccountNumber", ""))
-        if endpoint in _LISTS and number.isdecimal():
-            return self._on_list(frame, endpoint, of.get("address", ""), int(number))
-        return _NO_UPDATES
-
-    def _on_sent(self, frame: Frame) -> list[AccountUpdate]:
-        if frame.link != "node":
-            return _NO_UPDATES
-        return self._on_order(frame, self.orders.sent)
-
-    def _on_loss(self, frame: Frame) -> list[AccountUpdate]:
-        updates: list[AccountUpdate] = []
-        for account in self._accounts.values():
-            if frame.link in ("", account.link):
-                account.doubts["link"] = f"account frames were lost: {frame.kind} at {frame.seq}"
-                account.missing = account.begun is not None
-                updates += self._update(account, frame)
-        return updates
-
-    def _on_order(
-        self, frame: Frame, take: Callable[[Frame], Iterable[OrderState]]
-    ) -> list[AccountUpdate]:
-        states: list[OrderState] = []
-        with contextlib.suppress(ConnError, msgspec.DecodeError, ValueError):
-            # What was read before it broke has changed the state, and is passed on.
-            states.extend(take(frame))
-        return self._ordered(frame, states)
-
-    def _one_order(self, frame: Frame) -> Iterator[OrderState]:
-        [row] = contents(frame)
-        if isinstance(row, OrderFields) and row.id in self.orders.orders:
-            whose = self.orders.orders[row.id].subaccount
-            yield from self.orders.reported(row, whose, 0, frame.seq)
-
-    def _ordered(self, frame: Frame, states: Iterable[OrderState]) -> list[AccountUpdate]:
-        whose: dict[str, list[OrderState]] = {}
-        for state in states:
-            whose.setdefault(state.subaccount, []).append(state)
-        updates: list[AccountUpdate] = []
-        for name, changed in whose.items():
-            owner, _, number = name.partition("/")
-            account = self._of(owner, int(number) if number.isdecimal() else 0)
-            if account is not None:
-                updates += self._update(account, frame, orders=tuple(changed))
-        return updates
-
-    def _on_block(self, frame: Frame) -> list[AccountUpdate]:
-        states: list[OrderState] = []
-        updates: list[AccountUpdate] = []
-        try:
-            for height, time_ns in blocks_of(frame):
-                states += self.orders.block(height, time_ns // 1_000_000_000, frame.seq)
-                for account in self._accounts.values():
-                    if account.move(height - 1 - _GRACE_BLOCKS):
-                        account.judge()
-                        updates += self._update(account, frame)
-        except _BAD_ROW:
-            pass  # the layer above counts it
-        return [*updates, *self._ordered(frame, states)] if states or updates else _NO_UPDATES
-
-    def _on_account(self, frame: Frame) -> list[AccountUpdate]:
-        owner, _, number = frame.id.partition("/")
-        # On a parent's channel the envelope names the child.
-        child = msgspec.json.decode(frame.text, type=_Addressed).subaccount_number
-        at = child if isinstance(child, int) else int(number) if number.isdecimal() else None
-        account = None if at is None else self._of(owner, at)
-        if account is None or at is None:
-            return _NO_UPDATES
-        if frame.is_refusal or frame.type == "unsubscribed":
-            account.doubts["channel"] = f"account frames end: {frame.type} at {frame.seq}"
-            return self._update(account, frame)
-        reading = _Reading(self, frame, owner)
-        reading.whole = frame.is_snapshot
-        account.link = frame.link
-        for part in reading.contents(account):
-            reading.take(part, at)
-        return reading.updates(account)
-
-    def _on_list(
-        self, frame: Frame, endpoint: Endpoint, owner: str, number: int
-    ) -> list[AccountUpdate]:
-        path, account = frame.path, self._of(owner, number)
-        if account is None:
-            return _NO_UPDATES
-        reading = _Reading(self, frame, owner)
-        reading.polled = True
-        problem = ""
-        try:
-            [answer] = contents(frame)
-        except WireError as error:
-            problem = str(error)
-        else:
-            bare = isinstance(answer, SubaccountContents) and answer.subaccount is None
-            if bare or isinstance(answer, ErrorsContents) or not frame.ok:
-                problem = f"{frame.status}: {frame.text[:80]!r}"
-        if problem and not (endpoint is ENDPOINTS["subaccount"] and _is_unfunded(account, frame)):
-            account.doubts[path] = f"expected an answer of {path}, got {problem}"
-            return self._update(account, frame)
-        account.doubts.pop(path, None)
-        if not problem:
-            reading.answer(answer, number)
-        return reading.updates(account)
-
-    def _update(
+    def update(
         self, account: _Account, frame: Frame, *, always: bool = False, **lists: Any
     ) -> list[AccountUpdate]:
+        """Return what changed of an account since its last update, if anything did."""
         positions = account.hold()
         shown: dict[str, Any] = {
             "collateral": account.collateral,
@@ -3819,24 +3917,16 @@ class Accounts:
         ]  # fmt: skip
 
 
-_NO_UPDATES: Final[list[AccountUpdate]] = []
+# === Account rows ===
 
-
-class _Addressed(msgspec.Struct, rename="camel"):
-    subaccount_number: Any = None
-
-
-def _is_unfunded(account: _Account, frame: Frame) -> bool:
-    # A subaccount that was never funded is answered with 404: no news of one known to be empty.
-    empty = account.begun is not None and not (account.positions or account.collateral)
-    return empty and frame.status == 404
+# From the rows of one frame to the blocks of the accounts that they are of, each row by itself.
 
 
 class _Reading:
     """The rows of one frame on their way to the accounts they are of."""
 
-    def __init__(self, accounts: Accounts, frame: Frame, owner: str) -> None:
-        self.accounts, self.frame, self.owner = accounts, frame, owner
+    def __init__(self, known: _Known, frame: Frame, owner: str) -> None:
+        self.known, self.frame, self.owner = known, frame, owner
         self.whole = self.polled = False
         self.lists: dict[int, dict[str, list[Any]]] = {}
         self.settled: set[int] = set()
@@ -3869,7 +3959,7 @@ class _Reading:
             self._each(self._fill, fill, own, height)
         if part.transfers is not None:
             self._each(self._transfer, part.transfers, own, height)
-        for state in self.accounts.orders.block(height, 0, self.frame.seq) if height else ():
+        for state in self.known.orders.block(height, 0, self.frame.seq) if height else ():
             self._pass_on(state)
 
     def answer(self, answer: Any, own: int) -> None:
@@ -3885,7 +3975,7 @@ class _Reading:
             self._each(self._transfer, transfer, own, 0)
         for payment in getattr(answer, "funding_payments", ()):
             self._each(self._payment, payment, own, 0)
-        account = self.accounts._of(self.owner, own)
+        account = self.known.of(self.owner, own)
         if account is not None and hasattr(answer, "fills"):
             account.missing = False
 
@@ -3897,18 +3987,18 @@ class _Reading:
         account.polled = self.polled
         made: list[AccountUpdate] = []
         for own in dict.fromkeys([account.subaccount.number, *self.lists]):
-            of = self.accounts._of(self.owner, own)
+            of = self.known.of(self.owner, own)
             if of is not None:
                 lists = {name: tuple(rows) for name, rows in self.lists.get(own, {}).items()}
                 settled = own in self.settled
-                made += self.accounts._update(of, self.frame, always=True, settled=settled, **lists)
+                made += self.known.update(of, self.frame, always=True, settled=settled, **lists)
         return made
 
     # -- Rows
 
     def _account(self, own: int, row: Any = None) -> _Account | None:
         given = getattr(row, "subaccount_number", None)
-        account = self.accounts._of(self.owner, own if given is None else int(given))
+        account = self.known.of(self.owner, own if given is None else int(given))
         if account is not None:
             self.lists.setdefault(account.subaccount.number, {})
         return account
@@ -3972,7 +4062,7 @@ class _Reading:
                 account.unreadable.add(row.market)
                 self.faults.append(f"cannot be read: {error}")
         for (given, ticker), reported in sizes.items():
-            account = self.accounts._of(self.owner, given)
+            account = self.known.of(self.owner, given)
             block = None if account is None else self._block(account, _when(account, at))
             if account is not None and block is not None:
                 block.sizes.setdefault(ticker, []).append(reported)
@@ -3983,7 +4073,7 @@ class _Reading:
         if account is None:
             return
         fill = _fill_of(row, _when(account, at))
-        for state in self.accounts.orders.filled(fill.order_id, fill.id, fill.size, self.frame.seq):
+        for state in self.known.orders.filled(fill.order_id, fill.id, fill.size, self.frame.seq):
             self._note(account, "orders", state)
         block = self._block(account, fill.height)
         new = self._once(account, ("fill", fill.id))
@@ -4031,7 +4121,7 @@ class _Reading:
     def _order(self, row: OrderFields, own: int, at: int) -> None:
         account = self._account(own, row)
         if account is not None:
-            orders, seq = self.accounts.orders, self.frame.seq
+            orders, seq = self.known.orders, self.frame.seq
             for state in orders.reported(row, str(account.subaccount), at, seq):
                 self._note(account, "orders", state)
 
@@ -4043,7 +4133,7 @@ class _Reading:
             return owner == self.owner and (int(given) % _PARENTS if parent else int(given)) == own
 
         ids = {row.id for row in rows}
-        for state in self.accounts.orders.listed(whose, ids, self.frame.seq):
+        for state in self.known.orders.listed(whose, ids, self.frame.seq):
             self._pass_on(state)
 
     def _pass_on(self, state: OrderState) -> None:
@@ -4165,6 +4255,169 @@ def _fits(row: Any, shape: type) -> bool:
     return True
 
 
+# === Accounts ===
+
+# Which frames are of accounts, and what each kind of them does. Nothing above decodes again.
+
+
+class Accounts:
+    """The accounts of all frames, or those of some subaccounts alone; `orders` is their orders.
+
+    `step` folds one frame. What is reported twice, late, in two halves, by a replica that lags, or
+    by REST before the socket, changes nothing; an answer that is not a 200 with the expected
+    content changes nothing, and is a doubt with its reason.
+    """
+
+    def __init__(self, subaccounts: Iterable[Subaccount] = ()) -> None:
+        self._known = _Known(frozenset(subaccounts))
+
+    @property
+    def orders(self) -> Lifecycle:
+        """Return the orders of all these accounts."""
+        return self._known.orders
+
+    def step(self, frame: Frame) -> list[AccountUpdate]:
+        """Fold one frame; return what it changed, an update for each subaccount. Never raises."""
+        read = _READERS.get(frame.kind)
+        return read(self, frame) if read is not None else _NO_UPDATES
+
+    # -- Which frames
+
+    def _on_message(self, frame: Frame) -> list[AccountUpdate]:
+        if frame.channel in _ACCOUNTS:
+            return self._on_account(frame)
+        return self._on_block(frame) if frame.channel == "v4_block_height" else _NO_UPDATES
+
+    def _on_answer(self, frame: Frame) -> list[AccountUpdate]:
+        if frame.link == "node":
+            is_broadcast = frame.path == "broadcast"
+            return self._on_order(frame, self.orders.answered) if is_broadcast else _NO_UPDATES
+        found = _endpoint_of(frame.path)
+        if found is None:
+            return _NO_UPDATES
+        endpoint, _, named = found
+        if endpoint is ENDPOINTS["height"]:
+            return self._on_block(frame)
+        if endpoint is ENDPOINTS["order"]:
+            return self._on_order(frame, self._one_order)
+        of = {**named, **dict(parse_qsl(frame.channel.partition("?")[2]))}
+        number = of.get("subaccountNumber", of.get("parentSubaccountNumber", ""))
+        if endpoint in _LISTS and number.isdecimal():
+            return self._on_list(frame, endpoint, of.get("address", ""), int(number))
+        return _NO_UPDATES
+
+    def _on_sent(self, frame: Frame) -> list[AccountUpdate]:
+        if frame.link != "node":
+            return _NO_UPDATES
+        return self._on_order(frame, self.orders.sent)
+
+    def _on_loss(self, frame: Frame) -> list[AccountUpdate]:
+        updates: list[AccountUpdate] = []
+        for account in self._known.accounts.values():
+            if frame.link in ("", account.link):
+                account.doubts["link"] = f"account frames were lost: {frame.kind} at {frame.seq}"
+                account.missing = account.begun is not None
+                updates += self._known.update(account, frame)
+        return updates
+
+    def _on_order(
+        self, frame: Frame, take: Callable[[Frame], Iterable[OrderState]]
+    ) -> list[AccountUpdate]:
+        states: list[OrderState] = []
+        with contextlib.suppress(ConnError, msgspec.DecodeError, ValueError):
+            # What was read before it broke has changed the state, and is passed on.
+            states.extend(take(frame))
+        return self._ordered(frame, states)
+
+    def _one_order(self, frame: Frame) -> Iterator[OrderState]:
+        [row] = contents(frame)
+        if isinstance(row, OrderFields) and row.id in self.orders.orders:
+            whose = self.orders.orders[row.id].subaccount
+            yield from self.orders.reported(row, whose, 0, frame.seq)
+
+    def _ordered(self, frame: Frame, states: Iterable[OrderState]) -> list[AccountUpdate]:
+        whose: dict[str, list[OrderState]] = {}
+        for state in states:
+            whose.setdefault(state.subaccount, []).append(state)
+        updates: list[AccountUpdate] = []
+        for name, changed in whose.items():
+            owner, _, number = name.partition("/")
+            account = self._known.of(owner, int(number) if number.isdecimal() else 0)
+            if account is not None:
+                updates += self._known.update(account, frame, orders=tuple(changed))
+        return updates
+
+    def _on_block(self, frame: Frame) -> list[AccountUpdate]:
+        states: list[OrderState] = []
+        updates: list[AccountUpdate] = []
+        try:
+            for height, time_ns in blocks_of(frame):
+                states += self.orders.block(height, time_ns // 1_000_000_000, frame.seq)
+                for account in self._known.accounts.values():
+                    if account.move(height - 1 - _GRACE_BLOCKS):
+                        account.judge()
+                        updates += self._known.update(account, frame)
+        except _BAD_ROW:
+            pass  # the layer above counts it
+        return [*updates, *self._ordered(frame, states)] if states or updates else _NO_UPDATES
+
+    def _on_account(self, frame: Frame) -> list[AccountUpdate]:
+        owner, _, number = frame.id.partition("/")
+        # On a parent's channel the envelope names the child.
+        child = msgspec.json.decode(frame.text, type=_Addressed).subaccount_number
+        at = child if isinstance(child, int) else int(number) if number.isdecimal() else None
+        account = None if at is None else self._known.of(owner, at)
+        if account is None or at is None:
+            return _NO_UPDATES
+        if frame.is_refusal or frame.type == "unsubscribed":
+            account.doubts["channel"] = f"account frames end: {frame.type} at {frame.seq}"
+            return self._known.update(account, frame)
+        reading = _Reading(self._known, frame, owner)
+        reading.whole = frame.is_snapshot
+        account.link = frame.link
+        for part in reading.contents(account):
+            reading.take(part, at)
+        return reading.updates(account)
+
+    def _on_list(
+        self, frame: Frame, endpoint: Endpoint, owner: str, number: int
+    ) -> list[AccountUpdate]:
+        path, account = frame.path, self._known.of(owner, number)
+        if account is None:
+            return _NO_UPDATES
+        reading = _Reading(self._known, frame, owner)
+        reading.polled = True
+        problem = ""
+        try:
+            [answer] = contents(frame)
+        except WireError as error:
+            problem = str(error)
+        else:
+            bare = isinstance(answer, SubaccountContents) and answer.subaccount is None
+            if bare or isinstance(answer, ErrorsContents) or not frame.ok:
+                problem = f"{frame.status}: {frame.text[:80]!r}"
+        if problem and not (endpoint is ENDPOINTS["subaccount"] and _is_unfunded(account, frame)):
+            account.doubts[path] = f"expected an answer of {path}, got {problem}"
+            return self._known.update(account, frame)
+        account.doubts.pop(path, None)
+        if not problem:
+            reading.answer(answer, number)
+        return reading.updates(account)
+
+
+_NO_UPDATES: Final[list[AccountUpdate]] = []
+
+
+class _Addressed(msgspec.Struct, rename="camel"):
+    subaccount_number: Any = None
+
+
+def _is_unfunded(account: _Account, frame: Frame) -> bool:
+    # A subaccount that was never funded is answered with 404: no news of one known to be empty.
+    empty = account.begun is not None and not (account.positions or account.collateral)
+    return empty and frame.status == 404
+
+
 _READERS: Final[dict[str, Callable[[Accounts, Frame], list[AccountUpdate]]]] = {
     "ws": Accounts._on_message,
     "http": Accounts._on_answer,
@@ -4180,21 +4433,23 @@ def account_updates(
     """Report what changes of accounts: orders, fills, positions, balances and doubts.
 
     With `accounts`, whoever made it can read the orders; without it, each subscriber folds its
-    own. Hot or cold as the source is, on its thread; replays nothing; ends with it.
+    own. Hot or cold as the source is, on its thread; replays nothing; ends with it. A snapshot,
+    a fill, the same fill again and a close, say, are an update, a fill, an update and a doubt:
 
-        frames   --s----f--f---|
-        updates  --u----u--u---|
+        frames   --s--f--f--c--|
+        updates  --u--F--u--D--|
     """
     return fold(lambda: Accounts() if accounts is None else accounts, Accounts.step)
 
 
-# === Limits ===
+# === Limits and circuits ===
 
-# The venue counts per address and group in windows of ten seconds that begin when it likes.
+# Two values that keep `Rest` within the venue's limits, and off an endpoint that fails. The venue
+# counts per address and group, in windows of ten seconds that begin when it likes; an endpoint that
+# fails again and again is left alone, then tried with a single question. Neither reads a clock.
 
-WINDOW_NS: Final = 10_000_000_000
+_WINDOW_NS: Final = 10 * _SECOND
 _MS_NS: Final = 1_000_000
-_S_NS: Final = 1_000_000_000
 _SAME_MS: Final = 1000
 _MOST_LIMIT: Final = 10_000
 _RATES: Final[Mapping[str, int]] = {
@@ -4229,8 +4484,8 @@ class Told(msgspec.Struct, frozen=True):
         said_ns = _date_ns(headers)
         reset_in_ns = (reset_ms or 0) * _MS_NS - (wall_ns if said_ns is None else said_ns)
         # The indexer says milliseconds, against the standard; a proxy before it says seconds.
-        unit = _S_NS if reset_ms is None else _MS_NS
-        retry_in_ns = min((retry or 0) * unit, 86_400 * _S_NS)
+        unit = _SECOND if reset_ms is None else _MS_NS
+        retry_in_ns = min((retry or 0) * unit, 86_400 * _SECOND)
         # No limit, or one without bound, is no limit that anybody set.
         limit = limit if limit and limit <= _MOST_LIMIT else None
         return cls(limit, remaining, reset_ms or 0, reset_in_ns, refused, retry_in_ns)
@@ -4240,7 +4495,8 @@ def _date_ns(headers: Mapping[str, str]) -> int | None:
     """Return the wall time of an answer by its Date header, which knows whole seconds."""
     with contextlib.suppress(ValueError, TypeError, OverflowError):
         stamp = email.utils.parsedate_to_datetime(headers.get("date", ""))
-        return int(stamp.timestamp()) * _S_NS
+        # Of "-0000" it makes a time without a zone, and that is not the one of this machine.
+        return int(stamp.replace(tzinfo=stamp.tzinfo or UTC).timestamp()) * _SECOND
     return None
 
 
@@ -4264,12 +4520,12 @@ class Allowance(msgspec.Struct, frozen=True):
     def wait_ns(self, now_ns: int, ahead: int = 0) -> int:
         """Return how long to wait, with `ahead` questions to be asked before; 0 is now."""
         waits = [self.not_before_ns - now_ns]
-        taken = [at + WINDOW_NS for at in self._live(now_ns)] + [now_ns + WINDOW_NS] * self.flying
+        taken = [at + _WINDOW_NS for at in self._live(now_ns)] + [now_ns + _WINDOW_NS] * self.flying
         places = [now_ns] * (self.limit - len(taken)) + taken
         rounds, place = divmod(ahead + len(places) - self.limit, len(places))
-        waits.append(places[place] + rounds * WINDOW_NS - now_ns)
+        waits.append(places[place] + rounds * _WINDOW_NS - now_ns)
         if now_ns < self.reset_ns and (short := ahead + 1 - self._told_left()) > 0:
-            waits.append(self.reset_ns - now_ns + (short - 1) // self.limit * WINDOW_NS)
+            waits.append(self.reset_ns - now_ns + (short - 1) // self.limit * _WINDOW_NS)
         return max(0, *waits)
 
     def left(self, now_ns: int) -> int:
@@ -4307,7 +4563,7 @@ class Allowance(msgspec.Struct, frozen=True):
         same = later_ms <= _SAME_MS
         # Answers overtake each other; within a window the venue only counts down.
         remaining = min(self.remaining, told.remaining) if same else told.remaining
-        reset_ns = now_ns + min(max(told.reset_in_ns, 0), WINDOW_NS)
+        reset_ns = now_ns + min(max(told.reset_in_ns, 0), _WINDOW_NS)
         return msgspec.structs.replace(
             after,
             remaining=remaining,
@@ -4316,19 +4572,15 @@ class Allowance(msgspec.Struct, frozen=True):
         )
 
     def _live(self, now_ns: int) -> tuple[int, ...]:
-        return tuple(at for at in self.landed if at + WINDOW_NS > now_ns)
+        return tuple(at for at in self.landed if at + _WINDOW_NS > now_ns)
 
     def _told_left(self) -> int:
         # What flies may be in the count already, or not yet.
         return self.remaining - self.flying
 
 
-# === Circuits ===
-
-# An endpoint that fails again and again is left alone, then tried with a single question.
-
 _TOLERATED: Final = 5  # failures in a row
-_COOL_NS: Final = 5 * _S_NS  # doubled with each trial that fails, up to sixteen times
+_COOL_NS: Final = 5 * _SECOND  # doubled with each trial that fails, up to sixteen times
 
 _CIRCUIT: Final[Mapping[tuple[str, str], str]] = {
     ("closed", "good"): "closed",
@@ -4380,7 +4632,9 @@ class Circuit(msgspec.Struct, frozen=True):
         return max(self.since_ns + (_COOL_NS << min(self.trips - 1, 4)) - now_ns, 0)
 
 
-# === REST values ===
+# === REST questions ===
+
+# How a question is written, and what the status and the text of its answer mean. Nothing here asks.
 
 
 @dataclass(frozen=True, slots=True)
@@ -4392,62 +4646,26 @@ class Answer(Generic[_T]):
     stale: bool = False
 
 
-class ErrorSample(msgspec.Struct, frozen=True):
-    """One failure as it was, for a person; `at_ns` is wall time."""
-
-    at_ns: int
-    error: str
-    status: int
-    message: str
-
-
-class EndpointMetrics(msgspec.Struct, frozen=True):
-    """How an endpoint has answered; rates and latencies are of its last 512 exchanges."""
-
-    asked: int
-    answered: int
-    stale: int  # earlier answers served in place of new ones
-    errors: dict[str, int]
-    samples: dict[str, tuple[ErrorSample, ...]]  # the last few of each class, oldest first
-    per_minute: float
-    errors_per_minute: float
-    p50_ms: float
-    p99_ms: float
-    max_ms: float
-    circuit: str
-    retry_in_s: float  # until an open circuit lets one question through
-    good_age_s: float | None  # since the last good answer
+def _question(path: str, parameters: Mapping[str, Any] | None) -> str:
+    stated = {name: value for name, value in (parameters or {}).items() if value is not None}
+    query = urlencode(
+        sorted((name, _text(value)) for name, value in stated.items()), quote_via=quote, safe=",:"
+    )
+    return f"{path}?{query}" if query else path
 
 
-class GroupMetrics(msgspec.Struct, frozen=True):
-    """How a group of endpoints stands with its rate limit."""
-
-    limit: int
-    left: int
-    flying: int
-    queued: int
-    wait_s: float  # what the next to ask can expect
-    waits: int
-    waited_s: float
-    limited: int  # how often the venue said 429
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, str | int | float) else ",".join(map(_text, value))
 
 
-class Metrics(msgspec.Struct, frozen=True):
-    """All that happened, ready for `msgspec.json.encode`.
+def _segment(name: str) -> str:
+    # A ticker or an address becomes one part of a path, whatever is written in it.
+    if name in ("", ".", ".."):
+        raise BadRequest(f"expected a ticker, an address or an id, got {name!r}")
+    return quote(name, safe="")
 
-    `skew_s` is how far this machine's clock is ahead of the venue's, give or take `skew_within_s`.
-    """
-
-    endpoints: dict[str, EndpointMetrics]
-    groups: dict[str, GroupMetrics]
-    errors: dict[str, int]
-    skew_s: float | None
-    skew_within_s: float
-
-
-# === REST refusals ===
-
-# What an answer's status and text mean.
 
 MAX_BODY: Final = 16 * 1024 * 1024
 _STATUS_ERRORS: Final[Mapping[int, type[RestError]]] = {
@@ -4533,23 +4751,64 @@ def _unreachable(error: BaseException, host: str, path: str) -> Unreachable:
     return Untrusted(f"{what}; check the address and this machine's clock", path=path)
 
 
-# === REST requests ===
+# === REST metrics ===
 
-# How a question is written, and which endpoint and group it belongs to.
+# What happened, by endpoint and by group of endpoints that share a limit, as values ready for JSON.
 
-
-def _question(path: str, parameters: Mapping[str, Any] | None) -> str:
-    stated = {name: value for name, value in (parameters or {}).items() if value is not None}
-    query = urlencode(
-        sorted((name, _text(value)) for name, value in stated.items()), quote_via=quote, safe=",:"
-    )
-    return f"{path}?{query}" if query else path
+_SAMPLES: Final = 5  # failures kept of each class and endpoint
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, str | int | float) else ",".join(map(_text, value))
+class ErrorSample(msgspec.Struct, frozen=True):
+    """One failure as it was, for a person; `at_ns` is wall time."""
+
+    at_ns: int
+    error: str
+    status: int
+    message: str
+
+
+class EndpointMetrics(msgspec.Struct, frozen=True):
+    """How an endpoint has answered; rates and latencies are of its last 512 exchanges."""
+
+    asked: int
+    answered: int
+    stale: int  # earlier answers served in place of new ones
+    errors: dict[str, int]
+    samples: dict[str, tuple[ErrorSample, ...]]  # the last few of each class, oldest first
+    per_minute: float
+    errors_per_minute: float
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    circuit: str
+    retry_in_s: float  # until an open circuit lets one question through
+    good_age_s: float | None  # since the last good answer
+
+
+class GroupMetrics(msgspec.Struct, frozen=True):
+    """How a group of endpoints stands with its rate limit."""
+
+    limit: int
+    left: int
+    flying: int
+    queued: int
+    wait_s: float  # what the next to ask can expect
+    waits: int
+    waited_s: float
+    limited: int  # how often the venue said 429
+
+
+class Metrics(msgspec.Struct, frozen=True):
+    """All that happened, ready for `msgspec.json.encode`.
+
+    `skew_s` is how far this machine's clock is ahead of the venue's, give or take `skew_within_s`.
+    """
+
+    endpoints: dict[str, EndpointMetrics]
+    groups: dict[str, GroupMetrics]
+    errors: dict[str, int]
+    skew_s: float | None
+    skew_within_s: float
 
 
 def _label(question: str) -> str:
@@ -4564,26 +4823,6 @@ def _group(question: str) -> str:
     first = re.split(r"[/?]", question.removeprefix("/v4/"), maxsplit=1)[0]
     first = {"tradeHistory": "fills"}.get(first, first)
     return first if first in _RATES else "default"
-
-
-def _segment(name: str) -> str:
-    # A ticker or an address becomes one part of a path, whatever is written in it.
-    if name in ("", ".", ".."):
-        raise BadRequest(f"expected a ticker, an address or an id, got {name!r}")
-    return quote(name, safe="")
-
-
-# === REST exchange ===
-
-# The one place that speaks HTTP.
-
-OnAnswer = Callable[[str, str, int, str, Mapping[str, str]], None]
-
-_CACHED_CHARACTERS: Final = 32 * 1024 * 1024  # characters of last good answers
-_SAMPLES: Final = 5  # failures kept of each class and endpoint
-_CONNECTIONS: Final = 32
-_ASK_BACKOFF_S: Final = 0.25
-_BACKOFF_MOST_S: Final = 8.0
 
 
 class _Group:
@@ -4634,10 +4873,10 @@ class _Tally:
 
     def metrics(self, now_ns: int) -> EndpointMetrics:
         took = sorted(ns / 1e6 for _, ns, _ in self.recent) or [0.0]
-        minute = [well for at, _, well in self.recent if at > now_ns - 60 * _S_NS]
+        minute = [well for at, _, well in self.recent if at > now_ns - 60 * _SECOND]
         # When the memory of exchanges does not reach back a minute, extrapolate.
         full = len(minute) == self.recent.maxlen
-        share = 60 * _S_NS / max(now_ns - self.recent[0][0], 1) if full else 1.0
+        share = 60 * _SECOND / max(now_ns - self.recent[0][0], 1) if full else 1.0
         return EndpointMetrics(
             asked=self.asked,
             answered=self.answered,
@@ -4655,6 +4894,47 @@ class _Tally:
         )
 
 
+# === REST exchange ===
+
+# The one place that speaks HTTP: it queues under the limits, asks, asks again, and remembers what
+# was answered last. For one event loop; every wait has a bound.
+
+OnAnswer = Callable[[str, str, int, str, Mapping[str, str]], None]
+
+_CACHED_CHARACTERS: Final = 32 * 1024 * 1024  # characters of last good answers
+_CONNECTIONS: Final = 32
+_ASK_BACKOFF_S: Final = 0.25
+_BACKOFF_MOST_S: Final = 8.0
+
+
+class _Times(msgspec.Struct, frozen=True):
+    """What tests put in the place of time and chance."""
+
+    clock_ns: Callable[[], int]
+    wall_ns: Callable[[], int]
+    sleep: Callable[[float], Awaitable[object]]
+    chance: Callable[[], float]
+
+
+class _Memory:
+    """The last good answers by question, and when they came; the oldest make room."""
+
+    def __init__(self) -> None:
+        self._texts: OrderedDict[str, tuple[int, str]] = OrderedDict()
+        self._size = 0
+
+    def put(self, question: str, at_ns: int, text: str) -> None:
+        if question in self._texts:
+            self._size -= len(self._texts.pop(question)[1])
+        self._texts[question] = at_ns, text
+        self._size += len(text)
+        while self._size > _CACHED_CHARACTERS:
+            self._size -= len(self._texts.popitem(last=False)[1][1])
+
+    def get(self, question: str) -> tuple[int, str] | None:
+        return self._texts.get(question)
+
+
 class _Desk:
     """Where questions are put: it queues, asks, asks again, and keeps the books."""
 
@@ -4669,7 +4949,7 @@ class _Desk:
             raise ConnError("expected a TLS context that verifies certificates and host names")
         self._host, self._on_answer, self._verify = network.rest.rstrip("/"), on_answer, verify
         self._where = urlsplit(self._host).netloc.rpartition("@")[2]  # to be shown
-        self._clock_ns, self._wall_ns, self._sleep, self._chance = clock_ns, wall_ns, sleep, chance
+        self._times = _Times(clock_ns, wall_ns, sleep, chance)
         self._timeout_s, self._patience_s = timeout_s, patience_s
         self._http: Any = None
         self._client: Any = None
@@ -4677,8 +4957,7 @@ class _Desk:
         self._groups = {name: _Group(limit) for name, limit in _RATES.items()}
         self._tallies: dict[str, _Tally] = {}
         self._tickets = itertools.count()
-        self._memory: OrderedDict[str, tuple[int, str]] = OrderedDict()
-        self._remembered = 0
+        self._memory = _Memory()
         self._skew: tuple[float | None, float] = (None, 0.0)
 
     async def __aenter__(self) -> Self:
@@ -4717,7 +4996,7 @@ class _Desk:
     @property
     def metrics(self) -> Metrics:
         """All that happened so far."""
-        now_ns = self._clock_ns()
+        now_ns = self._times.clock_ns()
         return Metrics(
             endpoints={name: tally.metrics(now_ns) for name, tally in self._tallies.items()},
             groups={name: group.metrics(now_ns) for name, group in self._groups.items()},
@@ -4735,14 +5014,14 @@ class _Desk:
     ) -> Answer[Any]:
         question = _question(path, params)
         tally = self._tallies.setdefault(_label(question), _Tally())
-        tally.circuit, may = tally.circuit.asked(self._clock_ns())
+        tally.circuit, may = tally.circuit.asked(self._times.clock_ns())
         if not may:
-            retry_s = tally.circuit.retry_in_ns(self._clock_ns()) / 1e9
+            retry_s = tally.circuit.retry_in_ns(self._times.clock_ns()) / 1e9
             what = f"expected {_label(question)} to work, but it failed {tally.circuit.failures}"
             error = Unreachable(f"{what} times; it is asked again in {retry_s:.1f} s",
                                 path=question, wait_s=retry_s)  # fmt: skip
             return self._recall(question, tally, error, decode)
-        turn = next(self._tickets), self._clock_ns() + int(self._patience_s * 1e9)
+        turn = next(self._tickets), self._times.clock_ns() + int(self._patience_s * 1e9)
         tries = 0
         while True:
             try:
@@ -4754,7 +5033,9 @@ class _Desk:
                 if tries >= error.tries or tally.circuit.state == "open":
                     return self._recall(question, tally, error, decode)
             # Full jitter: many who failed together must not come back together.
-            await self._sleep(min(_ASK_BACKOFF_S * 2**tries, _BACKOFF_MOST_S) * self._chance())
+            await self._times.sleep(
+                min(_ASK_BACKOFF_S * 2**tries, _BACKOFF_MOST_S) * self._times.chance()
+            )
 
     async def _try(
         self, question: str, tally: _Tally, turn: tuple[int, int], decode: Callable[[str, str], Any]
@@ -4765,26 +5046,27 @@ class _Desk:
             await self._turn(group, *turn, question)
             value, text = await self._exchange(question, tally, group, decode)
             verdict = "good"
-            self._remember(question, tally, text)
+            tally.good_ns = self._times.clock_ns()
+            self._memory.put(question, tally.good_ns, text)
             return value
         except RestError as error:
             verdict = error.verdict
             group.limited += error.status == 429
-            tally.note(error, self._wall_ns())
+            tally.note(error, self._times.wall_ns())
             raise
         finally:
-            tally.circuit = tally.circuit.heard(verdict, self._clock_ns())
+            tally.circuit = tally.circuit.heard(verdict, self._times.clock_ns())
 
     async def _turn(self, group: _Group, ticket: int, until_ns: int, question: str) -> None:
         wake = asyncio.Event()
-        place, came_ns = (ticket, wake), self._clock_ns()
+        place, came_ns = (ticket, wake), self._times.clock_ns()
         heapq.heappush(group.queue, place)
         try:
             while True:
                 wake.clear()
-                now_ns = self._clock_ns()
+                now_ns = self._times.clock_ns()
                 # Who was refused has the older ticket, and goes first.
-                ahead = sum(other < ticket for other, _ in group.queue)
+                ahead = sum(other < ticket for other, _ in group.queue)  # integers
                 wait_ns = group.allowance.wait_ns(now_ns, ahead)
                 if not ahead and not wait_ns:
                     break
@@ -4804,7 +5086,7 @@ class _Desk:
     async def _pause(self, wake: asyncio.Event, wait_s: float | None) -> None:
         either: list[asyncio.Future[object]] = [asyncio.ensure_future(wake.wait())]
         if wait_s is not None:
-            either.append(asyncio.ensure_future(self._sleep(wait_s)))
+            either.append(asyncio.ensure_future(self._times.sleep(wait_s)))
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -4818,11 +5100,11 @@ class _Desk:
         told, began_ns, well = None, None, False
         try:
             async with self._seats:
-                began_ns = self._clock_ns()
+                began_ns = self._times.clock_ns()
                 status, headers, body = await self._fetch(question)
-            told = Told.read(headers, refused=status == 429, wall_ns=self._wall_ns())
+            told = Told.read(headers, refused=status == 429, wall_ns=self._times.wall_ns())
             tally.answered += 1
-            self._compare_clocks(headers, self._clock_ns() - began_ns)
+            self._compare_clocks(headers, self._times.clock_ns() - began_ns)
             text = _unicode(question, status, body)
             if self._on_answer is not None:
                 self._on_answer("GET", question, status, text, headers)
@@ -4831,7 +5113,7 @@ class _Desk:
             value, well = _decoded(question, status, text, decode), True
             return value, text
         finally:
-            now_ns = self._clock_ns()
+            now_ns = self._times.clock_ns()
             group.allowance = group.allowance.landed_at(now_ns, told)
             group.wake()
             if began_ns is not None:
@@ -4855,26 +5137,18 @@ class _Desk:
     def _compare_clocks(self, headers: Mapping[str, str], took_ns: int) -> None:
         # A Date is cut to the second, and was written while we waited.
         if (said_ns := _date_ns(headers)) is not None:
-            ahead_ns = self._wall_ns() - took_ns // 2 - said_ns - _S_NS // 2
-            self._skew = ahead_ns / 1e9, (_S_NS + took_ns) / 2e9
-
-    def _remember(self, question: str, tally: _Tally, text: str) -> None:
-        tally.good_ns = self._clock_ns()
-        if question in self._memory:
-            self._remembered -= len(self._memory.pop(question)[1])
-        self._memory[question] = tally.good_ns, text
-        self._remembered += len(text)
-        while self._remembered > _CACHED_CHARACTERS:
-            self._remembered -= len(self._memory.popitem(last=False)[1][1])
+            ahead_ns = self._times.wall_ns() - took_ns // 2 - said_ns - _SECOND // 2
+            self._skew = ahead_ns / 1e9, (_SECOND + took_ns) / 2e9
 
     def _recall(
         self, question: str, tally: _Tally, error: RestError, decode: Callable[[str, str], Any]
     ) -> Answer[Any]:
-        if tally.circuit.state == "closed" or question not in self._memory:
+        known = self._memory.get(question)
+        if tally.circuit.state == "closed" or known is None:
             raise error
         tally.stale += 1
-        at_ns, text = self._memory[question]
-        age_s = (self._clock_ns() - at_ns) / 1e9
+        at_ns, text = known
+        age_s = (self._times.clock_ns() - at_ns) / 1e9
         return Answer(_decoded(question, 200, text, decode), age_s, stale=True)
 
 
@@ -4906,6 +5180,9 @@ async def _no_post(path: str, *_: object, **__: object) -> None:
 
 
 # === REST ===
+
+# The endpoints as methods with types: each asks a row of `ENDPOINTS`, and `walk` goes through any
+# list to its end.
 
 
 class Rows(TypedDict, total=False):
@@ -4950,7 +5227,7 @@ class Rest(_Desk):
             book = await rest.order_book("BTC-USD")
             if not book.stale:
                 print(book.value.bids[0])
-            async for fill in rest.all_fills(Subaccount("dydx1…", 0)):
+            async for fill in rest.walk(ENDPOINTS["fills"], Subaccount("dydx1…", 0)):
                 print(fill.created_at, fill.size, fill.price)
 
     Each question waits its turn under the limit of its group, in order, for at most `patience_s`;
@@ -4964,12 +5241,19 @@ class Rest(_Desk):
 
     # -- One question
 
-    async def ask(self, endpoint: Endpoint, **parameters: Any) -> Answer[Any]:
+    async def ask(
+        self, endpoint: Endpoint, subaccount: Subaccount | None = None, *,
+        parent: bool = False, **parameters: Any,
+    ) -> Answer[Any]:  # fmt: skip
         """Ask an endpoint: what its path does not name goes into the query, None nowhere.
 
-        Parameters are named as here or as the venue does; `parentSubaccountNumber` asks its twin.
+        Parameters are named as here or as the venue does. An account's lists are of a
+        `subaccount`, or of all children of a `parent`.
         """
         asked = {re.sub("_(.)", lambda m: m[1].upper(), name): v for name, v in parameters.items()}
+        if subaccount is not None:
+            number = "parentSubaccountNumber" if parent else "subaccountNumber"
+            asked |= {"address": subaccount.owner, number: subaccount.number}
         path = endpoint.parent if "parentSubaccountNumber" in asked else endpoint.path
         path = re.sub(r"\{(\w+)\}", lambda name: _segment(str(asked.pop(name[1]))), path)
         # By way of the official client, whose requests are ours.
@@ -4979,8 +5263,10 @@ class Rest(_Desk):
             raise BadAnswer(f"expected {endpoint.part} in the answer, got none")
         return Answer(value, answer.age_s, answer.stale)
 
-    async def walk(self, endpoint: Endpoint, **parameters: Any) -> AsyncIterator[Any]:
-        """Yield every row of a list once, newest first, however many pages it has.
+    async def walk(
+        self, endpoint: Endpoint, subaccount: Subaccount | None = None, **parameters: Any
+    ) -> AsyncIterator[Any]:
+        """Yield every row of a list once, newest first, however many pages; as `ask`.
 
         Never from memory of a failing endpoint.
         """
@@ -4988,7 +5274,8 @@ class Rest(_Desk):
         page, before = (1 if endpoint.pages else None), None
         while True:
             where = {endpoint.bound: before} if page is None else {"page": page}
-            rows = _fresh(await self.ask(endpoint, **parameters, **where, limit=_MOST))
+            asked = {**parameters, **where, "limit": _MOST}
+            rows = _fresh(await self.ask(endpoint, subaccount, **asked))
             # What is new pushes rows to later pages, where they are seen again.
             new = {key(row): row for row in rows if key(row) not in seen}
             seen.update(new)
@@ -5027,14 +5314,14 @@ class Rest(_Desk):
         to_iso: str | None = None, limit: int | None = None,
     ) -> Answer[list[CandleFields]]:  # fmt: skip
         """Return candles that start at `from_iso` or later, and before `to_iso`."""
-        span = {"fromISO": from_iso, "toISO": to_iso, "limit": limit}
+        span: Any = {"fromISO": from_iso, "toISO": to_iso, "limit": limit}
         return await self.ask(ENDPOINTS["candles"], ticker=ticker, resolution=resolution, **span)
 
     async def historical_funding(
         self, ticker: str, *, limit: int | None = None, effective_before_or_at: str | None = None
     ) -> Answer[list[FundingFields]]:
         """Return a market's hourly funding rates."""
-        span = {"limit": limit, "effective_before_or_at": effective_before_or_at}
+        span: Any = {"limit": limit, "effective_before_or_at": effective_before_or_at}
         return await self.ask(ENDPOINTS["historical_funding"], ticker=ticker, **span)
 
     async def sparklines(self, period: str = "ONE_DAY") -> Answer[dict[str, list[str]]]:
@@ -5067,27 +5354,28 @@ class Rest(_Desk):
         self, subaccount: Subaccount, *, parent: bool = False
     ) -> Answer[SubaccountFields]:
         """Return a subaccount, or a parent with its children; `NotFound` if never funded."""
-        return await self.ask(ENDPOINTS["subaccount"], **_whose(subaccount, parent))
+        return await self.ask(ENDPOINTS["subaccount"], subaccount, parent=parent)
 
     async def positions(
         self, subaccount: Subaccount, *, parent: bool = False,
         status: Sequence[str] | None = None, **rows: Unpack[Rows],
     ) -> Answer[list[PositionFields]]:  # fmt: skip
         """Return perpetual positions: OPEN, CLOSED, LIQUIDATED ones, or all."""
-        whose = _whose(subaccount, parent)
-        return await self.ask(ENDPOINTS["positions"], **whose, status=status, **rows)
+        return await self.ask(
+            ENDPOINTS["positions"], subaccount, parent=parent, status=status, **rows
+        )
 
     async def asset_positions(
         self, subaccount: Subaccount, *, parent: bool = False
     ) -> Answer[list[AssetPositionFields]]:
         """Return what a subaccount holds in assets: USDC, owed if its side is SHORT."""
-        return await self.ask(ENDPOINTS["asset_positions"], **_whose(subaccount, parent))
+        return await self.ask(ENDPOINTS["asset_positions"], subaccount, parent=parent)
 
     async def orders(
         self, subaccount: Subaccount, *, parent: bool = False, **chosen: Unpack[OrderChoice]
     ) -> Answer[list[OrderFields]]:
         """Return orders, of some statuses (OPEN, UNTRIGGERED, BEST_EFFORT_OPENED…) or all."""
-        return await self.ask(ENDPOINTS["orders"], **_whose(subaccount, parent), **chosen)
+        return await self.ask(ENDPOINTS["orders"], subaccount, parent=parent, **chosen)
 
     async def order(self, order_id: str) -> Answer[OrderFields]:
         """Return one order by the indexer's id; `NotFound` if it has not seen it."""
@@ -5098,22 +5386,29 @@ class Rest(_Desk):
         **rows: Unpack[Pages],
     ) -> Answer[list[FillFields]]:  # fmt: skip
         """Return fills; with `page`, in the order in which the venue pages them."""
-        whose = _whose(subaccount, parent, ticker)
-        return await self.ask(ENDPOINTS["fills"], **whose, **rows)
+        return await self.ask(
+            ENDPOINTS["fills"], subaccount, parent=parent, **_market(ticker), **rows
+        )
 
     async def trade_history(
         self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None,
         limit: int | None = None, page: int | None = None,
     ) -> Answer[list[TradeHistoryFields]]:  # fmt: skip
         """Return what fills did to positions, with the profit of each."""
-        whose = _whose(subaccount, parent, ticker)
-        return await self.ask(ENDPOINTS["trade_history"], **whose, limit=limit, page=page)
+        return await self.ask(
+            ENDPOINTS["trade_history"],
+            subaccount,
+            parent=parent,
+            **_market(ticker),
+            limit=limit,
+            page=page,
+        )
 
     async def transfers(
         self, subaccount: Subaccount, *, parent: bool = False, **rows: Unpack[Pages]
     ) -> Answer[list[TransferFields]]:
         """Return deposits, withdrawals and transfers."""
-        return await self.ask(ENDPOINTS["transfers"], **_whose(subaccount, parent), **rows)
+        return await self.ask(ENDPOINTS["transfers"], subaccount, parent=parent, **rows)
 
     async def transfers_between(
         self, source: Subaccount, recipient: Subaccount, *, created_before_or_at: str | None = None
@@ -5132,72 +5427,24 @@ class Rest(_Desk):
     ) -> Answer[list[FundingPaymentFields]]:  # fmt: skip
         """Return funding payments, of one hour and position each."""
         rows = {"limit": limit, "page": page, "after_or_at": after_or_at, "ticker": ticker}
-        return await self.ask(ENDPOINTS["funding_payments"], **_whose(subaccount, parent), **rows)
+        return await self.ask(ENDPOINTS["funding_payments"], subaccount, parent=parent, **rows)
 
     async def historical_pnl(
         self, subaccount: Subaccount, *, parent: bool = False, **rows: Unpack[Spans]
     ) -> Answer[list[PnlFields]]:
         """Return equity and total profit as they were, hour by hour."""
-        return await self.ask(ENDPOINTS["historical_pnl"], **_whose(subaccount, parent), **rows)
+        return await self.ask(ENDPOINTS["historical_pnl"], subaccount, parent=parent, **rows)
 
     async def pnl(
         self, subaccount: Subaccount, *, parent: bool = False, daily: bool | None = None,
         **rows: Unpack[Spans],
     ) -> Answer[list[PnlFields]]:  # fmt: skip
         """Return the same as the newer endpoint counts it, by the hour or `daily`."""
-        return await self.ask(ENDPOINTS["pnl"], **_whose(subaccount, parent), daily=daily, **rows)
-
-    # -- Walks
-
-    def all_trades(self, ticker: str) -> AsyncIterator[TradeFields]:
-        """Walk all trades of a market."""
-        return self.walk(ENDPOINTS["trades"], ticker=ticker)
-
-    def all_candles(
-        self, ticker: str, resolution: str, *, from_iso: str | None = None
-    ) -> AsyncIterator[CandleFields]:
-        """Walk candles from the newest back to `from_iso`, or to the first."""
-        asked = {"ticker": ticker, "resolution": resolution, "fromISO": from_iso}
-        return self.walk(ENDPOINTS["candles"], **asked)
-
-    def all_historical_funding(self, ticker: str) -> AsyncIterator[FundingFields]:
-        """Walk all hourly funding rates of a market."""
-        return self.walk(ENDPOINTS["historical_funding"], ticker=ticker)
-
-    def all_positions(
-        self, subaccount: Subaccount, *, parent: bool = False
-    ) -> AsyncIterator[PositionFields]:
-        """Walk all positions, those closed too."""
-        return self.walk(ENDPOINTS["positions"], **_whose(subaccount, parent))
-
-    def all_fills(
-        self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None
-    ) -> AsyncIterator[FillFields]:
-        """Walk all fills."""
-        return self.walk(ENDPOINTS["fills"], **_whose(subaccount, parent, ticker))
-
-    def all_transfers(
-        self, subaccount: Subaccount, *, parent: bool = False
-    ) -> AsyncIterator[TransferFields]:
-        """Walk all transfers."""
-        return self.walk(ENDPOINTS["transfers"], **_whose(subaccount, parent))
-
-    def all_funding_payments(
-        self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None
-    ) -> AsyncIterator[FundingPaymentFields]:
-        """Walk all funding payments."""
-        whose = _whose(subaccount, parent)
-        return self.walk(ENDPOINTS["funding_payments"], **whose, ticker=ticker)
-
-    def all_historical_pnl(self, subaccount: Subaccount) -> AsyncIterator[PnlFields]:
-        """Walk all hours of an account's profit."""
-        return self.walk(ENDPOINTS["historical_pnl"], **_whose(subaccount, parent=False))
+        return await self.ask(ENDPOINTS["pnl"], subaccount, parent=parent, daily=daily, **rows)
 
 
-def _whose(subaccount: Subaccount, parent: bool, market: str | None = None) -> dict[str, Any]:
-    number = "parentSubaccountNumber" if parent else "subaccountNumber"
-    what = {"market": market, "marketType": market and "PERPETUAL"}
-    return {"address": subaccount.owner, number: subaccount.number, **what}
+def _market(ticker: str | None) -> dict[str, Any]:
+    return {"market": ticker, "marketType": ticker and "PERPETUAL"}
 
 
 def _fresh(answer: Answer[list[_T]]) -> list[_T]:
@@ -5207,7 +5454,10 @@ def _fresh(answer: Answer[list[_T]]) -> list[_T]:
     return answer.value
 
 
-# === Inbox ===
+# === Links ===
+
+# Sockets, a thread each, and the inbox through which what they read comes to one thread. A link
+# reads, writes and pings on its own thread, and is the one thing that connects again.
 
 
 class Inbox:
@@ -5243,8 +5493,6 @@ class Inbox:
             return ws_frame(seq, at, mono, link, text)
         return Frame(seq, at, mono, link, kind, text, *rest)
 
-
-# === Links ===
 
 # At once after a mere loss; about once a second while a venue restarts, as most are back within a
 # quarter of a minute and what is waited beyond that is data missed; then ever more rarely.
@@ -5464,6 +5712,9 @@ class _Link(threading.Thread):
 
 # === Polling ===
 
+# REST beside the sockets: the markets at first, what a snapshot may have missed, and all that a
+# failing link carries. Its answers are frames; a question that dies is a gap.
+
 _RACE_S: Final = 3.0  # what is asked so long after a snapshot knows what that has missed
 _RETRY_S: Final = 5.0
 _ROUND_S: Final = 1.0  # answers are cached for a second
@@ -5512,12 +5763,12 @@ class _Asker(threading.Thread):
         self.join(timeout=2.0)
 
     def run(self) -> None:
-        """Ask until told to leave; what else ends it is a gap, and a traceback."""
+        """Ask until it is to leave; what else ends it is a gap, and a traceback."""
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
                 runner.run(self._main())
         except Exception as error:
-            self._put("gap", f"REST is asked no more: {type(error).__name__}: {error}")
+            self._put("gap", f"REST polling ended by {type(error).__name__}: {error}")
             raise
 
     async def _main(self) -> None:
@@ -5542,7 +5793,7 @@ class _Asker(threading.Thread):
             task.cancel()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        # Nobody awaits it: what it dies of is told here, or by nobody.
+        # Nobody awaits it: what it dies of is reported here or not at all.
         if not task.cancelled() and (error := task.exception()) is not None:
             self._put("gap", f"a question to REST ended by {type(error).__name__}: {error}")
 
@@ -5589,6 +5840,8 @@ class _Asker(threading.Thread):
 
 # === Live ===
 
+# All sources joined on one thread: frames in one order, numbered, each after the gaps it shows.
+
 _TICK_S: Final = 1.0
 
 
@@ -5608,10 +5861,10 @@ def live(
     are of the candles. What others put into `inbox` comes out among the rest.
 
     Shared: however many subscribe, it is received once. The first subscriber opens the links, and
-    all are called on its thread, inside its `subscribe`; who comes later is told what comes from
-    then on, and nothing of before. The links close when the last has left, and who comes then
-    opens them again. It completes, for good, once `pace` says False; no error ends it, but what a
-    subscriber raises is raised where it is received.
+    all are called on its thread, inside its `subscribe`; who comes later receives from then on,
+    and nothing from before. The links close when the last has left, and who comes then opens them
+    again. It completes, for good, once `pace` says False; no error ends it, but what a subscriber
+    raises is raised where it is received.
 
     Lost messages are a gap frame before the one that shows it, and are resubscribed. A lost link
     is a close frame, and connects again; after five attempts in vain REST is polled meanwhile. A
@@ -5742,9 +5995,11 @@ def _gap(frame: Frame, link: str, lost: int, why: str) -> Frame:
     return Frame(frame.seq, frame.at, frame.mono, link, "gap", why, message_id=lost)
 
 
-# === Key files ===
+# === Keys ===
 
-# One JSON object: how the passphrase becomes a key, whose key is in it, and the sealed text.
+# One signing key, from the environment, a keyring or an encrypted file, and never shown again. A
+# secret in the clear is no local variable of a function that raises: a traceback may show those.
+# The file is one JSON object: how the passphrase becomes a key, whose key it is, the sealed text.
 
 _FORMAT: Final = "dydx-keys"
 _VERSION: Final = 1
@@ -5833,8 +6088,6 @@ def _fernet(passphrase: "SecretStr", salt: bytes, cost: int) -> Any:
     derive = Scrypt(salt=salt, length=32, n=cost, r=8, p=1).derive
     return Fernet(base64.urlsafe_b64encode(derive(passphrase.get_secret_value().encode())))
 
-
-# === Keys ===
 
 SERVICE: Final = "dydx-conn"  # under which the system's keyring is asked
 _LENGTHS: Final = (12, 15, 18, 21, 24)
@@ -6002,7 +6255,10 @@ def _from_keyring(name: str) -> "SecretStr":
     raise KeyProblem(f"keyring:{name}: {problem}")
 
 
-# === Redaction ===
+# === Audit ===
+
+# Requests and answers in writing, without anything that looks like a secret: better a word too
+# many removed than a key in a file.
 
 _GONE: Final = "[redacted]"
 _SECRETS: Final = (
@@ -6057,8 +6313,6 @@ def _without_mnemonics(text: str) -> str:
         run = known + (0 if apart or not known else run)
     return "".join([*out, text[kept:]])
 
-
-# === Audit ===
 
 _LONGEST: Final = 2_000  # characters of one text; more of an answer is a recording's business
 
@@ -6165,96 +6419,10 @@ def _field(name: str, value: Any, depth: int) -> Any:
     return value if is_hash else _jsonable(value, depth)
 
 
-# === Messages ===
-
-# The official client's own `order` writes its number over the client metadata, and its `Market`
-# counts in floats: the message is written here, from integers.
-
-_SIDES: Final = {"BUY": 1, "SELL": 2}
-_TIMES: Final = {"GTT": 0, "IOC": 1, "POST_ONLY": 2}
-_CONDITIONS: Final = {"": 0, "STOP_LOSS": 1, "TAKE_PROFIT": 2}
-
-
-def place_message(order: OrderRequest, subaccount: Subaccount) -> Any:
-    """Write the chain's MsgPlaceOrder."""
-    from dydx_v4_client.node.message import place_order
-    from v4_proto.dydxprotocol.clob.order_pb2 import Order
-
-    message = Order(
-        side=_SIDES[order.side], quantums=order.quantums, subticks=order.subticks,
-        time_in_force=_TIMES[order.time_in_force], reduce_only=order.reduce_only,
-        client_metadata=order.client_metadata, condition_type=_CONDITIONS[order.condition_type],
-        conditional_order_trigger_subticks=order.trigger_subticks, **_identity(order, subaccount),
-    )  # fmt: skip
-    message.MergeFromString(_recent_fields(order))
-    return place_order(message)
-
-
-def cancel_message(wish: CancelRequest, subaccount: Subaccount) -> Any:
-    """Write the chain's MsgCancelOrder."""
-    from dydx_v4_client.node.message import cancel_order
-
-    return cancel_order(**_identity(wish, subaccount))
-
-
-def batch_cancel_message(batch: BatchCancel, subaccount: Subaccount) -> Any:
-    """Write the chain's MsgBatchCancel."""
-    from dydx_v4_client.node.message import batch_cancel
-    from dydx_v4_client.node.message import subaccount as subaccount_id
-    from v4_proto.dydxprotocol.clob.tx_pb2 import OrderBatch
-
-    batches: dict[int, Any] = {}
-    for wish in batch.cancels:
-        group = batches.setdefault(wish.clob_pair_id, OrderBatch(clob_pair_id=wish.clob_pair_id))
-        group.client_ids.append(wish.client_id)
-    owner = subaccount_id(subaccount.owner, subaccount.number)
-    return batch_cancel(owner, list(batches.values()), batch.cancels[0].good_til_block)
-
-
-def _identity(order: OrderRequest | CancelRequest, subaccount: Subaccount) -> dict[str, Any]:
-    from dydx_v4_client.node.message import order_id
-
-    owner, number = subaccount.owner, subaccount.number
-    id = order_id(owner, number, order.client_id, order.clob_pair_id, order.order_flags)
-    # One end or the other: the chain reads which of the two is written, not which is zero.
-    if order.order_flags == SHORT_TERM:
-        return {"order_id": id, "good_til_block": order.good_til_block}
-    return {"order_id": id, "good_til_block_time": order.good_til_block_time}
-
-
-def _recent_fields(order: OrderRequest) -> bytes:
-    """Write what v4_proto 8.2 does not know: TWAP at 12, where it has the builder, who is at 13.
-
-    Source: proto/dydxprotocol/clob/order.proto as the chain and the TypeScript client have it.
-    """
-    from v4_proto.dydxprotocol.clob.order_pb2 import BuilderCodeParameters
-
-    written = b""
-    if order.order_flags == TWAP:
-        numbers = (order.twap_duration_s, order.twap_interval_s, order.twap_tolerance_ppm)
-        pairs = [_varint(field << 3) + _varint(n) for field, n in enumerate(numbers, 1) if n]
-        written += _embedded(12, b"".join(pairs))
-    if order.builder_address:
-        who, ppm = order.builder_address, order.builder_fee_ppm
-        builder = BuilderCodeParameters(builder_address=who, fee_ppm=ppm)
-        written += _embedded(13, builder.SerializeToString())
-    return written
-
-
-def _embedded(field: int, body: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(body)) + body
-
-
-def _varint(value: int) -> bytes:
-    # Seven bits a byte, the lowest first, the eighth says that there is more.
-    rest, low = divmod(value, 128)
-    return bytes([low | 128]) + _varint(rest) if rest else bytes([low])
-
-
 # === Node ===
 
-# A node, asked and told over one gRPC channel, through the official client. Whatever is signed is
-# signed for one chain: the node has to say that it is that one.
+# What is signed is written here, and sent over one gRPC channel through the official client. It is
+# signed for one chain: the node must be of that one.
 
 
 @dataclass(frozen=True, slots=True)
@@ -6297,7 +6465,7 @@ class _Channel:
         import grpc
 
         address = node.rpartition("//")[2]
-        # gRPC may send anew what it believes lost: an order must not be.
+        # gRPC may send again what it believes lost: an order must not be.
         options = [("grpc.enable_retries", 0)]
         self._deadline_s = deadline_s
         # Plain text is for a node on this machine; certificates are verified everywhere else.
@@ -6367,13 +6535,99 @@ def _why(error: Any) -> str:
     return f"{error.code().name}: {str(error.details()).rpartition('last error: ')[2]}"
 
 
+# The official client's own `order` writes its number over the client metadata, and its `Market`
+# counts in floats: the message is written here, from integers.
+
+_SIDES: Final = {"BUY": 1, "SELL": 2}
+_TIMES: Final = {"GTT": 0, "IOC": 1, "POST_ONLY": 2}
+_CONDITIONS: Final = {"": 0, "STOP_LOSS": 1, "TAKE_PROFIT": 2}
+
+
+def place_message(order: OrderRequest, subaccount: Subaccount) -> Any:
+    """Write the chain's MsgPlaceOrder."""
+    from dydx_v4_client.node.message import place_order
+    from v4_proto.dydxprotocol.clob.order_pb2 import Order
+
+    message = Order(
+        side=_SIDES[order.side], quantums=order.quantums, subticks=order.subticks,
+        time_in_force=_TIMES[order.time_in_force], reduce_only=order.reduce_only,
+        client_metadata=order.client_metadata, condition_type=_CONDITIONS[order.condition_type],
+        conditional_order_trigger_subticks=order.trigger_subticks, **_identity(order, subaccount),
+    )  # fmt: skip
+    message.MergeFromString(_recent_fields(order))
+    return place_order(message)
+
+
+def cancel_message(request: CancelRequest, subaccount: Subaccount) -> Any:
+    """Write the chain's MsgCancelOrder."""
+    from dydx_v4_client.node.message import cancel_order
+
+    return cancel_order(**_identity(request, subaccount))
+
+
+def batch_cancel_message(batch: BatchCancel, subaccount: Subaccount) -> Any:
+    """Write the chain's MsgBatchCancel."""
+    from dydx_v4_client.node.message import batch_cancel
+    from dydx_v4_client.node.message import subaccount as subaccount_id
+    from v4_proto.dydxprotocol.clob.tx_pb2 import OrderBatch
+
+    batches: dict[int, Any] = {}
+    for request in batch.cancels:
+        group = batches.setdefault(
+            request.clob_pair_id, OrderBatch(clob_pair_id=request.clob_pair_id)
+        )
+        group.client_ids.append(request.client_id)
+    owner = subaccount_id(subaccount.owner, subaccount.number)
+    return batch_cancel(owner, list(batches.values()), batch.cancels[0].good_til_block)
+
+
+def _identity(order: OrderRequest | CancelRequest, subaccount: Subaccount) -> dict[str, Any]:
+    from dydx_v4_client.node.message import order_id
+
+    owner, number = subaccount.owner, subaccount.number
+    id = order_id(owner, number, order.client_id, order.clob_pair_id, order.order_flags)
+    # One end or the other: the chain reads which of the two is written, not which is zero.
+    if order.order_flags == SHORT_TERM:
+        return {"order_id": id, "good_til_block": order.good_til_block}
+    return {"order_id": id, "good_til_block_time": order.good_til_block_time}
+
+
+def _recent_fields(order: OrderRequest) -> bytes:
+    """Write what v4_proto 8.2 does not know: TWAP at 12, where it has the builder, who is at 13.
+
+    Source: proto/dydxprotocol/clob/order.proto as the chain and the TypeScript client have it.
+    """
+    from v4_proto.dydxprotocol.clob.order_pb2 import BuilderCodeParameters
+
+    written = b""
+    if order.order_flags == TWAP:
+        numbers = (order.twap_duration_s, order.twap_interval_s, order.twap_tolerance_ppm)
+        pairs = [_varint(field << 3) + _varint(n) for field, n in enumerate(numbers, 1) if n]
+        written += _embedded(12, b"".join(pairs))
+    if order.builder_address:
+        who, ppm = order.builder_address, order.builder_fee_ppm
+        builder = BuilderCodeParameters(builder_address=who, fee_ppm=ppm)
+        written += _embedded(13, builder.SerializeToString())
+    return written
+
+
+def _embedded(field: int, body: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(body)) + body
+
+
+def _varint(value: int) -> bytes:
+    # Seven bits a byte, the lowest first, the eighth says that there is more.
+    rest, low = divmod(value, 128)
+    return bytes([low | 128]) + _varint(rest) if rest else bytes([low])
+
+
 # === Sending ===
 
 # What one transaction needs on its way to a node: the chain's clock, the account's sequence, the
-# frames that tell of it. Used from many threads; what is shared is guarded where it is kept.
+# frames that report it. Used from many threads; each value guards what is shared in it.
 
-_Request = OrderRequest | CancelRequest | BatchCancel
-Wish = _Request | Replace
+_Single = OrderRequest | CancelRequest | BatchCancel
+_Request = _Single | Replace
 
 
 class _Job(msgspec.Struct, frozen=True):
@@ -6382,7 +6636,7 @@ class _Job(msgspec.Struct, frozen=True):
     what: str
     ids: tuple[str, ...]
     subaccount: Subaccount
-    request: _Request
+    request: _Single
     message: Any
     size: Decimal
     short: bool
@@ -6395,7 +6649,7 @@ class _Job(msgspec.Struct, frozen=True):
 
 
 class _Log:
-    """Where what is sent and answered is told: the inbox, as frames of the node, and the audit."""
+    """Reports what is sent and answered: to the inbox, as frames of the node, and to the audit."""
 
     def __init__(self, inbox: Inbox, audit: AuditLog | None) -> None:
         self._inbox, self._audit = inbox, audit
@@ -6410,7 +6664,7 @@ class _Log:
 
 
 class _Clock:
-    """The chain's last block as far as node and frames have told: never ahead of the chain."""
+    """The chain's last block, as node and frames report it: never ahead of the chain."""
 
     def __init__(self) -> None:
         self._last = (0, 0, 0)  # its height and time, and when it came
@@ -6444,7 +6698,7 @@ class _Sequence:
         self._nonce, self._guard = 0, threading.Lock()
 
     def take(self, node: _Node, owner: str) -> int:
-        """Return a sequence to send with; a `grpc.RpcError` if it has to be asked for in vain."""
+        """Return a sequence to send with; a `grpc.RpcError` if the node does not say."""
         if self.nonces:
             with self._guard:
                 self._nonce = max(self._clock.now_ns // 1_000_000, self._nonce + 1)
@@ -6479,7 +6733,7 @@ _NOT_HANDED_ON: Final = re.compile("INVALID_ARG|PERMISSION_DENIED|UNAUTHENTICATE
 
 
 class _Sender:
-    """Signs jobs and sends each once; what becomes of it is told in frames."""
+    """Signs jobs and sends each once; frames report what becomes of it."""
 
     def __init__(
         self, keys: Keys, owner: str, log: _Log, *, nonces: bool, authenticators: Sequence[int]
@@ -6493,7 +6747,7 @@ class _Sender:
         self._lost = False  # the last answer did not come
 
     def open(self, network: Network, deadline_s: float) -> None:
-        """Connect and learn block and account; `NetworkError` if the node does not say them."""
+        """Connect, read block and account; `NetworkError` if the node does not give them."""
         import grpc
 
         self.node, problem = _Node(network, deadline_s), ""
@@ -6508,10 +6762,10 @@ class _Sender:
         if problem:
             self.node.close()
             what = f"expected a node of {network.chain_id} at {network.node}"
-            raise NetworkError(f"{what} that says block and account, but {problem}")
+            raise NetworkError(f"{what} that gives block and account, but {problem}")
 
     def refresh(self) -> None:
-        """Learn the newest block, if the node says it."""
+        """Read the newest block, if the node answers."""
         import grpc
 
         try:
@@ -6540,7 +6794,7 @@ class _Sender:
                 self._drop(job.then, "the cancel before it was not taken")
 
     def _send_numbered(self, job: _Job) -> Result | None:
-        """Send with a sequence, and anew with the right one if it was wrong."""
+        """Send with a sequence, and again with the right one if it was wrong."""
         import grpc
 
         for last in (False, False, True):
@@ -6576,7 +6830,7 @@ class _Sender:
             code = error.code().value[0]
             result, txhash = Result(code=code, codespace="grpc", log=_why(error)), ""
         except Exception as error:
-            # Not of the network, and yet after the sending may have begun: that must be told too.
+            # Not of the network, and yet after the sending may have begun: that is reported too.
             self._answer(job, errors=[{"msg": type(error).__name__}])
             raise
         self._lost, said = False, msgspec.to_builtins(result) | {"hash": txhash}
@@ -6601,34 +6855,34 @@ class _Sender:
 
 
 class Queued(msgspec.Struct, frozen=True, gc=False):
-    """A wish that will be sent; `ids` are the orders it is about, as frames will name them."""
+    """A request that will be sent; `ids` are the orders it is about, as frames will name them."""
 
     ids: tuple[str, ...]
 
 
 class Denied(msgspec.Struct, frozen=True, gc=False):
-    """A wish that is not sent; `error` is the chain's name for the reason, or empty."""
+    """A request that is not sent; `error` is the chain's name for the reason, or empty."""
 
     reason: str
     error: str = ""
 
 
 def _refusal_of(
-    wish: _Request, subaccount: Subaccount, market: PerpetualMarket | None, *,
+    request: _Single, subaccount: Subaccount, market: PerpetualMarket | None, *,
     status: str, height: int, time: int, window: int,
 ) -> str:  # fmt: skip
     """Name what the chain would refuse a request for now, or return nothing; as `objection`."""
-    if isinstance(wish, BatchCancel):
-        error = batch_cancel_objection(wish.cancels, subaccount=subaccount, height=height)
-        return error if wish.cancels else "ErrInvalidBatchCancel"
-    if wish.order_flags == SHORT_TERM and wish.good_til_block > height + 1 + window:
+    if isinstance(request, BatchCancel):
+        error = batch_cancel_objection(request.cancels, subaccount=subaccount, height=height)
+        return error if request.cancels else "ErrInvalidBatchCancel"
+    if request.order_flags == SHORT_TERM and request.good_til_block > height + 1 + window:
         return "ErrGoodTilBlockExceedsShortBlockWindow"
-    if isinstance(wish, CancelRequest):
-        return cancel_objection(wish, subaccount=subaccount, height=height, time=time)
+    if isinstance(request, CancelRequest):
+        return cancel_objection(request, subaccount=subaccount, height=height, time=time)
     if market is None:
         return "ErrInvalidClob"
     given: Any = {"subaccount": subaccount, "height": height, "time": time}
-    return objection(wish, market, status=status, **given)
+    return objection(request, market, status=status, **given)
 
 
 _MESSAGES: Final[Mapping[type, tuple[str, Callable[[Any, Subaccount], Any]]]] = {
@@ -6638,13 +6892,13 @@ _MESSAGES: Final[Mapping[type, tuple[str, Callable[[Any, Subaccount], Any]]]] = 
 }
 
 
-def _job(wish: _Request, subaccount: Subaccount, size: Decimal) -> _Job:
-    parts = wish.cancels if isinstance(wish, BatchCancel) else (wish,)
-    what, write = _MESSAGES[type(wish)]
+def _job(request: _Single, subaccount: Subaccount, size: Decimal) -> _Job:
+    parts = request.cancels if isinstance(request, BatchCancel) else (request,)
+    what, write = _MESSAGES[type(request)]
     ids = tuple(order_id(subaccount, part) for part in parts)
     short = parts[0].order_flags == SHORT_TERM
-    message = write(wish, subaccount)
-    return _Job(what, ids, subaccount, wish, message, size, short, good_until(parts[0]))
+    message = write(request, subaccount)
+    return _Job(what, ids, subaccount, request, message, size, short, good_until(parts[0]))
 
 
 class _Turns:
@@ -6667,7 +6921,7 @@ class _Turns:
         if not self._open:
             raise ConnError("expected a trader that is started and not closed")
         if self._waiting >= self._capacity:
-            raise ConnError(f"expected at most {self._capacity} wishes on their way: it is full")
+            raise ConnError(f"expected at most {self._capacity} requests on their way: it is full")
 
     def put(self, ids: tuple[str, ...], work: Callable[[], None], *, alone: bool) -> None:
         """Have work done after all that was put before about one of these orders."""
@@ -6719,8 +6973,8 @@ class Trader:
     `submit` never waits. What is sent and what is answered goes into the `inbox` as frames of
     the link "node" and into the audit log, without signature or transaction bytes. Short-term
     orders go in parallel and need no sequence; the others one after the other with the exact
-    one, or, with `nonces`, in parallel with the chain's time in its place. What is wished of one
-    order goes out in turn: a cancel never overtakes it. A key that is not the owner's needs the
+    one, or, with `nonces`, in parallel with the chain's time in its place. Requests about one order
+    go out in turn: a cancel never overtakes it. A key that is not the owner's needs the
     `authenticators` that the owner gave it.
 
     `markets` is read at each `submit` and may grow; `statuses` names those that are not ACTIVE.
@@ -6781,7 +7035,7 @@ class Trader:
     # --- life
 
     def start(self) -> None:
-        """Connect and learn block and account; `NetworkError` if the node does not say them.
+        """Connect and learn block and account; `NetworkError` if the node does not give them.
 
         Also if it is a node of another chain: nothing is signed for that.
         """
@@ -6808,10 +7062,10 @@ class Trader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # --- wishes
+    # --- requests
 
-    def submit(self, wish: Wish, number: int | None = None) -> Queued | Denied:
-        """Hand over a wish, for another subaccount `number` of the owner if given; never waits.
+    def submit(self, request: _Request, number: int | None = None) -> Queued | Denied:
+        """Hand over a request, for another subaccount `number` of the owner if given; never waits.
 
         Queued means that it will be sent once, and that frames will tell the rest.
         """
@@ -6819,28 +7073,30 @@ class Trader:
         try:
             with self._turns.guard:
                 self._turns.room()
-                job = self._judged(wish, own if number is None else Subaccount(own.owner, number))
+                job = self._judged(
+                    request, own if number is None else Subaccount(own.owner, number)
+                )
                 alone = not (job.short or self._sender.sequence.nonces)
                 self._turns.put(job.about, partial(self._sender.send, job), alone=alone)
         except (ConnError, ValueError, TypeError) as problem:
             denied = Denied(str(problem), getattr(problem, "error", ""))
-            self._log.write("denied", wish=wish, reason=denied.reason)
+            self._log.write("denied", request=request, reason=denied.reason)
             return denied
         return Queued(job.ids)
 
-    def _judged(self, wish: Wish, subaccount: Subaccount) -> _Job:
-        if isinstance(wish, Replace):
-            first = self._judged(wish.cancel, subaccount)
-            return msgspec.structs.replace(first, then=self._judged(wish.order, subaccount))
-        order = wish if isinstance(wish, OrderRequest) else None
+    def _judged(self, request: _Request, subaccount: Subaccount) -> _Job:
+        if isinstance(request, Replace):
+            first = self._judged(request.cancel, subaccount)
+            return msgspec.structs.replace(first, then=self._judged(request.order, subaccount))
+        order = request if isinstance(request, OrderRequest) else None
         market = self._markets.get(order.ticker) if order else None
         status = self._statuses.get(order.ticker, "ACTIVE") if order else "ACTIVE"
         refuse(_refusal_of(
-            wish, subaccount, market, status=status,
+            request, subaccount, market, status=status,
             height=self.height, time=self.time, window=self._window,
         ))  # fmt: skip
         job = _job(
-            wish, subaccount, market.size(order.quantums) if order and market else Decimal(0)
+            request, subaccount, market.size(order.quantums) if order and market else Decimal(0)
         )
         if order is not None:
             self._once(job.ids[0], order)

@@ -414,7 +414,7 @@ class Flow:
     @property
     def trades(self) -> int:
         """Count the trades."""
-        return int(sum(row[4] for row in self._seconds))
+        return int(sum(row[4] for row in self._seconds))  # integers
 
 
 # === Candles ===
@@ -856,10 +856,11 @@ Act = Literal["entry", "exit", "guard", "match", "book"]
 
 
 class Objection(msgspec.Struct, frozen=True, gc=False):
-    """What stands against a market: its kind for programs, and why in words."""
+    """What stands against a market: its kind for programs, why in words, and the figures."""
 
     kind: ObjectionKind
     why: str
+    figures: tuple[tuple[str, str], ...] = ()
 
 
 # An entry adds risk: any doubt stops it. An exit and the guard take risk away: what is unknown is
@@ -894,42 +895,44 @@ def objections(
     `at` is the event time to measure ages by; without it only the silence counts that the fold
     noticed by itself.
     """
-    book, found = view.book, []
+    book = view.book
+    found: list[Objection] = []
     if view.status != "ACTIVE":
+        was = view.status or "unknown"
         kind: ObjectionKind = "STATUS" if view.status else "UNKNOWN_STATUS"
-        found.append(Objection(kind, f"its status is {view.status or 'unknown'}"))
+        found.append(Objection(kind, f"the status is {was}", (("status", was),)))
     if view.market is None:
-        found.append(Objection("UNKNOWN_MARKET", "its parameters are unknown"))
+        found.append(_unknown("UNKNOWN_MARKET", "market's parameters are", "market"))
     if view.oracle is None:
-        found.append(Objection("UNKNOWN_ORACLE", "its oracle price is unknown"))
+        found.append(_unknown("UNKNOWN_ORACLE", "oracle price is", "oracle"))
     if not book.known:
-        found.append(Objection("UNKNOWN_BOOK", "its book is unknown"))
+        found.append(_unknown("UNKNOWN_BOOK", "book is", "book"))
     elif book.mid_price is None:
-        found.append(Objection("ONE_SIDED", f"its book {_lacks(book)}"))
+        was = "one-sided" if book.best_bid or book.best_ask else "empty"
+        found.append(Objection("ONE_SIDED", f"the book is {was}", (("book", was),)))
     if view.quality.stale or at is not None:
         found += _stale(view, at, stale_ns)
     return tuple(found)
 
 
-def _lacks(book: Book) -> str:
-    if book.best_bid is None:
-        return "is empty" if book.best_ask is None else "has no bids"
-    return "has no asks"
+def _unknown(kind: ObjectionKind, what: str, name: str) -> Objection:
+    return Objection(kind, f"the {what} unknown", ((name, "unknown"),))
 
 
 def _stale(view: MarketView, at: int | None, stale_ns: int) -> Iterator[Objection]:
-    now, oracle = view.at if at is None else at, view.oracle
-    if view.quality.stale:
-        silence = (max(now, view.at) - view.live_at) / _SECOND
-        yield Objection("STALE", f"no book or trade for {silence:.1f} s")
+    if at is None:
+        yield Objection("STALE", "the data are stale")
         return
+    oracle = view.oracle
     # An unknown book or price has no age: that it is unknown was said already.
-    ages = [(now - view.book.at, "book")] if view.book.known else []
-    ages += [(now - oracle.at, "oracle price")] if oracle is not None else []
-    age, what = max(ages, key=itemgetter(0), default=(0, ""))
-    if age > stale_ns:
-        limit = f"limit {stale_ns / _SECOND:g} s"
-        yield Objection("STALE", f"its {what} is {age / _SECOND:.1f} s old, {limit}")
+    ages = [(at - view.live_at, "no book or trade for {} s")] if view.quality.stale else []
+    ages += [(at - view.book.at, "the book is {} s old")] if view.book.known else []
+    ages += [(at - oracle.at, "the oracle price is {} s old")] if oracle is not None else []
+    age, words = max(ages, key=itemgetter(0), default=(0, ""))
+    if age > stale_ns or view.quality.stale:
+        age_s, limit_s = f"{age / _SECOND:.1f}", f"{stale_ns / _SECOND:g}"
+        figures = ("age_s", age_s), ("limit_s", limit_s)
+        yield Objection("STALE", f"{words.format(age_s)}, limit {limit_s} s", figures)
 
 
 # === Folding ===
@@ -1283,7 +1286,7 @@ def _fold_answer(state: DataState, frame: Frame) -> _Touched:
         return _fold_unreadable(state, snapshot, error)
 
 
-# What each kind of thing that a channel tells is folded by; of an account the layers above.
+# What folds each kind of thing that a channel reports; accounts are for the layers above.
 _FOLDS: Final[dict[str, _Fold]] = {
     "book": _fold_book,
     "trades": _fold_trades,
@@ -1405,9 +1408,10 @@ def market_views(
 
     Cold if the source is; replays nothing; runs on the source's thread; completes and errors with
     it. With a `state`, whoever made it can read all views and the quality of the whole venue;
-    without one, each subscriber folds a state of its own.
+    without one, each subscriber folds a state of its own. A tick touches no market, a book one,
+    and two oracle prices two:
 
-        frames  --b-----t--m----|
-        views   --v-----v--vv---|
+        frames  --t--b--p------|
+        views   -----b--(o,o)--|
     """
     return fold(DataState if state is None else lambda: state, step)

@@ -614,7 +614,7 @@ def _lines_below(
         return [[(part, "dim")] for part in parts] if text else []
 
     needed = (1 + len(lines(number, True)) for number in range(len(rows)))
-    whole = len(rows) <= room and sum(needed) <= room
+    whole = len(rows) <= room and sum(needed) <= room  # integers
     return lambda number: lines(number, whole or (room > 0 and number == chosen))
 
 
@@ -623,7 +623,7 @@ def _first(count: int, chosen: int, high: int, below: Callable[[int], list[_Row]
     shown = high // (1 + min(len(below(0)), 1))
     first = max(0, min(chosen - shown // 2, count - shown))
     heights = [1 + len(below(number)) for number in range(first, min(chosen + 1, count))]
-    while len(heights) > 1 and sum(heights) > high:
+    while len(heights) > 1 and sum(heights) > high:  # integers
         del heights[0]
         first += 1
     return first
@@ -662,7 +662,7 @@ def _kept(columns: Sequence[_Column], width: int, gap: int) -> tuple[list[_Colum
     """Drop the columns of the highest rank until the rest fits; say what a growing one gets."""
     kept = list(columns)
     while True:
-        fixed = sum(column.width + gap for column in kept) - gap
+        fixed = sum(column.width + gap for column in kept) - gap  # integers
         # A growing column without room for its words is worth less than any figure.
         needed = fixed + (28 if any(not column.width for column in kept) else 0)
         worst = max(range(len(kept)), key=lambda i: kept[i].rank)
@@ -673,9 +673,9 @@ def _kept(columns: Sequence[_Column], width: int, gap: int) -> tuple[list[_Colum
 
 def _chunks(parts: Sequence[tuple[int, _Row]], width: int, gap: str = "  ") -> _Row:
     """Join what fits, dropping the highest rank first."""
-    sizes = [sum(cell_len(text) for text, _ in row) + len(gap) for _, row in parts]
+    sizes = [sum(cell_len(text) for text, _ in row) + len(gap) for _, row in parts]  # integers
     kept = list(range(len(parts)))
-    while len(kept) > 1 and sum(sizes[i] for i in kept) > width + len(gap):
+    while len(kept) > 1 and sum(sizes[i] for i in kept) > width + len(gap):  # integers
         kept.remove(max(kept, key=lambda i: (parts[i][0], i)))
     return [cell for i in kept for cell in (*parts[i][1], (gap, ""))][:-1]
 
@@ -694,7 +694,7 @@ def _beside(left: Sequence[_Row], width: int, right: Sequence[_Row]) -> list[_Ro
     """Put rows to the right of others, `width` cells from their beginning."""
     rows: list[_Row] = []
     for row, after in zip_longest(left, right, fillvalue=()):
-        used = sum(cell_len(text) for text, _ in row)
+        used = sum(cell_len(text) for text, _ in row)  # integers
         rows.append([*row, (" " * (width - used), ""), *after])
     return rows
 
@@ -1232,8 +1232,9 @@ def _plan_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     guard = "is off" if safety.act_below is None else f"below {percent_text(safety.act_below)}"
     after = ("distance_next", percent_text(plan.distance_next)) if plan.exits else _seen(watch)
     head: _Row = [(f"{word} {now} ", style), (f"{_word('distance_now')}  ", "dim")]
+    room = width - sum(len(text) for text, _ in head)  # integers
     return [
-        [*head, *_pairs(width - sum(len(text) for text, _ in head), after, ("act_below", guard))],
+        [*head, *_pairs(room, after, ("act_below", guard))],
         *([_ladder_row(plan, watch, width)] if plan.rungs else []),
         *([(f"{ticker} stays: {why}", "watch")] for ticker, why in plan.left),
         *_unknown_rows(width, watch.trouble, *(f"{t}: no figure at all" for t in plan.unknown)),
@@ -1634,22 +1635,22 @@ def _bands(alone: str, width: int, height: int) -> Iterator[tuple[int, list[tupl
     bands = [_Band(0, height, 1, ((alone, 1.0),))]
     if not alone:
         bands = list(next(b for wide, high, b in _LAYOUTS if width >= wide and height + 2 >= high))
-    while len(bands) > 1 and sum(band.least for band in bands) > height:
+    while len(bands) > 1 and sum(band.least for band in bands) > height:  # integers
         bands.pop()
     for high, band in zip(_heights(bands, height), bands, strict=True):
         wide = [(name, int(width * share)) for name, share in band.names[:-1]]
-        yield high, [*wide, (band.names[-1][0], width - sum(part for _, part in wide))]
+        yield high, [*wide, (band.names[-1][0], width - sum(part for _, part in wide))]  # integers
 
 
 def _heights(bands: Sequence[_Band], height: int) -> list[int]:
     """Give each band its least, then what it wants in order, then its share of the rest."""
     heights = [min(band.least, height) for band in bands]
     for i, band in enumerate(bands):
-        heights[i] += min(band.wanted - band.least, height - sum(heights))
-    spare, shares = height - sum(heights), max(sum(band.share for band in bands), 1)
+        heights[i] += min(band.wanted - band.least, height - sum(heights))  # integers
+    spare, shares = height - sum(heights), max(sum(band.share for band in bands), 1)  # integers
     for i, band in enumerate(bands):
         heights[i] += spare * band.share // shares
-    heights[-1] += height - sum(heights)
+    heights[-1] += height - sum(heights)  # integers
     return heights
 
 
@@ -1797,7 +1798,7 @@ def _framed(
     # The title says what the panel is about just now.
     title = f" {_word(shown.title).capitalize()} {shown.note(snapshot, view) or ''}".rstrip() + " "
     key: _Row = [(f" {_KEY_OF[name]}", "key")] if name in _KEY_OF else []
-    rest = max(width - 4 - cell_len(title) - sum(len(text) for text, _ in key), 0)
+    rest = max(width - 4 - cell_len(title) - sum(len(text) for text, _ in key), 0)  # integers
     top: _Row = [("╭─", line), *key, (title, "title"), ("─" * rest, line)]
     left, right = _fitted([("│ ", line)], 2, theme), _fitted([(" │", line)], 2, theme)
     return [

@@ -1647,8 +1647,8 @@ class Ledger:
 
     `collateral` is the USDC balance in quote quantums: `deposits` less what `paid` names.
     Fills and transfers settle funding first, as the chain does, and margin counts what is
-    `unsettled`. `indices` are the newest funding indices. `journal` is handed every change as
-    an `Event`, once it has happened.
+    `unsettled`. `touched` is the block of the last fill or transfer, `indices` are the newest
+    funding indices. `journal` is handed every change as an `Event`, once it has happened.
     """
 
     def __init__(
@@ -1657,7 +1657,7 @@ class Ledger:
     ):  # fmt: skip
         self.subaccount = subaccount
         self.collateral = self.deposits = deposit
-        self.unsettled = 0
+        self.unsettled = self.touched = 0
         self.holdings: dict[str, Holding] = {}
         self.indices: dict[str, int] = {}
         self.paid, self.tally, self.volumes = Paid(), Tally(), Volumes()
@@ -1709,6 +1709,7 @@ class Ledger:
             got = record.quote_quantums
             raise LedgerError(f"expected a transfer below 2**64 quote quantums, got {got}")
         self.settle(record.created)
+        self.touched = max(self.touched, record.created.height)
         self.deposits += record.quote_quantums
         self.collateral += record.quote_quantums
         self.tally.see(record.created)
@@ -1746,6 +1747,7 @@ class Ledger:
             ids = self.subaccount, fill.order_id or None, fill.when.seq, self.tally.fills + 1
             fill = msgspec.structs.replace(fill, id=event_id("fill", *ids))
         settled, was_flat, ticker = self.settle(fill.when), not self.holdings, fill.market.ticker
+        self.touched = max(self.touched, fill.when.height)
         quote = _quote(fill)
         self.collateral -= self.paid.fill(
             quote, fee=fill.fee, builder=fill.builder_fee, insurance=fill.insurance
@@ -2236,7 +2238,10 @@ def subaccount_fields(ledger: Ledger, height: int) -> Fields:
     """Return an account as REST and a snapshot do: funding counts before it is settled.
 
     The indexer knows the tier's fraction alone: no open interest makes its free collateral less.
+    `height` is the block processed last; what the one at hand has changed already is said to be
+    of that one.
     """
+    updated = ledger.touched or height
     subaccount, net = ledger.subaccount, ledger.margin.net_collateral
     required = sum(  # integers
         -(-abs(part.net_notional) * ledger.holdings[ticker].market.imf_ppm // PPM)
@@ -2252,8 +2257,8 @@ def subaccount_fields(ledger: Ledger, height: int) -> Fields:
         "assetPositions": {
             "USDC": asset_fields(subaccount, ledger.collateral + ledger.unsettled)
         },
-        "marginEnabled": True, "updatedAtHeight": str(height),
-        "latestProcessedBlockHeight": str(height),
+        "marginEnabled": True, "updatedAtHeight": str(updated),
+        "latestProcessedBlockHeight": str(max(height, updated)),
     }  # fmt: skip
 
 

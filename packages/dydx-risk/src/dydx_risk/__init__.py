@@ -124,7 +124,16 @@ from dydx_conn import (
     order_id,
     quote_to_base,
 )
-from dydx_data import Book, FundingTerms, Level, MarketView, Oracle, funding_clamp_ppm
+from dydx_data import (
+    Book,
+    FundingTerms,
+    Level,
+    MarketView,
+    ObjectionKind,
+    Oracle,
+    funding_clamp_ppm,
+    stopping,
+)
 from dydx_strategy import Decision
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from reactivex import Observable
@@ -611,7 +620,7 @@ def funding_settlement_ppm(quantums: int, index_now: int, index_position: int) -
 
 def funding_settlement(settlements_ppm: Iterable[int]) -> int:
     """Return what an account is credited in quote quantums: one floor for all positions."""
-    return sum(settlements_ppm) // PPM
+    return sum(settlements_ppm) // PPM  # integers
 
 
 def funding_payment(settlement_ppm: int) -> int:
@@ -1191,9 +1200,9 @@ def _account_figures(
     lacking += ["equity is not positive"] if total.net_collateral <= 0 else []
     figures = RiskFigures(
         margin=total,
-        net_notional=sum(values),
-        long_notional=sum(value for value in values if value > 0),
-        short_notional=-sum(value for value in values if value < 0),
+        net_notional=sum(values),  # integers
+        long_notional=sum(value for value in values if value > 0),  # integers
+        short_notional=-sum(value for value in values if value < 0),  # integers
         sigmas=_account_sigmas(total, held, terms),
         largest=largest,
         largest_share=shares[largest] if largest is not None else None,
@@ -1454,7 +1463,8 @@ def stress_table(
         raise RiskError(f"expected funding_hours of 0 or more, got {funding_hours}")
     total_margin(collateral, ())  # refuses what is beyond all size
     rows = {t: _stress_row(holding, funding_hours, terms) for t, holding in _held(holdings).items()}
-    sums = tuple(map(sum, zip(_NONE, *(row.sums for row in rows.values()), strict=True)))
+    columns = zip(_NONE, *(row.sums for row in rows.values()), strict=True)
+    sums = tuple(map(sum, columns))  # integers
     return StressTable(collateral, funding_hours, terms, rows, sums)
 
 
@@ -2308,8 +2318,8 @@ def _size(market: PerpetualMarket, quantums: int) -> str:
 
 # === Exits ===
 
-# One position, one book: how much can leave, in which cuts, and what each costs. The one place
-# that judges a market for the guard: no price, no IOC taken, no book to see.
+# One position, one book: how much can leave, in which cuts, and what each costs. What a market
+# has against that dydx_data says; without an oracle price there is nothing to reckon with.
 
 
 def _exit(
@@ -2324,9 +2334,8 @@ def _exit(
     if oracle is None or oracle.digits <= 0:
         was = "unknown" if oracle is None else oracle.text
         return Stuck(ticker, f"expected a positive oracle price, it is {was}")
-    if view.status not in ("ACTIVE", ""):
-        status = f"expected an ACTIVE market, it is {view.status}"
-        return Stuck(ticker, f"{status}: it takes no IOC", known=True)
+    if stops := stopping(view, "guard"):
+        return Stuck(ticker, f"{stops[0].why}: no IOC is taken", known=True)
     step = market.step_base_quantums
     size = min(abs(quantums), MOST_SUBTICKS) // step * step
     if not size:
@@ -2361,19 +2370,14 @@ def _fires_below(way: Exit, cuts: tuple[Cut, ...], policy: FlightPolicy) -> floa
     """Return the policy's distance and what the exit loses to the book and takes of it."""
     if way.blind:
         return policy.earliest
-    lost = sum(cut.spread + cut.impact for cut in cuts)
-    value = sum(cut.quote for cut in cuts)
+    lost = sum(cut.spread + cut.impact for cut in cuts)  # integers
+    value = sum(cut.quote for cut in cuts)  # integers
     margin = lost / max(value, 1) + policy.depth_margin * way.depth_share
     return float(min(policy.act_below + margin, policy.earliest))
 
 
 def _blindness(view: MarketView) -> str:
-    book = view.book
-    if not book.known:
-        return "the book is unknown"
-    if book.best_bid is None or book.best_ask is None:
-        return "the book is one-sided" if book.best_bid or book.best_ask else "the book is empty"
-    return "the book is stale" if view.quality.stale else ""
+    return next((objection.why for objection in stopping(view, "book")), "")
 
 
 def _on_book(way: Exit, book: Book, policy: FlightPolicy) -> Exit:
@@ -2527,7 +2531,7 @@ def _draw(
         distance_next=_Stand(margin.cushion, margin.sensitivity, margin.notional, fall).kept,
         drawn_at=start.distance,
         distance_after=stand.distance,
-        cost=sum(cut.cost for _, cut, _ in climbed),
+        cost=sum(cut.cost for _, cut, _ in climbed),  # integers
         unknown=tuple(unknown),
         left=tuple(sorted(stuck)),
         exits=exits,
@@ -3305,6 +3309,16 @@ class Pace:
 # What shrinks a position meets no limit here, what adds risk meets every one.
 
 _Objection = tuple[Reason, str, Mapping[str, object]]
+# What is said of a decision that dydx_data objects to.
+_REASONS: Final[Mapping[ObjectionKind, Reason]] = {
+    "STATUS": "STATUS",
+    "UNKNOWN_STATUS": "STATUS",
+    "UNKNOWN_MARKET": "UNKNOWN_MARKET",
+    "UNKNOWN_ORACLE": "UNKNOWN_ORACLE",
+    "UNKNOWN_BOOK": "NO_BOOK",
+    "ONE_SIDED": "NO_BOOK",
+    "STALE": "STALE",
+}
 
 
 class Situation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -3406,10 +3420,14 @@ def dangers(now: Situation) -> Iterator[_Objection]:
 
 
 def _leave(case: _Case, delta: int) -> Approved | Denied:
-    # No limit may block the way out, only the grid can; nothing is sent out twice.
+    # No limit may block the way out, only the grid and what the venue refuses anyhow; nothing is
+    # sent out twice.
     view, market, valued, policy = case.view, case.market, case.now.valued, case.now.policy
+    if stops := stopping(view, "exit"):
+        reason, why = _REASONS[stops[0].kind], f"{stops[0].why}: no order is taken"
+        return _refused(case, (reason, why, dict(stops[0].figures)))
     pending = valued.reductions(market.ticker)
-    going = sum(r.order.quantums for r in pending if not r.doubted)
+    going = sum(r.order.quantums for r in pending if not r.doubted)  # integers
     if going >= abs(delta):
         return _refused(case, _waiting(pending[-1], valued.account.height))
     delta += going if delta < 0 else -going
@@ -3473,19 +3491,8 @@ def _unready(case: _Case) -> Iterator[_Objection]:
 
 def _untradable(view: MarketView, at: int, policy: Policy) -> Iterator[_Objection]:
     """Yield what a market itself has against being entered: all that the gate asks of a view."""
-    book, oracle = view.book, view.oracle
-    if view.status != "ACTIVE":
-        was = view.status or "unknown"
-        yield "STATUS", f"expected an ACTIVE market, it is {was}", {"status": was}
-    if oracle is None:
-        yield "UNKNOWN_ORACLE", f"no oracle price of {view.ticker}", {"unknown": view.ticker}
-    if not book.known or book.best_bid is None or book.best_ask is None:
-        was = "one-sided" if book.known else "unknown"
-        yield "NO_BOOK", f"expected bids and asks, the book is {was}", {"book": was}
-    limit, age = policy.stale_seconds, at - min(book.at, oracle.at if oracle is not None else 0)
-    if view.quality.stale or age > policy.stale_ns:
-        why = f"book or oracle is {age / 1e9:.1f} s old, limit {limit:g} s"
-        yield "STALE", why, {"age_s": age / 1e9, "limit_s": limit}
+    for objection in stopping(view, "entry", at, policy.stale_ns):
+        yield _REASONS[objection.kind], objection.why, dict(objection.figures)
     if not view.chain.height:
         yield _NO_HEIGHT
 

@@ -700,10 +700,11 @@ def scores(
     """Score every market on every view that can change a score: one shared stream in, one out.
 
     Hot or cold as the source is, replays nothing, runs on the source's thread, completes and
-    errors with it. Engines are made per subscription.
+    errors with it. Engines are made per subscription. A book, a trade and an oracle price can
+    change scores, a count of trouble (q) cannot:
 
-        views   --b----q--t--b--|
-        scores  --S-------S--S--|
+        views   --b--q--t--o--|
+        scores  --S-----S--S--|
     """
     chosen = tuple(engines)
     return fold(lambda: Scorer(chosen), Scorer.step)
@@ -713,10 +714,10 @@ def signal(name: str) -> Callable[[Observable[Scored]], Observable[Score]]:
     """Keep one signal's scores, each when it was computed: all markets in one stream.
 
     Hot or cold as the source is, replays nothing, runs on the source's thread, completes and
-    errors with it.
+    errors with it. Where another signal was computed (o), this one's score stands, and is no news:
 
-        scores   --S----S--S----|
-        signal   --s-------s----|
+        scores  --F--o--F--|
+        signal  --f-----f--|
     """
 
     def step(_: Any, scored: Scored) -> tuple[Score, ...]:

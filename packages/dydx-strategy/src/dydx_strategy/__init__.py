@@ -4,18 +4,28 @@
     Holdings ─────────────┼──► decisions(strategy) ──► Decision "target" | "hold"
     Outcome ──────────────┘
 
-A `Strategy` is any object with a `name` and a `step(scored, held)`; one that has a `learn(outcome)`
-too is given what became of its decisions. `RankAndTarget` is the standard one and `Settings` holds
-every threshold of the house. `load_strategy` finds a strategy by name or in a user's own file;
-`Decider` numbers and checks what a strategy decides; `decisions` lifts it.
+Nothing is believed to be held because it was decided: what is held comes back as `Holdings`, what
+became of each decision as an `Outcome`. In this order, and looking up only:
+
+    Errors            StrategyError
+    Values            Decision; Held, Holdings and Outcome, the facts; Strategy, the protocol
+    Pace              Pace: throttle, debounce, back-off and cool-down of whatever adds risk
+    Settings          Settings: every threshold and limit of the house's own strategy
+    Composite         a market's scores come to one opinion
+    Plans             what would be done in a market, and what room there is for it
+    Rank and target   RankAndTarget ("rank") and Sniper ("sniper")
+    Loading           STRATEGIES, load_strategy: by name, from a file or from a module
+    Deciding          Decider: checks, paces and numbers what any strategy decides
+    Streams           decisions: the operator around it
 
 A "target" is the signed exposure wanted in one market (USDC, + long, - short), to be judged by
 the layer above; a "hold" says why nothing was wanted. Both carry reasons in plain words with
 their figures, and the scores they came from.
 
-Units: `_usdc` in USDC as float (an opinion, not money), scores 0 to 100, `_s` seconds of event
-time. Nothing here knows positions, margin or orders, reads a clock or draws a number; only
-`load_strategy` reads a file. The same scores in the same order give the same decisions.
+Units: `_usdc` in USDC as float (an opinion, not money), `_share` of the present equity or of what
+its text names, scores 0 to 100, `_s` seconds of event time. Nothing here knows margin or orders,
+reads a clock or draws a number; only `load_strategy` reads a file. The same events in the same
+order give the same decisions.
 """
 
 from __future__ import annotations
@@ -56,7 +66,7 @@ __all__ = [
     # Values
     "Action", "Decision", "Held", "Holdings", "Outcome", "OutcomeKind", "Strategy",
     # Pace
-    "Pace", "Pacing",
+    "Pace",
     # Settings
     "Settings",
     # Rank and target
@@ -71,6 +81,8 @@ __all__ = [
 # fmt: on
 
 # === Errors ===
+# One error, for whoever chose or wrote a strategy: the message says what was expected. What the
+# house's own strategies raise is a bug and is not wrapped.
 
 
 class StrategyError(Exception):
@@ -252,7 +264,7 @@ class Pace(BaseModel):
         return math.isclose(target, other, rel_tol=self.same_share, abs_tol=0.0)
 
 
-class Pacing:
+class _Pacing:
     """What was requested of each market and what became of it: says what has to wait, and why."""
 
     def __init__(self, pace: Pace) -> None:
@@ -366,7 +378,8 @@ class _Requests:
 
 
 # === Settings ===
-# The thresholds and limits of the house's own strategy: values that a person may choose.
+# The thresholds and limits of the house's own strategy: values that a person may choose, refused
+# as a whole where they contradict. Sizes are shares of the account's present equity.
 
 
 class Settings(Pace):
@@ -474,6 +487,8 @@ def _below(settings: Settings, low: str, high: str) -> None:
 
 
 # === Composite ===
+# The scores of one market come to one opinion, with its words. Only the distance to 50 is scaled,
+# never the side; nothing here knows what is held.
 
 
 class _Opinion(msgspec.Struct, frozen=True, gc=False):
@@ -644,7 +659,7 @@ class _Room:
 
     @property
     def places(self) -> int:
-        return sum(1 for usdc in self._taken.values() if usdc)
+        return sum(1 for usdc in self._taken.values() if usdc)  # integers
 
     @property
     def then(self) -> float:
@@ -723,6 +738,8 @@ def _ns(seconds: float) -> int:
 
 
 # === Rank and target ===
+# The house's own strategy and its patient kin. They decide by what is held and on its way; how
+# often risk may be added, `Pace` says for them as for every other.
 
 
 class RankAndTarget:
@@ -741,7 +758,7 @@ class RankAndTarget:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
-        self._pacing = Pacing(self.settings)
+        self._pacing = _Pacing(self.settings)
         self._markets: dict[str, _Market] = {}
         self._next_look: int | None = None
         self._spoken_at = 0
@@ -912,6 +929,8 @@ class Sniper(RankAndTarget):
 
 
 # === Loading ===
+# Strategies by name, from a user's file or a module. A file is run here, with all rights of this
+# process; what is not a strategy is refused with a sentence, before the first frame.
 
 # What a user's file may raise and not take the bot along; Ctrl-C is the person's, not the file's.
 _ITS_OWN: Final = (Exception, SystemExit)
@@ -1035,7 +1054,7 @@ class Decider:
         self.strategy = strategy()
         _takes_two(self.strategy.step, self.strategy.name)
         self._ours = type(self.strategy) in STRATEGIES.values()
-        self._pacing = Pacing(_pace_of(self.strategy))
+        self._pacing = _Pacing(_pace_of(self.strategy))
         self._holdings = Holdings()
         self._dropped: dict[str, int] = {}
         self._count = 0
@@ -1183,7 +1202,8 @@ def _raised_at(error: BaseException) -> str:
 
 
 # === Streams ===
-# The operator, one line around `Decider`.
+# The operator, one line around `Decider`: no subscription, no scheduler, no state of its own.
+# Time is the events' own.
 
 
 def decisions(
