@@ -65,7 +65,7 @@ def test_a_link_connects_subscribes_and_lives() -> None:
     assert made == [
         ("c1", "connecting", "subscribing", "connected"),
         ("", "connecting", "subscribing", "c1: connected"),
-        ("c1", "subscribing", "live", "all that was asked is answered"),
+        ("c1", "subscribing", "live", "all requests are answered"),
         ("", "subscribing", "live", "all links are"),
     ]
 
@@ -160,7 +160,7 @@ def test_a_gap_is_mended_by_what_is_asked_anew() -> None:
 
     assert [x[1:] for x in made if x[0]][2:] == [
         ("live", "subscribing", "2 messages lost"),
-        ("subscribing", "live", "all that was asked is answered"),
+        ("subscribing", "live", "all requests are answered"),
     ]
 
 

@@ -34,7 +34,7 @@ def verdicts(ids: Continuity, *frames: Frame) -> list[str]:
 
 def connected() -> Continuity:
     """Begin a connection whose requests are seen."""
-    ids = Continuity(asked=True)
+    ids = Continuity(sees_requests=True)
     ids.take(came(0, "connected"))
     return ids
 
@@ -62,21 +62,21 @@ def test_a_loss_beyond_reach_is_counted_whole() -> None:
 def test_a_late_snapshot_explains_its_own_hole_and_no_other() -> None:
     """While it is owed, one hole is its; when it has come, what is left is a loss."""
     ids = connected()
-    ids.ask(sent("subscribe"))
+    ids.request(sent("subscribe"))
 
     assert verdicts(ids, came(1), came(4)) == ["", "gap"]
     ids = connected()
-    ids.ask(sent("subscribe"))
+    ids.request(sent("subscribe"))
     assert verdicts(ids, came(1), came(3), came(2, "subscribed"), came(4)) == [""] * 4
     ids = connected()
-    ids.ask(sent("subscribe"))
+    ids.request(sent("subscribe"))
     assert verdicts(ids, came(1), came(3), came(4, "subscribed")) == ["", "", "gap"]
 
 
 def test_a_late_snapshot_after_a_gap_is_no_sign_that_the_jump_was_wrong() -> None:
     """It goes on from before the jump because it was asked for before it."""
     ids = connected()
-    ids.ask(sent("subscribe"))
+    ids.request(sent("subscribe"))
 
     assert verdicts(ids, came(1), came(4), came(2, "subscribed"), came(5)) == ["", "gap", "", ""]
 
@@ -84,8 +84,8 @@ def test_a_late_snapshot_after_a_gap_is_no_sign_that_the_jump_was_wrong() -> Non
 def test_an_answer_that_never_comes_is_overdue_once() -> None:
     """Its id explained a hole for ten seconds, and explains no other after that."""
     ids = connected()
-    ids.ask(sent("subscribe", mono=5 * SECOND))
-    ids.ask(sent("unsubscribe", mono=5 * SECOND))
+    ids.request(sent("subscribe", mono=5 * SECOND))
+    ids.request(sent("unsubscribe", mono=5 * SECOND))
 
     assert verdicts(ids, came(1), came(3)) == ["", ""]
     assert ids.overdue(15 * SECOND) == []
@@ -97,8 +97,8 @@ def test_an_answer_that_never_comes_is_overdue_once() -> None:
 def test_asking_twice_is_answered_twice() -> None:
     """Both requests take an id."""
     ids = connected()
-    ids.ask(sent("subscribe"))
-    ids.ask(sent("subscribe"))
+    ids.request(sent("subscribe"))
+    ids.request(sent("subscribe"))
 
     assert verdicts(ids, came(3), came(1, "subscribed"), came(2, "subscribed")) == [""] * 3
     assert ids.owed == {}
@@ -107,7 +107,7 @@ def test_asking_twice_is_answered_twice() -> None:
 def test_a_late_error_settles_what_it_names() -> None:
     """With the id of the request, as the venue has it."""
     ids = connected()
-    ids.ask(sent("subscribe"))
+    ids.request(sent("subscribe"))
 
     assert verdicts(ids, came(2), came(1, "error"), came(3)) == [""] * 3
     assert ids.owed == {}
@@ -121,8 +121,8 @@ def test_a_late_error_settles_what_it_names() -> None:
 def test_an_error_that_names_nothing_is_known_by_its_words(words: str) -> None:
     """Of those that were asked it settles the one in its text, or the oldest."""
     ids = connected()
-    ids.ask(sent("subscribe"))
-    ids.ask(sent("subscribe", id_="B-USD"))
+    ids.request(sent("subscribe"))
+    ids.request(sent("subscribe", id_="B-USD"))
     refusal = came(2, "error", id_="", channel="", message=words)
 
     assert verdicts(ids, refusal, came(3), came(1, "subscribed"), came(4)) == [""] * 4
@@ -133,17 +133,17 @@ def test_an_error_that_names_nothing_is_known_by_its_words(words: str) -> None:
 def test_an_error_with_the_id_at_hand_excuses_the_id_it_spent() -> None:
     """Some stand-ins answer so; an id that was not spent excuses nothing."""
     ids = connected()
-    ids.ask(sent("subscribe"))
+    ids.request(sent("subscribe"))
     assert verdicts(ids, came(2), came(2, "error"), came(3)) == [""] * 3
 
-    ids.ask(sent("subscribe"))
+    ids.request(sent("subscribe"))
     assert verdicts(ids, came(3, "error"), came(5)) == ["", "gap"]
 
 
 def test_an_error_about_nothing_repeats_an_id_and_proves_nothing() -> None:
     """Nor does a pong; anything else that repeats one is a duplicate."""
     ids = connected()
-    ids.ask(sent("subscribe"))
+    ids.request(sent("subscribe"))
     noise = came(2, "error", id_="", channel="", message="Invalid message: could not parse")
 
     assert verdicts(ids, came(1), noise, came(2, "subscribed"), noise) == [""] * 4
@@ -199,7 +199,7 @@ def test_a_new_connection_counts_anew_and_still_owes() -> None:
     """What is asked before the greeting is read is answered after it."""
     ids = connected()
     verdicts(ids, came(1), came(2))
-    ids.ask(sent("subscribe"))
+    ids.request(sent("subscribe"))
 
     assert verdicts(ids, came(0, "connected"), came(2), came(1, "subscribed")) == [""] * 3
 
@@ -209,9 +209,9 @@ def test_what_asks_for_nothing_owes_nothing(text: str) -> None:
     """Whatever was sent."""
     ids = Continuity()
 
-    ids.ask(Frame(1, 0, 0, "c1", "sent", text))
+    ids.request(Frame(1, 0, 0, "c1", "sent", text))
 
-    assert (ids.asked, ids.owed) == (False, {})
+    assert (ids.sees_requests, ids.owed) == (False, {})
 
 
 # === By chance ===
@@ -292,7 +292,7 @@ def take_all(ids: Continuity, frames: list[Frame]) -> list[str]:
     found: list[str] = []
     for frame in frames:
         if frame.kind == "sent":
-            ids.ask(frame)
+            ids.request(frame)
         else:
             found.append(ids.take(frame))
     return found

@@ -925,7 +925,7 @@ def add_channels(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, id_ in {"v4_weather": "ticker", "v4_tides": ""}.items():
         path = f"/v4/{name[3:]}" + ("/{ticker}" if id_ else "")
         row = Channel(
-            name=name, tells="weather", id=id_, batched=True, changes=bool(id_),
+            name=name, kind="weather", id=id_, batched=True, changes=bool(id_),
             snapshot=Weather, update=Weather, rest=(Endpoint(path, Weather),),
         )  # fmt: skip
         monkeypatch.setitem(dydx_conn.CHANNELS, name, row)

@@ -283,7 +283,7 @@ def test_the_official_client_has_no_way_around(ask: Callable[..., Any]) -> None:
     async def talk(rest: Rest) -> Any:
         positions = await rest.client.megavault.get_megavault_positions()
         refusal = await failure(rest.client.megavault.get_megavault_positions())
-        with pytest.raises(BadRequest, match="expected to be asked only, got a POST of /v4/x"):
+        with pytest.raises(BadRequest, match="expected a GET, got a POST of /v4/x"):
             await rest.client.account.post("/v4/x")
         return positions, refusal, rest.metrics.endpoints
 
@@ -293,7 +293,7 @@ def test_the_official_client_has_no_way_around(ask: Callable[..., Any]) -> None:
 
     assert positions.value == {"positions": []}
     assert isinstance(refusal, BadAnswer)
-    assert endpoints["/v4/vault/v1/megavault/positions"].asked == 2
+    assert endpoints["/v4/vault/v1/megavault/positions"].requested == 2
 
 
 def test_rest_has_to_be_entered() -> None:
@@ -357,7 +357,7 @@ def test_each_exchange_is_reported_word_by_word(ask: Callable[..., Any]) -> None
             response(200, '{"errors":[{"msg":"Too many requests"}]}'),
             BadAnswer,
             1,
-            "got 200 with an error in it: Too many requests",
+            "got 200 with an error: Too many requests",
         ),
         (response(200, '{"height":"7"'), BadAnswer, 1, 'got 200 with \'{"height":"7"\''),
         (response(200, "[]"), BadAnswer, 1, "got 200 with '[]'"),
@@ -727,7 +727,7 @@ def test_what_was_never_answered_cannot_be_shown(ask: Callable[..., Any]) -> Non
     assert isinstance(error, Unreachable)
     assert error.wait_s == 5.0
     assert str(error) == (
-        "expected /v4/height to work, but it failed 5 times; it is asked again in 5.0 s"
+        "expected /v4/height to work, but it failed 5 times; it is retried in 5.0 s"
     )
 
 
@@ -975,7 +975,7 @@ def test_all_that_happened_is_one_value_of_json(ask: Callable[..., Any]) -> None
 
     endpoint = metrics.endpoints["/v4/orderbooks/perpetualMarket/*"]
     assert msgspec.json.decode(msgspec.json.encode(metrics), type=dydx_conn.Metrics) == metrics
-    assert (endpoint.asked, endpoint.answered, endpoint.errors) == (8, 8, {"NotFound": 7})
+    assert (endpoint.requested, endpoint.answered, endpoint.errors) == (8, 8, {"NotFound": 7})
     assert (endpoint.per_minute, endpoint.errors_per_minute) == (8.0, 7.0)
     assert len(endpoint.samples["NotFound"]) == 5
     assert "X7, got 404: no such ticker" in endpoint.samples["NotFound"][-1].message
@@ -996,7 +996,7 @@ def test_rates_are_extrapolated_when_there_are_too_many_to_remember(
 
     endpoint = ask(Venue('{"candles":[]}', latency_s=0.001), talk)
 
-    assert (endpoint.asked, round(endpoint.per_minute, -3)) == (1000, 60_000)
+    assert (endpoint.requested, round(endpoint.per_minute, -3)) == (1000, 60_000)
 
 
 def test_the_venues_clock_is_compared_with_ours(ask: Callable[..., Any]) -> None:
