@@ -74,7 +74,7 @@ def test_a_late_snapshot_explains_its_own_hole_and_no_other() -> None:
 
 
 def test_a_late_snapshot_after_a_gap_is_no_sign_that_the_jump_was_wrong() -> None:
-    """It goes on from before the jump because it was asked for before it."""
+    """It goes on from before the jump because it was requested before it."""
     ids = connected()
     ids.request(sent("subscribe"))
 
@@ -119,7 +119,7 @@ def test_a_late_error_settles_what_it_names() -> None:
     ["Invalid subscription id for channel: (v4_trades-B-USD)", "Per-connection subscription limit"],
 )
 def test_an_error_that_names_nothing_is_known_by_its_words(words: str) -> None:
-    """Of those that were asked it settles the one in its text, or the oldest."""
+    """Of the open requests it settles the one in its text, or the oldest."""
     ids = connected()
     ids.request(sent("subscribe"))
     ids.request(sent("subscribe", id_="B-USD"))
@@ -151,7 +151,7 @@ def test_an_error_about_nothing_repeats_an_id_and_proves_nothing() -> None:
 
 
 def test_a_jump_that_was_wrong_does_not_silence_the_link() -> None:
-    """One flipped digit: what goes on from before it begins the count anew."""
+    """One flipped digit: what goes on from before it restarts the count."""
     ids = connected()
 
     assert verdicts(ids, came(1), came(900), came(3), came(4)) == ["", "gap", "", ""]
@@ -167,7 +167,7 @@ def test_after_a_gap_what_was_lost_may_come_late() -> None:
     assert seen == ["", "gap", "", "", "out_of_order", "duplicate", ""]
 
 
-def test_what_was_told_already_is_not_told_again() -> None:
+def test_what_was_reported_is_not_reported_again() -> None:
     """After a gap frame the message that jumps is where the count begins."""
     ids = connected()
     verdicts(ids, came(1))
@@ -178,7 +178,7 @@ def test_what_was_told_already_is_not_told_again() -> None:
 
 
 def test_messages_without_a_number_are_not_judged() -> None:
-    """An id of 0 says nothing; the first number is where the count begins."""
+    """An id of 0 counts nothing; the first number is where the count begins."""
     ids = Continuity()
 
     assert verdicts(ids, *map(came, (0, 0, 7, 0, 8))) == [""] * 5
@@ -195,8 +195,8 @@ def test_answers_out_of_order_on_a_link_whose_requests_are_unseen() -> None:
     assert verdicts(ids, came(5)) == [""]
 
 
-def test_a_new_connection_counts_anew_and_still_owes() -> None:
-    """What is asked before the greeting is read is answered after it."""
+def test_a_new_connection_restarts_the_count_and_still_owes() -> None:
+    """What is requested before the greeting is read is answered after it."""
     ids = connected()
     verdicts(ids, came(1), came(2))
     ids.request(sent("subscribe"))
@@ -205,7 +205,7 @@ def test_a_new_connection_counts_anew_and_still_owes() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "null", "[1]", '{"type":"subscribe"', '{"type":"ping"}'])
-def test_what_asks_for_nothing_owes_nothing(text: str) -> None:
+def test_what_requests_nothing_owes_nothing(text: str) -> None:
     """Whatever was sent."""
     ids = Continuity()
 
@@ -232,7 +232,7 @@ class Server:
 
     def act(self, what: str, pick: int) -> None:
         """Do one thing; `pick` chooses among what there is to do it to."""
-        if what == "ask":
+        if what == "request":
             self.unread.append(f"M{pick}-USD")
             self.frames.append((sent("subscribe", id_=self.unread[-1]), False))
         elif what in ("read", "reject") and self.unread:
@@ -242,7 +242,7 @@ class Server:
                 self.fetching.append((self.number, id_))
             else:
                 words = f"Invalid subscription id for channel: (v4_trades-{id_})"
-                self.say("error", id_="", channel="", message=words)
+                self.send("error", id_="", channel="", message=words)
         elif what == "snapshot" and self.fetching:
             number, id_ = self.fetching.pop(pick % len(self.fetching))
             self.frames.append((came(number, "subscribed", id_=id_), True))
@@ -255,14 +255,14 @@ class Server:
             self.frames.append((came(self.number, "error", id_="", **noise), False))
         elif what in ("channel_data", "unsubscribed"):
             self.number += 1
-            self.say(what)
+            self.send(what)
 
-    def say(self, type_: str, **more: object) -> None:
+    def send(self, type_: str, **more: object) -> None:
         """Send a message with the newest id."""
         self.frames.append((came(self.number, type_, **more), True))  # type: ignore[arg-type]  # id_
 
     def rest(self) -> None:
-        """Read and answer all that is left, and say one thing more."""
+        """Read and answer all that is left, and send one message more."""
         while self.unread:
             self.act("read", 0)
         while self.fetching:
@@ -271,7 +271,7 @@ class Server:
 
 
 ACTS = st.sampled_from(
-    ["ask", "ask", "ask", "read", "read", "reject", "snapshot", "refuse", "channel_data",
+    ["request", "request", "request", "read", "read", "reject", "snapshot", "refuse", "channel_data",
      "channel_data", "noise", "unsubscribed"]
 )  # fmt: skip
 SCRIPTS = st.lists(st.tuples(ACTS, st.integers(0, 5)), max_size=60)

@@ -1,4 +1,4 @@
-"""How often the indexer may be asked, and whether it should be: the two pure values of dydx_conn."""
+"""How often the indexer may be queried, and whether at all: two pure values of dydx_conn."""
 
 import itertools
 import time
@@ -20,7 +20,7 @@ EPOCH_MS = 1_795_000_000_000
 def headers(
     remaining: int, *, reset_ms: int, reset_in_s: float, limit: int | None = None
 ) -> LimitHeaders:
-    """What an answer of the venue says."""
+    """The headers of an answer."""
     return LimitHeaders(limit, remaining, EPOCH_MS + reset_ms, int(reset_in_s * S))
 
 
@@ -58,8 +58,8 @@ def test_those_ahead_are_waited_for() -> None:
     assert waits == [0, 6, 10, 16, 20]
 
 
-def test_others_at_the_same_address_are_reckoned_with() -> None:
-    """When the venue says that 2 remain, no more than 2 are asked before its window ends."""
+def test_others_at_the_same_address_are_counted() -> None:
+    """When 2 remain by the headers, no more than 2 are sent before its window ends."""
     allowance = Allowance(100).sent().landed_at(0, headers(2, reset_ms=1, reset_in_s=7))
 
     assert allowance.left(0) == 2
@@ -79,7 +79,7 @@ def test_answers_may_overtake_each_other() -> None:
 
 
 def test_a_new_window_replaces_the_old_one() -> None:
-    """And an answer of the window before says nothing anymore."""
+    """And an answer of the window before counts no more."""
     allowance = Allowance(100).sent().sent().sent()
     allowance = allowance.landed_at(0, headers(1, reset_ms=5_000, reset_in_s=1))
     allowance = allowance.landed_at(S, headers(50, reset_ms=15_000, reset_in_s=10))
@@ -88,7 +88,7 @@ def test_a_new_window_replaces_the_old_one() -> None:
     assert allowance.left(S) == 50
 
 
-def test_the_limit_is_the_one_the_venue_tells() -> None:
+def test_the_limit_is_the_one_the_venue_reports() -> None:
     """Its configuration may change while we run."""
     allowance = Allowance(100).sent().landed_at(0, headers(19, reset_ms=9, reset_in_s=9, limit=20))
 
@@ -104,7 +104,7 @@ def test_a_question_that_was_lost_may_have_been_counted() -> None:
 
 
 def test_a_refusal_stops_the_whole_group() -> None:
-    """For as long as the venue says; and doubling, if it says at once and refuses again."""
+    """For as long as the venue orders; and doubling, if it allows a retry and refuses again."""
     allowance = Allowance(100)
     pauses = []
     for _ in range(4):
@@ -118,7 +118,7 @@ def test_a_refusal_stops_the_whole_group() -> None:
 
 
 def test_an_answer_ends_the_doubling() -> None:
-    """The next refusal begins anew."""
+    """The next refusal starts the count again."""
     allowance = Allowance(100)
     for refused in (True, True, False, True):
         allowance = allowance.sent().landed_at(0, LimitHeaders(refused=refused))
@@ -157,7 +157,9 @@ def test_no_window_of_the_venues_is_ever_exceeded(
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 3 * S)), max_size=60), st.integers(2, 6))
-def test_what_the_venue_tells_is_never_exceeded(moves: list[tuple[bool, int]], limit: int) -> None:
+def test_what_the_venue_reports_is_never_exceeded(
+    moves: list[tuple[bool, int]], limit: int
+) -> None:
     """With somebody else at the same address, as far as the last answer knew of them."""
     allowance, now, end, used = Allowance(limit), 0, 0, 0
     for other, pause in moves:
@@ -247,7 +249,7 @@ def test_without_a_date_our_clock_has_to_do() -> None:
         ({}, 0.0),
     ],
 )
-def test_the_indexer_says_milliseconds_and_a_proxy_seconds(
+def test_the_indexer_sends_milliseconds_and_a_proxy_seconds(
     headers: dict[str, Any], seconds: float
 ) -> None:
     """Distinguished by the limit's headers, which the indexer alone sends."""
@@ -255,7 +257,7 @@ def test_the_indexer_says_milliseconds_and_a_proxy_seconds(
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.5", "many", "9" * 40, "٣٤٥٦٧٨٩٠١٢٣٤٥٦٧٨"])
-def test_headers_that_are_no_numbers_say_nothing(text: str) -> None:
+def test_headers_that_are_no_numbers_are_ignored(text: str) -> None:
     """Whatever a proxy makes of them."""
     limits = read(ratelimit_limit=text, ratelimit_remaining=text, ratelimit_reset=text, date=text)
 
@@ -275,7 +277,7 @@ def after(*events: tuple[float, str]) -> list[str]:
     """Return the states that a circuit goes through: marbles of (second, event)."""
     circuit, states = Circuit(), []
     for second, event in events:
-        if event == "ask":
+        if event == "request":
             circuit, may = circuit.request(int(second * S))
             states.append(circuit.state if may else f"{circuit.state}, refused")
         else:
@@ -295,8 +297,8 @@ def test_a_circuit_stays_closed_while_failures_are_not_in_a_row() -> None:
 
 
 def test_five_failures_in_a_row_open_it() -> None:
-    """And nobody may ask until it has cooled for five seconds."""
-    states = after(*BAD, (4.1, "ask"), (8.9, "ask"), (9, "ask"), (9.1, "ask"))
+    """And no request is sent until it has cooled for five seconds."""
+    states = after(*BAD, (4.1, "request"), (8.9, "request"), (9, "request"), (9.1, "request"))
 
     assert states[3:] == [
         *("closed", "open", "open, refused", "open, refused"),
@@ -309,7 +311,7 @@ def test_five_failures_in_a_row_open_it() -> None:
 )
 def test_one_trial_decides(event: str, state: str) -> None:
     """A given-up trial decides nothing, and the next may try at once."""
-    states = after(*BAD, (9, "ask"), (9.5, event), (9.6, "ask"))
+    states = after(*BAD, (9, "request"), (9.5, event), (9.6, "request"))
 
     follows = {"good": "closed", "bad": "open, refused", "gone": "half-open"}
     assert states[-2:] == [state, follows[event]]
@@ -331,20 +333,20 @@ def test_each_trial_that_fails_doubles_the_pause() -> None:
 
 
 def test_a_straggler_that_succeeds_closes_it() -> None:
-    """It was asked before the circuit opened; one that fails does not prolong the pause."""
+    """It was sent before the circuit opened; one that fails does not prolong the pause."""
     assert after(*BAD, (6, "good"))[-1] == "closed"
-    assert after(*BAD, (6, "bad"), (9, "ask"))[-1] == "half-open"
+    assert after(*BAD, (6, "bad"), (9, "request"))[-1] == "half-open"
     assert after(*BAD, (6, "gone"))[-1] == "open"
 
 
-@given(st.lists(st.tuples(st.integers(0, 20), st.sampled_from(["ask", "good", "bad", "gone"]))))
+@given(st.lists(st.tuples(st.integers(0, 20), st.sampled_from(["request", "good", "bad", "gone"]))))
 def test_the_table_has_an_answer_for_everything(moves: list[tuple[int, str]]) -> None:
-    """And a circuit that is asked again and again lets a question through in the end."""
+    """And a circuit with request after request lets one through in the end."""
     times = itertools.accumulate(pause for pause, _ in moves)
     states = after(*zip(map(float, times), [event for _, event in moves], strict=True))
     end = sum(pause for pause, _ in moves) + 81.0
     last = after(*zip(map(float, itertools.accumulate(p for p, _ in moves)),
-                      [e for _, e in moves], strict=True), (end, "gone"), (end, "ask"))  # fmt: skip
+                      [e for _, e in moves], strict=True), (end, "gone"), (end, "request"))  # fmt: skip
 
     assert {state.split(",")[0] for state in states} <= {"closed", "open", "half-open"}
     assert last[-1] in ("closed", "half-open")
