@@ -431,7 +431,7 @@ class Wire:
             link.ids.take(frame)
             self._come(link, (0, 0), frame)
         elif frame.kind == "sent" and link is not None:
-            link.ids.ask(frame)
+            link.ids.request(frame)
         elif (asked := path.removeprefix(_REST_BOOK)) in self.tape.link_of and said:
             self.answer(asked, said)
         seq, at, mono = self._stamps()
@@ -589,7 +589,7 @@ class Wire:
             for verb in verbs:
                 asked = {"type": verb, "channel": channel} | ({"id": id_} if id_ else {})
                 frame = self.frame("sent", link.name, msgspec.json.encode(asked).decode())
-                link.ids.ask(frame)
+                link.ids.request(frame)
                 yield frame
         self.after(30 * _MS, self._answer, link, link.life, wanted, len(verbs) > 1)
 

@@ -1258,7 +1258,7 @@ def _fold_tick(state: DataState, frame: Frame) -> _Touched:
 
 def _fold_sent(state: DataState, frame: Frame) -> _Touched:
     if '"subscribe"' in frame.text:
-        state.links.setdefault(frame.link, Continuity()).ask(frame)
+        state.links.setdefault(frame.link, Continuity()).request(frame)
     return ()
 
 
@@ -1294,7 +1294,7 @@ _FOLDS: Final[dict[str, _Fold]] = {
     "markets": _fold_markets,
     "block": _fold_height,
 }
-_UPDATES = {name: _FOLDS[row.tells] for name, row in CHANNELS.items() if row.tells in _FOLDS}
+_UPDATES = {name: _FOLDS[row.kind] for name, row in CHANNELS.items() if row.kind in _FOLDS}
 _MESSAGES: Final[dict[str, dict[str, _Fold]]] = {
     "channel_data": _UPDATES,
     "channel_batch_data": _UPDATES,
