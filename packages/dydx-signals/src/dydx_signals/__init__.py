@@ -618,7 +618,7 @@ class Funding:
         if not 0.0 < scale_bps < _HUGE:
             raise SignalError(f"expected a scale above 0 bps, but it was {scale_bps!r}")
         self._scale = scale_bps
-        self._markets: dict[str, tuple[dydx_data.Funding, Score | None]] = {}
+        self._markets: dict[str, tuple[dydx_data.FundingRate, Score | None]] = {}
 
     def score(self, view: MarketView) -> Score | None:
         """Take one view, return the market's funding score."""
@@ -631,7 +631,7 @@ class Funding:
         self._markets[view.ticker] = funding, score
         return score
 
-    def _score(self, view: MarketView, funding: dydx_data.Funding) -> Score | None:
+    def _score(self, view: MarketView, funding: dydx_data.FundingRate) -> Score | None:
         rate_bps = 1e4 * funding.next_rate_1h
         if not -_HUGE < rate_bps < _HUGE:
             return None
