@@ -34,14 +34,14 @@ CRASH_S = 250.0  # into the bundled recording: positions are open, the crash has
 
 # The standard strategy, until its time is up.
 FAILING = """
-from dydx_strategy import RankAndTarget, Settings
+from dydx_strategy import RankAndTarget, RankSettings
 
 
 class Failing:
     name = "failing"
 
     def __init__(self):
-        self.rank = RankAndTarget(Settings(gross_share=4.5, market_share=1.6))
+        self.rank = RankAndTarget(RankSettings(gross_share=4.5, market_share=1.6))
         self.begun = 0
 
     def step(self, scored, held):

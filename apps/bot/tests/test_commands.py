@@ -292,7 +292,7 @@ def test_a_strategy_that_raises_is_told_loudly_and_is_a_one(
     assert main(["why", "A1", str(short), "--strategy", failing]) == 0
     why = capsys.readouterr().out
 
-    assert "\nSTOPPED      expected failing to decide with Decisions, but it raised" in told.out
+    assert "\nSTOPPED      expected failing to decide with Decisions, got " in told.out
     assert "\nHALTED       halted: expected failing" in told.out
     assert "ended early" not in told.out
     assert 'raise ValueError("no idea")' in told.err

@@ -8,7 +8,7 @@ from dydx_panels import dashboard as whole
 from dydx_paper import PaperVenue
 from dydx_risk import GateChange, Judgement, Policy, Reduce, Risk, Verdict
 from dydx_signals import Scored, scores
-from dydx_strategy import Decision, Held, Holdings, Settings, decisions
+from dydx_strategy import Decision, Held, Holdings, RankSettings, decisions
 from dydx_strategy import RankAndTarget as Standard
 from reactivex.subject import Subject
 from rich.cells import cell_len
@@ -27,7 +27,9 @@ class Run:
         self.verdicts: list[Verdict] = []
         self.scored: dict[str, Scored] = {}
         self._views: Subject[MarketView] = Subject()
-        settings = Settings(gross_share=4.5, market_share=1.6, smallest_share=0.8, confirm_s=45.0)
+        settings = RankSettings(
+            gross_share=4.5, market_share=1.6, smallest_share=0.8, confirm_s=45.0
+        )
         rated: Subject[Scored | Holdings] = Subject()
         rated.pipe(decisions(lambda: Standard(settings))).subscribe(self._decided)
         self._views.pipe(scores()).subscribe(self._rate)

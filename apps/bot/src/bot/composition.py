@@ -41,7 +41,7 @@ from dydx_signals import Score, Scored, scores
 from dydx_strategy import (
     Decision,
     RankAndTarget,
-    Settings,
+    RankSettings,
     Strategy,
     StrategyError,
     decisions,
@@ -359,7 +359,7 @@ def _strategy(options: Options) -> Callable[[], Strategy] | None:
         return None
     if options.strategy != RankAndTarget.name:
         return load_strategy(options.strategy)
-    settings = Settings(
+    settings = RankSettings(
         gross_share=4.5,
         market_share=1.6,
         smallest_share=0.8,
