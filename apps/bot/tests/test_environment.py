@@ -13,8 +13,8 @@ import pytest
 import reactivex
 from bot.__main__ import main
 from bot.environment import (
+    EnvironmentSettings,
     RefusalError,
-    Settings,
     Validation,
     check_chain,
     confirmations,
@@ -55,8 +55,8 @@ MAINNET, TESTNET, LOCAL = (NETWORKS[name] for name in ("mainnet", "testnet", "lo
 )
 def test_an_environment_picks_its_network(environment: Any, name: str) -> None:
     """Nothing has to be typed; what is typed comes first."""
-    assert Settings(environment=environment).chosen() == NETWORKS[name]
-    assert Settings(environment=environment, network="local").chosen() == LOCAL
+    assert EnvironmentSettings(environment=environment).chosen() == NETWORKS[name]
+    assert EnvironmentSettings(environment=environment, network="local").chosen() == LOCAL
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_an_environment_refuses_what_it_is_not_for(
     environment: Any, network: Network, refused: bool
 ) -> None:
     """Production on testnet does not start, and a test never on mainnet."""
-    assert bool(objection(Settings(environment=environment), network)) is refused
+    assert bool(objection(EnvironmentSettings(environment=environment), network)) is refused
 
 
 WORDS = {
@@ -97,7 +97,9 @@ def test_what_has_to_be_confirmed(case: tuple[Any, str, bool]) -> None:
     """Orders on mainnet want two confirmations, everywhere; on the stand-in none is wanted."""
     environment, name, orders = case
 
-    wanted = confirmations(Settings(environment=environment), NETWORKS[name], orders=orders)
+    wanted = confirmations(
+        EnvironmentSettings(environment=environment), NETWORKS[name], orders=orders
+    )
 
     assert [one.word for one in wanted] == WORDS[case]
     assert len({one.flag for one in wanted}) == len(wanted)
@@ -130,7 +132,7 @@ def test_a_word_that_is_typed_confirms(
     """The warning says why; both words for orders."""
     terminal("mainnet\norders\n")
 
-    assert enter(Settings(network="mainnet"), orders=True) == MAINNET
+    assert enter(EnvironmentSettings(network="mainnet"), orders=True) == MAINNET
     told = capsys.readouterr().err
     assert "on mainnet (dydx-mainnet-1) money is real, and this is development" in told
     assert "real money moves" in told
@@ -142,7 +144,7 @@ def test_a_wrong_word_starts_nothing(terminal: Callable[[str], None], typed: str
     terminal(typed)
 
     with pytest.raises(RefusalError, match="nothing was started"):
-        enter(Settings(network="mainnet"), orders=True)
+        enter(EnvironmentSettings(network="mainnet"), orders=True)
 
 
 def test_without_a_terminal_only_a_flag_confirms(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,11 +152,11 @@ def test_without_a_terminal_only_a_flag_confirms(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("sys.stdin", io.StringIO("mainnet\norders\n"))
 
     with pytest.raises(RefusalError, match="expected --yes-mainnet where nobody can be asked"):
-        enter(Settings(network="mainnet"))
+        enter(EnvironmentSettings(network="mainnet"))
     with pytest.raises(RefusalError, match="expected --yes-orders"):
-        enter(Settings(network="mainnet", yes_mainnet=True), orders=True)
-    assert enter(Settings(network="mainnet", yes_mainnet=True)) == MAINNET
-    both = Settings(network="mainnet", yes_mainnet=True, yes_orders=True)
+        enter(EnvironmentSettings(network="mainnet", yes_mainnet=True), orders=True)
+    assert enter(EnvironmentSettings(network="mainnet", yes_mainnet=True)) == MAINNET
+    both = EnvironmentSettings(network="mainnet", yes_mainnet=True, yes_orders=True)
     assert enter(both, orders=True) == MAINNET
 
 
@@ -163,7 +165,7 @@ def test_what_is_refused_is_not_asked_about(terminal: Callable[[str], None]) -> 
     terminal("testnet\n")
 
     with pytest.raises(RefusalError, match="expected mainnet in production, got testnet"):
-        enter(Settings(environment="production", network="testnet"))
+        enter(EnvironmentSettings(environment="production", network="testnet"))
 
 
 def test_the_environment_may_come_from_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +214,7 @@ def test_a_network_is_read_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "fork.toml"
     path.write_text(FILE + 'chain_denom = "afork"\n')
 
-    net = Settings(network=str(path), node="127.0.0.1:9").chosen()
+    net = EnvironmentSettings(network=str(path), node="127.0.0.1:9").chosen()
 
     assert (net.name, net.chain_id, net.chain_denom) == ("fork", "fork-1", "afork")
     assert net.rest == "https://indexer.example.com"
@@ -296,7 +298,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Validation]:
         frames: list[Frame], net: Network = TESTNET, tip: ChainTip | str = TIP, **settings: Any
     ) -> Validation:
         says(monkeypatch, frames)
-        return judge(Settings(**settings), net, tip, listen(net))
+        return judge(EnvironmentSettings(**settings), net, tip, listen(net))
 
     return judged
 
@@ -476,7 +478,7 @@ def test_the_account_is_waited_for_if_there_is_one(monkeypatch: pytest.MonkeyPat
 
     for answer in (shown, refused):
         says(monkeypatch, [ANSWER, *OPENED, BLOCK, answer])
-        checked, heard = validate(Settings(), TESTNET, Subaccount("dydx1abc"))
+        checked, heard = validate(EnvironmentSettings(), TESTNET, Subaccount("dydx1abc"))
         assert heard["v4_subaccounts"] is answer
         assert checked.status == "ok"
 
@@ -490,7 +492,7 @@ def test_a_node_that_fails_is_a_result_and_not_an_error(monkeypatch: pytest.Monk
     says(monkeypatch, [])
     monkeypatch.setattr("bot.environment.chain_tip", silent)
 
-    checked, _ = validate(Settings(), TESTNET)
+    checked, _ = validate(EnvironmentSettings(), TESTNET)
 
     assert seen(checked, "node") == "nobody there"
 

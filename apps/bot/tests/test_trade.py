@@ -19,7 +19,7 @@ import reactivex
 from bot.__main__ import main, parser
 from bot.commands import bot_for
 from bot.composition import Bot
-from bot.environment import RefusalError, Settings, Validation
+from bot.environment import EnvironmentSettings, RefusalError, Validation
 from bot.runs import options_of
 from bot.trade import account_of, closing, fit, flattening, gently, still_open, trading
 from bot.wire import WireVenue
@@ -511,7 +511,7 @@ def test_a_network_that_is_not_fit_is_not_traded_on(validated: Callable[..., Non
     validated("mismatch", snapshot())
 
     with pytest.raises(RefusalError, match="it is mismatch: chain: another one"):
-        fit(Settings(), NETWORKS["testnet"], US)
+        fit(EnvironmentSettings(), NETWORKS["testnet"], US)
 
 
 def test_an_account_without_money_is_said(validated: Callable[..., None]) -> None:
@@ -521,10 +521,10 @@ def test_an_account_without_money_is_said(validated: Callable[..., None]) -> Non
     for frames in ([], [empty], [refused], [snapshot("0.5")]):
         validated("ok", *frames)
         with pytest.raises(RefusalError, match="expected money in dydx1"):
-            fit(Settings(), NETWORKS["testnet"], US)
+            fit(EnvironmentSettings(), NETWORKS["testnet"], US)
     validated("ok", snapshot("1234.9"))
 
-    assert fit(Settings(), NETWORKS["testnet"], US) == 1234
+    assert fit(EnvironmentSettings(), NETWORKS["testnet"], US) == 1234
 
 
 def test_a_permitted_key_trades_for_its_owner() -> None:

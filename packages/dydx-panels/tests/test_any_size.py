@@ -7,7 +7,7 @@ import dydx_panels
 import msgspec
 import pytest
 from dydx_conn import PerpetualMarket
-from dydx_panels import KEYS, Header, Safety, Snapshot, Theme, View, dashboard, panel
+from dydx_panels import KEYS, HeaderPart, SafetyPart, Snapshot, Theme, View, dashboard, panel
 from dydx_risk import (
     Exit,
     FlightPlan,
@@ -80,7 +80,7 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     return st.tuples(*map(values, arguments))
 
 
-ANY_WATCH, ANY_SAFETY = values(Watch), values(Safety)
+ANY_WATCH, ANY_SAFETY = values(Watch), values(SafetyPart)
 # Any watch has a test of its own: in a snapshot it would be most of it.
 _BY_TYPE[Watch] = st.just(
     Watch(seq=1, at=1, trouble="", figures=RiskFigures(), stress=stress_table(0, ()),
@@ -135,7 +135,7 @@ def test_any_panel_fits_any_size(snapshot: Snapshot, width: int, height: int) ->
 @settings(max_examples=40)
 @given(ANY_WATCH, ANY_SAFETY, st.integers(1, 130), st.integers(1, 40), st.integers(-1, 5))
 def test_any_watch_fits_any_size(
-    watch: Watch, safety: Safety, width: int, height: int, selected: int
+    watch: Watch, safety: SafetyPart, width: int, height: int, selected: int
 ) -> None:
     """Whatever risk says, its panels are as large as asked for, and so is the widest screen."""
     snapshot = Snapshot(watch=watch, safety=safety)
@@ -189,7 +189,7 @@ def test_a_panel_is_not_drawn_again_for_what_it_does_not_show(full: Snapshot) ->
     memo: Any = {}
     view = View(panel="markets")
     before = dashboard(full, view, 120, 40, memo=memo)
-    after = dashboard(replace(full, header=Header(), tape=()), view, 120, 40, memo=memo)
+    after = dashboard(replace(full, header=HeaderPart(), tape=()), view, 120, 40, memo=memo)
 
     assert before.rows[0] != after.rows[0]
     assert all(a[0] is b[0] for a, b in zip(before.rows[1:-1], after.rows[1:-1], strict=True))

@@ -3,7 +3,7 @@
 import io
 import math
 
-from dydx_panels import Snapshot, Theme, Venue, View, panel, run_panel, selectable
+from dydx_panels import Snapshot, Theme, VenuePart, View, panel, run_panel, selectable
 from dydx_risk import MarginFigures, RiskFigures, Rung, Watch, stress_table
 from msgspec.structs import replace
 from rich.console import Console
@@ -293,7 +293,7 @@ def test_nothing_traded_is_unknown_and_nothing_marked_is_no_drawdown(full: Snaps
     assert full.venue.performance is not None
     did = replace(full.venue.performance, max_drawdown=0, max_drawdown_ratio=None, average_win=None)
     fresh = replace(full, venue=replace(full.venue, performance=did))
-    bare = told("venue", Snapshot(venue=Venue()))
+    bare = told("venue", Snapshot(venue=VenuePart()))
 
     assert "drawdown unknown of equity unknown lasted unknown" in told("venue", fresh)
     assert "average win unknown" in told("venue", fresh)

@@ -4,7 +4,7 @@ import io
 import re
 
 import pytest
-from dydx_panels import Dashboard, Header, Snapshot, TapeRow, Theme, View, dashboard
+from dydx_panels import Dashboard, HeaderPart, Snapshot, TapeRow, Theme, View, dashboard
 from msgspec.structs import replace
 from rich.console import Console
 
@@ -190,7 +190,7 @@ def test_a_terminal_that_cannot_show_blocks_gets_ascii() -> None:
     console = Console(file=file, width=80, height=24, force_terminal=True, legacy_windows=False)
     board = Dashboard(console)
     try:
-        board.draw(Snapshot(header=Header(mode="REPLAY", speed=20.0)))
+        board.draw(Snapshot(header=HeaderPart(mode="REPLAY", speed=20.0)))
     finally:
         board.shutdown()
         file.flush()

@@ -136,7 +136,7 @@ RULES: Final[Mapping[Environment, Rule]] = {
 }
 
 
-class Settings(BaseModel):
+class EnvironmentSettings(BaseModel):
     """What was chosen about where to run; an empty `network` is the environment's own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -162,12 +162,12 @@ class Settings(BaseModel):
         return with_fields(net, **{part: address for part, address in other.items() if address})
 
 
-def settings_of(arguments: argparse.Namespace) -> Settings:
+def settings_of(arguments: argparse.Namespace) -> EnvironmentSettings:
     """Gather what was typed; what was not typed comes from the process's environment."""
-    given = {name: getattr(arguments, name, None) for name in Settings.model_fields}
+    given = {name: getattr(arguments, name, None) for name in EnvironmentSettings.model_fields}
     given["environment"] = given["environment"] or os.environ.get(ENVIRONMENT)
     try:
-        return Settings(**{name: value for name, value in given.items() if value})
+        return EnvironmentSettings(**{name: value for name, value in given.items() if value})
     except ValidationError:
         known = ", ".join(RULES)
         what = f"expected one of {known}; got environment {given['environment']!r}"
@@ -185,7 +185,7 @@ class Confirmation(msgspec.Struct, frozen=True):
     why: str
 
 
-def objection(settings: Settings, net: Network) -> str:
+def objection(settings: EnvironmentSettings, net: Network) -> str:
     """Say why an environment refuses a network, "" if it does not."""
     kind = network_type(net)
     if kind not in settings.rule.refuses:
@@ -197,7 +197,9 @@ def objection(settings: Settings, net: Network) -> str:
     )
 
 
-def confirmations(settings: Settings, net: Network, *, orders: bool) -> list[Confirmation]:
+def confirmations(
+    settings: EnvironmentSettings, net: Network, *, orders: bool
+) -> list[Confirmation]:
     """Return what has to be confirmed: real orders on mainnet want two, each its own word."""
     kind, wanted = network_type(net), []
     if kind in settings.rule.confirms or (orders and kind == "mainnet"):
@@ -210,7 +212,7 @@ def confirmations(settings: Settings, net: Network, *, orders: bool) -> list[Con
     return wanted
 
 
-def enter(settings: Settings, *, orders: bool = False) -> Network:
+def enter(settings: EnvironmentSettings, *, orders: bool = False) -> Network:
     """Return the network to run on, once nothing refuses it and everything is confirmed."""
     net = settings.chosen()
     refused = objection(settings, net)
@@ -235,7 +237,7 @@ def _confirm(wanted: Confirmation) -> None:
 
 # === Validation ===
 
-Outcome = Literal["ok", "warning", "failed"]
+CheckOutcome = Literal["ok", "warning", "failed"]
 Status = Literal["ok", "unfit", "unreachable", "mismatch"]
 HTTP_STATUS: Final[Mapping[Status, int]] = {
     "ok": 200,
@@ -249,7 +251,7 @@ class Check(msgspec.Struct, frozen=True):
     """One thing that was looked at, and what was seen."""
 
     name: str
-    outcome: Outcome
+    outcome: CheckOutcome
     seen: str
 
 
@@ -279,7 +281,7 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def validate(
-    settings: Settings, net: Network, subaccount: Subaccount | None = None
+    settings: EnvironmentSettings, net: Network, subaccount: Subaccount | None = None
 ) -> tuple[Validation, dict[str, Frame]]:
     """Ask the node and receive the indexer, both at once; return what was heard as well."""
     tips: list[ChainTip | str] = []
@@ -307,7 +309,7 @@ def _tip(net: Network) -> ChainTip | str:
 
 
 def judge(
-    settings: Settings, net: Network, tip: ChainTip | str, heard: Mapping[str, Frame]
+    settings: EnvironmentSettings, net: Network, tip: ChainTip | str, heard: Mapping[str, Frame]
 ) -> Validation:
     """Make of what a network said a verdict on it; a `tip` that is text is why there is none."""
     sight = Sight(settings, net, tip, heard)
@@ -375,7 +377,7 @@ def _name(frame: Frame) -> str:
 class Sight(msgspec.Struct, frozen=True):
     """What the checks look at."""
 
-    settings: Settings
+    settings: EnvironmentSettings
     net: Network
     tip: ChainTip | str
     heard: Mapping[str, Frame]
@@ -446,7 +448,7 @@ def _tls(sight: Sight) -> Iterable[Check]:
     texts = [heard[kind].reason for kind in ("close", "gap") if kind in heard]
     refused = [text for text in texts if "CERTIFICATE" in text]
     if plain:
-        outcome: Outcome = "ok" if sight.local else "failed"
+        outcome: CheckOutcome = "ok" if sight.local else "failed"
         yield Check("tls", outcome, f"{' and '.join(plain)}: not encrypted")
     elif refused:
         yield Check("tls", "failed", refused[0])

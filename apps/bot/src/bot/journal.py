@@ -19,7 +19,7 @@ from dydx_strategy import Decision
 KEPT: Final = 5_000
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class JournalEntry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One thing that happened; `parent` is the id of what caused it, `seq` the wire frame."""
 
     id: str
@@ -36,9 +36,9 @@ class Journal:
     """The newest entries by kind and id, counts over the whole run, and its hash so far."""
 
     def __init__(self) -> None:
-        self.entries: deque[Entry] = deque(maxlen=KEPT)
+        self.entries: deque[JournalEntry] = deque(maxlen=KEPT)
         self.counts: Counter[str] = Counter()
-        self._by_id: dict[str, Entry] = {}
+        self._by_id: dict[str, JournalEntry] = {}
         # The venue speaks of an order by its client id; this is where it came from.
         self._verdict_of: dict[str, str] = {}
         self._order_of: dict[str, str] = {}
@@ -51,11 +51,11 @@ class Journal:
         """Return the hash over all that was written so far."""
         return self._hash.hexdigest()
 
-    def find(self, id_: str) -> Entry | None:
+    def find(self, id_: str) -> JournalEntry | None:
         """Return an entry by its id (D7, V3, G1, O3, F2, A1), in any case."""
         return self._by_id.get(id_.upper())
 
-    def of_kind(self, *kinds: str) -> list[Entry]:
+    def of_kind(self, *kinds: str) -> list[JournalEntry]:
         """Return the kept entries of some kinds, oldest first."""
         return [entry for entry in self.entries if entry.kind in kinds]
 
@@ -149,7 +149,7 @@ class Journal:
         )
 
     def _add(self, **fields: Any) -> None:
-        entry = Entry(**fields)
+        entry = JournalEntry(**fields)
         if len(self.entries) == KEPT:
             oldest = self.entries[0]
             if self._by_id.get(oldest.id) is oldest:

@@ -12,7 +12,7 @@ from dydx_conn import Recording
 from dydx_risk import percent_text
 
 from bot.composition import Bot, raised
-from bot.journal import Entry
+from bot.journal import JournalEntry
 from bot.meters import memory_mb
 from bot.why import clock
 from bot.wire import WireVenue
@@ -86,7 +86,7 @@ def positions_of(bot: Bot) -> list[dict[str, Any]]:
     ]
 
 
-def _samples(entries: list[Entry]) -> list[dict[str, Any]]:
+def _samples(entries: list[JournalEntry]) -> list[dict[str, Any]]:
     return [
         {"id": e.id, "at": clock(e.at), "kind": e.kind, "ticker": e.ticker, "words": e.words}
         for e in entries

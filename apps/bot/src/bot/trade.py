@@ -30,7 +30,7 @@ from reactivex import Observable
 
 from bot.acts import act
 from bot.composition import Bot
-from bot.environment import RefusalError, Settings, enter, settings_of, validate
+from bot.environment import EnvironmentSettings, RefusalError, enter, settings_of, validate
 from bot.keys import address_of, keys_of
 from bot.report import positions_of
 from bot.runs import lived, options_of, recorder, tickers_of, until
@@ -212,7 +212,7 @@ def account_of(arguments: argparse.Namespace, keys: Keys) -> Subaccount:
     return Subaccount(owner or keys.address, arguments.subaccount)
 
 
-def fit(settings: Settings, net: Network, subaccount: Subaccount) -> int:
+def fit(settings: EnvironmentSettings, net: Network, subaccount: Subaccount) -> int:
     """Return what the account is worth in USDC, on a network that is fit to trade on."""
     found, heard = validate(settings, net, subaccount)
     if found.status != "ok":

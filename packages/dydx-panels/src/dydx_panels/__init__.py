@@ -38,8 +38,8 @@ __all__ = [
     # Errors
     "PanelError",
     # Snapshot
-    "Book", "Header", "MarketRow", "Quality", "Safety", "Snapshot", "Speed", "TapeRow", "Venue",
-    "View", "Wire", "Witnessed",
+    "BookPart", "HeaderPart", "MarketRow", "QualityPart", "SafetyPart", "Snapshot",
+    "SpeedPart", "TapeRow", "VenuePart", "View", "WirePart", "Witnessed",
     # Theme
     "Theme",
     # Header and footer
@@ -105,7 +105,7 @@ class PanelError(Exception):
 # that equality is cheap and says whether to draw again. Values alone; nothing here is a stream.
 
 
-class Header(msgspec.Struct, frozen=True, kw_only=True):
+class HeaderPart(msgspec.Struct, frozen=True, kw_only=True):
     """What is always on the first row; `speed` is the replay's, None when not a replay."""
 
     mode: str = ""
@@ -121,7 +121,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     run_hash: str = ""
 
 
-class Safety(msgspec.Struct, frozen=True, kw_only=True):
+class SafetyPart(msgspec.Struct, frozen=True, kw_only=True):
     """The account's margin, which holds the distance to liquidation, and the guard around it.
 
     Without `margin` the distance is not known, a danger while there are `positions`. `change` is
@@ -158,7 +158,7 @@ class MarketRow(msgspec.Struct, frozen=True, kw_only=True):
     scores: tuple[Score, ...] = ()
 
 
-class Book(msgspec.Struct, frozen=True, kw_only=True):
+class BookPart(msgspec.Struct, frozen=True, kw_only=True):
     """One market's book, best level first, with its newest trades."""
 
     ticker: str = ""
@@ -173,7 +173,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     trades: tuple[Trade, ...] = ()
 
 
-class Quality(msgspec.Struct, frozen=True, kw_only=True):
+class QualityPart(msgspec.Struct, frozen=True, kw_only=True):
     """Troubles counted by kind, real samples of them, newest first, and the stale markets."""
 
     counts: tuple[tuple[str, int], ...] = ()
@@ -181,7 +181,7 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     stale: tuple[str, ...] = ()
 
 
-class Speed(msgspec.Struct, frozen=True, kw_only=True):
+class SpeedPart(msgspec.Struct, frozen=True, kw_only=True):
     """What a frame costs, at percentiles in microseconds, and how many came in each second."""
 
     latency_us: tuple[tuple[str, float], ...] = ()
@@ -189,7 +189,7 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
     draw_ms: float | None = None
 
 
-class Wire(msgspec.Struct, frozen=True, kw_only=True):
+class WirePart(msgspec.Struct, frozen=True, kw_only=True):
     """The newest block, what was counted, frames by kind or channel, and the last as they came."""
 
     height: int | None = None
@@ -208,7 +208,7 @@ class Witnessed(msgspec.Struct, frozen=True):
     error: float | None = None
 
 
-class Venue(msgspec.Struct, frozen=True, kw_only=True):
+class VenuePart(msgspec.Struct, frozen=True, kw_only=True):
     """How a paper venue filled, what it refused, and how the account did on it.
 
     `error` is the share of all fills that the tape does not bear out, `pending` the fills that are
@@ -251,9 +251,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     there is no paper one.
     """
 
-    header: Header = Header()
+    header: HeaderPart = HeaderPart()
     gate: Standing | None = None
-    safety: Safety = Safety()
+    safety: SafetyPart = SafetyPart()
     positions: tuple[PositionFigures, ...] = ()
     markets: tuple[MarketRow, ...] = ()
     decisions: tuple[Decision, ...] = ()
@@ -262,11 +262,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     money: tuple[tuple[str, int], ...] = ()
     counts: tuple[tuple[str, int], ...] = ()
     watch: Watch | None = None
-    venue: Venue | None = None
-    book: Book = Book()
-    quality: Quality = Quality()
-    speed: Speed = Speed()
-    wire: Wire = Wire()
+    venue: VenuePart | None = None
+    book: BookPart = BookPart()
+    quality: QualityPart = QualityPart()
+    speed: SpeedPart = SpeedPart()
+    wire: WirePart = WirePart()
     tape: tuple[TapeRow, ...] = ()
 
 
@@ -581,7 +581,7 @@ def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: i
     drawn = table.above(snapshot, width)
     if not rows:
         return [*drawn, [("nothing matches the filter" if view.filter else table.empty, "dim")]]
-    columns, room = _kept(table.columns(snapshot), width, table.gap)
+    columns, room = _fitting(table.columns(snapshot), width, table.gap)
     detail: list[str] = []
     if view.panel and 0 <= chosen < len(rows) and not columns[-1].width:
         text = columns[-1].cell(rows[chosen])[0]
@@ -658,26 +658,26 @@ def _laid(cells: Sequence[_Cell], columns: Sequence[_Column], room: int, gap: in
     return row
 
 
-def _kept(columns: Sequence[_Column], width: int, gap: int) -> tuple[list[_Column], int]:
+def _fitting(columns: Sequence[_Column], width: int, gap: int) -> tuple[list[_Column], int]:
     """Drop the columns of the highest rank until the rest fits; say what a growing one gets."""
-    kept = list(columns)
+    fitting = list(columns)
     while True:
-        fixed = sum(column.width + gap for column in kept) - gap
+        fixed = sum(column.width + gap for column in fitting) - gap
         # A growing column without room for its words is worth less than any figure.
-        needed = fixed + (28 if any(not column.width for column in kept) else 0)
-        worst = max(range(len(kept)), key=lambda i: kept[i].rank)
-        if needed <= width or not kept[worst].rank:
-            return kept, max(width - fixed, 0)
-        del kept[worst]
+        needed = fixed + (28 if any(not column.width for column in fitting) else 0)
+        worst = max(range(len(fitting)), key=lambda i: fitting[i].rank)
+        if needed <= width or not fitting[worst].rank:
+            return fitting, max(width - fixed, 0)
+        del fitting[worst]
 
 
 def _chunks(parts: Sequence[tuple[int, _Row]], width: int, gap: str = "  ") -> _Row:
     """Join what fits, dropping the highest rank first."""
     sizes = [sum(cell_len(text) for text, _ in row) + len(gap) for _, row in parts]
-    kept = list(range(len(parts)))
-    while len(kept) > 1 and sum(sizes[i] for i in kept) > width + len(gap):
-        kept.remove(max(kept, key=lambda i: (parts[i][0], i)))
-    return [cell for i in kept for cell in (*parts[i][1], (gap, ""))][:-1]
+    fitting = list(range(len(parts)))
+    while len(fitting) > 1 and sum(sizes[i] for i in fitting) > width + len(gap):
+        fitting.remove(max(fitting, key=lambda i: (parts[i][0], i)))
+    return [cell for i in fitting for cell in (*parts[i][1], (gap, ""))][:-1]
 
 
 def _pairs(width: int, *figures: tuple[str, str | int]) -> _Row:
@@ -919,7 +919,7 @@ def _book_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[
     return _beside(rows, ladder + 3, trades[:height])
 
 
-def _ladder(book: Book, width: int, height: int) -> list[_Row]:
+def _ladder(book: BookPart, width: int, height: int) -> list[_Row]:
     digits, size_digits = _grid(book.market)
     asks, bids = (side[: max(1, (height - 1) // 2)] for side in (book.asks, book.bids))
     largest = max((level.size for level in asks + bids), default=0.0) or 1.0
@@ -1021,7 +1021,7 @@ def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
     return [*rows, bar, *rungs, [("last minutes    ", "dim"), (line, "accent")]]
 
 
-def _state_of(safety: Safety) -> _Cell:
+def _state_of(safety: SafetyPart) -> _Cell:
     """Say how safe the account is: what is not known is a danger to open positions alone."""
     if safety.margin is None and not safety.positions:
         return _state("UNKNOWN", "watch")
@@ -1050,7 +1050,7 @@ def _stop(gate: Standing | None) -> tuple[_Row, str]:
     return [(f" {word} ", style), (" ", "")], why
 
 
-def _change_row(safety: Safety, what: str) -> _Row:
+def _change_row(safety: SafetyPart, what: str) -> _Row:
     change = safety.change or 0.0
     arrow, direction = _trend(change)
     # What rounds to nothing has not moved.
@@ -1058,7 +1058,7 @@ def _change_row(safety: Safety, what: str) -> _Row:
     return [(what, "dim"), (moved, direction)]
 
 
-def _safety_figures(safety: Safety) -> list[_Row]:
+def _safety_figures(safety: SafetyPart) -> list[_Row]:
     margin = safety.margin
     usage, leverage = (margin.usage, margin.leverage) if margin else (None, None)
     alarm = "" if usage is None or usage < 0.7 else "watch" if usage < 1 else "danger"
@@ -1081,7 +1081,7 @@ def _safety_figures(safety: Safety) -> list[_Row]:
     ]
 
 
-def _distance_bar(safety: Safety, style: str, width: int) -> _Row:
+def _distance_bar(safety: SafetyPart, style: str, width: int) -> _Row:
     """Draw the distance against four times the guard's threshold, which is marked."""
     act = safety.act_below or _ACT
     label = f" guard acts at {percent_text(act)}" if safety.act_below else " no guard"
@@ -1122,7 +1122,7 @@ def _next_rung(snapshot: Snapshot) -> _Cell:
     return f"below {percent_text(rung.fires_below)}: {what}", ""
 
 
-class _Held(NamedTuple):
+class _PositionRow(NamedTuple):
     """A position, how far away its own liquidation is, the guard's limit, its market's decimals."""
 
     row: PositionFigures
@@ -1135,7 +1135,7 @@ class _Held(NamedTuple):
         return self.row.ticker
 
 
-def _held(snapshot: Snapshot) -> list[_Held]:
+def _position_rows(snapshot: Snapshot) -> list[_PositionRow]:
     digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
     margin, act = snapshot.safety.margin, snapshot.safety.act_below
     sound = margin is not None and not margin.unknown and margin.cushion >= 0
@@ -1146,27 +1146,27 @@ def _held(snapshot: Snapshot) -> list[_Held]:
         return math.inf if never else row.distance
 
     return [
-        _Held(row, away(row), act, digits.get(row.ticker, _grid(None)))
+        _PositionRow(row, away(row), act, digits.get(row.ticker, _grid(None)))
         for row in snapshot.positions
     ]
 
 
-def _price(held: _Held, price: Decimal | None) -> _Cell:
+def _price(held: _PositionRow, price: Decimal | None) -> _Cell:
     return _figure(price, held.digits[0]), ""
 
 
-def _liquidation(held: _Held) -> _Cell:
+def _liquidation(held: _PositionRow) -> _Cell:
     # A price cannot fall below 0: the rest of the account carries such a position.
     price = held.row.liquidation_price
     none = held.away == math.inf if price is None else price <= 0
     return ("none", "") if none else _price(held, price)
 
 
-def _away(held: _Held) -> _Cell:
+def _away(held: _PositionRow) -> _Cell:
     return percent_text(held.away), _alarm(held.away, held.act_below)[1]
 
 
-def _away_bar(held: _Held) -> _Cell:
+def _away_bar(held: _PositionRow) -> _Cell:
     scale = None if held.away is None else held.away / ((held.act_below or _ACT) * 4)
     return _gauge(scale, 10), _away(held)[1]
 
@@ -1189,7 +1189,7 @@ _POSITION_COLUMNS: Final = (
     _Column("funding_1h", 10, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 4),
     _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 6),
 )
-_POSITIONS: Final = _Table("positions", _held, lambda _: _POSITION_COLUMNS,
+_POSITIONS: Final = _Table("positions", _position_rows, lambda _: _POSITION_COLUMNS,
                            "no open position is known", "ticker")  # fmt: skip
 
 # === Way out ===
