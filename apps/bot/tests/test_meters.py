@@ -42,7 +42,7 @@ def test_rates_are_sampled_once_a_second(monkeypatch: pytest.MonkeyPatch) -> Non
     assert meters.elapsed_s == 2.0
 
 
-def test_memory_is_told_also_where_proc_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_measured_also_where_proc_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without /proc the peak stands for the present."""
     here = memory_mb()
 

@@ -106,7 +106,7 @@ THEMES = st.builds(Theme, unicode=st.booleans(), colours=st.sampled_from(["", "t
 def test_any_snapshot_fills_any_screen_exactly(
     snapshot: Snapshot, view: View, width: int, height: int, theme: Theme
 ) -> None:
-    """From 20 by 5 to 400 by 120: as many rows as asked for, each as wide as asked for."""
+    """From 20 by 5 to 400 by 120: as many rows as requested, each as wide as requested."""
     rows = dashboard(snapshot, view, width, height, theme).text.split("\n")
 
     assert height == len(rows)
@@ -137,7 +137,7 @@ def test_any_panel_fits_any_size(snapshot: Snapshot, width: int, height: int) ->
 def test_any_watch_fits_any_size(
     watch: Watch, safety: SafetyPart, width: int, height: int, selected: int
 ) -> None:
-    """Whatever risk says, its panels are as large as asked for, and so is the widest screen."""
+    """Whatever risk reports, its panels have the size requested, and so has the widest screen."""
     snapshot = Snapshot(watch=watch, safety=safety)
 
     for name in ("safety", "flight", "stress"):

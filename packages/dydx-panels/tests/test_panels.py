@@ -66,7 +66,7 @@ def test_the_dashboard_looks_as_it_was_looked_at(full: Snapshot, width: int, hei
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_an_empty_dashboard_looks_as_it_was_looked_at(width: int, height: int) -> None:
-    """Before the first frame everything is unknown, and says so."""
+    """Before the first frame everything reads unknown."""
     assert agrees(f"empty-{width}x{height}", dashboard(Snapshot(), View(), width, height).text)
 
 
@@ -102,7 +102,7 @@ def test_every_panel_has_a_key_of_its_own() -> None:
 
 
 def test_an_unknown_panel_is_refused_with_the_names() -> None:
-    """The message says what was expected and what it was."""
+    """The message holds what was expected and what it was."""
     with pytest.raises(PanelError, match=r"expected a panel among safety.*got 'sums'"):
         panel("sums", Snapshot(), 80, 24)
 
@@ -111,7 +111,7 @@ def test_24_rows_show_header_safety_positions_tape_and_footer(full: Snapshot) ->
     """The smallest promised size holds the five, and nothing wider than it."""
     text = dashboard(full, View(), 80, 24).text
 
-    for word in ("REPLAY", "SafetyPart", "Positions", "Tape", "q quit", "last rung", "next rung"):
+    for word in ("REPLAY", "Safety", "Positions", "Tape", "q quit", "last rung", "next rung"):
         assert word in text
     assert {80} == {cell_len(row) for row in text.split("\n")}
 
@@ -211,19 +211,19 @@ def test_a_distance_beyond_all_harm_is_capped_in_words() -> None:
 
 
 def test_a_distance_past_liquidation_is_drawn_as_negative() -> None:
-    """Past the maintenance margin the figure says how far, in red."""
+    """Past the maintenance margin the figure shows how far, in red."""
     safety = SafetyPart(positions=1, margin=margin_at(-0.2), act_below=0.06)
 
     assert agrees("safety-under", drawn("safety", Snapshot(safety=safety), height=11))
 
 
 def next_rung(safety: SafetyPart, watch: Watch | None) -> str:
-    """Return what the safety panel says of the next rung."""
+    """Return what the safety panel shows of the next rung."""
     text = drawn("safety", Snapshot(safety=safety, watch=watch), width=160)
     return next(line for line in text.split("\n") if "next rung" in line).strip("│ ")
 
 
-def test_the_next_rung_is_told_in_the_words_of_the_ladder(full: Snapshot) -> None:
+def test_the_next_rung_is_in_the_words_of_the_ladder(full: Snapshot) -> None:
     """What the guard would do and at which distance, or why there is nothing to come."""
     held = SafetyPart(positions=1, margin=margin_at(0.118), act_below=0.06)
     watch = full.watch
@@ -358,7 +358,7 @@ def test_a_halt_is_red_and_reducing_is_not(full: Snapshot) -> None:
         assert ["#ff5548" in colours(name, one) for one in shown] == [True, False, False]
 
 
-def test_the_safety_panel_says_why_the_gate_stops(full: Snapshot) -> None:
+def test_the_safety_panel_shows_why_the_gate_stops(full: Snapshot) -> None:
     """Large, the reason stands under the figures; small, the word alone stays."""
     halted = replace(full, gate=HALTED)
 
@@ -374,17 +374,17 @@ def test_a_question_stands_in_the_place_of_the_keys(full: Snapshot) -> None:
     assert drawn("footer", full, view, 80, 1).strip() == "halt trading? y / n"
 
 
-def test_the_key_of_a_halt_is_listed_and_says_what_it_does(full: Snapshot) -> None:
-    """The footer names it, what is halted can be resumed, and the help says that it asks."""
+def test_the_key_of_a_halt_is_listed_with_what_it_does(full: Snapshot) -> None:
+    """The footer names it, what is halted can be resumed, and the help explains its confirmation."""
     assert "  K halt  " in drawn("footer", full, width=80, height=1)
     assert "  K resume  " in drawn("footer", replace(full, gate=HALTED), width=80, height=1)
-    assert "K         halt: asks, then halts; again resumes" in drawn("help", full, height=24)
+    assert "K         halt: after a y to confirm; again to resume" in drawn("help", full, height=24)
 
 
 # === Figures ===
 
 
-def test_a_figure_that_is_not_known_says_so() -> None:
+def test_a_figure_that_is_not_known_reads_unknown() -> None:
     """None is unknown and never 0."""
     row = PositionFigures(ticker="ETH-USD", size=Decimal(1), entry_price=Decimal(2))
     text = drawn("positions", Snapshot(positions=(row,), safety=SafetyPart(positions=1)), width=140)
@@ -434,7 +434,7 @@ def test_the_clock_out_of_range_is_unknown() -> None:
     assert "unknown" in panel("header", late, 120, 1).text
 
 
-def test_durations_are_told_in_the_unit_that_reads_best(full: Snapshot) -> None:
+def test_durations_are_in_the_unit_that_reads_best(full: Snapshot) -> None:
     """Microseconds up to a thousand, then milliseconds."""
     text = drawn("speed", full, width=120)
 
@@ -527,14 +527,14 @@ def test_a_stale_market_is_grey_and_tells_its_age(full: Snapshot) -> None:
     assert "#7fb8d8" not in colours("markets", Snapshot(markets=(full.markets[2],)))
 
 
-def test_pause_is_said_in_the_header(full: Snapshot) -> None:
+def test_pause_is_shown_in_the_header(full: Snapshot) -> None:
     """The mode stays in sight."""
     text = dashboard(full, View(paused=True), 80, 24).text
 
     assert "REPLAY \N{MULTIPLICATION SIGN}20 PAUSED" in text
 
 
-def test_a_closed_link_is_said_in_the_header() -> None:
+def test_a_closed_link_is_shown_in_the_header() -> None:
     """Sign, word and colour change together."""
     assert (
         "○ closed" in panel("header", Snapshot(header=HeaderPart(connection="closed")), 80, 1).text
@@ -571,11 +571,11 @@ def test_why_is_folded_and_scrolls_to_its_last_letter(full: Snapshot) -> None:
     assert "END" in text
 
 
-def test_one_panel_fills_the_screen_when_asked_for(full: Snapshot) -> None:
+def test_one_panel_fills_the_screen_when_chosen(full: Snapshot) -> None:
     """A name that is no panel shows the whole dashboard."""
     assert "computed from" in dashboard(full, View(panel="signals"), 80, 24).text.lower()
-    assert "SafetyPart" not in dashboard(full, View(panel="signals"), 80, 24).text
-    assert "SafetyPart" in dashboard(full, View(panel="nonsense"), 80, 24).text
+    assert "Safety" not in dashboard(full, View(panel="signals"), 80, 24).text
+    assert "Safety" in dashboard(full, View(panel="nonsense"), 80, 24).text
 
 
 # === Rows ===
@@ -591,7 +591,7 @@ def test_verdicts_and_fills_are_one_history_with_reasons(full: Snapshot) -> None
     assert "liquidated" in text
 
 
-def test_the_chosen_order_is_told_whole(full: Snapshot) -> None:
+def test_the_chosen_order_is_shown_whole(full: Snapshot) -> None:
     """Alone on a narrow screen, the selected row's reason is folded under the list."""
     text = drawn("orders", full, View(panel="orders", selected=2), 60, 20)
 
@@ -600,7 +600,7 @@ def test_the_chosen_order_is_told_whole(full: Snapshot) -> None:
 
 
 def test_the_readme_runs() -> None:
-    """The example of the README draws what it says."""
+    """The example of the README draws what it promises."""
     text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     example = text.split("```python")[1].split("```")[0].split("board = ")[0]
     shown: list[str] = []
@@ -618,7 +618,7 @@ def test_a_book_that_is_not_known_is_not_drawn(full: Snapshot) -> None:
 
 
 def test_a_one_sided_book_is_drawn(full: Snapshot) -> None:
-    """Empty sides and no mid price are told, not guessed."""
+    """Empty sides and no mid price are shown, not guessed."""
     lonely = BookPart(ticker="A", known=True, bids=(Level(1.0, 0.0, "1", "0", 0),))
     text = drawn("book", Snapshot(book=lonely))
 

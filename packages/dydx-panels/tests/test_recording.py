@@ -111,14 +111,14 @@ def snapshot() -> Snapshot:
 
 @pytest.mark.parametrize("name", [*KEYS.values(), "help", "why"])
 def test_each_panel_draws_what_the_layers_made(snapshot: Snapshot, name: str) -> None:
-    """Alone at three sizes, every row is as wide as asked for."""
+    """Alone at three sizes, every row is as wide as requested."""
     for width, height in ((80, 24), (120, 40), (200, 60)):
         rows = panel(name, snapshot, width, height, View(panel=name)).text.split("\n")
 
         assert [width] * height == [cell_len(row) for row in rows]
 
 
-def test_the_crash_is_told_in_the_words_of_risk(snapshot: Snapshot) -> None:
+def test_the_crash_is_shown_in_the_words_of_risk(snapshot: Snapshot) -> None:
     """The guard acted: its last rung stands under the distance, its order among the orders."""
     text = whole(snapshot, View(), 200, 60).text
 

@@ -52,14 +52,14 @@ def test_only_the_rows_that_changed_are_written(full: Snapshot) -> None:
     console = terminal()
     board = Dashboard(console)
     later = replace(full, header=replace(full.header, clock_ns=1_000_000_000))
-    told = replace(later, tape=(TapeRow(0, "gap", "new"), *full.tape))
+    longer = replace(later, tape=(TapeRow(0, "gap", "new"), *full.tape))
     try:
         board.draw(full)
         with console.capture() as same:
             assert 0 == board.draw(replace(full))
         with console.capture() as ticked:
             assert 1 == board.draw(later)
-        assert 4 == board.draw(told)
+        assert 4 == board.draw(longer)
     finally:
         board.shutdown()
 

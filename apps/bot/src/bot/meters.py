@@ -73,7 +73,7 @@ class Meters:
 
 
 def memory_mb() -> float:
-    """Return the memory this process holds now, in MiB (its peak where now is not told)."""
+    """Return the memory this process holds now, in MiB (its peak where now is not known)."""
     try:
         with open("/proc/self/statm", encoding="ascii") as statm:
             return int(statm.read().split()[1]) * resource.getpagesize() / 2**20

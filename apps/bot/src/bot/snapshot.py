@@ -83,7 +83,7 @@ def _counts(bot: Bot) -> tuple[tuple[str, int], ...]:
 
 
 def _venue(bot: Bot) -> VenuePart | None:
-    """Tell how paper was traded on; None where orders go over the wire."""
+    """Return how paper was traded on; None where orders go over the wire."""
     venue = bot.venue
     if not isinstance(venue, PaperVenue):
         return None
@@ -113,7 +113,7 @@ def _values(entries: Iterable[JournalEntry], *kinds: str) -> tuple[Any, ...]:
 
 
 def _rows(entries: Iterable[JournalEntry]) -> Iterator[TapeRow]:
-    """Tell entries in words; the fills of one order are one row, or they would fill the tape."""
+    """Put entries in words; the fills of one order are one row, or they would fill the tape."""
 
     def order(entry: JournalEntry) -> str:
         return entry.parent if entry.kind == "fill" and entry.parent else entry.id

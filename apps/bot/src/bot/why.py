@@ -2,8 +2,8 @@
 
     fill ◄── order ◄── verdict ◄── decision ◄── scores ◄── frames
 
-The run is deterministic, so nothing needs to be stored: it is made again, and the recording
-is asked for the frames that the chain names.
+The run is deterministic, so nothing needs to be stored: it is replayed, and the frames that the
+chain names are read from the recording.
 """
 
 import textwrap

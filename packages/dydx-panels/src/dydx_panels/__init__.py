@@ -102,7 +102,7 @@ class PanelError(Exception):
 
 # === Snapshot ===
 # What the bot copies for the screen, and what the person at it chose: frozen all the way down, so
-# that equality is cheap and says whether to draw again. Values alone; nothing here is a stream.
+# that equality is cheap and decides whether to draw again. Values alone; nothing here is a stream.
 
 
 class HeaderPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,7 +213,7 @@ class VenuePart(msgspec.Struct, frozen=True, kw_only=True):
 
     `error` is the share of all fills that the tape does not bear out, `pending` the fills that are
     not judged yet, `owed` hours of funding by ticker whose price or rate is not known, `unsettled`
-    (quote quantums) what the next fill or transfer credits of it. What a venue does not keep is
+    (quote quantums) what the next fill or transfer credits of it. What a venue does not have is
     None: an insurance `fund` in quote quantums, the `tier` of its fees.
     """
 
@@ -233,7 +233,7 @@ class VenuePart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TapeRow(msgspec.Struct, frozen=True):
-    """One thing that happened, in plain words; `id` is what `why` can be asked about."""
+    """One thing that happened, in plain words; `id` is what `why` explains."""
 
     at: int
     kind: str
@@ -559,7 +559,7 @@ _TICKER: Final = _Column("ticker", 10, lambda row: (row.ticker, "bold"), 0, True
 class _Table(NamedTuple):
     """A list on a panel: its rows, and the columns that they need.
 
-    `id` names the attribute that `why` can be asked by. `above` are rows over the list, `below` is
+    `id` names the attribute that `why` takes. `above` are rows over the list, `below` is
     a second line of each row; when the panel is alone it is shown whole, of all if there is room or
     else of the selected one. A `faded` row is grey. Columns stand `gap` cells apart.
     """
@@ -659,7 +659,7 @@ def _laid(cells: Sequence[_Cell], columns: Sequence[_Column], room: int, gap: in
 
 
 def _fitting(columns: Sequence[_Column], width: int, gap: int) -> tuple[list[_Column], int]:
-    """Drop the columns of the highest rank until the rest fits; say what a growing one gets."""
+    """Drop the columns of the highest rank until the rest fits; return the width left over."""
     fitting = list(columns)
     while True:
         fixed = sum(column.width + gap for column in fitting) - gap
@@ -776,7 +776,7 @@ _SIGNALS: Final = _Table(
 
 # === Decisions, orders and tape ===
 # What was wanted and why, what risk and the venue made of it, and everything in the order in which
-# it happened. Shows reasons as they were given, each row with the id that `why` is asked by.
+# it happened. Shows reasons as they were given, each row with the id that `why` takes.
 
 
 def _target(row: Decision) -> _Cell:
@@ -806,9 +806,9 @@ def _history(snapshot: Snapshot) -> list[TapeRow]:
 
 
 def _verdict_row(verdict: Verdict) -> TapeRow:
-    """Say what a verdict was in a word and why in a line, where size and worst price are."""
+    """Make a row of a verdict: a word for it, and its reason, with size and worst price."""
     if isinstance(verdict, Denied):
-        # Its figures stand in its words; all of them can be asked for with `w`.
+        # Its figures stand in its words; `w` shows all of them.
         ticker, text = verdict.ticker, f"{verdict.reason}: {verdict.why}"
     else:
         order, ticker = verdict.order, verdict.order.ticker
@@ -864,7 +864,7 @@ def _venue_rows(snapshot: Snapshot, width: int) -> list[_Row]:
 
 
 def _performance_rows(did: Performance, width: int) -> list[_Row]:
-    """Say how the account did; what does not exist yet is unknown, each with its reason."""
+    """Draw how the account did; what does not exist yet is unknown, each with its reason."""
     # Nothing marked yet is no drawdown of 0.
     marked = did.max_drawdown_ratio is not None or did.max_drawdown > 0
     fall = _usdc(did.max_drawdown) if marked else None
@@ -981,7 +981,7 @@ def _traffic(snapshot: Snapshot, width: int) -> list[_Row]:
 
 
 def _sample(frame: Frame) -> Sample:
-    # All texts begin alike: the contents say more.
+    # All texts begin alike: the contents differ.
     start = max(frame.text.find('"contents"', 0, 400), 0)
     text = ("…" if start else "") + frame.text[start : start + 2_000]
     return Sample(frame.seq, frame.channel or frame.kind, text)
@@ -1022,7 +1022,7 @@ def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
 
 
 def _state_of(safety: SafetyPart) -> _Cell:
-    """Say how safe the account is: what is not known is a danger to open positions alone."""
+    """Word how safe the account is: what is not known is a danger to open positions alone."""
     if safety.margin is None and not safety.positions:
         return _state("UNKNOWN", "watch")
     if safety.margin is not None and safety.distance is None:
@@ -1031,7 +1031,7 @@ def _state_of(safety: SafetyPart) -> _Cell:
 
 
 def _alarm(distance: float | None, act_below: float | None) -> _Cell:
-    """Say how safe a distance is, in a word and a style."""
+    """Return a word and a style for how safe a distance is."""
     act = _ACT if act_below is None else act_below
     if distance is None or math.isnan(distance):
         return _state("UNKNOWN", "danger")
@@ -1093,7 +1093,7 @@ def _distance_bar(safety: SafetyPart, style: str, width: int) -> _Row:
 
 
 def _rung_rows(snapshot: Snapshot) -> list[_Row]:
-    """Say what the guard did last, if it did anything, and what it does next."""
+    """Draw what the guard did last, if it did anything, and what it does next."""
     last, rungs = snapshot.safety.last, [[("next rung ", "dim"), _next_rung(snapshot)]]
     if last is not None:
         # A rung is red for half a minute of event time.
@@ -1104,7 +1104,7 @@ def _rung_rows(snapshot: Snapshot) -> list[_Row]:
 
 
 def _next_rung(snapshot: Snapshot) -> _Cell:
-    """Say in the ladder's own words what the guard does next, and at which distance."""
+    """Return in the ladder's own words what the guard does next, and at which distance."""
     safety, watch = snapshot.safety, snapshot.watch
     if safety.margin is not None and safety.distance is None:
         return "none: no position is held", ""
@@ -1259,7 +1259,7 @@ def _reached(distance: float | None) -> str:
 
 
 def _unknown_rows(width: int, *reasons: str) -> list[_Row]:
-    """Say what is not known and why, at most on three rows."""
+    """Draw what is not known and why, on three rows at most."""
     text = "; ".join(filter(None, reasons))
     lines = _folded(f"{_UNKNOWN}: {text}", width)[:3] if text else []
     return [[(line, "watch")] for line in lines]
@@ -1294,7 +1294,7 @@ _FLIGHT_COLUMNS: Final = (
 
 
 def _costs(step: _Step) -> str:
-    """Say what a rung's cost is made of, what doing nothing would cost, and on which prices."""
+    """Return what a rung's cost is made of, what doing nothing would cost, and on which prices."""
     rung, exit_ = step.rung, step.exit
     spread, impact, fee = (_figure(_usdc(part)) for part in (rung.spread, rung.impact, rung.fee))
     blind = f"BLIND, {rung.blind}: the oracle less a haircut"
@@ -1479,7 +1479,7 @@ def _risk_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     ]  # fmt: skip
 
 
-_STRESS: Final = _Table("stress", _shocks, lambda _: _STRESS_COLUMNS, "no shock is reckoned",
+_STRESS: Final = _Table("stress", _shocks, lambda _: _STRESS_COLUMNS, "no shock is computed",
                       "ticker", _risk_rows, lambda shock: shock.words, gap=1)  # fmt: skip
 
 # === Header and footer ===
@@ -1493,9 +1493,9 @@ KEYS: Final = {
     "f": "flight", "x": "stress", "v": "venue",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
-# The other keys: a word for the footer, and what the help says if that is more.
+# The other keys: a word for the footer, and the text of the help if that is longer.
 _KEYS: Final[tuple[tuple[str, str, str], ...]] = (
-    ("space", "pause", ""), ("K", "halt", "halt: asks, then halts; again resumes"),
+    ("space", "pause", ""), ("K", "halt", "halt: after a y to confirm; again to resume"),
     ("+/-", "speed", ""), ("w", "why", ""), ("/", "filter", ""), ("?", "help", ""),
     ("q", "quit", ""), (".", "", "pause after the next decision"),
     ("s", "", "save the screen as SVG"),
@@ -1513,7 +1513,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     link = f"{'●' if live else '○'} {head.connection or 'link unknown'}"
     stop, why = _stop(snapshot.gate)
     gate = _state(snapshot.gate.state if snapshot.gate else "gate unknown", "watch")
-    # A halted bot says so first, and why on the room that clock and link leave.
+    # HALTED stands first, its reason in the room that clock and link leave.
     parts: list[tuple[int, _Row]] = [
         *([(0, stop[:1])] if stop else []),
         (0, [(f" {word}{speed} ", style)]),
@@ -1536,7 +1536,7 @@ def _footer(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     if view.confirm:
         return [[(" ", ""), (f" {view.confirm} ", "paused")]]
     if view.filtering:
-        hint = "▏  enter keeps, esc clears"
+        hint = "▏  enter applies, esc clears"
         return [[(" /", "key"), (view.filter, "bold"), (hint, "dim")]]
     notes: list[_Row] = [[(view.message, "watch")]] if view.message else []
     if view.filter:
@@ -1737,7 +1737,7 @@ def dashboard(
     snapshot: Snapshot, view: View = _VIEW, width: int = 80, height: int = 24,
     theme: Theme = _FULL, memo: dict[Any, Any] | None = None,
 ) -> Picture:  # fmt: skip
-    """Draw the whole screen; a `memo` kept between calls redraws only what changed."""
+    """Draw the whole screen; a `memo` reused between calls redraws only what changed."""
     memo = {} if memo is None else memo
 
     def cached(name: str, wide: int, high: int) -> list[_Strip]:
@@ -1794,7 +1794,7 @@ def _framed(
 ) -> list[_Strip]:
     shown, held = _PANELS[name], _chosen_row(view, name) >= 0 or view.panel == name
     line = shown.line(snapshot) or ("accent" if held else "faint")
-    # The title says what the panel is about just now.
+    # The title names what the panel is about just now.
     title = f" {_word(shown.title).capitalize()} {shown.note(snapshot, view) or ''}".rstrip() + " "
     key: _Row = [(f" {_KEY_OF[name]}", "key")] if name in _KEY_OF else []
     rest = max(width - 4 - cell_len(title) - sum(len(text) for text, _ in key), 0)
@@ -1822,7 +1822,7 @@ class Dashboard:
     """
 
     def __init__(self, console: Console, theme: Theme | None = None) -> None:
-        """Draw on `console`; without a theme the console is asked what it can show."""
+        """Draw on `console`; without a theme it is what the console can show."""
         self._console = console
         self._theme = theme or Theme.of(console)
         self._memo: dict[Any, Any] = {}
