@@ -53,6 +53,7 @@ from dydx_paper import (
     deleveraging,
     liquidation_order,
     order_record,
+    parent_of,
     status_of,
     submit,
     transfer,
@@ -291,7 +292,7 @@ class Reports:
     def _publish(self, ledger: Ledger, contents: Json) -> None:
         subaccount = ledger.subaccount
         self._sink.publish("v4_subaccounts", str(subaccount), contents)
-        parent = f"{subaccount.owner}/{subaccount.number % 128}"
+        parent = str(parent_of(subaccount))
         self._sink.publish("v4_parent_subaccounts", parent, contents, subaccount.number)
 
 

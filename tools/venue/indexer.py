@@ -36,6 +36,7 @@ from dydx_paper import (
     asset_fields,
     fill_fields,
     order_fields,
+    parent_of,
     position_fields,
     subaccount_fields,
     transfer_fields,
@@ -562,8 +563,8 @@ def known(accounts: Accounts, subaccount: Subaccount) -> Ledger | None:
 
 def children(accounts: Accounts, owner: str, parent: int) -> list[Ledger]:
     """Return the ledgers of a parent subaccount and its children."""
-    family = sorted(one for one in accounts.ledgers if one.owner == owner)
-    return [accounts.ledgers[one] for one in family if one.number % 128 == parent]
+    family = sorted(one for one in accounts.ledgers if parent_of(one) == Subaccount(owner, parent))
+    return [accounts.ledgers[one] for one in family]
 
 
 def order_row(exchange: Exchange, ledger: Ledger, record: OrderRecord) -> Json:

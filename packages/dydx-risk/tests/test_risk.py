@@ -227,6 +227,14 @@ def test_a_wish_becomes_an_order_toward_less(world: Any) -> None:
     )
 
 
+def test_client_ids_go_round_at_the_end_of_their_32_bits(world: Any) -> None:
+    """An id is a uint32 on the chain; the last one is followed by the first."""
+    world.risk.next_client_id = 2**32 - 1
+    last = world.decide("ETH-USD", 3000).order
+
+    assert (last.client_id, world.risk.next_client_id) == (2**32 - 1, 0)
+
+
 def test_a_hold_is_not_judged(world: Any, make_decision: Any) -> None:
     """Only targets become orders."""
     assert world.risk.step(make_decision("ETH-USD", 1.0, action="hold")) == []

@@ -82,6 +82,8 @@ __all__ = [
 
 # === Errors ===
 
+# What a caller may not hand in. Whatever comes by the wire is counted instead (`Quality`).
+
 
 class DataError(Exception):
     """Figures that cannot be, handed in by a caller; a bad frame is counted, never raised."""

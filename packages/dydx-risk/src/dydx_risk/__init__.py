@@ -347,10 +347,6 @@ def adjusted_imf_ppm(imf_ppm: int, lower_cap: int, upper_cap: int, open_interest
     return imf_ppm + (PPM - imf_ppm) * (open_interest - lower_cap) // (upper_cap - lower_cap)
 
 
-def _ceil(value: Fraction) -> int:
-    return -(-value.numerator // value.denominator)
-
-
 def maintenance_margin_ppm(imf_ppm: int, maintenance_fraction_ppm: int) -> int:
     """Return the maintenance fraction of a tier; the chain uses it to clamp funding alone."""
     return mul_ppm(imf_ppm, maintenance_fraction_ppm, round_up=False)
@@ -4124,7 +4120,7 @@ class Risk:
 
     def _reserve(self, verdict: Approved | Reduce, base: MarginFigures) -> None:
         order, account = verdict.order, self.account
-        self.next_client_id = order.client_id + 1
+        self.next_client_id = (order.client_id + 1) % 2**32  # a uint32 on the chain
         self._outbox.order(self._now)
         id_, effect = order_id(account.subaccount, order), worsened(base, verdict.after)
         account.reserved[id_] = Reservation(
