@@ -74,11 +74,11 @@ def test_the_orders_that_are_measured_rest() -> None:
     view.chain.height += 1
     venue.step(view)
 
-    desk = venue._desks[view.ticker]
+    desk = venue.markets[view.ticker].desk
     assert len(desk.book.orders) == 10
     assert (len(desk.book.levels("BUY")), len(desk.book.levels("SELL"))) == (5, 5)
-    assert desk.readable
-    assert venue.ledger.fills == 0
+    assert view.book.known
+    assert venue.figures().fills == 0
 
 
 def test_the_paper_venue_is_measured_beside_its_budget() -> None:

@@ -154,6 +154,12 @@ def words(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def filled(kept: Path) -> bool:
+    """Tell whether a recording in the making holds an order's fill and its end."""
+    texts = [f.text for f in Recording(kept) if f.kind == "ws"] if kept.exists() else []
+    return all(any(said in text for text in texts) for said in ('"FILLED"', '"fills":[{'))
+
+
 def test_an_order_is_signed_accepted_filled_and_reported(
     venue: Running,
     once: Path,
@@ -164,13 +170,9 @@ def test_an_order_is_signed_accepted_filled_and_reported(
     """What it lived replays to the same bytes, and nothing written holds the key."""
     keys, kept, audit = key("fills"), tmp_path / "kept.jsonl.zst", tmp_path / "audit.jsonl"
     typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--strategy", str(once)]
-    typed += ["--record", str(kept), "--audit", str(audit), "--json"]
+    typed += ["--record", str(kept), "--audit", str(audit), "--seconds", "300", "--json"]
 
-    def filled() -> bool:
-        texts = [f.text for f in Recording(kept) if f.kind == "ws"] if kept.exists() else []
-        return all(any(said in text for text in texts) for said in ('"FILLED"', '"fills":[{'))
-
-    assert ended_by_ctrl_c(["trade", *typed], when=filled) == 0
+    assert ended_by_ctrl_c(["trade", *typed], when=lambda: filled(kept)) == 0
     lived = json.loads(capsys.readouterr().out)
     assert main(["replay", str(kept), "--strategy", str(once), "--json"]) == 0
     replayed = json.loads(capsys.readouterr().out)
@@ -195,15 +197,15 @@ def test_a_trade_that_is_flattened_leaves_nothing_behind(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What it bought is sold when its time is up, by an order that can only reduce; it replays."""
+    """What it bought is sold when it is ended, by an order that can only reduce; it replays."""
     keys, kept, audit = key("flat"), tmp_path / "kept.jsonl.zst", tmp_path / "audit.jsonl"
     # Not while the account is asked for by REST, 3 s after the start: the stand-in's answer may
     # then be ahead of the height that it names.
     once.write_text(STRATEGY.replace("3_000_000_000", "5_000_000_000"))
     typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--strategy", str(once)]
-    typed += ["--record", str(kept), "--audit", str(audit), "--seconds", "9", "--json"]
+    typed += ["--record", str(kept), "--audit", str(audit), "--seconds", "300", "--json"]
 
-    assert main(["trade", *typed, "--flatten"]) == 0
+    assert ended_by_ctrl_c(["trade", *typed, "--flatten"], when=lambda: filled(kept)) == 0
     lived = json.loads(capsys.readouterr().out)
     assert main(["replay", str(kept), "--strategy", str(once), "--json"]) == 0
     replayed = json.loads(capsys.readouterr().out)
@@ -325,7 +327,7 @@ def test_ctrl_c_takes_what_is_open_off_the_books_and_then_reports(
     keys = key("ends")
     monkeypatch.setattr(bot.trade, "Trader", Resting)
     typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--strategy", str(once)]
-    typed += ["--audit", str(tmp_path / "audit.jsonl"), "--plain"]
+    typed += ["--audit", str(tmp_path / "audit.jsonl"), "--seconds", "300", "--plain"]
 
     def resting() -> bool:
         return any(order.status == "BEST_EFFORT_OPENED" for order in venue.orders(keys.address))
