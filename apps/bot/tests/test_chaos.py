@@ -360,7 +360,7 @@ def test_the_distance_is_taken_every_second_whatever_the_clock_says(minute: Tape
 
     bot.run(from_generator(lambda: faulted(minute, [back])))
 
-    seconds = [at for at, _ in bot.distances]
+    seconds = [at for at, _ in bot.shown.distances]
     assert len(seconds) >= 55
     assert seconds == sorted(seconds)
 

@@ -88,7 +88,7 @@ class Inspector:
         if self._bot.journal.counts["fill"] != self._fills:
             self._trades(frame)
         if frame.kind == "tick":
-            for view in self._bot.watched:
+            for view in self._bot.shown.watched:
                 self._book(view, frame)
                 self._repair(view, frame)
                 self._silence(view, frame)

@@ -31,7 +31,7 @@ def report_of(
         "damage": recording.damage if recording else [],
         "complete": complete,
         "frames": data.frames,
-        "markets": [view.ticker for view in bot.watched],
+        "markets": [view.ticker for view in bot.shown.watched],
         "decisions": {"target": counts["target"], "hold": counts["hold"]},
         "verdicts": {kind: counts[kind] for kind in ("approved", "denied", "reduce")},
         "orders": {

@@ -100,7 +100,7 @@ def lived(
     def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
         return receive(pace).pipe(operators.do_action(passing))
 
-    bot.record = passing
+    bot.made.record = passing
     standstill.begin(inbox)
     name = f"{net.name} {' '.join(tickers[:3])}"
     recording = Path(arguments.record) if arguments.record else None
@@ -164,7 +164,7 @@ def ended(bot: Bot) -> int:
 def require_frames(bot: Bot, net: Network) -> None:
     """Refuse to report on a run in which the network sent nothing."""
     if not bot.data.views:
-        why = bot.last_loss.reason if bot.last_loss else "nothing came"
+        why = bot.shown.last_loss.reason if bot.shown.last_loss else "nothing came"
         raise NetworkError(f"expected frames of {net.name} from {net.ws}, got {why}")
 
 
