@@ -554,7 +554,7 @@ def test_a_permitted_key_trades_for_its_owner() -> None:
         ),
         (["trade", "--network", "local", "--tickers", ","], "expected tickers"),
         (["cancel-all", "--network", "testnet"], "expected --yes-orders"),
-        (["keys", "address"], "neither is"),
+        (["keys", "address"], "got neither"),
         (["keys", "save"], "expected a file to write for bot keys save, got none"),
         (["keys", "rotate", "x.json"], "expected no file besides --keys for bot keys rotate"),
     ],

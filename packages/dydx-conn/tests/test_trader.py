@@ -523,7 +523,7 @@ def test_closing_sends_what_was_queued(node: Node) -> None:
     assert len(node.received) == 20
     denied = desk.trader.submit(long(21))
     assert isinstance(denied, Denied)
-    assert "started and not closed" in denied.reason
+    assert "not started or closed" in denied.reason
     desk.trader.close()
 
 
