@@ -125,7 +125,7 @@ __all__ = [
     # Node
     "ChainTip", "chain_tip", "is_loopback",
     # Trader
-    "Denied", "Queued", "Trader",
+    "NotQueued", "Queued", "Trader",
 ]
 # fmt: on
 
@@ -221,7 +221,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # === Errors ===
 
 # What goes wrong, by what the caller should do about it; attributes are data. Of a `RestError`
-# `tries` says how often a question is put before it is raised, `verdict` how its endpoint stands.
+# `tries` is how often a request is sent before it is raised, `verdict` how its endpoint stands.
 
 
 class ConnError(Exception):
@@ -1421,7 +1421,7 @@ class _BookSnapshot(_Wire):
     asks: list[_Level]
 
     def book(self) -> BookContents:
-        # In the shape of the updates: readers need not tell the two apart.
+        # In the shape of the updates: both are read alike.
         bids, asks = ([(level.price, level.size) for level in x] for x in (self.bids, self.asks))
         return BookContents(bids=bids, asks=asks)
 
@@ -2041,7 +2041,7 @@ def ws_frame(seq: int, at: int, mono: int, link: str, text: str) -> Frame:
 def contents(frame: Frame) -> list[Any]:
     """Decode what a frame carries, oldest first; empty for control messages.
 
-    The channel decides the type, as the path does for an answer; `WireError` says why it cannot. A
+    The channel decides the type, as the path does for an answer; `WireError` if it cannot. A
     second call for the same frame returns the same list: do not change it.
     """
     last = _LAST[0]
@@ -3214,7 +3214,7 @@ class _Sent(msgspec.Struct, kw_only=True):
     place: OrderRequest | None = None
 
 
-class Result(msgspec.Struct, kw_only=True):
+class TxResult(msgspec.Struct, kw_only=True):
     """A node's verdict on a transaction: 0, or an error's number in its codespace."""
 
     code: int
@@ -3244,7 +3244,7 @@ class _Answer(msgspec.Struct, kw_only=True):
     to: str
     ids: list[str]
     until: int = 0  # the block or time requested: separates a replacement from the replaced
-    result: Result | None = None
+    result: TxResult | None = None
     errors: list[ErrorFields] = []
     again: bool = False  # refused for its sequence alone, and sent again with the right one
 
@@ -4755,7 +4755,7 @@ def _unreachable(error: BaseException, host: str, path: str) -> Unreachable:
 
 # What happened, by endpoint and by group of endpoints that share a limit, as values ready for JSON.
 
-_SAMPLES: Final = 5  # failures kept of each class and endpoint
+_SAMPLES: Final = 5  # failures stored of each class and endpoint
 
 
 class ErrorSample(msgspec.Struct, frozen=True):
@@ -6513,7 +6513,7 @@ class _Node:
 
     def broadcast(
         self, wallet: Any, message: Any, authenticators: Sequence[int]
-    ) -> tuple[Result, str]:
+    ) -> tuple[TxResult, str]:
         """Sign and send; return the verdict of the node's mempool, and the hash."""
         from dydx_v4_client.node.builder import TxOptions
 
@@ -6521,7 +6521,7 @@ class _Node:
         options = chosen if authenticators else None
         signed = self._client.builder.build(wallet, message, tx_options=options)
         answer = asyncio.run(self._client.broadcast(signed)).tx_response
-        result = Result(code=answer.code, codespace=answer.codespace, log=answer.raw_log)
+        result = TxResult(code=answer.code, codespace=answer.codespace, log=answer.raw_log)
         return result, answer.txhash
 
     def close(self) -> None:
@@ -6718,12 +6718,12 @@ class _Sequence:
         self._next = sequence
         return sequence
 
-    def learn(self, used: int, result: Result | None) -> None:
+    def learn(self, used: int, result: TxResult | None) -> None:
         if not self.nonces:
             self._next = _next_sequence(used, result)
 
 
-def _next_sequence(used: int, result: Result | None) -> int | None:
+def _next_sequence(used: int, result: TxResult | None) -> int | None:
     """Return which sequence follows a transaction's; None if nobody knows."""
     if result is None:
         return None
@@ -6801,7 +6801,7 @@ class _Sender:
                 # Not a second order beside the first, which may still stand.
                 self._drop(job.then, "the cancel before it was not taken")
 
-    def _send_numbered(self, job: _Job) -> Result | None:
+    def _send_numbered(self, job: _Job) -> TxResult | None:
         """Send with a sequence, and again with the right one if it was wrong."""
         import grpc
 
@@ -6819,7 +6819,7 @@ class _Sender:
                 self.refresh()  # our idea of the chain's time was off
         return result
 
-    def _send(self, job: _Job, sequence: int, *, again: bool = False) -> Result | None:
+    def _send(self, job: _Job, sequence: int, *, again: bool = False) -> TxResult | None:
         """Send once; None if no answer came, and then nobody knows."""
         import grpc
 
@@ -6836,7 +6836,7 @@ class _Sender:
             if not _NOT_HANDED_ON.match(error.code().name):
                 return self._answer(job, errors=[{"msg": _why(error)}])
             code = error.code().value[0]
-            result, txhash = Result(code=code, codespace="grpc", log=_why(error)), ""
+            result, txhash = TxResult(code=code, codespace="grpc", log=_why(error)), ""
         except Exception as error:
             # Not of the network, and yet after the sending may have begun: that is reported too.
             self._answer(job, errors=[{"msg": type(error).__name__}])
@@ -6846,10 +6846,10 @@ class _Sender:
 
     def _drop(self, job: _Job, why: str) -> None:
         """Report that what was queued is not sent after all."""
-        result = Result(code=1, codespace="client", log=f"not sent: {why}")
+        result = TxResult(code=1, codespace="client", log=f"not sent: {why}")
         self._answer(job, result=msgspec.to_builtins(result))
 
-    def _answer(self, job: _Job, found: Result | None = None, **content: Any) -> Result | None:
+    def _answer(self, job: _Job, found: TxResult | None = None, **content: Any) -> TxResult | None:
         code = content.get("result", {}).get("code", -1)
         about = {"to": job.what, "ids": job.ids, "until": job.until}
         self._log.put("http", about | content, str(code), "broadcast")
@@ -6868,7 +6868,7 @@ class Queued(msgspec.Struct, frozen=True, gc=False):
     ids: tuple[str, ...]
 
 
-class Denied(msgspec.Struct, frozen=True, gc=False):
+class NotQueued(msgspec.Struct, frozen=True, gc=False):
     """A request that is not sent; `error` is the chain's name for the reason, or empty."""
 
     reason: str
@@ -7072,7 +7072,7 @@ class Trader:
 
     # --- requests
 
-    def submit(self, request: _Request, number: int | None = None) -> Queued | Denied:
+    def submit(self, request: _Request, number: int | None = None) -> Queued | NotQueued:
         """Hand over a request, for another subaccount `number` of the owner if given; never waits.
 
         Queued means that it will be sent once, and that frames will report the rest.
@@ -7087,7 +7087,7 @@ class Trader:
                 alone = not (job.short or self._sender.sequence.nonces)
                 self._turns.put(job.about, partial(self._sender.send, job), alone=alone)
         except (ConnError, ValueError, TypeError) as problem:
-            denied = Denied(str(problem), getattr(problem, "error", ""))
+            denied = NotQueued(str(problem), getattr(problem, "error", ""))
             self._log.write("denied", request=request, reason=denied.reason)
             return denied
         return Queued(job.ids)
