@@ -26,10 +26,10 @@ from dydx_conn import (
     LONG_TERM,
     AuditLog,
     ConnError,
-    Denied,
     Inbox,
     Keys,
     Network,
+    NotQueued,
     OrderRequest,
     Queued,
     Recording,
@@ -305,7 +305,7 @@ def ended_by_ctrl_c(typed: list[str], when: Callable[[], bool]) -> int:
 class Resting(Trader):
     """A trader whose orders rest far from the market: there is something to take back."""
 
-    def submit(self, wish: Any, number: int | None = None) -> Queued | Denied:
+    def submit(self, wish: Any, number: int | None = None) -> Queued | NotQueued:
         if isinstance(wish, OrderRequest):
             far = wish.subticks // 2 // 100_000 * 100_000
             end = self.height + 20

@@ -371,7 +371,7 @@ def test_a_venue_that_is_not_there_is_tried_again_and_again() -> None:
     close = next(frame for frame in frames if frame.kind == "close")
     gap = next(frame for frame in frames if frame.kind == "gap")
     assert "refused" in close.text
-    assert gap.text.startswith("expected REST to answer for v4_")
+    assert gap.text.startswith("expected an answer of REST for v4_")
     assert "Unreachable" in gap.text
     assert not any(frame.kind == "open" for frame in frames)
 
@@ -771,7 +771,10 @@ def fragments(size: int, pause_s: float, over: threading.Event) -> Iterator[str]
     [
         (lambda _: "x" * 64 * 2**20, "at most 16777216 bytes, got 67108864 or more"),
         (lambda over: fragments(2**20, 0.0, over), "at most 16777216 bytes"),
-        (lambda over: fragments(1, 0.02, over), "expected a message to be whole within 0.2 s"),
+        (
+            lambda over: fragments(1, 0.02, over),
+            "expected a whole message within 0.2 s, got a part",
+        ),
     ],
 )
 def test_a_message_without_end_ends_the_connection(
@@ -1272,5 +1275,5 @@ def test_networks_are_known_by_name() -> None:
     """And an unknown one is answered with the known."""
     assert network("testnet") == NETWORKS["testnet"]
     assert all(known.ws.startswith("wss://") for known in map(network, ["mainnet", "testnet"]))
-    with pytest.raises(NetworkError, match="one of mainnet, testnet, local; got network 'moon'"):
+    with pytest.raises(NetworkError, match="a network of mainnet, testnet, local, got 'moon'"):
         network("moon")

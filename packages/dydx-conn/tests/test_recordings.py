@@ -315,12 +315,12 @@ def test_a_block_that_claims_to_be_huge_is_not_unpacked(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "the file is empty"),
+        (b"", "got an empty file"),
         (b"{}", "compressed with zstd, .* begins with b'{}'"),
         (b"\x00" * 5000, "compressed with zstd"),
-        (zstandard.compress(b"hello\n"), "to begin with a recording's header, found b'hello"),
+        (zstandard.compress(b"hello\n"), "to begin with a recording's header, got b'hello"),
         (zstandard.compress(b'{"k":"tick"}\n'), "to begin with a recording's header"),
-        (zstandard.compress(b""), "to begin with a recording's header, found b''"),
+        (zstandard.compress(b""), "to begin with a recording's header, got b''"),
         (dydx_conn._ZSTD_MAGIC, "to begin with a recording's header"),
     ],
 )
@@ -348,7 +348,7 @@ def test_a_newer_recording_is_refused(tmp_path: Path) -> None:
     header = {"k": "hdr", **msgspec.to_builtins(HEADER), "v": 2}
     path.write_bytes(zstandard.compress(msgspec.json.encode(header) + b"\n"))
 
-    with pytest.raises(RecordingError, match=r"version 1 or older, it is 2: a newer release"):
+    with pytest.raises(RecordingError, match=r"version 1 or older, got 2: a newer release"):
         Recording(path)
 
 
@@ -382,5 +382,5 @@ def test_an_unknown_name_is_answered_with_the_known_ones(
     written(tmp_path / "recordings" / "mine.jsonl.zst", [])
     monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(RecordingError, match=r"one of: .*mine.*; got 'yours'"):
+    with pytest.raises(RecordingError, match=r"one of .*mine.*, got 'yours'"):
         find_recording("yours")

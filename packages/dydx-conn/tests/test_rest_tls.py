@@ -202,9 +202,7 @@ def test_a_handshake_that_hangs_ends_and_leaves_no_socket() -> None:
     error = venue.query(talk)
 
     assert type(error) is Unreachable
-    assert str(error).endswith(
-        f"127.0.0.1:{venue.port} to answer /v4/height within 0.2 s, it did not"
-    )
+    assert str(error).endswith(f"127.0.0.1:{venue.port} to /v4/height within 0.2 s, got none")
     assert venue.connections == 3
 
 

@@ -125,7 +125,7 @@ __all__ = [
     # Node
     "ChainTip", "chain_tip", "is_loopback",
     # Trader
-    "Denied", "Queued", "Trader",
+    "NotQueued", "Queued", "Trader",
 ]
 # fmt: on
 
@@ -221,7 +221,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # === Errors ===
 
 # What goes wrong, by what the caller should do about it; attributes are data. Of a `RestError`
-# `tries` says how often a question is put before it is raised, `verdict` how its endpoint stands.
+# `tries` is how often a request is sent before it is raised, `verdict` how its endpoint stands.
 
 
 class ConnError(Exception):
@@ -604,7 +604,7 @@ NETWORKS: Final[Mapping[str, Network]] = {
 def network(name: str) -> Network:
     """Return a network by name; `NetworkError` lists the names."""
     if name not in NETWORKS:
-        raise NetworkError(f"expected one of {', '.join(NETWORKS)}; got network {name!r}")
+        raise NetworkError(f"expected a network of {', '.join(NETWORKS)}, got {name!r}")
     return NETWORKS[name]
 
 
@@ -759,7 +759,7 @@ class OrderDenied(ConnError):
     def __init__(self, error: str) -> None:
         self.error, self.code = error, code_of(error)
         why = meaning(codespace_of(error), self.code)
-        super().__init__(f"the chain would refuse it: {why} ({error})")
+        super().__init__(f"expected a request the chain accepts, got {error}: {why}")
 
 
 def refuse(error: str) -> None:
@@ -1421,7 +1421,7 @@ class _BookSnapshot(_Wire):
     asks: list[_Level]
 
     def book(self) -> BookContents:
-        # In the shape of the updates: readers need not tell the two apart.
+        # In the shape of the updates: both are read alike.
         bids, asks = ([(level.price, level.size) for level in x] for x in (self.bids, self.asks))
         return BookContents(bids=bids, asks=asks)
 
@@ -2023,10 +2023,10 @@ def ws_frame(seq: int, at: int, mono: int, link: str, text: str) -> Frame:
     """Make a frame of one message from the server; never fails, a bad text gets a `fault`."""
     try:
         if len(text) > MAX_TEXT:
-            raise msgspec.DecodeError(f"at most {MAX_TEXT} characters, got {len(text)}")
+            raise msgspec.DecodeError(f"expected at most {MAX_TEXT} characters, got {len(text)}")
         if "\ufffd" in text:
             # Where a byte was no character. It may parse, short of a level: better lost and known.
-            raise msgspec.DecodeError("a byte of it was corrupted")
+            raise msgspec.DecodeError("expected UTF-8, got a corrupted byte")
         head = _decode_envelope(text)
     except _UNREADABLE as error:
         fault = f"expected a JSON message of the indexer, got {text[:80]!r}: {error}"
@@ -2041,7 +2041,7 @@ def ws_frame(seq: int, at: int, mono: int, link: str, text: str) -> Frame:
 def contents(frame: Frame) -> list[Any]:
     """Decode what a frame carries, oldest first; empty for control messages.
 
-    The channel decides the type, as the path does for an answer; `WireError` says why it cannot. A
+    The channel decides the type, as the path does for an answer; `WireError` if it cannot. A
     second call for the same frame returns the same list: do not change it.
     """
     last = _LAST[0]
@@ -2103,7 +2103,8 @@ def perpetual_market(fields: MarketFields) -> PerpetualMarket:
         stated["perpetual_id"] = stated.get("id", fields.clob_pair_id)
         return msgspec.convert(stated, PerpetualMarket, strict=False)
     except (msgspec.ValidationError, GridError, ZeroDivisionError) as error:
-        raise WireError(f"expected the parameters of market {fields.ticker}: {error}") from None
+        what = f"expected the parameters of market {fields.ticker}"
+        raise WireError(f"{what}, got {type(error).__name__}: {error}") from None
 
 
 def rest_contents(path: str, body: str) -> Any:
@@ -2315,23 +2316,23 @@ class Recording:
 
     def _read_header(self) -> Header:
         if not self.path.is_file() or not self.path.stat().st_size:
-            found = "found no such file" if not self.path.exists() else "it is no file"
-            found = "the file is empty" if self.path.is_file() else found
-            raise RecordingError(f"expected a recording at {self.path}, {found}")
+            found = "no such file" if not self.path.exists() else "no file"
+            found = "an empty file" if self.path.is_file() else found
+            raise RecordingError(f"expected a recording at {self.path}, got {found}")
         with self.path.open("rb") as file:
             if (start := file.read(4)) != _ZSTD_MAGIC:
-                what = "expected a recording, which is compressed with zstd"
-                raise RecordingError(f"{what}, {self.path} begins with {start!r}")
+                what = f"expected {self.path} to be compressed with zstd"
+                raise RecordingError(f"{what}, got a file that begins with {start!r}")
         first = next(self.lines(), b"")
         try:
             header = msgspec.json.decode(first, type=Header)
         except _UNREADABLE as error:
             found = " ".join([*self.damage, f"{first[:80]!r}: {error}"])
             what = f"expected {self.path} to begin with a recording's header"
-            raise RecordingError(f"{what}, found {found}") from None
+            raise RecordingError(f"{what}, got {found}") from None
         if header.v > VERSION:
             what = f"expected {self.path} to be of format version {VERSION} or older"
-            raise RecordingError(f"{what}, it is {header.v}: a newer release wrote it")
+            raise RecordingError(f"{what}, got {header.v}: a newer release wrote it")
         return header
 
     def lines(self) -> Iterator[bytes]:
@@ -2385,7 +2386,7 @@ def find_recording(name: str) -> Path:
     found = {path.name.removesuffix(".jsonl.zst"): path for path in reversed(paths)}
     if name not in found:
         known = ", ".join(sorted(found)) or "none found"
-        raise RecordingError(f"expected the path of a recording or one of: {known}; got {name!r}")
+        raise RecordingError(f"expected the path of a recording or one of {known}, got {name!r}")
     return found[name]
 
 
@@ -3215,7 +3216,7 @@ class _Sent(msgspec.Struct, kw_only=True):
     place: OrderRequest | None = None
 
 
-class Result(msgspec.Struct, kw_only=True):
+class TxResult(msgspec.Struct, kw_only=True):
     """A node's verdict on a transaction: 0, or an error's number in its codespace."""
 
     code: int
@@ -3245,7 +3246,7 @@ class _Answer(msgspec.Struct, kw_only=True):
     to: str
     ids: list[str]
     until: int = 0  # the block or time requested: separates a replacement from the replaced
-    result: Result | None = None
+    result: TxResult | None = None
     errors: list[ErrorFields] = []
     again: bool = False  # refused for its sequence alone, and sent again with the right one
 
@@ -4756,7 +4757,7 @@ def _unreachable(error: BaseException, host: str, path: str) -> Unreachable:
 
 # What happened, by endpoint and by group of endpoints that share a limit, as values ready for JSON.
 
-_SAMPLES: Final = 5  # failures kept of each class and endpoint
+_SAMPLES: Final = 5  # failures stored of each class and endpoint
 
 
 class ErrorSample(msgspec.Struct, frozen=True):
@@ -4947,7 +4948,9 @@ class _Desk:
         timeout_s: float = 10.0, patience_s: float = 60.0,
     ) -> None:  # fmt: skip
         if verify and not (verify.verify_mode == ssl.CERT_REQUIRED and verify.check_hostname):
-            raise ConnError("expected a TLS context that verifies certificates and host names")
+            raise ConnError(
+                "expected a TLS context that verifies certificates and hosts, got another"
+            )
         self._host, self._on_answer, self._verify = network.rest.rstrip("/"), on_answer, verify
         self._where = urlsplit(self._host).netloc.rpartition("@")[2]  # to be shown
         self._times = _Times(clock_ns, wall_ns, sleep, chance)
@@ -4991,7 +4994,7 @@ class _Desk:
     def client(self) -> Any:
         """The official client, for what has no method here; its calls return an `Answer` too."""
         if self._client is None:
-            raise ConnError("expected Rest to be entered: async with Rest(…) as rest")
+            raise ConnError("expected to be in `async with Rest(…) as rest`, got a call outside")
         return self._client
 
     @property
@@ -5018,8 +5021,8 @@ class _Desk:
         tally.circuit, may = tally.circuit.request(self._times.clock_ns())
         if not may:
             retry_s = tally.circuit.retry_in_ns(self._times.clock_ns()) / 1e9
-            what = f"expected {_label(question)} to work, but it failed {tally.circuit.failures}"
-            error = Unreachable(f"{what} times; it is retried in {retry_s:.1f} s",
+            what = f"expected {_label(question)} to work, got {tally.circuit.failures} failures"
+            error = Unreachable(f"{what}: retry in {retry_s:.1f} s",
                                 path=question, wait_s=retry_s)  # fmt: skip
             return self._recall(question, tally, error, decode)
         turn = next(self._tickets), self._times.clock_ns() + int(self._patience_s * 1e9)
@@ -5073,7 +5076,7 @@ class _Desk:
                     break
                 if now_ns + wait_ns > until_ns:
                     what = f"expected a turn for {question} within {self._patience_s:g} s"
-                    raise RateLimited(f"{what}, but the limit allows it in {wait_ns / 1e9:.1f} s",
+                    raise RateLimited(f"{what}, got one in {wait_ns / 1e9:.1f} s by the limit",
                                       path=question, wait_s=wait_ns / 1e9)  # fmt: skip
                 await self._pause(wake, None if ahead else wait_ns / 1e9)
         finally:
@@ -5132,15 +5135,15 @@ class _Desk:
             ):
                 return response.status_code, response.headers, await _body(response, question)
         except (TimeoutError, httpx.TimeoutException):
-            what = f"expected {self._where} to answer {question} within {self._timeout_s:g} s"
-            raise Unreachable(f"{what}, it did not", path=question) from None
+            what = f"expected an answer of {self._where} to {question} within {self._timeout_s:g} s"
+            raise Unreachable(f"{what}, got none", path=question) from None
         except httpx.TransportError as error:
             raise _unreachable(error, self._where, question) from error
 
     def _compare_clocks(self, headers: Mapping[str, str], took_ns: int) -> None:
         # A Date is cut to the second, and was written while we waited.
-        if (said_ns := _date_ns(headers)) is not None:
-            ahead_ns = self._times.wall_ns() - took_ns // 2 - said_ns - _SECOND // 2
+        if (sent_ns := _date_ns(headers)) is not None:
+            ahead_ns = self._times.wall_ns() - took_ns // 2 - sent_ns - _SECOND // 2
             self._skew = ahead_ns / 1e9, (_SECOND + took_ns) / 2e9
 
     def _recall(
@@ -5653,7 +5656,7 @@ class _Link(threading.Thread):
                 if received > pinged:  # by whatever: the pong may wait behind it
                     answer_due = math.inf
                 elif now >= answer_due:
-                    return self.drop(f"expected an answer to a ping within {_PONG_S:g} s")
+                    return self.drop(f"expected an answer to a ping within {_PONG_S:g} s, got none")
                 if now >= min(pinged + _PING_S, received + _QUIET_S) and answer_due == math.inf:
                     self._app.sock.ping()
                     pinged, answer_due = now, now + _PONG_S
@@ -5666,7 +5669,7 @@ class _Link(threading.Thread):
             return
         # The client follows where it is led, also to where nothing is encrypted.
         if self._url.startswith("wss:") and not isinstance(opened.sock, ssl.SSLSocket):
-            raise ConnError(f"expected {self._url} to stay encrypted, but it led elsewhere")
+            raise ConnError(f"expected {self._url} to stay encrypted, got an open connection")
         buffer = opened.frame_buffer
         buffer.recv = partial(self._receive, opened, buffer.recv)
         self._put("open", self._url)
@@ -5693,7 +5696,7 @@ class _Link(threading.Thread):
         if (size := max(self._size, buffer.length or 0)) > MAX_TEXT:
             raise ConnError(f"expected a message of at most {MAX_TEXT} bytes, got {size} or more")
         if now - self._since > _WHOLE_S:
-            raise ConnError(f"expected a message to be whole within {_WHOLE_S:g} s")
+            raise ConnError(f"expected a whole message within {_WHOLE_S:g} s, got a part")
         chunk = receive(most)
         self._size += len(chunk)
         return chunk
@@ -5827,15 +5830,15 @@ class _Poller(threading.Thread):
                 rows = _ROWS if endpoint.key else None
                 answer = await self._rest.request(endpoint, **row.parameters(id_), limit=rows)
                 if answer.stale:
-                    raise Unreachable("it fails, and its last answer is old")
+                    raise Unreachable("expected a new answer, got an old one: the endpoint fails")
         except NotFound:
             pass  # the answer is that there is nothing: an account may never have been funded
         except RestError as error:
             what = None if isinstance(error, Unreachable) else key
             if what not in self._unanswered:
                 self._unanswered.add(what)
-                expected = f"expected REST to answer for {channel} {id_}".rstrip()
-                self._put("gap", f"{expected}, but: {type(error).__name__}: {error}")
+                expected = f"expected an answer of REST for {channel} {id_}".rstrip()
+                self._put("gap", f"{expected}, got {type(error).__name__}: {error}")
             return False
         self._unanswered -= {None, key}
         return True
@@ -6027,7 +6030,7 @@ class _Sealed(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def seal(cls, secret: "SecretStr", address: str, passphrase: "SecretStr") -> Self:
         if len(passphrase.get_secret_value()) < _SHORTEST:
-            raise KeyProblem(f"expected a passphrase of at least {_SHORTEST} characters")
+            raise KeyProblem(f"expected a passphrase of {_SHORTEST} or more characters, got less")
         salt = secrets.token_bytes(16)
         token = _fernet(passphrase, salt, _COST).encrypt(secret.get_secret_value().encode())
         sealed = cls(
@@ -6046,12 +6049,12 @@ class _Sealed(msgspec.Struct, frozen=True, kw_only=True):
         try:
             sealed = msgspec.json.decode(path.read_bytes(), type=cls)
         except (OSError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise KeyProblem(f"expected an encrypted key file at {path}: {error}") from None
+            raise KeyProblem(f"expected an encrypted key file at {path}, got {error}") from None
         if (sealed.format, sealed.kdf) != (_FORMAT, "scrypt") or sealed.version > _VERSION:
             was = f"{sealed.format} {sealed.version} with {sealed.kdf}"
-            raise KeyProblem(f"{path}: expected {_FORMAT} {_VERSION} with scrypt, it is {was}")
+            raise KeyProblem(f"{path}: expected {_FORMAT} {_VERSION} with scrypt, got {was}")
         if sealed.sha256 != sealed._sum() or sealed.cost not in _COSTS:
-            raise KeyProblem(f"{path}: expected the file as it was written, it is damaged")
+            raise KeyProblem(f"{path}: expected the file as it was written, got a damaged one")
         return sealed
 
     def open(self, passphrase: "SecretStr") -> "SecretStr":
@@ -6061,7 +6064,7 @@ class _Sealed(msgspec.Struct, frozen=True, kw_only=True):
         with contextlib.suppress(InvalidToken, ValueError):
             fernet = _fernet(passphrase, base64.b64decode(self.salt), self.cost)
             return SecretStr(fernet.decrypt(self.token).decode())
-        raise KeyProblem(f"expected the passphrase of the key of {self.address}, it is another")
+        raise KeyProblem(f"expected the passphrase of the key of {self.address}, got another")
 
     def write(self, path: Path, *, new: bool) -> None:
         """Write it whole or not at all; a new file takes nobody's place."""
@@ -6080,7 +6083,7 @@ class _Sealed(msgspec.Struct, frozen=True, kw_only=True):
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
         if problem:
-            raise KeyProblem(f"expected to write a new key file at {path}: {problem}")
+            raise KeyProblem(f"expected to write a key file at {path}, got {problem}")
 
     def _sum(self) -> str:
         rest = msgspec.json.encode(msgspec.structs.replace(self, sha256=""))
@@ -6115,7 +6118,7 @@ class Keys:
         self._pair = _key_pair(secret, source)
         self.address = self.wallet(0, 0).address
         if expected and expected != self.address:
-            raise KeyProblem(f"{source}: expected the key of {expected}, it is of {self.address}")
+            raise KeyProblem(f"{source}: expected the key of {expected}, got {self.address}'s")
 
     @classmethod
     def from_environment(
@@ -6135,8 +6138,8 @@ class Keys:
         ]
         del given, environment  # a traceback that shows locals would show all of it
         if len(found) != 1:
-            was = "both are" if found else "neither is"
-            raise KeyProblem(f"expected one of {mnemonic} and {private_key} to be set, {was}")
+            was = "both" if found else "neither"
+            raise KeyProblem(f"expected one of {mnemonic} and {private_key} to be set, got {was}")
         name, secret = found[0]
         return cls(secret, source=name, expected=expected)
 
@@ -6152,7 +6155,7 @@ class Keys:
         file = _Sealed.read(Path(path))
         keys = cls(file.open(passphrase), source=str(path), expected=expected)
         if keys.address != file.address:
-            raise KeyProblem(f"{path}: expected the key of {file.address}, it is of {keys.address}")
+            raise KeyProblem(f"{path}: expected the key of {file.address}, got {keys.address}'s")
         return keys
 
     def save(self, path: Path | str, passphrase: "SecretStr") -> None:
@@ -6176,7 +6179,7 @@ class Keys:
         return self
 
     def __reduce_ex__(self, _: object) -> NoReturn:
-        raise TypeError("keys are not pickled: read them again where they are needed")
+        raise TypeError("expected keys to be read where they are needed, got a pickle of them")
 
 
 def rotate(path: Path | str, old: "SecretStr", new: "SecretStr") -> None:
@@ -6195,7 +6198,7 @@ def _key_pair(secret: "SecretStr", source: str) -> "KeyPair":
                 return KeyPair.from_hex(secret.get_secret_value().strip()[-64:])
             return KeyPair.from_mnemonic(" ".join(_words(secret)))
         # Not in an `except`: the error would hold the frames in which the secret was seen.
-        problem = "expected a private key of the curve secp256k1: not zero, and below its order"
+        problem = "expected a private key of secp256k1, got zero or one not below its order"
     raise KeyProblem(f"{source}: {problem}")
 
 
@@ -6215,9 +6218,9 @@ def _objection(secret: "SecretStr") -> str:
         return f"expected a mnemonic of {', '.join(map(str, _LENGTHS))} words, got {count}"
     unknown = [str(n) for n, word in enumerate(_words(secret), 1) if word not in _english()]
     if unknown:
-        return f"expected words of the English BIP-39 list, number {', '.join(unknown)} is none"
+        return f"expected words of the English BIP-39 list, got others at {', '.join(unknown)}"
     if not _checks(secret):
-        return "expected a mnemonic whose checksum holds: a word is wrong or out of place"
+        return "expected a mnemonic with a right checksum, got a word wrong or out of place"
     return ""
 
 
@@ -6248,16 +6251,16 @@ def _from_keyring(name: str) -> "SecretStr":
         import keyring
         import keyring.errors
     except ImportError:
-        problem = "expected the extra: install dydx-conn[keyring]"
+        problem = "expected the extra keyring, got none: install dydx-conn[keyring]"
     else:
         try:
             found = keyring.get_password(SERVICE, name)
         except keyring.errors.KeyringError as error:
-            problem = f"expected the system's keyring to answer, but {error}".splitlines()[0]
+            problem = f"expected an answer of the system's keyring, got {error}".splitlines()[0]
         else:
             if found:
                 return SecretStr(found)
-            problem = f"expected a key of that name; `keyring set {SERVICE} {name}` stores one"
+            problem = f"expected a key, got none: `keyring set {SERVICE} {name}` stores one"
     raise KeyProblem(f"keyring:{name}: {problem}")
 
 
@@ -6342,7 +6345,7 @@ class AuditLog:
             self._file = os.open(self.path, flags, 0o600)
             os.fchmod(self._file, stat.S_IRUSR | stat.S_IWUSR)
         except OSError as error:
-            raise ConnError(f"expected to write an audit log to {path}: {error}") from None
+            raise ConnError(f"expected to write an audit log to {path}, got {error}") from None
 
     def write(self, event: str, *, at: int | None = None, **fields: Any) -> None:
         """Append one event; `at` is in nanoseconds, by default now."""
@@ -6450,7 +6453,7 @@ def chain_tip(network: Network, *, deadline_s: float = 5.0) -> ChainTip:
             return node.latest_block()
         except grpc.RpcError as error:
             problem = _why(error)
-    raise NetworkError(f"expected a block of the node {network.node}, but {problem}")
+    raise NetworkError(f"expected a block of the node {network.node}, got {problem}")
 
 
 def is_loopback(address: str) -> bool:
@@ -6512,7 +6515,7 @@ class _Node:
 
     def broadcast(
         self, wallet: Any, message: Any, authenticators: Sequence[int]
-    ) -> tuple[Result, str]:
+    ) -> tuple[TxResult, str]:
         """Sign and send; return the verdict of the node's mempool, and the hash."""
         from dydx_v4_client.node.builder import TxOptions
 
@@ -6520,7 +6523,7 @@ class _Node:
         options = chosen if authenticators else None
         signed = self._client.builder.build(wallet, message, tx_options=options)
         answer = asyncio.run(self._client.broadcast(signed)).tx_response
-        result = Result(code=answer.code, codespace=answer.codespace, log=answer.raw_log)
+        result = TxResult(code=answer.code, codespace=answer.codespace, log=answer.raw_log)
         return result, answer.txhash
 
     def close(self) -> None:
@@ -6717,12 +6720,12 @@ class _Sequence:
         self._next = sequence
         return sequence
 
-    def learn(self, used: int, result: Result | None) -> None:
+    def learn(self, used: int, result: TxResult | None) -> None:
         if not self.nonces:
             self._next = _next_sequence(used, result)
 
 
-def _next_sequence(used: int, result: Result | None) -> int | None:
+def _next_sequence(used: int, result: TxResult | None) -> int | None:
     """Return which sequence follows a transaction's; None if nobody knows."""
     if result is None:
         return None
@@ -6763,13 +6766,13 @@ class _Sender:
             if chain_id == network.chain_id:
                 self.sequence.query(self.node, self._owner)
             else:
-                problem = f"it is of {chain_id}"
+                problem = f"one of {chain_id}"
         except grpc.RpcError as error:
             problem = _why(error)
         if problem:
             self.node.close()
             what = f"expected a node of {network.chain_id} at {network.node}"
-            raise NetworkError(f"{what} that gives block and account, but {problem}")
+            raise NetworkError(f"{what} that gives block and account, got {problem}")
 
     def refresh(self) -> None:
         """Read the newest block, if the node answers."""
@@ -6800,7 +6803,7 @@ class _Sender:
                 # Not a second order beside the first, which may still stand.
                 self._drop(job.then, "the cancel before it was not taken")
 
-    def _send_numbered(self, job: _Job) -> Result | None:
+    def _send_numbered(self, job: _Job) -> TxResult | None:
         """Send with a sequence, and again with the right one if it was wrong."""
         import grpc
 
@@ -6818,7 +6821,7 @@ class _Sender:
                 self.refresh()  # our idea of the chain's time was off
         return result
 
-    def _send(self, job: _Job, sequence: int, *, again: bool = False) -> Result | None:
+    def _send(self, job: _Job, sequence: int, *, again: bool = False) -> TxResult | None:
         """Send once; None if no answer came, and then nobody knows."""
         import grpc
 
@@ -6835,7 +6838,7 @@ class _Sender:
             if not _NOT_HANDED_ON.match(error.code().name):
                 return self._answer(job, errors=[{"msg": _why(error)}])
             code = error.code().value[0]
-            result, txhash = Result(code=code, codespace="grpc", log=_why(error)), ""
+            result, txhash = TxResult(code=code, codespace="grpc", log=_why(error)), ""
         except Exception as error:
             # Not of the network, and yet after the sending may have begun: that is reported too.
             self._answer(job, errors=[{"msg": type(error).__name__}])
@@ -6845,10 +6848,10 @@ class _Sender:
 
     def _drop(self, job: _Job, why: str) -> None:
         """Report that what was queued is not sent after all."""
-        result = Result(code=1, codespace="client", log=f"not sent: {why}")
+        result = TxResult(code=1, codespace="client", log=f"not sent: {why}")
         self._answer(job, result=msgspec.to_builtins(result))
 
-    def _answer(self, job: _Job, found: Result | None = None, **content: Any) -> Result | None:
+    def _answer(self, job: _Job, found: TxResult | None = None, **content: Any) -> TxResult | None:
         code = content.get("result", {}).get("code", -1)
         about = {"to": job.what, "ids": job.ids, "until": job.until}
         self._log.put("http", about | content, str(code), "broadcast")
@@ -6867,7 +6870,7 @@ class Queued(msgspec.Struct, frozen=True, gc=False):
     ids: tuple[str, ...]
 
 
-class Denied(msgspec.Struct, frozen=True, gc=False):
+class NotQueued(msgspec.Struct, frozen=True, gc=False):
     """A request that is not sent; `error` is the chain's name for the reason, or empty."""
 
     reason: str
@@ -6926,9 +6929,9 @@ class _Turns:
     def room(self) -> None:
         """Raise `ConnError` if nothing can be put."""
         if not self._open:
-            raise ConnError("expected a trader that is started and not closed")
+            raise ConnError("expected a running trader, got one not started or closed")
         if self._waiting >= self._capacity:
-            raise ConnError(f"expected at most {self._capacity} requests on their way: it is full")
+            raise ConnError(f"expected at most {self._capacity} requests in flight, got one more")
 
     def put(self, ids: tuple[str, ...], work: Callable[[], None], *, alone: bool) -> None:
         """Have work done after all that was put before about one of these orders."""
@@ -7071,7 +7074,7 @@ class Trader:
 
     # --- requests
 
-    def submit(self, request: _Request, number: int | None = None) -> Queued | Denied:
+    def submit(self, request: _Request, number: int | None = None) -> Queued | NotQueued:
         """Hand over a request, for another subaccount `number` of the owner if given; never waits.
 
         Queued means that it will be sent once, and that frames will report the rest.
@@ -7086,7 +7089,7 @@ class Trader:
                 alone = not (job.short or self._sender.sequence.nonces)
                 self._turns.put(job.about, partial(self._sender.send, job), alone=alone)
         except (ConnError, ValueError, TypeError) as problem:
-            denied = Denied(str(problem), getattr(problem, "error", ""))
+            denied = NotQueued(str(problem), getattr(problem, "error", ""))
             self._log.write("denied", request=request, reason=denied.reason)
             return denied
         return Queued(job.ids)
