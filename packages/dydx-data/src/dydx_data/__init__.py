@@ -10,6 +10,18 @@ messages too, which the `Continuity` of each link finds. `objections` lists what
 market, and `stopping` what of it stops an entry, an exit, the guard or a match. `premium_vote`,
 `premium_sample` and `funding_rate` are the chain's way from a book to an hour's funding rate.
 
+Where to make a change:
+
+    Quality                         kinds of trouble, and when a market counts as stale
+    Book, Trades, Candles           what a market stores, each usable on its own
+    Funding rates                   the chain's arithmetic; no state
+    Views                           `MarketView`, `DataState` and their parts
+    Objections                      what stops an entry, an exit, the guard or a match
+    Folding                         what readers of all channels share
+    Books, Tapes, Markets, Links    one reader a channel or kind of frame
+    Frames                          `step`: which frame goes to which reader; clocks, silence
+    Streams                         `market_views`, the operator around `step`
+
 Units: `at` and `*_ns` are nanoseconds UTC, prices are USDC per base unit, sizes base units,
 `open_interest` is base quantums. Floats are for opinions; where money moves, take the exact
 texts beside them. Event time is the frames' own `at`, less what the wall clock jumped by while
@@ -108,8 +120,9 @@ def _positive(text: str) -> float:
 
 
 # === Quality ===
+# What was wrong with frames, counted by kind. A new kind of trouble is a new word to `note`.
 
-# What is older than this is not believed, unless whoever looks has a limit of its own.
+# What is older than this is not believed, unless the caller has a limit of its own.
 STALE_NS: Final = 30 * _SECOND
 
 
@@ -140,6 +153,7 @@ class Quality:
 
 
 # === Book ===
+# Levels in, best prices out. Which frames reach a book, and when it is forgotten, is in Books.
 
 
 class Level(msgspec.Struct, frozen=True, gc=False):
@@ -186,7 +200,7 @@ class _Side:
     size: float = 0.0  # of all levels
 
     def put(self, totals: Iterable[tuple[str, str]], offset: int, faults: list[str]) -> None:
-        # The hottest loop of the house: what it touches is local, and nothing is made twice.
+        # The hottest loop of all layers: what it touches is local, and nothing is made twice.
         levels, prices, total, infinite = self.levels, self.prices, self.size, math.inf
         for price_text, size_text in totals:
             try:
@@ -355,6 +369,7 @@ class Book:
 
 
 # === Trades ===
+# One trade, and the flow of a minute. Wire text becomes a `Trade` in Tapes.
 
 
 class Trade(msgspec.Struct, frozen=True, gc=False):
@@ -419,7 +434,7 @@ class Flow:
 
 
 # === Candles ===
-
+# A ring of candles, from trades and from the venue. Wire text becomes a `Candle` in Tapes.
 RESOLUTIONS: Final[Mapping[str, int]] = {
     "1MIN": _MINUTE,
     "5MINS": 5 * _MINUTE,
@@ -534,7 +549,6 @@ class Candles:
 
 
 # === Funding rates ===
-
 # How the chain comes to a rate: blocks vote on the premium, minutes take the median, hours the
 # mean. Rates are ppm per 8 hours throughout; what a rate costs a position is dydx_risk's.
 
@@ -710,6 +724,7 @@ def indexer_next_rate(samples: Iterable[int], default_ppm: int = 0) -> Fraction 
 
 
 # === Views ===
+# What all the readers below fold into: one `MarketView` a ticker, one `DataState` for all.
 
 
 class Oracle(msgspec.Struct, frozen=True, gc=False):
@@ -789,7 +804,7 @@ class MarketView:
 
 
 class DataState:
-    """All views of a venue and what belongs to no market; made by whoever wants to read it.
+    """All views of a venue and what belongs to no market; made by its reader.
 
     `tickers` limits the views to some markets. `connection` is waiting, live, partial or closed.
     """
@@ -938,7 +953,8 @@ def _stale(view: MarketView, at: int | None, stale_ns: int) -> Iterator[Objectio
 
 
 # === Folding ===
-
+# A reader (`_fold_…`) takes the state, a frame and its decoded updates, and returns the views that
+# it touched. What cannot be read costs its own item alone.
 _Touched = Sequence[MarketView]
 _Fold = Callable[[DataState, Frame, list[Any]], _Touched]
 
@@ -967,6 +983,7 @@ def _readable(
 
 
 # === Books ===
+# Snapshots, updates and REST answers of books, and every way to lose one.
 
 
 def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
@@ -1038,6 +1055,7 @@ def _fold_unreadable(state: DataState, frame: Frame, error: Exception) -> _Touch
 
 
 # === Tapes ===
+# Trades, candles and blocks: what grows with time.
 
 
 def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
@@ -1138,6 +1156,7 @@ def _follows(chain: Chain, frame: Frame, height: int, time_ns: int) -> bool:
 
 
 # === Markets ===
+# Parameters, status, funding, open interest and oracle prices, of `v4_markets`.
 
 
 def _fold_markets(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
@@ -1230,6 +1249,8 @@ _SETTERS: Final = (_set_market, _set_trading, _set_oracle)
 
 
 # === Links ===
+# Connections that open, close or lose frames, and REST answers; below them, which reader takes
+# which channel and message.
 
 
 def _fold_edge(state: DataState, frame: Frame) -> _Touched:
@@ -1401,6 +1422,7 @@ def _fold_unknown(state: DataState, frame: Frame) -> _Touched:
 
 
 # === Streams ===
+# The operator, one line around `step`.
 
 
 def market_views(
@@ -1409,7 +1431,7 @@ def market_views(
     """Turn frames into market views, one per frame and market it touched.
 
     Cold if the source is; replays nothing; runs on the source's thread; completes and errors with
-    it. With a `state`, whoever made it can read all views and the quality of the whole venue;
+    it. With a `state`, its maker can read all views and the quality of the whole venue;
     without one, each subscriber folds a state of its own. A tick touches no market, a book one,
     and two oracle prices two:
 

@@ -25,7 +25,7 @@ of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 - Valuation: each held position's margin and their sum, a price at a time.
 - Course and turns: where the equity came from, how fast the market takes it.
 - Gate, Guard: `review(decision, situation)` and `defend(danger)`.
-- Watch: the account's risk second by second, for whoever draws.
+- Watch: the account's risk second by second, for panels.
 - Risk, Streams: the state, and the operator around it.
 
 A flight plan is a ladder of reduce-only IOC orders, the cheapest relief (distance gained per USDC
@@ -727,7 +727,7 @@ def funding_rate_8h_ppm(rate_1h: Decimal | str) -> int:
 
 
 def _usable(volatility: float | None) -> TypeGuard[float]:
-    # Its square, too: a market that never moves is one nobody has measured.
+    # Its square, too: a market that never moves is one that was not measured.
     return volatility is not None and volatility > 0 and 0 < volatility * volatility < inf
 
 
@@ -1117,7 +1117,7 @@ def _exact_percent(fraction: Fraction) -> str:
 
 # === Figures ===
 
-# One account at one instant, for whoever looks: its positions, its concentration, its distance.
+# One account at one instant, for readers: its positions, its concentration, its distance.
 # Money is exact; what is not known is None, with the reason. Nothing here is acted upon.
 
 
@@ -1507,9 +1507,8 @@ def _beta(holding: Holding) -> float | None:
 # === Sizing and leverage ===
 
 # How large a position is proposed, and how much of it the margin bears when all markets turn
-# against it.
-# A size is bounded here, never raised, and nothing is closed for it; a leverage is an opinion for a
-# person, which nothing acts upon.
+# against it. A size is bounded here, never raised, and nothing is closed for it; a leverage is an
+# opinion for a person, which nothing acts upon.
 
 
 class Proposal(msgspec.Struct, frozen=True, gc=False):
@@ -1787,6 +1786,7 @@ def _initial_fraction(holding: Holding) -> tuple[int, str]:
 
 
 # === Positions ===
+# What an account has in one market, and what is set aside for an order without an answer.
 
 
 class Position(msgspec.Struct, gc=False, kw_only=True):
@@ -1818,6 +1818,7 @@ class Reservation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 # === Unsettled funding ===
+# What passed hours will cost once the chain settles them: the rate of a view, at its price.
 
 _TERMS: Final = FundingTerms()
 
@@ -2121,7 +2122,8 @@ class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
             if not 0 <= getattr(self, name) < 10_000:
                 raise RiskError(f"expected 0 <= {name} < 10,000, got {getattr(self, name)}")
         if min(self.taker_fee_ppm, self.depth_margin) < 0:
-            raise RiskError("expected no negative taker_fee_ppm or depth_margin")
+            got = f"{self.taker_fee_ppm} and {self.depth_margin}"
+            raise RiskError(f"expected taker_fee_ppm and depth_margin of 0 or more, got {got}")
         if not 0 <= self.chase < 1:
             raise RiskError(f"expected 0 <= chase < 1, got {self.chase}")
 
@@ -2968,7 +2970,7 @@ class Returns:
     """The returns of every market's oracle price over the last hour, a step at a time.
 
     Volatility is the root of the mean square return, scaled to an hour; beta that of a market to
-    the mean of all. None before `least` steps: a market that nobody watched for some minutes is
+    the mean of all. None before `least` steps: a market that was not watched for some minutes is
     not calm. A step that was missed, as when a link is down, is left out.
     """
 
@@ -3086,7 +3088,7 @@ class Valuation:
 
     A change of one price changes one position's terms, and the sum by their difference: it costs
     the same however many are held. `moved` gathers the tickers whose position or market changed;
-    whoever takes note of them clears it.
+    the caller that reads them clears it.
     """
 
     def __init__(self, account: Account) -> None:
@@ -3236,7 +3238,7 @@ class Course:
         self.lost: int | None = None
         self.sunk: float | None = None
         self._doubted: int | None = None  # equity before a snapshot that ends a doubt
-        self._found = 0  # what came while nobody listened
+        self._found = 0  # what came while the account was unknown
 
     def doubt(self, equity: int) -> None:
         """Note the equity as it was before the account is known again."""
@@ -3246,7 +3248,7 @@ class Course:
     def move(self, equity: int, paid_in: int, day: int, policy: Policy) -> None:
         """Take the equity of the moment in."""
         if self._doubted is not None:
-            # What came while nobody listened is no profit: prices are the same, it was paid in.
+            # What came while the account was unknown is a deposit, not a profit.
             self._found += max(0, equity - self._doubted)
             self._doubted = None
         paid_in += self._found
@@ -3789,7 +3791,7 @@ class Watchfulness:
 
 # === Watch ===
 
-# An account looked at once a second, for whoever draws: every figure, every shock, and the way
+# An account looked at once a second, for panels: every figure, every shock, and the way
 # out. It decides nothing.
 
 _KEEP_ABOVE: Final = 0.1

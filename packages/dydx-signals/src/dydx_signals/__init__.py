@@ -8,6 +8,10 @@ markets: `Momentum`, `Imbalance` and `Funding` point a way (above 50 up, below 5
 `Volume`, `Volatility` and `Liquidity` are levels (50 is usual for this market). `STANDARD` lists
 all six. A signal that cannot be computed yet, or any more, is absent: never a made-up 50.
 
+Each signal is a section of its own: figures, mapping and warm-up are in its engine's docstring,
+the state per market in the private class under it. A new signal is a class like these (`Engine`)
+and a line in `STANDARD`; which changes of a view reach it is in its `changes`.
+
 Units: prices in USDC per base unit, sizes in base units, `_usd` in USDC, `_bps` in 1e-4, times
 in seconds; half-lives are seconds of event time. An average with half-life h keeps
 k = 2^(-dt / h) of what it was over dt seconds; tau = h / ln 2.
@@ -64,6 +68,7 @@ class SignalError(Exception):
 
 
 # === Values ===
+# What comes out, what an engine is, and the arithmetic that engines share.
 
 
 class Score(msgspec.Struct, frozen=True, gc=False):
@@ -645,7 +650,7 @@ class Funding:
 
 
 # === Streams ===
-
+# The engines together: `Scorer` gives each view to the engines that it can change.
 STANDARD: Final[tuple[Callable[[], Engine], ...]] = (
     Momentum,
     Volume,

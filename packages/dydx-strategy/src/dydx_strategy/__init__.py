@@ -10,7 +10,7 @@ became of each decision as an `Outcome`. In this order, and looking up only:
     Errors            StrategyError
     Values            Decision; Held, Holdings and Outcome, the facts; Strategy, the protocol
     Pace              Pace: throttle, debounce, back-off and cool-down of whatever adds risk
-    Settings          RankSettings: every threshold and limit of the house's own strategy
+    Settings          RankSettings: every threshold and limit of the built-in strategies
     Composite         a market's scores come to one opinion
     Plans             what would be done in a market, and what room there is for it
     Rank and target   RankAndTarget ("rank") and Sniper ("sniper")
@@ -82,20 +82,20 @@ __all__ = [
 
 # === Errors ===
 # One error, for whoever chose or wrote a strategy: the message names what was expected. What the
-# house's own strategies raise is a bug and is not wrapped.
+# built-in strategies raise is a bug and is not wrapped.
 
 
 class StrategyError(Exception):
     """A strategy that cannot be found, loaded, run or believed: choose or mend it.
 
     A strategy of a user's own is input, as a file or an address is: what goes wrong in it is an
-    error of the input, and not a bug of the house.
+    error of the input, and not a bug of this layer.
     """
 
 
 # === Values ===
 # What is decided, what is held, and what became of a decision. Facts come from outside and are
-# never guessed here: whoever joins the layers translates account and verdicts into them.
+# never guessed here: the bot translates account and verdicts into them.
 
 Action = Literal["target", "hold"]
 OutcomeKind = Literal["approved", "denied", "filled", "cut", "expired"]
@@ -378,7 +378,7 @@ class _Requests:
 
 
 # === Settings ===
-# The thresholds and limits of the house's own strategy: values that a person may choose, refused
+# The thresholds and limits of the built-in strategies: values that a person may choose, refused
 # as a whole where they contradict. Sizes are shares of the account's present equity.
 
 
@@ -581,7 +581,7 @@ class _Market:
         self.trouble = trouble
 
     def strand(self, why: str) -> None:
-        """Take in that the venue lets nobody out; news when it is another reason than before."""
+        """Take in that a position cannot be closed; it is news if the reason is another."""
         if why != self.stranded:
             self.news = self.stranded = why
 
@@ -740,8 +740,8 @@ def _ns(seconds: float) -> int:
 
 
 # === Rank and target ===
-# The house's own strategy and its patient kin. They decide by what is held and on its way; how
-# often risk may be added, `Pace` limits for them as for every other.
+# The built-in strategies, the standard one and a patient one. They decide by what is held and on
+# its way; how often risk may be added, `Pace` limits for them as for every other.
 
 
 class RankAndTarget:
@@ -763,7 +763,7 @@ class RankAndTarget:
         self._pacing = _Pacing(self.settings)
         self._markets: dict[str, _Market] = {}
         self._next_look: int | None = None
-        self._spoken_at = 0
+        self._reported_at = 0
 
     @property
     def pace(self) -> Pace:
@@ -778,7 +778,7 @@ class RankAndTarget:
         market.scored = scored
         if self._next_look is None:
             self._next_look = scored.at + _ns(self.settings.look_s)
-            self._spoken_at = scored.at
+            self._reported_at = scored.at
         if scored.at < self._next_look:
             return ()
         self._next_look = scored.at + _ns(self.settings.look_s)
@@ -812,12 +812,12 @@ class RankAndTarget:
             if granted.grows:
                 decided.append(self._target(granted, now, room))
         decided += self._news(plans, {one.ticker for one in decided}, now)
-        if not decided and now.at - self._spoken_at >= _ns(settings.report_s):
+        if not decided and now.at - self._reported_at >= _ns(settings.report_s):
             first = self._grant(plans[0], now.at, room)
             looked = f"first of {len(plans)} markets looked at, none changes"
             decided = [_hold(first.market, now, first.reason, looked)]
         if decided:
-            self._spoken_at = now.at
+            self._reported_at = now.at
         return decided
 
     def _news(self, plans: list[_Plan], decided: set[str], now: Scored) -> Iterator[Decision]:
@@ -1034,7 +1034,7 @@ def _kind(thing: object) -> str:
 
 
 # === Deciding ===
-# A strategy of the house or of a user's own, and what is done with whatever it decides: it is
+# A strategy, built in or a user's own, and what is done with whatever it decides: it is
 # checked, paced and numbered. Nothing here has an opinion of a market.
 
 _Event = Scored | Holdings | Outcome
@@ -1049,7 +1049,7 @@ class Decider:
     next to pass has the number of those dropped.
 
     A strategy of a user's own that raises, leaves by `sys.exit()` or decides nonsense ends in
-    `StrategyError`, with what it raised as the cause. What one of the house raises is a bug.
+    `StrategyError`, with what it raised as the cause. What a built-in one raises is a bug.
     """
 
     def __init__(self, strategy: Callable[[], Strategy] = RankAndTarget) -> None:
@@ -1091,7 +1091,7 @@ class Decider:
             raise
 
     def _blame(self, error: BaseException) -> None:
-        # What goes wrong in a strategy is an error of whoever's it is.
+        # A user's strategy that goes wrong is an error of the input; a built-in one, a bug.
         if isinstance(error, _NoDecisionError):
             raise StrategyError(self._expected(str(error))) from error
         if not (self._ours or isinstance(error, StrategyError)):
