@@ -3231,8 +3231,8 @@ _TURN_NS: Final = 2_000_000_000
 class Course:
     """How the equity went since the UTC day began and since its peak, without transfers.
 
-    `lost` and `sunk` are set where a limit was passed, and stay so: the loss until the day is
-    over, the drawdown until somebody resumes.
+    Quote quantums. `lost` and `sunk` are set where a limit was passed, and stay so: the loss until
+    the day is over, the drawdown until a resume.
     """
 
     __slots__ = ("_doubted", "_found", "day", "lost", "opened", "peak", "profit", "sunk")

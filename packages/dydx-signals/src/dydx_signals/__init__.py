@@ -74,7 +74,7 @@ class SignalError(Exception):
 class Score(msgspec.Struct, frozen=True, gc=False):
     """One signal of one market: `value` from 0 to 100, and the figures it came from.
 
-    `seq` is the frame that caused this very computation.
+    `seq` is the frame that it was computed at.
     """
 
     ticker: str
@@ -87,7 +87,8 @@ class Score(msgspec.Struct, frozen=True, gc=False):
 class Scored(msgspec.Struct, frozen=True, gc=False):
     """A market and its newest scores, those that exist, in the order of the engines.
 
-    `view` is updated in place by the layer below: read it within the frame, copy what you keep.
+    `view` is updated in place by the layer below: read it within the frame, copy what is needed
+    later.
     """
 
     ticker: str
@@ -119,7 +120,7 @@ class Engine(Protocol):
         """Take one view, return the market's score now."""
 
 
-# What went wrong with a view reaches every engine, so that a score can vanish at once.
+# Engines get a stale view, too, so that a score can vanish at once.
 _BOOK: Final = frozenset(["book", "stale"])
 _PRICE: Final = frozenset(["book", "oracle", "stale"])
 _TRADES: Final = frozenset(["trades", "book", "oracle", "stale"])
@@ -283,7 +284,7 @@ class _Variance:
         self._price, self._at, self.due = price, at, at + _SECOND
 
     def restart(self) -> None:
-        """Forget the last price, not what was learnt: the next one is from another source."""
+        """Forget the last price but not the variance: the next price is from another source."""
         self._price = 0.0
         self.due = 0
 
@@ -660,7 +661,7 @@ STANDARD: Final[tuple[Callable[[], Engine], ...]] = (
     Funding,
 )
 
-# Counts of trouble and a market's parameters change no score that anyone waits for.
+# Counts of trouble and a market's parameters emit no scores.
 _SILENT: Final = frozenset(["quality", "market"])
 
 
@@ -726,7 +727,7 @@ def signal(name: str) -> Callable[[Observable[Scored]], Observable[Score]]:
     """
 
     def step(_: Any, scored: Scored) -> tuple[Score, ...]:
-        # A score that other changes left as it was carries an older frame's number.
+        # A score that this view did not change has an older frame's number.
         return tuple(
             score for score in scored.scores if score.signal == name and score.seq == scored.seq
         )

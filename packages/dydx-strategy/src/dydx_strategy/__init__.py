@@ -99,15 +99,15 @@ class StrategyError(Exception):
 
 Action = Literal["target", "hold"]
 OutcomeKind = Literal["approved", "denied", "filled", "cut", "expired"]
-# No figure of a decision is believed beyond this: it is more than the venue has.
+# No figure of a decision may be beyond this: it is more than the venue has.
 _LARGEST: Final = 1e12
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a strategy wants in one market, or why it wants nothing.
 
-    `target_usdc` is signed. `urgency` is 0 to 1, `score` what the decision rests on. `Decider`
-    fills in the rest: `id`, and as `previous_usdc` what is held, which is a "hold"'s target too.
+    `target_usdc` is signed. `urgency` is 0 to 1, `score` what the decision rests on. `Decider` sets
+    the rest: `id`, and `previous_usdc` to what is held, the target of a "hold" too.
     """
 
     ticker: str
@@ -211,7 +211,7 @@ class Strategy(Protocol):
         """Return the name it is known by."""
 
     def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
-        """Take one market's newest scores and all that is held; decide, or do not."""
+        """Take one market's newest scores and all that is held; return decisions, or none."""
 
 
 # === Pace ===
@@ -222,7 +222,7 @@ class Strategy(Protocol):
 class Pace(BaseModel):
     """How often a strategy may add risk, in seconds of event time, and why so often.
 
-    A strategy that has a `pace` of its own is held to that one, every other to this.
+    A strategy with a `pace` of its own follows that one, every other this one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -260,7 +260,7 @@ class Pace(BaseModel):
     )  # fmt: skip
 
     def same(self, target: float, other: float) -> bool:
-        """Return whether two targets are so near that one is as good as the other."""
+        """Return whether two targets are near enough to count as one."""
         return math.isclose(target, other, rel_tol=self.same_share, abs_tol=0.0)
 
 
@@ -302,7 +302,8 @@ class _Pacing:
     def under_way(self, ticker: str, held: float, target: float) -> str:
         """Return why what is held is on its way to no more than a target; empty if it is not."""
         on_its_way = self.open_usdc(ticker)
-        # An order is valued at the price of its approval: so near to the target is the target.
+        # An order is valued at the price of its approval: so near to the target counts as the
+        # target.
         left = abs(held + on_its_way) - self.pace.same_share * abs(held)
         if on_its_way * held >= 0 or left > abs(target):
             return ""
@@ -568,7 +569,7 @@ class _Market:
 
     @property
     def taken(self) -> float:
-        """Return what it takes of the gross exposure: an exit on its way has not left yet."""
+        """Return what it takes of the gross exposure: an exit counts once it has filled."""
         return max(abs(self.held), abs(self.exposure))
 
     def judge(self, at: int, settings: RankSettings) -> None:
@@ -588,7 +589,7 @@ class _Market:
     def find(self, at: int, held: float, on_its_way: float, settings: RankSettings) -> None:
         """Take in what is held; note what no target of ours explains."""
         exposure = held + on_its_way
-        # An order is valued at the price of its approval: so near to nothing is nothing.
+        # An order is valued at the price of its approval: so near to nothing counts as nothing.
         if abs(exposure) <= settings.same_share * max(abs(held), abs(on_its_way)):
             exposure = 0.0
         self.held, self.exposure, self.news = held, exposure, ""
@@ -633,7 +634,7 @@ class _Room:
     __slots__ = ("_equity", "_settings", "_taken", "gross", "limit")
 
     def __init__(self, settings: RankSettings, held: Holdings, markets: Iterable[_Market]) -> None:
-        # What no score has come for is held all the same.
+        # Positions in markets without a score count, too.
         self._taken = {ticker: abs(one.usdc) for ticker, one in held.items()}
         self._taken |= {market.scored.ticker: market.taken for market in markets}
         self._settings = settings
@@ -698,7 +699,7 @@ def _meets(value: float, threshold: float, direction: float) -> _Met:
 
 
 def _compared(value: float, sign: str, threshold: float) -> str:
-    # "60.0 < 60" would be a riddle: show what makes the difference.
+    # "60.0 < 60" would be a riddle: show more digits.
     riddle = value != threshold and round(value, 1) == threshold
     return f"score {value:.{3 if riddle else 1}f} {sign} {threshold:g}"
 
@@ -722,7 +723,7 @@ def _decision(
     scored = market.scored
     return Decision(
         ticker=scored.ticker,
-        # The frame that made it look: the scores name the frames they came from themselves.
+        # The frame of this look; each score names the frame that it came from.
         seq=now.seq,
         at=now.at,
         action=action,
@@ -752,8 +753,8 @@ class RankAndTarget:
     its way; a market that was refused takes neither, and is retried or given up. What is held
     keeps its place until it closes by itself, so ranking alone never makes it trade; and it turns
     round only by closing first. Two thresholds, a holding time, a time to confirm, a least change
-    and a pace stand between opening and closing: it cannot flap. A position that it finds it
-    adopts; one that is cut is what is left of it.
+    and a pace stand between opening and closing: it cannot flap. It adopts a position that it
+    finds; of one that was cut, it goes on with the rest.
     """
 
     name: ClassVar[str] = "rank"
@@ -863,7 +864,7 @@ class RankAndTarget:
         return _Plan(market, target, self._strength(opinion), reason)
 
     def _plan_leaving(self, market: _Market, at: int, stays: _Met) -> _Plan:
-        # One bad look is noise; a score that stays out is a change of mind.
+        # One bad look is noise; a score that stays below is a reason to leave.
         market.out_since = at if market.out_since is None else market.out_since
         out = (at - market.out_since) / 1e9
         confirm = self.settings.confirm_s
@@ -887,7 +888,7 @@ class RankAndTarget:
         return _Plan(market, target, self._strength(opinion), reason)
 
     def _grant(self, plan: _Plan, at: int, room: _Room) -> _Plan:
-        """Cut what wants to grow to the places and the gross exposure left; or let it wait."""
+        """Bound a plan that grows by the places and the gross exposure left, or let it wait."""
         if not plan.grows:
             return plan
         settings, market, before = self.settings, plan.market, abs(plan.market.exposure)
@@ -934,7 +935,7 @@ class Sniper(RankAndTarget):
 # Strategies by name, from a user's file or a module. A file is run here, with all rights of this
 # process; what is not a strategy is refused with a sentence, before the first frame.
 
-# What a user's file may raise and not take the bot along; Ctrl-C is the person's, not the file's.
+# What a user's file may raise without ending the bot; Ctrl-C is the person's and not among it.
 _ITS_OWN: Final = (Exception, SystemExit)
 
 STRATEGIES: Final[dict[str, Callable[[], Strategy]]] = {
@@ -1190,7 +1191,7 @@ def _believed(decision: Decision) -> Decision:
         raise _NoDecisionError(f"one with a wrong field: {error}") from error
     for name in ("target_usdc", "previous_usdc", "urgency", "score"):
         figure = getattr(believed, name)
-        # Written so that what is no number is refused too.
+        # Written so that NaN is refused, too.
         if not abs(figure) <= _LARGEST:
             raise _NoDecisionError(f"one whose {name} is {figure:g}, beyond ±{_LARGEST:g}")
     return believed
