@@ -66,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 # === Values ===
+# How the text of an option becomes a value, and what is refused.
 
 
 def positive(text: str) -> float:
@@ -108,6 +109,7 @@ class Version(argparse.Action):
 
 
 # === Options ===
+# Every option once, with its help; commands share them.
 
 Option = tuple[tuple[str, ...], dict[str, Any]]
 
@@ -219,6 +221,7 @@ RUN: Final = (
 )
 
 # === Commands ===
+# The table of all commands. A new command is one row.
 
 
 class Command(NamedTuple):

@@ -96,6 +96,7 @@ from rich.segment import Segment, Segments
 from rich.style import Style
 
 # === Errors ===
+# One error for the caller: a panel's name that is none.
 
 
 class PanelError(Exception):
