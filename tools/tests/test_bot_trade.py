@@ -415,7 +415,7 @@ def test_nothing_is_signed_for_another_chain(
     assert main(["trade", *typed]) == 2
 
     told = capsys.readouterr().err
-    assert "the node says localdydxprotocol" in told
+    assert "got localdydxprotocol from the node" in told
     assert not audit.exists()
 
 

@@ -59,6 +59,7 @@ _Topic = tuple[str, str]  # a channel and an id
 _SentAt = tuple[int, int]  # when a message was sent (mono), and after which others
 
 # === Tape ===
+# A recording, decoded once, and from which frame to which frame faults may come.
 
 
 class Tape:
@@ -140,6 +141,7 @@ def _changes(update: BookContents) -> Iterator[_Change]:
 
 
 # === Plan ===
+# Which faults a seed draws, and where; the kinds of fault are the table `FAULTS` at the end.
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -261,6 +263,8 @@ def _as_changes(book: Ladders) -> list[_Change]:
 
 
 # === Wire ===
+# The server, the connections and the edge, simulated: what is sent, what arrives, what is
+# requested again. Faults act on it through its public methods alone.
 
 _Action = Callable[..., Iterable[Frame]]
 

@@ -40,6 +40,7 @@ from bot.report import print_report, report_of
 Source = Callable[[Callable[[Frame], bool]], Observable[Frame]]
 
 # === What was typed ===
+# Options and tickers from what was typed, and whether there is a dashboard.
 
 DEPOSIT: Final = 10_000
 
@@ -72,6 +73,7 @@ def on_dashboard(arguments: argparse.Namespace) -> bool:
 
 
 # === Runs ===
+# From a source of frames to a report and an exit code, on a dashboard or without.
 
 
 def lived(
@@ -169,6 +171,7 @@ def require_frames(bot: Bot, net: Network) -> None:
 
 
 # === Frames of a network ===
+# What is checked of live frames, where they end, and where they are recorded.
 
 
 def until(seconds: float | None, pace: Callable[[Frame], bool]) -> Callable[[Frame], bool]:
