@@ -121,7 +121,7 @@ class Count:
     def __init__(self) -> None:
         self.lost = 0
         self.noticed = 0
-        self.living: dict[str, Connection] = {}
+        self.living: dict[str, ConnectionCount] = {}
 
     def see(self, frame: "Frame") -> None:
         """Take a frame of any kind."""
@@ -130,10 +130,10 @@ class Count:
         elif frame.kind in ("open", "close"):
             self.settle(frame.link)
         elif frame.kind == "sent":
-            connection = self.living.setdefault(frame.link, Connection())
+            connection = self.living.setdefault(frame.link, ConnectionCount())
             connection.owed += '"type":"ping"' not in frame.text.replace(" ", "")
         elif frame.kind == "ws":
-            self.living.setdefault(frame.link, Connection()).see(frame)
+            self.living.setdefault(frame.link, ConnectionCount()).see(frame)
 
     def settle(self, link: str) -> None:
         """Close the books of a connection that ended."""
@@ -143,7 +143,7 @@ class Count:
 
 
 @dataclass(slots=True)
-class Connection:
+class ConnectionCount:
     """What came on one connection."""
 
     id: str = ""

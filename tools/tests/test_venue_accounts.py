@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "venue"))
 
 import authenticators  # the folder's modules are siblings
 from accounts import Wallet
-from exchange import Exchange, Settings, Silence
+from exchange import Exchange, Silence, VenueSettings
 from node import BlockRates
 from residents import address_of_resident
 from tape import SECOND_NS, decimal_text, from_iso
@@ -41,7 +41,7 @@ class Desk:
 
     def __init__(self, usdc: int = 10_000, **settings: Any) -> None:
         self.listener = Listener()
-        self.exchange = Exchange(Settings(start_ns=START_NS, **settings), self.listener)
+        self.exchange = Exchange(VenueSettings(start_ns=START_NS, **settings), self.listener)
         self.accounts = self.exchange.accounts
         self.accounts.faucet(US, usdc * 1_000_000)
 
@@ -296,7 +296,7 @@ def test_who_is_worth_less_than_nothing_is_deleveraged_and_may_not_withdraw() ->
     ledger = desk.accounts.ledgers[US]
     for key in [key for key, order in tape.book.book.orders.items() if order.side == "BUY"]:
         tape.book.book.cancel(key)
-    tape.oracle = tape.oracle * 3 // 4
+    tape.oracle.price = tape.oracle.price * 3 // 4
     desk.accounts.commit()
     desk.accounts.faucet(US, 100_000_000)
 

@@ -15,7 +15,7 @@ from dydx_risk import funding_index_delta
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "venue"))
 
-from exchange import Exchange, Settings  # the folder's modules are siblings
+from exchange import Exchange, VenueSettings  # the folder's modules are siblings
 from market import SCENARIOS, listings
 from tape import decimal_text, from_iso, iso, quotient_text
 
@@ -53,7 +53,7 @@ class Deaf(Listener):
 def run(seconds: float, **settings: Any) -> tuple[Exchange, Listener]:
     """Let a new venue run for some venue seconds."""
     listener = Listener()
-    exchange = Exchange(Settings(start_ns=START_NS, **settings), listener)
+    exchange = Exchange(VenueSettings(start_ns=START_NS, **settings), listener)
     for _ in range(int(seconds * 10)):
         exchange.step()
     return exchange, listener
@@ -106,7 +106,7 @@ def test_one_more_market_does_not_change_the_others() -> None:
 def test_what_the_wire_tells_adds_up_to_the_book() -> None:
     """A snapshot and every update after it give the matching engine's own levels."""
     listener = Listener()
-    exchange = Exchange(Settings(scenario="crash", calm_s=5, start_ns=START_NS), listener)
+    exchange = Exchange(VenueSettings(scenario="crash", calm_s=5, start_ns=START_NS), listener)
     tape = exchange.tapes["ETH-USD"]
     wire = {
         side: {row["price"]: row["size"] for row in rows} for side, rows in tape.orderbook().items()
@@ -156,7 +156,7 @@ def test_a_crash_is_a_gap_and_a_slide_of_a_quarter_to_a_third() -> None:
 def test_a_crash_thins_the_book_and_crosses_it_on_the_wire() -> None:
     """In the crash the wire's book is crossed now and then; the engine's never is."""
     listener = Listener()
-    exchange = Exchange(Settings(scenario="crash", calm_s=10, start_ns=START_NS), listener)
+    exchange = Exchange(VenueSettings(scenario="crash", calm_s=10, start_ns=START_NS), listener)
     tape = exchange.tapes["BTC-USD"]
     wire: dict[str, dict[float, float]] = {
         side: {float(row["price"]): float(row["size"]) for row in rows}
@@ -180,7 +180,7 @@ def test_a_crash_thins_the_book_and_crosses_it_on_the_wire() -> None:
 
 def test_calm_markets_are_as_wide_and_as_lively_as_measured() -> None:
     """Spread and minute returns of BTC lie where the mainnet's do."""
-    exchange = Exchange(Settings(markets=2, start_ns=START_NS), Deaf())
+    exchange = Exchange(VenueSettings(markets=2, start_ns=START_NS), Deaf())
     book, spreads, minutes = exchange.tapes["BTC-USD"].book, [], []
     for step in range(20 * 600):
         exchange.step()
@@ -212,27 +212,27 @@ def test_a_halt_stops_the_chain_and_freezes_the_books() -> None:
 
 def test_funding_is_paid_on_the_hour_and_sampled_each_minute() -> None:
     """The hour closes with one rate per market; the estimate then starts from new samples."""
-    exchange = Exchange(Settings(markets=2, start_ns=START_NS), Deaf())
+    exchange = Exchange(VenueSettings(markets=2, start_ns=START_NS), Deaf())
     exchange.step()
     btc = exchange.tapes["BTC-USD"]
-    before = btc.funding_index
+    before = btc.funding.index
     for _ in range(4 * 600):
         exchange.step()
-    [paid] = btc.funding
+    [paid] = btc.funding.rows
 
     assert paid["effectiveAt"].startswith("2026-01-05T14:00:0")
-    assert btc.funding_index - before == funding_index_delta(
+    assert btc.funding.index - before == funding_index_delta(
         round(float(paid["rate"]) * 8e6), 3_600, round(float(paid["price"]) * 1e5), -5, -10
     )
 
 
 def test_a_squeeze_raises_the_next_funding_rate() -> None:
     """Books far above the oracle make longs pay."""
-    settings = Settings(scenario="funding-squeeze", calm_s=5, markets=3, start_ns=START_NS)
+    settings = VenueSettings(scenario="funding-squeeze", calm_s=5, markets=3, start_ns=START_NS)
     exchange = Exchange(settings, Deaf())
     for _ in range(600 * 10):
         exchange.step()
-    rates = [float(tape.next_rate_text) for tape in exchange.tapes.values()]
+    rates = [float(tape.funding.next_rate_text) for tape in exchange.tapes.values()]
 
     assert min(rates) > 1e-5
 

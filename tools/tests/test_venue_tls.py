@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from cryptography import x509
-from exchange import Exchange, Settings
+from exchange import Exchange, VenueSettings
 from market import Mood
 from soak import Venue, a_venue
 from tls import TRUST, issue
@@ -156,13 +156,13 @@ def test_what_was_to_be_told_late_is_told_when_time_is_held() -> None:
         def publish(self, channel: str, id: str, contents: Any, subaccount: int | None = None):
             told.append((channel, contents))
 
-    exchange = Exchange(Settings(markets=1), Ears())
+    exchange = Exchange(VenueSettings(markets=1), Ears())
     tape = exchange.tapes["BTC-USD"]
     exchange.step()
     gone = tape.levels([("BUY", 10**5, 0)], Mood(hold=1.0), exchange.now_ns)
     told.clear()
 
-    exchange.tell_all()
+    exchange.publish_all()
 
     assert gone == []
     assert told == [("v4_orderbook", {"bids": [(tape.price_text(10**5), "0")]})]

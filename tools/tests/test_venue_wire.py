@@ -12,8 +12,8 @@ from dydx_conn import contents, rest_contents, ws_frame
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "venue"))
 
-from exchange import Exchange, Settings, Silence  # the folder's modules are siblings
-from indexer import Closing, Connection, Hub, RateLimits, application, snapshot
+from exchange import Exchange, Silence, VenueSettings  # the folder's modules are siblings
+from indexer import ClientConnection, Closing, RateLimits, SocketHub, application, snapshot
 from node import CHAIN_ID, address_of
 from tape import from_iso
 
@@ -24,10 +24,10 @@ class Client:
     """A connection to a venue in this process; `now` is its wall clock."""
 
     def __init__(self, **settings: Any) -> None:
-        self.hub = Hub(7)
-        self.exchange = Exchange(Settings(start_ns=START_NS, **settings), self.hub)
+        self.hub = SocketHub(7)
+        self.exchange = Exchange(VenueSettings(start_ns=START_NS, **settings), self.hub)
         self.now = 0.0
-        self.connection = Connection(
+        self.connection = ClientConnection(
             self.hub, lambda channel, id: snapshot(self.exchange, channel, id), lambda: self.now
         )
         self.connection.open()
@@ -254,7 +254,7 @@ def test_rate_limits_count_per_client_and_group_in_windows_of_ten_seconds() -> N
 
 def test_the_market_list_reads_back_as_markets() -> None:
     """`/perpetualMarkets` is what dydx_conn takes markets from."""
-    exchange = Exchange(Settings(markets=250, start_ns=START_NS), Silence())
+    exchange = Exchange(VenueSettings(markets=250, start_ns=START_NS), Silence())
     body = json.dumps(snapshot(exchange, "v4_markets", "v4_markets"))
 
     assert len(rest_contents("/v4/perpetualMarkets", body).markets) == 250
@@ -264,7 +264,7 @@ def rest(exchange: Exchange, *paths: str) -> list[Any]:
     """Return what REST answers to each path, decoded as dydx_conn does."""
 
     async def ask() -> list[Any]:
-        transport = httpx.ASGITransport(application(exchange, Hub(7)))
+        transport = httpx.ASGITransport(application(exchange, SocketHub(7)))
         async with httpx.AsyncClient(transport=transport, base_url="http://venue") as client:
             return [rest_contents(path, (await client.get(path)).text) for path in paths]
 
@@ -273,7 +273,7 @@ def rest(exchange: Exchange, *paths: str) -> list[Any]:
 
 def test_what_two_subaccounts_sent_each_other_is_listed_and_summed() -> None:
     """From the first one's side: what it had back counts against what it sent."""
-    exchange = Exchange(Settings(start_ns=START_NS), Silence())
+    exchange = Exchange(VenueSettings(start_ns=START_NS), Silence())
     one, other = (resident.subaccount for resident in exchange.residents[:2])
     for sender, to, amount in ((one, other, 5_000_000), (other, one, 2_000_000)):
         exchange.accounts.transfer(sender, to, amount)
@@ -300,7 +300,7 @@ def test_what_two_subaccounts_sent_each_other_is_listed_and_summed() -> None:
 
 def test_a_parents_profit_is_asked_for_like_a_childs() -> None:
     """Under the same name with an end of its own."""
-    exchange = Exchange(Settings(start_ns=START_NS), Silence())
+    exchange = Exchange(VenueSettings(start_ns=START_NS), Silence())
     owner = exchange.residents[0].subaccount.owner
 
     [answer] = rest(

@@ -12,7 +12,7 @@
     node.py            the node's gRPC services
     tls.py             throw-away certificates, for `--tls`
 
-With `--tls` all of it is encrypted, and a client that is to trust it is told so from outside,
+With `--tls` all of it is encrypted, and a client that is to trust it is configured from outside,
 as for any private authority: SSL_CERT_FILE (sockets, httpx) and GRPC_DEFAULT_SSL_ROOTS_FILE_PATH
 name the file that is printed. SIGUSR1 holds venue time, SIGUSR2 lets it go on.
 
@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from exchange import Exchange
-    from indexer import Hub
+    from indexer import SocketHub
     from tls import Papers
 
 NEEDS = ("starlette", "uvicorn", "websockets", "cryptography")
@@ -111,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def objection(options: argparse.Namespace) -> str:
-    """Say what is wrong with the options, "" if nothing is."""
+    """Return what is wrong with the options, "" if nothing is."""
     if not 1 <= options.count <= 250:
         return f"expected --count between 1 and 250, got {options.count}"
     if not 0 < options.speed <= 1000:
@@ -145,7 +145,7 @@ def fetch_needs() -> None:
 
 
 async def serve(options: argparse.Namespace) -> None:
-    """Open the ports, say where they are, and let time pass until told to stop."""
+    """Open the ports, print where they are, and let time pass until stopped."""
     with papers_for(options.tls) as papers:
         await run(options, papers)
     print("venue: closed", flush=True)
@@ -164,18 +164,18 @@ def papers_for(tls: str | None) -> "Iterator[Papers | None]":
 
 
 async def run(options: argparse.Namespace, papers: "Papers | None") -> None:
-    """Serve until told to stop, or until venue time is up."""
-    from exchange import Exchange, Settings
-    from indexer import Hub, Server, application
+    """Serve until stopped, or until venue time is up."""
+    from exchange import Exchange, VenueSettings
+    from indexer import Server, SocketHub, application
     from node import start as start_node
     from tape import from_iso
 
     # Who is gone while it is being written to is no news.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
-    hub = Hub(options.seed)
+    hub = SocketHub(options.seed)
     if options.stamps:
         hub.stamps = {}
-    settings = Settings(
+    settings = VenueSettings(
         scenario=options.scenario,
         markets=options.count,
         seed=options.seed,
@@ -186,13 +186,13 @@ async def run(options: argparse.Namespace, papers: "Papers | None") -> None:
     sockets = [listen(options.port), listen(options.ws_port)]
     server = Server(application(exchange, hub), papers)
     stop, held = asyncio.Event(), asyncio.Event()
-    told = {
+    signals = {
         signal.SIGINT: stop.set,
         signal.SIGTERM: stop.set,
         signal.SIGUSR1: held.set,
         signal.SIGUSR2: held.clear,
     }
-    for number, do in told.items():
+    for number, do in signals.items():
         asyncio.get_running_loop().add_signal_handler(number, do)
     serving = asyncio.create_task(server.serve(sockets=sockets))
     try:
@@ -229,7 +229,7 @@ def announce(
     grpc_port: int,
     papers: "Papers | None",
 ) -> None:
-    """Say what this is, and where."""
+    """Print what this is, and where."""
     residents = "\n".join(
         f"           {resident.subaccount}  {resident.name}" for resident in exchange.residents
     )
@@ -259,7 +259,7 @@ def announce(
 
 async def pace(
     exchange: "Exchange",
-    hub: "Hub",
+    hub: "SocketHub",
     speed: float,
     seconds: float,
     stop: asyncio.Event,
@@ -267,7 +267,7 @@ async def pace(
 ) -> None:
     """Step the exchange as venue time falls due, and flush batches every 250 venue ms.
 
-    While `held`, all that has happened is told, everything is answered, and nothing happens.
+    While `held`, all that has happened is published, everything is answered, and nothing happens.
     """
     from indexer import BATCH_MS
     from market import STEP_NS
@@ -282,7 +282,7 @@ async def pace(
         wall = now
         if held.is_set():
             due = 0.0
-            exchange.tell_all()
+            exchange.publish_all()
             hub.flush()
         began = now
         while due >= STEP_NS and not (last is not None and exchange.steps >= last):

@@ -1,12 +1,12 @@
 """Who trades here under a name: wallets, subaccounts, and their orders.
 
-    place | cancel | deposit ──► Accounts ──► dydx_paper: Desk, Clearing, Ledger, Backstop
+    place | cancel | deposit ──► VenueAccounts ──► dydx_paper: Desk, Clearing, Ledger, Backstop
     commit (each block) ──► what waits, expires or is liquidated ──► v4_subaccounts
 
 The rules are dydx_paper's: what an order may be, how it is matched and charged, what a block lets
 in, triggers and liquidates, and how the indexer words all of it. What stands here is the address
-around them: `Bank`, what the chain knows of an address; `Accounts`, a ledger for each subaccount
-and what is said of it when (best-effort states at once, what the chain settled with its block);
+around them: `Bank`, what the chain knows of an address; `VenueAccounts`, a ledger for each
+subaccount; `Reports`, best-effort states at once and what the chain settled with its block;
 `Twaps`, which no other venue of the house works off.
 
 Everything answers `(code, codespace, log)` as CheckTx does; code 0 is taken. Money is quote
@@ -45,8 +45,8 @@ from dydx_paper import (
     InsuranceFunds,
     Ledger,
     Order,
+    Placement,
     Refused,
-    Result,
     Stamp,
     admits,
     affords,
@@ -60,14 +60,14 @@ from dydx_paper import (
     update,
 )
 from dydx_risk import LiquidationTerms
-from market import Trade
-from tape import KEPT, SECOND_NS, Json, Tape
+from market import TapeTrade
+from tape import RETAINED, SECOND_NS, Json, MarketTape
 
 Answer = tuple[int, str, str]
 TAKEN: Final[Answer] = (0, "", "")
 
 
-class Chain(Protocol):
+class BlockClock(Protocol):
     """What must be known of the chain: the last block, and the moment that the next one gathers."""
 
     @property
@@ -84,13 +84,13 @@ class Chain(Protocol):
 
 
 class Sink(Protocol):
-    """Where the venue says what happens."""
+    """Where the venue publishes what happens."""
 
     def wanted(self, channel: str, id: str) -> bool:
-        """Tell whether anybody listens."""
+        """Return whether anybody listens."""
 
     def publish(self, channel: str, id: str, contents: Json, subaccount: int | None = None) -> None:
-        """Say something to whoever listens."""
+        """Publish contents to whoever listens."""
 
 
 # === Wallets ===
@@ -110,7 +110,7 @@ class Wallet:
     authenticators: dict[int, tuple[str, bytes]] = field(default_factory=dict)
 
     def objection(self, sequence: int, now_ms: int) -> str:
-        """Say what is wrong with a transaction's sequence, "" if nothing is."""
+        """Return what is wrong with a transaction's sequence, "" if nothing is."""
         if sequence < TIMESTAMP_NONCE:
             if sequence == self.sequence:
                 return ""
@@ -129,7 +129,7 @@ class Wallet:
 
 
 def is_address(text: str) -> bool:
-    """Tell whether a text is a well-formed dydx address."""
+    """Return whether a text is a well-formed dydx address."""
     prefix, data = bech32.bech32_decode(text)
     return prefix == "dydx" and data is not None
 
@@ -175,7 +175,7 @@ class Twap:
 
     order: Order
     request: OrderRequest
-    tape: Tape
+    tape: MarketTape
     due_s: int
     parts: int
 
@@ -195,23 +195,23 @@ class Twap:
         return part
 
 
-def near_oracle(tape: Tape, tolerance_ppm: int, side: Side) -> int:
+def near_oracle(tape: MarketTape, tolerance_ppm: int, side: Side) -> int:
     """Return a price so far to the worse side of the oracle's, in subticks on the grid."""
     away = tolerance_ppm / 1e6 * (1 if side == "BUY" else -1)
-    return tape.book.to_subticks(tape.oracle * 10.0**tape.exponent * (1 + away), side)
+    return tape.book.to_subticks(tape.oracle.price * 10.0**tape.oracle.exponent * (1 + away), side)
 
 
 # === Reports ===
 
 
 class Reports:
-    """What is to be said of subaccounts: at once what a node saw, with a block what it settled."""
+    """What is to be reported of subaccounts: at once what a node saw, by block what it settled."""
 
-    def __init__(self, chain: Chain, sink: Sink) -> None:
+    def __init__(self, chain: BlockClock, sink: Sink) -> None:
         self._chain, self._sink = chain, sink
         self._changes: dict[Subaccount, Changes] = {}
         # Orders that the block at hand touched, and the reason for the end of those that ended.
-        self._touched: dict[Subaccount, dict[str, tuple[Tape, Order, str]]] = {}
+        self._touched: dict[Subaccount, dict[str, tuple[MarketTape, Order, str]]] = {}
 
     @property
     def block(self) -> Stamp:
@@ -225,34 +225,34 @@ class Reports:
         return Stamp(at=now, time_ns=now, height=height)
 
     def of(self, subaccount: Subaccount) -> Changes:
-        """Return what is to be said of a subaccount with the next block."""
+        """Return what is to be reported of a subaccount with the next block."""
         return self._changes.setdefault(subaccount, Changes())
 
-    def touch(self, tape: Tape, order: Order, reason: str = "") -> None:
-        """Say with the block how an order stands, or why it ended."""
+    def touch(self, tape: MarketTape, order: Order, reason: str = "") -> None:
+        """Report with the block how an order stands, or why it ended."""
         touched = self._touched.setdefault(order.subaccount, {})
         _, _, known = touched.get(order.id, (tape, order, ""))
         touched[order.id] = tape, order, reason or known
 
-    def accept(self, ledger: Ledger, tape: Tape, order: Order, *, waits: bool) -> None:
-        """Say with the block that a stateful order was taken in; who asks is told before."""
+    def accept(self, ledger: Ledger, tape: MarketTape, order: Order, *, waits: bool) -> None:
+        """Report with the block that a stateful order was taken in; queries see it before."""
         status = status_of(order, waits=waits)
         ledger.note(order_record(order, tape.ticker, status, self.next_block))
         self.touch(tape, order)
 
-    def tell(self, ledger: Ledger, tape: Tape, order: Order, reason: str = "") -> None:
-        """Say at once what a full node would: best effort, whatever of it the block will bring."""
+    def report(self, ledger: Ledger, tape: MarketTape, order: Order, reason: str = "") -> None:
+        """Report at once what a full node would: best effort, whatever the block will bring."""
         status = "BEST_EFFORT_CANCELED" if reason else "BEST_EFFORT_OPENED"
         record = order_record(order, tape.ticker, status, self.block, removal=reason)
         ledger.note(record)
         changes = Changes(orders={order.id: record}, markets={tape.ticker: tape.market})
         self._publish(ledger, _off_chain(update(ledger, changes, self._chain.height)))
-        # What was touched already, the block still has a word about.
+        # The block reports again what was touched already.
         if order.filled or order.id in self._touched.get(order.subaccount, {}):
             self.touch(tape, order, reason)
 
     def flush(self, ledgers: Mapping[Subaccount, Ledger], desks: Mapping[str, Desk]) -> None:
-        """Say what the block settled."""
+        """Report what the block settled."""
         block, touched = self.block, self._touched
         self._touched = {}
         for subaccount, orders in touched.items():
@@ -284,10 +284,10 @@ class Reports:
         self._publish(ledger, contents)
         # The balance first, and what moved it in a message of its own, as the real indexer does.
         for moved in changes.transfers:
-            told = update(ledger, Changes(transfers=[moved]), block.height)
-            told.pop("assetPositions")
-            told["transfers"]["transactionHash"] = hash_of("transfer", moved.created.time_ns)
-            self._publish(ledger, told)
+            moved_alone = update(ledger, Changes(transfers=[moved]), block.height)
+            moved_alone.pop("assetPositions")
+            moved_alone["transfers"]["transactionHash"] = hash_of("transfer", moved.created.time_ns)
+            self._publish(ledger, moved_alone)
 
     def _publish(self, ledger: Ledger, contents: Json) -> None:
         subaccount = ledger.subaccount
@@ -324,10 +324,10 @@ _ENDS: Final = {
 }
 
 
-class Accounts:
+class VenueAccounts:
     """All subaccounts of the venue."""
 
-    def __init__(self, chain: Chain, tapes: Mapping[str, Tape], sink: Sink) -> None:
+    def __init__(self, chain: BlockClock, tapes: Mapping[str, MarketTape], sink: Sink) -> None:
         self._chain, self._tapes = chain, tapes
         self._pairs = {tape.market.clob_pair_id: tape for tape in tapes.values()}
         self.bank = Bank()
@@ -412,21 +412,26 @@ class Accounts:
         ledger = self.ledgers.get(subaccount)
         if ledger is None:
             caps = Caps(
-                orders=KEPT, fills=KEPT, positions=KEPT, payments=KEPT, transfers=KEPT, points=KEPT
+                orders=RETAINED,
+                fills=RETAINED,
+                positions=RETAINED,
+                payments=RETAINED,
+                transfers=RETAINED,
+                points=RETAINED,
             )
             ledger = self.ledgers[subaccount] = Ledger(subaccount, caps=caps)
-            ledger.accrue({ticker: tape.funding_index for ticker, tape in self._tapes.items()})
+            ledger.accrue({ticker: tape.funding.index for ticker, tape in self._tapes.items()})
             self._value(ledger)
         return ledger
 
     def _value(self, ledger: Ledger) -> None:
         for tape in self._tapes.values():
-            ledger.value(tape.ticker, tape.oracle, tape.exponent, tape.open_interest)
+            ledger.value(tape.ticker, tape.oracle.price, tape.oracle.exponent, tape.open_interest)
 
     # --- orders
 
     def place(self, subaccount: Subaccount, request: OrderRequest) -> Answer:
-        """Take an order in, or say why not."""
+        """Take an order in, or return why not."""
         tape, ledger = self._pairs[request.clob_pair_id], self._ledger(subaccount)
         chain = self._chain
         error = objection(
@@ -461,22 +466,22 @@ class Accounts:
             self._end(tape, order, "USER_CANCELED", at_once=order.order_flags == SHORT_TERM)
         return _clob(error)
 
-    def removed(self, tape: Tape, orders: Iterable[tuple[Order, str]]) -> None:
-        """Hear of resting orders that other placements drove off the book."""
+    def removed(self, tape: MarketTape, orders: Iterable[tuple[Order, str]]) -> None:
+        """Take in the resting orders that other placements drove off the book."""
         for order, reason in orders:
             known = self.ledgers[order.subaccount].history.order(order.id)
-            # What ended by its own placement has been said.
+            # What ended by its own placement has been reported.
             if known is not None and known.status in OPEN_STATES:
                 self._reports.touch(tape, order, reason)
 
-    def traded(self, tape: Tape, trades: Iterable[Trade]) -> None:
-        """Hear of what the block at hand traded: it may trigger what waits."""
+    def traded(self, tape: MarketTape, trades: Iterable[TapeTrade]) -> None:
+        """Take in what the block at hand traded: it may trigger what waits."""
         for trade in trades:
             self.desks[tape.ticker].see(trade.subticks)
 
-    def _submit(self, tape: Tape, ledger: Ledger, order: Order, request: OrderRequest) -> str:
+    def _submit(self, tape: MarketTape, ledger: Ledger, order: Order, request: OrderRequest) -> str:
         """Take a stateful order into the block at hand; name the chain's refusal, or nothing."""
-        open_ = ledger.history.orders(status=OPEN_STATES, limit=KEPT).rows
+        open_ = ledger.history.orders(status=OPEN_STATES, limit=RETAINED).rows
         stateful = sum(record.order_flags != SHORT_TERM for record in open_)
         if stateful >= stateful_order_limit(ledger.margin.net_collateral):
             return "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit"
@@ -494,37 +499,37 @@ class Accounts:
         self.twaps[order.id] = Twap(order, request, tape, now_s, parts)
         return ""
 
-    def _enter(self, tape: Tape, order: Order) -> str:
+    def _enter(self, tape: MarketTape, order: Order) -> str:
         """Let an order meet the book; name the chain's refusal, or nothing."""
         ledger, before = self.ledgers[order.subaccount], tape.book.book.orders.get(order.key)
         result = tape.book.execute(order)
         if result.error and result.error != _POST_ONLY:
             return result.error
         if before is not None:
-            self._reports.tell(ledger, tape, before, "REPLACED")
+            self._reports.report(ledger, tape, before, "REPLACED")
         if order.order_flags == SHORT_TERM and not result.error:
-            self._reports.tell(ledger, tape, order)
+            self._reports.report(ledger, tape, order)
         self._report(tape, order, result)
         return result.error
 
-    def _report(self, tape: Tape, order: Order, result: Result) -> None:
-        # Makers are touched as they are booked; those that were driven off `removed` hears of.
+    def _report(self, tape: MarketTape, order: Order, result: Placement) -> None:
+        # Makers are touched as they are booked; those that were driven off go to `removed`.
         own = [reason for gone, reason in result.removed if gone is order]
         if result.error == _POST_ONLY:
             self._end(tape, order, _ENDS[_POST_ONLY], at_once=True)
         elif own:
             self._end(tape, order, own[0], at_once=not order.filled)
 
-    def _end(self, tape: Tape, order: Order, reason: str, *, at_once: bool) -> None:
+    def _end(self, tape: MarketTape, order: Order, reason: str, *, at_once: bool) -> None:
         if at_once and order.order_flags == SHORT_TERM:
-            self._reports.tell(self.ledgers[order.subaccount], tape, order, reason)
+            self._reports.report(self.ledgers[order.subaccount], tape, order, reason)
         else:
             self._reports.touch(tape, order, reason)
 
     # --- a block
 
     def commit(self) -> None:
-        """Do what the chain does at the end of a block, and tell what it did."""
+        """Do what the chain does at the end of a block, and report what it did."""
         self.backstop.begin_block()
         for ledger in self.ledgers.values():
             self._value(ledger)
@@ -546,12 +551,12 @@ class Accounts:
 
         Each position's payment is listed at once, and moves money when its account is touched.
         """
-        indices = {ticker: tape.funding_index for ticker, tape in self._tapes.items()}
+        indices = {ticker: tape.funding.index for ticker, tape in self._tapes.items()}
         for ledger in self.ledgers.values():
             ledger.accrue(indices, self._reports.block)
 
-    def _end_block(self, tape: Tape, desk: Desk, seconds: int) -> None:
-        entry = desk.end_block(tape.oracle_subticks, seconds, _MIN_PRICE_CHANGE_PPM)
+    def _end_block(self, tape: MarketTape, desk: Desk, seconds: int) -> None:
+        entry = desk.end_block(tape.oracle.subticks, seconds, _MIN_PRICE_CHANGE_PPM)
         for order in entry.entering:
             if order.condition_type:
                 self._reports.touch(tape, order)
@@ -582,7 +587,7 @@ class Accounts:
             taken = ledger.worth.margin_of(tape.market, order.filled)
             backstop.took(whose, ticker, abs(taken.net_notional))
 
-    def _deleverage(self, ledger: Ledger, tape: Tape) -> None:
+    def _deleverage(self, ledger: Ledger, tape: MarketTape) -> None:
         """Hand a whole position to a counterparty, the crowd."""
         order, quote = deleveraging(ledger, ledger.holdings[tape.ticker])
         signed = order.sign * order.quantums

@@ -30,7 +30,7 @@ _REFUSALS: Final = {
 def objection(
     held: Mapping[int, Authenticator], chosen: list[int], key: bytes, message: Any
 ) -> tuple[int, str]:
-    """Say why a key may not sign a message, (0, "") if it may."""
+    """Return why a key may not sign a message, (0, "") if it may."""
     if len(chosen) != 1 or chosen[0] not in held:
         return 1, f"authenticator not found: {chosen}"
     kind, config = held[chosen[0]]
@@ -38,7 +38,7 @@ def objection(
 
 
 def is_sound(kind: str, config: bytes) -> bool:
-    """Tell whether an authenticator can be read, and those in it."""
+    """Return whether an authenticator can be read, and those in it."""
     try:
         return kind in _REFUSALS and all(is_sound(*inner) for inner in _inner(kind, config))
     except (ValueError, KeyError, TypeError):

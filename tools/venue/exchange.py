@@ -4,10 +4,10 @@
 
 Venue time advances in fixed steps, and only here; how fast the steps follow each other is the
 business of who calls `step`. Blocks follow each other in 0.6 to 1.4 s of venue time. What a real
-indexer hears from the full node's mempool (book levels) goes out at once; what it hears
+indexer gets from the full node's mempool (book levels) goes out at once; what it gets
 from the chain (trades, candles, oracle prices, funding, heights) goes out with the block.
 
-Nothing here knows of sockets: everything said goes to a `Sink`.
+Nothing here knows of sockets: everything published goes to a `Sink`.
 """
 
 import sys
@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from accounts import Accounts, Sink
-from market import STEP_NS, Factor, Market, Mood, Scenario, Trade, listings
+from accounts import Sink, VenueAccounts
+from market import STEP_NS, Factor, Market, Mood, Scenario, TapeTrade, listings
 from residents import RESIDENTS, Resident
-from tape import SECOND_NS, START_HEIGHT, Json, Tape, iso
+from tape import SECOND_NS, START_HEIGHT, Json, MarketTape, iso
 
 # === Values ===
 
@@ -41,7 +41,7 @@ class Silence:
     """A sink nobody listens to."""
 
     def wanted(self, channel: str, id: str) -> bool:
-        """Say that nobody listens."""
+        """Return that nobody listens."""
         return False
 
     def publish(self, channel: str, id: str, contents: Json, subaccount: int | None = None) -> None:
@@ -49,7 +49,7 @@ class Silence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class VenueSettings:
     """What a venue is made of; the same settings give the same venue."""
 
     scenario: str = "calm"
@@ -65,31 +65,31 @@ class Settings:
 class Exchange:
     """All markets, one clock, one chain."""
 
-    def __init__(self, settings: Settings, sink: Sink) -> None:
+    def __init__(self, settings: VenueSettings, sink: Sink) -> None:
         self.settings = settings
         self.sink = sink
-        self.start_ns = self.now_ns = self.block_ns = settings.start_ns
+        self.now_ns = self.block_ns = settings.start_ns
         self.height = START_HEIGHT
         self.steps = 0
         self._chance = Random(f"{settings.seed} blocks")
         self._factor = Factor(settings.seed)
         self._scenario = Scenario(settings.scenario, settings.seed, settings.calm_s)
         self._next_block_ns = self.now_ns + SECOND_NS
-        self.tapes: dict[str, Tape] = {}
-        self.pairs: dict[int, Tape] = {}
+        self.tapes: dict[str, MarketTape] = {}
+        self.pairs: dict[int, MarketTape] = {}
         for listing in listings(settings.markets):
             market = Market(listing, settings.seed)
-            tape = Tape(market, settings.seed, settings.start_ns)
+            tape = MarketTape(market, settings.seed, settings.start_ns)
             self.tapes[tape.ticker] = self.pairs[market.market.clob_pair_id] = tape
-        self.accounts = Accounts(self, self.tapes, sink)
+        self.accounts = VenueAccounts(self, self.tapes, sink)
         self.residents = [
             Resident(name, self.accounts, self, self.tapes, settings.seed) for name in RESIDENTS
         ]
-        self._pending: dict[str, list[Trade]] = {}
+        self._pending: dict[str, list[TapeTrade]] = {}
 
     def step(self) -> None:
         """Let one step of venue time pass."""
-        elapsed_s = (self.now_ns - self.start_ns) / SECOND_NS
+        elapsed_s = (self.now_ns - self.settings.start_ns) / SECOND_NS
         mood = self._scenario.mood(elapsed_s)
         whole_second = self.steps % (SECOND_NS // STEP_NS) == 0
         common = self._factor.step(mood, whole_second)
@@ -97,7 +97,7 @@ class Exchange:
         self.now_ns += STEP_NS
         for tape in self.tapes.values():
             tape.book.step(mood, common, whole_second)
-            self._tell_levels(tape, mood, self.now_ns)
+            self._publish_levels(tape, mood, self.now_ns)
         if self.now_ns >= self._next_block_ns:
             self._next_block_ns = self.now_ns + self._block_time_ns()
             if not mood.frozen:
@@ -106,12 +106,12 @@ class Exchange:
     def _block_time_ns(self) -> int:
         return int(min(max(self._chance.lognormvariate(-0.2, 0.22), 0.55), 2.5) * SECOND_NS)
 
-    def tell_all(self) -> None:
-        """Tell every book as it is, also the removals that were to come late."""
+    def publish_all(self) -> None:
+        """Publish every book as it is, also the removals that were to come late."""
         for tape in self.tapes.values():
-            self._tell_levels(tape, Mood(hold=0.0), sys.maxsize)
+            self._publish_levels(tape, Mood(hold=0.0), sys.maxsize)
 
-    def _tell_levels(self, tape: Tape, mood: Mood, now_ns: int) -> None:
+    def _publish_levels(self, tape: MarketTape, mood: Mood, now_ns: int) -> None:
         levels, trades, removed = tape.book.drain()
         if trades:
             self._pending.setdefault(tape.ticker, []).extend(trades)
@@ -125,7 +125,7 @@ class Exchange:
     # --- a block ---
 
     def block(self) -> None:
-        """Commit what happened since the last block, and say so."""
+        """Commit what happened since the last block, and publish it."""
         before_ns, self.block_ns = self.block_ns, self.now_ns
         self.height += 1
         pending, self._pending = self._pending, {}
@@ -142,20 +142,20 @@ class Exchange:
         self.sink.publish("v4_block_height", "v4_block_height", self.block_message())
 
     def block_message(self) -> Json:
-        """Return the newest block as an update tells it."""
+        """Return the newest block as an update reports it."""
         return {"blockHeight": str(self.height), "time": iso(self.block_ns)}
 
-    def _commit(self, tape: Tape, trades: list[Trade]) -> None:
+    def _commit(self, tape: MarketTape, trades: list[TapeTrade]) -> None:
         interest = tape.open_interest
-        told = tape.block(trades, self.height, self.block_ns)
+        rows = tape.block(trades, self.height, self.block_ns)
         self.accounts.traded(tape, trades)
-        if told:
-            self.sink.publish("v4_trades", tape.ticker, {"trades": told})
+        if rows:
+            self.sink.publish("v4_trades", tape.ticker, {"trades": rows})
         if tape.fresh_candles:
             for name, candles in tape.candles.items():
                 id = f"{tape.ticker}/{name}"
                 if self.sink.wanted("v4_candles", id):
-                    self.sink.publish("v4_candles", id, tape.candle(name, candles.kept[-1]))
+                    self.sink.publish("v4_candles", id, tape.candle(name, candles.retained[-1]))
         if tape.open_interest != interest:
             change = {
                 "id": str(tape.market.perpetual_id),
@@ -167,23 +167,23 @@ class Exchange:
         wanted = self.sink.wanted("v4_markets", "v4_markets")
         effective = {"effectiveAt": iso(self.block_ns), "effectiveAtHeight": str(self.height)}
         for ticker, tape in self.tapes.items():
-            if tape.price_oracle() and wanted:
+            if tape.oracle.observe(tape.book.fair) and wanted:
                 price = {
-                    "oraclePrice": tape.oracle_text,
+                    "oraclePrice": tape.oracle.text,
                     **effective,
                     "marketId": tape.market.perpetual_id,
                 }
                 contents = {"oraclePrices": {ticker: price}}
                 self.sink.publish("v4_markets", "v4_markets", contents)
-            tape.vote()
+            tape.funding.vote()
 
     def _funding(self, before_ns: int) -> None:
         # The chain samples at half past each minute and pays on the hour.
         half = MINUTE_NS // 2
         if (before_ns - half) // MINUTE_NS != (self.block_ns - half) // MINUTE_NS:
             for tape in self.tapes.values():
-                tape.sample()
+                tape.funding.sample()
         if before_ns // HOUR_NS != self.block_ns // HOUR_NS:
             for tape in self.tapes.values():
-                tape.tick_funding(self.height, self.block_ns)
+                tape.funding.tick(self.height, self.block_ns)
             self.accounts.fund()

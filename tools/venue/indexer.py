@@ -1,9 +1,9 @@
 """The indexer's two faces: REST under /v4 and the WebSocket at /v4/ws.
 
-    Exchange ──► Hub ──► Connection (message_id, 250 ms batches, limits) ──► socket
+    Exchange ──► SocketHub ──► ClientConnection (message_id, 250 ms batches, limits) ──► socket
              └─► routes ──► REST answers, errors and rate-limit headers as documented
 
-`Hub` is the exchange's sink: it writes contents once and hands the text to whoever subscribed.
+`SocketHub` is the exchange's sink: it writes contents once and sends it to whoever subscribed.
 `application` is the Starlette app with both faces; it serves any number of ports.
 
 Wire facts held to: `message_id` counts per connection over all channels; a snapshot carries the
@@ -26,7 +26,7 @@ from typing import Any, Final
 
 import msgspec
 import uvicorn
-from accounts import OPEN_STATES, Accounts, hash_of, is_address
+from accounts import OPEN_STATES, VenueAccounts, hash_of, is_address
 from dydx_conn import Subaccount, event_id, subaccount_id
 from dydx_paper import (
     FundingRecord,
@@ -49,7 +49,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
-from tape import RESOLUTIONS, Json, Tape, decimal_text, from_iso, iso
+from tape import RESOLUTIONS, Json, MarketTape, decimal_text, from_iso, iso
 from tls import Papers
 
 encode: Final = msgspec.json.Encoder().encode
@@ -57,7 +57,7 @@ encode: Final = msgspec.json.Encoder().encode
 # === Hub ===
 
 BATCH_MS: Final = 250
-# The real server asks REST for each snapshot, and only then begins to listen on its behalf.
+# The real server fetches each snapshot from REST, and only then begins to listen on its behalf.
 FETCH_S: Final = 0.02
 _LIMITS: Final = {
     "v4_markets": 32,
@@ -73,12 +73,12 @@ _GLOBAL: Final = frozenset(["v4_markets", "v4_block_height"])
 _KEY_CHANNELS: Final = {"v4_block_height": "v4_block_height", "v4_markets": "v4_markets"}
 
 
-class Hub:
+class SocketHub:
     """Who listens to what."""
 
     def __init__(self, seed: int) -> None:
-        self.connections: set[Connection] = set()
-        self.listeners: dict[tuple[str, str], dict[Connection, bool]] = {}
+        self.connections: set[ClientConnection] = set()
+        self.listeners: dict[tuple[str, str], dict[ClientConnection, bool]] = {}
         self.messages = 0
         # When each message of a connection was handed to its socket (monotonic ns), if wanted.
         self.stamps: dict[str, list[int]] | None = None
@@ -86,7 +86,7 @@ class Hub:
         self._count = 0
 
     def wanted(self, channel: str, id: str) -> bool:
-        """Tell whether anybody subscribed."""
+        """Return whether anybody subscribed."""
         return (channel, id) in self.listeners
 
     def publish(self, channel: str, id: str, contents: Json, subaccount: int | None = None) -> None:
@@ -119,11 +119,13 @@ class Hub:
         chance = Random(f"{self._seed} connection {self._count}")
         return str(uuid.UUID(int=chance.getrandbits(128), version=4))
 
-    def subscribe(self, connection: "Connection", channel: str, id: str, batched: bool) -> None:
+    def subscribe(
+        self, connection: "ClientConnection", channel: str, id: str, batched: bool
+    ) -> None:
         """Register a listener."""
         self.listeners.setdefault((channel, id), {})[connection] = batched
 
-    def unsubscribe(self, connection: "Connection", channel: str, id: str) -> None:
+    def unsubscribe(self, connection: "ClientConnection", channel: str, id: str) -> None:
         """Forget a listener."""
         listeners = self.listeners.get((channel, id), {})
         listeners.pop(connection, None)
@@ -151,13 +153,13 @@ class Closing(Exception):  # noqa: N818  # an end, not a failure
         self.reason = reason
 
 
-class Connection:
+class ClientConnection:
     """One socket: its subscriptions, its message counter and its limits."""
 
     # What a client that does not read may owe before it is cut off.
     MOST_WAITING: Final = 50_000
 
-    def __init__(self, hub: Hub, snapshot: Query, now: Callable[[], float]) -> None:
+    def __init__(self, hub: SocketHub, snapshot: Query, now: Callable[[], float]) -> None:
         self.id = hub.new_id()
         self.message_id = 0
         self.batches: dict[Feed, list[str]] = {}
@@ -185,7 +187,7 @@ class Connection:
         self._hub.connections.discard(self)
 
     def receive(self, text: str) -> None:
-        """Do what a client's message asks; `Closing` if it asked too often."""
+        """Carry out a client's message; `Closing` if it sends too many."""
         try:
             message = msgspec.json.decode(text)
         except (msgspec.DecodeError, UnicodeError):
@@ -194,7 +196,7 @@ class Connection:
             return self._reject("Invalid message: type is required")
         kind = message["type"]
         if kind == "ping":
-            # The real server knows the message and says nothing.
+            # The real server knows the message and answers nothing.
             return None
         if kind not in ("subscribe", "unsubscribe"):
             return self._reject(f"Invalid message: {kind}")
@@ -235,8 +237,8 @@ class Connection:
             return self._error(
                 f"Invalid subscribe message: already subscribed ({channel}-{id})", channel, id
             )
-        asked = sum(waiting[0] == channel for waiting in self.waiting)
-        if len(ids) + asked >= _LIMITS[channel]:
+        waits = sum(waiting[0] == channel for waiting in self.waiting)
+        if len(ids) + waits >= _LIMITS[channel]:
             return self._error(
                 f"Per-connection subscription limit reached for {channel} "
                 f"(limit: {_LIMITS[channel]}).",
@@ -248,7 +250,7 @@ class Connection:
         return None
 
     def answer(self) -> None:
-        """Send the snapshot asked for first; its id is the request's, whatever went out since."""
+        """Send the snapshot requested first; its id is the request's, whatever went out since."""
         if not self.waiting:
             return None  # closed or unsubscribed meanwhile
         channel, id, batched, message_id = self.waiting.popleft()
@@ -280,7 +282,7 @@ class Connection:
 
     def _unsubscribe(self, channel: str, id: str) -> None:
         self.message_id += 1
-        self.waiting = deque(asked for asked in self.waiting if asked[:2] != (channel, id))
+        self.waiting = deque(entry for entry in self.waiting if entry[:2] != (channel, id))
         self.subscriptions.get(channel, set()).discard(id)
         self._hub.unsubscribe(self, channel, id)
         self._send(
@@ -318,7 +320,7 @@ class Connection:
 
 
 def snapshot(exchange: Exchange, channel: str, id: str) -> Json:
-    """Return what a new subscriber is told first; the REST twin's answer."""
+    """Return what a new subscriber receives first; the REST twin's answer."""
     if channel == "v4_markets":
         return {"markets": _markets(exchange)}
     if channel == "v4_block_height":
@@ -366,7 +368,7 @@ def _may_still_fill(exchange: Exchange, record: OrderRecord) -> bool:
     return record.status == "BEST_EFFORT_CANCELED" and late
 
 
-def _listed(exchange: Exchange, ticker: str) -> Tape:
+def _listed(exchange: Exchange, ticker: str) -> MarketTape:
     tape = exchange.tapes.get(ticker)
     if tape is None:
         raise ValueError(ticker)
@@ -425,11 +427,11 @@ class Parameters:
 
     @property
     def limit(self) -> int:
-        """Return how many rows are asked for."""
+        """Return how many rows are requested."""
         return self.number("limit", 1000, 1, 1000)
 
     def page(self, name: str, rows: list[Json]) -> Json:
-        """Cut rows to the limit, or to a page if pages are asked for."""
+        """Cut rows to the limit, or to a page if pages are requested."""
         limit, page = self.limit, self.number("page", 0, 1)
         if not page:
             return {name: rows[:limit]}
@@ -498,7 +500,7 @@ def historical_funding(exchange: Exchange, request: Request, query: Parameters) 
     tape = _tape(exchange, request.path_params["ticker"])
     before = query.moment("effectiveBeforeOrAt", 2**62)
     height = query.number("effectiveBeforeOrAtHeight", 2**53)
-    return {"historicalFunding": tape.newest_funding(before, height, query.limit)}
+    return {"historicalFunding": tape.funding.newest(before, height, query.limit)}
 
 
 def height(exchange: Exchange, _request: Request, _query: Parameters) -> Json:
@@ -518,10 +520,10 @@ def screen(_exchange: Exchange, _request: Request, _query: Parameters) -> Json:
 
 def compliance(exchange: Exchange, _request: Request, _query: Parameters) -> Json:
     """Answer /compliance/screen/{address}."""
-    return {"status": "COMPLIANT", "updatedAt": iso(exchange.start_ns)}
+    return {"status": "COMPLIANT", "updatedAt": iso(exchange.settings.start_ns)}
 
 
-def _tape(exchange: Exchange, ticker: str, location: str = "params") -> Tape:
+def _tape(exchange: Exchange, ticker: str, location: str = "params") -> MarketTape:
     tape = exchange.tapes.get(ticker)
     if tape is not None:
         return tape
@@ -532,7 +534,7 @@ def _tape(exchange: Exchange, ticker: str, location: str = "params") -> Tape:
 
 
 def _until(query: Parameters, rows: list[Json]) -> list[Json]:
-    """Keep rows created at or before what the query says."""
+    """Choose rows created at or before what the query names."""
     before = query.moment("createdBeforeOrAt", 2**62)
     height = query.number("createdBeforeOrAtHeight", 2**53)
     return [
@@ -551,17 +553,17 @@ _CHANNELS_OWN: Final = frozenset(["address", "positionId"])
 
 
 def funded(ledger: Ledger) -> bool:
-    """Tell whether money ever came to a subaccount: before that there is none."""
+    """Return whether money ever came to a subaccount: before that there is none."""
     return bool(ledger.history.transfers(limit=1).total)
 
 
-def known(accounts: Accounts, subaccount: Subaccount) -> Ledger | None:
+def known(accounts: VenueAccounts, subaccount: Subaccount) -> Ledger | None:
     """Return a subaccount's ledger if money ever came to it."""
     ledger = accounts.ledgers.get(subaccount)
     return ledger if ledger is not None and funded(ledger) else None
 
 
-def children(accounts: Accounts, owner: str, parent: int) -> list[Ledger]:
+def children(accounts: VenueAccounts, owner: str, parent: int) -> list[Ledger]:
     """Return the ledgers of a parent subaccount and its children."""
     family = sorted(one for one in accounts.ledgers if parent_of(one) == Subaccount(owner, parent))
     return [accounts.ledgers[one] for one in family]
@@ -630,7 +632,7 @@ def payment_row(exchange: Exchange, ledger: Ledger, record: FundingRecord) -> Js
     """Return a funding payment, with the rate and the price of its hour."""
     tape = exchange.tapes[record.ticker]
     paid = next(
-        row for row in tape.funding if row["effectiveAtHeight"] == str(record.created.height)
+        row for row in tape.funding.rows if row["effectiveAtHeight"] == str(record.created.height)
     )
     return {
         "createdAt": iso(record.created.time_ns), "createdAtHeight": str(record.created.height),
@@ -896,7 +898,7 @@ class RateLimits:
         return headers, used < most
 
 
-def application(exchange: Exchange, hub: Hub) -> Starlette:
+def application(exchange: Exchange, hub: SocketHub) -> Starlette:
     """Return the ASGI app with REST and the WebSocket."""
     limits = RateLimits(time.time)
 
@@ -931,7 +933,7 @@ def application(exchange: Exchange, hub: Hub) -> Starlette:
 _TAPS: Final = ("tokens", "native-token")
 
 
-class _Wish(msgspec.Struct, rename="camel"):
+class _FaucetRequest(msgspec.Struct, rename="camel"):
     address: str
     subaccount_number: int = 0
     amount: float = 0.0
@@ -939,16 +941,16 @@ class _Wish(msgspec.Struct, rename="camel"):
 
 def _faucet(exchange: Exchange, path: str, body: bytes) -> Response:
     try:
-        wish = msgspec.json.decode(body, type=_Wish)
+        payment = msgspec.json.decode(body, type=_FaucetRequest)
     except msgspec.DecodeError as error:
         return _json({"errors": [{"msg": str(error)}]}, 400, {})
-    if not is_address(wish.address) or not 0 <= wish.amount <= 1e9:
+    if not is_address(payment.address) or not 0 <= payment.amount <= 1e9:
         return _json({"errors": [{"msg": "expected a dydx address and an amount"}]}, 400, {})
     if path.endswith("native-token"):
-        exchange.accounts.bank.open(wish.address).native += 10**20
+        exchange.accounts.bank.open(payment.address).native += 10**20
     else:
-        to = Subaccount(wish.address, wish.subaccount_number)
-        exchange.accounts.faucet(to, int(wish.amount * 1e6))
+        to = Subaccount(payment.address, payment.subaccount_number)
+        exchange.accounts.faucet(to, int(payment.amount * 1e6))
     return Response(status_code=202)
 
 
@@ -961,10 +963,12 @@ def _json(content: Any, status: int, headers: dict[str, str]) -> Response:
     return Response(encode(content), status, headers, media_type="application/json; charset=utf-8")
 
 
-async def _serve(websocket: WebSocket, exchange: Exchange, hub: Hub) -> None:
+async def _serve(websocket: WebSocket, exchange: Exchange, hub: SocketHub) -> None:
     await websocket.accept()
     loop = asyncio.get_running_loop()
-    connection = Connection(hub, lambda channel, id: snapshot(exchange, channel, id), loop.time)
+    connection = ClientConnection(
+        hub, lambda channel, id: snapshot(exchange, channel, id), loop.time
+    )
     connection.open()
     stamps = None if hub.stamps is None else hub.stamps.setdefault(connection.id, [])
     writer = asyncio.create_task(_write(websocket, connection, stamps))
@@ -973,9 +977,9 @@ async def _serve(websocket: WebSocket, exchange: Exchange, hub: Hub) -> None:
             message = await websocket.receive()
             if message["type"] == "websocket.disconnect":
                 break
-            asked = len(connection.waiting)
+            waits = len(connection.waiting)
             connection.receive(message.get("text") or (message.get("bytes") or b"").decode())
-            for _ in range(asked, len(connection.waiting)):
+            for _ in range(waits, len(connection.waiting)):
                 loop.call_later(FETCH_S, connection.answer)
     except Closing as closing:
         writer.cancel()
@@ -990,7 +994,9 @@ async def _serve(websocket: WebSocket, exchange: Exchange, hub: Hub) -> None:
         writer.cancel()
 
 
-async def _write(websocket: WebSocket, connection: Connection, stamps: list[int] | None) -> None:
+async def _write(
+    websocket: WebSocket, connection: ClientConnection, stamps: list[int] | None
+) -> None:
     with contextlib.suppress(RuntimeError, WebSocketDisconnect):
         while True:
             await connection.ready.wait()

@@ -3,7 +3,7 @@
     Scenario ──mood──┐
     Factor ──────────┴──► Market.step ──► orders on `dydx_paper.OrderBook` ──► levels, trades
 
-`listings` says what is traded, on the mainnet's grid; `Scenario` says what happens when;
+`listings` chooses what is traded, on the mainnet's grid; `Scenario` decides what happens when;
 `Factor` and `Market` move a fair price with fat tails, clustered volatility and a common
 factor, and surround it with makers that quote late, get hit, pull and come back. Everything
 trades on the one matching engine of the house: nothing here fills an order by itself.
@@ -25,7 +25,7 @@ from random import Random
 from typing import Final
 
 from dydx_conn import PerpetualMarket, Side, Subaccount
-from dydx_paper import Match, Order, OrderBook, Positions, Result
+from dydx_paper import Match, Order, OrderBook, Placement, Positions
 
 STEP_NS: Final = 100_000_000
 STEP_S: Final = STEP_NS / 1e9
@@ -259,7 +259,7 @@ SCENARIOS: Final = ("calm", "trend", "crash", "halt", "funding-squeeze")
 
 
 class Scenario:
-    """A story told in phases: `mood` gives what the moment holds, by seconds since the start."""
+    """A story in phases: `mood` gives what the moment holds, by seconds since the start."""
 
     def __init__(self, name: str, seed: int, calm_s: float) -> None:
         self._phases = _PHASES[name](Random(f"{seed} {name}"), calm_s)
@@ -342,7 +342,7 @@ _PHASES: Final = {
 # === Returns ===
 
 
-class Volatility:
+class VolatilityLevel:
     """A slow log-normal level around 1, with bursts: clustered returns with fat tails."""
 
     # Twenty minutes of memory give the autocorrelation measured on absolute minute returns, and
@@ -374,7 +374,7 @@ class Factor:
 
     def __init__(self, seed: int) -> None:
         self._chance = Random(f"{seed} factor")
-        self._volatility = Volatility(self._chance)
+        self._volatility = VolatilityLevel(self._chance)
 
     def step(self, mood: Mood, whole_second: bool) -> float:
         """Return the common log return of this step."""
@@ -396,7 +396,7 @@ class Quote:
 
 
 @dataclass(frozen=True, slots=True)
-class Trade:
+class TapeTrade:
     """One match on the tape; the side is the taker's."""
 
     side: Side
@@ -410,18 +410,55 @@ TAKERS: Final = tuple(Subaccount(f"taker{n}", 0) for n in range(4))
 
 
 def named(subaccount: Subaccount) -> bool:
-    """Tell an account with a ledger from the crowd that quotes and takes without one."""
+    """Return whether an account has a ledger, unlike the crowd that quotes and takes."""
     return subaccount.owner.startswith("dydx")
 
 
 class _Crowd(Positions):
-    """Accounts that need no books kept: nobody asks what the crowd holds."""
+    """Accounts without books: nobody reads what the crowd holds."""
 
     def settle(self, match: Match) -> None:
-        """Keep nothing."""
+        """Store nothing."""
 
 
 _OTHER: Final[dict[Side, Side]] = {"BUY": "SELL", "SELL": "BUY"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """How the makers and takers of one market behave, fixed by its listing.
+
+    Rates are per second; `idio` is the deviation of its own one-minute return, `alert` the chance
+    that a stale quote is hit in a step, `excite` what one trade adds to the rate of the next.
+    """
+
+    slots: int
+    slot_usd: float
+    quote_rate: float
+    width_bps: float
+    idio: float
+    trade_rate: float
+    alert: float
+    excite: float
+    mean_usd: float
+
+
+def _habits(listing: Listing) -> Habits:
+    liveliness = min(listing.volume / 2.5e8, 1.0)
+    # Half of all trades are caused by an earlier one; a quiet market still trades some.
+    # One taker makes more than one trade, and some hit what the makers forgot to pull.
+    a_second = max(listing.trades / 86_400.0, 1 / 150.0)
+    return Habits(
+        slots=14 + int(34 * liveliness**0.25),
+        slot_usd=max(60.0, 16_000.0 * liveliness**0.42),
+        quote_rate=max(0.5, 22.0 * liveliness**0.32),
+        width_bps=max(60.0, 9.0 * listing.spread_bps),
+        idio=math.sqrt(max(listing.sigma_bps**2 - (3.6 * listing.beta) ** 2, 1.0)) * 1e-4,
+        trade_rate=a_second / 4.0,
+        alert=min(0.3, 0.5 * a_second),
+        excite=0.5 / (5.0 * (a_second / 4.0)),
+        mean_usd=min(max(listing.volume / max(listing.trades, 1.0), 40.0), 7_300.0),
+    )
 
 
 class Market:
@@ -437,10 +474,10 @@ class Market:
         self.book = OrderBook(listing.market, _Crowd(), track_changes=True)
         self.fair = listing.price
         self.basis_bps = 0.0
-        self.trades: list[Trade] = []
+        self.trades: list[TapeTrade] = []
         self.removed: list[tuple[Order, str]] = []
         self._chance = Random(f"{seed} {listing.ticker}")
-        self._volatility = Volatility(self._chance)
+        self._volatility = VolatilityLevel(self._chance)
         self._quotes: dict[Side, list[Quote | None]] = {"BUY": [], "SELL": []}
         self._client_id = 0
         self._flow = 0.0
@@ -448,23 +485,10 @@ class Market:
         self._scale = 10.0 ** (
             self.market.atomic_resolution - self.market.quantum_conversion_exponent + 6
         )
-        self._tick = self.market.subticks_per_tick
-        liveliness = min(listing.volume / 2.5e8, 1.0)
-        self._slots = 14 + int(34 * liveliness**0.25)
-        self._slot_usd = max(60.0, 16_000.0 * liveliness**0.42)
-        self._quote_rate = max(0.5, 22.0 * liveliness**0.32)
-        self._width_bps = max(60.0, 9.0 * listing.spread_bps)
-        self._idio = math.sqrt(max(listing.sigma_bps**2 - (3.6 * listing.beta) ** 2, 1.0)) * 1e-4
-        # Half of all trades are caused by an earlier one; a quiet market still trades some.
-        # One taker makes more than one trade, and some hit what the makers forgot to pull.
-        a_second = max(listing.trades / 86_400.0, 1 / 150.0)
-        self._trade_rate = a_second / 4.0
-        self._alert = min(0.3, 0.5 * a_second)
-        self._excite = 0.5 / (5.0 * self._trade_rate)
-        self._mean_usd = min(max(listing.volume / max(listing.trades, 1.0), 40.0), 7_300.0)
+        self._habits = _habits(listing)
         for side in ("BUY", "SELL"):
-            self._quotes[side] = [None] * self._slots
-            for rank in range(self._slots):
+            self._quotes[side] = [None] * self._habits.slots
+            for rank in range(self._habits.slots):
                 self._quote(side, rank, CALM)
         self.drain()
 
@@ -476,27 +500,27 @@ class Market:
         if mood.frozen:
             return
         self._chase(mood)
-        for _ in range(self._count(self._quote_rate * self._hurry(mood) * STEP_S)):
+        for _ in range(self._count(self._habits.quote_rate * self._hurry(mood) * STEP_S)):
             side: Side = "BUY" if self._chance.random() < 0.5 else "SELL"
-            rank = int(self._slots * self._chance.random() ** 2)
+            rank = int(self._habits.slots * self._chance.random() ** 2)
             self._requote(side, rank, mood)
-        rate = self._trade_rate * mood.trades * (1.0 + min(self._excitement, 5.0))
+        rate = self._habits.trade_rate * mood.trades * (1.0 + min(self._excitement, 5.0))
         for _ in range(min(self._count(rate * STEP_S), 6)):
             self._take(mood)
         self._excitement *= 0.98
 
-    def drain(self) -> tuple[list[tuple[Side, int, int]], list[Trade], list[tuple[Order, str]]]:
+    def drain(self) -> tuple[list[tuple[Side, int, int]], list[TapeTrade], list[tuple[Order, str]]]:
         """Hand over levels as (side, subticks, total), trades and removals since the last call."""
         happened = self.book.take_changes(), self.trades, self.removed
         self.trades, self.removed = [], []
         return happened
 
-    def execute(self, order: Order) -> Result:
+    def execute(self, order: Order) -> Placement:
         """Place an order, anybody's, and write its fills on the tape."""
         result = self.book.place(order)
         kind = "LIQUIDATED" if order.liquidation else "LIMIT"
         for match in result.fills:
-            self.trades.append(Trade(order.side, match.subticks, match.quantums, kind))
+            self.trades.append(TapeTrade(order.side, match.subticks, match.quantums, kind))
         if result.removed:
             self.removed += [pair for pair in result.removed if named(pair[0].subaccount)]
         return result
@@ -516,7 +540,7 @@ class Market:
             self._volatility.second()
             target = mood.basis_bps * self.listing.beta
             self.basis_bps += 0.05 * (target - self.basis_bps) + self._chance.gauss(0.0, 0.12)
-        sigma = self._idio * math.sqrt(STEP_S / 60.0) * self._volatility.level * mood.vol
+        sigma = self._habits.idio * math.sqrt(STEP_S / 60.0) * self._volatility.level * mood.vol
         self.fair *= math.exp(common * self.listing.beta + self._chance.gauss(0.0, sigma))
 
     @property
@@ -534,13 +558,17 @@ class Market:
 
     def _quote(self, side: Side, rank: int, mood: Mood) -> None:
         half = self.listing.spread_bps * mood.spread / 2.0
-        reach = self._width_bps * (rank / self._slots) ** 2 * (1.0 + 0.4 * (mood.spread - 1.0))
+        reach = (
+            self._habits.width_bps
+            * (rank / self._habits.slots) ** 2
+            * (1.0 + 0.4 * (mood.spread - 1.0))
+        )
         offset = half * self._chance.uniform(0.85, 1.25) + reach * self._chance.uniform(0.8, 1.2)
         sign = -1.0 if side == "BUY" else 1.0
         price = self._centre * (1.0 + sign * offset * 1e-4)
         subticks = self.to_subticks(price, side)
-        depth = mood.depth * (0.35 + 1.4 * rank / self._slots)
-        usd = self._slot_usd * depth * self._chance.lognormvariate(-0.25, 0.7)
+        depth = mood.depth * (0.35 + 1.4 * rank / self._habits.slots)
+        usd = self._habits.slot_usd * depth * self._chance.lognormvariate(-0.25, 0.7)
         order = self._order(self._chance.choice(MAKERS), side, usd, subticks, "POST_ONLY")
         self.execute(order)
         resting = order.key in self.book.orders
@@ -569,12 +597,12 @@ class Market:
         sides = ("BUY", self.book.best_bid), ("SELL", self.book.best_ask)
         for side, best in sides:
             if best is None and self._chance.random() < 0.6:
-                for rank in range(3, self._slots, 4):
+                for rank in range(3, self._habits.slots, 4):
                     self._requote(side, rank, mood)
 
     def _stale(self, side: Side, centre: float, mood: Mood) -> None:
-        if self._chance.random() < self._alert * mood.trades:
-            usd = self._mean_usd * self._chance.lognormvariate(0.0, 1.0)
+        if self._chance.random() < self._habits.alert * mood.trades:
+            usd = self._habits.mean_usd * self._chance.lognormvariate(0.0, 1.0)
             limit = self.to_subticks(self._centre, side)
             taker = self._order(self._chance.choice(TAKERS), _OTHER[side], usd, limit, "IOC")
             self.execute(taker)
@@ -595,11 +623,11 @@ class Market:
         pull = (self._centre - self.mid) / self._centre * 1e4 / max(self.listing.spread_bps, 0.5)
         lean = 0.5 + 0.4 * math.tanh(self._flow + 0.6 * pull + mood.drift * 2_000.0)
         side: Side = "BUY" if self._chance.random() < lean else "SELL"
-        usd = self._mean_usd * max(mood.depth, 0.3) * self._chance.lognormvariate(-0.98, 1.4)
+        usd = self._habits.mean_usd * max(mood.depth, 0.3) * self._chance.lognormvariate(-0.98, 1.4)
         worst = self._centre * (1.0 + (1 if side == "BUY" else -1) * 0.01 * mood.spread)
         limit = self.to_subticks(worst, _OTHER[side])
         self.execute(self._order(self._chance.choice(TAKERS), side, usd, limit, "IOC"))
-        self._excitement += self._excite
+        self._excitement += self._habits.excite
 
     # --- the book ---
 
@@ -621,8 +649,9 @@ class Market:
 
     def to_subticks(self, price: float, side: Side) -> int:
         """Align a price to the ticks, away from the other side."""
-        ticks = price * self._scale / self._tick
-        return max(math.floor(ticks) if side == "BUY" else math.ceil(ticks), 1) * self._tick
+        tick = self.market.subticks_per_tick
+        ticks = price * self._scale / tick
+        return max(math.floor(ticks) if side == "BUY" else math.ceil(ticks), 1) * tick
 
 
 def walk_back(chance: Random, price: float, sigma: float) -> Iterator[float]:

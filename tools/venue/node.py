@@ -2,13 +2,13 @@
 
     BroadcastTx ──► TxRaw ──► signer, sequence, signature, fee ──► message ──► Exchange
 
-`CheckTx` judges a transaction as a validator's mempool does and says so by (codespace, code):
+`CheckTx` judges a transaction as a validator's mempool does and answers by (codespace, code):
 the signature is verified over the SignDoc with the key in the SignerInfo, whose address must own
 what the message touches or have been given an authenticator for it. Short-term orders need no
 sequence; whatever else does takes the exact one, or a timestamp nonce. So many orders are taken
 in so many blocks. The query services answer from the exchange.
 
-Only what the official client asks is answered; the rest is UNIMPLEMENTED, as gRPC says it.
+Only what the official client calls is answered; the rest is gRPC's UNIMPLEMENTED.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ from dydx_paper import Attempts
 from exchange import Exchange
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
-from tape import Tape, iso
+from tape import MarketTape, iso
 from tls import Papers
 from v4_proto.cosmos.auth.v1beta1 import auth_pb2
 from v4_proto.cosmos.auth.v1beta1 import query_pb2 as auth
@@ -142,7 +142,7 @@ GAS_USED: Final = 120_000
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What CheckTx says: code 0 is accepted, and only that."""
+    """What CheckTx answers: code 0 is accepted, and only that."""
 
     code: int = 0
     codespace: str = ""
@@ -156,7 +156,7 @@ def _sdk(code: int, log: str) -> Verdict:
     return Verdict(code, "sdk", log)
 
 
-class Objection(Exception):  # noqa: N818  # a verdict on its way out, not a failure
+class RefusedError(Exception):
     """A transaction that is not taken."""
 
     def __init__(self, verdict: Verdict) -> None:
@@ -174,7 +174,7 @@ def address_of(key: bytes) -> str:
 
 
 def signed(key: bytes, signature: bytes, message: bytes) -> bool:
-    """Tell whether a compact signature fits; only the lower of the two forms of it does."""
+    """Return whether a compact signature fits; only the lower of the two forms of it does."""
     try:
         der = cdata_to_der(deserialize_compact(signature))
         return bool(PublicKey(key).verify(der, message))
@@ -192,7 +192,7 @@ class BlockRates:
         self._sent: dict[str, Attempts] = {}
 
     def objection(self, owner: str, message: Any, next_height: int) -> str:
-        """Count a message, and say which rate it exceeds, "" if none."""
+        """Count a message; return which rate it exceeds, "" if none."""
         placed = isinstance(message, clob_tx.MsgPlaceOrder)
         short = _short_term(message)
         if not (short or placed):
@@ -218,7 +218,7 @@ class Envelope:
 
 
 def opened(tx: bytes) -> Envelope:
-    """Take a transaction apart; `Objection` if it is none, or not one signer's one message."""
+    """Take a transaction apart; `RefusedError` if it is none, or not one signer's one message."""
     raw, body, info, key = tx_pb2.TxRaw(), tx_pb2.TxBody(), tx_pb2.AuthInfo(), keys_pb2.PubKey()
     try:
         raw.ParseFromString(tx)
@@ -228,13 +228,15 @@ def opened(tx: bytes) -> Envelope:
         if signer is not None:
             key.ParseFromString(signer.public_key.value)
     except DecodeError as error:
-        raise Objection(_sdk(2, f"tx parse error: {error}")) from None
+        raise RefusedError(_sdk(2, f"tx parse error: {error}")) from None
     if signer is None or len(raw.signatures) != 1:
-        raise Objection(_sdk(15, "no signatures supplied: expected one signer and one signature"))
+        raise RefusedError(
+            _sdk(15, "no signatures supplied: expected one signer and one signature")
+        )
     if not signer.public_key.type_url.endswith("cosmos.crypto.secp256k1.PubKey"):
-        raise Objection(_sdk(8, f"invalid pubkey: {signer.public_key.type_url}"))
+        raise RefusedError(_sdk(8, f"invalid pubkey: {signer.public_key.type_url}"))
     if len(body.messages) != 1:
-        raise Objection(_sdk(18, f"expected one message, got {len(body.messages)}"))
+        raise RefusedError(_sdk(18, f"expected one message, got {len(body.messages)}"))
     return Envelope(raw, body, info, key.key, address_of(key.key), signer.sequence)
 
 
@@ -256,7 +258,7 @@ class CheckTx:
             return name, _sdk(19, "tx already exists in cache")
         try:
             verdict = self._judge(opened(tx))
-        except Objection as objection:
+        except RefusedError as objection:
             return name, objection.verdict
         if verdict.code == 0:
             self._seen[name] = (tx, verdict, self._exchange.height + 1)
@@ -302,17 +304,17 @@ class CheckTx:
             held = account.authenticators
             code, log = authenticators.objection(held, chosen, envelope.key, message)
             if code:
-                raise Objection(Verdict(code, "accountplus", log))
+                raise RefusedError(Verdict(code, "accountplus", log))
         elif owner != envelope.address:
-            raise Objection(
+            raise RefusedError(
                 _sdk(8, f"pubKey does not match signer address {owner} with signer index: 0")
             )
         if account is None:
-            raise Objection(_sdk(9, f"account {owner} does not exist: unknown address"))
+            raise RefusedError(_sdk(9, f"account {owner} does not exist: unknown address"))
         if needs_sequence:
             problem = account.objection(envelope.sequence, self._exchange.block_ns // 1_000_000)
             if problem:
-                raise Objection(_sdk(32, problem))
+                raise RefusedError(_sdk(32, problem))
         document = tx_pb2.SignDoc(
             body_bytes=envelope.raw.body_bytes,
             auth_info_bytes=envelope.raw.auth_info_bytes,
@@ -320,7 +322,7 @@ class CheckTx:
             account_number=account.number,
         )
         if not signed(envelope.key, envelope.raw.signatures[0], document.SerializeToString()):
-            raise Objection(
+            raise RefusedError(
                 _sdk(
                     4,
                     "signature verification failed; please verify account number "
@@ -336,7 +338,7 @@ class CheckTx:
         paid = {coin.denom: int(coin.amount) for coin in envelope.auth.fee.amount}
         usdc, native = math.ceil(gas * 0.025), gas * 25_000_000_000
         if paid.get(USDC, 0) < usdc and paid.get(NATIVE, 0) < native:
-            raise Objection(
+            raise RefusedError(
                 _sdk(
                     13,
                     f"insufficient fees; got: {paid or ''} required: {native}{NATIVE},{usdc}{USDC}"
@@ -346,7 +348,7 @@ class CheckTx:
         account = self._exchange.accounts.bank.wallets.get(envelope.address)
         if account is not None and paid.get(USDC, 0):
             if account.usdc < paid[USDC]:
-                raise Objection(_sdk(5, "insufficient funds to pay the fee"))
+                raise RefusedError(_sdk(5, "insufficient funds to pay the fee"))
             account.usdc -= paid[USDC]
 
 
@@ -492,8 +494,8 @@ def _add_authenticator(exchange: Exchange, message: plus_tx.MsgAddAuthenticator)
     wallets = exchange.accounts.bank.wallets
     # The chain numbers them all, whosever they are.
     taken = (id for wallet in wallets.values() for id in wallet.authenticators)
-    kept = wallets[message.sender].authenticators
-    kept[max(taken, default=-1) + 1] = (message.authenticator_type, message.data)
+    permitted = wallets[message.sender].authenticators
+    permitted[max(taken, default=-1) + 1] = (message.authenticator_type, message.data)
     return ACCEPTED
 
 
@@ -579,7 +581,7 @@ class Transactions(tx_grpc.ServiceServicer):  # type: ignore[misc]  # generated,
         return tx_service.BroadcastTxResponse(tx_response=self._response(name, verdict, 0))
 
     async def Simulate(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Say how much gas a transaction takes; no signature is looked at."""
+        """Return how much gas a transaction takes; no signature is looked at."""
         messages = request.tx.body.messages
         if request.tx_bytes and not messages:
             messages = opened(request.tx_bytes).body.messages
@@ -644,7 +646,7 @@ class Auth(auth_grpc.QueryServicer):  # type: ignore[misc]  # generated, untyped
         return response
 
 
-class Bank(bank_grpc.QueryServicer):  # type: ignore[misc]  # generated, untyped
+class BankQuery(bank_grpc.QueryServicer):  # type: ignore[misc]  # generated, untyped
     """cosmos.bank.v1beta1.Query."""
 
     def __init__(self, exchange: Exchange) -> None:
@@ -683,7 +685,7 @@ class Comet(comet_grpc.ServiceServicer):  # type: ignore[misc]  # generated, unt
         return response
 
     async def GetNodeInfo(self, _request: Any, _context: Any) -> Any:  # noqa: N802
-        """Say what this is: not dYdX."""
+        """Return what this is: not dYdX."""
         response = comet.GetNodeInfoResponse()
         response.default_node_info.network = CHAIN_ID
         response.default_node_info.moniker = "local stand-in"
@@ -692,7 +694,7 @@ class Comet(comet_grpc.ServiceServicer):  # type: ignore[misc]  # generated, unt
         return response
 
     async def GetSyncing(self, _request: Any, _context: Any) -> Any:  # noqa: N802
-        """Say that there is nothing to catch up with."""
+        """Return that there is nothing to catch up with."""
         return comet.GetSyncingResponse(syncing=False)
 
 
@@ -725,7 +727,7 @@ class Clob(clob_grpc.QueryServicer):  # type: ignore[misc]  # generated, untyped
         return clob.QueryEquityTierLimitConfigurationResponse(equity_tier_limit_config=config)
 
 
-def _clob_pair(tape: Tape) -> clob_pair_pb2.ClobPair:
+def _clob_pair(tape: MarketTape) -> clob_pair_pb2.ClobPair:
     market = tape.market
     return clob_pair_pb2.ClobPair(
         id=market.clob_pair_id,
@@ -739,7 +741,7 @@ def _clob_pair(tape: Tape) -> clob_pair_pb2.ClobPair:
     )
 
 
-class Fees(fees_grpc.QueryServicer):  # type: ignore[misc]  # generated, untyped
+class FeeTiersQuery(fees_grpc.QueryServicer):  # type: ignore[misc]  # generated, untyped
     """dydxprotocol.feetiers.Query."""
 
     def __init__(self, exchange: Exchange) -> None:
@@ -807,7 +809,7 @@ class Perpetuals(perpetuals_grpc.QueryServicer):  # type: ignore[misc]  # genera
     def _tiers(self) -> list[tuple[int, int, int, int]]:
         return sorted({_tier(tape) for tape in self._exchange.tapes.values()})
 
-    def _perpetual(self, tape: Tape) -> perpetual_pb2.Perpetual:
+    def _perpetual(self, tape: MarketTape) -> perpetual_pb2.Perpetual:
         market = tape.market
         kind = 1 if market.market_type == "CROSS" else 2
         return perpetual_pb2.Perpetual(
@@ -820,12 +822,12 @@ class Perpetuals(perpetuals_grpc.QueryServicer):  # type: ignore[misc]  # genera
                 liquidity_tier=self._tiers().index(_tier(tape)),
                 market_type=kind,
             ),
-            funding_index=_integer(tape.funding_index),
+            funding_index=_integer(tape.funding.index),
             open_interest=_integer(tape.open_interest),
         )
 
 
-def _tier(tape: Tape) -> tuple[int, int, int, int]:
+def _tier(tape: MarketTape) -> tuple[int, int, int, int]:
     market = tape.market
     return (
         market.imf_ppm,
@@ -855,9 +857,9 @@ class Prices(prices_grpc.QueryServicer):  # type: ignore[misc]  # generated, unt
         return prices.QueryAllMarketPricesResponse(market_prices=found)
 
 
-def _price(tape: Tape) -> market_price_pb2.MarketPrice:
+def _price(tape: MarketTape) -> market_price_pb2.MarketPrice:
     return market_price_pb2.MarketPrice(
-        id=tape.market.perpetual_id, exponent=tape.exponent, price=tape.oracle
+        id=tape.market.perpetual_id, exponent=tape.oracle.exponent, price=tape.oracle.price
     )
 
 
@@ -935,10 +937,10 @@ async def start(
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     tx_grpc.add_ServiceServicer_to_server(Transactions(exchange), server)
     auth_grpc.add_QueryServicer_to_server(Auth(exchange), server)
-    bank_grpc.add_QueryServicer_to_server(Bank(exchange), server)
+    bank_grpc.add_QueryServicer_to_server(BankQuery(exchange), server)
     comet_grpc.add_ServiceServicer_to_server(Comet(exchange), server)
     clob_grpc.add_QueryServicer_to_server(Clob(exchange), server)
-    fees_grpc.add_QueryServicer_to_server(Fees(exchange), server)
+    fees_grpc.add_QueryServicer_to_server(FeeTiersQuery(exchange), server)
     perpetuals_grpc.add_QueryServicer_to_server(Perpetuals(exchange), server)
     prices_grpc.add_QueryServicer_to_server(Prices(exchange), server)
     subaccounts_grpc.add_QueryServicer_to_server(Subaccounts(exchange), server)

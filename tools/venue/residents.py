@@ -1,6 +1,6 @@
-"""Residents: named accounts that trade by chance, so that account channels have something to say.
+"""Residents: named accounts that trade by chance, so that account channels are not empty.
 
-    block ──► Resident.act ──► Accounts.place
+    block ──► Resident.act ──► VenueAccounts.place
 
 Each has an address that nobody holds a key to, a first deposit, and a habit: the quoter rests
 orders beside the mid, the follower runs after the price, the dabbler takes and gives back, the
@@ -13,9 +13,9 @@ from random import Random
 from typing import Final
 
 import bech32
-from accounts import Accounts, Chain
+from accounts import BlockClock, VenueAccounts
 from dydx_conn import OrderRequest, Side, Subaccount
-from tape import Tape
+from tape import MarketTape
 
 
 def address_of_resident(name: str) -> str:
@@ -36,10 +36,15 @@ RESIDENTS: Final = {
 
 
 class Resident:
-    """A named account that trades by chance, so that account channels have something to say."""
+    """A named account that trades by chance, so that account channels have something to report."""
 
     def __init__(
-        self, name: str, accounts: Accounts, chain: Chain, tapes: Mapping[str, Tape], seed: int
+        self,
+        name: str,
+        accounts: VenueAccounts,
+        chain: BlockClock,
+        tapes: Mapping[str, MarketTape],
+        seed: int,
     ) -> None:
         self.name = name
         self.subaccount = Subaccount(address_of_resident(name), 0)
@@ -57,7 +62,7 @@ class Resident:
     def _quoter(self) -> None:
         tape = self._some_market()
         side: Side = self._chance.choice(("BUY", "SELL"))
-        held = tape.value(self._held(tape))
+        held = tape.oracle.value(self._held(tape))
         # Leans against what it already holds.
         if abs(held) > 60_000_000_000:
             side = "SELL" if held > 0 else "BUY"
@@ -85,16 +90,16 @@ class Resident:
             missing = self._leverage * margin.net_collateral - margin.notional
             self._order(tape, "BUY", missing / 1e6 * self._chance.uniform(0.1, 0.4))
 
-    def _some_market(self) -> Tape:
+    def _some_market(self) -> MarketTape:
         cross = [tape for tape in self._tapes.values() if tape.market.market_type == "CROSS"]
         return self._chance.choice(cross[:6])
 
-    def _held(self, tape: Tape) -> int:
+    def _held(self, tape: MarketTape) -> int:
         return self._accounts.ledgers[self.subaccount].position(tape.ticker)
 
     def _order(
         self,
-        tape: Tape,
+        tape: MarketTape,
         side: Side,
         usd: float,
         price: float = 0.0,

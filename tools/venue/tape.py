@@ -1,11 +1,12 @@
 """What the indexer remembers of one market: its levels, trades, candles, oracle and funding.
 
-    Market.drain ──► Tape.levels | Tape.block ──► the indexer's own JSON shapes, as dicts
+    Market.drain ──► MarketTape.levels, .block ──► the indexer's own JSON shapes, as dicts
 
-`Tape` turns subticks and quantums into the wire's decimal text, keeps the last thousand trades
-and candles, and asks dydx_data for the funding rates that its book makes. What lies before the
-start (candles, funding history, the last day's figures) is made up on first demand, from the same
-seed, so that it ends where the market begins.
+`MarketTape` turns subticks and quantums into the wire's decimal text and retains the last
+thousand trades and candles. `OracleFeed` follows the fair price; `HourlyFunding` makes rates of
+the book with dydx_data's formulas. What lies before the start (candles, funding history, the last
+day's figures) is made up on first demand, from the same seed, so that it ends where the market
+begins.
 
 Money is integers; floats only for what is made up. No clock, no I/O.
 """
@@ -22,7 +23,7 @@ from itertools import islice, pairwise
 from random import Random
 from typing import Any, Final
 
-from dydx_conn import Side, base_to_quote, fill_to_quote
+from dydx_conn import PerpetualMarket, Side, base_to_quote, fill_to_quote
 from dydx_data import (
     FundingTerms,
     funding_clamp_ppm,
@@ -33,12 +34,13 @@ from dydx_data import (
     premium_vote,
 )
 from dydx_risk import funding_index_delta
-from market import Listing, Market, Mood, Trade, walk_back
+from market import Market, Mood, TapeTrade, walk_back
 
 Json = dict[str, Any]
 
 SECOND_NS: Final = 1_000_000_000
-KEPT: Final = 1000
+START_HEIGHT: Final = 41_000_000
+RETAINED: Final = 1000
 
 # === Text ===
 
@@ -92,7 +94,7 @@ RESOLUTIONS: Final = {
 
 
 @dataclass(slots=True)
-class Candle:
+class TapeCandle:
     """One candle in subticks, quantums and quote quantums; the start is in seconds."""
 
     start: int
@@ -119,69 +121,230 @@ class Candle:
         self.trades += 1
 
 
-class Candles:
+class TapeCandles:
     """The candles of one market in one resolution, newest last."""
 
     def __init__(self, seconds: int) -> None:
         self.seconds = seconds
-        self.kept: deque[Candle] = deque(maxlen=KEPT)
+        self.retained: deque[TapeCandle] = deque(maxlen=RETAINED)
 
     def roll(self, now_s: int, mid: int, interest: int) -> bool:
         """Open the candle that `now_s` lies in; True if it is a new one."""
         start = now_s - now_s % self.seconds
-        last = self.kept[-1] if self.kept else None
+        last = self.retained[-1] if self.retained else None
         if last is not None and last.start >= start:
             last.mid_close = mid
             return False
         close = last.close if last else mid
-        self.kept.append(Candle(start, close, close, close, close, 0, 0, 0, interest, mid, mid))
+        self.retained.append(
+            TapeCandle(start, close, close, close, close, 0, 0, 0, interest, mid, mid)
+        )
         return True
 
 
-# === Funding ===
+# === Oracle and funding ===
 
 TERMS: Final = FundingTerms()
 # Governance sets it by tier: on the mainnet so many quote quantums over the initial fraction.
 _IMPACT_AT_100_PERCENT: Final = 500_000_000
 
+
+class OracleFeed:
+    """One market's oracle price: an integer, its power of ten, and its text."""
+
+    def __init__(self, market: PerpetualMarket, price: float, chance: Random) -> None:
+        self.exponent = math.floor(math.log10(price)) - 9
+        self.price = 0
+        self.text = ""
+        self._market = market
+        self._chance = chance
+
+    def observe(self, fair: float) -> bool:
+        """Take the fair price in, with some noise; return whether the oracle's changed."""
+        seen = fair * (1.0 + self._chance.gauss(0.0, 0.3e-4))
+        price = max(int(seen * 10.0**-self.exponent), 1)
+        if price == self.price:
+            return False
+        self.price, self.text = price, decimal_text(price, self.exponent)
+        return True
+
+    def value(self, quantums: int) -> int:
+        """Value a size at the oracle price, in quote quantums."""
+        return base_to_quote(quantums, self.price, self.exponent, self._market.atomic_resolution)
+
+    @property
+    def subticks(self) -> Fraction:
+        """Return the oracle price in subticks, exactly."""
+        return oracle_subticks(self._market, self.price, self.exponent)
+
+
+class HourlyFunding:
+    """One market's funding: votes each block, samples each minute, a rate and the index each hour.
+
+    `rows` are the hourly rates as the indexer shows them, oldest first.
+    """
+
+    def __init__(
+        self, book: Market, oracle: OracleFeed, seed: int, chance: Random, start_ns: int
+    ) -> None:
+        self.index = 0
+        self.rows: deque[Json] = deque(maxlen=RETAINED)
+        self._book, self._oracle = book, oracle
+        self._seed, self._start_ns = seed, start_ns
+        self._votes: list[int] = []
+        self._samples = self._samples_before(chance)
+        # An hour without samples has the default rate alone.
+        self._next_rate = indexer_next_rate(self._samples or [0], self.default_ppm)
+        self._past: list[Json] = []
+
+    def vote(self) -> None:
+        """Vote on the premium as a proposer does each block."""
+        market, book, index = self._book.market, self._book.book, self._oracle.subticks
+        bid, ask = book.best_bid, book.best_ask
+        inside = (bid is None or bid <= index) and (ask is None or index <= ask)
+        # Nearly always, and known without a look at the levels.
+        self._votes.append(0 if inside else premium_vote(
+            market, book.levels("BUY"), book.levels("SELL"), self._oracle.price,
+            self._oracle.exponent,
+            impact_notional=_IMPACT_AT_100_PERCENT * 1_000_000 // market.imf_ppm,
+            clamp_ppm=funding_clamp_ppm(
+                TERMS.premium_vote_clamp_factor_ppm, market.imf_ppm,
+                market.maintenance_fraction_ppm,
+            ),
+        ))  # fmt: skip
+
+    def sample(self) -> None:
+        """Close the minute: its votes become one sample."""
+        self._samples.append(premium_sample(self._votes, terms=TERMS))
+        self._votes = []
+        self._next_rate = indexer_next_rate(self._samples, self.default_ppm)
+
+    def tick(self, height: int, time_ns: int) -> None:
+        """Close the hour: its samples become a rate, which moves the index."""
+        market, oracle = self._book.market, self._oracle
+        rate = funding_rate(
+            self._samples, market.imf_ppm, market.maintenance_fraction_ppm, self.default_ppm,
+            terms=TERMS,
+        )  # fmt: skip
+        self._samples = []
+        self.index += funding_index_delta(
+            rate, TERMS.tick_seconds, oracle.price, oracle.exponent, market.atomic_resolution
+        )
+        self.rows.append(self._row(rate, oracle.text, height, time_ns))
+
+    @property
+    def default_ppm(self) -> int:
+        """Return the eight-hour rate of a market whose book shows no premium."""
+        return 0 if self._book.market.market_type == "CROSS" else 100
+
+    @property
+    def next_rate_text(self) -> str:
+        """Return the next hourly rate as the indexer estimates it: unclamped, not padded."""
+        rate = self._next_rate or Fraction(0)
+        return quotient_text(rate.numerator, rate.denominator)
+
+    def newest(self, before_ns: int, before_height: int, limit: int) -> list[Json]:
+        """Return hourly rates, newest first, the made-up ones behind the real."""
+        if not self._past:
+            self._past = self._rows_before()
+        chosen = (
+            row
+            for row in (*reversed(self.rows), *self._past)
+            if from_iso(row["effectiveAt"]) <= before_ns
+            and int(row["effectiveAtHeight"]) <= before_height
+        )
+        return list(islice(chosen, limit))
+
+    def _row(self, rate_ppm: int, price: str, height: int, time_ns: int) -> Json:
+        return {
+            "ticker": self._book.listing.ticker,
+            "rate": quotient_text(rate_ppm, 8_000_000),
+            "price": price,
+            "effectiveAt": iso(time_ns),
+            "effectiveAtHeight": str(height),
+        }
+
+    def _rows_before(self) -> list[Json]:
+        listing, exponent = self._book.listing, self._oracle.exponent
+        chance = Random(f"{self._seed} funding {listing.ticker}")
+        hour = 3600 * SECOND_NS
+        newest = self._start_ns // hour * hour
+        prices = islice(walk_back(chance, listing.price, 0.006), 168)
+        rows, rate = [], 0.0
+        for number, price in enumerate(prices):
+            rate = 0.85 * rate + chance.gauss(0.0, 60.0)
+            ppm = int(rate) if chance.random() < self._moved_share else self.default_ppm
+            text = decimal_text(int(price * 10.0**-exponent), exponent)
+            height = START_HEIGHT - number * 3900
+            rows.append(self._row(ppm, text, height, newest - number * hour))
+        return rows
+
+    def _samples_before(self, chance: Random) -> list[int]:
+        minutes = self._start_ns // SECOND_NS % 3600 // 60
+        if chance.random() > self._moved_share:
+            return [0] * minutes
+        level, samples = chance.gauss(0.0, 90.0), []
+        for _ in range(minutes):
+            level = 0.97 * level + chance.gauss(0.0, 20.0)
+            samples.append(int(level))
+        return samples
+
+    @property
+    def _moved_share(self) -> float:
+        # Four of five hourly rates on the mainnet are exactly zero, but not those of Bitcoin.
+        if self._book.market.clob_pair_id == 0:
+            return 0.9
+        return 0.4 if self._book.listing.volume > 1e7 else 0.2
+
+
 # === Tape ===
 
 
-class Tape:
-    """All that REST and the sockets tell of one market."""
+@dataclass(slots=True, kw_only=True)
+class _Day:
+    """The last day's figures: its first price, and what was traded, in USDC and in trades."""
+
+    price: float
+    volume: float
+    trades: int
+
+
+class MarketTape:
+    """All that REST and the sockets report of one market."""
 
     def __init__(self, market: Market, seed: int, start_ns: int) -> None:
         self.book = market
-        self.listing: Listing = market.listing
-        self.market = market.market
-        self.ticker = self.listing.ticker
+        listing = market.listing
         self.status = "ACTIVE"
-        self.open_interest = self.listing.open_interest
-        self.trades: deque[Json] = deque(maxlen=KEPT)
-        self.candles = {name: Candles(seconds) for name, seconds in RESOLUTIONS.items()}
-        self.exponent = math.floor(math.log10(self.listing.price)) - 9
-        self.oracle = 0
-        self.oracle_text = ""
-        self.funding_index = 0
-        self.funding: deque[Json] = deque(maxlen=KEPT)
+        self.open_interest = listing.open_interest
+        self.trades: deque[Json] = deque(maxlen=RETAINED)
+        self.candles = {name: TapeCandles(seconds) for name, seconds in RESOLUTIONS.items()}
+        self.fresh_candles = False
         self._seed = seed
-        self._chance = Random(f"{seed} tape {self.ticker}")
-        self._start_ns = start_ns
+        self._chance = chance = Random(f"{seed} tape {listing.ticker}")
+        self.oracle = OracleFeed(market.market, listing.price, chance)
+        self.funding = HourlyFunding(market, self.oracle, seed, chance, start_ns)
         self._shift = self.market.atomic_resolution - self.market.quantum_conversion_exponent + 6
         self._prices: dict[int, str] = {}
         self._held: list[tuple[int, Side, int]] = []
-        self._votes: list[int] = []
-        self._samples = self._samples_before()
-        # Of an hour without samples nothing is said yet but the default.
-        self._next_rate = indexer_next_rate(self._samples or [0], self._default_ppm)
         self._made_up = False
-        self._past_funding: list[Json] = []
-        self.fresh_candles = False
-        self._day_ago = self.listing.price * math.exp(self._chance.gauss(0.0, 0.02))
-        self._day_volume = self.listing.volume * self._chance.uniform(0.7, 1.3)
-        self._day_trades = int(self.listing.trades * self._chance.uniform(0.7, 1.3))
-        self.price_oracle()
+        self._day = _Day(
+            price=listing.price * math.exp(chance.gauss(0.0, 0.02)),
+            volume=listing.volume * chance.uniform(0.7, 1.3),
+            trades=int(listing.trades * chance.uniform(0.7, 1.3)),
+        )
+        self.oracle.observe(market.fair)
         self.roll(start_ns)
+
+    @property
+    def market(self) -> PerpetualMarket:
+        """Return the market's grid and margins."""
+        return self.book.market
+
+    @property
+    def ticker(self) -> str:
+        """Return the market's ticker."""
+        return self.book.listing.ticker
 
     # --- levels ---
 
@@ -206,7 +369,7 @@ class Tape:
         if self._held:
             due = [(side, at) for when, side, at in self._held if when <= now_ns]
             self._held = [held for held in self._held if held[0] > now_ns]
-            # A level that came back meanwhile has been told already.
+            # A level that came back meanwhile has been reported already.
             updates += [self._update(side, at, 0) for side, at in due if not self._stands(side, at)]
         for side, at, total in levels:
             if not total and self._chance.random() < mood.hold:
@@ -238,18 +401,18 @@ class Tape:
 
     # --- trades and candles ---
 
-    def block(self, trades: list[Trade], height: int, time_ns: int) -> list[Json]:
+    def block(self, trades: list[TapeTrade], height: int, time_ns: int) -> list[Json]:
         """Take in the trades of a block, oldest first."""
         rolled = self.roll(time_ns)
-        told = []
+        rows = []
         for number, trade in enumerate(trades):
-            told.append(self._trade(trade, number, height, time_ns))
+            rows.append(self._trade(trade, number, height, time_ns))
             self._count(trade)
-        self.trades.extend(told)
-        self.fresh_candles = rolled or bool(told)
-        return told
+        self.trades.extend(rows)
+        self.fresh_candles = rolled or bool(rows)
+        return rows
 
-    def _trade(self, trade: Trade, number: int, height: int, time_ns: int) -> Json:
+    def _trade(self, trade: TapeTrade, number: int, height: int, time_ns: int) -> Json:
         event = (self.market.clob_pair_id << 12) + number
         return {
             "id": f"{height:08x}00000002{event:08x}",
@@ -261,13 +424,13 @@ class Tape:
             "createdAtHeight": str(height),
         }
 
-    def _count(self, trade: Trade) -> None:
+    def _count(self, trade: TapeTrade) -> None:
         exponent = self.market.quantum_conversion_exponent
         quote = fill_to_quote(trade.quantums, trade.subticks, exponent)
         for candles in self.candles.values():
-            candles.kept[-1].add(trade.subticks, trade.quantums, quote)
-        self._day_volume += quote / 1e6
-        self._day_trades += 1
+            candles.retained[-1].add(trade.subticks, trade.quantums, quote)
+        self._day.volume += quote / 1e6
+        self._day.trades += 1
         # About a third of all trades open a position that was not there, a third close one.
         step = self.market.step_base_quantums
         change = int(trade.quantums * self._chance.choice((-0.5, 0.0, 0.5)) / step) * step
@@ -280,7 +443,7 @@ class Tape:
         rolled = [candles.roll(now_s, mid, self.open_interest) for candles in self.candles.values()]
         return any(rolled)
 
-    def candle(self, resolution: str, candle: Candle) -> Json:
+    def candle(self, resolution: str, candle: TapeCandle) -> Json:
         """Return one candle as the indexer shows it."""
         return {
             "startedAt": iso(candle.start * SECOND_NS),
@@ -301,15 +464,15 @@ class Tape:
     def newest_candles(self, resolution: str, start: int, end: int, limit: int) -> list[Json]:
         """Return candles that begin in [start, end) seconds, newest first."""
         self._make_up()
-        kept = reversed(self.candles[resolution].kept)
-        chosen = (candle for candle in kept if start <= candle.start < end)
+        retained = reversed(self.candles[resolution].retained)
+        chosen = (candle for candle in retained if start <= candle.start < end)
         return [self.candle(resolution, candle) for candle in islice(chosen, limit)]
 
     def sparkline(self, resolution: str, count: int) -> list[str]:
         """Return closes, newest first."""
         self._make_up()
-        kept = reversed(self.candles[resolution].kept)
-        return [self.price_text(candle.close) for candle in islice(kept, count)]
+        retained = reversed(self.candles[resolution].retained)
+        return [self.price_text(candle.close) for candle in islice(retained, count)]
 
     def _make_up(self) -> None:
         """Invent the candles before the start: minutes first, then on in coarser steps."""
@@ -317,165 +480,46 @@ class Tape:
             return
         self._made_up = True
         chance = Random(f"{self._seed} past {self.ticker}")
-        price = float(self.listing.price)
+        price = float(self.book.listing.price)
         for candles in self.candles.values():
-            sigma = self.listing.sigma_bps * 1e-4 * math.sqrt(candles.seconds / 60)
-            first = candles.kept[0]
+            sigma = self.book.listing.sigma_bps * 1e-4 * math.sqrt(candles.seconds / 60)
+            first = candles.retained[0]
             closes = list(islice(walk_back(chance, price, sigma), 361))
             for number, (close, opened) in enumerate(pairwise(closes)):
                 start = first.start - (number + 1) * candles.seconds
                 made = self._past(chance, start, opened, close, sigma, candles.seconds)
-                candles.kept.appendleft(made)
+                candles.retained.appendleft(made)
 
     def _past(
         self, chance: Random, start: int, opened: float, close: float, sigma: float, seconds: int
-    ) -> Candle:
+    ) -> TapeCandle:
         tick, scale = self.market.subticks_per_tick, 10.0**self._shift
         high = max(opened, close) * (1 + abs(chance.gauss(0.0, sigma / 2)))
         low = min(opened, close) * (1 - abs(chance.gauss(0.0, sigma / 2)))
         at = [max(int(price * scale / tick), 1) * tick for price in (opened, high, low, close)]
-        volume = self.listing.volume * seconds / 86_400 * chance.lognormvariate(-0.3, 0.8)
-        trades = int(self.listing.trades * seconds / 86_400 * chance.lognormvariate(-0.1, 0.4))
+        volume = self.book.listing.volume * seconds / 86_400 * chance.lognormvariate(-0.3, 0.8)
+        trades = int(self.book.listing.trades * seconds / 86_400 * chance.lognormvariate(-0.1, 0.4))
         step = self.market.step_base_quantums
         base = volume / close * 10.0**-self.market.atomic_resolution if trades else 0.0
         quantums = int(base / step) * step
         quote = fill_to_quote(quantums, at[3], self.market.quantum_conversion_exponent)
         opened_at, high_at, low_at, close_at = at
-        return Candle(
+        return TapeCandle(
             start, opened_at, high_at, low_at, close_at, quantums, quote, trades,
-            self.listing.open_interest, opened_at, close_at,
+            self.book.listing.open_interest, opened_at, close_at,
         )  # fmt: skip
-
-    # --- oracle and funding ---
-
-    def price_oracle(self) -> bool:
-        """Let the oracle see the fair price; True if it says something new."""
-        seen = self.book.fair * (1.0 + self._chance.gauss(0.0, 0.3e-4))
-        price = max(int(seen * 10.0**-self.exponent), 1)
-        if price == self.oracle:
-            return False
-        self.oracle, self.oracle_text = price, decimal_text(price, self.exponent)
-        return True
-
-    def value(self, quantums: int) -> int:
-        """Value a size at the oracle price, in quote quantums."""
-        return base_to_quote(quantums, self.oracle, self.exponent, self.market.atomic_resolution)
-
-    @property
-    def oracle_subticks(self) -> Fraction:
-        """Return the oracle price in subticks, exactly."""
-        return oracle_subticks(self.market, self.oracle, self.exponent)
-
-    def vote(self) -> None:
-        """Vote on the premium as a proposer does each block."""
-        market, book, index = self.market, self.book.book, self.oracle_subticks
-        bid, ask = book.best_bid, book.best_ask
-        inside = (bid is None or bid <= index) and (ask is None or index <= ask)
-        # Nearly always, and known without a look at the levels.
-        self._votes.append(0 if inside else premium_vote(
-            market, book.levels("BUY"), book.levels("SELL"), self.oracle, self.exponent,
-            impact_notional=_IMPACT_AT_100_PERCENT * 1_000_000 // market.imf_ppm,
-            clamp_ppm=self._bound(TERMS.premium_vote_clamp_factor_ppm),
-        ))  # fmt: skip
-
-    def sample(self) -> None:
-        """Close the minute: its votes become one sample."""
-        self._samples.append(premium_sample(self._votes, terms=TERMS))
-        self._votes = []
-        self._next_rate = indexer_next_rate(self._samples, self._default_ppm)
-
-    def tick_funding(self, height: int, time_ns: int) -> None:
-        """Close the hour: its samples become a rate, which moves the index."""
-        market = self.market
-        rate = funding_rate(
-            self._samples, market.imf_ppm, market.maintenance_fraction_ppm, self._default_ppm,
-            terms=TERMS,
-        )  # fmt: skip
-        self._samples = []
-        self.funding_index += funding_index_delta(
-            rate, TERMS.tick_seconds, self.oracle, self.exponent, market.atomic_resolution
-        )
-        self.funding.append(self._funding(rate, self.oracle_text, height, time_ns))
-
-    def _bound(self, factor_ppm: int) -> int:
-        market = self.market
-        return funding_clamp_ppm(factor_ppm, market.imf_ppm, market.maintenance_fraction_ppm)
-
-    def _funding(self, rate_ppm: int, price: str, height: int, time_ns: int) -> Json:
-        return {
-            "ticker": self.ticker,
-            "rate": quotient_text(rate_ppm, 8_000_000),
-            "price": price,
-            "effectiveAt": iso(time_ns),
-            "effectiveAtHeight": str(height),
-        }
-
-    def newest_funding(self, before_ns: int, before_height: int, limit: int) -> list[Json]:
-        """Return hourly rates, newest first, the made-up ones behind the real."""
-        if not self._past_funding:
-            self._past_funding = self._funding_before()
-        rows = [*reversed(self.funding), *self._past_funding]
-        chosen = (
-            row
-            for row in rows
-            if from_iso(row["effectiveAt"]) <= before_ns
-            and int(row["effectiveAtHeight"]) <= before_height
-        )
-        return list(islice(chosen, limit))
-
-    def _funding_before(self) -> list[Json]:
-        chance = Random(f"{self._seed} funding {self.ticker}")
-        hour = 3600 * SECOND_NS
-        newest = self._start_ns // hour * hour
-        prices = islice(walk_back(chance, self.listing.price, 0.006), 168)
-        rows, rate = [], 0.0
-        for number, price in enumerate(prices):
-            rate = 0.85 * rate + chance.gauss(0.0, 60.0)
-            ppm = int(rate) if chance.random() < self._moved_share else self._default_ppm
-            text = decimal_text(int(price * 10.0**-self.exponent), self.exponent)
-            height = START_HEIGHT - number * 3900
-            rows.append(self._funding(ppm, text, height, newest - number * hour))
-        return rows
-
-    def _samples_before(self) -> list[int]:
-        minutes = self._start_ns // SECOND_NS % 3600 // 60
-        if self._chance.random() > self._moved_share:
-            return [0] * minutes
-        level, samples = self._chance.gauss(0.0, 90.0), []
-        for _ in range(minutes):
-            level = 0.97 * level + self._chance.gauss(0.0, 20.0)
-            samples.append(int(level))
-        return samples
-
-    @property
-    def _moved_share(self) -> float:
-        # Four of five hourly rates on the mainnet are exactly zero, but not those of Bitcoin.
-        return 0.9 if self.market.clob_pair_id == 0 else 0.4 if self.listing.volume > 1e7 else 0.2
-
-    @property
-    def _mmf_ppm(self) -> int:
-        return self.market.imf_ppm * self.market.maintenance_fraction_ppm // 1_000_000
-
-    @property
-    def _default_ppm(self) -> int:
-        return 0 if self.market.market_type == "CROSS" else 100
-
-    @property
-    def next_rate_text(self) -> str:
-        """Return the next hourly rate as the indexer estimates it: unclamped, not padded."""
-        rate = self._next_rate or Fraction(0)
-        return quotient_text(rate.numerator, rate.denominator)
 
     # --- the market itself ---
 
     def trading(self) -> Json:
         """Return what the indexer refreshes every few seconds."""
-        change = self.oracle * 10.0**self.exponent - self._day_ago
+        exponent = self.oracle.exponent
+        change = self.oracle.price * 10.0**exponent - self._day.price
         return {
-            "priceChange24H": f"{Decimal(repr(round(change, -self.exponent))):f}",
-            "volume24H": f"{self._day_volume:.4f}",
-            "trades24H": self._day_trades,
-            "nextFundingRate": self.next_rate_text,
+            "priceChange24H": f"{Decimal(repr(round(change, -exponent))):f}",
+            "volume24H": f"{self._day.volume:.4f}",
+            "trades24H": self._day.trades,
+            "nextFundingRate": self.funding.next_rate_text,
             "openInterest": self.size_text(self.open_interest),
             "baseOpenInterest": self.size_text(self.open_interest),
         }
@@ -484,14 +528,15 @@ class Tape:
         """Return the market as `/perpetualMarkets` lists it."""
         market = self.market
         tick = decimal_text(market.subticks_per_tick, -self._shift)
+        mmf_ppm = market.imf_ppm * market.maintenance_fraction_ppm // 1_000_000
         return {
             "clobPairId": str(market.clob_pair_id),
             "ticker": self.ticker,
             "status": self.status,
-            "oraclePrice": self.oracle_text,
+            "oraclePrice": self.oracle.text,
             **self.trading(),
             "initialMarginFraction": decimal_text(market.imf_ppm, -6),
-            "maintenanceMarginFraction": decimal_text(self._mmf_ppm, -6),
+            "maintenanceMarginFraction": decimal_text(mmf_ppm, -6),
             "atomicResolution": market.atomic_resolution,
             "quantumConversionExponent": market.quantum_conversion_exponent,
             "tickSize": tick,
@@ -501,8 +546,5 @@ class Tape:
             "marketType": market.market_type,
             "openInterestLowerCap": str(market.open_interest_lower_cap // 1_000_000),
             "openInterestUpperCap": str(market.open_interest_upper_cap // 1_000_000),
-            "defaultFundingRate1H": quotient_text(self._default_ppm, 8_000_000),
+            "defaultFundingRate1H": quotient_text(self.funding.default_ppm, 8_000_000),
         }
-
-
-START_HEIGHT: Final = 41_000_000

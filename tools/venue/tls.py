@@ -1,6 +1,6 @@
 """Throw-away papers for a venue over TLS: an authority, and a certificate that it signed.
 
-    issue(folder) ──► Papers(ca, certificate, key)      ca is what a client is told to trust
+    issue(folder) ──► Papers(ca, certificate, key)      ca is what a client is to trust
 
 The authority's own key is forgotten at once: nobody can sign with it later, and whoever trusts
 the file trusts this venue alone. The certificate names 127.0.0.1 and localhost.

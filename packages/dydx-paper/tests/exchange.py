@@ -13,7 +13,7 @@ from dydx_conn import (
     ws_frame,
 )
 from dydx_data import DataState, MarketView, step
-from dydx_paper import NEVER, Holding, Ledger, PaperVenue, Stamp
+from dydx_paper import NEVER, Ledger, LedgerPosition, PaperVenue, Stamp
 
 OWNER = Subaccount("dydx1paper", 0)
 HOUR = 3_600
@@ -68,10 +68,10 @@ class Exchange:
     # --- the world moves
 
     def open(self, height: int = 1_000, second: int = 10) -> "Exchange":
-        """Say hello: markets, a block, and a book for BTC."""
+        """Send the snapshots: markets, a block, and a book for BTC."""
         self.feed({"type": "connected"})
         self.block(height, second, "subscribed")
-        self.say("v4_markets", "", {"markets": MARKETS}, "subscribed")
+        self.send("v4_markets", "", {"markets": MARKETS}, "subscribed")
         self.book([(49_999, 1), (49_990, 2)], [(50_001, 1), (50_010, 2)])
         return self
 
@@ -81,7 +81,7 @@ class Exchange:
             side: [{"price": str(price), "size": str(size)} for price, size in pairs]
             for side, pairs in (("bids", bids), ("asks", asks))
         }
-        return self.say("v4_orderbook", ticker, levels, "subscribed")
+        return self.send("v4_orderbook", ticker, levels, "subscribed")
 
     def change(
         self, bids: list[Any] | None = None, asks: list[Any] | None = None, ticker: str = "BTC-USD"
@@ -89,7 +89,7 @@ class Exchange:
         """Change levels of a book."""
         sides = {"bids": bids or [], "asks": asks or []}
         levels = {side: [[str(p), str(s)] for p, s in pairs] for side, pairs in sides.items()}
-        return self.say("v4_orderbook", ticker, levels)
+        return self.send("v4_orderbook", ticker, levels)
 
     def trade(self, side: str, size: Any, price: Any, ticker: str = "BTC-USD") -> list[Frame]:
         """Print a trade on the tape, a second later."""
@@ -103,7 +103,7 @@ class Exchange:
             "createdAt": iso(self.second),
             "createdAtHeight": str(self.height),
         }
-        return self.say("v4_trades", ticker, {"trades": [fields]})
+        return self.send("v4_trades", ticker, {"trades": [fields]})
 
     def block(
         self, height: int | None = None, second: int | None = None, type_: str = "channel_data"
@@ -112,18 +112,18 @@ class Exchange:
         self.height = self.height + 1 if height is None else height
         self.second = self.second + 1 if second is None else second
         name = "height" if type_ == "subscribed" else "blockHeight"
-        return self.say(
+        return self.send(
             "v4_block_height", "", {name: str(self.height), "time": iso(self.second)}, type_
         )
 
     def oracle(self, price: Any, ticker: str = "BTC-USD") -> list[Frame]:
         """Move an oracle price."""
         fields = {"oraclePrice": str(price), "effectiveAtHeight": str(self.height)}
-        return self.say("v4_markets", "", {"oraclePrices": {ticker: fields}})
+        return self.send("v4_markets", "", {"oraclePrices": {ticker: fields}})
 
     def update(self, ticker: str, **fields: Any) -> list[Frame]:
         """Change a market's description."""
-        return self.say("v4_markets", "", {"trading": {ticker: fields}})
+        return self.send("v4_markets", "", {"trading": {ticker: fields}})
 
     def lose(self) -> list[Frame]:
         """Lose the connection."""
@@ -141,7 +141,7 @@ class Exchange:
         ticker: str = "BTC-USD",
         **fields: Any,
     ) -> list[Frame]:
-        """Send an order; `client` names it unless told."""
+        """Send an order; `client` names it by default."""
         market = self.market(ticker)
         self.client += 1
         fields = {"client_id": self.client, "good_til_block": self.height + 20} | fields
@@ -177,7 +177,7 @@ class Exchange:
         """Return the time of reception."""
         return (START + self.second) * 1_000_000_000
 
-    def say(
+    def send(
         self, channel: str, id_: str, contents: Any, type_: str = "channel_data"
     ) -> list[Frame]:
         """Send a message of a channel."""
@@ -220,7 +220,9 @@ def body(frames: list[Frame]) -> Any:
     return json.loads(frames[0].text)["contents"]
 
 
-def settle_funding(ledger: Ledger, indices: dict[str, int], when: Stamp = NEVER) -> list[Holding]:
+def settle_funding(
+    ledger: Ledger, indices: dict[str, int], when: Stamp = NEVER
+) -> list[LedgerPosition]:
     """Take in funding indices and settle at once; return the positions touched."""
     ledger.accrue(indices, when)
     return ledger.settle(when)

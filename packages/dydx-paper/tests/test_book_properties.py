@@ -16,7 +16,7 @@ from dydx_conn import (
     Subaccount,
     code_of,
 )
-from dydx_paper import Desk, Key, Match, Order, OrderBook, Positions, Result
+from dydx_paper import Desk, Key, Match, Order, OrderBook, Placement, Positions
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -162,7 +162,7 @@ class Exchange:
         self._check_result(order, result)
         self._check_reduce_only(result, before)
 
-    def _check_result(self, order: Order, result: Result) -> None:
+    def _check_result(self, order: Order, result: Placement) -> None:
         assert code_of(result.error) >= 0
         assert not (result.error and result.fills)
         for match in result.fills:
@@ -186,7 +186,7 @@ class Exchange:
         assert order.time_in_force != "IOC" or standing is not order
         assert order.time_in_force != "POST_ONLY" or not result.fills
 
-    def _check_reduce_only(self, result: Result, before: dict[Subaccount, int]) -> None:
+    def _check_reduce_only(self, result: Placement, before: dict[Subaccount, int]) -> None:
         """A reduce-only order never opens, adds to or turns a position, as maker or as taker."""
         positions = Counter(before)
         for match in result.fills:

@@ -38,9 +38,9 @@ def test_a_stop_waits_and_fires_with_the_oracle_price() -> None:
     """UNTRIGGERED under its own type, then filled a block after the price came."""
     exchange = holding()
     assert [] == conditional(exchange, "49500", reduce_only=True)
-    (told,) = body(block(exchange))["orders"]
+    (reported,) = body(block(exchange))["orders"]
     assert ("UNTRIGGERED", "STOP_LIMIT", "49500") == (
-        told["status"], told["type"], told["triggerPrice"],
+        reported["status"], reported["type"], reported["triggerPrice"],
     )  # fmt: skip
     assert [] == exchange.oracle(49_400)
 
@@ -84,9 +84,9 @@ def test_without_an_oracle_price_nothing_is_triggered() -> None:
     exchange.state.views["BTC-USD"].oracle = None
     exchange.block()
 
-    told = body(exchange.change(bids=[(49_990, 2)]))["orders"]
+    reported = body(exchange.change(bids=[(49_990, 2)]))["orders"]
 
-    assert ["UNTRIGGERED"] == [order["status"] for order in told]
+    assert ["UNTRIGGERED"] == [order["status"] for order in reported]
 
 
 def test_an_untriggered_order_expires_and_can_be_cancelled() -> None:
@@ -138,7 +138,7 @@ def test_a_long_term_order_needs_collateral_when_it_is_placed() -> None:
 
 
 def test_the_same_stateful_order_is_placed_once() -> None:
-    """Code 3005, which says nothing of the one that stands."""
+    """Code 3005, which leaves the one that stands alone."""
     exchange = Exchange().open()
     for _ in range(2):
         exchange.order(

@@ -1,7 +1,7 @@
 """No quantum of USDC is made or lost, whoever trades, pays, is liquidated or moves money.
 
 The clearing below keeps everyone's purse by itself, in plain integers of its own reckoning, and
-is compared with the ledgers after each deed: a sum of what ledgers say would prove nothing.
+is compared with the ledgers after each deed: a sum of the ledgers alone would prove nothing.
 """
 
 from collections import Counter
@@ -373,7 +373,7 @@ def test_nothing_leaves_for_fifty_blocks_after_a_negative_account(
 
 
 def test_a_withdrawal_leaves_the_initial_margin() -> None:
-    """To the quantum, and its refusal says how much may go."""
+    """To the quantum, and its refusal names how much may go."""
     ledger = Ledger(PARENT, 1_000 * USDC)
     ledger.value("BTC-USD", 10_000, 0)
     ledger.fill(BTC, 10**10, at(10_000))

@@ -2,7 +2,7 @@
 
 The gate judges a decision at its worst price now; the venue fills it at a later book and a later
 oracle price. Here both run as in the bot, and whatever happens in between, no fill leaves the
-account worse than the chain allows: reckoned by hand, with the open interest that the fill makes.
+account worse than the chain allows: computed by hand, with the open interest that the fill makes.
 """
 
 import random
@@ -48,14 +48,16 @@ class House(Exchange):
 
     def __init__(self, *, guard: bool = False) -> None:
         self.journal: list[Event] = []
-        super().__init__(PaperVenue(OWNER, DEPOSIT, insurance_fund=1_000 * USDC, journal=self.told))
+        super().__init__(
+            PaperVenue(OWNER, DEPOSIT, insurance_fund=1_000 * USDC, journal=self.record)
+        )
         self.accounts, self.risk = Accounts(), Risk(BOLD, OWNER, guard=guard)
         self.before = MarginFigures(DEPOSIT)
         self.happened: Counter[str] = Counter()
         self.open()
         markets = {"BTC-USD": MARKETS["BTC-USD"], "ETH-USD": MARKETS["ETH-USD"] | CAPS}
         markets["ALONE-USD"] = ALONE | CAPS
-        self.say("v4_markets", "", {"markets": markets}, "subscribed")
+        self.send("v4_markets", "", {"markets": markets}, "subscribed")
         for ticker in PRICES:
             self.crowd_in(ticker, 1_000)
             self.spread(ticker, 0, 4, 50)
@@ -125,10 +127,10 @@ class House(Exchange):
             self.happened["approved"] += 1
             self.account(self.keep(self.venue.step(verdict.order)))
 
-    def told(self, change: Event) -> None:
-        """Hear of a change once it has happened, and hold a fill to the chain's rule."""
+    def record(self, change: Event) -> None:
+        """Take in a change once it has happened, and hold a fill to the chain's rule."""
         self.journal.append(change)
-        if len(self.journal) == 1:  # the ledger says that it has opened, and is not ours yet
+        if len(self.journal) == 1:  # the ledger has opened, and is not ours yet
             return
         if isinstance(change, Filled):
             self.happened[f"filled: {change.type}"] += 1
@@ -147,7 +149,7 @@ class House(Exchange):
         assert Fraction(after.net_collateral, new) >= Fraction(before.net_collateral, old)
 
     def figures(self, fill: Filled | None = None) -> MarginFigures:
-        """Reckon the account's margin from nothing, with the open interest that a fill made."""
+        """Compute the account's margin from nothing, with the open interest that a fill made."""
         ledger, held = self.venue.ledger, []
         for ticker, holding in ledger.holdings.items():
             price, exponent, interest = ledger.worth.oracles[ticker]

@@ -70,7 +70,7 @@ def order(n: int, **fields: Any) -> OrderRecord:
 
 
 def test_the_last_fifty_orders_come_newest_first() -> None:
-    """Unless another page is asked for."""
+    """Unless another page is requested."""
     ledger = Ledger(ME)
     for n in range(120):
         ledger.note(order(n))
@@ -109,15 +109,15 @@ def test_orders_are_found_by_status_ticker_and_date(
     assert ids == [row.id for row in ledger.history.orders(**filters).rows]
 
 
-@pytest.mark.parametrize("asked", [{"page": 0}, {"limit": 0}, {"limit": 1_001}])
-def test_a_page_that_cannot_be_is_an_error(asked: dict[str, int]) -> None:
-    """Which says what was expected."""
+@pytest.mark.parametrize("filters", [{"page": 0}, {"limit": 0}, {"limit": 1_001}])
+def test_a_page_that_cannot_be_is_an_error(filters: dict[str, int]) -> None:
+    """Which names what was expected."""
     with pytest.raises(HistoryError, match="expected a page from 1 and a limit of 1 to 1000"):
-        Ledger(ME).history.orders(**asked)
+        Ledger(ME).history.orders(**filters)
 
 
 def test_an_order_keeps_its_place_and_its_creation() -> None:
-    """However often it is told anew."""
+    """However often it is reported again."""
     ledger = Ledger(ME)
     ledger.note(order(1))
     ledger.note(order(2))
@@ -130,7 +130,7 @@ def test_an_order_keeps_its_place_and_its_creation() -> None:
 
 
 def test_the_oldest_order_that_has_ended_is_forgotten_first() -> None:
-    """One that stands is kept; one that came back to life counts as standing."""
+    """One that stands is retained; one that came back to life counts as standing."""
     ledger = Ledger(ME, caps=Caps(orders=3))
     ledger.note(order(1))
     ledger.note(order(2, status="CANCELED"))
@@ -145,7 +145,7 @@ def test_the_oldest_order_that_has_ended_is_forgotten_first() -> None:
 # --- fills and positions
 
 
-def test_fills_are_kept_by_order_with_what_they_earned() -> None:
+def test_fills_are_stored_by_order_with_what_they_earned() -> None:
     """Half closed at 2,000 above the entry."""
     ledger = Ledger(ME, 100_000 * USDC)
     ledger.fill(BTC, COIN, at(50_000), 7, when=second(1), id="a", order_id="x")
@@ -211,7 +211,7 @@ def test_a_position_without_a_price_has_no_unrealised_profit() -> None:
     assert position.unrealized is None
 
 
-def test_a_liquidated_position_says_so() -> None:
+def test_a_liquidated_position_has_that_status() -> None:
     """When its last quantum is gone."""
     ledger = Ledger(ME, 100 * USDC)
     ledger.fill(BTC, COIN, at(1))
@@ -222,7 +222,7 @@ def test_a_liquidated_position_says_so() -> None:
     assert 1 == ledger.positions(status="LIQUIDATED").total
 
 
-def test_funding_is_kept_by_position() -> None:
+def test_funding_is_stored_by_position() -> None:
     """As the indexer shows it: each payment floored by itself."""
     ledger = Ledger(ME, 100_000 * USDC)
     ledger.fill(BTC, COIN, at(50_000))
@@ -256,16 +256,18 @@ def test_historical_profit_is_what_was_not_brought_in() -> None:
     assert (known, unknown) == ledger.history.pnl().rows
 
 
-def test_transfers_say_which_way_they_went() -> None:
+def test_transfers_name_which_way_they_went() -> None:
     """In the indexer's words."""
     ledger = Ledger(ME, 5)
     ledger.deposit(-2, second(1))
     ledger.deposit(3, second(2), other=Subaccount("me", 128))
     ledger.deposit(-1, second(3), other=Subaccount("me", 128))
 
-    kept = ledger.history.transfers().rows
+    stored = ledger.history.transfers().rows
 
-    assert ["TRANSFER_OUT", "TRANSFER_IN", "WITHDRAWAL", "DEPOSIT"] == [row.status for row in kept]
+    assert ["TRANSFER_OUT", "TRANSFER_IN", "WITHDRAWAL", "DEPOSIT"] == [
+        row.status for row in stored
+    ]
     assert 1 == ledger.history.transfers(status="WITHDRAWAL").total
 
 
@@ -281,10 +283,10 @@ def test_nothing_grows_past_its_cap() -> None:
         ledger.deposit(1, second(n))
         ledger.mark(second(n))
 
-    kept = ledger.history
+    stored = ledger.history
     pages = (
-        kept.orders(), kept.fills(), kept.closed_positions(), kept.payments(), kept.transfers(),
-        kept.pnl(),
+        stored.orders(), stored.fills(), stored.closed_positions(), stored.payments(), stored.transfers(),
+        stored.pnl(),
     )  # fmt: skip
     assert [3, 4, 5, 6, 7, 8] == [page.total for page in pages]
     assert 198 == ledger.tally.fills
@@ -294,7 +296,7 @@ def test_nothing_grows_past_its_cap() -> None:
 
 
 def test_a_fill_reported_twice_is_booked_once() -> None:
-    """The second report changes nothing and is told so."""
+    """The second report changes nothing and is refused."""
     ledger = Ledger(ME, 100 * USDC)
     fill = Filled(market=BTC, quantums=COIN, subticks=at(1), id="a")
     ledger.take(fill)
@@ -364,7 +366,7 @@ def test_a_journal_begins_with_its_opening_and_opens_once(events: list[Any]) -> 
         rebuild(events)
 
 
-def test_a_journal_that_tells_a_fill_twice_books_it_once() -> None:
+def test_a_journal_that_holds_a_fill_twice_books_it_once() -> None:
     """As the ledger did; what no ledger would have booked is an error."""
     journal: list[Any] = []
     ledger = Ledger(ME, 100 * USDC, journal=journal.append)
@@ -383,11 +385,11 @@ def test_a_market_regraded_under_a_position_needs_more_margin() -> None:
     ledger.fill(BTC, COIN, at(50_000))
     ledger.regrade(BTC)
     ledger.regrade(ETH)
-    told = len(journal)
+    before = len(journal)
     ledger.regrade(msgspec.structs.replace(BTC, imf_ppm=100_000))
 
     assert 5_000 * USDC == ledger.margin.initial_margin
-    assert told + 1 == len(journal)
+    assert before + 1 == len(journal)
     assert ledger == rebuild(journal)
 
 
@@ -476,7 +478,7 @@ def test_a_journal_rebuilds_the_ledger_to_the_quantum(
 
 
 def test_a_refusal_leaves_no_event() -> None:
-    """Nothing changed, so nothing is told."""
+    """Nothing changed, so nothing is recorded."""
     journal: list[Any] = []
     ledger = Ledger(ME, 100, journal=journal.append)
 

@@ -48,7 +48,7 @@ def test_measured_latencies_come_in_their_order_and_again() -> None:
 
 @given(st.integers(), st.lists(st.integers(0, 10**9), min_size=1))
 def test_the_same_seed_draws_the_same_latencies(seed: int, samples: list[int]) -> None:
-    """Each venue begins its draws anew, among what was measured."""
+    """Each venue begins its own draws, among what was measured."""
     latency = Latency.sampled(seed, samples)
     first, second = latency.draws(), latency.draws()
 

@@ -178,7 +178,7 @@ fills = st.lists(
 
 
 @given(fills, st.integers(1, 90_000))
-def test_profit_is_what_the_cash_says(trades: list[tuple[int, int, int]], oracle: int) -> None:
+def test_profit_is_what_the_cash_shows(trades: list[tuple[int, int, int]], oracle: int) -> None:
     """Realised and unrealised profit, over any fills, are the change in what all is worth."""
     ledger = Ledger(ME, 10**12)
     ledger.value("BTC-USD", oracle, 0)
@@ -209,7 +209,7 @@ def test_every_payment_has_its_other_end(
 
 @given(fills, st.integers(1, 90_000))
 def test_the_running_margin_is_the_margin(trades: list[tuple[int, int, int]], oracle: int) -> None:
-    """Sums kept incrementally equal the sums taken afresh."""
+    """Sums updated incrementally equal the sums taken afresh."""
     ledger = Ledger(ME, 10**9)
     for quantums, subticks, _ in trades:
         ledger.fill(BTC, quantums, subticks)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 from dydx_conn import CancelRequest, PerpetualMarket, Subaccount, code_of
-from dydx_paper import MAKER, TAKER, Desk, Match, Order, OrderBook, Positions, Result
+from dydx_paper import MAKER, TAKER, Desk, Match, Order, OrderBook, Placement, Positions
 
 ALICE, BOB, CARL = Subaccount("alice"), Subaccount("bob"), Subaccount("carl")
 
@@ -70,12 +70,12 @@ def book_of(*orders: Order, accounts: Positions | None = None) -> OrderBook:
     return book
 
 
-def fills(result: Result) -> list[tuple[int, int, int]]:
+def fills(result: Placement) -> list[tuple[int, int, int]]:
     """Show fills as (maker's client id, quantums, subticks)."""
     return [(m.maker.client_id, m.quantums, m.subticks) for m in result.fills]
 
 
-def removed(result: Result) -> list[tuple[int, str]]:
+def removed(result: Placement) -> list[tuple[int, str]]:
     """Show removals as (client id, reason)."""
     return [(o.client_id, reason) for o, reason in result.removed]
 
@@ -103,7 +103,7 @@ def test_an_empty_book_has_no_best_price() -> None:
 
 
 def test_the_best_price_trades_first_and_at_the_makers_price() -> None:
-    """A taker walks from the best level and always pays what the maker asked."""
+    """A taker walks from the best level and always pays the maker's price."""
     book = book_of(order(BOB, 1, "BUY", 20, 35), order(BOB, 2, "BUY", 5, 40))
 
     result = book.place(order(ALICE, 3, "SELL", 10, 15))
@@ -146,7 +146,7 @@ def test_a_self_trade_removes_the_maker_and_the_taker_goes_on() -> None:
 
 
 def test_an_ioc_order_never_rests() -> None:
-    """What is not filled at once is cancelled, and the reason says so."""
+    """What is not filled at once is cancelled, and the reason names it."""
     book = book_of(order(ALICE, 4, "BUY", 25, 5), order(BOB, 11, "BUY", 5, 40))
 
     result = book.place(order(CARL, 1, "SELL", 10, 15, "IOC"))
@@ -338,7 +338,7 @@ def test_a_cancel_is_forgotten_when_its_block_has_passed() -> None:
 
 
 def test_a_short_term_cancel_sent_again_must_last_longer() -> None:
-    """As long or shorter changes nothing, and is told so (9)."""
+    """As long or shorter changes nothing, and is refused (9)."""
     book = OrderBook(BTC)
     book.cancel((ALICE, 1, 0), good_til_block=20)
     again = [
@@ -374,7 +374,7 @@ def test_a_cancelled_id_keeps_what_it_filled() -> None:
     assert {1: 4} == remaining(book.orders.values())
 
 
-def test_a_book_told_no_block_lets_an_order_just_go() -> None:
+def test_a_book_without_blocks_lets_an_order_just_go() -> None:
     """Whoever takes an order back on its own account closes no id."""
     book = book_of(order(ALICE, 1, "BUY", 5, 10), order(ALICE, 2, "BUY", 5, 10, flags=64))
     book.cancel((ALICE, 1, 0))
@@ -509,7 +509,7 @@ def test_a_failed_check_leaves_reduce_only_sizes_alone() -> None:
 # --- what a venue needs beside
 
 
-def test_the_book_tells_which_levels_changed() -> None:
+def test_the_book_reports_which_levels_changed() -> None:
     """A venue turns these into wire updates: absolute sizes, 0 for a level that is gone."""
     book = OrderBook(BTC, track_changes=True)
     book.place(order(BOB, 1, "BUY", 20, 35))

@@ -1,4 +1,4 @@
-"""The operator: what `step` says, as a stream."""
+"""The operator: what `step` returns, as a stream."""
 
 import random
 from collections import Counter
@@ -32,12 +32,12 @@ def run(source: Any) -> list[Any]:
     observer = scheduler.start(
         lambda: paper(PaperVenue(OWNER, USDC))(source(scheduler)), disposed=300
     )
-    heard = []
+    received = []
     for message in observer.messages:
         notification: Any = message.value
         what = notification.value.type if notification.kind == "N" else notification.kind
-        heard.append((message.time, what))
-    return heard
+        received.append((message.time, what))
+    return received
 
 
 def test_it_completes_with_its_source() -> None:
@@ -64,7 +64,7 @@ def test_it_hands_an_error_on() -> None:
     assert [(210, "subscribed"), (220, "E")] == messages
 
 
-def test_what_comes_after_the_end_is_not_heard() -> None:
+def test_what_comes_after_the_end_is_not_received() -> None:
     """Late views reach nobody."""
     source = [on_next(10, view()), on_completed(20), on_next(30, view())]
 
@@ -122,10 +122,10 @@ def act(exchange: Exchange, action: tuple[Any, ...]) -> None:
 
 @settings(max_examples=60)
 @given(actions, st.sampled_from([0, 10 * USDC, 1_000_000 * USDC]))
-def test_money_is_conserved_and_the_frames_tell_all_of_it(
+def test_money_is_conserved_and_the_frames_report_all_of_it(
     events: list[tuple[Any, ...]], fund: int
 ) -> None:
-    """Whatever happens: every payment has its other end, and the wire says what the books say."""
+    """Whatever happens: every payment has its other end, and the wire reports what the books hold."""
     exchange = Exchange(PaperVenue(OWNER, 1_000 * USDC, insurance_fund=fund)).open()
     for event in events:
         act(exchange, event)
@@ -135,27 +135,27 @@ def test_money_is_conserved_and_the_frames_tell_all_of_it(
     assert 1_000 * USDC == ledger.collateral + paid
     assert {"insurance-fund": fund + ledger.paid.insurance} == exchange.venue.insurance.balances
     assert fund + ledger.paid.insurance >= 0
-    told = folded(exchange.frames)
-    assert ledger.collateral == told.collateral
+    reported = folded(exchange.frames)
+    assert ledger.collateral == reported.collateral
     assert {ticker: holding.quantums for ticker, holding in ledger.holdings.items()} == {
         ticker: exchange.market(ticker).quantums(position.size)
-        for ticker, position in told.positions.items()
+        for ticker, position in reported.positions.items()
     }
-    assert "" == told.trouble
+    assert "" == reported.trouble
 
 
 class Watch:
-    """Hears every change of a venue's ledger: no reduce-only order may add to a position."""
+    """Takes in every change of a venue's ledger: no reduce-only order may add to a position."""
 
     def __init__(self) -> None:
         self.journal: list[Event] = []
         self.reducing: set[str] = set()
         self.held: Counter[str] = Counter()
         self.reduced = 0
-        self.venue = PaperVenue(OWNER, 5_000 * USDC, journal=self.told)
+        self.venue = PaperVenue(OWNER, 5_000 * USDC, journal=self.record)
         self.ledger = self.venue.ledger
 
-    def told(self, change: Event) -> None:
+    def record(self, change: Event) -> None:
         self.journal.append(change)
         if isinstance(change, OrderRecord) and change.reduce_only:
             self.reducing.add(change.id)
@@ -191,7 +191,7 @@ def check_books(exchange: Exchange) -> None:
 @settings(max_examples=60)
 @given(actions)
 def test_random_order_flow_breaks_neither_book_nor_ledger(events: list[tuple[Any, ...]]) -> None:
-    """No own book is crossed, no size negative, no reduce-only fill adds; the journal tells all."""
+    """No own book is crossed, no size negative, no reduce-only fill adds; the journal holds all."""
     exchange = Exchange()
     watch = watched(exchange)
     exchange.open()
@@ -233,7 +233,7 @@ def drawn(chance: random.Random) -> tuple[Any, ...]:
 
 
 def folded(frames: list[Frame]) -> Account:
-    """Fold account frames as the layers below do, which must not tell them from live ones."""
+    """Fold account frames as the layers below do, to which they must look like live ones."""
     account, accounts = Account(OWNER), Accounts()
     for frame in frames:
         for update in accounts.step(frame):

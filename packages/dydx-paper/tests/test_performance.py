@@ -1,4 +1,4 @@
-"""Performance on its declared conventions, against figures reckoned by hand or the long way."""
+"""Performance on its declared conventions, against figures computed by hand or the long way."""
 
 from itertools import pairwise
 from math import sqrt
@@ -181,7 +181,7 @@ def test_sharpe_and_sortino_are_of_hourly_returns() -> None:
     assert pytest.approx(mean(returns) / down * sqrt(8760)) == seen.sortino
 
 
-def test_too_few_returns_say_nothing() -> None:
+def test_too_few_returns_give_no_ratio() -> None:
     """A day of them by default."""
     ledger = worth(*(1_000 + n % 2 for n in range(24)))
     assert (None, None) == (performance(ledger).sharpe, performance(ledger).sortino)
@@ -233,7 +233,7 @@ def test_points_of_unknown_worth_count_for_nothing() -> None:
 
 
 def test_totals_outlive_what_the_history_forgets() -> None:
-    """Fifty trades, of which one position is kept."""
+    """Fifty trades, of which one position is retained."""
     ledger = Ledger(ME, 10**12, caps=Caps(positions=1, fills=1))
     for n in range(50):
         trade(ledger, 100, 101, n, n + 1)

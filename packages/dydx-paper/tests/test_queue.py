@@ -43,7 +43,7 @@ def test_what_stood_before_us_may_go() -> None:
     exchange.block()
     exchange.oracle(50_000)
     exchange.change(bids=[(49_999, 3)])
-    for _ in range(4):  # what left is no trade that the tape has yet to tell
+    for _ in range(4):  # what left is no trade that the tape has yet to print
         exchange.block()
         exchange.oracle(50_000)
 
@@ -68,8 +68,8 @@ def test_who_left_decides_who_is_next(queue: str, tenths: int) -> None:
 
 
 @pytest.mark.parametrize("queue", QUEUES[:2])
-def test_a_trade_that_book_and_tape_both_tell_counts_once(queue: str) -> None:
-    """Whichever tells it first."""
+def test_a_trade_that_book_and_tape_both_show_counts_once(queue: str) -> None:
+    """Whichever shows it first."""
     book_first, tape_first = resting(queue), resting(queue)
     book_first.change(bids=[(49_999, 0.3)])
     book_first.trade("SELL", "0.7", "49999")
@@ -109,7 +109,7 @@ def test_two_orders_of_ours_share_what_comes() -> None:
     assert ["0.5", "0.2"] == [fill["size"] for fill in done["fills"]]
 
 
-def test_a_trade_of_an_earlier_block_says_nothing() -> None:
+def test_a_trade_of_an_earlier_block_reaches_nothing() -> None:
     """It was made before we stood there."""
     exchange = resting("optimistic")
     exchange.second -= 5
@@ -138,7 +138,7 @@ def test_far_levels_keep_the_place_in_which_they_were_seen() -> None:
 
 
 def test_an_unknown_queue_is_refused() -> None:
-    """It says which there are."""
+    """It names which there are."""
     with pytest.raises(PaperError, match="expected one of"):
         PaperVenue(OWNER, 0, queue="hopeful")  # type: ignore[arg-type]
 
@@ -222,7 +222,7 @@ def test_no_trade_bears_out_two_fills() -> None:
     optimism = Optimism(window_ns=10)
     for at in (0, 1):
         optimism.claim("BTC-USD", "BUY", 100, 4, 400, at=at)
-    optimism.hear("BTC-USD", "BUY", 100, 5, 0)
+    optimism.observe("BTC-USD", "BUY", 100, 5, 0)
     optimism.settle(20)
 
     assert (800, 500) == (optimism.assumed["BTC-USD"], optimism.traded["BTC-USD"])

@@ -42,23 +42,23 @@ def order(venue: PaperVenue, view: MarketView, number: int) -> list[Frame]:
     )
 
 
-def test_risk_and_venue_reckon_the_same_margin() -> None:
+def test_risk_and_venue_compute_the_same_margin() -> None:
     """After each frame, to the quantum: also in the hours whose funding nobody has settled yet."""
     venue, risk, state = PaperVenue(OWNER, 100_000_000_000), Risk(subaccount=OWNER), DataState()
-    told: list[Frame] = []
+    reported: list[Frame] = []
     accounts = Accounts()
     books = unsettled = 0
     for frame in collect(load_recorded_stream("quickstart")):
         for view in step(state, frame):
-            told += venue.step(view)
+            reported += venue.step(view)
             risk.step(view)
             books += view.changed == "book"
             if view.changed == "book" and books % 200 == 0 and books < 4_000:
-                told += order(venue, view, books // 50)
-        for account_frame in told:
+                reported += order(venue, view, books // 50)
+        for account_frame in reported:
             for update in accounts.step(account_frame):
                 risk.step(update)
-        told.clear()
+        reported.clear()
         if not risk.account.seq:
             continue
         unsettled += bool(venue.ledger.unsettled)

@@ -211,7 +211,7 @@ def test_rest_counts_funding_before_it_is_settled_and_knows_no_open_interest() -
         ({"order_flags": 64}, "USER_CANCELED", False, "CANCELED"),
     ],
 )
-def test_an_order_stands_as_the_indexer_says(
+def test_an_order_stands_as_the_indexer_words_it(
     terms: dict[str, int], reason: str, waits: bool, status: str
 ) -> None:
     """What no block has seen is best effort; only its own block ends a short-term order for good."""
@@ -242,6 +242,9 @@ def test_a_limit_is_named_with_what_exceeds_it() -> None:
     """A batch counts two."""
     attempts = Attempts()
 
-    said = [attempts.objection(1, stateful=True, weight=2), attempts.objection(1, stateful=True)]
+    objections = [
+        attempts.objection(1, stateful=True, weight=2),
+        attempts.objection(1, stateful=True),
+    ]
 
-    assert said == ["", "rate of 3 exceeds the limit of 2 stateful orders per 1 blocks"]
+    assert objections == ["", "rate of 3 exceeds the limit of 2 stateful orders per 1 blocks"]

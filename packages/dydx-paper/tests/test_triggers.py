@@ -101,7 +101,7 @@ def ids(orders: tuple[Order, ...]) -> list[int]:
         ("SELL", "TAKE_PROFIT", 99, False),
     ],
 )
-def test_side_and_condition_say_which_way_a_price_triggers(
+def test_side_and_condition_decide_which_way_a_price_triggers(
     side: str, condition: str, price: int, fires: bool
 ) -> None:
     """Stops fire when the market goes against their side, takers of profit when it goes with it."""
@@ -230,7 +230,7 @@ def test_what_expires_with_the_block_neither_enters_nor_triggers() -> None:
 
 
 def test_what_is_withdrawn_never_enters() -> None:
-    """A cancel finds orders of both kinds, and tells when there was none."""
+    """A cancel finds orders of both kinds, and reports when there was none."""
     waiting = waiting_for(stateful(1), stateful(2, "BUY", "STOP_LOSS", 1))
 
     waiting, first = waiting.withdraw((ALICE, 1, LONG_TERM))
@@ -269,7 +269,7 @@ def test_an_order_of_another_kind_does_not_wait(flags: int, condition: str) -> N
 
 
 def test_an_order_made_of_a_request_keeps_its_condition() -> None:
-    """What was asked for is what waits."""
+    """What was requested is what waits."""
     request = OrderRequest(
         ticker="BTC-USD",
         clob_pair_id=0,
@@ -300,7 +300,7 @@ def test_two_passes_keep_the_order_within_each() -> None:
 
 
 def test_a_triggered_ioc_that_finds_nothing_is_removed() -> None:
-    """It was live for one moment, and the reason says what happened."""
+    """It was live for one moment, and the reason names what happened."""
     waiting = waiting_for(stateful(1, "SELL", "STOP_LOSS", 120, tif="IOC", reduce_only=True))
     book = OrderBook(BTC, Positions({ALICE: 10}))
 

@@ -202,7 +202,7 @@ def test_a_post_only_order_that_crosses_is_removed() -> None:
 
 
 def test_a_limit_order_takes_what_it_can_and_rests() -> None:
-    """OPEN after a partial fill, as the indexer says it."""
+    """OPEN after a partial fill, as the indexer words it."""
     exchange = Exchange().open()
     exchange.order("BUY", "1.5", "50001", "GTT")
 
@@ -286,7 +286,7 @@ def test_an_unfilled_short_term_order_is_cancelled_with_best_effort() -> None:
     )
 
 
-def test_a_cancel_of_an_order_that_has_gone_says_nothing() -> None:
+def test_a_cancel_of_an_order_that_has_gone_reports_nothing() -> None:
     """It filled while the cancel was on its way."""
     exchange = Exchange().open()
     exchange.order("BUY", "0.5", "50001", "GTT")
@@ -313,7 +313,7 @@ def test_a_replacement_keeps_what_was_filled() -> None:
     assert "OPEN" == body(exchange.frames[-1:])["orders"][0]["status"]
 
 
-def test_two_orders_of_one_id_in_one_moment_are_told_apart() -> None:
+def test_two_orders_of_one_id_in_one_moment_are_distinguished() -> None:
     """The second meets the first's fill and is refused; nothing breaks."""
     exchange = Exchange().open()
     exchange.order("BUY", "0.5", "50001", client_id=7)
@@ -410,7 +410,7 @@ def test_a_market_in_its_beginnings_takes_post_only_orders() -> None:
 
 
 def test_an_order_for_an_unknown_market_is_only_counted() -> None:
-    """Nothing was heard of it, so there is nothing to name the order by."""
+    """Nothing was received of it, so there is nothing to name the order by."""
     exchange = Exchange()
     exchange.state.views["BTC-USD"] = Exchange().open().state.views["BTC-USD"]
 
@@ -540,7 +540,7 @@ def test_funding_is_owed_on_the_hour_and_paid_when_the_account_is_touched() -> N
 
 
 def test_a_transfer_settles_what_every_position_owes() -> None:
-    """And tells of it; a withdrawal that is refused touches nothing."""
+    """And reports it; a withdrawal that is refused touches nothing."""
     exchange = Exchange().open()
     exchange.order("BUY", "1", "50001")
     exchange.change(bids=[(49_999, 1.5)])
@@ -549,12 +549,12 @@ def test_a_transfer_settles_what_every_position_owes() -> None:
 
     assert [] == exchange.keep(exchange.venue.withdraw(10**15))
     assert -500_000 == exchange.venue.ledger.unsettled
-    told = body(exchange.keep(exchange.venue.deposit(USDC)))
-    assert "-0.5" == told["perpetualPositions"][0]["netFunding"]
+    reported = body(exchange.keep(exchange.venue.deposit(USDC)))
+    assert "-0.5" == reported["perpetualPositions"][0]["netFunding"]
     exchange.block(second=2 * HOUR + 1)
     exchange.oracle(50_000)
-    told = body(exchange.keep(exchange.venue.withdraw(USDC)))
-    assert "-1" == told["perpetualPositions"][0]["netFunding"]
+    reported = body(exchange.keep(exchange.venue.withdraw(USDC)))
+    assert "-1" == reported["perpetualPositions"][0]["netFunding"]
     assert 0 == exchange.venue.ledger.unsettled
 
 
@@ -571,7 +571,7 @@ def test_a_rate_beyond_the_bound_is_clamped_and_an_unknown_one_not_paid() -> Non
 
 
 def test_silence_about_funding_costs_nothing() -> None:
-    """No rate was ever said."""
+    """No rate was ever announced."""
     exchange = Exchange().open()
     exchange.order("BUY", "1", "50001")
     exchange.change(bids=[(49_999, 1.5)])
@@ -613,7 +613,7 @@ def test_a_position_that_changes_while_it_owes_pays_the_most(side: str) -> None:
 
 
 def test_an_hour_without_an_oracle_price_is_owed_too() -> None:
-    """The next price tells how much."""
+    """The next price shows how much."""
     exchange = Exchange().open()
     exchange.order("SELL", "1", "49999")
     exchange.change(asks=[(50_001, 1.5)])
@@ -628,22 +628,22 @@ def test_an_hour_without_an_oracle_price_is_owed_too() -> None:
 # --- transfers and what fills cost besides
 
 
-def test_deposits_and_withdrawals_are_told_as_the_indexer_does() -> None:
+def test_deposits_and_withdrawals_are_reported_as_the_indexer_does() -> None:
     """A wallet at one end, the subaccount at the other, and the balance after."""
     exchange = Exchange().open()
-    told = body(exchange.keep(exchange.venue.deposit(500 * USDC)))
+    reported = body(exchange.keep(exchange.venue.deposit(500 * USDC)))
 
-    transfer = told["transfers"]
+    transfer = reported["transfers"]
     assert ("DEPOSIT", "500", "USDC", {"address": "dydx1paper"}, 0) == (
         transfer["type"], transfer["size"], transfer["symbol"], transfer["sender"],
         transfer["recipient"]["subaccountNumber"],
     )  # fmt: skip
-    assert "100500" == told["assetPositions"][0]["size"]
-    told = body(exchange.keep(exchange.venue.withdraw(100_500 * USDC)))
+    assert "100500" == reported["assetPositions"][0]["size"]
+    reported = body(exchange.keep(exchange.venue.withdraw(100_500 * USDC)))
     assert ("WITHDRAWAL", 0) == (
-        told["transfers"]["type"], told["transfers"]["sender"]["subaccountNumber"],
+        reported["transfers"]["type"], reported["transfers"]["sender"]["subaccountNumber"],
     )  # fmt: skip
-    assert "0" == told["assetPositions"][0]["size"]
+    assert "0" == reported["assetPositions"][0]["size"]
     for frame in exchange.frames:
         assert contents(frame)
 
@@ -695,7 +695,7 @@ def test_a_deposit_opens_the_account_and_must_be_one() -> None:
 
 
 def test_a_builder_is_paid_on_top() -> None:
-    """Told apart from the venue's fee, taken with it from the balance."""
+    """Separate from the venue's fee, taken with it from the balance."""
     exchange = Exchange().open()
     builder: dict[str, Any] = {"builder_address": BUILDER, "builder_fee_ppm": 1_000}
     exchange.order("BUY", "0.5", "50001", **builder)
@@ -739,7 +739,7 @@ def test_what_was_taken_is_forgotten_with_its_levels() -> None:
 
 
 def test_the_ledger_remembers_orders_fills_and_hours() -> None:
-    """What people ask about later, under the indexer's ids."""
+    """What is queried later, under the indexer's ids."""
     exchange = Exchange().open()
     exchange.order("BUY", "1", "50001")
     done = body(exchange.change(bids=[(49_999, 1.5)]))
@@ -994,7 +994,7 @@ def finally_settle(exchange: Exchange, oracle: str) -> list[Frame]:
     """End the BTC market and move its oracle price, in one message."""
     settled = {"trading": {"BTC-USD": {"status": "FINAL_SETTLEMENT"}}}
     prices = {"oraclePrices": {"BTC-USD": {"oraclePrice": oracle}}}
-    return exchange.say("v4_markets", "", settled | prices)
+    return exchange.send("v4_markets", "", settled | prices)
 
 
 def test_a_final_settlement_ends_all_orders_of_its_market() -> None:
@@ -1125,7 +1125,7 @@ def test_the_fee_tier_follows_the_volume_of_thirty_days() -> None:
 
 
 def test_no_volume_of_its_own_earns_a_share_of_everybodys() -> None:
-    """What all the others trade is not known: the tiers that ask for a share stay closed."""
+    """What all the others trade is not known: the tiers that require a share stay closed."""
     exchange = Exchange(deposit=1_000_000_000 * USDC).open()
     exchange.book([(49_999, 9_000)], [(50_001, 9_000)])
     taker_ppm(exchange, "BUY", "8000")
@@ -1197,7 +1197,7 @@ def test_a_hedged_account_is_judged_when_all_prices_of_a_frame_have_moved() -> N
         exchange.change(bids=[(1_999.8, 1)], ticker="ETH-USD")
         fallen = {"BTC-USD": {"oraclePrice": "46000"}, "ETH-USD": {"oraclePrice": "1840"}}
 
-        exchange.say("v4_markets", "", {"oraclePrices": {t: fallen[t] for t in tickers}})
+        exchange.send("v4_markets", "", {"oraclePrices": {t: fallen[t] for t in tickers}})
 
         ledger = exchange.venue.ledger
         assert (0, False) == (ledger.tally.liquidations, ledger.breached)
@@ -1228,18 +1228,18 @@ def test_a_liquidation_never_flips_what_our_own_order_has_closed(eth: str) -> No
     assert 0 == exchange.venue.ledger.position("BTC-USD")
 
 
-def test_an_order_that_ends_while_nothing_happens_is_told_by_the_next_one() -> None:
-    """A quiet market hears of no blocks."""
+def test_an_order_that_ends_while_nothing_happens_is_reported_by_the_next_one() -> None:
+    """A quiet market processes no blocks."""
     exchange = Exchange().open()
     exchange.order("BUY", "0.1", "49000", "GTT", good_til_block=exchange.height + 1)
     exchange.change(bids=[(49_998, 1)])
     exchange.block()
     exchange.block()
 
-    told = body(exchange.order("BUY", "0.1", "48000", "GTT"))
+    reported = body(exchange.order("BUY", "0.1", "48000", "GTT"))
 
-    assert ["CANCELED", "BEST_EFFORT_OPENED"] == [row["status"] for row in told["orders"]]
-    assert "ORDER_REMOVAL_REASON_EXPIRED" == told["orders"][0]["removalReason"]
+    assert ["CANCELED", "BEST_EFFORT_OPENED"] == [row["status"] for row in reported["orders"]]
+    assert "ORDER_REMOVAL_REASON_EXPIRED" == reported["orders"][0]["removalReason"]
 
 
 def test_hours_are_marked_while_nothing_is_held() -> None:
@@ -1296,7 +1296,7 @@ def test_an_old_trade_of_a_snapshot_triggers_nothing() -> None:
         "createdAt": iso(100), "createdAtHeight": "400",
     }  # fmt: skip
 
-    exchange.say("v4_trades", "BTC-USD", {"trades": [trade]}, "subscribed")
+    exchange.send("v4_trades", "BTC-USD", {"trades": [trade]}, "subscribed")
     exchange.block()
     exchange.change(bids=[(49_995, 1)])
 

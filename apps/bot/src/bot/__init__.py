@@ -3,7 +3,7 @@
     frames ─► views ─► scores ─► decisions ─► verdicts ─► orders ─► account frames ─┐
                                                   ▲────────────────────────────────┘
 
-`composition` joins the layers and holds the only subscriptions; `journal` keeps what they said
+`composition` joins the layers and holds the only subscriptions; `journal` records what they did
 and the run's hash; `report` puts it in words; `screen` plays a run on a terminal; `why` walks
 from a fill back to the wire; `environment` chooses a network and checks it, `doctor` prints the
 checks; `keys`, `wire` and `trade` send real orders; `runs` is what the commands that run it have

@@ -41,7 +41,7 @@ from dydx_signals import Score, Scored, scores
 from dydx_strategy import (
     Decision,
     RankAndTarget,
-    Settings,
+    RankSettings,
     Strategy,
     StrategyError,
     decisions,
@@ -109,7 +109,7 @@ class Paper(PaperVenue):
         return ()
 
     def learn(self, update: AccountUpdate) -> None:
-        """Know it already: its own ledger says more."""
+        """Know it already: its own ledger holds more."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,8 +151,8 @@ class Bot:
         self.last_loss: Frame | None = None
         # What the strategy raised, if it did: it is not called any more.
         self.stopped: Exception | None = None
-        # Whoever keeps the frames of a source takes here those that the run makes itself.
-        self.keep: Callable[[Frame], None] = lambda _: None
+        # Whoever records the frames of a source takes here those that the run makes itself.
+        self.record: Callable[[Frame], None] = lambda _: None
         self._made: deque[Frame] = deque()
         self._entered: set[tuple[int, str, str]] = set()
         self._strategy = _strategy(options)
@@ -189,7 +189,7 @@ class Bot:
     def watch(self) -> Watch | None:
         """Look at the account between two frames, at most once a second of event time.
 
-        For a screen alone, which asks before it draws. As a stream beside the others it took a
+        For a screen alone, which calls it before it draws. As a stream beside the others it took a
         fifth of the throughput of a replay at full speed, and a millisecond of every frame that
         it fell on.
         """
@@ -201,7 +201,7 @@ class Bot:
         return self._looked
 
     def performance(self) -> Performance | None:
-        """Return how the paper account did, made anew when it traded or an hour was marked."""
+        """Return how the paper account did, computed again when it traded or an hour was marked."""
         if not isinstance(self.venue, PaperVenue):
             return None
         ledger = self.venue.ledger
@@ -235,7 +235,7 @@ class Bot:
             return  # it was recorded of this very run, which has made it again
         started = time.perf_counter_ns()
         self.last_frames.append(frame)
-        if frame.link != "node":  # what orders were answered is the venue's to hear
+        if frame.link != "node":  # the node's answers to orders are for the venue
             self._frames.on_next(frame)
         if frame.kind == "act":
             self._act(frame)
@@ -250,7 +250,7 @@ class Bot:
         while self._made:
             act = self._made.popleft()
             self._entered.add((act.seq, act.link, act.type))
-            self.keep(act)
+            self.record(act)
             self._act(act)
         self.meters.latency.add(time.perf_counter_ns() - started)
         self.kinds[frame.channel or frame.kind] += 1
@@ -264,7 +264,7 @@ class Bot:
     def _see(self, view: MarketView) -> None:
         self._to_venue.on_next(view)
         self._to_risk.on_next(view)
-        # The venue tells every market's oracle price; opinions are of those that are subscribed.
+        # The venue sends every market's oracle price; opinions are of those that are subscribed.
         if view.live_at:
             self._views.on_next(view)
 
@@ -339,9 +339,9 @@ _LONGEST: Final = 300
 
 
 def raised(error: Exception) -> str:
-    """Say in one line what was raised and where, the same on every run: no address in memory."""
+    """Put in one line what was raised and where, the same on every run: no address in memory."""
     text = str(error)
-    if not isinstance(error, StrategyError):  # which says where itself
+    if not isinstance(error, StrategyError):  # which names the place itself
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = f"{type(error).__name__}: {text} at {Path(where.filename).name}:{where.lineno}"
     return _ADDRESS.sub("0x…", " ".join(text.split()))[:_LONGEST]
@@ -359,7 +359,7 @@ def _strategy(options: Options) -> Callable[[], Strategy] | None:
         return None
     if options.strategy != RankAndTarget.name:
         return load_strategy(options.strategy)
-    settings = Settings(
+    settings = RankSettings(
         gross_share=4.5,
         market_share=1.6,
         smallest_share=0.8,

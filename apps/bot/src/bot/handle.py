@@ -41,7 +41,7 @@ _LONGEST: Final = 4_096
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What a caller wants of a run."""
+    """What a caller requests of a run."""
 
     what: Literal["status", "halt", "resume"]
     why: str = ""
@@ -149,7 +149,7 @@ def _listen(stack: contextlib.ExitStack) -> socket.socket:
 
 
 def status_of(bot: Bot, mode: str, name: str) -> dict[str, Any]:
-    """Say how a run stands, as plain data; sizes are in base units."""
+    """Return how a run stands, as plain data; sizes are in base units."""
     margin, alarm = bot.risk.margin, bot.risk.alarm
     return {
         "pid": os.getpid(),
@@ -239,7 +239,7 @@ def chosen(number: int | None) -> Path:
     if not found:
         raise ConnError(f"expected a running bot, got {got}: none runs here")
     known = ", ".join(f"{pid} ({_named(path)})" for pid, path in found.items())
-    raise ConnError(f"expected the number of a running bot: {known}; got {got}")
+    raise ConnError(f"expected the number of a running bot, one of {known}, got {got}")
 
 
 def _named(path: Path) -> str:
@@ -275,21 +275,21 @@ def _acted(arguments: argparse.Namespace, what: str) -> int:
             print(f"bot: expected {what} within {_EFFECT_S:g} s, got no effect", file=sys.stderr)
             return 1
         time.sleep(0.05)
-    print("\n".join(lines(found)))
+    print("\n".join(status_lines(found)))
     return 0 if (found["gate"]["state"] == "HALTED") == (what == "halt") else 1
 
 
 def status(arguments: argparse.Namespace) -> int:
     """Print how a running bot stands; 1 if its gate is not ACTIVE."""
     found = status_from(chosen(arguments.run))
-    print(json.dumps(found, indent=2) if arguments.json else "\n".join(lines(found)))
+    print(json.dumps(found, indent=2) if arguments.json else "\n".join(status_lines(found)))
     return 0 if found["gate"]["state"] == "ACTIVE" else 1
 
 
 _NO_DISTANCE: Final = {"flat": "no position is held", "unknown": "unknown"}
 
 
-def lines(found: dict[str, Any]) -> list[str]:
+def status_lines(found: dict[str, Any]) -> list[str]:
     """Put a status in words, a line each."""
     equity, gate = found["equity_usdc"], found["gate"]
     distance, held = found["distance_to_liquidation"], found["positions"]

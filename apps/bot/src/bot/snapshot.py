@@ -14,23 +14,23 @@ from typing import Any, Final
 from dydx_conn import FeeTier
 from dydx_data import MarketView
 from dydx_panels import (
-    Book,
-    Header,
+    BookPart,
+    HeaderPart,
     MarketRow,
-    Quality,
-    Safety,
+    QualityPart,
+    SafetyPart,
     Snapshot,
-    Speed,
+    SpeedPart,
     TapeRow,
-    Venue,
-    Wire,
+    VenuePart,
+    WirePart,
     Witnessed,
 )
 from dydx_paper import SHARED_FUND, PaperVenue
 from dydx_risk import Reduce
 
 from bot.composition import Bot
-from bot.journal import Entry
+from bot.journal import JournalEntry
 from bot.meters import memory_mb
 
 ROWS: Final = 60
@@ -57,7 +57,7 @@ def snapshot_of(bot: Bot, *, mode: str, name: str, speed: float | None) -> Snaps
         counts=_counts(bot),
         watch=bot.watch(),
         venue=_venue(bot),
-        book=_book(bot.data.views[shown]) if shown else Book(),
+        book=_book(bot.data.views[shown]) if shown else BookPart(),
         quality=_quality(bot),
         speed=_speed(bot),
         wire=_wire(bot),
@@ -82,14 +82,14 @@ def _counts(bot: Bot) -> tuple[tuple[str, int], ...]:
     return (*verdicts, ("open", len(bot.risk.account.open_orders)), *ended)
 
 
-def _venue(bot: Bot) -> Venue | None:
-    """Tell how paper was traded on; None where orders go over the wire."""
+def _venue(bot: Bot) -> VenuePart | None:
+    """Return how paper was traded on; None where orders go over the wire."""
     venue = bot.venue
     if not isinstance(venue, PaperVenue):
         return None
     optimism, assumed = venue.optimism, venue.optimism.assumed.most_common()
     fees = venue.fees
-    return Venue(
+    return VenuePart(
         performance=bot.performance(),
         liquidations=venue.figures().liquidations,
         maker_ppm=fees.maker_ppm,
@@ -108,14 +108,14 @@ def _venue(bot: Bot) -> Venue | None:
     )
 
 
-def _values(entries: Iterable[Entry], *kinds: str) -> tuple[Any, ...]:
+def _values(entries: Iterable[JournalEntry], *kinds: str) -> tuple[Any, ...]:
     return tuple(islice((entry.value for entry in entries if entry.kind in kinds), ROWS))
 
 
-def _rows(entries: Iterable[Entry]) -> Iterator[TapeRow]:
-    """Tell entries in words; the fills of one order are one row, or they would fill the tape."""
+def _rows(entries: Iterable[JournalEntry]) -> Iterator[TapeRow]:
+    """Put entries in words; the fills of one order are one row, or they would fill the tape."""
 
-    def order(entry: Entry) -> str:
+    def order(entry: JournalEntry) -> str:
         return entry.parent if entry.kind == "fill" and entry.parent else entry.id
 
     for _, group in groupby(entries, key=order):
@@ -136,7 +136,7 @@ def _rows(entries: Iterable[Entry]) -> Iterator[TapeRow]:
         )
 
 
-def _together(entries: list[Entry]) -> str:
+def _together(entries: list[JournalEntry]) -> str:
     fills = [entry.value for entry in entries]
     size = sum(fill.size for fill in fills)
     paid = sum(fill.price * fill.size for fill in fills)
@@ -149,12 +149,12 @@ def _together(entries: list[Entry]) -> str:
     )
 
 
-def _header(bot: Bot, mode: str, name: str, speed: float | None) -> Header:
+def _header(bot: Bot, mode: str, name: str, speed: float | None) -> HeaderPart:
     meters, data = bot.meters, bot.data
     p99 = meters.latency.percentile(0.99)
     live = [view.live_at for view in bot.watched]
     fresh = sum(not view.quality.stale for view in bot.watched)
-    return Header(
+    return HeaderPart(
         mode=mode,
         source=name,
         speed=speed,
@@ -169,10 +169,10 @@ def _header(bot: Bot, mode: str, name: str, speed: float | None) -> Header:
     )
 
 
-def _safety(bot: Bot, entries: Iterable[Entry]) -> Safety:
+def _safety(bot: Bot, entries: Iterable[JournalEntry]) -> SafetyPart:
     risk, account = bot.risk, bot.risk.account
     history = [distance for _, distance in bot.distances if distance is not None]
-    return Safety(
+    return SafetyPart(
         margin=risk.margin if risk.margin.known and not account.trouble else None,
         positions=None if account.trouble and not account.positions else len(account.positions),
         change=_change(bot),
@@ -217,9 +217,9 @@ def _shown_market(bot: Bot) -> str:
     return bot.watched[0].ticker if bot.watched else ""
 
 
-def _book(view: MarketView) -> Book:
+def _book(view: MarketView) -> BookPart:
     book = view.book
-    return Book(
+    return BookPart(
         ticker=view.ticker,
         market=view.market,
         known=book.known,
@@ -233,33 +233,33 @@ def _book(view: MarketView) -> Book:
     )
 
 
-def _quality(bot: Bot) -> Quality:
+def _quality(bot: Bot) -> QualityPart:
     samples = [*bot.data.quality.samples]
     for view in bot.data.views.values():
         samples += view.quality.samples
     samples.sort(key=lambda sample: -sample.seq)
-    return Quality(
+    return QualityPart(
         counts=tuple(sorted(bot.data.counts().items())),
         samples=tuple(samples[:ROWS]),
         stale=tuple(view.ticker for view in bot.watched if view.quality.stale),
     )
 
 
-def _speed(bot: Bot) -> Speed:
+def _speed(bot: Bot) -> SpeedPart:
     latency = bot.meters.latency
     shares = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0))
     known = ((name, latency.percentile(share)) for name, share in shares)
-    return Speed(
+    return SpeedPart(
         latency_us=tuple((name, ns / 1e3) for name, ns in known if ns is not None),
         throughput=tuple(bot.meters.per_second),
         draw_ms=bot.meters.draw_ms,
     )
 
 
-def _wire(bot: Bot) -> Wire:
+def _wire(bot: Bot) -> WirePart:
     data, troubles = bot.data, bot.data.counts()
     faults = sum(count for kind, count in troubles.items() if kind not in OF_MARKETS)
-    return Wire(
+    return WirePart(
         height=data.chain.height or None,
         block_time_ns=data.chain.time_ns or None,
         counts=(

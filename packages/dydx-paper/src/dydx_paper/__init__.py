@@ -10,7 +10,7 @@
 the only rulebook of the venue: whoever needs an exchange (tools/venue) stands on these sections.
 
 - Errors: `PaperError` and its children; `Refused`, a value.
-- Orders and matches: `Order`, `Match`, `Result`, who may pay for a match.
+- Orders and matches: `Order`, `Match`, `Placement`, who may pay for a match.
 - Order book: `OrderBook`, by price, then time, then the chain's exceptions.
 - Triggers, Stateful orders: what triggers a conditional order; `Waiting` for the block, `Desk`.
 - Records, History: what a ledger remembers of a subaccount, within `Caps`, page by page.
@@ -33,10 +33,10 @@ Bias, on purpose and by name: a message waits out its `Latency`, then for the ne
 its market, or the next block, so it never trades on what it was decided on; then it is first in
 line for what it sees, and nobody reacts to it. A resting order has a `QueuePosition`: it fills
 when the other side comes to its price, or by trades beyond what stood before it. How much of
-all this the tape bears out, `Optimism` says.
+all this the tape bears out, `Optimism` measures.
 
 Nothing here reads a clock or opens a socket; chance comes from a seed that is handed in. What the
-chain refuses in an order by itself, dydx_conn's `objection` says.
+chain refuses in an order by itself, dydx_conn's `objection` finds.
 Sources: v4-chain x/clob (memclob, abci.go, keeper), x/subaccounts, x/sending; indexer ender,
 vulcan, comlink and socks.
 """
@@ -47,13 +47,13 @@ __all__ = [
     # Errors
     "BookError", "HistoryError", "LedgerError", "PaperError", "Refused",
     # Orders and matches
-    "MAKER", "TAKER", "Match", "Order", "Positions", "Result",
+    "MAKER", "TAKER", "Match", "Order", "Placement", "Positions",
     # Order book
     "OrderBook",
     # Triggers
     "TRIGGER_MULTIPLIER", "trigger_prices",
     # Stateful orders
-    "Desk", "Entry", "Waiting",
+    "BlockEnd", "Desk", "Waiting",
     # Records
     "FundingRecord", "OrderRecord", "PnlPoint", "Stamp", "order_record", "status_of",
     # History
@@ -67,7 +67,7 @@ __all__ = [
     # Money
     "SHARED_FUND", "InsuranceFunds", "parent_of",
     # Positions
-    "Holding",
+    "LedgerPosition",
     # Ledger
     "AccountFigures", "Ledger", "figures",
     # Collateral
@@ -169,7 +169,7 @@ _HOUR_NS: Final = 3_600 * _SECOND_NS
 # === Errors ===
 
 # One base, with a child for each part that a caller can hold wrongly. What the venue itself refuses
-# is a value: `Refused` of a ledger, the chain's name of an error (`Result.error`) of an order.
+# is a value: `Refused` of a ledger, the chain's name of an error (`Placement.error`) of an order.
 
 
 class PaperError(Exception):
@@ -181,7 +181,7 @@ class BookError(PaperError):
 
 
 class HistoryError(PaperError):
-    """The caller asked for a page that cannot be."""
+    """The caller requested a page that cannot exist."""
 
 
 class LedgerError(PaperError):
@@ -253,12 +253,12 @@ class Order(msgspec.Struct, gc=False, kw_only=True):
 
     @classmethod
     def of(cls, subaccount: Subaccount, request: OrderRequest) -> Self:
-        """Make the order that a request asks for."""
-        asked = {name: getattr(request, name) for name in _ASKED}
-        return cls(subaccount=subaccount, id=order_id(subaccount, request), **asked)
+        """Make the order of a request."""
+        alike = {name: getattr(request, name) for name in _REQUESTED}
+        return cls(subaccount=subaccount, id=order_id(subaccount, request), **alike)
 
 
-_ASKED: Final = [f for f in Order.__struct_fields__ if f in OrderRequest.__struct_fields__]
+_REQUESTED: Final = [f for f in Order.__struct_fields__ if f in OrderRequest.__struct_fields__]
 
 
 class Match(msgspec.Struct, frozen=True, gc=False):
@@ -270,7 +270,7 @@ class Match(msgspec.Struct, frozen=True, gc=False):
     subticks: int
 
 
-class Result(msgspec.Struct, gc=False):
+class Placement(msgspec.Struct, gc=False):
     """What became of a placement.
 
     `status` is the chain's word for how matching ended (Success, Undercollateralized,
@@ -325,14 +325,14 @@ class Positions:
 
 # === Order book ===
 
-# Matching, and nothing else: price, then time, then the chain's exceptions. Who can pay is asked of
-# the accounts; what an order may be at all, dydx_conn's `objection` has said before.
+# Matching, and nothing else: price, then time, then the chain's exceptions. `Parties` decides who
+# can pay; dydx_conn's `objection` has judged the order by itself before it comes here.
 
 
 class OrderBook:
     """One market's orders, matched by price, then time, then the chain's exceptions.
 
-    What is wrong with an order by itself, `objection` says before. Source: x/clob/memclob.
+    dydx_conn's `objection` judges an order by itself before. Source: x/clob/memclob.
     """
 
     def __init__(
@@ -344,7 +344,7 @@ class OrderBook:
         self.orders: dict[Key, Order] = {}
         # By rank, then by age: the order that trades next is the last.
         self._sides: dict[Side, list[Order]] = {"BUY": [], "SELL": []}
-        # Those of `orders` that go when a position changes sides: few, and asked for often.
+        # Those of `orders` that go when a position changes sides: few, and read often.
         self._reducing: dict[Key, Order] = {}
         # A short-term id keeps its fill amount until the block has passed, a cancel its power.
         self._past: dict[Key, Order] = {}
@@ -353,13 +353,13 @@ class OrderBook:
 
     @property
     def best_bid(self) -> int | None:
-        """Return the highest price bid, in subticks."""
+        """Return the highest bid price, in subticks."""
         bids = self._sides["BUY"]
         return bids[-1].subticks if bids else None
 
     @property
     def best_ask(self) -> int | None:
-        """Return the lowest price asked, in subticks."""
+        """Return the lowest ask price, in subticks."""
         asks = self._sides["SELL"]
         return asks[-1].subticks if asks else None
 
@@ -377,9 +377,9 @@ class OrderBook:
         now = {side: dict(self.levels(side)) for side in self._sides}
         return [(side, at, now[side].get(at, 0)) for side, at in changes]
 
-    def place(self, order: Order) -> Result:
+    def place(self, order: Order) -> Placement:
         """Match an order and rest what may rest; whatever happens is in the result."""
-        result = Result(order, error=self._objection(order))
+        result = Placement(order, error=self._objection(order))
         if result.error:
             return result
         if order.key in self.orders:
@@ -393,9 +393,9 @@ class OrderBook:
     def cancel(self, key: Key, good_til_block: int | None = None) -> Order | None:
         """Take an order off the book and return it, if it was there.
 
-        A short-term cancel says its `good_til_block`: an order that lasts longer stays, and until
+        A short-term cancel has a `good_til_block`: an order that lasts longer stays, and until
         then no order comes in under this id that does not last longer (ErrOrderIsCanceled).
-        Without it the order just goes. What is wrong with a cancel, `Desk` says before.
+        Without it the order just goes. `Desk` refuses wrong cancels before.
         """
         if good_til_block and key[2] == SHORT_TERM:
             self._cancels[key] = max(good_til_block, self.cancelled_until(key))
@@ -430,7 +430,7 @@ class OrderBook:
         adds = order.reduce_only and order.sign * self.accounts.position(order.subaccount) >= 0
         return refused or ("ErrReduceOnlyWouldIncreasePositionSize" if adds else "")
 
-    def _match(self, order: Order, result: Result) -> None:
+    def _match(self, order: Order, result: Placement) -> None:
         opposite = self._sides["SELL" if order.side == "BUY" else "BUY"]
         while order.remaining and opposite and _rank(opposite[-1]) + _rank(order) >= 0:
             maker = opposite[-1]
@@ -455,8 +455,8 @@ class OrderBook:
             return order.remaining
         return min(order.remaining, -order.sign * self.accounts.position(order.subaccount))
 
-    def _trade(self, match: Match, result: Result) -> bool:
-        """Fill one match; say whether the taker may go on."""
+    def _trade(self, match: Match, result: Placement) -> bool:
+        """Fill one match; return whether the taker may go on."""
         maker, taker = match.maker, match.taker
         if taker.time_in_force == "POST_ONLY":
             result.error = "ErrPostOnlyWouldCrossMakerOrder"
@@ -481,8 +481,8 @@ class OrderBook:
             return False
         return True
 
-    def _finish(self, order: Order, result: Result) -> None:
-        """Rest what is left of an order, or say why it may not."""
+    def _finish(self, order: Order, result: Placement) -> None:
+        """Rest what is left of an order, or record why it may not."""
         if order.remaining and not result.error:
             if result.status == "Success" and order.time_in_force != "IOC":
                 self._rest(order)
@@ -499,7 +499,7 @@ class OrderBook:
         insort_left(self._sides[order.side], order, key=_rank)
         self._touch(order)
 
-    def _remove(self, order: Order, reason: str = "", result: Result | None = None) -> None:
+    def _remove(self, order: Order, reason: str = "", result: Placement | None = None) -> None:
         side = self._sides[order.side]
         at = bisect_left(side, _rank(order), key=_rank)
         while side[at] is not order:
@@ -556,7 +556,7 @@ TRIGGER_MULTIPLIER: Final = 5
 
 
 def can_trigger(order: Order, price: Fraction) -> bool:
-    """Say whether a price (subticks) triggers a conditional order.
+    """Return whether a price (subticks) triggers a conditional order.
 
     The chain rounds the price against triggering, up where it must fall and down where it must
     rise; triggers being integers, that is the exact comparison.
@@ -604,7 +604,7 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def empty(self) -> bool:
-        """Tell whether none waits."""
+        """Return whether none waits."""
         return not (self.placed or self.untriggered)
 
     def find(self, key: Key) -> Order | None:
@@ -634,7 +634,7 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
         )
         return Waiting(placed, untriggered), self.find(key)
 
-    def enter(self, prices: Iterable[Fraction], time: int = 0) -> "Entry":
+    def enter(self, prices: Iterable[Fraction], time: int = 0) -> "BlockEnd":
         """End a block at `time`: what expired goes; what is triggered and what was placed enters.
 
         Conditional orders are held against `prices` (of `trigger_prices`) in the very block that
@@ -645,13 +645,13 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
         too_late, untriggered = _parted(self.untriggered, ended)
         for price in prices:
             fired, untriggered = _parted(untriggered, partial(can_trigger, price=price))
-            # The chain asks first those that trigger when the price falls, oldest first.
+            # The chain checks first those that trigger when the price falls, oldest first.
             placed += sorted(fired, key=lambda order: not _falling(order))
         waiting = Waiting((), tuple(untriggered))
-        return Entry(waiting, in_two_passes(placed), (*late, *too_late))
+        return BlockEnd(waiting, in_two_passes(placed), (*late, *too_late))
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
+class BlockEnd(msgspec.Struct, frozen=True, gc=False):
     """What the end of a block did with the orders that waited.
 
     `entering` is what `OrderBook.place` takes now, in this order; those with a condition have
@@ -712,14 +712,16 @@ class Desk:
         low, high = self.traded or (subticks, subticks)
         self.traded = min(subticks, low), max(subticks, high)
 
-    def end_block(self, oracle: Fraction | None, time: int, min_price_change_ppm: int) -> "Entry":
+    def end_block(
+        self, oracle: Fraction | None, time: int, min_price_change_ppm: int
+    ) -> "BlockEnd":
         """End a block at `time` (unix seconds): what waited enters, expires or goes on waiting.
 
         `oracle` is the market's price in subticks; without it nothing is triggered.
         """
         traded, self.traded = self.traded, ()
         if self.waiting.empty:
-            return Entry(self.waiting)
+            return BlockEnd(self.waiting)
         prices = []
         if oracle is not None:
             prices = trigger_prices(oracle, traded, min_price_change_ppm=min_price_change_ppm)
@@ -935,14 +937,14 @@ class PnlPoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 # === History ===
 
-# What people ask about afterwards: newest first, fifty at a time, and never more than is kept. The
-# ledger writes it, whoever answers questions reads it.
+# What can be queried afterwards: newest first, fifty at a time, within the caps. The ledger writes
+# it; REST, panels and reports read it.
 
 
 class Caps(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """How many of each are kept; the oldest go first, of orders the oldest that have ended.
+    """How many of each are retained; the oldest go first, of orders the oldest that have ended.
 
-    A fill reported twice is recognised for as long as the first report is kept.
+    A fill reported twice is recognised for as long as the first report is retained.
     """
 
     orders: int = 1_000
@@ -963,7 +965,7 @@ _LIVE: Final = frozenset({"OPEN", "UNTRIGGERED", "BEST_EFFORT_OPENED", "BEST_EFF
 
 
 class Page(msgspec.Struct, Generic[Row], frozen=True, gc=False, kw_only=True):
-    """Some of what was asked for: `total` rows match, page `page` (from 1) holds `rows`."""
+    """One page of a query: `total` rows match, page `page` (from 1) holds `rows`."""
 
     rows: tuple[Row, ...]
     total: int
@@ -999,7 +1001,7 @@ def page_of(
 
 
 class History:
-    """What a ledger remembers, within its caps; every question takes the filters of `page_of`."""
+    """What a ledger remembers, within its caps; every query takes the filters of `page_of`."""
 
     def __init__(self, caps: Caps):
         self.caps = caps
@@ -1056,7 +1058,7 @@ class History:
         return self._orders.get(id_)
 
     def knows_fill(self, id_: str) -> bool:
-        """Tell whether a fill of this id was booked, as far back as fills are kept."""
+        """Return whether a fill of this id was booked, as far back as fills are retained."""
         return id_ in self._fills
 
     def keep_order(self, order: OrderRecord) -> None:
@@ -1152,7 +1154,7 @@ class Tally(msgspec.Struct, gc=False, kw_only=True):
         self.see(when)
 
     def see(self, when: Stamp) -> None:
-        """Take a moment in; one without a time says nothing."""
+        """Take a moment in; one without a time changes nothing."""
         self.first_ns = self.first_ns or when.time_ns
         self.last_ns = max(self.last_ns, when.time_ns)
 
@@ -1194,7 +1196,7 @@ class Volumes(msgspec.Struct, gc=False):
     ) -> FeeTier:  # fmt: skip
         """Return the fee tier they earn at a time.
 
-        `total_volume` is everybody's: unknown, no tier that asks for a share of it is reached.
+        `total_volume` is everybody's: unknown, no tier that requires a share of it is reached.
         """
         if total_volume is None:
             tiers, total_volume = [tier for tier in tiers if not tier.total_share_ppm], 0
@@ -1352,7 +1354,7 @@ def _exposure(tally: Tally) -> float | None:
 
 # === Events ===
 
-# Every change of a ledger, as it was asked for: applied in order to a ledger opened alike they
+# Every change of a ledger, as it was requested: applied in order to a ledger opened alike they
 # make the same ledger. What was refused changed nothing and leaves no event.
 
 
@@ -1472,7 +1474,7 @@ class InsuranceFunds:
 
     `balances` (quote quantums) stand under the chain's names: cross markets share one fund, an
     isolated market has its own. The shared one opens with `shared`; the others open empty, as
-    those of new markets do. None pays whatever is asked, below zero too.
+    those of new markets do. With `shared` None they pay without limit, below zero too.
     Source: x/clob/keeper/deleveraging.go, IsValidInsuranceFundDelta.
     """
 
@@ -1483,7 +1485,7 @@ class InsuranceFunds:
         self._bottomless = shared is None
 
     def covers(self, market: PerpetualMarket, delta: int) -> bool:
-        """Tell whether a market's fund can take in `delta`: negative is paid out."""
+        """Return whether a market's fund can take in `delta`: negative is paid out."""
         after = self.balances.get(_fund_of(market), 0) + delta
         return delta >= 0 or after >= 0 or self._bottomless
 
@@ -1501,7 +1503,7 @@ def _fund_of(market: PerpetualMarket) -> str:
 def withdrawals_blocked(
     height: int, negative_at: int | None = None, outage_at: int | None = None
 ) -> bool:
-    """Tell whether the chain lets nothing leave a collateral pool at a height.
+    """Return whether the chain lets nothing leave a collateral pool at a height.
 
     `negative_at` is the last block that saw an account of that pool worth less than nothing,
     `outage_at` the first one after a chain outage of five minutes. Source: x/subaccounts/keeper.
@@ -1524,10 +1526,10 @@ def parent_of(subaccount: Subaccount) -> Subaccount:
 # === Positions ===
 
 # One position with its averages, and what all of them are worth at the newest oracle prices. A
-# price that moves is taken in once, whoever asks for the margin afterwards; money is the ledger's.
+# price that moves is taken in once, however often the margin is read; money is the ledger's.
 
 
-class Holding(msgspec.Struct, gc=False, kw_only=True):
+class LedgerPosition(msgspec.Struct, gc=False, kw_only=True):
     """One position from its opening to its end, with the indexer's averages.
 
     Costs are sums of quantums times subticks, so that every average is exact.
@@ -1609,7 +1611,7 @@ class Worth:
         self._cash = 0
 
     def __eq__(self, other: object) -> bool:
-        """Say whether prices and parts are the same; the sum follows from them."""
+        """Compare prices and parts; the sum follows from them."""
         return isinstance(other, Worth) and (self.oracles, self.parts) == (
             other.oracles, other.parts,
         )  # fmt: skip
@@ -1639,7 +1641,7 @@ class Worth:
 # === Ledger ===
 
 # One account's money. Whatever happens to it is one of the events above, and leaves it as one; what
-# could not have happened is refused. Whether the chain would let a fill happen is asked below.
+# could not have happened is refused. Whether the chain would let a fill happen: see Collateral.
 
 
 class Ledger:
@@ -1658,7 +1660,7 @@ class Ledger:
         self.subaccount = subaccount
         self.collateral = self.deposits = deposit
         self.unsettled = self.touched = 0
-        self.holdings: dict[str, Holding] = {}
+        self.holdings: dict[str, LedgerPosition] = {}
         self.indices: dict[str, int] = {}
         self.paid, self.tally, self.volumes = Paid(), Tally(), Volumes()
         self.worth = Worth()
@@ -1676,7 +1678,7 @@ class Ledger:
     __hash__ = None  # type: ignore[assignment] # what changes is no key
 
     def _state(self) -> dict[str, object]:
-        # A journal only listens.
+        # A journal is no part of what a ledger holds.
         return {name: what for name, what in vars(self).items() if name != "_journal"}
 
     # --- what happens to it
@@ -1685,7 +1687,7 @@ class Ledger:
         self, quote_quantums: int, when: Stamp = NEVER, *, other: Subaccount | None = None,
         wallet: str = "",
     ) -> TransferRecord:  # fmt: skip
-        """Bring collateral in, or take it out (negative) without asking whether that is allowed."""
+        """Bring collateral in, or take it out (negative); `withdraw` checks what is allowed."""
         record = TransferRecord(
             quote_quantums=quote_quantums, other=other, created=when, wallet=wallet
         )
@@ -1714,19 +1716,19 @@ class Ledger:
         self.collateral += record.quote_quantums
         self.tally.see(record.created)
         self.history.keep(record)
-        self._tell(record)
+        self._record(record)
 
     def fill(
         self, market: PerpetualMarket, quantums: int, subticks: int, fee: int = 0,
         insurance: int = 0, when: Stamp = NEVER, **terms: Any,
-    ) -> list[Holding]:  # fmt: skip
+    ) -> list[LedgerPosition]:  # fmt: skip
         """Buy (positive) or sell at a price: `book` of the fill; `terms` are its other fields."""
         return self.book(Filled(
             market=market, quantums=quantums, subticks=subticks, fee=fee, insurance=insurance,
             when=when, **terms,
         ))  # fmt: skip
 
-    def book(self, fill: Filled) -> list[Holding]:
+    def book(self, fill: Filled) -> list[LedgerPosition]:
         """Book a fill of one's own making; return the positions touched, the ended first.
 
         Raises `LedgerError` where `take` would answer that it refused.
@@ -1736,7 +1738,7 @@ class Ledger:
             raise LedgerError(str(touched))
         return touched
 
-    def take(self, fill: Filled) -> list[Holding] | Refused:
+    def take(self, fill: Filled) -> list[LedgerPosition] | Refused:
         """Book a reported fill; return the positions touched, the ended first, or a refusal."""
         refused = _unbookable(fill)
         if fill.id and self.history.knows_fill(fill.id):
@@ -1759,14 +1761,14 @@ class Ledger:
         self.worth.hold(touched[-1].market, self.position(ticker))
         self.tally.expose(fill.when, was_flat=was_flat, flat=not self.holdings)
         self.history.keep_fill(_fill_record(fill, quote, gain))
-        self._tell(fill)
+        self._record(fill)
         return touched + [holding for holding in settled if holding.market.ticker != ticker]
 
-    def _trade(self, fill: Filled) -> tuple[int, list[Holding]]:
+    def _trade(self, fill: Filled) -> tuple[int, list[LedgerPosition]]:
         """Close, open, or both; return what closing earned and the positions touched."""
         size, cost = abs(fill.quantums), abs(fill.quantums) * fill.subticks
         fee, gain = fill.fee + fill.insurance, 0
-        touched: list[Holding] = []
+        touched: list[LedgerPosition] = []
         holding = self.holdings.get(fill.market.ticker)
         if holding is not None and holding.is_long != (fill.quantums > 0):
             closing = min(size, abs(holding.quantums))
@@ -1786,17 +1788,17 @@ class Ledger:
             touched.append(opened)
         return gain, touched
 
-    def _begin(self, fill: Filled) -> Holding:
+    def _begin(self, fill: Filled) -> LedgerPosition:
         ticker = fill.market.ticker
         self.tally.opened += 1
-        holding = self.holdings[ticker] = Holding(
+        holding = self.holdings[ticker] = LedgerPosition(
             market=fill.market, is_long=fill.quantums > 0, created=fill.when,
             id=event_id("position", self.subaccount, ticker, self.tally.opened),
             funding_index=self.indices.get(ticker, 0),
         )  # fmt: skip
         return holding
 
-    def _end(self, holding: Holding, fill: Filled) -> None:
+    def _end(self, holding: LedgerPosition, fill: Filled) -> None:
         holding.status = "LIQUIDATED" if fill.type == "LIQUIDATED" else "CLOSED"
         holding.ended = fill.when
         self.tally.end(holding.realized, holding.fees)
@@ -1817,7 +1819,7 @@ class Ledger:
         if holding is not None and holding.market != market:
             holding.market = market
             self.worth.hold(market, holding.quantums)
-            self._tell(Regraded(market))
+            self._record(Regraded(market))
 
     def accrue(self, indices: Mapping[str, int], when: Stamp = NEVER) -> list[FundingRecord]:
         """Take in how far funding indices have moved; keep and return each position's payment."""
@@ -1835,10 +1837,10 @@ class Ledger:
         self.indices.update(indices)
         self.unsettled = funding_settlement(map(self.owed_ppm, self.holdings.values()))
         self.tally.see(when)
-        self._tell(Funded(dict(indices), when))
+        self._record(Funded(dict(indices), when))
         return payments
 
-    def settle(self, when: Stamp = NEVER) -> list[Holding]:
+    def settle(self, when: Stamp = NEVER) -> list[LedgerPosition]:
         """Settle what is owed, as whatever touches the account does: one floor for all of it."""
         touched = self.owing
         for holding in touched:
@@ -1848,28 +1850,28 @@ class Ledger:
         self.paid.funding -= self.unsettled
         self.unsettled = 0
         if touched:
-            self._tell(Settled(when))
+            self._record(Settled(when))
         return touched
 
     def liquidated(self) -> None:
         """Count a liquidation, its fills being booked."""
         self.tally.liquidations += 1
-        self._tell(Liquidated())
+        self._record(Liquidated())
 
     def note(self, order: OrderRecord) -> None:
         """Remember how an order stands."""
         self.history.keep_order(order)
-        self._tell(order)
+        self._record(order)
 
     def mark(self, when: Stamp) -> PnlPoint:
         """Take a point of the historical profit; one an hour is what `performance` counts on."""
         point = PnlPoint(equity=self.equity, net_transfers=self.deposits, created=when)
         self.tally.see(when)
         self.history.keep(point)
-        self._tell(Marked(when))
+        self._record(Marked(when))
         return point
 
-    def _tell(self, event: Event) -> None:
+    def _record(self, event: Event) -> None:
         if self._journal is not None:
             self._journal(event)
 
@@ -1890,11 +1892,11 @@ class Ledger:
         return page_of(chain(self.history.ended, open_), **filters)
 
     @property
-    def owing(self) -> list[Holding]:
+    def owing(self) -> list[LedgerPosition]:
         """Return the positions whose funding the next touch settles."""
         return [holding for holding in self.holdings.values() if self.owed_ppm(holding)]
 
-    def owed_ppm(self, holding: Holding) -> int:
+    def owed_ppm(self, holding: LedgerPosition) -> int:
         """Return what a position's funding would credit (negative: take) now, in 1e-6 quantums."""
         index = self.indices.get(holding.market.ticker, 0)
         return funding_settlement_ppm(holding.quantums, index, holding.funding_index)
@@ -1906,7 +1908,7 @@ class Ledger:
 
     @property
     def breached(self) -> bool:
-        """Tell whether the chain may liquidate; never while a position has no price."""
+        """Return whether the chain may liquidate; never while a position has no price."""
         sums = self.margin
         return sums.known and is_liquidatable(sums.net_collateral, sums.maintenance_margin)
 
@@ -2003,14 +2005,14 @@ def figures(ledger: Ledger) -> AccountFigures:
 
 # === Collateral ===
 
-# What the chain asks of an account before it lets a fill or a transfer happen, and what closing a
-# position would bring. Pure but for `transfer`, which moves the money.
+# What the chain requires of an account before it lets a fill or a transfer happen, and what closing
+# a position would bring. Pure but for `transfer`, which moves the money.
 
 
 def affords(
     ledger: Ledger, market: PerpetualMarket, quantums: int, subticks: int, fee: int
 ) -> bool:
-    """Tell whether the chain would let a fill happen, with the open interest it makes.
+    """Return whether the chain would let a fill happen, with the open interest it makes.
 
     Of the two accounts that meet, the other may open a long: that is what counts against us.
     """
@@ -2028,7 +2030,7 @@ def affords(
 
 
 def admits(ledger: Ledger, market: PerpetualMarket) -> bool:
-    """Tell whether the isolated rule lets an account trade a market beside what it holds."""
+    """Return whether the isolated rule lets an account trade a market beside what it holds."""
     if market.ticker in ledger.holdings or not ledger.holdings:
         return True
     held = [holding.market for holding in ledger.holdings.values()]
@@ -2046,9 +2048,9 @@ def transfer(
     sender: Ledger, recipient: Ledger, quote_quantums: int, when: Stamp = NEVER, *,
     blocked: bool = False,
 ) -> TransferRecord | Refused:  # fmt: skip
-    """Move collateral between two ledgers, a parent and its isolated child say.
+    """Move collateral between two ledgers, as between a parent and its isolated child.
 
-    The sender must stay initially collateralised; `blocked` is what `withdrawals_blocked` says
+    The sender must stay initially collateralised; `blocked` is `withdrawals_blocked`
     of either pool. Returns the sender's record. Source: x/sending/types, x/subaccounts/keeper.
     """
     if sender.subaccount == recipient.subaccount:
@@ -2238,8 +2240,8 @@ def subaccount_fields(ledger: Ledger, height: int) -> Fields:
     """Return an account as REST and a snapshot do: funding counts before it is settled.
 
     The indexer knows the tier's fraction alone: no open interest makes its free collateral less.
-    `height` is the block processed last; what the one at hand has changed already is said to be
-    of that one.
+    `height` is the block processed last; what the one at hand has changed already is stamped with
+    that one.
     """
     updated = ledger.touched or height
     subaccount, net = ledger.subaccount, ledger.margin.net_collateral
@@ -2262,8 +2264,8 @@ def subaccount_fields(ledger: Ledger, height: int) -> Fields:
     }  # fmt: skip
 
 
-def standing(ledger: Ledger, holding: Holding, *, owed: bool = False) -> PositionRecord:
-    """Return a position as it stands, at its present value; with the funding `owed` if asked."""
+def standing(ledger: Ledger, holding: LedgerPosition, *, owed: bool = False) -> PositionRecord:
+    """Return a position as it stands, at its present value; with the funding it is `owed` if so."""
     part = ledger.worth.parts.get(holding.market.ticker) if holding.quantums else None
     record = holding.record(0 if part is None else part.net_notional)
     if not owed:
@@ -2283,14 +2285,14 @@ class Changes(msgspec.Struct, gc=False):
 
     fills: list[FillRecord] = []
     orders: dict[str, OrderRecord] = {}
-    holdings: dict[str, Holding] = {}
+    holdings: dict[str, LedgerPosition] = {}
     transfers: list[TransferRecord] = []
     markets: dict[str, PerpetualMarket] = {}
 
     def __bool__(self) -> bool:
         return bool(self.orders or self.holdings or self.transfers)
 
-    def touch(self, holdings: Iterable[Holding]) -> None:
+    def touch(self, holdings: Iterable[LedgerPosition]) -> None:
         """Report these positions too."""
         self.holdings |= {holding.id: holding for holding in holdings}
 
@@ -2372,7 +2374,7 @@ class Backstop:
         self._taken.setdefault(subaccount, {})[ticker] = notional
 
     def covers(self, subaccount: Subaccount, market: PerpetualMarket, delta: int) -> bool:
-        """Tell whether the market's fund can take `delta` in, and the block lets it."""
+        """Return whether the market's fund can take `delta` in, and the block lets it."""
         lost = self._lost[subaccount] - min(0, delta)
         within = delta >= 0 or lost <= self.terms.max_subaccount_insurance_lost
         return within and self.funds.covers(market, delta)
@@ -2388,7 +2390,7 @@ class Backstop:
             self._negative_at[_pool_of(ledger)] = block
 
     def blocks(self, ledger: Ledger, block: int) -> bool:
-        """Tell whether nothing may leave the account's collateral pool."""
+        """Return whether nothing may leave the account's collateral pool."""
         return withdrawals_blocked(block, self._negative_at.get(_pool_of(ledger)))
 
 
@@ -2396,7 +2398,7 @@ def _pool_of(ledger: Ledger) -> str:
     return collateral_pool(holding.market for holding in ledger.holdings.values())
 
 
-def liquidation_order(ledger: Ledger, holding: Holding, terms: LiquidationTerms) -> Order:
+def liquidation_order(ledger: Ledger, holding: LedgerPosition, terms: LiquidationTerms) -> Order:
     """Return the order by which the chain closes a position, or some of it, at any price down to.
 
     `terms.max_subaccount_notional` is what the block still allows the subaccount.
@@ -2412,7 +2414,7 @@ def liquidation_order(ledger: Ledger, holding: Holding, terms: LiquidationTerms)
     return _closing(ledger, market, liquidation_size(market, held, price, exponent, terms), worst)
 
 
-def deleveraging(ledger: Ledger, holding: Holding) -> tuple[Order, int]:
+def deleveraging(ledger: Ledger, holding: LedgerPosition) -> tuple[Order, int]:
     """Return the order that hands a whole position to a counterparty, and what it pays for it.
 
     At the bankruptcy price of an account worth less than nothing, else at the oracle's; free of
@@ -2456,7 +2458,7 @@ class House(Protocol):
         """Return what an account's fills cost in the block at hand."""
 
     def book(self, order: Order, fill: Filled) -> None:
-        """Book one side of a match; when it happened is the venue's to say."""
+        """Book one side of a match; the venue adds when it happened."""
 
 
 class Clearing:
@@ -2534,7 +2536,7 @@ _WHO: Final = (MAKER, TAKER)
 def submit(desk: Desk, ledger: Ledger, market: PerpetualMarket, order: Order, fees: Fees) -> str:
     """Take a stateful order into the block at hand; name what the chain refuses it for, if so.
 
-    A long-term one is judged as if filled at its own price, with the builder's fee reckoned from
+    A long-term one is judged as if filled at its own price, with the builder's fee computed from
     base quantums, as the chain does it there alone.
     """
     waiting, error = desk.waiting.submit(order, desk.book.orders)
@@ -2594,8 +2596,8 @@ class Latency(msgspec.Struct, frozen=True):
 
 # === Queue position ===
 
-# How much stands before an order of ours at its price, as the recorded levels and the tape let one
-# suppose. A level is told as a sum: who of it leaves is a matter of the model.
+# How much stands before an order of ours at its price, estimated from the recorded levels and the
+# tape. A level is recorded as a sum: whose part of it leaves is a matter of the model.
 
 QueuePosition = Literal["pessimistic", "proportional", "optimistic"]
 """Who is thought to leave when a level that we rest at shrinks without a trade.
@@ -2613,8 +2615,8 @@ _WATCHED_LEVELS: Final = 20  # a side; farther orders keep the place in which th
 class Place:
     """Where an order rests: the price and size of its level, and how much of it stands before.
 
-    `gone` left the book and may yet be told by the tape, `printed` the other way round: no trade
-    counts twice. All in quantums.
+    `gone` left the book and may yet be printed on the tape, `printed` the other way round: no
+    trade counts twice. All in quantums.
     """
 
     __slots__ = ("ahead", "block", "gone", "offset", "price", "printed", "since_ns", "visible")
@@ -2628,9 +2630,9 @@ class Place:
         """Take in the level's size as the book now shows it."""
         self._forget(block)
         fell = max(0, self.visible - size)
-        told = min(fell, self.printed)
-        self.printed -= told
-        left = (fell - told) * self.ahead // self.visible if fell and proportional else 0
+        matched = min(fell, self.printed)
+        self.printed -= matched
+        left = (fell - matched) * self.ahead // self.visible if fell and proportional else 0
         left = max(left, self.ahead - size)
         self.ahead -= left
         self.gone += left
@@ -2639,12 +2641,12 @@ class Place:
     def pass_by(self, quantums: int, block: int) -> int:
         """Take in a trade at the level; return what of it goes beyond those before us."""
         self._forget(block)
-        told = min(quantums, self.gone)
-        self.gone -= told
-        spent = min(quantums - told, self.ahead)
+        matched = min(quantums, self.gone)
+        self.gone -= matched
+        spent = min(quantums - matched, self.ahead)
         self.ahead -= spent
         self.printed += spent
-        return quantums - told - spent
+        return quantums - matched - spent
 
     def _forget(self, block: int) -> None:
         if block - self.block > _TAPE_LAG_BLOCKS:
@@ -2705,7 +2707,7 @@ class Places:
         """Return how many quantums of a trade at a price reach orders of ours on a side.
 
         A trade beyond our price has passed all that stood before us; one of a block from before
-        we stood there says nothing.
+        we stood there reaches nothing.
         """
         places = self._by_side[side]
         if not places:
@@ -2790,7 +2792,7 @@ class Optimism:
         else:
             self._claims.append(claim)
 
-    def hear(self, ticker: str, side: str, subticks: int, quantums: int, at_ns: int) -> None:
+    def observe(self, ticker: str, side: str, subticks: int, quantums: int, at_ns: int) -> None:
         """Take in a trade of the tape: the older of two fills has it first."""
         sign = 1 if side == "BUY" else -1
         for claim in self._claims:
@@ -2835,7 +2837,7 @@ class Attempts:
         self._sent: dict[bool, Counter[int]] = {kind: Counter() for kind in _RATES}
 
     def objection(self, block: int, *, stateful: bool, weight: int = 1) -> str:
-        """Count an attempt in a block, a batch of cancels as two; say which limit it exceeds."""
+        """Count an attempt in a block, a batch of cancels as two; return the limit it exceeds."""
         sent, rates = self._sent[stateful], _RATES[stateful]
         sent[block] += weight
         for past in [past for past in sent if past <= block - rates[-1][0]]:
@@ -2852,7 +2854,7 @@ class Attempts:
 # === Recorded market ===
 
 # One market's recorded book on ours: as makers while an order of ours is matched, as takers when
-# it comes to orders of ours that rest. What stands against a match, dydx_data says.
+# it comes to orders of ours that rest. What stands against a match, dydx_data's `stopping` decides.
 
 _MOST_TAKEN: Final = 256
 _TAPE: Final = 0  # the offset of what no recorded level has offered
@@ -2860,7 +2862,7 @@ _CROWD: Final = Subaccount("recorded market", 0)
 
 
 def matches(view: MarketView) -> bool:
-    """Tell whether the venue would match on what is known of a market."""
+    """Return whether the venue would match on what is known of a market."""
     return not stopping(view, "match")
 
 
@@ -2921,8 +2923,8 @@ class Crowd:
         """Forget what was taken of levels that have changed since."""
         sides = {"SELL": self._view.book.asks(), "BUY": self._view.book.bids()}
         offsets = {(side, level.offset) for side, levels in sides.items() for level in levels}
-        kept = {key: size for key, size in self._taken.items() if (key[0], key[2]) in offsets}
-        self._taken = Counter(kept)
+        current = {key: size for key, size in self._taken.items() if (key[0], key[2]) in offsets}
+        self._taken = Counter(current)
 
 
 def crowd_order(
@@ -2939,7 +2941,7 @@ def crowd_order(
 # === Paper account ===
 
 # Our side of the venue: what happens to our money, and the frames that report it. It knows no book;
-# what it books and reports, the markets below say.
+# the markets below decide what it books and reports.
 
 
 class Seen:
@@ -2991,7 +2993,7 @@ class PaperAccount:
         """Return what fills cost in the block at hand: what was chosen, or the account's tier.
 
         The tier is that of its own fills of 30 days, until the block before. What everybody
-        traded is not known, so those tiers that ask for a share of it are never reached.
+        traded is not known, so those tiers that require a share of it are never reached.
         """
         if self._chosen_fees is not None:
             return self._chosen_fees
@@ -3137,8 +3139,8 @@ class PaperMarket:
 
     @property
     def busy(self) -> bool:
-        """Tell whether anything of ours is on its way, waits or rests."""
-        # Asked at each step of ours: written out, not composed.
+        """Return whether anything of ours is on its way, waits or rests."""
+        # Read at each step of ours: written out, not composed.
         desk, waiting = self.desk, self.desk.waiting
         return bool(self.inbox or desk.book.orders or waiting.placed or waiting.untriggered)
 
@@ -3167,7 +3169,7 @@ class PaperMarket:
         for taker in self.crowd.crossing(self.market, self.desk.book):
             self._conclude(self.desk.book.place(taker))
 
-    def take(self, order: Order) -> Result:
+    def take(self, order: Order) -> Placement:
         """Place an order of ours among the recorded levels, for as long as it matches."""
         book, (side, limit) = self.desk.book, (order.side, order.subticks)
         crowd = list(self.crowd.offers(self.market, side, limit))
@@ -3181,7 +3183,7 @@ class PaperMarket:
         self._conclude(result)
         return result
 
-    def hear(self, trade: Trade, at: int, quantums: int) -> None:
+    def observe(self, trade: Trade, at: int, quantums: int) -> None:
         """Let a trade of the tape trigger what waits and reach what rests."""
         if trade.at_ns >= self.view.chain.time_ns - _LATE_NS:
             self.desk.see(at)
@@ -3247,7 +3249,7 @@ class PaperMarket:
         elif order is not None:
             self.report(order, "USER_CANCELED")
 
-    def _conclude(self, result: Result) -> None:
+    def _conclude(self, result: Placement) -> None:
         """Report what a placement did to orders that have an id: to ours, but for liquidations."""
         order, book = result.order, self.desk.book
         for match in result.fills:
@@ -3276,7 +3278,7 @@ class PaperMarket:
         )  # fmt: skip
 
 
-# A trade may be told this much after its block; an older one is of a snapshot, and triggers none.
+# A trade may be reported this much after its block; an older one is of a snapshot: no trigger.
 _LATE_NS: Final = 2 * _SECOND_NS
 _SETTLED: Final = "FINAL_SETTLEMENT"
 
@@ -3289,15 +3291,15 @@ _SETTLED: Final = "FINAL_SETTLEMENT"
 class PaperVenue:
     """One subaccount on a venue made of recorded books: `step`, and `deposit`, are all of it.
 
-    `markets` are those that we sent anything to, `optimism` says how far the tape bears out what
-    was filled. `min_price_change_ppm` is
-    governance's, of x/prices: it bounds the trade prices that trigger conditional orders. Without
-    `fees` the account's own tier is charged, as it trades. `journal` is the ledger's.
+    `markets` are those that we sent anything to, `optimism` measures how far the tape bears out
+    what was filled. `min_price_change_ppm` is governance's, of x/prices: it bounds the trade prices
+    that trigger conditional orders. Without `fees` the account's own tier is charged, as it trades.
+    `journal` is the ledger's.
 
     `insurance_fund` is what the cross markets' fund holds at first, in quote quantums, None for
-    one that never ends: read a node for today's. It is a million USDC unless told, no more than
-    the chain lets one account lose of it in a block: the others who lose in the same crash draw
-    on the real one too. `insurance` says what is left.
+    one that never ends: read a node for today's. The default is a million USDC, no more than the
+    chain lets one account lose of it in a block: the others who lose in the same crash draw on
+    the real one too. `insurance` is what is left.
     """
 
     def __init__(
@@ -3415,7 +3417,7 @@ class PaperVenue:
         if error := error or self._limit(order, view):
             market.refuse(order, error)
             return
-        # A quiet market hears of no blocks: let ids that have served their time go first.
+        # A quiet market processes no blocks: let ids that have served their time go first.
         market.expire(height)
         self._wait(market, order)
         if order.order_flags == SHORT_TERM:
@@ -3481,7 +3483,7 @@ class PaperVenue:
         if changed == "book" and ticker in self._busy:
             self.markets[ticker].meet(self._seen.at)
         elif changed == "trades":
-            self._hear(view)
+            self._observe(view)
         if self.optimism.pending:
             self.optimism.settle(view.at)
         if view.status == _SETTLED and ticker in self.markets:
@@ -3519,7 +3521,7 @@ class PaperVenue:
             self.ledger.mark(seen.when)
         seen.block, seen.hour = block, max(seen.hour, hour)
 
-    def _hear(self, view: MarketView) -> None:
+    def _observe(self, view: MarketView) -> None:
         """Hold trades of the tape against our fills, and let them reach what rests and waits."""
         market = self.markets[view.ticker] if view.ticker in self._busy else None
         if view.market is None or not (market or self.optimism.pending):
@@ -3530,9 +3532,9 @@ class PaperVenue:
                 size = view.market.quantums(trade.size_text)
             except GridError:  # no trade of this market
                 continue
-            self.optimism.hear(view.ticker, trade.side, at, size, trade.at_ns)
+            self.optimism.observe(view.ticker, trade.side, at, size, trade.at_ns)
             if market is not None:
-                market.hear(trade, at, size)
+                market.observe(trade, at, size)
 
     # --- what the chain takes
 
@@ -3551,7 +3553,7 @@ class PaperVenue:
                 taken = self._liquidate_position(market, ledger.holdings[ticker], left)
                 backstop.took(self.subaccount, ticker, taken)
 
-    def _liquidate_position(self, market: PaperMarket, holding: Holding, left: int) -> int:
+    def _liquidate_position(self, market: PaperMarket, holding: LedgerPosition, left: int) -> int:
         """Liquidate some of a position, at most `left`; return the notional it took."""
         ledger, terms = self.ledger, self._account.backstop.terms
         worthless = ledger.margin.net_collateral < 0
@@ -3572,7 +3574,7 @@ class PaperVenue:
         if holding is not None and self.ledger.margin.known:
             self._deleverage(holding)
 
-    def _deleverage(self, holding: Holding) -> None:
+    def _deleverage(self, holding: LedgerPosition) -> None:
         """Hand a whole position to a counterparty: the market that was recorded."""
         self._account.backstop.notice(self.ledger, self._seen.block)
         order, quote = deleveraging(self.ledger, holding)

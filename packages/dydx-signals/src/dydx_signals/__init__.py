@@ -12,8 +12,8 @@ Units: prices in USDC per base unit, sizes in base units, `_usd` in USDC, `_bps`
 in seconds; half-lives are seconds of event time. An average with half-life h keeps
 k = 2^(-dt / h) of what it was over dt seconds; tau = h / ln 2.
 
-Nothing here says buy, sell or hold, compares two markets, holds a threshold, or reads a clock:
-time is `view.at` alone, and time that steps back counts as no time. Every engine is one O(1)
+Nothing here decides to buy, sell or hold, compares two markets, has a threshold or reads a
+clock: time is `view.at` alone, and time that steps back counts as no time. Every engine is one O(1)
 step per view: what points a way is computed with every tick, a level once a second (and volume
 with every trade), so a score's `seq` may be older than its view's.
 """
@@ -128,7 +128,7 @@ _HUGE: Final = 1e18
 
 def _tau(half_life: float) -> float:
     if not 0.001 <= half_life <= 86_400.0:
-        raise SignalError(f"expected a half-life from 1 ms to a day, but it was {half_life!r} s")
+        raise SignalError(f"expected a half-life from 1 ms to a day, got {half_life!r} s")
     return half_life / _LN2
 
 
@@ -137,7 +137,7 @@ def _apart(fast: float, slow: float) -> None:
     if not 2.0 * fast <= slow:
         raise SignalError(
             f"expected half-lives of which one is at least twice the other, "
-            f"but they were {fast!r} and {slow!r} s"
+            f"got {fast!r} and {slow!r} s"
         )
 
 
@@ -197,12 +197,12 @@ class Momentum:
         dt = at - trend.at
         if dt > 0:
             trend.at = at
-            kept = exp(dt * self._fast)
-            trend.fast = mid + (trend.fast - mid) * kept
-            trend.fast_age *= kept
-            kept = exp(dt * self._slow)
-            trend.slow = mid + (trend.slow - mid) * kept
-            trend.slow_age *= kept
+            decay = exp(dt * self._fast)
+            trend.fast = mid + (trend.fast - mid) * decay
+            trend.fast_age *= decay
+            decay = exp(dt * self._slow)
+            trend.slow = mid + (trend.slow - mid) * decay
+            trend.slow_age *= decay
         variance = trend.variance
         if at >= variance.due:
             variance.sample(mid, at)
@@ -252,7 +252,7 @@ class _Variance:
     """Variance of log returns per second, from returns over at least a second.
 
     Shorter steps would measure the flicker of the best prices instead of the price. `due` is
-    when the next price is wanted: whoever holds this asks first and calls seldom.
+    when the next price is wanted: the caller compares it first, and calls seldom.
     """
 
     __slots__ = ("_at", "_price", "_rate", "_squares", "_time", "count", "due", "value")
@@ -269,10 +269,10 @@ class _Variance:
     def sample(self, price: float, at: int) -> None:
         if self._price:
             dt = (at - self._at) * _NS
-            kept = exp(dt * self._rate)
+            decay = exp(dt * self._rate)
             step = log(price / self._price)
-            self._squares = self._squares * kept + step * step
-            self._time = self._time * kept + dt
+            self._squares = self._squares * decay + step * step
+            self._time = self._time * decay + dt
             self.value = max(self._squares / self._time, _STILL)
             self.count += 1
         self._price, self._at, self.due = price, at, at + _SECOND
@@ -331,12 +331,12 @@ class Volume:
     def _age(self, traded: _Traded, at: int) -> None:
         dt = at - traded.at
         if dt > 0:
-            now_kept, usual_kept = exp(dt * self._now), exp(dt * self._usual)
+            now_decay, usual_decay = exp(dt * self._now), exp(dt * self._usual)
             traded.at = at
-            traded.now *= now_kept
-            traded.usual *= usual_kept
-            traded.now_age *= now_kept
-            traded.usual_age *= usual_kept
+            traded.now *= now_decay
+            traded.usual *= usual_decay
+            traded.now_age *= now_decay
+            traded.usual_age *= usual_decay
 
     def _score(self, view: MarketView, traded: _Traded) -> Score | None:
         if traded.count < 3 or view.at - traded.since < 15 * _SECOND:
@@ -611,14 +611,14 @@ class Funding:
     """
 
     name: ClassVar[str] = "funding"
-    # The venue sends rates with whatever else it has to say about a market.
+    # The venue sends rates among other changes of a market.
     changes: ClassVar[frozenset[str]] = frozenset(["funding", "market", "oracle", "status"])
 
     def __init__(self, scale_bps: float = 0.25) -> None:
         if not 0.0 < scale_bps < _HUGE:
-            raise SignalError(f"expected a scale above 0 bps, but it was {scale_bps!r}")
+            raise SignalError(f"expected a scale above 0 bps, got {scale_bps!r}")
         self._scale = scale_bps
-        self._markets: dict[str, tuple[dydx_data.Funding, Score | None]] = {}
+        self._markets: dict[str, tuple[dydx_data.FundingRate, Score | None]] = {}
 
     def score(self, view: MarketView) -> Score | None:
         """Take one view, return the market's funding score."""
@@ -631,7 +631,7 @@ class Funding:
         self._markets[view.ticker] = funding, score
         return score
 
-    def _score(self, view: MarketView, funding: dydx_data.Funding) -> Score | None:
+    def _score(self, view: MarketView, funding: dydx_data.FundingRate) -> Score | None:
         rate_bps = 1e4 * funding.next_rate_1h
         if not -_HUGE < rate_bps < _HUGE:
             return None
@@ -666,7 +666,7 @@ class Scorer:
         self._engines: Sequence[Engine] = [make() for make in engines]
         names = [engine.name for engine in self._engines]
         if len(set(names)) < len(names):
-            raise SignalError(f"expected engines of different names, but they were {names}")
+            raise SignalError(f"expected engines of different names, got {names}")
         self._listeners: dict[str, list[tuple[int, Callable[[MarketView], Score | None]]]] = {}
         self._rows: dict[str, list[Score | None]] = {}
 
