@@ -296,7 +296,7 @@ def test_a_bot_that_runs_is_halted_resumed_and_looked_at(
     main(["status"])
     assert f"run          {replayed.pid}, REPLAY quickstart" in capsys.readouterr().out
     replayed.send_signal(signal.SIGINT)
-    report = json.loads(replayed.communicate(timeout=30)[0])
+    report = json.loads(replayed.communicate(timeout=60)[0])
 
     assert "gate         HALTED\n             halted: a headline (by command)" in halted
     assert status["gate"]["state"] == "HALTED"

@@ -419,7 +419,7 @@ def test_between_frames_requests_are_answered(clock: Clock, frames: list[Frame])
 def read_until(terminal: int, wanted: bytes) -> bytes:
     """Read a terminal until something is on it, or nothing more comes."""
     seen = b""
-    while wanted not in seen and select.select([terminal], [], [], 20.0)[0]:
+    while wanted not in seen and select.select([terminal], [], [], 60.0)[0]:
         try:
             seen += os.read(terminal, 65536)
         except OSError:
@@ -453,7 +453,7 @@ def test_on_a_real_terminal_a_key_halts_and_resumes() -> None:
 
     assert b"halt by key: no reason was given" in left
     assert b"resume by key: no reason was given" in left
-    assert bot.wait(timeout=10) == 0
+    assert bot.wait(timeout=60) == 0
     os.close(master)
     os.close(slave)
 
@@ -474,7 +474,7 @@ def test_on_a_real_terminal_it_is_restored_however_the_run_ends(end: str) -> Non
 
     assert b"\x1b[?1049h" in painted
     assert b"\x1b[?25h" in left
-    assert bot.wait(timeout=10) in (0, 130)
+    assert bot.wait(timeout=60) in (0, 130)
     assert termios.tcgetattr(slave)[:4] == before[:4]
     os.close(master)
     os.close(slave)

@@ -488,7 +488,7 @@ class Comet(query_pb2_grpc.ServiceServicer):  # type: ignore[misc]  # generated,
 
     def GetLatestBlock(self, _request: Any, _context: Any) -> Any:  # noqa: N802
         """Return a block."""
-        self.free.wait(10)
+        self.free.wait(60)
         response = query_pb2.GetLatestBlockResponse()
         response.block.header.chain_id = "dydx-testnet-4"
         response.block.header.height = 9

@@ -116,7 +116,7 @@ class Node(tx_grpc.ServiceServicer, auth_grpc.QueryServicer, comet_grpc.ServiceS
         )
         answer = self.answers.popleft() if self.answers else (0, "", "")
         if isinstance(answer, threading.Event):
-            answer.wait(10)
+            answer.wait(60)
             answer = (0, "", "")
         if isinstance(answer, grpc.StatusCode):
             context.abort(answer, "on purpose")
