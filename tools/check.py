@@ -17,6 +17,7 @@ a name is unknown.
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -238,4 +239,6 @@ def run(command: Command) -> tuple[int, str]:
 
 
 if __name__ == "__main__":
+    # Begun with `&`, a shell has us ignore Ctrl-C; what is run here is to be ended by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     raise SystemExit(main(sys.argv[1:]))

@@ -26,10 +26,10 @@ from dydx_conn import (
     LONG_TERM,
     AuditLog,
     ConnError,
-    Denied,
     Inbox,
     Keys,
     Network,
+    NotQueued,
     OrderRequest,
     Queued,
     Recording,
@@ -154,6 +154,12 @@ def words(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def filled(recorded: Path) -> bool:
+    """Return whether a recording in the making holds an order's fill and its end."""
+    texts = [f.text for f in Recording(recorded) if f.kind == "ws"] if recorded.exists() else []
+    return all(any(part in text for text in texts) for part in ('"FILLED"', '"fills":[{'))
+
+
 def test_an_order_is_signed_accepted_filled_and_reported(
     venue: Running,
     once: Path,
@@ -164,13 +170,9 @@ def test_an_order_is_signed_accepted_filled_and_reported(
     """What it lived replays to the same bytes, and nothing written holds the key."""
     keys, recorded, audit = key("fills"), tmp_path / "run.jsonl.zst", tmp_path / "audit.jsonl"
     typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--strategy", str(once)]
-    typed += ["--record", str(recorded), "--audit", str(audit), "--json"]
+    typed += ["--record", str(recorded), "--audit", str(audit), "--seconds", "300", "--json"]
 
-    def filled() -> bool:
-        texts = [f.text for f in Recording(recorded) if f.kind == "ws"] if recorded.exists() else []
-        return all(any(part in text for text in texts) for part in ('"FILLED"', '"fills":[{'))
-
-    assert ended_by_ctrl_c(["trade", *typed], when=filled) == 0
+    assert ended_by_ctrl_c(["trade", *typed], when=lambda: filled(recorded)) == 0
     lived = json.loads(capsys.readouterr().out)
     assert main(["replay", str(recorded), "--strategy", str(once), "--json"]) == 0
     replayed = json.loads(capsys.readouterr().out)
@@ -195,15 +197,15 @@ def test_a_trade_that_is_flattened_leaves_nothing_behind(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What it bought is sold when its time is up, by an order that can only reduce; it replays."""
+    """What it bought is sold when it is ended, by an order that can only reduce; it replays."""
     keys, recorded, audit = key("flat"), tmp_path / "run.jsonl.zst", tmp_path / "audit.jsonl"
     # Not while the account is queried by REST, 3 s after the start: the stand-in's answer may
     # then be ahead of the height that it names.
     once.write_text(STRATEGY.replace("3_000_000_000", "5_000_000_000"))
     typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--strategy", str(once)]
-    typed += ["--record", str(recorded), "--audit", str(audit), "--seconds", "9", "--json"]
+    typed += ["--record", str(recorded), "--audit", str(audit), "--seconds", "300", "--json"]
 
-    assert main(["trade", *typed, "--flatten"]) == 0
+    assert ended_by_ctrl_c(["trade", *typed, "--flatten"], when=lambda: filled(recorded)) == 0
     lived = json.loads(capsys.readouterr().out)
     assert main(["replay", str(recorded), "--strategy", str(once), "--json"]) == 0
     replayed = json.loads(capsys.readouterr().out)
@@ -303,7 +305,7 @@ def ended_by_ctrl_c(typed: list[str], when: Callable[[], bool]) -> int:
 class Resting(Trader):
     """A trader whose orders rest far from the market: there is something to take back."""
 
-    def submit(self, order: Any, number: int | None = None) -> Queued | Denied:
+    def submit(self, order: Any, number: int | None = None) -> Queued | NotQueued:
         if isinstance(order, OrderRequest):
             far = order.subticks // 2 // 100_000 * 100_000
             end = self.height + 20
@@ -325,7 +327,7 @@ def test_ctrl_c_takes_what_is_open_off_the_books_and_then_reports(
     keys = key("ends")
     monkeypatch.setattr(bot.trade, "Trader", Resting)
     typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--strategy", str(once)]
-    typed += ["--audit", str(tmp_path / "audit.jsonl"), "--plain"]
+    typed += ["--audit", str(tmp_path / "audit.jsonl"), "--seconds", "300", "--plain"]
 
     def resting() -> bool:
         return any(order.status == "BEST_EFFORT_OPENED" for order in venue.orders(keys.address))
@@ -413,7 +415,7 @@ def test_nothing_is_signed_for_another_chain(
     assert main(["trade", *typed]) == 2
 
     reported = capsys.readouterr().err
-    assert "the node says localdydxprotocol" in reported
+    assert "got localdydxprotocol from the node" in reported
     assert not audit.exists()
 
 

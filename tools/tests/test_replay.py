@@ -586,7 +586,7 @@ def test_a_damaged_and_cut_recording_is_served_as_far_as_it_is_readable(tmp_path
     ("command", "printed"),
     [
         (["no-such-recording"], "expected the path of a recording or one of"),
-        (["FOLDER/nowhere.zst"], "found no such file"),
+        (["FOLDER/nowhere.zst"], "got no such file"),
         (["FOLDER/text.zst"], "compressed with zstd"),
         (["quickstart", "--port", "70000"], "expected port 70000 to be free, but"),
         (["quickstart", "--tls-cert", "FOLDER/text.zst"], "expected a certificate in"),

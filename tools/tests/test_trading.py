@@ -18,12 +18,12 @@ import pytest
 from dydx_conn import (
     Accounts,
     AuditLog,
-    Denied,
     Frame,
     Inbox,
     Keys,
     MarketFields,
     Network,
+    NotQueued,
     OrderRequest,
     OrderState,
     PerpetualMarket,
@@ -285,7 +285,7 @@ def test_a_lost_answer_is_settled_by_the_chain(
 
     assert statuses[0] == "PENDING"
     assert len(sent) == 1
-    assert isinstance(session.trader.submit(session.long(1)), Denied)
+    assert isinstance(session.trader.submit(session.long(1)), NotQueued)
 
 
 # === Stateful ===

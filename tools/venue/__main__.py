@@ -4,7 +4,7 @@
 
     market.py          what is listed, how it moves, one book each (matching is dydx_paper's)
     tape.py            what the indexer remembers of a market, in its own JSON
-    accounts.py        wallets, subaccounts, their orders
+    accounts.py        wallets, subaccounts, their orders (all rules are dydx_paper's)
     residents.py       four accounts that trade by chance
     exchange.py        the clock, the blocks, funding
     authenticators.py  keys that an owner permits

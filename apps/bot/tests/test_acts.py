@@ -34,14 +34,14 @@ CRASH_S = 250.0  # into the bundled recording: positions are open, the crash has
 
 # The standard strategy, until its time is up.
 FAILING = """
-from dydx_strategy import RankAndTarget, Settings
+from dydx_strategy import RankAndTarget, RankSettings
 
 
 class Failing:
     name = "failing"
 
     def __init__(self):
-        self.rank = RankAndTarget(Settings(gross_share=4.5, market_share=1.6))
+        self.rank = RankAndTarget(RankSettings(gross_share=4.5, market_share=1.6))
         self.begun = 0
 
     def step(self, scored, held):
@@ -102,7 +102,7 @@ def at_s(bot: Bot, frames: list[Frame], kind: str) -> list[float]:
 
 
 def test_nothing_enters_after_a_halt_and_the_guard_goes_on(frames: list[Frame]) -> None:
-    """What is held is still looked after; each refusal says who halted, and why."""
+    """What is held is still looked after; each refusal names who halted, and why."""
     halted = played(with_acts(frames, halt=CRASH_S))
 
     entered = [e for e in halted.journal.of_kind("approved") if not e.value.order.reduce_only]
@@ -154,7 +154,7 @@ def test_an_act_has_an_id_and_is_in_the_hash(frames: list[Frame]) -> None:
     assert chain(entry, once.journal, None)[0].startswith("A1   act · 20")
 
 
-def test_flatten_halts_and_asks_each_position_to_leave(frames: list[Frame]) -> None:
+def test_flatten_halts_and_closes_each_position(frames: list[Frame]) -> None:
     """Through the gate, reduce-only, at once; nothing enters after it."""
     flat = played(with_acts(frames, flatten=CRASH_S))
 
@@ -202,10 +202,10 @@ def test_a_strict_run_ends_where_the_strategy_raises(frames: list[Frame], failin
     assert bot.journal.counts["act"] == 0
 
 
-def kept(bot: Bot, frames: Iterable[Frame], path: Path) -> Path:
-    """Run a bot and keep what it lived, as the commands do; a failing strategy is no matter."""
+def recorded(bot: Bot, frames: Iterable[Frame], path: Path) -> Path:
+    """Run a bot and record its frames, as the commands do; a failing strategy is no matter."""
     writer = RecordingWriter(path, Header(network="l", rest="", ws="", client="", source="test"))
-    bot.keep = writer.write_frame  # type: ignore[assignment]  # its number is of no interest
+    bot.made.record = writer.write_frame  # type: ignore[assignment]  # its number is of no interest
 
     def source() -> Iterable[Frame]:
         for frame in frames:
@@ -225,7 +225,7 @@ def test_a_recorded_stop_replays_to_the_same_bytes(
 ) -> None:
     """The strategy raises again at the same place, and the recorded act is not taken twice."""
     lived = Bot(failing)
-    path = kept(lived, frames, tmp_path / "kept.jsonl.zst")
+    path = recorded(lived, frames, tmp_path / "run.jsonl.zst")
 
     again = Bot(failing)
     with pytest.raises(StrategyError):
@@ -243,7 +243,7 @@ def test_the_recorded_stop_of_a_strategy_that_does_not_raise_again_halts_too(
     frames: list[Frame], failing: Options, tmp_path: Path
 ) -> None:
     """Whatever was wrong that day: the run stands still where it stood still."""
-    path = kept(Bot(failing), frames, tmp_path / "kept.jsonl.zst")
+    path = recorded(Bot(failing), frames, tmp_path / "run.jsonl.zst")
 
     mended = Bot(Options())
     mended.run(replay(path))
@@ -273,7 +273,7 @@ def test_signals_that_raise_stop_entries_as_well(
 
 
 def test_what_was_raised_is_one_line_without_an_address() -> None:
-    """Two runs must say the same of it."""
+    """Two runs must give the same text."""
 
     def fail() -> None:
         raise KeyError(f"first\n  second {object()}" + "x" * 500)
@@ -308,7 +308,7 @@ def test_acts_come_in_between_the_frames_of_a_recording() -> None:
     assert made == [ticks[0], halt, resume, *ticks[1:]]
 
 
-def test_among_is_as_its_diagram_says() -> None:
+def test_among_is_as_in_its_diagram() -> None:
     """Hot as the source is; completes with it."""
     inbox, scheduler = Inbox(), TestScheduler()
     one, two, three = (Frame(n, 0, n, "clock", "tick") for n in (1, 2, 3))
@@ -427,20 +427,20 @@ def test_a_halt_that_cannot_be_read_is_a_halt(standstill: Callable[[], Standstil
     halted = keeper.read()
 
     assert halted is not None
-    assert halted.why.startswith(f"expected {keeper.path} to say who halted and why")
+    assert halted.why.startswith(f"expected who halted and why in {keeper.path}, got ")
 
 
-def test_a_halt_that_cannot_be_kept_halts_all_the_same(
+def test_a_halt_that_cannot_be_stored_halts_all_the_same(
     standstill: Callable[[], Standstill],
 ) -> None:
-    """The trouble is told at the end; nothing is raised into the run."""
+    """The trouble is reported at the end; nothing is raised into the run."""
     keeper = standstill()
     keeper.path.parent.parent.mkdir()
     keeper.path.parent.write_text("no directory")
 
     keeper.note(deed(Frame(1, 0, 0, "", "tick"), "halt"))
 
-    assert keeper.trouble.startswith(f"expected to keep the halt in {keeper.path}")
+    assert keeper.trouble.startswith(f"expected to store the halt in {keeper.path}")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a directory away")

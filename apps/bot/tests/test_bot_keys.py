@@ -1,4 +1,4 @@
-"""Where the key comes from, and how it is kept."""
+"""Where the key comes from, and how it is stored."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("key")
-def test_a_key_says_whose_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_address_of_a_key_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """Its address alone is printed."""
     assert main(["keys", "address"]) == 0
 
@@ -40,10 +40,10 @@ def test_the_address_of_another_key_is_a_two(
     monkeypatch.setenv("DYDX_ADDRESS", "dydx1another")
     assert main(["keys", "address"]) == 2
 
-    told = capsys.readouterr().err
-    assert f"expected the key of dydx1other, it is of {ADDRESS}" in told
-    assert "dydx1another" in told
-    assert HEX not in told
+    error = capsys.readouterr().err
+    assert f"expected the key of dydx1other, got {ADDRESS}" in error
+    assert "dydx1another" in error
+    assert HEX not in error
 
 
 def test_a_key_of_the_keyring(
@@ -61,7 +61,7 @@ def test_a_key_of_the_keyring(
 def test_a_key_is_saved_and_its_passphrase_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From the environment, where nobody can be asked."""
+    """From the environment, where there is no terminal."""
     path = str(tmp_path / "key.json")
     monkeypatch.setenv("DYDX_NEW_PASSPHRASE", "correct horse")
     assert main(["keys", "save", path]) == 0
@@ -98,10 +98,10 @@ def test_a_new_passphrase_is_typed_twice(
     assert not path.exists()
     assert main(["keys", "save", str(path)]) == 0
     assert main(["keys", "address", "--keys", str(path)]) == 0
-    assert "they differ" in capsys.readouterr().err
+    assert "got two that differ" in capsys.readouterr().err
 
 
-def test_where_nobody_can_be_asked_the_variable_is_named(
+def test_without_a_terminal_the_variable_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A passphrase is never an argument, which every process could read."""

@@ -17,19 +17,19 @@ import msgspec
 import pytest
 from bot.__main__ import main
 from bot.chaos import (
-    Outcome,
-    Watch,
+    Inspector,
+    SeedResult,
     difference,
     fewest,
     imbalance,
     ledger_of,
-    lines,
+    survival_lines,
     survive,
     unfounded,
 )
 from bot.composition import Bot, Options
 from bot.faults import FAULTS, Fault, Ladders, Tape, Wire, faulted, plan, words_of
-from bot.journal import Entry
+from bot.journal import JournalEntry
 from dydx_conn import (
     AccountFill,
     BookContents,
@@ -87,7 +87,7 @@ def played(tape: Tape, *faults: Fault, announces: bool = False) -> list[Frame]:
     return list(faulted(tape, faults, announces=announces))
 
 
-def lived(tape: Tape, *faults: Fault, seed: int = 2) -> Outcome:
+def lived(tape: Tape, *faults: Fault, seed: int = 2) -> SeedResult:
     """Run the bot through these faults."""
     return survive(tape, seed, faults, Options())
 
@@ -100,9 +100,9 @@ def ids(frames: list[Frame]) -> list[int]:
 # === Tape ===
 
 
-def test_a_tape_holds_what_each_message_says_and_who_asked_for_it(minute: Tape) -> None:
+def test_a_tape_holds_the_subscriptions_of_each_connection(minute: Tape) -> None:
     """Faults come after the last subscription was answered."""
-    assert minute.asked["c1"][:3] == [
+    assert minute.subscribed["c1"][:3] == [
         ("v4_markets", ""), ("v4_block_height", ""), ("v4_orderbook", "BTC-USD"),
     ]  # fmt: skip
     assert minute.link_of == dict.fromkeys(["BTC-USD", "ETH-USD", "SOL-USD"], "c1")
@@ -111,7 +111,7 @@ def test_a_tape_holds_what_each_message_says_and_who_asked_for_it(minute: Tape) 
 
 
 def test_a_tape_ends_where_its_recording_lost_something(minute: Tape) -> None:
-    """Beyond that nobody knows what is true: a hole, a gap, a close, an unreadable text."""
+    """Beyond that the true state is unknown: a hole, a gap, a close, an unreadable text."""
     whole = minute.frames
     lost = msgspec.structs.replace(whole[500], kind="gap")
     bad = msgspec.structs.replace(whole[500], fault="bad", message_id=0)
@@ -135,7 +135,7 @@ def test_a_tape_ends_where_its_recording_lost_something(minute: Tape) -> None:
     ids=["nothing", "too short", "no books"],
 )
 def test_a_tape_without_enough_to_spoil_is_refused(frames: list[Frame], got: str) -> None:
-    """It says what was expected and what it was."""
+    """The error holds what was expected and what it was."""
     with pytest.raises(ConnError, match=f"expected a recording of books with 100.*{got}"):
         Tape(frames)
 
@@ -177,22 +177,22 @@ def test_any_plan_gives_frames_as_they_are_received(seed: int, announces: bool) 
     assert frames == played(tape, *plan(tape, seed), announces=announces)
 
 
-def test_lost_messages_are_a_hole_in_the_ids_and_are_asked_for_anew(minute: Tape) -> None:
+def test_lost_messages_are_a_hole_in_the_ids_and_are_resubscribed(minute: Tape) -> None:
     """The server goes on counting; what was lost comes back as snapshots of the true state."""
     frames = played(minute, fault("drop", amount=3))
     first = next(f.message_id for f in minute.frames[400:] if f.message_id)
 
     numbers = ids(frames)
     assert set(range(1, max(numbers))) - set(numbers) == {first, first + 1, first + 2}
-    asked = [f.text for f in frames if f.kind == "sent"][8:]
-    assert asked[:2] == ['{"type":"unsubscribe","channel":"v4_markets"}', '{"type":"subscribe","channel":"v4_markets"}']  # fmt: skip
-    assert len(asked) == 16
+    requests = [f.text for f in frames if f.kind == "sent"][8:]
+    assert requests[:2] == ['{"type":"unsubscribe","channel":"v4_markets"}', '{"type":"subscribe","channel":"v4_markets"}']  # fmt: skip
+    assert len(requests) == 16
     assert Counter(f.type for f in frames)["subscribed"] == 16
     assert not any(f.kind == "gap" for f in frames)
 
 
-def test_an_edge_that_tells_tells_before_the_message_that_shows_it(minute: Tape) -> None:
-    """As `live` does; its frame says how many are lost."""
+def test_an_edge_that_reports_a_hole_does_so_before_the_message_that_shows_it(minute: Tape) -> None:
+    """As `live` does; its frame holds how many are lost."""
     frames = played(minute, fault("drop", amount=2), announces=True)
 
     (gap,) = [frame for frame in frames if frame.kind == "gap"]
@@ -201,8 +201,8 @@ def test_an_edge_that_tells_tells_before_the_message_that_shows_it(minute: Tape)
     assert gap.text == f"2 messages lost before message_id {shown.message_id}"
 
 
-def test_an_answer_that_is_lost_is_asked_for_again_when_it_is_overdue(minute: Tape) -> None:
-    """Ten seconds later; until then nobody can tell it from one that is late."""
+def test_a_lost_answer_is_requested_again_when_it_is_overdue(minute: Tape) -> None:
+    """Ten seconds later; until then it may still be late."""
     lost = fault("drop")
     answered = next(f.mono for f in played(minute, lost)[400:] if f.type == "subscribed")
     before = max(n for n, frame in enumerate(minute.frames) if frame.mono < answered)
@@ -210,8 +210,8 @@ def test_an_answer_that_is_lost_is_asked_for_again_when_it_is_overdue(minute: Ta
 
     frames = played(minute, *faults, announces=True)
 
-    told = [frame for frame in frames if frame.kind == "gap" and "overdue" in frame.text]
-    assert told
+    overdue = [frame for frame in frames if frame.kind == "gap" and "overdue" in frame.text]
+    assert overdue
     assert lived(minute, *faults, seed=1).broken == {}
     assert lived(minute, *faults, seed=2).broken == {}
 
@@ -231,7 +231,7 @@ def test_a_late_message_comes_after_later_ones(minute: Tape) -> None:
     assert len(numbers) == len(set(numbers))
 
 
-def test_a_stalled_connection_says_nothing_and_then_everything(minute: Tape) -> None:
+def test_a_stalled_connection_sends_nothing_and_then_everything(minute: Tape) -> None:
     """In order, in one burst; ticks go on."""
     frames = played(minute, fault("delay", amount=5_000))
     begin = minute.frames[400].mono
@@ -252,21 +252,22 @@ def test_a_spoilt_text_is_a_fault_and_leaves_a_hole(minute: Tape, kind: str) -> 
     assert len(set(range(1, max(ids(frames)))) - set(ids(frames))) == 2
 
 
-def test_a_crossed_book_is_the_servers_word_and_ends(minute: Tape) -> None:
+def test_a_crossed_book_comes_from_the_server_and_ends(minute: Tape) -> None:
     """Bids and asks meet for a while, under ids of the server's."""
     wire = Wire(minute, [fault("cross", amount=2_000)])
     crossed = [
         frame.mono
         for frame in wire.frames()
-        if "BTC-USD" in wire.told and min(wire.told["BTC-USD"][1]) <= max(wire.told["BTC-USD"][0])
+        if "BTC-USD" in wire.delivered
+        and min(wire.delivered["BTC-USD"][1]) <= max(wire.delivered["BTC-USD"][0])
     ]
 
     assert 1.5 * SECOND < crossed[-1] - crossed[0] <= 2 * SECOND
     assert len(ids(played(minute, fault("cross")))) == len(ids(minute.frames)) + 2
 
 
-def test_a_silent_market_tells_in_one_batch_what_it_held_back(minute: Tape) -> None:
-    """No id is lost; other markets speak on."""
+def test_a_silent_market_sends_in_one_batch_what_it_held_back(minute: Tape) -> None:
+    """No id is lost; the updates of other markets go on."""
     frames = played(minute, fault("stall", index=200, amount=32_000))
     begin = minute.frames[200].mono
 
@@ -278,7 +279,7 @@ def test_a_silent_market_tells_in_one_batch_what_it_held_back(minute: Tape) -> N
     assert ids(frames)[20:] == list(range(ids(frames)[20], max(ids(frames)) + 1))
 
 
-def test_rest_refuses_and_answers_when_asked_again(minute: Tape) -> None:
+def test_rest_refuses_and_answers_the_retry(minute: Tape) -> None:
     """With 429, and then with the true book."""
     frames = played(minute, fault("429", amount=500))
 
@@ -299,16 +300,16 @@ def test_a_clock_that_jumps_takes_the_wall_time_along_and_not_the_monotonic(minu
 
 
 def test_a_storm_closes_and_opens_and_subscribes_to_everything(minute: Tape) -> None:
-    """Ids begin anew, and each book is told as it truly is."""
+    """Ids begin again at 1, and each snapshot is the true book."""
     wire = Wire(minute, [fault("reconnect", amount=3)])
     frames, down = [], 0
     for frame in wire.frames():
         frames.append(frame)
-        down += frame.kind == "close" and not wire.told
+        down += frame.kind == "close" and not wire.delivered
 
     assert [f.kind for f in frames if f.kind in ("close", "open")][1:] == ["close", "open"] * 3
     assert down == 3
-    assert set(wire.told) == {"BTC-USD", "ETH-USD", "SOL-USD"}
+    assert set(wire.delivered) == {"BTC-USD", "ETH-USD", "SOL-USD"}
     last = max(n for n, frame in enumerate(frames) if frame.type == "connected")
     assert ids(frames[last:])[:8] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert frames[-1].message_id < minute.frames[-1].message_id
@@ -317,19 +318,19 @@ def test_a_storm_closes_and_opens_and_subscribes_to_everything(minute: Tape) -> 
 # === Survival ===
 
 
-@pytest.mark.parametrize("seed", [1, 2], ids=["an edge that tells", "nobody tells"])
+@pytest.mark.parametrize("seed", [1, 2], ids=["an edge that reports holes", "a silent edge"])
 @pytest.mark.parametrize("kind", FAULTS)
 def test_the_bot_survives_each_kind_of_fault(minute: Tape, kind: str, seed: int) -> None:
     """Every promise holds, and every hole is found."""
     amount = {"stall": 40_000, "delay": 12_000, "429": 900, "cross": 2_000}.get(kind, 3)
 
-    outcome = lived(minute, fault(kind, index=200, amount=amount), seed=seed)
+    result = lived(minute, fault(kind, index=200, amount=amount), seed=seed)
 
-    assert outcome.broken == {}
-    assert outcome.injected == {kind: 1}
-    assert outcome.gaps == outcome.gaps_found
-    assert outcome.gaps[kind] == (kind in ("drop", "reorder", "corrupt", "truncate"))
-    assert (outcome.stalls, outcome.stalls_marked) == ((1, 1) if kind == "stall" else (0, 0))
+    assert result.broken == {}
+    assert result.injected == {kind: 1}
+    assert result.gaps == result.gaps_found
+    assert result.gaps[kind] == (kind in ("drop", "reorder", "corrupt", "truncate"))
+    assert (result.stalls, result.stalls_marked) == ((1, 1) if kind == "stall" else (0, 0))
 
 
 @given(st.integers(1, 10**9))
@@ -346,20 +347,20 @@ def test_a_day_without_faults_is_the_replay() -> None:
     replayed = Bot(Options())
     replayed.run(load_recorded_stream("quickstart"))
 
-    outcome = survive(Tape(QUICKSTART), 0, [], Options())
+    result = survive(Tape(QUICKSTART), 0, [], Options())
 
-    assert outcome.broken == {}
-    assert outcome.run_hash == replayed.journal.hash
+    assert result.broken == {}
+    assert result.run_hash == replayed.journal.hash
 
 
-def test_the_distance_is_taken_every_second_whatever_the_clock_says(minute: Tape) -> None:
+def test_the_distance_is_taken_every_second_whatever_the_clock(minute: Tape) -> None:
     """An hour back is no hour of silence on the panel."""
     bot = Bot(Options())
     back = fault("clock jump", amount=-3_600_000)
 
     bot.run(from_generator(lambda: faulted(minute, [back])))
 
-    seconds = [at for at, _ in bot.distances]
+    seconds = [at for at, _ in bot.shown.distances]
     assert len(seconds) >= 55
     assert seconds == sorted(seconds)
 
@@ -424,12 +425,12 @@ def never_stale(patch: pytest.MonkeyPatch) -> None:
 
 
 def always_stale(patch: pytest.MonkeyPatch) -> None:
-    """Doubt who has just spoken."""
+    """Doubt a market that has just sent an update."""
     patch.setattr(dydx_data, "_compare_clocks", lambda *_: None)
 
 
 def forget_fees(patch: pytest.MonkeyPatch) -> None:
-    """Pay fees and keep no account of them."""
+    """Pay fees without an account of them."""
     book = dydx_paper.Ledger.book
 
     def cheap(ledger: dydx_paper.Ledger, *given: Any, **named: Any) -> Any:
@@ -456,7 +457,7 @@ def forget_fees(patch: pytest.MonkeyPatch) -> None:
 def test_a_broken_promise_is_seen(
     monkeypatch: pytest.MonkeyPatch, minute: Tape, breaks: Break, kind: str, promise: str
 ) -> None:
-    """The watch watches: what breaks the promise is reported with the frame where it did."""
+    """The inspector sees it: what breaks the promise is reported with the frame where it did."""
     breaks(monkeypatch)
 
     amount = {"stall": 40_000, "clock jump": 3_600_000}.get(kind, 3)
@@ -471,16 +472,16 @@ def test_an_error_of_chaos_itself_is_not_the_bots(
     monkeypatch: pytest.MonkeyPatch, minute: Tape
 ) -> None:
     """It is raised, not counted as a crash."""
-    monkeypatch.setattr(Watch, "_holes", lambda *_: 1 / 0)
+    monkeypatch.setattr(Inspector, "_holes", lambda *_: 1 / 0)
 
     with pytest.raises(ZeroDivisionError):
         lived(minute)
 
 
-def told_of(bids: str, asks: str) -> Ladders:
-    """Return what was told: "99:1 98:2"."""
-    told = [[level.partition(":") for level in side.split()] for side in (bids, asks)]
-    first, second = ({float(p): (p, s) for p, _, s in side} for side in told)
+def ladders_of(bids: str, asks: str) -> Ladders:
+    """Return the ladders of "99:1 98:2"."""
+    sides = [[level.partition(":") for level in side.split()] for side in (bids, asks)]
+    first, second = ({float(p): (p, s) for p, _, s in side} for side in sides)
     return first, second
 
 
@@ -488,8 +489,9 @@ def book_of(bids: str, asks: str) -> dydx_data.Book:
     """Return a known book of that."""
     book = dydx_data.Book()
     book.known = True
-    told = told_of(bids, asks)
-    book.update([BookContents(bids=[*told[0].values()], asks=[*told[1].values()])])
+    ladders = ladders_of(bids, asks)
+    bids_, asks_ = ([*side.values()] for side in ladders)
+    book.update([BookContents(bids=bids_, asks=asks_)])
     return book
 
 
@@ -506,15 +508,15 @@ def book_of(bids: str, asks: str) -> dydx_data.Book:
 def test_books_are_compared_level_by_level_and_word_by_word(
     bids: str, asks: str, wrong: str
 ) -> None:
-    """A size of 2.0 is not the 2 that was told."""
-    assert difference(book_of("99:1 98:2", "101:1"), told_of(bids, asks)) == wrong
+    """A size of 2.0 is not the 2 that was received."""
+    assert difference(book_of("99:1 98:2", "101:1"), ladders_of(bids, asks)) == wrong
 
 
 def test_what_uncrossing_hides_is_not_missing() -> None:
-    """It was told, and is not shown."""
-    told = "99:1 100:1", "100:2 101:1"
+    """It was received, and is not shown."""
+    sides = "99:1 100:1", "100:2 101:1"
 
-    assert difference(book_of(*told), told_of(*told)) == ""
+    assert difference(book_of(*sides), ladders_of(*sides)) == ""
 
 
 def view_of(book: dydx_data.Book) -> MarketView:
@@ -526,13 +528,13 @@ def view_of(book: dydx_data.Book) -> MarketView:
     return view
 
 
-def fill_of(side: Side, price: str, type_: str = "LIMIT") -> Entry:
-    """Return a fill as the journal keeps it."""
+def fill_of(side: Side, price: str, type_: str = "LIMIT") -> JournalEntry:
+    """Return a fill as the journal stores it."""
     fill = AccountFill(
         id="f", order_id="", ticker="BTC-USD", side=side, size=Decimal(1), price=Decimal(price),
         quote=0, fee=0, liquidity="TAKER", type=type_, height=1, created_at="",
     )  # fmt: skip
-    return Entry(id="F1", kind="fill", seq=1, at=1, ticker="BTC-USD", words="", value=fill)
+    return JournalEntry(id="F1", kind="fill", seq=1, at=1, ticker="BTC-USD", words="", value=fill)
 
 
 @pytest.mark.parametrize(
@@ -546,7 +548,7 @@ def fill_of(side: Side, price: str, type_: str = "LIMIT") -> Entry:
     ],
     ids=["bought what is asked", "sold what is bid", "bought a bid", "a hidden level", "no trade"],
 )
-def test_a_fill_needs_a_level_that_is_shown(entry: Entry, wrong: str) -> None:
+def test_a_fill_needs_a_level_that_is_shown(entry: JournalEntry, wrong: str) -> None:
     """What uncrossing hides was not there to be taken."""
     book = book_of("99:1", "100:1 101:2")
     book.update([BookContents(bids=[("100", "3")])])
@@ -579,7 +581,7 @@ def traded_bot() -> tuple[Bot, dict[str, Decimal]]:
     return bot, {ticker: own.market.size(own.quantums) for ticker, own in held.items()}
 
 
-def test_every_disagreement_about_the_account_is_told() -> None:
+def test_every_disagreement_about_the_account_is_reported() -> None:
     """Between payments and balance, ledger and account, fills and positions, profit and equity."""
     bot, traded = traded_bot()
     ledger, account = ledger_of(bot), bot.risk.account
@@ -603,7 +605,7 @@ def test_every_disagreement_about_the_account_is_told() -> None:
     assert "was paid of" in imbalance(bot, traded)
 
 
-def test_profit_that_nothing_explains_is_told() -> None:
+def test_profit_that_nothing_explains_is_reported() -> None:
     """Beyond what rounding may do."""
     bot, traded = traded_bot()
     holding = next(iter(ledger_of(bot).holdings.values()))
@@ -629,7 +631,7 @@ def test_the_fewest_faults_are_those_that_are_needed(needed: set[int], size: int
 # === Command ===
 
 
-def test_the_table_fits_a_terminal_and_says_what_was_met(
+def test_the_table_fits_a_terminal_and_counts_the_faults(
     recording: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One row a kind, the run without faults first; nothing is wider than 80 columns."""
@@ -654,7 +656,7 @@ def test_json_holds_the_same(recording: Path, capsys: pytest.CaptureFixture[str]
     assert [row["fault"] for row in report["table"]] == ["(none)", *FAULTS]
     assert (report["survived"], report["failed"], report["complete"]) == (3, 0, True)
     assert 29 < report["seconds"] < 30
-    assert lines(report)
+    assert survival_lines(report)
 
 
 def test_a_failing_seed_is_shrunk_to_what_can_be_played_again(
@@ -680,7 +682,7 @@ def test_a_failing_seed_is_shrunk_to_what_can_be_played_again(
     assert f"enough of its {len(failure['faults'])} faults:" in again
 
 
-def test_without_faults_a_failure_says_so(
+def test_a_failure_without_faults_is_the_bots(
     recording: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then the bot is at fault, not the day."""
@@ -700,7 +702,7 @@ def test_who_ends_it_early_gets_what_there_is(
     """And the exit code of an interrupt."""
     real, runs = survive, list[int]()
 
-    def interrupted(tape: Tape, seed: int, *given: Any) -> Outcome:
+    def interrupted(tape: Tape, seed: int, *given: Any) -> SeedResult:
         runs.append(seed)
         if len(runs) == 3:
             raise KeyboardInterrupt
@@ -721,26 +723,26 @@ def test_who_waits_at_a_terminal_sees_how_far_it_is(
 
     assert main(["chaos", str(recording), "--seeds", "1", "--seconds", "20"]) == 0
 
-    told = capsys.readouterr().err
-    assert "0 of 2 seeds, 0 failed" in told
-    assert told.endswith("\r\x1b[K")
+    printed = capsys.readouterr().err
+    assert "0 of 2 seeds, 0 failed" in printed
+    assert printed.endswith("\r\x1b[K")
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [
         (["nowhere"], "expected the path of a recording or one of"),
         (["--seeds", "0"], "expected 1 or more, got 0"),
         (["--seeds", "many"], "expected a whole number, 0 or more, got 'many'"),
         (["--seed", "-1"], "expected a whole number"),
         (["--seconds", "1"], "expected a recording of books with 100 frames or more"),
-        (["--only", "3"], "expected --seed with --only 3"),
-        (["--seed", "3", "--only", "1,99"], "such as --only 1,2; got 99"),
+        (["--only", "3"], "expected --seed N beside --only 3, got none"),
+        (["--seed", "3", "--only", "1,99"], "such as --only 1,2, got 99"),
         (["--deposit", "0"], "expected a deposit above 0 USDC"),
     ],
 )
-def test_a_wrong_word_is_said_plainly(
-    typed: list[str], said: str, capsys: pytest.CaptureFixture[str]
+def test_a_wrong_word_is_an_error_in_one_line(
+    typed: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With what was expected, and the exit code 2."""
     try:
@@ -749,4 +751,4 @@ def test_a_wrong_word_is_said_plainly(
         code = int(str(stopped.code))
 
     assert code == 2
-    assert said in " ".join(capsys.readouterr().err.split())
+    assert message in " ".join(capsys.readouterr().err.split())

@@ -63,10 +63,10 @@ def test_options_alone_play_the_bundled_recording(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [
         (["replay", "nowhere"], "quickstart"),
-        (["replay", "/no/such/file"], "found no such file"),
+        (["replay", "/no/such/file"], "got no such file"),
         (["replay", "quickstart", "--strategy", "astrology"], "astrology"),
         (["replay", "quickstart", "--deposit", "0"], "above 0 USDC"),
         (["paper", "--network", "moonnet"], "mainnet, testnet, local"),
@@ -79,15 +79,15 @@ def test_options_alone_play_the_bundled_recording(capsys: pytest.CaptureFixture[
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_wrong_word_is_said_plainly(
-    typed: list[str], said: str, capsys: pytest.CaptureFixture[str]
+def test_a_wrong_word_is_an_error_in_one_line(
+    typed: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit code 2, one line on standard error: what was expected, what it was."""
     assert main(typed) == 2
 
     error = capsys.readouterr().err
     assert error.startswith("bot: ")
-    assert said in error
+    assert message in error
     assert error.count("\n") == 1
 
 
@@ -100,14 +100,14 @@ def test_a_word_that_no_command_knows_is_a_two(typed: list[str]) -> None:
     assert refused.value.code == 2
 
 
-@pytest.mark.parametrize(("typed", "said"), [(["--help"], "paper"), (["--version"], "bot 0.")])
-def test_help_and_version(typed: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("typed", "word"), [(["--help"], "paper"), (["--version"], "bot 0.")])
+def test_help_and_version(typed: list[str], word: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Both are printed and are a success."""
     with pytest.raises(SystemExit) as done:
         main(typed)
 
     assert done.value.code == 0
-    assert said in capsys.readouterr().out
+    assert word in capsys.readouterr().out
 
 
 def test_help_loads_no_layer() -> None:
@@ -121,15 +121,15 @@ except SystemExit:
     print(*sys.modules)
 """
 
-    said = subprocess.check_output([sys.executable, "-c", script], text=True).splitlines()
+    printed = subprocess.check_output([sys.executable, "-c", script], text=True).splitlines()
 
-    roots = {name.partition(".")[0] for name in said[-1].split()}
+    roots = {name.partition(".")[0] for name in printed[-1].split()}
     assert "bot" in roots
     assert [] == [name for name in roots if name.startswith(("dydx", "rich", "pydantic"))]
 
 
 DAMAGED = {
-    "empty": (lambda whole: b"", "the file is empty"),
+    "empty": (lambda whole: b"", "got an empty file"),
     "truncated header": (lambda whole: whole[:20], "expected"),
     "no recording": (lambda whole: b"hello", "expected"),
 }
@@ -139,17 +139,17 @@ DAMAGED = {
 def test_a_file_that_is_no_recording_is_a_two(
     name: str, short: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What cannot be read at all is said, with its path."""
-    spoil, said = DAMAGED[name]
+    """What cannot be read at all is an error, with its path."""
+    spoil, message = DAMAGED[name]
     short.write_bytes(spoil(short.read_bytes()))
 
     assert main(["replay", str(short)]) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert str(short) in error
 
 
-def test_a_damaged_recording_is_played_and_the_damage_is_told(
+def test_a_damaged_recording_is_played_and_the_damage_is_reported(
     short: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A flipped bit costs the lines around it, and the rest is read."""
@@ -195,7 +195,7 @@ def test_what_risk_and_the_venue_say_is_printed_on_its_own(
 
 
 def test_the_dashboard_is_written_as_a_picture(short: Path, tmp_path: Path) -> None:
-    """An SVG of the size that was asked for, at the moment that was asked for."""
+    """An SVG of the size that was given, at the moment that was given."""
     picture = tmp_path / "dashboard.svg"
 
     assert main(["panel", "all", str(short), "--svg", str(picture), "--at", "30"]) == 0
@@ -220,18 +220,18 @@ def live_frames(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("live_frames")
-def test_paper_trades_live_frames_and_keeps_them(
+def test_paper_trades_live_frames_and_records_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is kept is a complete recording, and replays to the same hash."""
-    kept = tmp_path / "kept.jsonl.zst"
+    """What is recorded is complete, and replays to the same hash."""
+    recorded = tmp_path / "run.jsonl.zst"
 
-    assert main(["paper", "--network", "local", "--record", str(kept), "--json"]) == 0
+    assert main(["paper", "--network", "local", "--record", str(recorded), "--json"]) == 0
     lived = json.loads(capsys.readouterr().out)["run_hash"]
-    assert main(["replay", str(kept), "--json"]) == 0
+    assert main(["replay", str(recorded), "--json"]) == 0
     replayed = json.loads(capsys.readouterr().out)["run_hash"]
 
-    recording = Recording(kept)
+    recording = Recording(recorded)
     assert sum(1 for _ in recording) == 500
     assert recording.complete
     assert replayed == lived
@@ -242,13 +242,13 @@ def test_a_halt_outlives_a_paper_run_until_somebody_resumes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The next run begins with it, and its recording replays to the same bytes, halted."""
-    kept, paper = tmp_path / "kept.jsonl.zst", ["paper", "--network", "local", "--json"]
+    recorded, paper = tmp_path / "run.jsonl.zst", ["paper", "--network", "local", "--json"]
     standstill = Standstill(network("local"), PAPER)
     standstill.note(Frame(1, 0, 0, "key", "act", "a headline", "halt"))
 
-    assert main([*paper, "--record", str(kept)]) == 0
+    assert main([*paper, "--record", str(recorded)]) == 0
     halted = json.loads(capsys.readouterr().out)
-    assert main(["replay", str(kept), "--json"]) == 0
+    assert main(["replay", str(recorded), "--json"]) == 0
     replayed = json.loads(capsys.readouterr().out)
     standstill.note(Frame(1, 0, 0, "command", "act", "", "resume"))
     assert main(paper) == 0
@@ -256,7 +256,7 @@ def test_a_halt_outlives_a_paper_run_until_somebody_resumes(
 
     why = "a headline (by key, and nobody resumed) (by restart)"
     assert halted["gate"] == {"state": "HALTED", "reasons": {"HALTED": f"halted: {why}"}}
-    assert next(iter(Recording(kept))).kind == "act"
+    assert next(iter(Recording(recorded))).kind == "act"
     assert replayed["run_hash"] == halted["run_hash"] != resumed["run_hash"]
     assert replayed["gate"] == halted["gate"]
     assert resumed["acts"] == 0
@@ -283,20 +283,20 @@ def failing(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_a_strategy_that_raises_is_told_loudly_and_is_a_one(
+def test_a_strategy_that_raises_is_reported_and_is_a_one(
     short: Path, failing: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The run goes to its end; the report says it first, the traceback is below it."""
+    """The run goes to its end; it is the first line of the report, the traceback is below it."""
     assert main(["replay", str(short), "--strategy", failing]) == 1
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     assert main(["why", "A1", str(short), "--strategy", failing]) == 0
     why = capsys.readouterr().out
 
-    assert "\nSTOPPED      expected failing to decide with Decisions, but it raised" in told.out
-    assert "\nHALTED       halted: expected failing" in told.out
-    assert "ended early" not in told.out
-    assert 'raise ValueError("no idea")' in told.err
-    assert told.err.endswith("nothing entered after it, guard and exits went on\n")
+    assert "\nSTOPPED      expected failing to decide with Decisions, got " in printed.out
+    assert "\nHALTED       halted: expected failing" in printed.out
+    assert "ended early" not in printed.out
+    assert 'raise ValueError("no idea")' in printed.err
+    assert printed.err.endswith("nothing entered after it, guard and exits went on\n")
     assert why.startswith("A1   act · 20")
     assert "halt by strategy: expected failing" in why
 
@@ -304,7 +304,7 @@ def test_a_strategy_that_raises_is_told_loudly_and_is_a_one(
 def test_a_strict_run_of_a_strategy_that_raises_is_a_two(
     short: Path, failing: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It ends there, and says so in one line."""
+    """It ends there, with the error in one line."""
     assert main(["replay", str(short), "--strategy", failing, "--strict"]) == 2
 
     assert capsys.readouterr().err.startswith("bot: expected failing to decide with Decisions")
@@ -314,18 +314,18 @@ def test_a_strict_run_of_a_strategy_that_raises_is_a_two(
 def test_a_paper_run_whose_strategy_raised_starts_halted_the_next_time(
     failing: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What stopped it is kept with the frames, and its replay is the same, with the same code."""
-    kept = tmp_path / "kept.jsonl.zst"
+    """What stopped it is recorded with the frames, and its replay is the same, with the same code."""
+    recorded = tmp_path / "run.jsonl.zst"
     typed = ["--strategy", failing, "--json"]
 
-    assert main(["paper", "--network", "local", "--record", str(kept), *typed]) == 1
+    assert main(["paper", "--network", "local", "--record", str(recorded), *typed]) == 1
     lived = json.loads(capsys.readouterr().out)
-    assert main(["replay", str(kept), *typed]) == 1
+    assert main(["replay", str(recorded), *typed]) == 1
     replayed = json.loads(capsys.readouterr().out)
     assert main(["paper", "--network", "local", "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
 
-    assert [frame.link for frame in Recording(kept) if frame.kind == "act"] == ["strategy"]
+    assert [frame.link for frame in Recording(recorded) if frame.kind == "act"] == ["strategy"]
     assert replayed["run_hash"] == lived["run_hash"]
     assert replayed["stopped"] == lived["stopped"]
     assert "no idea" in lived["stopped"]
@@ -334,7 +334,7 @@ def test_a_paper_run_whose_strategy_raised_starts_halted_the_next_time(
 
 
 @pytest.mark.usefixtures("live_frames")
-def test_a_halt_that_cannot_be_kept_is_warned_of(
+def test_a_halt_that_cannot_be_stored_is_warned_of(
     failing: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The run is halted all the same."""
@@ -342,14 +342,14 @@ def test_a_halt_that_cannot_be_kept_is_warned_of(
 
     assert main(["paper", "--network", "local", "--strategy", failing]) == 1
 
-    assert "bot: warning: expected to keep the halt in " in capsys.readouterr().err
+    assert "bot: warning: expected to store the halt in " in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("live_frames")
 def test_a_market_that_the_network_does_not_have_is_a_two(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Said as soon as the venue has told which ones it has."""
+    """As soon as the venue has listed its own."""
     assert main(["paper", "--network", "local", "--tickers", "BTC-USD,MOON-USD"]) == 2
 
     error = capsys.readouterr().err
@@ -376,10 +376,10 @@ def test_ctrl_c_ends_a_paper_run_with_its_report(
     assert "run hash" in capsys.readouterr().out
 
 
-def test_a_network_that_never_says_a_thing_is_a_two(
+def test_a_network_that_sends_nothing_is_a_two(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No report on nothing: the reason of the last loss is told instead."""
+    """No report on nothing: the reason of the last loss is printed instead."""
     lost = Frame(1, 0, 0, "c1", "close", "ConnectionRefusedError: nobody there", "0")
     monkeypatch.setattr("bot.commands.live", lambda *_, **__: from_iterable([lost]))
 
@@ -388,7 +388,7 @@ def test_a_network_that_never_says_a_thing_is_a_two(
 
 
 def test_a_recording_is_not_written_over(short: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is there stays; another path is asked for."""
+    """What is there stays; another path is needed."""
     before = short.read_bytes()
 
     assert main(["paper", "--network", "local", "--record", str(short)]) == 2

@@ -1,4 +1,4 @@
-"""What an order may cost is said before it is sent, and is not exceeded."""
+"""What an order may cost is estimated before it is sent, and is not exceeded."""
 
 from collections import defaultdict
 
@@ -8,10 +8,10 @@ from dydx_conn import Estimate, replay
 from dydx_risk import Approved, Reduce
 
 
-def test_no_order_of_a_run_cost_more_than_was_said() -> None:
+def test_no_order_of_a_run_cost_more_than_was_estimated() -> None:
     """Each of its fills may round up by a millionth of a dollar, and that is all."""
     bot = Bot(Options())
-    said: dict[str, Estimate] = {}
+    estimates: dict[str, Estimate] = {}
     paid: defaultdict[str, list[int]] = defaultdict(list)
     judged = bot.journal.judged
 
@@ -21,7 +21,7 @@ def test_no_order_of_a_run_cost_more_than_was_said() -> None:
             found = worst_case(verdict.order, bot.data.views[verdict.order.ticker], bot.risk)
             assert found is not None
             assert cost == cost_words(found)
-            said[verdict.id] = found
+            estimates[verdict.id] = found
 
     bot.journal.judged = listen  # type: ignore[method-assign,assignment]
     bot.run(replay("quickstart"))
@@ -30,13 +30,15 @@ def test_no_order_of_a_run_cost_more_than_was_said() -> None:
         assert order is not None
         paid[order.parent].append(entry.value.fee)
 
-    filled = {id_: sum(fees) <= said[id_].fee + len(fees) - 1 for id_, fees in paid.items() if id_}
+    filled = {
+        id_: sum(fees) <= estimates[id_].fee + len(fees) - 1 for id_, fees in paid.items() if id_
+    }
     assert len(filled) > 10
     assert all(filled.values())
 
 
-def test_a_verdict_says_what_its_order_may_cost() -> None:
-    """In dollars; of a market that nobody knows it says nothing."""
+def test_a_verdict_shows_what_its_order_may_cost() -> None:
+    """In dollars; nothing for an unknown market."""
     found = Estimate(quote=683_000_000, fee=341_500, initial_margin=-1)
 
     assert cost_words(found) == "; fee up to 0.34, margin up to 0.00 USDC, no gas"

@@ -56,13 +56,13 @@ HEIGHT = "v4_block_height"
 def _block(frame: Frame) -> tuple[int, int]:
     from datetime import datetime
 
-    (said,) = dydx_conn.contents(frame)
-    time_ns = int(datetime.fromisoformat(said.time).timestamp() * 1e9)
-    return int(said.height or said.block_height), time_ns
+    (block,) = dydx_conn.contents(frame)
+    time_ns = int(datetime.fromisoformat(block.time).timestamp() * 1e9)
+    return int(block.height or block.block_height), time_ns
 
 
 @pytest.mark.usefixtures("recorded")
-def test_what_a_venue_really_said_is_enough(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_venue_really_sent_is_enough(capsys: pytest.CaptureFixture[str]) -> None:
     """The beginning of a recording holds all that is looked for; exit code 0."""
     assert main(["doctor", "--network", "local"]) == 0
 
@@ -74,12 +74,12 @@ def test_json_is_what_a_health_endpoint_tells(capsys: pytest.CaptureFixture[str]
     """The network's kind, both chain ids, the status and every check; nothing else is printed."""
     assert main(["doctor", "--network", "local", "--json"]) == 0
 
-    told = json.loads(capsys.readouterr().out)
-    assert told["network_type"] == "local"
-    assert told["chain_id_expected"] == told["chain_id_reported"] == "localdydxprotocol"
-    assert (told["status"], told["http_status"]) == ("ok", 200)
-    assert "node" in [check["name"] for check in told["checks"]]
-    assert "python" in [check["name"] for check in told["machine"]]
+    result = json.loads(capsys.readouterr().out)
+    assert result["network_type"] == "local"
+    assert result["chain_id_expected"] == result["chain_id_reported"] == "localdydxprotocol"
+    assert (result["status"], result["http_status"]) == ("ok", 200)
+    assert "node" in [check["name"] for check in result["checks"]]
+    assert "python" in [check["name"] for check in result["machine"]]
 
 
 @pytest.mark.usefixtures("recorded")
@@ -91,7 +91,7 @@ def test_a_node_of_another_chain_fails(
     monkeypatch.setattr("bot.environment.chain_tip", lambda _: other)
 
     assert main(["doctor", "--network", "local"]) == 1
-    assert "expected localdydxprotocol, the node says dydx-mainnet-1" in capsys.readouterr().out
+    assert "expected localdydxprotocol, got dydx-mainnet-1 from the node" in capsys.readouterr().out
     assert main(["doctor", "--network", "local", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["http_status"] == 400
 

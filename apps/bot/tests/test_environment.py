@@ -13,8 +13,8 @@ import pytest
 import reactivex
 from bot.__main__ import main
 from bot.environment import (
+    EnvironmentSettings,
     RefusalError,
-    Settings,
     Validation,
     check_chain,
     confirmations,
@@ -55,8 +55,8 @@ MAINNET, TESTNET, LOCAL = (NETWORKS[name] for name in ("mainnet", "testnet", "lo
 )
 def test_an_environment_picks_its_network(environment: Any, name: str) -> None:
     """Nothing has to be typed; what is typed comes first."""
-    assert Settings(environment=environment).chosen() == NETWORKS[name]
-    assert Settings(environment=environment, network="local").chosen() == LOCAL
+    assert EnvironmentSettings(environment=environment).chosen() == NETWORKS[name]
+    assert EnvironmentSettings(environment=environment, network="local").chosen() == LOCAL
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_an_environment_refuses_what_it_is_not_for(
     environment: Any, network: Network, refused: bool
 ) -> None:
     """Production on testnet does not start, and a test never on mainnet."""
-    assert bool(objection(Settings(environment=environment), network)) is refused
+    assert bool(objection(EnvironmentSettings(environment=environment), network)) is refused
 
 
 WORDS = {
@@ -97,7 +97,9 @@ def test_what_has_to_be_confirmed(case: tuple[Any, str, bool]) -> None:
     """Orders on mainnet want two confirmations, everywhere; on the stand-in none is wanted."""
     environment, name, orders = case
 
-    wanted = confirmations(Settings(environment=environment), NETWORKS[name], orders=orders)
+    wanted = confirmations(
+        EnvironmentSettings(environment=environment), NETWORKS[name], orders=orders
+    )
 
     assert [one.word for one in wanted] == WORDS[case]
     assert len({one.flag for one in wanted}) == len(wanted)
@@ -127,13 +129,13 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 def test_a_word_that_is_typed_confirms(
     terminal: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The warning says why; both words for orders."""
+    """The warning has the reason; both words for orders."""
     terminal("mainnet\norders\n")
 
-    assert enter(Settings(network="mainnet"), orders=True) == MAINNET
-    told = capsys.readouterr().err
-    assert "on mainnet (dydx-mainnet-1) money is real, and this is development" in told
-    assert "real money moves" in told
+    assert enter(EnvironmentSettings(network="mainnet"), orders=True) == MAINNET
+    warned = capsys.readouterr().err
+    assert "on mainnet (dydx-mainnet-1) money is real, and this is development" in warned
+    assert "real money moves" in warned
 
 
 @pytest.mark.parametrize("typed", ["yes\n", "MAINNET\n", "\n", "", "mainnet\norder\n"])
@@ -142,44 +144,44 @@ def test_a_wrong_word_starts_nothing(terminal: Callable[[str], None], typed: str
     terminal(typed)
 
     with pytest.raises(RefusalError, match="nothing was started"):
-        enter(Settings(network="mainnet"), orders=True)
+        enter(EnvironmentSettings(network="mainnet"), orders=True)
 
 
 def test_without_a_terminal_only_a_flag_confirms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipe that says mainnet is nobody."""
+    """A pipe with the word mainnet is no person."""
     monkeypatch.setattr("sys.stdin", io.StringIO("mainnet\norders\n"))
 
-    with pytest.raises(RefusalError, match="expected --yes-mainnet where nobody can be asked"):
-        enter(Settings(network="mainnet"))
+    with pytest.raises(RefusalError, match="expected --yes-mainnet without a terminal"):
+        enter(EnvironmentSettings(network="mainnet"))
     with pytest.raises(RefusalError, match="expected --yes-orders"):
-        enter(Settings(network="mainnet", yes_mainnet=True), orders=True)
-    assert enter(Settings(network="mainnet", yes_mainnet=True)) == MAINNET
-    both = Settings(network="mainnet", yes_mainnet=True, yes_orders=True)
+        enter(EnvironmentSettings(network="mainnet", yes_mainnet=True), orders=True)
+    assert enter(EnvironmentSettings(network="mainnet", yes_mainnet=True)) == MAINNET
+    both = EnvironmentSettings(network="mainnet", yes_mainnet=True, yes_orders=True)
     assert enter(both, orders=True) == MAINNET
 
 
-def test_what_is_refused_is_not_asked_about(terminal: Callable[[str], None]) -> None:
+def test_what_is_refused_is_not_put_to_confirmation(terminal: Callable[[str], None]) -> None:
     """No word makes testnet production."""
     terminal("testnet\n")
 
     with pytest.raises(RefusalError, match="expected mainnet in production, got testnet"):
-        enter(Settings(environment="production", network="testnet"))
+        enter(EnvironmentSettings(environment="production", network="testnet"))
 
 
 def test_the_environment_may_come_from_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is typed comes first; a word that is none is said with those that are."""
+    """What is typed comes first; a wrong word is refused with a list of the right ones."""
     monkeypatch.setenv("DYDX_ENVIRONMENT", "production")
     typed = argparse.Namespace(environment="staging", network=None)
 
     assert settings_of(argparse.Namespace()).environment == "production"
     assert settings_of(typed).environment == "staging"
     monkeypatch.setenv("DYDX_ENVIRONMENT", "prod")
-    with pytest.raises(RefusalError, match=r"development, test, staging, production; .*'prod'"):
+    with pytest.raises(RefusalError, match=r"development, test, staging, production, got 'prod'"):
         settings_of(argparse.Namespace())
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [
         (["paper", "--environment", "production", "--network", "testnet"], "expected mainnet in"),
         (["paper", "--network", "mainnet"], "expected --yes-mainnet"),
@@ -188,12 +190,12 @@ def test_the_environment_may_come_from_the_shell(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_a_refusal_is_a_two(
-    typed: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    typed: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One line of why, after the warnings; nothing has been connected to."""
     assert main(typed) == 2
 
-    assert said in capsys.readouterr().err.splitlines()[-1]
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 # === Networks from files ===
@@ -212,7 +214,7 @@ def test_a_network_is_read_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "fork.toml"
     path.write_text(FILE + 'chain_denom = "afork"\n')
 
-    net = Settings(network=str(path), node="127.0.0.1:9").chosen()
+    net = EnvironmentSettings(network=str(path), node="127.0.0.1:9").chosen()
 
     assert (net.name, net.chain_id, net.chain_denom) == ("fork", "fork-1", "afork")
     assert net.rest == "https://indexer.example.com"
@@ -221,12 +223,12 @@ def test_a_network_is_read_from_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "name: Field required"),
         (FILE.replace("chain_id", "chainid"), "chain_id: Field required"),
         (FILE + 'port = "1"', "port: Extra inputs are not permitted"),
-        (FILE.replace("https", "http"), "rest: expected https:// or wss://, or plain text to this"),
+        (FILE.replace("https", "http"), "rest: expected https:// or wss://, or this machine, got"),
         (FILE.replace("wss", "ws"), "ws: expected https:// or wss://"),
         (FILE.replace(":443", ""), "node: expected a host and a port"),
         (FILE.replace('"fork-1"', "7"), "chain_id: Input should be a valid string"),
@@ -235,7 +237,7 @@ def test_a_network_is_read_from_a_file(tmp_path: Path) -> None:
         ("\x00", "expected a network in TOML at"),
     ],
 )
-def test_a_file_that_is_no_network_is_said(tmp_path: Path, text: str, said: str) -> None:
+def test_a_file_that_is_no_network_is_refused(tmp_path: Path, text: str, message: str) -> None:
     """The field and what was expected of it, with the path, in one line."""
     path = tmp_path / "fork.toml"
     path.write_text(text)
@@ -243,7 +245,7 @@ def test_a_file_that_is_no_network_is_said(tmp_path: Path, text: str, said: str)
     with pytest.raises(NetworkError) as caught:
         read_network(path)
 
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert str(path) in str(caught.value)
 
 
@@ -264,7 +266,7 @@ def frame(kind: str, text: str = "", type_: str = "") -> Frame:
 
 
 def block(time: str, height: int = 9) -> Frame:
-    """Make the message that tells a block."""
+    """Make the message that reports a block."""
     what = f'{{"blockHeight":"{height}","time":"{time}"}}'
     return frame("ws", f'{{"type":"channel_data","channel":"v4_block_height","contents":{what}}}')
 
@@ -278,8 +280,8 @@ OPENED = [
 BLOCK = block("2025-12-31T23:59:59.500Z")
 
 
-def says(monkeypatch: pytest.MonkeyPatch, frames: list[Frame]) -> None:
-    """Let any network say these frames, and then nothing."""
+def sends(monkeypatch: pytest.MonkeyPatch, frames: list[Frame]) -> None:
+    """Let any network send these frames, and then nothing."""
 
     def live(_: Network, __: list[str], *, pace: dydx_conn.Pacer, **___: Any) -> Observable[Frame]:
         late = frame("tick"), Frame(2, NOW_NS, 2**63, "clock", "tick")
@@ -290,13 +292,13 @@ def says(monkeypatch: pytest.MonkeyPatch, frames: list[Frame]) -> None:
 
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Validation]:
-    """Judge what a network said: `found(frames, network=…, tip=…)`."""
+    """Judge what a network sent: `found(frames, network=…, tip=…)`."""
 
     def judged(
         frames: list[Frame], net: Network = TESTNET, tip: ChainTip | str = TIP, **settings: Any
     ) -> Validation:
-        says(monkeypatch, frames)
-        return judge(Settings(**settings), net, tip, listen(net))
+        sends(monkeypatch, frames)
+        return judge(EnvironmentSettings(**settings), net, tip, listen(net))
 
     return judged
 
@@ -312,7 +314,7 @@ def seen(found: Validation, name: str) -> str:
 
 
 def test_a_network_that_answers_is_fine(found: Callable[..., Validation]) -> None:
-    """Each figure is of what was heard."""
+    """Each figure is of what was received."""
     well = found([ANSWER, *OPENED, BLOCK])
 
     assert set(outcomes(well).values()) == {"ok"}
@@ -336,7 +338,7 @@ def test_a_node_of_another_chain_is_a_mismatch(found: Callable[..., Validation])
     other = found([ANSWER, *OPENED, BLOCK], MAINNET)
 
     assert (other.status, other.http_status) == ("mismatch", 400)
-    assert seen(other, "chain") == "expected dydx-mainnet-1, the node says dydx-testnet-4"
+    assert seen(other, "chain") == "expected dydx-mainnet-1, got dydx-testnet-4 from the node"
     assert [check.name for check in other.failed] == ["chain"]
 
 
@@ -382,7 +384,7 @@ def test_a_node_that_is_silent_is_unreachable(found: Callable[..., Validation]) 
 def test_a_clock_that_is_off_fails(
     found: Callable[..., Validation], ahead_s: int, net: Network, outcome: str
 ) -> None:
-    """Good-til times and nonces hang on it; a stand-in keeps a clock of its own."""
+    """Good-til times and nonces hang on it; a stand-in has a clock of its own."""
     tip = ChainTip(net.chain_id, 9, NOW_NS + ahead_s * 10**9, NOW_NS)
     time = f"2026-01-01T00:0{max(ahead_s, 0) // 60}:0{max(ahead_s, 0) % 60}Z"
 
@@ -405,14 +407,14 @@ REFUSED = "SSLError: [SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate"
         ([frame("http", "<html>", "502"), *OPENED], {"rest": "answered 502: expected the answer"}),
         ([frame("http", '{"errors":[{"msg":"slow"}]}', "429"), *OPENED], {"rest": "slow"}),
         ([ANSWER, frame("close", "ConnectionRefusedError", "0")], {"socket": "RefusedError"}),
-        ([ANSWER, OPENED[0], OPENED[1]], {"socket": "did not confirm what was asked"}),
+        ([ANSWER, OPENED[0], OPENED[1]], {"socket": "did not confirm the subscription"}),
         ([ANSWER, frame("close", REFUSED, "0")], {"socket": REFUSED, "tls": REFUSED}),
     ],
 )
-def test_what_does_not_answer_is_told_in_the_networks_words(
+def test_what_does_not_answer_is_reported_in_the_networks_words(
     found: Callable[..., Validation], frames: list[Frame], expected: dict[str, str]
 ) -> None:
-    """Nothing is waited for longer than some seconds, and no clock is judged unheard."""
+    """Nothing is waited for longer than some seconds, and no clock is judged without a block."""
     checked = found(frames)
 
     for name, words in expected.items():
@@ -429,8 +431,8 @@ def test_a_refusal_on_the_socket_is_no_answer(found: Callable[..., Validation]) 
     assert outcomes(found([ANSWER, *OPENED[:2], refusal]))["socket"] == "failed"
 
 
-def test_only_what_rest_says_of_markets_is_its_answer(found: Callable[..., Validation]) -> None:
-    """An answer about something else, or a message that was lost, says nothing about it."""
+def test_only_the_markets_are_the_answer_of_rest(found: Callable[..., Validation]) -> None:
+    """An answer about something else, or a message that was lost, does not count."""
     other = Frame(1, NOW_NS, 1, "rest", "http", "{}", "200", "/v4/height")
     lost = Frame(1, NOW_NS, 1, "c1", "gap", "3 messages were lost")
 
@@ -459,7 +461,7 @@ def test_plain_text_is_for_the_local_venue_alone(found: Callable[..., Validation
 def test_the_environment_is_a_check_too(
     found: Callable[..., Validation], environment: str, net: Network, outcome: str
 ) -> None:
-    """The doctor asks nobody: it says what a run would."""
+    """The doctor wants no confirmation: it reports what a run would want."""
     tip = dataclasses.replace(TIP, chain_id=net.chain_id)
 
     checked = found([ANSWER, *OPENED, BLOCK], net, tip, environment=environment)
@@ -469,15 +471,15 @@ def test_the_environment_is_a_check_too(
 
 
 def test_the_account_is_waited_for_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its snapshot, or the refusal of it, is among what was heard."""
+    """Its snapshot, or the refusal of it, is among what was received."""
     shown = frame("ws", '{"type":"subscribed","channel":"v4_subaccounts","contents":{}}')
     refused = frame("ws", '{"type":"error","channel":"v4_subaccounts","message":"no"}')
     monkeypatch.setattr("bot.environment.chain_tip", lambda _: TIP)
 
     for answer in (shown, refused):
-        says(monkeypatch, [ANSWER, *OPENED, BLOCK, answer])
-        checked, heard = validate(Settings(), TESTNET, Subaccount("dydx1abc"))
-        assert heard["v4_subaccounts"] is answer
+        sends(monkeypatch, [ANSWER, *OPENED, BLOCK, answer])
+        checked, received = validate(EnvironmentSettings(), TESTNET, Subaccount("dydx1abc"))
+        assert received["v4_subaccounts"] is answer
         assert checked.status == "ok"
 
 
@@ -487,10 +489,10 @@ def test_a_node_that_fails_is_a_result_and_not_an_error(monkeypatch: pytest.Monk
     def silent(_: Network) -> ChainTip:
         raise NetworkError("nobody there")
 
-    says(monkeypatch, [])
+    sends(monkeypatch, [])
     monkeypatch.setattr("bot.environment.chain_tip", silent)
 
-    checked, _ = validate(Settings(), TESTNET)
+    checked, _ = validate(EnvironmentSettings(), TESTNET)
 
     assert seen(checked, "node") == "nobody there"
 
@@ -505,7 +507,7 @@ def test_a_paper_run_is_refused_on_another_chain(
 
     monkeypatch.setattr("bot.environment.chain_tip", lambda _: TIP)
     check_chain(TESTNET)
-    with pytest.raises(ConnError, match="to be of dydx-mainnet-1, it says dydx-testnet-4"):
+    with pytest.raises(ConnError, match="to be of dydx-mainnet-1, got dydx-testnet-4"):
         check_chain(MAINNET)
     monkeypatch.setattr("bot.environment.chain_tip", silent)
     check_chain(MAINNET)

@@ -45,7 +45,7 @@ class Buyer:
             yield Decision.of(scored, 15_000.0, "more")
 
     def learn(self, outcome: Outcome) -> None:
-        """Keep an outcome."""
+        """Store an outcome."""
         self.outcomes.append(outcome)
 
 
@@ -77,7 +77,7 @@ def test_each_decision_is_approved_or_denied_with_the_reason(run: tuple[Bot, Buy
 
 
 def test_fills_add_up_to_what_was_approved_or_the_rest_expired(run: tuple[Bot, Buyer]) -> None:
-    """Of what was approved nothing stays open, and the last word of each order says so."""
+    """Of what was approved nothing stays open, and the last outcome of each order shows it."""
     _, buyer = run
     approved = {o.decision: o.usdc for o in buyer.outcomes if o.kind == "approved"}
     done: dict[str, float] = defaultdict(float)
@@ -93,8 +93,8 @@ def test_fills_add_up_to_what_was_approved_or_the_rest_expired(run: tuple[Bot, B
     assert {outcome.open_usdc for outcome in last.values()} == {0.0}
 
 
-def test_what_the_guard_sold_is_a_cut_that_no_decision_asked_for(run: tuple[Bot, Buyer]) -> None:
-    """It is negative of a long, and says what the guard said."""
+def test_what_the_guard_sold_is_a_cut_without_a_decision(run: tuple[Bot, Buyer]) -> None:
+    """It is negative of a long, with the guard's own reason."""
     bot, buyer = run
     cuts = [o for o in buyer.outcomes if o.kind == "cut"]
 
@@ -121,7 +121,7 @@ def test_what_is_held_is_what_the_account_holds_at_the_present_price(
 
 
 def test_before_the_account_is_known_its_equity_is_not() -> None:
-    """Nothing is held, and nobody may size a target by it; once is enough to say so."""
+    """Nothing is held, and nobody may size a target by it; it is reported once."""
     feedback, risk = Feedback(US), Risk(subaccount=US)
 
     [held] = feedback.news(risk, {}, 1, 1)
@@ -197,7 +197,7 @@ def learnt(feedback: Feedback, risk: Risk, views: dict[str, MarketView]) -> list
 
 
 def test_an_order_that_fills_in_parts_stays_open_until_it_ends(view: MarketView) -> None:
-    """Each part says what is left; the rest of an order that ends expires."""
+    """Each part has what is left; the rest of an order that ends expires."""
     feedback, views = Feedback(US), {TICKER: view}
     feedback.judged(approved(), views)
     feedback.filled(fills(fill("0.5"), fill("1"), seq=2))

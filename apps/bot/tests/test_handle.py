@@ -1,4 +1,4 @@
-"""The handle of a running bot: who may reach it, what is asked, and what comes of it."""
+"""The handle of a running bot: who may reach it, what it answers, and what comes of it."""
 
 import json
 import os
@@ -20,9 +20,9 @@ from bot.composition import Bot, Options
 from bot.handle import (
     chosen,
     directories,
-    lines,
     request,
     running,
+    status_lines,
     status_of,
     within_reach,
 )
@@ -53,23 +53,23 @@ def going(
             run.join()
 
 
-# === What is asked ===
+# === Requests ===
 
 
 @pytest.mark.parametrize("what", ["halt", "resume"])
-def test_who_asks_puts_an_act_in_and_does_nothing_else(what: str) -> None:
+def test_a_request_puts_an_act_in_and_does_nothing_else(what: str) -> None:
     """It waits its turn among the frames."""
     inbox = Inbox()
     with going(inbox) as path:
-        told = request(path, what, "a headline")
+        reply = request(path, what, "a headline")
 
     act = inbox.take(1, 0.0)
-    assert told == {"taken": what}
+    assert reply == {"taken": what}
     assert act is not None
     assert (act.kind, act.link, act.type, act.text) == ("act", "command", what, "a headline")
 
 
-def test_the_status_is_told_on_the_runs_own_thread() -> None:
+def test_the_status_is_made_on_the_runs_own_thread() -> None:
     """No other touches its state."""
     threads: list[str] = []
 
@@ -83,8 +83,8 @@ def test_the_status_is_told_on_the_runs_own_thread() -> None:
     assert threads == ["the run"]
 
 
-def test_a_run_that_takes_no_frames_is_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who asks does not wait for ever."""
+def test_a_run_that_takes_no_frames_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller does not wait for ever."""
     monkeypatch.setattr(bot.handle, "_ANSWER_S", 0.05)
     refused = pytest.raises(ConnError, match=r"expected an answer within 0\.05 s")
 
@@ -94,11 +94,11 @@ def test_a_run_that_takes_no_frames_is_said_to(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_status_that_fails_does_not_stop_the_run() -> None:
     """Who looks gets the error; the next one is answered."""
-    asked: list[int] = []
+    calls: list[int] = []
 
     def status() -> dict[str, Any]:
-        asked.append(1)
-        if len(asked) == 1:
+        calls.append(1)
+        if len(calls) == 1:
             raise ZeroDivisionError("a bug")
         return STATUS
 
@@ -108,18 +108,18 @@ def test_a_status_that_fails_does_not_stop_the_run() -> None:
         assert request(path, "status") == {"status": STATUS}
 
 
-@pytest.mark.parametrize("said", [b"dance\n", b'{"what":"buy"}\n', b"", b"x" * 10_000 + b"\n"])
-def test_what_is_no_question_is_refused(said: bytes) -> None:
+@pytest.mark.parametrize("line", [b"dance\n", b'{"what":"buy"}\n', b"", b"x" * 10_000 + b"\n"])
+def test_what_is_no_request_is_refused(line: bytes) -> None:
     """With what was expected; whoever comes next is served."""
     with going() as path:
         with socket.socket(socket.AF_UNIX) as caller:
             caller.connect(str(path))
-            caller.sendall(said)
+            caller.sendall(line)
             caller.shutdown(socket.SHUT_WR)
-            told = caller.recv(4096)
+            reply = caller.recv(4096)
         assert request(path, "status") == {"status": STATUS}
 
-    assert b"expected status, halt or resume, got" in told
+    assert b"expected status, halt or resume, got" in reply
 
 
 def test_a_caller_that_hangs_up_is_forgotten() -> None:
@@ -172,7 +172,7 @@ def test_a_runtime_directory_that_is_not_ours_is_passed_over() -> None:
 def test_a_run_that_cannot_be_reached_goes_on_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It says why."""
+    """With the reason."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/no/such/directory")
     state = Path(os.environ["XDG_STATE_HOME"])
     state.write_text("no directory")
@@ -201,7 +201,7 @@ def test_what_a_killed_run_left_behind_is_cleared_away() -> None:
 # === Which one ===
 
 
-def test_none_is_said_to_be_none() -> None:
+def test_a_run_that_is_not_there_is_an_error() -> None:
     """By the number that was given, or without one."""
     with pytest.raises(ConnError, match="expected a running bot, got none"):
         chosen(None)
@@ -223,12 +223,12 @@ def test_one_of_several_has_to_be_named() -> None:
             assert chosen(1) == other
             assert chosen(os.getpid()) == path
 
-    told = str(refused.value)
-    assert told.startswith("expected the number of a running bot: 1 (no answer), ")
-    assert told.endswith(f"{os.getpid()} (PAPER local A-USD); got none")
+    error = str(refused.value)
+    assert error.startswith("expected the number of a running bot, one of 1 (no answer), ")
+    assert error.endswith(f"{os.getpid()} (PAPER local A-USD), got none")
 
 
-# === What is told ===
+# === The status ===
 
 
 def halfway() -> Bot:
@@ -241,24 +241,24 @@ def halfway() -> Bot:
 def test_a_status_is_plain_data_and_words() -> None:
     """Mode, gate with its reasons, account, distance, positions."""
     held = halfway()
-    told = json.loads(json.dumps(status_of(held, "PAPER", "local A-USD")))
+    found = json.loads(json.dumps(status_of(held, "PAPER", "local A-USD")))
 
-    words = "\n".join(lines(told))
+    words = "\n".join(status_lines(found))
 
-    assert told["gate"] == {"state": "ACTIVE", "reasons": {}}
-    assert told["account"] == "dydx1paper/0"
-    assert [row["ticker"] for row in told["positions"]]
-    assert f"{told['pid']}, PAPER local A-USD, at {told['at']}\n" in words
+    assert found["gate"] == {"state": "ACTIVE", "reasons": {}}
+    assert found["account"] == "dydx1paper/0"
+    assert [row["ticker"] for row in found["positions"]]
+    assert f"{found['pid']}, PAPER local A-USD, at {found['at']}\n" in words
     assert "gate         ACTIVE" in words
-    assert f"distance     {away(told['distance_to_liquidation'])}\n" in words
-    assert words.count("\nposition ") == len(told["positions"])
+    assert f"distance     {away(found['distance_to_liquidation'])}\n" in words
+    assert words.count("\nposition ") == len(found["positions"])
 
 
-def test_an_unknown_account_is_not_said_to_be_safe() -> None:
+def test_an_unknown_account_is_not_reported_safe() -> None:
     """Before the first frame nothing is known, and nothing is held."""
-    told = status_of(Bot(Options()), "PAPER", "x")
+    found = status_of(Bot(Options()), "PAPER", "x")
 
-    words = "\n".join(lines(told))
+    words = "\n".join(status_lines(found))
 
     assert "gate         REDUCING" in words
     assert "no account snapshot yet" in words
@@ -286,7 +286,7 @@ def replayed() -> Iterator[subprocess.Popen[str]]:
 def test_a_bot_that_runs_is_halted_resumed_and_looked_at(
     replayed: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each word says what it came to; the run's report tells of both acts."""
+    """Each command prints what came of it; the run's report lists both acts."""
     assert main(["halt", "--why", "a headline"]) == 0
     halted = capsys.readouterr().out
     assert main(["status", "--json"]) == 1
@@ -296,7 +296,7 @@ def test_a_bot_that_runs_is_halted_resumed_and_looked_at(
     main(["status"])
     assert f"run          {replayed.pid}, REPLAY quickstart" in capsys.readouterr().out
     replayed.send_signal(signal.SIGINT)
-    report = json.loads(replayed.communicate(timeout=30)[0])
+    report = json.loads(replayed.communicate(timeout=60)[0])
 
     assert "gate         HALTED\n             halted: a headline (by command)" in halted
     assert status["gate"]["state"] == "HALTED"
@@ -321,7 +321,7 @@ def test_an_act_without_effect_is_a_one(
 
 
 def test_no_run_to_halt_is_a_two(capsys: pytest.CaptureFixture[str]) -> None:
-    """Said plainly."""
+    """In one line."""
     assert main(["halt"]) == 2
 
     assert capsys.readouterr().err.startswith("bot: expected a running bot, got none")

@@ -1,7 +1,7 @@
 """The run's own figures."""
 
 import pytest
-from bot.meters import Latency, Meters, memory_mb
+from bot.meters import LatencyHistogram, Meters, memory_mb
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 )
 def test_a_percentile_is_right_to_a_bucket(durations: list[int], share: float) -> None:
     """The histogram forgets the values, and is wrong by three per cent at most."""
-    latency = Latency()
+    latency = LatencyHistogram()
     for duration in durations:
         latency.add(duration)
 
@@ -22,7 +22,7 @@ def test_a_percentile_is_right_to_a_bucket(durations: list[int], share: float) -
 
 def test_before_the_first_duration_nothing_is_known() -> None:
     """An unknown latency is None and not zero."""
-    assert Latency().percentile(0.5) is None
+    assert LatencyHistogram().percentile(0.5) is None
 
 
 def test_rates_are_sampled_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +42,7 @@ def test_rates_are_sampled_once_a_second(monkeypatch: pytest.MonkeyPatch) -> Non
     assert meters.elapsed_s == 2.0
 
 
-def test_memory_is_told_also_where_proc_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_measured_also_where_proc_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without /proc the peak stands for the present."""
     here = memory_mb()
 

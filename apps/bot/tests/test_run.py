@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from bot.composition import Bot, Options
-from bot.report import figures, lines
+from bot.report import report_lines, report_of
 from bot.runs import until
 from bot.why import chain
 from dydx_conn import (
@@ -37,7 +37,7 @@ def quickstart() -> Bot:
 
 
 def test_the_recording_leads_to_explained_decisions_orders_and_fills(quickstart: Bot) -> None:
-    """Each layer put something out, and each decision says why in figures."""
+    """Each layer put something out, and each decision gives its reasons in figures."""
     decisions = quickstart.journal.of_kind("decision")
     fills = quickstart.journal.of_kind("fill")
 
@@ -152,11 +152,11 @@ def test_why_walks_from_anything_back_to_the_wire(quickstart: Bot, kind: str) ->
     entry = quickstart.journal.of_kind(kind)[-1]
     path = find_recording("quickstart")
 
-    told = chain(entry, quickstart.journal, path)
+    printed = chain(entry, quickstart.journal, path)
 
-    text = "".join(line.strip() for line in told)
+    text = "".join(line.strip() for line in printed)
     caused_by = next(frame for frame in Recording(path) if frame.seq == entry.seq)
-    assert told[0].startswith(entry.id)
+    assert printed[0].startswith(entry.id)
     assert f"#{entry.seq}" in text
     assert caused_by.text[:40].replace(" ", "") in text.replace(" ", "")
 
@@ -172,16 +172,16 @@ def test_every_fill_leads_back_to_a_verdict(quickstart: Bot) -> None:
         assert verdict.kind in ("approved", "reduce")
 
 
-def test_the_report_says_the_same_in_words_and_figures(quickstart: Bot) -> None:
+def test_the_report_is_the_same_in_words_and_figures(quickstart: Bot) -> None:
     """What is printed holds the counts, the money and the hash of the data."""
     recording = Recording(find_recording("quickstart"))
-    report = figures(quickstart, name="quickstart", recording=recording)
+    report = report_of(quickstart, name="quickstart", recording=recording)
 
-    told = "\n".join(lines(report))
+    printed = "\n".join(report_lines(report))
 
     assert report["fills"] == quickstart.journal.counts["fill"]
-    assert report["run_hash"] in told
-    assert "not market data of dYdX" in told
+    assert report["run_hash"] in printed
+    assert "not market data of dYdX" in printed
     assert json.loads(json.dumps(report)) == report
 
 
@@ -190,10 +190,10 @@ def test_a_run_without_frames_reports_nothing_and_not_zero_distance() -> None:
     bot = Bot(Options())
     bot.run(from_iterable([]))
 
-    told = "\n".join(lines(figures(bot, name="nothing")))
+    printed = "\n".join(report_lines(report_of(bot, name="nothing")))
 
-    assert "no position was held" in told
-    assert "decisions    0 target, 0 hold" in told
+    assert "no position was held" in printed
+    assert "decisions    0 target, 0 hold" in printed
 
 
 def bad_frames() -> list[Frame]:
@@ -245,13 +245,13 @@ def test_a_layer_that_raises_stops_the_bot(monkeypatch: pytest.MonkeyPatch) -> N
 def test_until_ends_a_source_in_its_own_time() -> None:
     """Seconds are the recording's, so nothing waits."""
     pace = until(30, lambda _: True)
-    kept = collect(replay("quickstart", pace=pace))
+    played = collect(replay("quickstart", pace=pace))
 
-    assert 0 < kept[-1].mono - kept[0].mono < 30e9
+    assert 0 < played[-1].mono - played[0].mono < 30e9
 
 
 def test_the_strategy_of_the_readme_trades(tmp_path: Path) -> None:
-    """What a person copies from it runs, buys when it said so and sells again."""
+    """What a person copies from it runs, buys when it should and sells again."""
     readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
     [example] = [part for part in readme.split("```python\n") if part.startswith("# contrarian")]
     path = tmp_path / "contrarian.py"
@@ -266,7 +266,7 @@ def test_the_strategy_of_the_readme_trades(tmp_path: Path) -> None:
 
 
 def test_markets_that_nobody_subscribed_to_get_no_opinion() -> None:
-    """Every oracle price comes with the markets' channel; books and trades only when asked for."""
+    """Every oracle price comes with the markets' channel; books and trades only when subscribed."""
     frames = [
         frame
         for frame in collect(load_recorded_stream("sixty"))[:4000]
@@ -277,5 +277,5 @@ def test_markets_that_nobody_subscribed_to_get_no_opinion() -> None:
     bot.run(from_iterable(frames))
 
     assert len(bot.data.views) == 60
-    assert [view.ticker for view in bot.watched] == ["BTC-USD"]
-    assert list(bot.scored) == ["BTC-USD"]
+    assert [view.ticker for view in bot.shown.watched] == ["BTC-USD"]
+    assert list(bot.shown.scored) == ["BTC-USD"]

@@ -105,7 +105,7 @@ def test_the_hash_is_the_same_with_the_dashboard_on(screen: Screen) -> None:
 
 
 def test_q_ends_the_run(screen: Screen, frames: list[Frame]) -> None:
-    """The source hears it at its next frame."""
+    """The source ends at its next frame."""
     screen.pace(frames[0])
     press(screen, "q")
 
@@ -198,7 +198,7 @@ def test_help_opens_and_q_closes_it_before_it_quits(screen: Screen, frames: list
     assert screen.pace(frames[0])
 
 
-def test_a_filter_is_typed_mended_kept_and_dropped(screen: Screen) -> None:
+def test_a_filter_is_typed_mended_set_and_dropped(screen: Screen) -> None:
     """Letters go to the filter while it is open; escape forgets it."""
     press(screen, "/", "e", "t", "x", "\x7f", "h", "\x01", "\r")
     assert (screen.view.filter, screen.view.filtering) == ("eth", False)
@@ -303,7 +303,7 @@ def inbox_of(screen: Screen) -> list[tuple[str, str]]:
     return [(frame.link, frame.type) for frame in taken]
 
 
-def test_the_kill_switch_asks_and_only_a_yes_halts(screen: Screen, frames: list[Frame]) -> None:
+def test_the_kill_switch_needs_a_yes_to_halt(screen: Screen, frames: list[Frame]) -> None:
     """The question is in the footer until it is answered; the answer is an act."""
     screen.pace(frames[0])
     press(screen, "K")
@@ -330,7 +330,7 @@ def test_who_halts_and_leaves_at_once_has_halted(screen: Screen, frames: list[Fr
 
 
 def test_where_it_is_halted_the_same_key_resumes(screen: Screen, frames: list[Frame]) -> None:
-    """The first row says that it is halted."""
+    """The first row shows HALTED."""
     screen.pace(frames[0])
     screen.bot.risk.halt("a headline")
     gate = screen.snapshot().gate
@@ -380,10 +380,10 @@ def test_a_run_that_is_over_cannot_be_halted(screen: Screen) -> None:
     assert inbox_of(screen) == []
 
 
-def test_a_strategy_that_raised_is_said_on_the_screen(
+def test_a_strategy_that_raised_is_shown_on_the_screen(
     screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """As long as nothing else has to be said."""
+    """As long as there is no other message."""
     monkeypatch.chdir(tmp_path)
     drawn: list[View] = []
     monkeypatch.setattr(screen._dashboard, "draw", lambda _, view: drawn.append(view))
@@ -397,29 +397,29 @@ def test_a_strategy_that_raised_is_said_on_the_screen(
     assert drawn[1].message.startswith("saved ")
 
 
-def test_between_frames_whoever_asks_is_answered(clock: Clock, frames: list[Frame]) -> None:
+def test_between_frames_requests_are_answered(clock: Clock, frames: list[Frame]) -> None:
     """In a pause too, and after the end."""
-    asked: list[int] = []
+    calls: list[int] = []
     console = Console(file=io.StringIO(), width=120, height=40, force_terminal=True)
     screen = Screen(
         Bot(Options()),
         mode="PAPER",
         name="x",
         console=console,
-        idle=lambda: asked.append(clock.now),
+        idle=lambda: calls.append(clock.now),
     )
     screen.pace(frames[0])
     screen._keys.put("q")
     screen.stay()
     screen._dashboard.shutdown()
 
-    assert len(asked) == 2
+    assert len(calls) == 2
 
 
 def read_until(terminal: int, wanted: bytes) -> bytes:
     """Read a terminal until something is on it, or nothing more comes."""
     seen = b""
-    while wanted not in seen and select.select([terminal], [], [], 20.0)[0]:
+    while wanted not in seen and select.select([terminal], [], [], 60.0)[0]:
         try:
             seen += os.read(terminal, 65536)
         except OSError:
@@ -439,7 +439,7 @@ def on_a_terminal(*typed: str) -> tuple[int, int, "subprocess.Popen[bytes]"]:
 
 
 def test_on_a_real_terminal_a_key_halts_and_resumes() -> None:
-    """It asks first; the first row says what came of it."""
+    """It needs a yes; the first row shows what came of it."""
     master, slave, bot = on_a_terminal("replay", "--speed", "5")
 
     read_until(master, b"liquidation")
@@ -453,7 +453,7 @@ def test_on_a_real_terminal_a_key_halts_and_resumes() -> None:
 
     assert b"halt by key: no reason was given" in left
     assert b"resume by key: no reason was given" in left
-    assert bot.wait(timeout=10) == 0
+    assert bot.wait(timeout=60) == 0
     os.close(master)
     os.close(slave)
 
@@ -474,7 +474,7 @@ def test_on_a_real_terminal_it_is_restored_however_the_run_ends(end: str) -> Non
 
     assert b"\x1b[?1049h" in painted
     assert b"\x1b[?25h" in left
-    assert bot.wait(timeout=10) in (0, 130)
+    assert bot.wait(timeout=60) in (0, 130)
     assert termios.tcgetattr(slave)[:4] == before[:4]
     os.close(master)
     os.close(slave)

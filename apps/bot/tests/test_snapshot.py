@@ -1,8 +1,8 @@
-"""What the screen is given of risk and of the paper venue, and that asking for it changes nothing."""
+"""What the screen is given of risk and of the paper venue, and that drawing it changes nothing."""
 
 import pytest
 from bot.composition import Bot, Options
-from bot.report import figures, lines
+from bot.report import report_lines, report_of
 from bot.screen import ACTIONS
 from bot.snapshot import snapshot_of
 from bot.wire import WireVenue
@@ -57,7 +57,7 @@ def test_a_later_second_is_looked_at_anew() -> None:
     bot, ages = Bot(Options()), []
 
     def pace(frame: Frame) -> bool:
-        if (watch := bot.watch()) is not None:
+        if (watch := bot.shown.watch()) is not None:
             ages.append(bot.data.at - watch.at)
         return frame.seq < 500
 
@@ -82,7 +82,7 @@ def test_looking_changes_nothing_of_what_the_bot_does(paper: Bot) -> None:
 
 
 def test_the_screen_sees_how_far_the_tape_bears_out_the_fills(paper: Bot) -> None:
-    """Volumes by market, and the account's performance as the ledger tells it."""
+    """Volumes by market, and the account's performance as the ledger has it."""
     venue, again = shown(paper).venue, shown(paper).venue
 
     assert isinstance(paper.venue, PaperVenue)
@@ -98,7 +98,7 @@ def test_orders_on_the_wire_have_no_paper_venue() -> None:
     real = Bot(Options(), WireVenue(Subaccount("dydx1wire", 0)))
 
     assert shown(real).venue is None
-    assert real.performance() is None
+    assert real.shown.performance() is None
 
 
 def test_no_key_of_a_panel_is_taken_by_an_action() -> None:
@@ -109,7 +109,7 @@ def test_no_key_of_a_panel_is_taken_by_an_action() -> None:
 def test_report_and_screen_word_a_distance_alike(paper: Bot) -> None:
     """The closest that liquidation came reads the same, rounded down, wherever it is shown."""
     text = percent_text(paper.risk.closest)
-    report = "\n".join(lines(figures(paper, name="quickstart")))
+    report = "\n".join(report_lines(report_of(paper, name="quickstart")))
 
     assert f"closest      {text} from liquidation" in report
     assert f"closest   {text:>13}" in panel("safety", shown(paper), 120, 24).text

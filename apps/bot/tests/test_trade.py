@@ -1,4 +1,4 @@
-"""Real orders without a venue: what is heard, what is sent, and how a run ends."""
+"""Real orders without a venue: what is received, what is sent, and how a run ends."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ import reactivex
 from bot.__main__ import main, parser
 from bot.commands import bot_for
 from bot.composition import Bot
-from bot.environment import RefusalError, Settings, Validation
+from bot.environment import EnvironmentSettings, RefusalError, Validation
 from bot.runs import options_of
 from bot.trade import account_of, closing, fit, flattening, gently, still_open, trading
 from bot.wire import WireVenue
@@ -27,11 +27,11 @@ from dydx_conn import (
     NETWORKS,
     AuditLog,
     CancelRequest,
-    Denied,
     Frame,
     Inbox,
     Keys,
     MarketFields,
+    NotQueued,
     OrderRequest,
     PerpetualMarket,
     Queued,
@@ -51,7 +51,7 @@ US = Subaccount(KEYS.address, 0)
 NOW = 1_767_225_600 * 10**9
 
 
-def said(contents: dict[str, Any], type_: str = "channel_data", **other: Any) -> Frame:
+def account_frame(contents: dict[str, Any], type_: str = "channel_data", **other: Any) -> Frame:
     """Make a frame of our account."""
     head = {"type": type_, "channel": "v4_subaccounts", "id": str(US), "message_id": 0} | other
     return ws_frame(9, NOW, 5, "c1", json.dumps(head | {"contents": contents}))
@@ -65,7 +65,7 @@ def snapshot(equity: str = "1000", **positions: Any) -> Frame:
         "openPerpetualPositions": positions,
         "assetPositions": {"USDC": usdc},
     }
-    return said({"subaccount": subaccount, "orders": []}, "subscribed")
+    return account_frame({"subaccount": subaccount, "orders": []}, "subscribed")
 
 
 def position(size: str, realized: str, funding: str, **other: str) -> dict[str, str]:
@@ -94,29 +94,29 @@ ORDER = OrderRequest(
 
 
 def sent(order: OrderRequest = ORDER, mono: int = 5) -> Frame:
-    """Make the frame that says that an order was sent."""
-    told = {"ids": [order_id(US, order)], "subaccount": str(US), "size": "1"}
+    """Make the frame of an order that was sent."""
+    body = {"ids": [order_id(US, order)], "subaccount": str(US), "size": "1"}
     place = {name: getattr(order, name) for name in order.__struct_fields__}
-    return Frame(8, NOW, mono, "node", "sent", json.dumps(told | {"place": place}), "", "place")
+    return Frame(8, NOW, mono, "node", "sent", json.dumps(body | {"place": place}), "", "place")
 
 
 def answered(code: int) -> Frame:
-    """Make the frame that says what a node made of it."""
-    told = {"to": "place", "ids": [order_id(US, ORDER)], "until": 20}
-    text = json.dumps(told | {"result": {"code": code, "codespace": "clob", "log": "no"}})
+    """Make the frame of what a node made of it."""
+    body = {"to": "place", "ids": [order_id(US, ORDER)], "until": 20}
+    text = json.dumps(body | {"result": {"code": code, "codespace": "clob", "log": "no"}})
     return Frame(9, NOW, 5, "node", "http", text, str(code), "broadcast")
 
 
 class Desk:
     """A trader that takes down what it is handed."""
 
-    def __init__(self, answer: Queued | Denied | None = None) -> None:
-        self.wishes: list[Any] = []
+    def __init__(self, answer: Queued | NotQueued | None = None) -> None:
+        self.requests: list[Any] = []
         self.frames: list[Frame] = []
         self._answer = answer or Queued(())
 
-    def submit(self, wish: Any, number: int | None = None) -> Queued | Denied:
-        self.wishes.append((wish, number))
+    def submit(self, request: Any, number: int | None = None) -> Queued | NotQueued:
+        self.requests.append((request, number))
         return self._answer
 
     def observe(self, frame: Frame) -> None:
@@ -147,7 +147,7 @@ def venue_with(desk: Any = None) -> WireVenue:
     return venue
 
 
-# === What is heard ===
+# === What is received ===
 
 
 def receive(venue: WireVenue, *frames: Frame) -> None:
@@ -164,7 +164,7 @@ def test_the_accounts_frames_are_read_and_no_others() -> None:
     """Others' accounts are not ours; what our link lost is."""
     venue = venue_with(desk := Desk())
     assert not venue.known
-    receive(venue, said({}, id="dydx1other/0"), sent(), snapshot())
+    receive(venue, account_frame({}, id="dydx1other/0"), sent(), snapshot())
     assert venue.known
     assert venue._risk is not None
     receive(venue, Frame(4, NOW, 5, "c2", "close", "gone", "1012"))
@@ -197,7 +197,7 @@ def test_money_is_counted_from_where_the_run_began() -> None:
 
     receive(venue, snapshot("1000", **held))
     assert venue.figures().realized_pnl == venue.figures().funding_paid == 0
-    receive(venue, said({
+    receive(venue, account_frame({
         "perpetualPositions": [position("0.5", "60.5", "-4.25")], "fills": [sold],
         "assetPositions": [{"symbol": "USDC", "side": "LONG", "size": "1059.5"}],
     }))  # fmt: skip
@@ -224,7 +224,7 @@ def test_an_account_frame_that_cannot_be_read_is_a_doubt() -> None:
     """Risk learns what is wrong with it; the money stays as it was."""
     venue = venue_with()
 
-    receive(venue, snapshot(), said({"orders": 7}))
+    receive(venue, snapshot(), account_frame({"orders": 7}))
 
     assert venue._risk is not None
     assert "cannot be read" in venue._risk.account.trouble
@@ -236,12 +236,12 @@ def test_an_account_frame_that_cannot_be_read_is_a_doubt() -> None:
 
 def markets_frame(market: dict[str, Any]) -> Frame:
     """Make the frame that describes a market."""
-    told = {"type": "subscribed", "channel": "v4_markets", "contents": {"markets": market}}
-    return ws_frame(1, NOW, 1, "c1", json.dumps(told))
+    body = {"type": "subscribed", "channel": "v4_markets", "contents": {"markets": market}}
+    return ws_frame(1, NOW, 1, "c1", json.dumps(body))
 
 
 def market_view(market: dict[str, Any]) -> Any:
-    """Make the view of a market that was told."""
+    """Make the view of a market that was received."""
     [view] = step(DataState(), markets_frame(market))
     return view
 
@@ -264,13 +264,13 @@ BTC = {
 
 
 def test_orders_go_to_the_trader_with_the_markets_they_are_checked_by() -> None:
-    """What a view says of its market is what a trader knows of it."""
+    """A trader knows of a market what its view holds."""
     venue = venue_with(desk := Desk())
 
     assert venue.step(market_view(BTC)) == []
     assert venue.step(ORDER) == []
 
-    assert desk.wishes == [(ORDER, None)]
+    assert desk.requests == [(ORDER, None)]
     assert venue.markets["BTC-USD"].clob_pair_id == 0
     assert venue.statuses == {"BTC-USD": "ACTIVE"}
 
@@ -286,8 +286,8 @@ def test_a_market_that_is_not_known_yet_is_none(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_is_not_sent_is_counted_with_its_reason() -> None:
-    """By us before sending, and by the node that was asked."""
-    venue = venue_with(Desk(Denied("full", "")))
+    """By us before sending, and by the node."""
+    venue = venue_with(Desk(NotQueued("full", "")))
 
     venue.step(ORDER)
     receive(venue, sent())
@@ -316,8 +316,8 @@ def test_withdrawing_sends_cancels_and_nothing_else_after() -> None:
     venue.withdraw(venue.open)
     venue.step(ORDER)
 
-    [(batch, number)] = desk.wishes
-    assert [(wish.client_id, wish.good_til_block) for wish in batch.cancels] == [(7, 30)]
+    [(batch, number)] = desk.requests
+    assert [(request.client_id, request.good_til_block) for request in batch.cancels] == [(7, 30)]
     assert number == 0
     assert venue.closing
 
@@ -331,15 +331,15 @@ def ticks(*seconds: float) -> list[Frame]:
 
 
 def test_a_run_without_open_orders_ends_at_once() -> None:
-    """Whoever paces it, or somebody else, says when."""
+    """Its pace ends it, or somebody else does."""
     stopping = threading.Event()
-    asked = closing(venue_with(Desk()), lambda _: True, stopping)
+    bounded = closing(venue_with(Desk()), lambda _: True, stopping)
     paced = closing(venue_with(Desk()), lambda frame: frame.mono < 2e9, threading.Event())
 
-    assert [asked(tick) for tick in ticks(1)] == [True]
+    assert [bounded(tick) for tick in ticks(1)] == [True]
     stopping.set()
     with pytest.raises(KeyboardInterrupt):
-        asked(ticks(2)[0])
+        bounded(ticks(2)[0])
     assert [paced(tick) for tick in ticks(1, 2)] == [True, False]
 
 
@@ -350,11 +350,11 @@ def test_a_run_with_open_orders_waits_for_their_end() -> None:
     receive(venue, sent())
 
     assert [paced(tick) for tick in ticks(10, 12, 14.9, 15)] == [True, True, True, False]
-    assert len(desk.wishes) == 1
+    assert len(desk.requests) == 1
 
 
 def test_a_run_ends_when_its_orders_are_gone() -> None:
-    """As soon as the venue says so."""
+    """As soon as the venue reports it."""
     venue, stopping = venue_with(Desk()), threading.Event()
     paced = closing(venue, lambda _: True, stopping)
     receive(venue, sent())
@@ -362,7 +362,7 @@ def test_a_run_ends_when_its_orders_are_gone() -> None:
     assert paced(ticks(10)[0])
     gone = {"id": order_id(US, ORDER), "status": "BEST_EFFORT_CANCELED", "clientId": "7"}
 
-    receive(venue, said({"orders": [gone | {"removalReason": "USER_CANCELED"}]}))
+    receive(venue, account_frame({"orders": [gone | {"removalReason": "USER_CANCELED"}]}))
 
     with pytest.raises(KeyboardInterrupt):
         paced(ticks(11)[0])
@@ -386,7 +386,7 @@ def acts_in(inbox: Inbox) -> list[tuple[str, str]]:
     return [(frame.link, frame.type) for frame in taken]
 
 
-def test_what_is_held_is_asked_to_leave_once_a_second_for_ten() -> None:
+def test_what_is_held_is_closed_by_an_act_a_second_for_ten() -> None:
     """What may still enter is cancelled before; after that the run ends, whatever stayed."""
     trading_bot, venue, inbox = holding(desk := Desk(), snapshot(**HELD), sent())
     leaving = flattening(trading_bot, venue, inbox)
@@ -394,7 +394,7 @@ def test_what_is_held_is_asked_to_leave_once_a_second_for_ten() -> None:
     assert [leaving(tick) for tick in ticks(1, 1.5, 2, 3.5, 10.9, 11)] == [*[True] * 5, False]
 
     assert acts_in(inbox) == [("end", "flatten")] * 4
-    assert [cancel.client_id for wish, _ in desk.wishes for cancel in wish.cancels] == [7]
+    assert [cancel.client_id for request, _ in desk.requests for cancel in request.cancels] == [7]
     assert not venue.closing
 
 
@@ -405,10 +405,10 @@ def test_an_exit_on_its_way_is_not_cancelled() -> None:
     leaving = flattening(trading_bot, venue, inbox)
 
     assert leaving(ticks(1)[0])
-    assert [cancel for wish, _ in desk.wishes for cancel in wish.cancels] == []
+    assert [cancel for request, _ in desk.requests for cancel in request.cancels] == []
 
 
-def test_who_is_flat_is_not_asked_to_leave() -> None:
+def test_without_positions_there_is_no_act() -> None:
     """Nor is there anything to wait for."""
     leaving = flattening(*(held := holding(Desk(), snapshot())))
 
@@ -417,7 +417,7 @@ def test_who_is_flat_is_not_asked_to_leave() -> None:
 
 
 def test_an_account_that_is_not_known_is_not_flat() -> None:
-    """Nobody can say that nothing is held."""
+    """That nothing is held is not known."""
     held = holding(Desk())
 
     assert still_open(held[0]) == ["no account snapshot yet"]
@@ -432,13 +432,13 @@ def test_what_is_held_leaves_before_the_books_are_left() -> None:
     receive(venue, sent())
 
     assert [paced(tick) for tick in ticks(10, 11)] == [True, True]
-    assert (desk.wishes, venue.closing) == ([], False)
+    assert (desk.requests, venue.closing) == ([], False)
     assert [paced(tick) for tick in ticks(12, 16.9, 17)] == [True, True, False]
-    assert len(desk.wishes) == 1
+    assert len(desk.requests) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_asks_and_the_second_forces(number: signal.Signals) -> None:
+def test_the_first_signal_ends_gently_and_the_second_at_once(number: signal.Signals) -> None:
     """Between them there is time to take orders off the books; afterwards all is as before."""
     stopping, before = threading.Event(), signal.getsignal(number)
 
@@ -452,7 +452,7 @@ def test_the_first_signal_asks_and_the_second_forces(number: signal.Signals) -> 
 
 
 def test_a_signal_that_is_ignored_stays_so() -> None:
-    """Under nohup a hang-up is nobody's wish."""
+    """Under nohup a hang-up ends nothing."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with gently(threading.Event()) as _:
@@ -464,7 +464,7 @@ def test_a_signal_that_is_ignored_stays_so() -> None:
 def test_a_layer_that_raises_leaves_no_order_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever ends a run, its open orders are taken back, and the log says what was left."""
+    """Whatever ends a run, its open orders are taken back, and the log lists what was left."""
     desk, venue = Desk(), venue_with()
     monkeypatch.setattr(bot.trade, "Trader", lambda *_, **__: desk)
     path = tmp_path / "audit.jsonl"
@@ -477,7 +477,7 @@ def test_a_layer_that_raises_leaves_no_order_behind(
     with AuditLog(path) as audit, pytest.raises(ZeroDivisionError):
         fails(audit)
 
-    assert [cancel.client_id for wish, _ in desk.wishes for cancel in wish.cancels] == [7]
+    assert [cancel.client_id for request, _ in desk.requests for cancel in request.cancels] == [7]
     assert desk.closed
     events = [json.loads(line)["event"] for line in path.read_text().splitlines()]
     assert events == ["trading", "ended"]
@@ -488,7 +488,7 @@ def test_a_layer_that_raises_leaves_no_order_behind(
 
 @pytest.fixture
 def validated(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let a network be found like this, and say this of the account."""
+    """Let a network be found like this, with these frames of the account."""
 
     def found(status: Any, *frames: Frame) -> None:
         result = Validation(
@@ -500,8 +500,8 @@ def validated(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             status=status,
             checks=(bot.environment.Check("chain", "failed", "another one"),),
         )
-        heard = {frame.channel: frame for frame in frames}
-        monkeypatch.setattr(bot.trade, "validate", lambda *_: (result, heard))
+        received = {frame.channel: frame for frame in frames}
+        monkeypatch.setattr(bot.trade, "validate", lambda *_: (result, received))
 
     return found
 
@@ -510,21 +510,21 @@ def test_a_network_that_is_not_fit_is_not_traded_on(validated: Callable[..., Non
     """With what failed."""
     validated("mismatch", snapshot())
 
-    with pytest.raises(RefusalError, match="it is mismatch: chain: another one"):
-        fit(Settings(), NETWORKS["testnet"], US)
+    with pytest.raises(RefusalError, match="got mismatch: chain: another one"):
+        fit(EnvironmentSettings(), NETWORKS["testnet"], US)
 
 
-def test_an_account_without_money_is_said(validated: Callable[..., None]) -> None:
-    """Never funded, empty, refused or not told."""
-    empty = said({}, "subscribed")
+def test_an_account_without_money_is_refused(validated: Callable[..., None]) -> None:
+    """Never funded, empty, refused or not received."""
+    empty = account_frame({}, "subscribed")
     refused = ws_frame(1, NOW, 1, "c1", '{"type":"error","channel":"v4_subaccounts"}')
     for frames in ([], [empty], [refused], [snapshot("0.5")]):
         validated("ok", *frames)
         with pytest.raises(RefusalError, match="expected money in dydx1"):
-            fit(Settings(), NETWORKS["testnet"], US)
+            fit(EnvironmentSettings(), NETWORKS["testnet"], US)
     validated("ok", snapshot("1234.9"))
 
-    assert fit(Settings(), NETWORKS["testnet"], US) == 1234
+    assert fit(EnvironmentSettings(), NETWORKS["testnet"], US) == 1234
 
 
 def test_a_permitted_key_trades_for_its_owner() -> None:
@@ -539,9 +539,9 @@ def test_a_permitted_key_trades_for_its_owner() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [
-        (["trade", "--network", "testnet"], "expected --yes-orders where nobody can be asked"),
+        (["trade", "--network", "testnet"], "expected --yes-orders without a terminal"),
         (["trade", "--network", "mainnet", "--yes-orders"], "expected --yes-mainnet"),
         (
             ["trade", "--environment", "production", "--yes-orders"],
@@ -554,14 +554,14 @@ def test_a_permitted_key_trades_for_its_owner() -> None:
         ),
         (["trade", "--network", "local", "--tickers", ","], "expected tickers"),
         (["cancel-all", "--network", "testnet"], "expected --yes-orders"),
-        (["keys", "address"], "neither is"),
+        (["keys", "address"], "got neither"),
         (["keys", "save"], "expected a file to write for bot keys save, got none"),
         (["keys", "rotate", "x.json"], "expected no file besides --keys for bot keys rotate"),
     ],
 )
 def test_a_trade_that_may_not_begin_is_a_two(
     typed: list[str],
-    said: str,
+    message: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -570,34 +570,34 @@ def test_a_trade_that_may_not_begin_is_a_two(
 
     assert main(typed) == 2
 
-    assert said in capsys.readouterr().err.splitlines()[-1]
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_recording_of_a_real_run_is_replayed_as_one(tmp_path: Path) -> None:
-    """Its header says for whom and how large; a typed deposit comes first; others are on paper."""
+    """Its header names the account and its worth; a typed deposit comes first; others are on paper."""
 
-    class Kept:
+    class Recorded:
         class header:  # noqa: N801 - as a recording has it
             run = f"trade {US} 1234"
 
     typed = parser().parse_args(["replay", "x"])
 
-    again: Bot = bot_for(typed, Kept())  # type: ignore[arg-type]  # what is read of a recording
+    again: Bot = bot_for(typed, Recorded())  # type: ignore[arg-type]  # what is read of a recording
     assert isinstance(again.venue, WireVenue)
     assert again.venue.subaccount == again.risk.account.subaccount == US
     assert again.options.deposit == 1234
     assert options_of(parser().parse_args(["replay", "--deposit", "5"]), 1234).deposit == 5
-    Kept.header.run = "something else"
-    on_paper: Bot = bot_for(typed, Kept())  # type: ignore[arg-type]  # as above
+    Recorded.header.run = "something else"
+    on_paper: Bot = bot_for(typed, Recorded())  # type: ignore[arg-type]  # as above
     assert not isinstance(on_paper.venue, WireVenue)
     assert on_paper.options.deposit == 10_000
 
 
-def test_a_bot_folds_the_account_that_the_wire_tells_of() -> None:
+def test_a_bot_folds_the_account_from_the_wire() -> None:
     """The same path as on paper: journal and risk see it, after the frame it came in."""
     trading_bot = Bot(options_of(parser().parse_args(["replay"])), WireVenue(US))
     opened = position("1", "0", "0")
-    update = said({"perpetualPositions": [opened], "fills": [fill("a", "0.5")]})
+    update = account_frame({"perpetualPositions": [opened], "fills": [fill("a", "0.5")]})
     lost = Frame(10, NOW, 6, "c1", "close", "gone", "1012")
 
     trading_bot.run(reactivex.from_iterable([snapshot(), update, sent(), lost]))
@@ -646,20 +646,20 @@ def test_what_an_order_may_cost_is_written_down_before_it_is_sent(tmp_path: Path
     assert [row[name] for name in ("event", "ticker", "client_id")] == ["estimate", "BTC-USD", 7]
     assert (row["quote"], row["fee"], row["gas"]) == (600_000_000, 300_000, 0)
     assert (row["initial_margin"], row["affordable"]) == (30_000_000, None)
-    assert len(desk.wishes) == 3
+    assert len(desk.requests) == 3
 
 
 def test_a_cancel_goes_the_same_way() -> None:
-    """What a strategy's own code may wish for."""
-    wish = CancelRequest(ticker="BTC-USD", clob_pair_id=0, client_id=7, good_til_block=9)
+    """As a strategy's own code may request."""
+    request = CancelRequest(ticker="BTC-USD", clob_pair_id=0, client_id=7, good_til_block=9)
     venue = venue_with(desk := Desk())
 
-    venue.step(wish)
+    venue.step(request)
 
-    assert desk.wishes == [(wish, None)]
+    assert desk.requests == [(request, None)]
 
 
-def test_options_say_who_signs() -> None:
+def test_options_name_who_signs() -> None:
     """Each with its default."""
     options: argparse.Namespace = parser().parse_args(["trade"])
 
@@ -690,7 +690,7 @@ def stage(
     return set_
 
 
-def test_a_trade_is_reported_and_kept_for_replay(
+def test_a_trade_is_reported_and_recorded_for_replay(
     stage: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Orders go to the trader; what was lived replays to the same hash, sized the same."""
@@ -698,41 +698,41 @@ def test_a_trade_is_reported_and_kept_for_replay(
     # `live` numbers what it puts in order.
     numbered = [msgspec.structs.replace(frame, seq=n) for n, frame in enumerate(frames, 1)]
     desk, typed = stage("trade", *numbered)
-    kept = tmp_path / "kept.jsonl.zst"
+    recorded = tmp_path / "run.jsonl.zst"
 
-    assert main([*typed, "--record", str(kept), "--json"]) == 0
+    assert main([*typed, "--record", str(recorded), "--json"]) == 0
     lived = json.loads(capsys.readouterr().out)
-    assert main(["replay", str(kept), "--json"]) == 0
+    assert main(["replay", str(recorded), "--json"]) == 0
     replayed = json.loads(capsys.readouterr().out)
 
-    assert desk.wishes
+    assert desk.requests
     assert desk.closed
-    assert lived["verdicts"]["approved"] == len([w for w, _ in desk.wishes])
+    assert lived["verdicts"]["approved"] == len([w for w, _ in desk.requests])
     assert lived["money_usdc"]["deposit"] == replayed["money_usdc"]["deposit"] == 1000
     assert lived["money_usdc"]["equity"] == 1000
     assert replayed["run_hash"] == lived["run_hash"]
-    assert Recording(kept).header.run == f"trade {US} 1000"
+    assert Recording(recorded).header.run == f"trade {US} 1000"
     assert '"event":"ended"' in (tmp_path / "audit.jsonl").read_text()
 
 
 def test_what_a_trade_leaves_open_is_reported(
     stage: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nobody guards it any more; that is no failure, unless it was asked to be closed."""
+    """Nobody guards it any more; that is no failure, unless --flatten was given."""
     _, typed = stage("trade", markets_frame(BTC), snapshot(**HELD), *ticks(*range(20)))
     typed += ["--tickers", "BTC-USD", "--seconds", "2"]
 
     assert main(typed) == 0
     left = capsys.readouterr()
     assert main([*typed, "--flatten"]) == 1
-    asked = capsys.readouterr()
+    flattened = capsys.readouterr()
 
-    for told in (left, asked):
+    for printed in (left, flattened):
         assert re.search(
-            r"\nopen         BTC-USD \+1, no price liquidates it: nobody guards it", told.out
+            r"\nopen         BTC-USD \+1, no price liquidates it: nobody guards it", printed.out
         )
     assert left.err == ""
-    assert asked.err == "bot: expected nothing to be held after --flatten, got BTC-USD +1\n"
+    assert flattened.err == "bot: expected nothing to be held after --flatten, got BTC-USD +1\n"
 
 
 OPEN = {
@@ -750,19 +750,19 @@ OPEN = {
 def opened() -> Frame:
     """Make the first frame of an account with one order, of whoever placed it."""
     held = {"equity": "1000", "assetPositions": {}, "openPerpetualPositions": {}}
-    return said({"subaccount": held, "orders": [OPEN]}, "subscribed")
+    return account_frame({"subaccount": held, "orders": [OPEN]}, "subscribed")
 
 
 def test_cancel_all_takes_everything_off(
     stage: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It waits for the account, cancels, and ends when the last order is gone: exit code 0."""
-    gone = said({"orders": [{**OPEN, "status": "BEST_EFFORT_CANCELED"}]})
+    gone = account_frame({"orders": [{**OPEN, "status": "BEST_EFFORT_CANCELED"}]})
     desk, typed = stage("cancel-all", *ticks(0), opened(), *ticks(1), gone, *ticks(2, 3))
 
     assert main(typed) == 0
 
-    assert [cancel.client_id for wish, _ in desk.wishes for cancel in wish.cancels] == [7]
+    assert [cancel.client_id for request, _ in desk.requests for cancel in request.cancels] == [7]
     assert "1 of 1 orders are off the books" in capsys.readouterr().out
 
 
@@ -771,16 +771,16 @@ def test_an_order_that_stays_is_a_one(
 ) -> None:
     """After ten seconds; with the reason, if there is one."""
     desk, typed = stage("cancel-all", opened(), *ticks(1, 20))
-    desk._answer = Denied("the window is shut", "")
+    desk._answer = NotQueued("the window is shut", "")
 
     assert main(typed) == 1
 
-    told = capsys.readouterr()
-    assert "0 of 1 orders are off the books" in told.out
-    assert "1 refused: the window is shut" in told.err
+    printed = capsys.readouterr()
+    assert "0 of 1 orders are off the books" in printed.out
+    assert "1 refused: the window is shut" in printed.err
 
 
-def test_an_account_that_never_says_a_thing_is_a_two(
+def test_an_account_that_sends_nothing_is_a_two(
     stage: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing is known to be off the books."""
@@ -788,7 +788,7 @@ def test_an_account_that_never_says_a_thing_is_a_two(
 
     assert main(typed) == 2
 
-    assert "told of none" in capsys.readouterr().err
+    assert "got none" in capsys.readouterr().err
 
 
 def test_a_position_of_a_new_connection_is_not_a_new_one() -> None:

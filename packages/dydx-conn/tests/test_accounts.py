@@ -1,4 +1,4 @@
-"""What frames say of accounts: the same facts, however, whenever and by whom they are reported."""
+"""What frames report of accounts: the same facts, however, whenever and by whom."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -31,7 +31,7 @@ FILLS = f"/v4/fills?limit=100&{QUERY}"
 # === Frames ===
 
 
-def says(
+def reports(
     contents: dict[str, Any],
     type: str = "channel_data",
     channel: str = "v4_subaccounts",
@@ -95,7 +95,7 @@ def summary(height: int, balance: Decimal | float = 1000, *held: dict[str, Any])
 def snapshot(height: int, balance: Decimal | float = 1000, *held: dict[str, Any]) -> Frame:
     """Begin a subscription."""
     contents = {"subaccount": summary(height, balance, *held), "orders": []}
-    return says({**contents, "blockHeight": str(height)}, "subscribed")
+    return reports({**contents, "blockHeight": str(height)}, "subscribed")
 
 
 def polled(height: int, balance: Decimal | float = 1000, *held: dict[str, Any]) -> Frame:
@@ -127,12 +127,12 @@ def held(updates: Iterable[AccountUpdate]) -> dict[str, Decimal]:
 
 def test_nothing_is_certain_before_a_snapshot() -> None:
     """What comes before one changes no figure."""
-    update = last(says({"assetPositions": [usdc(5)], "blockHeight": "9"}))
+    update = last(reports({"assetPositions": [usdc(5)], "blockHeight": "9"}))
 
     assert (update.doubt, update.collateral) == ("no account snapshot yet", None)
 
 
-def test_a_snapshot_says_all_that_is_held() -> None:
+def test_a_snapshot_reports_all_that_is_held() -> None:
     """Positions, the balance, and no doubt."""
     update = last(snapshot(9, -20, position("A-USD", "2.5", "101.5")))
 
@@ -152,9 +152,9 @@ def test_an_account_that_was_never_funded_begins_with_nothing() -> None:
         "size": "5", "symbol": "USDC", "type": "DEPOSIT", "createdAt": "",
         "createdAtHeight": "11", "transactionHash": "AB",
     }  # fmt: skip
-    begun = says({"blockHeight": "9"}, "subscribed")
-    balance = says({"assetPositions": [usdc(5)], "blockHeight": "11"})
-    transfer = says({"transfers": deposit, "blockHeight": "11"})
+    begun = reports({"blockHeight": "9"}, "subscribed")
+    balance = reports({"assetPositions": [usdc(5)], "blockHeight": "11"})
+    transfer = reports({"transfers": deposit, "blockHeight": "11"})
     again = answers(f"/v4/transfers?{QUERY}", {"transfers": [{**deposit, "id": "t1"}]})
 
     updates = folded(begun, balance, transfer, again, block(14))
@@ -166,8 +166,8 @@ def test_an_account_that_was_never_funded_begins_with_nothing() -> None:
     assert updates[-1].doubt == ""
 
 
-def test_a_snapshot_that_differs_is_right_and_says_that_fills_are_missing() -> None:
-    """Profit is complete again once the fills have been asked for."""
+def test_a_snapshot_that_differs_is_right_and_reports_missing_fills() -> None:
+    """Profit is complete again once the fills have been requested."""
     lost = Frame(0, 0, 0, "c1", "gap", "frames lost")
     whole = snapshot(20, 800, position("A-USD", "2", "100"))
     fills = answers(FILLS, {"fills": [fill("f1", "BUY", "2", createdAtHeight="15")]})
@@ -192,13 +192,13 @@ def test_a_loss_is_a_doubt_until_the_next_snapshot() -> None:
 @pytest.mark.parametrize("type", ["error", "unsubscribed"])
 def test_a_subscription_that_ends_is_a_doubt(type: str) -> None:
     """Nothing more would be reported."""
-    assert last(snapshot(9), says({}, type)).doubt == f"account frames end: {type} at 2"
+    assert last(snapshot(9), reports({}, type)).doubt == f"account frames end: {type} at 2"
 
 
 def test_an_older_snapshot_changes_nothing() -> None:
     """A replica may be behind the socket: heights decide, not arrival."""
     moved = [
-        says({
+        reports({
             "fills": [fill("f1", "BUY", "5")], "perpetualPositions": [position("A-USD", "5")],
             "assetPositions": [usdc(500)], "blockHeight": "12",
         }),
@@ -219,11 +219,11 @@ def test_an_older_snapshot_changes_nothing() -> None:
 
 def test_a_match_is_reported_before_its_fills() -> None:
     """State first, with the sums of before it; then the order with its fills: no contradiction."""
-    state = says({
+    state = reports({
         "perpetualPositions": [position("A-USD", "3", "0")], "assetPositions": [usdc(699)],
         "blockHeight": "12",
     })  # fmt: skip
-    filled = says({
+    filled = reports({
         "fills": [fill("f1", "BUY", "3", "100", "1", createdAtHeight="12")],
         "perpetualPositions": [position("A-USD", "3")], "blockHeight": "12",
     })  # fmt: skip
@@ -239,13 +239,13 @@ def test_a_match_is_reported_before_its_fills() -> None:
 
 def test_a_flip_closes_one_position_beside_another_that_opens() -> None:
     """Both stand in one message: what is open counts; won or lost by what was closed."""
-    flip = says({
+    flip = reports({
         "perpetualPositions": [
             position("A-USD", "0", status="CLOSED"), position("A-USD", "-1", "110"),
         ],
         "assetPositions": [usdc(1120)], "blockHeight": "12",
     })  # fmt: skip
-    filled = says({
+    filled = reports({
         "fills": [fill("f1", "SELL", "3", "110", createdAtHeight="12")],
         "perpetualPositions": [position("A-USD", "-1", "110")], "blockHeight": "12",
     })  # fmt: skip
@@ -266,7 +266,7 @@ def test_a_close_that_is_reported_twice_counts_once() -> None:
 
     updates = folded(
         snapshot(9, 800, position("A-USD", "2")),
-        says(state), says({**filled, "blockHeight": "12"}), says({**filled, "blockHeight": "12"}),
+        reports(state), reports({**filled, "blockHeight": "12"}), reports({**filled, "blockHeight": "12"}),
         block(15),
     )  # fmt: skip
 
@@ -282,7 +282,7 @@ def test_what_the_insurance_fund_takes_is_no_fee() -> None:
 
     update = last(
         snapshot(9, 800, position("A-USD", "2")),
-        says({
+        reports({
             "fills": [taken], "perpetualPositions": [closed], "assetPositions": [usdc(913)],
             "blockHeight": "12",
         }),
@@ -294,8 +294,8 @@ def test_what_the_insurance_fund_takes_is_no_fee() -> None:
 
 
 def test_what_fills_leave_open_of_a_balance_is_funding() -> None:
-    """The chain settles it when it touches the account: so says the block's balance."""
-    touched = says({
+    """The chain settles it when it touches the account: the block's balance shows it."""
+    touched = reports({
         "fills": [fill("f1", "BUY", "1")], "perpetualPositions": [position("A-USD", "3")],
         "assetPositions": [usdc(Decimal("699.8606"))], "blockHeight": "12",
     })  # fmt: skip
@@ -307,7 +307,7 @@ def test_what_fills_leave_open_of_a_balance_is_funding() -> None:
 
 def test_fills_that_do_not_add_up_are_a_doubt_once_their_block_is_over() -> None:
     """Until then more may come; the venue's last word is what is believed."""
-    odd = says({
+    odd = reports({
         "fills": [fill("f1", "BUY", "1")], "perpetualPositions": [position("A-USD", "3")],
         "assetPositions": [usdc(900)], "blockHeight": "12",
     })  # fmt: skip
@@ -324,11 +324,11 @@ def test_fills_that_do_not_add_up_are_a_doubt_once_their_block_is_over() -> None
 
 def test_a_doubt_ends_where_the_next_block_bears_out_what_was_reported() -> None:
     """What was missed stays missed: profit is not complete."""
-    odd = says({
+    odd = reports({
         "fills": [fill("f1", "BUY", "1")], "perpetualPositions": [position("A-USD", "3")],
         "assetPositions": [usdc(900)], "blockHeight": "12",
     })  # fmt: skip
-    even = says({
+    even = reports({
         "fills": [fill("f2", "SELL", "1")], "perpetualPositions": [position("A-USD", "2")],
         "assetPositions": [usdc(1000)], "blockHeight": "20",
     })  # fmt: skip
@@ -343,7 +343,7 @@ def test_a_doubt_ends_where_the_next_block_bears_out_what_was_reported() -> None
 def test_fills_without_their_position_are_a_doubt_once_their_block_is_over() -> None:
     """REST may be ahead of the socket: until then that is no contradiction."""
     ahead = answers(FILLS, {"fills": [fill("f1", "BUY", "1", createdAtHeight="12")]})
-    state = says({
+    state = reports({
         "perpetualPositions": [position("A-USD", "1")], "assetPositions": [usdc(900)],
         "blockHeight": "12",
     })  # fmt: skip
@@ -364,13 +364,13 @@ def test_mixed_fills_of_a_block_are_traded_in_the_order_of_their_events() -> Non
              positionSideBefore="SHORT"),
     ]  # fmt: skip
     events = [{**row, "eventId": f"0000000c{n:016x}"} for n, row in enumerate(rows)]
-    after = says({
+    after = reports({
         "perpetualPositions": [position("A-USD", "0", status="CLOSED")],
         "assetPositions": [usdc(1015)], "blockHeight": "12",
     })  # fmt: skip
 
-    for told in (events, rows):
-        page = answers(FILLS, {"fills": told[::-1]})
+    for listed in (events, rows):
+        page = answers(FILLS, {"fills": listed[::-1]})
         profit = last(snapshot(9), after, page, block(14)).profit
 
         assert (profit.realized, profit.wins, profit.losses) == (15_000_000, 2, 0)
@@ -408,7 +408,7 @@ def test_that_a_subaccount_was_never_funded_is_no_news_of_an_empty_one() -> None
     """The venue answers 404 for it."""
     never = answers(PATH, {"errors": [{"msg": "No subaccount found"}]}, "404")
 
-    assert last(says({"blockHeight": "9"}, "subscribed"), never).doubt == ""
+    assert last(reports({"blockHeight": "9"}, "subscribed"), never).doubt == ""
 
 
 @pytest.mark.parametrize(
@@ -417,7 +417,7 @@ def test_that_a_subaccount_was_never_funded_is_no_news_of_an_empty_one() -> None
         answers("/v4/addresses/dydx1b/subaccountNumber/3", {"subaccount": None}),
         answers("/v4/orderbooks/perpetualMarket/A-USD", {"bids": [], "asks": []}),
         answers("/v4/orders?address=dydx1a", []),
-        says({}, channel="v4_trades"),
+        reports({}, channel="v4_trades"),
         Frame(0, 0, 0, "clock", "tick"),
     ],
 )
@@ -434,7 +434,7 @@ def test_what_is_of_no_account_or_anothers_changes_nothing(frame: Frame) -> None
 
 def test_a_row_that_cannot_be_read_hides_no_other() -> None:
     """Its position is unreadable, not gone; the balance beside it is taken."""
-    bad = says({
+    bad = reports({
         "perpetualPositions": [position("A-USD", "much"), position("B-USD", "2")],
         "assetPositions": [usdc(900)], "blockHeight": "12",
     })  # fmt: skip
@@ -447,13 +447,13 @@ def test_a_row_that_cannot_be_read_hides_no_other() -> None:
     assert held(updates) == {"A-USD": Decimal(1), "B-USD": Decimal(2)}
 
 
-def test_a_snapshot_with_a_row_of_no_shape_says_all_the_rest() -> None:
+def test_a_snapshot_with_a_row_of_no_shape_reports_all_the_rest() -> None:
     """An order, a position or a balance that is none."""
     subaccount = summary(9, 1000, position("A-USD", "1"))
     subaccount["openPerpetualPositions"]["B-USD"] = 7
     contents = {"subaccount": subaccount, "orders": [{"id": 3}], "blockHeight": "9"}
 
-    update = last(says(contents, "subscribed"))
+    update = last(reports(contents, "subscribed"))
 
     assert update.unreadable == ("B-USD",)
     assert [state.ticker for state in update.positions] == ["A-USD"]
@@ -464,11 +464,11 @@ def test_a_snapshot_with_a_row_of_no_shape_says_all_the_rest() -> None:
 @pytest.mark.parametrize(
     "frame",
     [
-        says({"orders": [{"size": 3}]}),
-        says({"assetPositions": [usdc(1) | {"size": "x"}], "blockHeight": "12"}),
-        says({"blockHeight": "tall"}),
-        says({"fills": [fill("f1", "BUY", "1", "1e99999")], "blockHeight": "12"}),
-        says({"subaccount": 3}, "subscribed"),
+        reports({"orders": [{"size": 3}]}),
+        reports({"assetPositions": [usdc(1) | {"size": "x"}], "blockHeight": "12"}),
+        reports({"blockHeight": "tall"}),
+        reports({"fills": [fill("f1", "BUY", "1", "1e99999")], "blockHeight": "12"}),
+        reports({"subaccount": 3}, "subscribed"),
     ],
 )
 def test_a_frame_that_cannot_be_read_is_a_doubt(frame: Frame) -> None:
@@ -483,10 +483,10 @@ def test_a_frame_that_cannot_be_read_is_a_doubt(frame: Frame) -> None:
 def test_a_parents_channel_names_the_child() -> None:
     """In the envelope of an update, in each row of a snapshot and of an answer."""
     order = {"id": "o1", "status": "OPEN"}
-    update = says({"orders": [order]}, channel="v4_parent_subaccounts", subaccountNumber=131)
+    update = reports({"orders": [order]}, channel="v4_parent_subaccounts", subaccountNumber=131)
     child = summary(9, 1, position("A-USD", "1")) | {"subaccountNumber": 259}
     parent = {"parentSubaccountNumber": 3, "equity": "1", "childSubaccounts": [child]}
-    whole = says({"subaccount": parent}, "subscribed", "v4_parent_subaccounts")
+    whole = reports({"subaccount": parent}, "subscribed", "v4_parent_subaccounts")
     path = "/v4/fills/parentSubaccountNumber?address=dydx1a&parentSubaccountNumber=3"
     fills = answers(path, {"fills": [fill("f1", "BUY", "1", subaccountNumber=259,
                                           createdAtHeight="12")]})  # fmt: skip
@@ -590,13 +590,13 @@ def test_the_same_facts_make_the_same_account(chance: Random, blocks: int) -> No
         if chance.random() < 0.3:
             rest += venue.answers()
     end = block(venue.height + 3)
-    straight = [says(message) for message in venue.messages]
+    straight = [reports(message) for message in venue.messages]
     halves: list[Frame] = []
     for message in venue.messages:
         parts = [{k: v} for k, v in message.items() if k != "blockHeight"]
         whole = [{k: v for k, v in message.items() if k != "blockHeight"}]
         for part in chance.choice((parts, whole, [*whole, *whole])):
-            halves.append(says({**part, "blockHeight": message["blockHeight"]}))
+            halves.append(reports({**part, "blockHeight": message["blockHeight"]}))
     chance.shuffle(mixed := [*halves, *rest])
 
     expected = folded(snapshot(100, 10_000), *straight, end)
@@ -614,14 +614,14 @@ def test_the_same_facts_make_the_same_account(chance: Random, blocks: int) -> No
 def test_facts_older_than_what_is_remembered_change_no_position() -> None:
     """What comes after 64 blocks with something in them is counted no more."""
     frames = [
-        says({
+        reports({
             "fills": [fill(f"f{n}", "BUY", "1", createdAtHeight=str(10 + n))],
             "perpetualPositions": [position("A-USD", str(n + 1))],
             "assetPositions": [usdc(100_000 - 100 * (n + 1))], "blockHeight": str(10 + n),
         })
         for n in range(100)
     ]  # fmt: skip
-    late = says({"perpetualPositions": [position("A-USD", "7")], "blockHeight": "11"})
+    late = reports({"perpetualPositions": [position("A-USD", "7")], "blockHeight": "11"})
 
     updates = folded(snapshot(9, 100_000), *frames, late, block(200))
 
@@ -637,7 +637,7 @@ def test_updates_are_as_drawn(case: str) -> None:
     """A snapshot, a fill, the same fill again, which is none, and the loss of the channel."""
     fills = [fill("f1", "BUY", "1", createdAtHeight="10")]
     frames = {
-        "s": snapshot(9), "f": says({"fills": fills, "blockHeight": "10"}),
+        "s": snapshot(9), "f": reports({"fills": fills, "blockHeight": "10"}),
         "c": WireWriter().event("close"),
     }  # fmt: skip
 

@@ -73,7 +73,7 @@ def test_a_mnemonic_goes_however_it_is_written(text: str) -> None:
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
-    """An audit log that says nothing is none."""
+    """An empty audit log is none."""
     assert redact(text) == text
 
 
@@ -236,7 +236,7 @@ def test_secrets_do_not_get_in(path: Path) -> None:
 
 
 def test_a_long_text_is_cut(path: Path) -> None:
-    """What a venue said in full is a recording's business."""
+    """The full text of an answer is a recording's business."""
     with AuditLog(path) as audit:
         audit.write("answer", text="é, " * 2_000)
 
@@ -254,7 +254,7 @@ def test_a_mapping_without_end_ends(path: Path) -> None:
 
 
 def test_a_line_that_cannot_be_written_is_counted(path: Path) -> None:
-    """A trade goes on; the failure is told, without a secret."""
+    """A trade goes on; the failure is logged, without a secret."""
     audit = AuditLog(path)
     audit.write("broken", what=Broken())
     assert audit.failures == 1
@@ -268,7 +268,7 @@ def test_a_line_that_cannot_be_written_is_counted(path: Path) -> None:
     assert path.read_text() == ""
 
 
-def test_a_log_that_cannot_be_opened_is_said_at_once(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_opened_is_reported_at_once(tmp_path: Path) -> None:
     """Before anything is traded."""
     with pytest.raises(ConnError, match="expected to write an audit log"):
         AuditLog(tmp_path / "no" / "folder" / "x")
@@ -292,7 +292,7 @@ def test_many_threads_write_whole_lines(path: Path) -> None:
 
 
 def test_an_answer_is_written_down_and_a_refusal_quoted(path: Path) -> None:
-    """What was asked, what came, how big; and of the headers what is left of the limit."""
+    """What was requested, what came, how big; and of the headers what is left of the limit."""
     with AuditLog(path) as audit:
         audit.answered("GET", "/v4/time", 200, "x" * 70, {"RateLimit-Remaining": "9", "Via": "x"})
         audit.answered("GET", "/v4/orders", 400, '{"errors":[{"msg":"no"}]}', {})
@@ -303,7 +303,7 @@ def test_an_answer_is_written_down_and_a_refusal_quoted(path: Path) -> None:
 
 
 def test_a_socket_is_written_down_and_not_its_traffic(path: Path) -> None:
-    """Opened, asked, lost, closed; the node's own frames are the trader's to write."""
+    """Opened, requested, lost, closed; the node's own frames are the trader's to write."""
     with AuditLog(path) as audit:
         for n, kind in enumerate(["open", "sent", "ws", "tick", "gap", "close"]):
             text, code = ("wss://v" if kind == "open" else ""), ("1012" if kind == "close" else "")

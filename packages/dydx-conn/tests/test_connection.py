@@ -25,14 +25,16 @@ SECOND = 1_000_000_000
 
 
 class Wire(WireWriter):
-    """One link: what is asked on it, and what it says."""
+    """One link: its requests and its messages."""
 
-    def ask(self, channel: str = "v4_trades", id_: str = "A-USD") -> Frame:
+    def request(self, channel: str = "v4_trades", id_: str = "A-USD") -> Frame:
         """Make a request."""
         text = json.dumps({"type": "subscribe", "channel": channel, "id": id_})
         return self.event("sent", text)
 
-    def say(self, type_: str, channel: str = "v4_trades", id_: str = "A-USD", **more: Any) -> Frame:
+    def receive(
+        self, type_: str, channel: str = "v4_trades", id_: str = "A-USD", **more: Any
+    ) -> Frame:
         """Make a message."""
         return self.message(type_, channel, id=id_, **more)
 
@@ -43,29 +45,29 @@ class Wire(WireWriter):
 
 
 def transitions(*frames: Frame, end: bool = False) -> list[tuple[str, str, str, str]]:
-    """Fold frames; tell link, from, to, and why."""
+    """Fold frames; return link, from, to, and reason."""
     made = collect(from_iterable(frames).pipe(connection_states()))
-    kept = made if end else [x for x in made if x.state != "closed"]
-    return [(x.link, x.was, x.state, x.reason) for x in kept]
+    shown = made if end else [x for x in made if x.state != "closed"]
+    return [(x.link, x.was, x.state, x.reason) for x in shown]
 
 
 def opened(wire: Wire) -> list[Frame]:
-    """Attempt, open, ask and be answered."""
-    frames = [wire.event("tick"), wire.event("open"), wire.ask()]
-    return [*frames, wire.say("connected"), wire.say("subscribed")]
+    """Attempt, open, request and be answered."""
+    frames = [wire.event("tick"), wire.event("open"), wire.request()]
+    return [*frames, wire.receive("connected"), wire.receive("subscribed")]
 
 
 # === Links ===
 
 
 def test_a_link_connects_subscribes_and_lives() -> None:
-    """Each transition is told with its reason, and once more for all together."""
+    """Each transition is emitted with its reason, and once more for all together."""
     made = transitions(*opened(Wire()))
 
     assert made == [
         ("c1", "connecting", "subscribing", "connected"),
         ("", "connecting", "subscribing", "c1: connected"),
-        ("c1", "subscribing", "live", "all that was asked is answered"),
+        ("c1", "subscribing", "live", "all requests are answered"),
         ("", "subscribing", "live", "all links are"),
     ]
 
@@ -73,12 +75,17 @@ def test_a_link_connects_subscribes_and_lives() -> None:
 def test_what_is_refused_is_answered_too() -> None:
     """By name, or, as the venue refuses some, in words alone."""
     wire = Wire()
-    asked = [wire.event("open"), wire.ask(id_="A-USD"), wire.ask(id_="B-USD"), wire.ask(id_="C")]
-    limit = wire.say("error", "", "", message="Per-connection subscription limit reached")
-    answers = [wire.say("error", id_="B-USD"), wire.say("subscribed", id_="A-USD")]
+    requests = [
+        wire.event("open"),
+        wire.request(id_="A-USD"),
+        wire.request(id_="B-USD"),
+        wire.request(id_="C"),
+    ]
+    limit = wire.receive("error", "", "", message="Per-connection subscription limit reached")
+    answers = [wire.receive("error", id_="B-USD"), wire.receive("subscribed", id_="A-USD")]
 
-    assert transitions(*asked, *answers)[-1][2] == "subscribing"
-    assert transitions(*asked, *answers, limit)[-1][2] == "live"
+    assert transitions(*requests, *answers)[-1][2] == "subscribing"
+    assert transitions(*requests, *answers, limit)[-1][2] == "live"
 
 
 def test_an_act_changes_no_link() -> None:
@@ -89,7 +96,7 @@ def test_an_act_changes_no_link() -> None:
     assert transitions(*opened(wire), *acts) == transitions(*opened(Wire()))
 
 
-def test_a_loss_is_told_with_its_code_and_reason() -> None:
+def test_a_loss_is_reported_with_its_code_and_reason() -> None:
     """Then the link backs off, tries again, and lives again."""
     wire = Wire()
     lost = wire.event("close", type="1012", text="restart")
@@ -112,14 +119,14 @@ def test_five_attempts_in_vain_are_polling_until_it_lives() -> None:
 
     made = [x for x in transitions(*frames, *opened(wire)) if not x[0]]
 
-    told = [(x[2], x[3]) for x in made if x[2] in ("polling", "live")]
-    assert [state for state, _ in told] == ["live", "live", "polling", "live", "polling", "live"]
-    assert told[2][1] == "c1: 5 attempts failed, at last: refused"
-    assert told[4][1] == "c1: 6 attempts failed, at last: refused"
+    turns = [(x[2], x[3]) for x in made if x[2] in ("polling", "live")]
+    assert [state for state, _ in turns] == ["live", "live", "polling", "live", "polling", "live"]
+    assert turns[2][1] == "c1: 5 attempts failed, at last: refused"
+    assert turns[4][1] == "c1: 6 attempts failed, at last: refused"
 
 
 def test_a_connection_that_lasted_was_no_failed_attempt() -> None:
-    """After five seconds the count begins anew."""
+    """After five seconds the count restarts."""
     wire = Wire()
     frames = []
     for _ in range(9):
@@ -134,7 +141,7 @@ def test_a_silent_link_is_stale_and_a_word_revives_it() -> None:
     """Half a minute without a message, by the clock's ticks."""
     wire = Wire()
 
-    made = transitions(*opened(wire), wire.tick(30.0), wire.tick(0.5), wire.say("channel_data"))
+    made = transitions(*opened(wire), wire.tick(30.0), wire.tick(0.5), wire.receive("channel_data"))
 
     assert made[-4:] == [
         ("c1", "live", "stale", "no message for 30 s"),
@@ -151,16 +158,22 @@ def test_an_attempt_that_hangs_is_stale() -> None:
     assert transitions(wire.event("tick"), wire.tick(31.0))[0][2] == "stale"
 
 
-def test_a_gap_is_mended_by_what_is_asked_anew() -> None:
+def test_a_gap_is_mended_by_a_new_subscription() -> None:
     """Until then the link subscribes."""
     wire = Wire()
-    frames = [*opened(wire), wire.event("gap", text="2 messages lost"), wire.say("channel_data")]
+    frames = [
+        *opened(wire),
+        wire.event("gap", text="2 messages lost"),
+        wire.receive("channel_data"),
+    ]
 
-    made = transitions(*frames, wire.ask(), wire.say("unsubscribed"), wire.say("subscribed"))
+    made = transitions(
+        *frames, wire.request(), wire.receive("unsubscribed"), wire.receive("subscribed")
+    )
 
     assert [x[1:] for x in made if x[0]][2:] == [
         ("live", "subscribing", "2 messages lost"),
-        ("subscribing", "live", "all that was asked is answered"),
+        ("subscribing", "live", "all requests are answered"),
     ]
 
 
@@ -223,13 +236,15 @@ def test_blocks_behind_the_clock_are_a_state() -> None:
     assert transitions(wire.block(1, "2026-01-01T00:00:00Z"))[-1][2:] == ("live", "all links are")
 
 
-def test_blocks_are_told_by_answers_too() -> None:
+def test_blocks_are_reported_by_answers_too() -> None:
     """While REST is polled; what is no block is none."""
     wire = Wire()
     good = wire.answer("/v4/height", {"height": "5", "time": "2026-01-01T00:00:01.000Z"})
     bad = wire.answer("/v4/height", "<html>")
     other = wire.answer("/v4/orders", [])
-    odd = wire.say("channel_data", "v4_block_height", contents={"blockHeight": "x", "time": "y"})
+    odd = wire.receive(
+        "channel_data", "v4_block_height", contents={"blockHeight": "x", "time": "y"}
+    )
 
     assert transitions(bad, other) == []
     assert [x[0] for x in transitions(good, odd)] == ["chain", "", "c1"]
@@ -285,7 +300,7 @@ def test_whatever_comes_each_transition_begins_where_the_last_ended(frames: list
     assert made == transitions(*frames, end=True)
 
 
-def test_a_recording_tells_how_its_links_stood() -> None:
+def test_a_recording_shows_how_its_links_stood() -> None:
     """Without the ticks of attempts, which a proxy does not see."""
     made = collect(replay("quickstart").pipe(connection_states()))
 
@@ -304,7 +319,7 @@ def test_states_are_as_drawn(case: str) -> None:
     """Of the link, and of all in capitals; an error closes nothing, it is not theirs to judge."""
     wire = Wire()
     frames = {
-        "o": wire.event("open"), "m": wire.say("subscribed"), "t": wire.tick(31.0),
+        "o": wire.event("open"), "m": wire.receive("subscribed"), "t": wire.tick(31.0),
         "c": wire.event("close"),
     }  # fmt: skip
 

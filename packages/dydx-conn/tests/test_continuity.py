@@ -34,7 +34,7 @@ def verdicts(ids: Continuity, *frames: Frame) -> list[str]:
 
 def connected() -> Continuity:
     """Begin a connection whose requests are seen."""
-    ids = Continuity(asked=True)
+    ids = Continuity(sees_requests=True)
     ids.take(came(0, "connected"))
     return ids
 
@@ -62,21 +62,21 @@ def test_a_loss_beyond_reach_is_counted_whole() -> None:
 def test_a_late_snapshot_explains_its_own_hole_and_no_other() -> None:
     """While it is owed, one hole is its; when it has come, what is left is a loss."""
     ids = connected()
-    ids.ask(sent("subscribe"))
+    ids.request(sent("subscribe"))
 
     assert verdicts(ids, came(1), came(4)) == ["", "gap"]
     ids = connected()
-    ids.ask(sent("subscribe"))
+    ids.request(sent("subscribe"))
     assert verdicts(ids, came(1), came(3), came(2, "subscribed"), came(4)) == [""] * 4
     ids = connected()
-    ids.ask(sent("subscribe"))
+    ids.request(sent("subscribe"))
     assert verdicts(ids, came(1), came(3), came(4, "subscribed")) == ["", "", "gap"]
 
 
 def test_a_late_snapshot_after_a_gap_is_no_sign_that_the_jump_was_wrong() -> None:
-    """It goes on from before the jump because it was asked for before it."""
+    """It goes on from before the jump because it was requested before it."""
     ids = connected()
-    ids.ask(sent("subscribe"))
+    ids.request(sent("subscribe"))
 
     assert verdicts(ids, came(1), came(4), came(2, "subscribed"), came(5)) == ["", "gap", "", ""]
 
@@ -84,8 +84,8 @@ def test_a_late_snapshot_after_a_gap_is_no_sign_that_the_jump_was_wrong() -> Non
 def test_an_answer_that_never_comes_is_overdue_once() -> None:
     """Its id explained a hole for ten seconds, and explains no other after that."""
     ids = connected()
-    ids.ask(sent("subscribe", mono=5 * SECOND))
-    ids.ask(sent("unsubscribe", mono=5 * SECOND))
+    ids.request(sent("subscribe", mono=5 * SECOND))
+    ids.request(sent("unsubscribe", mono=5 * SECOND))
 
     assert verdicts(ids, came(1), came(3)) == ["", ""]
     assert ids.overdue(15 * SECOND) == []
@@ -97,8 +97,8 @@ def test_an_answer_that_never_comes_is_overdue_once() -> None:
 def test_asking_twice_is_answered_twice() -> None:
     """Both requests take an id."""
     ids = connected()
-    ids.ask(sent("subscribe"))
-    ids.ask(sent("subscribe"))
+    ids.request(sent("subscribe"))
+    ids.request(sent("subscribe"))
 
     assert verdicts(ids, came(3), came(1, "subscribed"), came(2, "subscribed")) == [""] * 3
     assert ids.owed == {}
@@ -107,7 +107,7 @@ def test_asking_twice_is_answered_twice() -> None:
 def test_a_late_error_settles_what_it_names() -> None:
     """With the id of the request, as the venue has it."""
     ids = connected()
-    ids.ask(sent("subscribe"))
+    ids.request(sent("subscribe"))
 
     assert verdicts(ids, came(2), came(1, "error"), came(3)) == [""] * 3
     assert ids.owed == {}
@@ -119,10 +119,10 @@ def test_a_late_error_settles_what_it_names() -> None:
     ["Invalid subscription id for channel: (v4_trades-B-USD)", "Per-connection subscription limit"],
 )
 def test_an_error_that_names_nothing_is_known_by_its_words(words: str) -> None:
-    """Of those that were asked it settles the one in its text, or the oldest."""
+    """Of the open requests it settles the one in its text, or the oldest."""
     ids = connected()
-    ids.ask(sent("subscribe"))
-    ids.ask(sent("subscribe", id_="B-USD"))
+    ids.request(sent("subscribe"))
+    ids.request(sent("subscribe", id_="B-USD"))
     refusal = came(2, "error", id_="", channel="", message=words)
 
     assert verdicts(ids, refusal, came(3), came(1, "subscribed"), came(4)) == [""] * 4
@@ -133,17 +133,17 @@ def test_an_error_that_names_nothing_is_known_by_its_words(words: str) -> None:
 def test_an_error_with_the_id_at_hand_excuses_the_id_it_spent() -> None:
     """Some stand-ins answer so; an id that was not spent excuses nothing."""
     ids = connected()
-    ids.ask(sent("subscribe"))
+    ids.request(sent("subscribe"))
     assert verdicts(ids, came(2), came(2, "error"), came(3)) == [""] * 3
 
-    ids.ask(sent("subscribe"))
+    ids.request(sent("subscribe"))
     assert verdicts(ids, came(3, "error"), came(5)) == ["", "gap"]
 
 
 def test_an_error_about_nothing_repeats_an_id_and_proves_nothing() -> None:
     """Nor does a pong; anything else that repeats one is a duplicate."""
     ids = connected()
-    ids.ask(sent("subscribe"))
+    ids.request(sent("subscribe"))
     noise = came(2, "error", id_="", channel="", message="Invalid message: could not parse")
 
     assert verdicts(ids, came(1), noise, came(2, "subscribed"), noise) == [""] * 4
@@ -151,7 +151,7 @@ def test_an_error_about_nothing_repeats_an_id_and_proves_nothing() -> None:
 
 
 def test_a_jump_that_was_wrong_does_not_silence_the_link() -> None:
-    """One flipped digit: what goes on from before it begins the count anew."""
+    """One flipped digit: what goes on from before it restarts the count."""
     ids = connected()
 
     assert verdicts(ids, came(1), came(900), came(3), came(4)) == ["", "gap", "", ""]
@@ -167,7 +167,7 @@ def test_after_a_gap_what_was_lost_may_come_late() -> None:
     assert seen == ["", "gap", "", "", "out_of_order", "duplicate", ""]
 
 
-def test_what_was_told_already_is_not_told_again() -> None:
+def test_what_was_reported_is_not_reported_again() -> None:
     """After a gap frame the message that jumps is where the count begins."""
     ids = connected()
     verdicts(ids, came(1))
@@ -178,7 +178,7 @@ def test_what_was_told_already_is_not_told_again() -> None:
 
 
 def test_messages_without_a_number_are_not_judged() -> None:
-    """An id of 0 says nothing; the first number is where the count begins."""
+    """An id of 0 counts nothing; the first number is where the count begins."""
     ids = Continuity()
 
     assert verdicts(ids, *map(came, (0, 0, 7, 0, 8))) == [""] * 5
@@ -195,23 +195,23 @@ def test_answers_out_of_order_on_a_link_whose_requests_are_unseen() -> None:
     assert verdicts(ids, came(5)) == [""]
 
 
-def test_a_new_connection_counts_anew_and_still_owes() -> None:
-    """What is asked before the greeting is read is answered after it."""
+def test_a_new_connection_restarts_the_count_and_still_owes() -> None:
+    """What is requested before the greeting is read is answered after it."""
     ids = connected()
     verdicts(ids, came(1), came(2))
-    ids.ask(sent("subscribe"))
+    ids.request(sent("subscribe"))
 
     assert verdicts(ids, came(0, "connected"), came(2), came(1, "subscribed")) == [""] * 3
 
 
 @pytest.mark.parametrize("text", ["", "null", "[1]", '{"type":"subscribe"', '{"type":"ping"}'])
-def test_what_asks_for_nothing_owes_nothing(text: str) -> None:
+def test_what_requests_nothing_owes_nothing(text: str) -> None:
     """Whatever was sent."""
     ids = Continuity()
 
-    ids.ask(Frame(1, 0, 0, "c1", "sent", text))
+    ids.request(Frame(1, 0, 0, "c1", "sent", text))
 
-    assert (ids.asked, ids.owed) == (False, {})
+    assert (ids.sees_requests, ids.owed) == (False, {})
 
 
 # === By chance ===
@@ -232,7 +232,7 @@ class Server:
 
     def act(self, what: str, pick: int) -> None:
         """Do one thing; `pick` chooses among what there is to do it to."""
-        if what == "ask":
+        if what == "request":
             self.unread.append(f"M{pick}-USD")
             self.frames.append((sent("subscribe", id_=self.unread[-1]), False))
         elif what in ("read", "reject") and self.unread:
@@ -242,7 +242,7 @@ class Server:
                 self.fetching.append((self.number, id_))
             else:
                 words = f"Invalid subscription id for channel: (v4_trades-{id_})"
-                self.say("error", id_="", channel="", message=words)
+                self.send("error", id_="", channel="", message=words)
         elif what == "snapshot" and self.fetching:
             number, id_ = self.fetching.pop(pick % len(self.fetching))
             self.frames.append((came(number, "subscribed", id_=id_), True))
@@ -255,14 +255,14 @@ class Server:
             self.frames.append((came(self.number, "error", id_="", **noise), False))
         elif what in ("channel_data", "unsubscribed"):
             self.number += 1
-            self.say(what)
+            self.send(what)
 
-    def say(self, type_: str, **more: object) -> None:
+    def send(self, type_: str, **more: object) -> None:
         """Send a message with the newest id."""
         self.frames.append((came(self.number, type_, **more), True))  # type: ignore[arg-type]  # id_
 
     def rest(self) -> None:
-        """Read and answer all that is left, and say one thing more."""
+        """Read and answer all that is left, and send one message more."""
         while self.unread:
             self.act("read", 0)
         while self.fetching:
@@ -271,7 +271,7 @@ class Server:
 
 
 ACTS = st.sampled_from(
-    ["ask", "ask", "ask", "read", "read", "reject", "snapshot", "refuse", "channel_data",
+    ["request", "request", "request", "read", "read", "reject", "snapshot", "refuse", "channel_data",
      "channel_data", "noise", "unsubscribed"]
 )  # fmt: skip
 SCRIPTS = st.lists(st.tuples(ACTS, st.integers(0, 5)), max_size=60)
@@ -292,7 +292,7 @@ def take_all(ids: Continuity, frames: list[Frame]) -> list[str]:
     found: list[str] = []
     for frame in frames:
         if frame.kind == "sent":
-            ids.ask(frame)
+            ids.request(frame)
         else:
             found.append(ids.take(frame))
     return found

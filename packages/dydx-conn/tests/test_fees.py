@@ -49,12 +49,12 @@ shares = st.integers(min_value=0, max_value=10**6)
     ],
 )
 def test_a_tier_is_reached_by_volume_and_shares(volumes: dict[str, Any], tier: str) -> None:
-    """Up to the first whose requirements do not all hold; a chain without trades asks no share."""
+    """Up to the first whose requirements do not all hold; no trades, no share required."""
     assert fee_tier(**volumes).name == tier
 
 
 def test_no_tier_is_skipped() -> None:
-    """What fails in between ends the climb, though a higher tier asks less."""
+    """What fails in between ends the climb, though a higher tier requires less."""
     tiers = [
         FeeTier(name="low", taker_ppm=30, maker_ppm=3),
         FeeTier(name="high", volume=10, taker_ppm=20, maker_ppm=2),
@@ -75,12 +75,12 @@ def test_no_tier_is_skipped() -> None:
     ],
 )
 def test_vaults_and_referred_traders_start_higher(given_: dict[str, Any], tier: str) -> None:
-    """A vault at the top; who was referred no lower than governance says."""
+    """A vault at the top; who was referred no lower than governance sets."""
     assert fee_tier(**given_).name == tier
 
 
 def test_the_standard_tiers_never_cost_more_further_up() -> None:
-    """And every one asks at least what the one below it asks."""
+    """And every one requires at least what the one below it requires."""
     for below, above in pairwise(STANDARD_FEE_TIERS):
         assert (above.taker_ppm, above.maker_ppm) <= (below.taker_ppm, below.maker_ppm)
         assert above.volume >= below.volume
@@ -115,7 +115,7 @@ LEVELS = {"3": [StakingLevel(100, 50_000), StakingLevel(1_000, 100_000)]}
     ("tier", "staked", "off"),
     [("3", 99, 0), ("3", 100, 50_000), ("3", 999, 50_000), ("3", 10**30, 100_000), ("4", 500, 0)],
 )
-def test_staking_takes_off_what_the_highest_level_reached_says(
+def test_staking_takes_off_what_the_highest_level_reached_grants(
     tier: str, staked: int, off: int
 ) -> None:
     """Of one's own tier; a tier without levels takes off nothing."""
@@ -186,7 +186,7 @@ def test_a_fill_pays_by_who_was_there_first() -> None:
     ],
 )
 def test_an_accounts_worth_allows_so_many_stateful_orders(worth: int, limit: int) -> None:
-    """The highest tier reached says; governance may set others."""
+    """The highest tier reached decides; governance may set others."""
     assert stateful_order_limit(worth) == limit
     assert stateful_order_limit(worth, [(0, 4)]) == (4 if worth >= 0 else 0)
 

@@ -141,7 +141,7 @@ def test_a_message_keeps_its_words_and_shows_its_head() -> None:
 
 
 @pytest.mark.parametrize(
-    ("frame", "says"),
+    ("frame", "parts"),
     [
         (Frame(1, 2, 3, "c1", "ws", type="subscribed"), {"is_snapshot": True}),
         (Frame(1, 2, 3, "c1", "ws", type="error"), {"is_refusal": True}),
@@ -164,11 +164,11 @@ def test_a_message_keeps_its_words_and_shows_its_head() -> None:
         (Frame(1, 2, 3, "c1", "open", "wss://v"), {}),
     ],
 )
-def test_a_frame_names_what_its_parts_hold(frame: Frame, says: dict[str, Any]) -> None:
+def test_a_frame_names_what_its_parts_hold(frame: Frame, parts: dict[str, Any]) -> None:
     """By its kind; what a frame of its kind does not have is empty."""
     nothing = {"is_snapshot": False, "is_refusal": False, "ok": False, "status": 0, "path": ""}
 
-    expected = {**nothing, "reason": "", "lost": 0, **says}
+    expected = {**nothing, "reason": "", "lost": 0, **parts}
 
     assert {name: getattr(frame, name) for name in expected} == expected
 
@@ -239,7 +239,7 @@ def test_candles_are_lists_whether_one_came_or_many() -> None:
 
 
 def test_markets_are_described_and_updated() -> None:
-    """A description is whole, an update says what changed."""
+    """A description is whole, an update holds what changed."""
     oracle = {"oraclePrice": "1.5", "effectiveAt": "t", "effectiveAtHeight": "9", "marketId": 0}
 
     (snapshot,) = decoded(message("subscribed", "v4_markets", {"markets": {"BTC-USD": MARKET}}))
@@ -264,7 +264,7 @@ def test_markets_are_described_and_updated() -> None:
 
 @pytest.mark.parametrize("channel", ["v4_subaccounts", "v4_parent_subaccounts"])
 def test_a_subaccount_is_summed_up_and_updated(channel: str) -> None:
-    """A snapshot, an update with everything, and an order of which little is said."""
+    """A snapshot, an update with everything, and an order with few fields."""
     snapshot, update, little = (
         decoded(message(type_, channel, what))[0]
         for type_, what in [
@@ -327,16 +327,16 @@ ORDER = {
 }
 
 
-def test_an_order_says_all_that_a_trader_must_know() -> None:
-    """Its kind, its end, its trigger and its terms; what is not told is None."""
+def test_an_order_holds_all_that_a_trader_must_know() -> None:
+    """Its kind, its end, its trigger and its terms; what is missing is None."""
     (update,) = decoded(message("channel_data", "v4_subaccounts", {"orders": [ORDER]}))
 
-    told = msgspec.to_builtins(update.orders[0])
-    assert told | ORDER == told
-    assert told.keys() - ORDER.keys() == {"totalOptimisticFilled", "removalReason"}
+    fields = msgspec.to_builtins(update.orders[0])
+    assert fields | ORDER == fields
+    assert fields.keys() - ORDER.keys() == {"totalOptimisticFilled", "removalReason"}
 
 
-def test_money_that_moved_is_told_with_both_its_ends() -> None:
+def test_money_that_moved_is_reported_with_both_its_ends() -> None:
     """One object, though its name is plural; a wallet has no number."""
     reward = {"tradingReward": "0.5", "createdAt": "t", "createdAtHeight": "9"}
     what = {"transfers": TRANSFER, "tradingReward": reward, "blockHeight": "9"}
@@ -350,7 +350,7 @@ def test_money_that_moved_is_told_with_both_its_ends() -> None:
     assert update.block_height == "9"
 
 
-def test_positions_and_fills_say_where_they_come_from() -> None:
+def test_positions_and_fills_name_where_they_come_from() -> None:
     """Sums, peaks and profit of a position; a fill's cost, and what the position was before."""
     position = {**POSITION, "unrealizedPnl": "-3", "realizedPnl": "1", "closedAt": None}
     fill = {
@@ -366,11 +366,11 @@ def test_positions_and_fills_say_where_they_come_from() -> None:
     (held,), (filled,) = update.perpetual_positions, update.fills
     assert (held.side, held.entry_price, held.sum_open) == ("SHORT", "63000", "0.5")
     assert (held.max_size, held.unrealized_pnl, held.exit_price) == ("-0.5", "-3", None)
-    told = msgspec.to_builtins(filled)
-    assert told | fill == told
+    fields = msgspec.to_builtins(filled)
+    assert fields | fill == fields
 
 
-def test_markets_say_how_they_did() -> None:
+def test_markets_report_how_they_did() -> None:
     """The day's volume, trades and change, under the venue's own odd capitals."""
     (snapshot,) = decoded(message("subscribed", "v4_markets", {"markets": {"BTC-USD": MARKET}}))
 
@@ -417,15 +417,15 @@ TWINS = {
 
 @pytest.mark.parametrize("path", TWINS)
 def test_lists_come_whole_or_by_pages_of_one_or_of_a_parent(path: str) -> None:
-    """Each row is read field by field; a page says where it stands, a whole list does not."""
+    """Each row is read field by field; a page has its place, a whole list does not."""
     name, twin, row = TWINS[path]
     page = {"pageSize": 1, "totalResults": 3, "offset": 2}
 
     whole = rest_contents(f"{path}{twin}?address=a", json.dumps({name: [row]}))
     paged = rest_contents(f"{path}?page=3", json.dumps({name: [row], **page}))
 
-    told = msgspec.to_builtins(whole)[name][0]
-    assert told | row == told
+    fields = msgspec.to_builtins(whole)[name][0]
+    assert fields | row == fields
     assert (whole.page_size, whole.total_results, whole.offset) == (None, None, None)
     assert (paged.page_size, paged.total_results, paged.offset) == (1, 3, 2)
 
@@ -488,7 +488,7 @@ def test_a_subaccount_that_was_never_funded_is_empty() -> None:
     assert decoded(message("subscribed", "v4_subaccounts", {})) == [SubaccountContents()]
 
 
-def test_heights_are_told_in_two_ways() -> None:
+def test_heights_are_reported_in_two_ways() -> None:
     """The snapshot's word and the updates'."""
     snapshot = decoded(message("subscribed", "v4_block_height", {"height": "9", "time": "t"}))
     update = decoded(message("channel_data", "v4_block_height", {"blockHeight": "10", "time": "t"}))
@@ -507,7 +507,7 @@ def test_heights_are_told_in_two_ways() -> None:
     ],
 )
 def test_control_messages_carry_nothing(text: str) -> None:
-    """They are frames without a fault, and say nothing of markets."""
+    """They are frames without a fault, and report nothing of markets."""
     frame = ws_frame(1, 2, 3, "c1", text)
 
     assert frame.fault == ""
@@ -515,26 +515,26 @@ def test_control_messages_carry_nothing(text: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sent", "open", "close", "gap", "tick"])
-def test_what_no_server_said_carries_nothing(kind: str) -> None:
+def test_what_no_server_sent_carries_nothing(kind: str) -> None:
     """Only ws and http frames have contents."""
     frame = Frame(seq=1, at=2, mono=3, link="c1", kind=kind, text="whatever", type="1000")
 
     assert contents(frame) == []
 
 
-def test_what_was_asked_of_a_node_is_recorded_with_its_name(tmp_path: Path) -> None:
+def test_what_was_requested_of_a_node_is_recorded_with_its_name(tmp_path: Path) -> None:
     """The order that was sent and the answer to it come back under the names that they had."""
-    asked = Frame(1, 10, 1, "node", "sent", '{"size":"1"}', channel="place", id="o7")
+    request = Frame(1, 10, 1, "node", "sent", '{"size":"1"}', channel="place", id="o7")
     answered = Frame(2, 20, 2, "node", "http", "{}", "11", "broadcast", "o7")
     subscribed = Frame(3, 30, 3, "c1", "sent", '{"type":"subscribe"}')
     header = Header(network="local", rest="", ws="", client="", source="a test")
     writer = RecordingWriter(tmp_path / "r.jsonl.zst", header)
 
-    for frame in (asked, answered, subscribed):
+    for frame in (request, answered, subscribed):
         writer.write_frame(frame)
     writer.close()
 
-    assert list(Recording(writer.path)) == [asked, answered, subscribed]
+    assert list(Recording(writer.path)) == [request, answered, subscribed]
 
 
 # === What is wrong ===
@@ -561,7 +561,7 @@ def test_what_was_asked_of_a_node_is_recorded_with_its_name(tmp_path: Path) -> N
     ],
 )
 def test_a_text_that_is_no_message_gets_a_fault(text: str) -> None:
-    """It is a frame all the same: its words are kept, and reading it says what is wrong."""
+    """It is a frame all the same: its text is stored, and decoding it reports what is wrong."""
     frame = ws_frame(1, 2, 3, "c1", text)
 
     assert frame.text == text
@@ -571,7 +571,7 @@ def test_a_text_that_is_no_message_gets_a_fault(text: str) -> None:
         contents(frame)
 
 
-def test_a_text_with_a_byte_that_was_no_character_says_nothing() -> None:
+def test_a_text_with_a_byte_that_was_no_character_has_no_contents() -> None:
     """JSON may still parse around it, short of a level or of the book it is for: believe none."""
     whole = message("channel_data", "v4_orderbook", {"bids": [["1", "2"]]}, id="BTC-USD")
     bad = whole.replace("bids", "b\ufffdds")
@@ -599,7 +599,7 @@ def test_an_oversized_text_is_not_even_looked_at(monkeypatch: pytest.MonkeyPatch
     [("channel_data", "v4_orders"), ("channel_data", ""), ("whisper", "v4_trades")],
 )
 def test_an_unknown_message_is_refused_by_name(type_: str, channel: str) -> None:
-    """Both the type and the channel are said."""
+    """The message names both the type and the channel."""
     with pytest.raises(WireError, match=f"got '{type_}' on '{channel}'"):
         decoded(message(type_, channel, {}))
 
@@ -625,7 +625,7 @@ def test_an_unknown_message_is_refused_by_name(type_: str, channel: str) -> None
     ],
 )
 def test_contents_of_another_shape_are_refused(type_: str, channel: str, what: Any) -> None:
-    """The message says which contents were expected, a sample, and what is wrong with it."""
+    """The message names which contents were expected, a sample, and what is wrong with it."""
     with pytest.raises(WireError, match=f"expected {type_} contents of {channel}, got '"):
         decoded(message(type_, channel, what))
 

@@ -1,4 +1,4 @@
-"""What frames say of orders: each state, each way between them, and what no frame may do."""
+"""What frames report of orders: each state, each way between them, and what no frame may do."""
 
 import json
 from decimal import Decimal
@@ -42,56 +42,56 @@ ID = order_id(US, SHORT)
 # === Frames ===
 
 
-def node(kind: str, told: dict[str, Any], type: str = "", channel: str = "") -> Frame:
+def node(kind: str, content: dict[str, Any], type: str = "", channel: str = "") -> Frame:
     """Make a frame of the node's link."""
-    return Frame(0, 0, 0, "node", kind, json.dumps(told), type, channel)
+    return Frame(0, 0, 0, "node", kind, json.dumps(content), type, channel)
 
 
 def sent(order: OrderRequest = SHORT) -> Frame:
-    """Say that an order was sent."""
+    """Report that an order was sent."""
     size = str(BTC.size(order.quantums))
-    told = {"ids": [order_id(US, order)], "subaccount": str(US), "size": size}
-    return node("sent", {**told, "place": msgspec.to_builtins(order)}, channel="place")
+    content = {"ids": [order_id(US, order)], "subaccount": str(US), "size": size}
+    return node("sent", {**content, "place": msgspec.to_builtins(order)}, channel="place")
 
 
 def answer(
-    code: int = 0, codespace: str = "clob", *, order: OrderRequest = SHORT, **said: Any
+    code: int = 0, codespace: str = "clob", *, order: OrderRequest = SHORT, **more: Any
 ) -> Frame:
     """Answer a broadcast."""
     result = {"code": code, "codespace": codespace if code else "", "log": "", "hash": ""}
     until = order.good_til_block or order.good_til_block_time
-    told = {"to": "place", "ids": [order_id(US, order)], "until": until, "result": result}
-    return node("http", {**told, **said}, str(code), "broadcast")
+    content = {"to": "place", "ids": [order_id(US, order)], "until": until, "result": result}
+    return node("http", {**content, **more}, str(code), "broadcast")
 
 
 def lost(order: OrderRequest = SHORT) -> Frame:
-    """Say that a broadcast had no answer."""
+    """Report that a broadcast had no answer."""
     until = order.good_til_block or order.good_til_block_time
-    told = {"to": "place", "ids": [order_id(US, order)], "until": until}
+    content = {"to": "place", "ids": [order_id(US, order)], "until": until}
     errors = [{"msg": "DEADLINE_EXCEEDED"}]
-    return node("http", {**told, "errors": errors}, "-1", "broadcast")
+    return node("http", {**content, "errors": errors}, "-1", "broadcast")
 
 
-def told(
+def reported(
     contents: dict[str, Any], *, type: str = "channel_data", channel: str = "v4_subaccounts"
 ) -> Frame:
-    """Tell of the account, or of whatever the channel is."""
+    """Report the account, or whatever the channel carries."""
     return WireWriter().message(type, channel, contents, str(US))
 
 
 def row(status: str, **fields: Any) -> Frame:
-    """Tell of our order by its status."""
-    return told({"orders": [{"id": ID, "status": status, **fields}]})
+    """Report our order by its status."""
+    return reported({"orders": [{"id": ID, "status": status, **fields}]})
 
 
 def fill(size: str, id: str = "f1") -> Frame:
-    """Tell of a fill of our order."""
+    """Report a fill of our order."""
     known = {"side": "BUY", "price": "60000", "createdAt": "", "liquidity": "TAKER"}
-    return told({"fills": [{"id": id, "size": size, "orderId": ID, **known}]})
+    return reported({"fills": [{"id": id, "size": size, "orderId": ID, **known}]})
 
 
 def block(height: int, time: str = "2026-01-05T14:00:00Z") -> Frame:
-    """Tell of a block."""
+    """Report a block."""
     return WireWriter().block(height, time)
 
 
@@ -106,18 +106,18 @@ def orders(frames: Observable[Frame]) -> list[OrderState]:
 
 
 def states(*frames: Frame) -> list[OrderState]:
-    """Fold frames numbered from 1; every state that was told."""
+    """Fold frames numbered from 1; every state that was emitted."""
     numbered = [msgspec.structs.replace(frame, seq=n) for n, frame in enumerate(frames, 1)]
     return orders(of(*numbered))
 
 
 def statuses(*frames: Frame) -> list[str]:
-    """Fold frames; the status of every state that was told."""
+    """Fold frames; the status of every state that was emitted."""
     return [state.status for state in states(*frames)]
 
 
 def last(*frames: Frame) -> OrderState:
-    """Fold frames; the state that was told last."""
+    """Fold frames; the state that was emitted last."""
     return states(*frames)[-1]
 
 
@@ -148,14 +148,14 @@ GONE = {"removalReason": "ORDER_REMOVAL_REASON_USER_CANCELED"}
         ([lost(), row("CANCELED")], ["PENDING", "UNRESOLVED", "CANCELLED"]),
         ([lost(), block(112)], ["PENDING", "UNRESOLVED", "CANCELLED"]),
         ([block(112)], ["PENDING", "CANCELLED"]),
-        # An answer that says only that the sequence was wrong is followed by another one.
+        # An answer that only reports a wrong sequence is followed by another one.
         ([answer(32, "sdk", again=True), answer()], ["PENDING"]),
         # The very bytes are known to the node already: they are taken.
         ([answer(19, "sdk"), row("OPEN")], ["PENDING", "OPEN"]),
         # A best-effort cancel is no end.
         ([row("OPEN"), row("BEST_EFFORT_CANCELED", **GONE), row("OPEN", totalFilled="1")],
          ["PENDING", "OPEN", "OPEN", "FILLED"]),
-        # Removed by the node, which then says why.
+        # Removed by the node, which then gives the reason.
         ([row("BEST_EFFORT_CANCELED"), answer(2003)], ["PENDING", "OPEN", "REJECTED"]),
         # The chain's word outranks a node's.
         ([answer(2003), row("OPEN")], ["PENDING", "REJECTED", "OPEN"]),
@@ -163,7 +163,7 @@ GONE = {"removalReason": "ORDER_REMOVAL_REASON_USER_CANCELED"}
     ],
 )  # fmt: skip
 def test_frames_move_an_order_from_state_to_state(frames: list[Frame], expected: list[str]) -> None:
-    """What is told after the order was sent, one state for each change."""
+    """What is emitted after the order was sent, one state for each change."""
     assert statuses(sent(), *frames) == expected
 
 
@@ -181,7 +181,7 @@ def test_frames_move_an_order_from_state_to_state(frames: list[Frame], expected:
     ],
 )
 def test_what_is_final_stays(frames: list[Frame]) -> None:
-    """Late and doubled words change nothing, and nothing is told."""
+    """Late and doubled reports change nothing, and nothing is emitted."""
     known = states(sent(), frames[0])
 
     assert states(sent(), *frames) == known
@@ -189,7 +189,7 @@ def test_what_is_final_stays(frames: list[Frame]) -> None:
 
 
 def test_a_cancelled_order_may_have_filled_before() -> None:
-    """Fills that are told late count; all of it makes it filled after all."""
+    """Fills that are reported late count; all of it makes it filled after all."""
     told_late = states(sent(), row("CANCELED", **GONE), fill("0.25"), fill("0.75", "f2"))
 
     assert [state.status for state in told_late[1:]] == ["CANCELLED", "CANCELLED", "FILLED"]
@@ -197,7 +197,7 @@ def test_a_cancelled_order_may_have_filled_before() -> None:
     assert told_late[2].reason == "USER_CANCELED"
 
 
-def test_every_state_says_which_frame_made_it_and_why() -> None:
+def test_every_state_names_which_frame_made_it_and_why() -> None:
     """Sequence numbers of the frames, and reasons a person understands."""
     [first, second] = states(sent(), answer(3007))
 
@@ -234,7 +234,7 @@ def test_an_order_carries_what_was_sent() -> None:
     )
 
 
-def test_a_best_effort_cancel_is_told_as_leaving() -> None:
+def test_a_best_effort_cancel_is_reported_as_leaving() -> None:
     """Open still, with the reason; gone when its last block has passed."""
     leaving = row("BEST_EFFORT_CANCELED", **GONE)
     state = last(sent(), row("OPEN"), leaving)
@@ -246,10 +246,10 @@ def test_a_best_effort_cancel_is_told_as_leaving() -> None:
 
 
 def test_an_order_ends_one_block_after_its_last() -> None:
-    """What the indexer says of a block may come after the block's height."""
+    """What the indexer reports of a block may come after the block's height."""
     assert statuses(sent(), block(111)) == ["PENDING"]
     assert statuses(sent(), block(112)) == ["PENDING", "CANCELLED"]
-    assert statuses(sent(), told({"blockHeight": "112"})) == ["PENDING", "CANCELLED"]
+    assert statuses(sent(), reported({"blockHeight": "112"})) == ["PENDING", "CANCELLED"]
 
 
 def test_a_stateful_order_ends_by_the_chains_time() -> None:
@@ -291,7 +291,7 @@ def test_a_refused_replacement_leaves_the_order_as_it_was() -> None:
 
 
 def test_an_answer_to_the_first_is_none_to_its_replacement() -> None:
-    """Two on their way under one id: the block that was asked for tells them apart."""
+    """Two on their way under one id: the requested block separates them."""
     state = last(sent(), sent(LATER), answer(2003), answer(2003, order=LATER))
 
     assert (state.status, state.order) == ("REJECTED", LATER)
@@ -345,7 +345,7 @@ ROW = {
 
 def test_an_order_that_was_placed_elsewhere_is_known_too() -> None:
     """With all that a cancel needs to name it."""
-    state = last(told({"orders": [ROW]}))
+    state = last(reported({"orders": [ROW]}))
 
     assert (state.id, state.subaccount, state.status) == (
         "elsewhere",
@@ -359,17 +359,17 @@ def test_an_order_that_was_placed_elsewhere_is_known_too() -> None:
     )  # fmt: skip
 
 
-def test_an_update_that_says_little_is_not_taken_for_more() -> None:
+def test_an_update_with_few_fields_is_not_taken_for_more() -> None:
     """Of an unknown order without a status nobody knows what it is."""
-    [state] = states(told({"orders": [{"id": "x"}]}))
+    [state] = states(reported({"orders": [{"id": "x"}]}))
 
     assert (state.status, state.named, state.size) == ("UNRESOLVED", None, Decimal(0))
 
 
 @pytest.mark.parametrize("channel", ["v4_subaccounts", "v4_parent_subaccounts"])
 def test_what_a_snapshot_does_not_list_has_ended_while_nobody_listened(channel: str) -> None:
-    """How, it does not say: unresolved until REST, fills or its end settle it."""
-    snapshot = told({"orders": []}, type="subscribed", channel=channel)
+    """The reason is unknown: unresolved until REST, fills or its end settle it."""
+    snapshot = reported({"orders": []}, type="subscribed", channel=channel)
     frames = [sent(), row("OPEN"), snapshot]
     history = rest(
         "/v4/orders?address=dydx1us&subaccountNumber=0", [{"id": ID, "status": "FILLED"}]
@@ -382,17 +382,17 @@ def test_what_a_snapshot_does_not_list_has_ended_while_nobody_listened(channel: 
 
 def test_a_snapshot_judges_its_own_subaccounts() -> None:
     """A parent's its children, a subaccount's itself alone."""
-    child = told({"orders": [ROW]})
-    own = told({"orders": []}, type="subscribed")
-    parents = told({"orders": []}, type="subscribed", channel="v4_parent_subaccounts")
+    child = reported({"orders": [ROW]})
+    own = reported({"orders": []}, type="subscribed")
+    parents = reported({"orders": []}, type="subscribed", channel="v4_parent_subaccounts")
 
     assert statuses(child, own) == ["PARTIALLY_FILLED"]
     assert statuses(child, parents) == ["PARTIALLY_FILLED", "UNRESOLVED"]
-    listed = told({"orders": [{"id": ID, "status": "OPEN"}]}, type="subscribed")
+    listed = reported({"orders": [{"id": ID, "status": "OPEN"}]}, type="subscribed")
     assert statuses(sent(), row("OPEN"), listed) == ["PENDING", "OPEN"]
 
 
-def test_rest_answers_say_what_sockets_missed() -> None:
+def test_rest_answers_report_what_sockets_missed() -> None:
     """Orders, one order, fills and heights."""
     fills = rest(
         "/v4/fills?address=dydx1us&subaccountNumber=0",
@@ -422,14 +422,14 @@ def test_rest_answers_say_what_sockets_missed() -> None:
         Frame(0, 0, 0, "clock", "tick"),
         row("OPEN", totalFilled="many"),
         row("OPEN", totalFilled="NaN"),
-        told({"orders": [{"id": "y", "clientId": "a", "clobPairId": "b", "orderFlags": "c"}]}),
-        told({"blockHeight": "tall"}),
+        reported({"orders": [{"id": "y", "clientId": "a", "clobPairId": "b", "orderFlags": "c"}]}),
+        reported({"blockHeight": "tall"}),
         block(112, "yesterday"),
-        told({}, channel="v4_trades"),
+        reported({}, channel="v4_trades"),
     ],
 )
 def test_what_cannot_be_read_changes_nothing(frame: Frame) -> None:
-    """Whose business it is, another layer says."""
+    """Another layer decides whether they matter."""
     assert statuses(sent(), frame) == ["PENDING"]
 
 
@@ -440,7 +440,7 @@ FRAMES = st.one_of(
         [
             *(sent(), answer(), answer(2003), answer(19, "sdk"), lost(), sent(LATER)),
             *(answer(order=LATER), answer(20, order=LATER), lost(LATER)),
-            told({"orders": []}, type="subscribed"),
+            reported({"orders": []}, type="subscribed"),
         ]
     ),
     st.builds(
@@ -490,7 +490,7 @@ def test_what_is_remembered_is_bounded() -> None:
     accounts.step(sent())
     for n in range(5_000):
         rows = {"orders": [{"id": f"o{n}", "status": "CANCELED"}]}
-        accounts.step(told(rows))
+        accounts.step(reported(rows))
 
     assert len(state.orders) == 4096
     assert ID in state.orders

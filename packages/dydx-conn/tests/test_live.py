@@ -67,8 +67,8 @@ class Venue:
 
     answer: tuple[int, str] = (200, MARKETS)
     context: ssl.SSLContext | None = None
-    heard: list[list[dict[str, Any]]] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
+    received: list[list[dict[str, Any]]] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
     origins: list[str | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -82,31 +82,31 @@ class Venue:
         if "Upgrade" in request.headers:
             self.origins.append(request.headers.get("Origin"))
             return None
-        self.asked.append(request.path)
+        self.requested.append(request.path)
         status, body = self.answer
         headers = Headers({"Content-Length": str(len(body)), "Connection": "close"})
         return Response(status, http.HTTPStatus(status).phrase, headers, body.encode())
 
     def serve(self, connection: ServerConnection) -> None:
-        """Greet, confirm what is subscribed, and misbehave as asked."""
-        number, heard = len(self.heard), list[dict[str, Any]]()
-        self.heard.append(heard)
+        """Greet, confirm what is subscribed, and misbehave as `behave` does."""
+        number, received = len(self.received), list[dict[str, Any]]()
+        self.received.append(received)
         with contextlib.suppress(ConnectionClosed):
             connection.send(CONNECTED)
             self.behave(connection, number)
             for text in connection:
-                asked = json.loads(text)
-                heard.append(asked)
-                for answer in self.reply(asked, heard):
+                request = json.loads(text)
+                received.append(request)
+                for answer in self.reply(request, received):
                     connection.send(json.dumps(answer))
 
 
-def confirm(asked: dict[str, Any], heard: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def confirm(request: dict[str, Any], received: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Answer a request as the venue does, with an id that nothing else takes."""
-    what = {"channel": asked["channel"], "id": asked.get("id")}
+    what = {"channel": request["channel"], "id": request.get("id")}
     empty: dict[str, Any] = {"contents": {"bids": [], "asks": []}}
     contents = empty if what["channel"] == "v4_orderbook" else {"contents": {}}
-    return [{"type": f"{asked['type']}d", "message_id": len(heard), **what, **contents}]
+    return [{"type": f"{request['type']}d", "message_id": len(received), **what, **contents}]
 
 
 @contextlib.contextmanager
@@ -142,7 +142,7 @@ def no_thread_stays() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     for thread in set(threading.enumerate()) - before:
-        thread.join(PATIENCE_S)  # the one that asked REST may be about to end
+        thread.join(PATIENCE_S)  # the one that polls REST may be about to end
     assert set(threading.enumerate()) - before == set()
 
 
@@ -197,14 +197,14 @@ def test_a_network_is_received_through_the_official_client() -> None:
     assert isinstance(markets, MarketsContents)
     assert markets.markets["BTC-USD"].oracle_price is None
     assert (http_frame.type, http_frame.text, http_frame.link) == ("200", MARKETS, "rest")
-    assert venue.asked == ["/v4/perpetualMarkets"]
-    tried, opened, *heard = [f for f in frames if f.link == "c1" and f.kind != "sent"]
+    assert venue.requested == ["/v4/perpetualMarkets"]
+    tried, opened, *received = [f for f in frames if f.link == "c1" and f.kind != "sent"]
     sent = [frame for frame in frames if frame.kind == "sent"]
     assert tried.kind == "tick"
     assert (opened.kind, opened.text) == ("open", here.ws)
-    assert (heard[0].kind, heard[0].text, heard[0].type) == ("ws", CONNECTED, "connected")
-    assert [json.loads(frame.text) for frame in sent] == venue.heard[0]
-    assert [(said["channel"], said.get("id")) for said in venue.heard[0]] == [
+    assert (received[0].kind, received[0].text, received[0].type) == ("ws", CONNECTED, "connected")
+    assert [json.loads(frame.text) for frame in sent] == venue.received[0]
+    assert [(message["channel"], message.get("id")) for message in venue.received[0]] == [
         ("v4_markets", None),
         ("v4_block_height", None),
         ("v4_orderbook", "BTC-USD"),
@@ -218,16 +218,17 @@ def test_a_network_is_received_through_the_official_client() -> None:
 
 
 def test_markets_beyond_a_connections_limit_get_another() -> None:
-    """What is not a market's is asked for once."""
+    """What is not a market's is requested once."""
     venue = Venue()
     tickers = [f"T{i}-USD" for i in range(PER_CONNECTION + 1)]
     with running(venue) as here:
         frames = listen(here, tickers, count("ws", 2 * len(tickers) + 2, "subscribed"))
 
     books = [
-        [said["id"] for said in heard if said["channel"] == "v4_orderbook"] for heard in venue.heard
+        [message["id"] for message in received if message["channel"] == "v4_orderbook"]
+        for received in venue.received
     ]
-    channels = Counter(said["channel"] for heard in venue.heard for said in heard)
+    channels = Counter(message["channel"] for received in venue.received for message in received)
     assert sorted(map(len, books)) == [1, PER_CONNECTION]
     assert sorted(books[0] + books[1]) == sorted(tickers)
     assert (channels["v4_markets"], channels["v4_block_height"]) == (1, 1)
@@ -240,7 +241,10 @@ def test_no_tickers_are_a_connection_for_the_markets_alone() -> None:
     with running(venue) as here:
         listen(here, [], count("ws", 2, "subscribed"))
 
-    assert [said["channel"] for said in venue.heard[0]] == ["v4_markets", "v4_block_height"]
+    assert [message["channel"] for message in venue.received[0]] == [
+        "v4_markets",
+        "v4_block_height",
+    ]
 
 
 def test_binary_messages_are_read_as_text() -> None:
@@ -276,7 +280,7 @@ def test_however_many_subscribe_there_is_one_connection() -> None:
 
     opened = next(n for n, frame in enumerate(first) if frame.kind == "open")
     connected = next(n for n, frame in enumerate(first) if frame.type == "connected")
-    assert len(venue.heard) == 1
+    assert len(venue.received) == 1
     assert second == first[opened + 1 :]
     assert third == first[connected + 1 :][:2]
     assert [frame.seq for frame in first] == list(range(1, len(first) + 1))
@@ -295,13 +299,13 @@ def test_the_first_may_leave_before_the_others() -> None:
             first.append(frame)
 
         frames.pipe(ops.take(3)).subscribe(join)
-        assert (len(first), len(second), len(venue.heard)) == (3, 9, 1)
+        assert (len(first), len(second), len(venue.received)) == (3, 9, 1)
         frames.pipe(ops.take(1)).subscribe(again.append)
 
     assert [frame.seq for frame in again] == [1]
 
 
-def test_who_comes_after_the_end_is_told_so() -> None:
+def test_who_comes_after_the_end_receives_the_end() -> None:
     """Nothing is opened for them."""
     venue, ends = Venue(), list[str]()
     with running(venue) as here:
@@ -309,7 +313,7 @@ def test_who_comes_after_the_end_is_told_so() -> None:
         for name in ("first", "late"):
             frames.subscribe(on_completed=partial(ends.append, name))
 
-    assert (ends, len(venue.heard)) == (["first", "late"], 1)
+    assert (ends, len(venue.received)) == (["first", "late"], 1)
 
 
 def test_a_bug_of_a_subscriber_is_raised_and_closes_the_links() -> None:
@@ -326,7 +330,7 @@ def test_a_bug_of_a_subscriber_is_raised_and_closes_the_links() -> None:
 
 
 def test_a_close_is_seen_with_its_code_and_followed_by_a_new_connection() -> None:
-    """The server's word on why stands in the close frame; all is subscribed anew."""
+    """The server's reason stands in the close frame; all is resubscribed."""
     venue = Venue()
 
     def restart(connection: ServerConnection, number: int) -> None:
@@ -342,7 +346,7 @@ def test_a_close_is_seen_with_its_code_and_followed_by_a_new_connection() -> Non
     assert kinds[:7] == ["tick", "open", "ws", "close", "tick", "open", "ws"]
     assert close.type == "1012"
     assert "restart" in close.text
-    assert len(venue.heard[1]) == 4
+    assert len(venue.received[1]) == 4
 
 
 def test_a_broken_link_is_seen_too() -> None:
@@ -358,7 +362,7 @@ def test_a_broken_link_is_seen_too() -> None:
 
 
 def test_a_venue_that_is_not_there_is_tried_again_and_again() -> None:
-    """Close frames say why, a gap frame that REST failed, and no error ends the stream."""
+    """Close frames have the reason, a gap frame has REST's failure, no error ends the stream."""
     with running(Venue()) as here:
         pass
 
@@ -367,7 +371,7 @@ def test_a_venue_that_is_not_there_is_tried_again_and_again() -> None:
     close = next(frame for frame in frames if frame.kind == "close")
     gap = next(frame for frame in frames if frame.kind == "gap")
     assert "refused" in close.text
-    assert gap.text.startswith("expected REST to answer for v4_")
+    assert gap.text.startswith("expected an answer of REST for v4_")
     assert "Unreachable" in gap.text
     assert not any(frame.kind == "open" for frame in frames)
 
@@ -454,7 +458,7 @@ def test_a_refused_upgrade_is_seen() -> None:
     ("status", "body"), [(403, '{"errors":[{"msg":"Not from here"}]}'), (200, "<html>")]
 )
 def test_a_refused_answer_is_a_frame_and_a_gap(status: int, body: str) -> None:
-    """What was said is kept, and that the markets are missing is said."""
+    """What was received remains, and the missing markets are reported."""
     with running(Venue(answer=(status, body))) as here:
         frames = listen(here, [], both(count("http", 1), count("gap", 1)))
 
@@ -463,7 +467,7 @@ def test_a_refused_answer_is_a_frame_and_a_gap(status: int, body: str) -> None:
 
 
 def test_silence_ticks() -> None:
-    """A venue that says nothing is told from one that was not asked."""
+    """A venue that answers nothing is not mistaken for one without requests."""
     with running(Venue()) as here:
         frames = listen(here, [], count("tick", 5))
 
@@ -479,27 +483,27 @@ def jumping(venue: Venue, at: int, by: int) -> None:
     """Let the ids of a venue jump once, with a message of trades after so many requests."""
     extra = [0]
 
-    def reply(asked: dict[str, Any], heard: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        (answer,) = confirm(asked, heard)
-        yield {**answer, "message_id": len(heard) + extra[0]}
-        if len(heard) == at:
+    def reply(request: dict[str, Any], received: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        (answer,) = confirm(request, received)
+        yield {**answer, "message_id": len(received) + extra[0]}
+        if len(received) == at:
             extra[0] += by + 1
             what = {"type": "channel_data", "channel": "v4_trades", "id": "BTC-USD"}
-            yield {**what, "message_id": len(heard) + extra[0], "contents": {"trades": []}}
+            yield {**what, "message_id": len(received) + extra[0], "contents": {"trades": []}}
 
     venue.reply = reply
 
 
 def requests(frames: list[Frame]) -> list[tuple[str, str, str]]:
-    """Return what was asked for, in order."""
-    asked = [json.loads(frame.text) for frame in frames if frame.kind == "sent"]
-    return [(said["type"], said["channel"], said.get("id", "")) for said in asked]
+    """Return what was requested, in order."""
+    requests = [json.loads(frame.text) for frame in frames if frame.kind == "sent"]
+    return [(message["type"], message["channel"], message.get("id", "")) for message in requests]
 
 
 def test_lost_messages_are_a_gap_before_the_one_that_shows_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And all that the link carries is asked for anew."""
+    """And all that the link carries is resubscribed."""
     monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.05)
     venue = Venue()
     jumping(venue, at=4, by=3)
@@ -517,7 +521,7 @@ def test_lost_messages_are_a_gap_before_the_one_that_shows_it(
     assert again == [(type_, *key) for _, *key in first for type_ in ("unsubscribe", "subscribe")]
 
 
-def test_nothing_is_asked_for_more_often_than_the_venue_allows(
+def test_nothing_is_requested_more_often_than_the_venue_allows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Twice a second each; a request that must wait, waits."""
@@ -543,17 +547,17 @@ def test_nothing_is_asked_for_more_often_than_the_venue_allows(
         ("v4_subaccounts", "dydx1owner/3", {"orders": [{}]}),
     ],
 )
-def test_what_changes_by_an_update_that_cannot_be_read_is_asked_for_anew(
+def test_what_changes_by_an_update_that_cannot_be_read_is_resubscribed(
     monkeypatch: pytest.MonkeyPatch, channel: str, id_: str, what: Any
 ) -> None:
     """It alone: whoever keeps it has to give it up."""
     monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.05)
     venue = Venue()
 
-    def reply(asked: dict[str, Any], heard: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        yield from confirm(asked, heard)
-        if len(heard) == 5:
-            heard.append({})  # it takes an id
+    def reply(request: dict[str, Any], received: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        yield from confirm(request, received)
+        if len(received) == 5:
+            received.append({})  # it takes an id
             update = {"type": "channel_data", "channel": channel, "id": id_}
             yield {**update, "message_id": 6, "contents": what}
 
@@ -601,18 +605,18 @@ def test_a_resubscription_that_succeeds_is_the_last(monkeypatch: pytest.MonkeyPa
     assert len(requests(frames)) == 4 + 2 * 4
 
 
-def test_what_is_never_answered_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_never_answered_is_requested_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A snapshot that was lost leaves a hole that its request would explain for ever.
 
     So would it have explained any other: whoever folds the gap gives up all that the link
-    carries, and all of it is asked for.
+    carries, and all of it is requested.
     """
     monkeypatch.setattr(dydx_conn, "_OVERDUE_NS", 1_000_000_000)
     monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.05)
     venue = Venue()
 
-    def reply(asked: dict[str, Any], heard: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [] if len(heard) == 3 else confirm(asked, heard)
+    def reply(request: dict[str, Any], received: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [] if len(received) == 3 else confirm(request, received)
 
     venue.reply = reply
     with running(venue) as here:
@@ -626,16 +630,16 @@ def test_what_is_never_answered_is_asked_for_again(monkeypatch: pytest.MonkeyPat
     )
 
 
-def test_what_could_not_be_fetched_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_could_not_be_fetched_is_requested_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while, and without a gap: nothing was lost."""
     monkeypatch.setattr(dydx_conn, "_RETRY_S", 0.1)
     monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.05)
     venue = Venue()
 
-    def reply(asked: dict[str, Any], heard: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        (answer,) = confirm(asked, heard)
+    def reply(request: dict[str, Any], received: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        (answer,) = confirm(request, received)
         words = {"type": "error", "message": "Internal error, could not fetch data"}
-        return [{**answer, **words}] if len(heard) == 4 else [answer]
+        return [{**answer, **words}] if len(received) == 4 else [answer]
 
     venue.reply = reply
     with running(venue) as here:
@@ -645,16 +649,16 @@ def test_what_could_not_be_fetched_is_asked_for_again(monkeypatch: pytest.Monkey
     assert not any(frame.kind == "gap" for frame in frames)
 
 
-def test_what_a_snapshot_may_have_missed_is_asked_over_rest(
+def test_what_a_snapshot_may_have_missed_is_requested_over_rest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The venue listens for us only after it has fetched the snapshot: books and accounts race."""
     monkeypatch.setattr(dydx_conn, "_RACE_S", 0.05)
     venue = Venue()
     with running(venue) as here:
-        listen(here, ["BTC-USD"], lambda _: len(venue.asked) >= 3, Subaccount("dydx1owner", 3))
+        listen(here, ["BTC-USD"], lambda _: len(venue.requested) >= 3, Subaccount("dydx1owner", 3))
 
-    assert sorted(venue.asked)[:3] == [
+    assert sorted(venue.requested)[:3] == [
         "/v4/addresses/dydx1owner/subaccountNumber/3",
         "/v4/orderbooks/perpetualMarket/BTC-USD",
         "/v4/perpetualMarkets",
@@ -664,7 +668,7 @@ def test_what_a_snapshot_may_have_missed_is_asked_over_rest(
 # === Silence ===
 
 
-def test_a_link_that_says_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_link_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """It looks alive, answers pings, and carries nothing."""
     monkeypatch.setattr(dydx_conn, "_SILENCE_NS", 200_000_000)
     with running(Venue()) as here:
@@ -675,7 +679,7 @@ def test_a_link_that_says_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_half_open_link_is_found_by_a_ping(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is there to answer it, and nothing says so."""
+    """Nobody is there to answer it, and nothing reports that."""
     monkeypatch.setattr(dydx_conn, "_PING_S", 0.1)
     monkeypatch.setattr(dydx_conn, "_PONG_S", 1.0)
     monkeypatch.setattr(dydx_conn, "_POLL_S", 0.02)
@@ -694,7 +698,7 @@ def test_a_half_open_link_is_found_by_a_ping(monkeypatch: pytest.MonkeyPatch) ->
     assert sum(frame.kind == "close" for frame in frames) == 1
 
 
-def test_a_link_that_is_quiet_is_asked_whether_it_is_there(
+def test_a_quiet_link_is_pinged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Sooner than the next ping would be due."""
@@ -757,7 +761,7 @@ def test_links_that_answer_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def fragments(size: int, pause_s: float, over: threading.Event) -> Iterator[str]:
-    """Say a word without an end."""
+    """Send a message without an end."""
     while not over.wait(pause_s):
         yield "x" * size
 
@@ -767,13 +771,16 @@ def fragments(size: int, pause_s: float, over: threading.Event) -> Iterator[str]
     [
         (lambda _: "x" * 64 * 2**20, "at most 16777216 bytes, got 67108864 or more"),
         (lambda over: fragments(2**20, 0.0, over), "at most 16777216 bytes"),
-        (lambda over: fragments(1, 0.02, over), "expected a message to be whole within 0.2 s"),
+        (
+            lambda over: fragments(1, 0.02, over),
+            "expected a whole message within 0.2 s, got a part",
+        ),
     ],
 )
 def test_a_message_without_end_ends_the_connection(
     words: Callable[[threading.Event], Any], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of 64 MB, one that is not told to end, one that drips; what was said before is kept."""
+    """One of 64 MB, one without an end, one that drips; what came before remains."""
     monkeypatch.setattr(dydx_conn, "_WHOLE_S", 0.2 if "whole" in reason else 20.0)
     venue = Venue()
 
@@ -826,15 +833,15 @@ def test_where_sockets_fail_rest_is_polled_until_they_work(
         return refusal if upgrade and not shut.is_set() else answer(connection, request)
 
     venue.rest = guard  # type: ignore[method-assign]
-    asked: list[int] = []
+    requests: list[int] = []
 
     def enough(frames: list[Frame]) -> bool:
         polled = {f.channel.partition("?")[0] for f in frames if f.kind == "http"}
         if len(polled) >= 6 and not shut.is_set():
             shut.set()
         if count("ws", 6, "subscribed")(frames):
-            asked.append(len(venue.asked))
-        return len(asked) > 40
+            requests.append(len(venue.requested))
+        return len(requests) > 40
 
     with running(venue) as here:
         frames = listen(here, ["BTC-USD"], enough, Subaccount("d", 3), resolutions=["1MIN"])
@@ -850,11 +857,11 @@ def test_where_sockets_fail_rest_is_polled_until_they_work(
     assert [x.state for x in states if x.link == "c1" and x.state != "connecting"] == [
         "backing_off", "backing_off", "polling", "subscribing", "live", "closed",
     ]  # fmt: skip
-    assert asked[10] == asked[-1]
+    assert requests[10] == requests[-1]
 
 
-def test_a_silent_rest_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often it is asked."""
+def test_a_silent_rest_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it is polled."""
     monkeypatch.setattr(dydx_conn, "_ATTEMPTS", 1)
     monkeypatch.setattr(dydx_conn, "_ROUND_S", 0.01)
     venue = Venue(answer=(403, '{"errors":[{"msg":"Not from here"}]}'))
@@ -862,14 +869,16 @@ def test_a_silent_rest_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with running(venue) as here:
         frames = listen(here, ["BTC-USD"], both(count("http", 40), count("gap", 4)))
 
-    said = Counter(frame.text for frame in frames if frame.kind == "gap" and frame.link == "rest")
-    assert set(said.values()) == {1}
+    message = Counter(
+        frame.text for frame in frames if frame.kind == "gap" and frame.link == "rest"
+    )
+    assert set(message.values()) == {1}
     # A refusal of each question; a busy machine may be late with an answer, which is another.
-    assert sum("Forbidden" in text for text in said) == 4
+    assert sum("Forbidden" in text for text in message) == 4
 
 
-def test_a_question_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody awaits it: a gap frame says of what, and the other questions go on."""
+def test_a_question_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody awaits it: a gap frame has the reason, and the other questions go on."""
     monkeypatch.setattr(dydx_conn, "_RACE_S", 0.01)
     broken = Endpoint("/v4/books/{of}", BookContents)  # no id has such a part
     row = replace(dydx_conn.CHANNELS["v4_orderbook"], rest=(broken,))
@@ -881,7 +890,7 @@ def test_a_question_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (gap.link, gap.reason) == ("rest", "a question to REST ended by KeyError: 'of'")
 
 
-def test_rest_that_cannot_even_begin_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rest_that_cannot_even_begin_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread ends, loudly, and the sockets go on."""
     monkeypatch.setattr(httpx, "AsyncClient", None)
     ended: list[str] = []
@@ -915,7 +924,7 @@ def test_a_link_that_dies_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 class Weather(msgspec.Struct):
-    """What a channel tells that the venue does not have."""
+    """What a channel carries that the venue does not have."""
 
     sky: str
 
@@ -925,7 +934,7 @@ def add_channels(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, id_ in {"v4_weather": "ticker", "v4_tides": ""}.items():
         path = f"/v4/{name[3:]}" + ("/{ticker}" if id_ else "")
         row = Channel(
-            name=name, tells="weather", id=id_, batched=True, changes=bool(id_),
+            name=name, kind="weather", id=id_, batched=True, changes=bool(id_),
             snapshot=Weather, update=Weather, rest=(Endpoint(path, Weather),),
         )  # fmt: skip
         monkeypatch.setitem(dydx_conn.CHANNELS, name, row)
@@ -945,13 +954,15 @@ def test_a_new_channel_is_subscribed_to_read_counted_and_mended(
     venue = Venue(answer=(200, '{"markets":{},"sky":"red"}'))
     lost = [0]
 
-    def reply(asked: dict[str, Any], heard: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        (answer,) = confirm(asked, heard)
-        number = len(heard) + lost[0]
-        if asked["channel"] in ("v4_weather", "v4_tides"):
-            answer |= WEATHER | {"id": asked.get("id", asked["channel"])}  # as the venue repeats it
+    def reply(request: dict[str, Any], received: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        (answer,) = confirm(request, received)
+        number = len(received) + lost[0]
+        if request["channel"] in ("v4_weather", "v4_tides"):
+            answer |= WEATHER | {
+                "id": request.get("id", request["channel"])
+            }  # as the venue repeats it
         yield {**answer, "message_id": number}
-        if len(heard) == 6:
+        if len(received) == 6:
             lost[0] += 3  # two of them never come
             yield {**answer, **BATCH, "message_id": number + 3}
 
@@ -959,22 +970,24 @@ def test_a_new_channel_is_subscribed_to_read_counted_and_mended(
     with running(venue) as here:
         frames = listen(
             here, ["BTC-USD"],
-            both(count("ws", 12, "subscribed"), lambda _: "/v4/weather/BTC-USD" in venue.asked),
+            both(count("ws", 12, "subscribed"), lambda _: "/v4/weather/BTC-USD" in venue.requested),
         )  # fmt: skip
 
-    first = [said for said in venue.heard[0] if said["channel"] in ("v4_weather", "v4_tides")][:2]
-    assert [(said["channel"], said.get("id"), said["batched"]) for said in first] == [
+    first = [
+        message for message in venue.received[0] if message["channel"] in ("v4_weather", "v4_tides")
+    ][:2]
+    assert [(message["channel"], message.get("id"), message["batched"]) for message in first] == [
         ("v4_tides", None, True), ("v4_weather", "BTC-USD", True),
     ]  # fmt: skip
-    told = [frame for frame in frames if frame.channel in ("v4_weather", "v4_tides")]
-    assert [x for f in told[:3] for x in contents(f)] == [
+    found = [frame for frame in frames if frame.channel in ("v4_weather", "v4_tides")]
+    assert [x for f in found[:3] for x in contents(f)] == [
         Weather("blue"), Weather("blue"), Weather("grey"),
     ]  # fmt: skip
-    assert {key_of(frame) for frame in told} == {("v4_weather", "BTC-USD"), ("v4_tides", "")}
+    assert {key_of(frame) for frame in found} == {("v4_weather", "BTC-USD"), ("v4_tides", "")}
     assert [frame.lost for frame in frames if frame.kind == "gap" and frame.link == "c1"] == [2]
     again = requests(frames)[6:]
     assert {("subscribe", "v4_weather", "BTC-USD"), ("subscribe", "v4_tides", "")} <= {*again}
-    assert "/v4/tides" not in venue.asked  # what it sends is whole
+    assert "/v4/tides" not in venue.requested  # what it sends is whole
 
 
 def test_a_new_channel_is_polled_where_its_socket_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1017,7 +1030,7 @@ def test_what_others_put_in_comes_out_among_the_rest() -> None:
 
 
 def test_an_empty_inbox_gives_nothing() -> None:
-    """Nor waits longer than it is told to."""
+    """Nor waits longer than it may."""
     assert Inbox().take(1, -1.0) is None
     assert not Inbox().waiting
 
@@ -1059,7 +1072,7 @@ def test_subscriptions_are_spread_over_as_few_connections_as_hold_them() -> None
     ]  # fmt: skip
 
 
-def test_candles_and_a_parents_account_are_asked_for_as_the_venue_wants_it() -> None:
+def test_candles_and_a_parents_account_are_requested_as_the_venue_wants_it() -> None:
     """Candles in batches, accounts at once."""
     venue = Venue()
     with running(venue) as here:
@@ -1068,7 +1081,7 @@ def test_candles_and_a_parents_account_are_asked_for_as_the_venue_wants_it() -> 
             resolutions=["1MIN"], parent=True,
         )  # fmt: skip
 
-    candles, account = venue.heard[0][4:]
+    candles, account = venue.received[0][4:]
     assert candles == {
         "type": "subscribe", "channel": "v4_candles", "id": "A-USD/1MIN", "batched": True,
     }  # fmt: skip
@@ -1103,11 +1116,11 @@ def test_stopping_while_a_venue_makes_up_its_mind(monkeypatch: pytest.MonkeyPatc
     with running(venue) as here:
         listen(here, [], count("tick", 2))
 
-    assert venue.heard in ([], [[]])
+    assert venue.received in ([], [[]])
 
 
 @pytest.mark.parametrize("attempt", range(5))
-def test_stopping_says_goodbye(attempt: int) -> None:
+def test_stopping_sends_a_close_frame(attempt: int) -> None:
     """In the middle of a conversation, with a close frame to the server."""
     venue = Venue()
     codes: list[int | None] = []
@@ -1240,7 +1253,7 @@ def test_a_certificate_that_has_expired_is_refused(
 def test_a_venue_that_leads_away_from_encryption_is_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client would follow; nothing is asked there."""
+    """The client would follow; nothing is requested there."""
     pem = certificate(tmp_path, HERE)
     monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     plain, secure = Venue(), secured(pem)
@@ -1251,7 +1264,7 @@ def test_a_venue_that_leads_away_from_encryption_is_not_followed(
             frames = listen(here, [], count("close", 1))
 
     assert "to stay encrypted" in next(f.text for f in frames if f.kind == "close")
-    assert [said for heard in plain.heard for said in heard] == []
+    assert [message for received in plain.received for message in received] == []
     assert not any(frame.kind in ("open", "sent") for frame in frames)
 
 
@@ -1262,5 +1275,5 @@ def test_networks_are_known_by_name() -> None:
     """And an unknown one is answered with the known."""
     assert network("testnet") == NETWORKS["testnet"]
     assert all(known.ws.startswith("wss://") for known in map(network, ["mainnet", "testnet"]))
-    with pytest.raises(NetworkError, match="one of mainnet, testnet, local; got network 'moon'"):
+    with pytest.raises(NetworkError, match="a network of mainnet, testnet, local, got 'moon'"):
         network("moon")

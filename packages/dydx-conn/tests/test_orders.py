@@ -109,7 +109,7 @@ def test_a_twap_order_names_its_slices() -> None:
     ("side", "price", "subticks"),
     [("BUY", "60000.9", 6_000_000_000), ("SELL", "60000.1", 6_000_100_000)],
 )
-def test_rounding_toward_less_is_asked_for(side: Any, price: str, subticks: int) -> None:
+def test_rounding_toward_less_is_chosen_by_the_caller(side: Any, price: str, subticks: int) -> None:
     """Sizes go down, a buy's price down, a sell's up; by default nothing is rounded."""
     order = limit(BTC, side, "0.00019", price, rounding="less", **SOON)
 
@@ -139,7 +139,7 @@ def test_a_rounded_trigger_fires_later_as_the_chain_rounds_prices(
 
 
 @given(st.decimals("0", "10", places=12), st.decimals("1", "100000", places=9))
-def test_rounding_never_asks_for_more(size: Decimal, price: Decimal) -> None:
+def test_rounding_never_orders_more(size: Decimal, price: Decimal) -> None:
     """Not more size, not a worse price; what comes to nothing is denied, never raised."""
     for side in get_args(Side):
         if size < Decimal("0.0001"):
@@ -282,20 +282,20 @@ def test_cancel_all_takes_short_term_orders_in_batches_and_the_others_one_by_one
     states += [_state(200, named=stateful), _state(201, status="FILLED"), _state(202, named=None)]
     states += [_state(203, subaccount="us/128")]
 
-    wishes = cancel_all(states, good_til_block=150)
+    cancels = cancel_all(states, good_til_block=150)
 
-    own = wishes["us/0"]
+    own = cancels["us/0"]
     assert own[0] == stateful
     [first, last] = own[1:]
     assert isinstance(first, BatchCancel)
     assert isinstance(last, BatchCancel)
-    assert [wish.client_id for wish in first.cancels] == list(range(100))
-    assert [wish.client_id for wish in last.cancels] == [100]
-    assert {wish.good_til_block for wish in first.cancels} == {199}
-    assert {wish.good_til_block for wish in last.cancels} == {200}
-    [child] = wishes["us/128"]
+    assert [request.client_id for request in first.cancels] == list(range(100))
+    assert [request.client_id for request in last.cancels] == [100]
+    assert {request.good_til_block for request in first.cancels} == {199}
+    assert {request.good_til_block for request in last.cancels} == {200}
+    [child] = cancels["us/128"]
     assert isinstance(child, BatchCancel)
-    assert [wish.client_id for wish in child.cancels] == [203]
+    assert [request.client_id for request in child.cancels] == [203]
 
 
 # === Estimates ===
@@ -312,7 +312,7 @@ def test_an_estimate_counts_the_worse_fee_and_the_builders() -> None:
     assert (found.affordable, found.objection) == (None, "")
 
 
-def test_a_sell_is_worth_what_the_oracle_says_if_that_is_more() -> None:
+def test_a_sell_is_worth_its_oracle_value_if_that_is_more() -> None:
     """It may fill above its own price, and the fee is taken of that."""
     sell = limit(BTC, "SELL", "0.1", "60000", **LATER)
 
@@ -394,7 +394,7 @@ def test_no_fill_costs_more_than_was_estimated(
         ({"net_collateral": 21_000_000, "position": -1_000_000_000}, True, ""),
     ],
 )
-def test_what_the_account_cannot_afford_is_said_in_the_chains_words(
+def test_what_the_account_cannot_afford_is_reported_in_the_chains_words(
     changed: dict[str, Any], affordable: bool, objection: str
 ) -> None:
     """3007 for collateral, 10001 for the equity tier."""

@@ -1,4 +1,4 @@
-"""Recordings: what was written is read, and what was damaged is told and costs no more."""
+"""Recordings: what was written is read, and what was damaged is reported and costs no more."""
 
 import contextlib
 import os
@@ -134,7 +134,7 @@ def test_an_act_that_a_frame_caused_shifts_no_number(tmp_path: Path) -> None:
     ]
 
 
-def test_answers_are_known_by_what_was_asked_not_by_whom(tmp_path: Path) -> None:
+def test_answers_are_known_by_their_request_not_by_their_host(tmp_path: Path) -> None:
     """The host goes, the query stays, and an answer counts from when it was there."""
     path = tmp_path / "r.jsonl.zst"
     with contextlib.closing(RecordingWriter(path, HEADER)) as writer:
@@ -198,7 +198,7 @@ def test_a_block_is_closed_after_a_second(tmp_path: Path) -> None:
 
 
 def test_a_killed_writer_leaves_a_readable_recording(tmp_path: Path) -> None:
-    """Kill -9, a real one: what was closed is there, and the missing end is told."""
+    """Kill -9, a real one: what was closed is there, and the missing end is reported."""
     path = tmp_path / "killed.jsonl.zst"
     code = (
         "import sys, os, signal, pathlib, dydx_conn as d\n"
@@ -219,7 +219,7 @@ def test_a_killed_writer_leaves_a_readable_recording(tmp_path: Path) -> None:
 # === Damaged ===
 
 
-def test_a_flipped_bit_costs_its_block_and_is_told(tmp_path: Path) -> None:
+def test_a_flipped_bit_costs_its_block_and_is_reported(tmp_path: Path) -> None:
     """At every place: no frame is made up, none is changed, and a loss leaves a gap."""
     frames = ticks(12)
     path = written(tmp_path / "r.jsonl.zst", frames)
@@ -244,7 +244,7 @@ def test_a_flipped_bit_costs_its_block_and_is_told(tmp_path: Path) -> None:
 
 
 def test_a_truncated_recording_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
-    """Cut anywhere after the header: the frames before the cut are there, and it is told."""
+    """Cut anywhere after the header: the frames before it are there, and the cut is reported."""
     frames = ticks(12)
     path = written(tmp_path / "r.jsonl.zst", frames)
     whole = path.read_bytes()
@@ -298,12 +298,12 @@ def test_a_wrong_sum_is_no_complete_recording(tmp_path: Path) -> None:
 def test_a_block_that_claims_to_be_huge_is_not_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether it says so itself or only turns out so: memory is not the attacker's."""
-    said = zstandard.ZstdCompressor().compress(b" " * 2_000_000)
+    """Whether it states its size or not: memory is not the attacker's."""
+    stated = zstandard.ZstdCompressor().compress(b" " * 2_000_000)
     stream = zstandard.ZstdCompressor().compressobj()
-    unsaid = stream.compress(b" " * 2_000_000) + stream.flush()
+    unstated = stream.compress(b" " * 2_000_000) + stream.flush()
     path = written(tmp_path / "r.jsonl.zst", ticks(1))
-    path.write_bytes(path.read_bytes() + said + unsaid)
+    path.write_bytes(path.read_bytes() + stated + unstated)
     monkeypatch.setattr(dydx_conn, "_MAX_BLOCK", 1_000_000)
 
     recording = Recording(path)
@@ -313,40 +313,42 @@ def test_a_block_that_claims_to_be_huge_is_not_unpacked(
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
-        (b"", "the file is empty"),
+        (b"", "got an empty file"),
         (b"{}", "compressed with zstd, .* begins with b'{}'"),
         (b"\x00" * 5000, "compressed with zstd"),
-        (zstandard.compress(b"hello\n"), "to begin with a recording's header, found b'hello"),
+        (zstandard.compress(b"hello\n"), "to begin with a recording's header, got b'hello"),
         (zstandard.compress(b'{"k":"tick"}\n'), "to begin with a recording's header"),
-        (zstandard.compress(b""), "to begin with a recording's header, found b''"),
+        (zstandard.compress(b""), "to begin with a recording's header, got b''"),
         (dydx_conn._ZSTD_MAGIC, "to begin with a recording's header"),
     ],
 )
-def test_a_file_that_is_no_recording_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
+def test_a_file_that_is_no_recording_is_refused(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
     """On opening, with the path and what was found."""
     path = tmp_path / "r.jsonl.zst"
     path.write_bytes(content)
 
-    with pytest.raises(RecordingError, match=says):
+    with pytest.raises(RecordingError, match=message):
         Recording(path)
 
 
 def test_a_missing_recording_is_refused(tmp_path: Path) -> None:
     """So is a directory."""
-    for path, says in ((tmp_path / "none.jsonl.zst", "no such file"), (tmp_path, "no file")):
-        with pytest.raises(RecordingError, match=says):
+    for path, message in ((tmp_path / "none.jsonl.zst", "no such file"), (tmp_path, "no file")):
+        with pytest.raises(RecordingError, match=message):
             Recording(path)
 
 
 def test_a_newer_recording_is_refused(tmp_path: Path) -> None:
-    """The message says both versions and who wrote it."""
+    """The message names both versions and who wrote it."""
     path = tmp_path / "r.jsonl.zst"
     header = {"k": "hdr", **msgspec.to_builtins(HEADER), "v": 2}
     path.write_bytes(zstandard.compress(msgspec.json.encode(header) + b"\n"))
 
-    with pytest.raises(RecordingError, match=r"version 1 or older, it is 2: a newer release"):
+    with pytest.raises(RecordingError, match=r"version 1 or older, got 2: a newer release"):
         Recording(path)
 
 
@@ -380,5 +382,5 @@ def test_an_unknown_name_is_answered_with_the_known_ones(
     written(tmp_path / "recordings" / "mine.jsonl.zst", [])
     monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(RecordingError, match=r"one of: .*mine.*; got 'yours'"):
+    with pytest.raises(RecordingError, match=r"one of .*mine.*, got 'yours'"):
         find_recording("yours")

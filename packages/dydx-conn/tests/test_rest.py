@@ -1,7 +1,7 @@
 """REST: every endpoint's answer, as recorded from the local venue, and what is none.
 
 The cassette holds answers of `tools/venue --count 2 --seed 7 --speed 20`; it is no market data
-of dYdX. Written anew by `python tests/test_rest.py ADDRESS`, through `Rest` as it is read: OWNER
+of dYdX. Rewritten by `python tests/test_rest.py ADDRESS`, through `Rest` as it is read: OWNER
 is a resident of the seed, OTHER an address nobody ever funded.
 """
 
@@ -75,7 +75,7 @@ PAID = Subaccount("dydx18y6v62cltpkud6kqr26yxa6swnjv8f4z5p6c78", 0)  # who held 
 FEW: Any = {"limit": 5}
 PARENT: Any = {"parent": True}
 
-# A question to each endpoint, and what tells that its answer was understood.
+# A question to each endpoint, and what shows that its answer was decoded.
 QUESTIONS: dict[str, tuple[Callable[[Rest], Awaitable[Answer[Any]]], Callable[[Any], bool]]] = {
     "markets": (lambda r: r.perpetual_markets(), lambda m: m["BTC-USD"].clob_pair_id == "0"),
     "market": (lambda r: r.perpetual_markets("ETH-USD"), lambda m: list(m) == ["ETH-USD"]),
@@ -174,7 +174,7 @@ def tape(mode: str = "none") -> Any:
     return recorder.use_cassette(str(CASSETTE), allow_playback_repeats=True)
 
 
-def ask(question: Callable[[Rest], Awaitable[Any]]) -> Any:
+def query(question: Callable[[Rest], Awaitable[Any]]) -> Any:
     """Put a question through `Rest`."""
 
     async def session() -> Any:
@@ -185,7 +185,7 @@ def ask(question: Callable[[Rest], Awaitable[Any]]) -> Any:
 
 
 async def newest_order(rest: Rest) -> Answer[OrderFields]:
-    """Ask for the newest order, by its id."""
+    """Request the newest order, by its id."""
     newest = await rest.orders(ALICE, limit=1)
     return await rest.order(newest.value[0].id)
 
@@ -278,11 +278,11 @@ def test_one_order_is_read_alone() -> None:
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
-def test_every_endpoint_can_be_asked(name: str) -> None:
+def test_every_endpoint_can_be_queried(name: str) -> None:
     """Through the official client, and its answer has a type."""
     question, understood = QUESTIONS[name]
 
-    answered = ask(question)
+    answered = query(question)
 
     assert understood(answered.value)
     assert not answered.stale
@@ -290,23 +290,23 @@ def test_every_endpoint_can_be_asked(name: str) -> None:
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_refusal_is_an_error_in_the_venues_words(name: str) -> None:
-    """Of the class that says what to do."""
+    """Of the class for what to do."""
     question, kind, words = REFUSED[name]
 
     with pytest.raises(RestError, match=re.escape(words)) as caught:
-        ask(question)
+        query(question)
 
     assert type(caught.value) is kind
 
 
-def test_an_order_can_be_asked_for_by_its_id() -> None:
+def test_an_order_can_be_requested_by_its_id() -> None:
     """As it stands in the list."""
-    assert ask(newest_order).value.subaccount_id == subaccount_id(ALICE)
+    assert query(newest_order).value.subaccount_id == subaccount_id(ALICE)
 
 
 def test_lists_can_be_walked() -> None:
     """To their ends, each row once."""
-    for walked in ask(all_rows):
+    for walked in query(all_rows):
         assert len({str(row) for row in walked}) == len(walked) > 0
 
 
@@ -378,7 +378,7 @@ FEE_TIER = (
     ],
 )
 def test_the_nodes_answers_are_read(kind: str, text: str, see: Callable[[Any], bool]) -> None:
-    """By the name of what it was asked; a text of another shape is refused."""
+    """By the name of the request; a text of another shape is refused."""
     assert see(node_contents(kind, text))
     with pytest.raises(WireError, match=f"expected the answer of {kind}, got '"):
         node_contents(kind, "{}")
@@ -410,7 +410,7 @@ def test_a_body_that_is_no_answer_is_refused(body: str) -> None:
 
 
 def test_a_refusal_is_an_answer() -> None:
-    """Its words are for the person who asked."""
+    """Its words are for the caller."""
     refusal = rest_contents("/v4/time", '{"errors":[{"msg":"Too many requests","code":"x"}]}')
 
     assert msgspec.to_builtins(refusal) == {"errors": [{"msg": "Too many requests", "code": "x"}]}
@@ -423,7 +423,7 @@ if __name__ == "__main__":
         for each in PATHS:
             print(each, httpx.get(f"{VENUE}{each}").status_code)  # noqa: T201 - a script, here
         for put in (*(q for q, _ in QUESTIONS.values()), newest_order, all_rows):
-            ask(put)
+            query(put)
         for put, expected, _ in REFUSED.values():
             with pytest.raises(expected):
-                ask(put)
+                query(put)

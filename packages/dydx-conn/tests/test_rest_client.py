@@ -57,16 +57,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class Venue:
-    """Answers with `script` in turn, the last one for ever; keeps when what was asked."""
+    """Answers with `script` in turn, the last one for ever; stores time and path of requests."""
 
     def __init__(self, *script: Any, latency_s: float = 0.05) -> None:
         self.script = list(script)
         self.latency_s = latency_s
-        self.asked: list[tuple[float, str]] = []
+        self.requested: list[tuple[float, str]] = []
         self.flying = self.most_flying = 0
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append((asyncio.get_running_loop().time(), request.url.raw_path.decode()))
+        self.requested.append((asyncio.get_running_loop().time(), request.url.raw_path.decode()))
         step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         self.flying += 1
         self.most_flying = max(self.most_flying, self.flying)
@@ -82,11 +82,11 @@ class Venue:
 
     @property
     def paths(self) -> list[str]:
-        return [path for _, path in self.asked]
+        return [path for _, path in self.requested]
 
     @property
     def times(self) -> list[float]:
-        return [round(at, 3) for at, _ in self.asked]
+        return [round(at, 3) for at, _ in self.requested]
 
 
 def response(status: int, body: str | bytes = HEIGHT, **headers: str) -> httpx.Response:
@@ -120,7 +120,7 @@ class Endless(httpx.AsyncByteStream):
 
 
 @pytest.fixture
-def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def query(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Run `talk(rest)` against a venue, in virtual time."""
 
     def run(
@@ -149,16 +149,16 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     return run
 
 
-async def failure(asked: Awaitable[object]) -> RestError:
+async def failure(request: Awaitable[object]) -> RestError:
     """Return the error that a question ends with."""
     with pytest.raises(RestError) as caught:
-        await asked
+        await request
     return caught.value
 
 
-async def outcomes(asked: Iterable[Awaitable[Any]]) -> list[Any]:
+async def outcomes(requests: Iterable[Awaitable[Any]]) -> list[Any]:
     """Return answers and errors of questions put at once."""
-    return await asyncio.gather(*asked, return_exceptions=True)
+    return await asyncio.gather(*requests, return_exceptions=True)
 
 
 # === Questions ===
@@ -245,71 +245,73 @@ async def outcomes(asked: Iterable[Awaitable[Any]]) -> list[Any]:
     ],
 )
 def test_a_question_is_written_as_the_venue_reads_it(
-    ask: Callable[..., Any], put: Callable[[Rest], Awaitable[object]], path: str
+    query: Callable[..., Any], put: Callable[[Rest], Awaitable[object]], path: str
 ) -> None:
     """Names sorted, nothing for None, a list as words with commas, the rest escaped."""
     venue = Venue(refused("not now"))
 
-    ask(venue, lambda rest: failure(put(rest)))
+    query(venue, lambda rest: failure(put(rest)))
 
     assert venue.paths == [path]
 
 
 @pytest.mark.parametrize("name", ["", ".", ".."])
-def test_a_name_that_would_change_the_path_is_not_sent(ask: Callable[..., Any], name: str) -> None:
+def test_a_name_that_would_change_the_path_is_not_sent(
+    query: Callable[..., Any], name: str
+) -> None:
     """The message names it."""
     venue = Venue(HEIGHT)
 
-    error = ask(venue, lambda rest: failure(rest.order_book(name)))
+    error = query(venue, lambda rest: failure(rest.order_book(name)))
 
     assert isinstance(error, BadRequest)
-    assert (str(error), venue.asked) == (
+    assert (str(error), venue.requested) == (
         f"expected a ticker, an address or an id, got {name!r}",
         [],
     )
 
 
-def test_answers_have_types_and_no_age(ask: Callable[..., Any]) -> None:
+def test_answers_have_types_and_no_age(query: Callable[..., Any]) -> None:
     """What dydx_conn makes of the same text."""
-    answer = ask(Venue(HEIGHT), lambda rest: rest.height())
+    answer = query(Venue(HEIGHT), lambda rest: rest.height())
 
     assert answer == Answer(answer.value)
     assert (answer.value.height, answer.age_s, answer.stale) == ("7", 0.0, False)
 
 
-def test_the_official_client_has_no_way_around(ask: Callable[..., Any]) -> None:
-    """What it is asked for itself goes the same way, and comes as JSON where no type is known."""
+def test_the_official_client_has_no_way_around(query: Callable[..., Any]) -> None:
+    """Its own requests go the same way, and are answered in JSON where no type is known."""
 
     async def talk(rest: Rest) -> Any:
         positions = await rest.client.megavault.get_megavault_positions()
         refusal = await failure(rest.client.megavault.get_megavault_positions())
-        with pytest.raises(BadRequest, match="expected to be asked only, got a POST of /v4/x"):
+        with pytest.raises(BadRequest, match="expected a GET, got a POST of /v4/x"):
             await rest.client.account.post("/v4/x")
         return positions, refusal, rest.metrics.endpoints
 
-    positions, refusal, endpoints = ask(
+    positions, refusal, endpoints = query(
         Venue('{"positions":[]}', response(200, '{"errors":[{"msg":"no"}]}')), talk
     )
 
     assert positions.value == {"positions": []}
     assert isinstance(refusal, BadAnswer)
-    assert endpoints["/v4/vault/v1/megavault/positions"].asked == 2
+    assert endpoints["/v4/vault/v1/megavault/positions"].requested == 2
 
 
 def test_rest_has_to_be_entered() -> None:
-    """It says how."""
-    with pytest.raises(ConnError, match=r"expected Rest to be entered: async with Rest\(…\)"):
+    """The message shows how."""
+    with pytest.raises(ConnError, match=r"expected to be in `async with Rest\(…\)"):
         asyncio.run(Rest(VENUE).height())
 
 
-def test_each_exchange_is_reported_word_by_word(ask: Callable[..., Any]) -> None:
+def test_each_exchange_is_reported_word_by_word(query: Callable[..., Any]) -> None:
     """Refusals too; what was never answered is not an exchange."""
-    heard: list[Any] = []
+    reported: list[Any] = []
     venue = Venue(refused("broken", 500), httpx.ConnectError("refused"), response(200, HEIGHT))
 
-    ask(venue, lambda rest: rest.height(), on_answer=lambda *what: heard.append(what[:4]))
+    query(venue, lambda rest: rest.height(), on_answer=lambda *what: reported.append(what[:4]))
 
-    assert heard == [
+    assert reported == [
         ("GET", "/v4/height", 500, '{"errors": [{"msg": "broken"}]}'),
         ("GET", "/v4/height", 200, HEIGHT),
     ]
@@ -357,7 +359,7 @@ def test_each_exchange_is_reported_word_by_word(ask: Callable[..., Any]) -> None
             response(200, '{"errors":[{"msg":"Too many requests"}]}'),
             BadAnswer,
             1,
-            "got 200 with an error in it: Too many requests",
+            "got 200 with an error: Too many requests",
         ),
         (response(200, '{"height":"7"'), BadAnswer, 1, 'got 200 with \'{"height":"7"\''),
         (response(200, "[]"), BadAnswer, 1, "got 200 with '[]'"),
@@ -376,10 +378,10 @@ def test_each_exchange_is_reported_word_by_word(ask: Callable[..., Any]) -> None
         (httpx.RemoteProtocolError("cut"), Unreachable, 3, "got RemoteProtocolError: cut"),
     ],
 )
-def test_a_failure_says_what_to_do(
-    ask: Callable[..., Any], answer: Any, kind: type[RestError], tries: int, words: str
+def test_a_failure_shows_what_to_do(
+    query: Callable[..., Any], answer: Any, kind: type[RestError], tries: int, words: str
 ) -> None:
-    """By its class; the message says what was expected and what it was."""
+    """By its class; the message names what was expected and what it was."""
 
     def again(_request: httpx.Request) -> Any:
         if isinstance(answer, Exception):
@@ -390,11 +392,11 @@ def test_a_failure_says_what_to_do(
         )
 
     venue = Venue(again)
-    error = ask(venue, lambda rest: failure(rest.height()))
+    error = query(venue, lambda rest: failure(rest.height()))
 
     assert type(error) is kind
     assert words in str(error)
-    assert (len(venue.asked), error.path) == (tries, "/v4/height")
+    assert (len(venue.requested), error.path) == (tries, "/v4/height")
 
 
 @pytest.mark.parametrize(
@@ -404,53 +406,53 @@ def test_a_failure_says_what_to_do(
         (response(404, "<html>nginx</html>"), False),
     ],
 )
-def test_a_subaccount_never_funded_is_told_from_a_wrong_address(
-    ask: Callable[..., Any], answer: httpx.Response, never_funded: bool
+def test_a_subaccount_never_funded_is_no_wrong_address(
+    query: Callable[..., Any], answer: httpx.Response, never_funded: bool
 ) -> None:
     """Both are a 404, but the first is the indexer's own word."""
-    error = ask(Venue(answer), lambda rest: failure(rest.subaccount(ALICE)))
+    error = query(Venue(answer), lambda rest: failure(rest.subaccount(ALICE)))
 
     assert isinstance(error, NotFound)
     assert error.never_funded is never_funded
 
 
-def test_an_answer_without_its_part_is_none(ask: Callable[..., Any]) -> None:
-    """The socket may say nothing of an account, REST may not."""
-    error = ask(Venue("{}"), lambda rest: failure(rest.subaccount(ALICE)))
+def test_an_answer_without_its_part_is_none(query: Callable[..., Any]) -> None:
+    """The socket may omit an account, REST may not."""
+    error = query(Venue("{}"), lambda rest: failure(rest.subaccount(ALICE)))
 
     assert isinstance(error, BadAnswer)
     assert str(error) == "expected subaccount in the answer, got none"
 
 
-def test_a_server_in_trouble_is_given_ever_more_time(ask: Callable[..., Any]) -> None:
+def test_a_server_in_trouble_is_given_ever_more_time(query: Callable[..., Any]) -> None:
     """Doubling, jittered, and at most four times."""
     chances = iter([1.0, 0.5, 1.0])
     venue = Venue(lambda _: refused("x", 500), latency_s=0)
 
-    error = ask(venue, lambda rest: failure(rest.height()), chance=lambda: next(chances))
+    error = query(venue, lambda rest: failure(rest.height()), chance=lambda: next(chances))
 
     assert isinstance(error, ServerError)
     assert venue.times == [0.0, 0.5, 1.0, 3.0]
 
 
-def test_what_is_not_answered_in_time_is_given_up(ask: Callable[..., Any]) -> None:
+def test_what_is_not_answered_in_time_is_given_up(query: Callable[..., Any]) -> None:
     """After three tries of ten seconds, not of fifty minutes."""
     venue = Venue(HEIGHT, latency_s=3600)
 
-    error = ask(venue, lambda rest: failure(rest.height()))
+    error = query(venue, lambda rest: failure(rest.height()))
 
     assert isinstance(error, Unreachable)
-    assert str(error) == "expected venue:3002 to answer /v4/height within 10 s, it did not"
+    assert str(error) == "expected an answer of venue:3002 to /v4/height within 10 s, got none"
     assert venue.times == [0.0, 10.5, 21.5]
 
 
-def test_a_hiccup_is_not_seen_by_the_caller(ask: Callable[..., Any]) -> None:
+def test_a_hiccup_is_not_seen_by_the_caller(query: Callable[..., Any]) -> None:
     """It is in the metrics."""
 
     async def talk(rest: Rest) -> Any:
         return await rest.height(), rest.metrics
 
-    answer, metrics = ask(Venue(httpx.ReadTimeout("slow"), refused("x", 500), HEIGHT), talk)
+    answer, metrics = query(Venue(httpx.ReadTimeout("slow"), refused("x", 500), HEIGHT), talk)
 
     assert answer.value.height == "7"
     assert metrics.errors == {"Unreachable": 1, "ServerError": 1}
@@ -459,18 +461,18 @@ def test_a_hiccup_is_not_seen_by_the_caller(ask: Callable[..., Any]) -> None:
 # === Bad input ===
 
 
-def test_an_answer_of_64_megabytes_ends_before_it_is_in_memory(ask: Callable[..., Any]) -> None:
+def test_an_answer_of_64_megabytes_ends_before_it_is_in_memory(query: Callable[..., Any]) -> None:
     """It is cut off at 16 MB, and the connection closed."""
     stream = Endless(b" " * 65_536, count=1024)
 
-    error = ask(Venue(httpx.Response(200, stream=stream)), lambda rest: failure(rest.height()))
+    error = query(Venue(httpx.Response(200, stream=stream)), lambda rest: failure(rest.height()))
 
     assert isinstance(error, BadAnswer)
     assert str(error) == f"expected at most {MAX_BODY} bytes for /v4/height, got more"
     assert (stream.taken, stream.closed) == (257, True)
 
 
-def test_an_endless_stream_ends(ask: Callable[..., Any]) -> None:
+def test_an_endless_stream_ends(query: Callable[..., Any]) -> None:
     """By its size if it is fast, and by the time if it only drips."""
     streams: list[Endless] = []
 
@@ -479,20 +481,20 @@ def test_an_endless_stream_ends(ask: Callable[..., Any]) -> None:
         return httpx.Response(200, stream=streams[-1])
 
     fast = Endless(b" " * 65_536)
-    too_much = ask(Venue(httpx.Response(200, stream=fast)), lambda r: failure(r.height()))
-    too_slow = ask(Venue(drip), lambda rest: failure(rest.height()))
+    too_much = query(Venue(httpx.Response(200, stream=fast)), lambda r: failure(r.height()))
+    too_slow = query(Venue(drip), lambda rest: failure(rest.height()))
 
     assert isinstance(too_much, BadAnswer)
     assert isinstance(too_slow, Unreachable)
     assert [stream.closed for stream in [fast, *streams]] == [True] * 4
 
 
-def test_a_small_answer_that_unpacks_to_a_large_one_is_cut_off(ask: Callable[..., Any]) -> None:
+def test_a_small_answer_that_unpacks_to_a_large_one_is_cut_off(query: Callable[..., Any]) -> None:
     """A few kilobytes of gzip are never unpacked whole."""
     packed = zlib.compressobj(9, wbits=31)
     bomb = packed.compress(b" " * (64 * 1024 * 1024)) + packed.flush()
 
-    error = ask(
+    error = query(
         Venue(response(200, bomb, content_encoding="gzip")), lambda rest: failure(rest.height())
     )
 
@@ -501,16 +503,18 @@ def test_a_small_answer_that_unpacks_to_a_large_one_is_cut_off(ask: Callable[...
     assert "expected at most" in str(error)
 
 
-def test_packed_answers_are_unpacked(ask: Callable[..., Any]) -> None:
+def test_packed_answers_are_unpacked(query: Callable[..., Any]) -> None:
     """In whatever pieces they come."""
     packed = gzip.compress(HEIGHT.encode())
 
-    answer = ask(Venue(response(200, packed, content_encoding="gzip")), lambda rest: rest.height())
+    answer = query(
+        Venue(response(200, packed, content_encoding="gzip")), lambda rest: rest.height()
+    )
 
     assert answer.value.height == "7"
 
 
-def test_credentials_in_an_address_are_not_shown(ask: Callable[..., Any]) -> None:
+def test_credentials_in_an_address_are_not_shown(query: Callable[..., Any]) -> None:
     """Not in the message of an error."""
 
     async def talk(_rest: Rest) -> RestError:
@@ -518,7 +522,7 @@ def test_credentials_in_an_address_are_not_shown(ask: Callable[..., Any]) -> Non
         async with Rest(where, sleep=lambda _: asyncio.sleep(0)) as rest:
             return await failure(rest.height())
 
-    error = ask(Venue(httpx.ConnectError("no route")), talk)
+    error = query(Venue(httpx.ConnectError("no route")), talk)
 
     assert str(error) == "expected venue:3002 to answer /v4/height, got ConnectError: no route"
 
@@ -548,7 +552,7 @@ def fixed_window(limit: int, window_s: float = 10.0) -> Callable[[httpx.Request]
     return answer
 
 
-def test_many_questions_go_in_order_and_never_above_the_limit(ask: Callable[..., Any]) -> None:
+def test_many_questions_go_in_order_and_never_above_the_limit(query: Callable[..., Any]) -> None:
     """250 at once take two pauses, and at most 32 connections."""
     venue = Venue(fixed_window(100))
     done: list[int] = []
@@ -558,13 +562,13 @@ def test_many_questions_go_in_order_and_never_above_the_limit(ask: Callable[...,
         done.append(number)
 
     async def talk(rest: Rest) -> Any:
-        asked = [asyncio.ensure_future(one(rest, number)) for number in range(250)]
+        requests = [asyncio.ensure_future(one(rest, number)) for number in range(250)]
         await asyncio.sleep(1)
         waiting = rest.metrics.groups["default"]
-        await asyncio.gather(*asked)
+        await asyncio.gather(*requests)
         return waiting, rest.metrics
 
-    waiting, metrics = ask(venue, talk)
+    waiting, metrics = query(venue, talk)
 
     assert [int(path.rpartition("=")[2]) - 1 for path in venue.paths] == list(range(250))
     assert venue.most_flying <= 32
@@ -575,25 +579,25 @@ def test_many_questions_go_in_order_and_never_above_the_limit(ask: Callable[...,
     assert metrics.errors == {}
 
 
-def test_groups_wait_for_themselves_alone(ask: Callable[..., Any]) -> None:
+def test_groups_wait_for_themselves_alone(query: Callable[..., Any]) -> None:
     """Who reads candles does not stand behind who reads books."""
     venue = Venue(lambda _: response(200, '{"candles":[]}'), latency_s=0)
 
     async def talk(rest: Rest) -> None:
         await asyncio.gather(*(rest.candles("X", "1MIN") for _ in range(101)))
 
-    ask(venue, talk)
+    query(venue, talk)
 
     assert venue.times[-1] == 0.0
 
 
 def limited(**headers: str) -> httpx.Response:
-    """Make a refusal for having asked too often."""
+    """Make a refusal for too many requests."""
     return response(429, '{"errors":[{"msg":"Too many requests"}]}', **headers)
 
 
-def test_who_asked_too_often_waits_as_long_as_told_and_goes_first(
-    ask: Callable[..., Any],
+def test_a_rate_limited_request_waits_as_ordered_and_goes_first(
+    query: Callable[..., Any],
 ) -> None:
     """In milliseconds; the others of its group behind it, in order."""
     reset = str((WALL_S + 4) * 1000)
@@ -604,15 +608,15 @@ def test_who_asked_too_often_waits_as_long_as_told_and_goes_first(
     )
 
     async def talk(rest: Rest) -> Any:
-        asked = [asyncio.ensure_future(rest.trades("X", limit=1))]
+        requests = [asyncio.ensure_future(rest.trades("X", limit=1))]
         await asyncio.sleep(0.1)
-        asked += [asyncio.ensure_future(rest.trades("X", limit=n)) for n in (2, 3)]
+        requests += [asyncio.ensure_future(rest.trades("X", limit=n)) for n in (2, 3)]
         await asyncio.sleep(0.1)
         expected = rest.metrics.groups["default"].wait_s
-        await asyncio.gather(*asked)
+        await asyncio.gather(*requests)
         return expected, rest.metrics.groups["default"]
 
-    expected, group = ask(venue, talk)
+    expected, group = query(venue, talk)
 
     assert [path[-1] for path in venue.paths] == ["1", "1", "2", "3"]
     assert venue.times == [0.0, 4.0, 4.0, 4.0]
@@ -620,8 +624,8 @@ def test_who_asked_too_often_waits_as_long_as_told_and_goes_first(
     assert (group.limited, group.waits) == (1, 3)
 
 
-def test_patience_ends_and_the_error_tells_how_long_it_would_take(
-    ask: Callable[..., Any],
+def test_patience_ends_and_the_error_states_how_long_it_would_take(
+    query: Callable[..., Any],
 ) -> None:
     """At once: who will not wait that long need not wait at all."""
     venue = Venue(limited(retry_after="120"))  # of a proxy: in seconds
@@ -629,50 +633,50 @@ def test_patience_ends_and_the_error_tells_how_long_it_would_take(
     async def talk(rest: Rest) -> Any:
         return await failure(rest.height()), rest.metrics.errors
 
-    error, errors = ask(venue, talk)
+    error, errors = query(venue, talk)
 
     assert isinstance(error, RateLimited)
     assert error.wait_s == pytest.approx(120)
     assert str(error) == (
-        "expected a turn for /v4/height within 60 s, but the limit allows it in 120.0 s"
+        "expected a turn for /v4/height within 60 s, got one in 120.0 s by the limit"
     )
-    assert (len(venue.asked), errors) == (1, {"RateLimited": 2})
+    assert (len(venue.requested), errors) == (1, {"RateLimited": 2})
 
 
-def test_a_venue_that_refuses_for_ever_is_not_pestered(ask: Callable[..., Any]) -> None:
-    """Though it says to come back at once."""
+def test_a_venue_that_refuses_for_ever_is_not_pestered(query: Callable[..., Any]) -> None:
+    """Though it orders a retry at once."""
     venue = Venue(lambda _: limited(retry_after="0"), latency_s=0)
 
-    error = ask(venue, lambda rest: failure(rest.height()))
+    error = query(venue, lambda rest: failure(rest.height()))
 
     assert isinstance(error, RateLimited)
-    assert len(venue.asked) < 14
+    assert len(venue.requested) < 14
 
 
-def test_who_leaves_the_queue_lets_the_others_go_on(ask: Callable[..., Any]) -> None:
+def test_who_leaves_the_queue_lets_the_others_go_on(query: Callable[..., Any]) -> None:
     """Waiting for a turn, or in flight: a place given up is free again."""
     venue = Venue('{"trades":[]}', latency_s=1)
 
     async def talk(rest: Rest) -> Any:
-        asked = [asyncio.ensure_future(rest.trades("X", limit=n)) for n in range(102)]
+        requests = [asyncio.ensure_future(rest.trades("X", limit=n)) for n in range(102)]
         await asyncio.sleep(0.5)
-        asked[0].cancel()  # in flight
-        asked[100].cancel()  # the first in the queue
-        done = await outcomes(asked)
+        requests[0].cancel()  # in flight
+        requests[100].cancel()  # the first in the queue
+        done = await outcomes(requests)
         return done, rest.metrics.groups["default"]
 
-    done, group = ask(venue, talk)
+    done, group = query(venue, talk)
 
     assert [type(answer) for answer in done].count(asyncio.CancelledError) == 2
     assert (group.flying, group.queued) == (0, 0)
-    assert len(venue.asked) == 101
+    assert len(venue.requested) == 101
 
 
 # === Circuits ===
 
 
 def test_a_failing_endpoint_is_spared_and_its_last_answer_shown_with_its_age(
-    ask: Callable[..., Any],
+    query: Callable[..., Any],
 ) -> None:
     """Others go on; after a pause one question tries it, and all is fresh again."""
     sick = {"now": False}
@@ -689,20 +693,20 @@ def test_a_failing_endpoint_is_spared_and_its_last_answer_shown_with_its_age(
         sick["now"] = True
         first = await failure(rest.height())
         shown = await rest.height()  # the fifth failure opens it
-        asked = len(venue.asked)
+        before = len(venue.requested)
         spared = await rest.height()
-        assert len(venue.asked) == asked
+        assert len(venue.requested) == before
         other = await rest.time()
         open_ = rest.metrics.endpoints["/v4/height"]
         await asyncio.sleep(5)
         trial = await outcomes([rest.height(), rest.height()])
-        assert len(venue.asked) == asked + 2
+        assert len(venue.requested) == before + 2
         sick["now"] = False
         await asyncio.sleep(10)
         well = await rest.height()
         return first, [shown, spared, *trial], other, open_, well, rest.metrics
 
-    first, stale, other, open_, well, metrics = ask(venue, talk)
+    first, stale, other, open_, well, metrics = query(venue, talk)
 
     assert isinstance(first, ServerError)
     assert {answer.stale for answer in stale} == {True}
@@ -713,8 +717,8 @@ def test_a_failing_endpoint_is_spared_and_its_last_answer_shown_with_its_age(
     assert metrics.endpoints["/v4/height"].circuit == "closed"
 
 
-def test_what_was_never_answered_cannot_be_shown(ask: Callable[..., Any]) -> None:
-    """The error says when the endpoint is asked again."""
+def test_what_was_never_answered_cannot_be_shown(query: Callable[..., Any]) -> None:
+    """The error names when the endpoint is retried."""
     venue = Venue(lambda _: refused("x", 500), latency_s=0)
 
     async def talk(rest: Rest) -> RestError:
@@ -722,17 +726,15 @@ def test_what_was_never_answered_cannot_be_shown(ask: Callable[..., Any]) -> Non
         await failure(rest.height())
         return await failure(rest.height())
 
-    error = ask(venue, talk)
+    error = query(venue, talk)
 
     assert isinstance(error, Unreachable)
     assert error.wait_s == 5.0
-    assert str(error) == (
-        "expected /v4/height to work, but it failed 5 times; it is asked again in 5.0 s"
-    )
+    assert str(error) == ("expected /v4/height to work, got 5 failures: retry in 5.0 s")
 
 
-def test_refusals_open_no_circuit(ask: Callable[..., Any]) -> None:
-    """A wrong question says nothing of the venue's health."""
+def test_refusals_open_no_circuit(query: Callable[..., Any]) -> None:
+    """A wrong request is no sign of the venue's health."""
     venue = Venue(lambda _: refused("x"), latency_s=0)
 
     async def talk(rest: Rest) -> str:
@@ -740,10 +742,10 @@ def test_refusals_open_no_circuit(ask: Callable[..., Any]) -> None:
             await failure(rest.height())
         return rest.metrics.endpoints["/v4/height"].circuit
 
-    assert ask(venue, talk) == "closed"
+    assert query(venue, talk) == "closed"
 
 
-def test_a_trial_that_is_given_up_does_not_block_the_next(ask: Callable[..., Any]) -> None:
+def test_a_trial_that_is_given_up_does_not_block_the_next(query: Callable[..., Any]) -> None:
     """Its circuit would stay half open for ever."""
     sick = Venue(lambda _: refused("x", 500), latency_s=0)
 
@@ -759,11 +761,11 @@ def test_a_trial_that_is_given_up_does_not_block_the_next(ask: Callable[..., Any
         sick.latency_s = 0.0
         return await rest.height()
 
-    assert ask(sick, talk).value.height == "7"
+    assert query(sick, talk).value.height == "7"
 
 
 def test_old_answers_make_room_for_new_ones(
-    ask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    query: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is remembered is bounded by its size, and the newest stays."""
     monkeypatch.setattr(dydx_conn, "_CACHED_CHARACTERS", 40)
@@ -776,7 +778,7 @@ def test_old_answers_make_room_for_new_ones(
         await outcomes(rest.trades("X", limit=9) for _ in range(2))
         return await outcomes(rest.trades("X", limit=number) for number in (1, 2, 3, 4))
 
-    first, *others = ask(venue, talk)
+    first, *others = query(venue, talk)
 
     assert isinstance(first, Unreachable)
     assert [answer.stale for answer in others] == [True] * 3
@@ -797,12 +799,12 @@ async def every(walk: AsyncIterator[Any]) -> list[Any]:
 
 
 def test_a_walk_brings_each_row_once_though_the_list_grows_meanwhile(
-    ask: Callable[..., Any],
+    query: Callable[..., Any],
 ) -> None:
     """Two new rows push two old ones to the next page."""
     venue = Venue(rows(*range(2000, 1000, -1)), rows(*range(1002, 2, -1)), rows(2, 1))
 
-    trades = ask(venue, lambda rest: every(rest.walk(ENDPOINTS["trades"], ticker="X")))
+    trades = query(venue, lambda rest: every(rest.walk(ENDPOINTS["trades"], ticker="X")))
 
     assert [int(trade.id) for trade in trades] == list(range(2000, 0, -1))
     assert [path.rpartition("&")[2] for path in venue.paths] == ["page=1", "page=2", "page=3"]
@@ -815,28 +817,30 @@ def transfers(*ids: int) -> list[dict[str, Any]]:
     return [{"id": str(n), "createdAt": f"{n:05}", **more} for n in ids]
 
 
-def test_a_walk_over_a_list_without_pages_goes_on_back_in_time(ask: Callable[..., Any]) -> None:
-    """A parent's list may answer every page with the first, and say nothing of it."""
+def test_a_walk_over_a_list_without_pages_goes_on_back_in_time(query: Callable[..., Any]) -> None:
+    """A parent's list may answer every page with the first, without an error."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         before = int(request.url.params.get("createdBeforeOrAt", "99999"))
         found = transfers(*(n for n in range(2500, 0, -1) if n <= before))[:1000]
         return response(200, json.dumps({"transfers": found}))
 
-    walked = ask(
+    walked = query(
         Venue(answer), lambda rest: every(rest.walk(ENDPOINTS["transfers"], ALICE, parent=True))
     )
 
     assert [int(row.id) for row in walked] == list(range(2500, 0, -1))
 
 
-def test_a_walk_that_cannot_even_go_by_time_says_so(ask: Callable[..., Any]) -> None:
+def test_a_walk_that_cannot_even_go_by_time_reports_it(query: Callable[..., Any]) -> None:
     """Funding payments have no bound above."""
     payment = {"ticker": "X", "oraclePrice": "1", "size": "1", "side": "LONG", "rate": "0"}
     paid = [{**payment, "payment": "0", "createdAt": str(n)} for n in range(1000)]
     venue = Venue(json.dumps({"fundingPayments": paid}))
 
-    error = ask(venue, lambda rest: failure(every(rest.walk(ENDPOINTS["funding_payments"], ALICE))))
+    error = query(
+        venue, lambda rest: failure(every(rest.walk(ENDPOINTS["funding_payments"], ALICE)))
+    )
 
     assert str(error) == "expected the next page, got the same again: the walk cannot go on"
 
@@ -868,7 +872,7 @@ def test_a_walk_that_cannot_even_go_by_time_says_so(ask: Callable[..., Any]) -> 
     ],
 )
 def test_a_walk_back_in_time_meets_the_last_row_again_and_drops_it(
-    ask: Callable[..., Any],
+    query: Callable[..., Any],
     walk: Callable[[Rest], AsyncIterator[Any]],
     part: str,
     row: dict[str, Any],
@@ -883,7 +887,7 @@ def test_a_walk_back_in_time_meets_the_last_row_again_and_drops_it(
         found = [{**row, differs: name} for name in names if name <= before][:1000]
         return response(200, json.dumps({part: found}))
 
-    walked = ask(Venue(answer), lambda rest: every(walk(rest)))
+    walked = query(Venue(answer), lambda rest: every(walk(rest)))
 
     assert len(walked) == 1500
 
@@ -917,23 +921,23 @@ def test_a_walk_back_in_time_meets_the_last_row_again_and_drops_it(
     ],
 )  # fmt: skip
 def test_every_list_of_an_account_can_be_walked(
-    ask: Callable[..., Any],
+    query: Callable[..., Any],
     walk: Callable[[Rest], AsyncIterator[Any]],
     part: str,
     row: dict[str, Any],
 ) -> None:
     """The same row twice is one row."""
-    walked = ask(Venue(json.dumps({part: [row, row]})), lambda rest: every(walk(rest)))
+    walked = query(Venue(json.dumps({part: [row, row]})), lambda rest: every(walk(rest)))
 
     assert len(walked) == 1
 
 
-def test_a_walk_that_cannot_go_on_says_so(ask: Callable[..., Any]) -> None:
+def test_a_walk_that_cannot_go_on_reports_it(query: Callable[..., Any]) -> None:
     """More rows at one instant than a page holds would be left out silently."""
     funding = {"ticker": "X", "rate": "0", "price": "1", "effectiveAt": "t"}
     venue = Venue(json.dumps({"historicalFunding": [funding] * 1000}))
 
-    error = ask(
+    error = query(
         venue, lambda rest: failure(every(rest.walk(ENDPOINTS["historical_funding"], ticker="X")))
     )
 
@@ -942,7 +946,7 @@ def test_a_walk_that_cannot_go_on_says_so(ask: Callable[..., Any]) -> None:
     )
 
 
-def test_a_walk_never_goes_on_from_memory(ask: Callable[..., Any]) -> None:
+def test_a_walk_never_goes_on_from_memory(query: Callable[..., Any]) -> None:
     """Pages of different times do not fit together."""
     venue = Venue(rows(1), latency_s=0)
 
@@ -953,7 +957,7 @@ def test_a_walk_never_goes_on_from_memory(ask: Callable[..., Any]) -> None:
         await failure(rest.trades("X"))
         return await failure(every(rest.walk(ENDPOINTS["trades"], ticker="X")))
 
-    error = ask(venue, talk)
+    error = query(venue, talk)
 
     assert str(error).startswith("expected the next page, got one from memory that is ")
 
@@ -961,7 +965,7 @@ def test_a_walk_never_goes_on_from_memory(ask: Callable[..., Any]) -> None:
 # === Metrics ===
 
 
-def test_all_that_happened_is_one_value_of_json(ask: Callable[..., Any]) -> None:
+def test_all_that_happened_is_one_value_of_json(query: Callable[..., Any]) -> None:
     """Counts, rates, waits, circuits, latencies and the last samples of each class."""
 
     async def talk(rest: Rest) -> Any:
@@ -971,11 +975,11 @@ def test_all_that_happened_is_one_value_of_json(ask: Callable[..., Any]) -> None
         return rest.metrics
 
     venue = Venue('{"bids":[],"asks":[]}', lambda _: refused("no such ticker", 404))
-    metrics = ask(venue, talk)
+    metrics = query(venue, talk)
 
     endpoint = metrics.endpoints["/v4/orderbooks/perpetualMarket/*"]
     assert msgspec.json.decode(msgspec.json.encode(metrics), type=dydx_conn.Metrics) == metrics
-    assert (endpoint.asked, endpoint.answered, endpoint.errors) == (8, 8, {"NotFound": 7})
+    assert (endpoint.requested, endpoint.answered, endpoint.errors) == (8, 8, {"NotFound": 7})
     assert (endpoint.per_minute, endpoint.errors_per_minute) == (8.0, 7.0)
     assert len(endpoint.samples["NotFound"]) == 5
     assert "X7, got 404: no such ticker" in endpoint.samples["NotFound"][-1].message
@@ -985,7 +989,7 @@ def test_all_that_happened_is_one_value_of_json(ask: Callable[..., Any]) -> None
 
 
 def test_rates_are_extrapolated_when_there_are_too_many_to_remember(
-    ask: Callable[..., Any],
+    query: Callable[..., Any],
 ) -> None:
     """1,000 in a second are 60,000 a minute."""
 
@@ -994,12 +998,12 @@ def test_rates_are_extrapolated_when_there_are_too_many_to_remember(
             await rest.candles("X", "1MIN")
         return rest.metrics.endpoints["/v4/candles/perpetualMarkets/*"]
 
-    endpoint = ask(Venue('{"candles":[]}', latency_s=0.001), talk)
+    endpoint = query(Venue('{"candles":[]}', latency_s=0.001), talk)
 
-    assert (endpoint.asked, round(endpoint.per_minute, -3)) == (1000, 60_000)
+    assert (endpoint.requested, round(endpoint.per_minute, -3)) == (1000, 60_000)
 
 
-def test_the_venues_clock_is_compared_with_ours(ask: Callable[..., Any]) -> None:
+def test_the_venues_clock_is_compared_with_ours(query: Callable[..., Any]) -> None:
     """Its Date knows whole seconds: we learn the difference within half of one."""
 
     async def talk(rest: Rest) -> Any:
@@ -1008,7 +1012,7 @@ def test_the_venues_clock_is_compared_with_ours(ask: Callable[..., Any]) -> None
         return before, rest.metrics
 
     date = formatdate(WALL_S - 90, usegmt=True)
-    before, metrics = ask(Venue(response(200, date=date), latency_s=0.2), talk)
+    before, metrics = query(Venue(response(200, date=date), latency_s=0.2), talk)
 
     assert before is None
     assert metrics.skew_s == pytest.approx(90 - 0.5 + 0.1)

@@ -46,7 +46,7 @@ class Served:
         finally:
             writer.close()
 
-    def ask(self, talk: Callable[[Rest], Awaitable[Any]], **options: Any) -> Any:
+    def query(self, talk: Callable[[Rest], Awaitable[Any]], **options: Any) -> Any:
         """Talk to it and return what comes of it."""
 
         async def session() -> Any:
@@ -86,18 +86,18 @@ def papers(
     return path
 
 
-async def failure(asked: Awaitable[object]) -> RestError:
+async def failure(request: Awaitable[object]) -> RestError:
     """Return the error that a question ends with."""
     with pytest.raises(RestError) as caught:
-        await asked
+        await request
     return caught.value
 
 
 def test_a_certificate_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
-    """By default, and once: asking again would not help."""
+    """By default, and once: a retry would not help."""
     venue = Served(papers(tmp_path))
 
-    error = venue.ask(lambda rest: failure(rest.height()))
+    error = venue.query(lambda rest: failure(rest.height()))
 
     assert type(error) is Untrusted
     assert venue.connections <= 1
@@ -122,7 +122,7 @@ def test_a_trusted_certificate_still_has_to_be_right(
     path = papers(tmp_path, **made)
     trusting = ssl.create_default_context(cafile=str(path))
 
-    error = Served(path).ask(lambda rest: failure(rest.height()), verify=trusting)
+    error = Served(path).query(lambda rest: failure(rest.height()), verify=trusting)
 
     assert type(error) is Untrusted
     assert words in str(error)
@@ -130,7 +130,7 @@ def test_a_trusted_certificate_still_has_to_be_right(
 
 def test_a_certificate_signed_by_a_stranger_is_refused(tmp_path: Path) -> None:
     """Though it is of no authority itself."""
-    error = Served(papers(tmp_path, ca=False)).ask(lambda rest: failure(rest.height()))
+    error = Served(papers(tmp_path, ca=False)).query(lambda rest: failure(rest.height()))
 
     assert type(error) is Untrusted
 
@@ -138,7 +138,7 @@ def test_a_certificate_signed_by_a_stranger_is_refused(tmp_path: Path) -> None:
 def test_a_trusted_certificate_is_accepted_and_its_connection_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whose authority the system was told of; ten questions are one handshake."""
+    """Whose authority the system trusts; ten questions are one handshake."""
     path = papers(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
     venue = Served(path)
@@ -146,7 +146,7 @@ def test_a_trusted_certificate_is_accepted_and_its_connection_kept(
     async def talk(rest: Rest) -> list[Any]:
         return [await rest.height() for _ in range(10)]
 
-    answers = venue.ask(talk)
+    answers = venue.query(talk)
 
     assert {answer.value.height for answer in answers} == {"7"}
     assert venue.connections == 1
@@ -175,7 +175,7 @@ def test_verification_cannot_be_turned_off(context: ssl.SSLContext) -> None:
 
 
 def test_what_does_not_speak_tls_is_unreachable() -> None:
-    """A plain port is asked three times; it is not a matter of trust."""
+    """A plain port is tried three times; it is not a matter of trust."""
     venue = Served(None)
 
     async def talk(rest: Rest) -> RestError:
@@ -183,14 +183,14 @@ def test_what_does_not_speak_tls_is_unreachable() -> None:
         async with Rest(network, sleep=lambda _: asyncio.sleep(0), timeout_s=2.0) as secure:
             return await failure(secure.height())
 
-    error = venue.ask(talk)
+    error = venue.query(talk)
 
     assert type(error) is Unreachable
     assert f"expected 127.0.0.1:{venue.port} to answer /v4/height, got ConnectError" in str(error)
 
 
 def test_a_handshake_that_hangs_ends_and_leaves_no_socket() -> None:
-    """Who accepts and then says nothing is given up, three times."""
+    """Who accepts and then sends nothing is given up, three times."""
     venue = Served(None)
     venue.silent = True
 
@@ -199,12 +199,10 @@ def test_a_handshake_that_hangs_ends_and_leaves_no_socket() -> None:
         async with Rest(network, sleep=lambda _: asyncio.sleep(0), timeout_s=0.2) as secure:
             return await failure(secure.height())
 
-    error = venue.ask(talk)
+    error = venue.query(talk)
 
     assert type(error) is Unreachable
-    assert str(error).endswith(
-        f"127.0.0.1:{venue.port} to answer /v4/height within 0.2 s, it did not"
-    )
+    assert str(error).endswith(f"127.0.0.1:{venue.port} to /v4/height within 0.2 s, got none")
     assert venue.connections == 3
 
 

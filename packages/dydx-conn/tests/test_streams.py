@@ -1,4 +1,4 @@
-"""Replay and fold: in order, in the recording's time, and no further than asked."""
+"""Replay and fold: in order, in the recording's time, and no further than requested."""
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -81,11 +81,11 @@ def test_a_replay_emits_every_frame_and_completes(ten: Path) -> None:
 def test_a_recording_that_cannot_be_read_is_an_error_of_the_stream(tmp_path: Path) -> None:
     """Not of the call that made it: someone may write the file until it is subscribed."""
     frames = replay(tmp_path / "none.jsonl.zst")
-    heard: list[object] = []
+    received: list[object] = []
 
-    frames.subscribe(heard.append, heard.append, lambda: heard.append("completed"))
+    frames.subscribe(received.append, received.append, lambda: received.append("completed"))
 
-    assert [type(error) for error in heard] == [RecordingError]
+    assert [type(error) for error in received] == [RecordingError]
     with pytest.raises(RecordingError):
         collect(frames)
     with pytest.raises(RecordingError, match="got 'nameless'"):
@@ -113,7 +113,7 @@ def test_whoever_takes_one_frame_reads_no_further(
 
 
 def test_a_disposed_replay_stops(ten: Path) -> None:
-    """Ending from within, as an app does that was told to quit while a frame is handled."""
+    """Ending from within, as an app does that received a quit while a frame is handled."""
     seen: list[int] = []
     quitting: Subject[None] = Subject()
 
@@ -242,7 +242,7 @@ def test_each_case_of_a_diagram_is_played_to_its_end() -> None:
     """What an operator emits with the end of its source is not drawn where that fails."""
 
     def operator() -> None:
-        """Say so.
+        """Raise the error.
 
         source    --a-b---|
         operator  --x-(y,z)-(c,|)
@@ -412,7 +412,7 @@ def test_fold_hears_nothing_after_it_was_left() -> None:
 
 
 def test_a_bug_in_a_step_ends_the_stream_with_it() -> None:
-    """As Rx demands; what the step had said before it broke is emitted."""
+    """As Rx demands; what the step returned before it broke is emitted."""
     bug = ZeroDivisionError("bug")
 
     def step(state: list[int], event: int) -> Iterable[int]:

@@ -1,4 +1,4 @@
-"""The trader against a node of this process: what it sends, how often, and what it says of it."""
+"""The trader against a node of this process: what it sends, how often, and what it reports."""
 
 import json
 import socket
@@ -19,12 +19,12 @@ from dydx_conn import (
     BatchCancel,
     CancelRequest,
     ConnError,
-    Denied,
     Frame,
     Inbox,
     Keys,
     Network,
     NetworkError,
+    NotQueued,
     OrderRequest,
     OrderState,
     PerpetualMarket,
@@ -94,7 +94,7 @@ class Node(tx_grpc.ServiceServicer, auth_grpc.QueryServicer, comet_grpc.ServiceS
     sequence: int = 5
     answers: deque[Any] = field(default_factory=deque)
     received: list[Tx] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     blocked: grpc.StatusCode | None = None
     address: str = ""
 
@@ -116,16 +116,18 @@ class Node(tx_grpc.ServiceServicer, auth_grpc.QueryServicer, comet_grpc.ServiceS
         )
         answer = self.answers.popleft() if self.answers else (0, "", "")
         if isinstance(answer, threading.Event):
-            answer.wait(10)
+            answer.wait(60)
             answer = (0, "", "")
         if isinstance(answer, grpc.StatusCode):
             context.abort(answer, "on purpose")
         code, codespace, log = answer
-        said = abci_pb2.TxResponse(code=code, codespace=codespace, raw_log=log, txhash="AB" * 32)
-        return tx_service.BroadcastTxResponse(tx_response=said)
+        response = abci_pb2.TxResponse(
+            code=code, codespace=codespace, raw_log=log, txhash="AB" * 32
+        )
+        return tx_service.BroadcastTxResponse(tx_response=response)
 
     def Account(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
-        self.asked.append("account")
+        self.requests.append("account")
         if self.blocked is not None:
             context.abort(self.blocked, "on purpose")
         response = auth.QueryAccountResponse()
@@ -136,7 +138,7 @@ class Node(tx_grpc.ServiceServicer, auth_grpc.QueryServicer, comet_grpc.ServiceS
         return response
 
     def GetLatestBlock(self, _request: Any, context: Any) -> Any:  # noqa: N802 - as above
-        self.asked.append("block")
+        self.requests.append("block")
         if self.blocked is not None:
             context.abort(self.blocked, "on purpose")
         response = comet.GetLatestBlockResponse()
@@ -171,7 +173,7 @@ def node() -> Iterator[Node]:
 
 
 def network(node: Node) -> Network:
-    """Say where a node is."""
+    """Return where a node is."""
     return Network("local", "", "", node.address, "localdydxprotocol")
 
 
@@ -191,7 +193,7 @@ class Desk:
     def __exit__(self, *_: object) -> None:
         self.trader.close()
 
-    def hear(self, until: Callable[[Frame], bool]) -> Frame:
+    def receive(self, until: Callable[[Frame], bool]) -> Frame:
         """Take frames out of the inbox until one of them is the one waited for."""
         while True:
             frame = self.inbox.take(len(self.frames) + 1, 10.0)
@@ -202,19 +204,19 @@ class Desk:
 
     def answer(self) -> dict[str, Any]:
         """Wait for the next answer to a broadcast."""
-        text = self.hear(lambda frame: frame.channel == "broadcast").text
+        text = self.receive(lambda frame: frame.channel == "broadcast").text
         return dict(json.loads(text))
 
-    def send(self, *wishes: Any, **options: Any) -> list[dict[str, Any]]:
-        """Submit wishes one by one, waiting for the answer to each."""
+    def send(self, *requests: Any, **options: Any) -> list[dict[str, Any]]:
+        """Submit requests one by one, waiting for the answer to each."""
         answers = []
-        for wish in wishes:
-            assert isinstance(self.trader.submit(wish, **options), Queued)
+        for request in requests:
+            assert isinstance(self.trader.submit(request, **options), Queued)
             answers.append(self.answer())
         return answers
 
     def states(self) -> list[OrderState]:
-        """Fold the frames heard so far."""
+        """Fold the frames received so far."""
         accounts = Accounts()
         updates = [update for frame in self.frames for update in accounts.step(frame)]
         return [state for update in updates for state in update.orders]
@@ -236,13 +238,13 @@ def long(client_id: int = 1) -> OrderRequest:
 
 
 def test_a_short_term_order_goes_out_without_a_sequence(node: Node) -> None:
-    """One transaction, free, and nothing asked of the node before it."""
+    """One transaction, free, and no request to the node before it."""
     with Desk(node) as desk:
         [answer] = desk.send(short())
     [tx] = node.received
 
     assert (tx.message.order.order_id.client_id, tx.sequence, tx.fee, tx.memo) == (1, 0, [], "")
-    assert node.asked == ["block", "account"]
+    assert node.requests == ["block", "account"]
     assert answer["result"]["code"] == 0
 
 
@@ -257,14 +259,14 @@ def test_what_is_sent_and_answered_becomes_frames(node: Node) -> None:
     header = {"height": "100", "time": "2027-01-15T08:00:00+00:00"}
     assert json.loads(block.text)["result"]["block"]["header"].items() >= header.items()
     assert (sent.kind, sent.channel, sent.id) == ("sent", "place", order_id(US, short()))
-    told = json.loads(sent.text)
-    assert told["ids"] == [sent.id]
-    assert (told["subaccount"], told["size"]) == (str(US), "0.0010000000")
+    content = json.loads(sent.text)
+    assert content["ids"] == [sent.id]
+    assert (content["subaccount"], content["size"]) == (str(US), "0.0010000000")
     assert (answered.kind, answered.type, answered.channel) == ("http", "0", "broadcast")
     assert [state.status for state in desk.states()] == ["PENDING"]
 
 
-def test_a_refusal_says_what_it_means(node: Node) -> None:
+def test_a_refusal_explains_what_it_means(node: Node) -> None:
     """By codespace and code, in words; the order is rejected."""
     node.answers.append((2003, "clob", "would cross"))
     with Desk(node) as desk:
@@ -275,7 +277,7 @@ def test_a_refusal_says_what_it_means(node: Node) -> None:
 
 
 def test_stateful_orders_count_the_sequence_themselves(node: Node) -> None:
-    """Asked once, then one more for each that was taken; one at a time, in order."""
+    """Queried once, then one more for each that was taken; one at a time, in order."""
     with Desk(node) as desk:
         for n in range(5):
             desk.trader.submit(long(n))
@@ -284,11 +286,11 @@ def test_stateful_orders_count_the_sequence_themselves(node: Node) -> None:
     assert [tx.sequence for tx in node.received] == [5, 6, 7, 8, 9]
     assert [tx.message.order.order_id.client_id for tx in node.received] == [0, 1, 2, 3, 4]
     assert all(answer["result"]["code"] == 0 for answer in answers)
-    assert node.asked.count("account") == 1
+    assert node.requests.count("account") == 1
 
 
-def test_a_wrong_sequence_is_set_right_and_the_order_sent_anew(node: Node) -> None:
-    """The refusal says which one was expected; the order was not taken before."""
+def test_a_wrong_sequence_is_set_right_and_the_order_sent_again(node: Node) -> None:
+    """The refusal names which one was expected; the order was not taken before."""
     node.answers.append((32, "sdk", "account sequence mismatch, expected 9, got 5"))
     with Desk(node) as desk:
         [first] = desk.send(long(1))
@@ -300,8 +302,8 @@ def test_a_wrong_sequence_is_set_right_and_the_order_sent_anew(node: Node) -> No
     assert [state.status for state in desk.states()] == ["PENDING"] * 2
 
 
-def test_a_sequence_that_is_not_told_is_asked_for(node: Node) -> None:
-    """Where the refusal says nothing, the account does."""
+def test_a_sequence_that_is_not_reported_is_queried(node: Node) -> None:
+    """Where the refusal does not name it, the account does."""
     node.answers.append((32, "sdk", "incorrect account sequence"))
     node.sequence = 5
     with Desk(node) as desk:
@@ -324,14 +326,14 @@ def test_a_sequence_that_is_never_right_is_given_up(node: Node) -> None:
     assert desk.states()[-1].status == "REJECTED"
 
 
-def test_an_unauthorised_order_is_refused_and_the_account_asked_anew(node: Node) -> None:
+def test_an_unauthorised_order_is_refused_and_the_account_queried_again(node: Node) -> None:
     """Code 4 may be a wrong sequence, and may be a wrong key: no second try."""
     node.answers.append((4, "sdk", "unauthorized"))
     with Desk(node) as desk:
         desk.send(long(1), long(2))
 
     assert [tx.sequence for tx in node.received] == [5, 5]
-    assert node.asked.count("account") == 2
+    assert node.requests.count("account") == 2
     assert desk.states()[1].status == "REJECTED"
 
 
@@ -358,7 +360,7 @@ def test_timestamp_nonces_are_the_chains_time_and_never_the_same(node: Node) -> 
 
 
 def test_a_nonce_that_is_off_is_made_from_a_newer_block(node: Node) -> None:
-    """The chain's time is asked for again."""
+    """The chain's time is requested again."""
     node.answers.append((32, "sdk", "timestamp nonce not within 30 s"))
     with Desk(node, nonces=True) as desk:
         node.height = 1_000
@@ -376,7 +378,7 @@ def test_a_nonce_that_is_off_is_made_from_a_newer_block(node: Node) -> None:
 def test_a_lost_answer_is_unresolved_and_the_order_never_sent_again(
     node: Node, order: OrderRequest
 ) -> None:
-    """The node took it and did not say so before the deadline."""
+    """The node took it and did not answer before the deadline."""
     held = threading.Event()
     node.answers.append(held)
     with Desk(node, deadline_s=0.2) as desk:
@@ -387,7 +389,7 @@ def test_a_lost_answer_is_unresolved_and_the_order_never_sent_again(
     assert len(node.received) == 1
     assert "DEADLINE_EXCEEDED" in answer["errors"][0]["msg"]
     assert [state.status for state in desk.states()] == ["PENDING", "UNRESOLVED"]
-    assert isinstance(again, Denied)
+    assert isinstance(again, NotQueued)
     assert again.error in ("ErrInvalidReplacement", "ErrStatefulOrderAlreadyExists")
 
 
@@ -413,7 +415,7 @@ def test_what_a_gateway_turns_away_is_rejected(node: Node, status: str) -> None:
     assert status in desk.states()[-1].reason
 
 
-def test_after_a_lost_answer_the_sequence_is_asked_for(node: Node) -> None:
+def test_after_a_lost_answer_the_sequence_is_queried(node: Node) -> None:
     """The lost one may have used it, or not."""
     node.answers.append(grpc.StatusCode.UNAVAILABLE)
     with Desk(node) as desk:
@@ -425,7 +427,7 @@ def test_after_a_lost_answer_the_sequence_is_asked_for(node: Node) -> None:
 
 
 def test_without_a_sequence_nothing_is_sent(node: Node) -> None:
-    """The node does not say it: the order is rejected, and was never out."""
+    """The node does not report it: the order is rejected, and was never out."""
     node.answers.append(grpc.StatusCode.UNAVAILABLE)
     with Desk(node) as desk:
         desk.send(long(1))
@@ -438,17 +440,17 @@ def test_without_a_sequence_nothing_is_sent(node: Node) -> None:
 
 
 def test_submitting_never_waits_for_the_node(node: Node) -> None:
-    """With every thread of it held, wishes queue up; beyond the capacity they are denied."""
+    """With every thread of it held, requests queue up; beyond the capacity they are denied."""
     held = threading.Event()
     node.answers.extend([held] * 20)
     with Desk(node, capacity=20) as desk:
-        said = [desk.trader.submit(short(n)) for n in range(21)]
+        answers = [desk.trader.submit(short(n)) for n in range(21)]
         held.set()
         for _ in range(20):
             desk.answer()
 
-    assert [type(answer) for answer in said] == [Queued] * 20 + [Denied]
-    assert "at most 20" in said[-1].reason  # type: ignore[union-attr]  # as just asserted
+    assert [type(answer) for answer in answers] == [Queued] * 20 + [NotQueued]
+    assert "at most 20" in answers[-1].reason  # type: ignore[union-attr]  # as just asserted
     assert len(node.received) == 20
 
 
@@ -463,12 +465,12 @@ def test_submitting_never_waits_for_the_node(node: Node) -> None:
     ],
     ids=["cancel", "batch", "replacement", "stateful", "successor"],
 )
-def test_what_is_wished_of_one_order_goes_out_in_turn(node: Node, first: Any, then: Any) -> None:
-    """A cancel never overtakes its order; wishes about others do not wait."""
+def test_what_is_requested_of_one_order_goes_out_in_turn(node: Node, first: Any, then: Any) -> None:
+    """A cancel never overtakes its order; requests about others do not wait."""
     held = threading.Event()
     node.answers.append(held)
     with Desk(node, nonces=True) as desk:
-        asked = desk.trader.submit(first)
+        queued = desk.trader.submit(first)
         while node.answers:  # until the node has it
             desk.trader._sender.stop.wait(0.01)
         last = desk.trader.submit(then)
@@ -476,13 +478,13 @@ def test_what_is_wished_of_one_order_goes_out_in_turn(node: Node, first: Any, th
         held.set()
         answers = [desk.answer()["ids"] for _ in range(3 if isinstance(first, Replace) else 2)]
 
-    assert isinstance(asked, Queued)
+    assert isinstance(queued, Queued)
     assert isinstance(last, Queued)
     assert other["ids"] == [order_id(US, short(2))]
-    assert (answers[0], answers[-1]) == (list(asked.ids), list(last.ids))
+    assert (answers[0], answers[-1]) == (list(queued.ids), list(last.ids))
 
 
-def test_many_wishes_of_one_order_keep_no_other_waiting(node: Node) -> None:
+def test_many_requests_of_one_order_delay_no_other(node: Node) -> None:
     """However long the first has no answer."""
     held = threading.Event()
     node.answers.append(held)
@@ -520,13 +522,13 @@ def test_closing_sends_what_was_queued(node: Node) -> None:
 
     assert len(node.received) == 20
     denied = desk.trader.submit(long(21))
-    assert isinstance(denied, Denied)
-    assert "started and not closed" in denied.reason
+    assert isinstance(denied, NotQueued)
+    assert "not started or closed" in denied.reason
     desk.trader.close()
 
 
 def test_closing_does_not_wait_for_a_dead_node_again_and_again(node: Node) -> None:
-    """After one lost answer the rest is dropped, and said to be."""
+    """After one lost answer the rest is dropped, and reported as dropped."""
     held = threading.Event()
     node.answers.extend([held] * 5)
     with Desk(node, deadline_s=0.2) as desk:
@@ -544,7 +546,7 @@ def test_closing_does_not_wait_for_a_dead_node_again_and_again(node: Node) -> No
 
 
 @pytest.mark.parametrize(
-    ("wish", "error"),
+    ("order", "error"),
     [
         (short(good_til_block=100), "ErrHeightExceedsGoodTilBlock"),
         (short(good_til_block=122), "ErrGoodTilBlockExceedsShortBlockWindow"),
@@ -573,33 +575,33 @@ def test_closing_does_not_wait_for_a_dead_node_again_and_again(node: Node) -> No
         ),
     ],
 )  # fmt: skip
-def test_what_the_chain_would_refuse_now_is_denied(node: Node, wish: Any, error: str) -> None:
+def test_what_the_chain_would_refuse_now_is_denied(node: Node, order: Any, error: str) -> None:
     """By its height and its time; nothing goes out."""
     with Desk(node) as desk:
-        denied = desk.trader.submit(wish)
+        denied = desk.trader.submit(order)
 
-    assert isinstance(denied, Denied)
+    assert isinstance(denied, NotQueued)
     assert denied.error == error
     assert error in denied.reason
     assert node.received == []
 
 
 def test_a_market_that_is_not_active_is_denied(node: Node) -> None:
-    """As its status says."""
+    """By its status."""
     with Desk(node, statuses={"BTC-USD": "PAUSED"}) as desk:
         denied = desk.trader.submit(short())
 
-    assert isinstance(denied, Denied)
+    assert isinstance(denied, NotQueued)
     assert denied.error == "ErrOrderConflictsWithClobPairStatus"
 
 
 def test_what_no_message_can_hold_is_denied(node: Node) -> None:
-    """A client id of 33 bits in a cancel, say."""
+    """For example a client id of 33 bits in a cancel."""
     with Desk(node) as desk:
-        wish = CancelRequest(ticker="", clob_pair_id=0, client_id=2**32, good_til_block=110)
-        denied = desk.trader.submit(wish)
+        request = CancelRequest(ticker="", clob_pair_id=0, client_id=2**32, good_til_block=110)
+        denied = desk.trader.submit(request)
 
-    assert isinstance(denied, Denied)
+    assert isinstance(denied, NotQueued)
 
 
 @pytest.mark.parametrize("number", [-1, 128_001])
@@ -608,7 +610,7 @@ def test_a_subaccount_that_cannot_be_is_denied(node: Node, number: int) -> None:
     with Desk(node) as desk:
         denied = desk.trader.submit(short(), number)
 
-    assert isinstance(denied, Denied)
+    assert isinstance(denied, NotQueued)
     assert denied.error == "ErrInvalidSubaccountIdNumber"
 
 
@@ -616,10 +618,10 @@ def test_the_same_order_is_taken_once_and_replaced_by_a_later_one(node: Node) ->
     """A greater block makes it a replacement; a stateful order has none."""
     with Desk(node) as desk:
         desk.send(short(), long())
-        denied = [desk.trader.submit(wish) for wish in (short(), long())]
+        denied = [desk.trader.submit(request) for request in (short(), long())]
         desk.send(short(good_til_block=111))
 
-    assert [answer.error for answer in denied if isinstance(answer, Denied)] == [
+    assert [answer.error for answer in denied if isinstance(answer, NotQueued)] == [
         "ErrInvalidReplacement",
         "ErrStatefulOrderAlreadyExists",
     ]
@@ -678,7 +680,7 @@ def test_without_its_cancel_the_other_order_is_not_placed(node: Node, answer: An
 
 
 def test_a_dropped_cancel_takes_its_order_with_it(node: Node) -> None:
-    """Neither is sent, and both are said not to be."""
+    """Neither is sent, and both are reported as not sent."""
     with Desk(node) as desk:
         desk.send(long(1))
         node.answers.append(grpc.StatusCode.UNAVAILABLE)
@@ -694,7 +696,7 @@ def test_a_dropped_cancel_takes_its_order_with_it(node: Node) -> None:
 def test_a_cancel_that_breaks_off_takes_its_order_with_it(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever was raised, frames tell of both; and closing does not hang on it."""
+    """Whatever was raised, frames report both; and closing does not hang on it."""
     with Desk(node) as desk:
 
         def broken(*_: Any) -> Any:
@@ -737,7 +739,7 @@ def test_another_ones_key_needs_what_the_owner_gave_it(node: Node) -> None:
 
 
 def block(height: int) -> Frame:
-    """Tell of a block as the indexer does."""
+    """Report a block as the indexer does."""
     return WireWriter().block(height, "2027-01-15T08:10:00.000Z")
 
 
@@ -757,14 +759,14 @@ def test_ends_are_counted_from_the_nodes_block_and_time(node: Node) -> None:
         assert trader.time >= START + 600
 
 
-def test_the_block_is_asked_for_from_time_to_time(node: Node) -> None:
+def test_the_block_is_queried_from_time_to_time(node: Node) -> None:
     """And a node that does not answer leaves it where it was."""
     with Desk(node, refresh_s=0.01) as desk:
         node.height = 107
-        desk.hear(lambda frame: '"107"' in frame.text)
+        desk.receive(lambda frame: '"107"' in frame.text)
         node.blocked = grpc.StatusCode.UNAVAILABLE
-        known = len(node.asked)
-        while len(node.asked) < known + 2:
+        known = len(node.requests)
+        while len(node.requests) < known + 2:
             desk.trader._sender.stop.wait(0.01)
 
         assert desk.trader.height == 107
@@ -781,7 +783,7 @@ def test_a_node_of_another_chain_is_refused(node: Node) -> None:
         Desk(node).trader.start()
 
 
-def test_a_node_that_does_not_answer_is_said(node: Node) -> None:
+def test_a_node_that_does_not_answer_is_reported(node: Node) -> None:
     """Not there, or there and silent about block or account."""
     node.blocked = grpc.StatusCode.NOT_FOUND
     with pytest.raises(NetworkError, match="NOT_FOUND"):
@@ -802,14 +804,14 @@ def test_a_trader_is_started_and_closed_as_a_context(node: Node) -> None:
         assert isinstance(trader.submit(short()), Queued)
 
     assert len(node.received) == 1
-    assert isinstance(trader.submit(short(2)), Denied)
+    assert isinstance(trader.submit(short(2)), NotQueued)
 
 
 def test_a_trader_that_was_never_started_denies(node: Node) -> None:
     """And closes without a word."""
     trader = Desk(node).trader
 
-    assert isinstance(trader.submit(short()), Denied)
+    assert isinstance(trader.submit(short()), NotQueued)
     trader.close()
 
 
@@ -842,7 +844,7 @@ def test_only_a_node_on_this_machine_is_spoken_to_in_the_clear(
 def test_a_plain_text_node_elsewhere_is_refused(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its TLS does not hold: nothing is said to it."""
+    """Its TLS does not hold: nothing is sent to it."""
     monkeypatch.setattr("dydx_conn.is_loopback", lambda _: False)
 
     with pytest.raises(NetworkError, match="UNAVAILABLE"):
@@ -872,7 +874,7 @@ def test_everything_is_written_down_and_no_secret(node: Node, tmp_path: Path) ->
         assert secret not in text
 
 
-def test_a_bug_while_sending_is_told_and_not_hidden(
+def test_a_bug_while_sending_is_reported_and_not_hidden(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The order may be out: unresolved, and never again."""

@@ -90,14 +90,14 @@ def test_a_size_on_the_step_is_exact(size: str, quantums: int) -> None:
 
 @pytest.mark.parametrize("size", ["0.00015", "0.0000000000000001", "-0.00001"])
 def test_a_size_off_the_step_is_refused(size: str) -> None:
-    """The message says the step and the size."""
+    """The message names the step and the size."""
     with pytest.raises(GridError, match=r"BTC-USD: expected a size in multiples of 0\.0001, got"):
         BTC.quantums(size)
 
 
 @pytest.mark.parametrize("price", ["63132.5", "8.2"])
 def test_a_price_off_the_tick_is_refused(price: str) -> None:
-    """The message says the tick and the price."""
+    """The message names the tick and the price."""
     with pytest.raises(GridError, match="expected a price in multiples of 1, got"):
         BTC.subticks(price)
 
@@ -137,7 +137,7 @@ def test_prices_round_trip(market: PerpetualMarket, ticks: int) -> None:
 def test_flooring_a_size_never_rounds_up(
     market: PerpetualMarket, size: Decimal, digits: str
 ) -> None:
-    """The largest multiple of the step that is no more than was asked, for both signs."""
+    """The largest multiple of the step that is no more than was given, for both signs."""
     text = f"{size:f}{digits}"
     wanted = Fraction(text) * 10**-market.atomic_resolution
 
@@ -346,9 +346,9 @@ def test_a_perpetual_may_have_another_number_than_its_pair() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
-        ({"ticker": None}, "parameters of market None: .* missing required field `ticker`"),
+        ({"ticker": None}, "parameters of market None, got .* missing required field `ticker`"),
         ({"subticks_per_tick": None}, "missing required field `subticks_per_tick`"),
         ({"clob_pair_id": ""}, "perpetual_id"),
         ({"maintenance_margin_fraction": None}, "missing required field `imf_ppm`"),
@@ -367,8 +367,8 @@ def test_a_perpetual_may_have_another_number_than_its_pair() -> None:
     ],
 )
 def test_a_market_that_cannot_be_calculated_with_is_refused(
-    changes: dict[str, Any], says: str
+    changes: dict[str, Any], message: str
 ) -> None:
     """The message names what is missing or wrong."""
-    with pytest.raises(WireError, match=says):
+    with pytest.raises(WireError, match=message):
         perpetual_market(fields(**changes))

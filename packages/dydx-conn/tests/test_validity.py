@@ -59,7 +59,7 @@ SLICED: dict[str, Any] = {
 
 
 def order(**fields: Any) -> OrderRequest:
-    """Make a short-term limit order that nothing is wrong with, but for what is said."""
+    """Make a short-term limit order that nothing is wrong with, but for what is given."""
     plain: dict[str, Any] = {
         "ticker": "BTC-USD",
         "clob_pair_id": 0,
@@ -79,7 +79,7 @@ def judged(given: OrderRequest, **terms: Any) -> str:
 
 
 def cancel(**fields: Any) -> CancelRequest:
-    """Make a cancel of a short-term order that nothing is wrong with, but for what is said."""
+    """Make a cancel of a short-term order that nothing is wrong with, but for what is given."""
     plain: dict[str, Any] = {"ticker": "BTC-USD", "clob_pair_id": 0, "client_id": 7}
     return CancelRequest(**plain | (SHORT if "order_flags" not in fields else {}) | fields)
 
@@ -188,7 +188,7 @@ def test_an_order_is_refused_with_the_chains_own_reason(fields: dict[str, Any], 
         ({"quantums": 1}, {"good_til_block": HEIGHT}),
     ],
 )
-def test_of_two_objections_the_chains_first_is_told(
+def test_of_two_objections_the_chains_first_is_returned(
     first: dict[str, Any], second: dict[str, Any]
 ) -> None:
     """As its own checks stand: a trader sees the same name before and after sending."""
@@ -215,7 +215,7 @@ def test_a_subaccount_that_cannot_be_is_refused(subaccount: Subaccount, error: s
 
 @pytest.mark.parametrize("kind", [SHORT, LONG])
 def test_what_is_unknown_is_not_judged(kind: dict[str, Any]) -> None:
-    """Neither the window without a height or a time, nor a subaccount that is not told."""
+    """Neither the window without a height or a time, nor a subaccount that is not given."""
     far = order(**kind | {"good_til_block": 2**32 - 1, "good_til_block_time": 2**32 - 1})
 
     assert objection(far, BTC) == ""
@@ -268,9 +268,9 @@ def test_a_market_that_gathers_keeps_orders_on_their_side_of_the_oracle(
     """Buys at or below it, sells at or above."""
     gathering = order(side=side, subticks=subticks * 100_000, time_in_force="POST_ONLY")
 
-    told = judged(gathering, status="INITIALIZING", oracle_subticks=100 * 100_000)
+    found = judged(gathering, status="INITIALIZING", oracle_subticks=100 * 100_000)
 
-    assert told == ("" if taken else "ErrOrderConflictsWithClobPairStatus")
+    assert found == ("" if taken else "ErrOrderConflictsWithClobPairStatus")
 
 
 orders = st.builds(
@@ -297,10 +297,10 @@ orders = st.builds(
 @given(orders)
 def test_whatever_passes_is_on_the_grid_and_in_time(given_order: OrderRequest) -> None:
     """Every answer is nothing or a name that the chain has, and nothing wrong gets through."""
-    told = judged(given_order)
+    found = judged(given_order)
 
-    assert (code_of(told) == 0) == (told == "")
-    if not told:
+    assert (code_of(found) == 0) == (found == "")
+    if not found:
         assert given_order.quantums > 0 == given_order.quantums % BTC.step_base_quantums
         assert given_order.subticks % BTC.subticks_per_tick == 0
         assert given_order.reduce_only <= (given_order.time_in_force == "IOC")
@@ -353,11 +353,11 @@ def test_an_orders_new_terms_are_written_only_where_they_are_set() -> None:
 )
 def test_a_cancel_is_refused_with_the_chains_own_reason(fields: dict[str, Any], error: str) -> None:
     """Its windows are those of orders, and it must not end before its order does."""
-    told = cancel_objection(
+    found = cancel_objection(
         cancel(**fields), subaccount=OWNER, height=HEIGHT, time=NOW, order_ends=NOW + 9
     )
 
-    assert told == error
+    assert found == error
 
 
 def test_a_batch_cancels_up_to_a_hundred() -> None:
@@ -418,7 +418,7 @@ def test_a_batch_is_short_term_and_in_the_window(fields: dict[str, Any], error: 
         "dydx1pqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq",
     ],
 )
-def test_what_is_no_address_of_the_chain_is_told(text: str) -> None:
+def test_what_is_no_address_of_the_chain_is_reported(text: str) -> None:
     """Prefix, length and checksum."""
     assert not is_address(text)
     assert is_address(ADDRESS)
@@ -435,14 +435,14 @@ def test_what_is_no_address_of_the_chain_is_told(text: str) -> None:
 )
 def test_every_code_that_traders_meet_has_a_meaning(codespace: str, codes: list[int]) -> None:
     """In words, and each within its codespace alone."""
-    told = [meaning(codespace, code) for code in codes]
+    found = [meaning(codespace, code) for code in codes]
 
-    assert not [words for words in told if "unknown" in words]
+    assert not [words for words in found if "unknown" in words]
     assert meaning("bank", codes[0]).startswith("unknown error")
 
 
 def test_a_code_means_nothing_without_its_codespace() -> None:
-    """The same number is two things; an unknown one says so, with both."""
+    """The same number is two things; an unknown one is reported, with both."""
     assert meaning("clob", 4) == "the size is not above zero"
     assert "not authorised" in meaning("sdk", 4)
     assert meaning("clob", 424_242) == "unknown error 424242 of clob"

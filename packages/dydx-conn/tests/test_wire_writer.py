@@ -120,7 +120,7 @@ def test_no_field_is_written_that_the_indexer_does_not_send(
 
 
 def test_a_market_is_described_on_its_own_grid() -> None:
-    """BTC and ETH as they are; what is said replaces what is filled in."""
+    """BTC and ETH as they are; what is given replaces the defaults."""
     fields = {
         ticker: market_fields(ticker, price="1") for ticker in ("BTC-USD", "ETH-USD", "DOGE-USD")
     }
@@ -150,7 +150,7 @@ def test_markets_are_begun_with_and_change(wire: WireWriter) -> None:
     assert trading.trading["ETH-USD"].status == "PAUSED"
 
 
-def test_an_oracle_price_says_its_market_block_and_time(wire: WireWriter) -> None:
+def test_an_oracle_price_names_its_market_block_and_time(wire: WireWriter) -> None:
     """As known from what was written before."""
     wire.markets(market_fields("ETH-USD", price=3000))
     wire.block(41)
@@ -184,7 +184,7 @@ def test_a_book_is_begun_with_and_changes(wire: WireWriter) -> None:
     assert body(levels) == [{"bids": [["2999.9", "0"]]}]
 
 
-def test_trades_are_numbered_and_dated_unless_they_say(wire: WireWriter) -> None:
+def test_trades_are_numbered_and_dated_unless_they_are_already(wire: WireWriter) -> None:
     """An id is an event's, as the venue's: its block first."""
     wire.block(255)
     [one] = contents(wire.trade("ETH-USD", "SELL", 0.5, Decimal("3000.10")))
@@ -201,7 +201,7 @@ def test_trades_are_numbered_and_dated_unless_they_say(wire: WireWriter) -> None
 
 
 def test_candles_are_begun_with_and_change(wire: WireWriter) -> None:
-    """Their id names the resolution, and each says it again."""
+    """Their id names the resolution, and each repeats it."""
     begun = wire.candles("ETH-USD", "1MIN", CANDLE, CANDLE, snapshot=True)
     changed = wire.candles("ETH-USD", "1MIN", CANDLE, {**CANDLE, "close": "1.5"})
 
@@ -250,7 +250,7 @@ def test_an_account_is_begun_with_and_changes_by_the_block(wire: WireWriter) -> 
 
 
 def test_an_answer_is_json_unless_it_is_a_text(wire: WireWriter) -> None:
-    """With its path and its status, which is 200 if nothing is said."""
+    """With its path and its status, which is 200 by default."""
     good, bad = (
         wire.answer("/v4/height", {"height": "7", "time": "t"}),
         wire.answer("/v4/x", "", 404),
@@ -326,7 +326,7 @@ def test_the_examples_in_the_docstrings_are_true() -> None:
 
 
 def test_the_readmes_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
-    """And print what they say that they print."""
+    """And print what their comments promise."""
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
     for example in re.findall(r"```python\n(.*?)```", readme, re.DOTALL):

@@ -92,7 +92,7 @@ def test_one_sided_and_empty_books_have_no_mid() -> None:
     assert view.book.bid_total == 0.0
 
 
-def test_a_crossed_book_is_shown_uncrossed_and_kept_as_said() -> None:
+def test_a_crossed_book_is_shown_uncrossed_and_stored_as_received() -> None:
     """The older level is hidden, and comes back when what crossed it goes."""
     state, link = DataState(), WireWriter()
     step(state, link.book("BTC-USD", [("99", "2"), ("98", "1")], [("101", "3")]))
@@ -109,7 +109,7 @@ def test_a_crossed_book_is_shown_uncrossed_and_kept_as_said() -> None:
     assert view.quality.counts == {"crossed": 1}
 
 
-def test_at_one_offset_the_larger_size_stays_and_a_tie_keeps_the_ask() -> None:
+def test_at_one_offset_the_larger_size_stays_and_at_a_tie_the_ask() -> None:
     """The rule of the venue's own front end."""
     assert uncross({100: (2, 7)}, {100: (1, 7)}) == ([(100, 2, 7)], [])
     assert uncross({100: (2, 7)}, {100: (2, 7)}) == ([], [(100, 2, 7)])
@@ -190,7 +190,7 @@ def test_updates_without_a_snapshot_are_counted_and_not_applied() -> None:
 
 @pytest.mark.parametrize("kind", ["close", "gap", "open"])
 def test_a_broken_link_makes_its_books_unknown_until_a_snapshot(kind: str) -> None:
-    """Books of other links stand; the view says the book is gone."""
+    """Books of other links stand; the view's change is the lost book."""
     state, one, two = DataState(), WireWriter("c1"), WireWriter("c2")
     step(state, one.book("BTC-USD", [("99", "1")], [("101", "1")]))
     step(state, two.book("ETH-USD", [("9", "1")], [("11", "1")]))
@@ -219,7 +219,7 @@ def test_a_gap_of_no_link_makes_all_books_unknown() -> None:
 
 
 def test_unsubscribing_ends_the_book() -> None:
-    """Nothing will tell of its changes any more."""
+    """No further updates of it will come."""
     state, link = DataState(), WireWriter()
     step(state, link.book("BTC-USD", [("99", "1")], [("101", "1")]))
 
@@ -242,7 +242,7 @@ def _answer(bids: list[tuple[str, str]], asks: list[tuple[str, str]]) -> dict[st
 
 
 def test_an_answer_mends_an_unknown_book_and_spares_a_live_one() -> None:
-    """Polling replaces its own books; of the socket's, what it has just said stands."""
+    """Polling replaces its own books; the socket's newest updates stand."""
     state, link = DataState(), WireWriter()
     answer = _answer([("98", "1")], [("102", "1")])
 
@@ -256,23 +256,23 @@ def test_an_answer_mends_an_unknown_book_and_spares_a_live_one() -> None:
     assert _sides(view.book) == ([(99.0, 1.0), (98.0, 1.0)], [(102.0, 1.0)])
 
 
-def test_the_socket_adds_nothing_to_a_book_that_an_answer_told() -> None:
-    """The answer's age is unknown: what was said between it and the update is missing."""
+def test_the_socket_adds_nothing_to_a_book_made_of_an_answer() -> None:
+    """The answer's age is unknown: the updates between it and this one are missing."""
     state, link = DataState(), WireWriter()
     body = {"bids": [{"price": "99", "size": "3"}], "asks": []}
     step(state, link.answer("/v4/orderbooks/perpetualMarket/BTC-USD", body))
     view = state.views["BTC-USD"]
 
     touched = step(state, link.levels("BTC-USD", bids=[("98", "1")]))
-    told = [level.price_text for level in view.book.bids()]
+    bids = [level.price_text for level in view.book.bids()]
     step(state, link.book("BTC-USD", [("97", "1")]))
     step(state, link.levels("BTC-USD", bids=[("96", "1")]))
 
-    assert (list(touched), told, view.quality.counts) == ([], ["99"], {"early": 1})
+    assert (list(touched), bids, view.quality.counts) == ([], ["99"], {"early": 1})
     assert [level.price_text for level in view.book.bids()] == ["97", "96"]
 
 
-def test_an_answer_tells_what_was_lost_between_snapshot_and_first_update() -> None:
+def test_an_answer_restores_what_was_lost_between_snapshot_and_first_update() -> None:
     """The venue listens for us only after it has fetched the snapshot; no id is missing."""
     state, link = DataState(), WireWriter()
     step(state, link.book("BTC-USD", [("99", "2"), ("97", "1")], [("101", "3"), ("104", "1")]))
@@ -296,8 +296,8 @@ def test_an_answer_tells_what_was_lost_between_snapshot_and_first_update() -> No
     assert state.counts() == {}
 
 
-def test_what_the_socket_said_in_the_last_second_and_a_half_stands() -> None:
-    """A level that it set, and one that it removed; what it said before that does not."""
+def test_what_the_socket_updated_in_the_last_second_and_a_half_stands() -> None:
+    """A level that it set, and one that it removed; older updates do not."""
     state, link = DataState(), WireWriter()
     step(state, link.book("BTC-USD", [("99", "2"), ("98", "1")], [("101", "3")]))
     link.wait(9)
@@ -323,12 +323,12 @@ def test_what_an_answer_never_shows_is_not_gone() -> None:
     link.wait(3)
 
     # The venue hides the bid at 1000 behind the newer ask; the one at 901 was taken.
-    told = _answer([*bids[1:99], *bids[100:102]], [("999.5", "1"), ("1001", "1"), ("1002", "1")])
-    (view,) = step(state, link.answer(PATH, told))
+    answer = _answer([*bids[1:99], *bids[100:102]], [("999.5", "1"), ("1001", "1"), ("1002", "1")])
+    (view,) = step(state, link.answer(PATH, answer))
     offered = step(state, link.answer(PATH, _answer([], [])))
 
-    kept = [level.price for level in view.book._bids.levels.values()]
-    assert sorted(kept) == sorted({float(price) for price, _ in bids} - {901.0})
+    prices = [level.price for level in view.book._bids.levels.values()]
+    assert sorted(prices) == sorted({float(price) for price, _ in bids} - {901.0})
     assert view.book.crossed == 1
     assert offered == ()
 
@@ -355,7 +355,7 @@ def test_after_an_answer_the_book_is_the_venues(
     (view,) = step(state, link.book("BTC-USD"))
     truth: dict[bool, dict[str, str]] = {True: {}, False: {}}
 
-    def tell(changes: list[tuple[bool, int, str]], *, lost: bool) -> None:
+    def send(changes: list[tuple[bool, int, str]], *, lost: bool) -> None:
         # Bids below and asks above, so that nothing crosses and all is shown.
         sides: dict[bool, list[tuple[str, str]]] = {True: [], False: []}
         for is_bid, price, size in changes:
@@ -365,14 +365,14 @@ def test_after_an_answer_the_book_is_the_venues(
             step(state, link.levels("BTC-USD", bids=sides[True], asks=sides[False]))
 
     for changes, lost in early:
-        tell(changes, lost=lost)
+        send(changes, lost=lost)
     link.wait(2)
     known = [[(p, s) for p, s in truth[side].items() if s != "0"] for side in (True, False)]
     for changes in late:
-        tell(changes, lost=False)
+        send(changes, lost=False)
     step(state, link.answer(PATH, _answer(*known)))
 
     for side, shown in zip((True, False), _sides(view.book), strict=True):
-        told = {float(price): float(size) for price, size in truth[side].items() if size != "0"}
+        levels = {float(price): float(size) for price, size in truth[side].items() if size != "0"}
         if any(known):
-            assert dict(shown) == told
+            assert dict(shown) == levels

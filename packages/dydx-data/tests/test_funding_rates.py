@@ -97,7 +97,7 @@ def test_a_vote_is_clamped() -> None:
 
 def test_a_crossed_book_is_refused() -> None:
     """A crossed book has no premium: which side would be believed?"""
-    with pytest.raises(DataError, match="a book that is not crossed, got 2 bid and 1 asked"):
+    with pytest.raises(DataError, match="a book that is not crossed, got bid 2 and ask 1"):
         _vote([(2, 1)], [(1, 1)])
 
 
@@ -152,26 +152,26 @@ def test_an_impact_price_is_never_better_than_the_best(
 def test_a_sample_is_the_median_vote_rounded_away_from_zero(
     votes: list[int], count: int, sample: int
 ) -> None:
-    """Blocks that said nothing count as 0; no vote is ever dropped."""
+    """Blocks without a vote count as 0; no vote is ever dropped."""
     terms = FundingTerms(min_num_votes_per_sample=1)
 
     assert premium_sample(votes, count, terms=terms) == sample
 
 
 def test_too_few_votes_are_filled_up_with_zeros() -> None:
-    """Fifteen are asked for: seven cannot move the median, eight can."""
+    """Fifteen are expected: seven cannot move the median, eight can."""
     assert premium_sample([9] * 7, terms=TERMS) == 0
     assert premium_sample([9] * 8, terms=TERMS) == 9
 
 
 def test_a_sample_of_nothing_is_refused() -> None:
-    """No votes, and none asked for: there is no median."""
+    """No votes, and none expected: there is no median."""
     with pytest.raises(DataError, match="a vote"):
         premium_sample([], terms=FundingTerms(min_num_votes_per_sample=0))
 
 
 @pytest.mark.parametrize(
-    ("removed_ppm", "kept"),
+    ("removed_ppm", "rest"),
     [
         (0, [0, -1, -3, 5, 7]),
         (250_000, [-1, 0, 5]),
@@ -181,10 +181,10 @@ def test_a_sample_of_nothing_is_refused() -> None:
     ],
 )
 def test_tails_go_from_both_ends_and_the_odd_one_from_the_top(
-    removed_ppm: int, kept: list[int]
+    removed_ppm: int, rest: list[int]
 ) -> None:
-    """Asked for nothing or for all, none goes, and the order stays."""
-    assert remove_tails([0, -1, -3, 5, 7], removed_ppm) == kept
+    """A share of nothing or of all drops none, and the order stays."""
+    assert remove_tails([0, -1, -3, 5, 7], removed_ppm) == rest
 
 
 @given(st.lists(PPMS), st.integers(0, 10**6))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from dydx_conn import WireWriter, market_fields
-from dydx_data import DataState, Funding, step
+from dydx_data import DataState, FundingRate, step
 
 MARKET = market_fields(
     "BTC-USD", price="100.5", nextFundingRate="0.00001", openInterest="12.5"
@@ -24,7 +24,7 @@ def test_a_snapshot_describes_each_market() -> None:
     assert view.oracle is not None
     assert (view.oracle.price, view.oracle.digits, view.oracle.exponent) == (100.5, 1005, -1)
     assert (view.oracle.seq, view.oracle.text) == (1, "100.5")
-    assert view.funding == Funding(0.00001, "0.00001", view.at, 1)
+    assert view.funding == FundingRate(0.00001, "0.00001", view.at, 1)
     assert view.funding.known
     assert repr(view) == "MarketView('BTC-USD', seq=1, changed='market')"
 
@@ -41,7 +41,7 @@ def test_an_absent_oracle_price_is_unknown_and_not_nothing(price: str | None) ->
     assert view.quality.counts == {}
 
 
-def test_nothing_said_is_nothing_known() -> None:
+def test_nothing_received_is_nothing_known() -> None:
     """A view made by a book knows no MARKET, price, rate or interest."""
     (view,) = step(DataState(), WireWriter().book("BTC-USD"))
 
@@ -65,7 +65,7 @@ def test_oracle_prices_touch_every_market_they_name() -> None:
 
 @pytest.mark.parametrize("price", ["nan", "-1", "0", "", "x", "1e999"])
 def test_a_bad_oracle_price_leaves_the_last_one_and_is_counted(price: str) -> None:
-    """Its age tells that it was not renewed."""
+    """Its age shows that it was not renewed."""
     state, link = DataState(), WireWriter()
     step(state, link.oracle("BTC-USD", "100"))
 
@@ -78,7 +78,7 @@ def test_a_bad_oracle_price_leaves_the_last_one_and_is_counted(price: str) -> No
 
 
 def test_a_bad_oracle_price_in_a_snapshot_is_unknown() -> None:
-    """A snapshot states everything anew."""
+    """A snapshot replaces everything."""
     state = DataState()
     fields = {**MARKET, "oraclePrice": "much"}
 
@@ -93,7 +93,7 @@ def test_a_bad_oracle_price_in_a_snapshot_is_unknown() -> None:
     [({"status": "PAUSED"}, "status"), ({"nextFundingRate": "-0.0002"}, "funding"),
      ({"openInterest": "13"}, "market"), ({"initialMarginFraction": "0.1"}, "market")],
 )  # fmt: skip
-def test_trading_updates_say_what_changed(fields: dict[str, str], changed: str) -> None:
+def test_trading_updates_name_what_changed(fields: dict[str, str], changed: str) -> None:
     """Only the fields that are there; the others stand."""
     state, link = DataState(), WireWriter()
     step(state, link.markets(MARKET))
@@ -108,7 +108,7 @@ def test_trading_updates_say_what_changed(fields: dict[str, str], changed: str) 
     assert view.market.imf_ppm == (100_000 if "initialMarginFraction" in fields else 50_000)
 
 
-def test_a_frame_emits_a_market_once_with_what_says_most() -> None:
+def test_a_frame_emits_a_market_once_with_what_weighs_most() -> None:
     """Status before oracle before funding before the rest."""
     state, link = DataState(), WireWriter()
     contents = {

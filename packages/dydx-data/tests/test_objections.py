@@ -50,7 +50,7 @@ def test_a_market_that_trades_and_is_known_has_nothing_against_it():
         ({"clobPairId": None}, "UNKNOWN_MARKET", "the market's parameters are unknown"),
     ],
 )
-def test_what_the_venue_did_not_say_is_an_objection(fields, kind, why):
+def test_what_the_venue_did_not_report_is_an_objection(fields, kind, why):
     """Each has a kind for programs and words for people."""
     _, _, view = seen(**fields)
 
@@ -82,7 +82,7 @@ def test_a_lost_connection_leaves_the_book_unknown_and_not_one_sided():
 
 
 def test_silence_is_stale_whoever_asks():
-    """The data layer notices by itself that nothing came; how long ago needs a time to say."""
+    """The data layer notices by itself that nothing came; how long ago takes a time to know."""
     connection, state, view = seen()
     connection.wait(2 * LIMIT_S)
     step(state, connection.event("tick", link=""))
@@ -108,7 +108,7 @@ def test_with_a_time_the_age_of_book_and_oracle_counts():
 
 
 def test_whoever_looks_may_have_a_shorter_limit():
-    """The limit is the caller's, 30 s unless it says otherwise."""
+    """The limit is the caller's, 30 s by default."""
     _, _, view = seen()
 
     [stale] = objections(view, view.at + 3_000_000_000, stale_ns=2_000_000_000)
@@ -141,7 +141,7 @@ ALL = frozenset(get_args(Act))
         ("STALE", {"entry", "match", "book"}),
     ],
 )
-def test_each_objection_stops_what_the_table_says(kind, acts):
+def test_each_objection_stops_what_the_table_lists(kind, acts):
     """An entry is stopped by all; a way out by what the venue refuses alone."""
     connection, state, view = seen()
     {

@@ -83,7 +83,7 @@ def test_a_message_that_comes_late_costs_its_own_book_alone() -> None:
     assert state.quality.counts == {"out_of_order": 3}
 
 
-def test_a_snapshot_that_was_asked_for_may_come_late() -> None:
+def test_a_snapshot_that_was_requested_may_come_late() -> None:
     """It carries the id of its request: the hole it left is no loss."""
     state, link = DataState(), WireWriter()
     step(state, link.event("open"))
@@ -128,7 +128,7 @@ def test_an_answer_that_never_comes_costs_the_books_of_its_link() -> None:
 
 
 def test_an_answer_that_the_connection_gave_up_is_given_up_once() -> None:
-    """A gap frame has told of it, and whatever comes next is counted anew."""
+    """A gap frame has reported it; the next message restarts the count."""
     state = DataState()
     link = _pair(state)
     step(state, link.event("sent", text=SUBSCRIBE))
@@ -184,7 +184,7 @@ def test_a_refused_subscription_takes_an_id() -> None:
 
 
 def test_a_jump_that_was_wrong_does_not_silence_the_link() -> None:
-    """One flipped digit: the message after it begins the count anew."""
+    """One flipped digit: the message after it restarts the count."""
     state = DataState()
     link = _pair(state)
     link.ids["c1"], before = 900, link.ids["c1"]
@@ -200,7 +200,7 @@ def test_a_jump_that_was_wrong_does_not_silence_the_link() -> None:
     assert state.views["BTC-USD"].book.known
 
 
-def test_a_gap_that_was_told_is_not_found_again() -> None:
+def test_a_gap_that_was_reported_is_not_found_again() -> None:
     """A live source puts a gap frame before the message that shows it; both are recorded."""
     state = DataState()
     link = _pair(state)
@@ -219,7 +219,7 @@ def test_a_gap_that_was_told_is_not_found_again() -> None:
     assert state.quality.counts == {"gap": 2}
 
 
-def test_a_new_connection_counts_anew_and_has_no_books() -> None:
+def test_a_new_connection_restarts_the_count_and_has_no_books() -> None:
     """`connected` begins the count at 0."""
     state = DataState()
     link = _pair(state)
@@ -232,7 +232,7 @@ def test_a_new_connection_counts_anew_and_has_no_books() -> None:
     assert state.counts() == {}
 
 
-def test_the_state_tells_how_the_links_stand() -> None:
+def test_the_state_shows_how_the_links_stand() -> None:
     """Waiting, live, partial, closed."""
     state, one, two = DataState(), WireWriter("c1"), WireWriter("c2")
 
@@ -248,7 +248,7 @@ def test_the_state_tells_how_the_links_stand() -> None:
 # --- silence
 
 
-def test_a_silent_market_becomes_stale_on_any_frame_and_says_so_once() -> None:
+def test_a_silent_market_becomes_stale_on_any_frame_and_is_emitted_once() -> None:
     """Ticks carry the time of silence; a book or a trade ends it."""
     state = DataState()
     link = _pair(state)
@@ -284,7 +284,7 @@ def test_a_silent_market_touched_by_something_else_is_emitted_once() -> None:
 
 @pytest.mark.parametrize("jump_s", [3_600, -3_600, 2, -2])
 def test_a_wall_clock_that_jumps_makes_nobody_stale_and_hides_nobody(jump_s: int) -> None:
-    """Silence is measured by the clock that only goes on; views keep the time from before."""
+    """Silence is measured by the clock that only goes on; views have the time from before."""
     state, link = DataState(), WireWriter()
     step(state, link.book("ETH-USD"))
     step(state, link.book("BTC-USD"))
@@ -307,7 +307,7 @@ def test_a_wall_clock_that_jumps_makes_nobody_stale_and_hides_nobody(jump_s: int
     assert state.quality.counts == {"clock": 1}
 
 
-def test_time_that_only_the_wall_clock_tells_is_believed() -> None:
+def test_time_by_the_wall_clock_alone_is_believed() -> None:
     """A frame without `mono` has no other clock to be judged by."""
     state, link = DataState(), WireWriter()
     step(state, link.book("BTC-USD"))
@@ -343,7 +343,7 @@ def test_an_unreadable_book_update_costs_that_book_alone() -> None:
 
 
 def test_a_text_cut_short_leaves_a_hole_that_the_next_message_shows() -> None:
-    """Nobody can say whose levels it carried, so each book of the link waits for a snapshot."""
+    """Whose levels it carried is unknown, so each book of the link waits for a snapshot."""
     state = DataState()
     link = _pair(state)
 
@@ -426,7 +426,7 @@ def test_answers_that_refuse_are_counted_and_others_ignored() -> None:
 
 
 def test_an_answer_that_cannot_be_read_spares_a_live_book() -> None:
-    """It lost nothing of what the socket says."""
+    """It lost nothing that the socket sent."""
     state = DataState()
     link = _pair(state)
 

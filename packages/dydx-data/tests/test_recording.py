@@ -48,7 +48,7 @@ def test_no_view_of_the_recording_is_ever_crossed_and_the_chain_only_grows() -> 
 
 
 def _consistent(candles: Candles) -> bool:
-    """Tell whether they follow without a hole and none closes outside its own range."""
+    """Check whether they follow without a hole and none closes outside its own range."""
     return all(
         now.low <= min(now.open, now.close) <= max(now.open, now.close) <= now.high
         and bool(now.trades) == (now.volume > 0)

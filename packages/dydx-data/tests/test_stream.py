@@ -38,7 +38,7 @@ def test_a_frame_after_the_end_is_not_seen() -> None:
 
 
 def test_the_same_object_comes_again_and_the_state_holds_it() -> None:
-    """Updated in place: whoever keeps a figure copies it."""
+    """Updated in place: copy a figure to store it."""
     wire, state = WireWriter(), DataState()
     frames = [wire.book("BTC-USD", [("99", "1")]), wire.levels("BTC-USD", bids=[("98", "1")])]
 

@@ -27,7 +27,7 @@ def _plain(candles: Candles) -> list[tuple[float, ...]]:
     return [(x.open, x.high, x.low, x.close, x.volume, x.trades) for x in candles]
 
 
-def test_a_trade_is_kept_with_its_texts_and_its_own_time() -> None:
+def test_a_trade_is_stored_with_its_texts_and_its_own_time() -> None:
     """`fresh` holds what this frame brought, and is empty again with the next."""
     state, link = DataState(), WireWriter()
 
@@ -99,7 +99,7 @@ def test_a_trade_that_makes_no_sense_is_counted_and_the_others_stand(bad: tuple[
     assert view.quality.counts == {"malformed": 1}
 
 
-def test_a_trade_of_the_future_is_refused_once_the_chain_tells_the_time() -> None:
+def test_a_trade_of_the_future_is_refused_once_the_chain_time_is_known() -> None:
     """It would roll every candle past all trades yet to come."""
     state, link = DataState(), WireWriter()
     step(state, link.block(10, _time(1)))
@@ -320,7 +320,7 @@ def test_candles_of_the_wire_take_the_place_of_ours() -> None:
     assert view.candles["1HOUR"].closes() == [2.0]
 
 
-def test_trades_go_on_from_candles_that_were_asked_for_once() -> None:
+def test_trades_go_on_from_candles_that_were_requested_once() -> None:
     """An answer is history: only what was traded after it is added, and nothing twice."""
     state, link = DataState(), WireWriter()
     path = "/v4/candles/perpetualMarkets/BTC-USD?resolution=1MIN"
@@ -339,8 +339,8 @@ def test_trades_go_on_from_candles_that_were_asked_for_once() -> None:
     ]
 
 
-def test_candles_may_be_asked_for() -> None:
-    """Each says its resolution; one we did not keep is kept from then on."""
+def test_candles_may_be_requested() -> None:
+    """Each names its resolution; a new one is stored from then on."""
     state, link = DataState(), WireWriter()
     path = "/v4/candles/perpetualMarkets/BTC-USD?limit=2&resolution=1DAY"
 
@@ -351,7 +351,7 @@ def test_candles_may_be_asked_for() -> None:
     assert view.candles["1DAY"].closes() == [102.0]
 
 
-def test_trades_may_be_asked_for() -> None:
+def test_trades_may_be_requested() -> None:
     """An answer is folded like the snapshot of the channel."""
     state, link = DataState(), WireWriter()
     trades = [trade("b", "BUY", "1", "101", _time(2)), trade("a", "BUY", "1", "100", _time(1))]
@@ -378,13 +378,13 @@ def test_a_candle_that_makes_no_sense_is_counted() -> None:
 
 
 def test_unknown_resolutions_are_refused_at_once() -> None:
-    """A typing error is told, not counted."""
+    """A typing error is raised, not counted."""
     with pytest.raises(ValueError, match="expected resolutions among 1MIN"):
         DataState(resolutions=["1MINUTE"])
     assert set(DataState(resolutions=RESOLUTIONS)._resolutions) == set(RESOLUTIONS)
 
 
-def test_blocks_tell_height_and_time() -> None:
+def test_blocks_set_height_and_time() -> None:
     """All views share the chain; the skew lets windows roll in the venue's own time."""
     state, link = DataState(), WireWriter()
     step(state, link.book("BTC-USD"))

@@ -7,16 +7,16 @@ import pytest
 from dydx_conn import Frame, OrderRequest, PerpetualMarket
 from dydx_data import Level, Sample, Trade
 from dydx_panels import (
-    Book,
-    Header,
+    BookPart,
+    HeaderPart,
     MarketRow,
-    Quality,
-    Safety,
+    QualityPart,
+    SafetyPart,
     Snapshot,
-    Speed,
+    SpeedPart,
     TapeRow,
-    Venue,
-    Wire,
+    VenuePart,
+    WirePart,
     Witnessed,
 )
 from dydx_paper import Performance
@@ -101,8 +101,8 @@ def level(price: float, size: float) -> Level:
     return Level(price, size, str(price), str(size), 0)
 
 
-def _book() -> Book:
-    return Book(
+def _book() -> BookPart:
+    return BookPart(
         ticker="ETH-USD",
         market=perpetual("ETH-USD", -9, 100_000),
         known=True,
@@ -207,8 +207,8 @@ def watched(collateral: int = -2_000_000_000, holdings: list[Holding] | None = N
     )  # fmt: skip
 
 
-def _venue() -> Venue:
-    return Venue(
+def _venue() -> VenuePart:
+    return VenuePart(
         performance=Performance(
             trades=12, win_rate=0.417, profit_factor=0.82, average_win=31_200_000.0,
             average_loss=22_400_000.0, max_drawdown=412_000_000, max_drawdown_ratio=0.0396,
@@ -258,9 +258,9 @@ def _tape() -> tuple[TapeRow, ...]:
     )  # fmt: skip
 
 
-def _wire() -> Wire:
+def _wire() -> WirePart:
     head = '{"type":"channel_data","connection_id":"8f2","message_id":911,"id":"ETH-USD",'
-    return Wire(
+    return WirePart(
         height=41_223_119, block_time_ns=NOW - SECOND,
         counts=(("frames", 48_211), ("faults", 2), ("gaps", 1), ("reconnects", 1), ("kB", 31_554)),
         kinds=(("v4_orderbook", 40_100), ("v4_trades", 6_211), ("v4_markets", 1_900)),
@@ -286,12 +286,12 @@ def sample() -> Snapshot:
         PositionFigures(ticker="LINK-USD", size=Decimal(10), entry_price=Decimal(15), seq=40_007),
     )  # fmt: skip
     return Snapshot(
-        header=Header(
+        header=HeaderPart(
             mode="REPLAY", speed=20.0, source="quickstart", clock_ns=NOW, connection="live 5/5",
             lag_p99_ms=0.4, data_age_s=0.12, frames_per_s=1_204.0, memory_mb=61.2,
             cpu_percent=4.1, run_hash="9f3ca1d2e4",
         ),
-        safety=Safety(
+        safety=SafetyPart(
             margin=MarginFigures(10_412_330_000, 7_292_250_000, 4_375_350_000, 33_300_000_000,
                                  51_160_000_000),
             positions=3, change=-0.006, closest=0.059, act_below=0.06,
@@ -307,13 +307,13 @@ def sample() -> Snapshot:
                ("funding", -41_200)),
         counts=(("approved", 1), ("denied", 1), ("reduce", 1), ("fills", 3), ("won", 1)),
         watch=watched(), venue=_venue(), book=_book(),
-        quality=Quality(
+        quality=QualityPart(
             counts=(("malformed", 1), ("unknown", 1), ("duplicate", 4), ("gap", 1), ("stale", 2)),
             samples=(Sample(48_102, "malformed", '{"type":"channel_data","contents":{"bids":[["'),
                      Sample(47_655, "unknown", '{"type":"channel_data","channel":"v4_blocks"')),
             stale=("SOL-USD",),
         ),
-        speed=Speed(
+        speed=SpeedPart(
             latency_us=(("p50", 22.5), ("p90", 61.4), ("p99", 410.0), ("max", 1_230.0)),
             throughput=tuple(1_000 + 200 * math.sin(i / 3) for i in range(40)),
             draw_ms=1.81,

@@ -7,7 +7,7 @@ import dydx_panels
 import msgspec
 import pytest
 from dydx_conn import PerpetualMarket
-from dydx_panels import KEYS, Header, Safety, Snapshot, Theme, View, dashboard, panel
+from dydx_panels import KEYS, HeaderPart, SafetyPart, Snapshot, Theme, View, dashboard, panel
 from dydx_risk import (
     Exit,
     FlightPlan,
@@ -80,7 +80,7 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     return st.tuples(*map(values, arguments))
 
 
-ANY_WATCH, ANY_SAFETY = values(Watch), values(Safety)
+ANY_WATCH, ANY_SAFETY = values(Watch), values(SafetyPart)
 # Any watch has a test of its own: in a snapshot it would be most of it.
 _BY_TYPE[Watch] = st.just(
     Watch(seq=1, at=1, trouble="", figures=RiskFigures(), stress=stress_table(0, ()),
@@ -106,7 +106,7 @@ THEMES = st.builds(Theme, unicode=st.booleans(), colours=st.sampled_from(["", "t
 def test_any_snapshot_fills_any_screen_exactly(
     snapshot: Snapshot, view: View, width: int, height: int, theme: Theme
 ) -> None:
-    """From 20 by 5 to 400 by 120: as many rows as asked for, each as wide as asked for."""
+    """From 20 by 5 to 400 by 120: as many rows as requested, each as wide as requested."""
     rows = dashboard(snapshot, view, width, height, theme).text.split("\n")
 
     assert height == len(rows)
@@ -135,9 +135,9 @@ def test_any_panel_fits_any_size(snapshot: Snapshot, width: int, height: int) ->
 @settings(max_examples=40)
 @given(ANY_WATCH, ANY_SAFETY, st.integers(1, 130), st.integers(1, 40), st.integers(-1, 5))
 def test_any_watch_fits_any_size(
-    watch: Watch, safety: Safety, width: int, height: int, selected: int
+    watch: Watch, safety: SafetyPart, width: int, height: int, selected: int
 ) -> None:
-    """Whatever risk says, its panels are as large as asked for, and so is the widest screen."""
+    """Whatever risk reports, its panels have the size requested, and so has the widest screen."""
     snapshot = Snapshot(watch=watch, safety=safety)
 
     for name in ("safety", "flight", "stress"):
@@ -189,7 +189,7 @@ def test_a_panel_is_not_drawn_again_for_what_it_does_not_show(full: Snapshot) ->
     memo: Any = {}
     view = View(panel="markets")
     before = dashboard(full, view, 120, 40, memo=memo)
-    after = dashboard(replace(full, header=Header(), tape=()), view, 120, 40, memo=memo)
+    after = dashboard(replace(full, header=HeaderPart(), tape=()), view, 120, 40, memo=memo)
 
     assert before.rows[0] != after.rows[0]
     assert all(a[0] is b[0] for a, b in zip(before.rows[1:-1], after.rows[1:-1], strict=True))

@@ -13,18 +13,18 @@ from dydx_data import Level
 from dydx_panels import (
     _WORDS,
     KEYS,
-    Book,
-    Header,
+    BookPart,
+    HeaderPart,
     MarketRow,
     PanelError,
-    Quality,
-    Safety,
+    QualityPart,
+    SafetyPart,
     Snapshot,
-    Speed,
+    SpeedPart,
     TapeRow,
     Theme,
     View,
-    Wire,
+    WirePart,
     dashboard,
     export_svg,
     panel,
@@ -66,7 +66,7 @@ def test_the_dashboard_looks_as_it_was_looked_at(full: Snapshot, width: int, hei
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_an_empty_dashboard_looks_as_it_was_looked_at(width: int, height: int) -> None:
-    """Before the first frame everything is unknown, and says so."""
+    """Before the first frame everything reads unknown."""
     assert agrees(f"empty-{width}x{height}", dashboard(Snapshot(), View(), width, height).text)
 
 
@@ -102,7 +102,7 @@ def test_every_panel_has_a_key_of_its_own() -> None:
 
 
 def test_an_unknown_panel_is_refused_with_the_names() -> None:
-    """The message says what was expected and what it was."""
+    """The message holds what was expected and what it was."""
     with pytest.raises(PanelError, match=r"expected a panel among safety.*got 'sums'"):
         panel("sums", Snapshot(), 80, 24)
 
@@ -145,7 +145,7 @@ def margin_at(distance: float) -> MarginFigures:
     return MarginFigures(round(distance * 1_000_000_000), 0, 0, 10**9, 10**9)
 
 
-def words(safety: Safety) -> str:
+def words(safety: SafetyPart) -> str:
     """Draw safety small, where its word is text."""
     return drawn("safety", Snapshot(safety=safety), width=90, height=6)
 
@@ -153,18 +153,18 @@ def words(safety: Safety) -> str:
 @pytest.mark.parametrize(
     ("safety", "word"),
     [
-        (Safety(positions=1, margin=margin_at(0.05999), act_below=0.06), "DANGER 5.9 %"),
-        (Safety(positions=1, margin=margin_at(0.08), act_below=0.06), "WATCH 8.0 %"),
-        (Safety(positions=1, margin=margin_at(0.09), act_below=0.06), "SAFE 9.0 %"),
-        (Safety(positions=1, margin=margin_at(0.04)), "DANGER 4.0 %"),
-        (Safety(positions=1, margin=margin_at(1.3857), act_below=0.06), "SAFE 138 %"),
-        (Safety(positions=1, margin=margin_at(77.0), act_below=0.06), "SAFE >999 %"),
-        (Safety(positions=0, margin=MarginFigures(10_000_000_000)), "FLAT"),
-        (Safety(positions=3), "UNKNOWN"),
-        (Safety(), "UNKNOWN"),
+        (SafetyPart(positions=1, margin=margin_at(0.05999), act_below=0.06), "DANGER 5.9 %"),
+        (SafetyPart(positions=1, margin=margin_at(0.08), act_below=0.06), "WATCH 8.0 %"),
+        (SafetyPart(positions=1, margin=margin_at(0.09), act_below=0.06), "SAFE 9.0 %"),
+        (SafetyPart(positions=1, margin=margin_at(0.04)), "DANGER 4.0 %"),
+        (SafetyPart(positions=1, margin=margin_at(1.3857), act_below=0.06), "SAFE 138 %"),
+        (SafetyPart(positions=1, margin=margin_at(77.0), act_below=0.06), "SAFE >999 %"),
+        (SafetyPart(positions=0, margin=MarginFigures(10_000_000_000)), "FLAT"),
+        (SafetyPart(positions=3), "UNKNOWN"),
+        (SafetyPart(), "UNKNOWN"),
     ],
 )
-def test_the_distance_has_a_word_beside_its_colour(safety: Safety, word: str) -> None:
+def test_the_distance_has_a_word_beside_its_colour(safety: SafetyPart, word: str) -> None:
     """A colour is never the only bearer of the message."""
     assert word in words(safety)
 
@@ -179,18 +179,18 @@ def colours(name: str, snapshot: Snapshot) -> set[str]:
 
 def test_red_is_shown_for_danger_and_only_then() -> None:
     """Open positions at an unknown distance are a danger too; an unread account is not."""
-    near = Safety(positions=1, margin=margin_at(0.01), act_below=0.06)
+    near = SafetyPart(positions=1, margin=margin_at(0.01), act_below=0.06)
 
     assert "#ff5548" in colours("safety", Snapshot(safety=near))
-    assert "#ff5548" in colours("safety", Snapshot(safety=Safety(positions=2)))
-    assert "#ff5548" not in colours("safety", Snapshot(safety=Safety()))
+    assert "#ff5548" in colours("safety", Snapshot(safety=SafetyPart(positions=2)))
+    assert "#ff5548" not in colours("safety", Snapshot(safety=SafetyPart()))
     assert "#ff5548" not in colours(
-        "safety", Snapshot(safety=Safety(positions=0, margin=MarginFigures(1)))
+        "safety", Snapshot(safety=SafetyPart(positions=0, margin=MarginFigures(1)))
     )
     assert "#ff5548" not in colours("safety", Snapshot(safety=replace(near, margin=margin_at(0.2))))
 
 
-def blocks(safety: Safety, width: int, height: int) -> int:
+def blocks(safety: SafetyPart, width: int, height: int) -> int:
     """Count the full cells of the panel's first rows: how large the figure is."""
     text = drawn("safety", Snapshot(safety=safety), width=width, height=height)
     return sum(row.count("█") for row in text.split("\n")[1:-4])
@@ -198,7 +198,7 @@ def blocks(safety: Safety, width: int, height: int) -> int:
 
 def test_the_distance_grows_with_its_room() -> None:
     """It is the largest thing on the screen, whatever the screen."""
-    safety = Safety(positions=1, margin=margin_at(0.118), act_below=0.06)
+    safety = SafetyPart(positions=1, margin=margin_at(0.118), act_below=0.06)
 
     assert 0 < blocks(safety, 60, 10) < blocks(safety, 100, 15) < blocks(safety, 190, 40)
 
@@ -206,26 +206,26 @@ def test_the_distance_grows_with_its_room() -> None:
 def test_a_distance_beyond_all_harm_is_capped_in_words() -> None:
     """A hedged account may be farther from liquidation than a price can fall."""
     assert agrees("safety-far", drawn("safety", Snapshot(
-        safety=Safety(positions=1, margin=MarginFigures(5, 6, 0, 1), act_below=0.06,
+        safety=SafetyPart(positions=1, margin=MarginFigures(5, 6, 0, 1), act_below=0.06,
                       change=0.031, history=(0.1, 0.2))), height=16))  # fmt: skip
 
 
 def test_a_distance_past_liquidation_is_drawn_as_negative() -> None:
-    """Past the maintenance margin the figure says how far, in red."""
-    safety = Safety(positions=1, margin=margin_at(-0.2), act_below=0.06)
+    """Past the maintenance margin the figure shows how far, in red."""
+    safety = SafetyPart(positions=1, margin=margin_at(-0.2), act_below=0.06)
 
     assert agrees("safety-under", drawn("safety", Snapshot(safety=safety), height=11))
 
 
-def next_rung(safety: Safety, watch: Watch | None) -> str:
-    """Return what the safety panel says of the next rung."""
+def next_rung(safety: SafetyPart, watch: Watch | None) -> str:
+    """Return what the safety panel shows of the next rung."""
     text = drawn("safety", Snapshot(safety=safety, watch=watch), width=160)
     return next(line for line in text.split("\n") if "next rung" in line).strip("│ ")
 
 
-def test_the_next_rung_is_told_in_the_words_of_the_ladder(full: Snapshot) -> None:
+def test_the_next_rung_is_in_the_words_of_the_ladder(full: Snapshot) -> None:
     """What the guard would do and at which distance, or why there is nothing to come."""
-    held = Safety(positions=1, margin=margin_at(0.118), act_below=0.06)
+    held = SafetyPart(positions=1, margin=margin_at(0.118), act_below=0.06)
     watch = full.watch
     assert watch is not None
     near = replace(watch, plan=replace(watch.plan, distance_next=0.061))
@@ -254,7 +254,7 @@ def test_a_rung_is_red_while_it_is_new(full: Snapshot) -> None:
 
 def test_a_change_too_small_to_show_is_not_shown() -> None:
     """An arrow beside nothing would puzzle."""
-    held = Safety(positions=1, margin=margin_at(0.118), change=0.0004)
+    held = SafetyPart(positions=1, margin=margin_at(0.118), change=0.0004)
 
     assert "▲" not in words(held)
     assert "▲1.2/min" in words(replace(held, change=0.012))
@@ -267,7 +267,7 @@ def test_one_distance_has_one_text_on_every_panel(full: Snapshot, distance: floa
     assert watch is not None
     plan = replace(watch.plan, distance_now=distance, distance_next=distance)
     shown = Snapshot(
-        safety=Safety(positions=1, margin=margin_at(distance), act_below=distance,
+        safety=SafetyPart(positions=1, margin=margin_at(distance), act_below=distance,
                       closest=distance),
         positions=(replace(full.positions[0], distance=distance),),
         watch=replace(watch, plan=replace(plan, rungs=(replace(plan.rungs[0],
@@ -358,7 +358,7 @@ def test_a_halt_is_red_and_reducing_is_not(full: Snapshot) -> None:
         assert ["#ff5548" in colours(name, one) for one in shown] == [True, False, False]
 
 
-def test_the_safety_panel_says_why_the_gate_stops(full: Snapshot) -> None:
+def test_the_safety_panel_shows_why_the_gate_stops(full: Snapshot) -> None:
     """Large, the reason stands under the figures; small, the word alone stays."""
     halted = replace(full, gate=HALTED)
 
@@ -374,20 +374,20 @@ def test_a_question_stands_in_the_place_of_the_keys(full: Snapshot) -> None:
     assert drawn("footer", full, view, 80, 1).strip() == "halt trading? y / n"
 
 
-def test_the_key_of_a_halt_is_listed_and_says_what_it_does(full: Snapshot) -> None:
-    """The footer names it, what is halted can be resumed, and the help says that it asks."""
+def test_the_key_of_a_halt_is_listed_with_what_it_does(full: Snapshot) -> None:
+    """The footer names it, what is halted can be resumed, and the help explains its confirmation."""
     assert "  K halt  " in drawn("footer", full, width=80, height=1)
     assert "  K resume  " in drawn("footer", replace(full, gate=HALTED), width=80, height=1)
-    assert "K         halt: asks, then halts; again resumes" in drawn("help", full, height=24)
+    assert "K         halt: after a y to confirm; again to resume" in drawn("help", full, height=24)
 
 
 # === Figures ===
 
 
-def test_a_figure_that_is_not_known_says_so() -> None:
+def test_a_figure_that_is_not_known_reads_unknown() -> None:
     """None is unknown and never 0."""
     row = PositionFigures(ticker="ETH-USD", size=Decimal(1), entry_price=Decimal(2))
-    text = drawn("positions", Snapshot(positions=(row,), safety=Safety(positions=1)), width=140)
+    text = drawn("positions", Snapshot(positions=(row,), safety=SafetyPart(positions=1)), width=140)
 
     assert 5 == text.count("unknown")
     assert "0.0" not in text.replace("1.000", "")
@@ -414,8 +414,8 @@ def test_a_price_below_zero_liquidates_nothing() -> None:
 def test_a_position_that_no_price_liquidates_is_not_unknown(full: Snapshot) -> None:
     """Small beside the rest of a known account, it is no danger and not red."""
     row = replace(full.positions[0], liquidation_price=None, distance=None)
-    calm = Safety(positions=1, margin=margin_at(0.2), act_below=0.06)
-    known, unknown = (Snapshot(positions=(row,), safety=s) for s in (calm, Safety(positions=1)))
+    calm = SafetyPart(positions=1, margin=margin_at(0.2), act_below=0.06)
+    known, unknown = (Snapshot(positions=(row,), safety=s) for s in (calm, SafetyPart(positions=1)))
 
     assert "none    >999 %" in drawn("positions", known, width=140)
     assert "#ff5548" not in colours("positions", known)
@@ -429,12 +429,12 @@ def test_a_huge_figure_keeps_its_size() -> None:
 
 def test_the_clock_out_of_range_is_unknown() -> None:
     """A stamp beyond the calendar does not stop the drawing."""
-    late = Snapshot(header=Header(clock_ns=2**90))
+    late = Snapshot(header=HeaderPart(clock_ns=2**90))
 
     assert "unknown" in panel("header", late, 120, 1).text
 
 
-def test_durations_are_told_in_the_unit_that_reads_best(full: Snapshot) -> None:
+def test_durations_are_in_the_unit_that_reads_best(full: Snapshot) -> None:
     """Microseconds up to a thousand, then milliseconds."""
     text = drawn("speed", full, width=120)
 
@@ -527,16 +527,18 @@ def test_a_stale_market_is_grey_and_tells_its_age(full: Snapshot) -> None:
     assert "#7fb8d8" not in colours("markets", Snapshot(markets=(full.markets[2],)))
 
 
-def test_pause_is_said_in_the_header(full: Snapshot) -> None:
+def test_pause_is_shown_in_the_header(full: Snapshot) -> None:
     """The mode stays in sight."""
     text = dashboard(full, View(paused=True), 80, 24).text
 
     assert "REPLAY \N{MULTIPLICATION SIGN}20 PAUSED" in text
 
 
-def test_a_closed_link_is_said_in_the_header() -> None:
+def test_a_closed_link_is_shown_in_the_header() -> None:
     """Sign, word and colour change together."""
-    assert "○ closed" in panel("header", Snapshot(header=Header(connection="closed")), 80, 1).text
+    assert (
+        "○ closed" in panel("header", Snapshot(header=HeaderPart(connection="closed")), 80, 1).text
+    )
 
 
 def test_the_footer_shows_the_filter_being_typed(full: Snapshot) -> None:
@@ -569,7 +571,7 @@ def test_why_is_folded_and_scrolls_to_its_last_letter(full: Snapshot) -> None:
     assert "END" in text
 
 
-def test_one_panel_fills_the_screen_when_asked_for(full: Snapshot) -> None:
+def test_one_panel_fills_the_screen_when_chosen(full: Snapshot) -> None:
     """A name that is no panel shows the whole dashboard."""
     assert "computed from" in dashboard(full, View(panel="signals"), 80, 24).text.lower()
     assert "Safety" not in dashboard(full, View(panel="signals"), 80, 24).text
@@ -589,7 +591,7 @@ def test_verdicts_and_fills_are_one_history_with_reasons(full: Snapshot) -> None
     assert "liquidated" in text
 
 
-def test_the_chosen_order_is_told_whole(full: Snapshot) -> None:
+def test_the_chosen_order_is_shown_whole(full: Snapshot) -> None:
     """Alone on a narrow screen, the selected row's reason is folded under the list."""
     text = drawn("orders", full, View(panel="orders", selected=2), 60, 20)
 
@@ -598,7 +600,7 @@ def test_the_chosen_order_is_told_whole(full: Snapshot) -> None:
 
 
 def test_the_readme_runs() -> None:
-    """The example of the README draws what it says."""
+    """The example of the README draws what it promises."""
     text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     example = text.split("```python")[1].split("```")[0].split("board = ")[0]
     shown: list[str] = []
@@ -611,13 +613,13 @@ def test_the_readme_runs() -> None:
 
 def test_a_book_that_is_not_known_is_not_drawn(full: Snapshot) -> None:
     """After a gap there are no levels to show."""
-    assert "book unknown for ETH-USD" in drawn("book", Snapshot(book=Book(ticker="ETH-USD")))
+    assert "book unknown for ETH-USD" in drawn("book", Snapshot(book=BookPart(ticker="ETH-USD")))
     assert "book unknown" in drawn("book", Snapshot())
 
 
 def test_a_one_sided_book_is_drawn(full: Snapshot) -> None:
-    """Empty sides and no mid price are told, not guessed."""
-    lonely = Book(ticker="A", known=True, bids=(Level(1.0, 0.0, "1", "0", 0),))
+    """Empty sides and no mid price are shown, not guessed."""
+    lonely = BookPart(ticker="A", known=True, bids=(Level(1.0, 0.0, "1", "0", 0),))
     text = drawn("book", Snapshot(book=lonely))
 
     assert "unknown mid" in text
@@ -633,16 +635,18 @@ def test_a_book_on_80_columns_shows_its_trades(full: Snapshot) -> None:
 def test_a_quiet_wire_and_clean_data_say_so() -> None:
     """No trouble is a fact worth a word."""
     assert "no trouble so far" in drawn("quality", Snapshot())
-    assert "stale markets none" in drawn("quality", Snapshot(quality=Quality()))
+    assert "stale markets none" in drawn("quality", Snapshot(quality=QualityPart()))
     assert "block unknown" in drawn("wire", Snapshot())
-    assert "#7 " in drawn("wire", Snapshot(wire=Wire(samples=(Frame(7, 0, 0, "", "tick", ""),))))
-    assert "unknown f/s" in drawn("speed", Snapshot(speed=Speed()))
+    assert "#7 " in drawn(
+        "wire", Snapshot(wire=WirePart(samples=(Frame(7, 0, 0, "", "tick", ""),)))
+    )
+    assert "unknown f/s" in drawn("speed", Snapshot(speed=SpeedPart()))
 
 
 def test_the_wire_shows_the_contents_of_each_text() -> None:
     """The head of each message is the same; what differs is worth the room."""
     text = '{"type":"channel_data","contents":{"trades":[]}}'
-    wire = Wire(samples=(Frame(7, 0, 0, "ws", "ws", text, "channel_data", "v4_trades"),))
+    wire = WirePart(samples=(Frame(7, 0, 0, "ws", "ws", text, "channel_data", "v4_trades"),))
 
     assert 'v4_trades       …"contents":{"trades":[]}}' in drawn("wire", Snapshot(wire=wire))
 

@@ -3,12 +3,22 @@
 import pytest
 from dydx_conn import Accounts, Frame, Subaccount, load_recorded_stream
 from dydx_data import DataState, MarketView, market_views
-from dydx_panels import KEYS, Book, MarketRow, Quality, Safety, Snapshot, View, Wire, panel
+from dydx_panels import (
+    KEYS,
+    BookPart,
+    MarketRow,
+    QualityPart,
+    SafetyPart,
+    Snapshot,
+    View,
+    WirePart,
+    panel,
+)
 from dydx_panels import dashboard as whole
 from dydx_paper import PaperVenue
 from dydx_risk import GateChange, Judgement, Policy, Reduce, Risk, Verdict
 from dydx_signals import Scored, scores
-from dydx_strategy import Decision, Held, Holdings, Settings, decisions
+from dydx_strategy import Decision, Held, Holdings, RankSettings, decisions
 from dydx_strategy import RankAndTarget as Standard
 from reactivex.subject import Subject
 from rich.cells import cell_len
@@ -27,7 +37,9 @@ class Run:
         self.verdicts: list[Verdict] = []
         self.scored: dict[str, Scored] = {}
         self._views: Subject[MarketView] = Subject()
-        settings = Settings(gross_share=4.5, market_share=1.6, smallest_share=0.8, confirm_s=45.0)
+        settings = RankSettings(
+            gross_share=4.5, market_share=1.6, smallest_share=0.8, confirm_s=45.0
+        )
         rated: Subject[Scored | Holdings] = Subject()
         rated.pipe(decisions(lambda: Standard(settings))).subscribe(self._decided)
         self._views.pipe(scores()).subscribe(self._rate)
@@ -75,7 +87,7 @@ class Run:
         book = views[0].book
         last = next((v for v in reversed(self.verdicts) if isinstance(v, Reduce)), None)
         return Snapshot(
-            safety=Safety(margin=self.risk.margin, positions=len(self.risk.account.positions),
+            safety=SafetyPart(margin=self.risk.margin, positions=len(self.risk.account.positions),
                           closest=self.risk.closest, act_below=POLICY.act_below,
                           last=last),
             positions=tuple(self.risk.positions()),
@@ -85,11 +97,11 @@ class Run:
             decisions=tuple(reversed(self.decisions)),
             verdicts=tuple(reversed(self.verdicts)),
             watch=self.risk.watch(views[0]),
-            book=Book(ticker=views[0].ticker, market=views[0].market, known=book.known,
+            book=BookPart(ticker=views[0].ticker, market=views[0].market, known=book.known,
                       bids=tuple(book.bids(12)), asks=tuple(book.asks(12)), seq=book.seq,
                       mid_price=book.mid_price, trades=tuple(views[0].trades)),
-            quality=Quality(samples=tuple(views[0].quality.samples)),
-            wire=Wire(height=self.data.chain.height, block_time_ns=self.data.chain.time_ns),
+            quality=QualityPart(samples=tuple(views[0].quality.samples)),
+            wire=WirePart(height=self.data.chain.height, block_time_ns=self.data.chain.time_ns),
         )  # fmt: skip
 
 
@@ -101,14 +113,14 @@ def snapshot() -> Snapshot:
 
 @pytest.mark.parametrize("name", [*KEYS.values(), "help", "why"])
 def test_each_panel_draws_what_the_layers_made(snapshot: Snapshot, name: str) -> None:
-    """Alone at three sizes, every row is as wide as asked for."""
+    """Alone at three sizes, every row is as wide as requested."""
     for width, height in ((80, 24), (120, 40), (200, 60)):
         rows = panel(name, snapshot, width, height, View(panel=name)).text.split("\n")
 
         assert [width] * height == [cell_len(row) for row in rows]
 
 
-def test_the_crash_is_told_in_the_words_of_risk(snapshot: Snapshot) -> None:
+def test_the_crash_is_shown_in_the_words_of_risk(snapshot: Snapshot) -> None:
     """The guard acted: its last rung stands under the distance, its order among the orders."""
     text = whole(snapshot, View(), 200, 60).text
 

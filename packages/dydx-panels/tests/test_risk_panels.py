@@ -3,7 +3,7 @@
 import io
 import math
 
-from dydx_panels import Snapshot, Theme, Venue, View, panel, run_panel, selectable
+from dydx_panels import Snapshot, Theme, VenuePart, View, panel, run_panel, selectable
 from dydx_risk import MarginFigures, RiskFigures, Rung, Watch, stress_table
 from msgspec.structs import replace
 from rich.console import Console
@@ -15,7 +15,7 @@ def drawn(name: str, snapshot: Snapshot, view: View | None = None, width: int = 
     return "\n".join(line.strip("│ ") for line in text.split("\n"))
 
 
-def told(name: str, snapshot: Snapshot, view: View | None = None, width: int = 80) -> str:
+def unfolded(name: str, snapshot: Snapshot, view: View | None = None, width: int = 80) -> str:
     """Draw one panel as running text: what is folded is joined again."""
     return " ".join(drawn(name, snapshot, view, width).split())
 
@@ -36,17 +36,17 @@ def colours(name: str, snapshot: Snapshot) -> dict[str, str]:
 # === Way out ===
 
 
-def test_the_way_out_says_how_far_it_is_now_and_after_another_such_block(full: Snapshot) -> None:
+def test_the_way_out_shows_the_distance_now_and_after_another_such_block(full: Snapshot) -> None:
     """Both distances stand first, with the ladder's ends, its cost and its moment."""
-    text = told("flight", full)
+    text = unfolded("flight", full)
 
     assert "SAFE 11.8 % now after another block like these 10.9 % guard below 6.0 %" in text
     assert "2 rungs from 6.2 % to 12.0 % cost 4.28 USDC at 09:31:07 #48211" in text
 
 
-def test_each_rung_is_told_with_its_costs_and_prices(full: Snapshot) -> None:
+def test_each_rung_is_shown_with_its_costs_and_prices(full: Snapshot) -> None:
     """What it sells of what, at which worst price, and what doing nothing would cost."""
-    text = told("flight", full)
+    text = unfolded("flight", full)
 
     assert "1 ETH-USD SELL 0.600 +2.100 3,003.4 2.14 9.1 % below 6.2 %" in text
     assert "spread 1.10 impact 0.14 fee 0.90 · 14 % of the depth" in text
@@ -54,32 +54,32 @@ def test_each_rung_is_told_with_its_costs_and_prices(full: Snapshot) -> None:
     assert "BLIND, the book is stale: the oracle less a haircut" in text
 
 
-def test_what_is_stuck_says_why(full: Snapshot) -> None:
+def test_what_is_stuck_is_shown_with_its_reason(full: Snapshot) -> None:
     """A position without a way out is never left out."""
-    assert "SOL-USD stays: its reduction has no answer yet" in told("flight", full)
+    assert "SOL-USD stays: its reduction has no answer yet" in unfolded("flight", full)
 
 
-def test_a_rung_that_is_due_says_so_in_red(full: Snapshot) -> None:
+def test_a_rung_that_is_due_is_red(full: Snapshot) -> None:
     """The word stands beside the colour, and only from the distance after such a block."""
     watch = watch_of(full)
     near = replace(full, watch=replace(watch, plan=replace(watch.plan, distance_next=0.061)))
 
-    assert "DUE 6.2 %" in told("flight", near)
-    assert "below 6.0 %" in told("flight", near)
+    assert "DUE 6.2 %" in unfolded("flight", near)
+    assert "below 6.0 %" in unfolded("flight", near)
     assert "#ff5548" == colours("flight", near)["DUE 6.2 %"]
-    assert "DUE" not in told("flight", full)
+    assert "DUE" not in unfolded("flight", full)
 
 
-def test_a_ladder_that_ends_in_nothing_held_says_so(full: Snapshot) -> None:
-    """Infinity is a word, and one that does not suffice is told as such."""
+def test_a_ladder_that_ends_in_nothing_held_ends_flat(full: Snapshot) -> None:
+    """Infinity is a word, and one that does not suffice is marked."""
     watch = watch_of(full)
     last = replace(watch.plan.rungs[0], restores=math.inf)
     flat = replace(watch.plan, rungs=(last,), distance_after=math.inf, left=())
     short = replace(watch.plan, distance_after=0.07)
 
-    assert "1 rung from 6.2 % to flat" in told("flight", _with(full, flat))
-    assert "2.14 flat below" in told("flight", _with(full, flat))
-    assert "to 7.0 %, not enough" in told("flight", _with(full, short))
+    assert "1 rung from 6.2 % to flat" in unfolded("flight", _with(full, flat))
+    assert "2.14 flat below" in unfolded("flight", _with(full, flat))
+    assert "to 7.0 %, not enough" in unfolded("flight", _with(full, short))
 
 
 def _with(snapshot: Snapshot, plan: object) -> Snapshot:
@@ -92,26 +92,26 @@ def test_without_an_exit_the_oracle_of_a_rung_is_left_out(full: Snapshot) -> Non
     bare = replace(plan, exits=())
     blind = replace(plan, exits=tuple(replace(way, best=0) for way in plan.exits))
 
-    assert "oracle 3,012.4" not in told("flight", _with(full, bare))
-    assert "best" not in told("flight", _with(full, blind)).replace("best price", "")
+    assert "oracle 3,012.4" not in unfolded("flight", _with(full, bare))
+    assert "best" not in unfolded("flight", _with(full, blind)).replace("best price", "")
 
 
 def test_nothing_held_and_nothing_seen_are_two_things(full: Snapshot) -> None:
     """An account that nobody looked at is unknown; a flat one is flat."""
     flat = replace(watch_of(full).plan, exits=(), rungs=(), left=())
 
-    assert "unknown: nobody has looked at the account yet" in told("flight", Snapshot())
-    assert "FLAT nothing is held now" in told("flight", _with(full, flat))
-    assert "guard is off" in told("flight", Snapshot(watch=watch_of(full)))
+    assert "unknown: nobody has looked at the account yet" in unfolded("flight", Snapshot())
+    assert "FLAT nothing is held now" in unfolded("flight", _with(full, flat))
+    assert "guard is off" in unfolded("flight", Snapshot(watch=watch_of(full)))
 
 
-def test_an_account_in_trouble_is_told_as_unknown(full: Snapshot) -> None:
+def test_an_account_in_trouble_is_unknown(full: Snapshot) -> None:
     """Why the figures are no certainty stands above them."""
     watch = watch_of(full)
     plan = replace(watch.plan, unknown=("LINK-USD",))
     blind = replace(full, watch=replace(watch, plan=plan, trouble="its channel is closed"))
 
-    assert "unknown: its channel is closed; LINK-USD: no figure at all" in told("flight", blind)
+    assert "unknown: its channel is closed; LINK-USD: no figure at all" in unfolded("flight", blind)
 
 
 # === Stress ===
@@ -131,7 +131,7 @@ def test_every_shock_stands_on_80_columns(full: Snapshot) -> None:
 def test_the_cell_without_a_move_is_the_account_as_it_is(full: Snapshot) -> None:
     """Now, open interest and funding have one cell each, under 0."""
     watch = watch_of(full)
-    text = told("stress", full)
+    text = unfolded("stress", full)
 
     assert f"now {_whole(watch.stress.now().distance)}" in text
     assert "every open interest at its cap: equity" in text
@@ -170,21 +170,21 @@ def test_a_shock_after_which_nothing_is_worth_anything_has_no_distance(full: Sna
     row = next(iter(watch.stress.rows.values()))
     table = stress_table(10**12, [replace(row.holding, beta=3.0)])
 
-    assert "together none" in told("stress", replace(full, watch=replace(watch, stress=table)))
+    assert "together none" in unfolded("stress", replace(full, watch=replace(watch, stress=table)))
 
 
 def test_the_figures_of_risk_stand_over_the_table(full: Snapshot) -> None:
     """Usage, funding and what it takes off the distance, concentration: each by its name."""
-    text = told("stress", full, width=120)
+    text = unfolded("stress", full, width=120)
 
     for word in ("usage", "funding", "a day", "takes off the distance", "breaches alone",
                  "largest ETH-USD", "herfindahl 0.", "long", "short", "net", "#48211"):  # fmt: skip
         assert word in text
 
 
-def test_each_market_says_its_size_price_sigmas_and_leverage(full: Snapshot) -> None:
+def test_each_market_shows_its_size_price_sigmas_and_leverage(full: Snapshot) -> None:
     """The figures of a position and the reason of its advice, real inputs first."""
-    text = told("stress", full, View(panel="stress", selected=4))
+    text = unfolded("stress", full, View(panel="stress", selected=4))
 
     assert "LONG 2.100 at 3,012.4 ·" in text
     assert " sigmas · lever " in text
@@ -195,12 +195,12 @@ def test_each_market_says_its_size_price_sigmas_and_leverage(full: Snapshot) -> 
 
 def test_what_is_not_known_is_named_with_its_reason(full: Snapshot) -> None:
     """No volatility, no beta: the words of risk, and never a figure."""
-    text = told("stress", full, View(panel="stress", selected=5))
+    text = unfolded("stress", full, View(panel="stress", selected=5))
 
     assert "sigmas of an hour unknown" in text
     assert "unknown: BTC-USD: no usable volatility, none is known yet" in text
     assert "leverage unknown: BTC-USD: no usable volatility" in text
-    assert "BTC-USD unknown (1)" in told("stress", full, View(panel="stress", selected=1))
+    assert "BTC-USD unknown (1)" in unfolded("stress", full, View(panel="stress", selected=1))
 
 
 def test_an_account_that_cannot_be_valued_has_question_marks(full: Snapshot) -> None:
@@ -209,7 +209,7 @@ def test_an_account_that_cannot_be_valued_has_question_marks(full: Snapshot) -> 
     held = [row.holding for row in watch.stress.rows.values()]
     blind = replace(watch, figures=RiskFigures(), leverage=(),
                     stress=stress_table(0, [replace(held[0], price=None), held[1]]))  # fmt: skip
-    text = told("stress", replace(full, watch=blind))
+    text = unfolded("stress", replace(full, watch=blind))
 
     assert "unknown: ETH-USD: no oracle price" in text
     assert "together ? ?" in text
@@ -222,8 +222,8 @@ def test_a_flat_account_has_no_shock(full: Snapshot) -> None:
     watch = watch_of(full)
     flat = replace(watch, figures=RiskFigures(margin=MarginFigures(5)), stress=stress_table(5, ()))
 
-    assert "nothing is held: no price can hurt" in told("stress", replace(full, watch=flat))
-    assert "nobody has looked" in told("stress", Snapshot())
+    assert "nothing is held: no price can hurt" in unfolded("stress", replace(full, watch=flat))
+    assert "nobody has looked" in unfolded("stress", Snapshot())
 
 
 def test_the_rows_of_risk_can_be_filtered_and_selected(full: Snapshot) -> None:
@@ -233,7 +233,7 @@ def test_the_rows_of_risk_can_be_filtered_and_selected(full: Snapshot) -> None:
     assert "BTC-USD" in selectable(full, View(panel="stress", filter="short"))
 
 
-def test_many_rungs_are_told_in_a_line_and_the_selected_one_whole(full: Snapshot) -> None:
+def test_many_rungs_are_a_line_each_and_the_selected_one_whole(full: Snapshot) -> None:
     """What does not fit is one row each; the selection scrolls and unfolds."""
     plan = watch_of(full).plan
     many = _with(full, replace(plan, rungs=tuple(_numbered(plan.rungs[0], n) for n in range(30))))
@@ -253,7 +253,7 @@ def _numbered(rung: Rung, number: int) -> Rung:
 
 def test_the_venue_tells_what_was_assumed_and_what_traded(full: Snapshot) -> None:
     """How much of the fills the tape bears out, market by market."""
-    text = told("venue", full)
+    text = unfolded("venue", full)
 
     assert "not borne out by the tape 21.4 % still to be judged 2 liquidations 1" in text
     assert "ETH-USD 20,000.00 18,000.00 10.0 %" in text
@@ -261,7 +261,7 @@ def test_the_venue_tells_what_was_assumed_and_what_traded(full: Snapshot) -> Non
 
 def test_the_venue_tells_how_the_account_did(full: Snapshot) -> None:
     """Ratios that need more hours are unknown, what was paid is not."""
-    text = told("venue", full, width=100)
+    text = unfolded("venue", full, width=100)
 
     assert "trades 12 won 41.7 % profit factor 0.82 average win 31.20 loss 22.40" in text
     assert "drawdown 412.00 USDC of equity 4.0 % lasted 3.0 h" in text
@@ -269,9 +269,9 @@ def test_the_venue_tells_how_the_account_did(full: Snapshot) -> None:
     assert "fees paid 16.01 funding paid -0.04 insurance paid 0.00 USDC" in text
 
 
-def test_refusals_and_owed_funding_are_told_by_name(full: Snapshot) -> None:
+def test_refusals_and_owed_funding_are_listed_by_name(full: Snapshot) -> None:
     """What the chain would not have taken, and the hours that wait for a price."""
-    text = told("venue", full)
+    text = unfolded("venue", full)
 
     assert "refused 3 ErrGTBExceedsMax, 1 ErrInvalidClob" in text
     assert "of an unknown rate SOL-USD 2 h" in text
@@ -281,10 +281,10 @@ def test_refusals_and_owed_funding_are_told_by_name(full: Snapshot) -> None:
 def test_a_fund_and_a_tier_are_shown_once_a_venue_keeps_them(full: Snapshot) -> None:
     """A figure that a venue does not have takes no room."""
     assert full.venue is not None
-    kept = replace(full, venue=replace(full.venue, fund=10**12, tier="3"))
+    complete = replace(full, venue=replace(full.venue, fund=10**12, tier="3"))
 
-    assert "insurance fund 1,000,000.00 USDC fee tier 3" in told("venue", kept, width=120)
-    assert "insurance fund" not in told("venue", full, width=120)
+    assert "insurance fund 1,000,000.00 USDC fee tier 3" in unfolded("venue", complete, width=120)
+    assert "insurance fund" not in unfolded("venue", full, width=120)
 
 
 def test_nothing_traded_is_unknown_and_nothing_marked_is_no_drawdown(full: Snapshot) -> None:
@@ -293,17 +293,17 @@ def test_nothing_traded_is_unknown_and_nothing_marked_is_no_drawdown(full: Snaps
     assert full.venue.performance is not None
     did = replace(full.venue.performance, max_drawdown=0, max_drawdown_ratio=None, average_win=None)
     fresh = replace(full, venue=replace(full.venue, performance=did))
-    bare = told("venue", Snapshot(venue=Venue()))
+    bare = unfolded("venue", Snapshot(venue=VenuePart()))
 
-    assert "drawdown unknown of equity unknown lasted unknown" in told("venue", fresh)
-    assert "average win unknown" in told("venue", fresh)
+    assert "drawdown unknown of equity unknown lasted unknown" in unfolded("venue", fresh)
+    assert "average win unknown" in unfolded("venue", fresh)
     assert "0" not in bare.replace("v Paper venue", "")
     assert "refused nothing" in bare
 
 
 def test_orders_on_the_wire_have_no_paper_venue() -> None:
-    """The panel says so, instead of showing an empty one."""
-    assert "no paper venue: what is sent goes over the wire" in told("venue", Snapshot())
+    """The panel has that sentence, instead of being empty."""
+    assert "no paper venue: what is sent goes over the wire" in unfolded("venue", Snapshot())
 
 
 # === Prints ===

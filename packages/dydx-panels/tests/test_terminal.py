@@ -4,7 +4,7 @@ import io
 import re
 
 import pytest
-from dydx_panels import Dashboard, Header, Snapshot, TapeRow, Theme, View, dashboard
+from dydx_panels import Dashboard, HeaderPart, Snapshot, TapeRow, Theme, View, dashboard
 from msgspec.structs import replace
 from rich.console import Console
 
@@ -52,14 +52,14 @@ def test_only_the_rows_that_changed_are_written(full: Snapshot) -> None:
     console = terminal()
     board = Dashboard(console)
     later = replace(full, header=replace(full.header, clock_ns=1_000_000_000))
-    told = replace(later, tape=(TapeRow(0, "gap", "new"), *full.tape))
+    longer = replace(later, tape=(TapeRow(0, "gap", "new"), *full.tape))
     try:
         board.draw(full)
         with console.capture() as same:
             assert 0 == board.draw(replace(full))
         with console.capture() as ticked:
             assert 1 == board.draw(later)
-        assert 4 == board.draw(told)
+        assert 4 == board.draw(longer)
     finally:
         board.shutdown()
 
@@ -190,7 +190,7 @@ def test_a_terminal_that_cannot_show_blocks_gets_ascii() -> None:
     console = Console(file=file, width=80, height=24, force_terminal=True, legacy_windows=False)
     board = Dashboard(console)
     try:
-        board.draw(Snapshot(header=Header(mode="REPLAY", speed=20.0)))
+        board.draw(Snapshot(header=HeaderPart(mode="REPLAY", speed=20.0)))
     finally:
         board.shutdown()
         file.flush()

@@ -1,4 +1,4 @@
-"""A small venue in wire text: what is said here goes through the layers below, as live."""
+"""A small venue in wire text: what is sent here goes through the layers below, as live."""
 
 import json
 from decimal import Decimal
@@ -39,7 +39,7 @@ SECOND = 1_000_000_000
 
 
 def market_fields(ticker: str, number: int, price: str | None, **other: Any) -> dict[str, Any]:
-    """Describe a market as the indexer does: ETH's grid unless told otherwise."""
+    """Describe a market as the indexer does: ETH's grid by default."""
     return {
         "clobPairId": str(number),
         "ticker": ticker,
@@ -58,7 +58,7 @@ def market_fields(ticker: str, number: int, price: str | None, **other: Any) -> 
 
 
 class World:
-    """Speak for the venue and hear what risk says."""
+    """Send as the venue and receive what risk judges."""
 
     def __init__(self, policy: Policy | None = None, *, guard: bool = True) -> None:
         self.state = DataState()
@@ -85,7 +85,7 @@ class World:
         } | ({"id": id_} if id_ else {})
         return ws_frame(self.seq, self.at, self.at, link, json.dumps(message))
 
-    def hear(self, *args: Any) -> list[Verdict]:
+    def send(self, *args: Any) -> list[Verdict]:
         """Send a market frame and let risk see each view it touched."""
         return [v for view in step(self.state, self.frame(*args)) for v in self.put(view)]
 
@@ -98,32 +98,32 @@ class World:
         return verdicts
 
     def markets(self, *fields: dict[str, Any]) -> None:
-        """Tell the markets."""
+        """Send a snapshot of the markets."""
         contents = {"markets": {market["ticker"]: market for market in fields}}
-        self.hear("subscribed", "v4_markets", contents)
+        self.send("subscribed", "v4_markets", contents)
 
     def block(self, height: int | None = None) -> list[Verdict]:
         """Let a block pass, a second later."""
         self.height = height or self.height + 1
         self.at += SECOND
         contents = {"blockHeight": str(self.height), "time": "2026-07-14T09:31:07.000Z"}
-        return self.hear("channel_data", "v4_block_height", contents)
+        return self.send("channel_data", "v4_block_height", contents)
 
     def oracle(self, ticker: str, price: str) -> list[Verdict]:
         """Move an oracle price."""
         contents = {"oraclePrices": {ticker: {"oraclePrice": price}}}
-        return self.hear("channel_data", "v4_markets", contents)
+        return self.send("channel_data", "v4_markets", contents)
 
     def book(self, ticker: str, bids: list[tuple[str, str]], asks: list[tuple[str, str]]) -> Any:
-        """Tell a whole book."""
+        """Send a snapshot of a book."""
         contents = {
             side: [{"price": price, "size": size} for price, size in levels]
             for side, levels in (("bids", bids), ("asks", asks))
         }
-        return self.hear("subscribed", "v4_orderbook", contents, ticker)
+        return self.send("subscribed", "v4_orderbook", contents, ticker)
 
     def account(self, usdc: str, positions: dict[str, tuple[str, str]] | None = None) -> None:
-        """Say what the whole account holds: positions are ticker -> (signed size, entry price)."""
+        """Report what the whole account holds: positions are ticker -> (signed size, entry price)."""
         held, wanted = self.risk.account.positions, positions or {}
         states = [state_of(ticker, *of) for ticker, of in wanted.items()]
         states += [state_of(ticker, "0") for ticker in held.keys() - wanted.keys()]
@@ -135,7 +135,7 @@ class World:
         )
 
     def update(self, **changed: Any) -> list[Verdict]:
-        """Hand an account update in: what it does not say of the account is as it was."""
+        """Hand an account update in: what it leaves out of the account is as it was."""
         account = self.risk.account
         known = account.trouble != "no account snapshot yet"
         before = {
@@ -155,7 +155,7 @@ class World:
         self.update(doubt="account frames were lost: close")
 
     def order(self, id: str, status: Any, filled: str = "0", *, leaving: bool = False) -> None:
-        """Say how an order stands."""
+        """Report how an order stands."""
         state = OrderState(
             id=id, status=status, filled=Decimal(filled), leaving=leaving, seq=self.seq
         )

@@ -66,8 +66,8 @@ def view(
     **other: Any,
 ) -> MarketView:
     """Make a market's view; without levels its book is unknown, without a price its oracle."""
-    told = market(**other)
-    seen = MarketView(told.ticker, Chain(), {}, MarketFields(), market=told, status=status)
+    grid = market(**other)
+    seen = MarketView(grid.ticker, Chain(), {}, MarketFields(), market=grid, status=status)
     if levels is not None:
         seen.book = Book()
         seen.book.known = True
@@ -150,7 +150,7 @@ def test_the_distance_that_a_plan_promises_is_what_fills_would_leave() -> None:
     assert near.cost == sum(rung.spread + rung.impact + rung.fee for rung in near.rungs)
 
 
-def test_costs_are_what_the_book_says() -> None:
+def test_costs_are_those_of_the_book() -> None:
     """Five at the best, the rest a level deeper: spread to the mid, impact from the best, fee."""
     policy = FlightPolicy(cuts=1, restore_to=0.9)
     rung = one(-27_600, 10 * ONE, view(), policy).rungs[0]
@@ -217,7 +217,7 @@ def test_what_waits_for_an_answer_is_not_counted_on() -> None:
     assert replan(one_waits, margin, {"A-USD": 5 * ONE}, views) == both
 
 
-def test_a_rung_says_what_doing_nothing_would_cost() -> None:
+def test_a_rung_has_what_doing_nothing_would_cost() -> None:
     """A tenth a block of a large position, 1,000 USDC of a small one, at 1.5 % beyond the book."""
     large = one(-27_600, 10 * ONE, view()).rungs[0]
     small = one(-2_760 * 0.5, ONE // 2, view()).rungs[0]
@@ -252,7 +252,7 @@ def test_without_positions_there_is_nothing_to_leave() -> None:
 
 
 def test_a_distance_that_is_no_number_is_worded_as_unknown() -> None:
-    """What is beyond all bounds is cut, and says so."""
+    """What is beyond all bounds is cut, and its words show it."""
     worded = [percent_text(d) for d in (None, nan, inf, -inf, 10, -10)]
 
     assert worded == ["unknown", "unknown", ">999 %", "<-999 %", ">999 %", "<-999 %"]
@@ -346,10 +346,10 @@ def test_what_is_fired_at_once_is_one_order_a_market() -> None:
     ],
 )
 @pytest.mark.parametrize("held", [10 * ONE, -10 * ONE])
-def test_a_rung_without_a_book_is_blind_and_says_so(
+def test_a_rung_without_a_book_is_blind_in_its_words(
     seen: MarketView, reason: str, held: int
 ) -> None:
-    """Reckoned at the oracle less half the maintenance margin, left as early as can be."""
+    """Computed at the oracle less half the maintenance margin, left as early as can be."""
     blind = one(-20_000 if held > 0 else 40_000, held, seen)
 
     rung = blind.rungs[0]
@@ -371,7 +371,7 @@ def test_a_position_without_figures_is_named_and_the_others_still_leave() -> Non
     assert not partly.is_enough
     assert due(partly, partly.distance_now) == partly.rungs != ()
     assert dict(partly.left) == {
-        "GONE-USD": "expected a positive oracle price, it is unknown",
+        "GONE-USD": "expected a positive oracle price, got unknown",
         "NEW-USD": "the market is not known",
     }
     assert "unknown: GONE-USD, NEW-USD" in partly.why
@@ -396,8 +396,8 @@ def test_what_no_order_can_reduce_is_left_and_named(seen: MarketView, held: int,
 @pytest.mark.parametrize(
     ("seen", "held", "why"),
     [
-        (view(price="0"), ONE, "expected a positive oracle price, it is 0"),
-        (view(price="-3"), ONE, "expected a positive oracle price, it is -3"),
+        (view(price="0"), ONE, "expected a positive oracle price, got 0"),
+        (view(price="-3"), ONE, "expected a positive oracle price, got -3"),
         (view(), 10**300, ""),
     ],
 )
@@ -436,7 +436,7 @@ def test_what_is_left_of_a_step_leaves_whole() -> None:
     assert "to nothing held" in step.why
 
 
-def test_a_market_that_asks_for_all_its_value_is_at_no_distance() -> None:
+def test_a_market_that_requires_all_its_value_is_at_no_distance() -> None:
     """Maintenance of 100 %: no price helps or hurts, and selling relieves all the same."""
     tier: dict[str, Any] = {"imf_ppm": 1_000_000, "maintenance_fraction_ppm": 1_000_000}
     safe, breached = (one(usdc, 10 * ONE, view(**tier)) for usdc in (10, -10))
@@ -455,18 +455,18 @@ def test_sizes_beyond_an_order_are_cut_to_what_one_may_be() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "words"),
     [
         ({"act_below": 0.2}, "act_below < restore_to"),
         ({"cuts": 0}, "a cut and a level"),
         ({"haircut_bps": 10_000}, "haircut_bps < 10,000"),
-        ({"taker_fee_ppm": -1}, "no negative taker_fee_ppm"),
+        ({"taker_fee_ppm": -1}, "taker_fee_ppm and depth_margin of 0 or more, got -1"),
         ({"chase": 1.0}, "0 <= chase < 1"),
     ],
 )
-def test_a_policy_that_cannot_be_flown_is_refused(wrong: dict[str, Any], said: str) -> None:
+def test_a_policy_that_cannot_be_flown_is_refused(wrong: dict[str, Any], words: str) -> None:
     """With what was expected and what it was."""
-    with pytest.raises(RiskError, match=said):
+    with pytest.raises(RiskError, match=words):
         FlightPolicy(**wrong)
 
 
@@ -585,7 +585,7 @@ def test_a_plan_drawn_again_is_the_plan_drawn_from_nothing(
 
 
 def around(price: Decimal, size: str) -> tuple[Levels, Levels]:
-    """Say a book of ten levels a side around a price, a tenth of a percent apart."""
+    """Send a book of ten levels a side around a price, a tenth of a percent apart."""
     sides = [
         [(f"{price * (1000 + sign * n) / 1000:.1f}", size) for n in range(1, 11)]
         for sign in (-1, 1)
@@ -626,7 +626,7 @@ def test_who_follows_the_plan_is_not_liquidated(
 
 
 def test_a_recording_moves_the_plan_book_by_book() -> None:
-    """Over the bundled recording: drawn again where a frame moved it, equal to drawn anew."""
+    """Over the bundled recording: drawn again where a frame moved it, equal to drawn from nothing."""
     state, ladder, compared, sighted = DataState(), FlightPlan(), 0, 0
     positions: dict[str, int] = {}
     for frame in collect(load_recorded_stream("quickstart")):
@@ -652,8 +652,8 @@ def test_a_recording_moves_the_plan_book_by_book() -> None:
 
 def worth(usdc: int, seen: MarketView) -> int:
     """Return how many quantums on the grid are worth so much, at least one step."""
-    told, oracle = seen.market, seen.oracle
-    assert told is not None
+    grid, oracle = seen.market, seen.oracle
+    assert grid is not None
     assert oracle is not None
     size = Decimal(usdc) / Decimal(oracle.text)
-    return max(told.floor_quantums(size), told.step_base_quantums)
+    return max(grid.floor_quantums(size), grid.step_base_quantums)

@@ -20,12 +20,12 @@ def test_an_index_does_not_move_by_no_price(price: int) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(-(10**12), 10**12), PPMS, PPMS), max_size=6))
-def test_payments_never_say_less_than_was_charged(rows: list[tuple[int, int, int]]) -> None:
+def test_payments_never_report_less_than_was_charged(rows: list[tuple[int, int, int]]) -> None:
     """Each position is rounded up against it, the account but once: at most one quantum each."""
     settled = [funding_settlement_ppm(*row) for row in rows]
-    said, charged = sum(map(funding_payment, settled)), -funding_settlement(settled)
+    reported, charged = sum(map(funding_payment, settled)), -funding_settlement(settled)
 
-    assert charged <= said <= charged + len(rows)
+    assert charged <= reported <= charged + len(rows)
 
 
 def test_a_long_pays_a_rising_index() -> None:

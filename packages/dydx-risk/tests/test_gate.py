@@ -205,7 +205,7 @@ def test_what_went_while_nobody_listened_may_be_lost(make_world: Any) -> None:
 
 
 def test_a_drawdown_waits_for_a_person(make_world: Any) -> None:
-    """From the peak, whatever the day; who resumes measures anew from there."""
+    """From the peak, whatever the day; after a resume it is measured from there."""
     world = make_world(Policy(max_drawdown=0.1))
     world.account("4000", {"ETH-USD": ("2", "3000")})
     world.oracle("ETH-USD", "3500")
@@ -230,7 +230,7 @@ def test_what_is_worth_nothing_is_drawn_down_all_the_more(make_world: Any) -> No
 
 
 @pytest.mark.parametrize(
-    ("policy", "says"),
+    ("policy", "words"),
     [
         ({"max_account_usdc": 8_000}, "NOTIONAL: notional in USDC would be 9,000.00"),
         ({"max_market_usdc": 2_000}, "MARKET_NOTIONAL: notional of ETH-USD in USDC would be 3,000"),
@@ -242,19 +242,19 @@ def test_what_is_worth_nothing_is_drawn_down_all_the_more(make_world: Any) -> No
         ({"max_slippage_bps": 1}, "SLIPPAGE: slippage in bps would be"),
     ],
 )
-def test_limits_say_what_would_be_and_what_may(make_world: Any, policy: Any, says: str) -> None:
+def test_limits_name_what_would_be_and_what_may(make_world: Any, policy: Any, words: str) -> None:
     """Each denial names its figure and the limit, as text and as figures."""
     world = make_world(Policy(**policy))
     world.account("10000", {"BTC-USD": ("0.1", "60000")})
     world.book("ETH-USD", [("2999", "5")], [("3001", "5")])
     denied = world.decide("ETH-USD", 3000)
 
-    assert f"{denied.reason}: {denied.why}".startswith(says)
+    assert f"{denied.reason}: {denied.why}".startswith(words)
     assert [name for name, _ in denied.figures] == ["would_be", "limit"]
 
 
 def test_a_market_may_have_more_than_the_others(make_world: Any) -> None:
-    """What a policy says of one ticker stands in place of the limit of all."""
+    """What a policy sets for one ticker stands in place of the limit of all."""
     policy = Policy(max_market_usdc=1_000, market_usdc={"ETH-USD": 4_000})
 
     assert isinstance(make_world(policy).decide("ETH-USD", 3000), Approved)
@@ -353,7 +353,7 @@ def test_no_limit_blocks_what_shrinks(
 
 
 def test_an_order_is_cut_to_what_survives_a_move_of_every_market(make_world: Any) -> None:
-    """A wish of 40,000 with 10,000: what remains after a fall by a fifth is not liquidated."""
+    """A proposal of 40,000 with 10,000: what remains after a fall by a fifth is not liquidated."""
     world = make_world(Policy(bear_move=0.2, max_order_usdc=1e6, max_leverage=50, keep_above=0.11))
     verdict = world.decide("ETH-USD", 60_000)
 
@@ -366,7 +366,7 @@ def test_an_order_is_cut_to_what_survives_a_move_of_every_market(make_world: Any
 
 
 def test_an_order_is_cut_to_a_usual_hours_volatility(make_world: Any) -> None:
-    """Where nobody knows the market's, nothing is sized; what fits is left as it is wished."""
+    """Where nobody knows the market's, nothing is sized; what fits is left as proposed."""
     world = make_world(Policy(max_volatility_1h=0.01))
     unknown = world.decide("ETH-USD", 10_000)
     for step in range(60):
@@ -403,7 +403,7 @@ def test_what_is_in_flight_is_borne_too(make_world: Any) -> None:
 
 
 def test_a_position_that_is_too_large_is_not_made_larger(make_world: Any) -> None:
-    """Nor smaller: sizing bounds what is wished for, and never asks to close what is held."""
+    """Nor smaller: sizing bounds what is proposed, and never closes what is held."""
     world = make_world(Policy(bear_move=0.33, max_order_usdc=1e6, max_leverage=50, keep_above=0.11))
     world.account("-20000", {"ETH-USD": ("10", "3000")})
     denied = world.decide("ETH-USD", 33_000)
@@ -457,7 +457,7 @@ def test_the_way_out_is_not_behind_the_way_in(world: Any) -> None:
 
 
 def test_what_is_on_its_way_out_is_not_sent_twice(world: Any) -> None:
-    """A second wish to leave sends the rest of it, or waits."""
+    """A second decision to leave sends the rest of it, or waits."""
     world.account("10000", {"ETH-USD": ("3", "3000")})
     world.decide("ETH-USD", 6000)
 
@@ -492,7 +492,7 @@ def test_the_guard_does_not_wait_for_an_order_in_doubt(make_world: Any) -> None:
     st.decimals("-4", "4", places=3),
 )
 def test_whatever_of_the_orders_in_flight_fills_the_account_is_collateralised(
-    make_world: Any, usdc: int, wishes: list[tuple[str, int]], held: Decimal
+    make_world: Any, usdc: int, decided: list[tuple[str, int]], held: Decimal
 ) -> None:
     """Any subset, each at its worst price, fee paid: initial margin is never lacking."""
     world = make_world(FREE, guard=False)
@@ -500,7 +500,7 @@ def test_whatever_of_the_orders_in_flight_fills_the_account_is_collateralised(
     world.account(str(usdc), {"ETH-USD": (str(held), "3000")} if held else {})
     if world.risk.margin.free_collateral < 0:
         return
-    orders = [v.order for t, w in wishes if isinstance(v := world.decide(t, w), Approved)]
+    orders = [v.order for t, w in decided if isinstance(v := world.decide(t, w), Approved)]
     grows = [order for order in orders if not order.reduce_only]
 
     for chosen in (c for n in range(1, len(grows) + 1) for c in combinations(grows, n)):
@@ -548,7 +548,7 @@ def test_the_guard_acts_on_what_is_known_while_the_account_is_in_doubt(make_worl
 
 
 def test_a_guard_blind_to_one_position_saves_the_other(make_world: Any) -> None:
-    """What has no price counts at what it was bought for, and the blindness is said."""
+    """What has no price counts at what it was bought for, and the blindness is reported."""
     world = make_world()
     world.account("-25100", {"ETH-USD": ("10", "3000"), "XRP-USD": ("200", "0.5")})
     world.oracle("ETH-USD", "2740")
@@ -562,7 +562,7 @@ def test_a_guard_blind_to_one_position_saves_the_other(make_world: Any) -> None:
 
 
 def test_rest_stands_in_for_a_socket_that_is_down(world: Any) -> None:
-    """While frames are lost REST says what is held: risk is not blind, and the gate not shut."""
+    """While frames are lost REST reports what is held: risk is not blind, and the gate not shut."""
     world.lose()
     assert world.risk.standing.state == "REDUCING"
 
@@ -602,7 +602,7 @@ def test_an_approval_is_one_row_of_text(world: Any) -> None:
 
 
 def test_a_denial_and_a_reduction_are_rows_too(make_world: Any) -> None:
-    """A denial carries its figures, a reduction its cost; what is unknown says so."""
+    """A denial carries its figures, a reduction its cost; what is unknown reads so."""
     world = make_world(Policy(max_account_usdc=1))
     denied = world.decide("ETH-USD", 3000)
     assert isinstance(denied, Denied)
@@ -624,12 +624,12 @@ def _hours_pass(world: Any, hours: int = 1) -> None:
     world.height += hours
     world.at += hours * 3_600_000_000_000
     stamp = f"2026-07-14T{9 + world.height - 100:02}:31:07.000Z"
-    world.hear("channel_data", "v4_block_height", {"blockHeight": str(world.height), "time": stamp})
+    world.send("channel_data", "v4_block_height", {"blockHeight": str(world.height), "time": stamp})
     world.oracle("ETH-USD", "3000")
 
 
 def test_funding_that_the_chain_has_not_settled_counts(world: Any) -> None:
-    """An hour at 0.01 %: 3 USDC of a notional of 30,000, though no frame has told of it."""
+    """An hour at 0.01 %: 3 USDC of a notional of 30,000, though no frame has reported it."""
     world.account("-20000", {"ETH-USD": ("10", "3000")})
     _hours_pass(world)
     assert world.risk.margin.net_collateral == 9_997_000_000
@@ -649,7 +649,7 @@ def test_a_short_is_paid(world: Any) -> None:
     assert world.risk.margin.net_collateral == 10_003_000_000
 
 
-def test_what_tells_the_balance_anew_has_settled_it(world: Any) -> None:
+def test_what_reports_a_new_balance_has_settled_it(world: Any) -> None:
     """A fill settles; a snapshot of the same balance does not, an answer of REST has it in."""
     world.account("-20000", {"ETH-USD": ("10", "3000")})
     _hours_pass(world)

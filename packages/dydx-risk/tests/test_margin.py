@@ -109,7 +109,7 @@ def test_a_chosen_leverage_raises_the_initial_margin_alone() -> None:
 
 @given(SIZES, PRICES, EXPONENTS, st.integers(0, 10**12))
 def test_the_hot_path_equals_its_parts(size: int, price: int, exponent: int, interest: int) -> None:
-    """What is written out for speed is what the small functions say."""
+    """What is written out for speed equals the small functions."""
     net = base_to_quote(size, price, exponent, ETH.atomic_resolution)
     imf = adjusted_imf_ppm(
         SCALED.imf_ppm,
@@ -160,7 +160,7 @@ def test_the_scaled_fraction_is_a_whole_at_the_upper_cap() -> None:
     assert adjusted_imf_ppm(50_000, 0, 0, 10**20) == 50_000
 
 
-def test_parts_per_million_round_as_told() -> None:
+def test_parts_per_million_round_up_or_down() -> None:
     """Fees and margins round up, rebates too."""
     assert mul_ppm(1, 1, round_up=True) == 1
     assert mul_ppm(-1, 1, round_up=True) == 0
@@ -178,7 +178,7 @@ def test_an_account_is_the_sum_of_its_parts() -> None:
     assert not total.known
 
 
-def test_figures_derive_what_people_ask_for() -> None:
+def test_figures_derive_what_people_look_for() -> None:
     """Free collateral, cushion, leverage, usage and distance follow from the sums."""
     total = total_margin(-3_000, [PositionMargin(6_000, 300, 180)])
 
@@ -411,7 +411,7 @@ def test_longs_pay_a_rising_index_and_the_account_floors_once() -> None:
 def test_what_cannot_be_valued_is_refused_in_words(
     quantums: int, price: int, exponent: int, interest: int, message: str
 ) -> None:
-    """No figure is silently zero: the error says what was expected and what it was."""
+    """No figure is silently zero: the error names what was expected and what it got."""
     with pytest.raises(MarginError, match=message):
         position_margin(SCALED, quantums, price, exponent, interest)
 
@@ -422,7 +422,7 @@ def test_what_is_worth_nothing_is_no_error() -> None:
     assert position_margin(ETH, 1, 1, -6) == PositionMargin()
 
 
-def test_a_tier_may_ask_for_nothing() -> None:
+def test_a_tier_may_require_nothing() -> None:
     """The chain knows such tiers: the notional counts all the same."""
     free = msgspec.structs.replace(ETH, imf_ppm=0)
 
@@ -436,7 +436,7 @@ def test_collateral_beyond_all_size_is_refused(collateral: int) -> None:
         total_margin(collateral, [])
 
 
-def test_a_margin_error_tells_its_figures() -> None:
+def test_a_margin_error_carries_its_figures() -> None:
     """Attributes for programs, words for people, and both survive a process boundary."""
     error = pickle.loads(pickle.dumps(MarginError("a price", 0)))
 

@@ -40,7 +40,7 @@ def test_a_policy_cannot_be_changed_or_misspelt() -> None:
 
 
 def test_a_policy_must_restore_more_than_it_acts_below() -> None:
-    """A guard that restores less than it asks for would never end."""
+    """A guard that restores less than it acts below would never end."""
     with pytest.raises(ValidationError, match="act_below < restore_to <= keep_above"):
         Policy(act_below=0.2)
 
@@ -49,7 +49,7 @@ def test_a_policy_must_restore_more_than_it_acts_below() -> None:
 
 
 def test_before_a_snapshot_nothing_is_known(make_decision: Any) -> None:
-    """No frame, no account: the alarm says unknown, and nothing new may be risked."""
+    """No frame, no account: the alarm is unknown, and nothing new may be risked."""
     risk = Risk(subaccount=OWNER)
 
     assert risk.alarm == "unknown"
@@ -191,7 +191,7 @@ def test_moving_with_each_price_equals_valuing_from_nothing(
     make_world: Any,
     moves: list[tuple[str, Decimal]],
 ) -> None:
-    """Sums that are moved a price at a time never drift from sums made anew."""
+    """Sums that are moved a price at a time never drift from sums made from nothing."""
     world = make_world(guard=False)
     world.account("-1000", {"ETH-USD": ("2.5", "3000"), "BTC-USD": ("-0.3", "60000")})
     for ticker, price in moves:
@@ -203,7 +203,7 @@ def test_moving_with_each_price_equals_valuing_from_nothing(
 # === Gate ===
 
 
-def test_a_wish_becomes_an_order_toward_less(world: Any) -> None:
+def test_a_target_becomes_an_order_toward_less(world: Any) -> None:
     """Size down to the step, price down to the tick, IOC, good for a few blocks, and why."""
     verdict = world.decide("ETH-USD", 9001.5)
 
@@ -225,6 +225,14 @@ def test_a_wish_becomes_an_order_toward_less(world: Any) -> None:
         "buy 3 ETH-USD at <= 3,009.1: free collateral 10,000.00 becomes 9,518.19, "
         "leverage 0.90, distance 111 % at the worst price"
     )
+
+
+def test_client_ids_go_round_at_the_end_of_their_32_bits(world: Any) -> None:
+    """An id is a uint32 on the chain; the last one is followed by the first."""
+    world.risk.next_client_id = 2**32 - 1
+    last = world.decide("ETH-USD", 3000).order
+
+    assert (last.client_id, world.risk.next_client_id) == (2**32 - 1, 0)
 
 
 def test_a_hold_is_not_judged(world: Any, make_decision: Any) -> None:
@@ -428,7 +436,7 @@ def test_an_isolated_market_needs_a_subaccount_of_its_own(make_world: Any) -> No
     assert world.decide("ETH-USD", 3000).reason == "ISOLATED"
 
 
-def test_a_large_wish_is_cut_to_the_order_limit(make_world: Any) -> None:
+def test_a_large_target_is_cut_to_the_order_limit(make_world: Any) -> None:
     """The rest may come with later decisions."""
     world = make_world(Policy(max_order_usdc=10_000))
     verdict = world.decide("ETH-USD", -24_000)
@@ -438,7 +446,7 @@ def test_a_large_wish_is_cut_to_the_order_limit(make_world: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "reason", "says"),
+    ("policy", "reason", "words"),
     [
         (LOOSE, "MARGIN", "needs 1,500.00 of initial margin, would have 984.00"),
         (Policy(max_order_usdc=1e6, slippage_bps=0), "LEVERAGE", "would be 9.04, limit 5"),
@@ -449,14 +457,14 @@ def test_a_large_wish_is_cut_to_the_order_limit(make_world: Any) -> None:
         ),
     ],
 )
-def test_limits_deny_with_figures(make_world: Any, policy: Policy, reason: str, says: str) -> None:
-    """Margin, leverage and distance are judged after the worst fill, and said in numbers."""
+def test_limits_deny_with_figures(make_world: Any, policy: Policy, reason: str, words: str) -> None:
+    """Margin, leverage and distance are judged after the worst fill, and denied in numbers."""
     world = make_world(policy)
     world.account("1000")
     denied = world.decide("ETH-USD", 30_000 if reason == "MARGIN" else 9_000)
 
     assert denied.reason == reason
-    assert says in denied.why
+    assert words in denied.why
     assert [name for name, _ in denied.figures][:2] == ["net_collateral", "initial_margin"]
 
 
@@ -531,7 +539,7 @@ def test_the_guard_sleeps_while_liquidation_is_far(make_world: Any) -> None:
 
 
 def _near(make_world: Any, price: str = "2740.1") -> Any:
-    """Open an account where the price has stood still for long: no fall to reckon with."""
+    """Open an account where the price has stood still for long: no fall to count on."""
     world = make_world()
     world.book("ETH-USD", [("2738", "2"), ("2735", "20")], [("2741", "5")])
     world.oracle("ETH-USD", price)
@@ -541,7 +549,7 @@ def _near(make_world: Any, price: str = "2740.1") -> Any:
     return world
 
 
-def test_the_guard_reduces_enough_and_says_why(make_world: Any) -> None:
+def test_the_guard_reduces_enough_with_its_reason(make_world: Any) -> None:
     """Below the limit it sells just what restores the distance, at no worse than a bound."""
     world = _near(make_world)
     world.oracle("ETH-USD", "2740")
@@ -562,7 +570,7 @@ def test_the_guard_reduces_enough_and_says_why(make_world: Any) -> None:
     assert world.risk.alarm == "danger"
 
 
-def test_the_guard_reckons_with_another_fall(make_world: Any) -> None:
+def test_the_guard_counts_on_another_fall(make_world: Any) -> None:
     """What was lost in this block, or in the last, may be lost again before an order fills."""
     world = _near(make_world, "2900")
     world.oracle("ETH-USD", "2770")
@@ -578,7 +586,7 @@ def test_the_guard_reckons_with_another_fall(make_world: Any) -> None:
 
 
 def test_between_blocks_the_guard_weighs_what_a_price_moved(make_world: Any) -> None:
-    """Not every book: where nothing is due yet, nothing is said, and the next price may tell."""
+    """Not every book: where nothing is due yet, nothing is sent, and the next price may change that."""
     world = _near(make_world, "2775")
     world.oracle("ETH-USD", "2774")
     for size in ("3", "4", "5"):
@@ -716,7 +724,7 @@ def test_a_short_is_bought_back(make_world: Any) -> None:
     assert reduce.after.distance > reduce.distance
 
 
-def test_a_guard_that_cannot_act_says_so_once_a_block(make_world: Any) -> None:
+def test_a_guard_that_cannot_act_reports_it_once_a_block(make_world: Any) -> None:
     """Dust that no order can reduce is an objection, not silence."""
     world = make_world()
     world.account("-1.49", {"ETH-USD": ("0.0005", "3000")})
@@ -728,7 +736,7 @@ def test_a_guard_that_cannot_act_says_so_once_a_block(make_world: Any) -> None:
     assert "no reduction would relieve it" in denied.why
 
 
-def test_a_guard_without_a_block_height_says_so(make_world: Any) -> None:
+def test_a_guard_without_a_block_height_reports_it(make_world: Any) -> None:
     """An order without a last block cannot be sent."""
     world = make_world()
     world.state.chain.height = 0
@@ -769,7 +777,7 @@ def test_a_frame_that_moves_many_markets_is_judged_whole(make_world: Any) -> Non
     assert seen.net_collateral == (-25_000 + 5 * 2_990 + 9_600) * 10**6
 
 
-def test_a_guard_that_is_blind_says_so(make_world: Any) -> None:
+def test_a_guard_that_is_blind_reports_it(make_world: Any) -> None:
     """Unknown is danger: an account with a position without a price is not called safe."""
     world = make_world()
     world.account("0", {"ETH-USD": ("1", "3000"), "XRP-USD": ("5", "0.5")})
@@ -909,8 +917,8 @@ def _replayed(world: Any, frames: list[Frame], ticker: str, leverage: int) -> An
                 usdc, held = _sold(sent, levels, usdc, held, view.market)
                 world.fill(sent, f"{usdc:.6f}", str(held))
                 sent = None
-            heard = world.put(view)
-            sent = next((v for v in heard if isinstance(v, Reduce)), sent)
+            judged = world.put(view)
+            sent = next((v for v in judged if isinstance(v, Reduce)), sent)
     return world
 
 
@@ -926,13 +934,13 @@ def _run(source: Any, world: Any, scheduler: TestScheduler, **times: float) -> A
     return scheduler.start(lambda: source.pipe(verdicts(world.risk)), **times).messages
 
 
-def test_the_operator_emits_what_the_step_says(world: Any, make_decision: Any) -> None:
+def test_the_operator_emits_what_the_step_returns(world: Any, make_decision: Any) -> None:
     """One verdict per decision, none for a view or a frame; completes with the source."""
     scheduler = TestScheduler()
     view, frame = _script(world)
-    wish = make_decision("ETH-USD", 3000, world.seq, world.at)
+    decision = make_decision("ETH-USD", 3000, world.seq, world.at)
     source = scheduler.create_hot_observable(
-        on_next(210, view), on_next(220, wish), on_next(230, frame), on_completed(240)
+        on_next(210, view), on_next(220, decision), on_next(230, frame), on_completed(240)
     )
     first, last = _run(source, world, scheduler)
 
@@ -970,10 +978,10 @@ def test_the_operator_is_silent_after_it_was_left(world: Any, make_decision: Any
 
 def test_without_a_risk_each_subscriber_has_its_own(make_decision: Any) -> None:
     """Two subscribers must not share a counter, let alone an account."""
-    wish: MarketView | AccountUpdate | Decision = make_decision("ETH-USD", 1.0)
-    stream = reactivex.of(wish).pipe(verdicts())
-    heard: list[Judgement] = []
+    decision: MarketView | AccountUpdate | Decision = make_decision("ETH-USD", 1.0)
+    stream = reactivex.of(decision).pipe(verdicts())
+    judged: list[Judgement] = []
     for _ in range(2):
-        stream.subscribe(heard.append)
+        stream.subscribe(judged.append)
 
-    assert [verdict.id for verdict in heard] == ["V1", "V1"]
+    assert [verdict.id for verdict in judged] == ["V1", "V1"]

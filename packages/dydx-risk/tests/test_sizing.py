@@ -10,8 +10,8 @@ from dydx_risk import (
     PPM,
     Holding,
     MarginFigures,
+    Proposal,
     RiskError,
-    Wish,
     fixed_fraction,
     kelly,
     position_margin,
@@ -43,16 +43,16 @@ ENTERED = Holding(market=ETH, price=3_000, open_interest=0, volatility_1h=0.01)
 OTHER = Holding(market=BTC, quantums=-(10**8), price=60_000, open_interest=0)
 
 
-def wanted(usdc: int) -> Wish:
-    """Wish for a notional in USDC."""
-    return Wish(usdc * USDC, "because")
+def wanted(usdc: int) -> Proposal:
+    """Propose a notional in USDC."""
+    return Proposal(usdc * USDC, "because")
 
 
-# --- wishes ---
+# --- proposals ---
 
 
 @pytest.mark.parametrize(
-    ("wish", "usdc"),
+    ("proposal", "usdc"),
     [
         (fixed_fraction(1_000 * USDC, 0.25), 250),
         (fixed_fraction(1_000 * USDC, 0.015625, stop=0.0625), 250),
@@ -66,14 +66,14 @@ def wanted(usdc: int) -> Wish:
         (kelly(1_000 * USDC, 0.0, 0.01, cap=1.5), 0),
     ],
 )
-def test_a_wish_is_equity_times_what_its_rule_allows(wish: Wish, usdc: int) -> None:
+def test_a_proposal_is_equity_times_what_its_rule_allows(proposal: Proposal, usdc: int) -> None:
     """Signed, in quote quantums, and never beyond the cap."""
-    assert wish.notional == usdc * USDC
-    assert "equity" in wish.why or "volatility" in wish.why
+    assert proposal.notional == usdc * USDC
+    assert "equity" in proposal.why or "volatility" in proposal.why
 
 
 @pytest.mark.parametrize(
-    ("wish", "why"),
+    ("proposal", "why"),
     [
         (fixed_fraction(None, 0.1), "equity is unknown"),
         (fixed_fraction(-5, 0.1), "expected a positive equity, got -5 quote quantums"),
@@ -86,9 +86,9 @@ def test_a_wish_is_equity_times_what_its_rule_allows(wish: Wish, usdc: int) -> N
         (kelly(5, 0.1, inf, cap=1), "no usable volatility, got inf"),
     ],
 )
-def test_what_cannot_be_wished_for_says_why(wish: Wish, why: str) -> None:
-    """Unknown is None: a wish of 0 would be another thing."""
-    assert wish == Wish(None, why)
+def test_what_cannot_be_proposed_has_its_reason(proposal: Proposal, why: str) -> None:
+    """Unknown is None: a proposal of 0 would be another thing."""
+    assert proposal == Proposal(None, why)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_what_cannot_be_wished_for_says_why(wish: Wish, why: str) -> None:
     ],
 )
 def test_a_setting_that_makes_no_sense_is_a_bug_of_the_caller(call) -> None:
-    """Said with what was expected and what it was."""
+    """The error names what was expected and what it got."""
     with pytest.raises(RiskError, match=r"expected \w+ (at least|above) .* and below .*, got"):
         call()
 
@@ -117,11 +117,11 @@ def test_a_setting_that_makes_no_sense_is_a_bug_of_the_caller(call) -> None:
 # --- sizes ---
 
 
-def test_a_size_the_margin_bears_is_the_wish_rounded_down_to_the_step() -> None:
+def test_a_size_the_margin_bears_is_the_proposal_rounded_down_to_the_step() -> None:
     """1,000 USDC at 3,000 are 0.3333 ETH; the step is 0.001."""
     sizing = size_position(wanted(1_000), ENTERED, 10_000 * USDC, [], adverse=0.2, keep_above=0.1)
 
-    assert (sizing.quantums, sizing.limited_by) == (333_000_000, "wish")
+    assert (sizing.quantums, sizing.limited_by) == (333_000_000, "proposal")
 
 
 def test_a_short_is_rounded_toward_nothing_too() -> None:
@@ -166,12 +166,12 @@ def test_a_size_below_the_step_is_denied_and_not_raised_to_it() -> None:
     assert sizing.why == "because: 666666 quantums, below the step of 1000000"
 
 
-def test_a_wish_of_nothing_is_no_size() -> None:
-    """It is not below the step: nothing was wished for."""
+def test_a_proposal_of_nothing_is_no_size() -> None:
+    """It is not below the step: nothing was proposed."""
     sizing = size_position(wanted(0), ENTERED, 10**10, [], adverse=0.2, keep_above=0.1)
 
-    assert (sizing.quantums, sizing.limited_by) == (0, "wish")
-    assert sizing.why == "because: nothing is wished for"
+    assert (sizing.quantums, sizing.limited_by) == (0, "proposal")
+    assert sizing.why == "because: nothing is proposed"
 
 
 def test_a_margin_that_bears_nothing_denies() -> None:
@@ -183,9 +183,9 @@ def test_a_margin_that_bears_nothing_denies() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "market", "others", "why"),
+    ("proposal", "market", "others", "why"),
     [
-        (Wish(None, "no edge"), ENTERED, [], "no edge"),
+        (Proposal(None, "no edge"), ENTERED, [], "no edge"),
         (wanted(1), msgspec.structs.replace(ENTERED, price=None), [], "ETH-USD: no oracle price"),
         (
             wanted(1), ENTERED, [msgspec.structs.replace(OTHER, price=None)],
@@ -197,11 +197,11 @@ def test_a_margin_that_bears_nothing_denies() -> None:
         ),
     ],
 )  # fmt: skip
-def test_what_is_unknown_denies_and_says_what(
-    wish: Wish, market: Holding, others: list[Holding], why: str
+def test_what_is_unknown_denies_and_is_named(
+    proposal: Proposal, market: Holding, others: list[Holding], why: str
 ) -> None:
     """Unknown is danger, wherever in the account it stands."""
-    sizing = size_position(wish, market, 10**10, others, adverse=0.2, keep_above=0.1)
+    sizing = size_position(proposal, market, 10**10, others, adverse=0.2, keep_above=0.1)
 
     assert (sizing.quantums, sizing.limited_by, sizing.why) == (0, "unknown", why)
 
@@ -238,7 +238,7 @@ def test_no_size_leaves_the_account_nearer_than_it_may_be(
     collateral: int, usdc: int, held: int, other: int, adverse: float, keep_above: float,
     cost_ppm: int, interest: int,
 ) -> None:  # fmt: skip
-    """Whatever is asked: on the step, within the wish, and safe after the shock, to the quantum."""
+    """Whatever is proposed: on the step, within that, and safe after the shock, to the quantum."""
     market = msgspec.structs.replace(
         ENTERED, market=SCALED, quantums=held * 10**6, open_interest=interest
     )
@@ -255,14 +255,14 @@ def test_no_size_leaves_the_account_nearer_than_it_may_be(
     assert size * usdc >= 0
     if size:
         shock = -(-round(adverse * 10**12) // 10**6)
-        assert _distance_kept(market, beside, collateral, size, shock, cost_ppm, keep_above)
+        assert _distance_remains(market, beside, collateral, size, shock, cost_ppm, keep_above)
 
 
-def _distance_kept(
+def _distance_remains(
     market: Holding, beside: Holding, collateral: int, size: int, shock: int, cost: int,
     keep_above: float,
 ) -> bool:  # fmt: skip
-    # Written out anew: trade at the oracle price, pay, then let each price turn.
+    # Written out in full: trade at the oracle price, pay, then let each price turn.
     traded = abs(size * 3 - market.quantums * 3)
     cash = collateral - (size - market.quantums) * 3 - -(-traded * cost // PPM)
     interest = (market.open_interest or 0) + abs(size - market.quantums)
@@ -325,7 +325,7 @@ def test_open_interest_near_its_cap_leaves_less_leverage(
 
 
 def test_a_tier_without_maintenance_is_bound_by_its_initial_margin() -> None:
-    """With no distance asked for, nothing else binds."""
+    """With no distance to keep, nothing else binds."""
     free = msgspec.structs.replace(
         ENTERED, market=msgspec.structs.replace(ETH, maintenance_fraction_ppm=0)
     )

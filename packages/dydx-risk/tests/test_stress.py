@@ -201,7 +201,7 @@ def test_a_maintenance_of_all_of_it_leaves_no_price_that_matters() -> None:
 def test_what_cannot_be_valued_makes_the_account_unknown(
     change: dict[str, Any], reason: str
 ) -> None:
-    """Nothing is zero for want of a price, and the other position says why it has no distance."""
+    """Nothing is zero for want of a price, and the other position has the reason why it has no distance."""
     bad = msgspec.structs.replace(LONG, **change)
     figures = risk_figures(1_000 * USDC, [bad, SHORT])
 
@@ -215,7 +215,7 @@ def test_what_cannot_be_valued_makes_the_account_unknown(
 
 
 @pytest.mark.parametrize("volatility", [None, 0.0, -1.0, inf])
-def test_no_volatility_is_said_and_not_taken_for_calm(volatility: float | None) -> None:
+def test_no_volatility_is_unknown_and_not_taken_for_calm(volatility: float | None) -> None:
     """Distances in deviations are None, the others stand."""
     still = msgspec.structs.replace(SHORT, volatility_1h=volatility, funding_8h_ppm=None)
     figures = risk_figures(7_000 * USDC, [still])
@@ -246,8 +246,8 @@ def test_a_funding_rate_that_is_no_number_is_refused(rate: Any) -> None:
         funding_rate_8h_ppm(rate)
 
 
-def test_an_empty_account_has_no_distance_and_says_so() -> None:
-    """Nothing held, nothing concentrated; debt is said, too."""
+def test_an_empty_account_has_no_distance_and_reads_so() -> None:
+    """Nothing held, nothing concentrated; debt is reported, too."""
     figures = risk_figures(0, [msgspec.structs.replace(LONG, quantums=0, price=None)])
 
     assert (figures.sigmas, figures.largest, figures.herfindahl) == (None, None, None)
@@ -260,7 +260,7 @@ def test_a_market_named_twice_is_a_bug_of_the_caller() -> None:
         risk_figures(0, [LONG, LONG])
 
 
-def test_units_are_turned_as_their_names_say() -> None:
+def test_units_are_converted_to_those_of_their_names() -> None:
     """Per hour to 8 hours in ppm, toward zero."""
     assert [100, -100, 0] == [
         funding_rate_8h_ppm(rate) for rate in ("0.0000125", Decimal("-0.00001251"), "0.0000001")
@@ -281,10 +281,10 @@ def test_what_changes_one_by_one_is_what_is_computed_from_nothing(
     for change in changes:
         table, latest[change.ticker] = table.changed(change), change
 
-    anew = stress_table(collateral, latest.values())
+    fresh = stress_table(collateral, latest.values())
 
-    assert (anew.rows, anew.sums) == (table.rows, table.sums)
-    assert sorted(map(repr, anew.cells())) == sorted(map(repr, table.cells()))
+    assert (fresh.rows, fresh.sums) == (table.rows, table.sums)
+    assert sorted(map(repr, fresh.cells())) == sorted(map(repr, table.cells()))
 
 
 @given(st.integers(-(10**12), 10**12), ACCOUNTS)
@@ -311,24 +311,24 @@ def test_every_cell_is_the_margin_at_the_shocked_prices(
             total.distance, breached,
         )  # fmt: skip
 
-    def told(cell) -> tuple[Any, ...]:
+    def figures(cell) -> tuple[Any, ...]:
         return (
             cell.equity, cell.initial_margin, cell.maintenance_margin, cell.distance,
             cell.liquidatable,
         )  # fmt: skip
 
-    assert margin({}) == told(table.now())
+    assert margin({}) == figures(table.now())
     for holding in held:
         for move, cell in zip(MOVES_PERCENT, table.market(holding.ticker), strict=True):
             assert (holding.ticker, move) == (cell.ticker, cell.move_percent)
-            assert margin({holding.ticker: move * 10_000}) == told(cell)
+            assert margin({holding.ticker: move * 10_000}) == figures(cell)
     for move, cell in zip(MOVES_PERCENT, table.together(), strict=True):
         betas = {h.ticker: 1.0 if h.beta is None else h.beta for h in held}
         shocks = {ticker: round(move * 10_000 * beta) for ticker, beta in betas.items()}
-        assert margin(shocks) == told(cell)
+        assert margin(shocks) == figures(cell)
 
 
-def test_a_shock_tells_who_would_be_liquidated() -> None:
+def test_a_shock_shows_who_would_be_liquidated() -> None:
     """Long 2 ETH on 1,000 USDC of its own: 10 % down leaves 400 over 162, 20 % nothing."""
     cells = {c.move_percent: c for c in stress_table(-5_000 * USDC, [LONG]).market("ETH-USD")}
 
@@ -352,7 +352,7 @@ def test_beta_scales_the_common_move_and_stops_at_nothing() -> None:
     [{"beta": 1e300}, {"beta": 1.7e308}, {"quantums": 19 * 10**63, "price": 1}, {"price": None}],
 )
 def test_what_no_shock_can_value_is_unknown_in_the_table(change: dict[str, Any]) -> None:
-    """Beyond all size, and only once shocked: said, and never raised at whoever watches."""
+    """Beyond all size, and only once shocked: reported, and never raised at whoever watches."""
     table = stress_table(0, [msgspec.structs.replace(LONG, **change)])
 
     assert len(table.unknown) == 1
@@ -360,7 +360,7 @@ def test_what_no_shock_can_value_is_unknown_in_the_table(change: dict[str, Any])
 
 
 @pytest.mark.parametrize("beta", [None, inf, nan])
-def test_an_unknown_beta_counts_as_one_and_is_said(beta: float | None) -> None:
+def test_an_unknown_beta_counts_as_one_and_is_named(beta: float | None) -> None:
     """The common move is then the market's own."""
     table = stress_table(0, [msgspec.structs.replace(LONG, beta=beta)])
 
@@ -398,7 +398,7 @@ def test_clamped_funding_is_what_the_chain_would_settle(size: int, price: int, h
     assert paid == (table.clamped().equity or 0) - (table.now().equity or 0)
 
 
-def test_one_unknown_position_makes_every_cell_unknown_and_says_so() -> None:
+def test_one_unknown_position_makes_every_cell_unknown_with_its_reason() -> None:
     """The others' own cells, too: equity is the account's."""
     table = stress_table(10**9, [msgspec.structs.replace(LONG, price=None), SHORT])
 
@@ -427,7 +427,7 @@ def test_a_market_that_is_entered_gets_its_row() -> None:
 
 
 def test_a_market_that_is_not_held_has_no_row() -> None:
-    """A bug of the caller, said in its words."""
+    """A bug of the caller, in the caller's units."""
     with pytest.raises(RiskError, match="expected a market of"):
         stress_table(0, [LONG]).market("BTC-USD")
 

@@ -42,7 +42,7 @@ def test_a_reduction_of_the_other_side_is_not_waited_for(make_world: Any) -> Non
 
 
 def test_an_hour_without_an_oracle_price_is_owed_until_there_is_one(make_world: Any) -> None:
-    """Funding is not forgiven because it cannot be reckoned yet."""
+    """Funding is not forgiven because it cannot be computed yet."""
     settled = []
     for gone in (False, True):
         world = make_world()
@@ -52,8 +52,8 @@ def test_an_hour_without_an_oracle_price_is_owed_until_there_is_one(make_world: 
             if gone and height == 103:
                 world.state.views["ETH-USD"].oracle = None
             world.height, world.at = height, world.at + SECOND
-            told = {"blockHeight": str(height), "time": f"2026-07-14T{time}.000Z"}
-            world.hear("channel_data", "v4_block_height", told)
+            block = {"blockHeight": str(height), "time": f"2026-07-14T{time}.000Z"}
+            world.send("channel_data", "v4_block_height", block)
             world.book("BTC-USD", [("59999", "1")], [("60001", "1")])
             if not gone or height != 103:
                 world.oracle("ETH-USD", "3000")
@@ -70,8 +70,8 @@ def test_what_is_owed_of_hours_is_paid_once(make_world: Any) -> None:
     for height, time in {102: "09:59:59", 103: "10:00:01", 104: "10:00:02"}.items():
         world.state.views["ETH-USD"].oracle = None
         world.height, world.at = height, world.at + SECOND
-        told = {"blockHeight": str(height), "time": f"2026-07-14T{time}.000Z"}
-        world.hear("channel_data", "v4_block_height", told)
+        block = {"blockHeight": str(height), "time": f"2026-07-14T{time}.000Z"}
+        world.send("channel_data", "v4_block_height", block)
         world.book("BTC-USD", [("59999", "1")], [("60001", "1")])
     assert world.risk.account.hours_owed == {"ETH-USD": 1}
 
@@ -95,14 +95,14 @@ def test_a_position_is_left_for_its_other_side_without_an_oracle_price(make_worl
     assert verdict.order.reduce_only
 
 
-def test_the_guard_says_that_it_is_blind_with_nothing_else_held(make_world: Any) -> None:
+def test_the_guard_reports_that_it_is_blind_with_nothing_else_held(make_world: Any) -> None:
     """The only position has a size that cannot be read."""
     world = make_world()
     world.account("100", {"ETH-USD": ("junk", "3000")})
 
-    heard = world.block(101) + world.oracle("BTC-USD", "60000")
+    judged = world.block(101) + world.oracle("BTC-USD", "60000")
 
-    assert [verdict.why for verdict in heard] == ["guard: blind, no oracle of ETH-USD"]
+    assert [verdict.why for verdict in judged] == ["guard: blind, no oracle of ETH-USD"]
 
 
 def test_a_position_beyond_all_size_is_unknown(make_world: Any) -> None:
@@ -118,7 +118,7 @@ def test_a_position_beyond_all_size_is_unknown(make_world: Any) -> None:
 
 
 def test_no_order_names_a_price_beyond_64_bits(make_world: Any) -> None:
-    """What it would be cut to is far worse than what was asked for."""
+    """What it would be cut to is far worse than what was proposed."""
     world = make_world(atomicResolution=2, quantumConversionExponent=-10)
     view = world.state.views["ETH-USD"]
     view.oracle = None
@@ -128,7 +128,7 @@ def test_no_order_names_a_price_beyond_64_bits(make_world: Any) -> None:
 
 
 @pytest.mark.parametrize("rate", ["1e-10000000", "1e9999999", "nan", "much"])
-def test_a_rate_that_no_chain_could_tell_is_refused_at_once(rate: str) -> None:
+def test_a_rate_that_no_chain_could_have_is_refused_at_once(rate: str) -> None:
     """An exponent of millions is a number to some, and never ends."""
     with pytest.raises(RiskError, match="expected an hourly funding rate"):
         funding_rate_8h_ppm(rate)

@@ -78,7 +78,7 @@ def situation(valuation: Valuation, **fields: Any) -> Situation:
 # === Gate ===
 
 
-def test_a_review_numbers_its_verdict_and_its_order_as_it_was_told(make_decision: Any) -> None:
+def test_a_review_numbers_its_verdict_and_its_order_as_it_was_given(make_decision: Any) -> None:
     """It counts nothing itself, and sends nothing: the same question has the same answer."""
     now = situation(valued(10_000))
     first, again = (review(make_decision("ETH-USD", 3_000), now) for _ in range(2))
@@ -89,7 +89,7 @@ def test_a_review_numbers_its_verdict_and_its_order_as_it_was_told(make_decision
     assert now.valued.account.reserved == {}
 
 
-def test_a_review_of_what_shrinks_asks_no_limit(make_decision: Any) -> None:
+def test_a_review_of_what_shrinks_meets_no_limit(make_decision: Any) -> None:
     """Not even of a course that has lost all it may."""
     course = Course()
     course.lost = 10**9
@@ -163,7 +163,7 @@ def test_what_is_due_is_fired_as_one_reduce_only_ioc_a_market() -> None:
     assert reduce.after.distance >= 0.10
 
 
-def test_a_guard_that_cannot_fire_says_why() -> None:
+def test_a_guard_that_cannot_fire_has_a_reason() -> None:
     """No height, nothing that relieves; and nothing at all while a reduction is waited for."""
     blind = endangered(-28_000, 10 * ONE, seen(height=0))
     dust = endangered(-1.49, ONE // 2_000, seen())

@@ -131,7 +131,7 @@ def test_the_screen_shows_nothing_below_zero() -> None:
 
 
 def test_the_indexer_leaves_out_open_interest() -> None:
-    """Half way between the caps the others ask half of all that is missing to 100 %."""
+    """Half way between the caps the others require half of all that is missing to 100 %."""
     account = _account(0, _held(SCALED, open_interest=500 * 10**9))
 
     imfs = [account_view(view, *account).positions[0].imf for view in VIEWS]
@@ -139,7 +139,7 @@ def test_the_indexer_leaves_out_open_interest() -> None:
 
 
 def test_unknown_open_interest_counts_as_the_most() -> None:
-    """Where the caps say that it matters; the indexer never asks."""
+    """Between the caps it matters; the indexer never applies it."""
     account = _account(0, _held(SCALED, open_interest=None))
 
     assert [account_view(view, *account).initial_margin for view in VIEWS] == [
@@ -151,16 +151,16 @@ def test_unknown_open_interest_counts_as_the_most() -> None:
 
 
 def test_equal_caps_are_none_to_the_screens_and_all_to_the_chain() -> None:
-    """Past the upper cap the chain asks for everything."""
+    """Past the upper cap the chain requires everything."""
     capped = msgspec.structs.replace(SCALED, open_interest_lower_cap=2 * 10**12)
     account = _account(0, _held(capped, open_interest=10**12))
 
     assert [account_view(view, *account).initial_margin for view in VIEWS] == [3_000, 150, 150, 150]
-    assert "asks 100 % on the chain, 5 % here" in str(_found(account, "web", "initial_margin"))
+    assert "requires 100 % on the chain, 5 % here" in str(_found(account, "web", "initial_margin"))
 
 
 def test_the_selected_leverage_counts_on_the_chain_and_on_the_screen() -> None:
-    """Twice leverage asks half; abacus and the indexer know nothing of it."""
+    """Twice leverage requires half; abacus and the indexer know nothing of it."""
     account = _account(0, _held(selected_leverage=Fraction(2)))
 
     assert [account_view(view, *account).initial_margin for view in VIEWS] == [
@@ -219,14 +219,14 @@ def test_a_family_has_one_parent(numbers: list[int]) -> None:
 def test_no_view_shows_what_the_chain_cannot_value(
     view: ViewName, fields: dict[str, Any], expected: str
 ) -> None:
-    """A wrong figure is refused and said, not shown as 0."""
+    """A wrong figure is refused with its reason, not shown as 0."""
     with pytest.raises(MarginError, match=f"ETH-USD: {expected}"):
         account_view(view, *_account(0, _held(**fields)))
 
 
 @pytest.mark.parametrize("view", VIEWS[1:])
 def test_a_tier_of_nothing_has_no_leverage_to_show(view: ViewName) -> None:
-    """The chain takes it as asking for nothing; a screen would divide by it."""
+    """To the chain it requires nothing; a screen would divide by it."""
     account = _account(0, _held(msgspec.structs.replace(ETH, imf_ppm=0)))
 
     assert account_view("chain", *account).positions[0].max_leverage is None
@@ -243,7 +243,7 @@ def test_a_plain_account_needs_no_explanation() -> None:
 
 
 def test_a_floor_is_explained() -> None:
-    """What was hidden is said, in figures."""
+    """What was hidden is explained, in figures."""
     account = _account(-3_100, _held())
 
     equity = _found(account, "web", "equity")
@@ -254,7 +254,7 @@ def test_a_floor_is_explained() -> None:
     assert price.reasons == ("equity is -100, shown no lower than 0",)
 
 
-def test_a_shown_nothing_left_tells_what_is_lacking() -> None:
+def test_a_shown_nothing_left_explains_what_is_lacking() -> None:
     """0 free collateral may be thousands short of the initial margin."""
     account = _account(-2_900, _held())
 
@@ -264,21 +264,21 @@ def test_a_shown_nothing_left_tells_what_is_lacking() -> None:
     assert _found(account, "web", "margin_usage").acts == Fraction(3, 2)
 
 
-def test_open_interest_and_a_chosen_leverage_are_both_told() -> None:
+def test_open_interest_and_a_chosen_leverage_are_both_explained() -> None:
     """The indexer leaves out the one and the other; abacus the second alone."""
     held = _held(SCALED, open_interest=500 * 10**9, selected_leverage=Fraction(1))
     account = _account(0, held)
 
-    chosen = "the leverage chosen for ETH-USD asks 100 %, left out here"
+    chosen = "the leverage chosen for ETH-USD requires 100 %, left out here"
     assert _found(account, "abacus", "initial_margin").reasons == (chosen,)
     assert _found(account, "indexer", "free_collateral").reasons == (
-        "by its open interest ETH-USD asks 52.5 % on the chain, 5 % here",
+        "by its open interest ETH-USD requires 52.5 % on the chain, 5 % here",
         chosen,
     )
 
 
 def test_a_position_is_not_explained_by_another() -> None:
-    """Only the market that differs is told of, and only where it differs."""
+    """Only the market that differs is explained, and only where it differs."""
     btc = msgspec.structs.replace(ETH, ticker="BTC-USD")
     account = _account(0, _held(btc), _held(SCALED, open_interest=500 * 10**9))
 
@@ -294,7 +294,7 @@ def test_a_truncated_maintenance_fraction_is_explained() -> None:
     assert difference.reasons == ("ETH-USD maintains 3.00005 % on the chain, 3 % here",)
 
 
-def test_roundings_are_told_when_asked_for() -> None:
+def test_roundings_are_explained_on_request() -> None:
     """A quantum and a half of value is one quantum to the chain."""
     account = _account(0, _held(quantums=1, price=1_500))
 
@@ -304,7 +304,7 @@ def test_roundings_are_told_when_asked_for() -> None:
     }
 
 
-def test_what_is_undefined_is_said_so() -> None:
+def test_what_is_undefined_reads_so() -> None:
     """No equity, no leverage: a word, not a number."""
     difference = Difference(
         view="web", figure="leverage", ticker="", shown=None, acts=Fraction(1, 2), reasons=("a",)

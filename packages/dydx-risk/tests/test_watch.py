@@ -105,7 +105,7 @@ def test_a_watch_is_the_account_with_every_figure(make_world: Any) -> None:
     assert watch.stress.assumed == ("ETH-USD",)
 
 
-def test_distance_is_told_in_the_markets_own_volatility(make_world: Any) -> None:
+def test_distance_is_given_in_the_markets_own_volatility(make_world: Any) -> None:
     """After some minutes of prices, sigmas and beta are known."""
     world = make_world()
     world.account("-20000", {"ETH-USD": ("10", "3000")})
@@ -121,7 +121,7 @@ def test_distance_is_told_in_the_markets_own_volatility(make_world: Any) -> None
 
 
 def test_what_is_not_known_is_not_left_out(make_world: Any) -> None:
-    """A position in a market nobody told of: no sum of the account is a sum of its rest."""
+    """A position in a market never received: no sum of the account is a sum of its rest."""
     world = make_world()
     world.account("0", {"ETH-USD": ("10", "3000"), "XRP-USD": ("5", "0.5")})
     watch = watched(world)
@@ -134,7 +134,7 @@ def test_what_is_not_known_is_not_left_out(make_world: Any) -> None:
 
 
 def test_a_size_that_cannot_be_read_is_not_known(world: Any) -> None:
-    """Its market is: the watch and the ladder say what is lacking, and of what."""
+    """Its market is: the watch and the ladder name what is lacking, and of what."""
     world.account("0", {"ETH-USD": ("1" + "0" * 80, "3000")})
     watch = watched(world)
 
@@ -145,7 +145,7 @@ def test_a_size_that_cannot_be_read_is_not_known(world: Any) -> None:
     assert watched(world).plan.why == "nothing is held"
 
 
-def test_a_watch_says_why_the_account_is_in_doubt(world: Any) -> None:
+def test_a_watch_has_why_the_account_is_in_doubt(world: Any) -> None:
     """A lost link does not take the figures away, and is not hidden either."""
     world.account("10000", {"ETH-USD": ("1", "3000")})
     world.lose()
@@ -168,7 +168,7 @@ _MOVES = st.lists(
 
 
 @given(_MOVES)
-def test_a_watch_equals_what_is_reckoned_from_nothing(make_world: Any, moves: Any) -> None:
+def test_a_watch_equals_what_is_computed_from_nothing(make_world: Any, moves: Any) -> None:
     """Whatever moved since the last look: prices, positions opened and closed, collateral."""
     world = make_world(guard=False)
     world.oracle("BTC-USD", "3000")
@@ -183,8 +183,8 @@ def test_a_watch_equals_what_is_reckoned_from_nothing(make_world: Any, moves: An
         holdings = [row.holding for row in watch.stress.rows.values()]
 
         assert {h.ticker for h in holdings} == held.keys()
-        anew = stress_table(usdc * 10**6, holdings)
-        assert sorted(watch.stress.cells(), key=str) == sorted(anew.cells(), key=str)
+        fresh = stress_table(usdc * 10**6, holdings)
+        assert sorted(watch.stress.cells(), key=str) == sorted(fresh.cells(), key=str)
         by_ticker = {h.ticker: h for h in holdings}
         ordered = [by_ticker[ticker] for ticker in world.risk.account.positions]
         assert watch.figures == risk_figures(usdc * 10**6, ordered)

@@ -1,4 +1,4 @@
-"""The engines, one by one: what they say, when they are silent, and what they never say."""
+"""The engines, one by one: their values, when they are silent, and the values they never have."""
 
 import itertools
 import math
@@ -51,7 +51,7 @@ def value(tape: Tape, engine: type) -> float:
     return known(tape, engine).value
 
 
-def test_a_score_tells_its_market_its_signal_its_frame_and_its_figures():
+def test_a_score_names_its_market_its_signal_its_frame_and_its_figures():
     """A person can compute a score again from what it carries."""
     tape = Tape(BTC)
     tape.funding(1, BTC, "0.0000125")
@@ -238,7 +238,7 @@ def test_volume_is_absent_once_nothing_is_left_of_any_trade():
 
 
 def test_volatility_is_near_80_at_twice_the_usual_deviation():
-    """The value is 100 · now² / (now² + usual²), and the inputs say both deviations."""
+    """The value is 100 · now² / (now² + usual²), and the inputs have both deviations."""
     tape = Tape(BTC)
     walk(tape, 300, 0)
     calm = value(tape, Volatility)
@@ -384,8 +384,8 @@ def test_an_absurd_funding_rate_makes_no_score():
     ],
 )
 def test_engines_that_cannot_work_are_refused(make):
-    """The message says what was expected and what it was."""
-    with pytest.raises(SignalError, match=r"expected .* but (it was|they were)"):
+    """The message names what was expected and what it got."""
+    with pytest.raises(SignalError, match=r"expected .*, got "):
         make()
 
 
@@ -440,8 +440,8 @@ def test_scores_and_their_figures_are_always_numbers_on_the_scale(happened):
             assert score.seq <= one.seq
 
 
-def told(all_scored: list[Scored], ticker: str) -> list[list[tuple[str, float]]]:
-    """Return what was said of one market, without frame numbers."""
+def inputs_of(all_scored: list[Scored], ticker: str) -> list[list[tuple[str, float]]]:
+    """Return what one market's scores came from, without frame numbers."""
     return [[(s.signal, s.value) for s in one.scores] for one in all_scored if one.ticker == ticker]
 
 
@@ -464,4 +464,4 @@ def test_a_markets_scores_do_not_depend_on_other_markets(happened):
 
     for ticker in TICKERS:
         alone = scored(written(happened, (ticker,)).frames)
-        assert told(together, ticker) == told(alone, ticker)
+        assert inputs_of(together, ticker) == inputs_of(alone, ticker)

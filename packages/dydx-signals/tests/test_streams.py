@@ -58,7 +58,7 @@ def test_each_subscriber_gets_engines_of_its_own():
 
 
 def test_signal_gives_each_score_of_one_type_once():
-    """A score that other changes left alone is not told again."""
+    """A score that other changes left alone is not emitted again."""
     tape = funded()
     tape.oracle(5, "BTC-USD", 100)
     seen: list[Score] = []

@@ -1,4 +1,4 @@
-"""Markets whose views come from frames, and whose scores are whatever a test says."""
+"""Markets whose views come from frames, and whose scores are whatever a test sets."""
 
 import json
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ class Market:
         return self.state.views[self.ticker]
 
     def scored(self, at: float, **values: float) -> Scored:
-        """Say what the engines say at a time, of a market whose book and price are fresh."""
+        """Return scores at a time, of a market whose book and price are fresh."""
         if self.alive and at - self.fresh_at > 10:
             self.fresh_at = at
             self.write(at, "channel_data", "v4_orderbook", {"bids": [["100", "1"]]})
@@ -77,7 +77,7 @@ class Market:
 
 
 class Account:
-    """An account in which whatever is decided is held at once, if nobody says otherwise."""
+    """An account in which whatever is decided is held at once, unless a test holds less."""
 
     def __init__(self, equity_usdc: float | None = 10_000.0, **usdc: float) -> None:
         self.equity_usdc = equity_usdc

@@ -1,4 +1,4 @@
-"""Strategies by name, by file and by module, and what is said of those that are none."""
+"""Strategies by name, by file and by module, and the errors of those that are none."""
 
 import sys
 from pathlib import Path
@@ -82,7 +82,7 @@ strategy = Old
 """
 
 
-def test_a_file_of_an_older_version_is_told_what_is_expected_now(tmp_path):
+def test_a_file_of_an_older_version_is_refused_with_what_is_expected_now(tmp_path):
     """`step` took the scores alone; what is held comes beside them."""
     expected = (
         r"expected step\(scored, held\) in .*mine.py, got step\(scored\): the second argument"
@@ -92,7 +92,7 @@ def test_a_file_of_an_older_version_is_told_what_is_expected_now(tmp_path):
         load_strategy(written(tmp_path, OLD))
 
 
-def test_a_step_that_says_nothing_of_its_arguments_is_tried(tmp_path):
+def test_a_step_without_a_signature_is_tried(tmp_path):
     """Some callables of C do not; they are found out when they are called."""
     text = "from types import SimpleNamespace as N\nstrategy = lambda: N(name='c', step=iter)"
 
@@ -112,52 +112,52 @@ def test_an_importable_module_is_a_strategy(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = 1", r"expected .*mine.py to define strategy\(\), but it was missing"),
-        ("strategy = 1", r"to define strategy\(\), but it was a int"),
-        ("import nowhere_at_all", "to run, but it raised ModuleNotFoundError: No module"),
-        ("def strategy(:", "to run, but it raised SyntaxError"),
-        ("def strategy(): 1 / 0", r"to return a strategy, but it raised ZeroDivisionError"),
-        ("import sys; sys.exit()", "to run, but it raised SystemExit$"),
-        ("import sys\ndef strategy(): sys.exit(3)", "a strategy, but it raised SystemExit: 3"),
-        ("def strategy(): pass", r"with a name and step\(scored, held\), but it was missing"),
-        ("def strategy(): return 7", r"with a name and step\(scored, held\), but it was a int"),
-        ("def strategy(x): return x", "to return a strategy, but it raised TypeError"),
+        ("x = 1", r"expected .*mine.py to define strategy\(\), got nothing"),
+        ("strategy = 1", r"to define strategy\(\), got a int"),
+        ("import nowhere_at_all", "to run, got ModuleNotFoundError: No module"),
+        ("def strategy(:", "to run, got SyntaxError"),
+        ("def strategy(): 1 / 0", r"to return a strategy, got ZeroDivisionError"),
+        ("import sys; sys.exit()", "to run, got SystemExit$"),
+        ("import sys\ndef strategy(): sys.exit(3)", "a strategy, got SystemExit: 3"),
+        ("def strategy(): pass", r"with a name and step\(scored, held\), got nothing"),
+        ("def strategy(): return 7", r"with a name and step\(scored, held\), got a int"),
+        ("def strategy(x): return x", "to return a strategy, got TypeError"),
     ],
 )
-def test_a_file_that_is_no_strategy_says_what_was_expected_and_what_it_was(tmp_path, text, message):
+def test_a_file_that_is_no_strategy_is_refused_with_what_it_was(tmp_path, text, message):
     """The user's own mistakes are named, in the user's own file."""
     with pytest.raises(StrategyError, match=message):
         load_strategy(written(tmp_path, text))
 
 
-@pytest.mark.parametrize("asked", ["nowhere/mine.py", "mine.py"])
-def test_a_missing_file_is_named(asked):
+@pytest.mark.parametrize("name", ["nowhere/mine.py", "mine.py"])
+def test_a_missing_file_is_named(name):
     """A wrong path is the commonest mistake."""
-    with pytest.raises(StrategyError, match=f"but there is no {asked}"):
-        load_strategy(asked)
+    with pytest.raises(StrategyError, match=f"got no file {name}"):
+        load_strategy(name)
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
     """YAML is settings, not a strategy."""
-    with pytest.raises(StrategyError, match=r"ending in \.py, but it was .*mine\.yaml"):
+    with pytest.raises(StrategyError, match=r"ending in \.py, got .*mine\.yaml"):
         load_strategy(written(tmp_path, "a: 1", "mine.yaml"))
 
 
-@pytest.mark.parametrize("asked", ["rnak", "", "..", "no.such.module"])
-def test_an_unknown_name_lists_the_known_ones(asked):
+@pytest.mark.parametrize("name", ["rnak", "", "..", "no.such.module"])
+def test_an_unknown_name_lists_the_known_ones(name):
     """A mistyped name gets help, not a traceback."""
     with pytest.raises(StrategyError, match=r"expected a strategy \(rank, sniper\)"):
-        load_strategy(asked)
+        load_strategy(name)
 
 
 @pytest.mark.parametrize(
     ("text", "raised"),
     [("1 / 0", "ZeroDivisionError: division"), ("raise SystemExit(1)", "SystemExit: 1")],
 )
-def test_a_module_that_breaks_on_import_says_so(tmp_path, monkeypatch, text, raised):
+def test_a_module_that_breaks_on_import_is_refused(tmp_path, monkeypatch, text, raised):
     """What its import raised is in the message."""
     written(tmp_path, text, "broken_strategy_for_a_test.py")
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    with pytest.raises(StrategyError, match=f"to import, but it raised {raised}"):
+    with pytest.raises(StrategyError, match=f"to import, got {raised}"):
         load_strategy("broken_strategy_for_a_test")

@@ -17,7 +17,7 @@ TICKER = "BTC-USD"
 
 
 class Scripted:
-    """A user's strategy that wants what a test says."""
+    """A user's strategy that wants what a test sets."""
 
     name = "scripted"
 
@@ -31,7 +31,7 @@ class Scripted:
 
 
 class Desk:
-    """A paced strategy, its account and what becomes of its decisions, as a test says."""
+    """A paced strategy, its account and what becomes of its decisions, as a test sets it."""
 
     def __init__(self, pace: Pace | None = None, equity_usdc: float = 10_000.0) -> None:
         self.strategy, self.market = Scripted(), Market(TICKER)
@@ -50,7 +50,7 @@ class Desk:
         return made
 
     def become(self, kind: str, at: float, decision: str = "", **fields: Any) -> None:
-        """Say what became of the last target, or of another."""
+        """Report what became of the last target, or of another."""
         self.decider.step(
             Outcome(
                 decision=decision or self.last, ticker=TICKER, kind=kind,  # type: ignore[arg-type]
@@ -103,7 +103,7 @@ def test_other_markets_do_not_wait_for_each_other():
     assert [(one.ticker, one.target_usdc) for one in made] == [("A-USD", 1e3), ("B-USD", 1e3)]
 
 
-def test_the_first_dropped_target_says_why_and_the_next_to_pass_how_many_were():
+def test_the_first_dropped_target_has_the_reason_and_the_next_to_pass_the_number():
     """A flood of targets makes two lines, not a thousand."""
     desk = Desk()
     desk.want(0, 1_000)
@@ -146,7 +146,7 @@ def test_nothing_is_to_be_done_about_nothing():
 
 
 def test_while_an_order_is_in_flight_nothing_is_added():
-    """It says how much is on its way; when it has filled or ended the way is free."""
+    """Its reason has how much is on its way; when it has filled or ended the way is free."""
     desk = Desk(Pace(throttle_s=0, debounce_s=0))
     desk.want(0, 1_000)
     desk.become("approved", 0, usdc=1_000, open_usdc=1_000)
@@ -167,7 +167,7 @@ def test_while_an_order_is_in_flight_nothing_is_added():
     ],
 )
 def test_what_was_refused_is_retried_after_ever_longer_waits(kind, fields, refusal):
-    """10 s, 20 s, 40 s; each retry says which it is and what the last came to."""
+    """10 s, 20 s, 40 s; each retry names which it is and how the last one ended."""
     desk, passed = Desk(Pace(throttle_s=0)), []
     for at in range(80):
         made = desk.want(at, 1_000)
@@ -183,7 +183,7 @@ def test_what_was_refused_is_retried_after_ever_longer_waits(kind, fields, refus
     ]
 
 
-def test_a_refused_target_says_what_it_waits_for():
+def test_a_refused_target_names_what_it_waits_for():
     """The refusal, when it was, and the wait."""
     desk = Desk()
     desk.want(0, 1_000)
@@ -370,13 +370,13 @@ def test_a_pace_that_cannot_be_meant_is_refused(wrong):
         Pace(**wrong)
 
 
-def test_each_number_of_a_pace_says_why():
+def test_each_number_of_a_pace_has_its_reason():
     """The reason stands beside it, where a person looks it up."""
     assert all(len(field.description or "") > 40 for field in Pace.model_fields.values())
 
 
 def test_a_hold_of_a_users_own_passes_and_repeats_what_is_held():
-    """Whatever it says: nothing was wanted."""
+    """Whatever its target: nothing was wanted."""
     desk = Desk()
     desk.hold(500)
     desk.decider.step(desk.account.held)

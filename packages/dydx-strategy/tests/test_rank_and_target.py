@@ -1,11 +1,11 @@
-"""The standard strategy: when it acts, when it does not, and what it says of both."""
+"""The standard strategy: when it acts, when it does not, and the reasons for both."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from dydx_signals import Scored
-from dydx_strategy import Decider, Decision, Outcome, RankAndTarget, Settings, Sniper
+from dydx_strategy import Decider, Decision, Outcome, RankAndTarget, RankSettings, Sniper
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from market import SECOND, Account, Market, stamp
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 class Tried(RankAndTarget):
     """The strategy, and an account in which each target is held at once."""
 
-    def __init__(self, config: Settings | None = None, account: Account | None = None) -> None:
+    def __init__(self, config: RankSettings | None = None, account: Account | None = None) -> None:
         super().__init__(config)
         self.account = account or Account()
 
@@ -24,15 +24,15 @@ class Tried(RankAndTarget):
         return self.account.take(self.step(scored, self.account.held))
 
 
-def run(strategy: Tried, market: Market, *said: tuple[float, float]) -> list[Decision]:
+def run(strategy: Tried, market: Market, *looks: tuple[float, float]) -> list[Decision]:
     """Let a market's momentum (the only weight) be this at some times."""
-    return [one for at, value in said for one in strategy.look(market.scored(at, momentum=value))]
+    return [one for at, value in looks for one in strategy.look(market.scored(at, momentum=value))]
 
 
 def plain(account: Account | None = None, **changes: Any) -> Tried:
     """Make a strategy that listens to momentum alone, in round figures, and seldom reports."""
     defaults: dict[str, Any] = {"weights": {"momentum": 1}, "market_share": 1.0, "report_s": 900}
-    return Tried(Settings(**(defaults | changes)), account)
+    return Tried(RankSettings(**(defaults | changes)), account)
 
 
 def opened(strategy: Tried, market: Market, value: float = 80) -> list[Decision]:
@@ -40,7 +40,7 @@ def opened(strategy: Tried, market: Market, value: float = 80) -> list[Decision]
     return run(strategy, market, (0, value), (5, value))
 
 
-def test_it_opens_long_above_the_threshold_and_says_why():
+def test_it_opens_long_above_the_threshold_with_its_reason():
     """The reason carries the composite, the threshold and every score that entered."""
     strategy, market = Tried(), Market()
     scores = {"momentum": 80.0, "imbalance": 70.0, "funding": 50.0, "volume": 75.0}
@@ -97,7 +97,7 @@ def test_it_closes_below_the_exit_threshold_after_the_holding_time():
 
 
 def test_a_bad_score_must_last_before_it_closes():
-    """With 20 s to confirm, one good look in between begins the count anew."""
+    """With 20 s to confirm, one good look in between restarts the count."""
     strategy, market = plain(confirm_s=20), Market()
     opened(strategy, market)
 
@@ -141,7 +141,7 @@ def test_a_short_resizes_on_its_own_side():
     assert (resized.previous_usdc, resized.target_usdc) == (-5_000, -10_000)
 
 
-def test_it_looks_no_more_often_than_told():
+def test_it_looks_no_more_often_than_set():
     """Between two looks scores are only remembered."""
     strategy, market = plain(look_s=10), Market()
 
@@ -160,9 +160,9 @@ def test_late_scores_are_remembered_and_decide_nothing():
 def test_the_strongest_markets_come_first_and_places_are_few():
     """With two places the two largest distances to 50 are taken, long or short."""
     strategy = plain(positions=2)
-    said = {"A-USD": 65, "B-USD": 15, "C-USD": 80}
-    markets = {ticker: Market(ticker) for ticker in said}
-    for ticker, value in said.items():
+    values = {"A-USD": 65, "B-USD": 15, "C-USD": 80}
+    markets = {ticker: Market(ticker) for ticker in values}
+    for ticker, value in values.items():
         strategy.look(markets[ticker].scored(0, momentum=value))
 
     decided = strategy.look(markets["A-USD"].scored(5, momentum=65))
@@ -174,7 +174,7 @@ def test_the_strongest_markets_come_first_and_places_are_few():
 
 
 def test_what_is_held_keeps_its_place_from_a_stronger_newcomer():
-    """Ranking alone never makes it trade; the one left out hears why."""
+    """Ranking alone never makes it trade; the one left out gets a reason."""
     strategy, held, newcomer = plain(positions=1, report_s=5), Market("A-USD"), Market("B-USD")
     opened(strategy, held, 65)
 
@@ -198,7 +198,7 @@ def test_gross_exposure_cuts_the_last_target_and_then_ends_it():
     assert decided[1].reasons[1] == "gross now 0, then 15,200 of 15,200 USDC"
 
 
-def test_without_room_it_says_so():
+def test_without_room_a_hold_has_that_reason():
     """A limit that is used up is a reason too."""
     strategy, first, second = plain(gross_share=1.02, report_s=5), Market("A-USD"), Market("B-USD")
     opened(strategy, first)
@@ -228,8 +228,8 @@ def test_extreme_volatility_and_poor_liquidity_silence_a_market():
 
 
 def test_a_market_without_enough_signals_has_no_opinion():
-    """Imbalance and funding alone are 40 % of the weights, and 60 % are asked for."""
-    strategy, market = Tried(Settings(report_s=5)), Market()
+    """Imbalance and funding alone are 40 % of the weights, and 60 % are required."""
+    strategy, market = Tried(RankSettings(report_s=5)), Market()
     strategy.look(market.scored(0, imbalance=95, funding=95))
 
     [hold] = strategy.look(market.scored(5, imbalance=95, funding=95))
@@ -304,7 +304,7 @@ def test_a_market_in_trouble_is_never_opened(fields, trouble):
 # === Holds ===
 
 
-def test_a_hold_says_why_once_in_a_while():
+def test_a_hold_gives_the_reason_once_in_a_while():
     """The absence of a trade has a reason too, but not five times a minute."""
     strategy, market = plain(report_s=30), Market()
 
@@ -346,12 +346,12 @@ def test_sniper_waits_for_an_outstanding_market_and_takes_one():
     """Seventy does not move it; ninety does, whole."""
     patient, keen, market = Sniper(), Sniper(), Market()
 
-    def said(value: float) -> dict[str, float]:
+    def scores(value: float) -> dict[str, float]:
         return {"momentum": value, "imbalance": value, "funding": value}
 
     for at in (0, 5):
-        none = list(patient.step(market.scored(at, **said(70)), Account().held))
-        shots = list(keen.step(market.scored(at, **said(90)), Account().held))
+        none = list(patient.step(market.scored(at, **scores(70)), Account().held))
+        shots = list(keen.step(market.scored(at, **scores(90)), Account().held))
 
     assert none == []
     assert [one.target_usdc for one in shots] == [12_000]
@@ -375,19 +375,19 @@ def test_sniper_waits_for_an_outstanding_market_and_takes_one():
         {"gross_share": float("inf")},
         {"look_s": 0},
         {"least_share": 0.7},
-        {"unheard_of": 1},
+        {"unknown_name": 1},
     ],
 )
 def test_settings_that_contradict_are_refused(wrong):
     """A threshold that cannot be meant is found before the first trade."""
     with pytest.raises(ValidationError):
-        Settings(**wrong)
+        RankSettings(**wrong)
 
 
 def test_settings_cannot_be_changed_under_a_running_strategy():
     """They are frozen."""
     with pytest.raises(ValidationError):
-        Settings().enter = 70
+        RankSettings().enter = 70
 
 
 # === What is held ===
@@ -416,7 +416,7 @@ def test_what_is_held_where_no_score_has_come_counts_too():
 
 def test_nothing_is_held_because_it_was_decided():
     """Of a target that never led to anything nothing is believed."""
-    strategy, market = RankAndTarget(Settings(weights={"momentum": 1}, report_s=5)), Market()
+    strategy, market = RankAndTarget(RankSettings(weights={"momentum": 1}, report_s=5)), Market()
     account = Account()
     made: list[Decision] = []
     for at in (0, 5, 10, 65):
@@ -450,7 +450,7 @@ def test_a_refused_market_takes_no_place_and_no_gross_exposure():
     assert taken.reasons[1] == "gross now 0, then 10,000 of 30,000 USDC"
 
 
-def test_a_refused_market_says_what_it_waits_for():
+def test_a_refused_market_names_what_it_waits_for():
     """Which refusal it was, and how long it backs off."""
     strategy, market = plain(report_s=5, throttle_s=1), Market()
     strategy.step(market.scored(0, momentum=80), Account().held)
@@ -532,7 +532,7 @@ def test_an_exit_on_its_way_is_not_decided_again():
 
 
 def test_a_cut_lowers_the_target_to_what_is_left_and_nothing_grows_for_a_while():
-    """It says so at the next look, in the market that was cut; all markets cool down."""
+    """Its reason is in the next look, in the market that was cut; all markets cool down."""
     account = Account()
     strategy, market, other = plain(account, report_s=5), Market(), Market("ETH-USD")
     opened(strategy, market)
@@ -570,7 +570,7 @@ def test_a_cut_may_still_be_closed():
     )
 
 
-def test_a_market_that_lets_nobody_out_is_told_once():
+def test_a_market_that_lets_nobody_out_is_reported_once():
     """The venue takes no order there: to decide on a close would be a promise."""
     strategy, market = plain(), Market()
     opened(strategy, market)
@@ -652,7 +652,7 @@ def test_without_an_equity_nothing_is_opened_and_what_is_held_may_close(equity, 
 EQUITY = 10_000.0
 TICKERS = ("A-USD", "B-USD", "C-USD", "D-USD")
 FATES = ["filled", "filled", "filled", "denied", "part", "slow", "lost"]
-said_at = st.lists(
+events = st.lists(
     st.tuples(
         st.sampled_from(TICKERS),
         st.floats(min_value=-3, max_value=15),
@@ -663,7 +663,7 @@ said_at = st.lists(
     max_size=100,
 )
 chosen = st.builds(
-    Settings,
+    RankSettings,
     gross_share=st.floats(min_value=0.1, max_value=10),
     positions=st.integers(min_value=1, max_value=4),
     throttle_s=st.floats(min_value=0.1, max_value=60),
@@ -683,7 +683,7 @@ HAPPENS = {
 class World:
     """Four markets, an account, and what becomes of each decision."""
 
-    def __init__(self, config: Settings) -> None:
+    def __init__(self, config: RankSettings) -> None:
         self.decider = Decider(lambda: RankAndTarget(config))
         self.account = Account(EQUITY)
         self.markets = {ticker: Market(ticker) for ticker in TICKERS}
@@ -730,10 +730,10 @@ class World:
             if fate != "slow":
                 self.fill(one.id, 0.5 if fate == "part" else 1.0)
 
-    def live(self, said) -> Iterator[tuple[Decision, float, float, int]]:
+    def live(self, happened) -> Iterator[tuple[Decision, float, float, int]]:
         """Yield each decision with gross, this market's part and places as they were before."""
         self.at = 0.0
-        for ticker, passed, value, event, fate in said:
+        for ticker, passed, value, event, fate in happened:
             self.at = max(self.at + passed, 0.0)
             for decision in [*self.open]:
                 self.fill(decision, 1.0)
@@ -751,11 +751,11 @@ class World:
 
 
 @settings(max_examples=60)
-@given(said_at, chosen)
-def test_it_never_exceeds_its_limits_and_never_hurries(said, config):
+@given(events, chosen)
+def test_it_never_exceeds_its_limits_and_never_hurries(happened, config):
     """Gross, per-market and place limits hold for what is held and on its way; so does the pace."""
     world, last = World(config), dict[str, int]()
-    for one, gross, own, places in world.live(said):
+    for one, gross, own, places in world.live(happened):
         held = world.account.usdc.get(one.ticker, 0.0)
         assert one.previous_usdc == held
         assert 0 <= one.urgency <= 1
@@ -775,9 +775,9 @@ def test_it_never_exceeds_its_limits_and_never_hurries(said, config):
 
 
 @settings(max_examples=20)
-@given(said_at)
-def test_the_same_events_give_the_same_decisions(said):
+@given(events)
+def test_the_same_events_give_the_same_decisions(happened):
     """No clock, no chance."""
-    first, second = ([one for one, *_ in World(Settings()).live(said)] for _ in range(2))
+    first, second = ([one for one, *_ in World(RankSettings()).live(happened)] for _ in range(2))
 
     assert first == second

@@ -4,7 +4,7 @@ import pytest
 from dydx_conn import collect, fold, load_recorded_stream
 from dydx_data import market_views
 from dydx_signals import Scored, scores
-from dydx_strategy import Decider, Decision, Settings
+from dydx_strategy import Decider, Decision, RankSettings
 from market import SECOND, Account
 
 
@@ -38,7 +38,7 @@ def test_the_recording_gets_a_modest_flow_of_explained_decisions(decided):
 
 def test_the_recording_is_traded_within_the_limits(decided):
     """Gross exposure and the throttle hold on live frames too."""
-    settings = Settings()
+    settings = RankSettings()
     targets: dict[str, float] = {}
     last: dict[str, int] = {}
     for one in decided:

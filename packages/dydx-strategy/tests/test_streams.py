@@ -46,7 +46,7 @@ def decision(scored: Scored, **fields) -> Decision:
 
 
 class Shy(Echo):
-    """Want one thing once; after a denial say so once, and want nothing more."""
+    """Want one thing once; after a denial hold once, and want nothing more."""
 
     name = "shy"
 
@@ -72,7 +72,7 @@ DRAWN = re.findall(r"^ +(?:events|decisions) +(\S+)$", decisions.__doc__ or "", 
 @pytest.mark.parametrize(
     ("events", "decided"),
     [
-        pytest.param(*DRAWN, id="as its docstring says"),
+        pytest.param(*DRAWN, id="as in its docstring"),
         pytest.param("-H-S-", "---T-", id="never ends"),
         pytest.param("-|", "-|", id="empty"),
         pytest.param("-H-S-#", "---T-#", id="error"),
@@ -153,9 +153,9 @@ def with_fields(**fields):
 @pytest.mark.parametrize(
     ("made", "was"),
     [
-        (lambda scored: (None,), "it was missing"),
-        (lambda scored: ["buy"], "it was a str"),
-        (lambda scored: 42, "it was a int"),
+        (lambda scored: (None,), "got nothing"),
+        (lambda scored: ["buy"], "got a str"),
+        (lambda scored: 42, "got a int"),
         (with_fields(target_usdc=math.nan), "one whose target_usdc is nan"),
         (with_fields(target_usdc=math.inf), "one whose target_usdc is inf"),
         (with_fields(target_usdc=-1.1e12), r"one whose target_usdc is -1\.1e\+12"),
@@ -163,9 +163,9 @@ def with_fields(**fields):
         (with_fields(target_usdc="much"), r"got `str` - at `\$.target_usdc`"),
         (with_fields(action="buy"), "one whose action is 'buy', neither 'target' nor 'hold'"),
         (with_fields(reasons="because"), r"got `str` - at `\$.reasons`"),
-        (raising, r"it raised KeyError: 'BTC' at test_streams.py:\d+"),
-        (late, r"it raised ZeroDivisionError: division by zero at test_streams.py:\d+"),
-        (leaving, r"it raised SystemExit: enough at test_streams.py:\d+"),
+        (raising, r"got KeyError: 'BTC' at test_streams.py:\d+"),
+        (late, r"got ZeroDivisionError: division by zero at test_streams.py:\d+"),
+        (leaving, r"got SystemExit: enough at test_streams.py:\d+"),
     ],
 )
 def test_a_strategy_of_a_users_own_that_goes_wrong_is_an_error_of_the_input(made, was):
@@ -209,14 +209,14 @@ def test_figures_and_reasons_are_taken_as_people_write_them():
     assert [score.value for score in one.scores] == [60.0]
 
 
-def test_a_strategy_that_forgets_to_return_is_told_how():
+def test_a_strategy_that_forgets_to_return_is_refused_with_the_remedy():
     """The commonest slip in a user's own file."""
 
     class Forgetful(Echo):
         def step(self, scored: Scored, held: Holdings):
             return None
 
-    with pytest.raises(StrategyError, match=r"it was None \(return \(\) to decide nothing\)"):
+    with pytest.raises(StrategyError, match=r"got None \(return \(\) to decide nothing\)"):
         Decider(Forgetful).step(Market().scored(0))
 
 
@@ -238,7 +238,7 @@ def test_a_strategy_that_goes_wrong_while_it_learns_is_an_error_of_the_input_too
 
     outcome = Outcome(decision="D1", ticker="BTC-USD", kind="filled", seq=1, at=1)
 
-    with pytest.raises(StrategyError, match=r"expected echo to decide .* it raised KeyError"):
+    with pytest.raises(StrategyError, match=r"expected echo to decide .* got KeyError"):
         Decider(Slow).step(outcome)
 
 

@@ -3,7 +3,7 @@
     key, command, restart … ──► Inbox ──► Frame(kind="act") ──► the composition
     halt, resume ──► Standstill: a file ──► the next run's first frame
 
-Whoever acts puts a frame in and does nothing else: `link` says who (key, command, restart,
+Whoever acts puts a frame in and does nothing else: `link` is who (key, command, restart,
 strategy, end …), `type` what (halt, resume, flatten), `text` why. A network's frames and its acts
 come out of one inbox; `among` lets acts in between the frames of a recording.
 """
@@ -21,6 +21,7 @@ from dydx_conn import ConnError, Frame, Inbox, Network, Subaccount, fold
 from reactivex import Observable
 
 # === Acts ===
+# Putting an act in, and letting acts in between the frames of a recording.
 
 _LONGEST: Final = 300
 
@@ -57,6 +58,7 @@ def _waiting(inbox: Inbox, at: Frame) -> Iterator[Frame]:
 
 
 # === Directories ===
+# Where files that outlive a run, and handles, may be: only what this user alone can write.
 
 
 def private(directory: Path) -> Path:
@@ -72,7 +74,7 @@ def private(directory: Path) -> Path:
 
 
 def is_ours(directory: Path) -> bool:
-    """Tell whether nobody else can have put there what is in a directory."""
+    """Return whether nobody else can have put there what is in a directory."""
     try:
         found = directory.lstat()
     except OSError:
@@ -82,12 +84,13 @@ def is_ours(directory: Path) -> bool:
 
 
 def state_directory() -> Path:
-    """Return where what outlives a run is kept: XDG_STATE_HOME, or `.local/state` at home."""
+    """Return where what outlives a run is stored: XDG_STATE_HOME, or `.local/state` at home."""
     given = os.environ.get("XDG_STATE_HOME", "")
     return (Path(given) if given.startswith("/") else Path.home() / ".local/state") / "dydx-bot"
 
 
 # === What outlives a run ===
+# The halt of a subaccount, stored until somebody resumes.
 
 
 class Halted(msgspec.Struct, frozen=True):
@@ -118,7 +121,7 @@ class Standstill:
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError) as error:
-            return Halted("unknown", f"expected {self.path} to say who halted and why: {error}")
+            return Halted("unknown", f"expected who halted and why in {self.path}, got {error}")
 
     def begin(self, inbox: Inbox) -> None:
         """Put a halt that stands in, as the first frame of a run that has not begun."""
@@ -126,7 +129,7 @@ class Standstill:
             act(inbox, "restart", "halt", f"{halted.why} (by {halted.who}, and nobody resumed)")
 
     def note(self, frame: Frame) -> None:
-        """Keep a halt, and let go of it when somebody resumes."""
+        """Store a halt, and delete it when somebody resumes."""
         if frame.kind != "act" or frame.link == "restart":
             return
         try:
@@ -135,7 +138,7 @@ class Standstill:
             elif frame.type == "halt":
                 self._write(Halted(frame.link, frame.text))
         except (OSError, ConnError) as error:
-            self.trouble = f"expected to keep the {frame.type} in {self.path}: {error}"
+            self.trouble = f"expected to store the {frame.type} in {self.path}, got {error}"
 
     def _write(self, halted: Halted) -> None:
         private(self.path.parent)

@@ -1,12 +1,12 @@
 """Chaos: run the bot through bad days, and see which of its promises hold.
 
-    faults.Wire ─► frames ─► Bot ─► Watch ─► Outcome ─► survival table
+    faults.Wire ─► frames ─► Bot ─► Inspector ─► SeedResult ─► survival table
 
-A `Watch` looks after each frame: no book shows what is not true, every hole in the message ids is
-noticed and none that is not there, who is silent is stale and who speaks is not, nothing is
-bought that was not offered, and the venue's ledger, its own messages and the risk layer
-agree on the money. `survive` runs one plan, `fewest` takes from a plan that broke a promise
-whatever did not matter, and `chaos` is the command.
+An `Inspector` checks after each frame that no book shows what is not true, that every hole in the
+message ids is noticed and no other, that a silent market is stale and no other, that nothing is
+bought that was not offered, and that the venue's ledger, its messages and the risk layer agree on
+the money. `survive` runs one plan, `fewest` removes from a plan that broke a promise whatever did
+not matter, and `chaos` is the command.
 """
 
 import argparse
@@ -27,19 +27,21 @@ from dydx_paper import Ledger, PaperVenue
 
 from bot.composition import Bot, Options
 from bot.faults import FAULTS, Fault, Ladders, Tape, Wire, plan, words_of
-from bot.journal import Entry
+from bot.journal import JournalEntry
 from bot.runs import options_of
 
 _SECOND: Final = 1_000_000_000
 NO_FAULT: Final = "(none)"
-# An answer that is lost is overdue after 10 s, which a tick tells; then it is asked for again.
+# A lost answer is overdue after 10 s, which a tick shows; then it is requested again.
 REPAIRED_WITHIN_NS: Final = 13 * _SECOND
 
 # === Promises ===
+# What is checked after each frame, a method of `Inspector` for each promise. A new promise is one
+# method there and one line in `_look`.
 
 
-class Outcome(msgspec.Struct, kw_only=True):
-    """What became of one run: `broken` says of each promise that did not hold how and where.
+class SeedResult(msgspec.Struct, kw_only=True):
+    """The result of one run: `broken` holds, for each broken promise, how and where.
 
     The counts are by kind of fault: faults injected, holes that showed, holes noticed; then the
     markets that fell silent for too long, and those of them that were marked stale.
@@ -55,7 +57,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     run_hash: str
 
 
-class Watch:
+class Inspector:
     """Looks at a bot after each frame, and compares it with what the wire knows to be true."""
 
     def __init__(self, bot: Bot, wire: Wire) -> None:
@@ -88,12 +90,12 @@ class Watch:
         if self._bot.journal.counts["fill"] != self._fills:
             self._trades(frame)
         if frame.kind == "tick":
-            for view in self._bot.watched:
+            for view in self._bot.shown.watched:
                 self._book(view, frame)
                 self._repair(view, frame)
                 self._silence(view, frame)
             self._account(frame)
-        elif self._wire.now < self._look_closely_until and frame.id in self._wire.told:
+        elif self._wire.now < self._look_closely_until and frame.id in self._wire.delivered:
             self._book(self._bot.data.views[frame.id], frame)
 
     def _break(self, promise: str, frame: Frame, how: str) -> None:
@@ -134,8 +136,9 @@ class Watch:
         if not view.book.known or (link and unclear):
             return
         of_socket = link != ""
-        told = (self._wire.told if of_socket else self._wire.answered).get(view.ticker)
-        wrong = difference(view.book, told) if told is not None else "its connection is down"
+        books = self._wire.delivered if of_socket else self._wire.answered
+        true = books.get(view.ticker)
+        wrong = difference(view.book, true) if true is not None else "its connection is down"
         if wrong:
             self._break("phantom", frame, f"the book of {view.ticker} is not true: {wrong}")
 
@@ -180,21 +183,22 @@ class Watch:
             self._break("account", frame, wrong)
 
 
-def difference(book: Book, told: Ladders) -> str:
-    """Say where a book is not what was told, or nothing; what uncrossing hides may be missing."""
-    for name, shown, true in (("bids", book.bids(), told[0]), ("asks", book.asks(), told[1])):
+def difference(book: Book, expected: Ladders) -> str:
+    """Return where a book is not as expected, or ""; what uncrossing hides may be missing."""
+    sides = (("bids", book.bids(), expected[0]), ("asks", book.asks(), expected[1]))
+    for name, shown, true in sides:
         has = {level.price: (level.price_text, level.size_text) for level in shown}
         for price, level in sorted(has.items() - true.items()):
             is_ = " x ".join(true.get(price, ["nothing there"]))
             return f"{name} show {' x '.join(level)}, true is {is_}"
-    hidden = sum(len(side) for side in told) - len(book.bids()) - len(book.asks())
+    hidden = sum(len(side) for side in expected) - len(book.bids()) - len(book.asks())
     if hidden != book.crossed:
         return f"{hidden} levels are missing, of which {book.crossed} are hidden by uncrossing"
     return ""
 
 
-def unfounded(entry: Entry, view: MarketView) -> str:
-    """Say why a fill should not have been: its level must have stood there, uncrossed."""
+def unfounded(entry: JournalEntry, view: MarketView) -> str:
+    """Return why a fill is unfounded, or "": its level must have stood there, uncrossed."""
     fill, book = entry.value, view.book
     if fill.type == "DELEVERAGED":
         return ""
@@ -210,7 +214,7 @@ def unfounded(entry: Entry, view: MarketView) -> str:
 
 
 def imbalance(bot: Bot, traded: Mapping[str, Decimal]) -> str:
-    """Say where ledger, account, profit and the sizes `traded` disagree, or nothing."""
+    """Return where ledger, account, profit and the sizes `traded` disagree, or ""."""
     ledger, account = ledger_of(bot), bot.risk.account
     if not ledger.tally.fills:
         return ""
@@ -259,19 +263,20 @@ def _unlike(bot: Bot) -> str:
 
 
 # === Runs ===
+# One seed from plan to result, and the search for the fewest faults that still fail.
 
 
-def survive(tape: Tape, seed: int, faults: Iterable[Fault], options: Options) -> Outcome:
-    """Run a bot through a tape with these faults of a seed, and say what became of it."""
+def survive(tape: Tape, seed: int, faults: Iterable[Fault], options: Options) -> SeedResult:
+    """Run a bot through a tape with these faults of a seed; return what became of it."""
     bot, wire = Bot(options), Wire(tape, faults, announces=seed % 2 == 1)
-    watch = Watch(bot, wire)
+    watch = Inspector(bot, wire)
     try:
         bot.run(from_generator(watch.frames))
     except Exception as error:
         if error is watch.own_error:
             raise
         watch.broken["crash"] = f"{type(error).__name__}: {error} (frame {bot.data.seq})"
-    return Outcome(
+    return SeedResult(
         broken=watch.broken,
         injected=Counter(fault.kind for fault in wire.injected),
         gaps=watch.gaps,
@@ -327,14 +332,17 @@ def shrunk(failure: Failure, tape: Tape, options: Options) -> Failure:
 
 
 # === Report ===
+# The survival table and the failures, as data and as lines of eighty columns.
 
 
-def table(outcomes: Sequence[Outcome], failures: Sequence[Failure]) -> list[dict[str, Any]]:
+def survival_table(
+    outcomes: Sequence[SeedResult], failures: Sequence[Failure]
+) -> list[dict[str, Any]]:
     """Count by kind of fault: a failure stands with the kinds that its fewest faults are of."""
     return [_row(kind, outcomes, failures) for kind in (NO_FAULT, *FAULTS)]
 
 
-def _row(kind: str, outcomes: Iterable[Outcome], failures: Iterable[Failure]) -> dict[str, Any]:
+def _row(kind: str, outcomes: Iterable[SeedResult], failures: Iterable[Failure]) -> dict[str, Any]:
     met = [o for o in outcomes if o.injected[kind] or (kind == NO_FAULT and not o.injected)]
     broken = Counter(failure.promise for failure in failures if kind in failure.kinds)
     holes, found = sum(o.gaps[kind] for o in met), sum(o.gaps_found[kind] for o in met)
@@ -355,7 +363,7 @@ def _row(kind: str, outcomes: Iterable[Outcome], failures: Iterable[Failure]) ->
     }
 
 
-def lines(report: dict[str, Any]) -> list[str]:
+def survival_lines(report: dict[str, Any]) -> list[str]:
     """Put a report in words, none wider than a terminal of eighty columns."""
     made_by = f" ({report['made_by']}; not market data of dYdX)" if report["made_by"] else ""
     tail = "" if report["complete"] else "  (ended early)"
@@ -369,7 +377,7 @@ def lines(report: dict[str, Any]) -> list[str]:
         *(_HEAD.format(*_cells(row)) for row in report["table"] if row["seeds"]),
         "",
         *(line for failure in report["failures"] for line in _failure_lines(failure)),
-        f"speed        {report['frames_per_s']:,} frames/s through the bot and its watch, "
+        f"speed        {report['frames_per_s']:,} frames/s through the bot and its inspector, "
         f"{report['took_s']:.1f} s",
     ]
 
@@ -396,10 +404,10 @@ def _failure_lines(failure: dict[str, Any]) -> list[str]:
         f"{fault['number']:>2} {fault['kind']}, at {fault['at_s']:.1f} s: {fault['words']}"
         for fault in failure["faults"]
     ]
-    told = f"enough of its {failure['of']} faults:" if faults else "without faults"
+    heading = f"enough of its {failure['of']} faults:" if faults else "without faults"
     return [
         *(f"{head:<13}{line}" for head, line in zip_first(f"seed {failure['seed']}", wrapped)),
-        f"{'':<13}{told}",
+        f"{'':<13}{heading}",
         *(f"{'':<15}{fault}" for fault in faults),
         f"{'':<13}again: {failure['again']}",
         "",
@@ -414,8 +422,9 @@ def zip_first(head: str, rows: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 # === Command ===
+# `bot chaos`: many seeds or one, shrinking, and the exit code.
 
-SHRUNK_AT_MOST: Final = 8  # a bug breaks many seeds in one way: the first few tell which
+SHRUNK_AT_MOST: Final = 8  # a bug breaks many seeds in one way: the first few show which
 
 
 def chaos(arguments: argparse.Namespace) -> int:
@@ -432,16 +441,16 @@ def chaos(arguments: argparse.Namespace) -> int:
         "frames": len(tape.frames),
         "seconds": round(tape.second(-1), 3),
         "books": len(tape.link_of),
-        "connections": len(tape.asked),
+        "connections": len(tape.subscribed),
         "complete": complete,
         "survived": sum(not outcome.broken for outcome in days.outcomes),
         "failed": sum(bool(outcome.broken) for outcome in days.outcomes),
-        "table": table(days.outcomes, days.failures),
-        "failures": [_told(failure, tape, arguments) for failure in days.failures],
+        "table": survival_table(days.outcomes, days.failures),
+        "failures": [_failure_row(failure, tape, arguments) for failure in days.failures],
         "took_s": round(days.took_s, 3),
         "frames_per_s": round(sum(o.frames for o in days.outcomes) / (days.took_s or 1)),
     }
-    print(json.dumps(report, indent=2) if arguments.json else "\n".join(lines(report)))
+    print(json.dumps(report, indent=2) if arguments.json else "\n".join(survival_lines(report)))
     return 1 if days.failures else 0 if complete else 130
 
 
@@ -449,7 +458,7 @@ class Days:
     """The seeds run so far: what became of each, and which failed."""
 
     def __init__(self, tape: Tape, options: Options) -> None:
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[SeedResult] = []
         self.failures: list[Failure] = []
         self.took_s = 0.0
         self._tape, self._options = tape, options
@@ -482,10 +491,10 @@ class Days:
 
 
 def _plans(arguments: argparse.Namespace, tape: Tape) -> dict[int, list[Fault]]:
-    """Plan the seeds that are asked for; seed 0 is the recording as it is."""
+    """Plan the seeds that were requested; seed 0 is the recording as it is."""
     if arguments.seed is None:
         if arguments.only:
-            raise ConnError(f"expected --seed with --only {arguments.only}, to say of which plan")
+            raise ConnError(f"expected --seed N beside --only {arguments.only}, got none")
         return {seed: plan(tape, seed) for seed in range(arguments.seeds + 1)}
     faults = plan(tape, arguments.seed)
     if not arguments.only:
@@ -494,17 +503,17 @@ def _plans(arguments: argparse.Namespace, tape: Tape) -> dict[int, list[Fault]]:
     if unknown := [number for number in wanted if number not in {str(f.number) for f in faults}]:
         raise ConnError(
             f"expected faults of seed {arguments.seed}, 1 to {len(faults)}, "
-            f"such as --only 1,2; got {', '.join(unknown)}"
+            f"such as --only 1,2, got {', '.join(unknown)}"
         )
     return {arguments.seed: [fault for fault in faults if str(fault.number) in wanted]}
 
 
-def _told(failure: Failure, tape: Tape, arguments: argparse.Namespace) -> dict[str, Any]:
+def _failure_row(failure: Failure, tape: Tape, arguments: argparse.Namespace) -> dict[str, Any]:
     only = ",".join(str(fault.number) for fault in failure.faults)
-    asked = {"--seed": failure.seed, "--only": only, "--seconds": arguments.seconds}
+    typed = {"--seed": failure.seed, "--only": only, "--seconds": arguments.seconds}
     chosen = {"--strategy": arguments.strategy, "--deposit": arguments.deposit}
-    asked |= {name: value for name, value in chosen.items() if value not in ("rank", 10_000)}
-    words = [str(word) for pair in asked.items() if pair[1] not in (None, "") for word in pair]
+    typed |= {name: value for name, value in chosen.items() if value not in ("rank", 10_000)}
+    words = [str(word) for pair in typed.items() if pair[1] not in (None, "") for word in pair]
     words += ["--no-guard"] if arguments.no_guard else []
     faults = [
         {**msgspec.to_builtins(fault), "at_s": tape.second(fault.index), "words": words_of(fault)}

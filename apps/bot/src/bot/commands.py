@@ -18,7 +18,7 @@ from reactivex import Observable
 from bot.acts import among
 from bot.composition import Bot
 from bot.environment import check_chain, enter, settings_of
-from bot.report import figures, print_report
+from bot.report import print_report, report_of
 from bot.runs import (
     conduct,
     ended,
@@ -33,7 +33,7 @@ from bot.runs import (
 from bot.why import chain
 from bot.wire import WireVenue
 
-# What the header of a recording says of a run with real orders: for whom, and with what worth.
+# What the header of a recording holds of a run with real orders: for whom, and with what worth.
 RUN: Final = re.compile(r"trade (\w+)/(\d+) (\d+)")
 
 
@@ -62,23 +62,23 @@ def replay(arguments: argparse.Namespace) -> int:
         complete = conduct(arguments, bot, source, inbox, **how)
     else:
         complete = run_to_end(bot, play(recording))  # nobody could halt it so soon
-    report = figures(bot, name=name, recording=recording, complete=complete)
+    report = report_of(bot, name=name, recording=recording, complete=complete)
     print_report(report, arguments.json)
     return ended(bot)
 
 
 def paper(arguments: argparse.Namespace) -> int:
-    """Trade on paper against a live network until told to stop, and report."""
+    """Trade on paper against a live network until stopped, and report."""
     net = enter(settings_of(arguments))
     tickers = tickers_of(arguments)
     bot, inbox = Bot(options_of(arguments)), Inbox()
-    with recorder(arguments.record, net) as keep:
+    with recorder(arguments.record, net) as write:
         check_chain(net)
 
         def receive(pace: Callable[[Frame], bool]) -> Observable[Frame]:
             return live(net, tickers, pace=until(arguments.seconds, pace), inbox=inbox)
 
-        return lived(arguments, bot, net, tickers, receive, keep, inbox, mode="PAPER")
+        return lived(arguments, bot, net, tickers, receive, write, inbox, mode="PAPER")
 
 
 def why(arguments: argparse.Namespace) -> int:
@@ -116,7 +116,7 @@ def size_of(text: str) -> tuple[int, int]:
     """Read columns and rows, as in 120x40."""
     columns, _, rows = text.partition("x")
     if not (columns.isdigit() and rows.isdigit() and 0 < int(columns) <= 400 and int(rows) <= 120):
-        raise ConnError(f"expected a size such as 120x40, at most 400x120; got {text!r}")
+        raise ConnError(f"expected a size such as 120x40, at most 400x120, got {text!r}")
     return int(columns), int(rows)
 
 

@@ -34,7 +34,7 @@ def worst_case(order: OrderRequest, view: MarketView | None, risk: "Risk") -> Es
 
 
 def cost_words(found: Estimate | None) -> str:
-    """Say in a few words what an order may cost; nothing if that is not known."""
+    """Put what an order may cost in a few words; "" if that is not known."""
     if found is None:
         return ""
     fee, margin = (f"{money / 1e6:,.2f}" for money in (found.fee, max(found.initial_margin, 0)))

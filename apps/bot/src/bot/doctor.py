@@ -1,4 +1,4 @@
-"""Look at the machine and at a network, and say what would stop a run.
+"""Look at the machine and at a network, and report what would stop a run.
 
 Each check is a name, an outcome and what was seen; the exit code is 0 if none failed. The
 network is received as a run receives it, so that what works here works in a run.
@@ -30,17 +30,17 @@ def doctor(arguments: argparse.Namespace) -> int:
     found, _ = validate(settings, net)
     checks = [*here, *found.checks]
     if arguments.json:
-        print(json.dumps(figures(here, found), indent=2))
+        print(json.dumps(health_of(here, found), indent=2))
     else:
         _print(found.checks)
         print(_summary(checks, found))
     return 1 if any(check.outcome == "failed" for check in checks) else 0
 
 
-def figures(here: Sequence[Check], found: Validation) -> dict[str, Any]:
-    """Return the result as data: what a health endpoint tells, and the machine's own checks."""
-    told: dict[str, Any] = msgspec.to_builtins(found)
-    return told | {"http_status": found.http_status, "machine": msgspec.to_builtins(here)}
+def health_of(here: Sequence[Check], found: Validation) -> dict[str, Any]:
+    """Return the result as data: what a health endpoint answers, and the machine's own checks."""
+    result: dict[str, Any] = msgspec.to_builtins(found)
+    return result | {"http_status": found.http_status, "machine": msgspec.to_builtins(here)}
 
 
 def machine() -> Iterator[Check]:

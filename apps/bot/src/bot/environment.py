@@ -1,11 +1,11 @@
 """Where a run may go: the environment, the network, and what has to be confirmed before.
 
-    options, DYDX_ENVIRONMENT ──► Settings ──► enter ──► Network, or a refusal
+    options, DYDX_ENVIRONMENT ──► EnvironmentSettings ──► enter ──► Network, or a refusal
     Network ──► validate ──► Validation: ok, unfit, unreachable or mismatch
 
 An environment picks a network by itself, refuses some, and wants others confirmed: by a flag,
-or by a word typed at a terminal, never by default. A network is what its chain id says it is,
-whatever name it goes by. `validate` asks the node which chain it is and receives the indexer as
+or by a word typed at a terminal, never by default. A network is what its chain id makes it,
+whatever name it goes by. `validate` queries the node for its chain and receives the indexer as
 a run would; the one result it returns is what the doctor prints, what `bot trade` starts on,
 and what a health endpoint can answer with.
 """
@@ -47,13 +47,14 @@ class RefusalError(ConnError):
 
 
 # === Networks ===
+# What a network is, by its chain, and how one is read from a TOML file. Connects to nothing.
 
 NetworkType = Literal["mainnet", "testnet", "local", "other"]
 _TYPES: Final[Mapping[str, Any]] = {known.chain_id: name for name, known in NETWORKS.items()}
 
 
 def network_type(net: Network) -> NetworkType:
-    """Tell what a network is by its chain, so that no other name makes mainnet harmless."""
+    """Return what a network is by its chain, so that no other name makes mainnet harmless."""
     kind: NetworkType = _TYPES.get(net.chain_id, "other")
     return kind
 
@@ -77,14 +78,14 @@ class NetworkFile(BaseModel):
         scheme, _, _ = address.partition("://")
         if scheme in ("https", "wss") or (scheme in ("http", "ws") and is_loopback(address)):
             return address.rstrip("/")
-        raise ValueError(f"expected https:// or wss://, or plain text to this machine: {address!r}")
+        raise ValueError(f"expected https:// or wss://, or this machine, got {address!r}")
 
     @field_validator("node")
     @classmethod
     def _with_port(cls, address: str) -> str:
         if not address.rpartition(":")[2].isdigit():
             raise ValueError(
-                f"expected a host and a port such as grpc.example.com:443: {address!r}"
+                f"expected a host and a port such as grpc.example.com:443, got {address!r}"
             )
         return address
 
@@ -97,24 +98,26 @@ class NetworkFile(BaseModel):
 
 
 def read_network(path: Path) -> Network:
-    """Read a network from a TOML file; `NetworkError` says which line of it is wrong, and why."""
+    """Read a network from a TOML file; `NetworkError` names the line that is wrong, and why."""
     try:
         fields = NetworkFile(**tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         raise NetworkError(f"{path}: {_first(error)}") from None
     except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
-        raise NetworkError(f"expected a network in TOML at {path}: {error}") from None
+        raise NetworkError(f"expected a network in TOML at {path}, got {error}") from None
     return Network(**fields.model_dump(exclude_none=True))
 
 
 def _first(error: ValidationError) -> str:
-    """Say the first thing that is wrong, in one line; the values are no secrets."""
+    """Put the first thing that is wrong in one line; the values are no secrets."""
     wrong = error.errors()[0]
     name = ".".join(map(str, wrong["loc"])) or "it"
     return f"{name}: {wrong['msg'].removeprefix('Value error, ')}"
 
 
 # === Settings ===
+# `RULES`, the table of environments: what each picks, refuses and wants confirmed; then what was
+# typed or comes from the shell. A new environment is one row, and its name in `Environment`.
 
 Environment = Literal["development", "test", "staging", "production"]
 ENVIRONMENT: Final = "DYDX_ENVIRONMENT"
@@ -136,7 +139,7 @@ RULES: Final[Mapping[Environment, Rule]] = {
 }
 
 
-class Settings(BaseModel):
+class EnvironmentSettings(BaseModel):
     """What was chosen about where to run; an empty `network` is the environment's own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -162,19 +165,20 @@ class Settings(BaseModel):
         return with_fields(net, **{part: address for part, address in other.items() if address})
 
 
-def settings_of(arguments: argparse.Namespace) -> Settings:
+def settings_of(arguments: argparse.Namespace) -> EnvironmentSettings:
     """Gather what was typed; what was not typed comes from the process's environment."""
-    given = {name: getattr(arguments, name, None) for name in Settings.model_fields}
+    given = {name: getattr(arguments, name, None) for name in EnvironmentSettings.model_fields}
     given["environment"] = given["environment"] or os.environ.get(ENVIRONMENT)
     try:
-        return Settings(**{name: value for name, value in given.items() if value})
+        return EnvironmentSettings(**{name: value for name, value in given.items() if value})
     except ValidationError:
         known = ", ".join(RULES)
-        what = f"expected one of {known}; got environment {given['environment']!r}"
+        what = f"expected an environment among {known}, got {given['environment']!r}"
         raise RefusalError(what) from None
 
 
 # === Confirmations ===
+# What a run needs before it may start: no objection, and each confirmation by flag or typed word.
 
 
 class Confirmation(msgspec.Struct, frozen=True):
@@ -185,8 +189,8 @@ class Confirmation(msgspec.Struct, frozen=True):
     why: str
 
 
-def objection(settings: Settings, net: Network) -> str:
-    """Say why an environment refuses a network, "" if it does not."""
+def objection(settings: EnvironmentSettings, net: Network) -> str:
+    """Return why an environment refuses a network, "" if it does not."""
     kind = network_type(net)
     if kind not in settings.rule.refuses:
         return ""
@@ -197,7 +201,9 @@ def objection(settings: Settings, net: Network) -> str:
     )
 
 
-def confirmations(settings: Settings, net: Network, *, orders: bool) -> list[Confirmation]:
+def confirmations(
+    settings: EnvironmentSettings, net: Network, *, orders: bool
+) -> list[Confirmation]:
     """Return what has to be confirmed: real orders on mainnet want two, each its own word."""
     kind, wanted = network_type(net), []
     if kind in settings.rule.confirms or (orders and kind == "mainnet"):
@@ -210,7 +216,7 @@ def confirmations(settings: Settings, net: Network, *, orders: bool) -> list[Con
     return wanted
 
 
-def enter(settings: Settings, *, orders: bool = False) -> Network:
+def enter(settings: EnvironmentSettings, *, orders: bool = False) -> Network:
     """Return the network to run on, once nothing refuses it and everything is confirmed."""
     net = settings.chosen()
     refused = objection(settings, net)
@@ -225,7 +231,7 @@ def enter(settings: Settings, *, orders: bool = False) -> Network:
 
 def _confirm(wanted: Confirmation) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        what = f"expected {wanted.flag} where nobody can be asked"
+        what = f"expected {wanted.flag} without a terminal to confirm at, got neither"
         raise RefusalError(f"{what}: {wanted.why}; nothing was started")
     print(f"type {wanted.word} to go on: ", end="", file=sys.stderr, flush=True)
     typed = sys.stdin.readline().strip()
@@ -234,8 +240,10 @@ def _confirm(wanted: Confirmation) -> None:
 
 
 # === Validation ===
+# A network as it answers: `_LOOKS` is the table of checks, one function each, and `judge` folds
+# them into a status. A new check is one function and one row. No order is sent.
 
-Outcome = Literal["ok", "warning", "failed"]
+CheckOutcome = Literal["ok", "warning", "failed"]
 Status = Literal["ok", "unfit", "unreachable", "mismatch"]
 HTTP_STATUS: Final[Mapping[Status, int]] = {
     "ok": 200,
@@ -249,14 +257,14 @@ class Check(msgspec.Struct, frozen=True):
     """One thing that was looked at, and what was seen."""
 
     name: str
-    outcome: Outcome
+    outcome: CheckOutcome
     seen: str
 
 
 class Validation(msgspec.Struct, frozen=True, kw_only=True):
     """A network as it was found; `unfit` answers, and is not to be traded on.
 
-    `chain_id_reported` is empty while the node has said nothing.
+    `chain_id_reported` is empty while the node has not answered.
     """
 
     environment: Environment
@@ -279,15 +287,15 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def validate(
-    settings: Settings, net: Network, subaccount: Subaccount | None = None
+    settings: EnvironmentSettings, net: Network, subaccount: Subaccount | None = None
 ) -> tuple[Validation, dict[str, Frame]]:
-    """Ask the node and receive the indexer, both at once; return what was heard as well."""
+    """Query the node and receive the indexer, both at once; return what was received as well."""
     tips: list[ChainTip | str] = []
-    asking = threading.Thread(target=lambda: tips.append(_tip(net)), name="node", daemon=True)
-    asking.start()
-    heard = listen(net, subaccount)
-    asking.join()
-    return judge(settings, net, tips[0], heard), heard
+    query = threading.Thread(target=lambda: tips.append(_tip(net)), name="node", daemon=True)
+    query.start()
+    received = listen(net, subaccount)
+    query.join()
+    return judge(settings, net, tips[0], received), received
 
 
 def check_chain(net: Network) -> None:
@@ -296,7 +304,7 @@ def check_chain(net: Network) -> None:
     if isinstance(tip, str):
         print(f"bot: warning: the chain is not checked: {tip}", file=sys.stderr, flush=True)
     elif tip.chain_id != net.chain_id:
-        raise RefusalError(f"expected {net.node} to be of {net.chain_id}, it says {tip.chain_id}")
+        raise RefusalError(f"expected {net.node} to be of {net.chain_id}, got {tip.chain_id}")
 
 
 def _tip(net: Network) -> ChainTip | str:
@@ -307,10 +315,10 @@ def _tip(net: Network) -> ChainTip | str:
 
 
 def judge(
-    settings: Settings, net: Network, tip: ChainTip | str, heard: Mapping[str, Frame]
+    settings: EnvironmentSettings, net: Network, tip: ChainTip | str, received: Mapping[str, Frame]
 ) -> Validation:
-    """Make of what a network said a verdict on it; a `tip` that is text is why there is none."""
-    sight = Sight(settings, net, tip, heard)
+    """Judge a network by what was received; a `tip` that is text is why there is none."""
+    sight = Sight(settings, net, tip, received)
     checks = tuple(check for look in _LOOKS for check in look(sight))
     failed = {check.name for check in checks if check.outcome == "failed"}
     found = (status for names, status in _STATUSES if failed & names)
@@ -334,32 +342,32 @@ _STATUSES: Final[tuple[tuple[set[str], Status], ...]] = (
 PATIENCE_NS: Final = 10_000_000_000
 MAX_SKEW_S: Final = 5.0
 MAX_LAG_S: Final = 15.0
-# Two that tell of one chain are so many blocks apart at most, and so many for each second.
+# Node and indexer of one chain are so many blocks apart at most, and so many for each second.
 _BLOCKS: Final = 100
 _BLOCKS_A_SECOND: Final = 5.0
 
 
 def listen(net: Network, subaccount: Subaccount | None = None) -> dict[str, Frame]:
-    """Receive until REST and the socket answered or failed; keep the first frame of each name.
+    """Receive until REST and the socket answered or failed; return the first frame of each name.
 
     The name is a message's channel, or the kind; of answers and of what was not answered only
-    the markets count, which REST is asked for first. It takes no longer than `PATIENCE_NS` and
+    the markets count, which REST is queried for first. It takes no longer than `PATIENCE_NS` and
     a tick.
     """
-    heard: dict[str, Frame] = {}
+    received: dict[str, Frame] = {}
     begun: list[int] = []
     awaited = ["v4_block_height"] if subaccount is None else ["v4_block_height", "v4_subaccounts"]
 
     def pace(frame: Frame) -> bool:
-        heard.setdefault(_name(frame), frame)
+        received.setdefault(_name(frame), frame)
         # Time comes with the frames: the clock they were stamped by need not be this machine's.
         begun[:] = begun or [frame.mono]
-        answered = {"http", "gap"} & heard.keys()
-        settled = answered and ("close" in heard or heard.keys() >= {*awaited})
+        answered = {"http", "gap"} & received.keys()
+        settled = answered and ("close" in received or received.keys() >= {*awaited})
         return not settled and frame.mono < begun[0] + PATIENCE_NS
 
     live(net, [], subaccount=subaccount, pace=pace).subscribe()
-    return heard
+    return received
 
 
 def _name(frame: Frame) -> str:
@@ -368,21 +376,21 @@ def _name(frame: Frame) -> str:
     if frame.kind == "gap":
         return "gap" if frame.link == "rest" else "lost"
     # A refusal names its channel, and brings nothing of it; that of an account is awaited.
-    told = not frame.is_refusal or frame.channel == "v4_subaccounts"
-    return (frame.channel if frame.kind == "ws" and told else "") or frame.kind
+    accepted = not frame.is_refusal or frame.channel == "v4_subaccounts"
+    return (frame.channel if frame.kind == "ws" and accepted else "") or frame.kind
 
 
 class Sight(msgspec.Struct, frozen=True):
     """What the checks look at."""
 
-    settings: Settings
+    settings: EnvironmentSettings
     net: Network
     tip: ChainTip | str
-    heard: Mapping[str, Frame]
+    received: Mapping[str, Frame]
 
     @property
     def local(self) -> bool:
-        """Tell whether it is a stand-in, which keeps a clock of its own and encrypts nothing."""
+        """Return whether it is a stand-in, which has a clock of its own and encrypts nothing."""
         return network_type(self.net) == "local"
 
 
@@ -405,13 +413,15 @@ def _node(sight: Sight) -> Iterable[Check]:
         return
     yield Check("node", "ok", f"{net.node} is at block {tip.height}")
     same = tip.chain_id == net.chain_id
-    seen = f"{tip.chain_id}" if same else f"expected {net.chain_id}, the node says {tip.chain_id}"
+    seen = (
+        f"{tip.chain_id}" if same else f"expected {net.chain_id}, got {tip.chain_id} from the node"
+    )
     yield Check("chain", "ok" if same else "failed", seen)
 
 
 def _rest(sight: Sight) -> Iterable[Check]:
-    net, heard = sight.net, sight.heard
-    answer, failure = heard.get("http"), heard.get("gap")
+    net, received = sight.net, sight.received
+    answer, failure = received.get("http"), received.get("gap")
     if answer is None:
         seen = f"{net.rest}: {failure.reason if failure else 'no answer'}"
         yield Check("rest", "failed", seen)
@@ -428,29 +438,29 @@ def _rest(sight: Sight) -> Iterable[Check]:
 
 
 def _socket(sight: Sight) -> Iterable[Check]:
-    net, heard = sight.net, sight.heard
-    if "open" not in heard:
-        why = heard["close"].reason if "close" in heard else "no answer"
+    net, received = sight.net, sight.received
+    if "open" not in received:
+        why = received["close"].reason if "close" in received else "no answer"
         yield Check("socket", "failed", f"{net.ws}: {why}")
-    elif "v4_markets" not in heard:
-        what = "opened, and did not confirm what was asked"
+    elif "v4_markets" not in received:
+        what = "opened, and did not confirm the subscription"
         yield Check("socket", "failed", f"{net.ws} {what}")
     else:
-        taken_ms = (heard["v4_markets"].mono - heard["sent"].mono) / 1e6
+        taken_ms = (received["v4_markets"].mono - received["sent"].mono) / 1e6
         yield Check("socket", "ok", f"{net.ws} answered in {taken_ms:.0f} ms")
 
 
 def _tls(sight: Sight) -> Iterable[Check]:
-    net, heard = sight.net, sight.heard
+    net, received = sight.net, sight.received
     plain = [url for url in (net.rest, net.ws) if not url.startswith(("https:", "wss:"))]
-    texts = [heard[kind].reason for kind in ("close", "gap") if kind in heard]
+    texts = [received[kind].reason for kind in ("close", "gap") if kind in received]
     refused = [text for text in texts if "CERTIFICATE" in text]
     if plain:
-        outcome: Outcome = "ok" if sight.local else "failed"
+        outcome: CheckOutcome = "ok" if sight.local else "failed"
         yield Check("tls", outcome, f"{' and '.join(plain)}: not encrypted")
     elif refused:
         yield Check("tls", "failed", refused[0])
-    elif {"open", "http"} <= heard.keys():
+    elif {"open", "http"} <= received.keys():
         yield Check("tls", "ok", "certificates verified")
     else:
         yield Check("tls", "warning", "not every connection was made")
@@ -458,14 +468,14 @@ def _tls(sight: Sight) -> Iterable[Check]:
 
 def _blocks(sight: Sight) -> Iterable[Check]:
     """Compare the indexer's newest block with the node's, and with this machine's clock."""
-    frame, tip = sight.heard.get("v4_block_height"), sight.tip
+    frame, tip = sight.received.get("v4_block_height"), sight.tip
     if frame is None:
         return
     try:
         (block,) = contents(frame)
         height, time_ns = block.block
     except (WireError, ValueError) as error:
-        yield Check("skew", "failed", f"expected a block and its time: {error}")
+        yield Check("skew", "failed", f"expected a block and its time, got {error}")
         return
     if isinstance(tip, ChainTip):
         yield _together(sight, tip, height, time_ns)

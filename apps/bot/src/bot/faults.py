@@ -4,20 +4,20 @@
 
 `plan` draws the faults of a seed from `FAULTS`, the table of all kinds; `faulted` plays a tape
 with them put in: a source for `Bot.run`, like `replay`. `Wire` knows beside it what is true:
-`told` holds each book as of the newest server message that has come through.
+`delivered` holds each book as of the newest server message that has arrived.
 
 True to the wire: a lost message leaves a hole in its connection's message ids, the server goes on
 counting, and what arrives is numbered (`seq`) and stamped as received. Synthesised, because no
-recording can hold it: the edge, which counts ids with `Continuity` as `live` does and asks anew
-for all that a connection with a hole carries (50 ms later, and 1.1 s after it last did; an
-answer that is 10 s overdue again); the server's confirmations under its next ids, and snapshots
-of the true state, which come late under the id that their request took. In between the server
-tells nothing of that channel: its race between a snapshot and the first update is left out. A
-silent market tells in one batch what it held back. Account channels are not asked for anew,
-which a paper run does not read, and candles come back empty. A corrupt byte is one that is no UTF-8
-any more: a digit flipped to another digit can be told by nobody, and TLS lets none through.
-The edge says what it found in gap frames before odd seeds' bots; before those of even seeds it is
-silent, as in a recorder's frames, and they must find the holes themselves.
+recording can hold it: the edge, which counts ids with `Continuity` as `live` does and resubscribes
+to every channel of a connection with a hole (50 ms later, at most once in 1.1 s; again where an
+answer is 10 s overdue); the server's confirmations under its next ids, and snapshots of the true
+state, which arrive late under the id that their request took. In between the server sends no
+update of that channel: its race between a snapshot and the first update is left out. A silent
+market's updates arrive in one batch when it recovers. Account channels are not resubscribed: a
+paper run does not read them. Candles come back empty. A corrupt byte is one that is no UTF-8 any
+more: a digit flipped to another digit cannot be detected, and TLS lets none through. The edge
+reports holes in gap frames to the bots of odd seeds; for even seeds it is silent, as a recorder
+is, and the bots must find the holes themselves.
 
 Time is the frames' own and chance comes from the seed: nothing here waits or reads a clock.
 """
@@ -51,31 +51,34 @@ _BOOK: Final = "v4_orderbook"
 _TRADES: Final = "v4_trades"
 _REST_BOOK: Final = "/v4/orderbooks/perpetualMarket/"
 
-_Level = tuple[str, str]
-Ladders = tuple[dict[float, _Level], dict[float, _Level]]
-"""Bids and asks as the wire said them: price to (price text, size text)."""
-_Change = tuple[int, float, _Level | None]  # a side (0 is bids), a price, what stands there now
-_What = tuple[str, str]  # a channel and an id
-_Order = tuple[int, int]  # when a message was sent (mono), and after which others
+_LevelText = tuple[str, str]
+Ladders = tuple[dict[float, _LevelText], dict[float, _LevelText]]
+"""Bids and asks as the wire had them: price to (price text, size text)."""
+_Change = tuple[int, float, _LevelText | None]  # a side (0 is bids), a price, what stands there now
+_Topic = tuple[str, str]  # a channel and an id
+_SentAt = tuple[int, int]  # when a message was sent (mono), and after which others
 
 # === Tape ===
+# A recording, decoded once, and from which frame to which frame faults may come.
 
 
 class Tape:
-    """A recording decoded once: its frames, and what each message of them says.
+    """A recording decoded once: its frames, and the updates in each message.
 
     `ready` is where every subscription has been answered: faults come after it. The tape ends
-    before whatever befell the recording itself after that (a loss, a close): there nobody knows
-    any more what is true. `ConnError` if that leaves too little.
+    before the recording's own first loss or close after that: from there on the true state is
+    unknown. `ConnError` if that leaves too little.
     """
 
     def __init__(self, frames: Iterable[Frame], seconds: float | None = None) -> None:
         self.frames = list(frames)
-        self.asked: dict[str, list[_What]] = {}
+        self.subscribed: dict[str, list[_Topic]] = {}
         self.ready = self._find_ready()
         del self.frames[self._find_end(seconds) :]
-        self.said = [_said(frame) for frame in self.frames]
-        books = [(what[1], link) for link, all_ in self.asked.items() for what in all_ if _of(what)]
+        self.decoded = [_decoded(frame) for frame in self.frames]
+        books = [
+            (what[1], link) for link, all_ in self.subscribed.items() for what in all_ if _of(what)
+        ]
         self.link_of = dict(books)
         if not books or len(self.frames) < self.ready + _FEWEST:
             raise ConnError(
@@ -92,9 +95,9 @@ class Tape:
         ready = 0
         for index, frame in enumerate(self.frames):
             if frame.is_snapshot:
-                what, asked = key_of(frame), self.asked.setdefault(frame.link, [])
-                ready = ready if what in asked else index + 1
-                asked += [what] if what not in asked else []
+                what, known = key_of(frame), self.subscribed.setdefault(frame.link, [])
+                ready = ready if what in known else index + 1
+                known += [what] if what not in known else []
         return ready
 
     def _find_end(self, seconds: float | None) -> int:
@@ -113,22 +116,22 @@ class Tape:
 _FEWEST: Final = 100
 
 
-def _of(what: _What, channel: str = _BOOK) -> bool:
+def _of(what: _Topic, channel: str = _BOOK) -> bool:
     return what[0] == channel
 
 
-def _said(frame: Frame) -> list[Any]:
+def _decoded(frame: Frame) -> list[Any]:
     """Decode a message: the changes of a book, or the updates of another channel as JSON."""
     answer = frame.ok and key_of(frame)[0] == _BOOK
-    if not answer and (frame.kind != "ws" or frame.fault or frame.type not in _TELLING):
+    if not answer and (frame.kind != "ws" or frame.fault or frame.type not in _WITH_CONTENTS):
         return []
     if frame.channel == _BOOK or answer:
         return [change for update in contents(frame) for change in _changes(update)]
-    said = msgspec.json.decode(frame.raw)
-    return said if isinstance(said, list) else [said]
+    updates = msgspec.json.decode(frame.raw)
+    return updates if isinstance(updates, list) else [updates]
 
 
-_TELLING: Final = ("subscribed", "channel_data", "channel_batch_data")
+_WITH_CONTENTS: Final = ("subscribed", "channel_data", "channel_batch_data")
 
 
 def _changes(update: BookContents) -> Iterator[_Change]:
@@ -138,6 +141,7 @@ def _changes(update: BookContents) -> Iterator[_Change]:
 
 
 # === Plan ===
+# Which faults a seed draws, and where; the kinds of fault are the table `FAULTS` at the end.
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,7 +173,7 @@ def plan(tape: Tape, seed: int) -> list[Fault]:
             number=number,
             kind=kind,
             index=at,
-            on=dice.choice(list(tape.asked if FAULTS[kind].of_link else tape.link_of)),
+            on=dice.choice(list(tape.subscribed if FAULTS[kind].of_link else tape.link_of)),
             amount=dice.randint(FAULTS[kind].least, FAULTS[kind].most),
             seed=dice.randrange(2**32),
         )
@@ -178,21 +182,21 @@ def plan(tape: Tape, seed: int) -> list[Fault]:
 
 
 def faulted(tape: Tape, faults: Iterable[Fault], *, announces: bool = True) -> Generator[Frame]:
-    """Play a tape with faults put in, as fast as frames are asked for.
+    """Play a tape with faults put in, as fast as frames are pulled.
 
-    With `announces` a gap frame tells of each hole, before the message that shows it.
+    With `announces` a gap frame reports each hole, before the message that shows it.
     """
     return Wire(tape, faults, announces=announces).frames()
 
 
 # === Truth ===
 
-# What the recording has said so far, to hold the bot against and to make snapshots of. It is no
-# venue: it matches nothing, and it shares no code with the fold that it is there to judge.
+# What the recording has sent so far, to compare the bot with and to make snapshots of. It is no
+# venue: it matches nothing, and it shares no code with the fold that it judges.
 
 
 class _Truth:
-    """Books, trades and markets by all that a recording said of them, undisturbed."""
+    """Books, trades and markets as the recording has them, undisturbed by faults."""
 
     def __init__(self) -> None:
         self.books: dict[str, Ladders] = {}
@@ -200,17 +204,17 @@ class _Truth:
         self._trades: defaultdict[str, deque[Any]] = defaultdict(lambda: deque(maxlen=100))
         self._block: dict[str, Any] = {}
 
-    def learn(self, channel: str, id_: str, said: list[Any], *, whole: bool = False) -> None:
-        """Take in what a message said; `whole` is a snapshot."""
+    def learn(self, channel: str, id_: str, updates: list[Any], *, whole: bool = False) -> None:
+        """Apply the updates of a message; `whole` is a snapshot."""
         if channel == _BOOK:
-            _take_in(self.books, id_, said, whole=whole)
-        for update in said if channel == _TRADES else ():
+            _take_in(self.books, id_, updates, whole=whole)
+        for update in updates if channel == _TRADES else ():
             self._trades[id_].extendleft(update["trades"][:: -1 if whole else 1])
-        for update in said if channel == "v4_markets" else ():
+        for update in updates if channel == "v4_markets" else ():
             for part in update.values():
                 for ticker, fields in part.items():
                     self._markets.setdefault(ticker, {}).update(fields)
-        for update in said if channel == "v4_block_height" else ():
+        for update in updates if channel == "v4_block_height" else ():
             height = update.get("height") or update.get("blockHeight")
             self._block = {"height": height, "time": update["time"]}
 
@@ -225,7 +229,7 @@ class _Truth:
         )
 
     def uncrossed(self, ticker: str) -> Ladders:
-        """Return a book as REST tells it: uncrossed, a hundred levels a side."""
+        """Return a book as REST answers it: uncrossed, a hundred levels a side."""
         bids, asks = self.books[ticker]
         lowest = min(asks, default=float("inf"))
         best_bids = sorted((price for price in bids if price < lowest), reverse=True)[:100]
@@ -233,12 +237,12 @@ class _Truth:
 
 
 def _take_in(
-    books: dict[str, Ladders], ticker: str, said: Iterable[_Change], *, whole: bool
+    books: dict[str, Ladders], ticker: str, changes: Iterable[_Change], *, whole: bool
 ) -> None:
     if whole:
         books[ticker] = ({}, {})
     if ticker in books:
-        for side, price, level in said:
+        for side, price, level in changes:
             if level is None:
                 books[ticker][side].pop(price, None)
             else:
@@ -247,20 +251,22 @@ def _take_in(
 
 def _levels(book: Ladders) -> dict[str, list[dict[str, str]]]:
     bids, asks = (sorted(side.items()) for side in book)
-    told = {"bids": reversed(bids), "asks": asks}
+    ladder = {"bids": reversed(bids), "asks": asks}
     return {
         side: [{"price": price, "size": size} for _, (price, size) in levels]
-        for side, levels in told.items()
+        for side, levels in ladder.items()
     }
 
 
-def _as_said(book: Ladders) -> list[_Change]:
+def _as_changes(book: Ladders) -> list[_Change]:
     return [(side, price, level) for side in (0, 1) for price, level in book[side].items()]
 
 
 # === Wire ===
+# The server, the connections and the edge, simulated: what is sent, what arrives, what is
+# requested again. Faults act on it through its public methods alone.
 
-_Act = Callable[..., Iterable[Frame]]
+_Action = Callable[..., Iterable[Frame]]
 
 
 @dataclass(slots=True, eq=False)
@@ -275,7 +281,7 @@ class _Hit:
 
 @dataclass(slots=True, eq=False)
 class _Link:
-    """One connection: what the server numbered, what came through, what the edge waits for."""
+    """One connection: what the server numbered, what arrived, what the edge waits for."""
 
     name: str
     identity: str = ""
@@ -286,24 +292,24 @@ class _Link:
     troubled_at: int = 0  # when a fault was at work last
     hits: list[_Hit] = field(default_factory=list)
     under_way: dict[int, str] = field(default_factory=dict)  # ids, and the fault that hit them
-    unanswered: dict[int, tuple[_What, str, int]] = field(default_factory=dict)  # answers, when
+    unanswered: dict[int, tuple[_Topic, str, int]] = field(default_factory=dict)  # answers, when
     doubted_until: int = 0  # ids may well look wrong for so long
     missing: dict[int, str] = field(default_factory=dict)  # those that later ones came before
     missed: set[int] = field(default_factory=set)  # all that ever were
-    mute: set[_What] = field(default_factory=set)  # what is not subscribed at the moment
-    log: deque[tuple[_Order, str, Sequence[_Change], bool]] = field(default_factory=deque)
+    mute: set[_Topic] = field(default_factory=set)  # what is not subscribed at the moment
+    log: deque[tuple[_SentAt, str, Sequence[_Change], bool]] = field(default_factory=deque)
     ids: Continuity = field(default_factory=Continuity)  # the edge's own count
-    wanted: list[_What] = field(default_factory=list)  # what the edge is about to ask for
-    asked_at: int = 0
+    wanted: list[_Topic] = field(default_factory=list)  # what the edge is about to request
+    requested_at: int = 0
 
     def lose(self) -> None:
         """Lose the connection, and all that is under way on it."""
         self.life += 1
         self.up = False
-        self.number = self.stalled_until = self.asked_at = self.doubted_until = 0
+        self.number = self.stalled_until = self.requested_at = self.doubted_until = 0
         self.identity = f"chaos-{self.name}-{self.life}"
         self.ids = Continuity()
-        for kept in (
+        for part in (
             self.under_way,
             self.missing,
             self.missed,
@@ -312,25 +318,25 @@ class _Link:
             self.log,
             self.wanted,
         ):
-            kept.clear()
+            part.clear()
 
 
 class Wire:
-    """A tape with faults put in, played once; while it is, it tells what is true.
+    """A tape with faults put in, played once; beside the frames it holds the true state.
 
-    After each frame, `told` are the books as of the newest message that came, by ticker (none
-    while its connection is down), `answered` those of REST answers, which are `ahead` of what is
-    told until the connection has come as far; `spoken` says when a market was last heard (mono).
+    After each frame, `delivered` are the books as of the newest message that arrived, by ticker
+    (none while its connection is down), `answered` those of REST answers. REST is `ahead` of the
+    socket until the mono time given there; `spoken` is when a market's last message came (mono).
     """
 
     def __init__(self, tape: Tape, faults: Iterable[Fault], *, announces: bool = True) -> None:
         self.tape = tape
         self.announces = announces
         self.truth = _Truth()
-        self.links = {name: _Link(name) for name in tape.asked}
+        self.links = {name: _Link(name) for name in tape.subscribed}
         self.silent: dict[str, list[tuple[str, str, list[Any]]]] = {}
         self.injected: list[Fault] = []
-        self.told: dict[str, Ladders] = {}
+        self.delivered: dict[str, Ladders] = {}
         self.answered: dict[str, Ladders] = {}
         self.ahead: dict[str, int] = {}
         self.spoken: dict[str, int] = {}
@@ -338,25 +344,26 @@ class Wire:
         self._due: defaultdict[int, list[Fault]] = defaultdict(list)
         for fault in faults:
             self._due[fault.index].append(fault)
-        self._later: list[tuple[int, int, _Act, tuple[Any, ...]]] = []
+        self._later: list[tuple[int, int, _Action, tuple[Any, ...]]] = []
 
     def frames(self) -> Generator[Frame]:
         """Yield what the bot receives."""
-        for index, (frame, said) in enumerate(zip(self.tape.frames, self.tape.said, strict=True)):
+        for index, frame in enumerate(self.tape.frames):
+            updates = self.tape.decoded[index]
             yield from self._until(frame.mono)
             self.now, self._base_ns = frame.mono, frame.at - frame.mono
             for fault in self._due[index]:
                 self.injected.append(fault)
                 yield from FAULTS[fault.kind].begin(self, fault)
             if index < self.tape.ready or frame.kind != "ws":
-                yield from self._plainly(frame, said)
+                yield from self._plainly(frame, updates)
             else:
-                self._say(frame, said)
+                self._publish_recorded(frame, updates)
                 yield from self._until(frame.mono)
         yield from self._until(None)
 
     def concerned(self, frame: Frame) -> list[str]:
-        """Return the connections of whose ids a frame may tell; a tick does of answers owed."""
+        """Return the connections whose ids a frame may settle; a tick settles overdue answers."""
         if frame.link in self.links:
             return [frame.link]
         return [name for name, link in self.links.items() if link.unanswered]
@@ -371,32 +378,32 @@ class Wire:
         return max(self.now - link.troubled_at, 0) if link.up else 0
 
     def hides(self, link: str) -> bool:
-        """Tell whether something is on its way, or lost, that nothing has shown yet."""
+        """Return whether a message is on its way, or lost, that no later id has shown yet."""
         return link in self.links and any(self.links[link].under_way.values())
 
     def waits(self, link: str) -> bool:
-        """Tell whether what is missing may still be an answer that is late."""
+        """Return whether what is missing may still be a late answer."""
         return bool(self.links[link].ids.owed)
 
     def doubtful(self, link: str) -> bool:
-        """Tell whether ids may well look wrong: an answer is lost, or what was lost came late.
+        """Return whether ids may look wrong: an answer is lost, or a lost message came late.
 
-        The latter could also mean that the number which jumped ahead of it was the wrong one.
+        The latter could also mean that the number that jumped ahead of it was the wrong one.
         """
         late = self.now < self.links[link].doubted_until
         return late or any(hit for _, hit, _ in self.links[link].unanswered.values())
 
     def noticed(self, link: str) -> None:
-        """Take note that what is missing was noticed, and with it all answers long overdue."""
-        kept = self.links[link]
-        kept.missing.clear()
-        kept.unanswered = {
+        """Forget what is missing, because it was noticed, and all answers long overdue."""
+        state = self.links[link]
+        state.missing.clear()
+        state.unanswered = {
             number: answer
-            for number, answer in kept.unanswered.items()
+            for number, answer in state.unanswered.items()
             if self.now - answer[2] < 15 * _SECOND
         }
 
-    def after(self, wait_ns: int, act: _Act, *given: Any) -> None:
+    def after(self, wait_ns: int, act: _Action, *given: Any) -> None:
         """Have something happen later; what it yields is received then."""
         self._order += 1
         heapq.heappush(self._later, (self.now + wait_ns, self._order, act, given))
@@ -415,76 +422,76 @@ class Wire:
         """Make a frame of something that happens now."""
         return Frame(*self._stamps(), link, kind, text, **more)
 
-    def _plainly(self, frame: Frame, said: list[Any]) -> Iterator[Frame]:
-        """Hand a frame on as it was recorded, and learn from it."""
+    def _plainly(self, frame: Frame, updates: list[Any]) -> Iterator[Frame]:
+        """Pass a frame on as it was recorded, and learn from it."""
         link, path = self.links.get(frame.link), frame.path
         if path.rpartition("/")[2] in self.silent:
-            return  # nobody hears of a silent market, over REST neither
+            return  # a silent market sends nothing, over REST neither
         if frame.kind == "ws" and link is not None:
             link.number = max(link.number, frame.message_id)
             identity = _IDENTITY.search(frame.text)
             link.identity = identity[1] if identity else ""
             whole = frame.is_snapshot
-            self.truth.learn(frame.channel, frame.id, said, whole=whole)
+            self.truth.learn(frame.channel, frame.id, updates, whole=whole)
             if frame.channel == _BOOK:
-                link.log.append(((0, 0), frame.id, said, whole))
+                link.log.append(((0, 0), frame.id, updates, whole))
             link.ids.take(frame)
             self._come(link, (0, 0), frame)
         elif frame.kind == "sent" and link is not None:
-            link.ids.ask(frame)
-        elif (asked := path.removeprefix(_REST_BOOK)) in self.tape.link_of and said:
-            self.answer(asked, said)
+            link.ids.request(frame)
+        elif (ticker := path.removeprefix(_REST_BOOK)) in self.tape.link_of and updates:
+            self.answer(ticker, updates)
         seq, at, mono = self._stamps()
         yield msgspec.structs.replace(frame, seq=seq, at=at, mono=mono)
         if frame.kind == "tick":
             yield from self._overdue()
 
-    def answer(self, ticker: str, said: list[_Change]) -> None:
-        """Take note of what a REST answer tells of a book, as it was some messages ago."""
-        _take_in(self.answered, ticker, said, whole=True)
-        # What the socket batches, REST tells at once.
+    def answer(self, ticker: str, changes: list[_Change]) -> None:
+        """Remember the book of a REST answer, as it was some messages ago."""
+        _take_in(self.answered, ticker, changes, whole=True)
+        # What the socket batches, REST answers at once.
         self.ahead[ticker] = self.now + _SECOND
 
-    # === What the venue says ===
+    # === What the server sends ===
 
-    def _say(self, frame: Frame, said: list[Any]) -> None:
-        """Say a recorded message, or keep it back while its market is silent."""
+    def _publish_recorded(self, frame: Frame, updates: list[Any]) -> None:
+        """Send a recorded message, or hold it back while its market is silent."""
         link, channel, id_ = self.links[frame.link], frame.channel, frame.id
         if id_ in self.silent and channel in (_BOOK, _TRADES):
             inner = bytes(frame.raw).decode()
             inner = inner[1:-1] if frame.type == "channel_batch_data" else inner
-            self.silent[id_].append((channel, inner, said))
+            self.silent[id_].append((channel, inner, updates))
             return
-        self.truth.learn(channel, id_, said)
+        self.truth.learn(channel, id_, updates)
         if link.up and key_of(frame) not in link.mute:
             link.number += 1
             text = frame.text
             if frame.message_id != link.number or link.life:
                 text = _NUMBER.sub(f'"message_id":{link.number}', text, count=1)
                 text = _IDENTITY.sub(f'"connection_id":"{link.identity}"', text, count=1)
-            self._send(link, link.number, text, channel, id_, said)
+            self._send(link, link.number, text, channel, id_, updates)
 
-    def say(self, channel: str, ticker: str, inner: str, said: list[Any]) -> None:
-        """Say something of a market that the recording does not hold."""
+    def publish(self, channel: str, ticker: str, inner: str, updates: list[Any]) -> None:
+        """Send an update of a market that the recording does not hold."""
         if ticker in self.silent:
-            self.silent[ticker].append((channel, inner, said))
+            self.silent[ticker].append((channel, inner, updates))
             return
         link = self.links[self.tape.link_of[ticker]]
-        self.truth.learn(channel, ticker, said)
+        self.truth.learn(channel, ticker, updates)
         if link.up and (channel, ticker) not in link.mute:
             link.number += 1
             text = _message(link, "channel_batch_data", link.number, channel, ticker, f"[{inner}]")
-            self._send(link, link.number, text, channel, ticker, said)
+            self._send(link, link.number, text, channel, ticker, updates)
 
     def _send(
         self, link: _Link, number: int, text: str, channel: str = "", id_: str = "",
-        said: Sequence[Any] = (), *, whole: bool = False,
+        updates: Sequence[Any] = (), *, whole: bool = False,
     ) -> None:  # fmt: skip
         """Put a message on the wire: what is at work on its connection decides what arrives."""
         arrivals, hit_by = [(0, text)], ""
         for hit in link.hits:
             if whole and hit.way is _reorder:
-                continue  # no server tells what follows a snapshot before it
+                continue  # no server sends what follows a snapshot before it
             arrivals = [
                 (wait + more, arriving)
                 for wait, so_far in arrivals
@@ -500,7 +507,7 @@ class Wire:
         else:
             link.under_way[number] = hit_by
         if channel == _BOOK:
-            link.log.append(((self.now, self._order), id_, said, whole))
+            link.log.append(((self.now, self._order), id_, updates, whole))
         order = self.now, self._order
         stalled_ns = max(link.stalled_until - self.now, 0)
         for wait, arriving in arrivals:
@@ -509,7 +516,7 @@ class Wire:
             )
 
     def _arrive(
-        self, link: _Link, life: int, number: int, order: _Order, text: str
+        self, link: _Link, life: int, number: int, order: _SentAt, text: str
     ) -> Iterator[Frame]:
         if life != link.life:
             return
@@ -536,11 +543,11 @@ class Wire:
             link.doubted_until = self.now + _SECOND
         link.missed.update(link.missing)
 
-    def _come(self, link: _Link, order: _Order, frame: Frame) -> None:
-        """Bring what is told up to date with a message that has come through."""
+    def _come(self, link: _Link, order: _SentAt, frame: Frame) -> None:
+        """Apply to the delivered books all messages up to the one that has arrived."""
         while link.log and link.log[0][0] <= order:
-            _, ticker, said, whole = link.log.popleft()
-            _take_in(self.told, ticker, said, whole=whole)
+            _, ticker, changes, whole = link.log.popleft()
+            _take_in(self.delivered, ticker, changes, whole=whole)
         for ticker, reached in [*self.ahead.items()]:
             if reached <= order[0] and self.tape.link_of[ticker] == link.name:
                 del self.ahead[ticker]
@@ -551,7 +558,7 @@ class Wire:
     # === What the edge does ===
 
     def _gap(self, link: _Link, where: str) -> Iterator[Frame]:
-        """Ask anew for all that a connection carries, but for what is owed."""
+        """Resubscribe to all that a connection carries, except what is already requested."""
         owed, lost = link.ids.owed, link.ids.lost
         self._want(link, [what for what in self._carried(link) if what not in owed])
         if self.announces:
@@ -569,36 +576,38 @@ class Wire:
                     link.missing.update({-n: kind for n, kind in enumerate(hit, 1)})
                     yield self.frame("gap", link.name, f"{len(late)} answers overdue")
 
-    def _carried(self, link: _Link) -> list[_What]:
-        return [what for what in self.tape.asked[link.name] if "subaccounts" not in what[0]]
+    def _carried(self, link: _Link) -> list[_Topic]:
+        return [what for what in self.tape.subscribed[link.name] if "subaccounts" not in what[0]]
 
-    def _want(self, link: _Link, wanted: list[_What]) -> None:
+    def _want(self, link: _Link, wanted: list[_Topic]) -> None:
         if not link.wanted:
-            soonest = link.asked_at + 1_100 * _MS - self.now
-            self.after(max(50 * _MS, soonest), self._ask_anew, link, link.life)
+            soonest = link.requested_at + 1_100 * _MS - self.now
+            self.after(max(50 * _MS, soonest), self._resubscribe, link, link.life)
         link.wanted += [what for what in wanted if what not in link.wanted]
 
-    def _ask_anew(self, link: _Link, life: int) -> Iterator[Frame]:
+    def _resubscribe(self, link: _Link, life: int) -> Iterator[Frame]:
         if life == link.life:
             wanted, link.wanted = link.wanted, []
-            yield from self._ask(link, wanted, ("unsubscribe", "subscribe"))
+            yield from self._subscribe(link, wanted, ("unsubscribe", "subscribe"))
 
-    def _ask(self, link: _Link, wanted: list[_What], verbs: tuple[str, ...]) -> Iterator[Frame]:
-        link.asked_at = self.now
+    def _subscribe(
+        self, link: _Link, wanted: list[_Topic], verbs: tuple[str, ...]
+    ) -> Iterator[Frame]:
+        link.requested_at = self.now
         for channel, id_ in wanted:
             for verb in verbs:
-                asked = {"type": verb, "channel": channel} | ({"id": id_} if id_ else {})
-                frame = self.frame("sent", link.name, msgspec.json.encode(asked).decode())
-                link.ids.ask(frame)
+                request = {"type": verb, "channel": channel} | ({"id": id_} if id_ else {})
+                frame = self.frame("sent", link.name, msgspec.json.encode(request).decode())
+                link.ids.request(frame)
                 yield frame
         self.after(30 * _MS, self._answer, link, link.life, wanted, len(verbs) > 1)
 
-    def _answer(self, link: _Link, life: int, wanted: list[_What], anew: bool) -> Iterator[Frame]:
+    def _answer(self, link: _Link, life: int, wanted: list[_Topic], again: bool) -> Iterator[Frame]:
         """Answer as the server: the id is taken at once, the snapshot follows."""
         if life == link.life:
             for n, (channel, id_) in enumerate(wanted):
                 link.mute.add((channel, id_))
-                if anew:
+                if again:
                     link.number += 1
                     text = _message(link, "unsubscribed", link.number, channel, id_)
                     self._send(link, link.number, text)
@@ -612,25 +621,25 @@ class Wire:
     ) -> Iterator[Frame]:
         if life == link.life:
             link.mute.discard((channel, id_))
-            told = msgspec.json.encode(self.truth.snapshot(channel, id_)).decode()
-            text = _message(link, "subscribed", number, channel, id_, told)
-            said = _as_said(self.truth.books[id_]) if channel == _BOOK else []
-            self._send(link, number, text, channel, id_, said, whole=True)
+            contents_ = msgspec.json.encode(self.truth.snapshot(channel, id_)).decode()
+            text = _message(link, "subscribed", number, channel, id_, contents_)
+            changes = _as_changes(self.truth.books[id_]) if channel == _BOOK else []
+            self._send(link, number, text, channel, id_, changes, whole=True)
         yield from ()
 
     def hang_up(self, link: _Link) -> Iterator[Frame]:
-        """Close a connection: what it told is known no more."""
+        """Close a connection: what it delivered is known no more."""
         link.lose()
         link.troubled_at = self.now
         for ticker, name in self.tape.link_of.items():
             if name == link.name:
-                self.told.pop(ticker, None)
+                self.delivered.pop(ticker, None)
         yield self.frame("close", link.name, "connection lost", type="1006")
 
     def open(self, link: _Link) -> Iterator[Frame]:
         """Open a connection and subscribe to all that it carried."""
         link.up, link.troubled_at = True, self.now
-        link.mute.update(self.tape.asked[link.name])
+        link.mute.update(self.tape.subscribed[link.name])
         yield self.frame("open", link.name, "wss://")
         self.after(20 * _MS, self._greet, link, link.life)
 
@@ -639,7 +648,7 @@ class Wire:
             frame = ws_frame(*self._stamps(), link.name, _message(link, "connected", 0))
             link.ids.take(frame)
             yield frame
-            yield from self._ask(link, self._carried(link), ("subscribe",))
+            yield from self._subscribe(link, self._carried(link), ("subscribe",))
 
 
 _NUMBER: Final = re.compile(r'"message_id": ?\d+')
@@ -651,9 +660,9 @@ def _message(
 ) -> str:
     # What has no id is answered by the name of its channel.
     about = f',"channel":"{channel}","id":"{id_ or channel}"' if channel else ""
-    told = f',"version":"1.0.0","contents":{contents_}' if contents_ else ""
+    body = f',"version":"1.0.0","contents":{contents_}' if contents_ else ""
     identity = f'"connection_id":"{link.identity}"'
-    return f'{{"type":"{type_}",{identity},"message_id":{number}{about}{told}}}'
+    return f'{{"type":"{type_}",{identity},"message_id":{number}{about}{body}}}'
 
 
 # === Faults ===
@@ -714,36 +723,38 @@ def _cross(wire: Wire, fault: Fault) -> Iterator[Frame]:
     yield from ()
 
 
-def _uncross(wire: Wire, ticker: str, side: int, price: float, level: _Level) -> Iterator[Frame]:
+def _uncross(
+    wire: Wire, ticker: str, side: int, price: float, level: _LevelText
+) -> Iterator[Frame]:
     if wire.truth.books[ticker][side].get(price) == level:
         _put(wire, ticker, side, price, (level[0], "0"))
     yield from ()
 
 
-def _put(wire: Wire, ticker: str, side: int, price: float, level: _Level) -> None:
-    told = msgspec.json.encode({("bids", "asks")[side]: [level]}).decode()
-    wire.say(_BOOK, ticker, told, [(side, price, None if level[1] == "0" else level)])
+def _put(wire: Wire, ticker: str, side: int, price: float, level: _LevelText) -> None:
+    inner = msgspec.json.encode({("bids", "asks")[side]: [level]}).decode()
+    wire.publish(_BOOK, ticker, inner, [(side, price, None if level[1] == "0" else level)])
 
 
 def _stall(wire: Wire, fault: Fault) -> Iterator[Frame]:
     if fault.on not in wire.silent:
         wire.silent[fault.on] = []
-        wire.after(fault.amount * _MS, _speak, wire, fault.on)
+        wire.after(fault.amount * _MS, _catch_up, wire, fault.on)
     yield from ()
 
 
-def _speak(wire: Wire, ticker: str) -> Iterator[Frame]:
-    kept = wire.silent.pop(ticker)
+def _catch_up(wire: Wire, ticker: str) -> Iterator[Frame]:
+    held_back = wire.silent.pop(ticker)
     for channel in (_BOOK, _TRADES):
-        told = [(inner, said) for of, inner, said in kept if of == channel]
-        if told:
-            everything = [change for _, said in told for change in said]
-            wire.say(channel, ticker, ",".join(inner for inner, _ in told), everything)
+        batch = [(inner, updates) for of, inner, updates in held_back if of == channel]
+        if batch:
+            everything = [change for _, updates in batch for change in updates]
+            wire.publish(channel, ticker, ",".join(inner for inner, _ in batch), everything)
     yield from ()
 
 
 def _refuse(wire: Wire, fault: Fault) -> Iterator[Frame]:
-    """Refuse to tell a book over REST, and tell it when asked again, from a cache of a second."""
+    """Refuse a book over REST; answer the retry, from a cache of up to a second."""
     refused = '{"errors":[{"msg":"Too many requests"}]}'
     yield wire.frame("http", "rest", refused, type="429", channel=_REST_BOOK + fault.on)
     cached_ns = Random(fault.seed).randrange(_SECOND)
@@ -755,9 +766,9 @@ def _look_up(wire: Wire, ticker: str, cached_ns: int) -> Iterator[Frame]:
     yield from ()
 
 
-def _relent(wire: Wire, ticker: str, told: Ladders) -> Iterator[Frame]:
-    wire.answer(ticker, _as_said(told))
-    text = msgspec.json.encode(_levels(told)).decode()
+def _relent(wire: Wire, ticker: str, book: Ladders) -> Iterator[Frame]:
+    wire.answer(ticker, _as_changes(book))
+    text = msgspec.json.encode(_levels(book)).decode()
     yield wire.frame("http", "rest", text, type="200", channel=_REST_BOOK + ticker)
 
 
@@ -814,5 +825,5 @@ FAULTS: Final[dict[str, Kind]] = {
 
 
 def words_of(fault: Fault) -> str:
-    """Say what goes wrong."""
+    """Describe what goes wrong."""
     return FAULTS[fault.kind].words.format(on=fault.on, amount=f"{fault.amount:,}")

@@ -41,13 +41,14 @@ _LONGEST: Final = 4_096
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What a caller wants of a run."""
+    """What a caller requests of a run."""
 
     what: Literal["status", "halt", "resume"]
     why: str = ""
 
 
 # === The run's end ===
+# The socket of a run: it takes requests, puts acts in, and answers a status between frames.
 
 
 class Handle:
@@ -95,7 +96,7 @@ class Handle:
         try:
             return replies.get(timeout=_ANSWER_S)
         except queue.Empty:
-            return {"error": f"expected an answer within {_ANSWER_S:g} s: the run takes no frames"}
+            return {"error": f"expected an answer within {_ANSWER_S:g} s, got none: no frames come"}
 
 
 @contextlib.contextmanager
@@ -149,7 +150,7 @@ def _listen(stack: contextlib.ExitStack) -> socket.socket:
 
 
 def status_of(bot: Bot, mode: str, name: str) -> dict[str, Any]:
-    """Say how a run stands, as plain data; sizes are in base units."""
+    """Return how a run stands, as plain data; sizes are in base units."""
     margin, alarm = bot.risk.margin, bot.risk.alarm
     return {
         "pid": os.getpid(),
@@ -167,6 +168,7 @@ def status_of(bot: Bot, mode: str, name: str) -> dict[str, Any]:
 
 
 # === The caller's end ===
+# Which bots run on this machine, and one request to one of them.
 
 
 def running() -> dict[int, Path]:
@@ -237,9 +239,9 @@ def chosen(number: int | None) -> Path:
         return found[wanted[0]]
     got = "none" if number is None else str(number)
     if not found:
-        raise ConnError(f"expected a running bot, got {got}: none runs here")
+        raise ConnError(f"expected a running bot, got {got}")
     known = ", ".join(f"{pid} ({_named(path)})" for pid, path in found.items())
-    raise ConnError(f"expected the number of a running bot: {known}; got {got}")
+    raise ConnError(f"expected the number of a running bot, one of {known}, got {got}")
 
 
 def _named(path: Path) -> str:
@@ -251,6 +253,7 @@ def _named(path: Path) -> str:
 
 
 # === Commands ===
+# `bot halt`, `bot resume` and `bot status`, and the words of a status.
 
 _EFFECT_S: Final = 5.0
 
@@ -275,21 +278,21 @@ def _acted(arguments: argparse.Namespace, what: str) -> int:
             print(f"bot: expected {what} within {_EFFECT_S:g} s, got no effect", file=sys.stderr)
             return 1
         time.sleep(0.05)
-    print("\n".join(lines(found)))
+    print("\n".join(status_lines(found)))
     return 0 if (found["gate"]["state"] == "HALTED") == (what == "halt") else 1
 
 
 def status(arguments: argparse.Namespace) -> int:
     """Print how a running bot stands; 1 if its gate is not ACTIVE."""
     found = status_from(chosen(arguments.run))
-    print(json.dumps(found, indent=2) if arguments.json else "\n".join(lines(found)))
+    print(json.dumps(found, indent=2) if arguments.json else "\n".join(status_lines(found)))
     return 0 if found["gate"]["state"] == "ACTIVE" else 1
 
 
 _NO_DISTANCE: Final = {"flat": "no position is held", "unknown": "unknown"}
 
 
-def lines(found: dict[str, Any]) -> list[str]:
+def status_lines(found: dict[str, Any]) -> list[str]:
     """Put a status in words, a line each."""
     equity, gate = found["equity_usdc"], found["gate"]
     distance, held = found["distance_to_liquidation"], found["positions"]

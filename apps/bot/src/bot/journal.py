@@ -1,4 +1,4 @@
-"""What the run said and did, in order, each with the id that `bot why` asks by.
+"""What the run decided and did, in order, each with the id that `bot why` takes.
 
     Decision, Judgement, AccountUpdate, act ──► Journal ──► entries, counts, hash
 
@@ -16,10 +16,10 @@ from dydx_conn import AccountFill, AccountUpdate, Frame, OrderState
 from dydx_risk import Denied, GateChange, Judgement, Reduce
 from dydx_strategy import Decision
 
-KEPT: Final = 5_000
+CAPACITY: Final = 5_000
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class JournalEntry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One thing that happened; `parent` is the id of what caused it, `seq` the wire frame."""
 
     id: str
@@ -36,10 +36,10 @@ class Journal:
     """The newest entries by kind and id, counts over the whole run, and its hash so far."""
 
     def __init__(self) -> None:
-        self.entries: deque[Entry] = deque(maxlen=KEPT)
+        self.entries: deque[JournalEntry] = deque(maxlen=CAPACITY)
         self.counts: Counter[str] = Counter()
-        self._by_id: dict[str, Entry] = {}
-        # The venue speaks of an order by its client id; this is where it came from.
+        self._by_id: dict[str, JournalEntry] = {}
+        # The venue names an order by its client id; this is where it came from.
         self._verdict_of: dict[str, str] = {}
         self._order_of: dict[str, str] = {}
         self._act_of: dict[int, str] = {}
@@ -51,12 +51,12 @@ class Journal:
         """Return the hash over all that was written so far."""
         return self._hash.hexdigest()
 
-    def find(self, id_: str) -> Entry | None:
+    def find(self, id_: str) -> JournalEntry | None:
         """Return an entry by its id (D7, V3, G1, O3, F2, A1), in any case."""
         return self._by_id.get(id_.upper())
 
-    def of_kind(self, *kinds: str) -> list[Entry]:
-        """Return the kept entries of some kinds, oldest first."""
+    def of_kind(self, *kinds: str) -> list[JournalEntry]:
+        """Return the stored entries of some kinds, oldest first."""
         return [entry for entry in self.entries if entry.kind in kinds]
 
     def decided(self, decision: Decision) -> None:
@@ -149,8 +149,8 @@ class Journal:
         )
 
     def _add(self, **fields: Any) -> None:
-        entry = Entry(**fields)
-        if len(self.entries) == KEPT:
+        entry = JournalEntry(**fields)
+        if len(self.entries) == CAPACITY:
             oldest = self.entries[0]
             if self._by_id.get(oldest.id) is oldest:
                 del self._by_id[oldest.id]
@@ -159,12 +159,12 @@ class Journal:
 
 
 def act_words(act: Frame) -> str:
-    """Say in one line who did what, and why."""
+    """Put in one line who did what, and why."""
     return f"{act.type} by {act.link}: {act.text or 'no reason was given'}"
 
 
 def decision_words(decision: Decision) -> str:
-    """Say in one line what was decided and for which reasons."""
+    """Put in one line what was decided and for which reasons."""
     move = (
         f"hold at {decision.previous_usdc:+,.0f} USDC"
         if decision.action == "hold"
@@ -174,7 +174,7 @@ def decision_words(decision: Decision) -> str:
 
 
 def order_words(state: OrderState) -> str:
-    """Say in one line what became of an order."""
+    """Put in one line what became of an order."""
     row, what = state.row, f"order {state.id[:8]}"
     if row is not None and row.side:
         what = f"{row.side} {row.size} at {row.price}"
@@ -189,7 +189,7 @@ def _because(reason: str) -> str:
 
 
 def fill_words(fill: AccountFill) -> str:
-    """Say in one line what was traded."""
+    """Put in one line what was traded."""
     liquidated = " LIQUIDATED" if fill.type == "LIQUIDATED" else ""
     cost = "insurance" if liquidated else f"{fill.liquidity.lower()} fee"
     fee = Decimal(fill.fee).scaleb(-6).normalize()

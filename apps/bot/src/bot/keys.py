@@ -1,9 +1,9 @@
-"""Where the key comes from, and how it is kept.
+"""Where the key comes from, and how it is stored.
 
     env · keyring:NAME · FILE ──► keys_of ──► Keys
     bot keys address | save FILE | rotate
 
-A passphrase comes from the environment or is asked for at a terminal; it is never an argument,
+A passphrase comes from the environment or is typed at a terminal; it is never an argument,
 which every process of the machine could read.
 """
 
@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 
 def keys_of(arguments: argparse.Namespace) -> Keys:
-    """Read the key from where it was said to be: env, keyring:NAME, or an encrypted file."""
+    """Read the key from where `--keys` points: env, keyring:NAME, or an encrypted file."""
     where = arguments.keys
     # A permissioned key signs for an account that is not its own.
     own = not getattr(arguments, "authenticators", ())
@@ -42,7 +42,7 @@ def passphrase(prompt: str, variable: str = "DYDX_PASSPHRASE") -> SecretStr:
     if os.environ.get(variable):
         return SecretStr(os.environ[variable])
     if not sys.stdin.isatty():
-        raise KeyProblem(f"expected a passphrase in {variable}, or a terminal to ask at")
+        raise KeyProblem(f"expected a passphrase in {variable} or typed at a terminal, got neither")
     return SecretStr(getpass.getpass(prompt))
 
 
@@ -70,5 +70,5 @@ def _new_passphrase() -> SecretStr:
     if not os.environ.get("DYDX_NEW_PASSPHRASE"):
         again = passphrase("and again: ", "DYDX_NEW_PASSPHRASE")
         if again != new:
-            raise KeyProblem("expected the same passphrase twice, they differ")
+            raise KeyProblem("expected the same passphrase twice, got two that differ")
     return new

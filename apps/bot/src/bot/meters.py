@@ -13,7 +13,7 @@ from typing import Final
 _BITS: Final = 6
 
 
-class Latency:
+class LatencyHistogram:
     """A histogram of durations in nanoseconds with logarithmic buckets."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Meters:
 
     def __init__(self) -> None:
         self.started_ns = time.monotonic_ns()
-        self.latency = Latency()
+        self.latency = LatencyHistogram()
         self.per_second: list[float] = []
         self._mark = (self.started_ns, 0, time.process_time())
         self.cpu_share: float | None = None
@@ -73,7 +73,7 @@ class Meters:
 
 
 def memory_mb() -> float:
-    """Return the memory this process holds now, in MiB (its peak where now is not told)."""
+    """Return the memory this process holds now, in MiB (its peak where now is not known)."""
     try:
         with open("/proc/self/statm", encoding="ascii") as statm:
             return int(statm.read().split()[1]) * resource.getpagesize() / 2**20

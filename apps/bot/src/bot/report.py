@@ -1,6 +1,6 @@
 """A run in figures, and the figures in words: what is printed when no dashboard is shown.
 
-`figures` is the whole report as plain data, the same that `--json` prints; `print_report`
+`report_of` is the whole report as plain data, the same that `--json` prints; `print_report`
 turns it into lines. Everything above "machine" is the same on every run of a recording.
 """
 
@@ -12,7 +12,7 @@ from dydx_conn import Recording
 from dydx_risk import percent_text
 
 from bot.composition import Bot, raised
-from bot.journal import Entry
+from bot.journal import JournalEntry
 from bot.meters import memory_mb
 from bot.why import clock
 from bot.wire import WireVenue
@@ -20,7 +20,7 @@ from bot.wire import WireVenue
 SHOWN: Final = 12
 
 
-def figures(
+def report_of(
     bot: Bot, *, name: str, recording: Recording | None = None, complete: bool = True
 ) -> dict[str, Any]:
     """Gather the report: counts, money in USDC, samples with their ids, the machine's part."""
@@ -31,7 +31,7 @@ def figures(
         "damage": recording.damage if recording else [],
         "complete": complete,
         "frames": data.frames,
-        "markets": [view.ticker for view in bot.watched],
+        "markets": [view.ticker for view in bot.shown.watched],
         "decisions": {"target": counts["target"], "hold": counts["hold"]},
         "verdicts": {kind: counts[kind] for kind in ("approved", "denied", "reduce")},
         "orders": {
@@ -68,7 +68,7 @@ def figures(
 
 
 def gate_of(bot: Bot) -> dict[str, Any]:
-    """Say what the gate lets pass, and why no more."""
+    """Return what the gate lets pass, and why no more."""
     standing = bot.risk.standing
     return {"state": standing.state, "reasons": dict(standing.reasons)}
 
@@ -86,7 +86,7 @@ def positions_of(bot: Bot) -> list[dict[str, Any]]:
     ]
 
 
-def _samples(entries: list[Entry]) -> list[dict[str, Any]]:
+def _samples(entries: list[JournalEntry]) -> list[dict[str, Any]]:
     return [
         {"id": e.id, "at": clock(e.at), "kind": e.kind, "ticker": e.ticker, "words": e.words}
         for e in entries
@@ -111,10 +111,10 @@ def _machine(bot: Bot) -> dict[str, Any]:
 
 def print_report(report: dict[str, Any], as_json: bool) -> None:
     """Print the report, for a person or for a program."""
-    print(json.dumps(report, indent=2) if as_json else "\n".join(lines(report)))
+    print(json.dumps(report, indent=2) if as_json else "\n".join(report_lines(report)))
 
 
-def lines(report: dict[str, Any]) -> list[str]:
+def report_lines(report: dict[str, Any]) -> list[str]:
     """Put a report in words, a line each."""
     made_by = f" ({report['made_by']}; not market data of dYdX)" if report["made_by"] else ""
     money, verdicts, machine = report["money_usdc"], report["verdicts"], report["machine"]
@@ -128,21 +128,21 @@ def lines(report: dict[str, Any]) -> list[str]:
         + " ".join(report["markets"][:8]),
         *_sampled("decisions", report["decisions"], report["samples"]["decisions"]),
         *_sampled("verdicts", verdicts, report["samples"]["verdicts"]),
-        f"orders       {_counted(report['orders'])}",
+        f"orders       by status reported: {_counted(report['orders'])}",
         *_sampled("fills", report["fills"], report["samples"]["fills"]),
         *(_sampled("acts", report["acts"], report["samples"]["acts"]) if report["acts"] else ()),
         f"fees         {money['fees_paid']:,.6f} USDC paid",
         f"funding      {_paid(money['funding_paid'])}{_unsettled(money['funding_unsettled'])}",
         *_insured(money["insurance_paid"]),
-        f"profit       {money['realized_pnl']:+,.2f} realised, "
-        f"{money['unrealized_pnl']:+,.2f} unrealised",
+        f"profit       {money['realized_pnl']:+,.2f} realized, "
+        f"{money['unrealized_pnl']:+,.2f} unrealized",
         f"equity       {_usdc(money['equity'])} USDC of {money['deposit']:,} deposited",
         f"guard        {'on' if report['guard'] else 'OFF'}, {verdicts['reduce']} reductions, "
         f"{report['liquidations']} liquidations",
         f"closest      {_percent(report['closest_distance_to_liquidation'])}",
         *_left_open(report),
-        f"trouble      {_counted(report['trouble'])}",
-        f"latency      {_counted(machine['latency_us'])} µs a frame, frame to order",
+        f"trouble      in the data: {_counted(report['trouble'])}",
+        f"latency      {_spread(machine['latency_us'])} µs from a frame to its last order",
         f"throughput   {machine['frames_per_s'] or 0:,} frames/s while busy, "
         f"{machine['seconds']:.2f} s in all, {machine['memory_mb']:.0f} MB",
         f"run hash     {report['run_hash']}",
@@ -151,14 +151,14 @@ def lines(report: dict[str, Any]) -> list[str]:
 
 
 def _cautions(trouble: dict[str, int]) -> list[str]:
-    """Say when a loss made the run's money meaningless: on an unknown book nothing trades."""
+    """Warn if a loss made the run's money meaningless: on an unknown book nothing trades."""
     early = trouble.get("early", 0)
-    told = f"{early:,} updates came for books that a loss had made unknown: nothing traded on them"
-    return [f"caution      {told}, do not compare the figures"] if early else []
+    what = f"{early:,} updates came for books that a loss had made unknown: nothing traded on them"
+    return [f"caution      {what}, do not compare the figures"] if early else []
 
 
 def _stops(report: dict[str, Any]) -> list[str]:
-    """Say what keeps anything from entering, if a halt does: only then is there a line."""
+    """Name the halt that stops entries; no line without one."""
     stopped, halted = report["stopped"], report["gate"]["reasons"].get("HALTED")
     return [
         *([f"STOPPED      {stopped}: nothing entered after that"] if stopped else ()),
@@ -167,7 +167,7 @@ def _stops(report: dict[str, Any]) -> list[str]:
 
 
 def _left_open(report: dict[str, Any]) -> list[str]:
-    """Say what a run with real orders leaves behind: nobody guards it from there on."""
+    """List what a run with real orders leaves open: nobody guards it from there on."""
     if report["open"] is None:
         return []
     doubt = report["gate"]["reasons"].get("UNKNOWN_ACCOUNT")
@@ -179,7 +179,7 @@ def _left_open(report: dict[str, Any]) -> list[str]:
 
 
 def away(distance: float | None) -> str:
-    """Say how far a position that is held is from its liquidation."""
+    """Word how far a position that is held is from its liquidation."""
     if distance is None:
         return "distance unknown"
     return "no price liquidates it" if distance == inf else _percent(distance)
@@ -189,17 +189,21 @@ def _counted(counts: dict[str, Any]) -> str:
     return ", ".join(f"{n:,} {name}" for name, n in counts.items()) or "none"
 
 
+def _spread(latency_us: dict[str, float]) -> str:
+    return ", ".join(f"{name} {us:,}" for name, us in latency_us.items())
+
+
 def _paid(amount: float) -> str:
     return f"{abs(amount):,.6f} USDC {'paid' if amount >= 0 else 'received'}"
 
 
 def _unsettled(amount: float) -> str:
-    """Say what the next fill or transfer will settle: only then is there a word."""
+    """Word what the next fill or transfer will settle; "" for nothing."""
     return f", {abs(amount):,.6f} {'owed' if amount > 0 else 'due'}" if amount else ""
 
 
 def _insured(amount: float) -> list[str]:
-    """Say what the insurance fund took from liquidations, or gave: only then is there a line."""
+    """Word what the insurance fund took from liquidations, or gave; no line for nothing."""
     return [f"insurance    {_paid(amount)}, by liquidations"] if amount else []
 
 
@@ -230,5 +234,5 @@ def _sampled(title: str, counts: Any, samples: list[dict[str, Any]]) -> list[str
         }
         shown = [*first, left_out, *guards, *last]
     rows = [f"  {s['id']:<5}{s['at'][11:19]:<9}{s['ticker']} {s['words']}" for s in shown]
-    # A strategy of the user's may say anything; only what can be printed is.
+    # A strategy of the user's may give any reason; only what can be printed is.
     return [f"{title:<13}{head}", *("".join(filter(str.isprintable, row)) for row in rows)]

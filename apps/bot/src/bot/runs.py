@@ -2,9 +2,9 @@
 
     source of frames, acts ──► Bot.run ──► dashboard, or none ──► report
 
-What replay, paper and trade have in common: what was typed becomes the bot's options, the frames
-of a network are checked, kept and bounded in time, acts reach the run by a key or by its handle,
-and however it ends it is reported.
+What replay, paper and trade have in common: what was typed becomes the bot's options, a network's
+frames are checked, recorded and bounded in time, acts reach the run by a key or by its handle, and
+however it ends it is reported.
 """
 
 import argparse
@@ -35,11 +35,12 @@ from reactivex import Observable, operators
 from bot.acts import Standstill
 from bot.composition import Bot, Options
 from bot.handle import status_of, within_reach
-from bot.report import figures, print_report
+from bot.report import print_report, report_of
 
 Source = Callable[[Callable[[Frame], bool]], Observable[Frame]]
 
 # === What was typed ===
+# Options and tickers from what was typed, and whether there is a dashboard.
 
 DEPOSIT: Final = 10_000
 
@@ -61,17 +62,18 @@ def tickers_of(arguments: argparse.Namespace) -> list[str]:
     """Read the markets to trade."""
     tickers = [ticker.strip().upper() for ticker in arguments.tickers.split(",") if ticker.strip()]
     if not tickers:
-        raise ConnError(f"expected tickers such as BTC-USD,ETH-USD; got {arguments.tickers!r}")
+        raise ConnError(f"expected tickers such as BTC-USD,ETH-USD, got {arguments.tickers!r}")
     return tickers
 
 
 def on_dashboard(arguments: argparse.Namespace) -> bool:
-    """Tell whether a person is looking: both ends are a terminal and nothing else was asked."""
-    asked_otherwise = arguments.plain or arguments.json or os.environ.get("TERM") == "dumb"
-    return sys.stdout.isatty() and sys.stdin.isatty() and not asked_otherwise
+    """Return whether a person is looking: both ends are a terminal, and no option is against it."""
+    unwanted = arguments.plain or arguments.json or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and sys.stdin.isatty() and not unwanted
 
 
 # === Runs ===
+# From a source of frames to a report and an exit code, on a dashboard or without.
 
 
 def lived(
@@ -80,35 +82,35 @@ def lived(
     net: Network,
     tickers: list[str],
     receive: Source,
-    keep: Callable[[Frame], None] | None,
+    write: Callable[[Frame], None] | None,
     inbox: Inbox,
     *,
     mode: str,
 ) -> int:
-    """Run a bot on what a network says, with a dashboard or without, and report.
+    """Run a bot on the frames of a network, with a dashboard or without, and report.
 
     A halt that nobody took back is the first frame, and what is halted now outlives the run.
     """
-    standstill, check = Standstill(net, bot.venue.subaccount), listed(tickers, net)
+    standstill, check = Standstill(net, bot.venue.subaccount), require_tickers(tickers, net)
 
     def passing(frame: Frame) -> None:
         check(frame)
         standstill.note(frame)
-        if keep is not None:
-            keep(frame)
+        if write is not None:
+            write(frame)
 
     def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
         return receive(pace).pipe(operators.do_action(passing))
 
-    bot.keep = passing
+    bot.made.record = passing
     standstill.begin(inbox)
     name = f"{net.name} {' '.join(tickers[:3])}"
     recording = Path(arguments.record) if arguments.record else None
     complete = conduct(arguments, bot, source, inbox, mode=mode, name=name, recording=recording)
     shown = on_dashboard(arguments)
     if not shown:
-        heard(bot, net)
-    print_report(figures(bot, name=name, complete=complete or not shown), arguments.json)
+        require_frames(bot, net)
+    print_report(report_of(bot, name=name, complete=complete or not shown), arguments.json)
     if standstill.trouble:
         print(f"bot: warning: {standstill.trouble}", file=sys.stderr)
     return ended(bot)
@@ -140,7 +142,7 @@ def conduct(
 
 
 def run_to_end(bot: Bot, frames: Observable[Frame]) -> bool:
-    """Run a source until it ends or somebody ends it; tell which. Either way there is a report."""
+    """Run a source; True if it ended, False if somebody ended it. Both ways there is a report."""
     try:
         bot.run(frames)
     except KeyboardInterrupt:
@@ -152,7 +154,7 @@ def run_to_end(bot: Bot, frames: Observable[Frame]) -> bool:
 
 
 def ended(bot: Bot) -> int:
-    """Say loudly if the strategy raised, below the report; return the exit code of the run."""
+    """Print what the strategy raised, below the report; return the exit code of the run."""
     if bot.stopped is None:
         return 0
     traceback.print_exception(bot.stopped)
@@ -161,14 +163,15 @@ def ended(bot: Bot) -> int:
     return 1
 
 
-def heard(bot: Bot, net: Network) -> None:
-    """Refuse to report on a run in which the network never said a thing."""
+def require_frames(bot: Bot, net: Network) -> None:
+    """Refuse to report on a run in which the network sent nothing."""
     if not bot.data.views:
-        why = bot.last_loss.reason if bot.last_loss else "nothing came"
+        why = bot.shown.last_loss.reason if bot.shown.last_loss else "nothing came"
         raise NetworkError(f"expected frames of {net.name} from {net.ws}, got {why}")
 
 
 # === Frames of a network ===
+# What is checked of live frames, where they end, and where they are recorded.
 
 
 def until(seconds: float | None, pace: Callable[[Frame], bool]) -> Callable[[Frame], bool]:
@@ -184,15 +187,15 @@ def until(seconds: float | None, pace: Callable[[Frame], bool]) -> Callable[[Fra
     return bounded
 
 
-def listed(tickers: list[str], net: Network) -> Callable[[Frame], None]:
-    """Refuse tickers that a network does not have, once it has said which ones it has."""
-    said: list[bool] = []
+def require_tickers(tickers: list[str], net: Network) -> Callable[[Frame], None]:
+    """Refuse tickers that a network does not have, once it has listed its own."""
+    listed: list[bool] = []
 
     def check(frame: Frame) -> None:
-        if said or key_of(frame)[0] != "v4_markets" or not (frame.is_snapshot or frame.ok):
+        if listed or key_of(frame)[0] != "v4_markets" or not (frame.is_snapshot or frame.ok):
             return
         markets = next((c.markets for c in contents(frame) if isinstance(c, MarketsContents)), {})
-        said.append(bool(markets))
+        listed.append(bool(markets))
         if unknown := [ticker for ticker in tickers if ticker not in markets]:
             some = ", ".join(list(markets)[:8])
             raise NetworkError(
@@ -207,7 +210,7 @@ def listed(tickers: list[str], net: Network) -> Callable[[Frame], None]:
 def recorder(
     path: str | None, net: Network, run: str = ""
 ) -> Iterator[Callable[[Frame], None] | None]:
-    """Keep the frames of a run as a recording, if a path was given."""
+    """Write the frames of a run to a recording, if a path was given."""
     if path is None:
         yield None
         return
@@ -225,10 +228,10 @@ def recorder(
     try:
         writer = RecordingWriter(Path(path), header)
     except OSError as error:
-        raise ConnError(f"expected to write a recording to {path}: {error}") from None
+        raise ConnError(f"expected to write a recording to {path}, got {error}") from None
 
-    def keep(frame: Frame) -> None:
+    def write(frame: Frame) -> None:
         writer.write_frame(frame)
 
     with contextlib.closing(writer):
-        yield keep
+        yield write

@@ -115,11 +115,11 @@ class Screen:
         return not self._quit or self.bot.journal.counts["act"] < self._acts
 
     def stay(self) -> None:
-        """Keep the last picture until a key ends it, once the source has ended by itself."""
+        """Show the last picture until a key ends it, once the source has ended by itself."""
         if self._quit:
             return
         self.finished = True
-        self.view = replace(self.view, message="the end: q quits, w asks why")
+        self.view = replace(self.view, message="the end: q quits, w shows why")
         while not self._quit:
             self._idle()
             self._draw_if_due(time.monotonic_ns())
@@ -195,8 +195,8 @@ class Screen:
     def _type(self, key: str) -> None:
         text = self.view.filter
         if key in ("\r", "\n", "\x1b"):
-            kept = "" if key == "\x1b" else text
-            self.view = replace(self.view, filtering=False, filter=kept)
+            chosen = "" if key == "\x1b" else text
+            self.view = replace(self.view, filtering=False, filter=chosen)
         elif key in ("\x7f", "\b"):
             self.view = replace(self.view, filter=text[:-1])
         elif key.isprintable():
@@ -265,13 +265,13 @@ class Screen:
         if entry is not None:
             lines = tuple(chain(entry, self.bot.journal, self._recording))
             if self._recording is None:
-                lines = (*lines, "their texts are kept only by --record")
+                lines = (*lines, "their texts are stored only with --record")
             paused = self.view.paused or self.speed is not None
             self.view = replace(self.view, why=lines, why_title=entry.id, scroll=0, paused=paused)
             self._anchor = None
 
     def switch(self) -> None:
-        """Ask whether to halt trading, or to resume it where it is halted; `y` does it."""
+        """Show the question whether to halt, or to resume what is halted; `y` does it."""
         if self.finished:
             self.view = replace(self.view, message="the run is over: nothing is left to halt")
             return

@@ -14,23 +14,23 @@ from typing import Any, Final
 from dydx_conn import FeeTier
 from dydx_data import MarketView
 from dydx_panels import (
-    Book,
-    Header,
+    BookPart,
+    HeaderPart,
     MarketRow,
-    Quality,
-    Safety,
+    QualityPart,
+    SafetyPart,
     Snapshot,
-    Speed,
+    SpeedPart,
     TapeRow,
-    Venue,
-    Wire,
+    VenuePart,
+    WirePart,
     Witnessed,
 )
 from dydx_paper import SHARED_FUND, PaperVenue
 from dydx_risk import Reduce
 
 from bot.composition import Bot
-from bot.journal import Entry
+from bot.journal import JournalEntry
 from bot.meters import memory_mb
 
 ROWS: Final = 60
@@ -49,15 +49,15 @@ def snapshot_of(bot: Bot, *, mode: str, name: str, speed: float | None) -> Snaps
         gate=bot.risk.standing,
         safety=_safety(bot, entries),
         positions=tuple(bot.risk.positions()),
-        markets=tuple(_market(bot, view) for view in bot.watched),
+        markets=tuple(_market(bot, view) for view in bot.shown.watched),
         decisions=_values(entries, "decision"),
         verdicts=_values(entries, "approved", "denied", "reduce"),
         fills=tuple(islice(_rows(entry for entry in entries if entry.kind == "fill"), ROWS)),
         money=_money(bot),
         counts=_counts(bot),
-        watch=bot.watch(),
+        watch=bot.shown.watch(),
         venue=_venue(bot),
-        book=_book(bot.data.views[shown]) if shown else Book(),
+        book=_book(bot.data.views[shown]) if shown else BookPart(),
         quality=_quality(bot),
         speed=_speed(bot),
         wire=_wire(bot),
@@ -82,15 +82,15 @@ def _counts(bot: Bot) -> tuple[tuple[str, int], ...]:
     return (*verdicts, ("open", len(bot.risk.account.open_orders)), *ended)
 
 
-def _venue(bot: Bot) -> Venue | None:
-    """Tell how paper was traded on; None where orders go over the wire."""
+def _venue(bot: Bot) -> VenuePart | None:
+    """Return how paper was traded on; None where orders go over the wire."""
     venue = bot.venue
     if not isinstance(venue, PaperVenue):
         return None
     optimism, assumed = venue.optimism, venue.optimism.assumed.most_common()
     fees = venue.fees
-    return Venue(
-        performance=bot.performance(),
+    return VenuePart(
+        performance=bot.shown.performance(),
         liquidations=venue.figures().liquidations,
         maker_ppm=fees.maker_ppm,
         taker_ppm=fees.taker_ppm,
@@ -108,14 +108,14 @@ def _venue(bot: Bot) -> Venue | None:
     )
 
 
-def _values(entries: Iterable[Entry], *kinds: str) -> tuple[Any, ...]:
+def _values(entries: Iterable[JournalEntry], *kinds: str) -> tuple[Any, ...]:
     return tuple(islice((entry.value for entry in entries if entry.kind in kinds), ROWS))
 
 
-def _rows(entries: Iterable[Entry]) -> Iterator[TapeRow]:
-    """Tell entries in words; the fills of one order are one row, or they would fill the tape."""
+def _rows(entries: Iterable[JournalEntry]) -> Iterator[TapeRow]:
+    """Put entries in words; the fills of one order are one row, or they would fill the tape."""
 
-    def order(entry: Entry) -> str:
+    def order(entry: JournalEntry) -> str:
         return entry.parent if entry.kind == "fill" and entry.parent else entry.id
 
     for _, group in groupby(entries, key=order):
@@ -136,7 +136,7 @@ def _rows(entries: Iterable[Entry]) -> Iterator[TapeRow]:
         )
 
 
-def _together(entries: list[Entry]) -> str:
+def _together(entries: list[JournalEntry]) -> str:
     fills = [entry.value for entry in entries]
     size = sum(fill.size for fill in fills)
     paid = sum(fill.price * fill.size for fill in fills)
@@ -149,12 +149,12 @@ def _together(entries: list[Entry]) -> str:
     )
 
 
-def _header(bot: Bot, mode: str, name: str, speed: float | None) -> Header:
+def _header(bot: Bot, mode: str, name: str, speed: float | None) -> HeaderPart:
     meters, data = bot.meters, bot.data
     p99 = meters.latency.percentile(0.99)
-    live = [view.live_at for view in bot.watched]
-    fresh = sum(not view.quality.stale for view in bot.watched)
-    return Header(
+    live = [view.live_at for view in bot.shown.watched]
+    fresh = sum(not view.quality.stale for view in bot.shown.watched)
+    return HeaderPart(
         mode=mode,
         source=name,
         speed=speed,
@@ -169,10 +169,10 @@ def _header(bot: Bot, mode: str, name: str, speed: float | None) -> Header:
     )
 
 
-def _safety(bot: Bot, entries: Iterable[Entry]) -> Safety:
+def _safety(bot: Bot, entries: Iterable[JournalEntry]) -> SafetyPart:
     risk, account = bot.risk, bot.risk.account
-    history = [distance for _, distance in bot.distances if distance is not None]
-    return Safety(
+    history = [distance for _, distance in bot.shown.distances if distance is not None]
+    return SafetyPart(
         margin=risk.margin if risk.margin.known and not account.trouble else None,
         positions=None if account.trouble and not account.positions else len(account.positions),
         change=_change(bot),
@@ -186,7 +186,7 @@ def _safety(bot: Bot, entries: Iterable[Entry]) -> Safety:
 def _change(bot: Bot) -> float | None:
     """Compare the distance with that of a minute ago, or of the oldest within it."""
     now = bot.risk.margin.distance
-    then = next((then for at, then in bot.distances if at >= bot.data.at - MINUTE_NS), None)
+    then = next((then for at, then in bot.shown.distances if at >= bot.data.at - MINUTE_NS), None)
     return None if now is None or then is None else now - then
 
 
@@ -204,7 +204,7 @@ def _market(bot: Bot, view: MarketView) -> MarketRow:
         funding_1h=view.funding.next_rate_1h if view.funding.known else None,
         status=view.status,
         stale_s=(bot.data.at - view.live_at) / 1e9 if stale and view.live_at else None,
-        scores=bot.scored.get(view.ticker, ()),
+        scores=bot.shown.scored.get(view.ticker, ()),
     )
 
 
@@ -214,12 +214,12 @@ def _shown_market(bot: Bot) -> str:
     held = max(positions, key=lambda p: abs(p.size * (p.entry_price or 0)), default=None)
     if held is not None and held.ticker in bot.data.views:
         return held.ticker
-    return bot.watched[0].ticker if bot.watched else ""
+    return bot.shown.watched[0].ticker if bot.shown.watched else ""
 
 
-def _book(view: MarketView) -> Book:
+def _book(view: MarketView) -> BookPart:
     book = view.book
-    return Book(
+    return BookPart(
         ticker=view.ticker,
         market=view.market,
         known=book.known,
@@ -233,42 +233,42 @@ def _book(view: MarketView) -> Book:
     )
 
 
-def _quality(bot: Bot) -> Quality:
+def _quality(bot: Bot) -> QualityPart:
     samples = [*bot.data.quality.samples]
     for view in bot.data.views.values():
         samples += view.quality.samples
     samples.sort(key=lambda sample: -sample.seq)
-    return Quality(
+    return QualityPart(
         counts=tuple(sorted(bot.data.counts().items())),
         samples=tuple(samples[:ROWS]),
-        stale=tuple(view.ticker for view in bot.watched if view.quality.stale),
+        stale=tuple(view.ticker for view in bot.shown.watched if view.quality.stale),
     )
 
 
-def _speed(bot: Bot) -> Speed:
+def _speed(bot: Bot) -> SpeedPart:
     latency = bot.meters.latency
     shares = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0))
     known = ((name, latency.percentile(share)) for name, share in shares)
-    return Speed(
+    return SpeedPart(
         latency_us=tuple((name, ns / 1e3) for name, ns in known if ns is not None),
         throughput=tuple(bot.meters.per_second),
         draw_ms=bot.meters.draw_ms,
     )
 
 
-def _wire(bot: Bot) -> Wire:
+def _wire(bot: Bot) -> WirePart:
     data, troubles = bot.data, bot.data.counts()
     faults = sum(count for kind, count in troubles.items() if kind not in OF_MARKETS)
-    return Wire(
+    return WirePart(
         height=data.chain.height or None,
         block_time_ns=data.chain.time_ns or None,
         counts=(
             ("frames", data.frames),
             ("faults", faults),
-            ("gaps", bot.kinds["gap"] + troubles.get("gap", 0)),
-            ("reconnects", bot.kinds["close"]),
-            ("kB", bot.bytes // 1_000),
+            ("gaps", bot.shown.kinds["gap"] + troubles.get("gap", 0)),
+            ("reconnects", bot.shown.kinds["close"]),
+            ("kB", bot.shown.bytes // 1_000),
         ),
-        kinds=tuple(bot.kinds.most_common(8)),
-        samples=tuple(reversed(bot.last_frames)),
+        kinds=tuple(bot.shown.kinds.most_common(8)),
+        samples=tuple(reversed(bot.shown.last_frames)),
     )

@@ -30,13 +30,14 @@ from reactivex import Observable
 
 from bot.acts import act
 from bot.composition import Bot
-from bot.environment import RefusalError, Settings, enter, settings_of, validate
+from bot.environment import EnvironmentSettings, RefusalError, enter, settings_of, validate
 from bot.keys import address_of, keys_of
 from bot.report import positions_of
 from bot.runs import lived, options_of, recorder, tickers_of, until
 from bot.wire import WireVenue
 
 # === Ends ===
+# How a run with real orders ends: what is held leaves, open orders are cancelled, then it stops.
 
 _GRACE_NS: Final = 5_000_000_000
 _LEAVE_NS: Final = 10_000_000_000
@@ -52,7 +53,7 @@ def closing(
 ) -> Callable[[Frame], bool]:
     """End a source once the run's orders are off the books, or 5 s after somebody ended it.
 
-    Before that, as long as `leaving` says so, what is held leaves.
+    Before that, what is held leaves, for as long as `leaving` returns True.
     """
     over, ends = threading.Event(), list[int]()
 
@@ -98,7 +99,7 @@ def flattening(bot: Bot, venue: WireVenue, inbox: Inbox) -> Callable[[Frame], bo
 
 
 def still_open(bot: Bot) -> list[str]:
-    """Say what is held, or that it is not known: an empty list is sure to be flat."""
+    """Return what is held, or that it is not known: an empty list is sure to be flat."""
     account = bot.risk.account
     held = [f"{row['ticker']} {row['size']}" for row in positions_of(bot)]
     return [*held, account.trouble] if account.trouble else held
@@ -106,9 +107,9 @@ def still_open(bot: Bot) -> list[str]:
 
 @contextlib.contextmanager
 def gently(stopping: threading.Event) -> Iterator[None]:
-    """Let the first Ctrl-C or SIGTERM ask for the end, and only the second one force it."""
+    """Let the first Ctrl-C or SIGTERM request the end, and only the second one force it."""
 
-    def asked(*_: object) -> None:
+    def requested(*_: object) -> None:
         if stopping.is_set():
             raise KeyboardInterrupt
         stopping.set()
@@ -116,7 +117,7 @@ def gently(stopping: threading.Event) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in _ENDS}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
-            signal.signal(number, asked)
+            signal.signal(number, requested)
     try:
         yield
     finally:
@@ -125,10 +126,11 @@ def gently(stopping: threading.Event) -> Iterator[None]:
 
 
 # === Commands ===
+# `bot trade` and `bot cancel-all`; both let orders out through `trading` alone.
 
 
 def trade(arguments: argparse.Namespace) -> int:
-    """Trade for real until told to stop, take what is open off the books, and report.
+    """Trade for real until stopped, take what is open off the books, and report.
 
     With --flatten it is a 1 if anything is still held then.
     """
@@ -142,7 +144,7 @@ def trade(arguments: argparse.Namespace) -> int:
     options = options_of(arguments, worth)
     bot = Bot(options, venue)
     with (
-        recorder(arguments.record, net, f"trade {subaccount} {options.deposit}") as keep,
+        recorder(arguments.record, net, f"trade {subaccount} {options.deposit}") as write,
         AuditLog(arguments.audit) as audit,
         trading(venue, net, keys, inbox, audit, arguments.authenticators),
         gently(stopping),
@@ -156,8 +158,8 @@ def trade(arguments: argparse.Namespace) -> int:
 
         def note(frame: Frame) -> None:
             audit.passed(frame)
-            if keep is not None:
-                keep(frame)
+            if write is not None:
+                write(frame)
 
         code = lived(arguments, bot, net, tickers, receive, note, inbox, mode="TRADE")
         if arguments.flatten and (held := still_open(bot)):
@@ -186,7 +188,7 @@ def withdraw_all(arguments: argparse.Namespace) -> int:
     def left() -> list[OrderState]:
         return [state for state in venue.accounts.orders.open() if not state.leaving]
 
-    def hear(frame: Frame) -> None:
+    def pass_on(frame: Frame) -> None:
         audit.passed(frame)
         for received in venue.receive(frame):
             for update in venue.accounts.step(received):
@@ -196,9 +198,9 @@ def withdraw_all(arguments: argparse.Namespace) -> int:
         AuditLog(arguments.audit) as audit,
         trading(venue, net, keys, inbox, audit, arguments.authenticators),
     ):
-        live(net, [], subaccount=venue.subaccount, pace=pace, inbox=inbox).subscribe(hear)
+        live(net, [], subaccount=venue.subaccount, pace=pace, inbox=inbox).subscribe(pass_on)
     if not venue.known:
-        raise RefusalError(f"expected the orders of {venue.subaccount}, {net.name} told of none")
+        raise RefusalError(f"expected the orders of {venue.subaccount} from {net.name}, got none")
     gone = len(found) - len(left())
     print(f"{venue.subaccount}: {gone} of {len(found)} orders are off the books")
     for reason, count in venue.refusals.items():
@@ -212,17 +214,17 @@ def account_of(arguments: argparse.Namespace, keys: Keys) -> Subaccount:
     return Subaccount(owner or keys.address, arguments.subaccount)
 
 
-def fit(settings: Settings, net: Network, subaccount: Subaccount) -> int:
+def fit(settings: EnvironmentSettings, net: Network, subaccount: Subaccount) -> int:
     """Return what the account is worth in USDC, on a network that is fit to trade on."""
-    found, heard = validate(settings, net, subaccount)
+    found, received = validate(settings, net, subaccount)
     if found.status != "ok":
         why = "; ".join(f"{check.name}: {check.seen}" for check in found.failed)
-        raise RefusalError(f"expected {net.name} fit to trade on, it is {found.status}: {why}")
-    told = heard.get("v4_subaccounts")
-    (said,) = contents(told) if told is not None and not told.is_refusal else (None,)
-    if said is None or said.subaccount is None or float(said.subaccount.equity) < 1:
-        raise RefusalError(f"expected money in {subaccount}, {net.name} knows of none there")
-    return int(float(said.subaccount.equity))
+        raise RefusalError(f"expected {net.name} to be fit to trade on, got {found.status}: {why}")
+    frame = received.get("v4_subaccounts")
+    (account,) = contents(frame) if frame is not None and not frame.is_refusal else (None,)
+    if account is None or account.subaccount is None or float(account.subaccount.equity) < 1:
+        raise RefusalError(f"expected money in {subaccount} on {net.name}, got none")
+    return int(float(account.subaccount.equity))
 
 
 @contextlib.contextmanager

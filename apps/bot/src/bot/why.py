@@ -2,8 +2,8 @@
 
     fill ◄── order ◄── verdict ◄── decision ◄── scores ◄── frames
 
-The run is deterministic, so nothing needs to be stored: it is made again, and the recording
-is asked for the frames that the chain names.
+The run is deterministic, so nothing needs to be stored: it is replayed, and the frames that the
+chain names are read from the recording.
 """
 
 import textwrap
@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from dydx_conn import Frame, Recording
+from dydx_panels import wording
 
-from bot.journal import Entry, Journal
+from bot.journal import Journal, JournalEntry
 
 _WIDTH = 100
 _WIRE = 600
 
 
-def chain(entry: Entry, journal: Journal, recording: Path | None) -> list[str]:
+def chain(entry: JournalEntry, journal: Journal, recording: Path | None) -> list[str]:
     """Return lines from an entry to its causes, the wire's own text last.
 
     Without a recording (a live run) the frames are named by number alone.
@@ -43,8 +44,8 @@ def chain(entry: Entry, journal: Journal, recording: Path | None) -> list[str]:
     return lines
 
 
-def _links(entry: Entry, journal: Journal) -> Iterable[Entry]:
-    link: Entry | None = entry
+def _links(entry: JournalEntry, journal: Journal) -> Iterable[JournalEntry]:
+    link: JournalEntry | None = entry
     while link is not None:
         yield link
         link = journal.find(link.parent) if link.parent else None
@@ -62,20 +63,16 @@ def details(value: Any) -> list[str]:
         margin = getattr(value, name, None)
         if margin is not None:
             lines.append(f"margin {name}: {_margin_words(margin)}")
-    lines += [f"{name} {text}" for name, text in getattr(value, "figures", ())]
+    lines += [f"{wording(name)} {text}" for name, text in getattr(value, "figures", ())]
     return lines
 
 
 def _margin_words(margin: Any) -> str:
-    parts = {
-        "net collateral": margin.net_collateral,
-        "initial": margin.initial_margin,
-        "maintenance": margin.maintenance_margin,
-    }
-    return ", ".join(f"{name} {amount / 1e6:,.6f} USDC" for name, amount in parts.items())
+    terms = ("net_collateral", "initial_margin", "maintenance_margin")
+    return ", ".join(f"{wording(term)} {getattr(margin, term) / 1e6:,.6f} USDC" for term in terms)
 
 
-def _seqs(links: list[Entry]) -> list[int]:
+def _seqs(links: list[JournalEntry]) -> list[int]:
     seqs = {link.seq for link in links}
     for link in links:
         seqs |= {score.seq for score in getattr(link.value, "scores", ())}

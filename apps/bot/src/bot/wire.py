@@ -1,10 +1,10 @@
-"""The venue as the wire tells of it: where real orders go, and what comes back of them.
+"""The venue behind the wire: where real orders go, and what comes back of them.
 
     views, orders ──► WireVenue ──► Trader ──► node
     frames of the wire ──► WireVenue.receive ──► account frames (as PaperVenue makes them)
 
 `WireVenue` stands where a paper run has its PaperVenue; everything else is the same code. What
-becomes of an order is told by frames alone, so a recording of a run replays to the same bytes:
+becomes of an order is known from frames alone, so a recording of a run replays to the same bytes:
 there the orders go nowhere, because their fate is in the recording already.
 """
 
@@ -17,8 +17,8 @@ from dydx_conn import (
     AccountUpdate,
     AuditLog,
     CancelRequest,
-    Denied,
     Frame,
+    NotQueued,
     OrderRequest,
     OrderState,
     PerpetualMarket,
@@ -63,7 +63,7 @@ class Money(msgspec.Struct):
 
 
 class WireVenue:
-    """The venue as the wire tells of it: where orders go, and what is heard of the account.
+    """The venue behind the wire: where orders go, and what is received of the account.
 
     Without a trader orders go nowhere, as in the replay of a run whose orders were sent.
     """
@@ -80,7 +80,7 @@ class WireVenue:
         self.trader: Trader | None = None
         self.audit: AuditLog | None = None
         self.closing = False
-        self.known = False  # whether the account has said what it holds
+        self.known = False  # whether an account snapshot has come
         self._risk: Risk | None = None
         self._numbered = False
 
@@ -89,7 +89,7 @@ class WireVenue:
         self._risk = risk
 
     def receive(self, frame: Frame) -> list[Frame]:
-        """Return the frame: it may be of the account, or say that some of it is lost."""
+        """Return the frame: it may be of the account, or report that some of it is lost."""
         if not self._numbered and self._risk is not None:
             self._numbered = True
             self._risk.next_client_id = next(client_ids(frame.at))
@@ -105,7 +105,7 @@ class WireVenue:
                 self.refusals[state.reason] += 1
 
     def step(self, event: MarketView | OrderRequest | CancelRequest) -> list[Frame]:
-        """Take a view to check orders against, or send an order; frames will tell the rest."""
+        """Take a view to check orders against, or send an order; frames will report the rest."""
         if isinstance(event, MarketView):
             if event.market is not None:
                 self.markets[event.ticker] = event.market
@@ -155,11 +155,11 @@ class WireVenue:
         if self.trader is None:
             return
         until = self.trader.good_til_block()
-        for id_, wishes in cancel_all(states, good_til_block=until).items():
+        for id_, requests in cancel_all(states, good_til_block=until).items():
             number = int(id_.rpartition("/")[2])
-            for wish in wishes:
-                self._noted(self.trader.submit(wish, number))
+            for request in requests:
+                self._noted(self.trader.submit(request, number))
 
-    def _noted(self, answer: Queued | Denied) -> None:
-        if isinstance(answer, Denied):
+    def _noted(self, answer: Queued | NotQueued) -> None:
+        if isinstance(answer, NotQueued):
             self.refusals[answer.reason] += 1

@@ -7,10 +7,10 @@
     limit, market … ──► OrderRequest ──► Trader ──► node
 
 A `Frame` is the only source of truth for the layers above: whatever crosses the wire, or fails
-to, becomes one, numbered and stamped, its text kept. `live` is the one source that opens sockets
-and `replay` plays a recording; `fold` is the operator that each layer is built from.
+to, becomes one, numbered and stamped, its text unchanged. `live` is the one source that opens
+sockets and `replay` plays a recording; `fold` is the operator that each layer is built from.
 
-- Errors: `ConnError` and what its children ask the caller to do.
+- Errors: `ConnError` and what its children require of the caller.
 - Units: exact conversions between decimal text, quantums, quote quantums and nanoseconds.
 - Values: `Subaccount`, `PerpetualMarket`, `OrderRequest`, `CancelRequest`, and their ids.
 - Networks: where a venue answers.
@@ -125,7 +125,7 @@ __all__ = [
     # Node
     "ChainTip", "chain_tip", "is_loopback",
     # Trader
-    "Denied", "Queued", "Trader",
+    "NotQueued", "Queued", "Trader",
 ]
 # fmt: on
 
@@ -221,11 +221,11 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # === Errors ===
 
 # What goes wrong, by what the caller should do about it; attributes are data. Of a `RestError`
-# `tries` says how often a question is put before it is raised, `verdict` how its endpoint stands.
+# `tries` is how often a request is sent before it is raised, `verdict` how its endpoint stands.
 
 
 class ConnError(Exception):
-    """Anything the connection refuses; children say what the caller should do."""
+    """Anything the connection refuses; its children are named by what to do about it."""
 
 
 class GridError(ConnError):
@@ -248,10 +248,10 @@ Verdict = Literal["good", "bad", "gone"]
 
 
 class RestError(ConnError):
-    """A question that the indexer did not answer; children say what the caller should do."""
+    """A question that the indexer did not answer; its children are named by what to do."""
 
     tries: ClassVar[int] = 1
-    verdict: ClassVar[Verdict] = "good"  # what it says of the endpoint's health
+    verdict: ClassVar[Verdict] = "good"  # what it means for the endpoint's health
 
     def __init__(self, message: str, *, path: str = "", status: int = 0, wait_s: float = 0) -> None:
         super().__init__(message)
@@ -261,11 +261,11 @@ class RestError(ConnError):
 
 
 class BadRequest(RestError):
-    """The question itself is wrong (400): correct it; the message says which parameter."""
+    """The question itself is wrong (400): correct it; the message names the parameter."""
 
 
 class Forbidden(RestError):
-    """The venue refuses this region or address (403): stop asking, and trading."""
+    """The venue refuses this region or address (403): stop requests, and trading."""
 
 
 class NotFound(RestError):
@@ -275,13 +275,13 @@ class NotFound(RestError):
 
 
 class RateLimited(RestError):
-    """The queue is longer than the caller's patience: ask less, or again after `wait_s`."""
+    """The queue is longer than the caller's patience: send less, or retry after `wait_s`."""
 
     verdict = "gone"
 
 
 class ServerError(RestError):
-    """The venue is in trouble (5xx), and was asked again with back-off: wait."""
+    """The venue is in trouble (5xx), retries with back-off failed too: wait."""
 
     tries = 4
     verdict = "bad"
@@ -307,7 +307,7 @@ class BadAnswer(RestError):
 
 
 class KeyProblem(ConnError):
-    """A key that cannot be used; the message says why and holds nothing of the key."""
+    """A key that cannot be used; the message gives the reason and no part of the key."""
 
 
 # === Units ===
@@ -387,7 +387,7 @@ def _steps(value: Decimal | str, shift: int, grid: int) -> tuple[int, int]:
 # === Values ===
 
 # What accounts, markets and orders are, as the chain counts them: quantums, subticks, flags. Their
-# ids are the indexer's. Nothing here says whether the chain would take an order.
+# ids are the indexer's. Nothing here judges whether the chain would take an order.
 
 Side = Literal["BUY", "SELL"]
 TimeInForce = Literal["GTT", "IOC", "POST_ONLY"]
@@ -518,7 +518,7 @@ class OrderRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_def
 
 
 class CancelRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A wish to take an order off the book, named as the chain names it."""
+    """A request to take an order off the book, named as the chain names it."""
 
     ticker: str
     clob_pair_id: int
@@ -559,7 +559,7 @@ _PARENTS: Final = 128
 
 
 class BatchCancel(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A wish to take up to 100 short-term orders off their books, all until one block."""
+    """A request to take up to 100 short-term orders off their books, all until one block."""
 
     cancels: tuple[CancelRequest, ...]
 
@@ -578,7 +578,7 @@ class Replace(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Where a venue answers: REST, socket and node, and the chain it must say it is."""
+    """Where a venue answers: REST, socket and node, and the id its chain must report."""
 
     name: str
     rest: str
@@ -604,7 +604,7 @@ NETWORKS: Final[Mapping[str, Network]] = {
 def network(name: str) -> Network:
     """Return a network by name; `NetworkError` lists the names."""
     if name not in NETWORKS:
-        raise NetworkError(f"expected one of {', '.join(NETWORKS)}; got network {name!r}")
+        raise NetworkError(f"expected a network of {', '.join(NETWORKS)}, got {name!r}")
     return NETWORKS[name]
 
 
@@ -664,7 +664,7 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
     "clob": {
         3: ("ErrInvalidOrderSide", "the side is neither buy nor sell"),
         4: ("ErrInvalidOrderQuantums", "the size is not above zero"),
-        5: ("ErrInvalidOrderGoodTilBlock", "a short-term order must say its last block"),
+        5: ("ErrInvalidOrderGoodTilBlock", "a short-term order must have a last block"),
         6: ("ErrInvalidOrderSubticks", "the price is not above zero"),
         7: ("ErrOrderIsCanceled", "already cancelled: a new one needs a later last block"),
         8: ("ErrInvalidClob", "there is no such market"),
@@ -697,7 +697,7 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
                "an isolated market needs a subaccount of its own"),
         3000: ("ErrInvalidOrderFlag", "there is no such kind of order"),
         3001: ("ErrInvalidStatefulOrderGoodTilBlockTime",
-               "an order that is not short-term must say when it ends"),
+               "an order that is not short-term must have an end"),
         3002: ("ErrLongTermOrdersCannotRequireImmediateExecution",
                "a long-term order cannot be immediate-or-cancel"),
         3003: ("ErrTimeExceedsGoodTilBlockTime", "the time at which it ends has passed"),
@@ -733,7 +733,7 @@ _BY_NAME: Final = {
 
 
 def meaning(codespace: str, code: int) -> str:
-    """Say what a node's answer means to a person; codes count within their codespace alone."""
+    """Return what a node's code means, for a person; codes count within their codespace alone."""
     if code == 0:
         return "accepted"
     unknown = ("", f"unknown error {code} of {codespace or 'an unnamed codespace'}")
@@ -758,8 +758,8 @@ class OrderDenied(ConnError):
 
     def __init__(self, error: str) -> None:
         self.error, self.code = error, code_of(error)
-        said = meaning(codespace_of(error), self.code)
-        super().__init__(f"the chain would refuse it: {said} ({error})")
+        why = meaning(codespace_of(error), self.code)
+        super().__init__(f"expected a request the chain accepts, got {error}: {why}")
 
 
 def refuse(error: str) -> None:
@@ -845,7 +845,7 @@ def batch_cancel_objection(
 
 
 def is_address(text: str) -> bool:
-    """Tell whether a text is an address of dYdX: bech32 of 20 bytes, its checksum right."""
+    """Return whether a text is an address of dYdX: bech32 of 20 bytes, its checksum right."""
     import bech32
 
     prefix, words = bech32.bech32_decode(text)
@@ -954,8 +954,9 @@ def _leg_quantums(order: OrderRequest) -> int:
 
 # === Fees ===
 
-# What fills cost. Governance sets tiers and discounts: these are the chain's defaults, a node says
-# today's. Rates are parts per million, amounts quote quantums; rounded up, which costs rebates.
+# What fills cost. Governance sets tiers and discounts: these are the chain's defaults, a node
+# reports today's. Rates are parts per million, amounts quote quantums; rounded up, which costs
+# rebates.
 
 
 class Fees(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -1066,7 +1067,7 @@ def staking_discount_ppm(
 def fee(quote_quantums: int, ppm: int) -> int:
     """Return a fee in quote quantums, rounded up, which makes rebates smaller.
 
-    A builder's fee is reckoned alike and comes on top.
+    A builder's fee is computed alike and added.
     """
     return -(-quote_quantums * ppm // _PPM)
 
@@ -1095,7 +1096,7 @@ def stateful_order_limit(
 
 
 class Terms(TypedDict, total=False):
-    """What any order may say of itself, beside its side, size and price.
+    """The optional terms of any order, besides its side, size and price.
 
     One of the two ends makes an order short-term or long-term. `rounding` "exact" refuses what
     is off the grid with a `GridError`; "less" rounds a size down, a buy's price down and a sell's
@@ -1267,7 +1268,7 @@ def estimate(
     best_bid_subticks: int = 0, position: int = 0, net_collateral: int | None = None,
     initial_margin: int = 0, open_stateful: int = 0, imf_ppm: int = 0,
 ) -> Estimate:  # fmt: skip
-    """Say what an order may cost at worst, as if it were filled whole.
+    """Return what an order may cost at worst, as if it were filled whole.
 
     `position` is in signed quantums; `net_collateral` and the account's present `initial_margin`
     in quote quantums; `open_stateful` how many stateful orders stand. `imf_ppm` is the market's
@@ -1313,7 +1314,7 @@ def _charge(order: OrderRequest, market: PerpetualMarket, subticks: int, ppm: in
 
 # === Frames ===
 
-# The one value that everything above is folded from: it keeps the words that crossed the wire, and
+# The one value that everything above is folded from: it holds the text that crossed the wire, and
 # names what its parts hold.
 
 
@@ -1321,19 +1322,19 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     """One thing that crossed the wire, or that the wire failed to carry.
 
     `seq` counts from 1 and names the frame; one that a frame caused has that of its cause. `at` is
-    wall time and `mono` a monotonic clock. `fault` says what is wrong with a text that cannot be
+    wall time and `mono` a monotonic clock. `fault` is what is wrong with a text that cannot be
     read. What the other parts hold depends on the kind; properties name them where it is not plain:
 
         kind   what                 text      type    channel           id        message_id
         ws     from the server      message   its     its               its       its
-        sent   from the client      request           asked of a node   order id
+        sent   from the client      request           to a node         order id
         http   an answer            body      status  path with query
         open   a link connected     address
         close  a link was lost      reason    code
         gap    messages were lost   reason                                        how many
         tick   of "clock": a second passed; of a link: it tries to connect
         act    somebody did it:     why       what: halt, resume, flatten …
-               `link` says who
+               `link` is who
     """
 
     seq: int
@@ -1351,17 +1352,17 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_snapshot(self) -> bool:
-        """Tell whether it is the first message of a subscription, which is complete."""
+        """Return whether it is the first message of a subscription, which is complete."""
         return self.type == "subscribed"
 
     @property
     def is_refusal(self) -> bool:
-        """Tell whether the server refuses a request in it."""
+        """Return whether the server refuses a request with it."""
         return self.type == "error"
 
     @property
     def ok(self) -> bool:
-        """Tell whether it is an answer of the indexer that is no refusal."""
+        """Return whether it is an answer of the indexer that is no refusal."""
         return self.kind == "http" and self.type == "200"
 
     @property
@@ -1372,7 +1373,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def path(self) -> str:
-        """Return what was asked over REST, without its query; of other frames nothing."""
+        """Return the path of a REST request, without its query; "" for other frames."""
         return self.channel.partition("?")[0] if self.kind == "http" else ""
 
     @property
@@ -1388,7 +1389,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
 # === Contents ===
 
-# What the venue says, as far as a bot uses it: the indexer's names in snake case, decimals as
+# What the venue sends, as far as a bot uses it: the indexer's names in snake case, decimals as
 # text. Any field may be missing from an update and null in a snapshot.
 
 
@@ -1397,7 +1398,7 @@ class _Wire(msgspec.Struct, gc=False, rename="camel"):
 
 
 class _Page(_Wire, kw_only=True):
-    # Where an answer stands in a list that was asked for by pages; absent without `page`.
+    # Where an answer stands in a list that was requested by pages; absent without `page`.
     page_size: int | None = None
     total_results: int | None = None
     offset: int | None = None
@@ -1420,7 +1421,7 @@ class _BookSnapshot(_Wire):
     asks: list[_Level]
 
     def book(self) -> BookContents:
-        # As the updates say it: snapshots and updates look alike to who reads them.
+        # In the shape of the updates: both are read alike.
         bids, asks = ([(level.price, level.size) for level in x] for x in (self.bids, self.asks))
         return BookContents(bids=bids, asks=asks)
 
@@ -1466,7 +1467,7 @@ class CandlesContents(_Wire, kw_only=True):
 
 
 class MarketFields(_Wire, kw_only=True):
-    """A market's description, or what changed in it; older servers say `price` for the oracle's."""
+    """A market's description, or what changed in it; older servers write `price` for oracle's."""
 
     id: str | None = None
     clob_pair_id: str | None = None
@@ -1511,7 +1512,7 @@ class FundingFields(_Wire, kw_only=True):
 
 
 class HeightContents(_Wire, kw_only=True):
-    """A block; the snapshot says `height`, the updates `blockHeight`."""
+    """A block; its field is `height` in a snapshot, `blockHeight` in updates."""
 
     height: str = ""
     block_height: str = ""
@@ -1550,8 +1551,8 @@ Sparklines = dict[str, list[str]]  # closing prices by ticker, newest first
 
 # === Account contents ===
 
-# What the venue says of accounts, by socket and REST: orders, fills, positions, balances, and money
-# that moved. Any field may be missing from an update.
+# What the venue reports of accounts, by socket and REST: orders, fills, positions, balances, and
+# money that moved. Any field may be missing from an update.
 
 
 class PositionFields(_Wire, kw_only=True):
@@ -1631,9 +1632,9 @@ class OrderFields(_Wire, kw_only=True):
 
 
 class FillFields(TradeFields, kw_only=True):
-    """Our side of a trade; `fee` is negative for a rebate. REST says `market` for `ticker`.
+    """Our side of a trade; `fee` is negative for a rebate. REST writes `market` for `ticker`.
 
-    What the position was before is told by REST alone, what the socket alone tells is the quote
+    REST alone reports what the position was before; the socket alone reports the quote
     amount and the transaction.
     """
 
@@ -1704,7 +1705,7 @@ class SubaccountFields(_Wire, kw_only=True):
 class SubaccountContents(_Wire, kw_only=True):
     """A snapshot (`subaccount` and `orders`; empty if never funded), or whatever changed.
 
-    Funding payments come by REST alone; a change of `net_funding` is what the socket says.
+    Funding payments come by REST alone; the socket reports a change of `net_funding`.
     """
 
     subaccount: SubaccountFields | None = None
@@ -1734,7 +1735,7 @@ class FundingPaymentFields(_Wire, kw_only=True):
 
 
 class PnlFields(_Wire, kw_only=True):
-    """What an account was worth; /pnl says its height as `created_at_height`."""
+    """What an account was worth; /pnl names its height `created_at_height`."""
 
     equity: str
     total_pnl: str
@@ -1777,7 +1778,7 @@ class ComplianceFields(_Wire, kw_only=True):
 
 
 class ScreenFields(_Wire, kw_only=True):
-    """Whether an address is refused, as the older endpoint says it."""
+    """Whether an address is refused, as the older endpoint reports it."""
 
     restricted: bool
     reason: str | None = None
@@ -1786,13 +1787,13 @@ class ScreenFields(_Wire, kw_only=True):
 # === Endpoints ===
 
 # The questions that the indexer answers over REST: each path with the shape of its answer, and how
-# a list is walked. Channels, decoding and `Rest` read this one table; nothing here asks anything.
+# a list is walked. Channels, decoding and `Rest` read this one table; nothing here sends a request.
 
 
 class Endpoint(msgspec.Struct, frozen=True):
     """A question to the indexer: `{name}` in its path is filled in, all else is its query.
 
-    `part` of the answer is its value, or all of it. Of a list `key` tells a row from others; it
+    `part` of the answer is its value, or all of it. Of a list `key` identifies a row; it
     is walked by `pages`, and back in time from a row's `time` by the parameter `bound`. `parent`
     is the path of its twin, which answers for all children of a parent.
     """
@@ -1882,15 +1883,15 @@ PER_CONNECTION: Final = 32  # subscriptions to one channel that a connection may
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
     """What a channel is subscribed to by, sends, and is replaced by where its socket fails.
 
-    `tells` is the kind of thing. `id` names the parts of its ids as REST names them; a channel
+    `kind` is what it carries. `id` names the parts of its ids as REST names them; a channel
     without ids is one for all, and its messages repeat its name in place of one. `snapshot` is
-    the shape of what it sends first, `update` of what follows. `rest` is asked in its place: what
-    its snapshot is made from. With `changes` an update says what changed alone, so that what fell
-    between snapshot and subscription has to be asked for. `version` is of its updates.
+    the shape of what it sends first, `update` of what follows. `rest` are the endpoints that its
+    snapshot is made from, and that replace it. With `changes` an update holds only what changed:
+    what fell between snapshot and subscription has to be requested. `version` is of its updates.
     """
 
     name: str
-    tells: str
+    kind: str
     id: str = ""
     version: str = "1.0.0"
     batched: bool = False
@@ -1901,7 +1902,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_global(self) -> bool:
-        """Tell whether there is one for all, without ids."""
+        """Return whether there is one for all, without ids."""
         return not self.id
 
     def parameters(self, id_: str) -> dict[str, Any]:
@@ -1912,22 +1913,22 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
 def _of_accounts(name: str, id_: str) -> Channel:
     rest = tuple(ENDPOINTS[what] for what in ("subaccount", "orders", "fills"))
     return Channel(
-        name=name, tells="account", id=id_, version="3.0.0", changes=True,
+        name=name, kind="account", id=id_, version="3.0.0", changes=True,
         snapshot=SubaccountContents, update=SubaccountContents, rest=rest,
     )  # fmt: skip
 
 
 CHANNELS: Final[dict[str, Channel]] = {row.name: row for row in (
-    Channel(name="v4_markets", tells="markets", batched=True,
+    Channel(name="v4_markets", kind="markets", batched=True,
             snapshot=MarketsContents, update=MarketsContents,
             rest=(ENDPOINTS["perpetual_markets"],)),
-    Channel(name="v4_block_height", tells="block",
+    Channel(name="v4_block_height", kind="block",
             snapshot=HeightContents, update=HeightContents, rest=(ENDPOINTS["height"],)),
-    Channel(name="v4_orderbook", tells="book", id="ticker", batched=True, changes=True,
+    Channel(name="v4_orderbook", kind="book", id="ticker", batched=True, changes=True,
             snapshot=_BookSnapshot, update=BookContents, rest=(ENDPOINTS["order_book"],)),
-    Channel(name="v4_trades", tells="trades", id="ticker", version="2.1.0", batched=True,
+    Channel(name="v4_trades", kind="trades", id="ticker", version="2.1.0", batched=True,
             snapshot=TradesContents, update=TradesContents, rest=(ENDPOINTS["trades"],)),
-    Channel(name="v4_candles", tells="candles", id="ticker/resolution", batched=True,
+    Channel(name="v4_candles", kind="candles", id="ticker/resolution", batched=True,
             snapshot=CandlesContents, update=CandleFields, rest=(ENDPOINTS["candles"],)),
     _of_accounts("v4_subaccounts", "address/subaccountNumber"),
     _of_accounts("v4_parent_subaccounts", "address/parentSubaccountNumber"),
@@ -1949,7 +1950,7 @@ def subscriptions(
     tickers: Iterable[str], resolutions: Iterable[str] = (), subaccount: Subaccount | None = None,
     *, parent: bool = False,
 ) -> list[list[Key]]:  # fmt: skip
-    """Spread what is asked for over as few connections as hold it; the first has all that is one.
+    """Spread subscriptions over as few connections as hold them; the first has the global ones.
 
     >>> [len(keys) for keys in subscriptions([f"M{n}-USD" for n in range(40)])]
     [66, 16]
@@ -1972,7 +1973,7 @@ def subscriptions(
 
 @lru_cache(maxsize=1_024)
 def _endpoint_of(route: str) -> tuple[Endpoint, str, Mapping[str, str]] | None:
-    """Return which endpoint a path asks, by which of its patterns, and what fills that."""
+    """Return the endpoint of a path, which of its patterns matched, and what fills that."""
     extra = (endpoint for row in CHANNELS.values() for endpoint in row.rest)
     for endpoint in (*ENDPOINTS.values(), *extra):
         for path in filter(None, (endpoint.path, endpoint.parent)):
@@ -1985,18 +1986,18 @@ def _endpoint_of(route: str) -> tuple[Endpoint, str, Mapping[str, str]] | None:
 def _key_of_answer(question: str) -> Key:
     route, _, query = question.partition("?")
     if (found := _endpoint_of(route)) is not None:
-        asked = {**found[2], **dict(parse_qsl(query))}
+        filled = {**found[2], **dict(parse_qsl(query))}
         for row in CHANNELS.values():
             names = row.id.split("/") if row.id else []
-            if found[0] in row.rest and asked.keys() >= {*names}:
-                return row.name, "/".join(asked[name] for name in names)
+            if found[0] in row.rest and filled.keys() >= {*names}:
+                return row.name, "/".join(filled[name] for name in names)
     return ("", "")
 
 
 # === Decoding ===
 
-# From text to values: an envelope makes a frame, and what was asked (a channel, a path, the name of
-# a question to a node) decides the type. Any text ends in values or in a `WireError`.
+# From text to values: an envelope makes a frame, and what was requested (a channel, a path, the
+# name of a request to a node) decides the type. Any text ends in values or in a `WireError`.
 
 
 class _Envelope(msgspec.Struct, gc=False):
@@ -2012,7 +2013,7 @@ _DECODERS: Final[dict[tuple[str, str], Callable[[msgspec.Raw], Any]]] = {}  # ma
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 # What decoding a text can raise; brackets that nest too deep are a RecursionError.
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
-# A message without contents is still a message; only these types may say nothing.
+# A message without contents is still a message; only these types may have none.
 _CONTROL = frozenset(["connected", "unsubscribed", "error", "pong"])
 
 MAX_TEXT: Final = 16 * 1024 * 1024
@@ -2022,10 +2023,10 @@ def ws_frame(seq: int, at: int, mono: int, link: str, text: str) -> Frame:
     """Make a frame of one message from the server; never fails, a bad text gets a `fault`."""
     try:
         if len(text) > MAX_TEXT:
-            raise msgspec.DecodeError(f"at most {MAX_TEXT} characters, got {len(text)}")
+            raise msgspec.DecodeError(f"expected at most {MAX_TEXT} characters, got {len(text)}")
         if "\ufffd" in text:
             # Where a byte was no character. It may parse, short of a level: better lost and known.
-            raise msgspec.DecodeError("a byte of it was corrupted")
+            raise msgspec.DecodeError("expected UTF-8, got a corrupted byte")
         head = _decode_envelope(text)
     except _UNREADABLE as error:
         fault = f"expected a JSON message of the indexer, got {text[:80]!r}: {error}"
@@ -2040,8 +2041,8 @@ def ws_frame(seq: int, at: int, mono: int, link: str, text: str) -> Frame:
 def contents(frame: Frame) -> list[Any]:
     """Decode what a frame carries, oldest first; empty for control messages.
 
-    The channel decides the type, as the path does for an answer; `WireError` says why not. Who
-    asks again for the frame of the last call is given the same list: do not change it.
+    The channel decides the type, as the path does for an answer; `WireError` if it cannot. A
+    second call for the same frame returns the same list: do not change it.
     """
     last = _LAST[0]
     if last[0] is frame:
@@ -2102,11 +2103,12 @@ def perpetual_market(fields: MarketFields) -> PerpetualMarket:
         stated["perpetual_id"] = stated.get("id", fields.clob_pair_id)
         return msgspec.convert(stated, PerpetualMarket, strict=False)
     except (msgspec.ValidationError, GridError, ZeroDivisionError) as error:
-        raise WireError(f"expected the parameters of market {fields.ticker}: {error}") from None
+        what = f"expected the parameters of market {fields.ticker}"
+        raise WireError(f"{what}, got {type(error).__name__}: {error}") from None
 
 
 def rest_contents(path: str, body: str) -> Any:
-    """Decode a REST answer by the path that was asked; a refusal is `ErrorsContents`.
+    """Decode a REST answer by the path that was requested; a refusal is `ErrorsContents`.
 
     `WireError` if the path is unknown or the body is not what it should answer.
     """
@@ -2175,7 +2177,7 @@ _MAX_BLOCK: Final = 8 * MAX_TEXT
 
 
 class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What a recording says of itself; `source` tells a stand-in from the real venue."""
+    """The first line of a recording; `source` is the real venue, or what stood in for it."""
 
     v: int = VERSION
     network: str
@@ -2222,7 +2224,7 @@ class RecordingWriter:
         """
         fields = {letter: getattr(frame, part) for letter, part in _LETTERS[frame.kind].items()}
         fields |= {letter: int(fields[letter]) for letter in ("st", "code") if letter in fields}
-        # What sockets say needs no name besides its text, what is asked of a node has one.
+        # A socket's message needs no name besides its text; a request to a node has one.
         fields = {letter: part for letter, part in fields.items() if part or letter not in _NAMES}
         kind = "ws" if frame.kind == "sent" else frame.kind
         if kind == "ws":
@@ -2280,7 +2282,7 @@ class Recording:
     """A recording on disk: iterate it for its frames; `RecordingError` if it is none.
 
     Damage inside is no error: a gap frame stands where lines were lost, `damage` lists each
-    place, and `complete` tells, after iterating, whether the end was written and its sum holds.
+    place, and `complete` is, after iterating, whether the end was written and its sum holds.
     """
 
     def __init__(self, path: Path) -> None:
@@ -2314,23 +2316,23 @@ class Recording:
 
     def _read_header(self) -> Header:
         if not self.path.is_file() or not self.path.stat().st_size:
-            found = "found no such file" if not self.path.exists() else "it is no file"
-            found = "the file is empty" if self.path.is_file() else found
-            raise RecordingError(f"expected a recording at {self.path}, {found}")
+            found = "no such file" if not self.path.exists() else "no file"
+            found = "an empty file" if self.path.is_file() else found
+            raise RecordingError(f"expected a recording at {self.path}, got {found}")
         with self.path.open("rb") as file:
             if (start := file.read(4)) != _ZSTD_MAGIC:
-                what = "expected a recording, which is compressed with zstd"
-                raise RecordingError(f"{what}, {self.path} begins with {start!r}")
+                what = f"expected {self.path} to be compressed with zstd"
+                raise RecordingError(f"{what}, got a file that begins with {start!r}")
         first = next(self.lines(), b"")
         try:
             header = msgspec.json.decode(first, type=Header)
         except _UNREADABLE as error:
             found = " ".join([*self.damage, f"{first[:80]!r}: {error}"])
             what = f"expected {self.path} to begin with a recording's header"
-            raise RecordingError(f"{what}, found {found}") from None
+            raise RecordingError(f"{what}, got {found}") from None
         if header.v > VERSION:
             what = f"expected {self.path} to be of format version {VERSION} or older"
-            raise RecordingError(f"{what}, it is {header.v}: a newer release wrote it")
+            raise RecordingError(f"{what}, got {header.v}: a newer release wrote it")
         return header
 
     def lines(self) -> Iterator[bytes]:
@@ -2349,7 +2351,7 @@ class Recording:
 
     @staticmethod
     def _unpack(data: mmap.mmap, start: int) -> tuple[bytes | None, int]:
-        # Frames are small and their packed size is written nowhere: feed until it says it is done.
+        # Frames are small and their packed size is written nowhere: feed until it is done.
         unpacker = zstandard.ZstdDecompressor().decompressobj()
         block, position = b"", start
         try:
@@ -2370,7 +2372,7 @@ class Recording:
         if "type" in parts:
             parts["type"] = str(parts["type"])
         if "channel" in parts:
-            # Answers are told apart by what was asked, not by which host was asked.
+            # Answers are identified by path and query, not by host.
             parts["channel"] = re.sub(r"^\w+://[^/]+", "", parts["channel"])
         return Frame(line.i, at, line.mono, kind=kind, **parts)
 
@@ -2384,7 +2386,7 @@ def find_recording(name: str) -> Path:
     found = {path.name.removesuffix(".jsonl.zst"): path for path in reversed(paths)}
     if name not in found:
         known = ", ".join(sorted(found)) or "none found"
-        raise RecordingError(f"expected the path of a recording or one of: {known}; got {name!r}")
+        raise RecordingError(f"expected the path of a recording or one of {known}, got {name!r}")
     return found[name]
 
 
@@ -2537,7 +2539,7 @@ class WireWriter:
         return self.publish("v4_markets", {"oraclePrices": {ticker: fields}})
 
     def block(self, height: int = 0, time: str = "", *, snapshot: bool = False) -> Frame:
-        """Make a block: the next, and now, unless it is said which and when."""
+        """Make a block: by default the next one, now."""
         self.height = height or self.height + 1
         name = "height" if snapshot else "blockHeight"
         contents = {name: str(self.height), "time": time or _iso(self.at)}
@@ -2751,7 +2753,7 @@ def play(
 
     The first line is the source, in virtual time, whose letters stand for `values`; the second
     the result, in which `letter` names what comes out. Beside what is drawn there are the cases
-    of a source that says nothing ("never"), only ends ("empty"), fails where it ended ("error")
+    of a source that emits nothing ("never"), only ends ("empty"), fails where it ended ("error")
     or goes on after its end ("late"). In marbles, `(a,b)` are two letters of one instant.
     """
     from reactivex.observable.marbles import parse
@@ -2798,25 +2800,25 @@ class Continuity:
     The venue counts over the whole connection: each request to subscribe or unsubscribe and each
     data message takes an id. A snapshot, or an error in its place, carries the id of its request
     and may come late; so of the holes in the count as many are explained as requests are
-    unanswered, and one more is a loss. `asked` tells whether requests are seen at all:
+    unanswered, and one more is a loss. `sees_requests` is whether requests are seen at all:
     without them no hole before an answer proves anything. `lost` is how many the last gap was.
     """
 
-    asked: bool = False
+    sees_requests: bool = False
     last: int | None = None
     lost: int = 0
-    owed: dict[Key, list[int]] = field(default_factory=dict)  # when each was asked, oldest first
+    owed: dict[Key, list[int]] = field(default_factory=dict)  # when each was sent, oldest first
     _holes: set[int] = field(default_factory=set)
     _open: set[int] = field(default_factory=set)  # of no concern any more, but may yet come
     _excused: set[int] = field(default_factory=set)  # spent by requests that were refused
     _doubt: int | None = None  # the number before a jump, until it is clear who was right
 
-    def ask(self, frame: Frame) -> None:
+    def request(self, frame: Frame) -> None:
         """Count a request, if the frame that was sent is one that will be answered late."""
-        request = ws_frame(0, 0, 0, "", frame.text)
-        if request.type == "subscribe":
-            self.asked = True
-            self.owed.setdefault(key_of(request), []).append(frame.mono)
+        sent = ws_frame(0, 0, 0, "", frame.text)
+        if sent.type == "subscribe":
+            self.sees_requests = True
+            self.owed.setdefault(key_of(sent), []).append(frame.mono)
 
     def take(self, frame: Frame) -> str:
         """Count one message; return what is wrong with its id, or "".
@@ -2837,7 +2839,7 @@ class Continuity:
         doubt = None
         if not frame.is_snapshot:
             doubt, self._doubt = self._doubt, None
-        # An error has no number of its own: it says which was the newest, or its request's.
+        # An error has no number of its own: it repeats the newest one, or its request's.
         owns = frame.type not in ("error", "pong")
         trouble, beyond = "", 0
         if number > last:
@@ -2860,13 +2862,13 @@ class Continuity:
         return "gap"
 
     def forget(self) -> None:
-        """Begin the count anew with the next message: what is lost before it has been said."""
+        """Restart the count at the next message: the loss before it is already reported."""
         if self.last is not None:
             self._doubt, self.last = self.last, None
 
     def overdue(self, mono: int) -> list[Key]:
-        """Return, and no longer expect, what was asked 10 s ago and never answered."""
-        late = [key for key, asked in self.owed.items() if mono - asked[0] > _OVERDUE_NS]
+        """Return, and no longer expect, what was requested 10 s ago and never answered."""
+        late = [key for key, sent in self.owed.items() if mono - sent[0] > _OVERDUE_NS]
         for key in late:
             self._answered(key)
             self._excuse()
@@ -2891,7 +2893,7 @@ class Continuity:
 
     def _settle(self, frame: Frame) -> str:
         if _is_answer(frame):
-            if not self.asked:
+            if not self.sees_requests:
                 self._open |= self._holes
                 self._holes.clear()
             if (key := _settled(frame, self.owed)) is not None:
@@ -2919,7 +2921,7 @@ class Continuity:
         return len(self._holes) - sum(map(len, self.owed.values()))  # integers
 
 
-# What the venue says instead of a snapshot; of other errors there is nothing that they answer.
+# What the venue sends instead of a snapshot; other errors answer no request.
 _REFUSING_WORDS: Final = (
     "could not fetch", "already subscribed", "Invalid subscription id",
     "Per-connection subscription limit", "Too many subscribe attempts",
@@ -2931,9 +2933,9 @@ def _is_answer(frame: Frame) -> bool:
     return frame.is_snapshot or (frame.is_refusal and refuses)
 
 
-def _settled(frame: Frame, asked: Iterable[Key]) -> Key | None:
+def _settled(frame: Frame, requested: Iterable[Key]) -> Key | None:
     """Return which request an answer is to; some refusals name none, or in their text alone."""
-    key, rest = key_of(frame), list(asked)
+    key, rest = key_of(frame), list(requested)
     if key in rest or frame.channel or not rest:
         return key if key in rest else None
     return next((key for key in rest if "-".join(key) in frame.text), rest[0])
@@ -2963,8 +2965,8 @@ class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
 # From the best to the worst.
 STATES: Final = ("live", "subscribing", "connecting", "stale", "backing_off", "polling", "closed")
 _LOSS: Final = {"close": "backing_off", "give_up": "polling", "end": "closed"}
-# What is not in the table changes nothing. `answered`: nothing that was asked is open any more;
-# `word`: something was said; `silence`: nothing was, for too long.
+# What is not in the table changes nothing. `answered`: no request is open any more;
+# `word`: a message arrived; `silence`: none did, for too long.
 _TABLE: Final[dict[str, dict[str, str]]] = {
     "connecting": {"open": "subscribing", "word": "live", "silence": "stale", **_LOSS},
     "subscribing": {"answered": "live", "silence": "stale", **_LOSS},
@@ -2986,12 +2988,12 @@ _Event = tuple[str, str, str]  # a link, what happened to it, and why
 
 @dataclass(slots=True, eq=False)
 class _Watched:
-    heard: int  # when it said or did something last, on the monotonic clock
+    received: int  # when its last message or event came, on the monotonic clock
     state: str = "connecting"
     reason: str = ""
     opened: int = 0
     failures: int = 0
-    asked: dict[Key, None] = field(default_factory=dict)  # in the order of asking
+    requested: dict[Key, None] = field(default_factory=dict)  # oldest first
 
 
 class _Connections:
@@ -3035,12 +3037,12 @@ class _Connections:
 
     def _on_message(self, frame: Frame) -> Iterator[_Event]:
         link = self.links.get(frame.link) or self._link(frame)
-        link.heard = frame.mono
+        link.received = frame.mono
         if _is_answer(frame):
-            if (key := _settled(frame, link.asked)) is not None:
-                del link.asked[key]
-            if not link.asked:
-                yield frame.link, "answered", "all that was asked is answered"
+            if (key := _settled(frame, link.requested)) is not None:
+                del link.requested[key]
+            if not link.requested:
+                yield frame.link, "answered", "all requests are answered"
         elif link.state != "live" and frame.type != "connected":
             yield frame.link, "word", "it speaks"
         if frame.channel == "v4_block_height":
@@ -3051,7 +3053,7 @@ class _Connections:
             if height <= self._height and not frame.is_snapshot:
                 continue
             chain = self.links.setdefault("chain", _Watched(frame.mono))
-            self._height, chain.heard, lag_ns = height, frame.mono, frame.at - time_ns
+            self._height, chain.received, lag_ns = height, frame.mono, frame.at - time_ns
             # A stand-in, or its recording, may live in another year than its receiver.
             late = _LAG_NS < lag_ns < _DAY
             reason = f"block {height} is {lag_ns / _SECOND:.0f} s behind the clock"
@@ -3060,13 +3062,13 @@ class _Connections:
     def _on_sent(self, frame: Frame) -> Iterator[_Event]:
         request = ws_frame(0, 0, 0, "", frame.text)
         if request.type == "subscribe":
-            self._link(frame).asked[key_of(request)] = None
+            self._link(frame).requested[key_of(request)] = None
         yield from ()
 
     def _on_open(self, frame: Frame) -> Iterator[_Event]:
         link = self._link(frame)
-        link.opened = link.heard = frame.mono
-        link.asked.clear()
+        link.opened = link.received = frame.mono
+        link.requested.clear()
         yield frame.link, "open", "connected"
 
     def _on_close(self, frame: Frame) -> Iterator[_Event]:
@@ -3087,12 +3089,12 @@ class _Connections:
 
     def _on_tick(self, frame: Frame) -> Iterator[_Event]:
         if frame.link not in _CLOCK:
-            self._link(frame).heard = frame.mono
+            self._link(frame).received = frame.mono
             yield frame.link, "attempt", "the wait is over"
             return
         for name, link in self.links.items():
             what, most_ns = _PATIENCE.get(name, ("message", _SILENCE_NS))
-            if (silence_ns := frame.mono - link.heard) > most_ns:
+            if (silence_ns := frame.mono - link.received) > most_ns:
                 yield name, "silence", f"no {what} for {silence_ns / _SECOND:.0f} s"
 
 
@@ -3125,7 +3127,7 @@ def _blocks(frame: Frame) -> Iterator[tuple[int, int]]:
 
 
 def connection_states() -> Callable[[Observable[Frame]], Observable[ConnectionState]]:
-    """Tell each transition of each link, and of all together, with its reason.
+    """Emit each transition of each link, and of all together, with its reason.
 
     Cold if the source is; replays nothing; on the source's thread; the same frames make the same
     transitions. When the source completes all links are closed, and so is the stream. Below, a
@@ -3152,7 +3154,7 @@ def connection_states() -> Callable[[Observable[Frame]], Observable[ConnectionSt
 class OrderState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What is known of one order after the frame `seq`; sizes in base units.
 
-    `leaving` says that a node has taken it off its book, which is no promise: it may still fill
+    `leaving` means that a node has taken it off its book, which is no promise: it may fill
     until its last block has passed. `named` is how a cancel would name it, None if not known;
     `order` is what we sent, None if somebody else did; `size` 0 is not known. `row` is all that
     the indexer has reported of it, None before it reported anything, and `height` the newest
@@ -3175,7 +3177,7 @@ class OrderState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def final(self) -> bool:
-        """Tell whether nothing more is to come, but for fills that are reported late."""
+        """Return whether nothing more is to come, but for fills that are reported late."""
         return self.status in _FINAL
 
 
@@ -3214,7 +3216,7 @@ class _Sent(msgspec.Struct, kw_only=True):
     place: OrderRequest | None = None
 
 
-class Result(msgspec.Struct, kw_only=True):
+class TxResult(msgspec.Struct, kw_only=True):
     """A node's verdict on a transaction: 0, or an error's number in its codespace."""
 
     code: int
@@ -3223,28 +3225,28 @@ class Result(msgspec.Struct, kw_only=True):
 
     @property
     def is_taken(self) -> bool:
-        """Tell whether the node holds it."""
+        """Return whether the node holds it."""
         # Of sdk 19 the node knows the very bytes: somebody on the way sent them twice.
         return self.code == 0 or self.is_sdk(19)
 
     @property
     def reason(self) -> str:
-        """Return what the verdict means, and what the node said to it."""
+        """Return what the verdict means, and the node's own log."""
         if self.codespace in ("client", "grpc"):
             return self.log
-        said = f"{self.codespace} {self.code}: {meaning(self.codespace, self.code)}"
-        return f"{said} ({self.log})" if self.log else said
+        why = f"{self.codespace} {self.code}: {meaning(self.codespace, self.code)}"
+        return f"{why} ({self.log})" if self.log else why
 
     def is_sdk(self, code: int) -> bool:
-        """Tell whether it is this error of the chain's transaction checks."""
+        """Return whether it is this error of the chain's transaction checks."""
         return (self.codespace, self.code) == ("sdk", code)
 
 
 class _Answer(msgspec.Struct, kw_only=True):
     to: str
     ids: list[str]
-    until: int = 0  # the block or time that was requested: tells a replacement from the replaced
-    result: Result | None = None
+    until: int = 0  # the block or time requested: separates a replacement from the replaced
+    result: TxResult | None = None
     errors: list[ErrorFields] = []
     again: bool = False  # refused for its sequence alone, and sent again with the right one
 
@@ -3363,7 +3365,7 @@ class Lifecycle:
         filled = max(old.filled, known.pop("filled", old.filled))
         status: Status = _NEXT.get(event, {}).get(old.status, old.status)
         if event == "refused" and old.leaving and not filled:
-            status = "REJECTED"  # a node removed it and then said why
+            status = "REJECTED"  # a node removed it and then gave the reason
         if status == old.status and event in ("refused", "lost", "absent"):
             return
         doubted = status in ("PENDING", "UNRESOLVED", "REJECTED") and filled > old.filled
@@ -3377,7 +3379,7 @@ class Lifecycle:
             ended = {"reason": old.reason} if old.final else {}
             known |= {"reason": ""} if status == "FILLED" else ended
         new = msgspec.structs.replace(old, status=status, filled=filled, **known)
-        # Another row that says the same is remembered, and is no news.
+        # Another row with the same content is stored, but is no update.
         same = msgspec.structs.replace(new, row=old.row, height=old.height) == old
         if not same or old.id not in self.orders:
             yield self._put(msgspec.structs.replace(new, seq=seq))
@@ -3443,18 +3445,18 @@ def cancel_all(states: Iterable[OrderState], *, good_til_block: int = 0) -> _Can
     Short-term orders go in batches of up to 100, each until the last of their blocks or until
     `good_til_block` if that is later; the others one by one.
     """
-    wishes: _Cancels = {}
+    cancels: _Cancels = {}
     short: dict[str, list[CancelRequest]] = {}
     for state in states:
         if state.named is not None and not state.final:
-            of_kind: Any = short if state.named.order_flags == SHORT_TERM else wishes
+            of_kind: Any = short if state.named.order_flags == SHORT_TERM else cancels
             of_kind.setdefault(state.subaccount, []).append(state.named)
     for subaccount, named in short.items():
         for part in (named[i : i + MAX_BATCH] for i in range(0, len(named), MAX_BATCH)):
-            until = max(good_til_block, *(wish.good_til_block for wish in part))
-            cancels = [msgspec.structs.replace(wish, good_til_block=until) for wish in part]
-            wishes.setdefault(subaccount, []).append(BatchCancel(cancels=tuple(cancels)))
-    return wishes
+            until = max(good_til_block, *(request.good_til_block for request in part))
+            batch = [msgspec.structs.replace(request, good_til_block=until) for request in part]
+            cancels.setdefault(subaccount, []).append(BatchCancel(cancels=tuple(batch)))
+    return cancels
 
 
 # === Account blocks ===
@@ -3469,7 +3471,7 @@ class AccountFill(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     A liquidation's `fee` is what the insurance fund took, and its `order_id` is empty, as that of
     a deleveraging is. `event_id` (hexadecimal: height, transaction, event) orders the fills of a
-    block; REST leaves it out and says what the position was before, `held` in signed base units.
+    block; REST omits it and reports what the position was before, `held` in signed base units.
     """
 
     id: str
@@ -3549,7 +3551,7 @@ class _Facts(msgspec.Struct, gc=False):
     """What was reported under one height, and the account as it was before it.
 
     `sizes` and `balances` stand in the order in which they came: while the block is new its last
-    one is believed. `broken` is why what is said of a ticker does not add up.
+    one is believed. `broken` is why the reports of a ticker do not add up.
     """
 
     height: int
@@ -3563,7 +3565,7 @@ class _Facts(msgspec.Struct, gc=False):
 
 
 def _after(block: _Facts) -> _Sums:
-    """Return the account at the end of a block; says in `block.broken` what does not add up."""
+    """Return the account at the end of a block; `block.broken` receives what does not add up."""
     before = block.before
     sums = _Sums(dict(before.lots), before.balance, before.realized, before.profit)
     block.broken = {}
@@ -3691,7 +3693,7 @@ def _match(sums: _Sums, snapshot: _Snapshot) -> None:
 class PositionState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A perpetual position: signed base units, and the average entry price in USDC.
 
-    `size` 0 says that it closed; `entry_price` 0 that it is not known yet: a new position is
+    `size` 0 means that it closed; `entry_price` 0 that it is not known yet: a new position is
     reported before its fills.
     """
 
@@ -3705,9 +3707,9 @@ class AccountUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `height` is the newest block reported of the account. `orders` are those whose state changed,
     `fills`, `transfers` and `funding` come once each, `positions` when they change. `collateral`
-    is its USDC in quote quantums, None before it is known; `settled` says that the chain settled
+    is its USDC in quote quantums, None before it is known; `settled` means that the chain settled
     its funding since the last update. `doubt` is empty if all that is held is certain;
-    `unreadable` names positions of which no size is known; `polled` says that REST, asked because
+    `unreadable` names positions of which no size is known; `polled` means that REST, polled because
     sockets fail, is where this comes from.
     """
 
@@ -3728,7 +3730,7 @@ class AccountUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     polled: bool = False
 
 
-_ACCOUNTS: Final = frozenset(name for name, row in CHANNELS.items() if row.tells == "account")
+_ACCOUNTS: Final = frozenset(name for name, row in CHANNELS.items() if row.kind == "account")
 _LISTS: Final = tuple(
     ENDPOINTS[what] for what in ("subaccount", "orders", "fills", "transfers", "funding_payments")
 )
@@ -3760,7 +3762,7 @@ class _Account:
         self.settled_at = -1  # the newest height under which a balance was reported
         self.link, self.polled = "", False
         self.missing = False  # frames were lost, and no list of fills has come since
-        self.shown: Any = None  # what the last update said beside its lists
+        self.shown: Any = None  # what the last update held besides its lists
 
     @property
     def doubt(self) -> str:
@@ -3813,7 +3815,7 @@ class _Account:
         self.blocks = [_Facts(height, self.sums, {}, {}, {}, [], snapshot, {})]
 
     def refold(self, height: int) -> None:
-        """Fold the blocks anew from a height on, then judge those that are over."""
+        """Fold the blocks again from a height on, then judge those that are over."""
         at = bisect_left(self.blocks, height, key=lambda block: block.height)
         for block, following in pairwise(self.blocks[at:]):
             following.before = _after(block)
@@ -3821,7 +3823,7 @@ class _Account:
         self.judge()
 
     def judge(self) -> None:
-        """Say what does not add up in blocks that are over: the newest word on each ticker."""
+        """Report what does not add up in blocks that are over: the newest reason of a ticker."""
         broken: dict[str, str] = {}
         for block in self.blocks:
             if block.snapshot is not None:
@@ -3835,7 +3837,7 @@ class _Account:
             self.doubts["block"] = "; ".join(broken.values())
 
     def move(self, height: int) -> bool:
-        """Take note that a block is over: all that it will report has come. Tell if it is news."""
+        """Note that a block is over: all of its reports have come. Return whether that is new."""
         if height <= self.over:
             return False
         before, self.over = self.over, height
@@ -4232,7 +4234,7 @@ _ROWS_OF: Final = (
 
 
 def _salvaged(raw: msgspec.Raw, faults: list[str]) -> SubaccountContents:
-    """Read a snapshot in which a row has no shape: that row says nothing but its name."""
+    """Read a snapshot in which a row has no shape: of that row only the name is used."""
     read: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, Any])
     if read.get("subaccount") is not None:
         held = read["subaccount"] = msgspec.convert(read["subaccount"], dict[str, Any])
@@ -4434,7 +4436,7 @@ def account_updates(
 
     With `accounts`, whoever made it can read the orders; without it, each subscriber folds its
     own. Hot or cold as the source is, on its thread; replays nothing; ends with it. A snapshot,
-    a fill, the same fill again and a close, say, are an update, a fill, an update and a doubt:
+    a fill, the same fill again and a close are an update, a fill, an update and a doubt:
 
         frames   --s--f--f--c--|
         updates  --u--F--u--D--|
@@ -4464,8 +4466,8 @@ _RATES: Final[Mapping[str, int]] = {
 }
 
 
-class Told(msgspec.Struct, frozen=True):
-    """What an answer's headers say of the limit; None where they say nothing."""
+class LimitHeaders(msgspec.Struct, frozen=True):
+    """The rate limit in an answer's headers; None where they name none."""
 
     limit: int | None = None
     remaining: int | None = None
@@ -4481,9 +4483,9 @@ class Told(msgspec.Struct, frozen=True):
             int(text) if (text := headers.get(name, "")).isdecimal() and len(text) < 16 else None
             for name in ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset", "retry-after")
         )
-        said_ns = _date_ns(headers)
-        reset_in_ns = (reset_ms or 0) * _MS_NS - (wall_ns if said_ns is None else said_ns)
-        # The indexer says milliseconds, against the standard; a proxy before it says seconds.
+        sent_ns = _date_ns(headers)
+        reset_in_ns = (reset_ms or 0) * _MS_NS - (wall_ns if sent_ns is None else sent_ns)
+        # The indexer counts in milliseconds, against the standard; a proxy before it in seconds.
         unit = _SECOND if reset_ms is None else _MS_NS
         retry_in_ns = min((retry or 0) * unit, 86_400 * _SECOND)
         # No limit, or one without bound, is no limit that anybody set.
@@ -4501,24 +4503,24 @@ def _date_ns(headers: Mapping[str, str]) -> int | None:
 
 
 class Allowance(msgspec.Struct, frozen=True):
-    """How often a group may be asked: never above its limit in any window of the venue's.
+    """How many requests a group may send: never above its limit in any window of the venue's.
 
-    A question holds its place from when it is asked until a window after it was answered, and
+    A question holds its place from its sending until a window after its answer, and
     the venue counts it in between; so neither latency nor where a window begins can exceed the
-    limit. Others may ask from the same address: what the headers tell is believed as well.
+    limit. Others may send from the same address: the headers count as well.
     """
 
     limit: int
-    flying: int = 0  # asked, not yet answered
+    flying: int = 0  # sent, not yet answered
     landed: tuple[int, ...] = ()  # when the answers of the last window came, oldest first
-    remaining: int = 0  # the least the venue told, in the window that ends at reset_ns
+    remaining: int = 0  # the least the venue reported, in the window that ends at reset_ns
     reset_ms: int = 0
     reset_ns: int = 0
     not_before_ns: int = 0
     refusals: int = 0  # since the last answer that was none
 
     def wait_ns(self, now_ns: int, ahead: int = 0) -> int:
-        """Return how long to wait, with `ahead` questions to be asked before; 0 is now."""
+        """Return how long to wait, with `ahead` questions to be sent before; 0 is now."""
         waits = [self.not_before_ns - now_ns]
         taken = [at + _WINDOW_NS for at in self._live(now_ns)] + [now_ns + _WINDOW_NS] * self.flying
         places = [now_ns] * (self.limit - len(taken)) + taken
@@ -4529,45 +4531,45 @@ class Allowance(msgspec.Struct, frozen=True):
         return max(0, *waits)
 
     def left(self, now_ns: int) -> int:
-        """Return how many questions may be asked now."""
+        """Return how many questions may be sent now."""
         left = self.limit - self.flying - len(self._live(now_ns))
         if now_ns < self.reset_ns:
             left = min(left, self._told_left())
         return 0 if now_ns < self.not_before_ns else max(left, 0)
 
-    def asked(self) -> "Allowance":
+    def sent(self) -> "Allowance":
         """Count a question."""
         return msgspec.structs.replace(self, flying=self.flying + 1)
 
-    def landed_at(self, now_ns: int, told: Told | None) -> "Allowance":
+    def landed_at(self, now_ns: int, limits: LimitHeaders | None) -> "Allowance":
         """Count its answer, or (None) that there was none: it may have been counted even so."""
         after = msgspec.structs.replace(
             self, flying=self.flying - 1, landed=(*self._live(now_ns), now_ns)
         )
-        if told is None:
+        if limits is None:
             return msgspec.structs.replace(after, remaining=max(self.remaining - 1, 0))
-        return after._believing(told, now_ns)
+        return after._believing(limits, now_ns)
 
-    def _believing(self, told: Told, now_ns: int) -> "Allowance":
-        refusals = self.refusals + 1 if told.refused else 0
-        # Whoever says "at once" and refuses again is asked ever more rarely.
-        pause_ns = max(told.retry_in_ns, 100 * _MS_NS << min(refusals, 7)) if refusals else 0
+    def _believing(self, limits: LimitHeaders, now_ns: int) -> "Allowance":
+        refusals = self.refusals + 1 if limits.refused else 0
+        # A venue that answers "at once" and refuses again gets ever fewer requests.
+        pause_ns = max(limits.retry_in_ns, 100 * _MS_NS << min(refusals, 7)) if refusals else 0
         not_before_ns = max(self.not_before_ns, now_ns + pause_ns if refusals else 0)
         after = msgspec.structs.replace(
-            self, limit=told.limit or self.limit, refusals=refusals, not_before_ns=not_before_ns
+            self, limit=limits.limit or self.limit, refusals=refusals, not_before_ns=not_before_ns
         )
-        # The end of one window is told with a few milliseconds of difference.
-        later_ms = told.reset_ms - self.reset_ms
-        if told.remaining is None or later_ms < -_SAME_MS:
+        # The end of one window is reported with a few milliseconds of difference.
+        later_ms = limits.reset_ms - self.reset_ms
+        if limits.remaining is None or later_ms < -_SAME_MS:
             return after
         same = later_ms <= _SAME_MS
         # Answers overtake each other; within a window the venue only counts down.
-        remaining = min(self.remaining, told.remaining) if same else told.remaining
-        reset_ns = now_ns + min(max(told.reset_in_ns, 0), _WINDOW_NS)
+        remaining = min(self.remaining, limits.remaining) if same else limits.remaining
+        reset_ns = now_ns + min(max(limits.reset_in_ns, 0), _WINDOW_NS)
         return msgspec.structs.replace(
             after,
             remaining=remaining,
-            reset_ms=max(self.reset_ms, told.reset_ms),
+            reset_ms=max(self.reset_ms, limits.reset_ms),
             reset_ns=min(self.reset_ns, reset_ns) if same else reset_ns,
         )
 
@@ -4587,34 +4589,34 @@ _CIRCUIT: Final[Mapping[tuple[str, str], str]] = {
     ("closed", "bad"): "closed",
     ("closed", "worn"): "open",  # bad, once too often
     ("closed", "gone"): "closed",
-    ("closed", "asked"): "closed",
-    ("open", "good"): "closed",  # asked before it opened
+    ("closed", "request"): "closed",
+    ("open", "good"): "closed",  # sent before it opened
     ("open", "bad"): "open",
     ("open", "gone"): "open",
-    ("open", "asked"): "open",
-    ("open", "cooled"): "half-open",  # asked, after the pause
+    ("open", "request"): "open",
+    ("open", "cooled"): "half-open",  # a request, after the pause
     ("half-open", "good"): "closed",
     ("half-open", "bad"): "open",
     ("half-open", "gone"): "open",  # the trial was given up, or not let through
-    ("half-open", "asked"): "half-open",
+    ("half-open", "request"): "half-open",
 }
 
 
 class Circuit(msgspec.Struct, frozen=True):
-    """Whether an endpoint should be asked."""
+    """Whether an endpoint gets requests."""
 
     state: str = "closed"
     failures: int = 0  # in a row
     trips: int = 0  # openings since it was last closed
     since_ns: int = 0  # when it opened
 
-    def asked(self, now_ns: int) -> tuple["Circuit", bool]:
-        """Return the circuit after somebody wants to ask, and whether they may."""
+    def request(self, now_ns: int) -> tuple["Circuit", bool]:
+        """Return the circuit after a request came, and whether it may be sent."""
         cooled = self.state == "open" and self.retry_in_ns(now_ns) == 0
-        state = _CIRCUIT[self.state, "cooled" if cooled else "asked"]
+        state = _CIRCUIT[self.state, "cooled" if cooled else "request"]
         return msgspec.structs.replace(self, state=state), cooled or state == "closed"
 
-    def heard(self, verdict: Verdict, now_ns: int) -> "Circuit":
+    def answer(self, verdict: Verdict, now_ns: int) -> "Circuit":
         """Return the circuit after a question was answered (good), failed, or was given up."""
         failures = self.failures + (verdict == "bad")
         worn = self.state == "closed" and failures >= _TOLERATED and verdict == "bad"
@@ -4634,12 +4636,12 @@ class Circuit(msgspec.Struct, frozen=True):
 
 # === REST questions ===
 
-# How a question is written, and what the status and the text of its answer mean. Nothing here asks.
+# How a request is written, and what the status and text of its answer mean. Nothing is sent here.
 
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[_T]):
-    """What the indexer said; `stale` if it said so `age_s` ago, and its endpoint fails now."""
+    """What the indexer answered; `stale` if that was `age_s` ago, and its endpoint fails now."""
 
     value: _T
     age_s: float = 0.0
@@ -4693,7 +4695,7 @@ def _refusal(path: str, status: int, text: str) -> RestError | None:
     if 200 <= status < 300:
         return None
     kind = _STATUS_ERRORS.get(status) or _STATUS_ERRORS.get(status // 100, BadAnswer)
-    error = kind(f"expected the answer of {path}, got {status}: {_said(text)}",
+    error = kind(f"expected the answer of {path}, got {status}: {_reason_in(text)}",
                  path=path, status=status)  # fmt: skip
     if isinstance(error, NotFound):
         error.never_funded = path.startswith("/v4/addresses/") and _refused(text) is not None
@@ -4712,11 +4714,11 @@ def _decoded(path: str, status: int, text: str, decode: Callable[[str, str], Any
     try:
         value = decode(path, text)
     except (WireError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        why = str(error).rpartition(f"{text[:80]!r}: ")[2]  # without what is said anyway
-        what = f"expected the answer of {path}, got {status} with {_said(text)}: {why}"
+        why = str(error).rpartition(f"{text[:80]!r}: ")[2]  # without what the message repeats
+        what = f"expected the answer of {path}, got {status} with {_reason_in(text)}: {why}"
         raise BadAnswer(what, path=path, status=status) from None
     if isinstance(value, ErrorsContents):
-        what = f"expected the answer of {path}, got {status} with an error in it: {_said(text)}"
+        what = f"expected the answer of {path}, got {status} with an error: {_reason_in(text)}"
         raise BadAnswer(what, path=path, status=status)
     return value
 
@@ -4726,13 +4728,13 @@ def _untyped(_path: str, text: str) -> Any:
     return msgspec.json.decode(text) if refusal is None else refusal
 
 
-def _said(text: str) -> str:
+def _reason_in(text: str) -> str:
     if (refusal := _refused(text)) is not None:
-        said = (
+        reasons = (
             e.msg + (f" ({e.param})" if e.param else "") + (f" [{e.code}]" if e.code else "")
             for e in refusal.errors
         )
-        return "; ".join(said)[:500] or "no reason"
+        return "; ".join(reasons)[:500] or "no reason"
     if re.match(r"\s*<(!doctype|html)", text, re.IGNORECASE):
         title = re.search(r"<title>([^<]{0,80})", text[:10_000], re.IGNORECASE)
         return f"a page of HTML, {title[1].strip()!r}" if title else "a page of HTML"
@@ -4744,8 +4746,8 @@ def _unreachable(error: BaseException, host: str, path: str) -> Unreachable:
     while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
         cause = cause.__cause__ or cause.__context__
     if cause is None:
-        said = f"{type(error).__name__}: {error}".removesuffix(": ")
-        return Unreachable(f"expected {host} to answer {path}, got {said}", path=path)
+        got = f"{type(error).__name__}: {error}".removesuffix(": ")
+        return Unreachable(f"expected {host} to answer {path}, got {got}", path=path)
     got = _CERTIFICATES.get(cause.verify_code, f"that fails: {cause.verify_message}")
     what = f"expected a certificate of {host} to trust, got one {got}"
     return Untrusted(f"{what}; check the address and this machine's clock", path=path)
@@ -4755,7 +4757,7 @@ def _unreachable(error: BaseException, host: str, path: str) -> Unreachable:
 
 # What happened, by endpoint and by group of endpoints that share a limit, as values ready for JSON.
 
-_SAMPLES: Final = 5  # failures kept of each class and endpoint
+_SAMPLES: Final = 5  # failures stored of each class and endpoint
 
 
 class ErrorSample(msgspec.Struct, frozen=True):
@@ -4770,7 +4772,7 @@ class ErrorSample(msgspec.Struct, frozen=True):
 class EndpointMetrics(msgspec.Struct, frozen=True):
     """How an endpoint has answered; rates and latencies are of its last 512 exchanges."""
 
-    asked: int
+    requested: int
     answered: int
     stale: int  # earlier answers served in place of new ones
     errors: dict[str, int]
@@ -4792,10 +4794,10 @@ class GroupMetrics(msgspec.Struct, frozen=True):
     left: int
     flying: int
     queued: int
-    wait_s: float  # what the next to ask can expect
+    wait_s: float  # what the next request can expect
     waits: int
     waited_s: float
-    limited: int  # how often the venue said 429
+    limited: int  # how often the venue answered 429
 
 
 class Metrics(msgspec.Struct, frozen=True):
@@ -4858,14 +4860,14 @@ class _Tally:
 
     def __init__(self) -> None:
         self.circuit = Circuit()
-        self.asked = self.answered = self.stale = 0
+        self.requested = self.answered = self.stale = 0
         self.good_ns: int | None = None
         self.errors: Counter[str] = Counter()
         self.samples: dict[str, deque[ErrorSample]] = {}
         self.recent: deque[tuple[int, int, bool]] = deque(maxlen=512)  # when, how long, well?
 
     def note(self, error: RestError, wall_ns: int) -> None:
-        """Count a failure and keep it as a sample."""
+        """Count a failure and store it as a sample."""
         kind = type(error).__name__
         self.errors[kind] += 1
         samples = self.samples.setdefault(kind, deque(maxlen=_SAMPLES))
@@ -4878,7 +4880,7 @@ class _Tally:
         full = len(minute) == self.recent.maxlen
         share = 60 * _SECOND / max(now_ns - self.recent[0][0], 1) if full else 1.0
         return EndpointMetrics(
-            asked=self.asked,
+            requested=self.requested,
             answered=self.answered,
             stale=self.stale,
             errors=dict(self.errors),
@@ -4896,14 +4898,14 @@ class _Tally:
 
 # === REST exchange ===
 
-# The one place that speaks HTTP: it queues under the limits, asks, asks again, and remembers what
+# The one place that speaks HTTP: it queues under the limits, sends, retries, and caches what
 # was answered last. For one event loop; every wait has a bound.
 
 OnAnswer = Callable[[str, str, int, str, Mapping[str, str]], None]
 
 _CACHED_CHARACTERS: Final = 32 * 1024 * 1024  # characters of last good answers
 _CONNECTIONS: Final = 32
-_ASK_BACKOFF_S: Final = 0.25
+_RETRY_BACKOFF_S: Final = 0.25
 _BACKOFF_MOST_S: Final = 8.0
 
 
@@ -4936,7 +4938,7 @@ class _Memory:
 
 
 class _Desk:
-    """Where questions are put: it queues, asks, asks again, and keeps the books."""
+    """The queue for questions: it sends each in its turn, retries, and counts."""
 
     def __init__(
         self, network: Network, *, on_answer: OnAnswer | None = None,
@@ -4946,7 +4948,9 @@ class _Desk:
         timeout_s: float = 10.0, patience_s: float = 60.0,
     ) -> None:  # fmt: skip
         if verify and not (verify.verify_mode == ssl.CERT_REQUIRED and verify.check_hostname):
-            raise ConnError("expected a TLS context that verifies certificates and host names")
+            raise ConnError(
+                "expected a TLS context that verifies certificates and hosts, got another"
+            )
         self._host, self._on_answer, self._verify = network.rest.rstrip("/"), on_answer, verify
         self._where = urlsplit(self._host).netloc.rpartition("@")[2]  # to be shown
         self._times = _Times(clock_ns, wall_ns, sleep, chance)
@@ -4975,11 +4979,11 @@ class _Desk:
             follow_redirects=False,
         )
         self._client = IndexerClient(self._host, self._timeout_s)
-        # Its own requests have no real timeout, a connection each, and keep no text or header.
+        # Its own requests have no real timeout, a connection each, and drop text and headers.
         for name in ("markets", "account", "utility", "megavault", "affiliate"):
             module = getattr(self._client, name)
             typed = name in ("markets", "account", "utility")
-            module.get = self._ask if typed else partial(self._ask, decode=_untyped)
+            module.get = self._get if typed else partial(self._get, decode=_untyped)
             module.post = _no_post
         return self
 
@@ -4990,7 +4994,7 @@ class _Desk:
     def client(self) -> Any:
         """The official client, for what has no method here; its calls return an `Answer` too."""
         if self._client is None:
-            raise ConnError("expected Rest to be entered: async with Rest(…) as rest")
+            raise ConnError("expected to be in `async with Rest(…) as rest`, got a call outside")
         return self._client
 
     @property
@@ -5005,7 +5009,7 @@ class _Desk:
             skew_within_s=self._skew[1],
         )
 
-    async def _ask(
+    async def _get(
         self,
         path: str,
         params: Mapping[str, Any] | None = None,
@@ -5014,11 +5018,11 @@ class _Desk:
     ) -> Answer[Any]:
         question = _question(path, params)
         tally = self._tallies.setdefault(_label(question), _Tally())
-        tally.circuit, may = tally.circuit.asked(self._times.clock_ns())
+        tally.circuit, may = tally.circuit.request(self._times.clock_ns())
         if not may:
             retry_s = tally.circuit.retry_in_ns(self._times.clock_ns()) / 1e9
-            what = f"expected {_label(question)} to work, but it failed {tally.circuit.failures}"
-            error = Unreachable(f"{what} times; it is asked again in {retry_s:.1f} s",
+            what = f"expected {_label(question)} to work, got {tally.circuit.failures} failures"
+            error = Unreachable(f"{what}: retry in {retry_s:.1f} s",
                                 path=question, wait_s=retry_s)  # fmt: skip
             return self._recall(question, tally, error, decode)
         turn = next(self._tickets), self._times.clock_ns() + int(self._patience_s * 1e9)
@@ -5028,13 +5032,13 @@ class _Desk:
                 return Answer(await self._try(question, tally, turn, decode))
             except RestError as error:
                 if isinstance(error, RateLimited) and error.status:
-                    continue  # in its turn, when the venue says; patience ends it
+                    continue  # in its turn, when the venue allows; patience ends it
                 tries += 1
                 if tries >= error.tries or tally.circuit.state == "open":
                     return self._recall(question, tally, error, decode)
             # Full jitter: many who failed together must not come back together.
             await self._times.sleep(
-                min(_ASK_BACKOFF_S * 2**tries, _BACKOFF_MOST_S) * self._times.chance()
+                min(_RETRY_BACKOFF_S * 2**tries, _BACKOFF_MOST_S) * self._times.chance()
             )
 
     async def _try(
@@ -5055,7 +5059,7 @@ class _Desk:
             tally.note(error, self._times.wall_ns())
             raise
         finally:
-            tally.circuit = tally.circuit.heard(verdict, self._times.clock_ns())
+            tally.circuit = tally.circuit.answer(verdict, self._times.clock_ns())
 
     async def _turn(self, group: _Group, ticket: int, until_ns: int, question: str) -> None:
         wake = asyncio.Event()
@@ -5072,14 +5076,14 @@ class _Desk:
                     break
                 if now_ns + wait_ns > until_ns:
                     what = f"expected a turn for {question} within {self._patience_s:g} s"
-                    raise RateLimited(f"{what}, but the limit allows it in {wait_ns / 1e9:.1f} s",
+                    raise RateLimited(f"{what}, got one in {wait_ns / 1e9:.1f} s by the limit",
                                       path=question, wait_s=wait_ns / 1e9)  # fmt: skip
                 await self._pause(wake, None if ahead else wait_ns / 1e9)
         finally:
             group.queue.remove(place)
             heapq.heapify(group.queue)
             group.wake()
-        group.allowance = group.allowance.asked()
+        group.allowance = group.allowance.sent()
         group.waits += now_ns > came_ns
         group.waited_ns += now_ns - came_ns
 
@@ -5096,13 +5100,15 @@ class _Desk:
     async def _exchange(
         self, question: str, tally: _Tally, group: _Group, decode: Callable[[str, str], Any]
     ) -> tuple[Any, str]:
-        tally.asked += 1
-        told, began_ns, well = None, None, False
+        tally.requested += 1
+        limits, began_ns, well = None, None, False
         try:
             async with self._seats:
                 began_ns = self._times.clock_ns()
                 status, headers, body = await self._fetch(question)
-            told = Told.read(headers, refused=status == 429, wall_ns=self._times.wall_ns())
+            limits = LimitHeaders.read(
+                headers, refused=status == 429, wall_ns=self._times.wall_ns()
+            )
             tally.answered += 1
             self._compare_clocks(headers, self._times.clock_ns() - began_ns)
             text = _unicode(question, status, body)
@@ -5114,7 +5120,7 @@ class _Desk:
             return value, text
         finally:
             now_ns = self._times.clock_ns()
-            group.allowance = group.allowance.landed_at(now_ns, told)
+            group.allowance = group.allowance.landed_at(now_ns, limits)
             group.wake()
             if began_ns is not None:
                 tally.recent.append((now_ns, now_ns - began_ns, well))
@@ -5129,15 +5135,15 @@ class _Desk:
             ):
                 return response.status_code, response.headers, await _body(response, question)
         except (TimeoutError, httpx.TimeoutException):
-            what = f"expected {self._where} to answer {question} within {self._timeout_s:g} s"
-            raise Unreachable(f"{what}, it did not", path=question) from None
+            what = f"expected an answer of {self._where} to {question} within {self._timeout_s:g} s"
+            raise Unreachable(f"{what}, got none", path=question) from None
         except httpx.TransportError as error:
             raise _unreachable(error, self._where, question) from error
 
     def _compare_clocks(self, headers: Mapping[str, str], took_ns: int) -> None:
         # A Date is cut to the second, and was written while we waited.
-        if (said_ns := _date_ns(headers)) is not None:
-            ahead_ns = self._times.wall_ns() - took_ns // 2 - said_ns - _SECOND // 2
+        if (sent_ns := _date_ns(headers)) is not None:
+            ahead_ns = self._times.wall_ns() - took_ns // 2 - sent_ns - _SECOND // 2
             self._skew = ahead_ns / 1e9, (_SECOND + took_ns) / 2e9
 
     def _recall(
@@ -5176,13 +5182,13 @@ async def _body(response: "httpx.Response", question: str) -> bytes:
 
 
 async def _no_post(path: str, *_: object, **__: object) -> None:
-    raise BadRequest(f"expected to be asked only, got a POST of {path}", path=path)
+    raise BadRequest(f"expected a GET, got a POST of {path}", path=path)
 
 
 # === REST ===
 
-# The endpoints as methods with types: each asks a row of `ENDPOINTS`, and `walk` goes through any
-# list to its end.
+# The endpoints as methods with types: each requests a row of `ENDPOINTS`, and `walk` goes
+# through any list to its end.
 
 
 class Rows(TypedDict, total=False):
@@ -5232,32 +5238,33 @@ class Rest(_Desk):
 
     Each question waits its turn under the limit of its group, in order, for at most `patience_s`;
     takes at most `timeout_s` a try; and raises a `RestError`, or returns an earlier answer that
-    says its age, if its endpoint keeps failing. `parent` asks for all children of a parent
+    states its age, if its endpoint keeps failing. `parent` selects all children of a parent
     subaccount together.
 
-    `on_answer` hears of each exchange that brought a text, refusals too: method, path with sorted
-    query, status, body, headers. Clocks, sleep and chance are parameters so that tests don't wait.
+    `on_answer` is called with each exchange that brought a text, refusals too: method, path with
+    sorted query, status, body, headers. Clocks, sleep and chance are parameters so that tests
+    don't wait.
     """
 
     # -- One question
 
-    async def ask(
+    async def request(
         self, endpoint: Endpoint, subaccount: Subaccount | None = None, *,
         parent: bool = False, **parameters: Any,
     ) -> Answer[Any]:  # fmt: skip
-        """Ask an endpoint: what its path does not name goes into the query, None nowhere.
+        """Query an endpoint: what its path does not name goes into the query, None nowhere.
 
         Parameters are named as here or as the venue does. An account's lists are of a
         `subaccount`, or of all children of a `parent`.
         """
-        asked = {re.sub("_(.)", lambda m: m[1].upper(), name): v for name, v in parameters.items()}
+        query = {re.sub("_(.)", lambda m: m[1].upper(), name): v for name, v in parameters.items()}
         if subaccount is not None:
             number = "parentSubaccountNumber" if parent else "subaccountNumber"
-            asked |= {"address": subaccount.owner, number: subaccount.number}
-        path = endpoint.parent if "parentSubaccountNumber" in asked else endpoint.path
-        path = re.sub(r"\{(\w+)\}", lambda name: _segment(str(asked.pop(name[1]))), path)
+            query |= {"address": subaccount.owner, number: subaccount.number}
+        path = endpoint.parent if "parentSubaccountNumber" in query else endpoint.path
+        path = re.sub(r"\{(\w+)\}", lambda name: _segment(str(query.pop(name[1]))), path)
         # By way of the official client, whose requests are ours.
-        answer = await self.client.markets.get(path, asked)
+        answer = await self.client.markets.get(path, query)
         value = getattr(answer.value, endpoint.part) if endpoint.part else answer.value
         if value is None:
             raise BadAnswer(f"expected {endpoint.part} in the answer, got none")
@@ -5266,7 +5273,7 @@ class Rest(_Desk):
     async def walk(
         self, endpoint: Endpoint, subaccount: Subaccount | None = None, **parameters: Any
     ) -> AsyncIterator[Any]:
-        """Yield every row of a list once, newest first, however many pages; as `ask`.
+        """Yield every row of a list once, newest first, however many pages; as `request`.
 
         Never from memory of a failing endpoint.
         """
@@ -5274,8 +5281,8 @@ class Rest(_Desk):
         page, before = (1 if endpoint.pages else None), None
         while True:
             where = {endpoint.bound: before} if page is None else {"page": page}
-            asked = {**parameters, **where, "limit": _MOST}
-            rows = _fresh(await self.ask(endpoint, subaccount, **asked))
+            query = {**parameters, **where, "limit": _MOST}
+            rows = _fresh(await self.request(endpoint, subaccount, **query))
             # What is new pushes rows to later pages, where they are seen again.
             new = {key(row): row for row in rows if key(row) not in seen}
             seen.update(new)
@@ -5284,7 +5291,7 @@ class Rest(_Desk):
             if len(rows) < _MOST:
                 return
             if page is not None:
-                # The same page again: some parents' lists know no pages, and say nothing.
+                # The same page again: some parents' lists know no pages, and do not report it.
                 page = page + 1 if new else None
                 if page is None and not endpoint.bound:
                     what = "expected the next page, got the same again"
@@ -5299,15 +5306,15 @@ class Rest(_Desk):
 
     async def perpetual_markets(self, ticker: str | None = None) -> Answer[dict[str, MarketFields]]:
         """Return all markets by ticker, or the one."""
-        return await self.ask(ENDPOINTS["perpetual_markets"], ticker=ticker)
+        return await self.request(ENDPOINTS["perpetual_markets"], ticker=ticker)
 
     async def order_book(self, ticker: str) -> Answer[BookContents]:
         """Return a book: at most 100 levels a side, uncrossed by the venue."""
-        return await self.ask(ENDPOINTS["order_book"], ticker=ticker)
+        return await self.request(ENDPOINTS["order_book"], ticker=ticker)
 
     async def trades(self, ticker: str, **rows: Unpack[Pages]) -> Answer[list[TradeFields]]:
         """Return a market's trades."""
-        return await self.ask(ENDPOINTS["trades"], ticker=ticker, **rows)
+        return await self.request(ENDPOINTS["trades"], ticker=ticker, **rows)
 
     async def candles(
         self, ticker: str, resolution: str, *, from_iso: str | None = None,
@@ -5315,53 +5322,55 @@ class Rest(_Desk):
     ) -> Answer[list[CandleFields]]:  # fmt: skip
         """Return candles that start at `from_iso` or later, and before `to_iso`."""
         span: Any = {"fromISO": from_iso, "toISO": to_iso, "limit": limit}
-        return await self.ask(ENDPOINTS["candles"], ticker=ticker, resolution=resolution, **span)
+        return await self.request(
+            ENDPOINTS["candles"], ticker=ticker, resolution=resolution, **span
+        )
 
     async def historical_funding(
         self, ticker: str, *, limit: int | None = None, effective_before_or_at: str | None = None
     ) -> Answer[list[FundingFields]]:
         """Return a market's hourly funding rates."""
         span: Any = {"limit": limit, "effective_before_or_at": effective_before_or_at}
-        return await self.ask(ENDPOINTS["historical_funding"], ticker=ticker, **span)
+        return await self.request(ENDPOINTS["historical_funding"], ticker=ticker, **span)
 
     async def sparklines(self, period: str = "ONE_DAY") -> Answer[dict[str, list[str]]]:
         """Return closing prices by ticker, of ONE_DAY by hours or of SEVEN_DAYS by four hours."""
-        return await self.ask(ENDPOINTS["sparklines"], time_period=period)
+        return await self.request(ENDPOINTS["sparklines"], time_period=period)
 
     async def height(self) -> Answer[HeightContents]:
         """Return the block that the indexer has come to; the chain is ahead of it."""
-        return await self.ask(ENDPOINTS["height"])
+        return await self.request(ENDPOINTS["height"])
 
     async def time(self) -> Answer[TimeFields]:
         """Return the indexer's clock."""
-        return await self.ask(ENDPOINTS["time"])
+        return await self.request(ENDPOINTS["time"])
 
     async def screen(self, address: str) -> Answer[ScreenFields]:
-        """Tell whether an address is restricted, as the older endpoint has it."""
-        return await self.ask(ENDPOINTS["screen"], address=address)
+        """Return whether an address is restricted, as the older endpoint has it."""
+        return await self.request(ENDPOINTS["screen"], address=address)
 
     async def compliance(self, address: str) -> Answer[ComplianceFields]:
         """Return how an address stands with the venue."""
-        return await self.ask(ENDPOINTS["compliance"], address=address)
+        return await self.request(ENDPOINTS["compliance"], address=address)
 
     # -- Accounts
 
     async def subaccounts(self, address: str) -> Answer[list[SubaccountFields]]:
         """Return all subaccounts of an address; `NotFound` if none was ever funded."""
-        return await self.ask(ENDPOINTS["subaccounts"], address=address)
+        return await self.request(ENDPOINTS["subaccounts"], address=address)
 
     async def subaccount(
         self, subaccount: Subaccount, *, parent: bool = False
     ) -> Answer[SubaccountFields]:
         """Return a subaccount, or a parent with its children; `NotFound` if never funded."""
-        return await self.ask(ENDPOINTS["subaccount"], subaccount, parent=parent)
+        return await self.request(ENDPOINTS["subaccount"], subaccount, parent=parent)
 
     async def positions(
         self, subaccount: Subaccount, *, parent: bool = False,
         status: Sequence[str] | None = None, **rows: Unpack[Rows],
     ) -> Answer[list[PositionFields]]:  # fmt: skip
         """Return perpetual positions: OPEN, CLOSED, LIQUIDATED ones, or all."""
-        return await self.ask(
+        return await self.request(
             ENDPOINTS["positions"], subaccount, parent=parent, status=status, **rows
         )
 
@@ -5369,24 +5378,24 @@ class Rest(_Desk):
         self, subaccount: Subaccount, *, parent: bool = False
     ) -> Answer[list[AssetPositionFields]]:
         """Return what a subaccount holds in assets: USDC, owed if its side is SHORT."""
-        return await self.ask(ENDPOINTS["asset_positions"], subaccount, parent=parent)
+        return await self.request(ENDPOINTS["asset_positions"], subaccount, parent=parent)
 
     async def orders(
         self, subaccount: Subaccount, *, parent: bool = False, **chosen: Unpack[OrderChoice]
     ) -> Answer[list[OrderFields]]:
         """Return orders, of some statuses (OPEN, UNTRIGGERED, BEST_EFFORT_OPENED…) or all."""
-        return await self.ask(ENDPOINTS["orders"], subaccount, parent=parent, **chosen)
+        return await self.request(ENDPOINTS["orders"], subaccount, parent=parent, **chosen)
 
     async def order(self, order_id: str) -> Answer[OrderFields]:
         """Return one order by the indexer's id; `NotFound` if it has not seen it."""
-        return await self.ask(ENDPOINTS["order"], id=order_id)
+        return await self.request(ENDPOINTS["order"], id=order_id)
 
     async def fills(
         self, subaccount: Subaccount, *, parent: bool = False, ticker: str | None = None,
         **rows: Unpack[Pages],
     ) -> Answer[list[FillFields]]:  # fmt: skip
         """Return fills; with `page`, in the order in which the venue pages them."""
-        return await self.ask(
+        return await self.request(
             ENDPOINTS["fills"], subaccount, parent=parent, **_market(ticker), **rows
         )
 
@@ -5395,7 +5404,7 @@ class Rest(_Desk):
         limit: int | None = None, page: int | None = None,
     ) -> Answer[list[TradeHistoryFields]]:  # fmt: skip
         """Return what fills did to positions, with the profit of each."""
-        return await self.ask(
+        return await self.request(
             ENDPOINTS["trade_history"],
             subaccount,
             parent=parent,
@@ -5408,13 +5417,13 @@ class Rest(_Desk):
         self, subaccount: Subaccount, *, parent: bool = False, **rows: Unpack[Pages]
     ) -> Answer[list[TransferFields]]:
         """Return deposits, withdrawals and transfers."""
-        return await self.ask(ENDPOINTS["transfers"], subaccount, parent=parent, **rows)
+        return await self.request(ENDPOINTS["transfers"], subaccount, parent=parent, **rows)
 
     async def transfers_between(
         self, source: Subaccount, recipient: Subaccount, *, created_before_or_at: str | None = None
     ) -> Answer[list[TransferFields]]:
         """Return the transfers between two subaccounts."""
-        return await self.ask(
+        return await self.request(
             ENDPOINTS["transfers_between"],
             source_address=source.owner, source_subaccount_number=source.number,
             recipient_address=recipient.owner, recipient_subaccount_number=recipient.number,
@@ -5427,20 +5436,20 @@ class Rest(_Desk):
     ) -> Answer[list[FundingPaymentFields]]:  # fmt: skip
         """Return funding payments, of one hour and position each."""
         rows = {"limit": limit, "page": page, "after_or_at": after_or_at, "ticker": ticker}
-        return await self.ask(ENDPOINTS["funding_payments"], subaccount, parent=parent, **rows)
+        return await self.request(ENDPOINTS["funding_payments"], subaccount, parent=parent, **rows)
 
     async def historical_pnl(
         self, subaccount: Subaccount, *, parent: bool = False, **rows: Unpack[Spans]
     ) -> Answer[list[PnlFields]]:
         """Return equity and total profit as they were, hour by hour."""
-        return await self.ask(ENDPOINTS["historical_pnl"], subaccount, parent=parent, **rows)
+        return await self.request(ENDPOINTS["historical_pnl"], subaccount, parent=parent, **rows)
 
     async def pnl(
         self, subaccount: Subaccount, *, parent: bool = False, daily: bool | None = None,
         **rows: Unpack[Spans],
     ) -> Answer[list[PnlFields]]:  # fmt: skip
         """Return the same as the newer endpoint counts it, by the hour or `daily`."""
-        return await self.ask(ENDPOINTS["pnl"], subaccount, parent=parent, daily=daily, **rows)
+        return await self.request(ENDPOINTS["pnl"], subaccount, parent=parent, daily=daily, **rows)
 
 
 def _market(ticker: str | None) -> dict[str, Any]:
@@ -5480,7 +5489,7 @@ class Inbox:
 
     @property
     def waiting(self) -> bool:
-        """Tell whether something was put that nobody has taken yet."""
+        """Return whether something was put that nobody has taken yet."""
         return not self._queue.empty()
 
     def take(self, seq: int, timeout_s: float) -> Frame | None:
@@ -5499,8 +5508,8 @@ class Inbox:
 _BACKOFF_S: Final = (0.02, 0.25, *[0.5] * 4, *[1.0] * 12, 2.0, 4.0, 8.0, 15.0, 30.0)
 _TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.1  # how often a silent link looks at the clock
-# Whoever is quiet is asked, so that a busy link which is half open is found within 5 s; and
-# everyone now and then, so that any is within 20 s.
+# A quiet link is pinged, so that a busy link which is half open is found within 5 s; and
+# every link now and then, so that any is within 20 s.
 _PING_S: Final = 14.0
 _QUIET_S: Final = 1.5
 _PONG_S: Final = 3.0
@@ -5510,13 +5519,13 @@ _AGAIN_S: Final = 1.1
 
 
 class _Link(threading.Thread):
-    """One connection, kept open: subscribe, listen, and after a loss try again.
+    """One connection, held open: subscribe, read, and reconnect after a loss.
 
     The one place where anything is reconnected. A loop, as RxPY's `retry` knows no back-off and
     has no `retry_when`; and below `share`, which would replay its first error for ever.
 
     All that is read, written and pinged is so on this thread: TLS allows for no other. What is
-    read goes to the inbox, so that nothing a subscriber does keeps the venue's ping waiting.
+    read goes to the inbox, so that nothing a subscriber does delays the answer to the venue's ping.
     """
 
     def __init__(self, url: str, name: str, keys: list[Key], inbox: Inbox) -> None:
@@ -5529,25 +5538,25 @@ class _Link(threading.Thread):
         self._closed = (0, "")
         self._wanted: queue.SimpleQueue[tuple[Key, float]] = queue.SimpleQueue()
         self._due: dict[Key, float] = {}
-        self._asked: dict[Key, float] = {}
+        self._requested: dict[Key, float] = {}
         self._size, self._since = 0, 0.0  # of the message that is coming in
 
     def again(self, keys: Iterable[Key], after_s: float = 0.0) -> None:
-        """Ask anew for what was lost, from any thread: as soon as the venue allows."""
+        """Resubscribe to what was lost, from any thread: as soon as the venue allows."""
         for key in keys:
             self._wanted.put((key, time.monotonic() + after_s))
 
     def drop(self, reason: str) -> None:
-        """Hang up, from any thread, and so begin anew."""
+        """Close the connection, from any thread, and so reconnect."""
         self._note(0, reason)
         # Not the client's close(): that reads the venue's answer away from our thread, which
-        # waits for it. Nor SSLSocket's shutdown: that would say goodbye in plain text.
+        # waits for it. Nor SSLSocket's shutdown: that would send a goodbye in plain text.
         with contextlib.suppress(AttributeError, TypeError, OSError):
             self._app.keep_running = False
             socket.socket.shutdown((self._opened or self._app.sock).sock, socket.SHUT_RDWR)
 
     def leave(self) -> None:
-        """Begin to end, from any thread: with a goodbye, if there is anyone to say it to."""
+        """Begin to end, from any thread: with a close frame, if a connection is open."""
         self._stopping.set()
         if self._opened is None:
             self.drop("leaving")
@@ -5562,7 +5571,7 @@ class _Link(threading.Thread):
             self.join(timeout=1.0)
 
     def run(self) -> None:
-        """Connect, again and again, until told to leave."""
+        """Connect and reconnect until it is to leave."""
         failures = 0
         while not self._stopping.is_set():
             self._closed, begun_ns = (0, ""), time.monotonic_ns()
@@ -5588,12 +5597,12 @@ class _Link(threading.Thread):
         app: Any = IndexerSocket(
             self._url,
             # Called before it connects, where alone one socket can be given a timeout: else a
-            # host that takes the connection and says nothing would be waited for in silence.
+            # host that takes the connection and sends nothing would be waited for in silence.
             header=lambda: app.sock.settimeout(_TIMEOUT_S) or [],
             on_close=lambda _, code, reason: self._note(code or 0, reason or "closed"),
             on_error=lambda _, error: self._lost(error),
         )
-        # The client would parse every message; frames keep the text.
+        # The client would parse every message; frames hold the text.
         app.on_message = lambda _, text: self._message(text)
         # Its own loop writes pings on a second thread, by a wall clock that may be set.
         dispatcher = app.create_dispatcher(None)
@@ -5607,21 +5616,21 @@ class _Link(threading.Thread):
             suppress_origin=True,
         )
         if self._opened is not None:
-            self._opened.shutdown()  # the client leaves it open if the venue said goodbye first
+            self._opened.shutdown()  # the client leaves it open if the venue closed first
 
-    def _subscribe(self, key: Key, *, anew: bool = False) -> None:
+    def _subscribe(self, key: Key, *, again: bool = False) -> None:
         from dydx_v4_client.indexer.socket.websocket import Channel
 
         channel = Channel(self._app)
         channel.channel, id_ = key
         names = {"id": id_} if id_ else {}
-        if anew:
+        if again:
             channel.unsubscribe(**names)
-        self._asked[key] = time.monotonic()
+        self._requested[key] = time.monotonic()
         batched = {"batched": True} if CHANNELS[key[0]].batched else {}
         channel.subscribe(**names, **batched)
 
-    def _say(self, send: Callable[[str], None], text: str) -> None:
+    def _send(self, send: Callable[[str], None], text: str) -> None:
         self._put("sent", text)
         send(text)
 
@@ -5630,7 +5639,7 @@ class _Link(threading.Thread):
     def _read(self, sock: Any, read: Callable[[], bool], _check: Callable[[], bool]) -> None:
         self._begin(self._app.sock)
         pending = getattr(sock, "pending", lambda: 0)
-        heard = pinged = due = time.monotonic()
+        received = pinged = due = time.monotonic()
         answer_due = math.inf
         with selectors.DefaultSelector() as selector:
             selector.register(sock, selectors.EVENT_READ)
@@ -5639,16 +5648,16 @@ class _Link(threading.Thread):
                 if ready and not read():
                     return None
                 now = time.monotonic()
-                heard = now if ready else heard
+                received = now if ready else received
                 if now < due:
                     continue
                 due = now + _POLL_S
-                self._ask_anew(now)
-                if heard > pinged:  # by whatever: the pong may wait behind it
+                self._resubscribe(now)
+                if received > pinged:  # by whatever: the pong may wait behind it
                     answer_due = math.inf
                 elif now >= answer_due:
-                    return self.drop(f"expected an answer to a ping within {_PONG_S:g} s")
-                if now >= min(pinged + _PING_S, heard + _QUIET_S) and answer_due == math.inf:
+                    return self.drop(f"expected an answer to a ping within {_PONG_S:g} s, got none")
+                if now >= min(pinged + _PING_S, received + _QUIET_S) and answer_due == math.inf:
                     self._app.sock.ping()
                     pinged, answer_due = now, now + _PONG_S
         return None
@@ -5660,24 +5669,24 @@ class _Link(threading.Thread):
             return
         # The client follows where it is led, also to where nothing is encrypted.
         if self._url.startswith("wss:") and not isinstance(opened.sock, ssl.SSLSocket):
-            raise ConnError(f"expected {self._url} to stay encrypted, but it led elsewhere")
+            raise ConnError(f"expected {self._url} to stay encrypted, got an open connection")
         buffer = opened.frame_buffer
         buffer.recv = partial(self._receive, opened, buffer.recv)
         self._put("open", self._url)
-        # What we ask is a frame too: it tells a snapshot that is late from one that is lost.
-        self._app.send = partial(self._say, self._app.send)
-        self._due, self._asked, self._wanted = {}, {}, queue.SimpleQueue()
+        # A request is a frame too: with it a late snapshot is not mistaken for a lost one.
+        self._app.send = partial(self._send, self._app.send)
+        self._due, self._requested, self._wanted = {}, {}, queue.SimpleQueue()
         for key in self.keys:
             self._subscribe(key)
 
-    def _ask_anew(self, now: float) -> None:
+    def _resubscribe(self, now: float) -> None:
         while not self._wanted.empty():
             key, due = self._wanted.get()
             self._due[key] = min(due, self._due.get(key, math.inf))
         for key, due in [*self._due.items()]:
-            if now >= max(due, self._asked.get(key, 0.0) + _AGAIN_S):
+            if now >= max(due, self._requested.get(key, 0.0) + _AGAIN_S):
                 del self._due[key]
-                self._subscribe(key, anew=True)
+                self._subscribe(key, again=True)
 
     def _receive(self, opened: Any, receive: Callable[[int], bytes], most: int) -> bytes:
         # The client would take in a message without end, or wait for one for ever.
@@ -5687,7 +5696,7 @@ class _Link(threading.Thread):
         if (size := max(self._size, buffer.length or 0)) > MAX_TEXT:
             raise ConnError(f"expected a message of at most {MAX_TEXT} bytes, got {size} or more")
         if now - self._since > _WHOLE_S:
-            raise ConnError(f"expected a message to be whole within {_WHOLE_S:g} s")
+            raise ConnError(f"expected a whole message within {_WHOLE_S:g} s, got a part")
         chunk = receive(most)
         self._size += len(chunk)
         return chunk
@@ -5705,7 +5714,7 @@ class _Link(threading.Thread):
         self._note(0, f"{type(error).__name__}: {error}")
 
     def _note(self, code: int, reason: str) -> None:
-        # The first word on why it ended is the true one; what follows are echoes.
+        # The first reason for its end is the true one; what follows are echoes.
         if not self._closed[1]:
             self._closed = (code, reason)
 
@@ -5715,15 +5724,15 @@ class _Link(threading.Thread):
 # REST beside the sockets: the markets at first, what a snapshot may have missed, and all that a
 # failing link carries. Its answers are frames; a question that dies is a gap.
 
-_RACE_S: Final = 3.0  # what is asked so long after a snapshot knows what that has missed
+_RACE_S: Final = 3.0  # an answer so long after a snapshot has what that missed
 _RETRY_S: Final = 5.0
 _ROUND_S: Final = 1.0  # answers are cached for a second
 _ROWS: Final = 100
 _MARKETS: Final[Key] = ("v4_markets", "")
 
 
-class _Asker(threading.Thread):
-    """Who asks REST: for the markets, after the race of a snapshot, and where a socket fails.
+class _Poller(threading.Thread):
+    """Requests over REST: for the markets, after the race of a snapshot, where a socket fails.
 
     The answers are frames by way of the inbox; a question that stays unanswered is one gap frame.
     """
@@ -5740,17 +5749,17 @@ class _Asker(threading.Thread):
         self._turn = asyncio.Semaphore(8)
 
     def mend(self, key: Key) -> None:
-        """Ask, from any thread, for what the snapshot of a key may have missed."""
+        """Request, from any thread, what the snapshot of a key may have missed."""
         if CHANNELS[key[0]].changes:
             self._call(self._start, key, partial(self._later, key))
 
     def poll(self, link: str, keys: Iterable[Key]) -> None:
-        """Ask, from any thread, for all that a link carried, round after round."""
+        """Request, from any thread, all that a link carried, round after round."""
         for key in keys:
             self._call(self._start, (link, key), partial(self._rounds, key))
 
     def spare(self, link: str, keys: Iterable[Key]) -> None:
-        """Ask no more, from any thread, for what a link carries again."""
+        """Stop, from any thread, the polling of what a link carries again."""
         for key in keys:
             self._call(self._end, (link, key))
 
@@ -5763,7 +5772,7 @@ class _Asker(threading.Thread):
         self.join(timeout=2.0)
 
     def run(self) -> None:
-        """Ask until it is to leave; what else ends it is a gap, and a traceback."""
+        """Poll until it is to leave; any other end is a gap frame, and a traceback."""
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
                 runner.run(self._main())
@@ -5783,9 +5792,9 @@ class _Asker(threading.Thread):
         with contextlib.suppress(RuntimeError):  # it has ended
             self._loop.call_soon_threadsafe(do, *arguments)
 
-    def _start(self, name: Any, ask: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    def _start(self, name: Any, poll: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         self._end(name)
-        self._tasks[name] = task = self._loop.create_task(ask())
+        self._tasks[name] = task = self._loop.create_task(poll())
         task.add_done_callback(self._ended)
 
     def _end(self, name: Any) -> None:
@@ -5806,30 +5815,30 @@ class _Asker(threading.Thread):
         by_market = CHANNELS[key[0]].id.startswith("ticker")
         while True:
             next_due = self._loop.time() + _ROUND_S
-            await (self._in_turn(key) if by_market else self._ask(key))
+            await (self._in_turn(key) if by_market else self._request(key))
             await asyncio.sleep(max(next_due - self._loop.time(), 0.0))
 
     async def _in_turn(self, key: Key) -> bool:
         async with self._turn:
-            return await self._ask(key)
+            return await self._request(key)
 
-    async def _ask(self, key: Key) -> bool:
+    async def _request(self, key: Key) -> bool:
         channel, id_ = key
         row = CHANNELS[channel]
         try:
             for endpoint in row.rest:
                 rows = _ROWS if endpoint.key else None
-                answer = await self._rest.ask(endpoint, **row.parameters(id_), limit=rows)
+                answer = await self._rest.request(endpoint, **row.parameters(id_), limit=rows)
                 if answer.stale:
-                    raise Unreachable("it fails, and what it said before is old")
+                    raise Unreachable("expected a new answer, got an old one: the endpoint fails")
         except NotFound:
-            pass  # the answer is that there is nothing: an account was never funded, say
+            pass  # the answer is that there is nothing: an account may never have been funded
         except RestError as error:
             what = None if isinstance(error, Unreachable) else key
             if what not in self._unanswered:
                 self._unanswered.add(what)
-                asked = f"expected REST to answer for {channel} {id_}".rstrip()
-                self._put("gap", f"{asked}, but: {type(error).__name__}: {error}")
+                expected = f"expected an answer of REST for {channel} {id_}".rstrip()
+                self._put("gap", f"{expected}, got {type(error).__name__}: {error}")
             return False
         self._unanswered -= {None, key}
         return True
@@ -5863,8 +5872,8 @@ def live(
     Shared: however many subscribe, it is received once. The first subscriber opens the links, and
     all are called on its thread, inside its `subscribe`; who comes later receives from then on,
     and nothing from before. The links close when the last has left, and who comes then opens them
-    again. It completes, for good, once `pace` says False; no error ends it, but what a subscriber
-    raises is raised where it is received.
+    again. It completes, for good, once `pace` returns False; no error ends it, but what a
+    subscriber raises is raised where it is received.
 
     Lost messages are a gap frame before the one that shows it, and are resubscribed. A lost link
     is a close frame, and connects again; after five attempts in vain REST is polled meanwhile. A
@@ -5889,9 +5898,9 @@ def _receive(
 ) -> Generator[Frame]:
     inbox = inbox or Inbox()
     links = {f"c{n}": _Link(network.ws, f"c{n}", keys, inbox) for n, keys in enumerate(groups, 1)}
-    asker = _Asker(network, inbox)
-    watch = _Watch(links, asker)
-    threads: list[_Asker | _Link] = [asker, *links.values()]
+    poller = _Poller(network, inbox)
+    watch = _Watch(links, poller)
+    threads: list[_Poller | _Link] = [poller, *links.values()]
     for thread in threads:
         thread.start()
     tick_due, seq = time.monotonic() + _TICK_S, 0
@@ -5914,15 +5923,15 @@ def _receive(
 
 
 class _Watch:
-    """What `live` does about what it sees: tell of gaps, ask anew, hang up, poll."""
+    """What `live` does about the frames: report gaps, resubscribe, reconnect, poll."""
 
-    def __init__(self, links: Mapping[str, _Link], asker: _Asker) -> None:
-        self._links, self._asker = links, asker
+    def __init__(self, links: Mapping[str, _Link], poller: _Poller) -> None:
+        self._links, self._poller = links, poller
         self._ids = {name: Continuity() for name in links}
         self._connections = _Connections()
 
     def frames(self, frame: Frame) -> list[Frame]:
-        """Return a frame, and before it the gaps that it shows; see to what they ask for."""
+        """Return a frame, and before it the gaps that it shows; do what they require."""
         gaps = self._gaps(frame)
         for n, gap in enumerate(gaps):
             gaps[n] = msgspec.structs.replace(gap, seq=frame.seq + n)
@@ -5943,7 +5952,7 @@ class _Watch:
         if frame.kind == "open":
             self._ids[frame.link] = Continuity()
         elif frame.kind == "sent":
-            ids.ask(frame)
+            ids.request(frame)
         elif frame.kind == "ws":
             return self._judged(ids, frame)
         return []
@@ -5951,12 +5960,12 @@ class _Watch:
     def _judged(self, ids: Continuity, frame: Frame) -> list[Frame]:
         link, trouble = self._links[frame.link], ids.take(frame)
         if frame.is_snapshot:
-            self._asker.mend(key_of(frame))
+            self._poller.mend(key_of(frame))
         elif frame.is_refusal and "could not fetch" in frame.text and frame.channel:
             link.again([key_of(frame)], _RETRY_S)
         row = CHANNELS.get(frame.channel)
         if trouble == "out_of_order" or (row is not None and row.changes and not _readable(frame)):
-            link.again([key_of(frame)])  # nobody can say what it would have changed
+            link.again([key_of(frame)])  # what it would have changed is unknown
         if trouble != "gap":
             return []
         # Anything that the link carries may have been among it; what is owed comes anyway.
@@ -5976,9 +5985,9 @@ class _Watch:
 
     def _turned(self, link: _Link, turn: ConnectionState) -> None:
         if turn.state == "polling":
-            self._asker.poll(link.name, link.keys)
+            self._poller.poll(link.name, link.keys)
         elif turn.state == "live":
-            self._asker.spare(link.name, link.keys)
+            self._poller.spare(link.name, link.keys)
         elif turn.state == "stale":
             link.drop(turn.reason)
 
@@ -6016,12 +6025,12 @@ class _Sealed(msgspec.Struct, frozen=True, kw_only=True):
     cost: int
     salt: str
     token: str
-    sha256: str = ""  # over the rest: tells a damaged file from a wrong passphrase
+    sha256: str = ""  # over the rest: separates a damaged file from a wrong passphrase
 
     @classmethod
     def seal(cls, secret: "SecretStr", address: str, passphrase: "SecretStr") -> Self:
         if len(passphrase.get_secret_value()) < _SHORTEST:
-            raise KeyProblem(f"expected a passphrase of at least {_SHORTEST} characters")
+            raise KeyProblem(f"expected a passphrase of {_SHORTEST} or more characters, got less")
         salt = secrets.token_bytes(16)
         token = _fernet(passphrase, salt, _COST).encrypt(secret.get_secret_value().encode())
         sealed = cls(
@@ -6040,12 +6049,12 @@ class _Sealed(msgspec.Struct, frozen=True, kw_only=True):
         try:
             sealed = msgspec.json.decode(path.read_bytes(), type=cls)
         except (OSError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise KeyProblem(f"expected an encrypted key file at {path}: {error}") from None
+            raise KeyProblem(f"expected an encrypted key file at {path}, got {error}") from None
         if (sealed.format, sealed.kdf) != (_FORMAT, "scrypt") or sealed.version > _VERSION:
             was = f"{sealed.format} {sealed.version} with {sealed.kdf}"
-            raise KeyProblem(f"{path}: expected {_FORMAT} {_VERSION} with scrypt, it is {was}")
+            raise KeyProblem(f"{path}: expected {_FORMAT} {_VERSION} with scrypt, got {was}")
         if sealed.sha256 != sealed._sum() or sealed.cost not in _COSTS:
-            raise KeyProblem(f"{path}: expected the file as it was written, it is damaged")
+            raise KeyProblem(f"{path}: expected the file as it was written, got a damaged one")
         return sealed
 
     def open(self, passphrase: "SecretStr") -> "SecretStr":
@@ -6055,7 +6064,7 @@ class _Sealed(msgspec.Struct, frozen=True, kw_only=True):
         with contextlib.suppress(InvalidToken, ValueError):
             fernet = _fernet(passphrase, base64.b64decode(self.salt), self.cost)
             return SecretStr(fernet.decrypt(self.token).decode())
-        raise KeyProblem(f"expected the passphrase of the key of {self.address}, it is another")
+        raise KeyProblem(f"expected the passphrase of the key of {self.address}, got another")
 
     def write(self, path: Path, *, new: bool) -> None:
         """Write it whole or not at all; a new file takes nobody's place."""
@@ -6074,7 +6083,7 @@ class _Sealed(msgspec.Struct, frozen=True, kw_only=True):
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
         if problem:
-            raise KeyProblem(f"expected to write a new key file at {path}: {problem}")
+            raise KeyProblem(f"expected to write a key file at {path}, got {problem}")
 
     def _sum(self) -> str:
         rest = msgspec.json.encode(msgspec.structs.replace(self, sha256=""))
@@ -6089,15 +6098,15 @@ def _fernet(passphrase: "SecretStr", salt: bytes, cost: int) -> Any:
     return Fernet(base64.urlsafe_b64encode(derive(passphrase.get_secret_value().encode())))
 
 
-SERVICE: Final = "dydx-conn"  # under which the system's keyring is asked
+SERVICE: Final = "dydx-conn"  # the name under which the system's keyring is queried
 _LENGTHS: Final = (12, 15, 18, 21, 24)
 _HEX_KEY: Final = re.compile(r"(?:0[xX])?[0-9a-fA-F]{64}")
 
 
 class Keys:
-    """One signing key; `address` is all that it shows, `source` says where it came from.
+    """One signing key; `address` is all that it shows, `source` is where it came from.
 
-    The text is a BIP-39 mnemonic in English or 64 hexadecimal digits. `KeyProblem` says what is
+    The text is a BIP-39 mnemonic in English or 64 hexadecimal digits. `KeyProblem` names what is
     wrong with it, or that its address is not the `expected` one.
     """
 
@@ -6109,7 +6118,7 @@ class Keys:
         self._pair = _key_pair(secret, source)
         self.address = self.wallet(0, 0).address
         if expected and expected != self.address:
-            raise KeyProblem(f"{source}: expected the key of {expected}, it is of {self.address}")
+            raise KeyProblem(f"{source}: expected the key of {expected}, got {self.address}'s")
 
     @classmethod
     def from_environment(
@@ -6129,8 +6138,8 @@ class Keys:
         ]
         del given, environment  # a traceback that shows locals would show all of it
         if len(found) != 1:
-            was = "both are" if found else "neither is"
-            raise KeyProblem(f"expected one of {mnemonic} and {private_key} to be set, {was}")
+            was = "both" if found else "neither"
+            raise KeyProblem(f"expected one of {mnemonic} and {private_key} to be set, got {was}")
         name, secret = found[0]
         return cls(secret, source=name, expected=expected)
 
@@ -6146,7 +6155,7 @@ class Keys:
         file = _Sealed.read(Path(path))
         keys = cls(file.open(passphrase), source=str(path), expected=expected)
         if keys.address != file.address:
-            raise KeyProblem(f"{path}: expected the key of {file.address}, it is of {keys.address}")
+            raise KeyProblem(f"{path}: expected the key of {file.address}, got {keys.address}'s")
         return keys
 
     def save(self, path: Path | str, passphrase: "SecretStr") -> None:
@@ -6154,7 +6163,7 @@ class Keys:
         _Sealed.seal(self._secret, self.address, passphrase).write(Path(path), new=True)
 
     def wallet(self, account_number: int, sequence: int) -> "Wallet":
-        """Return the official client's wallet; nothing is asked of a node."""
+        """Return the official client's wallet; no request is sent to a node."""
         from dydx_v4_client.wallet import Wallet
 
         return Wallet(self._pair, account_number, sequence)
@@ -6170,7 +6179,7 @@ class Keys:
         return self
 
     def __reduce_ex__(self, _: object) -> NoReturn:
-        raise TypeError("keys are not pickled: read them again where they are needed")
+        raise TypeError("expected keys to be read where they are needed, got a pickle of them")
 
 
 def rotate(path: Path | str, old: "SecretStr", new: "SecretStr") -> None:
@@ -6188,8 +6197,8 @@ def _key_pair(secret: "SecretStr", source: str) -> "KeyPair":
             if _is_hex(secret):
                 return KeyPair.from_hex(secret.get_secret_value().strip()[-64:])
             return KeyPair.from_mnemonic(" ".join(_words(secret)))
-        # Not in an `except`: the error would keep the frames in which the secret was seen.
-        problem = "expected a private key of the curve secp256k1: not zero, and below its order"
+        # Not in an `except`: the error would hold the frames in which the secret was seen.
+        problem = "expected a private key of secp256k1, got zero or one not below its order"
     raise KeyProblem(f"{source}: {problem}")
 
 
@@ -6198,7 +6207,7 @@ def _is_hex(secret: "SecretStr") -> bool:
 
 
 def _objection(secret: "SecretStr") -> str:
-    """Say what is wrong with a key's text, "" if nothing is; the place of a word, not the word."""
+    """Return what is wrong with a key's text, or ""; the place of a word, not the word."""
     if _is_hex(secret):
         return ""
     count = len(_words(secret))
@@ -6209,9 +6218,9 @@ def _objection(secret: "SecretStr") -> str:
         return f"expected a mnemonic of {', '.join(map(str, _LENGTHS))} words, got {count}"
     unknown = [str(n) for n, word in enumerate(_words(secret), 1) if word not in _english()]
     if unknown:
-        return f"expected words of the English BIP-39 list, number {', '.join(unknown)} is none"
+        return f"expected words of the English BIP-39 list, got others at {', '.join(unknown)}"
     if not _checks(secret):
-        return "expected a mnemonic whose checksum holds: a word is wrong or out of place"
+        return "expected a mnemonic with a right checksum, got a word wrong or out of place"
     return ""
 
 
@@ -6242,16 +6251,16 @@ def _from_keyring(name: str) -> "SecretStr":
         import keyring
         import keyring.errors
     except ImportError:
-        problem = "expected the extra: install dydx-conn[keyring]"
+        problem = "expected the extra keyring, got none: install dydx-conn[keyring]"
     else:
         try:
             found = keyring.get_password(SERVICE, name)
         except keyring.errors.KeyringError as error:
-            problem = f"expected the system's keyring to answer, but {error}".splitlines()[0]
+            problem = f"expected an answer of the system's keyring, got {error}".splitlines()[0]
         else:
             if found:
                 return SecretStr(found)
-            problem = f"expected a key of that name; `keyring set {SERVICE} {name}` stores one"
+            problem = f"expected a key, got none: `keyring set {SERVICE} {name}` stores one"
     raise KeyProblem(f"keyring:{name}: {problem}")
 
 
@@ -6303,22 +6312,22 @@ def _without_mnemonics(text: str) -> str:
     places = [word.span() for word in _WORD.finditer(text)]
     if len(places) < _LENGTHS[0]:
         return text
-    out, kept, run = [], 0, 0
+    out, copied, run = [], 0, 0
     for n, (start, end) in enumerate([*places, (len(text) + _BETWEEN + 1, 0)]):
         apart = n > 0 and start - places[n - 1][1] > _BETWEEN
         known = text[start:end].lower() in _english()
         if (apart or not known) and run >= _LENGTHS[0]:
-            out += [text[kept : places[n - run][0]], _GONE]
-            kept = places[n - 1][1]
+            out += [text[copied : places[n - run][0]], _GONE]
+            copied = places[n - 1][1]
         run = known + (0 if apart or not known else run)
-    return "".join([*out, text[kept:]])
+    return "".join([*out, text[copied:]])
 
 
 _LONGEST: Final = 2_000  # characters of one text; more of an answer is a recording's business
 
 
 class AuditLog:
-    """What was asked of a venue and what it said, one JSON object a line, redacted.
+    """Requests to a venue and its answers, one JSON object a line, redacted.
 
     Lines are appended to a file that only its owner may read, each in one write and at once.
     Any thread may write. A line that cannot be written is counted in `failures`, with
@@ -6336,7 +6345,7 @@ class AuditLog:
             self._file = os.open(self.path, flags, 0o600)
             os.fchmod(self._file, stat.S_IRUSR | stat.S_IWUSR)
         except OSError as error:
-            raise ConnError(f"expected to write an audit log to {path}: {error}") from None
+            raise ConnError(f"expected to write an audit log to {path}, got {error}") from None
 
     def write(self, event: str, *, at: int | None = None, **fields: Any) -> None:
         """Append one event; `at` is in nanoseconds, by default now."""
@@ -6354,24 +6363,24 @@ class AuditLog:
     def answered(
         self, method: str, path: str, status: int, body: str, headers: Mapping[str, str]
     ) -> None:
-        """Write down a REST answer; what it says only if it is a refusal. Fits `Rest.on_answer`."""
-        told = {name: text for name, text in headers.items() if name.lower() in _LIMIT_HEADERS}
+        """Write down a REST answer; its text only if it is a refusal. Fits `Rest.on_answer`."""
+        reported = {name: text for name, text in headers.items() if name.lower() in _LIMIT_HEADERS}
         if status >= 400:
-            told["said"] = body
-        self.write("rest", method=method, path=path, status=status, size=len(body), told=told)
+            reported["said"] = body
+        self.write("rest", method=method, path=path, status=status, size=len(body), told=reported)
 
     def passed(self, frame: Frame) -> None:
-        """Write down what a link did: asked, answered, opened, lost or closed; not what it carried.
+        """Write down a link's requests, answers, opening, gaps and closing; not what it carried.
 
         And each act. What passed between us and a node is written where it is signed.
         """
         if frame.kind == "http" and frame.link != "node":
             self.answered("GET", frame.channel, frame.status, frame.text, {})
         elif frame.kind in ("open", "sent", "gap", "close") and frame.link != "node":
-            said = {"code": frame.status, "text": frame.text, "lost": frame.lost}
-            told = {name: value for name, value in said.items() if value}
+            parts = {"code": frame.status, "text": frame.text, "lost": frame.lost}
+            reported = {name: value for name, value in parts.items() if value}
             self.write(
-                f"socket {frame.kind}", at=frame.at, link=frame.link, seq=frame.seq, told=told
+                f"socket {frame.kind}", at=frame.at, link=frame.link, seq=frame.seq, told=reported
             )
         elif frame.kind == "act":
             act = {"who": frame.link, "what": frame.type, "why": frame.text}
@@ -6436,7 +6445,7 @@ class ChainTip:
 
 
 def chain_tip(network: Network, *, deadline_s: float = 5.0) -> ChainTip:
-    """Ask the network's node for its newest block; `NetworkError` if none comes in time."""
+    """Query the network's node for its newest block; `NetworkError` if none comes in time."""
     import grpc
 
     with contextlib.closing(_Node(network, deadline_s)) as node:
@@ -6444,11 +6453,11 @@ def chain_tip(network: Network, *, deadline_s: float = 5.0) -> ChainTip:
             return node.latest_block()
         except grpc.RpcError as error:
             problem = _why(error)
-    raise NetworkError(f"expected a block of the node {network.node}, but {problem}")
+    raise NetworkError(f"expected a block of the node {network.node}, got {problem}")
 
 
 def is_loopback(address: str) -> bool:
-    """Tell whether an address, with or without scheme and port, is of this machine."""
+    """Return whether an address, with or without scheme and port, is of this machine."""
     host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
     with contextlib.suppress(ValueError):
         return host == "localhost" or ip_address(host).is_loopback
@@ -6458,7 +6467,7 @@ def is_loopback(address: str) -> bool:
 class _Channel:
     """A gRPC channel: every call has a deadline, and none is made twice.
 
-    Of a channel the official client asks for nothing but `unary_unary`.
+    The official client uses nothing of a channel but `unary_unary`.
     """
 
     def __init__(self, node: str, deadline_s: float) -> None:
@@ -6483,7 +6492,7 @@ class _Channel:
 
 
 class _Node:
-    """One node, asked in whichever thread calls; what goes wrong is a `grpc.RpcError`."""
+    """One node, called on the caller's thread; what goes wrong is a `grpc.RpcError`."""
 
     def __init__(self, network: Network, deadline_s: float) -> None:
         with _unwarned():
@@ -6492,7 +6501,7 @@ class _Node:
 
         self._channel = _Channel(network.node, deadline_s)
         builder = Builder(network.chain_id, network.usdc_denom, memo="")
-        # Its own keeper of sequences would ask for the account before each order.
+        # Its own count of sequences would query the account before each order.
         self._client = NodeClient(self._channel, builder, manage_sequence=False)
 
     def latest_block(self) -> ChainTip:
@@ -6506,15 +6515,16 @@ class _Node:
 
     def broadcast(
         self, wallet: Any, message: Any, authenticators: Sequence[int]
-    ) -> tuple[Result, str]:
-        """Sign and send; the answer says what the node's mempool made of it, and the hash."""
+    ) -> tuple[TxResult, str]:
+        """Sign and send; return the verdict of the node's mempool, and the hash."""
         from dydx_v4_client.node.builder import TxOptions
 
         chosen = TxOptions(list(authenticators), wallet.sequence, wallet.account_number)
         options = chosen if authenticators else None
         signed = self._client.builder.build(wallet, message, tx_options=options)
-        said = asyncio.run(self._client.broadcast(signed)).tx_response
-        return Result(code=said.code, codespace=said.codespace, log=said.raw_log), said.txhash
+        answer = asyncio.run(self._client.broadcast(signed)).tx_response
+        result = TxResult(code=answer.code, codespace=answer.codespace, log=answer.raw_log)
+        return result, answer.txhash
 
     def close(self) -> None:
         self._channel.close()
@@ -6616,7 +6626,7 @@ def _embedded(field: int, body: bytes) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    # Seven bits a byte, the lowest first, the eighth says that there is more.
+    # Seven bits a byte, the lowest first, the eighth is set if there is more.
     rest, low = divmod(value, 128)
     return bytes([low | 128]) + _varint(rest) if rest else bytes([low])
 
@@ -6654,9 +6664,9 @@ class _Log:
     def __init__(self, inbox: Inbox, audit: AuditLog | None) -> None:
         self._inbox, self._audit = inbox, audit
 
-    def put(self, kind: str, told: Any, type: str, channel: str, id: str = "") -> None:
-        self._inbox.put(kind, msgspec.json.encode(told).decode(), type, channel, id, link="node")
-        self.write("sent" if kind == "sent" else channel, told=told)
+    def put(self, kind: str, content: Any, type: str, channel: str, id: str = "") -> None:
+        self._inbox.put(kind, msgspec.json.encode(content).decode(), type, channel, id, link="node")
+        self.write("sent" if kind == "sent" else channel, told=content)
 
     def write(self, event: str, **fields: Any) -> None:
         if self._audit is not None:
@@ -6694,28 +6704,28 @@ class _Sequence:
         self.number = 0
         self.nonces = nonces
         self._clock = clock
-        self._next: int | None = None  # None: ask
+        self._next: int | None = None  # None: query it
         self._nonce, self._guard = 0, threading.Lock()
 
     def take(self, node: _Node, owner: str) -> int:
-        """Return a sequence to send with; a `grpc.RpcError` if the node does not say."""
+        """Return a sequence to send with; a `grpc.RpcError` if the node does not answer."""
         if self.nonces:
             with self._guard:
                 self._nonce = max(self._clock.now_ns // 1_000_000, self._nonce + 1)
                 return self._nonce
-        return self.ask(node, owner) if self._next is None else self._next
+        return self.query(node, owner) if self._next is None else self._next
 
-    def ask(self, node: _Node, owner: str) -> int:
+    def query(self, node: _Node, owner: str) -> int:
         self.number, sequence = node.account(owner)
         self._next = sequence
         return sequence
 
-    def learn(self, used: int, result: Result | None) -> None:
+    def learn(self, used: int, result: TxResult | None) -> None:
         if not self.nonces:
             self._next = _next_sequence(used, result)
 
 
-def _next_sequence(used: int, result: Result | None) -> int | None:
+def _next_sequence(used: int, result: TxResult | None) -> int | None:
     """Return which sequence follows a transaction's; None if nobody knows."""
     if result is None:
         return None
@@ -6728,7 +6738,7 @@ def _next_sequence(used: int, result: Result | None) -> int | None:
 
 
 _EXPECTED: Final = re.compile(r"expected (\d+), got \d+")
-# With these a gateway says that the node has not seen it.
+# With these a gateway reports that the node has not seen it.
 _NOT_HANDED_ON: Final = re.compile("INVALID_ARG|PERMISSION_DENIED|UNAUTHENTICATED|UNIMPLEMENTED")
 
 
@@ -6752,29 +6762,29 @@ class _Sender:
 
         self.node, problem = _Node(network, deadline_s), ""
         try:
-            chain_id = self._heard(self.node.latest_block())
+            chain_id = self._learned(self.node.latest_block())
             if chain_id == network.chain_id:
-                self.sequence.ask(self.node, self._owner)
+                self.sequence.query(self.node, self._owner)
             else:
-                problem = f"it is of {chain_id}"
+                problem = f"one of {chain_id}"
         except grpc.RpcError as error:
             problem = _why(error)
         if problem:
             self.node.close()
             what = f"expected a node of {network.chain_id} at {network.node}"
-            raise NetworkError(f"{what} that gives block and account, but {problem}")
+            raise NetworkError(f"{what} that gives block and account, got {problem}")
 
     def refresh(self) -> None:
         """Read the newest block, if the node answers."""
         import grpc
 
         try:
-            self._heard(self.node.latest_block())
+            self._learned(self.node.latest_block())
         except grpc.RpcError as error:
             # The height stays a lower bound: orders end sooner, and none is good for too long.
             self._log.write("unanswered", asked="latest_block", why=_why(error))
 
-    def _heard(self, tip: ChainTip) -> str:
+    def _learned(self, tip: ChainTip) -> str:
         self.clock.learn(tip.height, tip.time_ns)
         at = datetime.fromtimestamp(tip.time_ns / 1e9, UTC).isoformat()
         header = {"height": str(tip.height), "time": at, "chain_id": tip.chain_id}
@@ -6793,7 +6803,7 @@ class _Sender:
                 # Not a second order beside the first, which may still stand.
                 self._drop(job.then, "the cancel before it was not taken")
 
-    def _send_numbered(self, job: _Job) -> Result | None:
+    def _send_numbered(self, job: _Job) -> TxResult | None:
         """Send with a sequence, and again with the right one if it was wrong."""
         import grpc
 
@@ -6811,7 +6821,7 @@ class _Sender:
                 self.refresh()  # our idea of the chain's time was off
         return result
 
-    def _send(self, job: _Job, sequence: int, *, again: bool = False) -> Result | None:
+    def _send(self, job: _Job, sequence: int, *, again: bool = False) -> TxResult | None:
         """Send once; None if no answer came, and then nobody knows."""
         import grpc
 
@@ -6819,32 +6829,32 @@ class _Sender:
             self._drop(job, "closed, and the node does not answer")
             return None
         wallet = self._keys.wallet(self.sequence.number, sequence)
-        told: dict[str, Any] = {"ids": job.ids, "subaccount": str(job.subaccount)}
-        told |= {"size": str(job.size), "sequence": sequence, job.what: job.request}
-        self._log.put("sent", told, "", job.what, job.ids[0])
+        content: dict[str, Any] = {"ids": job.ids, "subaccount": str(job.subaccount)}
+        content |= {"size": str(job.size), "sequence": sequence, job.what: job.request}
+        self._log.put("sent", content, "", job.what, job.ids[0])
         try:
             result, txhash = self.node.broadcast(wallet, job.message, self._authenticators)
         except grpc.RpcError as error:
             if not _NOT_HANDED_ON.match(error.code().name):
                 return self._answer(job, errors=[{"msg": _why(error)}])
             code = error.code().value[0]
-            result, txhash = Result(code=code, codespace="grpc", log=_why(error)), ""
+            result, txhash = TxResult(code=code, codespace="grpc", log=_why(error)), ""
         except Exception as error:
             # Not of the network, and yet after the sending may have begun: that is reported too.
             self._answer(job, errors=[{"msg": type(error).__name__}])
             raise
-        self._lost, said = False, msgspec.to_builtins(result) | {"hash": txhash}
-        return self._answer(job, result, result=said, again=again and result.is_sdk(32))
+        self._lost, verdict = False, msgspec.to_builtins(result) | {"hash": txhash}
+        return self._answer(job, result, result=verdict, again=again and result.is_sdk(32))
 
     def _drop(self, job: _Job, why: str) -> None:
-        """Say that what was queued is not sent after all."""
-        result = Result(code=1, codespace="client", log=f"not sent: {why}")
+        """Report that what was queued is not sent after all."""
+        result = TxResult(code=1, codespace="client", log=f"not sent: {why}")
         self._answer(job, result=msgspec.to_builtins(result))
 
-    def _answer(self, job: _Job, found: Result | None = None, **said: Any) -> Result | None:
-        code = said.get("result", {}).get("code", -1)
+    def _answer(self, job: _Job, found: TxResult | None = None, **content: Any) -> TxResult | None:
+        code = content.get("result", {}).get("code", -1)
         about = {"to": job.what, "ids": job.ids, "until": job.until}
-        self._log.put("http", about | said, str(code), "broadcast")
+        self._log.put("http", about | content, str(code), "broadcast")
         self._lost = self._lost or code < 0
         return found
 
@@ -6860,7 +6870,7 @@ class Queued(msgspec.Struct, frozen=True, gc=False):
     ids: tuple[str, ...]
 
 
-class Denied(msgspec.Struct, frozen=True, gc=False):
+class NotQueued(msgspec.Struct, frozen=True, gc=False):
     """A request that is not sent; `error` is the chain's name for the reason, or empty."""
 
     reason: str
@@ -6919,9 +6929,9 @@ class _Turns:
     def room(self) -> None:
         """Raise `ConnError` if nothing can be put."""
         if not self._open:
-            raise ConnError("expected a trader that is started and not closed")
+            raise ConnError("expected a running trader, got one not started or closed")
         if self._waiting >= self._capacity:
-            raise ConnError(f"expected at most {self._capacity} requests on their way: it is full")
+            raise ConnError(f"expected at most {self._capacity} requests in flight, got one more")
 
     def put(self, ids: tuple[str, ...], work: Callable[[], None], *, alone: bool) -> None:
         """Have work done after all that was put before about one of these orders."""
@@ -6933,7 +6943,7 @@ class _Turns:
         self._after(before, partial(threads.submit, self._do, ids, work, done))
 
     def close(self) -> bool:
-        """Take nothing more; tell whether it was open. What was put is still done."""
+        """Take nothing more; return whether it was open. What was put is still done."""
         with self.guard:
             was_open, self._open = self._open, False
         return was_open
@@ -7005,7 +7015,7 @@ class Trader:
 
     @property
     def height(self) -> int:
-        """Return the last block's height as far as node and frames have told; a lower bound."""
+        """Return the last block's height as far as node and frames have reported; a lower bound."""
         return self._sender.clock.height
 
     @property
@@ -7044,7 +7054,7 @@ class Trader:
         self._turns.open()
 
     def close(self) -> None:
-        """Take nothing more, hear out what was queued, and end; a second call does nothing.
+        """Take nothing more, send what is queued, and end; a second call does nothing.
 
         Once the node has left a call without an answer, what is still queued is not sent, but for
         cancels of short-term orders.
@@ -7064,10 +7074,10 @@ class Trader:
 
     # --- requests
 
-    def submit(self, request: _Request, number: int | None = None) -> Queued | Denied:
+    def submit(self, request: _Request, number: int | None = None) -> Queued | NotQueued:
         """Hand over a request, for another subaccount `number` of the owner if given; never waits.
 
-        Queued means that it will be sent once, and that frames will tell the rest.
+        Queued means that it will be sent once, and that frames will report the rest.
         """
         own = self.subaccount
         try:
@@ -7079,7 +7089,7 @@ class Trader:
                 alone = not (job.short or self._sender.sequence.nonces)
                 self._turns.put(job.about, partial(self._sender.send, job), alone=alone)
         except (ConnError, ValueError, TypeError) as problem:
-            denied = Denied(str(problem), getattr(problem, "error", ""))
+            denied = NotQueued(str(problem), getattr(problem, "error", ""))
             self._log.write("denied", request=request, reason=denied.reason)
             return denied
         return Queued(job.ids)

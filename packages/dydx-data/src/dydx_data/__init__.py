@@ -1,20 +1,32 @@
-"""Market views: what the frames say about each market, folded once, always current.
+"""Market views: what the frames report of each market, folded once, always current.
 
     Frame ──► market_views ──► MarketView   book · trades · candles · flow · oracle · quality
 
 `market_views` emits the same `MarketView` object per ticker, updated in place, once per frame
 and market it touched; `step` is the whole fold, pure but for the `DataState` it is given.
-`Book` keeps what the venue said and shows it uncrossed (`uncross` is that rule alone);
+`Book` stores the levels received and shows them uncrossed (`uncross` is that rule alone);
 `Candles` and `Flow` grow with each trade; `Quality` counts and samples whatever was wrong, lost
-messages too, which the `Continuity` of each link finds. `objections` says what stands against a
+messages too, which the `Continuity` of each link finds. `objections` lists what stands against a
 market, and `stopping` what of it stops an entry, an exit, the guard or a match. `premium_vote`,
 `premium_sample` and `funding_rate` are the chain's way from a book to an hour's funding rate.
+
+Where to make a change:
+
+    Quality                         kinds of trouble, and when a market counts as stale
+    Book, Trades, Candles           what a market stores, each usable on its own
+    Funding rates                   the chain's arithmetic; no state
+    Views                           `MarketView`, `DataState` and their parts
+    Objections                      what stops an entry, an exit, the guard or a match
+    Folding                         what readers of all channels share
+    Books, Tapes, Markets, Links    one reader a channel or kind of frame
+    Frames                          `step`: which frame goes to which reader; clocks, silence
+    Streams                         `market_views`, the operator around `step`
 
 Units: `at` and `*_ns` are nanoseconds UTC, prices are USDC per base unit, sizes base units,
 `open_interest` is base quantums. Floats are for opinions; where money moves, take the exact
 texts beside them. Event time is the frames' own `at`, less what the wall clock jumped by while
-`mono` went on: nothing here reads a clock. A bad frame is counted, never raised. Whoever keeps a
-figure past the frame copies it.
+`mono` went on: nothing here reads a clock. A bad frame is counted, never raised. Views change in
+place: copy a figure that is needed after its frame.
 
 Sources: indexer socks and comlink (message ids, snapshots, level totals), v4-web
 calculators/orderbook.ts and watch-orderbook.mdx (uncrossing).
@@ -70,7 +82,7 @@ __all__ = [
     "FundingTerms", "funding_clamp_ppm", "funding_rate", "impact_subticks", "indexer_next_rate",
     "oracle_subticks", "premium_sample", "premium_vote", "remove_tails",
     # Views
-    "Chain", "DataState", "Funding", "MarketView", "Oracle",
+    "Chain", "DataState", "FundingRate", "MarketView", "Oracle",
     # Objections
     "Act", "Objection", "ObjectionKind", "objections", "stopping",
     # Frames
@@ -82,14 +94,16 @@ __all__ = [
 
 # === Errors ===
 
+# What a caller may not hand in. Whatever comes by the wire is counted instead (`Quality`).
+
 
 class DataError(Exception):
-    """Figures that cannot be, handed in by a caller; a bad frame is counted, never raised."""
+    """Impossible figures from a caller; a bad frame is counted, never raised."""
 
 
 # === Numbers ===
 
-_RECENT_NS: Final = 1_500_000_000  # what the socket reported so lately, an answer may lack
+_RECENT_NS: Final = 1_500_000_000  # what the socket reported in this time, an answer may lack
 _SECOND: Final = 1_000_000_000
 _MINUTE: Final = 60 * _SECOND
 
@@ -108,13 +122,14 @@ def _positive(text: str) -> float:
 
 
 # === Quality ===
+# What was wrong with frames, counted by kind. A new kind of trouble is a new word to `note`.
 
-# What is older than this is not believed, unless whoever looks has a limit of its own.
+# Older data are not believed, unless the caller has a limit of its own.
 STALE_NS: Final = 30 * _SECOND
 
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
-    """One trouble as it was met: the frame that carried it, its kind, and what was wrong."""
+    """One trouble: the frame that carried it, its kind, and what was wrong."""
 
     seq: int
     kind: str
@@ -140,6 +155,7 @@ class Quality:
 
 
 # === Book ===
+# Levels in, best prices out. Which frames reach a book, and when it is forgotten, is in Books.
 
 
 class Level(msgspec.Struct, frozen=True, gc=False):
@@ -178,7 +194,7 @@ def uncross(
 
 @dataclass(slots=True, eq=False)
 class _Side:
-    """One side of a book as the venue said it; the best `hidden` levels are not shown."""
+    """One side of a book as received; the best `hidden` levels are not shown."""
 
     levels: dict[float, Level] = field(default_factory=dict)
     prices: list[float] = field(default_factory=list)  # ascending
@@ -186,7 +202,7 @@ class _Side:
     size: float = 0.0  # of all levels
 
     def put(self, totals: Iterable[tuple[str, str]], offset: int, faults: list[str]) -> None:
-        # The hottest loop of the house: what it touches is local, and nothing is made twice.
+        # The hottest loop of all layers: names are local, and no object is made twice.
         levels, prices, total, infinite = self.levels, self.prices, self.size, math.inf
         for price_text, size_text in totals:
             try:
@@ -205,44 +221,47 @@ class _Side:
             elif old := levels.pop(price, None):
                 total -= old.size
                 del prices[bisect_left(prices, price)]
-        # What is kept by difference drifts; now and then it is taken afresh.
+        # A total updated by differences drifts; now and then it is summed up again.
         self.size = total if offset & 4095 else math.fsum(x.size for x in levels.values())
 
     def differs(
-        self, told: dict[float, tuple[str, str]], said: set[float], low: float, high: float
+        self, answer: dict[float, tuple[str, str]], recent: set[float], low: float, high: float
     ) -> Iterator[tuple[str, str]]:
-        """Return what was told otherwise, and 0 for what was not told between `low` and `high`."""
-        for price, total in told.items():
+        """Yield an answer's other totals, and 0 for a level that it lacks between `low` and `high`.
+
+        Prices in `recent` are left out: there the socket is newer.
+        """
+        for price, total in answer.items():
             known = self.levels.get(price)
-            if price not in said and (known is None or known.size != float(total[1])):
+            if price not in recent and (known is None or known.size != float(total[1])):
                 yield total
         for price in self.prices[bisect_right(self.prices, low) : bisect_left(self.prices, high)]:
-            if price not in said and price not in told:
+            if price not in recent and price not in answer:
                 yield self.levels[price].price_text, "0"
 
     def shown_size(self, hidden: Iterable[float]) -> float:
         return max(0.0, self.size - math.fsum(self.levels[price].size for price in hidden))
 
 
-_MOST_TOLD: Final = 100  # levels a side that an answer may have
+_ANSWER_LEVELS: Final = 100  # most levels a side in an answer
 
 
 class Book:
-    """One market's order book: what the venue said, shown uncrossed.
+    """One market's order book: the levels received, shown uncrossed.
 
     `known` is False before the first snapshot and, after a lost frame, until the next one;
     an unknown book is empty. `crossed` counts the levels that uncrossing hides.
     """
 
     __slots__ = (
-        "_asks", "_bids", "_heard", "at", "best_ask", "best_bid", "crossed", "known", "link",
+        "_asks", "_bids", "_recent", "at", "best_ask", "best_bid", "crossed", "known", "link",
         "mid_price", "offset", "seq", "whole_at",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.seq = self.at = self.offset = self.whole_at = 0
         self.link = ""
-        self._heard: deque[tuple[int, list[BookContents]]] = deque()
+        self._recent: deque[tuple[int, list[BookContents]]] = deque()
         self.forget()
 
     def forget(self) -> None:
@@ -274,31 +293,31 @@ class Book:
             self.mid_price = (bid + ask) / 2
         return faults
 
-    def heard(self, at: int, updates: list[BookContents]) -> None:
-        """Remember for a while what the socket said: an answer may be older."""
-        heard = self._heard
-        heard.append((at, updates))
-        while heard[0][0] <= at - _RECENT_NS:
-            heard.popleft()
+    def remember(self, at: int, updates: list[BookContents]) -> None:
+        """Remember the socket's updates for 1.5 s: an answer may be older."""
+        recent = self._recent
+        recent.append((at, updates))
+        while recent[0][0] <= at - _RECENT_NS:
+            recent.popleft()
 
     def differs(self, answer: BookContents, at: int) -> BookContents:
         """Return how an answer, which came `at`, differs from the book, as an update of it.
 
-        What the socket said in the last 1.5 s stands, and so does what an answer never shows:
+        What the socket updated in the last 1.5 s stands, and so does what an answer never shows:
         what is worse than its 100 levels, and what it has uncrossed.
         """
         if at - self.whole_at < _RECENT_NS or not (answer.bids or answer.asks):
             return BookContents()
-        since = [x for heard_at, said in self._heard if heard_at > at - _RECENT_NS for x in said]
+        since = [x for came_at, xs in self._recent if came_at > at - _RECENT_NS for x in xs]
         bids, asks = ({float(x[0]): x for x in side} for side in (answer.bids, answer.asks))
-        worst_bid = min(bids) if len(bids) >= _MOST_TOLD else 0.0
-        worst_ask = max(asks) if len(asks) >= _MOST_TOLD else math.inf
+        worst_bid = min(bids) if len(bids) >= _ANSWER_LEVELS else 0.0
+        worst_ask = max(asks) if len(asks) >= _ANSWER_LEVELS else math.inf
         best_bid, best_ask = max(bids, default=0.0), min(asks, default=math.inf)
-        said_bids = {float(price) for x in since for price, _ in x.bids}
-        said_asks = {float(price) for x in since for price, _ in x.asks}
+        recent_bids = {float(price) for x in since for price, _ in x.bids}
+        recent_asks = {float(price) for x in since for price, _ in x.asks}
         return BookContents(
-            bids=[*self._bids.differs(bids, said_bids, worst_bid, best_ask)],
-            asks=[*self._asks.differs(asks, said_asks, best_bid, worst_ask)],
+            bids=[*self._bids.differs(bids, recent_bids, worst_bid, best_ask)],
+            asks=[*self._asks.differs(asks, recent_asks, best_bid, worst_ask)],
         )
 
     def _uncross(self) -> None:
@@ -352,6 +371,7 @@ class Book:
 
 
 # === Trades ===
+# One trade, and the flow of a minute. Wire text becomes a `Trade` in Tapes.
 
 
 class Trade(msgspec.Struct, frozen=True, gc=False):
@@ -376,7 +396,7 @@ class Flow:
     _seconds: deque[list[float]] = field(default_factory=deque)
 
     def add(self, trade: Trade) -> None:
-        """Count one trade; a late one with the newest second, one older than the window not."""
+        """Count one trade: a late one in the newest second, one older than 60 s not."""
         rows, second = self._seconds, trade.at_ns // _SECOND
         if not rows or second > rows[-1][0]:
             self.roll(trade.at_ns)
@@ -416,7 +436,7 @@ class Flow:
 
 
 # === Candles ===
-
+# A ring of candles, from trades and from the venue. Wire text becomes a `Candle` in Tapes.
 RESOLUTIONS: Final[Mapping[str, int]] = {
     "1MIN": _MINUTE,
     "5MINS": 5 * _MINUTE,
@@ -449,89 +469,88 @@ def _flat(started_at: int, price: float) -> Candle:
 class Candles:
     """A market's newest candles of one resolution, oldest first, without a hole.
 
-    Made from trades; where the wire told candles, those and the trades after `told_ns`. A period
-    without trades is flat at the last close.
+    Made from trades; where the venue sent candles, those and the trades after `received_ns`. A
+    period without trades is flat at the last close.
     """
 
     period_ns: int
     capacity: int = 240
-    told_ns: float = -math.inf
+    received_ns: float = -math.inf
     started_at: int = 0  # of the newest
-    _kept: deque[Candle] = field(init=False)
+    _ring: deque[Candle] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._kept = deque(maxlen=self.capacity)
+        self._ring = deque(maxlen=self.capacity)
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._ring)
 
     def __getitem__(self, index: int) -> Candle:
-        return self._kept[index]
+        return self._ring[index]
 
     def __iter__(self) -> Iterator[Candle]:
-        return iter(self._kept)
+        return iter(self._ring)
 
     @property
     def last(self) -> Candle | None:
         """Return the candle that is still growing."""
-        return self._kept[-1] if self._kept else None
+        return self._ring[-1] if self._ring else None
 
     def closes(self, count: int | None = None) -> list[float]:
         """Return the newest closes, oldest first."""
-        skipped = 0 if count is None else max(0, len(self._kept) - count)
-        return [candle.close for candle in islice(self._kept, skipped, None)]
+        skipped = 0 if count is None else max(0, len(self._ring) - count)
+        return [candle.close for candle in islice(self._ring, skipped, None)]
 
     def add(self, at_ns: int, price: float, size: float) -> None:
-        """Count one trade; one that is late goes to its own candle, if that is still kept."""
-        kept, index = self._kept, self._index(at_ns, price)
-        if index < 0 or at_ns <= self.told_ns:
+        """Count one trade; a late one goes to its own candle, if the ring still has it."""
+        ring, index = self._ring, self._index(at_ns, price)
+        if index < 0 or at_ns <= self.received_ns:
             return
-        was, usd = kept[index], price * size
+        was, usd = ring[index], price * size
         if was.trades:
             opened, high, low = was.open, was.high, was.low
             high, low = price if price > high else high, price if price < low else low
         else:
             opened = high = low = price
-        kept[index] = Candle(
+        ring[index] = Candle(
             was.started_at, opened, high, low, price,
             was.volume + size, was.usd_volume + usd, was.trades + 1,
         )  # fmt: skip
         # Flat candles already written after a late one take over its close.
-        for later in range(index + 1, len(kept)):
-            if kept[later].trades:
+        for later in range(index + 1, len(ring)):
+            if ring[later].trades:
                 break
-            kept[later] = _flat(kept[later].started_at, price)
+            ring[later] = _flat(ring[later].started_at, price)
 
     def put(self, candle: Candle) -> None:
         """Take a candle from the wire, new or again."""
         index = self._index(candle.started_at, candle.open)
         if index >= 0:
-            self._kept[index] = candle
+            self._ring[index] = candle
 
     def roll(self, now_ns: int) -> None:
         """Write a flat candle for each period that began until `now_ns` without a trade."""
         start = now_ns - now_ns % self.period_ns
-        if not self._kept or start <= self.started_at:
+        if not self._ring or start <= self.started_at:
             return
-        close = self._kept[-1].close
-        # A silence longer than what is kept overwrites all of it, once.
+        close = self._ring[-1].close
+        # A silence longer than the ring overwrites all of it, once.
         self.started_at = max(self.started_at, start - self.capacity * self.period_ns)
         while self.started_at < start:
             self.started_at += self.period_ns
-            self._kept.append(_flat(self.started_at, close))
+            self._ring.append(_flat(self.started_at, close))
 
     def _index(self, at_ns: int, price: float) -> int:
         """Return which candle `at_ns` belongs to, after making those up to it; < 0 for none."""
-        if not self._kept:
+        if not self._ring:
             self.started_at = at_ns - at_ns % self.period_ns
-            self._kept.append(_flat(self.started_at, price))
+            self._ring.append(_flat(self.started_at, price))
         elif at_ns >= self.started_at + self.period_ns:
             self.roll(at_ns)
-        return len(self._kept) - 1 + (at_ns - self.started_at) // self.period_ns
+        return len(self._ring) - 1 + (at_ns - self.started_at) // self.period_ns
 
 
 # === Funding rates ===
-
 # How the chain comes to a rate: blocks vote on the premium, minutes take the median, hours the
 # mean. Rates are ppm per 8 hours throughout; what a rate costs a position is dydx_risk's.
 
@@ -578,8 +597,8 @@ def premium_vote(
     index = oracle_subticks(market, price, exponent)
     buys, sells = sorted(bids, key=_subticks, reverse=True), sorted(asks, key=_subticks)
     if buys and sells and buys[0][0] >= sells[0][0]:
-        spread = f"{buys[0][0]} bid and {sells[0][0]} asked"
-        raise DataError(f"{market.ticker}: expected a book that is not crossed, got {spread}")
+        best = f"bid {buys[0][0]} and ask {sells[0][0]}"
+        raise DataError(f"{market.ticker}: expected a book that is not crossed, got {best}")
     side, sign = [], 0
     if buys and index < buys[0][0]:
         side, sign = buys, 1
@@ -656,16 +675,16 @@ def _padded(values: Iterable[int], count: int) -> list[int]:
 
 
 def remove_tails(samples: Iterable[int], removed_tail_ppm: int) -> list[int]:
-    """Drop that share of the lowest and of the highest samples; the odd one goes off the top.
+    """Drop that share of the lowest and of the highest samples; an odd one more at the top.
 
-    Asked to drop nothing, or all, it drops nothing, as the chain.
+    A share that comes to none or to all of them drops none, as on the chain.
     """
-    kept = list(samples)
-    removed = len(kept) * removed_tail_ppm * 2 // _PPM
-    if not 0 < removed < len(kept):
-        return kept
+    known = list(samples)
+    removed = len(known) * removed_tail_ppm * 2 // _PPM
+    if not 0 < removed < len(known):
+        return known
     bottom = removed // 2
-    return sorted(kept)[bottom : len(kept) - (removed - bottom)]
+    return sorted(known)[bottom : len(known) - (removed - bottom)]
 
 
 def funding_rate(
@@ -681,10 +700,10 @@ def funding_rate(
     Missing samples count as 0; the mean is truncated, the default added, the sum clamped.
     Source: x/perpetuals/keeper/perpetual.go, MaybeProcessNewFundingTickEpoch.
     """
-    kept = remove_tails(_padded(samples, terms.samples_per_tick), terms.removed_tail_ppm)
-    if not kept:
+    rest = remove_tails(_padded(samples, terms.samples_per_tick), terms.removed_tail_ppm)
+    if not rest:
         raise DataError("expected a sample, or a tick of more than 0 seconds, got neither")
-    rate = int(Fraction(sum(kept), len(kept))) + default_ppm  # integers
+    rate = int(Fraction(sum(rest), len(rest))) + default_ppm  # integers
     most = funding_clamp_ppm(terms.funding_rate_clamp_factor_ppm, imf_ppm, maintenance_fraction_ppm)
     return max(min(rate, most), -most)
 
@@ -707,6 +726,7 @@ def indexer_next_rate(samples: Iterable[int], default_ppm: int = 0) -> Fraction 
 
 
 # === Views ===
+# What all the readers below fold into: one `MarketView` a ticker, one `DataState` for all.
 
 
 class Oracle(msgspec.Struct, frozen=True, gc=False):
@@ -720,8 +740,8 @@ class Oracle(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
-class Funding(msgspec.Struct, frozen=True, gc=False):
-    """The rate the hour in progress is heading for; hourly; longs pay when positive."""
+class FundingRate(msgspec.Struct, frozen=True, gc=False):
+    """The rate expected for this hour, as a fraction per hour; longs pay when positive."""
 
     next_rate_1h: float = 0.0
     next_rate_text: str = ""
@@ -730,7 +750,7 @@ class Funding(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def known(self) -> bool:
-        """Return whether the venue has said a rate: the 0 of an unsaid one is no rate."""
+        """Return whether the venue has reported a rate: until then the 0 here is none."""
         return self.next_rate_text != ""
 
 
@@ -738,7 +758,7 @@ class Funding(msgspec.Struct, frozen=True, gc=False):
 class Chain:
     """The newest block; `skew_ns` is the venue's time less the time of receipt.
 
-    Told by blocks, or by live trades where no block was seen; until then nothing rolls: a
+    Set by blocks, or by live trades where no block was received; until then nothing rolls: a
     stand-in, or an old recording, may live in another year than its receiver.
     """
 
@@ -750,7 +770,7 @@ class Chain:
 
 @dataclass(slots=True, eq=False, repr=False)
 class MarketView:
-    """Everything known of one market, as of frame `seq`; `changed` says what this frame brought.
+    """Everything known of one market, as of frame `seq`; `changed` names what this frame updated.
 
     `changed` is market, book, trades, candles, oracle, funding, status, quality or stale.
     """
@@ -770,7 +790,7 @@ class MarketView:
     fresh: list[Trade] = field(default_factory=list)
     flow: Flow = field(default_factory=Flow)
     oracle: Oracle | None = None
-    funding: Funding = field(default_factory=Funding)
+    funding: FundingRate = field(default_factory=FundingRate)
     quality: Quality = field(default_factory=Quality)
     live_at: int = 0
     _ids: dict[str, None] = field(default_factory=dict)
@@ -786,7 +806,7 @@ class MarketView:
 
 
 class DataState:
-    """All views of a venue and what belongs to no market; made by whoever wants to read it.
+    """All views of a venue and what belongs to no market; made by its reader.
 
     `tickers` limits the views to some markets. `connection` is waiting, live, partial or closed.
     """
@@ -807,7 +827,7 @@ class DataState:
         self.links: dict[str, Continuity] = {}
         self.closed: set[str] = set()
         self.frames = self.at = self.seq = 0
-        # What wall and monotonic clock stood apart by last, and by how much the wall's has jumped.
+        # The last difference of wall and monotonic clock, and how far the wall clock has jumped.
         self._apart_ns: int | None = None
         self._jumped_ns = 0
         self.stale_after_ns = stale_after_ns
@@ -843,8 +863,9 @@ _MOST_MARKETS: Final = 2_000
 
 
 # === Objections ===
-# May a market be traded, and may what is known of it be believed? All layers ask here, and one
-# table says what each objection stops. Nothing here knows positions, margin or orders.
+# May a market be traded, and may what is known of it be believed? All layers decide by this
+# section, and one table lists what each objection stops. Positions, margin and orders are unknown
+# here.
 
 ObjectionKind = Literal[
     "STATUS", "UNKNOWN_STATUS", "UNKNOWN_MARKET", "UNKNOWN_ORACLE", "UNKNOWN_BOOK", "ONE_SIDED",
@@ -862,8 +883,8 @@ class Objection(msgspec.Struct, frozen=True, gc=False):
 
 
 # An entry adds risk: any doubt stops it. An exit and the guard take risk away: what is unknown is
-# no reason to stay, and only what the venue refuses stops them (a market that is not ACTIVE takes
-# no order, reducing ones included: clob code 34), or an order that nobody could write. A match on
+# no reason to stay. They stop only where the venue would refuse the order (a market that is not
+# ACTIVE takes none, reducing ones included: clob code 34), or where none can be made. A match on
 # paper needs prices that the venue itself would match at; a book with one side is one. "book" is
 # not an act but a belief: may a cost be read off the book, or must the oracle price do?
 _STOPS: Final[Mapping[ObjectionKind, frozenset[Act]]] = {
@@ -890,8 +911,8 @@ def objections(
 ) -> tuple[Objection, ...]:
     """Return all that stands against a market, the gravest first; nothing if all is well.
 
-    `at` is the event time to measure ages by; without it only the silence counts that the fold
-    noticed by itself.
+    `at` is the event time to measure ages by; without it only a silence that the fold has noticed
+    counts.
     """
     book = view.book
     found: list[Objection] = []
@@ -922,7 +943,7 @@ def _stale(view: MarketView, at: int | None, stale_ns: int) -> Iterator[Objectio
         yield Objection("STALE", "the data are stale")
         return
     oracle = view.oracle
-    # An unknown book or price has no age: that it is unknown was said already.
+    # An unknown book or price has no age: that it is unknown is an objection of its own.
     ages = [(at - view.live_at, "no book or trade for {} s")] if view.quality.stale else []
     ages += [(at - view.book.at, "the book is {} s old")] if view.book.known else []
     ages += [(at - oracle.at, "the oracle price is {} s old")] if oracle is not None else []
@@ -934,13 +955,14 @@ def _stale(view: MarketView, at: int | None, stale_ns: int) -> Iterator[Objectio
 
 
 # === Folding ===
-
+# A reader (`_fold_…`) takes the state, a frame and its decoded updates, and returns the views that
+# it touched. What cannot be read costs its own item alone.
 _Touched = Sequence[MarketView]
 _Fold = Callable[[DataState, Frame, list[Any]], _Touched]
 
 
-# What reading may raise, whatever a text says: the wire's own refusals, numbers and times out
-# of range, and nesting too deep for the decoder.
+# What decoding any text may raise: the wire's own refusals, numbers and times out of range, and
+# nesting too deep for the decoder.
 _UNREADABLE = (ConnError, ValueError, ArithmeticError, RecursionError)
 
 
@@ -954,7 +976,7 @@ _T = TypeVar("_T")
 def _readable(
     view: MarketView, frame: Frame, read: Callable[[Any], _T], items: Iterable[Any]
 ) -> Iterator[_T]:
-    """Read what makes sense, and count what does not: one bad trade costs itself alone."""
+    """Decode each item, and count those that cannot be: one bad trade costs itself alone."""
     for fields in items:
         try:
             yield read(fields)
@@ -963,6 +985,7 @@ def _readable(
 
 
 # === Books ===
+# Snapshots, updates and REST answers of books, and every way to lose one.
 
 
 def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
@@ -977,11 +1000,11 @@ def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
         book.forget()
         book.known, book.whole_at = True, frame.at
     elif not (book.known and book.link):
-        # Neither does it fit an answer: nobody knows what was said between the two.
+        # Nor does it fit a book made of an answer: the updates between the two are missing.
         quality.note(frame.seq, "early", "a book update without a snapshot to update")
         return ()
     else:
-        book.heard(frame.at, updates)
+        book.remember(frame.at, updates)
     faults = book.update(updates)
     book.link, book.seq = frame.link, frame.seq
     book.at = view.live_at = frame.at
@@ -994,7 +1017,7 @@ def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
 
 
 def _mend_book(view: MarketView, frame: Frame, answer: BookContents) -> _Touched:
-    """Take from an answer what the socket's book lacks: updates that no snapshot caught."""
+    """Take from an answer what the socket's book lacks: updates lost before its snapshot."""
     change = view.book.differs(answer, frame.at)
     if not (change.bids or change.asks):
         return ()
@@ -1034,6 +1057,7 @@ def _fold_unreadable(state: DataState, frame: Frame, error: Exception) -> _Touch
 
 
 # === Tapes ===
+# Trades, candles and blocks: what grows with time.
 
 
 def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
@@ -1072,7 +1096,7 @@ def _is_new(view: MarketView, id_: str) -> bool:
 def _trade(chain: Chain, fields: TradeFields, seq: int) -> Trade:
     at_ns = instant(fields.created_at)
     if chain.seq and at_ns > chain.time_ns + 60 * _MINUTE:
-        # It would roll every window and candle past all that is yet to come.
+        # It would roll every window and candle ahead of all later trades.
         raise ValueError(f"expected a trade of the past, got one of {fields.created_at[:40]}")
     return Trade(
         fields.id, fields.side, _positive(fields.price), _positive(fields.size),
@@ -1085,15 +1109,15 @@ def _fold_candles(state: DataState, frame: Frame, updates: list[Any]) -> _Touche
     if view is None:
         return ()
     newest_last = [fields for update in updates for fields in reversed(update.candles)]
-    told = [*_readable(view, frame, _candle, newest_last)]
+    received = [*_readable(view, frame, _candle, newest_last)]
     skew_ns = view.chain.skew_ns
-    # Trades from now on are added to what was told, until the wire tells it anew.
-    told_ns = -math.inf if skew_ns is None else frame.at + skew_ns
+    # Later trades are added to the candles received, until the venue sends them again.
+    received_ns = -math.inf if skew_ns is None else frame.at + skew_ns
     if frame.is_snapshot:  # it takes the place of ours
-        view.candles.update({name: Candles(RESOLUTIONS[name]) for name, _ in told})
-    for resolution, candle in told:
+        view.candles.update({name: Candles(RESOLUTIONS[name]) for name, _ in received})
+    for resolution, candle in received:
         candles = view.candles.setdefault(resolution, Candles(RESOLUTIONS[resolution]))
-        candles.told_ns = told_ns
+        candles.received_ns = received_ns
         candles.put(candle)
     return view._touch(frame, "candles")
 
@@ -1112,7 +1136,7 @@ def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     chain = state.chain
     for update in updates:
         height, time_ns = update.block
-        # A snapshot may begin anew, as after a restart; an update only goes on from the last.
+        # A snapshot may start lower, as after a restart; an update must follow the last block.
         if not frame.is_snapshot and chain.height and not _follows(chain, frame, height, time_ns):
             what = f"expected a block soon after {chain.height}, got {height} of {update.time}"
             state.quality.note(frame.seq, "out_of_order", what)
@@ -1123,7 +1147,7 @@ def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
 
 
 def _follows(chain: Chain, frame: Frame, height: int, time_ns: int) -> bool:
-    # An absurd block would stick: all after it would be late, and its hours' funding due. A
+    # An absurd block would stick: later ones would count as late, and its hours as passed. A
     # hundred blocks, or times its pace, a second is more than any chain or stand-in makes.
     passed_ns = max(frame.at + (chain.skew_ns or 0) - chain.time_ns, 0)
     blocks, spent_ns = height - chain.height, time_ns - chain.time_ns
@@ -1134,6 +1158,7 @@ def _follows(chain: Chain, frame: Frame, height: int, time_ns: int) -> bool:
 
 
 # === Markets ===
+# Parameters, status, funding, open interest and oracle prices, of `v4_markets`.
 
 
 def _fold_markets(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
@@ -1154,12 +1179,12 @@ def _fold_markets(state: DataState, frame: Frame, updates: list[Any]) -> _Touche
     return touched
 
 
-# A frame emits a view once: of several changes the one that says most.
+# A frame emits a view once: of several changes the one that weighs most.
 _WEIGHT: Final = {"": 0, "quality": 1, "market": 2, "funding": 3, "oracle": 4, "status": 5}
 
 
 def _set_market(view: MarketView, frame: Frame, fields: MarketFields) -> str:
-    """Take a market's whole description: what it does not say is unknown."""
+    """Take a market's whole description: what it leaves out is unknown."""
     view._fields, view.oracle = MarketFields(ticker=view.ticker), None
     _set_trading(view, frame, fields)
     # The 0 of a market that never had a price is unknown: not worth nothing.
@@ -1184,14 +1209,14 @@ def _set_trading(view: MarketView, frame: Frame, fields: MarketFields) -> str:
 
 def _set_funding(view: MarketView, frame: Frame, fields: MarketFields) -> None:
     if text := fields.next_funding_rate:
-        view.funding = Funding(_number(text), text, frame.at, frame.seq)
+        view.funding = FundingRate(_number(text), text, frame.at, frame.seq)
 
 
 def _set_parameters(view: MarketView, frame: Frame, fields: MarketFields) -> None:
-    said = [name for name in _PARAMETERS if getattr(fields, name) is not None]
-    for name in said:
+    given = [name for name in _PARAMETERS if getattr(fields, name) is not None]
+    for name in given:
         setattr(view._fields, name, getattr(fields, name))
-    if said:
+    if given:
         market = perpetual_market(view._fields)
         if abs(market.atomic_resolution) > 40 or abs(market.quantum_conversion_exponent) > 40:
             raise ValueError(f"expected exponents within 40, got {market!r}")
@@ -1226,6 +1251,8 @@ _SETTERS: Final = (_set_market, _set_trading, _set_oracle)
 
 
 # === Links ===
+# Connections that open, close or lose frames, and REST answers; below them, which reader takes
+# which channel and message.
 
 
 def _fold_edge(state: DataState, frame: Frame) -> _Touched:
@@ -1239,13 +1266,13 @@ def _fold_gap(state: DataState, frame: Frame) -> _Touched:
     state.quality.note(frame.seq, "gap", frame.reason or "frames lost")
     for name, link in state.links.items():
         if frame.link in ("", name):
-            link.overdue(frame.mono)  # if that is what it tells of, it is told
+            link.overdue(frame.mono)  # this gap covers what is overdue
             link.forget()
     return _lose_books(state, frame)
 
 
 def _fold_tick(state: DataState, frame: Frame) -> _Touched:
-    """Give up answers that never came: the holes they explained may have been losses."""
+    """Give up overdue answers: the holes in the ids that they explained may be losses."""
     lost: list[MarketView] = []
     for name, link in state.links.items():
         if link.owed and (late := link.overdue(frame.mono)):
@@ -1256,7 +1283,7 @@ def _fold_tick(state: DataState, frame: Frame) -> _Touched:
 
 def _fold_sent(state: DataState, frame: Frame) -> _Touched:
     if '"subscribe"' in frame.text:
-        state.links.setdefault(frame.link, Continuity()).ask(frame)
+        state.links.setdefault(frame.link, Continuity()).request(frame)
     return ()
 
 
@@ -1271,8 +1298,8 @@ def _fold_answer(state: DataState, frame: Frame) -> _Touched:
     fold_channel = _UPDATES.get(channel)
     if fold_channel is None:
         return ()
-    said = {"type": "subscribed", "channel": channel, "id": id_, "link": ""}
-    snapshot = msgspec.structs.replace(frame, **said)
+    header = {"type": "subscribed", "channel": channel, "id": id_, "link": ""}
+    snapshot = msgspec.structs.replace(frame, **header)
     try:
         updates = contents(frame) if frame.ok else [ErrorsContents(errors=[])]
         if isinstance(updates[0], ErrorsContents):
@@ -1292,7 +1319,7 @@ _FOLDS: Final[dict[str, _Fold]] = {
     "markets": _fold_markets,
     "block": _fold_height,
 }
-_UPDATES = {name: _FOLDS[row.tells] for name, row in CHANNELS.items() if row.tells in _FOLDS}
+_UPDATES = {name: _FOLDS[row.kind] for name, row in CHANNELS.items() if row.kind in _FOLDS}
 _MESSAGES: Final[dict[str, dict[str, _Fold]]] = {
     "channel_data": _UPDATES,
     "channel_batch_data": _UPDATES,
@@ -1309,12 +1336,12 @@ _KINDS: Final[dict[str, Callable[[DataState, Frame], _Touched]]] = {
     "gap": _fold_gap,
     "sent": _fold_sent,
     "tick": _fold_tick,
-    "act": lambda *_: (),  # what a person does is no news of a market
+    "act": lambda *_: (),  # a person's act changes no market
 }
 
 
 # === Frames ===
-# One frame at a time: by kind, then by type and channel; then what time alone asks for.
+# One frame at a time: by kind, then by type and channel; then what is due by time alone.
 
 
 def step(state: DataState, frame: Frame) -> Sequence[MarketView]:
@@ -1343,7 +1370,7 @@ def _compare_clocks(state: DataState, frame: Frame, apart_ns: int) -> None:
 
 
 def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
-    """Do once a second of the venue's time what time alone asks for: roll, and notice silence."""
+    """Roll windows and notice silence, once a second of the venue's time."""
     at, skew_ns = frame.at, state.chain.skew_ns
     state._judge_at = at + _SECOND - (at + (skew_ns or 0)) % _SECOND
     gone: list[MarketView] = []
@@ -1372,8 +1399,8 @@ def _fold_message(state: DataState, frame: Frame) -> _Touched:
         if trouble == "gap":
             lost = _lose_books(state, frame)
         elif frame.channel != "v4_trades":
-            # Late totals are older than the book, which may lack them: it is asked for anew. A
-            # late trade keeps its place by its time.
+            # Late totals are older than the book, and the book may lack them: as unknown it is
+            # requested again. A late trade is sorted in by its time.
             return _fold_unsubscribed(state, frame, [])
     channels = _MESSAGES.get(frame.type)
     fold_channel = channels.get(frame.channel) if channels else None
@@ -1397,6 +1424,7 @@ def _fold_unknown(state: DataState, frame: Frame) -> _Touched:
 
 
 # === Streams ===
+# The operator, one line around `step`.
 
 
 def market_views(
@@ -1405,7 +1433,7 @@ def market_views(
     """Turn frames into market views, one per frame and market it touched.
 
     Cold if the source is; replays nothing; runs on the source's thread; completes and errors with
-    it. With a `state`, whoever made it can read all views and the quality of the whole venue;
+    it. With a `state`, its maker can read all views and the quality of the whole venue;
     without one, each subscriber folds a state of its own. A tick touches no market, a book one,
     and two oracle prices two:
 

@@ -9,7 +9,7 @@ real samples, each with the frame that it came from. The sections, in order:
 
 - Errors: `PanelError`.
 - Snapshot: `Snapshot`, a part for each panel, and `View`.
-- Words: what a trader reads for the code's words, and the style of a state.
+- Words: `wording`, what a trader reads for the code's words, and the style of a state.
 - Theme: `Theme`; rows of (text, style name) become segments of one exact width.
 - Figures: numbers, moments, bars, histories and block digits as text.
 - Tables: lists with columns, a filter and a selected row; figures on a row.
@@ -38,8 +38,10 @@ __all__ = [
     # Errors
     "PanelError",
     # Snapshot
-    "Book", "Header", "MarketRow", "Quality", "Safety", "Snapshot", "Speed", "TapeRow", "Venue",
-    "View", "Wire", "Witnessed",
+    "BookPart", "HeaderPart", "MarketRow", "QualityPart", "SafetyPart", "Snapshot",
+    "SpeedPart", "TapeRow", "VenuePart", "View", "WirePart", "Witnessed",
+    # Words
+    "wording",
     # Theme
     "Theme",
     # Header and footer
@@ -94,6 +96,7 @@ from rich.segment import Segment, Segments
 from rich.style import Style
 
 # === Errors ===
+# One error for the caller: a panel's name that is none.
 
 
 class PanelError(Exception):
@@ -102,10 +105,10 @@ class PanelError(Exception):
 
 # === Snapshot ===
 # What the bot copies for the screen, and what the person at it chose: frozen all the way down, so
-# that equality is cheap and says whether to draw again. Values alone; nothing here is a stream.
+# that equality is cheap and decides whether to draw again. Values alone; nothing here is a stream.
 
 
-class Header(msgspec.Struct, frozen=True, kw_only=True):
+class HeaderPart(msgspec.Struct, frozen=True, kw_only=True):
     """What is always on the first row; `speed` is the replay's, None when not a replay."""
 
     mode: str = ""
@@ -121,7 +124,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     run_hash: str = ""
 
 
-class Safety(msgspec.Struct, frozen=True, kw_only=True):
+class SafetyPart(msgspec.Struct, frozen=True, kw_only=True):
     """The account's margin, which holds the distance to liquidation, and the guard around it.
 
     Without `margin` the distance is not known, a danger while there are `positions`. `change` is
@@ -158,7 +161,7 @@ class MarketRow(msgspec.Struct, frozen=True, kw_only=True):
     scores: tuple[Score, ...] = ()
 
 
-class Book(msgspec.Struct, frozen=True, kw_only=True):
+class BookPart(msgspec.Struct, frozen=True, kw_only=True):
     """One market's book, best level first, with its newest trades."""
 
     ticker: str = ""
@@ -173,7 +176,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     trades: tuple[Trade, ...] = ()
 
 
-class Quality(msgspec.Struct, frozen=True, kw_only=True):
+class QualityPart(msgspec.Struct, frozen=True, kw_only=True):
     """Troubles counted by kind, real samples of them, newest first, and the stale markets."""
 
     counts: tuple[tuple[str, int], ...] = ()
@@ -181,7 +184,7 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     stale: tuple[str, ...] = ()
 
 
-class Speed(msgspec.Struct, frozen=True, kw_only=True):
+class SpeedPart(msgspec.Struct, frozen=True, kw_only=True):
     """What a frame costs, at percentiles in microseconds, and how many came in each second."""
 
     latency_us: tuple[tuple[str, float], ...] = ()
@@ -189,7 +192,7 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
     draw_ms: float | None = None
 
 
-class Wire(msgspec.Struct, frozen=True, kw_only=True):
+class WirePart(msgspec.Struct, frozen=True, kw_only=True):
     """The newest block, what was counted, frames by kind or channel, and the last as they came."""
 
     height: int | None = None
@@ -208,12 +211,12 @@ class Witnessed(msgspec.Struct, frozen=True):
     error: float | None = None
 
 
-class Venue(msgspec.Struct, frozen=True, kw_only=True):
+class VenuePart(msgspec.Struct, frozen=True, kw_only=True):
     """How a paper venue filled, what it refused, and how the account did on it.
 
     `error` is the share of all fills that the tape does not bear out, `pending` the fills that are
     not judged yet, `owed` hours of funding by ticker whose price or rate is not known, `unsettled`
-    (quote quantums) what the next fill or transfer credits of it. What a venue does not keep is
+    (quote quantums) what the next fill or transfer credits of it. What a venue does not have is
     None: an insurance `fund` in quote quantums, the `tier` of its fees.
     """
 
@@ -233,7 +236,7 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TapeRow(msgspec.Struct, frozen=True):
-    """One thing that happened, in plain words; `id` is what `why` can be asked about."""
+    """One thing that happened, in plain words; `id` is what `why` explains."""
 
     at: int
     kind: str
@@ -251,9 +254,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     there is no paper one.
     """
 
-    header: Header = Header()
+    header: HeaderPart = HeaderPart()
     gate: Standing | None = None
-    safety: Safety = Safety()
+    safety: SafetyPart = SafetyPart()
     positions: tuple[PositionFigures, ...] = ()
     markets: tuple[MarketRow, ...] = ()
     decisions: tuple[Decision, ...] = ()
@@ -262,11 +265,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     money: tuple[tuple[str, int], ...] = ()
     counts: tuple[tuple[str, int], ...] = ()
     watch: Watch | None = None
-    venue: Venue | None = None
-    book: Book = Book()
-    quality: Quality = Quality()
-    speed: Speed = Speed()
-    wire: Wire = Wire()
+    venue: VenuePart | None = None
+    book: BookPart = BookPart()
+    quality: QualityPart = QualityPart()
+    speed: SpeedPart = SpeedPart()
+    wire: WirePart = WirePart()
     tape: tuple[TapeRow, ...] = ()
 
 
@@ -337,13 +340,14 @@ _STATES: Final = {
 }  # fmt: skip
 
 
-def _word(term: str) -> str:
+def wording(term: str) -> str:
+    """Return what a trader reads for a word of the code."""
     return _WORDS.get(term, term)
 
 
 def _state(term: str, style: str = "") -> tuple[str, str]:
     """Return a state's word and style; `style` for one that has none of its own."""
-    return _word(term), _STATES.get(term, style)
+    return wording(term), _STATES.get(term, style)
 
 
 # === Theme ===
@@ -559,7 +563,7 @@ _TICKER: Final = _Column("ticker", 10, lambda row: (row.ticker, "bold"), 0, True
 class _Table(NamedTuple):
     """A list on a panel: its rows, and the columns that they need.
 
-    `id` names the attribute that `why` can be asked by. `above` are rows over the list, `below` is
+    `id` names the attribute that `why` takes. `above` are rows over the list, `below` is
     a second line of each row; when the panel is alone it is shown whole, of all if there is room or
     else of the selected one. A `faded` row is grey. Columns stand `gap` cells apart.
     """
@@ -581,12 +585,12 @@ def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: i
     drawn = table.above(snapshot, width)
     if not rows:
         return [*drawn, [("nothing matches the filter" if view.filter else table.empty, "dim")]]
-    columns, room = _kept(table.columns(snapshot), width, table.gap)
+    columns, room = _fitting(table.columns(snapshot), width, table.gap)
     detail: list[str] = []
     if view.panel and 0 <= chosen < len(rows) and not columns[-1].width:
         text = columns[-1].cell(rows[chosen])[0]
         detail = ["", *_folded(text, width)][: height // 3] if cell_len(text) > room else []
-    titles = [(_word(column.term).upper(), "dim") for column in columns]
+    titles = [(wording(column.term).upper(), "dim") for column in columns]
     drawn += [_laid(titles, columns, room, table.gap)] if any(title for title, _ in titles) else []
     high = height - len(detail)
     body = max(high - len(drawn), 0)
@@ -658,26 +662,26 @@ def _laid(cells: Sequence[_Cell], columns: Sequence[_Column], room: int, gap: in
     return row
 
 
-def _kept(columns: Sequence[_Column], width: int, gap: int) -> tuple[list[_Column], int]:
-    """Drop the columns of the highest rank until the rest fits; say what a growing one gets."""
-    kept = list(columns)
+def _fitting(columns: Sequence[_Column], width: int, gap: int) -> tuple[list[_Column], int]:
+    """Drop the columns of the highest rank until the rest fits; return the width left over."""
+    fitting = list(columns)
     while True:
-        fixed = sum(column.width + gap for column in kept) - gap  # integers
+        fixed = sum(column.width + gap for column in fitting) - gap  # integers
         # A growing column without room for its words is worth less than any figure.
-        needed = fixed + (28 if any(not column.width for column in kept) else 0)
-        worst = max(range(len(kept)), key=lambda i: kept[i].rank)
-        if needed <= width or not kept[worst].rank:
-            return kept, max(width - fixed, 0)
-        del kept[worst]
+        needed = fixed + (28 if any(not column.width for column in fitting) else 0)
+        worst = max(range(len(fitting)), key=lambda i: fitting[i].rank)
+        if needed <= width or not fitting[worst].rank:
+            return fitting, max(width - fixed, 0)
+        del fitting[worst]
 
 
 def _chunks(parts: Sequence[tuple[int, _Row]], width: int, gap: str = "  ") -> _Row:
     """Join what fits, dropping the highest rank first."""
     sizes = [sum(cell_len(text) for text, _ in row) + len(gap) for _, row in parts]  # integers
-    kept = list(range(len(parts)))
-    while len(kept) > 1 and sum(sizes[i] for i in kept) > width + len(gap):  # integers
-        kept.remove(max(kept, key=lambda i: (parts[i][0], i)))
-    return [cell for i in kept for cell in (*parts[i][1], (gap, ""))][:-1]
+    fitting = list(range(len(parts)))
+    while len(fitting) > 1 and sum(sizes[i] for i in fitting) > width + len(gap):  # integers
+        fitting.remove(max(fitting, key=lambda i: (parts[i][0], i)))
+    return [cell for i in fitting for cell in (*parts[i][1], (gap, ""))][:-1]
 
 
 def _pairs(width: int, *figures: tuple[str, str | int]) -> _Row:
@@ -687,7 +691,7 @@ def _pairs(width: int, *figures: tuple[str, str | int]) -> _Row:
 
 
 def _named(term: str, text: str, style: str = "") -> _Row:
-    return [(f"{_word(term)} ", "dim"), (text, style)]
+    return [(f"{wording(term)} ", "dim"), (text, style)]
 
 
 def _beside(left: Sequence[_Row], width: int, right: Sequence[_Row]) -> list[_Row]:
@@ -776,7 +780,7 @@ _SIGNALS: Final = _Table(
 
 # === Decisions, orders and tape ===
 # What was wanted and why, what risk and the venue made of it, and everything in the order in which
-# it happened. Shows reasons as they were given, each row with the id that `why` is asked by.
+# it happened. Shows reasons as they were given, each row with the id that `why` takes.
 
 
 def _target(row: Decision) -> _Cell:
@@ -806,9 +810,9 @@ def _history(snapshot: Snapshot) -> list[TapeRow]:
 
 
 def _verdict_row(verdict: Verdict) -> TapeRow:
-    """Say what a verdict was in a word and why in a line, where size and worst price are."""
+    """Make a row of a verdict: a word for it, and its reason, with size and worst price."""
     if isinstance(verdict, Denied):
-        # Its figures stand in its words; all of them can be asked for with `w`.
+        # Its figures stand in its words; `w` shows all of them.
         ticker, text = verdict.ticker, f"{verdict.reason}: {verdict.why}"
     else:
         order, ticker = verdict.order, verdict.order.ticker
@@ -864,7 +868,7 @@ def _venue_rows(snapshot: Snapshot, width: int) -> list[_Row]:
 
 
 def _performance_rows(did: Performance, width: int) -> list[_Row]:
-    """Say how the account did; what does not exist yet is unknown, each with its reason."""
+    """Draw how the account did; what does not exist yet is unknown, each with its reason."""
     # Nothing marked yet is no drawdown of 0.
     marked = did.max_drawdown_ratio is not None or did.max_drawdown > 0
     fall = _usdc(did.max_drawdown) if marked else None
@@ -919,7 +923,7 @@ def _book_rows(snapshot: Snapshot, view: View, width: int, height: int) -> list[
     return _beside(rows, ladder + 3, trades[:height])
 
 
-def _ladder(book: Book, width: int, height: int) -> list[_Row]:
+def _ladder(book: BookPart, width: int, height: int) -> list[_Row]:
     digits, size_digits = _grid(book.market)
     asks, bids = (side[: max(1, (height - 1) // 2)] for side in (book.asks, book.bids))
     largest = max((level.size for level in asks + bids), default=0.0) or 1.0
@@ -931,7 +935,7 @@ def _ladder(book: Book, width: int, height: int) -> list[_Row]:
 
     crossed = f" · {book.crossed} crossed" if book.crossed else ""
     middle: _Row = [
-        (f"{_figure(book.mid_price, digits):>12} {_word('mid_price')}", "bold"),
+        (f"{_figure(book.mid_price, digits):>12} {wording('mid_price')}", "bold"),
         (f" · {_figure(book.spread_bps, 2)} bp{crossed} · #{book.seq}", "dim"),
     ]
     return [*(row(level, "down") for level in asks[::-1]), middle,
@@ -981,7 +985,7 @@ def _traffic(snapshot: Snapshot, width: int) -> list[_Row]:
 
 
 def _sample(frame: Frame) -> Sample:
-    # All texts begin alike: the contents say more.
+    # All texts begin alike: the contents differ.
     start = max(frame.text.find('"contents"', 0, 400), 0)
     text = ("…" if start else "") + frame.text[start : start + 2_000]
     return Sample(frame.seq, frame.channel or frame.kind, text)
@@ -1021,8 +1025,8 @@ def _safety_rows(snapshot: Snapshot, view: View, width: int, height: int) -> lis
     return [*rows, bar, *rungs, [("last minutes    ", "dim"), (line, "accent")]]
 
 
-def _state_of(safety: Safety) -> _Cell:
-    """Say how safe the account is: what is not known is a danger to open positions alone."""
+def _state_of(safety: SafetyPart) -> _Cell:
+    """Word how safe the account is: what is not known is a danger to open positions alone."""
     if safety.margin is None and not safety.positions:
         return _state("UNKNOWN", "watch")
     if safety.margin is not None and safety.distance is None:
@@ -1031,7 +1035,7 @@ def _state_of(safety: Safety) -> _Cell:
 
 
 def _alarm(distance: float | None, act_below: float | None) -> _Cell:
-    """Say how safe a distance is, in a word and a style."""
+    """Return a word and a style for how safe a distance is."""
     act = _ACT if act_below is None else act_below
     if distance is None or math.isnan(distance):
         return _state("UNKNOWN", "danger")
@@ -1050,7 +1054,7 @@ def _stop(gate: Standing | None) -> tuple[_Row, str]:
     return [(f" {word} ", style), (" ", "")], why
 
 
-def _change_row(safety: Safety, what: str) -> _Row:
+def _change_row(safety: SafetyPart, what: str) -> _Row:
     change = safety.change or 0.0
     arrow, direction = _trend(change)
     # What rounds to nothing has not moved.
@@ -1058,14 +1062,14 @@ def _change_row(safety: Safety, what: str) -> _Row:
     return [(what, "dim"), (moved, direction)]
 
 
-def _safety_figures(safety: Safety) -> list[_Row]:
+def _safety_figures(safety: SafetyPart) -> list[_Row]:
     margin = safety.margin
     usage, leverage = (margin.usage, margin.leverage) if margin else (None, None)
     alarm = "" if usage is None or usage < 0.7 else "watch" if usage < 1 else "danger"
     times = "" if leverage is None else f"  {_figure(leverage, 1)}{_TIMES}"
 
     def row(term: str, text: str, style: str = "", after: str = "") -> _Row:
-        return [(f"{_word(term):<10}", "dim"), (f"{text:>13}", style), (after, "dim")]
+        return [(f"{wording(term):<10}", "dim"), (f"{text:>13}", style), (after, "dim")]
 
     def money(term: str, style: str = "") -> _Row:
         quote_quantums = None if margin is None else getattr(margin, term)
@@ -1081,7 +1085,7 @@ def _safety_figures(safety: Safety) -> list[_Row]:
     ]
 
 
-def _distance_bar(safety: Safety, style: str, width: int) -> _Row:
+def _distance_bar(safety: SafetyPart, style: str, width: int) -> _Row:
     """Draw the distance against four times the guard's threshold, which is marked."""
     act = safety.act_below or _ACT
     label = f" guard acts at {percent_text(act)}" if safety.act_below else " no guard"
@@ -1093,7 +1097,7 @@ def _distance_bar(safety: Safety, style: str, width: int) -> _Row:
 
 
 def _rung_rows(snapshot: Snapshot) -> list[_Row]:
-    """Say what the guard did last, if it did anything, and what it does next."""
+    """Draw what the guard did last, if it did anything, and what it does next."""
     last, rungs = snapshot.safety.last, [[("next rung ", "dim"), _next_rung(snapshot)]]
     if last is not None:
         # A rung is red for half a minute of event time.
@@ -1104,7 +1108,7 @@ def _rung_rows(snapshot: Snapshot) -> list[_Row]:
 
 
 def _next_rung(snapshot: Snapshot) -> _Cell:
-    """Say in the ladder's own words what the guard does next, and at which distance."""
+    """Return in the ladder's own words what the guard does next, and at which distance."""
     safety, watch = snapshot.safety, snapshot.watch
     if safety.margin is not None and safety.distance is None:
         return "none: no position is held", ""
@@ -1122,7 +1126,7 @@ def _next_rung(snapshot: Snapshot) -> _Cell:
     return f"below {percent_text(rung.fires_below)}: {what}", ""
 
 
-class _Held(NamedTuple):
+class _PositionRow(NamedTuple):
     """A position, how far away its own liquidation is, the guard's limit, its market's decimals."""
 
     row: PositionFigures
@@ -1135,7 +1139,7 @@ class _Held(NamedTuple):
         return self.row.ticker
 
 
-def _held(snapshot: Snapshot) -> list[_Held]:
+def _position_rows(snapshot: Snapshot) -> list[_PositionRow]:
     digits = {row.ticker: _grid(row.market) for row in snapshot.markets}
     margin, act = snapshot.safety.margin, snapshot.safety.act_below
     sound = margin is not None and not margin.unknown and margin.cushion >= 0
@@ -1146,27 +1150,27 @@ def _held(snapshot: Snapshot) -> list[_Held]:
         return math.inf if never else row.distance
 
     return [
-        _Held(row, away(row), act, digits.get(row.ticker, _grid(None)))
+        _PositionRow(row, away(row), act, digits.get(row.ticker, _grid(None)))
         for row in snapshot.positions
     ]
 
 
-def _price(held: _Held, price: Decimal | None) -> _Cell:
+def _price(held: _PositionRow, price: Decimal | None) -> _Cell:
     return _figure(price, held.digits[0]), ""
 
 
-def _liquidation(held: _Held) -> _Cell:
+def _liquidation(held: _PositionRow) -> _Cell:
     # A price cannot fall below 0: the rest of the account carries such a position.
     price = held.row.liquidation_price
     none = held.away == math.inf if price is None else price <= 0
     return ("none", "") if none else _price(held, price)
 
 
-def _away(held: _Held) -> _Cell:
+def _away(held: _PositionRow) -> _Cell:
     return percent_text(held.away), _alarm(held.away, held.act_below)[1]
 
 
-def _away_bar(held: _Held) -> _Cell:
+def _away_bar(held: _PositionRow) -> _Cell:
     scale = None if held.away is None else held.away / ((held.act_below or _ACT) * 4)
     return _gauge(scale, 10), _away(held)[1]
 
@@ -1189,7 +1193,7 @@ _POSITION_COLUMNS: Final = (
     _Column("funding_1h", 10, lambda held: _signed(_usdc(held.row.funding_1h, -1), 4), 4),
     _Column("seq", 9, lambda held: (f"#{held.row.seq}", "dim"), 6),
 )
-_POSITIONS: Final = _Table("positions", _held, lambda _: _POSITION_COLUMNS,
+_POSITIONS: Final = _Table("positions", _position_rows, lambda _: _POSITION_COLUMNS,
                            "no open position is known", "ticker")  # fmt: skip
 
 # === Way out ===
@@ -1231,7 +1235,7 @@ def _plan_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     now = percent_text(plan.distance_now) if plan.exits else "nothing is held"
     guard = "is off" if safety.act_below is None else f"below {percent_text(safety.act_below)}"
     after = ("distance_next", percent_text(plan.distance_next)) if plan.exits else _seen(watch)
-    head: _Row = [(f"{word} {now} ", style), (f"{_word('distance_now')}  ", "dim")]
+    head: _Row = [(f"{word} {now} ", style), (f"{wording('distance_now')}  ", "dim")]
     room = width - sum(len(text) for text, _ in head)  # integers
     return [
         [*head, *_pairs(room, after, ("act_below", guard))],
@@ -1260,7 +1264,7 @@ def _reached(distance: float | None) -> str:
 
 
 def _unknown_rows(width: int, *reasons: str) -> list[_Row]:
-    """Say what is not known and why, at most on three rows."""
+    """Draw what is not known and why, on three rows at most."""
     text = "; ".join(filter(None, reasons))
     lines = _folded(f"{_UNKNOWN}: {text}", width)[:3] if text else []
     return [[(line, "watch")] for line in lines]
@@ -1295,7 +1299,7 @@ _FLIGHT_COLUMNS: Final = (
 
 
 def _costs(step: _Step) -> str:
-    """Say what a rung's cost is made of, what doing nothing would cost, and on which prices."""
+    """Return what a rung's cost is made of, what doing nothing would cost, and on which prices."""
     rung, exit_ = step.rung, step.exit
     spread, impact, fee = (_figure(_usdc(part)) for part in (rung.spread, rung.impact, rung.fee))
     blind = f"BLIND, {rung.blind}: the oracle less a haircut"
@@ -1306,7 +1310,7 @@ def _costs(step: _Step) -> str:
     if exit_ is not None:
         digits = _grid(exit_.market)[0]
         oracle = Decimal(exit_.price).scaleb(exit_.exponent)
-        parts.append(f"{_word('oracle_price')} {_figure(oracle, digits)}")
+        parts.append(f"{wording('oracle_price')} {_figure(oracle, digits)}")
         if exit_.best:
             parts.append(f"best {_figure(exit_.market.price(exit_.best), digits)}")
     return " · ".join(parts)
@@ -1339,7 +1343,7 @@ def _shocks(snapshot: Snapshot) -> list[_Shock]:
              for ticker, words in _market_words(watch))  # fmt: skip
 
     def still(cell: StressCell, words: str) -> _Shock:
-        return _Shock(_word(cell.scenario), {0: cell}, act, words)
+        return _Shock(wording(cell.scenario), {0: cell}, act, words)
 
     capped, clamped = table.capped(), table.clamped()
     caps = f"every open interest at its cap: {_cell_words(capped, 'initial_margin')}"
@@ -1350,7 +1354,7 @@ def _shocks(snapshot: Snapshot) -> list[_Shock]:
 
 def _cell_words(cell: StressCell, *terms: str) -> str:
     figures = [("net_collateral", cell.equity), *((term, getattr(cell, term)) for term in terms)]
-    return ", ".join(f"{_word(term)} {_figure(_usdc(quote))}" for term, quote in figures)
+    return ", ".join(f"{wording(term)} {_figure(_usdc(quote))}" for term, quote in figures)
 
 
 def _by_move(cells: list[StressCell]) -> dict[int, StressCell]:
@@ -1362,7 +1366,7 @@ def _equity_words(figures: RiskFigures) -> str:
     if margin is None:
         return _UNKNOWN
     terms = ("net_collateral", "initial_margin", "maintenance_margin", "free_collateral")
-    return " · ".join(f"{_word(t)} {_figure(_usdc(getattr(margin, t)))}" for t in terms)
+    return " · ".join(f"{wording(t)} {_figure(_usdc(getattr(margin, t)))}" for t in terms)
 
 
 def _together_words(table: StressTable) -> str:
@@ -1371,7 +1375,7 @@ def _together_words(table: StressTable) -> str:
     known = ((t, row.holding.beta) for t, row in table.rows.items() if t not in table.assumed)
     betas = [f"{ticker} {_figure(beta)}" for ticker, beta in known]
     betas += [f"{ticker} unknown (1)" for ticker in table.assumed]
-    return f"{_word('net_collateral')} {equity} · betas {', '.join(betas)}"
+    return f"{wording('net_collateral')} {equity} · betas {', '.join(betas)}"
 
 
 def _market_words(watch: Watch) -> Iterator[tuple[str, str]]:
@@ -1480,7 +1484,7 @@ def _risk_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     ]  # fmt: skip
 
 
-_STRESS: Final = _Table("stress", _shocks, lambda _: _STRESS_COLUMNS, "no shock is reckoned",
+_STRESS: Final = _Table("stress", _shocks, lambda _: _STRESS_COLUMNS, "no shock is computed",
                       "ticker", _risk_rows, lambda shock: shock.words, gap=1)  # fmt: skip
 
 # === Header and footer ===
@@ -1494,9 +1498,9 @@ KEYS: Final = {
     "f": "flight", "x": "stress", "v": "venue",
 }  # fmt: skip
 _KEY_OF: Final = {name: key for key, name in KEYS.items()}
-# The other keys: a word for the footer, and what the help says if that is more.
+# The other keys: a word for the footer, and the text of the help if that is longer.
 _KEYS: Final[tuple[tuple[str, str, str], ...]] = (
-    ("space", "pause", ""), ("K", "halt", "halt: asks, then halts; again resumes"),
+    ("space", "pause", ""), ("K", "halt", "halt: after a y to confirm; again to resume"),
     ("+/-", "speed", ""), ("w", "why", ""), ("/", "filter", ""), ("?", "help", ""),
     ("q", "quit", ""), (".", "", "pause after the next decision"),
     ("s", "", "save the screen as SVG"),
@@ -1514,7 +1518,7 @@ def _header(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     link = f"{'●' if live else '○'} {head.connection or 'link unknown'}"
     stop, why = _stop(snapshot.gate)
     gate = _state(snapshot.gate.state if snapshot.gate else "gate unknown", "watch")
-    # A halted bot says so first, and why on the room that clock and link leave.
+    # HALTED stands first, its reason in the room that clock and link leave.
     parts: list[tuple[int, _Row]] = [
         *([(0, stop[:1])] if stop else []),
         (0, [(f" {word}{speed} ", style)]),
@@ -1537,14 +1541,14 @@ def _footer(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
     if view.confirm:
         return [[(" ", ""), (f" {view.confirm} ", "paused")]]
     if view.filtering:
-        hint = "▏  enter keeps, esc clears"
+        hint = "▏  enter applies, esc clears"
         return [[(" /", "key"), (view.filter, "bold"), (hint, "dim")]]
     notes: list[_Row] = [[(view.message, "watch")]] if view.message else []
     if view.filter:
         notes.append([("/", "key"), (view.filter, "watch")])
     # The commonest keys stay first, the panels' numbers where there is room.
     numbers: list[_Row] = [
-        [(f"{key} ", "key"), (_word(name), "bold" if view.panel == name else "dim")]
+        [(f"{key} ", "key"), (wording(name), "bold" if view.panel == name else "dim")]
         for key, name in KEYS.items()
     ]
     common: list[_Row] = [
@@ -1566,7 +1570,7 @@ def _keys(snapshot: Snapshot) -> list[tuple[str, str, str]]:
 
 def _help(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     """List the panels' keys two a row, then the others that work now."""
-    keys = [(key, f"{_word(name)} alone") for key, name in KEYS.items()]
+    keys = [(key, f"{wording(name)} alone") for key, name in KEYS.items()]
     half = (len(keys) + 1) // 2
     return [
         *([cell for key, what in pair if key for cell in _key_cells(key, f"{what:<26}")]
@@ -1738,7 +1742,7 @@ def dashboard(
     snapshot: Snapshot, view: View = _VIEW, width: int = 80, height: int = 24,
     theme: Theme = _FULL, memo: dict[Any, Any] | None = None,
 ) -> Picture:  # fmt: skip
-    """Draw the whole screen; a `memo` kept between calls redraws only what changed."""
+    """Draw the whole screen; a `memo` reused between calls redraws only what changed."""
     memo = {} if memo is None else memo
 
     def cached(name: str, wide: int, high: int) -> list[_Strip]:
@@ -1795,8 +1799,10 @@ def _framed(
 ) -> list[_Strip]:
     shown, held = _PANELS[name], _chosen_row(view, name) >= 0 or view.panel == name
     line = shown.line(snapshot) or ("accent" if held else "faint")
-    # The title says what the panel is about just now.
-    title = f" {_word(shown.title).capitalize()} {shown.note(snapshot, view) or ''}".rstrip() + " "
+    # The title names what the panel is about just now.
+    title = (
+        f" {wording(shown.title).capitalize()} {shown.note(snapshot, view) or ''}".rstrip() + " "
+    )
     key: _Row = [(f" {_KEY_OF[name]}", "key")] if name in _KEY_OF else []
     rest = max(width - 4 - cell_len(title) - sum(len(text) for text, _ in key), 0)  # integers
     top: _Row = [("╭─", line), *key, (title, "title"), ("─" * rest, line)]
@@ -1823,7 +1829,7 @@ class Dashboard:
     """
 
     def __init__(self, console: Console, theme: Theme | None = None) -> None:
-        """Draw on `console`; without a theme the console is asked what it can show."""
+        """Draw on `console`; without a theme it is what the console can show."""
         self._console = console
         self._theme = theme or Theme.of(console)
         self._memo: dict[Any, Any] = {}

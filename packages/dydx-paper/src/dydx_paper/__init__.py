@@ -2973,7 +2973,7 @@ class PaperAccount:
 
     `refusals` counts what the chain would not have taken. `owed` are hours of funding by ticker
     whose price or rate is not known yet: they accrue when it is, or at the worst rate once the
-    position changes.
+    position changes. `messages` counts the frames.
     """
 
     def __init__(self, ledger: Ledger, seen: Seen, backstop: Backstop, fees: Fees | None = None):
@@ -2985,7 +2985,7 @@ class PaperAccount:
         self._chosen_fees = fees
         self._tier: tuple[int, FeeTier] | None = None  # and the block it was found in
         self._changes = Changes()
-        self._messages = 0
+        self.messages = 0
 
     # --- money
 
@@ -3075,7 +3075,7 @@ class PaperAccount:
 
     def greeting(self) -> list[Frame]:
         """Return the snapshot with which the account's channel begins, if it has not begun."""
-        if self._messages:
+        if self.messages:
             return _NOTHING
         # The block at hand is not over, and may yet change it: this is as of the one before.
         return [self._frame("subscribed", snapshot(self.ledger, self._height - 1))]
@@ -3088,9 +3088,9 @@ class PaperAccount:
         return [self._frame("channel_data", update(self.ledger, changes, self._height))]
 
     def _frame(self, type_: str, contents: Fields) -> Frame:
-        self._messages += 1
+        self.messages += 1
         us = self.ledger.subaccount
-        return account_frame(us, type_, contents, self._messages, self._seen.when)
+        return account_frame(us, type_, contents, self.messages, self._seen.when)
 
     @property
     def _height(self) -> int:
@@ -3365,15 +3365,15 @@ class PaperVenue:
             # Most views are of markets in which nothing of ours is at stake; hours are counted.
             if self._idle and _block_and_hour(event)[1] <= seen.hour:
                 return _NOTHING
-            first = self._account.greeting()
+        first = None if self._account.messages else self._account.greeting()
+        if isinstance(event, MarketView):
             self._see(event)
+        elif isinstance(event, OrderRequest):
+            self._request(event)
         else:
-            first = self._account.greeting()
-            if isinstance(event, OrderRequest):
-                self._request(event)
-            else:
-                self._cancel(event)
-        return first + self._flush()
+            self._cancel(event)
+        then = self._flush()
+        return first + then if first else then
 
     def deposit(self, quote_quantums: int) -> list[Frame]:
         """Bring USDC in from the wallet; return the account frames of it."""

@@ -5,7 +5,7 @@
     Decision ──────┘
 
 `Risk.step` takes an event in: account updates make an `Account`, market views move its
-`Valuation`, a decision is put to the gate (`review`), and on every view the guard asks how far
+`Valuation`, a decision is put to the gate (`review`), and on every view the guard computes how far
 liquidation is and fires what is due of the flight plan (`defend`). Gate and guard are functions
 of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 
@@ -23,9 +23,9 @@ of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 - Policy, Verdicts: by which rules, and what was decided.
 - Returns: volatility and beta of each market.
 - Valuation: each held position's margin and their sum, a price at a time.
-- Course and pace: where the equity came from, how fast the market takes it.
+- Course and turns: where the equity came from, how fast the market takes it.
 - Gate, Guard: `review(decision, situation)` and `defend(danger)`.
-- Watch: the account's risk second by second, for whoever draws.
+- Watch: the account's risk second by second, for panels.
 - Risk, Streams: the state, and the operator around it.
 
 A flight plan is a ladder of reduce-only IOC orders, the cheapest relief (distance gained per USDC
@@ -39,7 +39,7 @@ quantums (1e-6 USDC); an oracle price is an integer and its power of ten; fracti
 million; funding rates ppm per 8 hours. Floats appear only as opinions and ratios: distances (0.06
 is six per cent), volatilities (standard deviation of the return over one hour) and betas; never in
 money. Unknown is danger: what needs an unknown figure is denied, except what shrinks a position,
-which no limit may block; a figure that needs it is None, and `unknown` says why.
+which no limit may block; a figure that needs it is None, and `unknown` has the reason.
 
 Nothing here reads a clock, does I/O or subscribes: time is a frame's, height a block's.
 Sources: v4-chain protocol/lib/margin, x/perpetuals, x/subaccounts, x/clob; indexer
@@ -72,7 +72,7 @@ __all__ = [
     # Stress
     "MOVES_PERCENT", "StressCell", "StressTable", "stress_table",
     # Sizing and leverage
-    "LeverageAdvice", "Sizing", "Wish", "fixed_fraction", "kelly", "size_position",
+    "LeverageAdvice", "Proposal", "Sizing", "fixed_fraction", "kelly", "size_position",
     "suggest_leverage", "volatility_target",
     # Positions
     "Position", "Reservation",
@@ -158,7 +158,7 @@ class MarginError(RiskError):
     def __init__(self, expected: str, was: object) -> None:
         super().__init__(expected, was)
         self.expected = expected
-        self.was = _said(was)
+        self.was = _text(was)
 
     def __str__(self) -> str:
         return f"expected {self.expected}, got {self.was}"
@@ -168,7 +168,7 @@ class LiquidationError(RiskError):
     """A liquidation that would not close: its size is zero, adds, or exceeds the position."""
 
 
-def _said(value: object) -> str:
+def _text(value: object) -> str:
     # Python refuses to write integers of more than some thousand digits.
     if isinstance(value, int) and value.bit_length() > 256:
         return f"an integer of {value.bit_length()} bits"
@@ -186,7 +186,7 @@ def amount_text(number: Decimal) -> str:
 
 
 def percent_text(distance: float | None) -> str:
-    """Word a distance to liquidation or a limit of it: the only words, in reasons and on screens.
+    """Word a distance to liquidation, or a limit of it, for reasons and screens alike.
 
     Rounded down, so that what is below a limit never reads as above it; negative once it is
     passed; without tenths from 100 % on.
@@ -229,9 +229,9 @@ class PositionMargin(msgspec.Struct, frozen=True, gc=False):
 class MarginFigures(msgspec.Struct, frozen=True, gc=False):
     """The margin of an account, over every position whose oracle price is known.
 
-    `unknown` names the others: if it names any, the sums are not the account's. `notional`
-    is gross. `sensitivity` is what the cushion (net collateral less maintenance margin) would
-    lose if every oracle price moved against its position by 100 %.
+    `unknown` names the positions left out: if there are any, the sums are not the account's.
+    `notional` is gross. `sensitivity` is what the cushion (net collateral less maintenance margin)
+    would lose if every oracle price moved against its position by 100 %.
     """
 
     net_collateral: int
@@ -243,7 +243,7 @@ class MarginFigures(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def known(self) -> bool:
-        """Tell whether every position could be valued."""
+        """Return whether every position could be valued."""
         return not self.unknown
 
     @property
@@ -299,7 +299,7 @@ def position_margin(
     Source: x/perpetuals/lib/lib.go.
     """
     shift = exponent + market.atomic_resolution + 6
-    # Written out, not composed: this is the hot path, and a test holds it to its parts.
+    # Written out and not composed of calls: this is the hot path. A test compares it to its parts.
     try:
         if shift < 0:
             unit, scale = price, _POWERS[-shift]
@@ -330,8 +330,8 @@ def position_margin(
 
 
 def _examine(market: PerpetualMarket, price: int, base: int) -> None:
-    # One comparison leads here: the margin is nothing, less, or beyond all size. Nothing is
-    # right where there is nothing to value, and in a tier that asks for nothing.
+    # Called when a margin is 0, negative or too large. A margin of 0 is right where nothing is
+    # held, and in a tier that requires none.
     if price <= 0:
         raise MarginError(f"{market.ticker}: an oracle price above 0", price)
     if base:
@@ -345,10 +345,6 @@ def adjusted_imf_ppm(imf_ppm: int, lower_cap: int, upper_cap: int, open_interest
     if open_interest >= upper_cap:
         return PPM
     return imf_ppm + (PPM - imf_ppm) * (open_interest - lower_cap) // (upper_cap - lower_cap)
-
-
-def _ceil(value: Fraction) -> int:
-    return -(-value.numerator // value.denominator)
 
 
 def maintenance_margin_ppm(imf_ppm: int, maintenance_fraction_ppm: int) -> int:
@@ -382,7 +378,7 @@ def total_margin(
 def exchanged(margin: MarginFigures, old: PositionMargin, new: PositionMargin) -> MarginFigures:
     """Return an account's margin with one position's terms in the place of its old ones.
 
-    Each price change comes by here: summed up by hand, as `total_margin` does.
+    Every price change comes through here, so it is written out; it sums as `total_margin` does.
     """
     was, value = old.net_notional, new.net_notional
     had, required = old.maintenance_margin, new.maintenance_margin
@@ -411,7 +407,7 @@ def combined(first: MarginFigures, second: MarginFigures) -> MarginFigures:
 
 
 def is_liquidatable(net_collateral: int, maintenance_margin: int) -> bool:
-    """Tell whether the chain may liquidate: equal is safe, and so is having no positions."""
+    """Return whether the chain may liquidate: equal is safe, and so is having no positions."""
     return maintenance_margin > 0 and maintenance_margin > net_collateral
 
 
@@ -440,7 +436,7 @@ def compare_risk(first: MarginFigures, second: MarginFigures) -> int:
 
 
 def mixes_isolated(markets: Iterable[PerpetualMarket]) -> bool:
-    """Tell whether these markets, held by one subaccount, would break the isolated rule."""
+    """Return whether these markets, held by one subaccount, would break the isolated rule."""
     types = [market.market_type for market in markets]
     return len(types) > 1 and "ISOLATED" in types
 
@@ -463,7 +459,7 @@ def check_update(
 # === Liquidation ===
 
 # What the chain does to an account in breach, and the price at which it comes to that. Values
-# alone: who is liquidated when is the venue's to say.
+# alone: who is liquidated when, the venue decides.
 
 _Amount = TypeVar("_Amount", int, Fraction)
 
@@ -489,7 +485,7 @@ def liquidation_ratio(
     Others' prices stay as they are. `value` is the signed notional, `maintenance_e12` the
     maintenance fraction in parts per 1e12 (`imf_ppm * maintenance_fraction_ppm`). None where no
     price liquidates: nothing held, or the result is negative. Equity is not floored at zero.
-    In integers, or where a front end rounds nothing in fractions.
+    Integers are the chain's; a front end that rounds nothing uses fractions.
     """
     numerator = (other_maintenance + value - equity) * 1_000_000_000_000
     denominator = size * 1_000_000_000_000 - (size if size >= 0 else -size) * maintenance_e12
@@ -501,7 +497,7 @@ def liquidation_ratio(
 def bankruptcy_price(totals: MarginFigures, before: PositionMargin, after: PositionMargin) -> int:
     """Return the quote quantums received for closing at which the account keeps its share.
 
-    `before` and `after` are the position's own terms. Negative is paid, for a short.
+    `before` and `after` are the position's own terms. For a short it is negative: the account pays.
     Source: x/clob/keeper/liquidations.go, GetBankruptcyPriceInQuoteQuantums.
     """
     _check_breachable(totals)
@@ -525,7 +521,7 @@ def fillable_price(
 
 def _check_breachable(totals: MarginFigures) -> None:
     if totals.maintenance_margin <= 0:
-        was = _said(totals.maintenance_margin)
+        was = _text(totals.maintenance_margin)
         raise LiquidationError(f"expected a maintenance margin above 0, got {was}")
 
 
@@ -624,7 +620,7 @@ def funding_settlement(settlements_ppm: Iterable[int]) -> int:
 
 
 def funding_payment(settlement_ppm: int) -> int:
-    """Return what one position is said to have paid, in quote quantums; negative if credited.
+    """Return what one position is reported to have paid, in quote quantums; negative if credited.
 
     Rounded by position, so that payments need not add up to what the account was charged.
     """
@@ -634,8 +630,8 @@ def funding_payment(settlement_ppm: int) -> int:
 # === Holdings ===
 
 # One market as an account stands in it: the value that front ends' views, figures, stress and
-# sizing all take, of anybody's account. What `Risk` keeps of a position between two prices is in
-# its `Valuation`; here nothing is remembered.
+# sizing all take, of anybody's account. What `Risk` remembers of a position between two prices
+# is in its `Valuation`; nothing is remembered here.
 
 
 class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -666,7 +662,7 @@ class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def chosen_imf_ppm(self) -> int:
-        """Return the fraction that the selected leverage asks for, 0 if none is selected."""
+        """Return the fraction that the selected leverage requires, 0 if none is selected."""
         if self.selected_leverage is None:
             return 0
         if self.selected_leverage <= 0:
@@ -676,7 +672,7 @@ class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def objection(self) -> str:
-        """Say what keeps the market from being valued, or nothing."""
+        """Return why the market cannot be valued; empty if it can."""
         if self.price is None:
             return f"{self.ticker}: no oracle price"
         try:
@@ -692,7 +688,7 @@ class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def rate_8h_ppm(self) -> int | None:
-        """Return the funding rate if the chain could have it: its own are 32 bits wide."""
+        """Return the funding rate if it fits the chain's 32 bits, else None."""
         rate = self.funding_8h_ppm
         return rate if rate is not None and abs(rate) < 2**31 else None
 
@@ -716,7 +712,7 @@ class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 def funding_rate_8h_ppm(rate_1h: Decimal | str) -> int:
-    """Turn the indexer's hourly rate into the chain's ppm per 8 hours, truncated as there."""
+    """Convert the indexer's hourly rate to ppm per 8 hours, truncated as on the chain."""
     try:
         digits, exponent = exact(rate_1h)
     except (ConnError, ValueError, ArithmeticError):
@@ -727,7 +723,7 @@ def funding_rate_8h_ppm(rate_1h: Decimal | str) -> int:
 
 
 def _usable(volatility: float | None) -> TypeGuard[float]:
-    # Its square, too: a market that never moves is one nobody has measured.
+    # Its square, too: a market that never moves is one that was not measured.
     return volatility is not None and volatility > 0 and 0 < volatility * volatility < inf
 
 
@@ -750,9 +746,10 @@ def _held(holdings: Iterable[Holding]) -> _Held:
 
 # === Front ends ===
 
-# One account, four answers. In USDC, base units and prices, exact: who prints them rounds them.
-# An account is its settled USDC in quote quantums and what it holds. The indexer's REST adjusts its
-# USDC for unsettled funding, its WebSocket does not.
+# One account as the chain and three front ends show it, in USDC, base units and prices. All figures
+# are exact: rounding is for whoever prints them. An account is its settled USDC in quote quantums
+# and what it holds. The indexer's REST adjusts its USDC for unsettled funding, its WebSocket does
+# not.
 
 ViewName = Literal["chain", "web", "abacus", "indexer"]
 
@@ -811,7 +808,7 @@ class AccountView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class ParentView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A parent and its children: `equity` is everybody's, what else is shown the parent's."""
+    """A parent and its children: `equity` is the sum of all, the other figures are the parent's."""
 
     equity: Fraction
     parent: AccountView
@@ -823,11 +820,12 @@ def account_view(
 ) -> AccountView:
     """See a subaccount as the chain acts on it, or as one of three front ends shows it.
 
-    `chain` is the one to trust, to the quote quantum: it knows no liquidation price, it is where
-    its test would turn, other prices held, its roundings aside. `web` shows nothing below 0, with
-    the leverages selected; `abacus`, of the mobile apps, has no floor and a negative leverage for
-    a short; `indexer` takes the tier's fractions alone and rounds nothing (it says equity and
-    free collateral; the rest follows from its own figures).
+    `chain` is the one to trust, to the quote quantum. It has no liquidation price of its own: the
+    one here is where its liquidation test would turn with all other prices unchanged, without its
+    roundings. `web` shows nothing below 0, with the leverages selected; `abacus`, of the mobile
+    apps, has no floor and a negative leverage for a short; `indexer` takes the tier's fractions
+    alone and rounds nothing (it reports equity and free collateral; the rest follows from its own
+    figures).
     """
     style, holdings = _STYLES[name], [*holdings]
     parts = [style.part(held) for held in holdings]
@@ -931,7 +929,7 @@ def _indexer_part(held: Holding) -> _Part:
     return _screen_part(held, _tier_imf(held), _tier_imf(held))
 
 
-def _screen_part(held: Holding, imf: Fraction, asked: Fraction) -> _Part:
+def _screen_part(held: Holding, imf: Fraction, required: Fraction) -> _Part:
     market = held.market
     value = _usdc(held.quantums * _quantum_value(held))
     mmf = Fraction(maintenance_margin_ppm(market.imf_ppm, market.maintenance_fraction_ppm), PPM)
@@ -941,13 +939,13 @@ def _screen_part(held: Holding, imf: Fraction, asked: Fraction) -> _Part:
         value=value,
         imf=imf,
         mmf=mmf,
-        initial_margin=abs(value) * asked,
+        initial_margin=abs(value) * required,
         maintenance_margin=abs(value) * mmf,
     )
 
 
 class _Style(msgspec.Struct, frozen=True):
-    # What tells one view from another.
+    # How one view differs from another.
     part: Callable[[Holding], _Part]
     floors: bool = False  # equity and free collateral end at 0
     signed: bool = False  # a short's leverage is negative
@@ -969,7 +967,7 @@ def _tier_imf(held: Holding) -> Fraction:
 
 
 def _screen_imf(held: Holding) -> Fraction:
-    # Not rounded, and where both caps are one the front ends see no cap: the chain does.
+    # Not rounded. Where both caps are equal the front ends apply none, the chain does.
     base = _tier_imf(held)
     lower, upper = held.market.open_interest_lower_cap, held.market.open_interest_upper_cap
     if not upper or lower == upper:
@@ -981,7 +979,7 @@ def _screen_imf(held: Holding) -> Fraction:
 
 
 def _screen_leverage(held: Holding) -> Fraction:
-    # Nothing selected is the most that the tier allows.
+    # Without a selection the leverage is the most that the tier allows.
     return 1 / _tier_imf(held) if held.selected_leverage is None else held.selected_leverage
 
 
@@ -1019,7 +1017,7 @@ _ROUNDING = "the chain rounds each position to 0.000001 USDC"
 
 
 class Difference(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A figure that a view shows and the chain does not act on; its text says why.
+    """A figure that a view shows and the chain does not act on; its text has the reasons.
 
     `figure` is a field of `AccountView`, or with a `ticker` of `PositionView`. `shown` and
     `acts` are the view's and the chain's, None where undefined.
@@ -1041,9 +1039,9 @@ class Difference(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 def explain(
     collateral: int, holdings: Iterable[Holding], *, rounding: bool = False
 ) -> list[Difference]:
-    """Tell where each front end differs from the chain over one account, and why.
+    """Return where each front end differs from the chain over one account, and why.
 
-    Differences that roundings alone make are left out, unless `rounding` asks for them.
+    Differences that roundings alone make are left out, unless `rounding` includes them.
     """
     holdings = [*holdings]
     chain, *views = [account_view(name, collateral, holdings) for name in _STYLES]
@@ -1095,11 +1093,11 @@ def _causes(
         # The chain keeps six decimals of a fraction; a view may keep more.
         if abs(shown.imf - acts.imf) >= Fraction(2, PPM):
             there, here = _exact_percent(acts.imf), _exact_percent(shown.imf)
-            reason = f"by its open interest {ticker} asks {there} on the chain, {here} here"
+            reason = f"by its open interest {ticker} requires {there} on the chain, {here} here"
             yield _BY_INITIAL, ticker, reason
         if chosen > acts.imf and view.view != "web":
             reason = (
-                f"the leverage chosen for {ticker} asks {_exact_percent(chosen)}, left out here"
+                f"the leverage chosen for {ticker} requires {_exact_percent(chosen)}, left out here"
             )
             yield _BY_INITIAL, ticker, reason
         if shown.mmf != acts.mmf:
@@ -1117,18 +1115,18 @@ def _exact_percent(fraction: Fraction) -> str:
 
 # === Figures ===
 
-# One account at one instant, for whoever looks: its positions, its concentration, its distance.
-# Money is exact; what is not known is None and says why. Nothing here is acted upon.
+# One account at one instant, for readers: its positions, its concentration, its distance.
+# Money is exact; what is not known is None, with the reason. Nothing here is acted upon.
 
 
 class PositionFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One position's figures; None is unknown, and `unknown` says why.
+    """One position's figures; None is unknown, and `unknown` has the reasons.
 
     Money is quote quantums, `size` base units, prices USDC; `quantums` is None while the grid is
     not known. `distance` is this price's own adverse move to `liquidation_price`, all others
-    standing still; `sigmas` the same in its own hourly standard deviations. The price is None
-    with an infinite distance where no price of this market liquidates, or (minus infinity) where
-    none would save. `funding_1h` is positive when paid. `seq` is the frame of the oracle price.
+    standing still; `sigmas` the same in its own hourly standard deviations. Where no price of this
+    market liquidates, the price is None and the distance infinite; where none would save, minus
+    infinity. `funding_1h` is positive when paid. `seq` is the frame of the oracle price.
     """
 
     ticker: str
@@ -1150,9 +1148,9 @@ class PositionFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class RiskFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """An account's figures at one instant; None is unknown, and `unknown` says why.
+    """An account's figures at one instant; None is unknown, and `unknown` has the reasons.
 
-    `margin` tells equity, gross notional, usage and `distance`, the adverse move of all prices
+    `margin` has equity, gross notional, usage and `distance`, the adverse move of all prices
     at once that breaches maintenance; `sigmas` is the same with each market moving by so many of
     its own hourly deviations. `funding_distance_1d` is what a day of funding takes off the
     distance, `hours_to_breach` how long funding alone needs to breach (infinite if it is not
@@ -1215,7 +1213,7 @@ def _account_figures(
 
 
 def _account_sigmas(total: MarginFigures, held: _Held, terms: _Terms) -> float | None:
-    # All against us at once, each by its own deviation: no diversification is counted on.
+    # Every price moves against its position at once, by its own deviation: nothing diversifies.
     lost = 0.0
     for ticker, holding in held.items():
         volatility = holding.volatility
@@ -1237,7 +1235,7 @@ class FundingImpact(msgspec.Struct, frozen=True, gc=False):
 
 
 def funding_impact(margin: MarginFigures, holdings: Iterable[Holding]) -> FundingImpact:
-    """Reckon funding at the present rates and prices; all unknown if a rate is.
+    """Compute funding at the present rates and prices; all unknown if a rate is.
 
     `margin` is the account's. `MarginError` for a holding whose price is not above 0.
     """
@@ -1360,8 +1358,8 @@ _GENESIS: Final = FundingTerms()
 class StressTable(msgspec.Struct, frozen=True):
     """An account under every shock; `changed` gives the next table, this one stays as it is.
 
-    `unknown` says why cells are unknown: `lacking` are the reasons of positions that no holding
-    can be made of. `assumed` names the markets that count with a beta of 1 for want of one.
+    `unknown` has the reasons of unknown cells, `lacking` those of positions that no holding can be
+    made of. `assumed` names the markets that count with a beta of 1 for want of one.
     Shocks are instant: nothing is traded, and open interest keeps its base quantums.
     """
 
@@ -1374,7 +1372,7 @@ class StressTable(msgspec.Struct, frozen=True):
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """Say which positions cannot be valued, and why."""
+        """Return which positions cannot be valued, and why."""
         return (*self.lacking, *(row.unknown for row in self.rows.values() if row.unknown))
 
     @property
@@ -1383,7 +1381,7 @@ class StressTable(msgspec.Struct, frozen=True):
         return tuple(t for t, row in self.rows.items() if _beta(row.holding) is None)
 
     def changed(self, holding: Holding) -> "StressTable":
-        """Return the table with one market as it is now: its price, size or rate; 0 leaves."""
+        """Return the table with one market's new price, size or rate; size 0 removes it."""
         rows, ticker = dict(self.rows), holding.ticker
         old, sums = rows.pop(ticker, None), self.sums
         if old is not None:
@@ -1507,13 +1505,13 @@ def _beta(holding: Holding) -> float | None:
 
 # === Sizing and leverage ===
 
-# How much one would like, and how much of it the margin bears when all markets turn against it.
-# A size is bounded here, never raised, and nothing is closed for it; a leverage is an opinion for a
-# person, which nothing acts upon.
+# How large a position is proposed, and how much of it the margin bears when all markets turn
+# against it. A size is bounded here, never raised, and nothing is closed for it; a leverage is an
+# opinion for a person, which nothing acts upon.
 
 
-class Wish(msgspec.Struct, frozen=True, gc=False):
-    """A position's wanted notional, signed, in quote quantums; None where none can be named."""
+class Proposal(msgspec.Struct, frozen=True, gc=False):
+    """A position's proposed notional, signed, in quote quantums; None where there can be none."""
 
     notional: int | None
     why: str
@@ -1522,60 +1520,60 @@ class Wish(msgspec.Struct, frozen=True, gc=False):
 class Sizing(msgspec.Struct, frozen=True, gc=False):
     """The position to hold, signed quantums on the step; 0 is a denial, and `why` its reason.
 
-    It bounds what is wished for, and never asks to close what is held.
+    It bounds what is proposed, and never closes what is held.
     `after` is the account's margin after the adverse move, None where it was not computed.
     """
 
     ticker: str
     quantums: int
     why: str
-    limited_by: Literal["wish", "step", "margin", "volatility", "unknown", "isolated"]
+    limited_by: Literal["proposal", "step", "margin", "volatility", "unknown", "isolated"]
     after: MarginFigures | None = None
 
 
-def fixed_fraction(equity: int | None, fraction: float, stop: float = 1.0) -> Wish:
-    """Wish to lose at most `fraction` of equity if the price moves by `stop` against it."""
+def fixed_fraction(equity: int | None, fraction: float, stop: float = 1.0) -> Proposal:
+    """Propose to lose at most `fraction` of equity if the price moves by `stop` against it."""
     _expect("fraction", fraction, least=-inf)
     _expect("stop", stop, least=1e-4)
     words = f"{share_text(fraction)} of equity at a stop of {share_text(stop)}"
-    return _wish(equity, fraction / stop, words)
+    return _proposal(equity, fraction / stop, words)
 
 
 def volatility_target(
     equity: int | None, target_1h: float, volatility_1h: float | None, cap: float
-) -> Wish:
-    """Wish for a position that moves equity by `target_1h` an hour (one standard deviation).
+) -> Proposal:
+    """Propose a position that moves equity by `target_1h` an hour (one standard deviation).
 
     `cap` bounds it in multiples of equity: a calm hour is not a promise.
     """
     _expect("target_1h", target_1h, least=-inf)
     _expect("cap", cap, least=0)
     if not _usable(volatility_1h):
-        return Wish(None, _no_volatility(volatility_1h))
+        return Proposal(None, _no_volatility(volatility_1h))
     leverage = min(max(target_1h / volatility_1h, -cap), cap)
     calm = f"at a volatility of {share_text(volatility_1h)}"
     words = f"{share_text(target_1h)} an hour {calm}, at most {cap:g} times"
-    return _wish(equity, leverage, words)
+    return _proposal(equity, leverage, words)
 
 
 def kelly(
     equity: int | None, edge_1h: float | None, volatility_1h: float | None, cap: float,
     share: float = 0.5,
-) -> Wish:  # fmt: skip
-    """Wish for a share of Kelly's fraction, edge over variance, at most `cap` times equity.
+) -> Proposal:  # fmt: skip
+    """Propose a share of Kelly's fraction, edge over variance, at most `cap` times equity.
 
-    `edge_1h` is the expected return of an hour, costs deducted; a negative one wishes a short.
+    `edge_1h` is the expected return of an hour, costs deducted; a negative one proposes a short.
     """
     _expect("cap", cap, least=0)
     _expect("share", share, above=0)
     if edge_1h is None or not isfinite(edge_1h):
-        return Wish(None, f"no usable edge, got {edge_1h}")
+        return Proposal(None, f"no usable edge, got {edge_1h}")
     if not _usable(volatility_1h):
-        return Wish(None, _no_volatility(volatility_1h))
+        return Proposal(None, _no_volatility(volatility_1h))
     whole = edge_1h / (volatility_1h * volatility_1h)
     leverage = min(max(share * whole, -cap), cap)
     words = f"{share:g} of Kelly's {whole:.2f} times equity, at most {cap:g} times"
-    return _wish(equity, leverage, words)
+    return _proposal(equity, leverage, words)
 
 
 def _expect(
@@ -1586,12 +1584,12 @@ def _expect(
         raise RiskError(f"expected {name} {bounds} and below {below:g}, got {value}")
 
 
-def _wish(equity: int | None, leverage: float, words: str) -> Wish:
+def _proposal(equity: int | None, leverage: float, words: str) -> Proposal:
     if equity is None:
-        return Wish(None, "equity is unknown")
+        return Proposal(None, "equity is unknown")
     if equity <= 0:
-        return Wish(None, f"expected a positive equity, got {equity} quote quantums")
-    return Wish(int(equity * Fraction(leverage)), words)
+        return Proposal(None, f"expected a positive equity, got {equity} quote quantums")
+    return Proposal(int(equity * Fraction(leverage)), words)
 
 
 # A position's size to the account's margin once traded, and after the adverse move.
@@ -1599,26 +1597,26 @@ _Stressed = Callable[[int], tuple[MarginFigures, MarginFigures]]
 
 
 def size_position(
-    wish: Wish, market: Holding, collateral: int, holdings: Iterable[Holding], *,
+    proposal: Proposal, market: Holding, collateral: int, holdings: Iterable[Holding], *,
     adverse: float, keep_above: float, cost_ppm: int = 0,
 ) -> Sizing:  # fmt: skip
-    """Return the largest position up to the wish that leaves the account safe after a shock.
+    """Return the largest position up to the proposal that leaves the account safe after a shock.
 
-    Safe is initially collateralised once traded, `cost_ppm` of the notional lost to fee and
-    slippage, and at a distance of `keep_above` still after *every* market has moved by `adverse`
-    (0.2 is 20 %) against its position. Rounded toward zero to the step. `market` is the one to
-    size, as it is held now; `holdings` may name it too.
+    Safe means two things. Once traded, with `cost_ppm` of the notional lost to fee and slippage,
+    the account meets its initial margin. After *every* market has then moved by `adverse` (0.2 is
+    20 %) against its position, it still has a distance of `keep_above`. Rounded toward zero to the
+    step. `market` is the one to size, as it is held now; `holdings` may name it too.
     """
     _expect("adverse", adverse, least=0, below=1)
     _expect("keep_above", keep_above, least=0, below=1)
     _expect("cost_ppm", cost_ppm, least=0)
     others = [h for h in _held(holdings).values() if h.ticker != market.ticker]
-    refused = _refusal(wish, market, others)
+    refused = _refusal(proposal, market, others)
     if refused is not None:
         return refused
     try:
         trade = _after_trade(market, collateral, others, ceil(adverse * PPM), cost_ppm)
-        return _largest(wish, market, trade, ceil(keep_above * PPM))
+        return _largest(proposal, market, trade, ceil(keep_above * PPM))
     except MarginError as error:
         return Sizing(market.ticker, 0, str(error), "unknown")
 
@@ -1629,26 +1627,26 @@ def bound_position(
 ) -> Sizing:  # fmt: skip
     """Bound a wanted position, signed quote quantums, by volatility and by a stressed margin.
 
-    None is no bound; otherwise `volatility_1h` is as in `volatility_target`, `adverse` as in
-    `size_position`, with liquidation not reached after the move.
+    A bound of None is none. `volatility_1h` is as in `volatility_target`, `adverse` as in
+    `size_position`: the account is not liquidatable after the move.
     """
-    wish = wanted = Wish(notional, "the decision's size")
+    proposal = wanted = Proposal(notional, "the decision's size")
     if volatility_1h is not None:
         most = volatility_target(equity, volatility_1h, market.volatility_1h, cap)
         if most.notional is None:
-            wish = most
+            proposal = most
         elif abs(notional) > abs(most.notional):
-            wish = Wish(most.notional if notional > 0 else -most.notional, most.why)
+            proposal = Proposal(most.notional if notional > 0 else -most.notional, most.why)
     move = adverse if adverse is not None else 0.0
     sizing = size_position(
-        wish, market, collateral, holdings, adverse=move, keep_above=0, cost_ppm=cost_ppm
+        proposal, market, collateral, holdings, adverse=move, keep_above=0, cost_ppm=cost_ppm
     )
-    calmed = sizing.limited_by == "wish" and wish is not wanted
+    calmed = sizing.limited_by == "proposal" and proposal is not wanted
     return msgspec.structs.replace(sizing, limited_by="volatility") if calmed else sizing
 
 
-def _refusal(wish: Wish, market: Holding, others: list[Holding]) -> Sizing | None:
-    reasons = [] if wish.notional is not None else [wish.why]
+def _refusal(proposal: Proposal, market: Holding, others: list[Holding]) -> Sizing | None:
+    reasons = [] if proposal.notional is not None else [proposal.why]
     reasons += [reason for reason in (holding.objection for holding in [market, *others]) if reason]
     if reasons:
         return Sizing(market.ticker, 0, "; ".join(reasons), "unknown")
@@ -1658,24 +1656,24 @@ def _refusal(wish: Wish, market: Holding, others: list[Holding]) -> Sizing | Non
     return None
 
 
-def _largest(wish: Wish, holding: Holding, trade: _Stressed, keep_ppm: int) -> Sizing:
-    market, notional, price = holding.market, wish.notional or 0, holding.price or 0
+def _largest(proposal: Proposal, holding: Holding, trade: _Stressed, keep_ppm: int) -> Sizing:
+    market, notional, price = holding.market, proposal.notional or 0, holding.price or 0
     wanted = quote_to_base(notional, price, holding.exponent, market.atomic_resolution)
     step = market.step_base_quantums if wanted > 0 else -market.step_base_quantums
     most = wanted // step
     if not notional:
-        return Sizing(market.ticker, 0, f"{wish.why}: nothing is wished for", "wish")
+        return Sizing(market.ticker, 0, f"{proposal.why}: nothing is proposed", "proposal")
     if not most:
-        why = f"{wish.why}: {wanted} quantums, below the step of {abs(step)}"
+        why = f"{proposal.why}: {wanted} quantums, below the step of {abs(step)}"
         return Sizing(market.ticker, 0, why, "step")
     steps = _most_steps(most, lambda count: _bears(trade(count * step), keep_ppm))
     after = trade(steps * step)[1]
     if steps == most:
-        return Sizing(market.ticker, steps * step, wish.why, "wish", after)
+        return Sizing(market.ticker, steps * step, proposal.why, "proposal", after)
     bound = (
         f"the margin bears {steps} of {most} steps at {share_text(keep_ppm / PPM)} after the move"
     )
-    return Sizing(market.ticker, steps * step, f"{wish.why}; {bound}", "margin", after)
+    return Sizing(market.ticker, steps * step, f"{proposal.why}; {bound}", "margin", after)
 
 
 def _after_trade(
@@ -1709,12 +1707,12 @@ def _against(quantums: int, adverse_ppm: int) -> int:
 
 def _bears(stressed: tuple[MarginFigures, MarginFigures], keep_ppm: int) -> bool:
     calm, shaken = stressed
-    kept = shaken.cushion * PPM >= keep_ppm * shaken.sensitivity
-    return calm.free_collateral >= 0 and shaken.cushion >= 0 and kept
+    is_clear = shaken.cushion * PPM >= keep_ppm * shaken.sensitivity
+    return calm.free_collateral >= 0 and shaken.cushion >= 0 and is_clear
 
 
 def _most_steps(most: int, fits: Callable[[int], bool]) -> int:
-    # Only what was tried and fits is ever returned, so rounding cannot make it unsafe.
+    # Only a count that was tried and fits is returned, so rounding cannot make it unsafe.
     if fits(most):
         return most
     least = 0
@@ -1728,7 +1726,7 @@ def _most_steps(most: int, fits: Callable[[int], bool]) -> int:
 
 
 class LeverageAdvice(msgspec.Struct, frozen=True, gc=False):
-    """How far to lever one market on its own; `leverage` is None while it cannot be said.
+    """How far to lever one market on its own; `leverage` is None while it cannot be computed.
 
     `most` is what the initial margin allows at this open interest.
     """
@@ -1763,11 +1761,11 @@ def suggest_leverage(
         return LeverageAdvice(ticker, None, most, (words, lacking))
     swing = sigmas * volatility * sqrt(hours)
     distance = max(swing, keep_above)
-    kept = market.imf_ppm * market.maintenance_fraction_ppm / PPM / PPM
-    borne = 1 / (kept + distance * (1 + kept)) if kept + distance > 0 else inf
+    mmf = market.imf_ppm * market.maintenance_fraction_ppm / PPM / PPM
+    borne = 1 / (mmf + distance * (1 + mmf)) if mmf + distance > 0 else inf
     kind = "the initial margin binds" if most <= borne else "the distance binds"
     swings = f"{sigmas:g} deviations of {hours:g} h are {share_text(swing)}"
-    bears = f"kept {share_text(keep_above)}, maintenance {share_text(kept)}: {borne:.1f} times"
+    bears = f"distance {share_text(keep_above)}, maintenance {share_text(mmf)}: {borne:.1f} times"
     return LeverageAdvice(ticker, min(most, borne), most, (words, swings, bears, kind))
 
 
@@ -1787,6 +1785,7 @@ def _initial_fraction(holding: Holding) -> tuple[int, str]:
 
 
 # === Positions ===
+# What an account has in one market, and what is set aside for an order without an answer.
 
 
 class Position(msgspec.Struct, gc=False, kw_only=True):
@@ -1805,9 +1804,9 @@ class Position(msgspec.Struct, gc=False, kw_only=True):
 class Reservation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Collateral set aside for an order that was sent and not answered yet.
 
-    `effect` is what a fill at the order's worst price would make worse, figure by figure: what it
-    would make better may not come, and must not be counted on. `doubted` is an order that a node
-    dropped unfilled: it may fill on another until `order.good_til_block` is past.
+    `effect` is what a fill at the order's worst price would make worse, figure by figure. What it
+    would make better is left out: the fill may not come. `doubted` is an order that a node dropped
+    unfilled: it may fill on another until `order.good_til_block` is past.
     """
 
     order: OrderRequest
@@ -1818,6 +1817,7 @@ class Reservation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 # === Unsettled funding ===
+# What passed hours will cost once the chain settles them: the rate of a view, at its price.
 
 _TERMS: Final = FundingTerms()
 
@@ -1851,14 +1851,14 @@ def index_delta(
 class Account:
     """One subaccount: collateral, positions, open orders, and what is reserved in flight.
 
-    `trouble` is empty, or says why the account is not known for certain; what is known is kept
-    all the same, and `unreadable` names the positions of which no size is. `polled` is set while
-    REST is asked because sockets fail: what is known is then as old as `at`. `reserved` is by
-    order id, `transferred` what was paid in since the start.
+    `trouble` is empty, or the reason why the account is not known for certain; what is known
+    stays all the same, and `unreadable` names the positions of unknown size. `polled` is set
+    while REST is queried because sockets fail: what is known is then as old as `at`. `reserved`
+    is by order id, `transferred` what was paid in since the start.
 
     `unsettled_ppm` is the funding of hours that passed since the chain last touched the
-    subaccount, in 1e-6 quote quantums: whoever knows the markets adds to it, and an update that
-    says so settles it. `hours_owed` are those, by ticker, that had no price to be reckoned by.
+    subaccount, in 1e-6 quote quantums: whoever knows the markets adds to it, and an update with
+    `settled` clears it. `hours_owed` are those, by ticker, that had no price to be computed with.
     """
 
     def __init__(self, subaccount: Subaccount) -> None:
@@ -1874,7 +1874,7 @@ class Account:
         self._paid_in = 0
 
     def take(self, update: AccountUpdate) -> bool:
-        """Take an update in; tell if it is of this account."""
+        """Take an update in; return whether it is of this account."""
         if update.subaccount != self.subaccount:
             return False
         self.seq, self.at = update.seq, update.at
@@ -1912,7 +1912,8 @@ class Account:
         if state.status in ("FILLED", "CANCELLED"):
             del self.reserved[state.id]
         elif state.leaving or state.status == "REJECTED":
-            # One that a node dropped unfilled may be over; one it saw fill waits for the block.
+            # An order that a node dropped unfilled may have ended; one that it saw fill waits for
+            # its block.
             doubted = not state.filled
             self.reserved[state.id] = msgspec.structs.replace(reservation, doubted=doubted)
 
@@ -1931,7 +1932,7 @@ class Account:
         return [held for held in self.reserved.values() if held.order.ticker == ticker]
 
     def expire(self, height: int) -> None:
-        """Move to a block; forget orders that no answer came for and that can fill no more."""
+        """Move to a block; drop the orders without an answer that can no longer fill."""
         if height <= self.height:
             return
         self.height = height
@@ -1966,7 +1967,7 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def words(self) -> str:
-        """Say what it does."""
+        """Return in words what it does."""
         bound = "<=" if self.side == "BUY" else ">="
         size = amount_text(self.market.size(self.size))
         price = amount_text(self.market.price(self.subticks))
@@ -2029,8 +2030,8 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
 def ioc(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> Candidate | None:
     """Make an IOC of a signed size, rounded toward less, at most `bps` beyond the best price.
 
-    It names one tick at least. Without a book the oracle price stands in for the best; None
-    without either, and where no order can name the price.
+    Its price is at least one tick. Without a book the oracle price stands in for the best one. None
+    without either, and where the price does not fit an order.
     """
     side: Side = "BUY" if delta > 0 else "SELL"
     level = view.book.best_ask if delta > 0 else view.book.best_bid
@@ -2041,7 +2042,7 @@ def ioc(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> Cand
         except ConnError:
             continue
         if worst > MOST_SUBTICKS - market.subticks_per_tick:
-            continue  # a price that no order can name: it was cut to one
+            continue  # a price that no order can have: it was cut to one
         size = abs(delta) - abs(delta) % market.step_base_quantums
         return Candidate(market, view, side, size, worst)
     return None
@@ -2049,8 +2050,8 @@ def ioc(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> Cand
 
 def on_grid(market: PerpetualMarket, levels: Iterable[Level]) -> Iterator[tuple[int, int]]:
     """Yield the subticks and quantums of levels; not of those at which no order can trade."""
-    # From floats, which hold a level of any real market exactly: from text it would take longer
-    # than all that is made of it.
+    # From floats, which hold a level of any real market exactly: parsing the text would take longer
+    # than all the rest.
     tick, step = market.subticks_per_tick, market.step_base_quantums
     per_price = 10.0 ** (market.atomic_resolution - market.quantum_conversion_exponent + 6) / tick
     per_size = 10.0**-market.atomic_resolution
@@ -2073,7 +2074,7 @@ def worst_subticks(market: PerpetualMarket, price: int, exponent: int, bps: int,
 def slipped(market: PerpetualMarket, price: int, bps: int, buys: bool, over: int = 1) -> int:
     """Return what is `bps` worse than `price / over` subticks, to the tick, toward the better.
 
-    What an order can name: at least one tick, and within 64 bits.
+    The result fits an order: at least one tick, and within 64 bits.
     """
     tick, unit = market.subticks_per_tick, 10_000 * over
     limit = price * (10_000 + bps if buys else 10_000 - bps)
@@ -2083,8 +2084,8 @@ def slipped(market: PerpetualMarket, price: int, bps: int, buys: bool, over: int
 
 # === Flight values ===
 
-# What a way out is made of: the policy, the rungs of a ladder, a position's exit as costed, and
-# the plan of all. Values and their words; how they come about stands below.
+# Values alone: the policy, the rungs of a ladder, a position's exit with its cost, and the plan of
+# all. They are computed in Exits, Ladder and Plan.
 
 
 class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -2121,7 +2122,8 @@ class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
             if not 0 <= getattr(self, name) < 10_000:
                 raise RiskError(f"expected 0 <= {name} < 10,000, got {getattr(self, name)}")
         if min(self.taker_fee_ppm, self.depth_margin) < 0:
-            raise RiskError("expected no negative taker_fee_ppm or depth_margin")
+            got = f"{self.taker_fee_ppm} and {self.depth_margin}"
+            raise RiskError(f"expected taker_fee_ppm and depth_margin of 0 or more, got {got}")
         if not 0 <= self.chase < 1:
             raise RiskError(f"expected 0 <= chase < 1, got {self.chase}")
 
@@ -2129,7 +2131,8 @@ class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     def earliest(self) -> float:
         """Return the distance below which no rung fires earlier, however thin its book.
 
-        A quarter of the way to `restore_to` stays: what has just fired is not due again.
+        It is a quarter of the way short of `restore_to`, so that what has just fired is not due
+        again.
         """
         return self.act_below + 0.75 * (self.restore_to - self.act_below)
 
@@ -2139,11 +2142,12 @@ class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `quantums` is unsigned, `held` the signed position that it finds, `subticks` its worst
     price. `quote` is what it trades for on the present book; `spread`, `impact` and `fee` are
-    its `cost`, `loss` what it takes from net collateral at the oracle price. Fired after all
-    before it, the distance goes from `before` to `restores`, inf if nothing is held then.
+    its `cost`, `loss` what it takes from net collateral at the oracle price. When all rungs before
+    it have filled, it moves the distance from `before` to `restores`, which is inf if nothing is
+    held then.
 
     `liquidation_cost` is what the same size would cost if the chain liquidated it, in parts of
-    `liquidation_quantums` a block, at the highest fee. `blind` says why the book does not count,
+    `liquidation_quantums` a block, at the highest fee. `blind` is why the book does not count,
     empty if it does. `depth_share` is the part of the visible depth that leaving the position
     takes, inf where none is visible.
     """
@@ -2183,7 +2187,7 @@ class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def words(self) -> str:
-        """Say what it does."""
+        """Return in words what it does."""
         market, bound = self.market, "<=" if self.side == "BUY" else ">="
         part = "all" if self.delta == -self.held else f"of {_size(market, abs(self.held))}"
         return (
@@ -2193,7 +2197,7 @@ class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def ends(self) -> str:
-        """Say what it comes to, what it costs, and what doing nothing would cost."""
+        """Return in words how it ends, what it costs, and what doing nothing would cost."""
         end = (
             "leaves nothing" if self.restores == inf else f"restores {percent_text(self.restores)}"
         )
@@ -2207,7 +2211,7 @@ class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Cut(msgspec.Struct, frozen=True, gc=False):
-    """A part of an exit, from so much left already to so much: what it costs and relieves.
+    """A part of an exit, from `start` to `end` of its size: what it costs and relieves.
 
     `maintenance`, `sensitivity` and `notional` are what the account's own fall by.
     """
@@ -2226,7 +2230,7 @@ class Cut(msgspec.Struct, frozen=True, gc=False):
 
 
 class Exit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One position's way out, costed on its book; what `replan` keeps of markets that rest.
+    """One position's way out, costed on its book; `replan` uses it again where nothing moved.
 
     `size` is the unsigned quantums that orders can close, `shown` the levels that they would
     take: size and quote up to and with each, and its subticks. What is not shown trades at
@@ -2266,11 +2270,11 @@ class Stuck(msgspec.Struct, frozen=True, gc=False):
 class FlightPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The ladder, cheapest relief first, and what it would come to.
 
-    `distance_now` is None if it is unknown or nothing is held; `distance_next` is what the next
-    block may leave of it, over all that could be valued: where rungs are `due`. `drawn_at` is the
-    distance from which they are reckoned: that, or where the first would fire if it is nearer.
-    `distance_after` and `cost` are after all rungs. `unknown` names the positions that have no
-    figure at all, `left` those that have no (further) way out, and why.
+    `distance_now` is None if it is unknown or nothing is held. `distance_next` is what the next
+    block may leave of it, over all that could be valued; rungs are `due` by it. `drawn_at` is the
+    distance that the rungs start from: the present one, or where the first rung would fire if that
+    is nearer. `distance_after` and `cost` are after all rungs. `unknown` names the positions that
+    have no figure at all, `left` those that have no (further) way out, and why.
     """
 
     policy: FlightPolicy = FlightPolicy()
@@ -2286,7 +2290,7 @@ class FlightPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def is_enough(self) -> bool:
-        """Tell whether all rungs restore what policy asks for, or nothing is held after them."""
+        """Return whether all rungs restore what the policy requires, or leave nothing held."""
         after = self.distance_after
         return not self.unknown and (after is None or after >= self.policy.restore_to)
 
@@ -2297,19 +2301,19 @@ class FlightPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def why(self) -> str:
-        """Say how far away liquidation is, what the ladder does about it, and what it cannot."""
-        said = [f"distance {percent_text(self.distance_now)}" if self.exits else "nothing is held"]
+        """Return in words how far liquidation is, what the ladder does about it, and cannot do."""
+        parts = [f"distance {percent_text(self.distance_now)}" if self.exits else "nothing is held"]
         if self.rungs:
             after = self.distance_after
             end = "to nothing held" if after == inf else f"to {percent_text(after)}"
             count = f"{len(self.rungs)} rung{'s' * (len(self.rungs) > 1)}"
             ends = f"from {percent_text(self.drawn_at)} {end}, the first below"
             cost = f"{percent_text(self.fires_below)}, cost {usdc_text(self.cost)} USDC"
-            said.append(f"{count} {ends} {cost}")
+            parts.append(f"{count} {ends} {cost}")
         if self.unknown:
-            said.append(f"unknown: {', '.join(self.unknown)}")
-        said += [f"{ticker} stays: {why}" for ticker, why in self.left]
-        return "; ".join(said)
+            parts.append(f"unknown: {', '.join(self.unknown)}")
+        parts += [f"{ticker} stays: {why}" for ticker, why in self.left]
+        return "; ".join(parts)
 
 
 def _size(market: PerpetualMarket, quantums: int) -> str:
@@ -2318,8 +2322,8 @@ def _size(market: PerpetualMarket, quantums: int) -> str:
 
 # === Exits ===
 
-# One position, one book: how much can leave, in which cuts, and what each costs. What a market
-# has against that dydx_data says; without an oracle price there is nothing to reckon with.
+# One position, one book: how much can leave, in which cuts, and what each costs. The objections of
+# dydx_data stop an exit; without an oracle price none can be computed.
 
 
 def _exit(
@@ -2333,7 +2337,7 @@ def _exit(
     oracle = view.oracle
     if oracle is None or oracle.digits <= 0:
         was = "unknown" if oracle is None else oracle.text
-        return Stuck(ticker, f"expected a positive oracle price, it is {was}")
+        return Stuck(ticker, f"expected a positive oracle price, got {was}")
     if stops := stopping(view, "guard"):
         return Stuck(ticker, f"{stops[0].why}: no IOC is taken", known=True)
     step = market.step_base_quantums
@@ -2341,7 +2345,7 @@ def _exit(
     if not size:
         least = f"less than one step of {_size(market, step)}"
         return Stuck(ticker, f"{_size(market, abs(quantums))} is {least}", known=True)
-    # Sent blind it fills only where it brings relief: reckon with half of what leaving frees.
+    # Sent blind it fills only where it brings relief: count on half of what leaving frees.
     freed = market.imf_ppm * market.maintenance_fraction_ppm * 10_000 // PPM // PPM
     haircut = min(policy.haircut_bps, max(freed // 2, 1))
     bound = worst_subticks(market, oracle.digits, oracle.exponent, haircut, quantums < 0)
@@ -2478,7 +2482,7 @@ class _Stand(msgspec.Struct, frozen=True, gc=False):
         return self._away(self.cushion)
 
     @property
-    def kept(self) -> float:
+    def distance_next(self) -> float:
         """Return the distance that the next block may leave."""
         return self._away(self.cushion - self.fall)
 
@@ -2511,9 +2515,9 @@ def _draw(
     stand = start = _first_stand(margin, ways, policy, fall)
     climbed: list[tuple[Exit, Cut, _Stand]] = []
     ahead = {way.ticker: (way, way.cuts) for way in ways if way.cuts}
-    while stand.kept < policy.restore_to and (best := _cheapest(stand, ahead.values())):
+    while stand.distance_next < policy.restore_to and (best := _cheapest(stand, ahead.values())):
         way, cut = best
-        if stand.after(cut).kept >= policy.restore_to:
+        if stand.after(cut).distance_next >= policy.restore_to:
             cut = _just_enough(stand, way, cut, policy)
         stand = stand.after(cut)
         climbed.append((way, cut, stand))
@@ -2522,13 +2526,15 @@ def _draw(
             ahead[way.ticker] = way, rest
         else:
             del ahead[way.ticker]
-    if stand.kept < policy.restore_to:
+    if stand.distance_next < policy.restore_to:
         stuck += [_costly(way, cuts[0].start) for way, cuts in ahead.values()]
     return FlightPlan(
         policy=policy,
         rungs=_rungs(start, climbed, policy),
         distance_now=None if unknown else margin.distance,
-        distance_next=_Stand(margin.cushion, margin.sensitivity, margin.notional, fall).kept,
+        distance_next=_Stand(
+            margin.cushion, margin.sensitivity, margin.notional, fall
+        ).distance_next,
         drawn_at=start.distance,
         distance_after=stand.distance,
         cost=sum(cut.cost for _, cut, _ in climbed),  # integers
@@ -2552,7 +2558,7 @@ def _first_stand(
 def _cheapest(
     stand: _Stand, ahead: Iterable[tuple[Exit, tuple[Cut, ...]]]
 ) -> tuple[Exit, Cut] | None:
-    # The hot path of a plan: as `after(cut).distance` has it, with no stand made to be asked.
+    # The hot path of a plan: as `after(cut).distance` has it, without making a stand.
     cushion, sensitivity, notional = stand.cushion, stand.sensitivity, stand.notional
     before, most, most_gain, found = stand.distance, 0.0, 0.0, None
     for way, cuts in ahead:
@@ -2570,14 +2576,14 @@ def _cheapest(
 
 
 def _just_enough(stand: _Stand, way: Exit, cut: Cut, policy: FlightPolicy) -> Cut:
-    # It rises to its highest and falls after it, so between "not yet" and "enough" lies one
-    # border; `cut` is beyond it. Up by a step: what is sized must be reached.
+    # The distance rises with the size up to one peak and falls after it, so there is one least size
+    # that is enough, and `cut` is beyond it. Rounded up by a step: the distance must be reached.
     step = way.market.step_base_quantums
     low, high, enough = 0, (cut.end - cut.start) // step, cut
     while high - low > 1:
         middle = (low + high) // 2
         part = _cut(way, cut.start, cut.start + middle * step)
-        if stand.after(part).kept >= policy.restore_to:
+        if stand.after(part).distance_next >= policy.restore_to:
             high, enough = middle, part
         else:
             low = middle
@@ -2593,7 +2599,7 @@ def _costly(way: Exit, done: int) -> tuple[str, str]:
 def _rungs(
     start: _Stand, climbed: list[tuple[Exit, Cut, _Stand]], policy: FlightPolicy
 ) -> tuple[Rung, ...]:
-    # Drawn from the end: what fires early takes all that is cheaper along.
+    # Drawn from the end: a rung that fires early takes all cheaper ones along.
     rungs: list[Rung] = []
     fires_below, away = 0.0, min(max(start.distance, 0.0), 1.0)
     ways = {way.ticker: way for way, _, _ in climbed}
@@ -2648,8 +2654,8 @@ def _followed(way: Exit, away: float, policy: FlightPolicy) -> int:
     """Return how far a running market is followed: nearly to where liquidation would be."""
     # From the oracle or the book, whichever has run farther: the other will follow.
     market, buys = way.market, way.held < 0
-    kept = market.imf_ppm * market.maintenance_fraction_ppm / PPM / PPM
-    bps = min(round(10_000 * (kept + policy.chase * away)), 9_999)
+    mmf = market.imf_ppm * market.maintenance_fraction_ppm / PPM / PPM
+    bps = min(round(10_000 * (mmf + policy.chase * away)), 9_999)
     oracle = worst_subticks(market, way.price, way.exponent, bps, buys)
     book = slipped(market, way.best or way.bound, bps, buys)
     return max(oracle, book) if buys else min(oracle, book)
@@ -2672,7 +2678,7 @@ def plan(
     """Draw the ladder of an account: its margin, its positions and their markets.
 
     `margin` is the account's, over every position that could be valued; `positions` are signed
-    quantums by ticker, None where the grid is not known. A view is read, never kept. `fall` is
+    quantums by ticker, None where the grid is not known. A view is read, never stored. `fall` is
     what the next block may take from the cushion, in quote quantums. `waiting` are tickers with a
     reduction that was not answered yet: the ladder restores the distance without them.
     """
@@ -2691,9 +2697,9 @@ def replan(
 ) -> FlightPlan:
     """Draw it again after some markets or positions moved; the result is the same as `plan`'s.
 
-    `positions` names those whose size, book, oracle price or status may be another one, those
-    that wait or no longer do, 0 for what is closed, and `views` their markets; all others stay as
-    they were costed.
+    `positions` names those whose size, book, oracle price or status may have changed, and those
+    that began or ceased to wait; 0 is closed. `views` has their markets. All others stay as they
+    were costed.
     """
     policy, exits = old.policy, {exit_.ticker: exit_ for exit_ in old.exits}
     for ticker, quantums in positions.items():
@@ -2708,8 +2714,8 @@ def replan(
 def due(plan: FlightPlan, distance: float | None) -> tuple[Rung, ...]:
     """Return the rungs to fire at this distance, in order: a rung never before a cheaper one.
 
-    A distance of None is unknown, hence danger: every rung is due. Whoever fires may first wait
-    for the figure to come back, as at the start of a run.
+    A distance of None is unknown, hence danger: every rung is due. The caller may first wait for
+    the figure, as at the start of a run.
     """
     near = -inf if distance is None else distance
     return tuple(rung for rung in plan.rungs if near < rung.fires_below)
@@ -2913,7 +2919,7 @@ class GateChange(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def why(self) -> str:
-        """Say from what to what, and why."""
+        """Return in words from what to what it changed, and why."""
         reasons = "; ".join(why for _, why in self.reasons)
         return f"gate {self.was} -> {self.state}" + (f": {reasons}" if reasons else "")
 
@@ -2926,7 +2932,7 @@ def audit_row(verdict: Verdict) -> dict[str, str]:
     """Flatten a verdict into one row, every figure as text: what JSON or CSV can take.
 
     Money is quote quantums, sizes quantums, prices subticks, `at` nanoseconds; a figure that is
-    not known says `unknown`, one that a verdict does not have is left out.
+    not known is `unknown`, one that a verdict does not have is left out.
     """
     row = {"verdict": type(verdict).__name__}
     for name in verdict.__struct_fields__:
@@ -2966,7 +2972,7 @@ class Returns:
     """The returns of every market's oracle price over the last hour, a step at a time.
 
     Volatility is the root of the mean square return, scaled to an hour; beta that of a market to
-    the mean of all. None before `least` steps: a market that nobody watched for some minutes is
+    the mean of all. None before `least` steps: a market that was not watched for some minutes is
     not calm. A step that was missed, as when a link is down, is left out.
     """
 
@@ -3000,10 +3006,10 @@ class Returns:
 
     def _figures(self, ticker: str) -> tuple[float | None, float | None]:
         if ticker not in self._known:
-            self._known[ticker] = self._reckoned(ticker)
+            self._known[ticker] = self._computed(ticker)
         return self._known[ticker]
 
-    def _reckoned(self, ticker: str) -> tuple[float | None, float | None]:
+    def _computed(self, ticker: str) -> tuple[float | None, float | None]:
         pairs = [(step[ticker], fsum(step.values()) / len(step))
                  for step in self._steps if ticker in step]  # fmt: skip
         if len(pairs) < self.least:
@@ -3052,7 +3058,7 @@ class Exposure(msgspec.Struct, eq=False):
     terms: PositionMargin | None = None
 
     def value(self, view: MarketView) -> bool:
-        """Value it at a view's price; tell whether anything that its terms need has changed."""
+        """Value it at a view's price; return whether anything that its terms need has changed."""
         oracle, market, interest = view.oracle, view.market, view.open_interest
         same = oracle is self.oracle and market is self.market and interest == self.open_interest
         if same and self.view is not None:
@@ -3084,7 +3090,7 @@ class Valuation:
 
     A change of one price changes one position's terms, and the sum by their difference: it costs
     the same however many are held. `moved` gathers the tickers whose position or market changed;
-    whoever takes note of them clears it.
+    the caller that reads them clears it.
     """
 
     def __init__(self, account: Account) -> None:
@@ -3209,7 +3215,7 @@ def worsened(before: MarginFigures, after: MarginFigures) -> MarginFigures:
     )
 
 
-# === Course and pace ===
+# === Course and turns ===
 
 # Where the equity came from, and how fast the market takes it: what gate and guard know of the
 # past. Event time and blocks only.
@@ -3220,10 +3226,10 @@ _TURN_NS: Final = 2_000_000_000
 
 
 class Course:
-    """How the equity went, transfers taken out: quote quantums since the UTC day and the peak.
+    """How the equity went since the UTC day began and since its peak, without transfers.
 
-    `lost` and `sunk` are set where a limit was passed, and stay so: the loss until the day is
-    over, the drawdown until somebody resumes.
+    Quote quantums. `lost` and `sunk` are set where a limit was passed, and stay so: the loss until
+    the day is over, the drawdown until a resume.
     """
 
     __slots__ = ("_doubted", "_found", "day", "lost", "opened", "peak", "profit", "sunk")
@@ -3234,7 +3240,7 @@ class Course:
         self.lost: int | None = None
         self.sunk: float | None = None
         self._doubted: int | None = None  # equity before a snapshot that ends a doubt
-        self._found = 0  # what came while nobody listened
+        self._found = 0  # what came while the account was unknown
 
     def doubt(self, equity: int) -> None:
         """Note the equity as it was before the account is known again."""
@@ -3244,7 +3250,7 @@ class Course:
     def move(self, equity: int, paid_in: int, day: int, policy: Policy) -> None:
         """Take the equity of the moment in."""
         if self._doubted is not None:
-            # What came while nobody listened is no profit: prices are the same, it was paid in.
+            # What came while the account was unknown is a deposit, not a profit.
             self._found += max(0, equity - self._doubted)
             self._doubted = None
         paid_in += self._found
@@ -3266,7 +3272,7 @@ class Course:
             self.sunk = max(share, self.sunk or 0.0)
 
 
-class Pace:
+class Turns:
     """Time as the chain counts it, and what each turn of it took off the distance.
 
     A turn is a block, or two seconds in which none came. An order fills in a block that may move
@@ -3281,7 +3287,7 @@ class Pace:
         self._hour: tuple[str, int] = "", 0
 
     def is_over(self, view: MarketView) -> bool:
-        """Tell whether a view belongs to another turn."""
+        """Return whether a view belongs to another turn."""
         return view.chain.height != self.height or view.at - self.began >= _TURN_NS
 
     def begin(self, view: MarketView) -> int:
@@ -3289,7 +3295,7 @@ class Pace:
         self.turn, self.height, self.began = self.turn + 1, view.chain.height, view.at
         self._last, self._lost = self._lost, 0.0
         self.ahead = max(self._last, 0.0)
-        # Hours are the chain's; until its time is known, which may be another than ours, ours.
+        # Hours are the chain's, or the receiver's until the chain's time is known: they may differ.
         clock = "chain" if view.chain.time_ns else "ours"
         hour = (view.chain.time_ns or view.at) // _HOUR_NS
         passed = hour - self._hour[1] if self._hour[0] == clock else 0
@@ -3305,11 +3311,11 @@ class Pace:
 
 # === Gate ===
 
-# Judges one decision by values alone: `review` sends nothing, keeps nothing and raises nothing.
+# Judges one decision by values alone: `review` sends, stores and raises nothing.
 # What shrinks a position meets no limit here, what adds risk meets every one.
 
 _Objection = tuple[Reason, str, Mapping[str, object]]
-# What is said of a decision that dydx_data objects to.
+# The reason of a denial, by the objection of dydx_data.
 _REASONS: Final[Mapping[ObjectionKind, Reason]] = {
     "STATUS": "STATUS",
     "UNKNOWN_STATUS": "STATUS",
@@ -3374,7 +3380,7 @@ def review(decision: Decision, now: Situation) -> Approved | Denied:
 
 
 def standing(now: Situation) -> Standing:
-    """Say what the gate lets pass, with every reason."""
+    """Return what the gate lets pass, with every reason."""
     state = gate_state(now.valued, now.course, now.policy, now.now, now.halted)
     return Standing(state=state, reasons=tuple((reason, why) for reason, why, _ in dangers(now)))
 
@@ -3384,9 +3390,9 @@ def gate_state(
 ) -> GateState:
     """Return what the gate lets pass: all, or only what shrinks a position.
 
-    REDUCING ends with its causes; HALTED, a person's word or a watchdog's, when it is taken back.
+    REDUCING ends with its causes; HALTED, set by a person or a watchdog, when it is resumed.
     """
-    # Computed after every event: no more than `dangers` says in words, which a test holds it to.
+    # Computed after every event: no more than `dangers` has in words, which a test holds it to.
     account = valued.account
     if halted:
         return "HALTED"
@@ -3490,7 +3496,7 @@ def _unready(case: _Case) -> Iterator[_Objection]:
 
 
 def _untradable(view: MarketView, at: int, policy: Policy) -> Iterator[_Objection]:
-    """Yield what a market itself has against being entered: all that the gate asks of a view."""
+    """Yield what a market itself has against being entered: all that a view can deny."""
     for objection in stopping(view, "entry", at, policy.stale_ns):
         yield _REASONS[objection.kind], objection.why, dict(objection.figures)
     if not view.chain.height:
@@ -3525,7 +3531,7 @@ _NO_HEIGHT: Final[_Objection] = ("UNKNOWN_HEIGHT", "no block height seen yet", {
 
 
 def _sized(case: _Case, delta: int, base: MarginFigures) -> Sizing | None:
-    """Bound what a candidate leads to by what is to be borne; None where nothing bounds it."""
+    """Bound a candidate's position by the policy's stress and volatility; None where none does."""
     market, policy, oracle, held = case.market, case.now.policy, case.view.oracle, case.held
     if (policy.bear_move is None and policy.max_volatility_1h is None) or oracle is None:
         return None
@@ -3544,7 +3550,7 @@ def _sized(case: _Case, delta: int, base: MarginFigures) -> Sizing | None:
         volatility_1h=policy.max_volatility_1h, cap=policy.max_leverage,
         cost_ppm=lost * PPM // max(fair, 1) + 2,
     )  # fmt: skip
-    return None if sizing.limited_by == "wish" else sizing
+    return None if sizing.limited_by == "proposal" else sizing
 
 
 def _filled(now: Situation) -> tuple[int, list[Holding]]:
@@ -3659,8 +3665,8 @@ def _denied(cause: Decision | MarketView, objection: _Objection, number: int) ->
 
 # === Guard ===
 
-# Answers a danger by values alone: `defend` fires what is due of a flight plan, or says why
-# nothing can be. It never adds, never flips, and asks no limit of the gate.
+# Answers a danger by values alone: `defend` fires what is due of a flight plan, or returns why
+# nothing can be. It never adds, never flips, and no limit of the gate stops it.
 
 
 class Danger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -3741,7 +3747,7 @@ def _reduced(
 
 
 def _away(margin: MarginFigures) -> float:
-    # Over what is known, where `distance` says None as soon as anything is not.
+    # Over what is known, where `distance` is None as soon as anything is not.
     return margin.cushion / max(margin.sensitivity, 1)
 
 
@@ -3766,12 +3772,12 @@ class Watchfulness:
         self._weighed: tuple[MarginFigures | None, int] = None, -1
 
     def is_blindness_due(self, turn: int) -> bool:
-        """Tell whether blindness is to be reported in this turn; it counts as reported."""
+        """Return whether blindness is to be reported in this turn; it counts as reported."""
         last, self._answered["blind"] = self._answered.get("blind"), turn
         return last != turn
 
     def is_danger_due(self, margin: MarginFigures, turn: int) -> bool:
-        """Tell whether a danger is to be weighed: prices whenever they move, books once a turn."""
+        """Return whether to weigh a danger: prices whenever they move, books once a turn."""
         if self._answered.get("near") == turn:
             return False
         if self._weighed[0] is margin and self._weighed[1] == turn:
@@ -3787,7 +3793,7 @@ class Watchfulness:
 
 # === Watch ===
 
-# An account looked at once a second, for whoever draws: every figure, every shock, and the way
+# An account looked at once a second, for panels: every figure, every shock, and the way
 # out. It decides nothing.
 
 _KEEP_ABOVE: Final = 0.1
@@ -3796,7 +3802,7 @@ _KEEP_ABOVE: Final = 0.1
 class Watch(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An account's risk at one moment, as of frame `seq`.
 
-    `trouble` says why the account itself is not known for certain, or nothing. `leverage` advises
+    `trouble` is why the account itself is not known for certain, or empty. `leverage` advises
     each held market on its own, at its volatility and open interest.
     """
 
@@ -3879,8 +3885,8 @@ class Watcher:
 
 # === Risk ===
 
-# Holds the state of one account and asks the pure functions above: it folds events, and keeps
-# account of what it lets go. It judges nothing itself.
+# Holds the state of one account and calls the pure functions above: it folds events and counts
+# what it lets pass. It judges nothing itself.
 
 _Event = MarketView | AccountUpdate | Decision | Frame
 _NOBODY = Subaccount("")
@@ -3913,7 +3919,7 @@ class Risk:
 
     `valued` is what is held and its margin, current after each step; `closest` is the smallest
     distance seen so far. Without `guard` nothing reduces; `flight_plan` is what it would fire,
-    and is there without it too. `halt` and `resume` are the kill switch; `standing` says what the
+    and is there without it too. `halt` and `resume` are the kill switch; `standing` is what the
     gate lets pass, and why.
     """
 
@@ -3927,7 +3933,7 @@ class Risk:
         self.next_client_id = 1
         self.valued = Valuation(self.account)
         self._course = Course()
-        self._pace = Pace()
+        self._turns = Turns()
         self._planner = Planner(self.policy.flight)
         self._watchful = Watchfulness()
         self._watcher = Watcher(Returns(), self.policy.keep_above)
@@ -3967,7 +3973,7 @@ class Risk:
 
     @property
     def alarm(self) -> Alarm:
-        """Say where the account stands; `unknown` is no better than danger."""
+        """Return where the account stands; `unknown` is no better than danger."""
         margin, distance = self.margin, self.margin.distance
         if self.account.trouble or margin.unknown:
             return "unknown"
@@ -3979,7 +3985,7 @@ class Risk:
 
     @property
     def standing(self) -> Standing:
-        """Say what the gate lets pass now, with every reason."""
+        """Return what the gate lets pass now, with every reason."""
         return standing(self._situation())
 
     @property
@@ -4023,9 +4029,9 @@ class Risk:
         return []
 
     def _see(self, view: MarketView) -> list[Judgement]:
-        valued, pace = self.valued, self._pace
+        valued, turns = self.valued, self._turns
         valued.views.setdefault(view.ticker, view)
-        if pace.is_over(view):
+        if turns.is_over(view):
             self._begin_turn(view)
         if not (valued.held or self.account.unreadable):
             return []
@@ -4035,13 +4041,13 @@ class Risk:
             self._settle()
             if valued.margin.unknown == before.unknown:
                 # Positions stood still: what was lost is the market's doing.
-                pace.move(before, valued.margin)
+                turns.move(before, valued.margin)
         return self._defend(view) if self.guard else []
 
     def _begin_turn(self, view: MarketView) -> None:
         self.account.expire(view.chain.height)
         self._watcher.returns.sample(view.at, self.valued.views)
-        hours = self._pace.begin(view)
+        hours = self._turns.begin(view)
         if hours or self.account.hours_owed:
             self.valued.fund(hours)
             self._settle()
@@ -4081,9 +4087,9 @@ class Risk:
 
     def _defend(self, view: MarketView) -> list[Judgement]:
         # Blind to a part, it acts on the rest, and on what that part was bought for.
-        valued, watchful, turn = self.valued, self._watchful, self._pace.turn
+        valued, watchful, turn = self.valued, self._watchful, self._turns.turn
         margin = valued.estimate if valued.margin.unknown else valued.margin
-        near = margin.cushion < (self._planner.earliest + self._pace.ahead) * margin.sensitivity
+        near = margin.cushion < (self._planner.earliest + self._turns.ahead) * margin.sensitivity
         if not (near or margin.unknown):
             watchful.rung = 0
             return []
@@ -4115,7 +4121,7 @@ class Risk:
 
     def _ladder(self, margin: MarginFigures) -> FlightPlan:
         valued, planner = self.valued, self._planner
-        fall = int(self._pace.ahead * max(margin.sensitivity, 0))
+        fall = int(self._turns.ahead * max(margin.sensitivity, 0))
         waiting = valued.reducing
         tickers = valued.moved | (waiting ^ planner.waiting)
         moved = {ticker: valued.known_size(ticker) for ticker in tickers}
@@ -4124,7 +4130,7 @@ class Risk:
 
     def _reserve(self, verdict: Approved | Reduce, base: MarginFigures) -> None:
         order, account = verdict.order, self.account
-        self.next_client_id = order.client_id + 1
+        self.next_client_id = (order.client_id + 1) % 2**32  # a uint32 on the chain
         self._outbox.order(self._now)
         id_, effect = order_id(account.subaccount, order), worsened(base, verdict.after)
         account.reserved[id_] = Reservation(

@@ -8,12 +8,16 @@ markets: `Momentum`, `Imbalance` and `Funding` point a way (above 50 up, below 5
 `Volume`, `Volatility` and `Liquidity` are levels (50 is usual for this market). `STANDARD` lists
 all six. A signal that cannot be computed yet, or any more, is absent: never a made-up 50.
 
+Each signal is a section of its own: figures, mapping and warm-up are in its engine's docstring,
+the state per market in the private class under it. A new signal is a class like these (`Engine`)
+and a line in `STANDARD`; which changes of a view reach it is in its `changes`.
+
 Units: prices in USDC per base unit, sizes in base units, `_usd` in USDC, `_bps` in 1e-4, times
 in seconds; half-lives are seconds of event time. An average with half-life h keeps
 k = 2^(-dt / h) of what it was over dt seconds; tau = h / ln 2.
 
-Nothing here says buy, sell or hold, compares two markets, holds a threshold, or reads a clock:
-time is `view.at` alone, and time that steps back counts as no time. Every engine is one O(1)
+Nothing here decides to buy, sell or hold, compares two markets, has a threshold or reads a
+clock: time is `view.at` alone, and time that steps back counts as no time. Every engine is one O(1)
 step per view: what points a way is computed with every tick, a level once a second (and volume
 with every trade), so a score's `seq` may be older than its view's.
 """
@@ -64,12 +68,13 @@ class SignalError(Exception):
 
 
 # === Values ===
+# What comes out, what an engine is, and the arithmetic that engines share.
 
 
 class Score(msgspec.Struct, frozen=True, gc=False):
     """One signal of one market: `value` from 0 to 100, and the figures it came from.
 
-    `seq` is the frame that caused this very computation.
+    `seq` is the frame that it was computed at.
     """
 
     ticker: str
@@ -82,7 +87,8 @@ class Score(msgspec.Struct, frozen=True, gc=False):
 class Scored(msgspec.Struct, frozen=True, gc=False):
     """A market and its newest scores, those that exist, in the order of the engines.
 
-    `view` is updated in place by the layer below: read it within the frame, copy what you keep.
+    `view` is updated in place by the layer below: read it within the frame, copy what is needed
+    later.
     """
 
     ticker: str
@@ -114,7 +120,7 @@ class Engine(Protocol):
         """Take one view, return the market's score now."""
 
 
-# What went wrong with a view reaches every engine, so that a score can vanish at once.
+# Engines get a stale view, too, so that a score can vanish at once.
 _BOOK: Final = frozenset(["book", "stale"])
 _PRICE: Final = frozenset(["book", "oracle", "stale"])
 _TRADES: Final = frozenset(["trades", "book", "oracle", "stale"])
@@ -128,7 +134,7 @@ _HUGE: Final = 1e18
 
 def _tau(half_life: float) -> float:
     if not 0.001 <= half_life <= 86_400.0:
-        raise SignalError(f"expected a half-life from 1 ms to a day, but it was {half_life!r} s")
+        raise SignalError(f"expected a half-life from 1 ms to a day, got {half_life!r} s")
     return half_life / _LN2
 
 
@@ -137,7 +143,7 @@ def _apart(fast: float, slow: float) -> None:
     if not 2.0 * fast <= slow:
         raise SignalError(
             f"expected half-lives of which one is at least twice the other, "
-            f"but they were {fast!r} and {slow!r} s"
+            f"got {fast!r} and {slow!r} s"
         )
 
 
@@ -197,12 +203,12 @@ class Momentum:
         dt = at - trend.at
         if dt > 0:
             trend.at = at
-            kept = exp(dt * self._fast)
-            trend.fast = mid + (trend.fast - mid) * kept
-            trend.fast_age *= kept
-            kept = exp(dt * self._slow)
-            trend.slow = mid + (trend.slow - mid) * kept
-            trend.slow_age *= kept
+            decay = exp(dt * self._fast)
+            trend.fast = mid + (trend.fast - mid) * decay
+            trend.fast_age *= decay
+            decay = exp(dt * self._slow)
+            trend.slow = mid + (trend.slow - mid) * decay
+            trend.slow_age *= decay
         variance = trend.variance
         if at >= variance.due:
             variance.sample(mid, at)
@@ -252,7 +258,7 @@ class _Variance:
     """Variance of log returns per second, from returns over at least a second.
 
     Shorter steps would measure the flicker of the best prices instead of the price. `due` is
-    when the next price is wanted: whoever holds this asks first and calls seldom.
+    when the next price is wanted: the caller compares it first, and calls seldom.
     """
 
     __slots__ = ("_at", "_price", "_rate", "_squares", "_time", "count", "due", "value")
@@ -269,16 +275,16 @@ class _Variance:
     def sample(self, price: float, at: int) -> None:
         if self._price:
             dt = (at - self._at) * _NS
-            kept = exp(dt * self._rate)
+            decay = exp(dt * self._rate)
             step = log(price / self._price)
-            self._squares = self._squares * kept + step * step
-            self._time = self._time * kept + dt
+            self._squares = self._squares * decay + step * step
+            self._time = self._time * decay + dt
             self.value = max(self._squares / self._time, _STILL)
             self.count += 1
         self._price, self._at, self.due = price, at, at + _SECOND
 
     def restart(self) -> None:
-        """Forget the last price, not what was learnt: the next one is from another source."""
+        """Forget the last price but not the variance: the next price is from another source."""
         self._price = 0.0
         self.due = 0
 
@@ -331,12 +337,12 @@ class Volume:
     def _age(self, traded: _Traded, at: int) -> None:
         dt = at - traded.at
         if dt > 0:
-            now_kept, usual_kept = exp(dt * self._now), exp(dt * self._usual)
+            now_decay, usual_decay = exp(dt * self._now), exp(dt * self._usual)
             traded.at = at
-            traded.now *= now_kept
-            traded.usual *= usual_kept
-            traded.now_age *= now_kept
-            traded.usual_age *= usual_kept
+            traded.now *= now_decay
+            traded.usual *= usual_decay
+            traded.now_age *= now_decay
+            traded.usual_age *= usual_decay
 
     def _score(self, view: MarketView, traded: _Traded) -> Score | None:
         if traded.count < 3 or view.at - traded.since < 15 * _SECOND:
@@ -611,14 +617,14 @@ class Funding:
     """
 
     name: ClassVar[str] = "funding"
-    # The venue sends rates with whatever else it has to say about a market.
+    # The venue sends rates among other changes of a market.
     changes: ClassVar[frozenset[str]] = frozenset(["funding", "market", "oracle", "status"])
 
     def __init__(self, scale_bps: float = 0.25) -> None:
         if not 0.0 < scale_bps < _HUGE:
-            raise SignalError(f"expected a scale above 0 bps, but it was {scale_bps!r}")
+            raise SignalError(f"expected a scale above 0 bps, got {scale_bps!r}")
         self._scale = scale_bps
-        self._markets: dict[str, tuple[dydx_data.Funding, Score | None]] = {}
+        self._markets: dict[str, tuple[dydx_data.FundingRate, Score | None]] = {}
 
     def score(self, view: MarketView) -> Score | None:
         """Take one view, return the market's funding score."""
@@ -631,7 +637,7 @@ class Funding:
         self._markets[view.ticker] = funding, score
         return score
 
-    def _score(self, view: MarketView, funding: dydx_data.Funding) -> Score | None:
+    def _score(self, view: MarketView, funding: dydx_data.FundingRate) -> Score | None:
         rate_bps = 1e4 * funding.next_rate_1h
         if not -_HUGE < rate_bps < _HUGE:
             return None
@@ -645,7 +651,7 @@ class Funding:
 
 
 # === Streams ===
-
+# The engines together: `Scorer` gives each view to the engines that it can change.
 STANDARD: Final[tuple[Callable[[], Engine], ...]] = (
     Momentum,
     Volume,
@@ -655,7 +661,7 @@ STANDARD: Final[tuple[Callable[[], Engine], ...]] = (
     Funding,
 )
 
-# Counts of trouble and a market's parameters change no score that anyone waits for.
+# Counts of trouble and a market's parameters emit no scores.
 _SILENT: Final = frozenset(["quality", "market"])
 
 
@@ -666,7 +672,7 @@ class Scorer:
         self._engines: Sequence[Engine] = [make() for make in engines]
         names = [engine.name for engine in self._engines]
         if len(set(names)) < len(names):
-            raise SignalError(f"expected engines of different names, but they were {names}")
+            raise SignalError(f"expected engines of different names, got {names}")
         self._listeners: dict[str, list[tuple[int, Callable[[MarketView], Score | None]]]] = {}
         self._rows: dict[str, list[Score | None]] = {}
 
@@ -721,7 +727,7 @@ def signal(name: str) -> Callable[[Observable[Scored]], Observable[Score]]:
     """
 
     def step(_: Any, scored: Scored) -> tuple[Score, ...]:
-        # A score that other changes left as it was carries an older frame's number.
+        # A score that this view did not change has an older frame's number.
         return tuple(
             score for score in scored.scores if score.signal == name and score.seq == scored.seq
         )

@@ -10,7 +10,7 @@ became of each decision as an `Outcome`. In this order, and looking up only:
     Errors            StrategyError
     Values            Decision; Held, Holdings and Outcome, the facts; Strategy, the protocol
     Pace              Pace: throttle, debounce, back-off and cool-down of whatever adds risk
-    Settings          Settings: every threshold and limit of the house's own strategy
+    Settings          RankSettings: every threshold and limit of the built-in strategies
     Composite         a market's scores come to one opinion
     Plans             what would be done in a market, and what room there is for it
     Rank and target   RankAndTarget ("rank") and Sniper ("sniper")
@@ -19,8 +19,8 @@ became of each decision as an `Outcome`. In this order, and looking up only:
     Streams           decisions: the operator around it
 
 A "target" is the signed exposure wanted in one market (USDC, + long, - short), to be judged by
-the layer above; a "hold" says why nothing was wanted. Both carry reasons in plain words with
-their figures, and the scores they came from.
+the layer above; a "hold" wants nothing. Both carry reasons in plain words with their figures, and
+the scores they came from.
 
 Units: `_usdc` in USDC as float (an opinion, not money), `_share` of the present equity or of what
 its text names, scores 0 to 100, `_s` seconds of event time. Nothing here knows margin or orders,
@@ -68,7 +68,7 @@ __all__ = [
     # Pace
     "Pace",
     # Settings
-    "Settings",
+    "RankSettings",
     # Rank and target
     "RankAndTarget", "Sniper",
     # Loading
@@ -81,33 +81,33 @@ __all__ = [
 # fmt: on
 
 # === Errors ===
-# One error, for whoever chose or wrote a strategy: the message says what was expected. What the
-# house's own strategies raise is a bug and is not wrapped.
+# One error, for whoever chose or wrote a strategy: the message names what was expected. What the
+# built-in strategies raise is a bug and is not wrapped.
 
 
 class StrategyError(Exception):
     """A strategy that cannot be found, loaded, run or believed: choose or mend it.
 
     A strategy of a user's own is input, as a file or an address is: what goes wrong in it is an
-    error of the input, and not a bug of the house.
+    error of the input, and not a bug of this layer.
     """
 
 
 # === Values ===
 # What is decided, what is held, and what became of a decision. Facts come from outside and are
-# never guessed here: whoever joins the layers translates account and verdicts into them.
+# never guessed here: the bot translates account and verdicts into them.
 
 Action = Literal["target", "hold"]
 OutcomeKind = Literal["approved", "denied", "filled", "cut", "expired"]
-# No figure of a decision is believed beyond this: it is more than the venue has.
+# No figure of a decision may be beyond this: it is more than the venue has.
 _LARGEST: Final = 1e12
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a strategy wants in one market, or why it wants nothing.
 
-    `target_usdc` is signed. `urgency` is 0 to 1, `score` what the decision rests on. `Decider`
-    fills in the rest: `id`, and as `previous_usdc` what is held, which is a "hold"'s target too.
+    `target_usdc` is signed. `urgency` is 0 to 1, `score` what the decision rests on. `Decider` sets
+    the rest: `id`, and `previous_usdc` to what is held, the target of a "hold" too.
     """
 
     ticker: str
@@ -211,7 +211,7 @@ class Strategy(Protocol):
         """Return the name it is known by."""
 
     def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
-        """Take one market's newest scores and all that is held; decide, or do not."""
+        """Take one market's newest scores and all that is held; return decisions, or none."""
 
 
 # === Pace ===
@@ -222,7 +222,7 @@ class Strategy(Protocol):
 class Pace(BaseModel):
     """How often a strategy may add risk, in seconds of event time, and why so often.
 
-    A strategy that has a `pace` of its own is held to that one, every other to this.
+    A strategy with a `pace` of its own follows that one, every other this one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -235,7 +235,7 @@ class Pace(BaseModel):
     )
     debounce_s: float = Field(
         default=60.0, ge=0,
-        description="time in which the same target says nothing new: prices drift, and to follow "
+        description="time in which the same target is no news: prices drift, and to follow "
         "each drift costs a fee",
     )  # fmt: skip
     same_share: float = Field(
@@ -260,12 +260,12 @@ class Pace(BaseModel):
     )  # fmt: skip
 
     def same(self, target: float, other: float) -> bool:
-        """Tell whether two targets are so near that one is as good as the other."""
+        """Return whether two targets are near enough to count as one."""
         return math.isclose(target, other, rel_tol=self.same_share, abs_tol=0.0)
 
 
 class _Pacing:
-    """What was requested of each market and what became of it: says what has to wait, and why."""
+    """What was requested of each market and what became of it: what has to wait, and why."""
 
     def __init__(self, pace: Pace) -> None:
         self.pace = pace
@@ -300,16 +300,17 @@ class _Pacing:
         return math.fsum(market.open.values()) if market is not None else 0.0
 
     def under_way(self, ticker: str, held: float, target: float) -> str:
-        """Say that what is held is on its way to no more than a target, or nothing."""
+        """Return why what is held is on its way to no more than a target; empty if it is not."""
         on_its_way = self.open_usdc(ticker)
-        # An order is valued at the price of its approval: so near to the target is the target.
+        # An order is valued at the price of its approval: so near to the target counts as the
+        # target.
         left = abs(held + on_its_way) - self.pace.same_share * abs(held)
         if on_its_way * held >= 0 or left > abs(target):
             return ""
         return f"an order for {on_its_way:+,.0f} USDC is in flight"
 
     def wait(self, ticker: str, target: float, at: int) -> str:
-        """Say why a target that adds risk has to wait, or nothing."""
+        """Return why a target that adds risk has to wait; empty if it need not."""
         market = self._markets.get(ticker)
         waits = self._cooling(at)
         if not waits and market is not None:
@@ -317,7 +318,7 @@ class _Pacing:
         return waits
 
     def retries(self, ticker: str, at: int) -> tuple[str, ...]:
-        """Say which try this is and what the last one came to; nothing if it is the first."""
+        """Return which retry this is and how the last try ended; nothing if it is the first."""
         market = self._markets.get(ticker)
         if market is None or not market.refusals:
             return ()
@@ -378,11 +379,11 @@ class _Requests:
 
 
 # === Settings ===
-# The thresholds and limits of the house's own strategy: values that a person may choose, refused
+# The thresholds and limits of the built-in strategies: values that a person may choose, refused
 # as a whole where they contradict. Sizes are shares of the account's present equity.
 
 
-class Settings(Pace):
+class RankSettings(Pace):
     """Every threshold and limit of `RankAndTarget`, its pace too; refused if they contradict.
 
     Scores run from 0 to 100 around 50, and a short is a long in the mirror: `enter` 60 means
@@ -452,7 +453,9 @@ class Settings(Pace):
     least_share: float = Field(
         default=0.05, gt=0, description="least target and least resize, in equities"
     )
-    report_s: float = Field(default=30.0, gt=0, description="silence after which a hold says why")
+    report_s: float = Field(
+        default=30.0, gt=0, description="silence after which a hold gives the reason"
+    )
 
     @field_validator("weights")
     @classmethod
@@ -478,7 +481,7 @@ class Settings(Pace):
         return self
 
 
-def _below(settings: Settings, low: str, high: str) -> None:
+def _below(settings: RankSettings, low: str, high: str) -> None:
     if not getattr(settings, low) < getattr(settings, high):
         raise ValueError(
             f"expected {low} below {high}, got {getattr(settings, low):g} "
@@ -503,7 +506,7 @@ class _Opinion(msgspec.Struct, frozen=True, gc=False):
         return abs(self.value - 50.0)
 
 
-def _opinion(scores: Iterable[Score], settings: Settings) -> _Opinion:
+def _opinion(scores: Iterable[Score], settings: RankSettings) -> _Opinion:
     # The mean of what points a way, stretched by volume, damped by rough or thin markets.
     # Only the distance to 50 is scaled: a damped market has no opinion, not a low one.
     values = {score.signal: score.value for score in scores}
@@ -523,19 +526,19 @@ def _opinion(scores: Iterable[Score], settings: Settings) -> _Opinion:
         ("liquidity", settings.liquidity_calm, settings.liquidity_extreme),
     ):
         if signal in values:
-            kept = _kept(values[signal], calm, extreme)
-            lean *= kept
-            words.append(f"{signal} {values[signal]:.0f}" + _damping(kept))
+            share = _undamped(values[signal], calm, extreme)
+            lean *= share
+            words.append(f"{signal} {values[signal]:.0f}" + _damping(share))
     return _Opinion(min(max(50.0 + lean, 0.0), 100.0), " · ".join(words))
 
 
-def _kept(value: float, calm: float, extreme: float) -> float:
+def _undamped(value: float, calm: float, extreme: float) -> float:
     """Return 1 up to calm, 0 from extreme on, straight in between; either may be larger."""
     return min(max((extreme - value) / (extreme - calm), 0.0), 1.0)
 
 
-def _damping(kept: float) -> str:
-    return "" if kept > 0.995 else f" (damps to {100.0 * kept:.0f} %)"
+def _damping(share: float) -> str:
+    return "" if share > 0.995 else f" (damps to {100.0 * share:.0f} %)"
 
 
 # === Plans ===
@@ -566,10 +569,10 @@ class _Market:
 
     @property
     def taken(self) -> float:
-        """Return what it takes of the gross exposure: an exit on its way has not left yet."""
+        """Return what it takes of the gross exposure: an exit counts once it has filled."""
         return max(abs(self.held), abs(self.exposure))
 
-    def judge(self, at: int, settings: Settings) -> None:
+    def judge(self, at: int, settings: RankSettings) -> None:
         self.opinion = _opinion(self.scored.scores, settings)
         # A position is not left because a price is old: silence and what is unknown count.
         found = stopping(self.scored.view, "entry", None if self.taken else at)
@@ -579,14 +582,14 @@ class _Market:
         self.trouble = trouble
 
     def strand(self, why: str) -> None:
-        """Take in that the venue lets nobody out; news when it is another reason than before."""
+        """Take in that a position cannot be closed; it is news if the reason is another."""
         if why != self.stranded:
             self.news = self.stranded = why
 
-    def find(self, at: int, held: float, on_its_way: float, settings: Settings) -> None:
+    def find(self, at: int, held: float, on_its_way: float, settings: RankSettings) -> None:
         """Take in what is held; note what no target of ours explains."""
         exposure = held + on_its_way
-        # An order is valued at the price of its approval: so near to nothing is nothing.
+        # An order is valued at the price of its approval: so near to nothing counts as nothing.
         if abs(exposure) <= settings.same_share * max(abs(held), abs(on_its_way)):
             exposure = 0.0
         self.held, self.exposure, self.news = held, exposure, ""
@@ -630,8 +633,8 @@ class _Room:
 
     __slots__ = ("_equity", "_settings", "_taken", "gross", "limit")
 
-    def __init__(self, settings: Settings, held: Holdings, markets: Iterable[_Market]) -> None:
-        # What no score has come for is held all the same.
+    def __init__(self, settings: RankSettings, held: Holdings, markets: Iterable[_Market]) -> None:
+        # Positions in markets without a score count, too.
         self._taken = {ticker: abs(one.usdc) for ticker, one in held.items()}
         self._taken |= {market.scored.ticker: market.taken for market in markets}
         self._settings = settings
@@ -641,7 +644,7 @@ class _Room:
 
     @property
     def missing(self) -> str:
-        """Say why nothing can be sized, or nothing."""
+        """Return why nothing can be sized; empty if something can."""
         if self._equity:
             return ""
         return "the account's equity is not known" if self._equity is None else "no equity is left"
@@ -670,7 +673,7 @@ class _Room:
         return max(self.limit - self.then, 0.0)
 
     def take(self, ticker: str, target: float) -> str:
-        """Take what a target needs, and say what is in use."""
+        """Take what a target needs; return in words what is in use then."""
         before = self._taken[ticker]
         self._taken[ticker] = max(before, abs(target))
         then = f", then {self.then:,.0f}" if abs(target) > before else ""
@@ -696,7 +699,7 @@ def _meets(value: float, threshold: float, direction: float) -> _Met:
 
 
 def _compared(value: float, sign: str, threshold: float) -> str:
-    # "60.0 < 60" would be a riddle: show what makes the difference.
+    # "60.0 < 60" would be a riddle: show more digits.
     riddle = value != threshold and round(value, 1) == threshold
     return f"score {value:.{3 if riddle else 1}f} {sign} {threshold:g}"
 
@@ -720,7 +723,7 @@ def _decision(
     scored = market.scored
     return Decision(
         ticker=scored.ticker,
-        # The frame that made it look: the scores name the frames they came from themselves.
+        # The frame of this look; each score names the frame that it came from.
         seq=now.seq,
         at=now.at,
         action=action,
@@ -738,8 +741,8 @@ def _ns(seconds: float) -> int:
 
 
 # === Rank and target ===
-# The house's own strategy and its patient kin. They decide by what is held and on its way; how
-# often risk may be added, `Pace` says for them as for every other.
+# The built-in strategies, the standard one and a patient one. They decide by what is held and on
+# its way; how often risk may be added, `Pace` limits for them as for every other.
 
 
 class RankAndTarget:
@@ -750,18 +753,18 @@ class RankAndTarget:
     its way; a market that was refused takes neither, and is retried or given up. What is held
     keeps its place until it closes by itself, so ranking alone never makes it trade; and it turns
     round only by closing first. Two thresholds, a holding time, a time to confirm, a least change
-    and a pace stand between opening and closing: it cannot flap. A position that it finds it
-    adopts; one that is cut is what is left of it.
+    and a pace stand between opening and closing: it cannot flap. It adopts a position that it
+    finds; of one that was cut, it goes on with the rest.
     """
 
     name: ClassVar[str] = "rank"
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+    def __init__(self, settings: RankSettings | None = None) -> None:
+        self.settings = settings or RankSettings()
         self._pacing = _Pacing(self.settings)
         self._markets: dict[str, _Market] = {}
         self._next_look: int | None = None
-        self._spoken_at = 0
+        self._reported_at = 0
 
     @property
     def pace(self) -> Pace:
@@ -776,7 +779,7 @@ class RankAndTarget:
         market.scored = scored
         if self._next_look is None:
             self._next_look = scored.at + _ns(self.settings.look_s)
-            self._spoken_at = scored.at
+            self._reported_at = scored.at
         if scored.at < self._next_look:
             return ()
         self._next_look = scored.at + _ns(self.settings.look_s)
@@ -810,12 +813,12 @@ class RankAndTarget:
             if granted.grows:
                 decided.append(self._target(granted, now, room))
         decided += self._news(plans, {one.ticker for one in decided}, now)
-        if not decided and now.at - self._spoken_at >= _ns(settings.report_s):
+        if not decided and now.at - self._reported_at >= _ns(settings.report_s):
             first = self._grant(plans[0], now.at, room)
             looked = f"first of {len(plans)} markets looked at, none changes"
             decided = [_hold(first.market, now, first.reason, looked)]
         if decided:
-            self._spoken_at = now.at
+            self._reported_at = now.at
         return decided
 
     def _news(self, plans: list[_Plan], decided: set[str], now: Scored) -> Iterator[Decision]:
@@ -861,7 +864,7 @@ class RankAndTarget:
         return _Plan(market, target, self._strength(opinion), reason)
 
     def _plan_leaving(self, market: _Market, at: int, stays: _Met) -> _Plan:
-        # One bad look is noise; a score that stays out is a change of mind.
+        # One bad look is noise; a score that stays below is a reason to leave.
         market.out_since = at if market.out_since is None else market.out_since
         out = (at - market.out_since) / 1e9
         confirm = self.settings.confirm_s
@@ -885,7 +888,7 @@ class RankAndTarget:
         return _Plan(market, target, self._strength(opinion), reason)
 
     def _grant(self, plan: _Plan, at: int, room: _Room) -> _Plan:
-        """Cut what wants to grow to the places and the gross exposure left; or let it wait."""
+        """Bound a plan that grows by the places and the gross exposure left, or let it wait."""
         if not plan.grows:
             return plan
         settings, market, before = self.settings, plan.market, abs(plan.market.exposure)
@@ -922,9 +925,9 @@ class Sniper(RankAndTarget):
 
     name: ClassVar[str] = "sniper"
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: RankSettings | None = None) -> None:
         super().__init__(
-            settings or Settings(positions=1, enter=72, exit=60, full=85, smallest_share=1.0)
+            settings or RankSettings(positions=1, enter=72, exit=60, full=85, smallest_share=1.0)
         )
 
 
@@ -932,7 +935,7 @@ class Sniper(RankAndTarget):
 # Strategies by name, from a user's file or a module. A file is run here, with all rights of this
 # process; what is not a strategy is refused with a sentence, before the first frame.
 
-# What a user's file may raise and not take the bot along; Ctrl-C is the person's, not the file's.
+# What a user's file may raise without ending the bot; Ctrl-C is the person's and not among it.
 _ITS_OWN: Final = (Exception, SystemExit)
 
 STRATEGIES: Final[dict[str, Callable[[], Strategy]]] = {
@@ -945,31 +948,31 @@ def load_strategy(path_or_name: str | Path) -> Callable[[], Strategy]:
     """Find what makes a strategy: by its name, in a `.py` file, or in an importable module.
 
     A file or module must define `strategy()`, which returns a new strategy each time it is
-    called. It is run here, with all rights of this process. `StrategyError` says what was
-    expected and what it was, also of a file that raises or leaves by `sys.exit()`.
+    called. It is run here, with all rights of this process. `StrategyError` names what
+    was expected and what it got, also of a file that raises or leaves by `sys.exit()`.
     """
-    asked = str(path_or_name)
-    if asked in STRATEGIES:
-        return STRATEGIES[asked]
-    module = _from_file(Path(asked)) if _is_file_name(asked) else _from_module(asked)
+    name = str(path_or_name)
+    if name in STRATEGIES:
+        return STRATEGIES[name]
+    module = _from_file(Path(name)) if _is_file_name(name) else _from_module(name)
     make = getattr(module, "strategy", None)
     if not callable(make):
-        raise StrategyError(f"expected {asked} to define strategy(), but it was {_kind(make)}")
-    _checked(make, asked)
-    return lambda: _checked(make, asked)
+        raise StrategyError(f"expected {name} to define strategy(), got {_kind(make)}")
+    _checked(make, name)
+    return lambda: _checked(make, name)
 
 
-def _is_file_name(asked: str) -> bool:
-    return asked.endswith(".py") or "/" in asked or "\\" in asked
+def _is_file_name(name: str) -> bool:
+    return name.endswith(".py") or "/" in name or "\\" in name
 
 
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise StrategyError(f"expected a Python file with a strategy, but there is no {path}")
+        raise StrategyError(f"expected a Python file with a strategy, got no file {path}")
     name = f"strategy_file_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise StrategyError(f"expected a strategy in a file ending in .py, but it was {path}")
+        raise StrategyError(f"expected a strategy in a file ending in .py, got {path}")
     module = importlib.util.module_from_spec(spec)
     # Classes look their annotations up under the name of their module.
     sys.modules[name] = module
@@ -977,13 +980,13 @@ def _from_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except _ITS_OWN as error:
         del sys.modules[name]
-        raise StrategyError(f"expected {path} to run, but it raised {_raised(error)}") from error
+        raise StrategyError(f"expected {path} to run, got {_raised(error)}") from error
     return module
 
 
 def _from_module(name: str) -> ModuleType:
     names = ", ".join(STRATEGIES)
-    expected = f"expected a strategy ({names}), a .py file or a module, but {name!r} is none"
+    expected = f"expected a strategy ({names}), a .py file or a module, got {name!r}"
     if not all(part.isidentifier() for part in name.split(".")):
         raise StrategyError(expected)
     try:
@@ -991,7 +994,7 @@ def _from_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         raise StrategyError(f"{expected}: {error}") from error
     except _ITS_OWN as error:
-        raise StrategyError(f"expected {name} to import, but it raised {_raised(error)}") from error
+        raise StrategyError(f"expected {name} to import, got {_raised(error)}") from error
 
 
 def _checked(make: Callable[[], object], name: str) -> Strategy:
@@ -999,12 +1002,12 @@ def _checked(make: Callable[[], object], name: str) -> Strategy:
         made = make()
     except _ITS_OWN as error:
         raise StrategyError(
-            f"expected strategy() of {name} to return a strategy, but it raised {_raised(error)}"
+            f"expected strategy() of {name} to return a strategy, got {_raised(error)}"
         ) from error
     if not isinstance(made, Strategy) or not callable(made.step):
         raise StrategyError(
             f"expected strategy() of {name} to return an object with a name and "
-            f"step(scored, held), but it was {_kind(made)}"
+            f"step(scored, held), got {_kind(made)}"
         )
     _takes_two(made.step, name)
     return made
@@ -1014,7 +1017,7 @@ def _takes_two(step: Callable[..., object], name: str) -> None:
     try:
         signature = inspect.signature(step)
         signature.bind(None, None)
-    except ValueError:  # one that says nothing of itself, as C functions do
+    except ValueError:  # one without a signature, as C functions are
         return
     except TypeError:
         raise StrategyError(
@@ -1028,11 +1031,11 @@ def _raised(error: BaseException) -> str:
 
 
 def _kind(thing: object) -> str:
-    return "missing" if thing is None else f"a {type(thing).__name__}"
+    return "nothing" if thing is None else f"a {type(thing).__name__}"
 
 
 # === Deciding ===
-# A strategy of the house or of a user's own, and what is done with whatever it decides: it is
+# A strategy, built in or a user's own, and what is done with whatever it decides: it is
 # checked, paced and numbered. Nothing here has an opinion of a market.
 
 _Event = Scored | Holdings | Outcome
@@ -1043,11 +1046,11 @@ class Decider:
 
     What shrinks a position passes at once, and what is on its way already is not sent twice.
     What adds risk keeps the strategy's `Pace`; of a turn to the other side the near half passes
-    at once, as a close. The first target to be dropped becomes a "hold" that says why, and the
-    next to pass how many were.
+    at once, as a close. The first target to be dropped becomes a "hold" with the reason, and the
+    next to pass has the number of those dropped.
 
     A strategy of a user's own that raises, leaves by `sys.exit()` or decides nonsense ends in
-    `StrategyError`, with what it raised as the cause. What one of the house raises is a bug.
+    `StrategyError`, with what it raised as the cause. What a built-in one raises is a bug.
     """
 
     def __init__(self, strategy: Callable[[], Strategy] = RankAndTarget) -> None:
@@ -1089,11 +1092,11 @@ class Decider:
             raise
 
     def _blame(self, error: BaseException) -> None:
-        # What goes wrong in a strategy is an error of whoever's it is.
+        # A user's strategy that goes wrong is an error of the input; a built-in one, a bug.
         if isinstance(error, _NoDecisionError):
             raise StrategyError(self._expected(str(error))) from error
         if not (self._ours or isinstance(error, StrategyError)):
-            raise StrategyError(self._expected(f"it raised {_raised_at(error)}")) from error
+            raise StrategyError(self._expected(_raised_at(error))) from error
 
     def _paced(self, decided: Iterable[Decision]) -> Iterator[Decision]:
         for decision in decided:
@@ -1150,49 +1153,47 @@ class Decider:
             decision, id=f"D{self._count}", target_usdc=target, previous_usdc=held, reasons=reasons
         )
 
-    def _expected(self, was: str) -> str:
-        return f"expected {self.strategy.name} to decide with Decisions, but {was}"
+    def _expected(self, got: str) -> str:
+        return f"expected {self.strategy.name} to decide with Decisions, got {got}"
 
 
 def _pace_of(strategy: Strategy) -> Pace:
     pace = getattr(strategy, "pace", None)
     if pace is not None and not isinstance(pace, Pace):
-        raise StrategyError(
-            f"expected the pace of {strategy.name} to be a Pace, but it was {_kind(pace)}"
-        )
+        raise StrategyError(f"expected the pace of {strategy.name} to be a Pace, got {_kind(pace)}")
     return pace or Pace()
 
 
 class _NoDecisionError(Exception):
-    """What a strategy decided with instead."""
+    """What was got in the place of a decision."""
 
 
 def _walks(made: Iterable[Decision]) -> bool:
     if made == ():
         return False
     if made is None:
-        raise _NoDecisionError("it was None (return () to decide nothing)")
+        raise _NoDecisionError("None (return () to decide nothing)")
     if not isinstance(made, Iterable):
-        raise _NoDecisionError(f"it was {_kind(made)}")
+        raise _NoDecisionError(f"{_kind(made)}")
     return True
 
 
 def _believed(decision: Decision) -> Decision:
     """Return a decision whose every field has its type and whose every figure its bounds."""
     if not isinstance(decision, Decision):
-        raise _NoDecisionError(f"it was {_kind(decision)}")
+        raise _NoDecisionError(f"{_kind(decision)}")
     if decision.action not in get_args(Action):
         action = f"{decision.action!r}, neither 'target' nor 'hold'"
-        raise _NoDecisionError(f"it was one whose action is {action}")
+        raise _NoDecisionError(f"one whose action is {action}")
     try:
         believed = msgspec.convert(msgspec.structs.asdict(decision), Decision)
     except msgspec.ValidationError as error:
-        raise _NoDecisionError(f"it was one with a wrong field: {error}") from error
+        raise _NoDecisionError(f"one with a wrong field: {error}") from error
     for name in ("target_usdc", "previous_usdc", "urgency", "score"):
         figure = getattr(believed, name)
-        # Written so that what is no number is refused too.
+        # Written so that NaN is refused, too.
         if not abs(figure) <= _LARGEST:
-            raise _NoDecisionError(f"it was one whose {name} is {figure:g}, beyond ±{_LARGEST:g}")
+            raise _NoDecisionError(f"one whose {name} is {figure:g}, beyond ±{_LARGEST:g}")
     return believed
 
 
@@ -1212,8 +1213,8 @@ def decisions(
     """Decide over all markets of a stream; `strategy` makes one per subscription.
 
     Scores (S) are decided on, with what is held (H) as it came last; here a target (T) is denied,
-    which its outcome (O) says, and the next scores bring a hold (D) with that reason. Without a
-    strategy it is `RankAndTarget` with its default `Settings`. Hot or cold as the source is,
+    as its outcome (O) reports, and the next scores bring a hold (D) with that reason. Without a
+    strategy it is `RankAndTarget` with its default `RankSettings`. Hot or cold as the source is,
     replays nothing, runs on the source's thread, completes and errors with it, and ends with what
     `Decider` raises.
 
