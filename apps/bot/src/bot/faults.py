@@ -321,7 +321,38 @@ class _Link:
             part.clear()
 
 
-class Wire:
+class _Schedule:
+    """The time of a run, and what is still to happen in it; all times in ns of the mono clock."""
+
+    def __init__(self) -> None:
+        self.now = self.skew_ns = self._base_ns = self._seq = self._order = 0
+        self._later: list[tuple[int, int, _Action, tuple[Any, ...]]] = []
+
+    def after(self, wait_ns: int, act: _Action, *given: Any) -> None:
+        """Have something happen later; what it yields is received then."""
+        self._order += 1
+        heapq.heappush(self._later, (self.now + wait_ns, self._order, act, given))
+
+    def frame(self, kind: str, link: str, text: str = "", **more: Any) -> Frame:
+        """Make a frame of something that happens now."""
+        return Frame(*self._stamps(), link, kind, text, **more)
+
+    def _reach(self, frame: Frame) -> None:
+        """Let it be the time at which a frame was recorded."""
+        self.now, self._base_ns = frame.mono, frame.at - frame.mono
+
+    def _until(self, mono: int | None) -> Iterator[Frame]:
+        later = self._later
+        while later and (mono is None or later[0][0] <= mono):
+            self.now, _, act, given = heapq.heappop(later)
+            yield from act(*given)
+
+    def _stamps(self) -> tuple[int, int, int]:
+        self._seq += 1
+        return self._seq, self._base_ns + self.now + self.skew_ns, self.now
+
+
+class Wire(_Schedule):
     """A tape with faults put in, played once; beside the frames it holds the true state.
 
     After each frame, `delivered` are the books as of the newest message that arrived, by ticker
@@ -330,6 +361,7 @@ class Wire:
     """
 
     def __init__(self, tape: Tape, faults: Iterable[Fault], *, announces: bool = True) -> None:
+        super().__init__()
         self.tape = tape
         self.announces = announces
         self.truth = _Truth()
@@ -340,18 +372,16 @@ class Wire:
         self.answered: dict[str, Ladders] = {}
         self.ahead: dict[str, int] = {}
         self.spoken: dict[str, int] = {}
-        self.now = self.skew_ns = self._base_ns = self._seq = self._order = 0
         self._due: defaultdict[int, list[Fault]] = defaultdict(list)
         for fault in faults:
             self._due[fault.index].append(fault)
-        self._later: list[tuple[int, int, _Action, tuple[Any, ...]]] = []
 
     def frames(self) -> Generator[Frame]:
         """Yield what the bot receives."""
         for index, frame in enumerate(self.tape.frames):
             updates = self.tape.decoded[index]
             yield from self._until(frame.mono)
-            self.now, self._base_ns = frame.mono, frame.at - frame.mono
+            self._reach(frame)
             for fault in self._due[index]:
                 self.injected.append(fault)
                 yield from FAULTS[fault.kind].begin(self, fault)
@@ -402,25 +432,6 @@ class Wire:
             for number, answer in state.unanswered.items()
             if self.now - answer[2] < 15 * _SECOND
         }
-
-    def after(self, wait_ns: int, act: _Action, *given: Any) -> None:
-        """Have something happen later; what it yields is received then."""
-        self._order += 1
-        heapq.heappush(self._later, (self.now + wait_ns, self._order, act, given))
-
-    def _until(self, mono: int | None) -> Iterator[Frame]:
-        later = self._later
-        while later and (mono is None or later[0][0] <= mono):
-            self.now, _, act, given = heapq.heappop(later)
-            yield from act(*given)
-
-    def _stamps(self) -> tuple[int, int, int]:
-        self._seq += 1
-        return self._seq, self._base_ns + self.now + self.skew_ns, self.now
-
-    def frame(self, kind: str, link: str, text: str = "", **more: Any) -> Frame:
-        """Make a frame of something that happens now."""
-        return Frame(*self._stamps(), link, kind, text, **more)
 
     def _plainly(self, frame: Frame, updates: list[Any]) -> Iterator[Frame]:
         """Pass a frame on as it was recorded, and learn from it."""

@@ -46,6 +46,9 @@ _ARROWS: Final = {
 class Screen:
     """The dashboard of one run; use as a context manager, and hand `pace` to the source."""
 
+    # More than fifteen attributes: here a run, its clock, its keys and its picture meet, each two
+    # or three values, and every method reads two of the four.
+
     def __init__(
         self,
         bot: Bot,
