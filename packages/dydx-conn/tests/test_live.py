@@ -887,7 +887,7 @@ def test_a_question_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> No
         frames = listen(here, ["BTC-USD"], both(count("gap", 1), count("http", 1)))
 
     (gap,) = [frame for frame in frames if frame.kind == "gap"]
-    assert (gap.link, gap.reason) == ("rest", "a question to REST ended by KeyError: 'of'")
+    assert (gap.link, gap.reason) == ("rest", "a request to REST ended by KeyError: 'of'")
 
 
 def test_rest_that_cannot_even_begin_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
