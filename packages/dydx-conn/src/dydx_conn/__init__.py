@@ -5067,7 +5067,7 @@ class _Desk:
             while True:
                 wake.clear()
                 now_ns = self._times.clock_ns()
-                # A refused request has the older ticket, and goes first.
+                # Who was refused has the older ticket, and goes first.
                 ahead = sum(other < ticket for other, _ in group.queue)
                 wait_ns = group.allowance.wait_ns(now_ns, ahead)
                 if not ahead and not wait_ns:
