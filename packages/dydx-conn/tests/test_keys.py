@@ -147,7 +147,7 @@ def test_a_file_is_not_written_over(tmp_path: Path) -> None:
 
 
 def test_rotating_changes_the_passphrase_and_not_the_key(tmp_path: Path) -> None:
-    """The old one opens nothing any more, and the file keeps its mode."""
+    """The old one opens nothing any more, and the mode of the file stays."""
     path, new = tmp_path / "key.json", SecretStr("another passphrase")
     Keys(SecretStr(MNEMONIC)).save(path, PASSPHRASE)
 

@@ -232,12 +232,12 @@ def test_a_flipped_bit_costs_its_block_and_is_reported(tmp_path: Path) -> None:
 
         recording = Recording(path)
         read = list(recording)
-        kept = [frame for frame in read if frame.kind == "tick"]
+        survivors = [frame for frame in read if frame.kind == "tick"]
         gaps = [frame for frame in read if frame.kind == "gap"]
 
-        assert [frame for frame in frames if frame in kept] == kept, offset
-        assert len(kept) >= len(frames) - 2, offset
-        assert gaps or len(kept) == len(frames), offset
+        assert [frame for frame in frames if frame in survivors] == survivors, offset
+        assert len(survivors) >= len(frames) - 2, offset
+        assert gaps or len(survivors) == len(frames), offset
         assert len(gaps) == sum("byte" in place for place in recording.damage), offset
         assert recording.damage, offset
         assert not recording.complete, offset
@@ -253,10 +253,10 @@ def test_a_truncated_recording_is_read_as_far_as_it_goes(tmp_path: Path) -> None
         path.write_bytes(whole[:length])
 
         recording = Recording(path)
-        kept = [frame for frame in recording if frame.kind == "tick"]
+        survivors = [frame for frame in recording if frame.kind == "tick"]
 
-        assert frames[: len(kept)] == kept
-        assert len(kept) >= whole.count(dydx_conn._ZSTD_MAGIC, 0, length) - 2
+        assert frames[: len(survivors)] == survivors
+        assert len(survivors) >= whole.count(dydx_conn._ZSTD_MAGIC, 0, length) - 2
         assert recording.damage, length
         assert not recording.complete, length
 

@@ -150,14 +150,14 @@ def query(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 
 async def failure(request: Awaitable[object]) -> RestError:
-    """Return the error that a question ends with."""
+    """Return the error that a request ends with."""
     with pytest.raises(RestError) as caught:
         await request
     return caught.value
 
 
 async def outcomes(requests: Iterable[Awaitable[Any]]) -> list[Any]:
-    """Return answers and errors of questions put at once."""
+    """Return answers and errors of requests put at once."""
     return await asyncio.gather(*requests, return_exceptions=True)
 
 
@@ -678,7 +678,7 @@ def test_who_leaves_the_queue_lets_the_others_go_on(query: Callable[..., Any]) -
 def test_a_failing_endpoint_is_spared_and_its_last_answer_shown_with_its_age(
     query: Callable[..., Any],
 ) -> None:
-    """Others go on; after a pause one question tries it, and all is fresh again."""
+    """Others go on; after a pause one request tries it, and all is fresh again."""
     sick = {"now": False}
 
     def answer(request: httpx.Request) -> httpx.Response:

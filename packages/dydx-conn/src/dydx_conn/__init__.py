@@ -13,14 +13,14 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
 - Errors: `ConnError` and what its children require of the caller.
 - Units: exact conversions between decimal text, quantums, quote quantums and nanoseconds.
 - Values: `Subaccount`, `PerpetualMarket`, `OrderRequest`, `CancelRequest`, and their ids.
-- Networks: where a venue answers.
-- Refusals: the chain's error codes in words; `OrderDenied`.
+- Networks: `Network`, the addresses of a venue; `network` by name.
+- Refusals: the chain's error codes with their meaning; `OrderDenied`.
 - Validity: `objection`, what the chain refuses before it looks at a book.
 - Fees: `fee_tier`, `fee_ppm`, `fee`.
 - Orders: `limit`, `market`, `stop_loss`, `take_profit`, `twap`, `client_ids`, `replacement`,
   `cancel`, `estimate`.
 - Frames, Contents, Account contents: `Frame`, and the shapes of what it carries.
-- Endpoints, Channels: a row for each question over REST, and for each channel of the socket.
+- Endpoints, Channels: a row for each endpoint of REST, and for each channel of the socket.
 - Decoding: `ws_frame`, `contents`: from text to values.
 - Recordings: `RecordingWriter`, `Recording`, `find_recording`.
 - Wire writer: `WireWriter`, `market_fields`: what a test feeds the layers with.
@@ -30,7 +30,7 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
 - Lifecycle: what became of each order: `OrderState`.
 - Account blocks, Account state, Account rows, Accounts: the one reader of account frames, judged
   by block, height and id; `account_updates`.
-- Limits and circuits, REST questions, REST metrics, REST exchange, REST: `Rest`.
+- Limits and circuits, REST requests, REST metrics, REST exchange, REST: `Rest`.
 - Links, Polling, Live: `Inbox`, and `live`, the one source that opens sockets.
 - Keys: `Keys`, one signing key that is never shown; `rotate`.
 - Audit: `AuditLog`, requests and answers in writing, without secrets.
@@ -44,7 +44,7 @@ integers, rates parts per million; no float touches money.
 Only Limits and what stands below it wait, open a connection or start a thread, and only a replay
 at a speed reads a clock above it. A secret in the clear is never a local variable of a function
 that raises. What is heavy (grpc, the wallet, httpx, the socket client, pydantic) is imported on
-first use: who reads frames does not pay for it.
+first use: a reader of frames does not pay for it.
 
 Sources: v4-chain protocol (lib/quantums.go, x/clob, x/feetiers, x/subaccounts, x/accountplus),
 v4-chain indexer (comlink, socks, postgres), the official client, RFC 7914, BIP-39 and BIP-44.
@@ -108,7 +108,7 @@ __all__ = [
     "AccountUpdate", "PositionState",
     # Accounts
     "Accounts", "account_updates",
-    # REST questions
+    # REST requests
     "Answer",
     # REST metrics
     "Metrics",
@@ -248,7 +248,7 @@ Verdict = Literal["good", "bad", "gone"]
 
 
 class RestError(ConnError):
-    """A question that the indexer did not answer; its children are named by what to do."""
+    """A request that the indexer did not answer; its children are named by what to do."""
 
     tries: ClassVar[int] = 1
     verdict: ClassVar[Verdict] = "good"  # what it means for the endpoint's health
@@ -261,7 +261,7 @@ class RestError(ConnError):
 
 
 class BadRequest(RestError):
-    """The question itself is wrong (400): correct it; the message names the parameter."""
+    """The request itself is wrong (400): correct it; the message names the parameter."""
 
 
 class Forbidden(RestError):
@@ -573,7 +573,7 @@ class Replace(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 # === Networks ===
 
-# Where a venue answers, a row each. Whoever has another address makes another `Network`.
+# The addresses of each venue, a row each. For other addresses make another `Network`.
 
 
 @dataclass(frozen=True, slots=True)
@@ -1786,12 +1786,12 @@ class ScreenFields(_Wire, kw_only=True):
 
 # === Endpoints ===
 
-# The questions that the indexer answers over REST: each path with the shape of its answer, and how
+# The endpoints of the indexer's REST interface: each path with the shape of its answer, and how
 # a list is walked. Channels, decoding and `Rest` read this one table; nothing here sends a request.
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """A question to the indexer: `{name}` in its path is filled in, all else is its query.
+    """An endpoint of the indexer: `{name}` in its path is filled in, all else is its query.
 
     `part` of the answer is its value, or all of it. Of a list `key` identifies a row; it
     is walked by `pages`, and back in time from a row's `time` by the parameter `bound`. `parent`
@@ -1983,8 +1983,8 @@ def _endpoint_of(route: str) -> tuple[Endpoint, str, Mapping[str, str]] | None:
     return None
 
 
-def _key_of_answer(question: str) -> Key:
-    route, _, query = question.partition("?")
+def _key_of_answer(target: str) -> Key:
+    route, _, query = target.partition("?")
     if (found := _endpoint_of(route)) is not None:
         filled = {**found[2], **dict(parse_qsl(query))}
         for row in CHANNELS.values():
@@ -2127,7 +2127,7 @@ def rest_contents(path: str, body: str) -> Any:
 
 
 def node_contents(kind: str, text: str) -> Any:
-    """Decode a node's answer in JSON by the name of the question, as `rest_contents` a path."""
+    """Decode a node's answer in JSON by the name of the request, as `rest_contents` a path."""
     return rest_contents(kind, text)
 
 
@@ -2392,9 +2392,9 @@ def find_recording(name: str) -> Path:
 
 # === Wire writer ===
 
-# The way back: frames whose texts are as the indexer writes them, for the tests of whoever builds
-# on frames. Rows are in the indexer's own names; what one leaves out is filled in. Nothing that
-# trades writes with it.
+# The way back: frames whose texts are as the indexer writes them, for the tests of what is
+# built on frames. Rows have the indexer's own names; a missing field gets a default. Nothing that
+# trades uses it.
 
 _GRIDS: Final = {"BTC-USD": (0, -10), "ETH-USD": (1, -9)}  # clob pair and atomic resolution
 _UNNUMBERED: Final = ("error", "pong")  # their message ids are the last one's
@@ -2491,7 +2491,7 @@ class WireWriter:
         return self.event("http", text, link="rest", channel=path, type=str(status))
 
     def raw(self, text: str) -> Frame:
-        """Write a message of these very words."""
+        """Write a message with exactly this text."""
         self.seq += 1
         return ws_frame(self.seq, self.at, self.mono, self.link, text)
 
@@ -2944,7 +2944,7 @@ def _settled(frame: Frame, requested: Iterable[Key]) -> Key | None:
 # === Connection states ===
 
 # How each link stands, as a table of states and events. A fold of frames: a recording gives the
-# same states as its run. `live` polls and hangs up by it.
+# same states as its run. `live` polls and reconnects by it.
 
 
 class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
@@ -2966,12 +2966,12 @@ class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
 STATES: Final = ("live", "subscribing", "connecting", "stale", "backing_off", "polling", "closed")
 _LOSS: Final = {"close": "backing_off", "give_up": "polling", "end": "closed"}
 # What is not in the table changes nothing. `answered`: no request is open any more;
-# `word`: a message arrived; `silence`: none did, for too long.
+# `message`: one arrived; `silence`: none did, for too long.
 _TABLE: Final[dict[str, dict[str, str]]] = {
-    "connecting": {"open": "subscribing", "word": "live", "silence": "stale", **_LOSS},
+    "connecting": {"open": "subscribing", "message": "live", "silence": "stale", **_LOSS},
     "subscribing": {"answered": "live", "silence": "stale", **_LOSS},
     "live": {"gap": "subscribing", "silence": "stale", **_LOSS},
-    "stale": {"open": "subscribing", "word": "live", **_LOSS},
+    "stale": {"open": "subscribing", "message": "live", **_LOSS},
     "backing_off": {"attempt": "connecting", "open": "subscribing", **_LOSS},
     "polling": {"open": "subscribing", "end": "closed"},
     "closed": {},
@@ -3044,7 +3044,7 @@ class _Connections:
             if not link.requested:
                 yield frame.link, "answered", "all requests are answered"
         elif link.state != "live" and frame.type != "connected":
-            yield frame.link, "word", "it speaks"
+            yield frame.link, "message", "a message arrived"
         if frame.channel == "v4_block_height":
             yield from self._on_block(frame)
 
@@ -3057,7 +3057,7 @@ class _Connections:
             # A stand-in, or its recording, may live in another year than its receiver.
             late = _LAG_NS < lag_ns < _DAY
             reason = f"block {height} is {lag_ns / _SECOND:.0f} s behind the clock"
-            yield "chain", "silence" if late else "word", reason if late else f"block {height}"
+            yield "chain", "silence" if late else "message", reason if late else f"block {height}"
 
     def _on_sent(self, frame: Frame) -> Iterator[_Event]:
         request = ws_frame(0, 0, 0, "", frame.text)
@@ -3146,7 +3146,7 @@ def connection_states() -> Callable[[Observable[Frame]], Observable[ConnectionSt
 
 
 # === Lifecycle ===
-# What became of each order, whoever reports it: a state machine as a table, and the fold of what
+# What became of each order, by every source: a state machine as a table, and the fold of what
 # was sent, what a node answered and what the indexer reports. Nothing here decodes a frame's
 # contents or knows what an account holds.
 
@@ -3156,7 +3156,7 @@ class OrderState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `leaving` means that a node has taken it off its book, which is no promise: it may fill
     until its last block has passed. `named` is how a cancel would name it, None if not known;
-    `order` is what we sent, None if somebody else did; `size` 0 is not known. `row` is all that
+    `order` is what we sent, None if another client did; `size` 0 is not known. `row` is all that
     the indexer has reported of it, None before it reported anything, and `height` the newest
     block of those reports.
     """
@@ -3187,7 +3187,7 @@ _LIVE: Final = ("PENDING", "OPEN", "PARTIALLY_FILLED", "UNRESOLVED")
 _NEXT: Final[Mapping[str, Mapping[Status, Status]]] = {
     "refused": {"PENDING": "REJECTED", "UNRESOLVED": "REJECTED"},
     "lost": {"PENDING": "UNRESOLVED"},
-    # The chain's word outranks one node's: an order it shows was not refused.
+    # The chain's report outranks one node's: an order it shows was not refused.
     "seen": {"PENDING": "OPEN", "UNRESOLVED": "OPEN", "REJECTED": "OPEN"},
     "leaving": {"PENDING": "OPEN", "UNRESOLVED": "OPEN"},
     "absent": {"OPEN": "UNRESOLVED", "PARTIALLY_FILLED": "UNRESOLVED"},
@@ -3204,7 +3204,7 @@ _EVENT_OF: Final = {
 }
 
 # What the indexer reports of a block may come a little after the block's height: only then is an
-# order that nobody mentioned again certain to be gone.
+# order that no frame mentioned again certain to be gone.
 _GRACE_BLOCKS, _GRACE_S = 1, 2
 _MOST_ORDERS: Final = 4096
 
@@ -3345,14 +3345,14 @@ class Lifecycle:
             yield from self._move(old, "", seq, filled=total)
 
     def listed(self, whose: Callable[[str], bool], ids: set[str], seq: int) -> Iterator[OrderState]:
-        """Doubt what a snapshot should list and does not: it ended while nobody listened."""
+        """Doubt what a snapshot should list and does not: it ended while no link was open."""
         for id in sorted(self._live - ids):
             if whose(self.orders[id].subaccount):
                 why = "absent from a snapshot"
                 yield from self._move(self.orders[id], "absent", seq, reason=why)
 
     def block(self, height: int, time_s: int, seq: int) -> Iterator[OrderState]:
-        """Move to a block: an order whose end has passed, and that nobody mentioned, is gone."""
+        """Move to a block: an order past its end that no frame mentioned is gone."""
         self.height, self.time = max(self.height, height), max(self.time, time_s)
         for old in [self.orders[id] for id in sorted(self._live)]:
             if old.named is not None:
@@ -4415,7 +4415,7 @@ class _Addressed(msgspec.Struct, rename="camel"):
 
 
 def _is_unfunded(account: _Account, frame: Frame) -> bool:
-    # A subaccount that was never funded is answered with 404: no news of one known to be empty.
+    # A subaccount that was never funded is answered with 404: nothing new of one known to be empty.
     empty = account.begun is not None and not (account.positions or account.collateral)
     return empty and frame.status == 404
 
@@ -4434,7 +4434,7 @@ def account_updates(
 ) -> Callable[[Observable[Frame]], Observable[AccountUpdate]]:
     """Report what changes of accounts: orders, fills, positions, balances and doubts.
 
-    With `accounts`, whoever made it can read the orders; without it, each subscriber folds its
+    With `accounts`, its maker can read the orders; without it, each subscriber folds its
     own. Hot or cold as the source is, on its thread; replays nothing; ends with it. A snapshot,
     a fill, the same fill again and a close are an update, a fill, an update and a doubt:
 
@@ -4448,7 +4448,7 @@ def account_updates(
 
 # Two values that keep `Rest` within the venue's limits, and off an endpoint that fails. The venue
 # counts per address and group, in windows of ten seconds that begin when it likes; an endpoint that
-# fails again and again is left alone, then tried with a single question. Neither reads a clock.
+# fails again and again is left alone, then tried with a single request. Neither reads a clock.
 
 _WINDOW_NS: Final = 10 * _SECOND
 _MS_NS: Final = 1_000_000
@@ -4505,7 +4505,7 @@ def _date_ns(headers: Mapping[str, str]) -> int | None:
 class Allowance(msgspec.Struct, frozen=True):
     """How many requests a group may send: never above its limit in any window of the venue's.
 
-    A question holds its place from its sending until a window after its answer, and
+    A request holds its place from its sending until a window after its answer, and
     the venue counts it in between; so neither latency nor where a window begins can exceed the
     limit. Others may send from the same address: the headers count as well.
     """
@@ -4520,7 +4520,7 @@ class Allowance(msgspec.Struct, frozen=True):
     refusals: int = 0  # since the last answer that was none
 
     def wait_ns(self, now_ns: int, ahead: int = 0) -> int:
-        """Return how long to wait, with `ahead` questions to be sent before; 0 is now."""
+        """Return how long to wait, with `ahead` requests to be sent before; 0 is now."""
         waits = [self.not_before_ns - now_ns]
         taken = [at + _WINDOW_NS for at in self._live(now_ns)] + [now_ns + _WINDOW_NS] * self.flying
         places = [now_ns] * (self.limit - len(taken)) + taken
@@ -4531,14 +4531,14 @@ class Allowance(msgspec.Struct, frozen=True):
         return max(0, *waits)
 
     def left(self, now_ns: int) -> int:
-        """Return how many questions may be sent now."""
+        """Return how many requests may be sent now."""
         left = self.limit - self.flying - len(self._live(now_ns))
         if now_ns < self.reset_ns:
             left = min(left, self._told_left())
         return 0 if now_ns < self.not_before_ns else max(left, 0)
 
     def sent(self) -> "Allowance":
-        """Count a question."""
+        """Count a request."""
         return msgspec.structs.replace(self, flying=self.flying + 1)
 
     def landed_at(self, now_ns: int, limits: LimitHeaders | None) -> "Allowance":
@@ -4617,7 +4617,7 @@ class Circuit(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, state=state), cooled or state == "closed"
 
     def answer(self, verdict: Verdict, now_ns: int) -> "Circuit":
-        """Return the circuit after a question was answered (good), failed, or was given up."""
+        """Return the circuit after a request was answered (good), failed, or was given up."""
         failures = self.failures + (verdict == "bad")
         worn = self.state == "closed" and failures >= _TOLERATED and verdict == "bad"
         state = _CIRCUIT[self.state, "worn" if worn else verdict]
@@ -4634,7 +4634,7 @@ class Circuit(msgspec.Struct, frozen=True):
         return max(self.since_ns + (_COOL_NS << min(self.trips - 1, 4)) - now_ns, 0)
 
 
-# === REST questions ===
+# === REST requests ===
 
 # How a request is written, and what the status and text of its answer mean. Nothing is sent here.
 
@@ -4648,7 +4648,7 @@ class Answer(Generic[_T]):
     stale: bool = False
 
 
-def _question(path: str, parameters: Mapping[str, Any] | None) -> str:
+def _target(path: str, parameters: Mapping[str, Any] | None) -> str:
     stated = {name: value for name, value in (parameters or {}).items() if value is not None}
     query = urlencode(
         sorted((name, _text(value)) for name, value in stated.items()), quote_via=quote, safe=",:"
@@ -4783,7 +4783,7 @@ class EndpointMetrics(msgspec.Struct, frozen=True):
     p99_ms: float
     max_ms: float
     circuit: str
-    retry_in_s: float  # until an open circuit lets one question through
+    retry_in_s: float  # until an open circuit lets one request through
     good_age_s: float | None  # since the last good answer
 
 
@@ -4813,22 +4813,22 @@ class Metrics(msgspec.Struct, frozen=True):
     skew_within_s: float
 
 
-def _label(question: str) -> str:
-    # Without what differs from one question to the next: there are few endpoints.
-    route = question.partition("?")[0]
+def _label(target: str) -> str:
+    # Without what differs from one request to the next: there are few endpoints.
+    route = target.partition("?")[0]
     if (found := _endpoint_of(route)) is not None:
         return re.sub(r"\{\w+\}", "*", found[1])
     return re.sub(r"/(dydx1\w+|\d+)(?=/|$)", "/*", route)
 
 
-def _group(question: str) -> str:
-    first = re.split(r"[/?]", question.removeprefix("/v4/"), maxsplit=1)[0]
+def _group(target: str) -> str:
+    first = re.split(r"[/?]", target.removeprefix("/v4/"), maxsplit=1)[0]
     first = {"tradeHistory": "fills"}.get(first, first)
     return first if first in _RATES else "default"
 
 
 class _Group:
-    """The questions that wait for one allowance, by the order in which they were put."""
+    """The requests that wait for one allowance, oldest first."""
 
     def __init__(self, limit: int) -> None:
         self.allowance = Allowance(limit)
@@ -4919,26 +4919,26 @@ class _Times(msgspec.Struct, frozen=True):
 
 
 class _Memory:
-    """The last good answers by question, and when they came; the oldest make room."""
+    """The last good answers by path and query, and when they came; the oldest make room."""
 
     def __init__(self) -> None:
         self._texts: OrderedDict[str, tuple[int, str]] = OrderedDict()
         self._size = 0
 
-    def put(self, question: str, at_ns: int, text: str) -> None:
-        if question in self._texts:
-            self._size -= len(self._texts.pop(question)[1])
-        self._texts[question] = at_ns, text
+    def put(self, target: str, at_ns: int, text: str) -> None:
+        if target in self._texts:
+            self._size -= len(self._texts.pop(target)[1])
+        self._texts[target] = at_ns, text
         self._size += len(text)
         while self._size > _CACHED_CHARACTERS:
             self._size -= len(self._texts.popitem(last=False)[1][1])
 
-    def get(self, question: str) -> tuple[int, str] | None:
-        return self._texts.get(question)
+    def get(self, target: str) -> tuple[int, str] | None:
+        return self._texts.get(target)
 
 
 class _Desk:
-    """The queue for questions: it sends each in its turn, retries, and counts."""
+    """The queue for requests: it sends each in its turn, retries, and counts."""
 
     def __init__(
         self, network: Network, *, on_answer: OnAnswer | None = None,
@@ -5016,42 +5016,42 @@ class _Desk:
         *,
         decode: Callable[[str, str], Any] = rest_contents,
     ) -> Answer[Any]:
-        question = _question(path, params)
-        tally = self._tallies.setdefault(_label(question), _Tally())
+        target = _target(path, params)
+        tally = self._tallies.setdefault(_label(target), _Tally())
         tally.circuit, may = tally.circuit.request(self._times.clock_ns())
         if not may:
             retry_s = tally.circuit.retry_in_ns(self._times.clock_ns()) / 1e9
-            what = f"expected {_label(question)} to work, got {tally.circuit.failures} failures"
+            what = f"expected {_label(target)} to work, got {tally.circuit.failures} failures"
             error = Unreachable(f"{what}: retry in {retry_s:.1f} s",
-                                path=question, wait_s=retry_s)  # fmt: skip
-            return self._recall(question, tally, error, decode)
+                                path=target, wait_s=retry_s)  # fmt: skip
+            return self._recall(target, tally, error, decode)
         turn = next(self._tickets), self._times.clock_ns() + int(self._patience_s * 1e9)
         tries = 0
         while True:
             try:
-                return Answer(await self._try(question, tally, turn, decode))
+                return Answer(await self._try(target, tally, turn, decode))
             except RestError as error:
                 if isinstance(error, RateLimited) and error.status:
                     continue  # in its turn, when the venue allows; patience ends it
                 tries += 1
                 if tries >= error.tries or tally.circuit.state == "open":
-                    return self._recall(question, tally, error, decode)
+                    return self._recall(target, tally, error, decode)
             # Full jitter: many who failed together must not come back together.
             await self._times.sleep(
                 min(_RETRY_BACKOFF_S * 2**tries, _BACKOFF_MOST_S) * self._times.chance()
             )
 
     async def _try(
-        self, question: str, tally: _Tally, turn: tuple[int, int], decode: Callable[[str, str], Any]
+        self, target: str, tally: _Tally, turn: tuple[int, int], decode: Callable[[str, str], Any]
     ) -> Any:
-        group = self._groups[_group(question)]
+        group = self._groups[_group(target)]
         verdict: Verdict = "gone"
         try:
-            await self._turn(group, *turn, question)
-            value, text = await self._exchange(question, tally, group, decode)
+            await self._turn(group, *turn, target)
+            value, text = await self._exchange(target, tally, group, decode)
             verdict = "good"
             tally.good_ns = self._times.clock_ns()
-            self._memory.put(question, tally.good_ns, text)
+            self._memory.put(target, tally.good_ns, text)
             return value
         except RestError as error:
             verdict = error.verdict
@@ -5061,7 +5061,7 @@ class _Desk:
         finally:
             tally.circuit = tally.circuit.answer(verdict, self._times.clock_ns())
 
-    async def _turn(self, group: _Group, ticket: int, until_ns: int, question: str) -> None:
+    async def _turn(self, group: _Group, ticket: int, until_ns: int, target: str) -> None:
         wake = asyncio.Event()
         place, came_ns = (ticket, wake), self._times.clock_ns()
         heapq.heappush(group.queue, place)
@@ -5075,9 +5075,9 @@ class _Desk:
                 if not ahead and not wait_ns:
                     break
                 if now_ns + wait_ns > until_ns:
-                    what = f"expected a turn for {question} within {self._patience_s:g} s"
+                    what = f"expected a turn for {target} within {self._patience_s:g} s"
                     raise RateLimited(f"{what}, got one in {wait_ns / 1e9:.1f} s by the limit",
-                                      path=question, wait_s=wait_ns / 1e9)  # fmt: skip
+                                      path=target, wait_s=wait_ns / 1e9)  # fmt: skip
                 await self._pause(wake, None if ahead else wait_ns / 1e9)
         finally:
             group.queue.remove(place)
@@ -5098,25 +5098,25 @@ class _Desk:
                 each.cancel()
 
     async def _exchange(
-        self, question: str, tally: _Tally, group: _Group, decode: Callable[[str, str], Any]
+        self, target: str, tally: _Tally, group: _Group, decode: Callable[[str, str], Any]
     ) -> tuple[Any, str]:
         tally.requested += 1
         limits, began_ns, well = None, None, False
         try:
             async with self._seats:
                 began_ns = self._times.clock_ns()
-                status, headers, body = await self._fetch(question)
+                status, headers, body = await self._fetch(target)
             limits = LimitHeaders.read(
                 headers, refused=status == 429, wall_ns=self._times.wall_ns()
             )
             tally.answered += 1
             self._compare_clocks(headers, self._times.clock_ns() - began_ns)
-            text = _unicode(question, status, body)
+            text = _unicode(target, status, body)
             if self._on_answer is not None:
-                self._on_answer("GET", question, status, text, headers)
-            if refusal := _refusal(question, status, text):
+                self._on_answer("GET", target, status, text, headers)
+            if refusal := _refusal(target, status, text):
                 raise refusal
-            value, well = _decoded(question, status, text, decode), True
+            value, well = _decoded(target, status, text, decode), True
             return value, text
         finally:
             now_ns = self._times.clock_ns()
@@ -5125,20 +5125,20 @@ class _Desk:
             if began_ns is not None:
                 tally.recent.append((now_ns, now_ns - began_ns, well))
 
-    async def _fetch(self, question: str) -> tuple[int, Mapping[str, str], bytes]:
+    async def _fetch(self, target: str) -> tuple[int, Mapping[str, str], bytes]:
         import httpx
 
         try:
             async with (
                 asyncio.timeout(self._timeout_s),
-                self._http.stream("GET", question) as response,
+                self._http.stream("GET", target) as response,
             ):
-                return response.status_code, response.headers, await _body(response, question)
+                return response.status_code, response.headers, await _body(response, target)
         except (TimeoutError, httpx.TimeoutException):
-            what = f"expected an answer of {self._where} to {question} within {self._timeout_s:g} s"
-            raise Unreachable(f"{what}, got none", path=question) from None
+            what = f"expected an answer of {self._where} to {target} within {self._timeout_s:g} s"
+            raise Unreachable(f"{what}, got none", path=target) from None
         except httpx.TransportError as error:
-            raise _unreachable(error, self._where, question) from error
+            raise _unreachable(error, self._where, target) from error
 
     def _compare_clocks(self, headers: Mapping[str, str], took_ns: int) -> None:
         # A Date is cut to the second, and was written while we waited.
@@ -5147,21 +5147,21 @@ class _Desk:
             self._skew = ahead_ns / 1e9, (_SECOND + took_ns) / 2e9
 
     def _recall(
-        self, question: str, tally: _Tally, error: RestError, decode: Callable[[str, str], Any]
+        self, target: str, tally: _Tally, error: RestError, decode: Callable[[str, str], Any]
     ) -> Answer[Any]:
-        known = self._memory.get(question)
+        known = self._memory.get(target)
         if tally.circuit.state == "closed" or known is None:
             raise error
         tally.stale += 1
         at_ns, text = known
         age_s = (self._times.clock_ns() - at_ns) / 1e9
-        return Answer(_decoded(question, 200, text, decode), age_s, stale=True)
+        return Answer(_decoded(target, 200, text, decode), age_s, stale=True)
 
 
-async def _body(response: "httpx.Response", question: str) -> bytes:
+async def _body(response: "httpx.Response", target: str) -> bytes:
     def bad(expected: str, got: str) -> BadAnswer:
-        what = f"expected {expected} for {question}, got {got}"
-        return BadAnswer(what, path=question, status=response.status_code)
+        what = f"expected {expected} for {target}, got {got}"
+        return BadAnswer(what, path=target, status=response.status_code)
 
     encoding = response.headers.get("content-encoding", "identity")
     if encoding not in ("gzip", "deflate", "identity"):
@@ -5236,7 +5236,7 @@ class Rest(_Desk):
             async for fill in rest.walk(ENDPOINTS["fills"], Subaccount("dydx1…", 0)):
                 print(fill.created_at, fill.size, fill.price)
 
-    Each question waits its turn under the limit of its group, in order, for at most `patience_s`;
+    Each request waits its turn under the limit of its group, in order, for at most `patience_s`;
     takes at most `timeout_s` a try; and raises a `RestError`, or returns an earlier answer that
     states its age, if its endpoint keeps failing. `parent` selects all children of a parent
     subaccount together.
@@ -5246,7 +5246,7 @@ class Rest(_Desk):
     don't wait.
     """
 
-    # -- One question
+    # -- One request
 
     async def request(
         self, endpoint: Endpoint, subaccount: Subaccount | None = None, *,
@@ -5470,7 +5470,7 @@ def _fresh(answer: Answer[list[_T]]) -> list[_T]:
 
 
 class Inbox:
-    """The one place where other threads' words cross over: put here, they come out of `live`.
+    """The one place where texts of other threads cross over: put here, they come out of `live`.
 
     Thread-safe, never full, never waits. Stamped where they are put, numbered where `live` takes
     them, in the order in which they were put.
@@ -5489,7 +5489,7 @@ class Inbox:
 
     @property
     def waiting(self) -> bool:
-        """Return whether something was put that nobody has taken yet."""
+        """Return whether something was put and not yet taken."""
         return not self._queue.empty()
 
     def take(self, seq: int, timeout_s: float) -> Frame | None:
@@ -5550,7 +5550,7 @@ class _Link(threading.Thread):
         """Close the connection, from any thread, and so reconnect."""
         self._note(0, reason)
         # Not the client's close(): that reads the venue's answer away from our thread, which
-        # waits for it. Nor SSLSocket's shutdown: that would send a goodbye in plain text.
+        # waits for it. Nor SSLSocket's shutdown: that would send a close frame in plain text.
         with contextlib.suppress(AttributeError, TypeError, OSError):
             self._app.keep_running = False
             socket.socket.shutdown((self._opened or self._app.sock).sock, socket.SHUT_RDWR)
@@ -5564,7 +5564,7 @@ class _Link(threading.Thread):
             self._app.keep_running = False
 
     def end(self) -> None:
-        """Wait for the end: a second for the goodbye, then hang up."""
+        """Wait for the end: a second for the close frame, then close the socket."""
         self.join(timeout=1.0)
         if self.is_alive():
             self.drop("leaving")
@@ -5707,7 +5707,7 @@ class _Link(threading.Thread):
     # -- Losing
 
     def _lost(self, error: Any) -> None:
-        # The venue's goodbye comes as an error too; an HTTP status is no close code.
+        # The venue's close frame comes as an error too; an HTTP status is no close code.
         code = getattr(error, "status_code", None) or 0
         if code >= 1000:
             self._note(code, error.reason or "closed")
@@ -5722,7 +5722,7 @@ class _Link(threading.Thread):
 # === Polling ===
 
 # REST beside the sockets: the markets at first, what a snapshot may have missed, and all that a
-# failing link carries. Its answers are frames; a question that dies is a gap.
+# failing link carries. Its answers are frames; a request that fails is a gap.
 
 _RACE_S: Final = 3.0  # an answer so long after a snapshot has what that missed
 _RETRY_S: Final = 5.0
@@ -5734,7 +5734,7 @@ _MARKETS: Final[Key] = ("v4_markets", "")
 class _Poller(threading.Thread):
     """Requests over REST: for the markets, after the race of a snapshot, where a socket fails.
 
-    The answers are frames by way of the inbox; a question that stays unanswered is one gap frame.
+    The answers are frames by way of the inbox; a request that stays unanswered is one gap frame.
     """
 
     def __init__(self, network: Network, inbox: Inbox) -> None:
@@ -5744,7 +5744,7 @@ class _Poller(threading.Thread):
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._tasks: dict[Any, asyncio.Task[Any]] = {}
-        self._unanswered: set[Key | None] = set()  # None: nobody is there to answer anything
+        self._unanswered: set[Key | None] = set()  # None: REST does not answer at all
         # Hundreds of markets take turns; accounts do not wait behind them.
         self._turn = asyncio.Semaphore(8)
 
@@ -5802,9 +5802,9 @@ class _Poller(threading.Thread):
             task.cancel()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        # Nobody awaits it: what it dies of is reported here or not at all.
+        # No task awaits it: its error is reported here or not at all.
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._put("gap", f"a question to REST ended by {type(error).__name__}: {error}")
+            self._put("gap", f"a request to REST ended by {type(error).__name__}: {error}")
 
     async def _later(self, key: Key) -> None:
         await asyncio.sleep(_RACE_S)
@@ -5870,10 +5870,10 @@ def live(
     are of the candles. What others put into `inbox` comes out among the rest.
 
     Shared: however many subscribe, it is received once. The first subscriber opens the links, and
-    all are called on its thread, inside its `subscribe`; who comes later receives from then on,
-    and nothing from before. The links close when the last has left, and who comes then opens them
-    again. It completes, for good, once `pace` returns False; no error ends it, but what a
-    subscriber raises is raised where it is received.
+    all are called on its thread, inside its `subscribe`; a later one receives from then on, and
+    nothing from before. The links close when the last has left; the next one opens them again.
+    It completes, for good, once `pace` returns False; no error ends it, but what a subscriber
+    raises is raised where it is received.
 
     Lost messages are a gap frame before the one that shows it, and are resubscribed. A lost link
     is a close frame, and connects again; after five attempts in vain REST is polled meanwhile. A
@@ -6067,7 +6067,7 @@ class _Sealed(msgspec.Struct, frozen=True, kw_only=True):
         raise KeyProblem(f"expected the passphrase of the key of {self.address}, got another")
 
     def write(self, path: Path, *, new: bool) -> None:
-        """Write it whole or not at all; a new file takes nobody's place."""
+        """Write it whole or not at all; a new file replaces none."""
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         problem = ""
         try:
@@ -6726,7 +6726,7 @@ class _Sequence:
 
 
 def _next_sequence(used: int, result: TxResult | None) -> int | None:
-    """Return which sequence follows a transaction's; None if nobody knows."""
+    """Return which sequence follows a transaction's; None if unknown."""
     if result is None:
         return None
     if result.code == 0:
@@ -6822,7 +6822,7 @@ class _Sender:
         return result
 
     def _send(self, job: _Job, sequence: int, *, again: bool = False) -> TxResult | None:
-        """Send once; None if no answer came, and then nobody knows."""
+        """Send once; None if no answer came: its fate is unknown."""
         import grpc
 
         if self.stop.is_set() and self._lost and not (job.short and job.what != "place"):
@@ -6914,7 +6914,7 @@ def _job(request: _Single, subaccount: Subaccount, size: Decimal) -> _Job:
 class _Turns:
     """Work on threads: what concerns one order in turn, else in parallel or, `alone`, one by one.
 
-    `guard` is held by who looks and puts: what was looked at is then still so.
+    Hold `guard` to look and then put: what was looked at is then still so.
     """
 
     def __init__(self, capacity: int) -> None:
