@@ -96,7 +96,10 @@ class Venue(Protocol):
 
 
 class Paper(PaperVenue):
-    """A paper venue: its account frames are its own, and none comes by the wire."""
+    """A paper venue: its account frames are its own, and none comes by the wire.
+
+    It pays by the tier of its own fills of 30 days; `fees=` to `PaperVenue` would set another.
+    """
 
     def __init__(self, subaccount: Subaccount, deposit: int) -> None:
         super().__init__(subaccount, deposit)

@@ -320,6 +320,16 @@ class _Link:
         ):
             part.clear()
 
+    def reveal(self, number: int, now: int) -> None:
+        """Find what is missing now that a later message has come, or that is no more."""
+        for n in [n for n in self.under_way if n < number]:
+            self.missing[n] = self.under_way.pop(n)
+        self.under_way.pop(number, None)
+        self.missing.pop(number, None)
+        if number in self.missed:
+            self.doubted_until = now + _SECOND
+        self.missed.update(self.missing)
+
 
 class _Schedule:
     """The time of a run, and what is still to happen in it; all times in ns of the mono clock."""
@@ -533,7 +543,7 @@ class Wire(_Schedule):
             return
         frame = ws_frame(0, 0, self.now, link.name, text)
         if not frame.fault:
-            self._reveal(link, number)
+            link.reveal(number, self.now)
         trouble = link.ids.take(frame)
         if trouble == "gap":
             yield from self._gap(link, f"before message_id {number}")
@@ -543,16 +553,6 @@ class Wire(_Schedule):
             self._come(link, order, frame)
         seq, at, mono = self._stamps()
         yield msgspec.structs.replace(frame, seq=seq, at=at, mono=mono)
-
-    def _reveal(self, link: _Link, number: int) -> None:
-        """Find what is missing now that a later message has come, or that is no more."""
-        for n in [n for n in link.under_way if n < number]:
-            link.missing[n] = link.under_way.pop(n)
-        link.under_way.pop(number, None)
-        link.missing.pop(number, None)
-        if number in link.missed:
-            link.doubted_until = self.now + _SECOND
-        link.missed.update(link.missing)
 
     def _come(self, link: _Link, order: _SentAt, frame: Frame) -> None:
         """Apply to the delivered books all messages up to the one that has arrived."""

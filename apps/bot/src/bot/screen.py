@@ -4,7 +4,8 @@
 
 The source calls `pace` before each frame, so one thread plays, draws and answers keys, and
 the panels read a state that stands still. Drawing happens at a fixed rate and never per
-frame. What a key does to the run itself it does by an act (bot.acts). The terminal is restored
+frame. `ACTIONS` binds a key to what it does; the panels' own keys are dydx_panels' `KEYS`. What
+a key does to the run itself, as halting it, it does by an act (bot.acts). The terminal is restored
 however the run ends.
 """
 

@@ -16,10 +16,10 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
 - Networks: `Network`, the addresses of a venue; `network` by name.
 - Refusals: the chain's error codes with their meaning; `OrderDenied`.
 - Validity: `objection`, what the chain refuses before it looks at a book.
-- Fees: `fee_tier`, `fee_ppm`, `fee`.
+- Fees: the table of tiers, `STANDARD_FEE_TIERS`; `fee_tier`, `fee_ppm`, `fee`.
 - Orders: `limit`, `market`, `stop_loss`, `take_profit`, `twap`, `client_ids`, `replacement`,
   `cancel`, `estimate`.
-- Frames, Contents, Account contents: `Frame`, and the shapes of what it carries.
+- Frames, Contents, Account contents: `Frame`, and the fields of what it carries: one class a row.
 - Endpoints, Channels: a row for each endpoint of REST, and for each channel of the socket.
 - Decoding: `ws_frame`, `contents`: from text to values.
 - Recordings: `RecordingWriter`, `Recording`, `find_recording`.
@@ -31,7 +31,8 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
 - Account blocks, Account state, Account rows, Accounts: the one reader of account frames, judged
   by block, height and id; `account_updates`.
 - Limits and circuits, REST requests, REST metrics, REST exchange, REST: `Rest`.
-- Links, Polling, Live: `Inbox`, and `live`, the one source that opens sockets.
+- Links: one socket: subscribing, pings, back-off, and how soon a book is subscribed again.
+- Polling, Live: REST in place of sockets; `Inbox`, and `live`, the one source that opens them.
 - Keys: `Keys`, one signing key that is never shown; `rotate`.
 - Audit: `AuditLog`, requests and answers in writing, without secrets.
 - Node: `chain_tip`, and the chain's own messages.

@@ -13,7 +13,8 @@ market, and `stopping` what of it stops an entry, an exit, the guard or a match.
 Where to make a change:
 
     Quality                         kinds of trouble, and when a market counts as stale
-    Book, Trades, Candles           what a market stores, each usable on its own
+    Book, Trades, Candles           what a market stores, each usable on its own; the table of
+                                    resolutions (which of them: `DataState`, as the bot makes it)
     Funding rates                   the chain's arithmetic; no state
     Views                           `MarketView`, `DataState` and their parts
     Objections                      what stops an entry, an exit, the guard or a match

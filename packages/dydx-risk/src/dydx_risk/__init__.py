@@ -19,12 +19,15 @@ of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 - Sizing and leverage: sizes that survive a shock; a leverage to choose.
 - Positions, Unsettled funding, Account: what a subaccount holds, by its updates.
 - Candidates: what one immediate-or-cancel order would make of an account, before it is one.
-- Flight values, Exits, Ladder, Plan: how an account gets out before it is liquidated (`plan`).
+- Flight values, Exits: what a rung is; what leaving a position costs.
+- Ladder: the rungs of a plan, and below which distance each fires, one more fall counted on.
+- Plan: `plan` draws, `due` returns which rungs fire now.
 - Policy, Verdicts: by which rules, and what was decided.
 - Returns: volatility and beta of each market.
 - Valuation: each held position's margin and their sum, a price at a time.
-- Course and turns: where the equity came from, how fast the market takes it.
-- Gate, Guard: `review(decision, situation)` and `defend(danger)`.
+- Course and turns: where the equity came from, how fast the market takes it: the fall per block.
+- Gate: `review(decision, situation)`: every rule of entry, and the words of its refusal.
+- Guard: `defend(danger)`: fires what is due, or returns why it cannot.
 - Watch: the account's risk second by second, for panels.
 - Risk, Streams: the state, and the operator around it.
 

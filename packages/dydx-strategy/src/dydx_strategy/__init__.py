@@ -222,7 +222,8 @@ class Strategy(Protocol):
 class Pace(BaseModel):
     """How often a strategy may add risk, in seconds of event time, and why so often.
 
-    A strategy with a `pace` of its own follows that one, every other this one.
+    A strategy with a `pace` of its own follows that one, as the default strategy does
+    (`RankSettings`); every other this one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
