@@ -1275,5 +1275,5 @@ def test_networks_are_known_by_name() -> None:
     """And an unknown one is answered with the known."""
     assert network("testnet") == NETWORKS["testnet"]
     assert all(known.ws.startswith("wss://") for known in map(network, ["mainnet", "testnet"]))
-    with pytest.raises(NetworkError, match="a network of mainnet, testnet, local, got 'moon'"):
+    with pytest.raises(NetworkError, match="one of mainnet, testnet, local, got network 'moon'"):
         network("moon")

@@ -605,7 +605,7 @@ NETWORKS: Final[Mapping[str, Network]] = {
 def network(name: str) -> Network:
     """Return a network by name; `NetworkError` lists the names."""
     if name not in NETWORKS:
-        raise NetworkError(f"expected a network of {', '.join(NETWORKS)}, got {name!r}")
+        raise NetworkError(f"expected one of {', '.join(NETWORKS)}, got network {name!r}")
     return NETWORKS[name]
 
 
