@@ -33,11 +33,11 @@ from dydx_conn import (
     MarketFields,
     NotQueued,
     OrderRequest,
-    PerpetualMarket,
     Queued,
     Recording,
     Subaccount,
     find_recording,
+    market_parameters,
     order_id,
     ws_frame,
 )
@@ -132,11 +132,7 @@ class Desk:
         self.closed = True
 
 
-ESTIMATED = PerpetualMarket(
-    ticker="BTC-USD", clob_pair_id=0, perpetual_id=0, atomic_resolution=-10,
-    quantum_conversion_exponent=-9, step_base_quantums=1_000_000, subticks_per_tick=100_000,
-    imf_ppm=50_000, maintenance_fraction_ppm=600_000,
-)  # fmt: skip
+ESTIMATED = market_parameters("BTC-USD")
 
 
 def venue_with(desk: Any = None) -> WireVenue:

@@ -14,7 +14,6 @@ from dydx_conn import (
     Header,
     OrderRequest,
     OrderState,
-    PerpetualMarket,
     RecordingWriter,
     Status,
     Subaccount,
@@ -22,6 +21,7 @@ from dydx_conn import (
     account_updates,
     collect,
     limit,
+    market_parameters,
     order_id,
     replay,
 )
@@ -29,11 +29,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reactivex import Observable, of
 
-BTC = PerpetualMarket(
-    ticker="BTC-USD", clob_pair_id=0, perpetual_id=0, atomic_resolution=-10,
-    quantum_conversion_exponent=-9, step_base_quantums=1_000_000, subticks_per_tick=100_000,
-    imf_ppm=50_000, maintenance_fraction_ppm=600_000,
-)  # fmt: skip
+BTC = market_parameters("BTC-USD")
 US = Subaccount("dydx1us", 0)
 SHORT = limit(BTC, "BUY", "1", "60000", client_id=7, good_til_block=110)
 LONG = limit(BTC, "BUY", "1", "60000", client_id=8, good_til_block_time=1_800_000_000)

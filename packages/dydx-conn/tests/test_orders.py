@@ -17,7 +17,6 @@ from dydx_conn import (
     OrderDenied,
     OrderRequest,
     OrderState,
-    PerpetualMarket,
     Replace,
     Side,
     Subaccount,
@@ -30,6 +29,7 @@ from dydx_conn import (
     estimate,
     limit,
     market,
+    market_parameters,
     place_message,
     replacement,
     stop_loss,
@@ -40,11 +40,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from hypothesis import given
 from hypothesis import strategies as st
 
-BTC = PerpetualMarket(
-    ticker="BTC-USD", clob_pair_id=0, perpetual_id=0, atomic_resolution=-10,
-    quantum_conversion_exponent=-9, step_base_quantums=1_000_000, subticks_per_tick=100_000,
-    imf_ppm=50_000, maintenance_fraction_ppm=600_000,
-)  # fmt: skip
+BTC = market_parameters("BTC-USD")
 US = Subaccount("dydx199tqg4wdlnu4qjlxchpd7seg454937hjrknju4", 0)
 SOON: dict[str, Any] = {"client_id": 7, "good_til_block": 110}
 LATER: dict[str, Any] = {"client_id": 7, "good_til_block_time": 1_800_000_000}

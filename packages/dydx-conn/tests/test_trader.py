@@ -27,7 +27,6 @@ from dydx_conn import (
     NotQueued,
     OrderRequest,
     OrderState,
-    PerpetualMarket,
     Queued,
     Replace,
     Subaccount,
@@ -36,6 +35,7 @@ from dydx_conn import (
     _Channel,
     cancel,
     limit,
+    market_parameters,
     order_id,
     replacement,
     ws_frame,
@@ -56,11 +56,7 @@ from v4_proto.dydxprotocol.clob import tx_pb2 as clob
 KEYS = Keys(SecretStr("4b" * 32))
 US = Subaccount(KEYS.address, 0)
 START: Final = 1_800_000_000
-BTC = PerpetualMarket(
-    ticker="BTC-USD", clob_pair_id=0, perpetual_id=0, atomic_resolution=-10,
-    quantum_conversion_exponent=-9, step_base_quantums=1_000_000, subticks_per_tick=100_000,
-    imf_ppm=50_000, maintenance_fraction_ppm=600_000,
-)  # fmt: skip
+BTC = market_parameters("BTC-USD")
 
 # === A node ===
 

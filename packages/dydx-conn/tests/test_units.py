@@ -20,6 +20,7 @@ from dydx_conn import (
     exact,
     fill_to_quote,
     instant,
+    market_parameters,
     order_id,
     perpetual_market,
     ppm,
@@ -29,20 +30,10 @@ from dydx_conn import (
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-BTC = PerpetualMarket(
-    ticker="BTC-USD",
-    clob_pair_id=0,
-    perpetual_id=0,
-    atomic_resolution=-10,
-    quantum_conversion_exponent=-9,
-    step_base_quantums=1_000_000,
-    subticks_per_tick=100_000,
-    imf_ppm=20_000,
-    maintenance_fraction_ppm=600_000,
-)
+BTC = market_parameters("BTC-USD", imf_ppm=20_000)
 # A step that is no power of ten, and a resolution that counts whole coins.
-ODD = PerpetualMarket(
-    ticker="ODD-USD",
+ODD = market_parameters(
+    "ODD-USD",
     clob_pair_id=7,
     perpetual_id=9,
     atomic_resolution=0,

@@ -14,13 +14,13 @@ from dydx_conn import (
     TWAP,
     CancelRequest,
     OrderRequest,
-    PerpetualMarket,
     Subaccount,
     batch_cancel_objection,
     cancel_objection,
     code_of,
     codespace_of,
     is_address,
+    market_parameters,
     meaning,
     objection,
 )
@@ -29,17 +29,7 @@ from hypothesis import strategies as st
 
 ADDRESS = "dydx1kzsvkf2ghjqlysuffdkhcdctknl4rsvcx5hkm5"
 OWNER = Subaccount(ADDRESS, 0)
-BTC = PerpetualMarket(
-    ticker="BTC-USD",
-    clob_pair_id=0,
-    perpetual_id=0,
-    atomic_resolution=-10,
-    quantum_conversion_exponent=-9,
-    step_base_quantums=1_000_000,
-    subticks_per_tick=100_000,
-    imf_ppm=20_000,
-    maintenance_fraction_ppm=600_000,
-)
+BTC = market_parameters("BTC-USD", imf_ppm=20_000)
 HEIGHT, NOW = 1_000, 1_700_000_000
 
 SHORT: dict[str, Any] = {"good_til_block": HEIGHT + 10}

@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import pytest
-from dydx_conn import PerpetualMarket
+from dydx_conn import market_parameters
 from dydx_data import (
     DataError,
     FundingTerms,
@@ -20,16 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 # One quantum at one subtick is 1e-8 quote quantums; the oracle's 10,000 is 1e8 subticks.
-BTC = PerpetualMarket(
-    ticker="BTC-USD",
-    clob_pair_id=0,
-    perpetual_id=0,
-    atomic_resolution=-10,
-    quantum_conversion_exponent=-8,
-    step_base_quantums=1,
-    subticks_per_tick=1,
-    imf_ppm=50_000,
-    maintenance_fraction_ppm=600_000,
+BTC = market_parameters(
+    "BTC-USD", quantum_conversion_exponent=-8, step_base_quantums=1, subticks_per_tick=1
 )
 TERMS = FundingTerms()
 CLAMP = 1_200_000

@@ -12,9 +12,9 @@ from dydx_conn import (
     LONG_TERM,
     SHORT_TERM,
     CancelRequest,
-    PerpetualMarket,
     Subaccount,
     code_of,
+    market_parameters,
 )
 from dydx_paper import Desk, Key, Match, Order, OrderBook, Placement, Positions
 from hypothesis import given
@@ -22,17 +22,7 @@ from hypothesis import strategies as st
 
 WHO = [Subaccount("alice"), Subaccount("alice", 1), Subaccount("bob")]
 
-BTC = PerpetualMarket(
-    ticker="BTC-USD",
-    clob_pair_id=0,
-    perpetual_id=0,
-    atomic_resolution=-10,
-    quantum_conversion_exponent=-9,
-    step_base_quantums=1,
-    subticks_per_tick=1,
-    imf_ppm=50_000,
-    maintenance_fraction_ppm=600_000,
-)
+BTC = market_parameters("BTC-USD", step_base_quantums=1, subticks_per_tick=1)
 
 # Few ids, prices and sizes: so that orders meet, replace and fill one another all the time.
 KEYS = st.tuples(st.sampled_from(WHO), st.integers(0, 3))

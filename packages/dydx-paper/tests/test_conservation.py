@@ -10,7 +10,7 @@ from typing import Any
 import dydx_risk as risk
 import msgspec
 import pytest
-from dydx_conn import STANDARD_FEE_TIERS, Fees, PerpetualMarket, Subaccount
+from dydx_conn import STANDARD_FEE_TIERS, Fees, PerpetualMarket, Subaccount, market_parameters
 from dydx_paper import (
     Charge,
     InsuranceFunds,
@@ -31,17 +31,7 @@ from exchange import settle_funding
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-BTC = PerpetualMarket(
-    ticker="BTC-USD",
-    clob_pair_id=0,
-    perpetual_id=0,
-    atomic_resolution=-10,
-    quantum_conversion_exponent=-9,
-    step_base_quantums=1,
-    subticks_per_tick=100_000,
-    imf_ppm=50_000,
-    maintenance_fraction_ppm=600_000,
-)
+BTC = market_parameters("BTC-USD", step_base_quantums=1)
 ETH = msgspec.structs.replace(
     BTC, ticker="ETH-USD", clob_pair_id=1, perpetual_id=1, atomic_resolution=-9
 )

@@ -5,7 +5,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from dydx_conn import OrderRequest, PerpetualMarket, Subaccount, collect, load_recorded_stream
+from dydx_conn import (
+    OrderRequest,
+    Subaccount,
+    collect,
+    load_recorded_stream,
+    market_parameters,
+)
 from dydx_data import DataState, step
 from dydx_paper import (
     Caps,
@@ -27,17 +33,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 ME = Subaccount("me")
-BTC = PerpetualMarket(
-    ticker="BTC-USD",
-    clob_pair_id=0,
-    perpetual_id=0,
-    atomic_resolution=-10,
-    quantum_conversion_exponent=-9,
-    step_base_quantums=1_000_000,
-    subticks_per_tick=100_000,
-    imf_ppm=50_000,
-    maintenance_fraction_ppm=600_000,
-)
+BTC = market_parameters("BTC-USD")
 ETH = msgspec.structs.replace(BTC, ticker="ETH-USD", clob_pair_id=1, perpetual_id=1)
 COIN = 10**10
 USDC = 1_000_000

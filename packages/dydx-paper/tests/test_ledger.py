@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import pytest
-from dydx_conn import Fees, PerpetualMarket, Subaccount
+from dydx_conn import Fees, Subaccount, market_parameters
 from dydx_paper import (
     Ledger,
     Match,
@@ -18,17 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 ME = Subaccount("me")
-BTC = PerpetualMarket(
-    ticker="BTC-USD",
-    clob_pair_id=0,
-    perpetual_id=0,
-    atomic_resolution=-10,
-    quantum_conversion_exponent=-9,
-    step_base_quantums=1_000_000,
-    subticks_per_tick=100_000,
-    imf_ppm=50_000,
-    maintenance_fraction_ppm=600_000,
-)
+BTC = market_parameters("BTC-USD")
 COIN = 10**10  # quantums of one BTC
 USDC = 1_000_000
 

@@ -3,22 +3,12 @@
 from collections.abc import Iterable
 
 import pytest
-from dydx_conn import CancelRequest, PerpetualMarket, Subaccount, code_of
+from dydx_conn import CancelRequest, Subaccount, code_of, market_parameters
 from dydx_paper import MAKER, TAKER, Desk, Match, Order, OrderBook, Placement, Positions
 
 ALICE, BOB, CARL = Subaccount("alice"), Subaccount("bob"), Subaccount("carl")
 
-BTC = PerpetualMarket(
-    ticker="BTC-USD",
-    clob_pair_id=0,
-    perpetual_id=0,
-    atomic_resolution=-10,
-    quantum_conversion_exponent=-9,
-    step_base_quantums=1_000_000,
-    subticks_per_tick=100_000,
-    imf_ppm=50_000,
-    maintenance_fraction_ppm=600_000,
-)
+BTC = market_parameters("BTC-USD")
 
 
 class Refusing(Positions):

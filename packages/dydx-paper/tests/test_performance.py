@@ -5,24 +5,14 @@ from math import sqrt
 from statistics import mean, stdev
 
 import pytest
-from dydx_conn import PerpetualMarket, Subaccount
+from dydx_conn import Subaccount, market_parameters
 from dydx_paper import Caps, Ledger, Stamp, performance
 from exchange import settle_funding
 from hypothesis import given
 from hypothesis import strategies as st
 
 ME = Subaccount("me")
-BTC = PerpetualMarket(
-    ticker="BTC-USD",
-    clob_pair_id=0,
-    perpetual_id=0,
-    atomic_resolution=-10,
-    quantum_conversion_exponent=-9,
-    step_base_quantums=1_000_000,
-    subticks_per_tick=100_000,
-    imf_ppm=50_000,
-    maintenance_fraction_ppm=600_000,
-)
+BTC = market_parameters("BTC-USD")
 COIN = 10**10
 USDC = 1_000_000
 HOUR = 3_600 * 10**9

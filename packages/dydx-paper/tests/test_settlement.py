@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from dydx_conn import Fees, PerpetualMarket, Subaccount
+from dydx_conn import Fees, Subaccount, market_parameters
 from dydx_paper import (
     MAKER,
     TAKER,
@@ -28,17 +28,7 @@ from dydx_paper import (
 from dydx_risk import LiquidationTerms
 
 ALICE, BOB, CROWD = Subaccount("alice"), Subaccount("bob"), Subaccount("crowd")
-BTC = PerpetualMarket(
-    ticker="BTC-USD",
-    clob_pair_id=0,
-    perpetual_id=0,
-    atomic_resolution=-10,
-    quantum_conversion_exponent=-9,
-    step_base_quantums=1_000_000,
-    subticks_per_tick=100_000,
-    imf_ppm=50_000,
-    maintenance_fraction_ppm=600_000,
-)
+BTC = market_parameters("BTC-USD")
 COIN, USDC = 10**10, 10**6
 
 

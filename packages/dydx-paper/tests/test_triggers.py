@@ -8,9 +8,9 @@ from dydx_conn import (
     LONG_TERM,
     CancelRequest,
     OrderRequest,
-    PerpetualMarket,
     Subaccount,
     code_of,
+    market_parameters,
 )
 from dydx_paper import (
     TRIGGER_MULTIPLIER,
@@ -30,17 +30,7 @@ from hypothesis import strategies as st
 
 ALICE, BOB = Subaccount("alice"), Subaccount("bob")
 
-BTC = PerpetualMarket(
-    ticker="BTC-USD",
-    clob_pair_id=0,
-    perpetual_id=0,
-    atomic_resolution=-10,
-    quantum_conversion_exponent=-9,
-    step_base_quantums=1_000_000,
-    subticks_per_tick=100_000,
-    imf_ppm=50_000,
-    maintenance_fraction_ppm=600_000,
-)
+BTC = market_parameters("BTC-USD")
 
 
 def stateful(

@@ -7,7 +7,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from dydx_conn import BookContents, MarketFields, PerpetualMarket, collect, load_recorded_stream
+from dydx_conn import (
+    BookContents,
+    MarketFields,
+    PerpetualMarket,
+    collect,
+    load_recorded_stream,
+    market_parameters,
+)
 from dydx_data import Book, Chain, DataState, MarketView, Oracle, step
 from dydx_risk import (
     FlightPlan,
@@ -27,17 +34,7 @@ from dydx_risk import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-ETH = PerpetualMarket(
-    ticker="ETH-USD",
-    clob_pair_id=1,
-    perpetual_id=1,
-    atomic_resolution=-9,
-    quantum_conversion_exponent=-9,
-    step_base_quantums=1_000_000,
-    subticks_per_tick=100_000,
-    imf_ppm=50_000,
-    maintenance_fraction_ppm=600_000,
-)
+ETH = market_parameters("ETH-USD")
 ONE = 10**9  # quantums of one ETH
 USDC = 10**6
 POLICY = FlightPolicy()

@@ -3,7 +3,7 @@ from fractions import Fraction
 
 import msgspec
 import pytest
-from dydx_conn import PerpetualMarket, base_to_quote
+from dydx_conn import base_to_quote, market_parameters
 from dydx_risk import (
     PPM,
     LiquidationError,
@@ -37,17 +37,7 @@ from dydx_risk import (
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-ETH = PerpetualMarket(
-    ticker="ETH-USD",
-    clob_pair_id=1,
-    perpetual_id=1,
-    atomic_resolution=-9,
-    quantum_conversion_exponent=-9,
-    step_base_quantums=1_000_000,
-    subticks_per_tick=100_000,
-    imf_ppm=50_000,
-    maintenance_fraction_ppm=600_000,
-)
+ETH = market_parameters("ETH-USD")
 SCALED = msgspec.structs.replace(
     ETH, open_interest_lower_cap=1_000_000_000_000, open_interest_upper_cap=2_000_000_000_000
 )

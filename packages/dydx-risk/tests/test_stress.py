@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from dydx_conn import PerpetualMarket
+from dydx_conn import PerpetualMarket, market_parameters
 from dydx_risk import (
     MOVES_PERCENT,
     PPM,
@@ -28,19 +28,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 USDC = 1_000_000
-ETH = PerpetualMarket(
-    ticker="ETH-USD",
-    clob_pair_id=1,
-    perpetual_id=1,
-    atomic_resolution=-9,
-    quantum_conversion_exponent=-9,
-    step_base_quantums=1_000_000,
-    subticks_per_tick=100_000,
-    imf_ppm=50_000,
-    maintenance_fraction_ppm=600_000,
-    open_interest_upper_cap=10**15,
-    open_interest_lower_cap=10**14,
-)
+ETH = market_parameters("ETH-USD", open_interest_upper_cap=10**15, open_interest_lower_cap=10**14)
 BTC = msgspec.structs.replace(
     ETH, ticker="BTC-USD", clob_pair_id=0, perpetual_id=0, atomic_resolution=-10,
     open_interest_upper_cap=0, open_interest_lower_cap=0,

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from dydx_conn import BookContents, MarketFields, PerpetualMarket, Subaccount
+from dydx_conn import BookContents, MarketFields, Subaccount, market_parameters
 from dydx_data import Chain, MarketView, Oracle
 from dydx_risk import (
     Account,
@@ -30,17 +30,7 @@ from dydx_risk import (
     worsened,
 )
 
-ETH = PerpetualMarket(
-    ticker="ETH-USD",
-    clob_pair_id=1,
-    perpetual_id=1,
-    atomic_resolution=-9,
-    quantum_conversion_exponent=-9,
-    step_base_quantums=1_000_000,
-    subticks_per_tick=100_000,
-    imf_ppm=50_000,
-    maintenance_fraction_ppm=600_000,
-)
+ETH = market_parameters("ETH-USD")
 ONE = 10**9
 
 

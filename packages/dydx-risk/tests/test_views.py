@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from dydx_conn import PerpetualMarket
+from dydx_conn import PerpetualMarket, market_parameters
 from dydx_risk import (
     Difference,
     Holding,
@@ -23,17 +23,7 @@ from hypothesis import strategies as st
 Account = tuple[int, tuple[Holding, ...]]
 
 
-ETH = PerpetualMarket(
-    ticker="ETH-USD",
-    clob_pair_id=1,
-    perpetual_id=1,
-    atomic_resolution=-9,
-    quantum_conversion_exponent=-9,
-    step_base_quantums=1_000_000,
-    subticks_per_tick=100_000,
-    imf_ppm=50_000,
-    maintenance_fraction_ppm=600_000,
-)
+ETH = market_parameters("ETH-USD")
 CAPS = {"open_interest_lower_cap": 10**12, "open_interest_upper_cap": 2 * 10**12}
 SCALED = msgspec.structs.replace(ETH, **CAPS)
 VIEWS: list[ViewName] = ["chain", "web", "abacus", "indexer"]

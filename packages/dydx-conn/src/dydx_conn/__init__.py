@@ -23,7 +23,7 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
 - Endpoints, Channels: a row for each endpoint of REST, and for each channel of the socket.
 - Decoding: `ws_frame`, `contents`: from text to values.
 - Recordings: `RecordingWriter`, `Recording`, `find_recording`.
-- Wire writer: `WireWriter`, `market_fields`: what a test feeds the layers with.
+- Wire writer: `WireWriter`, `market_fields`, `market_parameters`: what a test feeds the layers.
 - Streams: `fold`, `replay`, `collect`; `play`, which tests an operator by its marbles.
 - Continuity: which messages of a connection are lost.
 - Connection states: how each link stands, as a table; `connection_states`.
@@ -93,7 +93,7 @@ __all__ = [
     # Recordings
     "Header", "Recording", "RecordingWriter", "find_recording",
     # Wire writer
-    "WireWriter", "market_fields",
+    "WireWriter", "market_fields", "market_parameters",
     # Streams
     "MARBLE_CASES", "Pacer", "collect", "fold", "from_generator", "load_recorded_stream", "play",
     "replay",
@@ -2439,6 +2439,18 @@ def market_fields(ticker: str, *, price: _Plain | None, **other: Any) -> dict[st
     tick = Decimal(fields["subticksPerTick"]).scaleb(exponent - resolution - 6)
     step = Decimal(fields["stepBaseQuantums"]).scaleb(resolution)
     return {**fields, "tickSize": _plain(tick), "stepSize": _plain(step), **other}
+
+
+def market_parameters(ticker: str, **other: int | str) -> PerpetualMarket:
+    """Describe the same market as the chain has it; `other` parameters, so named, replace them."""
+    pair, resolution = _GRIDS.get(ticker, (2, -9))
+    known: dict[str, int | str] = {
+        "ticker": ticker, "clob_pair_id": pair, "perpetual_id": pair,
+        "atomic_resolution": resolution, "quantum_conversion_exponent": -9,
+        "step_base_quantums": 1_000_000, "subticks_per_tick": 100_000, "imf_ppm": 50_000,
+        "maintenance_fraction_ppm": 600_000,
+    }  # fmt: skip
+    return msgspec.convert(known | other, PerpetualMarket)
 
 
 def _plain(amount: _Plain) -> str:
