@@ -4,13 +4,16 @@ from typing import Any
 import pytest
 import reactivex
 from dydx_conn import (
+    MARBLE_CASES,
     AccountUpdate,
     Frame,
     OrderRequest,
     PerpetualMarket,
+    PositionState,
     Subaccount,
     collect,
     load_recorded_stream,
+    play,
 )
 from dydx_data import DataState, MarketView, step
 from dydx_risk import Approved, Denied, Judgement, MarginFigures, Policy, Reduce, Risk, verdicts
@@ -20,11 +23,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from reactivex.testing import ReactiveTest, TestScheduler
 
-on_next, on_completed, on_error = (
-    ReactiveTest.on_next,
-    ReactiveTest.on_completed,
-    ReactiveTest.on_error,
-)
 OWNER = Subaccount("dydx1abc", 0)
 LOOSE = Policy(max_leverage=50, max_order_usdc=1e9, slippage_bps=0)
 
@@ -925,54 +923,35 @@ def _replayed(world: Any, frames: list[Frame], ticker: str, leverage: int) -> An
 # === Streams ===
 
 
-def _script(world: Any) -> list[Any]:
-    update = AccountUpdate(seq=9, at=0, subaccount=OWNER, height=9)
-    return [world.state.views["ETH-USD"], update]
+@pytest.mark.parametrize("case", MARBLE_CASES)
+def test_verdicts_are_as_drawn(world: Any, make_decision: Any, case: str) -> None:
+    """Within the event, for what is judged alone; they end as their source."""
+    stamp: Any = {"seq": world.seq, "at": world.at, "subaccount": OWNER, "height": world.height}
+    long = PositionState(ticker="ETH-USD", size=Decimal(4), entry_price=Decimal(3000))
+    events = {
+        "v": world.state.views["ETH-USD"],
+        "d": make_decision("ETH-USD", 3000, world.seq, world.at),
+        "u": AccountUpdate(**stamp, collateral=-11_200_000_000, settled=True, positions=(long,)),
+        "x": AccountUpdate(**stamp, doubt="account frames were lost: close"),
+    }
+
+    def letter(judged: Judgement) -> str:
+        return type(judged).__name__[0]
+
+    came, drawn = play(verdicts, verdicts(world.risk), events, letter, case)
+
+    assert came == drawn
 
 
-def _run(source: Any, world: Any, scheduler: TestScheduler, **times: float) -> Any:
-    return scheduler.start(lambda: source.pipe(verdicts(world.risk)), **times).messages
-
-
-def test_the_operator_emits_what_the_step_returns(world: Any, make_decision: Any) -> None:
-    """One verdict per decision, none for a view or a frame; completes with the source."""
+def test_what_comes_after_disposal_is_not_judged(world: Any, make_decision: Any) -> None:
+    """No verdict, and nothing is reserved."""
     scheduler = TestScheduler()
-    view, frame = _script(world)
-    decision = make_decision("ETH-USD", 3000, world.seq, world.at)
-    source = scheduler.create_hot_observable(
-        on_next(210, view), on_next(220, decision), on_next(230, frame), on_completed(240)
-    )
-    first, last = _run(source, world, scheduler)
+    late = ReactiveTest.on_next(400, make_decision("ETH-USD", 3000, world.seq, world.at))
+    source = scheduler.create_hot_observable(late)
 
-    assert (first.time, first.value.value.id) == (220, "V1")
-    assert last == on_completed(240)
+    judged = scheduler.start(lambda: source.pipe(verdicts(world.risk)), disposed=300)
 
-
-def test_the_operator_never_ends_by_itself(world: Any) -> None:
-    """A source that never speaks gives nothing."""
-    assert _run(reactivex.never(), world, TestScheduler()) == []
-
-
-def test_the_operator_completes_with_an_empty_source(world: Any) -> None:
-    """Nothing in, nothing out, and the end."""
-    assert _run(reactivex.empty(), world, TestScheduler()) == [on_completed(200)]
-
-
-def test_the_operator_hands_errors_on(world: Any) -> None:
-    """A broken source is not ours to mend."""
-    error = RuntimeError("gone")
-    scheduler = TestScheduler()
-    source = scheduler.create_hot_observable(on_error(210, error))
-
-    assert _run(source, world, scheduler) == [on_error(210, error)]
-
-
-def test_the_operator_is_silent_after_it_was_left(world: Any, make_decision: Any) -> None:
-    """What comes after disposal is not judged."""
-    scheduler = TestScheduler()
-    source = scheduler.create_hot_observable(on_next(400, make_decision("ETH-USD", 1.0)))
-
-    assert _run(source, world, scheduler, disposed=300) == []
+    assert judged.messages == []
     assert world.risk.account.reserved == {}
 
 

@@ -4149,9 +4149,11 @@ class Risk:
 def verdicts(risk: Risk | None = None) -> Callable[[Observable[_Event]], Observable[Judgement]]:
     """Judge every event with one `Risk`; without one, each subscriber has its own.
 
-    Hot or cold as the source is; completes and errors with it; runs on its thread.
+    Hot or cold as the source is; completes and errors with it; runs on its thread. Here a decision
+    (d) is approved (A); an account update (u) is near liquidation, and the next view (v) brings the
+    reduction (R); an update after lost frames (x) changes the gate (G):
 
-        events    --view--decision--frame-------view--|
-        verdicts  --------Approved--GateChange--Reduce|
+        events    --v--d--u--v--x--|
+        verdicts  -----A-----R--G--|
     """
     return fold(lambda: risk if risk is not None else Risk(), Risk.step)
