@@ -5,72 +5,32 @@ from collections import Counter
 from typing import Any
 
 import pytest
-import reactivex
-from dydx_conn import Accounts, Frame
+from dydx_conn import MARBLE_CASES, Accounts, Frame, OrderRequest, play
 from dydx_paper import Event, Filled, OrderRecord, PaperVenue, paper, rebuild
 from dydx_risk import Account
 from exchange import OWNER, USDC, Exchange
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reactivex.testing import ReactiveTest, TestScheduler
-
-on_next, on_completed, on_error = (
-    ReactiveTest.on_next,
-    ReactiveTest.on_completed,
-    ReactiveTest.on_error,
-)
 
 
-def view() -> Any:
-    """Return a view with a book, as it is now."""
-    return Exchange().open().state.views["BTC-USD"]
+@pytest.mark.parametrize("case", MARBLE_CASES)
+def test_frames_are_as_drawn(case: str) -> None:
+    """Within the event, for what changes the account alone; they end as their source."""
+    exchange = Exchange().open()
+    market = exchange.market()
+    order = OrderRequest(
+        ticker="BTC-USD", clob_pair_id=market.clob_pair_id, side="BUY", client_id=1,
+        quantums=market.quantums("0.5"), subticks=market.subticks("50100"),
+        good_til_block=exchange.height + 20, time_in_force="IOC",
+    )  # fmt: skip
+    events: dict[str, Any] = {"v": exchange.state.views["BTC-USD"], "o": order}
 
+    def letter(frame: Frame) -> str:
+        return "S" if frame.is_snapshot else "F" if '"fills":' in frame.text else "O"
 
-def run(source: Any) -> list[Any]:
-    """Subscribe a venue to a source under virtual time; return (time, what) of its messages."""
-    scheduler = TestScheduler()
-    observer = scheduler.start(
-        lambda: paper(PaperVenue(OWNER, USDC))(source(scheduler)), disposed=300
-    )
-    received = []
-    for message in observer.messages:
-        notification: Any = message.value
-        what = notification.value.type if notification.kind == "N" else notification.kind
-        received.append((message.time, what))
-    return received
+    came, drawn = play(paper, paper(PaperVenue(OWNER, 100_000 * USDC)), events, letter, case)
 
-
-def test_it_completes_with_its_source() -> None:
-    """The snapshot comes with the first view, and the end with the end."""
-    messages = run(lambda s: s.create_cold_observable(on_next(10, view()), on_completed(20)))
-
-    assert [(210, "subscribed"), (220, "C")] == messages
-
-
-def test_it_never_ends_before_its_source() -> None:
-    """Silence in, silence out."""
-    assert [] == run(lambda s: reactivex.never())
-
-
-def test_nothing_in_is_nothing_out() -> None:
-    """An empty source makes no account."""
-    assert [(200, "C")] == run(lambda s: reactivex.empty())
-
-
-def test_it_hands_an_error_on() -> None:
-    """An error of the source is the stream's."""
-    messages = run(lambda s: s.create_cold_observable(on_next(10, view()), on_error(20, "lost")))
-
-    assert [(210, "subscribed"), (220, "E")] == messages
-
-
-def test_what_comes_after_the_end_is_not_received() -> None:
-    """Late views reach nobody."""
-    source = [on_next(10, view()), on_completed(20), on_next(30, view())]
-
-    assert [(210, "subscribed"), (220, "C")] == run(lambda s: s.create_hot_observable(*[
-        type(message)(message.time + 200, message.value) for message in source
-    ]))  # fmt: skip
+    assert came == drawn
 
 
 actions = st.lists(

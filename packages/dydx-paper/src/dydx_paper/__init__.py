@@ -3596,9 +3596,10 @@ def paper(
 
     Hot or cold as the source is; replays nothing but the snapshot that comes first; runs on the
     source's thread; completes and errors with it. The state is the venue's own, so that panels
-    can read it: give each subscriber a venue.
+    can read it: give each subscriber a venue. The first view (v) brings the snapshot (S), an order
+    (o) the update that opens it (O), the next view the one that fills it (F):
 
-        events  --v--o--v----v--|
-        frames  --S--a--a-------|
+        events  --v--o--v--v--|
+        frames  --S--O--F-----|
     """
     return fold(lambda: venue, PaperVenue.step)
