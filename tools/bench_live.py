@@ -50,35 +50,35 @@ def live_at(speed: int, markets: int, seconds: float) -> Iterator[Row]:
         stamps = Path(folder) / "stamps.json"
         flags = ("--count", str(markets), "--speed", str(speed), "--stamps", str(stamps))
         with a_venue(*flags) as venue:
-            tickers = list(venue.ask("/v4/perpetualMarkets")["markets"])
+            tickers = list(venue.query("/v4/perpetualMarkets")["markets"])
             where = {"rest": venue.rest, "ws": venue.ws, "tickers": tickers}
             trust = {"SSL_CERT_FILE": venue.authority}
-            # One after the other: together they would share the cores that they are to tell of.
-            heard = {
-                kind: hear(trust, kind=kind, seconds=share * seconds, **where)
+            # One after the other: together they would share the cores that they are to measure.
+            measured = {
+                kind: measure(trust, kind=kind, seconds=share * seconds, **where)
                 for kind, share in (("bare", 1 / 3), ("live", 1.0), ("views", 1 / 3))
             }
             venue.stop()
         sent = json.loads(stamps.read_bytes())
-    yield from rows(f"live over TLS, {markets} markets at {speed}x", heard, sent)
+    yield from rows(f"live over TLS, {markets} markets at {speed}x", measured, sent)
 
 
-def hear(trust: Mapping[str, str], **task: Any) -> dict[str, Any]:
+def measure(trust: Mapping[str, str], **task: Any) -> dict[str, Any]:
     """Run one client process to its end; return what it measured of itself."""
     command = [sys.executable, str(Path(__file__).resolve()), json.dumps(task)]
     patience_s = 60 + 2 * task["seconds"]
     done = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, env=os.environ | trust, timeout=patience_s
     )
-    heard: dict[str, Any] = json.loads(done.stdout)
-    return heard
+    measured: dict[str, Any] = json.loads(done.stdout)
+    return measured
 
 
 def rows(
-    label: str, heard: Mapping[str, Mapping[str, Any]], sent: Mapping[str, Sequence[int]]
+    label: str, measured: Mapping[str, Mapping[str, Any]], sent: Mapping[str, Sequence[int]]
 ) -> Iterator[Row]:
     """Write what the clients measured, each figure beside that of the bare sockets."""
-    ours, bare, views = heard["live"], heard["bare"], heard["views"]
+    ours, bare, views = measured["live"], measured["bare"], measured["views"]
 
     def row(figure: str, write: Callable[[Any], str], of: Any = ours, budget: str = "") -> Row:
         return f"  {figure}", write(of), write(bare), budget
@@ -102,23 +102,23 @@ def rows(
     )
 
 
-def since_sent(sent: Mapping[str, Sequence[int]], heard: Mapping[str, Any]) -> list[int]:
+def since_sent(sent: Mapping[str, Sequence[int]], measured: Mapping[str, Any]) -> list[int]:
     """Return how long each message took from the venue's socket to the subscriber, in ns."""
     return [
         seen - at
-        for id, (_, column) in heard["heard"].items()
+        for id, (_, column) in measured["messages"].items()
         for at, seen in zip(sent[id], column, strict=False)  # the last ones never came
-        if seen >= heard["since"]
+        if seen >= measured["since"]
     ]
 
 
-def crossing(_: Any, heard: Mapping[str, Any]) -> list[int]:
+def crossing(_: Any, measured: Mapping[str, Any]) -> list[int]:
     """Return how long each message took from the thread of its socket to the subscriber, in ns."""
     return [
         seen - received
-        for columns in heard["heard"].values()
+        for columns in measured["messages"].values()
         for received, seen in zip(*columns, strict=True)
-        if seen >= heard["since"]
+        if seen >= measured["since"]
     ]
 
 
@@ -147,11 +147,11 @@ _Columns = tuple["array[int]", "array[int]"]
 
 @dataclass
 class Ear:
-    """What a client heard, and what it cost from when all snapshots were there."""
+    """What a client received, and what it cost from when all snapshots were there."""
 
     snapshots: int
     seconds: float
-    heard: dict[str, _Columns] = field(default_factory=dict)
+    messages: dict[str, _Columns] = field(default_factory=dict)
     errors: int = 0
     closes: list[str] = field(default_factory=list)
     links: dict[str, _Columns] = field(default_factory=dict)
@@ -160,13 +160,13 @@ class Ear:
     cpu_s: float = 0.0
     bytes: int = 0
 
-    def hear(self, link: str, text: str, at: int) -> bool:
+    def receive(self, link: str, text: str, at: int) -> bool:
         """Take one message as its subscriber sees it; False once the time is up."""
         now = time.monotonic_ns()
         head = text[:24]
         if "connected" in head:
             id = json.loads(text)["connection_id"]
-            self.links[link] = self.heard[id] = (array("q"), array("q"))
+            self.links[link] = self.messages[id] = (array("q"), array("q"))
         elif '"error' in head:
             self.errors += 1
         received, seen = self.links[link]
@@ -180,12 +180,12 @@ class Ear:
                 self.since, self.cpu_s, self.bytes = now, time.process_time(), kernel_bytes()[0]
         return True
 
-    def told(self) -> dict[str, Any]:
+    def report(self) -> dict[str, Any]:
         """Return all of it; the sockets must still be open."""
         from bot.meters import memory_mb
 
         cpu_s, now, (bytes_, connections) = time.process_time(), time.monotonic_ns(), kernel_bytes()
-        heard = {id: [[*received], [*seen]] for id, (received, seen) in self.heard.items()}
+        messages = {id: [[*received], [*seen]] for id, (received, seen) in self.messages.items()}
         return {
             "since": self.since,
             "seconds": (now - self.since) / 1e9,
@@ -195,8 +195,8 @@ class Ear:
             "memory_mb": memory_mb(),
             "errors": self.errors,
             "closes": f"{len(self.closes)}, {self.closes.count('1008')}",
-            "frames": sum(at >= self.since for _, seen in heard.values() for at in seen),
-            "heard": heard,
+            "frames": sum(at >= self.since for _, seen in messages.values() for at in seen),
+            "messages": messages,
         }
 
 
@@ -210,10 +210,10 @@ def kernel_bytes() -> tuple[int, int]:
                 continue
             with socket.socket(fileno=os.dup(int(path.name))) as end:
                 end.getpeername()
-                told = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)
+                figures = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)
         except OSError:
             continue  # closed meanwhile, or not a connection over TCP
-        total += struct.unpack_from("Q", told, _BYTES_RECEIVED)[0]
+        total += struct.unpack_from("Q", figures, _BYTES_RECEIVED)[0]
         count += 1
     return total, count
 
@@ -229,25 +229,25 @@ def listen(kind: str, rest: str, ws: str, tickers: list[str], seconds: float) ->
 
 
 def ours(ear: Ear, kind: str, rest: str, ws: str, tickers: list[str]) -> dict[str, Any]:
-    """Receive as the bot does, and fold into views if that is asked."""
+    """Receive as the bot does, and fold into views if that is requested."""
     from dydx_conn import Frame, live, network
     from dydx_data import market_views
     from reactivex import operators as ops
 
-    told: dict[str, Any] = {}
+    reported: dict[str, Any] = {}
 
     def see(frame: Frame) -> None:
         # What is looked at is what the subscriber gets, after all that stands before it.
         if frame.kind == "close":
             ear.closes.append(frame.type)
-        elif frame.kind == "ws" and not ear.hear(frame.link, frame.text, frame.mono):
-            told.update(told or ear.told())
+        elif frame.kind == "ws" and not ear.receive(frame.link, frame.text, frame.mono):
+            reported.update(reported or ear.report())
 
     frames = live(
-        replace(network("local"), rest=rest, ws=ws), tickers, pace=lambda _: not told
+        replace(network("local"), rest=rest, ws=ws), tickers, pace=lambda _: not reported
     ).pipe(ops.do_action(see))
     (frames.pipe(market_views()) if kind == "views" else frames).subscribe()
-    return told
+    return reported
 
 
 def bare(ear: Ear, ws: str, tickers: list[str]) -> dict[str, Any]:
@@ -266,9 +266,9 @@ def bare(ear: Ear, ws: str, tickers: list[str]) -> dict[str, Any]:
             app.order_book.subscribe(ticker)
             app.trades.subscribe(ticker)
 
-    def heard(name: str, text: str | bytes) -> None:
+    def on_text(name: str, text: str | bytes) -> None:
         at = time.monotonic_ns()
-        if not ear.hear(name, text if isinstance(text, str) else text.decode(), at):
+        if not ear.receive(name, text if isinstance(text, str) else text.decode(), at):
             over.set()
 
     def closed(_: Any, code: int | None, __: Any) -> None:
@@ -283,7 +283,7 @@ def bare(ear: Ear, ws: str, tickers: list[str]) -> dict[str, Any]:
         app = IndexerSocket(
             ws, on_error=failed, on_open=partial(opened, group=group, first=n == 0), on_close=closed
         )
-        app.on_message = lambda _, text, n=n: heard(str(n), text)
+        app.on_message = lambda _, text, n=n: on_text(str(n), text)
         run = partial(
             app.run_forever,
             sslopt={"cert_reqs": ssl.CERT_REQUIRED, "check_hostname": True},
@@ -292,7 +292,7 @@ def bare(ear: Ear, ws: str, tickers: list[str]) -> dict[str, Any]:
         )
         threading.Thread(target=run, daemon=True).start()
     over.wait()
-    return ear.told()
+    return ear.report()
 
 
 if __name__ == "__main__":

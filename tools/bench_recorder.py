@@ -6,7 +6,7 @@
     uv run --group tools tools/bench_recorder.py --seconds 600
     uv run --group tools tools/bench_recorder.py --kills 20
 
-The source speaks the indexer's protocol on this machine and says real book updates, those of the
+The source speaks the indexer's protocol on this machine and sends real book updates, those of the
 recording `sixty`, evenly or in bursts. The figure is the processor time of the process that
 proxies and writes, client and source apart; start and end are not counted. Every connection's
 message ids are checked for holes. A kill comes at a random moment (seeded) and costs what passed
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
 
 TOOLS: Final = Path(__file__).resolve().parent
-# Bounds that the project asks for.
+# Bounds that the project requires.
 MOST_OF_A_CORE: Final = 0.20
 MOST_LOST_S: Final = 1.0
 # Imports and the first compressions are no part of the steady state.
@@ -45,7 +45,7 @@ WARM_UP_S: Final = 5.0
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure what the arguments ask for and print it; return the exit code."""
+    """Measure what the arguments request and print it; return the exit code."""
     parser = argparse.ArgumentParser(prog="bench_recorder", description=(__doc__ or "")[:72])
     add = parser.add_argument
     add("--seconds", type=float, default=60.0, help="how long to measure (60)")
@@ -57,15 +57,15 @@ def main(arguments: Sequence[str]) -> int:
     add("--kills", type=int, default=0, help="kill the recorder so often, and measure that")
     add("--seed", type=int, default=7, help="when to kill")
     add("--source", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args(arguments)
-    if asked.source:
-        asyncio.run(serve(asked.rate, asked.burst))
+    options = parser.parse_args(arguments)
+    if options.source:
+        asyncio.run(serve(options.rate, options.burst))
         return 0
-    with tempfile.TemporaryDirectory() as folder, source(asked.rate, asked.burst) as port:
-        place = Place(Path(folder), port, asked.count)
-        if asked.kills:
-            return report_kills(place, asked.kills, Random(asked.seed))
-        return report_cost(place, asked.seconds, asked.rate)
+    with tempfile.TemporaryDirectory() as folder, source(options.rate, options.burst) as port:
+        place = RecorderRun(Path(folder), port, options.count)
+        if options.kills:
+            return report_kills(place, options.kills, Random(options.seed))
+        return report_cost(place, options.seconds, options.rate)
 
 
 # === Source ===
@@ -83,7 +83,7 @@ def source(rate: int, burst: int) -> Iterator[int]:
 
 
 async def serve(rate: int, burst: int) -> None:
-    """Serve until terminated: REST knows no market, the socket says `rate` frames a second."""
+    """Serve until terminated: REST knows no market, the socket sends `rate` frames a second."""
     from websockets.asyncio.server import ServerConnection
     from websockets.asyncio.server import serve as listen
     from websockets.exceptions import ConnectionClosed
@@ -102,9 +102,9 @@ async def serve(rate: int, burst: int) -> None:
         try:
             # A recorder that was killed has left in the middle of a word.
             with contextlib.suppress(ConnectionClosed):
-                await line.say({"type": "connected", "message_id": 0})
+                await line.send({"type": "connected", "message_id": 0})
                 async for text in connection:
-                    await line.hear(json.loads(text))
+                    await line.receive(json.loads(text))
         finally:
             lines.remove(line)
 
@@ -138,23 +138,23 @@ class Line:
         self._message_id = 0
         self._connection = connection
 
-    async def say(self, message: dict[str, Any]) -> None:
-        """Say a message as it is."""
+    async def send(self, message: dict[str, Any]) -> None:
+        """Send a message as it is."""
         await self._connection.send(json.dumps(message))
 
-    async def hear(self, message: dict[str, Any]) -> None:
+    async def receive(self, message: dict[str, Any]) -> None:
         """Answer a subscribe; nothing else matters here."""
         if message.get("type") != "subscribe":
             return
         channel, id = message["channel"], message.get("id") or message["channel"]
         self._message_id += 1
         named = {"message_id": self._message_id, "channel": channel, "id": id}
-        await self.say({"type": "subscribed", **named, "contents": SNAPSHOTS.get(channel, {})})
+        await self.send({"type": "subscribed", **named, "contents": SNAPSHOTS.get(channel, {})})
         if channel == "v4_orderbook":
             self.books.append(id)
 
     async def update(self, contents: str) -> None:
-        """Say one book update, of each book in turn."""
+        """Send one book update, of each book in turn."""
         self._message_id += 1
         book = self.books[self._message_id % len(self.books)]
         await self._connection.send(
@@ -175,7 +175,7 @@ SNAPSHOTS: Final[dict[str, dict[str, Any]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RecorderRun:
     """Where to record, from which source, how many markets."""
 
     folder: Path
@@ -208,7 +208,7 @@ def holes(frames: Sequence[Frame]) -> int:
 # === Cost ===
 
 
-def report_cost(place: Place, seconds: float, rate: int) -> int:
+def report_cost(place: RecorderRun, seconds: float, rate: int) -> int:
     """Record for so long and print what it cost."""
     import psutil
 
@@ -259,7 +259,7 @@ def busy_s(processes: "Sequence[psutil.Process]") -> float:
 # === Kills ===
 
 
-def report_kills(place: Place, kills: int, chance: Random) -> int:
+def report_kills(place: RecorderRun, kills: int, chance: Random) -> int:
     """Kill the recorder at random moments and print what each kill cost."""
     losses = []
     for number in range(1, kills + 1):

@@ -5,7 +5,7 @@
     client ◄──► ChaosProxy ◄──► venue        bytes only: TLS passes through untouched
 
 A cut is made at once: `fin` and `rst` end every connection, `mid_frame` in the middle of what
-is being said, `corrupt` flips bits. The others last a while: `delay`, `throttle`, `refuse`
+is being sent, `corrupt` flips bits. The others last a while: `delay`, `throttle`, `refuse`
 (nobody is let in) and `half_open` (connections look alive and carry nothing; those it caught
 are dead for good, as behind a router that forgot them). In process, `await proxy.fault("rst")`
 does it and returns what was done and when, so that a test or a soak can hold it against what
@@ -36,17 +36,17 @@ PATIENCE_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ProxyFault:
     """What was done, to how many connections, from when to when (monotonic ns).
 
-    `kept_s` is the longest that a client held on to a connection that was dead.
+    `held_s` is the longest that a client held on to a connection that was dead.
     """
 
     kind: str
     begun_ns: int
     ended_ns: int
     hit: int
-    kept_s: float = 0.0
+    held_s: float = 0.0
 
     def __str__(self) -> str:
         lasted = (self.ended_ns - self.begun_ns) / 1e9
@@ -65,7 +65,7 @@ def plan(seed: int, *, longest_s: float) -> Iterator[tuple[str, float]]:
 
 
 class ChaosProxy:
-    """A TCP proxy on the loopback that does what `fault` tells it; an async context manager."""
+    """A TCP proxy on the loopback that does what `fault` commands; an async context manager."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class ChaosProxy:
         self._chance = Random(seed)
         self._links: set[_Link] = set()
         self._server: asyncio.Server | None = None
-        self._kept_s = 0.0
+        self._held_s = 0.0
         self._mode = ""  # the lasting fault in force
         self._next_chunk = ""  # the cut that waits for the next chunk to the client
 
@@ -99,15 +99,15 @@ class ChaosProxy:
         while self._links:
             await asyncio.sleep(0.005)
 
-    async def fault(self, kind: str, seconds: float = 0.0) -> Fault:
+    async def fault(self, kind: str, seconds: float = 0.0) -> ProxyFault:
         """Do one fault and return when it is over: a lasting one after `seconds`.
 
-        `mid_frame` and `corrupt` wait for something to be said to the client; `half_open` until
+        `mid_frame` and `corrupt` wait for something to be sent to the client; `half_open` until
         the client has given up each connection that it caught, a minute at most.
         """
         if kind not in FAULTS:
             raise ValueError(f"expected a fault of {', '.join(FAULTS)}; got {kind!r}")
-        begun, hit, self._kept_s = time.monotonic_ns(), len(self._links), 0.0
+        begun, hit, self._held_s = time.monotonic_ns(), len(self._links), 0.0
         if kind in ("fin", "rst"):
             self._cut_all(politely=kind == "fin")
         elif kind in CUTS:
@@ -116,7 +116,7 @@ class ChaosProxy:
             await self._refuse(seconds)
         else:
             await self._last(kind, seconds)
-        return Fault(kind, begun, time.monotonic_ns(), hit, self._kept_s)
+        return ProxyFault(kind, begun, time.monotonic_ns(), hit, self._held_s)
 
     def _cut_all(self, *, politely: bool) -> None:
         for link in list(self._links):
@@ -168,12 +168,12 @@ class ChaosProxy:
                 both.create_task(self._carry(link, reader, link.up, to_client=False))
                 both.create_task(self._carry(link, up_reader, writer, to_client=True))
         except* OSError:
-            pass  # the venue is away, or either side hung up hard: the other one hears of it
+            pass  # the venue is away, or either side hung up hard: the other one notices
         finally:
             link.cut(politely=True)
             self._links.discard(link)
             if link.dead_since:
-                self._kept_s = max(self._kept_s, time.monotonic() - link.dead_since)
+                self._held_s = max(self._held_s, time.monotonic() - link.dead_since)
 
     async def _carry(
         self,
@@ -185,7 +185,7 @@ class ChaosProxy:
     ) -> None:
         while chunk := await reader.read(65_536):
             if link.dead_since:
-                continue  # swallowed: nobody is told
+                continue  # swallowed: nobody notices
             if self._mode == "delay":
                 await asyncio.sleep(self._delay_s)
             elif self._mode == "throttle":
@@ -239,7 +239,7 @@ class _Link:
 
 
 def main(arguments: list[str]) -> int:
-    """Run until Ctrl-C or SIGTERM, and say what was done when."""
+    """Run until Ctrl-C or SIGTERM, and print what was done when."""
     parser = argparse.ArgumentParser(
         prog="uv run tools/chaos.py", description=(__doc__ or "").split("\n")[0]
     )
@@ -263,20 +263,22 @@ def main(arguments: list[str]) -> int:
 
 
 async def run(proxy: ChaosProxy, options: argparse.Namespace) -> None:
-    """Carry, and do the plan's faults, until told to stop."""
+    """Carry, and do the plan's faults, until stopped."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with proxy:
         print(f"127.0.0.1:{proxy.port} stands for {options.upstream}; Ctrl-C ends it.", flush=True)
-        working = asyncio.create_task(work(proxy, options.seed, options.every, say))
+        working = asyncio.create_task(work(proxy, options.seed, options.every, print_fault))
         await stop.wait()
         working.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await working
 
 
-async def work(proxy: ChaosProxy, seed: int, every_s: float, done: Callable[[Fault], None]) -> None:
+async def work(
+    proxy: ChaosProxy, seed: int, every_s: float, done: Callable[[ProxyFault], None]
+) -> None:
     """Do a fault every `every_s` seconds; two never overlap, and between them is time to mend."""
     if not every_s:
         return
@@ -288,7 +290,7 @@ async def work(proxy: ChaosProxy, seed: int, every_s: float, done: Callable[[Fau
         await asyncio.sleep(max(every_s - took, every_s / 2))
 
 
-def say(fault: Fault) -> None:
+def print_fault(fault: ProxyFault) -> None:
     """Print what was done, at the time it was over."""
     print(f"{time.strftime('%H:%M:%S')}  {fault}", flush=True)
 

@@ -1,4 +1,4 @@
-"""Run every check of the workspace, or those named, and say at the end what failed.
+"""Run every check of the workspace, or those named, and print at the end what failed.
 
     uv run --all-packages --group dev tools/check.py                every check but the long ones
     uv run --all-packages --group dev tools/check.py ruff format    these two
@@ -36,7 +36,7 @@ Command = list[str]
 # Of two cores each gate uses one, and those that wait for a process or a socket use less.
 SIDE_BY_SIDE = 2
 
-# What a command exits with that could not do its work here and says why, as automake has it.
+# What a command exits with that could not do its work here and prints why, as automake has it.
 SKIPPED = 77
 
 # Tests are checked too, but a fixture need not spell out what pytest hands it.
@@ -62,8 +62,8 @@ def main(arguments: Sequence[str]) -> int:
     default, long = all_checks(find_uv(), members()), long_checks()
     checks = default | long
     if "--list" in arguments:
-        told = (f"{name:<14} {LONG[name]}" for name in long)
-        print("\n".join([*default, "", "long, and only when named:", *told]))
+        lines = (f"{name:<14} {LONG[name]}" for name in long)
+        print("\n".join([*default, "", "long, and only when named:", *lines]))
         return 0
     if unknown := [name for name in arguments if name not in checks]:
         print(f"expected any of {', '.join(checks)}, but it was {', '.join(unknown)}")
@@ -171,7 +171,7 @@ def find_uv() -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class CheckOutcome:
     """How a check ended: ok, skipped or FAILED, and what its commands wrote, if not ok."""
 
     word: str
@@ -182,7 +182,7 @@ class Outcome:
 def run_all(checks: dict[str, list[Command]]) -> int:
     """Run the checks, some side by side; print a line for each as it ends, then the sum."""
     started = time.monotonic()
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, CheckOutcome] = {}
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         running = {pool.submit(run_check, commands): name for name, commands in checks.items()}
         try:
@@ -203,7 +203,7 @@ def run_all(checks: dict[str, list[Command]]) -> int:
     return 1 if failed else 0
 
 
-def run_check(commands: Sequence[Command]) -> Outcome:
+def run_check(commands: Sequence[Command]) -> CheckOutcome:
     """Run one check's commands, one after the other, all of them."""
     started = time.monotonic()
     ended = [(command, *run(command)) for command in commands]
@@ -212,12 +212,12 @@ def run_check(commands: Sequence[Command]) -> Outcome:
         word = "skipped"
     if any(code not in (0, SKIPPED) for _, code, _ in ended):
         word = "FAILED"
-    told = [
+    lines = [
         f"$ {shlex.join([Path(command[0]).name, *command[1:]])}\n{output}".rstrip() + "\n"
         for command, code, output in ended
         if code
     ]
-    return Outcome(word=word, took_s=time.monotonic() - started, written="".join(told))
+    return CheckOutcome(word=word, took_s=time.monotonic() - started, written="".join(lines))
 
 
 def run(command: Command) -> tuple[int, str]:

@@ -6,7 +6,7 @@
     uv run tools/conformance.py vectors DIR [-v]
     uv run tools/conformance.py captures DIR [-v]
 
-A family that nothing answers yet counts as failed: the figure says what is left. The exit code
+A family that nothing answers yet counts as failed: the figure is what is left. The exit code
 is 0 when the tool ran, whatever the figure, and 2 when DIR is not what was promised. No case
 is known by name here: an adapter turns a shape of input into calls and gives back their answer.
 """
@@ -41,7 +41,7 @@ class NotBuiltError(Exception):
 
 
 @dataclass
-class Tally:
+class FamilyTally:
     """How many cases of a family passed, and what the first failure was."""
 
     family: str
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def report(tallies: Sequence[Tally], *, verbose: bool) -> None:
+def report(tallies: Sequence[FamilyTally], *, verbose: bool) -> None:
     """Print one line a family and the total."""
     width = max(len(tally.family) for tally in tallies)
     for tally in tallies:
@@ -85,7 +85,7 @@ def report(tallies: Sequence[Tally], *, verbose: bool) -> None:
 # === Vectors ===
 
 
-def vectors(directory: Path) -> list[Tally]:
+def vectors(directory: Path) -> list[FamilyTally]:
     """Run every case of every family found."""
     files = sorted(directory.glob("*.json")) if directory.is_dir() else []
     if not files:
@@ -106,16 +106,16 @@ def load(file: Path) -> list[Case]:
     return cases
 
 
-def run_family(family: str, cases: Sequence[Case]) -> Tally:
+def run_family(family: str, cases: Sequence[Case]) -> FamilyTally:
     """Run the cases of one family; keep what the first failure expected and got."""
-    tally = Tally(family)
+    tally = FamilyTally(family)
     for case in cases:
         tally.total += 1
         try:
             got: Any = solver(family, case["input"])(case["input"])
         except NotBuiltError as error:
             got = f"not built: {error}"
-        except Exception as error:  # noqa: BLE001 - a case that raises has failed, and says how
+        except Exception as error:  # noqa: BLE001 - a case that raises has failed, and shows how
             got = f"{type(error).__name__}: {error}"
         kind, expected = case["input"].get("kind", ""), case["expected"]
         if kind in PARTIAL:
@@ -254,7 +254,7 @@ def risk_of(given: Case) -> risk.MarginFigures:
 
 
 def poor(totals: risk.MarginFigures) -> risk.MarginFigures:
-    """Let totals fall short of the initial margin, as the case says they do."""
+    """Let totals fall short of the initial margin, as in the case."""
     return risk.MarginFigures(
         totals.net_collateral, totals.net_collateral + 1, totals.maintenance_margin
     )
@@ -486,7 +486,7 @@ def premium(given: Case) -> Any:
 
 
 def samples(given: Case) -> Any:
-    """Answer funding_rate / votes_to_samples; samples of 0 are not kept."""
+    """Answer funding_rate / votes_to_samples; samples of 0 are dropped."""
     terms = data.FundingTerms(min_num_votes_per_sample=int(given["min_num_votes_per_sample"]))
     after = {pid: [int(old) for old in held] for pid, held in given["previous_samples"].items()}
     for pid, votes in given["votes"].items():
@@ -675,7 +675,7 @@ def uncrossed(given: Case) -> Any:
 
 
 class Script(paper.Positions):
-    """Accounts that fail the n-th collateral check as a case says."""
+    """Accounts that fail the n-th collateral check that a case names."""
 
     def __init__(self, positions: dict[conn.Subaccount, int]) -> None:
         super().__init__(positions)
@@ -683,7 +683,7 @@ class Script(paper.Positions):
         self.checks = 0
 
     def check(self, match: paper.Match) -> int:
-        """Say who fails this check."""
+        """Return who fails this check."""
         failing = self.failures.get(self.checks, set())
         self.checks += 1
         maker = paper.MAKER if str(match.maker.subaccount) in failing else 0
@@ -846,7 +846,7 @@ def ledger_of(who: str, held: Case, markets: Any, given: Case) -> paper.Ledger:
     return ledger
 
 
-class House:
+class CaseHouse:
     """A venue of the accounts of one case, for dydx_paper's own clearing."""
 
     def __init__(self, ledgers: Mapping[str, paper.Ledger], fees: conn.Fees, given: Case) -> None:
@@ -882,7 +882,7 @@ def settle_match(ledgers: Any, market: Any, fees: Any, fill: Case, given: Case) 
         )
         for who, side in zip(("taker", "maker"), sides, strict=True)
     )
-    clearing = paper.Clearing(House(ledgers, fees, given), market)
+    clearing = paper.Clearing(CaseHouse(ledgers, fees, given), market)
     clearing.settle(paper.Match(maker, taker, quantums, subticks))
 
 
@@ -905,7 +905,7 @@ def deleverage(ledgers: Any, market: Any, fees: Any, fill: Case, given: Case) ->
 _SIDES = ("", "BUY", "SELL")
 _TIMES_IN_FORCE = ("GTT", "IOC", "POST_ONLY", "FOK")
 _CONDITIONS = ("", "STOP_LOSS", "TAKE_PROFIT")
-# The cases hide addresses: of an owner they say only whether it is one.
+# The cases hide addresses: of an owner they hold only whether it is one.
 _ADDRESSES = {"valid": "dydx1kzsvkf2ghjqlysuffdkhcdctknl4rsvcx5hkm5"}
 
 
@@ -1105,7 +1105,7 @@ SOLVERS: dict[tuple[str, str], Solve] = {
 # === Captures ===
 
 FOLDERS = ("ws", "rest", "accounts", "candles", "books", "funding")
-# Where a REST capture does not say what was asked for, its name does: the first that fits.
+# Where a REST capture does not hold the request, its name does: the first that fits.
 ENDPOINTS: dict[str, str] = {
     "perpetual_?markets": "/v4/perpetualMarkets",
     "candles": "/v4/candles/perpetualMarkets/ETH-USD",
@@ -1132,7 +1132,7 @@ NODE_KINDS: dict[str, str] = {
 }
 
 
-def captures(directory: Path) -> list[Tally]:
+def captures(directory: Path) -> list[FamilyTally]:
     """Parse every capture found, folder by folder."""
     folders = [directory / name for name in FOLDERS]
     tallies = [
@@ -1147,9 +1147,9 @@ def captures(directory: Path) -> list[Tally]:
     return tallies
 
 
-def parse_file(file: Path) -> Tally:
-    """Parse the texts of one capture; a refusal is told with its line."""
-    tally = Tally(f"{file.parent.name}/{file.name}")
+def parse_file(file: Path) -> FamilyTally:
+    """Parse the texts of one capture; a refusal is reported with its line."""
+    tally = FamilyTally(f"{file.parent.name}/{file.name}")
     if file.suffix not in (".json", ".jsonl"):
         tally.failures.append(f"skipped: {file.suffix[1:]} is somebody's table, not wire text")
         return tally
@@ -1186,7 +1186,7 @@ def parse_body(name: str, text: str) -> Any:
     for pattern, path in ENDPOINTS.items():
         if re.search(pattern, name, re.IGNORECASE):
             return conn.rest_contents(path, text)
-    raise conn.WireError(f"expected a name that tells the endpoint, got {name}")
+    raise conn.WireError(f"expected a name that shows the endpoint, got {name}")
 
 
 if __name__ == "__main__":

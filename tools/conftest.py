@@ -4,9 +4,9 @@
         └─ pytest -k margin                          root configuration, this file
              └─ packages/dydx-risk $ pytest -k margin    the member's configuration
 
-uv puts the right packages in place but tells pytest nothing about `--package`, and pytest
+uv puts the right packages in place but passes pytest nothing about `--package`, and pytest
 takes its configuration from the directory it was started in: the root's would silently
-stand for the member's. So this hook asks the uv process above us what it was told and, if
+stand for the member's. So this hook reads the command line of the uv process above us and, if
 that was a member, becomes the pytest that would run in the member's directory. Paths given by
 hand need none of this: pytest finds the configuration nearest to them by itself.
 """
@@ -28,15 +28,15 @@ COMMANDS = ("--", "pytest", "py.test", "python", "python3")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Hand over to the member's gate if uv was asked for a member and no path was given."""
+    """Hand over to the member's gate if uv was called for a member and no path was given."""
     if config.args_source is not pytest.Config.ArgsSource.TESTPATHS or "UV" not in os.environ:
         return
-    name = package_asked_for(uv_arguments())
+    name = requested_package(uv_arguments())
     if name is not None:
         become_gate(config, member(name))
 
 
-def package_asked_for(arguments: Sequence[str]) -> str | None:
+def requested_package(arguments: Sequence[str]) -> str | None:
     """Read the value of `--package` out of a uv command line; None if it names none."""
     options = iter(arguments)
     for option in options:
@@ -76,7 +76,7 @@ def process(pid: int) -> tuple[int, list[str]]:
     except (OSError, ValueError, IndexError, subprocess.CalledProcessError) as error:
         raise pytest.UsageError(
             f"expected to read the command line of process {pid} to learn which package uv was "
-            f"asked for, but {error}; run pytest in the package's own directory instead"
+            f"called for, but {error}; run pytest in the package's own directory instead"
         ) from error
 
 

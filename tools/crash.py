@@ -1,11 +1,11 @@
 """Lead seeded accounts through seeded crashes, guarded and not, and count who is liquidated.
 
     uv run --all-packages --group dev tools/crash.py --paths 10000      the table
-    uv run --all-packages --group dev tools/crash.py --seed 4711        one path, told
+    uv run --all-packages --group dev tools/crash.py --seed 4711        one path, shown
     uv run --all-packages --group dev tools/crash.py --seed 4711 --only 0,3   two events of it
 
-    seed ──► Path: an account, events ──► frames ──┬─► with the guard ──► Outcome
-                                                   └─► without it ──────► Outcome
+    seed ──► Path: an account, events ──► frames ──┬─► with the guard ──► PathOutcome
+                                                   └─► without it ──────► PathOutcome
 
 A path is an account (markets, sides, leverage) and what happens to it: slides, gaps, thin and
 vanishing books, funding squeezes, lost frames and stalls. Both runs get the same frames, through
@@ -140,7 +140,7 @@ class _Market:
         self.shown: dict[str, dict[str, str]] = {"bids": {}, "asks": {}}
 
     def fields(self) -> dict[str, Any]:
-        """Return what the indexer says of the market."""
+        """Return what the indexer reports of the market."""
         resolution = self.step_power - 6  # a million quantums a step
         return {
             "clobPairId": str(self.number), "ticker": self.asset.ticker, "status": "ACTIVE",
@@ -203,16 +203,16 @@ class _Wire:
             happening = [e for e in self.path.events if e.at_s <= self.second < e.at_s + e.for_s]
             for event in happening:
                 self._move(event)
-            self._say("v4_block_height", "", self._block())
+            self._publish("v4_block_height", "", self._block())
             prices = {m.asset.ticker: {"oraclePrice": m.text(m.price)} for m in self.markets}
-            self._say("v4_markets", "", {"oraclePrices": prices})
+            self._publish("v4_markets", "", {"oraclePrices": prices})
             self._books(happening)
             yield self.out
 
     def _begin(self) -> None:
-        self._say("", "", None, type_="connected")
+        self._publish("", "", None, type_="connected")
         listed = {market.asset.ticker: market.fields() for market in self.markets}
-        self._say("v4_markets", "", {"markets": listed}, type_="subscribed")
+        self._publish("v4_markets", "", {"markets": listed}, type_="subscribed")
         for market in self.markets:
             self._snapshot(market, 1.0, ())
 
@@ -225,7 +225,7 @@ class _Wire:
             self.hours += event.for_s
             rate = {"nextFundingRate": f"{self.side * event.size:.6f}"}
             trading = {market.asset.ticker: rate for market in self.markets}
-            self._say("v4_markets", "", {"trading": trading})
+            self._publish("v4_markets", "", {"trading": trading})
 
     def _books(self, happening: Sequence[Event]) -> None:
         kinds = {event.kind: event for event in happening}
@@ -243,7 +243,7 @@ class _Wire:
             if ended:
                 self._snapshot(market, depth, gone)
             elif update := market.changes(market.book(depth, gone)):
-                self._say("v4_orderbook", market.asset.ticker, update)
+                self._publish("v4_orderbook", market.asset.ticker, update)
 
     def _snapshot(self, market: _Market, depth: float, gone: Sequence[str]) -> None:
         market.shown = market.book(depth, gone)
@@ -251,7 +251,7 @@ class _Wire:
             side: [{"price": price, "size": size} for price, size in rows.items()]
             for side, rows in market.shown.items()
         }
-        self._say("v4_orderbook", market.asset.ticker, levels, type_="subscribed")
+        self._publish("v4_orderbook", market.asset.ticker, levels, type_="subscribed")
 
     def _now(self) -> int:
         # The hours of a squeeze pass between two seconds.
@@ -261,7 +261,7 @@ class _Wire:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(self._now() // SECOND))
         return {"blockHeight": str(1_000 + self.second), "time": stamp}
 
-    def _say(self, channel: str, id_: str, contents: Any, type_: str = "channel_data") -> None:
+    def _publish(self, channel: str, id_: str, contents: Any, type_: str = "channel_data") -> None:
         self.seq += 1
         message = {"type": type_, "message_id": self.messages}
         self.messages += 1
@@ -274,7 +274,7 @@ class _Wire:
 # === Runs ===
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class PathOutcome(msgspec.Struct, frozen=True):
     """What became of an account; money is USDC. `exits` are the seconds in which it could leave.
 
     A deleveraging counts as a liquidation: the chain took the position either way.
@@ -286,41 +286,41 @@ class Outcome(msgspec.Struct, frozen=True):
     equity: float | None
     closest: float | None
     exits: int
-    told: tuple[str, ...]
+    lines: tuple[str, ...]
 
     @property
     def failed(self) -> bool:
-        """Tell whether it was liquidated although it could have left."""
+        """Return whether it was liquidated although it could have left."""
         return self.liquidations > 0 and self.exits >= 2
 
 
-def lead(path: Path, *, guard: bool, tell: bool = False) -> Outcome:
+def lead(path: Path, *, guard: bool, verbose: bool = False) -> PathOutcome:
     """Lead an account down a path."""
-    return _Run(path, guard=guard, tell=tell).whole()
+    return _Run(path, guard=guard, verbose=verbose).whole()
 
 
 class _Run:
     """The bot on one path: its account opened by hand, and looked at after each second."""
 
-    def __init__(self, path: Path, *, guard: bool, tell: bool) -> None:
-        self.path, self.telling = path, tell
+    def __init__(self, path: Path, *, guard: bool, verbose: bool) -> None:
+        self.path, self.verbose = path, verbose
         self.venue = Paper(OWNER, DEPOSIT * USDC)
         self.bot = Bot(Options(strategy="none", guard=guard, policy=POLICY), self.venue)
         self.opened, self.exits, self.most_exits = False, 0, 0
-        self.told: list[str] = []
-        self.written = 0  # what of the journal was told
+        self.lines: list[str] = []
+        self.written = 0  # what of the journal was shown
         self.shown = ""
         self.distance: float | None = None
         self.ended = False
 
-    def whole(self) -> Outcome:
+    def whole(self) -> PathOutcome:
         """Run to the end."""
         self.bot.run(from_generator(self._frames))
         ledger, risk = self.venue.ledger, self.bot.risk
         equity = None if ledger.equity is None else ledger.equity / USDC
-        return Outcome(
+        return PathOutcome(
             self.opened, self._taken(), self.bot.journal.counts["reduce"], equity, risk.closest,
-            self.most_exits, tuple(self.told),
+            self.most_exits, tuple(self.lines),
         )  # fmt: skip
 
     def _frames(self) -> Generator[Frame]:
@@ -348,8 +348,8 @@ class _Run:
         """Count the seconds in a row in which all could be sold, while it was in danger."""
         taken, distance = self._taken(), self.bot.risk.margin.distance
         shown = "flat" if distance is None else f"distance {distance:.1%}"
-        if self.telling:
-            self._tell(second, f"{shown}, {taken} liquidations" if shown != self.shown else "")
+        if self.verbose:
+            self._narrate(second, f"{shown}, {taken} liquidations" if shown != self.shown else "")
         self.shown = shown
         if taken:
             if not self.ended:
@@ -365,12 +365,12 @@ class _Run:
         self.exits = self.exits + 1 if left is not None and left > 0 else 0
         self.most_exits = max(self.most_exits, self.exits)
 
-    def _tell(self, second: int, shown: str) -> None:
-        """Tell what gate and guard said since the last look, and how the account stands."""
-        said = self.bot.journal.of_kind("reduce", "gate", "denied", "approved")
-        words = [entry.value.why for entry in said[self.written :]]
-        self.written = len(said)
-        self.told += [f"{second:5} s  {what}" for what in [*words, shown] if what]
+    def _narrate(self, second: int, shown: str) -> None:
+        """Note what gate and guard decided since the last look, and how the account stands."""
+        decided = self.bot.journal.of_kind("reduce", "gate", "denied", "approved")
+        words = [entry.value.why for entry in decided[self.written :]]
+        self.written = len(decided)
+        self.lines += [f"{second:5} s  {what}" for what in [*words, shown] if what]
 
     def _after_exit(self) -> int | None:
         """Return what would be left if all were sold into the books as they are; None if not."""
@@ -433,8 +433,8 @@ class Both(msgspec.Struct, frozen=True):
     """The two runs of a path."""
 
     seed: int
-    guarded: Outcome
-    unguarded: Outcome
+    guarded: PathOutcome
+    unguarded: PathOutcome
 
 
 def both(seed: int) -> Both:
@@ -444,25 +444,25 @@ def both(seed: int) -> Both:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run what was asked for; 1 if a guarded account was liquidated that could have left."""
+    """Run what was requested; 1 if a guarded account was liquidated that could have left."""
     parser = argparse.ArgumentParser(
         prog="uv run tools/crash.py", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--paths", type=int, default=10_000, help="how many (default 10000)")
     parser.add_argument("--first", type=int, default=1, help="the first seed (default 1)")
     parser.add_argument("--workers", type=int, default=0, help="processes; 0 for one a core")
-    parser.add_argument("--seed", type=int, help="tell one path second by second")
+    parser.add_argument("--seed", type=int, help="show one path second by second")
     parser.add_argument("--only", help="of its events, these: 0,3")
     parser.add_argument("--json", action="store_true", help="the table as JSON")
     options = parser.parse_args(arguments)
     if options.paths < 1:
         parser.error(f"expected at least one path, got {options.paths}")
     if options.seed is not None:
-        return _tell(options.seed, options.only)
+        return _show(options.seed, options.only)
     return _table(options)
 
 
-def _tell(seed: int, only: str | None) -> int:
+def _show(seed: int, only: str | None) -> int:
     path = path_of(seed)
     if only is not None:
         try:
@@ -476,8 +476,8 @@ def _tell(seed: int, only: str | None) -> int:
     for number, event in enumerate(path.events):
         when = f"at {event.at_s} s for {event.for_s} s"
         print(f"event {number}  {event.kind:<9} {when}, {event.size:.3f}")
-    guarded = lead(path, guard=True, tell=True)
-    print("\n".join(guarded.told))
+    guarded = lead(path, guard=True, verbose=True)
+    print("\n".join(guarded.lines))
     for name, outcome in (("guarded", guarded), ("unguarded", lead(path, guard=False))):
         equity = "unknown" if outcome.equity is None else f"{outcome.equity:,.2f}"
         print(f"{name:<10} {outcome.liquidations} liquidations, {equity} USDC left")
@@ -500,8 +500,8 @@ def _table(options: argparse.Namespace) -> int:
         print("\n".join(f"{name:<52}{value:>14}" for name, value in figures.items()))
         for seed in failed[:5]:
             path = path_of(seed)
-            kept = [path.events.index(event) for event in shrunk(path).events]
-            print(f"failed: --seed {seed} --only {','.join(map(str, kept))}")
+            needed = [path.events.index(event) for event in shrunk(path).events]
+            print(f"failed: --seed {seed} --only {','.join(map(str, needed))}")
     return 1 if failed else 0
 
 

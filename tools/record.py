@@ -1,11 +1,11 @@
-"""Record what the official client and the venue say to each other, as it passes.
+"""Record what the official client and the venue send each other, as it passes.
 
     official client, a process ──► mitmproxy, in this one ──► venue
                                          └── Capture ──► recordings/NAME.jsonl.zst
 
     uv run --group tools tools/record.py NAME --network testnet --tickers BTC-USD --seconds 480
 
-The client is the unmodified one, driven by `dydx_conn.live` and told that the proxy is the
+The client is the unmodified one, driven by `dydx_conn.live` with the proxy in place of the
 venue; the proxy looks for nothing in what passes and changes nothing but the address. Each
 message is written when it passes: what kills this process costs less than a second of it.
 Exit code: 0 recorded, 1 recorded with errors, 2 nothing to record (the reason is printed).
@@ -53,11 +53,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class CannotRecordError(Exception):
-    """There is nothing to record from, or nowhere to write it: change what was asked."""
+    """There is nothing to record from, or nowhere to write it: change the arguments."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Record what the arguments ask for; return the exit code."""
+    """Record what the arguments request; return the exit code."""
     become_able(Path(__file__), arguments, ("mitmproxy",))
     try:
         job = read_job(arguments)
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def become_able(tool: Path, arguments: Sequence[str], needs: Sequence[str]) -> None:
-    """Start anew with the tools group if something needed is missing, as a plain run has it not."""
+    """Start again with the tools group if something needed is missing, as in a plain run."""
     missing = [name for name in needs if importlib.util.find_spec(name) is None]
     if not missing:
         return
@@ -88,7 +88,7 @@ def become_able(tool: Path, arguments: Sequence[str], needs: Sequence[str]) -> N
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class RecordJob:
     """What to record, from where, for how long, and into which file."""
 
     path: Path
@@ -108,8 +108,8 @@ SOURCES = {
 }
 
 
-def read_job(arguments: Sequence[str]) -> Job:
-    """Read the command line; `CannotRecordError` says what it should have been."""
+def read_job(arguments: Sequence[str]) -> RecordJob:
+    """Read the command line; `CannotRecordError` names what was expected."""
     parser = argparse.ArgumentParser(prog="record", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("name", metavar="NAME|PATH", help="recordings/NAME.jsonl.zst, or a path")
     parser.add_argument("--network", default="local", help="testnet, mainnet or local (default)")
@@ -121,24 +121,24 @@ def read_job(arguments: Sequence[str]) -> Job:
     parser.add_argument("--candles", default="", metavar="1MIN", help="record candles too")
     parser.add_argument("--port", type=int, default=0, help="the proxy's own port (default: any)")
     parser.add_argument("--force", action="store_true", help="write over an existing recording")
-    # What the recorder says to the process of its client.
+    # What the recorder passes to the process of its client.
     parser.add_argument("--listen", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args(arguments)
-    venue = network(asked.network)
-    return Job(
-        path=recording_path(asked.name, force=asked.force),
-        venue=replace(venue, rest=asked.rest or venue.rest, ws=asked.ws or venue.ws),
-        tickers=tuple(ticker for ticker in asked.tickers.split(",") if ticker),
-        seconds=asked.seconds,
-        subaccount=read_subaccount(asked.subaccount) if asked.subaccount else None,
-        candles=read_resolution(asked.candles) if asked.candles else "",
-        port=asked.port,
-        listen=asked.listen,
+    options = parser.parse_args(arguments)
+    venue = network(options.network)
+    return RecordJob(
+        path=recording_path(options.name, force=options.force),
+        venue=replace(venue, rest=options.rest or venue.rest, ws=options.ws or venue.ws),
+        tickers=tuple(ticker for ticker in options.tickers.split(",") if ticker),
+        seconds=options.seconds,
+        subaccount=read_subaccount(options.subaccount) if options.subaccount else None,
+        candles=read_resolution(options.candles) if options.candles else "",
+        port=options.port,
+        listen=options.listen,
     )
 
 
 def recording_path(name: str, *, force: bool) -> Path:
-    """Say where the recording goes; an existing one is not overwritten unasked."""
+    """Return where the recording goes; an existing one is overwritten with `force` alone."""
     is_path = "/" in name or name.endswith(".zst")
     path = Path(name) if is_path else ROOT / "recordings" / f"{name}.jsonl.zst"
     if not path.parent.is_dir():
@@ -195,8 +195,8 @@ def port_of(parts: SplitResult) -> int:
 # === Recording ===
 
 
-async def record(job: Job) -> int:
-    """Record until the time is up or a signal asks for the end; return the exit code."""
+async def record(job: RecordJob) -> int:
+    """Record until the time is up or a signal requests the end; return the exit code."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -215,8 +215,8 @@ async def record(job: Job) -> int:
     return verdict(capture, job)
 
 
-def header(job: Job) -> Header:
-    """Say what the recording is: where it comes from, not how it came here."""
+def header(job: RecordJob) -> Header:
+    """Write what the recording is: where it comes from, not how it came here."""
     now = time.time_ns()
     return Header(
         network=job.venue.name,
@@ -236,13 +236,13 @@ def through(venue: Network, port: int) -> Network:
     return replace(venue, rest=f"http://{here}{rest}", ws=f"ws://{here}{ws}")
 
 
-def verdict(capture: "Capture", job: Job) -> int:
-    """Say how it went, and as an exit code."""
+def verdict(capture: "Capture", job: RecordJob) -> int:
+    """Print how it went; return the exit code."""
     for error in capture.errors[:5]:
         print(f"record: {error}", file=sys.stderr)
     if not capture.received:
-        # The first says why: the last may be what we hung up on at the end.
-        why = capture.refusals[0] if capture.refusals else "it said nothing"
+        # The first is the reason: the last may be what we hung up on at the end.
+        why = capture.refusals[0] if capture.refusals else "it sent nothing"
         print(f"record: expected messages from {job.venue.name}, but {why}", file=sys.stderr)
         return 2
     size = job.path.stat().st_size
@@ -252,7 +252,7 @@ def verdict(capture: "Capture", job: Job) -> int:
     return 1 if capture.errors else 0
 
 
-async def watch(capture: "Capture", job: Job, stopping: asyncio.Event) -> None:
+async def watch(capture: "Capture", job: RecordJob, stopping: asyncio.Event) -> None:
     """Beat once a second, so that silence is recorded too, and show what has come."""
     start = time.monotonic()
     shown = -60.0 if sys.stdout.isatty() else 0.0
@@ -273,7 +273,7 @@ async def watch(capture: "Capture", job: Job, stopping: asyncio.Event) -> None:
 
 
 def show(capture: "Capture", time_spent: str, rate: float, *, last: bool) -> None:
-    """Print the line that says how far it is; on a terminal in place of the one before."""
+    """Print the line that shows how far it is; on a terminal in place of the one before."""
     figures = (
         f"{capture.writer.seq:,} frames, {rate:,.0f}/s, {capture.bytes:,} bytes, "
         f"{len(capture.tickers)} markets, {len(capture.errors)} errors"
@@ -324,7 +324,7 @@ class Capture:
             self._write("tick")
             # By itself a block waits for an event that comes a second after its first.
             self.writer.flush()
-        except Exception as error:  # noqa: BLE001 - a full disk, say; the recording ends
+        except Exception as error:  # noqa: BLE001 - as a full disk; the recording ends
             self.missed("tick", error)
 
     async def links_closed(self, *, within: float) -> None:
@@ -369,7 +369,11 @@ class Capture:
             m=flow.request.method,
             u=url,
             st=response.status_code,
-            rh={name: response.headers[name] for name in KEPT_HEADERS if name in response.headers},
+            rh={
+                name: response.headers[name]
+                for name in RECORDED_HEADERS
+                if name in response.headers
+            },
             b=response.get_text(strict=False) or "",
         )
 
@@ -426,15 +430,15 @@ class Capture:
         self.writer.write(kind, ns=ns or time.time_ns(), mono=time.monotonic_ns(), **fields)
 
 
-# What says how the venue treats us; nothing that names anyone.
-KEPT_HEADERS = (
+# What shows how the venue treats us; nothing that names anyone.
+RECORDED_HEADERS = (
     *("content-type", "date", "retry-after"),
     *("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"),
 )
 
 
 def is_upgrade(flow: "HTTPFlow") -> bool:
-    """Tell a request for a socket from a REST request."""
+    """Return whether a request is for a socket rather than REST."""
     return str(flow.request.headers.get("upgrade", "")).lower() == "websocket"
 
 
@@ -457,7 +461,7 @@ async def intercepting(mode: str, port: int) -> AsyncIterator[tuple[Any, int]]:
     from mitmproxy.master import Master
     from mitmproxy.options import Options
 
-    with tempfile.TemporaryDirectory() as folder, heard("mitmproxy") as complaints:
+    with tempfile.TemporaryDirectory() as folder, logged("mitmproxy") as complaints:
         # Its certificate authority need not outlive it in anyone's home.
         options: Any = Options(confdir=folder, mode=[mode])
         master: Any = Master(options)
@@ -483,7 +487,7 @@ async def intercepting(mode: str, port: int) -> AsyncIterator[tuple[Any, int]]:
 def messages_taken(take: Callable[["HTTPFlow"], None]) -> Iterator[None]:
     """Take each WebSocket message where it passes, not in a hook.
 
-    A hook holds the message back, costs a task and asks each addon twice: a third of all that a
+    A hook holds the message back, costs a task and calls each addon twice: a third of all that a
     message costs. We only read, so nothing need wait for us.
     """
     from mitmproxy.proxy.commands import Command
@@ -522,7 +526,7 @@ async def listening(server: Any, running: Awaitable[None], complaints: list[str]
 
 
 @contextlib.contextmanager
-def heard(name: str) -> Iterator[list[str]]:
+def logged(name: str) -> Iterator[list[str]]:
     """Collect what a logger complains about."""
     complaints: list[str] = []
 
@@ -542,7 +546,7 @@ def heard(name: str) -> Iterator[list[str]]:
 
 
 @contextlib.asynccontextmanager
-async def client(venue: Network, job: Job) -> AsyncIterator[asyncio.subprocess.Process]:
+async def client(venue: Network, job: RecordJob) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run the official client in a process of its own: what it does there is not our time."""
     command = [str(job.path), "--force", "--listen", "--network", venue.name]
     command += ["--rest", venue.rest, "--ws", venue.ws, "--tickers", ",".join(job.tickers)]
@@ -572,20 +576,20 @@ async def client(venue: Network, job: Job) -> AsyncIterator[asyncio.subprocess.P
 async def ends(
     running: asyncio.subprocess.Process, capture: "Capture", stopping: asyncio.Event
 ) -> None:
-    """Say so if the client ends before it is told to: without it nothing is recorded."""
+    """Note if the client ends before it is stopped: without it nothing is recorded."""
     code = await running.wait()
     capture.errors.append(f"expected the client to listen, but it ended with {code}")
     stopping.set()
 
 
-async def listen(job: Job) -> int:
-    """Let the official client listen, on threads of its own, and ask what REST knows."""
+async def listen(job: RecordJob) -> int:
+    """Let the official client listen, on threads of its own, and query what REST knows."""
     # Now, or the first connection would wait for it.
     import dydx_v4_client  # noqa: F401
 
     # No other proxy may stand between the client and ours.
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
-    # Ctrl-C is heard by the recorder, which tells us.
+    # Ctrl-C goes to the recorder, which stops us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stopping = threading.Event()
 
@@ -605,11 +609,11 @@ async def listen(job: Job) -> int:
     receiver = threading.Thread(target=receive, name="official client", daemon=True)
     print("ready", flush=True)
     receiver.start()
-    asking = asyncio.create_task(ask(job.venue, job))
+    querying = asyncio.create_task(query(job.venue, job))
     await asyncio.to_thread(sys.stdin.read)
     stopping.set()
-    asking.cancel()
-    await asyncio.gather(asking, return_exceptions=True)
+    querying.cancel()
+    await asyncio.gather(querying, return_exceptions=True)
     await asyncio.to_thread(receiver.join, 5.0)
     return 0
 
@@ -618,8 +622,8 @@ async def listen(job: Job) -> int:
 REQUEST_PAUSE_S = 0.15
 
 
-async def ask(venue: Network, job: Job) -> None:
-    """Ask once for what the socket does not tell, slowly enough not to be refused."""
+async def query(venue: Network, job: RecordJob) -> None:
+    """Query once what the socket does not carry, slowly enough not to be refused."""
     import httpx
     from dydx_v4_client.indexer.rest.indexer_client import IndexerClient
 

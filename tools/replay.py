@@ -1,15 +1,15 @@
-"""Serve a recording to the unmodified official client, as the venue once said it.
+"""Serve a recording to the unmodified official client, as the venue once sent it.
 
-    recording ──► Tape ──► Stage ──► REST and WebSocket on this machine ──► official client
-                                        └── mitmproxy, if production addresses are to be kept
+    recording ──► RecordedTape ──► Stage ──► REST and WebSocket on this machine ──► official client
+                                        └── mitmproxy, if production addresses are to stay
 
     uv run --group tools tools/replay.py quickstart --speed 20
     uv run --group tools tools/replay.py quickstart --port 0 --speed max --once --strict
 
 REST is answered by method, path and sorted query: the recorded answers in order, then the last
-one again. A WebSocket is given the next recorded connection that was asked for what it asks.
+one again. A WebSocket is given the next recorded connection with the same first subscribe.
 There each recorded subscribe is a gate: nothing that came after it is sent before the client has
-asked for the same; then the texts follow at the recorded pace, word for word, to the recorded
+subscribed to the same; then the texts follow at the recorded pace, word for word, to the recorded
 close. A client that leaves early finds its connection waiting, from its beginning. What was never
 recorded is a miss, counted, and answered as the venue would. Nothing here opens a connection.
 
@@ -49,11 +49,11 @@ NEEDS: Final = ("starlette", "uvicorn", "websockets", "mitmproxy")
 
 
 class CannotServeError(Exception):
-    """There is nothing to serve, or nowhere to serve it: change what was asked."""
+    """There is nothing to serve, or nowhere to serve it: change the arguments."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve what the arguments ask for until told to stop; return the exit code."""
+    """Serve what the arguments request until stopped; return the exit code."""
     job = read_job(arguments)
     become_able(Path(__file__), arguments, NEEDS)
     try:
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class ReplayJob:
     """What to serve, how fast and where; no speed is as fast as it can, no proxy is none."""
 
     recording: str
@@ -82,7 +82,7 @@ class Job:
     again: bool = False
 
 
-def read_job(arguments: Sequence[str]) -> Job:
+def read_job(arguments: Sequence[str]) -> ReplayJob:
     """Read the command line; what makes no sense ends the program with exit code 2."""
     parser = argparse.ArgumentParser(prog="replay", description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
@@ -98,11 +98,11 @@ def read_job(arguments: Sequence[str]) -> Job:
     add("--strict", action="store_true", help="list misses and unmet gates, and exit with 1")
     ending = parser.add_mutually_exclusive_group()
     ending.add_argument("--once", action="store_true", help="end when all has been played")
-    ending.add_argument("--again", action="store_true", help="begin anew when all has been played")
-    asked = parser.parse_args(arguments)
-    if asked.proxy is not None and asked.tls_cert:
+    ending.add_argument("--again", action="store_true", help="begin again when all has been played")
+    options = parser.parse_args(arguments)
+    if options.proxy is not None and options.tls_cert:
         parser.error("expected --proxy or --tls-cert: the proxy brings certificates of its own")
-    return Job(**vars(asked))
+    return ReplayJob(**vars(options))
 
 
 def read_speed(text: str) -> float | None:
@@ -114,18 +114,18 @@ def read_speed(text: str) -> float | None:
 
 
 # === Tape ===
-# What a recording holds, in the order in which a server needs it. Answers are few and kept;
+# What a recording holds, in the order in which a server needs it. Answers are few and in memory;
 # the texts of a connection stay in the file until they are due.
 
 Key = tuple[str, str]
 """A channel and the id in it."""
 
-Asked = tuple[str, str, tuple[tuple[str, str], ...]]
+RequestKey = tuple[str, str, tuple[tuple[str, str], ...]]
 """A request: method, path, and its query in the order of the alphabet."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RecordedAnswer:
     """A recorded REST answer."""
 
     status: int
@@ -134,8 +134,8 @@ class Answer:
 
 
 @dataclass(slots=True)
-class Connection:
-    """A recorded connection: where in the file it stands and what was asked on it."""
+class RecordedConnection:
+    """A recorded connection: where in the file it stands and what was subscribed to on it."""
 
     name: str
     link: str
@@ -148,24 +148,24 @@ class Connection:
 
 
 @dataclass(slots=True)
-class Tape:
+class RecordedTape:
     """A recording, read once."""
 
     recording: Recording
-    answers: dict[Asked, list[Answer]] = field(default_factory=dict)
-    connections: list[Connection] = field(default_factory=list)
+    answers: dict[RequestKey, list[RecordedAnswer]] = field(default_factory=dict)
+    connections: list[RecordedConnection] = field(default_factory=list)
 
     @property
     def texts(self) -> int:
-        """Count what the server says on all connections."""
+        """Count what the server sends on all connections."""
         return sum(connection.texts for connection in self.connections)
 
 
-def read_tape(path: Path) -> Tape:
+def read_tape(path: Path) -> RecordedTape:
     """Read a recording; `RecordingError` or `CannotServeError` if there is nothing in it."""
-    tape = Tape(Recording(path))
+    tape = RecordedTape(Recording(path))
     tape.answers = read_answers(tape.recording)
-    open_now: dict[str, Connection] = {}
+    open_now: dict[str, RecordedConnection] = {}
     for position, frame in enumerate(tape.recording):
         note(tape, open_now, position, frame)
     if not (tape.answers or tape.connections):
@@ -173,13 +173,15 @@ def read_tape(path: Path) -> Tape:
     return tape
 
 
-def note(tape: Tape, open_now: dict[str, Connection], position: int, frame: Frame) -> None:
+def note(
+    tape: RecordedTape, open_now: dict[str, RecordedConnection], position: int, frame: Frame
+) -> None:
     """Enter one frame into its connection, if it belongs to one."""
     # The node's calls are no connection. A text without one lost its open line to damage.
     begins = frame.kind == "open" or (frame.kind == "ws" and frame.link not in open_now)
     if begins and frame.link != "node":
         name = f"connection {len(tape.connections) + 1}"
-        open_now[frame.link] = Connection(name, frame.link, position)
+        open_now[frame.link] = RecordedConnection(name, frame.link, position)
         tape.connections.append(open_now[frame.link])
     connection = open_now.get(frame.link)
     if connection is None:
@@ -195,9 +197,9 @@ def note(tape: Tape, open_now: dict[str, Connection], position: int, frame: Fram
         del open_now[frame.link]
 
 
-def read_answers(recording: Recording) -> dict[Asked, list[Answer]]:
-    """Read all REST answers, in order by what was asked."""
-    answers: dict[Asked, list[Answer]] = {}
+def read_answers(recording: Recording) -> dict[RequestKey, list[RecordedAnswer]]:
+    """Read all REST answers, in order by request."""
+    answers: dict[RequestKey, list[RecordedAnswer]] = {}
     # The reader's own lines: a frame keeps neither the method nor the headers.
     for line in recording.lines():
         # A line that is no answer is not worth decoding, a damaged one not possible.
@@ -206,13 +208,13 @@ def read_answers(recording: Recording) -> dict[Asked, list[Answer]]:
                 event = msgspec.json.decode(line)
                 parts = urlsplit(event["u"])
                 if parts.path.startswith("/"):
-                    asked = asked_for(event.get("m", "GET"), parts.path, parts.query)
-                    answer = Answer(event["st"], event.get("rh", {}), event["b"])
-                    answers.setdefault(asked, []).append(answer)
+                    key = request_key(event.get("m", "GET"), parts.path, parts.query)
+                    answer = RecordedAnswer(event["st"], event.get("rh", {}), event["b"])
+                    answers.setdefault(key, []).append(answer)
     return answers
 
 
-def asked_for(method: str, path: str, query: str) -> Asked:
+def request_key(method: str, path: str, query: str) -> RequestKey:
     """Name a request; the order of its parameters is nobody's business."""
     return method, unquote(path), tuple(sorted(parse_qsl(query, keep_blank_values=True)))
 
@@ -233,20 +235,20 @@ def key_of(channel: str, id: str) -> Key:
     return channel, channel if row is not None and row.is_global else id
 
 
-# === Hearing ===
-# What a client says, judged by what was recorded; the words are the venue's.
+# === Subscriptions ===
+# What a client sends, judged by what was recorded; the words are the venue's.
 
 
-class Hearing:
-    """The client's side of one connection: what it asked for, what it may still ask for."""
+class ClientSide:
+    """The client's side of one connection: what it subscribed to, what it still may."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: RecordedConnection) -> None:
         self.passed: Counter[Key] = Counter()
-        self._asked: Counter[Key] = Counter()
+        self._subscribed: Counter[Key] = Counter()
         # The request of an answer that is there may be lost: it is taken when it comes.
         self._left = connection.gates | connection.answered
 
-    def hear(self, text: str) -> tuple[str, Key | None]:
+    def receive(self, text: str) -> tuple[str, Key | None]:
         """Take a message; return the venue's objection, "" if it has none, and its subject."""
         try:
             message = json.loads(text)
@@ -256,7 +258,7 @@ class Hearing:
             return "Invalid message: type is required", None
         kind, channel, id = (message.get(name) for name in ("type", "channel", "id"))
         if kind in ("ping", "unsubscribe"):
-            # The ping is never answered, and what answers the other is recorded or was not said.
+            # The ping is never answered, and what answers the other is recorded or was not sent.
             return "", None
         if kind != "subscribe":
             return f"Invalid message: {kind}", None
@@ -266,7 +268,7 @@ class Hearing:
 
     def may_pass(self, key: Key) -> bool:
         """Pass a gate, if its subscribe has come; each opens one gate."""
-        if self.passed[key] >= self._asked[key]:
+        if self.passed[key] >= self._subscribed[key]:
             return False
         self.passed[key] += 1
         return True
@@ -275,9 +277,9 @@ class Hearing:
         channel, id = key
         if self._left[key]:
             self._left[key] -= 1
-            self._asked[key] += 1
+            self._subscribed[key] += 1
             return "", key
-        if self._asked[key]:
+        if self._subscribed[key]:
             return f"Invalid subscribe message: already subscribed ({channel}-{id})", key
         return f"Invalid subscription id for channel: ({channel}-{id})", key
 
@@ -308,9 +310,9 @@ class Clock:
 
 
 class Stage:
-    """What of a tape has been served, to whom, and what was asked in vain."""
+    """What of a tape has been served, to whom, and what was requested in vain."""
 
-    def __init__(self, tape: Tape, job: Job) -> None:
+    def __init__(self, tape: RecordedTape, job: ReplayJob) -> None:
         self.frames = 0
         self.answers = 0
         self.misses: Counter[str] = Counter()
@@ -318,27 +320,27 @@ class Stage:
         self.done = asyncio.Event()
         self._tape = tape
         self._job = job
-        self._turns: Counter[Asked] = Counter()
+        self._turns: Counter[RequestKey] = Counter()
         self._waiting = list(tape.connections)
         self._playing = 0
         self._returned = asyncio.Event()
 
-    def answer(self, method: str, path: str, query: str) -> Answer:
+    def answer(self, method: str, path: str, query: str) -> RecordedAnswer:
         """Return the next recorded answer; a miss is a 404 as the indexer words one."""
-        asked = asked_for(method, path, query)
-        answers = self._tape.answers.get(asked)
+        key = request_key(method, path, query)
+        answers = self._tape.answers.get(key)
         if answers is None:
             request = f"{method} {path}{'?' if query else ''}{query}"
             self.misses[request] += 1
             body = json.dumps({"errors": [{"msg": f"{request} was not recorded"}]})
-            return Answer(404, {}, body)
-        turn = min(self._turns[asked], len(answers) - 1)
-        self._turns[asked] += 1
+            return RecordedAnswer(404, {}, body)
+        turn = min(self._turns[key], len(answers) - 1)
+        self._turns[key] += 1
         self.answers += 1
         return answers[turn]
 
     async def is_over(self) -> bool:
-        """Tell whether nothing is left to play to a further client."""
+        """Return whether nothing is left to play to a further client."""
         # Who is quick comes back before it is noticed to have left.
         if self._playing and not self._waiting:
             self._returned.clear()
@@ -346,8 +348,8 @@ class Stage:
                 await asyncio.wait_for(self._returned.wait(), PATIENCE_S)
         return not self._waiting
 
-    def choose(self, text: str) -> Connection | None:
-        """Take the first waiting connection that was asked for this, or else the first."""
+    def choose(self, text: str) -> RecordedConnection | None:
+        """Take the first waiting connection that subscribed to this, or else the first."""
         if not self._waiting:
             self.misses[f"WebSocket: {NO_MORE}"] += 1
             return None
@@ -359,12 +361,12 @@ class Stage:
         return chosen
 
     def has_choice(self) -> bool:
-        """Tell whether the waiting connections differ in what was asked on them."""
+        """Return whether the waiting connections differ in what they subscribed to."""
         return any(one.gates != self._waiting[0].gates for one in self._waiting[1:])
 
-    def give_back(self, connection: Connection, hearing: Hearing) -> None:
+    def give_back(self, connection: RecordedConnection, client: ClientSide) -> None:
         """Take note of how far a client came; what it left early waits for it again."""
-        unmet = connection.gates - hearing.passed
+        unmet = connection.gates - client.passed
         before = self.unmet.get(connection.name, unmet)
         self.unmet[connection.name] = min(before, unmet, key=Counter.total)
         self._playing -= 1
@@ -382,17 +384,17 @@ class Stage:
 
 # === Serving ===
 
-# A client that asks for nothing, or not before it is greeted, gets the next connection.
+# A client that subscribes to nothing, or not before it is greeted, gets the next connection.
 PATIENCE_S: Final = 1.0
 NO_MORE: Final = "no further connection was recorded"
-# So long may a gate keep everyone waiting before we say for what.
+# So long may a gate hold everyone up before we print which.
 NOTICE_S: Final = 5.0
-# These say that a connection broke off: no server can send them (RFC 6455, 7.4.1).
+# These mean that a connection broke off: no server can send them (RFC 6455, 7.4.1).
 UNSENDABLE: Final = frozenset([0, 1005, 1006, 1015])
 
 
-async def serve(job: Job) -> int:
-    """Open the ports, say where they are, and serve until told to stop."""
+async def serve(job: ReplayJob) -> int:
+    """Open the ports, print where they are, and serve until stopped."""
     tape = read_tape(find_recording(job.recording))
     stage = Stage(tape, job)
     stop = asyncio.Event()
@@ -427,7 +429,7 @@ def listen(port: int) -> socket.socket:
     return listener
 
 
-def make_server(app: "Starlette", job: Job) -> "uvicorn.Server":
+def make_server(app: "Starlette", job: ReplayJob) -> "uvicorn.Server":
     """Make the server, as the venue has it: no compression, a ping every 30 s."""
     import uvicorn
 
@@ -460,7 +462,7 @@ def make_server(app: "Starlette", job: Job) -> "uvicorn.Server":
     return Server(config)
 
 
-def application(stage: Stage, tape: Tape, speed: float | None) -> "Starlette":
+def application(stage: Stage, tape: RecordedTape, speed: float | None) -> "Starlette":
     """Make the app: REST at every path, and a socket at every path."""
     from starlette.applications import Starlette
     from starlette.responses import Response
@@ -486,7 +488,7 @@ def application(stage: Stage, tape: Tape, speed: float | None) -> "Starlette":
     return Starlette(routes=[Route(path, rest, methods=every), WebSocketRoute(path, ws)])
 
 
-async def play_to(websocket: "WebSocket", stage: Stage, tape: Tape, clock: Clock) -> None:
+async def play_to(websocket: "WebSocket", stage: Stage, tape: RecordedTape, clock: Clock) -> None:
     """Give a client its connection and play it, until either has enough."""
     first = await first_text(websocket) if stage.has_choice() else ""
     if first is None:
@@ -499,22 +501,22 @@ async def play_to(websocket: "WebSocket", stage: Stage, tape: Tape, clock: Clock
     began = time.monotonic()
     try:
         if first:
-            await player.hear(first)
+            await player.receive(first)
         await first_of(player.listen(), player.play(tape.recording.path, clock))
     finally:
-        stage.give_back(connection, player.hearing)
+        stage.give_back(connection, player.client)
         took_s = time.monotonic() - began
         ended = "played to its end" if connection.over else "left by the client"
         print(
-            f"replay: {connection.name}: {player.said:,} of {connection.texts:,} frames in "
-            f"{took_s:.1f} s, {player.said / took_s:,.0f}/s, {ended}",
+            f"replay: {connection.name}: {player.sent:,} of {connection.texts:,} frames in "
+            f"{took_s:.1f} s, {player.sent / took_s:,.0f}/s, {ended}",
             flush=True,
         )
     return None
 
 
 async def first_text(websocket: "WebSocket") -> str | None:
-    """Wait a little for what a client says first, "" if nothing; None is that it is gone."""
+    """Wait a little for what a client sends first, "" if nothing; None is that it is gone."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE_S):
             return text_of(await websocket.receive())
@@ -532,25 +534,27 @@ def text_of(message: Any) -> str | None:
 class Player:
     """One client and the recorded connection that is played to it."""
 
-    def __init__(self, websocket: "WebSocket", stage: Stage, connection: Connection) -> None:
-        self.hearing = Hearing(connection)
-        self.said = 0
+    def __init__(
+        self, websocket: "WebSocket", stage: Stage, connection: RecordedConnection
+    ) -> None:
+        self.client = ClientSide(connection)
+        self.sent = 0
         self._websocket = websocket
         self._stage = stage
         self._connection = connection
-        self._heard = asyncio.Event()
+        self._arrived = asyncio.Event()
         self._connection_id = ""
         self._message_id = 0
 
     async def listen(self) -> None:
-        """Hear the client out, until it is gone."""
+        """Receive from the client, until it is gone."""
         while (text := text_of(await self._websocket.receive())) is not None:
-            await self.hear(text)
+            await self.receive(text)
 
-    async def hear(self, text: str) -> None:
+    async def receive(self, text: str) -> None:
         """Take one message of the client, and object to what was not recorded."""
-        objection, key = self.hearing.hear(text)
-        self._heard.set()
+        objection, key = self.client.receive(text)
+        self._arrived.set()
         if objection and not self._connection.over:
             self._stage.misses[f"WebSocket: {objection}"] += 1
             error: dict[str, Any] = {"type": "error", "message": objection}
@@ -559,9 +563,9 @@ class Player:
             await self._websocket.send_text(json.dumps(error, separators=(",", ":")))
 
     async def play(self, path: Path, clock: Clock) -> None:
-        """Say what was said, when it is due, to the recorded close."""
+        """Send what was sent, when it is due, to the recorded close."""
         mine = self._connection
-        # Read anew for each client: hours of it need not be held in memory.
+        # Read again for each client: hours of it need not be held in memory.
         for position, frame in enumerate(Recording(path)):
             if position % 256 == 0:
                 await asyncio.sleep(0)
@@ -575,19 +579,19 @@ class Player:
             if (wait_s := clock.wait_s(frame.mono)) > 0.001:
                 await asyncio.sleep(wait_s)
             if frame.kind == "ws":
-                await self._say(frame)
+                await self._send(frame)
             elif frame.kind == "close":
                 return await self._close(int(frame.type), frame.text)
         # Cut off before the connection was closed: the venue would be going away.
         await self._close(1001, "the recording ends here")
         return None
 
-    async def _say(self, frame: Frame) -> None:
+    async def _send(self, frame: Frame) -> None:
         self._message_id = max(self._message_id, frame.message_id)
         if frame.type == "connected":
             self._connection_id = json.loads(frame.text).get("connection_id", "")
         await self._websocket.send_text(frame.text)
-        self.said += 1
+        self.sent += 1
         self._stage.frames += 1
 
     async def _gate(self, frame: Frame, clock: Clock) -> None:
@@ -595,13 +599,13 @@ class Player:
         if key is None:
             return
         clock.wait_s(frame.mono)
-        told = False
-        while not self.hearing.may_pass(key):
-            self._heard.clear()
+        printed = False
+        while not self.client.may_pass(key):
+            self._arrived.clear()
             try:
-                await asyncio.wait_for(self._heard.wait(), None if told else NOTICE_S)
+                await asyncio.wait_for(self._arrived.wait(), None if printed else NOTICE_S)
             except TimeoutError:
-                told = True
+                printed = True
                 what = f"{self._connection.name} waits for a subscribe to {' '.join(key)}"
                 print(f"replay: {what}", file=sys.stderr, flush=True)
         clock.rebase(frame.mono)
@@ -657,7 +661,7 @@ async def front(port: int | None, server: socket.socket) -> AsyncIterator[tuple[
         yield None
         return
     async with intercepting(f"regular@127.0.0.1:{port}", port) as (master, actual):
-        # Nothing but us is asked, not even for a certificate to imitate.
+        # Nothing but us is connected to, not even for a certificate to imitate.
         master.options.update(upstream_cert=False)
         master.addons.add(Diversion(server.getsockname()[1]))
         yield actual, str(Path(master.options.confdir) / "mitmproxy-ca-cert.pem")
@@ -667,9 +671,12 @@ async def front(port: int | None, server: socket.socket) -> AsyncIterator[tuple[
 
 
 def announce(
-    tape: Tape, job: Job, listeners: Sequence[socket.socket], proxy: tuple[int, str] | None
+    tape: RecordedTape,
+    job: ReplayJob,
+    listeners: Sequence[socket.socket],
+    proxy: tuple[int, str] | None,
 ) -> None:
-    """Say what is served, and where."""
+    """Print what is served, and where."""
     header, recording = tape.recording.header, tape.recording
     for damage in recording.damage:
         print(f"replay: {recording.path}: {damage}", file=sys.stderr)
@@ -691,8 +698,8 @@ def announce(
     print("Ctrl-C ends it.", flush=True)
 
 
-def verdict(stage: Stage, job: Job) -> int:
-    """Say what was served and what was not; return the exit code."""
+def verdict(stage: Stage, job: ReplayJob) -> int:
+    """Print what was served and what was not; return the exit code."""
     unmet = sum(map(Counter.total, stage.unmet.values()))
     missed = stage.misses.total()
     print(

@@ -35,7 +35,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from chaos import FAULTS, ChaosProxy, Fault, work
+from chaos import FAULTS, ChaosProxy, ProxyFault, work
 
 if TYPE_CHECKING:
     from dydx_conn import Frame
@@ -115,7 +115,7 @@ class Count:
     """Count what came on each connection, knowing nothing of how the client checks it.
 
     The venue numbers a connection's messages without a hole: whoever has fewer than the highest
-    number says has lost some. Answers that are still owed explain as many.
+    number shows has lost some. Answers that are still owed explain as many.
     """
 
     def __init__(self) -> None:
@@ -186,7 +186,7 @@ class Task:
 
 
 class Client:
-    """Folds frames into views, and tells the parent of lapses, samples and the end."""
+    """Folds frames into views, and reports to the parent lapses, samples and the end."""
 
     SAMPLE_S: Final = 2.0
 
@@ -212,28 +212,28 @@ class Client:
         self.count.see(frame)
         if frame.mono >= self._due:
             self._due = frame.mono + int(self.SAMPLE_S * SECOND)
-            tell(sample=frame.mono, **costs(), frames=self.state.frames)
+            report_to_parent(sample=frame.mono, **costs(), frames=self.state.frames)
         return not self.stopping
 
     def on_view(self, view: "MarketView") -> None:
         """Look at a market that a frame touched."""
         if view.changed != "book":
             return
-        self._tell_lapse(view.ticker, self.markets[view.ticker].see(view.book.known, self._now))
+        self._report_lapse(view.ticker, self.markets[view.ticker].see(view.book.known, self._now))
         if view.book.known:
-            self._tell_lapse(view.ticker, self.ages[view.ticker].see(True, self._now), old=True)
+            self._report_lapse(view.ticker, self.ages[view.ticker].see(True, self._now), old=True)
 
     def end(self) -> None:
-        """Tell all that is left to tell."""
+        """Report all that is left."""
         now = time.monotonic_ns()
         for ticker, market in self.markets.items():
-            self._tell_lapse(ticker, market.end(now))
-            self._tell_lapse(ticker, self.ages[ticker].end(now), old=True)
+            self._report_lapse(ticker, market.end(now))
+            self._report_lapse(ticker, self.ages[ticker].end(now), old=True)
         living = {c.id: c.messages for c in self.count.living.values()}
         for link in list(self.count.living):
             self.count.settle(link)
         quiet = max(market.longest_quiet_ns for market in self.markets.values())
-        tell(
+        report_to_parent(
             end=now,
             kinds=self.kinds,
             troubles=self.state.counts(),
@@ -245,9 +245,9 @@ class Client:
             left=left_behind(),
         )
 
-    def _tell_lapse(self, ticker: str, span: Span | None, *, old: bool = False) -> None:
+    def _report_lapse(self, ticker: str, span: Span | None, *, old: bool = False) -> None:
         if span:
-            tell(lapse=ticker, span=span, old=old)
+            report_to_parent(lapse=ticker, span=span, old=old)
 
 
 def client(task: Task) -> int:
@@ -257,7 +257,7 @@ def client(task: Task) -> int:
 
     one = Client(task)
     signal.signal(signal.SIGTERM, lambda *_: setattr(one, "stopping", True))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C, and ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets Ctrl-C, and ends us
     venue = replace(network("local"), rest=task.rest, ws=task.ws)
     frames = live(venue, task.tickers, pace=one.pace)
     frames.pipe(market_views(one.state)).subscribe(one.on_view)
@@ -265,7 +265,7 @@ def client(task: Task) -> int:
     return 0
 
 
-def tell(**what: Any) -> None:
+def report_to_parent(**what: Any) -> None:
     """Write one line to the parent."""
     print(json.dumps(what), flush=True)
 
@@ -297,7 +297,7 @@ def left_behind() -> list[str]:
     tasks = [
         f"task {o.get_name()}"
         for o in gc.get_objects()
-        # By its type: to ask a weak proxy itself fails if what it stood for is gone.
+        # By its type: to query a weak proxy itself fails if what it stood for is gone.
         if issubclass(type(o), asyncio.Task) and not o.done()
     ]
     folder = Path("/proc/self/fd")
@@ -313,17 +313,17 @@ def left_behind() -> list[str]:
 
 
 @dataclass
-class Venue:
-    """A venue in a process of its own, and what it said of itself."""
+class VenueProcess:
+    """A venue in a process of its own, and what it printed of itself."""
 
     process: "subprocess.Popen[str]"
-    said: str
+    printed: str
 
     def find(self, pattern: str) -> str:
-        """Return what a pattern's group matches in what it said."""
-        found = re.search(pattern, self.said)
+        """Return what a pattern's group matches in what it printed."""
+        found = re.search(pattern, self.printed)
         if found is None:
-            raise SoakError(f"expected the venue to say {pattern}, but it said:\n{self.said}")
+            raise SoakError(f"expected the venue to print {pattern}, got:\n{self.printed}")
         return found.group(1)
 
     @property
@@ -341,8 +341,8 @@ class Venue:
         """Return the file that a client must trust."""
         return self.find(r"authority\s+(\S+)")
 
-    def ask(self, path: str) -> Any:
-        """Ask its REST face, patiently and past every proxy."""
+    def query(self, path: str) -> Any:
+        """Query its REST face, patiently and past every proxy."""
         import httpx
 
         trusted = ssl.create_default_context(cafile=self.authority)
@@ -361,18 +361,18 @@ class Venue:
 
 
 class SoakError(Exception):
-    """The soak could not be done: it says nothing about the connection."""
+    """The soak could not be done: it shows nothing about the connection."""
 
 
 @contextlib.contextmanager
-def a_venue(*options: str) -> Iterator[Venue]:
+def a_venue(*options: str) -> Iterator[VenueProcess]:
     """Run a venue over TLS on free ports; it is ended if it still runs."""
     ports = ("--port", "0", "--ws-port", "0", "--grpc-port", "0")
     command = [sys.executable, str(TOOLS / "venue"), "--tls", *ports, *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        venue = Venue(process, "")
+        venue = VenueProcess(process, "")
         for line in process.stdout or ():
-            venue.said += line
+            venue.printed += line
             if line.startswith("Ctrl-C"):
                 break
         try:
@@ -387,12 +387,12 @@ def a_venue(*options: str) -> Iterator[Venue]:
 
 @dataclass
 class Log:
-    """All that was seen: what the client told, and what the proxy did."""
+    """All that was seen: what the client reported, and what the proxy did."""
 
     lapses: dict[str, list[Span]] = field(default_factory=dict)
     old: dict[str, list[Span]] = field(default_factory=dict)
     samples: list[dict[str, Any]] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[ProxyFault] = field(default_factory=list)
     end: dict[str, Any] = field(default_factory=dict)
     held_ns: int = 0
     stop_s: float = 0.0
@@ -402,31 +402,31 @@ class Log:
 
     def take(self, line: str) -> None:
         """Take one line of the client's."""
-        said = json.loads(line)
-        if "lapse" in said:
-            kind = self.old if said["old"] else self.lapses
-            kind.setdefault(said["lapse"], []).append(tuple(said["span"]))
-        elif "sample" in said:
-            self.samples.append(said)
+        reported = json.loads(line)
+        if "lapse" in reported:
+            kind = self.old if reported["old"] else self.lapses
+            kind.setdefault(reported["lapse"], []).append(tuple(reported["span"]))
+        elif "sample" in reported:
+            self.samples.append(reported)
         else:
-            self.end = said
+            self.end = reported
 
-    def do(self, fault: Fault) -> None:
-        """Take a fault that is over, and say so."""
+    def do(self, fault: ProxyFault) -> None:
+        """Take a fault that is over, and print it."""
         self.faults.append(fault)
         print(f"  {len(self.faults):>3}  {fault}", flush=True)
 
 
 def soak(options: argparse.Namespace) -> Log:
-    """Run venue, proxy and client for as long as asked; return all that was seen."""
+    """Run venue, proxy and client for as long as requested; return all that was seen."""
     with tempfile.TemporaryDirectory(prefix="dydx-soak-") as folder:
         stamps = Path(folder) / "stamps.json"
-        asked = {"count": options.count, "speed": options.speed, "seed": options.seed}
-        flags = [word for name, value in asked.items() for word in (f"--{name}", str(value))]
+        chosen = {"count": options.count, "speed": options.speed, "seed": options.seed}
+        flags = [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
         with a_venue(*flags, "--stamps", str(stamps)) as venue:
             log = asyncio.run(run(options, venue))
             log.theirs = {
-                ticker: venue.ask(f"/v4/orderbooks/perpetualMarket/{ticker}")
+                ticker: venue.query(f"/v4/orderbooks/perpetualMarket/{ticker}")
                 for ticker in log.end.get("books", ())
             }
             venue.stop()
@@ -434,11 +434,11 @@ def soak(options: argparse.Namespace) -> Log:
     return log
 
 
-async def run(options: argparse.Namespace, venue: Venue) -> Log:
+async def run(options: argparse.Namespace, venue: VenueProcess) -> Log:
     """Run the client behind the proxy, with faults until the time is up; then hold all still."""
     log = Log()
     host, _, port = venue.rest.removeprefix("https://").rpartition(":")
-    tickers = tuple(venue.ask("/v4/perpetualMarkets")["markets"])
+    tickers = tuple(venue.query("/v4/perpetualMarkets")["markets"])
     async with ChaosProxy(host, int(port), seed=options.seed) as proxy:
         here = f"127.0.0.1:{proxy.port}"
         task = Task(f"https://{here}", f"wss://{here}/v4/ws", tickers, options.bound)
@@ -461,7 +461,7 @@ async def run(options: argparse.Namespace, venue: Venue) -> Log:
             await asyncio.sleep(options.settle)
             venue.process.send_signal(signal.SIGUSR1)
             log.held_ns = time.monotonic_ns()
-            await asyncio.sleep(4.0)  # what was under way arrives, and is asked for once more
+            await asyncio.sleep(4.0)  # what was under way arrives, and is requested once more
         finally:
             began = time.monotonic()
             if process.returncode is None:
@@ -478,7 +478,7 @@ def as_json(task: Task) -> dict[str, Any]:
 
 
 async def read(process: asyncio.subprocess.Process, log: Log) -> None:
-    """Take what the client tells, to its end."""
+    """Take what the client reports, to its end."""
     if process.stdout is not None:
         async for line in process.stdout:
             log.take(line.decode())
@@ -549,7 +549,7 @@ def freshness(log: Log, of: Mapping[str, Sequence[Span]]) -> dict[str, tuple[flo
 
 
 def differences(ours: Mapping[str, Any] | None, theirs: Mapping[str, Any]) -> list[str]:
-    """Say how our book differs from the venue's: phantom levels, missing ones, other sizes."""
+    """Return how our book differs from the venue's: phantom levels, missing ones, other sizes."""
     if ours is None:
         return ["not known"]
     found = []
@@ -587,7 +587,7 @@ def promises(log: Log) -> list[Promise]:
         if (found := differences(book, log.theirs[ticker]))
     }
     unseen = {id: log.sent.get(id, 0) - count for id, count in end["living"].items()}
-    kept_s = max((fault.kept_s for fault in log.faults), default=0.0)
+    held_s = max((fault.held_s for fault in log.faults), default=0.0)
     start, warm, last = growth(log.samples)
     levels = sum(len(book[side]) for book in log.theirs.values() for side in book)
     left = [*end["left"]] + ([f"exit code {log.exit_code}"] if log.exit_code else [])
@@ -618,9 +618,9 @@ def promises(log: Log) -> list[Promise]:
         ),
         Promise(
             "half-open connections given up after, at most",
-            f"{kept_s:.1f} s",
+            f"{held_s:.1f} s",
             "≤ 20 s",
-            kept_s <= 21,  # it sees its ping unanswered at 20 s, and then hangs up
+            held_s <= 21,  # it sees its ping unanswered at 20 s, and then hangs up
         ),
         Promise(
             "memory at the start, warm, at the end",
@@ -647,7 +647,7 @@ def report(options: argparse.Namespace, log: Log) -> Iterator[str]:
     if options.fault_every < 60:
         yield (
             f"compressed: a fault every {options.fault_every:g} s and not every minute; what they "
-            "cost is told a minute apart,\nbut a client that had longer to mend between them, or "
+            "cost is reported a minute apart,\nbut a client with longer to mend between them, or "
             "to forget, was not seen"
         )
     yield f"{frames:,} frames, {frames / wall:,.0f} a second, at {used / wall:.1%} of a core"
@@ -696,7 +696,7 @@ def median_and_most(seconds: Sequence[float]) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Soak as asked; return the exit code."""
+    """Soak as requested; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="tools/soak.py", description=(__doc__ or "").split("\n")[0]
     )

@@ -3,7 +3,7 @@
     uv run --all-packages --group dev tools/versions.py     a line for each Python and recording
 
 The same frames give the same bytes, on whichever Python. Each one that is installed gets an
-environment of its own, as the lock says, for as long as this runs; nothing is installed for it
+environment of its own, as the lock pins it, for as long as this runs; nothing is installed for it
 that is not there. Exit code 1 if two hashes differ, 77 if there is nothing to compare, else 0.
 """
 
@@ -55,7 +55,7 @@ def interpreter(uv: str, version: str) -> str | None:
 
 
 def environment(uv: str, python: str, folder: Path) -> Path:
-    """Install the bot for a Python into a folder, as the lock says; return its interpreter."""
+    """Install the bot for a Python into a folder, as the lock pins it; return its interpreter."""
     command = [uv, "sync", "--quiet", "--frozen", "--package", "bot", "--python", python]
     place = {"UV_PROJECT_ENVIRONMENT": str(folder)}
     subprocess.run(command, cwd=ROOT, env=os.environ | place, check=True)

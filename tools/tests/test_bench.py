@@ -21,12 +21,12 @@ def test_a_bench_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit) as refused:
         main(["astrology"])
 
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     assert refused.value.code == 2
-    assert all(name in said for name in BENCHES)
+    assert all(name in printed for name in BENCHES)
 
 
-def test_the_best_of_several_rounds_is_told() -> None:
+def test_the_best_of_several_rounds_is_shown() -> None:
     """Noise only adds, so the least is nearest to the truth."""
     calls: list[int] = []
 
@@ -107,11 +107,14 @@ def test_rows_are_printed_beside_their_floor(
 
 def test_the_nth_message_sent_is_the_nth_that_came() -> None:
     """Joined by connection; what came before the measurement began is left out."""
-    heard = {"since": 100, "heard": {"a": [[95, 110, 120], [99, 112, 125]], "b": [[200], [230]]}}
+    measured = {
+        "since": 100,
+        "messages": {"a": [[95, 110, 120], [99, 112, 125]], "b": [[200], [230]]},
+    }
     sent = {"a": [90, 101, 103, 140], "b": [195], "other": [1]}
 
-    assert since_sent(sent, heard) == [11, 22, 35]
-    assert crossing(sent, heard) == [2, 5, 30]
+    assert since_sent(sent, measured) == [11, 22, 35]
+    assert crossing(sent, measured) == [2, 5, 30]
 
 
 @pytest.mark.parametrize(
@@ -129,15 +132,15 @@ def test_an_ear_measures_from_the_last_snapshot_until_its_time_is_up() -> None:
     hello = '{"type":"connected","connection_id":"x","message_id":0}'
     answer = '{"type":"subscribed","connection_id":"x"}'
 
-    assert ear.hear("c1", hello, 1)
-    assert ear.hear("c1", '{"type":"error","message":"no"}', 2)
-    assert ear.hear("c1", answer, 3)
+    assert ear.receive("c1", hello, 1)
+    assert ear.receive("c1", '{"type":"error","message":"no"}', 2)
+    assert ear.receive("c1", answer, 3)
     assert not ear.since
-    assert ear.hear("c1", answer, 4)
-    assert not ear.hear("c1", '{"type":"channel_data"}', 5)
-    told = ear.told()
-    assert (told["errors"], told["frames"], told["closes"]) == (1, 2, "0, 0")
-    assert told["heard"]["x"][0] == [1, 2, 3, 4, 5]
+    assert ear.receive("c1", answer, 4)
+    assert not ear.receive("c1", '{"type":"channel_data"}', 5)
+    reported = ear.report()
+    assert (reported["errors"], reported["frames"], reported["closes"]) == (1, 2, "0, 0")
+    assert reported["messages"]["x"][0] == [1, 2, 3, 4, 5]
 
 
 def test_the_kernel_counts_what_came_on_our_connections() -> None:
@@ -156,10 +159,10 @@ def test_the_kernel_counts_what_came_on_our_connections() -> None:
     assert after == (before + 1000, connections + 2)
 
 
-def test_two_markets_are_heard_live_over_tls() -> None:
+def test_two_markets_are_received_live_over_tls() -> None:
     """Every row has its figure and its floor; nothing is refused."""
-    told = live("", 2, 0.3, speeds=(1,))
-    rows = {figure.strip(): (measured, floor) for figure, measured, floor, _ in told}
+    reported = live("", 2, 0.3, speeds=(1,))
+    rows = {figure.strip(): (measured, floor) for figure, measured, floor, _ in reported}
 
     assert rows["errors, closes, closes with 1008"] == ("0, 0, 0", "0, 0, 0")
     assert all(measured and floor for measured, floor in rows.values())

@@ -28,7 +28,7 @@ def test_missing_messages_are_counted_on_each_connection(frames: list[Frame], mi
     assert holes(frames) == missing
 
 
-def test_the_source_says_what_a_venue_says() -> None:
+def test_the_source_sends_what_a_venue_sends() -> None:
     """The updates are real ones, readable as such."""
     update = json.loads(book_updates()[0])
     text = json.dumps({"type": "channel_batch_data", "channel": "v4_orderbook", "contents": update})
@@ -48,10 +48,10 @@ def test_a_recorder_is_measured_and_nothing_is_missing(
 
     code = main(["--seconds", "2", "--rate", "200", "--burst", "4", "--count", "3"])
 
-    said = capsys.readouterr().out
-    assert code == 0, said
-    assert "0 missing, complete" in said
-    assert "of a core" in said
+    printed = capsys.readouterr().out
+    assert code == 0, printed
+    assert "0 missing, complete" in printed
+    assert "of a core" in printed
 
 
 def test_a_kill_costs_less_than_a_second(
@@ -63,7 +63,7 @@ def test_a_kill_costs_less_than_a_second(
 
     code = main(["--kills", "1", "--rate", "200", "--count", "3"])
 
-    said = capsys.readouterr().out
-    assert code == 0, said
-    assert "0 missing" in said
-    assert "all files readable" in said
+    printed = capsys.readouterr().out
+    assert code == 0, printed
+    assert "0 missing" in printed
+    assert "all files readable" in printed

@@ -26,10 +26,10 @@ from dydx_conn import (
     LONG_TERM,
     AuditLog,
     ConnError,
-    Denied,
     Inbox,
     Keys,
     Network,
+    NotQueued,
     OrderRequest,
     Queued,
     Recording,
@@ -47,7 +47,7 @@ PATIENCE_S = 60
 # Each test has a wallet of its own, which holds nothing but what the faucet gives.
 HEX = {name: f"{number:02x}" * 32 for number, name in enumerate(NAMES, 0x41)}
 
-# Buys 1,000 USDC of a market once, when it and the account have been told of for a while.
+# Buys 1,000 USDC of a market once, when it and the account have been known for a while.
 STRATEGY = """
 from dydx_strategy import Decision
 
@@ -72,7 +72,7 @@ strategy = Once
 
 @dataclass
 class Running:
-    """A venue in a process of its own, as a network file tells of it."""
+    """A venue in a process of its own, as a network file names it."""
 
     file: Path
     rest: str
@@ -80,11 +80,11 @@ class Running:
 
     def fund(self, address: str, usdc: int = 10_000) -> None:
         """Open an account with money out of nowhere."""
-        wish = {"address": address, "subaccountNumber": 0, "amount": usdc}
-        assert httpx.post(f"{self.rest}/faucet/tokens", json=wish).status_code == 202
+        payment = {"address": address, "subaccountNumber": 0, "amount": usdc}
+        assert httpx.post(f"{self.rest}/faucet/tokens", json=payment).status_code == 202
 
     def orders(self, address: str) -> list[Any]:
-        """Ask the indexer for an account's orders."""
+        """Query the indexer for an account's orders."""
         path = f"/v4/orders?address={address}&subaccountNumber=0"
         rows = rest_contents(path, httpx.get(self.rest + path).text)
         assert isinstance(rows, list)
@@ -99,13 +99,13 @@ def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         [sys.executable, str(VENUE), *ports], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    said = ""
+    printed = ""
     for line in process.stdout:
-        said += line
+        printed += line
         if line.startswith("Ctrl-C"):
             break
     patterns = {"rest": r"REST\s+(\S+)", "ws": r"(\S+/v4/ws)", "node": r"node gRPC\s+(\S+)"}
-    found = {name: re.search(pattern, said) for name, pattern in patterns.items()}
+    found = {name: re.search(pattern, printed) for name, pattern in patterns.items()}
     fields = {name: match[1] for name, match in found.items() if match is not None}
     fields |= {"name": "venue", "chain_id": "localdydxprotocol"}
     file = tmp_path_factory.mktemp("venue") / "venue.toml"
@@ -154,10 +154,10 @@ def words(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def filled(kept: Path) -> bool:
-    """Tell whether a recording in the making holds an order's fill and its end."""
-    texts = [f.text for f in Recording(kept) if f.kind == "ws"] if kept.exists() else []
-    return all(any(said in text for text in texts) for said in ('"FILLED"', '"fills":[{'))
+def filled(recorded: Path) -> bool:
+    """Return whether a recording in the making holds an order's fill and its end."""
+    texts = [f.text for f in Recording(recorded) if f.kind == "ws"] if recorded.exists() else []
+    return all(any(part in text for text in texts) for part in ('"FILLED"', '"fills":[{'))
 
 
 def test_an_order_is_signed_accepted_filled_and_reported(
@@ -168,13 +168,13 @@ def test_an_order_is_signed_accepted_filled_and_reported(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """What it lived replays to the same bytes, and nothing written holds the key."""
-    keys, kept, audit = key("fills"), tmp_path / "kept.jsonl.zst", tmp_path / "audit.jsonl"
+    keys, recorded, audit = key("fills"), tmp_path / "run.jsonl.zst", tmp_path / "audit.jsonl"
     typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--strategy", str(once)]
-    typed += ["--record", str(kept), "--audit", str(audit), "--seconds", "300", "--json"]
+    typed += ["--record", str(recorded), "--audit", str(audit), "--seconds", "300", "--json"]
 
-    assert ended_by_ctrl_c(["trade", *typed], when=lambda: filled(kept)) == 0
+    assert ended_by_ctrl_c(["trade", *typed], when=lambda: filled(recorded)) == 0
     lived = json.loads(capsys.readouterr().out)
-    assert main(["replay", str(kept), "--strategy", str(once), "--json"]) == 0
+    assert main(["replay", str(recorded), "--strategy", str(once), "--json"]) == 0
     replayed = json.loads(capsys.readouterr().out)
 
     assert lived["orders"]["FILLED"] == 1
@@ -198,16 +198,16 @@ def test_a_trade_that_is_flattened_leaves_nothing_behind(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """What it bought is sold when it is ended, by an order that can only reduce; it replays."""
-    keys, kept, audit = key("flat"), tmp_path / "kept.jsonl.zst", tmp_path / "audit.jsonl"
-    # Not while the account is asked for by REST, 3 s after the start: the stand-in's answer may
+    keys, recorded, audit = key("flat"), tmp_path / "run.jsonl.zst", tmp_path / "audit.jsonl"
+    # Not while the account is queried by REST, 3 s after the start: the stand-in's answer may
     # then be ahead of the height that it names.
     once.write_text(STRATEGY.replace("3_000_000_000", "5_000_000_000"))
     typed = ["--network", str(venue.file), "--tickers", "BTC-USD", "--strategy", str(once)]
-    typed += ["--record", str(kept), "--audit", str(audit), "--seconds", "300", "--json"]
+    typed += ["--record", str(recorded), "--audit", str(audit), "--seconds", "300", "--json"]
 
-    assert ended_by_ctrl_c(["trade", *typed, "--flatten"], when=lambda: filled(kept)) == 0
+    assert ended_by_ctrl_c(["trade", *typed, "--flatten"], when=lambda: filled(recorded)) == 0
     lived = json.loads(capsys.readouterr().out)
-    assert main(["replay", str(kept), "--strategy", str(once), "--json"]) == 0
+    assert main(["replay", str(recorded), "--strategy", str(once), "--json"]) == 0
     replayed = json.loads(capsys.readouterr().out)
 
     assert lived["open"] == []
@@ -227,15 +227,15 @@ def test_a_live_bot_is_halted_from_another_terminal(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """It says so at once, stays so when it is started again, and its recording replays it."""
+    """It shows at once, stays so when it is started again, and its recording replays it."""
     key("halts")
-    kept, audit = tmp_path / "kept.jsonl.zst", str(tmp_path / "audit.jsonl")
+    recorded, audit = tmp_path / "run.jsonl.zst", str(tmp_path / "audit.jsonl")
     typed = [command, "--network", str(venue.file), "--tickers", "BTC-USD", "--json"]
     typed += ["--audit", audit] if command == "trade" else []
 
-    first = started(*typed, "--record", str(kept))
+    first = started(*typed, "--record", str(recorded))
     assert main(["halt", "--why", "a headline"]) == 0
-    told = capsys.readouterr().out
+    reported = capsys.readouterr().out
     lived = ended(first)
     again = started(*typed)
     assert main(["status"]) == 1
@@ -247,11 +247,11 @@ def test_a_live_bot_is_halted_from_another_terminal(
     assert main(["status", "--json"]) == 0
     resumed = json.loads(capsys.readouterr().out)
     ended(last)
-    assert main(["replay", str(kept), "--json"]) == 0
+    assert main(["replay", str(recorded), "--json"]) == 0
     replayed = json.loads(capsys.readouterr().out)
 
-    assert f"{first.pid}, {command.upper()} venue BTC-USD" in told
-    assert "halted: a headline (by command)" in told
+    assert f"{first.pid}, {command.upper()} venue BTC-USD" in reported
+    assert "halted: a headline (by command)" in reported
     assert "halted: a headline (by command, and nobody resumed) (by restart)" in stands
     assert resumed["gate"] == {"state": "ACTIVE", "reasons": {}}
     assert [row["words"] for row in lived["samples"]["acts"]] == ["halt by command: a headline"]
@@ -265,8 +265,8 @@ def started(*typed: str) -> "subprocess.Popen[str]":
     while time.monotonic() < until:
         assert run.poll() is None
         if run.pid in (found := running()):
-            told = request(found[run.pid], "status")["status"]
-            if "UNKNOWN_ACCOUNT" not in told["gate"]["reasons"]:
+            reported = request(found[run.pid], "status")["status"]
+            if "UNKNOWN_ACCOUNT" not in reported["gate"]["reasons"]:
                 break
         time.sleep(0.05)
     return run
@@ -305,14 +305,14 @@ def ended_by_ctrl_c(typed: list[str], when: Callable[[], bool]) -> int:
 class Resting(Trader):
     """A trader whose orders rest far from the market: there is something to take back."""
 
-    def submit(self, wish: Any, number: int | None = None) -> Queued | Denied:
-        if isinstance(wish, OrderRequest):
-            far = wish.subticks // 2 // 100_000 * 100_000
+    def submit(self, order: Any, number: int | None = None) -> Queued | NotQueued:
+        if isinstance(order, OrderRequest):
+            far = order.subticks // 2 // 100_000 * 100_000
             end = self.height + 20
-            wish = msgspec.structs.replace(
-                wish, subticks=far, time_in_force="GTT", good_til_block=end
+            order = msgspec.structs.replace(
+                order, subticks=far, time_in_force="GTT", good_til_block=end
             )
-        return super().submit(wish, number)
+        return super().submit(order, number)
 
 
 def test_ctrl_c_takes_what_is_open_off_the_books_and_then_reports(
@@ -352,8 +352,8 @@ def test_cancel_all_takes_off_what_others_placed(
     us, audit = Subaccount(keys.address, 0), tmp_path / "audit.jsonl"
     markets = bot.wire.WireVenue(us).markets
     path = "/v4/perpetualMarkets"
-    told = rest_contents(path, httpx.get(venue.rest + path).text).markets["BTC-USD"]
-    markets["BTC-USD"] = perpetual_market(told)
+    reported = rest_contents(path, httpx.get(venue.rest + path).text).markets["BTC-USD"]
+    markets["BTC-USD"] = perpetual_market(reported)
     resting = OrderRequest(
         ticker="BTC-USD",
         clob_pair_id=0,
@@ -388,7 +388,7 @@ def test_cancel_all_takes_off_what_others_placed(
 def test_the_doctor_finds_the_venue_fit_and_another_chain_not(
     venue: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The node says which chain it is; the exit code is 1 where it is not the one expected."""
+    """The node names its chain; the exit code is 1 where it is not the one expected."""
     other = tmp_path / "other.toml"
     other.write_text(venue.file.read_text().replace("localdydxprotocol", "dydx-testnet-4"))
 
@@ -414,15 +414,15 @@ def test_nothing_is_signed_for_another_chain(
     typed = ["--network", str(other), "--yes-orders", "--audit", str(audit), "--plain"]
     assert main(["trade", *typed]) == 2
 
-    told = capsys.readouterr().err
-    assert "the node says localdydxprotocol" in told
+    reported = capsys.readouterr().err
+    assert "got localdydxprotocol from the node" in reported
     assert not audit.exists()
 
 
 def test_an_account_without_money_does_not_trade(
     venue: Running, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The venue has never heard of it."""
+    """The venue does not know it."""
     monkeypatch.setenv("DYDX_PRIVATE_KEY", "51" * 32)
 
     assert main(["trade", "--network", str(venue.file), "--plain"]) == 2

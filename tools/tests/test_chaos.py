@@ -1,4 +1,4 @@
-"""The chaos proxy: it carries what it is given, and each fault is what its name says."""
+"""The chaos proxy: it carries what it is given, and each fault is what its name means."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from chaos import CUTS, FAULTS, ChaosProxy, Fault, main, plan, work
+from chaos import CUTS, FAULTS, ChaosProxy, ProxyFault, main, plan, work
 
 CHAOS = Path(__file__).parent.parent / "chaos.py"
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -22,10 +22,10 @@ SEED = 6  # its plan begins with a cut that needs no data
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Say back whatever is said, as an upstream."""
+    """Send back whatever is received, as an upstream."""
     with contextlib.suppress(ConnectionError):
-        while said := await reader.read(65_536):
-            writer.write(said)
+        while sent := await reader.read(65_536):
+            writer.write(sent)
             await writer.drain()
     writer.close()
 
@@ -60,14 +60,14 @@ async def soon(awaited: asyncio.Future[bytes] | asyncio.Task[bytes]) -> bytes:
 
 
 @pytest.mark.asyncio
-async def test_what_is_said_passes_untouched_both_ways() -> None:
+async def test_what_is_sent_passes_untouched_both_ways() -> None:
     """A megabyte there and back, byte for byte, and it is counted."""
-    said = bytes(range(256)) * 4096
+    sent = bytes(range(256)) * 4096
     async with proxied() as proxy, connected(proxy) as (reader, writer):
-        writer.write(said)
+        writer.write(sent)
 
-        assert await asyncio.wait_for(reader.readexactly(len(said)), 10) == said
-        assert proxy.carried == 2 * (len(said) + 5)
+        assert await asyncio.wait_for(reader.readexactly(len(sent)), 10) == sent
+        assert proxy.carried == 2 * (len(sent) + 5)
 
 
 @pytest.mark.asyncio
@@ -92,10 +92,10 @@ async def test_rst_ends_every_connection_rudely() -> None:
 
 @pytest.mark.asyncio
 async def test_a_cut_in_mid_frame_delivers_half_of_it() -> None:
-    """What was being said arrives in part, and then the end."""
+    """What was being sent arrives in part, and then the end."""
     async with proxied() as proxy, connected(proxy) as (reader, writer):
         cutting = asyncio.create_task(proxy.fault("mid_frame"))
-        await asyncio.sleep(0)  # it waits for something to be said
+        await asyncio.sleep(0)  # it waits for something to be sent
         writer.write(b"0123456789")
 
         assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b"01234"
@@ -104,7 +104,7 @@ async def test_a_cut_in_mid_frame_delivers_half_of_it() -> None:
 
 @pytest.mark.asyncio
 async def test_corruption_flips_bits_and_keeps_the_length() -> None:
-    """As many bytes as were said, some of them others; the next ones are right again."""
+    """As many bytes as were sent, some of them others; the next ones are right again."""
     async with proxied() as proxy, connected(proxy) as (reader, writer):
         spoiling = asyncio.create_task(proxy.fault("corrupt"))
         await asyncio.sleep(0)
@@ -120,7 +120,7 @@ async def test_corruption_flips_bits_and_keeps_the_length() -> None:
 @pytest.mark.asyncio
 @pytest.mark.parametrize("kind", ["delay", "throttle"])
 async def test_a_slow_line_carries_everything_later(kind: str) -> None:
-    """Nothing is lost, and it takes at least the time that was asked for."""
+    """Nothing is lost, and it takes at least the time that was requested."""
     async with proxied(delay_s=0.05, bytes_per_s=1000) as proxy, connected(proxy) as ends:
         loop, (reader, writer) = asyncio.get_running_loop(), ends
         slow = asyncio.create_task(proxy.fault(kind, 0.2))
@@ -150,7 +150,7 @@ async def test_who_is_refused_is_let_in_when_it_is_over() -> None:
 
 @pytest.mark.asyncio
 async def test_a_half_open_connection_stays_dead_until_its_client_gives_up() -> None:
-    """It takes what is said and answers nothing; who connects anew afterwards is served."""
+    """It takes what is sent and answers nothing; who connects again afterwards is served."""
     async with proxied() as proxy, connected(proxy) as (reader, writer):
         caught = asyncio.create_task(proxy.fault("half_open"))
         await asyncio.sleep(0.01)
@@ -162,12 +162,12 @@ async def test_a_half_open_connection_stays_dead_until_its_client_gives_up() -> 
 
         writer.close()
         over = await asyncio.wait_for(caught, PATIENCE_S)
-        assert (over.kind, over.hit, 0 < over.kept_s < PATIENCE_S) == ("half_open", 1, True)
+        assert (over.kind, over.hit, 0 < over.held_s < PATIENCE_S) == ("half_open", 1, True)
         assert await soon(silent) == b""
 
 
 @pytest.mark.asyncio
-async def test_who_connects_while_all_is_half_open_is_accepted_and_hears_nothing() -> None:
+async def test_who_connects_while_all_is_half_open_is_accepted_and_receives_nothing() -> None:
     """Such a connection is as dead as those that were caught."""
     async with proxied() as proxy:
         holding = asyncio.create_task(proxy.fault("half_open", 0.1))
@@ -218,13 +218,13 @@ def test_a_plan_is_its_seed_and_leaves_no_kind_out() -> None:
 
 @pytest.mark.asyncio
 async def test_a_plan_is_worked_through_until_it_is_cancelled() -> None:
-    """Each fault is told when it is over; never to act is to do nothing."""
-    told: asyncio.Queue[Fault] = asyncio.Queue()
+    """Each fault is reported when it is over; never to act is to do nothing."""
+    reported: asyncio.Queue[ProxyFault] = asyncio.Queue()
     async with proxied() as proxy:
-        await asyncio.wait_for(work(proxy, SEED, 0, told.put_nowait), 1)
-        assert told.empty()
-        working = asyncio.create_task(work(proxy, SEED, 0.01, told.put_nowait))
-        done = await asyncio.wait_for(told.get(), PATIENCE_S)
+        await asyncio.wait_for(work(proxy, SEED, 0, reported.put_nowait), 1)
+        assert reported.empty()
+        working = asyncio.create_task(work(proxy, SEED, 0.01, reported.put_nowait))
+        done = await asyncio.wait_for(reported.get(), PATIENCE_S)
         working.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await working
@@ -242,7 +242,7 @@ def test_an_upstream_that_is_no_address_is_refused(capsys: pytest.CaptureFixture
     assert "HOST:PORT" in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_that_is_taken_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 1 and the reason, no traceback."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -252,13 +252,13 @@ def test_a_port_that_is_taken_is_said(capsys: pytest.CaptureFixture[str]) -> Non
     assert "address already in use" in capsys.readouterr().err
 
 
-def test_the_command_says_where_it_stands_and_ends_when_told() -> None:
+def test_the_command_prints_where_it_stands_and_ends_when_stopped() -> None:
     """One line with both addresses; SIGTERM ends it with 0."""
     command = [sys.executable, str(CHAOS), "--upstream", "127.0.0.1:1", "--every", "60"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
-        said = running.stdout.readline()
+        sent = running.stdout.readline()
         running.send_signal(signal.SIGTERM)
 
         assert running.wait(10) == 0
-    assert re.match(r"127\.0\.0\.1:\d+ stands for 127\.0\.0\.1:1;", said)
+    assert re.match(r"127\.0\.0\.1:\d+ stands for 127\.0\.0\.1:1;", sent)

@@ -1,4 +1,4 @@
-"""The runner of all checks: it runs everything, in order, and tells the truth at the end."""
+"""The runner of all checks: it runs everything, in order, and reports truly at the end."""
 
 import sys
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_a_check_fails_if_any_of_its_commands_does() -> None:
     assert "ok" == check.run_check(PASS + PASS).word
 
 
-def test_what_is_skipped_says_why_and_counts_as_neither(
+def test_what_is_skipped_shows_why_and_counts_as_neither(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """It is no failure, and nothing that passed."""

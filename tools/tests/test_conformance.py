@@ -48,10 +48,10 @@ def test_a_case_that_agrees_counts_as_passed(
     assert capsys.readouterr().out == "margin_requirement  1/1\nTOTAL 1/1\n"
 
 
-def test_a_case_that_differs_is_shown_when_asked(
+def test_a_case_that_differs_is_shown_when_requested(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first failure tells what was expected and what came; the exit code stays 0."""
+    """The first failure shows what was expected and what came; the exit code stays 0."""
     wrong = {"maintenance_margin_quote_quantums": "1"}
     write(tmp_path, "margin_requirement", (POSITION, wrong), (POSITION, wrong))
 
@@ -65,7 +65,7 @@ def test_a_case_that_differs_is_shown_when_asked(
 def test_a_family_that_is_not_built_counts_as_failed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The figure says what is left, and why."""
+    """The figure shows what is left, and why."""
     write(tmp_path, "weather", ({"kind": "rain"}, {"wet": True}))
 
     assert conformance.main(["vectors", str(tmp_path), "-v"]) == 0
@@ -84,7 +84,7 @@ def test_a_case_that_raises_has_failed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("check", ["vectors", "captures"])
-def test_a_missing_directory_is_said_clearly(
+def test_a_missing_directory_is_reported_clearly(
     tmp_path: Path, check: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit code 2, with what was expected and what it was."""
@@ -93,7 +93,7 @@ def test_a_missing_directory_is_said_clearly(
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '[{"input": {}}]'])
-def test_a_file_that_is_no_family_is_said_clearly(
+def test_a_file_that_is_no_family_is_reported_clearly(
     tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Neither JSON nor cases: exit code 2."""
@@ -148,7 +148,7 @@ def test_a_book_is_uncrossed_and_an_account_is_liquidatable(tmp_path: Path) -> N
 
 
 def test_orders_and_fees_are_judged_by_the_connection(tmp_path: Path) -> None:
-    """An owner is said to be an address or not; a rate has its tier and two discounts."""
+    """An owner is marked as an address or not; a rate has its tier and two discounts."""
     nothing = {"quantums": "0", "subticks": "0", "order_flags": "0", "good_til_block_time": None}
     order = {
         **nothing,
@@ -199,7 +199,7 @@ def test_orders_and_fees_are_judged_by_the_connection(tmp_path: Path) -> None:
     ]
 
 
-def test_captures_are_parsed_line_by_line_and_refusals_are_told(
+def test_captures_are_parsed_line_by_line_and_refusals_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """WebSocket lines, REST bodies and candles by the packages; tables of others are skipped."""
@@ -217,7 +217,7 @@ def test_captures_are_parsed_line_by_line_and_refusals_are_told(
     assert "ws/control.jsonl            1/2" in out
     assert "line 2: expected a known message" in out
     assert "rest/x_height_indexer.json  1/1" in out
-    assert "expected a name that tells the endpoint, got x_unheard_of" in out
+    assert "expected a name that shows the endpoint, got x_unheard_of" in out
     assert "skipped: csv is somebody's table" in out
     assert out.endswith("TOTAL 3/5\n")
 

@@ -104,7 +104,7 @@ def test_no_property_fails_because_the_machine_was_busy(name: str) -> None:
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_a_distribution_bounds_the_layers_below_it(name: str) -> None:
-    """A layer below is asked for from one minor version to the next, and resolves to this one."""
+    """A layer below is required from one minor version to the next, and resolves to this one."""
     needs = [Requirement(text) for text in configuration(name)["project"]["dependencies"]]
 
     for need in needs:
@@ -121,7 +121,7 @@ def test_nothing_else_stands_at_the_top() -> None:
     assert top == AT_THE_TOP
 
 
-def test_no_file_tells_where_it_was_made() -> None:
+def test_no_file_shows_where_it_was_made() -> None:
     """No path of this machine, no index's host, no word of a burnt mnemonic."""
     # Put together here, so that this file does not hold what it looks for.
     burnt = " ".join(["clerk", "oak"])

@@ -120,7 +120,7 @@ def test_without_a_package_the_root_runs_the_tools_tests(workspace: Path) -> Non
 
 
 def test_a_path_given_by_hand_is_left_to_pytest(workspace: Path) -> None:
-    """A path names what to run; `--package` then says only what to install."""
+    """A path names what to run; `--package` then names only what to install."""
     done = run(workspace, "--package", "half", "pytest", "-v", "tools")
 
     assert "test_of_the_tools PASSED" in done.stdout
@@ -142,18 +142,18 @@ def test_a_path_given_by_hand_is_left_to_pytest(workspace: Path) -> None:
 )
 def test_the_package_is_read_from_uvs_own_options_alone(typed: str, expected: str | None) -> None:
     """`--package` counts before the command and not after it."""
-    found = conftest.package_asked_for(typed.split())
+    found = conftest.requested_package(typed.split())
 
     assert expected == found
 
 
 def test_an_unknown_member_is_refused_with_the_names_there_are() -> None:
-    """The message says what could have been asked for."""
+    """The message names what could have been requested."""
     with pytest.raises(pytest.UsageError, match=r"expected one of bot, dydx-conn, .*'dydx-rsik'"):
         conftest.member("dydx-rsik")
 
 
-def test_a_process_tells_its_parent_and_its_arguments() -> None:
+def test_a_process_names_its_parent_and_its_arguments() -> None:
     """The hook reads the process table as it is: here, of this very process."""
     parent, arguments = conftest.process(os.getpid())
 
@@ -161,7 +161,7 @@ def test_a_process_tells_its_parent_and_its_arguments() -> None:
     assert "python" in Path(arguments[0]).name
 
 
-def test_where_there_is_no_proc_ps_tells_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_is_no_proc_ps_reports_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Systems without /proc answer through ps."""
     monkeypatch.setattr(Path, "exists", lambda _path: False)
     if shutil.which("ps") is None:
@@ -174,7 +174,7 @@ def test_where_there_is_no_proc_ps_tells_the_same(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_process_that_cannot_be_read_is_an_error_with_a_way_out() -> None:
-    """Rather than run the wrong tests, the hook says what to type instead."""
+    """Rather than run the wrong tests, the hook prints what to type instead."""
     no_such_process = 2**22 + 1
 
     with pytest.raises(pytest.UsageError, match="run pytest in the package's own directory"):

@@ -47,15 +47,15 @@ class Venue:
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         venue = self
-        self.asked: list[str] = []
-        self.said: list[str] = []
+        self.stopped: list[str] = []
+        self.sent: list[str] = []
         self.compression: list[str] = []
 
         class Rest(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                venue.asked.append(self.path)
+                venue.stopped.append(self.path)
                 body = b'{"markets":{}}'
                 self.send_response(404 if "historicalFunding" in self.path else 200)
                 self.send_header("RateLimit-Remaining", "99")
@@ -82,22 +82,22 @@ class Venue:
     def _serve(self, connection: websockets.sync.server.ServerConnection) -> None:
         agreed = connection.response.headers if connection.response else {}
         self.compression.append(agreed.get("Sec-WebSocket-Extensions", ""))
-        said: list[str] = []
+        sent: list[str] = []
 
-        def say(text: str) -> None:
+        def send(text: str) -> None:
             connection.send(text)
-            said.append(text)
+            sent.append(text)
 
         with contextlib.suppress(websockets.exceptions.ConnectionClosed):
-            say('{"type":"connected","connection_id":"a","message_id":0}')
+            send('{"type":"connected","connection_id":"a","message_id":0}')
             for number in range(1, 100_000):
                 with contextlib.suppress(TimeoutError):
-                    asked = json.loads(connection.recv(timeout=0.02))
-                    what = {key: asked.get(key) for key in ("channel", "id")}
-                    say(json.dumps({"type": "subscribed", "message_id": number, **what}))
-                say('{ "type":"channel_data", "text" : "é\\u0000 ünd \\"mehr\\"" }' + " " * 99)
-        if len(said) > len(self.said):
-            self.said = said
+                    request = json.loads(connection.recv(timeout=0.02))
+                    what = {key: request.get(key) for key in ("channel", "id")}
+                    send(json.dumps({"type": "subscribed", "message_id": number, **what}))
+                send('{ "type":"channel_data", "text" : "é\\u0000 ünd \\"mehr\\"" }' + " " * 99)
+        if len(sent) > len(self.sent):
+            self.sent = sent
 
     def __enter__(self) -> "Venue":
         for thread in self._threads:
@@ -127,7 +127,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def arguments(venue: Venue, path: Path, *more: str) -> list[str]:
-    """Ask for a recording of `venue`."""
+    """Request a recording of `venue`."""
     return [str(path), "--rest", venue.rest, "--ws", venue.ws, *more]
 
 
@@ -178,7 +178,7 @@ def recorded(command: list[str], enough: Callable[[list[Frame]], bool]) -> int:
 
 
 def texts(frames: list[Frame], kind: str, link: str = "c1") -> list[str]:
-    """Return what was said on one link."""
+    """Return what was sent on one link."""
     return [frame.text for frame in frames if frame.kind == kind and frame.link == link]
 
 
@@ -221,8 +221,8 @@ def test_what_passes_is_recorded_word_for_word_with_the_venues_own_addresses(
     assert kinds["open"] == kinds["close"] == 1
     assert kinds["tick"] >= 2
     assert texts(frames, "open") == [venue.ws]
-    heard = texts(frames, "ws")
-    assert venue.said[: len(heard)] == heard
+    received = texts(frames, "ws")
+    assert venue.sent[: len(received)] == received
     sent = [json.loads(text) for text in texts(frames, "sent")]
     assert {"type": "subscribe", "channel": "v4_subaccounts", "id": f"{OWNER}/0"} in sent
     assert {"v4_markets", "v4_block_height", "v4_orderbook", "v4_trades", "v4_candles"} <= {
@@ -235,10 +235,10 @@ def test_what_passes_is_recorded_word_for_word_with_the_venues_own_addresses(
     assert answers["/v4/candles/perpetualMarkets/BTC-USD?resolution=1MIN&limit=100"] == "200"
     assert answers["/v4/historicalFunding/BTC-USD?limit=100"] == "404"
     assert f"/v4/addresses/{OWNER}/subaccountNumber/0" in answers
-    assert set(venue.asked) == set(answers)
+    assert set(venue.stopped) == set(answers)
 
 
-def test_a_recording_ends_well_when_asked_and_stays_readable_when_killed(
+def test_a_recording_ends_well_when_stopped_and_stays_readable_when_killed(
     venue: Venue, tmp_path: Path
 ) -> None:
     """SIGTERM writes the end line, as Ctrl-C does above; kill -9 costs a beat or two."""
@@ -252,11 +252,11 @@ def test_a_recording_ends_well_when_asked_and_stays_readable_when_killed(
         tool.send_signal(number)
     outputs = [tool.communicate(timeout=PATIENCE_S) for tool in tools]
 
-    asked, killed = recordings = [Recording(path) for path in paths]
-    told, left = [list(recording) for recording in recordings]
+    stopped, killed = recordings = [Recording(path) for path in paths]
+    frames, left = [list(recording) for recording in recordings]
     assert [tool.returncode for tool in tools] == [0, -signal.SIGKILL], outputs
-    assert [asked.complete, killed.complete] == [True, False]
-    assert told[-1].kind == "close"
+    assert [stopped.complete, killed.complete] == [True, False]
+    assert frames[-1].kind == "close"
     assert len(left) > 10
     assert not any(frame.kind == "gap" for frame in left)
     # A beat is a second; a machine that is busy may be late with one.
@@ -298,7 +298,7 @@ def test_compressed_messages_are_recorded_as_text(venue: Venue, tmp_path: Path) 
 
 
 def test_cookies_are_not_recorded_and_limits_are(venue: Venue, tmp_path: Path) -> None:
-    """Of an answer's headers only those that say how the venue treats us are kept."""
+    """Of an answer's headers only those that show how the venue treats us are recorded."""
     path = tmp_path / "headers.jsonl.zst"
 
     recorded(
@@ -311,7 +311,9 @@ def test_cookies_are_not_recorded_and_limits_are(venue: Venue, tmp_path: Path) -
     with zstandard.open(path, "rt") as file:
         lines = [json.loads(line) for line in file]
     headers = [line["rh"] for line in lines if line["k"] == "http"]
-    assert [{"ratelimit-remaining"}] == [set(kept) & {"ratelimit-remaining"} for kept in headers]
+    assert [{"ratelimit-remaining"}] == [
+        set(recorded) & {"ratelimit-remaining"} for recorded in headers
+    ]
     assert "secret" not in json.dumps(lines)
 
 
@@ -352,7 +354,7 @@ def test_a_writer_that_fails_ends_the_recording(writer: RecordingWriter) -> None
 
 
 def test_requests_that_go_unanswered_are_gaps(writer: RecordingWriter) -> None:
-    """The recording says that an answer is missing, and which."""
+    """The recording shows that an answer is missing, and which."""
     from mitmproxy.test.tflow import tflow, twebsocketflow
 
     capture = record.Capture(writer, NETWORKS["local"], give_up=lambda: None)
@@ -381,10 +383,10 @@ def test_a_venue_that_takes_no_connection_is_refused(
     assert not path.exists()
 
 
-def test_a_venue_that_says_nothing_is_refused(
+def test_a_venue_that_sends_nothing_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A recording without a message from the venue is none, and the reason is told."""
+    """A recording without a message from the venue is none, and the reason is printed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(self_signed(tmp_path))
     with Venue(context) as venue:
@@ -400,7 +402,7 @@ def test_a_venue_that_says_nothing_is_refused(
 def test_a_busy_port_is_refused(
     venue: Venue, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Mitmproxy only logs it; we end with code 2 and say which port."""
+    """Mitmproxy only logs it; we end with code 2 and name the port."""
     path = tmp_path / "none.jsonl.zst"
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -413,7 +415,7 @@ def test_a_busy_port_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("command", "says"),
+    ("command", "printed"),
     [
         (["x", "--network", "moonnet"], "expected one of mainnet, testnet, local"),
         (["x", "--subaccount", OWNER], "ADDRESS/NUMBER"),
@@ -426,16 +428,16 @@ def test_a_busy_port_is_refused(
     ],
 )
 def test_a_request_that_cannot_be_met_is_explained(
-    command: list[str], says: str, capsys: pytest.CaptureFixture[str]
+    command: list[str], printed: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 2 and one sentence that says what was expected."""
+    """Exit code 2 and one sentence that names what was expected."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         default = ["--rest", f"http://127.0.0.1:{server.getsockname()[1]}"]
 
         code = record.main([command[0], *default, *command[1:]])
 
     assert code == 2
-    assert says in capsys.readouterr().err
+    assert printed in capsys.readouterr().err
 
 
 # === The job ===
@@ -452,7 +454,7 @@ def test_a_name_is_a_file_in_recordings_and_a_path_is_a_path() -> None:
 
 
 def test_real_networks_are_named_in_the_header(tmp_path: Path) -> None:
-    """What is market data of dYdX says so, and what is not does not."""
+    """What is market data of dYdX is marked so, and what is not is not."""
     job = record.read_job([str(tmp_path / "t.jsonl.zst"), "--network", "testnet"])
 
     header = record.header(job)
@@ -468,10 +470,10 @@ def test_the_client_sees_the_venues_paths_at_the_proxy() -> None:
     assert (seen.rest, seen.ws) == ("http://127.0.0.1:4711", "ws://127.0.0.1:4711/v4/ws")
 
 
-def test_without_mitmproxy_the_tool_starts_anew_with_its_group(
+def test_without_mitmproxy_the_tool_starts_again_with_its_group(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Under uv it helps itself, once; without uv it says what to type."""
+    """Under uv it helps itself, once; without uv it prints what to type."""
     started: list[list[str]] = []
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     monkeypatch.setattr(os, "execv", lambda _, command: started.append(command))

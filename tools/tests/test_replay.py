@@ -32,7 +32,7 @@ from dydx_conn import (
     live,
     network,
 )
-from replay import Clock, Connection, Hearing, Stage, asked_for, read_tape
+from replay import ClientSide, Clock, RecordedConnection, Stage, read_tape, request_key
 
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
@@ -67,10 +67,10 @@ class Script:
     def open(self, link: str = "c1") -> "Script":
         return self.add("open", c=link, u="ws://venue")
 
-    def asked(self, text: str, link: str = "c1") -> "Script":
+    def sent(self, text: str, link: str = "c1") -> "Script":
         return self.add("ws", c=link, d=">", x=text)
 
-    def said(self, text: str, link: str = "c1", after_ms: int = 1) -> "Script":
+    def received(self, text: str, link: str = "c1", after_ms: int = 1) -> "Script":
         return self.add("ws", after_ms, c=link, d="<", x=text)
 
     def close(self, code: int = 1000, link: str = "c1") -> "Script":
@@ -94,7 +94,7 @@ def script(tmp_path: Path) -> Iterator[Script]:
 
 
 class Served:
-    """A server of a recording, as a process: where it is, and what it said at the end."""
+    """A server of a recording, as a process: where it is, and what it printed at the end."""
 
     def __init__(self, recording: str | Path, *options: str) -> None:
         command = [sys.executable, str(TOOL), str(recording), "--port", "0", "--ws-port", "0"]
@@ -129,7 +129,7 @@ class Served:
         )
 
     def end(self) -> None:
-        """Wait for the end and read the rest of what was said."""
+        """Wait for the end and read the rest of what was printed."""
         self.output += self._tool.communicate(timeout=PATIENCE_S)[0]
         self.code = self._tool.returncode
 
@@ -142,29 +142,29 @@ class Served:
         return found.group(1)
 
 
-def heard_until_close(connection: websockets.sync.client.ClientConnection) -> list[str]:
+def received_until_close(connection: websockets.sync.client.ClientConnection) -> list[str]:
     """Receive to the end."""
-    heard: list[str] = []
+    received: list[str] = []
     with contextlib.suppress(websockets.exceptions.ConnectionClosed):
         while True:
-            heard.append(str(connection.recv(timeout=PATIENCE_S)))
-    return heard
+            received.append(str(connection.recv(timeout=PATIENCE_S)))
+    return received
 
 
-def said_by_link(frames: list[Frame]) -> list[list[str]]:
-    """Return what the server said on each connection, whatever they are called."""
-    said: dict[str, list[str]] = {}
+def texts_by_link(frames: list[Frame]) -> list[list[str]]:
+    """Return what the server sent on each connection, whatever they are called."""
+    texts: dict[str, list[str]] = {}
     for frame in frames:
         if frame.kind == "ws":
-            said.setdefault(frame.link, []).append(frame.text)
-    return sorted(said.values())
+            texts.setdefault(frame.link, []).append(frame.text)
+    return sorted(texts.values())
 
 
 # === Before the official client ===
 
 
 @pytest.mark.parametrize("name", ["quickstart", "sixty"])
-def test_the_official_client_hears_what_was_recorded_word_for_word(name: str) -> None:
+def test_the_official_client_receives_what_was_recorded_word_for_word(name: str) -> None:
     """On each connection the same texts in the same order, through dydx_conn.live."""
     recorded = list(Recording(find_recording(name)))
     books: dict[str, list[str]] = {}
@@ -173,17 +173,17 @@ def test_the_official_client_hears_what_was_recorded_word_for_word(name: str) ->
             books.setdefault(frame.link, []).append(json.loads(frame.text)["id"])
     # The longer list was the first connection's: live fills one before it opens another.
     tickers = [ticker for ids in sorted(books.values(), key=len)[::-1] for ticker in ids]
-    heard: list[Frame] = []
+    received: list[Frame] = []
 
     def to_the_last_close(frame: Frame) -> bool:
-        heard.append(frame)
+        received.append(frame)
         # A connection that has ended is tried again, in vain: that end counts for nothing.
-        return sum((one.kind, one.type) == ("close", "1000") for one in heard) < len(books)
+        return sum((one.kind, one.type) == ("close", "1000") for one in received) < len(books)
 
     with Served(name, "--speed", "max") as served:
         collect(live(served.network, tickers, pace=to_the_last_close))
 
-    assert said_by_link(recorded) == said_by_link(heard)
+    assert texts_by_link(recorded) == texts_by_link(received)
     assert "0 gates unmet" in served.output
     assert re.search(r"frames in [\d.]+ s, [\d,]+/s, played to its end", served.output)
 
@@ -198,7 +198,7 @@ def test_rest_answers_are_those_recorded_headers_and_all() -> None:
         if frame.kind == "http"
     }
 
-    async def ask(rest: str) -> dict[str, Any]:
+    async def query(rest: str) -> dict[str, Any]:
         markets = IndexerClient(rest).markets
         return {
             "/v4/perpetualMarkets": await markets.get_perpetual_markets(),
@@ -211,21 +211,23 @@ def test_rest_answers_are_those_recorded_headers_and_all() -> None:
         }
 
     with Served("quickstart") as served:
-        heard = asyncio.run(ask(served.rest))
+        received = asyncio.run(query(served.rest))
         path = "/v4/candles/perpetualMarkets/SOL-USD?limit=100&resolution=1MIN"
         turned = httpx.get(served.rest + path)
 
-    assert {path: answers[path] for path in heard} == heard
-    assert turned.json() == heard["/v4/candles/perpetualMarkets/SOL-USD?resolution=1MIN&limit=100"]
+    assert {path: answers[path] for path in received} == received
+    assert (
+        turned.json() == received["/v4/candles/perpetualMarkets/SOL-USD?resolution=1MIN&limit=100"]
+    )
     assert "ratelimit-limit" in turned.headers
 
 
 def test_a_client_with_production_addresses_is_served_through_the_proxy() -> None:
-    """Proxy and certificate are all it is told; no name is looked up, nothing else is asked."""
+    """Proxy and certificate are all it is given; no name is looked up, nothing else is requested."""
     from dydx_v4_client.indexer.socket.websocket import IndexerSocket
 
     recorded = [frame for frame in Recording(find_recording("quickstart")) if frame.kind == "ws"]
-    heard: list[str] = []
+    received: list[str] = []
     sockets: list[Any] = []
 
     def subscribe(opened: Any) -> None:
@@ -243,45 +245,45 @@ def test_a_client_with_production_addresses_is_served_through_the_proxy() -> Non
         official = IndexerSocket(
             "wss://indexer.dydx.trade/v4/ws", on_open=subscribe, on_message=lambda *_: None
         )
-        official.on_message = lambda _, text: heard.append(text)
+        official.on_message = lambda _, text: received.append(text)
         official.run_forever(
             http_proxy_host="127.0.0.1",
             http_proxy_port=port,
             proxy_type="http",
             sslopt={"ca_certs": certificate},
         )
-        # The client leaves it open if the venue says goodbye first.
+        # The client leaves it open if the venue closes first.
         sockets[0].shutdown()
 
     assert list(answer.json()["markets"]) == ["BTC-USD", "ETH-USD", "SOL-USD"]
-    assert [frame.text for frame in recorded] == heard
+    assert [frame.text for frame in recorded] == received
 
 
 def test_it_serves_over_tls(script: Script, tmp_path: Path) -> None:
     """With a certificate of one's own, for REST and the socket alike."""
     papers = tls.issue(tmp_path)
-    script.open().said(CONNECTED).close().answered("/v4/height", "{}")
+    script.open().received(CONNECTED).close().answered("/v4/height", "{}")
     context = ssl.create_default_context(cafile=papers.ca)
     options = ["--tls-cert", str(papers.certificate), "--tls-key", str(papers.key)]
 
     with Served(script.written(), *options) as served:
         answer = httpx.get(served.rest + "/v4/height", verify=context)
         with websockets.sync.client.connect(served.ws, ssl=context) as connection:
-            heard = heard_until_close(connection)
+            received = received_until_close(connection)
 
     assert served.rest.startswith("https://")
-    assert (answer.status_code, heard) == (200, [CONNECTED])
+    assert (answer.status_code, received) == (200, [CONNECTED])
 
 
 # === Gates and pace ===
 
 
-def test_nothing_passes_a_gate_before_the_client_asked_for_the_same(script: Script) -> None:
+def test_nothing_passes_a_gate_before_the_client_subscribed_to_the_same(script: Script) -> None:
     """The order of different subscribes is free; what follows them waits for each."""
-    script.open().said(CONNECTED).asked(SUBSCRIBE_MARKETS).asked(SUBSCRIBE_BOOK).asked(
+    script.open().received(CONNECTED).sent(SUBSCRIBE_MARKETS).sent(SUBSCRIBE_BOOK).sent(
         SUBSCRIBE_TRADES
     )
-    script.said('{"type":"subscribed","channel":"v4_orderbook","id":"BTC-USD"}').said(
+    script.received('{"type":"subscribed","channel":"v4_orderbook","id":"BTC-USD"}').received(
         '"more"'
     ).close()
 
@@ -292,15 +294,15 @@ def test_nothing_passes_a_gate_before_the_client_asked_for_the_same(script: Scri
         with pytest.raises(TimeoutError):
             connection.recv(timeout=0.3)
         connection.send(SUBSCRIBE_BOOK)
-        heard = heard_until_close(connection)
+        received = received_until_close(connection)
 
     assert greeting == CONNECTED
-    assert heard == ['{"type":"subscribed","channel":"v4_orderbook","id":"BTC-USD"}', '"more"']
+    assert received == ['{"type":"subscribed","channel":"v4_orderbook","id":"BTC-USD"}', '"more"']
     assert connection.protocol.close_rcvd is not None
     assert (connection.protocol.close_code, connection.protocol.close_reason) == (1000, "enough")
 
 
-def test_the_clock_keeps_the_pace_and_starts_anew_after_a_wait(
+def test_the_clock_keeps_the_pace_and_starts_again_after_a_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Twice as fast is half the wait; a client that was late is not hurried afterwards."""
@@ -323,7 +325,7 @@ def test_the_clock_keeps_the_pace_and_starts_anew_after_a_wait(
 
 def test_texts_come_at_the_recorded_pace(script: Script) -> None:
     """Ten recorded seconds at ten times the speed are one."""
-    script.open().said(CONNECTED).said('"later"', after_ms=10_000).close()
+    script.open().received(CONNECTED).received('"later"', after_ms=10_000).close()
 
     with (
         Served(script.written(), "--speed", "10", "--once") as served,
@@ -332,21 +334,21 @@ def test_texts_come_at_the_recorded_pace(script: Script) -> None:
         connection.recv(timeout=PATIENCE_S)
         with pytest.raises(TimeoutError):
             connection.recv(timeout=0.1)
-        heard = connection.recv(timeout=PATIENCE_S)
+        received = connection.recv(timeout=PATIENCE_S)
 
-    assert heard == '"later"'
+    assert received == '"later"'
 
 
-def test_whom_the_server_waits_for_is_told(
+def test_whom_the_server_waits_for_is_printed(
     script: Script, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A person sees which subscribe is missing, once."""
     monkeypatch.setattr(replay, "NOTICE_S", 0.01)
-    tape = read_tape(script.open().asked(SUBSCRIBE_BOOK).close().written())
+    tape = read_tape(script.open().sent(SUBSCRIBE_BOOK).close().written())
 
     async def wait() -> None:
         stage = Stage(tape, replay.read_job(["x"]))
-        # It has nothing to say, so whom it would say it to is not asked.
+        # It sends nothing, so its socket is not used.
         player = replay.Player(cast("WebSocket", None), stage, tape.connections[0])
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(player.play(script.path, Clock(None)), 0.2)
@@ -361,7 +363,7 @@ def test_whom_the_server_waits_for_is_told(
 
 
 @pytest.mark.parametrize(
-    ("said", "objection"),
+    ("sent", "objection"),
     [
         (SUBSCRIBE_BOOK, ""),
         ('{"type":"subscribe","channel":"v4_trades","id":"BTC-USD"}', ""),
@@ -382,35 +384,35 @@ def test_whom_the_server_waits_for_is_told(
         ),
     ],
 )
-def test_a_client_is_answered_in_the_venues_words(said: str, objection: str) -> None:
+def test_a_client_is_answered_in_the_venues_words(sent: str, objection: str) -> None:
     """What was recorded passes, even if only its answer was; the rest is refused as the venue does."""
-    connection = Connection("connection 1", "c1", 0)
+    connection = RecordedConnection("connection 1", "c1", 0)
     connection.gates["v4_orderbook", "BTC-USD"] += 1
     connection.answered["v4_trades", "BTC-USD"] += 1
 
-    assert Hearing(connection).hear(said)[0] == objection
+    assert ClientSide(connection).receive(sent)[0] == objection
 
 
 def test_a_second_subscribe_is_refused_unless_it_was_recorded() -> None:
     """Each recorded one opens one gate."""
-    connection = Connection("connection 1", "c1", 0)
+    connection = RecordedConnection("connection 1", "c1", 0)
     key = "v4_orderbook", "BTC-USD"
     connection.gates[key] += 2
-    hearing = Hearing(connection)
+    client = ClientSide(connection)
 
-    objections = [hearing.hear(SUBSCRIBE_BOOK)[0] for _ in range(3)]
+    objections = [client.receive(SUBSCRIBE_BOOK)[0] for _ in range(3)]
 
     already = "Invalid subscribe message: already subscribed (v4_orderbook-BTC-USD)"
     assert objections == ["", "", already]
-    assert [hearing.may_pass(key) for _ in range(3)] == [True, True, False]
+    assert [client.may_pass(key) for _ in range(3)] == [True, True, False]
 
 
 def test_misses_are_answered_counted_and_with_strict_fail(script: Script) -> None:
     """A 404 in the indexer's shape, an error message, and exit code 1 with a list."""
-    script.open().said(CONNECTED).said(
+    script.open().received(CONNECTED).received(
         '{"type":"channel_data","message_id":7,"channel":"v4_trades","contents":{}}'
     )
-    script.asked(SUBSCRIBE_TRADES).close().answered("/v4/height", '{"height":"1"}')
+    script.sent(SUBSCRIBE_TRADES).close().answered("/v4/height", '{"height":"1"}')
 
     with Served(script.written(), "--speed", "max", "--strict") as served:
         miss = httpx.get(served.rest + "/v4/time?a=b")
@@ -448,13 +450,13 @@ def test_answers_come_in_order_and_the_last_one_stays(script: Script) -> None:
         Served(script.written(), "--strict") as served,
         httpx.Client(base_url=served.rest) as client,
     ):
-        heard = [
+        received = [
             client.get(path) for path in ("/v4/height", "/v4/time", "/v4/height", "/v4/height")
         ]
 
-    assert [answer.text for answer in heard] == ["1", "3", "2", "2"]
-    assert heard[2].status_code == 429
-    assert heard[2].headers["retry-after"] == "350"
+    assert [answer.text for answer in received] == ["1", "3", "2", "2"]
+    assert received[2].status_code == 429
+    assert received[2].headers["retry-after"] == "350"
     assert served.code == 0
 
 
@@ -463,43 +465,43 @@ def test_answers_come_in_order_and_the_last_one_stays(script: Script) -> None:
 
 def test_a_client_that_leaves_early_finds_its_connection_again(script: Script) -> None:
     """From its beginning; when all is played to the end, there is no further one."""
-    script.open().said(CONNECTED).asked(SUBSCRIBE_BOOK).said('"book"').close(1012)
+    script.open().received(CONNECTED).sent(SUBSCRIBE_BOOK).received('"book"').close(1012)
 
     with Served(script.written(), "--speed", "max") as served:
         with served.connect() as connection:
             connection.recv(timeout=PATIENCE_S)
         with served.connect() as connection:
             connection.send(SUBSCRIBE_BOOK)
-            heard = heard_until_close(connection)
+            received = received_until_close(connection)
         code = connection.protocol.close_code
         with pytest.raises(websockets.exceptions.InvalidStatus) as refused:
             served.connect()
 
-    assert (heard, code) == ([CONNECTED, '"book"'], 1012)
+    assert (received, code) == ([CONNECTED, '"book"'], 1012)
     assert refused.value.response.status_code == 503
     assert "0 of 2 frames" in served.output or "1 of 2 frames" in served.output
     assert "0 gates unmet" in served.output
 
 
-def test_once_ends_with_the_last_connection_and_again_begins_anew(script: Script) -> None:
+def test_once_ends_with_the_last_connection_and_again_begins_again(script: Script) -> None:
     """What a script wants, and what a person wants who starts the bot twice."""
-    path = script.open().said(CONNECTED).close().written()
+    path = script.open().received(CONNECTED).close().written()
 
     with Served(path, "--once") as once, once.connect() as connection:
-        heard_until_close(connection)
+        received_until_close(connection)
         once.end()
     with Served(path, "--again") as again:
         for _ in range(2):
             with again.connect() as connection:
-                assert heard_until_close(connection) == [CONNECTED]
+                assert received_until_close(connection) == [CONNECTED]
 
     assert once.code == again.code == 0
 
 
-def test_each_client_gets_the_connection_that_was_asked_for_the_same(script: Script) -> None:
-    """Whoever connects first; one that says nothing gets the first, after a while."""
-    script.open("c1").open("c2").said('"one"', "c1").said('"two"', "c2")
-    script.asked(SUBSCRIBE_BOOK, "c1").asked(SUBSCRIBE_TRADES, "c2").close(1000, "c1").close(
+def test_each_client_gets_the_connection_that_subscribed_to_the_same(script: Script) -> None:
+    """Whoever connects first; one that sends nothing gets the first, after a while."""
+    script.open("c1").open("c2").received('"one"', "c1").received('"two"', "c2")
+    script.sent(SUBSCRIBE_BOOK, "c1").sent(SUBSCRIBE_TRADES, "c2").close(1000, "c1").close(
         1001, "c2"
     )
 
@@ -509,35 +511,35 @@ def test_each_client_gets_the_connection_that_was_asked_for_the_same(script: Scr
         served.connect() as first,
     ):
         second.send(SUBSCRIBE_TRADES)
-        heard_by_second = heard_until_close(second)
-        heard_by_first = first.recv(timeout=PATIENCE_S)
+        received_by_second = received_until_close(second)
+        received_by_first = first.recv(timeout=PATIENCE_S)
         first.send(SUBSCRIBE_BOOK)
-        heard_until_close(first)
+        received_until_close(first)
 
-    assert (heard_by_first, heard_by_second) == ('"one"', ['"two"'])
+    assert (received_by_first, received_by_second) == ('"one"', ['"two"'])
     assert second.protocol.close_code == 1001
 
 
 @pytest.mark.parametrize("code", [0, 1006])
 def test_a_connection_that_broke_off_breaks_off_again(script: Script, code: int) -> None:
-    """No goodbye was recorded, so none is said."""
-    script.open().said(CONNECTED).close(code)
+    """No goodbye was recorded, so none is sent."""
+    script.open().received(CONNECTED).close(code)
 
     with Served(script.written(), "--speed", "max") as served, served.connect() as connection:
-        heard = heard_until_close(connection)
+        received = received_until_close(connection)
 
-    assert heard == [CONNECTED]
+    assert received == [CONNECTED]
     assert connection.protocol.close_code == 1006
 
 
 def test_a_recording_of_live_with_its_node_and_vain_attempts_is_understood(script: Script) -> None:
     """The node is no connection, and what never opened is none either."""
     script.add("close", c="c1", code=0, reason="refused").add("open", c="node", u="")
-    script.asked("{}", "node").add("http", c="node", u="latest_block", st=0, b="{}")
-    script.open().said(CONNECTED).close().asked("late").add(
+    script.sent("{}", "node").add("http", c="node", u="latest_block", st=0, b="{}")
+    script.open().received(CONNECTED).close().sent("late").add(
         "close", c="c1", code=0, reason="refused"
     )
-    script.said('"its open line was lost"').asked("no JSON").asked("{}").asked(
+    script.received('"its open line was lost"').sent("no JSON").sent("{}").sent(
         '{"type":"unsubscribe"}'
     )
 
@@ -549,22 +551,22 @@ def test_a_recording_of_live_with_its_node_and_vain_attempts_is_understood(scrip
 
 def test_a_query_is_the_same_in_any_order() -> None:
     """And a path however it is written."""
-    one = asked_for("GET", "/v4/a%2Fb", "x=1&y=&x=0")
+    one = request_key("GET", "/v4/a%2Fb", "x=1&y=&x=0")
 
-    assert one == asked_for("GET", "/v4/a/b", "y=&x=0&x=1")
+    assert one == request_key("GET", "/v4/a/b", "y=&x=0&x=1")
 
 
 # === Trouble ===
 
 
 def test_a_damaged_and_cut_recording_is_served_as_far_as_it_is_readable(tmp_path: Path) -> None:
-    """It says what is lost, and at the end of what is there it goes away."""
+    """It prints what is lost, and at the end of what is there it goes away."""
     whole = find_recording("quickstart").read_bytes()
     path = tmp_path / "damaged.jsonl.zst"
     half = bytearray(whole[: len(whole) // 2])
     half[len(half) // 2] ^= 0xFF
     path.write_bytes(half)
-    heard: list[str] = []
+    received: list[str] = []
 
     with Served(path, "--speed", "max") as served, served.connect() as connection:
         connection.send(SUBSCRIBE_MARKETS)
@@ -572,26 +574,26 @@ def test_a_damaged_and_cut_recording_is_served_as_far_as_it_is_readable(tmp_path
         for ticker in ("BTC-USD", "ETH-USD", "SOL-USD"):
             for channel in ("v4_orderbook", "v4_trades"):
                 connection.send(json.dumps({"type": "subscribe", "channel": channel, "id": ticker}))
-        heard = heard_until_close(connection)
+        received = received_until_close(connection)
 
     readable = [frame.text for frame in Recording(path) if frame.kind == "ws"]
-    assert readable == heard
+    assert readable == received
     assert connection.protocol.close_code == 1001
     assert served.output.count("are damaged: their lines are lost") == 2
 
 
 @pytest.mark.parametrize(
-    ("command", "says"),
+    ("command", "printed"),
     [
         (["no-such-recording"], "expected the path of a recording or one of"),
-        (["FOLDER/nowhere.zst"], "found no such file"),
+        (["FOLDER/nowhere.zst"], "got no such file"),
         (["FOLDER/text.zst"], "compressed with zstd"),
         (["quickstart", "--port", "70000"], "expected port 70000 to be free, but"),
         (["quickstart", "--tls-cert", "FOLDER/text.zst"], "expected a certificate in"),
     ],
 )
 def test_what_cannot_be_served_is_explained(
-    command: list[str], says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    command: list[str], printed: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Exit code 2 and a sentence."""
     (tmp_path / "text.zst").write_text("neither a recording nor a certificate")
@@ -600,12 +602,12 @@ def test_what_cannot_be_served_is_explained(
     code = replay.main(["--port", "0", "--ws-port", "0", *here])
 
     assert code == 2
-    assert says in capsys.readouterr().err
+    assert printed in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--port", "--ws-port", "--proxy"])
 def test_a_busy_port_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whichever it is, and it says which."""
+    """Whichever it is, and it prints which."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
 
@@ -645,7 +647,7 @@ def test_options_that_make_no_sense_are_refused(
     assert "error:" in capsys.readouterr().err
 
 
-def test_without_its_needs_it_starts_anew_with_the_tools_group(
+def test_without_its_needs_it_starts_again_with_the_tools_group(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Under uv it helps itself."""

@@ -1,4 +1,4 @@
-"""The soak: lapses are measured to the nanosecond, and what broke a promise is told."""
+"""The soak: lapses are measured to the nanosecond, and what broke a promise is reported."""
 
 import argparse
 import dataclasses
@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from chaos import Fault
+from chaos import ProxyFault
 from dydx_conn import Frame, ws_frame
 from dydx_data import step
 from hypothesis import HealthCheck, given, settings
@@ -40,7 +40,7 @@ PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def lapses_of(events: Sequence[tuple[bool, int]], until: int, bound: int = 5) -> list[Span]:
-    """Fold events of a market that was asked for at 0; return all its lapses."""
+    """Fold events of a market that was requested at 0; return all its lapses."""
     market = Freshness(bound, 0)
     found = [market.see(known, at) for known, at in events]
     return [lapse for lapse in [*found, market.end(until)] if lapse]
@@ -65,8 +65,8 @@ def test_a_lost_book_is_a_lapse_from_its_loss_to_its_return() -> None:
     assert lapses_of([(True, 1), (False, 9), (True, 12)], until=13) == [(0, 1), (6, 12)]
 
 
-def test_the_longest_quiet_of_a_known_book_is_kept() -> None:
-    """A book that is lost and said so is not quiet: it is known to be unknown."""
+def test_the_longest_quiet_of_a_known_book_is_measured() -> None:
+    """A book that is lost and known to be is not quiet: it is known to be unknown."""
     market = Freshness(5, 0)
     for known, at in [(True, 1), (True, 4), (False, 11), (True, 90)]:
         market.see(known, at)
@@ -119,8 +119,8 @@ def test_holes_are_taken_out_instant_by_instant(spans: list[Span], holes: list[S
 
 def message(number: int, type_: str = "channel_data", link: str = "c1", **more: Any) -> Frame:
     """Make one message of the venue."""
-    said = {"type": type_, "message_id": number, "connection_id": "x", **more}
-    return ws_frame(number + 1, 0, 0, link, json.dumps(said))
+    fields = {"type": type_, "message_id": number, "connection_id": "x", **more}
+    return ws_frame(number + 1, 0, 0, link, json.dumps(fields))
 
 
 def counted(*frames: Frame) -> Count:
@@ -133,12 +133,12 @@ def counted(*frames: Frame) -> Count:
 
 
 def test_a_connection_without_holes_has_lost_nothing() -> None:
-    """Errors repeat a number; a late snapshot carries an early one; gaps that are told count."""
-    asked = [
+    """Errors repeat a number; a late snapshot carries an early one; gaps that are reported count."""
+    requested = [
         Frame(1, 0, 0, "c1", "sent", '{"type":"subscribe","channel":"v4_trades","id":"A"}'),
         Frame(1, 0, 0, "c1", "sent", '{"type": "ping"}'),
     ]
-    clean = [message(0, "connected"), *asked, message(2), message(1, "subscribed"), message(3)]
+    clean = [message(0, "connected"), *requested, message(2), message(1, "subscribed"), message(3)]
 
     assert counted(*clean, message(3, "error"), message(4)).lost == 0
     assert counted(*clean, Frame(9, 0, 0, "c1", "gap")).noticed == 1
@@ -147,10 +147,10 @@ def test_a_connection_without_holes_has_lost_nothing() -> None:
 def test_a_hole_below_the_highest_number_is_a_loss() -> None:
     """Two of four never came; an answer still owed would explain one."""
     frames = [message(0, "connected"), message(1), message(4)]
-    asked = Frame(1, 0, 0, "c1", "sent", '{"type":"subscribe"}')
+    requested = Frame(1, 0, 0, "c1", "sent", '{"type":"subscribe"}')
 
     assert counted(*frames).lost == 2
-    assert counted(frames[0], asked, *frames[1:]).lost == 1
+    assert counted(frames[0], requested, *frames[1:]).lost == 1
 
 
 # === Verdict ===
@@ -168,9 +168,9 @@ def seconds(a: float, b: float) -> Span:
     return int(a * SECOND), int(b * SECOND)
 
 
-def fault(kind: str, a: float, b: float, kept_s: float = 0.0) -> Fault:
+def fault(kind: str, a: float, b: float, held_s: float = 0.0) -> ProxyFault:
     """Write a fault in seconds."""
-    return Fault(kind, *seconds(a, b), 1, kept_s)
+    return ProxyFault(kind, *seconds(a, b), 1, held_s)
 
 
 def a_log(**changed: Any) -> Log:
@@ -193,7 +193,7 @@ def a_log(**changed: Any) -> Log:
         lapses={ticker: [seconds(0, 1)] for ticker in MARKETS},
         old={ticker: [seconds(0, 1)] for ticker in MARKETS},
         samples=samples,
-        faults=[fault("rst", 100, 100), fault("half_open", 200, 215, kept_s=15)],
+        faults=[fault("rst", 100, 100), fault("half_open", 200, 215, held_s=15)],
         end=end | changed.pop("end", {}),
         held_ns=601 * SECOND,
         stop_s=0.5,
@@ -217,7 +217,7 @@ def test_a_log_without_trouble_breaks_no_promise() -> None:
     assert freshness(log, log.lapses) == dict.fromkeys(MARKETS, (1.0, 1.0, 1.0))
 
 
-def test_each_share_counts_what_its_name_says() -> None:
+def test_each_share_counts_what_its_name_means() -> None:
     """15.5 s lost, 15 of them while the fault was in force; 0.5 s over two faults a minute each."""
     lapses = {"A-USD": [seconds(0, 1), seconds(200, 215.5)], "B-USD": [seconds(0, 1)]}
     of_all, without_fault, a_minute = freshness(a_log(), lapses)["A-USD"]
@@ -228,7 +228,7 @@ def test_each_share_counts_what_its_name_says() -> None:
 
 
 def test_a_recovery_runs_from_the_end_of_its_fault_to_the_last_market() -> None:
-    """The first lapse tells when it was noticed; a fault without a lapse hurt nobody."""
+    """The first lapse shows when it was noticed; a fault without a lapse hurt nobody."""
     lapses = {
         "A-USD": [seconds(0, 1), seconds(205, 216)],
         "B-USD": [seconds(0, 1), seconds(206, 218)],
@@ -246,14 +246,14 @@ def test_a_recovery_runs_from_the_end_of_its_fault_to_the_last_market() -> None:
         ({"end": {"lost": 1}}, "messages lost"),
         ({"sent": {"x": 51}}, "messages not come"),
         ({"end": {"books": {"A-USD": None}}}, "books unlike"),
-        ({"faults": [fault("half_open", 100, 140, kept_s=40)]}, "half-open"),
+        ({"faults": [fault("half_open", 100, 140, held_s=40)]}, "half-open"),
         ({"end": {"left": ["thread c1"]}}, "left behind"),
         ({"exit_code": -9}, "left behind"),
         ({"stop_s": 9.0}, "a stop"),
     ],
 )
 def test_each_promise_can_be_broken(changed: dict[str, Any], name: str) -> None:
-    """Its line says so, and no other does."""
+    """Its line shows it, and no other does."""
     found = broken(a_log(**changed))
 
     assert len(found) == 1
@@ -265,7 +265,7 @@ def test_a_loss_that_was_noticed_is_no_broken_promise() -> None:
     assert broken(a_log(end={"lost": 1, "noticed": 1})) == []
 
 
-def test_memory_that_grows_after_the_warm_up_is_told() -> None:
+def test_memory_that_grows_after_the_warm_up_is_reported() -> None:
     """The first fifth warms up; the last fifth must not hold more than the second."""
     samples = [
         {"sample": n * SECOND, "memory_mb": mb, "cpu_s": 0.0, "frames": n, "threads": 1}
@@ -276,7 +276,7 @@ def test_memory_that_grows_after_the_warm_up_is_told() -> None:
     assert broken(a_log(samples=samples))[0].startswith("memory")
 
 
-def test_a_book_that_differs_is_told_level_by_level() -> None:
+def test_a_book_that_differs_is_reported_level_by_level() -> None:
     """Phantom, missing, another size; a book that is unknown at the end is no book."""
     wrong = {"bids": [(9.0, 1.0)], "asks": [(11.0, 3.0)]}
 
@@ -286,20 +286,20 @@ def test_a_book_that_differs_is_told_level_by_level() -> None:
     assert differences(wrong, THEIRS) == found
 
 
-def test_the_report_says_what_was_compressed_and_what_was_broken() -> None:
+def test_the_report_shows_what_was_compressed_and_what_was_broken() -> None:
     """A fault every ten seconds is not one every minute, and is not sold as that."""
     options = argparse.Namespace(speed=1.0, seed=7, bound=5.0, fault_every=10.0)
-    said = "\n".join(report(options, a_log(end={"left": ["thread c1"]})))
+    printed = "\n".join(report(options, a_log(end={"left": ["thread c1"]})))
 
-    assert "compressed: a fault every 10 s" in said
-    assert "half_open" in said
-    assert said.count("BROKEN") == 1
+    assert "compressed: a fault every 10 s" in printed
+    assert "half_open" in printed
+    assert printed.count("BROKEN") == 1
 
 
 # === Client ===
 
 
-def test_the_client_tells_lapses_samples_and_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_client_reports_lapses_samples_and_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     """Frame by frame, as lines for its parent."""
     client = Client(Task("", "", ("A-USD",), 5.0))
     client.markets["A-USD"] = Freshness(5 * SECOND, 0)
@@ -332,24 +332,24 @@ def test_the_client_tells_lapses_samples_and_the_end(capsys: pytest.CaptureFixtu
 def test_a_short_soak_runs_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     """Venue, proxy and client over TLS for some seconds: nothing lost, no phantom, nothing left.
 
-    How fresh data were is not judged here: seconds are too few to say.
+    How fresh data were is not judged here: seconds are too few to judge.
     """
     short = ["--minutes", "0.1", "--settle", "3", "--fault-every", "2", "--count", "2"]
 
     assert main(short) in (0, 1)
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     verdicts = {
         line[:60].strip(): line.rstrip().endswith("kept")
-        for line in said.splitlines()
+        for line in printed.splitlines()
         if line.endswith(("kept", "BROKEN"))
     }
     kept = [name for name, kept in verdicts.items() if kept]
-    assert any(name.startswith("messages lost unnoticed") for name in kept), said
-    assert any(name.startswith("books unlike") for name in kept), said
-    assert any(name.startswith("left behind") for name in kept), said
+    assert any(name.startswith("messages lost unnoticed") for name in kept), printed
+    assert any(name.startswith("books unlike") for name in kept), printed
+    assert any(name.startswith("left behind") for name in kept), printed
 
 
 def test_a_venue_that_cannot_run_is_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 2 and the reason: nothing was learned of the connection."""
     assert main(["--count", "0"]) == 2
-    assert "expected the venue to say" in capsys.readouterr().err
+    assert "expected the venue to print" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The whole way of an order: built, signed, judged by the venue's node, told by its indexer."""
+"""The whole way of an order: built, signed, judged by the venue's node, reported by its indexer."""
 
 import asyncio
 import re
@@ -18,12 +18,12 @@ import pytest
 from dydx_conn import (
     Accounts,
     AuditLog,
-    Denied,
     Frame,
     Inbox,
     Keys,
     MarketFields,
     Network,
+    NotQueued,
     OrderRequest,
     OrderState,
     PerpetualMarket,
@@ -64,13 +64,15 @@ def network() -> Iterator[Network]:
     ports = ["--port", "0", "--ws-port", "0", "--grpc-port", "0"]
     command = [sys.executable, str(VENUE), *ports, "--speed", "5", "--count", "2"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        said = ""
+        printed = ""
         assert process.stdout is not None
         for line in process.stdout:
-            said += line
+            printed += line
             if line.startswith("Ctrl-C"):
                 break
-        found = [re.search(p, said) for p in (r"REST\s+(\S+)", r"(ws\S+/v4/ws)", r"gRPC\s+(\S+)")]
+        found = [
+            re.search(p, printed) for p in (r"REST\s+(\S+)", r"(ws\S+/v4/ws)", r"gRPC\s+(\S+)")
+        ]
         rest, ws, node = (match.group(1) for match in found if match is not None)
         try:
             yield Network("local", rest, ws, node, "localdydxprotocol")
@@ -87,7 +89,7 @@ class Session:
         self.us = options.pop("subaccount", Subaccount(self.keys.address, 0))
         self.inbox, self.accounts = Inbox(), Accounts()
         self.states: list[OrderState] = []
-        self._heard, self._ready, self._over = threading.Condition(), threading.Event(), False
+        self._arrived, self._ready, self._over = threading.Condition(), threading.Event(), False
         self.markets = markets(network)
         self.btc = self.markets["BTC-USD"]
         self.price = float(oracle(network))
@@ -97,16 +99,16 @@ class Session:
 
     def _listen(self) -> None:
         frames = live(
-            self.network, [], subaccount=self.us, parent=True, inbox=self.inbox, pace=self._hear
+            self.network, [], subaccount=self.us, parent=True, inbox=self.inbox, pace=self._receive
         )
         frames.subscribe()
 
-    def _hear(self, frame: Any) -> bool:
+    def _receive(self, frame: Any) -> bool:
         self.trader.observe(frame)
-        with self._heard:
+        with self._arrived:
             for update in self.accounts.step(frame):
                 self.states.extend(update.orders)
-            self._heard.notify_all()
+            self._arrived.notify_all()
         if frame.type == "subscribed" and frame.channel == "v4_parent_subaccounts":
             self._ready.set()
         return not self._over
@@ -122,21 +124,21 @@ class Session:
         self._over = True
         self._thread.join()
 
-    def send(self, wish: Any, number: int | None = None) -> Queued:
-        answer = self.trader.submit(wish, number)
+    def send(self, order: Any, number: int | None = None) -> Queued:
+        answer = self.trader.submit(order, number)
         assert isinstance(answer, Queued), answer
         return answer
 
     def settled(self, id: str, until: Callable[[OrderState], bool]) -> list[OrderState]:
-        """Wait until an order's state is as wished; return all its states until then."""
+        """Wait until an order's state is as expected; return all its states until then."""
 
-        def told() -> list[OrderState]:
+        def states() -> list[OrderState]:
             return [state for state in self.states if state.id == id]
 
-        with self._heard:
-            found = self._heard.wait_for(lambda: any(map(until, told())), timeout=PATIENCE_S)
-            assert found, told()
-            return told()
+        with self._arrived:
+            found = self._arrived.wait_for(lambda: any(map(until, states())), timeout=PATIENCE_S)
+            assert found, states()
+            return states()
 
     def until(self, queued: Queued, status: str) -> list[str]:
         """Wait for an order to reach a status; return all that it had."""
@@ -156,7 +158,7 @@ class Session:
         return limit(self.btc, "BUY", "0.001", f"{self.price * away:.6f}", **self.later(client_id))
 
     def later(self, client_id: int) -> Any:
-        """Say who an order is, and that it ends in an hour of the chain's time."""
+        """Name who an order is, and that it ends in an hour of the chain's time."""
         until = self.trader.good_til_block_time(3600)
         return {"client_id": client_id, "good_til_block_time": until, "rounding": "less"}
 
@@ -171,7 +173,7 @@ def markets(network: Network) -> dict[str, PerpetualMarket]:
 
 
 def oracle(network: Network) -> str:
-    """Ask for the oracle's price of the first market."""
+    """Query the oracle's price of the first market."""
     answer = httpx.get(f"{network.rest}/v4/perpetualMarkets?ticker=BTC-USD").json()
     return str(answer["markets"]["BTC-USD"]["oraclePrice"])
 
@@ -194,7 +196,7 @@ def session(network: Network, request: pytest.FixtureRequest) -> Iterator[Sessio
 
 
 def test_a_market_order_is_sent_and_filled(session: Session) -> None:
-    """Its id is known before it is sent, and is the indexer's; the fill is told once."""
+    """Its id is known before it is sent, and is the indexer's; the fill is reported once."""
     order = market(
         session.btc, "BUY", "0.01", f"{session.price * 1.05:.6f}", rounding="less",
         client_id=next(client_ids(time.time_ns())), good_til_block=session.trader.good_til_block(),
@@ -234,15 +236,15 @@ def test_all_orders_are_cancelled_at_once(session: Session) -> None:
     queued.append(session.send(session.long(10)))
     for each in queued:
         session.until(each, "OPEN")
-    wishes = cancel_all(
+    cancels = cancel_all(
         session.accounts.orders.open(), good_til_block=session.trader.good_til_block(18)
     )
-    for wish in wishes[str(session.us)]:
-        session.send(wish)
+    for order in cancels[str(session.us)]:
+        session.send(order)
 
     ends = [session.until(each, "CANCELLED")[-1] for each in queued]
 
-    assert len(wishes[str(session.us)]) == 2
+    assert len(cancels[str(session.us)]) == 2
     assert ends == ["CANCELLED"] * 4
     assert session.accounts.orders.open() == []
 
@@ -260,7 +262,7 @@ def test_a_post_only_order_that_would_cross_is_rejected(session: Session) -> Non
 def test_a_lost_answer_is_settled_by_the_chain(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The node took it, nobody heard that; the account's channel shows it."""
+    """The node took it, nobody received that; the account's channel shows it."""
 
     class Lost(grpc.RpcError):
         def code(self) -> grpc.StatusCode:
@@ -283,7 +285,7 @@ def test_a_lost_answer_is_settled_by_the_chain(
 
     assert statuses[0] == "PENDING"
     assert len(sent) == 1
-    assert isinstance(session.trader.submit(session.long(1)), Denied)
+    assert isinstance(session.trader.submit(session.long(1)), NotQueued)
 
 
 # === Stateful ===
@@ -306,7 +308,7 @@ def test_a_stateful_order_is_replaced_by_another(session: Session) -> None:
 def test_two_traders_of_one_account_find_the_right_sequence(
     session: Session, network: Network
 ) -> None:
-    """The second one's is stale: code 32 says the right one, and the order goes through."""
+    """The second one's is stale: code 32 names the right one, and the order goes through."""
     other = Inbox()
     with Trader(network, session.keys, session.us, other, markets=session.markets) as second:
         session.until(session.send(session.long(1)), "OPEN")
@@ -368,8 +370,8 @@ def test_too_many_stateful_orders_in_a_block_are_refused(session: Session) -> No
     for n in range(12):
         session.send(session.long(n))
 
-    with session._heard:
-        assert session._heard.wait_for(
+    with session._arrived:
+        assert session._arrived.wait_for(
             lambda: any("5001" in state.reason for state in session.states), timeout=PATIENCE_S
         )
     [refused] = [state for state in session.states if "5001" in state.reason][:1]
@@ -394,7 +396,7 @@ def test_collateral_and_worth_are_judged_by_the_node(network: Network) -> None:
 
 
 def test_an_isolated_child_trades_beside_its_parent(session: Session, network: Network) -> None:
-    """Its orders have ids of their own, and are told on the parent's channel."""
+    """Its orders have ids of their own, and are reported on the parent's channel."""
     fund(network, session.keys, number=128)
     own, childs = session.send(session.short(1)), session.send(session.short(1), 128)
 
@@ -425,7 +427,7 @@ def test_a_permitted_key_trades_for_the_owner_and_does_no_more(network: Network)
         placed = session.send(order)
         session.until(placed, "OPEN")
         answers: list[Any] = []
-        session.trader._log._inbox = Told(answers)  # type: ignore[assignment]  # as long as it puts
+        session.trader._log._inbox = Sink(answers)  # type: ignore[assignment]  # as long as it puts
         session.send(cancel(order))
         session.trader.close()
 
@@ -433,15 +435,15 @@ def test_a_permitted_key_trades_for_the_owner_and_does_no_more(network: Network)
     assert "accountplus" in answers[-1][1]
 
 
-class Told:
+class Sink:
     """An inbox that keeps what is put into it."""
 
-    def __init__(self, told: list[Any]) -> None:
-        self._told = told
+    def __init__(self, frames: list[Any]) -> None:
+        self._frames = frames
 
     def put(self, *frame: Any, **_: Any) -> None:
         """Keep it."""
-        self._told.append(frame)
+        self._frames.append(frame)
 
 
 async def permit(network: Network, secret: SecretStr, authenticator: Authenticator) -> int:
@@ -465,7 +467,7 @@ async def permit(network: Network, secret: SecretStr, authenticator: Authenticat
 
 
 def test_the_audit_of_a_session_holds_no_secret(network: Network, tmp_path: Path) -> None:
-    """Everything asked and answered, and no key."""
+    """Everything requested and answered, and no key."""
     fund(network, Keys(SecretStr("e4" * 32)))
     with (
         AuditLog(tmp_path / "audit.jsonl") as audit,

@@ -49,11 +49,11 @@ class Running:
     """A venue in a process of its own, and where it listens."""
 
     process: "subprocess.Popen[str]"
-    said: list[str] = field(default_factory=list)
+    printed: list[str] = field(default_factory=list)
 
     def find(self, pattern: str) -> str:
-        found = re.search(pattern, "\n".join(self.said))
-        assert found, self.said
+        found = re.search(pattern, "\n".join(self.printed))
+        assert found, self.printed
         return found.group(1)
 
     @property
@@ -79,7 +79,7 @@ class Running:
 
 
 def start(*options: str) -> Running:
-    """Start a venue on free ports and wait until it has said where it is."""
+    """Start a venue on free ports and wait until it has printed where it is."""
     ports = ["--port", "0", "--ws-port", "0", "--grpc-port", "0"]
     process = subprocess.Popen(
         [sys.executable, str(VENUE), *ports, *options], stdout=subprocess.PIPE, text=True
@@ -87,7 +87,7 @@ def start(*options: str) -> Running:
     running = Running(process)
     assert process.stdout is not None
     for line in process.stdout:
-        running.said.append(line.rstrip())
+        running.printed.append(line.rstrip())
         if line.startswith("Ctrl-C"):
             break
     return running
@@ -114,10 +114,10 @@ def venue() -> Iterator[Running]:
 
 
 class Listener:
-    """The official IndexerSocket in a thread, and what it heard."""
+    """The official IndexerSocket in a thread, and what it received."""
 
     def __init__(self, url: str, on_open: Callable[[IndexerSocket], None]) -> None:
-        self.heard: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self.received: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self.closed: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
         self._connection: WebSocket | None = None
 
@@ -128,7 +128,7 @@ class Listener:
         self.socket = IndexerSocket(
             url,
             on_open=opened,
-            on_message=lambda _ws, message: self.heard.put(message),
+            on_message=lambda _ws, message: self.received.put(message),
             on_close=lambda _ws, code, reason: self.closed.put((code, reason)),
         )
         self._thread = threading.Thread(target=lambda: asyncio.run(self.socket.connect()))
@@ -154,26 +154,26 @@ class Listener:
         self, wanted: Callable[[dict[str, Any]], bool], seconds: float = PATIENCE_S
     ) -> list[Any]:
         """Return all messages up to the first that is wanted."""
-        heard, end = [], time.monotonic() + seconds
+        received, end = [], time.monotonic() + seconds
         while time.monotonic() < end:
-            heard.append(self.heard.get(timeout=max(end - time.monotonic(), 0.01)))
-            if wanted(heard[-1]):
-                return heard
-        raise AssertionError(f"waited {seconds} s, heard {[m['type'] for m in heard]}")
+            received.append(self.received.get(timeout=max(end - time.monotonic(), 0.01)))
+            if wanted(received[-1]):
+                return received
+        raise AssertionError(f"waited {seconds} s, received {[m['type'] for m in received]}")
 
 
 def get(venue: Running, path: str, **params: Any) -> httpx.Response:
-    """Ask the indexer without the official client, to see status and headers."""
+    """Query the indexer without the official client, to see status and headers."""
     return httpx.get(f"{venue.rest}/v4/{path}", params=params)
 
 
 # === REST ===
 
 
-def test_it_says_plainly_that_it_is_a_stand_in(venue: Running) -> None:
+def test_it_prints_plainly_that_it_is_a_stand_in(venue: Running) -> None:
     """The first line leaves no doubt, and every address it prints is on the loopback."""
-    assert "not dYdX" in venue.said[0]
-    assert all("127.0.0.1" in line for line in venue.said if "://" in line)
+    assert "not dYdX" in venue.printed[0]
+    assert all("127.0.0.1" in line for line in venue.printed if "://" in line)
 
 
 def test_the_official_indexer_client_reads_every_market_endpoint(venue: Running) -> None:
@@ -286,11 +286,11 @@ def test_what_is_wrong_is_answered_as_documented(
 
 
 def test_pages_walk_through_all_rows(venue: Running) -> None:
-    """`page` switches on offset paging and says how much there is."""
+    """`page` switches on offset paging and shows how much there is."""
     path = "trades/perpetualMarket/ETH-USD"
     before = get(venue, "height").json()["height"]
-    asked = {"limit": 2, "createdBeforeOrAtHeight": before}
-    first, second = (get(venue, path, page=page, **asked).json() for page in (1, 2))
+    query = {"limit": 2, "createdBeforeOrAtHeight": before}
+    first, second = (get(venue, path, page=page, **query).json() for page in (1, 2))
 
     assert (first["pageSize"], first["offset"], second["offset"]) == (2, 0, 2)
     assert first["totalResults"] == second["totalResults"] > 3
@@ -301,11 +301,11 @@ def test_too_many_requests_are_turned_away_with_a_wait_in_milliseconds(venue: Ru
     """A hundred a group in ten seconds; the headers count down, other groups are untouched."""
     url = f"{venue.rest}/v4/pnl?address=dydx1nobody&subaccountNumber=0"
 
-    async def ask() -> list[httpx.Response]:
+    async def query_all() -> list[httpx.Response]:
         async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
             return await asyncio.gather(*(client.get(url) for _ in range(101)))
 
-    *taken, refused = sorted(asyncio.run(ask()), key=lambda answer: answer.status_code)
+    *taken, refused = sorted(asyncio.run(query_all()), key=lambda answer: answer.status_code)
 
     assert {answer.status_code for answer in taken} == {200}
     assert refused.status_code == 429
@@ -320,7 +320,7 @@ def test_too_many_requests_are_turned_away_with_a_wait_in_milliseconds(venue: Ru
 # === WebSocket ===
 
 
-def test_the_official_socket_hears_every_channel(venue: Running) -> None:
+def test_the_official_socket_receives_every_channel(venue: Running) -> None:
     """connected, then snapshots, then data of each channel, under one message counter."""
 
     def subscribe(ws: IndexerSocket) -> None:
@@ -341,23 +341,23 @@ def test_the_official_socket_hears_every_channel(venue: Running) -> None:
         return not missing
 
     with Listener(venue.ws, subscribe) as listener:
-        heard = listener.until(enough)
+        received = listener.until(enough)
 
-    assert heard[0]["type"] == "connected"
+    assert received[0]["type"] == "connected"
     # A snapshot carries the id of its request and may come after what has a later one.
-    ids = [message["message_id"] for message in heard]
-    assert sorted(ids) == list(range(len(heard)))
-    assert [message["message_id"] for message in heard if message["type"] == "subscribed"] == list(
-        range(1, 8)
-    )
-    assert {message["connection_id"] for message in heard} == {heard[0]["connection_id"]}
-    for message in heard:
+    ids = [message["message_id"] for message in received]
+    assert sorted(ids) == list(range(len(received)))
+    assert [
+        message["message_id"] for message in received if message["type"] == "subscribed"
+    ] == list(range(1, 8))
+    assert {message["connection_id"] for message in received} == {received[0]["connection_id"]}
+    for message in received:
         batch = message["type"] == "channel_batch_data"
         if message["type"].endswith("data"):
             assert isinstance(message["contents"], list) == batch
             assert message["version"]
     assert {
-        m["type"] for m in heard if m.get("id") == "ETH-USD" and m["channel"] == "v4_orderbook"
+        m["type"] for m in received if m.get("id") == "ETH-USD" and m["channel"] == "v4_orderbook"
     } == {
         "subscribed",
         "channel_data",
@@ -372,31 +372,31 @@ def test_the_socket_is_also_where_the_official_local_configuration_looks(venue: 
 
 
 def test_a_ping_in_json_is_not_answered(venue: Running) -> None:
-    """The next thing heard is the answer to what came after the ping."""
+    """The next thing received is the answer to what came after the ping."""
 
-    def ask(ws: IndexerSocket) -> None:
+    def send(ws: IndexerSocket) -> None:
         ws.send(json.dumps({"type": "ping"}))
         ws.send(json.dumps({"type": "unsubscribe", "channel": "v4_trades", "id": "BTC-USD"}))
 
-    with Listener(venue.ws, ask) as listener:
-        heard = listener.until(lambda message: message["type"] != "connected")
+    with Listener(venue.ws, send) as listener:
+        received = listener.until(lambda message: message["type"] != "connected")
 
-    assert [message["type"] for message in heard] == ["connected", "unsubscribed"]
+    assert [message["type"] for message in received] == ["connected", "unsubscribed"]
 
 
 def test_invalid_messages_close_the_connection_with_1008(venue: Running) -> None:
     """Two a second are answered with errors; the third is one too many."""
 
-    def ask(ws: IndexerSocket) -> None:
+    def send(ws: IndexerSocket) -> None:
         for text in ("{", "{}", '{"type":"dance"}'):
             ws.send(text)
 
-    with Listener(venue.ws, ask) as listener:
+    with Listener(venue.ws, send) as listener:
         code, _ = listener.closed.get(timeout=PATIENCE_S)
-        heard = listener.until(lambda message: "dance" in message.get("message", ""))
+        received = listener.until(lambda message: "dance" in message.get("message", ""))
 
     assert code == 1008
-    assert [message["message"] for message in heard[1:]] == [
+    assert [message["message"] for message in received[1:]] == [
         "Invalid message: could not parse",
         "Invalid message: type is required",
         "Invalid message: dance",
@@ -439,10 +439,10 @@ def test_a_bad_option_is_refused_with_what_was_expected(options: list[str]) -> N
 
 def test_the_name_that_count_had_is_taken_and_not_shown() -> None:
     """Who wrote a script for it need not change it."""
-    asked = [[sys.executable, str(VENUE), *typed] for typed in (["--markets", "0"], ["--help"])]
+    query = [[sys.executable, str(VENUE), *typed] for typed in (["--markets", "0"], ["--help"])]
 
     refused, shown = (
-        subprocess.run(each, capture_output=True, text=True, check=False) for each in asked
+        subprocess.run(each, capture_output=True, text=True, check=False) for each in query
     )
 
     assert "expected --count between 1 and 250, got 0" in refused.stderr
@@ -499,7 +499,7 @@ async def trader(venue: Running, seed: bytes, usdc: float = 10_000) -> Trader:
 def test_the_official_client_places_an_order_that_fills_and_sees_it_everywhere(
     venue: Running,
 ) -> None:
-    """NodeClient places, IndexerSocket hears, IndexerClient reads: one and the same fill."""
+    """NodeClient places, IndexerSocket receives, IndexerClient reads: one and the same fill."""
     ours = asyncio.run(trader(venue, b"\x01"))
 
     def filled(message: dict[str, Any]) -> bool:
@@ -508,9 +508,9 @@ def test_the_official_client_places_an_order_that_fills_and_sees_it_everywhere(
     with Listener(venue.ws, lambda ws: ws.subaccounts.subscribe(ours.address, 0)) as listener:
         listener.until(lambda message: message["type"] == "subscribed")
         order, answer = asyncio.run(ours.order("ETH-USD", 77))
-        heard = listener.until(filled)
-    told = [order for m in heard for order in (m.get("contents") or {}).get("orders", [])]
-    contents = heard[-1]["contents"]
+        received = listener.until(filled)
+    reported = [order for m in received for order in (m.get("contents") or {}).get("orders", [])]
+    contents = received[-1]["contents"]
 
     async def read() -> tuple[Any, ...]:
         account = IndexerClient(venue.rest).account
@@ -524,13 +524,13 @@ def test_the_official_client_places_an_order_that_fills_and_sees_it_everywhere(
     orders, fills, subaccount, on_chain = asyncio.run(read())
 
     assert answer.tx_response.code == 0
-    assert [order["status"] for order in told] == ["BEST_EFFORT_OPENED", "FILLED"]
+    assert [order["status"] for order in reported] == ["BEST_EFFORT_OPENED", "FILLED"]
     assert contents["fills"][0]["ticker"] == "ETH-USD"
     assert contents["fills"][0]["liquidity"] == "TAKER"
     assert contents["perpetualPositions"][0]["size"] == "0.02"
     assert contents["assetPositions"][0]["symbol"] == "USDC"
     assert (orders[0]["clientId"], orders[0]["status"]) == ("77", "FILLED")
-    assert orders[0]["id"] == told[0]["id"]
+    assert orders[0]["id"] == reported[0]["id"]
     assert {fill["id"] for fill in fills["fills"]} == {fill["id"] for fill in contents["fills"]}
     assert subaccount["subaccount"]["openPerpetualPositions"]["ETH-USD"]["size"] == "0.02"
     assert on_chain.perpetual_positions[0].quantums == b"\x02" + order.quantums.to_bytes(4, "big")
@@ -746,10 +746,10 @@ def test_money_moves_between_wallet_and_subaccounts_for_a_fee(venue: Running) ->
     assert [float(row["equity"]) for row in found["subaccounts"]] == [120.0, 20.0]
 
 
-def test_the_node_answers_what_the_official_client_asks(venue: Running) -> None:
+def test_the_node_answers_what_the_official_client_queries(venue: Running) -> None:
     """Blocks, balances, tiers, pairs, prices and perpetuals."""
 
-    async def ask() -> tuple[Any, ...]:
+    async def query_all() -> tuple[Any, ...]:
         ours = await trader(venue, b"\x0b")
         node = ours.node
         return (
@@ -771,7 +771,7 @@ def test_the_node_answers_what_the_official_client_asks(venue: Running) -> None:
         )
 
     block, info, balances, tiers, tier, equity, pairs, pair, price, all_prices, *rest = asyncio.run(
-        ask()
+        query_all()
     )
 
     assert block.block.header.chain_id == "localdydxprotocol"
@@ -791,12 +791,12 @@ def test_an_address_nobody_funded_has_no_account(venue: Running) -> None:
     """NOT_FOUND at the node, and an empty snapshot that waits for money on the socket."""
     stranger = Wallet(KeyPair(PrivateKey(b"\x7f" * 32)), 0, 0).address
 
-    async def ask() -> None:
+    async def query_all() -> None:
         node = await NodeClient.connect(venue.network.node)
         await node.get_account(stranger)
 
     with pytest.raises(Exception, match="NOT_FOUND"):
-        asyncio.run(ask())
+        asyncio.run(query_all())
     with Listener(venue.ws, lambda ws: ws.subaccounts.subscribe(stranger, 0)) as listener:
-        heard = listener.until(lambda message: message["type"] == "subscribed")
-    assert heard[-1]["contents"] == {}
+        received = listener.until(lambda message: message["type"] == "subscribed")
+    assert received[-1]["contents"] == {}

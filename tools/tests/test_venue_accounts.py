@@ -26,14 +26,14 @@ US = Subaccount(address_of_resident("this test"), 0)
 
 
 class Listener(Silence):
-    """A sink that keeps what is said of our account."""
+    """A sink that stores what is published of our account."""
 
     def __init__(self) -> None:
-        self.heard: list[Any] = []
+        self.published: list[Any] = []
 
     def publish(self, channel: str, id: str, contents: Any, subaccount: int | None = None) -> None:
         if (channel, id) == ("v4_subaccounts", str(US)):
-            self.heard.append(contents)
+            self.published.append(contents)
 
 
 class Desk:
@@ -87,9 +87,9 @@ class Desk:
         orders = self.accounts.ledgers[US].history.orders().rows
         return next(record for record in orders if record.client_id == client_id)
 
-    def told(self) -> list[tuple[str, str]]:
-        """Return the status and the reason of each order that was told on our channel."""
-        rows = [row for contents in self.listener.heard for row in contents.get("orders", ())]
+    def reported(self) -> list[tuple[str, str]]:
+        """Return the status and the reason of each order that was reported on our channel."""
+        rows = [row for contents in self.listener.published for row in contents.get("orders", ())]
         ours = "ORDER_REMOVAL_REASON_"
         return [(row["status"], row.get("removalReason", "").removeprefix(ours)) for row in rows]
 
@@ -104,7 +104,7 @@ def test_a_replacement_needs_a_greater_block_and_keeps_the_id() -> None:
     assert desk.place(**resting) == (20, "clob")
     assert desk.place(**resting, good_til_block=desk.exchange.height + 15) == (0, "")
     opened = ("BEST_EFFORT_OPENED", "")
-    assert desk.told() == [opened, ("BEST_EFFORT_CANCELED", "REPLACED"), opened]
+    assert desk.reported() == [opened, ("BEST_EFFORT_CANCELED", "REPLACED"), opened]
     assert desk.order().status == "BEST_EFFORT_OPENED"
     assert desk.order().id == first.id
 
@@ -122,7 +122,7 @@ def test_a_short_term_order_ends_with_its_block() -> None:
 
 
 def test_an_ioc_that_finds_nothing_is_taken_and_removed() -> None:
-    """Code 0: the removal is told off-chain."""
+    """Code 0: the removal is reported off-chain."""
     desk = Desk()
 
     assert desk.place(away=0.9) == (0, "")
@@ -424,9 +424,9 @@ BATCH = tx_pb2.MsgBatchCancel(
 def test_stateful_orders_are_two_a_block_and_twenty_in_a_hundred() -> None:
     """Attempts count, whoever else sends; cancels of them do not."""
     rates = BlockRates()
-    said = [rates.objection("us", PLACE, 1) for _ in range(3)]
-    assert said[:2] == ["", ""]
-    assert "limit of 2 stateful orders per 1 blocks" in said[2]
+    objections = [rates.objection("us", PLACE, 1) for _ in range(3)]
+    assert objections[:2] == ["", ""]
+    assert "limit of 2 stateful orders per 1 blocks" in objections[2]
     assert rates.objection("them", PLACE, 1) == ""
     assert rates.objection("us", CANCEL, 1) == ""
 
@@ -476,7 +476,7 @@ SENDS = ("MessageFilter", b"/dydxprotocol.clob.MsgPlaceOrder,/dydxprotocol.clob.
         (("AnyOf", composed(SENDS)), BATCH, 105),
     ],
 )
-def test_an_authenticator_permits_what_it_says(
+def test_an_authenticator_permits_what_it_names(
     held: tuple[str, bytes], message: Any, code: int
 ) -> None:
     """By key, message, market and subaccount, and by all or any of these."""

@@ -23,21 +23,25 @@ START_NS = from_iso("2026-01-05T13:56:00Z")
 
 
 class Listener:
-    """A sink that keeps what it hears."""
+    """A sink that stores what it receives."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[str, str, bytes]] = []
+        self.published: list[tuple[str, str, bytes]] = []
 
     def wanted(self, channel: str, id: str) -> bool:
         return True
 
     def publish(self, channel: str, id: str, contents: Any, subaccount: int | None = None) -> None:
         # Encoded at once, as the hub does: contents must not change afterwards.
-        self.heard.append((channel, id, msgspec.json.encode(contents)))
+        self.published.append((channel, id, msgspec.json.encode(contents)))
 
     def on(self, channel: str, id: str = "") -> list[Any]:
-        found = [said for where, who, said in self.heard if where == channel and id in ("", who)]
-        return [msgspec.json.decode(said) for said in found]
+        found = [
+            contents
+            for where, who, contents in self.published
+            if where == channel and id in ("", who)
+        ]
+        return [msgspec.json.decode(contents) for contents in found]
 
 
 class Deaf(Listener):
@@ -61,19 +65,19 @@ def run(seconds: float, **settings: Any) -> tuple[Exchange, Listener]:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_the_same_seed_gives_the_same_events_in_every_scenario(scenario: str) -> None:
-    """Two venues of the same settings say the same, word for word, in the same order."""
-    first = run(20, scenario=scenario, markets=4, seed=11, calm_s=5)[1].heard
-    again = run(20, scenario=scenario, markets=4, seed=11, calm_s=5)[1].heard
+    """Two venues of the same settings publish the same, word for word, in the same order."""
+    first = run(20, scenario=scenario, markets=4, seed=11, calm_s=5)[1].published
+    again = run(20, scenario=scenario, markets=4, seed=11, calm_s=5)[1].published
 
     assert first == again
 
 
-def test_no_process_hears_anything_else() -> None:
-    """Processes with different hash seeds say the same: nothing hangs on a set's order."""
+def test_no_process_receives_anything_else() -> None:
+    """Processes with different hash seeds publish the same: nothing hangs on a set's order."""
     listen = (
         "import hashlib, test_venue_market as t; "
-        "said = t.run(8, scenario='crash', markets=8, calm_s=2)[1].heard; "
-        "print(hashlib.sha256(repr(said).encode()).hexdigest())"
+        "contents = t.run(8, scenario='crash', markets=8, calm_s=2)[1].published; "
+        "print(hashlib.sha256(repr(contents).encode()).hexdigest())"
     )
     digests = {
         subprocess.run(
@@ -91,7 +95,7 @@ def test_no_process_hears_anything_else() -> None:
 
 def test_another_seed_gives_other_events() -> None:
     """Chance comes from the seed alone."""
-    assert run(3, seed=1)[1].heard != run(3, seed=2)[1].heard
+    assert run(3, seed=1)[1].published != run(3, seed=2)[1].published
 
 
 def test_one_more_market_does_not_change_the_others() -> None:
@@ -103,7 +107,7 @@ def test_one_more_market_does_not_change_the_others() -> None:
     assert few.on("v4_trades", "BTC-USD") == many.on("v4_trades", "BTC-USD")
 
 
-def test_what_the_wire_tells_adds_up_to_the_book() -> None:
+def test_what_the_wire_carries_adds_up_to_the_book() -> None:
     """A snapshot and every update after it give the matching engine's own levels."""
     listener = Listener()
     exchange = Exchange(VenueSettings(scenario="crash", calm_s=5, start_ns=START_NS), listener)
@@ -120,10 +124,10 @@ def test_what_the_wire_tells_adds_up_to_the_book() -> None:
 
     for side, rows in tape.orderbook().items():
         engine = {row["price"]: row["size"] for row in rows}
-        told = {price: size for price, size in wire[side].items() if size != "0"}
+        carried = {price: size for price, size in wire[side].items() if size != "0"}
         # Only removals may come late, and only for a moment.
-        assert engine.items() <= told.items()
-        assert len(told) - len(engine) < 40
+        assert engine.items() <= carried.items()
+        assert len(carried) - len(engine) < 40
 
 
 def test_each_update_is_one_level_of_one_side() -> None:
@@ -139,8 +143,8 @@ def test_a_crash_is_a_gap_and_a_slide_of_a_quarter_to_a_third() -> None:
     _, listener = run(260, scenario="crash", calm_s=20, markets=1)
     oracle = [
         (from_iso(price["effectiveAt"]) - START_NS, float(price["oraclePrice"]))
-        for said in listener.on("v4_markets")
-        for price in said.get("oraclePrices", {}).values()
+        for contents in listener.on("v4_markets")
+        for price in contents.get("oraclePrices", {}).values()
     ]
     before = [price for at, price in oracle if at < 20e9][-1]
     gapped = [price for at, price in oracle if at < 21.9e9][-1]
@@ -164,7 +168,7 @@ def test_a_crash_thins_the_book_and_crosses_it_on_the_wire() -> None:
     }
     crossed = 0
     for _ in range(600):
-        listener.heard.clear()
+        listener.published.clear()
         exchange.step()
         for update in listener.on("v4_orderbook", "BTC-USD"):
             for side, [(price, size)] in update.items():
@@ -199,10 +203,10 @@ def test_a_halt_stops_the_chain_and_freezes_the_books() -> None:
     """During the halt there is no block, no oracle price and no book change; then it goes on."""
     exchange, listener = run(12, scenario="halt", calm_s=10, markets=1)
     height = exchange.height
-    listener.heard.clear()
+    listener.published.clear()
     for _ in range(400):
         exchange.step()
-    during = list(listener.heard)
+    during = list(listener.published)
     for _ in range(300):
         exchange.step()
 
@@ -241,7 +245,9 @@ def test_candles_are_made_of_the_trades_of_their_minute() -> None:
     """Volume, count, high and low of a closed minute are those of its trades."""
     exchange, listener = run(130, markets=2)
     tape = exchange.tapes["ETH-USD"]
-    trades = [trade for said in listener.on("v4_trades", "ETH-USD") for trade in said["trades"]]
+    trades = [
+        trade for contents in listener.on("v4_trades", "ETH-USD") for trade in contents["trades"]
+    ]
     _, candle, *_ = tape.newest_candles("1MIN", 0, 2**62, 1000)
     start = from_iso(candle["startedAt"])
     inside = [t for t in trades if start <= from_iso(t["createdAt"]) < start + 60 * 10**9]

@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 from exchange import Exchange, VenueSettings
 from market import Mood
-from soak import Venue, a_venue
+from soak import VenueProcess, a_venue
 from tls import TRUST, issue
 
 # The official clients as they come, but for the socket's sslopt: its own is CERT_NONE.
@@ -30,15 +30,15 @@ rest, ws, node = sys.argv[1:]
 outcome = {}
 
 def socket():
-    def heard(app, message):
+    def received(app, message):
         outcome["socket"] = message["type"]
         app.close()
     def failed(app, error):
         outcome.setdefault("socket", str(error))
-    app = IndexerSocket(ws, on_message=heard, on_error=failed)
+    app = IndexerSocket(ws, on_message=received, on_error=failed)
     app.run_forever(sslopt={"cert_reqs": ssl.CERT_REQUIRED, "check_hostname": True})
 
-async def ask(name, question):
+async def query(name, question):
     try:
         outcome[name] = await question()
     except Exception as error:
@@ -54,27 +54,27 @@ async def height_of_indexer():
     return int((await IndexerClient(rest).utility.get_height())["height"]) > 0
 
 socket()
-asyncio.run(ask("rest", height_of_indexer))
-asyncio.run(ask("node", height_of_node))
+asyncio.run(query("rest", height_of_indexer))
+asyncio.run(query("node", height_of_node))
 print(json.dumps(outcome))
 """
 
 
-def speak(venue: Venue, trust: dict[str, str]) -> dict[str, object]:
-    """Let the official clients speak to a venue, in a process that trusts what it is told."""
+def speak(venue: VenueProcess, trust: dict[str, str]) -> dict[str, object]:
+    """Let the official clients speak to a venue, in a process that trusts what it is given."""
     environment = {k: v for k, v in os.environ.items() if k not in TRUST} | trust
     node = venue.find(r"node gRPC\s+(\S+)")
     command = [sys.executable, "-c", CLIENTS, venue.rest, venue.ws, node]
-    said = subprocess.run(
+    done = subprocess.run(
         command, env=environment, check=False, capture_output=True, text=True, timeout=60
     )
-    assert said.returncode == 0, said.stderr
-    outcome: dict[str, object] = json.loads(said.stdout.splitlines()[-1])
+    assert done.returncode == 0, done.stderr
+    outcome: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
     return outcome
 
 
 @pytest.fixture(scope="module")
-def venue() -> Iterator[Venue]:
+def venue() -> Iterator[VenueProcess]:
     """Run a venue over TLS."""
     with a_venue() as running:
         yield running
@@ -82,7 +82,7 @@ def venue() -> Iterator[Venue]:
         assert not Path(running.authority).exists()
 
 
-def test_the_official_clients_trust_the_authority_they_are_told_of(venue: Venue) -> None:
+def test_the_official_clients_trust_the_authority_they_are_given(venue: VenueProcess) -> None:
     """Socket, REST and node, each over TLS, each by nothing but its environment."""
     outcome = speak(venue, dict.fromkeys(TRUST, venue.authority))
 
@@ -90,7 +90,7 @@ def test_the_official_clients_trust_the_authority_they_are_told_of(venue: Venue)
     assert (venue.rest[:8], venue.ws[:6]) == ("https://", "wss://")
 
 
-def test_who_was_told_nothing_refuses_the_venue(venue: Venue) -> None:
+def test_who_was_given_nothing_refuses_the_venue(venue: VenueProcess) -> None:
     """An authority of nobody's is not trusted: verification is on."""
     outcome = speak(venue, {})
 
@@ -123,7 +123,7 @@ def test_the_key_is_for_its_owner_and_the_names_are_the_loopbacks(tmp_path: Path
     assert [str(ip) for ip in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
 
 
-def test_time_that_is_held_stands_still_and_all_is_answered(venue: Venue) -> None:
+def test_time_that_is_held_stands_still_and_all_is_answered(venue: VenueProcess) -> None:
     """SIGUSR1 holds venue time, SIGUSR2 lets it go on."""
     context = ssl.create_default_context(cafile=venue.authority)
     with httpx.Client(base_url=venue.rest, verify=context) as client:
@@ -131,12 +131,12 @@ def test_time_that_is_held_stands_still_and_all_is_answered(venue: Venue) -> Non
         def time_now() -> str:
             return str(client.get("/v4/time").json()["iso"])
 
-        def changes_within(asks: int) -> bool:
+        def changes_within(queries: int) -> bool:
             first = time_now()
-            return any(time_now() != first for _ in range(asks))
+            return any(time_now() != first for _ in range(queries))
 
         venue.process.send_signal(signal.SIGUSR1)
-        while changes_within(15):  # a signal is heard when the venue's loop comes round
+        while changes_within(15):  # a signal is handled when the venue's loop comes round
             pass
         held = not changes_within(20)
         venue.process.send_signal(signal.SIGUSR2)
@@ -145,24 +145,24 @@ def test_time_that_is_held_stands_still_and_all_is_answered(venue: Venue) -> Non
         assert changes_within(60)
 
 
-def test_what_was_to_be_told_late_is_told_when_time_is_held() -> None:
-    """Who compares books while time stands still finds no level that the venue kept to itself."""
-    told: list[tuple[str, Any]] = []
+def test_what_was_to_be_published_late_is_published_when_time_is_held() -> None:
+    """Who compares books while time stands still finds no level that the venue did not publish."""
+    published: list[tuple[str, Any]] = []
 
     class Ears:
         def wanted(self, channel: str, id: str) -> bool:
             return True
 
         def publish(self, channel: str, id: str, contents: Any, subaccount: int | None = None):
-            told.append((channel, contents))
+            published.append((channel, contents))
 
     exchange = Exchange(VenueSettings(markets=1), Ears())
     tape = exchange.tapes["BTC-USD"]
     exchange.step()
     gone = tape.levels([("BUY", 10**5, 0)], Mood(hold=1.0), exchange.now_ns)
-    told.clear()
+    published.clear()
 
     exchange.publish_all()
 
     assert gone == []
-    assert told == [("v4_orderbook", {"bids": [(tape.price_text(10**5), "0")]})]
+    assert published == [("v4_orderbook", {"bids": [(tape.price_text(10**5), "0")]})]

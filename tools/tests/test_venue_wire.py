@@ -32,14 +32,14 @@ class Client:
         )
         self.connection.open()
 
-    def ask(self, **message: Any) -> None:
+    def send(self, **message: Any) -> None:
         self.connection.receive(json.dumps(message))
         while self.connection.waiting:
             self.connection.answer()
 
     def subscribe(self, channel: str, id: str | None = None, **more: Any) -> None:
         named = {"id": id} if id is not None else {}
-        self.ask(type="subscribe", channel=channel, **named, **more)
+        self.send(type="subscribe", channel=channel, **named, **more)
 
     def run(self, seconds: float) -> None:
         for step in range(int(seconds * 10)):
@@ -47,14 +47,14 @@ class Client:
             if step % 5 in (2, 4):
                 self.hub.flush()
 
-    def heard(self) -> list[dict[str, Any]]:
+    def received(self) -> list[dict[str, Any]]:
         out = [json.loads(text) for text in self.connection.out]
         self.connection.out.clear()
         return out
 
 
 def test_every_message_is_read_by_the_connection_layer() -> None:
-    """What the venue says on every channel, in a crash, decodes without a complaint."""
+    """What the venue sends on every channel, in a crash, decodes without a complaint."""
     client = Client(scenario="crash", calm_s=5)
     gambler = str(client.exchange.residents[-1].subaccount)
     for batched in (False, True):
@@ -89,7 +89,7 @@ def test_a_gambler_in_a_crash_is_liquidated_bit_by_bit() -> None:
     client.run(90)
     fills = [
         fill
-        for message in client.heard()
+        for message in client.received()
         for fill in (message.get("contents") or {}).get("fills", [])
         if fill["type"] == "LIQUIDATED"
     ]
@@ -115,7 +115,7 @@ def test_a_batch_is_an_array_and_single_messages_are_objects() -> None:
     client.subscribe("v4_orderbook", "BTC-USD", batched=True)
     client.subscribe("v4_orderbook", "ETH-USD", batched=False)
     client.run(1)
-    data = [message for message in client.heard() if message["type"].endswith("data")]
+    data = [message for message in client.received() if message["type"].endswith("data")]
     batched = [message for message in data if message["id"] == "BTC-USD"]
     single = [message for message in data if message["id"] == "ETH-USD"]
 
@@ -129,15 +129,15 @@ def test_a_slow_snapshot_keeps_the_id_of_its_request() -> None:
     """What is sent while the snapshot is fetched has later ids and comes first."""
     client = Client()
     client.subscribe("v4_block_height")
-    client.heard()
+    client.received()
     client.connection.receive('{"type":"subscribe","channel":"v4_trades","id":"BTC-USD"}')
     client.run(2)
     client.connection.answer()
-    heard = client.heard()
+    received = client.received()
 
-    assert heard[-1]["type"] == "subscribed"
-    assert heard[-1]["message_id"] == 2
-    assert [message["message_id"] for message in heard[:-1]] == list(range(3, 2 + len(heard)))
+    assert received[-1]["type"] == "subscribed"
+    assert received[-1]["message_id"] == 2
+    assert [message["message_id"] for message in received[:-1]] == list(range(3, 2 + len(received)))
 
 
 def test_a_connection_takes_thirty_two_subscriptions_of_a_channel() -> None:
@@ -145,7 +145,7 @@ def test_a_connection_takes_thirty_two_subscriptions_of_a_channel() -> None:
     client = Client(markets=33)
     for ticker in client.exchange.tapes:
         client.subscribe("v4_trades", ticker)
-    *before, last = client.heard()
+    *before, last = client.received()
 
     assert [message["type"] for message in before] == ["connected", *["subscribed"] * 32]
     assert last["message"].startswith("Per-connection subscription limit reached for v4_trades")
@@ -161,7 +161,7 @@ def test_a_second_subscription_is_refused_and_the_third_attempt_closes() -> None
     with pytest.raises(Closing) as closing:
         client.subscribe("v4_orderbook", "BTC-USD")
 
-    words = [message.get("message", "") for message in client.heard()]
+    words = [message.get("message", "") for message in client.received()]
     assert words[-2] == "Invalid subscribe message: already subscribed (v4_orderbook-BTC-USD)"
     assert words[-1].startswith("Too many subscribe attempts for channel v4_orderbook-BTC-USD")
     assert closing.value.code == 1008
@@ -174,7 +174,7 @@ def test_attempts_are_forgotten_after_a_second() -> None:
         client.subscribe("v4_orderbook", "BTC-USD")
         client.now += 0.6
 
-    assert [message["type"] for message in client.heard()].count("error") == 4
+    assert [message["type"] for message in client.received()].count("error") == 4
 
 
 def test_unsubscribing_ends_the_data() -> None:
@@ -182,10 +182,10 @@ def test_unsubscribing_ends_the_data() -> None:
     client = Client()
     client.subscribe("v4_orderbook", "BTC-USD", batched=True)
     client.run(0.2)
-    client.ask(type="unsubscribe", channel="v4_orderbook", id="BTC-USD")
+    client.send(type="unsubscribe", channel="v4_orderbook", id="BTC-USD")
     client.run(1)
 
-    assert [message["type"] for message in client.heard()] == [
+    assert [message["type"] for message in client.received()] == [
         "connected",
         "subscribed",
         "unsubscribed",
@@ -215,26 +215,26 @@ def test_unsubscribing_ends_the_data() -> None:
         ),
     ],
 )
-def test_what_cannot_be_subscribed_is_said(message: dict[str, Any], error: str) -> None:
+def test_what_cannot_be_subscribed_is_refused(message: dict[str, Any], error: str) -> None:
     """An error with the text of the real server; the connection stays open."""
     client = Client()
-    client.ask(**message)
+    client.send(**message)
 
-    assert client.heard()[-1]["message"] == error
+    assert client.received()[-1]["message"] == error
 
 
-def test_children_are_told_apart_on_the_parents_channel() -> None:
+def test_children_are_distinguished_on_the_parents_channel() -> None:
     """Updates of subaccount 128 come on the parent's channel with their number."""
     client = Client()
     owner = client.exchange.residents[0].subaccount.owner
     client.subscribe("v4_parent_subaccounts", f"{owner}/0")
     child = type(client.exchange.residents[0].subaccount)(owner, 128)
     client.exchange.accounts.faucet(child, 1_000_000)
-    client.heard()
+    client.received()
     client.run(1.5)
-    told = [m for m in client.heard() if m["subaccountNumber"] == 128]
+    of_child = [m for m in client.received() if m["subaccountNumber"] == 128]
 
-    assert any("transfers" in message["contents"] for message in told)
+    assert any("transfers" in message["contents"] for message in of_child)
 
 
 def test_rate_limits_count_per_client_and_group_in_windows_of_ten_seconds() -> None:
@@ -263,12 +263,12 @@ def test_the_market_list_reads_back_as_markets() -> None:
 def rest(exchange: Exchange, *paths: str) -> list[Any]:
     """Return what REST answers to each path, decoded as dydx_conn does."""
 
-    async def ask() -> list[Any]:
+    async def query() -> list[Any]:
         transport = httpx.ASGITransport(application(exchange, SocketHub(7)))
         async with httpx.AsyncClient(transport=transport, base_url="http://venue") as client:
             return [rest_contents(path, (await client.get(path)).text) for path in paths]
 
-    return asyncio.run(ask())
+    return asyncio.run(query())
 
 
 def test_what_two_subaccounts_sent_each_other_is_listed_and_summed() -> None:
@@ -298,7 +298,7 @@ def test_what_two_subaccounts_sent_each_other_is_listed_and_summed() -> None:
     assert refused.errors[0].msg == "sourceAddress is required"
 
 
-def test_a_parents_profit_is_asked_for_like_a_childs() -> None:
+def test_a_parents_profit_is_queried_like_a_childs() -> None:
     """Under the same name with an end of its own."""
     exchange = Exchange(VenueSettings(start_ns=START_NS), Silence())
     owner = exchange.residents[0].subaccount.owner

@@ -1,4 +1,4 @@
-"""The same bytes on each Python: what is compared, and what is said where there is only one."""
+"""The same bytes on each Python: what is compared, and what is printed where there is only one."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ def test_a_recording_whose_hashes_differ_is_named() -> None:
     assert versions.differences(hashes) == ["crash", "new"]
 
 
-def test_what_is_not_installed_is_skipped_and_said(
+def test_what_is_not_installed_is_skipped_and_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing is downloaded for it."""
@@ -40,6 +40,6 @@ def test_a_python_that_the_path_hides_is_found_where_pyenv_keeps_it(
     assert versions.interpreter(check.find_uv(), "3.98") is None
 
 
-def test_a_replay_is_told_by_its_hash() -> None:
+def test_a_replay_is_known_by_its_hash() -> None:
     """As `bot replay --json` has it."""
     assert len(versions.run_hash(Path(sys.executable), "account")) == 64

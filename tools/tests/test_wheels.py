@@ -18,8 +18,8 @@ MEMBERS = check.members()
 SILENCED = ("UV_PROJECT", "UV_PUBLISH", "VIRTUAL_ENV")
 
 # In a process of its own: the index's web framework puts an import hook into whoever loads it.
-# Port 0 is any free one, told on the first line. Without fallback, what the shelf lacks is not
-# found there, so that uv asks its default index.
+# Port 0 is any free one, printed on the first line. Without fallback, what the shelf lacks is not
+# found there, so that uv queries its default index.
 SERVE = """
 import sys
 from wsgiref.simple_server import make_server
@@ -37,11 +37,11 @@ server.serve_forever()
 
 def uv(*arguments: str, **extra: str) -> str:
     """Run uv at the root and return what it wrote; fail the test with it if uv failed."""
-    kept = {name: text for name, text in os.environ.items() if not name.startswith(SILENCED)}
+    environment = {name: text for name, text in os.environ.items() if not name.startswith(SILENCED)}
     done = subprocess.run(
         [check.find_uv(), *arguments],
         cwd=check.ROOT,
-        env=kept | extra,
+        env=environment | extra,
         check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

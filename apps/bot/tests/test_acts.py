@@ -205,7 +205,7 @@ def test_a_strict_run_ends_where_the_strategy_raises(frames: list[Frame], failin
 def recorded(bot: Bot, frames: Iterable[Frame], path: Path) -> Path:
     """Run a bot and record its frames, as the commands do; a failing strategy is no matter."""
     writer = RecordingWriter(path, Header(network="l", rest="", ws="", client="", source="test"))
-    bot.record = writer.write_frame  # type: ignore[assignment]  # its number is of no interest
+    bot.made.record = writer.write_frame  # type: ignore[assignment]  # its number is of no interest
 
     def source() -> Iterable[Frame]:
         for frame in frames:

@@ -41,7 +41,7 @@ def test_the_address_of_another_key_is_a_two(
     assert main(["keys", "address"]) == 2
 
     error = capsys.readouterr().err
-    assert f"expected the key of dydx1other, it is of {ADDRESS}" in error
+    assert f"expected the key of dydx1other, got {ADDRESS}" in error
     assert "dydx1another" in error
     assert HEX not in error
 

@@ -66,7 +66,7 @@ def test_options_alone_play_the_bundled_recording(capsys: pytest.CaptureFixture[
     ("typed", "message"),
     [
         (["replay", "nowhere"], "quickstart"),
-        (["replay", "/no/such/file"], "found no such file"),
+        (["replay", "/no/such/file"], "got no such file"),
         (["replay", "quickstart", "--strategy", "astrology"], "astrology"),
         (["replay", "quickstart", "--deposit", "0"], "above 0 USDC"),
         (["paper", "--network", "moonnet"], "mainnet, testnet, local"),
@@ -129,7 +129,7 @@ except SystemExit:
 
 
 DAMAGED = {
-    "empty": (lambda whole: b"", "the file is empty"),
+    "empty": (lambda whole: b"", "got an empty file"),
     "truncated header": (lambda whole: whole[:20], "expected"),
     "no recording": (lambda whole: b"hello", "expected"),
 }

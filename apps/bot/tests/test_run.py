@@ -277,5 +277,5 @@ def test_markets_that_nobody_subscribed_to_get_no_opinion() -> None:
     bot.run(from_iterable(frames))
 
     assert len(bot.data.views) == 60
-    assert [view.ticker for view in bot.watched] == ["BTC-USD"]
-    assert list(bot.scored) == ["BTC-USD"]
+    assert [view.ticker for view in bot.shown.watched] == ["BTC-USD"]
+    assert list(bot.shown.scored) == ["BTC-USD"]

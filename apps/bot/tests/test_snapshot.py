@@ -57,7 +57,7 @@ def test_a_later_second_is_looked_at_anew() -> None:
     bot, ages = Bot(Options()), []
 
     def pace(frame: Frame) -> bool:
-        if (watch := bot.watch()) is not None:
+        if (watch := bot.shown.watch()) is not None:
             ages.append(bot.data.at - watch.at)
         return frame.seq < 500
 
@@ -98,7 +98,7 @@ def test_orders_on_the_wire_have_no_paper_venue() -> None:
     real = Bot(Options(), WireVenue(Subaccount("dydx1wire", 0)))
 
     assert shown(real).venue is None
-    assert real.performance() is None
+    assert real.shown.performance() is None
 
 
 def test_no_key_of_a_panel_is_taken_by_an_action() -> None:

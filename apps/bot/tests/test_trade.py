@@ -27,11 +27,11 @@ from dydx_conn import (
     NETWORKS,
     AuditLog,
     CancelRequest,
-    Denied,
     Frame,
     Inbox,
     Keys,
     MarketFields,
+    NotQueued,
     OrderRequest,
     PerpetualMarket,
     Queued,
@@ -110,12 +110,12 @@ def answered(code: int) -> Frame:
 class Desk:
     """A trader that takes down what it is handed."""
 
-    def __init__(self, answer: Queued | Denied | None = None) -> None:
+    def __init__(self, answer: Queued | NotQueued | None = None) -> None:
         self.requests: list[Any] = []
         self.frames: list[Frame] = []
         self._answer = answer or Queued(())
 
-    def submit(self, request: Any, number: int | None = None) -> Queued | Denied:
+    def submit(self, request: Any, number: int | None = None) -> Queued | NotQueued:
         self.requests.append((request, number))
         return self._answer
 
@@ -287,7 +287,7 @@ def test_a_market_that_is_not_known_yet_is_none(monkeypatch: pytest.MonkeyPatch)
 
 def test_what_is_not_sent_is_counted_with_its_reason() -> None:
     """By us before sending, and by the node."""
-    venue = venue_with(Desk(Denied("full", "")))
+    venue = venue_with(Desk(NotQueued("full", "")))
 
     venue.step(ORDER)
     receive(venue, sent())
@@ -554,7 +554,7 @@ def test_a_permitted_key_trades_for_its_owner() -> None:
         ),
         (["trade", "--network", "local", "--tickers", ","], "expected tickers"),
         (["cancel-all", "--network", "testnet"], "expected --yes-orders"),
-        (["keys", "address"], "neither is"),
+        (["keys", "address"], "got neither"),
         (["keys", "save"], "expected a file to write for bot keys save, got none"),
         (["keys", "rotate", "x.json"], "expected no file besides --keys for bot keys rotate"),
     ],
@@ -771,7 +771,7 @@ def test_an_order_that_stays_is_a_one(
 ) -> None:
     """After ten seconds; with the reason, if there is one."""
     desk, typed = stage("cancel-all", opened(), *ticks(1, 20))
-    desk._answer = Denied("the window is shut", "")
+    desk._answer = NotQueued("the window is shut", "")
 
     assert main(typed) == 1
 

@@ -47,7 +47,7 @@ def block(height: int) -> Frame:
 
 
 def answers(path: str, body: Any, status: str = "200") -> Frame:
-    """Answer a question over REST."""
+    """Answer a request over REST."""
     return WireWriter().answer(path, body, status)
 
 

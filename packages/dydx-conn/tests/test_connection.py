@@ -146,7 +146,7 @@ def test_a_silent_link_is_stale_and_a_word_revives_it() -> None:
     assert made[-4:] == [
         ("c1", "live", "stale", "no message for 30 s"),
         ("", "live", "stale", "c1: no message for 30 s"),
-        ("c1", "stale", "live", "it speaks"),
+        ("c1", "stale", "live", "a message arrived"),
         ("", "stale", "live", "all links are"),
     ]
 

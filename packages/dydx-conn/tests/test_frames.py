@@ -174,7 +174,7 @@ def test_a_frame_names_what_its_parts_hold(frame: Frame, parts: dict[str, Any]) 
 
 
 @pytest.mark.parametrize(
-    ("question", "key"),
+    ("path", "key"),
     [
         ("/v4/perpetualMarkets", ("v4_markets", "")),
         ("/v4/height", ("v4_block_height", "")),
@@ -194,9 +194,9 @@ def test_a_frame_names_what_its_parts_hold(frame: Frame, parts: dict[str, Any]) 
         ("broadcast", ("", "")),
     ],
 )
-def test_an_answer_stands_in_for_a_channel(question: str, key: tuple[str, str]) -> None:
+def test_an_answer_stands_in_for_a_channel(path: str, key: tuple[str, str]) -> None:
     """For the one whose snapshot is made from it, under the id that the channel has."""
-    assert key_of(Frame(1, 2, 3, "rest", "http", "{}", "200", question)) == key
+    assert key_of(Frame(1, 2, 3, "rest", "http", "{}", "200", path)) == key
 
 
 def test_a_book_snapshot_and_its_updates_look_alike() -> None:

@@ -138,7 +138,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def no_thread_stays() -> Iterator[None]:
-    """Whatever happened, in the end nobody listens any more."""
+    """Whatever happened, in the end no thread is left."""
     before = set(threading.enumerate())
     yield
     for thread in set(threading.enumerate()) - before:
@@ -248,7 +248,7 @@ def test_no_tickers_are_a_connection_for_the_markets_alone() -> None:
 
 
 def test_binary_messages_are_read_as_text() -> None:
-    """Nobody sends them; nobody may stop the stream with them."""
+    """Nothing sends them; none may stop the stream."""
     venue = Venue()
     venue.behave = lambda connection, _: connection.send(b'{"type":"pong"}\xff')
     with running(venue) as here:
@@ -261,7 +261,7 @@ def test_binary_messages_are_read_as_text() -> None:
 
 
 def test_however_many_subscribe_there_is_one_connection() -> None:
-    """Who comes later, from whatever thread, joins; who leaves takes nobody along."""
+    """A later subscriber, from any thread, joins; one that leaves stops no other."""
     venue = Venue()
     with running(venue) as here:
         first, second, third = list[Frame](), list[Frame](), list[Frame]()
@@ -350,7 +350,7 @@ def test_a_close_is_seen_with_its_code_and_followed_by_a_new_connection() -> Non
 
 
 def test_a_broken_link_is_seen_too() -> None:
-    """Without a goodbye there is no code, and a reason all the same."""
+    """Without a close frame there is no code, but a reason."""
     venue = Venue()
     venue.behave = lambda connection, number: connection.socket.shutdown(2) if number == 0 else None
     with running(venue) as here:
@@ -371,7 +371,7 @@ def test_a_venue_that_is_not_there_is_tried_again_and_again() -> None:
     close = next(frame for frame in frames if frame.kind == "close")
     gap = next(frame for frame in frames if frame.kind == "gap")
     assert "refused" in close.text
-    assert gap.text.startswith("expected REST to answer for v4_")
+    assert gap.text.startswith("expected an answer of REST for v4_")
     assert "Unreachable" in gap.text
     assert not any(frame.kind == "open" for frame in frames)
 
@@ -771,7 +771,10 @@ def fragments(size: int, pause_s: float, over: threading.Event) -> Iterator[str]
     [
         (lambda _: "x" * 64 * 2**20, "at most 16777216 bytes, got 67108864 or more"),
         (lambda over: fragments(2**20, 0.0, over), "at most 16777216 bytes"),
-        (lambda over: fragments(1, 0.02, over), "expected a message to be whole within 0.2 s"),
+        (
+            lambda over: fragments(1, 0.02, over),
+            "expected a whole message within 0.2 s, got a part",
+        ),
     ],
 )
 def test_a_message_without_end_ends_the_connection(
@@ -870,12 +873,12 @@ def test_a_silent_rest_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None
         frame.text for frame in frames if frame.kind == "gap" and frame.link == "rest"
     )
     assert set(message.values()) == {1}
-    # A refusal of each question; a busy machine may be late with an answer, which is another.
+    # A refusal of each request; a busy machine may be late with an answer, which is another.
     assert sum("Forbidden" in text for text in message) == 4
 
 
 def test_a_question_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody awaits it: a gap frame has the reason, and the other questions go on."""
+    """No task awaits it: a gap frame has the reason, and the other requests go on."""
     monkeypatch.setattr(dydx_conn, "_RACE_S", 0.01)
     broken = Endpoint("/v4/books/{of}", BookContents)  # no id has such a part
     row = replace(dydx_conn.CHANNELS["v4_orderbook"], rest=(broken,))
@@ -884,7 +887,7 @@ def test_a_question_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> No
         frames = listen(here, ["BTC-USD"], both(count("gap", 1), count("http", 1)))
 
     (gap,) = [frame for frame in frames if frame.kind == "gap"]
-    assert (gap.link, gap.reason) == ("rest", "a question to REST ended by KeyError: 'of'")
+    assert (gap.link, gap.reason) == ("rest", "a request to REST ended by KeyError: 'of'")
 
 
 def test_rest_that_cannot_even_begin_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -944,7 +947,7 @@ BATCH: dict[str, Any] = {"type": "channel_batch_data", "contents": [{"sky": "gre
 def test_a_new_channel_is_subscribed_to_read_counted_and_mended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A snapshot, a batch, a loss that is seen and resubscribed, and a question over REST."""
+    """A snapshot, a batch, a loss that is seen and resubscribed, and a request over REST."""
     monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.05)
     monkeypatch.setattr(dydx_conn, "_RACE_S", 0.01)
     add_channels(monkeypatch)
@@ -1154,7 +1157,7 @@ def test_a_venue_that_answers_no_goodbye_is_hung_up_on() -> None:
     silent = threading.Event()
 
     def hang(connection: ServerConnection, _: int) -> None:
-        # What the goodbye would wake is the thread that reads; let it not answer.
+        # What the close frame would wake is the thread that reads; let it not answer.
         connection.protocol.receive_data = lambda data: None  # type: ignore[method-assign]
         silent.set()
 
@@ -1272,5 +1275,5 @@ def test_networks_are_known_by_name() -> None:
     """And an unknown one is answered with the known."""
     assert network("testnet") == NETWORKS["testnet"]
     assert all(known.ws.startswith("wss://") for known in map(network, ["mainnet", "testnet"]))
-    with pytest.raises(NetworkError, match="one of mainnet, testnet, local; got network 'moon'"):
+    with pytest.raises(NetworkError, match="one of mainnet, testnet, local, got network 'moon'"):
         network("moon")

@@ -232,12 +232,12 @@ def test_a_flipped_bit_costs_its_block_and_is_reported(tmp_path: Path) -> None:
 
         recording = Recording(path)
         read = list(recording)
-        kept = [frame for frame in read if frame.kind == "tick"]
+        survivors = [frame for frame in read if frame.kind == "tick"]
         gaps = [frame for frame in read if frame.kind == "gap"]
 
-        assert [frame for frame in frames if frame in kept] == kept, offset
-        assert len(kept) >= len(frames) - 2, offset
-        assert gaps or len(kept) == len(frames), offset
+        assert [frame for frame in frames if frame in survivors] == survivors, offset
+        assert len(survivors) >= len(frames) - 2, offset
+        assert gaps or len(survivors) == len(frames), offset
         assert len(gaps) == sum("byte" in place for place in recording.damage), offset
         assert recording.damage, offset
         assert not recording.complete, offset
@@ -253,10 +253,10 @@ def test_a_truncated_recording_is_read_as_far_as_it_goes(tmp_path: Path) -> None
         path.write_bytes(whole[:length])
 
         recording = Recording(path)
-        kept = [frame for frame in recording if frame.kind == "tick"]
+        survivors = [frame for frame in recording if frame.kind == "tick"]
 
-        assert frames[: len(kept)] == kept
-        assert len(kept) >= whole.count(dydx_conn._ZSTD_MAGIC, 0, length) - 2
+        assert frames[: len(survivors)] == survivors
+        assert len(survivors) >= whole.count(dydx_conn._ZSTD_MAGIC, 0, length) - 2
         assert recording.damage, length
         assert not recording.complete, length
 
@@ -315,12 +315,12 @@ def test_a_block_that_claims_to_be_huge_is_not_unpacked(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "the file is empty"),
+        (b"", "got an empty file"),
         (b"{}", "compressed with zstd, .* begins with b'{}'"),
         (b"\x00" * 5000, "compressed with zstd"),
-        (zstandard.compress(b"hello\n"), "to begin with a recording's header, found b'hello"),
+        (zstandard.compress(b"hello\n"), "to begin with a recording's header, got b'hello"),
         (zstandard.compress(b'{"k":"tick"}\n'), "to begin with a recording's header"),
-        (zstandard.compress(b""), "to begin with a recording's header, found b''"),
+        (zstandard.compress(b""), "to begin with a recording's header, got b''"),
         (dydx_conn._ZSTD_MAGIC, "to begin with a recording's header"),
     ],
 )
@@ -348,7 +348,7 @@ def test_a_newer_recording_is_refused(tmp_path: Path) -> None:
     header = {"k": "hdr", **msgspec.to_builtins(HEADER), "v": 2}
     path.write_bytes(zstandard.compress(msgspec.json.encode(header) + b"\n"))
 
-    with pytest.raises(RecordingError, match=r"version 1 or older, it is 2: a newer release"):
+    with pytest.raises(RecordingError, match=r"version 1 or older, got 2: a newer release"):
         Recording(path)
 
 
@@ -382,5 +382,5 @@ def test_an_unknown_name_is_answered_with_the_known_ones(
     written(tmp_path / "recordings" / "mine.jsonl.zst", [])
     monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(RecordingError, match=r"one of: .*mine.*; got 'yours'"):
+    with pytest.raises(RecordingError, match=r"one of .*mine.*, got 'yours'"):
         find_recording("yours")

@@ -2,7 +2,7 @@
 
 The cassette holds answers of `tools/venue --count 2 --seed 7 --speed 20`; it is no market data
 of dYdX. Rewritten by `python tests/test_rest.py ADDRESS`, through `Rest` as it is read: OWNER
-is a resident of the seed, OTHER an address nobody ever funded.
+is a resident of the seed, OTHER an address never funded.
 """
 
 import asyncio
@@ -75,8 +75,8 @@ PAID = Subaccount("dydx18y6v62cltpkud6kqr26yxa6swnjv8f4z5p6c78", 0)  # who held 
 FEW: Any = {"limit": 5}
 PARENT: Any = {"parent": True}
 
-# A question to each endpoint, and what shows that its answer was decoded.
-QUESTIONS: dict[str, tuple[Callable[[Rest], Awaitable[Answer[Any]]], Callable[[Any], bool]]] = {
+# A request to each endpoint, and what shows that its answer was decoded.
+REQUESTS: dict[str, tuple[Callable[[Rest], Awaitable[Answer[Any]]], Callable[[Any], bool]]] = {
     "markets": (lambda r: r.perpetual_markets(), lambda m: m["BTC-USD"].clob_pair_id == "0"),
     "market": (lambda r: r.perpetual_markets("ETH-USD"), lambda m: list(m) == ["ETH-USD"]),
     "book": (lambda r: r.order_book("BTC-USD"), lambda b: b.bids[0][0] < b.asks[0][0]),
@@ -174,12 +174,12 @@ def tape(mode: str = "none") -> Any:
     return recorder.use_cassette(str(CASSETTE), allow_playback_repeats=True)
 
 
-def query(question: Callable[[Rest], Awaitable[Any]]) -> Any:
-    """Put a question through `Rest`."""
+def query(request: Callable[[Rest], Awaitable[Any]]) -> Any:
+    """Send a request through `Rest`."""
 
     async def session() -> Any:
         async with Rest(Network("local", VENUE, "", "", "")) as rest:
-            return await question(rest)
+            return await request(rest)
 
     return asyncio.run(session())
 
@@ -277,12 +277,12 @@ def test_one_order_is_read_alone() -> None:
     assert (order.id, order.size) == ("o", "1")
 
 
-@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.parametrize("name", REQUESTS)
 def test_every_endpoint_can_be_queried(name: str) -> None:
     """Through the official client, and its answer has a type."""
-    question, understood = QUESTIONS[name]
+    request, understood = REQUESTS[name]
 
-    answered = query(question)
+    answered = query(request)
 
     assert understood(answered.value)
     assert not answered.stale
@@ -291,10 +291,10 @@ def test_every_endpoint_can_be_queried(name: str) -> None:
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_refusal_is_an_error_in_the_venues_words(name: str) -> None:
     """Of the class for what to do."""
-    question, kind, words = REFUSED[name]
+    request, kind, words = REFUSED[name]
 
     with pytest.raises(RestError, match=re.escape(words)) as caught:
-        query(question)
+        query(request)
 
     assert type(caught.value) is kind
 
@@ -422,7 +422,7 @@ if __name__ == "__main__":
     with tape("new_episodes"):
         for each in PATHS:
             print(each, httpx.get(f"{VENUE}{each}").status_code)  # noqa: T201 - a script, here
-        for put in (*(q for q, _ in QUESTIONS.values()), newest_order, all_rows):
+        for put in (*(q for q, _ in REQUESTS.values()), newest_order, all_rows):
             query(put)
         for put, expected, _ in REFUSED.values():
             with pytest.raises(expected):

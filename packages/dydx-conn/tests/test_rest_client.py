@@ -150,14 +150,14 @@ def query(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 
 async def failure(request: Awaitable[object]) -> RestError:
-    """Return the error that a question ends with."""
+    """Return the error that a request ends with."""
     with pytest.raises(RestError) as caught:
         await request
     return caught.value
 
 
 async def outcomes(requests: Iterable[Awaitable[Any]]) -> list[Any]:
-    """Return answers and errors of questions put at once."""
+    """Return answers and errors of requests put at once."""
     return await asyncio.gather(*requests, return_exceptions=True)
 
 
@@ -300,7 +300,7 @@ def test_the_official_client_has_no_way_around(query: Callable[..., Any]) -> Non
 
 def test_rest_has_to_be_entered() -> None:
     """The message shows how."""
-    with pytest.raises(ConnError, match=r"expected Rest to be entered: async with Rest\(…\)"):
+    with pytest.raises(ConnError, match=r"expected to be in `async with Rest\(…\)"):
         asyncio.run(Rest(VENUE).height())
 
 
@@ -442,7 +442,7 @@ def test_what_is_not_answered_in_time_is_given_up(query: Callable[..., Any]) -> 
     error = query(venue, lambda rest: failure(rest.height()))
 
     assert isinstance(error, Unreachable)
-    assert str(error) == "expected venue:3002 to answer /v4/height within 10 s, it did not"
+    assert str(error) == "expected an answer of venue:3002 to /v4/height within 10 s, got none"
     assert venue.times == [0.0, 10.5, 21.5]
 
 
@@ -638,7 +638,7 @@ def test_patience_ends_and_the_error_states_how_long_it_would_take(
     assert isinstance(error, RateLimited)
     assert error.wait_s == pytest.approx(120)
     assert str(error) == (
-        "expected a turn for /v4/height within 60 s, but the limit allows it in 120.0 s"
+        "expected a turn for /v4/height within 60 s, got one in 120.0 s by the limit"
     )
     assert (len(venue.requested), errors) == (1, {"RateLimited": 2})
 
@@ -678,7 +678,7 @@ def test_who_leaves_the_queue_lets_the_others_go_on(query: Callable[..., Any]) -
 def test_a_failing_endpoint_is_spared_and_its_last_answer_shown_with_its_age(
     query: Callable[..., Any],
 ) -> None:
-    """Others go on; after a pause one question tries it, and all is fresh again."""
+    """Others go on; after a pause one request tries it, and all is fresh again."""
     sick = {"now": False}
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -730,9 +730,7 @@ def test_what_was_never_answered_cannot_be_shown(query: Callable[..., Any]) -> N
 
     assert isinstance(error, Unreachable)
     assert error.wait_s == 5.0
-    assert str(error) == (
-        "expected /v4/height to work, but it failed 5 times; it is retried in 5.0 s"
-    )
+    assert str(error) == ("expected /v4/height to work, got 5 failures: retry in 5.0 s")
 
 
 def test_refusals_open_no_circuit(query: Callable[..., Any]) -> None:

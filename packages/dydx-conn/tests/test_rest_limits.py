@@ -42,7 +42,7 @@ def test_a_fresh_allowance_lets_its_whole_limit_go() -> None:
 
 
 def test_what_flies_holds_its_place() -> None:
-    """A question not answered yet will be counted by the venue, sooner or later."""
+    """A request not answered yet will be counted by the venue, sooner or later."""
     allowance = Allowance(1).sent()
 
     assert allowance.left(0) == 0
@@ -50,7 +50,7 @@ def test_what_flies_holds_its_place() -> None:
 
 
 def test_those_ahead_are_waited_for() -> None:
-    """The expected wait grows by a window with each limit's worth of questions before."""
+    """The expected wait grows by a window with each limit's worth of requests before."""
     allowance = Allowance(2).sent().landed_at(0, LimitHeaders())
 
     waits = [allowance.wait_ns(4 * S, ahead) // S for ahead in range(5)]
@@ -134,7 +134,7 @@ def test_an_answer_ends_the_doubling() -> None:
 def test_no_window_of_the_venues_is_ever_exceeded(
     limit: int, moves: list[tuple[int, int]], phase: int
 ) -> None:
-    """Wherever its windows begin, whenever in its flight a question is counted."""
+    """Wherever its windows begin, whenever in its flight a request is counted."""
     allowance, now, landings, counted = Allowance(limit), 0, list[int](), list[int]()
     for pause, flight in moves:
         now += pause

@@ -1,4 +1,4 @@
-"""Rest over TLS on loopback: certificates are verified, always, and connections are kept."""
+"""Rest over TLS on loopback: certificates are always verified, and connections are reused."""
 
 import asyncio
 import datetime
@@ -87,7 +87,7 @@ def papers(
 
 
 async def failure(request: Awaitable[object]) -> RestError:
-    """Return the error that a question ends with."""
+    """Return the error that a request ends with."""
     with pytest.raises(RestError) as caught:
         await request
     return caught.value
@@ -138,7 +138,7 @@ def test_a_certificate_signed_by_a_stranger_is_refused(tmp_path: Path) -> None:
 def test_a_trusted_certificate_is_accepted_and_its_connection_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whose authority the system trusts; ten questions are one handshake."""
+    """Whose authority the system trusts; ten requests are one handshake."""
     path = papers(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
     venue = Served(path)
@@ -202,9 +202,7 @@ def test_a_handshake_that_hangs_ends_and_leaves_no_socket() -> None:
     error = venue.query(talk)
 
     assert type(error) is Unreachable
-    assert str(error).endswith(
-        f"127.0.0.1:{venue.port} to answer /v4/height within 0.2 s, it did not"
-    )
+    assert str(error).endswith(f"127.0.0.1:{venue.port} to /v4/height within 0.2 s, got none")
     assert venue.connections == 3
 
 

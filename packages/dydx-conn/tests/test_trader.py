@@ -19,12 +19,12 @@ from dydx_conn import (
     BatchCancel,
     CancelRequest,
     ConnError,
-    Denied,
     Frame,
     Inbox,
     Keys,
     Network,
     NetworkError,
+    NotQueued,
     OrderRequest,
     OrderState,
     PerpetualMarket,
@@ -389,7 +389,7 @@ def test_a_lost_answer_is_unresolved_and_the_order_never_sent_again(
     assert len(node.received) == 1
     assert "DEADLINE_EXCEEDED" in answer["errors"][0]["msg"]
     assert [state.status for state in desk.states()] == ["PENDING", "UNRESOLVED"]
-    assert isinstance(again, Denied)
+    assert isinstance(again, NotQueued)
     assert again.error in ("ErrInvalidReplacement", "ErrStatefulOrderAlreadyExists")
 
 
@@ -449,7 +449,7 @@ def test_submitting_never_waits_for_the_node(node: Node) -> None:
         for _ in range(20):
             desk.answer()
 
-    assert [type(answer) for answer in answers] == [Queued] * 20 + [Denied]
+    assert [type(answer) for answer in answers] == [Queued] * 20 + [NotQueued]
     assert "at most 20" in answers[-1].reason  # type: ignore[union-attr]  # as just asserted
     assert len(node.received) == 20
 
@@ -522,8 +522,8 @@ def test_closing_sends_what_was_queued(node: Node) -> None:
 
     assert len(node.received) == 20
     denied = desk.trader.submit(long(21))
-    assert isinstance(denied, Denied)
-    assert "started and not closed" in denied.reason
+    assert isinstance(denied, NotQueued)
+    assert "not started or closed" in denied.reason
     desk.trader.close()
 
 
@@ -580,7 +580,7 @@ def test_what_the_chain_would_refuse_now_is_denied(node: Node, order: Any, error
     with Desk(node) as desk:
         denied = desk.trader.submit(order)
 
-    assert isinstance(denied, Denied)
+    assert isinstance(denied, NotQueued)
     assert denied.error == error
     assert error in denied.reason
     assert node.received == []
@@ -591,7 +591,7 @@ def test_a_market_that_is_not_active_is_denied(node: Node) -> None:
     with Desk(node, statuses={"BTC-USD": "PAUSED"}) as desk:
         denied = desk.trader.submit(short())
 
-    assert isinstance(denied, Denied)
+    assert isinstance(denied, NotQueued)
     assert denied.error == "ErrOrderConflictsWithClobPairStatus"
 
 
@@ -601,7 +601,7 @@ def test_what_no_message_can_hold_is_denied(node: Node) -> None:
         request = CancelRequest(ticker="", clob_pair_id=0, client_id=2**32, good_til_block=110)
         denied = desk.trader.submit(request)
 
-    assert isinstance(denied, Denied)
+    assert isinstance(denied, NotQueued)
 
 
 @pytest.mark.parametrize("number", [-1, 128_001])
@@ -610,7 +610,7 @@ def test_a_subaccount_that_cannot_be_is_denied(node: Node, number: int) -> None:
     with Desk(node) as desk:
         denied = desk.trader.submit(short(), number)
 
-    assert isinstance(denied, Denied)
+    assert isinstance(denied, NotQueued)
     assert denied.error == "ErrInvalidSubaccountIdNumber"
 
 
@@ -621,7 +621,7 @@ def test_the_same_order_is_taken_once_and_replaced_by_a_later_one(node: Node) ->
         denied = [desk.trader.submit(request) for request in (short(), long())]
         desk.send(short(good_til_block=111))
 
-    assert [answer.error for answer in denied if isinstance(answer, Denied)] == [
+    assert [answer.error for answer in denied if isinstance(answer, NotQueued)] == [
         "ErrInvalidReplacement",
         "ErrStatefulOrderAlreadyExists",
     ]
@@ -804,14 +804,14 @@ def test_a_trader_is_started_and_closed_as_a_context(node: Node) -> None:
         assert isinstance(trader.submit(short()), Queued)
 
     assert len(node.received) == 1
-    assert isinstance(trader.submit(short(2)), Denied)
+    assert isinstance(trader.submit(short(2)), NotQueued)
 
 
 def test_a_trader_that_was_never_started_denies(node: Node) -> None:
     """And closes without a word."""
     trader = Desk(node).trader
 
-    assert isinstance(trader.submit(short()), Denied)
+    assert isinstance(trader.submit(short()), NotQueued)
     trader.close()
 
 

@@ -348,7 +348,7 @@ def test_a_perpetual_may_have_another_number_than_its_pair() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"ticker": None}, "parameters of market None: .* missing required field `ticker`"),
+        ({"ticker": None}, "parameters of market None, got .* missing required field `ticker`"),
         ({"subticks_per_tick": None}, "missing required field `subticks_per_tick`"),
         ({"clob_pair_id": ""}, "perpetual_id"),
         ({"maintenance_margin_fraction": None}, "missing required field `imf_ppm`"),

@@ -460,7 +460,7 @@ def test_sizes_beyond_an_order_are_cut_to_what_one_may_be() -> None:
         ({"act_below": 0.2}, "act_below < restore_to"),
         ({"cuts": 0}, "a cut and a level"),
         ({"haircut_bps": 10_000}, "haircut_bps < 10,000"),
-        ({"taker_fee_ppm": -1}, "no negative taker_fee_ppm"),
+        ({"taker_fee_ppm": -1}, "taker_fee_ppm and depth_margin of 0 or more, got -1"),
         ({"chase": 1.0}, "0 <= chase < 1"),
     ],
 )

@@ -20,16 +20,17 @@ examples:
   bot replay quickstart --no-guard    what happens without the guard
   bot paper --network testnet         live frames, paper orders, no keys
   bot trade --network local           live frames, real orders, with a key
-  bot halt --why "a headline"         nothing enters any more, in the bot that runs here
+  bot halt --why "a headline"         stop the entries of the bot that runs here
   bot why F3                          from a fill back to the wire text that caused it
   bot chaos quickstart --seeds 100    a hundred bad days, and what survived them
 
-exit codes: 0 done, 1 a check failed, 2 something you gave was not what was expected
+bot COMMAND --help lists the options of a command.
+exit codes: 0 done, 1 a check failed, 2 something you typed was not what was expected
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code. A wrong word is said plainly and is a 2."""
+    """Run one command; return its exit code. A wrong word is one line of error and a 2."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
     # `bot` alone, or with options alone, plays the bundled recording.
     if not typed or (typed[0].startswith("-") and typed[0] not in ("-h", "--help", "--version")):
@@ -58,13 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout = None
         return 0
     except OSError as error:
-        print(f"bot: expected to read and write what was named, but {error}", file=sys.stderr)
+        print(f"bot: expected files that can be read and written, got {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
 
 
 # === Values ===
+# How the text of an option becomes a value, and what is refused.
 
 
 def positive(text: str) -> float:
@@ -96,7 +98,7 @@ def numbers(text: str) -> tuple[int, ...]:
 
 
 class Version(argparse.Action):
-    """Print the version; looked up only when asked for."""
+    """Print the version; looked up only when it is wanted."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """Print and exit."""
@@ -107,6 +109,7 @@ class Version(argparse.Action):
 
 
 # === Options ===
+# Every option once, with its help; commands share them.
 
 Option = tuple[tuple[str, ...], dict[str, Any]]
 
@@ -116,37 +119,45 @@ def option(*names: str, **how: Any) -> Option:
     return names, how
 
 
-RECORDING: Final = option("recording", nargs="?", default="quickstart", help="a name or a path")
-SECONDS: Final = option("--seconds", type=positive, help="stop after this long")
-JSON: Final = option("--json", action="store_true", help="the report as JSON")
+RECORDING: Final = option(
+    "recording",
+    nargs="?",
+    default="quickstart",
+    help="quickstart (default), sixty, account, or the path of a recording",
+)
+SECONDS: Final = option(
+    "--seconds", type=positive, metavar="S", help="end the run after this many seconds"
+)
+JSON: Final = option("--json", action="store_true", help="print the report as JSON")
 TICKERS: Final = (
     option(
         "--tickers",
         default="BTC-USD,ETH-USD,SOL-USD",
         metavar="A,B,…",
-        help="which markets, by commas (default: BTC-USD,ETH-USD,SOL-USD)",
+        help="tickers to trade (default: BTC-USD,ETH-USD,SOL-USD)",
     ),
     # What it was called before.
     option("--markets", dest="tickers", default=argparse.SUPPRESS, help=argparse.SUPPRESS),
 )
-RECORD: Final = option("--record", metavar="PATH", help="keep the frames as a recording")
+RECORD: Final = option("--record", metavar="PATH", help="write the frames to a new recording")
 
-# Where to run: bot.environment says what each environment allows.
+# Where to run: bot.environment has what each environment allows.
 NETWORK: Final = (
     option(
         "--environment",
         choices=("development", "test", "staging", "production"),
-        help="or DYDX_ENVIRONMENT (default: development)",
+        help="what the run is for: decides which networks are allowed (or DYDX_ENVIRONMENT; "
+        "default: development)",
     ),
     option(
         "--network",
         metavar="NAME|FILE.toml",
-        help="testnet, mainnet, local or a file (default: what the environment picks)",
+        help="testnet, mainnet, local or a TOML file (default: what --environment picks)",
     ),
-    option("--rest", help="another REST address than the network's own"),
-    option("--ws", help="another socket address than the network's own"),
-    option("--node", help="another node, as host:port, than the network's own"),
-    option("--yes-mainnet", action="store_true", help="confirm mainnet where it is not the rule"),
+    option("--rest", metavar="URL", help="REST address in place of the network's own"),
+    option("--ws", metavar="URL", help="WebSocket address in place of the network's own"),
+    option("--node", metavar="HOST:PORT", help="node in place of the network's own"),
+    option("--yes-mainnet", action="store_true", help="confirm that this may run on mainnet"),
 )
 
 # Who signs, for which account, and where it is written down.
@@ -154,47 +165,63 @@ KEYS: Final = option(
     "--keys",
     default="env",
     metavar="WHERE",
-    help="env (default: DYDX_MNEMONIC or DYDX_PRIVATE_KEY), keyring:NAME, or an encrypted file",
+    help="where the key is: env (default; DYDX_MNEMONIC or DYDX_PRIVATE_KEY), keyring:NAME, or "
+    "an encrypted file",
 )
 SIGNING: Final = (
     KEYS,
-    option("--address", help="whose account it must be (or DYDX_ADDRESS)"),
-    option("--subaccount", type=int, default=0, metavar="N", help="0 (default) …"),
+    option("--address", help="refuse a key of any other address (or DYDX_ADDRESS)"),
+    option("--subaccount", type=int, default=0, metavar="N", help="its number (default: 0)"),
     option(
         "--authenticators",
         type=numbers,
         default=(),
         metavar="IDS",
-        help="by commas, for a key that --address has permitted",
+        help="authenticator ids (1,2,…) by which the owner --address has permitted the key",
     ),
-    option("--yes-orders", action="store_true", help="confirm that orders are sent"),
-    option("--audit", default="audit.jsonl", metavar="PATH", help="the audit log (audit.jsonl)"),
+    option("--yes-orders", action="store_true", help="confirm that real orders may be sent"),
+    option(
+        "--audit", default="audit.jsonl", metavar="PATH", help="audit log (default: audit.jsonl)"
+    ),
 )
 
-# Which running bot, and what to tell it.
+# Which running bot, and the reason.
 RUNNING: Final = option(
-    "run", nargs="?", type=whole, help="its number, where more than one runs (bot status says it)"
+    "run",
+    nargs="?",
+    type=whole,
+    help="process number of the bot, needed where several run (the error lists them)",
 )
-WHY: Final = option("--why", default="", metavar="TEXT", help="the reason, for who reads it later")
+WHY: Final = option("--why", default="", metavar="TEXT", help="the reason, which is recorded")
 
 # What changes how the bot acts, and so changes the run hash.
 CHOICES: Final = (
-    option("--no-guard", action="store_true", help="let liquidation come"),
+    option("--no-guard", action="store_true", help="switch the guard off: liquidation may come"),
     option(
         "--strategy",
         default="rank",
         help="rank (default), sniper, none, or a Python file of your own",
     ),
-    option("--deposit", type=int, help="USDC that it is sized to (10000; a real account's worth)"),
-    option("--strict", action="store_true", help="end the run where the strategy raises"),
+    option(
+        "--deposit",
+        type=int,
+        metavar="USDC",
+        help="size positions to this much (default: 10000; real orders: the account's equity)",
+    ),
+    option(
+        "--strict",
+        action="store_true",
+        help="end the run where the strategy raises (default: no entries from there on)",
+    ),
 )
 RUN: Final = (
-    option("--plain", action="store_true", help="no dashboard, also on a terminal"),
-    option("--json", action="store_true", help="the report as JSON, no dashboard"),
+    option("--plain", action="store_true", help="no dashboard, even on a terminal"),
+    option("--json", action="store_true", help="print the report as JSON, no dashboard"),
     *CHOICES,
 )
 
 # === Commands ===
+# The table of all commands. A new command is one row.
 
 
 class Command(NamedTuple):
@@ -208,11 +235,16 @@ class Command(NamedTuple):
 
 COMMANDS: Final[dict[str, Command]] = {
     "replay": Command(
-        "play a recording (this is the default)",
+        "play a recording (the default command)",
         "bot.commands:replay",
         (
             RECORDING,
-            option("--speed", type=positive, help="times real time (on a terminal: 20)"),
+            option(
+                "--speed",
+                type=positive,
+                metavar="X",
+                help="times real time (default: 20 on a dashboard, else as fast as it can)",
+            ),
             *RUN,
         ),
     ),
@@ -222,7 +254,7 @@ COMMANDS: Final[dict[str, Command]] = {
         (*NETWORK, *TICKERS, SECONDS, RECORD, *RUN),
     ),
     "trade": Command(
-        "live frames, real orders: read --help first",
+        "live frames, real orders: read bot trade --help first",
         "bot.trade:trade",
         (
             *NETWORK,
@@ -230,50 +262,54 @@ COMMANDS: Final[dict[str, Command]] = {
             *TICKERS,
             SECONDS,
             RECORD,
-            option("--flatten", action="store_true", help="close what is held when the run ends"),
+            option("--flatten", action="store_true", help="close all positions when the run ends"),
             *RUN,
         ),
-        "Sign and send orders. Every network but local wants --yes-orders, mainnet --yes-mainnet "
-        "as well; at a terminal the words can be typed instead. Ctrl-C takes what is open off "
-        "the books, with --flatten after closing what is held, and reports what nobody guards any "
-        "more; a second one leaves at once.",
+        "Sign and send real orders. Every network but local needs --yes-orders, mainnet "
+        "--yes-mainnet as well; at a terminal the words can be typed instead. Ctrl-C cancels the "
+        "open orders and reports which positions stay open, unguarded; --flatten closes them "
+        "first. A second Ctrl-C ends at once.",
     ),
     "halt": Command(
-        "halt a running bot: nothing enters any more; guard and exits go on",
+        "stop the entries of a running bot; guard and exits go on",
         "bot.handle:halt",
         (RUNNING, WHY),
-        "The halt outlives the run: the next one on the same account starts with it, until "
-        "somebody resumes.",
+        "The halt outlives the run: the next run of the same account starts halted, until bot "
+        "resume.",
     ),
-    "resume": Command("take a halt back", "bot.handle:resume", (RUNNING, WHY)),
+    "resume": Command("let a halted bot enter again", "bot.handle:resume", (RUNNING, WHY)),
     "status": Command(
-        "how a running bot stands; exit code 1 if it may not enter",
+        "show a running bot; exit code 1 if it may not enter",
         "bot.handle:status",
-        (RUNNING, option("--json", action="store_true", help="the status as JSON")),
+        (RUNNING, option("--json", action="store_true", help="print the status as JSON")),
     ),
     "cancel-all": Command(
-        "take all orders of a subaccount off", "bot.trade:withdraw_all", (*NETWORK, *SIGNING)
+        "cancel all open orders of a subaccount", "bot.trade:withdraw_all", (*NETWORK, *SIGNING)
     ),
     "keys": Command(
-        "whose key it is; an encrypted file for it",
+        "show whose key it is, or store it in an encrypted file",
         "bot.keys:keep_keys",
         (
             option(
                 "act",
                 choices=("address", "save", "rotate"),
-                help="print whose key it is; encrypt it into a new file; give the file of --keys "
-                "a new passphrase",
+                help="address: print whose key it is; save: encrypt it into a new file; rotate: "
+                "give the file of --keys a new passphrase",
             ),
-            option("file", nargs="?", help="the file to save to; nothing may be there yet"),
+            option("file", nargs="?", help="with save: the new file"),
             KEYS,
-            option("--address", help="whose key it must be"),
+            option("--address", help="refuse a key of any other address"),
         ),
     ),
     "why": Command(
-        "walk from an id (D7, V3, G1, O3, F2, A1) back to the wire",
+        "trace an id of the report (D7, V3, F2 …) back to the wire",
         "bot.commands:why",
         (
-            option("id", help="the id of a decision, verdict, order, fill or act"),
+            option(
+                "id",
+                help="a decision (D7), verdict (V3), change of the gate (G1), order (O3), "
+                "fill (F2) or act (A1)",
+            ),
             RECORDING,
             *CHOICES,
         ),
@@ -282,29 +318,42 @@ COMMANDS: Final[dict[str, Command]] = {
         "print one panel as it stands at a recording's end",
         "bot.commands:panel",
         (
-            option("panel", help="its name; a wrong one lists them"),
+            option("panel", help="safety, flight, stress, venue …; a wrong name lists all"),
             RECORDING,
-            option("--svg", metavar="PATH", help="write the whole dashboard as an SVG instead"),
-            option("--size", default="120x40", help="columns and rows of the SVG (120x40)"),
-            option("--at", type=positive, help="stop after this many seconds of the recording"),
+            option("--svg", metavar="PATH", help="write the dashboard to an SVG instead"),
+            option(
+                "--size",
+                default="120x40",
+                metavar="COLSxROWS",
+                help="size of the SVG (default: 120x40)",
+            ),
+            option(
+                "--at", type=positive, metavar="S", help="as it stands S seconds into the recording"
+            ),
             *CHOICES,
         ),
     ),
     "chaos": Command(
-        "put faults into a recording, see what survives",
+        "replay a recording with faults, see what survives",
         "bot.chaos:chaos",
         (
             RECORDING,
-            option("--seeds", type=count, default=20, help="run seeds 0 (no fault) to N (20)"),
-            option("--seed", type=whole, help="run this one alone"),
-            option("--only", metavar="N,N", help="of that seed's faults these alone"),
-            option("--seconds", type=positive, help="use so much of the recording"),
+            option(
+                "--seeds",
+                type=count,
+                default=20,
+                metavar="N",
+                help="run the seeds 0 (no fault) to N (default: 20)",
+            ),
+            option("--seed", type=whole, metavar="N", help="run this seed alone"),
+            option("--only", metavar="N,N", help="of the faults of --seed run these alone"),
+            option("--seconds", type=positive, metavar="S", help="use the first S seconds alone"),
             JSON,
             *CHOICES,
         ),
     ),
     "doctor": Command(
-        "look at the machine and at a network", "bot.doctor:doctor", (*NETWORK, JSON)
+        "check this machine and a network before a run", "bot.doctor:doctor", (*NETWORK, JSON)
     ),
 }
 
@@ -313,7 +362,7 @@ def parser() -> argparse.ArgumentParser:
     """Describe all commands and their options."""
     top = argparse.ArgumentParser(
         prog="bot",
-        description="A dYdX v4 perpetuals bot that says why, and is not liquidated in a crash.",
+        description="A dYdX v4 perpetuals bot: it gives reasons and guards against liquidation.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

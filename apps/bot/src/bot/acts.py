@@ -21,6 +21,7 @@ from dydx_conn import ConnError, Frame, Inbox, Network, Subaccount, fold
 from reactivex import Observable
 
 # === Acts ===
+# Putting an act in, and letting acts in between the frames of a recording.
 
 _LONGEST: Final = 300
 
@@ -57,6 +58,7 @@ def _waiting(inbox: Inbox, at: Frame) -> Iterator[Frame]:
 
 
 # === Directories ===
+# Where files that outlive a run, and handles, may be: only what this user alone can write.
 
 
 def private(directory: Path) -> Path:
@@ -88,6 +90,7 @@ def state_directory() -> Path:
 
 
 # === What outlives a run ===
+# The halt of a subaccount, stored until somebody resumes.
 
 
 class Halted(msgspec.Struct, frozen=True):

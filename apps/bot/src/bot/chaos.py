@@ -36,6 +36,8 @@ NO_FAULT: Final = "(none)"
 REPAIRED_WITHIN_NS: Final = 13 * _SECOND
 
 # === Promises ===
+# What is checked after each frame, a method of `Inspector` for each promise. A new promise is one
+# method there and one line in `_look`.
 
 
 class SeedResult(msgspec.Struct, kw_only=True):
@@ -88,7 +90,7 @@ class Inspector:
         if self._bot.journal.counts["fill"] != self._fills:
             self._trades(frame)
         if frame.kind == "tick":
-            for view in self._bot.watched:
+            for view in self._bot.shown.watched:
                 self._book(view, frame)
                 self._repair(view, frame)
                 self._silence(view, frame)
@@ -261,6 +263,7 @@ def _unlike(bot: Bot) -> str:
 
 
 # === Runs ===
+# One seed from plan to result, and the search for the fewest faults that still fail.
 
 
 def survive(tape: Tape, seed: int, faults: Iterable[Fault], options: Options) -> SeedResult:
@@ -329,6 +332,7 @@ def shrunk(failure: Failure, tape: Tape, options: Options) -> Failure:
 
 
 # === Report ===
+# The survival table and the failures, as data and as lines of eighty columns.
 
 
 def survival_table(
@@ -418,6 +422,7 @@ def zip_first(head: str, rows: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 # === Command ===
+# `bot chaos`: many seeds or one, shrinking, and the exit code.
 
 SHRUNK_AT_MOST: Final = 8  # a bug breaks many seeds in one way: the first few show which
 

@@ -18,8 +18,8 @@ comes. What a strategy raises becomes an act: entries stop, guard and exits go o
 import re
 import time
 import traceback
-from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -35,9 +35,9 @@ from dydx_conn import (
     fold,
 )
 from dydx_data import DataState, MarketView, market_views
-from dydx_paper import PaperVenue, Performance, performance
-from dydx_risk import Approved, GateChange, Judgement, Policy, Reduce, Risk, Watch, verdicts
-from dydx_signals import Score, Scored, scores
+from dydx_paper import PaperVenue
+from dydx_risk import Approved, GateChange, Judgement, Policy, Reduce, Risk, verdicts
+from dydx_signals import Scored, scores
 from dydx_strategy import (
     Decision,
     RankAndTarget,
@@ -55,6 +55,7 @@ from bot.costs import cost_words, worst_case
 from bot.feedback import Feedback
 from bot.journal import Journal
 from bot.meters import Meters
+from bot.shown import Shown
 
 PAPER = Subaccount("dydx1paper", 0)
 
@@ -95,7 +96,10 @@ class Venue(Protocol):
 
 
 class Paper(PaperVenue):
-    """A paper venue: its account frames are its own, and none comes by the wire."""
+    """A paper venue: its account frames are its own, and none comes by the wire.
+
+    It pays by the tier of its own fills of 30 days; `fees=` to `PaperVenue` would set another.
+    """
 
     def __init__(self, subaccount: Subaccount, deposit: int) -> None:
         super().__init__(subaccount, deposit)
@@ -127,6 +131,40 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     )
 
 
+class MadeActs:
+    """The acts that a run makes itself: each takes effect after the frame at hand."""
+
+    def __init__(self) -> None:
+        # Whoever records the frames of a source takes here those that it does not hold.
+        self.record: Callable[[Frame], None] = lambda _: None
+        self._waiting: deque[Frame] = deque()
+        self._entered: set[tuple[int, str, str]] = set()
+
+    def add(self, act: Frame) -> None:
+        """Let an act wait for its turn."""
+        self._waiting.append(act)
+
+    def is_one(self, act: Frame) -> bool:
+        """Tell whether an act of the source is one that this run has made."""
+        return (act.seq, act.link, act.type) in self._entered
+
+    def drain(self) -> Iterator[Frame]:
+        """Yield what waits, each recorded first."""
+        while self._waiting:
+            act = self._waiting.popleft()
+            self._entered.add((act.seq, act.link, act.type))
+            self.record(act)
+            yield act
+
+
+class _Hubs:
+    """Where the streams of a run begin."""
+
+    def __init__(self) -> None:
+        self.frames, self.views, self.to_strategy = Hub(), Hub(), Hub()
+        self.to_venue, self.to_risk = Hub(), Hub()
+
+
 class Bot:
     """The pipeline of one run: give it frames, read its journal and the layers' states."""
 
@@ -138,31 +176,18 @@ class Bot:
         self.venue.begin(self.risk)
         self.journal = Journal()
         self.meters = Meters()
-        # What the panels show beside the layers' own states.
-        self.scored: dict[str, tuple[Score, ...]] = {}
-        self.kinds: Counter[str] = Counter()
-        self.last_frames: deque[Frame] = deque(maxlen=12)
-        # Event time and distance to liquidation, about once a second of event time.
-        self.distances: deque[tuple[int, float | None]] = deque(maxlen=120)
-        self._distance_due = 0
-        self._looked: Watch | None = None
-        self._did: tuple[object, Performance] | None = None
-        self.bytes = 0
-        self.last_loss: Frame | None = None
+        ledger = self.venue.ledger if isinstance(self.venue, PaperVenue) else None
+        self.shown = Shown(self.data, self.risk, ledger)
+        self.made = MadeActs()
         # What the strategy raised, if it did: it is not called any more.
         self.stopped: Exception | None = None
-        # Whoever records the frames of a source takes here those that the run makes itself.
-        self.record: Callable[[Frame], None] = lambda _: None
-        self._made: deque[Frame] = deque()
-        self._entered: set[tuple[int, str, str]] = set()
-        self._strategy = _strategy(options)
-        self._feedback = Feedback(self.venue.subaccount)
-        self._account_frames: deque[Frame] = deque()
         self._failure: Exception | None = None
         self._failed: Subject[None] = Subject()
-        self._frames, self._views, self._to_strategy = Hub(), Hub(), Hub()
-        self._to_venue, self._to_risk = Hub(), Hub()
-        self._subscriptions = self._compose()
+        self._account_frames: deque[Frame] = deque()
+        self._hubs = _Hubs()
+        strategy = _strategy(options)
+        self._feedback = Feedback(self.venue.subaccount) if strategy is not None else None
+        self._subscriptions = self._compose(strategy)
 
     def run(self, frames: Observable[Frame]) -> None:
         """Fold a source to its end; raises what any layer raised, after letting go of it.
@@ -179,51 +204,21 @@ class Bot:
 
     def place(self, request: OrderRequest | CancelRequest) -> None:
         """Send a request past the gate, between two frames: who trades the account by hand does."""
-        self._to_venue.on_next(request)
+        self._hubs.to_venue.on_next(request)
 
-    @property
-    def watched(self) -> list[MarketView]:
-        """Return the markets whose book or trades have come, in the order they came in."""
-        return [view for view in self.data.views.values() if view.live_at]
-
-    def watch(self) -> Watch | None:
-        """Look at the account between two frames, at most once a second of event time.
-
-        For a screen alone, which calls it before it draws. As a stream beside the others it took a
-        fifth of the throughput of a replay at full speed, and a millisecond of every frame that
-        it fell on.
-        """
-        known, views = self._looked, self.data.views.values()
-        if known is not None and self.data.at - known.at < 1_000_000_000:
-            return known
-        newest = max(views, key=lambda view: view.seq, default=None)
-        self._looked = None if newest is None else self.risk.watch(newest)
-        return self._looked
-
-    def performance(self) -> Performance | None:
-        """Return how the paper account did, computed again when it traded or an hour was marked."""
-        if not isinstance(self.venue, PaperVenue):
-            return None
-        ledger = self.venue.ledger
-        tally, points = ledger.tally, ledger.history.points
-        known = tally.fills, tally.liquidations, ledger.paid.funding, len(points)
-        if self._did is None or self._did[0] != known:
-            self._did = known, performance(ledger)
-        return self._did[1]
-
-    def _compose(self) -> CompositeDisposable:
-        venue, step = self.venue, type(self.venue).step
+    def _compose(self, strategy: Callable[[], Strategy] | None) -> CompositeDisposable:
+        venue, step, hubs = self.venue, type(self.venue).step, self._hubs
         streams: list[tuple[Observable[Any], Callable[[Any], None]]] = [
-            (self._to_venue.pipe(fold(lambda: venue, step)), self._account_frames.append),
-            (self._to_risk.pipe(verdicts(self.risk)), self._judged),
-            (self._frames.pipe(market_views(self.data)), self._see),
+            (hubs.to_venue.pipe(fold(lambda: venue, step)), self._account_frames.append),
+            (hubs.to_risk.pipe(verdicts(self.risk)), self._judged),
+            (hubs.frames.pipe(market_views(self.data)), self._see),
         ]
         # What opinion is made of may fail, and the account is still looked after.
         opinions: list[tuple[str, Observable[Any], Callable[[Any], None]]] = []
-        if self._strategy is not None:
+        if strategy is not None:
             opinions = [
-                ("strategy", self._to_strategy.pipe(decisions(self._strategy)), self._decided),
-                ("signals", self._views.pipe(scores()), self._rate),
+                ("strategy", hubs.to_strategy.pipe(decisions(strategy)), self._decided),
+                ("signals", hubs.views.pipe(scores()), self._rate),
             ]
         return CompositeDisposable(
             [stream.subscribe(sink, self._fail) for stream, sink in streams]
@@ -231,12 +226,12 @@ class Bot:
         )
 
     def _take(self, frame: Frame) -> None:
-        if frame.kind == "act" and (frame.seq, frame.link, frame.type) in self._entered:
+        if frame.kind == "act" and self.made.is_one(frame):
             return  # it was recorded of this very run, which has made it again
         started = time.perf_counter_ns()
-        self.last_frames.append(frame)
+        self.shown.last_frames.append(frame)
         if frame.link != "node":  # the node's answers to orders are for the venue
-            self._frames.on_next(frame)
+            self._hubs.frames.on_next(frame)
         if frame.kind == "act":
             self._act(frame)
         self._account_frames.extend(self.venue.receive(frame))
@@ -244,49 +239,41 @@ class Bot:
             for update in self.venue.accounts.step(self._account_frames.popleft()):
                 self.venue.learn(update)
                 self.journal.accounted(update)
-                self._to_risk.on_next(update)
-                if self._strategy is not None:
+                self._hubs.to_risk.on_next(update)
+                if self._feedback is not None:
                     self._feedback.filled(update)
-        while self._made:
-            act = self._made.popleft()
-            self._entered.add((act.seq, act.link, act.type))
-            self.record(act)
+        for act in self.made.drain():
             self._act(act)
         self.meters.latency.add(time.perf_counter_ns() - started)
-        self.kinds[frame.channel or frame.kind] += 1
-        self.bytes += len(frame.text)
-        if frame.kind in ("close", "gap"):
-            self.last_loss = frame
-        if self.data.at >= self._distance_due:
-            self._distance_due = self.data.at + 1_000_000_000
-            self.distances.append((self.data.at, self.risk.margin.distance))
+        self.shown.take(frame)
 
     def _see(self, view: MarketView) -> None:
-        self._to_venue.on_next(view)
-        self._to_risk.on_next(view)
+        self._hubs.to_venue.on_next(view)
+        self._hubs.to_risk.on_next(view)
         # The venue sends every market's oracle price; opinions are of those that are subscribed.
         if view.live_at:
-            self._views.on_next(view)
+            self._hubs.views.on_next(view)
 
     def _rate(self, scored: Scored) -> None:
-        self.scored[scored.ticker] = scored.scores
+        self.shown.scored[scored.ticker] = scored.scores
         # Facts first, and never within the strategy's own dispatch.
-        for news in self._feedback.news(self.risk, self.data.views, scored.seq, scored.at):
-            self._to_strategy.on_next(news)
-        self._to_strategy.on_next(scored)
+        if self._feedback is not None:
+            for news in self._feedback.news(self.risk, self.data.views, scored.seq, scored.at):
+                self._hubs.to_strategy.on_next(news)
+        self._hubs.to_strategy.on_next(scored)
 
     def _decided(self, decision: Decision) -> None:
         self.journal.decided(decision)
-        self._to_risk.on_next(decision)
+        self._hubs.to_risk.on_next(decision)
 
     def _judged(self, judgement: Judgement) -> None:
-        if self._strategy is not None and not isinstance(judgement, GateChange):
+        if self._feedback is not None and not isinstance(judgement, GateChange):
             self._feedback.judged(judgement, self.data.views)
         if isinstance(judgement, Approved | Reduce):
             order = judgement.order
             worst = worst_case(order, self.data.views.get(order.ticker), self.risk)
             self.journal.judged(judgement, cost_words(worst))
-            self._to_venue.on_next(order)
+            self._hubs.to_venue.on_next(order)
         else:
             self.journal.judged(judgement)
 
@@ -297,11 +284,11 @@ class Bot:
 
     def _halt(self, act: Frame, _: str) -> None:
         self.risk.halt(f"{act.text or 'no reason was given'} (by {act.link})")
-        self._to_risk.on_next(act)
+        self._hubs.to_risk.on_next(act)
 
     def _resume(self, act: Frame, _: str) -> None:
         self.risk.resume()
-        self._to_risk.on_next(act)
+        self._hubs.to_risk.on_next(act)
 
     def _flatten(self, act: Frame, id_: str) -> None:
         # Nothing enters any more, and what is held leaves, through the gate.
@@ -312,7 +299,7 @@ class Bot:
                 previous_usdc=(row.net_notional or 0) / 1e6, urgency=1.0, score=0.0,
                 reasons=(f"flatten by {act.link}: {act.text}",), scores=(), id=id_,
             )  # fmt: skip
-            self._to_risk.on_next(leave)
+            self._hubs.to_risk.on_next(leave)
 
     def _stop(self, who: str, error: Exception) -> None:
         # A bug in what makes opinions must not leave the positions to themselves.
@@ -320,8 +307,8 @@ class Bot:
             self._fail(error)
             return
         self.stopped = self.stopped or error
-        at = self.last_frames[-1]
-        self._made.append(Frame(at.seq, at.at, at.mono, who, "act", raised(error), "halt"))
+        at = self.shown.last_frames[-1]
+        self.made.add(Frame(at.seq, at.at, at.mono, who, "act", raised(error), "halt"))
 
     def _fail(self, error: Exception) -> None:
         # A layer that raises is a bug; a bot with a bug must not go on trading.

@@ -47,6 +47,7 @@ class RefusalError(ConnError):
 
 
 # === Networks ===
+# What a network is, by its chain, and how one is read from a TOML file. Connects to nothing.
 
 NetworkType = Literal["mainnet", "testnet", "local", "other"]
 _TYPES: Final[Mapping[str, Any]] = {known.chain_id: name for name, known in NETWORKS.items()}
@@ -115,6 +116,8 @@ def _first(error: ValidationError) -> str:
 
 
 # === Settings ===
+# `RULES`, the table of environments: what each picks, refuses and wants confirmed; then what was
+# typed or comes from the shell. A new environment is one row, and its name in `Environment`.
 
 Environment = Literal["development", "test", "staging", "production"]
 ENVIRONMENT: Final = "DYDX_ENVIRONMENT"
@@ -175,6 +178,7 @@ def settings_of(arguments: argparse.Namespace) -> EnvironmentSettings:
 
 
 # === Confirmations ===
+# What a run needs before it may start: no objection, and each confirmation by flag or typed word.
 
 
 class Confirmation(msgspec.Struct, frozen=True):
@@ -236,6 +240,8 @@ def _confirm(wanted: Confirmation) -> None:
 
 
 # === Validation ===
+# A network as it answers: `_LOOKS` is the table of checks, one function each, and `judge` folds
+# them into a status. A new check is one function and one row. No order is sent.
 
 CheckOutcome = Literal["ok", "warning", "failed"]
 Status = Literal["ok", "unfit", "unreachable", "mismatch"]

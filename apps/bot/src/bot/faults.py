@@ -59,6 +59,7 @@ _Topic = tuple[str, str]  # a channel and an id
 _SentAt = tuple[int, int]  # when a message was sent (mono), and after which others
 
 # === Tape ===
+# A recording, decoded once, and from which frame to which frame faults may come.
 
 
 class Tape:
@@ -140,6 +141,7 @@ def _changes(update: BookContents) -> Iterator[_Change]:
 
 
 # === Plan ===
+# Which faults a seed draws, and where; the kinds of fault are the table `FAULTS` at the end.
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -261,6 +263,8 @@ def _as_changes(book: Ladders) -> list[_Change]:
 
 
 # === Wire ===
+# The server, the connections and the edge, simulated: what is sent, what arrives, what is
+# requested again. Faults act on it through its public methods alone.
 
 _Action = Callable[..., Iterable[Frame]]
 
@@ -316,8 +320,49 @@ class _Link:
         ):
             part.clear()
 
+    def reveal(self, number: int, now: int) -> None:
+        """Find what is missing now that a later message has come, or that is no more."""
+        for n in [n for n in self.under_way if n < number]:
+            self.missing[n] = self.under_way.pop(n)
+        self.under_way.pop(number, None)
+        self.missing.pop(number, None)
+        if number in self.missed:
+            self.doubted_until = now + _SECOND
+        self.missed.update(self.missing)
 
-class Wire:
+
+class _Schedule:
+    """The time of a run, and what is still to happen in it; all times in ns of the mono clock."""
+
+    def __init__(self) -> None:
+        self.now = self.skew_ns = self._base_ns = self._seq = self._order = 0
+        self._later: list[tuple[int, int, _Action, tuple[Any, ...]]] = []
+
+    def after(self, wait_ns: int, act: _Action, *given: Any) -> None:
+        """Have something happen later; what it yields is received then."""
+        self._order += 1
+        heapq.heappush(self._later, (self.now + wait_ns, self._order, act, given))
+
+    def frame(self, kind: str, link: str, text: str = "", **more: Any) -> Frame:
+        """Make a frame of something that happens now."""
+        return Frame(*self._stamps(), link, kind, text, **more)
+
+    def _reach(self, frame: Frame) -> None:
+        """Let it be the time at which a frame was recorded."""
+        self.now, self._base_ns = frame.mono, frame.at - frame.mono
+
+    def _until(self, mono: int | None) -> Iterator[Frame]:
+        later = self._later
+        while later and (mono is None or later[0][0] <= mono):
+            self.now, _, act, given = heapq.heappop(later)
+            yield from act(*given)
+
+    def _stamps(self) -> tuple[int, int, int]:
+        self._seq += 1
+        return self._seq, self._base_ns + self.now + self.skew_ns, self.now
+
+
+class Wire(_Schedule):
     """A tape with faults put in, played once; beside the frames it holds the true state.
 
     After each frame, `delivered` are the books as of the newest message that arrived, by ticker
@@ -326,6 +371,7 @@ class Wire:
     """
 
     def __init__(self, tape: Tape, faults: Iterable[Fault], *, announces: bool = True) -> None:
+        super().__init__()
         self.tape = tape
         self.announces = announces
         self.truth = _Truth()
@@ -336,18 +382,16 @@ class Wire:
         self.answered: dict[str, Ladders] = {}
         self.ahead: dict[str, int] = {}
         self.spoken: dict[str, int] = {}
-        self.now = self.skew_ns = self._base_ns = self._seq = self._order = 0
         self._due: defaultdict[int, list[Fault]] = defaultdict(list)
         for fault in faults:
             self._due[fault.index].append(fault)
-        self._later: list[tuple[int, int, _Action, tuple[Any, ...]]] = []
 
     def frames(self) -> Generator[Frame]:
         """Yield what the bot receives."""
         for index, frame in enumerate(self.tape.frames):
             updates = self.tape.decoded[index]
             yield from self._until(frame.mono)
-            self.now, self._base_ns = frame.mono, frame.at - frame.mono
+            self._reach(frame)
             for fault in self._due[index]:
                 self.injected.append(fault)
                 yield from FAULTS[fault.kind].begin(self, fault)
@@ -398,25 +442,6 @@ class Wire:
             for number, answer in state.unanswered.items()
             if self.now - answer[2] < 15 * _SECOND
         }
-
-    def after(self, wait_ns: int, act: _Action, *given: Any) -> None:
-        """Have something happen later; what it yields is received then."""
-        self._order += 1
-        heapq.heappush(self._later, (self.now + wait_ns, self._order, act, given))
-
-    def _until(self, mono: int | None) -> Iterator[Frame]:
-        later = self._later
-        while later and (mono is None or later[0][0] <= mono):
-            self.now, _, act, given = heapq.heappop(later)
-            yield from act(*given)
-
-    def _stamps(self) -> tuple[int, int, int]:
-        self._seq += 1
-        return self._seq, self._base_ns + self.now + self.skew_ns, self.now
-
-    def frame(self, kind: str, link: str, text: str = "", **more: Any) -> Frame:
-        """Make a frame of something that happens now."""
-        return Frame(*self._stamps(), link, kind, text, **more)
 
     def _plainly(self, frame: Frame, updates: list[Any]) -> Iterator[Frame]:
         """Pass a frame on as it was recorded, and learn from it."""
@@ -518,7 +543,7 @@ class Wire:
             return
         frame = ws_frame(0, 0, self.now, link.name, text)
         if not frame.fault:
-            self._reveal(link, number)
+            link.reveal(number, self.now)
         trouble = link.ids.take(frame)
         if trouble == "gap":
             yield from self._gap(link, f"before message_id {number}")
@@ -528,16 +553,6 @@ class Wire:
             self._come(link, order, frame)
         seq, at, mono = self._stamps()
         yield msgspec.structs.replace(frame, seq=seq, at=at, mono=mono)
-
-    def _reveal(self, link: _Link, number: int) -> None:
-        """Find what is missing now that a later message has come, or that is no more."""
-        for n in [n for n in link.under_way if n < number]:
-            link.missing[n] = link.under_way.pop(n)
-        link.under_way.pop(number, None)
-        link.missing.pop(number, None)
-        if number in link.missed:
-            link.doubted_until = self.now + _SECOND
-        link.missed.update(link.missing)
 
     def _come(self, link: _Link, order: _SentAt, frame: Frame) -> None:
         """Apply to the delivered books all messages up to the one that has arrived."""

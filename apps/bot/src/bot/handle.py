@@ -48,6 +48,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 # === The run's end ===
+# The socket of a run: it takes requests, puts acts in, and answers a status between frames.
 
 
 class Handle:
@@ -95,7 +96,7 @@ class Handle:
         try:
             return replies.get(timeout=_ANSWER_S)
         except queue.Empty:
-            return {"error": f"expected an answer within {_ANSWER_S:g} s: the run takes no frames"}
+            return {"error": f"expected an answer within {_ANSWER_S:g} s, got none: no frames come"}
 
 
 @contextlib.contextmanager
@@ -167,6 +168,7 @@ def status_of(bot: Bot, mode: str, name: str) -> dict[str, Any]:
 
 
 # === The caller's end ===
+# Which bots run on this machine, and one request to one of them.
 
 
 def running() -> dict[int, Path]:
@@ -237,7 +239,7 @@ def chosen(number: int | None) -> Path:
         return found[wanted[0]]
     got = "none" if number is None else str(number)
     if not found:
-        raise ConnError(f"expected a running bot, got {got}: none runs here")
+        raise ConnError(f"expected a running bot, got {got}")
     known = ", ".join(f"{pid} ({_named(path)})" for pid, path in found.items())
     raise ConnError(f"expected the number of a running bot, one of {known}, got {got}")
 
@@ -251,6 +253,7 @@ def _named(path: Path) -> str:
 
 
 # === Commands ===
+# `bot halt`, `bot resume` and `bot status`, and the words of a status.
 
 _EFFECT_S: Final = 5.0
 

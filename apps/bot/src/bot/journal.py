@@ -33,7 +33,7 @@ class JournalEntry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Journal:
-    """The newest entries by kind and id, counts over the whole run, and its hash so far."""
+    """The newest entries by kind and id, how many of each kind over the whole run, and its hash."""
 
     def __init__(self) -> None:
         self.entries: deque[JournalEntry] = deque(maxlen=CAPACITY)

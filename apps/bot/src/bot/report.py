@@ -31,7 +31,7 @@ def report_of(
         "damage": recording.damage if recording else [],
         "complete": complete,
         "frames": data.frames,
-        "markets": [view.ticker for view in bot.watched],
+        "markets": [view.ticker for view in bot.shown.watched],
         "decisions": {"target": counts["target"], "hold": counts["hold"]},
         "verdicts": {kind: counts[kind] for kind in ("approved", "denied", "reduce")},
         "orders": {
@@ -128,7 +128,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         + " ".join(report["markets"][:8]),
         *_sampled("decisions", report["decisions"], report["samples"]["decisions"]),
         *_sampled("verdicts", verdicts, report["samples"]["verdicts"]),
-        f"orders       {_counted(report['orders'])}",
+        f"orders       by status reported: {_counted(report['orders'])}",
         *_sampled("fills", report["fills"], report["samples"]["fills"]),
         *(_sampled("acts", report["acts"], report["samples"]["acts"]) if report["acts"] else ()),
         f"fees         {money['fees_paid']:,.6f} USDC paid",
@@ -141,8 +141,8 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         f"{report['liquidations']} liquidations",
         f"closest      {_percent(report['closest_distance_to_liquidation'])}",
         *_left_open(report),
-        f"trouble      {_counted(report['trouble'])}",
-        f"latency      {_counted(machine['latency_us'])} µs a frame, frame to order",
+        f"trouble      in the data: {_counted(report['trouble'])}",
+        f"latency      {_spread(machine['latency_us'])} µs from a frame to its last order",
         f"throughput   {machine['frames_per_s'] or 0:,} frames/s while busy, "
         f"{machine['seconds']:.2f} s in all, {machine['memory_mb']:.0f} MB",
         f"run hash     {report['run_hash']}",
@@ -187,6 +187,10 @@ def away(distance: float | None) -> str:
 
 def _counted(counts: dict[str, Any]) -> str:
     return ", ".join(f"{n:,} {name}" for name, n in counts.items()) or "none"
+
+
+def _spread(latency_us: dict[str, float]) -> str:
+    return ", ".join(f"{name} {us:,}" for name, us in latency_us.items())
 
 
 def _paid(amount: float) -> str:

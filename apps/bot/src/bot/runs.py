@@ -40,6 +40,7 @@ from bot.report import print_report, report_of
 Source = Callable[[Callable[[Frame], bool]], Observable[Frame]]
 
 # === What was typed ===
+# Options and tickers from what was typed, and whether there is a dashboard.
 
 DEPOSIT: Final = 10_000
 
@@ -72,6 +73,7 @@ def on_dashboard(arguments: argparse.Namespace) -> bool:
 
 
 # === Runs ===
+# From a source of frames to a report and an exit code, on a dashboard or without.
 
 
 def lived(
@@ -100,7 +102,7 @@ def lived(
     def source(pace: Callable[[Frame], bool]) -> Observable[Frame]:
         return receive(pace).pipe(operators.do_action(passing))
 
-    bot.record = passing
+    bot.made.record = passing
     standstill.begin(inbox)
     name = f"{net.name} {' '.join(tickers[:3])}"
     recording = Path(arguments.record) if arguments.record else None
@@ -164,11 +166,12 @@ def ended(bot: Bot) -> int:
 def require_frames(bot: Bot, net: Network) -> None:
     """Refuse to report on a run in which the network sent nothing."""
     if not bot.data.views:
-        why = bot.last_loss.reason if bot.last_loss else "nothing came"
+        why = bot.shown.last_loss.reason if bot.shown.last_loss else "nothing came"
         raise NetworkError(f"expected frames of {net.name} from {net.ws}, got {why}")
 
 
 # === Frames of a network ===
+# What is checked of live frames, where they end, and where they are recorded.
 
 
 def until(seconds: float | None, pace: Callable[[Frame], bool]) -> Callable[[Frame], bool]:

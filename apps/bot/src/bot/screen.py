@@ -4,7 +4,8 @@
 
 The source calls `pace` before each frame, so one thread plays, draws and answers keys, and
 the panels read a state that stands still. Drawing happens at a fixed rate and never per
-frame. What a key does to the run itself it does by an act (bot.acts). The terminal is restored
+frame. `ACTIONS` binds a key to what it does; the panels' own keys are dydx_panels' `KEYS`. What
+a key does to the run itself, as halting it, it does by an act (bot.acts). The terminal is restored
 however the run ends.
 """
 
@@ -45,6 +46,9 @@ _ARROWS: Final = {
 
 class Screen:
     """The dashboard of one run; use as a context manager, and hand `pace` to the source."""
+
+    # More than fifteen attributes: here a run, its clock, its keys and its picture meet, each two
+    # or three values, and every method reads two of the four.
 
     def __init__(
         self,

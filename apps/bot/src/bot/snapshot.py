@@ -49,13 +49,13 @@ def snapshot_of(bot: Bot, *, mode: str, name: str, speed: float | None) -> Snaps
         gate=bot.risk.standing,
         safety=_safety(bot, entries),
         positions=tuple(bot.risk.positions()),
-        markets=tuple(_market(bot, view) for view in bot.watched),
+        markets=tuple(_market(bot, view) for view in bot.shown.watched),
         decisions=_values(entries, "decision"),
         verdicts=_values(entries, "approved", "denied", "reduce"),
         fills=tuple(islice(_rows(entry for entry in entries if entry.kind == "fill"), ROWS)),
         money=_money(bot),
         counts=_counts(bot),
-        watch=bot.watch(),
+        watch=bot.shown.watch(),
         venue=_venue(bot),
         book=_book(bot.data.views[shown]) if shown else BookPart(),
         quality=_quality(bot),
@@ -90,7 +90,7 @@ def _venue(bot: Bot) -> VenuePart | None:
     optimism, assumed = venue.optimism, venue.optimism.assumed.most_common()
     fees = venue.fees
     return VenuePart(
-        performance=bot.performance(),
+        performance=bot.shown.performance(),
         liquidations=venue.figures().liquidations,
         maker_ppm=fees.maker_ppm,
         taker_ppm=fees.taker_ppm,
@@ -152,8 +152,8 @@ def _together(entries: list[JournalEntry]) -> str:
 def _header(bot: Bot, mode: str, name: str, speed: float | None) -> HeaderPart:
     meters, data = bot.meters, bot.data
     p99 = meters.latency.percentile(0.99)
-    live = [view.live_at for view in bot.watched]
-    fresh = sum(not view.quality.stale for view in bot.watched)
+    live = [view.live_at for view in bot.shown.watched]
+    fresh = sum(not view.quality.stale for view in bot.shown.watched)
     return HeaderPart(
         mode=mode,
         source=name,
@@ -171,7 +171,7 @@ def _header(bot: Bot, mode: str, name: str, speed: float | None) -> HeaderPart:
 
 def _safety(bot: Bot, entries: Iterable[JournalEntry]) -> SafetyPart:
     risk, account = bot.risk, bot.risk.account
-    history = [distance for _, distance in bot.distances if distance is not None]
+    history = [distance for _, distance in bot.shown.distances if distance is not None]
     return SafetyPart(
         margin=risk.margin if risk.margin.known and not account.trouble else None,
         positions=None if account.trouble and not account.positions else len(account.positions),
@@ -186,7 +186,7 @@ def _safety(bot: Bot, entries: Iterable[JournalEntry]) -> SafetyPart:
 def _change(bot: Bot) -> float | None:
     """Compare the distance with that of a minute ago, or of the oldest within it."""
     now = bot.risk.margin.distance
-    then = next((then for at, then in bot.distances if at >= bot.data.at - MINUTE_NS), None)
+    then = next((then for at, then in bot.shown.distances if at >= bot.data.at - MINUTE_NS), None)
     return None if now is None or then is None else now - then
 
 
@@ -204,7 +204,7 @@ def _market(bot: Bot, view: MarketView) -> MarketRow:
         funding_1h=view.funding.next_rate_1h if view.funding.known else None,
         status=view.status,
         stale_s=(bot.data.at - view.live_at) / 1e9 if stale and view.live_at else None,
-        scores=bot.scored.get(view.ticker, ()),
+        scores=bot.shown.scored.get(view.ticker, ()),
     )
 
 
@@ -214,7 +214,7 @@ def _shown_market(bot: Bot) -> str:
     held = max(positions, key=lambda p: abs(p.size * (p.entry_price or 0)), default=None)
     if held is not None and held.ticker in bot.data.views:
         return held.ticker
-    return bot.watched[0].ticker if bot.watched else ""
+    return bot.shown.watched[0].ticker if bot.shown.watched else ""
 
 
 def _book(view: MarketView) -> BookPart:
@@ -241,7 +241,7 @@ def _quality(bot: Bot) -> QualityPart:
     return QualityPart(
         counts=tuple(sorted(bot.data.counts().items())),
         samples=tuple(samples[:ROWS]),
-        stale=tuple(view.ticker for view in bot.watched if view.quality.stale),
+        stale=tuple(view.ticker for view in bot.shown.watched if view.quality.stale),
     )
 
 
@@ -265,10 +265,10 @@ def _wire(bot: Bot) -> WirePart:
         counts=(
             ("frames", data.frames),
             ("faults", faults),
-            ("gaps", bot.kinds["gap"] + troubles.get("gap", 0)),
-            ("reconnects", bot.kinds["close"]),
-            ("kB", bot.bytes // 1_000),
+            ("gaps", bot.shown.kinds["gap"] + troubles.get("gap", 0)),
+            ("reconnects", bot.shown.kinds["close"]),
+            ("kB", bot.shown.bytes // 1_000),
         ),
-        kinds=tuple(bot.kinds.most_common(8)),
-        samples=tuple(reversed(bot.last_frames)),
+        kinds=tuple(bot.shown.kinds.most_common(8)),
+        samples=tuple(reversed(bot.shown.last_frames)),
     )

@@ -37,6 +37,7 @@ from bot.runs import lived, options_of, recorder, tickers_of, until
 from bot.wire import WireVenue
 
 # === Ends ===
+# How a run with real orders ends: what is held leaves, open orders are cancelled, then it stops.
 
 _GRACE_NS: Final = 5_000_000_000
 _LEAVE_NS: Final = 10_000_000_000
@@ -125,6 +126,7 @@ def gently(stopping: threading.Event) -> Iterator[None]:
 
 
 # === Commands ===
+# `bot trade` and `bot cancel-all`; both let orders out through `trading` alone.
 
 
 def trade(arguments: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dydx_conn import Frame, Recording
+from dydx_panels import wording
 
 from bot.journal import Journal, JournalEntry
 
@@ -62,17 +63,13 @@ def details(value: Any) -> list[str]:
         margin = getattr(value, name, None)
         if margin is not None:
             lines.append(f"margin {name}: {_margin_words(margin)}")
-    lines += [f"{name} {text}" for name, text in getattr(value, "figures", ())]
+    lines += [f"{wording(name)} {text}" for name, text in getattr(value, "figures", ())]
     return lines
 
 
 def _margin_words(margin: Any) -> str:
-    parts = {
-        "net collateral": margin.net_collateral,
-        "initial": margin.initial_margin,
-        "maintenance": margin.maintenance_margin,
-    }
-    return ", ".join(f"{name} {amount / 1e6:,.6f} USDC" for name, amount in parts.items())
+    terms = ("net_collateral", "initial_margin", "maintenance_margin")
+    return ", ".join(f"{wording(term)} {getattr(margin, term) / 1e6:,.6f} USDC" for term in terms)
 
 
 def _seqs(links: list[JournalEntry]) -> list[int]:

@@ -17,8 +17,8 @@ from dydx_conn import (
     AccountUpdate,
     AuditLog,
     CancelRequest,
-    Denied,
     Frame,
+    NotQueued,
     OrderRequest,
     OrderState,
     PerpetualMarket,
@@ -160,6 +160,6 @@ class WireVenue:
             for request in requests:
                 self._noted(self.trader.submit(request, number))
 
-    def _noted(self, answer: Queued | Denied) -> None:
-        if isinstance(answer, Denied):
+    def _noted(self, answer: Queued | NotQueued) -> None:
+        if isinstance(answer, NotQueued):
             self.refusals[answer.reason] += 1

@@ -13,14 +13,14 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
 - Errors: `ConnError` and what its children require of the caller.
 - Units: exact conversions between decimal text, quantums, quote quantums and nanoseconds.
 - Values: `Subaccount`, `PerpetualMarket`, `OrderRequest`, `CancelRequest`, and their ids.
-- Networks: where a venue answers.
-- Refusals: the chain's error codes in words; `OrderDenied`.
+- Networks: `Network`, the addresses of a venue; `network` by name.
+- Refusals: the chain's error codes with their meaning; `OrderDenied`.
 - Validity: `objection`, what the chain refuses before it looks at a book.
-- Fees: `fee_tier`, `fee_ppm`, `fee`.
+- Fees: the table of tiers, `STANDARD_FEE_TIERS`; `fee_tier`, `fee_ppm`, `fee`.
 - Orders: `limit`, `market`, `stop_loss`, `take_profit`, `twap`, `client_ids`, `replacement`,
   `cancel`, `estimate`.
-- Frames, Contents, Account contents: `Frame`, and the shapes of what it carries.
-- Endpoints, Channels: a row for each question over REST, and for each channel of the socket.
+- Frames, Contents, Account contents: `Frame`, and the fields of what it carries: one class a row.
+- Endpoints, Channels: a row for each endpoint of REST, and for each channel of the socket.
 - Decoding: `ws_frame`, `contents`: from text to values.
 - Recordings: `RecordingWriter`, `Recording`, `find_recording`.
 - Wire writer: `WireWriter`, `market_fields`: what a test feeds the layers with.
@@ -30,8 +30,9 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
 - Lifecycle: what became of each order: `OrderState`.
 - Account blocks, Account state, Account rows, Accounts: the one reader of account frames, judged
   by block, height and id; `account_updates`.
-- Limits and circuits, REST questions, REST metrics, REST exchange, REST: `Rest`.
-- Links, Polling, Live: `Inbox`, and `live`, the one source that opens sockets.
+- Limits and circuits, REST requests, REST metrics, REST exchange, REST: `Rest`.
+- Links: one socket: subscribing, pings, back-off, and how soon a book is subscribed again.
+- Polling, Live: REST in place of sockets; `Inbox`, and `live`, the one source that opens them.
 - Keys: `Keys`, one signing key that is never shown; `rotate`.
 - Audit: `AuditLog`, requests and answers in writing, without secrets.
 - Node: `chain_tip`, and the chain's own messages.
@@ -44,7 +45,7 @@ integers, rates parts per million; no float touches money.
 Only Limits and what stands below it wait, open a connection or start a thread, and only a replay
 at a speed reads a clock above it. A secret in the clear is never a local variable of a function
 that raises. What is heavy (grpc, the wallet, httpx, the socket client, pydantic) is imported on
-first use: who reads frames does not pay for it.
+first use: a reader of frames does not pay for it.
 
 Sources: v4-chain protocol (lib/quantums.go, x/clob, x/feetiers, x/subaccounts, x/accountplus),
 v4-chain indexer (comlink, socks, postgres), the official client, RFC 7914, BIP-39 and BIP-44.
@@ -108,7 +109,7 @@ __all__ = [
     "AccountUpdate", "PositionState",
     # Accounts
     "Accounts", "account_updates",
-    # REST questions
+    # REST requests
     "Answer",
     # REST metrics
     "Metrics",
@@ -125,7 +126,7 @@ __all__ = [
     # Node
     "ChainTip", "chain_tip", "is_loopback",
     # Trader
-    "Denied", "Queued", "Trader",
+    "NotQueued", "Queued", "Trader",
 ]
 # fmt: on
 
@@ -221,7 +222,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # === Errors ===
 
 # What goes wrong, by what the caller should do about it; attributes are data. Of a `RestError`
-# `tries` says how often a question is put before it is raised, `verdict` how its endpoint stands.
+# `tries` is how often a request is sent before it is raised, `verdict` how its endpoint stands.
 
 
 class ConnError(Exception):
@@ -248,7 +249,7 @@ Verdict = Literal["good", "bad", "gone"]
 
 
 class RestError(ConnError):
-    """A question that the indexer did not answer; its children are named by what to do."""
+    """A request that the indexer did not answer; its children are named by what to do."""
 
     tries: ClassVar[int] = 1
     verdict: ClassVar[Verdict] = "good"  # what it means for the endpoint's health
@@ -261,7 +262,7 @@ class RestError(ConnError):
 
 
 class BadRequest(RestError):
-    """The question itself is wrong (400): correct it; the message names the parameter."""
+    """The request itself is wrong (400): correct it; the message names the parameter."""
 
 
 class Forbidden(RestError):
@@ -573,7 +574,7 @@ class Replace(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 # === Networks ===
 
-# Where a venue answers, a row each. Whoever has another address makes another `Network`.
+# The addresses of each venue, a row each. For other addresses make another `Network`.
 
 
 @dataclass(frozen=True, slots=True)
@@ -604,7 +605,7 @@ NETWORKS: Final[Mapping[str, Network]] = {
 def network(name: str) -> Network:
     """Return a network by name; `NetworkError` lists the names."""
     if name not in NETWORKS:
-        raise NetworkError(f"expected one of {', '.join(NETWORKS)}; got network {name!r}")
+        raise NetworkError(f"expected one of {', '.join(NETWORKS)}, got network {name!r}")
     return NETWORKS[name]
 
 
@@ -759,7 +760,7 @@ class OrderDenied(ConnError):
     def __init__(self, error: str) -> None:
         self.error, self.code = error, code_of(error)
         why = meaning(codespace_of(error), self.code)
-        super().__init__(f"the chain would refuse it: {why} ({error})")
+        super().__init__(f"expected a request the chain accepts, got {error}: {why}")
 
 
 def refuse(error: str) -> None:
@@ -1421,7 +1422,7 @@ class _BookSnapshot(_Wire):
     asks: list[_Level]
 
     def book(self) -> BookContents:
-        # In the shape of the updates: readers need not tell the two apart.
+        # In the shape of the updates: both are read alike.
         bids, asks = ([(level.price, level.size) for level in x] for x in (self.bids, self.asks))
         return BookContents(bids=bids, asks=asks)
 
@@ -1786,12 +1787,12 @@ class ScreenFields(_Wire, kw_only=True):
 
 # === Endpoints ===
 
-# The questions that the indexer answers over REST: each path with the shape of its answer, and how
+# The endpoints of the indexer's REST interface: each path with the shape of its answer, and how
 # a list is walked. Channels, decoding and `Rest` read this one table; nothing here sends a request.
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """A question to the indexer: `{name}` in its path is filled in, all else is its query.
+    """An endpoint of the indexer: `{name}` in its path is filled in, all else is its query.
 
     `part` of the answer is its value, or all of it. Of a list `key` identifies a row; it
     is walked by `pages`, and back in time from a row's `time` by the parameter `bound`. `parent`
@@ -1983,8 +1984,8 @@ def _endpoint_of(route: str) -> tuple[Endpoint, str, Mapping[str, str]] | None:
     return None
 
 
-def _key_of_answer(question: str) -> Key:
-    route, _, query = question.partition("?")
+def _key_of_answer(target: str) -> Key:
+    route, _, query = target.partition("?")
     if (found := _endpoint_of(route)) is not None:
         filled = {**found[2], **dict(parse_qsl(query))}
         for row in CHANNELS.values():
@@ -2023,10 +2024,10 @@ def ws_frame(seq: int, at: int, mono: int, link: str, text: str) -> Frame:
     """Make a frame of one message from the server; never fails, a bad text gets a `fault`."""
     try:
         if len(text) > MAX_TEXT:
-            raise msgspec.DecodeError(f"at most {MAX_TEXT} characters, got {len(text)}")
+            raise msgspec.DecodeError(f"expected at most {MAX_TEXT} characters, got {len(text)}")
         if "\ufffd" in text:
             # Where a byte was no character. It may parse, short of a level: better lost and known.
-            raise msgspec.DecodeError("a byte of it was corrupted")
+            raise msgspec.DecodeError("expected UTF-8, got a corrupted byte")
         head = _decode_envelope(text)
     except _UNREADABLE as error:
         fault = f"expected a JSON message of the indexer, got {text[:80]!r}: {error}"
@@ -2041,7 +2042,7 @@ def ws_frame(seq: int, at: int, mono: int, link: str, text: str) -> Frame:
 def contents(frame: Frame) -> list[Any]:
     """Decode what a frame carries, oldest first; empty for control messages.
 
-    The channel decides the type, as the path does for an answer; `WireError` says why it cannot. A
+    The channel decides the type, as the path does for an answer; `WireError` if it cannot. A
     second call for the same frame returns the same list: do not change it.
     """
     last = _LAST[0]
@@ -2103,7 +2104,8 @@ def perpetual_market(fields: MarketFields) -> PerpetualMarket:
         stated["perpetual_id"] = stated.get("id", fields.clob_pair_id)
         return msgspec.convert(stated, PerpetualMarket, strict=False)
     except (msgspec.ValidationError, GridError, ZeroDivisionError) as error:
-        raise WireError(f"expected the parameters of market {fields.ticker}: {error}") from None
+        what = f"expected the parameters of market {fields.ticker}"
+        raise WireError(f"{what}, got {type(error).__name__}: {error}") from None
 
 
 def rest_contents(path: str, body: str) -> Any:
@@ -2126,7 +2128,7 @@ def rest_contents(path: str, body: str) -> Any:
 
 
 def node_contents(kind: str, text: str) -> Any:
-    """Decode a node's answer in JSON by the name of the question, as `rest_contents` a path."""
+    """Decode a node's answer in JSON by the name of the request, as `rest_contents` a path."""
     return rest_contents(kind, text)
 
 
@@ -2315,23 +2317,23 @@ class Recording:
 
     def _read_header(self) -> Header:
         if not self.path.is_file() or not self.path.stat().st_size:
-            found = "found no such file" if not self.path.exists() else "it is no file"
-            found = "the file is empty" if self.path.is_file() else found
-            raise RecordingError(f"expected a recording at {self.path}, {found}")
+            found = "no such file" if not self.path.exists() else "no file"
+            found = "an empty file" if self.path.is_file() else found
+            raise RecordingError(f"expected a recording at {self.path}, got {found}")
         with self.path.open("rb") as file:
             if (start := file.read(4)) != _ZSTD_MAGIC:
-                what = "expected a recording, which is compressed with zstd"
-                raise RecordingError(f"{what}, {self.path} begins with {start!r}")
+                what = f"expected {self.path} to be compressed with zstd"
+                raise RecordingError(f"{what}, got a file that begins with {start!r}")
         first = next(self.lines(), b"")
         try:
             header = msgspec.json.decode(first, type=Header)
         except _UNREADABLE as error:
             found = " ".join([*self.damage, f"{first[:80]!r}: {error}"])
             what = f"expected {self.path} to begin with a recording's header"
-            raise RecordingError(f"{what}, found {found}") from None
+            raise RecordingError(f"{what}, got {found}") from None
         if header.v > VERSION:
             what = f"expected {self.path} to be of format version {VERSION} or older"
-            raise RecordingError(f"{what}, it is {header.v}: a newer release wrote it")
+            raise RecordingError(f"{what}, got {header.v}: a newer release wrote it")
         return header
 
     def lines(self) -> Iterator[bytes]:
@@ -2385,15 +2387,15 @@ def find_recording(name: str) -> Path:
     found = {path.name.removesuffix(".jsonl.zst"): path for path in reversed(paths)}
     if name not in found:
         known = ", ".join(sorted(found)) or "none found"
-        raise RecordingError(f"expected the path of a recording or one of: {known}; got {name!r}")
+        raise RecordingError(f"expected the path of a recording or one of {known}, got {name!r}")
     return found[name]
 
 
 # === Wire writer ===
 
-# The way back: frames whose texts are as the indexer writes them, for the tests of whoever builds
-# on frames. Rows are in the indexer's own names; what one leaves out is filled in. Nothing that
-# trades writes with it.
+# The way back: frames whose texts are as the indexer writes them, for the tests of what is
+# built on frames. Rows have the indexer's own names; a missing field gets a default. Nothing that
+# trades uses it.
 
 _GRIDS: Final = {"BTC-USD": (0, -10), "ETH-USD": (1, -9)}  # clob pair and atomic resolution
 _UNNUMBERED: Final = ("error", "pong")  # their message ids are the last one's
@@ -2490,7 +2492,7 @@ class WireWriter:
         return self.event("http", text, link="rest", channel=path, type=str(status))
 
     def raw(self, text: str) -> Frame:
-        """Write a message of these very words."""
+        """Write a message with exactly this text."""
         self.seq += 1
         return ws_frame(self.seq, self.at, self.mono, self.link, text)
 
@@ -2943,7 +2945,7 @@ def _settled(frame: Frame, requested: Iterable[Key]) -> Key | None:
 # === Connection states ===
 
 # How each link stands, as a table of states and events. A fold of frames: a recording gives the
-# same states as its run. `live` polls and hangs up by it.
+# same states as its run. `live` polls and reconnects by it.
 
 
 class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
@@ -2965,12 +2967,12 @@ class ConnectionState(msgspec.Struct, frozen=True, kw_only=True):
 STATES: Final = ("live", "subscribing", "connecting", "stale", "backing_off", "polling", "closed")
 _LOSS: Final = {"close": "backing_off", "give_up": "polling", "end": "closed"}
 # What is not in the table changes nothing. `answered`: no request is open any more;
-# `word`: a message arrived; `silence`: none did, for too long.
+# `message`: one arrived; `silence`: none did, for too long.
 _TABLE: Final[dict[str, dict[str, str]]] = {
-    "connecting": {"open": "subscribing", "word": "live", "silence": "stale", **_LOSS},
+    "connecting": {"open": "subscribing", "message": "live", "silence": "stale", **_LOSS},
     "subscribing": {"answered": "live", "silence": "stale", **_LOSS},
     "live": {"gap": "subscribing", "silence": "stale", **_LOSS},
-    "stale": {"open": "subscribing", "word": "live", **_LOSS},
+    "stale": {"open": "subscribing", "message": "live", **_LOSS},
     "backing_off": {"attempt": "connecting", "open": "subscribing", **_LOSS},
     "polling": {"open": "subscribing", "end": "closed"},
     "closed": {},
@@ -3043,7 +3045,7 @@ class _Connections:
             if not link.requested:
                 yield frame.link, "answered", "all requests are answered"
         elif link.state != "live" and frame.type != "connected":
-            yield frame.link, "word", "it speaks"
+            yield frame.link, "message", "a message arrived"
         if frame.channel == "v4_block_height":
             yield from self._on_block(frame)
 
@@ -3056,7 +3058,7 @@ class _Connections:
             # A stand-in, or its recording, may live in another year than its receiver.
             late = _LAG_NS < lag_ns < _DAY
             reason = f"block {height} is {lag_ns / _SECOND:.0f} s behind the clock"
-            yield "chain", "silence" if late else "word", reason if late else f"block {height}"
+            yield "chain", "silence" if late else "message", reason if late else f"block {height}"
 
     def _on_sent(self, frame: Frame) -> Iterator[_Event]:
         request = ws_frame(0, 0, 0, "", frame.text)
@@ -3145,7 +3147,7 @@ def connection_states() -> Callable[[Observable[Frame]], Observable[ConnectionSt
 
 
 # === Lifecycle ===
-# What became of each order, whoever reports it: a state machine as a table, and the fold of what
+# What became of each order, by every source: a state machine as a table, and the fold of what
 # was sent, what a node answered and what the indexer reports. Nothing here decodes a frame's
 # contents or knows what an account holds.
 
@@ -3155,7 +3157,7 @@ class OrderState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `leaving` means that a node has taken it off its book, which is no promise: it may fill
     until its last block has passed. `named` is how a cancel would name it, None if not known;
-    `order` is what we sent, None if somebody else did; `size` 0 is not known. `row` is all that
+    `order` is what we sent, None if another client did; `size` 0 is not known. `row` is all that
     the indexer has reported of it, None before it reported anything, and `height` the newest
     block of those reports.
     """
@@ -3186,7 +3188,7 @@ _LIVE: Final = ("PENDING", "OPEN", "PARTIALLY_FILLED", "UNRESOLVED")
 _NEXT: Final[Mapping[str, Mapping[Status, Status]]] = {
     "refused": {"PENDING": "REJECTED", "UNRESOLVED": "REJECTED"},
     "lost": {"PENDING": "UNRESOLVED"},
-    # The chain's word outranks one node's: an order it shows was not refused.
+    # The chain's report outranks one node's: an order it shows was not refused.
     "seen": {"PENDING": "OPEN", "UNRESOLVED": "OPEN", "REJECTED": "OPEN"},
     "leaving": {"PENDING": "OPEN", "UNRESOLVED": "OPEN"},
     "absent": {"OPEN": "UNRESOLVED", "PARTIALLY_FILLED": "UNRESOLVED"},
@@ -3203,7 +3205,7 @@ _EVENT_OF: Final = {
 }
 
 # What the indexer reports of a block may come a little after the block's height: only then is an
-# order that nobody mentioned again certain to be gone.
+# order that no frame mentioned again certain to be gone.
 _GRACE_BLOCKS, _GRACE_S = 1, 2
 _MOST_ORDERS: Final = 4096
 
@@ -3215,7 +3217,7 @@ class _Sent(msgspec.Struct, kw_only=True):
     place: OrderRequest | None = None
 
 
-class Result(msgspec.Struct, kw_only=True):
+class TxResult(msgspec.Struct, kw_only=True):
     """A node's verdict on a transaction: 0, or an error's number in its codespace."""
 
     code: int
@@ -3245,7 +3247,7 @@ class _Answer(msgspec.Struct, kw_only=True):
     to: str
     ids: list[str]
     until: int = 0  # the block or time requested: separates a replacement from the replaced
-    result: Result | None = None
+    result: TxResult | None = None
     errors: list[ErrorFields] = []
     again: bool = False  # refused for its sequence alone, and sent again with the right one
 
@@ -3344,14 +3346,14 @@ class Lifecycle:
             yield from self._move(old, "", seq, filled=total)
 
     def listed(self, whose: Callable[[str], bool], ids: set[str], seq: int) -> Iterator[OrderState]:
-        """Doubt what a snapshot should list and does not: it ended while nobody listened."""
+        """Doubt what a snapshot should list and does not: it ended while no link was open."""
         for id in sorted(self._live - ids):
             if whose(self.orders[id].subaccount):
                 why = "absent from a snapshot"
                 yield from self._move(self.orders[id], "absent", seq, reason=why)
 
     def block(self, height: int, time_s: int, seq: int) -> Iterator[OrderState]:
-        """Move to a block: an order whose end has passed, and that nobody mentioned, is gone."""
+        """Move to a block: an order past its end that no frame mentioned is gone."""
         self.height, self.time = max(self.height, height), max(self.time, time_s)
         for old in [self.orders[id] for id in sorted(self._live)]:
             if old.named is not None:
@@ -4414,7 +4416,7 @@ class _Addressed(msgspec.Struct, rename="camel"):
 
 
 def _is_unfunded(account: _Account, frame: Frame) -> bool:
-    # A subaccount that was never funded is answered with 404: no news of one known to be empty.
+    # A subaccount that was never funded is answered with 404: nothing new of one known to be empty.
     empty = account.begun is not None and not (account.positions or account.collateral)
     return empty and frame.status == 404
 
@@ -4433,7 +4435,7 @@ def account_updates(
 ) -> Callable[[Observable[Frame]], Observable[AccountUpdate]]:
     """Report what changes of accounts: orders, fills, positions, balances and doubts.
 
-    With `accounts`, whoever made it can read the orders; without it, each subscriber folds its
+    With `accounts`, its maker can read the orders; without it, each subscriber folds its
     own. Hot or cold as the source is, on its thread; replays nothing; ends with it. A snapshot,
     a fill, the same fill again and a close are an update, a fill, an update and a doubt:
 
@@ -4447,7 +4449,7 @@ def account_updates(
 
 # Two values that keep `Rest` within the venue's limits, and off an endpoint that fails. The venue
 # counts per address and group, in windows of ten seconds that begin when it likes; an endpoint that
-# fails again and again is left alone, then tried with a single question. Neither reads a clock.
+# fails again and again is left alone, then tried with a single request. Neither reads a clock.
 
 _WINDOW_NS: Final = 10 * _SECOND
 _MS_NS: Final = 1_000_000
@@ -4504,7 +4506,7 @@ def _date_ns(headers: Mapping[str, str]) -> int | None:
 class Allowance(msgspec.Struct, frozen=True):
     """How many requests a group may send: never above its limit in any window of the venue's.
 
-    A question holds its place from its sending until a window after its answer, and
+    A request holds its place from its sending until a window after its answer, and
     the venue counts it in between; so neither latency nor where a window begins can exceed the
     limit. Others may send from the same address: the headers count as well.
     """
@@ -4519,7 +4521,7 @@ class Allowance(msgspec.Struct, frozen=True):
     refusals: int = 0  # since the last answer that was none
 
     def wait_ns(self, now_ns: int, ahead: int = 0) -> int:
-        """Return how long to wait, with `ahead` questions to be sent before; 0 is now."""
+        """Return how long to wait, with `ahead` requests to be sent before; 0 is now."""
         waits = [self.not_before_ns - now_ns]
         taken = [at + _WINDOW_NS for at in self._live(now_ns)] + [now_ns + _WINDOW_NS] * self.flying
         places = [now_ns] * (self.limit - len(taken)) + taken
@@ -4530,14 +4532,14 @@ class Allowance(msgspec.Struct, frozen=True):
         return max(0, *waits)
 
     def left(self, now_ns: int) -> int:
-        """Return how many questions may be sent now."""
+        """Return how many requests may be sent now."""
         left = self.limit - self.flying - len(self._live(now_ns))
         if now_ns < self.reset_ns:
             left = min(left, self._told_left())
         return 0 if now_ns < self.not_before_ns else max(left, 0)
 
     def sent(self) -> "Allowance":
-        """Count a question."""
+        """Count a request."""
         return msgspec.structs.replace(self, flying=self.flying + 1)
 
     def landed_at(self, now_ns: int, limits: LimitHeaders | None) -> "Allowance":
@@ -4616,7 +4618,7 @@ class Circuit(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, state=state), cooled or state == "closed"
 
     def answer(self, verdict: Verdict, now_ns: int) -> "Circuit":
-        """Return the circuit after a question was answered (good), failed, or was given up."""
+        """Return the circuit after a request was answered (good), failed, or was given up."""
         failures = self.failures + (verdict == "bad")
         worn = self.state == "closed" and failures >= _TOLERATED and verdict == "bad"
         state = _CIRCUIT[self.state, "worn" if worn else verdict]
@@ -4633,7 +4635,7 @@ class Circuit(msgspec.Struct, frozen=True):
         return max(self.since_ns + (_COOL_NS << min(self.trips - 1, 4)) - now_ns, 0)
 
 
-# === REST questions ===
+# === REST requests ===
 
 # How a request is written, and what the status and text of its answer mean. Nothing is sent here.
 
@@ -4647,7 +4649,7 @@ class Answer(Generic[_T]):
     stale: bool = False
 
 
-def _question(path: str, parameters: Mapping[str, Any] | None) -> str:
+def _target(path: str, parameters: Mapping[str, Any] | None) -> str:
     stated = {name: value for name, value in (parameters or {}).items() if value is not None}
     query = urlencode(
         sorted((name, _text(value)) for name, value in stated.items()), quote_via=quote, safe=",:"
@@ -4756,7 +4758,7 @@ def _unreachable(error: BaseException, host: str, path: str) -> Unreachable:
 
 # What happened, by endpoint and by group of endpoints that share a limit, as values ready for JSON.
 
-_SAMPLES: Final = 5  # failures kept of each class and endpoint
+_SAMPLES: Final = 5  # failures stored of each class and endpoint
 
 
 class ErrorSample(msgspec.Struct, frozen=True):
@@ -4782,7 +4784,7 @@ class EndpointMetrics(msgspec.Struct, frozen=True):
     p99_ms: float
     max_ms: float
     circuit: str
-    retry_in_s: float  # until an open circuit lets one question through
+    retry_in_s: float  # until an open circuit lets one request through
     good_age_s: float | None  # since the last good answer
 
 
@@ -4812,22 +4814,22 @@ class Metrics(msgspec.Struct, frozen=True):
     skew_within_s: float
 
 
-def _label(question: str) -> str:
-    # Without what differs from one question to the next: there are few endpoints.
-    route = question.partition("?")[0]
+def _label(target: str) -> str:
+    # Without what differs from one request to the next: there are few endpoints.
+    route = target.partition("?")[0]
     if (found := _endpoint_of(route)) is not None:
         return re.sub(r"\{\w+\}", "*", found[1])
     return re.sub(r"/(dydx1\w+|\d+)(?=/|$)", "/*", route)
 
 
-def _group(question: str) -> str:
-    first = re.split(r"[/?]", question.removeprefix("/v4/"), maxsplit=1)[0]
+def _group(target: str) -> str:
+    first = re.split(r"[/?]", target.removeprefix("/v4/"), maxsplit=1)[0]
     first = {"tradeHistory": "fills"}.get(first, first)
     return first if first in _RATES else "default"
 
 
 class _Group:
-    """The questions that wait for one allowance, by the order in which they were put."""
+    """The requests that wait for one allowance, oldest first."""
 
     def __init__(self, limit: int) -> None:
         self.allowance = Allowance(limit)
@@ -4918,26 +4920,26 @@ class _Times(msgspec.Struct, frozen=True):
 
 
 class _Memory:
-    """The last good answers by question, and when they came; the oldest make room."""
+    """The last good answers by path and query, and when they came; the oldest make room."""
 
     def __init__(self) -> None:
         self._texts: OrderedDict[str, tuple[int, str]] = OrderedDict()
         self._size = 0
 
-    def put(self, question: str, at_ns: int, text: str) -> None:
-        if question in self._texts:
-            self._size -= len(self._texts.pop(question)[1])
-        self._texts[question] = at_ns, text
+    def put(self, target: str, at_ns: int, text: str) -> None:
+        if target in self._texts:
+            self._size -= len(self._texts.pop(target)[1])
+        self._texts[target] = at_ns, text
         self._size += len(text)
         while self._size > _CACHED_CHARACTERS:
             self._size -= len(self._texts.popitem(last=False)[1][1])
 
-    def get(self, question: str) -> tuple[int, str] | None:
-        return self._texts.get(question)
+    def get(self, target: str) -> tuple[int, str] | None:
+        return self._texts.get(target)
 
 
 class _Desk:
-    """The queue for questions: it sends each in its turn, retries, and counts."""
+    """The queue for requests: it sends each in its turn, retries, and counts."""
 
     def __init__(
         self, network: Network, *, on_answer: OnAnswer | None = None,
@@ -4947,7 +4949,9 @@ class _Desk:
         timeout_s: float = 10.0, patience_s: float = 60.0,
     ) -> None:  # fmt: skip
         if verify and not (verify.verify_mode == ssl.CERT_REQUIRED and verify.check_hostname):
-            raise ConnError("expected a TLS context that verifies certificates and host names")
+            raise ConnError(
+                "expected a TLS context that verifies certificates and hosts, got another"
+            )
         self._host, self._on_answer, self._verify = network.rest.rstrip("/"), on_answer, verify
         self._where = urlsplit(self._host).netloc.rpartition("@")[2]  # to be shown
         self._times = _Times(clock_ns, wall_ns, sleep, chance)
@@ -4991,7 +4995,7 @@ class _Desk:
     def client(self) -> Any:
         """The official client, for what has no method here; its calls return an `Answer` too."""
         if self._client is None:
-            raise ConnError("expected Rest to be entered: async with Rest(…) as rest")
+            raise ConnError("expected to be in `async with Rest(…) as rest`, got a call outside")
         return self._client
 
     @property
@@ -5013,42 +5017,42 @@ class _Desk:
         *,
         decode: Callable[[str, str], Any] = rest_contents,
     ) -> Answer[Any]:
-        question = _question(path, params)
-        tally = self._tallies.setdefault(_label(question), _Tally())
+        target = _target(path, params)
+        tally = self._tallies.setdefault(_label(target), _Tally())
         tally.circuit, may = tally.circuit.request(self._times.clock_ns())
         if not may:
             retry_s = tally.circuit.retry_in_ns(self._times.clock_ns()) / 1e9
-            what = f"expected {_label(question)} to work, but it failed {tally.circuit.failures}"
-            error = Unreachable(f"{what} times; it is retried in {retry_s:.1f} s",
-                                path=question, wait_s=retry_s)  # fmt: skip
-            return self._recall(question, tally, error, decode)
+            what = f"expected {_label(target)} to work, got {tally.circuit.failures} failures"
+            error = Unreachable(f"{what}: retry in {retry_s:.1f} s",
+                                path=target, wait_s=retry_s)  # fmt: skip
+            return self._recall(target, tally, error, decode)
         turn = next(self._tickets), self._times.clock_ns() + int(self._patience_s * 1e9)
         tries = 0
         while True:
             try:
-                return Answer(await self._try(question, tally, turn, decode))
+                return Answer(await self._try(target, tally, turn, decode))
             except RestError as error:
                 if isinstance(error, RateLimited) and error.status:
                     continue  # in its turn, when the venue allows; patience ends it
                 tries += 1
                 if tries >= error.tries or tally.circuit.state == "open":
-                    return self._recall(question, tally, error, decode)
+                    return self._recall(target, tally, error, decode)
             # Full jitter: many who failed together must not come back together.
             await self._times.sleep(
                 min(_RETRY_BACKOFF_S * 2**tries, _BACKOFF_MOST_S) * self._times.chance()
             )
 
     async def _try(
-        self, question: str, tally: _Tally, turn: tuple[int, int], decode: Callable[[str, str], Any]
+        self, target: str, tally: _Tally, turn: tuple[int, int], decode: Callable[[str, str], Any]
     ) -> Any:
-        group = self._groups[_group(question)]
+        group = self._groups[_group(target)]
         verdict: Verdict = "gone"
         try:
-            await self._turn(group, *turn, question)
-            value, text = await self._exchange(question, tally, group, decode)
+            await self._turn(group, *turn, target)
+            value, text = await self._exchange(target, tally, group, decode)
             verdict = "good"
             tally.good_ns = self._times.clock_ns()
-            self._memory.put(question, tally.good_ns, text)
+            self._memory.put(target, tally.good_ns, text)
             return value
         except RestError as error:
             verdict = error.verdict
@@ -5058,7 +5062,7 @@ class _Desk:
         finally:
             tally.circuit = tally.circuit.answer(verdict, self._times.clock_ns())
 
-    async def _turn(self, group: _Group, ticket: int, until_ns: int, question: str) -> None:
+    async def _turn(self, group: _Group, ticket: int, until_ns: int, target: str) -> None:
         wake = asyncio.Event()
         place, came_ns = (ticket, wake), self._times.clock_ns()
         heapq.heappush(group.queue, place)
@@ -5072,9 +5076,9 @@ class _Desk:
                 if not ahead and not wait_ns:
                     break
                 if now_ns + wait_ns > until_ns:
-                    what = f"expected a turn for {question} within {self._patience_s:g} s"
-                    raise RateLimited(f"{what}, but the limit allows it in {wait_ns / 1e9:.1f} s",
-                                      path=question, wait_s=wait_ns / 1e9)  # fmt: skip
+                    what = f"expected a turn for {target} within {self._patience_s:g} s"
+                    raise RateLimited(f"{what}, got one in {wait_ns / 1e9:.1f} s by the limit",
+                                      path=target, wait_s=wait_ns / 1e9)  # fmt: skip
                 await self._pause(wake, None if ahead else wait_ns / 1e9)
         finally:
             group.queue.remove(place)
@@ -5095,25 +5099,25 @@ class _Desk:
                 each.cancel()
 
     async def _exchange(
-        self, question: str, tally: _Tally, group: _Group, decode: Callable[[str, str], Any]
+        self, target: str, tally: _Tally, group: _Group, decode: Callable[[str, str], Any]
     ) -> tuple[Any, str]:
         tally.requested += 1
         limits, began_ns, well = None, None, False
         try:
             async with self._seats:
                 began_ns = self._times.clock_ns()
-                status, headers, body = await self._fetch(question)
+                status, headers, body = await self._fetch(target)
             limits = LimitHeaders.read(
                 headers, refused=status == 429, wall_ns=self._times.wall_ns()
             )
             tally.answered += 1
             self._compare_clocks(headers, self._times.clock_ns() - began_ns)
-            text = _unicode(question, status, body)
+            text = _unicode(target, status, body)
             if self._on_answer is not None:
-                self._on_answer("GET", question, status, text, headers)
-            if refusal := _refusal(question, status, text):
+                self._on_answer("GET", target, status, text, headers)
+            if refusal := _refusal(target, status, text):
                 raise refusal
-            value, well = _decoded(question, status, text, decode), True
+            value, well = _decoded(target, status, text, decode), True
             return value, text
         finally:
             now_ns = self._times.clock_ns()
@@ -5122,43 +5126,43 @@ class _Desk:
             if began_ns is not None:
                 tally.recent.append((now_ns, now_ns - began_ns, well))
 
-    async def _fetch(self, question: str) -> tuple[int, Mapping[str, str], bytes]:
+    async def _fetch(self, target: str) -> tuple[int, Mapping[str, str], bytes]:
         import httpx
 
         try:
             async with (
                 asyncio.timeout(self._timeout_s),
-                self._http.stream("GET", question) as response,
+                self._http.stream("GET", target) as response,
             ):
-                return response.status_code, response.headers, await _body(response, question)
+                return response.status_code, response.headers, await _body(response, target)
         except (TimeoutError, httpx.TimeoutException):
-            what = f"expected {self._where} to answer {question} within {self._timeout_s:g} s"
-            raise Unreachable(f"{what}, it did not", path=question) from None
+            what = f"expected an answer of {self._where} to {target} within {self._timeout_s:g} s"
+            raise Unreachable(f"{what}, got none", path=target) from None
         except httpx.TransportError as error:
-            raise _unreachable(error, self._where, question) from error
+            raise _unreachable(error, self._where, target) from error
 
     def _compare_clocks(self, headers: Mapping[str, str], took_ns: int) -> None:
         # A Date is cut to the second, and was written while we waited.
-        if (said_ns := _date_ns(headers)) is not None:
-            ahead_ns = self._times.wall_ns() - took_ns // 2 - said_ns - _SECOND // 2
+        if (sent_ns := _date_ns(headers)) is not None:
+            ahead_ns = self._times.wall_ns() - took_ns // 2 - sent_ns - _SECOND // 2
             self._skew = ahead_ns / 1e9, (_SECOND + took_ns) / 2e9
 
     def _recall(
-        self, question: str, tally: _Tally, error: RestError, decode: Callable[[str, str], Any]
+        self, target: str, tally: _Tally, error: RestError, decode: Callable[[str, str], Any]
     ) -> Answer[Any]:
-        known = self._memory.get(question)
+        known = self._memory.get(target)
         if tally.circuit.state == "closed" or known is None:
             raise error
         tally.stale += 1
         at_ns, text = known
         age_s = (self._times.clock_ns() - at_ns) / 1e9
-        return Answer(_decoded(question, 200, text, decode), age_s, stale=True)
+        return Answer(_decoded(target, 200, text, decode), age_s, stale=True)
 
 
-async def _body(response: "httpx.Response", question: str) -> bytes:
+async def _body(response: "httpx.Response", target: str) -> bytes:
     def bad(expected: str, got: str) -> BadAnswer:
-        what = f"expected {expected} for {question}, got {got}"
-        return BadAnswer(what, path=question, status=response.status_code)
+        what = f"expected {expected} for {target}, got {got}"
+        return BadAnswer(what, path=target, status=response.status_code)
 
     encoding = response.headers.get("content-encoding", "identity")
     if encoding not in ("gzip", "deflate", "identity"):
@@ -5233,7 +5237,7 @@ class Rest(_Desk):
             async for fill in rest.walk(ENDPOINTS["fills"], Subaccount("dydx1…", 0)):
                 print(fill.created_at, fill.size, fill.price)
 
-    Each question waits its turn under the limit of its group, in order, for at most `patience_s`;
+    Each request waits its turn under the limit of its group, in order, for at most `patience_s`;
     takes at most `timeout_s` a try; and raises a `RestError`, or returns an earlier answer that
     states its age, if its endpoint keeps failing. `parent` selects all children of a parent
     subaccount together.
@@ -5243,7 +5247,7 @@ class Rest(_Desk):
     don't wait.
     """
 
-    # -- One question
+    # -- One request
 
     async def request(
         self, endpoint: Endpoint, subaccount: Subaccount | None = None, *,
@@ -5467,7 +5471,7 @@ def _fresh(answer: Answer[list[_T]]) -> list[_T]:
 
 
 class Inbox:
-    """The one place where other threads' words cross over: put here, they come out of `live`.
+    """The one place where texts of other threads cross over: put here, they come out of `live`.
 
     Thread-safe, never full, never waits. Stamped where they are put, numbered where `live` takes
     them, in the order in which they were put.
@@ -5486,7 +5490,7 @@ class Inbox:
 
     @property
     def waiting(self) -> bool:
-        """Return whether something was put that nobody has taken yet."""
+        """Return whether something was put and not yet taken."""
         return not self._queue.empty()
 
     def take(self, seq: int, timeout_s: float) -> Frame | None:
@@ -5547,7 +5551,7 @@ class _Link(threading.Thread):
         """Close the connection, from any thread, and so reconnect."""
         self._note(0, reason)
         # Not the client's close(): that reads the venue's answer away from our thread, which
-        # waits for it. Nor SSLSocket's shutdown: that would send a goodbye in plain text.
+        # waits for it. Nor SSLSocket's shutdown: that would send a close frame in plain text.
         with contextlib.suppress(AttributeError, TypeError, OSError):
             self._app.keep_running = False
             socket.socket.shutdown((self._opened or self._app.sock).sock, socket.SHUT_RDWR)
@@ -5561,7 +5565,7 @@ class _Link(threading.Thread):
             self._app.keep_running = False
 
     def end(self) -> None:
-        """Wait for the end: a second for the goodbye, then hang up."""
+        """Wait for the end: a second for the close frame, then close the socket."""
         self.join(timeout=1.0)
         if self.is_alive():
             self.drop("leaving")
@@ -5653,7 +5657,7 @@ class _Link(threading.Thread):
                 if received > pinged:  # by whatever: the pong may wait behind it
                     answer_due = math.inf
                 elif now >= answer_due:
-                    return self.drop(f"expected an answer to a ping within {_PONG_S:g} s")
+                    return self.drop(f"expected an answer to a ping within {_PONG_S:g} s, got none")
                 if now >= min(pinged + _PING_S, received + _QUIET_S) and answer_due == math.inf:
                     self._app.sock.ping()
                     pinged, answer_due = now, now + _PONG_S
@@ -5666,7 +5670,7 @@ class _Link(threading.Thread):
             return
         # The client follows where it is led, also to where nothing is encrypted.
         if self._url.startswith("wss:") and not isinstance(opened.sock, ssl.SSLSocket):
-            raise ConnError(f"expected {self._url} to stay encrypted, but it led elsewhere")
+            raise ConnError(f"expected {self._url} to stay encrypted, got an open connection")
         buffer = opened.frame_buffer
         buffer.recv = partial(self._receive, opened, buffer.recv)
         self._put("open", self._url)
@@ -5693,7 +5697,7 @@ class _Link(threading.Thread):
         if (size := max(self._size, buffer.length or 0)) > MAX_TEXT:
             raise ConnError(f"expected a message of at most {MAX_TEXT} bytes, got {size} or more")
         if now - self._since > _WHOLE_S:
-            raise ConnError(f"expected a message to be whole within {_WHOLE_S:g} s")
+            raise ConnError(f"expected a whole message within {_WHOLE_S:g} s, got a part")
         chunk = receive(most)
         self._size += len(chunk)
         return chunk
@@ -5704,7 +5708,7 @@ class _Link(threading.Thread):
     # -- Losing
 
     def _lost(self, error: Any) -> None:
-        # The venue's goodbye comes as an error too; an HTTP status is no close code.
+        # The venue's close frame comes as an error too; an HTTP status is no close code.
         code = getattr(error, "status_code", None) or 0
         if code >= 1000:
             self._note(code, error.reason or "closed")
@@ -5719,7 +5723,7 @@ class _Link(threading.Thread):
 # === Polling ===
 
 # REST beside the sockets: the markets at first, what a snapshot may have missed, and all that a
-# failing link carries. Its answers are frames; a question that dies is a gap.
+# failing link carries. Its answers are frames; a request that fails is a gap.
 
 _RACE_S: Final = 3.0  # an answer so long after a snapshot has what that missed
 _RETRY_S: Final = 5.0
@@ -5731,7 +5735,7 @@ _MARKETS: Final[Key] = ("v4_markets", "")
 class _Poller(threading.Thread):
     """Requests over REST: for the markets, after the race of a snapshot, where a socket fails.
 
-    The answers are frames by way of the inbox; a question that stays unanswered is one gap frame.
+    The answers are frames by way of the inbox; a request that stays unanswered is one gap frame.
     """
 
     def __init__(self, network: Network, inbox: Inbox) -> None:
@@ -5741,7 +5745,7 @@ class _Poller(threading.Thread):
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._tasks: dict[Any, asyncio.Task[Any]] = {}
-        self._unanswered: set[Key | None] = set()  # None: nobody is there to answer anything
+        self._unanswered: set[Key | None] = set()  # None: REST does not answer at all
         # Hundreds of markets take turns; accounts do not wait behind them.
         self._turn = asyncio.Semaphore(8)
 
@@ -5799,9 +5803,9 @@ class _Poller(threading.Thread):
             task.cancel()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        # Nobody awaits it: what it dies of is reported here or not at all.
+        # No task awaits it: its error is reported here or not at all.
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._put("gap", f"a question to REST ended by {type(error).__name__}: {error}")
+            self._put("gap", f"a request to REST ended by {type(error).__name__}: {error}")
 
     async def _later(self, key: Key) -> None:
         await asyncio.sleep(_RACE_S)
@@ -5827,15 +5831,15 @@ class _Poller(threading.Thread):
                 rows = _ROWS if endpoint.key else None
                 answer = await self._rest.request(endpoint, **row.parameters(id_), limit=rows)
                 if answer.stale:
-                    raise Unreachable("it fails, and its last answer is old")
+                    raise Unreachable("expected a new answer, got an old one: the endpoint fails")
         except NotFound:
             pass  # the answer is that there is nothing: an account may never have been funded
         except RestError as error:
             what = None if isinstance(error, Unreachable) else key
             if what not in self._unanswered:
                 self._unanswered.add(what)
-                expected = f"expected REST to answer for {channel} {id_}".rstrip()
-                self._put("gap", f"{expected}, but: {type(error).__name__}: {error}")
+                expected = f"expected an answer of REST for {channel} {id_}".rstrip()
+                self._put("gap", f"{expected}, got {type(error).__name__}: {error}")
             return False
         self._unanswered -= {None, key}
         return True
@@ -5867,10 +5871,10 @@ def live(
     are of the candles. What others put into `inbox` comes out among the rest.
 
     Shared: however many subscribe, it is received once. The first subscriber opens the links, and
-    all are called on its thread, inside its `subscribe`; who comes later receives from then on,
-    and nothing from before. The links close when the last has left, and who comes then opens them
-    again. It completes, for good, once `pace` returns False; no error ends it, but what a
-    subscriber raises is raised where it is received.
+    all are called on its thread, inside its `subscribe`; a later one receives from then on, and
+    nothing from before. The links close when the last has left; the next one opens them again.
+    It completes, for good, once `pace` returns False; no error ends it, but what a subscriber
+    raises is raised where it is received.
 
     Lost messages are a gap frame before the one that shows it, and are resubscribed. A lost link
     is a close frame, and connects again; after five attempts in vain REST is polled meanwhile. A
@@ -6027,7 +6031,7 @@ class _Sealed(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def seal(cls, secret: "SecretStr", address: str, passphrase: "SecretStr") -> Self:
         if len(passphrase.get_secret_value()) < _SHORTEST:
-            raise KeyProblem(f"expected a passphrase of at least {_SHORTEST} characters")
+            raise KeyProblem(f"expected a passphrase of {_SHORTEST} or more characters, got less")
         salt = secrets.token_bytes(16)
         token = _fernet(passphrase, salt, _COST).encrypt(secret.get_secret_value().encode())
         sealed = cls(
@@ -6046,12 +6050,12 @@ class _Sealed(msgspec.Struct, frozen=True, kw_only=True):
         try:
             sealed = msgspec.json.decode(path.read_bytes(), type=cls)
         except (OSError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise KeyProblem(f"expected an encrypted key file at {path}: {error}") from None
+            raise KeyProblem(f"expected an encrypted key file at {path}, got {error}") from None
         if (sealed.format, sealed.kdf) != (_FORMAT, "scrypt") or sealed.version > _VERSION:
             was = f"{sealed.format} {sealed.version} with {sealed.kdf}"
-            raise KeyProblem(f"{path}: expected {_FORMAT} {_VERSION} with scrypt, it is {was}")
+            raise KeyProblem(f"{path}: expected {_FORMAT} {_VERSION} with scrypt, got {was}")
         if sealed.sha256 != sealed._sum() or sealed.cost not in _COSTS:
-            raise KeyProblem(f"{path}: expected the file as it was written, it is damaged")
+            raise KeyProblem(f"{path}: expected the file as it was written, got a damaged one")
         return sealed
 
     def open(self, passphrase: "SecretStr") -> "SecretStr":
@@ -6061,10 +6065,10 @@ class _Sealed(msgspec.Struct, frozen=True, kw_only=True):
         with contextlib.suppress(InvalidToken, ValueError):
             fernet = _fernet(passphrase, base64.b64decode(self.salt), self.cost)
             return SecretStr(fernet.decrypt(self.token).decode())
-        raise KeyProblem(f"expected the passphrase of the key of {self.address}, it is another")
+        raise KeyProblem(f"expected the passphrase of the key of {self.address}, got another")
 
     def write(self, path: Path, *, new: bool) -> None:
-        """Write it whole or not at all; a new file takes nobody's place."""
+        """Write it whole or not at all; a new file replaces none."""
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         problem = ""
         try:
@@ -6080,7 +6084,7 @@ class _Sealed(msgspec.Struct, frozen=True, kw_only=True):
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
         if problem:
-            raise KeyProblem(f"expected to write a new key file at {path}: {problem}")
+            raise KeyProblem(f"expected to write a key file at {path}, got {problem}")
 
     def _sum(self) -> str:
         rest = msgspec.json.encode(msgspec.structs.replace(self, sha256=""))
@@ -6115,7 +6119,7 @@ class Keys:
         self._pair = _key_pair(secret, source)
         self.address = self.wallet(0, 0).address
         if expected and expected != self.address:
-            raise KeyProblem(f"{source}: expected the key of {expected}, it is of {self.address}")
+            raise KeyProblem(f"{source}: expected the key of {expected}, got {self.address}'s")
 
     @classmethod
     def from_environment(
@@ -6135,8 +6139,8 @@ class Keys:
         ]
         del given, environment  # a traceback that shows locals would show all of it
         if len(found) != 1:
-            was = "both are" if found else "neither is"
-            raise KeyProblem(f"expected one of {mnemonic} and {private_key} to be set, {was}")
+            was = "both" if found else "neither"
+            raise KeyProblem(f"expected one of {mnemonic} and {private_key} to be set, got {was}")
         name, secret = found[0]
         return cls(secret, source=name, expected=expected)
 
@@ -6152,7 +6156,7 @@ class Keys:
         file = _Sealed.read(Path(path))
         keys = cls(file.open(passphrase), source=str(path), expected=expected)
         if keys.address != file.address:
-            raise KeyProblem(f"{path}: expected the key of {file.address}, it is of {keys.address}")
+            raise KeyProblem(f"{path}: expected the key of {file.address}, got {keys.address}'s")
         return keys
 
     def save(self, path: Path | str, passphrase: "SecretStr") -> None:
@@ -6176,7 +6180,7 @@ class Keys:
         return self
 
     def __reduce_ex__(self, _: object) -> NoReturn:
-        raise TypeError("keys are not pickled: read them again where they are needed")
+        raise TypeError("expected keys to be read where they are needed, got a pickle of them")
 
 
 def rotate(path: Path | str, old: "SecretStr", new: "SecretStr") -> None:
@@ -6195,7 +6199,7 @@ def _key_pair(secret: "SecretStr", source: str) -> "KeyPair":
                 return KeyPair.from_hex(secret.get_secret_value().strip()[-64:])
             return KeyPair.from_mnemonic(" ".join(_words(secret)))
         # Not in an `except`: the error would hold the frames in which the secret was seen.
-        problem = "expected a private key of the curve secp256k1: not zero, and below its order"
+        problem = "expected a private key of secp256k1, got zero or one not below its order"
     raise KeyProblem(f"{source}: {problem}")
 
 
@@ -6215,9 +6219,9 @@ def _objection(secret: "SecretStr") -> str:
         return f"expected a mnemonic of {', '.join(map(str, _LENGTHS))} words, got {count}"
     unknown = [str(n) for n, word in enumerate(_words(secret), 1) if word not in _english()]
     if unknown:
-        return f"expected words of the English BIP-39 list, number {', '.join(unknown)} is none"
+        return f"expected words of the English BIP-39 list, got others at {', '.join(unknown)}"
     if not _checks(secret):
-        return "expected a mnemonic whose checksum holds: a word is wrong or out of place"
+        return "expected a mnemonic with a right checksum, got a word wrong or out of place"
     return ""
 
 
@@ -6248,16 +6252,16 @@ def _from_keyring(name: str) -> "SecretStr":
         import keyring
         import keyring.errors
     except ImportError:
-        problem = "expected the extra: install dydx-conn[keyring]"
+        problem = "expected the extra keyring, got none: install dydx-conn[keyring]"
     else:
         try:
             found = keyring.get_password(SERVICE, name)
         except keyring.errors.KeyringError as error:
-            problem = f"expected the system's keyring to answer, but {error}".splitlines()[0]
+            problem = f"expected an answer of the system's keyring, got {error}".splitlines()[0]
         else:
             if found:
                 return SecretStr(found)
-            problem = f"expected a key of that name; `keyring set {SERVICE} {name}` stores one"
+            problem = f"expected a key, got none: `keyring set {SERVICE} {name}` stores one"
     raise KeyProblem(f"keyring:{name}: {problem}")
 
 
@@ -6342,7 +6346,7 @@ class AuditLog:
             self._file = os.open(self.path, flags, 0o600)
             os.fchmod(self._file, stat.S_IRUSR | stat.S_IWUSR)
         except OSError as error:
-            raise ConnError(f"expected to write an audit log to {path}: {error}") from None
+            raise ConnError(f"expected to write an audit log to {path}, got {error}") from None
 
     def write(self, event: str, *, at: int | None = None, **fields: Any) -> None:
         """Append one event; `at` is in nanoseconds, by default now."""
@@ -6450,7 +6454,7 @@ def chain_tip(network: Network, *, deadline_s: float = 5.0) -> ChainTip:
             return node.latest_block()
         except grpc.RpcError as error:
             problem = _why(error)
-    raise NetworkError(f"expected a block of the node {network.node}, but {problem}")
+    raise NetworkError(f"expected a block of the node {network.node}, got {problem}")
 
 
 def is_loopback(address: str) -> bool:
@@ -6512,7 +6516,7 @@ class _Node:
 
     def broadcast(
         self, wallet: Any, message: Any, authenticators: Sequence[int]
-    ) -> tuple[Result, str]:
+    ) -> tuple[TxResult, str]:
         """Sign and send; return the verdict of the node's mempool, and the hash."""
         from dydx_v4_client.node.builder import TxOptions
 
@@ -6520,7 +6524,7 @@ class _Node:
         options = chosen if authenticators else None
         signed = self._client.builder.build(wallet, message, tx_options=options)
         answer = asyncio.run(self._client.broadcast(signed)).tx_response
-        result = Result(code=answer.code, codespace=answer.codespace, log=answer.raw_log)
+        result = TxResult(code=answer.code, codespace=answer.codespace, log=answer.raw_log)
         return result, answer.txhash
 
     def close(self) -> None:
@@ -6717,13 +6721,13 @@ class _Sequence:
         self._next = sequence
         return sequence
 
-    def learn(self, used: int, result: Result | None) -> None:
+    def learn(self, used: int, result: TxResult | None) -> None:
         if not self.nonces:
             self._next = _next_sequence(used, result)
 
 
-def _next_sequence(used: int, result: Result | None) -> int | None:
-    """Return which sequence follows a transaction's; None if nobody knows."""
+def _next_sequence(used: int, result: TxResult | None) -> int | None:
+    """Return which sequence follows a transaction's; None if unknown."""
     if result is None:
         return None
     if result.code == 0:
@@ -6763,13 +6767,13 @@ class _Sender:
             if chain_id == network.chain_id:
                 self.sequence.query(self.node, self._owner)
             else:
-                problem = f"it is of {chain_id}"
+                problem = f"one of {chain_id}"
         except grpc.RpcError as error:
             problem = _why(error)
         if problem:
             self.node.close()
             what = f"expected a node of {network.chain_id} at {network.node}"
-            raise NetworkError(f"{what} that gives block and account, but {problem}")
+            raise NetworkError(f"{what} that gives block and account, got {problem}")
 
     def refresh(self) -> None:
         """Read the newest block, if the node answers."""
@@ -6800,7 +6804,7 @@ class _Sender:
                 # Not a second order beside the first, which may still stand.
                 self._drop(job.then, "the cancel before it was not taken")
 
-    def _send_numbered(self, job: _Job) -> Result | None:
+    def _send_numbered(self, job: _Job) -> TxResult | None:
         """Send with a sequence, and again with the right one if it was wrong."""
         import grpc
 
@@ -6818,8 +6822,8 @@ class _Sender:
                 self.refresh()  # our idea of the chain's time was off
         return result
 
-    def _send(self, job: _Job, sequence: int, *, again: bool = False) -> Result | None:
-        """Send once; None if no answer came, and then nobody knows."""
+    def _send(self, job: _Job, sequence: int, *, again: bool = False) -> TxResult | None:
+        """Send once; None if no answer came: its fate is unknown."""
         import grpc
 
         if self.stop.is_set() and self._lost and not (job.short and job.what != "place"):
@@ -6835,7 +6839,7 @@ class _Sender:
             if not _NOT_HANDED_ON.match(error.code().name):
                 return self._answer(job, errors=[{"msg": _why(error)}])
             code = error.code().value[0]
-            result, txhash = Result(code=code, codespace="grpc", log=_why(error)), ""
+            result, txhash = TxResult(code=code, codespace="grpc", log=_why(error)), ""
         except Exception as error:
             # Not of the network, and yet after the sending may have begun: that is reported too.
             self._answer(job, errors=[{"msg": type(error).__name__}])
@@ -6845,10 +6849,10 @@ class _Sender:
 
     def _drop(self, job: _Job, why: str) -> None:
         """Report that what was queued is not sent after all."""
-        result = Result(code=1, codespace="client", log=f"not sent: {why}")
+        result = TxResult(code=1, codespace="client", log=f"not sent: {why}")
         self._answer(job, result=msgspec.to_builtins(result))
 
-    def _answer(self, job: _Job, found: Result | None = None, **content: Any) -> Result | None:
+    def _answer(self, job: _Job, found: TxResult | None = None, **content: Any) -> TxResult | None:
         code = content.get("result", {}).get("code", -1)
         about = {"to": job.what, "ids": job.ids, "until": job.until}
         self._log.put("http", about | content, str(code), "broadcast")
@@ -6867,7 +6871,7 @@ class Queued(msgspec.Struct, frozen=True, gc=False):
     ids: tuple[str, ...]
 
 
-class Denied(msgspec.Struct, frozen=True, gc=False):
+class NotQueued(msgspec.Struct, frozen=True, gc=False):
     """A request that is not sent; `error` is the chain's name for the reason, or empty."""
 
     reason: str
@@ -6911,7 +6915,7 @@ def _job(request: _Single, subaccount: Subaccount, size: Decimal) -> _Job:
 class _Turns:
     """Work on threads: what concerns one order in turn, else in parallel or, `alone`, one by one.
 
-    `guard` is held by who looks and puts: what was looked at is then still so.
+    Hold `guard` to look and then put: what was looked at is then still so.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -6926,9 +6930,9 @@ class _Turns:
     def room(self) -> None:
         """Raise `ConnError` if nothing can be put."""
         if not self._open:
-            raise ConnError("expected a trader that is started and not closed")
+            raise ConnError("expected a running trader, got one not started or closed")
         if self._waiting >= self._capacity:
-            raise ConnError(f"expected at most {self._capacity} requests on their way: it is full")
+            raise ConnError(f"expected at most {self._capacity} requests in flight, got one more")
 
     def put(self, ids: tuple[str, ...], work: Callable[[], None], *, alone: bool) -> None:
         """Have work done after all that was put before about one of these orders."""
@@ -7071,7 +7075,7 @@ class Trader:
 
     # --- requests
 
-    def submit(self, request: _Request, number: int | None = None) -> Queued | Denied:
+    def submit(self, request: _Request, number: int | None = None) -> Queued | NotQueued:
         """Hand over a request, for another subaccount `number` of the owner if given; never waits.
 
         Queued means that it will be sent once, and that frames will report the rest.
@@ -7086,7 +7090,7 @@ class Trader:
                 alone = not (job.short or self._sender.sequence.nonces)
                 self._turns.put(job.about, partial(self._sender.send, job), alone=alone)
         except (ConnError, ValueError, TypeError) as problem:
-            denied = Denied(str(problem), getattr(problem, "error", ""))
+            denied = NotQueued(str(problem), getattr(problem, "error", ""))
             self._log.write("denied", request=request, reason=denied.reason)
             return denied
         return Queued(job.ids)

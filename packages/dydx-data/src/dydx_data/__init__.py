@@ -10,6 +10,19 @@ messages too, which the `Continuity` of each link finds. `objections` lists what
 market, and `stopping` what of it stops an entry, an exit, the guard or a match. `premium_vote`,
 `premium_sample` and `funding_rate` are the chain's way from a book to an hour's funding rate.
 
+Where to make a change:
+
+    Quality                         kinds of trouble, and when a market counts as stale
+    Book, Trades, Candles           what a market stores, each usable on its own; the table of
+                                    resolutions (which of them: `DataState`, as the bot makes it)
+    Funding rates                   the chain's arithmetic; no state
+    Views                           `MarketView`, `DataState` and their parts
+    Objections                      what stops an entry, an exit, the guard or a match
+    Folding                         what readers of all channels share
+    Books, Tapes, Markets, Links    one reader a channel or kind of frame
+    Frames                          `step`: which frame goes to which reader; clocks, silence
+    Streams                         `market_views`, the operator around `step`
+
 Units: `at` and `*_ns` are nanoseconds UTC, prices are USDC per base unit, sizes base units,
 `open_interest` is base quantums. Floats are for opinions; where money moves, take the exact
 texts beside them. Event time is the frames' own `at`, less what the wall clock jumped by while
@@ -86,12 +99,12 @@ __all__ = [
 
 
 class DataError(Exception):
-    """Figures that cannot be, handed in by a caller; a bad frame is counted, never raised."""
+    """Impossible figures from a caller; a bad frame is counted, never raised."""
 
 
 # === Numbers ===
 
-_RECENT_NS: Final = 1_500_000_000  # what the socket reported so lately, an answer may lack
+_RECENT_NS: Final = 1_500_000_000  # what the socket reported in this time, an answer may lack
 _SECOND: Final = 1_000_000_000
 _MINUTE: Final = 60 * _SECOND
 
@@ -110,13 +123,14 @@ def _positive(text: str) -> float:
 
 
 # === Quality ===
+# What was wrong with frames, counted by kind. A new kind of trouble is a new word to `note`.
 
-# What is older than this is not believed, unless whoever looks has a limit of its own.
+# Older data are not believed, unless the caller has a limit of its own.
 STALE_NS: Final = 30 * _SECOND
 
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
-    """One trouble as it was met: the frame that carried it, its kind, and what was wrong."""
+    """One trouble: the frame that carried it, its kind, and what was wrong."""
 
     seq: int
     kind: str
@@ -142,6 +156,7 @@ class Quality:
 
 
 # === Book ===
+# Levels in, best prices out. Which frames reach a book, and when it is forgotten, is in Books.
 
 
 class Level(msgspec.Struct, frozen=True, gc=False):
@@ -188,7 +203,7 @@ class _Side:
     size: float = 0.0  # of all levels
 
     def put(self, totals: Iterable[tuple[str, str]], offset: int, faults: list[str]) -> None:
-        # The hottest loop of the house: what it touches is local, and nothing is made twice.
+        # The hottest loop of all layers: names are local, and no object is made twice.
         levels, prices, total, infinite = self.levels, self.prices, self.size, math.inf
         for price_text, size_text in totals:
             try:
@@ -357,6 +372,7 @@ class Book:
 
 
 # === Trades ===
+# One trade, and the flow of a minute. Wire text becomes a `Trade` in Tapes.
 
 
 class Trade(msgspec.Struct, frozen=True, gc=False):
@@ -381,7 +397,7 @@ class Flow:
     _seconds: deque[list[float]] = field(default_factory=deque)
 
     def add(self, trade: Trade) -> None:
-        """Count one trade; a late one with the newest second, one older than the window not."""
+        """Count one trade: a late one in the newest second, one older than 60 s not."""
         rows, second = self._seconds, trade.at_ns // _SECOND
         if not rows or second > rows[-1][0]:
             self.roll(trade.at_ns)
@@ -421,7 +437,7 @@ class Flow:
 
 
 # === Candles ===
-
+# A ring of candles, from trades and from the venue. Wire text becomes a `Candle` in Tapes.
 RESOLUTIONS: Final[Mapping[str, int]] = {
     "1MIN": _MINUTE,
     "5MINS": 5 * _MINUTE,
@@ -536,7 +552,6 @@ class Candles:
 
 
 # === Funding rates ===
-
 # How the chain comes to a rate: blocks vote on the premium, minutes take the median, hours the
 # mean. Rates are ppm per 8 hours throughout; what a rate costs a position is dydx_risk's.
 
@@ -661,7 +676,7 @@ def _padded(values: Iterable[int], count: int) -> list[int]:
 
 
 def remove_tails(samples: Iterable[int], removed_tail_ppm: int) -> list[int]:
-    """Drop that share of the lowest and of the highest samples; the odd one goes off the top.
+    """Drop that share of the lowest and of the highest samples; an odd one more at the top.
 
     A share that comes to none or to all of them drops none, as on the chain.
     """
@@ -712,6 +727,7 @@ def indexer_next_rate(samples: Iterable[int], default_ppm: int = 0) -> Fraction 
 
 
 # === Views ===
+# What all the readers below fold into: one `MarketView` a ticker, one `DataState` for all.
 
 
 class Oracle(msgspec.Struct, frozen=True, gc=False):
@@ -726,7 +742,7 @@ class Oracle(msgspec.Struct, frozen=True, gc=False):
 
 
 class FundingRate(msgspec.Struct, frozen=True, gc=False):
-    """The rate the hour in progress is heading for; hourly; longs pay when positive."""
+    """The rate expected for this hour, as a fraction per hour; longs pay when positive."""
 
     next_rate_1h: float = 0.0
     next_rate_text: str = ""
@@ -791,7 +807,7 @@ class MarketView:
 
 
 class DataState:
-    """All views of a venue and what belongs to no market; made by whoever wants to read it.
+    """All views of a venue and what belongs to no market; made by its reader.
 
     `tickers` limits the views to some markets. `connection` is waiting, live, partial or closed.
     """
@@ -812,7 +828,7 @@ class DataState:
         self.links: dict[str, Continuity] = {}
         self.closed: set[str] = set()
         self.frames = self.at = self.seq = 0
-        # What wall and monotonic clock stood apart by last, and by how much the wall's has jumped.
+        # The last difference of wall and monotonic clock, and how far the wall clock has jumped.
         self._apart_ns: int | None = None
         self._jumped_ns = 0
         self.stale_after_ns = stale_after_ns
@@ -868,8 +884,8 @@ class Objection(msgspec.Struct, frozen=True, gc=False):
 
 
 # An entry adds risk: any doubt stops it. An exit and the guard take risk away: what is unknown is
-# no reason to stay, and only what the venue refuses stops them (a market that is not ACTIVE takes
-# no order, reducing ones included: clob code 34), or an order that nobody could write. A match on
+# no reason to stay. They stop only where the venue would refuse the order (a market that is not
+# ACTIVE takes none, reducing ones included: clob code 34), or where none can be made. A match on
 # paper needs prices that the venue itself would match at; a book with one side is one. "book" is
 # not an act but a belief: may a cost be read off the book, or must the oracle price do?
 _STOPS: Final[Mapping[ObjectionKind, frozenset[Act]]] = {
@@ -896,8 +912,8 @@ def objections(
 ) -> tuple[Objection, ...]:
     """Return all that stands against a market, the gravest first; nothing if all is well.
 
-    `at` is the event time to measure ages by; without it only the silence counts that the fold
-    noticed by itself.
+    `at` is the event time to measure ages by; without it only a silence that the fold has noticed
+    counts.
     """
     book = view.book
     found: list[Objection] = []
@@ -940,13 +956,14 @@ def _stale(view: MarketView, at: int | None, stale_ns: int) -> Iterator[Objectio
 
 
 # === Folding ===
-
+# A reader (`_fold_…`) takes the state, a frame and its decoded updates, and returns the views that
+# it touched. What cannot be read costs its own item alone.
 _Touched = Sequence[MarketView]
 _Fold = Callable[[DataState, Frame, list[Any]], _Touched]
 
 
-# What reading may raise, whatever a text says: the wire's own refusals, numbers and times out
-# of range, and nesting too deep for the decoder.
+# What decoding any text may raise: the wire's own refusals, numbers and times out of range, and
+# nesting too deep for the decoder.
 _UNREADABLE = (ConnError, ValueError, ArithmeticError, RecursionError)
 
 
@@ -960,7 +977,7 @@ _T = TypeVar("_T")
 def _readable(
     view: MarketView, frame: Frame, read: Callable[[Any], _T], items: Iterable[Any]
 ) -> Iterator[_T]:
-    """Read what makes sense, and count what does not: one bad trade costs itself alone."""
+    """Decode each item, and count those that cannot be: one bad trade costs itself alone."""
     for fields in items:
         try:
             yield read(fields)
@@ -969,6 +986,7 @@ def _readable(
 
 
 # === Books ===
+# Snapshots, updates and REST answers of books, and every way to lose one.
 
 
 def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
@@ -1000,7 +1018,7 @@ def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
 
 
 def _mend_book(view: MarketView, frame: Frame, answer: BookContents) -> _Touched:
-    """Take from an answer what the socket's book lacks: updates that no snapshot caught."""
+    """Take from an answer what the socket's book lacks: updates lost before its snapshot."""
     change = view.book.differs(answer, frame.at)
     if not (change.bids or change.asks):
         return ()
@@ -1040,6 +1058,7 @@ def _fold_unreadable(state: DataState, frame: Frame, error: Exception) -> _Touch
 
 
 # === Tapes ===
+# Trades, candles and blocks: what grows with time.
 
 
 def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
@@ -1078,7 +1097,7 @@ def _is_new(view: MarketView, id_: str) -> bool:
 def _trade(chain: Chain, fields: TradeFields, seq: int) -> Trade:
     at_ns = instant(fields.created_at)
     if chain.seq and at_ns > chain.time_ns + 60 * _MINUTE:
-        # It would roll every window and candle past all that is yet to come.
+        # It would roll every window and candle ahead of all later trades.
         raise ValueError(f"expected a trade of the past, got one of {fields.created_at[:40]}")
     return Trade(
         fields.id, fields.side, _positive(fields.price), _positive(fields.size),
@@ -1129,7 +1148,7 @@ def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
 
 
 def _follows(chain: Chain, frame: Frame, height: int, time_ns: int) -> bool:
-    # An absurd block would stick: all after it would be late, and its hours' funding due. A
+    # An absurd block would stick: later ones would count as late, and its hours as passed. A
     # hundred blocks, or times its pace, a second is more than any chain or stand-in makes.
     passed_ns = max(frame.at + (chain.skew_ns or 0) - chain.time_ns, 0)
     blocks, spent_ns = height - chain.height, time_ns - chain.time_ns
@@ -1140,6 +1159,7 @@ def _follows(chain: Chain, frame: Frame, height: int, time_ns: int) -> bool:
 
 
 # === Markets ===
+# Parameters, status, funding, open interest and oracle prices, of `v4_markets`.
 
 
 def _fold_markets(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
@@ -1232,6 +1252,8 @@ _SETTERS: Final = (_set_market, _set_trading, _set_oracle)
 
 
 # === Links ===
+# Connections that open, close or lose frames, and REST answers; below them, which reader takes
+# which channel and message.
 
 
 def _fold_edge(state: DataState, frame: Frame) -> _Touched:
@@ -1245,13 +1267,13 @@ def _fold_gap(state: DataState, frame: Frame) -> _Touched:
     state.quality.note(frame.seq, "gap", frame.reason or "frames lost")
     for name, link in state.links.items():
         if frame.link in ("", name):
-            link.overdue(frame.mono)  # what is overdue, this gap has reported
+            link.overdue(frame.mono)  # this gap covers what is overdue
             link.forget()
     return _lose_books(state, frame)
 
 
 def _fold_tick(state: DataState, frame: Frame) -> _Touched:
-    """Give up answers that never came: the holes they explained may have been losses."""
+    """Give up overdue answers: the holes in the ids that they explained may be losses."""
     lost: list[MarketView] = []
     for name, link in state.links.items():
         if link.owed and (late := link.overdue(frame.mono)):
@@ -1315,7 +1337,7 @@ _KINDS: Final[dict[str, Callable[[DataState, Frame], _Touched]]] = {
     "gap": _fold_gap,
     "sent": _fold_sent,
     "tick": _fold_tick,
-    "act": lambda *_: (),  # what a person does is no news of a market
+    "act": lambda *_: (),  # a person's act changes no market
 }
 
 
@@ -1378,8 +1400,8 @@ def _fold_message(state: DataState, frame: Frame) -> _Touched:
         if trouble == "gap":
             lost = _lose_books(state, frame)
         elif frame.channel != "v4_trades":
-            # Late totals are older than the book, which may lack them: unknown, it is requested
-            # again. A late trade has its place by its time.
+            # Late totals are older than the book, and the book may lack them: as unknown it is
+            # requested again. A late trade is sorted in by its time.
             return _fold_unsubscribed(state, frame, [])
     channels = _MESSAGES.get(frame.type)
     fold_channel = channels.get(frame.channel) if channels else None
@@ -1403,6 +1425,7 @@ def _fold_unknown(state: DataState, frame: Frame) -> _Touched:
 
 
 # === Streams ===
+# The operator, one line around `step`.
 
 
 def market_views(
@@ -1411,7 +1434,7 @@ def market_views(
     """Turn frames into market views, one per frame and market it touched.
 
     Cold if the source is; replays nothing; runs on the source's thread; completes and errors with
-    it. With a `state`, whoever made it can read all views and the quality of the whole venue;
+    it. With a `state`, its maker can read all views and the quality of the whole venue;
     without one, each subscriber folds a state of its own. A tick touches no market, a book one,
     and two oracle prices two:
 

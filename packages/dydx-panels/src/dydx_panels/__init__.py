@@ -8,8 +8,9 @@ Panels are pure functions of a `Snapshot`, of the `View` that the person chose, 
 real samples, each with the frame that it came from. The sections, in order:
 
 - Errors: `PanelError`.
-- Snapshot: `Snapshot`, a part for each panel, and `View`.
-- Words: what a trader reads for the code's words, and the style of a state.
+- Snapshot: `Snapshot`, a part for each panel, and `View`; a new figure starts in the layer that
+  computes it, and bot.snapshot copies it here.
+- Words: `wording`, what a trader reads for the code's words, and the style of a state.
 - Theme: `Theme`; rows of (text, style name) become segments of one exact width.
 - Figures: numbers, moments, bars, histories and block digits as text.
 - Tables: lists with columns, a filter and a selected row; figures on a row.
@@ -40,6 +41,8 @@ __all__ = [
     # Snapshot
     "BookPart", "HeaderPart", "MarketRow", "QualityPart", "SafetyPart", "Snapshot",
     "SpeedPart", "TapeRow", "VenuePart", "View", "WirePart", "Witnessed",
+    # Words
+    "wording",
     # Theme
     "Theme",
     # Header and footer
@@ -94,6 +97,7 @@ from rich.segment import Segment, Segments
 from rich.style import Style
 
 # === Errors ===
+# One error for the caller: a panel's name that is none.
 
 
 class PanelError(Exception):
@@ -337,13 +341,14 @@ _STATES: Final = {
 }  # fmt: skip
 
 
-def _word(term: str) -> str:
+def wording(term: str) -> str:
+    """Return what a trader reads for a word of the code."""
     return _WORDS.get(term, term)
 
 
 def _state(term: str, style: str = "") -> tuple[str, str]:
     """Return a state's word and style; `style` for one that has none of its own."""
-    return _word(term), _STATES.get(term, style)
+    return wording(term), _STATES.get(term, style)
 
 
 # === Theme ===
@@ -586,7 +591,7 @@ def _listed(table: _Table, snapshot: Snapshot, view: View, width: int, height: i
     if view.panel and 0 <= chosen < len(rows) and not columns[-1].width:
         text = columns[-1].cell(rows[chosen])[0]
         detail = ["", *_folded(text, width)][: height // 3] if cell_len(text) > room else []
-    titles = [(_word(column.term).upper(), "dim") for column in columns]
+    titles = [(wording(column.term).upper(), "dim") for column in columns]
     drawn += [_laid(titles, columns, room, table.gap)] if any(title for title, _ in titles) else []
     high = height - len(detail)
     body = max(high - len(drawn), 0)
@@ -687,7 +692,7 @@ def _pairs(width: int, *figures: tuple[str, str | int]) -> _Row:
 
 
 def _named(term: str, text: str, style: str = "") -> _Row:
-    return [(f"{_word(term)} ", "dim"), (text, style)]
+    return [(f"{wording(term)} ", "dim"), (text, style)]
 
 
 def _beside(left: Sequence[_Row], width: int, right: Sequence[_Row]) -> list[_Row]:
@@ -931,7 +936,7 @@ def _ladder(book: BookPart, width: int, height: int) -> list[_Row]:
 
     crossed = f" · {book.crossed} crossed" if book.crossed else ""
     middle: _Row = [
-        (f"{_figure(book.mid_price, digits):>12} {_word('mid_price')}", "bold"),
+        (f"{_figure(book.mid_price, digits):>12} {wording('mid_price')}", "bold"),
         (f" · {_figure(book.spread_bps, 2)} bp{crossed} · #{book.seq}", "dim"),
     ]
     return [*(row(level, "down") for level in asks[::-1]), middle,
@@ -1065,7 +1070,7 @@ def _safety_figures(safety: SafetyPart) -> list[_Row]:
     times = "" if leverage is None else f"  {_figure(leverage, 1)}{_TIMES}"
 
     def row(term: str, text: str, style: str = "", after: str = "") -> _Row:
-        return [(f"{_word(term):<10}", "dim"), (f"{text:>13}", style), (after, "dim")]
+        return [(f"{wording(term):<10}", "dim"), (f"{text:>13}", style), (after, "dim")]
 
     def money(term: str, style: str = "") -> _Row:
         quote_quantums = None if margin is None else getattr(margin, term)
@@ -1231,7 +1236,7 @@ def _plan_rows(snapshot: Snapshot, width: int) -> list[_Row]:
     now = percent_text(plan.distance_now) if plan.exits else "nothing is held"
     guard = "is off" if safety.act_below is None else f"below {percent_text(safety.act_below)}"
     after = ("distance_next", percent_text(plan.distance_next)) if plan.exits else _seen(watch)
-    head: _Row = [(f"{word} {now} ", style), (f"{_word('distance_now')}  ", "dim")]
+    head: _Row = [(f"{word} {now} ", style), (f"{wording('distance_now')}  ", "dim")]
     room = width - sum(len(text) for text, _ in head)  # integers
     return [
         [*head, *_pairs(room, after, ("act_below", guard))],
@@ -1306,7 +1311,7 @@ def _costs(step: _Step) -> str:
     if exit_ is not None:
         digits = _grid(exit_.market)[0]
         oracle = Decimal(exit_.price).scaleb(exit_.exponent)
-        parts.append(f"{_word('oracle_price')} {_figure(oracle, digits)}")
+        parts.append(f"{wording('oracle_price')} {_figure(oracle, digits)}")
         if exit_.best:
             parts.append(f"best {_figure(exit_.market.price(exit_.best), digits)}")
     return " · ".join(parts)
@@ -1339,7 +1344,7 @@ def _shocks(snapshot: Snapshot) -> list[_Shock]:
              for ticker, words in _market_words(watch))  # fmt: skip
 
     def still(cell: StressCell, words: str) -> _Shock:
-        return _Shock(_word(cell.scenario), {0: cell}, act, words)
+        return _Shock(wording(cell.scenario), {0: cell}, act, words)
 
     capped, clamped = table.capped(), table.clamped()
     caps = f"every open interest at its cap: {_cell_words(capped, 'initial_margin')}"
@@ -1350,7 +1355,7 @@ def _shocks(snapshot: Snapshot) -> list[_Shock]:
 
 def _cell_words(cell: StressCell, *terms: str) -> str:
     figures = [("net_collateral", cell.equity), *((term, getattr(cell, term)) for term in terms)]
-    return ", ".join(f"{_word(term)} {_figure(_usdc(quote))}" for term, quote in figures)
+    return ", ".join(f"{wording(term)} {_figure(_usdc(quote))}" for term, quote in figures)
 
 
 def _by_move(cells: list[StressCell]) -> dict[int, StressCell]:
@@ -1362,7 +1367,7 @@ def _equity_words(figures: RiskFigures) -> str:
     if margin is None:
         return _UNKNOWN
     terms = ("net_collateral", "initial_margin", "maintenance_margin", "free_collateral")
-    return " · ".join(f"{_word(t)} {_figure(_usdc(getattr(margin, t)))}" for t in terms)
+    return " · ".join(f"{wording(t)} {_figure(_usdc(getattr(margin, t)))}" for t in terms)
 
 
 def _together_words(table: StressTable) -> str:
@@ -1371,7 +1376,7 @@ def _together_words(table: StressTable) -> str:
     known = ((t, row.holding.beta) for t, row in table.rows.items() if t not in table.assumed)
     betas = [f"{ticker} {_figure(beta)}" for ticker, beta in known]
     betas += [f"{ticker} unknown (1)" for ticker in table.assumed]
-    return f"{_word('net_collateral')} {equity} · betas {', '.join(betas)}"
+    return f"{wording('net_collateral')} {equity} · betas {', '.join(betas)}"
 
 
 def _market_words(watch: Watch) -> Iterator[tuple[str, str]]:
@@ -1544,7 +1549,7 @@ def _footer(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Ro
         notes.append([("/", "key"), (view.filter, "watch")])
     # The commonest keys stay first, the panels' numbers where there is room.
     numbers: list[_Row] = [
-        [(f"{key} ", "key"), (_word(name), "bold" if view.panel == name else "dim")]
+        [(f"{key} ", "key"), (wording(name), "bold" if view.panel == name else "dim")]
         for key, name in KEYS.items()
     ]
     common: list[_Row] = [
@@ -1566,7 +1571,7 @@ def _keys(snapshot: Snapshot) -> list[tuple[str, str, str]]:
 
 def _help(snapshot: Snapshot, view: View, width: int, height: int) -> list[_Row]:
     """List the panels' keys two a row, then the others that work now."""
-    keys = [(key, f"{_word(name)} alone") for key, name in KEYS.items()]
+    keys = [(key, f"{wording(name)} alone") for key, name in KEYS.items()]
     half = (len(keys) + 1) // 2
     return [
         *([cell for key, what in pair if key for cell in _key_cells(key, f"{what:<26}")]
@@ -1796,7 +1801,9 @@ def _framed(
     shown, held = _PANELS[name], _chosen_row(view, name) >= 0 or view.panel == name
     line = shown.line(snapshot) or ("accent" if held else "faint")
     # The title names what the panel is about just now.
-    title = f" {_word(shown.title).capitalize()} {shown.note(snapshot, view) or ''}".rstrip() + " "
+    title = (
+        f" {wording(shown.title).capitalize()} {shown.note(snapshot, view) or ''}".rstrip() + " "
+    )
     key: _Row = [(f" {_KEY_OF[name]}", "key")] if name in _KEY_OF else []
     rest = max(width - 4 - cell_len(title) - sum(len(text) for text, _ in key), 0)  # integers
     top: _Row = [("╭─", line), *key, (title, "title"), ("─" * rest, line)]

@@ -19,13 +19,16 @@ of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 - Sizing and leverage: sizes that survive a shock; a leverage to choose.
 - Positions, Unsettled funding, Account: what a subaccount holds, by its updates.
 - Candidates: what one immediate-or-cancel order would make of an account, before it is one.
-- Flight values, Exits, Ladder, Plan: how an account gets out before it is liquidated (`plan`).
+- Flight values, Exits: what a rung is; what leaving a position costs.
+- Ladder: the rungs of a plan, and below which distance each fires, one more fall counted on.
+- Plan: `plan` draws, `due` returns which rungs fire now.
 - Policy, Verdicts: by which rules, and what was decided.
 - Returns: volatility and beta of each market.
 - Valuation: each held position's margin and their sum, a price at a time.
-- Course and turns: where the equity came from, how fast the market takes it.
-- Gate, Guard: `review(decision, situation)` and `defend(danger)`.
-- Watch: the account's risk second by second, for whoever draws.
+- Course and turns: where the equity came from, how fast the market takes it: the fall per block.
+- Gate: `review(decision, situation)`: every rule of entry, and the words of its refusal.
+- Guard: `defend(danger)`: fires what is due, or returns why it cannot.
+- Watch: the account's risk second by second, for panels.
 - Risk, Streams: the state, and the operator around it.
 
 A flight plan is a ladder of reduce-only IOC orders, the cheapest relief (distance gained per USDC
@@ -186,7 +189,7 @@ def amount_text(number: Decimal) -> str:
 
 
 def percent_text(distance: float | None) -> str:
-    """Word a distance to liquidation or a limit of it: the only words, in reasons and on screens.
+    """Word a distance to liquidation, or a limit of it, for reasons and screens alike.
 
     Rounded down, so that what is below a limit never reads as above it; negative once it is
     passed; without tenths from 100 % on.
@@ -229,9 +232,9 @@ class PositionMargin(msgspec.Struct, frozen=True, gc=False):
 class MarginFigures(msgspec.Struct, frozen=True, gc=False):
     """The margin of an account, over every position whose oracle price is known.
 
-    `unknown` names the others: if it names any, the sums are not the account's. `notional`
-    is gross. `sensitivity` is what the cushion (net collateral less maintenance margin) would
-    lose if every oracle price moved against its position by 100 %.
+    `unknown` names the positions left out: if there are any, the sums are not the account's.
+    `notional` is gross. `sensitivity` is what the cushion (net collateral less maintenance margin)
+    would lose if every oracle price moved against its position by 100 %.
     """
 
     net_collateral: int
@@ -299,7 +302,7 @@ def position_margin(
     Source: x/perpetuals/lib/lib.go.
     """
     shift = exponent + market.atomic_resolution + 6
-    # Written out, not composed: this is the hot path, and a test holds it to its parts.
+    # Written out and not composed of calls: this is the hot path. A test compares it to its parts.
     try:
         if shift < 0:
             unit, scale = price, _POWERS[-shift]
@@ -330,8 +333,8 @@ def position_margin(
 
 
 def _examine(market: PerpetualMarket, price: int, base: int) -> None:
-    # One comparison leads here: the margin is nothing, less, or beyond all size. Nothing is
-    # right where there is nothing to value, and in a tier that requires nothing.
+    # Called when a margin is 0, negative or too large. A margin of 0 is right where nothing is
+    # held, and in a tier that requires none.
     if price <= 0:
         raise MarginError(f"{market.ticker}: an oracle price above 0", price)
     if base:
@@ -378,7 +381,7 @@ def total_margin(
 def exchanged(margin: MarginFigures, old: PositionMargin, new: PositionMargin) -> MarginFigures:
     """Return an account's margin with one position's terms in the place of its old ones.
 
-    Each price change comes by here: summed up by hand, as `total_margin` does.
+    Every price change comes through here, so it is written out; it sums as `total_margin` does.
     """
     was, value = old.net_notional, new.net_notional
     had, required = old.maintenance_margin, new.maintenance_margin
@@ -485,7 +488,7 @@ def liquidation_ratio(
     Others' prices stay as they are. `value` is the signed notional, `maintenance_e12` the
     maintenance fraction in parts per 1e12 (`imf_ppm * maintenance_fraction_ppm`). None where no
     price liquidates: nothing held, or the result is negative. Equity is not floored at zero.
-    In integers, or where a front end rounds nothing in fractions.
+    Integers are the chain's; a front end that rounds nothing uses fractions.
     """
     numerator = (other_maintenance + value - equity) * 1_000_000_000_000
     denominator = size * 1_000_000_000_000 - (size if size >= 0 else -size) * maintenance_e12
@@ -497,7 +500,7 @@ def liquidation_ratio(
 def bankruptcy_price(totals: MarginFigures, before: PositionMargin, after: PositionMargin) -> int:
     """Return the quote quantums received for closing at which the account keeps its share.
 
-    `before` and `after` are the position's own terms. Negative is paid, for a short.
+    `before` and `after` are the position's own terms. For a short it is negative: the account pays.
     Source: x/clob/keeper/liquidations.go, GetBankruptcyPriceInQuoteQuantums.
     """
     _check_breachable(totals)
@@ -688,7 +691,7 @@ class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def rate_8h_ppm(self) -> int | None:
-        """Return the funding rate if the chain could have it: its own are 32 bits wide."""
+        """Return the funding rate if it fits the chain's 32 bits, else None."""
         rate = self.funding_8h_ppm
         return rate if rate is not None and abs(rate) < 2**31 else None
 
@@ -712,7 +715,7 @@ class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 def funding_rate_8h_ppm(rate_1h: Decimal | str) -> int:
-    """Turn the indexer's hourly rate into the chain's ppm per 8 hours, truncated as there."""
+    """Convert the indexer's hourly rate to ppm per 8 hours, truncated as on the chain."""
     try:
         digits, exponent = exact(rate_1h)
     except (ConnError, ValueError, ArithmeticError):
@@ -723,7 +726,7 @@ def funding_rate_8h_ppm(rate_1h: Decimal | str) -> int:
 
 
 def _usable(volatility: float | None) -> TypeGuard[float]:
-    # Its square, too: a market that never moves is one nobody has measured.
+    # Its square, too: a market that never moves is one that was not measured.
     return volatility is not None and volatility > 0 and 0 < volatility * volatility < inf
 
 
@@ -746,9 +749,10 @@ def _held(holdings: Iterable[Holding]) -> _Held:
 
 # === Front ends ===
 
-# One account, four answers. In USDC, base units and prices, exact: who prints them rounds them.
-# An account is its settled USDC in quote quantums and what it holds. The indexer's REST adjusts its
-# USDC for unsettled funding, its WebSocket does not.
+# One account as the chain and three front ends show it, in USDC, base units and prices. All figures
+# are exact: rounding is for whoever prints them. An account is its settled USDC in quote quantums
+# and what it holds. The indexer's REST adjusts its USDC for unsettled funding, its WebSocket does
+# not.
 
 ViewName = Literal["chain", "web", "abacus", "indexer"]
 
@@ -807,7 +811,7 @@ class AccountView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class ParentView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A parent and its children: `equity` is everybody's, what else is shown the parent's."""
+    """A parent and its children: `equity` is the sum of all, the other figures are the parent's."""
 
     equity: Fraction
     parent: AccountView
@@ -819,11 +823,12 @@ def account_view(
 ) -> AccountView:
     """See a subaccount as the chain acts on it, or as one of three front ends shows it.
 
-    `chain` is the one to trust, to the quote quantum: it knows no liquidation price, it is where
-    its test would turn, other prices held, its roundings aside. `web` shows nothing below 0, with
-    the leverages selected; `abacus`, of the mobile apps, has no floor and a negative leverage for
-    a short; `indexer` takes the tier's fractions alone and rounds nothing (it reports equity
-    and free collateral; the rest follows from its own figures).
+    `chain` is the one to trust, to the quote quantum. It has no liquidation price of its own: the
+    one here is where its liquidation test would turn with all other prices unchanged, without its
+    roundings. `web` shows nothing below 0, with the leverages selected; `abacus`, of the mobile
+    apps, has no floor and a negative leverage for a short; `indexer` takes the tier's fractions
+    alone and rounds nothing (it reports equity and free collateral; the rest follows from its own
+    figures).
     """
     style, holdings = _STYLES[name], [*holdings]
     parts = [style.part(held) for held in holdings]
@@ -943,7 +948,7 @@ def _screen_part(held: Holding, imf: Fraction, required: Fraction) -> _Part:
 
 
 class _Style(msgspec.Struct, frozen=True):
-    # What one view does otherwise than another.
+    # How one view differs from another.
     part: Callable[[Holding], _Part]
     floors: bool = False  # equity and free collateral end at 0
     signed: bool = False  # a short's leverage is negative
@@ -965,7 +970,7 @@ def _tier_imf(held: Holding) -> Fraction:
 
 
 def _screen_imf(held: Holding) -> Fraction:
-    # Not rounded, and where both caps are one the front ends see no cap: the chain does.
+    # Not rounded. Where both caps are equal the front ends apply none, the chain does.
     base = _tier_imf(held)
     lower, upper = held.market.open_interest_lower_cap, held.market.open_interest_upper_cap
     if not upper or lower == upper:
@@ -977,7 +982,7 @@ def _screen_imf(held: Holding) -> Fraction:
 
 
 def _screen_leverage(held: Holding) -> Fraction:
-    # Nothing selected is the most that the tier allows.
+    # Without a selection the leverage is the most that the tier allows.
     return 1 / _tier_imf(held) if held.selected_leverage is None else held.selected_leverage
 
 
@@ -1113,7 +1118,7 @@ def _exact_percent(fraction: Fraction) -> str:
 
 # === Figures ===
 
-# One account at one instant, for whoever looks: its positions, its concentration, its distance.
+# One account at one instant, for readers: its positions, its concentration, its distance.
 # Money is exact; what is not known is None, with the reason. Nothing here is acted upon.
 
 
@@ -1122,9 +1127,9 @@ class PositionFigures(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     Money is quote quantums, `size` base units, prices USDC; `quantums` is None while the grid is
     not known. `distance` is this price's own adverse move to `liquidation_price`, all others
-    standing still; `sigmas` the same in its own hourly standard deviations. The price is None
-    with an infinite distance where no price of this market liquidates, or (minus infinity) where
-    none would save. `funding_1h` is positive when paid. `seq` is the frame of the oracle price.
+    standing still; `sigmas` the same in its own hourly standard deviations. Where no price of this
+    market liquidates, the price is None and the distance infinite; where none would save, minus
+    infinity. `funding_1h` is positive when paid. `seq` is the frame of the oracle price.
     """
 
     ticker: str
@@ -1211,7 +1216,7 @@ def _account_figures(
 
 
 def _account_sigmas(total: MarginFigures, held: _Held, terms: _Terms) -> float | None:
-    # All against us at once, each by its own deviation: no diversification is counted on.
+    # Every price moves against its position at once, by its own deviation: nothing diversifies.
     lost = 0.0
     for ticker, holding in held.items():
         volatility = holding.volatility
@@ -1379,7 +1384,7 @@ class StressTable(msgspec.Struct, frozen=True):
         return tuple(t for t, row in self.rows.items() if _beta(row.holding) is None)
 
     def changed(self, holding: Holding) -> "StressTable":
-        """Return the table with one market as it is now: its price, size or rate; 0 leaves."""
+        """Return the table with one market's new price, size or rate; size 0 removes it."""
         rows, ticker = dict(self.rows), holding.ticker
         old, sums = rows.pop(ticker, None), self.sums
         if old is not None:
@@ -1504,9 +1509,8 @@ def _beta(holding: Holding) -> float | None:
 # === Sizing and leverage ===
 
 # How large a position is proposed, and how much of it the margin bears when all markets turn
-# against it.
-# A size is bounded here, never raised, and nothing is closed for it; a leverage is an opinion for a
-# person, which nothing acts upon.
+# against it. A size is bounded here, never raised, and nothing is closed for it; a leverage is an
+# opinion for a person, which nothing acts upon.
 
 
 class Proposal(msgspec.Struct, frozen=True, gc=False):
@@ -1601,10 +1605,10 @@ def size_position(
 ) -> Sizing:  # fmt: skip
     """Return the largest position up to the proposal that leaves the account safe after a shock.
 
-    Safe is initially collateralised once traded, `cost_ppm` of the notional lost to fee and
-    slippage, and at a distance of `keep_above` still after *every* market has moved by `adverse`
-    (0.2 is 20 %) against its position. Rounded toward zero to the step. `market` is the one to
-    size, as it is held now; `holdings` may name it too.
+    Safe means two things. Once traded, with `cost_ppm` of the notional lost to fee and slippage,
+    the account meets its initial margin. After *every* market has then moved by `adverse` (0.2 is
+    20 %) against its position, it still has a distance of `keep_above`. Rounded toward zero to the
+    step. `market` is the one to size, as it is held now; `holdings` may name it too.
     """
     _expect("adverse", adverse, least=0, below=1)
     _expect("keep_above", keep_above, least=0, below=1)
@@ -1626,8 +1630,8 @@ def bound_position(
 ) -> Sizing:  # fmt: skip
     """Bound a wanted position, signed quote quantums, by volatility and by a stressed margin.
 
-    None is no bound; otherwise `volatility_1h` is as in `volatility_target`, `adverse` as in
-    `size_position`, with liquidation not reached after the move.
+    A bound of None is none. `volatility_1h` is as in `volatility_target`, `adverse` as in
+    `size_position`: the account is not liquidatable after the move.
     """
     proposal = wanted = Proposal(notional, "the decision's size")
     if volatility_1h is not None:
@@ -1711,7 +1715,7 @@ def _bears(stressed: tuple[MarginFigures, MarginFigures], keep_ppm: int) -> bool
 
 
 def _most_steps(most: int, fits: Callable[[int], bool]) -> int:
-    # Only what was tried and fits is ever returned, so rounding cannot make it unsafe.
+    # Only a count that was tried and fits is returned, so rounding cannot make it unsafe.
     if fits(most):
         return most
     least = 0
@@ -1784,6 +1788,7 @@ def _initial_fraction(holding: Holding) -> tuple[int, str]:
 
 
 # === Positions ===
+# What an account has in one market, and what is set aside for an order without an answer.
 
 
 class Position(msgspec.Struct, gc=False, kw_only=True):
@@ -1802,9 +1807,9 @@ class Position(msgspec.Struct, gc=False, kw_only=True):
 class Reservation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Collateral set aside for an order that was sent and not answered yet.
 
-    `effect` is what a fill at the order's worst price would make worse, figure by figure: what it
-    would make better may not come, and must not be counted on. `doubted` is an order that a node
-    dropped unfilled: it may fill on another until `order.good_til_block` is past.
+    `effect` is what a fill at the order's worst price would make worse, figure by figure. What it
+    would make better is left out: the fill may not come. `doubted` is an order that a node dropped
+    unfilled: it may fill on another until `order.good_til_block` is past.
     """
 
     order: OrderRequest
@@ -1815,6 +1820,7 @@ class Reservation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 # === Unsettled funding ===
+# What passed hours will cost once the chain settles them: the rate of a view, at its price.
 
 _TERMS: Final = FundingTerms()
 
@@ -1909,7 +1915,8 @@ class Account:
         if state.status in ("FILLED", "CANCELLED"):
             del self.reserved[state.id]
         elif state.leaving or state.status == "REJECTED":
-            # One that a node dropped unfilled may be over; one it saw fill waits for the block.
+            # An order that a node dropped unfilled may have ended; one that it saw fill waits for
+            # its block.
             doubted = not state.filled
             self.reserved[state.id] = msgspec.structs.replace(reservation, doubted=doubted)
 
@@ -1928,7 +1935,7 @@ class Account:
         return [held for held in self.reserved.values() if held.order.ticker == ticker]
 
     def expire(self, height: int) -> None:
-        """Move to a block; forget orders that no answer came for and that can fill no more."""
+        """Move to a block; drop the orders without an answer that can no longer fill."""
         if height <= self.height:
             return
         self.height = height
@@ -2026,8 +2033,8 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
 def ioc(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> Candidate | None:
     """Make an IOC of a signed size, rounded toward less, at most `bps` beyond the best price.
 
-    It names one tick at least. Without a book the oracle price stands in for the best; None
-    without either, and where no order can name the price.
+    Its price is at least one tick. Without a book the oracle price stands in for the best one. None
+    without either, and where the price does not fit an order.
     """
     side: Side = "BUY" if delta > 0 else "SELL"
     level = view.book.best_ask if delta > 0 else view.book.best_bid
@@ -2038,7 +2045,7 @@ def ioc(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> Cand
         except ConnError:
             continue
         if worst > MOST_SUBTICKS - market.subticks_per_tick:
-            continue  # a price that no order can name: it was cut to one
+            continue  # a price that no order can have: it was cut to one
         size = abs(delta) - abs(delta) % market.step_base_quantums
         return Candidate(market, view, side, size, worst)
     return None
@@ -2046,8 +2053,8 @@ def ioc(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> Cand
 
 def on_grid(market: PerpetualMarket, levels: Iterable[Level]) -> Iterator[tuple[int, int]]:
     """Yield the subticks and quantums of levels; not of those at which no order can trade."""
-    # From floats, which hold a level of any real market exactly: from text it would take longer
-    # than all that is made of it.
+    # From floats, which hold a level of any real market exactly: parsing the text would take longer
+    # than all the rest.
     tick, step = market.subticks_per_tick, market.step_base_quantums
     per_price = 10.0 ** (market.atomic_resolution - market.quantum_conversion_exponent + 6) / tick
     per_size = 10.0**-market.atomic_resolution
@@ -2070,7 +2077,7 @@ def worst_subticks(market: PerpetualMarket, price: int, exponent: int, bps: int,
 def slipped(market: PerpetualMarket, price: int, bps: int, buys: bool, over: int = 1) -> int:
     """Return what is `bps` worse than `price / over` subticks, to the tick, toward the better.
 
-    What an order can name: at least one tick, and within 64 bits.
+    The result fits an order: at least one tick, and within 64 bits.
     """
     tick, unit = market.subticks_per_tick, 10_000 * over
     limit = price * (10_000 + bps if buys else 10_000 - bps)
@@ -2080,8 +2087,8 @@ def slipped(market: PerpetualMarket, price: int, bps: int, buys: bool, over: int
 
 # === Flight values ===
 
-# What a way out is made of: the policy, the rungs of a ladder, a position's exit as costed, and
-# the plan of all. Values and their words; how they come about stands below.
+# Values alone: the policy, the rungs of a ladder, a position's exit with its cost, and the plan of
+# all. They are computed in Exits, Ladder and Plan.
 
 
 class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -2118,7 +2125,8 @@ class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
             if not 0 <= getattr(self, name) < 10_000:
                 raise RiskError(f"expected 0 <= {name} < 10,000, got {getattr(self, name)}")
         if min(self.taker_fee_ppm, self.depth_margin) < 0:
-            raise RiskError("expected no negative taker_fee_ppm or depth_margin")
+            got = f"{self.taker_fee_ppm} and {self.depth_margin}"
+            raise RiskError(f"expected taker_fee_ppm and depth_margin of 0 or more, got {got}")
         if not 0 <= self.chase < 1:
             raise RiskError(f"expected 0 <= chase < 1, got {self.chase}")
 
@@ -2126,7 +2134,8 @@ class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     def earliest(self) -> float:
         """Return the distance below which no rung fires earlier, however thin its book.
 
-        A quarter of the way to `restore_to` stays: what has just fired is not due again.
+        It is a quarter of the way short of `restore_to`, so that what has just fired is not due
+        again.
         """
         return self.act_below + 0.75 * (self.restore_to - self.act_below)
 
@@ -2136,8 +2145,9 @@ class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `quantums` is unsigned, `held` the signed position that it finds, `subticks` its worst
     price. `quote` is what it trades for on the present book; `spread`, `impact` and `fee` are
-    its `cost`, `loss` what it takes from net collateral at the oracle price. Fired after all
-    before it, the distance goes from `before` to `restores`, inf if nothing is held then.
+    its `cost`, `loss` what it takes from net collateral at the oracle price. When all rungs before
+    it have filled, it moves the distance from `before` to `restores`, which is inf if nothing is
+    held then.
 
     `liquidation_cost` is what the same size would cost if the chain liquidated it, in parts of
     `liquidation_quantums` a block, at the highest fee. `blind` is why the book does not count,
@@ -2204,7 +2214,7 @@ class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Cut(msgspec.Struct, frozen=True, gc=False):
-    """A part of an exit, from so much left already to so much: what it costs and relieves.
+    """A part of an exit, from `start` to `end` of its size: what it costs and relieves.
 
     `maintenance`, `sensitivity` and `notional` are what the account's own fall by.
     """
@@ -2263,11 +2273,11 @@ class Stuck(msgspec.Struct, frozen=True, gc=False):
 class FlightPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The ladder, cheapest relief first, and what it would come to.
 
-    `distance_now` is None if it is unknown or nothing is held; `distance_next` is what the next
-    block may leave of it, over all that could be valued: where rungs are `due`. `drawn_at` is the
-    distance from which they are computed: that, or where the first would fire if it is nearer.
-    `distance_after` and `cost` are after all rungs. `unknown` names the positions that have no
-    figure at all, `left` those that have no (further) way out, and why.
+    `distance_now` is None if it is unknown or nothing is held. `distance_next` is what the next
+    block may leave of it, over all that could be valued; rungs are `due` by it. `drawn_at` is the
+    distance that the rungs start from: the present one, or where the first rung would fire if that
+    is nearer. `distance_after` and `cost` are after all rungs. `unknown` names the positions that
+    have no figure at all, `left` those that have no (further) way out, and why.
     """
 
     policy: FlightPolicy = FlightPolicy()
@@ -2569,8 +2579,8 @@ def _cheapest(
 
 
 def _just_enough(stand: _Stand, way: Exit, cut: Cut, policy: FlightPolicy) -> Cut:
-    # It rises to its highest and falls after it, so between "not yet" and "enough" lies one
-    # border; `cut` is beyond it. Up by a step: what is sized must be reached.
+    # The distance rises with the size up to one peak and falls after it, so there is one least size
+    # that is enough, and `cut` is beyond it. Rounded up by a step: the distance must be reached.
     step = way.market.step_base_quantums
     low, high, enough = 0, (cut.end - cut.start) // step, cut
     while high - low > 1:
@@ -2592,7 +2602,7 @@ def _costly(way: Exit, done: int) -> tuple[str, str]:
 def _rungs(
     start: _Stand, climbed: list[tuple[Exit, Cut, _Stand]], policy: FlightPolicy
 ) -> tuple[Rung, ...]:
-    # Drawn from the end: what fires early takes all that is cheaper along.
+    # Drawn from the end: a rung that fires early takes all cheaper ones along.
     rungs: list[Rung] = []
     fires_below, away = 0.0, min(max(start.distance, 0.0), 1.0)
     ways = {way.ticker: way for way, _, _ in climbed}
@@ -2690,9 +2700,9 @@ def replan(
 ) -> FlightPlan:
     """Draw it again after some markets or positions moved; the result is the same as `plan`'s.
 
-    `positions` names those whose size, book, oracle price or status may be another one, those
-    that wait or no longer do, 0 for what is closed, and `views` their markets; all others stay as
-    they were costed.
+    `positions` names those whose size, book, oracle price or status may have changed, and those
+    that began or ceased to wait; 0 is closed. `views` has their markets. All others stay as they
+    were costed.
     """
     policy, exits = old.policy, {exit_.ticker: exit_ for exit_ in old.exits}
     for ticker, quantums in positions.items():
@@ -2707,8 +2717,8 @@ def replan(
 def due(plan: FlightPlan, distance: float | None) -> tuple[Rung, ...]:
     """Return the rungs to fire at this distance, in order: a rung never before a cheaper one.
 
-    A distance of None is unknown, hence danger: every rung is due. Whoever fires may first wait
-    for the figure to come back, as at the start of a run.
+    A distance of None is unknown, hence danger: every rung is due. The caller may first wait for
+    the figure, as at the start of a run.
     """
     near = -inf if distance is None else distance
     return tuple(rung for rung in plan.rungs if near < rung.fires_below)
@@ -2965,7 +2975,7 @@ class Returns:
     """The returns of every market's oracle price over the last hour, a step at a time.
 
     Volatility is the root of the mean square return, scaled to an hour; beta that of a market to
-    the mean of all. None before `least` steps: a market that nobody watched for some minutes is
+    the mean of all. None before `least` steps: a market that was not watched for some minutes is
     not calm. A step that was missed, as when a link is down, is left out.
     """
 
@@ -3083,7 +3093,7 @@ class Valuation:
 
     A change of one price changes one position's terms, and the sum by their difference: it costs
     the same however many are held. `moved` gathers the tickers whose position or market changed;
-    whoever takes note of them clears it.
+    the caller that reads them clears it.
     """
 
     def __init__(self, account: Account) -> None:
@@ -3219,10 +3229,10 @@ _TURN_NS: Final = 2_000_000_000
 
 
 class Course:
-    """How the equity went, transfers taken out: quote quantums since the UTC day and the peak.
+    """How the equity went since the UTC day began and since its peak, without transfers.
 
-    `lost` and `sunk` are set where a limit was passed, and stay so: the loss until the day is
-    over, the drawdown until somebody resumes.
+    Quote quantums. `lost` and `sunk` are set where a limit was passed, and stay so: the loss until
+    the day is over, the drawdown until a resume.
     """
 
     __slots__ = ("_doubted", "_found", "day", "lost", "opened", "peak", "profit", "sunk")
@@ -3233,7 +3243,7 @@ class Course:
         self.lost: int | None = None
         self.sunk: float | None = None
         self._doubted: int | None = None  # equity before a snapshot that ends a doubt
-        self._found = 0  # what came while nobody listened
+        self._found = 0  # what came while the account was unknown
 
     def doubt(self, equity: int) -> None:
         """Note the equity as it was before the account is known again."""
@@ -3243,7 +3253,7 @@ class Course:
     def move(self, equity: int, paid_in: int, day: int, policy: Policy) -> None:
         """Take the equity of the moment in."""
         if self._doubted is not None:
-            # What came while nobody listened is no profit: prices are the same, it was paid in.
+            # What came while the account was unknown is a deposit, not a profit.
             self._found += max(0, equity - self._doubted)
             self._doubted = None
         paid_in += self._found
@@ -3288,7 +3298,7 @@ class Turns:
         self.turn, self.height, self.began = self.turn + 1, view.chain.height, view.at
         self._last, self._lost = self._lost, 0.0
         self.ahead = max(self._last, 0.0)
-        # Hours are the chain's; until its time is known, which may be another than ours, ours.
+        # Hours are the chain's, or the receiver's until the chain's time is known: they may differ.
         clock = "chain" if view.chain.time_ns else "ours"
         hour = (view.chain.time_ns or view.at) // _HOUR_NS
         passed = hour - self._hour[1] if self._hour[0] == clock else 0
@@ -3524,7 +3534,7 @@ _NO_HEIGHT: Final[_Objection] = ("UNKNOWN_HEIGHT", "no block height seen yet", {
 
 
 def _sized(case: _Case, delta: int, base: MarginFigures) -> Sizing | None:
-    """Bound what a candidate leads to by what is to be borne; None where nothing bounds it."""
+    """Bound a candidate's position by the policy's stress and volatility; None where none does."""
     market, policy, oracle, held = case.market, case.now.policy, case.view.oracle, case.held
     if (policy.bear_move is None and policy.max_volatility_1h is None) or oracle is None:
         return None
@@ -3786,7 +3796,7 @@ class Watchfulness:
 
 # === Watch ===
 
-# An account looked at once a second, for whoever draws: every figure, every shock, and the way
+# An account looked at once a second, for panels: every figure, every shock, and the way
 # out. It decides nothing.
 
 _KEEP_ABOVE: Final = 0.1

@@ -8,6 +8,10 @@ markets: `Momentum`, `Imbalance` and `Funding` point a way (above 50 up, below 5
 `Volume`, `Volatility` and `Liquidity` are levels (50 is usual for this market). `STANDARD` lists
 all six. A signal that cannot be computed yet, or any more, is absent: never a made-up 50.
 
+Each signal is a section of its own: figures, mapping and warm-up are in its engine's docstring,
+the state per market in the private class under it. A new signal is a class like these (`Engine`)
+and a line in `STANDARD`; which changes of a view reach it is in its `changes`.
+
 Units: prices in USDC per base unit, sizes in base units, `_usd` in USDC, `_bps` in 1e-4, times
 in seconds; half-lives are seconds of event time. An average with half-life h keeps
 k = 2^(-dt / h) of what it was over dt seconds; tau = h / ln 2.
@@ -64,12 +68,13 @@ class SignalError(Exception):
 
 
 # === Values ===
+# What comes out, what an engine is, and the arithmetic that engines share.
 
 
 class Score(msgspec.Struct, frozen=True, gc=False):
     """One signal of one market: `value` from 0 to 100, and the figures it came from.
 
-    `seq` is the frame that caused this very computation.
+    `seq` is the frame that it was computed at.
     """
 
     ticker: str
@@ -82,7 +87,8 @@ class Score(msgspec.Struct, frozen=True, gc=False):
 class Scored(msgspec.Struct, frozen=True, gc=False):
     """A market and its newest scores, those that exist, in the order of the engines.
 
-    `view` is updated in place by the layer below: read it within the frame, copy what you keep.
+    `view` is updated in place by the layer below: read it within the frame, copy what is needed
+    later.
     """
 
     ticker: str
@@ -114,7 +120,7 @@ class Engine(Protocol):
         """Take one view, return the market's score now."""
 
 
-# What went wrong with a view reaches every engine, so that a score can vanish at once.
+# Engines get a stale view, too, so that a score can vanish at once.
 _BOOK: Final = frozenset(["book", "stale"])
 _PRICE: Final = frozenset(["book", "oracle", "stale"])
 _TRADES: Final = frozenset(["trades", "book", "oracle", "stale"])
@@ -278,7 +284,7 @@ class _Variance:
         self._price, self._at, self.due = price, at, at + _SECOND
 
     def restart(self) -> None:
-        """Forget the last price, not what was learnt: the next one is from another source."""
+        """Forget the last price but not the variance: the next price is from another source."""
         self._price = 0.0
         self.due = 0
 
@@ -645,7 +651,7 @@ class Funding:
 
 
 # === Streams ===
-
+# The engines together: `Scorer` gives each view to the engines that it can change.
 STANDARD: Final[tuple[Callable[[], Engine], ...]] = (
     Momentum,
     Volume,
@@ -655,7 +661,7 @@ STANDARD: Final[tuple[Callable[[], Engine], ...]] = (
     Funding,
 )
 
-# Counts of trouble and a market's parameters change no score that anyone waits for.
+# Counts of trouble and a market's parameters emit no scores.
 _SILENT: Final = frozenset(["quality", "market"])
 
 
@@ -721,7 +727,7 @@ def signal(name: str) -> Callable[[Observable[Scored]], Observable[Score]]:
     """
 
     def step(_: Any, scored: Scored) -> tuple[Score, ...]:
-        # A score that other changes left as it was carries an older frame's number.
+        # A score that this view did not change has an older frame's number.
         return tuple(
             score for score in scored.scores if score.signal == name and score.seq == scored.seq
         )

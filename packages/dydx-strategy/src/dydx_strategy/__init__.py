@@ -10,7 +10,7 @@ became of each decision as an `Outcome`. In this order, and looking up only:
     Errors            StrategyError
     Values            Decision; Held, Holdings and Outcome, the facts; Strategy, the protocol
     Pace              Pace: throttle, debounce, back-off and cool-down of whatever adds risk
-    Settings          RankSettings: every threshold and limit of the house's own strategy
+    Settings          RankSettings: every threshold and limit of the built-in strategies
     Composite         a market's scores come to one opinion
     Plans             what would be done in a market, and what room there is for it
     Rank and target   RankAndTarget ("rank") and Sniper ("sniper")
@@ -82,32 +82,32 @@ __all__ = [
 
 # === Errors ===
 # One error, for whoever chose or wrote a strategy: the message names what was expected. What the
-# house's own strategies raise is a bug and is not wrapped.
+# built-in strategies raise is a bug and is not wrapped.
 
 
 class StrategyError(Exception):
     """A strategy that cannot be found, loaded, run or believed: choose or mend it.
 
     A strategy of a user's own is input, as a file or an address is: what goes wrong in it is an
-    error of the input, and not a bug of the house.
+    error of the input, and not a bug of this layer.
     """
 
 
 # === Values ===
 # What is decided, what is held, and what became of a decision. Facts come from outside and are
-# never guessed here: whoever joins the layers translates account and verdicts into them.
+# never guessed here: the bot translates account and verdicts into them.
 
 Action = Literal["target", "hold"]
 OutcomeKind = Literal["approved", "denied", "filled", "cut", "expired"]
-# No figure of a decision is believed beyond this: it is more than the venue has.
+# No figure of a decision may be beyond this: it is more than the venue has.
 _LARGEST: Final = 1e12
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a strategy wants in one market, or why it wants nothing.
 
-    `target_usdc` is signed. `urgency` is 0 to 1, `score` what the decision rests on. `Decider`
-    fills in the rest: `id`, and as `previous_usdc` what is held, which is a "hold"'s target too.
+    `target_usdc` is signed. `urgency` is 0 to 1, `score` what the decision rests on. `Decider` sets
+    the rest: `id`, and `previous_usdc` to what is held, the target of a "hold" too.
     """
 
     ticker: str
@@ -211,7 +211,7 @@ class Strategy(Protocol):
         """Return the name it is known by."""
 
     def step(self, scored: Scored, held: Holdings) -> Iterable[Decision]:
-        """Take one market's newest scores and all that is held; decide, or do not."""
+        """Take one market's newest scores and all that is held; return decisions, or none."""
 
 
 # === Pace ===
@@ -222,7 +222,8 @@ class Strategy(Protocol):
 class Pace(BaseModel):
     """How often a strategy may add risk, in seconds of event time, and why so often.
 
-    A strategy that has a `pace` of its own is held to that one, every other to this.
+    A strategy with a `pace` of its own follows that one, as the default strategy does
+    (`RankSettings`); every other this one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -260,7 +261,7 @@ class Pace(BaseModel):
     )  # fmt: skip
 
     def same(self, target: float, other: float) -> bool:
-        """Return whether two targets are so near that one is as good as the other."""
+        """Return whether two targets are near enough to count as one."""
         return math.isclose(target, other, rel_tol=self.same_share, abs_tol=0.0)
 
 
@@ -302,7 +303,8 @@ class _Pacing:
     def under_way(self, ticker: str, held: float, target: float) -> str:
         """Return why what is held is on its way to no more than a target; empty if it is not."""
         on_its_way = self.open_usdc(ticker)
-        # An order is valued at the price of its approval: so near to the target is the target.
+        # An order is valued at the price of its approval: so near to the target counts as the
+        # target.
         left = abs(held + on_its_way) - self.pace.same_share * abs(held)
         if on_its_way * held >= 0 or left > abs(target):
             return ""
@@ -378,7 +380,7 @@ class _Requests:
 
 
 # === Settings ===
-# The thresholds and limits of the house's own strategy: values that a person may choose, refused
+# The thresholds and limits of the built-in strategies: values that a person may choose, refused
 # as a whole where they contradict. Sizes are shares of the account's present equity.
 
 
@@ -568,7 +570,7 @@ class _Market:
 
     @property
     def taken(self) -> float:
-        """Return what it takes of the gross exposure: an exit on its way has not left yet."""
+        """Return what it takes of the gross exposure: an exit counts once it has filled."""
         return max(abs(self.held), abs(self.exposure))
 
     def judge(self, at: int, settings: RankSettings) -> None:
@@ -581,14 +583,14 @@ class _Market:
         self.trouble = trouble
 
     def strand(self, why: str) -> None:
-        """Take in that the venue lets nobody out; news when it is another reason than before."""
+        """Take in that a position cannot be closed; it is news if the reason is another."""
         if why != self.stranded:
             self.news = self.stranded = why
 
     def find(self, at: int, held: float, on_its_way: float, settings: RankSettings) -> None:
         """Take in what is held; note what no target of ours explains."""
         exposure = held + on_its_way
-        # An order is valued at the price of its approval: so near to nothing is nothing.
+        # An order is valued at the price of its approval: so near to nothing counts as nothing.
         if abs(exposure) <= settings.same_share * max(abs(held), abs(on_its_way)):
             exposure = 0.0
         self.held, self.exposure, self.news = held, exposure, ""
@@ -633,7 +635,7 @@ class _Room:
     __slots__ = ("_equity", "_settings", "_taken", "gross", "limit")
 
     def __init__(self, settings: RankSettings, held: Holdings, markets: Iterable[_Market]) -> None:
-        # What no score has come for is held all the same.
+        # Positions in markets without a score count, too.
         self._taken = {ticker: abs(one.usdc) for ticker, one in held.items()}
         self._taken |= {market.scored.ticker: market.taken for market in markets}
         self._settings = settings
@@ -698,7 +700,7 @@ def _meets(value: float, threshold: float, direction: float) -> _Met:
 
 
 def _compared(value: float, sign: str, threshold: float) -> str:
-    # "60.0 < 60" would be a riddle: show what makes the difference.
+    # "60.0 < 60" would be a riddle: show more digits.
     riddle = value != threshold and round(value, 1) == threshold
     return f"score {value:.{3 if riddle else 1}f} {sign} {threshold:g}"
 
@@ -722,7 +724,7 @@ def _decision(
     scored = market.scored
     return Decision(
         ticker=scored.ticker,
-        # The frame that made it look: the scores name the frames they came from themselves.
+        # The frame of this look; each score names the frame that it came from.
         seq=now.seq,
         at=now.at,
         action=action,
@@ -740,8 +742,8 @@ def _ns(seconds: float) -> int:
 
 
 # === Rank and target ===
-# The house's own strategy and its patient kin. They decide by what is held and on its way; how
-# often risk may be added, `Pace` limits for them as for every other.
+# The built-in strategies, the standard one and a patient one. They decide by what is held and on
+# its way; how often risk may be added, `Pace` limits for them as for every other.
 
 
 class RankAndTarget:
@@ -752,8 +754,8 @@ class RankAndTarget:
     its way; a market that was refused takes neither, and is retried or given up. What is held
     keeps its place until it closes by itself, so ranking alone never makes it trade; and it turns
     round only by closing first. Two thresholds, a holding time, a time to confirm, a least change
-    and a pace stand between opening and closing: it cannot flap. A position that it finds it
-    adopts; one that is cut is what is left of it.
+    and a pace stand between opening and closing: it cannot flap. It adopts a position that it
+    finds; of one that was cut, it goes on with the rest.
     """
 
     name: ClassVar[str] = "rank"
@@ -763,7 +765,7 @@ class RankAndTarget:
         self._pacing = _Pacing(self.settings)
         self._markets: dict[str, _Market] = {}
         self._next_look: int | None = None
-        self._spoken_at = 0
+        self._reported_at = 0
 
     @property
     def pace(self) -> Pace:
@@ -778,7 +780,7 @@ class RankAndTarget:
         market.scored = scored
         if self._next_look is None:
             self._next_look = scored.at + _ns(self.settings.look_s)
-            self._spoken_at = scored.at
+            self._reported_at = scored.at
         if scored.at < self._next_look:
             return ()
         self._next_look = scored.at + _ns(self.settings.look_s)
@@ -812,12 +814,12 @@ class RankAndTarget:
             if granted.grows:
                 decided.append(self._target(granted, now, room))
         decided += self._news(plans, {one.ticker for one in decided}, now)
-        if not decided and now.at - self._spoken_at >= _ns(settings.report_s):
+        if not decided and now.at - self._reported_at >= _ns(settings.report_s):
             first = self._grant(plans[0], now.at, room)
             looked = f"first of {len(plans)} markets looked at, none changes"
             decided = [_hold(first.market, now, first.reason, looked)]
         if decided:
-            self._spoken_at = now.at
+            self._reported_at = now.at
         return decided
 
     def _news(self, plans: list[_Plan], decided: set[str], now: Scored) -> Iterator[Decision]:
@@ -863,7 +865,7 @@ class RankAndTarget:
         return _Plan(market, target, self._strength(opinion), reason)
 
     def _plan_leaving(self, market: _Market, at: int, stays: _Met) -> _Plan:
-        # One bad look is noise; a score that stays out is a change of mind.
+        # One bad look is noise; a score that stays below is a reason to leave.
         market.out_since = at if market.out_since is None else market.out_since
         out = (at - market.out_since) / 1e9
         confirm = self.settings.confirm_s
@@ -887,7 +889,7 @@ class RankAndTarget:
         return _Plan(market, target, self._strength(opinion), reason)
 
     def _grant(self, plan: _Plan, at: int, room: _Room) -> _Plan:
-        """Cut what wants to grow to the places and the gross exposure left; or let it wait."""
+        """Bound a plan that grows by the places and the gross exposure left, or let it wait."""
         if not plan.grows:
             return plan
         settings, market, before = self.settings, plan.market, abs(plan.market.exposure)
@@ -934,7 +936,7 @@ class Sniper(RankAndTarget):
 # Strategies by name, from a user's file or a module. A file is run here, with all rights of this
 # process; what is not a strategy is refused with a sentence, before the first frame.
 
-# What a user's file may raise and not take the bot along; Ctrl-C is the person's, not the file's.
+# What a user's file may raise without ending the bot; Ctrl-C is the person's and not among it.
 _ITS_OWN: Final = (Exception, SystemExit)
 
 STRATEGIES: Final[dict[str, Callable[[], Strategy]]] = {
@@ -1034,7 +1036,7 @@ def _kind(thing: object) -> str:
 
 
 # === Deciding ===
-# A strategy of the house or of a user's own, and what is done with whatever it decides: it is
+# A strategy, built in or a user's own, and what is done with whatever it decides: it is
 # checked, paced and numbered. Nothing here has an opinion of a market.
 
 _Event = Scored | Holdings | Outcome
@@ -1049,7 +1051,7 @@ class Decider:
     next to pass has the number of those dropped.
 
     A strategy of a user's own that raises, leaves by `sys.exit()` or decides nonsense ends in
-    `StrategyError`, with what it raised as the cause. What one of the house raises is a bug.
+    `StrategyError`, with what it raised as the cause. What a built-in one raises is a bug.
     """
 
     def __init__(self, strategy: Callable[[], Strategy] = RankAndTarget) -> None:
@@ -1091,7 +1093,7 @@ class Decider:
             raise
 
     def _blame(self, error: BaseException) -> None:
-        # What goes wrong in a strategy is an error of whoever's it is.
+        # A user's strategy that goes wrong is an error of the input; a built-in one, a bug.
         if isinstance(error, _NoDecisionError):
             raise StrategyError(self._expected(str(error))) from error
         if not (self._ours or isinstance(error, StrategyError)):
@@ -1190,7 +1192,7 @@ def _believed(decision: Decision) -> Decision:
         raise _NoDecisionError(f"one with a wrong field: {error}") from error
     for name in ("target_usdc", "previous_usdc", "urgency", "score"):
         figure = getattr(believed, name)
-        # Written so that what is no number is refused too.
+        # Written so that NaN is refused, too.
         if not abs(figure) <= _LARGEST:
             raise _NoDecisionError(f"one whose {name} is {figure:g}, beyond ±{_LARGEST:g}")
     return believed
