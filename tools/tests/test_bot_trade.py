@@ -93,8 +93,8 @@ class Running:
 
 @pytest.fixture(scope="module")
 def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Run one venue for all tests of this file, ten times as fast as the clock."""
-    ports = ["--port", "0", "--ws-port", "0", "--grpc-port", "0", "--speed", "10"]
+    """Run one venue for all tests of this file, five times as fast as the clock."""
+    ports = ["--port", "0", "--ws-port", "0", "--grpc-port", "0", "--speed", "5"]
     process = subprocess.Popen(
         [sys.executable, str(VENUE), *ports], stdout=subprocess.PIPE, text=True
     )

@@ -37,6 +37,8 @@ from websocket import WebSocket, WebSocketException
 VENUE = Path(__file__).parent.parent / "venue"
 # No event is as late as this; a busy machine may be slow.
 PATIENCE_S = 60
+# By the node first; by the chain once the last block of the order is over.
+CANCELLED = {"BEST_EFFORT_CANCELED", "CANCELED"}
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 # === A venue ===
@@ -105,7 +107,7 @@ def venue() -> Iterator[Running]:
     """Run one venue for all tests of this file, some blocks old."""
     running = start("--speed", "20", "--count", "3", "--seed", "5")
     try:
-        wait_for_block(running, 41_000_060)
+        wait_for_block(running, 41_000_025)
         yield running
     finally:
         stop(running)
@@ -657,7 +659,7 @@ def test_a_resting_order_is_seen_and_cancelled(venue: Running) -> None:
     assert placed.tx_response.code == cancelled.tx_response.code == 0
     assert resting[0]["status"] == "BEST_EFFORT_OPENED"
     assert {"price": "50000", "size": "0.0007"} in book["bids"]
-    assert after[0]["status"] == "BEST_EFFORT_CANCELED"
+    assert after[0]["status"] in CANCELLED
 
 
 def test_a_batch_of_cancels_goes_with_one_message(venue: Running) -> None:
@@ -684,7 +686,7 @@ def test_a_batch_of_cancels_goes_with_one_message(venue: Running) -> None:
     codes, orders = asyncio.run(batch())
 
     assert codes == [0, 45]
-    assert {order["status"] for order in orders} == {"BEST_EFFORT_CANCELED"}
+    assert {order["status"] for order in orders} <= CANCELLED
 
 
 def test_long_term_orders_use_the_sequence_and_rest_after_their_block(venue: Running) -> None:
