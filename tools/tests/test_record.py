@@ -417,7 +417,7 @@ def test_a_busy_port_is_refused(
 @pytest.mark.parametrize(
     ("command", "printed"),
     [
-        (["x", "--network", "moonnet"], "expected a network of mainnet, testnet, local"),
+        (["x", "--network", "moonnet"], "expected one of mainnet, testnet, local"),
         (["x", "--subaccount", OWNER], "ADDRESS/NUMBER"),
         (["x", "--subaccount", f"{OWNER}/one"], "ADDRESS/NUMBER"),
         (["x", "--candles", "2MIN"], "expected candles of one of 1MIN"),
