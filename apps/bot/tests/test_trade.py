@@ -36,10 +36,11 @@ from dydx_conn import (
     Queued,
     Recording,
     Subaccount,
+    WireWriter,
     find_recording,
+    market_fields,
     market_parameters,
     order_id,
-    ws_frame,
 )
 from dydx_data import Chain, DataState, MarketView, Oracle, step
 from dydx_risk import Risk
@@ -51,21 +52,22 @@ US = Subaccount(KEYS.address, 0)
 NOW = 1_767_225_600 * 10**9
 
 
-def account_frame(contents: dict[str, Any], type_: str = "channel_data", **other: Any) -> Frame:
-    """Make a frame of our account."""
-    head = {"type": type_, "channel": "v4_subaccounts", "id": str(US), "message_id": 0} | other
-    return ws_frame(9, NOW, 5, "c1", json.dumps(head | {"contents": contents}))
+def wire(height: int = 1) -> WireWriter:
+    """Return what writes a connection's message of this block: it brings one a block."""
+    writer = WireWriter(at=NOW)
+    writer.seq, writer.mono, writer.height = 8, 5, height
+    writer.ids[writer.link] = height - 1
+    return writer
+
+
+def account_frame(contents: dict[str, Any], whose: Subaccount = US) -> Frame:
+    """Make a change of an account, in the block after its first frame."""
+    return wire(2).account_update(whose, **contents)
 
 
 def snapshot(equity: str = "1000", **positions: Any) -> Frame:
     """Make the first frame of our account."""
-    usdc = {"symbol": "USDC", "side": "LONG", "size": equity}
-    subaccount = {
-        "equity": equity,
-        "openPerpetualPositions": positions,
-        "assetPositions": {"USDC": usdc},
-    }
-    return account_frame({"subaccount": subaccount, "orders": []}, "subscribed")
+    return wire().account(US, equity, positions.values())
 
 
 def position(size: str, realized: str, funding: str, **other: str) -> dict[str, str]:
@@ -160,7 +162,7 @@ def test_the_accounts_frames_are_read_and_no_others() -> None:
     """Others' accounts are not ours; what our link lost is."""
     venue = venue_with(desk := Desk())
     assert not venue.known
-    receive(venue, account_frame({}, id="dydx1other/0"), sent(), snapshot())
+    receive(venue, account_frame({}, Subaccount("dydx1other", 0)), sent(), snapshot())
     assert venue.known
     assert venue._risk is not None
     receive(venue, Frame(4, NOW, 5, "c2", "close", "gone", "1012"))
@@ -195,7 +197,7 @@ def test_money_is_counted_from_where_the_run_began() -> None:
     assert venue.figures().realized_pnl == venue.figures().funding_paid == 0
     receive(venue, account_frame({
         "perpetualPositions": [position("0.5", "60.5", "-4.25")], "fills": [sold],
-        "assetPositions": [{"symbol": "USDC", "side": "LONG", "size": "1059.5"}],
+        "usdc": "1059.5",
     }))  # fmt: skip
 
     money = venue.figures()
@@ -232,8 +234,7 @@ def test_an_account_frame_that_cannot_be_read_is_a_doubt() -> None:
 
 def markets_frame(market: dict[str, Any]) -> Frame:
     """Make the frame that describes a market."""
-    body = {"type": "subscribed", "channel": "v4_markets", "contents": {"markets": market}}
-    return ws_frame(1, NOW, 1, "c1", json.dumps(body))
+    return wire().publish("v4_markets", {"markets": market}, snapshot=True)
 
 
 def market_view(market: dict[str, Any]) -> Any:
@@ -242,21 +243,7 @@ def market_view(market: dict[str, Any]) -> Any:
     return view
 
 
-BTC = {
-    "BTC-USD": {
-        "clobPairId": "0",
-        "ticker": "BTC-USD",
-        "status": "ACTIVE",
-        "oraclePrice": "100",
-        "initialMarginFraction": "0.05",
-        "maintenanceMarginFraction": "0.03",
-        "atomicResolution": -10,
-        "quantumConversionExponent": -9,
-        "stepBaseQuantums": 1_000_000,
-        "subticksPerTick": 100_000,
-        "marketType": "CROSS",
-    }
-}
+BTC = {"BTC-USD": market_fields("BTC-USD", price="100")}
 
 
 def test_orders_go_to_the_trader_with_the_markets_they_are_checked_by() -> None:
@@ -512,8 +499,8 @@ def test_a_network_that_is_not_fit_is_not_traded_on(validated: Callable[..., Non
 
 def test_an_account_without_money_is_refused(validated: Callable[..., None]) -> None:
     """Never funded, empty, refused or not received."""
-    empty = account_frame({}, "subscribed")
-    refused = ws_frame(1, NOW, 1, "c1", '{"type":"error","channel":"v4_subaccounts"}')
+    empty = wire().message("subscribed", "v4_subaccounts", {}, str(US))
+    refused = wire().message("error", "v4_subaccounts")
     for frames in ([], [empty], [refused], [snapshot("0.5")]):
         validated("ok", *frames)
         with pytest.raises(RefusalError, match="expected money in dydx1"):
@@ -745,8 +732,7 @@ OPEN = {
 
 def opened() -> Frame:
     """Make the first frame of an account with one order, of whoever placed it."""
-    held = {"equity": "1000", "assetPositions": {}, "openPerpetualPositions": {}}
-    return account_frame({"subaccount": held, "orders": [OPEN]}, "subscribed")
+    return wire().account(US, "1000", orders=[OPEN])
 
 
 def test_cancel_all_takes_everything_off(

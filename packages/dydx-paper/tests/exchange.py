@@ -8,9 +8,11 @@ from dydx_conn import (
     Frame,
     OrderRequest,
     PerpetualMarket,
+    Side,
     Subaccount,
+    WireWriter,
     contents,
-    ws_frame,
+    market_fields,
 )
 from dydx_data import DataState, MarketView, step
 from dydx_paper import NEVER, Ledger, LedgerPosition, PaperVenue, Stamp
@@ -20,36 +22,8 @@ HOUR = 3_600
 START = 1_700_000_000 - 1_700_000_000 % HOUR  # on an hour
 USDC = 1_000_000
 
-MARKETS: dict[str, dict[str, Any]] = {
-    "BTC-USD": {
-        "clobPairId": "0",
-        "ticker": "BTC-USD",
-        "status": "ACTIVE",
-        "oraclePrice": "50000",
-        "nextFundingRate": "0.00001",
-        "initialMarginFraction": "0.05",
-        "maintenanceMarginFraction": "0.03",
-        "openInterest": "100",
-        "atomicResolution": -10,
-        "quantumConversionExponent": -9,
-        "stepBaseQuantums": 1_000_000,
-        "subticksPerTick": 100_000,
-    },
-    "ETH-USD": {
-        "clobPairId": "1",
-        "ticker": "ETH-USD",
-        "status": "ACTIVE",
-        "oraclePrice": "2000",
-        "nextFundingRate": "-0.00002",
-        "initialMarginFraction": "0.05",
-        "maintenanceMarginFraction": "0.03",
-        "openInterest": "1000",
-        "atomicResolution": -9,
-        "quantumConversionExponent": -9,
-        "stepBaseQuantums": 1_000_000,
-        "subticksPerTick": 100_000,
-    },
-}
+BTC = market_fields("BTC-USD", price="50000", nextFundingRate="0.00001", openInterest="100")
+ETH = market_fields("ETH-USD", price="2000", nextFundingRate="-0.00002")
 
 
 class Exchange:
@@ -60,75 +34,55 @@ class Exchange:
         self.venue = venue or PaperVenue(OWNER, deposit)
         self.frames: list[Frame] = []
         self.seq = 0
-        self.message = 0
         self.second = 0
         self.height = 0
         self.client = 0
+        self._wire = WireWriter()
 
     # --- the world moves
 
     def open(self, height: int = 1_000, second: int = 10) -> "Exchange":
         """Send the snapshots: markets, a block, and a book for BTC."""
-        self.feed({"type": "connected"})
-        self.block(height, second, "subscribed")
-        self.send("v4_markets", "", {"markets": MARKETS}, "subscribed")
+        self.see(self.wire.message("connected"))
+        self.block(height, second, snapshot=True)
+        self.see(self.wire.markets(BTC, ETH))
         self.book([(49_999, 1), (49_990, 2)], [(50_001, 1), (50_010, 2)])
         return self
 
     def book(self, bids: list[Any], asks: list[Any], ticker: str = "BTC-USD") -> list[Frame]:
         """Replace a book."""
-        levels = {
-            side: [{"price": str(price), "size": str(size)} for price, size in pairs]
-            for side, pairs in (("bids", bids), ("asks", asks))
-        }
-        return self.send("v4_orderbook", ticker, levels, "subscribed")
+        return self.see(self.wire.book(ticker, bids, asks))
 
     def change(
         self, bids: list[Any] | None = None, asks: list[Any] | None = None, ticker: str = "BTC-USD"
     ) -> list[Frame]:
         """Change levels of a book."""
-        sides = {"bids": bids or [], "asks": asks or []}
-        levels = {side: [[str(p), str(s)] for p, s in pairs] for side, pairs in sides.items()}
-        return self.send("v4_orderbook", ticker, levels)
+        return self.see(self.wire.levels(ticker, bids or [], asks or []))
 
-    def trade(self, side: str, size: Any, price: Any, ticker: str = "BTC-USD") -> list[Frame]:
+    def trade(self, side: Side, size: Any, price: Any, ticker: str = "BTC-USD") -> list[Frame]:
         """Print a trade on the tape, a second later."""
         self.second += 1
-        fields = {
-            "id": f"t{self.seq}",
-            "side": side,
-            "size": str(size),
-            "price": str(price),
-            "type": "LIMIT",
-            "createdAt": iso(self.second),
-            "createdAtHeight": str(self.height),
-        }
-        return self.send("v4_trades", ticker, {"trades": [fields]})
+        return self.see(self.wire.trade(ticker, side, size, price))
 
     def block(
-        self, height: int | None = None, second: int | None = None, type_: str = "channel_data"
+        self, height: int | None = None, second: int | None = None, *, snapshot: bool = False
     ) -> list[Frame]:
         """Make a block; the market's next frame shows it."""
         self.height = self.height + 1 if height is None else height
         self.second = self.second + 1 if second is None else second
-        name = "height" if type_ == "subscribed" else "blockHeight"
-        return self.send(
-            "v4_block_height", "", {name: str(self.height), "time": iso(self.second)}, type_
-        )
+        return self.see(self.wire.block(self.height, snapshot=snapshot))
 
     def oracle(self, price: Any, ticker: str = "BTC-USD") -> list[Frame]:
         """Move an oracle price."""
-        fields = {"oraclePrice": str(price), "effectiveAtHeight": str(self.height)}
-        return self.send("v4_markets", "", {"oraclePrices": {ticker: fields}})
+        return self.see(self.wire.oracle(ticker, price))
 
     def update(self, ticker: str, **fields: Any) -> list[Frame]:
         """Change a market's description."""
-        return self.send("v4_markets", "", {"trading": {ticker: fields}})
+        return self.see(self.wire.trading(ticker, **fields))
 
     def lose(self) -> list[Frame]:
         """Lose the connection."""
-        self.seq += 1
-        return self.see(Frame(seq=self.seq, at=self.at, mono=0, link="c1", kind="close", text=""))
+        return self.see(self.wire.event("close"))
 
     # --- we act
 
@@ -177,22 +131,16 @@ class Exchange:
         """Return the time of reception."""
         return (START + self.second) * 1_000_000_000
 
-    def send(
-        self, channel: str, id_: str, contents: Any, type_: str = "channel_data"
-    ) -> list[Frame]:
-        """Send a message of a channel."""
-        message = {"type": type_, "channel": channel, "contents": contents}
-        return self.feed(message | ({"id": id_} if id_ else {}))
-
-    def feed(self, message: dict[str, Any]) -> list[Frame]:
-        """Send a message, numbered."""
-        numbered = message | {"connection_id": "c", "message_id": self.message}
-        self.message += 1
-        self.seq += 1
-        return self.see(ws_frame(self.seq, self.at, self.at, "c1", json.dumps(numbered)))
+    @property
+    def wire(self) -> WireWriter:
+        """Return what writes the next frame."""
+        wire = self._wire
+        wire.seq, wire.at, wire.mono, wire.height = self.seq, self.at, self.at, self.height
+        return wire
 
     def see(self, frame: Frame) -> list[Frame]:
         """Let a frame rise to the venue."""
+        self.seq = frame.seq
         made: list[Frame] = []
         views: list[MarketView] = list(step(self.state, frame))
         for view in views:

@@ -24,13 +24,13 @@ from dydx_risk import (
     total_margin,
 )
 from dydx_strategy import Decision
-from exchange import MARKETS, OWNER, USDC, Exchange
+from exchange import BTC, ETH, OWNER, USDC, Exchange
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 DEPOSIT = 10_000 * USDC
 ALONE = {
-    **MARKETS["ETH-USD"], "ticker": "ALONE-USD", "clobPairId": "2", "oraclePrice": "2000",
+    **ETH, "ticker": "ALONE-USD", "clobPairId": "2", "oraclePrice": "2000",
     "marketType": "ISOLATED", "initialMarginFraction": "0.1", "maintenanceMarginFraction": "0.05",
 }  # fmt: skip
 # So small that an order of ours moves the fraction that it is judged by.
@@ -55,9 +55,7 @@ class House(Exchange):
         self.before = MarginFigures(DEPOSIT)
         self.happened: Counter[str] = Counter()
         self.open()
-        markets = {"BTC-USD": MARKETS["BTC-USD"], "ETH-USD": MARKETS["ETH-USD"] | CAPS}
-        markets["ALONE-USD"] = ALONE | CAPS
-        self.send("v4_markets", "", {"markets": markets}, "subscribed")
+        self.see(self.wire.markets(BTC, ETH | CAPS, ALONE | CAPS))
         for ticker in PRICES:
             self.crowd_in(ticker, 1_000)
             self.spread(ticker, 0, 4, 50)

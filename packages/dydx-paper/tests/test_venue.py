@@ -994,7 +994,7 @@ def finally_settle(exchange: Exchange, oracle: str) -> list[Frame]:
     """End the BTC market and move its oracle price, in one message."""
     settled = {"trading": {"BTC-USD": {"status": "FINAL_SETTLEMENT"}}}
     prices = {"oraclePrices": {"BTC-USD": {"oraclePrice": oracle}}}
-    return exchange.send("v4_markets", "", settled | prices)
+    return exchange.see(exchange.wire.publish("v4_markets", settled | prices))
 
 
 def test_a_final_settlement_ends_all_orders_of_its_market() -> None:
@@ -1197,7 +1197,8 @@ def test_a_hedged_account_is_judged_when_all_prices_of_a_frame_have_moved() -> N
         exchange.change(bids=[(1_999.8, 1)], ticker="ETH-USD")
         fallen = {"BTC-USD": {"oraclePrice": "46000"}, "ETH-USD": {"oraclePrice": "1840"}}
 
-        exchange.send("v4_markets", "", {"oraclePrices": {t: fallen[t] for t in tickers}})
+        prices = {ticker: fallen[ticker] for ticker in tickers}
+        exchange.see(exchange.wire.publish("v4_markets", {"oraclePrices": prices}))
 
         ledger = exchange.venue.ledger
         assert (0, False) == (ledger.tally.liquidations, ledger.breached)
@@ -1296,7 +1297,7 @@ def test_an_old_trade_of_a_snapshot_triggers_nothing() -> None:
         "createdAt": iso(100), "createdAtHeight": "400",
     }  # fmt: skip
 
-    exchange.send("v4_trades", "BTC-USD", {"trades": [trade]}, "subscribed")
+    exchange.see(exchange.wire.trades("BTC-USD", trade, snapshot=True))
     exchange.block()
     exchange.change(bids=[(49_995, 1)])
 

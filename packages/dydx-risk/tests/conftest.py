@@ -1,6 +1,5 @@
 """A small venue in wire text: what is sent here goes through the layers below, as live."""
 
-import json
 from decimal import Decimal
 from typing import Any
 
@@ -13,8 +12,9 @@ from dydx_conn import (
     PositionState,
     Profit,
     Subaccount,
+    WireWriter,
+    market_fields,
     number,
-    ws_frame,
 )
 from dydx_data import DataState, MarketView, step
 from dydx_risk import (
@@ -38,25 +38,6 @@ OWNER = Subaccount("dydx1abc", 0)
 SECOND = 1_000_000_000
 
 
-def market_fields(ticker: str, number: int, price: str | None, **other: Any) -> dict[str, Any]:
-    """Describe a market as the indexer does: ETH's grid by default."""
-    return {
-        "clobPairId": str(number),
-        "ticker": ticker,
-        "status": "ACTIVE",
-        **({"oraclePrice": price} if price else {}),
-        "nextFundingRate": "0.0001",
-        "initialMarginFraction": "0.05",
-        "maintenanceMarginFraction": "0.03",
-        "openInterest": "1000",
-        "atomicResolution": -9,
-        "quantumConversionExponent": -9,
-        "stepBaseQuantums": 1_000_000,
-        "subticksPerTick": 100_000,
-        "marketType": "CROSS",
-    } | other
-
-
 class World:
     """Send as the venue and receive what risk judges."""
 
@@ -68,26 +49,18 @@ class World:
         self.seq = 0
         self.at = 0
         self.height = 0
-        self.messages: dict[str, int] = {}
+        self._wire = WireWriter()
 
-    def frame(
-        self, type_: str, channel: str, contents: Any, id_: str = "", link: str = "c1"
-    ) -> Frame:
-        """Make the next frame of a link."""
-        self.seq += 1
-        self.messages[link] = self.messages.get(link, 0) + 1
-        message = {
-            "type": type_,
-            "connection_id": link,
-            "message_id": self.messages[link],
-            "channel": channel,
-            "contents": contents,
-        } | ({"id": id_} if id_ else {})
-        return ws_frame(self.seq, self.at, self.at, link, json.dumps(message))
+    @property
+    def wire(self) -> WireWriter:
+        """Return what writes the next frame."""
+        self._wire.seq, self._wire.at, self._wire.mono = self.seq, self.at, self.at
+        return self._wire
 
-    def send(self, *args: Any) -> list[Verdict]:
+    def send(self, frame: Frame) -> list[Verdict]:
         """Send a market frame and let risk see each view it touched."""
-        return [v for view in step(self.state, self.frame(*args)) for v in self.put(view)]
+        self.seq = frame.seq
+        return [v for view in step(self.state, frame) for v in self.put(view)]
 
     def put(self, event: MarketView | AccountUpdate | Decision | Frame) -> list[Verdict]:
         """Put an event to risk; return its verdicts, and gather them and what the gate became."""
@@ -99,28 +72,23 @@ class World:
 
     def markets(self, *fields: dict[str, Any]) -> None:
         """Send a snapshot of the markets."""
-        contents = {"markets": {market["ticker"]: market for market in fields}}
-        self.send("subscribed", "v4_markets", contents)
+        self.send(self.wire.markets(*fields))
 
-    def block(self, height: int | None = None) -> list[Verdict]:
+    def block(
+        self, height: int | None = None, time: str = "2026-07-14T09:31:07.000Z"
+    ) -> list[Verdict]:
         """Let a block pass, a second later."""
         self.height = height or self.height + 1
         self.at += SECOND
-        contents = {"blockHeight": str(self.height), "time": "2026-07-14T09:31:07.000Z"}
-        return self.send("channel_data", "v4_block_height", contents)
+        return self.send(self.wire.block(self.height, time))
 
     def oracle(self, ticker: str, price: str) -> list[Verdict]:
         """Move an oracle price."""
-        contents = {"oraclePrices": {ticker: {"oraclePrice": price}}}
-        return self.send("channel_data", "v4_markets", contents)
+        return self.send(self.wire.oracle(ticker, price))
 
     def book(self, ticker: str, bids: list[tuple[str, str]], asks: list[tuple[str, str]]) -> Any:
         """Send a snapshot of a book."""
-        contents = {
-            side: [{"price": price, "size": size} for price, size in levels]
-            for side, levels in (("bids", bids), ("asks", asks))
-        }
-        return self.send("subscribed", "v4_orderbook", contents, ticker)
+        return self.send(self.wire.book(ticker, bids, asks))
 
     def account(self, usdc: str, positions: dict[str, tuple[str, str]] | None = None) -> None:
         """Report what the whole account holds: positions are ticker -> (signed size, entry price)."""
@@ -231,8 +199,8 @@ def decision(
     )
 
 
-ETH = market_fields("ETH-USD", 1, "3000")
-BTC = market_fields("BTC-USD", 0, "60000", atomicResolution=-10, subticksPerTick=100_000)
+ETH = market_fields("ETH-USD", price="3000", nextFundingRate="0.0001")
+BTC = market_fields("BTC-USD", price="60000", nextFundingRate="0.0001")
 ETH_BOOK = ([("2999.9", "5"), ("2999", "20")], [("3000.1", "5"), ("3001", "20")])
 
 

@@ -624,7 +624,7 @@ def _hours_pass(world: Any, hours: int = 1) -> None:
     world.height += hours
     world.at += hours * 3_600_000_000_000
     stamp = f"2026-07-14T{9 + world.height - 100:02}:31:07.000Z"
-    world.send("channel_data", "v4_block_height", {"blockHeight": str(world.height), "time": stamp})
+    world.send(world.wire.block(world.height, stamp))
     world.oracle("ETH-USD", "3000")
 
 

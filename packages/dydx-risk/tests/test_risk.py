@@ -764,7 +764,7 @@ def test_a_frame_that_moves_many_markets_is_judged_whole(make_world: Any) -> Non
     world = make_world()
     world.account("-25000", {"ETH-USD": ("5", "3000"), "BTC-USD": ("0.2", "60000")})
     prices = {"ETH-USD": {"oraclePrice": "2990"}, "BTC-USD": {"oraclePrice": "48000"}}
-    frame = world.frame("channel_data", "v4_markets", {"oraclePrices": prices})
+    frame = world.wire.publish("v4_markets", {"oraclePrices": prices})
 
     first, *_ = step(world.state, frame)
     world.risk.step(first)

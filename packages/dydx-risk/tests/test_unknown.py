@@ -51,9 +51,7 @@ def test_an_hour_without_an_oracle_price_is_owed_until_there_is_one(make_world: 
         for height, time in hours.items():
             if gone and height == 103:
                 world.state.views["ETH-USD"].oracle = None
-            world.height, world.at = height, world.at + SECOND
-            block = {"blockHeight": str(height), "time": f"2026-07-14T{time}.000Z"}
-            world.send("channel_data", "v4_block_height", block)
+            world.block(height, f"2026-07-14T{time}.000Z")
             world.book("BTC-USD", [("59999", "1")], [("60001", "1")])
             if not gone or height != 103:
                 world.oracle("ETH-USD", "3000")
@@ -69,9 +67,7 @@ def test_what_is_owed_of_hours_is_paid_once(make_world: Any) -> None:
     world.account("10000", {"ETH-USD": ("3", "3000")})
     for height, time in {102: "09:59:59", 103: "10:00:01", 104: "10:00:02"}.items():
         world.state.views["ETH-USD"].oracle = None
-        world.height, world.at = height, world.at + SECOND
-        block = {"blockHeight": str(height), "time": f"2026-07-14T{time}.000Z"}
-        world.send("channel_data", "v4_block_height", block)
+        world.block(height, f"2026-07-14T{time}.000Z")
         world.book("BTC-USD", [("59999", "1")], [("60001", "1")])
     assert world.risk.account.hours_owed == {"ETH-USD": 1}
 

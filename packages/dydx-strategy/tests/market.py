@@ -1,10 +1,9 @@
 """Markets whose views come from frames, and whose scores are whatever a test sets."""
 
-import json
 from collections.abc import Iterable
 from decimal import Decimal
 
-from dydx_conn import Frame, ws_frame
+from dydx_conn import Frame, WireWriter, market_fields
 from dydx_data import DataState, MarketView, step
 from dydx_signals import Score, Scored
 from dydx_strategy import Decision, Held, Holdings
@@ -19,9 +18,9 @@ class Market:
     def __init__(self, ticker: str = "BTC-USD", **fields: object) -> None:
         self.ticker = ticker
         self.state = DataState(stale_after_ns=100 * SECOND)
-        self.seq = self.messages = 0
+        self._wire = WireWriter()
         self.alive, self.fresh_at = True, 0.0
-        self.write(0, "subscribed", "v4_markets", {"markets": {ticker: DESCRIPTION | fields}})
+        self.take(self.wire(0).markets(market_fields(ticker, price="100.5", **fields)))
         self.book(0)
 
     @property
@@ -33,42 +32,36 @@ class Market:
         """Return scores at a time, of a market whose book and price are fresh."""
         if self.alive and at - self.fresh_at > 10:
             self.fresh_at = at
-            self.write(at, "channel_data", "v4_orderbook", {"bids": [["100", "1"]]})
+            self.take(self.wire(at).levels(self.ticker, [("100", "1")]))
             if self.view.oracle is not None:
-                prices = {self.ticker: {"oraclePrice": "100.5"}}
-                self.write(at, "channel_data", "v4_markets", {"oraclePrices": prices})
-        self.seq += 1
-        scores = tuple(Score(self.ticker, name, v, (), self.seq) for name, v in values.items())
-        return Scored(self.ticker, self.seq, stamp(at), self.view, scores)
+                self.take(self.wire(at).oracle(self.ticker, "100.5"))
+        self._wire.seq += 1
+        seq = self._wire.seq
+        scores = tuple(Score(self.ticker, name, v, (), seq) for name, v in values.items())
+        return Scored(self.ticker, seq, stamp(at), self.view, scores)
 
     def book(self, at: float, bid: str = "100", ask: str | None = "101") -> None:
         """Snapshot a book; without an ask it has one side."""
-        asks = [{"price": ask, "size": "1"}] if ask else []
-        contents = {"bids": [{"price": bid, "size": "1"}], "asks": asks}
-        self.write(at, "subscribed", "v4_orderbook", contents)
+        asks = [(ask, "1")] if ask else []
+        self.take(self.wire(at).book(self.ticker, [(bid, "1")], asks))
 
     def trading(self, at: float, **fields: object) -> None:
         """Change fields of the market."""
-        self.write(at, "channel_data", "v4_markets", {"trading": {self.ticker: fields}})
+        self.take(self.wire(at).trading(self.ticker, **fields))
 
     def close(self, at: float) -> None:
         """Lose the connection, and with it the book."""
-        self.take(Frame(seq=self.seq, at=stamp(at), mono=0, link="c1", kind="close", text=""))
+        self.take(self.wire(at).event("close"))
 
     def silence(self, at: float) -> None:
         """Let only the clock speak, from here on."""
         self.alive = False
-        self.take(Frame(seq=self.seq, at=stamp(at), mono=0, link="", kind="tick", text=""))
+        self.take(self.wire(at).event("tick", link=""))
 
-    def write(self, at: float, type_: str, channel: str, contents: object) -> None:
-        """Bring one message."""
-        self.seq += 1
-        self.messages += 1
-        head = {"type": type_, "connection_id": "c", "channel": channel}
-        message = head | {"message_id": self.messages}
-        id_ = {} if channel == "v4_markets" else {"id": self.ticker}
-        text = json.dumps(message | id_ | {"contents": contents})
-        self.take(ws_frame(self.seq, stamp(at), 0, "c1", text))
+    def wire(self, at: float) -> WireWriter:
+        """Return what writes at a time."""
+        self._wire.at = self._wire.mono = stamp(at)
+        return self._wire
 
     def take(self, frame: Frame) -> None:
         """Fold one frame."""
@@ -105,16 +98,3 @@ class Account:
 def stamp(at: float) -> int:
     """Turn seconds after the start into a time."""
     return START + round(at * SECOND)
-
-
-DESCRIPTION: dict[str, object] = {
-    "clobPairId": "0",
-    "status": "ACTIVE",
-    "oraclePrice": "100.5",
-    "initialMarginFraction": "0.05",
-    "maintenanceMarginFraction": "0.03",
-    "atomicResolution": -9,
-    "quantumConversionExponent": -9,
-    "stepBaseQuantums": 1_000_000,
-    "subticksPerTick": 100_000,
-}
