@@ -35,7 +35,8 @@ from dydx_conn import (
     Network,
     NetworkError,
     Subaccount,
-    ws_frame,
+    WireWriter,
+    market_fields,
 )
 from reactivex import Observable
 
@@ -251,31 +252,35 @@ def test_a_file_that_is_no_network_is_refused(tmp_path: Path, text: str, message
 
 # === Validation ===
 
-MARKETS = '{"markets":{"BTC-USD":{"ticker":"BTC-USD"}}}'
+BTC = market_fields("BTC-USD", price="100")
 NOW_NS = 1_767_225_600 * 10**9  # 2026-01-01T00:00:00Z
 TIP = ChainTip("dydx-testnet-4", 10, NOW_NS - 200_000_000, NOW_NS)
 
 
 def frame(kind: str, text: str = "", type_: str = "") -> Frame:
-    """Make a frame of the instant that all happens in."""
-    if kind == "ws":
-        return ws_frame(1, NOW_NS, 1, "c1", text)
+    """Make a frame that is no message, of the instant that all happens in."""
     channel = "/v4/perpetualMarkets" if kind == "http" else ""
     link = "rest" if kind in ("http", "gap") else "c1"
     return Frame(1, NOW_NS, 1, link, kind, text, type_, channel)
 
 
+def wire() -> WireWriter:
+    """Return what writes a message of that instant."""
+    writer = WireWriter(at=NOW_NS)
+    writer.mono = 1
+    return writer
+
+
 def block(time: str, height: int = 9) -> Frame:
     """Make the message that reports a block."""
-    what = f'{{"blockHeight":"{height}","time":"{time}"}}'
-    return frame("ws", f'{{"type":"channel_data","channel":"v4_block_height","contents":{what}}}')
+    return wire().block(height, time)
 
 
-ANSWER = frame("http", MARKETS, "200")
+ANSWER = wire().answer("/v4/perpetualMarkets", {"markets": {"BTC-USD": BTC}})
 OPENED = [
     frame("open", "wss://v/v4/ws"),
     frame("sent", '{"type":"subscribe","channel":"v4_markets"}'),
-    frame("ws", f'{{"type":"subscribed","channel":"v4_markets","contents":{MARKETS}}}'),
+    wire().markets(BTC),
 ]
 BLOCK = block("2025-12-31T23:59:59.500Z")
 
@@ -426,7 +431,7 @@ def test_what_does_not_answer_is_reported_in_the_networks_words(
 
 def test_a_refusal_on_the_socket_is_no_answer(found: Callable[..., Validation]) -> None:
     """It names the channel, and brings nothing of it."""
-    refusal = frame("ws", '{"type":"error","channel":"v4_markets"}')
+    refusal = wire().message("error", "v4_markets")
 
     assert outcomes(found([ANSWER, *OPENED[:2], refusal]))["socket"] == "failed"
 
@@ -472,8 +477,8 @@ def test_the_environment_is_a_check_too(
 
 def test_the_account_is_waited_for_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its snapshot, or the refusal of it, is among what was received."""
-    shown = frame("ws", '{"type":"subscribed","channel":"v4_subaccounts","contents":{}}')
-    refused = frame("ws", '{"type":"error","channel":"v4_subaccounts","message":"no"}')
+    shown = wire().message("subscribed", "v4_subaccounts", {})
+    refused = wire().message("error", "v4_subaccounts", message="no")
     monkeypatch.setattr("bot.environment.chain_tip", lambda _: TIP)
 
     for answer in (shown, refused):
