@@ -356,7 +356,7 @@ def test_fills_without_their_position_are_a_doubt_once_their_block_is_over() -> 
 
 
 def test_mixed_fills_of_a_block_are_traded_in_the_order_of_their_events() -> None:
-    """By the event's id, or by what each found held where REST leaves it out."""
+    """By the event's id, as text or as bytes, or by what each found held where REST omits it."""
     rows = [
         fill("f1", "BUY", "1", "100", createdAtHeight="12", positionSizeBefore="0"),
         fill("f2", "SELL", "2", "110", createdAtHeight="12", positionSizeBefore="1"),
@@ -364,12 +364,16 @@ def test_mixed_fills_of_a_block_are_traded_in_the_order_of_their_events() -> Non
              positionSideBefore="SHORT"),
     ]  # fmt: skip
     events = [{**row, "eventId": f"0000000c{n:016x}"} for n, row in enumerate(rows)]
+    octets = [
+        {**row, "eventId": {"type": "Buffer", "data": [0, 0, 0, 12, *[0] * 7, n]}}
+        for n, row in enumerate(rows)
+    ]
     after = reports({
         "perpetualPositions": [position("A-USD", "0", status="CLOSED")],
         "assetPositions": [usdc(1015)], "blockHeight": "12",
     })  # fmt: skip
 
-    for listed in (events, rows):
+    for listed in (events, octets, rows):
         page = answers(FILLS, {"fills": listed[::-1]})
         profit = last(snapshot(9), after, page, block(14)).profit
 

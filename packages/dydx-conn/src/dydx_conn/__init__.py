@@ -1632,6 +1632,16 @@ class OrderFields(_Wire, kw_only=True):
     fee_ppm: str | None = None
 
 
+class EventBytes(_Wire):
+    """An event's id as older indexers wrote it: its twelve bytes, one number each."""
+
+    data: list[Annotated[int, msgspec.Meta(ge=0, le=255)]]
+
+    def __str__(self) -> str:
+        """Return the hexadecimal text that is written today."""
+        return bytes(self.data).hex()
+
+
 class FillFields(TradeFields, kw_only=True):
     """Our side of a trade; `fee` is negative for a rebate. REST writes `market` for `ticker`.
 
@@ -1651,7 +1661,7 @@ class FillFields(TradeFields, kw_only=True):
     builder_fee: str | None = None
     affiliate_rev_share: str | None = None
     quote_amount: str | None = None
-    event_id: str | None = None
+    event_id: str | EventBytes | None = None
     transaction_hash: str | None = None
     position_size_before: str | None = None
     position_side_before: str | None = None
@@ -4232,7 +4242,7 @@ def _fill_of(row: FillFields, height: int) -> AccountFill:
         side=row.side, size=size, price=price, quote=int((size * price).scaleb(6)),
         fee=_quote_quantums(row.fee), liquidity=row.liquidity, type=row.type,
         height=int(row.created_at_height or height), created_at=row.created_at,
-        event_id=row.event_id or "", held=held,
+        event_id=str(row.event_id or ""), held=held,
     )  # fmt: skip
 
 
