@@ -17,7 +17,7 @@ from dydx_conn import (
     replay,
     ws_frame,
 )
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from reactivex import from_iterable
 
@@ -287,6 +287,12 @@ FRAMES = st.lists(
 
 
 @given(FRAMES)
+@example([
+    ws_frame(1, 22, 22, "c2", '{"type":"subscribe","channel":"v4_trades","id":"x"}'),
+    ws_frame(1, 20, 20, "clock", ""),
+    Frame(1, 1, 1, "clock", "open", ""),
+    Frame(1, 175, 175, "", "gap", ""),
+])  # fmt: skip
 def test_whatever_comes_each_transition_begins_where_the_last_ended(frames: list[Frame]) -> None:
     """No frame raises, no state is skipped, and the same frames make the same transitions."""
     made = transitions(*frames, end=True)

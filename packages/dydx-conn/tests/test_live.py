@@ -153,11 +153,11 @@ def listen(
     subaccount: Subaccount | None = None,
     **more: Any,
 ) -> list[Frame]:
-    """Receive until there is enough; a test that needs 3000 frames has failed."""
+    """Receive until there is enough; a test that needs 30,000 frames has failed."""
     frames: list[Frame] = []
 
     def pace(frame: Frame) -> bool:
-        return not enough(frames) and frame.seq < 3000
+        return not enough(frames) and frame.seq < 30_000
 
     live(where, tickers, subaccount=subaccount, pace=pace, **more).subscribe(frames.append)
     assert enough(frames), [(frame.kind, frame.text[:99]) for frame in frames]

@@ -3108,7 +3108,7 @@ class _Connections:
     def _on_gap(self, frame: Frame) -> Iterator[_Event]:
         for name, link in self.links.items():
             if link.opened and frame.link in ("", name):
-                yield name, "gap", frame.reason
+                yield name, "gap", frame.reason or "messages were lost"
 
     def _on_tick(self, frame: Frame) -> Iterator[_Event]:
         if frame.link not in _CLOCK:
