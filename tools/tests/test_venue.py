@@ -220,14 +220,27 @@ def test_the_official_indexer_client_reads_every_account_endpoint(venue: Running
             await account.get_subaccounts(venue.resident),
             await account.get_subaccount(*who),
             await account.get_parent_subaccount(*who),
-            await account.get_subaccount_orders(*who, limit=5),
+            await until(
+                lambda orders: len(orders) == 5,
+                lambda: account.get_subaccount_orders(*who, limit=5),
+            ),
             await account.get_subaccount_fills(*who),
             await account.get_subaccount_perpetual_positions(*who),
             await account.get_subaccount_asset_positions(*who),
             await account.get_subaccount_transfers(*who),
-            await account.get_subaccount_historical_pnls(*who),
+            await until(
+                lambda pnl: bool(pnl["historicalPnl"]),
+                lambda: account.get_subaccount_historical_pnls(*who),
+            ),
             await account.get_funding_payments(*who),
         )
+
+    async def until(enough: Callable[[Any], bool], read: Callable[[], Any]) -> Any:
+        # A resident's fifth order and its first mark come as the venue's clock goes on.
+        async with asyncio.timeout(120):
+            while not enough(answer := await read()):
+                await asyncio.sleep(0.1)
+            return answer
 
     many, one, parent, orders, fills, positions, assets, transfers, pnl, _ = asyncio.run(read())
 
