@@ -4549,7 +4549,7 @@ class Allowance(msgspec.Struct, frozen=True):
         places = [now_ns] * (self.limit - len(taken)) + taken
         rounds, place = divmod(ahead + len(places) - self.limit, len(places))
         waits.append(places[place] + rounds * _WINDOW_NS - now_ns)
-        if now_ns < self.reset_ns and (short := ahead + 1 - self._told_left()) > 0:
+        if now_ns < self.reset_ns and (short := ahead + 1 - self._reported_left()) > 0:
             waits.append(self.reset_ns - now_ns + (short - 1) // self.limit * _WINDOW_NS)
         return max(0, *waits)
 
@@ -4557,7 +4557,7 @@ class Allowance(msgspec.Struct, frozen=True):
         """Return how many requests may be sent now."""
         left = self.limit - self.flying - len(self._live(now_ns))
         if now_ns < self.reset_ns:
-            left = min(left, self._told_left())
+            left = min(left, self._reported_left())
         return 0 if now_ns < self.not_before_ns else max(left, 0)
 
     def sent(self) -> "Allowance":
@@ -4599,7 +4599,7 @@ class Allowance(msgspec.Struct, frozen=True):
     def _live(self, now_ns: int) -> tuple[int, ...]:
         return tuple(at for at in self.landed if at + _WINDOW_NS > now_ns)
 
-    def _told_left(self) -> int:
+    def _reported_left(self) -> int:
         # What flies may be in the count already, or not yet.
         return self.remaining - self.flying
 
