@@ -920,6 +920,39 @@ def test_a_link_that_dies_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> Non
     assert next(f.reason for f in frames if f.kind == "close") == "ValueError: on purpose"
 
 
+# === Silence ===
+
+
+def test_a_subscription_that_dies_on_a_living_link_is_requested_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """REST is requested meanwhile; what its answers show is a gap of that subscription alone."""
+    quick = replace(dydx_conn.CHANNELS["v4_orderbook"], quiet_s=0.1)
+    monkeypatch.setitem(dydx_conn.CHANNELS, "v4_orderbook", quick)
+    monkeypatch.setattr(dydx_conn, "_ON_ITS_WAY_NS", 100_000_000)
+    monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.05)
+    venue = Venue()
+    path = "/v4/orderbooks/perpetualMarket/BTC-USD"
+
+    def rest(connection: ServerConnection, request: Request) -> Response | None:
+        if request.path == path:
+            price = 100 + venue.requested.count(path)
+            venue.answer = (200, json.dumps({"bids": [{"price": f"{price}", "size": "1"}]}))
+        return answered(connection, request)
+
+    answered, venue.rest = venue.rest, rest  # type: ignore[method-assign]
+    with running(venue) as here:
+        frames = listen(here, ["BTC-USD"], count("ws", 5, "subscribed"))
+
+    [gap] = [frame for frame in frames if frame.kind == "gap" and frame.link == "c1"]
+    assert (gap.link, gap.channel, gap.id, gap.lost) == ("c1", "v4_orderbook", "BTC-USD", 0)
+    assert gap.reason.startswith("v4_orderbook BTC-USD: no message for ")
+    assert venue.requested.count(path) >= 2
+    assert requests(frames)[4:] == [
+        ("unsubscribe", "v4_orderbook", "BTC-USD"), ("subscribe", "v4_orderbook", "BTC-USD"),
+    ]  # fmt: skip
+
+
 # === A new channel ===
 
 

@@ -27,6 +27,7 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
 - Streams: `fold`, `replay`, `collect`; `play`, which tests an operator by its marbles.
 - Continuity: which messages of a connection are lost.
 - Connection states: how each link stands, as a table; `connection_states`.
+- Silence: which subscriptions have died on a connection that lives.
 - Lifecycle: what became of each order: `OrderState`.
 - Account blocks, Account state, Account rows, Accounts: the one reader of account frames, judged
   by block, height and id; `account_updates`.
@@ -1332,7 +1333,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
         http   an answer            body      status  path with query
         open   a link connected     address
         close  a link was lost      reason    code
-        gap    messages were lost   reason                                        how many
+        gap    messages were lost   reason            its, if of  its             how many
+                                                      one alone
         tick   of "clock": a second passed; of a link: it tries to connect
         act    somebody did it:     why       what: halt, resume, flatten …
                `link` is who
@@ -1899,6 +1901,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     the shape of what it sends first, `update` of what follows. `rest` are the endpoints that its
     snapshot is made from, and that replace it. With `changes` an update holds only what changed:
     what fell between snapshot and subscription has to be requested. `version` is of its updates.
+    Silent for longer than `quiet_s`, it may be dead: REST is requested to compare.
     """
 
     name: str
@@ -1907,6 +1910,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     version: str = "1.0.0"
     batched: bool = False
     changes: bool = False
+    quiet_s: float = 30.0
     snapshot: Any
     update: Any
     rest: tuple[Endpoint, ...]
@@ -1933,9 +1937,10 @@ CHANNELS: Final[dict[str, Channel]] = {row.name: row for row in (
     Channel(name="v4_markets", kind="markets", batched=True,
             snapshot=MarketsContents, update=MarketsContents,
             rest=(ENDPOINTS["perpetual_markets"],)),
-    Channel(name="v4_block_height", kind="block",
+    Channel(name="v4_block_height", kind="block", quiet_s=3.0,
             snapshot=HeightContents, update=HeightContents, rest=(ENDPOINTS["height"],)),
     Channel(name="v4_orderbook", kind="book", id="ticker", batched=True, changes=True,
+            quiet_s=4.0,
             snapshot=_BookSnapshot, update=BookContents, rest=(ENDPOINTS["order_book"],)),
     Channel(name="v4_trades", kind="trades", id="ticker", version="2.1.0", batched=True,
             snapshot=TradesContents, update=TradesContents, rest=(ENDPOINTS["trades"],)),
@@ -2283,7 +2288,7 @@ _LETTERS: Final[dict[str, dict[str, str]]] = {
     "http": {"c": "link", "u": "channel", "st": "type", "b": "text", "id": "id"},
     "open": {"c": "link", "u": "text"},
     "close": {"c": "link", "code": "type", "reason": "text"},
-    "gap": {"c": "link", "n": "message_id", "why": "text"},
+    "gap": {"c": "link", "n": "message_id", "why": "text", "u": "channel", "id": "id"},
     "tick": {"c": "link"},
     "act": {"who": "link", "what": "type", "why": "text"},
 }
@@ -3166,6 +3171,108 @@ def connection_states() -> Callable[[Observable[Frame]], Observable[ConnectionSt
         return state.step(event.value) if event.has_value else state.end()
 
     return compose(operators.materialize(), fold(_Connections, step))
+
+
+# === Silence ===
+
+# Which subscriptions have died on a connection that lives. A fold of frames: `live` requests over
+# REST, and subscribes again, by it; nothing here does.
+
+
+class Silent(msgspec.Struct, frozen=True):
+    """A subscription that is silent, for how long, in ns; and whether it is proven to be dead."""
+
+    key: Key
+    link: str
+    since_ns: int
+    is_dead: bool
+
+
+@dataclass(slots=True, eq=False)
+class _Quiet:
+    link: str
+    received: int  # when its last message came, on the monotonic clock
+    due: int  # when it is to be compared with REST
+    compared: int = 0  # how often it was
+    answers: dict[str, str] = field(default_factory=dict)  # of REST since, by path with query
+    differed: int = 0  # when one was another than before; 0: none was
+
+
+class Silence:
+    """Judge the subscriptions of all connections by what REST answers while they are silent.
+
+    A calm market is silent too, so that silence alone proves nothing. What is silent for longer
+    than its channel's `quiet_s` is due to be compared with REST, again after 2 s and then ever
+    more rarely. Two answers that differ, and no message within 2 s of that, are the proof. Below,
+    a snapshot, ticks and answers; what is Compared, and Dead.
+
+        frames  --s--t--a--u--b--v--|
+        judged  -----C-----C-----D--|
+    """
+
+    def __init__(self) -> None:
+        self._quiet: dict[Key, _Quiet] = {}
+
+    def step(self, frame: Frame) -> list[Silent]:
+        """Fold one frame; at a tick return what is dead, and what is due to be compared."""
+        kind = frame.kind
+        if kind == "ws":
+            self._on_message(frame)
+        elif kind == "tick" and frame.link in _CLOCK:
+            return self._on_tick(frame.mono)
+        elif kind == "http" and frame.ok:
+            self._on_answer(frame)
+        elif kind in ("open", "close"):
+            self._quiet = {k: x for k, x in self._quiet.items() if x.link != frame.link}
+        return []
+
+    def _on_message(self, frame: Frame) -> None:
+        row = CHANNELS.get(frame.channel)
+        if row is None:
+            return
+        key = key_of(frame)
+        quiet, due = self._quiet.get(key), frame.mono + int(row.quiet_s * _SECOND)
+        if frame.type in _CONTROL:
+            self._quiet.pop(key, None)  # to be subscribed again, or refused
+        elif frame.is_snapshot or (quiet is not None and quiet.compared):
+            self._quiet[key] = _Quiet(frame.link, frame.mono, due)
+        elif quiet is not None:
+            quiet.received, quiet.due = frame.mono, due
+
+    def _on_answer(self, frame: Frame) -> None:
+        quiet = self._quiet.get(key_of(frame))
+        # An answer may be older than a message that came shortly before it; and what is computed
+        # when it is requested, as equity is, differs from the one before without an event.
+        if quiet is None or not quiet.compared or frame.path.startswith("/v4/addresses/"):
+            return
+        before = quiet.answers.setdefault(frame.channel, frame.text)
+        if before != frame.text and not quiet.differed:
+            quiet.differed = frame.mono
+
+    def _on_tick(self, mono: int) -> list[Silent]:
+        dead, due = list[Silent](), list[tuple[int, int, Key]]()
+        for key, quiet in self._quiet.items():
+            if quiet.differed and mono - quiet.differed >= _ON_ITS_WAY_NS:
+                dead.append(Silent(key, quiet.link, mono - quiet.received, is_dead=True))
+            elif mono >= quiet.due:
+                due.append((quiet.compared, quiet.due, key))
+        for silent in dead:
+            del self._quiet[silent.key]
+        # What fell silent just now comes first: what was compared often may well be calm.
+        return [
+            *dead,
+            *(self._compare(key, mono) for *_, key in heapq.nsmallest(_COMPARISONS, due)),
+        ]
+
+    def _compare(self, key: Key, mono: int) -> Silent:
+        quiet = self._quiet[key]
+        quiet.due = mono + min(_ON_ITS_WAY_NS << quiet.compared, _MINUTE)
+        quiet.compared += 1
+        return Silent(key, quiet.link, mono - quiet.received, is_dead=False)
+
+
+_ON_ITS_WAY_NS: Final = 2 * _SECOND  # a message may follow the answer that shows its content
+_COMPARISONS: Final = 3  # a second, of a hundred requests in ten that REST takes
 
 
 # === Lifecycle ===
@@ -4339,7 +4446,8 @@ class Accounts:
     def _on_loss(self, frame: Frame) -> list[AccountUpdate]:
         updates: list[AccountUpdate] = []
         for account in self._known.accounts.values():
-            if frame.link in ("", account.link):
+            of_it = not frame.channel or frame.channel in _ACCOUNTS
+            if frame.link in ("", account.link) and of_it:
                 account.doubts["link"] = f"account frames were lost: {frame.kind} at {frame.seq}"
                 account.missing = account.begun is not None
                 updates += self._known.update(account, frame)
@@ -5776,6 +5884,10 @@ class _Poller(threading.Thread):
         if CHANNELS[key[0]].changes:
             self._call(self._start, key, partial(self._later, key))
 
+    def compare(self, key: Key) -> None:
+        """Request, from any thread, what a key that is silent stands for."""
+        self._call(self._start, ("compare", key), partial(self._in_turn, key))
+
     def poll(self, link: str, keys: Iterable[Key]) -> None:
         """Request, from any thread, all that a link carried, round after round."""
         for key in keys:
@@ -5952,10 +6064,11 @@ class _Watch:
         self._links, self._poller = links, poller
         self._ids = {name: Continuity() for name in links}
         self._connections = _Connections()
+        self._silence = Silence()
 
     def frames(self, frame: Frame) -> list[Frame]:
         """Return a frame, and before it the gaps that it shows; do what they require."""
-        gaps = self._gaps(frame)
+        gaps = [*self._gaps(frame), *self._silent(frame)]
         for n, gap in enumerate(gaps):
             gaps[n] = msgspec.structs.replace(gap, seq=frame.seq + n)
         if gaps:
@@ -6005,6 +6118,17 @@ class _Watch:
                 what = ", ".join(" ".join(key).strip() for key in late[:3])
                 why = f"{len(late)} answers overdue: {what}{' …' if len(late) > 3 else ''}"
                 yield _gap(frame, name, len(late), why)
+
+    def _silent(self, frame: Frame) -> Iterator[Frame]:
+        for silent in self._silence.step(frame):
+            if not silent.is_dead:
+                self._poller.compare(silent.key)
+                continue
+            self._links[silent.link].again([silent.key])
+            why = f"no message for {silent.since_ns / _SECOND:.0f} s, and REST shows a change"
+            channel, id_ = silent.key
+            gap = _gap(frame, silent.link, 0, f"{' '.join(silent.key).strip()}: {why}")
+            yield msgspec.structs.replace(gap, channel=channel, id=id_)
 
     def _turned(self, link: _Link, turn: ConnectionState) -> None:
         if turn.state == "polling":
