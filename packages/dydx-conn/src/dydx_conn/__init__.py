@@ -5634,9 +5634,11 @@ class Inbox:
         return Frame(seq, at, mono, link, kind, text, *rest)
 
 
-# At once after a mere loss; about once a second while a venue restarts, as most are back within a
+# At once after a mere loss; some times a second while a venue restarts, as most are back within a
 # quarter of a minute and what is waited beyond that is data missed; then ever more rarely.
-_BACKOFF_S: Final = (0.02, 0.25, *[0.5] * 4, *[1.0] * 12, 2.0, 4.0, 8.0, 15.0, 30.0)
+_BACKOFF_S: Final = (
+    0.005, 0.1, *[0.25] * 40, *[0.5] * 10, *[1.0] * 12, 2.0, 4.0, 8.0, 15.0, 30.0,
+)  # fmt: skip
 _TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.1  # how often a silent link looks at the clock
 # A quiet link is pinged, so that a busy link which is half open is found within 5 s; and
@@ -5659,9 +5661,18 @@ class _Link(threading.Thread):
     read goes to the inbox, so that nothing a subscriber does delays the answer to the venue's ping.
     """
 
-    def __init__(self, url: str, name: str, keys: list[Key], inbox: Inbox) -> None:
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        keys: list[Key],
+        inbox: Inbox,
+        trust: ssl.SSLContext | None,
+    ) -> None:
         super().__init__(name=name, daemon=True)
-        self.keys = keys
+        # What a loss makes unknown is requested first; the rest is merely late.
+        self.keys = sorted(keys, key=lambda key: not CHANNELS[key[0]].changes)
+        self._trust = trust
         self._url, self._put = url, partial(inbox.put, link=name)
         self._stopping = threading.Event()
         self._app: Any = None
@@ -5742,7 +5753,11 @@ class _Link(threading.Thread):
         self._app = app
         # Its own connect() would leave certificates unchecked.
         app.run_forever(
-            sslopt={"cert_reqs": ssl.CERT_REQUIRED, "check_hostname": True},
+            sslopt={
+                "cert_reqs": ssl.CERT_REQUIRED,
+                "check_hostname": True,
+                "context": self._trust,
+            },
             skip_utf8_validation=True,
             suppress_origin=True,
         )
@@ -6032,7 +6047,10 @@ def _receive(
     network: Network, groups: list[list[Key]], pace: Pacer | None, inbox: Inbox | None
 ) -> Generator[Frame]:
     inbox = inbox or Inbox()
-    links = {f"c{n}": _Link(network.ws, f"c{n}", keys, inbox) for n, keys in enumerate(groups, 1)}
+    # Made once: to read all that is trusted takes longer than to connect.
+    trust = ssl.create_default_context() if network.ws.startswith("wss:") else None
+    named = {f"c{n}": keys for n, keys in enumerate(groups, 1)}
+    links = {name: _Link(network.ws, name, keys, inbox, trust) for name, keys in named.items()}
     poller = _Poller(network, inbox)
     watch = _Watch(links, poller)
     threads: list[_Poller | _Link] = [poller, *links.values()]
