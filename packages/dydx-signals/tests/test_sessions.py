@@ -10,14 +10,14 @@ import pytest
 from dydx_conn import Frame
 from dydx_data import DataState, MarketView, step
 from dydx_signals import STANDARD, Scored, Scorer
-from sessions import REAL, Session
+from sessions import REAL
 
-NAMES = [engine.name for engine in STANDARD]
+NAMES = [make().name for make in STANDARD]
 SECOND = 1_000_000_000
 
 
 @pytest.fixture(scope="module", params=REAL, ids=str)
-def session(request) -> Session:
+def session(request):
     """Give each session in turn."""
     return request.param
 
@@ -163,10 +163,13 @@ class PlainVolatility(Plain):
     def value(self, view: MarketView) -> float | None:
         bids, asks = view.book.bids(1), view.book.asks(1)
         by_book = bool(bids and asks)
-        if not by_book and view.oracle is None:
+        if by_book:
+            price = fmean([bids[0].price, asks[0].price])
+        elif view.oracle is not None:
+            price = view.oracle.price
+        else:
             self.shown = None
             return None
-        price = fmean([bids[0].price, asks[0].price]) if by_book else view.oracle.price
         if self.last is None or self.last[2] is not by_book:
             self.last = view.at, price, by_book
         elif view.at - self.last[0] >= SECOND:
@@ -234,8 +237,9 @@ PLAIN: dict[str, Callable[[], Plain]] = {
 @pytest.mark.parametrize("name", NAMES)
 def test_a_signal_is_its_definition_at_every_view(session, name):
     """Six digits, wherever the engine is shown a view of a real market."""
-    [engine] = [make() for make in STANDARD if make.name == name]
-    state, plain = DataState(), defaultdict(PLAIN[name])
+    engine = STANDARD[NAMES.index(name)]()
+    state = DataState()
+    plain: dict[str, Plain] = defaultdict(PLAIN[name])
     for frame in session.frames:
         for view in step(state, frame):
             if view.changed not in engine.changes:
