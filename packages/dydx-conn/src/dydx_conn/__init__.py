@@ -3845,7 +3845,8 @@ class _Account:
         profit = self.sums.profit
         funding = profit.funding if new is None else new.before.profit.funding
         complete = profit.complete and not self.missing
-        realized = math.floor(self.sums.realized)
+        # To the nearest: an entry that a snapshot reports is cut at its twentieth digit or so.
+        realized = round(self.sums.realized)
         return msgspec.structs.replace(
             profit, realized=realized, funding=funding, complete=complete
         )
