@@ -29,6 +29,7 @@ from dydx_conn import (
     PER_CONNECTION,
     BookContents,
     Channel,
+    ConnError,
     Endpoint,
     Frame,
     Inbox,
@@ -42,6 +43,7 @@ from dydx_conn import (
     key_of,
     live,
     network,
+    subscription,
     subscriptions,
 )
 from dydx_v4_client.indexer.socket.websocket import IndexerSocket
@@ -1105,6 +1107,37 @@ def test_subscriptions_are_spread_over_as_few_connections_as_hold_them() -> None
     assert subscriptions(["A-USD", "A-USD"], ["1MIN"])[0][2:] == [
         ("v4_orderbook", "A-USD"), ("v4_trades", "A-USD"), ("v4_candles", "A-USD/1MIN"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("v4_markets", ("v4_markets", "")),
+        ("v4_orderbook:A-USD", ("v4_orderbook", "A-USD")),
+        ("v4_candles:A-USD/1MIN", ("v4_candles", "A-USD/1MIN")),
+        ("v4_parent_subaccounts:dydx1a/0", ("v4_parent_subaccounts", "dydx1a/0")),
+    ],
+)
+def test_a_further_channel_is_named_with_its_id(text: str, key: tuple[str, str]) -> None:
+    """And subscribed to beside the others, once."""
+    assert subscription(text) == key
+    assert subscriptions(["A-USD"], also=[key, ("v4_trades", "A-USD")])[0].count(key) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("v4_weather", "a channel of v4_markets, v4_block_height"),
+        ("v4_markets:A-USD", "v4_markets, got 'v4_markets:A-USD'"),
+        ("v4_orderbook", "v4_orderbook:ticker, got 'v4_orderbook'"),
+        ("v4_candles:A-USD", "v4_candles:ticker/resolution, got"),
+        ("v4_subaccounts:/0", "v4_subaccounts:address/subaccountNumber, got"),
+    ],
+)
+def test_a_further_channel_without_its_id_is_refused(text: str, expected: str) -> None:
+    """With the form that was expected."""
+    with pytest.raises(ConnError, match=f"expected {expected}"):
+        subscription(text)
 
 
 def test_candles_and_a_parents_account_are_requested_as_the_venue_wants_it() -> None:

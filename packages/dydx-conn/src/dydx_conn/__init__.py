@@ -66,7 +66,7 @@ __all__ = [
     "ConditionType", "OrderRequest", "PerpetualMarket", "Replace", "Side", "Subaccount",
     "TimeInForce", "event_id", "order_id", "subaccount_id",
     # Networks
-    "NETWORKS", "Network", "network",
+    "NETWORKS", "Network", "is_loopback", "network",
     # Refusals
     "OrderDenied", "code_of",
     # Validity
@@ -88,7 +88,7 @@ __all__ = [
     # Endpoints
     "ENDPOINTS", "Endpoint",
     # Channels
-    "CHANNELS", "PER_CONNECTION", "Channel", "key_of",
+    "CHANNELS", "PER_CONNECTION", "Channel", "key_of", "subscription",
     # Decoding
     "contents", "node_contents", "perpetual_market", "rest_contents", "ws_frame",
     # Recordings
@@ -125,7 +125,7 @@ __all__ = [
     # Audit
     "AuditLog",
     # Node
-    "ChainTip", "chain_tip", "is_loopback",
+    "ChainTip", "chain_tip",
     # Trader
     "NotQueued", "Queued", "Trader",
 ]
@@ -580,7 +580,10 @@ class Replace(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Where a venue answers: REST, socket and node, and the id its chain must report."""
+    """Where a venue answers: REST, socket and node, and the id its chain must report.
+
+    `source` is what it is, in words, for the header of a recording.
+    """
 
     name: str
     rest: str
@@ -589,17 +592,20 @@ class Network:
     chain_id: str
     usdc_denom: str = "ibc/8E27BA2D5493AF5636760E354E46004562C46AB7EC0CC4C1CA14E9E20E2545B5"
     chain_denom: str = "adv4tnt"
+    source: str = ""
 
 
 # A row for the indexer's addresses and one for the node's.
 NETWORKS: Final[Mapping[str, Network]] = {
     "mainnet": Network("mainnet", "https://indexer.dydx.trade", "wss://indexer.dydx.trade/v4/ws",
-                       "dydx-ops-grpc.kingnodes.com:443", "dydx-mainnet-1", chain_denom="adydx"),
+                       "dydx-ops-grpc.kingnodes.com:443", "dydx-mainnet-1", chain_denom="adydx",
+                       source="dYdX mainnet"),
     "testnet": Network("testnet", "https://indexer.v4testnet.dydx.exchange",
                        "wss://indexer.v4testnet.dydx.exchange/v4/ws",
-                       "test-dydx-grpc.kingnodes.com:443", "dydx-testnet-4"),
+                       "test-dydx-grpc.kingnodes.com:443", "dydx-testnet-4",
+                       source="dYdX testnet"),
     "local": Network("local", "http://127.0.0.1:3002", "ws://127.0.0.1:3003/v4/ws",
-                     "127.0.0.1:9090", "localdydxprotocol"),
+                     "127.0.0.1:9090", "localdydxprotocol", source="local stand-in venue"),
 }  # fmt: skip
 
 
@@ -608,6 +614,14 @@ def network(name: str) -> Network:
     if name not in NETWORKS:
         raise NetworkError(f"expected one of {', '.join(NETWORKS)}, got network {name!r}")
     return NETWORKS[name]
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether an address, with or without scheme and port, is of this machine."""
+    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+    with contextlib.suppress(ValueError):
+        return host == "localhost" or ip_address(host).is_loopback
+    return False
 
 
 # === Refusals ===
@@ -1962,9 +1976,25 @@ def key_of(frame: Frame) -> Key:
     return (frame.channel, "" if row is not None and row.is_global else frame.id)
 
 
+def subscription(text: str) -> Key:
+    """Read CHANNEL or CHANNEL:ID; `ConnError` says what was expected.
+
+    >>> subscription("v4_candles:BTC-USD/1MIN")
+    ('v4_candles', 'BTC-USD/1MIN')
+    """
+    channel, _, id_ = text.partition(":")
+    if (row := CHANNELS.get(channel)) is None:
+        raise ConnError(f"expected a channel of {', '.join(CHANNELS)}, got {channel!r}")
+    names, parts = (text.split("/") if text else [] for text in (row.id, id_))
+    if len(parts) != len(names) or not all(parts):
+        form = f"{channel}:{row.id}" if row.id else channel
+        raise ConnError(f"expected {form}, got {text!r}")
+    return channel, id_
+
+
 def subscriptions(
     tickers: Iterable[str], resolutions: Iterable[str] = (), subaccount: Subaccount | None = None,
-    *, parent: bool = False,
+    *, parent: bool = False, also: Iterable[Key] = (),
 ) -> list[list[Key]]:  # fmt: skip
     """Spread subscriptions over as few connections as hold them; the first has the global ones.
 
@@ -1981,7 +2011,7 @@ def subscriptions(
         keys += [(row.name, str(subaccount)) for row in rows if row.id == whose]
     counts: Counter[str] = Counter()
     groups: defaultdict[int, list[Key]] = defaultdict(list)
-    for channel, id_ in keys:
+    for channel, id_ in dict.fromkeys([*keys, *also]):
         groups[counts[channel] // PER_CONNECTION].append((channel, id_))
         counts[channel] += 1
     return [*groups.values()]
@@ -2203,6 +2233,19 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     source: str
     run: str = ""
     ns: int = 0
+
+    @classmethod
+    def of(cls, network: Network, run: str = "", *, client: str = "dydx-v4-client") -> "Header":
+        """Make the header of a recording of a network that begins now."""
+        source = network.source or f"{network.name}, chain {network.chain_id}"
+        known = NETWORKS.get(network.name, network)
+        moved = (known.rest, known.ws) != (network.rest, network.ws)
+        if moved and not is_loopback(known.rest) and network.source == known.source:
+            source += f", by way of {network.rest}"  # which may be anything
+        return cls(
+            network=network.name, rest=network.rest, ws=network.ws, client=client,
+            source=source, run=run, ns=time.time_ns(),
+        )  # fmt: skip
 
 
 _NUMBERS = ("i", "ns", "mono", "ens", "st", "code", "n")
@@ -6058,13 +6101,15 @@ def live(
     subaccount: Subaccount | None = None,
     parent: bool = False,
     resolutions: Iterable[str] = (),
+    also: Iterable[Key] = (),
     pace: Pacer | None = None,
     inbox: Inbox | None = None,
 ) -> Observable[Frame]:
     """Receive a network's frames: markets, blocks, and each ticker's book, trades and candles.
 
     With a `subaccount` its account too, or as `parent` that of all its children; `resolutions`
-    are of the candles. What others put into `inbox` comes out among the rest.
+    are of the candles, `also` are further channels with their ids. What others put into `inbox`
+    comes out among the rest.
 
     Shared: however many subscribe, it is received once. The first subscriber opens the links, and
     all are called on its thread, inside its `subscribe`; a later one receives from then on, and
@@ -6079,7 +6124,7 @@ def live(
         first   --tick-open-ws-ws-gap-ws-tick-close--tick-open-
         second           |--ws-ws-gap-ws-tick-|
     """
-    keys = subscriptions(tickers, resolutions, subaccount, parent=parent)
+    keys = subscriptions(tickers, resolutions, subaccount, parent=parent, also=also)
     over: list[bool] = []
 
     def receive() -> Generator[Frame]:
@@ -6666,14 +6711,6 @@ def chain_tip(network: Network, *, deadline_s: float = 5.0) -> ChainTip:
         except grpc.RpcError as error:
             problem = _why(error)
     raise NetworkError(f"expected a block of the node {network.node}, got {problem}")
-
-
-def is_loopback(address: str) -> bool:
-    """Return whether an address, with or without scheme and port, is of this machine."""
-    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
-    with contextlib.suppress(ValueError):
-        return host == "localhost" or ip_address(host).is_loopback
-    return False
 
 
 class _Channel:
