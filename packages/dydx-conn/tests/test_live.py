@@ -635,7 +635,7 @@ def test_what_is_never_answered_is_requested_again(monkeypatch: pytest.MonkeyPat
 
 def test_what_could_not_be_fetched_is_requested_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while, and without a gap: nothing was lost."""
-    monkeypatch.setattr(dydx_conn, "_RETRY_S", 0.1)
+    monkeypatch.setattr(dydx_conn, "_REFUSED_S", 0.1)
     monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.05)
     venue = Venue()
 
@@ -650,6 +650,38 @@ def test_what_could_not_be_fetched_is_requested_again(monkeypatch: pytest.Monkey
 
     assert requests(frames)[5:] == [("subscribe", "v4_trades", "BTC-USD")]
     assert not any(frame.kind == "gap" for frame in frames)
+
+
+def test_what_is_refused_again_and_again_is_requested_ever_more_rarely(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """REST behind the socket is away: an error a channel, at each try, until it is back."""
+    monkeypatch.setattr(dydx_conn, "_REFUSED_S", 0.05)
+    monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.0)
+    monkeypatch.setattr(dydx_conn, "_POLL_S", 0.01)
+    monkeypatch.setattr(dydx_conn, "_BACKOFF_S", (0.01, 0.2))
+    venue = Venue()
+
+    def reply(request: dict[str, Any], received: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        (answer,) = confirm(request, received)
+        tries = sum(x == request for x in received)
+        words = {"type": "error", "message": "Internal error, could not fetch data"}
+        away = request["type"] == "subscribe" and tries <= 4
+        return [{**answer, **words}] if away else [answer]
+
+    venue.reply = reply
+    with running(venue) as here:
+        frames = listen(here, ["BTC-USD"], count("ws", 4, "subscribed"))
+
+    book = '{"type": "subscribe", "channel": "v4_orderbook", "id": "BTC-USD", "batched": true}'
+    tries = [frame.mono for frame in frames if frame.kind == "sent" and frame.text == book]
+    waits = [later - sooner for sooner, later in itertools.pairwise(tries)]
+    assert len(waits) == 4
+    assert all(wait >= s * 1e9 for wait, s in zip(waits, (0.05, 0.1, 0.2, 0.2), strict=True))
+    assert not any(frame.kind == "gap" and frame.link == "c1" for frame in frames)
+    states = collect(from_iterable(frames).pipe(connection_states()))
+    live_at = next(x.seq for x in states if (x.link, x.state) == ("c1", "live"))
+    assert [frame.seq for frame in frames if frame.is_snapshot][-1] == live_at
 
 
 def test_what_a_snapshot_may_have_missed_is_requested_over_rest(

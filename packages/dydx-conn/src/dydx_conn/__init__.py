@@ -1940,7 +1940,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _of_accounts(name: str, id_: str) -> Channel:
-    rest = tuple(ENDPOINTS[what] for what in ("subaccount", "orders", "fills"))
+    rest = tuple(ENDPOINTS[what] for what in ("subaccount", "orders", "fills", "transfers"))
     return Channel(
         name=name, kind="account", id=id_, version="3.0.0", changes=True,
         snapshot=SubaccountContents, update=SubaccountContents, rest=rest,
@@ -3004,6 +3004,11 @@ def _is_answer(frame: Frame) -> bool:
     return frame.is_snapshot or (frame.is_refusal and refuses)
 
 
+def _is_for_now(frame: Frame) -> bool:
+    """Return whether it refuses a request that will be answered later: what it asks is away."""
+    return frame.is_refusal and "could not fetch" in frame.text
+
+
 def _settled(frame: Frame, requested: Iterable[Key]) -> Key | None:
     """Return which request an answer is to; some refusals name none, or in their text alone."""
     key, rest = key_of(frame), list(requested)
@@ -3065,6 +3070,7 @@ class _Watched:
     opened: int = 0
     failures: int = 0
     requested: dict[Key, None] = field(default_factory=dict)  # oldest first
+    carries: set[Key] = field(default_factory=set)  # what it was ever subscribed to
 
 
 class _Connections:
@@ -3096,6 +3102,9 @@ class _Connections:
                 made.append(_transition(frame, name, link.state, state, reason))
                 link.state, link.reason = state, reason
         if made:
+            # What is over is no part of the whole, unless all is.
+            open_ = {name: link for name, link in self.links.items() if link.state != "closed"}
+            self.links = open_ or self.links
             name, worst = max(self.links.items(), key=lambda item: STATES.index(item[1].state))
             reason = "all links are" if worst.state == "live" else f"{name}: {worst.reason}"
             if worst.state != self._overall:
@@ -3110,7 +3119,8 @@ class _Connections:
         link = self.links.get(frame.link) or self._link(frame)
         link.received = frame.mono
         if _is_answer(frame):
-            if (key := _settled(frame, link.requested)) is not None:
+            key = _settled(frame, link.requested)
+            if key is not None and not _is_for_now(frame):
                 del link.requested[key]
             if not link.requested:
                 yield frame.link, "answered", "all requests are answered"
@@ -3133,8 +3143,18 @@ class _Connections:
     def _on_sent(self, frame: Frame) -> Iterator[_Event]:
         request = ws_frame(0, 0, 0, "", frame.text)
         if request.type == "subscribe":
-            self._link(frame).requested[key_of(request)] = None
-        yield from ()
+            link, key = self._link(frame), key_of(request)
+            link.requested[key] = None
+            link.carries.add(key)
+            yield from self._replaced(frame.link, key)
+
+    def _replaced(self, by: str, key: Key) -> Iterator[_Event]:
+        # A recorder names each connection anew: what it carried goes on under another name.
+        for name, link in self.links.items():
+            if name != by and not link.opened and key in link.carries:
+                link.carries.discard(key)
+                if not link.carries:
+                    yield name, "end", f"{by} carries on"
 
     def _on_open(self, frame: Frame) -> Iterator[_Event]:
         link = self._link(frame)
@@ -6092,6 +6112,7 @@ class _Poller(threading.Thread):
 # All sources joined on one thread: frames in one order, numbered, each after the gaps it shows.
 
 _TICK_S: Final = 1.0
+_REFUSED_S: Final = 1.0  # a subscription refused for now is requested again after it, then rarer
 
 
 def live(
@@ -6175,6 +6196,7 @@ class _Watch:
         self._ids = {name: Continuity() for name in links}
         self._connections = _Connections()
         self._silence = Silence()
+        self._refused: Counter[Key] = Counter()  # how often in a row
 
     def frames(self, frame: Frame) -> list[Frame]:
         """Return a frame, and before it the gaps that it shows; do what they require."""
@@ -6207,8 +6229,11 @@ class _Watch:
         link, trouble = self._links[frame.link], ids.take(frame)
         if frame.is_snapshot:
             self._poller.mend(key_of(frame))
-        elif frame.is_refusal and "could not fetch" in frame.text and frame.channel:
-            link.again([key_of(frame)], _RETRY_S)
+            self._refused.pop(key_of(frame), None)
+        elif _is_for_now(frame) and frame.channel:
+            times = self._refused[key_of(frame)]
+            self._refused[key_of(frame)] += 1
+            link.again([key_of(frame)], min(_REFUSED_S * 2**times, _BACKOFF_S[-1]))
         row = CHANNELS.get(frame.channel)
         if trouble == "out_of_order" or (row is not None and row.changes and not _readable(frame)):
             link.again([key_of(frame)])  # what it would have changed is unknown
