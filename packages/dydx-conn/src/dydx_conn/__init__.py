@@ -5747,7 +5747,7 @@ class Inbox:
 # At once after a mere loss; some times a second while a venue restarts, as most are back within a
 # quarter of a minute and what is waited beyond that is data missed; then ever more rarely.
 _BACKOFF_S: Final = (
-    0.005, 0.1, *[0.25] * 40, *[0.5] * 10, *[1.0] * 12, 2.0, 4.0, 8.0, 15.0, 30.0,
+    0.005, *[0.1] * 20, *[0.25] * 30, *[0.5] * 10, *[1.0] * 12, 2.0, 4.0, 8.0, 15.0, 30.0,
 )  # fmt: skip
 _TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.1  # how often a silent link looks at the clock
@@ -6000,7 +6000,7 @@ class _Poller(threading.Thread):
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._tasks: dict[Any, asyncio.Task[Any]] = {}
-        self._unanswered: set[Key | None] = set()  # None: REST does not answer at all
+        self._unanswered: set[tuple[Key, str] | None] = set()  # None: REST answers nothing at all
         # Hundreds of markets take turns; accounts do not wait behind them.
         self._turn = asyncio.Semaphore(8)
 
@@ -6083,24 +6083,27 @@ class _Poller(threading.Thread):
             return await self._request(key)
 
     async def _request(self, key: Key) -> bool:
+        # One that fails keeps no other from being requested.
+        return all([await self._one(key, endpoint) for endpoint in CHANNELS[key[0]].rest])
+
+    async def _one(self, key: Key, endpoint: Endpoint) -> bool:
         channel, id_ = key
-        row = CHANNELS[channel]
+        rows = _ROWS if endpoint.key else None
         try:
-            for endpoint in row.rest:
-                rows = _ROWS if endpoint.key else None
-                answer = await self._rest.request(endpoint, **row.parameters(id_), limit=rows)
-                if answer.stale:
-                    raise Unreachable("expected a new answer, got an old one: the endpoint fails")
+            named = CHANNELS[channel].parameters(id_)
+            answer = await self._rest.request(endpoint, **named, limit=rows)
+            if answer.stale:
+                raise Unreachable("expected a new answer, got an old one: the endpoint fails")
         except NotFound:
             pass  # the answer is that there is nothing: an account may never have been funded
         except RestError as error:
-            what = None if isinstance(error, Unreachable) else key
+            what = None if isinstance(error, Unreachable) else (key, endpoint.path)
             if what not in self._unanswered:
                 self._unanswered.add(what)
                 expected = f"expected an answer of REST for {channel} {id_}".rstrip()
                 self._put("gap", f"{expected}, got {type(error).__name__}: {error}")
             return False
-        self._unanswered -= {None, key}
+        self._unanswered -= {None, (key, endpoint.path)}
         return True
 
     def _answered(self, _method: str, path: str, status: int, body: str, _headers: Any) -> None:
