@@ -3721,15 +3721,20 @@ def _settle(sums: _Sums, block: _Facts) -> None:
     Several balances of one block may come, one after each match, and in any order: the one at
     its end leaves the least open, as every other lacks a fill.
     """
-    moved = sum(fill.paid_in for fill in block.fills.values())  # integers
     given = sum(block.transfers.values())  # integers
     sums.profit = msgspec.structs.replace(sums.profit, transferred=sums.profit.transferred + given)
     if sums.balance is None:
         return
-    expected = sums.balance + moved + given
+    expected = sums.balance + _moved(block)
     sums.balance = min(block.balances, key=lambda b: (abs(b - expected), b), default=expected)
     funding = sums.profit.funding - (sums.balance - expected)
     sums.profit = msgspec.structs.replace(sums.profit, funding=funding)
+
+
+def _moved(block: _Facts) -> int:
+    """Return by how much fills and transfers change the balance in a block."""
+    given = sum(block.transfers.values())  # integers
+    return given + sum(fill.paid_in for fill in block.fills.values())  # integers
 
 
 def _jump(sums: _Sums, ticker: str, size: Decimal, entry: Decimal) -> None:
@@ -3776,8 +3781,10 @@ class AccountUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `height` is the newest block reported of the account. `orders` are those whose state changed,
     `fills`, `transfers` and `funding` come once each, `positions` when they change. `collateral`
-    is its USDC in quote quantums, None before it is known; `settled` means that the chain settled
-    its funding since the last update. `doubt` is empty if all that is held is certain;
+    is its USDC in quote quantums, None before it is known; `unexplained` is how much of its change
+    neither fills nor transfers explain yet: a balance is reported before its cause, and what has
+    none once its block is over is funding. `settled` means that the chain settled its funding
+    since the last update. `doubt` is empty if all that is held is certain;
     `unreadable` names positions of which no size is known; `polled` means that REST, polled because
     sockets fail, is where this comes from.
     """
@@ -3792,6 +3799,7 @@ class AccountUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     transfers: tuple[TransferFields, ...] = ()
     funding: tuple[FundingPaymentFields, ...] = ()
     collateral: int | None = None
+    unexplained: int = 0
     settled: bool = False
     profit: Profit = Profit()
     doubt: str = ""
@@ -3858,6 +3866,15 @@ class _Account:
         if newest is not None and newest.height > self.over:
             return newest.balances[-1]
         return self.sums.balance
+
+    @property
+    def unexplained(self) -> int:
+        """Return what fills and transfers leave open of the balance in blocks that are not over."""
+        new = [block for block in self.blocks if block.height > self.over]
+        balance = self.collateral
+        if not new or balance is None or new[0].before.balance is None:
+            return 0
+        return balance - new[0].before.balance - sum(_moved(block) for block in new)  # integers
 
     def block(self, height: int) -> _Facts | None:
         """Return the block of a height, made on first sight; None for one too old to matter."""
@@ -3973,6 +3990,7 @@ class _Known:
         positions = account.hold()
         shown: dict[str, Any] = {
             "collateral": account.collateral,
+            "unexplained": account.unexplained,
             "doubt": account.doubt,
             "unreadable": tuple(sorted(account.unreadable)),
             "polled": account.polled,
