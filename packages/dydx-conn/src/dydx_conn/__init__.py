@@ -136,6 +136,7 @@ import contextlib
 import email.utils
 import hashlib
 import heapq
+import io
 import itertools
 import json
 import logging
@@ -2183,8 +2184,12 @@ VERSION: Final = 1
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _BLOCK_BYTES: Final = 64 * 1024
 _BLOCK_NS: Final = 1_000_000_000
-# A block closes soon after 64 KiB, but its last line may be a message of the largest size.
-_MAX_BLOCK: Final = 8 * MAX_TEXT
+# A block closes soon after 64 KiB, but its last line may be a message of the largest size; whoever
+# packs a recording again may make one block of it.
+_MAX_BLOCK: Final = 4 * MAX_TEXT
+# Recorded text packs 8 to 20 times. A file that unpacks to more than this is no recording.
+_RATIO: Final = 50
+_SPARE: Final = 4 * 1024 * 1024
 
 
 class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -2305,14 +2310,19 @@ class Recording:
     def __iter__(self) -> Iterator[Frame]:
         self.damage, self.complete = [], False
         sha256, seq, at, mono = hashlib.sha256(), 0, self.header.ns, 0
+        lost = self.header is _LOST_HEADER  # with it no event is lost
         for text in self.lines():
             try:
                 line = _decode_line(text)
             except _UNREADABLE as error:
-                if text:
+                # Lines in a row are one place, of which the first is shown.
+                if text and not lost:
                     self.damage.append(f"expected a recorded event, got {text[:60]!r}: {error}")
-                yield Frame(seq, at, mono, "", "gap", self.damage[-1])
+                if not lost:
+                    yield Frame(seq, at, mono, "", "gap", self.damage[-1])
+                lost = True
                 continue
+            lost = False
             if line.k == "end":
                 self.complete = line.sha256 == sha256.hexdigest() and not self.damage
                 continue
@@ -2330,51 +2340,48 @@ class Recording:
             found = "no such file" if not self.path.exists() else "no file"
             found = "an empty file" if self.path.is_file() else found
             raise RecordingError(f"expected a recording at {self.path}, got {found}")
-        with self.path.open("rb") as file:
-            if (start := file.read(4)) != _ZSTD_MAGIC:
-                what = f"expected {self.path} to be compressed with zstd"
-                raise RecordingError(f"{what}, got a file that begins with {start!r}")
-        first = next(self.lines(), b"")
+        lines = self.lines()
+        first = next(lines, b"")
         try:
             header = msgspec.json.decode(first, type=Header)
         except _UNREADABLE as error:
-            found = " ".join([*self.damage, f"{first[:80]!r}: {error}"])
-            what = f"expected {self.path} to begin with a recording's header"
-            raise RecordingError(f"{what}, got {found}") from None
+            if not first and _is_event(next(filter(None, lines), b"")):
+                return _LOST_HEADER  # its block alone is damaged
+            raise RecordingError(self._no_header(first, error)) from None
         if header.v > VERSION:
             what = f"expected {self.path} to be of format version {VERSION} or older"
             raise RecordingError(f"{what}, got {header.v}: a newer release wrote it")
         return header
 
+    def _no_header(self, first: bytes, error: Exception) -> str:
+        with self.path.open("rb") as file:
+            start = file.read(4)
+        if start != _ZSTD_MAGIC:
+            what = f"expected {self.path} to be compressed with zstd"
+            return f"{what}, got a file that begins with {start!r}"
+        found = " ".join([*self.damage[:1], f"{first[:80]!r}: {error}"])
+        return f"expected {self.path} to begin with a recording's header, got {found}"
+
     def lines(self) -> Iterator[bytes]:
         """Return each event as it was written; an empty line stands for those that are lost."""
         with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-            start = 0
+            start = unpacked = 0
             while start < len(data):
-                block, end = self._unpack(data, start)
-                if block is None:
+                try:
+                    end = _block_end(data, start)
+                    most = min(_SPARE + _RATIO * end - unpacked, _MAX_BLOCK)
+                    block = _unpacked(data[start:end], most)
+                except WireError as error:
                     # Whole again at the next block; the magic number marks it.
                     end = data.find(_ZSTD_MAGIC, start + 1)
                     end = len(data) if end == -1 else end
-                    self.damage.append(f"bytes {start} to {end} are damaged: their lines are lost")
-                yield from [b""] if block is None else block.splitlines(keepends=True)
+                    where = f"bytes {start} to {end} are damaged"
+                    self.damage.append(f"{where}: their lines are lost ({error})")
+                    yield b""
+                else:
+                    unpacked += len(block)
+                    yield from io.BytesIO(block)
                 start = end
-
-    @staticmethod
-    def _unpack(data: mmap.mmap, start: int) -> tuple[bytes | None, int]:
-        # Frames are small and their packed size is written nowhere: feed until it is done.
-        unpacker = zstandard.ZstdDecompressor().decompressobj()
-        block, position = b"", start
-        try:
-            if zstandard.frame_content_size(data[start : start + 18]) > _MAX_BLOCK:
-                return None, start
-            while not unpacker.eof and position < len(data) and len(block) <= _MAX_BLOCK:
-                chunk = data[position : position + _BLOCK_BYTES]
-                block += unpacker.decompress(chunk)
-                position += len(chunk) - len(unpacker.unused_data)
-        except zstandard.ZstdError:
-            return None, start
-        return (block, position) if unpacker.eof else (None, start)
 
     @staticmethod
     def _frame(line: Any, at: int) -> Frame:
@@ -2386,6 +2393,48 @@ class Recording:
             # Answers are identified by path and query, not by host.
             parts["channel"] = re.sub(r"^\w+://[^/]+", "", parts["channel"])
         return Frame(line.i, at, line.mono, kind=kind, **parts)
+
+
+# What stands for a header that is damaged; the events after it are as good as ever.
+_LOST_HEADER: Final = Header(network="", rest="", ws="", client="", source="its header is damaged")
+
+
+def _is_event(text: bytes) -> bool:
+    with contextlib.suppress(*_UNREADABLE):
+        return _decode_line(text).k in ("ws", "end", *_LETTERS)
+    return False
+
+
+def _block_end(data: mmap.mmap, start: int) -> int:
+    """Return where a block ends, without unpacking it; `WireError` if it is damaged (RFC 8878)."""
+    try:
+        frame = data[start : start + 18]
+        end = start + zstandard.frame_header_size(frame)
+        checksum = 4 * zstandard.get_frame_parameters(frame).has_checksum
+    except zstandard.ZstdError as error:
+        raise WireError(f"expected a zstd frame, got {error}") from None
+    last = 0
+    while not last and end + 3 <= len(data):
+        # Three bytes: whether it is the last part, its kind (1: one byte, repeated), its size.
+        part = int.from_bytes(data[end : end + 3], "little")
+        last, kind, size = part & 1, part >> 1 & 3, part >> 3
+        end += 3 + (1 if kind == 1 else size)
+    if not last or end + checksum > len(data):
+        raise WireError("expected the end of a zstd frame, got the end of the file")
+    return end + checksum
+
+
+def _unpacked(packed: bytes, most: int) -> bytes:
+    """Unpack a block; `WireError` if it is damaged, or unpacks to more than `most` bytes."""
+    what = f"expected an intact block that unpacks to at most {most} bytes"
+    try:
+        # A stated size is reserved before anything is unpacked; -1 is none.
+        if (size := zstandard.frame_content_size(packed)) > most:
+            raise WireError(f"{what}, got {size}")
+        unpacker = zstandard.ZstdDecompressor(max_window_size=_MAX_BLOCK)
+        return unpacker.decompress(packed, max_output_size=most)
+    except zstandard.ZstdError as error:
+        raise WireError(f"{what}, got {error}") from None
 
 
 def find_recording(name: str) -> Path:
