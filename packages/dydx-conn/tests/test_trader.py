@@ -755,6 +755,78 @@ def test_ends_are_counted_from_the_nodes_block_and_time(node: Node) -> None:
         assert trader.time >= START + 600
 
 
+@pytest.mark.parametrize("behind", [0, 1, 4, 5, 6, 30, 200])
+def test_a_short_term_order_is_dated_by_the_later_height(node: Node, behind: int) -> None:
+    """Dated by an indexer that is behind it would be dead on arrival; frames report it as sent."""
+    node.height = 300
+    with Desk(node) as desk:
+        desk.trader.observe(block(300 - behind))
+        desk.trader._sender.refresh()
+        desk.send(short(good_til_block=300 - behind + 5))
+    [sent] = [frame for frame in desk.frames if frame.kind == "sent"]
+
+    assert node.received[0].message.order.good_til_block == 305
+    assert json.loads(sent.text)["place"]["good_til_block"] == 305
+    assert desk.states()[0].named == cancel(short(good_til_block=305))
+
+
+def test_between_two_answers_of_the_node_the_indexer_stays_as_far_behind(node: Node) -> None:
+    """Its blocks come at the chain's pace; until it is further on than the node was."""
+    with Desk(node) as desk:
+        desk.trader.observe(block(94))
+        desk.trader._sender.refresh()
+        for client_id, height in enumerate([94, 96, 100], 1):
+            desk.trader.observe(block(height))
+            desk.send(short(client_id, good_til_block=height + 5))
+
+    assert [tx.message.order.good_til_block for tx in node.received] == [105, 107, 111]
+
+
+def test_an_end_too_far_ahead_is_still_refused(node: Node) -> None:
+    """The indexer's delay excuses no more than itself."""
+    with Desk(node) as desk:
+        desk.trader.observe(block(94))
+        desk.trader._sender.refresh()
+        near = desk.trader.submit(short(1, good_til_block=114))
+        far = desk.trader.submit(short(2, good_til_block=122))
+
+    assert isinstance(near, Queued)
+    assert node.received[0].message.order.good_til_block == 120
+    assert far == NotQueued(far.reason, "ErrGoodTilBlockExceedsShortBlockWindow")  # type: ignore[union-attr]
+
+
+def test_no_cancel_ends_before_its_order(node: Node) -> None:
+    """The order was dated further ahead than requested: its cancel would leave it on the book."""
+    order, other = short(1, good_til_block=103), short(2, good_til_block=103)
+    with Desk(node) as desk:
+        desk.trader.observe(block(94))
+        desk.trader._sender.refresh()
+        desk.send(order)
+        desk.trader.observe(block(100))
+        desk.trader._sender.refresh()
+        desk.send(cancel(order), BatchCancel(cancels=(cancel(other), cancel(order))))
+        desk.send(cancel(other))
+    placed, alone, batch, unplaced = [tx.message for tx in node.received]
+
+    assert placed.order.good_til_block == 109
+    assert (alone.good_til_block, batch.good_til_block) == (109, 109)
+    assert unplaced.good_til_block == 103
+
+
+def test_the_same_order_is_taken_once_however_late_the_indexer_is(node: Node) -> None:
+    """What was requested counts: a later date of our own makes it no replacement."""
+    with Desk(node) as desk:
+        desk.trader.observe(block(98))
+        desk.trader._sender.refresh()
+        desk.send(short(good_til_block=103))
+        node.height = 104
+        desk.trader._sender.refresh()
+        again = desk.trader.submit(short(good_til_block=103))
+
+    assert again == NotQueued(again.reason, "ErrInvalidReplacement")  # type: ignore[union-attr]
+    assert len(node.received) == 1
+
+
 def test_the_block_is_queried_from_time_to_time(node: Node) -> None:
     """And a node that does not answer leaves it where it was."""
     with Desk(node, refresh_s=0.01) as desk:

@@ -6746,18 +6746,37 @@ class _Log:
 
 
 class _Clock:
-    """The chain's last block, as node and frames report it: never ahead of the chain."""
+    """The chain's last block, as node and frames report it: never ahead of the chain.
+
+    The indexer's block is behind the node's, by up to 30: who dates by it dates by `ahead`.
+    """
 
     def __init__(self) -> None:
         self._last = (0, 0, 0)  # its height and time, and when it came
+        self._reported = self._behind = 0  # by the indexer, and by how much when the node answered
 
     def learn(self, height: int, time_ns: int) -> None:
+        """Take a block of the node."""
+        self._behind = max(height - self._reported, 0) if self._reported else 0
+        self._advance(height, time_ns)
+
+    def observe(self, height: int, time_ns: int) -> None:
+        """Take a block that the indexer reports."""
+        self._reported = max(self._reported, height)
+        self._advance(height, time_ns)
+
+    def _advance(self, height: int, time_ns: int) -> None:
         if height > self.height:
             self._last = (height, time_ns, time.monotonic_ns())  # at once: others are reading
 
     @property
     def height(self) -> int:
         return self._last[0]
+
+    @property
+    def ahead(self) -> int:
+        """How many blocks the chain is ahead of the indexer; 0 while that reported none."""
+        return max(self.height - self._reported, self._behind) if self._reported else 0
 
     @property
     def now_ns(self) -> int:
@@ -7060,6 +7079,8 @@ class Trader:
     `authenticators` that the owner gave it.
 
     `markets` is read at each `submit` and may grow; `statuses` names those that are not ACTIVE.
+    A short-term request is dated by the indexer's height, which `observe` learns, and sent as if
+    by the node's.
     """
 
     def __init__(
@@ -7067,7 +7088,7 @@ class Trader:
         audit: AuditLog | None = None, *, markets: Mapping[str, PerpetualMarket],
         statuses: Mapping[str, str] | None = None, authenticators: Sequence[int] = (),
         nonces: bool = False, window: int = WINDOW, capacity: int = 256,
-        deadline_s: float = 5.0, refresh_s: float = 5.0,
+        deadline_s: float = 5.0, refresh_s: float = 2.0,
     ) -> None:  # fmt: skip
         if keys.address != subaccount.owner and not authenticators:
             what = f"expected the key of {subaccount.owner} or authenticators, got"
@@ -7080,7 +7101,8 @@ class Trader:
             keys, subaccount.owner, log, nonces=nonces, authenticators=authenticators
         )
         self._turns = _Turns(capacity)
-        self._handed: dict[str, int] = {}  # what was handed over, and until which block
+        # What was handed over: until which block it was to be, and is.
+        self._handed: dict[str, tuple[int, int]] = {}
         self._watch = threading.Thread(target=self._keep_time, name="block-clock", daemon=True)
 
     # --- the chain's clock
@@ -7108,7 +7130,7 @@ class Trader:
         if frame.kind == "ws" and frame.channel == "v4_block_height":
             with contextlib.suppress(ConnError, ValueError):
                 for block in contents(frame):
-                    self._sender.clock.learn(*block.block)
+                    self._sender.clock.observe(*block.block)
 
     def _keep_time(self) -> None:
         while not self._sender.stop.wait(self._refresh_s):
@@ -7170,6 +7192,8 @@ class Trader:
         if isinstance(request, Replace):
             first = self._judged(request.cancel, subaccount)
             return msgspec.structs.replace(first, then=self._judged(request.order, subaccount))
+        wanted = request if isinstance(request, OrderRequest) else None
+        request = self._dated(request, subaccount)
         order = request if isinstance(request, OrderRequest) else None
         market = self._markets.get(order.ticker) if order else None
         status = self._statuses.get(order.ticker, "ACTIVE") if order else "ACTIVE"
@@ -7180,17 +7204,34 @@ class Trader:
         job = _job(
             request, subaccount, market.size(order.quantums) if order and market else Decimal(0)
         )
-        if order is not None:
-            self._once(job.ids[0], order)
+        if order is not None and wanted is not None:
+            self._once(job.ids[0], wanted, order.good_til_block)
         return job
 
-    def _once(self, id: str, order: OrderRequest) -> None:
+    def _dated(self, request: _Single, subaccount: Subaccount) -> _Single:
+        """Return a short-term request as one that counts from the chain's block.
+
+        It was dated by the indexer's, which is behind; and no cancel ends before its order.
+        """
+        parts = request.cancels if isinstance(request, BatchCancel) else (request,)
+        ends = {part.good_til_block for part in parts if part.order_flags == SHORT_TERM}
+        if len(ends) != 1:
+            return request  # it has a time, or is refused
+        [until] = ends
+        until = max(until, min(until + self._sender.clock.ahead, self.height + self._window))
+        if not isinstance(request, OrderRequest):
+            handed = (self._handed.get(order_id(subaccount, part)) for part in parts)
+            until = max(until, *(sent for _, sent in filter(None, handed)), 0)
+        dated = [msgspec.structs.replace(part, good_til_block=until) for part in parts]
+        return BatchCancel(cancels=tuple(dated)) if isinstance(request, BatchCancel) else dated[0]
+
+    def _once(self, id: str, order: OrderRequest, until: int) -> None:
         """Refuse what was handed over before; a greater block makes it a replacement."""
         if id in self._handed and order.order_flags != SHORT_TERM:
             raise OrderDenied("ErrStatefulOrderAlreadyExists")
-        if order.good_til_block <= self._handed.get(id, -1):
+        if order.good_til_block <= self._handed.get(id, (-1, 0))[0]:
             raise OrderDenied("ErrInvalidReplacement")
-        self._handed[id] = order.good_til_block
+        self._handed[id] = order.good_til_block, until
         if len(self._handed) > _HANDED:
             del self._handed[next(iter(self._handed))]
 
