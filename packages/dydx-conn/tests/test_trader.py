@@ -322,15 +322,84 @@ def test_a_sequence_that_is_never_right_is_given_up(node: Node) -> None:
     assert desk.states()[-1].status == "REJECTED"
 
 
-def test_an_unauthorised_order_is_refused_and_the_account_queried_again(node: Node) -> None:
-    """Code 4 may be a wrong sequence, and may be a wrong key: no second try."""
-    node.answers.append((4, "sdk", "unauthorized"))
+# What refuses a wrong sequence without its name: a signature is over it, too.
+UNSIGNED: Final = [
+    *(("dydxaccountplus", code) for code in (100, 104, 105)),
+    ("sdk", 4),
+]
+VERIFY: Final = "signature verification failed; please verify account number (3), sequence (8)"
+
+
+@pytest.mark.parametrize(("codespace", "code"), UNSIGNED)
+def test_a_signature_over_a_wrong_sequence_is_made_again(
+    node: Node, codespace: str, code: int
+) -> None:
+    """The account is read once; it stands elsewhere, so that was it, and later orders go through."""
+    node.answers.append((code, codespace, VERIFY))
+    with Desk(node) as desk:
+        node.sequence = 8
+        [first] = desk.send(long(1))
+        second = desk.answer()
+        desk.send(long(2))
+
+    assert [tx.sequence for tx in node.received] == [5, 8, 9]
+    assert (first["again"], second["again"]) == (True, False)
+    assert node.requests.count("account") == 2
+    assert [state.status for state in desk.states()] == ["PENDING"] * 2
+
+
+@pytest.mark.parametrize(("codespace", "code"), UNSIGNED)
+def test_a_signature_that_is_wrong_for_another_reason_is_refused(
+    node: Node, codespace: str, code: int
+) -> None:
+    """The account stands where it was believed to: sent once, and the reason is in words."""
+    node.answers.append((code, codespace, VERIFY))
+    with Desk(node) as desk:
+        [answer] = desk.send(long(1))
+        desk.send(long(2))
+
+    assert [tx.sequence for tx in node.received] == [5, 5]
+    assert answer["again"] is False
+    assert node.requests.count("account") == 2
+    assert desk.states()[1].status == "REJECTED"
+    assert "unknown error" not in desk.states()[1].reason
+
+
+def test_a_sequence_that_cannot_be_read_again_is_queried_before_the_next_order(node: Node) -> None:
+    """The order that it was wrong for is refused: nobody knows whether that was it."""
+    with Desk(node) as desk:
+        node.answers.append((100, "dydxaccountplus", VERIFY))
+        node.blocked = grpc.StatusCode.UNAVAILABLE
+        [answer] = desk.send(long(1))
+        node.blocked, node.sequence = None, 8
+        desk.send(long(2))
+
+    assert [tx.sequence for tx in node.received] == [5, 8]
+    assert answer["again"] is False
+
+
+def test_a_transaction_that_the_node_has_already_used_its_sequence(node: Node) -> None:
+    """Of sdk 19 the node holds the very bytes."""
+    node.answers.append((19, "sdk", "tx already in mempool"))
     with Desk(node) as desk:
         desk.send(long(1), long(2))
 
-    assert [tx.sequence for tx in node.received] == [5, 5]
-    assert node.requests.count("account") == 2
-    assert desk.states()[1].status == "REJECTED"
+    assert [tx.sequence for tx in node.received] == [5, 6]
+
+
+def test_the_stack_of_a_node_that_fails_inside_is_cut_off(node: Node) -> None:
+    """Its cause stays; what is left of a long one says how long it was."""
+    stack = "\nstack:\ngoroutine 1 [running]:\n" + "runtime/debug.Stack()\n" * 500
+    node.answers.append((111222, "undefined", "recovered: invalid memory address" + stack))
+    node.answers.append((12, "clob", "x" * 5_000))
+    with Desk(node) as desk:
+        panic, long_winded = desk.send(short(1), short(2))
+
+    size = len(stack) + len("recovered: invalid memory address")
+    log = f"recovered: invalid memory address … ({size})"
+    assert panic["result"]["log"] == log
+    assert desk.states()[1].reason == f"undefined 111222: the node failed inside ({log})"
+    assert long_winded["result"]["log"] == "x" * 400 + " … (5000)"
 
 
 def test_a_refused_stateful_order_uses_no_sequence(node: Node) -> None:

@@ -620,9 +620,15 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         2: ("ErrTxDecode", "the transaction cannot be read"),
         4: ("ErrUnauthorized", "not authorised: wrong key, chain id, account or sequence"),
         5: ("ErrInsufficientFunds", "insufficient funds for the amount and its fee"),
+        6: ("ErrUnknownRequest", "the chain has no such message"),
+        7: ("ErrInvalidAddress", "an address is none of dYdX"),
+        8: ("ErrInvalidPubKey", "the key that signed is not the account's own"),
         9: ("ErrUnknownAddress", "the account does not exist: nobody ever sent it anything"),
         11: ("ErrOutOfGas", "out of gas: a higher gas limit is needed"),
+        12: ("ErrMemoTooLarge", "the memo is too long"),
         13: ("ErrInsufficientFee", "the fee is too low"),
+        15: ("ErrNoSignatures", "nobody has signed"),
+        18: ("ErrInvalidRequest", "no such request, or no permissioned key for its message"),
         19: ("ErrTxInMempoolCache", "this very transaction is already in the node's mempool"),
         20: ("ErrMempoolIsFull", "the node's mempool is full: try later"),
         21: ("ErrTxTooLarge", "the transaction is too large"),
@@ -634,14 +640,15 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
     "undefined": {
         111222: ("ErrPanic", "the node failed inside"),
     },
-    "accountplus": {
+    "dydxaccountplus": {
         1: ("ErrAuthenticatorNotFound", "there is no such permissioned key"),
         2: ("ErrInvalidAccountAddress", "the address is none of dYdX"),
         3: ("ErrAuthenticatorDataExceedsMaximumLength", "the key's permissions are too long"),
         4: ("ErrSmartAccountNotActive", "the network takes no permissioned keys now"),
         5: ("ErrInitializingAuthenticator", "the key's permissions cannot be read"),
         6: ("ErrTxnHasMultipleSigners", "a permissioned key signs alone"),
-        100: ("ErrSignatureVerification", "the permissioned key did not sign this"),
+        100: ("ErrSignatureVerification",
+              "the permissioned key did not sign this, or for another sequence"),
         101: ("ErrMessageTypeVerification", "the permissioned key may not send this message"),
         102: ("ErrClobPairIdVerification", "the permissioned key may not trade this market"),
         103: ("ErrSubaccountVerification", "the permissioned key may not use this subaccount"),
@@ -664,6 +671,7 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         703: ("ErrLeverageViolatesMarginRequirements", "at this leverage margin would be lacking"),
     },
     "clob": {
+        2: ("ErrMemClobOrderDoesNotExist", "the node knows no such order"),
         3: ("ErrInvalidOrderSide", "the side is neither buy nor sell"),
         4: ("ErrInvalidOrderQuantums", "the size is not above zero"),
         5: ("ErrInvalidOrderGoodTilBlock", "a short-term order must have a last block"),
@@ -678,6 +686,7 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
              "only the same side and kind with a later last block replaces"),
         24: ("ErrOrderFullyFilled", "nothing of the order is left to fill"),
         29: ("ErrInvalidStatefulOrderCancellation", "the cancel ends before the order does"),
+        30: ("ErrOrderReprocessed", "this very order is already known"),
         32: ("ErrStatefulOrderCancellationAlreadyExists", "a cancel of it is already on its way"),
         34: ("ErrOrderConflictsWithClobPairStatus", "the market's status does not allow it"),
         36: ("ErrOperationConflictsWithClobPairStatus", "the market's status does not allow it"),
@@ -3309,9 +3318,19 @@ class TxResult(msgspec.Struct, kw_only=True):
         why = f"{self.codespace} {self.code}: {meaning(self.codespace, self.code)}"
         return f"{why} ({self.log})" if self.log else why
 
-    def is_sdk(self, code: int) -> bool:
-        """Return whether it is this error of the chain's transaction checks."""
-        return (self.codespace, self.code) == ("sdk", code)
+    def is_sdk(self, *codes: int) -> bool:
+        """Return whether it is one of these errors of the chain's transaction checks."""
+        return self.codespace == "sdk" and self.code in codes
+
+    @property
+    def may_be_sequence(self) -> bool:
+        """Return whether a wrong sequence may be all that it was refused for.
+
+        A signature is over the sequence: under a permissioned key, alone or within others, no more
+        than that it does not verify is reported.
+        """
+        authenticator = self.codespace == "dydxaccountplus" and self.code in (100, 104, 105)
+        return authenticator or self.is_sdk(4, 32)
 
 
 class _Answer(msgspec.Struct, kw_only=True):
@@ -6595,7 +6614,7 @@ class _Node:
         options = chosen if authenticators else None
         signed = self._client.builder.build(wallet, message, tx_options=options)
         answer = asyncio.run(self._client.broadcast(signed)).tx_response
-        result = TxResult(code=answer.code, codespace=answer.codespace, log=answer.raw_log)
+        result = TxResult(code=answer.code, codespace=answer.codespace, log=_cause(answer.raw_log))
         return result, answer.txhash
 
     def close(self) -> None:
@@ -6611,6 +6630,16 @@ def _unwarned() -> Iterator[None]:
         yield
     finally:
         logger.disabled = False
+
+
+_CAUSE: Final = 400  # characters of a node's log; where it failed inside, its stack follows
+
+
+def _cause(log: str) -> str:
+    """Return what a log reports, without the stack of a node that failed inside."""
+    first = re.split(r"\\n|\n|\bstack:", log.strip(), maxsplit=1)[0].rstrip()
+    cause = first[:_CAUSE].rstrip()
+    return cause if len(cause) == len(log.strip()) else f"{cause} … ({len(log)})"
 
 
 def _why(error: Any) -> str:
@@ -6804,28 +6833,30 @@ class _Sequence:
             with self._guard:
                 self._nonce = max(self._clock.now_ns // 1_000_000, self._nonce + 1)
                 return self._nonce
-        return self.query(node, owner) if self._next is None else self._next
+        # Until the answer has come, nobody knows which is the next one.
+        known, self._next = self._next, None
+        return self.query(node, owner) if known is None else known
 
     def query(self, node: _Node, owner: str) -> int:
         self.number, sequence = node.account(owner)
         self._next = sequence
         return sequence
 
-    def learn(self, used: int, result: TxResult | None) -> None:
-        if not self.nonces:
-            self._next = _next_sequence(used, result)
+    def learn(self, used: int, result: TxResult, node: _Node, owner: str) -> bool:
+        """Take the verdict on what a sequence was used for; return whether that was wrong."""
+        import grpc
 
-
-def _next_sequence(used: int, result: TxResult | None) -> int | None:
-    """Return which sequence follows a transaction's; None if unknown."""
-    if result is None:
-        return None
-    if result.code == 0:
-        return used + 1
-    if result.is_sdk(4) or result.is_sdk(32):
-        expected = _EXPECTED.search(result.log)
-        return int(expected[1]) if expected else None
-    return used
+        if self.nonces:
+            return result.is_sdk(32)
+        if not result.may_be_sequence:
+            self._next = used + result.is_taken
+            return False
+        if result.is_sdk(32) and (expected := _EXPECTED.search(result.log)):
+            self._next = int(expected[1])
+            return True
+        with contextlib.suppress(grpc.RpcError):  # else it is queried before the next is sent
+            return self.query(node, owner) != used
+        return False
 
 
 _EXPECTED: Final = re.compile(r"expected (\d+), got \d+")
@@ -6886,7 +6917,7 @@ class _Sender:
         """Send a job, and what is to follow it if it is taken."""
         taken = None
         try:
-            taken = self._send(job, 0) if job.short else self._send_numbered(job)
+            taken = self._send(job, 0)[0] if job.short else self._send_numbered(job)
         finally:
             if job.then is not None and taken is not None and taken.is_taken:
                 self.send(job.then)
@@ -6898,27 +6929,30 @@ class _Sender:
         """Send with a sequence, and again with the right one if it was wrong."""
         import grpc
 
-        for last in (False, False, True):
+        for tries in (2, 1, 0):
             try:
                 sequence = self.sequence.take(self.node, self._owner)
             except grpc.RpcError as error:
                 self._drop(job, f"the account's sequence is not known: {_why(error)}")
                 return None
-            result = self._send(job, sequence, again=not last)
-            self.sequence.learn(sequence, result)
-            if result is None or not result.is_sdk(32):
+            result, again = self._send(job, sequence, tries)
+            if not again:
                 break
             if self.sequence.nonces:
                 self.refresh()  # our idea of the chain's time was off
         return result
 
-    def _send(self, job: _Job, sequence: int, *, again: bool = False) -> TxResult | None:
-        """Send once; None if no answer came: its fate is unknown."""
+    def _send(self, job: _Job, sequence: int, tries: int = 0) -> tuple[TxResult | None, bool]:
+        """Send once; return the verdict, None if no answer came, and whether to send again.
+
+        That is, if the sequence was wrong and `tries` are left. Without an answer its fate is
+        unknown.
+        """
         import grpc
 
         if self.stop.is_set() and self._lost and not (job.short and job.what != "place"):
             self._drop(job, "closed, and the node does not answer")
-            return None
+            return None, False
         wallet = self._keys.wallet(self.sequence.number, sequence)
         content: dict[str, Any] = {"ids": job.ids, "subaccount": str(job.subaccount)}
         content |= {"size": str(job.size), "sequence": sequence, job.what: job.request}
@@ -6927,7 +6961,8 @@ class _Sender:
             result, txhash = self.node.broadcast(wallet, job.message, self._authenticators)
         except grpc.RpcError as error:
             if not _NOT_HANDED_ON.match(error.code().name):
-                return self._answer(job, errors=[{"msg": _why(error)}])
+                self._answer(job, errors=[{"msg": _why(error)}])
+                return None, False
             code = error.code().value[0]
             result, txhash = TxResult(code=code, codespace="grpc", log=_why(error)), ""
         except Exception as error:
@@ -6935,19 +6970,20 @@ class _Sender:
             self._answer(job, errors=[{"msg": type(error).__name__}])
             raise
         self._lost, verdict = False, msgspec.to_builtins(result) | {"hash": txhash}
-        return self._answer(job, result, result=verdict, again=again and result.is_sdk(32))
+        wrong = not job.short and self.sequence.learn(sequence, result, self.node, self._owner)
+        self._answer(job, result=verdict, again=wrong and tries > 0)
+        return result, wrong and tries > 0
 
     def _drop(self, job: _Job, why: str) -> None:
         """Report that what was queued is not sent after all."""
         result = TxResult(code=1, codespace="client", log=f"not sent: {why}")
         self._answer(job, result=msgspec.to_builtins(result))
 
-    def _answer(self, job: _Job, found: TxResult | None = None, **content: Any) -> TxResult | None:
+    def _answer(self, job: _Job, **content: Any) -> None:
         code = content.get("result", {}).get("code", -1)
         about = {"to": job.what, "ids": job.ids, "until": job.until}
         self._log.put("http", about | content, str(code), "broadcast")
         self._lost = self._lost or code < 0
-        return found
 
 
 # === Trader ===
@@ -7222,8 +7258,10 @@ class Trader:
         if not isinstance(request, OrderRequest):
             handed = (self._handed.get(order_id(subaccount, part)) for part in parts)
             until = max(until, *(sent for _, sent in filter(None, handed)), 0)
-        dated = [msgspec.structs.replace(part, good_til_block=until) for part in parts]
-        return BatchCancel(cancels=tuple(dated)) if isinstance(request, BatchCancel) else dated[0]
+        date = partial(msgspec.structs.replace, good_til_block=until)
+        if isinstance(request, BatchCancel):
+            return BatchCancel(cancels=tuple(map(date, request.cancels)))
+        return date(request)
 
     def _once(self, id: str, order: OrderRequest, until: int) -> None:
         """Refuse what was handed over before; a greater block makes it a replacement."""
