@@ -3270,6 +3270,7 @@ _NEXT: Final[Mapping[str, Mapping[Status, Status]]] = {
     "lost": {"PENDING": "UNRESOLVED"},
     # The chain's report outranks one node's: an order it shows was not refused.
     "seen": {"PENDING": "OPEN", "UNRESOLVED": "OPEN", "REJECTED": "OPEN"},
+    "placed": {"CANCELLED": "OPEN"},
     "leaving": {"PENDING": "OPEN", "UNRESOLVED": "OPEN"},
     "absent": {"OPEN": "UNRESOLVED", "PARTIALLY_FILLED": "UNRESOLVED"},
     "filled": dict.fromkeys((*_LIVE, "CANCELLED", "REJECTED"), "FILLED"),
@@ -3288,6 +3289,7 @@ _EVENT_OF: Final = {
 # order that no frame mentioned again certain to be gone.
 _GRACE_BLOCKS, _GRACE_S = 1, 2
 _MOST_ORDERS: Final = 4096
+_LEG: Final = "256"  # the flags of a TWAP's parts
 
 
 class _Sent(msgspec.Struct, kw_only=True):
@@ -3354,6 +3356,7 @@ class Lifecycle:
         self.height = self.time = 0
         self._live: set[str] = set()
         self._fills: dict[str, dict[str, Decimal]] = {}
+        self._undated: dict[str, int] = {}  # the block at which an order without an end was seen
 
     def open(self) -> list[OrderState]:
         """Return the orders that may still fill, oldest first."""
@@ -3400,16 +3403,19 @@ class Lifecycle:
             else:
                 yield from self._move(old, "refused", frame.seq, reason=result.reason)
 
-    def reported(
-        self, row: OrderFields, subaccount: str, height: int, seq: int
-    ) -> Iterator[OrderState]:
+    def reported(self, row: OrderFields, subaccount: str, seq: int) -> Iterator[OrderState]:
         """Take a row that the indexer reports; one older than what is known changes nothing."""
         new = OrderState(id=row.id, subaccount=subaccount, status="UNRESOLVED", seq=seq)
         old = self.orders.get(row.id, new)
-        at = int(row.updated_at_height or height)
-        if row.updated_at_height and at < old.height:
+        # Rows of the database name their block; a full node's come before and after it.
+        at = int(row.updated_at_height or 0)
+        if 0 < at < old.height:
             return
-        event = _EVENT_OF.get(row.status or "", "")
+        if row.order_flags == _LEG:
+            if row.duration is None:
+                return  # the chain's own order: what it fills is reported as its TWAP's
+            row = _whole(row)
+        event = _event_of(row, old)
         known: dict[str, Any] = {
             "filled": number(row.total_filled or "0"),
             "row": row if old.row is None else _merged(old.row, row),
@@ -3417,8 +3423,8 @@ class Lifecycle:
         }
         if row.size and old.order is None:
             known["size"] = number(row.size)
-        if old.named is None:
-            known["named"] = _name_of(row)
+        if old.named is None or (old.order is None and _ends_later(row, old.named)):
+            known["named"] = _name_of(row) or old.named
         if event:
             reason = (row.removal_reason or "").removeprefix("ORDER_REMOVAL_REASON_")
             gone = event in ("leaving", "cancelled")
@@ -3437,19 +3443,32 @@ class Lifecycle:
 
     def listed(self, whose: Callable[[str], bool], ids: set[str], seq: int) -> Iterator[OrderState]:
         """Doubt what a snapshot should list and does not: it ended while no link was open."""
-        for id in sorted(self._live - ids):
-            if whose(self.orders[id].subaccount):
+        for old in [self.orders[id] for id in sorted(self._live - ids)]:
+            # A snapshot lists neither a TWAP, nor what a full node took off its book.
+            is_twap = old.named is not None and old.named.order_flags == TWAP
+            if whose(old.subaccount) and not (is_twap or old.leaving):
                 why = "absent from a snapshot"
-                yield from self._move(self.orders[id], "absent", seq, reason=why)
+                yield from self._move(old, "absent", seq, reason=why)
 
     def block(self, height: int, time_s: int, seq: int) -> Iterator[OrderState]:
         """Move to a block: an order past its end that no frame mentioned is gone."""
         self.height, self.time = max(self.height, height), max(self.time, time_s)
         for old in [self.orders[id] for id in sorted(self._live)]:
-            if old.named is not None:
-                block, until = old.named.good_til_block, old.named.good_til_block_time
-                if 0 < block < self.height - _GRACE_BLOCKS or 0 < until < self.time - _GRACE_S:
-                    yield from self._move(old, "expired", seq, reason=old.reason or "EXPIRED")
+            block, until = self._end(old)
+            if 0 < block < self.height - _GRACE_BLOCKS or 0 < until < self.time - _GRACE_S:
+                yield from self._move(old, "expired", seq, reason=old.reason or "EXPIRED")
+
+    def _end(self, state: OrderState) -> tuple[int, int]:
+        """Return the last block and the last second in which an order may fill; 0 is unknown."""
+        named, row = state.named, state.row
+        if named is not None and (named.good_til_block or named.order_flags != SHORT_TERM):
+            until = named.good_til_block_time
+            if row is not None and row.duration and row.created_at:
+                ends = instant(row.created_at) // 1_000_000_000 + int(row.duration)
+                until = min(until or ends, ends)
+            return named.good_til_block, until
+        # No end of it was reported, but the chain takes no order that ends after its window.
+        return self._undated.setdefault(state.id, self.height) + SHORT_BLOCK_WINDOW, 0
 
     def _move(self, old: OrderState, event: str, seq: int, **known: Any) -> Iterator[OrderState]:
         """Apply an event to an order: its state if that changed anything."""
@@ -3480,6 +3499,8 @@ class Lifecycle:
     def _put(self, state: OrderState) -> OrderState:
         self.orders[state.id] = state
         (self._live.discard if state.final else self._live.add)(state.id)
+        if state.final:
+            self._undated.pop(state.id, None)
         if len(self.orders) > _MOST_ORDERS:
             for id in [id for id, known in self.orders.items() if known.final][:1]:
                 del self.orders[id]
@@ -3504,6 +3525,31 @@ def _merged(old: OrderFields, new: OrderFields) -> OrderFields:
     # An update names what changed: what it leaves out keeps its value.
     given = {k: v for k, v in msgspec.structs.asdict(new).items() if v is not None}
     return msgspec.structs.replace(old, **given)
+
+
+def _event_of(row: OrderFields, old: OrderState) -> str:
+    """Return what a row reports to have happened, by the table of the indexer's words."""
+    event = _EVENT_OF.get(row.status or "", "")
+    if event == "filled" and row.order_flags == str(TWAP):
+        return "seen"  # a leg of it was; the whole is filled when its size is
+    reopens = event == "seen" and old.status == "CANCELLED" and old.order is None
+    return "placed" if reopens and old.named and _ends_later(row, old.named) else event
+
+
+def _ends_later(row: OrderFields, named: CancelRequest) -> bool:
+    """Return whether a row is of an order that took another's place under the same id."""
+    until, known = _name_of(row), good_until(named)
+    return until is not None and good_until(until) > known
+
+
+def _whole(leg: OrderFields) -> OrderFields:
+    """Return what a leg's row reports of its TWAP, under whose id it comes.
+
+    Size, price and end are the leg's own; what was filled is the whole's.
+    """
+    return msgspec.structs.replace(
+        leg, order_flags=str(TWAP), status="OPEN", size=None, price=None, good_til_block_time=None
+    )
 
 
 def _name_of(row: OrderFields) -> CancelRequest | None:
@@ -3867,7 +3913,8 @@ class _Account:
         profit = self.sums.profit
         funding = profit.funding if new is None else new.before.profit.funding
         complete = profit.complete and not self.missing
-        realized = math.floor(self.sums.realized)
+        # To the nearest: an entry that a snapshot reports is cut at its twentieth digit or so.
+        realized = round(self.sums.realized)
         return msgspec.structs.replace(
             profit, realized=realized, funding=funding, complete=complete
         )
@@ -4215,7 +4262,7 @@ class _Reading:
         account = self._account(own, row)
         if account is not None:
             orders, seq = self.known.orders, self.frame.seq
-            for state in orders.reported(row, str(account.subaccount), at, seq):
+            for state in orders.reported(row, str(account.subaccount), seq):
                 self._note(account, "orders", state)
 
     def _listed(self, rows: Iterable[OrderFields], own: int) -> None:
@@ -4426,7 +4473,7 @@ class Accounts:
         [row] = contents(frame)
         if isinstance(row, OrderFields) and row.id in self.orders.orders:
             whose = self.orders.orders[row.id].subaccount
-            yield from self.orders.reported(row, whose, 0, frame.seq)
+            yield from self.orders.reported(row, whose, frame.seq)
 
     def _ordered(self, frame: Frame, states: Iterable[OrderState]) -> list[AccountUpdate]:
         whose: dict[str, list[OrderState]] = {}

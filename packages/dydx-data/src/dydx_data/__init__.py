@@ -1232,7 +1232,8 @@ _PARAMETERS: Final = (
 
 
 def _set_interest(view: MarketView, frame: Frame, fields: MarketFields) -> None:
-    if (text := fields.base_open_interest or fields.open_interest) and view.market:
+    # Newer indexers do not write the other one any more; a rare old one writes that alone.
+    if (text := fields.open_interest or fields.base_open_interest) and view.market:
         if _number(text) < 0:
             raise ValueError(f"expected an open interest of 0 or more, got {text}")
         view.open_interest = int(Decimal(text).scaleb(-view.market.atomic_resolution))
