@@ -136,6 +136,7 @@ import contextlib
 import email.utils
 import hashlib
 import heapq
+import io
 import itertools
 import json
 import logging
@@ -619,9 +620,15 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         2: ("ErrTxDecode", "the transaction cannot be read"),
         4: ("ErrUnauthorized", "not authorised: wrong key, chain id, account or sequence"),
         5: ("ErrInsufficientFunds", "insufficient funds for the amount and its fee"),
+        6: ("ErrUnknownRequest", "the chain has no such message"),
+        7: ("ErrInvalidAddress", "an address is none of dYdX"),
+        8: ("ErrInvalidPubKey", "the key that signed is not the account's own"),
         9: ("ErrUnknownAddress", "the account does not exist: nobody ever sent it anything"),
         11: ("ErrOutOfGas", "out of gas: a higher gas limit is needed"),
+        12: ("ErrMemoTooLarge", "the memo is too long"),
         13: ("ErrInsufficientFee", "the fee is too low"),
+        15: ("ErrNoSignatures", "nobody has signed"),
+        18: ("ErrInvalidRequest", "no such request, or no permissioned key for its message"),
         19: ("ErrTxInMempoolCache", "this very transaction is already in the node's mempool"),
         20: ("ErrMempoolIsFull", "the node's mempool is full: try later"),
         21: ("ErrTxTooLarge", "the transaction is too large"),
@@ -633,14 +640,15 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
     "undefined": {
         111222: ("ErrPanic", "the node failed inside"),
     },
-    "accountplus": {
+    "dydxaccountplus": {
         1: ("ErrAuthenticatorNotFound", "there is no such permissioned key"),
         2: ("ErrInvalidAccountAddress", "the address is none of dYdX"),
         3: ("ErrAuthenticatorDataExceedsMaximumLength", "the key's permissions are too long"),
         4: ("ErrSmartAccountNotActive", "the network takes no permissioned keys now"),
         5: ("ErrInitializingAuthenticator", "the key's permissions cannot be read"),
         6: ("ErrTxnHasMultipleSigners", "a permissioned key signs alone"),
-        100: ("ErrSignatureVerification", "the permissioned key did not sign this"),
+        100: ("ErrSignatureVerification",
+              "the permissioned key did not sign this, or for another sequence"),
         101: ("ErrMessageTypeVerification", "the permissioned key may not send this message"),
         102: ("ErrClobPairIdVerification", "the permissioned key may not trade this market"),
         103: ("ErrSubaccountVerification", "the permissioned key may not use this subaccount"),
@@ -663,6 +671,7 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         703: ("ErrLeverageViolatesMarginRequirements", "at this leverage margin would be lacking"),
     },
     "clob": {
+        2: ("ErrMemClobOrderDoesNotExist", "the node knows no such order"),
         3: ("ErrInvalidOrderSide", "the side is neither buy nor sell"),
         4: ("ErrInvalidOrderQuantums", "the size is not above zero"),
         5: ("ErrInvalidOrderGoodTilBlock", "a short-term order must have a last block"),
@@ -677,6 +686,7 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
              "only the same side and kind with a later last block replaces"),
         24: ("ErrOrderFullyFilled", "nothing of the order is left to fill"),
         29: ("ErrInvalidStatefulOrderCancellation", "the cancel ends before the order does"),
+        30: ("ErrOrderReprocessed", "this very order is already known"),
         32: ("ErrStatefulOrderCancellationAlreadyExists", "a cancel of it is already on its way"),
         34: ("ErrOrderConflictsWithClobPairStatus", "the market's status does not allow it"),
         36: ("ErrOperationConflictsWithClobPairStatus", "the market's status does not allow it"),
@@ -2183,8 +2193,12 @@ VERSION: Final = 1
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _BLOCK_BYTES: Final = 64 * 1024
 _BLOCK_NS: Final = 1_000_000_000
-# A block closes soon after 64 KiB, but its last line may be a message of the largest size.
-_MAX_BLOCK: Final = 8 * MAX_TEXT
+# A block closes soon after 64 KiB, but its last line may be a message of the largest size; whoever
+# packs a recording again may make one block of it.
+_MAX_BLOCK: Final = 4 * MAX_TEXT
+# Recorded text packs 8 to 20 times. A file that unpacks to more than this is no recording.
+_RATIO: Final = 50
+_SPARE: Final = 4 * 1024 * 1024
 
 
 class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -2305,14 +2319,19 @@ class Recording:
     def __iter__(self) -> Iterator[Frame]:
         self.damage, self.complete = [], False
         sha256, seq, at, mono = hashlib.sha256(), 0, self.header.ns, 0
+        lost = self.header is _LOST_HEADER  # with it no event is lost
         for text in self.lines():
             try:
                 line = _decode_line(text)
             except _UNREADABLE as error:
-                if text:
+                # Lines in a row are one place, of which the first is shown.
+                if text and not lost:
                     self.damage.append(f"expected a recorded event, got {text[:60]!r}: {error}")
-                yield Frame(seq, at, mono, "", "gap", self.damage[-1])
+                if not lost:
+                    yield Frame(seq, at, mono, "", "gap", self.damage[-1])
+                lost = True
                 continue
+            lost = False
             if line.k == "end":
                 self.complete = line.sha256 == sha256.hexdigest() and not self.damage
                 continue
@@ -2330,51 +2349,48 @@ class Recording:
             found = "no such file" if not self.path.exists() else "no file"
             found = "an empty file" if self.path.is_file() else found
             raise RecordingError(f"expected a recording at {self.path}, got {found}")
-        with self.path.open("rb") as file:
-            if (start := file.read(4)) != _ZSTD_MAGIC:
-                what = f"expected {self.path} to be compressed with zstd"
-                raise RecordingError(f"{what}, got a file that begins with {start!r}")
-        first = next(self.lines(), b"")
+        lines = self.lines()
+        first = next(lines, b"")
         try:
             header = msgspec.json.decode(first, type=Header)
         except _UNREADABLE as error:
-            found = " ".join([*self.damage, f"{first[:80]!r}: {error}"])
-            what = f"expected {self.path} to begin with a recording's header"
-            raise RecordingError(f"{what}, got {found}") from None
+            if not first and _is_event(next(filter(None, lines), b"")):
+                return _LOST_HEADER  # its block alone is damaged
+            raise RecordingError(self._no_header(first, error)) from None
         if header.v > VERSION:
             what = f"expected {self.path} to be of format version {VERSION} or older"
             raise RecordingError(f"{what}, got {header.v}: a newer release wrote it")
         return header
 
+    def _no_header(self, first: bytes, error: Exception) -> str:
+        with self.path.open("rb") as file:
+            start = file.read(4)
+        if start != _ZSTD_MAGIC:
+            what = f"expected {self.path} to be compressed with zstd"
+            return f"{what}, got a file that begins with {start!r}"
+        found = " ".join([*self.damage[:1], f"{first[:80]!r}: {error}"])
+        return f"expected {self.path} to begin with a recording's header, got {found}"
+
     def lines(self) -> Iterator[bytes]:
         """Return each event as it was written; an empty line stands for those that are lost."""
         with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-            start = 0
+            start = unpacked = 0
             while start < len(data):
-                block, end = self._unpack(data, start)
-                if block is None:
+                try:
+                    end = _block_end(data, start)
+                    most = min(_SPARE + _RATIO * end - unpacked, _MAX_BLOCK)
+                    block = _unpacked(data[start:end], most)
+                except WireError as error:
                     # Whole again at the next block; the magic number marks it.
                     end = data.find(_ZSTD_MAGIC, start + 1)
                     end = len(data) if end == -1 else end
-                    self.damage.append(f"bytes {start} to {end} are damaged: their lines are lost")
-                yield from [b""] if block is None else block.splitlines(keepends=True)
+                    where = f"bytes {start} to {end} are damaged"
+                    self.damage.append(f"{where}: their lines are lost ({error})")
+                    yield b""
+                else:
+                    unpacked += len(block)
+                    yield from io.BytesIO(block)
                 start = end
-
-    @staticmethod
-    def _unpack(data: mmap.mmap, start: int) -> tuple[bytes | None, int]:
-        # Frames are small and their packed size is written nowhere: feed until it is done.
-        unpacker = zstandard.ZstdDecompressor().decompressobj()
-        block, position = b"", start
-        try:
-            if zstandard.frame_content_size(data[start : start + 18]) > _MAX_BLOCK:
-                return None, start
-            while not unpacker.eof and position < len(data) and len(block) <= _MAX_BLOCK:
-                chunk = data[position : position + _BLOCK_BYTES]
-                block += unpacker.decompress(chunk)
-                position += len(chunk) - len(unpacker.unused_data)
-        except zstandard.ZstdError:
-            return None, start
-        return (block, position) if unpacker.eof else (None, start)
 
     @staticmethod
     def _frame(line: Any, at: int) -> Frame:
@@ -2386,6 +2402,48 @@ class Recording:
             # Answers are identified by path and query, not by host.
             parts["channel"] = re.sub(r"^\w+://[^/]+", "", parts["channel"])
         return Frame(line.i, at, line.mono, kind=kind, **parts)
+
+
+# What stands for a header that is damaged; the events after it are as good as ever.
+_LOST_HEADER: Final = Header(network="", rest="", ws="", client="", source="its header is damaged")
+
+
+def _is_event(text: bytes) -> bool:
+    with contextlib.suppress(*_UNREADABLE):
+        return _decode_line(text).k in ("ws", "end", *_LETTERS)
+    return False
+
+
+def _block_end(data: mmap.mmap, start: int) -> int:
+    """Return where a block ends, without unpacking it; `WireError` if it is damaged (RFC 8878)."""
+    try:
+        frame = data[start : start + 18]
+        end = start + zstandard.frame_header_size(frame)
+        checksum = 4 * zstandard.get_frame_parameters(frame).has_checksum
+    except zstandard.ZstdError as error:
+        raise WireError(f"expected a zstd frame, got {error}") from None
+    last = 0
+    while not last and end + 3 <= len(data):
+        # Three bytes: whether it is the last part, its kind (1: one byte, repeated), its size.
+        part = int.from_bytes(data[end : end + 3], "little")
+        last, kind, size = part & 1, part >> 1 & 3, part >> 3
+        end += 3 + (1 if kind == 1 else size)
+    if not last or end + checksum > len(data):
+        raise WireError("expected the end of a zstd frame, got the end of the file")
+    return end + checksum
+
+
+def _unpacked(packed: bytes, most: int) -> bytes:
+    """Unpack a block; `WireError` if it is damaged, or unpacks to more than `most` bytes."""
+    what = f"expected an intact block that unpacks to at most {most} bytes"
+    try:
+        # A stated size is reserved before anything is unpacked; -1 is none.
+        if (size := zstandard.frame_content_size(packed)) > most:
+            raise WireError(f"{what}, got {size}")
+        unpacker = zstandard.ZstdDecompressor(max_window_size=_MAX_BLOCK)
+        return unpacker.decompress(packed, max_output_size=most)
+    except zstandard.ZstdError as error:
+        raise WireError(f"{what}, got {error}") from None
 
 
 def find_recording(name: str) -> Path:
@@ -3262,9 +3320,19 @@ class TxResult(msgspec.Struct, kw_only=True):
         why = f"{self.codespace} {self.code}: {meaning(self.codespace, self.code)}"
         return f"{why} ({self.log})" if self.log else why
 
-    def is_sdk(self, code: int) -> bool:
-        """Return whether it is this error of the chain's transaction checks."""
-        return (self.codespace, self.code) == ("sdk", code)
+    def is_sdk(self, *codes: int) -> bool:
+        """Return whether it is one of these errors of the chain's transaction checks."""
+        return self.codespace == "sdk" and self.code in codes
+
+    @property
+    def may_be_sequence(self) -> bool:
+        """Return whether a wrong sequence may be all that it was refused for.
+
+        A signature is over the sequence: under a permissioned key, alone or within others, no more
+        than that it does not verify is reported.
+        """
+        authenticator = self.codespace == "dydxaccountplus" and self.code in (100, 104, 105)
+        return authenticator or self.is_sdk(4, 32)
 
 
 class _Answer(msgspec.Struct, kw_only=True):
@@ -6593,7 +6661,7 @@ class _Node:
         options = chosen if authenticators else None
         signed = self._client.builder.build(wallet, message, tx_options=options)
         answer = asyncio.run(self._client.broadcast(signed)).tx_response
-        result = TxResult(code=answer.code, codespace=answer.codespace, log=answer.raw_log)
+        result = TxResult(code=answer.code, codespace=answer.codespace, log=_cause(answer.raw_log))
         return result, answer.txhash
 
     def close(self) -> None:
@@ -6609,6 +6677,16 @@ def _unwarned() -> Iterator[None]:
         yield
     finally:
         logger.disabled = False
+
+
+_CAUSE: Final = 400  # characters of a node's log; where it failed inside, its stack follows
+
+
+def _cause(log: str) -> str:
+    """Return what a log reports, without the stack of a node that failed inside."""
+    first = re.split(r"\\n|\n|\bstack:", log.strip(), maxsplit=1)[0].rstrip()
+    cause = first[:_CAUSE].rstrip()
+    return cause if len(cause) == len(log.strip()) else f"{cause} … ({len(log)})"
 
 
 def _why(error: Any) -> str:
@@ -6744,18 +6822,37 @@ class _Log:
 
 
 class _Clock:
-    """The chain's last block, as node and frames report it: never ahead of the chain."""
+    """The chain's last block, as node and frames report it: never ahead of the chain.
+
+    The indexer's block is behind the node's, by up to 30: who dates by it dates by `ahead`.
+    """
 
     def __init__(self) -> None:
         self._last = (0, 0, 0)  # its height and time, and when it came
+        self._reported = self._behind = 0  # by the indexer, and by how much when the node answered
 
     def learn(self, height: int, time_ns: int) -> None:
+        """Take a block of the node."""
+        self._behind = max(height - self._reported, 0) if self._reported else 0
+        self._advance(height, time_ns)
+
+    def observe(self, height: int, time_ns: int) -> None:
+        """Take a block that the indexer reports."""
+        self._reported = max(self._reported, height)
+        self._advance(height, time_ns)
+
+    def _advance(self, height: int, time_ns: int) -> None:
         if height > self.height:
             self._last = (height, time_ns, time.monotonic_ns())  # at once: others are reading
 
     @property
     def height(self) -> int:
         return self._last[0]
+
+    @property
+    def ahead(self) -> int:
+        """How many blocks the chain is ahead of the indexer; 0 while that reported none."""
+        return max(self.height - self._reported, self._behind) if self._reported else 0
 
     @property
     def now_ns(self) -> int:
@@ -6783,28 +6880,30 @@ class _Sequence:
             with self._guard:
                 self._nonce = max(self._clock.now_ns // 1_000_000, self._nonce + 1)
                 return self._nonce
-        return self.query(node, owner) if self._next is None else self._next
+        # Until the answer has come, nobody knows which is the next one.
+        known, self._next = self._next, None
+        return self.query(node, owner) if known is None else known
 
     def query(self, node: _Node, owner: str) -> int:
         self.number, sequence = node.account(owner)
         self._next = sequence
         return sequence
 
-    def learn(self, used: int, result: TxResult | None) -> None:
-        if not self.nonces:
-            self._next = _next_sequence(used, result)
+    def learn(self, used: int, result: TxResult, node: _Node, owner: str) -> bool:
+        """Take the verdict on what a sequence was used for; return whether that was wrong."""
+        import grpc
 
-
-def _next_sequence(used: int, result: TxResult | None) -> int | None:
-    """Return which sequence follows a transaction's; None if unknown."""
-    if result is None:
-        return None
-    if result.code == 0:
-        return used + 1
-    if result.is_sdk(4) or result.is_sdk(32):
-        expected = _EXPECTED.search(result.log)
-        return int(expected[1]) if expected else None
-    return used
+        if self.nonces:
+            return result.is_sdk(32)
+        if not result.may_be_sequence:
+            self._next = used + result.is_taken
+            return False
+        if result.is_sdk(32) and (expected := _EXPECTED.search(result.log)):
+            self._next = int(expected[1])
+            return True
+        with contextlib.suppress(grpc.RpcError):  # else it is queried before the next is sent
+            return self.query(node, owner) != used
+        return False
 
 
 _EXPECTED: Final = re.compile(r"expected (\d+), got \d+")
@@ -6865,7 +6964,7 @@ class _Sender:
         """Send a job, and what is to follow it if it is taken."""
         taken = None
         try:
-            taken = self._send(job, 0) if job.short else self._send_numbered(job)
+            taken = self._send(job, 0)[0] if job.short else self._send_numbered(job)
         finally:
             if job.then is not None and taken is not None and taken.is_taken:
                 self.send(job.then)
@@ -6877,27 +6976,30 @@ class _Sender:
         """Send with a sequence, and again with the right one if it was wrong."""
         import grpc
 
-        for last in (False, False, True):
+        for tries in (2, 1, 0):
             try:
                 sequence = self.sequence.take(self.node, self._owner)
             except grpc.RpcError as error:
                 self._drop(job, f"the account's sequence is not known: {_why(error)}")
                 return None
-            result = self._send(job, sequence, again=not last)
-            self.sequence.learn(sequence, result)
-            if result is None or not result.is_sdk(32):
+            result, again = self._send(job, sequence, tries)
+            if not again:
                 break
             if self.sequence.nonces:
                 self.refresh()  # our idea of the chain's time was off
         return result
 
-    def _send(self, job: _Job, sequence: int, *, again: bool = False) -> TxResult | None:
-        """Send once; None if no answer came: its fate is unknown."""
+    def _send(self, job: _Job, sequence: int, tries: int = 0) -> tuple[TxResult | None, bool]:
+        """Send once; return the verdict, None if no answer came, and whether to send again.
+
+        That is, if the sequence was wrong and `tries` are left. Without an answer its fate is
+        unknown.
+        """
         import grpc
 
         if self.stop.is_set() and self._lost and not (job.short and job.what != "place"):
             self._drop(job, "closed, and the node does not answer")
-            return None
+            return None, False
         wallet = self._keys.wallet(self.sequence.number, sequence)
         content: dict[str, Any] = {"ids": job.ids, "subaccount": str(job.subaccount)}
         content |= {"size": str(job.size), "sequence": sequence, job.what: job.request}
@@ -6906,7 +7008,8 @@ class _Sender:
             result, txhash = self.node.broadcast(wallet, job.message, self._authenticators)
         except grpc.RpcError as error:
             if not _NOT_HANDED_ON.match(error.code().name):
-                return self._answer(job, errors=[{"msg": _why(error)}])
+                self._answer(job, errors=[{"msg": _why(error)}])
+                return None, False
             code = error.code().value[0]
             result, txhash = TxResult(code=code, codespace="grpc", log=_why(error)), ""
         except Exception as error:
@@ -6914,19 +7017,20 @@ class _Sender:
             self._answer(job, errors=[{"msg": type(error).__name__}])
             raise
         self._lost, verdict = False, msgspec.to_builtins(result) | {"hash": txhash}
-        return self._answer(job, result, result=verdict, again=again and result.is_sdk(32))
+        wrong = not job.short and self.sequence.learn(sequence, result, self.node, self._owner)
+        self._answer(job, result=verdict, again=wrong and tries > 0)
+        return result, wrong and tries > 0
 
     def _drop(self, job: _Job, why: str) -> None:
         """Report that what was queued is not sent after all."""
         result = TxResult(code=1, codespace="client", log=f"not sent: {why}")
         self._answer(job, result=msgspec.to_builtins(result))
 
-    def _answer(self, job: _Job, found: TxResult | None = None, **content: Any) -> TxResult | None:
+    def _answer(self, job: _Job, **content: Any) -> None:
         code = content.get("result", {}).get("code", -1)
         about = {"to": job.what, "ids": job.ids, "until": job.until}
         self._log.put("http", about | content, str(code), "broadcast")
         self._lost = self._lost or code < 0
-        return found
 
 
 # === Trader ===
@@ -7058,6 +7162,8 @@ class Trader:
     `authenticators` that the owner gave it.
 
     `markets` is read at each `submit` and may grow; `statuses` names those that are not ACTIVE.
+    A short-term request is dated by the indexer's height, which `observe` learns, and sent as if
+    by the node's.
     """
 
     def __init__(
@@ -7065,7 +7171,7 @@ class Trader:
         audit: AuditLog | None = None, *, markets: Mapping[str, PerpetualMarket],
         statuses: Mapping[str, str] | None = None, authenticators: Sequence[int] = (),
         nonces: bool = False, window: int = WINDOW, capacity: int = 256,
-        deadline_s: float = 5.0, refresh_s: float = 5.0,
+        deadline_s: float = 5.0, refresh_s: float = 2.0,
     ) -> None:  # fmt: skip
         if keys.address != subaccount.owner and not authenticators:
             what = f"expected the key of {subaccount.owner} or authenticators, got"
@@ -7078,7 +7184,8 @@ class Trader:
             keys, subaccount.owner, log, nonces=nonces, authenticators=authenticators
         )
         self._turns = _Turns(capacity)
-        self._handed: dict[str, int] = {}  # what was handed over, and until which block
+        # What was handed over: until which block it was to be, and is.
+        self._handed: dict[str, tuple[int, int]] = {}
         self._watch = threading.Thread(target=self._keep_time, name="block-clock", daemon=True)
 
     # --- the chain's clock
@@ -7106,7 +7213,7 @@ class Trader:
         if frame.kind == "ws" and frame.channel == "v4_block_height":
             with contextlib.suppress(ConnError, ValueError):
                 for block in contents(frame):
-                    self._sender.clock.learn(*block.block)
+                    self._sender.clock.observe(*block.block)
 
     def _keep_time(self) -> None:
         while not self._sender.stop.wait(self._refresh_s):
@@ -7168,6 +7275,8 @@ class Trader:
         if isinstance(request, Replace):
             first = self._judged(request.cancel, subaccount)
             return msgspec.structs.replace(first, then=self._judged(request.order, subaccount))
+        wanted = request if isinstance(request, OrderRequest) else None
+        request = self._dated(request, subaccount)
         order = request if isinstance(request, OrderRequest) else None
         market = self._markets.get(order.ticker) if order else None
         status = self._statuses.get(order.ticker, "ACTIVE") if order else "ACTIVE"
@@ -7178,17 +7287,36 @@ class Trader:
         job = _job(
             request, subaccount, market.size(order.quantums) if order and market else Decimal(0)
         )
-        if order is not None:
-            self._once(job.ids[0], order)
+        if order is not None and wanted is not None:
+            self._once(job.ids[0], wanted, order.good_til_block)
         return job
 
-    def _once(self, id: str, order: OrderRequest) -> None:
+    def _dated(self, request: _Single, subaccount: Subaccount) -> _Single:
+        """Return a short-term request as one that counts from the chain's block.
+
+        It was dated by the indexer's, which is behind; and no cancel ends before its order.
+        """
+        parts = request.cancels if isinstance(request, BatchCancel) else (request,)
+        ends = {part.good_til_block for part in parts if part.order_flags == SHORT_TERM}
+        if len(ends) != 1:
+            return request  # it has a time, or is refused
+        [until] = ends
+        until = max(until, min(until + self._sender.clock.ahead, self.height + self._window))
+        if not isinstance(request, OrderRequest):
+            handed = (self._handed.get(order_id(subaccount, part)) for part in parts)
+            until = max(until, *(sent for _, sent in filter(None, handed)), 0)
+        date = partial(msgspec.structs.replace, good_til_block=until)
+        if isinstance(request, BatchCancel):
+            return BatchCancel(cancels=tuple(map(date, request.cancels)))
+        return date(request)
+
+    def _once(self, id: str, order: OrderRequest, until: int) -> None:
         """Refuse what was handed over before; a greater block makes it a replacement."""
         if id in self._handed and order.order_flags != SHORT_TERM:
             raise OrderDenied("ErrStatefulOrderAlreadyExists")
-        if order.good_til_block <= self._handed.get(id, -1):
+        if order.good_til_block <= self._handed.get(id, (-1, 0))[0]:
             raise OrderDenied("ErrInvalidReplacement")
-        self._handed[id] = order.good_til_block
+        self._handed[id] = order.good_til_block, until
         if len(self._handed) > _HANDED:
             del self._handed[next(iter(self._handed))]
 

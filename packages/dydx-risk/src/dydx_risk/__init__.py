@@ -1912,6 +1912,10 @@ class Account:
         reservation = self.reserved.get(state.id)
         if reservation is None:
             return
+        if state.order is not None:
+            # As it was sent: dated by the node's block, it may fill for longer.
+            reservation = msgspec.structs.replace(reservation, order=state.order)
+            self.reserved[state.id] = reservation
         if state.status in ("FILLED", "CANCELLED"):
             del self.reserved[state.id]
         elif state.leaving or state.status == "REJECTED":
