@@ -79,7 +79,7 @@ def every_kind() -> list[Frame]:
     ]
     message = '{"type":"connected","message_id":0, "x":"\\u00e9\\n "}'
     http = msgspec.structs.replace(frames[2], channel="/v4/perpetualMarkets?limit=1")
-    gap = msgspec.structs.replace(frames[3], message_id=3)
+    gap = msgspec.structs.replace(frames[3], message_id=3, channel="v4_orderbook", id="A-USD")
     act = Frame(seq=8, at=80, mono=8, link="key", kind="act", text="a headline", type="halt")
     return [*frames[:2], http, gap, *frames[4:], ws_frame(7, 70, 7, "c2", message), act]
 

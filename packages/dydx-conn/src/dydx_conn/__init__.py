@@ -27,6 +27,7 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
 - Streams: `fold`, `replay`, `collect`; `play`, which tests an operator by its marbles.
 - Continuity: which messages of a connection are lost.
 - Connection states: how each link stands, as a table; `connection_states`.
+- Silence: which subscriptions have died on a connection that lives.
 - Lifecycle: what became of each order: `OrderState`.
 - Account blocks, Account state, Account rows, Accounts: the one reader of account frames, judged
   by block, height and id; `account_updates`.
@@ -1342,7 +1343,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
         http   an answer            body      status  path with query
         open   a link connected     address
         close  a link was lost      reason    code
-        gap    messages were lost   reason                                        how many
+        gap    messages were lost   reason            its, if of  its             how many
+                                                      one alone
         tick   of "clock": a second passed; of a link: it tries to connect
         act    somebody did it:     why       what: halt, resume, flatten …
                `link` is who
@@ -1909,6 +1911,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     the shape of what it sends first, `update` of what follows. `rest` are the endpoints that its
     snapshot is made from, and that replace it. With `changes` an update holds only what changed:
     what fell between snapshot and subscription has to be requested. `version` is of its updates.
+    Silent for longer than `quiet_s`, it may be dead: REST is requested to compare.
     """
 
     name: str
@@ -1917,6 +1920,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     version: str = "1.0.0"
     batched: bool = False
     changes: bool = False
+    quiet_s: float = 30.0
     snapshot: Any
     update: Any
     rest: tuple[Endpoint, ...]
@@ -1943,9 +1947,10 @@ CHANNELS: Final[dict[str, Channel]] = {row.name: row for row in (
     Channel(name="v4_markets", kind="markets", batched=True,
             snapshot=MarketsContents, update=MarketsContents,
             rest=(ENDPOINTS["perpetual_markets"],)),
-    Channel(name="v4_block_height", kind="block",
+    Channel(name="v4_block_height", kind="block", quiet_s=3.0,
             snapshot=HeightContents, update=HeightContents, rest=(ENDPOINTS["height"],)),
     Channel(name="v4_orderbook", kind="book", id="ticker", batched=True, changes=True,
+            quiet_s=4.0,
             snapshot=_BookSnapshot, update=BookContents, rest=(ENDPOINTS["order_book"],)),
     Channel(name="v4_trades", kind="trades", id="ticker", version="2.1.0", batched=True,
             snapshot=TradesContents, update=TradesContents, rest=(ENDPOINTS["trades"],)),
@@ -2297,7 +2302,7 @@ _LETTERS: Final[dict[str, dict[str, str]]] = {
     "http": {"c": "link", "u": "channel", "st": "type", "b": "text", "id": "id"},
     "open": {"c": "link", "u": "text"},
     "close": {"c": "link", "code": "type", "reason": "text"},
-    "gap": {"c": "link", "n": "message_id", "why": "text"},
+    "gap": {"c": "link", "n": "message_id", "why": "text", "u": "channel", "id": "id"},
     "tick": {"c": "link"},
     "act": {"who": "link", "what": "type", "why": "text"},
 }
@@ -3224,6 +3229,108 @@ def connection_states() -> Callable[[Observable[Frame]], Observable[ConnectionSt
         return state.step(event.value) if event.has_value else state.end()
 
     return compose(operators.materialize(), fold(_Connections, step))
+
+
+# === Silence ===
+
+# Which subscriptions have died on a connection that lives. A fold of frames: `live` requests over
+# REST, and subscribes again, by it; nothing here does.
+
+
+class Silent(msgspec.Struct, frozen=True):
+    """A subscription that is silent, for how long, in ns; and whether it is proven to be dead."""
+
+    key: Key
+    link: str
+    since_ns: int
+    is_dead: bool
+
+
+@dataclass(slots=True, eq=False)
+class _Quiet:
+    link: str
+    received: int  # when its last message came, on the monotonic clock
+    due: int  # when it is to be compared with REST
+    compared: int = 0  # how often it was
+    answers: dict[str, str] = field(default_factory=dict)  # of REST since, by path with query
+    differed: int = 0  # when one was another than before; 0: none was
+
+
+class Silence:
+    """Judge the subscriptions of all connections by what REST answers while they are silent.
+
+    A calm market is silent too, so that silence alone proves nothing. What is silent for longer
+    than its channel's `quiet_s` is due to be compared with REST, again after 2 s and then ever
+    more rarely. Two answers that differ, and no message within 2 s of that, are the proof. Below,
+    a snapshot, ticks and answers; what is Compared, and Dead.
+
+        frames  --s--t--a--u--b--v--|
+        judged  -----C-----C-----D--|
+    """
+
+    def __init__(self) -> None:
+        self._quiet: dict[Key, _Quiet] = {}
+
+    def step(self, frame: Frame) -> list[Silent]:
+        """Fold one frame; at a tick return what is dead, and what is due to be compared."""
+        kind = frame.kind
+        if kind == "ws":
+            self._on_message(frame)
+        elif kind == "tick" and frame.link in _CLOCK:
+            return self._on_tick(frame.mono)
+        elif kind == "http" and frame.ok:
+            self._on_answer(frame)
+        elif kind in ("open", "close"):
+            self._quiet = {k: x for k, x in self._quiet.items() if x.link != frame.link}
+        return []
+
+    def _on_message(self, frame: Frame) -> None:
+        row = CHANNELS.get(frame.channel)
+        if row is None:
+            return
+        key = key_of(frame)
+        quiet, due = self._quiet.get(key), frame.mono + int(row.quiet_s * _SECOND)
+        if frame.type in _CONTROL:
+            self._quiet.pop(key, None)  # to be subscribed again, or refused
+        elif frame.is_snapshot or (quiet is not None and quiet.compared):
+            self._quiet[key] = _Quiet(frame.link, frame.mono, due)
+        elif quiet is not None:
+            quiet.received, quiet.due = frame.mono, due
+
+    def _on_answer(self, frame: Frame) -> None:
+        quiet = self._quiet.get(key_of(frame))
+        # An answer may be older than a message that came shortly before it; and what is computed
+        # when it is requested, as equity is, differs from the one before without an event.
+        if quiet is None or not quiet.compared or frame.path.startswith("/v4/addresses/"):
+            return
+        before = quiet.answers.setdefault(frame.channel, frame.text)
+        if before != frame.text and not quiet.differed:
+            quiet.differed = frame.mono
+
+    def _on_tick(self, mono: int) -> list[Silent]:
+        dead, due = list[Silent](), list[tuple[int, int, Key]]()
+        for key, quiet in self._quiet.items():
+            if quiet.differed and mono - quiet.differed >= _ON_ITS_WAY_NS:
+                dead.append(Silent(key, quiet.link, mono - quiet.received, is_dead=True))
+            elif mono >= quiet.due:
+                due.append((quiet.compared, quiet.due, key))
+        for silent in dead:
+            del self._quiet[silent.key]
+        # What fell silent just now comes first: what was compared often may well be calm.
+        return [
+            *dead,
+            *(self._compare(key, mono) for *_, key in heapq.nsmallest(_COMPARISONS, due)),
+        ]
+
+    def _compare(self, key: Key, mono: int) -> Silent:
+        quiet = self._quiet[key]
+        quiet.due = mono + min(_ON_ITS_WAY_NS << quiet.compared, _MINUTE)
+        quiet.compared += 1
+        return Silent(key, quiet.link, mono - quiet.received, is_dead=False)
+
+
+_ON_ITS_WAY_NS: Final = 2 * _SECOND  # a message may follow the answer that shows its content
+_COMPARISONS: Final = 3  # a second, of a hundred requests in ten that REST takes
 
 
 # === Lifecycle ===
@@ -4454,7 +4561,8 @@ class Accounts:
     def _on_loss(self, frame: Frame) -> list[AccountUpdate]:
         updates: list[AccountUpdate] = []
         for account in self._known.accounts.values():
-            if frame.link in ("", account.link):
+            of_it = not frame.channel or frame.channel in _ACCOUNTS
+            if frame.link in ("", account.link) and of_it:
                 account.doubts["link"] = f"account frames were lost: {frame.kind} at {frame.seq}"
                 account.missing = account.begun is not None
                 updates += self._known.update(account, frame)
@@ -5641,9 +5749,11 @@ class Inbox:
         return Frame(seq, at, mono, link, kind, text, *rest)
 
 
-# At once after a mere loss; about once a second while a venue restarts, as most are back within a
+# At once after a mere loss; some times a second while a venue restarts, as most are back within a
 # quarter of a minute and what is waited beyond that is data missed; then ever more rarely.
-_BACKOFF_S: Final = (0.02, 0.25, *[0.5] * 4, *[1.0] * 12, 2.0, 4.0, 8.0, 15.0, 30.0)
+_BACKOFF_S: Final = (
+    0.005, 0.1, *[0.25] * 40, *[0.5] * 10, *[1.0] * 12, 2.0, 4.0, 8.0, 15.0, 30.0,
+)  # fmt: skip
 _TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.1  # how often a silent link looks at the clock
 # A quiet link is pinged, so that a busy link which is half open is found within 5 s; and
@@ -5666,9 +5776,18 @@ class _Link(threading.Thread):
     read goes to the inbox, so that nothing a subscriber does delays the answer to the venue's ping.
     """
 
-    def __init__(self, url: str, name: str, keys: list[Key], inbox: Inbox) -> None:
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        keys: list[Key],
+        inbox: Inbox,
+        trust: ssl.SSLContext | None,
+    ) -> None:
         super().__init__(name=name, daemon=True)
-        self.keys = keys
+        # What a loss makes unknown is requested first; the rest is merely late.
+        self.keys = sorted(keys, key=lambda key: not CHANNELS[key[0]].changes)
+        self._trust = trust
         self._url, self._put = url, partial(inbox.put, link=name)
         self._stopping = threading.Event()
         self._app: Any = None
@@ -5749,7 +5868,11 @@ class _Link(threading.Thread):
         self._app = app
         # Its own connect() would leave certificates unchecked.
         app.run_forever(
-            sslopt={"cert_reqs": ssl.CERT_REQUIRED, "check_hostname": True},
+            sslopt={
+                "cert_reqs": ssl.CERT_REQUIRED,
+                "check_hostname": True,
+                "context": self._trust,
+            },
             skip_utf8_validation=True,
             suppress_origin=True,
         )
@@ -5890,6 +6013,10 @@ class _Poller(threading.Thread):
         """Request, from any thread, what the snapshot of a key may have missed."""
         if CHANNELS[key[0]].changes:
             self._call(self._start, key, partial(self._later, key))
+
+    def compare(self, key: Key) -> None:
+        """Request, from any thread, what a key that is silent stands for."""
+        self._call(self._start, ("compare", key), partial(self._in_turn, key))
 
     def poll(self, link: str, keys: Iterable[Key]) -> None:
         """Request, from any thread, all that a link carried, round after round."""
@@ -6035,7 +6162,10 @@ def _receive(
     network: Network, groups: list[list[Key]], pace: Pacer | None, inbox: Inbox | None
 ) -> Generator[Frame]:
     inbox = inbox or Inbox()
-    links = {f"c{n}": _Link(network.ws, f"c{n}", keys, inbox) for n, keys in enumerate(groups, 1)}
+    # Made once: to read all that is trusted takes longer than to connect.
+    trust = ssl.create_default_context() if network.ws.startswith("wss:") else None
+    named = {f"c{n}": keys for n, keys in enumerate(groups, 1)}
+    links = {name: _Link(network.ws, name, keys, inbox, trust) for name, keys in named.items()}
     poller = _Poller(network, inbox)
     watch = _Watch(links, poller)
     threads: list[_Poller | _Link] = [poller, *links.values()]
@@ -6067,10 +6197,11 @@ class _Watch:
         self._links, self._poller = links, poller
         self._ids = {name: Continuity() for name in links}
         self._connections = _Connections()
+        self._silence = Silence()
 
     def frames(self, frame: Frame) -> list[Frame]:
         """Return a frame, and before it the gaps that it shows; do what they require."""
-        gaps = self._gaps(frame)
+        gaps = [*self._gaps(frame), *self._silent(frame)]
         for n, gap in enumerate(gaps):
             gaps[n] = msgspec.structs.replace(gap, seq=frame.seq + n)
         if gaps:
@@ -6120,6 +6251,17 @@ class _Watch:
                 what = ", ".join(" ".join(key).strip() for key in late[:3])
                 why = f"{len(late)} answers overdue: {what}{' …' if len(late) > 3 else ''}"
                 yield _gap(frame, name, len(late), why)
+
+    def _silent(self, frame: Frame) -> Iterator[Frame]:
+        for silent in self._silence.step(frame):
+            if not silent.is_dead:
+                self._poller.compare(silent.key)
+                continue
+            self._links[silent.link].again([silent.key])
+            why = f"no message for {silent.since_ns / _SECOND:.0f} s, and REST shows a change"
+            channel, id_ = silent.key
+            gap = _gap(frame, silent.link, 0, f"{' '.join(silent.key).strip()}: {why}")
+            yield msgspec.structs.replace(gap, channel=channel, id=id_)
 
     def _turned(self, link: _Link, turn: ConnectionState) -> None:
         if turn.state == "polling":
