@@ -576,7 +576,7 @@ def test_a_message_is_decoded_once_by_all_who_read_it(monkeypatch: pytest.Monkey
     """Live looks whether it can be read, and the layers above read it."""
     decode, decoded = dydx_conn._updates, list[int]()
 
-    def counted(frame: Frame) -> list[Any]:
+    def counted(frame: Frame) -> Any:
         decoded.extend([frame.seq] if frame.channel == "v4_orderbook" else [])
         return decode(frame)
 

@@ -90,7 +90,8 @@ __all__ = [
     # Channels
     "CHANNELS", "PER_CONNECTION", "Channel", "key_of",
     # Decoding
-    "contents", "node_contents", "perpetual_market", "rest_contents", "ws_frame",
+    "OddRow", "contents", "node_contents", "odd_rows", "perpetual_market", "rest_contents",
+    "ws_frame",
     # Recordings
     "Header", "Recording", "RecordingWriter", "find_recording",
     # Wire writer
@@ -171,7 +172,7 @@ from collections.abc import (
     Sequence,
 )
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
@@ -200,6 +201,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import msgspec
 import zstandard
+from msgspec.inspect import DictType, ListType, StructType, Type, UnionType, type_info
 from reactivex import Notification, Observable, compose, operators
 from reactivex.abc import DisposableBase, ObserverBase, SchedulerBase
 from reactivex.disposable import BooleanDisposable
@@ -1410,6 +1412,11 @@ class _Wire(msgspec.Struct, gc=False, rename="camel"):
     pass
 
 
+class _WireRow(_Wire):
+    # One that stands by itself: where it cannot be read, it alone is left out.
+    pass
+
+
 class _Page(_Wire, kw_only=True):
     # Where an answer stands in a list that was requested by pages; absent without `page`.
     page_size: int | None = None
@@ -1439,7 +1446,7 @@ class _BookSnapshot(_Wire):
         return BookContents(bids=bids, asks=asks)
 
 
-class TradeFields(_Wire, kw_only=True):
+class TradeFields(_WireRow, kw_only=True):
     """A trade on the tape; `side` is the taker's."""
 
     id: str = ""
@@ -1456,7 +1463,7 @@ class TradesContents(_Page, kw_only=True):
     trades: list[TradeFields]
 
 
-class CandleFields(_Wire, kw_only=True):
+class CandleFields(_WireRow, kw_only=True):
     """One candle; the start is its identity."""
 
     started_at: str
@@ -1479,7 +1486,7 @@ class CandlesContents(_Wire, kw_only=True):
     candles: list[CandleFields]
 
 
-class MarketFields(_Wire, kw_only=True):
+class MarketFields(_WireRow, kw_only=True):
     """A market's description, or what changed in it; older servers write `price` for oracle's."""
 
     id: str | None = None
@@ -1514,7 +1521,12 @@ class MarketsContents(_Wire, kw_only=True):
     oracle_prices: dict[str, MarketFields] = {}
 
 
-class FundingFields(_Wire, kw_only=True):
+class _AllMarkets(MarketsContents, kw_only=True):
+    # What has none of a snapshot's fields is no snapshot.
+    markets: dict[str, MarketFields]
+
+
+class FundingFields(_WireRow, kw_only=True):
     """A market's funding of an hour; `rate` is per hour, and positive if longs pay."""
 
     ticker: str
@@ -1530,6 +1542,11 @@ class HeightContents(_Wire, kw_only=True):
     height: str = ""
     block_height: str = ""
     time: str
+
+    def __post_init__(self) -> None:
+        """Refuse what names no block."""
+        if not (self.block_height or self.height):
+            raise ValueError("Expected the height of a block, got none")
 
     @property
     def block(self) -> tuple[int, int]:
@@ -1555,9 +1572,18 @@ class ErrorFields(_Wire, kw_only=True, omit_defaults=True):
 
 
 class ErrorsContents(_Wire, kw_only=True):
-    """A refusal over REST, in the venue's words."""
+    """What is no answer over REST: a refusal in the venue's words, or in those of a proxy."""
 
     errors: list[ErrorFields]
+
+    @property
+    def reason(self) -> str:
+        """Return the words in one line."""
+        reasons = (
+            e.msg + (f" ({e.param})" if e.param else "") + (f" [{e.code}]" if e.code else "")
+            for e in self.errors
+        )
+        return "; ".join(reasons)[:500] or "no reason"
 
 
 Sparklines = dict[str, list[str]]  # closing prices by ticker, newest first
@@ -1568,7 +1594,7 @@ Sparklines = dict[str, list[str]]  # closing prices by ticker, newest first
 # money that moved. Any field may be missing from an update.
 
 
-class PositionFields(_Wire, kw_only=True):
+class PositionFields(_WireRow, kw_only=True):
     """A perpetual position; `size` is negative for a short, sums and `max_size` as the venue has.
 
     `net_funding` is what was received; an update carries no times.
@@ -1593,7 +1619,7 @@ class PositionFields(_Wire, kw_only=True):
     subaccount_number: int | None = None
 
 
-class AssetPositionFields(_Wire, kw_only=True):
+class AssetPositionFields(_WireRow, kw_only=True):
     """A balance of an asset, on the venue always USDC; `side` SHORT means owed."""
 
     symbol: str
@@ -1603,7 +1629,7 @@ class AssetPositionFields(_Wire, kw_only=True):
     subaccount_number: int | None = None
 
 
-class OrderFields(_Wire, kw_only=True):
+class OrderFields(_WireRow, kw_only=True):
     """An order, or the part of it that changed: a best-effort update may carry little.
 
     Of the two ends one is null: `good_til_block` for a short-term order, a time in ISO text for
@@ -1687,7 +1713,7 @@ class PartyFields(_Wire, kw_only=True):
     subaccount_number: int | None = None
 
 
-class TransferFields(_Wire, kw_only=True):
+class TransferFields(_WireRow, kw_only=True):
     """Money moved: TRANSFER_IN, TRANSFER_OUT, DEPOSIT or WITHDRAWAL, as the account sees it."""
 
     id: str = ""  # of REST alone
@@ -1701,7 +1727,7 @@ class TransferFields(_Wire, kw_only=True):
     transaction_hash: str = ""
 
 
-class RewardFields(_Wire, kw_only=True):
+class RewardFields(_WireRow, kw_only=True):
     """What trading earned in a block, in the chain's token."""
 
     trading_reward: str
@@ -1709,8 +1735,11 @@ class RewardFields(_Wire, kw_only=True):
     created_at_height: str = ""
 
 
+_ABSENT: Final[Any] = msgspec.UNSET
+
+
 class SubaccountFields(_Wire, kw_only=True):
-    """A subaccount as the indexer sums it up; a parent has children in place of positions."""
+    """A subaccount as the indexer sums it up; a parent has children in place of what is held."""
 
     address: str = ""
     subaccount_number: int | None = None
@@ -1718,11 +1747,19 @@ class SubaccountFields(_Wire, kw_only=True):
     equity: str
     free_collateral: str = "0"
     margin_enabled: bool | None = None
-    open_perpetual_positions: dict[str, PositionFields] = {}
-    asset_positions: dict[str, AssetPositionFields] = {}
-    child_subaccounts: list["SubaccountFields"] = []
+    open_perpetual_positions: dict[str, PositionFields] = _ABSENT
+    asset_positions: dict[str, AssetPositionFields] = _ABSENT
+    child_subaccounts: list["SubaccountFields"] | None = None
     updated_at_height: str | None = None
     latest_processed_block_height: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what does not report what is held: that is not the same as to hold nothing."""
+        for table in ("open_perpetual_positions", "asset_positions"):
+            if getattr(self, table) is _ABSENT:
+                if self.child_subaccounts is None:
+                    raise ValueError("Expected positions and balances, or children, got neither")
+                setattr(self, table, {})
 
 
 class SubaccountContents(_Wire, kw_only=True):
@@ -1741,7 +1778,11 @@ class SubaccountContents(_Wire, kw_only=True):
     block_height: str | None = None
 
 
-class FundingPaymentFields(_Wire, kw_only=True):
+class _OneSubaccount(SubaccountContents, kw_only=True):
+    subaccount: SubaccountFields
+
+
+class FundingPaymentFields(_WireRow, kw_only=True):
     """What one position paid (negative) or was paid at one hour, in USDC."""
 
     created_at: str
@@ -1757,7 +1798,7 @@ class FundingPaymentFields(_Wire, kw_only=True):
     subaccount_number: str | int = 0
 
 
-class PnlFields(_Wire, kw_only=True):
+class PnlFields(_WireRow, kw_only=True):
     """What an account was worth; /pnl names its height `created_at_height`."""
 
     equity: str
@@ -1769,7 +1810,7 @@ class PnlFields(_Wire, kw_only=True):
     block_time: str | None = None
 
 
-class TradeHistoryFields(_Wire, kw_only=True):
+class TradeHistoryFields(_WireRow, kw_only=True):
     """What an order did to a position: OPEN, EXTEND, PARTIAL_CLOSE, CLOSE or a liquidation."""
 
     id: str
@@ -1855,7 +1896,7 @@ _IN_TIME: Final[Any] = {"time": "created_at", "bound": "createdBeforeOrAt"}
 _PAGED: Final[Any] = {"pages": True, **_IN_TIME}
 
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {
-    "perpetual_markets": Endpoint("/v4/perpetualMarkets", MarketsContents, "markets"),
+    "perpetual_markets": Endpoint("/v4/perpetualMarkets", _AllMarkets, "markets"),
     "order_book": Endpoint("/v4/orderbooks/perpetualMarket/{ticker}", _BookSnapshot),
     "trades": Endpoint("/v4/trades/perpetualMarket/{ticker}", TradesContents, "trades",
                        key=("id",), **_PAGED),
@@ -1874,7 +1915,7 @@ ENDPOINTS: Final[Mapping[str, Endpoint]] = {
                             "subaccounts"),
     "subaccount": Endpoint(
         "/v4/addresses/{address}/subaccountNumber/{subaccountNumber}",
-        SubaccountContents, "subaccount",
+        _OneSubaccount, "subaccount",
         "/v4/addresses/{address}/parentSubaccountNumber/{parentSubaccountNumber}"),
     "positions": _list("/v4/perpetualPositions", "positions", PositionFields,
                        "market", "created_at", "subaccount_number", **_IN_TIME),
@@ -1945,7 +1986,7 @@ def _of_accounts(name: str, id_: str) -> Channel:
 
 CHANNELS: Final[dict[str, Channel]] = {row.name: row for row in (
     Channel(name="v4_markets", kind="markets", batched=True,
-            snapshot=MarketsContents, update=MarketsContents,
+            snapshot=_AllMarkets, update=MarketsContents,
             rest=(ENDPOINTS["perpetual_markets"],)),
     Channel(name="v4_block_height", kind="block", quiet_s=3.0,
             snapshot=HeightContents, update=HeightContents, rest=(ENDPOINTS["height"],)),
@@ -2026,6 +2067,20 @@ def _key_of_answer(target: str) -> Key:
 # name of a request to a node) decides the type. Any text ends in values or in a `WireError`.
 
 
+class OddRow(msgspec.Struct, frozen=True):
+    """A row that is not of its shape: the list or table it is in, its name there, and why."""
+
+    part: str
+    name: str
+    row: Any
+    reason: str
+
+    def __str__(self) -> str:
+        """Return it in one line."""
+        where = f"{self.part} {self.name}".strip()
+        return f"{where}: {self.reason[:1].lower()}{self.reason[1:]}, in {self.row!r:.80}"
+
+
 class _Envelope(msgspec.Struct, gc=False):
     type: str
     message_id: int = 0
@@ -2036,6 +2091,7 @@ class _Envelope(msgspec.Struct, gc=False):
 
 _TYPES: Final = ("subscribed", "channel_data", "channel_batch_data")
 _DECODERS: Final[dict[tuple[str, str], Callable[[msgspec.Raw], Any]]] = {}  # made when needed
+_SHAPES: Final[dict[tuple[str, str], Any]] = {}  # of the decoders
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 # What decoding a text can raise; brackets that nest too deep are a RecursionError.
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
@@ -2067,8 +2123,10 @@ def ws_frame(seq: int, at: int, mono: int, link: str, text: str) -> Frame:
 def contents(frame: Frame) -> list[Any]:
     """Decode what a frame carries, oldest first; empty for control messages.
 
-    The channel decides the type, as the path does for an answer; `WireError` if it cannot. A
-    second call for the same frame returns the same list: do not change it.
+    The channel decides the type, as the path does for an answer; `WireError` if it cannot. An
+    answer with another status than 200 is `ErrorsContents`, whatever its body. A row that is not
+    of its shape is left out, see `odd_rows`. A second call for the same frame returns the same
+    list: do not change it.
     """
     last = _LAST[0]
     if last[0] is frame:
@@ -2076,32 +2134,51 @@ def contents(frame: Frame) -> list[Any]:
     if frame.fault:
         raise WireError(frame.fault)
     if frame.kind == "http":
-        updates = [rest_contents(frame.channel, frame.text)]
+        odd: list[OddRow] = []
+        _LAST[0] = frame, [_answer_in(frame, odd)], odd
     elif frame.kind != "ws" or frame.type in _CONTROL:
         return []
     else:
-        updates = _updates(frame)
-    _LAST[0] = (frame, updates)
-    return updates
+        _LAST[0] = frame, *_updates(frame)
+    return _LAST[0][1]
+
+
+def odd_rows(frame: Frame) -> Sequence[OddRow]:
+    """Return the rows that `contents` leaves out of a frame, each with its reason."""
+    if _LAST[0][0] is not frame:
+        contents(frame)
+    of, _, odd = _LAST[0]
+    return odd if of is frame else ()
 
 
 # `live` looks whether an update can be read, then the layers above read it: decoded once.
-_LAST: Final[list[tuple[Frame | None, list[Any]]]] = [(None, [])]
+_LAST: Final[list[tuple[Frame | None, list[Any], Sequence[OddRow]]]] = [(None, [], ())]
 
 
-def _updates(frame: Frame) -> list[Any]:
+def _answer_in(frame: Frame, odd: list[OddRow]) -> Any:
+    # A node's status is the chain's verdict on what was sent, in an answer of the same shape.
+    if frame.link != "node" and not frame.ok:
+        return _refusal_in(frame.text)
+    return rest_contents(frame.channel, frame.text, odd)
+
+
+def _updates(frame: Frame) -> tuple[list[Any], Sequence[OddRow]]:
+    odd: Sequence[OddRow] = ()
     decode = _DECODERS.get((frame.type, frame.channel)) or _decoder(frame.type, frame.channel)
     try:
         decoded = decode(frame.raw)
     except _UNREADABLE as error:
-        what = f"{frame.type} contents of {frame.channel}"
-        raise WireError(f"expected {what}, got {frame.text[:80]!r}: {error}") from None
+        odd = []
+        decoded = _readable_part(frame.raw, _SHAPES[frame.type, frame.channel], error, odd)
+        if decoded is None:
+            what = f"{frame.type} contents of {frame.channel}"
+            raise WireError(f"expected {what}, got {frame.text[:80]!r}: {error}") from None
     if type(decoded) is _BookSnapshot:
-        return [decoded.book()]
+        return [decoded.book()], odd
     updates = decoded if isinstance(decoded, list) else [decoded]
     if frame.channel == "v4_candles" and not frame.is_snapshot:
-        return [CandlesContents(candles=[candle]) for candle in updates]
-    return updates
+        return [CandlesContents(candles=[candle]) for candle in updates], odd
+    return updates, odd
 
 
 def _decoder(type_: str, channel: str) -> Callable[[msgspec.Raw], Any]:
@@ -2109,8 +2186,72 @@ def _decoder(type_: str, channel: str) -> Callable[[msgspec.Raw], Any]:
     if row is None or type_ not in _TYPES:
         raise WireError(f"expected a known message, got {type_!r} on {channel!r}")
     shape = row.snapshot if type_ == "subscribed" else row.update
-    decode = msgspec.json.Decoder(_many(shape) if type_ == "channel_batch_data" else shape).decode
-    return _DECODERS.setdefault((type_, channel), decode)
+    shape = _SHAPES[type_, channel] = _many(shape) if type_ == "channel_batch_data" else shape
+    return _DECODERS.setdefault((type_, channel), msgspec.json.Decoder(shape).decode)
+
+
+# -- Row by row, where the whole cannot be read
+
+
+def _readable_part(
+    text: msgspec.Raw | str, shape: Any, error: Exception, odd: list[OddRow]
+) -> Any | None:
+    """Return a value without the rows that are not of their shape; None if nothing is left."""
+    sieve = _Sieve()
+    with contextlib.suppress(*_UNREADABLE):
+        if isinstance(error, msgspec.ValidationError):
+            given = sieve.sift(msgspec.json.decode(text), type_info(shape))
+            decoded = msgspec.convert(given, shape)
+            odd += sieve.odd
+            return decoded if sieve.good else None
+    return None
+
+
+class _Sieve:
+    """What sorts rows by whether they are of their shape, in a plain value of any depth."""
+
+    def __init__(self) -> None:
+        self.odd: list[OddRow] = []
+        self.good = 0
+
+    def sift(self, given: Any, of: Type, part: str = "", name: str = "") -> Any:
+        """Return a value without its odd rows; `_LEFT_OUT` if it is one."""
+        if isinstance(of, UnionType):
+            of = next((one for one in of.types if isinstance(one, _COMPOUND)), of)
+        if isinstance(of, StructType) and issubclass(of.cls, _WireRow):
+            return self._judged(given, of.cls, part, name)
+        if isinstance(of, StructType) and isinstance(given, dict):
+            types = {field.encode_name: field.type for field in of.fields}
+            return self._each((k, v, types[k], k, "") for k, v in given.items() if k in types)
+        if isinstance(of, DictType) and isinstance(given, dict):
+            return self._each((k, v, of.value_type, part, k) for k, v in given.items())
+        if isinstance(of, ListType) and isinstance(given, list):
+            rows = enumerate(given)
+            kept = self._each((n, v, of.item_type, part, _name_in(v, n)) for n, v in rows)
+            return [*kept.values()]
+        return given
+
+    def _each(self, parts: Iterable[tuple[Any, Any, Type, str, str]]) -> dict[Any, Any]:
+        sifted = {key: self.sift(*given) for key, *given in parts}
+        return {key: value for key, value in sifted.items() if value is not _LEFT_OUT}
+
+    def _judged(self, row: Any, shape: type, part: str, name: str) -> Any:
+        try:
+            msgspec.convert(row, shape)
+        except msgspec.ValidationError as error:
+            self.odd.append(OddRow(part, name, row, str(error)))
+            return _LEFT_OUT
+        self.good += 1
+        return row
+
+
+_LEFT_OUT: Final = object()
+_COMPOUND: Final = (StructType, DictType, ListType)
+
+
+def _name_in(row: Any, number: int) -> str:
+    names = [row.get(name) for name in ("market", "ticker", "id")] if isinstance(row, dict) else []
+    return next((name for name in names if isinstance(name, str)), str(number))
 
 
 def perpetual_market(fields: MarketFields) -> PerpetualMarket:
@@ -2133,10 +2274,11 @@ def perpetual_market(fields: MarketFields) -> PerpetualMarket:
         raise WireError(f"{what}, got {type(error).__name__}: {error}") from None
 
 
-def rest_contents(path: str, body: str) -> Any:
-    """Decode a REST answer by the path that was requested; a refusal is `ErrorsContents`.
+def rest_contents(path: str, body: str, odd: list[OddRow] | None = None) -> Any:
+    """Decode the body of a 200 by the path that was requested; a refusal is `ErrorsContents`.
 
-    `WireError` if the path is unknown or the body is not what it should answer.
+    `WireError` if the path is unknown or the body is not what it should answer. With a list
+    `odd`, rows that are not of their shape are left out and added to that.
     """
     route = path.partition("?")[0]
     found = _endpoint_of(route)
@@ -2148,7 +2290,10 @@ def rest_contents(path: str, body: str) -> Any:
     try:
         decoded = _answer_decoder(shape)(body)
     except _UNREADABLE as error:
-        raise WireError(f"expected the answer of {route}, got {body[:80]!r}: {error}") from None
+        decoded = None if odd is None else _readable_part(body, shape, error, odd)
+        if decoded is None:
+            what = f"expected the answer of {route}"
+            raise WireError(f"{what}, got {body[:80]!r}: {error}") from None
     return decoded.book() if type(decoded) is _BookSnapshot else decoded
 
 
@@ -2161,6 +2306,32 @@ def _refused(body: str) -> ErrorsContents | None:
     with contextlib.suppress(*_UNREADABLE):
         return msgspec.json.decode(body, type=ErrorsContents)
     return None
+
+
+def _refusal_in(body: str) -> ErrorsContents:
+    """Read a body that is no answer: the indexer's own refusal, or what a proxy writes."""
+    return _refused(body) or ErrorsContents(errors=[ErrorFields(msg=_words_in(body))])
+
+
+def _words_in(body: str) -> str:
+    if re.match(r"\s*<(!doctype|html)", body, re.IGNORECASE):
+        title = re.search(r"<title>([^<]{0,80})", body[:10_000], re.IGNORECASE)
+        return f"a page of HTML, {title[1].strip()!r}" if title else "a page of HTML"
+    with contextlib.suppress(*_UNREADABLE):
+        said = msgspec.json.decode(body, type=dict[str, Any])
+        words = (said.get(name) for name in ("message", "error", "detail", "title"))
+        if word := next((word for word in words if word and isinstance(word, str)), ""):
+            return repr(word[:80])
+    return repr(body[:80]) if body else "an empty body"
+
+
+def is_never_funded(path: str, status: int, body: str) -> bool:
+    """Return whether an answer is that the indexer knows no such subaccount.
+
+    A proxy's 404 is not: only the indexer writes its refusals as it does.
+    """
+    is_account = path.startswith("/v4/addresses/") and status == 404
+    return is_account and _refused(body) is not None
 
 
 @lru_cache(maxsize=64)
@@ -4178,25 +4349,31 @@ class _Reading:
         self.lists: dict[int, dict[str, list[Any]]] = {}
         self.settled: set[int] = set()
         self.faults: list[str] = []
+        self.odd: dict[str, list[str]] = {}  # names of the rows that were left out, by their list
 
-    def contents(self, account: _Account) -> list[Any]:
-        """Decode the frame; of a snapshot with a row that has no shape, all other rows."""
+    def contents(self) -> list[Any]:
+        """Decode the frame, and take note of the rows that are left out."""
         try:
-            return contents(self.frame)
+            decoded = contents(self.frame)
         except WireError as error:
-            if self.whole and not self.frame.fault:
-                with contextlib.suppress(msgspec.MsgspecError):
-                    return [_salvaged(self.frame.raw, self.faults)]
             self.faults.append(f"cannot be read: {error}")
             return []
+        for row in odd_rows(self.frame):
+            self.faults.append(f"cannot be read: {row}")
+            self.odd.setdefault(row.part, []).append(row.name)
+        return decoded
 
-    def take(self, part: SubaccountContents, own: int) -> None:
+    def take(self, part: SubaccountContents, account: _Account, own: int) -> None:
         """Take what one message reports, each row by itself."""
         height = self._height(part.block_height)
         if self.whole:
-            held = part.subaccount
-            self._snapshots(held or SubaccountFields(equity="0"), own, height)
+            # Who was never funded gets an empty snapshot, not one without its subaccount.
+            if part.subaccount is None and msgspec.json.decode(self.frame.raw) != {}:
+                self.faults.append(f"is of no subaccount: {self.frame.text[:80]!r}")
+                return
+            self._snapshots(part.subaccount or _NOTHING, own, height)
             self._listed(part.orders, own)
+        account.unreadable |= {*self.odd.get("perpetualPositions", ())}
         if part.perpetual_positions:
             self._positions(part.perpetual_positions, own, height)
         for asset in part.asset_positions:
@@ -4211,8 +4388,8 @@ class _Reading:
 
     def answer(self, answer: Any, own: int) -> None:
         """Take an answer of REST: a subaccount, or a list of one kind."""
-        if isinstance(answer, SubaccountContents):
-            self._snapshots(answer.subaccount or SubaccountFields(equity="0"), own, 0)
+        if isinstance(answer, _OneSubaccount):
+            self._snapshots(answer.subaccount, own, 0)
             return
         if isinstance(answer, list):
             self._orders(answer, own, 0)
@@ -4223,7 +4400,7 @@ class _Reading:
         for payment in getattr(answer, "funding_payments", ()):
             self._each(self._payment, payment, own, 0)
         account = self.known.of(self.owner, own)
-        if account is not None and hasattr(answer, "fills"):
+        if account is not None and hasattr(answer, "fills") and not self.odd:
             account.missing = False
 
     def updates(self, account: _Account) -> list[AccountUpdate]:
@@ -4379,7 +4556,7 @@ class _Reading:
             owner, _, given = subaccount.partition("/")
             return owner == self.owner and (int(given) % _PARENTS if parent else int(given)) == own
 
-        ids = {row.id for row in rows}
+        ids = {*(row.id for row in rows), *self.odd.get("orders", ())}
         for state in self.known.orders.listed(whose, ids, self.frame.seq):
             self._pass_on(state)
 
@@ -4392,10 +4569,18 @@ class _Reading:
     # -- Snapshots
 
     def _snapshots(self, held: SubaccountFields, own: int, at: int) -> None:
-        for child in held.child_subaccounts:
-            self._snapshots(child, int(child.subaccount_number or 0), at)
-        if not held.child_subaccounts:
+        if held.address not in ("", self.owner):
+            self.faults.append(f"is of {held.address}, expected {self.owner}")
+            return
+        for child in held.child_subaccounts or ():
+            if child.subaccount_number is None:
+                self.faults.append("has a child without its number")
+            else:
+                self._snapshots(child, child.subaccount_number, at)
+        if held.child_subaccounts is None and held.subaccount_number in (None, own):
             self._snapshot(held, own, at)
+        elif held.child_subaccounts is None:
+            self.faults.append(f"is of subaccount {held.subaccount_number}, expected {own}")
 
     def _snapshot(self, held: SubaccountFields, own: int, at: int) -> None:
         account = self._account(own)
@@ -4429,7 +4614,7 @@ class _Reading:
         )
 
     def _snapshot_of(self, account: _Account, held: SubaccountFields) -> _Snapshot:
-        account.unreadable = set()
+        account.unreadable = {*self.odd.get("openPerpetualPositions", ())}
         sizes: dict[str, tuple[Decimal, Decimal]] = {}
         for row in held.open_perpetual_positions.values():
             try:
@@ -4437,7 +4622,7 @@ class _Reading:
             except _BAD_ROW as error:
                 account.unreadable.add(row.market)
                 self.faults.append(f"cannot be read: {error}")
-        balance: int | None = 0
+        balance: int | None = None if "assetPositions" in self.odd else 0
         for asset in held.asset_positions.values():
             try:
                 if asset.symbol == "USDC":
@@ -4472,34 +4657,7 @@ def _quote_quantums(usdc: str) -> int:
     return int(number(usdc).scaleb(6))
 
 
-_ROWS_OF: Final = (
-    ("openPerpetualPositions", PositionFields, "market"),
-    ("assetPositions", AssetPositionFields, "symbol"),
-)
-
-
-def _salvaged(raw: msgspec.Raw, faults: list[str]) -> SubaccountContents:
-    """Read a snapshot in which a row has no shape: of that row only the name is used."""
-    read: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, Any])
-    if read.get("subaccount") is not None:
-        held = read["subaccount"] = msgspec.convert(read["subaccount"], dict[str, Any])
-        for part, shape, name in _ROWS_OF:
-            rows = held[part] = msgspec.convert(held.get(part) or {}, dict[str, Any])
-            for key in [key for key, row in rows.items() if not _fits(row, shape)]:
-                text = f"a row of no shape, {rows[key]!r:.60}"
-                rows[key] = {name: key, "side": "", "status": "OPEN", "size": text}
-    orders = msgspec.convert(read.get("orders") or [], list[Any])
-    read["orders"] = [row for row in orders if _fits(row, OrderFields)]
-    faults += ["cannot be read: an order"] * (len(orders) - len(read["orders"]))
-    return msgspec.convert(read, SubaccountContents)
-
-
-def _fits(row: Any, shape: type) -> bool:
-    try:
-        msgspec.convert(row, shape)
-    except msgspec.ValidationError:
-        return False
-    return True
+_NOTHING: Final = SubaccountFields(equity="0", open_perpetual_positions={}, asset_positions={})
 
 
 # === Accounts ===
@@ -4623,8 +4781,8 @@ class Accounts:
         reading = _Reading(self._known, frame, owner)
         reading.whole = frame.is_snapshot
         account.link = frame.link
-        for part in reading.contents(account):
-            reading.take(part, at)
+        for part in reading.contents():
+            reading.take(part, account, at)
         return reading.updates(account)
 
     def _on_list(
@@ -4635,21 +4793,14 @@ class Accounts:
             return _NO_UPDATES
         reading = _Reading(self._known, frame, owner)
         reading.polled = True
-        problem = ""
-        try:
-            [answer] = contents(frame)
-        except WireError as error:
-            problem = str(error)
-        else:
-            bare = isinstance(answer, SubaccountContents) and answer.subaccount is None
-            if bare or isinstance(answer, ErrorsContents) or not frame.ok:
-                problem = f"{frame.status}: {frame.text[:80]!r}"
-        if problem and not (endpoint is ENDPOINTS["subaccount"] and _is_unfunded(account, frame)):
-            account.doubts[path] = f"expected an answer of {path}, got {problem}"
-            return self._known.update(account, frame)
+        answer = next(iter(reading.contents()), None)
         account.doubts.pop(path, None)
-        if not problem:
-            reading.answer(answer, number)
+        if answer is None or isinstance(answer, ErrorsContents):
+            if not _is_unfunded(account, frame):
+                got = f"{frame.status}: {answer.reason}" if answer else "; ".join(reading.faults)
+                account.doubts[path] = f"expected an answer of {path}, got {got}"
+            return self._known.update(account, frame)
+        reading.answer(answer, number)
         return reading.updates(account)
 
 
@@ -4663,7 +4814,7 @@ class _Addressed(msgspec.Struct, rename="camel"):
 def _is_unfunded(account: _Account, frame: Frame) -> bool:
     # A subaccount that was never funded is answered with 404: nothing new of one known to be empty.
     empty = account.begun is not None and not (account.positions or account.collateral)
-    return empty and frame.status == 404
+    return empty and is_never_funded(frame.path, frame.status, frame.text)
 
 
 _READERS: Final[dict[str, Callable[[Accounts, Frame], list[AccountUpdate]]]] = {
@@ -4887,11 +5038,15 @@ class Circuit(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[_T]):
-    """What the indexer answered; `stale` if that was `age_s` ago, and its endpoint fails now."""
+    """What the indexer answered; `stale` if that was `age_s` ago, and its endpoint fails now.
+
+    `odd` are the rows that were left out of it, as they are not of their shape.
+    """
 
     value: _T
     age_s: float = 0.0
     stale: bool = False
+    odd: tuple[OddRow, ...] = ()
 
 
 def _target(path: str, parameters: Mapping[str, Any] | None) -> str:
@@ -4938,13 +5093,13 @@ _CERTIFICATES: Final[Mapping[int, str]] = {
 
 
 def _refusal(path: str, status: int, text: str) -> RestError | None:
-    if 200 <= status < 300:
+    if status == 200:
         return None
     kind = _STATUS_ERRORS.get(status) or _STATUS_ERRORS.get(status // 100, BadAnswer)
-    error = kind(f"expected the answer of {path}, got {status}: {_reason_in(text)}",
+    error = kind(f"expected the answer of {path}, got {status}: {_refusal_in(text).reason}",
                  path=path, status=status)  # fmt: skip
     if isinstance(error, NotFound):
-        error.never_funded = path.startswith("/v4/addresses/") and _refused(text) is not None
+        error.never_funded = is_never_funded(path, status, text)
     return error
 
 
@@ -4956,35 +5111,26 @@ def _unicode(path: str, status: int, body: bytes) -> str:
         raise BadAnswer(what, path=path, status=status) from None
 
 
-def _decoded(path: str, status: int, text: str, decode: Callable[[str, str], Any]) -> Any:
+_Decode = Callable[[str, str, list[OddRow]], Any]
+
+
+def _decoded(path: str, status: int, text: str, decode: _Decode) -> Answer[Any]:
+    odd: list[OddRow] = []
     try:
-        value = decode(path, text)
+        value = decode(path, text, odd)
     except (WireError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
         why = str(error).rpartition(f"{text[:80]!r}: ")[2]  # without what the message repeats
-        what = f"expected the answer of {path}, got {status} with {_reason_in(text)}: {why}"
+        what = f"expected the answer of {path}, got {status} with {_refusal_in(text).reason}: {why}"
         raise BadAnswer(what, path=path, status=status) from None
     if isinstance(value, ErrorsContents):
-        what = f"expected the answer of {path}, got {status} with an error: {_reason_in(text)}"
+        what = f"expected the answer of {path}, got {status} with an error: {value.reason}"
         raise BadAnswer(what, path=path, status=status)
-    return value
+    return Answer(value, odd=tuple(odd))
 
 
-def _untyped(_path: str, text: str) -> Any:
+def _untyped(_path: str, text: str, _odd: list[OddRow]) -> Any:
     refusal = _refused(text)
     return msgspec.json.decode(text) if refusal is None else refusal
-
-
-def _reason_in(text: str) -> str:
-    if (refusal := _refused(text)) is not None:
-        reasons = (
-            e.msg + (f" ({e.param})" if e.param else "") + (f" [{e.code}]" if e.code else "")
-            for e in refusal.errors
-        )
-        return "; ".join(reasons)[:500] or "no reason"
-    if re.match(r"\s*<(!doctype|html)", text, re.IGNORECASE):
-        title = re.search(r"<title>([^<]{0,80})", text[:10_000], re.IGNORECASE)
-        return f"a page of HTML, {title[1].strip()!r}" if title else "a page of HTML"
-    return repr(text[:80]) if text else "an empty body"
 
 
 def _unreachable(error: BaseException, host: str, path: str) -> Unreachable:
@@ -5260,7 +5406,7 @@ class _Desk:
         path: str,
         params: Mapping[str, Any] | None = None,
         *,
-        decode: Callable[[str, str], Any] = rest_contents,
+        decode: _Decode = rest_contents,
     ) -> Answer[Any]:
         target = _target(path, params)
         tally = self._tallies.setdefault(_label(target), _Tally())
@@ -5275,7 +5421,7 @@ class _Desk:
         tries = 0
         while True:
             try:
-                return Answer(await self._try(target, tally, turn, decode))
+                return await self._try(target, tally, turn, decode)
             except RestError as error:
                 if isinstance(error, RateLimited) and error.status:
                     continue  # in its turn, when the venue allows; patience ends it
@@ -5288,17 +5434,17 @@ class _Desk:
             )
 
     async def _try(
-        self, target: str, tally: _Tally, turn: tuple[int, int], decode: Callable[[str, str], Any]
-    ) -> Any:
+        self, target: str, tally: _Tally, turn: tuple[int, int], decode: _Decode
+    ) -> Answer[Any]:
         group = self._groups[_group(target)]
         verdict: Verdict = "gone"
         try:
             await self._turn(group, *turn, target)
-            value, text = await self._exchange(target, tally, group, decode)
+            answer, text = await self._exchange(target, tally, group, decode)
             verdict = "good"
             tally.good_ns = self._times.clock_ns()
             self._memory.put(target, tally.good_ns, text)
-            return value
+            return answer
         except RestError as error:
             verdict = error.verdict
             group.limited += error.status == 429
@@ -5344,8 +5490,8 @@ class _Desk:
                 each.cancel()
 
     async def _exchange(
-        self, target: str, tally: _Tally, group: _Group, decode: Callable[[str, str], Any]
-    ) -> tuple[Any, str]:
+        self, target: str, tally: _Tally, group: _Group, decode: _Decode
+    ) -> tuple[Answer[Any], str]:
         tally.requested += 1
         limits, began_ns, well = None, None, False
         try:
@@ -5362,8 +5508,8 @@ class _Desk:
                 self._on_answer("GET", target, status, text, headers)
             if refusal := _refusal(target, status, text):
                 raise refusal
-            value, well = _decoded(target, status, text, decode), True
-            return value, text
+            answer, well = _decoded(target, status, text, decode), True
+            return answer, text
         finally:
             now_ns = self._times.clock_ns()
             group.allowance = group.allowance.landed_at(now_ns, limits)
@@ -5392,16 +5538,14 @@ class _Desk:
             ahead_ns = self._times.wall_ns() - took_ns // 2 - sent_ns - _SECOND // 2
             self._skew = ahead_ns / 1e9, (_SECOND + took_ns) / 2e9
 
-    def _recall(
-        self, target: str, tally: _Tally, error: RestError, decode: Callable[[str, str], Any]
-    ) -> Answer[Any]:
+    def _recall(self, target: str, tally: _Tally, error: RestError, decode: _Decode) -> Answer[Any]:
         known = self._memory.get(target)
         if tally.circuit.state == "closed" or known is None:
             raise error
         tally.stale += 1
         at_ns, text = known
         age_s = (self._times.clock_ns() - at_ns) / 1e9
-        return Answer(_decoded(target, 200, text, decode), age_s, stale=True)
+        return replace(_decoded(target, 200, text, decode), age_s=age_s, stale=True)
 
 
 async def _body(response: "httpx.Response", target: str) -> bytes:
@@ -5512,28 +5656,30 @@ class Rest(_Desk):
         # By way of the official client, whose requests are ours.
         answer = await self.client.markets.get(path, query)
         value = getattr(answer.value, endpoint.part) if endpoint.part else answer.value
-        if value is None:
-            raise BadAnswer(f"expected {endpoint.part} in the answer, got none")
-        return Answer(value, answer.age_s, answer.stale)
+        return Answer(value, answer.age_s, answer.stale, answer.odd)
 
     async def walk(
         self, endpoint: Endpoint, subaccount: Subaccount | None = None, **parameters: Any
     ) -> AsyncIterator[Any]:
         """Yield every row of a list once, newest first, however many pages; as `request`.
 
-        Never from memory of a failing endpoint.
+        Never from memory of a failing endpoint; `BadAnswer` after a page with a row that is not of
+        its shape.
         """
         key, seen = attrgetter(*endpoint.key), set[Hashable]()
         page, before = (1 if endpoint.pages else None), None
         while True:
             where = {endpoint.bound: before} if page is None else {"page": page}
             query = {**parameters, **where, "limit": _MOST}
-            rows = _fresh(await self.request(endpoint, subaccount, **query))
+            answer = await self.request(endpoint, subaccount, **query)
+            rows = _fresh(answer)
             # What is new pushes rows to later pages, where they are seen again.
             new = {key(row): row for row in rows if key(row) not in seen}
             seen.update(new)
             for row in new.values():
                 yield row
+            if answer.odd:
+                raise BadAnswer(f"expected rows of {endpoint.path}, got {answer.odd[0]}")
             if len(rows) < _MOST:
                 return
             if page is not None:
@@ -6096,17 +6242,20 @@ class _Poller(threading.Thread):
                 answer = await self._rest.request(endpoint, **row.parameters(id_), limit=rows)
                 if answer.stale:
                     raise Unreachable("expected a new answer, got an old one: the endpoint fails")
-        except NotFound:
-            pass  # the answer is that there is nothing: an account may never have been funded
         except RestError as error:
-            what = None if isinstance(error, Unreachable) else key
-            if what not in self._unanswered:
-                self._unanswered.add(what)
-                expected = f"expected an answer of REST for {channel} {id_}".rstrip()
-                self._put("gap", f"{expected}, got {type(error).__name__}: {error}")
-            return False
+            # That an account was never funded is an answer: there is nothing.
+            if not (isinstance(error, NotFound) and error.never_funded):
+                self._failed(key, error)
+                return False
         self._unanswered -= {None, key}
         return True
+
+    def _failed(self, key: Key, error: RestError) -> None:
+        what = None if isinstance(error, Unreachable) else key
+        if what not in self._unanswered:
+            self._unanswered.add(what)
+            expected = f"expected an answer of REST for {' '.join(key)}".rstrip()
+            self._put("gap", f"{expected}, got {type(error).__name__}: {error}")
 
     def _answered(self, _method: str, path: str, status: int, body: str, _headers: Any) -> None:
         self._put("http", body, str(status), path)
