@@ -1480,7 +1480,6 @@ class MarketFields(_Wire, kw_only=True):
     initial_margin_fraction: str | None = None
     maintenance_margin_fraction: str | None = None
     open_interest: str | None = None
-    base_open_interest: str | None = None
     atomic_resolution: int | None = None
     quantum_conversion_exponent: int | None = None
     step_base_quantums: int | None = None

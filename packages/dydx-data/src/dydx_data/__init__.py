@@ -1186,7 +1186,8 @@ _WEIGHT: Final = {"": 0, "quality": 1, "market": 2, "funding": 3, "oracle": 4, "
 
 def _set_market(view: MarketView, frame: Frame, fields: MarketFields) -> str:
     """Take a market's whole description: what it leaves out is unknown."""
-    view._fields, view.oracle = MarketFields(ticker=view.ticker), None
+    view._fields = MarketFields(ticker=view.ticker)
+    view.oracle = view.open_interest = None
     _set_trading(view, frame, fields)
     # The 0 of a market that never had a price is unknown: not worth nothing.
     if fields.oracle_price and fields.oracle_price != "0":
@@ -1232,7 +1233,8 @@ _PARAMETERS: Final = (
 
 
 def _set_interest(view: MarketView, frame: Frame, fields: MarketFields) -> None:
-    if (text := fields.base_open_interest or fields.open_interest) and view.market:
+    # `baseOpenInterest` has been dead since v4-chain #2319: 0 on newer markets, frozen on others.
+    if (text := fields.open_interest) and view.market:
         if _number(text) < 0:
             raise ValueError(f"expected an open interest of 0 or more, got {text}")
         view.open_interest = int(Decimal(text).scaleb(-view.market.atomic_resolution))
