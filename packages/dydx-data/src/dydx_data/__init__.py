@@ -478,6 +478,7 @@ class Candles:
     capacity: int = 240
     received_ns: float = -math.inf
     started_at: int = 0  # of the newest
+    _traded_ns: int = 0  # the newest trade
     _ring: deque[Candle] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -507,27 +508,34 @@ class Candles:
         ring, index = self._ring, self._index(at_ns, price)
         if index < 0 or at_ns <= self.received_ns:
             return
-        was, usd = ring[index], price * size
+        was, usd, close = ring[index], price * size, price
         if was.trades:
             opened, high, low = was.open, was.high, was.low
             high, low = price if price > high else high, price if price < low else low
+            close = was.close if at_ns < self._traded_ns else price
         else:
             opened = high = low = price
+        self._traded_ns = max(self._traded_ns, at_ns)
         ring[index] = Candle(
-            was.started_at, opened, high, low, price,
+            was.started_at, opened, high, low, close,
             was.volume + size, was.usd_volume + usd, was.trades + 1,
         )  # fmt: skip
-        # Flat candles already written after a late one take over its close.
-        for later in range(index + 1, len(ring)):
-            if ring[later].trades:
-                break
-            ring[later] = _flat(ring[later].started_at, price)
+        self._carry_on(index, close)
 
     def put(self, candle: Candle) -> None:
         """Take a candle from the wire, new or again."""
         index = self._index(candle.started_at, candle.open)
         if index >= 0:
             self._ring[index] = candle
+            self._carry_on(index, candle.close)
+
+    def _carry_on(self, index: int, close: float) -> None:
+        # Flat candles already written after a late one take over its close.
+        ring = self._ring
+        for later in range(index + 1, len(ring)):
+            if ring[later].trades:
+                break
+            ring[later] = _flat(ring[later].started_at, close)
 
     def roll(self, now_ns: int) -> None:
         """Write a flat candle for each period that began until `now_ns` without a trade."""
@@ -1068,20 +1076,27 @@ def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     chain, unseen = view.chain, (x for y in updates for x in y.trades if _is_new(view, x.id))
     fresh = [*_readable(view, frame, lambda fields: _trade(chain, fields, frame.seq), unseen)]
     if frame.is_snapshot:
-        # A snapshot is newest first, and trades of one block share their time.
-        fresh.reverse()
-        fresh.sort(key=lambda trade: trade.at_ns)
+        # Newest block first, and those of one block, which share their time, in no order.
+        fresh.sort(key=_place)
     elif fresh and not chain.seq:
         chain.skew_ns = fresh[-1].at_ns - frame.at
     for trade in fresh:
         view.flow.add(trade)
         for candles in view.candles.values():
             candles.add(trade.at_ns, trade.price, trade.size)
+    late = bool(fresh and view.trades) and _place(fresh[0]) < _place(view.trades[-1])
     view.trades += fresh
+    if late:  # of an answer, or of a message that was overtaken
+        view.trades = deque(sorted(view.trades, key=_place), view.trades.maxlen)
     view.live_at = frame.at
     view.quality.stale = False
     view.fresh = fresh
     return view._touch(frame, "trades")
+
+
+def _place(trade: Trade) -> tuple[int, str]:
+    # The id is that of the chain's event: height, transaction, event, in hexadecimal.
+    return trade.at_ns, trade.id
 
 
 def _is_new(view: MarketView, id_: str) -> bool:
