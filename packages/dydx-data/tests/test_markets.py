@@ -261,3 +261,14 @@ def test_an_absurd_block_is_refused_and_does_not_stick(height: int, time: str) -
 
     step(state, link.block(11, "2026-01-05T14:00:01.000Z"))
     assert state.chain.height == 11
+
+
+def test_a_block_that_follows_counts_even_if_its_time_goes_back() -> None:
+    """A time too far ahead, believed once, must not stop the chain until it is reached."""
+    state, link = DataState(), WireWriter()
+    step(state, link.block(10, "2026-01-05T14:00:00.000Z"))
+    step(state, link.block(11, "2026-01-05T14:59:00.000Z"))
+
+    step(state, link.block(12, "2026-01-05T14:00:02.000Z"))
+
+    assert (state.chain.height, state.quality.counts) == (12, {})

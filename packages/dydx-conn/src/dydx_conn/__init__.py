@@ -5986,7 +5986,8 @@ class _Watch:
         elif frame.is_refusal and "could not fetch" in frame.text and frame.channel:
             link.again([key_of(frame)], _RETRY_S)
         row = CHANNELS.get(frame.channel)
-        if trouble == "out_of_order" or (row is not None and row.changes and not _readable(frame)):
+        changes = row is not None and (row.changes or row.kind == "markets")
+        if trouble == "out_of_order" or (changes and not _readable(frame)):
             link.again([key_of(frame)])  # what it would have changed is unknown
         if trouble != "gap":
             return []
