@@ -422,12 +422,12 @@ def test_dust_cannot_be_left(world: Any) -> None:
 
 
 def test_stale_figures_are_not_traded_on(world: Any, make_decision: Any) -> None:
-    """A book or an oracle price older than the limit is no ground for new risk."""
+    """What no link has confirmed for longer than the limit is no ground for new risk."""
     late = world.at + 31 * 10**9
     (denied,) = world.risk.step(make_decision("ETH-USD", 3000, world.seq, late))
 
     assert denied.reason == "STALE"
-    assert denied.why == "the oracle price is 32.0 s old, limit 30 s"
+    assert denied.why == "its link is silent for 31.0 s, limit 30 s"
 
 
 def test_without_a_block_height_no_order_can_expire(make_world: Any) -> None:

@@ -1499,7 +1499,6 @@ class MarketFields(_WireRow, kw_only=True):
     initial_margin_fraction: str | None = None
     maintenance_margin_fraction: str | None = None
     open_interest: str | None = None
-    base_open_interest: str | None = None
     atomic_resolution: int | None = None
     quantum_conversion_exponent: int | None = None
     step_base_quantums: int | None = None
@@ -6382,7 +6381,8 @@ class _Watch:
         elif frame.is_refusal and "could not fetch" in frame.text and frame.channel:
             link.again([key_of(frame)], _RETRY_S)
         row = CHANNELS.get(frame.channel)
-        if trouble == "out_of_order" or (row is not None and row.changes and not _readable(frame)):
+        changes = row is not None and (row.changes or row.kind == "markets")
+        if trouble == "out_of_order" or (changes and not _readable(frame)):
             link.again([key_of(frame)])  # what it would have changed is unknown
         if trouble != "gap":
             return []

@@ -2824,7 +2824,7 @@ class Policy(BaseModel):
 
     @property
     def stale_ns(self) -> int:
-        """Return the age from which a price is no longer believed, in nanoseconds."""
+        """Return how long a price is believed without a confirmation, in nanoseconds."""
         return round(self.stale_seconds * 1_000_000_000)
 
     @property
@@ -3511,13 +3511,13 @@ def _untradable(view: MarketView, at: int, policy: Policy) -> Iterator[_Objectio
 
 
 def _outdated(held: Mapping[str, Exposure], at: int, policy: Policy) -> Iterator[_Objection]:
-    # The margin is no younger than the oldest price in it.
-    since = at - policy.stale_ns
-    old = [(e.oracle.at, t) for t, e in held.items() if e.oracle and e.oracle.at < since]
-    if old:
-        oldest, ticker = min(old)
+    # The margin is no younger than the oldest price in it. One that nobody moves is not old.
+    priced = [(e.view.priced_at, t) for t, e in held.items() if e.view and e.oracle]
+    oldest, ticker = min(priced, default=(at, ""))
+    if oldest < at - policy.stale_ns:
         age, limit = at - oldest, policy.stale_seconds
-        why = f"the oracle price of {ticker} is {age / 1e9:.1f} s old, limit {limit:g} s"
+        words = f"is not confirmed for {age / 1e9:.1f} s, limit {limit:g} s"
+        why = f"the oracle price of {ticker} {words}"
         yield "STALE", why, {"ticker": ticker, "age_s": age / 1e9, "limit_s": limit}
 
 
