@@ -179,7 +179,12 @@ def quantums(usdc: str) -> int:
 
 
 def decision(
-    ticker: str, usdc: float, seq: int = 0, at: int = 0, action: Any = "target"
+    ticker: str,
+    usdc: float,
+    seq: int = 0,
+    at: int = 0,
+    action: Any = "target",
+    urgency: float = 0.5,
 ) -> Decision:
     """Want an exposure."""
     return Decision(
@@ -190,7 +195,7 @@ def decision(
         action=action,
         target_usdc=usdc,
         previous_usdc=0.0,
-        urgency=0.5,
+        urgency=urgency,
         score=70.0,
         reasons=("because",),
         scores=(),
