@@ -7,6 +7,7 @@
     accounts.py        wallets, subaccounts, their orders (all rules are dydx_paper's)
     residents.py       four accounts that trade by chance
     exchange.py        the clock, the blocks, funding
+    roundtable.py      what the indexer does every so often
     authenticators.py  keys that an owner permits
     indexer.py         REST under /v4, WebSocket at /v4/ws
     node.py            the node's gRPC services

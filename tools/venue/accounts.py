@@ -311,8 +311,6 @@ def hash_of(*parts: object) -> str:
 
 # === Accounts ===
 
-# Governance's, of x/prices: how far from the oracle a trade still triggers.
-_MIN_PRICE_CHANGE_PPM: Final = 1_000
 _INSURANCE_FUND: Final = 100_000_000 * 1_000_000
 _MODULE: Final = "dydx1v88c3xv9xyv3eetdx0tvcmq7ung3dywp5upwc6"
 OPEN_STATES: Final = ("OPEN", "UNTRIGGERED", "BEST_EFFORT_OPENED")
@@ -556,7 +554,7 @@ class VenueAccounts:
             ledger.accrue(indices, self._reports.block)
 
     def _end_block(self, tape: MarketTape, desk: Desk, seconds: int) -> None:
-        entry = desk.end_block(tape.oracle.subticks, seconds, _MIN_PRICE_CHANGE_PPM)
+        entry = desk.end_block(tape.oracle.subticks, seconds, tape.oracle.min_change_ppm)
         for order in entry.entering:
             if order.condition_type:
                 self._reports.touch(tape, order)

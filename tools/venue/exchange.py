@@ -10,7 +10,6 @@ from the chain (trades, candles, oracle prices, funding, heights) goes out with 
 Nothing here knows of sockets: everything published goes to a `Sink`.
 """
 
-import sys
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -18,6 +17,7 @@ from typing import Final
 from accounts import Sink, VenueAccounts
 from market import STEP_NS, Factor, Market, Mood, Scenario, TapeTrade, listings
 from residents import RESIDENTS, Resident
+from roundtable import Roundtable
 from tape import SECOND_NS, START_HEIGHT, Json, MarketTape, iso
 
 # === Values ===
@@ -32,7 +32,6 @@ VERSIONS: Final = {
     "v4_block_height": "1.0.0",
 }
 
-REFRESH_NS: Final = 10 * SECOND_NS
 MINUTE_NS: Final = 60 * SECOND_NS
 HOUR_NS: Final = 3600 * SECOND_NS
 
@@ -85,6 +84,7 @@ class Exchange:
         self.residents = [
             Resident(name, self.accounts, self, self.tapes, settings.seed) for name in RESIDENTS
         ]
+        self._roundtable = Roundtable(self.tapes, sink, settings.seed, settings.start_ns)
         self._pending: dict[str, list[TapeTrade]] = {}
 
     def step(self) -> None:
@@ -97,7 +97,8 @@ class Exchange:
         self.now_ns += STEP_NS
         for tape in self.tapes.values():
             tape.book.step(mood, common, whole_second)
-            self._publish_levels(tape, mood, self.now_ns)
+            self._publish_levels(tape)
+        self._roundtable.step(self.now_ns, self.height)
         if self.now_ns >= self._next_block_ns:
             self._next_block_ns = self.now_ns + self._block_time_ns()
             if not mood.frozen:
@@ -109,18 +110,19 @@ class Exchange:
     def publish_all(self) -> None:
         """Publish every book as it is, also the removals that were to come late."""
         for tape in self.tapes.values():
-            self._publish_levels(tape, Mood(hold=0.0), sys.maxsize)
+            self._publish_levels(tape)
+        self._roundtable.remove_expired(self.height)
 
-    def _publish_levels(self, tape: MarketTape, mood: Mood, now_ns: int) -> None:
-        levels, trades, removed = tape.book.drain()
+    def _publish_levels(self, tape: MarketTape) -> None:
+        levels, lapsed, trades, removed = tape.book.drain()
         if trades:
             self._pending.setdefault(tape.ticker, []).extend(trades)
         if removed:
             self.accounts.removed(tape, removed)
-        updates = tape.levels(levels, mood, now_ns)
-        if self.sink.wanted("v4_orderbook", tape.ticker):
-            for update in updates:
-                self.sink.publish("v4_orderbook", tape.ticker, update)
+        wanted = self.sink.wanted("v4_orderbook", tape.ticker)
+        for level in tape.levels.change(levels, lapsed, self.height):
+            if wanted:
+                self.sink.publish("v4_orderbook", tape.ticker, tape.level_update(level))
 
     # --- a block ---
 
@@ -136,9 +138,6 @@ class Exchange:
         self.accounts.commit()
         for resident in self.residents:
             resident.act()
-        if before_ns // REFRESH_NS != self.block_ns // REFRESH_NS:
-            trading = {ticker: tape.trading() for ticker, tape in self.tapes.items()}
-            self.sink.publish("v4_markets", "v4_markets", {"trading": trading})
         self.sink.publish("v4_block_height", "v4_block_height", self.block_message())
 
     def block_message(self) -> Json:
@@ -146,7 +145,6 @@ class Exchange:
         return {"blockHeight": str(self.height), "time": iso(self.block_ns)}
 
     def _commit(self, tape: MarketTape, trades: list[TapeTrade]) -> None:
-        interest = tape.open_interest
         rows = tape.block(trades, self.height, self.block_ns)
         self.accounts.traded(tape, trades)
         if rows:
@@ -156,12 +154,6 @@ class Exchange:
                 id = f"{tape.ticker}/{name}"
                 if self.sink.wanted("v4_candles", id):
                     self.sink.publish("v4_candles", id, tape.candle(name, candles.retained[-1]))
-        if tape.open_interest != interest:
-            change = {
-                "id": str(tape.market.perpetual_id),
-                "baseOpenInterest": tape.size_text(tape.open_interest),
-            }
-            self.sink.publish("v4_markets", "v4_markets", {"trading": {tape.ticker: change}})
 
     def _oracle(self) -> None:
         wanted = self.sink.wanted("v4_markets", "v4_markets")

@@ -58,6 +58,7 @@ encode: Final = msgspec.json.Encoder().encode
 
 BATCH_MS: Final = 250
 # The real server fetches each snapshot from REST, and only then begins to listen on its behalf.
+# Some answers take longer than others, so that they come in no order.
 FETCH_S: Final = 0.02
 _LIMITS: Final = {
     "v4_markets": 32,
@@ -164,7 +165,8 @@ class ClientConnection:
         self.message_id = 0
         self.batches: dict[Feed, list[str]] = {}
         self.subscriptions: dict[str, set[str]] = {}
-        self.waiting: deque[tuple[str, str, bool, int]] = deque()
+        # Subscriptions whose snapshot is being fetched, by the id of their message.
+        self.waiting: dict[int, tuple[str, str, bool]] = {}
         self.out: deque[str] = deque()
         self.ready = asyncio.Event()
         self._hub = hub
@@ -214,13 +216,11 @@ class ClientConnection:
         """Send contents of a channel: the envelope is ours, the contents are shared."""
         channel, id, subaccount = feed
         self.message_id += 1
-        named = "" if channel == "v4_markets" else f'"id":"{id}",'
-        if channel == "v4_parent_subaccounts":
-            named += f'"subaccountNumber":{subaccount},'
+        child = f',"subaccountNumber":{subaccount}' if channel == "v4_parent_subaccounts" else ""
         self._send(
             f'{{"type":"{kind}","connection_id":"{self.id}","message_id":{self.message_id},'
-            f'{named}"channel":"{channel}","version":"{VERSIONS[channel]}",'
-            f'"contents":{contents}}}'
+            f'{_named(channel, id)}"channel":"{channel}","version":"{VERSIONS[channel]}",'
+            f'"contents":{contents}{child}}}'
         )
 
     def flush(self) -> None:
@@ -237,7 +237,7 @@ class ClientConnection:
             return self._error(
                 f"Invalid subscribe message: already subscribed ({channel}-{id})", channel, id
             )
-        waits = sum(waiting[0] == channel for waiting in self.waiting)
+        waits = sum(waiting[0] == channel for waiting in self.waiting.values())
         if len(ids) + waits >= _LIMITS[channel]:
             return self._error(
                 f"Per-connection subscription limit reached for {channel} "
@@ -246,14 +246,14 @@ class ClientConnection:
                 id,
             )
         self.message_id += 1
-        self.waiting.append((channel, id, batched, self.message_id))
+        self.waiting[self.message_id] = channel, id, batched
         return None
 
-    def answer(self) -> None:
-        """Send the snapshot requested first; its id is the request's, whatever went out since."""
-        if not self.waiting:
+    def answer(self, message_id: int) -> None:
+        """Send the snapshot that a message requested: under its id, whatever went out since."""
+        if message_id not in self.waiting:
             return None  # closed or unsubscribed meanwhile
-        channel, id, batched, message_id = self.waiting.popleft()
+        channel, id, batched = self.waiting.pop(message_id)
         ids = self.subscriptions.setdefault(channel, set())
         try:
             contents = encode(self._snapshot(channel, id)).decode()
@@ -267,7 +267,7 @@ class ClientConnection:
             )
         self._send(
             f'{{"type":"subscribed","connection_id":"{self.id}","message_id":{message_id},'
-            f'"channel":"{channel}","id":"{id}","contents":{contents}}}'
+            f'"channel":"{channel}",{_named(channel, id)}"contents":{contents}}}'
         )
         ids.add(id)
         self._hub.subscribe(self, channel, id, batched)
@@ -282,12 +282,12 @@ class ClientConnection:
 
     def _unsubscribe(self, channel: str, id: str) -> None:
         self.message_id += 1
-        self.waiting = deque(entry for entry in self.waiting if entry[:2] != (channel, id))
+        self.waiting = {n: one for n, one in self.waiting.items() if one[:2] != (channel, id)}
         self.subscriptions.get(channel, set()).discard(id)
         self._hub.unsubscribe(self, channel, id)
         self._send(
             f'{{"type":"unsubscribed","connection_id":"{self.id}","message_id":{self.message_id},'
-            f'"channel":"{channel}","id":"{id}"}}'
+            f'{_named(channel, id)}"channel":"{channel}"}}'
         )
 
     def _reject(self, message: str) -> None:
@@ -314,6 +314,11 @@ class ClientConnection:
             self.out.append(text)
             self._hub.messages += 1
             self.ready.set()
+
+
+def _named(channel: str, id: str) -> str:
+    """Return the id of a message, which one channel has none of."""
+    return "" if channel == "v4_markets" else f'"id":"{id}",'
 
 
 # === Snapshots ===
@@ -970,6 +975,7 @@ async def _serve(websocket: WebSocket, exchange: Exchange, hub: SocketHub) -> No
         hub, lambda channel, id: snapshot(exchange, channel, id), loop.time
     )
     connection.open()
+    chance = Random(connection.id)
     stamps = None if hub.stamps is None else hub.stamps.setdefault(connection.id, [])
     writer = asyncio.create_task(_write(websocket, connection, stamps))
     try:
@@ -977,10 +983,10 @@ async def _serve(websocket: WebSocket, exchange: Exchange, hub: SocketHub) -> No
             message = await websocket.receive()
             if message["type"] == "websocket.disconnect":
                 break
-            waits = len(connection.waiting)
+            before = set(connection.waiting)
             connection.receive(message.get("text") or (message.get("bytes") or b"").decode())
-            for _ in range(waits, len(connection.waiting)):
-                loop.call_later(FETCH_S, connection.answer)
+            for message_id in set(connection.waiting) - before:
+                loop.call_later(FETCH_S * chance.uniform(0.25, 2.0), connection.answer, message_id)
     except Closing as closing:
         writer.cancel()
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):

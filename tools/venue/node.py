@@ -21,7 +21,7 @@ from typing import Any, Final
 import authenticators
 import bech32
 import grpc
-from accounts import Wallet
+from accounts import TIMESTAMP_NONCE, Wallet
 from coincurve import PublicKey
 from coincurve.ecdsa import cdata_to_der, deserialize_compact
 from dydx_conn import (
@@ -304,32 +304,28 @@ class CheckTx:
             held = account.authenticators
             code, log = authenticators.objection(held, chosen, envelope.key, message)
             if code:
-                raise RefusedError(Verdict(code, "accountplus", log))
+                raise RefusedError(Verdict(code, authenticators.CODESPACE, log))
         elif owner != envelope.address:
             raise RefusedError(
                 _sdk(8, f"pubKey does not match signer address {owner} with signer index: 0")
             )
         if account is None:
             raise RefusedError(_sdk(9, f"account {owner} does not exist: unknown address"))
-        if needs_sequence:
-            problem = account.objection(envelope.sequence, self._exchange.block_ns // 1_000_000)
-            if problem:
-                raise RefusedError(_sdk(32, problem))
+        now_ms = self._exchange.block_ns // 1_000_000
+        problem = account.objection(envelope.sequence, now_ms) if needs_sequence else ""
+        stale = bool(problem) and envelope.sequence < TIMESTAMP_NONCE
+        if problem and not (chosen and stale):
+            raise RefusedError(_sdk(32, problem))
         document = tx_pb2.SignDoc(
             body_bytes=envelope.raw.body_bytes,
             auth_info_bytes=envelope.raw.auth_info_bytes,
             chain_id=CHAIN_ID,
             account_number=account.number,
         )
-        if not signed(envelope.key, envelope.raw.signatures[0], document.SerializeToString()):
-            raise RefusedError(
-                _sdk(
-                    4,
-                    "signature verification failed; please verify account number "
-                    f"({account.number}), sequence ({account.sequence}) and chain-id "
-                    f"({CHAIN_ID}): unauthorized",
-                )
-            )
+        signature = envelope.raw.signatures[0]
+        # An authenticator verifies over the account's own sequence: a stale one does not fit.
+        if stale or not signed(envelope.key, signature, document.SerializeToString()):
+            raise RefusedError(_unsigned(account, chosen))
         return account
 
     def _fee(self, envelope: Envelope) -> None:
@@ -350,6 +346,18 @@ class CheckTx:
             if account.usdc < paid[USDC]:
                 raise RefusedError(_sdk(5, "insufficient funds to pay the fee"))
             account.usdc -= paid[USDC]
+
+
+def _unsigned(account: Wallet, chosen: list[int]) -> Verdict:
+    """Return the refusal of a signature that does not fit, in its author's words."""
+    words = (
+        f"signature verification failed; please verify account number ({account.number}), "
+        f"sequence ({account.sequence}) and chain-id ({CHAIN_ID})"
+    )
+    if not chosen:
+        return _sdk(4, f"{words}: unauthorized")
+    code, log = authenticators.unsigned(account.authenticators, chosen)
+    return Verdict(code, authenticators.CODESPACE, f"authentication failed: {words}: {log}")
 
 
 def _chosen(body: tx_pb2.TxBody) -> list[int]:
