@@ -327,7 +327,7 @@ class VenueAccounts:
 
     def __init__(self, chain: BlockClock, tapes: Mapping[str, MarketTape], sink: Sink) -> None:
         self._chain, self._tapes = chain, tapes
-        self._pairs = {tape.market.clob_pair_id: tape for tape in tapes.values()}
+        self.pairs = {tape.market.clob_pair_id: tape for tape in tapes.values()}
         self.bank = Bank()
         self.ledgers: dict[Subaccount, Ledger] = {}
         self.backstop = Backstop(LiquidationTerms(), InsuranceFunds(_INSURANCE_FUND))
@@ -430,7 +430,7 @@ class VenueAccounts:
 
     def place(self, subaccount: Subaccount, request: OrderRequest) -> Answer:
         """Take an order in, or return why not."""
-        tape, ledger = self._pairs[request.clob_pair_id], self._ledger(subaccount)
+        tape, ledger = self.pairs[request.clob_pair_id], self._ledger(subaccount)
         chain = self._chain
         error = objection(
             request, tape.market, status=tape.status, height=chain.height,
@@ -450,7 +450,7 @@ class VenueAccounts:
 
     def cancel(self, subaccount: Subaccount, request: CancelRequest) -> Answer:
         """Take an order off the book, or out of what waits."""
-        tape = self._pairs.get(request.clob_pair_id)
+        tape = self.pairs.get(request.clob_pair_id)
         if tape is None:
             return _clob("ErrInvalidClob")
         seconds = self._chain.block_ns // SECOND_NS

@@ -10,12 +10,15 @@ from the chain (trades, candles, oracle prices, funding, heights) goes out with 
 Nothing here knows of sockets: everything published goes to a `Sink`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Final
 
 from accounts import Sink, VenueAccounts
-from market import STEP_NS, Factor, Market, Mood, Scenario, TapeTrade, listings
+from disturbances import NONE, Disturbances, Spells
+from market import STEP_NS, STEP_S, Factor, Market, Scenario, TapeTrade, listings
+from replicas import Late, Replicas
 from residents import RESIDENTS, Resident
 from roundtable import Roundtable
 from tape import SECOND_NS, START_HEIGHT, Json, MarketTape, iso
@@ -56,6 +59,7 @@ class VenueSettings:
     seed: int = 7
     calm_s: float = 240.0
     start_ns: int = 0
+    disturbances: Disturbances = NONE
 
 
 # === Exchange ===
@@ -66,34 +70,42 @@ class Exchange:
 
     def __init__(self, settings: VenueSettings, sink: Sink) -> None:
         self.settings = settings
-        self.sink = sink
+        disturbances, seed = settings.disturbances, settings.seed
+        self.sink = Late(sink, disturbances)
         self.now_ns = self.block_ns = settings.start_ns
         self.height = START_HEIGHT
-        self.steps = 0
-        self._chance = Random(f"{settings.seed} blocks")
-        self._factor = Factor(settings.seed)
-        self._scenario = Scenario(settings.scenario, settings.seed, settings.calm_s)
+        self._chance = Random(f"{seed} blocks")
+        self._factor = Factor(seed)
+        away = Spells(Random(f"{seed} makers"), disturbances.makers_leave, 5.0, 12.0)
+        self._scenario = Scenario(settings.scenario, seed, settings.calm_s, away)
         self._next_block_ns = self.now_ns + SECOND_NS
         self.tapes: dict[str, MarketTape] = {}
-        self.pairs: dict[int, MarketTape] = {}
         for listing in listings(settings.markets):
-            market = Market(listing, settings.seed)
-            tape = MarketTape(market, settings.seed, settings.start_ns)
-            self.tapes[tape.ticker] = self.pairs[market.market.clob_pair_id] = tape
-        self.accounts = VenueAccounts(self, self.tapes, sink)
+            tape = MarketTape(Market(listing, seed), seed, settings.start_ns)
+            self.tapes[tape.ticker] = tape
+        self.accounts = VenueAccounts(self, self.tapes, self.sink)
         self.residents = [
-            Resident(name, self.accounts, self, self.tapes, settings.seed) for name in RESIDENTS
+            Resident(name, self.accounts, self, self.tapes, seed) for name in RESIDENTS
         ]
-        self._roundtable = Roundtable(self.tapes, sink, settings.seed, settings.start_ns)
+        self._roundtable = Roundtable(self.tapes, self.sink, seed, settings.start_ns)
+        self.replicas = Replicas(self, disturbances, seed)
         self._pending: dict[str, list[TapeTrade]] = {}
+
+    @property
+    def pairs(self) -> Mapping[int, MarketTape]:
+        """Return the markets by the number of their order book."""
+        return self.accounts.pairs
+
+    @property
+    def steps(self) -> int:
+        """Return how many steps have passed."""
+        return (self.now_ns - self.settings.start_ns) // STEP_NS
 
     def step(self) -> None:
         """Let one step of venue time pass."""
-        elapsed_s = (self.now_ns - self.settings.start_ns) / SECOND_NS
-        mood = self._scenario.mood(elapsed_s)
+        mood = self._scenario.mood(self.steps * STEP_S)
         whole_second = self.steps % (SECOND_NS // STEP_NS) == 0
         common = self._factor.step(mood, whole_second)
-        self.steps += 1
         self.now_ns += STEP_NS
         for tape in self.tapes.values():
             tape.book.step(mood, common, whole_second)
@@ -130,15 +142,18 @@ class Exchange:
         """Commit what happened since the last block, and publish it."""
         before_ns, self.block_ns = self.block_ns, self.now_ns
         self.height += 1
+        self.sink.begin(self.height)
         pending, self._pending = self._pending, {}
         for tape in self.tapes.values():
             self._commit(tape, pending.get(tape.ticker, []))
         self._oracle()
         self._funding(before_ns)
         self.accounts.commit()
+        self.sink.publish("v4_block_height", "v4_block_height", self.block_message())
+        self.replicas.commit()
+        self.sink.end(self.replicas.socket_height)
         for resident in self.residents:
             resident.act()
-        self.sink.publish("v4_block_height", "v4_block_height", self.block_message())
 
     def block_message(self) -> Json:
         """Return the newest block as an update reports it."""

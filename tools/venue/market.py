@@ -24,6 +24,7 @@ from decimal import Decimal
 from random import Random
 from typing import Final
 
+from disturbances import Spells
 from dydx_conn import PerpetualMarket, Side, Subaccount
 from dydx_paper import Match, Order, OrderBook, Placement, Positions
 
@@ -260,13 +261,21 @@ SCENARIOS: Final = ("calm", "trend", "crash", "halt", "funding-squeeze")
 
 
 class Scenario:
-    """A story in phases: `mood` gives what the moment holds, by seconds since the start."""
+    """A story in phases: `mood` gives what the moment holds, by seconds since the start.
 
-    def __init__(self, name: str, seed: int, calm_s: float) -> None:
+    In the spells `away` the makers leave, whatever the story says.
+    """
+
+    def __init__(self, name: str, seed: int, calm_s: float, away: Spells) -> None:
         self._phases = _PHASES[name](Random(f"{seed} {name}"), calm_s)
+        self._away = away
 
     def mood(self, elapsed_s: float) -> Mood:
         """Return the mood of the step that begins `elapsed_s` after the start."""
+        mood = self._told(elapsed_s)
+        return replace(mood, gone=True) if self._away.on(int(elapsed_s * 1e9)) else mood
+
+    def _told(self, elapsed_s: float) -> Mood:
         for phase in self._phases:
             if elapsed_s < phase.seconds:
                 return self._in(phase)

@@ -11,11 +11,13 @@ in so many blocks. The query services answer from the exchange.
 Only what the official client calls is answered; the rest is gRPC's UNIMPLEMENTED.
 """
 
+import asyncio
 import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 from typing import Any, Final
 
 import authenticators
@@ -24,6 +26,7 @@ import grpc
 from accounts import TIMESTAMP_NONCE, Wallet
 from coincurve import PublicKey
 from coincurve.ecdsa import cdata_to_der, deserialize_compact
+from disturbances import Spells
 from dydx_conn import (
     EQUITY_TIERS,
     STANDARD_FEE_TIERS,
@@ -938,11 +941,27 @@ class Plus(plus_grpc.QueryServicer):  # type: ignore[misc]  # generated, untyped
 # === Server ===
 
 
+class Stops(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in stubs alone
+    """A node that stops now and then: what is asked of it meanwhile waits."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        seed, every_s = exchange.settings.seed, exchange.settings.disturbances.node_stops
+        self._exchange = exchange
+        self._spells = Spells(Random(f"{seed} node"), every_s, 2.0, 5.0)
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        """Answer once the node runs."""
+        while self._spells.on(self._exchange.now_ns):
+            await asyncio.sleep(0.02)
+        return await continuation(details)
+
+
 async def start(
     exchange: Exchange, port: int, papers: Papers | None = None
 ) -> tuple[grpc.aio.Server, int]:
     """Serve on the loopback; return the server and its port. `OSError` if it is taken."""
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    options = [("grpc.so_reuseport", 0)]
+    server = grpc.aio.server(options=options, interceptors=[Stops(exchange)])
     tx_grpc.add_ServiceServicer_to_server(Transactions(exchange), server)
     auth_grpc.add_QueryServicer_to_server(Auth(exchange), server)
     bank_grpc.add_QueryServicer_to_server(BankQuery(exchange), server)

@@ -359,7 +359,7 @@ class IndexedLevels:
         return True
 
     def uncrossed(self, n: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-        """Return the best `n` bids and asks as (subticks, quantums): of two that cross the newer."""
+        """Return the best `n` bids and asks as (subticks, size); of two that cross the newer."""
         bids = sorted(self._levels["BUY"].items(), reverse=True)
         asks = sorted(self._levels["SELL"].items())
         bid = ask = 0
