@@ -356,7 +356,8 @@ def listen(net: Network, subaccount: Subaccount | None = None) -> dict[str, Fram
     """
     received: dict[str, Frame] = {}
     begun: list[int] = []
-    awaited = ["v4_block_height"] if subaccount is None else ["v4_block_height", "v4_subaccounts"]
+    awaited = ["v4_markets", "v4_block_height"]  # in no order: each as soon as it was fetched
+    awaited += [] if subaccount is None else ["v4_subaccounts"]
 
     def pace(frame: Frame) -> bool:
         received.setdefault(_name(frame), frame)
