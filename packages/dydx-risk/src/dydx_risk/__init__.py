@@ -297,8 +297,9 @@ def position_margin(
     """Value one position at an oracle price and compute its margin requirements.
 
     `open_interest` is in base quantums; None is unknown and, in a market that scales by it,
-    counts as the most. It and the chosen leverage raise the initial margin alone.
-    `MarginError` without a price and beyond all size.
+    counts as the most. It and the chosen leverage raise the initial margin alone. At a price of 0
+    all is 0, as on the chain: whether 0 means that there is none, callers decide. `MarginError` for
+    a negative price and beyond all size.
     Source: x/perpetuals/lib/lib.go.
     """
     shift = exponent + market.atomic_resolution + 6
@@ -334,9 +335,9 @@ def position_margin(
 
 def _examine(market: PerpetualMarket, price: int, base: int) -> None:
     # Called when a margin is 0, negative or too large. A margin of 0 is right where nothing is
-    # held, and in a tier that requires none.
-    if price <= 0:
-        raise MarginError(f"{market.ticker}: an oracle price above 0", price)
+    # held or worth anything, and in a tier that requires none.
+    if price < 0:
+        raise MarginError(f"{market.ticker}: an oracle price of 0 or more", price)
     if base:
         raise MarginError(f"{market.ticker}: a margin from 0 to 10^60 quote quantums", base)
 
@@ -696,9 +697,14 @@ class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return rate if rate is not None and abs(rate) < 2**31 else None
 
     def margin(self, shock_ppm: int = 0) -> PositionMargin:
-        """Return its margin as the chain computes it, after a move of the price by `shock_ppm`."""
+        """Return its margin as the chain computes it, after a move of the price by `shock_ppm`.
+
+        `MarginError` unless the price is above 0: a market without one is not worth nothing.
+        """
+        if self.price is None or self.price <= 0:
+            raise MarginError(f"{self.ticker}: an oracle price above 0", self.price)
         # A shocked price is exact: six digits more, none rounded. At nothing, nothing is left.
-        price, exponent = self.price or 0, self.exponent
+        price, exponent = self.price, self.exponent
         if shock_ppm:
             if shock_ppm <= -PPM:
                 return PositionMargin()
@@ -3072,7 +3078,7 @@ class Exposure(msgspec.Struct, eq=False):
             self.position.quantums = self.quantums
             self.maintenance_e12 = market.imf_ppm * market.maintenance_fraction_ppm
         self.market, self.terms = market, None
-        if market is not None and oracle is not None:
+        if market is not None and oracle is not None and oracle.digits > 0:
             digits, exponent = oracle.digits, oracle.exponent
             try:
                 self.terms = position_margin(market, self.quantums, digits, exponent, interest)
