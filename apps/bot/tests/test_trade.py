@@ -598,7 +598,8 @@ def test_an_account_that_is_polled_is_read() -> None:
     def answer(owner: str) -> Frame:
         path = f"/v4/addresses/{owner}/subaccountNumber/0"
         usdc = {"USDC": {"symbol": "USDC", "side": "LONG", "size": "7"}}
-        body = {"subaccount": {"equity": "7", "assetPositions": usdc}}
+        held = {"openPerpetualPositions": {}, "assetPositions": usdc}
+        body = {"subaccount": {"equity": "7", **held}}
         return Frame(11, NOW, 7, "rest", "http", json.dumps(body), "200", path)
 
     receive(venue, answer("dydx1someone"))

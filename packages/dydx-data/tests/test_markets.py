@@ -29,6 +29,63 @@ def test_a_snapshot_describes_each_market() -> None:
     assert repr(view) == "MarketView('BTC-USD', seq=1, changed='market')"
 
 
+def test_one_odd_market_costs_no_other() -> None:
+    """Of a snapshot, of an answer and of an update; each odd row is counted with its reason."""
+    state = DataState()
+    odd = {**MARKET, "ticker": "ODD-USD", "volume24H": 0}
+    all_ = {"markets": {"BTC-USD": MARKET, "ODD-USD": odd}}
+    link = WireWriter()
+
+    step(state, link.publish("v4_markets", all_, snapshot=True))
+    step(state, link.answer("/v4/perpetualMarkets", all_))
+    prices = {"BTC-USD": {"oraclePrice": "101"}, "ODD-USD": {"oraclePrice": 7}}
+    (view,) = step(state, link.publish("v4_markets", {"oraclePrices": prices}))
+
+    assert [*state.views] == ["BTC-USD"]
+    assert view.oracle is not None
+    assert view.oracle.price == 101
+    assert state.quality.counts == {"malformed": 3}
+    assert state.quality.samples[0].text.startswith(
+        "markets ODD-USD: expected `str | null`, got `int` - at `$.volume24H`, in {"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (503, '{"message":"Service Unavailable"}'),
+        (200, '{"message":"Service Unavailable"}'),
+        (200, "{}"),
+        (200, "null"),
+        (200, ""),
+        (404, "<html>"),
+        (502, '{"type":"about:blank","title":"Bad Gateway"}'),
+        (503, '{"markets":{"BTC-USD":{"ticker":"BTC-USD","status":"PAUSED"}}}'),
+    ],
+)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v4/perpetualMarkets",
+        "/v4/height",
+        "/v4/orderbooks/perpetualMarket/BTC-USD",
+        "/v4/trades/perpetualMarket/BTC-USD",
+        "/v4/candles/perpetualMarkets/BTC-USD?resolution=1MIN",
+    ],
+)
+def test_what_is_no_answer_is_no_update(path: str, status: int, body: str) -> None:
+    """Whatever its body and its author: it is counted with its reason, and changes nothing."""
+    state, link = DataState(), WireWriter()
+    step(state, link.markets(MARKET))
+    (book,) = step(state, link.book("BTC-USD", [("99", "1")], [("101", "1")]))
+
+    views = step(state, link.answer(path, body, status))
+
+    assert {view.changed for view in views} <= {"quality"}
+    assert (book.status, book.book.known, state.chain.height) == ("ACTIVE", True, 0)
+    assert {*state.counts()} in ({"refused"}, {"malformed"})
+
+
 @pytest.mark.parametrize("price", [None, "", "0"])
 def test_an_absent_oracle_price_is_unknown_and_not_nothing(price: str | None) -> None:
     """A market that is being initialised has none yet."""

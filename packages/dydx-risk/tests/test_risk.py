@@ -20,6 +20,7 @@ from dydx_risk import Approved, Denied, Judgement, MarginFigures, Policy, Reduce
 from dydx_strategy import Decision
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from pydantic import ValidationError
 from reactivex.testing import ReactiveTest, TestScheduler
 
@@ -291,6 +292,21 @@ def test_an_order_that_nobody_answers_is_forgotten_after_its_last_block(world: A
     world.oracle("BTC-USD", "60001")
     assert len(world.risk.account.in_flight("ETH-USD")) == 1
     world.block(106)
+    world.oracle("BTC-USD", "60002")
+    assert world.risk.account.reserved == {}
+
+
+def test_an_order_that_was_dated_later_stays_in_flight_for_longer(world: Any) -> None:
+    """The trader counts from the node's block, which is ahead of the one that a view knows."""
+    verdict = world.decide("ETH-USD", 3000)
+    sent = replace(verdict.order, good_til_block=111)
+    world.order(world.order_id("ETH-USD"), "PENDING", order=sent)
+    world.block(111)
+    world.oracle("BTC-USD", "60001")
+
+    denied = world.decide("ETH-USD", 6000)
+    assert denied.why == "V1 has no answer: it may fill until block 111, now 111"
+    world.block(112)
     world.oracle("BTC-USD", "60002")
     assert world.risk.account.reserved == {}
 

@@ -268,7 +268,7 @@ def test_a_market_in_trouble_is_closed_with_that_reason(trouble):
     [closed] = run(strategy, market, (35, 90))
 
     assert first == []
-    assert (closed.target_usdc, closed.urgency) == (0, 1)
+    assert (closed.target_usdc, closed.urgency) == (0, 0.9)
     assert closed.reasons[0] == f"close: {trouble} (5.0 s)"
 
 

@@ -53,6 +53,7 @@ from dydx_conn import (
     ErrorsContents,
     Frame,
     MarketFields,
+    OddRow,
     PerpetualMarket,
     TradeFields,
     contents,
@@ -61,6 +62,7 @@ from dydx_conn import (
     fold,
     instant,
     key_of,
+    odd_rows,
     perpetual_market,
 )
 from reactivex import Observable
@@ -1081,6 +1083,13 @@ def _lose_link(state: DataState, frame: Frame) -> _Touched:
     return [lost for view in of_link for lost in _lose_book(view, frame)]
 
 
+def _note_odd(state: DataState, frame: Frame, odd: Iterable[OddRow]) -> None:
+    """Count what was left out of a frame: what it is of goes on with the rest."""
+    for row in odd:
+        view = state.views.get(frame.id.partition("/")[0] or row.name)
+        (view or state).quality.note(frame.seq, "malformed", str(row))
+
+
 def _fold_unreadable(state: DataState, frame: Frame, error: Exception) -> _Touched:
     view = state.views.get(frame.id.partition("/")[0])
     (view or state).quality.note(frame.seq, "malformed", str(error))
@@ -1314,6 +1323,8 @@ def _fold_edge(state: DataState, frame: Frame) -> _Touched:
 
 def _fold_gap(state: DataState, frame: Frame) -> _Touched:
     state.quality.note(frame.seq, "gap", frame.reason or "frames lost")
+    if frame.channel:  # of one subscription alone
+        return _fold_unsubscribed(state, frame, [])
     for name, link in state.links.items():
         if frame.link in ("", name):
             link.overdue(frame.mono)  # this gap covers what is overdue
@@ -1351,11 +1362,12 @@ def _fold_answer(state: DataState, frame: Frame) -> _Touched:
     header = {"type": "subscribed", "channel": channel, "id": id_, "link": ""}
     snapshot = msgspec.structs.replace(frame, **header)
     try:
-        updates = contents(frame) if frame.ok else [ErrorsContents(errors=[])]
+        updates = contents(frame)
         if isinstance(updates[0], ErrorsContents):
-            what = f"expected {frame.channel[:60]}, got {frame.status}: {frame.text[:60]}"
+            what = f"expected {frame.channel[:60]}, got {frame.status}: {updates[0].reason[:60]}"
             state.quality.note(frame.seq, "refused", what)
             return ()
+        _note_odd(state, snapshot, odd_rows(frame))
         return fold_channel(state, snapshot, updates)
     except _UNREADABLE as error:
         return _fold_unreadable(state, snapshot, error)
@@ -1476,7 +1488,10 @@ def _fold_message(state: DataState, frame: Frame) -> _Touched:
         touched = _fold_unknown(state, frame)
     else:
         try:
-            touched = fold_channel(state, frame, contents(frame))
+            updates = contents(frame)
+            if odd := odd_rows(frame):
+                _note_odd(state, frame, odd)
+            touched = fold_channel(state, frame, updates)
         except _UNREADABLE as error:
             touched = _fold_unreadable(state, frame, error)
     return [*dict.fromkeys([*touched, *lost])] if lost else touched

@@ -1918,6 +1918,10 @@ class Account:
         reservation = self.reserved.get(state.id)
         if reservation is None:
             return
+        if state.order is not None:
+            # As it was sent: dated by the node's block, it may fill for longer.
+            reservation = msgspec.structs.replace(reservation, order=state.order)
+            self.reserved[state.id] = reservation
         if state.status in ("FILLED", "CANCELLED"):
             del self.reserved[state.id]
         elif state.leaving or state.status == "REJECTED":
@@ -1983,6 +1987,17 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
         return f"{self.side.lower()} {size} {self.market.ticker} at {bound} {price}"
 
     @property
+    def unreached(self) -> Level | None:
+        """Return the best level of the side that it takes, if even that is beyond its worst."""
+        buys = self.side == "BUY"
+        level = self.view.book.best_ask if buys else self.view.book.best_bid
+        if level is None or not self.view.book.known:
+            return None
+        subticks = next((subticks for subticks, _ in on_grid(self.market, [level])), self.subticks)
+        beyond = subticks > self.subticks if buys else subticks < self.subticks
+        return level if beyond else None
+
+    @property
     def walked_quote(self) -> int:
         """Return what it trades for on the book shown, the rest of it at its worst price."""
         market, buys, left, quote = self.market, self.side == "BUY", self.size, 0
@@ -2036,11 +2051,14 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
         return msgspec.structs.replace(margin, net_collateral=margin.net_collateral + cash)
 
 
-def ioc(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> Candidate | None:
+def ioc(
+    view: MarketView, market: PerpetualMarket, delta: int, bps: int, oracle_bps: int | None = None
+) -> Candidate | None:
     """Make an IOC of a signed size, rounded toward less, at most `bps` beyond the best price.
 
-    Its price is at least one tick. Without a book the oracle price stands in for the best one. None
-    without either, and where the price does not fit an order.
+    Nor is its price more than `oracle_bps` worse than the oracle price, where both are known; it is
+    at least one tick. Without a book the oracle price stands in for the best one. None without
+    either, and where the price does not fit an order.
     """
     side: Side = "BUY" if delta > 0 else "SELL"
     level = view.book.best_ask if delta > 0 else view.book.best_bid
@@ -2052,6 +2070,10 @@ def ioc(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> Cand
             continue
         if worst > MOST_SUBTICKS - market.subticks_per_tick:
             continue  # a price that no order can have: it was cut to one
+        if oracle_bps is not None and view.oracle is not None and view.oracle.digits > 0:
+            priced = view.oracle.digits, view.oracle.exponent
+            bound = worst_subticks(market, *priced, oracle_bps, delta > 0)
+            worst = min(worst, bound) if delta > 0 else max(worst, bound)
         size = abs(delta) - abs(delta) % market.step_base_quantums
         return Candidate(market, view, side, size, worst)
     return None
@@ -2803,6 +2825,11 @@ class Policy(BaseModel):
     max_order_usdc: float = Field(default=20_000.0, gt=0)
     slippage_bps: int = Field(default=30, ge=0, le=1_000)
     guard_slippage_bps: int = Field(default=100, ge=0, le=1_000)
+    max_oracle_bps: int = Field(
+        default=200, gt=0, lt=10_000,
+        description="how much worse than the oracle price an order may trade, in bps: all but the "
+        "guard's, and a target of 0 at urgency 1",
+    )  # fmt: skip
     guard_cuts: int = Field(default=4, ge=1, le=10)
     taker_fee_ppm: int = Field(default=500, ge=0, le=100_000)
     good_til_blocks: int = Field(default=5, ge=1, le=20)
@@ -2856,9 +2883,9 @@ class Policy(BaseModel):
 _MARGIN_NAMES: Final = ("net_collateral", "initial_margin", "maintenance_margin", "notional")
 Reason = Literal[
     "UNKNOWN_ACCOUNT", "UNKNOWN_MARKET", "UNKNOWN_ORACLE", "UNKNOWN_HEIGHT", "STATUS", "STALE",
-    "NO_BOOK", "IN_FLIGHT", "BELOW_STEP", "ISOLATED", "LEVERAGE", "DISTANCE", "MARGIN",
-    "NOTIONAL", "MARKET_NOTIONAL", "POSITIONS", "ORDER_RATE", "SLIPPAGE", "SIZE", "DAILY_LOSS",
-    "DRAWDOWN", "HALTED",
+    "NO_BOOK", "OFF_ORACLE", "IN_FLIGHT", "BELOW_STEP", "ISOLATED", "LEVERAGE", "DISTANCE",
+    "MARGIN", "NOTIONAL", "MARKET_NOTIONAL", "POSITIONS", "ORDER_RATE", "SLIPPAGE", "SIZE",
+    "DAILY_LOSS", "DRAWDOWN", "HALTED",
 ]  # fmt: skip
 GateState = Literal["ACTIVE", "REDUCING", "HALTED"]
 Alarm = Literal["unknown", "flat", "safe", "danger", "liquidatable"]
@@ -3435,8 +3462,8 @@ def dangers(now: Situation) -> Iterator[_Objection]:
 
 
 def _leave(case: _Case, delta: int) -> Approved | Denied:
-    # No limit may block the way out, only the grid and what the venue refuses anyhow; nothing is
-    # sent out twice.
+    # No limit may block the way out, only the grid, what the venue refuses anyhow, and a price that
+    # only an urgent exit would take; nothing is sent out twice.
     view, market, valued, policy = case.view, case.market, case.now.valued, case.now.policy
     if stops := stopping(view, "exit"):
         reason, why = _REASONS[stops[0].kind], f"{stops[0].why}: no order is taken"
@@ -3446,12 +3473,17 @@ def _leave(case: _Case, delta: int) -> Approved | Denied:
     if going >= abs(delta):
         return _refused(case, _waiting(pending[-1], valued.account.height))
     delta += going if delta < 0 else -going
-    candidate = ioc(view, market, delta, policy.guard_slippage_bps)
+    urgent = case.decision.urgency >= 1.0 and not case.decision.target_usdc
+    bound = None if urgent else policy.max_oracle_bps
+    candidate = ioc(view, market, delta, policy.guard_slippage_bps, bound)
     if candidate is None:
         why, figures = "neither a book nor an oracle price to go by", {"known": view.book.known}
         return _refused(case, ("NO_BOOK", why, figures))
     if not candidate.size:
         return _refused(case, _below_step(market, delta))
+    if bound is not None and (off := _off_oracle(candidate, bound)) is not None:
+        why = f"{off[1]}; a target of 0 at urgency 1 is not bound"
+        return _refused(case, (off[0], why, off[2]))
     if not view.chain.height:
         return _refused(case, _NO_HEIGHT)
     after = candidate.after(valued.margin, case.held, candidate.worst_quote, policy.taker_fee_ppm)
@@ -3473,9 +3505,12 @@ def _enter(case: _Case, delta: int) -> Approved | Denied:
             return _refused(case, ("SIZE", f"no more is borne: {sizing.why}", figures))
         delta = sizing.quantums - held
     most = _at_oracle(policy.max_order_usdc, view, market) or 0
-    candidate = ioc(view, market, max(-most, min(most, delta)), policy.slippage_bps)
+    delta_most, bound = max(-most, min(most, delta)), policy.max_oracle_bps
+    candidate = ioc(view, market, delta_most, policy.slippage_bps, bound)
     if candidate is None or not candidate.size:
         return _refused(case, _below_step(market, delta))
+    if (off := _off_oracle(candidate, bound)) is not None:
+        return _refused(case, off)
     after = candidate.after(base, held, candidate.worst_quote, policy.taker_fee_ppm)
     beyond = next(_beyond(case, candidate, after), None)
     if beyond is not None:
@@ -3512,6 +3547,21 @@ def _untradable(view: MarketView, at: int, policy: Policy) -> Iterator[_Objectio
         yield _NO_HEIGHT
 
 
+def _off_oracle(candidate: Candidate, bound_bps: int) -> _Objection | None:
+    """Return that the book offers nothing within the bound around the oracle price, if so."""
+    level, oracle = candidate.unreached, candidate.view.oracle
+    if level is None or oracle is None:
+        return None
+    name, way = ("ask", "above") if candidate.side == "BUY" else ("bid", "below")
+    off = 100 * abs(level.price / oracle.price - 1)
+    why = (
+        f"the best {name} {level.price_text} is {off:.1f} % {way} the oracle price {oracle.text}, "
+        f"limit {bound_bps / 100:g} %"
+    )
+    figures = {name: level.price_text, "oracle": oracle.text, "limit_bps": bound_bps}
+    return "OFF_ORACLE", why, figures
+
+
 def _outdated(held: Mapping[str, Exposure], at: int, policy: Policy) -> Iterator[_Objection]:
     # The margin is no younger than the oldest price in it. One that nobody moves is not old.
     priced = [(e.view.priced_at, t) for t, e in held.items() if e.view and e.oracle]
@@ -3544,7 +3594,7 @@ def _sized(case: _Case, delta: int, base: MarginFigures) -> Sizing | None:
     market, policy, oracle, held = case.market, case.now.policy, case.view.oracle, case.held
     if (policy.bear_move is None and policy.max_volatility_1h is None) or oracle is None:
         return None
-    candidate = ioc(case.view, market, delta, policy.slippage_bps)
+    candidate = ioc(case.view, market, delta, policy.slippage_bps, policy.max_oracle_bps)
     if candidate is None or not candidate.size:
         return None
     price, worst = (oracle.digits, oracle.exponent), candidate.worst_quote
