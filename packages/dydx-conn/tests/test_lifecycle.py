@@ -68,6 +68,16 @@ def lost(order: OrderRequest = SHORT) -> Frame:
     return node("http", {**content, "errors": errors}, "-1", "broadcast")
 
 
+NOTHING = {"equity": "0", "openPerpetualPositions": {}, "assetPositions": {}}
+
+
+def listing(*orders: dict[str, Any], channel: str = "v4_subaccounts") -> Frame:
+    """Begin a subscription of an account that holds nothing, with these orders."""
+    held = {"equity": "0", "childSubaccounts": []} if "parent" in channel else NOTHING
+    contents = {"subaccount": held, "orders": [*orders]}
+    return reported(contents, type="subscribed", channel=channel)
+
+
 def reported(
     contents: dict[str, Any], *, type: str = "channel_data", channel: str = "v4_subaccounts"
 ) -> Frame:
@@ -477,7 +487,7 @@ def test_an_update_with_few_fields_is_not_taken_for_more() -> None:
 @pytest.mark.parametrize("channel", ["v4_subaccounts", "v4_parent_subaccounts"])
 def test_what_a_snapshot_does_not_list_has_ended_while_nobody_listened(channel: str) -> None:
     """The reason is unknown: unresolved until REST, fills or its end settle it."""
-    snapshot = reported({"orders": []}, type="subscribed", channel=channel)
+    snapshot = listing(channel=channel)
     frames = [sent(), row("OPEN"), snapshot]
     history = rest(
         "/v4/orders?address=dydx1us&subaccountNumber=0", [{"id": ID, "status": "FILLED"}]
@@ -491,12 +501,12 @@ def test_what_a_snapshot_does_not_list_has_ended_while_nobody_listened(channel: 
 def test_a_snapshot_judges_its_own_subaccounts() -> None:
     """A parent's its children, a subaccount's itself alone."""
     child = reported({"orders": [ROW]})
-    own = reported({"orders": []}, type="subscribed")
-    parents = reported({"orders": []}, type="subscribed", channel="v4_parent_subaccounts")
+    own = listing()
+    parents = listing(channel="v4_parent_subaccounts")
 
     assert statuses(child, own) == ["PARTIALLY_FILLED"]
     assert statuses(child, parents) == ["PARTIALLY_FILLED", "UNRESOLVED"]
-    listed = reported({"orders": [{"id": ID, "status": "OPEN"}]}, type="subscribed")
+    listed = listing({"id": ID, "status": "OPEN"})
     assert statuses(sent(), row("OPEN"), listed) == ["PENDING", "OPEN"]
 
 
@@ -548,7 +558,7 @@ FRAMES = st.one_of(
         [
             *(sent(), answer(), answer(2003), answer(19, "sdk"), lost(), sent(LATER)),
             *(answer(order=LATER), answer(20, order=LATER), lost(LATER)),
-            reported({"orders": []}, type="subscribed"),
+            listing(),
         ]
     ),
     st.builds(
