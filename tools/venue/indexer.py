@@ -26,8 +26,8 @@ from typing import Any, Final
 
 import msgspec
 import uvicorn
-from accounts import OPEN_STATES, VenueAccounts, hash_of, is_address
-from dydx_conn import Subaccount, event_id, subaccount_id
+from accounts import OPEN_STATES, VenueAccounts, is_address
+from dydx_conn import TWAP, Subaccount, event_id, subaccount_id
 from dydx_paper import (
     FundingRecord,
     Ledger,
@@ -39,6 +39,7 @@ from dydx_paper import (
     parent_of,
     position_fields,
     subaccount_fields,
+    transaction_hash,
     transfer_fields,
 )
 from dydx_paper import snapshot as account_snapshot
@@ -355,7 +356,8 @@ def _subaccount_snapshot(exchange: Exchange, channel: str, id: str) -> Json:
         order_row(exchange, ledger, record)
         for ledger in family
         for record in reversed(ledger.history.orders(limit=_MOST).rows)
-        if record.status in OPEN_STATES or _may_still_fill(exchange, record)
+        if record.order_flags != TWAP
+        and (record.status in OPEN_STATES or _may_still_fill(exchange, record))
     ]
     if channel == "v4_subaccounts":
         return account_snapshot(family[0], exchange.height, orders)
@@ -549,7 +551,6 @@ def _until(query: Parameters, rows: list[Json]) -> list[Json]:
 # What REST adds to dydx_paper's rows, or leaves out of them.
 
 _MOST: Final = 1_000
-_CHANNELS_OWN: Final = frozenset(["address", "positionId"])
 
 
 def funded(ledger: Ledger) -> bool:
@@ -573,10 +574,6 @@ def order_row(exchange: Exchange, ledger: Ledger, record: OrderRecord) -> Json:
     """Return an order as REST does; a TWAP's with its terms."""
     subaccount, tape = ledger.subaccount, exchange.tapes[record.ticker]
     row = order_fields(subaccount, tape.market, record)
-    row |= {
-        "subaccountNumber": subaccount.number,
-        "createdAt": iso(record.created.time_ns), "createdAtHeight": str(record.created.height),
-    }  # fmt: skip
     if twap := exchange.accounts.twaps.get(record.id):
         request = twap.request
         row |= {
@@ -590,15 +587,12 @@ def order_row(exchange: Exchange, ledger: Ledger, record: OrderRecord) -> Json:
 def position_rows(exchange: Exchange, ledger: Ledger) -> Iterator[Json]:
     """Yield a subaccount's positions, newest first, the open ones before the ended."""
     for record in ledger.positions(limit=_MOST).rows:
-        row = position_fields(ledger.subaccount, exchange.tapes[record.ticker].market, record)
-        row["subaccountNumber"] = ledger.subaccount.number
-        yield {name: what for name, what in row.items() if name not in _CHANNELS_OWN}
+        yield position_fields(ledger, exchange.tapes[record.ticker].market, record)
 
 
 def asset_row(ledger: Ledger) -> Json:
     """Return the USDC balance: funding counts before it is settled."""
-    row = asset_fields(ledger.subaccount, ledger.collateral + ledger.unsettled)
-    return {name: what for name, what in row.items() if name not in _CHANNELS_OWN}
+    return asset_fields(ledger.subaccount, ledger.collateral + ledger.unsettled)
 
 
 _FILL_FIELDS: Final = (
@@ -624,7 +618,7 @@ def transfer_rows(ledger: Ledger) -> list[Json]:
         row = transfer_fields(ledger.subaccount, record)
         alike = sum({**other, "id": ""} == {**row, "id": ""} for other in rows)
         id = event_id("transfer", ledger.subaccount, record.created.time_ns, row, alike)
-        rows.append({"id": id, **row, "transactionHash": hash_of(id)})
+        rows.append({"id": id, **row, "transactionHash": transaction_hash(id)})
     return rows[::-1]
 
 
