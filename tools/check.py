@@ -109,6 +109,7 @@ LONG = {
     "crash": "ten thousand crashes, guarded and not: 20 minutes on two cores",
     "soak": "the connection through ten minutes of faults",
     "chaos": "a hundred bad days, and what survived them: two minutes",
+    "mutation": "forty changes to each layer, and whether its tests notice: half an hour",
 }
 
 
@@ -119,6 +120,7 @@ def long_checks() -> dict[str, list[Command]]:
         "crash": [[*tool, "tools/crash.py"]],
         "soak": [[*tool, "tools/soak.py"]],
         "chaos": [[*tool, "-m", "bot", "chaos", "quickstart", "--seeds", "100"]],
+        "mutation": [[*tool, "tools/mutation.py"]],
     }
 
 
