@@ -59,7 +59,8 @@ def messages(frames: Iterable[Frame], channels: Collection[str] = ACCOUNTS) -> I
 class Shape(NamedTuple):
     """What a message or a row looks like: its keys, and the JSON type of one of its values.
 
-    A message's `value` is empty; a row has a shape for each of its values.
+    A message's `value` is empty; a row has a shape for each of its values. Rows of accounts look
+    the same on either channel, and name none.
     """
 
     channel: str
@@ -76,9 +77,7 @@ def shapes(frames: Iterable[Frame]) -> Counter[Shape]:
         found[Shape(message.channel, message.type, tuple(sorted(contents)))] += 1
         for what, row in _rows(contents):
             keys = tuple(sorted(row))
-            found.update(
-                Shape(message.channel, what, keys, (key, type(row[key]).__name__)) for key in keys
-            )
+            found.update(Shape("", what, keys, (key, type(row[key]).__name__)) for key in keys)
     return found
 
 
