@@ -83,8 +83,8 @@ __all__ = [
     "BookContents", "CandleFields", "CandlesContents", "ErrorsContents", "HeightContents",
     "MarketFields", "MarketsContents", "TradeFields", "TradesContents",
     # Account contents
-    "AssetPositionFields", "FillFields", "OrderFields", "PositionFields", "SubaccountContents",
-    "TransferFields",
+    "AssetPositionFields", "ComplianceFields", "FillFields", "OrderFields", "PositionFields",
+    "SubaccountContents", "TransferFields",
     # Endpoints
     "ENDPOINTS", "Endpoint",
     # Channels
@@ -270,7 +270,14 @@ class BadRequest(RestError):
 
 
 class Forbidden(RestError):
-    """The venue refuses this region or address (403): stop requests, and trading."""
+    """The venue refuses this region or address (403, 451): stop trading.
+
+    Its endpoint gets no request until `wait_s` are over.
+    """
+
+
+_BARRED: Final = (403, 451)
+_BARRED_S: Final = 600.0  # until it is tried again: a proxy may err, and be corrected
 
 
 class NotFound(RestError):
@@ -1344,9 +1351,10 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
         sent   from the client      request           to a node         order id
         http   an answer            body      status  path with query
         open   a link connected     address
-        close  a link was lost      reason    code
-        gap    messages were lost   reason            its, if of  its             how many
-                                                      one alone
+        close  a link was lost      reason    code, or 403
+                                              and 451
+        gap    messages were lost   reason              its, if of    its       how many
+                                                        one alone
         tick   of "clock": a second passed; of a link: it tries to connect
         act    somebody did it:     why       what: halt, resume, flatten …
                `link` is who
@@ -3331,9 +3339,11 @@ class _Connections:
         link = self._link(frame)
         lasted = link.opened and frame.mono - link.opened > _LASTING_NS
         link.opened, link.failures = 0, 0 if lasted else link.failures + 1
-        code = f"{frame.status} " if frame.status else ""
+        code = f"{frame.status} " if frame.status >= 1000 else ""
         reason = f"{code}{frame.reason or 'closed'}"
-        if link.failures >= _ATTEMPTS:
+        if frame.status in _BARRED:
+            yield frame.link, "give_up", reason
+        elif link.failures >= _ATTEMPTS:
             yield frame.link, "give_up", f"{link.failures} attempts failed, at last: {reason}"
         else:
             yield frame.link, "close", reason
@@ -5121,11 +5131,16 @@ def _refusal(path: str, status: int, text: str) -> RestError | None:
     if status == 200:
         return None
     kind = _STATUS_ERRORS.get(status) or _STATUS_ERRORS.get(status // 100, BadAnswer)
-    error = kind(f"expected the answer of {path}, got {status}: {_refusal_in(text).reason}",
+    error = kind(f"expected the answer of {path}, got {status}: {_reason_of(status, text)}",
                  path=path, status=status)  # fmt: skip
     if isinstance(error, NotFound):
         error.never_funded = is_never_funded(path, status, text)
     return error
+
+
+def _reason_of(status: int, text: str) -> str:
+    barred = " (the venue refuses this region or address)" if status in _BARRED else ""
+    return _refusal_in(text).reason + barred
 
 
 def _unicode(path: str, status: int, body: bytes) -> str:
@@ -5277,6 +5292,8 @@ class _Tally:
 
     def __init__(self) -> None:
         self.circuit = Circuit()
+        self.barred: Forbidden | None = None
+        self.barred_ns = 0  # until when
         self.requested = self.answered = self.stale = 0
         self.good_ns: int | None = None
         self.errors: Counter[str] = Counter()
@@ -5435,13 +5452,17 @@ class _Desk:
     ) -> Answer[Any]:
         target = _target(path, params)
         tally = self._tallies.setdefault(_label(target), _Tally())
+        wait_ns = tally.barred_ns - self._times.clock_ns()
+        if tally.barred is not None and wait_ns > 0:
+            error, wait_s = tally.barred, wait_ns / 1e9
+            raise Forbidden(str(error), path=target, status=error.status, wait_s=wait_s)
         tally.circuit, may = tally.circuit.request(self._times.clock_ns())
         if not may:
             retry_s = tally.circuit.retry_in_ns(self._times.clock_ns()) / 1e9
             what = f"expected {_label(target)} to work, got {tally.circuit.failures} failures"
-            error = Unreachable(f"{what}: retry in {retry_s:.1f} s",
-                                path=target, wait_s=retry_s)  # fmt: skip
-            return self._recall(target, tally, error, decode)
+            shut = Unreachable(f"{what}: retry in {retry_s:.1f} s",
+                               path=target, wait_s=retry_s)  # fmt: skip
+            return self._recall(target, tally, shut, decode)
         turn = next(self._tickets), self._times.clock_ns() + int(self._patience_s * 1e9)
         tries = 0
         while True:
@@ -5473,6 +5494,9 @@ class _Desk:
         except RestError as error:
             verdict = error.verdict
             group.limited += error.status == 429
+            if isinstance(error, Forbidden):
+                tally.barred = error
+                tally.barred_ns = self._times.clock_ns() + int(_BARRED_S * 1e9)
             tally.note(error, self._times.wall_ns())
             raise
         finally:
@@ -6013,7 +6037,7 @@ class _Link(threading.Thread):
             # A venue that greets and drops us is as gone as one that does not answer.
             if time.monotonic_ns() - begun_ns > _LASTING_NS:
                 failures = 0
-            wait = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
+            wait = _BARRED_S if code in _BARRED else _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
             failures += 1
             # Jitter, or every bot of a restarted venue comes back in the same instant.
             self._stopping.wait(wait * random.uniform(0.5, 1.0))
@@ -6139,10 +6163,14 @@ class _Link(threading.Thread):
     # -- Losing
 
     def _lost(self, error: Any) -> None:
-        # The venue's close frame comes as an error too; an HTTP status is no close code.
+        # The venue's close frame comes as an error too, and so does what is no handshake.
         code = getattr(error, "status_code", None) or 0
         if code >= 1000:
             self._note(code, error.reason or "closed")
+        elif code:
+            body = (error.resp_body or b"").decode("utf-8", "replace")
+            why = f"expected a socket of {self._url}, got {code}: {_reason_of(code, body)}"
+            self._note(code if code in _BARRED else 0, why)
         self._note(0, f"{type(error).__name__}: {error}")
 
     def _note(self, code: int, reason: str) -> None:
@@ -6176,7 +6204,7 @@ class _Poller(threading.Thread):
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._tasks: dict[Any, asyncio.Task[Any]] = {}
-        self._unanswered: set[Key | None] = set()  # None: REST does not answer at all
+        self._unanswered: set[Key | type[RestError]] = set()  # what was reported as such
         # Hundreds of markets take turns; accounts do not wait behind them.
         self._turn = asyncio.Semaphore(8)
 
@@ -6272,11 +6300,13 @@ class _Poller(threading.Thread):
             if not (isinstance(error, NotFound) and error.never_funded):
                 self._failed(key, error)
                 return False
-        self._unanswered -= {None, key}
+        self._unanswered -= {Unreachable, Untrusted, key}
         return True
 
     def _failed(self, key: Key, error: RestError) -> None:
-        what = None if isinstance(error, Unreachable) else key
+        what: Key | type[RestError] = key
+        if isinstance(error, Unreachable | Forbidden):
+            what = type(error)  # REST as a whole: reported once
         if what not in self._unanswered:
             self._unanswered.add(what)
             expected = f"expected an answer of REST for {' '.join(key)}".rstrip()
