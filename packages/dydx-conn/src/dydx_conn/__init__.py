@@ -66,7 +66,7 @@ __all__ = [
     "ConditionType", "OrderRequest", "PerpetualMarket", "Replace", "Side", "Subaccount",
     "TimeInForce", "event_id", "order_id", "subaccount_id",
     # Networks
-    "NETWORKS", "Network", "network",
+    "NETWORKS", "Network", "is_loopback", "network",
     # Refusals
     "OrderDenied", "code_of",
     # Validity
@@ -88,7 +88,7 @@ __all__ = [
     # Endpoints
     "ENDPOINTS", "Endpoint",
     # Channels
-    "CHANNELS", "PER_CONNECTION", "Channel", "key_of",
+    "CHANNELS", "PER_CONNECTION", "Channel", "key_of", "subscription",
     # Decoding
     "OddRow", "contents", "node_contents", "odd_rows", "perpetual_market", "rest_contents",
     "ws_frame",
@@ -126,7 +126,7 @@ __all__ = [
     # Audit
     "AuditLog",
     # Node
-    "ChainTip", "chain_tip", "is_loopback",
+    "ChainTip", "chain_tip",
     # Trader
     "NotQueued", "Queued", "Trader",
 ]
@@ -590,7 +590,10 @@ class Replace(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Where a venue answers: REST, socket and node, and the id its chain must report."""
+    """Where a venue answers: REST, socket and node, and the id its chain must report.
+
+    `source` is what it is, in words, for the header of a recording.
+    """
 
     name: str
     rest: str
@@ -599,17 +602,20 @@ class Network:
     chain_id: str
     usdc_denom: str = "ibc/8E27BA2D5493AF5636760E354E46004562C46AB7EC0CC4C1CA14E9E20E2545B5"
     chain_denom: str = "adv4tnt"
+    source: str = ""
 
 
 # A row for the indexer's addresses and one for the node's.
 NETWORKS: Final[Mapping[str, Network]] = {
     "mainnet": Network("mainnet", "https://indexer.dydx.trade", "wss://indexer.dydx.trade/v4/ws",
-                       "dydx-ops-grpc.kingnodes.com:443", "dydx-mainnet-1", chain_denom="adydx"),
+                       "dydx-ops-grpc.kingnodes.com:443", "dydx-mainnet-1", chain_denom="adydx",
+                       source="dYdX mainnet"),
     "testnet": Network("testnet", "https://indexer.v4testnet.dydx.exchange",
                        "wss://indexer.v4testnet.dydx.exchange/v4/ws",
-                       "test-dydx-grpc.kingnodes.com:443", "dydx-testnet-4"),
+                       "test-dydx-grpc.kingnodes.com:443", "dydx-testnet-4",
+                       source="dYdX testnet"),
     "local": Network("local", "http://127.0.0.1:3002", "ws://127.0.0.1:3003/v4/ws",
-                     "127.0.0.1:9090", "localdydxprotocol"),
+                     "127.0.0.1:9090", "localdydxprotocol", source="local stand-in venue"),
 }  # fmt: skip
 
 
@@ -618,6 +624,14 @@ def network(name: str) -> Network:
     if name not in NETWORKS:
         raise NetworkError(f"expected one of {', '.join(NETWORKS)}, got network {name!r}")
     return NETWORKS[name]
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether an address, with or without scheme and port, is of this machine."""
+    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+    with contextlib.suppress(ValueError):
+        return host == "localhost" or ip_address(host).is_loopback
+    return False
 
 
 # === Refusals ===
@@ -1984,7 +1998,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _of_accounts(name: str, id_: str) -> Channel:
-    rest = tuple(ENDPOINTS[what] for what in ("subaccount", "orders", "fills"))
+    rest = tuple(ENDPOINTS[what] for what in ("subaccount", "orders", "fills", "transfers"))
     return Channel(
         name=name, kind="account", id=id_, version="3.0.0", changes=True,
         snapshot=SubaccountContents, update=SubaccountContents, rest=rest,
@@ -2020,9 +2034,25 @@ def key_of(frame: Frame) -> Key:
     return (frame.channel, "" if row is not None and row.is_global else frame.id)
 
 
+def subscription(text: str) -> Key:
+    """Read CHANNEL or CHANNEL:ID; `ConnError` says what was expected.
+
+    >>> subscription("v4_candles:BTC-USD/1MIN")
+    ('v4_candles', 'BTC-USD/1MIN')
+    """
+    channel, _, id_ = text.partition(":")
+    if (row := CHANNELS.get(channel)) is None:
+        raise ConnError(f"expected a channel of {', '.join(CHANNELS)}, got {channel!r}")
+    names, parts = (text.split("/") if text else [] for text in (row.id, id_))
+    if len(parts) != len(names) or not all(parts):
+        form = f"{channel}:{row.id}" if row.id else channel
+        raise ConnError(f"expected {form}, got {text!r}")
+    return channel, id_
+
+
 def subscriptions(
     tickers: Iterable[str], resolutions: Iterable[str] = (), subaccount: Subaccount | None = None,
-    *, parent: bool = False,
+    *, parent: bool = False, also: Iterable[Key] = (),
 ) -> list[list[Key]]:  # fmt: skip
     """Spread subscriptions over as few connections as hold them; the first has the global ones.
 
@@ -2039,7 +2069,7 @@ def subscriptions(
         keys += [(row.name, str(subaccount)) for row in rows if row.id == whose]
     counts: Counter[str] = Counter()
     groups: defaultdict[int, list[Key]] = defaultdict(list)
-    for channel, id_ in keys:
+    for channel, id_ in dict.fromkeys([*keys, *also]):
         groups[counts[channel] // PER_CONNECTION].append((channel, id_))
         counts[channel] += 1
     return [*groups.values()]
@@ -2395,6 +2425,19 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     source: str
     run: str = ""
     ns: int = 0
+
+    @classmethod
+    def of(cls, network: Network, run: str = "", *, client: str = "dydx-v4-client") -> "Header":
+        """Make the header of a recording of a network that begins now."""
+        source = network.source or f"{network.name}, chain {network.chain_id}"
+        known = NETWORKS.get(network.name, network)
+        moved = (known.rest, known.ws) != (network.rest, network.ws)
+        if moved and not is_loopback(known.rest) and network.source == known.source:
+            source += f", by way of {network.rest}"  # which may be anything
+        return cls(
+            network=network.name, rest=network.rest, ws=network.ws, client=client,
+            source=source, run=run, ns=time.time_ns(),
+        )  # fmt: skip
 
 
 _NUMBERS = ("i", "ns", "mono", "ens", "st", "code", "n")
@@ -3197,6 +3240,11 @@ def _is_answer(frame: Frame) -> bool:
     return frame.is_snapshot or (frame.is_refusal and refuses)
 
 
+def _is_for_now(frame: Frame) -> bool:
+    """Return whether it refuses a request that will be answered later: what it asks is away."""
+    return frame.is_refusal and "could not fetch" in frame.text
+
+
 def _settled(frame: Frame, requested: Iterable[Key]) -> Key | None:
     """Return which request an answer is to; some refusals name none, or in their text alone."""
     key, rest = key_of(frame), list(requested)
@@ -3258,6 +3306,7 @@ class _Watched:
     opened: int = 0
     failures: int = 0
     requested: dict[Key, None] = field(default_factory=dict)  # oldest first
+    carries: set[Key] = field(default_factory=set)  # what it was ever subscribed to
 
 
 class _Connections:
@@ -3289,6 +3338,9 @@ class _Connections:
                 made.append(_transition(frame, name, link.state, state, reason))
                 link.state, link.reason = state, reason
         if made:
+            # What is over is no part of the whole, unless all is.
+            open_ = {name: link for name, link in self.links.items() if link.state != "closed"}
+            self.links = open_ or self.links
             name, worst = max(self.links.items(), key=lambda item: STATES.index(item[1].state))
             reason = "all links are" if worst.state == "live" else f"{name}: {worst.reason}"
             if worst.state != self._overall:
@@ -3303,7 +3355,8 @@ class _Connections:
         link = self.links.get(frame.link) or self._link(frame)
         link.received = frame.mono
         if _is_answer(frame):
-            if (key := _settled(frame, link.requested)) is not None:
+            key = _settled(frame, link.requested)
+            if key is not None and not _is_for_now(frame):
                 del link.requested[key]
             if not link.requested:
                 yield frame.link, "answered", "all requests are answered"
@@ -3326,8 +3379,18 @@ class _Connections:
     def _on_sent(self, frame: Frame) -> Iterator[_Event]:
         request = ws_frame(0, 0, 0, "", frame.text)
         if request.type == "subscribe":
-            self._link(frame).requested[key_of(request)] = None
-        yield from ()
+            link, key = self._link(frame), key_of(request)
+            link.requested[key] = None
+            link.carries.add(key)
+            yield from self._replaced(frame.link, key)
+
+    def _replaced(self, by: str, key: Key) -> Iterator[_Event]:
+        # A recorder names each connection anew: what it carried goes on under another name.
+        for name, link in self.links.items():
+            if name != by and not link.opened and key in link.carries:
+                link.carries.discard(key)
+                if not link.carries:
+                    yield name, "end", f"{by} carries on"
 
     def _on_open(self, frame: Frame) -> Iterator[_Event]:
         link = self._link(frame)
@@ -6321,6 +6384,7 @@ class _Poller(threading.Thread):
 # All sources joined on one thread: frames in one order, numbered, each after the gaps it shows.
 
 _TICK_S: Final = 1.0
+_REFUSED_S: Final = 1.0  # a subscription refused for now is requested again after it, then rarer
 
 
 def live(
@@ -6330,13 +6394,15 @@ def live(
     subaccount: Subaccount | None = None,
     parent: bool = False,
     resolutions: Iterable[str] = (),
+    also: Iterable[Key] = (),
     pace: Pacer | None = None,
     inbox: Inbox | None = None,
 ) -> Observable[Frame]:
     """Receive a network's frames: markets, blocks, and each ticker's book, trades and candles.
 
     With a `subaccount` its account too, or as `parent` that of all its children; `resolutions`
-    are of the candles. What others put into `inbox` comes out among the rest.
+    are of the candles, `also` are further channels with their ids. What others put into `inbox`
+    comes out among the rest.
 
     Shared: however many subscribe, it is received once. The first subscriber opens the links, and
     all are called on its thread, inside its `subscribe`; a later one receives from then on, and
@@ -6351,7 +6417,7 @@ def live(
         first   --tick-open-ws-ws-gap-ws-tick-close--tick-open-
         second           |--ws-ws-gap-ws-tick-|
     """
-    keys = subscriptions(tickers, resolutions, subaccount, parent=parent)
+    keys = subscriptions(tickers, resolutions, subaccount, parent=parent, also=also)
     over: list[bool] = []
 
     def receive() -> Generator[Frame]:
@@ -6402,6 +6468,7 @@ class _Watch:
         self._ids = {name: Continuity() for name in links}
         self._connections = _Connections()
         self._silence = Silence()
+        self._refused: Counter[Key] = Counter()  # how often in a row
 
     def frames(self, frame: Frame) -> list[Frame]:
         """Return a frame, and before it the gaps that it shows; do what they require."""
@@ -6434,8 +6501,11 @@ class _Watch:
         link, trouble = self._links[frame.link], ids.take(frame)
         if frame.is_snapshot:
             self._poller.mend(key_of(frame))
-        elif frame.is_refusal and "could not fetch" in frame.text and frame.channel:
-            link.again([key_of(frame)], _RETRY_S)
+            self._refused.pop(key_of(frame), None)
+        elif _is_for_now(frame) and frame.channel:
+            times = self._refused[key_of(frame)]
+            self._refused[key_of(frame)] += 1
+            link.again([key_of(frame)], min(_REFUSED_S * 2**times, _BACKOFF_S[-1]))
         row = CHANNELS.get(frame.channel)
         changes = row is not None and (row.changes or row.kind == "markets")
         if trouble == "out_of_order" or (changes and not _readable(frame)):
@@ -6939,14 +7009,6 @@ def chain_tip(network: Network, *, deadline_s: float = 5.0) -> ChainTip:
         except grpc.RpcError as error:
             problem = _why(error)
     raise NetworkError(f"expected a block of the node {network.node}, got {problem}")
-
-
-def is_loopback(address: str) -> bool:
-    """Return whether an address, with or without scheme and port, is of this machine."""
-    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
-    with contextlib.suppress(ValueError):
-        return host == "localhost" or ip_address(host).is_loopback
-    return False
 
 
 class _Channel:
