@@ -434,6 +434,21 @@ def test_an_isolated_market_needs_a_subaccount_of_its_own(make_world: Any) -> No
     assert world.decide("ETH-USD", 3000).reason == "ISOLATED"
 
 
+@pytest.mark.parametrize("first", ["ETH-USD", "BTC-USD"])
+def test_an_order_in_flight_makes_a_market_held_for_the_isolated_rule(
+    make_world: Any, first: str
+) -> None:
+    """Whichever of the two fills first, the chain refuses the other."""
+    world = make_world(marketType="ISOLATED")
+    world.book("BTC-USD", [("59999", "5")], [("60001", "5")])
+    second = {"ETH-USD": "BTC-USD", "BTC-USD": "ETH-USD"}[first]
+
+    assert isinstance(world.decide(first, 3000), Approved)
+    denied = world.decide(second, 3000)
+
+    assert (denied.reason, denied.figures) == ("ISOLATED", (("held", first),))
+
+
 def test_a_large_target_is_cut_to_the_order_limit(make_world: Any) -> None:
     """The rest may come with later decisions."""
     world = make_world(Policy(max_order_usdc=10_000))
@@ -479,18 +494,30 @@ def test_leverage_without_collateral_is_undefined_and_denied(make_world: Any) ->
     assert world.decide("ETH-USD", 3).reason == "MARGIN"
 
 
-def test_turning_a_position_is_judged_and_may_fall_back_to_leaving_it(make_world: Any) -> None:
-    """From long to short in one order if the short is allowed, else only out of the long."""
+def test_turning_a_position_is_two_orders(make_world: Any) -> None:
+    """Out of the long first; into the short when nothing is held and nothing is on its way."""
     world = make_world()
     world.account("4000", {"ETH-USD": ("2", "3000")})
-    turned = world.decide("ETH-USD", -3000)
-    assert (turned.order.quantums, turned.order.reduce_only) == (3_000_000_000, False)
 
-    world = make_world(Policy(max_order_usdc=1e6))
-    world.account("-4000", {"ETH-USD": ("2", "3000")})
-    left = world.decide("ETH-USD", -90_000)
-    assert left.id == "V1"
-    assert (left.order.quantums, left.order.reduce_only) == (2_000_000_000, True)
+    out, again = world.decide("ETH-USD", -3000), world.decide("ETH-USD", -3000)
+    world.fill(out, "9990", "0")
+    into = world.decide("ETH-USD", -3000)
+
+    assert (out.order.quantums, out.order.reduce_only) == (2_000_000_000, True)
+    assert out.why.endswith("that always passes; the other side waits until nothing is held")
+    assert again.reason == "IN_FLIGHT"
+    assert (into.order.quantums, into.order.reduce_only) == (1_000_000_000, False)
+    assert into.order.side == "SELL"
+
+
+def test_less_than_a_step_on_the_other_side_is_in_nobodys_way(make_world: Any) -> None:
+    """No order could close it, so that waiting for it would never end."""
+    world = make_world()
+    world.account("4000", {"ETH-USD": ("0.0005", "3000")})
+
+    verdict = world.decide("ETH-USD", -3000)
+
+    assert (verdict.order.quantums, verdict.order.reduce_only) == (1_000_000_000, False)
 
 
 @settings(max_examples=60)

@@ -3249,12 +3249,12 @@ class Valuation:
         return exposure.quantums if exposure.market is not None else None
 
     def reductions(self, ticker: str) -> list[Reservation]:
-        """Return what is in flight and would shrink the position.
+        """Return what is in flight and would shrink the position, reduce-only or not.
 
         One that was sent before the position changed sides reduces nothing.
         """
         held, waiting = self.size(ticker), self.account.in_flight(ticker)
-        return [r for r in waiting if r.order.reduce_only and r.order.signed_quantums * held < 0]
+        return [r for r in waiting if r.order.signed_quantums * held < 0]
 
     @property
     def reducing(self) -> frozenset[str]:
@@ -3426,19 +3426,16 @@ def review(decision: Decision, now: Situation) -> Approved | Denied:
         return _denied(decision, ("UNKNOWN_MARKET", why, {"markets_known": len(views)}), now.number)
     held, ticker = now.valued.size(market.ticker), market.ticker
     case, target = _Case(decision, view, market, held, now), _at_oracle(target_usdc, view, market)
-    if target is None and target_usdc * held < 0:
-        # How far to go on the other side needs a price; to leave this one does not.
+    if target_usdc * held < 0 and abs(held) >= market.step_base_quantums:
+        # Two orders, the second when the first is done: sent as one or side by side, the far side
+        # would open whole wherever another exit has matched first.
         return _leave(case, -held)
     if target is None:
         unpriced: _Objection = "UNKNOWN_ORACLE", f"no oracle price of {ticker}", {"ticker": ticker}
         return _denied(decision, unpriced, now.number)
     if held and target * held >= 0 and abs(target) < abs(held):
         return _leave(case, target - held)
-    verdict = _enter(case, target - held)
-    if isinstance(verdict, Denied) and target * held < 0:
-        # The far side is refused: the near side may still be left.
-        return _leave(case, -held)
-    return verdict
+    return _enter(case, target - held)
 
 
 def standing(now: Situation) -> Standing:
@@ -3515,6 +3512,8 @@ def _leave(case: _Case, delta: int) -> Approved | Denied:
     after = candidate.after(valued.margin, case.held, candidate.worst_quote, policy.taker_fee_ppm)
     old, new = (amount_text(market.size(size)) for size in (case.held, case.held + candidate.delta))
     why = f"{candidate.words} shrinks {old} to {new}: that always passes"
+    if case.decision.target_usdc * case.held < 0:
+        why += "; the other side waits until nothing is held"
     return _approved(case, candidate, after, why, reduce_only=True)
 
 
@@ -3559,10 +3558,18 @@ def _unready(case: _Case) -> Iterator[_Objection]:
     yield from dangers(case.now)
     yield from _untradable(case.view, case.decision.at, case.now.policy)
     yield from _outdated(valued.held, case.decision.at, case.now.policy)
-    others = [e.market for t, e in valued.held.items() if t != ticker and e.market]
-    if mixes_isolated([case.market, *others]):
-        held = " ".join(other.ticker for other in others)
+    views, others = valued.views, sorted(_occupied(valued) - {ticker})
+    known = [market for t in others if t in views and (market := views[t].market) is not None]
+    if mixes_isolated([case.market, *known]):
+        held = " ".join(other.ticker for other in known)
         yield "ISOLATED", "an isolated market needs a subaccount of its own", {"held": held}
+
+
+def _occupied(valued: Valuation) -> set[str]:
+    """Return the markets in which something is held, or will be if what is in flight fills."""
+    orders = [reservation.order for reservation in valued.account.reserved.values()]
+    growing = {order.ticker for order in orders if not order.reduce_only}
+    return valued.held.keys() | valued.account.unreadable | growing
 
 
 def _untradable(view: MarketView, at: int, policy: Policy) -> Iterator[_Objection]:
@@ -3691,10 +3698,7 @@ def _measured(
         value = position_margin(case.market, size, *price).net_notional
         yield "MARKET_NOTIONAL", f"notional of {ticker} in USDC", abs(value) / 1e6, most
     if (most := policy.max_positions) is not None and ticker not in valued.held:
-        orders = [reservation.order for reservation in valued.account.reserved.values()]
-        growing = {order.ticker for order in orders if not order.reduce_only}
-        markets = valued.held.keys() | valued.account.unreadable | growing | {ticker}
-        yield "POSITIONS", "positions", len(markets), most
+        yield "POSITIONS", "positions", len(_occupied(valued) | {ticker}), most
     if (most := policy.max_orders_per_minute) is not None:
         yield "ORDER_RATE", "orders in a minute", case.now.sent + 1, most
     if (most := policy.max_slippage_bps) is not None:
