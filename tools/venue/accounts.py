@@ -311,8 +311,6 @@ def hash_of(*parts: object) -> str:
 
 # === Accounts ===
 
-# Governance's, of x/prices: how far from the oracle a trade still triggers.
-_MIN_PRICE_CHANGE_PPM: Final = 1_000
 _INSURANCE_FUND: Final = 100_000_000 * 1_000_000
 _MODULE: Final = "dydx1v88c3xv9xyv3eetdx0tvcmq7ung3dywp5upwc6"
 OPEN_STATES: Final = ("OPEN", "UNTRIGGERED", "BEST_EFFORT_OPENED")
@@ -329,7 +327,7 @@ class VenueAccounts:
 
     def __init__(self, chain: BlockClock, tapes: Mapping[str, MarketTape], sink: Sink) -> None:
         self._chain, self._tapes = chain, tapes
-        self._pairs = {tape.market.clob_pair_id: tape for tape in tapes.values()}
+        self.pairs = {tape.market.clob_pair_id: tape for tape in tapes.values()}
         self.bank = Bank()
         self.ledgers: dict[Subaccount, Ledger] = {}
         self.backstop = Backstop(LiquidationTerms(), InsuranceFunds(_INSURANCE_FUND))
@@ -432,7 +430,7 @@ class VenueAccounts:
 
     def place(self, subaccount: Subaccount, request: OrderRequest) -> Answer:
         """Take an order in, or return why not."""
-        tape, ledger = self._pairs[request.clob_pair_id], self._ledger(subaccount)
+        tape, ledger = self.pairs[request.clob_pair_id], self._ledger(subaccount)
         chain = self._chain
         error = objection(
             request, tape.market, status=tape.status, height=chain.height,
@@ -452,7 +450,7 @@ class VenueAccounts:
 
     def cancel(self, subaccount: Subaccount, request: CancelRequest) -> Answer:
         """Take an order off the book, or out of what waits."""
-        tape = self._pairs.get(request.clob_pair_id)
+        tape = self.pairs.get(request.clob_pair_id)
         if tape is None:
             return _clob("ErrInvalidClob")
         seconds = self._chain.block_ns // SECOND_NS
@@ -556,7 +554,7 @@ class VenueAccounts:
             ledger.accrue(indices, self._reports.block)
 
     def _end_block(self, tape: MarketTape, desk: Desk, seconds: int) -> None:
-        entry = desk.end_block(tape.oracle.subticks, seconds, _MIN_PRICE_CHANGE_PPM)
+        entry = desk.end_block(tape.oracle.subticks, seconds, tape.oracle.min_change_ppm)
         for order in entry.entering:
             if order.condition_type:
                 self._reports.touch(tape, order)

@@ -122,11 +122,9 @@ class World:
         """Lose the account's link."""
         self.update(doubt="account frames were lost: close")
 
-    def order(self, id: str, status: Any, filled: str = "0", *, leaving: bool = False) -> None:
+    def order(self, id: str, status: Any, filled: str = "0", **known: Any) -> None:
         """Report how an order stands."""
-        state = OrderState(
-            id=id, status=status, filled=Decimal(filled), leaving=leaving, seq=self.seq
-        )
+        state = OrderState(id=id, status=status, filled=Decimal(filled), seq=self.seq, **known)
         self.update(orders=(state,))
 
     def decide(self, ticker: str, usdc: float, action: Any = "target") -> Verdict:

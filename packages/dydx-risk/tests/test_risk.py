@@ -20,6 +20,7 @@ from dydx_risk import Approved, Denied, Judgement, MarginFigures, Policy, Reduce
 from dydx_strategy import Decision
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from pydantic import ValidationError
 from reactivex.testing import ReactiveTest, TestScheduler
 
@@ -295,6 +296,21 @@ def test_an_order_that_nobody_answers_is_forgotten_after_its_last_block(world: A
     assert world.risk.account.reserved == {}
 
 
+def test_an_order_that_was_dated_later_stays_in_flight_for_longer(world: Any) -> None:
+    """The trader counts from the node's block, which is ahead of the one that a view knows."""
+    verdict = world.decide("ETH-USD", 3000)
+    sent = replace(verdict.order, good_til_block=111)
+    world.order(world.order_id("ETH-USD"), "PENDING", order=sent)
+    world.block(111)
+    world.oracle("BTC-USD", "60001")
+
+    denied = world.decide("ETH-USD", 6000)
+    assert denied.why == "V1 has no answer: it may fill until block 111, now 111"
+    world.block(112)
+    world.oracle("BTC-USD", "60002")
+    assert world.risk.account.reserved == {}
+
+
 def test_two_orders_do_not_share_collateral(make_world: Any) -> None:
     """What an order in flight may need is not free for the next."""
     world = make_world(LOOSE)
@@ -406,12 +422,12 @@ def test_dust_cannot_be_left(world: Any) -> None:
 
 
 def test_stale_figures_are_not_traded_on(world: Any, make_decision: Any) -> None:
-    """A book or an oracle price older than the limit is no ground for new risk."""
+    """What no link has confirmed for longer than the limit is no ground for new risk."""
     late = world.at + 31 * 10**9
     (denied,) = world.risk.step(make_decision("ETH-USD", 3000, world.seq, late))
 
     assert denied.reason == "STALE"
-    assert denied.why == "the oracle price is 32.0 s old, limit 30 s"
+    assert denied.why == "its link is silent for 31.0 s, limit 30 s"
 
 
 def test_without_a_block_height_no_order_can_expire(make_world: Any) -> None:

@@ -297,8 +297,9 @@ def position_margin(
     """Value one position at an oracle price and compute its margin requirements.
 
     `open_interest` is in base quantums; None is unknown and, in a market that scales by it,
-    counts as the most. It and the chosen leverage raise the initial margin alone.
-    `MarginError` without a price and beyond all size.
+    counts as the most. It and the chosen leverage raise the initial margin alone. At a price of 0
+    all is 0, as on the chain: whether 0 means that there is none, callers decide. `MarginError` for
+    a negative price and beyond all size.
     Source: x/perpetuals/lib/lib.go.
     """
     shift = exponent + market.atomic_resolution + 6
@@ -334,9 +335,9 @@ def position_margin(
 
 def _examine(market: PerpetualMarket, price: int, base: int) -> None:
     # Called when a margin is 0, negative or too large. A margin of 0 is right where nothing is
-    # held, and in a tier that requires none.
-    if price <= 0:
-        raise MarginError(f"{market.ticker}: an oracle price above 0", price)
+    # held or worth anything, and in a tier that requires none.
+    if price < 0:
+        raise MarginError(f"{market.ticker}: an oracle price of 0 or more", price)
     if base:
         raise MarginError(f"{market.ticker}: a margin from 0 to 10^60 quote quantums", base)
 
@@ -696,9 +697,14 @@ class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return rate if rate is not None and abs(rate) < 2**31 else None
 
     def margin(self, shock_ppm: int = 0) -> PositionMargin:
-        """Return its margin as the chain computes it, after a move of the price by `shock_ppm`."""
+        """Return its margin as the chain computes it, after a move of the price by `shock_ppm`.
+
+        `MarginError` unless the price is above 0: a market without one is not worth nothing.
+        """
+        if self.price is None or self.price <= 0:
+            raise MarginError(f"{self.ticker}: an oracle price above 0", self.price)
         # A shocked price is exact: six digits more, none rounded. At nothing, nothing is left.
-        price, exponent = self.price or 0, self.exponent
+        price, exponent = self.price, self.exponent
         if shock_ppm:
             if shock_ppm <= -PPM:
                 return PositionMargin()
@@ -1912,6 +1918,10 @@ class Account:
         reservation = self.reserved.get(state.id)
         if reservation is None:
             return
+        if state.order is not None:
+            # As it was sent: dated by the node's block, it may fill for longer.
+            reservation = msgspec.structs.replace(reservation, order=state.order)
+            self.reserved[state.id] = reservation
         if state.status in ("FILLED", "CANCELLED"):
             del self.reserved[state.id]
         elif state.leaving or state.status == "REJECTED":
@@ -2875,7 +2885,7 @@ class Policy(BaseModel):
 
     @property
     def stale_ns(self) -> int:
-        """Return the age from which a price is no longer believed, in nanoseconds."""
+        """Return how long a price is believed without a confirmation, in nanoseconds."""
         return round(self.stale_seconds * 1_000_000_000)
 
     @property
@@ -3131,7 +3141,7 @@ class Exposure(msgspec.Struct, eq=False):
             self.position.quantums = self.quantums
             self.maintenance_e12 = market.imf_ppm * market.maintenance_fraction_ppm
         self.market, self.terms = market, None
-        if market is not None and oracle is not None:
+        if market is not None and oracle is not None and oracle.digits > 0:
             digits, exponent = oracle.digits, oracle.exponent
             try:
                 self.terms = position_margin(market, self.quantums, digits, exponent, interest)
@@ -3596,13 +3606,13 @@ def _off_oracle(candidate: Candidate, bound_bps: int) -> _Objection | None:
 
 
 def _outdated(held: Mapping[str, Exposure], at: int, policy: Policy) -> Iterator[_Objection]:
-    # The margin is no younger than the oldest price in it.
-    since = at - policy.stale_ns
-    old = [(e.oracle.at, t) for t, e in held.items() if e.oracle and e.oracle.at < since]
-    if old:
-        oldest, ticker = min(old)
+    # The margin is no younger than the oldest price in it. One that nobody moves is not old.
+    priced = [(e.view.priced_at, t) for t, e in held.items() if e.view and e.oracle]
+    oldest, ticker = min(priced, default=(at, ""))
+    if oldest < at - policy.stale_ns:
         age, limit = at - oldest, policy.stale_seconds
-        why = f"the oracle price of {ticker} is {age / 1e9:.1f} s old, limit {limit:g} s"
+        words = f"is not confirmed for {age / 1e9:.1f} s, limit {limit:g} s"
+        why = f"the oracle price of {ticker} {words}"
         yield "STALE", why, {"ticker": ticker, "age_s": age / 1e9, "limit_s": limit}
 
 
