@@ -342,7 +342,10 @@ def test_an_unknown_market_is_denied(world: Any) -> None:
     assert world.decide("NO-USD", 100).reason == "UNKNOWN_MARKET"
 
 
-@pytest.mark.parametrize("status", ["PAUSED", "CANCEL_ONLY", "FINAL_SETTLEMENT"])
+SHUT = ["PAUSED", "CANCEL_ONLY", "FINAL_SETTLEMENT", "INITIALIZING", "POST_ONLY", "NEW_WORD"]
+
+
+@pytest.mark.parametrize("status", SHUT)
 def test_only_an_active_market_takes_orders(make_world: Any, status: str) -> None:
     """The chain refuses even what shrinks (clob 34): to approve it would be an empty promise."""
     world = make_world(status=status)
@@ -776,6 +779,47 @@ def test_a_guard_that_cannot_act_reports_it_once_a_block(make_world: Any) -> Non
 
     assert (denied.reason, denied.decision) == ("BELOW_STEP", None)
     assert "no reduction would relieve it" in denied.why
+
+
+@pytest.mark.parametrize("status", SHUT)
+def test_the_guard_leaves_elsewhere_what_a_market_without_orders_does_not_let_out(
+    make_world: Any, status: str
+) -> None:
+    """It says what cannot be closed, once, and sells what can be."""
+    world = make_world()
+    world.book("BTC-USD", [("59999", "9")], [("60001", "9")])
+    world.account("-52000", {"ETH-USD": ("10", "3000"), "BTC-USD": ("0.5", "60000")})
+    world.send(world.wire.trading("ETH-USD", status=status))
+    for price in ("2750", "2749", "2748"):
+        world.oracle("ETH-USD", price)
+        world.block()
+
+    shut, *rest = world.verdicts
+    assert (shut.ticker, shut.reason, shut.decision) == ("ETH-USD", "STATUS", None)
+    assert shut.why == (
+        "guard: distance 6.7 %, and 27,500.00 USDC of ETH-USD cannot be closed: the status is "
+        f"{status}: no IOC is taken"
+    )
+    assert dict(shut.figures) == {"distance": "6.7 %", "unclosable": "27,500.00"}
+    assert {reduce.order.ticker for reduce in rest} == {"BTC-USD"}
+
+
+def test_what_cannot_be_closed_is_reported_when_the_status_changes(make_world: Any) -> None:
+    """Not every block; and when the market takes orders, it is left."""
+    world = _long(make_world)
+    world.account("-25000", {"ETH-USD": ("10", "3000")})
+    for status in ("PAUSED", "PAUSED", "FINAL_SETTLEMENT", "FINAL_SETTLEMENT", "ACTIVE"):
+        world.send(world.wire.trading("ETH-USD", status=status))
+        for price in ("2740", "2739"):
+            world.block(world.height + 6)
+            world.oracle("ETH-USD", price)
+
+    reported = [(one.reason, one.why.split(": ")[-2]) for one in world.verdicts[:2]]
+    assert reported == [
+        ("STATUS", "the status is PAUSED"),
+        ("STATUS", "the status is FINAL_SETTLEMENT"),
+    ]
+    assert world.verdicts[2:] == world.reductions != []
 
 
 def test_a_guard_without_a_block_height_reports_it(make_world: Any) -> None:
