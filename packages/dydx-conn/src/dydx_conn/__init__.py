@@ -70,7 +70,7 @@ __all__ = [
     # Refusals
     "OrderDenied", "code_of",
     # Validity
-    "cancel_objection", "objection",
+    "cancel_objection", "objection", "takes",
     # Fees
     "STANDARD_FEE_TIERS", "FeeTier", "Fees", "MarketDiscount", "StakingLevel", "fee", "fee_ppm",
     "fee_tier", "staking_discount_ppm", "stateful_order_limit",
@@ -839,6 +839,29 @@ def objection(
     ])  # fmt: skip
 
 
+def takes(status: str, time_in_force: TimeInForce) -> bool:
+    """Return whether a market of this status takes such orders; an empty status is not judged.
+
+    >>> takes("POST_ONLY", "IOC"), takes("POST_ONLY", "POST_ONLY"), takes("PAUSED", "GTT")
+    (False, True, False)
+    """
+    return time_in_force in _TAKEN.get(status, ())
+
+
+# The chain knows ACTIVE, INITIALIZING and FINAL_SETTLEMENT, the indexer has more words. An order
+# that reduces is an order like any other (clob 34); a cancel is taken in all of them, and a status
+# that nobody knows takes nothing.
+_TAKEN: Final[Mapping[str, tuple[TimeInForce, ...]]] = {
+    "": ("GTT", "IOC", "POST_ONLY"),
+    "ACTIVE": ("GTT", "IOC", "POST_ONLY"),
+    "POST_ONLY": ("POST_ONLY",),
+    "INITIALIZING": ("POST_ONLY",),  # if it is short-term, and on its side of the oracle price
+    "CANCEL_ONLY": (),
+    "PAUSED": (),
+    "FINAL_SETTLEMENT": (),
+}
+
+
 def cancel_objection(
     cancel: CancelRequest, *, subaccount: Subaccount | None = None,
     height: int = 0, time: int = 0, order_ends: int = 0,
@@ -961,14 +984,13 @@ def _untimely(request: OrderRequest | CancelRequest, height: int, time: int) -> 
 
 
 def _admitted(order: OrderRequest, status: str, oracle_subticks: int) -> bool:
-    # The chain knows ACTIVE, INITIALIZING and FINAL_SETTLEMENT; the indexer has more words.
-    post_only = order.time_in_force == "POST_ONLY"
     if status == "INITIALIZING":
         # Liquidity gathers around the oracle price, on the right side of it.
         ahead = order.subticks - oracle_subticks
         crosses = ahead > 0 if order.side == "BUY" else ahead < 0
-        return order.order_flags == SHORT_TERM and post_only and not (oracle_subticks and crosses)
-    return status in ("ACTIVE", "") or (status == "POST_ONLY" and post_only)
+        if order.order_flags != SHORT_TERM or (oracle_subticks and crosses):
+            return False
+    return takes(status, order.time_in_force)
 
 
 def _is_builder(address: str, fee_ppm: int) -> bool:
