@@ -2033,14 +2033,16 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
             good_til_block=self.view.chain.height + good_til_blocks,
         )
 
-    def after(self, margin: MarginFigures, held: int, quote: int, fee_ppm: int) -> MarginFigures:
+    def after(
+        self, margin: MarginFigures, held: int, quote: int, fee_ppm: int, interest: int | None
+    ) -> MarginFigures:
         """Return an account's margin once it has traded for `quote`, its fee paid.
 
-        `held` is the signed position that it finds. Without an oracle price only the cash counts.
+        `held` is the signed position that it finds, `interest` the open interest that `margin`
+        was computed with. Without an oracle price only the cash counts.
         """
-        view, market, cash = self.view, self.market, quote if self.side == "SELL" else -quote
-        cash -= mul_ppm(quote, fee_ppm, round_up=True)
-        oracle, interest = view.oracle, view.open_interest
+        oracle, market, cash = self.view.oracle, self.market, quote
+        cash = (quote if self.side == "SELL" else -quote) - mul_ppm(quote, fee_ppm, round_up=True)
         if oracle is not None:
             price = oracle.digits, oracle.exponent
             old = position_margin(market, held, *price, interest)
@@ -3058,7 +3060,7 @@ class Returns:
 
 def observed(
     view: MarketView, market: PerpetualMarket, quantums: int, returns: Returns,
-    entry_price: Decimal | None = None,
+    interest: int | None, entry_price: Decimal | None = None,
 ) -> Holding:  # fmt: skip
     """Return a market as an account stands in it, with all that is known of it."""
     oracle, ticker, funding = view.oracle, view.ticker, view.funding
@@ -3067,7 +3069,7 @@ def observed(
         quantums=quantums,
         price=None if oracle is None else oracle.digits,
         exponent=0 if oracle is None else oracle.exponent,
-        open_interest=view.open_interest,
+        open_interest=interest,
         entry_price=entry_price,
         funding_8h_ppm=funding_rate_8h_ppm(funding.next_rate_text) if funding.known else None,
         volatility_1h=returns.volatility_1h(ticker),
@@ -3082,29 +3084,35 @@ def observed(
 
 
 class Exposure(msgspec.Struct, eq=False):
-    """A position with the terms last computed for it, and what they were computed from."""
+    """A position with the terms last computed for it, and what they were computed from.
+
+    `grown` is what the account's own trades may have added to open interest since its report.
+    """
 
     position: Position
+    grown: Decimal = Decimal(0)
     quantums: int = 0
     maintenance_e12: int = 0
     view: MarketView | None = None
     market: PerpetualMarket | None = None
     oracle: Oracle | None = None
+    reported: int | None = None
     open_interest: int | None = None
     terms: PositionMargin | None = None
 
     def value(self, view: MarketView) -> bool:
         """Value it at a view's price; return whether anything that its terms need has changed."""
-        oracle, market, interest = view.oracle, view.market, view.open_interest
-        same = oracle is self.oracle and market is self.market and interest == self.open_interest
+        oracle, market, reported = view.oracle, view.market, view.open_interest
+        same = oracle is self.oracle and market is self.market and reported == self.reported
         if same and self.view is not None:
             return False
-        self.view, self.oracle, self.open_interest = view, oracle, interest
+        self.view, self.oracle, self.reported = view, oracle, reported
         if market is not self.market and market is not None:
             self.quantums = int(self.position.size.scaleb(-market.atomic_resolution))
             self.position.quantums = self.quantums
             self.maintenance_e12 = market.imf_ppm * market.maintenance_fraction_ppm
         self.market, self.terms = market, None
+        self.open_interest = interest = known_interest(view, self.quantums, self.grown)
         if market is not None and oracle is not None and oracle.digits > 0:
             digits, exponent = oracle.digits, oracle.exponent
             try:
@@ -3119,6 +3127,23 @@ class Exposure(msgspec.Struct, eq=False):
         value = int((self.position.size * (self.position.entry_price or 0)).scaleb(6))
         maintenance = -(-abs(value) * self.maintenance_e12 // PPM**2)
         return PositionMargin(value, maintenance, maintenance)
+
+
+def known_interest(view: MarketView, held: int, grown: Decimal) -> int | None:
+    """Return the least open interest that the chain may count, in base quantums; None if unknown.
+
+    It is reported up to a minute late. By then it has what is held in it, and it may have all by
+    which the account's own position has `grown` since, in base units.
+    """
+    market, reported = view.market, view.open_interest
+    if reported is None or market is None:
+        return None
+    own = int(grown.scaleb(-market.atomic_resolution)) if grown else 0
+    return max(reported + own, held, -held)
+
+
+# In how many blocks a report of open interest surely has what was traded: some two minutes.
+_REPORT_BLOCKS: Final = 200
 
 
 class Valuation:
@@ -3136,6 +3161,8 @@ class Valuation:
         self.margin = MarginFigures(0)
         self.moved: set[str] = set()
         self._seq = -1
+        self._grown: dict[str, list[tuple[int, Decimal]]] = {}  # at which heights, by how much
+        self._loaded = False
 
     def load(self) -> None:
         """Take in what the account holds now; a position that stayed keeps its terms."""
@@ -3145,11 +3172,42 @@ class Valuation:
         for ticker, position in positions.items():
             exposure = old.get(ticker)
             if exposure is None or exposure.position is not position:
-                exposure = Exposure(position)
+                self._grow(ticker, exposure.position if exposure is not None else None, position)
+                exposure = Exposure(position, self._growth(ticker))
                 if ticker in self.views:
                     exposure.value(self.views[ticker])
             self.held[ticker] = exposure
+        self._loaded = self._loaded or not self.account.trouble
         self.sum()
+
+    def _grow(self, ticker: str, before: Position | None, after: Position) -> None:
+        # What was held when the account was first seen is in the reports already.
+        was, now = before.size if before is not None else Decimal(0), after.size
+        grown = abs(now) - (abs(was) if (was > 0) == (now > 0) else 0)
+        if grown > 0 and self._loaded:
+            self._grown.setdefault(ticker, []).append((self.account.height, grown))
+
+    def _growth(self, ticker: str) -> Decimal:
+        return sum((grown for _, grown in self._grown.get(ticker, ())), Decimal(0))
+
+    def settle_interest(self) -> None:
+        """Let go of own growth that is so long ago that the reports of open interest have it."""
+        since = self.account.height - _REPORT_BLOCKS
+        for ticker, rows in [*self._grown.items()]:
+            if rows[0][0] >= since:
+                continue
+            self._grown[ticker] = rows = [row for row in rows if row[0] >= since]
+            exposure = self.held.get(ticker)
+            if exposure is not None:
+                exposure.grown, view, exposure.view = self._growth(ticker), exposure.view, None
+                if view is not None and exposure.value(view):
+                    self.sum()
+            if not rows:
+                del self._grown[ticker]
+
+    def interest(self, view: MarketView) -> int | None:
+        """Return a market's open interest as the margin counts it, None if unknown."""
+        return known_interest(view, self.size(view.ticker), self._growth(view.ticker))
 
     def see(self, view: MarketView) -> None:
         """Take in what a view has that moves the margin: `margin` is another object if it did."""
@@ -3486,7 +3544,8 @@ def _leave(case: _Case, delta: int) -> Approved | Denied:
         return _refused(case, (off[0], why, off[2]))
     if not view.chain.height:
         return _refused(case, _NO_HEIGHT)
-    after = candidate.after(valued.margin, case.held, candidate.worst_quote, policy.taker_fee_ppm)
+    interest, worst = valued.interest(view), candidate.worst_quote
+    after = candidate.after(valued.margin, case.held, worst, policy.taker_fee_ppm, interest)
     old, new = (amount_text(market.size(size)) for size in (case.held, case.held + candidate.delta))
     why = f"{candidate.words} shrinks {old} to {new}: that always passes"
     return _approved(case, candidate, after, why, reduce_only=True)
@@ -3511,7 +3570,8 @@ def _enter(case: _Case, delta: int) -> Approved | Denied:
         return _refused(case, _below_step(market, delta))
     if (off := _off_oracle(candidate, bound)) is not None:
         return _refused(case, off)
-    after = candidate.after(base, held, candidate.worst_quote, policy.taker_fee_ppm)
+    interest, worst = case.now.valued.interest(view), candidate.worst_quote
+    after = candidate.after(base, held, worst, policy.taker_fee_ppm, interest)
     beyond = next(_beyond(case, candidate, after), None)
     if beyond is not None:
         return _refused(case, beyond)
@@ -3604,7 +3664,8 @@ def _sized(case: _Case, delta: int, base: MarginFigures) -> Sizing | None:
     collateral, holdings = _filled(case.now)
     sizing = bound_position(
         position_margin(market, held + candidate.delta, *price).net_notional,
-        observed(case.view, market, held, case.now.returns), collateral, holdings,
+        observed(case.view, market, held, case.now.returns, case.now.valued.interest(case.view)),
+        collateral, holdings,
         equity=base.net_collateral, adverse=policy.bear_move,
         volatility_1h=policy.max_volatility_1h, cap=policy.max_leverage,
         cost_ppm=lost * PPM // max(fair, 1) + 2,
@@ -3625,7 +3686,7 @@ def _filled(now: Situation) -> tuple[int, list[Holding]]:
         sizes[order.ticker] = sizes.get(order.ticker, 0) + order.signed_quantums
     seen = [(views[ticker], size) for ticker, size in sizes.items()]
     return collateral, [
-        observed(view, view.market, size, now.returns)
+        observed(view, view.market, size, now.returns, valued.interest(view))
         for view, size in seen
         if view.market is not None
     ]
@@ -3734,6 +3795,7 @@ class Danger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     `margin` counts what has no price at what it was bought for. `plan` is None where there is no
     cause to fire; `is_waiting` is of reductions without an answer, `reports_blindness` of parts
     without a price. `rung` counts this time, too; `number` and `client_id` are the next to give.
+    `interests` are the open interests that the margin counts.
     """
 
     view: MarketView
@@ -3743,6 +3805,7 @@ class Danger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     plan: FlightPlan | None = None
     is_waiting: bool = False
     reports_blindness: bool = False
+    interests: Mapping[str, int | None] = {}
     rung: int = 1
     number: int = 1
     client_id: int = 1
@@ -3786,7 +3849,8 @@ def _reduced(
 ) -> Reduce:
     policy, seen = danger.policy, danger.views[rung.ticker]
     candidate = Candidate(rung.market, seen, rung.side, rung.quantums, rung.subticks)
-    after = candidate.after(before, rung.held, rung.quote, policy.taker_fee_ppm)
+    interest = danger.interests.get(rung.ticker, seen.open_interest)
+    after = candidate.after(before, rung.held, rung.quote, policy.taker_fee_ppm, interest)
     blocks = policy.good_til_blocks
     # Orders of one moment are reported one after the other, whatever cuts each is made of.
     rung = msgspec.structs.replace(rung, restores=_away(after) if after.notional else inf)
@@ -3912,7 +3976,8 @@ class Watcher:
                 ticker=position.ticker, size=position.size, entry_price=position.entry_price,
                 unknown=(f"{position.ticker}: the market is not known",),
             )  # fmt: skip
-        holding = observed(view, market, exposure.quantums, self.returns, position.entry_price)
+        entry, interest = position.entry_price, exposure.open_interest
+        holding = observed(view, market, exposure.quantums, self.returns, interest, entry)
         seq = exposure.oracle.seq if exposure.oracle is not None else 0
         return position_figures(holding, exposure.terms, total, seq)
 
@@ -3926,7 +3991,8 @@ class Watcher:
             elif quantums is None:
                 lacking.append(f"{ticker}: its size is not known")
             else:
-                held[ticker] = observed(seen, seen.market, quantums, self.returns)
+                interest = valued.interest(seen)
+                held[ticker] = observed(seen, seen.market, quantums, self.returns, interest)
         return held, lacking
 
     def _shaken(
@@ -4105,6 +4171,7 @@ class Risk:
 
     def _begin_turn(self, view: MarketView) -> None:
         self.account.expire(view.chain.height)
+        self.valued.settle_interest()
         self._watcher.returns.sample(view.at, self.valued.views)
         hours = self._turns.begin(view)
         if hours or self.account.hours_owed:
@@ -4164,6 +4231,7 @@ class Risk:
                 views=valued.views,
                 plan=self._ladder(margin) if acts else None,
                 is_waiting=bool(self._planner.waiting),
+                interests={t: e.open_interest for t, e in valued.held.items()},
                 reports_blindness=reports_blindness,
                 rung=watchful.rung + 1,
                 number=self._outbox.verdicts + 1,
