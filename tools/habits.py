@@ -1,16 +1,16 @@
-"""How the venue reports accounts: the shapes of its messages, and what it always reports first.
+"""How the venue reports: the shapes of its messages, and what it always reports first.
 
-    account frames ──► shapes ──► what a message looks like, down to which values may be null
-                   └─► broken ──► what was reported before what must come first
+    frames ──► shapes ──► what a message looks like, down to which values may be null
+           └─► broken ──► what was reported of accounts before what must come first
 
 Both read the wire text alone, so that the real software's recordings, the stand-in and the paper
 venue are held to one measure: each shape of theirs is one of the recordings, and `broken` is
-empty of all three. Frames of other channels are skipped; a batch counts as its messages.
+empty of all three. A batch counts as its messages.
 """
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
 from itertools import groupby
 from operator import itemgetter
@@ -19,13 +19,16 @@ from typing import Any, Final, NamedTuple
 from dydx_conn import Frame
 
 Json = dict[str, Any]
-_CHANNELS: Final = ("v4_subaccounts", "v4_parent_subaccounts")
+ACCOUNTS: Final = ("v4_subaccounts", "v4_parent_subaccounts")
+MARKETS: Final = (
+    "v4_markets", "v4_orderbook", "v4_trades", "v4_candles", "v4_block_height",
+)  # fmt: skip
 _NOTHING: Final = Decimal(0)
 _LISTS: Final = ("fills", "orders", "perpetualPositions", "assetPositions")
 
 
 class Message(NamedTuple):
-    """One message of an account's channel; `whose` names its subaccount."""
+    """One message of a channel; `whose` names its subaccount or its market."""
 
     channel: str
     whose: str
@@ -38,10 +41,10 @@ class Message(NamedTuple):
         return int(self.contents.get("blockHeight") or 0)
 
 
-def messages(frames: Iterable[Frame]) -> Iterator[Message]:
-    """Yield the account messages of frames, one by one."""
+def messages(frames: Iterable[Frame], channels: Collection[str] = ACCOUNTS) -> Iterator[Message]:
+    """Yield the messages of some channels' frames, one by one."""
     for frame in frames:
-        if frame.kind != "ws" or frame.channel not in _CHANNELS or '"contents"' not in frame.text:
+        if frame.kind != "ws" or frame.channel not in channels or '"contents"' not in frame.text:
             continue
         read = json.loads(frame.text)
         child, contents = read.get("subaccountNumber"), read["contents"]
@@ -93,6 +96,41 @@ def _rows(contents: Mapping[str, Any]) -> Iterator[tuple[str, Json]]:
             yield "child", child
             for name in ("openPerpetualPositions", "assetPositions"):
                 yield from ((f"held {name}", row) for row in child[name].values())
+
+
+def market_shapes(frames: Iterable[Frame]) -> Counter[Shape]:
+    """Count the shapes of market messages, of their rows, and of each value of a row.
+
+    A `trading` row has only what changed, so that each of its values is a shape of its own.
+    """
+    found: Counter[Shape] = Counter()
+    for message in messages(frames, MARKETS):
+        contents = message.contents
+        # An update of a candle is a row itself.
+        lists = {"candles": [contents]} if "startedAt" in contents else contents
+        type_ = "subscribed" if message.type == "subscribed" else "update"
+        keys = () if lists is not contents else tuple(sorted(contents))
+        found[Shape(message.channel, type_, keys)] += 1
+        for name, rows in lists.items():
+            for row in _market_rows(rows):
+                keys = () if name == "trading" else tuple(sorted(row))
+                what = f"{type_} {name}"
+                found.update(
+                    Shape(message.channel, what, keys, (key, type(value).__name__))
+                    for key, value in row.items()
+                )
+    return found
+
+
+def _market_rows(rows: Any) -> Iterator[Json]:
+    """Yield the rows of a list or by market; a value and a level have their places for names."""
+    for row in rows.values() if isinstance(rows, dict) else rows if rows else ():
+        if isinstance(row, dict):
+            yield row
+        elif isinstance(row, list):
+            yield {str(number): value for number, value in enumerate(row)}
+    if isinstance(rows, str):
+        yield {"": rows}
 
 
 # === Precedences ===

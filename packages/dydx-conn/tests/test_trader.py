@@ -615,7 +615,7 @@ def test_closing_does_not_wait_for_a_dead_node_again_and_again(node: Node) -> No
     [
         (short(good_til_block=100), "ErrHeightExceedsGoodTilBlock"),
         (short(good_til_block=122), "ErrGoodTilBlockExceedsShortBlockWindow"),
-        (cancel(short(good_til_block=122)), "ErrGoodTilBlockExceedsShortBlockWindow"),
+        (cancel(short(good_til_block=142)), "ErrGoodTilBlockExceedsShortBlockWindow"),
         (cancel(short(good_til_block=99)), "ErrHeightExceedsGoodTilBlock"),
         (
             limit(BTC, "BUY", "1", "1", client_id=1, good_til_block_time=START),
@@ -880,6 +880,15 @@ def test_no_cancel_ends_before_its_order(node: Node) -> None:
     assert placed.order.good_til_block == 109
     assert (alone.good_til_block, batch.good_til_block) == (109, 109)
     assert unplaced.good_til_block == 103
+
+
+def test_an_order_of_a_wider_window_can_be_cancelled(node: Node) -> None:
+    """Another client may have placed it 40 blocks ahead; our own never are."""
+    theirs = cancel(short(1, good_til_block=120), good_til_block=141)
+    with Desk(node) as desk:
+        desk.send(theirs, BatchCancel(cancels=(theirs,)))
+
+    assert [tx.message.good_til_block for tx in node.received] == [141, 141]
 
 
 def test_the_same_order_is_taken_once_however_late_the_indexer_is(node: Node) -> None:

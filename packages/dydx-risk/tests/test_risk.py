@@ -576,10 +576,11 @@ def test_the_guard_reduces_enough_with_its_reason(make_world: Any) -> None:
     assert (reduce.rung, round(reduce.distance, 4)) == (1, 0.0594)
     assert reduce.after.distance == pytest.approx(0.1, abs=0.001)
     assert reduce.why == (
-        "sell 3.147 ETH-USD (of 10) at >= 2,534.1: distance 5.9 % < 7.0 %; restores 10.0 %, costs "
-        "12.47 USDC (spread 4.72, impact 3.44, fee 4.31); liquidated, 1 a block, the same would "
-        "cost up to 137.36"
+        "sell 3.147 ETH-USD (of 10) at >= 2,535.9: distance 5.9 % < 7.0 %; restores 10.0 %, costs "
+        "12.47 USDC (spread 4.72, impact 3.44, fee 4.31), at that bound 646.61; liquidated, 1 a "
+        "block, the same would cost up to 137.36"
     )
+    assert (reduce.worst_loss, reduce.offered) == (646_609_223, reduce.order.quantums)
     assert reduce.cost == 12_468_023
     assert world.risk.alarm == "danger"
 

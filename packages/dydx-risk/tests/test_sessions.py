@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from dydx_conn import Accounts, Frame, Subaccount, collect, load_recorded_stream
 from dydx_data import DataState, step
-from dydx_risk import Approved, Denied, Judgement, Policy, Risk
+from dydx_risk import Approved, Denied, Judgement, Policy, Reduce, Risk
 
 SESSIONS = Path(__file__).parents[3] / "recordings" / "localnet"
 
@@ -154,3 +154,35 @@ def test_while_the_makers_are_there_the_bound_is_the_oracles(make_decision: Any)
 
     # 30 bps beyond the ask of 2.495, or 45 beyond the oracle price of 2.486246266.
     assert worst == {200: 2.502, 45: 2.497}
+
+
+@pytest.mark.parametrize(
+    ("distance", "words"),
+    [
+        (
+            0.055,
+            "sell 258 LINK-USD (of 400) at >= 2.26: distance 5.4 % < 9.0 %; restores 10.0 %, costs "
+            "54.99 USDC (spread 54.70, impact 0.00, fee 0.30), at that bound 58.67; ",
+        ),
+        (
+            0.02,
+            "guard: distance 1.9 % < 6.0 %, but no reduction would relieve it (LINK-USD stays: "
+            "leaving costs 84.95 USDC and relieves 49.72 of maintenance margin)",
+        ),
+    ],
+)
+def test_with_the_makers_gone_the_guard_takes_what_relieves_and_no_worse(
+    distance: float, words: str
+) -> None:
+    """At 5.5 % a bid 7.8 % below the oracle is worth it; at 2 % it brings liquidation nearer."""
+    session = Session(HOLLOW)
+    session.until("LINK-USD", "2.292")
+    risk, before = session.risk, session.risk.margin
+    owed = before.cushion - int(distance * before.sensitivity)
+    risk.account.collateral -= owed
+    risk.valued.load()
+
+    judged = risk.step(session.state.views["LINK-USD"])
+
+    [verdict] = [one for one in judged if isinstance(one, Reduce | Denied)]
+    assert verdict.why.startswith(words)

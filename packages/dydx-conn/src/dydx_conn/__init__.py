@@ -3853,20 +3853,28 @@ def blocks_of(frame: Frame) -> list[tuple[int, int]]:
 _Cancels = dict[str, list[CancelRequest | BatchCancel]]
 
 
-def cancel_all(states: Iterable[OrderState], *, good_til_block: int = 0) -> _Cancels:
+def cancel_all(
+    states: Iterable[OrderState], *, good_til_block: int = 0, good_til_block_time: int = 0
+) -> _Cancels:
     """Return what takes all these orders off the book, by subaccount.
 
     Short-term orders go in batches of up to 100, each until the last of their blocks or until
-    `good_til_block` if that is later; the others one by one.
+    `good_til_block` if that is later; the others one by one, until `good_til_block_time` where
+    their own end is not known. The parts of a TWAP are the chain's: its own cancel ends them.
     """
     cancels: _Cancels = {}
     short: dict[str, list[CancelRequest]] = {}
     for state in states:
-        if state.named is not None and not state.final:
-            of_kind: Any = short if state.named.order_flags == SHORT_TERM else cancels
-            of_kind.setdefault(state.subaccount, []).append(state.named)
-    for subaccount, named in short.items():
-        for part in (named[i : i + MAX_BATCH] for i in range(0, len(named), MAX_BATCH)):
+        if state.named is None or state.final or state.named.order_flags not in _FLAGS:
+            continue
+        if state.named.order_flags == SHORT_TERM:
+            short.setdefault(state.subaccount, []).append(state.named)
+        else:
+            until = state.named.good_til_block_time or good_til_block_time
+            named = msgspec.structs.replace(state.named, good_til_block_time=until)
+            cancels.setdefault(state.subaccount, []).append(named)
+    for subaccount, of_short in short.items():
+        for part in (of_short[i : i + MAX_BATCH] for i in range(0, len(of_short), MAX_BATCH)):
             until = max(good_til_block, *(request.good_til_block for request in part))
             batch = [msgspec.structs.replace(request, good_til_block=until) for request in part]
             cancels.setdefault(subaccount, []).append(BatchCancel(cancels=tuple(batch)))
@@ -7350,10 +7358,11 @@ def _refusal_of(
     if isinstance(request, BatchCancel):
         error = batch_cancel_objection(request.cancels, subaccount=subaccount, height=height)
         return error if request.cancels else "ErrInvalidBatchCancel"
-    if request.order_flags == SHORT_TERM and request.good_til_block > height + 1 + window:
-        return "ErrGoodTilBlockExceedsShortBlockWindow"
     if isinstance(request, CancelRequest):
         return cancel_objection(request, subaccount=subaccount, height=height, time=time)
+    # What a chain has taken for longer than our own window, it lets go for as long.
+    if request.order_flags == SHORT_TERM and request.good_til_block > height + 1 + window:
+        return "ErrGoodTilBlockExceedsShortBlockWindow"
     if market is None:
         return "ErrInvalidClob"
     given: Any = {"subaccount": subaccount, "height": height, "time": time}
@@ -7495,7 +7504,7 @@ class Trader:
         """Return the block that is so many ahead, within the window."""
         return self.height + min(blocks, self._window)
 
-    def good_til_block_time(self, seconds: int) -> int:
+    def good_til_block_time(self, seconds: int = STATEFUL_WINDOW_S) -> int:
         """Return the chain's time in so many seconds: this machine's clock may be wrong."""
         return self.time + seconds
 

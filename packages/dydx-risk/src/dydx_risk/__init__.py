@@ -34,8 +34,8 @@ of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 A flight plan is a ladder of reduce-only IOC orders, the cheapest relief (distance gained per USDC
 of cost) first; the last rung is just large enough to reach `FlightPolicy.restore_to`. A thin book
 must be left early: a rung fires the farther away, the more its exit loses to the book. What a rung
-costs is calculated on the book; how bad a price it accepts is another matter: every fill short of
-liquidation brings relief, so a market that runs away is followed nearly that far.
+costs is calculated on the book; how bad a price it accepts is another matter: every fill that
+loses less than it relieves is taken, and what is offered only beyond that is given up, and named.
 
 Units: sizes are signed quantums (positive is long), base units where a `Decimal`; money is quote
 quantums (1e-6 USDC); an oracle price is an integer and its power of ten; fractions are parts per
@@ -2125,11 +2125,11 @@ class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """When to leave and how; `act_below` and `restore_to` are distances to liquidation.
 
     A position leaves in at most `cuts` cuts. An order takes the first `levels` of a book, no
-    farther than `reach_bps` from the best price; its worst price is `slippage_bps` beyond the
-    last level that it needs, or `chase` of the way to liquidation beyond the best price, if that
-    is farther. `haircut_bps`, but no more than half the maintenance margin, is taken from the
-    oracle where no book is known. `depth_margin` is
-    how much earlier to leave a book of which the exit would take all.
+    farther than `reach_bps` from the best price. Its worst price is `chase` of the way to
+    liquidation beyond the oracle price, or `slippage_bps` beyond the last level that it needs if
+    that is farther, but never so far that a fill would bring no relief. `haircut_bps`, but no more
+    than half the maintenance margin, is taken from the oracle where no book is known.
+    `depth_margin` is how much earlier to leave a book of which the exit would take all.
     """
 
     act_below: float = 0.06
@@ -2179,6 +2179,9 @@ class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     it have filled, it moves the distance from `before` to `restores`, which is inf if nothing is
     held then.
 
+    `offered` is how much of it the book shows at no worse than the worst price: the rest may stay.
+    `worst_loss` is the `loss` of a fill of all of it at that price.
+
     `liquidation_cost` is what the same size would cost if the chain liquidated it, in parts of
     `liquidation_quantums` a block, at the highest fee. `blind` is why the book does not count,
     empty if it does. `depth_share` is the part of the visible depth that leaving the position
@@ -2201,6 +2204,8 @@ class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     depth_share: float
     liquidation_quantums: int
     liquidation_cost: int
+    offered: int = 0
+    worst_loss: int = 0
     blind: str = ""
 
     @property
@@ -2234,13 +2239,22 @@ class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         end = (
             "leaves nothing" if self.restores == inf else f"restores {percent_text(self.restores)}"
         )
-        blind = f", blind ({self.blind}): the oracle less a haircut" if self.blind else ""
         return (
             f"{end}, costs {usdc_text(self.cost)} USDC (spread {usdc_text(self.spread)}, impact "
-            f"{usdc_text(self.impact)}, fee {usdc_text(self.fee)}){blind}; liquidated, "
+            f"{usdc_text(self.impact)}, fee {usdc_text(self.fee)}){self._given_up}; liquidated, "
             f"{_size(self.market, self.liquidation_quantums)} a block, the same would cost up to "
             f"{usdc_text(self.liquidation_cost)}"
         )
+
+    @property
+    def _given_up(self) -> str:
+        most = f", at that bound {usdc_text(self.worst_loss)}"
+        if self.blind:
+            return f", blind ({self.blind}): the oracle less a haircut{most}"
+        if self.offered >= self.quantums:
+            return most
+        rest = _size(self.market, self.quantums - self.offered)
+        return f"{most}; {rest} of it is not offered within the bound and may stay"
 
 
 class Cut(msgspec.Struct, frozen=True, gc=False):
@@ -2635,13 +2649,11 @@ def _rungs(
     # Drawn from the end: a rung that fires early takes all cheaper ones along.
     rungs: list[Rung] = []
     fires_below, away = 0.0, min(max(start.distance, 0.0), 1.0)
-    ways = {way.ticker: way for way, _, _ in climbed}
-    ahead = {ticker: _followed(way, away, policy) for ticker, way in ways.items()}
     before = [start, *(stand for _, _, stand in climbed)]
     for (way, cut, stand), earlier in zip(climbed[::-1], before[-2::-1], strict=True):
         fires_below = max(fires_below, way.fires_below)
         reach = earlier.distance, stand.distance
-        worst = _worst(way, cut.end, ahead[way.ticker], policy)
+        worst = _worst(way, cut.end, away, policy)
         rungs.append(_rung(way, cut, reach, fires_below, worst, policy))
     return tuple(rungs[::-1])
 
@@ -2652,6 +2664,7 @@ def _rung(
 ) -> Rung:  # fmt: skip
     buys = way.held < 0
     penalty = mul_ppm(cut.quote, policy.terms.max_liquidation_fee_ppm, round_up=True)
+    at_worst = way.market.quote_quantums(cut.end - cut.start, worst)
     return Rung(
         market=way.market,
         side="BUY" if buys else "SELL",
@@ -2670,28 +2683,44 @@ def _rung(
         liquidation_quantums=way.liquidation_quantums,
         # It meets the same book, pays no taker fee, and the highest fee of a liquidation.
         liquidation_cost=cut.spread + cut.impact + penalty,
+        offered=_offered(way, cut.start, cut.end, worst),
+        worst_loss=cut.loss + max(at_worst - cut.quote if buys else cut.quote - at_worst, 0),
         blind=way.blind,
     )
 
 
-def _worst(way: Exit, end: int, ahead: int, policy: FlightPolicy) -> int:
-    """Return the worst price of an order that takes so much: beyond its last level, or `ahead`."""
-    level = bisect_left(way.shown, (end,))
-    deepest = way.shown[level][2] if level < len(way.shown) else way.bound
-    if way.held < 0:
-        return max(min(slipped(way.market, deepest, policy.slippage_bps, True), way.bound), ahead)
-    return min(max(slipped(way.market, deepest, policy.slippage_bps, False), way.bound), ahead)
+def _worst(way: Exit, end: int, away: float, policy: FlightPolicy) -> int:
+    """Return the worst price of an order that takes so much, at a distance from liquidation.
 
-
-def _followed(way: Exit, away: float, policy: FlightPolicy) -> int:
-    """Return how far a running market is followed: nearly to where liquidation would be."""
-    # From the oracle or the book, whichever has run farther: the other will follow.
+    A fill relieves as long as it loses less than the maintenance margin that it frees, and what
+    the distance is worth; what is offered only beyond that is given up.
+    """
     market, buys = way.market, way.held < 0
     mmf = market.imf_ppm * market.maintenance_fraction_ppm / PPM / PPM
-    bps = min(round(10_000 * (mmf + policy.chase * away)), 9_999)
-    oracle = worst_subticks(market, way.price, way.exponent, bps, buys)
-    book = slipped(market, way.best or way.bound, bps, buys)
-    return max(oracle, book) if buys else min(oracle, book)
+    level = bisect_left(way.shown, (end,))
+    deepest = way.shown[level][2] if level < len(way.shown) else way.bound
+    needed = slipped(market, deepest, policy.slippage_bps, buys)
+    # The fee of a purchase is the greater, the dearer it is.
+    fee = policy.taker_fee_ppm / PPM
+    relieves = mmf + away * (1 + mmf if buys else 1 - mmf) - fee
+    relieves /= 1 + fee
+    followed, last = (_from_oracle(way, share) for share in (mmf + policy.chase * away, relieves))
+    return min(max(needed, followed), last) if buys else max(min(needed, followed), last)
+
+
+def _from_oracle(way: Exit, share: float) -> int:
+    bps = min(max(int(10_000 * share), 0), 9_999)
+    return worst_subticks(way.market, way.price, way.exponent, bps, way.held < 0)
+
+
+def _offered(way: Exit, start: int, end: int, worst: int) -> int:
+    """Return how much of a part of an exit the book shows at no worse than a price."""
+    buys, within = way.held < 0, 0
+    for size, _, subticks in way.shown:
+        if subticks > worst if buys else subticks < worst:
+            break
+        within = size
+    return max(min(end, within) - start, 0)
 
 
 # === Plan ===
@@ -2771,7 +2800,10 @@ def joined(rungs: Collection[Rung]) -> tuple[Rung, ...]:
     return tuple(merged.values())
 
 
-_ADD_UP: Final = ("quantums", "quote", "spread", "impact", "fee", "loss", "liquidation_cost")
+_ADD_UP: Final = (
+    "quantums", "quote", "spread", "impact", "fee", "loss", "liquidation_cost", "offered",
+    "worst_loss",
+)  # fmt: skip
 
 
 class Planner:
@@ -2929,8 +2961,10 @@ class Denied(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Reduce(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The guard's order: a rung of its flight plan, or several of one market.
 
-    `cost` is the estimated loss to spread, impact and fee in quote quantums; `rung` counts the
-    times that the guard fired since the account was last safe.
+    `cost` is the estimated loss to spread, impact and fee in quote quantums, `worst_loss` what is
+    lost against the oracle price if all of it fills at the order's worst price. `offered` is how
+    many quantums the book shows at no worse than that: what is offered beyond it is given up.
+    `rung` counts the times that the guard fired since the account was last safe.
     """
 
     id: str
@@ -2942,6 +2976,8 @@ class Reduce(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     distance: float
     rung: int
     cost: int
+    worst_loss: int = 0
+    offered: int = 0
     why: str
 
 
@@ -3825,7 +3861,9 @@ def defend(danger: Danger) -> list[Reduce | Denied]:
         return answers + _helpless(danger, "UNKNOWN_HEIGHT", "no block height is known", number)
     rungs = joined(due(plan, plan.distance_next))
     if not (rungs or plan.rungs or danger.is_waiting):
-        return answers + _helpless(danger, "BELOW_STEP", "no reduction would relieve it", number)
+        left = "; ".join(f"{ticker} stays: {why}" for ticker, why in plan.left)
+        but = f"no reduction would relieve it ({left})"
+        return answers + _helpless(danger, "BELOW_STEP", but, number)
     margin, start = danger.margin, _away(danger.margin)
     for n, rung in enumerate(rungs):
         near = _nearness(start, plan.distance_next or 0.0, rung.fires_below)
@@ -3865,6 +3903,8 @@ def _reduced(
         distance=_away(before),
         rung=danger.rung,
         cost=rung.cost,
+        worst_loss=rung.worst_loss,
+        offered=rung.offered,
         why=f"{rung.words}: {near}; {rung.ends}",
     )
 
