@@ -3059,10 +3059,11 @@ class Returns:
 
     def sample(self, at: int, views: Mapping[str, MarketView]) -> None:
         """Take the prices of a moment in, if a step has passed since the last."""
-        if at - self._at < self.step_ns:
+        passed_ns = at - self._at
+        if 0 <= passed_ns < self.step_ns:
             return
         prices = {t: v.oracle.price for t, v in views.items() if v.oracle and v.oracle.price > 0}
-        if at - self._at < 2 * self.step_ns:
+        if self.step_ns <= passed_ns < 2 * self.step_ns:
             last = self._last
             returns = {t: log(price / last[t]) for t, price in prices.items() if t in last}
             if returns:
@@ -3402,6 +3403,24 @@ class Course:
             self.sunk = max(share, self.sunk or 0.0)
 
 
+class Elapsed:
+    """The time of the views, `now` in nanoseconds, as it only goes on.
+
+    A clock that is set an hour ahead and back again counts for an hour at most, and then holds
+    nothing up: a limit on what a minute sees waits for a minute.
+    """
+
+    __slots__ = ("_last", "now")
+
+    def __init__(self) -> None:
+        self.now = self._last = 0
+
+    def move(self, at: int) -> None:
+        """Move to a view's time."""
+        self.now += max(at - self._last, 0)
+        self._last = at
+
+
 class Turns:
     """Time as the chain counts it, and what each turn of it took off the distance.
 
@@ -3418,7 +3437,8 @@ class Turns:
 
     def is_over(self, view: MarketView) -> bool:
         """Return whether a view belongs to another turn."""
-        return view.chain.height != self.height or view.at - self.began >= _TURN_NS
+        is_over = not 0 <= view.at - self.began < _TURN_NS
+        return is_over or view.chain.height != self.height
 
     def begin(self, view: MarketView) -> int:
         """Begin a turn with a view; return how many full hours ended since the last."""
@@ -4102,7 +4122,7 @@ class Risk:
         self._planner = Planner(self.policy.flight)
         self._watchful = Watchfulness()
         self._watcher = Watcher(Returns(), self.policy.keep_above)
-        self._now = 0  # event time, in nanoseconds
+        self._elapsed = Elapsed()
         self._halted = ""
         self._outbox = Outbox()
 
@@ -4111,8 +4131,9 @@ class Risk:
 
         A frame is an act that `halt` or `resume` has just put into effect.
         """
-        if event.at > self._now:
-            self._now = event.at
+        # An update or an act may have been stamped by a clock that is wrong now.
+        if isinstance(event, MarketView) or not self._elapsed.now:
+            self._elapsed.move(event.at)
         if isinstance(event, MarketView):
             verdicts = self._see(event)
         elif isinstance(event, AccountUpdate):
@@ -4121,7 +4142,7 @@ class Risk:
             verdicts = self._judge(event)
         else:
             verdicts = []
-        now, halted, outbox = self._now, self._halted, self._outbox
+        now, halted, outbox = self._elapsed.now, self._halted, self._outbox
         if gate_state(self.valued, self._course, self.policy, now, halted) == outbox.state:
             return verdicts
         return [self._change(event), *verdicts]
@@ -4187,6 +4208,7 @@ class Risk:
     def _take(self, update: AccountUpdate) -> list[Judgement]:
         doubted, before = self.account.trouble, self.valued.margin
         if self.account.take(update):
+            self.account.at = self._elapsed.now
             if doubted and before.known:
                 self._course.doubt(before.net_collateral)
             self.valued.load()
@@ -4224,7 +4246,7 @@ class Risk:
         if distance is not None and (self.closest is None or distance < self.closest):
             self.closest = distance
         if not (margin.unknown or account.trouble):
-            day = self._now // _DAY_NS
+            day = self._elapsed.now // _DAY_NS
             self._course.move(margin.net_collateral, account.transferred, day, self.policy)
 
     def _judge(self, decision: Decision) -> list[Judgement]:
@@ -4244,9 +4266,9 @@ class Risk:
             valued=self.valued,
             course=self._course,
             returns=self._watcher.returns,
-            now=self._now,
+            now=self._elapsed.now,
             halted=self._halted,
-            sent=self._outbox.lately(self._now),
+            sent=self._outbox.lately(self._elapsed.now),
             number=self._outbox.verdicts + 1,
             client_id=self.next_client_id,
         )
@@ -4298,7 +4320,7 @@ class Risk:
     def _reserve(self, verdict: Approved | Reduce, base: MarginFigures) -> None:
         order, account = verdict.order, self.account
         self.next_client_id = (order.client_id + 1) % 2**32  # a uint32 on the chain
-        self._outbox.order(self._now)
+        self._outbox.order(self._elapsed.now)
         id_, effect = order_id(account.subaccount, order), worsened(base, verdict.after)
         account.reserved[id_] = Reservation(
             order=order, order_id=id_, effect=effect, verdict_id=verdict.id
