@@ -310,6 +310,8 @@ def test_a_clock_that_jumps_holds_no_entry_up(
         world.update()  # stamped by the clock as it is
 
     def enter() -> Verdict:
+        view = world.state.views["ETH-USD"]
+        world.seq, world.at = view.seq, view.at  # a decision has the time of its view
         verdict: Verdict = world.decide("ETH-USD", 3_000)
         world.risk.account.reserved.clear()
         return verdict
@@ -322,8 +324,6 @@ def test_a_clock_that_jumps_holds_no_entry_up(
         enter()
     see(61)
     see(1)
-    view = world.state.views["ETH-USD"]
-    world.seq, world.at = view.seq, view.at  # a decision has the time of its view
     passed, held_back = enter(), enter()
 
     assert isinstance(passed, Approved), passed
