@@ -1,6 +1,7 @@
 """The whole way of an order: built, signed, judged by the venue's node, reported by its indexer."""
 
 import asyncio
+import os
 import re
 import signal
 import subprocess
@@ -52,6 +53,8 @@ from dydx_v4_client.wallet import Wallet
 from pydantic import SecretStr
 
 VENUE = Path(__file__).parent.parent / "venue"
+# `harsh` in the check of that name.
+HABITS = ("--habits", os.environ.get("TEST_VENUE_HABITS", "plain"))
 # No event is as late as this; a busy machine may be slow.
 PATIENCE_S = 60
 
@@ -62,7 +65,7 @@ PATIENCE_S = 60
 def network() -> Iterator[Network]:
     """Run a venue for all tests of this file; blocks come five times as fast."""
     ports = ["--port", "0", "--ws-port", "0", "--grpc-port", "0"]
-    command = [sys.executable, str(VENUE), *ports, "--speed", "5", "--count", "2"]
+    command = [sys.executable, str(VENUE), *ports, "--speed", "5", "--count", "2", *HABITS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         printed = ""
         assert process.stdout is not None
