@@ -110,6 +110,7 @@ LONG = {
     "soak": "the connection through ten minutes of faults",
     "harsh": "the tests that trade, on a venue where everything that may go wrong does",
     "chaos": "a hundred bad days, and what survived them: two minutes",
+    "mutation": "forty changes to each layer, and whether its tests notice: half an hour",
 }
 
 
@@ -122,6 +123,7 @@ def long_checks() -> dict[str, list[Command]]:
         "soak": [[*tool, "tools/soak.py"]],
         "harsh": [["env", "TEST_VENUE_HABITS=harsh", *pytest, *tests_of_tools()["venue"]]],
         "chaos": [[*tool, "-m", "bot", "chaos", "quickstart", "--seeds", "100"]],
+        "mutation": [[*tool, "tools/mutation.py"]],
     }
 
 

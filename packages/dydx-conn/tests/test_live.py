@@ -205,13 +205,14 @@ def test_a_network_is_received_through_the_official_client() -> None:
     assert (received[0].kind, received[0].text, received[0].type) == ("ws", CONNECTED, "connected")
     assert [json.loads(frame.text) for frame in sent] == venue.received[0]
     assert [(message["channel"], message.get("id")) for message in venue.received[0]] == [
+        # Books and accounts first: a loss makes them unknown.
+        ("v4_orderbook", "BTC-USD"),
+        ("v4_orderbook", "ETH-USD"),
+        ("v4_subaccounts", "dydx1owner/3"),
         ("v4_markets", None),
         ("v4_block_height", None),
-        ("v4_orderbook", "BTC-USD"),
         ("v4_trades", "BTC-USD"),
-        ("v4_orderbook", "ETH-USD"),
         ("v4_trades", "ETH-USD"),
-        ("v4_subaccounts", "dydx1owner/3"),
     ]
     assert venue.origins == [None]
     assert all(0 < frame.mono for frame in frames)
@@ -575,7 +576,7 @@ def test_a_message_is_decoded_once_by_all_who_read_it(monkeypatch: pytest.Monkey
     """Live looks whether it can be read, and the layers above read it."""
     decode, decoded = dydx_conn._updates, list[int]()
 
-    def counted(frame: Frame) -> list[Any]:
+    def counted(frame: Frame) -> Any:
         decoded.extend([frame.seq] if frame.channel == "v4_orderbook" else [])
         return decode(frame)
 
@@ -616,7 +617,7 @@ def test_what_is_never_answered_is_requested_again(monkeypatch: pytest.MonkeyPat
     venue = Venue()
 
     def reply(request: dict[str, Any], received: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [] if len(received) == 3 else confirm(request, received)
+        return [] if len(received) == 1 else confirm(request, received)
 
     venue.reply = reply
     with running(venue) as here:
@@ -920,6 +921,39 @@ def test_a_link_that_dies_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> Non
     assert next(f.reason for f in frames if f.kind == "close") == "ValueError: on purpose"
 
 
+# === Silence ===
+
+
+def test_a_subscription_that_dies_on_a_living_link_is_requested_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """REST is requested meanwhile; what its answers show is a gap of that subscription alone."""
+    quick = replace(dydx_conn.CHANNELS["v4_orderbook"], quiet_s=0.1)
+    monkeypatch.setitem(dydx_conn.CHANNELS, "v4_orderbook", quick)
+    monkeypatch.setattr(dydx_conn, "_ON_ITS_WAY_NS", 100_000_000)
+    monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.05)
+    venue = Venue()
+    path = "/v4/orderbooks/perpetualMarket/BTC-USD"
+
+    def rest(connection: ServerConnection, request: Request) -> Response | None:
+        if request.path == path:
+            price = 100 + venue.requested.count(path)
+            venue.answer = (200, json.dumps({"bids": [{"price": f"{price}", "size": "1"}]}))
+        return answered(connection, request)
+
+    answered, venue.rest = venue.rest, rest  # type: ignore[method-assign]
+    with running(venue) as here:
+        frames = listen(here, ["BTC-USD"], count("ws", 5, "subscribed"))
+
+    [gap] = [frame for frame in frames if frame.kind == "gap" and frame.link == "c1"]
+    assert (gap.link, gap.channel, gap.id, gap.lost) == ("c1", "v4_orderbook", "BTC-USD", 0)
+    assert gap.reason.startswith("v4_orderbook BTC-USD: no message for ")
+    assert venue.requested.count(path) >= 2
+    assert requests(frames)[4:] == [
+        ("unsubscribe", "v4_orderbook", "BTC-USD"), ("subscribe", "v4_orderbook", "BTC-USD"),
+    ]  # fmt: skip
+
+
 # === A new channel ===
 
 
@@ -964,7 +998,8 @@ def test_a_new_channel_is_subscribed_to_read_counted_and_mended(
         yield {**answer, "message_id": number}
         if len(received) == 6:
             lost[0] += 3  # two of them never come
-            yield {**answer, **BATCH, "message_id": number + 3}
+            tides = {"channel": "v4_tides", "id": "v4_tides", "message_id": number + 3}
+            yield {**answer, **BATCH, **tides}
 
     venue.reply = reply
     with running(venue) as here:
@@ -977,7 +1012,7 @@ def test_a_new_channel_is_subscribed_to_read_counted_and_mended(
         message for message in venue.received[0] if message["channel"] in ("v4_weather", "v4_tides")
     ][:2]
     assert [(message["channel"], message.get("id"), message["batched"]) for message in first] == [
-        ("v4_tides", None, True), ("v4_weather", "BTC-USD", True),
+        ("v4_weather", "BTC-USD", True), ("v4_tides", None, True),
     ]  # fmt: skip
     found = [frame for frame in frames if frame.channel in ("v4_weather", "v4_tides")]
     assert [x for f in found[:3] for x in contents(f)] == [
@@ -1081,7 +1116,7 @@ def test_candles_and_a_parents_account_are_requested_as_the_venue_wants_it() -> 
             resolutions=["1MIN"], parent=True,
         )  # fmt: skip
 
-    candles, account = venue.received[0][4:]
+    account, candles = venue.received[0][1], venue.received[0][5]
     assert candles == {
         "type": "subscribe", "channel": "v4_candles", "id": "A-USD/1MIN", "batched": True,
     }  # fmt: skip
@@ -1235,6 +1270,28 @@ def test_a_trusted_certificate_is_accepted(tmp_path: Path, monkeypatch: pytest.M
         frames = listen(here, [], both(count("ws", 3), count("http", 1)))
 
     assert not any(frame.kind in ("close", "gap") for frame in frames)
+
+
+def test_what_is_trusted_is_read_once_however_often_it_connects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes longer than to connect, and meanwhile books are unknown."""
+    pem = certificate(tmp_path, HERE)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    read, reads = ssl.SSLContext.load_default_certs, list[str]()
+
+    def counted(context: ssl.SSLContext, *arguments: Any) -> None:
+        reads.append(threading.current_thread().name)
+        read(context, *arguments)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", counted)
+    venue = secured(pem)
+    venue.behave = lambda connection, number: connection.close(1012) if number < 3 else None
+    with running(venue) as here:
+        listen(here, [], count("open", 4))
+
+    assert len(venue.received) == 4
+    assert not {"c1"} & {*reads}
 
 
 def test_a_certificate_that_has_expired_is_refused(

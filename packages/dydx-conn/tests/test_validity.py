@@ -417,8 +417,9 @@ def test_what_is_no_address_of_the_chain_is_reported(text: str) -> None:
 @pytest.mark.parametrize(
     ("codespace", "codes"),
     [
-        ("sdk", [4, 5, 11, 13, 19, 20, 32]),
-        ("clob", [4, 6, 7, 9, 10, 11, 12, 20, 24, 34, 45, 46, 47, 48, *range(2001, 2006)]),
+        ("sdk", [4, 5, 6, 7, 8, 11, 12, 13, 15, 18, 19, 20, 32]),
+        ("dydxaccountplus", [*range(1, 7), *range(100, 106)]),
+        ("clob", [2, 4, 6, 7, 9, 10, 11, 12, 20, 24, 30, 34, 45, 46, 47, 48, *range(2001, 2006)]),
         ("clob", [*range(3000, 3011), 5001, 6000, 6001, 6002, 9003, 10001, 11002, 11003, 11004]),
         ("subaccounts", [102, 402, 700, 701, 702, 703]),
     ],

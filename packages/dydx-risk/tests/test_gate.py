@@ -288,12 +288,11 @@ def test_orders_are_counted_by_the_minute_of_event_time(make_world: Any) -> None
     assert isinstance(world.decide("ETH-USD", 9000), Approved)
 
 
-def test_the_margin_is_no_younger_than_its_oldest_price(
-    make_world: Any, make_decision: Any
-) -> None:
-    """A position whose oracle price is old makes the account unknown, whatever is traded."""
+def test_the_margin_is_no_younger_than_its_oldest_price(make_world: Any) -> None:
+    """A position whose price may have moved unseen makes the account unknown, whatever is traded."""
     world = make_world()
     world.account("10000", {"BTC-USD": ("0.1", "60000")})
+    world.send(world.wire.message("unsubscribed", "v4_markets"))
     world.at += 40 * 10**9
     world.block(101)
     world.book("ETH-USD", [("2999.9", "5")], [("3000.1", "5")])
@@ -301,7 +300,17 @@ def test_the_margin_is_no_younger_than_its_oldest_price(
     denied = world.decide("ETH-USD", 3000)
 
     assert denied.reason == "STALE"
-    assert denied.why == "the oracle price of BTC-USD is 42.0 s old, limit 30 s"
+    assert denied.why == "the oracle price of BTC-USD is not confirmed for 41.0 s, limit 30 s"
+
+
+def test_a_quiet_holding_stops_no_market(make_world: Any) -> None:
+    """The chain refuses small moves: while blocks and the link are fresh, the last price counts."""
+    world = make_world()
+    world.account("10000", {"BTC-USD": ("0.1", "60000")})
+    for _ in range(300):
+        world.block()
+
+    assert isinstance(world.decide("ETH-USD", 3000), Approved)
 
 
 @settings(max_examples=60)
@@ -371,6 +380,8 @@ def test_an_order_is_cut_to_a_usual_hours_volatility(make_world: Any) -> None:
     unknown = world.decide("ETH-USD", 10_000)
     for step in range(60):
         world.at += 5 * 1_000_000_000
+        world.block()
+        world.at -= 1_000_000_000
         world.oracle("ETH-USD", "3003" if step % 4 < 2 else "3000")
     world.book("ETH-USD", *([("2999.9", "50")], [("3000.1", "50")]))
     small, large = world.decide("ETH-USD", 1_000), None
@@ -580,6 +591,7 @@ def test_an_answer_that_is_old_is_no_knowledge(world: Any) -> None:
     world.update(polled=True)
     world.at += 31 * 10**9
     world.block(101)
+    world.oracle("ETH-USD", "3001")
 
     assert world.risk.standing.reasons == (
         ("UNKNOWN_ACCOUNT", "the account was polled 32.0 s ago, limit 30 s"),

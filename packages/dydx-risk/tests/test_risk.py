@@ -20,6 +20,7 @@ from dydx_risk import Approved, Denied, Judgement, MarginFigures, Policy, Reduce
 from dydx_strategy import Decision
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from pydantic import ValidationError
 from reactivex.testing import ReactiveTest, TestScheduler
 
@@ -295,6 +296,21 @@ def test_an_order_that_nobody_answers_is_forgotten_after_its_last_block(world: A
     assert world.risk.account.reserved == {}
 
 
+def test_an_order_that_was_dated_later_stays_in_flight_for_longer(world: Any) -> None:
+    """The trader counts from the node's block, which is ahead of the one that a view knows."""
+    verdict = world.decide("ETH-USD", 3000)
+    sent = replace(verdict.order, good_til_block=111)
+    world.order(world.order_id("ETH-USD"), "PENDING", order=sent)
+    world.block(111)
+    world.oracle("BTC-USD", "60001")
+
+    denied = world.decide("ETH-USD", 6000)
+    assert denied.why == "V1 has no answer: it may fill until block 111, now 111"
+    world.block(112)
+    world.oracle("BTC-USD", "60002")
+    assert world.risk.account.reserved == {}
+
+
 def test_two_orders_do_not_share_collateral(make_world: Any) -> None:
     """What an order in flight may need is not free for the next."""
     world = make_world(LOOSE)
@@ -406,12 +422,12 @@ def test_dust_cannot_be_left(world: Any) -> None:
 
 
 def test_stale_figures_are_not_traded_on(world: Any, make_decision: Any) -> None:
-    """A book or an oracle price older than the limit is no ground for new risk."""
+    """What no link has confirmed for longer than the limit is no ground for new risk."""
     late = world.at + 31 * 10**9
     (denied,) = world.risk.step(make_decision("ETH-USD", 3000, world.seq, late))
 
     assert denied.reason == "STALE"
-    assert denied.why == "the oracle price is 32.0 s old, limit 30 s"
+    assert denied.why == "its link is silent for 31.0 s, limit 30 s"
 
 
 def test_without_a_block_height_no_order_can_expire(make_world: Any) -> None:
@@ -560,10 +576,11 @@ def test_the_guard_reduces_enough_with_its_reason(make_world: Any) -> None:
     assert (reduce.rung, round(reduce.distance, 4)) == (1, 0.0594)
     assert reduce.after.distance == pytest.approx(0.1, abs=0.001)
     assert reduce.why == (
-        "sell 3.147 ETH-USD (of 10) at >= 2,534.1: distance 5.9 % < 7.0 %; restores 10.0 %, costs "
-        "12.47 USDC (spread 4.72, impact 3.44, fee 4.31); liquidated, 1 a block, the same would "
-        "cost up to 137.36"
+        "sell 3.147 ETH-USD (of 10) at >= 2,535.9: distance 5.9 % < 7.0 %; restores 10.0 %, costs "
+        "12.47 USDC (spread 4.72, impact 3.44, fee 4.31), at that bound 646.61; liquidated, 1 a "
+        "block, the same would cost up to 137.36"
     )
+    assert (reduce.worst_loss, reduce.offered) == (646_609_223, reduce.order.quantums)
     assert reduce.cost == 12_468_023
     assert world.risk.alarm == "danger"
 

@@ -433,8 +433,8 @@ def _rest(sight: Sight) -> Iterable[Check]:
         yield Check("rest", "failed", f"{net.rest} answered {answer.status}: {error}")
         return
     listed = isinstance(markets, MarketsContents)
-    what = f"lists {len(markets.markets)} markets" if listed else f"answered {answer.status}: "
-    seen = f"{net.rest} {what}" + ("" if listed else answer.text[:80])
+    what = f"lists {len(markets.markets)} markets" if listed else f"answered {answer.status}"
+    seen = f"{net.rest} {what}" + ("" if listed else f": {markets.reason}")
     yield Check("rest", "ok" if listed else "failed", seen)
 
 

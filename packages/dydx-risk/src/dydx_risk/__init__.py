@@ -34,8 +34,8 @@ of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 A flight plan is a ladder of reduce-only IOC orders, the cheapest relief (distance gained per USDC
 of cost) first; the last rung is just large enough to reach `FlightPolicy.restore_to`. A thin book
 must be left early: a rung fires the farther away, the more its exit loses to the book. What a rung
-costs is calculated on the book; how bad a price it accepts is another matter: every fill short of
-liquidation brings relief, so a market that runs away is followed nearly that far.
+costs is calculated on the book; how bad a price it accepts is another matter: every fill that
+loses less than it relieves is taken, and what is offered only beyond that is given up, and named.
 
 Units: sizes are signed quantums (positive is long), base units where a `Decimal`; money is quote
 quantums (1e-6 USDC); an oracle price is an integer and its power of ten; fractions are parts per
@@ -297,8 +297,9 @@ def position_margin(
     """Value one position at an oracle price and compute its margin requirements.
 
     `open_interest` is in base quantums; None is unknown and, in a market that scales by it,
-    counts as the most. It and the chosen leverage raise the initial margin alone.
-    `MarginError` without a price and beyond all size.
+    counts as the most. It and the chosen leverage raise the initial margin alone. At a price of 0
+    all is 0, as on the chain: whether 0 means that there is none, callers decide. `MarginError` for
+    a negative price and beyond all size.
     Source: x/perpetuals/lib/lib.go.
     """
     shift = exponent + market.atomic_resolution + 6
@@ -334,9 +335,9 @@ def position_margin(
 
 def _examine(market: PerpetualMarket, price: int, base: int) -> None:
     # Called when a margin is 0, negative or too large. A margin of 0 is right where nothing is
-    # held, and in a tier that requires none.
-    if price <= 0:
-        raise MarginError(f"{market.ticker}: an oracle price above 0", price)
+    # held or worth anything, and in a tier that requires none.
+    if price < 0:
+        raise MarginError(f"{market.ticker}: an oracle price of 0 or more", price)
     if base:
         raise MarginError(f"{market.ticker}: a margin from 0 to 10^60 quote quantums", base)
 
@@ -696,9 +697,14 @@ class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return rate if rate is not None and abs(rate) < 2**31 else None
 
     def margin(self, shock_ppm: int = 0) -> PositionMargin:
-        """Return its margin as the chain computes it, after a move of the price by `shock_ppm`."""
+        """Return its margin as the chain computes it, after a move of the price by `shock_ppm`.
+
+        `MarginError` unless the price is above 0: a market without one is not worth nothing.
+        """
+        if self.price is None or self.price <= 0:
+            raise MarginError(f"{self.ticker}: an oracle price above 0", self.price)
         # A shocked price is exact: six digits more, none rounded. At nothing, nothing is left.
-        price, exponent = self.price or 0, self.exponent
+        price, exponent = self.price, self.exponent
         if shock_ppm:
             if shock_ppm <= -PPM:
                 return PositionMargin()
@@ -1912,6 +1918,10 @@ class Account:
         reservation = self.reserved.get(state.id)
         if reservation is None:
             return
+        if state.order is not None:
+            # As it was sent: dated by the node's block, it may fill for longer.
+            reservation = msgspec.structs.replace(reservation, order=state.order)
+            self.reserved[state.id] = reservation
         if state.status in ("FILLED", "CANCELLED"):
             del self.reserved[state.id]
         elif state.leaving or state.status == "REJECTED":
@@ -1977,6 +1987,17 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
         return f"{self.side.lower()} {size} {self.market.ticker} at {bound} {price}"
 
     @property
+    def unreached(self) -> Level | None:
+        """Return the best level of the side that it takes, if even that is beyond its worst."""
+        buys = self.side == "BUY"
+        level = self.view.book.best_ask if buys else self.view.book.best_bid
+        if level is None or not self.view.book.known:
+            return None
+        subticks = next((subticks for subticks, _ in on_grid(self.market, [level])), self.subticks)
+        beyond = subticks > self.subticks if buys else subticks < self.subticks
+        return level if beyond else None
+
+    @property
     def walked_quote(self) -> int:
         """Return what it trades for on the book shown, the rest of it at its worst price."""
         market, buys, left, quote = self.market, self.side == "BUY", self.size, 0
@@ -2030,11 +2051,14 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
         return msgspec.structs.replace(margin, net_collateral=margin.net_collateral + cash)
 
 
-def ioc(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> Candidate | None:
+def ioc(
+    view: MarketView, market: PerpetualMarket, delta: int, bps: int, oracle_bps: int | None = None
+) -> Candidate | None:
     """Make an IOC of a signed size, rounded toward less, at most `bps` beyond the best price.
 
-    Its price is at least one tick. Without a book the oracle price stands in for the best one. None
-    without either, and where the price does not fit an order.
+    Nor is its price more than `oracle_bps` worse than the oracle price, where both are known; it is
+    at least one tick. Without a book the oracle price stands in for the best one. None without
+    either, and where the price does not fit an order.
     """
     side: Side = "BUY" if delta > 0 else "SELL"
     level = view.book.best_ask if delta > 0 else view.book.best_bid
@@ -2046,6 +2070,10 @@ def ioc(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> Cand
             continue
         if worst > MOST_SUBTICKS - market.subticks_per_tick:
             continue  # a price that no order can have: it was cut to one
+        if oracle_bps is not None and view.oracle is not None and view.oracle.digits > 0:
+            priced = view.oracle.digits, view.oracle.exponent
+            bound = worst_subticks(market, *priced, oracle_bps, delta > 0)
+            worst = min(worst, bound) if delta > 0 else max(worst, bound)
         size = abs(delta) - abs(delta) % market.step_base_quantums
         return Candidate(market, view, side, size, worst)
     return None
@@ -2095,11 +2123,11 @@ class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """When to leave and how; `act_below` and `restore_to` are distances to liquidation.
 
     A position leaves in at most `cuts` cuts. An order takes the first `levels` of a book, no
-    farther than `reach_bps` from the best price; its worst price is `slippage_bps` beyond the
-    last level that it needs, or `chase` of the way to liquidation beyond the best price, if that
-    is farther. `haircut_bps`, but no more than half the maintenance margin, is taken from the
-    oracle where no book is known. `depth_margin` is
-    how much earlier to leave a book of which the exit would take all.
+    farther than `reach_bps` from the best price. Its worst price is `chase` of the way to
+    liquidation beyond the oracle price, or `slippage_bps` beyond the last level that it needs if
+    that is farther, but never so far that a fill would bring no relief. `haircut_bps`, but no more
+    than half the maintenance margin, is taken from the oracle where no book is known.
+    `depth_margin` is how much earlier to leave a book of which the exit would take all.
     """
 
     act_below: float = 0.06
@@ -2149,6 +2177,9 @@ class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     it have filled, it moves the distance from `before` to `restores`, which is inf if nothing is
     held then.
 
+    `offered` is how much of it the book shows at no worse than the worst price: the rest may stay.
+    `worst_loss` is the `loss` of a fill of all of it at that price.
+
     `liquidation_cost` is what the same size would cost if the chain liquidated it, in parts of
     `liquidation_quantums` a block, at the highest fee. `blind` is why the book does not count,
     empty if it does. `depth_share` is the part of the visible depth that leaving the position
@@ -2171,6 +2202,8 @@ class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     depth_share: float
     liquidation_quantums: int
     liquidation_cost: int
+    offered: int = 0
+    worst_loss: int = 0
     blind: str = ""
 
     @property
@@ -2204,13 +2237,22 @@ class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         end = (
             "leaves nothing" if self.restores == inf else f"restores {percent_text(self.restores)}"
         )
-        blind = f", blind ({self.blind}): the oracle less a haircut" if self.blind else ""
         return (
             f"{end}, costs {usdc_text(self.cost)} USDC (spread {usdc_text(self.spread)}, impact "
-            f"{usdc_text(self.impact)}, fee {usdc_text(self.fee)}){blind}; liquidated, "
+            f"{usdc_text(self.impact)}, fee {usdc_text(self.fee)}){self._given_up}; liquidated, "
             f"{_size(self.market, self.liquidation_quantums)} a block, the same would cost up to "
             f"{usdc_text(self.liquidation_cost)}"
         )
+
+    @property
+    def _given_up(self) -> str:
+        most = f", at that bound {usdc_text(self.worst_loss)}"
+        if self.blind:
+            return f", blind ({self.blind}): the oracle less a haircut{most}"
+        if self.offered >= self.quantums:
+            return most
+        rest = _size(self.market, self.quantums - self.offered)
+        return f"{most}; {rest} of it is not offered within the bound and may stay"
 
 
 class Cut(msgspec.Struct, frozen=True, gc=False):
@@ -2605,13 +2647,11 @@ def _rungs(
     # Drawn from the end: a rung that fires early takes all cheaper ones along.
     rungs: list[Rung] = []
     fires_below, away = 0.0, min(max(start.distance, 0.0), 1.0)
-    ways = {way.ticker: way for way, _, _ in climbed}
-    ahead = {ticker: _followed(way, away, policy) for ticker, way in ways.items()}
     before = [start, *(stand for _, _, stand in climbed)]
     for (way, cut, stand), earlier in zip(climbed[::-1], before[-2::-1], strict=True):
         fires_below = max(fires_below, way.fires_below)
         reach = earlier.distance, stand.distance
-        worst = _worst(way, cut.end, ahead[way.ticker], policy)
+        worst = _worst(way, cut.end, away, policy)
         rungs.append(_rung(way, cut, reach, fires_below, worst, policy))
     return tuple(rungs[::-1])
 
@@ -2622,6 +2662,7 @@ def _rung(
 ) -> Rung:  # fmt: skip
     buys = way.held < 0
     penalty = mul_ppm(cut.quote, policy.terms.max_liquidation_fee_ppm, round_up=True)
+    at_worst = way.market.quote_quantums(cut.end - cut.start, worst)
     return Rung(
         market=way.market,
         side="BUY" if buys else "SELL",
@@ -2640,28 +2681,44 @@ def _rung(
         liquidation_quantums=way.liquidation_quantums,
         # It meets the same book, pays no taker fee, and the highest fee of a liquidation.
         liquidation_cost=cut.spread + cut.impact + penalty,
+        offered=_offered(way, cut.start, cut.end, worst),
+        worst_loss=cut.loss + max(at_worst - cut.quote if buys else cut.quote - at_worst, 0),
         blind=way.blind,
     )
 
 
-def _worst(way: Exit, end: int, ahead: int, policy: FlightPolicy) -> int:
-    """Return the worst price of an order that takes so much: beyond its last level, or `ahead`."""
-    level = bisect_left(way.shown, (end,))
-    deepest = way.shown[level][2] if level < len(way.shown) else way.bound
-    if way.held < 0:
-        return max(min(slipped(way.market, deepest, policy.slippage_bps, True), way.bound), ahead)
-    return min(max(slipped(way.market, deepest, policy.slippage_bps, False), way.bound), ahead)
+def _worst(way: Exit, end: int, away: float, policy: FlightPolicy) -> int:
+    """Return the worst price of an order that takes so much, at a distance from liquidation.
 
-
-def _followed(way: Exit, away: float, policy: FlightPolicy) -> int:
-    """Return how far a running market is followed: nearly to where liquidation would be."""
-    # From the oracle or the book, whichever has run farther: the other will follow.
+    A fill relieves as long as it loses less than the maintenance margin that it frees, and what
+    the distance is worth; what is offered only beyond that is given up.
+    """
     market, buys = way.market, way.held < 0
     mmf = market.imf_ppm * market.maintenance_fraction_ppm / PPM / PPM
-    bps = min(round(10_000 * (mmf + policy.chase * away)), 9_999)
-    oracle = worst_subticks(market, way.price, way.exponent, bps, buys)
-    book = slipped(market, way.best or way.bound, bps, buys)
-    return max(oracle, book) if buys else min(oracle, book)
+    level = bisect_left(way.shown, (end,))
+    deepest = way.shown[level][2] if level < len(way.shown) else way.bound
+    needed = slipped(market, deepest, policy.slippage_bps, buys)
+    # The fee of a purchase is the greater, the dearer it is.
+    fee = policy.taker_fee_ppm / PPM
+    relieves = mmf + away * (1 + mmf if buys else 1 - mmf) - fee
+    relieves /= 1 + fee
+    followed, last = (_from_oracle(way, share) for share in (mmf + policy.chase * away, relieves))
+    return min(max(needed, followed), last) if buys else max(min(needed, followed), last)
+
+
+def _from_oracle(way: Exit, share: float) -> int:
+    bps = min(max(int(10_000 * share), 0), 9_999)
+    return worst_subticks(way.market, way.price, way.exponent, bps, way.held < 0)
+
+
+def _offered(way: Exit, start: int, end: int, worst: int) -> int:
+    """Return how much of a part of an exit the book shows at no worse than a price."""
+    buys, within = way.held < 0, 0
+    for size, _, subticks in way.shown:
+        if subticks > worst if buys else subticks < worst:
+            break
+        within = size
+    return max(min(end, within) - start, 0)
 
 
 # === Plan ===
@@ -2741,7 +2798,10 @@ def joined(rungs: Collection[Rung]) -> tuple[Rung, ...]:
     return tuple(merged.values())
 
 
-_ADD_UP: Final = ("quantums", "quote", "spread", "impact", "fee", "loss", "liquidation_cost")
+_ADD_UP: Final = (
+    "quantums", "quote", "spread", "impact", "fee", "loss", "liquidation_cost", "offered",
+    "worst_loss",
+)  # fmt: skip
 
 
 class Planner:
@@ -2797,6 +2857,11 @@ class Policy(BaseModel):
     max_order_usdc: float = Field(default=20_000.0, gt=0)
     slippage_bps: int = Field(default=30, ge=0, le=1_000)
     guard_slippage_bps: int = Field(default=100, ge=0, le=1_000)
+    max_oracle_bps: int = Field(
+        default=200, gt=0, lt=10_000,
+        description="how much worse than the oracle price an order may trade, in bps: all but the "
+        "guard's, and a target of 0 at urgency 1",
+    )  # fmt: skip
     guard_cuts: int = Field(default=4, ge=1, le=10)
     taker_fee_ppm: int = Field(default=500, ge=0, le=100_000)
     good_til_blocks: int = Field(default=5, ge=1, le=20)
@@ -2820,7 +2885,7 @@ class Policy(BaseModel):
 
     @property
     def stale_ns(self) -> int:
-        """Return the age from which a price is no longer believed, in nanoseconds."""
+        """Return how long a price is believed without a confirmation, in nanoseconds."""
         return round(self.stale_seconds * 1_000_000_000)
 
     @property
@@ -2850,9 +2915,9 @@ class Policy(BaseModel):
 _MARGIN_NAMES: Final = ("net_collateral", "initial_margin", "maintenance_margin", "notional")
 Reason = Literal[
     "UNKNOWN_ACCOUNT", "UNKNOWN_MARKET", "UNKNOWN_ORACLE", "UNKNOWN_HEIGHT", "STATUS", "STALE",
-    "NO_BOOK", "IN_FLIGHT", "BELOW_STEP", "ISOLATED", "LEVERAGE", "DISTANCE", "MARGIN",
-    "NOTIONAL", "MARKET_NOTIONAL", "POSITIONS", "ORDER_RATE", "SLIPPAGE", "SIZE", "DAILY_LOSS",
-    "DRAWDOWN", "HALTED",
+    "NO_BOOK", "OFF_ORACLE", "IN_FLIGHT", "BELOW_STEP", "ISOLATED", "LEVERAGE", "DISTANCE",
+    "MARGIN", "NOTIONAL", "MARKET_NOTIONAL", "POSITIONS", "ORDER_RATE", "SLIPPAGE", "SIZE",
+    "DAILY_LOSS", "DRAWDOWN", "HALTED",
 ]  # fmt: skip
 GateState = Literal["ACTIVE", "REDUCING", "HALTED"]
 Alarm = Literal["unknown", "flat", "safe", "danger", "liquidatable"]
@@ -2894,8 +2959,10 @@ class Denied(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Reduce(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The guard's order: a rung of its flight plan, or several of one market.
 
-    `cost` is the estimated loss to spread, impact and fee in quote quantums; `rung` counts the
-    times that the guard fired since the account was last safe.
+    `cost` is the estimated loss to spread, impact and fee in quote quantums, `worst_loss` what is
+    lost against the oracle price if all of it fills at the order's worst price. `offered` is how
+    many quantums the book shows at no worse than that: what is offered beyond it is given up.
+    `rung` counts the times that the guard fired since the account was last safe.
     """
 
     id: str
@@ -2907,6 +2974,8 @@ class Reduce(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     distance: float
     rung: int
     cost: int
+    worst_loss: int = 0
+    offered: int = 0
     why: str
 
 
@@ -3072,7 +3141,7 @@ class Exposure(msgspec.Struct, eq=False):
             self.position.quantums = self.quantums
             self.maintenance_e12 = market.imf_ppm * market.maintenance_fraction_ppm
         self.market, self.terms = market, None
-        if market is not None and oracle is not None:
+        if market is not None and oracle is not None and oracle.digits > 0:
             digits, exponent = oracle.digits, oracle.exponent
             try:
                 self.terms = position_margin(market, self.quantums, digits, exponent, interest)
@@ -3429,8 +3498,8 @@ def dangers(now: Situation) -> Iterator[_Objection]:
 
 
 def _leave(case: _Case, delta: int) -> Approved | Denied:
-    # No limit may block the way out, only the grid and what the venue refuses anyhow; nothing is
-    # sent out twice.
+    # No limit may block the way out, only the grid, what the venue refuses anyhow, and a price that
+    # only an urgent exit would take; nothing is sent out twice.
     view, market, valued, policy = case.view, case.market, case.now.valued, case.now.policy
     if stops := stopping(view, "exit"):
         reason, why = _REASONS[stops[0].kind], f"{stops[0].why}: no order is taken"
@@ -3440,12 +3509,17 @@ def _leave(case: _Case, delta: int) -> Approved | Denied:
     if going >= abs(delta):
         return _refused(case, _waiting(pending[-1], valued.account.height))
     delta += going if delta < 0 else -going
-    candidate = ioc(view, market, delta, policy.guard_slippage_bps)
+    urgent = case.decision.urgency >= 1.0 and not case.decision.target_usdc
+    bound = None if urgent else policy.max_oracle_bps
+    candidate = ioc(view, market, delta, policy.guard_slippage_bps, bound)
     if candidate is None:
         why, figures = "neither a book nor an oracle price to go by", {"known": view.book.known}
         return _refused(case, ("NO_BOOK", why, figures))
     if not candidate.size:
         return _refused(case, _below_step(market, delta))
+    if bound is not None and (off := _off_oracle(candidate, bound)) is not None:
+        why = f"{off[1]}; a target of 0 at urgency 1 is not bound"
+        return _refused(case, (off[0], why, off[2]))
     if not view.chain.height:
         return _refused(case, _NO_HEIGHT)
     after = candidate.after(valued.margin, case.held, candidate.worst_quote, policy.taker_fee_ppm)
@@ -3467,9 +3541,12 @@ def _enter(case: _Case, delta: int) -> Approved | Denied:
             return _refused(case, ("SIZE", f"no more is borne: {sizing.why}", figures))
         delta = sizing.quantums - held
     most = _at_oracle(policy.max_order_usdc, view, market) or 0
-    candidate = ioc(view, market, max(-most, min(most, delta)), policy.slippage_bps)
+    delta_most, bound = max(-most, min(most, delta)), policy.max_oracle_bps
+    candidate = ioc(view, market, delta_most, policy.slippage_bps, bound)
     if candidate is None or not candidate.size:
         return _refused(case, _below_step(market, delta))
+    if (off := _off_oracle(candidate, bound)) is not None:
+        return _refused(case, off)
     after = candidate.after(base, held, candidate.worst_quote, policy.taker_fee_ppm)
     beyond = next(_beyond(case, candidate, after), None)
     if beyond is not None:
@@ -3506,14 +3583,29 @@ def _untradable(view: MarketView, at: int, policy: Policy) -> Iterator[_Objectio
         yield _NO_HEIGHT
 
 
+def _off_oracle(candidate: Candidate, bound_bps: int) -> _Objection | None:
+    """Return that the book offers nothing within the bound around the oracle price, if so."""
+    level, oracle = candidate.unreached, candidate.view.oracle
+    if level is None or oracle is None:
+        return None
+    name, way = ("ask", "above") if candidate.side == "BUY" else ("bid", "below")
+    off = 100 * abs(level.price / oracle.price - 1)
+    why = (
+        f"the best {name} {level.price_text} is {off:.1f} % {way} the oracle price {oracle.text}, "
+        f"limit {bound_bps / 100:g} %"
+    )
+    figures = {name: level.price_text, "oracle": oracle.text, "limit_bps": bound_bps}
+    return "OFF_ORACLE", why, figures
+
+
 def _outdated(held: Mapping[str, Exposure], at: int, policy: Policy) -> Iterator[_Objection]:
-    # The margin is no younger than the oldest price in it.
-    since = at - policy.stale_ns
-    old = [(e.oracle.at, t) for t, e in held.items() if e.oracle and e.oracle.at < since]
-    if old:
-        oldest, ticker = min(old)
+    # The margin is no younger than the oldest price in it. One that nobody moves is not old.
+    priced = [(e.view.priced_at, t) for t, e in held.items() if e.view and e.oracle]
+    oldest, ticker = min(priced, default=(at, ""))
+    if oldest < at - policy.stale_ns:
         age, limit = at - oldest, policy.stale_seconds
-        why = f"the oracle price of {ticker} is {age / 1e9:.1f} s old, limit {limit:g} s"
+        words = f"is not confirmed for {age / 1e9:.1f} s, limit {limit:g} s"
+        why = f"the oracle price of {ticker} {words}"
         yield "STALE", why, {"ticker": ticker, "age_s": age / 1e9, "limit_s": limit}
 
 
@@ -3538,7 +3630,7 @@ def _sized(case: _Case, delta: int, base: MarginFigures) -> Sizing | None:
     market, policy, oracle, held = case.market, case.now.policy, case.view.oracle, case.held
     if (policy.bear_move is None and policy.max_volatility_1h is None) or oracle is None:
         return None
-    candidate = ioc(case.view, market, delta, policy.slippage_bps)
+    candidate = ioc(case.view, market, delta, policy.slippage_bps, policy.max_oracle_bps)
     if candidate is None or not candidate.size:
         return None
     price, worst = (oracle.digits, oracle.exponent), candidate.worst_quote
@@ -3706,7 +3798,9 @@ def defend(danger: Danger) -> list[Reduce | Denied]:
         return answers + _helpless(danger, "UNKNOWN_HEIGHT", "no block height is known", number)
     rungs = joined(due(plan, plan.distance_next))
     if not (rungs or plan.rungs or danger.is_waiting):
-        return answers + _helpless(danger, "BELOW_STEP", "no reduction would relieve it", number)
+        left = "; ".join(f"{ticker} stays: {why}" for ticker, why in plan.left)
+        but = f"no reduction would relieve it ({left})"
+        return answers + _helpless(danger, "BELOW_STEP", but, number)
     margin, start = danger.margin, _away(danger.margin)
     for n, rung in enumerate(rungs):
         near = _nearness(start, plan.distance_next or 0.0, rung.fires_below)
@@ -3745,6 +3839,8 @@ def _reduced(
         distance=_away(before),
         rung=danger.rung,
         cost=rung.cost,
+        worst_loss=rung.worst_loss,
+        offered=rung.offered,
         why=f"{rung.words}: {near}; {rung.ends}",
     )
 

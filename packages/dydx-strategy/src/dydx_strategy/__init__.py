@@ -106,8 +106,9 @@ _LARGEST: Final = 1e12
 class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a strategy wants in one market, or why it wants nothing.
 
-    `target_usdc` is signed. `urgency` is 0 to 1, `score` what the decision rests on. `Decider` sets
-    the rest: `id`, and `previous_usdc` to what is held, the target of a "hold" too.
+    `target_usdc` is signed. `urgency` is 0 to 1, and a target of 0 at 1 leaves at whatever price
+    there is; `score` is what the decision rests on. `Decider` sets the rest: `id`, and
+    `previous_usdc` to what is held, the target of a "hold" too.
     """
 
     ticker: str
@@ -846,7 +847,8 @@ class RankAndTarget:
         if stops := stopping(market.scored.view, "exit"):
             market.strand(f"cannot be closed: {stops[0].why}")
             return _Plan.stay(market, market.stranded)
-        return _Plan(market, 0.0, 1.0, f"close: {market.trouble} ({lasted:.1f} s)")
+        # Trouble is no reason to leave at any price: that would be an urgency of 1.
+        return _Plan(market, 0.0, 0.9, f"close: {market.trouble} ({lasted:.1f} s)")
 
     def _plan_held(self, market: _Market, at: int, room: _Room) -> _Plan:
         settings, opinion = self.settings, market.opinion
