@@ -557,7 +557,7 @@ def test_the_official_client_places_an_order_that_fills_and_sees_it_everywhere(
     assert contents["fills"][0]["ticker"] == "ETH-USD"
     assert contents["fills"][0]["liquidity"] == "TAKER"
     assert contents["perpetualPositions"][0]["size"] == "0.02"
-    assert contents["assetPositions"][0]["symbol"] == "USDC"
+    assert received[-2]["contents"]["assetPositions"][0]["symbol"] == "USDC"
     assert (orders[0]["clientId"], orders[0]["status"]) == ("77", "FILLED")
     assert orders[0]["id"] == reported[0]["id"]
     assert {fill["id"] for fill in fills["fills"]} == {fill["id"] for fill in contents["fills"]}
