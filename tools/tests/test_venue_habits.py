@@ -3,7 +3,7 @@
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -130,9 +130,7 @@ def test_a_price_moves_by_its_least_move_or_not_at_all(watched: list[Watched]) -
     for frames in [*real(), *(one.frames for one in watched)]:
         prices = [row["BTC-USD"] for row in oracle_prices(frames) if "BTC-USD" in row]
         values = [float(row["oraclePrice"]) for row in prices]
-        assert all(
-            abs(new / old - 1) >= 0.000_999 for old, new in zip(values, values[1:], strict=False)
-        )
+        assert all(abs(new / old - 1) >= 0.000_999 for old, new in pairwise(values))
 
 
 def oracle_prices(frames: Iterable[Frame]) -> Iterator[Json]:
