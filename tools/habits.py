@@ -59,10 +59,11 @@ def messages(frames: Iterable[Frame], channels: Collection[str] = ACCOUNTS) -> I
 class Shape(NamedTuple):
     """What a message or a row looks like: its keys, and the JSON type of one of its values.
 
-    A message's `value` is empty, and its `what` begins with its channel; a row looks the same on
-    either channel, and has a shape for each of its values.
+    A message's `value` is empty; a row has a shape for each of its values. Rows of accounts look
+    the same on either channel, and name none.
     """
 
+    channel: str
     what: str
     keys: tuple[str, ...]
     value: tuple[str, str] | tuple[()] = ()
@@ -73,10 +74,10 @@ def shapes(frames: Iterable[Frame]) -> Counter[Shape]:
     found: Counter[Shape] = Counter()
     for message in messages(frames):
         contents = message.contents
-        found[Shape(f"{message.channel} {message.type}", tuple(sorted(contents)))] += 1
+        found[Shape(message.channel, message.type, tuple(sorted(contents)))] += 1
         for what, row in _rows(contents):
             keys = tuple(sorted(row))
-            found.update(Shape(what, keys, (key, type(row[key]).__name__)) for key in keys)
+            found.update(Shape("", what, keys, (key, type(row[key]).__name__)) for key in keys)
     return found
 
 
