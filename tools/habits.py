@@ -108,28 +108,23 @@ def market_shapes(frames: Iterable[Frame]) -> Counter[Shape]:
         # An update of a candle is a row itself.
         lists = {"candles": [contents]} if "startedAt" in contents else contents
         type_ = "subscribed" if message.type == "subscribed" else "update"
-        keys = () if lists is not contents else tuple(sorted(contents))
-        found[Shape(message.channel, type_, keys)] += 1
+        what = f"{message.channel} {type_}"
+        found[Shape(what, () if lists is not contents else tuple(sorted(contents)))] += 1
         for name, rows in lists.items():
             for row in _market_rows(rows):
                 keys = () if name == "trading" else tuple(sorted(row))
-                what = f"{type_} {name}"
-                found.update(
-                    Shape(message.channel, what, keys, (key, type(value).__name__))
-                    for key, value in row.items()
-                )
+                values = ((key, type(value).__name__) for key, value in row.items())
+                found.update(Shape(f"{what} {name}", keys, value) for value in values)
     return found
 
 
 def _market_rows(rows: Any) -> Iterator[Json]:
     """Yield the rows of a list or by market; a value and a level have their places for names."""
-    for row in rows.values() if isinstance(rows, dict) else rows if rows else ():
-        if isinstance(row, dict):
-            yield row
-        elif isinstance(row, list):
-            yield {str(number): value for number, value in enumerate(row)}
     if isinstance(rows, str):
         yield {"": rows}
+        return
+    for row in rows.values() if isinstance(rows, dict) else rows:
+        yield row if isinstance(row, dict) else {str(n): value for n, value in enumerate(row)}
 
 
 # === Precedences ===

@@ -15,6 +15,7 @@ quantums.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from random import Random
 from typing import Final, Protocol
 
 import bech32
@@ -211,6 +212,7 @@ class Reports:
 
     def __init__(self, chain: BlockClock, sink: Sink) -> None:
         self._chain, self._sink = chain, sink
+        self._chance = Random("heights of best-effort messages")
         self._changes: dict[Subaccount, Changes] = {}
 
     @property
@@ -262,7 +264,9 @@ class Reports:
     def _at_once(self, ledger: Ledger, tape: MarketTape, record: OrderRecord) -> None:
         changes = self.of(ledger.subaccount)
         changes.order(tape.market, record)
-        self._publish_all(ledger, changes.markets, changes.take_seen(), self._chain.height)
+        # What words these messages looks up the last block now and then: it may be a newer one.
+        height = self._chain.height - self._chance.choice((0, 1, 1, 2))
+        self._publish_all(ledger, changes.markets, changes.take_seen(), height)
 
     def flush(self, ledgers: Mapping[Subaccount, Ledger]) -> None:
         """Report what the block settled."""
