@@ -409,7 +409,7 @@ REFUSED = "SSLError: [SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate"
     [
         ([], {"rest": "no answer", "socket": "no answer", "tls": "not every connection"}),
         ([frame("gap", "not asked: ConnectError"), *OPENED, BLOCK], {"rest": "ConnectError"}),
-        ([frame("http", "<html>", "502"), *OPENED], {"rest": "answered 502: expected the answer"}),
+        ([frame("http", "<html>", "502"), *OPENED], {"rest": "answered 502: a page of HTML"}),
         ([frame("http", '{"errors":[{"msg":"slow"}]}', "429"), *OPENED], {"rest": "slow"}),
         ([ANSWER, frame("close", "ConnectionRefusedError", "0")], {"socket": "RefusedError"}),
         ([ANSWER, OPENED[0], OPENED[1]], {"socket": "did not confirm the subscription"}),

@@ -1,13 +1,16 @@
 """Real orders without a venue: what is received, what is sent, and how a run ends."""
 
 import argparse
+import contextlib
+import dataclasses
 import json
 import os
 import re
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,16 @@ from bot.commands import bot_for
 from bot.composition import Bot
 from bot.environment import EnvironmentSettings, RefusalError, Validation
 from bot.runs import options_of
-from bot.trade import account_of, closing, fit, flattening, gently, still_open, trading
+from bot.trade import (
+    account_of,
+    closing,
+    fit,
+    flattening,
+    gently,
+    restriction,
+    still_open,
+    trading,
+)
 from bot.wire import WireVenue
 from dydx_conn import (
     NETWORKS,
@@ -31,6 +43,7 @@ from dydx_conn import (
     Inbox,
     Keys,
     MarketFields,
+    Network,
     NotQueued,
     OrderRequest,
     Queued,
@@ -126,6 +139,9 @@ class Desk:
 
     def good_til_block(self) -> int:
         return 30
+
+    def good_til_block_time(self) -> int:
+        return 1_900_000_000
 
     def __enter__(self) -> "Desk":
         return self
@@ -497,6 +513,88 @@ def test_a_network_that_is_not_fit_is_not_traded_on(validated: Callable[..., Non
         fit(EnvironmentSettings(), NETWORKS["testnet"], US)
 
 
+COMPLIANCE = f"/v4/compliance/screen/{US.owner}"
+BLOCKED = '{"errors":[{"code":"GEOBLOCKED","msg":"Because you appear to be a resident"}]}'
+
+
+@contextlib.contextmanager
+def answering(status: int, body: str) -> Iterator[tuple[Network, list[str]]]:
+    """Answer every request over REST like this; yield where, and the paths that came."""
+    paths: list[str] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            paths.append(self.path)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        try:
+            address = f"http://127.0.0.1:{server.server_port}"
+            yield dataclasses.replace(NETWORKS["local"], rest=address), paths
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        ("COMPLIANT", ""),
+        ("FIRST_STRIKE", ""),
+        ("CLOSE_ONLY", "only close what it holds: CLOSE_ONLY (US_GEO)"),
+        ("FIRST_STRIKE_CLOSE_ONLY", "only close what it holds: FIRST_STRIKE_CLOSE_ONLY (US_GEO)"),
+    ],
+)
+def test_the_venue_is_asked_how_an_address_stands(status: str, why: str) -> None:
+    """Who may only close begins halted."""
+    with answering(200, json.dumps({"status": status, "reason": "US_GEO"})) as (net, paths):
+        limited = restriction(net, US.owner)
+
+    assert limited.endswith(why)
+    assert (limited == "", paths) == (why == "", [COMPLIANCE])
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "why"),
+    [
+        (200, '{"status":"BLOCKED","reason":"COMPLIANCE_PROVIDER"}', "got BLOCKED (COMPLIANCE_P"),
+        (200, '{"status":"SOMETHING_NEW"}', "got SOMETHING_NEW"),
+        (200, "{}", "missing required field `status`"),
+        (403, BLOCKED, "got 403: Because you appear to be a resident [GEOBLOCKED]"),
+        (451, "", "(the venue refuses this region or address)"),
+        (404, "<html>", "got 404: a page of HTML"),
+    ],
+)
+def test_who_may_not_trade_does_not_start(status: int, body: str, why: str) -> None:
+    """Nor who is not known to: with the venue's words."""
+    with answering(status, body) as (net, paths), pytest.raises(RefusalError) as refused:
+        restriction(net, US.owner)
+
+    assert why in str(refused.value)
+    assert paths == [COMPLIANCE]
+
+
+def test_an_account_that_may_only_close_begins_halted(
+    stage: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first act of the run, with the venue's words."""
+    acts: list[tuple[str, ...]] = []
+    _, typed = stage("trade", snapshot())
+    monkeypatch.setattr(bot.trade, "restriction", lambda *_: "it may only close")
+    monkeypatch.setattr(bot.trade, "act", lambda _, *words: acts.append(words))
+
+    main([*typed, "--json"])
+
+    assert acts == [("compliance", "halt", "it may only close")]
+    assert "bot: it may only close: the run begins halted" in capsys.readouterr().err
+
+
 def test_an_account_without_money_is_refused(validated: Callable[..., None]) -> None:
     """Never funded, empty, refused or not received."""
     empty = wire().message("subscribed", "v4_subaccounts", {}, str(US))
@@ -598,7 +696,8 @@ def test_an_account_that_is_polled_is_read() -> None:
     def answer(owner: str) -> Frame:
         path = f"/v4/addresses/{owner}/subaccountNumber/0"
         usdc = {"USDC": {"symbol": "USDC", "side": "LONG", "size": "7"}}
-        body = {"subaccount": {"equity": "7", "assetPositions": usdc}}
+        held = {"openPerpetualPositions": {}, "assetPositions": usdc}
+        body = {"subaccount": {"equity": "7", **held}}
         return Frame(11, NOW, 7, "rest", "http", json.dumps(body), "200", path)
 
     receive(venue, answer("dydx1someone"))
@@ -665,6 +764,7 @@ def stage(
 
         desk = Desk()
         validated("ok", snapshot())
+        monkeypatch.setattr(bot.trade, "restriction", lambda *_: "")
         monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX)
         monkeypatch.setattr(bot.trade, "Trader", lambda *_, **__: desk)
         monkeypatch.setattr(bot.trade, "live", received)
@@ -735,12 +835,19 @@ def opened() -> Frame:
     return wire().account(US, "1000", orders=[OPEN])
 
 
+def listed(*rows: Any) -> Frame:
+    """Make the answer of REST that lists the orders of the account."""
+    path = f"/v4/orders?address={US.owner}&subaccountNumber={US.number}&limit=100"
+    return Frame(12, NOW, 8, "rest", "http", json.dumps(rows), "200", path)
+
+
 def test_cancel_all_takes_everything_off(
     stage: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It waits for the account, cancels, and ends when the last order is gone: exit code 0."""
     gone = account_frame({"orders": [{**OPEN, "status": "BEST_EFFORT_CANCELED"}]})
-    desk, typed = stage("cancel-all", *ticks(0), opened(), *ticks(1), gone, *ticks(2, 3))
+    frames = opened(), *ticks(1), gone, listed(), *ticks(2, 3)
+    desk, typed = stage("cancel-all", *ticks(0), *frames)
 
     assert main(typed) == 0
 
@@ -748,11 +855,46 @@ def test_cancel_all_takes_everything_off(
     assert "1 of 1 orders are off the books" in capsys.readouterr().out
 
 
+TWAP_ROW = {
+    "id": "a TWAP", "clientId": "4", "clobPairId": "0", "side": "BUY", "size": "300",
+    "totalFilled": "30", "status": "FILLED", "type": "TWAP", "orderFlags": "128",
+    "goodTilBlockTime": "2026-07-14T10:00:00.000Z", "updatedAtHeight": "120", "duration": "300",
+    "interval": "30",
+}  # fmt: skip
+
+
+def test_cancel_all_ends_a_twap_that_no_snapshot_lists(
+    stage: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """REST names it, FILLED as it is after its first leg: it is cancelled, its parts are not."""
+    part = {**TWAP_ROW, "id": "a part", "orderFlags": "256", "status": "OPEN", "duration": None}
+    ended = account_frame({"orders": [{**TWAP_ROW, "status": "CANCELED"}]})
+    frames = snapshot(), *ticks(1), listed(TWAP_ROW, part), *ticks(2), ended, *ticks(3)
+    desk, typed = stage("cancel-all", *frames)
+
+    assert main(typed) == 0
+
+    [(cancelled, number)] = desk.requests
+    assert (cancelled.client_id, cancelled.order_flags, number) == (4, 128, 0)
+    assert "1 of 1 orders are off the books" in capsys.readouterr().out
+
+
+def test_cancel_all_does_not_call_it_done_while_a_twap_may_go_on(
+    stage: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the list of REST nobody knows."""
+    _, typed = stage("cancel-all", snapshot(), *ticks(*range(1, 20)))
+
+    assert main(typed) == 1
+
+    assert "expected a list of orders from REST, got none" in capsys.readouterr().err
+
+
 def test_an_order_that_stays_is_a_one(
     stage: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After ten seconds; with the reason, if there is one."""
-    desk, typed = stage("cancel-all", opened(), *ticks(1, 20))
+    desk, typed = stage("cancel-all", opened(), listed(OPEN), *ticks(1, 20))
     desk._answer = NotQueued("the window is shut", "")
 
     assert main(typed) == 1

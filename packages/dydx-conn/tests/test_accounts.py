@@ -152,7 +152,7 @@ def test_an_account_that_was_never_funded_begins_with_nothing() -> None:
         "size": "5", "symbol": "USDC", "type": "DEPOSIT", "createdAt": "",
         "createdAtHeight": "11", "transactionHash": "AB",
     }  # fmt: skip
-    begun = reports({"blockHeight": "9"}, "subscribed")
+    begun = reports({}, "subscribed")
     balance = reports({"assetPositions": [usdc(5)], "blockHeight": "11"})
     transfer = reports({"transfers": deposit, "blockHeight": "11"})
     again = answers(f"/v4/transfers?{QUERY}", {"transfers": [{**deposit, "id": "t1"}]})
@@ -394,8 +394,17 @@ def test_mixed_fills_of_a_block_are_traded_in_the_order_of_their_events() -> Non
         ("200", "<html>"),
         ("404", '{"errors":[{"msg":"none"}]}'),
         ("502", '{"type":"about:blank","title":"Bad Gateway"}'),
+        ("404", "<html><title>404 Not Found</title></html>"),
+        ("200", '{"subaccount":null}'),
+        ("200", '{"subaccount":{"equity":"0"}}'),
+        ("200", '{"subaccount":{"address":"dydx1b","subaccountNumber":3,"equity":"0",'
+                '"openPerpetualPositions":{},"assetPositions":{}}}'),
+        ("200", '{"subaccount":{"subaccountNumber":4,"equity":"0",'
+                '"openPerpetualPositions":{},"assetPositions":{}}}'),
+        ("503", '{"subaccount":{"subaccountNumber":3,"equity":"0",'
+                '"openPerpetualPositions":{},"assetPositions":{}}}'),
     ],
-)
+)  # fmt: skip
 def test_what_is_no_answer_changes_nothing_and_is_a_doubt(status: str, body: str) -> None:
     """A long of 1 BTC is not flat because a server is in trouble."""
     moved = snapshot(9, 50, position("A-USD", "1"))
@@ -405,15 +414,97 @@ def test_what_is_no_answer_changes_nothing_and_is_a_doubt(status: str, body: str
 
     assert held(updates) == {"A-USD": Decimal(1)}
     assert updates[-1].collateral == 50_000_000
-    assert updates[-1].doubt.startswith(f"expected an answer of {PATH}, got")
+    assert updates[-1].doubt != ""
     assert better.doubt == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "why"),
+    [
+        ("503", '{"message":"Service Unavailable"}', "503: 'Service Unavailable'"),
+        ("403", '{"errors":[{"msg":"blocked","code":"GEOBLOCKED"}]}', "403: blocked [GEOBLOCKED]"),
+        ("502", '{"title":"Bad Gateway","status":502}', "502: 'Bad Gateway'"),
+        ("404", "<html><title>Not here</title>", "404: a page of HTML, 'Not here'"),
+        ("500", "", "500: an empty body"),
+        ("500", '{"errors":[]}', "500: no reason"),
+    ],
+)
+def test_a_doubt_has_the_words_of_whoever_answered(status: str, body: str, why: str) -> None:
+    """The indexer's, a gateway's or a proxy's."""
+    update = last(snapshot(9), answers(PATH, body, status))
+
+    assert update.doubt == f"expected an answer of {PATH}, got {why}"
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner)
+    | st.dictionaries(
+        st.text() | st.sampled_from(["subaccount", "equity", "message", "errors", "orders",
+                                     "openPerpetualPositions", "childSubaccounts", "fills"]),
+        inner,
+    ),
+    max_leaves=9,
+)  # fmt: skip
+
+
+@given(
+    st.sampled_from(["200", "204", "301", "400", "403", "404", "429", "451", "500", "503"]),
+    ANYTHING,
+    st.sampled_from([PATH, FILLS, f"/v4/orders?{QUERY}", PATH.replace("/sub", "/parentSub")]),
+)
+def test_no_answer_at_all_makes_a_flat_account_without_a_doubt(
+    status: str, body: Any, path: str
+) -> None:
+    """Unless it reports what is held: positions and balances, of this subaccount, with a 200."""
+    updates = folded(snapshot(9, 50, position("A-USD", "1")), answers(path, body, status))
+
+    assert held(updates) == {"A-USD": Decimal(1)} or updates[-1].doubt != ""
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        {"orders": [], "blockHeight": "12"},
+        {"message": "Service Unavailable"},
+        {"errors": [{"msg": "x"}]},
+        {"subaccount": {"equity": "0"}, "orders": []},
+        {"subaccount": None},
+    ],
+)
+def test_a_snapshot_without_its_account_is_a_doubt(contents: dict[str, Any]) -> None:
+    """Who was never funded gets an empty one: all else is what an error left of it."""
+    begun = snapshot(9, 50, position("A-USD", "1"))
+
+    updates = folded(begun, reports(contents, "subscribed"))
+    never = last(reports({}, "subscribed"))
+
+    assert held(updates) == {"A-USD": Decimal(1)}
+    assert updates[-1].doubt.startswith("account frame 2 ")
+    assert (never.collateral, never.doubt) == (0, "")
+
+
+def test_a_parents_answer_is_of_its_children_alone() -> None:
+    """Not of the parent itself; a child without a number is of nobody."""
+    child = {**summary(9, 70, position("B-USD", "2")), "subaccountNumber": 131}
+    other = {"equity": "1", "openPerpetualPositions": {}, "assetPositions": {}}
+    parent = {"equity": "1", "parentSubaccountNumber": 3, "childSubaccounts": [child, other]}
+    path = PATH.replace("/sub", "/parentSub")
+
+    updates = folded(snapshot(9, 50, position("A-USD", "1")), answers(path, {"subaccount": parent}))
+
+    assert [(each.subaccount.number, each.collateral) for each in updates[1:]] == [
+        (3, 50_000_000), (131, 70_000_000)
+    ]  # fmt: skip
+    assert held(updates[:2]) == {"A-USD": Decimal(1)}
+    assert "a child without its number" in updates[1].doubt
 
 
 def test_that_a_subaccount_was_never_funded_is_no_news_of_an_empty_one() -> None:
     """The venue answers 404 for it."""
     never = answers(PATH, {"errors": [{"msg": "No subaccount found"}]}, "404")
 
-    assert last(reports({"blockHeight": "9"}, "subscribed"), never).doubt == ""
+    assert last(reports({}, "subscribed"), never).doubt == ""
 
 
 @pytest.mark.parametrize(
@@ -462,8 +553,41 @@ def test_a_snapshot_with_a_row_of_no_shape_reports_all_the_rest() -> None:
 
     assert update.unreadable == ("B-USD",)
     assert [state.ticker for state in update.positions] == ["A-USD"]
-    assert "an order" in update.doubt
+    assert "orders 0: expected `str`, got `int`" in update.doubt
     assert update.collateral == 1_000_000_000
+
+
+def test_an_update_with_a_row_of_no_shape_reports_all_the_rest() -> None:
+    """Good fills, orders and balances beside it count; its position is unreadable."""
+    odd = {
+        "perpetualPositions": [{**position("B-USD", "1"), "size": 1}, position("A-USD", "2")],
+        "orders": [{"id": 7}, {"id": "o1", "status": "FILLED"}],
+        "fills": [fill("f1", "BUY", "1"), {"id": "f2"}],
+        "assetPositions": [usdc(900)], "transfers": 3, "blockHeight": "12",
+    }  # fmt: skip
+
+    updates = folded(snapshot(9, 1000, position("A-USD", "1")), reports(odd))
+
+    update = updates[-1]
+    assert held(updates) == {"A-USD": Decimal(2)}
+    assert [row.id for row in update.fills] == ["f1"]
+    assert {row.id for row in update.orders} == {"o1"}
+    assert (update.collateral, update.unreadable) == (900_000_000, ("B-USD",))
+    for name in ("perpetualPositions B-USD", "orders 0", "fills f2", "transfers"):
+        assert f"cannot be read: {name}" in update.doubt
+
+
+def test_what_cannot_be_read_of_a_snapshot_is_not_gone() -> None:
+    """What a snapshot leaves out has ended, and is worth nothing: an odd row is still there."""
+    opened = reports({"orders": [{"id": "o1", "status": "OPEN", "size": "1"}], "blockHeight": "9"})
+    whole = summary(12, 1000, position("A-USD", "1"))
+    whole["assetPositions"]["USDC"]["size"] = 7
+    odd = {"subaccount": whole, "orders": [{"id": "o1", "status": 3}], "blockHeight": "12"}
+
+    update = last(snapshot(8, 1000), opened, reports(odd, "subscribed"))
+
+    assert (update.collateral, update.orders) == (1_000_000_000, ())
+    assert "assetPositions USDC: expected `str`, got `int`" in update.doubt
 
 
 @pytest.mark.parametrize(

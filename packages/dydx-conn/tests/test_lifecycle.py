@@ -68,6 +68,16 @@ def lost(order: OrderRequest = SHORT) -> Frame:
     return node("http", {**content, "errors": errors}, "-1", "broadcast")
 
 
+NOTHING = {"equity": "0", "openPerpetualPositions": {}, "assetPositions": {}}
+
+
+def listing(*orders: dict[str, Any], channel: str = "v4_subaccounts") -> Frame:
+    """Begin a subscription of an account that holds nothing, with these orders."""
+    held = {"equity": "0", "childSubaccounts": []} if "parent" in channel else NOTHING
+    contents = {"subaccount": held, "orders": [*orders]}
+    return reported(contents, type="subscribed", channel=channel)
+
+
 def reported(
     contents: dict[str, Any], *, type: str = "channel_data", channel: str = "v4_subaccounts"
 ) -> Frame:
@@ -314,7 +324,11 @@ def test_a_twap_goes_on_after_its_first_leg() -> None:
     """FILLED is said of a leg: the whole keeps its size, its end and the name of its cancel."""
     state = last(row("OPEN", **WHOLE), leg(30, 101), block(110, "2026-01-05T14:00:30Z"))
 
-    assert (state.status, state.filled, state.size) == ("PARTIALLY_FILLED", 30, 300)
+    assert (state.status, state.filled, state.size) == (
+        "PARTIALLY_FILLED",
+        Decimal(30),
+        Decimal(300),
+    )
     assert state.named == CancelRequest(
         ticker="LINK-USD", clob_pair_id=0, client_id=4, order_flags=128,
         good_til_block_time=1_767_622_800,
@@ -335,7 +349,7 @@ def test_a_twap_ends_filled_cancelled_or_with_its_duration(end: Frame, status: s
     """The chain places no leg after that, whatever the order's own time."""
     state = last(row("OPEN", **WHOLE), leg(30, 101), end)
 
-    assert (state.status, state.filled) == (status, 300 if status == "FILLED" else 30)
+    assert (state.status, int(state.filled)) == (status, 300 if status == "FILLED" else 30)
 
 
 def test_a_twap_that_is_first_reported_by_a_leg_is_no_leg() -> None:
@@ -343,7 +357,7 @@ def test_a_twap_that_is_first_reported_by_a_leg_is_no_leg() -> None:
     state = last(leg(60, 101))
     ended = last(leg(60, 101), block(700, "2026-01-05T14:05:03Z"))
 
-    assert (state.status, state.size, state.filled) == ("PARTIALLY_FILLED", 0, 60)
+    assert (state.status, state.size, state.filled) == ("PARTIALLY_FILLED", Decimal(0), Decimal(60))
     assert state.named is not None
     assert state.named.order_flags == 128
     assert ended.status == "CANCELLED"
@@ -473,7 +487,7 @@ def test_an_update_with_few_fields_is_not_taken_for_more() -> None:
 @pytest.mark.parametrize("channel", ["v4_subaccounts", "v4_parent_subaccounts"])
 def test_what_a_snapshot_does_not_list_has_ended_while_nobody_listened(channel: str) -> None:
     """The reason is unknown: unresolved until REST, fills or its end settle it."""
-    snapshot = reported({"orders": []}, type="subscribed", channel=channel)
+    snapshot = listing(channel=channel)
     frames = [sent(), row("OPEN"), snapshot]
     history = rest(
         "/v4/orders?address=dydx1us&subaccountNumber=0", [{"id": ID, "status": "FILLED"}]
@@ -487,12 +501,12 @@ def test_what_a_snapshot_does_not_list_has_ended_while_nobody_listened(channel: 
 def test_a_snapshot_judges_its_own_subaccounts() -> None:
     """A parent's its children, a subaccount's itself alone."""
     child = reported({"orders": [ROW]})
-    own = reported({"orders": []}, type="subscribed")
-    parents = reported({"orders": []}, type="subscribed", channel="v4_parent_subaccounts")
+    own = listing()
+    parents = listing(channel="v4_parent_subaccounts")
 
     assert statuses(child, own) == ["PARTIALLY_FILLED"]
     assert statuses(child, parents) == ["PARTIALLY_FILLED", "UNRESOLVED"]
-    listed = reported({"orders": [{"id": ID, "status": "OPEN"}]}, type="subscribed")
+    listed = listing({"id": ID, "status": "OPEN"})
     assert statuses(sent(), row("OPEN"), listed) == ["PENDING", "OPEN"]
 
 
@@ -544,7 +558,7 @@ FRAMES = st.one_of(
         [
             *(sent(), answer(), answer(2003), answer(19, "sdk"), lost(), sent(LATER)),
             *(answer(order=LATER), answer(20, order=LATER), lost(LATER)),
-            reported({"orders": []}, type="subscribed"),
+            listing(),
         ]
     ),
     st.builds(

@@ -106,8 +106,8 @@ class Venue:
 def confirm(request: dict[str, Any], received: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Answer a request as the venue does, with an id that nothing else takes."""
     what = {"channel": request["channel"], "id": request.get("id")}
-    empty: dict[str, Any] = {"contents": {"bids": [], "asks": []}}
-    contents = empty if what["channel"] == "v4_orderbook" else {"contents": {}}
+    empty = {"v4_orderbook": {"bids": [], "asks": []}, "v4_markets": {"markets": {}}}
+    contents = {"contents": empty.get(what["channel"], {})}
     return [{"type": f"{request['type']}d", "message_id": len(received), **what, **contents}]
 
 
@@ -578,7 +578,7 @@ def test_a_message_is_decoded_once_by_all_who_read_it(monkeypatch: pytest.Monkey
     """Live looks whether it can be read, and the layers above read it."""
     decode, decoded = dydx_conn._updates, list[int]()
 
-    def counted(frame: Frame) -> list[Any]:
+    def counted(frame: Frame) -> Any:
         decoded.extend([frame.seq] if frame.channel == "v4_orderbook" else [])
         return decode(frame)
 
@@ -880,9 +880,45 @@ def test_a_page_in_place_of_a_socket_is_seen() -> None:
     with running(venue) as here:
         frames = listen(here, [], both(count("close", 1), count("gap", 1)))
 
-    assert "Handshake status 200" in next(f.text for f in frames if f.kind == "close")
+    close = next(frame for frame in frames if frame.kind == "close")
+    assert close.text == f"expected a socket of {here.ws}, got 200: a page of HTML"
+    assert close.status == 0
     assert "BadAnswer" in next(f.text for f in frames if f.kind == "gap")
     assert next(frame.text for frame in frames if frame.kind == "http") == page
+
+
+@pytest.mark.parametrize("status", [403, 451])
+def test_a_region_that_is_refused_is_requested_once_of_each_endpoint(
+    monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """Sockets and REST: it stops, with the venue's reason in plain words, once."""
+    monkeypatch.setattr(dydx_conn, "_ROUND_S", 0.02)
+    monkeypatch.setattr(dydx_conn, "_RETRY_S", 0.02)
+    why = "Because you appear to be a resident of a jurisdiction that violates our terms of use"
+    body = json.dumps({"errors": [{"code": "GEOBLOCKED", "msg": why}]}).encode()
+    paths: list[str] = []
+    headers = Headers({"Content-Length": str(len(body)), "Connection": "close"})
+
+    def refuse(_: ServerConnection, request: Request) -> Response:
+        paths.append(request.path.partition("?")[0])
+        return Response(status, "Forbidden", headers, body)
+
+    venue = Venue()
+    venue.rest = refuse  # type: ignore[method-assign]
+    with running(venue) as here:
+        frames = listen(here, ["BTC-USD"], count("tick", 4), Subaccount("d", 3))
+
+    gaps = [frame.text for frame in frames if frame.kind == "gap"]
+    states = collect(from_iterable(frames).pipe(connection_states()))
+    # Two requests of the markets may be on their way at once.
+    assert 5 <= len({*paths}) <= len(paths) <= len({*paths}) + 1
+    assert len(gaps) == 1
+    assert f"got {status}: {why}" in gaps[0]
+    (reason,) = {frame.text for frame in frames if frame.kind == "close"}
+    assert reason.endswith(
+        f"got {status}: {why} [GEOBLOCKED] (the venue refuses this region or address)"
+    )
+    assert next(state.reason for state in states if state.state == "polling") == reason
 
 
 # === Polling ===
@@ -936,7 +972,7 @@ def test_a_silent_rest_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None
     """However often it is polled."""
     monkeypatch.setattr(dydx_conn, "_ATTEMPTS", 1)
     monkeypatch.setattr(dydx_conn, "_ROUND_S", 0.01)
-    venue = Venue(answer=(403, '{"errors":[{"msg":"Not from here"}]}'))
+    venue = Venue(answer=(400, '{"errors":[{"msg":"Not like this"}]}'))
     venue.behave = lambda connection, _: connection.close(1001)
     with running(venue) as here:
         frames = listen(here, ["BTC-USD"], both(count("http", 40), count("gap", 4)))
@@ -946,7 +982,7 @@ def test_a_silent_rest_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None
     )
     assert set(message.values()) == {1}
     # A refusal of each request; a busy machine may be late with an answer, which is another.
-    assert sum("Forbidden" in text for text in message) == 4
+    assert sum("BadRequest" in text for text in message) == 4
 
 
 def test_a_question_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -258,7 +258,7 @@ def test_the_path_decides_the_type(path: str, shape: type) -> None:
     """A book is a book, whether the socket brings it or REST."""
     decoded = rest_contents(path, answer(path))
 
-    assert type(decoded) is shape
+    assert isinstance(decoded, shape)
 
 
 def test_a_book_has_levels_as_the_sockets_have() -> None:
@@ -328,7 +328,9 @@ def test_the_children_of_a_parent_are_listed_as_one_subaccount_would_be() -> Non
 
     assert rest_contents("/v4/fills/parentSubaccountNumber?x=1", body).fills == []
     assert rest_contents("/v4/orders/parentSubaccountNumber", "[]") == []
-    assert rest_contents("/v4/addresses/a/parentSubaccountNumber/0", "{}") == SubaccountContents()
+    parent = '{"subaccount":{"equity":"0","childSubaccounts":[]}}'
+    answered = rest_contents("/v4/addresses/a/parentSubaccountNumber/0", parent)
+    assert answered.subaccount.child_subaccounts == []
 
 
 FEE_TIER = (

@@ -365,7 +365,7 @@ def test_each_exchange_is_reported_word_by_word(query: Callable[..., Any]) -> No
         (response(200, "[]"), BadAnswer, 1, "got 200 with '[]'"),
         (response(200, "[" * 200_000), BadAnswer, 1, "got 200 with '[[["),
         (response(200, b"\xff\xfe"), BadAnswer, 1, "in UTF-8, got"),
-        (response(204, ""), BadAnswer, 1, "got 204 with an empty body"),
+        (response(204, ""), BadAnswer, 1, "got 204: an empty body"),
         (response(200, b"x", content_encoding="br"), BadAnswer, 1, "or plain text for"),
         (response(200, b"<html", content_encoding="gzip"), BadAnswer, 1, "incorrect header check"),
         (
@@ -416,12 +416,80 @@ def test_a_subaccount_never_funded_is_no_wrong_address(
     assert error.never_funded is never_funded
 
 
-def test_an_answer_without_its_part_is_none(query: Callable[..., Any]) -> None:
-    """The socket may omit an account, REST may not."""
-    error = query(Venue("{}"), lambda rest: failure(rest.subaccount(ALICE)))
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("{}", "missing required field `subaccount`"),
+        ('{"message":"Service Unavailable"}', "missing required field `subaccount`"),
+        ('{"subaccount":{"equity":"0"}}', "Expected positions and balances, or children"),
+    ],
+)
+def test_an_answer_without_its_part_is_none(query: Callable[..., Any], body: str, why: str) -> None:
+    """The socket may omit an account that was never funded, REST may not."""
+    error = query(Venue(body), lambda rest: failure(rest.subaccount(ALICE)))
 
     assert isinstance(error, BadAnswer)
-    assert str(error) == "expected subaccount in the answer, got none"
+    assert why in str(error)
+
+
+def test_a_status_between_a_good_one_and_a_redirect_is_no_answer(
+    query: Callable[..., Any],
+) -> None:
+    """Only a 200 with the expected content is one."""
+    venue = Venue(response(203))
+
+    error = query(venue, lambda rest: failure(rest.height()))
+
+    assert isinstance(error, BadAnswer)
+    assert "got 203" in str(error)
+
+
+def test_a_refused_region_is_requested_again_after_ten_minutes(query: Callable[..., Any]) -> None:
+    """Of the endpoint that refused it; others are not spared, and the reason stays the same."""
+    venue = Venue(refused("not here", 403, code="GEOBLOCKED"), HEIGHT)
+
+    async def talk(rest: Rest) -> Any:
+        errors = [await failure(rest.trades("A-USD")) for _ in range(3)]
+        await rest.height()
+        await asyncio.sleep(601)
+        return errors, await failure(rest.trades("B-USD"))
+
+    errors, later = query(venue, talk)
+
+    assert {type(error) for error in errors} == {Forbidden}
+    assert {str(error) for error in errors} == {
+        "expected the answer of /v4/trades/perpetualMarket/A-USD, got 403: "
+        "not here [GEOBLOCKED] (the venue refuses this region or address)"
+    }
+    assert errors[-1].wait_s > 590
+    assert venue.paths == [
+        "/v4/trades/perpetualMarket/A-USD",
+        "/v4/height",
+        "/v4/trades/perpetualMarket/B-USD",
+    ]
+    assert isinstance(later, BadAnswer)
+
+
+def test_an_odd_row_is_named_beside_the_good_ones(query: Callable[..., Any]) -> None:
+    """One market whose volume is a number costs no other; a walk ends with the reason."""
+    fill = {"id": "1", "side": "BUY", "size": "1", "price": "2", "createdAt": "t",
+            "liquidity": "TAKER"}  # fmt: skip
+    body = json.dumps({"fills": [fill, {**fill, "id": "2", "price": 3}, {**fill, "id": "3"}]})
+
+    async def both(rest: Rest) -> Any:
+        walked: list[str] = []
+
+        async def walk() -> None:
+            async for row in rest.walk(ENDPOINTS["fills"], ALICE):
+                walked.append(row.id)
+
+        return await rest.fills(ALICE), str(await failure(walk())), walked
+
+    answer, why, walked = query(Venue(body), both)
+
+    assert why.startswith("expected rows of /v4/fills, got fills 2: expected `str`, got `int`")
+    assert [row.id for row in answer.value] == walked == ["1", "3"]
+    assert [(row.part, row.name) for row in answer.odd] == [("fills", "2")]
 
 
 def test_a_server_in_trouble_is_given_ever_more_time(query: Callable[..., Any]) -> None:

@@ -357,7 +357,8 @@ def listen(net: Network, subaccount: Subaccount | None = None) -> dict[str, Fram
     """
     received: dict[str, Frame] = {}
     begun: list[int] = []
-    awaited = ["v4_block_height"] if subaccount is None else ["v4_block_height", "v4_subaccounts"]
+    awaited = ["v4_markets", "v4_block_height"]  # in no order: each as soon as it was fetched
+    awaited += [] if subaccount is None else ["v4_subaccounts"]
 
     def pace(frame: Frame) -> bool:
         received.setdefault(_name(frame), frame)
@@ -433,8 +434,8 @@ def _rest(sight: Sight) -> Iterable[Check]:
         yield Check("rest", "failed", f"{net.rest} answered {answer.status}: {error}")
         return
     listed = isinstance(markets, MarketsContents)
-    what = f"lists {len(markets.markets)} markets" if listed else f"answered {answer.status}: "
-    seen = f"{net.rest} {what}" + ("" if listed else answer.text[:80])
+    what = f"lists {len(markets.markets)} markets" if listed else f"answered {answer.status}"
+    seen = f"{net.rest} {what}" + ("" if listed else f": {markets.reason}")
     yield Check("rest", "ok" if listed else "failed", seen)
 
 

@@ -7,6 +7,7 @@ books; then the sources are let go. What is still held is in the report: nobody 
 """
 
 import argparse
+import asyncio
 import contextlib
 import signal
 import sys
@@ -15,12 +16,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from dydx_conn import (
+    ENDPOINTS,
     AuditLog,
+    ComplianceFields,
     Frame,
     Inbox,
     Keys,
     Network,
     OrderState,
+    Rest,
+    RestError,
     Subaccount,
     Trader,
     contents,
@@ -139,8 +144,12 @@ def trade(arguments: argparse.Namespace) -> int:
     tickers = tickers_of(arguments)
     keys = keys_of(arguments)
     subaccount = account_of(arguments, keys)
+    limited = restriction(net, subaccount.owner)
     worth = fit(settings, net, subaccount)
     venue, inbox, stopping = WireVenue(subaccount), Inbox(), threading.Event()
+    if limited:
+        print(f"bot: {limited}: the run begins halted", file=sys.stderr)
+        act(inbox, "compliance", "halt", limited)
     options = options_of(arguments, worth)
     bot = Bot(options, venue)
     with (
@@ -175,21 +184,25 @@ def withdraw_all(arguments: argparse.Namespace) -> int:
     net = enter(settings, orders=True)
     keys = keys_of(arguments)
     venue, inbox = WireVenue(account_of(arguments, keys)), Inbox()
-    found: list[OrderState] = []
+    found: dict[str, OrderState] = {}
     ends: list[int] = []
+    listed = threading.Event()
 
     def pace(frame: Frame) -> bool:
         ends.append(frame.mono + 2 * _GRACE_NS) if not ends else None
-        if venue.known and not venue.closing:
-            found.extend(venue.accounts.orders.open())
-            venue.withdraw(found)
-        return frame.mono < ends[0] and not (venue.closing and not left())
+        if venue.known and (new := [s for s in left() if s.id not in found]):
+            found.update((state.id, state) for state in new)
+            venue.withdraw(new)
+        return frame.mono < ends[0] and not (venue.known and listed.is_set() and not left())
 
     def left() -> list[OrderState]:
         return [state for state in venue.accounts.orders.open() if not state.leaving]
 
     def pass_on(frame: Frame) -> None:
         audit.passed(frame)
+        # An account's snapshot names no TWAP: REST does, soon after it.
+        if frame.kind == "http" and frame.path == ENDPOINTS["orders"].path and frame.ok:
+            listed.set()
         for received in venue.receive(frame):
             for update in venue.accounts.step(received):
                 venue.learn(update)
@@ -201,17 +214,51 @@ def withdraw_all(arguments: argparse.Namespace) -> int:
         live(net, [], subaccount=venue.subaccount, pace=pace, inbox=inbox).subscribe(pass_on)
     if not venue.known:
         raise RefusalError(f"expected the orders of {venue.subaccount} from {net.name}, got none")
-    gone = len(found) - len(left())
-    print(f"{venue.subaccount}: {gone} of {len(found)} orders are off the books")
+    return _withdrawn(venue, len(found), len(left()), listed=listed.is_set())
+
+
+def _withdrawn(venue: WireVenue, found: int, left: int, *, listed: bool) -> int:
+    """Report how many orders are off the books; 1 if some stay, or may."""
+    print(f"{venue.subaccount}: {found - left} of {found} orders are off the books")
     for reason, count in venue.refusals.items():
         print(f"{count} refused: {reason}", file=sys.stderr)
-    return 1 if left() else 0
+    if not listed:
+        what = "expected a list of orders from REST, got none: a TWAP order may go on"
+        print(f"bot: {what}", file=sys.stderr)
+    return 1 if left or not listed else 0
 
 
 def account_of(arguments: argparse.Namespace, keys: Keys) -> Subaccount:
     """Return the subaccount to trade for: the key's own, or one that it may sign for."""
     owner = address_of(arguments) if arguments.authenticators else ""
     return Subaccount(owner or keys.address, arguments.subaccount)
+
+
+# How the venue lets an address trade, by its compliance status: freely, or to close what it holds.
+_FREE: Final = ("COMPLIANT", "FIRST_STRIKE")
+_CLOSING: Final = ("CLOSE_ONLY", "FIRST_STRIKE_CLOSE_ONLY")
+
+
+def restriction(net: Network, address: str) -> str:
+    """Query the venue for how an address stands; return why it may only close, "" if it may trade.
+
+    `RefusalError` if it may not trade at all, or if the venue does not answer.
+    """
+
+    async def query() -> ComplianceFields:
+        async with Rest(net, patience_s=10.0) as rest:
+            return (await rest.compliance(address)).value
+
+    try:
+        found = asyncio.run(query())
+    except RestError as error:
+        raise RefusalError(f"expected {net.name} to let {address} trade: {error}") from None
+    got = found.status + (f" ({found.reason})" if found.reason else "")
+    if found.status in _FREE:
+        return ""
+    if found.status in _CLOSING:
+        return f"{net.name} lets {address} only close what it holds: {got}"
+    raise RefusalError(f"expected {net.name} to let {address} trade, got {got}")
 
 
 def fit(settings: EnvironmentSettings, net: Network, subaccount: Subaccount) -> int:

@@ -70,7 +70,7 @@ __all__ = [
     # Refusals
     "OrderDenied", "code_of",
     # Validity
-    "cancel_objection", "objection",
+    "cancel_objection", "objection", "takes",
     # Fees
     "STANDARD_FEE_TIERS", "FeeTier", "Fees", "MarketDiscount", "StakingLevel", "fee", "fee_ppm",
     "fee_tier", "staking_discount_ppm", "stateful_order_limit",
@@ -83,14 +83,15 @@ __all__ = [
     "BookContents", "CandleFields", "CandlesContents", "ErrorsContents", "HeightContents",
     "MarketFields", "MarketsContents", "TradeFields", "TradesContents",
     # Account contents
-    "AssetPositionFields", "FillFields", "OrderFields", "PositionFields", "SubaccountContents",
-    "TransferFields",
+    "AssetPositionFields", "ComplianceFields", "FillFields", "OrderFields", "PositionFields",
+    "SubaccountContents", "TransferFields",
     # Endpoints
     "ENDPOINTS", "Endpoint",
     # Channels
     "CHANNELS", "PER_CONNECTION", "Channel", "key_of", "subscription",
     # Decoding
-    "contents", "node_contents", "perpetual_market", "rest_contents", "ws_frame",
+    "OddRow", "contents", "node_contents", "odd_rows", "perpetual_market", "rest_contents",
+    "ws_frame",
     # Recordings
     "Header", "Recording", "RecordingWriter", "find_recording",
     # Wire writer
@@ -137,6 +138,7 @@ import contextlib
 import email.utils
 import hashlib
 import heapq
+import io
 import itertools
 import json
 import logging
@@ -170,7 +172,7 @@ from collections.abc import (
     Sequence,
 )
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
@@ -199,6 +201,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import msgspec
 import zstandard
+from msgspec.inspect import DictType, ListType, StructType, Type, UnionType, type_info
 from reactivex import Notification, Observable, compose, operators
 from reactivex.abc import DisposableBase, ObserverBase, SchedulerBase
 from reactivex.disposable import BooleanDisposable
@@ -267,7 +270,14 @@ class BadRequest(RestError):
 
 
 class Forbidden(RestError):
-    """The venue refuses this region or address (403): stop requests, and trading."""
+    """The venue refuses this region or address (403, 451): stop trading.
+
+    Its endpoint gets no request until `wait_s` are over.
+    """
+
+
+_BARRED: Final = (403, 451)
+_BARRED_S: Final = 600.0  # until it is tried again: a proxy may err, and be corrected
 
 
 class NotFound(RestError):
@@ -634,9 +644,15 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         2: ("ErrTxDecode", "the transaction cannot be read"),
         4: ("ErrUnauthorized", "not authorised: wrong key, chain id, account or sequence"),
         5: ("ErrInsufficientFunds", "insufficient funds for the amount and its fee"),
+        6: ("ErrUnknownRequest", "the chain has no such message"),
+        7: ("ErrInvalidAddress", "an address is none of dYdX"),
+        8: ("ErrInvalidPubKey", "the key that signed is not the account's own"),
         9: ("ErrUnknownAddress", "the account does not exist: nobody ever sent it anything"),
         11: ("ErrOutOfGas", "out of gas: a higher gas limit is needed"),
+        12: ("ErrMemoTooLarge", "the memo is too long"),
         13: ("ErrInsufficientFee", "the fee is too low"),
+        15: ("ErrNoSignatures", "nobody has signed"),
+        18: ("ErrInvalidRequest", "no such request, or no permissioned key for its message"),
         19: ("ErrTxInMempoolCache", "this very transaction is already in the node's mempool"),
         20: ("ErrMempoolIsFull", "the node's mempool is full: try later"),
         21: ("ErrTxTooLarge", "the transaction is too large"),
@@ -648,14 +664,15 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
     "undefined": {
         111222: ("ErrPanic", "the node failed inside"),
     },
-    "accountplus": {
+    "dydxaccountplus": {
         1: ("ErrAuthenticatorNotFound", "there is no such permissioned key"),
         2: ("ErrInvalidAccountAddress", "the address is none of dYdX"),
         3: ("ErrAuthenticatorDataExceedsMaximumLength", "the key's permissions are too long"),
         4: ("ErrSmartAccountNotActive", "the network takes no permissioned keys now"),
         5: ("ErrInitializingAuthenticator", "the key's permissions cannot be read"),
         6: ("ErrTxnHasMultipleSigners", "a permissioned key signs alone"),
-        100: ("ErrSignatureVerification", "the permissioned key did not sign this"),
+        100: ("ErrSignatureVerification",
+              "the permissioned key did not sign this, or for another sequence"),
         101: ("ErrMessageTypeVerification", "the permissioned key may not send this message"),
         102: ("ErrClobPairIdVerification", "the permissioned key may not trade this market"),
         103: ("ErrSubaccountVerification", "the permissioned key may not use this subaccount"),
@@ -678,6 +695,7 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         703: ("ErrLeverageViolatesMarginRequirements", "at this leverage margin would be lacking"),
     },
     "clob": {
+        2: ("ErrMemClobOrderDoesNotExist", "the node knows no such order"),
         3: ("ErrInvalidOrderSide", "the side is neither buy nor sell"),
         4: ("ErrInvalidOrderQuantums", "the size is not above zero"),
         5: ("ErrInvalidOrderGoodTilBlock", "a short-term order must have a last block"),
@@ -692,6 +710,7 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
              "only the same side and kind with a later last block replaces"),
         24: ("ErrOrderFullyFilled", "nothing of the order is left to fill"),
         29: ("ErrInvalidStatefulOrderCancellation", "the cancel ends before the order does"),
+        30: ("ErrOrderReprocessed", "this very order is already known"),
         32: ("ErrStatefulOrderCancellationAlreadyExists", "a cancel of it is already on its way"),
         34: ("ErrOrderConflictsWithClobPairStatus", "the market's status does not allow it"),
         36: ("ErrOperationConflictsWithClobPairStatus", "the market's status does not allow it"),
@@ -820,6 +839,29 @@ def objection(
     ])  # fmt: skip
 
 
+def takes(status: str, time_in_force: TimeInForce) -> bool:
+    """Return whether a market of this status takes such orders; an empty status is not judged.
+
+    >>> takes("POST_ONLY", "IOC"), takes("POST_ONLY", "POST_ONLY"), takes("PAUSED", "GTT")
+    (False, True, False)
+    """
+    return time_in_force in _TAKEN.get(status, ())
+
+
+# The chain knows ACTIVE, INITIALIZING and FINAL_SETTLEMENT, the indexer has more words. An order
+# that reduces is an order like any other (clob 34); a cancel is taken in all of them, and a status
+# that nobody knows takes nothing.
+_TAKEN: Final[Mapping[str, tuple[TimeInForce, ...]]] = {
+    "": ("GTT", "IOC", "POST_ONLY"),
+    "ACTIVE": ("GTT", "IOC", "POST_ONLY"),
+    "POST_ONLY": ("POST_ONLY",),
+    "INITIALIZING": ("POST_ONLY",),  # if it is short-term, and on its side of the oracle price
+    "CANCEL_ONLY": (),
+    "PAUSED": (),
+    "FINAL_SETTLEMENT": (),
+}
+
+
 def cancel_objection(
     cancel: CancelRequest, *, subaccount: Subaccount | None = None,
     height: int = 0, time: int = 0, order_ends: int = 0,
@@ -942,14 +984,13 @@ def _untimely(request: OrderRequest | CancelRequest, height: int, time: int) -> 
 
 
 def _admitted(order: OrderRequest, status: str, oracle_subticks: int) -> bool:
-    # The chain knows ACTIVE, INITIALIZING and FINAL_SETTLEMENT; the indexer has more words.
-    post_only = order.time_in_force == "POST_ONLY"
     if status == "INITIALIZING":
         # Liquidity gathers around the oracle price, on the right side of it.
         ahead = order.subticks - oracle_subticks
         crosses = ahead > 0 if order.side == "BUY" else ahead < 0
-        return order.order_flags == SHORT_TERM and post_only and not (oracle_subticks and crosses)
-    return status in ("ACTIVE", "") or (status == "POST_ONLY" and post_only)
+        if order.order_flags != SHORT_TERM or (oracle_subticks and crosses):
+            return False
+    return takes(status, order.time_in_force)
 
 
 def _is_builder(address: str, fee_ppm: int) -> bool:
@@ -1346,9 +1387,10 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
         sent   from the client      request           to a node         order id
         http   an answer            body      status  path with query
         open   a link connected     address
-        close  a link was lost      reason    code
-        gap    messages were lost   reason            its, if of  its             how many
-                                                      one alone
+        close  a link was lost      reason    code, or 403
+                                              and 451
+        gap    messages were lost   reason              its, if of    its       how many
+                                                        one alone
         tick   of "clock": a second passed; of a link: it tries to connect
         act    somebody did it:     why       what: halt, resume, flatten …
                `link` is who
@@ -1414,6 +1456,11 @@ class _Wire(msgspec.Struct, gc=False, rename="camel"):
     pass
 
 
+class _WireRow(_Wire):
+    # One that stands by itself: where it cannot be read, it alone is left out.
+    pass
+
+
 class _Page(_Wire, kw_only=True):
     # Where an answer stands in a list that was requested by pages; absent without `page`.
     page_size: int | None = None
@@ -1443,7 +1490,7 @@ class _BookSnapshot(_Wire):
         return BookContents(bids=bids, asks=asks)
 
 
-class TradeFields(_Wire, kw_only=True):
+class TradeFields(_WireRow, kw_only=True):
     """A trade on the tape; `side` is the taker's."""
 
     id: str = ""
@@ -1460,7 +1507,7 @@ class TradesContents(_Page, kw_only=True):
     trades: list[TradeFields]
 
 
-class CandleFields(_Wire, kw_only=True):
+class CandleFields(_WireRow, kw_only=True):
     """One candle; the start is its identity."""
 
     started_at: str
@@ -1483,7 +1530,7 @@ class CandlesContents(_Wire, kw_only=True):
     candles: list[CandleFields]
 
 
-class MarketFields(_Wire, kw_only=True):
+class MarketFields(_WireRow, kw_only=True):
     """A market's description, or what changed in it; older servers write `price` for oracle's."""
 
     id: str | None = None
@@ -1496,7 +1543,6 @@ class MarketFields(_Wire, kw_only=True):
     initial_margin_fraction: str | None = None
     maintenance_margin_fraction: str | None = None
     open_interest: str | None = None
-    base_open_interest: str | None = None
     atomic_resolution: int | None = None
     quantum_conversion_exponent: int | None = None
     step_base_quantums: int | None = None
@@ -1518,7 +1564,12 @@ class MarketsContents(_Wire, kw_only=True):
     oracle_prices: dict[str, MarketFields] = {}
 
 
-class FundingFields(_Wire, kw_only=True):
+class _AllMarkets(MarketsContents, kw_only=True):
+    # What has none of a snapshot's fields is no snapshot.
+    markets: dict[str, MarketFields]
+
+
+class FundingFields(_WireRow, kw_only=True):
     """A market's funding of an hour; `rate` is per hour, and positive if longs pay."""
 
     ticker: str
@@ -1534,6 +1585,11 @@ class HeightContents(_Wire, kw_only=True):
     height: str = ""
     block_height: str = ""
     time: str
+
+    def __post_init__(self) -> None:
+        """Refuse what names no block."""
+        if not (self.block_height or self.height):
+            raise ValueError("Expected the height of a block, got none")
 
     @property
     def block(self) -> tuple[int, int]:
@@ -1559,9 +1615,18 @@ class ErrorFields(_Wire, kw_only=True, omit_defaults=True):
 
 
 class ErrorsContents(_Wire, kw_only=True):
-    """A refusal over REST, in the venue's words."""
+    """What is no answer over REST: a refusal in the venue's words, or in those of a proxy."""
 
     errors: list[ErrorFields]
+
+    @property
+    def reason(self) -> str:
+        """Return the words in one line."""
+        reasons = (
+            e.msg + (f" ({e.param})" if e.param else "") + (f" [{e.code}]" if e.code else "")
+            for e in self.errors
+        )
+        return "; ".join(reasons)[:500] or "no reason"
 
 
 Sparklines = dict[str, list[str]]  # closing prices by ticker, newest first
@@ -1572,7 +1637,7 @@ Sparklines = dict[str, list[str]]  # closing prices by ticker, newest first
 # money that moved. Any field may be missing from an update.
 
 
-class PositionFields(_Wire, kw_only=True):
+class PositionFields(_WireRow, kw_only=True):
     """A perpetual position; `size` is negative for a short, sums and `max_size` as the venue has.
 
     `net_funding` is what was received; an update carries no times.
@@ -1597,7 +1662,7 @@ class PositionFields(_Wire, kw_only=True):
     subaccount_number: int | None = None
 
 
-class AssetPositionFields(_Wire, kw_only=True):
+class AssetPositionFields(_WireRow, kw_only=True):
     """A balance of an asset, on the venue always USDC; `side` SHORT means owed."""
 
     symbol: str
@@ -1607,7 +1672,7 @@ class AssetPositionFields(_Wire, kw_only=True):
     subaccount_number: int | None = None
 
 
-class OrderFields(_Wire, kw_only=True):
+class OrderFields(_WireRow, kw_only=True):
     """An order, or the part of it that changed: a best-effort update may carry little.
 
     Of the two ends one is null: `good_til_block` for a short-term order, a time in ISO text for
@@ -1691,7 +1756,7 @@ class PartyFields(_Wire, kw_only=True):
     subaccount_number: int | None = None
 
 
-class TransferFields(_Wire, kw_only=True):
+class TransferFields(_WireRow, kw_only=True):
     """Money moved: TRANSFER_IN, TRANSFER_OUT, DEPOSIT or WITHDRAWAL, as the account sees it."""
 
     id: str = ""  # of REST alone
@@ -1705,7 +1770,7 @@ class TransferFields(_Wire, kw_only=True):
     transaction_hash: str = ""
 
 
-class RewardFields(_Wire, kw_only=True):
+class RewardFields(_WireRow, kw_only=True):
     """What trading earned in a block, in the chain's token."""
 
     trading_reward: str
@@ -1713,8 +1778,11 @@ class RewardFields(_Wire, kw_only=True):
     created_at_height: str = ""
 
 
+_ABSENT: Final[Any] = msgspec.UNSET
+
+
 class SubaccountFields(_Wire, kw_only=True):
-    """A subaccount as the indexer sums it up; a parent has children in place of positions."""
+    """A subaccount as the indexer sums it up; a parent has children in place of what is held."""
 
     address: str = ""
     subaccount_number: int | None = None
@@ -1722,11 +1790,19 @@ class SubaccountFields(_Wire, kw_only=True):
     equity: str
     free_collateral: str = "0"
     margin_enabled: bool | None = None
-    open_perpetual_positions: dict[str, PositionFields] = {}
-    asset_positions: dict[str, AssetPositionFields] = {}
-    child_subaccounts: list["SubaccountFields"] = []
+    open_perpetual_positions: dict[str, PositionFields] = _ABSENT
+    asset_positions: dict[str, AssetPositionFields] = _ABSENT
+    child_subaccounts: list["SubaccountFields"] | None = None
     updated_at_height: str | None = None
     latest_processed_block_height: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what does not report what is held: that is not the same as to hold nothing."""
+        for table in ("open_perpetual_positions", "asset_positions"):
+            if getattr(self, table) is _ABSENT:
+                if self.child_subaccounts is None:
+                    raise ValueError("Expected positions and balances, or children, got neither")
+                setattr(self, table, {})
 
 
 class SubaccountContents(_Wire, kw_only=True):
@@ -1745,7 +1821,11 @@ class SubaccountContents(_Wire, kw_only=True):
     block_height: str | None = None
 
 
-class FundingPaymentFields(_Wire, kw_only=True):
+class _OneSubaccount(SubaccountContents, kw_only=True):
+    subaccount: SubaccountFields
+
+
+class FundingPaymentFields(_WireRow, kw_only=True):
     """What one position paid (negative) or was paid at one hour, in USDC."""
 
     created_at: str
@@ -1761,7 +1841,7 @@ class FundingPaymentFields(_Wire, kw_only=True):
     subaccount_number: str | int = 0
 
 
-class PnlFields(_Wire, kw_only=True):
+class PnlFields(_WireRow, kw_only=True):
     """What an account was worth; /pnl names its height `created_at_height`."""
 
     equity: str
@@ -1773,7 +1853,7 @@ class PnlFields(_Wire, kw_only=True):
     block_time: str | None = None
 
 
-class TradeHistoryFields(_Wire, kw_only=True):
+class TradeHistoryFields(_WireRow, kw_only=True):
     """What an order did to a position: OPEN, EXTEND, PARTIAL_CLOSE, CLOSE or a liquidation."""
 
     id: str
@@ -1859,7 +1939,7 @@ _IN_TIME: Final[Any] = {"time": "created_at", "bound": "createdBeforeOrAt"}
 _PAGED: Final[Any] = {"pages": True, **_IN_TIME}
 
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {
-    "perpetual_markets": Endpoint("/v4/perpetualMarkets", MarketsContents, "markets"),
+    "perpetual_markets": Endpoint("/v4/perpetualMarkets", _AllMarkets, "markets"),
     "order_book": Endpoint("/v4/orderbooks/perpetualMarket/{ticker}", _BookSnapshot),
     "trades": Endpoint("/v4/trades/perpetualMarket/{ticker}", TradesContents, "trades",
                        key=("id",), **_PAGED),
@@ -1878,7 +1958,7 @@ ENDPOINTS: Final[Mapping[str, Endpoint]] = {
                             "subaccounts"),
     "subaccount": Endpoint(
         "/v4/addresses/{address}/subaccountNumber/{subaccountNumber}",
-        SubaccountContents, "subaccount",
+        _OneSubaccount, "subaccount",
         "/v4/addresses/{address}/parentSubaccountNumber/{parentSubaccountNumber}"),
     "positions": _list("/v4/perpetualPositions", "positions", PositionFields,
                        "market", "created_at", "subaccount_number", **_IN_TIME),
@@ -1949,7 +2029,7 @@ def _of_accounts(name: str, id_: str) -> Channel:
 
 CHANNELS: Final[dict[str, Channel]] = {row.name: row for row in (
     Channel(name="v4_markets", kind="markets", batched=True,
-            snapshot=MarketsContents, update=MarketsContents,
+            snapshot=_AllMarkets, update=MarketsContents,
             rest=(ENDPOINTS["perpetual_markets"],)),
     Channel(name="v4_block_height", kind="block", quiet_s=3.0,
             snapshot=HeightContents, update=HeightContents, rest=(ENDPOINTS["height"],)),
@@ -2046,6 +2126,20 @@ def _key_of_answer(target: str) -> Key:
 # name of a request to a node) decides the type. Any text ends in values or in a `WireError`.
 
 
+class OddRow(msgspec.Struct, frozen=True):
+    """A row that is not of its shape: the list or table it is in, its name there, and why."""
+
+    part: str
+    name: str
+    row: Any
+    reason: str
+
+    def __str__(self) -> str:
+        """Return it in one line."""
+        where = f"{self.part} {self.name}".strip()
+        return f"{where}: {self.reason[:1].lower()}{self.reason[1:]}, in {self.row!r:.80}"
+
+
 class _Envelope(msgspec.Struct, gc=False):
     type: str
     message_id: int = 0
@@ -2056,6 +2150,7 @@ class _Envelope(msgspec.Struct, gc=False):
 
 _TYPES: Final = ("subscribed", "channel_data", "channel_batch_data")
 _DECODERS: Final[dict[tuple[str, str], Callable[[msgspec.Raw], Any]]] = {}  # made when needed
+_SHAPES: Final[dict[tuple[str, str], Any]] = {}  # of the decoders
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 # What decoding a text can raise; brackets that nest too deep are a RecursionError.
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
@@ -2087,8 +2182,10 @@ def ws_frame(seq: int, at: int, mono: int, link: str, text: str) -> Frame:
 def contents(frame: Frame) -> list[Any]:
     """Decode what a frame carries, oldest first; empty for control messages.
 
-    The channel decides the type, as the path does for an answer; `WireError` if it cannot. A
-    second call for the same frame returns the same list: do not change it.
+    The channel decides the type, as the path does for an answer; `WireError` if it cannot. An
+    answer with another status than 200 is `ErrorsContents`, whatever its body. A row that is not
+    of its shape is left out, see `odd_rows`. A second call for the same frame returns the same
+    list: do not change it.
     """
     last = _LAST[0]
     if last[0] is frame:
@@ -2096,32 +2193,51 @@ def contents(frame: Frame) -> list[Any]:
     if frame.fault:
         raise WireError(frame.fault)
     if frame.kind == "http":
-        updates = [rest_contents(frame.channel, frame.text)]
+        odd: list[OddRow] = []
+        _LAST[0] = frame, [_answer_in(frame, odd)], odd
     elif frame.kind != "ws" or frame.type in _CONTROL:
         return []
     else:
-        updates = _updates(frame)
-    _LAST[0] = (frame, updates)
-    return updates
+        _LAST[0] = frame, *_updates(frame)
+    return _LAST[0][1]
+
+
+def odd_rows(frame: Frame) -> Sequence[OddRow]:
+    """Return the rows that `contents` leaves out of a frame, each with its reason."""
+    if _LAST[0][0] is not frame:
+        contents(frame)
+    of, _, odd = _LAST[0]
+    return odd if of is frame else ()
 
 
 # `live` looks whether an update can be read, then the layers above read it: decoded once.
-_LAST: Final[list[tuple[Frame | None, list[Any]]]] = [(None, [])]
+_LAST: Final[list[tuple[Frame | None, list[Any], Sequence[OddRow]]]] = [(None, [], ())]
 
 
-def _updates(frame: Frame) -> list[Any]:
+def _answer_in(frame: Frame, odd: list[OddRow]) -> Any:
+    # A node's status is the chain's verdict on what was sent, in an answer of the same shape.
+    if frame.link != "node" and not frame.ok:
+        return _refusal_in(frame.text)
+    return rest_contents(frame.channel, frame.text, odd)
+
+
+def _updates(frame: Frame) -> tuple[list[Any], Sequence[OddRow]]:
+    odd: Sequence[OddRow] = ()
     decode = _DECODERS.get((frame.type, frame.channel)) or _decoder(frame.type, frame.channel)
     try:
         decoded = decode(frame.raw)
     except _UNREADABLE as error:
-        what = f"{frame.type} contents of {frame.channel}"
-        raise WireError(f"expected {what}, got {frame.text[:80]!r}: {error}") from None
+        odd = []
+        decoded = _readable_part(frame.raw, _SHAPES[frame.type, frame.channel], error, odd)
+        if decoded is None:
+            what = f"{frame.type} contents of {frame.channel}"
+            raise WireError(f"expected {what}, got {frame.text[:80]!r}: {error}") from None
     if type(decoded) is _BookSnapshot:
-        return [decoded.book()]
+        return [decoded.book()], odd
     updates = decoded if isinstance(decoded, list) else [decoded]
     if frame.channel == "v4_candles" and not frame.is_snapshot:
-        return [CandlesContents(candles=[candle]) for candle in updates]
-    return updates
+        return [CandlesContents(candles=[candle]) for candle in updates], odd
+    return updates, odd
 
 
 def _decoder(type_: str, channel: str) -> Callable[[msgspec.Raw], Any]:
@@ -2129,8 +2245,72 @@ def _decoder(type_: str, channel: str) -> Callable[[msgspec.Raw], Any]:
     if row is None or type_ not in _TYPES:
         raise WireError(f"expected a known message, got {type_!r} on {channel!r}")
     shape = row.snapshot if type_ == "subscribed" else row.update
-    decode = msgspec.json.Decoder(_many(shape) if type_ == "channel_batch_data" else shape).decode
-    return _DECODERS.setdefault((type_, channel), decode)
+    shape = _SHAPES[type_, channel] = _many(shape) if type_ == "channel_batch_data" else shape
+    return _DECODERS.setdefault((type_, channel), msgspec.json.Decoder(shape).decode)
+
+
+# -- Row by row, where the whole cannot be read
+
+
+def _readable_part(
+    text: msgspec.Raw | str, shape: Any, error: Exception, odd: list[OddRow]
+) -> Any | None:
+    """Return a value without the rows that are not of their shape; None if nothing is left."""
+    sieve = _Sieve()
+    with contextlib.suppress(*_UNREADABLE):
+        if isinstance(error, msgspec.ValidationError):
+            given = sieve.sift(msgspec.json.decode(text), type_info(shape))
+            decoded = msgspec.convert(given, shape)
+            odd += sieve.odd
+            return decoded if sieve.good else None
+    return None
+
+
+class _Sieve:
+    """What sorts rows by whether they are of their shape, in a plain value of any depth."""
+
+    def __init__(self) -> None:
+        self.odd: list[OddRow] = []
+        self.good = 0
+
+    def sift(self, given: Any, of: Type, part: str = "", name: str = "") -> Any:
+        """Return a value without its odd rows; `_LEFT_OUT` if it is one."""
+        if isinstance(of, UnionType):
+            of = next((one for one in of.types if isinstance(one, _COMPOUND)), of)
+        if isinstance(of, StructType) and issubclass(of.cls, _WireRow):
+            return self._judged(given, of.cls, part, name)
+        if isinstance(of, StructType) and isinstance(given, dict):
+            types = {field.encode_name: field.type for field in of.fields}
+            return self._each((k, v, types[k], k, "") for k, v in given.items() if k in types)
+        if isinstance(of, DictType) and isinstance(given, dict):
+            return self._each((k, v, of.value_type, part, k) for k, v in given.items())
+        if isinstance(of, ListType) and isinstance(given, list):
+            rows = enumerate(given)
+            kept = self._each((n, v, of.item_type, part, _name_in(v, n)) for n, v in rows)
+            return [*kept.values()]
+        return given
+
+    def _each(self, parts: Iterable[tuple[Any, Any, Type, str, str]]) -> dict[Any, Any]:
+        sifted = {key: self.sift(*given) for key, *given in parts}
+        return {key: value for key, value in sifted.items() if value is not _LEFT_OUT}
+
+    def _judged(self, row: Any, shape: type, part: str, name: str) -> Any:
+        try:
+            msgspec.convert(row, shape)
+        except msgspec.ValidationError as error:
+            self.odd.append(OddRow(part, name, row, str(error)))
+            return _LEFT_OUT
+        self.good += 1
+        return row
+
+
+_LEFT_OUT: Final = object()
+_COMPOUND: Final = (StructType, DictType, ListType)
+
+
+def _name_in(row: Any, number: int) -> str:
+    names = [row.get(name) for name in ("market", "ticker", "id")] if isinstance(row, dict) else []
+    return next((name for name in names if isinstance(name, str)), str(number))
 
 
 def perpetual_market(fields: MarketFields) -> PerpetualMarket:
@@ -2153,10 +2333,11 @@ def perpetual_market(fields: MarketFields) -> PerpetualMarket:
         raise WireError(f"{what}, got {type(error).__name__}: {error}") from None
 
 
-def rest_contents(path: str, body: str) -> Any:
-    """Decode a REST answer by the path that was requested; a refusal is `ErrorsContents`.
+def rest_contents(path: str, body: str, odd: list[OddRow] | None = None) -> Any:
+    """Decode the body of a 200 by the path that was requested; a refusal is `ErrorsContents`.
 
-    `WireError` if the path is unknown or the body is not what it should answer.
+    `WireError` if the path is unknown or the body is not what it should answer. With a list
+    `odd`, rows that are not of their shape are left out and added to that.
     """
     route = path.partition("?")[0]
     found = _endpoint_of(route)
@@ -2168,7 +2349,10 @@ def rest_contents(path: str, body: str) -> Any:
     try:
         decoded = _answer_decoder(shape)(body)
     except _UNREADABLE as error:
-        raise WireError(f"expected the answer of {route}, got {body[:80]!r}: {error}") from None
+        decoded = None if odd is None else _readable_part(body, shape, error, odd)
+        if decoded is None:
+            what = f"expected the answer of {route}"
+            raise WireError(f"{what}, got {body[:80]!r}: {error}") from None
     return decoded.book() if type(decoded) is _BookSnapshot else decoded
 
 
@@ -2181,6 +2365,32 @@ def _refused(body: str) -> ErrorsContents | None:
     with contextlib.suppress(*_UNREADABLE):
         return msgspec.json.decode(body, type=ErrorsContents)
     return None
+
+
+def _refusal_in(body: str) -> ErrorsContents:
+    """Read a body that is no answer: the indexer's own refusal, or what a proxy writes."""
+    return _refused(body) or ErrorsContents(errors=[ErrorFields(msg=_words_in(body))])
+
+
+def _words_in(body: str) -> str:
+    if re.match(r"\s*<(!doctype|html)", body, re.IGNORECASE):
+        title = re.search(r"<title>([^<]{0,80})", body[:10_000], re.IGNORECASE)
+        return f"a page of HTML, {title[1].strip()!r}" if title else "a page of HTML"
+    with contextlib.suppress(*_UNREADABLE):
+        said = msgspec.json.decode(body, type=dict[str, Any])
+        words = (said.get(name) for name in ("message", "error", "detail", "title"))
+        if word := next((word for word in words if word and isinstance(word, str)), ""):
+            return repr(word[:80])
+    return repr(body[:80]) if body else "an empty body"
+
+
+def is_never_funded(path: str, status: int, body: str) -> bool:
+    """Return whether an answer is that the indexer knows no such subaccount.
+
+    A proxy's 404 is not: only the indexer writes its refusals as it does.
+    """
+    is_account = path.startswith("/v4/addresses/") and status == 404
+    return is_account and _refused(body) is not None
 
 
 @lru_cache(maxsize=64)
@@ -2218,8 +2428,12 @@ VERSION: Final = 1
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _BLOCK_BYTES: Final = 64 * 1024
 _BLOCK_NS: Final = 1_000_000_000
-# A block closes soon after 64 KiB, but its last line may be a message of the largest size.
-_MAX_BLOCK: Final = 8 * MAX_TEXT
+# A block closes soon after 64 KiB, but its last line may be a message of the largest size; whoever
+# packs a recording again may make one block of it.
+_MAX_BLOCK: Final = 4 * MAX_TEXT
+# Recorded text packs 8 to 20 times. A file that unpacks to more than this is no recording.
+_RATIO: Final = 50
+_SPARE: Final = 4 * 1024 * 1024
 
 
 class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -2353,14 +2567,19 @@ class Recording:
     def __iter__(self) -> Iterator[Frame]:
         self.damage, self.complete = [], False
         sha256, seq, at, mono = hashlib.sha256(), 0, self.header.ns, 0
+        lost = self.header is _LOST_HEADER  # with it no event is lost
         for text in self.lines():
             try:
                 line = _decode_line(text)
             except _UNREADABLE as error:
-                if text:
+                # Lines in a row are one place, of which the first is shown.
+                if text and not lost:
                     self.damage.append(f"expected a recorded event, got {text[:60]!r}: {error}")
-                yield Frame(seq, at, mono, "", "gap", self.damage[-1])
+                if not lost:
+                    yield Frame(seq, at, mono, "", "gap", self.damage[-1])
+                lost = True
                 continue
+            lost = False
             if line.k == "end":
                 self.complete = line.sha256 == sha256.hexdigest() and not self.damage
                 continue
@@ -2378,51 +2597,48 @@ class Recording:
             found = "no such file" if not self.path.exists() else "no file"
             found = "an empty file" if self.path.is_file() else found
             raise RecordingError(f"expected a recording at {self.path}, got {found}")
-        with self.path.open("rb") as file:
-            if (start := file.read(4)) != _ZSTD_MAGIC:
-                what = f"expected {self.path} to be compressed with zstd"
-                raise RecordingError(f"{what}, got a file that begins with {start!r}")
-        first = next(self.lines(), b"")
+        lines = self.lines()
+        first = next(lines, b"")
         try:
             header = msgspec.json.decode(first, type=Header)
         except _UNREADABLE as error:
-            found = " ".join([*self.damage, f"{first[:80]!r}: {error}"])
-            what = f"expected {self.path} to begin with a recording's header"
-            raise RecordingError(f"{what}, got {found}") from None
+            if not first and _is_event(next(filter(None, lines), b"")):
+                return _LOST_HEADER  # its block alone is damaged
+            raise RecordingError(self._no_header(first, error)) from None
         if header.v > VERSION:
             what = f"expected {self.path} to be of format version {VERSION} or older"
             raise RecordingError(f"{what}, got {header.v}: a newer release wrote it")
         return header
 
+    def _no_header(self, first: bytes, error: Exception) -> str:
+        with self.path.open("rb") as file:
+            start = file.read(4)
+        if start != _ZSTD_MAGIC:
+            what = f"expected {self.path} to be compressed with zstd"
+            return f"{what}, got a file that begins with {start!r}"
+        found = " ".join([*self.damage[:1], f"{first[:80]!r}: {error}"])
+        return f"expected {self.path} to begin with a recording's header, got {found}"
+
     def lines(self) -> Iterator[bytes]:
         """Return each event as it was written; an empty line stands for those that are lost."""
         with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-            start = 0
+            start = unpacked = 0
             while start < len(data):
-                block, end = self._unpack(data, start)
-                if block is None:
+                try:
+                    end = _block_end(data, start)
+                    most = min(_SPARE + _RATIO * end - unpacked, _MAX_BLOCK)
+                    block = _unpacked(data[start:end], most)
+                except WireError as error:
                     # Whole again at the next block; the magic number marks it.
                     end = data.find(_ZSTD_MAGIC, start + 1)
                     end = len(data) if end == -1 else end
-                    self.damage.append(f"bytes {start} to {end} are damaged: their lines are lost")
-                yield from [b""] if block is None else block.splitlines(keepends=True)
+                    where = f"bytes {start} to {end} are damaged"
+                    self.damage.append(f"{where}: their lines are lost ({error})")
+                    yield b""
+                else:
+                    unpacked += len(block)
+                    yield from io.BytesIO(block)
                 start = end
-
-    @staticmethod
-    def _unpack(data: mmap.mmap, start: int) -> tuple[bytes | None, int]:
-        # Frames are small and their packed size is written nowhere: feed until it is done.
-        unpacker = zstandard.ZstdDecompressor().decompressobj()
-        block, position = b"", start
-        try:
-            if zstandard.frame_content_size(data[start : start + 18]) > _MAX_BLOCK:
-                return None, start
-            while not unpacker.eof and position < len(data) and len(block) <= _MAX_BLOCK:
-                chunk = data[position : position + _BLOCK_BYTES]
-                block += unpacker.decompress(chunk)
-                position += len(chunk) - len(unpacker.unused_data)
-        except zstandard.ZstdError:
-            return None, start
-        return (block, position) if unpacker.eof else (None, start)
 
     @staticmethod
     def _frame(line: Any, at: int) -> Frame:
@@ -2434,6 +2650,48 @@ class Recording:
             # Answers are identified by path and query, not by host.
             parts["channel"] = re.sub(r"^\w+://[^/]+", "", parts["channel"])
         return Frame(line.i, at, line.mono, kind=kind, **parts)
+
+
+# What stands for a header that is damaged; the events after it are as good as ever.
+_LOST_HEADER: Final = Header(network="", rest="", ws="", client="", source="its header is damaged")
+
+
+def _is_event(text: bytes) -> bool:
+    with contextlib.suppress(*_UNREADABLE):
+        return _decode_line(text).k in ("ws", "end", *_LETTERS)
+    return False
+
+
+def _block_end(data: mmap.mmap, start: int) -> int:
+    """Return where a block ends, without unpacking it; `WireError` if it is damaged (RFC 8878)."""
+    try:
+        frame = data[start : start + 18]
+        end = start + zstandard.frame_header_size(frame)
+        checksum = 4 * zstandard.get_frame_parameters(frame).has_checksum
+    except zstandard.ZstdError as error:
+        raise WireError(f"expected a zstd frame, got {error}") from None
+    last = 0
+    while not last and end + 3 <= len(data):
+        # Three bytes: whether it is the last part, its kind (1: one byte, repeated), its size.
+        part = int.from_bytes(data[end : end + 3], "little")
+        last, kind, size = part & 1, part >> 1 & 3, part >> 3
+        end += 3 + (1 if kind == 1 else size)
+    if not last or end + checksum > len(data):
+        raise WireError("expected the end of a zstd frame, got the end of the file")
+    return end + checksum
+
+
+def _unpacked(packed: bytes, most: int) -> bytes:
+    """Unpack a block; `WireError` if it is damaged, or unpacks to more than `most` bytes."""
+    what = f"expected an intact block that unpacks to at most {most} bytes"
+    try:
+        # A stated size is reserved before anything is unpacked; -1 is none.
+        if (size := zstandard.frame_content_size(packed)) > most:
+            raise WireError(f"{what}, got {size}")
+        unpacker = zstandard.ZstdDecompressor(max_window_size=_MAX_BLOCK)
+        return unpacker.decompress(packed, max_output_size=most)
+    except zstandard.ZstdError as error:
+        raise WireError(f"{what}, got {error}") from None
 
 
 def find_recording(name: str) -> Path:
@@ -3103,9 +3361,9 @@ class _Connections:
                 link.state, link.reason = state, reason
         if made:
             # What is over is no part of the whole, unless all is.
-            open_ = {name: link for name, link in self.links.items() if link.state != "closed"}
-            self.links = open_ or self.links
-            name, worst = max(self.links.items(), key=lambda item: STATES.index(item[1].state))
+            going = [item for item in self.links.items() if item[1].state != "closed"]
+            all_ = going or self.links.items()
+            name, worst = max(all_, key=lambda item: STATES.index(item[1].state))
             reason = "all links are" if worst.state == "live" else f"{name}: {worst.reason}"
             if worst.state != self._overall:
                 made.append(_transition(frame, "", self._overall, worst.state, reason))
@@ -3151,7 +3409,7 @@ class _Connections:
     def _replaced(self, by: str, key: Key) -> Iterator[_Event]:
         # A recorder names each connection anew: what it carried goes on under another name.
         for name, link in self.links.items():
-            if name != by and not link.opened and key in link.carries:
+            if name != by and link.state in _LOSS.values() and key in link.carries:
                 link.carries.discard(key)
                 if not link.carries:
                     yield name, "end", f"{by} carries on"
@@ -3166,9 +3424,11 @@ class _Connections:
         link = self._link(frame)
         lasted = link.opened and frame.mono - link.opened > _LASTING_NS
         link.opened, link.failures = 0, 0 if lasted else link.failures + 1
-        code = f"{frame.status} " if frame.status else ""
+        code = f"{frame.status} " if frame.status >= 1000 else ""
         reason = f"{code}{frame.reason or 'closed'}"
-        if link.failures >= _ATTEMPTS:
+        if frame.status in _BARRED:
+            yield frame.link, "give_up", reason
+        elif link.failures >= _ATTEMPTS:
             yield frame.link, "give_up", f"{link.failures} attempts failed, at last: {reason}"
         else:
             yield frame.link, "close", reason
@@ -3432,9 +3692,19 @@ class TxResult(msgspec.Struct, kw_only=True):
         why = f"{self.codespace} {self.code}: {meaning(self.codespace, self.code)}"
         return f"{why} ({self.log})" if self.log else why
 
-    def is_sdk(self, code: int) -> bool:
-        """Return whether it is this error of the chain's transaction checks."""
-        return (self.codespace, self.code) == ("sdk", code)
+    def is_sdk(self, *codes: int) -> bool:
+        """Return whether it is one of these errors of the chain's transaction checks."""
+        return self.codespace == "sdk" and self.code in codes
+
+    @property
+    def may_be_sequence(self) -> bool:
+        """Return whether a wrong sequence may be all that it was refused for.
+
+        A signature is over the sequence: under a permissioned key, alone or within others, no more
+        than that it does not verify is reported.
+        """
+        authenticator = self.codespace == "dydxaccountplus" and self.code in (100, 104, 105)
+        return authenticator or self.is_sdk(4, 32)
 
 
 class _Answer(msgspec.Struct, kw_only=True):
@@ -3678,20 +3948,28 @@ def blocks_of(frame: Frame) -> list[tuple[int, int]]:
 _Cancels = dict[str, list[CancelRequest | BatchCancel]]
 
 
-def cancel_all(states: Iterable[OrderState], *, good_til_block: int = 0) -> _Cancels:
+def cancel_all(
+    states: Iterable[OrderState], *, good_til_block: int = 0, good_til_block_time: int = 0
+) -> _Cancels:
     """Return what takes all these orders off the book, by subaccount.
 
     Short-term orders go in batches of up to 100, each until the last of their blocks or until
-    `good_til_block` if that is later; the others one by one.
+    `good_til_block` if that is later; the others one by one, until `good_til_block_time` where
+    their own end is not known. The parts of a TWAP are the chain's: its own cancel ends them.
     """
     cancels: _Cancels = {}
     short: dict[str, list[CancelRequest]] = {}
     for state in states:
-        if state.named is not None and not state.final:
-            of_kind: Any = short if state.named.order_flags == SHORT_TERM else cancels
-            of_kind.setdefault(state.subaccount, []).append(state.named)
-    for subaccount, named in short.items():
-        for part in (named[i : i + MAX_BATCH] for i in range(0, len(named), MAX_BATCH)):
+        if state.named is None or state.final or state.named.order_flags not in _FLAGS:
+            continue
+        if state.named.order_flags == SHORT_TERM:
+            short.setdefault(state.subaccount, []).append(state.named)
+        else:
+            until = state.named.good_til_block_time or good_til_block_time
+            named = msgspec.structs.replace(state.named, good_til_block_time=until)
+            cancels.setdefault(state.subaccount, []).append(named)
+    for subaccount, of_short in short.items():
+        for part in (of_short[i : i + MAX_BATCH] for i in range(0, len(of_short), MAX_BATCH)):
             until = max(good_til_block, *(request.good_til_block for request in part))
             batch = [msgspec.structs.replace(request, good_til_block=until) for request in part]
             cancels.setdefault(subaccount, []).append(BatchCancel(cancels=tuple(batch)))
@@ -3891,15 +4169,20 @@ def _settle(sums: _Sums, block: _Facts) -> None:
     Several balances of one block may come, one after each match, and in any order: the one at
     its end leaves the least open, as every other lacks a fill.
     """
-    moved = sum(fill.paid_in for fill in block.fills.values())  # integers
     given = sum(block.transfers.values())  # integers
     sums.profit = msgspec.structs.replace(sums.profit, transferred=sums.profit.transferred + given)
     if sums.balance is None:
         return
-    expected = sums.balance + moved + given
+    expected = sums.balance + _moved(block)
     sums.balance = min(block.balances, key=lambda b: (abs(b - expected), b), default=expected)
     funding = sums.profit.funding - (sums.balance - expected)
     sums.profit = msgspec.structs.replace(sums.profit, funding=funding)
+
+
+def _moved(block: _Facts) -> int:
+    """Return by how much fills and transfers change the balance in a block."""
+    given = sum(block.transfers.values())  # integers
+    return given + sum(fill.paid_in for fill in block.fills.values())  # integers
 
 
 def _jump(sums: _Sums, ticker: str, size: Decimal, entry: Decimal) -> None:
@@ -3946,8 +4229,10 @@ class AccountUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `height` is the newest block reported of the account. `orders` are those whose state changed,
     `fills`, `transfers` and `funding` come once each, `positions` when they change. `collateral`
-    is its USDC in quote quantums, None before it is known; `settled` means that the chain settled
-    its funding since the last update. `doubt` is empty if all that is held is certain;
+    is its USDC in quote quantums, None before it is known; `unexplained` is how much of its change
+    neither fills nor transfers explain yet: a balance is reported before its cause, and what has
+    none once its block is over is funding. `settled` means that the chain settled its funding
+    since the last update. `doubt` is empty if all that is held is certain;
     `unreadable` names positions of which no size is known; `polled` means that REST, polled because
     sockets fail, is where this comes from.
     """
@@ -3962,6 +4247,7 @@ class AccountUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     transfers: tuple[TransferFields, ...] = ()
     funding: tuple[FundingPaymentFields, ...] = ()
     collateral: int | None = None
+    unexplained: int = 0
     settled: bool = False
     profit: Profit = Profit()
     doubt: str = ""
@@ -4028,6 +4314,15 @@ class _Account:
         if newest is not None and newest.height > self.over:
             return newest.balances[-1]
         return self.sums.balance
+
+    @property
+    def unexplained(self) -> int:
+        """Return what fills and transfers leave open of the balance in blocks that are not over."""
+        new = [block for block in self.blocks if block.height > self.over]
+        balance = self.collateral
+        if not new or balance is None or new[0].before.balance is None:
+            return 0
+        return balance - new[0].before.balance - sum(_moved(block) for block in new)  # integers
 
     def block(self, height: int) -> _Facts | None:
         """Return the block of a height, made on first sight; None for one too old to matter."""
@@ -4143,6 +4438,7 @@ class _Known:
         positions = account.hold()
         shown: dict[str, Any] = {
             "collateral": account.collateral,
+            "unexplained": account.unexplained,
             "doubt": account.doubt,
             "unreadable": tuple(sorted(account.unreadable)),
             "polled": account.polled,
@@ -4173,25 +4469,31 @@ class _Reading:
         self.lists: dict[int, dict[str, list[Any]]] = {}
         self.settled: set[int] = set()
         self.faults: list[str] = []
+        self.odd: dict[str, list[str]] = {}  # names of the rows that were left out, by their list
 
-    def contents(self, account: _Account) -> list[Any]:
-        """Decode the frame; of a snapshot with a row that has no shape, all other rows."""
+    def contents(self) -> list[Any]:
+        """Decode the frame, and take note of the rows that are left out."""
         try:
-            return contents(self.frame)
+            decoded = contents(self.frame)
         except WireError as error:
-            if self.whole and not self.frame.fault:
-                with contextlib.suppress(msgspec.MsgspecError):
-                    return [_salvaged(self.frame.raw, self.faults)]
             self.faults.append(f"cannot be read: {error}")
             return []
+        for row in odd_rows(self.frame):
+            self.faults.append(f"cannot be read: {row}")
+            self.odd.setdefault(row.part, []).append(row.name)
+        return decoded
 
-    def take(self, part: SubaccountContents, own: int) -> None:
+    def take(self, part: SubaccountContents, account: _Account, own: int) -> None:
         """Take what one message reports, each row by itself."""
         height = self._height(part.block_height)
         if self.whole:
-            held = part.subaccount
-            self._snapshots(held or SubaccountFields(equity="0"), own, height)
+            # Who was never funded gets an empty snapshot, not one without its subaccount.
+            if part.subaccount is None and msgspec.json.decode(self.frame.raw) != {}:
+                self.faults.append(f"is of no subaccount: {self.frame.text[:80]!r}")
+                return
+            self._snapshots(part.subaccount or _NOTHING, own, height)
             self._listed(part.orders, own)
+        account.unreadable |= {*self.odd.get("perpetualPositions", ())}
         if part.perpetual_positions:
             self._positions(part.perpetual_positions, own, height)
         for asset in part.asset_positions:
@@ -4206,8 +4508,8 @@ class _Reading:
 
     def answer(self, answer: Any, own: int) -> None:
         """Take an answer of REST: a subaccount, or a list of one kind."""
-        if isinstance(answer, SubaccountContents):
-            self._snapshots(answer.subaccount or SubaccountFields(equity="0"), own, 0)
+        if isinstance(answer, _OneSubaccount):
+            self._snapshots(answer.subaccount, own, 0)
             return
         if isinstance(answer, list):
             self._orders(answer, own, 0)
@@ -4218,7 +4520,7 @@ class _Reading:
         for payment in getattr(answer, "funding_payments", ()):
             self._each(self._payment, payment, own, 0)
         account = self.known.of(self.owner, own)
-        if account is not None and hasattr(answer, "fills"):
+        if account is not None and hasattr(answer, "fills") and not self.odd:
             account.missing = False
 
     def updates(self, account: _Account) -> list[AccountUpdate]:
@@ -4374,7 +4676,7 @@ class _Reading:
             owner, _, given = subaccount.partition("/")
             return owner == self.owner and (int(given) % _PARENTS if parent else int(given)) == own
 
-        ids = {row.id for row in rows}
+        ids = {*(row.id for row in rows), *self.odd.get("orders", ())}
         for state in self.known.orders.listed(whose, ids, self.frame.seq):
             self._pass_on(state)
 
@@ -4387,10 +4689,18 @@ class _Reading:
     # -- Snapshots
 
     def _snapshots(self, held: SubaccountFields, own: int, at: int) -> None:
-        for child in held.child_subaccounts:
-            self._snapshots(child, int(child.subaccount_number or 0), at)
-        if not held.child_subaccounts:
+        if held.address not in ("", self.owner):
+            self.faults.append(f"is of {held.address}, expected {self.owner}")
+            return
+        for child in held.child_subaccounts or ():
+            if child.subaccount_number is None:
+                self.faults.append("has a child without its number")
+            else:
+                self._snapshots(child, child.subaccount_number, at)
+        if held.child_subaccounts is None and held.subaccount_number in (None, own):
             self._snapshot(held, own, at)
+        elif held.child_subaccounts is None:
+            self.faults.append(f"is of subaccount {held.subaccount_number}, expected {own}")
 
     def _snapshot(self, held: SubaccountFields, own: int, at: int) -> None:
         account = self._account(own)
@@ -4424,7 +4734,7 @@ class _Reading:
         )
 
     def _snapshot_of(self, account: _Account, held: SubaccountFields) -> _Snapshot:
-        account.unreadable = set()
+        account.unreadable = {*self.odd.get("openPerpetualPositions", ())}
         sizes: dict[str, tuple[Decimal, Decimal]] = {}
         for row in held.open_perpetual_positions.values():
             try:
@@ -4432,7 +4742,7 @@ class _Reading:
             except _BAD_ROW as error:
                 account.unreadable.add(row.market)
                 self.faults.append(f"cannot be read: {error}")
-        balance: int | None = 0
+        balance: int | None = None if "assetPositions" in self.odd else 0
         for asset in held.asset_positions.values():
             try:
                 if asset.symbol == "USDC":
@@ -4467,34 +4777,7 @@ def _quote_quantums(usdc: str) -> int:
     return int(number(usdc).scaleb(6))
 
 
-_ROWS_OF: Final = (
-    ("openPerpetualPositions", PositionFields, "market"),
-    ("assetPositions", AssetPositionFields, "symbol"),
-)
-
-
-def _salvaged(raw: msgspec.Raw, faults: list[str]) -> SubaccountContents:
-    """Read a snapshot in which a row has no shape: of that row only the name is used."""
-    read: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, Any])
-    if read.get("subaccount") is not None:
-        held = read["subaccount"] = msgspec.convert(read["subaccount"], dict[str, Any])
-        for part, shape, name in _ROWS_OF:
-            rows = held[part] = msgspec.convert(held.get(part) or {}, dict[str, Any])
-            for key in [key for key, row in rows.items() if not _fits(row, shape)]:
-                text = f"a row of no shape, {rows[key]!r:.60}"
-                rows[key] = {name: key, "side": "", "status": "OPEN", "size": text}
-    orders = msgspec.convert(read.get("orders") or [], list[Any])
-    read["orders"] = [row for row in orders if _fits(row, OrderFields)]
-    faults += ["cannot be read: an order"] * (len(orders) - len(read["orders"]))
-    return msgspec.convert(read, SubaccountContents)
-
-
-def _fits(row: Any, shape: type) -> bool:
-    try:
-        msgspec.convert(row, shape)
-    except msgspec.ValidationError:
-        return False
-    return True
+_NOTHING: Final = SubaccountFields(equity="0", open_perpetual_positions={}, asset_positions={})
 
 
 # === Accounts ===
@@ -4618,8 +4901,8 @@ class Accounts:
         reading = _Reading(self._known, frame, owner)
         reading.whole = frame.is_snapshot
         account.link = frame.link
-        for part in reading.contents(account):
-            reading.take(part, at)
+        for part in reading.contents():
+            reading.take(part, account, at)
         return reading.updates(account)
 
     def _on_list(
@@ -4630,21 +4913,14 @@ class Accounts:
             return _NO_UPDATES
         reading = _Reading(self._known, frame, owner)
         reading.polled = True
-        problem = ""
-        try:
-            [answer] = contents(frame)
-        except WireError as error:
-            problem = str(error)
-        else:
-            bare = isinstance(answer, SubaccountContents) and answer.subaccount is None
-            if bare or isinstance(answer, ErrorsContents) or not frame.ok:
-                problem = f"{frame.status}: {frame.text[:80]!r}"
-        if problem and not (endpoint is ENDPOINTS["subaccount"] and _is_unfunded(account, frame)):
-            account.doubts[path] = f"expected an answer of {path}, got {problem}"
-            return self._known.update(account, frame)
+        answer = next(iter(reading.contents()), None)
         account.doubts.pop(path, None)
-        if not problem:
-            reading.answer(answer, number)
+        if answer is None or isinstance(answer, ErrorsContents):
+            if not _is_unfunded(account, frame):
+                got = f"{frame.status}: {answer.reason}" if answer else "; ".join(reading.faults)
+                account.doubts[path] = f"expected an answer of {path}, got {got}"
+            return self._known.update(account, frame)
+        reading.answer(answer, number)
         return reading.updates(account)
 
 
@@ -4658,7 +4934,7 @@ class _Addressed(msgspec.Struct, rename="camel"):
 def _is_unfunded(account: _Account, frame: Frame) -> bool:
     # A subaccount that was never funded is answered with 404: nothing new of one known to be empty.
     empty = account.begun is not None and not (account.positions or account.collateral)
-    return empty and frame.status == 404
+    return empty and is_never_funded(frame.path, frame.status, frame.text)
 
 
 _READERS: Final[dict[str, Callable[[Accounts, Frame], list[AccountUpdate]]]] = {
@@ -4882,11 +5158,15 @@ class Circuit(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[_T]):
-    """What the indexer answered; `stale` if that was `age_s` ago, and its endpoint fails now."""
+    """What the indexer answered; `stale` if that was `age_s` ago, and its endpoint fails now.
+
+    `odd` are the rows that were left out of it, as they are not of their shape.
+    """
 
     value: _T
     age_s: float = 0.0
     stale: bool = False
+    odd: tuple[OddRow, ...] = ()
 
 
 def _target(path: str, parameters: Mapping[str, Any] | None) -> str:
@@ -4933,14 +5213,19 @@ _CERTIFICATES: Final[Mapping[int, str]] = {
 
 
 def _refusal(path: str, status: int, text: str) -> RestError | None:
-    if 200 <= status < 300:
+    if status == 200:
         return None
     kind = _STATUS_ERRORS.get(status) or _STATUS_ERRORS.get(status // 100, BadAnswer)
-    error = kind(f"expected the answer of {path}, got {status}: {_reason_in(text)}",
+    error = kind(f"expected the answer of {path}, got {status}: {_reason_of(status, text)}",
                  path=path, status=status)  # fmt: skip
     if isinstance(error, NotFound):
-        error.never_funded = path.startswith("/v4/addresses/") and _refused(text) is not None
+        error.never_funded = is_never_funded(path, status, text)
     return error
+
+
+def _reason_of(status: int, text: str) -> str:
+    barred = " (the venue refuses this region or address)" if status in _BARRED else ""
+    return _refusal_in(text).reason + barred
 
 
 def _unicode(path: str, status: int, body: bytes) -> str:
@@ -4951,35 +5236,26 @@ def _unicode(path: str, status: int, body: bytes) -> str:
         raise BadAnswer(what, path=path, status=status) from None
 
 
-def _decoded(path: str, status: int, text: str, decode: Callable[[str, str], Any]) -> Any:
+_Decode = Callable[[str, str, list[OddRow]], Any]
+
+
+def _decoded(path: str, status: int, text: str, decode: _Decode) -> Answer[Any]:
+    odd: list[OddRow] = []
     try:
-        value = decode(path, text)
+        value = decode(path, text, odd)
     except (WireError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
         why = str(error).rpartition(f"{text[:80]!r}: ")[2]  # without what the message repeats
-        what = f"expected the answer of {path}, got {status} with {_reason_in(text)}: {why}"
+        what = f"expected the answer of {path}, got {status} with {_refusal_in(text).reason}: {why}"
         raise BadAnswer(what, path=path, status=status) from None
     if isinstance(value, ErrorsContents):
-        what = f"expected the answer of {path}, got {status} with an error: {_reason_in(text)}"
+        what = f"expected the answer of {path}, got {status} with an error: {value.reason}"
         raise BadAnswer(what, path=path, status=status)
-    return value
+    return Answer(value, odd=tuple(odd))
 
 
-def _untyped(_path: str, text: str) -> Any:
+def _untyped(_path: str, text: str, _odd: list[OddRow]) -> Any:
     refusal = _refused(text)
     return msgspec.json.decode(text) if refusal is None else refusal
-
-
-def _reason_in(text: str) -> str:
-    if (refusal := _refused(text)) is not None:
-        reasons = (
-            e.msg + (f" ({e.param})" if e.param else "") + (f" [{e.code}]" if e.code else "")
-            for e in refusal.errors
-        )
-        return "; ".join(reasons)[:500] or "no reason"
-    if re.match(r"\s*<(!doctype|html)", text, re.IGNORECASE):
-        title = re.search(r"<title>([^<]{0,80})", text[:10_000], re.IGNORECASE)
-        return f"a page of HTML, {title[1].strip()!r}" if title else "a page of HTML"
-    return repr(text[:80]) if text else "an empty body"
 
 
 def _unreachable(error: BaseException, host: str, path: str) -> Unreachable:
@@ -5101,6 +5377,8 @@ class _Tally:
 
     def __init__(self) -> None:
         self.circuit = Circuit()
+        self.barred: Forbidden | None = None
+        self.barred_ns = 0  # until when
         self.requested = self.answered = self.stale = 0
         self.good_ns: int | None = None
         self.errors: Counter[str] = Counter()
@@ -5255,22 +5533,26 @@ class _Desk:
         path: str,
         params: Mapping[str, Any] | None = None,
         *,
-        decode: Callable[[str, str], Any] = rest_contents,
+        decode: _Decode = rest_contents,
     ) -> Answer[Any]:
         target = _target(path, params)
         tally = self._tallies.setdefault(_label(target), _Tally())
+        wait_ns = tally.barred_ns - self._times.clock_ns()
+        if tally.barred is not None and wait_ns > 0:
+            error, wait_s = tally.barred, wait_ns / 1e9
+            raise Forbidden(str(error), path=target, status=error.status, wait_s=wait_s)
         tally.circuit, may = tally.circuit.request(self._times.clock_ns())
         if not may:
             retry_s = tally.circuit.retry_in_ns(self._times.clock_ns()) / 1e9
             what = f"expected {_label(target)} to work, got {tally.circuit.failures} failures"
-            error = Unreachable(f"{what}: retry in {retry_s:.1f} s",
-                                path=target, wait_s=retry_s)  # fmt: skip
-            return self._recall(target, tally, error, decode)
+            shut = Unreachable(f"{what}: retry in {retry_s:.1f} s",
+                               path=target, wait_s=retry_s)  # fmt: skip
+            return self._recall(target, tally, shut, decode)
         turn = next(self._tickets), self._times.clock_ns() + int(self._patience_s * 1e9)
         tries = 0
         while True:
             try:
-                return Answer(await self._try(target, tally, turn, decode))
+                return await self._try(target, tally, turn, decode)
             except RestError as error:
                 if isinstance(error, RateLimited) and error.status:
                     continue  # in its turn, when the venue allows; patience ends it
@@ -5283,20 +5565,23 @@ class _Desk:
             )
 
     async def _try(
-        self, target: str, tally: _Tally, turn: tuple[int, int], decode: Callable[[str, str], Any]
-    ) -> Any:
+        self, target: str, tally: _Tally, turn: tuple[int, int], decode: _Decode
+    ) -> Answer[Any]:
         group = self._groups[_group(target)]
         verdict: Verdict = "gone"
         try:
             await self._turn(group, *turn, target)
-            value, text = await self._exchange(target, tally, group, decode)
+            answer, text = await self._exchange(target, tally, group, decode)
             verdict = "good"
             tally.good_ns = self._times.clock_ns()
             self._memory.put(target, tally.good_ns, text)
-            return value
+            return answer
         except RestError as error:
             verdict = error.verdict
             group.limited += error.status == 429
+            if isinstance(error, Forbidden):
+                tally.barred = error
+                tally.barred_ns = self._times.clock_ns() + int(_BARRED_S * 1e9)
             tally.note(error, self._times.wall_ns())
             raise
         finally:
@@ -5339,8 +5624,8 @@ class _Desk:
                 each.cancel()
 
     async def _exchange(
-        self, target: str, tally: _Tally, group: _Group, decode: Callable[[str, str], Any]
-    ) -> tuple[Any, str]:
+        self, target: str, tally: _Tally, group: _Group, decode: _Decode
+    ) -> tuple[Answer[Any], str]:
         tally.requested += 1
         limits, began_ns, well = None, None, False
         try:
@@ -5357,8 +5642,8 @@ class _Desk:
                 self._on_answer("GET", target, status, text, headers)
             if refusal := _refusal(target, status, text):
                 raise refusal
-            value, well = _decoded(target, status, text, decode), True
-            return value, text
+            answer, well = _decoded(target, status, text, decode), True
+            return answer, text
         finally:
             now_ns = self._times.clock_ns()
             group.allowance = group.allowance.landed_at(now_ns, limits)
@@ -5387,16 +5672,14 @@ class _Desk:
             ahead_ns = self._times.wall_ns() - took_ns // 2 - sent_ns - _SECOND // 2
             self._skew = ahead_ns / 1e9, (_SECOND + took_ns) / 2e9
 
-    def _recall(
-        self, target: str, tally: _Tally, error: RestError, decode: Callable[[str, str], Any]
-    ) -> Answer[Any]:
+    def _recall(self, target: str, tally: _Tally, error: RestError, decode: _Decode) -> Answer[Any]:
         known = self._memory.get(target)
         if tally.circuit.state == "closed" or known is None:
             raise error
         tally.stale += 1
         at_ns, text = known
         age_s = (self._times.clock_ns() - at_ns) / 1e9
-        return Answer(_decoded(target, 200, text, decode), age_s, stale=True)
+        return replace(_decoded(target, 200, text, decode), age_s=age_s, stale=True)
 
 
 async def _body(response: "httpx.Response", target: str) -> bytes:
@@ -5507,28 +5790,30 @@ class Rest(_Desk):
         # By way of the official client, whose requests are ours.
         answer = await self.client.markets.get(path, query)
         value = getattr(answer.value, endpoint.part) if endpoint.part else answer.value
-        if value is None:
-            raise BadAnswer(f"expected {endpoint.part} in the answer, got none")
-        return Answer(value, answer.age_s, answer.stale)
+        return Answer(value, answer.age_s, answer.stale, answer.odd)
 
     async def walk(
         self, endpoint: Endpoint, subaccount: Subaccount | None = None, **parameters: Any
     ) -> AsyncIterator[Any]:
         """Yield every row of a list once, newest first, however many pages; as `request`.
 
-        Never from memory of a failing endpoint.
+        Never from memory of a failing endpoint; `BadAnswer` after a page with a row that is not of
+        its shape.
         """
         key, seen = attrgetter(*endpoint.key), set[Hashable]()
         page, before = (1 if endpoint.pages else None), None
         while True:
             where = {endpoint.bound: before} if page is None else {"page": page}
             query = {**parameters, **where, "limit": _MOST}
-            rows = _fresh(await self.request(endpoint, subaccount, **query))
+            answer = await self.request(endpoint, subaccount, **query)
+            rows = _fresh(answer)
             # What is new pushes rows to later pages, where they are seen again.
             new = {key(row): row for row in rows if key(row) not in seen}
             seen.update(new)
             for row in new.values():
                 yield row
+            if answer.odd:
+                raise BadAnswer(f"expected rows of {endpoint.path}, got {answer.odd[0]}")
             if len(rows) < _MOST:
                 return
             if page is not None:
@@ -5837,7 +6122,7 @@ class _Link(threading.Thread):
             # A venue that greets and drops us is as gone as one that does not answer.
             if time.monotonic_ns() - begun_ns > _LASTING_NS:
                 failures = 0
-            wait = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
+            wait = _BARRED_S if code in _BARRED else _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
             failures += 1
             # Jitter, or every bot of a restarted venue comes back in the same instant.
             self._stopping.wait(wait * random.uniform(0.5, 1.0))
@@ -5963,10 +6248,14 @@ class _Link(threading.Thread):
     # -- Losing
 
     def _lost(self, error: Any) -> None:
-        # The venue's close frame comes as an error too; an HTTP status is no close code.
+        # The venue's close frame comes as an error too, and so does what is no handshake.
         code = getattr(error, "status_code", None) or 0
         if code >= 1000:
             self._note(code, error.reason or "closed")
+        elif code:
+            body = (error.resp_body or b"").decode("utf-8", "replace")
+            why = f"expected a socket of {self._url}, got {code}: {_reason_of(code, body)}"
+            self._note(code if code in _BARRED else 0, why)
         self._note(0, f"{type(error).__name__}: {error}")
 
     def _note(self, code: int, reason: str) -> None:
@@ -6000,7 +6289,7 @@ class _Poller(threading.Thread):
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._tasks: dict[Any, asyncio.Task[Any]] = {}
-        self._unanswered: set[tuple[Key, str] | None] = set()  # None: REST answers nothing at all
+        self._unanswered: set[tuple[Key, str] | type[RestError]] = set()  # reported as such
         # Hundreds of markets take turns; accounts do not wait behind them.
         self._turn = asyncio.Semaphore(8)
 
@@ -6094,17 +6383,22 @@ class _Poller(threading.Thread):
             answer = await self._rest.request(endpoint, **named, limit=rows)
             if answer.stale:
                 raise Unreachable("expected a new answer, got an old one: the endpoint fails")
-        except NotFound:
-            pass  # the answer is that there is nothing: an account may never have been funded
         except RestError as error:
-            what = None if isinstance(error, Unreachable) else (key, endpoint.path)
-            if what not in self._unanswered:
-                self._unanswered.add(what)
-                expected = f"expected an answer of REST for {channel} {id_}".rstrip()
-                self._put("gap", f"{expected}, got {type(error).__name__}: {error}")
-            return False
-        self._unanswered -= {None, (key, endpoint.path)}
+            # That an account was never funded is an answer: there is nothing.
+            if not (isinstance(error, NotFound) and error.never_funded):
+                self._failed(key, endpoint, error)
+                return False
+        self._unanswered -= {Unreachable, Untrusted, (key, endpoint.path)}
         return True
+
+    def _failed(self, key: Key, endpoint: Endpoint, error: RestError) -> None:
+        what: tuple[Key, str] | type[RestError] = (key, endpoint.path)
+        if isinstance(error, Unreachable | Forbidden):
+            what = type(error)  # REST as a whole: reported once
+        if what not in self._unanswered:
+            self._unanswered.add(what)
+            expected = f"expected an answer of REST for {' '.join(key)}".rstrip()
+            self._put("gap", f"{expected}, got {type(error).__name__}: {error}")
 
     def _answered(self, _method: str, path: str, status: int, body: str, _headers: Any) -> None:
         self._put("http", body, str(status), path)
@@ -6238,7 +6532,8 @@ class _Watch:
             self._refused[key_of(frame)] += 1
             link.again([key_of(frame)], min(_REFUSED_S * 2**times, _BACKOFF_S[-1]))
         row = CHANNELS.get(frame.channel)
-        if trouble == "out_of_order" or (row is not None and row.changes and not _readable(frame)):
+        changes = row is not None and (row.changes or row.kind == "markets")
+        if trouble == "out_of_order" or (changes and not _readable(frame)):
             link.again([key_of(frame)])  # what it would have changed is unknown
         if trouble != "gap":
             return []
@@ -6800,7 +7095,7 @@ class _Node:
         options = chosen if authenticators else None
         signed = self._client.builder.build(wallet, message, tx_options=options)
         answer = asyncio.run(self._client.broadcast(signed)).tx_response
-        result = TxResult(code=answer.code, codespace=answer.codespace, log=answer.raw_log)
+        result = TxResult(code=answer.code, codespace=answer.codespace, log=_cause(answer.raw_log))
         return result, answer.txhash
 
     def close(self) -> None:
@@ -6816,6 +7111,16 @@ def _unwarned() -> Iterator[None]:
         yield
     finally:
         logger.disabled = False
+
+
+_CAUSE: Final = 400  # characters of a node's log; where it failed inside, its stack follows
+
+
+def _cause(log: str) -> str:
+    """Return what a log reports, without the stack of a node that failed inside."""
+    first = re.split(r"\\n|\n|\bstack:", log.strip(), maxsplit=1)[0].rstrip()
+    cause = first[:_CAUSE].rstrip()
+    return cause if len(cause) == len(log.strip()) else f"{cause} … ({len(log)})"
 
 
 def _why(error: Any) -> str:
@@ -6951,18 +7256,37 @@ class _Log:
 
 
 class _Clock:
-    """The chain's last block, as node and frames report it: never ahead of the chain."""
+    """The chain's last block, as node and frames report it: never ahead of the chain.
+
+    The indexer's block is behind the node's, by up to 30: who dates by it dates by `ahead`.
+    """
 
     def __init__(self) -> None:
         self._last = (0, 0, 0)  # its height and time, and when it came
+        self._reported = self._behind = 0  # by the indexer, and by how much when the node answered
 
     def learn(self, height: int, time_ns: int) -> None:
+        """Take a block of the node."""
+        self._behind = max(height - self._reported, 0) if self._reported else 0
+        self._advance(height, time_ns)
+
+    def observe(self, height: int, time_ns: int) -> None:
+        """Take a block that the indexer reports."""
+        self._reported = max(self._reported, height)
+        self._advance(height, time_ns)
+
+    def _advance(self, height: int, time_ns: int) -> None:
         if height > self.height:
             self._last = (height, time_ns, time.monotonic_ns())  # at once: others are reading
 
     @property
     def height(self) -> int:
         return self._last[0]
+
+    @property
+    def ahead(self) -> int:
+        """How many blocks the chain is ahead of the indexer; 0 while that reported none."""
+        return max(self.height - self._reported, self._behind) if self._reported else 0
 
     @property
     def now_ns(self) -> int:
@@ -6990,28 +7314,30 @@ class _Sequence:
             with self._guard:
                 self._nonce = max(self._clock.now_ns // 1_000_000, self._nonce + 1)
                 return self._nonce
-        return self.query(node, owner) if self._next is None else self._next
+        # Until the answer has come, nobody knows which is the next one.
+        known, self._next = self._next, None
+        return self.query(node, owner) if known is None else known
 
     def query(self, node: _Node, owner: str) -> int:
         self.number, sequence = node.account(owner)
         self._next = sequence
         return sequence
 
-    def learn(self, used: int, result: TxResult | None) -> None:
-        if not self.nonces:
-            self._next = _next_sequence(used, result)
+    def learn(self, used: int, result: TxResult, node: _Node, owner: str) -> bool:
+        """Take the verdict on what a sequence was used for; return whether that was wrong."""
+        import grpc
 
-
-def _next_sequence(used: int, result: TxResult | None) -> int | None:
-    """Return which sequence follows a transaction's; None if unknown."""
-    if result is None:
-        return None
-    if result.code == 0:
-        return used + 1
-    if result.is_sdk(4) or result.is_sdk(32):
-        expected = _EXPECTED.search(result.log)
-        return int(expected[1]) if expected else None
-    return used
+        if self.nonces:
+            return result.is_sdk(32)
+        if not result.may_be_sequence:
+            self._next = used + result.is_taken
+            return False
+        if result.is_sdk(32) and (expected := _EXPECTED.search(result.log)):
+            self._next = int(expected[1])
+            return True
+        with contextlib.suppress(grpc.RpcError):  # else it is queried before the next is sent
+            return self.query(node, owner) != used
+        return False
 
 
 _EXPECTED: Final = re.compile(r"expected (\d+), got \d+")
@@ -7072,7 +7398,7 @@ class _Sender:
         """Send a job, and what is to follow it if it is taken."""
         taken = None
         try:
-            taken = self._send(job, 0) if job.short else self._send_numbered(job)
+            taken = self._send(job, 0)[0] if job.short else self._send_numbered(job)
         finally:
             if job.then is not None and taken is not None and taken.is_taken:
                 self.send(job.then)
@@ -7084,27 +7410,30 @@ class _Sender:
         """Send with a sequence, and again with the right one if it was wrong."""
         import grpc
 
-        for last in (False, False, True):
+        for tries in (2, 1, 0):
             try:
                 sequence = self.sequence.take(self.node, self._owner)
             except grpc.RpcError as error:
                 self._drop(job, f"the account's sequence is not known: {_why(error)}")
                 return None
-            result = self._send(job, sequence, again=not last)
-            self.sequence.learn(sequence, result)
-            if result is None or not result.is_sdk(32):
+            result, again = self._send(job, sequence, tries)
+            if not again:
                 break
             if self.sequence.nonces:
                 self.refresh()  # our idea of the chain's time was off
         return result
 
-    def _send(self, job: _Job, sequence: int, *, again: bool = False) -> TxResult | None:
-        """Send once; None if no answer came: its fate is unknown."""
+    def _send(self, job: _Job, sequence: int, tries: int = 0) -> tuple[TxResult | None, bool]:
+        """Send once; return the verdict, None if no answer came, and whether to send again.
+
+        That is, if the sequence was wrong and `tries` are left. Without an answer its fate is
+        unknown.
+        """
         import grpc
 
         if self.stop.is_set() and self._lost and not (job.short and job.what != "place"):
             self._drop(job, "closed, and the node does not answer")
-            return None
+            return None, False
         wallet = self._keys.wallet(self.sequence.number, sequence)
         content: dict[str, Any] = {"ids": job.ids, "subaccount": str(job.subaccount)}
         content |= {"size": str(job.size), "sequence": sequence, job.what: job.request}
@@ -7113,7 +7442,8 @@ class _Sender:
             result, txhash = self.node.broadcast(wallet, job.message, self._authenticators)
         except grpc.RpcError as error:
             if not _NOT_HANDED_ON.match(error.code().name):
-                return self._answer(job, errors=[{"msg": _why(error)}])
+                self._answer(job, errors=[{"msg": _why(error)}])
+                return None, False
             code = error.code().value[0]
             result, txhash = TxResult(code=code, codespace="grpc", log=_why(error)), ""
         except Exception as error:
@@ -7121,19 +7451,20 @@ class _Sender:
             self._answer(job, errors=[{"msg": type(error).__name__}])
             raise
         self._lost, verdict = False, msgspec.to_builtins(result) | {"hash": txhash}
-        return self._answer(job, result, result=verdict, again=again and result.is_sdk(32))
+        wrong = not job.short and self.sequence.learn(sequence, result, self.node, self._owner)
+        self._answer(job, result=verdict, again=wrong and tries > 0)
+        return result, wrong and tries > 0
 
     def _drop(self, job: _Job, why: str) -> None:
         """Report that what was queued is not sent after all."""
         result = TxResult(code=1, codespace="client", log=f"not sent: {why}")
         self._answer(job, result=msgspec.to_builtins(result))
 
-    def _answer(self, job: _Job, found: TxResult | None = None, **content: Any) -> TxResult | None:
+    def _answer(self, job: _Job, **content: Any) -> None:
         code = content.get("result", {}).get("code", -1)
         about = {"to": job.what, "ids": job.ids, "until": job.until}
         self._log.put("http", about | content, str(code), "broadcast")
         self._lost = self._lost or code < 0
-        return found
 
 
 # === Trader ===
@@ -7162,10 +7493,11 @@ def _refusal_of(
     if isinstance(request, BatchCancel):
         error = batch_cancel_objection(request.cancels, subaccount=subaccount, height=height)
         return error if request.cancels else "ErrInvalidBatchCancel"
-    if request.order_flags == SHORT_TERM and request.good_til_block > height + 1 + window:
-        return "ErrGoodTilBlockExceedsShortBlockWindow"
     if isinstance(request, CancelRequest):
         return cancel_objection(request, subaccount=subaccount, height=height, time=time)
+    # What a chain has taken for longer than our own window, it lets go for as long.
+    if request.order_flags == SHORT_TERM and request.good_til_block > height + 1 + window:
+        return "ErrGoodTilBlockExceedsShortBlockWindow"
     if market is None:
         return "ErrInvalidClob"
     given: Any = {"subaccount": subaccount, "height": height, "time": time}
@@ -7265,6 +7597,8 @@ class Trader:
     `authenticators` that the owner gave it.
 
     `markets` is read at each `submit` and may grow; `statuses` names those that are not ACTIVE.
+    A short-term request is dated by the indexer's height, which `observe` learns, and sent as if
+    by the node's.
     """
 
     def __init__(
@@ -7272,7 +7606,7 @@ class Trader:
         audit: AuditLog | None = None, *, markets: Mapping[str, PerpetualMarket],
         statuses: Mapping[str, str] | None = None, authenticators: Sequence[int] = (),
         nonces: bool = False, window: int = WINDOW, capacity: int = 256,
-        deadline_s: float = 5.0, refresh_s: float = 5.0,
+        deadline_s: float = 5.0, refresh_s: float = 2.0,
     ) -> None:  # fmt: skip
         if keys.address != subaccount.owner and not authenticators:
             what = f"expected the key of {subaccount.owner} or authenticators, got"
@@ -7285,7 +7619,8 @@ class Trader:
             keys, subaccount.owner, log, nonces=nonces, authenticators=authenticators
         )
         self._turns = _Turns(capacity)
-        self._handed: dict[str, int] = {}  # what was handed over, and until which block
+        # What was handed over: until which block it was to be, and is.
+        self._handed: dict[str, tuple[int, int]] = {}
         self._watch = threading.Thread(target=self._keep_time, name="block-clock", daemon=True)
 
     # --- the chain's clock
@@ -7304,7 +7639,7 @@ class Trader:
         """Return the block that is so many ahead, within the window."""
         return self.height + min(blocks, self._window)
 
-    def good_til_block_time(self, seconds: int) -> int:
+    def good_til_block_time(self, seconds: int = STATEFUL_WINDOW_S) -> int:
         """Return the chain's time in so many seconds: this machine's clock may be wrong."""
         return self.time + seconds
 
@@ -7313,7 +7648,7 @@ class Trader:
         if frame.kind == "ws" and frame.channel == "v4_block_height":
             with contextlib.suppress(ConnError, ValueError):
                 for block in contents(frame):
-                    self._sender.clock.learn(*block.block)
+                    self._sender.clock.observe(*block.block)
 
     def _keep_time(self) -> None:
         while not self._sender.stop.wait(self._refresh_s):
@@ -7375,6 +7710,8 @@ class Trader:
         if isinstance(request, Replace):
             first = self._judged(request.cancel, subaccount)
             return msgspec.structs.replace(first, then=self._judged(request.order, subaccount))
+        wanted = request if isinstance(request, OrderRequest) else None
+        request = self._dated(request, subaccount)
         order = request if isinstance(request, OrderRequest) else None
         market = self._markets.get(order.ticker) if order else None
         status = self._statuses.get(order.ticker, "ACTIVE") if order else "ACTIVE"
@@ -7385,17 +7722,36 @@ class Trader:
         job = _job(
             request, subaccount, market.size(order.quantums) if order and market else Decimal(0)
         )
-        if order is not None:
-            self._once(job.ids[0], order)
+        if order is not None and wanted is not None:
+            self._once(job.ids[0], wanted, order.good_til_block)
         return job
 
-    def _once(self, id: str, order: OrderRequest) -> None:
+    def _dated(self, request: _Single, subaccount: Subaccount) -> _Single:
+        """Return a short-term request as one that counts from the chain's block.
+
+        It was dated by the indexer's, which is behind; and no cancel ends before its order.
+        """
+        parts = request.cancels if isinstance(request, BatchCancel) else (request,)
+        ends = {part.good_til_block for part in parts if part.order_flags == SHORT_TERM}
+        if len(ends) != 1:
+            return request  # it has a time, or is refused
+        [until] = ends
+        until = max(until, min(until + self._sender.clock.ahead, self.height + self._window))
+        if not isinstance(request, OrderRequest):
+            handed = (self._handed.get(order_id(subaccount, part)) for part in parts)
+            until = max(until, *(sent for _, sent in filter(None, handed)), 0)
+        date = partial(msgspec.structs.replace, good_til_block=until)
+        if isinstance(request, BatchCancel):
+            return BatchCancel(cancels=tuple(map(date, request.cancels)))
+        return date(request)
+
+    def _once(self, id: str, order: OrderRequest, until: int) -> None:
         """Refuse what was handed over before; a greater block makes it a replacement."""
         if id in self._handed and order.order_flags != SHORT_TERM:
             raise OrderDenied("ErrStatefulOrderAlreadyExists")
-        if order.good_til_block <= self._handed.get(id, -1):
+        if order.good_til_block <= self._handed.get(id, (-1, 0))[0]:
             raise OrderDenied("ErrInvalidReplacement")
-        self._handed[id] = order.good_til_block
+        self._handed[id] = order.good_til_block, until
         if len(self._handed) > _HANDED:
             del self._handed[next(iter(self._handed))]
 
