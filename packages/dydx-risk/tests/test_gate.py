@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 from dydx_conn import Frame, OrderState, PositionState, Profit
-from dydx_risk import Approved, Denied, Policy, Reduce, Risk, audit_row
+from dydx_risk import Approved, Denied, Policy, Reduce, Returns, Risk, Verdict, audit_row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -97,14 +97,14 @@ def test_each_change_of_the_gate_is_a_value(make_world: Any) -> None:
     assert halted.why == f"gate REDUCING -> HALTED: {why}"
 
 
-def test_a_change_comes_before_the_verdict_that_it_explains(
-    make_world: Any, make_decision: Any
-) -> None:
-    """Time alone makes a polled account unknown: the decision that shows it is denied for it."""
+def test_a_change_comes_before_the_verdict_that_it_explains(make_world: Any) -> None:
+    """Time alone makes a polled account unknown, and what follows is denied for it."""
     world = make_world()
     world.lose()
     world.update(polled=True)
-    change, verdict = world.risk.step(make_decision("ETH-USD", 3_000, at=world.at + 60 * 10**9))
+    world.at += 60 * 10**9
+    world.oracle("ETH-USD", "3000")
+    change, verdict = world.changes[-1], world.decide("ETH-USD", 3_000)
 
     assert (change.was, change.state) == ("ACTIVE", "REDUCING")
     assert (change.seq, change.at) == (verdict.seq, verdict.at)
@@ -301,6 +301,59 @@ def test_orders_are_counted_by_the_minute_of_event_time(make_world: Any) -> None
     world.book("ETH-USD", [("2999.9", "5")], [("3000.1", "5")])
     world.oracle("ETH-USD", "3000.5")
     assert isinstance(world.decide("ETH-USD", 9000), Approved)
+
+
+@given(st.lists(st.tuples(st.integers(0, 90), st.sampled_from([0, 0, 3_600, -3_600, 86_400]))))
+@settings(max_examples=40)
+def test_a_clock_that_jumps_holds_no_entry_up(
+    make_world: Any, steps: list[tuple[int, int]]
+) -> None:
+    """A minute after the last jump an entry passes, and within it the rate still holds."""
+    world = make_world(Policy(max_orders_per_minute=1, max_daily_loss_usdc=1_000))
+    jumped, mono = 10 * 86_400, world.wire.mono
+
+    def see(seconds: float) -> None:
+        nonlocal mono
+        mono += round(seconds * 10**9)
+        world.at = mono + jumped * 10**9
+        wire, world.height = world.wire, world.height + 1
+        wire.mono = mono
+        world.send(wire.block(world.height, "2026-07-14T09:31:07.000Z"))
+        wire = world.wire
+        wire.mono = mono
+        world.send(wire.oracle("ETH-USD", "3000"))
+        world.update()  # stamped by the clock as it is
+
+    def enter() -> Verdict:
+        view = world.state.views["ETH-USD"]
+        world.seq, world.at = view.seq, view.at  # a decision has the time of its view
+        verdict: Verdict = world.decide("ETH-USD", 3_000)
+        world.risk.account.reserved.clear()
+        return verdict
+
+    see(1)
+    enter()
+    for seconds, jump in steps:
+        jumped += jump
+        see(seconds)
+        enter()
+    see(61)
+    see(1)
+    passed, held_back = enter(), enter()
+
+    assert isinstance(passed, Approved), passed
+    assert isinstance(held_back, Denied)
+    assert held_back.reason == "ORDER_RATE"
+
+
+def test_volatility_goes_on_after_a_clock_that_went_back(make_world: Any) -> None:
+    """An hour must not be waited for: the returns go on from the next step."""
+    world, returns = make_world(), Returns(least=3)
+    for at_s in (4_000, 4_010, 400, 410, 420, 430):
+        world.oracle("ETH-USD", str(3_000 + at_s))
+        returns.sample(at_s * 10**9, world.state.views)
+
+    assert returns.volatility_1h("ETH-USD") is not None
 
 
 def test_the_margin_is_no_younger_than_its_oldest_price(make_world: Any) -> None:
@@ -726,6 +779,7 @@ def test_an_answer_that_is_old_is_no_knowledge(world: Any) -> None:
     """Polling may fail too: then the account is as old as its last answer."""
     world.lose()
     world.at += 2 * 10**9
+    world.oracle("ETH-USD", "3000")
     world.update(polled=True)
     world.at += 31 * 10**9
     world.block(101)
