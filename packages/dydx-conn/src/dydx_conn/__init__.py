@@ -4130,7 +4130,9 @@ class AccountUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     `height` is the newest block reported of the account. `orders` are those whose state changed,
     `fills`, `transfers` and `funding` come once each, `positions` when they change. `collateral`
     is its USDC in quote quantums, None before it is known; `settled` means that the chain settled
-    its funding since the last update. `doubt` is empty if all that is held is certain;
+    its funding since the last update. `unexplained` is what the balance moved by in the last blocks
+    for no reported cause: a transfer that is still to come, or funding; None while fills are to
+    come. `doubt` is empty if all that is held is certain;
     `unreadable` names positions of which no size is known; `polled` means that REST, polled because
     sockets fail, is where this comes from.
     """
@@ -4146,6 +4148,7 @@ class AccountUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     funding: tuple[FundingPaymentFields, ...] = ()
     collateral: int | None = None
     settled: bool = False
+    unexplained: int | None = 0
     profit: Profit = Profit()
     doubt: str = ""
     unreadable: tuple[str, ...] = ()
@@ -4159,6 +4162,7 @@ _LISTS: Final = tuple(
 _UNSEEN: Final = "no account snapshot yet"
 _MOST_BLOCKS: Final = 64  # whose facts may still come; what comes for an older one is only counted
 _MOST_FILLS: Final = 16_384
+_CAUSE_BLOCKS: Final = 8  # in which the cause of a balance may still be reported
 _PAID_IN: Final = {"DEPOSIT": 1, "TRANSFER_IN": 1, "WITHDRAWAL": -1, "TRANSFER_OUT": -1}
 _BAD_ROW = (ConnError, ValueError, ArithmeticError)
 
@@ -4212,6 +4216,31 @@ class _Account:
             return newest.balances[-1]
         return self.sums.balance
 
+    @property
+    def unexplained(self) -> int | None:
+        """Return by how much the balance moved lately for no reported cause.
+
+        None while fills are still to come: a match is reported as a size and a balance first.
+        """
+        recent: list[_Facts] = []
+        for block in self.blocks:
+            if block.height > self.over and self._awaits_fills(block):
+                return None
+            if block.height > self.over - _CAUSE_BLOCKS:
+                # A snapshot is right, and what was traded unseen is in it.
+                recent = [] if block.snapshot is not None else [*recent, block]
+        sums, collateral = self.sums, self.collateral
+        if not recent or sums.balance is None or collateral is None:
+            return 0
+        left = recent[0].before.profit.funding - sums.profit.funding
+        return left + collateral - sums.balance
+
+    def _awaits_fills(self, block: _Facts) -> bool:
+        lots = self.sums.lots
+        last = {ticker: rows[-1][0] for ticker, rows in block.sizes.items()}
+        moved = any(size != lots.get(ticker, _Lot()).size for ticker, size in last.items())
+        return bool(block.broken) or moved
+
     def block(self, height: int) -> _Facts | None:
         """Return the block of a height, made on first sight; None for one too old to matter."""
         blocks = self.blocks
@@ -4264,7 +4293,8 @@ class _Account:
         if height <= self.over:
             return False
         before, self.over = self.over, height
-        return any(before < block.height <= height for block in self.blocks)
+        ends = [(before - late, height - late) for late in (0, _CAUSE_BLOCKS)]
+        return any(first < block.height <= last for block in self.blocks for first, last in ends)
 
     def hold(self) -> tuple[PositionState, ...]:
         """Work out the positions that are believed now; return those that changed."""
@@ -4326,6 +4356,7 @@ class _Known:
         positions = account.hold()
         shown: dict[str, Any] = {
             "collateral": account.collateral,
+            "unexplained": account.unexplained,
             "doubt": account.doubt,
             "unreadable": tuple(sorted(account.unreadable)),
             "polled": account.polled,
