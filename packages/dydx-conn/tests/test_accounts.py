@@ -167,26 +167,6 @@ def test_an_account_that_was_never_funded_begins_with_nothing() -> None:
     assert updates[-1].doubt == ""
 
 
-def test_a_balance_waits_for_its_cause_for_some_blocks() -> None:
-    """Nobody reports why: after eight blocks it was funding, or what nobody explains."""
-    left = reports({"assetPositions": [usdc(70)], "blockHeight": "11"})
-
-    updates = folded(snapshot(9, 100), left, *map(block, range(12, 24)))
-
-    known = [(update.unexplained, update.profit.funding) for update in updates]
-    assert known == [(0, 0), (-30_000_000, 0), (-30_000_000, 30_000_000), (0, 30_000_000)]
-
-
-def test_while_fills_are_to_come_nothing_is_explained() -> None:
-    """A match is reported as a size and a balance, and then by its fills."""
-    held = reports(
-        {"perpetualPositions": [position("A-USD", "1", "0")], "assetPositions": [usdc(50)],
-         "blockHeight": "11"}
-    )  # fmt: skip
-
-    assert [update.unexplained for update in folded(snapshot(9, 100), held)] == [0, None]
-
-
 def test_a_snapshot_that_differs_is_right_and_reports_missing_fills() -> None:
     """Profit is complete again once the fills have been requested."""
     lost = Frame(0, 0, 0, "c1", "gap", "frames lost")

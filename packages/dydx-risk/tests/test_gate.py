@@ -3,15 +3,16 @@
 import json
 from decimal import Decimal
 from itertools import combinations, pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
-from dydx_conn import Frame, Profit
+from dydx_conn import Frame, OrderState, PositionState, Profit
 from dydx_risk import Approved, Denied, Policy, Reduce, Returns, Risk, Verdict, audit_row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 DAY = 86_400 * 10**9
+LOOSE = Policy(max_leverage=50, max_order_usdc=1e9, slippage_bps=0)
 FREE = Policy(max_leverage=50, max_order_usdc=1e9, slippage_bps=0, keep_above=0.11)
 
 # === States ===
@@ -180,7 +181,7 @@ def test_what_is_paid_in_or_out_is_no_profit(make_world: Any) -> None:
 
 @pytest.mark.parametrize("usdc", [-5_000, 5_000])
 def test_a_balance_without_its_cause_is_neither_won_nor_lost(make_world: Any, usdc: int) -> None:
-    """A transfer is reported as a balance first, and then as a transfer; prices count meanwhile."""
+    """A transfer is reported as a balance first, and then as a transfer."""
     policy = Policy(max_daily_loss_usdc=500, max_drawdown=0.06)
     world = make_world(policy)
     world.account("7000", {"ETH-USD": ("1", "3000")})
@@ -190,6 +191,7 @@ def test_a_balance_without_its_cause_is_neither_won_nor_lost(make_world: Any, us
     assert world.risk.standing.state == "ACTIVE"
 
     world.update(collateral=7_000 * 10**6, unexplained=-moved)
+    world.update(unexplained=0, profit=Profit())
     world.oracle("ETH-USD", "2499")
 
     lost = ("DAILY_LOSS", "501.00 USDC were lost since 00:00 UTC, limit 500.00")
@@ -200,7 +202,7 @@ def test_a_size_whose_fills_are_to_come_is_not_judged(make_world: Any) -> None:
     """The balance of a match comes with its size, and its cause after both."""
     world = make_world(Policy(max_daily_loss_usdc=500))
     bought = {"ETH-USD": ("1", "3000")}
-    world.update(collateral=1_000 * 10**6, unexplained=None)
+    world.update(collateral=1_000 * 10**6, unexplained=-9_000 * 10**6)
     world.account("7000", bought)
 
     assert world.risk.standing.state == "ACTIVE"
@@ -605,6 +607,113 @@ def test_whatever_of_the_orders_in_flight_fills_the_account_is_collateralised(
             sizes[order.ticker] += size
         world.account(f"{cash:f}", {t: (str(size), "3000") for t, size in sizes.items() if size})
         assert world.risk.margin.free_collateral >= -2
+
+
+def test_an_order_beyond_the_position_is_a_way_out_too(make_world: Any) -> None:
+    """Sent while nothing was held, it meets a long now: neither gate nor guard sends beside it."""
+    world = make_world(LOOSE)
+    short = world.decide("ETH-USD", -60_000)
+    world.account("-25000", {"ETH-USD": ("10", "3000")})
+
+    leaving = world.decide("ETH-USD", 0)
+    world.oracle("ETH-USD", "2740")
+
+    assert (short.order.signed_quantums, leaving.reason) == (-20 * 10**9, "IN_FLIGHT")
+    assert world.reductions == []
+    world.order(world.order_id("ETH-USD"), "CANCELLED")
+    world.block()
+    world.oracle("ETH-USD", "2739")
+    assert [reduce.order.quantums <= 10 * 10**9 for reduce in world.reductions] == [True]
+
+
+@settings(max_examples=100)
+@given(
+    st.integers(3_000, 60_000),
+    st.decimals("-4", "4", places=3),
+    st.lists(
+        st.one_of(
+            st.tuples(st.sampled_from(["ETH-USD", "BTC-USD"]), st.integers(-90_000, 90_000)),
+            st.tuples(st.just("fill"), st.integers(0, 9)),
+            st.tuples(st.just("move"), st.integers(2_700, 3_300)),
+        ),
+        max_size=12,
+    ),
+    st.booleans(),
+)
+def test_in_whatever_order_orders_fill_no_position_is_one_that_nobody_decided(
+    make_world: Any, usdc: int, held: Decimal, events: list[tuple[str, int]], guard: bool
+) -> None:
+    """At their worst prices: exits never flip, entries end where decided, and are collateralised."""
+    world = make_world(FREE, guard=guard)
+    world.book("BTC-USD", [("59999", "9")], [("60001", "9")])
+    cash = usdc - held * 3_000
+    world.account(f"{cash:f}", {"ETH-USD": (str(held), "3000")} if held else {})
+    flight = Flight(world, cash)
+    for what, figure in [*events, *[("fill", 0)] * 12]:
+        if what == "fill":
+            flight.fill(figure)
+        elif what == "move":
+            flight.prices_moved = True
+            world.oracle("ETH-USD", str(figure))
+            world.block()
+        else:
+            world.decide(what, figure)
+        flight.take()
+
+
+class Flight:
+    """Every order in flight, filled in any order as the chain does: at the worst, reduce-only cut."""
+
+    DIGITS: ClassVar = {"ETH-USD": (9, 6), "BTC-USD": (10, 5)}
+
+    def __init__(self, world: Any, cash: Decimal) -> None:
+        self.world, self.cash = world, cash
+        self.orders: list[tuple[Any, int]] = []
+        self._seen = len(world.verdicts)
+        self.prices_moved = False
+
+    def held(self, ticker: str) -> int:
+        return int(self.world.risk.valued.size(ticker))
+
+    def take(self) -> None:
+        """Take in the orders that were sent, each with where it was decided to end."""
+        new, self._seen = self.world.verdicts[self._seen :], len(self.world.verdicts)
+        for verdict in new:
+            if not isinstance(verdict, Denied):
+                order = verdict.order
+                self.orders.append((order, self.held(order.ticker) + order.signed_quantums))
+
+    def fill(self, which: int) -> None:
+        if not self.orders:
+            return
+        order, decided = self.orders.pop(which % len(self.orders))
+        before, delta = self.held(order.ticker), order.signed_quantums
+        if order.reduce_only:
+            size = min(abs(delta), abs(before)) if delta * before < 0 else 0
+            delta = size if delta > 0 else -size
+        reserved = self.world.risk.account.reserved.values()
+        id_ = next((held.order_id for held in reserved if held.order is order), "")
+        if not id_:  # its last block is past
+            return
+        base, price = self.DIGITS[order.ticker]
+        size = Decimal(delta).scaleb(-base)
+        quote = size * Decimal(order.subticks).scaleb(-price)
+        self.cash -= quote + abs(quote) * Decimal("0.0005") + Decimal("0.000001")
+        after = Decimal(before + delta).scaleb(-base)
+        self.world.update(
+            positions=(PositionState(ticker=order.ticker, size=after, entry_price=Decimal(3000)),),
+            collateral=int(self.cash.scaleb(6)),
+            settled=True,
+            orders=(OrderState(id=id_, status="FILLED", seq=self.world.seq),),
+        )
+        if order.reduce_only:
+            assert abs(before + delta) <= abs(before)
+            assert (before + delta) * before >= 0
+            return
+        assert abs(before + delta) <= abs(decided)
+        assert before * delta >= 0
+        if not self.prices_moved:
+            assert self.world.risk.margin.free_collateral >= -3
 
 
 # === What is known ===

@@ -1863,9 +1863,8 @@ class Account:
     `trouble` is empty, or the reason why the account is not known for certain; what is known
     stays all the same, and `unreadable` names the positions of unknown size. `polled` is set
     while REST is queried because sockets fail: what is known is then as old as `at`. `reserved`
-    is by order id, `transferred` what was paid in since the start. `unexplained` is what the
-    balance moved by lately for no reported cause, None while fills are to come; `funding` what was
-    paid of it, and what no cause was ever reported for.
+    is by order id, `transferred` what was paid in since the start. `unexplained` is what of
+    the balance has no reported cause yet; `funding` what was paid of it, and what never had one.
 
     `unsettled_ppm` is the funding of hours that passed since the chain last touched the
     subaccount, in 1e-6 quote quantums: whoever knows the markets adds to it, and an update with
@@ -1874,8 +1873,8 @@ class Account:
 
     def __init__(self, subaccount: Subaccount) -> None:
         self.subaccount = subaccount
-        self.collateral = self.transferred = self.unsettled_ppm = self.funding = 0
-        self.unexplained: int | None = 0
+        self.collateral = self.transferred = self.unsettled_ppm = 0
+        self.unexplained = self.funding = 0
         self.hours_owed: dict[str, int] = {}
         self.positions: dict[str, Position] = {}
         self.unreadable: set[str] = set()
@@ -2311,11 +2310,16 @@ class Exit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Stuck(msgspec.Struct, frozen=True, gc=False):
-    """A position that no order can reduce, and why; without figures unless it is `known`."""
+    """A position that no order can reduce, and why; without figures unless it is `known`.
+
+    `shut` is what it is worth, in quote quantums, where its market takes no orders: what cannot be
+    closed until the status is another.
+    """
 
     ticker: str
     why: str
     known: bool = False
+    shut: int = 0
 
 
 class FlightPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -2344,6 +2348,11 @@ class FlightPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Return whether all rungs restore what the policy requires, or leave nothing held."""
         after = self.distance_after
         return not self.unknown and (after is None or after >= self.policy.restore_to)
+
+    @property
+    def shut(self) -> tuple[Stuck, ...]:
+        """Return what cannot be closed because its market takes no orders."""
+        return tuple(one for one in self.exits if isinstance(one, Stuck) and one.shut)
 
     @property
     def fires_below(self) -> float | None:
@@ -2390,7 +2399,8 @@ def _exit(
         was = "unknown" if oracle is None else oracle.text
         return Stuck(ticker, f"expected a positive oracle price, got {was}")
     if stops := stopping(view, "guard"):
-        return Stuck(ticker, f"{stops[0].why}: no IOC is taken", known=True)
+        why = f"{stops[0].why}: no IOC is taken"
+        return Stuck(ticker, why, known=True, shut=_worth(market, quantums, oracle))
     step = market.step_base_quantums
     size = min(abs(quantums), MOST_SUBTICKS) // step * step
     if not size:
@@ -2408,6 +2418,13 @@ def _exit(
         return _costed(way if way.blind else _on_book(way, view.book, policy), policy)
     except RiskError as error:  # a figure beyond what the chain can hold
         return Stuck(ticker, str(error))
+
+
+def _worth(market: PerpetualMarket, quantums: int, oracle: Oracle) -> int:
+    try:
+        return abs(position_margin(market, quantums, oracle.digits, oracle.exponent).net_notional)
+    except MarginError:  # beyond what the chain can hold
+        return 0
 
 
 def _costed(way: Exit, policy: FlightPolicy) -> Exit:
@@ -3322,12 +3339,12 @@ class Valuation:
         return exposure.quantums if exposure.market is not None else None
 
     def reductions(self, ticker: str) -> list[Reservation]:
-        """Return what is in flight and would shrink the position.
+        """Return what is in flight and would shrink the position, reduce-only or not.
 
         One that was sent before the position changed sides reduces nothing.
         """
         held, waiting = self.size(ticker), self.account.in_flight(ticker)
-        return [r for r in waiting if r.order.reduce_only and r.order.signed_quantums * held < 0]
+        return [r for r in waiting if r.order.signed_quantums * held < 0]
 
     @property
     def reducing(self) -> frozenset[str]:
@@ -3532,19 +3549,16 @@ def review(decision: Decision, now: Situation) -> Approved | Denied:
         return _denied(decision, ("UNKNOWN_MARKET", why, {"markets_known": len(views)}), now.number)
     held, ticker = now.valued.size(market.ticker), market.ticker
     case, target = _Case(decision, view, market, held, now), _at_oracle(target_usdc, view, market)
-    if target is None and target_usdc * held < 0:
-        # How far to go on the other side needs a price; to leave this one does not.
+    if target_usdc * held < 0 and abs(held) >= market.step_base_quantums:
+        # Two orders, the second when the first is done: sent as one or side by side, the far side
+        # would open whole wherever another exit has matched first.
         return _leave(case, -held)
     if target is None:
         unpriced: _Objection = "UNKNOWN_ORACLE", f"no oracle price of {ticker}", {"ticker": ticker}
         return _denied(decision, unpriced, now.number)
     if held and target * held >= 0 and abs(target) < abs(held):
         return _leave(case, target - held)
-    verdict = _enter(case, target - held)
-    if isinstance(verdict, Denied) and target * held < 0:
-        # The far side is refused: the near side may still be left.
-        return _leave(case, -held)
-    return verdict
+    return _enter(case, target - held)
 
 
 def standing(now: Situation) -> Standing:
@@ -3623,6 +3637,8 @@ def _leave(case: _Case, delta: int) -> Approved | Denied:
     after = candidate.after(valued.margin, case.held, worst, policy.taker_fee_ppm, interest)
     old, new = (amount_text(market.size(size)) for size in (case.held, case.held + candidate.delta))
     why = f"{candidate.words} shrinks {old} to {new}: that always passes"
+    if case.decision.target_usdc * case.held < 0:
+        why += "; the other side waits until nothing is held"
     return _approved(case, candidate, after, why, reduce_only=True)
 
 
@@ -3668,10 +3684,18 @@ def _unready(case: _Case) -> Iterator[_Objection]:
     yield from dangers(case.now)
     yield from _untradable(case.view, case.decision.at, case.now.policy)
     yield from _outdated(valued.held, case.decision.at, case.now.policy)
-    others = [e.market for t, e in valued.held.items() if t != ticker and e.market]
-    if mixes_isolated([case.market, *others]):
-        held = " ".join(other.ticker for other in others)
+    views, others = valued.views, sorted(_occupied(valued) - {ticker})
+    known = [market for t in others if t in views and (market := views[t].market) is not None]
+    if mixes_isolated([case.market, *known]):
+        held = " ".join(other.ticker for other in known)
         yield "ISOLATED", "an isolated market needs a subaccount of its own", {"held": held}
+
+
+def _occupied(valued: Valuation) -> set[str]:
+    """Return the markets in which something is held, or will be if what is in flight fills."""
+    orders = [reservation.order for reservation in valued.account.reserved.values()]
+    growing = {order.ticker for order in orders if not order.reduce_only}
+    return valued.held.keys() | valued.account.unreadable | growing
 
 
 def _untradable(view: MarketView, at: int, policy: Policy) -> Iterator[_Objection]:
@@ -3801,10 +3825,7 @@ def _measured(
         value = position_margin(case.market, size, *price).net_notional
         yield "MARKET_NOTIONAL", f"notional of {ticker} in USDC", abs(value) / 1e6, most
     if (most := policy.max_positions) is not None and ticker not in valued.held:
-        orders = [reservation.order for reservation in valued.account.reserved.values()]
-        growing = {order.ticker for order in orders if not order.reduce_only}
-        markets = valued.held.keys() | valued.account.unreadable | growing | {ticker}
-        yield "POSITIONS", "positions", len(markets), most
+        yield "POSITIONS", "positions", len(_occupied(valued) | {ticker}), most
     if (most := policy.max_orders_per_minute) is not None:
         yield "ORDER_RATE", "orders in a minute", case.now.sent + 1, most
     if (most := policy.max_slippage_bps) is not None:
@@ -3844,11 +3865,13 @@ def _refused(case: _Case, objection: _Objection) -> Denied:
     return _denied(case.decision, objection, case.now.number)
 
 
-def _denied(cause: Decision | MarketView, objection: _Objection, number: int) -> Denied:
+def _denied(
+    cause: Decision | MarketView, objection: _Objection, number: int, ticker: str = ""
+) -> Denied:
     reason, why, figures = objection
     return Denied(
         id=f"V{number}",
-        ticker=cause.ticker,
+        ticker=ticker or cause.ticker,
         decision=cause if isinstance(cause, Decision) else None,
         seq=cause.seq,
         at=cause.at,
@@ -3869,8 +3892,9 @@ class Danger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `margin` counts what has no price at what it was bought for. `plan` is None where there is no
     cause to fire; `is_waiting` is of reductions without an answer, `reports_blindness` of parts
-    without a price. `rung` counts this time, too; `number` and `client_id` are the next to give.
-    `interests` are the open interests that the margin counts.
+    without a price, `shut` are positions to report whose market takes no orders. `interests` are
+    the open interests that the margin counts. `rung` counts this time, too; `number` and
+    `client_id` are the next to give.
     """
 
     view: MarketView
@@ -3880,6 +3904,7 @@ class Danger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     plan: FlightPlan | None = None
     is_waiting: bool = False
     reports_blindness: bool = False
+    shut: tuple[Stuck, ...] = ()
     interests: Mapping[str, int | None] = {}
     rung: int = 1
     number: int = 1
@@ -3895,11 +3920,15 @@ def defend(danger: Danger) -> list[Reduce | Denied]:
         answers.append(_denied(view, ("UNKNOWN_ORACLE", why, {"unknown": blind}), danger.number))
     if plan is None:
         return answers
+    for stuck in danger.shut:
+        answers.append(_unclosable(danger, stuck, danger.number + len(answers)))
     number = danger.number + len(answers)
     if not view.chain.height:
         return answers + _helpless(danger, "UNKNOWN_HEIGHT", "no block height is known", number)
     rungs = joined(due(plan, plan.distance_next))
     if not (rungs or plan.rungs or danger.is_waiting):
+        if plan.left and len(plan.left) == len(plan.shut):
+            return answers  # it was reported when the status changed
         left = "; ".join(f"{ticker} stays: {why}" for ticker, why in plan.left)
         but = f"no reduction would relieve it ({left})"
         return answers + _helpless(danger, "BELOW_STEP", but, number)
@@ -3910,6 +3939,13 @@ def defend(danger: Danger) -> list[Reduce | Denied]:
         answers.append(reduce)
         margin = reduce.after
     return answers
+
+
+def _unclosable(danger: Danger, stuck: Stuck, number: int) -> Denied:
+    was, worth, why = percent_text(_away(danger.margin)), usdc_text(stuck.shut), stuck.why
+    words = f"guard: distance {was}, and {worth} USDC of {stuck.ticker} cannot be closed: {why}"
+    figures = {"distance": was, "unclosable": worth}
+    return _denied(danger.view, ("STATUS", words, figures), number, stuck.ticker)
 
 
 def _helpless(danger: Danger, reason: Reason, but: str, number: int) -> list[Denied]:
@@ -3966,11 +4002,12 @@ class Watchfulness:
     `rung` counts how often it fired since the account was last safe.
     """
 
-    __slots__ = ("_answered", "_weighed", "rung")
+    __slots__ = ("_answered", "_shut", "_weighed", "rung")
 
     def __init__(self) -> None:
         self.rung = 0
         self._answered: dict[str, int] = {}
+        self._shut: dict[str, str] = {}
         self._weighed: tuple[MarginFigures | None, int] = None, -1
 
     def is_blindness_due(self, turn: int) -> bool:
@@ -3986,6 +4023,13 @@ class Watchfulness:
             return False
         self._weighed = margin, turn
         return True
+
+    def newly_shut(self, plan: FlightPlan | None) -> tuple[Stuck, ...]:
+        """Return what cannot be closed and was not reported since its status changed."""
+        if plan is None:
+            return ()
+        was, self._shut = self._shut, {one.ticker: one.why for one in plan.shut}
+        return tuple(one for one in plan.shut if was.get(one.ticker) != one.why)
 
     def answered(self, turn: int, *, fired: bool) -> None:
         """Note that a danger was answered in this turn."""
@@ -4265,10 +4309,9 @@ class Risk:
         if distance is not None and (self.closest is None or distance < self.closest):
             self.closest = distance
         # A balance may be reported before its cause: until then nothing is won or lost by it.
-        if not (margin.unknown or account.trouble or account.unexplained is None):
-            equity, day = margin.net_collateral - account.unexplained, self._elapsed.now // _DAY_NS
-            paid_in, paid = account.transferred, account.funding
-            self._course.move(equity, paid_in, day, self.policy, paid)
+        if not (margin.unknown or account.trouble or account.unexplained):
+            day, paid_in = self._elapsed.now // _DAY_NS, account.transferred
+            self._course.move(margin.net_collateral, paid_in, day, self.policy, account.funding)
 
     def _judge(self, decision: Decision) -> list[Judgement]:
         if decision.action != "target":
@@ -4306,13 +4349,15 @@ class Risk:
         acts = near and watchful.is_danger_due(valued.margin, turn)
         if not (reports_blindness or acts):
             return []
+        plan = self._ladder(margin) if acts else None
         answers = defend(
             Danger(
                 view=view,
                 policy=self.policy,
                 margin=margin,
                 views=valued.views,
-                plan=self._ladder(margin) if acts else None,
+                plan=plan,
+                shut=watchful.newly_shut(plan),
                 is_waiting=bool(self._planner.waiting),
                 interests={t: e.open_interest for t, e in valued.held.items()},
                 reports_blindness=reports_blindness,
