@@ -160,6 +160,7 @@ def test_an_account_that_was_never_funded_begins_with_nothing() -> None:
     updates = folded(begun, balance, transfer, again, block(14))
 
     assert [update.collateral for update in updates[:3]] == [0, 5_000_000, 5_000_000]
+    assert [update.unexplained for update in updates[:3]] == [0, 5_000_000, 0]
     assert updates[-1].profit.transferred == 5_000_000
     assert updates[-1].profit.funding == 0
     assert [len(update.transfers) for update in updates] == [0, 0, 1, 0, 0][: len(updates)]
