@@ -28,7 +28,9 @@ def keys_of(arguments: argparse.Namespace) -> Keys:
     if where.startswith("keyring:"):
         return Keys.from_keyring(where.removeprefix("keyring:"), expected=expected)
     if not Path(where).is_file():  # before anybody types a passphrase for it
-        raise KeyProblem(f"expected env, keyring:NAME or an encrypted key file, got {where!r}")
+        # What is no path at all may be a key, mistyped.
+        got = repr(where) if len(where.split()) == 1 else f"{len(where.split())} words"
+        raise KeyProblem(f"expected env, keyring:NAME or an encrypted key file, got {got}")
     return Keys.from_file(where, passphrase("passphrase: "), expected=expected)
 
 
