@@ -223,7 +223,8 @@ KEYS: Final = option(
     default="env",
     metavar="WHERE",
     help="where the key is: env (default; DYDX_MNEMONIC or DYDX_PRIVATE_KEY), keyring:NAME, or "
-    "an encrypted file",
+    "an encrypted file, which is safest: a variable is taken out of the environment once read, "
+    "but the system's record of the process (/proc/PID/environ) keeps it",
 )
 SIGNING: Final = (
     KEYS,
@@ -257,7 +258,8 @@ CHOICES: Final = (
     option(
         "--strategy",
         default="rank",
-        help="rank (default), sniper, none, or a Python file of your own",
+        help="rank (default), sniper, none, or a Python file of your own: it runs with all rights "
+        "of this program, the key among them, so read what you did not write",
     ),
     option(
         "--deposit",

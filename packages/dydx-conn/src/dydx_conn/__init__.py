@@ -6567,13 +6567,20 @@ class Keys:
         private_key: str = "DYDX_PRIVATE_KEY",
         expected: str = "",
     ) -> Self:
-        """Read the one of two environment variables that is set."""
+        """Read the one of two environment variables that is set.
+
+        Both are taken out of the process's own environment, where all that runs in it, and what
+        it starts, could read them. What the system remembers of its start keeps them.
+        """
         from pydantic import SecretStr
 
         given = os.environ if environment is None else environment
         found = [
             (name, SecretStr(given[name])) for name in (mnemonic, private_key) if given.get(name)
         ]
+        if environment is None:
+            for name in (mnemonic, private_key):
+                os.environ.pop(name, None)
         del given, environment  # a traceback that shows locals would show all of it
         if len(found) != 1:
             was = "both" if found else "neither"
