@@ -686,16 +686,15 @@ class Script(paper.Positions):
 
     def __init__(self, positions: dict[conn.Subaccount, int]) -> None:
         super().__init__(positions)
-        self.failures: dict[int, set[str]] = {}
+        self.failures: dict[int, dict[str, paper.UpdateResult]] = {}
         self.checks = 0
 
-    def check(self, match: paper.Match) -> int:
-        """Return who fails this check."""
-        failing = self.failures.get(self.checks, set())
+    def check(self, match: paper.Match) -> tuple[paper.UpdateResult, paper.UpdateResult]:
+        """Return how this check ends for either side."""
+        failing = self.failures.get(self.checks, {})
         self.checks += 1
-        maker = paper.MAKER if str(match.maker.subaccount) in failing else 0
-        taker = paper.TAKER if str(match.taker.subaccount) in failing else 0
-        return maker | taker
+        maker, taker = (str(order.subaccount) for order in (match.maker, match.taker))
+        return failing.get(maker, "Success"), failing.get(taker, "Success")
 
 
 def subaccount_of(text: str) -> conn.Subaccount:
@@ -738,7 +737,7 @@ def matched(given: Case) -> Any:
     accounts = books[taker.clob_pair_id].accounts
     if isinstance(accounts, Script):
         failures = given["collateral_failures_by_check_index"]
-        accounts.checks, accounts.failures = 0, {int(n): set(who) for n, who in failures.items()}
+        accounts.checks, accounts.failures = 0, {int(n): who for n, who in failures.items()}
     result = books[taker.clob_pair_id].place(taker)
     answer: dict[str, Any] = {
         "filled_quantums": result.filled,

@@ -59,7 +59,8 @@ def messages(frames: Iterable[Frame], channels: Collection[str] = ACCOUNTS) -> I
 class Shape(NamedTuple):
     """What a message or a row looks like: its keys, and the JSON type of one of its values.
 
-    A message's `value` is empty; a row has a shape for each of its values.
+    A message's `value` is empty; a row has a shape for each of its values. Rows of accounts look
+    the same on either channel, and name none.
     """
 
     channel: str
@@ -76,9 +77,7 @@ def shapes(frames: Iterable[Frame]) -> Counter[Shape]:
         found[Shape(message.channel, message.type, tuple(sorted(contents)))] += 1
         for what, row in _rows(contents):
             keys = tuple(sorted(row))
-            found.update(
-                Shape(message.channel, what, keys, (key, type(row[key]).__name__)) for key in keys
-            )
+            found.update(Shape("", what, keys, (key, type(row[key]).__name__)) for key in keys)
     return found
 
 
@@ -109,28 +108,23 @@ def market_shapes(frames: Iterable[Frame]) -> Counter[Shape]:
         # An update of a candle is a row itself.
         lists = {"candles": [contents]} if "startedAt" in contents else contents
         type_ = "subscribed" if message.type == "subscribed" else "update"
-        keys = () if lists is not contents else tuple(sorted(contents))
-        found[Shape(message.channel, type_, keys)] += 1
+        what = f"{message.channel} {type_}"
+        found[Shape(what, () if lists is not contents else tuple(sorted(contents)))] += 1
         for name, rows in lists.items():
             for row in _market_rows(rows):
                 keys = () if name == "trading" else tuple(sorted(row))
-                what = f"{type_} {name}"
-                found.update(
-                    Shape(message.channel, what, keys, (key, type(value).__name__))
-                    for key, value in row.items()
-                )
+                values = ((key, type(value).__name__) for key, value in row.items())
+                found.update(Shape(f"{what} {name}", keys, value) for value in values)
     return found
 
 
 def _market_rows(rows: Any) -> Iterator[Json]:
     """Yield the rows of a list or by market; a value and a level have their places for names."""
-    for row in rows.values() if isinstance(rows, dict) else rows if rows else ():
-        if isinstance(row, dict):
-            yield row
-        elif isinstance(row, list):
-            yield {str(number): value for number, value in enumerate(row)}
     if isinstance(rows, str):
         yield {"": rows}
+        return
+    for row in rows.values() if isinstance(rows, dict) else rows:
+        yield row if isinstance(row, dict) else {str(n): value for n, value in enumerate(row)}
 
 
 # === Precedences ===

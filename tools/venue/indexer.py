@@ -26,9 +26,9 @@ from typing import Any, Final
 
 import msgspec
 import uvicorn
-from accounts import OPEN_STATES, hash_of, is_address
+from accounts import OPEN_STATES, is_address
 from disturbances import BLOCKED, wrong_answer
-from dydx_conn import Subaccount, event_id, subaccount_id
+from dydx_conn import TWAP, Subaccount, event_id, subaccount_id
 from dydx_paper import (
     FundingRecord,
     Ledger,
@@ -40,6 +40,7 @@ from dydx_paper import (
     parent_of,
     position_fields,
     subaccount_fields,
+    transaction_hash,
     transfer_fields,
 )
 from dydx_paper import snapshot as account_snapshot
@@ -388,7 +389,8 @@ def _subaccount_snapshot(view: Indexed, channel: str, id: str) -> Json:
         order_row(view, ledger, record)
         for ledger in family
         for record in reversed(ledger.history.orders(limit=_MOST).rows)
-        if record.status in OPEN_STATES or _may_still_fill(view, record)
+        if record.order_flags != TWAP
+        and (record.status in OPEN_STATES or _may_still_fill(view, record))
     ]
     if channel == "v4_subaccounts":
         return account_snapshot(family[0], view.height, orders)
@@ -583,7 +585,6 @@ def _until(query: Parameters, rows: list[Json]) -> list[Json]:
 # What REST adds to dydx_paper's rows, or leaves out of them.
 
 _MOST: Final = 1_000
-_CHANNELS_OWN: Final = frozenset(["address", "positionId"])
 
 
 def funded(ledger: Ledger) -> bool:
@@ -607,10 +608,6 @@ def order_row(view: Indexed, ledger: Ledger, record: OrderRecord) -> Json:
     """Return an order as REST does; a TWAP's with its terms."""
     subaccount, tape = ledger.subaccount, view.tapes[record.ticker]
     row = order_fields(subaccount, tape.market, record)
-    row |= {
-        "subaccountNumber": subaccount.number,
-        "createdAt": iso(record.created.time_ns), "createdAtHeight": str(record.created.height),
-    }  # fmt: skip
     if twap := view.accounts.twaps.get(record.id):
         request = twap.request
         row |= {
@@ -624,15 +621,12 @@ def order_row(view: Indexed, ledger: Ledger, record: OrderRecord) -> Json:
 def position_rows(view: Indexed, ledger: Ledger) -> Iterator[Json]:
     """Yield a subaccount's positions, newest first, the open ones before the ended."""
     for record in ledger.positions(limit=_MOST).rows:
-        row = position_fields(ledger.subaccount, view.tapes[record.ticker].market, record)
-        row["subaccountNumber"] = ledger.subaccount.number
-        yield {name: what for name, what in row.items() if name not in _CHANNELS_OWN}
+        yield position_fields(ledger, view.tapes[record.ticker].market, record)
 
 
 def asset_row(ledger: Ledger) -> Json:
     """Return the USDC balance: funding counts before it is settled."""
-    row = asset_fields(ledger.subaccount, ledger.collateral + ledger.unsettled)
-    return {name: what for name, what in row.items() if name not in _CHANNELS_OWN}
+    return asset_fields(ledger.subaccount, ledger.collateral + ledger.unsettled)
 
 
 _FILL_FIELDS: Final = (
@@ -658,7 +652,7 @@ def transfer_rows(ledger: Ledger) -> list[Json]:
         row = transfer_fields(ledger.subaccount, record)
         alike = sum({**other, "id": ""} == {**row, "id": ""} for other in rows)
         id = event_id("transfer", ledger.subaccount, record.created.time_ns, row, alike)
-        rows.append({"id": id, **row, "transactionHash": hash_of(id)})
+        rows.append({"id": id, **row, "transactionHash": transaction_hash(id)})
     return rows[::-1]
 
 

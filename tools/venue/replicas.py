@@ -142,7 +142,7 @@ class Replicas:
             return
         accounts = chain.accounts
         ledgers = {whose: _copied(ledger) for whose, ledger in accounts.ledgers.items()}
-        books = _Books(ledgers, copy.deepcopy(accounts.twaps))
+        books = _Books(ledgers, dict(accounts.twaps))
         self._views.append(View(height, chain.block_ns, chain.tapes, books, chain))
         # An indexer falls behind block by block, and catches up by several at once.
         lag = height - self._head
