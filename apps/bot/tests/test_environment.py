@@ -3,6 +3,8 @@
 import argparse
 import dataclasses
 import io
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path
@@ -25,6 +27,7 @@ from bot.environment import (
     objection,
     read_network,
     settings_of,
+    too_few_files,
     validate,
 )
 from dydx_conn import (
@@ -167,6 +170,43 @@ def test_what_is_refused_is_not_put_to_confirmation(terminal: Callable[[str], No
 
     with pytest.raises(RefusalError, match="expected mainnet in production, got testnet"):
         enter(EnvironmentSettings(environment="production", network="testnet"))
+
+
+@pytest.mark.parametrize(
+    ("limits", "refused", "raised"),
+    [
+        ((16, 16), True, []),
+        ((127, 127), True, []),
+        ((16, 4096), False, [(128, 4096)]),
+        ((16, -1), False, [(128, -1)]),
+        ((128, 128), False, []),
+        ((-1, -1), False, []),
+    ],
+)
+def test_too_few_open_files_are_refused_before_a_run(
+    limits: tuple[int, int], refused: bool, raised: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit that may be raised is; -1 is none."""
+    done: list[Any] = []
+    monkeypatch.setattr("resource.getrlimit", lambda _: limits)
+    monkeypatch.setattr("resource.setrlimit", lambda _, pair: done.append(pair))
+
+    why = too_few_files()
+
+    found = f"expected a limit of 128 or more open files (ulimit -n 128), got {limits[0]}"
+    assert why == (found if refused else "")
+    assert done == raised
+
+
+@pytest.mark.parametrize("command", ["paper", "doctor"])
+def test_a_process_of_few_files_ends_with_one_line(command: str) -> None:
+    """No traceback of whatever could open nothing more."""
+    typed = f"ulimit -n 16; exec {sys.executable} -m bot {command} --network local"
+    ended = subprocess.run(["sh", "-c", typed], capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("bot: expected a limit of 128 or more open files")
+    assert ended.stderr.count("\n") == 1
 
 
 def test_the_environment_may_come_from_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:

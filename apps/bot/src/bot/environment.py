@@ -12,6 +12,7 @@ and what a health endpoint can answer with.
 
 import argparse
 import os
+import resource
 import sys
 import threading
 import tomllib
@@ -249,7 +250,7 @@ def confirmations(
 def enter(settings: EnvironmentSettings, *, orders: bool = False) -> Network:
     """Return the network to run on, once nothing refuses it and everything is confirmed."""
     net = settings.chosen()
-    refused = objection(settings, net)
+    refused = objection(settings, net) or too_few_files()
     if refused:
         raise RefusalError(refused)
     for wanted in confirmations(settings, net, orders=orders):
@@ -257,6 +258,24 @@ def enter(settings: EnvironmentSettings, *, orders: bool = False) -> Network:
         if not getattr(settings, wanted.flag.strip("-").replace("-", "_")):
             _confirm(wanted)
     return net
+
+
+# Of sockets, their event loops, the recording, the audit log and the handle of a run.
+_FILES: Final = 128
+
+
+def too_few_files() -> str:
+    """Return why a run would lack open files, "" if it would not; raise the limit if it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def enough(limit: int) -> bool:
+        return limit == resource.RLIM_INFINITY or limit >= _FILES
+
+    if not enough(soft) and enough(hard):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, hard))
+        return ""
+    what = f"expected a limit of {_FILES} or more open files (ulimit -n {_FILES})"
+    return "" if enough(soft) else f"{what}, got {soft}"
 
 
 def _confirm(wanted: Confirmation) -> None:
@@ -320,6 +339,8 @@ def validate(
     settings: EnvironmentSettings, net: Network, subaccount: Subaccount | None = None
 ) -> tuple[Validation, dict[str, Frame]]:
     """Query the node and receive the indexer, both at once; return what was received as well."""
+    if few := too_few_files():
+        raise RefusalError(few)
     tips: list[ChainTip | str] = []
     query = threading.Thread(target=lambda: tips.append(_tip(net)), name="node", daemon=True)
     query.start()

@@ -35,7 +35,7 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
 - Links: one socket: subscribing, pings, back-off, and how soon a book is subscribed again.
 - Polling, Live: REST in place of sockets; `Inbox`, and `live`, the one source that opens them.
 - Keys: `Keys`, one signing key that is never shown; `rotate`.
-- Audit: `AuditLog`, requests and answers in writing, without secrets.
+- Audit: `redact` and `printable`, what leaves the program; `AuditLog`, requests and answers.
 - Node: `chain_tip`, and the chain's own messages.
 - Sending, Trader: `Trader` judges an order, sends it once, and reports what became of it.
 
@@ -124,7 +124,7 @@ __all__ = [
     # Keys
     "Keys", "rotate",
     # Audit
-    "AuditLog",
+    "AuditLog", "is_secret", "printable", "redact",
     # Node
     "ChainTip", "chain_tip",
     # Trader
@@ -177,6 +177,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from functools import lru_cache, partial
+from importlib.util import find_spec
 from ipaddress import ip_address
 from itertools import pairwise
 from operator import attrgetter
@@ -6881,13 +6882,20 @@ class Keys:
         private_key: str = "DYDX_PRIVATE_KEY",
         expected: str = "",
     ) -> Self:
-        """Read the one of two environment variables that is set."""
+        """Read the one of two environment variables that is set.
+
+        Both are taken out of the process's own environment, where all that runs in it, and what
+        it starts, could read them. What the system remembers of its start keeps them.
+        """
         from pydantic import SecretStr
 
         given = os.environ if environment is None else environment
         found = [
             (name, SecretStr(given[name])) for name in (mnemonic, private_key) if given.get(name)
         ]
+        if environment is None:
+            for name in (mnemonic, private_key):
+                os.environ.pop(name, None)
         del given, environment  # a traceback that shows locals would show all of it
         if len(found) != 1:
             was = "both" if found else "neither"
@@ -6989,11 +6997,12 @@ def _checks(secret: "SecretStr") -> bool:
 
 @lru_cache
 def _english() -> frozenset[str]:
-    from bip_utils import Bip39Languages
-    from bip_utils.bip.bip39.bip39_mnemonic_utils import Bip39WordsListGetter
-
-    words = Bip39WordsListGetter.Instance().GetByLanguage(Bip39Languages.ENGLISH)
-    return frozenset(words.GetWordAtIdx(index) for index in range(words.Length()))
+    # Read and not imported: whoever looks for secrets in a text does not wait for a wallet.
+    package = find_spec("bip_utils")
+    if package is None or package.origin is None:
+        raise KeyProblem("expected the package bip-utils, got none")
+    words = Path(package.origin).parent / "bip" / "bip39" / "wordlist" / "english.txt"
+    return frozenset(words.read_text(encoding="utf-8").split())
 
 
 def _from_keyring(name: str) -> "SecretStr":
@@ -7045,14 +7054,34 @@ _BETWEEN: Final = 8  # characters between two words of a mnemonic: quotes, comma
 def redact(text: str) -> str:
     """Return the text without what looks like a secret, or like a signed transaction.
 
-    That is: twelve words of the BIP-39 list in a row, 64 hexadecimal digits that are not called
-    a hash, long base64, the bytes of Python, and the value of whatever is named as a secret.
+    That is: twelve words of the BIP-39 list in a row, one of which may be mistyped, 64 hexadecimal
+    digits that are not called a hash, long base64, the bytes of Python, and the value of whatever
+    is named as a secret.
     """
     text = _without_mnemonics(text)  # first: a name takes no more than one bare word with it
     text = _SECRET_FIELDS.sub(rf"\1{_GONE}", text)
     text = _DIGITS.sub(_unless_hash, text)
     text = _BASE64.sub(_GONE, text)
     return _BYTES.sub(_GONE, text)
+
+
+def is_secret(text: str) -> bool:
+    """Return whether a text holds a mnemonic, or is a private key."""
+    return bool(_HEX_KEY.fullmatch(text.strip())) or _without_mnemonics(text) != text
+
+
+def printable(text: str) -> str:
+    """Return the text as one line upon which no terminal acts: a "?" for what it would act upon.
+
+    Control characters (C0, C1, DEL), those that hide text or turn its direction, line breaks.
+    """
+    return _UNPRINTABLE.sub("?", text)
+
+
+_UNPRINTABLE: Final = re.compile(
+    "[\x00-\x08\x0a-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
 
 
 def _unless_hash(found: re.Match[str]) -> str:
@@ -7062,16 +7091,21 @@ def _unless_hash(found: re.Match[str]) -> str:
 
 def _without_mnemonics(text: str) -> str:
     places = [word.span() for word in _WORD.finditer(text)]
-    if len(places) < _LENGTHS[0]:
+    size = _LENGTHS[0]
+    if len(places) < size:
         return text
-    out, copied, run = [], 0, 0
-    for n, (start, end) in enumerate([*places, (len(text) + _BETWEEN + 1, 0)]):
-        apart = n > 0 and start - places[n - 1][1] > _BETWEEN
-        known = text[start:end].lower() in _english()
-        if (apart or not known) and run >= _LENGTHS[0]:
-            out += [text[copied : places[n - run][0]], _GONE]
-            copied = places[n - 1][1]
-        run = known + (0 if apart or not known else run)
+    known = [text[start:end].lower() in _english() for start, end in places]
+    near = [start - end <= _BETWEEN for (_, end), (start, _) in pairwise(places)]
+    hidden: set[int] = set()
+    for n in range(len(places) - size + 1):
+        if sum(known[n : n + size]) >= size - 1 and all(near[n : n + size - 1]):
+            # Where the first or last is no word of the list, it may be of the text around.
+            hidden.update(range(n + (not known[n]), n + size - (not known[n + size - 1])))
+    out, copied = [], 0
+    for n in sorted(hidden):
+        if n - 1 not in hidden:
+            out += [text[copied : places[n][0]], _GONE]
+        copied = places[n][1]
     return "".join([*out, text[copied:]])
 
 
@@ -7105,6 +7139,8 @@ class AuditLog:
             ns = self._clock_ns() if at is None else at
             line = {"ns": ns, **_jsonable({"event": event, **fields})}
             text = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+            # Whoever shows the file on a terminal shows no more than text.
+            text = _UNPRINTABLE.sub(lambda found: json.dumps(found[0])[1:-1], text)
             with self._lock:
                 os.write(self._file, text.encode("utf-8", "replace") + b"\n")
                 self.lines += 1
