@@ -7098,7 +7098,7 @@ def _without_mnemonics(text: str) -> str:
     near = [start - end <= _BETWEEN for (_, end), (start, _) in pairwise(places)]
     hidden: set[int] = set()
     for n in range(len(places) - size + 1):
-        if sum(known[n : n + size]) >= size - 1 and all(near[n : n + size - 1]):
+        if known[n : n + size].count(False) <= 1 and all(near[n : n + size - 1]):
             # Where the first or last is no word of the list, it may be of the text around.
             hidden.update(range(n + (not known[n]), n + size - (not known[n + size - 1])))
     out, copied = [], 0
