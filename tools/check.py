@@ -108,17 +108,22 @@ def tests_of_tools() -> dict[str, list[str]]:
 LONG = {
     "crash": "ten thousand crashes, guarded and not: 20 minutes on two cores",
     "soak": "the connection through ten minutes of faults",
+    "harsh": "the tests that trade, on a venue where everything that may go wrong does",
     "chaos": "a hundred bad days, and what survived them: two minutes",
+    "mutation": "forty changes to each layer, and whether its tests notice: half an hour",
 }
 
 
 def long_checks() -> dict[str, list[Command]]:
     """Name the proofs that take minutes, which run only when they are named."""
     tool = [sys.executable]
+    pytest = [*tool, "-m", "pytest"]
     return {
         "crash": [[*tool, "tools/crash.py"]],
         "soak": [[*tool, "tools/soak.py"]],
+        "harsh": [["env", "TEST_VENUE_HABITS=harsh", *pytest, *tests_of_tools()["venue"]]],
         "chaos": [[*tool, "-m", "bot", "chaos", "quickstart", "--seeds", "100"]],
+        "mutation": [[*tool, "tools/mutation.py"]],
     }
 
 

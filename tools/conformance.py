@@ -1,10 +1,12 @@
-"""Hold the packages to dYdX's own answers: exact cases, and texts that were really sent.
+"""Hold the packages to dYdX's own answers: exact cases, texts really sent, whole sessions.
 
     vectors DIR    DIR/<family>.json ──► public functions ──► passed/total per family
     captures DIR   DIR/{ws,rest,accounts,candles} ──► parsers ──► parsed/total, each refusal
+    sessions DIR   DIR/<session>/frames.jsonl.zst ──► the layers ──► figures as in truth.json
 
     uv run tools/conformance.py vectors DIR [-v]
     uv run tools/conformance.py captures DIR [-v]
+    uv run tools/conformance.py sessions DIR [-v]
 
 A family that nothing answers yet counts as failed: the figure is what is left. The exit code
 is 0 when the tool ran, whatever the figure, and 2 when DIR is not what was promised. No case
@@ -54,15 +56,18 @@ class FamilyTally:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one of the two checks; return the exit code."""
+    """Run one of the checks; return the exit code."""
     parser = argparse.ArgumentParser(prog="conformance", description=__doc__.partition("\n")[0])
-    parser.add_argument("check", choices=["vectors", "captures"])
+    parser.add_argument("check", choices=["vectors", "captures", "sessions"])
     parser.add_argument("directory", type=Path, metavar="DIR")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show the first failures")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show what failed")
     given = parser.parse_args(arguments)
     try:
         if given.check == "vectors":
             report(vectors(given.directory), verbose=given.verbose)
+        elif given.check == "sessions":
+            played, candles = sessions(given.directory)
+            report(played, verbose=given.verbose, apart=candles)
         else:
             report(captures(given.directory), verbose=True)
     except ConformanceError as error:
@@ -71,10 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def report(tallies: Sequence[FamilyTally], *, verbose: bool) -> None:
-    """Print one line a family and the total."""
+def report(
+    tallies: Sequence[FamilyTally], *, verbose: bool, apart: FamilyTally | None = None
+) -> None:
+    """Print one line a family and the total, of which what stands `apart` is no part."""
     width = max(len(tally.family) for tally in tallies)
-    for tally in tallies:
+    for tally in [*tallies, *([] if apart is None else [apart])]:
         print(f"{tally.family:<{width}}  {tally.passed}/{tally.total}")
         for failure in tally.failures if verbose else ():
             print(f"    {failure}")
@@ -679,16 +686,15 @@ class Script(paper.Positions):
 
     def __init__(self, positions: dict[conn.Subaccount, int]) -> None:
         super().__init__(positions)
-        self.failures: dict[int, set[str]] = {}
+        self.failures: dict[int, dict[str, paper.UpdateResult]] = {}
         self.checks = 0
 
-    def check(self, match: paper.Match) -> int:
-        """Return who fails this check."""
-        failing = self.failures.get(self.checks, set())
+    def check(self, match: paper.Match) -> tuple[paper.UpdateResult, paper.UpdateResult]:
+        """Return how this check ends for either side."""
+        failing = self.failures.get(self.checks, {})
         self.checks += 1
-        maker = paper.MAKER if str(match.maker.subaccount) in failing else 0
-        taker = paper.TAKER if str(match.taker.subaccount) in failing else 0
-        return maker | taker
+        maker, taker = (str(order.subaccount) for order in (match.maker, match.taker))
+        return failing.get(maker, "Success"), failing.get(taker, "Success")
 
 
 def subaccount_of(text: str) -> conn.Subaccount:
@@ -731,7 +737,7 @@ def matched(given: Case) -> Any:
     accounts = books[taker.clob_pair_id].accounts
     if isinstance(accounts, Script):
         failures = given["collateral_failures_by_check_index"]
-        accounts.checks, accounts.failures = 0, {int(n): set(who) for n, who in failures.items()}
+        accounts.checks, accounts.failures = 0, {int(n): who for n, who in failures.items()}
     result = books[taker.clob_pair_id].place(taker)
     answer: dict[str, Any] = {
         "filled_quantums": result.filled,
@@ -1187,6 +1193,432 @@ def parse_body(name: str, text: str) -> Any:
         if re.search(pattern, name, re.IGNORECASE):
             return conn.rest_contents(path, text)
     raise conn.WireError(f"expected a name that shows the endpoint, got {name}")
+
+
+# === Sessions ===
+# What a node and the indexer's database held at a named block, against what the layers make of
+# the frames that the indexer sent. No session is known by its name.
+
+Figure = tuple[str, Any, Any]  # its name, the truth, what the layers have
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a subaccount holds after a block, in quote quantums and base units."""
+
+    collateral: int | None = None
+    unsettled: int = 0
+    sizes: Mapping[str, Decimal] = field(default_factory=dict)
+
+
+class Session:
+    """The layers' own state, frame by frame, of one recorded session.
+
+    `moments` is what a subaccount held after each block that changed it and that frames reported;
+    `prices` and `interest` of each market stand beside the block of their report;
+    `reported_interest` is what the frames themselves reported last (block 0: in a snapshot, of no
+    known block).
+    """
+
+    def __init__(self, truth: Case, frames: Sequence[conn.Frame]) -> None:
+        self.truth, self.block = truth, int(truth["true_at_block"])
+        self.accounts, self.data = conn.Accounts(), data.DataState(resolutions=["1MIN"])
+        self.risks = {
+            name: risk.Risk(subaccount=subaccount_of(name), guard=False) for name in truth["state"]
+        }
+        self.updates: dict[str, list[conn.AccountUpdate]] = {name: [] for name in self.risks}
+        self.prices: dict[str, list[tuple[int, data.Oracle]]] = {}
+        self.interest: dict[str, list[tuple[int, int]]] = {}
+        self.reported_interest: dict[str, tuple[int, str]] = {}
+        self.moments: dict[tuple[str, int], Moment] = {}
+        self.is_whole = True  # until a frame is lost
+        self.doubted: dict[str, list[str]] = {name: [] for name in self.risks}
+        self._reported: set[tuple[str, int]] = set()
+        self._due = sorted(int(height) for height in truth["after_block"])
+        self._play(frames)
+
+    def moment(self, name: str) -> Moment:
+        """Return what a subaccount holds now."""
+        if not any(update.collateral is not None for update in self.updates[name][-1:]):
+            return Moment()
+        held = self.risks[name].account
+        sizes = {ticker: position.size for ticker, position in held.positions.items()}
+        return Moment(held.collateral, held.unsettled, sizes)
+
+    def price(self, ticker: str, block: int) -> data.Oracle | None:
+        """Return the oracle price that was in force at the end of a block."""
+        known = [price for height, price in self.prices.get(ticker, ()) if height <= block]
+        return known[-1] if known else None
+
+    def _play(self, frames: Sequence[conn.Frame]) -> None:
+        # The recorder's own end is no part of the session; nor is what follows the named block.
+        received = [n for n, frame in enumerate(frames) if frame.kind in ("ws", "http")]
+        for frame in frames[: received[-1] + 1 if received else 0]:
+            changed = list(changes_of(frame)) if frame.kind == "ws" else []
+            if any(name in self.risks and block > self.block for name, block in changed):
+                break
+            oracle = oracle_blocks(frame)
+            self._look_back(max([block for _, block in changed] + [*oracle.values()], default=0))
+            self._reported.update(changed)
+            self._fold(frame, oracle)
+            for ticker, text, is_new in interest_of(frame):
+                self.reported_interest[ticker] = self.data.chain.height * is_new, text
+        self._look_back(self.block + 1)
+
+    def _look_back(self, block: int) -> None:
+        # A report of a later block shows that all of the earlier ones have come.
+        while self._due and self._due[0] < block:
+            over = self._due.pop(0)
+            for name in self.risks:
+                if (name, over) in self._reported:
+                    self.moments[name, over] = self.moment(name)
+
+    def _fold(self, frame: conn.Frame, oracle: Mapping[str, int]) -> None:
+        lost = frame.kind in ("close", "gap") or frame.is_refusal
+        self.is_whole = self.is_whole and not lost
+        updates = self.accounts.step(frame)
+        for view in data.step(self.data, frame):
+            self._note(view, oracle.get(view.ticker, self.data.chain.height))
+            for each in self.risks.values():
+                each.step(view)
+        for update in updates:
+            name = f"{update.subaccount.owner}/{update.subaccount.number}"
+            if name in self.risks:
+                self.risks[name].step(update)
+                self.updates[name].append(update)
+                if update.doubt and self.is_whole and update.collateral is not None:
+                    self.doubted[name].append(f"frame {frame.seq}: {update.doubt}")
+
+    def _note(self, view: data.MarketView, block: int) -> None:
+        prices = self.prices.setdefault(view.ticker, [])
+        if view.oracle is not None and (not prices or prices[-1][1] is not view.oracle):
+            prices.append((block, view.oracle))
+        interest = self.interest.setdefault(view.ticker, [])
+        known = view.open_interest
+        if known is not None and (not interest or interest[-1][1] != known):
+            interest.append((block, known))
+
+
+def sessions(directory: Path) -> tuple[list[FamilyTally], FamilyTally]:
+    """Play every session found; its figures, and apart from them the complete candles of all."""
+    folders = sorted(file.parent for file in directory.glob("*/truth.json"))
+    if not folders:
+        raise ConformanceError(f"expected a directory of <session>/truth.json, got {directory}")
+    tallies, candles = [], FamilyTally("candles")
+    for folder in folders:
+        tally = FamilyTally(folder.name)
+        tallies.append(tally)
+        try:
+            truth = json.loads((folder / "truth.json").read_text())
+            frames = list(conn.Recording(folder / "frames.jsonl.zst"))
+        except (OSError, ValueError, conn.ConnError) as error:
+            raise ConformanceError(f"expected a session in {folder}: {error}") from error
+        session = Session(truth, frames)
+        for figure in session_figures(session):
+            count(tally, figure)
+        for what, expected, got in candle_figures(session):
+            count(candles, (f"{folder.name} {what}", expected, got))
+    return tallies, candles
+
+
+def count(tally: FamilyTally, figure: Figure) -> None:
+    """Count one figure; one that differs is shown."""
+    what, expected, got = figure
+    tally.total += 1
+    if expected == got:
+        tally.passed += 1
+    else:
+        tally.failures.append(f"{what}: expected {expected}, got {got}")
+
+
+def changes_of(frame: conn.Frame) -> Iterator[tuple[str, int]]:
+    """Yield which subaccount a frame reports the state of, and after which block.
+
+    An order alone is no state: full nodes report it before its block, or long after.
+    """
+    if frame.type not in ("channel_data", "channel_batch_data"):
+        return
+    try:
+        parts = conn.contents(frame)
+    except conn.WireError:
+        return
+    owner, _, number = frame.id.partition("/")
+    for part in parts:
+        if isinstance(part, conn.HeightContents):
+            yield "", part.block[0]
+        elif isinstance(part, conn.SubaccountContents) and part.block_height:
+            rows = [*part.perpetual_positions, *part.asset_positions, *part.fills]
+            given = {getattr(row, "subaccount_number", None) for row in rows} - {None}
+            if rows or part.transfers is not None:
+                for child in given or {number}:
+                    yield f"{owner}/{child}", int(part.block_height)
+
+
+def oracle_blocks(frame: conn.Frame) -> dict[str, int]:
+    """Return the block from which on each oracle price of a frame is in force, by ticker."""
+    if frame.channel != "v4_markets" or frame.type not in ("channel_data", "channel_batch_data"):
+        return {}
+    given = json.loads(frame.text)["contents"]
+    parts = given if isinstance(given, list) else [given]
+    rows = [row for part in parts for row in part.get("oraclePrices", {}).items()]
+    return {ticker: int(row["effectiveAtHeight"]) for ticker, row in rows}
+
+
+def interest_of(frame: conn.Frame) -> Iterator[tuple[str, str, bool]]:
+    """Yield each market's open interest that a frame reports, and whether that is an update."""
+    if frame.channel != "v4_markets":
+        return
+    for part in conn.contents(frame):
+        for rows in (part.markets, part.trading):
+            for ticker, row in rows.items():
+                if row.open_interest is not None:
+                    yield ticker, row.open_interest, rows is part.trading
+
+
+def session_figures(session: Session) -> Iterator[Figure]:
+    """Yield every figure of a session: its subaccounts, each after each block, its markets."""
+    for name, state in session.truth["state"].items():
+        short = name[-12:]
+        for part in (state_figures, profit_figures, fill_figures, order_figures, doubt_figures):
+            for what, expected, got in part(session, name, state):
+                yield f"{short} {what}", expected, got
+    for block, states in session.truth["after_block"].items():
+        for name, state in states.items():
+            moment = session.moments.get((name, int(block)))
+            for figure in () if moment is None else held(session, int(block), state, moment):
+                yield f"{name[-12:]} after {block} {figure[0]}", *figure[1:]
+    yield from market_figures(session)
+
+
+def state_figures(session: Session, name: str, state: Case) -> Iterator[Figure]:
+    """Yield what a subaccount holds at the named block."""
+    held_then = {**state, "positions": {p["ticker"]: p["quantums"] for p in state["positions"]}}
+    yield from held(session, session.block, held_then, session.moment(name))
+
+
+def held(session: Session, block: int, state: Case, moment: Moment) -> Iterator[Figure]:
+    """Yield balance, positions and margins after a block, by the prices then in force."""
+    views = session.data.views
+    grids = {ticker: views[ticker].market for ticker in moment.sizes if ticker in views}
+    sizes = {t: grid.quantums(moment.sizes[t]) for t, grid in grids.items() if grid is not None}
+    yield "USDC", state["usdc_quantums"], moment.collateral
+    yield "positions", state["positions"], sizes
+    names = ("net_collateral", "initial_margin", "maintenance_margin")
+    expected = [state[name] for name in names]
+    got: list[Any] = [None, None, None]
+    for late in (False, True):
+        margin = margin_of(session, block, moment, sizes, late=late)
+        if margin is not None and got != expected:
+            got = [getattr(margin, name) for name in names]
+    yield from zip(names, expected, got, strict=True)
+
+
+def margin_of(
+    session: Session, block: int, moment: Moment, sizes: Mapping[str, int], *, late: bool
+) -> risk.MarginFigures | None:
+    """Return the margins of a moment; None if they are not known.
+
+    The indexer reports open interest up to a minute late: what it reports next (`late`) may be
+    the chain's, or what it reported last.
+    """
+    holdings = []
+    for ticker, quantums in sizes.items():
+        view, price = session.data.views[ticker], session.price(ticker, block)
+        reports = session.interest.get(ticker, [])
+        known = [n for at, n in reports if at <= block][-1:]
+        after = [n for at, n in reports if at > block][:1]
+        interest = [*(after if late else known), *known, None][0]
+        if view.market is None or price is None:
+            return None
+        holdings.append(
+            risk.Holding(
+                market=view.market, quantums=quantums, price=price.digits,
+                exponent=price.exponent, open_interest=interest,
+            )
+        )  # fmt: skip
+    if moment.collateral is None:
+        return None
+    return risk.risk_figures(moment.collateral + moment.unsettled, holdings).margin
+
+
+def profit_figures(session: Session, name: str, state: Case) -> Iterator[Figure]:
+    """Yield what a subaccount earned and paid while the recording ran."""
+    got = session.updates[name][-1].profit if session.updates[name] else conn.Profit()
+    truth, fills = state["profit"], fills_of(state)
+    insured = {True: 0, False: 0}
+    for fill in fills:
+        # What the fill of a liquidated account calls its fee went to the insurance fund.
+        insured[fill["type"] == "LIQUIDATED"] += quanta(fill["fee"])
+    paid = quanta(truth["fees_in_recording"]) + quanta(truth.get("insurance_in_recording", 0))
+    moved = [amount for _, _, amount in transfers_of(session, name, state)]
+    yield "realised", quanta(truth["realised_in_recording"]), got.realized
+    yield "fees", insured[False], got.fees
+    yield "insurance", insured[True], got.insurance
+    yield "fees and insurance", paid, got.fees + got.insurance
+    yield "funding", quanta(funding_of(state)), -got.funding
+    yield "wins", truth["wins_in_recording"], got.wins
+    yield "losses", truth["losses_in_recording"], got.losses
+    yield "transferred", sum(moved), got.transferred
+    yield "profit complete", True, got.complete
+
+
+def quanta(amount: str | int | Fraction) -> int:
+    """Return USDC in quote quantums, the nearest."""
+    return round(Fraction(amount) * 10**6)
+
+
+def fills_of(state: Case) -> list[Case]:
+    """Return the fills that happened while the recording ran."""
+    return [fill for fill in state["fills"] if not fill.get("before_recording")]
+
+
+def funding_of(state: Case) -> Fraction:
+    """Return the funding received while the recording ran; paid is negative."""
+    received = Fraction(state["balance_check"]["funding_received"])
+    whole = Fraction(state["profit"].get("funding", 0))
+    part = Fraction(state["profit"].get("funding_in_recording", whole))
+    return received * part / whole if whole else received
+
+
+def transfers_of(session: Session, name: str, state: Case) -> list[tuple[int, str, int]]:
+    """Return the transfers after the first snapshot: block, transaction, quote quantums paid in."""
+    began = next((u.height for u in session.updates[name] if u.collateral is not None), 0)
+    own = session.truth["subaccount_ids"][name]
+    rows = [
+        row for row in state["transfers"] if row["assetId"] == "0" and int(row["block"]) > began
+    ]
+    return sorted(
+        (
+            int(row["block"]),
+            row["transactionHash"],
+            quanta(row["size"]) * (1 if row["t"] == own else -1),
+        )
+        for row in rows
+    )
+
+
+def fill_figures(session: Session, name: str, state: Case) -> Iterator[Figure]:
+    """Yield every fill, whether it was reported once, and every transfer."""
+    got = [fill for update in session.updates[name] for fill in update.fills]
+    rows = {fill["id"]: fill for fill in fills_of(state)}
+    yield "fills reported", sorted(rows), sorted(fill.id for fill in got)
+    by_id = {fill.id: fill for fill in got}
+    for id_, row in rows.items():
+        fill = by_id.get(id_)
+        expected = (
+            row["orderId"], row["ticker"], row["side"], Decimal(row["size"]), Decimal(row["price"]),
+            quanta(row["quoteAmount"]), quanta(row["fee"]), row["liquidity"], row["type"],
+            row["block"],
+        )  # fmt: skip
+        yield f"fill {id_[:8]}", expected, fill and (
+            fill.order_id, fill.ticker, fill.side, fill.size, fill.price,
+            fill.quote, fill.fee, fill.liquidity, fill.type, fill.height,
+        )  # fmt: skip
+    moved = sorted(
+        (
+            int(row.created_at_height),
+            row.transaction_hash,
+            quanta(row.size) * (1 if row.type in ("TRANSFER_IN", "DEPOSIT") else -1),
+        )
+        for update in session.updates[name]
+        for row in update.transfers
+    )
+    yield "transfers", transfers_of(session, name, state), moved
+
+
+# The indexer's words for an order; a short-term one may fill until its last block is over.
+ORDER_WORDS = {
+    "FILLED": "FILLED", "CANCELED": "CANCELLED", "OPEN": "OPEN", "UNTRIGGERED": "OPEN",
+    "BEST_EFFORT_OPENED": "OPEN", "BEST_EFFORT_CANCELED": "LEAVING",
+}  # fmt: skip
+
+
+def order_figures(session: Session, name: str, state: Case) -> Iterator[Figure]:
+    """Yield what became of every order, and which orders are open."""
+    height, orders = session.data.chain.height, session.accounts.orders
+    began = next((u.height for u in session.updates[name] if u.collateral is not None), 0)
+    # Short-term orders that never filled are in no table: the indexer's cache alone has them.
+    rows = {row["id"]: row for row in [*state["comlink"]["orders"], *state["orders"]]}
+    resting = set()
+    for id_, row in rows.items():
+        word, filled = ORDER_WORDS.get(row["status"], row["status"]), Decimal(row["totalFilled"])
+        if row["orderFlags"] == "0" and word != "FILLED":
+            is_over = 0 < int(row["goodTilBlock"] or 0) < height - 1
+            word = "CANCELLED" if is_over else word
+        resting |= {id_} if word == "OPEN" else set()
+        known = orders.orders.get(id_)
+        if known is None and 0 < int(row.get("updatedAtHeight") or 0) <= began:
+            continue  # it ended before the recording began
+        got = known and ("LEAVING" if known.leaving else known.status, known.filled)
+        if got and got[0] == "PARTIALLY_FILLED":
+            got = "OPEN", got[1]
+        yield f"order {id_[:8]}", (word, filled), got
+    open_ = [order for order in orders.open() if order.subaccount == name and not order.leaving]
+    yield "open orders", sorted(resting), sorted(order.id for order in open_)
+
+
+def doubt_figures(session: Session, name: str, _: Case) -> Iterator[Figure]:
+    """Yield what is in doubt at the end, and what was before a frame was lost."""
+    yield "doubt", "", session.updates[name][-1].doubt if session.updates[name] else "never seen"
+    yield "doubts while nothing was lost", [], session.doubted[name]
+
+
+def market_figures(session: Session) -> Iterator[Figure]:
+    """Yield each market's grid, oracle price and open interest."""
+    for ticker, row in session.truth["markets"].items():
+        view, price = session.data.views.get(ticker), session.price(ticker, session.block)
+        market = None if view is None else view.market
+        yield (
+            f"{ticker} grid",
+            [row[name] for name in GRID],
+            market and [getattr(market, GRID[name]) for name in GRID],
+        )
+        exact = Decimal(row["oracle_price"]).scaleb(row["oracle_exponent"])
+        yield f"{ticker} oracle price", exact, price and Decimal(price.text)
+        yield f"{ticker} open interest", *interest_figure(session, ticker, row)
+
+
+GRID = {
+    "perpetual": "perpetual_id", "clob_pair": "clob_pair_id",
+    "atomic_resolution": "atomic_resolution",
+    "quantum_conversion_exponent": "quantum_conversion_exponent",
+    "step_base_quantums": "step_base_quantums", "subticks_per_tick": "subticks_per_tick",
+    "initial_margin_ppm": "imf_ppm", "maintenance_fraction_ppm": "maintenance_fraction_ppm",
+}  # fmt: skip
+
+
+def interest_figure(session: Session, ticker: str, row: Case) -> tuple[Any, Any]:
+    """Return a market's open interest in base quantums: the truth, and what the layers have.
+
+    The indexer reports it up to a minute late. Where trades came after its last report, no frame
+    holds the chain's, and the last report is what is to be known.
+    """
+    view = session.data.views.get(ticker)
+    block, text = session.reported_interest.get(ticker, (0, ""))
+    lot = -int(row["atomic_resolution"])
+    last = int(Decimal(text).scaleb(lot)) if text else None
+    trades = [at for at, _, traded, *_ in session.truth["trades"] if traded == ticker]
+    is_of_now = block and all(at <= block - INTEREST_LAG for at in trades if at <= session.block)
+    return row["open_interest_quantums"] if is_of_now else last, view and view.open_interest
+
+
+INTEREST_LAG = 2  # blocks from a trade to a report that surely counts it
+
+
+def candle_figures(session: Session) -> Iterator[Figure]:
+    """Yield every complete candle of a minute."""
+    names = ("open", "high", "low", "close", "baseTokenVolume", "usdVolume", "trades")
+    for ticker, rows in session.truth["candles_1min_complete"].items():
+        view = session.data.views.get(ticker)
+        made = {} if view is None else {c.started_at: c for c in view.candles["1MIN"]}
+        for row in rows:
+            candle = made.get(conn.instant(row["startedAt"]))
+            got = candle and (
+                candle.open, candle.high, candle.low, candle.close,
+                round(candle.volume, 9), round(candle.usd_volume, 9), float(candle.trades),
+            )  # fmt: skip
+            expected = tuple(float(row[name]) for name in names)
+            yield f"{ticker} {row['startedAt']}", expected, got
 
 
 if __name__ == "__main__":

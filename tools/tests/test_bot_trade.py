@@ -41,6 +41,8 @@ from dydx_conn import (
 from pydantic import SecretStr
 
 VENUE = Path(__file__).parent.parent / "venue"
+# `harsh` in the check of that name.
+HABITS = ("--habits", os.environ.get("TEST_VENUE_HABITS", "plain"))
 NAMES = ("fills", "ends", "sweep", "flat", "halts")
 # No event is as late as this; a busy machine may be slow.
 PATIENCE_S = 60
@@ -94,7 +96,7 @@ class Running:
 @pytest.fixture(scope="module")
 def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Run one venue for all tests of this file, five times as fast as the clock."""
-    ports = ["--port", "0", "--ws-port", "0", "--grpc-port", "0", "--speed", "5"]
+    ports = ["--port", "0", "--ws-port", "0", "--grpc-port", "0", "--speed", "5", *HABITS]
     process = subprocess.Popen(
         [sys.executable, str(VENUE), *ports], stdout=subprocess.PIPE, text=True
     )

@@ -1,4 +1,6 @@
 import json
+import shutil
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -6,6 +8,7 @@ from typing import Any
 
 import conformance
 import pytest
+from dydx_conn import find_recording
 
 POSITION = {
     "kind": "position",
@@ -271,3 +274,108 @@ def test_a_web_case_states_every_position(tmp_path: Path) -> None:
     (tally,) = conformance.vectors(tmp_path)
 
     assert tally.passed == 0
+
+
+# === Sessions ===
+
+LOCALNET = find_recording("quickstart").parent / "localnet"
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Path:
+    """Return a directory with one bundled session, whose truth a test may change."""
+    folder = tmp_path / "mine"
+    shutil.copytree(LOCALNET / "05-open-add-reduce-close", folder)
+    return folder
+
+
+def played(directory: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Play the sessions of a directory; return the lines that were printed."""
+    assert conformance.main(["sessions", str(directory), "-v"]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_every_bundled_session_replays_to_its_truth(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each figure of each; complete candles stand apart, and are no part of the total."""
+    names = sorted(path.parent.name for path in LOCALNET.glob("*/truth.json"))
+
+    lines = played(LOCALNET, capsys)
+
+    missed = [line for line in lines if line.startswith(" ")]
+    *scores, candles, total = [line.split() for line in lines if line not in missed]
+    figures = sum(int(score.split("/")[1]) for _, score in scores)
+    assert missed == []
+    assert [name for name, _ in scores] == names
+    assert (candles[0], total) == ("candles", ["TOTAL", f"{figures}/{figures}"])
+
+
+CHANGES: dict[str, Callable[[Any], None]] = {
+    "USDC": lambda state: state.update(usdc_quantums=1),
+    "initial_margin": lambda state: state.update(initial_margin=1),
+    "realised": lambda state: state["profit"].update(realised_in_recording="9"),
+    "wins": lambda state: state["profit"].update(wins_in_recording=7),
+    "funding": lambda state: state["balance_check"].update(funding_received="0.5"),
+    "insurance": lambda state: state["fills"][0].update(type="LIQUIDATED"),
+    "fill 8e6d4ba8": lambda state: state["fills"][0].update(price="1"),
+    "fills reported": lambda state: state["fills"].pop(),
+    "order 40aaa414": lambda state: state["orders"][0].update(status="OPEN"),
+    "open orders": lambda state: state["orders"][0].update(status="OPEN", orderFlags="64"),
+    "transfers": lambda state: state["transfers"][0].update(block="8490"),
+}
+
+
+@pytest.mark.parametrize("figure", CHANGES)
+def test_a_figure_that_is_not_the_truth_is_named(
+    figure: str, session: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was expected, and what the layers have."""
+    truth = json.loads((session / "truth.json").read_text())
+    [state] = truth["state"].values()
+    CHANGES[figure](state)
+    (session / "truth.json").write_text(json.dumps(truth))
+
+    missed = [line for line in played(session.parent, capsys) if line.startswith(" ")]
+
+    assert any(f"/165 {figure}: expected " in line for line in missed)
+
+
+def test_an_account_after_a_block_is_judged_too(
+    session: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it was then, not as it became."""
+    truth = json.loads((session / "truth.json").read_text())
+    [state] = truth["after_block"]["8456"].values()
+    state["positions"]["SOL-USD"] += 1
+    (session / "truth.json").write_text(json.dumps(truth))
+
+    missed = [line for line in played(session.parent, capsys) if line.startswith(" ")]
+
+    assert [line.split(":")[0].split(maxsplit=1)[1] for line in missed] == ["after 8456 positions"]
+
+
+def test_what_follows_the_named_block_is_not_judged(
+    session: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The account is compared as of that block."""
+    truth = json.loads((session / "truth.json").read_text())
+    truth["true_at_block"] = 8456
+    (session / "truth.json").write_text(json.dumps(truth))
+    [state] = truth["after_block"]["8456"].values()
+
+    missed = [line for line in played(session.parent, capsys) if "/165 USDC:" in line]
+
+    assert len(missed) == 1
+    assert f"got {state['usdc_quantums']}" in missed[0]
+
+
+@pytest.mark.parametrize("damage", [None, "truth.json", "frames.jsonl.zst"])
+def test_what_is_no_session_is_refused(
+    damage: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty directory, a truth that is none, frames that cannot be read."""
+    if damage is not None:
+        shutil.copytree(LOCALNET / "01-one-taker-fill", tmp_path / "mine")
+        (tmp_path / "mine" / damage).write_bytes(b"not this")
+
+    assert conformance.main(["sessions", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("conformance: expected a ")

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from cryptography import x509
 from exchange import Exchange, VenueSettings
-from market import Mood
+from market import Level
 from soak import VenueProcess, a_venue
 from tls import TRUST, issue
 
@@ -159,10 +159,12 @@ def test_what_was_to_be_published_late_is_published_when_time_is_held() -> None:
     exchange = Exchange(VenueSettings(markets=1), Ears())
     tape = exchange.tapes["BTC-USD"]
     exchange.step()
-    gone = tape.levels([("BUY", 10**5, 0)], Mood(hold=1.0), exchange.now_ns)
+    bid: Level = ("BUY", 10**5, 10**6)
+    stood = list(tape.levels.change([bid], [], exchange.height))
+    gone = list(tape.levels.change([("BUY", 10**5, 0)], [bid], exchange.height))
     published.clear()
 
     exchange.publish_all()
 
-    assert gone == []
+    assert (stood, gone) == ([bid], [])
     assert published == [("v4_orderbook", {"bids": [(tape.price_text(10**5), "0")]})]

@@ -34,8 +34,8 @@ class Client:
 
     def send(self, **message: Any) -> None:
         self.connection.receive(json.dumps(message))
-        while self.connection.waiting:
-            self.connection.answer()
+        for message_id in list(self.connection.waiting):
+            self.connection.answer(message_id)
 
     def subscribe(self, channel: str, id: str | None = None, **more: Any) -> None:
         named = {"id": id} if id is not None else {}
@@ -132,7 +132,7 @@ def test_a_slow_snapshot_keeps_the_id_of_its_request() -> None:
     client.received()
     client.connection.receive('{"type":"subscribe","channel":"v4_trades","id":"BTC-USD"}')
     client.run(2)
-    client.connection.answer()
+    client.connection.answer(2)
     received = client.received()
 
     assert received[-1]["type"] == "subscribed"

@@ -7,7 +7,10 @@
     accounts.py        wallets, subaccounts, their orders (all rules are dydx_paper's)
     residents.py       four accounts that trade by chance
     exchange.py        the clock, the blocks, funding
+    roundtable.py      what the indexer does every so often
     authenticators.py  keys that an owner permits
+    replicas.py        how far behind the chain REST and sockets are
+    disturbances.py    what goes wrong, if it is asked for
     indexer.py         REST under /v4, WebSocket at /v4/ws
     node.py            the node's gRPC services
     tls.py             throw-away certificates, for `--tls`
@@ -23,6 +26,7 @@ the next step of venue time is due, never what happens in it.
 import argparse
 import asyncio
 import contextlib
+import dataclasses
 import datetime
 import importlib.util
 import logging
@@ -35,7 +39,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from exchange import Exchange
@@ -50,7 +54,7 @@ STORIES = (
     "halt: no block for a minute",
     "funding-squeeze: books far above the oracle",
 )
-START = "2026-01-05T13:56:00Z"
+NOW = "now"
 
 # === Command line ===
 
@@ -93,7 +97,12 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--speed", type=float, default=1.0, metavar="N", help="venue seconds per wall second")
     add("--calm", type=float, default=240.0, metavar="SECONDS", help="how long before it happens")
-    add("--start", default=START, metavar="ISO", help="venue time at the start")
+    add(
+        "--start",
+        default=NOW,
+        metavar="ISO",
+        help="venue time at the start; now keeps one clock with whoever records or trades",
+    )
     add("--port", type=int, default=3002, metavar="PORT", help="REST and WebSocket; 0 for any")
     extra = "the same again, where the official LOCAL configuration looks for it; 0 for any"
     add("--ws-port", type=int, default=3003, metavar="PORT", help=extra)
@@ -106,8 +115,36 @@ def parser() -> argparse.ArgumentParser:
         const="valid",
         help="encrypt everything, with a certificate made for this run; expired is for tests",
     )
+    switches(wide.add_argument_group("disturbances", "what goes wrong, by the seed; each is off"))
     add("--stamps", type=Path, metavar="FILE", help="write when each message was sent, at the end")
     return wide
+
+
+def switches(group: "argparse._ArgumentGroup") -> None:
+    """Add the switches of what may go wrong; what is not typed is left to `--habits`."""
+    add = group.add_argument
+    harsh = "all of them but the geo-block, as far as they are not given by themselves"
+    add("--habits", choices=("plain", "harsh"), default="plain", help=f"harsh: {harsh}")
+    for name, kind, metavar, what in _SWITCHES:
+        add(f"--{name}", type=kind, default=argparse.SUPPRESS, metavar=metavar, help=what)
+
+
+_SWITCHES: tuple[tuple[str, type, str, str], ...] = (
+    ("replica-lag", int, "BLOCKS", "REST and sockets each up to so many more blocks behind"),
+    ("indexer-lag", int, "BLOCKS", "the whole indexer up to so many blocks behind the node"),
+    ("errors", float, "SHARE", "REST answers and snapshots that are none, 0 to 1"),
+    ("node-stops", float, "SECONDS", "the node stops for 2 to 5 s, so far apart in the mean"),
+    ("makers-leave", float, "SECONDS", "the makers leave for 5 to 12 s, so far apart in the mean"),
+    ("silence", float, "SECONDS", "a subscription falls silent, so far apart in the mean"),
+    ("geo-block", int, "STATUS", "everything but the node is refused with 403 or 451"),
+)
+_MOST = {"errors": 1, "replica_lag": 100, "indexer_lag": 100}
+
+
+def chosen(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the switches that were typed, by their names as fields."""
+    names = [name.replace("-", "_") for name, *_ in _SWITCHES]
+    return {name: getattr(options, name) for name in names if hasattr(options, name)}
 
 
 def objection(options: argparse.Namespace) -> str:
@@ -118,11 +155,24 @@ def objection(options: argparse.Namespace) -> str:
         return f"expected --speed above 0 and up to 1000, got {options.speed}"
     if options.calm < 0:
         return f"expected --calm in seconds, got {options.calm}"
+    for name, value in chosen(options).items():
+        most, typed = _MOST.get(name, 86_400), f"--{name.replace('_', '-')}"
+        if not 0 <= value <= most:
+            return f"expected {typed} between 0 and {most}, got {value}"
+        if name == "geo_block" and value not in (403, 451):
+            return f"expected {typed} 403 or 451, got {value}"
     try:
-        datetime.datetime.fromisoformat(options.start)
+        options.start == NOW or datetime.datetime.fromisoformat(options.start)
     except ValueError:
-        return f"expected --start like {START}, got {options.start!r}"
+        return f"expected --start like 2026-01-05T13:56:00Z, or {NOW}, got {options.start!r}"
     return ""
+
+
+def begin(start: str) -> int:
+    """Return venue time at the start, in nanoseconds."""
+    from tape import from_iso
+
+    return time.time_ns() if start == NOW else from_iso(start)
 
 
 def fetch_needs() -> None:
@@ -165,14 +215,17 @@ def papers_for(tls: str | None) -> "Iterator[Papers | None]":
 
 async def run(options: argparse.Namespace, papers: "Papers | None") -> None:
     """Serve until stopped, or until venue time is up."""
+    from disturbances import HARSH, NONE
     from exchange import Exchange, VenueSettings
     from indexer import Server, SocketHub, application
     from node import start as start_node
-    from tape import from_iso
 
     # Who is gone while it is being written to is no news.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
-    hub = SocketHub(options.seed)
+    habits = HARSH if options.habits == "harsh" else NONE
+    disturbances = dataclasses.replace(habits, **chosen(options))
+    hub = SocketHub(options.seed, disturbances.silence)
+    began = time.monotonic()
     if options.stamps:
         hub.stamps = {}
     settings = VenueSettings(
@@ -180,7 +233,8 @@ async def run(options: argparse.Namespace, papers: "Papers | None") -> None:
         markets=options.count,
         seed=options.seed,
         calm_s=options.calm,
-        start_ns=from_iso(options.start),
+        start_ns=begin(options.start),
+        disturbances=disturbances,
     )
     exchange = Exchange(settings, hub)
     sockets = [listen(options.port), listen(options.ws_port)]
@@ -203,7 +257,7 @@ async def run(options: argparse.Namespace, papers: "Papers | None") -> None:
         raise
     announce(options, exchange, sockets, grpc_port, papers)
     try:
-        await pace(exchange, hub, options.speed, options.seconds, stop, held)
+        await pace(exchange, hub, options, began, stop, held)
     finally:
         server.should_exit = True
         await asyncio.gather(serving, node.stop(grace=0.5))
@@ -234,6 +288,7 @@ def announce(
         f"           {resident.subaccount}  {resident.name}" for resident in exchange.residents
     )
     from node import CHAIN_ID
+    from tape import iso
 
     s, secrecy, trust = "", "not encrypted", ""
     if papers is not None:
@@ -243,7 +298,7 @@ def announce(
     print(
         "A stand-in for dYdX v4: made-up markets, no money, this machine only. It is not dYdX.\n"
         f"scenario {options.scenario}, {options.count} markets, seed {options.seed}, "
-        f"speed {options.speed:g}, venue time from {options.start}\n"
+        f"speed {options.speed:g}, venue time from {iso(exchange.settings.start_ns)}\n"
         f"REST       http{s}://127.0.0.1:{rest}\n"
         f"WebSocket  ws{s}://127.0.0.1:{rest}/v4/ws\n"
         f"WebSocket  ws{s}://127.0.0.1:{extra}\n"
@@ -260,20 +315,20 @@ def announce(
 async def pace(
     exchange: "Exchange",
     hub: "SocketHub",
-    speed: float,
-    seconds: float,
+    options: argparse.Namespace,
+    wall: float,
     stop: asyncio.Event,
     held: asyncio.Event,
 ) -> None:
-    """Step the exchange as venue time falls due, and flush batches every 250 venue ms.
+    """Step the exchange as venue time falls due since `wall`; flush batches every 250 venue ms.
 
     While `held`, all that has happened is published, everything is answered, and nothing happens.
     """
     from indexer import BATCH_MS
     from market import STEP_NS
 
-    last = int(seconds * 1e9 // STEP_NS) if seconds else None
-    wall = time.monotonic()
+    speed = options.speed
+    last = int(options.seconds * 1e9 // STEP_NS) if options.seconds else None
     due = flushed = 0.0
     while not stop.is_set():
         now = time.monotonic()
@@ -288,6 +343,7 @@ async def pace(
         while due >= STEP_NS and not (last is not None and exchange.steps >= last):
             due -= STEP_NS
             exchange.step()
+            hub.silence(exchange.now_ns)
             flushed += STEP_NS
             if flushed >= BATCH_MS * 1_000_000:
                 flushed -= BATCH_MS * 1_000_000

@@ -13,51 +13,56 @@ Everything answers `(code, codespace, log)` as CheckTx does; code 0 is taken. Mo
 quantums.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from random import Random
 from typing import Final, Protocol
 
 import bech32
 import msgspec
 from dydx_conn import (
+    CONDITIONAL,
+    LONG_TERM,
     SHORT_TERM,
     TWAP,
     CancelRequest,
     Fees,
     OrderRequest,
+    PerpetualMarket,
     Side,
     Subaccount,
     cancel_objection,
     code_of,
-    event_id,
     objection,
-    order_id,
     stateful_order_limit,
 )
 from dydx_paper import (
+    FAILED,
     Backstop,
     Caps,
     Changes,
     Clearing,
     Desk,
     Filled,
+    FillRecord,
     InsuranceFunds,
     Ledger,
+    Message,
     Order,
-    Placement,
+    OrderRecord,
     Refused,
     Stamp,
-    admits,
-    affords,
     deleveraging,
+    filled_record,
     liquidation_order,
+    missing_record,
     order_record,
     parent_of,
     status_of,
     submit,
     transfer,
     update,
+    update_result,
 )
 from dydx_risk import LiquidationTerms
 from market import TapeTrade
@@ -189,9 +194,7 @@ class Twap:
         part = Order.of(whole.subaccount, request)
         part.quantums = whole.remaining // self.parts // step * step
         part.subticks, part.time_in_force, part.order_flags = worst, "IOC", _PART_OF_TWAP
-        part.id = order_id(
-            whole.subaccount, msgspec.structs.replace(request, order_flags=_PART_OF_TWAP)
-        )
+        part.id = whole.id  # by which the indexer names it
         return part
 
 
@@ -209,9 +212,8 @@ class Reports:
 
     def __init__(self, chain: BlockClock, sink: Sink) -> None:
         self._chain, self._sink = chain, sink
+        self._chance = Random("heights of best-effort messages")
         self._changes: dict[Subaccount, Changes] = {}
-        # Orders that the block at hand touched, and the reason for the end of those that ended.
-        self._touched: dict[Subaccount, dict[str, tuple[MarketTape, Order, str]]] = {}
 
     @property
     def block(self) -> Stamp:
@@ -228,66 +230,65 @@ class Reports:
         """Return what is to be reported of a subaccount with the next block."""
         return self._changes.setdefault(subaccount, Changes())
 
-    def touch(self, tape: MarketTape, order: Order, reason: str = "") -> None:
-        """Report with the block how an order stands, or why it ended."""
-        touched = self._touched.setdefault(order.subaccount, {})
-        _, _, known = touched.get(order.id, (tape, order, ""))
-        touched[order.id] = tape, order, reason or known
+    def settle(
+        self, ledger: Ledger, tape: MarketTape, order: Order, reason: str = "", *,
+        waits: bool = False,
+    ) -> None:  # fmt: skip
+        """Report with the block how an order stands, or why it ended; queries see it before."""
+        status = status_of(order, reason, waits=waits)
+        record = order_record(order, tape.ticker, status, self.next_block, removal=reason)
+        self.of(order.subaccount).order(tape.market, ledger.note(record))
 
-    def accept(self, ledger: Ledger, tape: MarketTape, order: Order, *, waits: bool) -> None:
-        """Report with the block that a stateful order was taken in; queries see it before."""
-        status = status_of(order, waits=waits)
-        ledger.note(order_record(order, tape.ticker, status, self.next_block))
-        self.touch(tape, order)
+    def open(self, ledger: Ledger, tape: MarketTape, opened: OrderRecord) -> None:
+        """Report at once that nodes took an order in; what it filled is remembered already."""
+        known = ledger.history.order(opened.id)
+        if known is None or known.filled == opened.filled:
+            ledger.note(opened)
+        self._at_once(ledger, tape, opened)
 
-    def report(self, ledger: Ledger, tape: MarketTape, order: Order, reason: str = "") -> None:
-        """Report at once what a full node would: best effort, whatever the block will bring."""
-        status = "BEST_EFFORT_CANCELED" if reason else "BEST_EFFORT_OPENED"
+    def remove(
+        self, ledger: Ledger, tape: MarketTape, order: Order, reason: str, filled: int
+    ) -> None:
+        """Report at once why nodes removed an order of which they had matched so much."""
+        status = status_of(order, reason)
         record = order_record(order, tape.ticker, status, self.block, removal=reason)
-        ledger.note(record)
-        changes = Changes(orders={order.id: record}, markets={tape.ticker: tape.market})
-        self._publish(ledger, _off_chain(update(ledger, changes, self._chain.height)))
-        # The block reports again what was touched already.
-        if order.filled or order.id in self._touched.get(order.subaccount, {}):
-            self.touch(tape, order, reason)
+        if reason != "REPLACED":
+            ledger.note(record.remembered)
+        self._at_once(ledger, tape, msgspec.structs.replace(record, filled=filled))
 
-    def flush(self, ledgers: Mapping[Subaccount, Ledger], desks: Mapping[str, Desk]) -> None:
+    def miss(self, ledger: Ledger, tape: MarketTape, cancel: CancelRequest) -> None:
+        """Report at once the cancel of an order that no node knows."""
+        if record := missing_record(ledger, tape.market, cancel):
+            self._at_once(ledger, tape, record)
+
+    def _at_once(self, ledger: Ledger, tape: MarketTape, record: OrderRecord) -> None:
+        changes = self.of(ledger.subaccount)
+        changes.order(tape.market, record)
+        # What words these messages looks up the last block now and then: it may be a newer one.
+        height = self._chain.height - self._chance.choice((0, 1, 1, 2))
+        self._publish_all(ledger, changes.markets, changes.take_seen(), height)
+
+    def flush(self, ledgers: Mapping[Subaccount, Ledger]) -> None:
         """Report what the block settled."""
-        block, touched = self.block, self._touched
-        self._touched = {}
-        for subaccount, orders in touched.items():
-            changes = self.of(subaccount)
-            for tape, order, reason in orders.values():
-                waits = desks[tape.ticker].waiting.find(order.key) is order
-                status = status_of(order, reason, waits=waits)
-                record = order_record(order, tape.ticker, status, block, removal=reason)
-                ledgers[subaccount].note(record)
-                changes.orders[order.id] = record
-                changes.markets[tape.ticker] = tape.market
+        block = self.block
         all_changes, self._changes = self._changes, {}
         for subaccount, changes in all_changes.items():
-            if changes:
-                self._flush(ledgers[subaccount], changes, block)
+            ledger, messages = ledgers[subaccount], changes.take()
+            for message in messages:
+                # What nodes matched is of the time of its block, which nobody knew then.
+                message.fills = [_of_block(fill, block) for fill in message.fills]
+                for fill in message.fills:
+                    ledger.history.keep_fill(fill)
+                if message.order is not None:
+                    message.order = msgspec.structs.replace(message.order, updated=block)
+            self._publish_all(ledger, changes.markets, messages, block.height)
 
-    def _flush(self, ledger: Ledger, changes: Changes, block: Stamp) -> None:
-        # A fill is of its block's time, which nobody knew when it was matched.
-        changes.fills = [msgspec.structs.replace(fill, created=block) for fill in changes.fills]
-        for fill in changes.fills:
-            ledger.history.keep_fill(fill)
-        contents = _off_chain(update(ledger, changes, block.height))
-        contents.pop("transfers", None)
-        for number, row in enumerate(contents.get("fills", ())):
-            row["eventId"] = f"{block.height:08x}00000002{number:08x}"
-            row |= {"transactionHash": hash_of("match", block.height), "affiliateRevShare": "0"}
-        for row in contents.get("assetPositions", ()):
-            row["positionId"] = event_id("asset", ledger.subaccount)
-        self._publish(ledger, contents)
-        # The balance first, and what moved it in a message of its own, as the real indexer does.
-        for moved in changes.transfers:
-            moved_alone = update(ledger, Changes(transfers=[moved]), block.height)
-            moved_alone.pop("assetPositions")
-            moved_alone["transfers"]["transactionHash"] = hash_of("transfer", moved.created.time_ns)
-            self._publish(ledger, moved_alone)
+    def _publish_all(
+        self, ledger: Ledger, markets: Mapping[str, PerpetualMarket], messages: Iterable[Message],
+        height: int,
+    ) -> None:  # fmt: skip
+        for message in messages:
+            self._publish(ledger, update(ledger, markets, message, height))
 
     def _publish(self, ledger: Ledger, contents: Json) -> None:
         subaccount = ledger.subaccount
@@ -296,30 +297,18 @@ class Reports:
         self._sink.publish("v4_parent_subaccounts", parent, contents, subaccount.number)
 
 
-def _off_chain(contents: Json) -> Json:
-    """Word best-effort orders by what one node has matched: no block holds it."""
-    for row in contents.get("orders", ()):
-        if row["status"].startswith("BEST_EFFORT"):
-            row["totalOptimisticFilled"] = row.pop("totalFilled")
-    return contents
-
-
-def hash_of(*parts: object) -> str:
-    """Return what stands for a transaction's hash."""
-    return hashlib.sha256(event_id(*parts).encode()).hexdigest().upper()
+def _of_block(fill: FillRecord, block: Stamp) -> FillRecord:
+    event = f"{block.height:08x}{fill.event[8:]}"
+    return msgspec.structs.replace(fill, created=block, event=event)
 
 
 # === Accounts ===
 
-# Governance's, of x/prices: how far from the oracle a trade still triggers.
-_MIN_PRICE_CHANGE_PPM: Final = 1_000
 _INSURANCE_FUND: Final = 100_000_000 * 1_000_000
 _MODULE: Final = "dydx1v88c3xv9xyv3eetdx0tvcmq7ung3dywp5upwc6"
 OPEN_STATES: Final = ("OPEN", "UNTRIGGERED", "BEST_EFFORT_OPENED")
-_POST_ONLY: Final = "ErrPostOnlyWouldCrossMakerOrder"
 # What ends a stateful order that the book does not take any more.
 _ENDS: Final = {
-    _POST_ONLY: "POST_ONLY_WOULD_CROSS_MAKER_ORDER",
     "ErrReduceOnlyWouldIncreasePositionSize": "REDUCE_ONLY_RESIZE",
 }
 
@@ -329,7 +318,7 @@ class VenueAccounts:
 
     def __init__(self, chain: BlockClock, tapes: Mapping[str, MarketTape], sink: Sink) -> None:
         self._chain, self._tapes = chain, tapes
-        self._pairs = {tape.market.clob_pair_id: tape for tape in tapes.values()}
+        self.pairs = {tape.market.clob_pair_id: tape for tape in tapes.values()}
         self.bank = Bank()
         self.ledgers: dict[Subaccount, Ledger] = {}
         self.backstop = Backstop(LiquidationTerms(), InsuranceFunds(_INSURANCE_FUND))
@@ -347,14 +336,13 @@ class VenueAccounts:
 
     def book(self, order: Order, fill: Filled) -> None:
         """Book one side of a match."""
-        ledger = self.ledgers[order.subaccount]
-        changes = self._reports.of(order.subaccount)
-        fill = msgspec.structs.replace(fill, when=self._reports.next_block)
-        changes.touch(ledger.book(fill))
-        changes.fills.append(ledger.history.last_fill)
-        changes.markets[fill.market.ticker] = fill.market
-        if order.id and order.order_flags != _PART_OF_TWAP:
-            self._reports.touch(self._tapes[fill.market.ticker], order)
+        ledger, when, record = self.ledgers[order.subaccount], self._reports.next_block, None
+        booking = ledger.book(msgspec.structs.replace(fill, when=when))
+        if order.id:
+            record = filled_record(order, fill.market.ticker, abs(fill.quantums), when)
+            twap = self.twaps.get(order.id)
+            record = ledger.note(record) if twap is None else self._leg(ledger, twap, record)
+        self._reports.of(order.subaccount).fill(ledger, fill.market, booking, record)
 
     # --- money
 
@@ -383,8 +371,7 @@ class VenueAccounts:
         if isinstance(moved, Refused):
             return _unmoved(moved)
         self.bank.open(to).usdc += quote_quantums
-        self._reports.of(sender).touch(owing)
-        self._reports.of(sender).transfers.append(moved)
+        self._reports.of(sender).transfer(ledger, moved, owing)
         return TAKEN
 
     def transfer(self, sender: Subaccount, to: Subaccount, quote_quantums: int) -> Answer:
@@ -397,16 +384,15 @@ class VenueAccounts:
             return _unmoved(moved)
         self.bank.open(to.owner)
         for ledger, owed in zip(ledgers, owing, strict=True):
-            changes = self._reports.of(ledger.subaccount)
-            changes.touch(owed)
-            changes.transfers.extend(ledger.history.transfers(limit=1).rows)
+            (sent,) = ledger.history.transfers(limit=1).rows
+            self._reports.of(ledger.subaccount).transfer(ledger, sent, owed)
         return TAKEN
 
     def _deposit(self, to: Subaccount, quote_quantums: int, wallet: str) -> None:
-        ledger, changes = self._ledger(to), self._reports.of(to)
-        changes.touch(ledger.owing)
+        ledger = self._ledger(to)
+        owing = ledger.owing
         moved = ledger.deposit(quote_quantums, self._reports.next_block, wallet=wallet)
-        changes.transfers.append(moved)
+        self._reports.of(to).transfer(ledger, moved, owing)
 
     def _ledger(self, subaccount: Subaccount) -> Ledger:
         ledger = self.ledgers.get(subaccount)
@@ -432,14 +418,12 @@ class VenueAccounts:
 
     def place(self, subaccount: Subaccount, request: OrderRequest) -> Answer:
         """Take an order in, or return why not."""
-        tape, ledger = self._pairs[request.clob_pair_id], self._ledger(subaccount)
+        tape, ledger = self.pairs[request.clob_pair_id], self._ledger(subaccount)
         chain = self._chain
         error = objection(
             request, tape.market, status=tape.status, height=chain.height,
             time=chain.block_ns // SECOND_NS,
         )  # fmt: skip
-        if not error and not admits(ledger, tape.market):
-            error = "ErrWouldViolateIsolatedSubaccountConstraints"
         if error:
             return _clob(error)
         order = Order.of(subaccount, request)
@@ -447,12 +431,12 @@ class VenueAccounts:
             return _clob(self._enter(tape, order))
         error = self._submit(tape, ledger, order, request)
         if not error:
-            self._reports.accept(ledger, tape, order, waits=bool(order.condition_type))
+            self._reports.settle(ledger, tape, order, waits=bool(order.condition_type))
         return _clob(error)
 
     def cancel(self, subaccount: Subaccount, request: CancelRequest) -> Answer:
         """Take an order off the book, or out of what waits."""
-        tape = self._pairs.get(request.clob_pair_id)
+        tape = self.pairs.get(request.clob_pair_id)
         if tape is None:
             return _clob("ErrInvalidClob")
         seconds = self._chain.block_ns // SECOND_NS
@@ -463,16 +447,19 @@ class VenueAccounts:
         else:
             order, error = self.desks[tape.ticker].withdraw(subaccount, request)
         if order is not None:
-            self._end(tape, order, "USER_CANCELED", at_once=order.order_flags == SHORT_TERM)
+            self._end(tape, order, "USER_CANCELED", order.filled)
+        elif not error and request.order_flags == SHORT_TERM:
+            self._reports.miss(self._ledger(subaccount), tape, request)
         return _clob(error)
 
     def removed(self, tape: MarketTape, orders: Iterable[tuple[Order, str]]) -> None:
         """Take in the resting orders that other placements drove off the book."""
         for order, reason in orders:
             known = self.ledgers[order.subaccount].history.order(order.id)
-            # What ended by its own placement has been reported.
-            if known is not None and known.status in OPEN_STATES:
-                self._reports.touch(tape, order, reason)
+            # What ended by its own placement has been reported; a TWAP outlives its parts.
+            stood = known is not None and known.status in OPEN_STATES
+            if stood and order.order_flags != _PART_OF_TWAP:
+                self._end(tape, order, reason, order.filled)
 
     def traded(self, tape: MarketTape, trades: Iterable[TapeTrade]) -> None:
         """Take in what the block at hand traded: it may trigger what waits."""
@@ -482,7 +469,8 @@ class VenueAccounts:
     def _submit(self, tape: MarketTape, ledger: Ledger, order: Order, request: OrderRequest) -> str:
         """Take a stateful order into the block at hand; name the chain's refusal, or nothing."""
         open_ = ledger.history.orders(status=OPEN_STATES, limit=RETAINED).rows
-        stateful = sum(record.order_flags != SHORT_TERM for record in open_)
+        stateful = sum(record.order_flags in (LONG_TERM, CONDITIONAL) for record in open_)
+        stateful += len(self._open_twaps(ledger.subaccount))
         if stateful >= stateful_order_limit(ledger.margin.net_collateral):
             return "ErrOrderWouldExceedMaxOpenOrdersEquityTierLimit"
         fees = self.fees_of(ledger)
@@ -492,7 +480,8 @@ class VenueAccounts:
             return "ErrStatefulOrderAlreadyExists"
         subticks = request.subticks or near_oracle(tape, 0, request.side)
         fee = fees.of(tape.market.quote_quantums(request.quantums, subticks), "MAKER")
-        if not affords(ledger, tape.market, request.signed_quantums, subticks, fee):
+        result = update_result(ledger, tape.market, request.signed_quantums, subticks, fee)
+        if result != "Success":
             return "ErrStatefulOrderCollateralizationCheckFailed"
         parts = request.twap_duration_s // request.twap_interval_s
         now_s = self._chain.block_ns // SECOND_NS
@@ -502,29 +491,27 @@ class VenueAccounts:
     def _enter(self, tape: MarketTape, order: Order) -> str:
         """Let an order meet the book; name the chain's refusal, or nothing."""
         ledger, before = self.ledgers[order.subaccount], tape.book.book.orders.get(order.key)
+        reports, short = self._reports, order.order_flags == SHORT_TERM
+        opened = order_record(order, tape.ticker, status_of(order), reports.block)
         result = tape.book.execute(order)
-        if result.error and result.error != _POST_ONLY:
+        if result.error and result.error not in FAILED:
             return result.error
         if before is not None:
-            self._reports.report(ledger, tape, before, "REPLACED")
-        if order.order_flags == SHORT_TERM and not result.error:
-            self._reports.report(ledger, tape, order)
-        self._report(tape, order, result)
-        return result.error
+            reports.remove(ledger, tape, before, "REPLACED", before.filled)
+        if short:
+            reports.open(ledger, tape, opened)
+        reason = next((reason for gone, reason in result.removed if gone is order), "")
+        if reason := FAILED.get(result.error, reason):
+            self._end(tape, order, reason, order.filled - result.filled)
+        return result.error if short else ""
 
-    def _report(self, tape: MarketTape, order: Order, result: Placement) -> None:
-        # Makers are touched as they are booked; those that were driven off go to `removed`.
-        own = [reason for gone, reason in result.removed if gone is order]
-        if result.error == _POST_ONLY:
-            self._end(tape, order, _ENDS[_POST_ONLY], at_once=True)
-        elif own:
-            self._end(tape, order, own[0], at_once=not order.filled)
-
-    def _end(self, tape: MarketTape, order: Order, reason: str, *, at_once: bool) -> None:
-        if at_once and order.order_flags == SHORT_TERM:
-            self._reports.report(self.ledgers[order.subaccount], tape, order, reason)
+    def _end(self, tape: MarketTape, order: Order, reason: str, filled: int) -> None:
+        """Report that an order ended: at once if nodes decide that, else with the block."""
+        ledger = self.ledgers[order.subaccount]
+        if order.order_flags == SHORT_TERM:
+            self._reports.remove(ledger, tape, order, reason, filled)
         else:
-            self._reports.touch(tape, order, reason)
+            self._reports.settle(ledger, tape, order, reason)
 
     # --- a block
 
@@ -541,7 +528,7 @@ class VenueAccounts:
         for ledger in list(self.ledgers.values()):
             if ledger.breached:
                 self._liquidate(ledger)
-        self._reports.flush(self.ledgers, self.desks)
+        self._reports.flush(self.ledgers)
         if self._chain.height % 60 == 0:
             for ledger in self.ledgers.values():
                 ledger.mark(self._reports.block)
@@ -556,15 +543,15 @@ class VenueAccounts:
             ledger.accrue(indices, self._reports.block)
 
     def _end_block(self, tape: MarketTape, desk: Desk, seconds: int) -> None:
-        entry = desk.end_block(tape.oracle.subticks, seconds, _MIN_PRICE_CHANGE_PPM)
+        entry = desk.end_block(tape.oracle.subticks, seconds, tape.oracle.min_change_ppm)
         for order in entry.entering:
             if order.condition_type:
-                self._reports.touch(tape, order)
+                self._reports.settle(self.ledgers[order.subaccount], tape, order)
             if error := self._enter(tape, order):
-                self._reports.touch(tape, order, _ENDS.get(error, "INTERNAL_ERROR"))
+                self._end(tape, order, _ENDS.get(error, "INTERNAL_ERROR"), order.filled)
         for order in (*entry.expired, *desk.book.expire(self._chain.height, seconds)):
             if order.id and order.subaccount in self.ledgers:
-                self._reports.touch(tape, order, "EXPIRED")
+                self._end(tape, order, "EXPIRED", order.filled)
 
     def _liquidate(self, ledger: Ledger) -> None:
         """Close part of one position after another, each once, until the account is safe."""
@@ -616,14 +603,27 @@ class VenueAccounts:
         if now_s >= twap.due_s and now_s < request.good_til_block_time:
             part = twap.part()
             tape.book.execute(part)
-            if part.filled:
-                order.filled += part.filled
-                self._reports.touch(tape, order)
+            order.filled += part.filled
             twap.due_s, twap.parts = twap.due_s + request.twap_interval_s, twap.parts - 1
         if now_s >= request.good_til_block_time or not order.remaining:
             twap.parts = 0
         if not twap.parts and order.remaining:
-            self._reports.touch(tape, order, "EXPIRED")
+            self._end(tape, order, "EXPIRED", order.filled)
+
+    def _leg(self, ledger: Ledger, twap: Twap, part: OrderRecord) -> OrderRecord:
+        """Return the row that a fill of a part brings: the whole's identity, the part's size.
+
+        So the whole counts as filled once a part is, and is remembered so, though it goes on.
+        """
+        order, request = twap.order, twap.request
+        terms = request.twap_duration_s, request.twap_interval_s, request.twap_tolerance_ppm
+        filled = order.filled + part.filled
+        status = "FILLED" if filled >= part.quantums else "OPEN"
+        whole = order_record(order, part.ticker, status, part.updated)
+        known = ledger.note(msgspec.structs.replace(whole, filled=filled))
+        return msgspec.structs.replace(
+            part, filled=filled, status=status, twap=terms, created=known.created
+        )
 
 
 def _clob(error: str) -> Answer:

@@ -16,7 +16,8 @@ from v4_proto.dydxprotocol.clob import tx_pb2 as clob_tx
 
 Authenticator = tuple[str, bytes]  # its type and its configuration
 
-# Its code in the codespace accountplus, and the chain's words.
+CODESPACE: Final = "dydxaccountplus"
+# Its code there, and the chain's words.
 _REFUSALS: Final = {
     "SignatureVerification": (100, "signature verification failed"),
     "MessageFilter": (101, "message type verification failed"),
@@ -35,6 +36,11 @@ def objection(
         return 1, f"authenticator not found: {chosen}"
     kind, config = held[chosen[0]]
     return (0, "") if _permits(kind, config, key, message) else _REFUSALS[kind]
+
+
+def unsigned(held: Mapping[int, Authenticator], chosen: list[int]) -> tuple[int, str]:
+    """Return how the chosen authenticator refuses a signature that does not fit."""
+    return _REFUSALS[held[chosen[0]][0]]
 
 
 def is_sound(kind: str, config: bytes) -> bool:

@@ -10,14 +10,17 @@ from the chain (trades, candles, oracle prices, funding, heights) goes out with 
 Nothing here knows of sockets: everything published goes to a `Sink`.
 """
 
-import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Final
 
 from accounts import Sink, VenueAccounts
-from market import STEP_NS, Factor, Market, Mood, Scenario, TapeTrade, listings
+from disturbances import NONE, Disturbances, Spells
+from market import STEP_NS, STEP_S, Factor, Market, Scenario, TapeTrade, listings
+from replicas import Late, Replicas
 from residents import RESIDENTS, Resident
+from roundtable import Roundtable
 from tape import SECOND_NS, START_HEIGHT, Json, MarketTape, iso
 
 # === Values ===
@@ -32,7 +35,6 @@ VERSIONS: Final = {
     "v4_block_height": "1.0.0",
 }
 
-REFRESH_NS: Final = 10 * SECOND_NS
 MINUTE_NS: Final = 60 * SECOND_NS
 HOUR_NS: Final = 3600 * SECOND_NS
 
@@ -57,6 +59,7 @@ class VenueSettings:
     seed: int = 7
     calm_s: float = 240.0
     start_ns: int = 0
+    disturbances: Disturbances = NONE
 
 
 # === Exchange ===
@@ -67,37 +70,47 @@ class Exchange:
 
     def __init__(self, settings: VenueSettings, sink: Sink) -> None:
         self.settings = settings
-        self.sink = sink
+        disturbances, seed = settings.disturbances, settings.seed
+        self.sink = Late(sink, disturbances)
         self.now_ns = self.block_ns = settings.start_ns
         self.height = START_HEIGHT
-        self.steps = 0
-        self._chance = Random(f"{settings.seed} blocks")
-        self._factor = Factor(settings.seed)
-        self._scenario = Scenario(settings.scenario, settings.seed, settings.calm_s)
+        self._chance = Random(f"{seed} blocks")
+        self._factor = Factor(seed)
+        away = Spells(Random(f"{seed} makers"), disturbances.makers_leave, 5.0, 12.0)
+        self._scenario = Scenario(settings.scenario, seed, settings.calm_s, away)
         self._next_block_ns = self.now_ns + SECOND_NS
         self.tapes: dict[str, MarketTape] = {}
-        self.pairs: dict[int, MarketTape] = {}
         for listing in listings(settings.markets):
-            market = Market(listing, settings.seed)
-            tape = MarketTape(market, settings.seed, settings.start_ns)
-            self.tapes[tape.ticker] = self.pairs[market.market.clob_pair_id] = tape
-        self.accounts = VenueAccounts(self, self.tapes, sink)
+            tape = MarketTape(Market(listing, seed), seed, settings.start_ns)
+            self.tapes[tape.ticker] = tape
+        self.accounts = VenueAccounts(self, self.tapes, self.sink)
         self.residents = [
-            Resident(name, self.accounts, self, self.tapes, settings.seed) for name in RESIDENTS
+            Resident(name, self.accounts, self, self.tapes, seed) for name in RESIDENTS
         ]
+        self._roundtable = Roundtable(self.tapes, self.sink, seed, settings.start_ns)
+        self.replicas = Replicas(self, disturbances, seed)
         self._pending: dict[str, list[TapeTrade]] = {}
+
+    @property
+    def pairs(self) -> Mapping[int, MarketTape]:
+        """Return the markets by the number of their order book."""
+        return self.accounts.pairs
+
+    @property
+    def steps(self) -> int:
+        """Return how many steps have passed."""
+        return (self.now_ns - self.settings.start_ns) // STEP_NS
 
     def step(self) -> None:
         """Let one step of venue time pass."""
-        elapsed_s = (self.now_ns - self.settings.start_ns) / SECOND_NS
-        mood = self._scenario.mood(elapsed_s)
+        mood = self._scenario.mood(self.steps * STEP_S)
         whole_second = self.steps % (SECOND_NS // STEP_NS) == 0
         common = self._factor.step(mood, whole_second)
-        self.steps += 1
         self.now_ns += STEP_NS
         for tape in self.tapes.values():
             tape.book.step(mood, common, whole_second)
-            self._publish_levels(tape, mood, self.now_ns)
+            self._publish_levels(tape)
+        self._roundtable.step(self.now_ns, self.height)
         if self.now_ns >= self._next_block_ns:
             self._next_block_ns = self.now_ns + self._block_time_ns()
             if not mood.frozen:
@@ -109,18 +122,19 @@ class Exchange:
     def publish_all(self) -> None:
         """Publish every book as it is, also the removals that were to come late."""
         for tape in self.tapes.values():
-            self._publish_levels(tape, Mood(hold=0.0), sys.maxsize)
+            self._publish_levels(tape)
+        self._roundtable.remove_expired(self.height)
 
-    def _publish_levels(self, tape: MarketTape, mood: Mood, now_ns: int) -> None:
-        levels, trades, removed = tape.book.drain()
+    def _publish_levels(self, tape: MarketTape) -> None:
+        levels, lapsed, trades, removed = tape.book.drain()
         if trades:
             self._pending.setdefault(tape.ticker, []).extend(trades)
         if removed:
             self.accounts.removed(tape, removed)
-        updates = tape.levels(levels, mood, now_ns)
-        if self.sink.wanted("v4_orderbook", tape.ticker):
-            for update in updates:
-                self.sink.publish("v4_orderbook", tape.ticker, update)
+        wanted = self.sink.wanted("v4_orderbook", tape.ticker)
+        for level in tape.levels.change(levels, lapsed, self.height):
+            if wanted:
+                self.sink.publish("v4_orderbook", tape.ticker, tape.level_update(level))
 
     # --- a block ---
 
@@ -128,25 +142,24 @@ class Exchange:
         """Commit what happened since the last block, and publish it."""
         before_ns, self.block_ns = self.block_ns, self.now_ns
         self.height += 1
+        self.sink.begin(self.height)
         pending, self._pending = self._pending, {}
         for tape in self.tapes.values():
             self._commit(tape, pending.get(tape.ticker, []))
         self._oracle()
         self._funding(before_ns)
         self.accounts.commit()
+        self.sink.publish("v4_block_height", "v4_block_height", self.block_message())
+        self.replicas.commit()
+        self.sink.end(self.replicas.socket_height)
         for resident in self.residents:
             resident.act()
-        if before_ns // REFRESH_NS != self.block_ns // REFRESH_NS:
-            trading = {ticker: tape.trading() for ticker, tape in self.tapes.items()}
-            self.sink.publish("v4_markets", "v4_markets", {"trading": trading})
-        self.sink.publish("v4_block_height", "v4_block_height", self.block_message())
 
     def block_message(self) -> Json:
         """Return the newest block as an update reports it."""
         return {"blockHeight": str(self.height), "time": iso(self.block_ns)}
 
     def _commit(self, tape: MarketTape, trades: list[TapeTrade]) -> None:
-        interest = tape.open_interest
         rows = tape.block(trades, self.height, self.block_ns)
         self.accounts.traded(tape, trades)
         if rows:
@@ -156,12 +169,6 @@ class Exchange:
                 id = f"{tape.ticker}/{name}"
                 if self.sink.wanted("v4_candles", id):
                     self.sink.publish("v4_candles", id, tape.candle(name, candles.retained[-1]))
-        if tape.open_interest != interest:
-            change = {
-                "id": str(tape.market.perpetual_id),
-                "baseOpenInterest": tape.size_text(tape.open_interest),
-            }
-            self.sink.publish("v4_markets", "v4_markets", {"trading": {tape.ticker: change}})
 
     def _oracle(self) -> None:
         wanted = self.sink.wanted("v4_markets", "v4_markets")

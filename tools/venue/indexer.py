@@ -26,8 +26,9 @@ from typing import Any, Final
 
 import msgspec
 import uvicorn
-from accounts import OPEN_STATES, VenueAccounts, hash_of, is_address
-from dydx_conn import Subaccount, event_id, subaccount_id
+from accounts import OPEN_STATES, is_address
+from disturbances import BLOCKED, wrong_answer
+from dydx_conn import TWAP, Subaccount, event_id, subaccount_id
 from dydx_paper import (
     FundingRecord,
     Ledger,
@@ -39,10 +40,12 @@ from dydx_paper import (
     parent_of,
     position_fields,
     subaccount_fields,
+    transaction_hash,
     transfer_fields,
 )
 from dydx_paper import snapshot as account_snapshot
 from exchange import VERSIONS, Exchange
+from replicas import Books, Indexed, up_to
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -58,6 +61,7 @@ encode: Final = msgspec.json.Encoder().encode
 
 BATCH_MS: Final = 250
 # The real server fetches each snapshot from REST, and only then begins to listen on its behalf.
+# Some answers take longer than others, so that they come in no order.
 FETCH_S: Final = 0.02
 _LIMITS: Final = {
     "v4_markets": 32,
@@ -74,14 +78,16 @@ _KEY_CHANNELS: Final = {"v4_block_height": "v4_block_height", "v4_markets": "v4_
 
 
 class SocketHub:
-    """Who listens to what."""
+    """Who listens to what; `silence_s` apart in the mean a subscription falls silent."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, silence_s: float = 0.0) -> None:
         self.connections: set[ClientConnection] = set()
         self.listeners: dict[tuple[str, str], dict[ClientConnection, bool]] = {}
         self.messages = 0
         # When each message of a connection was handed to its socket (monotonic ns), if wanted.
         self.stamps: dict[str, list[int]] | None = None
+        self._silence_s, self._next_silence_ns = silence_s, 0
+        self._chance = Random(f"{seed} silence")
         self._seed = seed
         self._count = 0
 
@@ -108,6 +114,17 @@ class SocketHub:
         """Send what batched subscribers have waiting."""
         for connection in self.connections:
             connection.flush()
+
+    def silence(self, now_ns: int) -> None:
+        """Let a subscription die on a living socket if it is time: a new one brings it back."""
+        if not self._silence_s or now_ns < self._next_silence_ns:
+            return
+        if self._next_silence_ns and self.listeners:
+            channel, id = self._chance.choice(list(self.listeners))
+            listeners = self.listeners[channel, id]
+            self.unsubscribe(self._chance.choice(list(listeners)), channel, id)
+        wait_s = self._chance.expovariate(1 / self._silence_s)
+        self._next_silence_ns = now_ns + int(wait_s * 1e9)
 
     def write_stamps(self, path: Path) -> None:
         """Write when each message was sent: connection id to monotonic nanoseconds, in order."""
@@ -141,7 +158,7 @@ Feed = tuple[str, str, int | None]
 """A channel, its id, and on a parent's channel the child's number."""
 
 Query = Callable[[str, str], Json]
-"""Fetch the snapshot of a channel and id; `LookupError` if there is none."""
+"""Fetch a channel's snapshot; `ValueError` if there is no such id, `LookupError` with why not."""
 
 
 class Closing(Exception):  # noqa: N818  # an end, not a failure
@@ -164,7 +181,8 @@ class ClientConnection:
         self.message_id = 0
         self.batches: dict[Feed, list[str]] = {}
         self.subscriptions: dict[str, set[str]] = {}
-        self.waiting: deque[tuple[str, str, bool, int]] = deque()
+        # Subscriptions whose snapshot is being fetched, by the id of their message.
+        self.waiting: dict[int, tuple[str, str, bool]] = {}
         self.out: deque[str] = deque()
         self.ready = asyncio.Event()
         self._hub = hub
@@ -214,13 +232,11 @@ class ClientConnection:
         """Send contents of a channel: the envelope is ours, the contents are shared."""
         channel, id, subaccount = feed
         self.message_id += 1
-        named = "" if channel == "v4_markets" else f'"id":"{id}",'
-        if channel == "v4_parent_subaccounts":
-            named += f'"subaccountNumber":{subaccount},'
+        child = f',"subaccountNumber":{subaccount}' if channel == "v4_parent_subaccounts" else ""
         self._send(
             f'{{"type":"{kind}","connection_id":"{self.id}","message_id":{self.message_id},'
-            f'{named}"channel":"{channel}","version":"{VERSIONS[channel]}",'
-            f'"contents":{contents}}}'
+            f'{_named(channel, id)}"channel":"{channel}","version":"{VERSIONS[channel]}",'
+            f'"contents":{contents}{child}}}'
         )
 
     def flush(self) -> None:
@@ -237,7 +253,7 @@ class ClientConnection:
             return self._error(
                 f"Invalid subscribe message: already subscribed ({channel}-{id})", channel, id
             )
-        waits = sum(waiting[0] == channel for waiting in self.waiting)
+        waits = sum(waiting[0] == channel for waiting in self.waiting.values())
         if len(ids) + waits >= _LIMITS[channel]:
             return self._error(
                 f"Per-connection subscription limit reached for {channel} "
@@ -246,14 +262,14 @@ class ClientConnection:
                 id,
             )
         self.message_id += 1
-        self.waiting.append((channel, id, batched, self.message_id))
+        self.waiting[self.message_id] = channel, id, batched
         return None
 
-    def answer(self) -> None:
-        """Send the snapshot requested first; its id is the request's, whatever went out since."""
-        if not self.waiting:
+    def answer(self, message_id: int) -> None:
+        """Send the snapshot that a message requested: under its id, whatever went out since."""
+        if message_id not in self.waiting:
             return None  # closed or unsubscribed meanwhile
-        channel, id, batched, message_id = self.waiting.popleft()
+        channel, id, batched = self.waiting.pop(message_id)
         ids = self.subscriptions.setdefault(channel, set())
         try:
             contents = encode(self._snapshot(channel, id)).decode()
@@ -261,13 +277,11 @@ class ClientConnection:
             return self._error(
                 f"Invalid subscription id for channel: ({channel}-{id})", channel, id
             )
-        except LookupError:
-            return self._error(
-                f"Internal error, could not fetch data for subscription: {channel}.", channel, id
-            )
+        except LookupError as error:
+            return self._error(str(error), channel, id)
         self._send(
             f'{{"type":"subscribed","connection_id":"{self.id}","message_id":{message_id},'
-            f'"channel":"{channel}","id":"{id}","contents":{contents}}}'
+            f'"channel":"{channel}",{_named(channel, id)}"contents":{contents}}}'
         )
         ids.add(id)
         self._hub.subscribe(self, channel, id, batched)
@@ -282,12 +296,12 @@ class ClientConnection:
 
     def _unsubscribe(self, channel: str, id: str) -> None:
         self.message_id += 1
-        self.waiting = deque(entry for entry in self.waiting if entry[:2] != (channel, id))
+        self.waiting = {n: one for n, one in self.waiting.items() if one[:2] != (channel, id)}
         self.subscriptions.get(channel, set()).discard(id)
         self._hub.unsubscribe(self, channel, id)
         self._send(
             f'{{"type":"unsubscribed","connection_id":"{self.id}","message_id":{self.message_id},'
-            f'"channel":"{channel}","id":"{id}"}}'
+            f'{_named(channel, id)}"channel":"{channel}"}}'
         )
 
     def _reject(self, message: str) -> None:
@@ -316,34 +330,54 @@ class ClientConnection:
             self.ready.set()
 
 
+def _named(channel: str, id: str) -> str:
+    """Return the id of a message, which one channel has none of."""
+    return "" if channel == "v4_markets" else f'"id":"{id}",'
+
+
 # === Snapshots ===
 
 
-def snapshot(exchange: Exchange, channel: str, id: str) -> Json:
+def snapshot(view: Indexed, channel: str, id: str) -> Json:
     """Return what a new subscriber receives first; the REST twin's answer."""
     if channel == "v4_markets":
-        return {"markets": _markets(exchange)}
+        return {"markets": _markets(view)}
     if channel == "v4_block_height":
-        return {"height": str(exchange.height), "time": iso(exchange.block_ns)}
+        return {"height": str(view.height), "time": iso(view.block_ns)}
     if channel == "v4_candles":
         ticker, _, resolution = id.partition("/")
         if resolution not in RESOLUTIONS:
             raise ValueError(id)
-        tape = _listed(exchange, ticker)
+        tape = _listed(view, ticker)
         return {"candles": tape.newest_candles(resolution, 0, 2**62, 100)}
     if channel in ("v4_subaccounts", "v4_parent_subaccounts"):
-        return _subaccount_snapshot(exchange, channel, id)
-    tape = _listed(exchange, id)
+        return _subaccount_snapshot(view, channel, id)
+    tape = _listed(view, id)
     if channel == "v4_trades":
-        return {"trades": list(islice(reversed(tape.trades), 100))}
+        return {"trades": up_to(view.height, reversed(tape.trades))[:100]}
     return tape.orderbook()
 
 
-def _subaccount_snapshot(exchange: Exchange, channel: str, id: str) -> Json:
+def fetcher(exchange: Exchange) -> Query:
+    """Return what fetches snapshots: REST, so what disturbs it disturbs them."""
+    disturbances = exchange.settings.disturbances
+    chance = Random(f"{exchange.settings.seed} snapshots")
+
+    def fetch(channel: str, id: str) -> Json:
+        if disturbances.geo_block:
+            raise LookupError(BLOCKED)
+        if chance.random() < disturbances.errors:
+            raise LookupError(f"Internal error, could not fetch data for subscription: {channel}.")
+        return snapshot(exchange.replicas.snapshot(), channel, id)
+
+    return fetch
+
+
+def _subaccount_snapshot(view: Indexed, channel: str, id: str) -> Json:
     owner, _, number = id.partition("/")
     if not is_address(owner) or not number.isdecimal() or int(number) > 128_000:
         raise ValueError(id)
-    accounts, subaccount = exchange.accounts, Subaccount(owner, int(number))
+    accounts, subaccount = view.accounts, Subaccount(owner, int(number))
     if channel == "v4_subaccounts":
         family = [ledger] if (ledger := known(accounts, subaccount)) else []
     else:
@@ -352,31 +386,32 @@ def _subaccount_snapshot(exchange: Exchange, channel: str, id: str) -> Json:
         # Money may still come: the real server too lets a client wait for it.
         return {}
     orders = [
-        order_row(exchange, ledger, record)
+        order_row(view, ledger, record)
         for ledger in family
         for record in reversed(ledger.history.orders(limit=_MOST).rows)
-        if record.status in OPEN_STATES or _may_still_fill(exchange, record)
+        if record.order_flags != TWAP
+        and (record.status in OPEN_STATES or _may_still_fill(view, record))
     ]
     if channel == "v4_subaccounts":
-        return account_snapshot(family[0], exchange.height, orders)
-    row = parent_row(exchange, owner, int(number), family)
-    return {"subaccount": row, "orders": orders, "blockHeight": str(exchange.height)}
+        return account_snapshot(family[0], view.height, orders)
+    row = parent_row(view, owner, int(number), family)
+    return {"subaccount": row, "orders": orders, "blockHeight": str(view.height)}
 
 
-def _may_still_fill(exchange: Exchange, record: OrderRecord) -> bool:
-    late = record.good_til_block > exchange.height - 20
+def _may_still_fill(view: Indexed, record: OrderRecord) -> bool:
+    late = record.good_til_block > view.height - 20
     return record.status == "BEST_EFFORT_CANCELED" and late
 
 
-def _listed(exchange: Exchange, ticker: str) -> MarketTape:
-    tape = exchange.tapes.get(ticker)
+def _listed(view: Indexed, ticker: str) -> MarketTape:
+    tape = view.tapes.get(ticker)
     if tape is None:
         raise ValueError(ticker)
     return tape
 
 
-def _markets(exchange: Exchange) -> Json:
-    return {ticker: tape.description() for ticker, tape in exchange.tapes.items()}
+def _markets(view: Indexed) -> Json:
+    return {ticker: tape.description() for ticker, tape in view.tapes.items()}
 
 
 # === Parameters ===
@@ -453,78 +488,79 @@ class Parameters:
 
 # === REST: the market ===
 
-Answer = Callable[[Exchange, Request, Parameters], Any]
+Answer = Callable[[Indexed, Request, Parameters], Any]
 
 
-def perpetual_markets(exchange: Exchange, _request: Request, query: Parameters) -> Json:
+def perpetual_markets(view: Indexed, _request: Request, query: Parameters) -> Json:
     """Answer /perpetualMarkets."""
     ticker = query.text("ticker") or query.text("market")
     if ticker:
-        return {"markets": {ticker: _tape(exchange, ticker, "query").description()}}
-    markets = _markets(exchange)
+        return {"markets": {ticker: _tape(view, ticker, "query").description()}}
+    markets = _markets(view)
     return {"markets": dict(islice(markets.items(), query.limit))}
 
 
-def orderbook(exchange: Exchange, request: Request, _query: Parameters) -> Json:
+def orderbook(view: Indexed, request: Request, _query: Parameters) -> Json:
     """Answer /orderbooks/perpetualMarket/{ticker}."""
-    return _tape(exchange, request.path_params["ticker"]).orderbook()
+    return _tape(view, request.path_params["ticker"]).orderbook()
 
 
-def trades(exchange: Exchange, request: Request, query: Parameters) -> Json:
+def trades(view: Indexed, request: Request, query: Parameters) -> Json:
     """Answer /trades/perpetualMarket/{ticker}, newest first."""
-    tape = _tape(exchange, request.path_params["ticker"])
-    return query.page("trades", _until(query, list(reversed(tape.trades))))
+    tape = _tape(view, request.path_params["ticker"])
+    return query.page("trades", _until(query, up_to(view.height, reversed(tape.trades))))
 
 
-def candles(exchange: Exchange, request: Request, query: Parameters) -> Json:
+def candles(view: Indexed, request: Request, query: Parameters) -> Json:
     """Answer /candles/perpetualMarkets/{ticker}."""
-    tape = _tape(exchange, request.path_params["ticker"])
+    tape = _tape(view, request.path_params["ticker"])
     resolution = query.text("resolution", among=tuple(RESOLUTIONS), required=True)
     start = math.ceil(query.moment("fromISO", 0) / 1e9)
     end = math.ceil(query.moment("toISO", 2**62) / 1e9)
     return {"candles": tape.newest_candles(resolution, start, end, query.limit)}
 
 
-def sparklines(exchange: Exchange, _request: Request, query: Parameters) -> Json:
+def sparklines(view: Indexed, _request: Request, query: Parameters) -> Json:
     """Answer /sparklines."""
     period = query.text("timePeriod", among=tuple(_SPARKLINES), required=True)
     resolution, count = _SPARKLINES[period]
-    return {ticker: tape.sparkline(resolution, count) for ticker, tape in exchange.tapes.items()}
+    return {ticker: tape.sparkline(resolution, count) for ticker, tape in view.tapes.items()}
 
 
 _SPARKLINES: Final = {"ONE_DAY": ("1HOUR", 24), "SEVEN_DAYS": ("4HOURS", 42)}
 
 
-def historical_funding(exchange: Exchange, request: Request, query: Parameters) -> Json:
+def historical_funding(view: Indexed, request: Request, query: Parameters) -> Json:
     """Answer /historicalFunding/{ticker}."""
-    tape = _tape(exchange, request.path_params["ticker"])
+    tape = _tape(view, request.path_params["ticker"])
     before = query.moment("effectiveBeforeOrAt", 2**62)
     height = query.number("effectiveBeforeOrAtHeight", 2**53)
-    return {"historicalFunding": tape.funding.newest(before, height, query.limit)}
+    newest = tape.funding.newest(before, min(height, view.height), query.limit)
+    return {"historicalFunding": newest}
 
 
-def height(exchange: Exchange, _request: Request, _query: Parameters) -> Json:
+def height(view: Indexed, _request: Request, _query: Parameters) -> Json:
     """Answer /height."""
-    return {"height": str(exchange.height), "time": iso(exchange.block_ns)}
+    return {"height": str(view.height), "time": iso(view.block_ns)}
 
 
-def venue_time(exchange: Exchange, _request: Request, _query: Parameters) -> Json:
+def venue_time(view: Indexed, _request: Request, _query: Parameters) -> Json:
     """Answer /time: the venue's own."""
-    return {"iso": iso(exchange.now_ns), "epoch": round(exchange.now_ns / 1e9, 3)}
+    return {"iso": iso(view.now_ns), "epoch": round(view.now_ns / 1e9, 3)}
 
 
-def screen(_exchange: Exchange, _request: Request, _query: Parameters) -> Json:
+def screen(_view: Indexed, _request: Request, _query: Parameters) -> Json:
     """Answer /screen: nobody is restricted here."""
     return {"restricted": False}
 
 
-def compliance(exchange: Exchange, _request: Request, _query: Parameters) -> Json:
+def compliance(view: Indexed, _request: Request, _query: Parameters) -> Json:
     """Answer /compliance/screen/{address}."""
-    return {"status": "COMPLIANT", "updatedAt": iso(exchange.settings.start_ns)}
+    return {"status": "COMPLIANT", "updatedAt": iso(view.block_ns)}
 
 
-def _tape(exchange: Exchange, ticker: str, location: str = "params") -> MarketTape:
-    tape = exchange.tapes.get(ticker)
+def _tape(view: Indexed, ticker: str, location: str = "params") -> MarketTape:
+    tape = view.tapes.get(ticker)
     if tape is not None:
         return tape
     if location == "query":
@@ -549,7 +585,6 @@ def _until(query: Parameters, rows: list[Json]) -> list[Json]:
 # What REST adds to dydx_paper's rows, or leaves out of them.
 
 _MOST: Final = 1_000
-_CHANNELS_OWN: Final = frozenset(["address", "positionId"])
 
 
 def funded(ledger: Ledger) -> bool:
@@ -557,27 +592,23 @@ def funded(ledger: Ledger) -> bool:
     return bool(ledger.history.transfers(limit=1).total)
 
 
-def known(accounts: VenueAccounts, subaccount: Subaccount) -> Ledger | None:
+def known(accounts: Books, subaccount: Subaccount) -> Ledger | None:
     """Return a subaccount's ledger if money ever came to it."""
     ledger = accounts.ledgers.get(subaccount)
     return ledger if ledger is not None and funded(ledger) else None
 
 
-def children(accounts: VenueAccounts, owner: str, parent: int) -> list[Ledger]:
+def children(accounts: Books, owner: str, parent: int) -> list[Ledger]:
     """Return the ledgers of a parent subaccount and its children."""
     family = sorted(one for one in accounts.ledgers if parent_of(one) == Subaccount(owner, parent))
     return [accounts.ledgers[one] for one in family]
 
 
-def order_row(exchange: Exchange, ledger: Ledger, record: OrderRecord) -> Json:
+def order_row(view: Indexed, ledger: Ledger, record: OrderRecord) -> Json:
     """Return an order as REST does; a TWAP's with its terms."""
-    subaccount, tape = ledger.subaccount, exchange.tapes[record.ticker]
+    subaccount, tape = ledger.subaccount, view.tapes[record.ticker]
     row = order_fields(subaccount, tape.market, record)
-    row |= {
-        "subaccountNumber": subaccount.number,
-        "createdAt": iso(record.created.time_ns), "createdAtHeight": str(record.created.height),
-    }  # fmt: skip
-    if twap := exchange.accounts.twaps.get(record.id):
+    if twap := view.accounts.twaps.get(record.id):
         request = twap.request
         row |= {
             "type": "TWAP", "duration": str(request.twap_duration_s),
@@ -587,18 +618,15 @@ def order_row(exchange: Exchange, ledger: Ledger, record: OrderRecord) -> Json:
     return row
 
 
-def position_rows(exchange: Exchange, ledger: Ledger) -> Iterator[Json]:
+def position_rows(view: Indexed, ledger: Ledger) -> Iterator[Json]:
     """Yield a subaccount's positions, newest first, the open ones before the ended."""
     for record in ledger.positions(limit=_MOST).rows:
-        row = position_fields(ledger.subaccount, exchange.tapes[record.ticker].market, record)
-        row["subaccountNumber"] = ledger.subaccount.number
-        yield {name: what for name, what in row.items() if name not in _CHANNELS_OWN}
+        yield position_fields(ledger, view.tapes[record.ticker].market, record)
 
 
 def asset_row(ledger: Ledger) -> Json:
     """Return the USDC balance: funding counts before it is settled."""
-    row = asset_fields(ledger.subaccount, ledger.collateral + ledger.unsettled)
-    return {name: what for name, what in row.items() if name not in _CHANNELS_OWN}
+    return asset_fields(ledger.subaccount, ledger.collateral + ledger.unsettled)
 
 
 _FILL_FIELDS: Final = (
@@ -607,10 +635,10 @@ _FILL_FIELDS: Final = (
 )  # fmt: skip
 
 
-def fill_rows(exchange: Exchange, ledger: Ledger, ticker: str) -> Iterator[Json]:
+def fill_rows(view: Indexed, ledger: Ledger, ticker: str) -> Iterator[Json]:
     """Yield a subaccount's fills, newest first, of one market if it is named."""
     for record in ledger.history.fills(ticker=ticker, limit=_MOST).rows:
-        row = fill_fields(ledger.subaccount, exchange.tapes[record.ticker].market, record)
+        row = fill_fields(ledger.subaccount, view.tapes[record.ticker].market, record)
         yield {name: row[name] for name in _FILL_FIELDS} | {
             "affiliateRevShare": "0", "market": record.ticker, "marketType": "PERPETUAL",
             "subaccountNumber": ledger.subaccount.number,
@@ -624,13 +652,13 @@ def transfer_rows(ledger: Ledger) -> list[Json]:
         row = transfer_fields(ledger.subaccount, record)
         alike = sum({**other, "id": ""} == {**row, "id": ""} for other in rows)
         id = event_id("transfer", ledger.subaccount, record.created.time_ns, row, alike)
-        rows.append({"id": id, **row, "transactionHash": hash_of(id)})
+        rows.append({"id": id, **row, "transactionHash": transaction_hash(id)})
     return rows[::-1]
 
 
-def payment_row(exchange: Exchange, ledger: Ledger, record: FundingRecord) -> Json:
+def payment_row(view: Indexed, ledger: Ledger, record: FundingRecord) -> Json:
     """Return a funding payment, with the rate and the price of its hour."""
-    tape = exchange.tapes[record.ticker]
+    tape = view.tapes[record.ticker]
     paid = next(
         row for row in tape.funding.rows if row["effectiveAtHeight"] == str(record.created.height)
     )
@@ -657,9 +685,9 @@ def pnl_row(ledger: Ledger, point: PnlPoint) -> Json:
     }  # fmt: skip
 
 
-def parent_row(exchange: Exchange, owner: str, number: int, family: list[Ledger]) -> Json:
+def parent_row(view: Indexed, owner: str, number: int, family: list[Ledger]) -> Json:
     """Return a parent subaccount with its children."""
-    rows = [subaccount_fields(ledger, exchange.height) for ledger in family if funded(ledger)]
+    rows = [subaccount_fields(ledger, view.height) for ledger in family if funded(ledger)]
     equity = sum(ledger.margin.net_collateral for ledger in family)
     return {
         "address": owner, "parentSubaccountNumber": number, "equity": decimal_text(equity, -6),
@@ -670,46 +698,46 @@ def parent_row(exchange: Exchange, owner: str, number: int, family: list[Ledger]
 # === REST: accounts ===
 
 
-def addresses(exchange: Exchange, request: Request, _query: Parameters) -> Json:
+def addresses(view: Indexed, request: Request, _query: Parameters) -> Json:
     """Answer /addresses/{address}."""
     owner = request.path_params["address"]
-    ledgers = exchange.accounts.ledgers.values()
+    ledgers = view.accounts.ledgers.values()
     found = [ledger for ledger in ledgers if ledger.subaccount.owner == owner and funded(ledger)]
-    rows = [subaccount_fields(ledger, exchange.height) for ledger in found]
+    rows = [subaccount_fields(ledger, view.height) for ledger in found]
     if not rows:
         raise Refusal(404, msg=f"No subaccounts found for address {owner}")
     return {"subaccounts": rows, "totalTradingRewards": "0"}
 
 
-def subaccount(exchange: Exchange, request: Request, _query: Parameters) -> Json:
+def subaccount(view: Indexed, request: Request, _query: Parameters) -> Json:
     """Answer /addresses/{address}/subaccountNumber/{number}."""
     owner, number = request.path_params["address"], request.path_params["number"]
-    ledger = _funded(exchange, Subaccount(owner, number))
-    return {"subaccount": subaccount_fields(ledger, exchange.height)}
+    ledger = _funded(view, Subaccount(owner, number))
+    return {"subaccount": subaccount_fields(ledger, view.height)}
 
 
-def parent_subaccount(exchange: Exchange, request: Request, _query: Parameters) -> Json:
+def parent_subaccount(view: Indexed, request: Request, _query: Parameters) -> Json:
     """Answer /addresses/{address}/parentSubaccountNumber/{number}."""
     owner, number = request.path_params["address"], request.path_params["number"]
-    family = children(exchange.accounts, owner, number)
+    family = children(view.accounts, owner, number)
     if not any(map(funded, family)):
         raise Refusal(404, msg=f"No subaccounts found for address {owner} and "
                                f"parentSubaccountNumber {number}")  # fmt: skip
-    return {"subaccount": parent_row(exchange, owner, number, family)}
+    return {"subaccount": parent_row(view, owner, number, family)}
 
 
-def _funded(exchange: Exchange, subaccount: Subaccount) -> Ledger:
-    ledger = known(exchange.accounts, subaccount)
+def _funded(view: Indexed, subaccount: Subaccount) -> Ledger:
+    ledger = known(view.accounts, subaccount)
     if ledger is None:
         raise Refusal(404, msg=f"No subaccount found with address {subaccount.owner} "
                                f"and subaccountNumber {subaccount.number}")  # fmt: skip
     return ledger
 
 
-def _family(exchange: Exchange, request: Request, query: Parameters) -> list[Ledger]:
+def _family(view: Indexed, request: Request, query: Parameters) -> list[Ledger]:
     """Return the subaccount a query names, or the children of the parent it names."""
     owner = query.text("address", required=True)
-    accounts = exchange.accounts
+    accounts = view.accounts
     if "/parentSubaccount" in request.url.path:
         query.text("parentSubaccountNumber", required=True)
         parent = query.number("parentSubaccountNumber", 0, 0, 127)
@@ -719,24 +747,24 @@ def _family(exchange: Exchange, request: Request, query: Parameters) -> list[Led
     return [] if found is None else [found]
 
 
-def perpetual_positions(exchange: Exchange, request: Request, query: Parameters) -> Json:
+def perpetual_positions(view: Indexed, request: Request, query: Parameters) -> Json:
     """Answer /perpetualPositions."""
     wanted = [word for word in query.text("status").split(",") if word]
     rows = [
         row
-        for ledger in _family(exchange, request, query)
-        for row in position_rows(exchange, ledger)
+        for ledger in _family(view, request, query)
+        for row in position_rows(view, ledger)
         if not wanted or row["status"] in wanted
     ]
     return {"positions": _until(query, rows)[: query.limit]}
 
 
-def asset_positions(exchange: Exchange, request: Request, query: Parameters) -> Json:
+def asset_positions(view: Indexed, request: Request, query: Parameters) -> Json:
     """Answer /assetPositions."""
-    return {"positions": [asset_row(ledger) for ledger in _family(exchange, request, query)]}
+    return {"positions": [asset_row(ledger) for ledger in _family(view, request, query)]}
 
 
-def orders(exchange: Exchange, request: Request, query: Parameters) -> list[Json]:
+def orders(view: Indexed, request: Request, query: Parameters) -> list[Json]:
     """Answer /orders: a bare array, newest first."""
     words = {
         "status": [word for word in query.text("status").split(",") if word],
@@ -747,8 +775,8 @@ def orders(exchange: Exchange, request: Request, query: Parameters) -> list[Json
     wanted = {name: chosen for name, chosen in words.items() if any(chosen)}
     most = query.number("goodTilBlockBeforeOrAt", 2**53)
     rows = [
-        order_row(exchange, ledger, record)
-        for ledger in _family(exchange, request, query)
+        order_row(view, ledger, record)
+        for ledger in _family(view, request, query)
         for record in ledger.history.orders(limit=_MOST).rows
         if record.good_til_block <= most
     ]
@@ -756,31 +784,31 @@ def orders(exchange: Exchange, request: Request, query: Parameters) -> list[Json
     return list(islice(chosen, query.limit))
 
 
-def order(exchange: Exchange, request: Request, _query: Parameters) -> Json:
+def order(view: Indexed, request: Request, _query: Parameters) -> Json:
     """Answer /orders/{id}."""
     id = request.path_params["id"]
-    for ledger in exchange.accounts.ledgers.values():
+    for ledger in view.accounts.ledgers.values():
         if record := ledger.history.order(id):
-            return order_row(exchange, ledger, record)
+            return order_row(view, ledger, record)
     raise Refusal(404, msg=f"Unable to find order id {id}")
 
 
-def fills(exchange: Exchange, request: Request, query: Parameters) -> Json:
+def fills(view: Indexed, request: Request, query: Parameters) -> Json:
     """Answer /fills, newest first."""
     market = query.text("market") or query.text("ticker")
-    family = _family(exchange, request, query)
-    rows = [row for ledger in family for row in fill_rows(exchange, ledger, market)]
+    family = _family(view, request, query)
+    rows = [row for ledger in family for row in fill_rows(view, ledger, market)]
     return query.page("fills", _until(query, rows))
 
 
-def transfers(exchange: Exchange, request: Request, query: Parameters) -> Json:
+def transfers(view: Indexed, request: Request, query: Parameters) -> Json:
     """Answer /transfers, newest first."""
-    family = _family(exchange, request, query)
+    family = _family(view, request, query)
     rows = [row for ledger in family for row in transfer_rows(ledger)]
     return query.page("transfers", _until(query, rows))
 
 
-def transfers_between(exchange: Exchange, _request: Request, query: Parameters) -> Json:
+def transfers_between(view: Indexed, _request: Request, query: Parameters) -> Json:
     """Answer /transfers/between: what one subaccount sent another or had from it, and the sum."""
     source, recipient = (
         Subaccount(
@@ -790,7 +818,7 @@ def transfers_between(exchange: Exchange, _request: Request, query: Parameters) 
         for end in ("source", "recipient")
     )
     theirs = {"address": recipient.owner, "subaccountNumber": recipient.number}
-    ledger = exchange.accounts.ledgers.get(source)
+    ledger = view.accounts.ledgers.get(source)
     moved = transfer_rows(ledger) if ledger else ()
     rows = [row for row in moved if theirs in (row["sender"], row["recipient"])]
     sent = (Decimal(row["size"]) * (1 if row["recipient"] == theirs else -1) for row in rows)
@@ -798,20 +826,20 @@ def transfers_between(exchange: Exchange, _request: Request, query: Parameters) 
     return listed | {"totalNetTransfers": f"{sum(sent, Decimal(0)):f}"}
 
 
-def funding_payments(exchange: Exchange, request: Request, query: Parameters) -> Json:
+def funding_payments(view: Indexed, request: Request, query: Parameters) -> Json:
     """Answer /fundingPayments, newest first."""
-    ticker, family = query.text("ticker"), _family(exchange, request, query)
+    ticker, family = query.text("ticker"), _family(view, request, query)
     rows = [
-        payment_row(exchange, ledger, record)
+        payment_row(view, ledger, record)
         for ledger in family
         for record in ledger.history.payments(ticker=ticker, limit=_MOST).rows
     ]
     return query.page("fundingPayments", _until(query, rows))
 
 
-def historical_pnl(exchange: Exchange, request: Request, query: Parameters) -> Json:
+def historical_pnl(view: Indexed, request: Request, query: Parameters) -> Json:
     """Answer /historical-pnl and /pnl, newest first."""
-    family = _family(exchange, request, query)
+    family = _family(view, request, query)
     before = query.moment("createdBeforeOrAt", 2**62)
     after = query.moment("createdOnOrAfter", 0)
     rows = [
@@ -900,7 +928,8 @@ class RateLimits:
 
 def application(exchange: Exchange, hub: SocketHub) -> Starlette:
     """Return the ASGI app with REST and the WebSocket."""
-    limits = RateLimits(time.time)
+    limits, disturbances = RateLimits(time.time), exchange.settings.disturbances
+    chance, fetch = Random(f"{exchange.settings.seed} answers"), fetcher(exchange)
 
     def endpoint(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
         async def respond(request: Request) -> Response:
@@ -908,15 +937,22 @@ def application(exchange: Exchange, hub: SocketHub) -> Starlette:
             headers, allowed = limits.take(client, request.url.path)
             if not allowed:
                 return _json({"errors": [{"msg": "Too many requests"}]}, 429, headers)
+            if disturbances.geo_block:
+                blocked = {"errors": [{"msg": BLOCKED, "code": "GEOBLOCKED"}]}
+                return _json(blocked, disturbances.geo_block, headers)
+            if chance.random() < disturbances.errors:
+                status, body, kind = wrong_answer(chance)
+                return Response(body, status, media_type=kind)
             try:
-                return _json(answer(exchange, request, Parameters(request)), 200, headers)
+                view = exchange.replicas.rest()
+                return _json(answer(view, request, Parameters(request)), 200, headers)
             except Refusal as refusal:
                 return _json({"errors": [refusal.error]}, refusal.status, headers)
 
         return respond
 
     async def socket(websocket: WebSocket) -> None:
-        await _serve(websocket, exchange, hub)
+        await _serve(websocket, fetch, hub)
 
     async def faucet(request: Request) -> Response:
         # Where the official FaucetClient looks, though not on the indexer's address.
@@ -963,13 +999,12 @@ def _json(content: Any, status: int, headers: dict[str, str]) -> Response:
     return Response(encode(content), status, headers, media_type="application/json; charset=utf-8")
 
 
-async def _serve(websocket: WebSocket, exchange: Exchange, hub: SocketHub) -> None:
+async def _serve(websocket: WebSocket, fetch: Query, hub: SocketHub) -> None:
     await websocket.accept()
     loop = asyncio.get_running_loop()
-    connection = ClientConnection(
-        hub, lambda channel, id: snapshot(exchange, channel, id), loop.time
-    )
+    connection = ClientConnection(hub, fetch, loop.time)
     connection.open()
+    chance = Random(connection.id)
     stamps = None if hub.stamps is None else hub.stamps.setdefault(connection.id, [])
     writer = asyncio.create_task(_write(websocket, connection, stamps))
     try:
@@ -977,10 +1012,10 @@ async def _serve(websocket: WebSocket, exchange: Exchange, hub: SocketHub) -> No
             message = await websocket.receive()
             if message["type"] == "websocket.disconnect":
                 break
-            waits = len(connection.waiting)
+            before = set(connection.waiting)
             connection.receive(message.get("text") or (message.get("bytes") or b"").decode())
-            for _ in range(waits, len(connection.waiting)):
-                loop.call_later(FETCH_S, connection.answer)
+            for message_id in set(connection.waiting) - before:
+                loop.call_later(FETCH_S * chance.uniform(0.25, 2.0), connection.answer, message_id)
     except Closing as closing:
         writer.cancel()
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):

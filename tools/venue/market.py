@@ -19,11 +19,12 @@ points for the large markets and many for the small.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from random import Random
 from typing import Final
 
+from disturbances import Spells
 from dydx_conn import PerpetualMarket, Side, Subaccount
 from dydx_paper import Match, Order, OrderBook, Placement, Positions
 
@@ -230,9 +231,9 @@ def _listing(
 class Mood:
     """What one moment does to all markets, beside chance.
 
-    `drift` is the log return of the common factor in this step; the others multiply. `hold` is
-    the chance that a removed level lingers on the wire, which is how wire books cross; `basis`
-    shifts the book away from the oracle.
+    `drift` is the log return of the common factor in this step; the others multiply. `lapse` is
+    the chance that a quote is left to expire instead of being cancelled, which is how the
+    indexer's books cross; `basis` shifts the book away from the oracle; `gone` are the makers.
     """
 
     drift: float = 0.0
@@ -240,9 +241,10 @@ class Mood:
     depth: float = 1.0
     spread: float = 1.0
     trades: float = 1.0
-    hold: float = 0.0004
+    lapse: float = 0.004
     basis_bps: float = 0.0
     frozen: bool = False
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,13 +261,21 @@ SCENARIOS: Final = ("calm", "trend", "crash", "halt", "funding-squeeze")
 
 
 class Scenario:
-    """A story in phases: `mood` gives what the moment holds, by seconds since the start."""
+    """A story in phases: `mood` gives what the moment holds, by seconds since the start.
 
-    def __init__(self, name: str, seed: int, calm_s: float) -> None:
+    In the spells `away` the makers leave, whatever the story says.
+    """
+
+    def __init__(self, name: str, seed: int, calm_s: float, away: Spells) -> None:
         self._phases = _PHASES[name](Random(f"{seed} {name}"), calm_s)
+        self._away = away
 
     def mood(self, elapsed_s: float) -> Mood:
         """Return the mood of the step that begins `elapsed_s` after the start."""
+        mood = self._told(elapsed_s)
+        return replace(mood, gone=True) if self._away.on(int(elapsed_s * 1e9)) else mood
+
+    def _told(self, elapsed_s: float) -> Mood:
         for phase in self._phases:
             if elapsed_s < phase.seconds:
                 return self._in(phase)
@@ -274,12 +284,7 @@ class Scenario:
 
     @staticmethod
     def _in(phase: Phase) -> Mood:
-        mood = phase.mood
-        drift = phase.move * STEP_S / phase.seconds
-        return Mood(
-            drift, mood.vol, mood.depth, mood.spread, mood.trades, mood.hold, mood.basis_bps,
-            mood.frozen,
-        )  # fmt: skip
+        return replace(phase.mood, drift=phase.move * STEP_S / phase.seconds)
 
 
 def _calm(_chance: Random, _calm_s: float) -> list[Phase]:
@@ -299,20 +304,20 @@ def _crash(chance: Random, calm_s: float) -> list[Phase]:
     total = math.log(1 - chance.uniform(0.28, 0.34))
     gap = math.log(1 - chance.uniform(0.07, 0.09))
     rest = total - gap
-    panic = Mood(vol=3.0, depth=0.18, spread=6.0, trades=9.0, hold=0.05)
-    pause = Mood(vol=2.5, depth=0.25, spread=4.0, trades=6.0, hold=0.02)
+    panic = Mood(vol=3.0, depth=0.18, spread=6.0, trades=9.0, lapse=0.01)
+    pause = Mood(vol=2.5, depth=0.25, spread=4.0, trades=6.0, lapse=0.005)
     # Crashes hit where the crowd leans: the last stretch of the calm drifts up and draws it in.
     rally_s = min(calm_s, 120.0)
     return [
         Phase(calm_s - rally_s),
         Phase(rally_s, 0.008, Mood(trades=1.4)),
-        Phase(0.8, gap, Mood(vol=2.0, depth=0.12, spread=8.0, trades=15.0, hold=0.25)),
+        Phase(0.8, gap, Mood(vol=2.0, depth=0.12, spread=8.0, trades=15.0, lapse=0.05)),
         Phase(22.0, rest * 0.6, panic),
         Phase(12.0, rest * -0.08, pause),
         Phase(30.0, rest * 0.4, panic),
-        Phase(14.0, rest * 0.08, Mood(vol=4.0, depth=0.12, spread=8.0, trades=12.0, hold=0.08)),
-        Phase(50.0, total * -0.33, Mood(vol=2.5, depth=0.35, spread=3.0, trades=6.0, hold=0.01)),
-        Phase(300.0, 0.0, Mood(vol=1.8, depth=0.7, spread=1.5, trades=2.0, hold=0.002)),
+        Phase(14.0, rest * 0.08, Mood(vol=4.0, depth=0.12, spread=8.0, trades=12.0, lapse=0.01)),
+        Phase(50.0, total * -0.33, Mood(vol=2.5, depth=0.35, spread=3.0, trades=6.0, lapse=0.005)),
+        Phase(300.0, 0.0, Mood(vol=1.8, depth=0.7, spread=1.5, trades=2.0, lapse=0.003)),
     ]
 
 
@@ -322,7 +327,7 @@ def _halt(chance: Random, calm_s: float) -> list[Phase]:
         Phase(calm_s),
         # The world goes on while the chain stands: the price is elsewhere when it wakes.
         Phase(60.0, jump, Mood(frozen=True)),
-        Phase(10.0, 0.0, Mood(vol=2.5, depth=0.4, spread=3.0, trades=6.0, hold=0.03)),
+        Phase(10.0, 0.0, Mood(vol=2.5, depth=0.4, spread=3.0, trades=6.0, lapse=0.005)),
     ]
 
 
@@ -405,6 +410,9 @@ class TapeTrade:
     kind: str = "LIMIT"
 
 
+Level = tuple[Side, int, int]
+"""A side of the book, a price in subticks, and a size in quantums."""
+
 MAKERS: Final = tuple(Subaccount(f"maker{n}", 0) for n in range(4))
 TAKERS: Final = tuple(Subaccount(f"taker{n}", 0) for n in range(4))
 
@@ -464,18 +472,18 @@ def _habits(listing: Listing) -> Habits:
 class Market:
     """One market: its fair price, its book, and those who quote and take without a name.
 
-    `drain` hands over what happened: the levels whose total changed, the trades, and the orders
-    of named accounts that left the book unfilled.
+    `drain` hands over what happened: the levels whose total changed, the quotes that were left to
+    expire, the trades, and the orders of named accounts that left the book unfilled.
     """
 
     def __init__(self, listing: Listing, seed: int) -> None:
         self.listing = listing
-        self.market = listing.market
         self.book = OrderBook(listing.market, _Crowd(), track_changes=True)
         self.fair = listing.price
         self.basis_bps = 0.0
         self.trades: list[TapeTrade] = []
         self.removed: list[tuple[Order, str]] = []
+        self.lapsed: list[Level] = []
         self._chance = Random(f"{seed} {listing.ticker}")
         self._volatility = VolatilityLevel(self._chance)
         self._quotes: dict[Side, list[Quote | None]] = {"BUY": [], "SELL": []}
@@ -492,12 +500,19 @@ class Market:
                 self._quote(side, rank, CALM)
         self.drain()
 
+    @property
+    def market(self) -> PerpetualMarket:
+        """Return the market's grid and margins."""
+        return self.listing.market
+
     # --- one step ---
 
     def step(self, mood: Mood, common: float, whole_second: bool) -> None:
         """Let one step pass: move the fair price, pull what is stale, quote, and trade."""
         self._move(mood, common, whole_second)
-        if mood.frozen:
+        if mood.gone:
+            self._leave(mood)
+        if mood.frozen or mood.gone:
             return
         self._chase(mood)
         for _ in range(self._count(self._habits.quote_rate * self._hurry(mood) * STEP_S)):
@@ -509,10 +524,10 @@ class Market:
             self._take(mood)
         self._excitement *= 0.98
 
-    def drain(self) -> tuple[list[tuple[Side, int, int]], list[TapeTrade], list[tuple[Order, str]]]:
-        """Hand over levels as (side, subticks, total), trades and removals since the last call."""
-        happened = self.book.take_changes(), self.trades, self.removed
-        self.trades, self.removed = [], []
+    def drain(self) -> tuple[list[Level], list[Level], list[TapeTrade], list[tuple[Order, str]]]:
+        """Hand over levels with their totals, lapsed quotes, trades and removals since last."""
+        happened = self.book.take_changes(), self.lapsed, self.trades, self.removed
+        self.lapsed, self.trades, self.removed = [], [], []
         return happened
 
     def execute(self, order: Order) -> Placement:
@@ -577,12 +592,33 @@ class Market:
     def _requote(self, side: Side, rank: int, mood: Mood) -> None:
         quote = self._quotes[side][rank]
         if quote is not None:
-            self.book.cancel(quote.order.key)
-            self._quotes[side][rank] = None
+            self._pull(quote, mood)
             # In a thin moment who pulls does not always come back.
             if self._chance.random() > 0.4 + 0.6 * mood.depth:
                 return
         self._quote(side, rank, mood)
+
+    def _pull(self, quote: Quote, mood: Mood) -> None:
+        """Take a quote off the book; whether by a cancel or by its end the indexer cannot see."""
+        order = quote.order
+        if self._chance.random() < mood.lapse and order.key in self.book.orders:
+            self.lapsed.append((order.side, order.subticks, order.remaining))
+        self.book.cancel(order.key)
+        self._quotes[order.side][quote.rank] = None
+
+    def _leave(self, mood: Mood) -> None:
+        """Pull every quote but one of each side, far away."""
+        for side, quotes in self._quotes.items():
+            if not any(quotes[1:]):
+                continue
+            for quote in filter(None, quotes):
+                self._pull(quote, mood)
+            away = self._chance.uniform(0.085, 0.095) * (-1 if side == "BUY" else 1)
+            subticks = self.to_subticks(self.fair * (1 + away), side)
+            usd = self._habits.slot_usd
+            order = self._order(self._chance.choice(MAKERS), side, usd, subticks, "POST_ONLY")
+            self.execute(order)
+            self._quotes[side][0] = Quote(order, 0)
 
     def _chase(self, mood: Mood) -> None:
         """Deal with quotes the fair price has run through: pulled in time, or hit."""
@@ -611,8 +647,7 @@ class Market:
             if quote is None or sign * (quote.order.subticks - centre) <= 0:
                 continue
             if self._chance.random() < 0.7:
-                self.book.cancel(quote.order.key)
-                self._quotes[side][rank] = None
+                self._pull(quote, mood)
                 if self._chance.random() < max(mood.depth, 0.5):
                     self._quote(side, rank, mood)
 

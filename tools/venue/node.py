@@ -11,19 +11,22 @@ in so many blocks. The query services answer from the exchange.
 Only what the official client calls is answered; the rest is gRPC's UNIMPLEMENTED.
 """
 
+import asyncio
 import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 from typing import Any, Final
 
 import authenticators
 import bech32
 import grpc
-from accounts import Wallet
+from accounts import TIMESTAMP_NONCE, Wallet
 from coincurve import PublicKey
 from coincurve.ecdsa import cdata_to_der, deserialize_compact
+from disturbances import Spells
 from dydx_conn import (
     EQUITY_TIERS,
     STANDARD_FEE_TIERS,
@@ -304,32 +307,28 @@ class CheckTx:
             held = account.authenticators
             code, log = authenticators.objection(held, chosen, envelope.key, message)
             if code:
-                raise RefusedError(Verdict(code, "accountplus", log))
+                raise RefusedError(Verdict(code, authenticators.CODESPACE, log))
         elif owner != envelope.address:
             raise RefusedError(
                 _sdk(8, f"pubKey does not match signer address {owner} with signer index: 0")
             )
         if account is None:
             raise RefusedError(_sdk(9, f"account {owner} does not exist: unknown address"))
-        if needs_sequence:
-            problem = account.objection(envelope.sequence, self._exchange.block_ns // 1_000_000)
-            if problem:
-                raise RefusedError(_sdk(32, problem))
+        now_ms = self._exchange.block_ns // 1_000_000
+        problem = account.objection(envelope.sequence, now_ms) if needs_sequence else ""
+        stale = bool(problem) and envelope.sequence < TIMESTAMP_NONCE
+        if problem and not (chosen and stale):
+            raise RefusedError(_sdk(32, problem))
         document = tx_pb2.SignDoc(
             body_bytes=envelope.raw.body_bytes,
             auth_info_bytes=envelope.raw.auth_info_bytes,
             chain_id=CHAIN_ID,
             account_number=account.number,
         )
-        if not signed(envelope.key, envelope.raw.signatures[0], document.SerializeToString()):
-            raise RefusedError(
-                _sdk(
-                    4,
-                    "signature verification failed; please verify account number "
-                    f"({account.number}), sequence ({account.sequence}) and chain-id "
-                    f"({CHAIN_ID}): unauthorized",
-                )
-            )
+        signature = envelope.raw.signatures[0]
+        # An authenticator verifies over the account's own sequence: a stale one does not fit.
+        if stale or not signed(envelope.key, signature, document.SerializeToString()):
+            raise RefusedError(_unsigned(account, chosen))
         return account
 
     def _fee(self, envelope: Envelope) -> None:
@@ -350,6 +349,18 @@ class CheckTx:
             if account.usdc < paid[USDC]:
                 raise RefusedError(_sdk(5, "insufficient funds to pay the fee"))
             account.usdc -= paid[USDC]
+
+
+def _unsigned(account: Wallet, chosen: list[int]) -> Verdict:
+    """Return the refusal of a signature that does not fit, in its author's words."""
+    words = (
+        f"signature verification failed; please verify account number ({account.number}), "
+        f"sequence ({account.sequence}) and chain-id ({CHAIN_ID})"
+    )
+    if not chosen:
+        return _sdk(4, f"{words}: unauthorized")
+    code, log = authenticators.unsigned(account.authenticators, chosen)
+    return Verdict(code, authenticators.CODESPACE, f"authentication failed: {words}: {log}")
 
 
 def _chosen(body: tx_pb2.TxBody) -> list[int]:
@@ -930,11 +941,27 @@ class Plus(plus_grpc.QueryServicer):  # type: ignore[misc]  # generated, untyped
 # === Server ===
 
 
+class Stops(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in stubs alone
+    """A node that stops now and then: what is asked of it meanwhile waits."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        seed, every_s = exchange.settings.seed, exchange.settings.disturbances.node_stops
+        self._exchange = exchange
+        self._spells = Spells(Random(f"{seed} node"), every_s, 2.0, 5.0)
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        """Answer once the node runs."""
+        while self._spells.on(self._exchange.now_ns):
+            await asyncio.sleep(0.02)
+        return await continuation(details)
+
+
 async def start(
     exchange: Exchange, port: int, papers: Papers | None = None
 ) -> tuple[grpc.aio.Server, int]:
     """Serve on the loopback; return the server and its port. `OSError` if it is taken."""
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    options = [("grpc.so_reuseport", 0)]
+    server = grpc.aio.server(options=options, interceptors=[Stops(exchange)])
     tx_grpc.add_ServiceServicer_to_server(Transactions(exchange), server)
     auth_grpc.add_QueryServicer_to_server(Auth(exchange), server)
     bank_grpc.add_QueryServicer_to_server(BankQuery(exchange), server)

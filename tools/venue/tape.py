@@ -13,9 +13,8 @@ Money is integers; floats only for what is made up. No clock, no I/O.
 
 import datetime
 import math
-from bisect import insort
-from collections import deque
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from fractions import Fraction
@@ -34,7 +33,7 @@ from dydx_data import (
     premium_vote,
 )
 from dydx_risk import funding_index_delta
-from market import Market, Mood, TapeTrade, walk_back
+from market import Level, Market, TapeTrade, walk_back
 
 Json = dict[str, Any]
 
@@ -106,8 +105,8 @@ class TapeCandle:
     quote: int
     trades: int
     interest: int
-    mid_open: int
-    mid_close: int
+    mid_open: int | None
+    mid_close: int | None
 
     def add(self, subticks: int, quantums: int, quote: int) -> None:
         """Take in one trade."""
@@ -128,14 +127,14 @@ class TapeCandles:
         self.seconds = seconds
         self.retained: deque[TapeCandle] = deque(maxlen=RETAINED)
 
-    def roll(self, now_s: int, mid: int, interest: int) -> bool:
+    def roll(self, now_s: int, mid: int | None, fair: int, interest: int) -> bool:
         """Open the candle that `now_s` lies in; True if it is a new one."""
         start = now_s - now_s % self.seconds
         last = self.retained[-1] if self.retained else None
         if last is not None and last.start >= start:
             last.mid_close = mid
             return False
-        close = last.close if last else mid
+        close = last.close if last else fair
         self.retained.append(
             TapeCandle(start, close, close, close, close, 0, 0, 0, interest, mid, mid)
         )
@@ -149,23 +148,35 @@ TERMS: Final = FundingTerms()
 _IMPACT_AT_100_PERCENT: Final = 500_000_000
 
 
+# By tier, whose first number is the initial margin: governance's, of x/prices.
+_MIN_CHANGE_PPM: Final = {20_000: 1_000, 50_000: 2_500, 100_000: 2_500, 200_000: 4_000}
+
+
 class OracleFeed:
-    """One market's oracle price: an integer, its power of ten, and its text."""
+    """One market's oracle price: an integer, its power of ten, and its text.
+
+    `index` is what the nodes' price daemons see. The chain takes it for its `price` only where it
+    lies `min_change_ppm` or more from the last, so that in calm hours it is silent.
+    """
 
     def __init__(self, market: PerpetualMarket, price: float, chance: Random) -> None:
         self.exponent = math.floor(math.log10(price)) - 9
-        self.price = 0
+        self.price = self.index = 0
         self.text = ""
+        self.min_change_ppm = _MIN_CHANGE_PPM[market.imf_ppm]
+        if market.market_type == "ISOLATED":
+            self.min_change_ppm = 4_000
         self._market = market
         self._chance = chance
 
     def observe(self, fair: float) -> bool:
         """Take the fair price in, with some noise; return whether the oracle's changed."""
         seen = fair * (1.0 + self._chance.gauss(0.0, 0.3e-4))
-        price = max(int(seen * 10.0**-self.exponent), 1)
-        if price == self.price:
+        self.index = max(int(seen * 10.0**-self.exponent), 1)
+        least = max(self.price * self.min_change_ppm // 1_000_000, 1)
+        if abs(self.index - self.price) < least:
             return False
-        self.price, self.text = price, decimal_text(price, self.exponent)
+        self.price, self.text = self.index, decimal_text(self.index, self.exponent)
         return True
 
     def value(self, quantums: int) -> int:
@@ -198,14 +209,14 @@ class HourlyFunding:
         self._past: list[Json] = []
 
     def vote(self) -> None:
-        """Vote on the premium as a proposer does each block."""
-        market, book, index = self._book.market, self._book.book, self._oracle.subticks
+        """Vote on the premium over the index price as a proposer does each block."""
+        market, book, oracle = self._book.market, self._book.book, self._oracle
+        index = oracle_subticks(market, oracle.index, oracle.exponent)
         bid, ask = book.best_bid, book.best_ask
         inside = (bid is None or bid <= index) and (ask is None or index <= ask)
         # Nearly always, and known without a look at the levels.
         self._votes.append(0 if inside else premium_vote(
-            market, book.levels("BUY"), book.levels("SELL"), self._oracle.price,
-            self._oracle.exponent,
+            market, book.levels("BUY"), book.levels("SELL"), oracle.index, oracle.exponent,
             impact_notional=_IMPACT_AT_100_PERCENT * 1_000_000 // market.imf_ppm,
             clamp_ppm=funding_clamp_ppm(
                 TERMS.premium_vote_clamp_factor_ppm, market.imf_ppm,
@@ -297,7 +308,76 @@ class HourlyFunding:
         return 0.4 if self._book.listing.volume > 1e7 else 0.2
 
 
+# === Levels ===
+
+
+class IndexedLevels:
+    """One market's book as the indexer has it: orders that expired stay until it removes them.
+
+    So it is often crossed on the wire. REST uncrosses it, by which level was updated last.
+    """
+
+    def __init__(self, book: Market) -> None:
+        # Per side, by subticks: the size, and the number of its last update.
+        self._levels: dict[Side, dict[int, tuple[int, int]]] = {"BUY": {}, "SELL": {}}
+        self._expired: deque[tuple[int, Level]] = deque()
+        self._lapsed: Counter[tuple[Side, int]] = Counter()
+        self._updates = 0
+        for side in self._levels:
+            for at, total in book.book.levels(side):
+                self._note(side, at, total)
+
+    def change(
+        self, levels: Iterable[Level], lapsed: Iterable[Level], height: int
+    ) -> Iterator[Level]:
+        """Take in what the engine's levels are, and what left them unseen; yield the changes."""
+        for side, at, quantums in lapsed:
+            self._expired.append((height, (side, at, quantums)))
+            self._lapsed[side, at] += quantums
+        for side, at, total in levels:
+            level = (side, at, total + self._lapsed[side, at])
+            if self._note(*level):
+                yield level
+
+    def remove_expired(self, height: int) -> Iterator[Level]:
+        """Remove what expired up to a height; yield the changes."""
+        while self._expired and self._expired[0][0] <= height:
+            side, at, quantums = self._expired.popleft()[1]
+            self._lapsed[side, at] -= quantums
+            level = (side, at, self._levels[side][at][0] - quantums)
+            if self._note(*level):
+                yield level
+
+    def _note(self, side: Side, at: int, total: int) -> bool:
+        levels = self._levels[side]
+        if total == levels.get(at, (0, 0))[0]:
+            return False
+        self._updates += 1
+        levels[at] = (total, self._updates)
+        if not total:
+            del levels[at]
+        return True
+
+    def uncrossed(self, n: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """Return the best `n` bids and asks as (subticks, size); of two that cross the newer."""
+        bids = sorted(self._levels["BUY"].items(), reverse=True)
+        asks = sorted(self._levels["SELL"].items())
+        bid = ask = 0
+        while bid < len(bids) and ask < len(asks) and bids[bid][0] >= asks[ask][0]:
+            if bids[bid][1][1] > asks[ask][1][1]:
+                ask += 1
+            else:
+                bid += 1
+        return (
+            [(at, total) for at, (total, _) in bids[bid : bid + n]],
+            [(at, total) for at, (total, _) in asks[ask : ask + n]],
+        )
+
+
 # === Tape ===
+
+
+_OF_LIVE_TRADES: Final = ("id", "size", "price", "side", "createdAt", "type")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -320,20 +400,21 @@ class MarketTape:
         self.trades: deque[Json] = deque(maxlen=RETAINED)
         self.candles = {name: TapeCandles(seconds) for name, seconds in RESOLUTIONS.items()}
         self.fresh_candles = False
-        self._seed = seed
+        self.levels = IndexedLevels(market)
         self._chance = chance = Random(f"{seed} tape {listing.ticker}")
         self.oracle = OracleFeed(market.market, listing.price, chance)
         self.funding = HourlyFunding(market, self.oracle, seed, chance, start_ns)
         self._shift = self.market.atomic_resolution - self.market.quantum_conversion_exponent + 6
         self._prices: dict[int, str] = {}
-        self._held: list[tuple[int, Side, int]] = []
-        self._made_up = False
+        self._past: Random | None = Random(f"{seed} past {listing.ticker}")
         self._day = _Day(
             price=listing.price * math.exp(chance.gauss(0.0, 0.02)),
             volume=listing.volume * chance.uniform(0.7, 1.3),
             trades=int(listing.trades * chance.uniform(0.7, 1.3)),
         )
         self.oracle.observe(market.fair)
+        self._stats: Json = {}
+        self.refresh()
         self.roll(start_ns)
 
     @property
@@ -361,56 +442,41 @@ class MarketTape:
         """Write a size."""
         return decimal_text(quantums, self.market.atomic_resolution)
 
-    def levels(
-        self, levels: Iterable[tuple[Side, int, int]], mood: Mood, now_ns: int
-    ) -> list[Json]:
-        """Return book updates, one level each; in rough times a removal may come late."""
-        updates = []
-        if self._held:
-            due = [(side, at) for when, side, at in self._held if when <= now_ns]
-            self._held = [held for held in self._held if held[0] > now_ns]
-            # A level that came back meanwhile has been reported already.
-            updates += [self._update(side, at, 0) for side, at in due if not self._stands(side, at)]
-        for side, at, total in levels:
-            if not total and self._chance.random() < mood.hold:
-                wait_s = self._chance.uniform(0.3, 1.8)
-                insort(self._held, (now_ns + int(wait_s * SECOND_NS), side, at))
-            else:
-                updates.append(self._update(side, at, total))
-        return updates
-
-    def _stands(self, side: Side, subticks: int) -> bool:
-        best = self.book.book.best_bid if side == "BUY" else self.book.book.best_ask
-        if best is None or (subticks > best if side == "BUY" else subticks < best):
-            return False
-        return any(at == subticks for at, _total in self.book.book.levels(side, 1000))
-
-    def _update(self, side: Side, subticks: int, total: int) -> Json:
-        level = (self.price_text(subticks), self.size_text(total))
-        return {"bids" if side == "BUY" else "asks": [level]}
-
     def orderbook(self) -> Json:
         """Return the book as REST does: uncrossed, at most a hundred levels a side."""
-        return {"bids": self._side("BUY"), "asks": self._side("SELL")}
+        sides = self.levels.uncrossed(100)
+        return {
+            name: [
+                {"price": self.price_text(at), "size": self.size_text(total)} for at, total in side
+            ]
+            for name, side in zip(("bids", "asks"), sides, strict=True)
+        }
 
-    def _side(self, side: Side) -> list[Json]:
-        return [
-            {"price": self.price_text(at), "size": self.size_text(total)}
-            for at, total in self.book.book.levels(side, 100)
-        ]
+    def level_update(self, level: Level) -> Json:
+        """Return one level as a socket reports it: its whole size."""
+        side, subticks, total = level
+        row = (self.price_text(subticks), self.size_text(total))
+        return {"bids" if side == "BUY" else "asks": [row]}
 
     # --- trades and candles ---
 
     def block(self, trades: list[TapeTrade], height: int, time_ns: int) -> list[Json]:
-        """Take in the trades of a block, oldest first."""
+        """Take in the trades of a block, oldest first, and return them as a socket reports them."""
         rolled = self.roll(time_ns)
         rows = []
         for number, trade in enumerate(trades):
             rows.append(self._trade(trade, number, height, time_ns))
             self._count(trade)
-        self.trades.extend(rows)
         self.fresh_candles = rolled or bool(rows)
-        return rows
+        live = [{name: row[name] for name in _OF_LIVE_TRADES} for row in rows]
+        # The database orders them by height alone: those of a block come as they may.
+        order = self._chance.random()
+        if order < 0.4:
+            rows.reverse()
+        elif order < 0.6:
+            self._chance.shuffle(rows)
+        self.trades.extend(rows)
+        return live
 
     def _trade(self, trade: TapeTrade, number: int, height: int, time_ns: int) -> Json:
         event = (self.market.clob_pair_id << 12) + number
@@ -438,9 +504,13 @@ class MarketTape:
 
     def roll(self, time_ns: int) -> bool:
         """Open the candles of this moment; True if any is new."""
-        mid = int(self.book.mid * 10**self._shift)
-        now_s = time_ns // SECOND_NS
-        rolled = [candles.roll(now_s, mid, self.open_interest) for candles in self.candles.values()]
+        fair, now_s = int(self.book.mid * 10**self._shift), time_ns // SECOND_NS
+        book = self.book.book
+        one_sided = book.best_bid is None or book.best_ask is None
+        mid = None if one_sided else fair
+        rolled = [
+            candles.roll(now_s, mid, fair, self.open_interest) for candles in self.candles.values()
+        ]
         return any(rolled)
 
     def candle(self, resolution: str, candle: TapeCandle) -> Json:
@@ -457,9 +527,12 @@ class MarketTape:
             "usdVolume": decimal_text(candle.quote, -6),
             "trades": candle.trades,
             "startingOpenInterest": self.size_text(candle.interest),
-            "orderbookMidPriceOpen": decimal_text(candle.mid_open, -self._shift),
-            "orderbookMidPriceClose": decimal_text(candle.mid_close, -self._shift),
+            "orderbookMidPriceOpen": self._mid_text(candle.mid_open),
+            "orderbookMidPriceClose": self._mid_text(candle.mid_close),
         }
+
+    def _mid_text(self, mid: int | None) -> str | None:
+        return None if mid is None else decimal_text(mid, -self._shift)
 
     def newest_candles(self, resolution: str, start: int, end: int, limit: int) -> list[Json]:
         """Return candles that begin in [start, end) seconds, newest first."""
@@ -476,10 +549,9 @@ class MarketTape:
 
     def _make_up(self) -> None:
         """Invent the candles before the start: minutes first, then on in coarser steps."""
-        if self._made_up:
+        chance, self._past = self._past, None
+        if chance is None:
             return
-        self._made_up = True
-        chance = Random(f"{self._seed} past {self.ticker}")
         price = float(self.book.listing.price)
         for candles in self.candles.values():
             sigma = self.book.listing.sigma_bps * 1e-4 * math.sqrt(candles.seconds / 60)
@@ -487,10 +559,10 @@ class MarketTape:
             closes = list(islice(walk_back(chance, price, sigma), 361))
             for number, (close, opened) in enumerate(pairwise(closes)):
                 start = first.start - (number + 1) * candles.seconds
-                made = self._past(chance, start, opened, close, sigma, candles.seconds)
+                made = self._past_candle(chance, start, opened, close, sigma, candles.seconds)
                 candles.retained.appendleft(made)
 
-    def _past(
+    def _past_candle(
         self, chance: Random, start: int, opened: float, close: float, sigma: float, seconds: int
     ) -> TapeCandle:
         tick, scale = self.market.subticks_per_tick, 10.0**self._shift
@@ -511,18 +583,20 @@ class MarketTape:
 
     # --- the market itself ---
 
-    def trading(self) -> Json:
-        """Return what the indexer refreshes every few seconds."""
+    def refresh(self) -> Json:
+        """Bring up to date what the indexer works out every so often; return what changed."""
         exponent = self.oracle.exponent
         change = self.oracle.price * 10.0**exponent - self._day.price
-        return {
+        fresh: Json = {
             "priceChange24H": f"{Decimal(repr(round(change, -exponent))):f}",
             "volume24H": f"{self._day.volume:.4f}",
             "trades24H": self._day.trades,
             "nextFundingRate": self.funding.next_rate_text,
             "openInterest": self.size_text(self.open_interest),
-            "baseOpenInterest": self.size_text(self.open_interest),
         }
+        changed = {name: value for name, value in fresh.items() if self._stats.get(name) != value}
+        self._stats = fresh
+        return changed
 
     def description(self) -> Json:
         """Return the market as `/perpetualMarkets` lists it."""
@@ -534,9 +608,10 @@ class MarketTape:
             "ticker": self.ticker,
             "status": self.status,
             "oraclePrice": self.oracle.text,
-            **self.trading(),
+            **{name: value for name, value in self._stats.items() if name != "openInterest"},
             "initialMarginFraction": decimal_text(market.imf_ppm, -6),
             "maintenanceMarginFraction": decimal_text(mmf_ppm, -6),
+            "openInterest": self._stats["openInterest"],
             "atomicResolution": market.atomic_resolution,
             "quantumConversionExponent": market.quantum_conversion_exponent,
             "tickSize": tick,
@@ -546,5 +621,7 @@ class MarketTape:
             "marketType": market.market_type,
             "openInterestLowerCap": str(market.open_interest_lower_cap // 1_000_000),
             "openInterestUpperCap": str(market.open_interest_upper_cap // 1_000_000),
+            # Nobody has written it since 2024.
+            "baseOpenInterest": "0",
             "defaultFundingRate1H": quotient_text(self.funding.default_ppm, 8_000_000),
         }

@@ -266,19 +266,6 @@ def test_a_crossed_book_comes_from_the_server_and_ends(minute: Tape) -> None:
     assert len(ids(played(minute, fault("cross")))) == len(ids(minute.frames)) + 2
 
 
-def test_a_silent_market_sends_in_one_batch_what_it_held_back(minute: Tape) -> None:
-    """No id is lost; the updates of other markets go on."""
-    frames = played(minute, fault("stall", index=200, amount=32_000))
-    begin = minute.frames[200].mono
-
-    during = [f for f in frames if begin < f.mono < begin + 32 * SECOND]
-    assert "BTC-USD" not in {f.id for f in during}
-    assert {"ETH-USD", "SOL-USD"} < {f.id for f in during}
-    batches = [f.channel for f in frames if f.mono == begin + 32 * SECOND]
-    assert batches == ["v4_orderbook", "v4_trades"]
-    assert ids(frames)[20:] == list(range(ids(frames)[20], max(ids(frames)) + 1))
-
-
 def test_rest_refuses_and_answers_the_retry(minute: Tape) -> None:
     """With 429, and then with the true book."""
     frames = played(minute, fault("429", amount=500))
@@ -419,6 +406,7 @@ def never_stale(patch: pytest.MonkeyPatch) -> None:
     def deaf(state: Any, frame: Frame, touched: Any) -> Any:
         for view in state.views.values():
             view.live_at = frame.at
+        state.chain.at = state.chain.priced_at = frame.at
         return judge(state, frame, touched)
 
     patch.setattr(dydx_data, "_judge", deaf)

@@ -140,6 +140,9 @@ class Desk:
     def good_til_block(self) -> int:
         return 30
 
+    def good_til_block_time(self) -> int:
+        return 1_900_000_000
+
     def __enter__(self) -> "Desk":
         return self
 
@@ -832,12 +835,19 @@ def opened() -> Frame:
     return wire().account(US, "1000", orders=[OPEN])
 
 
+def listed(*rows: Any) -> Frame:
+    """Make the answer of REST that lists the orders of the account."""
+    path = f"/v4/orders?address={US.owner}&subaccountNumber={US.number}&limit=100"
+    return Frame(12, NOW, 8, "rest", "http", json.dumps(rows), "200", path)
+
+
 def test_cancel_all_takes_everything_off(
     stage: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It waits for the account, cancels, and ends when the last order is gone: exit code 0."""
     gone = account_frame({"orders": [{**OPEN, "status": "BEST_EFFORT_CANCELED"}]})
-    desk, typed = stage("cancel-all", *ticks(0), opened(), *ticks(1), gone, *ticks(2, 3))
+    frames = opened(), *ticks(1), gone, listed(), *ticks(2, 3)
+    desk, typed = stage("cancel-all", *ticks(0), *frames)
 
     assert main(typed) == 0
 
@@ -845,11 +855,46 @@ def test_cancel_all_takes_everything_off(
     assert "1 of 1 orders are off the books" in capsys.readouterr().out
 
 
+TWAP_ROW = {
+    "id": "a TWAP", "clientId": "4", "clobPairId": "0", "side": "BUY", "size": "300",
+    "totalFilled": "30", "status": "FILLED", "type": "TWAP", "orderFlags": "128",
+    "goodTilBlockTime": "2026-07-14T10:00:00.000Z", "updatedAtHeight": "120", "duration": "300",
+    "interval": "30",
+}  # fmt: skip
+
+
+def test_cancel_all_ends_a_twap_that_no_snapshot_lists(
+    stage: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """REST names it, FILLED as it is after its first leg: it is cancelled, its parts are not."""
+    part = {**TWAP_ROW, "id": "a part", "orderFlags": "256", "status": "OPEN", "duration": None}
+    ended = account_frame({"orders": [{**TWAP_ROW, "status": "CANCELED"}]})
+    frames = snapshot(), *ticks(1), listed(TWAP_ROW, part), *ticks(2), ended, *ticks(3)
+    desk, typed = stage("cancel-all", *frames)
+
+    assert main(typed) == 0
+
+    [(cancelled, number)] = desk.requests
+    assert (cancelled.client_id, cancelled.order_flags, number) == (4, 128, 0)
+    assert "1 of 1 orders are off the books" in capsys.readouterr().out
+
+
+def test_cancel_all_does_not_call_it_done_while_a_twap_may_go_on(
+    stage: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the list of REST nobody knows."""
+    _, typed = stage("cancel-all", snapshot(), *ticks(*range(1, 20)))
+
+    assert main(typed) == 1
+
+    assert "expected a list of orders from REST, got none" in capsys.readouterr().err
+
+
 def test_an_order_that_stays_is_a_one(
     stage: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After ten seconds; with the reason, if there is one."""
-    desk, typed = stage("cancel-all", opened(), *ticks(1, 20))
+    desk, typed = stage("cancel-all", opened(), listed(OPEN), *ticks(1, 20))
     desk._answer = NotQueued("the window is shut", "")
 
     assert main(typed) == 1

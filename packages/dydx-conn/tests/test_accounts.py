@@ -180,13 +180,14 @@ def test_a_snapshot_that_differs_is_right_and_reports_missing_fills() -> None:
 
 
 def test_a_loss_is_a_doubt_until_the_next_snapshot() -> None:
-    """Of its own link, or of all; another's is none of its business."""
+    """Of its own link, or of all; another's, or of a book alone, is none of its business."""
     other = Frame(0, 0, 0, "c2", "close", "")
+    book = Frame(0, 0, 0, "c1", "gap", "", channel="v4_orderbook", id="A-USD")
     gap = Frame(0, 0, 0, "", "gap", "")
 
-    doubts = [update.doubt for update in folded(snapshot(9), other, gap, snapshot(12))]
+    doubts = [update.doubt for update in folded(snapshot(9), other, book, gap, snapshot(12))]
 
-    assert doubts == ["", "account frames were lost: gap at 3", ""]
+    assert doubts == ["", "account frames were lost: gap at 4", ""]
 
 
 @pytest.mark.parametrize("type", ["error", "unsubscribed"])

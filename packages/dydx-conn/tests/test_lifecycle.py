@@ -266,6 +266,118 @@ def test_a_stateful_order_ends_by_the_chains_time() -> None:
     assert statuses(sent(LONG), early, late) == ["PENDING", "CANCELLED"]
 
 
+@pytest.mark.parametrize("more", [{}, {"clientId": "3", "clobPairId": "0", "orderFlags": "0"}])
+def test_an_order_without_an_end_ends_with_the_chains_window(more: dict[str, Any]) -> None:
+    """The cancel of one that the indexer does not know names no block: 40 blocks and it is over."""
+    unknown = {"id": "x", "status": "BEST_EFFORT_CANCELED", **more, **GONE}
+    ghost = reported({"orders": [unknown], "blockHeight": "1000"})
+    again = reported({"orders": [unknown], "blockHeight": "1030"})
+
+    accounts, left = Accounts(), []
+    for seq, frame in enumerate([ghost, again, *map(block, (1041, 1042)), again], 1):
+        accounts.step(msgspec.structs.replace(frame, seq=seq))
+        left.append([state.leaving for state in accounts.orders.open()])
+
+    assert left == [[True], [True], [True], [], []]
+
+
+def test_an_order_of_another_client_that_is_replaced_ends_later() -> None:
+    """Under the same id, even if the first was over when the second was reported."""
+    first = {"orderFlags": "0", "clientId": "3", "clobPairId": "0", "goodTilBlock": "110"}
+    placed = row("BEST_EFFORT_OPENED", size="1", **first)
+    later = row("BEST_EFFORT_OPENED", size="1", **{**first, "goodTilBlock": "115"})
+
+    assert statuses(placed, later, block(112)) == ["OPEN", "OPEN"]
+    assert statuses(placed, block(112), later, block(114)) == ["OPEN", "CANCELLED", "OPEN"]
+    assert statuses(placed, block(112), placed, block(114)) == ["OPEN", "CANCELLED"]
+
+
+def test_a_full_nodes_report_makes_no_later_one_of_the_chain_old() -> None:
+    """Its height is its own: only rows that name their block are compared."""
+    opened = {"orders": [{"id": ID, "status": "BEST_EFFORT_OPENED"}], "blockHeight": "109"}
+    filled = row("FILLED", updatedAtHeight="108", **FULL)
+
+    assert statuses(sent(), reported(opened), filled) == ["PENDING", "OPEN", "FILLED"]
+
+
+# === TWAP orders ===
+
+# As the indexer reports them: the whole first, then each leg under the whole's id.
+WHOLE = {
+    "clientId": "4", "clobPairId": "0", "side": "BUY", "size": "300", "price": "0",
+    "orderFlags": "128", "goodTilBlockTime": "2026-01-05T14:20:00.000Z", "ticker": "LINK-USD",
+}  # fmt: skip
+LEG = {
+    "clientId": "4", "clobPairId": "0", "side": "BUY", "size": "30", "price": "2.508",
+    "orderFlags": "256", "goodTilBlockTime": "2026-01-05T14:00:03.000Z", "ticker": "LINK-USD",
+    "type": "TWAP", "duration": "300", "interval": "30", "createdAtHeight": "100",
+    "createdAt": "2026-01-05T14:00:00.000Z",
+}  # fmt: skip
+
+
+def leg(filled: int, at: int, **more: Any) -> Frame:
+    """Report that a leg filled, as the venue does: its own size, the whole's total."""
+    return row("FILLED", totalFilled=str(filled), updatedAtHeight=str(at), **{**LEG, **more})
+
+
+def test_a_twap_goes_on_after_its_first_leg() -> None:
+    """FILLED is said of a leg: the whole keeps its size, its end and the name of its cancel."""
+    state = last(row("OPEN", **WHOLE), leg(30, 101), block(110, "2026-01-05T14:00:30Z"))
+
+    assert (state.status, state.filled, state.size) == (
+        "PARTIALLY_FILLED",
+        Decimal(30),
+        Decimal(300),
+    )
+    assert state.named == CancelRequest(
+        ticker="LINK-USD", clob_pair_id=0, client_id=4, order_flags=128,
+        good_til_block_time=1_767_622_800,
+    )  # fmt: skip
+    assert state.row is not None
+    assert (state.row.order_flags, state.row.size, state.row.duration) == ("128", "300", "300")
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        (leg(300, 120), "FILLED"),
+        (row("CANCELED", updatedAtHeight="120", **WHOLE, **GONE), "CANCELLED"),
+        (block(700, "2026-01-05T14:05:03Z"), "CANCELLED"),
+    ],
+)
+def test_a_twap_ends_filled_cancelled_or_with_its_duration(end: Frame, status: str) -> None:
+    """The chain places no leg after that, whatever the order's own time."""
+    state = last(row("OPEN", **WHOLE), leg(30, 101), end)
+
+    assert (state.status, int(state.filled)) == (status, 300 if status == "FILLED" else 30)
+
+
+def test_a_twap_that_is_first_reported_by_a_leg_is_no_leg() -> None:
+    """How much it buys is not known; its end is."""
+    state = last(leg(60, 101))
+    ended = last(leg(60, 101), block(700, "2026-01-05T14:05:03Z"))
+
+    assert (state.status, state.size, state.filled) == ("PARTIALLY_FILLED", Decimal(0), Decimal(60))
+    assert state.named is not None
+    assert state.named.order_flags == 128
+    assert ended.status == "CANCELLED"
+
+
+def test_the_parts_of_a_twap_are_the_chains() -> None:
+    """They are no orders of ours: nobody places or cancels one."""
+    part = {"id": "part", "status": "OPEN", "orderFlags": "256", "clientId": "4", "size": "30"}
+
+    assert states(reported({"orders": [{**part, "clobPairId": "0"}]})) == []
+
+
+def test_a_snapshot_that_lists_no_twap_is_no_word_of_it() -> None:
+    """The venue's never do; nor what a full node took off its book."""
+    snapshot = reported({"orders": []}, type="subscribed")
+
+    assert statuses(row("OPEN", **WHOLE), snapshot) == ["OPEN"]
+    assert statuses(row("BEST_EFFORT_CANCELED", **GONE), snapshot) == ["OPEN"]
+
+
 # === Replacements ===
 
 LATER = limit(BTC, "BUY", "2", "61000", client_id=7, good_til_block=115)

@@ -30,6 +30,7 @@ from dydx_conn import (
     PER_CONNECTION,
     BookContents,
     Channel,
+    ConnError,
     Endpoint,
     Frame,
     Inbox,
@@ -43,6 +44,7 @@ from dydx_conn import (
     key_of,
     live,
     network,
+    subscription,
     subscriptions,
 )
 from dydx_v4_client.indexer.socket.websocket import IndexerSocket
@@ -206,13 +208,14 @@ def test_a_network_is_received_through_the_official_client() -> None:
     assert (received[0].kind, received[0].text, received[0].type) == ("ws", CONNECTED, "connected")
     assert [json.loads(frame.text) for frame in sent] == venue.received[0]
     assert [(message["channel"], message.get("id")) for message in venue.received[0]] == [
+        # Books and accounts first: a loss makes them unknown.
+        ("v4_orderbook", "BTC-USD"),
+        ("v4_orderbook", "ETH-USD"),
+        ("v4_subaccounts", "dydx1owner/3"),
         ("v4_markets", None),
         ("v4_block_height", None),
-        ("v4_orderbook", "BTC-USD"),
         ("v4_trades", "BTC-USD"),
-        ("v4_orderbook", "ETH-USD"),
         ("v4_trades", "ETH-USD"),
-        ("v4_subaccounts", "dydx1owner/3"),
     ]
     assert venue.origins == [None]
     assert all(0 < frame.mono for frame in frames)
@@ -617,7 +620,7 @@ def test_what_is_never_answered_is_requested_again(monkeypatch: pytest.MonkeyPat
     venue = Venue()
 
     def reply(request: dict[str, Any], received: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [] if len(received) == 3 else confirm(request, received)
+        return [] if len(received) == 1 else confirm(request, received)
 
     venue.reply = reply
     with running(venue) as here:
@@ -633,7 +636,7 @@ def test_what_is_never_answered_is_requested_again(monkeypatch: pytest.MonkeyPat
 
 def test_what_could_not_be_fetched_is_requested_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while, and without a gap: nothing was lost."""
-    monkeypatch.setattr(dydx_conn, "_RETRY_S", 0.1)
+    monkeypatch.setattr(dydx_conn, "_REFUSED_S", 0.1)
     monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.05)
     venue = Venue()
 
@@ -648,6 +651,38 @@ def test_what_could_not_be_fetched_is_requested_again(monkeypatch: pytest.Monkey
 
     assert requests(frames)[5:] == [("subscribe", "v4_trades", "BTC-USD")]
     assert not any(frame.kind == "gap" for frame in frames)
+
+
+def test_what_is_refused_again_and_again_is_requested_ever_more_rarely(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """REST behind the socket is away: an error a channel, at each try, until it is back."""
+    monkeypatch.setattr(dydx_conn, "_REFUSED_S", 0.05)
+    monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.0)
+    monkeypatch.setattr(dydx_conn, "_POLL_S", 0.01)
+    monkeypatch.setattr(dydx_conn, "_BACKOFF_S", (0.01, 0.2))
+    venue = Venue()
+
+    def reply(request: dict[str, Any], received: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        (answer,) = confirm(request, received)
+        tries = sum(x == request for x in received)
+        words = {"type": "error", "message": "Internal error, could not fetch data"}
+        away = request["type"] == "subscribe" and tries <= 4
+        return [{**answer, **words}] if away else [answer]
+
+    venue.reply = reply
+    with running(venue) as here:
+        frames = listen(here, ["BTC-USD"], count("ws", 4, "subscribed"))
+
+    book = '{"type": "subscribe", "channel": "v4_orderbook", "id": "BTC-USD", "batched": true}'
+    tries = [frame.mono for frame in frames if frame.kind == "sent" and frame.text == book]
+    waits = [later - sooner for sooner, later in itertools.pairwise(tries)]
+    assert len(waits) == 4
+    assert all(wait >= s * 1e9 for wait, s in zip(waits, (0.05, 0.1, 0.2, 0.2), strict=True))
+    assert not any(frame.kind == "gap" and frame.link == "c1" for frame in frames)
+    states = collect(from_iterable(frames).pipe(connection_states()))
+    live_at = next(x.seq for x in states if (x.link, x.state) == ("c1", "live"))
+    assert [frame.seq for frame in frames if frame.is_snapshot][-1] == live_at
 
 
 def test_what_a_snapshot_may_have_missed_is_requested_over_rest(
@@ -1034,6 +1069,39 @@ def test_a_link_that_dies_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> Non
     assert next(f.reason for f in frames if f.kind == "close") == "ValueError: on purpose"
 
 
+# === Silence ===
+
+
+def test_a_subscription_that_dies_on_a_living_link_is_requested_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """REST is requested meanwhile; what its answers show is a gap of that subscription alone."""
+    quick = replace(dydx_conn.CHANNELS["v4_orderbook"], quiet_s=0.1)
+    monkeypatch.setitem(dydx_conn.CHANNELS, "v4_orderbook", quick)
+    monkeypatch.setattr(dydx_conn, "_ON_ITS_WAY_NS", 100_000_000)
+    monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.05)
+    venue = Venue()
+    path = "/v4/orderbooks/perpetualMarket/BTC-USD"
+
+    def rest(connection: ServerConnection, request: Request) -> Response | None:
+        if request.path == path:
+            price = 100 + venue.requested.count(path)
+            venue.answer = (200, json.dumps({"bids": [{"price": f"{price}", "size": "1"}]}))
+        return answered(connection, request)
+
+    answered, venue.rest = venue.rest, rest  # type: ignore[method-assign]
+    with running(venue) as here:
+        frames = listen(here, ["BTC-USD"], count("ws", 5, "subscribed"))
+
+    [gap] = [frame for frame in frames if frame.kind == "gap" and frame.link == "c1"]
+    assert (gap.link, gap.channel, gap.id, gap.lost) == ("c1", "v4_orderbook", "BTC-USD", 0)
+    assert gap.reason.startswith("v4_orderbook BTC-USD: no message for ")
+    assert venue.requested.count(path) >= 2
+    assert requests(frames)[4:] == [
+        ("unsubscribe", "v4_orderbook", "BTC-USD"), ("subscribe", "v4_orderbook", "BTC-USD"),
+    ]  # fmt: skip
+
+
 # === A new channel ===
 
 
@@ -1078,7 +1146,8 @@ def test_a_new_channel_is_subscribed_to_read_counted_and_mended(
         yield {**answer, "message_id": number}
         if len(received) == 6:
             lost[0] += 3  # two of them never come
-            yield {**answer, **BATCH, "message_id": number + 3}
+            tides = {"channel": "v4_tides", "id": "v4_tides", "message_id": number + 3}
+            yield {**answer, **BATCH, **tides}
 
     venue.reply = reply
     with running(venue) as here:
@@ -1091,7 +1160,7 @@ def test_a_new_channel_is_subscribed_to_read_counted_and_mended(
         message for message in venue.received[0] if message["channel"] in ("v4_weather", "v4_tides")
     ][:2]
     assert [(message["channel"], message.get("id"), message["batched"]) for message in first] == [
-        ("v4_tides", None, True), ("v4_weather", "BTC-USD", True),
+        ("v4_weather", "BTC-USD", True), ("v4_tides", None, True),
     ]  # fmt: skip
     found = [frame for frame in frames if frame.channel in ("v4_weather", "v4_tides")]
     assert [x for f in found[:3] for x in contents(f)] == [
@@ -1186,6 +1255,37 @@ def test_subscriptions_are_spread_over_as_few_connections_as_hold_them() -> None
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("v4_markets", ("v4_markets", "")),
+        ("v4_orderbook:A-USD", ("v4_orderbook", "A-USD")),
+        ("v4_candles:A-USD/1MIN", ("v4_candles", "A-USD/1MIN")),
+        ("v4_parent_subaccounts:dydx1a/0", ("v4_parent_subaccounts", "dydx1a/0")),
+    ],
+)
+def test_a_further_channel_is_named_with_its_id(text: str, key: tuple[str, str]) -> None:
+    """And subscribed to beside the others, once."""
+    assert subscription(text) == key
+    assert subscriptions(["A-USD"], also=[key, ("v4_trades", "A-USD")])[0].count(key) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("v4_weather", "a channel of v4_markets, v4_block_height"),
+        ("v4_markets:A-USD", "v4_markets, got 'v4_markets:A-USD'"),
+        ("v4_orderbook", "v4_orderbook:ticker, got 'v4_orderbook'"),
+        ("v4_candles:A-USD", "v4_candles:ticker/resolution, got"),
+        ("v4_subaccounts:/0", "v4_subaccounts:address/subaccountNumber, got"),
+    ],
+)
+def test_a_further_channel_without_its_id_is_refused(text: str, expected: str) -> None:
+    """With the form that was expected."""
+    with pytest.raises(ConnError, match=f"expected {expected}"):
+        subscription(text)
+
+
 def test_candles_and_a_parents_account_are_requested_as_the_venue_wants_it() -> None:
     """Candles in batches, accounts at once."""
     venue = Venue()
@@ -1195,7 +1295,7 @@ def test_candles_and_a_parents_account_are_requested_as_the_venue_wants_it() -> 
             resolutions=["1MIN"], parent=True,
         )  # fmt: skip
 
-    candles, account = venue.received[0][4:]
+    account, candles = venue.received[0][1], venue.received[0][5]
     assert candles == {
         "type": "subscribe", "channel": "v4_candles", "id": "A-USD/1MIN", "batched": True,
     }  # fmt: skip
@@ -1349,6 +1449,28 @@ def test_a_trusted_certificate_is_accepted(tmp_path: Path, monkeypatch: pytest.M
         frames = listen(here, [], both(count("ws", 3), count("http", 1)))
 
     assert not any(frame.kind in ("close", "gap") for frame in frames)
+
+
+def test_what_is_trusted_is_read_once_however_often_it_connects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes longer than to connect, and meanwhile books are unknown."""
+    pem = certificate(tmp_path, HERE)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    read, reads = ssl.SSLContext.load_default_certs, list[str]()
+
+    def counted(context: ssl.SSLContext, *arguments: Any) -> None:
+        reads.append(threading.current_thread().name)
+        read(context, *arguments)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", counted)
+    venue = secured(pem)
+    venue.behave = lambda connection, number: connection.close(1012) if number < 3 else None
+    with running(venue) as here:
+        listen(here, [], count("open", 4))
+
+    assert len(venue.received) == 4
+    assert not {"c1"} & {*reads}
 
 
 def test_a_certificate_that_has_expired_is_refused(

@@ -10,6 +10,7 @@ from dydx_conn import (
     LONG_TERM,
     SHORT_TERM,
     TWAP,
+    Accounts,
     BatchCancel,
     CancelRequest,
     Fees,
@@ -17,6 +18,7 @@ from dydx_conn import (
     OrderDenied,
     OrderRequest,
     OrderState,
+    Recording,
     Replace,
     Side,
     Subaccount,
@@ -25,11 +27,14 @@ from dydx_conn import (
     cancel,
     cancel_all,
     cancel_message,
+    cancel_objection,
     client_ids,
     estimate,
+    find_recording,
     limit,
     market,
     market_parameters,
+    objection,
     place_message,
     replacement,
     stop_loss,
@@ -39,6 +44,7 @@ from dydx_conn import (
 from google.protobuf.unknown_fields import UnknownFieldSet
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 BTC = market_parameters("BTC-USD")
 US = Subaccount("dydx199tqg4wdlnu4qjlxchpd7seg454937hjrknju4", 0)
@@ -271,6 +277,11 @@ def _state(client_id: int, **changed: Any) -> OrderState:
     return OrderState(**{"seq": 1, **fields, **changed})
 
 
+TWAP_CANCEL = CancelRequest(
+    ticker="X", clob_pair_id=2, client_id=4, order_flags=128, good_til_block_time=1_800_000_000
+)
+
+
 def test_cancel_all_takes_short_term_orders_in_batches_and_the_others_one_by_one() -> None:
     """At most 100 at once, grouped by market, by subaccount; what is final or unnamed is left."""
     stateful = cancel(limit(BTC, "BUY", "1", "60000", **LATER))
@@ -292,6 +303,46 @@ def test_cancel_all_takes_short_term_orders_in_batches_and_the_others_one_by_one
     [child] = cancels["us/128"]
     assert isinstance(child, BatchCancel)
     assert [request.client_id for request in child.cancels] == [203]
+
+
+def test_cancel_all_names_a_twap_and_never_a_part_of_it() -> None:
+    """Where no more than a leg was reported its end is not known: the furthest there is holds."""
+    whole, leg = (
+        _state(1, named=TWAP_CANCEL),
+        _state(2, named=replace(TWAP_CANCEL, order_flags=256)),
+    )
+    endless = replace(TWAP_CANCEL, good_til_block_time=0)
+    filling = _state(3, named=endless, status="PARTIALLY_FILLED", filled=Decimal(30))
+
+    cancels = cancel_all([whole, leg, filling], good_til_block=9, good_til_block_time=77)
+
+    assert cancels == {"us/0": [TWAP_CANCEL, replace(endless, good_til_block_time=77)]}
+
+
+def test_cancel_all_ends_the_twap_of_a_real_session() -> None:
+    """The venue's own words for it are FILLED, after a leg of ten: it goes on until it is named."""
+    folder = find_recording("account").parent / "localnet" / "09-twap-cancelled"
+    frames = list(Recording(folder / "frames.jsonl.zst"))
+    accounts = Accounts()
+
+    def named(*, after: int, until: int) -> list[Any]:
+        for frame in frames[after:until]:
+            list(accounts.step(frame))
+        return [each for cancels in cancel_all(accounts.orders.open()).values() for each in cancels]
+
+    assert [(each.client_id, each.order_flags) for each in named(after=0, until=500)] == [
+        (779838383, 128)
+    ]
+    assert named(after=500, until=len(frames)) == []
+
+
+@pytest.mark.parametrize("flags", [256, 1, 127])
+def test_what_only_the_chain_places_is_neither_placed_nor_cancelled(flags: int) -> None:
+    """A suborder is its own; other flags it does not know."""
+    order = replace(limit(BTC, "BUY", "1", "60000", **LATER), order_flags=flags)
+
+    assert objection(order, BTC) == "ErrInvalidOrderFlag"
+    assert cancel_objection(cancel(order)) == "ErrInvalidOrderFlag"
 
 
 # === Estimates ===

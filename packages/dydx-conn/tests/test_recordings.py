@@ -1,9 +1,15 @@
 """Recordings: what was written is read, and what was damaged is reported and costs no more."""
 
+import bisect
 import contextlib
+import itertools
 import os
+import random
+import re
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +32,7 @@ from hypothesis import strategies as st
 
 HEADER = Header(network="local", rest="http://r", ws="ws://w", client="c 1", source="a test", ns=5)
 SECOND = 1_000_000_000
+MAGIC = re.escape(dydx_conn._ZSTD_MAGIC)
 
 
 def written(path: Path, frames: list[Frame], *, end: bool = True) -> Path:
@@ -72,7 +79,7 @@ def every_kind() -> list[Frame]:
     ]
     message = '{"type":"connected","message_id":0, "x":"\\u00e9\\n "}'
     http = msgspec.structs.replace(frames[2], channel="/v4/perpetualMarkets?limit=1")
-    gap = msgspec.structs.replace(frames[3], message_id=3)
+    gap = msgspec.structs.replace(frames[3], message_id=3, channel="v4_orderbook", id="A-USD")
     act = Frame(seq=8, at=80, mono=8, link="key", kind="act", text="a headline", type="halt")
     return [*frames[:2], http, gap, *frames[4:], ws_frame(7, 70, 7, "c2", message), act]
 
@@ -261,23 +268,64 @@ def test_a_truncated_recording_is_read_as_far_as_it_goes(tmp_path: Path) -> None
         assert not recording.complete, length
 
 
-def test_a_line_that_is_no_event_leaves_a_gap_in_its_place(tmp_path: Path) -> None:
-    """Its neighbours in the same block are not lost."""
+def test_of_500_flipped_bits_none_costs_more_than_the_block_it_is_in(tmp_path: Path) -> None:
+    """Wherever it is, in a header, a magic number or the text: what is left is as it was."""
+    whole = find_recording("account").read_bytes()
+    starts = [found.start() for found in re.finditer(MAGIC, whole)][:21]
+    path, bits = tmp_path / "r.jsonl.zst", random.Random(7)
+    path.write_bytes(whole[: starts[-1]])
+    frames = list(Recording(path))
+    blocks = [
+        zstandard.ZstdDecompressor().decompressobj().decompress(whole[start:end]).count(b"\n")
+        for start, end in itertools.pairwise(starts)
+    ]
+    for _ in range(500):
+        at = bits.randrange(starts[-1])
+        flipped = bytes([whole[at] ^ 1 << bits.randrange(8)])
+        path.write_bytes(whole[:at] + flipped + whole[at + 1 : starts[-1]])
+
+        read = [frame for frame in Recording(path) if frame.kind != "gap"]
+
+        lost, rest = len(frames) - len(read), iter(frames)
+        assert lost <= blocks[bisect.bisect_right(starts, at) - 1], at
+        assert all(frame in rest for frame in read), at
+
+
+def test_a_damaged_header_costs_no_event(tmp_path: Path) -> None:
+    """What it names is unknown then, and the damage is listed."""
+    path = written(tmp_path / "r.jsonl.zst", ticks(5))
+    whole = path.read_bytes()
+    for offset in range(whole.find(dydx_conn._ZSTD_MAGIC, 4)):
+        path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 1]) + whole[offset + 1 :])
+
+        recording = Recording(path)
+
+        assert list(recording) == ticks(5), offset
+        assert recording.header.network == ""
+        assert recording.header.source == "its header is damaged"
+        assert len(recording.damage) == 1
+        assert not recording.complete
+
+
+def test_lines_that_are_no_events_leave_a_gap_in_their_place(tmp_path: Path) -> None:
+    """One for those in a row; their neighbours in the same block are not lost."""
     path = tmp_path / "r.jsonl.zst"
     writer = RecordingWriter(path, HEADER)
     writer.write_frame(ticks(1)[0])
-    for line in (b"hello\n", b"\xff\xfe\n", b"[" * 99_999 + b"\n", b'{"k":5}\n'):
+    for line in (b"hello\n", b"\xff\xfe\n", b"[" * 99_999 + b"\n"):
         writer._block += line
     writer.write_frame(ticks(2)[1])
+    writer._block += b'{"k":5}\n'
+    writer.write_frame(ticks(3)[2])
     writer.close()
 
     recording = Recording(path)
     frames = list(recording)
 
-    assert [frame.kind for frame in frames] == ["tick", "gap", "gap", "gap", "gap", "tick"]
-    assert [frame.seq for frame in frames] == [1, 1, 1, 1, 1, 2]
+    assert [frame.kind for frame in frames] == ["tick", "gap", "tick", "gap", "tick"]
+    assert [frame.seq for frame in frames] == [1, 1, 2, 2, 3]
     assert recording.damage[0].startswith("expected a recorded event, got b'hello")
-    assert len(recording.damage) == 4
+    assert len(recording.damage) == 2
     assert not recording.complete
 
 
@@ -295,21 +343,54 @@ def test_a_wrong_sum_is_no_complete_recording(tmp_path: Path) -> None:
     assert len(recording.damage) == 1
 
 
-def test_a_block_that_claims_to_be_huge_is_not_unpacked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whether it states its size or not: memory is not the attacker's."""
-    stated = zstandard.ZstdCompressor().compress(b" " * 2_000_000)
-    stream = zstandard.ZstdCompressor().compressobj()
-    unstated = stream.compress(b" " * 2_000_000) + stream.flush()
-    path = written(tmp_path / "r.jsonl.zst", ticks(1))
-    path.write_bytes(path.read_bytes() + stated + unstated)
-    monkeypatch.setattr(dydx_conn, "_MAX_BLOCK", 1_000_000)
+def bomb(line: bytes) -> bytes:
+    """Pack 1.5 GB of the same line, without stating the size."""
+    stream, piece = zstandard.ZstdCompressor().compressobj(), line * (1_000_000 // len(line))
+    return b"".join([*(stream.compress(piece) for _ in range(1_500)), stream.flush()])
 
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        lambda: bomb(b" "),
+        lambda: bomb(b"\n"),
+        lambda: bomb(b'{"k":"tick"}\n'),
+        lambda: zstandard.compress(b" " * 300_000_000),
+        # Each is small, together they are not.
+        lambda: zstandard.compress((b"x" * 999 + b"\n") * 1_000) * 30,
+    ],
+    ids=["one line", "empty lines", "events", "with its size stated", "many small ones"],
+)
+def test_a_bomb_is_not_unpacked(tmp_path: Path, packed: Callable[[], bytes]) -> None:
+    """It is damage like any other: what is before and after it is there, and memory is not its."""
+    path = written(tmp_path / "r.jsonl.zst", ticks(4))
+    whole = path.read_bytes()
+    _, _, place, _ = (found.start() for found in re.finditer(MAGIC, whole))
+    path.write_bytes(whole[:place] + packed() + whole[place:])
+
+    tracemalloc.start()
     recording = Recording(path)
     frames = list(recording)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
 
-    assert [frame.kind for frame in frames] == ["tick", "gap", "gap"]
+    assert [frame.kind for frame in frames] == ["tick", "tick", "gap", "tick", "tick"]
+    assert any("unpacks to at most" in place for place in recording.damage)
+    assert most < 40_000_000
+
+
+def test_a_recording_packed_again_as_one_block_is_read(tmp_path: Path) -> None:
+    """`zstd -dc old | zstd -19 > new`: it has more lines a block, and packs better."""
+    path = find_recording("account")
+    with path.open("rb") as file:
+        text = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True).read()
+    again = tmp_path / "again.jsonl.zst"
+    again.write_bytes(zstandard.compress(text, 19))
+
+    recording = Recording(again)
+
+    assert list(recording) == list(Recording(path))
+    assert recording.complete
 
 
 @pytest.mark.parametrize(

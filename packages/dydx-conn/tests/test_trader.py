@@ -345,15 +345,84 @@ def test_a_sequence_that_is_never_right_is_given_up(node: Node) -> None:
     assert desk.states()[-1].status == "REJECTED"
 
 
-def test_an_unauthorised_order_is_refused_and_the_account_queried_again(node: Node) -> None:
-    """Code 4 may be a wrong sequence, and may be a wrong key: no second try."""
-    node.answers.append((4, "sdk", "unauthorized"))
+# What refuses a wrong sequence without its name: a signature is over it, too.
+UNSIGNED: Final = [
+    *(("dydxaccountplus", code) for code in (100, 104, 105)),
+    ("sdk", 4),
+]
+VERIFY: Final = "signature verification failed; please verify account number (3), sequence (8)"
+
+
+@pytest.mark.parametrize(("codespace", "code"), UNSIGNED)
+def test_a_signature_over_a_wrong_sequence_is_made_again(
+    node: Node, codespace: str, code: int
+) -> None:
+    """The account is read once; it stands elsewhere, so that was it, and later orders go through."""
+    node.answers.append((code, codespace, VERIFY))
+    with Desk(node) as desk:
+        node.sequence = 8
+        [first] = desk.send(long(1))
+        second = desk.answer()
+        desk.send(long(2))
+
+    assert [tx.sequence for tx in node.received] == [5, 8, 9]
+    assert (first["again"], second["again"]) == (True, False)
+    assert node.requests.count("account") == 2
+    assert [state.status for state in desk.states()] == ["PENDING"] * 2
+
+
+@pytest.mark.parametrize(("codespace", "code"), UNSIGNED)
+def test_a_signature_that_is_wrong_for_another_reason_is_refused(
+    node: Node, codespace: str, code: int
+) -> None:
+    """The account stands where it was believed to: sent once, and the reason is in words."""
+    node.answers.append((code, codespace, VERIFY))
+    with Desk(node) as desk:
+        [answer] = desk.send(long(1))
+        desk.send(long(2))
+
+    assert [tx.sequence for tx in node.received] == [5, 5]
+    assert answer["again"] is False
+    assert node.requests.count("account") == 2
+    assert desk.states()[1].status == "REJECTED"
+    assert "unknown error" not in desk.states()[1].reason
+
+
+def test_a_sequence_that_cannot_be_read_again_is_queried_before_the_next_order(node: Node) -> None:
+    """The order that it was wrong for is refused: nobody knows whether that was it."""
+    with Desk(node) as desk:
+        node.answers.append((100, "dydxaccountplus", VERIFY))
+        node.blocked = grpc.StatusCode.UNAVAILABLE
+        [answer] = desk.send(long(1))
+        node.blocked, node.sequence = None, 8
+        desk.send(long(2))
+
+    assert [tx.sequence for tx in node.received] == [5, 8]
+    assert answer["again"] is False
+
+
+def test_a_transaction_that_the_node_has_already_used_its_sequence(node: Node) -> None:
+    """Of sdk 19 the node holds the very bytes."""
+    node.answers.append((19, "sdk", "tx already in mempool"))
     with Desk(node) as desk:
         desk.send(long(1), long(2))
 
-    assert [tx.sequence for tx in node.received] == [5, 5]
-    assert node.requests.count("account") == 2
-    assert desk.states()[1].status == "REJECTED"
+    assert [tx.sequence for tx in node.received] == [5, 6]
+
+
+def test_the_stack_of_a_node_that_fails_inside_is_cut_off(node: Node) -> None:
+    """Its cause stays; what is left of a long one says how long it was."""
+    stack = "\nstack:\ngoroutine 1 [running]:\n" + "runtime/debug.Stack()\n" * 500
+    node.answers.append((111222, "undefined", "recovered: invalid memory address" + stack))
+    node.answers.append((12, "clob", "x" * 5_000))
+    with Desk(node) as desk:
+        panic, long_winded = desk.send(short(1), short(2))
+
+    size = len(stack) + len("recovered: invalid memory address")
+    log = f"recovered: invalid memory address … ({size})"
+    assert panic["result"]["log"] == log
+    assert desk.states()[1].reason == f"undefined 111222: the node failed inside ({log})"
+    assert long_winded["result"]["log"] == "x" * 400 + " … (5000)"
 
 
 def test_a_refused_stateful_order_uses_no_sequence(node: Node) -> None:
@@ -569,7 +638,7 @@ def test_closing_does_not_wait_for_a_dead_node_again_and_again(node: Node) -> No
     [
         (short(good_til_block=100), "ErrHeightExceedsGoodTilBlock"),
         (short(good_til_block=122), "ErrGoodTilBlockExceedsShortBlockWindow"),
-        (cancel(short(good_til_block=122)), "ErrGoodTilBlockExceedsShortBlockWindow"),
+        (cancel(short(good_til_block=142)), "ErrGoodTilBlockExceedsShortBlockWindow"),
         (cancel(short(good_til_block=99)), "ErrHeightExceedsGoodTilBlock"),
         (
             limit(BTC, "BUY", "1", "1", client_id=1, good_til_block_time=START),
@@ -776,6 +845,87 @@ def test_ends_are_counted_from_the_nodes_block_and_time(node: Node) -> None:
         trader.observe(Frame(1, 0, 0, "c1", "ws", "", "channel_data", "v4_block_height"))
         assert trader.height == 105
         assert trader.time >= START + 600
+
+
+@pytest.mark.parametrize("behind", [0, 1, 4, 5, 6, 30, 200])
+def test_a_short_term_order_is_dated_by_the_later_height(node: Node, behind: int) -> None:
+    """Dated by an indexer that is behind it would be dead on arrival; frames report it as sent."""
+    node.height = 300
+    with Desk(node) as desk:
+        desk.trader.observe(block(300 - behind))
+        desk.trader._sender.refresh()
+        desk.send(short(good_til_block=300 - behind + 5))
+    [sent] = [frame for frame in desk.frames if frame.kind == "sent"]
+
+    assert node.received[0].message.order.good_til_block == 305
+    assert json.loads(sent.text)["place"]["good_til_block"] == 305
+    assert desk.states()[0].named == cancel(short(good_til_block=305))
+
+
+def test_between_two_answers_of_the_node_the_indexer_stays_as_far_behind(node: Node) -> None:
+    """Its blocks come at the chain's pace; until it is further on than the node was."""
+    with Desk(node) as desk:
+        desk.trader.observe(block(94))
+        desk.trader._sender.refresh()
+        for client_id, height in enumerate([94, 96, 100], 1):
+            desk.trader.observe(block(height))
+            desk.send(short(client_id, good_til_block=height + 5))
+
+    assert [tx.message.order.good_til_block for tx in node.received] == [105, 107, 111]
+
+
+def test_an_end_too_far_ahead_is_still_refused(node: Node) -> None:
+    """The indexer's delay excuses no more than itself."""
+    with Desk(node) as desk:
+        desk.trader.observe(block(94))
+        desk.trader._sender.refresh()
+        near = desk.trader.submit(short(1, good_til_block=114))
+        far = desk.trader.submit(short(2, good_til_block=122))
+
+    assert isinstance(near, Queued)
+    assert node.received[0].message.order.good_til_block == 120
+    assert far == NotQueued(far.reason, "ErrGoodTilBlockExceedsShortBlockWindow")  # type: ignore[union-attr]
+
+
+def test_no_cancel_ends_before_its_order(node: Node) -> None:
+    """The order was dated further ahead than requested: its cancel would leave it on the book."""
+    order, other = short(1, good_til_block=103), short(2, good_til_block=103)
+    with Desk(node) as desk:
+        desk.trader.observe(block(94))
+        desk.trader._sender.refresh()
+        desk.send(order)
+        desk.trader.observe(block(100))
+        desk.trader._sender.refresh()
+        desk.send(cancel(order), BatchCancel(cancels=(cancel(other), cancel(order))))
+        desk.send(cancel(other))
+    placed, alone, batch, unplaced = [tx.message for tx in node.received]
+
+    assert placed.order.good_til_block == 109
+    assert (alone.good_til_block, batch.good_til_block) == (109, 109)
+    assert unplaced.good_til_block == 103
+
+
+def test_an_order_of_a_wider_window_can_be_cancelled(node: Node) -> None:
+    """Another client may have placed it 40 blocks ahead; our own never are."""
+    theirs = cancel(short(1, good_til_block=120), good_til_block=141)
+    with Desk(node) as desk:
+        desk.send(theirs, BatchCancel(cancels=(theirs,)))
+
+    assert [tx.message.good_til_block for tx in node.received] == [141, 141]
+
+
+def test_the_same_order_is_taken_once_however_late_the_indexer_is(node: Node) -> None:
+    """What was requested counts: a later date of our own makes it no replacement."""
+    with Desk(node) as desk:
+        desk.trader.observe(block(98))
+        desk.trader._sender.refresh()
+        desk.send(short(good_til_block=103))
+        node.height = 104
+        desk.trader._sender.refresh()
+        again = desk.trader.submit(short(good_til_block=103))
+
+    assert again == NotQueued(again.reason, "ErrInvalidReplacement")  # type: ignore[union-attr]
+    assert len(node.received) == 1
 
 
 def test_the_block_is_queried_from_time_to_time(node: Node) -> None:

@@ -15,6 +15,7 @@ from dydx_conn import (
     CancelRequest,
     OrderRequest,
     Subaccount,
+    TimeInForce,
     batch_cancel_objection,
     cancel_objection,
     code_of,
@@ -23,6 +24,7 @@ from dydx_conn import (
     market_parameters,
     meaning,
     objection,
+    takes,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -225,6 +227,26 @@ def test_the_windows_end_where_the_chains_do() -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "taken"),
+    [
+        ("ACTIVE", "GTT IOC POST_ONLY"),
+        ("", "GTT IOC POST_ONLY"),
+        ("POST_ONLY", "POST_ONLY"),
+        ("INITIALIZING", "POST_ONLY"),
+        ("CANCEL_ONLY", ""),
+        ("PAUSED", ""),
+        ("FINAL_SETTLEMENT", ""),
+        ("A_NEW_WORD", ""),
+    ],
+)
+def test_a_status_takes_some_kinds_of_orders(status: str, taken: str) -> None:
+    """One table for all layers; what nobody knows takes nothing."""
+    kinds: tuple[TimeInForce, ...] = ("GTT", "IOC", "POST_ONLY")
+
+    assert [kind for kind in kinds if takes(status, kind)] == taken.split()
+
+
+@pytest.mark.parametrize(
     ("status", "fields", "taken"),
     [
         ("ACTIVE", SHORT, True),
@@ -417,8 +439,9 @@ def test_what_is_no_address_of_the_chain_is_reported(text: str) -> None:
 @pytest.mark.parametrize(
     ("codespace", "codes"),
     [
-        ("sdk", [4, 5, 11, 13, 19, 20, 32]),
-        ("clob", [4, 6, 7, 9, 10, 11, 12, 20, 24, 34, 45, 46, 47, 48, *range(2001, 2006)]),
+        ("sdk", [4, 5, 6, 7, 8, 11, 12, 13, 15, 18, 19, 20, 32]),
+        ("dydxaccountplus", [*range(1, 7), *range(100, 106)]),
+        ("clob", [2, 4, 6, 7, 9, 10, 11, 12, 20, 24, 30, 34, 45, 46, 47, 48, *range(2001, 2006)]),
         ("clob", [*range(3000, 3011), 5001, 6000, 6001, 6002, 9003, 10001, 11002, 11003, 11004]),
         ("subaccounts", [102, 402, 700, 701, 702, 703]),
     ],

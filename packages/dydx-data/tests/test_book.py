@@ -206,6 +206,24 @@ def test_a_broken_link_makes_its_books_unknown_until_a_snapshot(kind: str) -> No
     assert lost.book.known
 
 
+@pytest.mark.parametrize(("channel", "lost"), [("v4_orderbook", ["BTC-USD"]), ("v4_trades", [])])
+def test_a_gap_of_one_subscription_makes_no_other_book_unknown(
+    channel: str, lost: list[str]
+) -> None:
+    """It died alone: what its link carries beside it goes on, and so does the count of ids."""
+    state, link = DataState(), WireWriter()
+    for ticker in ("BTC-USD", "ETH-USD"):
+        step(state, link.book(ticker, [("99", "1")], [("101", "1")]))
+
+    gap = link.event("gap", channel=channel, id="BTC-USD", text="no message for 9 s")
+    touched = [view.ticker for view in step(state, gap)]
+    step(state, link.levels("ETH-USD", bids=[("98", "1")]))
+
+    assert touched == lost
+    assert [name for name, view in state.views.items() if not view.book.known] == lost
+    assert state.counts() == {"gap": 1}
+
+
 def test_a_gap_of_no_link_makes_all_books_unknown() -> None:
     """Frames lost from a recording may have been anyone's."""
     state, one, two = DataState(), WireWriter("c1"), WireWriter("c2")

@@ -87,24 +87,102 @@ def test_silence_is_stale_whoever_asks():
     connection.wait(2 * LIMIT_S)
     step(state, connection.event("tick", link=""))
     figures = ("age_s", f"{2 * LIMIT_S}.0"), ("limit_s", f"{LIMIT_S}")
-    why = f"no book or trade for {2 * LIMIT_S}.0 s, limit {LIMIT_S} s"
+    why = f"its link is silent for {2 * LIMIT_S}.0 s, limit {LIMIT_S} s"
 
     assert objections(view) == (Objection("STALE", "the data are stale"),)
     assert objections(view, connection.at) == (Objection("STALE", why, figures),)
 
 
-def test_with_a_time_the_age_of_book_and_oracle_counts():
-    """At the limit both are young enough, a nanosecond later the older one is named."""
+def calm(connection: WireWriter, state: DataState, seconds: int, height: int = 0) -> None:
+    """Let seconds pass in which blocks come, or only ticks, and nothing else."""
+    for second in range(seconds):
+        connection.wait(1)
+        step(state, connection.block(height + second) if height else connection.event("tick"))
+
+
+def test_what_nobody_moves_is_not_old():
+    """While blocks come by the markets' link, the last book and oracle price are the venue's."""
     connection, state, view = seen()
+
+    calm(connection, state, 3_600, height=100)
+
+    assert objections(view, connection.at) == ()
+    assert state.counts() == {}
+
+
+def test_with_a_time_the_longest_silence_counts():
+    """At the limit it is short enough, later it is named; without a time nothing was noticed."""
+    connection, state, view = seen()
+    step(state, connection.block(100))
     connection.wait(5)
     step(state, connection.levels("BTC-USD", bids=[("100", "2")]))
-    oracle_at = view.at - 5_000_000_000
+    block_at = state.chain.at
 
-    [stale] = objections(view, oracle_at + STALE_NS + 100_000_000)
+    [stale] = objections(view, block_at + STALE_NS + 100_000_000)
 
-    assert kinds(view, oracle_at + STALE_NS) == []
+    assert kinds(view, block_at + STALE_NS) == []
     assert kinds(view) == []
-    assert stale.why == f"the oracle price is {LIMIT_S}.1 s old, limit {LIMIT_S} s"
+    assert stale.why == f"no block came for {LIMIT_S}.1 s, limit {LIMIT_S} s"
+
+
+def test_a_chain_that_halts_makes_every_market_stale_until_its_next_block():
+    """Books may be sent again and again meanwhile: nothing can be traded."""
+    connection, state, view = seen()
+    step(state, connection.block(100))
+    for _ in range(LIMIT_S + 1):
+        connection.wait(1)
+        step(state, connection.levels("BTC-USD", bids=[("100", "2")]))
+    halted = kinds(view, connection.at)
+
+    connection.wait(1)
+    step(state, connection.block(101))
+
+    assert halted == ["STALE"]
+    assert kinds(view, connection.at) == []
+
+
+LOST = {
+    "closed": lambda wire: wire.event("close"),
+    "a gap": lambda wire: wire.event("gap"),
+    "a gap of any link": lambda wire: wire.event("gap", link=""),
+    "unsubscribed": lambda wire: wire.message("unsubscribed", "v4_markets"),
+    "unreadable": lambda wire: wire.publish("v4_markets", {"oraclePrices": 7}),
+    "connected": lambda wire: wire.message("connected"),
+}
+
+
+@pytest.mark.parametrize("lost", LOST.values(), ids=LOST)
+def test_a_price_that_may_have_moved_unseen_grows_old_until_the_next_snapshot(lost: Any):
+    """A broken markets link confirms no price, though blocks and books come by another one."""
+    connection, state, view = seen()
+    other = WireWriter("c2", at=connection.at)
+    step(state, lost(connection))
+    for second in range(LIMIT_S + 2):
+        other.wait(1)
+        step(state, other.block(100 + second))
+        step(state, other.book("BTC-USD", [("100", "1")], [("101", "1")]))
+    connection.wait(LIMIT_S + 2)
+    [stale] = objections(view, other.at)
+
+    step(state, connection.markets(market_fields("BTC-USD", price="100.5")))
+
+    assert "the oracle price is not confirmed for" in stale.why
+    assert kinds(view, other.at) == []
+
+
+def test_a_polled_price_is_as_old_as_its_answer():
+    """While sockets fail, each answer confirms the prices once."""
+    connection, state, view = seen()
+    step(state, connection.event("close"))
+    markets = {"markets": {"BTC-USD": market_fields("BTC-USD", price="100.5")}}
+    books = {"bids": [{"price": "100", "size": "1"}], "asks": [{"price": "101", "size": "1"}]}
+    for _ in range(LIMIT_S):
+        connection.wait(2)
+        step(state, connection.answer("/v4/perpetualMarkets", markets))
+        step(state, connection.answer("/v4/orderbooks/perpetualMarket/BTC-USD", books))
+
+    assert kinds(view, connection.at) == []
+    assert kinds(view, connection.at + STALE_NS + 1) == ["STALE"]
 
 
 def test_whoever_looks_may_have_a_shorter_limit():
@@ -113,7 +191,7 @@ def test_whoever_looks_may_have_a_shorter_limit():
 
     [stale] = objections(view, view.at + 3_000_000_000, stale_ns=2_000_000_000)
 
-    assert stale.why == "the book is 3.0 s old, limit 2 s"
+    assert stale.why == "its link is silent for 3.0 s, limit 2 s"
 
 
 def test_the_gravest_objection_comes_first():

@@ -248,46 +248,53 @@ def test_the_state_shows_how_the_links_stand() -> None:
 # --- silence
 
 
-def test_a_silent_market_becomes_stale_on_any_frame_and_is_emitted_once() -> None:
-    """Ticks carry the time of silence; a book or a trade ends it."""
+def _two_links(state: DataState) -> tuple[WireWriter, WireWriter]:
+    """Receive BTC-USD by one link and ETH-USD by another."""
+    one, two = WireWriter("c1"), WireWriter("c2")
+    step(state, one.book("BTC-USD", [("99", "1")], [("101", "1")]))
+    step(state, two.book("ETH-USD", [("9", "1")], [("11", "1")]))
+    return one, two
+
+
+def test_a_market_of_a_silent_link_becomes_stale_on_any_frame_and_is_emitted_once() -> None:
+    """Ticks carry the time of silence; any message of its link ends it."""
     state = DataState()
-    link = _pair(state)
-    link.wait(20)
-    step(state, link.levels("ETH-USD", bids=[("8", "1")]))
-    link.wait(10)
+    one, two = _two_links(state)
+    two.wait(20)
+    step(state, two.levels("ETH-USD", bids=[("8", "1")]))
+    one.wait(30)
 
-    (silent,) = step(state, link.event("tick"))
+    (silent,) = step(state, one.event("tick"))
     first = (silent.ticker, silent.changed, silent.quality.stale, silent.at)
-    link.wait(1)
-    again = step(state, link.event("tick"))
-    step(state, link.levels("BTC-USD", bids=[("98", "1")]))
+    one.wait(1)
+    again = step(state, one.event("tick"))
+    one.wait(1)
+    (ended,) = step(state, one.block(100))
 
-    assert first == ("BTC-USD", "stale", True, link.at - SECOND)
+    assert first == ("BTC-USD", "stale", True, one.at - 2 * SECOND)
     assert again == ()
-    assert not silent.quality.stale
+    assert (ended.ticker, ended.changed, ended.quality.stale) == ("BTC-USD", "stale", False)
     assert silent.quality.counts == {"stale": 1}
 
 
 def test_a_silent_market_touched_by_something_else_is_emitted_once() -> None:
-    """An oracle price does not make a dead book live."""
+    """An oracle price by another link does not make a dead one live."""
     state = DataState(stale_after_ns=SECOND)
-    link = _pair(state)
-    link.wait(5)
+    _, two = _two_links(state)
+    two.wait(5)
 
-    views = step(state, link.oracle("BTC-USD", "1"))
+    views = step(state, two.oracle("BTC-USD", "1"))
 
     assert [(view.ticker, view.changed, view.quality.stale) for view in views] == [
-        ("BTC-USD", "oracle", True),
-        ("ETH-USD", "stale", True),
+        ("BTC-USD", "oracle", True)
     ]
 
 
 @pytest.mark.parametrize("jump_s", [3_600, -3_600, 2, -2])
 def test_a_wall_clock_that_jumps_makes_nobody_stale_and_hides_nobody(jump_s: int) -> None:
     """Silence is measured by the clock that only goes on; views have the time from before."""
-    state, link = DataState(), WireWriter()
-    step(state, link.book("ETH-USD"))
-    step(state, link.book("BTC-USD"))
+    state = DataState()
+    link, _ = _two_links(state)
     link.wait(2)
     link.at += jump_s * SECOND
     spoke = step(state, link.levels("BTC-USD", bids=[("99", "1")]))
@@ -316,6 +323,40 @@ def test_time_by_the_wall_clock_alone_is_believed() -> None:
     (silent,) = step(state, msgspec.structs.replace(link.event("tick"), mono=0))
 
     assert (silent.changed, silent.at) == ("stale", link.at)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 40 * SECOND),
+            st.sampled_from([0, 0, 0, 0, 3_600, -3_600, 86_400, -86_400]),
+            st.booleans(),
+        ),
+        max_size=40,
+    )
+)
+def test_time_never_goes_back_nor_stands_still(steps: list[tuple[int, int, bool]]) -> None:
+    """However the wall clock is set, with a monotonic clock or without: what is due comes due."""
+    state, link = DataState(), WireWriter()
+    step(state, link.book("BTC-USD", [("99", "1")], [("101", "1")]))
+    step(state, link.event("tick"))
+
+    for passed_ns, jump_s, has_mono in steps:
+        before = state.at
+        link.at += passed_ns + jump_s * SECOND
+        link.mono += passed_ns
+        tick = link.event("tick")
+        step(state, tick if has_mono else msgspec.structs.replace(tick, mono=0))
+        assert state.at >= before - SECOND
+        assert state._judge_at <= state.at + SECOND
+
+    start = state.at
+    for _ in range(70):
+        link.wait(1)
+        step(state, link.event("tick"))
+
+    assert state.at >= start + 68 * SECOND
+    assert state.views["BTC-USD"].quality.stale
 
 
 def test_a_market_that_never_spoke_is_unknown_and_not_stale() -> None:

@@ -240,6 +240,63 @@ def test_a_late_trade_mends_its_candle_and_the_flat_ones_after_it() -> None:
     ]
 
 
+def test_the_close_of_a_candle_is_its_newest_trade() -> None:
+    """One that was overtaken, or that an answer brought, is in it, but does not end it."""
+    candles = Candles(MINUTE)
+    candles.add(10 * SECOND, 100.0, 1.0)
+    candles.add(30 * SECOND, 110.0, 1.0)
+
+    candles.add(20 * SECOND, 120.0, 1.0)
+
+    assert _plain(candles) == [(100.0, 120.0, 100.0, 110.0, 3.0, 3)]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(1, 300)), min_size=1, max_size=30),
+    st.randoms(),
+)
+def test_trades_of_a_block_are_ordered_by_their_events(
+    trades: list[tuple[int, int]], dice: Any
+) -> None:
+    """A snapshot has the newest block first and those of a block in no order; an id is an event."""
+    rows = [
+        trade(f"{block:08x}0000000200{n:06x}", "BUY", "1", str(price), _time(block * 7))
+        for n, (block, price) in enumerate(sorted(trades, key=lambda one: one[0]))
+    ]
+    told = rows.copy()
+    dice.shuffle(told)
+    told.sort(key=lambda row: row["createdAt"], reverse=True)
+    state, link = DataState(resolutions=["1MIN"]), WireWriter()
+
+    (view,) = step(state, link.trades("BTC-USD", *told, snapshot=True))
+
+    assert [x.id for x in view.trades] == [row["id"] for row in rows]
+    assert view.candles["1MIN"].closes(1) == [float(rows[-1]["price"])]
+
+
+def test_trades_of_an_answer_go_to_their_places() -> None:
+    """The last trade stays the last, though REST brings older ones after it."""
+    state, link = DataState(), WireWriter()
+    step(state, link.trades("BTC-USD", trade("c", "BUY", "1", "103", _time(3))))
+    rows = [trade(name, "BUY", "1", "100", _time(at)) for name, at in (("b", 2), ("a", 1))]
+
+    step(state, link.answer("/v4/trades/perpetualMarket/BTC-USD", {"trades": rows}))
+
+    assert [x.id for x in state.views["BTC-USD"].trades] == ["a", "b", "c"]
+    assert state.views["BTC-USD"].candles["1MIN"].closes(1) == [103.0]
+
+
+def test_a_late_candle_of_the_wire_is_carried_on_by_the_flat_ones_after_it() -> None:
+    """As a late trade is: nothing was traded since, so its close is the price."""
+    candles = Candles(MINUTE)
+    candles.put(Candle(0, 105.0, 105.0, 105.0, 105.0, 1.0, 105.0, 1))
+    candles.roll(3 * MINUTE)
+
+    candles.put(Candle(0, 105.0, 110.0, 105.0, 110.0, 2.0, 215.0, 2))
+
+    assert candles.closes() == [110.0] * 4
+
+
 def test_the_ring_keeps_the_newest_candles() -> None:
     """What is older than the ring is gone, and a trade for it is too."""
     candles = Candles(MINUTE, capacity=3)

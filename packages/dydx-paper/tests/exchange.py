@@ -161,11 +161,32 @@ def iso(second: int) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def bodies(frames: list[Frame]) -> list[Any]:
+    """Return the contents of each frame, as the parsed JSON, once dydx_conn has read it."""
+    assert all(contents(frame) or '"contents":{}' in frame.text for frame in frames)
+    return [json.loads(frame.text)["contents"] for frame in frames]
+
+
 def body(frames: list[Frame]) -> Any:
-    """Return the contents of the one frame there is, as the parsed JSON."""
-    assert len(frames) == 1, frames
-    assert contents(frames[0])
-    return json.loads(frames[0].text)["contents"]
+    """Return what frames come to: all fills, and of all else what was reported last."""
+    merged: dict[str, Any] = {}
+    assert frames
+    for part in bodies(frames):
+        merged |= {name: what for name, what in part.items() if not isinstance(what, list)}
+        for name, key in _KEYS.items():
+            rows = {row[key]: row for row in merged.get(name, [])}
+            for row in part.get(name, []):
+                rows[row[key]] = rows.get(row[key], {}) | row
+            merged |= {name: list(rows.values())} if rows else {}
+    return merged
+
+
+_KEYS = {
+    "fills": "id",
+    "orders": "id",
+    "perpetualPositions": "positionId",
+    "assetPositions": "symbol",
+}
 
 
 def settle_funding(

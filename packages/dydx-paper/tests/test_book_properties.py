@@ -16,7 +16,7 @@ from dydx_conn import (
     code_of,
     market_parameters,
 )
-from dydx_paper import Desk, Key, Match, Order, OrderBook, Placement, Positions
+from dydx_paper import CLEAN, Desk, Key, Match, Order, OrderBook, Placement, Positions, UpdateResult
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,6 +62,14 @@ DEEDS = st.lists(
 )
 
 
+FAILURES: list[tuple[UpdateResult, UpdateResult]] = [
+    CLEAN,
+    ("NewlyUndercollateralized", "Success"),
+    ("Success", "StillUndercollateralized"),
+    ("UpdateCausedError", "UpdateCausedError"),
+]
+
+
 class Choosy(Positions):
     """Accounts that fail collateral checks by turns: for the maker, the taker or both."""
 
@@ -70,9 +78,9 @@ class Choosy(Positions):
         self.failures = failures
         self.checks = 0
 
-    def check(self, match: Match) -> int:
+    def check(self, match: Match) -> tuple[UpdateResult, UpdateResult]:
         self.checks += 1
-        return self.failures[self.checks % len(self.failures)]
+        return FAILURES[self.failures[self.checks % len(self.failures)]]
 
 
 @dataclass

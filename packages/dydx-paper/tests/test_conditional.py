@@ -109,8 +109,9 @@ def test_a_long_term_order_enters_a_block_later() -> None:
     """It cannot trade in the block that takes it in."""
     exchange = Exchange().open()
     exchange.order("BUY", "0.5", "50001", "GTT", good_til_block_time=LATER, **LONG_TERM)
-    assert [] == exchange.change(bids=[(49_990, 1)])
+    (opened,) = body(exchange.change(bids=[(49_990, 1)]))["orders"]
 
+    assert "OPEN" == opened["status"]
     assert "FILLED" == body(block(exchange))["orders"][0]["status"]
 
 
@@ -144,9 +145,9 @@ def test_the_same_stateful_order_is_placed_once() -> None:
         exchange.order(
             "BUY", "0.1", "49000", "GTT", client_id=5, good_til_block_time=LATER, **LONG_TERM
         )
-    exchange.change(bids=[(49_990, 1)])
 
-    assert "OPEN" == body(block(exchange))["orders"][0]["status"]
+    assert "OPEN" == body(exchange.change(bids=[(49_990, 1)]))["orders"][0]["status"]
+    assert [] == block(exchange)
     assert {"ErrStatefulOrderAlreadyExists": 1} == exchange.venue.refusals
 
 

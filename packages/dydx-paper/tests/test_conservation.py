@@ -19,12 +19,12 @@ from dydx_paper import (
     Stamp,
     TransferRecord,
     admits,
-    affords,
     bankruptcy,
     charge,
     collateral_pool,
     parent_of,
     transfer,
+    update_result,
     withdrawals_blocked,
 )
 from exchange import settle_funding
@@ -437,7 +437,8 @@ def test_an_isolated_market_stands_alone() -> None:
 
     assert (True, True, False) == tuple(admits(cross, it) for it in (BTC, ETH, ALONE))
     assert (False, False, True) == tuple(admits(isolated, it) for it in (BTC, ETH, ALONE))
-    assert affords(cross, ETH, 10**8, at(100), 0)
-    assert not affords(cross, ALONE, 10**8, at(100), 0)
-    assert affords(isolated, ALONE, -(10**8), at(100), 0)
+    assert update_result(cross, ETH, 10**8, at(100), 0) == "Success"
+    violates = "ViolatesIsolatedSubaccountConstraints"
+    assert update_result(cross, ALONE, 10**8, at(100), 0) == violates
+    assert update_result(isolated, ALONE, -(10**8), at(100), 0) == "Success"
     assert ("", "ALONE-USD") == (collateral_pool([BTC, ETH]), collateral_pool([ALONE]))

@@ -112,17 +112,21 @@ def test_a_page_that_cannot_be_is_an_error(filters: dict[str, int]) -> None:
         Ledger(ME).history.orders(**filters)
 
 
-def test_an_order_keeps_its_place_and_its_creation() -> None:
-    """However often it is reported again."""
+@pytest.mark.parametrize(("flags", "created"), [(64, 1), (0, 9)])
+def test_an_order_keeps_its_place_and_its_creation(flags: int, created: int) -> None:
+    """However often it is reported again; a short-term one is created by its first fill."""
     ledger = Ledger(ME)
-    ledger.note(order(1))
+    ledger.note(msgspec.structs.replace(order(1), order_flags=flags))
     ledger.note(order(2))
-    ledger.note(msgspec.structs.replace(order(9), id="o1", filled=5, status="FILLED"))
+    for at in (9, 10):
+        ledger.note(msgspec.structs.replace(
+            order(at), id="o1", order_flags=flags, filled=at - 5, status="FILLED",
+        ))  # fmt: skip
 
     newest, oldest = ledger.history.orders().rows
 
     assert ("o2", "o1", "FILLED", 5) == (newest.id, oldest.id, oldest.status, oldest.filled)
-    assert (second(1), second(9)) == (oldest.created, oldest.updated)
+    assert (second(created), second(10)) == (oldest.created, oldest.updated)
 
 
 def test_the_oldest_order_that_has_ended_is_forgotten_first() -> None:
@@ -207,15 +211,15 @@ def test_a_position_without_a_price_has_no_unrealised_profit() -> None:
     assert position.unrealized is None
 
 
-def test_a_liquidated_position_has_that_status() -> None:
-    """When its last quantum is gone."""
+def test_a_liquidated_position_is_closed_as_any_other() -> None:
+    """When its last quantum is gone: the indexer writes no other word."""
     ledger = Ledger(ME, 100 * USDC)
     ledger.fill(BTC, COIN, at(1))
-    (holding,) = ledger.fill(BTC, -COIN, at(1), type="LIQUIDATED")
+    booking = ledger.fill(BTC, -COIN, at(1), type="LIQUIDATED")
     ledger.liquidated()
 
-    assert ("LIQUIDATED", 1) == (holding.status, ledger.tally.liquidations)
-    assert 1 == ledger.positions(status="LIQUIDATED").total
+    assert ("CLOSED", 1) == (booking.position.status, ledger.tally.liquidations)
+    assert 1 == ledger.positions(status="CLOSED").total
 
 
 def test_funding_is_stored_by_position() -> None:

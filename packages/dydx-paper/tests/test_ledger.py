@@ -11,7 +11,8 @@ from dydx_paper import (
     OrderBook,
     Parties,
     Refused,
-    affords,
+    UpdateResult,
+    update_result,
 )
 from exchange import settle_funding
 from hypothesis import given
@@ -61,7 +62,8 @@ def test_averages_run_over_all_that_was_opened_and_closed() -> None:
     ledger.fill(BTC, COIN, at(50_000))
     ledger.fill(BTC, -COIN // 2, at(52_000))
     ledger.fill(BTC, COIN, at(53_000))
-    (holding,) = ledger.fill(BTC, -COIN // 2, at(51_000))
+    ledger.fill(BTC, -COIN // 2, at(51_000))
+    holding = ledger.holdings["BTC-USD"]
 
     assert (2 * COIN, COIN, COIN) == (holding.opened, holding.closed, holding.quantums)
     # Entry 51,500, exit 51,500: all the profit is still open.
@@ -73,7 +75,7 @@ def test_averages_run_over_all_that_was_opened_and_closed() -> None:
 def test_what_cannot_be_valued_affords_nothing_and_breaches_nothing() -> None:
     """Without an oracle price nobody knows the margin."""
     ledger = Ledger(ME, 100 * USDC)
-    assert not affords(ledger, BTC, COIN, at(50_000), 0)
+    assert update_result(ledger, BTC, COIN, at(50_000), 0) != "Success"
 
     ledger.fill(BTC, COIN, at(50_000))
 
@@ -88,10 +90,10 @@ def test_an_account_affords_what_leaves_it_initially_collateralised() -> None:
     ledger = Ledger(ME, 2_500 * USDC)
     ledger.value("BTC-USD", 50_000, 0)
 
-    assert affords(ledger, BTC, COIN, at(50_000), 0)
-    assert not affords(ledger, BTC, COIN, at(50_000), 1)
-    assert affords(ledger, BTC, -COIN, at(50_000), 0)
-    assert not affords(ledger, BTC, -2 * COIN, at(50_000), 0)
+    assert update_result(ledger, BTC, COIN, at(50_000), 0) == "Success"
+    assert update_result(ledger, BTC, COIN, at(50_000), 1) != "Success"
+    assert update_result(ledger, BTC, -COIN, at(50_000), 0) == "Success"
+    assert update_result(ledger, BTC, -2 * COIN, at(50_000), 0) != "Success"
 
 
 def test_a_poor_account_may_still_reduce() -> None:
@@ -101,8 +103,8 @@ def test_a_poor_account_may_still_reduce() -> None:
     ledger.fill(BTC, COIN, at(50_000))
     ledger.value("BTC-USD", 49_000, 0)
 
-    assert affords(ledger, BTC, -COIN // 2, at(49_000), 0)
-    assert not affords(ledger, BTC, COIN // 2, at(49_000), 0)
+    assert update_result(ledger, BTC, -COIN // 2, at(49_000), 0) == "Success"
+    assert update_result(ledger, BTC, COIN // 2, at(49_000), 0) != "Success"
 
 
 def test_funding_is_settled_when_the_account_is_touched_with_one_floor() -> None:
@@ -131,7 +133,7 @@ def test_what_is_not_settled_counts_in_every_margin() -> None:
     assert ledger.unsettled < 0
     assert free + ledger.unsettled == ledger.margin.free_collateral
     assert isinstance(ledger.withdraw(free), Refused)
-    assert not affords(ledger, BTC, COIN // 2, at(50_000), 0)
+    assert update_result(ledger, BTC, COIN // 2, at(50_000), 0) != "Success"
 
 
 def test_a_new_position_takes_the_current_funding_index() -> None:
@@ -234,12 +236,12 @@ class Clearing(Parties):
             (self.ledgers[match.taker.subaccount], bought, Fees().of(quote, "TAKER")),
         ]
 
-    def check(self, match: Match) -> int:
+    def check(self, match: Match) -> tuple[UpdateResult, UpdateResult]:
         maker, taker = (
-            affords(ledger, BTC, signed, match.subticks, fee)
+            update_result(ledger, BTC, signed, match.subticks, fee)
             for ledger, signed, fee in self.legs(match)
         )
-        return (0 if maker else 1) | (0 if taker else 2)
+        return maker, taker
 
     def settle(self, match: Match) -> None:
         for ledger, signed, fee in self.legs(match):

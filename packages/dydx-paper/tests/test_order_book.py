@@ -4,24 +4,32 @@ from collections.abc import Iterable
 
 import pytest
 from dydx_conn import CancelRequest, Subaccount, code_of, market_parameters
-from dydx_paper import MAKER, TAKER, Desk, Match, Order, OrderBook, Placement, Positions
+from dydx_paper import CLEAN, Desk, Match, Order, OrderBook, Placement, Positions, UpdateResult
 
 ALICE, BOB, CARL = Subaccount("alice"), Subaccount("bob"), Subaccount("carl")
 
 BTC = market_parameters("BTC-USD")
 
 
+Results = tuple[UpdateResult, UpdateResult]
+MAKER: Results = ("NewlyUndercollateralized", "Success")
+TAKER: Results = ("Success", "StillUndercollateralized")
+BOTH: Results = ("NewlyUndercollateralized", "NewlyUndercollateralized")
+
+
 class Refusing(Positions):
     """Accounts whose n-th collateral check fails for the parties named."""
 
-    def __init__(self, failures: dict[int, int], positions: dict[Subaccount, int] | None = None):
+    def __init__(
+        self, failures: dict[int, Results], positions: dict[Subaccount, int] | None = None
+    ):
         super().__init__(positions or {})
         self.failures = failures
         self.checks = 0
 
-    def check(self, match: Match) -> int:
+    def check(self, match: Match) -> Results:
         self.checks += 1
-        return self.failures.get(self.checks - 1, 0)
+        return self.failures.get(self.checks - 1, CLEAN)
 
 
 def order(
@@ -204,7 +212,7 @@ def test_a_taker_that_fails_collateral_stops_and_keeps_its_fills() -> None:
 
 def test_both_parties_may_fail_collateral_in_one_check() -> None:
     """The maker goes and the taker stops."""
-    book = book_of(order(BOB, 1, "BUY", 10, 45), accounts=Refusing({0: MAKER | TAKER}))
+    book = book_of(order(BOB, 1, "BUY", 10, 45), accounts=Refusing({0: BOTH}))
 
     result = book.place(order(ALICE, 7, "SELL", 25, 15))
 

@@ -12,6 +12,8 @@ from exchange import OWNER, USDC, Exchange
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+ROWS = {"F": "fills", "P": "perpetualPositions", "O": "orders"}
+
 
 @pytest.mark.parametrize("case", MARBLE_CASES)
 def test_frames_are_as_drawn(case: str) -> None:
@@ -26,7 +28,9 @@ def test_frames_are_as_drawn(case: str) -> None:
     events: dict[str, Any] = {"v": exchange.state.views["BTC-USD"], "o": order}
 
     def letter(frame: Frame) -> str:
-        return "S" if frame.is_snapshot else "F" if '"fills":' in frame.text else "O"
+        if frame.is_snapshot:
+            return "S"
+        return next(row for row, name in ROWS.items() if f'"{name}":' in frame.text)
 
     came, drawn = play(paper, paper(PaperVenue(OWNER, 100_000 * USDC)), events, letter, case)
 

@@ -6,13 +6,10 @@ import msgspec
 import pytest
 from dydx_conn import Fees, Subaccount, market_parameters
 from dydx_paper import (
-    MAKER,
-    TAKER,
     Attempts,
     Backstop,
     Clearing,
     Filled,
-    HistoryError,
     InsuranceFunds,
     Ledger,
     Match,
@@ -92,17 +89,17 @@ def test_each_side_that_cannot_pay_is_named() -> None:
     clearing = Clearing(House(), BTC)
     rich, poor = COIN // 10, 6 * COIN
 
-    def failed(maker: Subaccount, taker: Subaccount, quantums: int) -> int:
+    def failed(maker: Subaccount, taker: Subaccount, quantums: int) -> list[bool]:
         match = Match(
             order(maker, "SELL", quantums, 50_000), order(taker, "BUY", quantums, 50_000),
             quantums, at(50_000),
         )  # fmt: skip
-        return clearing.check(match)
+        return [result == "NewlyUndercollateralized" for result in clearing.check(match)]
 
-    assert failed(ALICE, BOB, rich) == 0
-    assert failed(ALICE, BOB, poor) == MAKER | TAKER
-    assert failed(CROWD, BOB, poor) == TAKER
-    assert failed(ALICE, CROWD, poor) == MAKER
+    assert failed(ALICE, BOB, rich) == [False, False]
+    assert failed(ALICE, BOB, poor) == [True, True]
+    assert failed(CROWD, BOB, poor) == [False, True]
+    assert failed(ALICE, CROWD, poor) == [True, False]
     assert clearing.position(CROWD) == 0
 
 
@@ -152,8 +149,9 @@ def test_what_a_block_may_cost_the_fund_is_counted_by_account() -> None:
     backstop = House(fund=None, max_subaccount_insurance_lost=10).backstop
 
     backstop.take(ALICE, BTC, -8)
-    assert [backstop.covers(who, BTC, -3) for who in (ALICE, BOB)] == [False, True]
-    assert backstop.covers(ALICE, BTC, 3)
+    exceeded = "LiquidationExceededSubaccountMaxInsuranceLost"
+    assert [backstop.result(who, BTC, -3) for who in (ALICE, BOB)] == [exceeded, "Success"]
+    assert backstop.result(ALICE, BTC, 3) == "Success"
 
 
 def test_a_deleveraging_leaves_a_bankrupt_account_with_nothing() -> None:
@@ -191,20 +189,19 @@ def test_rest_counts_funding_before_it_is_settled_and_knows_no_open_interest() -
     ("terms", "reason", "waits", "status"),
     [
         ({}, "", False, "BEST_EFFORT_OPENED"),
-        ({"filled": 1}, "", False, "OPEN"),
         ({"filled": 5}, "", False, "FILLED"),
         ({"order_flags": 64}, "", False, "OPEN"),
         ({"order_flags": 32}, "", True, "UNTRIGGERED"),
         ({}, "USER_CANCELED", False, "BEST_EFFORT_CANCELED"),
         ({}, "EXPIRED", False, "CANCELED"),
-        ({"filled": 1}, "USER_CANCELED", False, "CANCELED"),
+        ({"filled": 1}, "USER_CANCELED", False, "BEST_EFFORT_CANCELED"),
         ({"order_flags": 64}, "USER_CANCELED", False, "CANCELED"),
     ],
 )
 def test_an_order_stands_as_the_indexer_words_it(
     terms: dict[str, int], reason: str, waits: bool, status: str
 ) -> None:
-    """What no block has seen is best effort; only its own block ends a short-term order for good."""
+    """Of a short-term order nodes alone know: only its own block ends it for good."""
     assert status_of(order(ALICE, "BUY", 5, 1, **terms), reason, waits=waits) == status
 
 
@@ -220,12 +217,6 @@ def test_a_record_names_the_removal_or_the_refusal() -> None:
     assert (removed.reason, removed.updated.height) == ("ORDER_REMOVAL_REASON_EXPIRED", 3)
     assert refused.reason == "clob 12: no"
     assert (ledger.history.order("x"), ledger.history.order("y")) == (removed, None)
-
-
-def test_there_is_no_last_fill_before_the_first() -> None:
-    """Who asks has nothing booked."""
-    with pytest.raises(HistoryError, match="expected a fill to have been booked"):
-        _ = Ledger(ALICE).history.last_fill
 
 
 def test_a_limit_is_named_with_what_exceeds_it() -> None:

@@ -6,7 +6,7 @@ import pytest
 from dydx_conn import Fees, Frame, SubaccountContents, contents
 from dydx_paper import LedgerError, PaperError, PaperVenue, performance
 from dydx_risk import LiquidationTerms
-from exchange import HOUR, OWNER, USDC, Exchange, body, iso
+from exchange import HOUR, OWNER, USDC, Exchange, bodies, body, iso
 
 
 def test_the_first_view_opens_the_account() -> None:
@@ -160,8 +160,9 @@ def test_a_flip_ends_one_position_and_begins_another() -> None:
 def test_a_resting_order_fills_last_at_its_price() -> None:
     """Trades at its price were somebody else's: it fills as maker when the other side comes."""
     exchange = Exchange().open()
-    exchange.order("BUY", "0.5", "49999", "POST_ONLY")
-    assert "BEST_EFFORT_OPENED" == body(exchange.change(asks=[(50_010, 1)]))["orders"][0]["status"]
+    opened = body(exchange.order("BUY", "0.5", "49999", "POST_ONLY"))
+    assert "BEST_EFFORT_OPENED" == opened["orders"][0]["status"]
+    assert [] == exchange.change(asks=[(50_010, 1)])
     assert [] == exchange.trade("SELL", "0.7", "49999")
 
     part = body(exchange.change(bids=[(49_999, 0), (49_990, 0)], asks=[(49_999, 0.2)]))
@@ -218,7 +219,7 @@ def test_a_short_term_order_expires_with_its_block() -> None:
     exchange = Exchange().open()
     exchange.order("BUY", "0.5", "49000", "GTT", good_til_block=1_002)
     exchange.block()
-    assert "BEST_EFFORT_OPENED" == body(exchange.oracle(50_000))["orders"][0]["status"]
+    assert [] == exchange.oracle(50_000)
 
     exchange.block()
     done = body(exchange.oracle(50_000))
@@ -243,15 +244,15 @@ def test_an_order_that_waited_past_its_block_is_not_filled() -> None:
 
 
 def test_a_long_term_order_expires_with_its_time() -> None:
-    """It is OPEN once it is in the book, and CANCELED by the chain's clock."""
+    """It is OPEN once a block has it, and CANCELED by the chain's clock."""
     exchange = Exchange().open()
     until = exchange.at // 1_000_000_000 + 30
     assert [] == exchange.order(
         "BUY", "0.5", "49000", "GTT", order_flags=64, good_til_block=0, good_til_block_time=until
     )
-    assert [] == exchange.change(bids=[(49_998, 1)])
+    assert "OPEN" == body(exchange.change(bids=[(49_998, 1)]))["orders"][0]["status"]
     exchange.block()
-    assert "OPEN" == body(exchange.oracle(50_000))["orders"][0]["status"]
+    assert [] == exchange.oracle(50_000)
 
     done = body(exchange.block(second=41) + exchange.oracle(50_000))
 
@@ -268,7 +269,7 @@ def test_a_cancel_takes_as_long_as_an_order() -> None:
     done = body(exchange.change(asks=[(49_999, 0.2)], bids=[(49_999, 0), (49_990, 0)]))
     assert "fills" in done
 
-    assert ("CANCELED", "ORDER_REMOVAL_REASON_USER_CANCELED") == (
+    assert ("BEST_EFFORT_CANCELED", "ORDER_REMOVAL_REASON_USER_CANCELED") == (
         done["orders"][0]["status"], done["orders"][0]["removalReason"],
     )  # fmt: skip
     assert [] == exchange.cancel(1)
@@ -300,17 +301,20 @@ def test_a_replacement_keeps_what_was_filled() -> None:
     exchange = Exchange().open()
     exchange.order("BUY", "1.5", "50001", "GTT", client_id=7, good_til_block=1_010)
     exchange.change(bids=[(49_999, 1.5)])
-    exchange.order("BUY", "2", "50001", "GTT", client_id=7, good_til_block=1_011)
+    replaced, opened = bodies(
+        exchange.order("BUY", "2", "50001", "GTT", client_id=7, good_til_block=1_011)
+    )
 
-    done = body(exchange.change(bids=[(49_999, 1.6)]))
-
-    assert ("OPEN", "2", "1") == (
-        done["orders"][0]["status"], done["orders"][0]["size"], done["orders"][0]["totalFilled"],
+    assert "ORDER_REMOVAL_REASON_REPLACED" == replaced["orders"][0]["removalReason"]
+    assert ("BEST_EFFORT_OPENED", "2") == (
+        opened["orders"][0]["status"], opened["orders"][0]["size"],
     )  # fmt: skip
+    assert [] == exchange.change(bids=[(49_999, 1.6)])
     exchange.order("BUY", "3", "50001", "GTT", client_id=7, good_til_block=1_011)
-    exchange.change(bids=[(49_999, 1.7)])
+    assert [] == exchange.change(bids=[(49_999, 1.7)])
     assert {"ErrInvalidReplacement": 1} == exchange.venue.refusals
-    assert "OPEN" == body(exchange.frames[-1:])["orders"][0]["status"]
+    (done,) = body(exchange.change(asks=[(50_001, 0.7)]))["orders"]
+    assert ("OPEN", "2", "1.7") == (done["status"], done["size"], done["totalFilled"])
 
 
 def test_two_orders_of_one_id_in_one_moment_are_distinguished() -> None:
@@ -403,7 +407,7 @@ def test_a_market_in_its_beginnings_takes_post_only_orders() -> None:
     exchange.update("BTC-USD", status="INITIALIZING")
 
     assert "BEST_EFFORT_OPENED" in str(exchange.order("BUY", "0.5", "49000", "POST_ONLY"))
-    assert "fills" not in body(exchange.change(asks=[(48_999, 2)]))
+    assert [] == exchange.change(asks=[(48_999, 2)])
     assert [] == exchange.change(asks=[(48_998, 2)])
     exchange.update("BTC-USD", status="ACTIVE")
     assert "FILLED" in str(exchange.change(asks=[(48_998, 1)]))
@@ -420,16 +424,19 @@ def test_an_order_for_an_unknown_market_is_only_counted() -> None:
     assert {"ErrInvalidClob": 1} == exchange.venue.refusals
 
 
-def test_a_cancel_of_nothing_does_nothing() -> None:
-    """Neither of an order that never was, nor in a market without any."""
+def test_a_cancel_of_nothing_is_reported_without_an_end() -> None:
+    """A short-term one, by all that is known of it; a stateful one is refused."""
     exchange = Exchange().open()
     exchange.cancel(5)
-    exchange.order("BUY", "0.5", "49000", "GTT")
     exchange.cancel(5, order_flags=64, good_til_block=0, good_til_block_time=5)
 
-    done = body(exchange.change(bids=[(49_999, 1.5)]))
+    (order,) = body(exchange.change(bids=[(49_999, 1.5)]))["orders"]
 
-    assert [("1", "BEST_EFFORT_OPENED")] == [(o["clientId"], o["status"]) for o in done["orders"]]
+    assert ("5", "BEST_EFFORT_CANCELED") == (order["clientId"], order["status"])
+    assert {
+        "id", "subaccountId", "clientId", "clobPairId", "status", "orderFlags", "ticker",
+        "removalReason",
+    } == set(order)  # fmt: skip
 
 
 def test_a_taker_without_collateral_is_removed() -> None:
@@ -481,7 +488,7 @@ def test_an_unknown_book_fills_nothing() -> None:
     exchange.state.chain.height += 1
     frames = exchange.venue.step(exchange.state.views["BTC-USD"])
 
-    assert [("0.1", "BEST_EFFORT_CANCELED"), ("0.2", "BEST_EFFORT_OPENED")] == [
+    assert [("0.1", "BEST_EFFORT_CANCELED")] == [
         (order["size"], order["status"]) for order in body(frames)["orders"]
     ]
     filled = body(exchange.book([(49_999, 1)], [(50_050, 1)]))["fills"]
@@ -688,7 +695,10 @@ def test_a_deposit_opens_the_account_and_must_be_one() -> None:
     """Before any view, with the snapshot first; of nothing it is a mistake."""
     venue = PaperVenue(OWNER, 0)
 
-    assert ["subscribed", "channel_data"] == [frame.type for frame in venue.deposit(1)]
+    snapshot, balance, transfer = bodies(venue.deposit(1))
+    assert ({}, "0.000001", "DEPOSIT") == (
+        snapshot, balance["assetPositions"][0]["size"], transfer["transfers"]["type"],
+    )  # fmt: skip
     with pytest.raises(PaperError, match="expected a deposit above 0"):
         venue.deposit(0)
     assert ["subscribed"] == [frame.type for frame in PaperVenue(OWNER, 0).withdraw(1)]
@@ -821,17 +831,17 @@ def test_a_margin_fraction_that_rises_can_breach() -> None:
 
     made = exchange.update("BTC-USD", initialMarginFraction="0.2", maintenanceMarginFraction="0.1")
 
-    assert "LIQUIDATED" in made[0].text
+    assert "LIQUIDATED" == body(made)["fills"][0]["type"]
 
 
 def test_a_small_position_is_liquidated_whole() -> None:
-    """Under 1,000 USDC all of it goes, and the position ends LIQUIDATED."""
+    """Under 1,000 USDC all of it goes."""
     exchange = leveraged("0.01", 15 * USDC)
     exchange.book([(48_000, 5)], [(48_600, 1)])
 
     done = body(exchange.oracle(48_500))
 
-    assert ("LIQUIDATED", "0") == (
+    assert ("CLOSED", "0") == (
         done["perpetualPositions"][0]["status"], done["perpetualPositions"][0]["size"],
     )  # fmt: skip
 
@@ -965,7 +975,7 @@ def test_a_fund_below_nothing_cannot_be() -> None:
 @pytest.mark.parametrize(
     ("side", "oracle", "price", "quote", "left"),
     [
-        ("BUY", "48400.123456789", "48400.12345", "48400.123456", 1_400_123_456),
+        ("BUY", "48400.123456789", "48400.123456", "48400.123456", 1_400_123_456),
         ("BUY", "47000", "47000", "47000", 0),
         ("BUY", "46000", "47000", "47000", 0),
         ("SELL", "51600", "51600", "51600", 1_400_000_000),
@@ -1176,11 +1186,11 @@ def test_every_frame_names_the_frame_that_caused_it() -> None:
     exchange = Exchange().open()
     made = exchange.order("BUY", "1.5", "50010")
 
-    filled: Frame = exchange.change(bids=[(49_998, 1)])[0]
+    filled = exchange.change(bids=[(49_998, 1)])
 
-    assert (exchange.seq - 1, exchange.seq) == (made[0].seq, filled.seq)
-    assert [1, 2, 3] == [frame.message_id for frame in exchange.frames]
-    assert "50001" == body([filled])["fills"][0]["price"]
+    assert exchange.seq - 1 == made[0].seq
+    assert {exchange.seq} == {frame.seq for frame in filled}
+    assert [1, 2, 3, 4, 5] == [frame.message_id for frame in exchange.frames]
 
 
 # --- what comes together, late, or not at all
@@ -1239,8 +1249,8 @@ def test_an_order_that_ends_while_nothing_happens_is_reported_by_the_next_one() 
 
     reported = body(exchange.order("BUY", "0.1", "48000", "GTT"))
 
-    assert ["CANCELED", "BEST_EFFORT_OPENED"] == [row["status"] for row in reported["orders"]]
-    assert "ORDER_REMOVAL_REASON_EXPIRED" == reported["orders"][0]["removalReason"]
+    assert ["BEST_EFFORT_OPENED", "CANCELED"] == [row["status"] for row in reported["orders"]]
+    assert "ORDER_REMOVAL_REASON_EXPIRED" == reported["orders"][1]["removalReason"]
 
 
 def test_hours_are_marked_while_nothing_is_held() -> None:

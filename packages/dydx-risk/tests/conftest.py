@@ -122,11 +122,9 @@ class World:
         """Lose the account's link."""
         self.update(doubt="account frames were lost: close")
 
-    def order(self, id: str, status: Any, filled: str = "0", *, leaving: bool = False) -> None:
+    def order(self, id: str, status: Any, filled: str = "0", **known: Any) -> None:
         """Report how an order stands."""
-        state = OrderState(
-            id=id, status=status, filled=Decimal(filled), leaving=leaving, seq=self.seq
-        )
+        state = OrderState(id=id, status=status, filled=Decimal(filled), seq=self.seq, **known)
         self.update(orders=(state,))
 
     def decide(self, ticker: str, usdc: float, action: Any = "target") -> Verdict:
@@ -181,7 +179,12 @@ def quantums(usdc: str) -> int:
 
 
 def decision(
-    ticker: str, usdc: float, seq: int = 0, at: int = 0, action: Any = "target"
+    ticker: str,
+    usdc: float,
+    seq: int = 0,
+    at: int = 0,
+    action: Any = "target",
+    urgency: float = 0.5,
 ) -> Decision:
     """Want an exposure."""
     return Decision(
@@ -192,7 +195,7 @@ def decision(
         action=action,
         target_usdc=usdc,
         previous_usdc=0.0,
-        urgency=0.5,
+        urgency=urgency,
         score=70.0,
         reasons=("because",),
         scores=(),

@@ -157,8 +157,8 @@ def test_costs_are_those_of_the_book() -> None:
     assert rung.impact == pytest.approx((rung.quantums / ONE - 5) * 0.9 * USDC, abs=2)
     assert rung.fee == mul_ppm(rung.quote, 500, round_up=True)
     assert rung.loss == rung.cost
-    # 3 % of maintenance and three quarters of 5.15 % to liquidation, below the best of 2999.9.
-    assert rung.subticks == ETH.subticks("2793.9")
+    # 3 % of maintenance and three quarters of 5.15 % to liquidation, below the oracle.
+    assert rung.subticks == ETH.subticks("2794.2")
 
 
 def test_a_rung_follows_a_market_nearly_to_liquidation() -> None:
@@ -170,6 +170,24 @@ def test_a_rung_follows_a_market_nearly_to_liquidation() -> None:
     assert one(-22_000, 10 * ONE, ahead).rungs[0].subticks < ETH.subticks("2793.9")
     short = one(32_400, -10 * ONE, calm).rungs[0]
     assert ETH.subticks("3150") < short.subticks < ETH.subticks("3240")
+
+
+def test_a_rung_gives_up_what_would_bring_no_relief() -> None:
+    """A long at 5.15 % is freed of 3 %, and of 5 % more: what is offered lower is not taken."""
+    fallen = (
+        [("2900", "4"), ("2780", "3"), ("2750", "3")],
+        [("3000", "5")],
+    )
+    deep = FlightPolicy(reach_bps=900, restore_to=0.9, cuts=1, chase=0.5)
+    rung = one(-27_600, 10 * ONE, view(fallen), deep).rungs[0]
+
+    # The lowest bid less 1 % would be 2722.5; 7.95 % below 3,000 nothing is gained any more.
+    assert (rung.subticks, rung.offered) == (ETH.subticks("2761.8"), 7 * ONE)
+    rest = ETH.size(rung.quantums - 7 * ONE).normalize()
+    assert f"; {rest} of it is not offered within the bound and may stay; liquidated" in rung.ends
+    at_bound = ETH.quote_quantums(rung.quantums, rung.subticks)
+    value = ETH.quote_quantums(rung.quantums, ETH.subticks("3000"))
+    assert rung.worst_loss == value - at_bound + rung.fee
 
 
 def test_a_safe_account_carries_its_ladder_too() -> None:
@@ -231,10 +249,10 @@ def test_every_rung_and_plan_speaks_in_figures() -> None:
     """What, at which price, at what cost, to what end, and otherwise."""
     near = one(-27_600, 10 * ONE, view())
 
-    assert near.rungs[0].words == "sell 2.5 ETH-USD (of 10) at >= 2,793.9"
+    assert near.rungs[0].words == "sell 2.5 ETH-USD (of 10) at >= 2,794.2"
     assert near.rungs[0].ends == (
-        "restores 7.8 %, costs 4.00 USDC (spread 0.25, impact 0.00, fee 3.75); liquidated, 1 a "
-        "block, the same would cost up to 112.75"
+        "restores 7.8 %, costs 4.00 USDC (spread 0.25, impact 0.00, fee 3.75), at that bound "
+        "518.25; liquidated, 1 a block, the same would cost up to 112.75"
     )
     assert near.why.startswith(f"distance 5.1 %; {len(near.rungs)} rungs from 5.1 % to 10.0 %, ")
 
@@ -296,8 +314,10 @@ def test_what_the_book_does_not_show_costs_the_worst() -> None:
     assert rung.quote == ETH.quote_quantums(ONE, ETH.subticks("2999")) + ETH.quote_quantums(
         beyond, ETH.subticks("2969.1")
     )
-    assert rung.subticks == ETH.subticks("2909.1")
+    assert rung.subticks == ETH.subticks("2910")
     assert rung.depth_share == 10
+    assert rung.offered == ONE
+    assert f"{beyond // 10**6 / 1000:g} of it is not offered within the bound" in rung.ends
 
 
 def test_the_cheapest_relief_goes_first() -> None:
@@ -558,6 +578,24 @@ def test_selling_as_planned_leaves_no_less_than_was_promised(account: Any) -> No
         assert drawn.distance_after == inf
     else:
         assert after.distance >= drawn.rungs[-1].restores - 1e-9
+
+
+@given(accounts())
+def test_a_fill_at_a_rungs_worst_price_brings_no_account_nearer(account: Any) -> None:
+    """However bad the fill: farther from liquidation, or nothing is held and nothing is owed."""
+    margin, positions, views = account
+    drawn = plan(margin, positions, views)
+    if drawn.drawn_at != margin.distance or not (margin.distance or 0) > 0:
+        return
+
+    for rung in joined(drawn.rungs):
+        quote = rung.market.quote_quantums(rung.quantums, rung.subticks)
+        cash = (quote if rung.side == "SELL" else -quote) - mul_ppm(quote, 500, round_up=True)
+        settled = margin.net_collateral - margin_of(0, positions, views).net_collateral
+        after = margin_of(settled + cash, left_after([rung], positions), views)
+        # A figure of each fill is rounded by a quantum.
+        assert after.cushion >= -2
+        assert after.distance is None or after.distance >= margin.distance - 1e-5
 
 
 @given(accounts(), books(), st.integers(-20_000, 20_000))

@@ -6,6 +6,7 @@ import pytest
 from dydx_conn import base_to_quote, market_parameters
 from dydx_risk import (
     PPM,
+    Holding,
     LiquidationError,
     LiquidationTerms,
     MarginError,
@@ -80,6 +81,23 @@ def test_open_interest_raises_the_initial_margin_alone() -> None:
 def test_open_interest_scales_at_a_price_with_a_positive_exponent() -> None:
     """The caps are compared with quote quantums, whatever the exponent."""
     assert position_margin(SCALED, 10, 2, 4, 10**11).initial_margin == 200
+
+
+@pytest.mark.parametrize("quantums", [-7_000, 0, 10**12])
+@pytest.mark.parametrize("interest", [None, 0, 10**12])
+def test_at_a_price_of_nothing_all_margin_is_nothing(quantums: int, interest: int | None) -> None:
+    """As on the chain; whether 0 means that there is no price, callers decide."""
+    assert position_margin(SCALED, quantums, 0, -1, interest) == PositionMargin()
+
+
+def test_a_holding_without_a_price_is_not_worth_nothing() -> None:
+    """0 and unknown are an objection there, and no figure."""
+    for price in (None, 0):
+        held = Holding(market=ETH, quantums=10**9, price=price)
+
+        assert "oracle price" in held.objection
+        with pytest.raises(MarginError, match="an oracle price above 0"):
+            held.margin()
 
 
 def test_unknown_open_interest_counts_as_the_most() -> None:
@@ -387,10 +405,8 @@ def test_longs_pay_a_rising_index_and_the_account_floors_once() -> None:
 @pytest.mark.parametrize(
     ("quantums", "price", "exponent", "interest", "message"),
     [
-        (10**9, 0, 0, 0, "ETH-USD: an oracle price above 0, got 0"),
-        (10**9, -5, 0, 0, "ETH-USD: an oracle price above 0, got -5"),
-        (-(10**9), -5, 0, 0, "ETH-USD: an oracle price above 0, got -5"),
-        (0, 0, 0, 0, "ETH-USD: an oracle price above 0, got 0"),
+        (10**9, -5, 0, 0, "ETH-USD: an oracle price of 0 or more, got -5"),
+        (-(10**9), -5, 0, 0, "ETH-USD: an oracle price of 0 or more, got -5"),
         (10**9, 1, 300, 0, "ETH-USD: an exponent within ±200, got 300"),
         (10**9, 1, -300, 0, "ETH-USD: an exponent within ±200, got -300"),
         (10**80, 1, 0, 0, "10\\^60 quote quantums, got 5"),

@@ -99,7 +99,7 @@ def test_a_review_of_what_shrinks_meets_no_limit(make_decision: Any) -> None:
         ({"status": "PAUSED"}, "STATUS"),
         ({"oracle": None}, "UNKNOWN_ORACLE"),
         ({"height": 0}, "UNKNOWN_HEIGHT"),
-        ({"stale": True}, "STALE"),
+        ({"live_at": -31 * 10**9}, "STALE"),
     ],
 )
 def test_one_objection_to_a_market_denies_new_risk(
@@ -107,7 +107,6 @@ def test_one_objection_to_a_market_denies_new_risk(
 ) -> None:
     """Each alone is enough."""
     view = seen(fields.pop("height", 100))
-    view.quality.stale = fields.pop("stale", False)
     for name, value in fields.items():
         setattr(view, name, value)
     verdict = review(make_decision("ETH-USD", 3_000), situation(valued(10_000, view=view)))

@@ -268,7 +268,7 @@ def test_a_market_in_trouble_is_closed_with_that_reason(trouble):
     [closed] = run(strategy, market, (35, 90))
 
     assert first == []
-    assert (closed.target_usdc, closed.urgency) == (0, 1)
+    assert (closed.target_usdc, closed.urgency) == (0, 0.9)
     assert closed.reasons[0] == f"close: {trouble} (5.0 s)"
 
 
@@ -591,6 +591,7 @@ def test_an_old_oracle_price_opens_nothing_and_closes_nothing():
     idle, busy, market = plain(report_s=900), plain(), Market()
     opened(busy, market)
     market.alive = False
+    market.take(market.wire(5).message("unsubscribed", "v4_markets"))
     market.book(40)
 
     made = run(idle, market, (40, 90), (45, 90)) + run(busy, market, (40, 90), (50, 90))

@@ -3,10 +3,10 @@
     faults.Wire ─► frames ─► Bot ─► Inspector ─► SeedResult ─► survival table
 
 An `Inspector` checks after each frame that no book shows what is not true, that every hole in the
-message ids is noticed and no other, that a silent market is stale and no other, that nothing is
-bought that was not offered, and that the venue's ledger, its messages and the risk layer agree on
-the money. `survive` runs one plan, `fewest` removes from a plan that broke a promise whatever did
-not matter, and `chaos` is the command.
+message ids is noticed and no other, that what a silent link carries is stale and nothing else,
+that nothing is bought that was not offered, and that the venue's ledger, its messages and the risk
+layer agree on the money. `survive` runs one plan, `fewest` removes from a plan that broke a promise
+whatever did not matter, and `chaos` is the command.
 """
 
 import argparse
@@ -44,7 +44,7 @@ class SeedResult(msgspec.Struct, kw_only=True):
     """The result of one run: `broken` holds, for each broken promise, how and where.
 
     The counts are by kind of fault: faults injected, holes that showed, holes noticed; then the
-    markets that fell silent for too long, and those of them that were marked stale.
+    links that fell silent for too long, and those of them whose markets were marked stale.
     """
 
     broken: dict[str, str]
@@ -155,17 +155,22 @@ class Inspector:
             self._break("blind", frame, how)
 
     def _silence(self, view: MarketView, frame: Frame) -> None:
-        silent_ns = self._wire.now - self._wire.spoken.get(view.ticker, self._wire.now)
-        limit_ns = self._bot.data.stale_after_ns
-        if view.ticker in self._wire.silent and silent_ns > limit_ns:
-            self.stalled.setdefault(view.ticker, False)
+        wire, limit_ns = self._wire, self._bot.data.stale_after_ns
+        link = wire.links[wire.tape.link_of[view.ticker]]
+        silent_ns = wire.now - wire.spoken.get(link.name, wire.now)
+        if silent_ns > limit_ns:
+            self.stalled.setdefault(link.name, False)
         if silent_ns > limit_ns + 2 * _SECOND and not view.quality.stale:
             how = f"{view.ticker} is silent for {silent_ns / _SECOND:.0f} s and not marked stale"
             self._break("stale missed", frame, how)
-        if view.quality.stale and view.ticker in self.stalled:
-            self.stalled[view.ticker] = True
+        if view.quality.stale and link.name in self.stalled:
+            self.stalled[link.name] = True
+        # Blocks and oracle prices may come by another link.
+        silent_ns = wire.now - min(wire.spoken.values(), default=wire.now)
         if view.quality.stale and view.book.known and silent_ns < limit_ns - 2 * _SECOND:
-            how = f"{view.ticker} spoke {silent_ns / _SECOND:.0f} s ago and is marked stale"
+            how = (
+                f"all links spoke {silent_ns / _SECOND:.0f} s ago and {view.ticker} is marked stale"
+            )
             self._break("false stale", frame, how)
 
     def _trades(self, frame: Frame) -> None:

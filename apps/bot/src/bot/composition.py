@@ -232,6 +232,8 @@ class Bot:
         self.shown.last_frames.append(frame)
         if frame.link != "node":  # the node's answers to orders are for the venue
             self._hubs.frames.on_next(frame)
+        if jumped_ns := self.data.jumped_ns:  # accounts and acts live in the time of the views
+            frame = msgspec.structs.replace(frame, at=frame.at - jumped_ns)
         if frame.kind == "act":
             self._act(frame)
         self._account_frames.extend(self.venue.receive(frame))

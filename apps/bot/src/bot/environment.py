@@ -60,7 +60,7 @@ def network_type(net: Network) -> NetworkType:
 
 
 class NetworkFile(BaseModel):
-    """A network as a TOML file describes it; the denominations may be left out."""
+    """A network as a TOML file describes it; the denominations and `source` may be left out."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -71,6 +71,7 @@ class NetworkFile(BaseModel):
     chain_id: str
     usdc_denom: str | None = None
     chain_denom: str | None = None
+    source: str | None = None
 
     @field_validator("rest", "ws", "node", mode="before")
     @classmethod
@@ -385,7 +386,8 @@ def listen(net: Network, subaccount: Subaccount | None = None) -> dict[str, Fram
     """
     received: dict[str, Frame] = {}
     begun: list[int] = []
-    awaited = ["v4_block_height"] if subaccount is None else ["v4_block_height", "v4_subaccounts"]
+    awaited = ["v4_markets", "v4_block_height"]  # in no order: each as soon as it was fetched
+    awaited += [] if subaccount is None else ["v4_subaccounts"]
 
     def pace(frame: Frame) -> bool:
         received.setdefault(_name(frame), frame)

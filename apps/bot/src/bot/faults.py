@@ -11,13 +11,12 @@ counting, and what arrives is numbered (`seq`) and stamped as received. Synthesi
 recording can hold it: the edge, which counts ids with `Continuity` as `live` does and resubscribes
 to every channel of a connection with a hole (50 ms later, at most once in 1.1 s; again where an
 answer is 10 s overdue); the server's confirmations under its next ids, and snapshots of the true
-state, which arrive late under the id that their request took. In between the server sends no
-update of that channel: its race between a snapshot and the first update is left out. A silent
-market's updates arrive in one batch when it recovers. Account channels are not resubscribed: a
-paper run does not read them. Candles come back empty. A corrupt byte is one that is no UTF-8 any
-more: a digit flipped to another digit cannot be detected, and TLS lets none through. The edge
-reports holes in gap frames to the bots of odd seeds; for even seeds it is silent, as a recorder
-is, and the bots must find the holes themselves.
+state, which arrive late under the id that their request took. In between the server sends no update
+of that channel: its race between a snapshot and the first update is left out. Account channels are
+not resubscribed: a paper run does not read them. Candles come back empty. A corrupt byte is one
+that is no UTF-8 any more: a digit flipped to another digit cannot be detected, and TLS lets none
+through. The edge reports holes in gap frames to the bots of odd seeds; for even seeds it is silent,
+as a recorder is, and the bots must find the holes themselves.
 
 Time is the frames' own and chance comes from the seed: nothing here waits or reads a clock.
 """
@@ -367,7 +366,7 @@ class Wire(_Schedule):
 
     After each frame, `delivered` are the books as of the newest message that arrived, by ticker
     (none while its connection is down), `answered` those of REST answers. REST is `ahead` of the
-    socket until the mono time given there; `spoken` is when a market's last message came (mono).
+    socket until the mono time given there; `spoken` is when a link's last message came (mono).
     """
 
     def __init__(self, tape: Tape, faults: Iterable[Fault], *, announces: bool = True) -> None:
@@ -376,7 +375,6 @@ class Wire(_Schedule):
         self.announces = announces
         self.truth = _Truth()
         self.links = {name: _Link(name) for name in tape.subscribed}
-        self.silent: dict[str, list[tuple[str, str, list[Any]]]] = {}
         self.injected: list[Fault] = []
         self.delivered: dict[str, Ladders] = {}
         self.answered: dict[str, Ladders] = {}
@@ -446,8 +444,6 @@ class Wire(_Schedule):
     def _plainly(self, frame: Frame, updates: list[Any]) -> Iterator[Frame]:
         """Pass a frame on as it was recorded, and learn from it."""
         link, path = self.links.get(frame.link), frame.path
-        if path.rpartition("/")[2] in self.silent:
-            return  # a silent market sends nothing, over REST neither
         if frame.kind == "ws" and link is not None:
             link.number = max(link.number, frame.message_id)
             identity = _IDENTITY.search(frame.text)
@@ -476,13 +472,8 @@ class Wire(_Schedule):
     # === What the server sends ===
 
     def _publish_recorded(self, frame: Frame, updates: list[Any]) -> None:
-        """Send a recorded message, or hold it back while its market is silent."""
+        """Send a recorded message, if its connection is up."""
         link, channel, id_ = self.links[frame.link], frame.channel, frame.id
-        if id_ in self.silent and channel in (_BOOK, _TRADES):
-            inner = bytes(frame.raw).decode()
-            inner = inner[1:-1] if frame.type == "channel_batch_data" else inner
-            self.silent[id_].append((channel, inner, updates))
-            return
         self.truth.learn(channel, id_, updates)
         if link.up and key_of(frame) not in link.mute:
             link.number += 1
@@ -494,9 +485,6 @@ class Wire(_Schedule):
 
     def publish(self, channel: str, ticker: str, inner: str, updates: list[Any]) -> None:
         """Send an update of a market that the recording does not hold."""
-        if ticker in self.silent:
-            self.silent[ticker].append((channel, inner, updates))
-            return
         link = self.links[self.tape.link_of[ticker]]
         self.truth.learn(channel, ticker, updates)
         if link.up and (channel, ticker) not in link.mute:
@@ -562,8 +550,8 @@ class Wire(_Schedule):
         for ticker, reached in [*self.ahead.items()]:
             if reached <= order[0] and self.tape.link_of[ticker] == link.name:
                 del self.ahead[ticker]
-        if frame.channel in (_BOOK, _TRADES):
-            self.spoken[frame.id] = self.now
+        if not frame.fault:
+            self.spoken[link.name] = self.now
         link.unanswered.pop(frame.message_id, None)
 
     # === What the edge does ===
@@ -726,7 +714,7 @@ def _cross(wire: Wire, fault: Fault) -> Iterator[Frame]:
     dice, (bids, asks) = Random(fault.seed), wire.truth.books[fault.on]
     side = dice.randrange(2)
     prices = sorted(bids, reverse=True) if side else sorted(asks)
-    if len(prices) > 2 and fault.on not in wire.silent:
+    if len(prices) > 2:
         price = prices[dice.randrange(3)]
         level = (asks, bids)[side][price]
         _put(wire, fault.on, side, price, level)
@@ -745,23 +733,6 @@ def _uncross(
 def _put(wire: Wire, ticker: str, side: int, price: float, level: _LevelText) -> None:
     inner = msgspec.json.encode({("bids", "asks")[side]: [level]}).decode()
     wire.publish(_BOOK, ticker, inner, [(side, price, None if level[1] == "0" else level)])
-
-
-def _stall(wire: Wire, fault: Fault) -> Iterator[Frame]:
-    if fault.on not in wire.silent:
-        wire.silent[fault.on] = []
-        wire.after(fault.amount * _MS, _catch_up, wire, fault.on)
-    yield from ()
-
-
-def _catch_up(wire: Wire, ticker: str) -> Iterator[Frame]:
-    held_back = wire.silent.pop(ticker)
-    for channel in (_BOOK, _TRADES):
-        batch = [(inner, updates) for of, inner, updates in held_back if of == channel]
-        if batch:
-            everything = [change for _, updates in batch for change in updates]
-            wire.publish(channel, ticker, ",".join(inner for inner, _ in batch), everything)
-    yield from ()
 
 
 def _refuse(wire: Wire, fault: Fault) -> Iterator[Frame]:
@@ -828,7 +799,7 @@ FAULTS: Final[dict[str, Kind]] = {
     "corrupt": Kind(_hits(_corrupt), 1, 3, "messages of {on} with a bad byte: {amount}"),
     "truncate": Kind(_hits(_truncate), 1, 3, "messages of {on} that are cut short: {amount}"),
     "cross": Kind(_cross, 20, 3_000, "the book of {on} crosses for {amount} ms", of_link=False),
-    "stall": Kind(_stall, 32_000, 60_000, "{on} is silent for {amount} ms", of_link=False),
+    "stall": Kind(_delay, 32_000, 60_000, "{on} is silent for {amount} ms, then a burst"),
     "429": Kind(_refuse, 300, 3_000, "REST refuses {on} for {amount} ms", of_link=False),
     "clock jump": Kind(_jump, -7_200_000, 7_200_000, "the clock jumps by {amount} ms"),
     "reconnect": Kind(_storm, 1, 5, "times in a row that {on} is lost: {amount}"),

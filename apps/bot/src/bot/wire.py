@@ -154,8 +154,11 @@ class WireVenue:
         """Send the cancels of these orders."""
         if self.trader is None:
             return
-        until = self.trader.good_til_block()
-        for id_, requests in cancel_all(states, good_til_block=until).items():
+        ends = {
+            "good_til_block": self.trader.good_til_block(),
+            "good_til_block_time": self.trader.good_til_block_time(),
+        }
+        for id_, requests in cancel_all(states, **ends).items():
             number = int(id_.rpartition("/")[2])
             for request in requests:
                 self._noted(self.trader.submit(request, number))

@@ -27,6 +27,7 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
 - Streams: `fold`, `replay`, `collect`; `play`, which tests an operator by its marbles.
 - Continuity: which messages of a connection are lost.
 - Connection states: how each link stands, as a table; `connection_states`.
+- Silence: which subscriptions have died on a connection that lives.
 - Lifecycle: what became of each order: `OrderState`.
 - Account blocks, Account state, Account rows, Accounts: the one reader of account frames, judged
   by block, height and id; `account_updates`.
@@ -65,11 +66,11 @@ __all__ = [
     "ConditionType", "OrderRequest", "PerpetualMarket", "Replace", "Side", "Subaccount",
     "TimeInForce", "event_id", "order_id", "subaccount_id",
     # Networks
-    "NETWORKS", "Network", "choose_address", "network",
+    "NETWORKS", "Network", "choose_address", "is_loopback", "network",
     # Refusals
     "OrderDenied", "code_of",
     # Validity
-    "cancel_objection", "objection",
+    "cancel_objection", "objection", "takes",
     # Fees
     "STANDARD_FEE_TIERS", "FeeTier", "Fees", "MarketDiscount", "StakingLevel", "fee", "fee_ppm",
     "fee_tier", "staking_discount_ppm", "stateful_order_limit",
@@ -87,7 +88,7 @@ __all__ = [
     # Endpoints
     "ENDPOINTS", "Endpoint",
     # Channels
-    "CHANNELS", "PER_CONNECTION", "Channel", "key_of",
+    "CHANNELS", "PER_CONNECTION", "Channel", "key_of", "subscription",
     # Decoding
     "OddRow", "contents", "node_contents", "odd_rows", "perpetual_market", "rest_contents",
     "ws_frame",
@@ -125,7 +126,7 @@ __all__ = [
     # Audit
     "AuditLog",
     # Node
-    "ChainTip", "chain_tip", "is_loopback",
+    "ChainTip", "chain_tip",
     # Trader
     "NotQueued", "Queued", "Trader",
 ]
@@ -137,6 +138,7 @@ import contextlib
 import email.utils
 import hashlib
 import heapq
+import io
 import itertools
 import json
 import logging
@@ -592,6 +594,7 @@ class Network:
     """Where a venue answers: REST, socket and node, and the id its chain must report.
 
     Others are used where the first one fails; an indexer's are a pair, of REST and a socket.
+    `source` is what it is, in words, for the header of a recording.
     """
 
     name: str
@@ -601,6 +604,7 @@ class Network:
     chain_id: str
     usdc_denom: str = "ibc/8E27BA2D5493AF5636760E354E46004562C46AB7EC0CC4C1CA14E9E20E2545B5"
     chain_denom: str = "adv4tnt"
+    source: str = ""
     other_rest: tuple[str, ...] = ()
     other_ws: tuple[str, ...] = ()
     other_nodes: tuple[str, ...] = ()
@@ -632,12 +636,14 @@ NETWORKS: Final[Mapping[str, Network]] = {
     "mainnet": Network("mainnet", "https://indexer.dydx.trade", "wss://indexer.dydx.trade/v4/ws",
                        "dydx-ops-grpc.kingnodes.com:443", "dydx-mainnet-1", chain_denom="adydx",
                        other_nodes=("oegs.dydx.trade:443", "dydx-dao-grpc-1.polkachu.com:443",
-                                    "dydx-grpc.publicnode.com:443")),
+                                    "dydx-grpc.publicnode.com:443"),
+                       source="dYdX mainnet"),
     "testnet": Network("testnet", "https://indexer.v4testnet.dydx.exchange",
                        "wss://indexer.v4testnet.dydx.exchange/v4/ws",
-                       "test-dydx-grpc.kingnodes.com:443", "dydx-testnet-4"),
+                       "test-dydx-grpc.kingnodes.com:443", "dydx-testnet-4",
+                       source="dYdX testnet"),
     "local": Network("local", "http://127.0.0.1:3002", "ws://127.0.0.1:3003/v4/ws",
-                     "127.0.0.1:9090", "localdydxprotocol"),
+                     "127.0.0.1:9090", "localdydxprotocol", source="local stand-in venue"),
 }  # fmt: skip
 
 
@@ -665,6 +671,14 @@ def choose_address(using: int, heights: Sequence[int | None], floor: int = 0) ->
     return using if using in fit or not fit else fit[0]
 
 
+def is_loopback(address: str) -> bool:
+    """Return whether an address, with or without scheme and port, is of this machine."""
+    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+    with contextlib.suppress(ValueError):
+        return host == "localhost" or ip_address(host).is_loopback
+    return False
+
+
 # === Refusals ===
 
 # The chain's errors by codespace and code: its name for each, and what it means to a person.
@@ -675,9 +689,15 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         2: ("ErrTxDecode", "the transaction cannot be read"),
         4: ("ErrUnauthorized", "not authorised: wrong key, chain id, account or sequence"),
         5: ("ErrInsufficientFunds", "insufficient funds for the amount and its fee"),
+        6: ("ErrUnknownRequest", "the chain has no such message"),
+        7: ("ErrInvalidAddress", "an address is none of dYdX"),
+        8: ("ErrInvalidPubKey", "the key that signed is not the account's own"),
         9: ("ErrUnknownAddress", "the account does not exist: nobody ever sent it anything"),
         11: ("ErrOutOfGas", "out of gas: a higher gas limit is needed"),
+        12: ("ErrMemoTooLarge", "the memo is too long"),
         13: ("ErrInsufficientFee", "the fee is too low"),
+        15: ("ErrNoSignatures", "nobody has signed"),
+        18: ("ErrInvalidRequest", "no such request, or no permissioned key for its message"),
         19: ("ErrTxInMempoolCache", "this very transaction is already in the node's mempool"),
         20: ("ErrMempoolIsFull", "the node's mempool is full: try later"),
         21: ("ErrTxTooLarge", "the transaction is too large"),
@@ -689,14 +709,15 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
     "undefined": {
         111222: ("ErrPanic", "the node failed inside"),
     },
-    "accountplus": {
+    "dydxaccountplus": {
         1: ("ErrAuthenticatorNotFound", "there is no such permissioned key"),
         2: ("ErrInvalidAccountAddress", "the address is none of dYdX"),
         3: ("ErrAuthenticatorDataExceedsMaximumLength", "the key's permissions are too long"),
         4: ("ErrSmartAccountNotActive", "the network takes no permissioned keys now"),
         5: ("ErrInitializingAuthenticator", "the key's permissions cannot be read"),
         6: ("ErrTxnHasMultipleSigners", "a permissioned key signs alone"),
-        100: ("ErrSignatureVerification", "the permissioned key did not sign this"),
+        100: ("ErrSignatureVerification",
+              "the permissioned key did not sign this, or for another sequence"),
         101: ("ErrMessageTypeVerification", "the permissioned key may not send this message"),
         102: ("ErrClobPairIdVerification", "the permissioned key may not trade this market"),
         103: ("ErrSubaccountVerification", "the permissioned key may not use this subaccount"),
@@ -719,6 +740,7 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
         703: ("ErrLeverageViolatesMarginRequirements", "at this leverage margin would be lacking"),
     },
     "clob": {
+        2: ("ErrMemClobOrderDoesNotExist", "the node knows no such order"),
         3: ("ErrInvalidOrderSide", "the side is neither buy nor sell"),
         4: ("ErrInvalidOrderQuantums", "the size is not above zero"),
         5: ("ErrInvalidOrderGoodTilBlock", "a short-term order must have a last block"),
@@ -733,6 +755,7 @@ _ERRORS: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
              "only the same side and kind with a later last block replaces"),
         24: ("ErrOrderFullyFilled", "nothing of the order is left to fill"),
         29: ("ErrInvalidStatefulOrderCancellation", "the cancel ends before the order does"),
+        30: ("ErrOrderReprocessed", "this very order is already known"),
         32: ("ErrStatefulOrderCancellationAlreadyExists", "a cancel of it is already on its way"),
         34: ("ErrOrderConflictsWithClobPairStatus", "the market's status does not allow it"),
         36: ("ErrOperationConflictsWithClobPairStatus", "the market's status does not allow it"),
@@ -861,6 +884,29 @@ def objection(
     ])  # fmt: skip
 
 
+def takes(status: str, time_in_force: TimeInForce) -> bool:
+    """Return whether a market of this status takes such orders; an empty status is not judged.
+
+    >>> takes("POST_ONLY", "IOC"), takes("POST_ONLY", "POST_ONLY"), takes("PAUSED", "GTT")
+    (False, True, False)
+    """
+    return time_in_force in _TAKEN.get(status, ())
+
+
+# The chain knows ACTIVE, INITIALIZING and FINAL_SETTLEMENT, the indexer has more words. An order
+# that reduces is an order like any other (clob 34); a cancel is taken in all of them, and a status
+# that nobody knows takes nothing.
+_TAKEN: Final[Mapping[str, tuple[TimeInForce, ...]]] = {
+    "": ("GTT", "IOC", "POST_ONLY"),
+    "ACTIVE": ("GTT", "IOC", "POST_ONLY"),
+    "POST_ONLY": ("POST_ONLY",),
+    "INITIALIZING": ("POST_ONLY",),  # if it is short-term, and on its side of the oracle price
+    "CANCEL_ONLY": (),
+    "PAUSED": (),
+    "FINAL_SETTLEMENT": (),
+}
+
+
 def cancel_objection(
     cancel: CancelRequest, *, subaccount: Subaccount | None = None,
     height: int = 0, time: int = 0, order_ends: int = 0,
@@ -983,14 +1029,13 @@ def _untimely(request: OrderRequest | CancelRequest, height: int, time: int) -> 
 
 
 def _admitted(order: OrderRequest, status: str, oracle_subticks: int) -> bool:
-    # The chain knows ACTIVE, INITIALIZING and FINAL_SETTLEMENT; the indexer has more words.
-    post_only = order.time_in_force == "POST_ONLY"
     if status == "INITIALIZING":
         # Liquidity gathers around the oracle price, on the right side of it.
         ahead = order.subticks - oracle_subticks
         crosses = ahead > 0 if order.side == "BUY" else ahead < 0
-        return order.order_flags == SHORT_TERM and post_only and not (oracle_subticks and crosses)
-    return status in ("ACTIVE", "") or (status == "POST_ONLY" and post_only)
+        if order.order_flags != SHORT_TERM or (oracle_subticks and crosses):
+            return False
+    return takes(status, order.time_in_force)
 
 
 def _is_builder(address: str, fee_ppm: int) -> bool:
@@ -1389,7 +1434,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
         open   a link connected     address
         close  a link was lost      reason    code, or 403
                                               and 451
-        gap    messages were lost   reason                                        how many
+        gap    messages were lost   reason              its, if of    its       how many
+                                                        one alone
         tick   of "clock": a second passed; of a link: it tries to connect
         act    somebody did it:     why       what: halt, resume, flatten …
                `link` is who
@@ -1542,7 +1588,6 @@ class MarketFields(_WireRow, kw_only=True):
     initial_margin_fraction: str | None = None
     maintenance_margin_fraction: str | None = None
     open_interest: str | None = None
-    base_open_interest: str | None = None
     atomic_resolution: int | None = None
     quantum_conversion_exponent: int | None = None
     step_base_quantums: int | None = None
@@ -1995,6 +2040,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     the shape of what it sends first, `update` of what follows. `rest` are the endpoints that its
     snapshot is made from, and that replace it. With `changes` an update holds only what changed:
     what fell between snapshot and subscription has to be requested. `version` is of its updates.
+    Silent for longer than `quiet_s`, it may be dead: REST is requested to compare.
     """
 
     name: str
@@ -2003,6 +2049,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     version: str = "1.0.0"
     batched: bool = False
     changes: bool = False
+    quiet_s: float = 30.0
     snapshot: Any
     update: Any
     rest: tuple[Endpoint, ...]
@@ -2018,7 +2065,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _of_accounts(name: str, id_: str) -> Channel:
-    rest = tuple(ENDPOINTS[what] for what in ("subaccount", "orders", "fills"))
+    rest = tuple(ENDPOINTS[what] for what in ("subaccount", "orders", "fills", "transfers"))
     return Channel(
         name=name, kind="account", id=id_, version="3.0.0", changes=True,
         snapshot=SubaccountContents, update=SubaccountContents, rest=rest,
@@ -2029,9 +2076,10 @@ CHANNELS: Final[dict[str, Channel]] = {row.name: row for row in (
     Channel(name="v4_markets", kind="markets", batched=True,
             snapshot=_AllMarkets, update=MarketsContents,
             rest=(ENDPOINTS["perpetual_markets"],)),
-    Channel(name="v4_block_height", kind="block",
+    Channel(name="v4_block_height", kind="block", quiet_s=3.0,
             snapshot=HeightContents, update=HeightContents, rest=(ENDPOINTS["height"],)),
     Channel(name="v4_orderbook", kind="book", id="ticker", batched=True, changes=True,
+            quiet_s=4.0,
             snapshot=_BookSnapshot, update=BookContents, rest=(ENDPOINTS["order_book"],)),
     Channel(name="v4_trades", kind="trades", id="ticker", version="2.1.0", batched=True,
             snapshot=TradesContents, update=TradesContents, rest=(ENDPOINTS["trades"],)),
@@ -2053,9 +2101,25 @@ def key_of(frame: Frame) -> Key:
     return (frame.channel, "" if row is not None and row.is_global else frame.id)
 
 
+def subscription(text: str) -> Key:
+    """Read CHANNEL or CHANNEL:ID; `ConnError` says what was expected.
+
+    >>> subscription("v4_candles:BTC-USD/1MIN")
+    ('v4_candles', 'BTC-USD/1MIN')
+    """
+    channel, _, id_ = text.partition(":")
+    if (row := CHANNELS.get(channel)) is None:
+        raise ConnError(f"expected a channel of {', '.join(CHANNELS)}, got {channel!r}")
+    names, parts = (text.split("/") if text else [] for text in (row.id, id_))
+    if len(parts) != len(names) or not all(parts):
+        form = f"{channel}:{row.id}" if row.id else channel
+        raise ConnError(f"expected {form}, got {text!r}")
+    return channel, id_
+
+
 def subscriptions(
     tickers: Iterable[str], resolutions: Iterable[str] = (), subaccount: Subaccount | None = None,
-    *, parent: bool = False,
+    *, parent: bool = False, also: Iterable[Key] = (),
 ) -> list[list[Key]]:  # fmt: skip
     """Spread subscriptions over as few connections as hold them; the first has the global ones.
 
@@ -2072,7 +2136,7 @@ def subscriptions(
         keys += [(row.name, str(subaccount)) for row in rows if row.id == whose]
     counts: Counter[str] = Counter()
     groups: defaultdict[int, list[Key]] = defaultdict(list)
-    for channel, id_ in keys:
+    for channel, id_ in dict.fromkeys([*keys, *also]):
         groups[counts[channel] // PER_CONNECTION].append((channel, id_))
         counts[channel] += 1
     return [*groups.values()]
@@ -2409,8 +2473,12 @@ VERSION: Final = 1
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _BLOCK_BYTES: Final = 64 * 1024
 _BLOCK_NS: Final = 1_000_000_000
-# A block closes soon after 64 KiB, but its last line may be a message of the largest size.
-_MAX_BLOCK: Final = 8 * MAX_TEXT
+# A block closes soon after 64 KiB, but its last line may be a message of the largest size; whoever
+# packs a recording again may make one block of it.
+_MAX_BLOCK: Final = 4 * MAX_TEXT
+# Recorded text packs 8 to 20 times. A file that unpacks to more than this is no recording.
+_RATIO: Final = 50
+_SPARE: Final = 4 * 1024 * 1024
 
 
 class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -2424,6 +2492,19 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     source: str
     run: str = ""
     ns: int = 0
+
+    @classmethod
+    def of(cls, network: Network, run: str = "", *, client: str = "dydx-v4-client") -> "Header":
+        """Make the header of a recording of a network that begins now."""
+        source = network.source or f"{network.name}, chain {network.chain_id}"
+        known = NETWORKS.get(network.name, network)
+        moved = (known.rest, known.ws) != (network.rest, network.ws)
+        if moved and not is_loopback(known.rest) and network.source == known.source:
+            source += f", by way of {network.rest}"  # which may be anything
+        return cls(
+            network=network.name, rest=network.rest, ws=network.ws, client=client,
+            source=source, run=run, ns=time.time_ns(),
+        )  # fmt: skip
 
 
 _NUMBERS = ("i", "ns", "mono", "ens", "st", "code", "n")
@@ -2509,7 +2590,7 @@ _LETTERS: Final[dict[str, dict[str, str]]] = {
     "http": {"c": "link", "u": "channel", "st": "type", "b": "text", "id": "id"},
     "open": {"c": "link", "u": "text"},
     "close": {"c": "link", "code": "type", "reason": "text"},
-    "gap": {"c": "link", "n": "message_id", "why": "text"},
+    "gap": {"c": "link", "n": "message_id", "why": "text", "u": "channel", "id": "id"},
     "tick": {"c": "link"},
     "act": {"who": "link", "what": "type", "why": "text"},
 }
@@ -2531,14 +2612,19 @@ class Recording:
     def __iter__(self) -> Iterator[Frame]:
         self.damage, self.complete = [], False
         sha256, seq, at, mono = hashlib.sha256(), 0, self.header.ns, 0
+        lost = self.header is _LOST_HEADER  # with it no event is lost
         for text in self.lines():
             try:
                 line = _decode_line(text)
             except _UNREADABLE as error:
-                if text:
+                # Lines in a row are one place, of which the first is shown.
+                if text and not lost:
                     self.damage.append(f"expected a recorded event, got {text[:60]!r}: {error}")
-                yield Frame(seq, at, mono, "", "gap", self.damage[-1])
+                if not lost:
+                    yield Frame(seq, at, mono, "", "gap", self.damage[-1])
+                lost = True
                 continue
+            lost = False
             if line.k == "end":
                 self.complete = line.sha256 == sha256.hexdigest() and not self.damage
                 continue
@@ -2556,51 +2642,48 @@ class Recording:
             found = "no such file" if not self.path.exists() else "no file"
             found = "an empty file" if self.path.is_file() else found
             raise RecordingError(f"expected a recording at {self.path}, got {found}")
-        with self.path.open("rb") as file:
-            if (start := file.read(4)) != _ZSTD_MAGIC:
-                what = f"expected {self.path} to be compressed with zstd"
-                raise RecordingError(f"{what}, got a file that begins with {start!r}")
-        first = next(self.lines(), b"")
+        lines = self.lines()
+        first = next(lines, b"")
         try:
             header = msgspec.json.decode(first, type=Header)
         except _UNREADABLE as error:
-            found = " ".join([*self.damage, f"{first[:80]!r}: {error}"])
-            what = f"expected {self.path} to begin with a recording's header"
-            raise RecordingError(f"{what}, got {found}") from None
+            if not first and _is_event(next(filter(None, lines), b"")):
+                return _LOST_HEADER  # its block alone is damaged
+            raise RecordingError(self._no_header(first, error)) from None
         if header.v > VERSION:
             what = f"expected {self.path} to be of format version {VERSION} or older"
             raise RecordingError(f"{what}, got {header.v}: a newer release wrote it")
         return header
 
+    def _no_header(self, first: bytes, error: Exception) -> str:
+        with self.path.open("rb") as file:
+            start = file.read(4)
+        if start != _ZSTD_MAGIC:
+            what = f"expected {self.path} to be compressed with zstd"
+            return f"{what}, got a file that begins with {start!r}"
+        found = " ".join([*self.damage[:1], f"{first[:80]!r}: {error}"])
+        return f"expected {self.path} to begin with a recording's header, got {found}"
+
     def lines(self) -> Iterator[bytes]:
         """Return each event as it was written; an empty line stands for those that are lost."""
         with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-            start = 0
+            start = unpacked = 0
             while start < len(data):
-                block, end = self._unpack(data, start)
-                if block is None:
+                try:
+                    end = _block_end(data, start)
+                    most = min(_SPARE + _RATIO * end - unpacked, _MAX_BLOCK)
+                    block = _unpacked(data[start:end], most)
+                except WireError as error:
                     # Whole again at the next block; the magic number marks it.
                     end = data.find(_ZSTD_MAGIC, start + 1)
                     end = len(data) if end == -1 else end
-                    self.damage.append(f"bytes {start} to {end} are damaged: their lines are lost")
-                yield from [b""] if block is None else block.splitlines(keepends=True)
+                    where = f"bytes {start} to {end} are damaged"
+                    self.damage.append(f"{where}: their lines are lost ({error})")
+                    yield b""
+                else:
+                    unpacked += len(block)
+                    yield from io.BytesIO(block)
                 start = end
-
-    @staticmethod
-    def _unpack(data: mmap.mmap, start: int) -> tuple[bytes | None, int]:
-        # Frames are small and their packed size is written nowhere: feed until it is done.
-        unpacker = zstandard.ZstdDecompressor().decompressobj()
-        block, position = b"", start
-        try:
-            if zstandard.frame_content_size(data[start : start + 18]) > _MAX_BLOCK:
-                return None, start
-            while not unpacker.eof and position < len(data) and len(block) <= _MAX_BLOCK:
-                chunk = data[position : position + _BLOCK_BYTES]
-                block += unpacker.decompress(chunk)
-                position += len(chunk) - len(unpacker.unused_data)
-        except zstandard.ZstdError:
-            return None, start
-        return (block, position) if unpacker.eof else (None, start)
 
     @staticmethod
     def _frame(line: Any, at: int) -> Frame:
@@ -2612,6 +2695,48 @@ class Recording:
             # Answers are identified by path and query, not by host.
             parts["channel"] = re.sub(r"^\w+://[^/]+", "", parts["channel"])
         return Frame(line.i, at, line.mono, kind=kind, **parts)
+
+
+# What stands for a header that is damaged; the events after it are as good as ever.
+_LOST_HEADER: Final = Header(network="", rest="", ws="", client="", source="its header is damaged")
+
+
+def _is_event(text: bytes) -> bool:
+    with contextlib.suppress(*_UNREADABLE):
+        return _decode_line(text).k in ("ws", "end", *_LETTERS)
+    return False
+
+
+def _block_end(data: mmap.mmap, start: int) -> int:
+    """Return where a block ends, without unpacking it; `WireError` if it is damaged (RFC 8878)."""
+    try:
+        frame = data[start : start + 18]
+        end = start + zstandard.frame_header_size(frame)
+        checksum = 4 * zstandard.get_frame_parameters(frame).has_checksum
+    except zstandard.ZstdError as error:
+        raise WireError(f"expected a zstd frame, got {error}") from None
+    last = 0
+    while not last and end + 3 <= len(data):
+        # Three bytes: whether it is the last part, its kind (1: one byte, repeated), its size.
+        part = int.from_bytes(data[end : end + 3], "little")
+        last, kind, size = part & 1, part >> 1 & 3, part >> 3
+        end += 3 + (1 if kind == 1 else size)
+    if not last or end + checksum > len(data):
+        raise WireError("expected the end of a zstd frame, got the end of the file")
+    return end + checksum
+
+
+def _unpacked(packed: bytes, most: int) -> bytes:
+    """Unpack a block; `WireError` if it is damaged, or unpacks to more than `most` bytes."""
+    what = f"expected an intact block that unpacks to at most {most} bytes"
+    try:
+        # A stated size is reserved before anything is unpacked; -1 is none.
+        if (size := zstandard.frame_content_size(packed)) > most:
+            raise WireError(f"{what}, got {size}")
+        unpacker = zstandard.ZstdDecompressor(max_window_size=_MAX_BLOCK)
+        return unpacker.decompress(packed, max_output_size=most)
+    except zstandard.ZstdError as error:
+        raise WireError(f"{what}, got {error}") from None
 
 
 def find_recording(name: str) -> Path:
@@ -3182,6 +3307,11 @@ def _is_answer(frame: Frame) -> bool:
     return frame.is_snapshot or (frame.is_refusal and refuses)
 
 
+def _is_for_now(frame: Frame) -> bool:
+    """Return whether it refuses a request that will be answered later: what it asks is away."""
+    return frame.is_refusal and "could not fetch" in frame.text
+
+
 def _settled(frame: Frame, requested: Iterable[Key]) -> Key | None:
     """Return which request an answer is to; some refusals name none, or in their text alone."""
     key, rest = key_of(frame), list(requested)
@@ -3243,6 +3373,7 @@ class _Watched:
     opened: int = 0
     failures: int = 0
     requested: dict[Key, None] = field(default_factory=dict)  # oldest first
+    carries: set[Key] = field(default_factory=set)  # what it was ever subscribed to
 
 
 class _Connections:
@@ -3274,6 +3405,9 @@ class _Connections:
                 made.append(_transition(frame, name, link.state, state, reason))
                 link.state, link.reason = state, reason
         if made:
+            # What is over is no part of the whole, unless all is.
+            open_ = {name: link for name, link in self.links.items() if link.state != "closed"}
+            self.links = open_ or self.links
             name, worst = max(self.links.items(), key=lambda item: STATES.index(item[1].state))
             reason = "all links are" if worst.state == "live" else f"{name}: {worst.reason}"
             if worst.state != self._overall:
@@ -3288,7 +3422,8 @@ class _Connections:
         link = self.links.get(frame.link) or self._link(frame)
         link.received = frame.mono
         if _is_answer(frame):
-            if (key := _settled(frame, link.requested)) is not None:
+            key = _settled(frame, link.requested)
+            if key is not None and not _is_for_now(frame):
                 del link.requested[key]
             if not link.requested:
                 yield frame.link, "answered", "all requests are answered"
@@ -3311,8 +3446,18 @@ class _Connections:
     def _on_sent(self, frame: Frame) -> Iterator[_Event]:
         request = ws_frame(0, 0, 0, "", frame.text)
         if request.type == "subscribe":
-            self._link(frame).requested[key_of(request)] = None
-        yield from ()
+            link, key = self._link(frame), key_of(request)
+            link.requested[key] = None
+            link.carries.add(key)
+            yield from self._replaced(frame.link, key)
+
+    def _replaced(self, by: str, key: Key) -> Iterator[_Event]:
+        # A recorder names each connection anew: what it carried goes on under another name.
+        for name, link in self.links.items():
+            if name != by and not link.opened and key in link.carries:
+                link.carries.discard(key)
+                if not link.carries:
+                    yield name, "end", f"{by} carries on"
 
     def _on_open(self, frame: Frame) -> Iterator[_Event]:
         link = self._link(frame)
@@ -3396,6 +3541,108 @@ def connection_states() -> Callable[[Observable[Frame]], Observable[ConnectionSt
     return compose(operators.materialize(), fold(_Connections, step))
 
 
+# === Silence ===
+
+# Which subscriptions have died on a connection that lives. A fold of frames: `live` requests over
+# REST, and subscribes again, by it; nothing here does.
+
+
+class Silent(msgspec.Struct, frozen=True):
+    """A subscription that is silent, for how long, in ns; and whether it is proven to be dead."""
+
+    key: Key
+    link: str
+    since_ns: int
+    is_dead: bool
+
+
+@dataclass(slots=True, eq=False)
+class _Quiet:
+    link: str
+    received: int  # when its last message came, on the monotonic clock
+    due: int  # when it is to be compared with REST
+    compared: int = 0  # how often it was
+    answers: dict[str, str] = field(default_factory=dict)  # of REST since, by path with query
+    differed: int = 0  # when one was another than before; 0: none was
+
+
+class Silence:
+    """Judge the subscriptions of all connections by what REST answers while they are silent.
+
+    A calm market is silent too, so that silence alone proves nothing. What is silent for longer
+    than its channel's `quiet_s` is due to be compared with REST, again after 2 s and then ever
+    more rarely. Two answers that differ, and no message within 2 s of that, are the proof. Below,
+    a snapshot, ticks and answers; what is Compared, and Dead.
+
+        frames  --s--t--a--u--b--v--|
+        judged  -----C-----C-----D--|
+    """
+
+    def __init__(self) -> None:
+        self._quiet: dict[Key, _Quiet] = {}
+
+    def step(self, frame: Frame) -> list[Silent]:
+        """Fold one frame; at a tick return what is dead, and what is due to be compared."""
+        kind = frame.kind
+        if kind == "ws":
+            self._on_message(frame)
+        elif kind == "tick" and frame.link in _CLOCK:
+            return self._on_tick(frame.mono)
+        elif kind == "http" and frame.ok:
+            self._on_answer(frame)
+        elif kind in ("open", "close"):
+            self._quiet = {k: x for k, x in self._quiet.items() if x.link != frame.link}
+        return []
+
+    def _on_message(self, frame: Frame) -> None:
+        row = CHANNELS.get(frame.channel)
+        if row is None:
+            return
+        key = key_of(frame)
+        quiet, due = self._quiet.get(key), frame.mono + int(row.quiet_s * _SECOND)
+        if frame.type in _CONTROL:
+            self._quiet.pop(key, None)  # to be subscribed again, or refused
+        elif frame.is_snapshot or (quiet is not None and quiet.compared):
+            self._quiet[key] = _Quiet(frame.link, frame.mono, due)
+        elif quiet is not None:
+            quiet.received, quiet.due = frame.mono, due
+
+    def _on_answer(self, frame: Frame) -> None:
+        quiet = self._quiet.get(key_of(frame))
+        # An answer may be older than a message that came shortly before it; and what is computed
+        # when it is requested, as equity is, differs from the one before without an event.
+        if quiet is None or not quiet.compared or frame.path.startswith("/v4/addresses/"):
+            return
+        before = quiet.answers.setdefault(frame.channel, frame.text)
+        if before != frame.text and not quiet.differed:
+            quiet.differed = frame.mono
+
+    def _on_tick(self, mono: int) -> list[Silent]:
+        dead, due = list[Silent](), list[tuple[int, int, Key]]()
+        for key, quiet in self._quiet.items():
+            if quiet.differed and mono - quiet.differed >= _ON_ITS_WAY_NS:
+                dead.append(Silent(key, quiet.link, mono - quiet.received, is_dead=True))
+            elif mono >= quiet.due:
+                due.append((quiet.compared, quiet.due, key))
+        for silent in dead:
+            del self._quiet[silent.key]
+        # What fell silent just now comes first: what was compared often may well be calm.
+        return [
+            *dead,
+            *(self._compare(key, mono) for *_, key in heapq.nsmallest(_COMPARISONS, due)),
+        ]
+
+    def _compare(self, key: Key, mono: int) -> Silent:
+        quiet = self._quiet[key]
+        quiet.due = mono + min(_ON_ITS_WAY_NS << quiet.compared, _MINUTE)
+        quiet.compared += 1
+        return Silent(key, quiet.link, mono - quiet.received, is_dead=False)
+
+
+_ON_ITS_WAY_NS: Final = 2 * _SECOND  # a message may follow the answer that shows its content
+_COMPARISONS: Final = 3  # a second, of a hundred requests in ten that REST takes
+
+
 # === Lifecycle ===
 # What became of each order, by every source: a state machine as a table, and the fold of what
 # was sent, what a node answered and what the indexer reports. Nothing here decodes a frame's
@@ -3440,6 +3687,7 @@ _NEXT: Final[Mapping[str, Mapping[Status, Status]]] = {
     "lost": {"PENDING": "UNRESOLVED"},
     # The chain's report outranks one node's: an order it shows was not refused.
     "seen": {"PENDING": "OPEN", "UNRESOLVED": "OPEN", "REJECTED": "OPEN"},
+    "placed": {"CANCELLED": "OPEN"},
     "leaving": {"PENDING": "OPEN", "UNRESOLVED": "OPEN"},
     "absent": {"OPEN": "UNRESOLVED", "PARTIALLY_FILLED": "UNRESOLVED"},
     "filled": dict.fromkeys((*_LIVE, "CANCELLED", "REJECTED"), "FILLED"),
@@ -3458,6 +3706,7 @@ _EVENT_OF: Final = {
 # order that no frame mentioned again certain to be gone.
 _GRACE_BLOCKS, _GRACE_S = 1, 2
 _MOST_ORDERS: Final = 4096
+_LEG: Final = "256"  # the flags of a TWAP's parts
 
 
 class _Sent(msgspec.Struct, kw_only=True):
@@ -3488,9 +3737,19 @@ class TxResult(msgspec.Struct, kw_only=True):
         why = f"{self.codespace} {self.code}: {meaning(self.codespace, self.code)}"
         return f"{why} ({self.log})" if self.log else why
 
-    def is_sdk(self, code: int) -> bool:
-        """Return whether it is this error of the chain's transaction checks."""
-        return (self.codespace, self.code) == ("sdk", code)
+    def is_sdk(self, *codes: int) -> bool:
+        """Return whether it is one of these errors of the chain's transaction checks."""
+        return self.codespace == "sdk" and self.code in codes
+
+    @property
+    def may_be_sequence(self) -> bool:
+        """Return whether a wrong sequence may be all that it was refused for.
+
+        A signature is over the sequence: under a permissioned key, alone or within others, no more
+        than that it does not verify is reported.
+        """
+        authenticator = self.codespace == "dydxaccountplus" and self.code in (100, 104, 105)
+        return authenticator or self.is_sdk(4, 32)
 
 
 class _Answer(msgspec.Struct, kw_only=True):
@@ -3514,6 +3773,7 @@ class Lifecycle:
         self.height = self.time = 0
         self._live: set[str] = set()
         self._fills: dict[str, dict[str, Decimal]] = {}
+        self._undated: dict[str, int] = {}  # the block at which an order without an end was seen
 
     def open(self) -> list[OrderState]:
         """Return the orders that may still fill, oldest first."""
@@ -3560,16 +3820,19 @@ class Lifecycle:
             else:
                 yield from self._move(old, "refused", frame.seq, reason=result.reason)
 
-    def reported(
-        self, row: OrderFields, subaccount: str, height: int, seq: int
-    ) -> Iterator[OrderState]:
+    def reported(self, row: OrderFields, subaccount: str, seq: int) -> Iterator[OrderState]:
         """Take a row that the indexer reports; one older than what is known changes nothing."""
         new = OrderState(id=row.id, subaccount=subaccount, status="UNRESOLVED", seq=seq)
         old = self.orders.get(row.id, new)
-        at = int(row.updated_at_height or height)
-        if row.updated_at_height and at < old.height:
+        # Rows of the database name their block; a full node's come before and after it.
+        at = int(row.updated_at_height or 0)
+        if 0 < at < old.height:
             return
-        event = _EVENT_OF.get(row.status or "", "")
+        if row.order_flags == _LEG:
+            if row.duration is None:
+                return  # the chain's own order: what it fills is reported as its TWAP's
+            row = _whole(row)
+        event = _event_of(row, old)
         known: dict[str, Any] = {
             "filled": number(row.total_filled or "0"),
             "row": row if old.row is None else _merged(old.row, row),
@@ -3577,8 +3840,8 @@ class Lifecycle:
         }
         if row.size and old.order is None:
             known["size"] = number(row.size)
-        if old.named is None:
-            known["named"] = _name_of(row)
+        if old.named is None or (old.order is None and _ends_later(row, old.named)):
+            known["named"] = _name_of(row) or old.named
         if event:
             reason = (row.removal_reason or "").removeprefix("ORDER_REMOVAL_REASON_")
             gone = event in ("leaving", "cancelled")
@@ -3597,19 +3860,32 @@ class Lifecycle:
 
     def listed(self, whose: Callable[[str], bool], ids: set[str], seq: int) -> Iterator[OrderState]:
         """Doubt what a snapshot should list and does not: it ended while no link was open."""
-        for id in sorted(self._live - ids):
-            if whose(self.orders[id].subaccount):
+        for old in [self.orders[id] for id in sorted(self._live - ids)]:
+            # A snapshot lists neither a TWAP, nor what a full node took off its book.
+            is_twap = old.named is not None and old.named.order_flags == TWAP
+            if whose(old.subaccount) and not (is_twap or old.leaving):
                 why = "absent from a snapshot"
-                yield from self._move(self.orders[id], "absent", seq, reason=why)
+                yield from self._move(old, "absent", seq, reason=why)
 
     def block(self, height: int, time_s: int, seq: int) -> Iterator[OrderState]:
         """Move to a block: an order past its end that no frame mentioned is gone."""
         self.height, self.time = max(self.height, height), max(self.time, time_s)
         for old in [self.orders[id] for id in sorted(self._live)]:
-            if old.named is not None:
-                block, until = old.named.good_til_block, old.named.good_til_block_time
-                if 0 < block < self.height - _GRACE_BLOCKS or 0 < until < self.time - _GRACE_S:
-                    yield from self._move(old, "expired", seq, reason=old.reason or "EXPIRED")
+            block, until = self._end(old)
+            if 0 < block < self.height - _GRACE_BLOCKS or 0 < until < self.time - _GRACE_S:
+                yield from self._move(old, "expired", seq, reason=old.reason or "EXPIRED")
+
+    def _end(self, state: OrderState) -> tuple[int, int]:
+        """Return the last block and the last second in which an order may fill; 0 is unknown."""
+        named, row = state.named, state.row
+        if named is not None and (named.good_til_block or named.order_flags != SHORT_TERM):
+            until = named.good_til_block_time
+            if row is not None and row.duration and row.created_at:
+                ends = instant(row.created_at) // 1_000_000_000 + int(row.duration)
+                until = min(until or ends, ends)
+            return named.good_til_block, until
+        # No end of it was reported, but the chain takes no order that ends after its window.
+        return self._undated.setdefault(state.id, self.height) + SHORT_BLOCK_WINDOW, 0
 
     def _move(self, old: OrderState, event: str, seq: int, **known: Any) -> Iterator[OrderState]:
         """Apply an event to an order: its state if that changed anything."""
@@ -3640,6 +3916,8 @@ class Lifecycle:
     def _put(self, state: OrderState) -> OrderState:
         self.orders[state.id] = state
         (self._live.discard if state.final else self._live.add)(state.id)
+        if state.final:
+            self._undated.pop(state.id, None)
         if len(self.orders) > _MOST_ORDERS:
             for id in [id for id, known in self.orders.items() if known.final][:1]:
                 del self.orders[id]
@@ -3666,6 +3944,31 @@ def _merged(old: OrderFields, new: OrderFields) -> OrderFields:
     return msgspec.structs.replace(old, **given)
 
 
+def _event_of(row: OrderFields, old: OrderState) -> str:
+    """Return what a row reports to have happened, by the table of the indexer's words."""
+    event = _EVENT_OF.get(row.status or "", "")
+    if event == "filled" and row.order_flags == str(TWAP):
+        return "seen"  # a leg of it was; the whole is filled when its size is
+    reopens = event == "seen" and old.status == "CANCELLED" and old.order is None
+    return "placed" if reopens and old.named and _ends_later(row, old.named) else event
+
+
+def _ends_later(row: OrderFields, named: CancelRequest) -> bool:
+    """Return whether a row is of an order that took another's place under the same id."""
+    until, known = _name_of(row), good_until(named)
+    return until is not None and good_until(until) > known
+
+
+def _whole(leg: OrderFields) -> OrderFields:
+    """Return what a leg's row reports of its TWAP, under whose id it comes.
+
+    Size, price and end are the leg's own; what was filled is the whole's.
+    """
+    return msgspec.structs.replace(
+        leg, order_flags=str(TWAP), status="OPEN", size=None, price=None, good_til_block_time=None
+    )
+
+
 def _name_of(row: OrderFields) -> CancelRequest | None:
     if not (row.client_id and row.clob_pair_id and row.order_flags):
         return None
@@ -3690,20 +3993,28 @@ def blocks_of(frame: Frame) -> list[tuple[int, int]]:
 _Cancels = dict[str, list[CancelRequest | BatchCancel]]
 
 
-def cancel_all(states: Iterable[OrderState], *, good_til_block: int = 0) -> _Cancels:
+def cancel_all(
+    states: Iterable[OrderState], *, good_til_block: int = 0, good_til_block_time: int = 0
+) -> _Cancels:
     """Return what takes all these orders off the book, by subaccount.
 
     Short-term orders go in batches of up to 100, each until the last of their blocks or until
-    `good_til_block` if that is later; the others one by one.
+    `good_til_block` if that is later; the others one by one, until `good_til_block_time` where
+    their own end is not known. The parts of a TWAP are the chain's: its own cancel ends them.
     """
     cancels: _Cancels = {}
     short: dict[str, list[CancelRequest]] = {}
     for state in states:
-        if state.named is not None and not state.final:
-            of_kind: Any = short if state.named.order_flags == SHORT_TERM else cancels
-            of_kind.setdefault(state.subaccount, []).append(state.named)
-    for subaccount, named in short.items():
-        for part in (named[i : i + MAX_BATCH] for i in range(0, len(named), MAX_BATCH)):
+        if state.named is None or state.final or state.named.order_flags not in _FLAGS:
+            continue
+        if state.named.order_flags == SHORT_TERM:
+            short.setdefault(state.subaccount, []).append(state.named)
+        else:
+            until = state.named.good_til_block_time or good_til_block_time
+            named = msgspec.structs.replace(state.named, good_til_block_time=until)
+            cancels.setdefault(state.subaccount, []).append(named)
+    for subaccount, of_short in short.items():
+        for part in (of_short[i : i + MAX_BATCH] for i in range(0, len(of_short), MAX_BATCH)):
             until = max(good_til_block, *(request.good_til_block for request in part))
             batch = [msgspec.structs.replace(request, good_til_block=until) for request in part]
             cancels.setdefault(subaccount, []).append(BatchCancel(cancels=tuple(batch)))
@@ -3903,15 +4214,20 @@ def _settle(sums: _Sums, block: _Facts) -> None:
     Several balances of one block may come, one after each match, and in any order: the one at
     its end leaves the least open, as every other lacks a fill.
     """
-    moved = sum(fill.paid_in for fill in block.fills.values())  # integers
     given = sum(block.transfers.values())  # integers
     sums.profit = msgspec.structs.replace(sums.profit, transferred=sums.profit.transferred + given)
     if sums.balance is None:
         return
-    expected = sums.balance + moved + given
+    expected = sums.balance + _moved(block)
     sums.balance = min(block.balances, key=lambda b: (abs(b - expected), b), default=expected)
     funding = sums.profit.funding - (sums.balance - expected)
     sums.profit = msgspec.structs.replace(sums.profit, funding=funding)
+
+
+def _moved(block: _Facts) -> int:
+    """Return by how much fills and transfers change the balance in a block."""
+    given = sum(block.transfers.values())  # integers
+    return given + sum(fill.paid_in for fill in block.fills.values())  # integers
 
 
 def _jump(sums: _Sums, ticker: str, size: Decimal, entry: Decimal) -> None:
@@ -3958,8 +4274,10 @@ class AccountUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `height` is the newest block reported of the account. `orders` are those whose state changed,
     `fills`, `transfers` and `funding` come once each, `positions` when they change. `collateral`
-    is its USDC in quote quantums, None before it is known; `settled` means that the chain settled
-    its funding since the last update. `doubt` is empty if all that is held is certain;
+    is its USDC in quote quantums, None before it is known; `unexplained` is how much of its change
+    neither fills nor transfers explain yet: a balance is reported before its cause, and what has
+    none once its block is over is funding. `settled` means that the chain settled its funding
+    since the last update. `doubt` is empty if all that is held is certain;
     `unreadable` names positions of which no size is known; `polled` means that REST, polled because
     sockets fail, is where this comes from.
     """
@@ -3974,6 +4292,7 @@ class AccountUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     transfers: tuple[TransferFields, ...] = ()
     funding: tuple[FundingPaymentFields, ...] = ()
     collateral: int | None = None
+    unexplained: int = 0
     settled: bool = False
     profit: Profit = Profit()
     doubt: str = ""
@@ -4027,7 +4346,8 @@ class _Account:
         profit = self.sums.profit
         funding = profit.funding if new is None else new.before.profit.funding
         complete = profit.complete and not self.missing
-        realized = math.floor(self.sums.realized)
+        # To the nearest: an entry that a snapshot reports is cut at its twentieth digit or so.
+        realized = round(self.sums.realized)
         return msgspec.structs.replace(
             profit, realized=realized, funding=funding, complete=complete
         )
@@ -4039,6 +4359,15 @@ class _Account:
         if newest is not None and newest.height > self.over:
             return newest.balances[-1]
         return self.sums.balance
+
+    @property
+    def unexplained(self) -> int:
+        """Return what fills and transfers leave open of the balance in blocks that are not over."""
+        new = [block for block in self.blocks if block.height > self.over]
+        balance = self.collateral
+        if not new or balance is None or new[0].before.balance is None:
+            return 0
+        return balance - new[0].before.balance - sum(_moved(block) for block in new)  # integers
 
     def block(self, height: int) -> _Facts | None:
         """Return the block of a height, made on first sight; None for one too old to matter."""
@@ -4154,6 +4483,7 @@ class _Known:
         positions = account.hold()
         shown: dict[str, Any] = {
             "collateral": account.collateral,
+            "unexplained": account.unexplained,
             "doubt": account.doubt,
             "unreadable": tuple(sorted(account.unreadable)),
             "polled": account.polled,
@@ -4381,7 +4711,7 @@ class _Reading:
         account = self._account(own, row)
         if account is not None:
             orders, seq = self.known.orders, self.frame.seq
-            for state in orders.reported(row, str(account.subaccount), at, seq):
+            for state in orders.reported(row, str(account.subaccount), seq):
                 self._note(account, "orders", state)
 
     def _listed(self, rows: Iterable[OrderFields], own: int) -> None:
@@ -4554,7 +4884,8 @@ class Accounts:
     def _on_loss(self, frame: Frame) -> list[AccountUpdate]:
         updates: list[AccountUpdate] = []
         for account in self._known.accounts.values():
-            if frame.link in ("", account.link):
+            of_it = not frame.channel or frame.channel in _ACCOUNTS
+            if frame.link in ("", account.link) and of_it:
                 account.doubts["link"] = f"account frames were lost: {frame.kind} at {frame.seq}"
                 account.missing = account.begun is not None
                 updates += self._known.update(account, frame)
@@ -4573,7 +4904,7 @@ class Accounts:
         [row] = contents(frame)
         if isinstance(row, OrderFields) and row.id in self.orders.orders:
             whose = self.orders.orders[row.id].subaccount
-            yield from self.orders.reported(row, whose, 0, frame.seq)
+            yield from self.orders.reported(row, whose, frame.seq)
 
     def _ordered(self, frame: Frame, states: Iterable[OrderState]) -> list[AccountUpdate]:
         whose: dict[str, list[OrderState]] = {}
@@ -5786,9 +6117,11 @@ class Inbox:
         return Frame(seq, at, mono, link, kind, text, *rest)
 
 
-# At once after a mere loss; about once a second while a venue restarts, as most are back within a
+# At once after a mere loss; some times a second while a venue restarts, as most are back within a
 # quarter of a minute and what is waited beyond that is data missed; then ever more rarely.
-_BACKOFF_S: Final = (0.02, 0.25, *[0.5] * 4, *[1.0] * 12, 2.0, 4.0, 8.0, 15.0, 30.0)
+_BACKOFF_S: Final = (
+    0.005, 0.1, *[0.25] * 40, *[0.5] * 10, *[1.0] * 12, 2.0, 4.0, 8.0, 15.0, 30.0,
+)  # fmt: skip
 _TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.1  # how often a silent link looks at the clock
 # A quiet link is pinged, so that a busy link which is half open is found within 5 s; and
@@ -5811,9 +6144,18 @@ class _Link(threading.Thread):
     read goes to the inbox, so that nothing a subscriber does delays the answer to the venue's ping.
     """
 
-    def __init__(self, url: str, name: str, keys: list[Key], inbox: Inbox) -> None:
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        keys: list[Key],
+        inbox: Inbox,
+        trust: ssl.SSLContext | None,
+    ) -> None:
         super().__init__(name=name, daemon=True)
-        self.keys = keys
+        # What a loss makes unknown is requested first; the rest is merely late.
+        self.keys = sorted(keys, key=lambda key: not CHANNELS[key[0]].changes)
+        self._trust = trust
         self.url, self._put = url, partial(inbox.put, link=name)
         self.other: Callable[[str], str] = lambda url: url  # where to go after two failures
         self._stopping, self._moving = threading.Event(), False
@@ -5902,7 +6244,11 @@ class _Link(threading.Thread):
         self._app = app
         # Its own connect() would leave certificates unchecked.
         app.run_forever(
-            sslopt={"cert_reqs": ssl.CERT_REQUIRED, "check_hostname": True},
+            sslopt={
+                "cert_reqs": ssl.CERT_REQUIRED,
+                "check_hostname": True,
+                "context": self._trust,
+            },
             skip_utf8_validation=True,
             suppress_origin=True,
         )
@@ -6049,6 +6395,10 @@ class _Poller(threading.Thread):
         if CHANNELS[key[0]].changes:
             self._call(self._start, key, partial(self._later, key))
 
+    def compare(self, key: Key) -> None:
+        """Request, from any thread, what a key that is silent stands for."""
+        self._call(self._start, ("compare", key), partial(self._in_turn, key))
+
     def poll(self, link: str, keys: Iterable[Key]) -> None:
         """Request, from any thread, all that a link carried, round after round."""
         for key in keys:
@@ -6077,10 +6427,10 @@ class _Poller(threading.Thread):
         """Take note of the newest block that sockets reported."""
         self._rest.newest = max(self._rest.newest, height)
 
-    def compare(self, links: Iterable["_Link"]) -> None:
+    def compare_indexers(self, links: Iterable["_Link"]) -> None:
         """Move, from any thread, the links whose indexer no block comes from to one that has it."""
         if len(self._network.sockets) > 1:
-            self._call(self._start, "compare", partial(self._compared, [*links]))
+            self._call(self._start, "indexers", partial(self._compared, [*links]))
 
     def leave(self) -> None:
         """Begin to end, from any thread."""
@@ -6189,6 +6539,7 @@ class _Poller(threading.Thread):
 # All sources joined on one thread: frames in one order, numbered, each after the gaps it shows.
 
 _TICK_S: Final = 1.0
+_REFUSED_S: Final = 1.0  # a subscription refused for now is requested again after it, then rarer
 
 
 def live(
@@ -6198,13 +6549,15 @@ def live(
     subaccount: Subaccount | None = None,
     parent: bool = False,
     resolutions: Iterable[str] = (),
+    also: Iterable[Key] = (),
     pace: Pacer | None = None,
     inbox: Inbox | None = None,
 ) -> Observable[Frame]:
     """Receive a network's frames: markets, blocks, and each ticker's book, trades and candles.
 
     With a `subaccount` its account too, or as `parent` that of all its children; `resolutions`
-    are of the candles. What others put into `inbox` comes out among the rest.
+    are of the candles, `also` are further channels with their ids. What others put into `inbox`
+    comes out among the rest.
 
     Shared: however many subscribe, it is received once. The first subscriber opens the links, and
     all are called on its thread, inside its `subscribe`; a later one receives from then on, and
@@ -6219,7 +6572,7 @@ def live(
         first   --tick-open-ws-ws-gap-ws-tick-close--tick-open-
         second           |--ws-ws-gap-ws-tick-|
     """
-    keys = subscriptions(tickers, resolutions, subaccount, parent=parent)
+    keys = subscriptions(tickers, resolutions, subaccount, parent=parent, also=also)
     over: list[bool] = []
 
     def receive() -> Generator[Frame]:
@@ -6234,7 +6587,11 @@ def _receive(
     network: Network, groups: list[list[Key]], pace: Pacer | None, inbox: Inbox | None
 ) -> Generator[Frame]:
     inbox = inbox or Inbox()
-    links = {f"c{n}": _Link(network.ws, f"c{n}", keys, inbox) for n, keys in enumerate(groups, 1)}
+    # Made once: to read all that is trusted takes longer than to connect.
+    encrypted = any(address.startswith("wss:") for address in network.sockets)
+    trust = ssl.create_default_context() if encrypted else None
+    named = {f"c{n}": keys for n, keys in enumerate(groups, 1)}
+    links = {name: _Link(network.ws, name, keys, inbox, trust) for name, keys in named.items()}
     poller = _Poller(network, inbox)
     for link in links.values():
         link.other = poller.other
@@ -6268,12 +6625,14 @@ class _Watch:
         self._links, self._poller = links, poller
         self._ids = {name: Continuity() for name in links}
         self._connections = _Connections()
+        self._silence = Silence()
+        self._refused: Counter[Key] = Counter()  # how often in a row
 
     def frames(self, frame: Frame) -> list[Frame]:
         """Return a frame, and before it the gaps that it shows; do what they require."""
         if frame.kind in ("tick", "close"):
             self._poller.saw(self._connections.height)
-        gaps = self._gaps(frame)
+        gaps = [*self._gaps(frame), *self._silent(frame)]
         for n, gap in enumerate(gaps):
             gaps[n] = msgspec.structs.replace(gap, seq=frame.seq + n)
         if gaps:
@@ -6283,7 +6642,7 @@ class _Watch:
                 if turn.link in self._links:
                     self._turned(self._links[turn.link], turn)
                 elif turn.link == "chain" and turn.state == "stale":
-                    self._poller.compare(self._links.values())
+                    self._poller.compare_indexers(self._links.values())
         return [*gaps, frame]
 
     def _gaps(self, frame: Frame) -> list[Frame]:
@@ -6304,10 +6663,14 @@ class _Watch:
         link, trouble = self._links[frame.link], ids.take(frame)
         if frame.is_snapshot:
             self._poller.mend(key_of(frame))
-        elif frame.is_refusal and "could not fetch" in frame.text and frame.channel:
-            link.again([key_of(frame)], _RETRY_S)
+            self._refused.pop(key_of(frame), None)
+        elif _is_for_now(frame) and frame.channel:
+            times = self._refused[key_of(frame)]
+            self._refused[key_of(frame)] += 1
+            link.again([key_of(frame)], min(_REFUSED_S * 2**times, _BACKOFF_S[-1]))
         row = CHANNELS.get(frame.channel)
-        if trouble == "out_of_order" or (row is not None and row.changes and not _readable(frame)):
+        changes = row is not None and (row.changes or row.kind == "markets")
+        if trouble == "out_of_order" or (changes and not _readable(frame)):
             link.again([key_of(frame)])  # what it would have changed is unknown
         if trouble != "gap":
             return []
@@ -6325,6 +6688,17 @@ class _Watch:
                 what = ", ".join(" ".join(key).strip() for key in late[:3])
                 why = f"{len(late)} answers overdue: {what}{' …' if len(late) > 3 else ''}"
                 yield _gap(frame, name, len(late), why)
+
+    def _silent(self, frame: Frame) -> Iterator[Frame]:
+        for silent in self._silence.step(frame):
+            if not silent.is_dead:
+                self._poller.compare(silent.key)
+                continue
+            self._links[silent.link].again([silent.key])
+            why = f"no message for {silent.since_ns / _SECOND:.0f} s, and REST shows a change"
+            channel, id_ = silent.key
+            gap = _gap(frame, silent.link, 0, f"{' '.join(silent.key).strip()}: {why}")
+            yield msgspec.structs.replace(gap, channel=channel, id=id_)
 
     def _turned(self, link: _Link, turn: ConnectionState) -> None:
         if turn.state == "polling":
@@ -6800,14 +7174,6 @@ def chain_tip(network: Network, *, deadline_s: float = 5.0) -> ChainTip:
     raise NetworkError(f"expected a block of the node {where}, got {problem}")
 
 
-def is_loopback(address: str) -> bool:
-    """Return whether an address, with or without scheme and port, is of this machine."""
-    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
-    with contextlib.suppress(ValueError):
-        return host == "localhost" or ip_address(host).is_loopback
-    return False
-
-
 class _Channel:
     """A gRPC channel: every call has a deadline, and none is made twice.
 
@@ -6907,7 +7273,7 @@ class _Node:
         options = chosen if authenticators else None
         signed = self._client.builder.build(wallet, message, tx_options=options)
         answer = asyncio.run(self._client.broadcast(signed)).tx_response
-        result = TxResult(code=answer.code, codespace=answer.codespace, log=answer.raw_log)
+        result = TxResult(code=answer.code, codespace=answer.codespace, log=_cause(answer.raw_log))
         return result, answer.txhash
 
     def close(self) -> None:
@@ -6924,6 +7290,16 @@ def _unwarned() -> Iterator[None]:
         yield
     finally:
         logger.disabled = False
+
+
+_CAUSE: Final = 400  # characters of a node's log; where it failed inside, its stack follows
+
+
+def _cause(log: str) -> str:
+    """Return what a log reports, without the stack of a node that failed inside."""
+    first = re.split(r"\\n|\n|\bstack:", log.strip(), maxsplit=1)[0].rstrip()
+    cause = first[:_CAUSE].rstrip()
+    return cause if len(cause) == len(log.strip()) else f"{cause} … ({len(log)})"
 
 
 def _why(error: Any) -> str:
@@ -7059,18 +7435,37 @@ class _Log:
 
 
 class _Clock:
-    """The chain's last block, as node and frames report it: never ahead of the chain."""
+    """The chain's last block, as node and frames report it: never ahead of the chain.
+
+    The indexer's block is behind the node's, by up to 30: who dates by it dates by `ahead`.
+    """
 
     def __init__(self) -> None:
         self._last = (0, 0, 0)  # its height and time, and when it came
+        self._reported = self._behind = 0  # by the indexer, and by how much when the node answered
 
     def learn(self, height: int, time_ns: int) -> None:
+        """Take a block of the node."""
+        self._behind = max(height - self._reported, 0) if self._reported else 0
+        self._advance(height, time_ns)
+
+    def observe(self, height: int, time_ns: int) -> None:
+        """Take a block that the indexer reports."""
+        self._reported = max(self._reported, height)
+        self._advance(height, time_ns)
+
+    def _advance(self, height: int, time_ns: int) -> None:
         if height > self.height:
             self._last = (height, time_ns, time.monotonic_ns())  # at once: others are reading
 
     @property
     def height(self) -> int:
         return self._last[0]
+
+    @property
+    def ahead(self) -> int:
+        """How many blocks the chain is ahead of the indexer; 0 while that reported none."""
+        return max(self.height - self._reported, self._behind) if self._reported else 0
 
     @property
     def now_ns(self) -> int:
@@ -7098,28 +7493,30 @@ class _Sequence:
             with self._guard:
                 self._nonce = max(self._clock.now_ns // 1_000_000, self._nonce + 1)
                 return self._nonce
-        return self.query(node, owner) if self._next is None else self._next
+        # Until the answer has come, nobody knows which is the next one.
+        known, self._next = self._next, None
+        return self.query(node, owner) if known is None else known
 
     def query(self, node: _Node, owner: str) -> int:
         self.number, sequence = node.account(owner)
         self._next = sequence
         return sequence
 
-    def learn(self, used: int, result: TxResult | None) -> None:
-        if not self.nonces:
-            self._next = _next_sequence(used, result)
+    def learn(self, used: int, result: TxResult, node: _Node, owner: str) -> bool:
+        """Take the verdict on what a sequence was used for; return whether that was wrong."""
+        import grpc
 
-
-def _next_sequence(used: int, result: TxResult | None) -> int | None:
-    """Return which sequence follows a transaction's; None if unknown."""
-    if result is None:
-        return None
-    if result.code == 0:
-        return used + 1
-    if result.is_sdk(4) or result.is_sdk(32):
-        expected = _EXPECTED.search(result.log)
-        return int(expected[1]) if expected else None
-    return used
+        if self.nonces:
+            return result.is_sdk(32)
+        if not result.may_be_sequence:
+            self._next = used + result.is_taken
+            return False
+        if result.is_sdk(32) and (expected := _EXPECTED.search(result.log)):
+            self._next = int(expected[1])
+            return True
+        with contextlib.suppress(grpc.RpcError):  # else it is queried before the next is sent
+            return self.query(node, owner) != used
+        return False
 
 
 _EXPECTED: Final = re.compile(r"expected (\d+), got \d+")
@@ -7180,7 +7577,7 @@ class _Sender:
         """Send a job, and what is to follow it if it is taken."""
         taken = None
         try:
-            taken = self._send(job, 0) if job.short else self._send_numbered(job)
+            taken = self._send(job, 0)[0] if job.short else self._send_numbered(job)
         finally:
             if job.then is not None and taken is not None and taken.is_taken:
                 self.send(job.then)
@@ -7192,27 +7589,30 @@ class _Sender:
         """Send with a sequence, and again with the right one if it was wrong."""
         import grpc
 
-        for last in (False, False, True):
+        for tries in (2, 1, 0):
             try:
                 sequence = self.sequence.take(self.node, self._owner)
             except grpc.RpcError as error:
                 self._drop(job, f"the account's sequence is not known: {_why(error)}")
                 return None
-            result = self._send(job, sequence, again=not last)
-            self.sequence.learn(sequence, result)
-            if result is None or not result.is_sdk(32):
+            result, again = self._send(job, sequence, tries)
+            if not again:
                 break
             if self.sequence.nonces:
                 self.refresh()  # our idea of the chain's time was off
         return result
 
-    def _send(self, job: _Job, sequence: int, *, again: bool = False) -> TxResult | None:
-        """Send once; None if no answer came: its fate is unknown."""
+    def _send(self, job: _Job, sequence: int, tries: int = 0) -> tuple[TxResult | None, bool]:
+        """Send once; return the verdict, None if no answer came, and whether to send again.
+
+        That is, if the sequence was wrong and `tries` are left. Without an answer its fate is
+        unknown.
+        """
         import grpc
 
         if self.stop.is_set() and self._lost and not (job.short and job.what != "place"):
             self._drop(job, "closed, and the node does not answer")
-            return None
+            return None, False
         wallet = self._keys.wallet(self.sequence.number, sequence)
         content: dict[str, Any] = {"ids": job.ids, "subaccount": str(job.subaccount)}
         content |= {"size": str(job.size), "sequence": sequence, job.what: job.request}
@@ -7221,7 +7621,8 @@ class _Sender:
             result, txhash = self.node.broadcast(wallet, job.message, self._authenticators)
         except grpc.RpcError as error:
             if not _NOT_HANDED_ON.match(error.code().name):
-                return self._answer(job, errors=[{"msg": _why(error)}])
+                self._answer(job, errors=[{"msg": _why(error)}])
+                return None, False
             code = error.code().value[0]
             result, txhash = TxResult(code=code, codespace="grpc", log=_why(error)), ""
         except Exception as error:
@@ -7229,19 +7630,20 @@ class _Sender:
             self._answer(job, errors=[{"msg": type(error).__name__}])
             raise
         self._lost, verdict = False, msgspec.to_builtins(result) | {"hash": txhash}
-        return self._answer(job, result, result=verdict, again=again and result.is_sdk(32))
+        wrong = not job.short and self.sequence.learn(sequence, result, self.node, self._owner)
+        self._answer(job, result=verdict, again=wrong and tries > 0)
+        return result, wrong and tries > 0
 
     def _drop(self, job: _Job, why: str) -> None:
         """Report that what was queued is not sent after all."""
         result = TxResult(code=1, codespace="client", log=f"not sent: {why}")
         self._answer(job, result=msgspec.to_builtins(result))
 
-    def _answer(self, job: _Job, found: TxResult | None = None, **content: Any) -> TxResult | None:
+    def _answer(self, job: _Job, **content: Any) -> None:
         code = content.get("result", {}).get("code", -1)
         about = {"to": job.what, "ids": job.ids, "until": job.until}
         self._log.put("http", about | content, str(code), "broadcast")
         self._lost = self._lost or code < 0
-        return found
 
 
 # === Trader ===
@@ -7270,10 +7672,11 @@ def _refusal_of(
     if isinstance(request, BatchCancel):
         error = batch_cancel_objection(request.cancels, subaccount=subaccount, height=height)
         return error if request.cancels else "ErrInvalidBatchCancel"
-    if request.order_flags == SHORT_TERM and request.good_til_block > height + 1 + window:
-        return "ErrGoodTilBlockExceedsShortBlockWindow"
     if isinstance(request, CancelRequest):
         return cancel_objection(request, subaccount=subaccount, height=height, time=time)
+    # What a chain has taken for longer than our own window, it lets go for as long.
+    if request.order_flags == SHORT_TERM and request.good_til_block > height + 1 + window:
+        return "ErrGoodTilBlockExceedsShortBlockWindow"
     if market is None:
         return "ErrInvalidClob"
     given: Any = {"subaccount": subaccount, "height": height, "time": time}
@@ -7373,6 +7776,8 @@ class Trader:
     `authenticators` that the owner gave it.
 
     `markets` is read at each `submit` and may grow; `statuses` names those that are not ACTIVE.
+    A short-term request is dated by the indexer's height, which `observe` learns, and sent as if
+    by the node's.
     """
 
     def __init__(
@@ -7380,7 +7785,7 @@ class Trader:
         audit: AuditLog | None = None, *, markets: Mapping[str, PerpetualMarket],
         statuses: Mapping[str, str] | None = None, authenticators: Sequence[int] = (),
         nonces: bool = False, window: int = WINDOW, capacity: int = 256,
-        deadline_s: float = 5.0, refresh_s: float = 5.0,
+        deadline_s: float = 5.0, refresh_s: float = 2.0,
     ) -> None:  # fmt: skip
         if keys.address != subaccount.owner and not authenticators:
             what = f"expected the key of {subaccount.owner} or authenticators, got"
@@ -7393,7 +7798,8 @@ class Trader:
             keys, subaccount.owner, log, nonces=nonces, authenticators=authenticators
         )
         self._turns = _Turns(capacity)
-        self._handed: dict[str, int] = {}  # what was handed over, and until which block
+        # What was handed over: until which block it was to be, and is.
+        self._handed: dict[str, tuple[int, int]] = {}
         self._watch = threading.Thread(target=self._keep_time, name="block-clock", daemon=True)
 
     # --- the chain's clock
@@ -7412,7 +7818,7 @@ class Trader:
         """Return the block that is so many ahead, within the window."""
         return self.height + min(blocks, self._window)
 
-    def good_til_block_time(self, seconds: int) -> int:
+    def good_til_block_time(self, seconds: int = STATEFUL_WINDOW_S) -> int:
         """Return the chain's time in so many seconds: this machine's clock may be wrong."""
         return self.time + seconds
 
@@ -7421,7 +7827,7 @@ class Trader:
         if frame.kind == "ws" and frame.channel == "v4_block_height":
             with contextlib.suppress(ConnError, ValueError):
                 for block in contents(frame):
-                    self._sender.clock.learn(*block.block)
+                    self._sender.clock.observe(*block.block)
 
     def _keep_time(self) -> None:
         while not self._sender.stop.wait(self._refresh_s):
@@ -7483,6 +7889,8 @@ class Trader:
         if isinstance(request, Replace):
             first = self._judged(request.cancel, subaccount)
             return msgspec.structs.replace(first, then=self._judged(request.order, subaccount))
+        wanted = request if isinstance(request, OrderRequest) else None
+        request = self._dated(request, subaccount)
         order = request if isinstance(request, OrderRequest) else None
         market = self._markets.get(order.ticker) if order else None
         status = self._statuses.get(order.ticker, "ACTIVE") if order else "ACTIVE"
@@ -7493,17 +7901,36 @@ class Trader:
         job = _job(
             request, subaccount, market.size(order.quantums) if order and market else Decimal(0)
         )
-        if order is not None:
-            self._once(job.ids[0], order)
+        if order is not None and wanted is not None:
+            self._once(job.ids[0], wanted, order.good_til_block)
         return job
 
-    def _once(self, id: str, order: OrderRequest) -> None:
+    def _dated(self, request: _Single, subaccount: Subaccount) -> _Single:
+        """Return a short-term request as one that counts from the chain's block.
+
+        It was dated by the indexer's, which is behind; and no cancel ends before its order.
+        """
+        parts = request.cancels if isinstance(request, BatchCancel) else (request,)
+        ends = {part.good_til_block for part in parts if part.order_flags == SHORT_TERM}
+        if len(ends) != 1:
+            return request  # it has a time, or is refused
+        [until] = ends
+        until = max(until, min(until + self._sender.clock.ahead, self.height + self._window))
+        if not isinstance(request, OrderRequest):
+            handed = (self._handed.get(order_id(subaccount, part)) for part in parts)
+            until = max(until, *(sent for _, sent in filter(None, handed)), 0)
+        date = partial(msgspec.structs.replace, good_til_block=until)
+        if isinstance(request, BatchCancel):
+            return BatchCancel(cancels=tuple(map(date, request.cancels)))
+        return date(request)
+
+    def _once(self, id: str, order: OrderRequest, until: int) -> None:
         """Refuse what was handed over before; a greater block makes it a replacement."""
         if id in self._handed and order.order_flags != SHORT_TERM:
             raise OrderDenied("ErrStatefulOrderAlreadyExists")
-        if order.good_til_block <= self._handed.get(id, -1):
+        if order.good_til_block <= self._handed.get(id, (-1, 0))[0]:
             raise OrderDenied("ErrInvalidReplacement")
-        self._handed[id] = order.good_til_block
+        self._handed[id] = order.good_til_block, until
         if len(self._handed) > _HANDED:
             del self._handed[next(iter(self._handed))]
 

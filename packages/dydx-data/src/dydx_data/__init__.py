@@ -41,7 +41,6 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from itertools import islice
-from operator import itemgetter
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
@@ -65,6 +64,7 @@ from dydx_conn import (
     key_of,
     odd_rows,
     perpetual_market,
+    takes,
 )
 from reactivex import Observable
 
@@ -480,6 +480,7 @@ class Candles:
     capacity: int = 240
     received_ns: float = -math.inf
     started_at: int = 0  # of the newest
+    _traded_ns: int = 0  # the newest trade
     _ring: deque[Candle] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -509,27 +510,35 @@ class Candles:
         ring, index = self._ring, self._index(at_ns, price)
         if index < 0 or at_ns <= self.received_ns:
             return
-        was, usd = ring[index], price * size
+        was, usd, close = ring[index], price * size, price
         if was.trades:
             opened, high, low = was.open, was.high, was.low
             high, low = price if price > high else high, price if price < low else low
+            if at_ns < self._traded_ns < was.started_at + self.period_ns:
+                close = was.close  # a newer one of this candle came before it
         else:
             opened = high = low = price
+        self._traded_ns = max(self._traded_ns, at_ns)
         ring[index] = Candle(
-            was.started_at, opened, high, low, price,
+            was.started_at, opened, high, low, close,
             was.volume + size, was.usd_volume + usd, was.trades + 1,
         )  # fmt: skip
-        # Flat candles already written after a late one take over its close.
-        for later in range(index + 1, len(ring)):
-            if ring[later].trades:
-                break
-            ring[later] = _flat(ring[later].started_at, price)
+        self._carry_on(index, close)
 
     def put(self, candle: Candle) -> None:
         """Take a candle from the wire, new or again."""
         index = self._index(candle.started_at, candle.open)
         if index >= 0:
             self._ring[index] = candle
+            self._carry_on(index, candle.close)
+
+    def _carry_on(self, index: int, close: float) -> None:
+        # Flat candles already written after a late one take over its close.
+        ring = self._ring
+        for later in range(index + 1, len(ring)):
+            if ring[later].trades:
+                break
+            ring[later] = _flat(ring[later].started_at, close)
 
     def roll(self, now_ns: int) -> None:
         """Write a flat candle for each period that began until `now_ns` without a trade."""
@@ -759,15 +768,19 @@ class FundingRate(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(slots=True, eq=False)
 class Chain:
-    """The newest block; `skew_ns` is the venue's time less the time of receipt.
+    """The newest block, received `at`; `skew_ns` is the venue's time less the time of receipt.
 
     Set by blocks, or by live trades where no block was received; until then nothing rolls: a
-    stand-in, or an old recording, may live in another year than its receiver.
+    stand-in, or an old recording, may live in another year than its receiver. `priced_at` is until
+    when the last oracle prices are known to be the chain's: it refuses small moves, so that a price
+    may stand for hours, and nothing says so but the silence of a link that works.
     """
 
     height: int = 0
     time_ns: int = 0
     seq: int = 0
+    at: int = 0
+    priced_at: int = 0
     skew_ns: int | None = None
 
 
@@ -776,6 +789,7 @@ class MarketView:
     """Everything known of one market, as of frame `seq`; `changed` names what this frame updated.
 
     `changed` is market, book, trades, candles, oracle, funding, status, quality or stale.
+    `live_at` is until when its `link` is known to report all of its book and trades.
     """
 
     ticker: str
@@ -795,8 +809,14 @@ class MarketView:
     oracle: Oracle | None = None
     funding: FundingRate = field(default_factory=FundingRate)
     quality: Quality = field(default_factory=Quality)
+    link: str = ""
     live_at: int = 0
     _ids: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def priced_at(self) -> int:
+        """Return until when its oracle price is known to be the chain's; 0 without one."""
+        return 0 if self.oracle is None else max(self.oracle.at, self.chain.priced_at)
 
     def __repr__(self) -> str:
         return f"MarketView({self.ticker!r}, seq={self.seq}, changed={self.changed!r})"
@@ -829,10 +849,12 @@ class DataState:
         self.chain = Chain()
         self.links: dict[str, Continuity] = {}
         self.closed: set[str] = set()
+        self.received_at: dict[str, int] = {}  # when each link's last message came
+        self._markets_link = ""  # which reports every change of the markets since their snapshot
         self.frames = self.at = self.seq = 0
-        # The last difference of wall and monotonic clock, and how far the wall clock has jumped.
-        self._apart_ns: int | None = None
-        self._jumped_ns = 0
+        # How far the wall clock was set since the first frame: all times here are without it.
+        self.jumped_ns = 0
+        self._apart_ns: int | None = None  # the last difference of wall and monotonic clock
         self.stale_after_ns = stale_after_ns
         self._tickers = None if tickers is None else frozenset(tickers)
         self._resolutions = tuple(resolutions)
@@ -919,7 +941,7 @@ def objections(
     """
     book = view.book
     found: list[Objection] = []
-    if view.status != "ACTIVE":
+    if not view.status or not takes(view.status, "IOC"):
         was = view.status or "unknown"
         kind: ObjectionKind = "STATUS" if view.status else "UNKNOWN_STATUS"
         found.append(Objection(kind, f"the status is {was}", (("status", was),)))
@@ -945,16 +967,26 @@ def _stale(view: MarketView, at: int | None, stale_ns: int) -> Iterator[Objectio
     if at is None:
         yield Objection("STALE", "the data are stale")
         return
-    oracle = view.oracle
-    # An unknown book or price has no age: that it is unknown is an objection of its own.
-    ages = [(at - view.live_at, "no book or trade for {} s")] if view.quality.stale else []
-    ages += [(at - view.book.at, "the book is {} s old")] if view.book.known else []
-    ages += [(at - oracle.at, "the oracle price is {} s old")] if oracle is not None else []
-    age, words = max(ages, key=itemgetter(0), default=(0, ""))
-    if age > stale_ns or view.quality.stale:
+    age, words = _silence(view, at)
+    if age > stale_ns:
         age_s, limit_s = f"{age / _SECOND:.1f}", f"{stale_ns / _SECOND:g}"
         figures = ("age_s", age_s), ("limit_s", limit_s)
-        yield Objection("STALE", f"{words.format(age_s)}, limit {limit_s} s", figures)
+        yield Objection("STALE", f"{words} for {age_s} s, limit {limit_s} s", figures)
+
+
+def _silence(view: MarketView, at: int) -> tuple[int, str]:
+    """Return for how long the worst of a market's sources has been silent, and which it is.
+
+    A book or a price that nobody changes is not old while blocks and links are fresh; what is
+    unknown has no age, and is an objection of its own.
+    """
+    sources = (
+        (view.live_at, "its link is silent"),
+        (view.chain.at, "no block came"),
+        (view.priced_at, "the oracle price is not confirmed"),
+    )
+    since, words = min((source for source in sources if source[0]), default=(at, ""))
+    return at - since, words
 
 
 # === Folding ===
@@ -1009,9 +1041,8 @@ def _fold_book(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
     else:
         book.remember(frame.at, updates)
     faults = book.update(updates)
-    book.link, book.seq = frame.link, frame.seq
-    book.at = view.live_at = frame.at
-    quality.stale = False
+    book.link, view.link = frame.link, frame.link or view.link
+    book.seq, book.at, view.live_at = frame.seq, frame.at, frame.at
     for fault in faults:
         quality.note(frame.seq, "malformed", fault)
     if book.crossed and not crossed:
@@ -1030,7 +1061,10 @@ def _mend_book(view: MarketView, frame: Frame, answer: BookContents) -> _Touched
     return view._touch(frame, "book")
 
 
-def _fold_unsubscribed(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
+def _fold_unsubscribed(state: DataState, frame: Frame, updates: Sequence[Any] = ()) -> _Touched:
+    """Make unknown what a channel's messages kept up to date."""
+    if frame.channel == "v4_markets" and frame.link == state._markets_link:
+        state._markets_link = ""
     view = state.views.get(frame.id) if frame.channel == "v4_orderbook" else None
     return _lose_book(view, frame) if view is not None else ()
 
@@ -1042,8 +1076,10 @@ def _lose_book(view: MarketView, frame: Frame) -> _Touched:
     return view._touch(frame, "book")
 
 
-def _lose_books(state: DataState, frame: Frame) -> _Touched:
-    """Make the books of the frame's link unknown; of all links, if it names none."""
+def _lose_link(state: DataState, frame: Frame) -> _Touched:
+    """Make unknown what the frame's link keeps up to date, or all links if it names none."""
+    if frame.link in ("", state._markets_link):
+        state._markets_link = ""
     of_link = [x for x in state.views.values() if not frame.link or x.book.link == frame.link]
     return [lost for view in of_link for lost in _lose_book(view, frame)]
 
@@ -1059,7 +1095,8 @@ def _fold_unreadable(state: DataState, frame: Frame, error: Exception) -> _Touch
     view = state.views.get(frame.id.partition("/")[0])
     (view or state).quality.note(frame.seq, "malformed", str(error))
     if view is None:
-        return ()
+        # It may have carried prices.
+        return _fold_unsubscribed(state, frame)
     if frame.channel == "v4_orderbook" and frame.kind == "ws":
         # It may have carried levels: without them the book is a guess.
         return _lose_book(view, frame) or view._touch(frame, "quality")
@@ -1077,20 +1114,26 @@ def _fold_trades(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     chain, unseen = view.chain, (x for y in updates for x in y.trades if _is_new(view, x.id))
     fresh = [*_readable(view, frame, lambda fields: _trade(chain, fields, frame.seq), unseen)]
     if frame.is_snapshot:
-        # A snapshot is newest first, and trades of one block share their time.
-        fresh.reverse()
-        fresh.sort(key=lambda trade: trade.at_ns)
+        # Newest block first, and those of one block, which share their time, in no order.
+        fresh.sort(key=_place)
     elif fresh and not chain.seq:
         chain.skew_ns = fresh[-1].at_ns - frame.at
     for trade in fresh:
         view.flow.add(trade)
         for candles in view.candles.values():
             candles.add(trade.at_ns, trade.price, trade.size)
+    late = bool(fresh and view.trades) and _place(fresh[0]) < _place(view.trades[-1])
     view.trades += fresh
-    view.live_at = frame.at
-    view.quality.stale = False
+    if late:  # of an answer, or of a message that was overtaken
+        view.trades = deque(sorted(view.trades, key=_place), view.trades.maxlen)
+    view.link, view.live_at = frame.link or view.link, frame.at
     view.fresh = fresh
     return view._touch(frame, "trades")
+
+
+def _place(trade: Trade) -> tuple[int, str]:
+    # The id is that of the chain's event: height, transaction, event, in hexadecimal.
+    return trade.at_ns, trade.id
 
 
 def _is_new(view: MarketView, id_: str) -> bool:
@@ -1151,6 +1194,8 @@ def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
             what = f"expected a block soon after {chain.height}, got {height} of {update.time}"
             state.quality.note(frame.seq, "out_of_order", what)
             continue
+        if height != chain.height:
+            chain.at = frame.at
         chain.height, chain.time_ns, chain.seq = height, time_ns, frame.seq
         chain.skew_ns = time_ns - frame.at
     return ()
@@ -1163,7 +1208,7 @@ def _follows(chain: Chain, frame: Frame, height: int, time_ns: int) -> bool:
     blocks, spent_ns = height - chain.height, time_ns - chain.time_ns
     return (
         0 <= blocks <= 100 + 100 * passed_ns // _SECOND
-        and 0 <= spent_ns <= 3_600 * _SECOND + 100 * passed_ns
+        and spent_ns <= 3_600 * _SECOND + 100 * passed_ns
     )
 
 
@@ -1173,6 +1218,9 @@ def _follows(chain: Chain, frame: Frame, height: int, time_ns: int) -> bool:
 
 def _fold_markets(state: DataState, frame: Frame, updates: list[Any]) -> _Touched:
     changes: dict[str, str] = {}
+    if frame.is_snapshot:
+        state.chain.priced_at = frame.at
+        state._markets_link = frame.link or state._markets_link
     for update in updates:
         tables = (update.markets, update.trading, update.oracle_prices)
         for table, set_one in zip(tables, _SETTERS, strict=True):
@@ -1195,7 +1243,8 @@ _WEIGHT: Final = {"": 0, "quality": 1, "market": 2, "funding": 3, "oracle": 4, "
 
 def _set_market(view: MarketView, frame: Frame, fields: MarketFields) -> str:
     """Take a market's whole description: what it leaves out is unknown."""
-    view._fields, view.oracle = MarketFields(ticker=view.ticker), None
+    view._fields = MarketFields(ticker=view.ticker)
+    view.oracle = view.open_interest = None
     _set_trading(view, frame, fields)
     # The 0 of a market that never had a price is unknown: not worth nothing.
     if fields.oracle_price and fields.oracle_price != "0":
@@ -1241,7 +1290,8 @@ _PARAMETERS: Final = (
 
 
 def _set_interest(view: MarketView, frame: Frame, fields: MarketFields) -> None:
-    if (text := fields.base_open_interest or fields.open_interest) and view.market:
+    # `baseOpenInterest` has been dead since v4-chain #2319: 0 on newer markets, frozen on others.
+    if (text := fields.open_interest) and view.market:
         if _number(text) < 0:
             raise ValueError(f"expected an open interest of 0 or more, got {text}")
         view.open_interest = int(Decimal(text).scaleb(-view.market.atomic_resolution))
@@ -1269,16 +1319,18 @@ def _fold_edge(state: DataState, frame: Frame) -> _Touched:
     """Begin or end a link: what was known through it is known no more."""
     state.links[frame.link] = Continuity()
     (state.closed.discard if frame.kind == "open" else state.closed.add)(frame.link)
-    return _lose_books(state, frame)
+    return _lose_link(state, frame)
 
 
 def _fold_gap(state: DataState, frame: Frame) -> _Touched:
     state.quality.note(frame.seq, "gap", frame.reason or "frames lost")
+    if frame.channel:  # of one subscription alone
+        return _fold_unsubscribed(state, frame, [])
     for name, link in state.links.items():
         if frame.link in ("", name):
             link.overdue(frame.mono)  # this gap covers what is overdue
             link.forget()
-    return _lose_books(state, frame)
+    return _lose_link(state, frame)
 
 
 def _fold_tick(state: DataState, frame: Frame) -> _Touched:
@@ -1287,7 +1339,7 @@ def _fold_tick(state: DataState, frame: Frame) -> _Touched:
     for name, link in state.links.items():
         if link.owed and (late := link.overdue(frame.mono)):
             state.quality.note(frame.seq, "gap", f"{len(late)} answers overdue on {name}")
-            lost += _lose_books(state, msgspec.structs.replace(frame, link=name))
+            lost += _lose_link(state, msgspec.structs.replace(frame, link=name))
     return tuple(lost)
 
 
@@ -1335,8 +1387,8 @@ _MESSAGES: Final[dict[str, dict[str, _Fold]]] = {
     "channel_data": _UPDATES,
     "channel_batch_data": _UPDATES,
     "subscribed": _UPDATES,
-    "unsubscribed": {**dict.fromkeys(_UPDATES, _fold_nothing), "v4_orderbook": _fold_unsubscribed},
-    "connected": {"": lambda state, frame, _: _lose_books(state, frame)},
+    "unsubscribed": dict.fromkeys(_UPDATES, _fold_unsubscribed),
+    "connected": {"": lambda state, frame, _: _lose_link(state, frame)},
     "error": dict.fromkeys(("", *CHANNELS), _fold_error),
     "pong": {"": _fold_nothing},
 }
@@ -1359,10 +1411,9 @@ def step(state: DataState, frame: Frame) -> Sequence[MarketView]:
     """Fold one frame into `state`; return the views it touched, each once. Never raises."""
     state.frames += 1
     state.seq = frame.seq
-    if frame.mono:
-        _compare_clocks(state, frame, frame.at - frame.mono)
-    if state._jumped_ns:
-        frame = msgspec.structs.replace(frame, at=frame.at - state._jumped_ns)
+    _compare_clocks(state, frame)
+    if state.jumped_ns:
+        frame = msgspec.structs.replace(frame, at=frame.at - state.jumped_ns)
     state.at = at = frame.at
     if frame.kind == "ws":
         touched = _fold_message(state, frame)
@@ -1371,36 +1422,55 @@ def step(state: DataState, frame: Frame) -> Sequence[MarketView]:
     return _judge(state, frame, touched) if at >= state._judge_at else touched
 
 
-def _compare_clocks(state: DataState, frame: Frame, apart_ns: int) -> None:
-    """Notice a wall clock that was set: silence and windows must not be measured across that."""
-    known_ns, state._apart_ns = state._apart_ns, apart_ns
-    if known_ns is not None and abs(jump_ns := apart_ns - known_ns) > _SECOND:
-        state._jumped_ns += jump_ns
-        how = f"the wall clock jumped by {jump_ns / _SECOND:+.3f} s"
+def _compare_clocks(state: DataState, frame: Frame) -> None:
+    """Notice a wall clock that was set: silence and windows must not be measured across that.
+
+    Nor may time go back, as where frames have no monotonic clock or two runs follow each other:
+    what is due by time would wait until it has caught up.
+    """
+    jumped_ns = 0
+    if frame.mono:
+        known_ns, state._apart_ns = state._apart_ns, frame.at - frame.mono
+        jumped_ns = state._apart_ns - known_ns if known_ns is not None else 0
+    jumped_ns = jumped_ns if abs(jumped_ns) > _SECOND else 0
+    back_ns = state.at - (frame.at - state.jumped_ns - jumped_ns)
+    jumped_ns -= back_ns if back_ns > _SECOND else 0
+    if jumped_ns:
+        state.jumped_ns += jumped_ns
+        how = f"the wall clock jumped by {jumped_ns / _SECOND:+.3f} s"
         state.quality.note(frame.seq, "clock", how)
 
 
 def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
-    """Roll windows and notice silence, once a second of the venue's time."""
+    """Roll windows and notice silence, once a second of the venue's time; its end at once."""
     at, skew_ns = frame.at, state.chain.skew_ns
     state._judge_at = at + _SECOND - (at + (skew_ns or 0)) % _SECOND
     gone: list[MarketView] = []
+    chain, received_at = state.chain, state.received_at
+    chain.priced_at = max(chain.priced_at, received_at.get(state._markets_link, 0))
     for view in state.views.values():
         if skew_ns is not None:
             view.flow.roll(at + skew_ns)
             for candles in view.candles.values():
                 candles.roll(at + skew_ns)
-        if 0 < view.live_at <= at - state.stale_after_ns and not view.quality.stale:
-            silence = f"no book or trade for {(at - view.live_at) / _SECOND:.1f} s"
-            view.quality.note(frame.seq, "stale", silence)
-            view.quality.stale = True
-            if view not in touched:
-                gone += view._touch(frame, "stale")
+        view.live_at = max(view.live_at, received_at.get(view.link, 0))
+        silent_ns, why = _silence(view, at)
+        stale = view.live_at > 0 and silent_ns >= state.stale_after_ns
+        if stale:
+            state._judge_at = at
+        if stale == view.quality.stale:
+            continue
+        view.quality.stale = stale
+        if stale:
+            view.quality.note(frame.seq, "stale", f"{why} for {silent_ns / _SECOND:.1f} s")
+        if view not in touched:
+            gone += view._touch(frame, "stale")
     return [*touched, *gone] if gone else touched
 
 
 def _fold_message(state: DataState, frame: Frame) -> _Touched:
     link = state.links.get(frame.link) or state.links.setdefault(frame.link, Continuity())
+    state.received_at[frame.link] = frame.at
     lost: _Touched = ()
     if trouble := link.take(frame):
         what = f"message_id {frame.message_id} on {frame.link}, channel "
@@ -1408,11 +1478,11 @@ def _fold_message(state: DataState, frame: Frame) -> _Touched:
         if trouble == "duplicate":
             return ()
         if trouble == "gap":
-            lost = _lose_books(state, frame)
+            lost = _lose_link(state, frame)
         elif frame.channel != "v4_trades":
             # Late totals are older than the book, and the book may lack them: as unknown it is
             # requested again. A late trade is sorted in by its time.
-            return _fold_unsubscribed(state, frame, [])
+            return _fold_unsubscribed(state, frame)
     channels = _MESSAGES.get(frame.type)
     fold_channel = channels.get(frame.channel) if channels else None
     if fold_channel is None:

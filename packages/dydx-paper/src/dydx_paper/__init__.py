@@ -17,7 +17,7 @@ the only rulebook of the venue: whoever needs an exchange (tools/venue) stands o
 - Tally, Performance: sums of a whole life, and what to think of it.
 - Events, Money: what can happen to a ledger; fees, insurance funds, blocked withdrawals.
 - Positions, Ledger: one subaccount's holdings and its money; `figures` sums it up.
-- Collateral, Journal: `affords`, `transfer`; `rebuild` makes of a journal the same ledger.
+- Collateral, Journal: `update_result`, `transfer`; `rebuild` makes of a journal the same ledger.
 - Text, Rows, Account frames: an account in the indexer's own words, field by field.
 - Liquidation, Settlement: who is closed at which price; how a match changes hands (`Clearing`).
 - Latency, Queue position, Optimism, Limits: what stands between an order and its fill.
@@ -47,15 +47,16 @@ __all__ = [
     # Errors
     "BookError", "HistoryError", "LedgerError", "PaperError", "Refused",
     # Orders and matches
-    "MAKER", "TAKER", "Match", "Order", "Placement", "Positions",
+    "CLEAN", "Match", "Order", "Placement", "Positions", "UpdateResult",
     # Order book
-    "OrderBook",
+    "FAILED", "OrderBook",
     # Triggers
     "TRIGGER_MULTIPLIER", "trigger_prices",
     # Stateful orders
     "BlockEnd", "Desk", "Waiting",
     # Records
-    "FundingRecord", "OrderRecord", "PnlPoint", "Stamp", "order_record", "status_of",
+    "FillRecord", "FundingRecord", "OrderRecord", "PnlPoint", "Stamp", "filled_record",
+    "order_record", "status_of",
     # History
     "Caps", "History",
     # Tally
@@ -71,14 +72,14 @@ __all__ = [
     # Ledger
     "AccountFigures", "Ledger", "figures",
     # Collateral
-    "admits", "affords", "bankruptcy", "transfer",
+    "admits", "bankruptcy", "transfer", "update_result",
     # Journal
     "rebuild",
     # Rows
     "asset_fields", "fill_fields", "order_fields", "position_fields", "subaccount_fields",
-    "transfer_fields",
+    "transfer_fields", "transaction_hash",
     # Account frames
-    "Changes", "snapshot", "update",
+    "Changes", "Message", "missing_record", "snapshot", "update",
     # Liquidation
     "Backstop", "deleveraging", "liquidation_order",
     # Settlement
@@ -96,11 +97,12 @@ __all__ = [
 ]
 # fmt: on
 
+import hashlib
 from bisect import bisect_left, insort_left
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Context, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from fractions import Fraction
 from functools import partial
 from itertools import chain, cycle, groupby, islice, pairwise, repeat
@@ -207,9 +209,6 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
 Key = tuple[Subaccount, int, int]
 """An order's identity in one market: its subaccount, client id and flags."""
 
-MAKER: Final = 1
-TAKER: Final = 2
-
 
 class Order(msgspec.Struct, gc=False, kw_only=True):
     """An order as the book holds it; the book itself counts `filled` up.
@@ -274,8 +273,9 @@ class Placement(msgspec.Struct, gc=False):
     """What became of a placement.
 
     `status` is the chain's word for how matching ended (Success, Undercollateralized,
-    ImmediateOrCancelWouldRestOnBook, ReduceOnlyResized); `error` names why the order was not
-    taken at all. `removed` is what left the book unfilled, with the indexer's reason for each.
+    InternalError, ImmediateOrCancelWouldRestOnBook, ReduceOnlyResized); `error` names why the
+    order was not taken at all. `removed` is what left the book unfilled, with the indexer's reason
+    for each.
     """
 
     order: Order
@@ -290,14 +290,24 @@ class Placement(msgspec.Struct, gc=False):
         return sum(match.quantums for match in self.fills)  # integers
 
 
+UpdateResult = Literal[
+    "Success", "NewlyUndercollateralized", "StillUndercollateralized", "UpdateCausedError",
+    "ViolatesIsolatedSubaccountConstraints", "LiquidationRequiresDeleveraging",
+    "LiquidationExceededSubaccountMaxInsuranceLost",
+]  # fmt: skip
+"""What a fill would do to an account, in the chain's words (x/subaccounts, x/clob)."""
+
+CLEAN: Final[tuple[UpdateResult, UpdateResult]] = ("Success", "Success")
+
+
 class Parties(Protocol):
     """What a book must know of the accounts that trade on it."""
 
     def position(self, subaccount: Subaccount) -> int:
         """Return the signed position in this market."""
 
-    def check(self, match: Match) -> int:
-        """Return who could not pay for the match: 0, `MAKER`, `TAKER` or both."""
+    def check(self, match: Match) -> tuple[UpdateResult, UpdateResult]:
+        """Return what the match would do to the maker and to the taker."""
 
     def settle(self, match: Match) -> None:
         """Change hands; called only after a clean check."""
@@ -313,9 +323,9 @@ class Positions:
         """Return the signed position, 0 for a stranger."""
         return self.positions[subaccount]
 
-    def check(self, match: Match) -> int:
+    def check(self, match: Match) -> tuple[UpdateResult, UpdateResult]:
         """Find nobody short of collateral."""
-        return 0
+        return CLEAN
 
     def settle(self, match: Match) -> None:
         """Move the quantums from seller to buyer."""
@@ -441,13 +451,14 @@ class OrderBook:
                 self._remove(maker, reason, result)
                 continue
             match = Match(maker, order, quantums, maker.subticks)
-            failed = self.accounts.check(match)
-            if failed & MAKER:
+            maker_may, taker_may = self.accounts.check(match)
+            if maker_may != "Success":  # whatever it is, the chain removes a maker for this
                 self._remove(maker, "UNDERCOLLATERALIZED", result)
-            if failed & TAKER:
-                result.status = "Undercollateralized"
+            if taker_may != "Success":
+                result.status = _STATUSES.get(taker_may, "Undercollateralized")
+                result.error = _ERRORS.get(taker_may, "")
                 return
-            if not failed and not self._trade(match, result):
+            if maker_may == "Success" and not self._trade(match, result):
                 return
 
     def _tradable(self, order: Order) -> int:
@@ -489,7 +500,7 @@ class OrderBook:
                 return
             if result.status == "Success":
                 result.status = "ImmediateOrCancelWouldRestOnBook"
-            result.removed.append((order, _REMOVALS[result.status]))
+            result.removed.append((order, _REMOVALS.get(result.status, "")))
         self._remember(order)
 
     def _rest(self, order: Order) -> None:
@@ -525,8 +536,28 @@ def _rank(order: Order) -> int:
     return order.sign * order.subticks
 
 
+# How matching ends for a taker that may not have a fill; every other result is lack of collateral.
+_STATUSES: Final[dict[UpdateResult, str]] = {
+    "UpdateCausedError": "InternalError",
+    "LiquidationRequiresDeleveraging": "LiquidationRequiresDeleveraging",
+    "LiquidationExceededSubaccountMaxInsuranceLost":
+        "LiquidationExceededSubaccountMaxInsuranceLost",
+    "ViolatesIsolatedSubaccountConstraints": "ViolatesIsolatedSubaccountConstraints",
+}  # fmt: skip
+# Nothing was filled before it: who may not open a position has opened none.
+_ERRORS: Final[dict[UpdateResult, str]] = {
+    "ViolatesIsolatedSubaccountConstraints": "ErrWouldViolateIsolatedSubaccountConstraints",
+}
+FAILED: Final = {
+    "ErrPostOnlyWouldCrossMakerOrder": "POST_ONLY_WOULD_CROSS_MAKER_ORDER",
+    "ErrWouldViolateIsolatedSubaccountConstraints": "VIOLATES_ISOLATED_SUBACCOUNT_CONSTRAINTS",
+}
+"""Errors that matching ends with: nodes had taken the order in, and report why they removed it."""
+
+# The indexer's reason for the end of what is left of a taker; a liquidation has none.
 _REMOVALS: Final = {
     "Undercollateralized": "UNDERCOLLATERALIZED",
+    "InternalError": "INTERNAL_ERROR",
     "ReduceOnlyResized": "REDUCE_ONLY_RESIZE",
     "ImmediateOrCancelWouldRestOnBook": "IMMEDIATE_OR_CANCEL_WOULD_REST_ON_BOOK",
 }
@@ -777,7 +808,9 @@ NEVER: Final = Stamp()
 class OrderRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An order as it stands, under the indexer's id; `quantums` and `filled` are unsigned.
 
-    `reason` is the indexer's for its removal, or the chain's for refusing it.
+    `reason` is the indexer's for its removal, or the chain's for refusing it; of an order with 0
+    `quantums` no more than its id is known. `twap` is a TWAP's duration and interval in seconds
+    and its tolerance in ppm.
     """
 
     id: str
@@ -797,8 +830,22 @@ class OrderRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     client_metadata: int = 0
     condition_type: ConditionType = ""
     trigger_subticks: int = 0
+    twap: tuple[int, int, int] | None = None
     created: Stamp = NEVER
     updated: Stamp = NEVER
+
+    @property
+    def is_settled(self) -> bool:
+        """Return whether a block has seen it: of a short-term order, its first fill."""
+        return bool(self.filled) or self.order_flags != SHORT_TERM
+
+    @property
+    def remembered(self) -> "OrderRecord":
+        """Return it as it is remembered: what is left of an IOC order ends with its fill."""
+        over = self.filled and (self.order_flags, self.time_in_force) == (SHORT_TERM, "IOC")
+        if self.status == "BEST_EFFORT_CANCELED" and over:
+            return msgspec.structs.replace(self, status="CANCELED")
+        return self
 
 
 _REMOVED: Final = "ORDER_REMOVAL_REASON_"
@@ -822,20 +869,38 @@ def order_record(
 def status_of(order: Order, reason: str = "", *, waits: bool = False) -> str:
     """Return the indexer's word for how an order stands, or for its end for a `reason`.
 
-    `waits` is for one whose condition has not triggered it. What no block has seen is best effort.
+    `waits` is for one whose condition has not triggered it. Of a short-term order nodes alone
+    know, and what they took off may still fill: only its last block ends it.
     """
-    firm = order.filled or order.order_flags != SHORT_TERM or reason == "EXPIRED"
+    stateful = order.order_flags != SHORT_TERM
     if reason:
-        return "CANCELED" if firm else "BEST_EFFORT_CANCELED"
+        return "CANCELED" if stateful or reason == "EXPIRED" else "BEST_EFFORT_CANCELED"
     if not order.remaining:
         return "FILLED"
-    return "UNTRIGGERED" if waits else "OPEN" if firm else "BEST_EFFORT_OPENED"
+    return "UNTRIGGERED" if waits else "OPEN" if stateful else "BEST_EFFORT_OPENED"
+
+
+def filled_record(order: Order, ticker: str, quantums: int, when: Stamp) -> OrderRecord:
+    """Return an order as a fill of it leaves it, before the book has counted that."""
+    filled = order.filled + quantums
+    record = order_record(order, ticker, fill_status(order, filled), when)
+    return msgspec.structs.replace(record, filled=filled)
+
+
+def fill_status(order: Order, filled: int) -> str:
+    """Return the indexer's word for an order of which a block has filled so much (ender)."""
+    if filled >= order.quantums:
+        return "FILLED"
+    # An IOC order is filled in one block only, so that what is left of it has ended.
+    over = order.order_flags == SHORT_TERM and order.time_in_force == "IOC"
+    return "CANCELED" if over else "OPEN"
 
 
 class FillRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A fill as it was booked: `quote` is paid if positive, `gain` is what it closed earned.
 
-    `fee` is all that was charged for it, `builder_fee` the builder's part of that.
+    `fee` is all that was charged for it, `builder_fee` the builder's part of that. `before` is
+    the position as the indexer had it, unless a deleveraging made the fill.
     """
 
     id: str
@@ -852,13 +917,58 @@ class FillRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     status: str
     created: Stamp
     client_metadata: int = 0
+    event: str = ""
+    is_long: bool = False
+    before: "IndexedSums | None" = None
+
+
+class IndexedSums(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A position's sums as the indexer keeps them (ender): sizes in quantums, prices in USDC.
+
+    They follow fills, which it takes after the match has moved the position: so the whole of a
+    fill counts for the position that its match left, also where that was turned by it. `peak` is
+    the greatest number that the size has been, so that of a short the smallest size; `earned` is
+    with fees and without funding.
+    """
+
+    peak: int = 0
+    opened: int = 0
+    entry: Decimal = Decimal(0)
+    closed: int = 0
+    exit: Decimal | None = None
+    earned: Decimal = Decimal(0)
+
+    @property
+    def size(self) -> int:
+        """Return the size that the sums come to, unsigned."""
+        return abs(self.opened - self.closed)
+
+    def filled(self, *, opens: bool, quantums: int, price: Decimal) -> "IndexedSums":
+        """Return the sums after a fill of so many quantums, unsigned, to either side."""
+        if opens:
+            entry = _weighted(self.entry, self.opened, price, quantums)
+            return msgspec.structs.replace(self, opened=self.opened + quantums, entry=entry)
+        out = _weighted(self.exit or Decimal(0), self.closed, price, quantums)
+        return msgspec.structs.replace(self, closed=self.closed + quantums, exit=out)
+
+
+_DECIMALS: Final = Context(prec=60, rounding=ROUND_HALF_UP)
+_TWENTY_PLACES: Final = Decimal("1e-20")
+
+
+def _weighted(first: Decimal, of_first: int, second: Decimal, of_second: int) -> Decimal:
+    sum_ = _DECIMALS.add(
+        _DECIMALS.multiply(first, Decimal(of_first)), _DECIMALS.multiply(second, Decimal(of_second))
+    )
+    return _DECIMALS.quantize(_DECIMALS.divide(sum_, of_first + of_second), _TWENTY_PLACES)
 
 
 class PositionRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One position from its opening to now or its end.
 
     `opened` and `closed` are unsigned sums, their costs sums of quantums times subticks.
-    `realized` holds funding and no fees; `unrealized` is None without an oracle price.
+    `realized` holds funding and no fees; `unrealized` is None without an oracle price. `indexed`
+    are the sums as the indexer has them, which differ where a position turned.
     """
 
     id: str
@@ -877,6 +987,7 @@ class PositionRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     unrealized: int | None
     created: Stamp
     ended: Stamp | None
+    indexed: IndexedSums = IndexedSums()
 
     @property
     def entry(self) -> Fraction | None:
@@ -1046,13 +1157,6 @@ class History:
         """Return the historical profit."""
         return page_of(self.points, **filters)
 
-    @property
-    def last_fill(self) -> FillRecord:
-        """Return the fill that was booked last; `HistoryError` if there is none."""
-        for fill in reversed(self._fills.values()):
-            return fill
-        raise HistoryError("expected a fill to have been booked, got none")
-
     def order(self, id_: str) -> OrderRecord | None:
         """Return how an order stands, if it is remembered."""
         return self._orders.get(id_)
@@ -1061,10 +1165,11 @@ class History:
         """Return whether a fill of this id was booked, as far back as fills are retained."""
         return id_ in self._fills
 
-    def keep_order(self, order: OrderRecord) -> None:
-        """Remember how an order stands; it keeps its place and the moment of its creation."""
+    def keep_order(self, order: OrderRecord) -> OrderRecord:
+        """Remember how an order stands; it keeps its place, and once settled its creation."""
         known = self._orders.get(order.id)
-        if known is not None:
+        # What no block has seen is in no table: it is created by its first fill.
+        if known is not None and known.is_settled:
             order = msgspec.structs.replace(order, created=known.created)
         self._orders[order.id] = order
         self._ended.pop(order.id, None)
@@ -1074,6 +1179,7 @@ class History:
             oldest = next(iter(self._ended or self._orders))
             self._ended.pop(oldest, None)
             del self._orders[oldest]
+        return order
 
     def keep_fill(self, fill: FillRecord) -> None:
         """Remember a fill."""
@@ -1369,7 +1475,8 @@ class Opened(msgspec.Struct, frozen=True, gc=False):
 class Filled(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A fill: signed quantums at a price. `quote` (unsigned) overrules it, as deleveraging does.
 
-    The same `id` is booked once; an empty one is made up from the count of fills.
+    The same `id` is booked once; an empty one is made up from the count of fills, and so is an
+    empty `event`, the indexer's id of what it is of in its block.
     """
 
     market: PerpetualMarket
@@ -1385,6 +1492,7 @@ class Filled(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     type: str = "LIMIT"
     builder_fee: int = 0
     client_metadata: int = 0
+    event: str = ""
 
 
 class Valued(msgspec.Struct, frozen=True, gc=False):
@@ -1550,6 +1658,7 @@ class LedgerPosition(msgspec.Struct, gc=False, kw_only=True):
     status: str = "OPEN"
     created: Stamp = NEVER
     ended: Stamp | None = None
+    indexed: IndexedSums = IndexedSums()
 
     @property
     def realized(self) -> int:
@@ -1568,7 +1677,7 @@ class LedgerPosition(msgspec.Struct, gc=False, kw_only=True):
             open_cost=self.open_cost, closed=self.closed, close_cost=self.close_cost,
             fees=self.fees, net_funding=self.net_funding, realized=self.realized,
             unrealized=None if net_notional is None else self.unrealized(net_notional),
-            created=self.created, ended=self.ended,
+            created=self.created, ended=self.ended, indexed=self.indexed,
         )  # fmt: skip
 
     def open(self, quantums: int, cost: int) -> None:
@@ -1577,6 +1686,7 @@ class LedgerPosition(msgspec.Struct, gc=False, kw_only=True):
         self.open_cost += cost
         self.quantums += quantums
         self.peak = max(self.peak, self.quantums, key=abs)
+        self._index()
 
     def close(self, quantums: int, cost: int) -> int:
         """Take so many (unsigned) off; return what that earned."""
@@ -1584,7 +1694,14 @@ class LedgerPosition(msgspec.Struct, gc=False, kw_only=True):
         self.closed += quantums
         self.close_cost += cost
         self.quantums -= quantums if self.is_long else -quantums
+        if self.quantums:
+            self._index()
         return gain
+
+    def _index(self) -> None:
+        sums = self.indexed
+        peak = max(sums.peak or self.quantums, self.quantums)
+        self.indexed = msgspec.structs.replace(sums, peak=peak)
 
     def gain_of(self, quantums: int, cost: int) -> int:
         """Return what closing `quantums` for `cost` earns over the average entry."""
@@ -1595,6 +1712,20 @@ class LedgerPosition(msgspec.Struct, gc=False, kw_only=True):
         exponent = self.market.quantum_conversion_exponent
         up, down = (int(10 ** max(0, power)) for power in (exponent, -exponent))
         return numerator * up // (self.opened * down)
+
+
+class Booking(msgspec.Struct, frozen=True, gc=False):
+    """What a fill did, in the indexer's order.
+
+    First the match: `states` are the positions that it touched, one that it ended first, with the
+    sums of before the fill, and the `balance` after it. Then the `fill`, with the `position` that
+    it counts for.
+    """
+
+    fill: FillRecord
+    states: list[PositionRecord]
+    balance: int
+    position: PositionRecord
 
 
 class Worth:
@@ -1617,6 +1748,11 @@ class Worth:
         )  # fmt: skip
 
     __hash__ = None  # type: ignore[assignment] # what changes is no key
+
+    def oracle(self, ticker: str) -> Decimal | None:
+        """Return a market's latest oracle price, in USDC."""
+        known = self.oracles.get(ticker)
+        return None if known is None else Decimal(known[0]).scaleb(known[1])
 
     def hold(self, market: PerpetualMarket, quantums: int) -> None:
         """Value a position as it is from now on; 0 quantums are none."""
@@ -1721,33 +1857,31 @@ class Ledger:
     def fill(
         self, market: PerpetualMarket, quantums: int, subticks: int, fee: int = 0,
         insurance: int = 0, when: Stamp = NEVER, **terms: Any,
-    ) -> list[LedgerPosition]:  # fmt: skip
+    ) -> Booking:  # fmt: skip
         """Buy (positive) or sell at a price: `book` of the fill; `terms` are its other fields."""
         return self.book(Filled(
             market=market, quantums=quantums, subticks=subticks, fee=fee, insurance=insurance,
             when=when, **terms,
         ))  # fmt: skip
 
-    def book(self, fill: Filled) -> list[LedgerPosition]:
-        """Book a fill of one's own making; return the positions touched, the ended first.
+    def book(self, fill: Filled) -> Booking:
+        """Book a fill of one's own making; return what it did.
 
         Raises `LedgerError` where `take` would answer that it refused.
         """
-        touched = self.take(fill)
-        if isinstance(touched, Refused):
-            raise LedgerError(str(touched))
-        return touched
+        booked = self.take(fill)
+        if isinstance(booked, Refused):
+            raise LedgerError(str(booked))
+        return booked
 
-    def take(self, fill: Filled) -> list[LedgerPosition] | Refused:
-        """Book a reported fill; return the positions touched, the ended first, or a refusal."""
+    def take(self, fill: Filled) -> Booking | Refused:
+        """Book a reported fill; return what it did, or a refusal."""
         refused = _unbookable(fill)
         if fill.id and self.history.knows_fill(fill.id):
             refused = Refused("DUPLICATE", "a fill not booked before", fill.id)
         if refused is not None:
             return refused
-        if not fill.id:
-            ids = self.subaccount, fill.order_id or None, fill.when.seq, self.tally.fills + 1
-            fill = msgspec.structs.replace(fill, id=event_id("fill", *ids))
+        fill = self._identified(fill)
         settled, was_flat, ticker = self.settle(fill.when), not self.holdings, fill.market.ticker
         self.touched = max(self.touched, fill.when.height)
         quote = _quote(fill)
@@ -1760,9 +1894,27 @@ class Ledger:
         gain, touched = self._trade(fill)
         self.worth.hold(touched[-1].market, self.position(ticker))
         self.tally.expose(fill.when, was_flat=was_flat, flat=not self.holdings)
-        self.history.keep_fill(_fill_record(fill, quote, gain))
+        others = [holding for holding in settled if holding.market.ticker != ticker]
+        states = [self.standing(holding) for holding in touched + others]
+        record = _fill_record(fill, quote, gain, touched[-1])
+        _count(touched[-1], fill, quote)
+        for ended in touched:
+            if ended.ended is not None:
+                self.history.keep(ended.record(0))
+        self.history.keep_fill(record)
         self._record(fill)
-        return touched + [holding for holding in settled if holding.market.ticker != ticker]
+        return Booking(record, states, self.collateral, self.standing(touched[-1]))
+
+    def _identified(self, fill: Filled) -> Filled:
+        number = self.tally.fills + 1
+        if not fill.event:
+            # The indexer's: the block, the transaction, and the event in it.
+            event = f"{fill.when.height:08x}00000002{number:08x}"
+            fill = msgspec.structs.replace(fill, event=event)
+        if not fill.id:
+            ids = self.subaccount, fill.order_id or None, fill.when.seq, number
+            fill = msgspec.structs.replace(fill, id=event_id("fill", *ids))
+        return fill
 
     def _trade(self, fill: Filled) -> tuple[int, list[LedgerPosition]]:
         """Close, open, or both; return what closing earned and the positions touched."""
@@ -1778,7 +1930,7 @@ class Ledger:
             self.tally.wins += gain > 0
             self.tally.losses += gain < 0
             if not holding.quantums:
-                self._end(holding, fill)
+                self._end(holding, fill.when)
             touched.append(holding)
             size, cost, fee = size - closing, cost - share, fee - charged
         if size:
@@ -1798,11 +1950,9 @@ class Ledger:
         )  # fmt: skip
         return holding
 
-    def _end(self, holding: LedgerPosition, fill: Filled) -> None:
-        holding.status = "LIQUIDATED" if fill.type == "LIQUIDATED" else "CLOSED"
-        holding.ended = fill.when
+    def _end(self, holding: LedgerPosition, when: Stamp) -> None:
+        holding.status, holding.ended = "CLOSED", when
         self.tally.end(holding.realized, holding.fees)
-        self.history.keep(holding.record(0))
         del self.holdings[holding.market.ticker]
 
     def value(self, ticker: str, price: int, exponent: int, interest: int | None = None) -> None:
@@ -1858,10 +2008,11 @@ class Ledger:
         self.tally.liquidations += 1
         self._record(Liquidated())
 
-    def note(self, order: OrderRecord) -> None:
-        """Remember how an order stands."""
-        self.history.keep_order(order)
+    def note(self, order: OrderRecord) -> OrderRecord:
+        """Remember how an order stands; return it as it is remembered, since its creation."""
+        order = self.history.keep_order(order)
         self._record(order)
+        return order
 
     def mark(self, when: Stamp) -> PnlPoint:
         """Take a point of the historical profit; one an hour is what `performance` counts on."""
@@ -1884,12 +2035,16 @@ class Ledger:
 
     def positions(self, **filters: Any) -> Page[PositionRecord]:
         """Return positions, the open ones as they stand, with the filters of `page_of`."""
-        parts = self.worth.parts
-        open_ = (
-            holding.record(parts[ticker].net_notional if ticker in parts else None)
-            for ticker, holding in self.holdings.items()
+        return page_of(
+            chain(self.history.ended, map(self.standing, self.holdings.values())), **filters
         )
-        return page_of(chain(self.history.ended, open_), **filters)
+
+    def standing(self, holding: LedgerPosition) -> PositionRecord:
+        """Return a position as it stands, at its present value if that is known; ended, at 0."""
+        part = self.worth.parts.get(holding.market.ticker)
+        if holding.ended is not None:
+            return holding.record(0)
+        return holding.record(None if part is None else part.net_notional)
 
     @property
     def owing(self) -> list[LedgerPosition]:
@@ -1900,6 +2055,11 @@ class Ledger:
         """Return what a position's funding would credit (negative: take) now, in 1e-6 quantums."""
         index = self.indices.get(holding.market.ticker, 0)
         return funding_settlement_ppm(holding.quantums, index, holding.funding_index)
+
+    @property
+    def is_funded(self) -> bool:
+        """Return whether money ever came to it, or anything happened."""
+        return bool(self.touched or self.collateral or self.deposits)
 
     @property
     def margin(self) -> MarginFigures:
@@ -1951,13 +2111,50 @@ def _quote(fill: Filled) -> int:
     return quote if fill.quantums > 0 else -quote
 
 
-def _fill_record(fill: Filled, quote: int, gain: int) -> FillRecord:
+_DELEVERAGED: Final = ("DELEVERAGED", "OFFSETTING")
+
+
+def _fill_record(fill: Filled, quote: int, gain: int, position: LedgerPosition) -> FillRecord:
     return FillRecord(
         id=fill.id, order_id=fill.order_id, ticker=fill.market.ticker, quantums=fill.quantums,
         subticks=fill.subticks, quote=quote, fee=fill.fee, builder_fee=fill.builder_fee,
         insurance=fill.insurance, gain=gain, liquidity=fill.liquidity, status=fill.type,
-        created=fill.when, client_metadata=fill.client_metadata,
+        created=fill.when, client_metadata=fill.client_metadata, event=fill.event,
+        is_long=position.is_long,
+        before=None if fill.type in _DELEVERAGED else position.indexed,
     )  # fmt: skip
+
+
+def _count(position: LedgerPosition, fill: Filled, quote: int) -> None:
+    """Let a fill count for a position as the indexer does, once its match has moved it."""
+    sums, size, opens = (
+        position.indexed,
+        abs(fill.quantums),
+        position.is_long == (fill.quantums > 0),
+    )
+    price = fill_price(fill.market, fill.quantums, fill.subticks, quote, fill.type)
+    position.indexed = sums.filled(opens=opens, quantums=size, price=price)
+    if fill.type not in _DELEVERAGED:
+        earned = -Decimal(fill.fee - fill.builder_fee + fill.insurance).scaleb(-6)
+        if not opens and sums.opened:
+            closed = fill.market.size(min(size, sums.size))
+            apart = price - sums.entry if position.is_long else sums.entry - price
+            earned += _DECIMALS.multiply(apart, closed)
+        earned += sums.earned
+        position.indexed = msgspec.structs.replace(position.indexed, earned=earned)
+
+
+def fill_price(
+    market: PerpetualMarket, quantums: int, subticks: int, quote: int, type_: str
+) -> Decimal:
+    """Return the price of a fill in USDC; that of a deleveraging follows from what it paid."""
+    if type_ not in _DELEVERAGED:
+        return market.price(subticks)
+    price = _DECIMALS.divide(Decimal(abs(quote)).scaleb(-6), market.size(abs(quantums)))
+    return _DECIMALS.quantize(price, _SIXTEEN_PLACES)
+
+
+_SIXTEEN_PLACES: Final = Decimal("1e-16")
 
 
 def _unspared(margin: MarginFigures, quote_quantums: int) -> Refused | None:
@@ -2009,16 +2206,19 @@ def figures(ledger: Ledger) -> AccountFigures:
 # a position would bring. Pure but for `transfer`, which moves the money.
 
 
-def affords(
+def update_result(
     ledger: Ledger, market: PerpetualMarket, quantums: int, subticks: int, fee: int
-) -> bool:
-    """Return whether the chain would let a fill happen, with the open interest it makes.
+) -> UpdateResult:
+    """Return what a fill would do to an account, with the open interest it makes.
 
     Of the two accounts that meet, the other may open a long: that is what counts against us.
+    Without a price for all that is held the chain could not tell: UpdateCausedError.
     """
     before, worth, ticker = ledger.margin, ledger.worth, market.ticker
-    if not before.known or ticker not in worth.oracles or not admits(ledger, market):
-        return False
+    if not admits(ledger, market):
+        return "ViolatesIsolatedSubaccountConstraints"
+    if not before.known or ticker not in worth.oracles:
+        return "UpdateCausedError"
     held, (price, exponent, interest) = ledger.position(ticker), worth.oracles[ticker]
     if interest is not None:
         interest += max(0, held + quantums) - max(0, held) + max(0, -quantums)
@@ -2026,7 +2226,7 @@ def affords(
     quote = market.quote_quantums(abs(quantums), subticks)
     left = ledger.collateral + ledger.unsettled - fee - (quote if quantums > 0 else -quote)
     after = total_margin(left, (worth.parts | {ticker: part}).values())
-    return state_change(before, after) == "Success"
+    return state_change(before, after)
 
 
 def admits(ledger: Ledger, market: PerpetualMarket) -> bool:
@@ -2113,7 +2313,6 @@ _REPLAY: Final[dict[type, Callable[[Ledger, Any], object]]] = {
 Fields = dict[str, Any]
 """A JSON object of the indexer's, by its names."""
 
-_DECIMALS: Final = Context(prec=28)
 _LAST_MILLISECOND: Final = 253_402_300_799_999  # of the year 9999
 
 
@@ -2132,91 +2331,240 @@ def _usdc(quote_quantums: int) -> str:
     return _text(Decimal(quote_quantums).scaleb(-6))
 
 
-def _average(market: PerpetualMarket, cost: int, quantums: int) -> str | None:
-    return _text(_DECIMALS.divide(market.price(cost), quantums)) if quantums else None
+def transaction_hash(*parts: object) -> str:
+    """Return what stands for a transaction's hash: the same parts always give the same one."""
+    return hashlib.sha256(event_id(*parts).encode()).hexdigest().upper()
 
 
 # === Rows ===
 
-# A record in the indexer's words, field by field, as its channels and its REST write it. What only
-# REST adds is the business of who answers REST.
+# A record in the indexer's words, field by field: as its channels write it (ender and vulcan), and
+# as its REST and its snapshots do (comlink).
 
 _TYPES: Final = {"": "LIMIT", "STOP_LOSS": "STOP_LIMIT", "TAKE_PROFIT": "TAKE_PROFIT"}
 
 
-def position_fields(
-    subaccount: Subaccount, market: PerpetualMarket, record: PositionRecord
+def position_update_fields(
+    ledger: Ledger, market: PerpetualMarket, record: PositionRecord
 ) -> Fields:
-    """Return a position as it stands, the ended one too; one without a price has gained nothing."""
-    size = market.size
+    """Return a position as ender reports it; its realised profit is without fees.
+
+    One whose market has no price has gained nothing.
+    """
+    subaccount, sums = ledger.subaccount, record.indexed
+    apart = (sums.exit or Decimal(0)) - sums.entry
+    gained = _DECIMALS.multiply(apart if record.is_long else -apart, market.size(sums.closed))
     return {
         "address": subaccount.owner, "subaccountNumber": subaccount.number,
         "positionId": record.id, "market": market.ticker,
-        "side": "LONG" if record.is_long else "SHORT", "status": record.status,
-        "size": _text(size(record.quantums)), "maxSize": _text(size(record.peak)),
-        "netFunding": _usdc(record.net_funding),
-        "entryPrice": _average(market, record.open_cost, record.opened),
-        "exitPrice": _average(market, record.close_cost, record.closed),
-        "sumOpen": _text(size(record.opened)), "sumClose": _text(size(record.closed)),
-        "realizedPnl": _usdc(record.realized),
-        "unrealizedPnl": _usdc(record.unrealized or 0),
+    } | _sums(ledger, market, record, gained)  # fmt: skip
+
+
+def position_fields(
+    ledger: Ledger, market: PerpetualMarket, record: PositionRecord, owed: int = 0
+) -> Fields:
+    """Return a position as comlink does: with its fees, and the funding that it is `owed`."""
+    record = msgspec.structs.replace(record, net_funding=record.net_funding + owed)
+    return _sums(ledger, market, record, record.indexed.earned) | {
         "createdAt": _iso(record.created.time_ns),
         "createdAtHeight": str(record.created.height),
         "closedAt": _iso(record.ended.time_ns) if record.ended else None,
-    }  # fmt: skip
+        "subaccountNumber": ledger.subaccount.number,
+    }
+
+
+def _sums(
+    ledger: Ledger, market: PerpetualMarket, record: PositionRecord, gained: Decimal
+) -> Fields:
+    sums, size = record.indexed, market.size(record.quantums)
+    funding = Decimal(record.net_funding).scaleb(-6)
+    oracle = ledger.worth.oracle(market.ticker)
+    unrealized = 0 if oracle is None else _DECIMALS.multiply(oracle - sums.entry, size)
+    return {
+        "side": "LONG" if record.is_long else "SHORT", "status": record.status,
+        "size": _text(size), "maxSize": _text(market.size(sums.peak)),
+        "netFunding": _text(funding), "entryPrice": _text(sums.entry),
+        "exitPrice": None if sums.exit is None else _text(sums.exit),
+        "sumOpen": _text(market.size(sums.opened)), "sumClose": _text(market.size(sums.closed)),
+        "realizedPnl": _text(_DECIMALS.add(gained, funding)),
+        "unrealizedPnl": _text(Decimal(unrealized)),
+    } | {"market": market.ticker}  # fmt: skip
+
+
+def balance_fields(subaccount: Subaccount, quote_quantums: int) -> Fields:
+    """Return a USDC balance as ender reports it; what is no money is SHORT, like a debt."""
+    return {
+        "address": subaccount.owner, "subaccountNumber": subaccount.number,
+        "positionId": event_id(subaccount_id(subaccount), _USDC_ID),
+    } | _balance(quote_quantums)  # fmt: skip
 
 
 def asset_fields(subaccount: Subaccount, quote_quantums: int) -> Fields:
-    """Return a USDC balance; a debt is a SHORT of positive size."""
+    """Return a USDC balance as comlink does; a debt is a SHORT of positive size."""
+    return _balance(quote_quantums) | {"subaccountNumber": subaccount.number}
+
+
+_USDC_ID: Final = "0"
+
+
+def _balance(quote_quantums: int) -> Fields:
+    side = "LONG" if quote_quantums > 0 else "SHORT"
     return {
-        "address": subaccount.owner, "subaccountNumber": subaccount.number,
-        "assetId": "0", "symbol": "USDC", "side": "SHORT" if quote_quantums < 0 else "LONG",
-        "size": _usdc(abs(quote_quantums)),
+        "assetId": _USDC_ID, "symbol": "USDC", "side": side, "size": _usdc(abs(quote_quantums)),
     }  # fmt: skip
+
+
+# What each author writes of an order. What is not known, or not of its kind, nodes leave out.
+_ORDER_HEAD: Final = ("id", "subaccountId", "clientId", "clobPairId")
+_ORDER_ROWS: Final = {
+    "placed": (
+        *_ORDER_HEAD, "side", "size", "price", "status", "type", "timeInForce", "postOnly",
+        "reduceOnly", "orderFlags", "goodTilBlock", "goodTilBlockTime", "ticker", "createdAtHeight",
+        "updatedAt", "updatedAtHeight", "clientMetadata", "triggerPrice",
+    ),
+    "removed": (
+        *_ORDER_HEAD, "side", "size", "totalFilled", "totalOptimisticFilled", "price", "type",
+        "status", "timeInForce", "postOnly", "reduceOnly", "orderFlags", "goodTilBlock",
+        "goodTilBlockTime", "ticker", "removalReason", "createdAtHeight", "updatedAt",
+        "updatedAtHeight", "clientMetadata", "triggerPrice",
+    ),
+    # Of an order that no node knew any more.
+    "missing": (
+        *_ORDER_HEAD, "status", "orderFlags", "ticker", "removalReason", "createdAtHeight",
+        "updatedAt", "updatedAtHeight", "price", "size", "clientMetadata", "reduceOnly", "side",
+        "timeInForce", "totalFilled", "goodTilBlock", "goodTilBlockTime", "type",
+    ),
+    "listed": (
+        *_ORDER_HEAD, "side", "size", "totalFilled", "price", "type", "status", "timeInForce",
+        "postOnly", "reduceOnly", "orderFlags", "goodTilBlock", "goodTilBlockTime", "ticker",
+        "createdAt", "createdAtHeight", "updatedAt", "updatedAtHeight", "clientMetadata",
+        "triggerPrice", "orderRouterAddress", "subaccountNumber",
+    ),
+}  # fmt: skip
+_SETTLED_ROW: Final = (
+    "id", "side", "size", "type", "price", "feePpm", "status", "clientId", "duration", "interval",
+    "createdAt", "updatedAt", "clobPairId", "orderFlags", "reduceOnly", "timeInForce",
+    "totalFilled", "goodTilBlock", "subaccountId", "triggerPrice", "builderAddress",
+    "clientMetadata", "priceTolerance", "createdAtHeight", "updatedAtHeight", "goodTilBlockTime",
+    "orderRouterAddress", "postOnly", "ticker",
+)  # fmt: skip
+
+
+def settled_order_fields(
+    subaccount: Subaccount, market: PerpetualMarket, record: OrderRecord
+) -> Fields:
+    """Return an order as a block's events report it (ender): all of its row, nulls included."""
+    fields = _order(subaccount, market, record)
+    return {name: fields.get(name) for name in _SETTLED_ROW}
+
+
+def order_update_fields(
+    subaccount: Subaccount, market: PerpetualMarket, record: OrderRecord
+) -> Fields:
+    """Return what is reported of an order without fills: that it was placed, or removed and why."""
+    if record.status == "UNTRIGGERED":
+        return settled_order_fields(subaccount, market, record)
+    fields = _order(subaccount, market, record)
+    if not record.reason:
+        if record.order_flags == TWAP:  # nodes report it before any block
+            fields |= dict.fromkeys(("createdAtHeight", "updatedAt", "updatedAtHeight"))
+        return _picked(fields, "placed")
+    if not record.quantums or _is_by_nodes(record):
+        return _picked(fields | {"reduceOnly": record.reduce_only or None}, "missing")
+    by_user = record.reason == _REMOVED + "USER_CANCELED"
+    settled = by_user and record.order_flags in (LONG_TERM, CONDITIONAL)
+    del fields["totalOptimisticFilled" if settled else "totalFilled"]
+    return _picked(fields, "removed")
 
 
 def order_fields(subaccount: Subaccount, market: PerpetualMarket, record: OrderRecord) -> Fields:
-    """Return how an order stands, and why it was removed or refused if it was."""
+    """Return an order as comlink does, in a snapshot and by REST."""
+    fields = _order(subaccount, market, record)
+    if not record.is_settled:
+        del fields["createdAt"]
+    return _picked(fields, "listed")
+
+
+def _picked(fields: Fields, row: str) -> Fields:
+    return {name: fields[name] for name in _ORDER_ROWS[row] if fields.get(name) is not None}
+
+
+# Why nodes take a stateful order off their books before a block does.
+_BY_NODES: Final = frozenset(
+    _REMOVED + reason
+    for reason in (*_REMOVALS.values(), "SELF_TRADE_ERROR", "POST_ONLY_WOULD_CROSS_MAKER_ORDER",
+                   "VIOLATES_ISOLATED_SUBACCOUNT_CONSTRAINTS")
+)  # fmt: skip
+
+
+def _is_by_nodes(record: OrderRecord) -> bool:
+    """Return whether nodes removed it first, and left the block's own removal nothing to find."""
     stateful = record.order_flags != SHORT_TERM
-    fields = {
+    return stateful and record.status == "CANCELED" and record.reason in _BY_NODES
+
+
+def _order(subaccount: Subaccount, market: PerpetualMarket, record: OrderRecord) -> Fields:
+    """Return all that may be said of an order, None for what is not of its kind."""
+    stateful, known, is_settled = (
+        record.order_flags != SHORT_TERM, bool(record.quantums), record.is_settled,
+    )  # fmt: skip
+    filled = _text(market.size(record.filled))
+    fields: Fields = {
         "id": record.id, "subaccountId": subaccount_id(subaccount),
-        "clientId": str(record.client_id), "clobPairId": str(market.clob_pair_id),
+        "subaccountNumber": subaccount.number, "clientId": str(record.client_id),
+        "clobPairId": str(market.clob_pair_id), "ticker": market.ticker, "status": record.status,
+        "orderFlags": str(record.order_flags), "removalReason": record.reason or None,
+    }  # fmt: skip
+    if not known:
+        return fields
+    duration, interval, tolerance = map(str, record.twap) if record.twap else (None, None, None)
+    fields |= {
         "side": record.side, "size": _text(market.size(record.quantums)),
         "price": _text(market.price(record.subticks)),
-        "type": _TYPES.get(record.condition_type, "LIMIT"),  # a refused order's may be anything
+        # A refused order's condition may be anything.
+        "type": "TWAP" if record.twap else _TYPES.get(record.condition_type, "LIMIT"),
         "timeInForce": "IOC" if record.time_in_force == "IOC" else "GTT",
         "postOnly": record.time_in_force == "POST_ONLY", "reduceOnly": record.reduce_only,
-        "orderFlags": str(record.order_flags),
         "goodTilBlock": None if stateful else str(record.good_til_block),
         "goodTilBlockTime": _iso(record.good_til_block_time * _SECOND_NS) if stateful else None,
-        "ticker": market.ticker, "clientMetadata": str(record.client_metadata),
-        "totalFilled": _text(market.size(record.filled)),
-        "updatedAt": _iso(record.updated.time_ns), "updatedAtHeight": str(record.updated.height),
-        "status": record.status,
+        "clientMetadata": str(record.client_metadata),
+        "totalFilled": filled, "totalOptimisticFilled": filled,
+        "createdAt": _iso(record.created.time_ns), "updatedAt": _iso(record.updated.time_ns),
+        "createdAtHeight": str(record.created.height) if is_settled else None,
+        "updatedAtHeight": str(record.updated.height) if is_settled else None,
+        "duration": duration, "interval": interval, "priceTolerance": tolerance,
+        "orderRouterAddress": "", "triggerPrice": None,
     }  # fmt: skip
+    if not is_settled:
+        fields["updatedAt"] = None
     if record.condition_type:
         fields["triggerPrice"] = _text(market.price(record.trigger_subticks))
-    if record.reason.startswith(_REMOVED):
-        fields["totalOptimisticFilled"] = fields["totalFilled"]
-    return fields | ({"removalReason": record.reason} if record.reason else {})
+    return fields
 
 
 def fill_fields(subaccount: Subaccount, market: PerpetualMarket, record: FillRecord) -> Fields:
     """Return a fill; its fee is without the builder's, and with what insurance took."""
-    bought = record.quantums > 0
-    fields = {
-        "id": record.id, "subaccountId": subaccount_id(subaccount),
+    bought, before = record.quantums > 0, record.before
+    price = fill_price(market, record.quantums, record.subticks, record.quote, record.status)
+    return {
+        "id": record.id, "fee": _usdc(record.fee - record.builder_fee + record.insurance),
         "side": "BUY" if bought else "SELL", "size": _text(market.size(abs(record.quantums))),
-        "price": _text(market.price(record.subticks)),
-        "fee": _usdc(record.fee - record.builder_fee + record.insurance),
-        "liquidity": record.liquidity, "type": record.status, "orderId": record.order_id or None,
-        "clobPairId": str(market.clob_pair_id), "ticker": market.ticker,
+        "type": record.status, "price": _text(price), "eventId": record.event,
+        "orderId": record.order_id or None, "createdAt": _iso(record.created.time_ns),
+        "liquidity": record.liquidity,
+        "builderFee": _usdc(record.builder_fee) if record.builder_fee else None,
+        "clobPairId": str(market.clob_pair_id),
         "quoteAmount": _usdc(record.quote if bought else -record.quote),
-        "clientMetadata": str(record.client_metadata),
-        "createdAt": _iso(record.created.time_ns),
-        "createdAtHeight": str(record.created.height),
+        "subaccountId": subaccount_id(subaccount), "builderAddress": None,
+        "clientMetadata": str(record.client_metadata) if record.order_id else None,
+        "orderRouterFee": None, "createdAtHeight": str(record.created.height),
+        "transactionHash": transaction_hash("matches", record.created.height),
+        "entryPriceBefore": _text(before.entry) if before and before.entry else None,
+        "affiliateRevShare": "0", "orderRouterAddress": None,
+        "positionSideBefore": before and ("LONG" if record.is_long else "SHORT"),
+        "positionSizeBefore": before and _text(market.size(before.opened - before.closed)),
+        "ticker": market.ticker,
     }  # fmt: skip
-    return fields | ({"builderFee": _usdc(record.builder_fee)} if record.builder_fee else {})
 
 
 def transfer_fields(subaccount: Subaccount, record: TransferRecord) -> Fields:
@@ -2228,7 +2576,8 @@ def transfer_fields(subaccount: Subaccount, record: TransferRecord) -> Fields:
         "sender": sender, "recipient": recipient, "symbol": record.ticker,
         "size": _usdc(abs(record.quote_quantums)), "type": record.status,
         "createdAt": _iso(record.created.time_ns),
-        "createdAtHeight": str(record.created.height), "transactionHash": "",
+        "createdAtHeight": str(record.created.height),
+        "transactionHash": transaction_hash("transfer", record.created.time_ns),
     }  # fmt: skip
 
 
@@ -2243,82 +2592,164 @@ def subaccount_fields(ledger: Ledger, height: int) -> Fields:
     `height` is the block processed last; what the one at hand has changed already is stamped with
     that one.
     """
-    updated = ledger.touched or height
-    subaccount, net = ledger.subaccount, ledger.margin.net_collateral
-    required = sum(  # integers
-        -(-abs(part.net_notional) * ledger.holdings[ticker].market.imf_ppm // PPM)
-        for ticker, part in ledger.worth.parts.items()
-    )
+    updated, subaccount = ledger.touched or height, ledger.subaccount
+    usdc = ledger.collateral + ledger.unsettled
+    equity, required = Decimal(usdc).scaleb(-6), Decimal(0)
+    for ticker, held in ledger.holdings.items():
+        if (oracle := ledger.worth.oracle(ticker)) is not None:
+            notional = _DECIMALS.multiply(held.market.size(held.quantums), oracle)
+            equity += notional
+            required += _DECIMALS.multiply(abs(notional), Decimal(held.market.imf_ppm).scaleb(-6))
     return {
         "address": subaccount.owner, "subaccountNumber": subaccount.number,
-        "equity": _usdc(net), "freeCollateral": _usdc(net - required),
+        "equity": _text(equity), "freeCollateral": _text(equity - required),
         "openPerpetualPositions": {
-            ticker: position_fields(subaccount, held.market, standing(ledger, held, owed=True))
+            ticker: position_fields(
+                ledger, held.market, ledger.standing(held), ledger.owed_ppm(held) // PPM
+            )
             for ticker, held in ledger.holdings.items()
         },
-        "assetPositions": {
-            "USDC": asset_fields(subaccount, ledger.collateral + ledger.unsettled)
-        },
+        "assetPositions": {"USDC": asset_fields(subaccount, usdc)} if usdc else {},
         "marginEnabled": True, "updatedAtHeight": str(updated),
         "latestProcessedBlockHeight": str(max(height, updated)),
     }  # fmt: skip
 
 
-def standing(ledger: Ledger, holding: LedgerPosition, *, owed: bool = False) -> PositionRecord:
-    """Return a position as it stands, at its present value; with the funding it is `owed` if so."""
-    part = ledger.worth.parts.get(holding.market.ticker) if holding.quantums else None
-    record = holding.record(0 if part is None else part.net_notional)
-    if not owed:
-        return record
-    funded = record.net_funding + ledger.owed_ppm(holding) // PPM
-    return msgspec.structs.replace(record, net_funding=funded)
-
-
 # === Account frames ===
 
-# What happened to a subaccount as the messages of its channel: a snapshot first, then updates, each
-# with all that one event did.
+# What happened to a subaccount as the messages of its channel: a snapshot first, then what nodes
+# report at once (vulcan), and block by block what the chain settled (ender), match by match.
 
 
-class Changes(msgspec.Struct, gc=False):
-    """What was done to one subaccount and is still to be reported; `markets` are those it names."""
+class Message(msgspec.Struct, gc=False, kw_only=True):
+    """One message of a subaccount's channel that is still to be written, in records."""
 
     fills: list[FillRecord] = []
-    orders: dict[str, OrderRecord] = {}
-    holdings: dict[str, LedgerPosition] = {}
-    transfers: list[TransferRecord] = []
-    markets: dict[str, PerpetualMarket] = {}
+    positions: list[PositionRecord] = []
+    balance: int | None = None
+    order: OrderRecord | None = None
+    transfer: TransferRecord | None = None
+
+
+class Changes:
+    """What happened to one subaccount and is still to be reported, in the indexer's order.
+
+    What nodes saw comes first. Of the chain's: each match by what it left, the sums as they were;
+    all fills of an order with the last of them; a transfer after the balance that it left.
+    """
+
+    def __init__(self) -> None:
+        self.markets: dict[str, PerpetualMarket] = {}
+        self._seen: list[Message] = []
+        self._settled: list[Message] = []
 
     def __bool__(self) -> bool:
-        return bool(self.orders or self.holdings or self.transfers)
+        return bool(self._seen or self._settled)
 
-    def touch(self, holdings: Iterable[LedgerPosition]) -> None:
-        """Report these positions too."""
-        self.holdings |= {holding.id: holding for holding in holdings}
+    def fill(
+        self, ledger: Ledger, market: PerpetualMarket, booking: Booking,
+        order: OrderRecord | None = None,
+    ) -> None:  # fmt: skip
+        """Report a match, and with its fill the order as it now stands; a liquidation has none."""
+        self._know(market, *(held.market for held in ledger.holdings.values()))
+        earlier: list[FillRecord] = []
+        if order is not None and (message := self._filled(order.id)) is not None:
+            earlier = message.fills
+            self._settled.remove(message)
+        self._settled += (
+            Message(positions=booking.states, balance=booking.balance),
+            Message(fills=[*earlier, booking.fill], positions=[booking.position], order=order),
+        )
+
+    def transfer(self, ledger: Ledger, moved: TransferRecord, owing: list[LedgerPosition]) -> None:
+        """Report money that moved, and the positions whose funding that settled."""
+        self._know(*(holding.market for holding in owing))
+        positions = [ledger.standing(holding) for holding in owing]
+        self._settled += (
+            Message(positions=positions, balance=ledger.collateral), Message(transfer=moved),
+        )  # fmt: skip
+
+    def order(self, market: PerpetualMarket, record: OrderRecord) -> None:
+        """Report how an order stands without fills."""
+        self._know(market)
+        if record.status.startswith("BEST_EFFORT"):
+            self._seen.append(Message(order=record))
+        else:
+            if _is_by_nodes(record):
+                gone = msgspec.structs.replace(record, status="BEST_EFFORT_CANCELED")
+                self._seen.append(Message(order=gone))
+            self._settled.append(Message(order=record))
+        filled = self._filled(record.id)
+        if record.status == "BEST_EFFORT_CANCELED" and filled is not None and filled.order:
+            # The block finds that nodes have taken it off already.
+            status = "CANCELED" if filled.order.status == "CANCELED" else record.status
+            filled.order = msgspec.structs.replace(filled.order, status=status)
+
+    def names(self, order_id: str) -> bool:
+        """Return whether anything is to be reported of an order."""
+        messages = chain(self._seen, self._settled)
+        return any(m.order is not None and m.order.id == order_id for m in messages)
+
+    def take_seen(self) -> list[Message]:
+        """Return the messages about what nodes saw alone; the others stay."""
+        messages, self._seen = self._seen, []
+        return messages
+
+    def take(self) -> list[Message]:
+        """Return the messages, and begin again."""
+        messages, self._settled = self.take_seen() + self._settled, []
+        return messages
+
+    def _know(self, *markets: PerpetualMarket) -> None:
+        self.markets |= {market.ticker: market for market in markets}
+
+    def _filled(self, order_id: str) -> Message | None:
+        of_order = (m for m in self._settled if m.fills and m.order and m.order.id == order_id)
+        return next(of_order, None)
 
 
-def update(ledger: Ledger, changes: Changes, height: int) -> Fields:
-    """Return the contents that report changes; of transfers one message holds one, the last."""
-    us, markets = ledger.subaccount, changes.markets
-    moved = bool(changes.holdings or changes.transfers)
+def missing_record(
+    ledger: Ledger, market: PerpetualMarket, cancel: CancelRequest
+) -> OrderRecord | None:
+    """Return what is reported of the cancel of an order that nobody knows; None if it is known."""
+    id_ = order_id(ledger.subaccount, cancel)
+    if ledger.history.order(id_) is not None:
+        return None
+    return OrderRecord(
+        id=id_, ticker=market.ticker, side="", quantums=0, subticks=0,
+        status="BEST_EFFORT_CANCELED", reason=_REMOVED + "USER_CANCELED",
+        client_id=cancel.client_id,
+    )  # fmt: skip
+
+
+def update(
+    ledger: Ledger, markets: Mapping[str, PerpetualMarket], message: Message, height: int
+) -> Fields:
+    """Return the contents of a message; `markets` are those that it names."""
+    us, order, moved = ledger.subaccount, message.order, message.transfer
+    write = settled_order_fields if message.fills else order_update_fields
     parts = {
-        "fills": [fill_fields(us, markets[fill.ticker], fill) for fill in changes.fills],
+        "fills": [fill_fields(us, markets[fill.ticker], fill) for fill in message.fills],
         "perpetualPositions": [
-            position_fields(us, held.market, standing(ledger, held))
-            for held in changes.holdings.values()
+            position_update_fields(ledger, markets[held.ticker], held) for held in message.positions
         ],
-        "assetPositions": [asset_fields(us, ledger.collateral)] if moved else [],
-        "transfers": transfer_fields(us, changes.transfers[-1]) if changes.transfers else None,
-        "orders": [
-            order_fields(us, markets[order.ticker], order) for order in changes.orders.values()
-        ],
+        "assetPositions": (
+            [] if message.balance is None else [balance_fields(us, message.balance)]
+        ),
+        "transfers": moved and transfer_fields(us, moved),
+        "orders": [] if order is None else [write(us, markets[order.ticker], order)],
         "blockHeight": str(height),
     }
     return {name: what for name, what in parts.items() if what}
 
 
 def snapshot(ledger: Ledger, height: int, orders: Iterable[Fields] = ()) -> Fields:
-    """Return the contents that a subscription begins with; `orders` are the open ones' rows."""
+    """Return the contents that a subscription begins with; `orders` are the open ones' rows.
+
+    Of an account that was never funded there is nothing to report.
+    """
+    if not ledger.is_funded:
+        return {}
     subaccount = subaccount_fields(ledger, height)
     return {"subaccount": subaccount, "orders": list(orders), "blockHeight": str(height)}
 
@@ -2373,11 +2804,14 @@ class Backstop:
         """Count a position as liquidated in this block."""
         self._taken.setdefault(subaccount, {})[ticker] = notional
 
-    def covers(self, subaccount: Subaccount, market: PerpetualMarket, delta: int) -> bool:
+    def result(
+        self, subaccount: Subaccount, market: PerpetualMarket, delta: int
+    ) -> UpdateResult:  # fmt: skip
         """Return whether the market's fund can take `delta` in, and the block lets it."""
         lost = self._lost[subaccount] - min(0, delta)
-        within = delta >= 0 or lost <= self.terms.max_subaccount_insurance_lost
-        return within and self.funds.covers(market, delta)
+        if delta < 0 and lost > self.terms.max_subaccount_insurance_lost:
+            return "LiquidationExceededSubaccountMaxInsuranceLost"
+        return "Success" if self.funds.covers(market, delta) else "LiquidationRequiresDeleveraging"
 
     def take(self, subaccount: Subaccount, market: PerpetualMarket, delta: int) -> None:
         """Let the market's fund take in what a match brings, or negative pay for it."""
@@ -2474,13 +2908,13 @@ class Clearing:
         ledger = self._house.ledgers.get(subaccount)
         return 0 if ledger is None else ledger.position(self.market.ticker)
 
-    def check(self, match: Match) -> int:
+    def check(self, match: Match) -> tuple[UpdateResult, UpdateResult]:
         """Judge the collateral of those who have a ledger, and the fund behind a liquidation."""
-        failed = 0
-        for who, (ledger, order, liquidity) in zip(_WHO, self._parties(match), strict=True):
-            if ledger is not None and not self._can_pay(ledger, order, match, liquidity):
-                failed |= who
-        return failed
+        maker, taker = (
+            "Success" if ledger is None else self._result(ledger, order, match, liquidity)
+            for ledger, order, liquidity in self._parties(match)
+        )
+        return maker, taker
 
     def settle(self, match: Match) -> None:
         """Book the match with those who have a ledger."""
@@ -2495,12 +2929,12 @@ class Clearing:
             (ledgers.get(match.taker.subaccount), match.taker, "TAKER"),
         )
 
-    def _can_pay(self, ledger: Ledger, order: Order, match: Match, liquidity: str) -> bool:
+    def _result(self, ledger: Ledger, order: Order, match: Match, liquidity: str) -> UpdateResult:
         if order.liquidation:
             delta = self._insurance(ledger, order, match)
-            return self._house.backstop.covers(ledger.subaccount, self.market, delta)
+            return self._house.backstop.result(ledger.subaccount, self.market, delta)
         due = self._charge(ledger, order, match, liquidity).total
-        return affords(ledger, self.market, order.sign * match.quantums, match.subticks, due)
+        return update_result(ledger, self.market, order.sign * match.quantums, match.subticks, due)
 
     def _fill(self, ledger: Ledger, order: Order, match: Match, liquidity: str) -> Filled:
         due, insurance, type_ = self._charge(ledger, order, match, liquidity), 0, "LIMIT"
@@ -2530,9 +2964,6 @@ class Clearing:
         return insurance_fund_delta(broke_at, -order.sign * quote, most)
 
 
-_WHO: Final = (MAKER, TAKER)
-
-
 def submit(desk: Desk, ledger: Ledger, market: PerpetualMarket, order: Order, fees: Fees) -> str:
     """Take a stateful order into the block at hand; name what the chain refuses it for, if so.
 
@@ -2543,7 +2974,8 @@ def submit(desk: Desk, ledger: Ledger, market: PerpetualMarket, order: Order, fe
     if not error and order.order_flags == LONG_TERM:
         quote = market.quote_quantums(order.quantums, order.subticks)
         cost = fees.of(quote, "MAKER") + fee(order.quantums, order.builder_fee_ppm)
-        if not affords(ledger, market, order.sign * order.quantums, order.subticks, cost):
+        quantums = order.sign * order.quantums
+        if update_result(ledger, market, quantums, order.subticks, cost) != "Success":
             error = "ErrStatefulOrderCollateralizationCheckFailed"
     if not error:
         desk.waiting = waiting
@@ -3005,14 +3437,15 @@ class PaperAccount:
 
     def book(self, order: Order, fill: Filled) -> None:
         """Book a fill of ours."""
-        ticker = fill.market.ticker
+        ticker, when = fill.market.ticker, self._seen.when
         if ticker in self.owed:
             # What was held is about to be forgotten: what it owes cannot wait any longer.
             self.fund_late(ticker, worst_for=self.ledger.position(ticker))
-        fill = msgspec.structs.replace(fill, when=self._seen.when)
-        self._changes.markets[ticker] = fill.market
-        self._changes.touch(self.ledger.book(fill))
-        self._changes.fills.append(self.ledger.history.last_fill)
+        booking = self.ledger.book(msgspec.structs.replace(fill, when=when))
+        record = filled_record(order, ticker, abs(fill.quantums), when) if order.id else None
+        if record is not None:
+            record = self.ledger.note(record)
+        self._changes.fill(self.ledger, fill.market, booking, record)
 
     def fund(self, hours: int) -> None:
         """Accrue hours of funding, and owe them where no price or rate is known."""
@@ -3038,8 +3471,9 @@ class PaperAccount:
 
     def deposit(self, quote_quantums: int) -> None:
         """Bring USDC in from the wallet."""
-        self._changes.touch(self.ledger.owing)
-        self._changes.transfers.append(self.ledger.deposit(quote_quantums, self._seen.when))
+        owing = self.ledger.owing
+        moved = self.ledger.deposit(quote_quantums, self._seen.when)
+        self._changes.transfer(self.ledger, moved, owing)
 
     def withdraw(self, quote_quantums: int, block: int) -> None:
         """Take USDC out to the wallet, if collateral and the pool allow it."""
@@ -3048,30 +3482,39 @@ class PaperAccount:
         if isinstance(moved, Refused):
             self.refusals[moved.reason] += 1
         else:
-            self._changes.touch(owing)
-            self._changes.transfers.append(moved)
+            self._changes.transfer(self.ledger, moved, owing)
 
     # --- reports
 
     def report(
-        self, market: PerpetualMarket, order: Order, reason: str = "", *, waits: bool = False
-    ) -> None:
-        """Report how an order stands, or the indexer's reason for its end."""
-        self._note(market, order, status_of(order, reason, waits=waits), removal=reason)
+        self, market: PerpetualMarket, order: Order, reason: str = "", *, waits: bool = False,
+        filled: int | None = None,
+    ) -> None:  # fmt: skip
+        """Report how an order stands, or the indexer's reason for its end.
+
+        `filled` is what nodes had matched of it before they removed it, all of it if None.
+        """
+        status, ticker, when = status_of(order, reason, waits=waits), market.ticker, self._seen.when
+        record = order_record(order, ticker, status, when, removal=reason)
+        created = self.ledger.note(record.remembered).created
+        seen = record.filled if filled is None else filled
+        record = msgspec.structs.replace(record, created=created, filled=seen)
+        self._changes.order(market, record)
+
+    def miss(self, market: PerpetualMarket, cancel: CancelRequest) -> None:
+        """Report the cancel of a short-term order that no node knows."""
+        if record := missing_record(self.ledger, market, cancel):
+            self._changes.order(market, record)
 
     def refuse(self, market: PerpetualMarket, order: Order, error: str, *, stands: bool) -> None:
         """Count a refusal, and report it unless another order `stands` under this id."""
         self.refusals[error] += 1
         # What stands goes on: a refusal speaks of the request alone.
-        if not stands and order.id not in self._changes.orders:
+        if not stands and not self._changes.names(order.id):
             refusal = f"clob {_OURS.get(error) or code_of(error)}: {error}"
-            self._note(market, order, "CANCELED", refusal=refusal)
-
-    def _note(self, market: PerpetualMarket, order: Order, status: str, **reason: str) -> None:
-        record = order_record(order, market.ticker, status, self._seen.when, **reason)
-        self._changes.orders[record.id] = record
-        self._changes.markets[market.ticker] = market
-        self.ledger.note(record)
+            when = self._seen.when
+            record = order_record(order, market.ticker, "CANCELED", when, refusal=refusal)
+            self._changes.order(market, self.ledger.note(record))
 
     def greeting(self) -> list[Frame]:
         """Return the snapshot with which the account's channel begins, if it has not begun."""
@@ -3081,11 +3524,14 @@ class PaperAccount:
         return [self._frame("subscribed", snapshot(self.ledger, self._height - 1))]
 
     def flush(self) -> list[Frame]:
-        """Report what has changed in one message, if anything has."""
+        """Report what has changed, message by message."""
         if not self._changes:
             return _NOTHING
-        changes, self._changes = self._changes, Changes()
-        return [self._frame("channel_data", update(self.ledger, changes, self._height))]
+        ledger, markets, height = self.ledger, self._changes.markets, self._height
+        return [
+            self._frame("channel_data", update(ledger, markets, message, height))
+            for message in self._changes.take()
+        ]
 
     def _frame(self, type_: str, contents: Fields) -> Frame:
         self.messages += 1
@@ -3209,6 +3655,8 @@ class PaperMarket:
         for order in entry.expired:
             self.report(order, "EXPIRED")
         for order in entry.entering:
+            if order.condition_type:
+                self.report(order)
             self.take(order)
         self.expire(view.chain.height, seconds)
 
@@ -3217,10 +3665,16 @@ class PaperMarket:
         for order in self.desk.book.expire(height, time):
             self.report(order, "EXPIRED")
 
-    def report(self, order: Order, reason: str = "") -> None:
+    def open(self, order: Order) -> None:
+        """Report that a short-term order was sent, and which one it replaces."""
+        if (standing := self.desk.book.orders.get(order.key)) is not None:
+            self.report(standing, "REPLACED")
+        self.report(order)
+
+    def report(self, order: Order, reason: str = "", filled: int | None = None) -> None:
         """Report how an order stands, or the indexer's reason for its end."""
-        waits = self.desk.waiting.find(order.key) is order
-        self._account.report(self.market, order, reason, waits=waits)
+        waits = order in self.desk.waiting.untriggered
+        self._account.report(self.market, order, reason, waits=waits, filled=filled)
 
     def refuse(self, order: Order, error: str) -> None:
         """Refuse an order for what the chain would refuse it for."""
@@ -3235,7 +3689,7 @@ class PaperMarket:
             fees = account.fees_of(account.ledger)
             if error := submit(self.desk, account.ledger, self.market, order, fees):
                 self.refuse(order, error)
-            elif order.condition_type:
+            else:
                 self.report(order)
         elif 0 < order.good_til_block < self.view.chain.height:
             self.report(order, "EXPIRED")
@@ -3248,23 +3702,21 @@ class PaperMarket:
             self._account.refusals[error] += 1
         elif order is not None:
             self.report(order, "USER_CANCELED")
+        elif cancel.order_flags == SHORT_TERM:
+            self._account.miss(self.market, cancel)
 
     def _conclude(self, result: Placement) -> None:
-        """Report what a placement did to orders that have an id: to ours, but for liquidations."""
-        order, book = result.order, self.desk.book
+        """Report what a placement removed, or why it failed; fills are reported when booked."""
+        order = result.order
         for match in result.fills:
             self._witness(match)
-        makers = [(match.maker, "") for match in result.fills]
-        for touched, reason in makers + result.removed:
-            if touched.id:
-                self.report(touched, reason)
-        standing = book.orders.get(order.key)
-        if result.error == "ErrPostOnlyWouldCrossMakerOrder":
-            self.report(order, "POST_ONLY_WOULD_CROSS_MAKER_ORDER")
+        for gone, reason in result.removed:
+            if gone.id:
+                self.report(gone, reason, gone.filled - result.filled if gone is order else None)
+        if result.error in FAILED:
+            self.report(order, FAILED[result.error])
         elif result.error:
             self.refuse(order, result.error)
-        if order.id and (standing is not None or not order.remaining):
-            self.report(standing or order)
 
     def _witness(self, match: Match) -> None:
         """Remember what a match took from the recorded market, until the tape bears it out."""
@@ -3421,7 +3873,7 @@ class PaperVenue:
         market.expire(height)
         self._wait(market, order)
         if order.order_flags == SHORT_TERM:
-            market.report(order)
+            market.open(order)
 
     def _limit(self, order: Order, view: MarketView) -> str:
         """Name the limit that an order exceeds, or nothing."""
@@ -3597,9 +4049,9 @@ def paper(
     Hot or cold as the source is; replays nothing but the snapshot that comes first; runs on the
     source's thread; completes and errors with it. The state is the venue's own, so that panels
     can read it: give each subscriber a venue. The first view (v) brings the snapshot (S), an order
-    (o) the update that opens it (O), the next view the one that fills it (F):
+    (o) the update that opens it (O), the next view the position (P) and then the fill (F):
 
         events  --v--o--v--v--|
-        frames  --S--O--F-----|
+        frames  --S--O--(P,F)-|
     """
     return fold(lambda: venue, PaperVenue.step)

@@ -34,8 +34,8 @@ of values; `Risk` holds the state. Only `Approved` and `Reduce` carry an order.
 A flight plan is a ladder of reduce-only IOC orders, the cheapest relief (distance gained per USDC
 of cost) first; the last rung is just large enough to reach `FlightPolicy.restore_to`. A thin book
 must be left early: a rung fires the farther away, the more its exit loses to the book. What a rung
-costs is calculated on the book; how bad a price it accepts is another matter: every fill short of
-liquidation brings relief, so a market that runs away is followed nearly that far.
+costs is calculated on the book; how bad a price it accepts is another matter: every fill that
+loses less than it relieves is taken, and what is offered only beyond that is given up, and named.
 
 Units: sizes are signed quantums (positive is long), base units where a `Decimal`; money is quote
 quantums (1e-6 USDC); an oracle price is an integer and its power of ten; fractions are parts per
@@ -297,8 +297,9 @@ def position_margin(
     """Value one position at an oracle price and compute its margin requirements.
 
     `open_interest` is in base quantums; None is unknown and, in a market that scales by it,
-    counts as the most. It and the chosen leverage raise the initial margin alone.
-    `MarginError` without a price and beyond all size.
+    counts as the most. It and the chosen leverage raise the initial margin alone. At a price of 0
+    all is 0, as on the chain: whether 0 means that there is none, callers decide. `MarginError` for
+    a negative price and beyond all size.
     Source: x/perpetuals/lib/lib.go.
     """
     shift = exponent + market.atomic_resolution + 6
@@ -334,9 +335,9 @@ def position_margin(
 
 def _examine(market: PerpetualMarket, price: int, base: int) -> None:
     # Called when a margin is 0, negative or too large. A margin of 0 is right where nothing is
-    # held, and in a tier that requires none.
-    if price <= 0:
-        raise MarginError(f"{market.ticker}: an oracle price above 0", price)
+    # held or worth anything, and in a tier that requires none.
+    if price < 0:
+        raise MarginError(f"{market.ticker}: an oracle price of 0 or more", price)
     if base:
         raise MarginError(f"{market.ticker}: a margin from 0 to 10^60 quote quantums", base)
 
@@ -696,9 +697,14 @@ class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return rate if rate is not None and abs(rate) < 2**31 else None
 
     def margin(self, shock_ppm: int = 0) -> PositionMargin:
-        """Return its margin as the chain computes it, after a move of the price by `shock_ppm`."""
+        """Return its margin as the chain computes it, after a move of the price by `shock_ppm`.
+
+        `MarginError` unless the price is above 0: a market without one is not worth nothing.
+        """
+        if self.price is None or self.price <= 0:
+            raise MarginError(f"{self.ticker}: an oracle price above 0", self.price)
         # A shocked price is exact: six digits more, none rounded. At nothing, nothing is left.
-        price, exponent = self.price or 0, self.exponent
+        price, exponent = self.price, self.exponent
         if shock_ppm:
             if shock_ppm <= -PPM:
                 return PositionMargin()
@@ -1912,6 +1918,10 @@ class Account:
         reservation = self.reserved.get(state.id)
         if reservation is None:
             return
+        if state.order is not None:
+            # As it was sent: dated by the node's block, it may fill for longer.
+            reservation = msgspec.structs.replace(reservation, order=state.order)
+            self.reserved[state.id] = reservation
         if state.status in ("FILLED", "CANCELLED"):
             del self.reserved[state.id]
         elif state.leaving or state.status == "REJECTED":
@@ -1977,6 +1987,17 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
         return f"{self.side.lower()} {size} {self.market.ticker} at {bound} {price}"
 
     @property
+    def unreached(self) -> Level | None:
+        """Return the best level of the side that it takes, if even that is beyond its worst."""
+        buys = self.side == "BUY"
+        level = self.view.book.best_ask if buys else self.view.book.best_bid
+        if level is None or not self.view.book.known:
+            return None
+        subticks = next((subticks for subticks, _ in on_grid(self.market, [level])), self.subticks)
+        beyond = subticks > self.subticks if buys else subticks < self.subticks
+        return level if beyond else None
+
+    @property
     def walked_quote(self) -> int:
         """Return what it trades for on the book shown, the rest of it at its worst price."""
         market, buys, left, quote = self.market, self.side == "BUY", self.size, 0
@@ -2012,14 +2033,16 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
             good_til_block=self.view.chain.height + good_til_blocks,
         )
 
-    def after(self, margin: MarginFigures, held: int, quote: int, fee_ppm: int) -> MarginFigures:
+    def after(
+        self, margin: MarginFigures, held: int, quote: int, fee_ppm: int, interest: int | None
+    ) -> MarginFigures:
         """Return an account's margin once it has traded for `quote`, its fee paid.
 
-        `held` is the signed position that it finds. Without an oracle price only the cash counts.
+        `held` is the signed position that it finds, `interest` the open interest that `margin`
+        was computed with. Without an oracle price only the cash counts.
         """
-        view, market, cash = self.view, self.market, quote if self.side == "SELL" else -quote
-        cash -= mul_ppm(quote, fee_ppm, round_up=True)
-        oracle, interest = view.oracle, view.open_interest
+        oracle, market, cash = self.view.oracle, self.market, quote
+        cash = (quote if self.side == "SELL" else -quote) - mul_ppm(quote, fee_ppm, round_up=True)
         if oracle is not None:
             price = oracle.digits, oracle.exponent
             old = position_margin(market, held, *price, interest)
@@ -2030,11 +2053,14 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
         return msgspec.structs.replace(margin, net_collateral=margin.net_collateral + cash)
 
 
-def ioc(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> Candidate | None:
+def ioc(
+    view: MarketView, market: PerpetualMarket, delta: int, bps: int, oracle_bps: int | None = None
+) -> Candidate | None:
     """Make an IOC of a signed size, rounded toward less, at most `bps` beyond the best price.
 
-    Its price is at least one tick. Without a book the oracle price stands in for the best one. None
-    without either, and where the price does not fit an order.
+    Nor is its price more than `oracle_bps` worse than the oracle price, where both are known; it is
+    at least one tick. Without a book the oracle price stands in for the best one. None without
+    either, and where the price does not fit an order.
     """
     side: Side = "BUY" if delta > 0 else "SELL"
     level = view.book.best_ask if delta > 0 else view.book.best_bid
@@ -2046,6 +2072,10 @@ def ioc(view: MarketView, market: PerpetualMarket, delta: int, bps: int) -> Cand
             continue
         if worst > MOST_SUBTICKS - market.subticks_per_tick:
             continue  # a price that no order can have: it was cut to one
+        if oracle_bps is not None and view.oracle is not None and view.oracle.digits > 0:
+            priced = view.oracle.digits, view.oracle.exponent
+            bound = worst_subticks(market, *priced, oracle_bps, delta > 0)
+            worst = min(worst, bound) if delta > 0 else max(worst, bound)
         size = abs(delta) - abs(delta) % market.step_base_quantums
         return Candidate(market, view, side, size, worst)
     return None
@@ -2095,11 +2125,11 @@ class FlightPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """When to leave and how; `act_below` and `restore_to` are distances to liquidation.
 
     A position leaves in at most `cuts` cuts. An order takes the first `levels` of a book, no
-    farther than `reach_bps` from the best price; its worst price is `slippage_bps` beyond the
-    last level that it needs, or `chase` of the way to liquidation beyond the best price, if that
-    is farther. `haircut_bps`, but no more than half the maintenance margin, is taken from the
-    oracle where no book is known. `depth_margin` is
-    how much earlier to leave a book of which the exit would take all.
+    farther than `reach_bps` from the best price. Its worst price is `chase` of the way to
+    liquidation beyond the oracle price, or `slippage_bps` beyond the last level that it needs if
+    that is farther, but never so far that a fill would bring no relief. `haircut_bps`, but no more
+    than half the maintenance margin, is taken from the oracle where no book is known.
+    `depth_margin` is how much earlier to leave a book of which the exit would take all.
     """
 
     act_below: float = 0.06
@@ -2149,6 +2179,9 @@ class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     it have filled, it moves the distance from `before` to `restores`, which is inf if nothing is
     held then.
 
+    `offered` is how much of it the book shows at no worse than the worst price: the rest may stay.
+    `worst_loss` is the `loss` of a fill of all of it at that price.
+
     `liquidation_cost` is what the same size would cost if the chain liquidated it, in parts of
     `liquidation_quantums` a block, at the highest fee. `blind` is why the book does not count,
     empty if it does. `depth_share` is the part of the visible depth that leaving the position
@@ -2171,6 +2204,8 @@ class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     depth_share: float
     liquidation_quantums: int
     liquidation_cost: int
+    offered: int = 0
+    worst_loss: int = 0
     blind: str = ""
 
     @property
@@ -2204,13 +2239,22 @@ class Rung(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         end = (
             "leaves nothing" if self.restores == inf else f"restores {percent_text(self.restores)}"
         )
-        blind = f", blind ({self.blind}): the oracle less a haircut" if self.blind else ""
         return (
             f"{end}, costs {usdc_text(self.cost)} USDC (spread {usdc_text(self.spread)}, impact "
-            f"{usdc_text(self.impact)}, fee {usdc_text(self.fee)}){blind}; liquidated, "
+            f"{usdc_text(self.impact)}, fee {usdc_text(self.fee)}){self._given_up}; liquidated, "
             f"{_size(self.market, self.liquidation_quantums)} a block, the same would cost up to "
             f"{usdc_text(self.liquidation_cost)}"
         )
+
+    @property
+    def _given_up(self) -> str:
+        most = f", at that bound {usdc_text(self.worst_loss)}"
+        if self.blind:
+            return f", blind ({self.blind}): the oracle less a haircut{most}"
+        if self.offered >= self.quantums:
+            return most
+        rest = _size(self.market, self.quantums - self.offered)
+        return f"{most}; {rest} of it is not offered within the bound and may stay"
 
 
 class Cut(msgspec.Struct, frozen=True, gc=False):
@@ -2263,11 +2307,16 @@ class Exit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Stuck(msgspec.Struct, frozen=True, gc=False):
-    """A position that no order can reduce, and why; without figures unless it is `known`."""
+    """A position that no order can reduce, and why; without figures unless it is `known`.
+
+    `shut` is what it is worth, in quote quantums, where its market takes no orders: what cannot be
+    closed until the status is another.
+    """
 
     ticker: str
     why: str
     known: bool = False
+    shut: int = 0
 
 
 class FlightPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -2296,6 +2345,11 @@ class FlightPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Return whether all rungs restore what the policy requires, or leave nothing held."""
         after = self.distance_after
         return not self.unknown and (after is None or after >= self.policy.restore_to)
+
+    @property
+    def shut(self) -> tuple[Stuck, ...]:
+        """Return what cannot be closed because its market takes no orders."""
+        return tuple(one for one in self.exits if isinstance(one, Stuck) and one.shut)
 
     @property
     def fires_below(self) -> float | None:
@@ -2342,7 +2396,8 @@ def _exit(
         was = "unknown" if oracle is None else oracle.text
         return Stuck(ticker, f"expected a positive oracle price, got {was}")
     if stops := stopping(view, "guard"):
-        return Stuck(ticker, f"{stops[0].why}: no IOC is taken", known=True)
+        why = f"{stops[0].why}: no IOC is taken"
+        return Stuck(ticker, why, known=True, shut=_worth(market, quantums, oracle))
     step = market.step_base_quantums
     size = min(abs(quantums), MOST_SUBTICKS) // step * step
     if not size:
@@ -2360,6 +2415,13 @@ def _exit(
         return _costed(way if way.blind else _on_book(way, view.book, policy), policy)
     except RiskError as error:  # a figure beyond what the chain can hold
         return Stuck(ticker, str(error))
+
+
+def _worth(market: PerpetualMarket, quantums: int, oracle: Oracle) -> int:
+    try:
+        return abs(position_margin(market, quantums, oracle.digits, oracle.exponent).net_notional)
+    except MarginError:  # beyond what the chain can hold
+        return 0
 
 
 def _costed(way: Exit, policy: FlightPolicy) -> Exit:
@@ -2605,13 +2667,11 @@ def _rungs(
     # Drawn from the end: a rung that fires early takes all cheaper ones along.
     rungs: list[Rung] = []
     fires_below, away = 0.0, min(max(start.distance, 0.0), 1.0)
-    ways = {way.ticker: way for way, _, _ in climbed}
-    ahead = {ticker: _followed(way, away, policy) for ticker, way in ways.items()}
     before = [start, *(stand for _, _, stand in climbed)]
     for (way, cut, stand), earlier in zip(climbed[::-1], before[-2::-1], strict=True):
         fires_below = max(fires_below, way.fires_below)
         reach = earlier.distance, stand.distance
-        worst = _worst(way, cut.end, ahead[way.ticker], policy)
+        worst = _worst(way, cut.end, away, policy)
         rungs.append(_rung(way, cut, reach, fires_below, worst, policy))
     return tuple(rungs[::-1])
 
@@ -2622,6 +2682,7 @@ def _rung(
 ) -> Rung:  # fmt: skip
     buys = way.held < 0
     penalty = mul_ppm(cut.quote, policy.terms.max_liquidation_fee_ppm, round_up=True)
+    at_worst = way.market.quote_quantums(cut.end - cut.start, worst)
     return Rung(
         market=way.market,
         side="BUY" if buys else "SELL",
@@ -2640,28 +2701,44 @@ def _rung(
         liquidation_quantums=way.liquidation_quantums,
         # It meets the same book, pays no taker fee, and the highest fee of a liquidation.
         liquidation_cost=cut.spread + cut.impact + penalty,
+        offered=_offered(way, cut.start, cut.end, worst),
+        worst_loss=cut.loss + max(at_worst - cut.quote if buys else cut.quote - at_worst, 0),
         blind=way.blind,
     )
 
 
-def _worst(way: Exit, end: int, ahead: int, policy: FlightPolicy) -> int:
-    """Return the worst price of an order that takes so much: beyond its last level, or `ahead`."""
-    level = bisect_left(way.shown, (end,))
-    deepest = way.shown[level][2] if level < len(way.shown) else way.bound
-    if way.held < 0:
-        return max(min(slipped(way.market, deepest, policy.slippage_bps, True), way.bound), ahead)
-    return min(max(slipped(way.market, deepest, policy.slippage_bps, False), way.bound), ahead)
+def _worst(way: Exit, end: int, away: float, policy: FlightPolicy) -> int:
+    """Return the worst price of an order that takes so much, at a distance from liquidation.
 
-
-def _followed(way: Exit, away: float, policy: FlightPolicy) -> int:
-    """Return how far a running market is followed: nearly to where liquidation would be."""
-    # From the oracle or the book, whichever has run farther: the other will follow.
+    A fill relieves as long as it loses less than the maintenance margin that it frees, and what
+    the distance is worth; what is offered only beyond that is given up.
+    """
     market, buys = way.market, way.held < 0
     mmf = market.imf_ppm * market.maintenance_fraction_ppm / PPM / PPM
-    bps = min(round(10_000 * (mmf + policy.chase * away)), 9_999)
-    oracle = worst_subticks(market, way.price, way.exponent, bps, buys)
-    book = slipped(market, way.best or way.bound, bps, buys)
-    return max(oracle, book) if buys else min(oracle, book)
+    level = bisect_left(way.shown, (end,))
+    deepest = way.shown[level][2] if level < len(way.shown) else way.bound
+    needed = slipped(market, deepest, policy.slippage_bps, buys)
+    # The fee of a purchase is the greater, the dearer it is.
+    fee = policy.taker_fee_ppm / PPM
+    relieves = mmf + away * (1 + mmf if buys else 1 - mmf) - fee
+    relieves /= 1 + fee
+    followed, last = (_from_oracle(way, share) for share in (mmf + policy.chase * away, relieves))
+    return min(max(needed, followed), last) if buys else max(min(needed, followed), last)
+
+
+def _from_oracle(way: Exit, share: float) -> int:
+    bps = min(max(int(10_000 * share), 0), 9_999)
+    return worst_subticks(way.market, way.price, way.exponent, bps, way.held < 0)
+
+
+def _offered(way: Exit, start: int, end: int, worst: int) -> int:
+    """Return how much of a part of an exit the book shows at no worse than a price."""
+    buys, within = way.held < 0, 0
+    for size, _, subticks in way.shown:
+        if subticks > worst if buys else subticks < worst:
+            break
+        within = size
+    return max(min(end, within) - start, 0)
 
 
 # === Plan ===
@@ -2741,7 +2818,10 @@ def joined(rungs: Collection[Rung]) -> tuple[Rung, ...]:
     return tuple(merged.values())
 
 
-_ADD_UP: Final = ("quantums", "quote", "spread", "impact", "fee", "loss", "liquidation_cost")
+_ADD_UP: Final = (
+    "quantums", "quote", "spread", "impact", "fee", "loss", "liquidation_cost", "offered",
+    "worst_loss",
+)  # fmt: skip
 
 
 class Planner:
@@ -2797,6 +2877,11 @@ class Policy(BaseModel):
     max_order_usdc: float = Field(default=20_000.0, gt=0)
     slippage_bps: int = Field(default=30, ge=0, le=1_000)
     guard_slippage_bps: int = Field(default=100, ge=0, le=1_000)
+    max_oracle_bps: int = Field(
+        default=200, gt=0, lt=10_000,
+        description="how much worse than the oracle price an order may trade, in bps: all but the "
+        "guard's, and a target of 0 at urgency 1",
+    )  # fmt: skip
     guard_cuts: int = Field(default=4, ge=1, le=10)
     taker_fee_ppm: int = Field(default=500, ge=0, le=100_000)
     good_til_blocks: int = Field(default=5, ge=1, le=20)
@@ -2820,7 +2905,7 @@ class Policy(BaseModel):
 
     @property
     def stale_ns(self) -> int:
-        """Return the age from which a price is no longer believed, in nanoseconds."""
+        """Return how long a price is believed without a confirmation, in nanoseconds."""
         return round(self.stale_seconds * 1_000_000_000)
 
     @property
@@ -2850,9 +2935,9 @@ class Policy(BaseModel):
 _MARGIN_NAMES: Final = ("net_collateral", "initial_margin", "maintenance_margin", "notional")
 Reason = Literal[
     "UNKNOWN_ACCOUNT", "UNKNOWN_MARKET", "UNKNOWN_ORACLE", "UNKNOWN_HEIGHT", "STATUS", "STALE",
-    "NO_BOOK", "IN_FLIGHT", "BELOW_STEP", "ISOLATED", "LEVERAGE", "DISTANCE", "MARGIN",
-    "NOTIONAL", "MARKET_NOTIONAL", "POSITIONS", "ORDER_RATE", "SLIPPAGE", "SIZE", "DAILY_LOSS",
-    "DRAWDOWN", "HALTED",
+    "NO_BOOK", "OFF_ORACLE", "IN_FLIGHT", "BELOW_STEP", "ISOLATED", "LEVERAGE", "DISTANCE",
+    "MARGIN", "NOTIONAL", "MARKET_NOTIONAL", "POSITIONS", "ORDER_RATE", "SLIPPAGE", "SIZE",
+    "DAILY_LOSS", "DRAWDOWN", "HALTED",
 ]  # fmt: skip
 GateState = Literal["ACTIVE", "REDUCING", "HALTED"]
 Alarm = Literal["unknown", "flat", "safe", "danger", "liquidatable"]
@@ -2894,8 +2979,10 @@ class Denied(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Reduce(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The guard's order: a rung of its flight plan, or several of one market.
 
-    `cost` is the estimated loss to spread, impact and fee in quote quantums; `rung` counts the
-    times that the guard fired since the account was last safe.
+    `cost` is the estimated loss to spread, impact and fee in quote quantums, `worst_loss` what is
+    lost against the oracle price if all of it fills at the order's worst price. `offered` is how
+    many quantums the book shows at no worse than that: what is offered beyond it is given up.
+    `rung` counts the times that the guard fired since the account was last safe.
     """
 
     id: str
@@ -2907,6 +2994,8 @@ class Reduce(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     distance: float
     rung: int
     cost: int
+    worst_loss: int = 0
+    offered: int = 0
     why: str
 
 
@@ -2988,10 +3077,11 @@ class Returns:
 
     def sample(self, at: int, views: Mapping[str, MarketView]) -> None:
         """Take the prices of a moment in, if a step has passed since the last."""
-        if at - self._at < self.step_ns:
+        passed_ns = at - self._at
+        if 0 <= passed_ns < self.step_ns:
             return
         prices = {t: v.oracle.price for t, v in views.items() if v.oracle and v.oracle.price > 0}
-        if at - self._at < 2 * self.step_ns:
+        if self.step_ns <= passed_ns < 2 * self.step_ns:
             last = self._last
             returns = {t: log(price / last[t]) for t, price in prices.items() if t in last}
             if returns:
@@ -3025,7 +3115,7 @@ class Returns:
 
 def observed(
     view: MarketView, market: PerpetualMarket, quantums: int, returns: Returns,
-    entry_price: Decimal | None = None,
+    interest: int | None, entry_price: Decimal | None = None,
 ) -> Holding:  # fmt: skip
     """Return a market as an account stands in it, with all that is known of it."""
     oracle, ticker, funding = view.oracle, view.ticker, view.funding
@@ -3034,7 +3124,7 @@ def observed(
         quantums=quantums,
         price=None if oracle is None else oracle.digits,
         exponent=0 if oracle is None else oracle.exponent,
-        open_interest=view.open_interest,
+        open_interest=interest,
         entry_price=entry_price,
         funding_8h_ppm=funding_rate_8h_ppm(funding.next_rate_text) if funding.known else None,
         volatility_1h=returns.volatility_1h(ticker),
@@ -3049,30 +3139,36 @@ def observed(
 
 
 class Exposure(msgspec.Struct, eq=False):
-    """A position with the terms last computed for it, and what they were computed from."""
+    """A position with the terms last computed for it, and what they were computed from.
+
+    `grown` is what the account's own trades may have added to open interest since its report.
+    """
 
     position: Position
+    grown: Decimal = Decimal(0)
     quantums: int = 0
     maintenance_e12: int = 0
     view: MarketView | None = None
     market: PerpetualMarket | None = None
     oracle: Oracle | None = None
+    reported: int | None = None
     open_interest: int | None = None
     terms: PositionMargin | None = None
 
     def value(self, view: MarketView) -> bool:
         """Value it at a view's price; return whether anything that its terms need has changed."""
-        oracle, market, interest = view.oracle, view.market, view.open_interest
-        same = oracle is self.oracle and market is self.market and interest == self.open_interest
+        oracle, market, reported = view.oracle, view.market, view.open_interest
+        same = oracle is self.oracle and market is self.market and reported == self.reported
         if same and self.view is not None:
             return False
-        self.view, self.oracle, self.open_interest = view, oracle, interest
+        self.view, self.oracle, self.reported = view, oracle, reported
         if market is not self.market and market is not None:
             self.quantums = int(self.position.size.scaleb(-market.atomic_resolution))
             self.position.quantums = self.quantums
             self.maintenance_e12 = market.imf_ppm * market.maintenance_fraction_ppm
         self.market, self.terms = market, None
-        if market is not None and oracle is not None:
+        self.open_interest = interest = known_interest(view, self.quantums, self.grown)
+        if market is not None and oracle is not None and oracle.digits > 0:
             digits, exponent = oracle.digits, oracle.exponent
             try:
                 self.terms = position_margin(market, self.quantums, digits, exponent, interest)
@@ -3086,6 +3182,23 @@ class Exposure(msgspec.Struct, eq=False):
         value = int((self.position.size * (self.position.entry_price or 0)).scaleb(6))
         maintenance = -(-abs(value) * self.maintenance_e12 // PPM**2)
         return PositionMargin(value, maintenance, maintenance)
+
+
+def known_interest(view: MarketView, held: int, grown: Decimal) -> int | None:
+    """Return the least open interest that the chain may count, in base quantums; None if unknown.
+
+    It is reported up to a minute late. By then it has what is held in it, and it may have all by
+    which the account's own position has `grown` since, in base units.
+    """
+    market, reported = view.market, view.open_interest
+    if reported is None or market is None:
+        return None
+    own = int(grown.scaleb(-market.atomic_resolution)) if grown else 0
+    return max(reported + own, held, -held)
+
+
+# In how many blocks a report of open interest surely has what was traded: some two minutes.
+_REPORT_BLOCKS: Final = 200
 
 
 class Valuation:
@@ -3103,6 +3216,8 @@ class Valuation:
         self.margin = MarginFigures(0)
         self.moved: set[str] = set()
         self._seq = -1
+        self._grown: dict[str, list[tuple[int, Decimal]]] = {}  # at which heights, by how much
+        self._loaded = False
 
     def load(self) -> None:
         """Take in what the account holds now; a position that stayed keeps its terms."""
@@ -3112,11 +3227,42 @@ class Valuation:
         for ticker, position in positions.items():
             exposure = old.get(ticker)
             if exposure is None or exposure.position is not position:
-                exposure = Exposure(position)
+                self._grow(ticker, exposure.position if exposure is not None else None, position)
+                exposure = Exposure(position, self._growth(ticker))
                 if ticker in self.views:
                     exposure.value(self.views[ticker])
             self.held[ticker] = exposure
+        self._loaded = self._loaded or not self.account.trouble
         self.sum()
+
+    def _grow(self, ticker: str, before: Position | None, after: Position) -> None:
+        # What was held when the account was first seen is in the reports already.
+        was, now = before.size if before is not None else Decimal(0), after.size
+        grown = abs(now) - (abs(was) if (was > 0) == (now > 0) else 0)
+        if grown > 0 and self._loaded:
+            self._grown.setdefault(ticker, []).append((self.account.height, grown))
+
+    def _growth(self, ticker: str) -> Decimal:
+        return sum((grown for _, grown in self._grown.get(ticker, ())), Decimal(0))
+
+    def settle_interest(self) -> None:
+        """Let go of own growth that is so long ago that the reports of open interest have it."""
+        since = self.account.height - _REPORT_BLOCKS
+        for ticker, rows in [*self._grown.items()]:
+            if rows[0][0] >= since:
+                continue
+            self._grown[ticker] = rows = [row for row in rows if row[0] >= since]
+            exposure = self.held.get(ticker)
+            if exposure is not None:
+                exposure.grown, view, exposure.view = self._growth(ticker), exposure.view, None
+                if view is not None and exposure.value(view):
+                    self.sum()
+            if not rows:
+                del self._grown[ticker]
+
+    def interest(self, view: MarketView) -> int | None:
+        """Return a market's open interest as the margin counts it, None if unknown."""
+        return known_interest(view, self.size(view.ticker), self._growth(view.ticker))
 
     def see(self, view: MarketView) -> None:
         """Take in what a view has that moves the margin: `margin` is another object if it did."""
@@ -3190,12 +3336,12 @@ class Valuation:
         return exposure.quantums if exposure.market is not None else None
 
     def reductions(self, ticker: str) -> list[Reservation]:
-        """Return what is in flight and would shrink the position.
+        """Return what is in flight and would shrink the position, reduce-only or not.
 
         One that was sent before the position changed sides reduces nothing.
         """
         held, waiting = self.size(ticker), self.account.in_flight(ticker)
-        return [r for r in waiting if r.order.reduce_only and r.order.signed_quantums * held < 0]
+        return [r for r in waiting if r.order.signed_quantums * held < 0]
 
     @property
     def reducing(self) -> frozenset[str]:
@@ -3275,6 +3421,24 @@ class Course:
             self.sunk = max(share, self.sunk or 0.0)
 
 
+class Elapsed:
+    """The time of the views, `now` in nanoseconds, as it only goes on.
+
+    A clock that is set an hour ahead and back again counts for an hour at most, and then holds
+    nothing up: a limit on what a minute sees waits for a minute.
+    """
+
+    __slots__ = ("_last", "now")
+
+    def __init__(self) -> None:
+        self.now = self._last = 0
+
+    def move(self, at: int) -> None:
+        """Move to a view's time."""
+        self.now += max(at - self._last, 0)
+        self._last = at
+
+
 class Turns:
     """Time as the chain counts it, and what each turn of it took off the distance.
 
@@ -3291,7 +3455,8 @@ class Turns:
 
     def is_over(self, view: MarketView) -> bool:
         """Return whether a view belongs to another turn."""
-        return view.chain.height != self.height or view.at - self.began >= _TURN_NS
+        is_over = not 0 <= view.at - self.began < _TURN_NS
+        return is_over or view.chain.height != self.height
 
     def begin(self, view: MarketView) -> int:
         """Begin a turn with a view; return how many full hours ended since the last."""
@@ -3367,19 +3532,16 @@ def review(decision: Decision, now: Situation) -> Approved | Denied:
         return _denied(decision, ("UNKNOWN_MARKET", why, {"markets_known": len(views)}), now.number)
     held, ticker = now.valued.size(market.ticker), market.ticker
     case, target = _Case(decision, view, market, held, now), _at_oracle(target_usdc, view, market)
-    if target is None and target_usdc * held < 0:
-        # How far to go on the other side needs a price; to leave this one does not.
+    if target_usdc * held < 0 and abs(held) >= market.step_base_quantums:
+        # Two orders, the second when the first is done: sent as one or side by side, the far side
+        # would open whole wherever another exit has matched first.
         return _leave(case, -held)
     if target is None:
         unpriced: _Objection = "UNKNOWN_ORACLE", f"no oracle price of {ticker}", {"ticker": ticker}
         return _denied(decision, unpriced, now.number)
     if held and target * held >= 0 and abs(target) < abs(held):
         return _leave(case, target - held)
-    verdict = _enter(case, target - held)
-    if isinstance(verdict, Denied) and target * held < 0:
-        # The far side is refused: the near side may still be left.
-        return _leave(case, -held)
-    return verdict
+    return _enter(case, target - held)
 
 
 def standing(now: Situation) -> Standing:
@@ -3429,8 +3591,8 @@ def dangers(now: Situation) -> Iterator[_Objection]:
 
 
 def _leave(case: _Case, delta: int) -> Approved | Denied:
-    # No limit may block the way out, only the grid and what the venue refuses anyhow; nothing is
-    # sent out twice.
+    # No limit may block the way out, only the grid, what the venue refuses anyhow, and a price that
+    # only an urgent exit would take; nothing is sent out twice.
     view, market, valued, policy = case.view, case.market, case.now.valued, case.now.policy
     if stops := stopping(view, "exit"):
         reason, why = _REASONS[stops[0].kind], f"{stops[0].why}: no order is taken"
@@ -3440,17 +3602,25 @@ def _leave(case: _Case, delta: int) -> Approved | Denied:
     if going >= abs(delta):
         return _refused(case, _waiting(pending[-1], valued.account.height))
     delta += going if delta < 0 else -going
-    candidate = ioc(view, market, delta, policy.guard_slippage_bps)
+    urgent = case.decision.urgency >= 1.0 and not case.decision.target_usdc
+    bound = None if urgent else policy.max_oracle_bps
+    candidate = ioc(view, market, delta, policy.guard_slippage_bps, bound)
     if candidate is None:
         why, figures = "neither a book nor an oracle price to go by", {"known": view.book.known}
         return _refused(case, ("NO_BOOK", why, figures))
     if not candidate.size:
         return _refused(case, _below_step(market, delta))
+    if bound is not None and (off := _off_oracle(candidate, bound)) is not None:
+        why = f"{off[1]}; a target of 0 at urgency 1 is not bound"
+        return _refused(case, (off[0], why, off[2]))
     if not view.chain.height:
         return _refused(case, _NO_HEIGHT)
-    after = candidate.after(valued.margin, case.held, candidate.worst_quote, policy.taker_fee_ppm)
+    interest, worst = valued.interest(view), candidate.worst_quote
+    after = candidate.after(valued.margin, case.held, worst, policy.taker_fee_ppm, interest)
     old, new = (amount_text(market.size(size)) for size in (case.held, case.held + candidate.delta))
     why = f"{candidate.words} shrinks {old} to {new}: that always passes"
+    if case.decision.target_usdc * case.held < 0:
+        why += "; the other side waits until nothing is held"
     return _approved(case, candidate, after, why, reduce_only=True)
 
 
@@ -3467,10 +3637,14 @@ def _enter(case: _Case, delta: int) -> Approved | Denied:
             return _refused(case, ("SIZE", f"no more is borne: {sizing.why}", figures))
         delta = sizing.quantums - held
     most = _at_oracle(policy.max_order_usdc, view, market) or 0
-    candidate = ioc(view, market, max(-most, min(most, delta)), policy.slippage_bps)
+    delta_most, bound = max(-most, min(most, delta)), policy.max_oracle_bps
+    candidate = ioc(view, market, delta_most, policy.slippage_bps, bound)
     if candidate is None or not candidate.size:
         return _refused(case, _below_step(market, delta))
-    after = candidate.after(base, held, candidate.worst_quote, policy.taker_fee_ppm)
+    if (off := _off_oracle(candidate, bound)) is not None:
+        return _refused(case, off)
+    interest, worst = case.now.valued.interest(view), candidate.worst_quote
+    after = candidate.after(base, held, worst, policy.taker_fee_ppm, interest)
     beyond = next(_beyond(case, candidate, after), None)
     if beyond is not None:
         return _refused(case, beyond)
@@ -3492,10 +3666,18 @@ def _unready(case: _Case) -> Iterator[_Objection]:
     yield from dangers(case.now)
     yield from _untradable(case.view, case.decision.at, case.now.policy)
     yield from _outdated(valued.held, case.decision.at, case.now.policy)
-    others = [e.market for t, e in valued.held.items() if t != ticker and e.market]
-    if mixes_isolated([case.market, *others]):
-        held = " ".join(other.ticker for other in others)
+    views, others = valued.views, sorted(_occupied(valued) - {ticker})
+    known = [market for t in others if t in views and (market := views[t].market) is not None]
+    if mixes_isolated([case.market, *known]):
+        held = " ".join(other.ticker for other in known)
         yield "ISOLATED", "an isolated market needs a subaccount of its own", {"held": held}
+
+
+def _occupied(valued: Valuation) -> set[str]:
+    """Return the markets in which something is held, or will be if what is in flight fills."""
+    orders = [reservation.order for reservation in valued.account.reserved.values()]
+    growing = {order.ticker for order in orders if not order.reduce_only}
+    return valued.held.keys() | valued.account.unreadable | growing
 
 
 def _untradable(view: MarketView, at: int, policy: Policy) -> Iterator[_Objection]:
@@ -3506,14 +3688,29 @@ def _untradable(view: MarketView, at: int, policy: Policy) -> Iterator[_Objectio
         yield _NO_HEIGHT
 
 
+def _off_oracle(candidate: Candidate, bound_bps: int) -> _Objection | None:
+    """Return that the book offers nothing within the bound around the oracle price, if so."""
+    level, oracle = candidate.unreached, candidate.view.oracle
+    if level is None or oracle is None:
+        return None
+    name, way = ("ask", "above") if candidate.side == "BUY" else ("bid", "below")
+    off = 100 * abs(level.price / oracle.price - 1)
+    why = (
+        f"the best {name} {level.price_text} is {off:.1f} % {way} the oracle price {oracle.text}, "
+        f"limit {bound_bps / 100:g} %"
+    )
+    figures = {name: level.price_text, "oracle": oracle.text, "limit_bps": bound_bps}
+    return "OFF_ORACLE", why, figures
+
+
 def _outdated(held: Mapping[str, Exposure], at: int, policy: Policy) -> Iterator[_Objection]:
-    # The margin is no younger than the oldest price in it.
-    since = at - policy.stale_ns
-    old = [(e.oracle.at, t) for t, e in held.items() if e.oracle and e.oracle.at < since]
-    if old:
-        oldest, ticker = min(old)
+    # The margin is no younger than the oldest price in it. One that nobody moves is not old.
+    priced = [(e.view.priced_at, t) for t, e in held.items() if e.view and e.oracle]
+    oldest, ticker = min(priced, default=(at, ""))
+    if oldest < at - policy.stale_ns:
         age, limit = at - oldest, policy.stale_seconds
-        why = f"the oracle price of {ticker} is {age / 1e9:.1f} s old, limit {limit:g} s"
+        words = f"is not confirmed for {age / 1e9:.1f} s, limit {limit:g} s"
+        why = f"the oracle price of {ticker} {words}"
         yield "STALE", why, {"ticker": ticker, "age_s": age / 1e9, "limit_s": limit}
 
 
@@ -3538,7 +3735,7 @@ def _sized(case: _Case, delta: int, base: MarginFigures) -> Sizing | None:
     market, policy, oracle, held = case.market, case.now.policy, case.view.oracle, case.held
     if (policy.bear_move is None and policy.max_volatility_1h is None) or oracle is None:
         return None
-    candidate = ioc(case.view, market, delta, policy.slippage_bps)
+    candidate = ioc(case.view, market, delta, policy.slippage_bps, policy.max_oracle_bps)
     if candidate is None or not candidate.size:
         return None
     price, worst = (oracle.digits, oracle.exponent), candidate.worst_quote
@@ -3548,7 +3745,8 @@ def _sized(case: _Case, delta: int, base: MarginFigures) -> Sizing | None:
     collateral, holdings = _filled(case.now)
     sizing = bound_position(
         position_margin(market, held + candidate.delta, *price).net_notional,
-        observed(case.view, market, held, case.now.returns), collateral, holdings,
+        observed(case.view, market, held, case.now.returns, case.now.valued.interest(case.view)),
+        collateral, holdings,
         equity=base.net_collateral, adverse=policy.bear_move,
         volatility_1h=policy.max_volatility_1h, cap=policy.max_leverage,
         cost_ppm=lost * PPM // max(fair, 1) + 2,
@@ -3569,7 +3767,7 @@ def _filled(now: Situation) -> tuple[int, list[Holding]]:
         sizes[order.ticker] = sizes.get(order.ticker, 0) + order.signed_quantums
     seen = [(views[ticker], size) for ticker, size in sizes.items()]
     return collateral, [
-        observed(view, view.market, size, now.returns)
+        observed(view, view.market, size, now.returns, valued.interest(view))
         for view, size in seen
         if view.market is not None
     ]
@@ -3609,10 +3807,7 @@ def _measured(
         value = position_margin(case.market, size, *price).net_notional
         yield "MARKET_NOTIONAL", f"notional of {ticker} in USDC", abs(value) / 1e6, most
     if (most := policy.max_positions) is not None and ticker not in valued.held:
-        orders = [reservation.order for reservation in valued.account.reserved.values()]
-        growing = {order.ticker for order in orders if not order.reduce_only}
-        markets = valued.held.keys() | valued.account.unreadable | growing | {ticker}
-        yield "POSITIONS", "positions", len(markets), most
+        yield "POSITIONS", "positions", len(_occupied(valued) | {ticker}), most
     if (most := policy.max_orders_per_minute) is not None:
         yield "ORDER_RATE", "orders in a minute", case.now.sent + 1, most
     if (most := policy.max_slippage_bps) is not None:
@@ -3652,11 +3847,13 @@ def _refused(case: _Case, objection: _Objection) -> Denied:
     return _denied(case.decision, objection, case.now.number)
 
 
-def _denied(cause: Decision | MarketView, objection: _Objection, number: int) -> Denied:
+def _denied(
+    cause: Decision | MarketView, objection: _Objection, number: int, ticker: str = ""
+) -> Denied:
     reason, why, figures = objection
     return Denied(
         id=f"V{number}",
-        ticker=cause.ticker,
+        ticker=ticker or cause.ticker,
         decision=cause if isinstance(cause, Decision) else None,
         seq=cause.seq,
         at=cause.at,
@@ -3677,7 +3874,9 @@ class Danger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `margin` counts what has no price at what it was bought for. `plan` is None where there is no
     cause to fire; `is_waiting` is of reductions without an answer, `reports_blindness` of parts
-    without a price. `rung` counts this time, too; `number` and `client_id` are the next to give.
+    without a price, `shut` are positions to report whose market takes no orders. `interests` are
+    the open interests that the margin counts. `rung` counts this time, too; `number` and
+    `client_id` are the next to give.
     """
 
     view: MarketView
@@ -3687,6 +3886,8 @@ class Danger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     plan: FlightPlan | None = None
     is_waiting: bool = False
     reports_blindness: bool = False
+    shut: tuple[Stuck, ...] = ()
+    interests: Mapping[str, int | None] = {}
     rung: int = 1
     number: int = 1
     client_id: int = 1
@@ -3701,12 +3902,18 @@ def defend(danger: Danger) -> list[Reduce | Denied]:
         answers.append(_denied(view, ("UNKNOWN_ORACLE", why, {"unknown": blind}), danger.number))
     if plan is None:
         return answers
+    for stuck in danger.shut:
+        answers.append(_unclosable(danger, stuck, danger.number + len(answers)))
     number = danger.number + len(answers)
     if not view.chain.height:
         return answers + _helpless(danger, "UNKNOWN_HEIGHT", "no block height is known", number)
     rungs = joined(due(plan, plan.distance_next))
     if not (rungs or plan.rungs or danger.is_waiting):
-        return answers + _helpless(danger, "BELOW_STEP", "no reduction would relieve it", number)
+        if plan.left and len(plan.left) == len(plan.shut):
+            return answers  # it was reported when the status changed
+        left = "; ".join(f"{ticker} stays: {why}" for ticker, why in plan.left)
+        but = f"no reduction would relieve it ({left})"
+        return answers + _helpless(danger, "BELOW_STEP", but, number)
     margin, start = danger.margin, _away(danger.margin)
     for n, rung in enumerate(rungs):
         near = _nearness(start, plan.distance_next or 0.0, rung.fires_below)
@@ -3714,6 +3921,13 @@ def defend(danger: Danger) -> list[Reduce | Denied]:
         answers.append(reduce)
         margin = reduce.after
     return answers
+
+
+def _unclosable(danger: Danger, stuck: Stuck, number: int) -> Denied:
+    was, worth, why = percent_text(_away(danger.margin)), usdc_text(stuck.shut), stuck.why
+    words = f"guard: distance {was}, and {worth} USDC of {stuck.ticker} cannot be closed: {why}"
+    figures = {"distance": was, "unclosable": worth}
+    return _denied(danger.view, ("STATUS", words, figures), number, stuck.ticker)
 
 
 def _helpless(danger: Danger, reason: Reason, but: str, number: int) -> list[Denied]:
@@ -3730,7 +3944,8 @@ def _reduced(
 ) -> Reduce:
     policy, seen = danger.policy, danger.views[rung.ticker]
     candidate = Candidate(rung.market, seen, rung.side, rung.quantums, rung.subticks)
-    after = candidate.after(before, rung.held, rung.quote, policy.taker_fee_ppm)
+    interest = danger.interests.get(rung.ticker, seen.open_interest)
+    after = candidate.after(before, rung.held, rung.quote, policy.taker_fee_ppm, interest)
     blocks = policy.good_til_blocks
     # Orders of one moment are reported one after the other, whatever cuts each is made of.
     rung = msgspec.structs.replace(rung, restores=_away(after) if after.notional else inf)
@@ -3745,6 +3960,8 @@ def _reduced(
         distance=_away(before),
         rung=danger.rung,
         cost=rung.cost,
+        worst_loss=rung.worst_loss,
+        offered=rung.offered,
         why=f"{rung.words}: {near}; {rung.ends}",
     )
 
@@ -3767,11 +3984,12 @@ class Watchfulness:
     `rung` counts how often it fired since the account was last safe.
     """
 
-    __slots__ = ("_answered", "_weighed", "rung")
+    __slots__ = ("_answered", "_shut", "_weighed", "rung")
 
     def __init__(self) -> None:
         self.rung = 0
         self._answered: dict[str, int] = {}
+        self._shut: dict[str, str] = {}
         self._weighed: tuple[MarginFigures | None, int] = None, -1
 
     def is_blindness_due(self, turn: int) -> bool:
@@ -3787,6 +4005,13 @@ class Watchfulness:
             return False
         self._weighed = margin, turn
         return True
+
+    def newly_shut(self, plan: FlightPlan | None) -> tuple[Stuck, ...]:
+        """Return what cannot be closed and was not reported since its status changed."""
+        if plan is None:
+            return ()
+        was, self._shut = self._shut, {one.ticker: one.why for one in plan.shut}
+        return tuple(one for one in plan.shut if was.get(one.ticker) != one.why)
 
     def answered(self, turn: int, *, fired: bool) -> None:
         """Note that a danger was answered in this turn."""
@@ -3856,7 +4081,8 @@ class Watcher:
                 ticker=position.ticker, size=position.size, entry_price=position.entry_price,
                 unknown=(f"{position.ticker}: the market is not known",),
             )  # fmt: skip
-        holding = observed(view, market, exposure.quantums, self.returns, position.entry_price)
+        entry, interest = position.entry_price, exposure.open_interest
+        holding = observed(view, market, exposure.quantums, self.returns, interest, entry)
         seq = exposure.oracle.seq if exposure.oracle is not None else 0
         return position_figures(holding, exposure.terms, total, seq)
 
@@ -3870,7 +4096,8 @@ class Watcher:
             elif quantums is None:
                 lacking.append(f"{ticker}: its size is not known")
             else:
-                held[ticker] = observed(seen, seen.market, quantums, self.returns)
+                interest = valued.interest(seen)
+                held[ticker] = observed(seen, seen.market, quantums, self.returns, interest)
         return held, lacking
 
     def _shaken(
@@ -3940,7 +4167,7 @@ class Risk:
         self._planner = Planner(self.policy.flight)
         self._watchful = Watchfulness()
         self._watcher = Watcher(Returns(), self.policy.keep_above)
-        self._now = 0  # event time, in nanoseconds
+        self._elapsed = Elapsed()
         self._halted = ""
         self._outbox = Outbox()
 
@@ -3949,8 +4176,9 @@ class Risk:
 
         A frame is an act that `halt` or `resume` has just put into effect.
         """
-        if event.at > self._now:
-            self._now = event.at
+        # An update or an act may have been stamped by a clock that is wrong now.
+        if isinstance(event, MarketView) or not self._elapsed.now:
+            self._elapsed.move(event.at)
         if isinstance(event, MarketView):
             verdicts = self._see(event)
         elif isinstance(event, AccountUpdate):
@@ -3959,7 +4187,7 @@ class Risk:
             verdicts = self._judge(event)
         else:
             verdicts = []
-        now, halted, outbox = self._now, self._halted, self._outbox
+        now, halted, outbox = self._elapsed.now, self._halted, self._outbox
         if gate_state(self.valued, self._course, self.policy, now, halted) == outbox.state:
             return verdicts
         return [self._change(event), *verdicts]
@@ -4025,6 +4253,7 @@ class Risk:
     def _take(self, update: AccountUpdate) -> list[Judgement]:
         doubted, before = self.account.trouble, self.valued.margin
         if self.account.take(update):
+            self.account.at = self._elapsed.now
             if doubted and before.known:
                 self._course.doubt(before.net_collateral)
             self.valued.load()
@@ -4049,6 +4278,7 @@ class Risk:
 
     def _begin_turn(self, view: MarketView) -> None:
         self.account.expire(view.chain.height)
+        self.valued.settle_interest()
         self._watcher.returns.sample(view.at, self.valued.views)
         hours = self._turns.begin(view)
         if hours or self.account.hours_owed:
@@ -4061,7 +4291,7 @@ class Risk:
         if distance is not None and (self.closest is None or distance < self.closest):
             self.closest = distance
         if not (margin.unknown or account.trouble):
-            day = self._now // _DAY_NS
+            day = self._elapsed.now // _DAY_NS
             self._course.move(margin.net_collateral, account.transferred, day, self.policy)
 
     def _judge(self, decision: Decision) -> list[Judgement]:
@@ -4081,9 +4311,9 @@ class Risk:
             valued=self.valued,
             course=self._course,
             returns=self._watcher.returns,
-            now=self._now,
+            now=self._elapsed.now,
             halted=self._halted,
-            sent=self._outbox.lately(self._now),
+            sent=self._outbox.lately(self._elapsed.now),
             number=self._outbox.verdicts + 1,
             client_id=self.next_client_id,
         )
@@ -4100,14 +4330,17 @@ class Risk:
         acts = near and watchful.is_danger_due(valued.margin, turn)
         if not (reports_blindness or acts):
             return []
+        plan = self._ladder(margin) if acts else None
         answers = defend(
             Danger(
                 view=view,
                 policy=self.policy,
                 margin=margin,
                 views=valued.views,
-                plan=self._ladder(margin) if acts else None,
+                plan=plan,
+                shut=watchful.newly_shut(plan),
                 is_waiting=bool(self._planner.waiting),
+                interests={t: e.open_interest for t, e in valued.held.items()},
                 reports_blindness=reports_blindness,
                 rung=watchful.rung + 1,
                 number=self._outbox.verdicts + 1,
@@ -4134,7 +4367,7 @@ class Risk:
     def _reserve(self, verdict: Approved | Reduce, base: MarginFigures) -> None:
         order, account = verdict.order, self.account
         self.next_client_id = (order.client_id + 1) % 2**32  # a uint32 on the chain
-        self._outbox.order(self._now)
+        self._outbox.order(self._elapsed.now)
         id_, effect = order_id(account.subaccount, order), worsened(base, verdict.after)
         account.reserved[id_] = Reservation(
             order=order, order_id=id_, effect=effect, verdict_id=verdict.id

@@ -1,0 +1,188 @@
+"""Sessions of the real software, replayed through all layers below: what it did is right."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dydx_conn import Accounts, Frame, Subaccount, collect, load_recorded_stream
+from dydx_data import DataState, step
+from dydx_risk import Approved, Denied, Judgement, Policy, Reduce, Risk
+
+SESSIONS = Path(__file__).parents[3] / "recordings" / "localnet"
+
+
+class Session:
+    """A session and an account of it, as risk sees them frame by frame."""
+
+    def __init__(self, name: str, account: str = "", policy: Policy | None = None) -> None:
+        folder = SESSIONS / name
+        self.truth: dict[str, Any] = json.loads((folder / "truth.json").read_text())
+        self.account = account or min(self.truth["state"])
+        owner, number = self.account.split("/")
+        subaccount = Subaccount(owner, int(number))
+        self.frames = collect(load_recorded_stream(str(folder / "frames.jsonl.zst")))
+        self.state, self.accounts = DataState(), Accounts([subaccount])
+        self.risk = Risk(policy, subaccount)
+        self.judged: list[Judgement] = []
+
+    def play(self) -> Iterator[Frame]:
+        """Take frames in one by one; each is yielded when risk has seen all of it."""
+        for frame in self.frames:
+            for view in step(self.state, frame):
+                self.judged += self.risk.step(view)
+            for update in self.accounts.step(frame):
+                self.judged += self.risk.step(update)
+            yield frame
+
+    def until(self, ticker: str, best_bid: str) -> Frame:
+        """Play until a market has this best bid, and return the frame that brought it."""
+        for frame in self.play():
+            bid = self.state.views[ticker].book.best_bid if ticker in self.state.views else None
+            if bid is not None and bid.price_text == best_bid and not self.risk.account.trouble:
+                return frame
+        raise AssertionError(f"expected a best bid of {best_bid} in {ticker}, got none")
+
+
+# === Margin ===
+
+
+ACCOUNTS = sorted(
+    (path.parent.name, account)
+    for path in SESSIONS.glob("*/truth.json")
+    for account in json.loads(path.read_text())["state"]
+)
+
+
+@pytest.mark.parametrize(("name", "account"), ACCOUNTS)
+def test_the_margin_is_the_chains_after_each_block_that_changed_the_account(
+    name: str, account: str
+) -> None:
+    """Net collateral, initial and maintenance margin, to the quantum."""
+    session = Session(name, account)
+    seen: set[tuple[int, ...]] = set()
+    for _ in session.play():
+        margin = session.risk.margin
+        seen.add((margin.net_collateral, margin.initial_margin, margin.maintenance_margin))
+
+    names = "net_collateral", "initial_margin", "maintenance_margin"
+    then = [block[account] for block in session.truth["after_block"].values() if account in block]
+    right = {tuple(after[name] for name in names) for after in then}
+    assert right
+    assert right <= seen
+
+
+# === Prices ===
+
+HOLLOW = "19-makers-gone"  # the best bid 7.8 % below the oracle, the best ask 9.2 % above it
+
+
+@pytest.mark.parametrize(
+    ("usdc", "why"),
+    [
+        (
+            500,
+            "the best bid 2.292 is 7.8 % below the oracle price 2.486246266, limit 2 %; a target "
+            "of 0 at urgency 1 is not bound",
+        ),
+        (
+            2_000,
+            "the best ask 2.716 is 9.2 % above the oracle price 2.486246266, limit 2 %",
+        ),
+    ],
+)
+def test_with_the_makers_gone_nothing_is_opened_and_nothing_sold_off(
+    make_decision: Any, usdc: int, why: str
+) -> None:
+    """The touch is all that is left of the book: what it asks for is no price."""
+    session = Session(HOLLOW)
+    frame = session.until("LINK-USD", "2.292")
+
+    [verdict] = session.risk.step(make_decision("LINK-USD", usdc, frame.seq, frame.at))
+
+    assert isinstance(verdict, Denied)
+    assert (verdict.reason, verdict.why) == ("OFF_ORACLE", why)
+
+
+def test_with_the_makers_gone_a_new_short_is_denied(make_decision: Any) -> None:
+    """It would have lost 121.80 USDC of 1,500 at once."""
+    session = Session(HOLLOW, policy=Policy(max_leverage=50))
+    frame = session.until("LINK-USD", "2.292")
+    session.risk.account.positions.clear()
+    session.risk.valued.load()
+
+    [verdict] = session.risk.step(make_decision("LINK-USD", -1_500, frame.seq, frame.at))
+
+    assert isinstance(verdict, Denied)
+    assert verdict.reason == "OFF_ORACLE"
+    assert dict(verdict.figures) == {
+        "bid": "2.292", "oracle": "2.486246266", "limit_bps": "200",
+    }  # fmt: skip
+
+
+def test_an_urgent_exit_follows_the_touch(make_decision: Any) -> None:
+    """Who must be out at any price says so; of less than all it is no question."""
+    session = Session(HOLLOW)
+    frame = session.until("LINK-USD", "2.292")
+    part, whole = (
+        make_decision("LINK-USD", usdc, frame.seq, frame.at, urgency=1.0) for usdc in (500, 0)
+    )
+
+    [denied], [verdict] = session.risk.step(part), session.risk.step(whole)
+
+    assert isinstance(denied, Denied)
+    assert isinstance(verdict, Approved)
+    assert verdict.order.reduce_only
+    market = session.state.views["LINK-USD"].market
+    assert market is not None
+    # One per cent below the touch, as any exit.
+    assert float(market.price(verdict.order.subticks)) == 2.27
+
+
+def test_while_the_makers_are_there_the_bound_is_the_oracles(make_decision: Any) -> None:
+    """The worst price is a little beyond the touch, or the bound: whichever is better."""
+    worst = {}
+    for bps in (200, 45):
+        session = Session(HOLLOW, policy=Policy(max_oracle_bps=bps))
+        frame = session.until("LINK-USD", "2.489")
+        [verdict] = session.risk.step(make_decision("LINK-USD", 2_000, frame.seq, frame.at))
+        assert isinstance(verdict, Approved)
+        market = session.state.views["LINK-USD"].market
+        assert market is not None
+        worst[bps] = float(market.price(verdict.order.subticks))
+
+    # 30 bps beyond the ask of 2.495, or 45 beyond the oracle price of 2.486246266.
+    assert worst == {200: 2.502, 45: 2.497}
+
+
+@pytest.mark.parametrize(
+    ("distance", "words"),
+    [
+        (
+            0.055,
+            "sell 258 LINK-USD (of 400) at >= 2.26: distance 5.4 % < 9.0 %; restores 10.0 %, costs "
+            "54.99 USDC (spread 54.70, impact 0.00, fee 0.30), at that bound 58.67; ",
+        ),
+        (
+            0.02,
+            "guard: distance 1.9 % < 6.0 %, but no reduction would relieve it (LINK-USD stays: "
+            "leaving costs 84.95 USDC and relieves 49.72 of maintenance margin)",
+        ),
+    ],
+)
+def test_with_the_makers_gone_the_guard_takes_what_relieves_and_no_worse(
+    distance: float, words: str
+) -> None:
+    """At 5.5 % a bid 7.8 % below the oracle is worth it; at 2 % it brings liquidation nearer."""
+    session = Session(HOLLOW)
+    session.until("LINK-USD", "2.292")
+    risk, before = session.risk, session.risk.margin
+    owed = before.cushion - int(distance * before.sensitivity)
+    risk.account.collateral -= owed
+    risk.valued.load()
+
+    judged = risk.step(session.state.views["LINK-USD"])
+
+    [verdict] = [one for one in judged if isinstance(one, Reduce | Denied)]
+    assert verdict.why.startswith(words)
