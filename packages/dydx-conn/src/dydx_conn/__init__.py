@@ -4113,7 +4113,8 @@ class _Facts(msgspec.Struct, gc=False):
     """What was reported under one height, and the account as it was before it.
 
     `sizes` and `balances` stand in the order in which they came: while the block is new its last
-    one is believed. `broken` is why the reports of a ticker do not add up.
+    one is believed. `broken` is why the reports of a ticker do not add up. `inner` means that money
+    moved between children of one parent: its channel reports that, but neither whose nor how much.
     """
 
     height: int
@@ -4124,6 +4125,7 @@ class _Facts(msgspec.Struct, gc=False):
     balances: list[int] = []
     snapshot: _Snapshot | None = None
     broken: dict[str, str] = {}
+    inner: bool = False
 
 
 def _after(block: _Facts) -> _Sums:
@@ -4214,14 +4216,18 @@ def _settle(sums: _Sums, block: _Facts) -> None:
     Several balances of one block may come, one after each match, and in any order: the one at
     its end leaves the least open, as every other lacks a fill.
     """
-    given = sum(block.transfers.values())  # integers
-    sums.profit = msgspec.structs.replace(sums.profit, transferred=sums.profit.transferred + given)
-    if sums.balance is None:
-        return
-    expected = sums.balance + _moved(block)
-    sums.balance = min(block.balances, key=lambda b: (abs(b - expected), b), default=expected)
-    funding = sums.profit.funding - (sums.balance - expected)
-    sums.profit = msgspec.structs.replace(sums.profit, funding=funding)
+    given, funding = sum(block.transfers.values()), 0  # integers
+    if sums.balance is not None:
+        expected = sums.balance + _moved(block)
+        sums.balance = min(block.balances, key=lambda b: (abs(b - expected), b), default=expected)
+        if block.inner and not block.transfers:
+            given = sums.balance - expected
+        else:
+            funding = expected - sums.balance
+    profit = sums.profit
+    sums.profit = msgspec.structs.replace(
+        profit, transferred=profit.transferred + given, funding=profit.funding + funding
+    )
 
 
 def _moved(block: _Facts) -> int:
@@ -4365,7 +4371,7 @@ class _Account:
         """Return what fills and transfers leave open of the balance in blocks that are not over."""
         new = [block for block in self.blocks if block.height > self.over]
         balance = self.collateral
-        if not new or balance is None or new[0].before.balance is None:
+        if not new or balance is None or new[0].before.balance is None or new[-1].inner:
             return 0
         return balance - new[0].before.balance - sum(_moved(block) for block in new)  # integers
 
@@ -4464,6 +4470,7 @@ class _Known:
     def __init__(self, only: frozenset[Subaccount]) -> None:
         self.orders = Lifecycle()
         self.accounts: dict[Subaccount, _Account] = {}
+        self.parents: dict[Subaccount, int] = {}  # the height of the newest snapshot of a parent
         self._only = only
 
     def of(self, owner: str, number: int) -> _Account | None:
@@ -4474,6 +4481,11 @@ class _Known:
         account = self.accounts.get(subaccount)
         if account is None:
             account = self.accounts[subaccount] = _Account(subaccount)
+            parent = Subaccount(owner, number % _PARENTS)
+            if parent in self.parents:
+                # A snapshot lists all children but those that were never funded.
+                account.begin(self.parents[parent], _Snapshot({}, 0))
+                account.doubts = {}
         return account
 
     def update(
@@ -4511,6 +4523,7 @@ class _Reading:
     def __init__(self, known: _Known, frame: Frame, owner: str) -> None:
         self.known, self.frame, self.owner = known, frame, owner
         self.whole = self.polled = False
+        self.of_parent = frame.channel == "v4_parent_subaccounts"
         self.lists: dict[int, dict[str, list[Any]]] = {}
         self.settled: set[int] = set()
         self.faults: list[str] = []
@@ -4548,6 +4561,8 @@ class _Reading:
             self._each(self._fill, fill, own, height)
         if part.transfers is not None:
             self._each(self._transfer, part.transfers, own, height)
+        elif self.of_parent and part == SubaccountContents(block_height=part.block_height):
+            self._inner(own, height)
         for state in self.known.orders.block(height, 0, self.frame.seq) if height else ():
             self._pass_on(state)
 
@@ -4698,6 +4713,13 @@ class _Reading:
                 block.transfers[key] = amount
                 account.refold(height)
 
+    def _inner(self, own: int, at: int) -> None:
+        account = self._account(own)
+        block = None if account is None else self._block(account, _when(account, at))
+        if account is not None and block is not None:
+            block.inner = True
+            account.refold(block.height)
+
     def _payment(self, row: FundingPaymentFields, own: int, _: int) -> None:
         account = self._account(own, row)
         if account is not None and self._once(account, (row.ticker, row.created_at)):
@@ -4715,11 +4737,10 @@ class _Reading:
                 self._note(account, "orders", state)
 
     def _listed(self, rows: Iterable[OrderFields], own: int) -> None:
-        parent = self.frame.channel == "v4_parent_subaccounts"
-
         def whose(subaccount: str) -> bool:
             owner, _, given = subaccount.partition("/")
-            return owner == self.owner and (int(given) % _PARENTS if parent else int(given)) == own
+            named = int(given) % _PARENTS if self.of_parent else int(given)
+            return owner == self.owner and named == own
 
         ids = {*(row.id for row in rows), *self.odd.get("orders", ())}
         for state in self.known.orders.listed(whose, ids, self.frame.seq):
@@ -4742,6 +4763,8 @@ class _Reading:
                 self.faults.append("has a child without its number")
             else:
                 self._snapshots(child, child.subaccount_number, at)
+        if held.child_subaccounts is not None or self.of_parent:
+            self._unlisted(held, own, at)
         if held.child_subaccounts is None and held.subaccount_number in (None, own):
             self._snapshot(held, own, at)
         elif held.child_subaccounts is None:
@@ -4769,6 +4792,19 @@ class _Reading:
             self._clear(account)
         account.height = max(account.height, known)
         self._settle(account, height)
+
+    def _unlisted(self, held: SubaccountFields, parent: int, at: int) -> None:
+        """Begin with nothing what a parent's snapshot does not list: it was never funded."""
+        children = held.child_subaccounts or ()
+        for child in children:
+            at = max(at, self._height(child.latest_processed_block_height))
+        self.known.parents[Subaccount(self.owner, parent)] = at
+        listed = {child.subaccount_number for child in children}
+        for known in list(self.known.accounts.values()):
+            owner, number = known.subaccount.owner, known.subaccount.number
+            ours = owner == self.owner and number % _PARENTS == parent
+            if ours and number not in listed and not (known.positions or known.collateral):
+                self._snapshot(_NOTHING, number, at)
 
     def _clear(self, account: _Account) -> None:
         # A snapshot that is not behind ends every doubt but that a list was not answered.
