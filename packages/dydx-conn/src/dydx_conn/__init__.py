@@ -6747,10 +6747,11 @@ class _Watch:
 
 def _readable(frame: Frame) -> bool:
     try:
-        contents(frame)
+        odd = odd_rows(frame)
     except WireError:
         return False
-    return True
+    # What an account's update leaves out is in its snapshot; what a snapshot does, in none.
+    return frame.is_snapshot or not (odd and CHANNELS[frame.channel].changes)
 
 
 def _gap(frame: Frame, link: str, lost: int, why: str) -> Frame:
