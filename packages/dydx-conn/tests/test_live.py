@@ -107,9 +107,12 @@ class Venue:
 def confirm(request: dict[str, Any], received: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Answer a request as the venue does, with an id that nothing else takes."""
     what = {"channel": request["channel"], "id": request.get("id")}
-    empty: dict[str, Any] = {"contents": {"bids": [], "asks": []}}
-    contents = empty if what["channel"] == "v4_orderbook" else {"contents": {}}
-    return [{"type": f"{request['type']}d", "message_id": len(received), **what, **contents}]
+    empty: dict[str, Any] = {
+        "v4_orderbook": {"bids": [], "asks": []},
+        "v4_markets": {"markets": {}},
+    }
+    message = {"type": f"{request['type']}d", "message_id": len(received), **what}
+    return [{**message, "contents": empty.get(request["channel"], {})}]
 
 
 @contextlib.contextmanager
@@ -549,6 +552,7 @@ def test_nothing_is_requested_more_often_than_the_venue_allows(
     [
         ("v4_orderbook", "BTC-USD", {"bids": [["1"]]}),
         ("v4_subaccounts", "dydx1owner/3", {"orders": [{}]}),
+        ("v4_subaccounts", "dydx1owner/3", {"orders": [{"id": "good"}, {"id": 7}]}),
     ],
 )
 def test_what_changes_by_an_update_that_cannot_be_read_is_resubscribed(

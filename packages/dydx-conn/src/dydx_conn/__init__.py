@@ -594,8 +594,13 @@ class Replace(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Network:
     """Where a venue answers: REST, socket and node, and the id its chain must report.
 
+<<<<<<< HEAD
     `source` is what it is, in words, for the header of a recording.
     Others are used where the first one fails; an indexer's are a pair, of REST and a socket.
+=======
+    Others are used where the first one fails; an indexer's are a pair, of REST and a socket.
+    `source` is what it is, in words, for the header of a recording.
+>>>>>>> rest
     """
 
     name: str
@@ -636,9 +641,15 @@ class Network:
 NETWORKS: Final[Mapping[str, Network]] = {
     "mainnet": Network("mainnet", "https://indexer.dydx.trade", "wss://indexer.dydx.trade/v4/ws",
                        "dydx-ops-grpc.kingnodes.com:443", "dydx-mainnet-1", chain_denom="adydx",
+<<<<<<< HEAD
                        source="dYdX mainnet",
                         other_nodes=("oegs.dydx.trade:443", "dydx-dao-grpc-1.polkachu.com:443",
                                      "dydx-grpc.publicnode.com:443")),
+=======
+                       other_nodes=("oegs.dydx.trade:443", "dydx-dao-grpc-1.polkachu.com:443",
+                                    "dydx-grpc.publicnode.com:443"),
+                       source="dYdX mainnet"),
+>>>>>>> rest
     "testnet": Network("testnet", "https://indexer.v4testnet.dydx.exchange",
                        "wss://indexer.v4testnet.dydx.exchange/v4/ws",
                        "test-dydx-grpc.kingnodes.com:443", "dydx-testnet-4",
@@ -655,6 +666,7 @@ def network(name: str) -> Network:
     return NETWORKS[name]
 
 
+<<<<<<< HEAD
 def is_loopback(address: str) -> bool:
     """Return whether an address, with or without scheme and port, is of this machine."""
     host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
@@ -663,6 +675,8 @@ def is_loopback(address: str) -> bool:
     return False
 
 
+=======
+>>>>>>> rest
 _BEHIND: Final = 20  # blocks: more is not the time that a block takes to arrive everywhere
 
 
@@ -678,6 +692,17 @@ def choose_address(using: int, heights: Sequence[int | None], floor: int = 0) ->
     least = max(floor, *(height - _BEHIND for height in heights if height is not None), 0)
     fit = [n for n, height in enumerate(heights) if height is not None and height >= least]
     return using if using in fit or not fit else fit[0]
+<<<<<<< HEAD
+=======
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether an address, with or without scheme and port, is of this machine."""
+    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+    with contextlib.suppress(ValueError):
+        return host == "localhost" or ip_address(host).is_loopback
+    return False
+>>>>>>> rest
 
 
 # === Refusals ===
@@ -6464,10 +6489,14 @@ class _Poller(threading.Thread):
         """Take note of the newest block that sockets reported."""
         self._rest.newest = max(self._rest.newest, height)
 
+<<<<<<< HEAD
     def compare_heights(self, links: Iterable["_Link"]) -> None:
+=======
+    def compare_indexers(self, links: Iterable["_Link"]) -> None:
+>>>>>>> rest
         """Move, from any thread, the links whose indexer no block comes from to one that has it."""
         if len(self._network.sockets) > 1:
-            self._call(self._start, "compare", partial(self._compared, [*links]))
+            self._call(self._start, "indexers", partial(self._compared, [*links]))
 
     def leave(self) -> None:
         """Begin to end, from any thread."""
@@ -6625,7 +6654,8 @@ def _receive(
 ) -> Generator[Frame]:
     inbox = inbox or Inbox()
     # Made once: to read all that is trusted takes longer than to connect.
-    trust = ssl.create_default_context() if network.ws.startswith("wss:") else None
+    encrypted = any(address.startswith("wss:") for address in network.sockets)
+    trust = ssl.create_default_context() if encrypted else None
     named = {f"c{n}": keys for n, keys in enumerate(groups, 1)}
     links = {name: _Link(network.ws, name, keys, inbox, trust) for name, keys in named.items()}
     poller = _Poller(network, inbox)
@@ -6678,7 +6708,11 @@ class _Watch:
                 if turn.link in self._links:
                     self._turned(self._links[turn.link], turn)
                 elif turn.link == "chain" and turn.state == "stale":
+<<<<<<< HEAD
                     self._poller.compare_heights(self._links.values())
+=======
+                    self._poller.compare_indexers(self._links.values())
+>>>>>>> rest
         return [*gaps, frame]
 
     def _gaps(self, frame: Frame) -> list[Frame]:
@@ -6747,10 +6781,11 @@ class _Watch:
 
 def _readable(frame: Frame) -> bool:
     try:
-        contents(frame)
+        odd = odd_rows(frame)
     except WireError:
         return False
-    return True
+    # What an account's update leaves out is in its snapshot; what a snapshot does, in none.
+    return frame.is_snapshot or not (odd and CHANNELS[frame.channel].changes)
 
 
 def _gap(frame: Frame, link: str, lost: int, why: str) -> Frame:
