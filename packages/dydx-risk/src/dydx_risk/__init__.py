@@ -2660,11 +2660,13 @@ def _rungs(
     # Drawn from the end: a rung that fires early takes all cheaper ones along.
     rungs: list[Rung] = []
     fires_below, away = 0.0, min(max(start.distance, 0.0), 1.0)
+    ways = {way.ticker: way for way, _, _ in climbed}
+    limits = {ticker: _limits(way, away, policy) for ticker, way in ways.items()}
     before = [start, *(stand for _, _, stand in climbed)]
     for (way, cut, stand), earlier in zip(climbed[::-1], before[-2::-1], strict=True):
         fires_below = max(fires_below, way.fires_below)
         reach = earlier.distance, stand.distance
-        worst = _worst(way, cut.end, away, policy)
+        worst = _worst(way, cut.end, *limits[way.ticker], policy)
         rungs.append(_rung(way, cut, reach, fires_below, worst, policy))
     return tuple(rungs[::-1])
 
@@ -2700,22 +2702,24 @@ def _rung(
     )
 
 
-def _worst(way: Exit, end: int, away: float, policy: FlightPolicy) -> int:
-    """Return the worst price of an order that takes so much, at a distance from liquidation.
+def _limits(way: Exit, away: float, policy: FlightPolicy) -> tuple[int, int]:
+    """Return how far a running market is followed at a distance from liquidation, and at most.
 
     A fill relieves as long as it loses less than the maintenance margin that it frees, and what
     the distance is worth; what is offered only beyond that is given up.
     """
-    market, buys = way.market, way.held < 0
-    mmf = market.imf_ppm * market.maintenance_fraction_ppm / PPM / PPM
-    level = bisect_left(way.shown, (end,))
-    deepest = way.shown[level][2] if level < len(way.shown) else way.bound
-    needed = slipped(market, deepest, policy.slippage_bps, buys)
+    mmf = way.market.imf_ppm * way.market.maintenance_fraction_ppm / PPM / PPM
     # The fee of a purchase is the greater, the dearer it is.
     fee = policy.taker_fee_ppm / PPM
-    relieves = mmf + away * (1 + mmf if buys else 1 - mmf) - fee
-    relieves /= 1 + fee
-    followed, last = (_from_oracle(way, share) for share in (mmf + policy.chase * away, relieves))
+    relieves = (mmf + away * (1 + mmf if way.held < 0 else 1 - mmf) - fee) / (1 + fee)
+    return _from_oracle(way, mmf + policy.chase * away), _from_oracle(way, relieves)
+
+
+def _worst(way: Exit, end: int, followed: int, last: int, policy: FlightPolicy) -> int:
+    """Return the worst price of an order that takes so much: what it needs, or `followed`."""
+    level, buys = bisect_left(way.shown, (end,)), way.held < 0
+    deepest = way.shown[level][2] if level < len(way.shown) else way.bound
+    needed = slipped(way.market, deepest, policy.slippage_bps, buys)
     return min(max(needed, followed), last) if buys else max(min(needed, followed), last)
 
 
