@@ -113,7 +113,7 @@ def test_what_nobody_explains_counts_in_the_end() -> None:
     """A withdrawal that is never reported is a loss once its block is over: the reason says so."""
     session = Session(WITHDRAWN, policy=Policy(max_daily_loss_usdc=100))
     session.frames = [f for f in session.frames if '"WITHDRAWAL"' not in f.text]
-    seen: list[tuple[int, tuple[tuple[str, str], ...]]] = []
+    seen: list[tuple[int, Any]] = []
     for _ in session.play():
         reasons = session.risk.standing.reasons
         if not session.risk.account.trouble and (not seen or seen[-1][1] != reasons):
