@@ -210,17 +210,19 @@ def test_worth_and_requirements_are_those_of_the_rules(account: tuple[int, Any])
 def test_a_change_passes_as_the_rules_let_it(
     account: tuple[int, Any], then: int, data: st.DataObject
 ) -> None:
-    """Of the USDC and of one position, with other open interest and another price."""
+    """Of the USDC and of one position, and of the open interest with it."""
     usdc, before = account
-    after = list(before)
-    if after and data.draw(st.booleans()):
-        changed = data.draw(st.sampled_from(range(len(after))))
-        share = data.draw(st.sampled_from([-1, 0, Fraction(1, 2), Fraction(9, 10), 1, 2]))
-        after[changed] = after[changed]._replace(quantums=int(after[changed].quantums * share))
-    # Near the border, where a quantum decides.
+    after: list[Held] = list(before)
+    shares = st.sampled_from([Fraction(n, 10) for n in (-10, 0, 5, 9, 10, 20)])
+    if after:
+        changed = data.draw(st.integers(0, len(after) - 1))
+        size = int(after[changed].quantums * data.draw(shares))
+        interest = after[changed].interest + data.draw(st.integers(0, abs(size)))
+        after[changed] = after[changed]._replace(quantums=size, interest=interest)
+    # Near the borders, where a quantum decides.
     need = sums_of(0, after)
-    then = data.draw(st.sampled_from([then, need.initial - need.net, need.initial - need.net - 1]))
-    then = data.draw(st.sampled_from([then, usdc, usdc + 1, usdc - 1]))
+    least = need.initial - need.net
+    then = data.draw(st.sampled_from([then, least, least - 1, usdc, usdc + 1, usdc - 1]))
 
     ours = check_update(
         figures_of(usdc, before), figures_of(then, tuple(after)), [one.market for one in before]
@@ -299,7 +301,8 @@ def test_at_its_liquidation_price_a_position_puts_the_account_in_breach(
         now = one.price * Fraction(10) ** one.exponent
         away = (now - price) / now * (1 if one.quantums > 0 else -1)
         assert figures.distance is not None
-        assert abs(Fraction(figures.distance) - away) <= max(abs(away), 1) * Fraction(1, 10**12)
+        most = max(abs(away), Fraction(1)) * Fraction(1, 10**12)
+        assert abs(Fraction(figures.distance) - away) <= most
 
 
 TERMS = st.builds(
