@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from dydx_conn import (
     Accounts,
@@ -108,6 +109,26 @@ def test_no_frame_of_a_session_is_stale_while_its_links_live(name: str, account:
         if not lost:
             for view in session.state.views.values():
                 assert "STALE" not in {one.kind for one in objections(view, session.state.at)}
+
+
+@pytest.mark.parametrize("jump_s", [3_600, -3_600])
+@pytest.mark.parametrize(("name", "account"), ACCOUNTS)
+def test_a_clock_that_is_set_changes_no_margin_and_no_gate(
+    name: str, account: str, jump_s: int
+) -> None:
+    """An hour ahead or back for a third of the session: nothing waits for it to catch up."""
+    policy = Policy(max_daily_loss_usdc=80, max_orders_per_minute=1)
+    right, other = Session(name, account, policy), Session(name, account, policy)
+    begin, end = len(other.frames) // 3, 2 * len(other.frames) // 3
+    other.frames[begin:end] = [
+        msgspec.structs.replace(frame, at=frame.at + jump_s * 10**9)
+        for frame in other.frames[begin:end]
+    ]
+
+    for _ in zip(right.play(), other.play(), strict=True):
+        assert other.risk.margin == right.risk.margin
+        assert other.risk.standing == right.risk.standing
+    assert abs(other.risk._elapsed.now - right.risk._elapsed.now) < 10**7
 
 
 # === Stops ===
