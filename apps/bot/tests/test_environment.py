@@ -250,6 +250,30 @@ chain_id = "fork-1"
 """
 
 
+LISTS = """
+name = "fork"
+rest = ["https://one.example.com", "https://two.example.com/"]
+ws = ["wss://one.example.com/v4/ws", "wss://two.example.com/v4/ws"]
+node = ["one.example.com:1", "two.example.com:1", "three.example.com:1"]
+chain_id = "fork-1"
+"""
+
+
+def test_a_network_may_have_several_addresses_of_each_kind(tmp_path: Path) -> None:
+    """The first one is used until it fails; a node that was typed has no others."""
+    path = tmp_path / "fork.toml"
+    path.write_text(LISTS)
+
+    net = read_network(path)
+
+    assert net.rests == ("https://one.example.com", "https://two.example.com")
+    assert net.sockets == ("wss://one.example.com/v4/ws", "wss://two.example.com/v4/ws")
+    assert net.nodes == ("one.example.com:1", "two.example.com:1", "three.example.com:1")
+    assert EnvironmentSettings(network=str(path), node="127.0.0.1:9").chosen().nodes == (
+        "127.0.0.1:9",
+    )
+
+
 def test_a_network_is_read_from_a_file(tmp_path: Path) -> None:
     """Each address as it stands there; what is left out has the usual denominations."""
     path = tmp_path / "fork.toml"
@@ -275,6 +299,14 @@ def test_a_network_is_read_from_a_file(tmp_path: Path) -> None:
         (FILE.replace('"fork-1"', "7"), "chain_id: Input should be a valid string"),
         (FILE.replace('"fork-1"', '" "'), "chain_id: expected some text"),
         (FILE.replace("name", "name ="), "expected a network in TOML at"),
+        (FILE.replace('node = "grpc.example.com:443"', "node = []"), "node: Tuple should have"),
+        (LISTS.replace("https://two", "http://two"), "rest: expected https:// or wss://"),
+        (LISTS.replace("wss://two", "ws://two"), "ws: expected https:// or wss://"),
+        (LISTS.replace("two.example.com:1", "two.example.com"), "node: expected a host and a port"),
+        (
+            LISTS.replace(', "wss://two.example.com/v4/ws"', ""),
+            "expected as many addresses of rest as of ws, got 2 of rest and 1 of ws",
+        ),
         ("\x00", "expected a network in TOML at"),
     ],
 )
