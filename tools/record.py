@@ -4,6 +4,7 @@
                                          └── Capture ──► recordings/NAME.jsonl.zst
 
     uv run --group tools tools/record.py NAME --network testnet --tickers BTC-USD --seconds 480
+    … --network mine.toml --also v4_parent_subaccounts:ADDRESS/0 --also v4_block_height
 
 The client is the unmodified one, driven by `dydx_conn.live` with the proxy in place of the
 venue; the proxy looks for nothing in what passes and changes nothing but the address. Each
@@ -33,6 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
+from bot.environment import EnvironmentSettings
 from dydx_conn import (
     ConnError,
     Frame,
@@ -42,7 +44,7 @@ from dydx_conn import (
     Subaccount,
     event_id,
     live,
-    network,
+    subscription,
     ws_frame,
 )
 
@@ -92,46 +94,57 @@ class RecordJob:
     """What to record, from where, for how long, and into which file."""
 
     path: Path
+    network: str
     venue: Network
     tickers: tuple[str, ...]
     seconds: float
     subaccount: Subaccount | None
     candles: str
+    also: tuple[tuple[str, str], ...]
     port: int
     listen: bool
-
-
-SOURCES = {
-    "mainnet": "dYdX mainnet",
-    "testnet": "dYdX testnet",
-    "local": "local stand-in venue",
-}
 
 
 def read_job(arguments: Sequence[str]) -> RecordJob:
     """Read the command line; `CannotRecordError` names what was expected."""
     parser = argparse.ArgumentParser(prog="record", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("name", metavar="NAME|PATH", help="recordings/NAME.jsonl.zst, or a path")
-    parser.add_argument("--network", default="local", help="testnet, mainnet or local (default)")
+    parser.add_argument(
+        "--network",
+        default="local",
+        metavar="NAME|FILE.toml",
+        help="testnet, mainnet, local (default) or a file that describes it",
+    )
     parser.add_argument("--rest", help="REST address, if not the network's own")
     parser.add_argument("--ws", help="WebSocket address, if not the network's own")
     parser.add_argument("--tickers", default="BTC-USD,ETH-USD,SOL-USD", metavar="A,B,…")
     parser.add_argument("--seconds", type=float, default=480.0, help="how long (default 480)")
     parser.add_argument("--subaccount", metavar="ADDRESS/NUMBER", help="record its channel too")
     parser.add_argument("--candles", default="", metavar="1MIN", help="record candles too")
+    parser.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="CHANNEL[:ID]",
+        help="record a further channel, subaccount or parent too; repeatable",
+    )
     parser.add_argument("--port", type=int, default=0, help="the proxy's own port (default: any)")
     parser.add_argument("--force", action="store_true", help="write over an existing recording")
     # What the recorder passes to the process of its client.
     parser.add_argument("--listen", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    venue = network(options.network)
+    chosen = EnvironmentSettings(
+        network=options.network, rest=options.rest or "", ws=options.ws or ""
+    )
     return RecordJob(
         path=recording_path(options.name, force=options.force),
-        venue=replace(venue, rest=options.rest or venue.rest, ws=options.ws or venue.ws),
+        network=options.network,
+        venue=chosen.chosen(),
         tickers=tuple(ticker for ticker in options.tickers.split(",") if ticker),
         seconds=options.seconds,
         subaccount=read_subaccount(options.subaccount) if options.subaccount else None,
         candles=read_resolution(options.candles) if options.candles else "",
+        also=tuple(map(subscription, options.also)),
         port=options.port,
         listen=options.listen,
     )
@@ -217,16 +230,8 @@ async def record(job: RecordJob) -> int:
 
 def header(job: RecordJob) -> Header:
     """Write what the recording is: where it comes from, not how it came here."""
-    now = time.time_ns()
-    return Header(
-        network=job.venue.name,
-        rest=job.venue.rest,
-        ws=job.venue.ws,
-        client=f"dydx-v4-client {importlib.metadata.version('dydx-v4-client')}",
-        source=SOURCES[job.venue.name],
-        run=event_id(job.path.name, now),
-        ns=now,
-    )
+    client = f"dydx-v4-client {importlib.metadata.version('dydx-v4-client')}"
+    return Header.of(job.venue, event_id(job.path.name, time.time_ns()), client=client)
 
 
 def through(venue: Network, port: int) -> Network:
@@ -548,9 +553,11 @@ def logged(name: str) -> Iterator[list[str]]:
 @contextlib.asynccontextmanager
 async def client(venue: Network, job: RecordJob) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run the official client in a process of its own: what it does there is not our time."""
-    command = [str(job.path), "--force", "--listen", "--network", venue.name]
+    command = [str(job.path), "--force", "--listen", "--network", job.network]
     command += ["--rest", venue.rest, "--ws", venue.ws, "--tickers", ",".join(job.tickers)]
     command += ["--candles", job.candles] if job.candles else []
+    for channel, id_ in job.also:
+        command += ["--also", f"{channel}:{id_}".rstrip(":")]
     if job.subaccount is not None:
         command += ["--subaccount", f"{job.subaccount.owner}/{job.subaccount.number}"]
     pipe = asyncio.subprocess.PIPE
@@ -603,6 +610,7 @@ async def listen(job: RecordJob) -> int:
             job.tickers,
             subaccount=job.subaccount,
             resolutions=[job.candles] if job.candles else [],
+            also=job.also,
             pace=unless_stopping,
         ).subscribe()
 

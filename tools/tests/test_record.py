@@ -421,6 +421,9 @@ def test_a_busy_port_is_refused(
         (["x", "--subaccount", OWNER], "ADDRESS/NUMBER"),
         (["x", "--subaccount", f"{OWNER}/one"], "ADDRESS/NUMBER"),
         (["x", "--candles", "2MIN"], "expected candles of one of 1MIN"),
+        (["x", "--also", "v4_weather:BTC-USD"], "expected a channel of v4_markets"),
+        (["x", "--also", "v4_candles:BTC-USD"], "expected v4_candles:ticker/resolution"),
+        (["x", "--network", "no/such.toml"], "expected a network in TOML at no/such.toml"),
         (["x", "--rest", "ftp://somewhere"], "expected an address"),
         (["x", "--ws", "somewhere"], "expected an address"),
         (["./no/such/place/x.zst"], "to be a directory"),
@@ -461,6 +464,50 @@ def test_real_networks_are_named_in_the_header(tmp_path: Path) -> None:
 
     assert header.source == "dYdX testnet"
     assert header.ws == "wss://indexer.v4testnet.dydx.exchange/v4/ws"
+
+
+NETWORK = """
+name = "mine"
+rest = "{rest}"
+ws = "{ws}"
+node = "127.0.0.1:9090"
+chain_id = "mine-1"
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "source"),
+    [("", "mine, chain mine-1"), ('source = "my own node and indexer"', "my own node and indexer")],
+)
+def test_a_network_of_a_file_is_recorded_under_its_own_name(
+    line: str, source: str, venue: Venue, tmp_path: Path
+) -> None:
+    """With what it says of itself, and further channels: subaccounts, parents, another market."""
+    file, path = tmp_path / "mine.toml", tmp_path / "mine.jsonl.zst"
+    file.write_text(NETWORK.format(rest=venue.rest, ws=venue.ws) + line)
+    also = [f"v4_subaccounts:{OWNER}/1", f"v4_parent_subaccounts:{OWNER}/0", "v4_orderbook:B-USD"]
+    command = [str(path), "--network", str(file), "--tickers", "A-USD"]
+    command += [word for one in also for word in ("--also", one)]
+
+    def enough(frames: list[Frame]) -> bool:
+        return len({frame.text for frame in frames if frame.kind == "sent"}) >= 7
+
+    code = recorded(command, enough)
+
+    recording = Recording(path)
+    requests = [json.loads(text) for text in texts(list(recording), "sent")]
+    assert code == 0
+    assert (recording.header.network, recording.header.source) == ("mine", source)
+    assert (recording.header.rest, recording.header.ws) == (venue.rest, venue.ws)
+    assert {*also} <= {f"{request['channel']}:{request.get('id')}" for request in requests}
+
+
+def test_another_address_is_not_recorded_as_the_network_itself(tmp_path: Path) -> None:
+    """What answers there may be anything."""
+    rest = "https://proxy.example"
+    job = record.read_job([str(tmp_path / "t.jsonl.zst"), "--network", "testnet", "--rest", rest])
+
+    assert record.header(job).source == "dYdX testnet, by way of https://proxy.example"
 
 
 def test_the_client_sees_the_venues_paths_at_the_proxy() -> None:

@@ -1,13 +1,16 @@
 """Real orders without a venue: what is received, what is sent, and how a run ends."""
 
 import argparse
+import contextlib
+import dataclasses
 import json
 import os
 import re
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,16 @@ from bot.commands import bot_for
 from bot.composition import Bot
 from bot.environment import EnvironmentSettings, RefusalError, Validation
 from bot.runs import options_of
-from bot.trade import account_of, closing, fit, flattening, gently, still_open, trading
+from bot.trade import (
+    account_of,
+    closing,
+    fit,
+    flattening,
+    gently,
+    restriction,
+    still_open,
+    trading,
+)
 from bot.wire import WireVenue
 from dydx_conn import (
     NETWORKS,
@@ -31,6 +43,7 @@ from dydx_conn import (
     Inbox,
     Keys,
     MarketFields,
+    Network,
     NotQueued,
     OrderRequest,
     Queued,
@@ -500,6 +513,88 @@ def test_a_network_that_is_not_fit_is_not_traded_on(validated: Callable[..., Non
         fit(EnvironmentSettings(), NETWORKS["testnet"], US)
 
 
+COMPLIANCE = f"/v4/compliance/screen/{US.owner}"
+BLOCKED = '{"errors":[{"code":"GEOBLOCKED","msg":"Because you appear to be a resident"}]}'
+
+
+@contextlib.contextmanager
+def answering(status: int, body: str) -> Iterator[tuple[Network, list[str]]]:
+    """Answer every request over REST like this; yield where, and the paths that came."""
+    paths: list[str] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            paths.append(self.path)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        try:
+            address = f"http://127.0.0.1:{server.server_port}"
+            yield dataclasses.replace(NETWORKS["local"], rest=address), paths
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        ("COMPLIANT", ""),
+        ("FIRST_STRIKE", ""),
+        ("CLOSE_ONLY", "only close what it holds: CLOSE_ONLY (US_GEO)"),
+        ("FIRST_STRIKE_CLOSE_ONLY", "only close what it holds: FIRST_STRIKE_CLOSE_ONLY (US_GEO)"),
+    ],
+)
+def test_the_venue_is_asked_how_an_address_stands(status: str, why: str) -> None:
+    """Who may only close begins halted."""
+    with answering(200, json.dumps({"status": status, "reason": "US_GEO"})) as (net, paths):
+        limited = restriction(net, US.owner)
+
+    assert limited.endswith(why)
+    assert (limited == "", paths) == (why == "", [COMPLIANCE])
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "why"),
+    [
+        (200, '{"status":"BLOCKED","reason":"COMPLIANCE_PROVIDER"}', "got BLOCKED (COMPLIANCE_P"),
+        (200, '{"status":"SOMETHING_NEW"}', "got SOMETHING_NEW"),
+        (200, "{}", "missing required field `status`"),
+        (403, BLOCKED, "got 403: Because you appear to be a resident [GEOBLOCKED]"),
+        (451, "", "(the venue refuses this region or address)"),
+        (404, "<html>", "got 404: a page of HTML"),
+    ],
+)
+def test_who_may_not_trade_does_not_start(status: int, body: str, why: str) -> None:
+    """Nor who is not known to: with the venue's words."""
+    with answering(status, body) as (net, paths), pytest.raises(RefusalError) as refused:
+        restriction(net, US.owner)
+
+    assert why in str(refused.value)
+    assert paths == [COMPLIANCE]
+
+
+def test_an_account_that_may_only_close_begins_halted(
+    stage: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first act of the run, with the venue's words."""
+    acts: list[tuple[str, ...]] = []
+    _, typed = stage("trade", snapshot())
+    monkeypatch.setattr(bot.trade, "restriction", lambda *_: "it may only close")
+    monkeypatch.setattr(bot.trade, "act", lambda _, *words: acts.append(words))
+
+    main([*typed, "--json"])
+
+    assert acts == [("compliance", "halt", "it may only close")]
+    assert "bot: it may only close: the run begins halted" in capsys.readouterr().err
+
+
 def test_an_account_without_money_is_refused(validated: Callable[..., None]) -> None:
     """Never funded, empty, refused or not received."""
     empty = wire().message("subscribed", "v4_subaccounts", {}, str(US))
@@ -669,6 +764,7 @@ def stage(
 
         desk = Desk()
         validated("ok", snapshot())
+        monkeypatch.setattr(bot.trade, "restriction", lambda *_: "")
         monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX)
         monkeypatch.setattr(bot.trade, "Trader", lambda *_, **__: desk)
         monkeypatch.setattr(bot.trade, "live", received)

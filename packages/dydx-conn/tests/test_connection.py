@@ -1,6 +1,7 @@
 """How links stand: a pure fold over frames, live or replayed."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import dydx_conn
@@ -193,6 +194,38 @@ def test_all_together_are_what_the_worst_is() -> None:
     ]
 
 
+def test_what_is_refused_for_now_is_not_live() -> None:
+    """REST behind the socket is away: it is requested again, and may be answered then."""
+    wire = Wire()
+    frames = [wire.event("tick"), wire.event("open"), wire.request(), wire.receive("connected")]
+    refused = wire.receive("error", message="Internal error, could not fetch data")
+    never = wire.receive("error", message="Invalid subscription id for channel")
+
+    away = transitions(*frames, refused, wire.request(), refused)
+    back = transitions(*frames, refused, wire.request(), wire.receive("subscribed"))
+    settled = transitions(*frames, never)
+
+    assert [found[-1][2] for found in (away, back, settled)] == ["subscribing", "live", "live"]
+
+
+def test_a_connection_that_another_carries_on_is_over() -> None:
+    """A recorder names each connection anew: all together are live when the new one is."""
+    one, two, other = Wire("c1"), Wire("c2"), Wire("c3")
+    opening = [two.event("tick"), two.event("open"), two.request(), two.receive("subscribed")]
+    beside = [other.event("open"), other.request(id_="B-USD")]
+    beside.append(other.receive("subscribed", id_="B-USD"))
+
+    made = transitions(
+        *opened(one), *beside, one.event("close", text="restart"), *opening, end=True
+    )
+
+    assert ("c1", "backing_off", "closed", "c2 carries on") in made
+    assert [x[2] for x in made if not x[0]] == [
+        "subscribing", "live", "subscribing", "live", "backing_off", "subscribing", "live",
+        "closed",
+    ]  # fmt: skip
+
+
 def test_the_end_of_the_frames_closes_every_link() -> None:
     """And the stream."""
     made = transitions(*opened(Wire()), end=True)
@@ -343,3 +376,54 @@ def test_two_subscribers_of_states_share_none() -> None:
     states = from_iterable(opened(Wire())).pipe(connection_states())
 
     assert collect(states) == collect(states)
+
+
+# === The real software ===
+
+LOCALNET = "recordings/localnet"
+
+
+def states_of(session: str) -> list[tuple[float, str, str]]:
+    """Replay a session of the real software; return when each link turned, in seconds, and what."""
+    folder = next(p / LOCALNET for p in Path(__file__).parents if (p / LOCALNET).is_dir())
+    path = folder / session / "frames.jsonl.zst"
+    begun = collect(replay(path))[0].at
+    made = collect(replay(path).pipe(connection_states()))
+    return [(round((x.at - begun) / SECOND, 1), x.link, x.state) for x in made]
+
+
+def test_a_restart_of_the_real_socket_server_is_seen_and_over() -> None:
+    """Close 1012, three seconds of nobody, and another connection carries on."""
+    together = [
+        (at, state) for at, link, state in states_of("16-socks-restarted-at-rest") if not link
+    ]
+
+    assert together[:5] == [
+        (0.0, "subscribing"), (0.3, "live"), (5.1, "backing_off"), (8.3, "subscribing"),
+        (8.5, "live"),
+    ]  # fmt: skip
+
+
+def test_a_real_indexer_that_was_away_whole_is_seen_and_over() -> None:
+    """Neither REST nor socket answered for sixteen seconds."""
+    together = [(at, state) for at, link, state in states_of("18-indexer-away-whole") if not link]
+
+    assert together[1:5] == [
+        (0.7, "live"), (6.3, "backing_off"), (22.2, "subscribing"), (22.5, "live"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("session", "silent", "again"),
+    [("17-ender-stopped", 15.9, 25.6), ("21-node-halted", 15.9, 17.6)],
+)
+def test_real_blocks_that_stop_are_stale_on_a_connection_that_lives(
+    session: str, silent: float, again: float
+) -> None:
+    """The indexer falls behind, or the chain itself halts; the link is live all the while."""
+    made = states_of(session)
+
+    assert [x[::2] for x in made if x[1] == "chain"][:3] == [
+        (0.1, "live"), (silent, "stale"), (again, "live"),
+    ]  # fmt: skip
+    assert [state for _, link, state in made if link == "c1"][:2] == ["subscribing", "live"]

@@ -2,9 +2,10 @@
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
-from dydx_conn import Continuity, Frame, WireWriter
+from dydx_conn import Continuity, Frame, WireWriter, collect, replay
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -342,3 +343,28 @@ def test_whatever_is_repeated_is_a_duplicate(
 
     assert sorted({*found}) == ["", "duplicate"]
     assert found.count("duplicate") == 1
+
+
+# === The real software ===
+
+SESSIONS = next(
+    found for p in Path(__file__).parents if (found := p / "recordings/localnet").is_dir()
+)
+
+
+@pytest.mark.parametrize("session", sorted(p.parent.name for p in SESSIONS.glob("*/truth.json")))
+def test_the_real_socket_server_loses_nothing_and_is_not_accused_of_it(session: str) -> None:
+    """Restarts, late snapshots and unbatched messages of one block among it."""
+    ids: dict[str, Continuity] = {}
+    troubles: list[tuple[int, str]] = []
+    for frame in collect(replay(SESSIONS / session / "frames.jsonl.zst")):
+        if frame.kind == "open":
+            ids[frame.link] = Continuity()
+        elif frame.kind == "sent":
+            ids[frame.link].request(frame)
+        elif frame.kind == "ws" and (trouble := ids[frame.link].take(frame)):
+            troubles.append((frame.seq, trouble))
+
+    assert ids
+    assert troubles == []
+    assert all(not count.owed for count in ids.values())

@@ -324,7 +324,11 @@ def test_a_twap_goes_on_after_its_first_leg() -> None:
     """FILLED is said of a leg: the whole keeps its size, its end and the name of its cancel."""
     state = last(row("OPEN", **WHOLE), leg(30, 101), block(110, "2026-01-05T14:00:30Z"))
 
-    assert (state.status, state.filled, state.size) == ("PARTIALLY_FILLED", 30, 300)
+    assert (state.status, state.filled, state.size) == (
+        "PARTIALLY_FILLED",
+        Decimal(30),
+        Decimal(300),
+    )
     assert state.named == CancelRequest(
         ticker="LINK-USD", clob_pair_id=0, client_id=4, order_flags=128,
         good_til_block_time=1_767_622_800,
@@ -345,7 +349,7 @@ def test_a_twap_ends_filled_cancelled_or_with_its_duration(end: Frame, status: s
     """The chain places no leg after that, whatever the order's own time."""
     state = last(row("OPEN", **WHOLE), leg(30, 101), end)
 
-    assert (state.status, state.filled) == (status, 300 if status == "FILLED" else 30)
+    assert (state.status, int(state.filled)) == (status, 300 if status == "FILLED" else 30)
 
 
 def test_a_twap_that_is_first_reported_by_a_leg_is_no_leg() -> None:
@@ -353,7 +357,7 @@ def test_a_twap_that_is_first_reported_by_a_leg_is_no_leg() -> None:
     state = last(leg(60, 101))
     ended = last(leg(60, 101), block(700, "2026-01-05T14:05:03Z"))
 
-    assert (state.status, state.size, state.filled) == ("PARTIALLY_FILLED", 0, 60)
+    assert (state.status, state.size, state.filled) == ("PARTIALLY_FILLED", Decimal(0), Decimal(60))
     assert state.named is not None
     assert state.named.order_flags == 128
     assert ended.status == "CANCELLED"

@@ -29,6 +29,7 @@ from dydx_conn import (
     PER_CONNECTION,
     BookContents,
     Channel,
+    ConnError,
     Endpoint,
     Frame,
     Inbox,
@@ -42,6 +43,7 @@ from dydx_conn import (
     key_of,
     live,
     network,
+    subscription,
     subscriptions,
 )
 from dydx_v4_client.indexer.socket.websocket import IndexerSocket
@@ -633,7 +635,7 @@ def test_what_is_never_answered_is_requested_again(monkeypatch: pytest.MonkeyPat
 
 def test_what_could_not_be_fetched_is_requested_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while, and without a gap: nothing was lost."""
-    monkeypatch.setattr(dydx_conn, "_RETRY_S", 0.1)
+    monkeypatch.setattr(dydx_conn, "_REFUSED_S", 0.1)
     monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.05)
     venue = Venue()
 
@@ -648,6 +650,38 @@ def test_what_could_not_be_fetched_is_requested_again(monkeypatch: pytest.Monkey
 
     assert requests(frames)[5:] == [("subscribe", "v4_trades", "BTC-USD")]
     assert not any(frame.kind == "gap" for frame in frames)
+
+
+def test_what_is_refused_again_and_again_is_requested_ever_more_rarely(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """REST behind the socket is away: an error a channel, at each try, until it is back."""
+    monkeypatch.setattr(dydx_conn, "_REFUSED_S", 0.05)
+    monkeypatch.setattr(dydx_conn, "_AGAIN_S", 0.0)
+    monkeypatch.setattr(dydx_conn, "_POLL_S", 0.01)
+    monkeypatch.setattr(dydx_conn, "_BACKOFF_S", (0.01, 0.2))
+    venue = Venue()
+
+    def reply(request: dict[str, Any], received: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        (answer,) = confirm(request, received)
+        tries = sum(x == request for x in received)
+        words = {"type": "error", "message": "Internal error, could not fetch data"}
+        away = request["type"] == "subscribe" and tries <= 4
+        return [{**answer, **words}] if away else [answer]
+
+    venue.reply = reply
+    with running(venue) as here:
+        frames = listen(here, ["BTC-USD"], count("ws", 4, "subscribed"))
+
+    book = '{"type": "subscribe", "channel": "v4_orderbook", "id": "BTC-USD", "batched": true}'
+    tries = [frame.mono for frame in frames if frame.kind == "sent" and frame.text == book]
+    waits = [later - sooner for sooner, later in itertools.pairwise(tries)]
+    assert len(waits) == 4
+    assert all(wait >= s * 1e9 for wait, s in zip(waits, (0.05, 0.1, 0.2, 0.2), strict=True))
+    assert not any(frame.kind == "gap" and frame.link == "c1" for frame in frames)
+    states = collect(from_iterable(frames).pipe(connection_states()))
+    live_at = next(x.seq for x in states if (x.link, x.state) == ("c1", "live"))
+    assert [frame.seq for frame in frames if frame.is_snapshot][-1] == live_at
 
 
 def test_what_a_snapshot_may_have_missed_is_requested_over_rest(
@@ -811,9 +845,45 @@ def test_a_page_in_place_of_a_socket_is_seen() -> None:
     with running(venue) as here:
         frames = listen(here, [], both(count("close", 1), count("gap", 1)))
 
-    assert "Handshake status 200" in next(f.text for f in frames if f.kind == "close")
+    close = next(frame for frame in frames if frame.kind == "close")
+    assert close.text == f"expected a socket of {here.ws}, got 200: a page of HTML"
+    assert close.status == 0
     assert "BadAnswer" in next(f.text for f in frames if f.kind == "gap")
     assert next(frame.text for frame in frames if frame.kind == "http") == page
+
+
+@pytest.mark.parametrize("status", [403, 451])
+def test_a_region_that_is_refused_is_requested_once_of_each_endpoint(
+    monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """Sockets and REST: it stops, with the venue's reason in plain words, once."""
+    monkeypatch.setattr(dydx_conn, "_ROUND_S", 0.02)
+    monkeypatch.setattr(dydx_conn, "_RETRY_S", 0.02)
+    why = "Because you appear to be a resident of a jurisdiction that violates our terms of use"
+    body = json.dumps({"errors": [{"code": "GEOBLOCKED", "msg": why}]}).encode()
+    paths: list[str] = []
+    headers = Headers({"Content-Length": str(len(body)), "Connection": "close"})
+
+    def refuse(_: ServerConnection, request: Request) -> Response:
+        paths.append(request.path.partition("?")[0])
+        return Response(status, "Forbidden", headers, body)
+
+    venue = Venue()
+    venue.rest = refuse  # type: ignore[method-assign]
+    with running(venue) as here:
+        frames = listen(here, ["BTC-USD"], count("tick", 4), Subaccount("d", 3))
+
+    gaps = [frame.text for frame in frames if frame.kind == "gap"]
+    states = collect(from_iterable(frames).pipe(connection_states()))
+    # Two requests of the markets may be on their way at once.
+    assert 5 <= len({*paths}) <= len(paths) <= len({*paths}) + 1
+    assert len(gaps) == 1
+    assert f"got {status}: {why}" in gaps[0]
+    (reason,) = {frame.text for frame in frames if frame.kind == "close"}
+    assert reason.endswith(
+        f"got {status}: {why} [GEOBLOCKED] (the venue refuses this region or address)"
+    )
+    assert next(state.reason for state in states if state.state == "polling") == reason
 
 
 # === Polling ===
@@ -865,7 +935,7 @@ def test_a_silent_rest_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None
     """However often it is polled."""
     monkeypatch.setattr(dydx_conn, "_ATTEMPTS", 1)
     monkeypatch.setattr(dydx_conn, "_ROUND_S", 0.01)
-    venue = Venue(answer=(403, '{"errors":[{"msg":"Not from here"}]}'))
+    venue = Venue(answer=(400, '{"errors":[{"msg":"Not like this"}]}'))
     venue.behave = lambda connection, _: connection.close(1001)
     with running(venue) as here:
         frames = listen(here, ["BTC-USD"], both(count("http", 40), count("gap", 4)))
@@ -875,7 +945,7 @@ def test_a_silent_rest_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None
     )
     assert set(message.values()) == {1}
     # A refusal of each request; a busy machine may be late with an answer, which is another.
-    assert sum("Forbidden" in text for text in message) == 4
+    assert sum("BadRequest" in text for text in message) == 4
 
 
 def test_a_question_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1105,6 +1175,37 @@ def test_subscriptions_are_spread_over_as_few_connections_as_hold_them() -> None
     assert subscriptions(["A-USD", "A-USD"], ["1MIN"])[0][2:] == [
         ("v4_orderbook", "A-USD"), ("v4_trades", "A-USD"), ("v4_candles", "A-USD/1MIN"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("v4_markets", ("v4_markets", "")),
+        ("v4_orderbook:A-USD", ("v4_orderbook", "A-USD")),
+        ("v4_candles:A-USD/1MIN", ("v4_candles", "A-USD/1MIN")),
+        ("v4_parent_subaccounts:dydx1a/0", ("v4_parent_subaccounts", "dydx1a/0")),
+    ],
+)
+def test_a_further_channel_is_named_with_its_id(text: str, key: tuple[str, str]) -> None:
+    """And subscribed to beside the others, once."""
+    assert subscription(text) == key
+    assert subscriptions(["A-USD"], also=[key, ("v4_trades", "A-USD")])[0].count(key) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("v4_weather", "a channel of v4_markets, v4_block_height"),
+        ("v4_markets:A-USD", "v4_markets, got 'v4_markets:A-USD'"),
+        ("v4_orderbook", "v4_orderbook:ticker, got 'v4_orderbook'"),
+        ("v4_candles:A-USD", "v4_candles:ticker/resolution, got"),
+        ("v4_subaccounts:/0", "v4_subaccounts:address/subaccountNumber, got"),
+    ],
+)
+def test_a_further_channel_without_its_id_is_refused(text: str, expected: str) -> None:
+    """With the form that was expected."""
+    with pytest.raises(ConnError, match=f"expected {expected}"):
+        subscription(text)
 
 
 def test_candles_and_a_parents_account_are_requested_as_the_venue_wants_it() -> None:

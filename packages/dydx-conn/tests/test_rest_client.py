@@ -444,6 +444,32 @@ def test_a_status_between_a_good_one_and_a_redirect_is_no_answer(
     assert "got 203" in str(error)
 
 
+def test_a_refused_region_is_requested_again_after_ten_minutes(query: Callable[..., Any]) -> None:
+    """Of the endpoint that refused it; others are not spared, and the reason stays the same."""
+    venue = Venue(refused("not here", 403, code="GEOBLOCKED"), HEIGHT)
+
+    async def talk(rest: Rest) -> Any:
+        errors = [await failure(rest.trades("A-USD")) for _ in range(3)]
+        await rest.height()
+        await asyncio.sleep(601)
+        return errors, await failure(rest.trades("B-USD"))
+
+    errors, later = query(venue, talk)
+
+    assert {type(error) for error in errors} == {Forbidden}
+    assert {str(error) for error in errors} == {
+        "expected the answer of /v4/trades/perpetualMarket/A-USD, got 403: "
+        "not here [GEOBLOCKED] (the venue refuses this region or address)"
+    }
+    assert errors[-1].wait_s > 590
+    assert venue.paths == [
+        "/v4/trades/perpetualMarket/A-USD",
+        "/v4/height",
+        "/v4/trades/perpetualMarket/B-USD",
+    ]
+    assert isinstance(later, BadAnswer)
+
+
 def test_an_odd_row_is_named_beside_the_good_ones(query: Callable[..., Any]) -> None:
     """One market whose volume is a number costs no other; a walk ends with the reason."""
     fill = {"id": "1", "side": "BUY", "size": "1", "price": "2", "createdAt": "t",

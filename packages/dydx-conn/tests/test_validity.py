@@ -15,6 +15,7 @@ from dydx_conn import (
     CancelRequest,
     OrderRequest,
     Subaccount,
+    TimeInForce,
     batch_cancel_objection,
     cancel_objection,
     code_of,
@@ -23,6 +24,7 @@ from dydx_conn import (
     market_parameters,
     meaning,
     objection,
+    takes,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -222,6 +224,26 @@ def test_the_windows_end_where_the_chains_do() -> None:
 
     assert [judged(order(good_til_block=block)) for block in blocks] == ["", ""]
     assert [judged(order(**LONG | {"good_til_block_time": s})) for s in seconds] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("status", "taken"),
+    [
+        ("ACTIVE", "GTT IOC POST_ONLY"),
+        ("", "GTT IOC POST_ONLY"),
+        ("POST_ONLY", "POST_ONLY"),
+        ("INITIALIZING", "POST_ONLY"),
+        ("CANCEL_ONLY", ""),
+        ("PAUSED", ""),
+        ("FINAL_SETTLEMENT", ""),
+        ("A_NEW_WORD", ""),
+    ],
+)
+def test_a_status_takes_some_kinds_of_orders(status: str, taken: str) -> None:
+    """One table for all layers; what nobody knows takes nothing."""
+    kinds: tuple[TimeInForce, ...] = ("GTT", "IOC", "POST_ONLY")
+
+    assert [kind for kind in kinds if takes(status, kind)] == taken.split()
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,16 @@
 import json
 from decimal import Decimal
 from itertools import combinations, pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
-from dydx_conn import Frame, Profit
-from dydx_risk import Approved, Denied, Policy, Reduce, Risk, audit_row
+from dydx_conn import Frame, OrderState, PositionState, Profit
+from dydx_risk import Approved, Denied, Policy, Reduce, Returns, Risk, Verdict, audit_row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 DAY = 86_400 * 10**9
+LOOSE = Policy(max_leverage=50, max_order_usdc=1e9, slippage_bps=0)
 FREE = Policy(max_leverage=50, max_order_usdc=1e9, slippage_bps=0, keep_above=0.11)
 
 # === States ===
@@ -95,14 +96,14 @@ def test_each_change_of_the_gate_is_a_value(make_world: Any) -> None:
     assert halted.why == f"gate REDUCING -> HALTED: {why}"
 
 
-def test_a_change_comes_before_the_verdict_that_it_explains(
-    make_world: Any, make_decision: Any
-) -> None:
-    """Time alone makes a polled account unknown: the decision that shows it is denied for it."""
+def test_a_change_comes_before_the_verdict_that_it_explains(make_world: Any) -> None:
+    """Time alone makes a polled account unknown, and what follows is denied for it."""
     world = make_world()
     world.lose()
     world.update(polled=True)
-    change, verdict = world.risk.step(make_decision("ETH-USD", 3_000, at=world.at + 60 * 10**9))
+    world.at += 60 * 10**9
+    world.oracle("ETH-USD", "3000")
+    change, verdict = world.changes[-1], world.decide("ETH-USD", 3_000)
 
     assert (change.was, change.state) == ("ACTIVE", "REDUCING")
     assert (change.seq, change.at) == (verdict.seq, verdict.at)
@@ -286,6 +287,59 @@ def test_orders_are_counted_by_the_minute_of_event_time(make_world: Any) -> None
     world.book("ETH-USD", [("2999.9", "5")], [("3000.1", "5")])
     world.oracle("ETH-USD", "3000.5")
     assert isinstance(world.decide("ETH-USD", 9000), Approved)
+
+
+@given(st.lists(st.tuples(st.integers(0, 90), st.sampled_from([0, 0, 3_600, -3_600, 86_400]))))
+@settings(max_examples=40)
+def test_a_clock_that_jumps_holds_no_entry_up(
+    make_world: Any, steps: list[tuple[int, int]]
+) -> None:
+    """A minute after the last jump an entry passes, and within it the rate still holds."""
+    world = make_world(Policy(max_orders_per_minute=1, max_daily_loss_usdc=1_000))
+    jumped, mono = 10 * 86_400, world.wire.mono
+
+    def see(seconds: float) -> None:
+        nonlocal mono
+        mono += round(seconds * 10**9)
+        world.at = mono + jumped * 10**9
+        wire, world.height = world.wire, world.height + 1
+        wire.mono = mono
+        world.send(wire.block(world.height, "2026-07-14T09:31:07.000Z"))
+        wire = world.wire
+        wire.mono = mono
+        world.send(wire.oracle("ETH-USD", "3000"))
+        world.update()  # stamped by the clock as it is
+
+    def enter() -> Verdict:
+        view = world.state.views["ETH-USD"]
+        world.seq, world.at = view.seq, view.at  # a decision has the time of its view
+        verdict: Verdict = world.decide("ETH-USD", 3_000)
+        world.risk.account.reserved.clear()
+        return verdict
+
+    see(1)
+    enter()
+    for seconds, jump in steps:
+        jumped += jump
+        see(seconds)
+        enter()
+    see(61)
+    see(1)
+    passed, held_back = enter(), enter()
+
+    assert isinstance(passed, Approved), passed
+    assert isinstance(held_back, Denied)
+    assert held_back.reason == "ORDER_RATE"
+
+
+def test_volatility_goes_on_after_a_clock_that_went_back(make_world: Any) -> None:
+    """An hour must not be waited for: the returns go on from the next step."""
+    world, returns = make_world(), Returns(least=3)
+    for at_s in (4_000, 4_010, 400, 410, 420, 430):
+        world.oracle("ETH-USD", str(3_000 + at_s))
+        returns.sample(at_s * 10**9, world.state.views)
+
+    assert returns.volatility_1h("ETH-USD") is not None
 
 
 def test_the_margin_is_no_younger_than_its_oldest_price(make_world: Any) -> None:
@@ -526,6 +580,113 @@ def test_whatever_of_the_orders_in_flight_fills_the_account_is_collateralised(
         assert world.risk.margin.free_collateral >= -2
 
 
+def test_an_order_beyond_the_position_is_a_way_out_too(make_world: Any) -> None:
+    """Sent while nothing was held, it meets a long now: neither gate nor guard sends beside it."""
+    world = make_world(LOOSE)
+    short = world.decide("ETH-USD", -60_000)
+    world.account("-25000", {"ETH-USD": ("10", "3000")})
+
+    leaving = world.decide("ETH-USD", 0)
+    world.oracle("ETH-USD", "2740")
+
+    assert (short.order.signed_quantums, leaving.reason) == (-20 * 10**9, "IN_FLIGHT")
+    assert world.reductions == []
+    world.order(world.order_id("ETH-USD"), "CANCELLED")
+    world.block()
+    world.oracle("ETH-USD", "2739")
+    assert [reduce.order.quantums <= 10 * 10**9 for reduce in world.reductions] == [True]
+
+
+@settings(max_examples=100)
+@given(
+    st.integers(3_000, 60_000),
+    st.decimals("-4", "4", places=3),
+    st.lists(
+        st.one_of(
+            st.tuples(st.sampled_from(["ETH-USD", "BTC-USD"]), st.integers(-90_000, 90_000)),
+            st.tuples(st.just("fill"), st.integers(0, 9)),
+            st.tuples(st.just("move"), st.integers(2_700, 3_300)),
+        ),
+        max_size=12,
+    ),
+    st.booleans(),
+)
+def test_in_whatever_order_orders_fill_no_position_is_one_that_nobody_decided(
+    make_world: Any, usdc: int, held: Decimal, events: list[tuple[str, int]], guard: bool
+) -> None:
+    """At their worst prices: exits never flip, entries end where decided, and are collateralised."""
+    world = make_world(FREE, guard=guard)
+    world.book("BTC-USD", [("59999", "9")], [("60001", "9")])
+    cash = usdc - held * 3_000
+    world.account(f"{cash:f}", {"ETH-USD": (str(held), "3000")} if held else {})
+    flight = Flight(world, cash)
+    for what, figure in [*events, *[("fill", 0)] * 12]:
+        if what == "fill":
+            flight.fill(figure)
+        elif what == "move":
+            flight.prices_moved = True
+            world.oracle("ETH-USD", str(figure))
+            world.block()
+        else:
+            world.decide(what, figure)
+        flight.take()
+
+
+class Flight:
+    """Every order in flight, filled in any order as the chain does: at the worst, reduce-only cut."""
+
+    DIGITS: ClassVar = {"ETH-USD": (9, 6), "BTC-USD": (10, 5)}
+
+    def __init__(self, world: Any, cash: Decimal) -> None:
+        self.world, self.cash = world, cash
+        self.orders: list[tuple[Any, int]] = []
+        self._seen = len(world.verdicts)
+        self.prices_moved = False
+
+    def held(self, ticker: str) -> int:
+        return int(self.world.risk.valued.size(ticker))
+
+    def take(self) -> None:
+        """Take in the orders that were sent, each with where it was decided to end."""
+        new, self._seen = self.world.verdicts[self._seen :], len(self.world.verdicts)
+        for verdict in new:
+            if not isinstance(verdict, Denied):
+                order = verdict.order
+                self.orders.append((order, self.held(order.ticker) + order.signed_quantums))
+
+    def fill(self, which: int) -> None:
+        if not self.orders:
+            return
+        order, decided = self.orders.pop(which % len(self.orders))
+        before, delta = self.held(order.ticker), order.signed_quantums
+        if order.reduce_only:
+            size = min(abs(delta), abs(before)) if delta * before < 0 else 0
+            delta = size if delta > 0 else -size
+        reserved = self.world.risk.account.reserved.values()
+        id_ = next((held.order_id for held in reserved if held.order is order), "")
+        if not id_:  # its last block is past
+            return
+        base, price = self.DIGITS[order.ticker]
+        size = Decimal(delta).scaleb(-base)
+        quote = size * Decimal(order.subticks).scaleb(-price)
+        self.cash -= quote + abs(quote) * Decimal("0.0005") + Decimal("0.000001")
+        after = Decimal(before + delta).scaleb(-base)
+        self.world.update(
+            positions=(PositionState(ticker=order.ticker, size=after, entry_price=Decimal(3000)),),
+            collateral=int(self.cash.scaleb(6)),
+            settled=True,
+            orders=(OrderState(id=id_, status="FILLED", seq=self.world.seq),),
+        )
+        if order.reduce_only:
+            assert abs(before + delta) <= abs(before)
+            assert (before + delta) * before >= 0
+            return
+        assert abs(before + delta) <= abs(decided)
+        assert before * delta >= 0
+        if not self.prices_moved:
+            assert self.world.risk.margin.free_collateral >= -3
+
+
 # === What is known ===
 
 
@@ -588,6 +749,7 @@ def test_an_answer_that_is_old_is_no_knowledge(world: Any) -> None:
     """Polling may fail too: then the account is as old as its last answer."""
     world.lose()
     world.at += 2 * 10**9
+    world.oracle("ETH-USD", "3000")
     world.update(polled=True)
     world.at += 31 * 10**9
     world.block(101)

@@ -342,7 +342,10 @@ def test_an_unknown_market_is_denied(world: Any) -> None:
     assert world.decide("NO-USD", 100).reason == "UNKNOWN_MARKET"
 
 
-@pytest.mark.parametrize("status", ["PAUSED", "CANCEL_ONLY", "FINAL_SETTLEMENT"])
+SHUT = ["PAUSED", "CANCEL_ONLY", "FINAL_SETTLEMENT", "INITIALIZING", "POST_ONLY", "NEW_WORD"]
+
+
+@pytest.mark.parametrize("status", SHUT)
 def test_only_an_active_market_takes_orders(make_world: Any, status: str) -> None:
     """The chain refuses even what shrinks (clob 34): to approve it would be an empty promise."""
     world = make_world(status=status)
@@ -450,6 +453,21 @@ def test_an_isolated_market_needs_a_subaccount_of_its_own(make_world: Any) -> No
     assert world.decide("ETH-USD", 3000).reason == "ISOLATED"
 
 
+@pytest.mark.parametrize("first", ["ETH-USD", "BTC-USD"])
+def test_an_order_in_flight_makes_a_market_held_for_the_isolated_rule(
+    make_world: Any, first: str
+) -> None:
+    """Whichever of the two fills first, the chain refuses the other."""
+    world = make_world(marketType="ISOLATED")
+    world.book("BTC-USD", [("59999", "5")], [("60001", "5")])
+    second = {"ETH-USD": "BTC-USD", "BTC-USD": "ETH-USD"}[first]
+
+    assert isinstance(world.decide(first, 3000), Approved)
+    denied = world.decide(second, 3000)
+
+    assert (denied.reason, denied.figures) == ("ISOLATED", (("held", first),))
+
+
 def test_a_large_target_is_cut_to_the_order_limit(make_world: Any) -> None:
     """The rest may come with later decisions."""
     world = make_world(Policy(max_order_usdc=10_000))
@@ -495,18 +513,30 @@ def test_leverage_without_collateral_is_undefined_and_denied(make_world: Any) ->
     assert world.decide("ETH-USD", 3).reason == "MARGIN"
 
 
-def test_turning_a_position_is_judged_and_may_fall_back_to_leaving_it(make_world: Any) -> None:
-    """From long to short in one order if the short is allowed, else only out of the long."""
+def test_turning_a_position_is_two_orders(make_world: Any) -> None:
+    """Out of the long first; into the short when nothing is held and nothing is on its way."""
     world = make_world()
     world.account("4000", {"ETH-USD": ("2", "3000")})
-    turned = world.decide("ETH-USD", -3000)
-    assert (turned.order.quantums, turned.order.reduce_only) == (3_000_000_000, False)
 
-    world = make_world(Policy(max_order_usdc=1e6))
-    world.account("-4000", {"ETH-USD": ("2", "3000")})
-    left = world.decide("ETH-USD", -90_000)
-    assert left.id == "V1"
-    assert (left.order.quantums, left.order.reduce_only) == (2_000_000_000, True)
+    out, again = world.decide("ETH-USD", -3000), world.decide("ETH-USD", -3000)
+    world.fill(out, "9990", "0")
+    into = world.decide("ETH-USD", -3000)
+
+    assert (out.order.quantums, out.order.reduce_only) == (2_000_000_000, True)
+    assert out.why.endswith("that always passes; the other side waits until nothing is held")
+    assert again.reason == "IN_FLIGHT"
+    assert (into.order.quantums, into.order.reduce_only) == (1_000_000_000, False)
+    assert into.order.side == "SELL"
+
+
+def test_less_than_a_step_on_the_other_side_is_in_nobodys_way(make_world: Any) -> None:
+    """No order could close it, so that waiting for it would never end."""
+    world = make_world()
+    world.account("4000", {"ETH-USD": ("0.0005", "3000")})
+
+    verdict = world.decide("ETH-USD", -3000)
+
+    assert (verdict.order.quantums, verdict.order.reduce_only) == (1_000_000_000, False)
 
 
 @settings(max_examples=60)
@@ -749,6 +779,47 @@ def test_a_guard_that_cannot_act_reports_it_once_a_block(make_world: Any) -> Non
 
     assert (denied.reason, denied.decision) == ("BELOW_STEP", None)
     assert "no reduction would relieve it" in denied.why
+
+
+@pytest.mark.parametrize("status", SHUT)
+def test_the_guard_leaves_elsewhere_what_a_market_without_orders_does_not_let_out(
+    make_world: Any, status: str
+) -> None:
+    """It says what cannot be closed, once, and sells what can be."""
+    world = make_world()
+    world.book("BTC-USD", [("59999", "9")], [("60001", "9")])
+    world.account("-52000", {"ETH-USD": ("10", "3000"), "BTC-USD": ("0.5", "60000")})
+    world.send(world.wire.trading("ETH-USD", status=status))
+    for price in ("2750", "2749", "2748"):
+        world.oracle("ETH-USD", price)
+        world.block()
+
+    shut, *rest = world.verdicts
+    assert (shut.ticker, shut.reason, shut.decision) == ("ETH-USD", "STATUS", None)
+    assert shut.why == (
+        "guard: distance 6.7 %, and 27,500.00 USDC of ETH-USD cannot be closed: the status is "
+        f"{status}: no IOC is taken"
+    )
+    assert dict(shut.figures) == {"distance": "6.7 %", "unclosable": "27,500.00"}
+    assert {reduce.order.ticker for reduce in rest} == {"BTC-USD"}
+
+
+def test_what_cannot_be_closed_is_reported_when_the_status_changes(make_world: Any) -> None:
+    """Not every block; and when the market takes orders, it is left."""
+    world = _long(make_world)
+    world.account("-25000", {"ETH-USD": ("10", "3000")})
+    for status in ("PAUSED", "PAUSED", "FINAL_SETTLEMENT", "FINAL_SETTLEMENT", "ACTIVE"):
+        world.send(world.wire.trading("ETH-USD", status=status))
+        for price in ("2740", "2739"):
+            world.block(world.height + 6)
+            world.oracle("ETH-USD", price)
+
+    reported = [(one.reason, one.why.split(": ")[-2]) for one in world.verdicts[:2]]
+    assert reported == [
+        ("STATUS", "the status is PAUSED"),
+        ("STATUS", "the status is FINAL_SETTLEMENT"),
+    ]
+    assert world.verdicts[2:] == world.reductions != []
 
 
 def test_a_guard_without_a_block_height_reports_it(make_world: Any) -> None:

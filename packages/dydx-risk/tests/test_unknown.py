@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from dydx_risk import Approved, Denied, Policy, RiskError, funding_rate_8h_ppm, ioc
+from dydx_risk import Approved, Denied, Policy, Risk, RiskError, funding_rate_8h_ppm, ioc
 
 SECOND = 1_000_000_000
 
@@ -128,3 +128,59 @@ def test_a_rate_that_no_chain_could_have_is_refused_at_once(rate: str) -> None:
     """An exponent of millions is a number to some, and never ends."""
     with pytest.raises(RiskError, match="expected an hourly funding rate"):
         funding_rate_8h_ppm(rate)
+
+
+# === Open interest ===
+
+CAPS = {"openInterestLowerCap": "1000000", "openInterestUpperCap": "2000000"}
+
+
+def initial_margin(world: Any) -> float:
+    """Return it as a share of the notional."""
+    margin = world.risk.margin
+    return float(margin.initial_margin / margin.notional)
+
+
+def test_what_is_held_is_open_interest_though_no_report_has_it(make_world: Any) -> None:
+    """Half way between its caps, a market of 500 ETH requires half of what is left above 5 %."""
+    world = make_world(openInterest="0", **CAPS)
+
+    world.account("1000000", {"ETH-USD": ("-500", "3000")})
+
+    assert initial_margin(world) == 0.525
+
+
+def test_what_was_bought_counts_until_the_reports_must_have_it(make_world: Any) -> None:
+    """Reports are late by up to a minute; what was held at first is in them."""
+    world = make_world(openInterest="400", **CAPS)
+    world.risk = Risk(Policy(max_leverage=50), world.risk.account.subaccount)
+    world.account("1000000", {"ETH-USD": ("50", "3000")})
+    world.block()
+    world.oracle("ETH-USD", "3000")
+    at_first = initial_margin(world)
+
+    world.account("700000", {"ETH-USD": ("150", "3000")})
+    bought = initial_margin(world)
+    world.account("1300000", {"ETH-USD": ("-50", "3000")})
+    turned = initial_margin(world)
+    order = world.decide("ETH-USD", -153_000)
+    later = []
+    for _ in range(3):
+        world.block(world.height + 90)
+        world.oracle("ETH-USD", "3000")
+        later.append(initial_margin(world))
+
+    assert (at_first, bought, turned) == (0.24, 0.525, 0.6675)
+    assert later == [0.6675, 0.6675, 0.24]
+    # The order itself may open what it sells, on top of that: 551 ETH are 0.67035 of the notional.
+    assert order.after.initial_margin == 102_563_550_000
+
+
+def test_the_figures_on_the_screen_count_the_same_open_interest(make_world: Any) -> None:
+    """A panel shows the initial margin that the gate judges by."""
+    world = make_world(openInterest="0", **CAPS)
+    world.account("1000000", {"ETH-USD": ("500", "3000")})
+    figures = world.risk.watch(world.state.views["ETH-USD"]).figures
+
+    assert figures.margin == world.risk.margin
+    assert world.risk.positions()[0].initial_margin == world.risk.margin.initial_margin

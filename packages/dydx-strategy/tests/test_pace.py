@@ -253,12 +253,95 @@ def test_a_turn_closes_at_once_and_enters_the_other_side_later():
     assert targets(late) == [-1_000]
 
 
-def test_a_turn_that_needs_not_wait_passes_whole():
-    """Risk judges it as one."""
+def turning(desk: Desk) -> Decision:
+    """Decide once to go from a long to a short; return the close, approved and on its way."""
+    desk.hold(1_000)
+    [closed] = desk.want(0, -1_000)
+    desk.become("approved", 0, usdc=-1_000, open_usdc=-1_000)
+    return closed
+
+
+def test_a_turn_is_two_decisions_and_the_second_follows_the_first():
+    """Not while the close is on its way, and once: the pace was kept by the turn as a whole."""
+    desk = Desk()
+    closed = turning(desk)
+    during = desk.want(1)
+    desk.become("filled", 2, usdc=-1_000)
+    desk.hold(0)
+    then, later = desk.want(3), desk.want(4)
+
+    assert (closed.id, closed.target_usdc) == ("D1", 0)
+    assert closed.reasons[1] == "closes first, the other side follows when what is held is closed"
+    assert (during, later) == ([], [])
+    [opened] = then
+    assert (opened.id, opened.target_usdc, opened.previous_usdc) == ("D2", -1_000, 0)
+    assert opened.at == stamp(3)
+    assert opened.reasons == ("because", "the other side of a turn: what was held is closed")
+
+
+def test_who_decides_on_a_turn_at_every_look_gets_the_same():
+    """The newest size is what is opened."""
+    desk = Desk()
+    turning(desk)
+    during = desk.want(1, -1_500)
+    desk.become("filled", 2, usdc=-1_000)
+    desk.hold(0)
+
+    assert first_reason(during) == "an order for -1,000 USDC is in flight"
+    assert targets(desk.want(3, -2_000)) == [-2_000]
+
+
+@pytest.mark.parametrize("kind", ["denied", "expired", "cut"])
+def test_a_turn_whose_close_fails_is_over(kind: str):
+    """What is left of the position is the strategy's to decide on again."""
+    desk = Desk()
+    turning(desk)
+    desk.become(kind, 1, usdc=-400)
+    desk.hold(0)
+
+    assert desk.want(2) == []
+
+
+@pytest.mark.parametrize("instead", [0, 500])
+def test_a_turn_is_over_when_something_else_is_decided(instead: float):
+    """The newest decision is the one that counts."""
+    desk = Desk()
+    turning(desk)
+    desk.want(1, instead)
+    desk.become("filled", 2, usdc=-1_000)
+    desk.hold(0)
+
+    assert desk.want(3) == []
+
+
+def test_after_a_cut_the_far_side_of_a_turn_cools_down():
+    """The margin is shared: the cut was in another market."""
+    desk = Desk()
+    turning(desk)
+    cut = {"decision": "", "ticker": "ETH-USD", "kind": "cut", "usdc": -500.0, "seq": 1}
+    desk.decider.step(Outcome(**cut, at=stamp(1), reason="GUARD"))  # type: ignore[arg-type]
+    desk.become("filled", 2, usdc=-1_000)
+    desk.hold(0)
+
+    held = desk.want(3)
+
+    assert first_reason(held) == "ETH-USD was cut 2 s ago < 300 s of cool-down (GUARD)"
+    assert desk.want(400) == []
+
+
+@pytest.mark.parametrize("target", [0, 400, -1_000])
+def test_a_market_that_takes_no_orders_is_not_asked_for_an_exit(target: float):
+    """One hold with the reason, and the exit when the status allows it."""
     desk = Desk()
     desk.hold(1_000)
+    desk.market.trading(0, status="FINAL_SETTLEMENT")
 
-    assert targets(desk.want(0, -1_000)) == [-1_000]
+    first, second = desk.want(1, target), desk.want(2, target)
+    desk.market.trading(3, status="ACTIVE")
+
+    assert first_reason(first) == "cannot be closed: the status is FINAL_SETTLEMENT"
+    assert second == []
+    assert targets(desk.want(4, target)) == [max(target, 0)]
 
 
 def test_a_close_that_is_on_its_way_is_not_sent_again():
@@ -316,7 +399,8 @@ def test_no_pace_delays_what_lowers_a_position_or_changes_its_size(pace, events)
             leaving = sum(on_its_way.values())
             under_way = (
                 leaving * held < 0
-                and abs(held + leaving) <= abs(target) + abs(pace.same_share * held) + 1e-9
+                and max(abs(held) - abs(leaving), 0)
+                <= abs(target) + abs(pace.same_share * held) + 1e-9
             )
             made = [(one.action, one.target_usdc) for one in desk.want(at, figure)]
             assert under_way or made in ([("target", figure)], [("target", target)])

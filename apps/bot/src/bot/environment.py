@@ -60,7 +60,7 @@ def network_type(net: Network) -> NetworkType:
 
 
 class NetworkFile(BaseModel):
-    """A network as a TOML file describes it; the denominations may be left out."""
+    """A network as a TOML file describes it; the denominations and `source` may be left out."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -71,6 +71,7 @@ class NetworkFile(BaseModel):
     chain_id: str
     usdc_denom: str | None = None
     chain_denom: str | None = None
+    source: str | None = None
 
     @field_validator("rest", "ws")
     @classmethod

@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import os
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -216,17 +215,8 @@ def recorder(
         return
     if Path(path).exists():
         raise ConnError(f"expected a path where nothing is yet, got {path}, which exists")
-    header = Header(
-        network=net.name,
-        rest=net.rest,
-        ws=net.ws,
-        client="dydx-v4-client",
-        source="local stand-in venue" if net.name == "local" else f"dYdX {net.name}",
-        run=run,
-        ns=time.time_ns(),
-    )
     try:
-        writer = RecordingWriter(Path(path), header)
+        writer = RecordingWriter(Path(path), Header.of(net, run))
     except OSError as error:
         raise ConnError(f"expected to write a recording to {path}, got {error}") from None
 

@@ -7,6 +7,7 @@ books; then the sources are let go. What is still held is in the report: nobody 
 """
 
 import argparse
+import asyncio
 import contextlib
 import signal
 import sys
@@ -17,11 +18,14 @@ from typing import Final
 from dydx_conn import (
     ENDPOINTS,
     AuditLog,
+    ComplianceFields,
     Frame,
     Inbox,
     Keys,
     Network,
     OrderState,
+    Rest,
+    RestError,
     Subaccount,
     Trader,
     contents,
@@ -140,8 +144,12 @@ def trade(arguments: argparse.Namespace) -> int:
     tickers = tickers_of(arguments)
     keys = keys_of(arguments)
     subaccount = account_of(arguments, keys)
+    limited = restriction(net, subaccount.owner)
     worth = fit(settings, net, subaccount)
     venue, inbox, stopping = WireVenue(subaccount), Inbox(), threading.Event()
+    if limited:
+        print(f"bot: {limited}: the run begins halted", file=sys.stderr)
+        act(inbox, "compliance", "halt", limited)
     options = options_of(arguments, worth)
     bot = Bot(options, venue)
     with (
@@ -224,6 +232,33 @@ def account_of(arguments: argparse.Namespace, keys: Keys) -> Subaccount:
     """Return the subaccount to trade for: the key's own, or one that it may sign for."""
     owner = address_of(arguments) if arguments.authenticators else ""
     return Subaccount(owner or keys.address, arguments.subaccount)
+
+
+# How the venue lets an address trade, by its compliance status: freely, or to close what it holds.
+_FREE: Final = ("COMPLIANT", "FIRST_STRIKE")
+_CLOSING: Final = ("CLOSE_ONLY", "FIRST_STRIKE_CLOSE_ONLY")
+
+
+def restriction(net: Network, address: str) -> str:
+    """Query the venue for how an address stands; return why it may only close, "" if it may trade.
+
+    `RefusalError` if it may not trade at all, or if the venue does not answer.
+    """
+
+    async def query() -> ComplianceFields:
+        async with Rest(net, patience_s=10.0) as rest:
+            return (await rest.compliance(address)).value
+
+    try:
+        found = asyncio.run(query())
+    except RestError as error:
+        raise RefusalError(f"expected {net.name} to let {address} trade: {error}") from None
+    got = found.status + (f" ({found.reason})" if found.reason else "")
+    if found.status in _FREE:
+        return ""
+    if found.status in _CLOSING:
+        return f"{net.name} lets {address} only close what it holds: {got}"
+    raise RefusalError(f"expected {net.name} to let {address} trade, got {got}")
 
 
 def fit(settings: EnvironmentSettings, net: Network, subaccount: Subaccount) -> int:

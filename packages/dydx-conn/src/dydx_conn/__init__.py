@@ -66,11 +66,11 @@ __all__ = [
     "ConditionType", "OrderRequest", "PerpetualMarket", "Replace", "Side", "Subaccount",
     "TimeInForce", "event_id", "order_id", "subaccount_id",
     # Networks
-    "NETWORKS", "Network", "network",
+    "NETWORKS", "Network", "is_loopback", "network",
     # Refusals
     "OrderDenied", "code_of",
     # Validity
-    "cancel_objection", "objection",
+    "cancel_objection", "objection", "takes",
     # Fees
     "STANDARD_FEE_TIERS", "FeeTier", "Fees", "MarketDiscount", "StakingLevel", "fee", "fee_ppm",
     "fee_tier", "staking_discount_ppm", "stateful_order_limit",
@@ -83,12 +83,12 @@ __all__ = [
     "BookContents", "CandleFields", "CandlesContents", "ErrorsContents", "HeightContents",
     "MarketFields", "MarketsContents", "TradeFields", "TradesContents",
     # Account contents
-    "AssetPositionFields", "FillFields", "OrderFields", "PositionFields", "SubaccountContents",
-    "TransferFields",
+    "AssetPositionFields", "ComplianceFields", "FillFields", "OrderFields", "PositionFields",
+    "SubaccountContents", "TransferFields",
     # Endpoints
     "ENDPOINTS", "Endpoint",
     # Channels
-    "CHANNELS", "PER_CONNECTION", "Channel", "key_of",
+    "CHANNELS", "PER_CONNECTION", "Channel", "key_of", "subscription",
     # Decoding
     "OddRow", "contents", "node_contents", "odd_rows", "perpetual_market", "rest_contents",
     "ws_frame",
@@ -126,7 +126,7 @@ __all__ = [
     # Audit
     "AuditLog",
     # Node
-    "ChainTip", "chain_tip", "is_loopback",
+    "ChainTip", "chain_tip",
     # Trader
     "NotQueued", "Queued", "Trader",
 ]
@@ -270,7 +270,14 @@ class BadRequest(RestError):
 
 
 class Forbidden(RestError):
-    """The venue refuses this region or address (403): stop requests, and trading."""
+    """The venue refuses this region or address (403, 451): stop trading.
+
+    Its endpoint gets no request until `wait_s` are over.
+    """
+
+
+_BARRED: Final = (403, 451)
+_BARRED_S: Final = 600.0  # until it is tried again: a proxy may err, and be corrected
 
 
 class NotFound(RestError):
@@ -583,7 +590,10 @@ class Replace(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Where a venue answers: REST, socket and node, and the id its chain must report."""
+    """Where a venue answers: REST, socket and node, and the id its chain must report.
+
+    `source` is what it is, in words, for the header of a recording.
+    """
 
     name: str
     rest: str
@@ -592,17 +602,20 @@ class Network:
     chain_id: str
     usdc_denom: str = "ibc/8E27BA2D5493AF5636760E354E46004562C46AB7EC0CC4C1CA14E9E20E2545B5"
     chain_denom: str = "adv4tnt"
+    source: str = ""
 
 
 # A row for the indexer's addresses and one for the node's.
 NETWORKS: Final[Mapping[str, Network]] = {
     "mainnet": Network("mainnet", "https://indexer.dydx.trade", "wss://indexer.dydx.trade/v4/ws",
-                       "dydx-ops-grpc.kingnodes.com:443", "dydx-mainnet-1", chain_denom="adydx"),
+                       "dydx-ops-grpc.kingnodes.com:443", "dydx-mainnet-1", chain_denom="adydx",
+                       source="dYdX mainnet"),
     "testnet": Network("testnet", "https://indexer.v4testnet.dydx.exchange",
                        "wss://indexer.v4testnet.dydx.exchange/v4/ws",
-                       "test-dydx-grpc.kingnodes.com:443", "dydx-testnet-4"),
+                       "test-dydx-grpc.kingnodes.com:443", "dydx-testnet-4",
+                       source="dYdX testnet"),
     "local": Network("local", "http://127.0.0.1:3002", "ws://127.0.0.1:3003/v4/ws",
-                     "127.0.0.1:9090", "localdydxprotocol"),
+                     "127.0.0.1:9090", "localdydxprotocol", source="local stand-in venue"),
 }  # fmt: skip
 
 
@@ -611,6 +624,14 @@ def network(name: str) -> Network:
     if name not in NETWORKS:
         raise NetworkError(f"expected one of {', '.join(NETWORKS)}, got network {name!r}")
     return NETWORKS[name]
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether an address, with or without scheme and port, is of this machine."""
+    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+    with contextlib.suppress(ValueError):
+        return host == "localhost" or ip_address(host).is_loopback
+    return False
 
 
 # === Refusals ===
@@ -818,6 +839,29 @@ def objection(
     ])  # fmt: skip
 
 
+def takes(status: str, time_in_force: TimeInForce) -> bool:
+    """Return whether a market of this status takes such orders; an empty status is not judged.
+
+    >>> takes("POST_ONLY", "IOC"), takes("POST_ONLY", "POST_ONLY"), takes("PAUSED", "GTT")
+    (False, True, False)
+    """
+    return time_in_force in _TAKEN.get(status, ())
+
+
+# The chain knows ACTIVE, INITIALIZING and FINAL_SETTLEMENT, the indexer has more words. An order
+# that reduces is an order like any other (clob 34); a cancel is taken in all of them, and a status
+# that nobody knows takes nothing.
+_TAKEN: Final[Mapping[str, tuple[TimeInForce, ...]]] = {
+    "": ("GTT", "IOC", "POST_ONLY"),
+    "ACTIVE": ("GTT", "IOC", "POST_ONLY"),
+    "POST_ONLY": ("POST_ONLY",),
+    "INITIALIZING": ("POST_ONLY",),  # if it is short-term, and on its side of the oracle price
+    "CANCEL_ONLY": (),
+    "PAUSED": (),
+    "FINAL_SETTLEMENT": (),
+}
+
+
 def cancel_objection(
     cancel: CancelRequest, *, subaccount: Subaccount | None = None,
     height: int = 0, time: int = 0, order_ends: int = 0,
@@ -940,14 +984,13 @@ def _untimely(request: OrderRequest | CancelRequest, height: int, time: int) -> 
 
 
 def _admitted(order: OrderRequest, status: str, oracle_subticks: int) -> bool:
-    # The chain knows ACTIVE, INITIALIZING and FINAL_SETTLEMENT; the indexer has more words.
-    post_only = order.time_in_force == "POST_ONLY"
     if status == "INITIALIZING":
         # Liquidity gathers around the oracle price, on the right side of it.
         ahead = order.subticks - oracle_subticks
         crosses = ahead > 0 if order.side == "BUY" else ahead < 0
-        return order.order_flags == SHORT_TERM and post_only and not (oracle_subticks and crosses)
-    return status in ("ACTIVE", "") or (status == "POST_ONLY" and post_only)
+        if order.order_flags != SHORT_TERM or (oracle_subticks and crosses):
+            return False
+    return takes(status, order.time_in_force)
 
 
 def _is_builder(address: str, fee_ppm: int) -> bool:
@@ -1344,9 +1387,10 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
         sent   from the client      request           to a node         order id
         http   an answer            body      status  path with query
         open   a link connected     address
-        close  a link was lost      reason    code
-        gap    messages were lost   reason            its, if of  its             how many
-                                                      one alone
+        close  a link was lost      reason    code, or 403
+                                              and 451
+        gap    messages were lost   reason              its, if of    its       how many
+                                                        one alone
         tick   of "clock": a second passed; of a link: it tries to connect
         act    somebody did it:     why       what: halt, resume, flatten …
                `link` is who
@@ -1976,7 +2020,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _of_accounts(name: str, id_: str) -> Channel:
-    rest = tuple(ENDPOINTS[what] for what in ("subaccount", "orders", "fills"))
+    rest = tuple(ENDPOINTS[what] for what in ("subaccount", "orders", "fills", "transfers"))
     return Channel(
         name=name, kind="account", id=id_, version="3.0.0", changes=True,
         snapshot=SubaccountContents, update=SubaccountContents, rest=rest,
@@ -2012,9 +2056,25 @@ def key_of(frame: Frame) -> Key:
     return (frame.channel, "" if row is not None and row.is_global else frame.id)
 
 
+def subscription(text: str) -> Key:
+    """Read CHANNEL or CHANNEL:ID; `ConnError` says what was expected.
+
+    >>> subscription("v4_candles:BTC-USD/1MIN")
+    ('v4_candles', 'BTC-USD/1MIN')
+    """
+    channel, _, id_ = text.partition(":")
+    if (row := CHANNELS.get(channel)) is None:
+        raise ConnError(f"expected a channel of {', '.join(CHANNELS)}, got {channel!r}")
+    names, parts = (text.split("/") if text else [] for text in (row.id, id_))
+    if len(parts) != len(names) or not all(parts):
+        form = f"{channel}:{row.id}" if row.id else channel
+        raise ConnError(f"expected {form}, got {text!r}")
+    return channel, id_
+
+
 def subscriptions(
     tickers: Iterable[str], resolutions: Iterable[str] = (), subaccount: Subaccount | None = None,
-    *, parent: bool = False,
+    *, parent: bool = False, also: Iterable[Key] = (),
 ) -> list[list[Key]]:  # fmt: skip
     """Spread subscriptions over as few connections as hold them; the first has the global ones.
 
@@ -2031,7 +2091,7 @@ def subscriptions(
         keys += [(row.name, str(subaccount)) for row in rows if row.id == whose]
     counts: Counter[str] = Counter()
     groups: defaultdict[int, list[Key]] = defaultdict(list)
-    for channel, id_ in keys:
+    for channel, id_ in dict.fromkeys([*keys, *also]):
         groups[counts[channel] // PER_CONNECTION].append((channel, id_))
         counts[channel] += 1
     return [*groups.values()]
@@ -2387,6 +2447,19 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     source: str
     run: str = ""
     ns: int = 0
+
+    @classmethod
+    def of(cls, network: Network, run: str = "", *, client: str = "dydx-v4-client") -> "Header":
+        """Make the header of a recording of a network that begins now."""
+        source = network.source or f"{network.name}, chain {network.chain_id}"
+        known = NETWORKS.get(network.name, network)
+        moved = (known.rest, known.ws) != (network.rest, network.ws)
+        if moved and not is_loopback(known.rest) and network.source == known.source:
+            source += f", by way of {network.rest}"  # which may be anything
+        return cls(
+            network=network.name, rest=network.rest, ws=network.ws, client=client,
+            source=source, run=run, ns=time.time_ns(),
+        )  # fmt: skip
 
 
 _NUMBERS = ("i", "ns", "mono", "ens", "st", "code", "n")
@@ -3189,6 +3262,11 @@ def _is_answer(frame: Frame) -> bool:
     return frame.is_snapshot or (frame.is_refusal and refuses)
 
 
+def _is_for_now(frame: Frame) -> bool:
+    """Return whether it refuses a request that will be answered later: what it asks is away."""
+    return frame.is_refusal and "could not fetch" in frame.text
+
+
 def _settled(frame: Frame, requested: Iterable[Key]) -> Key | None:
     """Return which request an answer is to; some refusals name none, or in their text alone."""
     key, rest = key_of(frame), list(requested)
@@ -3250,6 +3328,7 @@ class _Watched:
     opened: int = 0
     failures: int = 0
     requested: dict[Key, None] = field(default_factory=dict)  # oldest first
+    carries: set[Key] = field(default_factory=set)  # what it was ever subscribed to
 
 
 class _Connections:
@@ -3281,6 +3360,9 @@ class _Connections:
                 made.append(_transition(frame, name, link.state, state, reason))
                 link.state, link.reason = state, reason
         if made:
+            # What is over is no part of the whole, unless all is.
+            open_ = {name: link for name, link in self.links.items() if link.state != "closed"}
+            self.links = open_ or self.links
             name, worst = max(self.links.items(), key=lambda item: STATES.index(item[1].state))
             reason = "all links are" if worst.state == "live" else f"{name}: {worst.reason}"
             if worst.state != self._overall:
@@ -3295,7 +3377,8 @@ class _Connections:
         link = self.links.get(frame.link) or self._link(frame)
         link.received = frame.mono
         if _is_answer(frame):
-            if (key := _settled(frame, link.requested)) is not None:
+            key = _settled(frame, link.requested)
+            if key is not None and not _is_for_now(frame):
                 del link.requested[key]
             if not link.requested:
                 yield frame.link, "answered", "all requests are answered"
@@ -3318,8 +3401,18 @@ class _Connections:
     def _on_sent(self, frame: Frame) -> Iterator[_Event]:
         request = ws_frame(0, 0, 0, "", frame.text)
         if request.type == "subscribe":
-            self._link(frame).requested[key_of(request)] = None
-        yield from ()
+            link, key = self._link(frame), key_of(request)
+            link.requested[key] = None
+            link.carries.add(key)
+            yield from self._replaced(frame.link, key)
+
+    def _replaced(self, by: str, key: Key) -> Iterator[_Event]:
+        # A recorder names each connection anew: what it carried goes on under another name.
+        for name, link in self.links.items():
+            if name != by and not link.opened and key in link.carries:
+                link.carries.discard(key)
+                if not link.carries:
+                    yield name, "end", f"{by} carries on"
 
     def _on_open(self, frame: Frame) -> Iterator[_Event]:
         link = self._link(frame)
@@ -3331,9 +3424,11 @@ class _Connections:
         link = self._link(frame)
         lasted = link.opened and frame.mono - link.opened > _LASTING_NS
         link.opened, link.failures = 0, 0 if lasted else link.failures + 1
-        code = f"{frame.status} " if frame.status else ""
+        code = f"{frame.status} " if frame.status >= 1000 else ""
         reason = f"{code}{frame.reason or 'closed'}"
-        if link.failures >= _ATTEMPTS:
+        if frame.status in _BARRED:
+            yield frame.link, "give_up", reason
+        elif link.failures >= _ATTEMPTS:
             yield frame.link, "give_up", f"{link.failures} attempts failed, at last: {reason}"
         else:
             yield frame.link, "close", reason
@@ -4074,15 +4169,20 @@ def _settle(sums: _Sums, block: _Facts) -> None:
     Several balances of one block may come, one after each match, and in any order: the one at
     its end leaves the least open, as every other lacks a fill.
     """
-    moved = sum(fill.paid_in for fill in block.fills.values())  # integers
     given = sum(block.transfers.values())  # integers
     sums.profit = msgspec.structs.replace(sums.profit, transferred=sums.profit.transferred + given)
     if sums.balance is None:
         return
-    expected = sums.balance + moved + given
+    expected = sums.balance + _moved(block)
     sums.balance = min(block.balances, key=lambda b: (abs(b - expected), b), default=expected)
     funding = sums.profit.funding - (sums.balance - expected)
     sums.profit = msgspec.structs.replace(sums.profit, funding=funding)
+
+
+def _moved(block: _Facts) -> int:
+    """Return by how much fills and transfers change the balance in a block."""
+    given = sum(block.transfers.values())  # integers
+    return given + sum(fill.paid_in for fill in block.fills.values())  # integers
 
 
 def _jump(sums: _Sums, ticker: str, size: Decimal, entry: Decimal) -> None:
@@ -4129,8 +4229,10 @@ class AccountUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `height` is the newest block reported of the account. `orders` are those whose state changed,
     `fills`, `transfers` and `funding` come once each, `positions` when they change. `collateral`
-    is its USDC in quote quantums, None before it is known; `settled` means that the chain settled
-    its funding since the last update. `doubt` is empty if all that is held is certain;
+    is its USDC in quote quantums, None before it is known; `unexplained` is how much of its change
+    neither fills nor transfers explain yet: a balance is reported before its cause, and what has
+    none once its block is over is funding. `settled` means that the chain settled its funding
+    since the last update. `doubt` is empty if all that is held is certain;
     `unreadable` names positions of which no size is known; `polled` means that REST, polled because
     sockets fail, is where this comes from.
     """
@@ -4145,6 +4247,7 @@ class AccountUpdate(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     transfers: tuple[TransferFields, ...] = ()
     funding: tuple[FundingPaymentFields, ...] = ()
     collateral: int | None = None
+    unexplained: int = 0
     settled: bool = False
     profit: Profit = Profit()
     doubt: str = ""
@@ -4211,6 +4314,15 @@ class _Account:
         if newest is not None and newest.height > self.over:
             return newest.balances[-1]
         return self.sums.balance
+
+    @property
+    def unexplained(self) -> int:
+        """Return what fills and transfers leave open of the balance in blocks that are not over."""
+        new = [block for block in self.blocks if block.height > self.over]
+        balance = self.collateral
+        if not new or balance is None or new[0].before.balance is None:
+            return 0
+        return balance - new[0].before.balance - sum(_moved(block) for block in new)  # integers
 
     def block(self, height: int) -> _Facts | None:
         """Return the block of a height, made on first sight; None for one too old to matter."""
@@ -4326,6 +4438,7 @@ class _Known:
         positions = account.hold()
         shown: dict[str, Any] = {
             "collateral": account.collateral,
+            "unexplained": account.unexplained,
             "doubt": account.doubt,
             "unreadable": tuple(sorted(account.unreadable)),
             "polled": account.polled,
@@ -5103,11 +5216,16 @@ def _refusal(path: str, status: int, text: str) -> RestError | None:
     if status == 200:
         return None
     kind = _STATUS_ERRORS.get(status) or _STATUS_ERRORS.get(status // 100, BadAnswer)
-    error = kind(f"expected the answer of {path}, got {status}: {_refusal_in(text).reason}",
+    error = kind(f"expected the answer of {path}, got {status}: {_reason_of(status, text)}",
                  path=path, status=status)  # fmt: skip
     if isinstance(error, NotFound):
         error.never_funded = is_never_funded(path, status, text)
     return error
+
+
+def _reason_of(status: int, text: str) -> str:
+    barred = " (the venue refuses this region or address)" if status in _BARRED else ""
+    return _refusal_in(text).reason + barred
 
 
 def _unicode(path: str, status: int, body: bytes) -> str:
@@ -5259,6 +5377,8 @@ class _Tally:
 
     def __init__(self) -> None:
         self.circuit = Circuit()
+        self.barred: Forbidden | None = None
+        self.barred_ns = 0  # until when
         self.requested = self.answered = self.stale = 0
         self.good_ns: int | None = None
         self.errors: Counter[str] = Counter()
@@ -5417,13 +5537,17 @@ class _Desk:
     ) -> Answer[Any]:
         target = _target(path, params)
         tally = self._tallies.setdefault(_label(target), _Tally())
+        wait_ns = tally.barred_ns - self._times.clock_ns()
+        if tally.barred is not None and wait_ns > 0:
+            error, wait_s = tally.barred, wait_ns / 1e9
+            raise Forbidden(str(error), path=target, status=error.status, wait_s=wait_s)
         tally.circuit, may = tally.circuit.request(self._times.clock_ns())
         if not may:
             retry_s = tally.circuit.retry_in_ns(self._times.clock_ns()) / 1e9
             what = f"expected {_label(target)} to work, got {tally.circuit.failures} failures"
-            error = Unreachable(f"{what}: retry in {retry_s:.1f} s",
-                                path=target, wait_s=retry_s)  # fmt: skip
-            return self._recall(target, tally, error, decode)
+            shut = Unreachable(f"{what}: retry in {retry_s:.1f} s",
+                               path=target, wait_s=retry_s)  # fmt: skip
+            return self._recall(target, tally, shut, decode)
         turn = next(self._tickets), self._times.clock_ns() + int(self._patience_s * 1e9)
         tries = 0
         while True:
@@ -5455,6 +5579,9 @@ class _Desk:
         except RestError as error:
             verdict = error.verdict
             group.limited += error.status == 429
+            if isinstance(error, Forbidden):
+                tally.barred = error
+                tally.barred_ns = self._times.clock_ns() + int(_BARRED_S * 1e9)
             tally.note(error, self._times.wall_ns())
             raise
         finally:
@@ -5995,7 +6122,7 @@ class _Link(threading.Thread):
             # A venue that greets and drops us is as gone as one that does not answer.
             if time.monotonic_ns() - begun_ns > _LASTING_NS:
                 failures = 0
-            wait = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
+            wait = _BARRED_S if code in _BARRED else _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
             failures += 1
             # Jitter, or every bot of a restarted venue comes back in the same instant.
             self._stopping.wait(wait * random.uniform(0.5, 1.0))
@@ -6121,10 +6248,14 @@ class _Link(threading.Thread):
     # -- Losing
 
     def _lost(self, error: Any) -> None:
-        # The venue's close frame comes as an error too; an HTTP status is no close code.
+        # The venue's close frame comes as an error too, and so does what is no handshake.
         code = getattr(error, "status_code", None) or 0
         if code >= 1000:
             self._note(code, error.reason or "closed")
+        elif code:
+            body = (error.resp_body or b"").decode("utf-8", "replace")
+            why = f"expected a socket of {self._url}, got {code}: {_reason_of(code, body)}"
+            self._note(code if code in _BARRED else 0, why)
         self._note(0, f"{type(error).__name__}: {error}")
 
     def _note(self, code: int, reason: str) -> None:
@@ -6158,7 +6289,7 @@ class _Poller(threading.Thread):
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._tasks: dict[Any, asyncio.Task[Any]] = {}
-        self._unanswered: set[Key | None] = set()  # None: REST does not answer at all
+        self._unanswered: set[Key | type[RestError]] = set()  # what was reported as such
         # Hundreds of markets take turns; accounts do not wait behind them.
         self._turn = asyncio.Semaphore(8)
 
@@ -6254,11 +6385,13 @@ class _Poller(threading.Thread):
             if not (isinstance(error, NotFound) and error.never_funded):
                 self._failed(key, error)
                 return False
-        self._unanswered -= {None, key}
+        self._unanswered -= {Unreachable, Untrusted, key}
         return True
 
     def _failed(self, key: Key, error: RestError) -> None:
-        what = None if isinstance(error, Unreachable) else key
+        what: Key | type[RestError] = key
+        if isinstance(error, Unreachable | Forbidden):
+            what = type(error)  # REST as a whole: reported once
         if what not in self._unanswered:
             self._unanswered.add(what)
             expected = f"expected an answer of REST for {' '.join(key)}".rstrip()
@@ -6273,6 +6406,7 @@ class _Poller(threading.Thread):
 # All sources joined on one thread: frames in one order, numbered, each after the gaps it shows.
 
 _TICK_S: Final = 1.0
+_REFUSED_S: Final = 1.0  # a subscription refused for now is requested again after it, then rarer
 
 
 def live(
@@ -6282,13 +6416,15 @@ def live(
     subaccount: Subaccount | None = None,
     parent: bool = False,
     resolutions: Iterable[str] = (),
+    also: Iterable[Key] = (),
     pace: Pacer | None = None,
     inbox: Inbox | None = None,
 ) -> Observable[Frame]:
     """Receive a network's frames: markets, blocks, and each ticker's book, trades and candles.
 
     With a `subaccount` its account too, or as `parent` that of all its children; `resolutions`
-    are of the candles. What others put into `inbox` comes out among the rest.
+    are of the candles, `also` are further channels with their ids. What others put into `inbox`
+    comes out among the rest.
 
     Shared: however many subscribe, it is received once. The first subscriber opens the links, and
     all are called on its thread, inside its `subscribe`; a later one receives from then on, and
@@ -6303,7 +6439,7 @@ def live(
         first   --tick-open-ws-ws-gap-ws-tick-close--tick-open-
         second           |--ws-ws-gap-ws-tick-|
     """
-    keys = subscriptions(tickers, resolutions, subaccount, parent=parent)
+    keys = subscriptions(tickers, resolutions, subaccount, parent=parent, also=also)
     over: list[bool] = []
 
     def receive() -> Generator[Frame]:
@@ -6354,6 +6490,7 @@ class _Watch:
         self._ids = {name: Continuity() for name in links}
         self._connections = _Connections()
         self._silence = Silence()
+        self._refused: Counter[Key] = Counter()  # how often in a row
 
     def frames(self, frame: Frame) -> list[Frame]:
         """Return a frame, and before it the gaps that it shows; do what they require."""
@@ -6386,8 +6523,11 @@ class _Watch:
         link, trouble = self._links[frame.link], ids.take(frame)
         if frame.is_snapshot:
             self._poller.mend(key_of(frame))
-        elif frame.is_refusal and "could not fetch" in frame.text and frame.channel:
-            link.again([key_of(frame)], _RETRY_S)
+            self._refused.pop(key_of(frame), None)
+        elif _is_for_now(frame) and frame.channel:
+            times = self._refused[key_of(frame)]
+            self._refused[key_of(frame)] += 1
+            link.again([key_of(frame)], min(_REFUSED_S * 2**times, _BACKOFF_S[-1]))
         row = CHANNELS.get(frame.channel)
         changes = row is not None and (row.changes or row.kind == "markets")
         if trouble == "out_of_order" or (changes and not _readable(frame)):
@@ -6891,14 +7031,6 @@ def chain_tip(network: Network, *, deadline_s: float = 5.0) -> ChainTip:
         except grpc.RpcError as error:
             problem = _why(error)
     raise NetworkError(f"expected a block of the node {network.node}, got {problem}")
-
-
-def is_loopback(address: str) -> bool:
-    """Return whether an address, with or without scheme and port, is of this machine."""
-    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
-    with contextlib.suppress(ValueError):
-        return host == "localhost" or ip_address(host).is_loopback
-    return False
 
 
 class _Channel:

@@ -64,6 +64,7 @@ from dydx_conn import (
     key_of,
     odd_rows,
     perpetual_market,
+    takes,
 )
 from reactivex import Observable
 
@@ -940,7 +941,7 @@ def objections(
     """
     book = view.book
     found: list[Objection] = []
-    if view.status != "ACTIVE":
+    if not view.status or not takes(view.status, "IOC"):
         was = view.status or "unknown"
         kind: ObjectionKind = "STATUS" if view.status else "UNKNOWN_STATUS"
         found.append(Objection(kind, f"the status is {was}", (("status", was),)))

@@ -2033,14 +2033,16 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
             good_til_block=self.view.chain.height + good_til_blocks,
         )
 
-    def after(self, margin: MarginFigures, held: int, quote: int, fee_ppm: int) -> MarginFigures:
+    def after(
+        self, margin: MarginFigures, held: int, quote: int, fee_ppm: int, interest: int | None
+    ) -> MarginFigures:
         """Return an account's margin once it has traded for `quote`, its fee paid.
 
-        `held` is the signed position that it finds. Without an oracle price only the cash counts.
+        `held` is the signed position that it finds, `interest` the open interest that `margin`
+        was computed with. Without an oracle price only the cash counts.
         """
-        view, market, cash = self.view, self.market, quote if self.side == "SELL" else -quote
-        cash -= mul_ppm(quote, fee_ppm, round_up=True)
-        oracle, interest = view.oracle, view.open_interest
+        oracle, market, cash = self.view.oracle, self.market, quote
+        cash = (quote if self.side == "SELL" else -quote) - mul_ppm(quote, fee_ppm, round_up=True)
         if oracle is not None:
             price = oracle.digits, oracle.exponent
             old = position_margin(market, held, *price, interest)
@@ -2305,11 +2307,16 @@ class Exit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Stuck(msgspec.Struct, frozen=True, gc=False):
-    """A position that no order can reduce, and why; without figures unless it is `known`."""
+    """A position that no order can reduce, and why; without figures unless it is `known`.
+
+    `shut` is what it is worth, in quote quantums, where its market takes no orders: what cannot be
+    closed until the status is another.
+    """
 
     ticker: str
     why: str
     known: bool = False
+    shut: int = 0
 
 
 class FlightPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -2338,6 +2345,11 @@ class FlightPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Return whether all rungs restore what the policy requires, or leave nothing held."""
         after = self.distance_after
         return not self.unknown and (after is None or after >= self.policy.restore_to)
+
+    @property
+    def shut(self) -> tuple[Stuck, ...]:
+        """Return what cannot be closed because its market takes no orders."""
+        return tuple(one for one in self.exits if isinstance(one, Stuck) and one.shut)
 
     @property
     def fires_below(self) -> float | None:
@@ -2384,7 +2396,8 @@ def _exit(
         was = "unknown" if oracle is None else oracle.text
         return Stuck(ticker, f"expected a positive oracle price, got {was}")
     if stops := stopping(view, "guard"):
-        return Stuck(ticker, f"{stops[0].why}: no IOC is taken", known=True)
+        why = f"{stops[0].why}: no IOC is taken"
+        return Stuck(ticker, why, known=True, shut=_worth(market, quantums, oracle))
     step = market.step_base_quantums
     size = min(abs(quantums), MOST_SUBTICKS) // step * step
     if not size:
@@ -2402,6 +2415,13 @@ def _exit(
         return _costed(way if way.blind else _on_book(way, view.book, policy), policy)
     except RiskError as error:  # a figure beyond what the chain can hold
         return Stuck(ticker, str(error))
+
+
+def _worth(market: PerpetualMarket, quantums: int, oracle: Oracle) -> int:
+    try:
+        return abs(position_margin(market, quantums, oracle.digits, oracle.exponent).net_notional)
+    except MarginError:  # beyond what the chain can hold
+        return 0
 
 
 def _costed(way: Exit, policy: FlightPolicy) -> Exit:
@@ -3057,10 +3077,11 @@ class Returns:
 
     def sample(self, at: int, views: Mapping[str, MarketView]) -> None:
         """Take the prices of a moment in, if a step has passed since the last."""
-        if at - self._at < self.step_ns:
+        passed_ns = at - self._at
+        if 0 <= passed_ns < self.step_ns:
             return
         prices = {t: v.oracle.price for t, v in views.items() if v.oracle and v.oracle.price > 0}
-        if at - self._at < 2 * self.step_ns:
+        if self.step_ns <= passed_ns < 2 * self.step_ns:
             last = self._last
             returns = {t: log(price / last[t]) for t, price in prices.items() if t in last}
             if returns:
@@ -3094,7 +3115,7 @@ class Returns:
 
 def observed(
     view: MarketView, market: PerpetualMarket, quantums: int, returns: Returns,
-    entry_price: Decimal | None = None,
+    interest: int | None, entry_price: Decimal | None = None,
 ) -> Holding:  # fmt: skip
     """Return a market as an account stands in it, with all that is known of it."""
     oracle, ticker, funding = view.oracle, view.ticker, view.funding
@@ -3103,7 +3124,7 @@ def observed(
         quantums=quantums,
         price=None if oracle is None else oracle.digits,
         exponent=0 if oracle is None else oracle.exponent,
-        open_interest=view.open_interest,
+        open_interest=interest,
         entry_price=entry_price,
         funding_8h_ppm=funding_rate_8h_ppm(funding.next_rate_text) if funding.known else None,
         volatility_1h=returns.volatility_1h(ticker),
@@ -3118,29 +3139,35 @@ def observed(
 
 
 class Exposure(msgspec.Struct, eq=False):
-    """A position with the terms last computed for it, and what they were computed from."""
+    """A position with the terms last computed for it, and what they were computed from.
+
+    `grown` is what the account's own trades may have added to open interest since its report.
+    """
 
     position: Position
+    grown: Decimal = Decimal(0)
     quantums: int = 0
     maintenance_e12: int = 0
     view: MarketView | None = None
     market: PerpetualMarket | None = None
     oracle: Oracle | None = None
+    reported: int | None = None
     open_interest: int | None = None
     terms: PositionMargin | None = None
 
     def value(self, view: MarketView) -> bool:
         """Value it at a view's price; return whether anything that its terms need has changed."""
-        oracle, market, interest = view.oracle, view.market, view.open_interest
-        same = oracle is self.oracle and market is self.market and interest == self.open_interest
+        oracle, market, reported = view.oracle, view.market, view.open_interest
+        same = oracle is self.oracle and market is self.market and reported == self.reported
         if same and self.view is not None:
             return False
-        self.view, self.oracle, self.open_interest = view, oracle, interest
+        self.view, self.oracle, self.reported = view, oracle, reported
         if market is not self.market and market is not None:
             self.quantums = int(self.position.size.scaleb(-market.atomic_resolution))
             self.position.quantums = self.quantums
             self.maintenance_e12 = market.imf_ppm * market.maintenance_fraction_ppm
         self.market, self.terms = market, None
+        self.open_interest = interest = known_interest(view, self.quantums, self.grown)
         if market is not None and oracle is not None and oracle.digits > 0:
             digits, exponent = oracle.digits, oracle.exponent
             try:
@@ -3155,6 +3182,23 @@ class Exposure(msgspec.Struct, eq=False):
         value = int((self.position.size * (self.position.entry_price or 0)).scaleb(6))
         maintenance = -(-abs(value) * self.maintenance_e12 // PPM**2)
         return PositionMargin(value, maintenance, maintenance)
+
+
+def known_interest(view: MarketView, held: int, grown: Decimal) -> int | None:
+    """Return the least open interest that the chain may count, in base quantums; None if unknown.
+
+    It is reported up to a minute late. By then it has what is held in it, and it may have all by
+    which the account's own position has `grown` since, in base units.
+    """
+    market, reported = view.market, view.open_interest
+    if reported is None or market is None:
+        return None
+    own = int(grown.scaleb(-market.atomic_resolution)) if grown else 0
+    return max(reported + own, held, -held)
+
+
+# In how many blocks a report of open interest surely has what was traded: some two minutes.
+_REPORT_BLOCKS: Final = 200
 
 
 class Valuation:
@@ -3172,6 +3216,8 @@ class Valuation:
         self.margin = MarginFigures(0)
         self.moved: set[str] = set()
         self._seq = -1
+        self._grown: dict[str, list[tuple[int, Decimal]]] = {}  # at which heights, by how much
+        self._loaded = False
 
     def load(self) -> None:
         """Take in what the account holds now; a position that stayed keeps its terms."""
@@ -3181,11 +3227,42 @@ class Valuation:
         for ticker, position in positions.items():
             exposure = old.get(ticker)
             if exposure is None or exposure.position is not position:
-                exposure = Exposure(position)
+                self._grow(ticker, exposure.position if exposure is not None else None, position)
+                exposure = Exposure(position, self._growth(ticker))
                 if ticker in self.views:
                     exposure.value(self.views[ticker])
             self.held[ticker] = exposure
+        self._loaded = self._loaded or not self.account.trouble
         self.sum()
+
+    def _grow(self, ticker: str, before: Position | None, after: Position) -> None:
+        # What was held when the account was first seen is in the reports already.
+        was, now = before.size if before is not None else Decimal(0), after.size
+        grown = abs(now) - (abs(was) if (was > 0) == (now > 0) else 0)
+        if grown > 0 and self._loaded:
+            self._grown.setdefault(ticker, []).append((self.account.height, grown))
+
+    def _growth(self, ticker: str) -> Decimal:
+        return sum((grown for _, grown in self._grown.get(ticker, ())), Decimal(0))
+
+    def settle_interest(self) -> None:
+        """Let go of own growth that is so long ago that the reports of open interest have it."""
+        since = self.account.height - _REPORT_BLOCKS
+        for ticker, rows in [*self._grown.items()]:
+            if rows[0][0] >= since:
+                continue
+            self._grown[ticker] = rows = [row for row in rows if row[0] >= since]
+            exposure = self.held.get(ticker)
+            if exposure is not None:
+                exposure.grown, view, exposure.view = self._growth(ticker), exposure.view, None
+                if view is not None and exposure.value(view):
+                    self.sum()
+            if not rows:
+                del self._grown[ticker]
+
+    def interest(self, view: MarketView) -> int | None:
+        """Return a market's open interest as the margin counts it, None if unknown."""
+        return known_interest(view, self.size(view.ticker), self._growth(view.ticker))
 
     def see(self, view: MarketView) -> None:
         """Take in what a view has that moves the margin: `margin` is another object if it did."""
@@ -3259,12 +3336,12 @@ class Valuation:
         return exposure.quantums if exposure.market is not None else None
 
     def reductions(self, ticker: str) -> list[Reservation]:
-        """Return what is in flight and would shrink the position.
+        """Return what is in flight and would shrink the position, reduce-only or not.
 
         One that was sent before the position changed sides reduces nothing.
         """
         held, waiting = self.size(ticker), self.account.in_flight(ticker)
-        return [r for r in waiting if r.order.reduce_only and r.order.signed_quantums * held < 0]
+        return [r for r in waiting if r.order.signed_quantums * held < 0]
 
     @property
     def reducing(self) -> frozenset[str]:
@@ -3344,6 +3421,24 @@ class Course:
             self.sunk = max(share, self.sunk or 0.0)
 
 
+class Elapsed:
+    """The time of the views, `now` in nanoseconds, as it only goes on.
+
+    A clock that is set an hour ahead and back again counts for an hour at most, and then holds
+    nothing up: a limit on what a minute sees waits for a minute.
+    """
+
+    __slots__ = ("_last", "now")
+
+    def __init__(self) -> None:
+        self.now = self._last = 0
+
+    def move(self, at: int) -> None:
+        """Move to a view's time."""
+        self.now += max(at - self._last, 0)
+        self._last = at
+
+
 class Turns:
     """Time as the chain counts it, and what each turn of it took off the distance.
 
@@ -3360,7 +3455,8 @@ class Turns:
 
     def is_over(self, view: MarketView) -> bool:
         """Return whether a view belongs to another turn."""
-        return view.chain.height != self.height or view.at - self.began >= _TURN_NS
+        is_over = not 0 <= view.at - self.began < _TURN_NS
+        return is_over or view.chain.height != self.height
 
     def begin(self, view: MarketView) -> int:
         """Begin a turn with a view; return how many full hours ended since the last."""
@@ -3436,19 +3532,16 @@ def review(decision: Decision, now: Situation) -> Approved | Denied:
         return _denied(decision, ("UNKNOWN_MARKET", why, {"markets_known": len(views)}), now.number)
     held, ticker = now.valued.size(market.ticker), market.ticker
     case, target = _Case(decision, view, market, held, now), _at_oracle(target_usdc, view, market)
-    if target is None and target_usdc * held < 0:
-        # How far to go on the other side needs a price; to leave this one does not.
+    if target_usdc * held < 0 and abs(held) >= market.step_base_quantums:
+        # Two orders, the second when the first is done: sent as one or side by side, the far side
+        # would open whole wherever another exit has matched first.
         return _leave(case, -held)
     if target is None:
         unpriced: _Objection = "UNKNOWN_ORACLE", f"no oracle price of {ticker}", {"ticker": ticker}
         return _denied(decision, unpriced, now.number)
     if held and target * held >= 0 and abs(target) < abs(held):
         return _leave(case, target - held)
-    verdict = _enter(case, target - held)
-    if isinstance(verdict, Denied) and target * held < 0:
-        # The far side is refused: the near side may still be left.
-        return _leave(case, -held)
-    return verdict
+    return _enter(case, target - held)
 
 
 def standing(now: Situation) -> Standing:
@@ -3522,9 +3615,12 @@ def _leave(case: _Case, delta: int) -> Approved | Denied:
         return _refused(case, (off[0], why, off[2]))
     if not view.chain.height:
         return _refused(case, _NO_HEIGHT)
-    after = candidate.after(valued.margin, case.held, candidate.worst_quote, policy.taker_fee_ppm)
+    interest, worst = valued.interest(view), candidate.worst_quote
+    after = candidate.after(valued.margin, case.held, worst, policy.taker_fee_ppm, interest)
     old, new = (amount_text(market.size(size)) for size in (case.held, case.held + candidate.delta))
     why = f"{candidate.words} shrinks {old} to {new}: that always passes"
+    if case.decision.target_usdc * case.held < 0:
+        why += "; the other side waits until nothing is held"
     return _approved(case, candidate, after, why, reduce_only=True)
 
 
@@ -3547,7 +3643,8 @@ def _enter(case: _Case, delta: int) -> Approved | Denied:
         return _refused(case, _below_step(market, delta))
     if (off := _off_oracle(candidate, bound)) is not None:
         return _refused(case, off)
-    after = candidate.after(base, held, candidate.worst_quote, policy.taker_fee_ppm)
+    interest, worst = case.now.valued.interest(view), candidate.worst_quote
+    after = candidate.after(base, held, worst, policy.taker_fee_ppm, interest)
     beyond = next(_beyond(case, candidate, after), None)
     if beyond is not None:
         return _refused(case, beyond)
@@ -3569,10 +3666,18 @@ def _unready(case: _Case) -> Iterator[_Objection]:
     yield from dangers(case.now)
     yield from _untradable(case.view, case.decision.at, case.now.policy)
     yield from _outdated(valued.held, case.decision.at, case.now.policy)
-    others = [e.market for t, e in valued.held.items() if t != ticker and e.market]
-    if mixes_isolated([case.market, *others]):
-        held = " ".join(other.ticker for other in others)
+    views, others = valued.views, sorted(_occupied(valued) - {ticker})
+    known = [market for t in others if t in views and (market := views[t].market) is not None]
+    if mixes_isolated([case.market, *known]):
+        held = " ".join(other.ticker for other in known)
         yield "ISOLATED", "an isolated market needs a subaccount of its own", {"held": held}
+
+
+def _occupied(valued: Valuation) -> set[str]:
+    """Return the markets in which something is held, or will be if what is in flight fills."""
+    orders = [reservation.order for reservation in valued.account.reserved.values()]
+    growing = {order.ticker for order in orders if not order.reduce_only}
+    return valued.held.keys() | valued.account.unreadable | growing
 
 
 def _untradable(view: MarketView, at: int, policy: Policy) -> Iterator[_Objection]:
@@ -3640,7 +3745,8 @@ def _sized(case: _Case, delta: int, base: MarginFigures) -> Sizing | None:
     collateral, holdings = _filled(case.now)
     sizing = bound_position(
         position_margin(market, held + candidate.delta, *price).net_notional,
-        observed(case.view, market, held, case.now.returns), collateral, holdings,
+        observed(case.view, market, held, case.now.returns, case.now.valued.interest(case.view)),
+        collateral, holdings,
         equity=base.net_collateral, adverse=policy.bear_move,
         volatility_1h=policy.max_volatility_1h, cap=policy.max_leverage,
         cost_ppm=lost * PPM // max(fair, 1) + 2,
@@ -3661,7 +3767,7 @@ def _filled(now: Situation) -> tuple[int, list[Holding]]:
         sizes[order.ticker] = sizes.get(order.ticker, 0) + order.signed_quantums
     seen = [(views[ticker], size) for ticker, size in sizes.items()]
     return collateral, [
-        observed(view, view.market, size, now.returns)
+        observed(view, view.market, size, now.returns, valued.interest(view))
         for view, size in seen
         if view.market is not None
     ]
@@ -3701,10 +3807,7 @@ def _measured(
         value = position_margin(case.market, size, *price).net_notional
         yield "MARKET_NOTIONAL", f"notional of {ticker} in USDC", abs(value) / 1e6, most
     if (most := policy.max_positions) is not None and ticker not in valued.held:
-        orders = [reservation.order for reservation in valued.account.reserved.values()]
-        growing = {order.ticker for order in orders if not order.reduce_only}
-        markets = valued.held.keys() | valued.account.unreadable | growing | {ticker}
-        yield "POSITIONS", "positions", len(markets), most
+        yield "POSITIONS", "positions", len(_occupied(valued) | {ticker}), most
     if (most := policy.max_orders_per_minute) is not None:
         yield "ORDER_RATE", "orders in a minute", case.now.sent + 1, most
     if (most := policy.max_slippage_bps) is not None:
@@ -3744,11 +3847,13 @@ def _refused(case: _Case, objection: _Objection) -> Denied:
     return _denied(case.decision, objection, case.now.number)
 
 
-def _denied(cause: Decision | MarketView, objection: _Objection, number: int) -> Denied:
+def _denied(
+    cause: Decision | MarketView, objection: _Objection, number: int, ticker: str = ""
+) -> Denied:
     reason, why, figures = objection
     return Denied(
         id=f"V{number}",
-        ticker=cause.ticker,
+        ticker=ticker or cause.ticker,
         decision=cause if isinstance(cause, Decision) else None,
         seq=cause.seq,
         at=cause.at,
@@ -3769,7 +3874,9 @@ class Danger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `margin` counts what has no price at what it was bought for. `plan` is None where there is no
     cause to fire; `is_waiting` is of reductions without an answer, `reports_blindness` of parts
-    without a price. `rung` counts this time, too; `number` and `client_id` are the next to give.
+    without a price, `shut` are positions to report whose market takes no orders. `interests` are
+    the open interests that the margin counts. `rung` counts this time, too; `number` and
+    `client_id` are the next to give.
     """
 
     view: MarketView
@@ -3779,6 +3886,8 @@ class Danger(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     plan: FlightPlan | None = None
     is_waiting: bool = False
     reports_blindness: bool = False
+    shut: tuple[Stuck, ...] = ()
+    interests: Mapping[str, int | None] = {}
     rung: int = 1
     number: int = 1
     client_id: int = 1
@@ -3793,11 +3902,15 @@ def defend(danger: Danger) -> list[Reduce | Denied]:
         answers.append(_denied(view, ("UNKNOWN_ORACLE", why, {"unknown": blind}), danger.number))
     if plan is None:
         return answers
+    for stuck in danger.shut:
+        answers.append(_unclosable(danger, stuck, danger.number + len(answers)))
     number = danger.number + len(answers)
     if not view.chain.height:
         return answers + _helpless(danger, "UNKNOWN_HEIGHT", "no block height is known", number)
     rungs = joined(due(plan, plan.distance_next))
     if not (rungs or plan.rungs or danger.is_waiting):
+        if plan.left and len(plan.left) == len(plan.shut):
+            return answers  # it was reported when the status changed
         left = "; ".join(f"{ticker} stays: {why}" for ticker, why in plan.left)
         but = f"no reduction would relieve it ({left})"
         return answers + _helpless(danger, "BELOW_STEP", but, number)
@@ -3808,6 +3921,13 @@ def defend(danger: Danger) -> list[Reduce | Denied]:
         answers.append(reduce)
         margin = reduce.after
     return answers
+
+
+def _unclosable(danger: Danger, stuck: Stuck, number: int) -> Denied:
+    was, worth, why = percent_text(_away(danger.margin)), usdc_text(stuck.shut), stuck.why
+    words = f"guard: distance {was}, and {worth} USDC of {stuck.ticker} cannot be closed: {why}"
+    figures = {"distance": was, "unclosable": worth}
+    return _denied(danger.view, ("STATUS", words, figures), number, stuck.ticker)
 
 
 def _helpless(danger: Danger, reason: Reason, but: str, number: int) -> list[Denied]:
@@ -3824,7 +3944,8 @@ def _reduced(
 ) -> Reduce:
     policy, seen = danger.policy, danger.views[rung.ticker]
     candidate = Candidate(rung.market, seen, rung.side, rung.quantums, rung.subticks)
-    after = candidate.after(before, rung.held, rung.quote, policy.taker_fee_ppm)
+    interest = danger.interests.get(rung.ticker, seen.open_interest)
+    after = candidate.after(before, rung.held, rung.quote, policy.taker_fee_ppm, interest)
     blocks = policy.good_til_blocks
     # Orders of one moment are reported one after the other, whatever cuts each is made of.
     rung = msgspec.structs.replace(rung, restores=_away(after) if after.notional else inf)
@@ -3863,11 +3984,12 @@ class Watchfulness:
     `rung` counts how often it fired since the account was last safe.
     """
 
-    __slots__ = ("_answered", "_weighed", "rung")
+    __slots__ = ("_answered", "_shut", "_weighed", "rung")
 
     def __init__(self) -> None:
         self.rung = 0
         self._answered: dict[str, int] = {}
+        self._shut: dict[str, str] = {}
         self._weighed: tuple[MarginFigures | None, int] = None, -1
 
     def is_blindness_due(self, turn: int) -> bool:
@@ -3883,6 +4005,13 @@ class Watchfulness:
             return False
         self._weighed = margin, turn
         return True
+
+    def newly_shut(self, plan: FlightPlan | None) -> tuple[Stuck, ...]:
+        """Return what cannot be closed and was not reported since its status changed."""
+        if plan is None:
+            return ()
+        was, self._shut = self._shut, {one.ticker: one.why for one in plan.shut}
+        return tuple(one for one in plan.shut if was.get(one.ticker) != one.why)
 
     def answered(self, turn: int, *, fired: bool) -> None:
         """Note that a danger was answered in this turn."""
@@ -3952,7 +4081,8 @@ class Watcher:
                 ticker=position.ticker, size=position.size, entry_price=position.entry_price,
                 unknown=(f"{position.ticker}: the market is not known",),
             )  # fmt: skip
-        holding = observed(view, market, exposure.quantums, self.returns, position.entry_price)
+        entry, interest = position.entry_price, exposure.open_interest
+        holding = observed(view, market, exposure.quantums, self.returns, interest, entry)
         seq = exposure.oracle.seq if exposure.oracle is not None else 0
         return position_figures(holding, exposure.terms, total, seq)
 
@@ -3966,7 +4096,8 @@ class Watcher:
             elif quantums is None:
                 lacking.append(f"{ticker}: its size is not known")
             else:
-                held[ticker] = observed(seen, seen.market, quantums, self.returns)
+                interest = valued.interest(seen)
+                held[ticker] = observed(seen, seen.market, quantums, self.returns, interest)
         return held, lacking
 
     def _shaken(
@@ -4036,7 +4167,7 @@ class Risk:
         self._planner = Planner(self.policy.flight)
         self._watchful = Watchfulness()
         self._watcher = Watcher(Returns(), self.policy.keep_above)
-        self._now = 0  # event time, in nanoseconds
+        self._elapsed = Elapsed()
         self._halted = ""
         self._outbox = Outbox()
 
@@ -4045,8 +4176,9 @@ class Risk:
 
         A frame is an act that `halt` or `resume` has just put into effect.
         """
-        if event.at > self._now:
-            self._now = event.at
+        # An update or an act may have been stamped by a clock that is wrong now.
+        if isinstance(event, MarketView) or not self._elapsed.now:
+            self._elapsed.move(event.at)
         if isinstance(event, MarketView):
             verdicts = self._see(event)
         elif isinstance(event, AccountUpdate):
@@ -4055,7 +4187,7 @@ class Risk:
             verdicts = self._judge(event)
         else:
             verdicts = []
-        now, halted, outbox = self._now, self._halted, self._outbox
+        now, halted, outbox = self._elapsed.now, self._halted, self._outbox
         if gate_state(self.valued, self._course, self.policy, now, halted) == outbox.state:
             return verdicts
         return [self._change(event), *verdicts]
@@ -4121,6 +4253,7 @@ class Risk:
     def _take(self, update: AccountUpdate) -> list[Judgement]:
         doubted, before = self.account.trouble, self.valued.margin
         if self.account.take(update):
+            self.account.at = self._elapsed.now
             if doubted and before.known:
                 self._course.doubt(before.net_collateral)
             self.valued.load()
@@ -4145,6 +4278,7 @@ class Risk:
 
     def _begin_turn(self, view: MarketView) -> None:
         self.account.expire(view.chain.height)
+        self.valued.settle_interest()
         self._watcher.returns.sample(view.at, self.valued.views)
         hours = self._turns.begin(view)
         if hours or self.account.hours_owed:
@@ -4157,7 +4291,7 @@ class Risk:
         if distance is not None and (self.closest is None or distance < self.closest):
             self.closest = distance
         if not (margin.unknown or account.trouble):
-            day = self._now // _DAY_NS
+            day = self._elapsed.now // _DAY_NS
             self._course.move(margin.net_collateral, account.transferred, day, self.policy)
 
     def _judge(self, decision: Decision) -> list[Judgement]:
@@ -4177,9 +4311,9 @@ class Risk:
             valued=self.valued,
             course=self._course,
             returns=self._watcher.returns,
-            now=self._now,
+            now=self._elapsed.now,
             halted=self._halted,
-            sent=self._outbox.lately(self._now),
+            sent=self._outbox.lately(self._elapsed.now),
             number=self._outbox.verdicts + 1,
             client_id=self.next_client_id,
         )
@@ -4196,14 +4330,17 @@ class Risk:
         acts = near and watchful.is_danger_due(valued.margin, turn)
         if not (reports_blindness or acts):
             return []
+        plan = self._ladder(margin) if acts else None
         answers = defend(
             Danger(
                 view=view,
                 policy=self.policy,
                 margin=margin,
                 views=valued.views,
-                plan=self._ladder(margin) if acts else None,
+                plan=plan,
+                shut=watchful.newly_shut(plan),
                 is_waiting=bool(self._planner.waiting),
+                interests={t: e.open_interest for t, e in valued.held.items()},
                 reports_blindness=reports_blindness,
                 rung=watchful.rung + 1,
                 number=self._outbox.verdicts + 1,
@@ -4230,7 +4367,7 @@ class Risk:
     def _reserve(self, verdict: Approved | Reduce, base: MarginFigures) -> None:
         order, account = verdict.order, self.account
         self.next_client_id = (order.client_id + 1) % 2**32  # a uint32 on the chain
-        self._outbox.order(self._now)
+        self._outbox.order(self._elapsed.now)
         id_, effect = order_id(account.subaccount, order), worsened(base, verdict.after)
         account.reserved[id_] = Reservation(
             order=order, order_id=id_, effect=effect, verdict_id=verdict.id

@@ -36,7 +36,7 @@ import inspect
 import math
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -53,7 +53,7 @@ from typing import (
 
 import msgspec
 from dydx_conn import fold
-from dydx_data import stopping
+from dydx_data import MarketView, stopping
 from dydx_signals import Score, Scored
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from reactivex import Observable
@@ -305,8 +305,8 @@ class _Pacing:
         """Return why what is held is on its way to no more than a target; empty if it is not."""
         on_its_way = self.open_usdc(ticker)
         # An order is valued at the price of its approval: so near to the target counts as the
-        # target.
-        left = abs(held + on_its_way) - self.pace.same_share * abs(held)
+        # target. One for more than is held leaves nothing: no exit opens the other side.
+        left = max(abs(held) - abs(on_its_way), 0.0) - self.pace.same_share * abs(held)
         if on_its_way * held >= 0 or left > abs(target):
             return ""
         return f"an order for {on_its_way:+,.0f} USDC is in flight"
@@ -318,6 +318,15 @@ class _Pacing:
         if not waits and market is not None:
             waits = self._waiting(ticker, market, target, at)
         return waits
+
+    def wait_to_turn(self, ticker: str, at: int) -> str:
+        """Return why the far side of a turn has to wait, its near side done; empty if it need not.
+
+        The turn kept the pace as a whole.
+        """
+        on_its_way = self.open_usdc(ticker)
+        waits = f"an order for {on_its_way:+,.0f} USDC is in flight" if on_its_way else ""
+        return self._cooling(at) or waits
 
     def retries(self, ticker: str, at: int) -> tuple[str, ...]:
         """Return which retry this is and how the last try ended; nothing if it is the first."""
@@ -1047,10 +1056,12 @@ _Event = Scored | Holdings | Outcome
 class Decider:
     """A strategy whose decisions are checked, paced and numbered: what `decisions` folds into.
 
-    What shrinks a position passes at once, and what is on its way already is not sent twice.
-    What adds risk keeps the strategy's `Pace`; of a turn to the other side the near half passes
-    at once, as a close. The first target to be dropped becomes a "hold" with the reason, and the
-    next to pass has the number of those dropped.
+    What shrinks a position passes at once where its market takes orders, and what is on its way
+    already is not sent twice. What adds risk keeps the strategy's `Pace`. A turn to the other side
+    is two decisions: a close, at once, and the far side when nothing is held and nothing is on its
+    way, unless the strategy has decided something else by then or the close has failed. The first
+    target to be dropped becomes a "hold" with the reason, and the next to pass has the number of
+    those dropped.
 
     A strategy of a user's own that raises, leaves by `sys.exit()` or decides nonsense ends in
     `StrategyError`, with what it raised as the cause. What a built-in one raises is a bug.
@@ -1063,6 +1074,9 @@ class Decider:
         self._pacing = _Pacing(_pace_of(self.strategy))
         self._holdings = Holdings()
         self._dropped: dict[str, int] = {}
+        self._views: dict[str, MarketView] = {}
+        # The turns whose near side is on its way, as they were decided last.
+        self._turns: dict[str, Decision] = {}
         self._count = 0
 
     def step(self, event: _Event) -> list[Decision]:
@@ -1070,22 +1084,25 @@ class Decider:
         if not isinstance(event, Scored):
             self._learn(event)
             return []
+        self._views[event.ticker] = event.view
         try:
             made = self.strategy.step(event, self._holdings)
-            if not _walks(made):
-                return []
             # A strategy may be a generator, which raises only while it is walked.
-            decided = [_believed(decision) for decision in made]
+            decided = [_believed(decision) for decision in made] if _walks(made) else []
         except _ITS_OWN as error:
             self._blame(error)
             raise
-        return [*self._paced(decided)]
+        if self._turns:
+            decided += self._far_sides(event, {decision.ticker for decision in decided})
+        return [*self._paced(decided)] if decided else decided
 
     def _learn(self, event: Holdings | Outcome) -> None:
         if isinstance(event, Holdings):
             self._holdings = event
             return
         self._pacing.learn(event)
+        if event.kind in ("denied", "expired", "cut"):
+            self._turns.pop(event.ticker, None)
         if (learn := getattr(self.strategy, "learn", None)) is None:
             return
         try:
@@ -1117,28 +1134,54 @@ class Decider:
                     hold = msgspec.structs.replace(decision, action="hold")
                     yield self._numbered(hold, held, held, (wait, *decision.reasons))
 
+    def _far_sides(self, scored: Scored, decided: Collection[str]) -> Iterator[Decision]:
+        """Yield the far sides of turns that are due, and that nothing else was decided about."""
+        for ticker, turn in [*self._turns.items()]:
+            if ticker in decided or self._holdings.usdc(ticker) or self._pacing.open_usdc(ticker):
+                continue
+            reasons = *turn.reasons, "the other side of a turn: what was held is closed"
+            yield msgspec.structs.replace(turn, seq=scored.seq, at=scored.at, reasons=reasons)
+
     def _passing(self, decision: Decision, held: float) -> tuple[float | None, str]:
         """Return the target that may pass now, None if none may, and what has to wait."""
         pacing, ticker, target = self._pacing, decision.ticker, decision.target_usdc
-        turns = target * held < 0
-        if not turns and abs(target) < abs(held):
+        turn = self._turns.pop(ticker, None)
+        if target * held < 0 or abs(target) < abs(held):
+            view = self._views.get(ticker)
+            if view is not None and (stops := stopping(view, "exit")):
+                return None, f"cannot be closed: {stops[0].why}"
+            if target * held < 0:
+                return self._turning(decision, held, turn)
             under_way = pacing.under_way(ticker, held, target)
             return (None, under_way) if under_way else (target, "")
-        if not turns and (target == held or pacing.pace.same(target, held)):
+        if target == held or pacing.pace.same(target, held):
             return None, "nothing is held" if not held else f"{held:+,.0f} USDC are held already"
-        wait = pacing.wait(ticker, target, decision.at)
-        if not wait:
-            return target, ""
-        if turns and not pacing.under_way(ticker, held, 0.0):
-            return 0.0, wait
-        return None, wait
+        if not held and turn is not None and turn.target_usdc * target > 0:
+            wait = pacing.wait_to_turn(ticker, decision.at)
+        else:
+            wait = pacing.wait(ticker, target, decision.at)
+        return (None, wait) if wait else (target, "")
+
+    def _turning(
+        self, decision: Decision, held: float, turn: Decision | None
+    ) -> tuple[float | None, str]:
+        """Return the near side of a turn if it may pass; note the far side if it may follow."""
+        ticker, follows = decision.ticker, "the other side follows when what is held is closed"
+        wait = self._pacing.wait(ticker, decision.target_usdc, decision.at)
+        if turn is not None or not wait:
+            self._turns[ticker] = decision
+            wait = follows
+        else:
+            wait = f"the other side waits: {wait}"
+        under_way = self._pacing.under_way(ticker, held, 0.0)
+        return (None, under_way) if under_way else (0.0, f"closes first, {wait}")
 
     def _requested(
         self, decision: Decision, held: float, target: float, wait: str, dropped: int
     ) -> Decision:
         reasons = decision.reasons
         if wait:
-            reasons += (f"closes first, the other side waits: {wait}",)
+            reasons += (wait,)
         elif abs(target) > abs(held):
             reasons += self._pacing.retries(decision.ticker, decision.at)
         if dropped > 1:

@@ -1,0 +1,262 @@
+"""Sessions of the real software: what frames report of accounts comes to what the node held."""
+
+import functools
+import json
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+from dydx_conn import (
+    Accounts,
+    AccountUpdate,
+    Frame,
+    Recording,
+    Subaccount,
+    WireWriter,
+    find_recording,
+    ws_frame,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+LOCALNET = find_recording("quickstart").parent / "localnet"
+SESSIONS = sorted(path.parent for path in LOCALNET.glob("*/truth.json"))
+ACCOUNTS = ("v4_subaccounts", "v4_parent_subaccounts")
+
+# === Recorded ===
+
+
+@functools.cache
+def truth_of(folder: Path) -> dict[str, Any]:
+    """Read what the node and the indexer's database held."""
+    truth: dict[str, Any] = json.loads((folder / "truth.json").read_text())
+    return truth
+
+
+@functools.cache
+def frames_of(folder: Path) -> list[Frame]:
+    """Read what concerns accounts, up to the last message: then the recorder itself ended."""
+    frames = [
+        frame
+        for frame in Recording(folder / "frames.jsonl.zst")
+        if frame.kind != "ws" or frame.channel in (*ACCOUNTS, "v4_block_height")
+    ]
+    messages = [n for n, frame in enumerate(frames) if frame.kind in ("ws", "http")]
+    return frames[: messages[-1] + 1]
+
+
+def folded(frames: Iterable[Frame]) -> dict[Subaccount, list[AccountUpdate]]:
+    """Fold frames numbered from 1; the updates of each subaccount."""
+    accounts, updates = Accounts(), dict[Subaccount, list[AccountUpdate]]()
+    for seq, frame in enumerate(frames, 1):
+        for update in accounts.step(msgspec.structs.replace(frame, seq=seq)):
+            updates.setdefault(update.subaccount, []).append(update)
+    return updates
+
+
+def quanta(amount: str) -> int:
+    """Return USDC in quote quantums."""
+    return round(Fraction(amount) * 10**6)
+
+
+def figures(updates: list[AccountUpdate]) -> dict[str, Any]:
+    """Return what an account holds and did, as the truth states it."""
+    positions: dict[str, Decimal] = {}
+    for update in updates:
+        positions |= {state.ticker: state.size for state in update.positions}
+    last, profit = updates[-1], updates[-1].profit
+    return {
+        "USDC": last.collateral,
+        "positions": {ticker: size for ticker, size in positions.items() if size},
+        "realised": profit.realized,
+        "costs": (profit.fees + profit.insurance, profit.funding),
+        "verdicts": (profit.wins, profit.losses),
+        "fills": sorted(fill.id for update in updates for fill in update.fills),
+        "certain": (last.doubt, last.unexplained, profit.complete),
+    }
+
+
+def expected(folder: Path, name: str) -> dict[str, Any]:
+    """Return the same of the truth: what happened while the recording ran."""
+    truth = truth_of(folder)
+    state = truth["state"][name]
+    lots = {p["ticker"]: truth["markets"][p["ticker"]] for p in state["positions"]}
+    profit = state["profit"]
+    return {
+        "USDC": state["usdc_quantums"],
+        "positions": {
+            p["ticker"]: Decimal(p["quantums"]).scaleb(lots[p["ticker"]]["atomic_resolution"])
+            for p in state["positions"]
+        },
+        "realised": quanta(profit["realised_in_recording"]),
+        "costs": (quanta(profit["fees_in_recording"]), 0),
+        "verdicts": (profit["wins_in_recording"], profit["losses_in_recording"]),
+        "fills": sorted(f["id"] for f in state["fills"] if not f.get("before_recording")),
+        "certain": ("", 0, True),
+    }
+
+
+def subaccount(name: str) -> Subaccount:
+    """Read `owner/number`."""
+    owner, _, number = name.partition("/")
+    return Subaccount(owner, int(number))
+
+
+EVERY = [(folder, name) for folder in SESSIONS for name in truth_of(folder)["state"]]
+IDS = [f"{folder.name}/{name.rpartition('/')[2]}" for folder, name in EVERY]
+every_account = pytest.mark.parametrize(("folder", "name"), EVERY, ids=IDS)
+every_session = pytest.mark.parametrize("folder", SESSIONS, ids=lambda folder: folder.name)
+
+# === As it was ===
+
+
+@every_account
+def test_an_account_ends_as_the_node_held_it(folder: Path, name: str) -> None:
+    """Balance, positions, profit and fills, to the quantum; no doubt is left."""
+    updates = folded(frames_of(folder))[subaccount(name)]
+
+    assert figures(updates) == expected(folder, name)
+
+
+@every_session
+def test_nothing_is_in_doubt_while_every_frame_arrives(folder: Path) -> None:
+    """Not at any frame between a first snapshot and a loss of the connection."""
+    frames = frames_of(folder)
+    lost = [n for n, frame in enumerate(frames) if frame.kind in ("close", "gap")]
+
+    updates = folded(frames[: lost[0]] if lost else frames)
+
+    known = [u for each in updates.values() for u in each if u.collateral is not None]
+    assert known
+    assert {update.doubt for update in known} == {""}
+
+
+@every_account
+def test_a_balance_has_no_cause_until_a_fill_or_a_transfer_names_it(
+    folder: Path, name: str
+) -> None:
+    """Every block's balance comes first: what is open of it closes within the block."""
+    updates = folded(frames_of(folder))[subaccount(name)]
+    begun = updates[0].collateral or 0
+
+    moved = 0
+    for update in updates:
+        moved += sum(fill.paid_in for fill in update.fills)
+        if update.profit.complete and not update.doubt:
+            paid = update.profit.transferred + moved
+            assert update.collateral == begun + paid + update.unexplained
+    # The last block is over, or its causes are known.
+    assert updates[-1].unexplained == 0
+
+
+@every_account
+def test_an_order_ends_as_the_database_has_it(folder: Path, name: str) -> None:
+    """Filled as far as it says; the chain's order never goes on after its end."""
+    words = {"FILLED": "FILLED", "CANCELED": "CANCELLED"}
+    accounts = Accounts()
+    for frame in frames_of(folder):
+        accounts.step(frame)
+
+    for row in truth_of(folder)["state"][name]["orders"]:
+        order = accounts.orders.orders[row["id"]]
+        assert order.filled == Decimal(row["totalFilled"])
+        assert order.status == words.get(row["status"], order.status)
+
+
+# === However it is reported ===
+
+
+def parts_of(frame: Frame) -> Iterator[Frame]:
+    """Split a message: each kind of row in one of its own, under the same block."""
+    message = json.loads(frame.text)
+    for name, rows in message["contents"].items():
+        if name != "blockHeight":
+            contents = {name: rows, "blockHeight": message["contents"]["blockHeight"]}
+            text = json.dumps({**message, "contents": contents})
+            yield ws_frame(frame.seq, frame.at, frame.mono, frame.link, text)
+
+
+def fills_answer(folder: Path, name: str, block: int) -> Frame:
+    """Answer over REST which fills there were until a block, the newest first, without events."""
+    owner, _, number = name.partition("/")
+    rows = [
+        {
+            **{key: row[key] for key in ("id", "side", "liquidity", "type", "price", "size", "fee")},
+            "orderId": row["orderId"] or None,
+            "positionSizeBefore": row["positionSizeBefore"] or None,
+            "positionSideBefore": row["positionSideBefore"] or None,
+            "market": row["ticker"], "createdAt": row["createdAt"],
+            "createdAtHeight": str(row["block"]),
+        }
+        for row in truth_of(folder)["state"][name]["fills"]
+        if row["block"] <= block
+    ]  # fmt: skip
+    path = f"/v4/fills?address={owner}&limit=100&subaccountNumber={number}"
+    return WireWriter().answer(path, {"fills": rows[::-1][:100]})
+
+
+def stretches(frames: list[Frame]) -> Iterator[list[Frame]]:
+    """Cut at snapshots and losses: what comes before one must not come after it."""
+    stretch: list[Frame] = []
+    for frame in frames:
+        if frame.type == "subscribed" or frame.kind in ("open", "close", "gap"):
+            yield from (stretch, [frame])
+            stretch = []
+        else:
+            stretch.append(frame)
+    yield stretch
+
+
+def mixed(folder: Path, chance: Random) -> list[Frame]:
+    """Report the same in another way: split, doubled, in disorder, early and late by REST.
+
+    A frame keeps its place but by ten others, farther than the venue's own disorder goes; an
+    answer of REST comes again up to 300 frames late, as a replica that lags gives it.
+    """
+    placed: list[Frame] = []
+    parts = list(stretches(frames_of(folder)))
+    for number, stretch in enumerate(parts, 1):
+        reports: list[tuple[float, Frame]] = []
+        for n, frame in enumerate(stretch):
+            rows = [frame]
+            if frame.type == "channel_data" and frame.channel in ACCOUNTS and chance.random() < 0.5:
+                rows = list(parts_of(frame))
+            if frame.kind == "http" and not frame.ok:
+                reports.append((n, frame))  # it has no height: it says what was true then
+                continue
+            reports += [(n + 10 * chance.random(), row) for row in rows]
+            reports += [(n + 10 * chance.random(), row) for row in rows if chance.random() < 0.3]
+            if frame.kind == "http":
+                reports.append((n + 300 * chance.random(), frame))
+        if number == len(parts):
+            early = answers(folder, chance)
+            reports += [(len(stretch) * chance.uniform(0.3, 1), frame) for frame in early]
+        placed += [frame for _, frame in sorted(reports, key=lambda report: report[0])]
+    return placed
+
+
+def answers(folder: Path, chance: Random) -> Iterator[Frame]:
+    """Ask for fills in between: REST may be far ahead of the socket."""
+    for name, state in truth_of(folder)["state"].items():
+        blocks = [row["block"] for row in state["fills"]]
+        for block in chance.sample(blocks, min(len(blocks), 3)):
+            yield fills_answer(folder, name, block)
+
+
+@every_session
+@settings(max_examples=6)
+@given(st.integers(0, 2**32))
+def test_however_it_is_reported_it_comes_to_the_same(folder: Path, seed: int) -> None:
+    """The same facts make the same account; the chain is some blocks on before it is judged."""
+    height = truth_of(folder)["true_at_block"] + 10
+    frames = [*mixed(folder, Random(seed)), WireWriter().block(height)]
+
+    updates = folded(frames)
+
+    for name in truth_of(folder)["state"]:
+        assert figures(updates[subaccount(name)]) == expected(folder, name)
