@@ -377,8 +377,8 @@ def _name(frame: Frame) -> str:
         return "http" if frame.path == "/v4/perpetualMarkets" else frame.channel
     if frame.kind == "gap":
         return "gap" if frame.link == "rest" else "lost"
-    # A refusal names its channel, and brings nothing of it; that of an account is awaited.
-    accepted = not frame.is_refusal or frame.channel == "v4_subaccounts"
+    # A refusal or an end names its channel, and brings nothing of it; an account's is awaited.
+    accepted = frame.type not in ("error", "unsubscribed") or frame.channel == "v4_subaccounts"
     return (frame.channel if frame.kind == "ws" and accepted else "") or frame.kind
 
 
