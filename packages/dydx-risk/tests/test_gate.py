@@ -193,6 +193,35 @@ def test_what_is_paid_in_or_out_is_no_profit(make_world: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("usdc", [-5_000, 5_000])
+def test_a_balance_without_its_cause_is_neither_won_nor_lost(make_world: Any, usdc: int) -> None:
+    """A transfer is reported as a balance first, and then as a transfer."""
+    policy = Policy(max_daily_loss_usdc=500, max_drawdown=0.06)
+    world = make_world(policy)
+    world.account("7000", {"ETH-USD": ("1", "3000")})
+    moved = usdc * 10**6
+    world.update(collateral=7_000 * 10**6 + moved, unexplained=moved)
+    world.update(unexplained=0, profit=Profit(transferred=moved))
+    assert world.risk.standing.state == "ACTIVE"
+
+    world.update(collateral=7_000 * 10**6, unexplained=-moved)
+    world.update(unexplained=0, profit=Profit())
+    world.oracle("ETH-USD", "2499")
+
+    lost = ("DAILY_LOSS", "501.00 USDC were lost since 00:00 UTC, limit 500.00")
+    assert world.risk.standing.reasons[0] == lost
+
+
+def test_a_size_whose_fills_are_to_come_is_not_judged(make_world: Any) -> None:
+    """The balance of a match comes with its size, and its cause after both."""
+    world = make_world(Policy(max_daily_loss_usdc=500))
+    bought = {"ETH-USD": ("1", "3000")}
+    world.update(collateral=1_000 * 10**6, unexplained=-9_000 * 10**6)
+    world.account("7000", bought)
+
+    assert world.risk.standing.state == "ACTIVE"
+
+
 def test_what_came_while_nobody_listened_is_no_profit(make_world: Any) -> None:
     """It hides no loss: at the same prices, more can only have been paid in."""
     world = make_world(Policy(max_daily_loss_usdc=500))

@@ -422,8 +422,8 @@ def written(happened, tickers=TICKERS) -> Tape:
     for kind, ticker, pace, price, bids, asks in happened:
         at = max(0.0, at + pace)
         if ticker not in tickers and kind != "close":
-            continue
-        if kind == "book":
+            tape.wait(at)  # time is the same for all markets
+        elif kind == "book":
             tape.book(at, ticker, price, price * 1.001, bids, asks)
         elif kind == "trade":
             tape.trade(at, ticker, price, bids)
