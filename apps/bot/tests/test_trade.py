@@ -601,7 +601,11 @@ def test_an_account_without_money_is_refused(validated: Callable[..., None]) -> 
     """Never funded or empty; one that was not shown may have money, and is not known to."""
     empty = wire().message("subscribed", "v4_subaccounts", {}, str(US))
     money, shown = "expected money in dydx1", "expected testnet to show dydx1.*, got no answer"
-    cases = (([], shown), ([empty], money), ([snapshot("0.5")], money))
+    cases: tuple[tuple[list[Frame], str], ...] = (
+        ([], shown),
+        ([empty], money),
+        ([snapshot("0.5")], money),
+    )
     for frames, why in cases:
         validated("ok", *frames)
         with pytest.raises(RefusalError, match=why):
