@@ -1407,17 +1407,20 @@ def held(session: Session, block: int, state: Case, moment: Moment) -> Iterator[
     names = ("net_collateral", "initial_margin", "maintenance_margin")
     expected = [state[name] for name in names]
     got: list[Any] = [None, None, None]
+    # What an hour cost that the chain has not settled yet is in no frame: its rate comes later.
+    unsettled = state["unsettled_funding"] or moment.unsettled
+    balance = None if moment.collateral is None else moment.collateral + unsettled
     for late in (False, True):
-        margin = margin_of(session, block, moment, sizes, late=late)
+        margin = margin_of(session, block, balance, sizes, late=late)
         if margin is not None and got != expected:
             got = [getattr(margin, name) for name in names]
     yield from zip(names, expected, got, strict=True)
 
 
 def margin_of(
-    session: Session, block: int, moment: Moment, sizes: Mapping[str, int], *, late: bool
+    session: Session, block: int, balance: int | None, sizes: Mapping[str, int], *, late: bool
 ) -> risk.MarginFigures | None:
-    """Return the margins of a moment; None if they are not known.
+    """Return the margins of a balance and positions after a block; None if they are not known.
 
     The indexer reports open interest up to a minute late: what it reports next (`late`) may be
     the chain's, or what it reported last.
@@ -1437,9 +1440,7 @@ def margin_of(
                 exponent=price.exponent, open_interest=interest,
             )
         )  # fmt: skip
-    if moment.collateral is None:
-        return None
-    return risk.risk_figures(moment.collateral + moment.unsettled, holdings).margin
+    return None if balance is None else risk.risk_figures(balance, holdings).margin
 
 
 def profit_figures(session: Session, name: str, state: Case) -> Iterator[Figure]:
