@@ -1,7 +1,8 @@
 """How the venue reports: the shapes of its messages, and what it always reports first.
 
     frames ──► shapes ──► what a message looks like, down to which values may be null
-           └─► broken ──► what was reported of accounts before what must come first
+           ├─► broken ──► what was reported of accounts before what must come first
+           └─► sequences ──► what follows what within a block
 
 Both read the wire text alone, so that the real software's recordings, the stand-in and the paper
 venue are held to one measure: each shape of theirs is one of the recordings, and `broken` is
@@ -108,13 +109,14 @@ def market_shapes(frames: Iterable[Frame]) -> Counter[Shape]:
         # An update of a candle is a row itself.
         lists = {"candles": [contents]} if "startedAt" in contents else contents
         type_ = "subscribed" if message.type == "subscribed" else "update"
-        what = f"{message.channel} {type_}"
-        found[Shape(what, () if lists is not contents else tuple(sorted(contents)))] += 1
+        keys = () if lists is not contents else tuple(sorted(contents))
+        found[Shape(message.channel, type_, keys)] += 1
         for name, rows in lists.items():
             for row in _market_rows(rows):
                 keys = () if name == "trading" else tuple(sorted(row))
                 values = ((key, type(value).__name__) for key, value in row.items())
-                found.update(Shape(f"{what} {name}", keys, value) for value in values)
+                what = f"{type_} {name}"
+                found.update(Shape(message.channel, what, keys, value) for value in values)
     return found
 
 
@@ -152,6 +154,7 @@ class _Account:
         self.rows: dict[str, Json] = {}  # the newest row of each position
         self.closed: dict[str, int] = {}  # how often each position was reported as CLOSED
         self.replaced: set[str] = set()  # closed by a flip
+        self.passed: set[str] = set()  # closed once when another was opened in their market
         self.orders: dict[str, list[Json]] = {}
         self.known = False  # a snapshot came: what is reported from here on is all there is
         self.height = 0
@@ -181,7 +184,9 @@ class _Account:
         self._end_block()
         for position, times in self.closed.items():
             expected = 1 if position in self.replaced else 2
-            if times != expected:
+            # The matches of one order may close a position and open another: then its fills
+            # come with the new one alone.
+            if times != expected and not (times == 1 and position in self.passed):
                 self.faults.append(f"position {position}: CLOSED {times} times, not {expected}")
         return self.faults
 
@@ -225,6 +230,12 @@ class _Account:
                 self._close(row)
                 if row["market"] in opened:
                     self.replaced.add(row["positionId"])
+            elif known is None:
+                self.passed |= {
+                    position
+                    for position, times in self.closed.items()
+                    if times == 1 and self.rows[position]["market"] == row["market"]
+                }
             self.rows[row["positionId"]] = row
 
     def _filled(self, message: Message, fills: list[Json], positions: list[Json]) -> None:
@@ -295,3 +306,37 @@ class _Account:
 
 def _signed(fill: Json) -> Decimal:
     return Decimal(fill["size"]) * (1 if fill["side"] == "BUY" else -1)
+
+
+# === Orders of telling ===
+
+
+def sequences(frames: Iterable[Frame]) -> Counter[tuple[str, str, str]]:
+    """Count which kinds of message follow each other on an account's channel.
+
+    The third word is "same" if both name one block, "lower" if the second names an earlier one,
+    as the nodes' word of an order may.
+    """
+    found: Counter[tuple[str, str, str]] = Counter()
+    before: dict[tuple[str, str], Message] = {}
+    for message in messages(frames):
+        channel = (message.channel, message.whose)
+        last, before[channel] = before.get(channel), message
+        if last is None or "subscribed" in (last.type, message.type):
+            continue
+        if last.height >= message.height:
+            how = "same" if last.height == message.height else "lower"
+            found[_kind(last), _kind(message), how] += 1
+    return found
+
+
+def _kind(message: Message) -> str:
+    contents = message.contents
+    if "fills" in contents:
+        return "fills" if "orders" in contents else "fills without an order"
+    if "perpetualPositions" in contents:
+        return "state"
+    for name in ("assetPositions", "transfers", "orders"):
+        if name in contents:
+            return name
+    return "nothing"
