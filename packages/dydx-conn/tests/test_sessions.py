@@ -132,7 +132,7 @@ def test_an_account_ends_as_the_node_held_it(folder: Path, name: str) -> None:
 
 @every_session
 def test_nothing_is_in_doubt_while_every_frame_arrives(folder: Path) -> None:
-    """Not at any frame between a first snapshot and a loss of the connection."""
+    """Not at any frame between a first snapshot and a loss of the connection; nor is profit."""
     frames = frames_of(folder)
     lost = [n for n, frame in enumerate(frames) if frame.kind in ("close", "gap")]
 
@@ -140,7 +140,7 @@ def test_nothing_is_in_doubt_while_every_frame_arrives(folder: Path) -> None:
 
     known = [u for each in updates.values() for u in each if u.collateral is not None]
     assert known
-    assert {update.doubt for update in known} == {""}
+    assert {(update.doubt, update.profit.complete) for update in known} == {("", True)}
 
 
 @every_account

@@ -4360,15 +4360,17 @@ class _Account:
 
     @property
     def profit(self) -> Profit:
-        """Return what was earned; what a block that is not over leaves open is no funding yet."""
+        """Return what was earned; what a block that is not over leaves open may still come."""
         new = next((block for block in self.blocks if block.height > self.over), None)
         profit = self.sums.profit
-        funding = profit.funding if new is None else new.before.profit.funding
-        complete = profit.complete and not self.missing
+        before = profit if new is None else new.before.profit
+        funding, complete = before.funding, before.complete
+        if new is not None and new.snapshot is not None:
+            complete = profit.complete  # nothing more of it comes by itself
         # To the nearest: an entry that a snapshot reports is cut at its twentieth digit or so.
         realized = round(self.sums.realized)
         return msgspec.structs.replace(
-            profit, realized=realized, funding=funding, complete=complete
+            profit, realized=realized, funding=funding, complete=complete and not self.missing
         )
 
     @property
