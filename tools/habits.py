@@ -59,11 +59,10 @@ def messages(frames: Iterable[Frame], channels: Collection[str] = ACCOUNTS) -> I
 class Shape(NamedTuple):
     """What a message or a row looks like: its keys, and the JSON type of one of its values.
 
-    A message's `value` is empty; a row has a shape for each of its values. Rows of accounts look
-    the same on either channel, and name none.
+    A message's `value` is empty, and its `what` begins with its channel; a row of accounts looks
+    the same on either channel, and has a shape for each of its values.
     """
 
-    channel: str
     what: str
     keys: tuple[str, ...]
     value: tuple[str, str] | tuple[()] = ()
@@ -74,10 +73,10 @@ def shapes(frames: Iterable[Frame]) -> Counter[Shape]:
     found: Counter[Shape] = Counter()
     for message in messages(frames):
         contents = message.contents
-        found[Shape(message.channel, message.type, tuple(sorted(contents)))] += 1
+        found[Shape(f"{message.channel} {message.type}", tuple(sorted(contents)))] += 1
         for what, row in _rows(contents):
             keys = tuple(sorted(row))
-            found.update(Shape("", what, keys, (key, type(row[key]).__name__)) for key in keys)
+            found.update(Shape(what, keys, (key, type(row[key]).__name__)) for key in keys)
     return found
 
 
@@ -151,7 +150,8 @@ class _Account:
         self.held: dict[str, Decimal] = {}
         self.rows: dict[str, Json] = {}  # the newest row of each position
         self.closed: dict[str, int] = {}  # how often each position was reported as CLOSED
-        self.replaced: set[str] = set()  # closed by a flip
+        self.closing: dict[str, str] = {}  # by market, until the fill that closed it
+        self.replaced: set[str] = set()  # closed, and another opened before that fill
         self.orders: dict[str, list[Json]] = {}
         self.known = False  # a snapshot came: what is reported from here on is all there is
         self.height = 0
@@ -215,7 +215,6 @@ class _Account:
             self._state(message, positions)
 
     def _state(self, message: Message, positions: list[Json]) -> None:
-        opened = {row["market"] for row in positions if row["status"] == "OPEN"}
         for row in positions:
             known = self.rows.get(row["positionId"])
             new = known is None and row["market"] not in self.held
@@ -223,8 +222,9 @@ class _Account:
                 self._fault(message, f"a new position with sums before its fill: {row}")
             if row["status"] == "CLOSED":
                 self._close(row)
-                if row["market"] in opened:
-                    self.replaced.add(row["positionId"])
+                self.closing[row["market"]] = row["positionId"]
+            elif row["market"] in self.closing:
+                self.replaced.add(self.closing.pop(row["market"]))
             self.rows[row["positionId"]] = row
 
     def _filled(self, message: Message, fills: list[Json], positions: list[Json]) -> None:
@@ -240,6 +240,7 @@ class _Account:
                 self._fault(message, f"fills before the position they made: {row}")
             if row["status"] == "CLOSED":
                 self._close(row)
+                self.closing.pop(row["market"], None)
             self.rows[row["positionId"]] = row
         events = [fill["eventId"] for fill in fills]
         if events != sorted(events):

@@ -66,18 +66,19 @@ __all__ = [
     # Events
     "Event", "Filled",
     # Money
-    "SHARED_FUND", "InsuranceFunds", "parent_of",
+    "SHARED_FUND", "InsuranceFunds", "charge", "parent_of",
     # Positions
-    "LedgerPosition",
+    "Booking", "LedgerPosition",
     # Ledger
-    "AccountFigures", "Ledger", "figures",
+    "AccountFigures", "DELEVERAGED", "Ledger", "figures",
     # Collateral
     "admits", "bankruptcy", "transfer", "update_result",
     # Journal
     "rebuild",
     # Rows
-    "asset_fields", "fill_fields", "order_fields", "position_fields", "subaccount_fields",
-    "transfer_fields", "transaction_hash",
+    "asset_fields", "fill_fields", "order_fields", "order_update_fields", "position_fields",
+    "position_update_fields", "settled_order_fields", "subaccount_fields", "transaction_hash",
+    "transfer_fields",
     # Account frames
     "Changes", "Message", "missing_record", "snapshot", "update",
     # Liquidation
@@ -2111,7 +2112,8 @@ def _quote(fill: Filled) -> int:
     return quote if fill.quantums > 0 else -quote
 
 
-_DELEVERAGED: Final = ("DELEVERAGED", "OFFSETTING")
+DELEVERAGED: Final = ("DELEVERAGED", "OFFSETTING")
+"""The types of a fill that no order made, of either side: at no price of a book, free of fees."""
 
 
 def _fill_record(fill: Filled, quote: int, gain: int, position: LedgerPosition) -> FillRecord:
@@ -2121,7 +2123,7 @@ def _fill_record(fill: Filled, quote: int, gain: int, position: LedgerPosition) 
         insurance=fill.insurance, gain=gain, liquidity=fill.liquidity, status=fill.type,
         created=fill.when, client_metadata=fill.client_metadata, event=fill.event,
         is_long=position.is_long,
-        before=None if fill.type in _DELEVERAGED else position.indexed,
+        before=None if fill.type in DELEVERAGED else position.indexed,
     )  # fmt: skip
 
 
@@ -2134,7 +2136,7 @@ def _count(position: LedgerPosition, fill: Filled, quote: int) -> None:
     )
     price = fill_price(fill.market, fill.quantums, fill.subticks, quote, fill.type)
     position.indexed = sums.filled(opens=opens, quantums=size, price=price)
-    if fill.type not in _DELEVERAGED:
+    if fill.type not in DELEVERAGED:
         earned = -Decimal(fill.fee - fill.builder_fee + fill.insurance).scaleb(-6)
         if not opens and sums.opened:
             closed = fill.market.size(min(size, sums.size))
@@ -2148,7 +2150,7 @@ def fill_price(
     market: PerpetualMarket, quantums: int, subticks: int, quote: int, type_: str
 ) -> Decimal:
     """Return the price of a fill in USDC; that of a deleveraging follows from what it paid."""
-    if type_ not in _DELEVERAGED:
+    if type_ not in DELEVERAGED:
         return market.price(subticks)
     price = _DECIMALS.divide(Decimal(abs(quote)).scaleb(-6), market.size(abs(quantums)))
     return _DECIMALS.quantize(price, _SIXTEEN_PLACES)
@@ -2428,7 +2430,6 @@ _ORDER_ROWS: Final = {
         "goodTilBlockTime", "ticker", "removalReason", "createdAtHeight", "updatedAt",
         "updatedAtHeight", "clientMetadata", "triggerPrice",
     ),
-    # Of an order that no node knew any more.
     "missing": (
         *_ORDER_HEAD, "status", "orderFlags", "ticker", "removalReason", "createdAtHeight",
         "updatedAt", "updatedAtHeight", "price", "size", "clientMetadata", "reduceOnly", "side",
@@ -2459,9 +2460,12 @@ def settled_order_fields(
 
 
 def order_update_fields(
-    subaccount: Subaccount, market: PerpetualMarket, record: OrderRecord
+    subaccount: Subaccount, market: PerpetualMarket, record: OrderRecord, *, missing: bool = False
 ) -> Fields:
-    """Return what is reported of an order without fills: that it was placed, or removed and why."""
+    """Return what is reported of an order without fills: that it was placed, or removed and why.
+
+    Of a `missing` one no node knew any more: what is said of it is what the indexer's table has.
+    """
     if record.status == "UNTRIGGERED":
         return settled_order_fields(subaccount, market, record)
     fields = _order(subaccount, market, record)
@@ -2469,7 +2473,7 @@ def order_update_fields(
         if record.order_flags == TWAP:  # nodes report it before any block
             fields |= dict.fromkeys(("createdAtHeight", "updatedAt", "updatedAtHeight"))
         return _picked(fields, "placed")
-    if not record.quantums or _is_by_nodes(record):
+    if missing:
         return _picked(fields | {"reduceOnly": record.reduce_only or None}, "missing")
     by_user = record.reason == _REMOVED + "USER_CANCELED"
     settled = by_user and record.order_flags in (LONG_TERM, CONDITIONAL)
@@ -2562,9 +2566,15 @@ def fill_fields(subaccount: Subaccount, market: PerpetualMarket, record: FillRec
         "entryPriceBefore": _text(before.entry) if before and before.entry else None,
         "affiliateRevShare": "0", "orderRouterAddress": None,
         "positionSideBefore": before and ("LONG" if record.is_long else "SHORT"),
-        "positionSizeBefore": before and _text(market.size(before.opened - before.closed)),
+        "positionSizeBefore": before and f"{_left(market, before):f}",
         "ticker": market.ticker,
     }  # fmt: skip
+
+
+def _left(market: PerpetualMarket, sums: IndexedSums) -> Decimal:
+    # The indexer's difference has the places of its sums: of 73.5 and 49.5 it is 24.0.
+    opened, closed = (market.size(sum_).normalize() for sum_ in (sums.opened, sums.closed))
+    return opened - closed
 
 
 def transfer_fields(subaccount: Subaccount, record: TransferRecord) -> Fields:
@@ -2628,6 +2638,7 @@ class Message(msgspec.Struct, gc=False, kw_only=True):
     positions: list[PositionRecord] = []
     balance: int | None = None
     order: OrderRecord | None = None
+    missing: bool = False  # no node knew the order any more
     transfer: TransferRecord | None = None
 
 
@@ -2669,16 +2680,16 @@ class Changes:
             Message(positions=positions, balance=ledger.collateral), Message(transfer=moved),
         )  # fmt: skip
 
-    def order(self, market: PerpetualMarket, record: OrderRecord) -> None:
+    def order(self, market: PerpetualMarket, record: OrderRecord, *, missing: bool = False) -> None:
         """Report how an order stands without fills."""
         self._know(market)
         if record.status.startswith("BEST_EFFORT"):
-            self._seen.append(Message(order=record))
+            self._seen.append(Message(order=record, missing=missing))
         else:
-            if _is_by_nodes(record):
+            if by_nodes := _is_by_nodes(record):
                 gone = msgspec.structs.replace(record, status="BEST_EFFORT_CANCELED")
                 self._seen.append(Message(order=gone))
-            self._settled.append(Message(order=record))
+            self._settled.append(Message(order=record, missing=by_nodes))
         filled = self._filled(record.id)
         if record.status == "BEST_EFFORT_CANCELED" and filled is not None and filled.order:
             # The block finds that nodes have taken it off already.
@@ -2711,14 +2722,18 @@ class Changes:
 def missing_record(
     ledger: Ledger, market: PerpetualMarket, cancel: CancelRequest
 ) -> OrderRecord | None:
-    """Return what is reported of the cancel of an order that nobody knows; None if it is known."""
-    id_ = order_id(ledger.subaccount, cancel)
-    if ledger.history.order(id_) is not None:
-        return None
+    """Return what is reported of the cancel of an order that no node knows; None if it is full.
+
+    What no block has seen is in no table either: then no more than its id is known.
+    """
+    id_, reason = order_id(ledger.subaccount, cancel), _REMOVED + "USER_CANCELED"
+    known = ledger.history.order(id_)
+    if known is not None and known.filled:
+        gone = msgspec.structs.replace(known, status="BEST_EFFORT_CANCELED", reason=reason)
+        return gone if known.filled < known.quantums else None
     return OrderRecord(
-        id=id_, ticker=market.ticker, side="", quantums=0, subticks=0,
-        status="BEST_EFFORT_CANCELED", reason=_REMOVED + "USER_CANCELED",
-        client_id=cancel.client_id,
+        id=id_, ticker=market.ticker, side="", quantums=0, subticks=0, reason=reason,
+        status="BEST_EFFORT_CANCELED", client_id=cancel.client_id,
     )  # fmt: skip
 
 
@@ -2727,7 +2742,9 @@ def update(
 ) -> Fields:
     """Return the contents of a message; `markets` are those that it names."""
     us, order, moved = ledger.subaccount, message.order, message.transfer
-    write = settled_order_fields if message.fills else order_update_fields
+    write: Callable[[Subaccount, PerpetualMarket, OrderRecord], Fields] = settled_order_fields
+    if not message.fills:
+        write = partial(order_update_fields, missing=message.missing)
     parts = {
         "fills": [fill_fields(us, markets[fill.ticker], fill) for fill in message.fills],
         "perpetualPositions": [
@@ -3504,7 +3521,7 @@ class PaperAccount:
     def miss(self, market: PerpetualMarket, cancel: CancelRequest) -> None:
         """Report the cancel of a short-term order that no node knows."""
         if record := missing_record(self.ledger, market, cancel):
-            self._changes.order(market, record)
+            self._changes.order(market, record, missing=True)
 
     def refuse(self, market: PerpetualMarket, order: Order, error: str, *, stands: bool) -> None:
         """Count a refusal, and report it unless another order `stands` under this id."""
