@@ -1231,6 +1231,7 @@ class Session:
         self.interest: dict[str, list[tuple[int, int]]] = {}
         self.reported_interest: dict[str, tuple[int, str]] = {}
         self.moments: dict[tuple[str, int], Moment] = {}
+        self.channels = {frame.id for frame in frames if frame.channel == "v4_subaccounts"}
         self.is_whole = True  # until a frame is lost
         self.doubted: dict[str, list[str]] = {name: [] for name in self.risks}
         self._reported: set[tuple[str, int]] = set()
@@ -1484,17 +1485,26 @@ def transfers_of(session: Session, name: str, state: Case) -> list[tuple[int, st
     """Return the transfers after the first snapshot: block, transaction, quote quantums paid in."""
     began = next((u.height for u in session.updates[name] if u.collateral is not None), 0)
     own = session.truth["subaccount_ids"][name]
-    rows = [
-        row for row in state["transfers"] if row["assetId"] == "0" and int(row["block"]) > began
-    ]
     return sorted(
-        (
-            int(row["block"]),
-            row["transactionHash"],
-            quanta(row["size"]) * (1 if row["t"] == own else -1),
-        )
-        for row in rows
+        (int(row["block"]), row["transactionHash"], quanta(row["size"]) * (-1, 1)[row["t"] == own])
+        for row in state["transfers"]
+        if row["assetId"] == "0" and int(row["block"]) > began
     )
+
+
+def named_transfers(session: Session, name: str, state: Case) -> list[tuple[int, str, int]]:
+    """Return those of them that the frames name.
+
+    A parent's channel does not name what moves between two of its children.
+    """
+    transfers = transfers_of(session, name, state)
+    if name in session.channels:
+        return transfers
+    who = subaccount_of(name)
+    children = range(who.number % 128, 128_001, 128)
+    family = {conn.subaccount_id(conn.Subaccount(who.owner, child)) for child in children}
+    inner = {row["transactionHash"] for row in state["transfers"] if {row["f"], row["t"]} <= family}
+    return [transfer for transfer in transfers if transfer[1] not in inner]
 
 
 def fill_figures(session: Session, name: str, state: Case) -> Iterator[Figure]:
@@ -1523,7 +1533,7 @@ def fill_figures(session: Session, name: str, state: Case) -> Iterator[Figure]:
         for update in session.updates[name]
         for row in update.transfers
     )
-    yield "transfers", transfers_of(session, name, state), moved
+    yield "transfers", named_transfers(session, name, state), moved
 
 
 # The indexer's words for an order; a short-term one may fill until its last block is over.

@@ -108,7 +108,7 @@ def venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             break
     patterns = {"rest": r"REST\s+(\S+)", "ws": r"(\S+/v4/ws)", "node": r"node gRPC\s+(\S+)"}
     found = {name: re.search(pattern, printed) for name, pattern in patterns.items()}
-    fields = {name: match[1] for name, match in found.items() if match is not None}
+    fields: dict[str, Any] = {name: match[1] for name, match in found.items() if match}
     fields |= {"name": "venue", "chain_id": "localdydxprotocol"}
     file = tmp_path_factory.mktemp("venue") / "venue.toml"
     file.write_text("".join(f'{name} = "{text}"\n' for name, text in fields.items()))

@@ -1,5 +1,6 @@
 """Where the key comes from, and how it is stored."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ def test_the_address_of_another_key_is_a_two(
 ) -> None:
     """Typed, or in the environment; the key is not shown."""
     assert main(["keys", "address", "--address", "dydx1other"]) == 2
+    monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX)
     monkeypatch.setenv("DYDX_ADDRESS", "dydx1another")
     assert main(["keys", "address"]) == 2
 
@@ -88,7 +90,10 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.usefixtures("key", "cheap")
 def test_a_new_passphrase_is_typed_twice(
-    tmp_path: Path, typed: list[str], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    typed: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A key behind a typing error is lost."""
     path = tmp_path / "key.json"
@@ -96,6 +101,7 @@ def test_a_new_passphrase_is_typed_twice(
 
     assert main(["keys", "save", str(path)]) == 2
     assert not path.exists()
+    monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX)
     assert main(["keys", "save", str(path)]) == 0
     assert main(["keys", "address", "--keys", str(path)]) == 0
     assert "got two that differ" in capsys.readouterr().err
@@ -111,3 +117,47 @@ def test_without_a_terminal_the_variable_is_named(
     assert main(["keys", "address", "--keys", str(tmp_path / "key.json")]) == 2
 
     assert "expected a passphrase in DYDX_PASSPHRASE" in capsys.readouterr().err
+
+
+SPY = """
+import os
+import pathlib
+
+found = sorted(name for name in os.environ if name.startswith("DYDX_")), os.environ.get("HOME")
+
+
+class Spy:
+    name = "spy"
+
+    def step(self, scored, held):
+        return ()
+
+
+def strategy():
+    pathlib.Path(os.environ["SPIED"]).write_text(repr(found))
+    return Spy()
+"""
+
+
+@pytest.mark.parametrize("command", [["replay"], ["panel", "markets"]])
+def test_a_strategy_file_finds_no_key_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """Also where the bot itself needs none; the rest of the environment is as it was."""
+    for name in ("MNEMONIC", "PRIVATE_KEY", "PASSPHRASE", "NEW_PASSPHRASE", "ENVIRONMENT"):
+        monkeypatch.setenv(f"DYDX_{name}", "hunter2")
+    monkeypatch.setenv("HOME", "home")
+    monkeypatch.setenv("SPIED", str(tmp_path / "spied"))
+    (tmp_path / "spy.py").write_text(SPY)
+
+    assert main([*command, "sixty", "--strategy", str(tmp_path / "spy.py")]) == 0
+
+    assert (tmp_path / "spied").read_text() == "(['DYDX_ENVIRONMENT'], 'home')"
+
+
+@pytest.mark.usefixtures("key")
+def test_a_key_that_was_read_is_in_the_environment_no_more() -> None:
+    """Neither for a strategy nor for a program that is started."""
+    assert main(["keys", "address"]) == 0
+
+    assert "DYDX_PRIVATE_KEY" not in os.environ

@@ -3,6 +3,8 @@
 import argparse
 import dataclasses
 import io
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path
@@ -25,6 +27,7 @@ from bot.environment import (
     objection,
     read_network,
     settings_of,
+    too_few_files,
     validate,
 )
 from dydx_conn import (
@@ -169,6 +172,43 @@ def test_what_is_refused_is_not_put_to_confirmation(terminal: Callable[[str], No
         enter(EnvironmentSettings(environment="production", network="testnet"))
 
 
+@pytest.mark.parametrize(
+    ("limits", "refused", "raised"),
+    [
+        ((16, 16), True, []),
+        ((127, 127), True, []),
+        ((16, 4096), False, [(128, 4096)]),
+        ((16, -1), False, [(128, -1)]),
+        ((128, 128), False, []),
+        ((-1, -1), False, []),
+    ],
+)
+def test_too_few_open_files_are_refused_before_a_run(
+    limits: tuple[int, int], refused: bool, raised: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit that may be raised is; -1 is none."""
+    done: list[Any] = []
+    monkeypatch.setattr("resource.getrlimit", lambda _: limits)
+    monkeypatch.setattr("resource.setrlimit", lambda _, pair: done.append(pair))
+
+    why = too_few_files()
+
+    found = f"expected a limit of 128 or more open files (ulimit -n 128), got {limits[0]}"
+    assert why == (found if refused else "")
+    assert done == raised
+
+
+@pytest.mark.parametrize("command", ["paper", "doctor"])
+def test_a_process_of_few_files_ends_with_one_line(command: str) -> None:
+    """No traceback of whatever could open nothing more."""
+    typed = f"ulimit -n 16; exec {sys.executable} -m bot {command} --network local"
+    ended = subprocess.run(["sh", "-c", typed], capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("bot: expected a limit of 128 or more open files")
+    assert ended.stderr.count("\n") == 1
+
+
 def test_the_environment_may_come_from_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is typed comes first; a wrong word is refused with a list of the right ones."""
     monkeypatch.setenv("DYDX_ENVIRONMENT", "production")
@@ -210,6 +250,30 @@ chain_id = "fork-1"
 """
 
 
+LISTS = """
+name = "fork"
+rest = ["https://one.example.com", "https://two.example.com/"]
+ws = ["wss://one.example.com/v4/ws", "wss://two.example.com/v4/ws"]
+node = ["one.example.com:1", "two.example.com:1", "three.example.com:1"]
+chain_id = "fork-1"
+"""
+
+
+def test_a_network_may_have_several_addresses_of_each_kind(tmp_path: Path) -> None:
+    """The first one is used until it fails; a node that was typed has no others."""
+    path = tmp_path / "fork.toml"
+    path.write_text(LISTS)
+
+    net = read_network(path)
+
+    assert net.rests == ("https://one.example.com", "https://two.example.com")
+    assert net.sockets == ("wss://one.example.com/v4/ws", "wss://two.example.com/v4/ws")
+    assert net.nodes == ("one.example.com:1", "two.example.com:1", "three.example.com:1")
+    assert EnvironmentSettings(network=str(path), node="127.0.0.1:9").chosen().nodes == (
+        "127.0.0.1:9",
+    )
+
+
 def test_a_network_is_read_from_a_file(tmp_path: Path) -> None:
     """Each address as it stands there; what is left out has the usual denominations."""
     path = tmp_path / "fork.toml"
@@ -235,6 +299,14 @@ def test_a_network_is_read_from_a_file(tmp_path: Path) -> None:
         (FILE.replace('"fork-1"', "7"), "chain_id: Input should be a valid string"),
         (FILE.replace('"fork-1"', '" "'), "chain_id: expected some text"),
         (FILE.replace("name", "name ="), "expected a network in TOML at"),
+        (FILE.replace('node = "grpc.example.com:443"', "node = []"), "node: Tuple should have"),
+        (LISTS.replace("https://two", "http://two"), "rest: expected https:// or wss://"),
+        (LISTS.replace("wss://two", "ws://two"), "ws: expected https:// or wss://"),
+        (LISTS.replace("two.example.com:1", "two.example.com"), "node: expected a host and a port"),
+        (
+            LISTS.replace(', "wss://two.example.com/v4/ws"', ""),
+            "expected as many addresses of rest as of ws, got 2 of rest and 1 of ws",
+        ),
         ("\x00", "expected a network in TOML at"),
     ],
 )

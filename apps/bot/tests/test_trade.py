@@ -799,7 +799,7 @@ def test_a_trade_is_reported_and_recorded_for_replay(
 
 
 def test_what_a_trade_leaves_open_is_reported(
-    stage: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+    stage: Callable[..., Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody guards it any more; that is no failure, unless --flatten was given."""
     _, typed = stage("trade", markets_frame(BTC), snapshot(**HELD), *ticks(*range(20)))
@@ -807,6 +807,7 @@ def test_what_a_trade_leaves_open_is_reported(
 
     assert main(typed) == 0
     left = capsys.readouterr()
+    monkeypatch.setenv("DYDX_PRIVATE_KEY", HEX)
     assert main([*typed, "--flatten"]) == 1
     flattened = capsys.readouterr()
 

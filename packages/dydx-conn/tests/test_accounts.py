@@ -160,6 +160,7 @@ def test_an_account_that_was_never_funded_begins_with_nothing() -> None:
     updates = folded(begun, balance, transfer, again, block(14))
 
     assert [update.collateral for update in updates[:3]] == [0, 5_000_000, 5_000_000]
+    assert [update.unexplained for update in updates[:3]] == [0, 5_000_000, 0]
     assert updates[-1].profit.transferred == 5_000_000
     assert updates[-1].profit.funding == 0
     assert [len(update.transfers) for update in updates] == [0, 0, 1, 0, 0][: len(updates)]
@@ -582,7 +583,8 @@ def test_what_cannot_be_read_of_a_snapshot_is_not_gone() -> None:
     opened = reports({"orders": [{"id": "o1", "status": "OPEN", "size": "1"}], "blockHeight": "9"})
     whole = summary(12, 1000, position("A-USD", "1"))
     whole["assetPositions"]["USDC"]["size"] = 7
-    odd = {"subaccount": whole, "orders": [{"id": "o1", "status": 3}], "blockHeight": "12"}
+    order = {"id": "o1", "ticker": "A-USD", "status": 3}
+    odd = {"subaccount": whole, "orders": [order], "blockHeight": "12"}
 
     update = last(snapshot(8, 1000), opened, reports(odd, "subscribed"))
 

@@ -10,7 +10,16 @@ from typing import Any
 
 import msgspec
 import pytest
-from dydx_conn import AuditLog, CancelRequest, ConnError, Frame, Keys, redact
+from dydx_conn import (
+    AuditLog,
+    CancelRequest,
+    ConnError,
+    Frame,
+    Keys,
+    is_secret,
+    printable,
+    redact,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -108,6 +117,46 @@ def test_keys_signatures_and_transactions_go(text: str) -> None:
         assert leak not in clean
 
 
+@pytest.mark.parametrize("place", range(12))
+def test_one_mistyped_word_shows_none_of_the_others(place: int) -> None:
+    """Eleven of twelve are as good as all of them."""
+    words = MNEMONIC.split()
+    typed = " ".join([*words[:place], "wimner", *words[place + 1 :]])
+
+    clean = redact(f"got '{typed}'")
+
+    assert not {"legal", "winner", "thank", "sausage"} & set(clean.replace("'", " ").split())
+    assert is_secret(typed)
+
+
+@pytest.mark.parametrize("text", [MNEMONIC, LONG, HEX, f" 0x{HEX}\n", f"--keys {MNEMONIC}"])
+def test_a_secret_is_known_as_one(text: str) -> None:
+    """A mnemonic wherever it is, a private key where it is all there is."""
+    assert is_secret(text)
+
+
+@pytest.mark.parametrize("text", ["", "BTC-USD", ADDRESS, f"/data/{HEX}/run.jsonl.zst", HEX[1:]])
+def test_what_may_be_typed_is_no_secret(text: str) -> None:
+    """A path may have a hash in it."""
+    assert not is_secret(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("BTC-USD\x1b[2J", "BTC-USD?[2J"),
+        ("\x9b31mred\x07\x08\x7f\x00", "?31mred????"),
+        ("one\nline\r\u2028\u2029\x85", "one?line????"),
+        ("gnp.\u202eexe \u2066\u200f\u061c\ufeff\xad", "gnp.?exe ?????"),
+        ("\ud800\U000e0041", "??"),
+        ("10 µs → 5\u202f%\tœ 日本 🙂", "10 µs → 5\u202f%\tœ 日本 🙂"),
+    ],
+)
+def test_no_terminal_acts_upon_a_text(text: str, shown: str) -> None:
+    """C0, C1, DEL, what turns or hides text; what is merely not ASCII stays."""
+    assert printable(text) == shown
+
+
 @given(
     st.text(max_size=40).filter(lambda text: not text[-1:].isalnum() and text[-1:] != "\\"),
     st.sampled_from([MNEMONIC, LONG, HEX]),
@@ -195,6 +244,18 @@ class Broken:
 
     def __str__(self) -> str:
         raise RuntimeError(MNEMONIC)
+
+
+def test_whoever_shows_the_log_sees_text_alone(tmp_path: Path) -> None:
+    """What a terminal would act upon is escaped, and reads back as it was."""
+    path = tmp_path / "audit.jsonl"
+    with AuditLog(path) as audit:
+        audit.write("node broadcast", log="a\x1b[2J\x9b31m\x7f\u202e\U000e0041\nµ")
+
+    text = path.read_text()
+    assert text.strip().isprintable()
+    assert "µ" in text
+    assert lines(path)[0]["log"] == "a\x1b[2J\x9b31m\x7f\u202e\U000e0041\nµ"
 
 
 def test_secrets_do_not_get_in(path: Path) -> None:

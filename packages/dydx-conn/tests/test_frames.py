@@ -30,6 +30,7 @@ from dydx_conn import (
     contents,
     key_of,
     market_fields,
+    odd_rows,
     rest_contents,
     ws_frame,
 )
@@ -655,6 +656,51 @@ def test_a_snapshot_full_of_nulls_is_read_where_nulls_may_stand() -> None:
 
     assert snapshot.markets["NEW-USD"].oracle_price is None
     assert snapshot.markets["NEW-USD"].ticker == "NEW-USD"
+
+
+def test_a_block_without_a_height_is_refused() -> None:
+    """By socket and REST, whatever else stands there."""
+    for frame in (
+        ws_frame(1, 2, 3, "c1", message("subscribed", "v4_block_height", {"time": "t"})),
+        Frame(1, 2, 3, "rest", "http", '{"time":"t"}', "200", "/v4/height"),
+    ):
+        with pytest.raises(WireError, match="Expected the height of a block, got none"):
+            contents(frame)
+
+
+@pytest.mark.parametrize(
+    ("type_", "channel", "good", "odd", "part"),
+    [
+        ("subscribed", "v4_trades", TRADE, {**TRADE, "id": "7", "price": 5}, "trades 7"),
+        ("channel_data", "v4_trades", TRADE, 3, "trades 1"),
+        ("subscribed", "v4_candles", CANDLE, {**CANDLE, "close": None}, "candles 1"),
+        ("channel_batch_data", "v4_candles", CANDLE, {"id": "x"}, "x"),
+    ],
+)
+def test_an_odd_row_is_left_out_with_its_reason(
+    type_: str, channel: str, good: Any, odd: Any, part: str
+) -> None:
+    """All others are read; a second look decodes no more."""
+    name = channel.removeprefix("v4_")
+    rows = [good, odd, good]
+    what = rows if type_ == "channel_batch_data" else {name: rows}
+    frame = ws_frame(1, 2, 3, "c1", message(type_, channel, what))
+
+    (left_out,) = odd_rows(frame)
+
+    assert sum(len(getattr(each, name)) for each in contents(frame)) == 2
+    assert str(left_out).startswith(f"{part}: ")
+    assert left_out.reason
+    assert odd_rows(ws_frame(1, 2, 3, "c1", message("pong", "", None))) == ()
+
+
+def test_a_book_without_one_of_its_levels_is_another_book() -> None:
+    """Nothing is left out of it."""
+    levels = [{"price": "1", "size": "2"}, {"price": "1", "size": 2}]
+    text = message("subscribed", "v4_orderbook", {"bids": levels, "asks": []})
+
+    with pytest.raises(WireError, match="expected subscribed contents of v4_orderbook"):
+        contents(ws_frame(1, 2, 3, "c1", text))
 
 
 @given(st.text())

@@ -525,6 +525,17 @@ def test_a_node_reports_which_chain_it_is(node: tuple[Comet, str]) -> None:
     assert isinstance(tip, ChainTip)
 
 
+def test_another_node_is_used_where_the_first_one_fails(node: tuple[Comet, str]) -> None:
+    """The first that answers and is of the same chain; all are named where none does."""
+    here = dataclasses.replace(
+        NETWORKS["testnet"], node="127.0.0.1:1", other_nodes=("127.0.0.1:2", node[1])
+    )
+
+    assert chain_tip(here).height == 9
+    with pytest.raises(NetworkError, match=r"node 127.0.0.1:1 or 127.0.0.1:2, got UNAVAILABLE"):
+        chain_tip(dataclasses.replace(here, other_nodes=("127.0.0.1:2",)))
+
+
 def test_a_node_that_sends_nothing_is_not_waited_for(node: tuple[Comet, str]) -> None:
     """The official client would wait for ever."""
     node[0].free.clear()

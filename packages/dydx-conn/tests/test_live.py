@@ -1,6 +1,7 @@
 """The live source against a real socket on loopback: what is lost is seen, and comes back."""
 
 import contextlib
+import dataclasses
 import datetime
 import http
 import ipaddress
@@ -51,7 +52,7 @@ from msgspec.structs import replace
 from reactivex import from_iterable
 from reactivex import operators as ops
 from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 from websockets.frames import Opcode
 from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, serve
@@ -106,9 +107,12 @@ class Venue:
 def confirm(request: dict[str, Any], received: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Answer a request as the venue does, with an id that nothing else takes."""
     what = {"channel": request["channel"], "id": request.get("id")}
-    empty: dict[str, Any] = {"contents": {"bids": [], "asks": []}}
-    contents = empty if what["channel"] == "v4_orderbook" else {"contents": {}}
-    return [{"type": f"{request['type']}d", "message_id": len(received), **what, **contents}]
+    empty: dict[str, Any] = {
+        "v4_orderbook": {"bids": [], "asks": []},
+        "v4_markets": {"markets": {}},
+    }
+    message = {"type": f"{request['type']}d", "message_id": len(received), **what}
+    return [{**message, "contents": empty.get(request["channel"], {})}]
 
 
 @contextlib.contextmanager
@@ -548,6 +552,7 @@ def test_nothing_is_requested_more_often_than_the_venue_allows(
     [
         ("v4_orderbook", "BTC-USD", {"bids": [["1"]]}),
         ("v4_subaccounts", "dydx1owner/3", {"orders": [{}]}),
+        ("v4_subaccounts", "dydx1owner/3", {"orders": [{"id": "good"}, {"id": 7}]}),
     ],
 )
 def test_what_changes_by_an_update_that_cannot_be_read_is_resubscribed(
@@ -869,9 +874,10 @@ def test_a_region_that_is_refused_is_requested_once_of_each_endpoint(
         return Response(status, "Forbidden", headers, body)
 
     venue = Venue()
-    venue.rest = refuse  # type: ignore[method-assign]
+    venue.rest = refuse  # type: ignore[method-assign,assignment]
     with running(venue) as here:
-        frames = listen(here, ["BTC-USD"], count("tick", 4), Subaccount("d", 3))
+        enough = both(count("http", 5), count("gap", 1), count("tick", 9))
+        frames = listen(here, ["BTC-USD"], enough, Subaccount("d", 3))
 
     gaps = [frame.text for frame in frames if frame.kind == "gap"]
     states = collect(from_iterable(frames).pipe(connection_states()))
@@ -884,6 +890,82 @@ def test_a_region_that_is_refused_is_requested_once_of_each_endpoint(
         f"got {status}: {why} [GEOBLOCKED] (the venue refuses this region or address)"
     )
     assert next(state.reason for state in states if state.state == "polling") == reason
+
+
+# === Several indexers ===
+
+
+def height_of(height: int) -> str:
+    """Report a height as REST does; `running` answers every path with it."""
+    return json.dumps({"height": str(height), "time": "2026-01-01T00:00:00Z", "markets": {}})
+
+
+def both_of(first: Network, second: Network) -> Network:
+    """Return one network with two indexers."""
+    return dataclasses.replace(first, other_rest=(second.rest,), other_ws=(second.ws,))
+
+
+@pytest.mark.parametrize(("behind", "moves"), [(0, True), (1, False)])
+def test_a_socket_that_fails_is_replaced_by_one_that_is_not_behind(
+    behind: int, moves: bool
+) -> None:
+    """Heights never go back; REST of an indexer whose socket fails may well work."""
+    first = Venue(answer=(200, height_of(9)))
+    second = Venue(answer=(200, height_of(9 - behind)))
+
+    def report_and_leave(
+        request: dict[str, Any], received: list[dict[str, Any]]
+    ) -> Iterator[dict[str, Any]]:
+        [answer] = confirm(request, received)
+        if request["channel"] == "v4_block_height":
+            answer["contents"] = {"height": "9", "time": "2026-01-01T00:00:00Z"}
+        yield answer
+        if request["channel"] == "v4_block_height":
+            raise ConnectionClosedOK(None, None)
+
+    first.behave = lambda connection, number: connection.close(1001) if number else None
+    first.reply = report_and_leave
+
+    def enough(frames: list[Frame]) -> bool:
+        opened = [frame.text for frame in frames if frame.kind == "open"]
+        return len(opened) > 5 or opened[-1:] == [two.ws]
+
+    with running(first) as one, running(second) as two:
+        frames = listen(both_of(one, two), [], enough)
+
+    opened = [frame.text for frame in frames if frame.kind == "open"]
+    assert (two.ws in opened) == moves
+    assert opened[0] == one.ws
+
+
+def test_an_indexer_that_stands_still_is_left_for_one_that_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its socket answers pings and its REST works, and the chain is far ahead of it."""
+    monkeypatch.setattr(dydx_conn, "_PATIENCE", {"chain": ("new block", 100_000_000)})
+    monkeypatch.setattr(dydx_conn, "_RETRY_S", 0.05)
+    first = Venue(answer=(200, height_of(9)))
+    second = Venue(answer=(200, height_of(20)))
+
+    def reply(request: dict[str, Any], received: list[dict[str, Any]]) -> list[Any]:
+        [answer] = confirm(request, received)
+        if request["channel"] == "v4_block_height":
+            answer["contents"] = {"height": "9", "time": "2026-01-01T00:00:00Z"}
+        return [answer]
+
+    first.reply = reply
+    with running(first) as one, running(second) as two:
+
+        def enough(frames: list[Frame]) -> bool:
+            if len(second.requested) == 3:  # not far enough ahead until now
+                second.answer = (200, height_of(40))
+            return any(frame.kind == "open" and frame.text == two.ws for frame in frames)
+
+        frames = listen(both_of(one, two), [], enough)
+
+    (reason,) = [frame.text for frame in frames if frame.kind == "close"]
+    assert reason == "expected a block after 9, got none; another indexer has it"
+    assert len(second.requested) >= 3
 
 
 # === Polling ===
@@ -1432,6 +1514,8 @@ def test_a_venue_that_leads_away_from_encryption_is_not_followed(
 def test_networks_are_known_by_name() -> None:
     """And an unknown one is answered with the known."""
     assert network("testnet") == NETWORKS["testnet"]
+    with pytest.raises(NetworkError, match="as of ws, got 1 of rest and 2 of ws"):
+        dataclasses.replace(NETWORKS["testnet"], other_ws=("wss://x",))
     assert all(known.ws.startswith("wss://") for known in map(network, ["mainnet", "testnet"]))
     with pytest.raises(NetworkError, match="one of mainnet, testnet, local, got network 'moon'"):
         network("moon")

@@ -1,6 +1,8 @@
 """Rest against a venue that is written in each test, in time that passes only when all wait."""
 
 import asyncio
+import dataclasses
+import functools
 import gzip
 import json
 import zlib
@@ -133,7 +135,7 @@ def query(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
         async def session() -> Any:
             async with Rest(
-                VENUE,
+                options.pop("network", VENUE),
                 **{
                     "clock_ns": lambda: round(loop.time() * 1e9),
                     "wall_ns": lambda: round((WALL_S + loop.time()) * 1e9),
@@ -468,6 +470,53 @@ def test_a_refused_region_is_requested_again_after_ten_minutes(query: Callable[.
         "/v4/trades/perpetualMarket/B-USD",
     ]
     assert isinstance(later, BadAnswer)
+
+
+@pytest.mark.parametrize(
+    ("heights", "goes_to"),
+    [
+        ((None, 7), "two"),
+        ((None, 6), "one"),  # behind what was seen
+        ((None, None), "one"),
+        ((7, 9), "one"),  # the one in use answers
+        ((7, 30), "two"),  # and is far behind
+    ],
+)
+def test_another_indexer_is_used_if_it_is_not_behind(
+    query: Callable[..., Any], heights: tuple[int | None, ...], goes_to: str
+) -> None:
+    """The first one answers no more: what it was last queried for is queried of the other."""
+    reports = dict(zip(("one", "two"), heights, strict=True))
+    failing: list[bool] = []
+    asked: list[tuple[str, str]] = []
+
+    async def venue(request: httpx.Request) -> httpx.Response:
+        host, path = request.url.host, request.url.path
+        asked.append((host, path))
+        if not failing:
+            return response(200, HEIGHT)
+        if path == "/v4/height" and (height := reports[host]) is not None:
+            return response(
+                200, json.dumps({"height": str(height), "time": "2026-01-01T00:00:00Z"})
+            )
+        return response(200, '{"trades":[]}') if host == "two" else refused("down", 503)
+
+    async def talk(rest: Rest) -> Any:
+        await rest.height()
+        failing.append(True)
+        await asyncio.gather(rest.trades("A"), rest.trades("B"), return_exceptions=True)
+        return rest.where
+
+    two = dataclasses.replace(VENUE, rest="https://one", other_rest=("https://two",),
+                              other_ws=("wss://two",))  # fmt: skip
+
+    where = query(functools.partial(venue), talk, network=two)
+
+    assert where == goes_to
+    asked_of_two = {path for host, path in asked if host == "two"}
+    assert asked_of_two - {"/v4/height"} == (
+        {f"/v4/trades/perpetualMarket/{x}" for x in "AB"} if goes_to == "two" else set()
+    )
 
 
 def test_an_odd_row_is_named_beside_the_good_ones(query: Callable[..., Any]) -> None:

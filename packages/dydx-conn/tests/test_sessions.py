@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from fractions import Fraction
@@ -166,6 +167,24 @@ def test_an_order_ends_as_the_database_has_it(folder: Path, name: str) -> None:
         order = accounts.orders.orders[row["id"]]
         assert order.filled == Decimal(row["totalFilled"])
         assert order.status == words.get(row["status"], order.status)
+
+
+def test_a_parents_channel_alone_reports_its_children() -> None:
+    """One that it does not list was never funded; what moves between two is no funding."""
+    [folder] = [folder for folder in SESSIONS if "parent" in folder.name]
+    own = re.compile(r"subaccountNumber=|/subaccountNumber/")
+    frames = [
+        frame
+        for frame in frames_of(folder)
+        if frame.channel != "v4_subaccounts" and not own.search(frame.channel)
+    ]
+
+    updates = folded(frames)
+
+    for name in truth_of(folder)["state"]:
+        assert figures(updates[subaccount(name)]) == expected(folder, name)
+    paid = [each[-1].profit.transferred for each in updates.values()]
+    assert sorted(paid) == [25_000_000, 375_000_000]
 
 
 # === However it is reported ===

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -168,19 +168,20 @@ def node() -> Iterator[Node]:
     assert threading.active_count() <= before + 16 + 1  # the server's own, which it leaves
 
 
-def network(node: Node) -> Network:
-    """Return where a node is."""
-    return Network("local", "", "", node.address, "localdydxprotocol")
+def network(node: Node, *others: Node) -> Network:
+    """Return where a node is, and others."""
+    addresses = tuple(other.address for other in others)
+    return Network("local", "", "", node.address, "localdydxprotocol", other_nodes=addresses)
 
 
 class Desk:
     """A trader, and the frames that it put into its inbox."""
 
-    def __init__(self, node: Node, **options: Any) -> None:
+    def __init__(self, node: Node, *others: Node, **options: Any) -> None:
         self.inbox, self.frames = Inbox(), list[Frame]()
         given: dict[str, Any] = {"keys": KEYS, "subaccount": US, "inbox": self.inbox}
         given |= {"markets": {"BTC-USD": BTC}, "refresh_s": 60.0} | options
-        self.trader = Trader(network(node), **given)
+        self.trader = Trader(network(node, *others), **given)
 
     def __enter__(self) -> "Desk":
         self.trader.start()
@@ -242,6 +243,28 @@ def test_a_short_term_order_goes_out_without_a_sequence(node: Node) -> None:
     assert (tx.message.order.order_id.client_id, tx.sequence, tx.fee, tx.memo) == (1, 0, [], "")
     assert node.requests == ["block", "account"]
     assert answer["result"]["code"] == 0
+
+
+def test_a_node_that_stops_is_replaced_by_one_that_is_not_behind(node: Node) -> None:
+    """Of the same chain; what was sent is not sent again, and heights never go back."""
+    behind, fork, second = Node(height=99), Node("dydx-9", height=500), Node(height=101)
+    with ExitStack() as stack:
+        others = [stack.enter_context(serving(each)) for each in (behind, fork, second)]
+        desk = stack.enter_context(Desk(node, *others, refresh_s=0.02))
+        node.blocked = grpc.StatusCode.UNAVAILABLE
+        node.answers.append(grpc.StatusCode.UNAVAILABLE)
+        [lost] = desk.send(short())
+        desk.receive(lambda frame: '"height":"101"' in frame.text)
+        [taken] = desk.send(short(2))
+
+    assert (lost["errors"][0]["msg"], taken["result"]["code"]) == ("UNAVAILABLE: on purpose", 0)
+    assert [len(each.received) for each in (node, behind, fork, second)] == [1, 0, 0, 1]
+    heights = [
+        int(json.loads(frame.text)["result"]["block"]["header"]["height"])
+        for frame in desk.frames
+        if frame.channel == "latest_block"
+    ]
+    assert heights == sorted(heights)
 
 
 def test_what_is_sent_and_answered_becomes_frames(node: Node) -> None:

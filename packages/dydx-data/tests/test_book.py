@@ -178,6 +178,21 @@ def test_totals_do_not_drift() -> None:
     assert view.book.bid_total == pytest.approx(0.4, abs=1e-12)
 
 
+def test_a_total_finds_again_what_a_giant_level_has_swallowed() -> None:
+    """Beside 1e16 a size of 0.1 is lost in a float; within 4,096 updates it is there again."""
+    state, link = DataState(), WireWriter()
+    (view,) = step(state, link.book("BTC-USD", [("99", "0.1")], [("101", "3")]))
+    for size in ("1e16", "0"):
+        step(state, link.levels("BTC-USD", bids=[("98", size)]))
+    swallowed = view.book.bid_total
+
+    for _ in range(4_096):
+        step(state, link.levels("BTC-USD", bids=[("97", "1")]))
+
+    assert swallowed == 0
+    assert view.book.bid_total == 1.1
+
+
 def test_updates_without_a_snapshot_are_counted_and_not_applied() -> None:
     """Totals of a few levels are no book."""
     state, link = DataState(), WireWriter()

@@ -2,6 +2,7 @@
 
 import json
 from decimal import Decimal
+from fractions import Fraction
 from itertools import combinations, pairwise
 from typing import Any, ClassVar
 
@@ -157,6 +158,19 @@ def test_a_days_loss_ends_the_days_risk(make_world: Any) -> None:
     assert world.risk.standing.state == "ACTIVE"
 
 
+@pytest.mark.parametrize(("price", "state"), [("2750", "ACTIVE"), ("2749.999999", "REDUCING")])
+def test_a_days_loss_of_just_the_limit_is_not_beyond_it(
+    make_world: Any, price: str, state: str
+) -> None:
+    """500 may be lost; two quantums more are too much."""
+    world = make_world(Policy(max_daily_loss_usdc=500))
+    world.account("4000", {"ETH-USD": ("2", "3000")})
+
+    world.oracle("ETH-USD", price)
+
+    assert world.risk.standing.state == state
+
+
 def test_a_day_opens_with_what_the_last_one_closed_with(make_world: Any) -> None:
     """A gap over midnight is lost on the new day, not on none."""
     world = make_world(Policy(max_daily_loss_usdc=500))
@@ -177,6 +191,35 @@ def test_what_is_paid_in_or_out_is_no_profit(make_world: Any) -> None:
     assert world.risk.standing.reasons == (
         ("DAILY_LOSS", "600.00 USDC were lost since 00:00 UTC, limit 500.00"),
     )
+
+
+@pytest.mark.parametrize("usdc", [-5_000, 5_000])
+def test_a_balance_without_its_cause_is_neither_won_nor_lost(make_world: Any, usdc: int) -> None:
+    """A transfer is reported as a balance first, and then as a transfer."""
+    policy = Policy(max_daily_loss_usdc=500, max_drawdown=0.06)
+    world = make_world(policy)
+    world.account("7000", {"ETH-USD": ("1", "3000")})
+    moved = usdc * 10**6
+    world.update(collateral=7_000 * 10**6 + moved, unexplained=moved)
+    world.update(unexplained=0, profit=Profit(transferred=moved))
+    assert world.risk.standing.state == "ACTIVE"
+
+    world.update(collateral=7_000 * 10**6, unexplained=-moved)
+    world.update(unexplained=0, profit=Profit())
+    world.oracle("ETH-USD", "2499")
+
+    lost = ("DAILY_LOSS", "501.00 USDC were lost since 00:00 UTC, limit 500.00")
+    assert world.risk.standing.reasons[0] == lost
+
+
+def test_a_size_whose_fills_are_to_come_is_not_judged(make_world: Any) -> None:
+    """The balance of a match comes with its size, and its cause after both."""
+    world = make_world(Policy(max_daily_loss_usdc=500))
+    bought = {"ETH-USD": ("1", "3000")}
+    world.update(collateral=1_000 * 10**6, unexplained=-9_000 * 10**6)
+    world.account("7000", bought)
+
+    assert world.risk.standing.state == "ACTIVE"
 
 
 def test_what_came_while_nobody_listened_is_no_profit(make_world: Any) -> None:
@@ -410,6 +453,22 @@ def test_no_limit_blocks_what_shrinks(
     assert isinstance(verdict, Approved)
     assert verdict.order.reduce_only
     assert 0 < verdict.order.quantums <= abs(held.scaleb(9))
+
+
+def test_an_order_raises_the_open_interest_that_its_own_margin_is_scaled_by(
+    make_world: Any,
+) -> None:
+    """Between the caps: 3,000 more of 30,000,000 make 5 % of initial margin a little more."""
+    caps = {"openInterestLowerCap": "20000000", "openInterestUpperCap": "50000000"}
+    world = make_world(openInterest="10000", **caps)
+
+    verdict = world.decide("ETH-USD", 3_000)
+
+    # 10,001 ETH at 3,000 USDC: (30,003,000 - 20,000,000) of 30,000,000 of the way to 100 %.
+    share = Fraction(1, 20) + Fraction(19, 20) * Fraction(10_003_000, 30_000_000)
+    assert abs(verdict.after.initial_margin - 3_000 * 10**6 * share) <= 3_000
+    alone = Fraction(1, 20) + Fraction(19, 20) * Fraction(10_000_000, 30_000_000)
+    assert verdict.after.initial_margin > 3_000 * 10**6 * alone + 200_000
 
 
 # === Sizing ===

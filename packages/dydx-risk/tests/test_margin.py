@@ -332,6 +332,26 @@ def test_the_bankruptcy_price_shares_what_collateral_is_left() -> None:
     assert bankruptcy_price(totals, before, after) == 4_501
 
 
+@pytest.mark.parametrize(
+    ("net_collateral", "notional", "quantums"),
+    [
+        (100, 5_000, 4_967),  # a third of 100 is left to the account: 33.3, as 33
+        (-100, 5_000, 5_034),  # and a third of a debt of 100 is covered: 33.3, as 34
+        (100, -5_000, -5_033),
+        (-100, -5_000, -4_966),
+    ],
+)
+def test_the_bankruptcy_price_rounds_the_share_down(
+    net_collateral: int, notional: int, quantums: int
+) -> None:
+    """Toward less for the account, as the chain's division of big integers does: never up."""
+    before, other = PositionMargin(notional, 1_000, 500), PositionMargin(9_000, 2_000, 1_000)
+    totals = total_margin(net_collateral - notional - 9_000, [before, other])
+
+    assert totals.net_collateral == net_collateral
+    assert bankruptcy_price(totals, before, PositionMargin()) == quantums
+
+
 def test_the_fillable_price_gives_up_part_of_the_maintenance_margin() -> None:
     """Just at maintenance nothing is given up; under water the whole spread is."""
     position = PositionMargin(5_000, 1_000, 500)

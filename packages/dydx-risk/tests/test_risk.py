@@ -630,6 +630,52 @@ def test_the_guard_counts_on_another_fall(make_world: Any) -> None:
     assert calm.verdicts == []
 
 
+def test_the_pace_alone_wakes_the_guard(make_world: Any) -> None:
+    """At 9.5 % no rung is near; after another block that takes 2.9 % one is due."""
+    world = _near(make_world, "2930.7")
+    world.oracle("ETH-USD", "2847.8")
+    (reduce,) = world.reductions
+    calm = _near(make_world, "2847.9")
+    calm.oracle("ETH-USD", "2847.8")
+
+    assert (reduce.distance > 0.09, calm.verdicts) == (True, [])
+    assert ": distance 9.4 %, after another such block 6.5 % < 7.0 %; restores" in reduce.why
+
+
+def test_the_last_blocks_pace_counts_as_this_ones(make_world: Any) -> None:
+    """3 % were lost in the last block, 0.4 % in this: 3 % may be lost in the next."""
+    world = _near(make_world, "2955")
+    world.oracle("ETH-USD", "2870.1")
+    world.block()
+    assert world.verdicts == []
+
+    world.oracle("ETH-USD", "2857")
+
+    (reduce,) = world.reductions
+    assert ": distance 9.7 %, after another such block 6.8 % < 7.0 %; restores" in reduce.why
+    # Without it, 9.7 % is far enough, whatever was lost in a block before the last.
+    late = _near(make_world, "2955")
+    late.oracle("ETH-USD", "2870.1")
+    for price in ("60001", "60002"):
+        late.block()
+        late.oracle("BTC-USD", price)
+    late.oracle("ETH-USD", "2857")
+    assert late.verdicts == []
+
+
+def test_a_block_begins_with_the_pace_of_the_last(make_world: Any) -> None:
+    """Before any price has moved in it: what was paid out brings the account too near."""
+    world = _near(make_world, "2955")
+    world.oracle("ETH-USD", "2870.1")
+    world.block()
+    world.account("-25120", {"ETH-USD": ("10", "3000")})
+
+    world.book("ETH-USD", [("2868", "2"), ("2865", "20")], [("2871", "5")])
+
+    (reduce,) = world.reductions
+    assert ": distance 9.7 %, after another such block 6.8 % < 7.0 %; restores" in reduce.why
+
+
 def test_between_blocks_the_guard_weighs_what_a_price_moved(make_world: Any) -> None:
     """Not every book: where nothing is due yet, nothing is sent, and the next price may change that."""
     world = _near(make_world, "2775")

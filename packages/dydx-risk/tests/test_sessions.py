@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dydx_conn import Accounts, Frame, Subaccount, collect, load_recorded_stream
-from dydx_data import DataState, step
+from dydx_data import DataState, objections, step
 from dydx_risk import Approved, Denied, Judgement, Policy, Reduce, Risk
 
 SESSIONS = Path(__file__).parents[3] / "recordings" / "localnet"
@@ -71,6 +72,59 @@ def test_the_margin_is_the_chains_after_each_block_that_changed_the_account(
     right = {tuple(after[name] for name in names) for after in then}
     assert right
     assert right <= seen
+
+
+@pytest.mark.parametrize(("name", "account"), ACCOUNTS)
+def test_no_frame_of_a_session_is_stale_while_its_links_live(name: str, account: str) -> None:
+    """Oracle prices stand for minutes, books for longer: the gate denies nothing for that."""
+    session = Session(name, account)
+    lost = False
+
+    for frame in session.play():
+        lost = lost or frame.kind in ("close", "gap") or frame.is_refusal
+        if not lost:
+            for view in session.state.views.values():
+                assert "STALE" not in {one.kind for one in objections(view, session.state.at)}
+
+
+# === Stops ===
+
+
+@pytest.mark.parametrize(("name", "account"), ACCOUNTS)
+def test_no_transfer_and_no_fill_trips_a_stop(name: str, account: str) -> None:
+    """A balance is reported before its cause: only what prices and fees took may count.
+
+    None of these accounts lost as much as it moved, but for those that were liquidated.
+    """
+    policy = Policy(max_drawdown=0.08, max_daily_loss_usdc=80)
+    session = Session(name, account, policy)
+    tripped = set()
+    for _ in session.play():
+        tripped |= {reason for reason, _ in session.risk.standing.reasons}
+
+    lost = -Fraction(session.truth["state"][account]["profit"]["realised"])
+    assert bool(tripped & {"DRAWDOWN", "DAILY_LOSS"}) == (lost > 80), (tripped, lost)
+
+
+WITHDRAWN = "12-withdraw-while-short"
+
+
+def test_what_nobody_explains_counts_in_the_end() -> None:
+    """A withdrawal that is never reported is a loss once its block is over: the reason says so."""
+    session = Session(WITHDRAWN, policy=Policy(max_daily_loss_usdc=100))
+    session.frames = [f for f in session.frames if '"WITHDRAWAL"' not in f.text]
+    seen: list[tuple[int, Any]] = []
+    for _ in session.play():
+        reasons = session.risk.standing.reasons
+        if not session.risk.account.trouble and (not seen or seen[-1][1] != reasons):
+            seen.append((session.state.chain.height, reasons))
+
+    (_, calm), (height, reasons) = seen[:2]
+    assert calm == ()
+    # It is of block 10171, and a report of 10173 shows that all of it has come.
+    assert height == 10_172
+    assert [reason for reason, _ in reasons] == ["DAILY_LOSS"]
+    assert reasons[0][1].endswith("; most of it is funding, or left without a reported cause")
 
 
 # === Prices ===

@@ -45,6 +45,10 @@ class Tape:
         """Change a funding rate."""
         self.frames.append(self.wire(at).trading(ticker, nextFundingRate=rate))
 
+    def wait(self, at: float) -> None:
+        """Let a time come in which nothing happens."""
+        self.frames.append(self.wire(at).event("tick", link="clock"))
+
     def close(self, at: float) -> None:
         """Lose the connection."""
         self.frames.append(self.wire(at).event("close"))

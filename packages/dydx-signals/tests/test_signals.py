@@ -256,6 +256,15 @@ def test_volatility_is_near_80_at_twice_the_usual_deviation():
     assert figures["minute_bps"] == pytest.approx(figures["now_bps"] * math.sqrt(60))
 
 
+@pytest.mark.parametrize(("prices", "warm"), [(10, False), (11, True)])
+def test_volatility_is_absent_until_there_are_ten_returns(prices: int, warm: bool):
+    """Nine returns may be anything; ten are made of eleven prices a second apart."""
+    tape = Tape(BTC)
+    walk(tape, prices, 0.0)
+
+    assert (last(tape, Volatility) is not None) == warm
+
+
 def test_volatility_goes_on_by_the_oracle_while_the_book_is_unknown():
     """A change of source is not a return: the oracle may stand well off the mid."""
     tape = Tape(BTC)
@@ -413,8 +422,8 @@ def written(happened, tickers=TICKERS) -> Tape:
     for kind, ticker, pace, price, bids, asks in happened:
         at = max(0.0, at + pace)
         if ticker not in tickers and kind != "close":
-            continue
-        if kind == "book":
+            tape.wait(at)  # time is the same for all markets
+        elif kind == "book":
             tape.book(at, ticker, price, price * 1.001, bids, asks)
         elif kind == "trade":
             tape.trade(at, ticker, price, bids)

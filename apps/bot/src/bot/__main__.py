@@ -10,7 +10,7 @@ import io
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 EPILOG = """\
 examples:
@@ -32,37 +32,94 @@ exit codes: 0 done, 1 a check failed, 2 something you typed was not what was exp
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. A wrong word is one line of error and a 2."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
+    if shows_secret(typed):
+        print(f"bot: {_SHOWN}", file=sys.stderr)
+        return 2
     # `bot` alone, or with options alone, plays the bundled recording.
     if not typed or (typed[0].startswith("-") and typed[0] not in ("-h", "--help", "--version")):
         typed.insert(0, "replay")
     options = parser().parse_args(typed)
-    from dydx_conn import ConnError
-    from dydx_panels import PanelError
-    from dydx_strategy import StrategyError
+    from bot.outlet import guarded, uncaught
 
     # A terminal that cannot show an arrow gets a question mark, not a traceback.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
+    sys.excepthook = uncaught
     # Whoever ends a run politely gets what Ctrl-C gets: its report, its recording closed.
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
+    try:
+        with guarded():
+            return run(options)
+    except BrokenPipeError:
+        # The reader has seen enough; the interpreter would complain again while closing it.
+        sys.stdout = None
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def run(options: argparse.Namespace) -> int:
+    """Load what does a command and run it; what is expected to go wrong is one line and a 2."""
+    from dydx_conn import ConnError
+    from dydx_panels import PanelError
+    from dydx_strategy import StrategyError
+
     try:
         module, _, function = COMMANDS[options.command].does.partition(":")
         code: int = getattr(importlib.import_module(module), function)(options)
         return code
     except (ConnError, PanelError, StrategyError) as error:
         print(f"bot: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:
-        # The reader has seen enough; the interpreter would complain again while closing it.
-        sys.stdout = None
-        return 0
+        raise
     except OSError as error:
         print(f"bot: expected files that can be read and written, got {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return 2
+
+
+# === Secrets ===
+# A key typed in the wrong place is in the shell's history already; it is not repeated here as well.
+
+_SHOWN: Final = (
+    "expected no key among the arguments, got what looks like a mnemonic or a private key: by now "
+    "the shell's history has it, and every process could read it. Move what it holds to another "
+    "key; where a key belongs: bot trade --help"
+)
+
+
+def shows_secret(typed: Sequence[str]) -> bool:
+    """Return whether a key is among the arguments, in one of them or a word in each."""
+    whole = [part for text in typed for part in (text, text.partition("=")[2])]
+    # No layer is loaded for arguments that are too short to be one.
+    if len(" ".join(typed).split()) < 12 and not any(len(text) >= 64 for text in whole):
+        return False
+    from dydx_conn import is_secret
+
+    return any(map(is_secret, whole)) or is_secret(" ".join(typed))
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors repeat no more of what was typed than they must."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse arguments; of those left over only options are named."""
+        options, left = self.parse_known_args(args, namespace)
+        if left:
+            named = [text.partition("=")[0] for text in left if text.startswith("-")]
+            words = len(left) - len(named)
+            got = [*named, *([f"{words} more word{'s' * (words > 1)}"] if words else [])]
+            self.error(f"expected no more arguments, got {' and '.join(got)}")
+        return options
+
+    def error(self, message: str) -> NoReturn:
+        """Print how it is used and what is wrong, and exit with a 2."""
+        if not message.isprintable():
+            from bot.outlet import clean
+
+            message = clean(message)
+        super().error(message)
 
 
 # === Values ===
@@ -166,7 +223,8 @@ KEYS: Final = option(
     default="env",
     metavar="WHERE",
     help="where the key is: env (default; DYDX_MNEMONIC or DYDX_PRIVATE_KEY), keyring:NAME, or "
-    "an encrypted file",
+    "an encrypted file, which is safest: a variable is taken out of the environment once read, "
+    "but the system's record of the process (/proc/PID/environ) keeps it",
 )
 SIGNING: Final = (
     KEYS,
@@ -200,7 +258,8 @@ CHOICES: Final = (
     option(
         "--strategy",
         default="rank",
-        help="rank (default), sniper, none, or a Python file of your own",
+        help="rank (default), sniper, none, or a Python file of your own: it runs with all rights "
+        "of this program, the key among them, so read what you did not write",
     ),
     option(
         "--deposit",
@@ -360,7 +419,7 @@ COMMANDS: Final[dict[str, Command]] = {
 
 def parser() -> argparse.ArgumentParser:
     """Describe all commands and their options."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="bot",
         description="A dYdX v4 perpetuals bot: it gives reasons and guards against liquidation.",
         epilog=EPILOG,

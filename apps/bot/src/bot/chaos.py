@@ -28,6 +28,7 @@ from dydx_paper import Ledger, PaperVenue
 from bot.composition import Bot, Options
 from bot.faults import FAULTS, Fault, Ladders, Tape, Wire, plan, words_of
 from bot.journal import JournalEntry
+from bot.outlet import as_lines, behind, clean
 from bot.runs import options_of
 
 _SECOND: Final = 1_000_000_000
@@ -455,7 +456,7 @@ def chaos(arguments: argparse.Namespace) -> int:
         "took_s": round(days.took_s, 3),
         "frames_per_s": round(sum(o.frames for o in days.outcomes) / (days.took_s or 1)),
     }
-    print(json.dumps(report, indent=2) if arguments.json else "\n".join(survival_lines(report)))
+    print(json.dumps(report, indent=2) if arguments.json else as_lines(survival_lines(report)))
     return 1 if days.failures else 0 if complete else 130
 
 
@@ -537,4 +538,4 @@ def _failure_row(failure: Failure, tape: Tape, arguments: argparse.Namespace) ->
 def _progress(words: str) -> None:
     # For who waits at a terminal; a pipe gets the report alone.
     if sys.stderr.isatty():
-        print(f"\r\x1b[K{words}", end="", file=sys.stderr, flush=True)
+        print(f"\r\x1b[K{clean(words)}", end="", file=behind(sys.stderr), flush=True)

@@ -18,6 +18,7 @@ from reactivex import Observable
 from bot.acts import among
 from bot.composition import Bot
 from bot.environment import check_chain, enter, settings_of
+from bot.outlet import as_lines
 from bot.report import print_report, report_of
 from bot.runs import (
     conduct,
@@ -95,7 +96,7 @@ def why(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 2
-    print("\n".join(chain(entry, bot.journal, path)))
+    print(as_lines(chain(entry, bot.journal, path)))
     return 0
 
 

@@ -54,6 +54,7 @@ from reactivex.subject import Subject
 from bot.costs import cost_words, worst_case
 from bot.feedback import Feedback
 from bot.journal import Journal
+from bot.keys import forget_secrets
 from bot.meters import Meters
 from bot.shown import Shown
 
@@ -109,8 +110,8 @@ class Paper(PaperVenue):
         """Need nobody's judgement."""
 
     def receive(self, frame: Frame) -> Iterable[Frame]:
-        """Return nothing: an account on the wire is somebody else's."""
-        return ()
+        """Return the blocks: by them all is reported; an account on the wire is another's."""
+        return (frame,) if frame.channel == "v4_block_height" else ()
 
     def learn(self, update: AccountUpdate) -> None:
         """Know it already: its own ledger holds more."""
@@ -347,6 +348,7 @@ def _strategy(options: Options) -> Callable[[], Strategy] | None:
     if options.strategy == "none":
         return None
     if options.strategy != RankAndTarget.name:
+        forget_secrets()
         return load_strategy(options.strategy)
     settings = RankSettings(
         gross_share=4.5,

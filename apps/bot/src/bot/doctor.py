@@ -18,6 +18,7 @@ import msgspec
 
 from bot import __version__
 from bot.environment import Check, Validation, settings_of, validate
+from bot.outlet import as_lines
 
 
 def doctor(arguments: argparse.Namespace) -> int:
@@ -63,7 +64,7 @@ def machine() -> Iterator[Check]:
 
 def _print(checks: Sequence[Check]) -> None:
     for check in checks:
-        print(f"{check.outcome:<8} {check.name:<12} {check.seen}", flush=True)
+        print(as_lines([f"{check.outcome:<8} {check.name:<12} {check.seen}"]), flush=True)
 
 
 def _summary(checks: Sequence[Check], found: Validation) -> str:

@@ -12,6 +12,7 @@ and what a health endpoint can answer with.
 
 import argparse
 import os
+import resource
 import sys
 import threading
 import tomllib
@@ -37,7 +38,7 @@ from dydx_conn import (
     live,
     network,
 )
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 # === Errors ===
 
@@ -65,30 +66,38 @@ class NetworkFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str
-    rest: str
-    ws: str
-    node: str
+    rest: tuple[str, ...] = Field(min_length=1)
+    ws: tuple[str, ...] = Field(min_length=1)
+    node: tuple[str, ...] = Field(min_length=1)
     chain_id: str
     usdc_denom: str | None = None
     chain_denom: str | None = None
     source: str | None = None
 
+    @field_validator("rest", "ws", "node", mode="before")
+    @classmethod
+    def _listed(cls, given: Any) -> Any:
+        return given if isinstance(given, list) else [given]
+
     @field_validator("rest", "ws")
     @classmethod
-    def _encrypted(cls, address: str) -> str:
-        scheme, _, _ = address.partition("://")
-        if scheme in ("https", "wss") or (scheme in ("http", "ws") and is_loopback(address)):
-            return address.rstrip("/")
-        raise ValueError(f"expected https:// or wss://, or this machine, got {address!r}")
+    def _encrypted(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        for address in addresses:
+            scheme, _, _ = address.partition("://")
+            safe = scheme in ("https", "wss") or (scheme in ("http", "ws") and is_loopback(address))
+            if not safe:
+                raise ValueError(f"expected https:// or wss://, or this machine, got {address!r}")
+        return tuple(address.rstrip("/") for address in addresses)
 
     @field_validator("node")
     @classmethod
-    def _with_port(cls, address: str) -> str:
-        if not address.rpartition(":")[2].isdigit():
-            raise ValueError(
-                f"expected a host and a port such as grpc.example.com:443, got {address!r}"
-            )
-        return address
+    def _with_port(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        for address in addresses:
+            if not address.rpartition(":")[2].isdigit():
+                raise ValueError(
+                    f"expected a host and a port such as grpc.example.com:443, got {address!r}"
+                )
+        return addresses
 
     @field_validator("name", "chain_id")
     @classmethod
@@ -97,16 +106,28 @@ class NetworkFile(BaseModel):
             raise ValueError("expected some text, got none")
         return text
 
+    def network(self) -> Network:
+        """Return it as a value; `NetworkError` if an indexer lacks one of its two addresses."""
+        return Network(
+            **self.model_dump(exclude_none=True, exclude={"rest", "ws", "node"}),
+            rest=self.rest[0], ws=self.ws[0], node=self.node[0],
+            other_rest=self.rest[1:], other_ws=self.ws[1:], other_nodes=self.node[1:],
+        )  # fmt: skip
+
 
 def read_network(path: Path) -> Network:
-    """Read a network from a TOML file; `NetworkError` names the line that is wrong, and why."""
+    """Read a network from a TOML file; `NetworkError` names the line that is wrong, and why.
+
+    `rest`, `ws` and `node` are an address each, or a list of them with the first choice first.
+    """
     try:
-        fields = NetworkFile(**tomllib.loads(path.read_text(encoding="utf-8")))
+        return NetworkFile(**tomllib.loads(path.read_text(encoding="utf-8"))).network()
     except ValidationError as error:
         raise NetworkError(f"{path}: {_first(error)}") from None
+    except NetworkError as error:
+        raise NetworkError(f"{path}: {error}") from None
     except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
         raise NetworkError(f"expected a network in TOML at {path}, got {error}") from None
-    return Network(**fields.model_dump(exclude_none=True))
 
 
 def _first(error: ValidationError) -> str:
@@ -162,8 +183,17 @@ class EnvironmentSettings(BaseModel):
         """Return the network: by name, from a file, or the environment's own."""
         name = self.network or self.rule.picks
         net = read_network(Path(name)) if name.endswith(".toml") else network(name)
-        other = {part: getattr(self, part) for part in ("rest", "ws", "node")}
-        return with_fields(net, **{part: address for part, address in other.items() if address})
+        typed = {part: getattr(self, part) for part in _OTHERS if getattr(self, part)}
+        # Who names an address means that one, and no other in its place.
+        others: dict[str, Any] = {name: () for part in typed for name in _OTHERS[part]}
+        return with_fields(net, **typed, **others)
+
+
+_OTHERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "rest": ("other_rest", "other_ws"),
+    "ws": ("other_rest", "other_ws"),
+    "node": ("other_nodes",),
+}
 
 
 def settings_of(arguments: argparse.Namespace) -> EnvironmentSettings:
@@ -220,7 +250,7 @@ def confirmations(
 def enter(settings: EnvironmentSettings, *, orders: bool = False) -> Network:
     """Return the network to run on, once nothing refuses it and everything is confirmed."""
     net = settings.chosen()
-    refused = objection(settings, net)
+    refused = objection(settings, net) or too_few_files()
     if refused:
         raise RefusalError(refused)
     for wanted in confirmations(settings, net, orders=orders):
@@ -228,6 +258,24 @@ def enter(settings: EnvironmentSettings, *, orders: bool = False) -> Network:
         if not getattr(settings, wanted.flag.strip("-").replace("-", "_")):
             _confirm(wanted)
     return net
+
+
+# Of sockets, their event loops, the recording, the audit log and the handle of a run.
+_FILES: Final = 128
+
+
+def too_few_files() -> str:
+    """Return why a run would lack open files, "" if it would not; raise the limit if it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def enough(limit: int) -> bool:
+        return limit == resource.RLIM_INFINITY or limit >= _FILES
+
+    if not enough(soft) and enough(hard):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, hard))
+        return ""
+    what = f"expected a limit of {_FILES} or more open files (ulimit -n {_FILES})"
+    return "" if enough(soft) else f"{what}, got {soft}"
 
 
 def _confirm(wanted: Confirmation) -> None:
@@ -291,6 +339,8 @@ def validate(
     settings: EnvironmentSettings, net: Network, subaccount: Subaccount | None = None
 ) -> tuple[Validation, dict[str, Frame]]:
     """Query the node and receive the indexer, both at once; return what was received as well."""
+    if few := too_few_files():
+        raise RefusalError(few)
     tips: list[ChainTip | str] = []
     query = threading.Thread(target=lambda: tips.append(_tip(net)), name="node", daemon=True)
     query.start()
@@ -454,7 +504,8 @@ def _socket(sight: Sight) -> Iterable[Check]:
 
 def _tls(sight: Sight) -> Iterable[Check]:
     net, received = sight.net, sight.received
-    plain = [url for url in (net.rest, net.ws) if not url.startswith(("https:", "wss:"))]
+    addresses = (*net.rests, *net.sockets)
+    plain = [url for url in addresses if not url.startswith(("https:", "wss:"))]
     texts = [received[kind].reason for kind in ("close", "gap") if kind in received]
     refused = [text for text in texts if "CERTIFICATE" in text]
     if plain:

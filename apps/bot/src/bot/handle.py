@@ -30,6 +30,7 @@ from dydx_conn import ConnError, Inbox
 
 from bot.acts import act, is_ours, private, state_directory
 from bot.composition import Bot
+from bot.outlet import as_lines
 from bot.report import away, gate_of, positions_of
 from bot.why import clock
 
@@ -278,14 +279,14 @@ def _acted(arguments: argparse.Namespace, what: str) -> int:
             print(f"bot: expected {what} within {_EFFECT_S:g} s, got no effect", file=sys.stderr)
             return 1
         time.sleep(0.05)
-    print("\n".join(status_lines(found)))
+    print(as_lines(status_lines(found)))
     return 0 if (found["gate"]["state"] == "HALTED") == (what == "halt") else 1
 
 
 def status(arguments: argparse.Namespace) -> int:
     """Print how a running bot stands; 1 if its gate is not ACTIVE."""
     found = status_from(chosen(arguments.run))
-    print(json.dumps(found, indent=2) if arguments.json else "\n".join(status_lines(found)))
+    print(json.dumps(found, indent=2) if arguments.json else as_lines(status_lines(found)))
     return 0 if found["gate"]["state"] == "ACTIVE" else 1
 
 

@@ -4,7 +4,8 @@
     bot keys address | save FILE | rotate
 
 A passphrase comes from the environment or is typed at a terminal; it is never an argument,
-which every process of the machine could read.
+which every process of the machine could read. What was in the environment is taken out of it, and
+before a strategy of a user's is loaded all of it is: its code runs with all rights of the process.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import getpass
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 from dydx_conn import KeyProblem, Keys, rotate
 from pydantic import SecretStr
@@ -28,7 +30,9 @@ def keys_of(arguments: argparse.Namespace) -> Keys:
     if where.startswith("keyring:"):
         return Keys.from_keyring(where.removeprefix("keyring:"), expected=expected)
     if not Path(where).is_file():  # before anybody types a passphrase for it
-        raise KeyProblem(f"expected env, keyring:NAME or an encrypted key file, got {where!r}")
+        # What is no path at all may be a key, mistyped.
+        got = repr(where) if len(where.split()) == 1 else f"{len(where.split())} words"
+        raise KeyProblem(f"expected env, keyring:NAME or an encrypted key file, got {got}")
     return Keys.from_file(where, passphrase("passphrase: "), expected=expected)
 
 
@@ -40,10 +44,19 @@ def address_of(arguments: argparse.Namespace) -> str:
 def passphrase(prompt: str, variable: str = "DYDX_PASSPHRASE") -> SecretStr:
     """Return a passphrase from the environment, or from whoever is at the terminal."""
     if os.environ.get(variable):
-        return SecretStr(os.environ[variable])
+        return SecretStr(os.environ.pop(variable))
     if not sys.stdin.isatty():
         raise KeyProblem(f"expected a passphrase in {variable} or typed at a terminal, got neither")
     return SecretStr(getpass.getpass(prompt))
+
+
+def forget_secrets() -> None:
+    """Take keys and passphrases out of the environment, read or not."""
+    for name in _SECRETS:
+        os.environ.pop(name, None)
+
+
+_SECRETS: Final = ("DYDX_MNEMONIC", "DYDX_PRIVATE_KEY", "DYDX_PASSPHRASE", "DYDX_NEW_PASSPHRASE")
 
 
 def keep_keys(arguments: argparse.Namespace) -> int:
@@ -66,8 +79,9 @@ def keep_keys(arguments: argparse.Namespace) -> int:
 
 
 def _new_passphrase() -> SecretStr:
+    typed = not os.environ.get("DYDX_NEW_PASSPHRASE")
     new = passphrase("new passphrase: ", "DYDX_NEW_PASSPHRASE")
-    if not os.environ.get("DYDX_NEW_PASSPHRASE"):
+    if typed:
         again = passphrase("and again: ", "DYDX_NEW_PASSPHRASE")
         if again != new:
             raise KeyProblem("expected the same passphrase twice, got two that differ")

@@ -14,6 +14,7 @@ from dydx_risk import percent_text
 from bot.composition import Bot, raised
 from bot.journal import JournalEntry
 from bot.meters import memory_mb
+from bot.outlet import as_lines
 from bot.why import clock
 from bot.wire import WireVenue
 
@@ -111,7 +112,7 @@ def _machine(bot: Bot) -> dict[str, Any]:
 
 def print_report(report: dict[str, Any], as_json: bool) -> None:
     """Print the report, for a person or for a program."""
-    print(json.dumps(report, indent=2) if as_json else "\n".join(report_lines(report)))
+    print(json.dumps(report, indent=2) if as_json else as_lines(report_lines(report)))
 
 
 def report_lines(report: dict[str, Any]) -> list[str]:
@@ -234,5 +235,4 @@ def _sampled(title: str, counts: Any, samples: list[dict[str, Any]]) -> list[str
         }
         shown = [*first, left_out, *guards, *last]
     rows = [f"  {s['id']:<5}{s['at'][11:19]:<9}{s['ticker']} {s['words']}" for s in shown]
-    # A strategy of the user's may give any reason; only what can be printed is.
-    return [f"{title:<13}{head}", *("".join(filter(str.isprintable, row)) for row in rows)]
+    return [f"{title:<13}{head}", *rows]

@@ -30,6 +30,7 @@ from rich.console import Console
 
 from bot.acts import act
 from bot.composition import Bot
+from bot.outlet import behind
 from bot.snapshot import snapshot_of
 from bot.why import chain
 
@@ -68,7 +69,7 @@ class Screen:
         self.speed = speed
         self.finished = False
         self.view = View()
-        self._console = console or Console()
+        self._console = console or Console(file=behind(sys.stdout))
         self._dashboard = Dashboard(self._console)
         self._keys: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._keyboard = Keyboard(self._keys)
@@ -361,7 +362,7 @@ class Keyboard:
 def print_panel(bot: Bot, name: str, panel: str) -> None:
     """Print one panel of a run as it stands."""
     shown = snapshot_of(bot, mode="REPLAY", name=name, speed=None)
-    run_panel(panel, shown, Console(), View(panel=panel))
+    run_panel(panel, shown, Console(file=behind(sys.stdout)), View(panel=panel))
 
 
 def write_svg(bot: Bot, name: str, path: Path, width: int, height: int) -> None:

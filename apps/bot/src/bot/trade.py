@@ -37,6 +37,7 @@ from bot.acts import act
 from bot.composition import Bot
 from bot.environment import EnvironmentSettings, RefusalError, enter, settings_of, validate
 from bot.keys import address_of, keys_of
+from bot.outlet import as_lines
 from bot.report import positions_of
 from bot.runs import lived, options_of, recorder, tickers_of, until
 from bot.wire import WireVenue
@@ -221,7 +222,7 @@ def _withdrawn(venue: WireVenue, found: int, left: int, *, listed: bool) -> int:
     """Report how many orders are off the books; 1 if some stay, or may."""
     print(f"{venue.subaccount}: {found - left} of {found} orders are off the books")
     for reason, count in venue.refusals.items():
-        print(f"{count} refused: {reason}", file=sys.stderr)
+        print(as_lines([f"{count} refused: {reason}"]), file=sys.stderr)
     if not listed:
         what = "expected a list of orders from REST, got none: a TWAP order may go on"
         print(f"bot: {what}", file=sys.stderr)

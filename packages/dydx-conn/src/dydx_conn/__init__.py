@@ -13,7 +13,7 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
 - Errors: `ConnError` and what its children require of the caller.
 - Units: exact conversions between decimal text, quantums, quote quantums and nanoseconds.
 - Values: `Subaccount`, `PerpetualMarket`, `OrderRequest`, `CancelRequest`, and their ids.
-- Networks: `Network`, the addresses of a venue; `network` by name.
+- Networks: `Network`, the addresses of a venue; `network` by name; `choose_address` of several.
 - Refusals: the chain's error codes with their meaning; `OrderDenied`.
 - Validity: `objection`, what the chain refuses before it looks at a book.
 - Fees: the table of tiers, `STANDARD_FEE_TIERS`; `fee_tier`, `fee_ppm`, `fee`.
@@ -21,7 +21,7 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
   `cancel`, `estimate`.
 - Frames, Contents, Account contents: `Frame`, and the fields of what it carries: one class a row.
 - Endpoints, Channels: a row for each endpoint of REST, and for each channel of the socket.
-- Decoding: `ws_frame`, `contents`: from text to values.
+- Decoding: `ws_frame`, `contents`: from text to values; `odd_rows`, what was left out.
 - Recordings: `RecordingWriter`, `Recording`, `find_recording`.
 - Wire writer: `WireWriter`, `market_fields`, `market_parameters`: what a test feeds the layers.
 - Streams: `fold`, `replay`, `collect`; `play`, which tests an operator by its marbles.
@@ -35,7 +35,7 @@ sockets and `replay` plays a recording; `fold` is the operator that each layer i
 - Links: one socket: subscribing, pings, back-off, and how soon a book is subscribed again.
 - Polling, Live: REST in place of sockets; `Inbox`, and `live`, the one source that opens them.
 - Keys: `Keys`, one signing key that is never shown; `rotate`.
-- Audit: `AuditLog`, requests and answers in writing, without secrets.
+- Audit: `redact` and `printable`, what leaves the program; `AuditLog`, requests and answers.
 - Node: `chain_tip`, and the chain's own messages.
 - Sending, Trader: `Trader` judges an order, sends it once, and reports what became of it.
 
@@ -66,7 +66,7 @@ __all__ = [
     "ConditionType", "OrderRequest", "PerpetualMarket", "Replace", "Side", "Subaccount",
     "TimeInForce", "event_id", "order_id", "subaccount_id",
     # Networks
-    "NETWORKS", "Network", "is_loopback", "network",
+    "NETWORKS", "Network", "choose_address", "is_loopback", "network",
     # Refusals
     "OrderDenied", "code_of",
     # Validity
@@ -124,7 +124,7 @@ __all__ = [
     # Keys
     "Keys", "rotate",
     # Audit
-    "AuditLog",
+    "AuditLog", "is_secret", "printable", "redact",
     # Node
     "ChainTip", "chain_tip",
     # Trader
@@ -177,6 +177,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from functools import lru_cache, partial
+from importlib.util import find_spec
 from ipaddress import ip_address
 from itertools import pairwise
 from operator import attrgetter
@@ -585,14 +586,21 @@ class Replace(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 # === Networks ===
 
-# The addresses of each venue, a row each. For other addresses make another `Network`.
+# The addresses of each venue, a row each, and which of several is used. For other addresses make
+# another `Network`.
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
     """Where a venue answers: REST, socket and node, and the id its chain must report.
 
+<<<<<<< HEAD
     `source` is what it is, in words, for the header of a recording.
+    Others are used where the first one fails; an indexer's are a pair, of REST and a socket.
+=======
+    Others are used where the first one fails; an indexer's are a pair, of REST and a socket.
+    `source` is what it is, in words, for the header of a recording.
+>>>>>>> rest
     """
 
     name: str
@@ -603,13 +611,45 @@ class Network:
     usdc_denom: str = "ibc/8E27BA2D5493AF5636760E354E46004562C46AB7EC0CC4C1CA14E9E20E2545B5"
     chain_denom: str = "adv4tnt"
     source: str = ""
+    other_rest: tuple[str, ...] = ()
+    other_ws: tuple[str, ...] = ()
+    other_nodes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse an indexer that is not a pair."""
+        if len(self.other_rest) != len(self.other_ws):
+            counts = f"{1 + len(self.other_rest)} of rest and {1 + len(self.other_ws)} of ws"
+            raise NetworkError(f"expected as many addresses of rest as of ws, got {counts}")
+
+    @property
+    def rests(self) -> tuple[str, ...]:
+        """Return where REST answers, the first one first."""
+        return (self.rest, *self.other_rest)
+
+    @property
+    def sockets(self) -> tuple[str, ...]:
+        """Return the sockets, of the same indexers in the same order."""
+        return (self.ws, *self.other_ws)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Return the nodes, the first one first."""
+        return (self.node, *self.other_nodes)
 
 
 # A row for the indexer's addresses and one for the node's.
 NETWORKS: Final[Mapping[str, Network]] = {
     "mainnet": Network("mainnet", "https://indexer.dydx.trade", "wss://indexer.dydx.trade/v4/ws",
                        "dydx-ops-grpc.kingnodes.com:443", "dydx-mainnet-1", chain_denom="adydx",
+<<<<<<< HEAD
+                       source="dYdX mainnet",
+                        other_nodes=("oegs.dydx.trade:443", "dydx-dao-grpc-1.polkachu.com:443",
+                                     "dydx-grpc.publicnode.com:443")),
+=======
+                       other_nodes=("oegs.dydx.trade:443", "dydx-dao-grpc-1.polkachu.com:443",
+                                    "dydx-grpc.publicnode.com:443"),
                        source="dYdX mainnet"),
+>>>>>>> rest
     "testnet": Network("testnet", "https://indexer.v4testnet.dydx.exchange",
                        "wss://indexer.v4testnet.dydx.exchange/v4/ws",
                        "test-dydx-grpc.kingnodes.com:443", "dydx-testnet-4",
@@ -626,12 +666,43 @@ def network(name: str) -> Network:
     return NETWORKS[name]
 
 
+<<<<<<< HEAD
 def is_loopback(address: str) -> bool:
     """Return whether an address, with or without scheme and port, is of this machine."""
     host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
     with contextlib.suppress(ValueError):
         return host == "localhost" or ip_address(host).is_loopback
     return False
+
+
+=======
+>>>>>>> rest
+_BEHIND: Final = 20  # blocks: more is not the time that a block takes to arrive everywhere
+
+
+def choose_address(using: int, heights: Sequence[int | None], floor: int = 0) -> int:
+    """Return which of several addresses to use: the one in use for as long as it is fit.
+
+    Fit is what reports a height, `floor` (the newest seen so far) or later, that is not behind
+    the best one. The first fit one else, or if none is, the one in use.
+
+    >>> choose_address(0, [None, 99, 105], floor=100)
+    2
+    """
+    least = max(floor, *(height - _BEHIND for height in heights if height is not None), 0)
+    fit = [n for n, height in enumerate(heights) if height is not None and height >= least]
+    return using if using in fit or not fit else fit[0]
+<<<<<<< HEAD
+=======
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether an address, with or without scheme and port, is of this machine."""
+    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+    with contextlib.suppress(ValueError):
+        return host == "localhost" or ip_address(host).is_loopback
+    return False
+>>>>>>> rest
 
 
 # === Refusals ===
@@ -2309,7 +2380,7 @@ _COMPOUND: Final = (StructType, DictType, ListType)
 
 
 def _name_in(row: Any, number: int) -> str:
-    names = [row.get(name) for name in ("market", "ticker", "id")] if isinstance(row, dict) else []
+    names = [row.get(name) for name in ("id", "market", "symbol")] if isinstance(row, dict) else []
     return next((name for name in names if isinstance(name, str)), str(number))
 
 
@@ -3337,7 +3408,7 @@ class _Connections:
     def __init__(self) -> None:
         self.links: dict[str, _Watched] = {}
         self._overall = "connecting"
-        self._height = 0
+        self.height = 0
         self._last = Frame(0, 0, 0, "", "tick")
 
     def step(self, frame: Frame) -> list[ConnectionState]:
@@ -3389,10 +3460,10 @@ class _Connections:
 
     def _on_block(self, frame: Frame) -> Iterator[_Event]:
         for height, time_ns in _blocks(frame):
-            if height <= self._height and not frame.is_snapshot:
+            if height <= self.height and not frame.is_snapshot:
                 continue
             chain = self.links.setdefault("chain", _Watched(frame.mono))
-            self._height, chain.received, lag_ns = height, frame.mono, frame.at - time_ns
+            self.height, chain.received, lag_ns = height, frame.mono, frame.at - time_ns
             # A stand-in, or its recording, may live in another year than its receiver.
             late = _LAG_NS < lag_ns < _DAY
             reason = f"block {height} is {lag_ns / _SECOND:.0f} s behind the clock"
@@ -4068,7 +4139,8 @@ class _Facts(msgspec.Struct, gc=False):
     """What was reported under one height, and the account as it was before it.
 
     `sizes` and `balances` stand in the order in which they came: while the block is new its last
-    one is believed. `broken` is why the reports of a ticker do not add up.
+    one is believed. `broken` is why the reports of a ticker do not add up. `inner` means that money
+    moved between children of one parent: its channel reports that, but neither whose nor how much.
     """
 
     height: int
@@ -4079,6 +4151,7 @@ class _Facts(msgspec.Struct, gc=False):
     balances: list[int] = []
     snapshot: _Snapshot | None = None
     broken: dict[str, str] = {}
+    inner: bool = False
 
 
 def _after(block: _Facts) -> _Sums:
@@ -4169,14 +4242,18 @@ def _settle(sums: _Sums, block: _Facts) -> None:
     Several balances of one block may come, one after each match, and in any order: the one at
     its end leaves the least open, as every other lacks a fill.
     """
-    given = sum(block.transfers.values())  # integers
-    sums.profit = msgspec.structs.replace(sums.profit, transferred=sums.profit.transferred + given)
-    if sums.balance is None:
-        return
-    expected = sums.balance + _moved(block)
-    sums.balance = min(block.balances, key=lambda b: (abs(b - expected), b), default=expected)
-    funding = sums.profit.funding - (sums.balance - expected)
-    sums.profit = msgspec.structs.replace(sums.profit, funding=funding)
+    given, funding = sum(block.transfers.values()), 0  # integers
+    if sums.balance is not None:
+        expected = sums.balance + _moved(block)
+        sums.balance = min(block.balances, key=lambda b: (abs(b - expected), b), default=expected)
+        if block.inner and not block.transfers:
+            given = sums.balance - expected
+        else:
+            funding = expected - sums.balance
+    profit = sums.profit
+    sums.profit = msgspec.structs.replace(
+        profit, transferred=profit.transferred + given, funding=profit.funding + funding
+    )
 
 
 def _moved(block: _Facts) -> int:
@@ -4320,7 +4397,7 @@ class _Account:
         """Return what fills and transfers leave open of the balance in blocks that are not over."""
         new = [block for block in self.blocks if block.height > self.over]
         balance = self.collateral
-        if not new or balance is None or new[0].before.balance is None:
+        if not new or balance is None or new[0].before.balance is None or new[-1].inner:
             return 0
         return balance - new[0].before.balance - sum(_moved(block) for block in new)  # integers
 
@@ -4419,6 +4496,7 @@ class _Known:
     def __init__(self, only: frozenset[Subaccount]) -> None:
         self.orders = Lifecycle()
         self.accounts: dict[Subaccount, _Account] = {}
+        self.parents: dict[Subaccount, int] = {}  # the height of the newest snapshot of a parent
         self._only = only
 
     def of(self, owner: str, number: int) -> _Account | None:
@@ -4429,6 +4507,11 @@ class _Known:
         account = self.accounts.get(subaccount)
         if account is None:
             account = self.accounts[subaccount] = _Account(subaccount)
+            parent = Subaccount(owner, number % _PARENTS)
+            if parent in self.parents:
+                # A snapshot lists all children but those that were never funded.
+                account.begin(self.parents[parent], _Snapshot({}, 0))
+                account.doubts = {}
         return account
 
     def update(
@@ -4466,6 +4549,7 @@ class _Reading:
     def __init__(self, known: _Known, frame: Frame, owner: str) -> None:
         self.known, self.frame, self.owner = known, frame, owner
         self.whole = self.polled = False
+        self.of_parent = frame.channel == "v4_parent_subaccounts"
         self.lists: dict[int, dict[str, list[Any]]] = {}
         self.settled: set[int] = set()
         self.faults: list[str] = []
@@ -4503,6 +4587,8 @@ class _Reading:
             self._each(self._fill, fill, own, height)
         if part.transfers is not None:
             self._each(self._transfer, part.transfers, own, height)
+        elif self.of_parent and part == SubaccountContents(block_height=part.block_height):
+            self._inner(own, height)
         for state in self.known.orders.block(height, 0, self.frame.seq) if height else ():
             self._pass_on(state)
 
@@ -4653,6 +4739,13 @@ class _Reading:
                 block.transfers[key] = amount
                 account.refold(height)
 
+    def _inner(self, own: int, at: int) -> None:
+        account = self._account(own)
+        block = None if account is None else self._block(account, _when(account, at))
+        if account is not None and block is not None:
+            block.inner = True
+            account.refold(block.height)
+
     def _payment(self, row: FundingPaymentFields, own: int, _: int) -> None:
         account = self._account(own, row)
         if account is not None and self._once(account, (row.ticker, row.created_at)):
@@ -4670,11 +4763,10 @@ class _Reading:
                 self._note(account, "orders", state)
 
     def _listed(self, rows: Iterable[OrderFields], own: int) -> None:
-        parent = self.frame.channel == "v4_parent_subaccounts"
-
         def whose(subaccount: str) -> bool:
             owner, _, given = subaccount.partition("/")
-            return owner == self.owner and (int(given) % _PARENTS if parent else int(given)) == own
+            named = int(given) % _PARENTS if self.of_parent else int(given)
+            return owner == self.owner and named == own
 
         ids = {*(row.id for row in rows), *self.odd.get("orders", ())}
         for state in self.known.orders.listed(whose, ids, self.frame.seq):
@@ -4697,6 +4789,8 @@ class _Reading:
                 self.faults.append("has a child without its number")
             else:
                 self._snapshots(child, child.subaccount_number, at)
+        if held.child_subaccounts is not None or self.of_parent:
+            self._unlisted(held, own, at)
         if held.child_subaccounts is None and held.subaccount_number in (None, own):
             self._snapshot(held, own, at)
         elif held.child_subaccounts is None:
@@ -4724,6 +4818,19 @@ class _Reading:
             self._clear(account)
         account.height = max(account.height, known)
         self._settle(account, height)
+
+    def _unlisted(self, held: SubaccountFields, parent: int, at: int) -> None:
+        """Begin with nothing what a parent's snapshot does not list: it was never funded."""
+        children = held.child_subaccounts or ()
+        for child in children:
+            at = max(at, self._height(child.latest_processed_block_height))
+        self.known.parents[Subaccount(self.owner, parent)] = at
+        listed = {child.subaccount_number for child in children}
+        for known in list(self.known.accounts.values()):
+            owner, number = known.subaccount.owner, known.subaccount.number
+            ours = owner == self.owner and number % _PARENTS == parent
+            if ours and number not in listed and not (known.positions or known.collateral):
+                self._snapshot(_NOTHING, number, at)
 
     def _clear(self, account: _Account) -> None:
         # A snapshot that is not behind ends every doubt but that a list was not answered.
@@ -5253,6 +5360,16 @@ def _decoded(path: str, status: int, text: str, decode: _Decode) -> Answer[Any]:
     return Answer(value, odd=tuple(odd))
 
 
+def _height_in(value: Any) -> int:
+    # What an answer reports of how far its indexer has come; 0 if it does not.
+    with contextlib.suppress(ValueError):
+        if isinstance(value, HeightContents):
+            return value.block[0]
+        if isinstance(value, _OneSubaccount):
+            return int(value.subaccount.latest_processed_block_height or 0)
+    return 0
+
+
 def _untyped(_path: str, text: str, _odd: list[OddRow]) -> Any:
     refusal = _refused(text)
     return msgspec.json.decode(text) if refusal is None else refusal
@@ -5470,8 +5587,10 @@ class _Desk:
             raise ConnError(
                 "expected a TLS context that verifies certificates and hosts, got another"
             )
-        self._host, self._on_answer, self._verify = network.rest.rstrip("/"), on_answer, verify
-        self._where = urlsplit(self._host).netloc.rpartition("@")[2]  # to be shown
+        self._hosts = [address.rstrip("/") for address in network.rests]
+        self._using, self._moving = 0, asyncio.Lock()
+        self.newest = 0  # the height last seen: no indexer behind it is used in place of another
+        self._on_answer, self._verify = on_answer, verify
         self._times = _Times(clock_ns, wall_ns, sleep, chance)
         self._timeout_s, self._patience_s = timeout_s, patience_s
         self._http: Any = None
@@ -5488,7 +5607,6 @@ class _Desk:
         from dydx_v4_client.indexer.rest.indexer_client import IndexerClient
 
         self._http = httpx.AsyncClient(
-            base_url=self._host,
             # A handshake that hangs must end by itself: cancelled, it would leave a socket open.
             timeout=httpx.Timeout(self._timeout_s, connect=self._timeout_s * 0.4),
             verify=self._verify or httpx.create_ssl_context(),
@@ -5497,7 +5615,7 @@ class _Desk:
             headers={"accept-encoding": "gzip", "accept": "application/json"},
             follow_redirects=False,
         )
-        self._client = IndexerClient(self._host, self._timeout_s)
+        self._client = IndexerClient(self._hosts[0], self._timeout_s)
         # Its own requests have no real timeout, a connection each, and drop text and headers.
         for name in ("markets", "account", "utility", "megavault", "affiliate"):
             module = getattr(self._client, name)
@@ -5508,6 +5626,11 @@ class _Desk:
 
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
+
+    @property
+    def where(self) -> str:
+        """The host that is used now."""
+        return urlsplit(self._hosts[self._using]).netloc.rpartition("@")[2]
 
     @property
     def client(self) -> Any:
@@ -5551,6 +5674,7 @@ class _Desk:
         turn = next(self._tickets), self._times.clock_ns() + int(self._patience_s * 1e9)
         tries = 0
         while True:
+            using = self._using
             try:
                 return await self._try(target, tally, turn, decode)
             except RestError as error:
@@ -5558,11 +5682,35 @@ class _Desk:
                     continue  # in its turn, when the venue allows; patience ends it
                 tries += 1
                 if tries >= error.tries or tally.circuit.state == "open":
-                    return self._recall(target, tally, error, decode)
+                    if error.verdict != "bad" or not await self._moved(using):
+                        return self._recall(target, tally, error, decode)
+                    tries = 0
             # Full jitter: many who failed together must not come back together.
             await self._times.sleep(
                 min(_RETRY_BACKOFF_S * 2**tries, _BACKOFF_MOST_S) * self._times.chance()
             )
+
+    async def _moved(self, using: int) -> bool:
+        """Return whether another indexer is used now that a request failed at this one."""
+        async with self._moving:
+            if self._using == using and len(self._hosts) > 1:
+                self._using = choose_address(using, await self.heights(), self.newest)
+                if self._using != using:
+                    for tally in self._tallies.values():
+                        tally.circuit = Circuit()
+        return self._using != using
+
+    async def heights(self) -> list[int | None]:
+        """Query all indexers for their newest block, None where none comes; never raises."""
+        return await asyncio.gather(*map(self._height_of, self._hosts))
+
+    async def _height_of(self, host: str) -> int | None:
+        route = ENDPOINTS["height"].path
+        with contextlib.suppress(RestError, WireError, ValueError):
+            status, _, body = await self._fetch(route, host)
+            if status == 200 and (height := _height_in(rest_contents(route, body.decode()))):
+                return height
+        return None
 
     async def _try(
         self, target: str, tally: _Tally, turn: tuple[int, int], decode: _Decode
@@ -5631,7 +5779,7 @@ class _Desk:
         try:
             async with self._seats:
                 began_ns = self._times.clock_ns()
-                status, headers, body = await self._fetch(target)
+                status, headers, body = await self._fetch(target, self._hosts[self._using])
             limits = LimitHeaders.read(
                 headers, refused=status == 429, wall_ns=self._times.wall_ns()
             )
@@ -5643,6 +5791,7 @@ class _Desk:
             if refusal := _refusal(target, status, text):
                 raise refusal
             answer, well = _decoded(target, status, text, decode), True
+            self.newest = max(self.newest, _height_in(answer.value))
             return answer, text
         finally:
             now_ns = self._times.clock_ns()
@@ -5651,20 +5800,21 @@ class _Desk:
             if began_ns is not None:
                 tally.recent.append((now_ns, now_ns - began_ns, well))
 
-    async def _fetch(self, target: str) -> tuple[int, Mapping[str, str], bytes]:
+    async def _fetch(self, target: str, host: str) -> tuple[int, Mapping[str, str], bytes]:
         import httpx
 
+        where = urlsplit(host).netloc.rpartition("@")[2]  # to be shown
         try:
             async with (
                 asyncio.timeout(self._timeout_s),
-                self._http.stream("GET", target) as response,
+                self._http.stream("GET", host + target) as response,
             ):
                 return response.status_code, response.headers, await _body(response, target)
         except (TimeoutError, httpx.TimeoutException):
-            what = f"expected an answer of {self._where} to {target} within {self._timeout_s:g} s"
+            what = f"expected an answer of {where} to {target} within {self._timeout_s:g} s"
             raise Unreachable(f"{what}, got none", path=target) from None
         except httpx.TransportError as error:
-            raise _unreachable(error, self._where, target) from error
+            raise _unreachable(error, where, target) from error
 
     def _compare_clocks(self, headers: Mapping[str, str], took_ns: int) -> None:
         # A Date is cut to the second, and was written while we waited.
@@ -6068,8 +6218,9 @@ class _Link(threading.Thread):
         # What a loss makes unknown is requested first; the rest is merely late.
         self.keys = sorted(keys, key=lambda key: not CHANNELS[key[0]].changes)
         self._trust = trust
-        self._url, self._put = url, partial(inbox.put, link=name)
-        self._stopping = threading.Event()
+        self.url, self._put = url, partial(inbox.put, link=name)
+        self.other: Callable[[str], str] = lambda url: url  # where to go after two failures
+        self._stopping, self._moving = threading.Event(), False
         self._app: Any = None
         self._opened: Any = None
         self._closed = (0, "")
@@ -6091,6 +6242,11 @@ class _Link(threading.Thread):
         with contextlib.suppress(AttributeError, TypeError, OSError):
             self._app.keep_running = False
             socket.socket.shutdown((self._opened or self._app.sock).sock, socket.SHUT_RDWR)
+
+    def move(self, reason: str) -> None:
+        """Close the connection, from any thread, and connect to another indexer."""
+        self._moving = True
+        self.drop(reason)
 
     def leave(self) -> None:
         """Begin to end, from any thread: with a close frame, if a connection is open."""
@@ -6125,14 +6281,16 @@ class _Link(threading.Thread):
             wait = _BARRED_S if code in _BARRED else _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
             failures += 1
             # Jitter, or every bot of a restarted venue comes back in the same instant.
-            self._stopping.wait(wait * random.uniform(0.5, 1.0))
+            stopped = self._stopping.wait(wait * random.uniform(0.5, 1.0))
+            if (failures > 1 or self._moving) and not stopped:
+                self.url, self._moving = self.other(self.url), False
 
     def _listen(self) -> None:
         from dydx_v4_client.indexer.socket.websocket import IndexerSocket
 
         self._opened = None
         app: Any = IndexerSocket(
-            self._url,
+            self.url,
             # Called before it connects, where alone one socket can be given a timeout: else a
             # host that takes the connection and sends nothing would be waited for in silence.
             header=lambda: app.sock.settimeout(_TIMEOUT_S) or [],
@@ -6209,11 +6367,11 @@ class _Link(threading.Thread):
             self._app.keep_running = False
             return
         # The client follows where it is led, also to where nothing is encrypted.
-        if self._url.startswith("wss:") and not isinstance(opened.sock, ssl.SSLSocket):
-            raise ConnError(f"expected {self._url} to stay encrypted, got an open connection")
+        if self.url.startswith("wss:") and not isinstance(opened.sock, ssl.SSLSocket):
+            raise ConnError(f"expected {self.url} to stay encrypted, got an open connection")
         buffer = opened.frame_buffer
         buffer.recv = partial(self._receive, opened, buffer.recv)
-        self._put("open", self._url)
+        self._put("open", self.url)
         # A request is a frame too: with it a late snapshot is not mistaken for a lost one.
         self._app.send = partial(self._send, self._app.send)
         self._due, self._requested, self._wanted = {}, {}, queue.SimpleQueue()
@@ -6254,7 +6412,7 @@ class _Link(threading.Thread):
             self._note(code, error.reason or "closed")
         elif code:
             body = (error.resp_body or b"").decode("utf-8", "replace")
-            why = f"expected a socket of {self._url}, got {code}: {_reason_of(code, body)}"
+            why = f"expected a socket of {self.url}, got {code}: {_reason_of(code, body)}"
             self._note(code if code in _BARRED else 0, why)
         self._note(0, f"{type(error).__name__}: {error}")
 
@@ -6284,6 +6442,7 @@ class _Poller(threading.Thread):
 
     def __init__(self, network: Network, inbox: Inbox) -> None:
         super().__init__(name="rest", daemon=True)
+        self._network = network
         self._put = partial(inbox.put, link="rest")
         self._rest = Rest(network, on_answer=self._answered, timeout_s=_TIMEOUT_S)
         self._loop = asyncio.new_event_loop()
@@ -6311,6 +6470,33 @@ class _Poller(threading.Thread):
         """Stop, from any thread, the polling of what a link carries again."""
         for key in keys:
             self._call(self._end, (link, key))
+
+    def other(self, url: str) -> str:
+        """Return, on another thread, which socket to try after one: of an indexer not behind."""
+        sockets = self._network.sockets
+        if len(sockets) == 1 or not self.is_alive():
+            return url
+        asking = asyncio.run_coroutine_threadsafe(self._rest.heights(), self._loop)
+        try:
+            heights = asking.result(timeout=_PONG_S)
+        except (TimeoutError, RuntimeError):
+            return url
+        using = sockets.index(url)
+        heights[using] = None
+        return sockets[choose_address(using, heights, self._rest.newest)]
+
+    def saw(self, height: int) -> None:
+        """Take note of the newest block that sockets reported."""
+        self._rest.newest = max(self._rest.newest, height)
+
+<<<<<<< HEAD
+    def compare_heights(self, links: Iterable["_Link"]) -> None:
+=======
+    def compare_indexers(self, links: Iterable["_Link"]) -> None:
+>>>>>>> rest
+        """Move, from any thread, the links whose indexer no block comes from to one that has it."""
+        if len(self._network.sockets) > 1:
+            self._call(self._start, "indexers", partial(self._compared, [*links]))
 
     def leave(self) -> None:
         """Begin to end, from any thread."""
@@ -6360,6 +6546,16 @@ class _Poller(threading.Thread):
         while not await self._in_turn(key):
             await asyncio.sleep(_RETRY_S)
 
+    async def _compared(self, links: list["_Link"]) -> None:
+        sockets, was = self._network.sockets, self._rest.newest
+        while self._rest.newest == was:
+            heights = await self._rest.heights()
+            for link in links:
+                using = sockets.index(link.url)
+                if choose_address(using, heights, was) != using:
+                    link.move(f"expected a block after {was}, got none; another indexer has it")
+            await asyncio.sleep(_RETRY_S)
+
     async def _rounds(self, key: Key) -> None:
         by_market = CHANNELS[key[0]].id.startswith("ticker")
         while True:
@@ -6374,6 +6570,7 @@ class _Poller(threading.Thread):
     async def _request(self, key: Key) -> bool:
         channel, id_ = key
         row = CHANNELS[channel]
+        where = self._rest.where
         try:
             for endpoint in row.rest:
                 rows = _ROWS if endpoint.key else None
@@ -6386,6 +6583,8 @@ class _Poller(threading.Thread):
                 self._failed(key, error)
                 return False
         self._unanswered -= {Unreachable, Untrusted, key}
+        if self._rest.where != where:
+            self._put("gap", f"expected answers of {where}, got none: {self._rest.where} is used")
         return True
 
     def _failed(self, key: Key, error: RestError) -> None:
@@ -6455,10 +6654,13 @@ def _receive(
 ) -> Generator[Frame]:
     inbox = inbox or Inbox()
     # Made once: to read all that is trusted takes longer than to connect.
-    trust = ssl.create_default_context() if network.ws.startswith("wss:") else None
+    encrypted = any(address.startswith("wss:") for address in network.sockets)
+    trust = ssl.create_default_context() if encrypted else None
     named = {f"c{n}": keys for n, keys in enumerate(groups, 1)}
     links = {name: _Link(network.ws, name, keys, inbox, trust) for name, keys in named.items()}
     poller = _Poller(network, inbox)
+    for link in links.values():
+        link.other = poller.other
     watch = _Watch(links, poller)
     threads: list[_Poller | _Link] = [poller, *links.values()]
     for thread in threads:
@@ -6494,6 +6696,8 @@ class _Watch:
 
     def frames(self, frame: Frame) -> list[Frame]:
         """Return a frame, and before it the gaps that it shows; do what they require."""
+        if frame.kind in ("tick", "close"):
+            self._poller.saw(self._connections.height)
         gaps = [*self._gaps(frame), *self._silent(frame)]
         for n, gap in enumerate(gaps):
             gaps[n] = msgspec.structs.replace(gap, seq=frame.seq + n)
@@ -6503,6 +6707,12 @@ class _Watch:
             for turn in self._connections.step(each):
                 if turn.link in self._links:
                     self._turned(self._links[turn.link], turn)
+                elif turn.link == "chain" and turn.state == "stale":
+<<<<<<< HEAD
+                    self._poller.compare_heights(self._links.values())
+=======
+                    self._poller.compare_indexers(self._links.values())
+>>>>>>> rest
         return [*gaps, frame]
 
     def _gaps(self, frame: Frame) -> list[Frame]:
@@ -6571,10 +6781,11 @@ class _Watch:
 
 def _readable(frame: Frame) -> bool:
     try:
-        contents(frame)
+        odd = odd_rows(frame)
     except WireError:
         return False
-    return True
+    # What an account's update leaves out is in its snapshot; what a snapshot does, in none.
+    return frame.is_snapshot or not (odd and CHANNELS[frame.channel].changes)
 
 
 def _gap(frame: Frame, link: str, lost: int, why: str) -> Frame:
@@ -6706,13 +6917,20 @@ class Keys:
         private_key: str = "DYDX_PRIVATE_KEY",
         expected: str = "",
     ) -> Self:
-        """Read the one of two environment variables that is set."""
+        """Read the one of two environment variables that is set.
+
+        Both are taken out of the process's own environment, where all that runs in it, and what
+        it starts, could read them. What the system remembers of its start keeps them.
+        """
         from pydantic import SecretStr
 
         given = os.environ if environment is None else environment
         found = [
             (name, SecretStr(given[name])) for name in (mnemonic, private_key) if given.get(name)
         ]
+        if environment is None:
+            for name in (mnemonic, private_key):
+                os.environ.pop(name, None)
         del given, environment  # a traceback that shows locals would show all of it
         if len(found) != 1:
             was = "both" if found else "neither"
@@ -6814,11 +7032,12 @@ def _checks(secret: "SecretStr") -> bool:
 
 @lru_cache
 def _english() -> frozenset[str]:
-    from bip_utils import Bip39Languages
-    from bip_utils.bip.bip39.bip39_mnemonic_utils import Bip39WordsListGetter
-
-    words = Bip39WordsListGetter.Instance().GetByLanguage(Bip39Languages.ENGLISH)
-    return frozenset(words.GetWordAtIdx(index) for index in range(words.Length()))
+    # Read and not imported: whoever looks for secrets in a text does not wait for a wallet.
+    package = find_spec("bip_utils")
+    if package is None or package.origin is None:
+        raise KeyProblem("expected the package bip-utils, got none")
+    words = Path(package.origin).parent / "bip" / "bip39" / "wordlist" / "english.txt"
+    return frozenset(words.read_text(encoding="utf-8").split())
 
 
 def _from_keyring(name: str) -> "SecretStr":
@@ -6870,14 +7089,34 @@ _BETWEEN: Final = 8  # characters between two words of a mnemonic: quotes, comma
 def redact(text: str) -> str:
     """Return the text without what looks like a secret, or like a signed transaction.
 
-    That is: twelve words of the BIP-39 list in a row, 64 hexadecimal digits that are not called
-    a hash, long base64, the bytes of Python, and the value of whatever is named as a secret.
+    That is: twelve words of the BIP-39 list in a row, one of which may be mistyped, 64 hexadecimal
+    digits that are not called a hash, long base64, the bytes of Python, and the value of whatever
+    is named as a secret.
     """
     text = _without_mnemonics(text)  # first: a name takes no more than one bare word with it
     text = _SECRET_FIELDS.sub(rf"\1{_GONE}", text)
     text = _DIGITS.sub(_unless_hash, text)
     text = _BASE64.sub(_GONE, text)
     return _BYTES.sub(_GONE, text)
+
+
+def is_secret(text: str) -> bool:
+    """Return whether a text holds a mnemonic, or is a private key."""
+    return bool(_HEX_KEY.fullmatch(text.strip())) or _without_mnemonics(text) != text
+
+
+def printable(text: str) -> str:
+    """Return the text as one line upon which no terminal acts: a "?" for what it would act upon.
+
+    Control characters (C0, C1, DEL), those that hide text or turn its direction, line breaks.
+    """
+    return _UNPRINTABLE.sub("?", text)
+
+
+_UNPRINTABLE: Final = re.compile(
+    "[\x00-\x08\x0a-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
 
 
 def _unless_hash(found: re.Match[str]) -> str:
@@ -6887,16 +7126,21 @@ def _unless_hash(found: re.Match[str]) -> str:
 
 def _without_mnemonics(text: str) -> str:
     places = [word.span() for word in _WORD.finditer(text)]
-    if len(places) < _LENGTHS[0]:
+    size = _LENGTHS[0]
+    if len(places) < size:
         return text
-    out, copied, run = [], 0, 0
-    for n, (start, end) in enumerate([*places, (len(text) + _BETWEEN + 1, 0)]):
-        apart = n > 0 and start - places[n - 1][1] > _BETWEEN
-        known = text[start:end].lower() in _english()
-        if (apart or not known) and run >= _LENGTHS[0]:
-            out += [text[copied : places[n - run][0]], _GONE]
-            copied = places[n - 1][1]
-        run = known + (0 if apart or not known else run)
+    known = [text[start:end].lower() in _english() for start, end in places]
+    near = [start - end <= _BETWEEN for (_, end), (start, _) in pairwise(places)]
+    hidden: set[int] = set()
+    for n in range(len(places) - size + 1):
+        if known[n : n + size].count(False) <= 1 and all(near[n : n + size - 1]):
+            # Where the first or last is no word of the list, it may be of the text around.
+            hidden.update(range(n + (not known[n]), n + size - (not known[n + size - 1])))
+    out, copied = [], 0
+    for n in sorted(hidden):
+        if n - 1 not in hidden:
+            out += [text[copied : places[n][0]], _GONE]
+        copied = places[n][1]
     return "".join([*out, text[copied:]])
 
 
@@ -6930,6 +7174,8 @@ class AuditLog:
             ns = self._clock_ns() if at is None else at
             line = {"ns": ns, **_jsonable({"event": event, **fields})}
             text = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+            # Whoever shows the file on a terminal shows no more than text.
+            text = _UNPRINTABLE.sub(lambda found: json.dumps(found[0])[1:-1], text)
             with self._lock:
                 os.write(self._file, text.encode("utf-8", "replace") + b"\n")
                 self.lines += 1
@@ -7030,7 +7276,8 @@ def chain_tip(network: Network, *, deadline_s: float = 5.0) -> ChainTip:
             return node.latest_block()
         except grpc.RpcError as error:
             problem = _why(error)
-    raise NetworkError(f"expected a block of the node {network.node}, got {problem}")
+    where = " or ".join(network.nodes)
+    raise NetworkError(f"expected a block of the node {where}, got {problem}")
 
 
 class _Channel:
@@ -7061,20 +7308,60 @@ class _Channel:
 
 
 class _Node:
-    """One node, called on the caller's thread; what goes wrong is a `grpc.RpcError`."""
+    """A node, called on the caller's thread; what goes wrong is a `grpc.RpcError`.
+
+    Where it gives no block, the first other one that does is used from then on, if it is of the
+    same chain and not behind. Nothing that was sent is sent again.
+    """
 
     def __init__(self, network: Network, deadline_s: float) -> None:
+        self._network, self._deadline_s, self._height = network, deadline_s, 0
+        self._channels: dict[str, tuple[_Channel, Any]] = {}
+        self.address = network.node
+
+    @property
+    def _client(self) -> Any:
+        return self._client_of(self.address)
+
+    def _client_of(self, address: str) -> Any:
         with _unwarned():
             from dydx_v4_client.node.builder import Builder
             from dydx_v4_client.node.client import NodeClient
 
-        self._channel = _Channel(network.node, deadline_s)
-        builder = Builder(network.chain_id, network.usdc_denom, memo="")
-        # Its own count of sequences would query the account before each order.
-        self._client = NodeClient(self._channel, builder, manage_sequence=False)
+        if address not in self._channels:
+            channel = _Channel(address, self._deadline_s)
+            builder = Builder(self._network.chain_id, self._network.usdc_denom, memo="")
+            # Its own count of sequences would query the account before each order.
+            client = NodeClient(channel, builder, manage_sequence=False)
+            self._channels[address] = channel, client
+        return self._channels[address][1]
 
     def latest_block(self) -> ChainTip:
-        header = asyncio.run(self._client.latest_block()).block.header
+        """Return the newest block, of another node if this one does not give it."""
+        import grpc
+
+        try:
+            tip = self._tip_of(self.address)
+        except grpc.RpcError:
+            others = (self._other(each) for each in self._network.nodes if each != self.address)
+            found = next(filter(None, others), None)
+            if found is None:
+                raise
+            self.address, tip = found
+        self._height = max(self._height, tip.height)
+        return tip
+
+    def _other(self, address: str) -> tuple[str, ChainTip] | None:
+        import grpc
+
+        with contextlib.suppress(grpc.RpcError):
+            tip = self._tip_of(address)
+            if tip.chain_id == self._network.chain_id and tip.height >= self._height:
+                return address, tip
+        return None
+
+    def _tip_of(self, address: str) -> ChainTip:
+        header = asyncio.run(self._client_of(address).latest_block()).block.header
         return ChainTip(header.chain_id, header.height, header.time.ToNanoseconds(), time.time_ns())
 
     def account(self, address: str) -> tuple[int, int]:
@@ -7096,7 +7383,8 @@ class _Node:
         return result, answer.txhash
 
     def close(self) -> None:
-        self._channel.close()
+        for channel, _ in self._channels.values():
+            channel.close()
 
 
 @contextlib.contextmanager

@@ -1863,7 +1863,8 @@ class Account:
     `trouble` is empty, or the reason why the account is not known for certain; what is known
     stays all the same, and `unreadable` names the positions of unknown size. `polled` is set
     while REST is queried because sockets fail: what is known is then as old as `at`. `reserved`
-    is by order id, `transferred` what was paid in since the start.
+    is by order id, `transferred` what was paid in since the start. `unexplained` is what of
+    the balance has no reported cause yet; `funding` what was paid of it, and what never had one.
 
     `unsettled_ppm` is the funding of hours that passed since the chain last touched the
     subaccount, in 1e-6 quote quantums: whoever knows the markets adds to it, and an update with
@@ -1873,6 +1874,7 @@ class Account:
     def __init__(self, subaccount: Subaccount) -> None:
         self.subaccount = subaccount
         self.collateral = self.transferred = self.unsettled_ppm = 0
+        self.unexplained = self.funding = 0
         self.hours_owed: dict[str, int] = {}
         self.positions: dict[str, Position] = {}
         self.unreadable: set[str] = set()
@@ -1897,6 +1899,7 @@ class Account:
             self.unsettled_ppm, self.hours_owed = 0, {}
         self.transferred += update.profit.transferred - self._paid_in
         self._paid_in = update.profit.transferred
+        self.unexplained, self.funding = update.unexplained, update.profit.funding
         for order in update.orders:
             self._order(order)
         self.expire(update.height)
@@ -3378,16 +3381,22 @@ class Course:
     """How the equity went since the UTC day began and since its peak, without transfers.
 
     Quote quantums. `lost` and `sunk` are set where a limit was passed, and stay so: the loss until
-    the day is over, the drawdown until a resume.
+    the day is over, the drawdown until a resume. `cause` is in words where most of what was lost
+    is funding, or left without a reported cause.
     """
 
-    __slots__ = ("_doubted", "_found", "day", "lost", "opened", "peak", "profit", "sunk")
+    __slots__ = (
+        "_doubted", "_found", "_funding", "cause", "day", "lost", "opened", "peak", "profit",
+        "sunk",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.day = -1
         self.opened = self.peak = self.profit = 0
         self.lost: int | None = None
         self.sunk: float | None = None
+        self.cause = ""
+        self._funding = 0, 0  # what had been paid when the day opened, and at the peak
         self._doubted: int | None = None  # equity before a snapshot that ends a doubt
         self._found = 0  # what came while the account was unknown
 
@@ -3396,8 +3405,8 @@ class Course:
         if self.day >= 0:
             self._doubted = equity
 
-    def move(self, equity: int, paid_in: int, day: int, policy: Policy) -> None:
-        """Take the equity of the moment in."""
+    def move(self, equity: int, paid_in: int, day: int, policy: Policy, funding: int = 0) -> None:
+        """Take the equity of the moment in; `funding` is what was paid or left for no cause."""
         if self._doubted is not None:
             # What came while the account was unknown is a deposit, not a profit.
             self._found += max(0, equity - self._doubted)
@@ -3406,19 +3415,27 @@ class Course:
         profit = equity - paid_in
         if self.day < 0:
             self.peak = self.profit = profit
+            self._funding = funding, funding
         if day != self.day:
             # A day opens with what the last one closed with.
             self.day, self.opened, self.lost = day, self.profit, None
+            self._funding = funding, self._funding[1]
         self.profit = profit
         if profit > self.peak:
-            self.peak = profit
+            self.peak, self._funding = profit, (self._funding[0], funding)
         most, lost = policy.max_daily_loss_usdc, self.opened - profit
         if most is not None and lost > most * 1e6:
             self.lost = max(lost, self.lost or 0)
+            self.cause = _cause(lost, funding - self._funding[0])
         most, sunk = policy.max_drawdown, self.peak - profit
         if most is not None and sunk > most * (self.peak + paid_in):
             share = sunk / max(self.peak + paid_in, 1)
             self.sunk = max(share, self.sunk or 0.0)
+            self.cause = _cause(sunk, funding - self._funding[1])
+
+
+def _cause(lost: int, paid: int) -> str:
+    return "; most of it is funding, or left without a reported cause" if 2 * paid > lost else ""
 
 
 class Elapsed:
@@ -3583,11 +3600,12 @@ def dangers(now: Situation) -> Iterator[_Objection]:
         yield "UNKNOWN_ORACLE", f"no oracle price of {unknown}", {"unknown": unknown}
     if course.lost is not None:
         lost, most = usdc_text(course.lost), policy.max_daily_loss_usdc
-        why = f"{lost} USDC were lost since 00:00 UTC, limit {most:,.2f}"
+        why = f"{lost} USDC were lost since 00:00 UTC, limit {most:,.2f}{course.cause}"
         yield "DAILY_LOSS", why, {"lost": lost, "limit": most}
     if course.sunk is not None:
         sunk, limit = percent_text(course.sunk), percent_text(policy.max_drawdown)
-        yield "DRAWDOWN", f"drawdown {sunk}, limit {limit}", {"drawdown": sunk, "limit": limit}
+        why = f"drawdown {sunk}, limit {limit}{course.cause}"
+        yield "DRAWDOWN", why, {"drawdown": sunk, "limit": limit}
 
 
 def _leave(case: _Case, delta: int) -> Approved | Denied:
@@ -4290,9 +4308,10 @@ class Risk:
         distance = margin.distance
         if distance is not None and (self.closest is None or distance < self.closest):
             self.closest = distance
-        if not (margin.unknown or account.trouble):
-            day = self._elapsed.now // _DAY_NS
-            self._course.move(margin.net_collateral, account.transferred, day, self.policy)
+        # A balance may be reported before its cause: until then nothing is won or lost by it.
+        if not (margin.unknown or account.trouble or account.unexplained):
+            day, paid_in = self._elapsed.now // _DAY_NS, account.transferred
+            self._course.move(margin.net_collateral, paid_in, day, self.policy, account.funding)
 
     def _judge(self, decision: Decision) -> list[Judgement]:
         if decision.action != "target":

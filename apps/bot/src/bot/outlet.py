@@ -1,0 +1,79 @@
+"""The one way out for text: what is printed acts upon no terminal, and shows no secret.
+
+    print, argparse, tracebacks ──► Outlet ──► stdout, stderr
+    dashboard, panels: cleaned cell by cell by dydx_panels ──► terminal
+
+Texts of the venue, of a recording or of whoever typed may hold escape sequences, and a key typed in
+the wrong place. `guarded` puts an outlet in the place of both streams for as long as a command
+runs; what draws, with escape sequences of its own, writes to the stream behind it.
+"""
+
+import contextlib
+import io
+import sys
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import TextIO
+
+from dydx_conn import printable, redact
+
+
+def clean(text: str) -> str:
+    """Return a text of one line or more as it may be printed."""
+    return "\n".join(map(printable, redact(text).split("\n")))
+
+
+def as_lines(lines: Iterable[str]) -> str:
+    """Join lines for printing: a line break within one makes no other of it."""
+    return "\n".join(map(printable, lines))
+
+
+class Outlet(io.TextIOBase):
+    """Stands for a text stream; only clean text goes through."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, cleaned; each is looked at by itself."""
+        self.stream.write(clean(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand on what was written."""
+        self.stream.flush()
+
+    def isatty(self) -> bool:
+        """Return whether a person may be looking."""
+        return self.stream.isatty()
+
+    def fileno(self) -> int:
+        """Return the number of the file behind it."""
+        return self.stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # a plain attribute there
+        """Return how text becomes bytes."""
+        return self.stream.encoding
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """Let nothing out but clean text, while a command runs."""
+    out, err = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = Outlet(out), Outlet(err)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = out, err
+
+
+def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback of a bug as Python does, cleaned; for `sys.excepthook`."""
+    with guarded():
+        sys.__excepthook__(kind, error, trace)
+
+
+def behind(stream: TextIO | Outlet) -> TextIO:
+    """Return the stream behind an outlet: for what draws, and cleans what it draws."""
+    return stream.stream if isinstance(stream, Outlet) else stream
