@@ -705,6 +705,41 @@ def test_what_a_snapshot_may_have_missed_is_requested_over_rest(
     ]
 
 
+def test_what_an_account_did_during_a_lost_connection_is_requested(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The socket does not repeat it: orders, fills and transfers come over REST, as frames."""
+    monkeypatch.setattr(dydx_conn, "_RACE_S", 0.01)
+    query = ["address=dydx1owner", "limit=100", "subaccountNumber=3"]
+    wanted = [(f"/v4/{what}", query) for what in ("fills", "orders", "transfers")]
+    venue = Venue()
+    answered = venue.rest
+
+    def rest(connection: ServerConnection, request: Request) -> Response | None:
+        of = next((x for x in ("orders", "fills", "transfers") if f"/{x}?" in request.path), "")
+        known = {"orders": "[]", "fills": '{"fills":[]}', "transfers": '{"transfers":[]}'}
+        # What the account holds is not answered: the others are requested all the same.
+        venue.answer = (200, known[of]) if of else (502, "Bad Gateway")
+        return answered(connection, request)
+
+    venue.rest = rest  # type: ignore[method-assign]
+
+    def lose(connection: ServerConnection, number: int) -> None:
+        if number == 0:
+            venue.release.wait(0.5)
+            connection.close(1012)
+
+    def again(frames: list[Frame]) -> bool:
+        opened = [n for n, frame in enumerate(frames) if frame.kind == "open"]
+        since = [x for x in frames[opened[-1] :] if x.kind == "http"] if opened[1:] else []
+        seen = [(x.path, sorted(x.channel.partition("?")[2].split("&"))) for x in since]
+        return all(request in seen for request in wanted)
+
+    venue.behave = lose
+    with running(venue) as here:
+        listen(here, [], again, Subaccount("dydx1owner", 3))
+
+
 # === Silence ===
 
 
@@ -990,7 +1025,7 @@ def test_where_sockets_fail_rest_is_polled_until_they_work(
 
     def enough(frames: list[Frame]) -> bool:
         polled = {f.channel.partition("?")[0] for f in frames if f.kind == "http"}
-        if len(polled) >= 6 and not shut.is_set():
+        if len(polled) >= 9 and not shut.is_set():
             shut.set()
         if count("ws", 6, "subscribed")(frames):
             requests.append(len(venue.requested))
@@ -1006,6 +1041,8 @@ def test_where_sockets_fail_rest_is_polled_until_they_work(
         "/v4/trades/perpetualMarket/BTC-USD?limit=100",
         "/v4/candles/perpetualMarkets/BTC-USD?limit=100&resolution=1MIN",
         "/v4/addresses/d/subaccountNumber/3",
+        *(f"/v4/{of}?address=d&limit=100&subaccountNumber=3" for of in ("orders", "fills")),
+        "/v4/transfers?address=d&limit=100&subaccountNumber=3",
     }  # fmt: skip
     assert [x.state for x in states if x.link == "c1" and x.state != "connecting"] == [
         "backing_off", "backing_off", "polling", "subscribing", "live", "closed",

@@ -594,13 +594,8 @@ class Replace(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Network:
     """Where a venue answers: REST, socket and node, and the id its chain must report.
 
-<<<<<<< HEAD
-    `source` is what it is, in words, for the header of a recording.
-    Others are used where the first one fails; an indexer's are a pair, of REST and a socket.
-=======
     Others are used where the first one fails; an indexer's are a pair, of REST and a socket.
     `source` is what it is, in words, for the header of a recording.
->>>>>>> rest
     """
 
     name: str
@@ -641,15 +636,9 @@ class Network:
 NETWORKS: Final[Mapping[str, Network]] = {
     "mainnet": Network("mainnet", "https://indexer.dydx.trade", "wss://indexer.dydx.trade/v4/ws",
                        "dydx-ops-grpc.kingnodes.com:443", "dydx-mainnet-1", chain_denom="adydx",
-<<<<<<< HEAD
-                       source="dYdX mainnet",
-                        other_nodes=("oegs.dydx.trade:443", "dydx-dao-grpc-1.polkachu.com:443",
-                                     "dydx-grpc.publicnode.com:443")),
-=======
                        other_nodes=("oegs.dydx.trade:443", "dydx-dao-grpc-1.polkachu.com:443",
                                     "dydx-grpc.publicnode.com:443"),
                        source="dYdX mainnet"),
->>>>>>> rest
     "testnet": Network("testnet", "https://indexer.v4testnet.dydx.exchange",
                        "wss://indexer.v4testnet.dydx.exchange/v4/ws",
                        "test-dydx-grpc.kingnodes.com:443", "dydx-testnet-4",
@@ -666,17 +655,6 @@ def network(name: str) -> Network:
     return NETWORKS[name]
 
 
-<<<<<<< HEAD
-def is_loopback(address: str) -> bool:
-    """Return whether an address, with or without scheme and port, is of this machine."""
-    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
-    with contextlib.suppress(ValueError):
-        return host == "localhost" or ip_address(host).is_loopback
-    return False
-
-
-=======
->>>>>>> rest
 _BEHIND: Final = 20  # blocks: more is not the time that a block takes to arrive everywhere
 
 
@@ -692,8 +670,6 @@ def choose_address(using: int, heights: Sequence[int | None], floor: int = 0) ->
     least = max(floor, *(height - _BEHIND for height in heights if height is not None), 0)
     fit = [n for n, height in enumerate(heights) if height is not None and height >= least]
     return using if using in fit or not fit else fit[0]
-<<<<<<< HEAD
-=======
 
 
 def is_loopback(address: str) -> bool:
@@ -702,7 +678,6 @@ def is_loopback(address: str) -> bool:
     with contextlib.suppress(ValueError):
         return host == "localhost" or ip_address(host).is_loopback
     return False
->>>>>>> rest
 
 
 # === Refusals ===
@@ -3432,9 +3407,9 @@ class _Connections:
                 link.state, link.reason = state, reason
         if made:
             # What is over is no part of the whole, unless all is.
-            open_ = {name: link for name, link in self.links.items() if link.state != "closed"}
-            self.links = open_ or self.links
-            name, worst = max(self.links.items(), key=lambda item: STATES.index(item[1].state))
+            going = [item for item in self.links.items() if item[1].state != "closed"]
+            all_ = going or self.links.items()
+            name, worst = max(all_, key=lambda item: STATES.index(item[1].state))
             reason = "all links are" if worst.state == "live" else f"{name}: {worst.reason}"
             if worst.state != self._overall:
                 made.append(_transition(frame, "", self._overall, worst.state, reason))
@@ -3480,7 +3455,7 @@ class _Connections:
     def _replaced(self, by: str, key: Key) -> Iterator[_Event]:
         # A recorder names each connection anew: what it carried goes on under another name.
         for name, link in self.links.items():
-            if name != by and not link.opened and key in link.carries:
+            if name != by and link.state in _LOSS.values() and key in link.carries:
                 link.carries.discard(key)
                 if not link.carries:
                     yield name, "end", f"{by} carries on"
@@ -6182,7 +6157,7 @@ class Inbox:
 # At once after a mere loss; some times a second while a venue restarts, as most are back within a
 # quarter of a minute and what is waited beyond that is data missed; then ever more rarely.
 _BACKOFF_S: Final = (
-    0.005, 0.1, *[0.25] * 40, *[0.5] * 10, *[1.0] * 12, 2.0, 4.0, 8.0, 15.0, 30.0,
+    0.005, *[0.1] * 20, *[0.25] * 30, *[0.5] * 10, *[1.0] * 12, 2.0, 4.0, 8.0, 15.0, 30.0,
 )  # fmt: skip
 _TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.1  # how often a silent link looks at the clock
@@ -6448,7 +6423,7 @@ class _Poller(threading.Thread):
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._tasks: dict[Any, asyncio.Task[Any]] = {}
-        self._unanswered: set[Key | type[RestError]] = set()  # what was reported as such
+        self._unanswered: set[tuple[Key, str] | type[RestError]] = set()  # reported as such
         # Hundreds of markets take turns; accounts do not wait behind them.
         self._turn = asyncio.Semaphore(8)
 
@@ -6489,11 +6464,7 @@ class _Poller(threading.Thread):
         """Take note of the newest block that sockets reported."""
         self._rest.newest = max(self._rest.newest, height)
 
-<<<<<<< HEAD
-    def compare_heights(self, links: Iterable["_Link"]) -> None:
-=======
     def compare_indexers(self, links: Iterable["_Link"]) -> None:
->>>>>>> rest
         """Move, from any thread, the links whose indexer no block comes from to one that has it."""
         if len(self._network.sockets) > 1:
             self._call(self._start, "indexers", partial(self._compared, [*links]))
@@ -6568,27 +6539,29 @@ class _Poller(threading.Thread):
             return await self._request(key)
 
     async def _request(self, key: Key) -> bool:
+        # One that fails keeps no other from being requested.
+        return all([await self._one(key, endpoint) for endpoint in CHANNELS[key[0]].rest])
+
+    async def _one(self, key: Key, endpoint: Endpoint) -> bool:
         channel, id_ = key
-        row = CHANNELS[channel]
-        where = self._rest.where
+        where, rows = self._rest.where, _ROWS if endpoint.key else None
         try:
-            for endpoint in row.rest:
-                rows = _ROWS if endpoint.key else None
-                answer = await self._rest.request(endpoint, **row.parameters(id_), limit=rows)
-                if answer.stale:
-                    raise Unreachable("expected a new answer, got an old one: the endpoint fails")
+            named = CHANNELS[channel].parameters(id_)
+            answer = await self._rest.request(endpoint, **named, limit=rows)
+            if answer.stale:
+                raise Unreachable("expected a new answer, got an old one: the endpoint fails")
         except RestError as error:
             # That an account was never funded is an answer: there is nothing.
             if not (isinstance(error, NotFound) and error.never_funded):
-                self._failed(key, error)
+                self._failed(key, endpoint, error)
                 return False
-        self._unanswered -= {Unreachable, Untrusted, key}
+        self._unanswered -= {Unreachable, Untrusted, (key, endpoint.path)}
         if self._rest.where != where:
             self._put("gap", f"expected answers of {where}, got none: {self._rest.where} is used")
         return True
 
-    def _failed(self, key: Key, error: RestError) -> None:
-        what: Key | type[RestError] = key
+    def _failed(self, key: Key, endpoint: Endpoint, error: RestError) -> None:
+        what: tuple[Key, str] | type[RestError] = (key, endpoint.path)
         if isinstance(error, Unreachable | Forbidden):
             what = type(error)  # REST as a whole: reported once
         if what not in self._unanswered:
@@ -6708,11 +6681,7 @@ class _Watch:
                 if turn.link in self._links:
                     self._turned(self._links[turn.link], turn)
                 elif turn.link == "chain" and turn.state == "stale":
-<<<<<<< HEAD
-                    self._poller.compare_heights(self._links.values())
-=======
                     self._poller.compare_indexers(self._links.values())
->>>>>>> rest
         return [*gaps, frame]
 
     def _gaps(self, frame: Frame) -> list[Frame]:
