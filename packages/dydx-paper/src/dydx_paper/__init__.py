@@ -13,12 +13,14 @@ the only rulebook of the venue: whoever needs an exchange (tools/venue) stands o
 - Orders and matches: `Order`, `Match`, `Placement`, who may pay for a match.
 - Order book: `OrderBook`, by price, then time, then the chain's exceptions.
 - Triggers, Stateful orders: what triggers a conditional order; `Waiting` for the block, `Desk`.
-- Records, History: what a ledger remembers of a subaccount, within `Caps`, page by page.
+- Records, History: what a ledger remembers of a subaccount, within `Caps`, page by page; beside
+  what is exact, `IndexedSums`: a position as the indexer reckons it.
 - Tally, Performance: sums of a whole life, and what to think of it.
 - Events, Money: what can happen to a ledger; fees, insurance funds, blocked withdrawals.
 - Positions, Ledger: one subaccount's holdings and its money; `figures` sums it up.
 - Collateral, Journal: `update_result`, `transfer`; `rebuild` makes of a journal the same ledger.
-- Text, Rows, Account frames: an account in the indexer's own words, field by field.
+- Text, Rows, Account frames: an account in the indexer's own words, field by field, and `Changes`
+  in the indexer's own order: what nodes saw, each match by what it left, then its fills.
 - Liquidation, Settlement: who is closed at which price; how a match changes hands (`Clearing`).
 - Latency, Queue position, Optimism, Limits: what stands between an order and its fill.
 - Recorded market: the recorded levels as a crowd on our book; `matches`.
@@ -2358,7 +2360,7 @@ def position_update_fields(
     gained = _DECIMALS.multiply(apart if record.is_long else -apart, market.size(sums.closed))
     return {
         "address": subaccount.owner, "subaccountNumber": subaccount.number,
-        "positionId": record.id, "market": market.ticker,
+        "positionId": record.id,
     } | _sums(ledger, market, record, gained)  # fmt: skip
 
 
@@ -2383,14 +2385,14 @@ def _sums(
     oracle = ledger.worth.oracle(market.ticker)
     unrealized = 0 if oracle is None else _DECIMALS.multiply(oracle - sums.entry, size)
     return {
-        "side": "LONG" if record.is_long else "SHORT", "status": record.status,
-        "size": _text(size), "maxSize": _text(market.size(sums.peak)),
+        "market": market.ticker, "side": "LONG" if record.is_long else "SHORT",
+        "status": record.status, "size": _text(size), "maxSize": _text(market.size(sums.peak)),
         "netFunding": _text(funding), "entryPrice": _text(sums.entry),
         "exitPrice": None if sums.exit is None else _text(sums.exit),
         "sumOpen": _text(market.size(sums.opened)), "sumClose": _text(market.size(sums.closed)),
         "realizedPnl": _text(_DECIMALS.add(gained, funding)),
         "unrealizedPnl": _text(Decimal(unrealized)),
-    } | {"market": market.ticker}  # fmt: skip
+    }  # fmt: skip
 
 
 def balance_fields(subaccount: Subaccount, quote_quantums: int) -> Fields:
@@ -2483,10 +2485,7 @@ def order_update_fields(
 
 def order_fields(subaccount: Subaccount, market: PerpetualMarket, record: OrderRecord) -> Fields:
     """Return an order as comlink does, in a snapshot and by REST."""
-    fields = _order(subaccount, market, record)
-    if not record.is_settled:
-        del fields["createdAt"]
-    return _picked(fields, "listed")
+    return _picked(_order(subaccount, market, record), "listed")
 
 
 def _picked(fields: Fields, row: str) -> Fields:
@@ -2509,20 +2508,18 @@ def _is_by_nodes(record: OrderRecord) -> bool:
 
 def _order(subaccount: Subaccount, market: PerpetualMarket, record: OrderRecord) -> Fields:
     """Return all that may be said of an order, None for what is not of its kind."""
-    stateful, known, is_settled = (
-        record.order_flags != SHORT_TERM, bool(record.quantums), record.is_settled,
-    )  # fmt: skip
-    filled = _text(market.size(record.filled))
+    stateful, is_settled = record.order_flags != SHORT_TERM, record.is_settled
     fields: Fields = {
         "id": record.id, "subaccountId": subaccount_id(subaccount),
         "subaccountNumber": subaccount.number, "clientId": str(record.client_id),
         "clobPairId": str(market.clob_pair_id), "ticker": market.ticker, "status": record.status,
         "orderFlags": str(record.order_flags), "removalReason": record.reason or None,
     }  # fmt: skip
-    if not known:
+    if not record.quantums:
         return fields
     duration, interval, tolerance = map(str, record.twap) if record.twap else (None, None, None)
-    fields |= {
+    filled, condition = _text(market.size(record.filled)), record.condition_type
+    return fields | {
         "side": record.side, "size": _text(market.size(record.quantums)),
         "price": _text(market.price(record.subticks)),
         # A refused order's condition may be anything.
@@ -2533,17 +2530,14 @@ def _order(subaccount: Subaccount, market: PerpetualMarket, record: OrderRecord)
         "goodTilBlockTime": _iso(record.good_til_block_time * _SECOND_NS) if stateful else None,
         "clientMetadata": str(record.client_metadata),
         "totalFilled": filled, "totalOptimisticFilled": filled,
-        "createdAt": _iso(record.created.time_ns), "updatedAt": _iso(record.updated.time_ns),
+        "createdAt": _iso(record.created.time_ns) if is_settled else None,
         "createdAtHeight": str(record.created.height) if is_settled else None,
+        "updatedAt": _iso(record.updated.time_ns) if is_settled else None,
         "updatedAtHeight": str(record.updated.height) if is_settled else None,
         "duration": duration, "interval": interval, "priceTolerance": tolerance,
-        "orderRouterAddress": "", "triggerPrice": None,
+        "orderRouterAddress": "",
+        "triggerPrice": _text(market.price(record.trigger_subticks)) if condition else None,
     }  # fmt: skip
-    if not is_settled:
-        fields["updatedAt"] = None
-    if record.condition_type:
-        fields["triggerPrice"] = _text(market.price(record.trigger_subticks))
-    return fields
 
 
 def fill_fields(subaccount: Subaccount, market: PerpetualMarket, record: FillRecord) -> Fields:
