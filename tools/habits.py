@@ -65,7 +65,7 @@ class Shape(NamedTuple):
 
     what: str
     keys: tuple[str, ...]
-    value: tuple[str, str] | tuple[()] = ()
+    value: tuple[str, ...] = ()
 
 
 def shapes(frames: Iterable[Frame]) -> Counter[Shape]:

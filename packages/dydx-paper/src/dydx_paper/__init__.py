@@ -931,7 +931,7 @@ class IndexedSums(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     They follow fills, which it takes after the match has moved the position: so the whole of a
     fill counts for the position that its match left, also where that was turned by it. `peak` is
     the greatest number that the size has been, so that of a short the smallest size; `earned` is
-    with fees and without funding.
+    with fees and without funding, and without what liquidations and deleveragings brought.
     """
 
     peak: int = 0
@@ -1938,6 +1938,8 @@ class Ledger:
             size, cost, fee = size - closing, cost - share, fee - charged
         if size:
             opened = self.holdings.get(fill.market.ticker) or self._begin(fill)
+            if touched:  # to the indexer, what one that turned has earned goes on
+                opened.indexed = IndexedSums(earned=touched[0].indexed.earned)
             opened.open(size if fill.quantums > 0 else -size, cost)
             opened.fees += fee
             touched.append(opened)
@@ -2138,7 +2140,7 @@ def _count(position: LedgerPosition, fill: Filled, quote: int) -> None:
     )
     price = fill_price(fill.market, fill.quantums, fill.subticks, quote, fill.type)
     position.indexed = sums.filled(opens=opens, quantums=size, price=price)
-    if fill.type not in DELEVERAGED:
+    if fill.type not in _UNEARNED:
         earned = -Decimal(fill.fee - fill.builder_fee + fill.insurance).scaleb(-6)
         if not opens and sums.opened:
             closed = fill.market.size(min(size, sums.size))
@@ -2146,6 +2148,10 @@ def _count(position: LedgerPosition, fill: Filled, quote: int) -> None:
             earned += _DECIMALS.multiply(apart, closed)
         earned += sums.earned
         position.indexed = msgspec.structs.replace(position.indexed, earned=earned)
+
+
+# What the indexer forgets in the profit that REST shows.
+_UNEARNED: Final = (*DELEVERAGED, "LIQUIDATED", "LIQUIDATION")
 
 
 def fill_price(
@@ -2441,7 +2447,8 @@ _ORDER_ROWS: Final = {
         *_ORDER_HEAD, "side", "size", "totalFilled", "price", "type", "status", "timeInForce",
         "postOnly", "reduceOnly", "orderFlags", "goodTilBlock", "goodTilBlockTime", "ticker",
         "createdAt", "createdAtHeight", "updatedAt", "updatedAtHeight", "clientMetadata",
-        "triggerPrice", "orderRouterAddress", "subaccountNumber",
+        "triggerPrice", "orderRouterAddress", "subaccountNumber", "duration", "interval",
+        "priceTolerance",
     ),
 }  # fmt: skip
 _SETTLED_ROW: Final = (
