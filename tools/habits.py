@@ -1,7 +1,8 @@
 """How the venue reports: the shapes of its messages, and what it always reports first.
 
     frames ──► shapes ──► what a message looks like, down to which values may be null
-           └─► broken ──► what was reported of accounts before what must come first
+           ├─► broken ──► what was reported of accounts before what must come first
+           └─► sequences ──► what follows what within a block
 
 Both read the wire text alone, so that the real software's recordings, the stand-in and the paper
 venue are held to one measure: each shape of theirs is one of the recordings, and `broken` is
@@ -59,10 +60,11 @@ def messages(frames: Iterable[Frame], channels: Collection[str] = ACCOUNTS) -> I
 class Shape(NamedTuple):
     """What a message or a row looks like: its keys, and the JSON type of one of its values.
 
-    A message's `value` is empty, and its `what` begins with its channel; a row of accounts looks
-    the same on either channel, and has a shape for each of its values.
+    A message's `value` is empty; a row has a shape for each of its values. Rows of accounts look
+    the same on either channel, and name none.
     """
 
+    channel: str
     what: str
     keys: tuple[str, ...]
     value: tuple[str, ...] = ()
@@ -73,10 +75,10 @@ def shapes(frames: Iterable[Frame]) -> Counter[Shape]:
     found: Counter[Shape] = Counter()
     for message in messages(frames):
         contents = message.contents
-        found[Shape(f"{message.channel} {message.type}", tuple(sorted(contents)))] += 1
+        found[Shape(message.channel, message.type, tuple(sorted(contents)))] += 1
         for what, row in _rows(contents):
             keys = tuple(sorted(row))
-            found.update(Shape(what, keys, (key, type(row[key]).__name__)) for key in keys)
+            found.update(Shape("", what, keys, (key, type(row[key]).__name__)) for key in keys)
     return found
 
 
@@ -107,13 +109,14 @@ def market_shapes(frames: Iterable[Frame]) -> Counter[Shape]:
         # An update of a candle is a row itself.
         lists = {"candles": [contents]} if "startedAt" in contents else contents
         type_ = "subscribed" if message.type == "subscribed" else "update"
-        what = f"{message.channel} {type_}"
-        found[Shape(what, () if lists is not contents else tuple(sorted(contents)))] += 1
+        keys = () if lists is not contents else tuple(sorted(contents))
+        found[Shape(message.channel, type_, keys)] += 1
         for name, rows in lists.items():
             for row in _market_rows(rows):
                 keys = () if name == "trading" else tuple(sorted(row))
                 values = ((key, type(value).__name__) for key, value in row.items())
-                found.update(Shape(f"{what} {name}", keys, value) for value in values)
+                what = f"{type_} {name}"
+                found.update(Shape(message.channel, what, keys, value) for value in values)
     return found
 
 
@@ -150,8 +153,8 @@ class _Account:
         self.held: dict[str, Decimal] = {}
         self.rows: dict[str, Json] = {}  # the newest row of each position
         self.closed: dict[str, int] = {}  # how often each position was reported as CLOSED
-        self.closing: dict[str, str] = {}  # by market, until the fill that closed it
-        self.replaced: set[str] = set()  # closed, and another opened before that fill
+        self.replaced: set[str] = set()  # closed by a flip
+        self.passed: set[str] = set()  # closed once when another was opened in their market
         self.orders: dict[str, list[Json]] = {}
         self.known = False  # a snapshot came: what is reported from here on is all there is
         self.height = 0
@@ -181,7 +184,9 @@ class _Account:
         self._end_block()
         for position, times in self.closed.items():
             expected = 1 if position in self.replaced else 2
-            if times != expected:
+            # The matches of one order may close a position and open another: then its fills
+            # come with the new one alone.
+            if times != expected and not (times == 1 and position in self.passed):
                 self.faults.append(f"position {position}: CLOSED {times} times, not {expected}")
         return self.faults
 
@@ -215,6 +220,7 @@ class _Account:
             self._state(message, positions)
 
     def _state(self, message: Message, positions: list[Json]) -> None:
+        opened = {row["market"] for row in positions if row["status"] == "OPEN"}
         for row in positions:
             known = self.rows.get(row["positionId"])
             new = known is None and row["market"] not in self.held
@@ -222,9 +228,14 @@ class _Account:
                 self._fault(message, f"a new position with sums before its fill: {row}")
             if row["status"] == "CLOSED":
                 self._close(row)
-                self.closing[row["market"]] = row["positionId"]
-            elif row["market"] in self.closing:
-                self.replaced.add(self.closing.pop(row["market"]))
+                if row["market"] in opened:
+                    self.replaced.add(row["positionId"])
+            elif known is None:
+                self.passed |= {
+                    position
+                    for position, times in self.closed.items()
+                    if times == 1 and self.rows[position]["market"] == row["market"]
+                }
             self.rows[row["positionId"]] = row
 
     def _filled(self, message: Message, fills: list[Json], positions: list[Json]) -> None:
@@ -240,7 +251,6 @@ class _Account:
                 self._fault(message, f"fills before the position they made: {row}")
             if row["status"] == "CLOSED":
                 self._close(row)
-                self.closing.pop(row["market"], None)
             self.rows[row["positionId"]] = row
         events = [fill["eventId"] for fill in fills]
         if events != sorted(events):
@@ -296,3 +306,37 @@ class _Account:
 
 def _signed(fill: Json) -> Decimal:
     return Decimal(fill["size"]) * (1 if fill["side"] == "BUY" else -1)
+
+
+# === Orders of telling ===
+
+
+def sequences(frames: Iterable[Frame]) -> Counter[tuple[str, str, str]]:
+    """Count which kinds of message follow each other on an account's channel.
+
+    The third word is "same" if both name one block, "lower" if the second names an earlier one,
+    as the nodes' word of an order may.
+    """
+    found: Counter[tuple[str, str, str]] = Counter()
+    before: dict[tuple[str, str], Message] = {}
+    for message in messages(frames):
+        channel = (message.channel, message.whose)
+        last, before[channel] = before.get(channel), message
+        if last is None or "subscribed" in (last.type, message.type):
+            continue
+        if last.height >= message.height:
+            how = "same" if last.height == message.height else "lower"
+            found[_kind(last), _kind(message), how] += 1
+    return found
+
+
+def _kind(message: Message) -> str:
+    contents = message.contents
+    if "fills" in contents:
+        return "fills" if "orders" in contents else "fills without an order"
+    if "perpetualPositions" in contents:
+        return "state"
+    for name in ("assetPositions", "transfers", "orders"):
+        if name in contents:
+            return name
+    return "nothing"

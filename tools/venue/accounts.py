@@ -295,8 +295,21 @@ class Reports:
     def _publish(self, ledger: Ledger, contents: Json) -> None:
         subaccount = ledger.subaccount
         self._sink.publish("v4_subaccounts", str(subaccount), contents)
-        parent = str(parent_of(subaccount))
-        self._sink.publish("v4_parent_subaccounts", parent, contents, subaccount.number)
+        parent = parent_of(subaccount)
+        if _within(parent, contents.get("transfers")):
+            # To a parent, what its children send each other is nothing, and that it is sent.
+            contents = {"blockHeight": contents["blockHeight"]}
+        self._sink.publish("v4_parent_subaccounts", str(parent), contents, subaccount.number)
+
+
+def _within(parent: Subaccount, moved: Json | None) -> bool:
+    """Return whether a transfer stays among the children of a parent."""
+    ends = [(moved or {}).get(end, {}) for end in ("sender", "recipient")]
+    return all(
+        "subaccountNumber" in end
+        and parent_of(Subaccount(end["address"], end["subaccountNumber"])) == parent
+        for end in ends
+    )
 
 
 def _of_block(fill: FillRecord, block: Stamp) -> FillRecord:

@@ -548,15 +548,15 @@ def test_the_environment_is_a_check_too(
 
 
 def test_the_account_is_waited_for_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its snapshot, or the refusal of it, is among what was received."""
+    """Its snapshot is among what was received, also after a refusal: it is requested again."""
     shown = wire().message("subscribed", "v4_subaccounts", {})
     refused = wire().message("error", "v4_subaccounts", message="no")
     monkeypatch.setattr("bot.environment.chain_tip", lambda _: TIP)
 
-    for answer in (shown, refused):
-        sends(monkeypatch, [ANSWER, *OPENED, BLOCK, answer])
+    for answers in ([shown], [refused, shown]):
+        sends(monkeypatch, [ANSWER, *OPENED, BLOCK, *answers])
         checked, received = validate(EnvironmentSettings(), TESTNET, Subaccount("dydx1abc"))
-        assert received["v4_subaccounts"] is answer
+        assert received["v4_subaccounts"] is shown
         assert checked.status == "ok"
 
 

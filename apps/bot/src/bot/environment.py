@@ -427,9 +427,9 @@ def _name(frame: Frame) -> str:
         return "http" if frame.path == "/v4/perpetualMarkets" else frame.channel
     if frame.kind == "gap":
         return "gap" if frame.link == "rest" else "lost"
-    # A refusal names its channel, and brings nothing of it; that of an account is awaited.
-    accepted = not frame.is_refusal or frame.channel == "v4_subaccounts"
-    return (frame.channel if frame.kind == "ws" and accepted else "") or frame.kind
+    # A refusal or an end names its channel, and brings nothing of it: it is requested again.
+    brings = frame.kind == "ws" and frame.type not in ("error", "unsubscribed")
+    return (frame.channel if brings else "") or frame.kind
 
 
 class Sight(msgspec.Struct, frozen=True):

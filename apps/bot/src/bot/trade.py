@@ -269,8 +269,10 @@ def fit(settings: EnvironmentSettings, net: Network, subaccount: Subaccount) -> 
         why = "; ".join(f"{check.name}: {check.seen}" for check in found.failed)
         raise RefusalError(f"expected {net.name} to be fit to trade on, got {found.status}: {why}")
     frame = received.get("v4_subaccounts")
-    (account,) = contents(frame) if frame is not None and not frame.is_refusal else (None,)
-    if account is None or account.subaccount is None or float(account.subaccount.equity) < 1:
+    if frame is None:
+        raise RefusalError(f"expected {net.name} to show {subaccount}, got no answer")
+    (account,) = contents(frame)
+    if account.subaccount is None or float(account.subaccount.equity) < 1:
         raise RefusalError(f"expected money in {subaccount} on {net.name}, got none")
     return int(float(account.subaccount.equity))
 

@@ -1448,12 +1448,16 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
     gone: list[MarketView] = []
     chain, received_at = state.chain, state.received_at
     chain.priced_at = max(chain.priced_at, received_at.get(state._markets_link, 0))
+    since = at - state.stale_after_ns
+    is_fresh = (not chain.at or chain.at > since) and chain.priced_at > since
     for view in state.views.values():
         if skew_ns is not None:
             view.flow.roll(at + skew_ns)
             for candles in view.candles.values():
                 candles.roll(at + skew_ns)
         view.live_at = max(view.live_at, received_at.get(view.link, 0))
+        if is_fresh and view.live_at > since and not view.quality.stale:
+            continue
         silent_ns, why = _silence(view, at)
         stale = view.live_at > 0 and silent_ns >= state.stale_after_ns
         if stale:
