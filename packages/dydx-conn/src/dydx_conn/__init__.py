@@ -4786,18 +4786,18 @@ class _Reading:
     def _snapshots(self, held: SubaccountFields, own: int, at: int) -> None:
         if held.address not in ("", self.owner):
             self.faults.append(f"is of {held.address}, expected {self.owner}")
-            return
-        for child in held.child_subaccounts or ():
-            if child.subaccount_number is None:
-                self.faults.append("has a child without its number")
-            else:
-                self._snapshots(child, child.subaccount_number, at)
-        if held.child_subaccounts is not None or self.of_parent:
+        elif held.child_subaccounts is not None or (self.of_parent and held is _NOTHING):
+            for child in held.child_subaccounts or ():
+                if child.subaccount_number is None:
+                    self.faults.append("has a child without its number")
+                else:
+                    self._snapshot(child, child.subaccount_number, at)
             self._unlisted(held, own, at)
-        if held.child_subaccounts is None and held.subaccount_number in (None, own):
+        elif self.of_parent or held.subaccount_number not in (None, own):
+            what = "the children of" if self.of_parent else "subaccount"
+            self.faults.append(f"is of subaccount {held.subaccount_number}, expected {what} {own}")
+        else:
             self._snapshot(held, own, at)
-        elif held.child_subaccounts is None:
-            self.faults.append(f"is of subaccount {held.subaccount_number}, expected {own}")
 
     def _snapshot(self, held: SubaccountFields, own: int, at: int) -> None:
         account = self._account(own)
