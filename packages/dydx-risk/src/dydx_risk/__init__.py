@@ -3394,19 +3394,19 @@ class Course:
         self.sunk: float | None = None
         self.cause = ""
         self._funding = 0, 0  # what had been paid when the day opened, and at the peak
-        self._doubted: int | None = None  # equity before a snapshot that ends a doubt
+        self._doubted: int | None = None  # equity without transfers, before a doubt ended
         self._found = 0  # what came while the account was unknown
 
-    def doubt(self, equity: int) -> None:
+    def doubt(self, equity: int, paid_in: int) -> None:
         """Note the equity as it was before the account is known again."""
         if self.day >= 0:
-            self._doubted = equity
+            self._doubted = equity - paid_in
 
     def move(self, equity: int, paid_in: int, day: int, policy: Policy, funding: int = 0) -> None:
         """Take the equity of the moment in; `funding` is what was paid or left for no cause."""
         if self._doubted is not None:
-            # What came while the account was unknown is a deposit, not a profit.
-            self._found += max(0, equity - self._doubted)
+            # What came while the account was unknown, and is in no list, is no profit either.
+            self._found += max(0, equity - paid_in - self._doubted)
             self._doubted = None
         paid_in += self._found
         profit = equity - paid_in
@@ -4276,10 +4276,11 @@ class Risk:
 
     def _take(self, update: AccountUpdate) -> list[Judgement]:
         doubted, before = self.account.trouble, self.valued.margin
+        paid_in = self.account.transferred
         if self.account.take(update):
             self.account.at = self._elapsed.now
             if doubted and before.known:
-                self._course.doubt(before.net_collateral)
+                self._course.doubt(before.net_collateral, paid_in)
             self.valued.load()
             self._settle()
         return []
