@@ -4806,18 +4806,20 @@ class _Reading:
     def _snapshots(self, held: SubaccountFields, own: int, at: int) -> None:
         if held.address not in ("", self.owner):
             self.faults.append(f"is of {held.address}, expected {self.owner}")
-        elif held.child_subaccounts is not None or (self.of_parent and held is _NOTHING):
+        elif held is not _NOTHING and self.of_parent == (held.child_subaccounts is None):
+            what = "the children of" if self.of_parent else "subaccount"
+            self.faults.append(f"is of subaccount {held.subaccount_number}, expected {what} {own}")
+        elif self.of_parent:
             for child in held.child_subaccounts or ():
                 if child.subaccount_number is None:
                     self.faults.append("has a child without its number")
                 else:
                     self._snapshot(child, child.subaccount_number, at)
             self._unlisted(held, own, at)
-        elif self.of_parent or held.subaccount_number not in (None, own):
-            what = "the children of" if self.of_parent else "subaccount"
-            self.faults.append(f"is of subaccount {held.subaccount_number}, expected {what} {own}")
-        else:
+        elif held.subaccount_number in (None, own):
             self._snapshot(held, own, at)
+        else:
+            self.faults.append(f"is of subaccount {held.subaccount_number}, expected {own}")
 
     def _snapshot(self, held: SubaccountFields, own: int, at: int) -> None:
         account = self._account(own)
@@ -4855,6 +4857,8 @@ class _Reading:
             number = known.subaccount.number
             if number not in listed and not (known.positions or known.collateral):
                 self._snapshot(_NOTHING, number, at)
+            elif number not in listed and not 0 < at < known.height:
+                self.faults.append(f"does not list subaccount {number}")
 
     def _clear(self, account: _Account) -> None:
         # A snapshot that is not behind ends every doubt but that a list was not answered.
