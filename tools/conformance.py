@@ -1554,13 +1554,19 @@ def order_figures(session: Session, name: str, state: Case) -> Iterator[Figure]:
     height, orders = session.data.chain.height, session.accounts.orders
     began = next((u.height for u in session.updates[name] if u.collateral is not None), 0)
     # Short-term orders that never filled are in no table: the indexer's cache alone has them.
-    rows = {row["id"]: row for row in [*state["comlink"]["orders"], *state["orders"]]}
+    rows: dict[str, Any] = {}
+    for row in [*state["comlink"]["orders"], *state["orders"]]:
+        rows[row["id"]] = {**rows.get(row["id"], {}), **row}
     resting = set()
     for id_, row in rows.items():
         word, filled = ORDER_WORDS.get(row["status"], row["status"]), Decimal(row["totalFilled"])
         if row["orderFlags"] == "0" and word != "FILLED":
             is_over = 0 < int(row["goodTilBlock"] or 0) < height - 1
             word = "CANCELLED" if is_over else word
+        if row["orderFlags"] == "128" and word == "FILLED" and filled < Decimal(row["size"]):
+            # The indexer calls a TWAP filled after its first leg; it ends with its time.
+            ends = conn.instant(row["createdAt"]) // 10**9 + int(row["duration"])
+            word = "CANCELLED" if ends < orders.time else "OPEN"
         resting |= {id_} if word == "OPEN" else set()
         known = orders.orders.get(id_)
         if known is None and 0 < int(row.get("updatedAtHeight") or 0) <= began:
