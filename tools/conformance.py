@@ -1232,6 +1232,7 @@ class Session:
         self.reported_interest: dict[str, tuple[int, str]] = {}
         self.moments: dict[tuple[str, int], Moment] = {}
         self.channels = {frame.id for frame in frames if frame.channel == "v4_subaccounts"}
+        self.began: dict[str, int] = {}  # the block before what a subaccount is seen to do
         self.is_whole = True  # until a frame is lost
         self.doubted: dict[str, list[str]] = {name: [] for name in self.risks}
         self._reported: set[tuple[str, int]] = set()
@@ -1287,6 +1288,10 @@ class Session:
             if name in self.risks:
                 self.risks[name].step(update)
                 self.updates[name].append(update)
+                if update.collateral is not None:
+                    # A child that no snapshot of its parent lists begins with what it does first.
+                    began = update.height - (frame.type in UPDATES)
+                    self.began.setdefault(name, began)
                 if update.doubt and self.is_whole and update.collateral is not None:
                     self.doubted[name].append(f"frame {frame.seq}: {update.doubt}")
 
@@ -1489,8 +1494,7 @@ def funding_of(state: Case) -> Fraction:
 
 def transfers_of(session: Session, name: str, state: Case) -> list[tuple[int, str, int]]:
     """Return the transfers after the first snapshot: block, transaction, quote quantums paid in."""
-    began = next((u.height for u in session.updates[name] if u.collateral is not None), 0)
-    own = session.truth["subaccount_ids"][name]
+    began, own = session.began.get(name, 0), session.truth["subaccount_ids"][name]
     return sorted(
         (int(row["block"]), row["transactionHash"], quanta(row["size"]) * (-1, 1)[row["t"] == own])
         for row in state["transfers"]
@@ -1552,7 +1556,7 @@ ORDER_WORDS = {
 def order_figures(session: Session, name: str, state: Case) -> Iterator[Figure]:
     """Yield what became of every order, and which orders are open."""
     height, orders = session.data.chain.height, session.accounts.orders
-    began = next((u.height for u in session.updates[name] if u.collateral is not None), 0)
+    began = session.began.get(name, 0)
     # Short-term orders that never filled are in no table: the indexer's cache alone has them.
     rows: dict[str, Any] = {}
     for row in [*state["comlink"]["orders"], *state["orders"]]:
