@@ -402,6 +402,35 @@ def test_what_fills_leave_open_of_a_balance_is_funding() -> None:
     assert update.profit.funding == 139_400
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+def test_funding_that_exceeds_a_fill_is_found_from_all_balances_of_its_block(turn: int) -> None:
+    """100 are settled, then 300 and 50 spent: the balance after both is the block's, not the first.
+
+    The first one leaves less open of what fills explain, but then the second has no cause.
+    """
+    ids = ("0000000c0000000200000002", "0000000c0000000200000004")
+    balances = [
+        reports({
+            "perpetualPositions": [position("A-USD", size)], "assetPositions": [usdc(balance)],
+            "blockHeight": "12",
+        })
+        for size, balance in (("3", 600), ("3.5", 550))
+    ]  # fmt: skip
+    fills = reports({
+        "fills": [
+            fill("f1", "BUY", "1", "300", eventId=ids[0]),
+            fill("f2", "BUY", "0.5", "100", eventId=ids[1]),
+        ],
+        "perpetualPositions": [position("A-USD", "3.5")], "blockHeight": "12",
+    })  # fmt: skip
+    begun = snapshot(9, 1000, position("A-USD", "2"))
+
+    update = last(begun, *balances[::turn], fills, block(15))
+
+    assert (update.collateral, update.profit.funding) == (550_000_000, 100_000_000)
+    assert update.doubt == ""
+
+
 def test_fills_that_do_not_add_up_are_a_doubt_once_their_block_is_over() -> None:
     """Until then more may come; the venue's last word is what is believed."""
     odd = reports({

@@ -4218,13 +4218,20 @@ def _bounded(cost: Fraction) -> Fraction:
 def _settle(sums: _Sums, block: _Facts) -> None:
     """Find the balance at the end of a block; what fills and transfers leave open is funding.
 
-    Several balances of one block may come, one after each match, and in any order: the one at
-    its end leaves the least open, as every other lacks a fill.
+    Several balances of one block may come, one after each match, and in any order: from the one
+    at its end the fills explain all others, and of two that do so it leaves the least open.
     """
     given, funding = sum(block.transfers.values()), 0  # integers
     if sums.balance is not None:
         expected = sums.balance + _moved(block)
-        sums.balance = min(_ends(block), key=lambda b: (abs(b - expected), b), default=expected)
+        steps = _explained(sums.balance, block)
+
+        def apart(end: int) -> tuple[int, int, int]:
+            left = expected - end
+            explained = sum(balance + left in steps for balance in {*block.balances})  # integers
+            return -explained, abs(left), end
+
+        sums.balance = min(_ends(block), key=apart, default=expected)
         if block.inner and not block.transfers:
             given = sums.balance - expected
         else:
@@ -4241,6 +4248,14 @@ def _ends(block: _Facts) -> list[int]:
         return [block.snapshot.balance]
     # The last of a torn block may be lost; what it settled shows in the next.
     return [] if block.torn else block.balances
+
+
+def _explained(balance: int, block: _Facts) -> set[int]:
+    """Return what the fills of a block make of a balance, one by one, and transfers besides."""
+    fills = sorted(block.fills.values(), key=lambda fill: (fill.event_id, fill.id))
+    given = sum(block.transfers.values())  # integers
+    moved = itertools.accumulate((fill.paid_in for fill in fills), initial=balance)
+    return {after + paid for after in moved for paid in (0, given)}
 
 
 def _moved(block: _Facts) -> int:
