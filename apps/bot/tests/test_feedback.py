@@ -134,6 +134,40 @@ def test_before_the_account_is_known_its_equity_is_not() -> None:
 # === One order ===
 
 
+class Turner:
+    """Go long and short of every market in turn; each is decided once."""
+
+    name = "turner"
+
+    def __init__(self) -> None:
+        self.due: dict[str, int] = {}
+        self.side: dict[str, float] = defaultdict(lambda: 1.0)
+
+    def step(self, scored: Scored, held: Holdings) -> Iterator[Decision]:
+        """Want 2,000 USDC of the other side, once in 65 s."""
+        if scored.at >= self.due.get(scored.ticker, scored.at):
+            self.due[scored.ticker] = scored.at + 65_000_000_000
+            self.side[scored.ticker] *= -1
+            yield Decision.of(scored, 2_000.0 * self.side[scored.ticker], "the other side")
+
+
+def test_who_turns_round_closes_and_then_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the recording: no order goes through zero, and each close has its far side."""
+    monkeypatch.setitem(STRATEGIES, "turner", Turner)
+    bot = Bot(Options(strategy="turner", guard=False))
+    bot.run(load_recorded_stream("quickstart"))
+
+    approved = [entry.value for entry in bot.journal.of_kind("approved")]
+    enter = [verdict for verdict in approved if not verdict.order.reduce_only]
+    far = "the other side of a turn: what was held is closed"
+    assert sum(far in verdict.decision.reasons for verdict in enter) > 10
+    assert not [
+        verdict
+        for verdict in enter
+        if verdict.order.signed_quantums * verdict.decision.previous_usdc < 0
+    ]
+
+
 @pytest.fixture(scope="module")
 def view(run: tuple[Bot, Buyer]) -> MarketView:
     """Return one market as it stood in the end."""

@@ -54,10 +54,12 @@ from dydx_conn import (
     market_fields,
     market_parameters,
     order_id,
+    replay,
 )
 from dydx_data import Chain, DataState, MarketView, Oracle, step
 from dydx_risk import Risk
 from pydantic import SecretStr
+from reactivex import operators
 
 HEX = "4b" * 32
 KEYS = Keys(SecretStr(HEX))
@@ -599,7 +601,11 @@ def test_an_account_without_money_is_refused(validated: Callable[..., None]) -> 
     """Never funded or empty; one that was not shown may have money, and is not known to."""
     empty = wire().message("subscribed", "v4_subaccounts", {}, str(US))
     money, shown = "expected money in dydx1", "expected testnet to show dydx1.*, got no answer"
-    cases = (([], shown), ([empty], money), ([snapshot("0.5")], money))
+    cases: tuple[tuple[list[Frame], str], ...] = (
+        ([], shown),
+        ([empty], money),
+        ([snapshot("0.5")], money),
+    )
     for frames, why in cases:
         validated("ok", *frames)
         with pytest.raises(RefusalError, match=why):
@@ -748,6 +754,29 @@ def test_options_name_who_signs() -> None:
 
     assert (options.keys, options.subaccount, options.audit) == ("env", 0, "audit.jsonl")
     assert (options.yes_orders, options.yes_mainnet) == (False, False)
+
+
+SESSIONS = sorted(find_recording("account").parent.glob("localnet/*/frames.jsonl.zst"))
+
+
+@pytest.mark.parametrize("path", SESSIONS, ids=lambda path: path.parent.name)
+def test_no_fill_of_the_real_venue_stops_the_gate(path: Path) -> None:
+    """Only lost frames do, for a while: of what it reports itself nothing leaves a doubt."""
+    truth = json.loads((path.parent / "truth.json").read_text())
+    owner, _, number = next(iter(truth["state"])).partition("/")
+    options = options_of(parser().parse_args(["replay", "--strategy", "none"]))
+    trading_bot = Bot(options, WireVenue(Subaccount(owner, int(number))))
+    states, doubts = ["REDUCING"], set[str]()
+
+    def look(_: Frame) -> None:
+        states.append(trading_bot.risk.standing.state)
+        doubts.add(trading_bot.risk.account.trouble.partition(":")[0])
+
+    trading_bot.run(replay(Recording(path)).pipe(operators.do_action(look)))
+
+    assert states[-1] == "ACTIVE"
+    assert {*states} == {"REDUCING", "ACTIVE"}
+    assert doubts <= {"no account snapshot yet", "account frames were lost", ""}
 
 
 # === The commands ===

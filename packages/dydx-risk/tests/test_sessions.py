@@ -2,14 +2,34 @@
 
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from dydx_conn import Accounts, Frame, Subaccount, collect, load_recorded_stream
-from dydx_data import DataState, objections, step
-from dydx_risk import Approved, Denied, Judgement, Policy, Reduce, Risk
+from dydx_conn import (
+    Accounts,
+    Frame,
+    OrderRequest,
+    Subaccount,
+    collect,
+    load_recorded_stream,
+    objection,
+)
+from dydx_data import DataState, MarketView, objections, step
+from dydx_risk import (
+    Approved,
+    Denied,
+    Judgement,
+    Policy,
+    Reduce,
+    Risk,
+    plan,
+    position_margin,
+    total_margin,
+)
 
 SESSIONS = Path(__file__).parents[3] / "recordings" / "localnet"
 
@@ -37,6 +57,11 @@ class Session:
                 self.judged += self.risk.step(update)
             yield frame
 
+    def after_blocks(self) -> list[dict[str, Any]]:
+        """Return the chain's account after each block in which it changed."""
+        blocks = self.truth["after_block"].values()
+        return [block[self.account] for block in blocks if self.account in block]
+
     def until(self, ticker: str, best_bid: str) -> Frame:
         """Play until a market has this best bid, and return the frame that brought it."""
         for frame in self.play():
@@ -48,15 +73,15 @@ class Session:
 
 # === Margin ===
 
-
 ACCOUNTS = sorted(
     (path.parent.name, account)
     for path in SESSIONS.glob("*/truth.json")
     for account in json.loads(path.read_text())["state"]
 )
+each_account = pytest.mark.parametrize(("name", "account"), ACCOUNTS)
 
 
-@pytest.mark.parametrize(("name", "account"), ACCOUNTS)
+@each_account
 def test_the_margin_is_the_chains_after_each_block_that_changed_the_account(
     name: str, account: str
 ) -> None:
@@ -68,8 +93,7 @@ def test_the_margin_is_the_chains_after_each_block_that_changed_the_account(
         seen.add((margin.net_collateral, margin.initial_margin, margin.maintenance_margin))
 
     names = "net_collateral", "initial_margin", "maintenance_margin"
-    then = [block[account] for block in session.truth["after_block"].values() if account in block]
-    right = {tuple(after[name] for name in names) for after in then}
+    right = {tuple(after[name] for name in names) for after in session.after_blocks()}
     assert right
     assert right <= seen
 
@@ -85,6 +109,26 @@ def test_no_frame_of_a_session_is_stale_while_its_links_live(name: str, account:
         if not lost:
             for view in session.state.views.values():
                 assert "STALE" not in {one.kind for one in objections(view, session.state.at)}
+
+
+@pytest.mark.parametrize("jump_s", [3_600, -3_600])
+@pytest.mark.parametrize(("name", "account"), ACCOUNTS)
+def test_a_clock_that_is_set_changes_no_margin_and_no_gate(
+    name: str, account: str, jump_s: int
+) -> None:
+    """An hour ahead or back for a third of the session: nothing waits for it to catch up."""
+    policy = Policy(max_daily_loss_usdc=80, max_orders_per_minute=1)
+    right, other = Session(name, account, policy), Session(name, account, policy)
+    begin, end = len(other.frames) // 3, 2 * len(other.frames) // 3
+    other.frames[begin:end] = [
+        msgspec.structs.replace(frame, at=frame.at + jump_s * 10**9)
+        for frame in other.frames[begin:end]
+    ]
+
+    for _ in zip(right.play(), other.play(), strict=True):
+        assert other.risk.margin == right.risk.margin
+        assert other.risk.standing == right.risk.standing
+    assert abs(other.risk._elapsed.now - right.risk._elapsed.now) < 10**7
 
 
 # === Stops ===
@@ -125,6 +169,155 @@ def test_what_nobody_explains_counts_in_the_end() -> None:
     assert height == 10_172
     assert [reason for reason, _ in reasons] == ["DAILY_LOSS"]
     assert reasons[0][1].endswith("; most of it is funding, or left without a reported cause")
+
+
+@each_account
+def test_what_is_held_is_what_the_chain_holds_after_each_block(name: str, account: str) -> None:
+    """USDC and every position, together as they were after one block."""
+    session = Session(name, account)
+    seen: set[tuple[int, tuple[tuple[str, int], ...]]] = set()
+    for _ in session.play():
+        valued = session.risk.valued
+        held = {ticker: exposure.quantums for ticker, exposure in valued.held.items()}
+        seen.add((session.risk.account.collateral, tuple(sorted(held.items()))))
+
+    right = {
+        (after["usdc_quantums"], tuple(sorted(after["positions"].items())))
+        for after in session.after_blocks()
+    }
+    assert right <= seen
+
+
+@each_account
+def test_each_position_is_worth_and_requires_what_the_chain_says(name: str, account: str) -> None:
+    """Value, initial and maintenance margin of every position at the block that is compared."""
+    session = Session(name, account)
+    seen: set[tuple[str, int | None, int | None, int | None]] = set()
+    for _ in session.play():
+        for row in session.risk.positions():
+            seen.add((row.ticker, row.net_notional, row.initial_margin, row.maintenance_margin))
+
+    right = {
+        (position["ticker"], position["value"], position["imr"], position["mmr"])
+        for position in session.truth["state"][account]["positions"]
+    }
+    assert right <= seen
+
+
+@each_account
+def test_the_margin_of_a_session_is_that_of_what_is_held_valued_from_nothing(
+    name: str, account: str
+) -> None:
+    """Updated a price and a fill at a time, it never drifts; the plan is that of a new plan, too."""
+    session, compared = Session(name, account), 0
+    session.risk.guard = False  # what it sends would wait for answers
+    for frame in session.play():
+        risk, views = session.risk, session.state.views
+        if frame.seq % 5 or not risk.margin.known or not risk.account.positions:
+            continue
+        compared += 1
+        held = {ticker: exposure.quantums for ticker, exposure in risk.valued.held.items()}
+        terms = []
+        for ticker, quantums in held.items():
+            view = views[ticker]
+            assert view.market is not None
+            assert view.oracle is not None
+            price = view.oracle.digits, view.oracle.exponent
+            terms.append(position_margin(view.market, quantums, *price, view.open_interest))
+        margin = total_margin(risk.account.settled, terms)
+        assert risk.margin == margin
+        drawn, fresh = risk.flight_plan, plan(margin, held, views, risk.policy.flight)
+        if drawn.distance_next == fresh.distance_next:  # but for a fall that is counted on
+            assert (drawn.rungs, drawn.left) == (fresh.rungs, fresh.left)
+
+    assert compared or not session.after_blocks()[-1]["positions"]
+
+
+# === Orders ===
+
+
+@each_account
+def test_whatever_is_approved_in_a_session_the_chain_would_take(
+    make_decision: Any, name: str, account: str
+) -> None:
+    """In every market, either side and out of it: valid, bounded, and no more than was decided."""
+    session, judged = Session(name, account, Policy(max_leverage=50)), 0
+    for frame in session.play():
+        risk = session.risk
+        if frame.seq % 20:
+            continue
+        for ticker, view in session.state.views.items():
+            for usdc in (-400, 0, 400):
+                held = risk.valued.size(ticker)
+                [verdict] = risk.step(make_decision(ticker, usdc, frame.seq, frame.at))
+                risk.account.reserved.clear()
+                judged += 1
+                if not isinstance(verdict, Approved):
+                    assert verdict.why
+                    continue
+                order = verdict.order
+                assert refusal(order, view) == ""
+                assert order.reduce_only == (order.signed_quantums * held < 0)
+                assert is_bound(order, view)
+                if order.reduce_only:
+                    assert abs(held + order.signed_quantums) < abs(held)
+
+    assert judged
+
+
+def refusal(order: OrderRequest, view: MarketView) -> str:
+    """Return what the chain would refuse an order for."""
+    assert view.market is not None
+    return objection(order, view.market, status=view.status, height=view.chain.height)
+
+
+def is_bound(order: OrderRequest, view: MarketView) -> bool:
+    """Return whether an order trades at most 2 % worse than the oracle price."""
+    assert view.market is not None
+    assert view.oracle is not None
+    price, oracle = view.market.price(order.subticks), Decimal(view.oracle.text)
+    if order.side == "BUY":
+        return price <= oracle * Decimal("1.02")
+    return price >= oracle * Decimal("0.98")
+
+
+@each_account
+def test_a_guard_that_acts_early_reduces_what_is_held_and_no_more(name: str, account: str) -> None:
+    """At half the way to liquidation, in every session: valid, reduce-only, of what is held."""
+    policy = Policy(act_below=0.95, restore_to=0.97, keep_above=0.98)
+    session, reduced = Session(name, account, policy), 0
+    for _ in session.play():
+        for verdict in session.judged:
+            if not isinstance(verdict, Reduce):
+                continue
+            order, reduced = verdict.order, reduced + 1
+            held = session.risk.valued.size(order.ticker)
+            assert refusal(order, session.state.views[order.ticker]) == ""
+            assert order.reduce_only
+            assert order.signed_quantums * held < 0
+            assert order.quantums <= abs(held)
+            assert 0 <= verdict.offered <= order.quantums
+            assert verdict.worst_loss >= 0
+        session.judged.clear()
+
+    near = any(
+        after["positions"] and 20 * after["maintenance_margin"] > after["net_collateral"]
+        for after in session.after_blocks()
+    )
+    assert reduced or not near
+
+
+@each_account
+def test_what_the_chain_liquidates_was_liquidatable_and_nothing_else(
+    name: str, account: str
+) -> None:
+    """The alarm goes off before the chain takes a position, and in no other account."""
+    session = Session(name, account)
+    alarms = {session.risk.alarm for _ in session.play()}
+
+    taken = {"LIQUIDATED", "DELEVERAGED"}
+    fills = session.truth["state"][account]["fills"]
+    assert ("liquidatable" in alarms) == any(fill["type"] in taken for fill in fills)
 
 
 # === Prices ===

@@ -1189,6 +1189,8 @@ def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     chain = state.chain
     for update in updates:
         height, time_ns = update.block
+        if frame.kind == "http" and height < chain.height:
+            continue  # of a replica that lags: heights never go back by it
         # A snapshot may start lower, as after a restart; an update must follow the last block.
         if not frame.is_snapshot and chain.height and not _follows(chain, frame, height, time_ns):
             what = f"expected a block soon after {chain.height}, got {height} of {update.time}"
@@ -1448,12 +1450,16 @@ def _judge(state: DataState, frame: Frame, touched: _Touched) -> _Touched:
     gone: list[MarketView] = []
     chain, received_at = state.chain, state.received_at
     chain.priced_at = max(chain.priced_at, received_at.get(state._markets_link, 0))
+    since = at - state.stale_after_ns
+    is_fresh = (not chain.at or chain.at > since) and chain.priced_at > since
     for view in state.views.values():
         if skew_ns is not None:
             view.flow.roll(at + skew_ns)
             for candles in view.candles.values():
                 candles.roll(at + skew_ns)
         view.live_at = max(view.live_at, received_at.get(view.link, 0))
+        if is_fresh and view.live_at > since and not view.quality.stale:
+            continue
         silent_ns, why = _silence(view, at)
         stale = view.live_at > 0 and silent_ns >= state.stale_after_ns
         if stale:

@@ -102,7 +102,7 @@ __all__ = [
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from decimal import Decimal
 from fractions import Fraction
 from itertools import chain, pairwise
@@ -1989,16 +1989,10 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
         price = amount_text(self.market.price(self.subticks))
         return f"{self.side.lower()} {size} {self.market.ticker} at {bound} {price}"
 
-    @property
-    def unreached(self) -> Level | None:
-        """Return the best level of the side that it takes, if even that is beyond its worst."""
-        buys = self.side == "BUY"
-        level = self.view.book.best_ask if buys else self.view.book.best_bid
-        if level is None or not self.view.book.known:
-            return None
+    def is_beyond(self, level: Level) -> bool:
+        """Return whether a level of the side that it takes is worse than its worst price."""
         subticks = next((subticks for subticks, _ in on_grid(self.market, [level])), self.subticks)
-        beyond = subticks > self.subticks if buys else subticks < self.subticks
-        return level if beyond else None
+        return subticks > self.subticks if self.side == "BUY" else subticks < self.subticks
 
     @property
     def walked_quote(self) -> int:
@@ -2075,9 +2069,8 @@ def ioc(
             continue
         if worst > MOST_SUBTICKS - market.subticks_per_tick:
             continue  # a price that no order can have: it was cut to one
-        if oracle_bps is not None and view.oracle is not None and view.oracle.digits > 0:
-            priced = view.oracle.digits, view.oracle.exponent
-            bound = worst_subticks(market, *priced, oracle_bps, delta > 0)
+        if oracle_bps is not None and (oracle := view.oracle) is not None and oracle.digits > 0:
+            bound = worst_subticks(market, oracle.digits, oracle.exponent, oracle_bps, delta > 0)
             worst = min(worst, bound) if delta > 0 else max(worst, bound)
         size = abs(delta) - abs(delta) % market.step_base_quantums
         return Candidate(market, view, side, size, worst)
@@ -2670,11 +2663,13 @@ def _rungs(
     # Drawn from the end: a rung that fires early takes all cheaper ones along.
     rungs: list[Rung] = []
     fires_below, away = 0.0, min(max(start.distance, 0.0), 1.0)
+    ways = {way.ticker: way for way, _, _ in climbed}
+    limits = {ticker: _limits(way, away, policy) for ticker, way in ways.items()}
     before = [start, *(stand for _, _, stand in climbed)]
     for (way, cut, stand), earlier in zip(climbed[::-1], before[-2::-1], strict=True):
         fires_below = max(fires_below, way.fires_below)
         reach = earlier.distance, stand.distance
-        worst = _worst(way, cut.end, away, policy)
+        worst = _worst(way, cut.end, *limits[way.ticker], policy)
         rungs.append(_rung(way, cut, reach, fires_below, worst, policy))
     return tuple(rungs[::-1])
 
@@ -2710,22 +2705,24 @@ def _rung(
     )
 
 
-def _worst(way: Exit, end: int, away: float, policy: FlightPolicy) -> int:
-    """Return the worst price of an order that takes so much, at a distance from liquidation.
+def _limits(way: Exit, away: float, policy: FlightPolicy) -> tuple[int, int]:
+    """Return how far a running market is followed at a distance from liquidation, and at most.
 
     A fill relieves as long as it loses less than the maintenance margin that it frees, and what
     the distance is worth; what is offered only beyond that is given up.
     """
-    market, buys = way.market, way.held < 0
-    mmf = market.imf_ppm * market.maintenance_fraction_ppm / PPM / PPM
-    level = bisect_left(way.shown, (end,))
-    deepest = way.shown[level][2] if level < len(way.shown) else way.bound
-    needed = slipped(market, deepest, policy.slippage_bps, buys)
+    mmf = way.market.imf_ppm * way.market.maintenance_fraction_ppm / PPM / PPM
     # The fee of a purchase is the greater, the dearer it is.
     fee = policy.taker_fee_ppm / PPM
-    relieves = mmf + away * (1 + mmf if buys else 1 - mmf) - fee
-    relieves /= 1 + fee
-    followed, last = (_from_oracle(way, share) for share in (mmf + policy.chase * away, relieves))
+    relieves = (mmf + away * (1 + mmf if way.held < 0 else 1 - mmf) - fee) / (1 + fee)
+    return _from_oracle(way, mmf + policy.chase * away), _from_oracle(way, relieves)
+
+
+def _worst(way: Exit, end: int, followed: int, last: int, policy: FlightPolicy) -> int:
+    """Return the worst price of an order that takes so much: what it needs, or `followed`."""
+    level, buys = bisect_left(way.shown, (end,)), way.held < 0
+    deepest = way.shown[level][2] if level < len(way.shown) else way.bound
+    needed = slipped(way.market, deepest, policy.slippage_bps, buys)
     return min(max(needed, followed), last) if buys else max(min(needed, followed), last)
 
 
@@ -3684,18 +3681,21 @@ def _unready(case: _Case) -> Iterator[_Objection]:
     yield from dangers(case.now)
     yield from _untradable(case.view, case.decision.at, case.now.policy)
     yield from _outdated(valued.held, case.decision.at, case.now.policy)
-    views, others = valued.views, sorted(_occupied(valued) - {ticker})
-    known = [market for t in others if t in views and (market := views[t].market) is not None]
-    if mixes_isolated([case.market, *known]):
-        held = " ".join(other.ticker for other in known)
+    views = valued.views
+    others = [m for t in _occupied(valued) if t in views and (m := views[t].market) is not None]
+    if mixes_isolated([case.market, *(m for m in others if m is not case.market)]):
+        held = " ".join(sorted(other.ticker for other in others if other is not case.market))
         yield "ISOLATED", "an isolated market needs a subaccount of its own", {"held": held}
 
 
-def _occupied(valued: Valuation) -> set[str]:
+def _occupied(valued: Valuation) -> Set[str]:
     """Return the markets in which something is held, or will be if what is in flight fills."""
-    orders = [reservation.order for reservation in valued.account.reserved.values()]
+    account = valued.account
+    if not (account.reserved or account.unreadable):
+        return valued.held.keys()
+    orders = [reservation.order for reservation in account.reserved.values()]
     growing = {order.ticker for order in orders if not order.reduce_only}
-    return valued.held.keys() | valued.account.unreadable | growing
+    return valued.held.keys() | account.unreadable | growing
 
 
 def _untradable(view: MarketView, at: int, policy: Policy) -> Iterator[_Objection]:
@@ -3708,11 +3708,15 @@ def _untradable(view: MarketView, at: int, policy: Policy) -> Iterator[_Objectio
 
 def _off_oracle(candidate: Candidate, bound_bps: int) -> _Objection | None:
     """Return that the book offers nothing within the bound around the oracle price, if so."""
-    level, oracle = candidate.unreached, candidate.view.oracle
-    if level is None or oracle is None:
+    book, oracle, buys = candidate.view.book, candidate.view.oracle, candidate.side == "BUY"
+    level = book.best_ask if buys else book.best_bid
+    if level is None or oracle is None or oracle.digits <= 0:
         return None
-    name, way = ("ask", "above") if candidate.side == "BUY" else ("bid", "below")
     off = 100 * abs(level.price / oracle.price - 1)
+    # Nearly always far from the bound; at it, what counts is the grid.
+    if 100 * off < bound_bps - 1 or not candidate.is_beyond(level):
+        return None
+    name, way = ("ask", "above") if buys else ("bid", "below")
     why = (
         f"the best {name} {level.price_text} is {off:.1f} % {way} the oracle price {oracle.text}, "
         f"limit {bound_bps / 100:g} %"
@@ -3723,9 +3727,11 @@ def _off_oracle(candidate: Candidate, bound_bps: int) -> _Objection | None:
 
 def _outdated(held: Mapping[str, Exposure], at: int, policy: Policy) -> Iterator[_Objection]:
     # The margin is no younger than the oldest price in it. One that nobody moves is not old.
-    priced = [(e.view.priced_at, t) for t, e in held.items() if e.view and e.oracle]
-    oldest, ticker = min(priced, default=(at, ""))
-    if oldest < at - policy.stale_ns:
+    since = at - policy.stale_ns
+    aged = [(t, e.view) for t, e in held.items() if e.oracle and e.oracle.at < since]
+    old = [(view.priced_at, ticker) for ticker, view in aged if view is not None]
+    oldest, ticker = min(old, default=(at, ""))
+    if oldest < since:
         age, limit = at - oldest, policy.stale_seconds
         words = f"is not confirmed for {age / 1e9:.1f} s, limit {limit:g} s"
         why = f"the oracle price of {ticker} {words}"
