@@ -457,6 +457,19 @@ def test_blocks_set_height_and_time() -> None:
     assert state.quality.counts == {"out_of_order": 1}
 
 
+def test_an_answer_of_a_lagging_replica_sets_no_height_back() -> None:
+    """A socket's snapshot may: the venue began again."""
+    state, link = DataState(), WireWriter()
+    step(state, link.block(100, _time(0)))
+
+    step(state, link.answer("/v4/height", {"height": "97", "time": _time(0)}))
+    behind = state.chain.height
+    step(state, link.block(5, _time(0), snapshot=True))
+
+    assert (behind, state.chain.height) == (100, 5)
+    assert state.quality.counts == {}
+
+
 def test_times_without_a_zone_are_utc() -> None:
     """The venue always writes Z; whoever leaves it out means the same."""
     state, link = DataState(), WireWriter()
