@@ -1196,15 +1196,9 @@ def _fold_height(state: DataState, frame: Frame, updates: list[Any]) -> _Touched
     chain = state.chain
     for update in updates:
         height, time_ns = update.block
-<<<<<<< HEAD
-        if frame.kind == "http" and height < chain.height:
-            continue  # of a replica that lags: heights never go back by it
-        # A snapshot may start lower, as after a restart; an update must follow the last block.
-=======
         # Another replica may be behind; only a chain that began anew is lower at a later time.
         if frame.is_snapshot and height < chain.height and time_ns <= chain.time_ns:
             continue
->>>>>>> revrisk
         if not frame.is_snapshot and chain.height and not _follows(chain, frame, height, time_ns):
             what = f"expected a block soon after {chain.height}, got {height} of {update.time}"
             state.quality.note(frame.seq, "out_of_order", what)
