@@ -605,6 +605,38 @@ def test_the_guard_does_not_wait_for_an_order_in_doubt(make_world: Any) -> None:
     assert len(world.risk.account.in_flight("ETH-USD")) == 2
 
 
+SHUT = "clob 34: the market's status does not allow it"
+
+
+@pytest.mark.parametrize(("reason", "sent"), [(SHUT, 2), ("sdk 20: the mempool is full", 7)])
+def test_a_market_that_the_chain_shut_is_not_tried_at_every_block(
+    make_world: Any, reason: str, sent: int
+) -> None:
+    """The indexer may report its status later: until then one reduction in five blocks."""
+    world = make_world()
+    world.account("-25000", {"ETH-USD": ("10", "3000")})
+    world.oracle("ETH-USD", "2740")
+
+    for n in range(1, 7):
+        world.order(world.order_id("ETH-USD"), "REJECTED", reason=reason)
+        world.block()
+        world.oracle("ETH-USD", str(2740 - n))
+
+    assert len(world.reductions) == sent
+
+
+def test_an_exit_that_the_chain_refused_says_why_the_next_one_waits(world: Any) -> None:
+    """Not that there was no answer."""
+    world.account("10000", {"ETH-USD": ("1", "3000")})
+    world.decide("ETH-USD", 0)
+    world.order(world.order_id("ETH-USD"), "REJECTED", reason=SHUT)
+
+    denied = world.decide("ETH-USD", 0)
+
+    assert denied.reason == "IN_FLIGHT"
+    assert denied.why == f"V1 was refused, {SHUT}: until block 105, now 100"
+
+
 @settings(max_examples=60)
 @given(
     st.integers(2_000, 60_000),

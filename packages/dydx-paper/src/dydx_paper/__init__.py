@@ -13,12 +13,14 @@ the only rulebook of the venue: whoever needs an exchange (tools/venue) stands o
 - Orders and matches: `Order`, `Match`, `Placement`, who may pay for a match.
 - Order book: `OrderBook`, by price, then time, then the chain's exceptions.
 - Triggers, Stateful orders: what triggers a conditional order; `Waiting` for the block, `Desk`.
-- Records, History: what a ledger remembers of a subaccount, within `Caps`, page by page.
+- Records, History: what a ledger remembers of a subaccount, within `Caps`, page by page; beside
+  what is exact, `IndexedSums`: a position as the indexer reckons it.
 - Tally, Performance: sums of a whole life, and what to think of it.
 - Events, Money: what can happen to a ledger; fees, insurance funds, blocked withdrawals.
 - Positions, Ledger: one subaccount's holdings and its money; `figures` sums it up.
 - Collateral, Journal: `update_result`, `transfer`; `rebuild` makes of a journal the same ledger.
-- Text, Rows, Account frames: an account in the indexer's own words, field by field.
+- Text, Rows, Account frames: an account in the indexer's own words, field by field, and `Changes`
+  in the indexer's own order: what nodes saw, each match by what it left, then its fills.
 - Liquidation, Settlement: who is closed at which price; how a match changes hands (`Clearing`).
 - Latency, Queue position, Optimism, Limits: what stands between an order and its fill.
 - Recorded market: the recorded levels as a crowd on our book; `matches`.
@@ -66,18 +68,19 @@ __all__ = [
     # Events
     "Event", "Filled",
     # Money
-    "SHARED_FUND", "InsuranceFunds", "parent_of",
+    "SHARED_FUND", "InsuranceFunds", "charge", "parent_of",
     # Positions
-    "LedgerPosition",
+    "Booking", "LedgerPosition",
     # Ledger
-    "AccountFigures", "Ledger", "figures",
+    "AccountFigures", "DELEVERAGED", "Ledger", "figures",
     # Collateral
     "admits", "bankruptcy", "transfer", "update_result",
     # Journal
     "rebuild",
     # Rows
-    "asset_fields", "fill_fields", "order_fields", "position_fields", "subaccount_fields",
-    "transfer_fields", "transaction_hash",
+    "asset_fields", "fill_fields", "order_fields", "order_update_fields", "position_fields",
+    "position_update_fields", "settled_order_fields", "subaccount_fields", "transaction_hash",
+    "transfer_fields",
     # Account frames
     "Changes", "Message", "missing_record", "snapshot", "update",
     # Liquidation
@@ -897,7 +900,7 @@ def fill_status(order: Order, filled: int) -> str:
 
 
 class FillRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A fill as it was booked: `quote` is paid if positive, `gain` is what it closed earned.
+    """A fill as it was booked: `quote` is paid if positive.
 
     `fee` is all that was charged for it, `builder_fee` the builder's part of that. `before` is
     the position as the indexer had it, unless a deleveraging made the fill.
@@ -912,7 +915,6 @@ class FillRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     fee: int
     builder_fee: int
     insurance: int
-    gain: int
     liquidity: str
     status: str
     created: Stamp
@@ -928,7 +930,7 @@ class IndexedSums(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     They follow fills, which it takes after the match has moved the position: so the whole of a
     fill counts for the position that its match left, also where that was turned by it. `peak` is
     the greatest number that the size has been, so that of a short the smallest size; `earned` is
-    with fees and without funding.
+    with fees and without funding, and without what liquidations and deleveragings brought.
     """
 
     peak: int = 0
@@ -966,9 +968,9 @@ def _weighted(first: Decimal, of_first: int, second: Decimal, of_second: int) ->
 class PositionRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One position from its opening to now or its end.
 
-    `opened` and `closed` are unsigned sums, their costs sums of quantums times subticks.
     `realized` holds funding and no fees; `unrealized` is None without an oracle price. `indexed`
-    are the sums as the indexer has them, which differ where a position turned.
+    are the sums as the indexer has them, whose profit differs where a position turned or grew
+    after it had shrunk.
     """
 
     id: str
@@ -976,11 +978,6 @@ class PositionRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     status: str
     is_long: bool
     quantums: int
-    peak: int
-    opened: int
-    open_cost: int
-    closed: int
-    close_cost: int
     fees: int
     net_funding: int
     realized: int
@@ -988,16 +985,6 @@ class PositionRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     created: Stamp
     ended: Stamp | None
     indexed: IndexedSums = IndexedSums()
-
-    @property
-    def entry(self) -> Fraction | None:
-        """Return the average entry price in subticks, exact."""
-        return Fraction(self.open_cost, self.opened) if self.opened else None
-
-    @property
-    def exit(self) -> Fraction | None:
-        """Return the average exit price in subticks, exact; None if nothing was closed."""
-        return Fraction(self.close_cost, self.closed) if self.closed else None
 
 
 class FundingRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -1230,7 +1217,7 @@ class Tally(msgspec.Struct, gc=False, kw_only=True):
     """Counts of fills, of what each that closed earned (`wins`, `losses`), and of whole trades.
 
     A trade is a position from its opening to its end; its profit is after funding and fees.
-    `realized` is that of the ended ones, with funding, without fees. Money and volumes are quote
+    `gained` is what closing ever earned, without funding and fees. Money and volumes are quote
     quantums; `exposed_ns` is time with any position open.
     """
 
@@ -1239,7 +1226,7 @@ class Tally(msgspec.Struct, gc=False, kw_only=True):
     wins: int = 0
     losses: int = 0
     opened: int = 0
-    realized: int = 0
+    gained: Fraction = Fraction(0)
     won: int = 0
     lost: int = 0
     even: int = 0
@@ -1272,10 +1259,14 @@ class Tally(msgspec.Struct, gc=False, kw_only=True):
             since, self.held_since_ns = self.held_since_ns, 0
             self.exposed_ns += max(0, when.time_ns - since) if since else 0
 
-    def end(self, realized: int, fees: int) -> None:
+    def close(self, gain: Fraction) -> None:
+        """Count what a fill that closed has earned."""
+        self.gained += gain
+        self.wins += gain > 0
+        self.losses += gain < 0
+
+    def end(self, profit: int) -> None:
         """Count a trade that has ended."""
-        profit = realized - fees
-        self.realized += realized
         self.won += profit > 0
         self.lost += profit < 0
         self.even += not profit
@@ -1633,25 +1624,24 @@ def parent_of(subaccount: Subaccount) -> Subaccount:
 
 # === Positions ===
 
-# One position with its averages, and what all of them are worth at the newest oracle prices. A
+# One position with its cost, and what all of them are worth at the newest oracle prices. A
 # price that moves is taken in once, however often the margin is read; money is the ledger's.
 
 
 class LedgerPosition(msgspec.Struct, gc=False, kw_only=True):
-    """One position from its opening to its end, with the indexer's averages.
+    """One position from its opening to its end.
 
-    Costs are sums of quantums times subticks, so that every average is exact.
+    `cost` is what was paid (of a short: received, negative) for what is held, at the average price
+    of its entry: closing a part leaves that price as it is, adding averages it. `gained` is what
+    closing has earned so far. Both are exact, in quote quantums.
     """
 
     market: PerpetualMarket
     id: str
     is_long: bool
     quantums: int = 0
-    peak: int = 0
-    opened: int = 0
-    open_cost: int = 0
-    closed: int = 0
-    close_cost: int = 0
+    cost: Fraction = Fraction(0)
+    gained: Fraction = Fraction(0)
     funding_index: int = 0
     net_funding: int = 0
     fees: int = 0
@@ -1663,37 +1653,35 @@ class LedgerPosition(msgspec.Struct, gc=False, kw_only=True):
     @property
     def realized(self) -> int:
         """Return the profit of what was closed, with funding, without fees: quote quantums."""
-        return self.gain_of(self.closed, self.close_cost) + self.net_funding
+        return round(self.gained) + self.net_funding
 
     def unrealized(self, net_notional: int) -> int:
         """Return the profit of what is open at its present value, in quote quantums."""
-        return net_notional - self._per_opened(self.quantums * self.open_cost)
+        return round(net_notional - self.cost)
 
     def record(self, net_notional: int | None) -> PositionRecord:
         """Return the position as it stands, at its present value if that is known."""
         return PositionRecord(
             id=self.id, ticker=self.market.ticker, status=self.status, is_long=self.is_long,
-            quantums=self.quantums, peak=self.peak, opened=self.opened,
-            open_cost=self.open_cost, closed=self.closed, close_cost=self.close_cost,
-            fees=self.fees, net_funding=self.net_funding, realized=self.realized,
+            quantums=self.quantums, fees=self.fees, net_funding=self.net_funding,
+            realized=self.realized,
             unrealized=None if net_notional is None else self.unrealized(net_notional),
             created=self.created, ended=self.ended, indexed=self.indexed,
         )  # fmt: skip
 
-    def open(self, quantums: int, cost: int) -> None:
+    def open(self, quantums: int, paid: Fraction) -> None:
         """Add signed quantums."""
-        self.opened += abs(quantums)
-        self.open_cost += cost
+        self.cost = _bounded(self.cost + paid)
         self.quantums += quantums
-        self.peak = max(self.peak, self.quantums, key=abs)
         self._index()
 
-    def close(self, quantums: int, cost: int) -> int:
-        """Take so many (unsigned) off; return what that earned."""
-        gain = self.gain_of(quantums, cost)
-        self.closed += quantums
-        self.close_cost += cost
-        self.quantums -= quantums if self.is_long else -quantums
+    def close(self, quantums: int, paid: Fraction) -> Fraction:
+        """Take signed quantums off; return what that earned."""
+        cost = self.cost * Fraction(-quantums, self.quantums)
+        gain = -paid - cost
+        self.cost = _bounded(self.cost - cost)
+        self.gained += gain
+        self.quantums += quantums
         if self.quantums:
             self._index()
         return gain
@@ -1703,15 +1691,10 @@ class LedgerPosition(msgspec.Struct, gc=False, kw_only=True):
         peak = max(sums.peak or self.quantums, self.quantums)
         self.indexed = msgspec.structs.replace(sums, peak=peak)
 
-    def gain_of(self, quantums: int, cost: int) -> int:
-        """Return what closing `quantums` for `cost` earns over the average entry."""
-        gain = cost * self.opened - self.open_cost * quantums
-        return self._per_opened(gain if self.is_long else -gain)
 
-    def _per_opened(self, numerator: int) -> int:
-        exponent = self.market.quantum_conversion_exponent
-        up, down = (int(10 ** max(0, power)) for power in (exponent, -exponent))
-        return numerator * up // (self.opened * down)
+def _bounded(cost: Fraction) -> Fraction:
+    # Thousands of reductions would make a fraction of thousands of digits; 30 are beyond any money.
+    return cost if cost.denominator < 10**60 else Fraction(round(cost * 10**30), 10**30)
 
 
 class Booking(msgspec.Struct, frozen=True, gc=False):
@@ -1891,12 +1874,12 @@ class Ledger:
         made, took = (abs(quote), 0) if fill.liquidity == "MAKER" else (0, abs(quote))
         self.tally.trade(fill.when, made, took)
         self.volumes.add(fill.when, made, took)
-        gain, touched = self._trade(fill)
+        touched = self._trade(fill, quote)
         self.worth.hold(touched[-1].market, self.position(ticker))
         self.tally.expose(fill.when, was_flat=was_flat, flat=not self.holdings)
         others = [holding for holding in settled if holding.market.ticker != ticker]
         states = [self.standing(holding) for holding in touched + others]
-        record = _fill_record(fill, quote, gain, touched[-1])
+        record = _fill_record(fill, quote, touched[-1])
         _count(touched[-1], fill, quote)
         for ended in touched:
             if ended.ended is not None:
@@ -1916,29 +1899,28 @@ class Ledger:
             fill = msgspec.structs.replace(fill, id=event_id("fill", *ids))
         return fill
 
-    def _trade(self, fill: Filled) -> tuple[int, list[LedgerPosition]]:
-        """Close, open, or both; return what closing earned and the positions touched."""
-        size, cost = abs(fill.quantums), abs(fill.quantums) * fill.subticks
-        fee, gain = fill.fee + fill.insurance, 0
+    def _trade(self, fill: Filled, quote: int) -> list[LedgerPosition]:
+        """Close, open, or both; return the positions touched."""
+        size, fee, paid = fill.quantums, fill.fee + fill.insurance, Fraction(quote)
         touched: list[LedgerPosition] = []
         holding = self.holdings.get(fill.market.ticker)
-        if holding is not None and holding.is_long != (fill.quantums > 0):
-            closing = min(size, abs(holding.quantums))
-            share, charged = cost * closing // size, fee * closing // size
+        if holding is not None and holding.is_long != (size > 0):
+            closing = min(size, -holding.quantums, key=abs)
+            share, charged = paid * closing / size, fee * closing // size
             holding.fees += charged
-            gain = holding.close(closing, share)
-            self.tally.wins += gain > 0
-            self.tally.losses += gain < 0
+            self.tally.close(holding.close(closing, share))
             if not holding.quantums:
                 self._end(holding, fill.when)
             touched.append(holding)
-            size, cost, fee = size - closing, cost - share, fee - charged
+            size, paid, fee = size - closing, paid - share, fee - charged
         if size:
             opened = self.holdings.get(fill.market.ticker) or self._begin(fill)
-            opened.open(size if fill.quantums > 0 else -size, cost)
+            if touched:  # to the indexer, what one that turned has earned goes on
+                opened.indexed = IndexedSums(earned=touched[0].indexed.earned)
+            opened.open(size, paid)
             opened.fees += fee
             touched.append(opened)
-        return gain, touched
+        return touched
 
     def _begin(self, fill: Filled) -> LedgerPosition:
         ticker = fill.market.ticker
@@ -1952,7 +1934,7 @@ class Ledger:
 
     def _end(self, holding: LedgerPosition, when: Stamp) -> None:
         holding.status, holding.ended = "CLOSED", when
-        self.tally.end(holding.realized, holding.fees)
+        self.tally.end(holding.realized - holding.fees)
         del self.holdings[holding.market.ticker]
 
     def value(self, ticker: str, price: int, exponent: int, interest: int | None = None) -> None:
@@ -2080,8 +2062,7 @@ class Ledger:
     @property
     def realized_pnl(self) -> int:
         """Return the profit of all that was ever closed, with funding, without fees."""
-        open_ = sum(holding.realized for holding in self.holdings.values())  # integers
-        return self.tally.realized + open_
+        return round(self.tally.gained) - self.paid.funding
 
     @property
     def unrealized_pnl(self) -> int:
@@ -2111,17 +2092,18 @@ def _quote(fill: Filled) -> int:
     return quote if fill.quantums > 0 else -quote
 
 
-_DELEVERAGED: Final = ("DELEVERAGED", "OFFSETTING")
+DELEVERAGED: Final = ("DELEVERAGED", "OFFSETTING")
+"""The types of a fill that no order made, of either side: at no price of a book, free of fees."""
 
 
-def _fill_record(fill: Filled, quote: int, gain: int, position: LedgerPosition) -> FillRecord:
+def _fill_record(fill: Filled, quote: int, position: LedgerPosition) -> FillRecord:
     return FillRecord(
         id=fill.id, order_id=fill.order_id, ticker=fill.market.ticker, quantums=fill.quantums,
         subticks=fill.subticks, quote=quote, fee=fill.fee, builder_fee=fill.builder_fee,
-        insurance=fill.insurance, gain=gain, liquidity=fill.liquidity, status=fill.type,
+        insurance=fill.insurance, liquidity=fill.liquidity, status=fill.type,
         created=fill.when, client_metadata=fill.client_metadata, event=fill.event,
         is_long=position.is_long,
-        before=None if fill.type in _DELEVERAGED else position.indexed,
+        before=None if fill.type in DELEVERAGED else position.indexed,
     )  # fmt: skip
 
 
@@ -2134,7 +2116,7 @@ def _count(position: LedgerPosition, fill: Filled, quote: int) -> None:
     )
     price = fill_price(fill.market, fill.quantums, fill.subticks, quote, fill.type)
     position.indexed = sums.filled(opens=opens, quantums=size, price=price)
-    if fill.type not in _DELEVERAGED:
+    if fill.type not in _UNEARNED:
         earned = -Decimal(fill.fee - fill.builder_fee + fill.insurance).scaleb(-6)
         if not opens and sums.opened:
             closed = fill.market.size(min(size, sums.size))
@@ -2144,11 +2126,15 @@ def _count(position: LedgerPosition, fill: Filled, quote: int) -> None:
         position.indexed = msgspec.structs.replace(position.indexed, earned=earned)
 
 
+# What the indexer forgets in the profit that REST shows.
+_UNEARNED: Final = (*DELEVERAGED, "LIQUIDATED", "LIQUIDATION")
+
+
 def fill_price(
     market: PerpetualMarket, quantums: int, subticks: int, quote: int, type_: str
 ) -> Decimal:
     """Return the price of a fill in USDC; that of a deleveraging follows from what it paid."""
-    if type_ not in _DELEVERAGED:
+    if type_ not in DELEVERAGED:
         return market.price(subticks)
     price = _DECIMALS.divide(Decimal(abs(quote)).scaleb(-6), market.size(abs(quantums)))
     return _DECIMALS.quantize(price, _SIXTEEN_PLACES)
@@ -2356,7 +2342,7 @@ def position_update_fields(
     gained = _DECIMALS.multiply(apart if record.is_long else -apart, market.size(sums.closed))
     return {
         "address": subaccount.owner, "subaccountNumber": subaccount.number,
-        "positionId": record.id, "market": market.ticker,
+        "positionId": record.id,
     } | _sums(ledger, market, record, gained)  # fmt: skip
 
 
@@ -2381,14 +2367,14 @@ def _sums(
     oracle = ledger.worth.oracle(market.ticker)
     unrealized = 0 if oracle is None else _DECIMALS.multiply(oracle - sums.entry, size)
     return {
-        "side": "LONG" if record.is_long else "SHORT", "status": record.status,
-        "size": _text(size), "maxSize": _text(market.size(sums.peak)),
+        "market": market.ticker, "side": "LONG" if record.is_long else "SHORT",
+        "status": record.status, "size": _text(size), "maxSize": _text(market.size(sums.peak)),
         "netFunding": _text(funding), "entryPrice": _text(sums.entry),
         "exitPrice": None if sums.exit is None else _text(sums.exit),
         "sumOpen": _text(market.size(sums.opened)), "sumClose": _text(market.size(sums.closed)),
         "realizedPnl": _text(_DECIMALS.add(gained, funding)),
         "unrealizedPnl": _text(Decimal(unrealized)),
-    } | {"market": market.ticker}  # fmt: skip
+    }  # fmt: skip
 
 
 def balance_fields(subaccount: Subaccount, quote_quantums: int) -> Fields:
@@ -2428,7 +2414,6 @@ _ORDER_ROWS: Final = {
         "goodTilBlockTime", "ticker", "removalReason", "createdAtHeight", "updatedAt",
         "updatedAtHeight", "clientMetadata", "triggerPrice",
     ),
-    # Of an order that no node knew any more.
     "missing": (
         *_ORDER_HEAD, "status", "orderFlags", "ticker", "removalReason", "createdAtHeight",
         "updatedAt", "updatedAtHeight", "price", "size", "clientMetadata", "reduceOnly", "side",
@@ -2438,7 +2423,8 @@ _ORDER_ROWS: Final = {
         *_ORDER_HEAD, "side", "size", "totalFilled", "price", "type", "status", "timeInForce",
         "postOnly", "reduceOnly", "orderFlags", "goodTilBlock", "goodTilBlockTime", "ticker",
         "createdAt", "createdAtHeight", "updatedAt", "updatedAtHeight", "clientMetadata",
-        "triggerPrice", "orderRouterAddress", "subaccountNumber",
+        "triggerPrice", "orderRouterAddress", "subaccountNumber", "duration", "interval",
+        "priceTolerance",
     ),
 }  # fmt: skip
 _SETTLED_ROW: Final = (
@@ -2459,9 +2445,12 @@ def settled_order_fields(
 
 
 def order_update_fields(
-    subaccount: Subaccount, market: PerpetualMarket, record: OrderRecord
+    subaccount: Subaccount, market: PerpetualMarket, record: OrderRecord, *, missing: bool = False
 ) -> Fields:
-    """Return what is reported of an order without fills: that it was placed, or removed and why."""
+    """Return what is reported of an order without fills: that it was placed, or removed and why.
+
+    Of a `missing` one no node knew any more: what is said of it is what the indexer's table has.
+    """
     if record.status == "UNTRIGGERED":
         return settled_order_fields(subaccount, market, record)
     fields = _order(subaccount, market, record)
@@ -2469,7 +2458,7 @@ def order_update_fields(
         if record.order_flags == TWAP:  # nodes report it before any block
             fields |= dict.fromkeys(("createdAtHeight", "updatedAt", "updatedAtHeight"))
         return _picked(fields, "placed")
-    if not record.quantums or _is_by_nodes(record):
+    if missing:
         return _picked(fields | {"reduceOnly": record.reduce_only or None}, "missing")
     by_user = record.reason == _REMOVED + "USER_CANCELED"
     settled = by_user and record.order_flags in (LONG_TERM, CONDITIONAL)
@@ -2479,10 +2468,7 @@ def order_update_fields(
 
 def order_fields(subaccount: Subaccount, market: PerpetualMarket, record: OrderRecord) -> Fields:
     """Return an order as comlink does, in a snapshot and by REST."""
-    fields = _order(subaccount, market, record)
-    if not record.is_settled:
-        del fields["createdAt"]
-    return _picked(fields, "listed")
+    return _picked(_order(subaccount, market, record), "listed")
 
 
 def _picked(fields: Fields, row: str) -> Fields:
@@ -2505,20 +2491,18 @@ def _is_by_nodes(record: OrderRecord) -> bool:
 
 def _order(subaccount: Subaccount, market: PerpetualMarket, record: OrderRecord) -> Fields:
     """Return all that may be said of an order, None for what is not of its kind."""
-    stateful, known, is_settled = (
-        record.order_flags != SHORT_TERM, bool(record.quantums), record.is_settled,
-    )  # fmt: skip
-    filled = _text(market.size(record.filled))
+    stateful, is_settled = record.order_flags != SHORT_TERM, record.is_settled
     fields: Fields = {
         "id": record.id, "subaccountId": subaccount_id(subaccount),
         "subaccountNumber": subaccount.number, "clientId": str(record.client_id),
         "clobPairId": str(market.clob_pair_id), "ticker": market.ticker, "status": record.status,
         "orderFlags": str(record.order_flags), "removalReason": record.reason or None,
     }  # fmt: skip
-    if not known:
+    if not record.quantums:
         return fields
     duration, interval, tolerance = map(str, record.twap) if record.twap else (None, None, None)
-    fields |= {
+    filled, condition = _text(market.size(record.filled)), record.condition_type
+    return fields | {
         "side": record.side, "size": _text(market.size(record.quantums)),
         "price": _text(market.price(record.subticks)),
         # A refused order's condition may be anything.
@@ -2529,17 +2513,14 @@ def _order(subaccount: Subaccount, market: PerpetualMarket, record: OrderRecord)
         "goodTilBlockTime": _iso(record.good_til_block_time * _SECOND_NS) if stateful else None,
         "clientMetadata": str(record.client_metadata),
         "totalFilled": filled, "totalOptimisticFilled": filled,
-        "createdAt": _iso(record.created.time_ns), "updatedAt": _iso(record.updated.time_ns),
+        "createdAt": _iso(record.created.time_ns) if is_settled else None,
         "createdAtHeight": str(record.created.height) if is_settled else None,
+        "updatedAt": _iso(record.updated.time_ns) if is_settled else None,
         "updatedAtHeight": str(record.updated.height) if is_settled else None,
         "duration": duration, "interval": interval, "priceTolerance": tolerance,
-        "orderRouterAddress": "", "triggerPrice": None,
+        "orderRouterAddress": "",
+        "triggerPrice": _text(market.price(record.trigger_subticks)) if condition else None,
     }  # fmt: skip
-    if not is_settled:
-        fields["updatedAt"] = None
-    if record.condition_type:
-        fields["triggerPrice"] = _text(market.price(record.trigger_subticks))
-    return fields
 
 
 def fill_fields(subaccount: Subaccount, market: PerpetualMarket, record: FillRecord) -> Fields:
@@ -2562,9 +2543,15 @@ def fill_fields(subaccount: Subaccount, market: PerpetualMarket, record: FillRec
         "entryPriceBefore": _text(before.entry) if before and before.entry else None,
         "affiliateRevShare": "0", "orderRouterAddress": None,
         "positionSideBefore": before and ("LONG" if record.is_long else "SHORT"),
-        "positionSizeBefore": before and _text(market.size(before.opened - before.closed)),
+        "positionSizeBefore": before and f"{_left(market, before):f}",
         "ticker": market.ticker,
     }  # fmt: skip
+
+
+def _left(market: PerpetualMarket, sums: IndexedSums) -> Decimal:
+    # The indexer's difference has the places of its sums: of 73.5 and 49.5 it is 24.0.
+    opened, closed = (market.size(sum_).normalize() for sum_ in (sums.opened, sums.closed))
+    return opened - closed
 
 
 def transfer_fields(subaccount: Subaccount, record: TransferRecord) -> Fields:
@@ -2628,6 +2615,7 @@ class Message(msgspec.Struct, gc=False, kw_only=True):
     positions: list[PositionRecord] = []
     balance: int | None = None
     order: OrderRecord | None = None
+    missing: bool = False  # no node knew the order any more
     transfer: TransferRecord | None = None
 
 
@@ -2669,16 +2657,16 @@ class Changes:
             Message(positions=positions, balance=ledger.collateral), Message(transfer=moved),
         )  # fmt: skip
 
-    def order(self, market: PerpetualMarket, record: OrderRecord) -> None:
+    def order(self, market: PerpetualMarket, record: OrderRecord, *, missing: bool = False) -> None:
         """Report how an order stands without fills."""
         self._know(market)
         if record.status.startswith("BEST_EFFORT"):
-            self._seen.append(Message(order=record))
+            self._seen.append(Message(order=record, missing=missing))
         else:
-            if _is_by_nodes(record):
+            if by_nodes := _is_by_nodes(record):
                 gone = msgspec.structs.replace(record, status="BEST_EFFORT_CANCELED")
                 self._seen.append(Message(order=gone))
-            self._settled.append(Message(order=record))
+            self._settled.append(Message(order=record, missing=by_nodes))
         filled = self._filled(record.id)
         if record.status == "BEST_EFFORT_CANCELED" and filled is not None and filled.order:
             # The block finds that nodes have taken it off already.
@@ -2711,14 +2699,18 @@ class Changes:
 def missing_record(
     ledger: Ledger, market: PerpetualMarket, cancel: CancelRequest
 ) -> OrderRecord | None:
-    """Return what is reported of the cancel of an order that nobody knows; None if it is known."""
-    id_ = order_id(ledger.subaccount, cancel)
-    if ledger.history.order(id_) is not None:
-        return None
+    """Return what is reported of the cancel of an order that no node knows; None if it is full.
+
+    What no block has seen is in no table either: then no more than its id is known.
+    """
+    id_, reason = order_id(ledger.subaccount, cancel), _REMOVED + "USER_CANCELED"
+    known = ledger.history.order(id_)
+    if known is not None and known.filled:
+        gone = msgspec.structs.replace(known, status="BEST_EFFORT_CANCELED", reason=reason)
+        return gone if known.filled < known.quantums else None
     return OrderRecord(
-        id=id_, ticker=market.ticker, side="", quantums=0, subticks=0,
-        status="BEST_EFFORT_CANCELED", reason=_REMOVED + "USER_CANCELED",
-        client_id=cancel.client_id,
+        id=id_, ticker=market.ticker, side="", quantums=0, subticks=0, reason=reason,
+        status="BEST_EFFORT_CANCELED", client_id=cancel.client_id,
     )  # fmt: skip
 
 
@@ -2727,7 +2719,9 @@ def update(
 ) -> Fields:
     """Return the contents of a message; `markets` are those that it names."""
     us, order, moved = ledger.subaccount, message.order, message.transfer
-    write = settled_order_fields if message.fills else order_update_fields
+    write: Callable[[Subaccount, PerpetualMarket, OrderRecord], Fields] = settled_order_fields
+    if not message.fills:
+        write = partial(order_update_fields, missing=message.missing)
     parts = {
         "fills": [fill_fields(us, markets[fill.ticker], fill) for fill in message.fills],
         "perpetualPositions": [
@@ -3504,7 +3498,7 @@ class PaperAccount:
     def miss(self, market: PerpetualMarket, cancel: CancelRequest) -> None:
         """Report the cancel of a short-term order that no node knows."""
         if record := missing_record(self.ledger, market, cancel):
-            self._changes.order(market, record)
+            self._changes.order(market, record, missing=True)
 
     def refuse(self, market: PerpetualMarket, order: Order, error: str, *, stands: bool) -> None:
         """Count a refusal, and report it unless another order `stands` under this id."""

@@ -1815,7 +1815,8 @@ class Reservation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `effect` is what a fill at the order's worst price would make worse, figure by figure. What it
     would make better is left out: the fill may not come. `doubted` is an order that a node dropped
-    unfilled: it may fill on another until `order.good_til_block` is past.
+    unfilled: it may fill on another until `order.good_til_block` is past. `shut` is the chain's
+    refusal if its market takes no orders, which the indexer may not have reported yet.
     """
 
     order: OrderRequest
@@ -1823,6 +1824,11 @@ class Reservation(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     effect: MarginFigures
     verdict_id: str
     doubted: bool = False
+    shut: str = ""
+
+
+# How the reason of a refusal begins whose cause is the market's status.
+_SHUT: Final = ("clob 34:", "clob 36:")
 
 
 # === Unsettled funding ===
@@ -1930,8 +1936,11 @@ class Account:
         elif state.leaving or state.status == "REJECTED":
             # An order that a node dropped unfilled may have ended; one that it saw fill waits for
             # its block.
-            doubted = not state.filled
-            self.reserved[state.id] = msgspec.structs.replace(reservation, doubted=doubted)
+            # A market that takes no orders would refuse the next one as well: that can wait.
+            shut = state.reason if state.reason.startswith(_SHUT) else ""
+            doubted = not (state.filled or shut)
+            reservation = msgspec.structs.replace(reservation, doubted=doubted, shut=shut)
+            self.reserved[state.id] = reservation
 
     @property
     def unsettled(self) -> int:
@@ -3741,6 +3750,8 @@ def _outdated(held: Mapping[str, Exposure], at: int, policy: Policy) -> Iterator
 def _waiting(pending: Reservation, height: int) -> _Objection:
     last = pending.order.good_til_block
     why = f"{pending.verdict_id} has no answer: it may fill until block {last}, now {height}"
+    if pending.shut:
+        why = f"{pending.verdict_id} was refused, {pending.shut}: until block {last}, now {height}"
     return "IN_FLIGHT", why, {"verdict": pending.verdict_id, "until": last, "now": height}
 
 
