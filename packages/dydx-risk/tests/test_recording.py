@@ -330,7 +330,8 @@ def test_each_front_end_shows_what_its_own_rules_make_of_the_account(
     for moment in moments(session, account):
         net, initial, least = summed(moment)
         chain = account_view("chain", moment.collateral, moment.holdings)
-        assert (chain.equity * PPM, chain.free_collateral * PPM) == (net, net - initial)
+        assert chain.equity * PPM == net
+        assert chain.free_collateral * PPM == net - initial
         assert chain.maintenance_margin * PPM == least
 
         equity = Fraction(moment.collateral) + sum(map(value, moment.holdings))
@@ -398,14 +399,13 @@ def test_the_figures_of_an_account_add_up(session: Session, account: str) -> Non
 def test_funding_costs_an_eighth_of_its_rate_an_hour(session: Session, account: str) -> None:
     """Of what the positions are worth, longs paying a positive rate; a day costs 24 of it."""
     for moment in moments(session, account):
-        hour = sum(
-            value(held) * Fraction(held.funding_8h_ppm or 0, 8 * PPM) for held in moment.holdings
-        )
+        rates = [Fraction(held.funding_8h_ppm or 0, 8 * PPM) for held in moment.holdings]
+        hour = sum((value(h) * r for h, r in zip(moment.holdings, rates, strict=True)), Fraction(0))
         impact, margin = funding_impact(moment.margin, moment.holdings), moment.margin
         assert impact.funding_1h is not None
         assert impact.funding_1d is not None
         # The chain cuts the index to whole ppm of a quantum for each base quantum.
-        slack = sum(abs(held.quantums) for held in moment.holdings) / PPM + 1
+        slack = Fraction(sum(abs(held.quantums) for held in moment.holdings), PPM) + 1
         assert abs(impact.funding_1h - hour) <= slack
         assert abs(impact.funding_1d - 24 * hour) <= 24 * slack
         assert impact.funding_distance_1d == impact.funding_1d / margin.sensitivity
