@@ -1124,7 +1124,6 @@ ENDPOINTS: dict[str, str] = {
     "order": "/v4/orders/id",
     "fills": "/v4/fills",
     "transfers": "/v4/transfers",
-    "nautilus_addresses": "/v4/addresses/a/subaccountNumber/0",
     "addresses": "/v4/addresses/a",
 }
 NODE_KINDS: dict[str, str] = {
@@ -1216,8 +1215,8 @@ class Session:
 
     `moments` is what a subaccount held after each block that changed it and that frames reported;
     `prices` and `interest` of each market stand beside the block of their report;
-    `reported_interest` is what the frames themselves reported last (block 0: in a snapshot, of no
-    known block).
+    `reported_interest` is what the frames themselves report last (block 0: a snapshot, whose
+    figure is of no known block).
     """
 
     def __init__(self, truth: Case, frames: Sequence[conn.Frame]) -> None:
@@ -1337,14 +1336,10 @@ def changes_of(frame: conn.Frame) -> Iterator[tuple[str, int]]:
 
     An order alone is no state: full nodes report it before its block, or long after.
     """
-    if frame.type not in ("channel_data", "channel_batch_data"):
-        return
-    try:
-        parts = conn.contents(frame)
-    except conn.WireError:
+    if frame.type not in UPDATES:
         return
     owner, _, number = frame.id.partition("/")
-    for part in parts:
+    for part in parts_of(frame):
         if isinstance(part, conn.HeightContents):
             yield "", part.block[0]
         elif isinstance(part, conn.SubaccountContents) and part.block_height:
@@ -1355,25 +1350,34 @@ def changes_of(frame: conn.Frame) -> Iterator[tuple[str, int]]:
                     yield f"{owner}/{child}", int(part.block_height)
 
 
+UPDATES = ("channel_data", "channel_batch_data")
+
+
+def parts_of(frame: conn.Frame) -> list[Any]:
+    """Decode a frame; one that cannot be read is empty, and its figures will be missed."""
+    try:
+        return conn.contents(frame)
+    except conn.WireError:
+        return []
+
+
 def oracle_blocks(frame: conn.Frame) -> dict[str, int]:
     """Return the block from which on each oracle price of a frame is in force, by ticker."""
-    if frame.channel != "v4_markets" or frame.type not in ("channel_data", "channel_batch_data"):
+    if frame.channel != "v4_markets" or frame.type not in UPDATES:
         return {}
     given = json.loads(frame.text)["contents"]
     parts = given if isinstance(given, list) else [given]
-    rows = [row for part in parts for row in part.get("oraclePrices", {}).items()]
-    return {ticker: int(row["effectiveAtHeight"]) for ticker, row in rows}
+    rows = [row for part in parts for row in (part.get("oraclePrices") or {}).items()]
+    return {t: int(row["effectiveAtHeight"]) for t, row in rows if "effectiveAtHeight" in row}
 
 
 def interest_of(frame: conn.Frame) -> Iterator[tuple[str, str, bool]]:
     """Yield each market's open interest that a frame reports, and whether that is an update."""
-    if frame.channel != "v4_markets":
-        return
-    for part in conn.contents(frame):
-        for rows in (part.markets, part.trading):
-            for ticker, row in rows.items():
+    for part in parts_of(frame) if frame.kind == "ws" and frame.channel == "v4_markets" else ():
+        for table in ("markets", "trading"):
+            for ticker, row in getattr(part, table, {}).items():
                 if row.open_interest is not None:
-                    yield ticker, row.open_interest, rows is part.trading
+                    yield ticker, row.open_interest, table == "trading"
 
 
 def session_figures(session: Session) -> Iterator[Figure]:
@@ -1407,17 +1411,20 @@ def held(session: Session, block: int, state: Case, moment: Moment) -> Iterator[
     names = ("net_collateral", "initial_margin", "maintenance_margin")
     expected = [state[name] for name in names]
     got: list[Any] = [None, None, None]
+    # What an hour cost that the chain has not settled yet is in no frame: its rate comes later.
+    unsettled = state["unsettled_funding"] or moment.unsettled
+    balance = None if moment.collateral is None else moment.collateral + unsettled
     for late in (False, True):
-        margin = margin_of(session, block, moment, sizes, late=late)
+        margin = margin_of(session, block, balance, sizes, late=late)
         if margin is not None and got != expected:
             got = [getattr(margin, name) for name in names]
     yield from zip(names, expected, got, strict=True)
 
 
 def margin_of(
-    session: Session, block: int, moment: Moment, sizes: Mapping[str, int], *, late: bool
+    session: Session, block: int, balance: int | None, sizes: Mapping[str, int], *, late: bool
 ) -> risk.MarginFigures | None:
-    """Return the margins of a moment; None if they are not known.
+    """Return the margins of a balance and positions after a block; None if they are not known.
 
     The indexer reports open interest up to a minute late: what it reports next (`late`) may be
     the chain's, or what it reported last.
@@ -1437,9 +1444,7 @@ def margin_of(
                 exponent=price.exponent, open_interest=interest,
             )
         )  # fmt: skip
-    if moment.collateral is None:
-        return None
-    return risk.risk_figures(moment.collateral + moment.unsettled, holdings).margin
+    return None if balance is None else risk.risk_figures(balance, holdings).margin
 
 
 def profit_figures(session: Session, name: str, state: Case) -> Iterator[Figure]:

@@ -67,7 +67,7 @@ class Shape(NamedTuple):
     channel: str
     what: str
     keys: tuple[str, ...]
-    value: tuple[str, str] | tuple[()] = ()
+    value: tuple[str, ...] = ()
 
 
 def shapes(frames: Iterable[Frame]) -> Counter[Shape]:

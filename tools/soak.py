@@ -517,7 +517,7 @@ def window(log: Log) -> Span:
 
 def recoveries(log: Log) -> list[Recovery]:
     """Hold each fault against the lapses that began before the next one."""
-    begins = [fault.begun_ns for fault in log.faults[1:]] + [log.held_ns]
+    begins = [*(fault.begun_ns for fault in log.faults), log.held_ns][1:]
     lapses = [span for spans in log.lapses.values() for span in clip(spans, window(log))]
     found = []
     for fault, until in zip(log.faults, begins, strict=True):

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from collections.abc import Callable
 from decimal import Decimal
@@ -8,7 +9,7 @@ from typing import Any
 
 import conformance
 import pytest
-from dydx_conn import find_recording
+from dydx_conn import Recording, find_recording
 
 POSITION = {
     "kind": "position",
@@ -366,6 +367,24 @@ def test_what_follows_the_named_block_is_not_judged(
 
     assert len(missed) == 1
     assert f"got {state['usdc_quantums']}" in missed[0]
+
+
+def test_a_parents_channel_is_judged_by_what_it_names() -> None:
+    """All figures of its children, but for transfers between them: those it does not name."""
+    [folder] = LOCALNET.glob("*-parent")
+    truth = json.loads((folder / "truth.json").read_text())
+    frames = [
+        frame
+        for frame in Recording(folder / "frames.jsonl.zst")
+        if frame.channel != "v4_subaccounts"
+        and not re.search(r"[?&/]subaccountNumber", frame.channel)
+    ]
+
+    figures = list(conformance.session_figures(conformance.Session(truth, frames)))
+
+    assert [(what, want, got) for what, want, got in figures if want != got] == []
+    named = [got for what, _, got in figures if what.endswith(" transfers")]
+    assert sorted(map(len, named)) == [0, 1]
 
 
 @pytest.mark.parametrize("damage", [None, "truth.json", "frames.jsonl.zst"])

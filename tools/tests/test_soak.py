@@ -239,6 +239,11 @@ def test_a_recovery_runs_from_the_end_of_its_fault_to_the_last_market() -> None:
     assert (hurt.kind, hurt.noticed_s, hurt.back_s) == ("half_open", 5.0, 3.0)
 
 
+def test_a_run_without_faults_has_nothing_to_recover_from() -> None:
+    """It is judged like any other."""
+    assert recoveries(a_log(faults=[])) == []
+
+
 @pytest.mark.parametrize(
     ("changed", "name"),
     [

@@ -17,7 +17,9 @@
 
 With `--tls` all of it is encrypted, and a client that is to trust it is configured from outside,
 as for any private authority: SSL_CERT_FILE (sockets, httpx) and GRPC_DEFAULT_SSL_ROOTS_FILE_PATH
-name the file that is printed. SIGUSR1 holds venue time, SIGUSR2 lets it go on.
+name the file that is printed. `--habits harsh` lets everything go wrong that may at the real
+venue, by the seed; how the venue reports (late, twice, in no order) needs no switch, it always
+does. SIGUSR1 holds venue time, SIGUSR2 lets it go on.
 
 It is not dYdX, it holds no money and its prices are made up. The wall clock decides only when
 the next step of venue time is due, never what happens in it.

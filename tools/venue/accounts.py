@@ -259,11 +259,13 @@ class Reports:
     def miss(self, ledger: Ledger, tape: MarketTape, cancel: CancelRequest) -> None:
         """Report at once the cancel of an order that no node knows."""
         if record := missing_record(ledger, tape.market, cancel):
-            self._at_once(ledger, tape, record)
+            self._at_once(ledger, tape, record, missing=True)
 
-    def _at_once(self, ledger: Ledger, tape: MarketTape, record: OrderRecord) -> None:
+    def _at_once(
+        self, ledger: Ledger, tape: MarketTape, record: OrderRecord, *, missing: bool = False
+    ) -> None:
         changes = self.of(ledger.subaccount)
-        changes.order(tape.market, record)
+        changes.order(tape.market, record, missing=missing)
         # What words these messages looks up the last block now and then: it may be a newer one.
         height = self._chain.height - self._chance.choice((0, 1, 1, 2))
         self._publish_all(ledger, changes.markets, changes.take_seen(), height)

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import pytest
 from bip_utils import Bip39MnemonicGenerator, Bip39WordsNum
 from bot.__main__ import main
 from bot.outlet import Outlet, behind, guarded, uncaught
-from dydx_conn import Frame, Header, Recording, RecordingWriter, find_recording
+from dydx_conn import ChainTip, Frame, Header, Recording, RecordingWriter, find_recording
 from msgspec.structs import replace
+from reactivex import from_iterable
 
 # Made anew for each run of the tests: it holds nothing, and nobody knows it.
 MNEMONIC = str(Bip39MnemonicGenerator().FromWordsNumber(Bip39WordsNum.WORDS_NUM_24))
@@ -161,6 +162,29 @@ def test_what_a_venue_sends_acts_upon_no_terminal(
     assert all(character.isprintable() or character == "\n" for character in printed)
     assert not shows(printed)
     assert printed.count("\nrun hash") <= 1
+
+
+def test_the_reason_of_a_refused_handshake_acts_upon_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the doctor's checks and in the error of a run that got no frames."""
+    reason = f"Handshake status 403 {ESCAPES}\nok       node         fine"
+    refused = [Frame(1, 1, 1, "c1", "close", reason, "0"), Frame(2, 2, 2, "rest", "gap", reason)]
+
+    def answer(*_: Any, pace: Callable[[Frame], bool], **__: Any) -> Any:
+        return from_iterable(takewhile(pace, [*refused, Frame(3, 10**12, 10**12, "", "tick", "")]))
+
+    monkeypatch.setattr("bot.environment.live", answer)
+    monkeypatch.setattr("bot.commands.live", answer)
+    monkeypatch.setattr("bot.environment.chain_tip", lambda net: ChainTip(net.chain_id, 1, 1, 1))
+
+    assert main(["doctor", "--network", "local"]) == 1
+    assert main(["paper", "--network", "local"]) == 2
+
+    printed = "".join(capsys.readouterr())
+    assert printed.count("Handshake status 403 ?]0;owned??31m?") >= 3
+    assert all(character.isprintable() or character == "\n" for character in printed)
+    assert "\nok       node         fine" not in printed.partition("bot: ")[0]
 
 
 def test_a_bugs_traceback_is_clean_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,6 +197,49 @@ def test_a_subscription_that_ends_is_a_doubt(type: str) -> None:
     assert last(snapshot(9), reports({}, type)).doubt == f"account frames end: {type} at 2"
 
 
+def test_a_block_in_which_frames_were_lost_is_as_its_fills_say() -> None:
+    """Its last match was not reported: neither its size nor its balance is the block's last."""
+    state = {
+        "perpetualPositions": [position("A-USD", "1")], "assetPositions": [usdc(900)],
+        "blockHeight": "12",
+    }  # fmt: skip
+    lost = Frame(0, 0, 0, "c1", "gap", "frames lost")
+    whole = snapshot(20, 700, position("A-USD", "3"))
+    rows = [fill("f1", "BUY", "1"), fill("f2", "BUY", "2")]
+    fills = answers(FILLS, {"fills": [{**row, "createdAtHeight": "12"} for row in rows]})
+
+    update = last(snapshot(9), reports(state), lost, block(15), whole, fills, block(24))
+
+    assert update.profit == Profit(fills=2)
+    assert (update.collateral, update.doubt) == (700_000_000, "")
+
+
+def test_what_comes_of_a_block_after_its_snapshot_is_older() -> None:
+    """A snapshot is of a block's end: a match of the same block, on its way meanwhile, is not."""
+    on_its_way = reports({
+        "perpetualPositions": [position("A-USD", "1")], "assetPositions": [usdc(900)],
+        "blockHeight": "12",
+    })  # fmt: skip
+
+    updates = folded(snapshot(9), snapshot(12, 700, position("A-USD", "3")), on_its_way)
+
+    assert held(updates) == {"A-USD": Decimal(3)}
+    assert {update.collateral for update in updates[1:]} == {700_000_000}
+
+
+def test_a_fill_that_was_reported_before_the_first_snapshot_is_counted_after_it() -> None:
+    """REST may be ahead of the replica that answers the subscription."""
+    row = fill("f1", "BUY", "2", createdAtHeight="12")
+    socket = reports({
+        "fills": [row], "perpetualPositions": [position("A-USD", "2")],
+        "assetPositions": [usdc(800)], "blockHeight": "12",
+    })  # fmt: skip
+
+    update = last(answers(FILLS, {"fills": [row]}), snapshot(9), socket, block(15))
+
+    assert (update.profit.fills, update.doubt) == (1, "")
+
+
 def test_an_older_snapshot_changes_nothing() -> None:
     """A replica may be behind the socket: heights decide, not arrival."""
     moved = [

@@ -51,6 +51,12 @@ def frames_of(folder: Path) -> list[Frame]:
     return frames[: messages[-1] + 1]
 
 
+def height_of(frame: Frame) -> int:
+    """Return the block that a frame reports, 0 if none."""
+    found = re.search(r'"(?:blockHeight|height)":"(\d+)"', frame.text)
+    return int(found[1]) if found and frame.kind == "ws" else 0
+
+
 def folded(frames: Iterable[Frame]) -> dict[Subaccount, list[AccountUpdate]]:
     """Fold frames numbered from 1; the updates of each subaccount."""
     accounts, updates = Accounts(), dict[Subaccount, list[AccountUpdate]]()
@@ -126,7 +132,7 @@ def test_an_account_ends_as_the_node_held_it(folder: Path, name: str) -> None:
 
 @every_session
 def test_nothing_is_in_doubt_while_every_frame_arrives(folder: Path) -> None:
-    """Not at any frame between a first snapshot and a loss of the connection."""
+    """Not at any frame between a first snapshot and a loss of the connection; nor is profit."""
     frames = frames_of(folder)
     lost = [n for n, frame in enumerate(frames) if frame.kind in ("close", "gap")]
 
@@ -134,7 +140,7 @@ def test_nothing_is_in_doubt_while_every_frame_arrives(folder: Path) -> None:
 
     known = [u for each in updates.values() for u in each if u.collateral is not None]
     assert known
-    assert {update.doubt for update in known} == {""}
+    assert {(update.doubt, update.profit.complete) for update in known} == {("", True)}
 
 
 @every_account
@@ -219,6 +225,20 @@ def fills_answer(folder: Path, name: str, block: int) -> Frame:
     return WireWriter().answer(path, {"fills": rows[::-1][:100]})
 
 
+def transfers_answer(folder: Path, name: str, block: int) -> Frame:
+    """Answer over REST what was paid in and out until a block, the newest first."""
+    owner, _, number = name.partition("/")
+    rows = [
+        {**row, "id": f"t{n}"}
+        for n, frame in enumerate(frames_of(folder))
+        if frame.channel == "v4_subaccounts" and frame.id == name
+        for row in [json.loads(frame.text)["contents"].get("transfers")]
+        if row and int(row["createdAtHeight"]) <= block
+    ]
+    path = f"/v4/transfers?address={owner}&limit=100&subaccountNumber={number}"
+    return WireWriter().answer(path, {"transfers": rows[::-1]})
+
+
 def stretches(frames: list[Frame]) -> Iterator[list[Frame]]:
     """Cut at snapshots and losses: what comes before one must not come after it."""
     stretch: list[Frame] = []
@@ -276,6 +296,112 @@ def test_however_it_is_reported_it_comes_to_the_same(folder: Path, seed: int) ->
     frames = [*mixed(folder, Random(seed)), WireWriter().block(height)]
 
     updates = folded(frames)
+
+    for name in truth_of(folder)["state"]:
+        assert figures(updates[subaccount(name)]) == expected(folder, name)
+
+
+@every_account
+def test_fills_of_rest_are_in_the_order_of_their_events(folder: Path, name: str) -> None:
+    """REST lists those of a block in any order and without events: their ids are made of them."""
+    state = truth_of(folder)["state"][name]
+    owner, _, number = name.partition("/")
+    path = f"/v4/fills?address={owner}&limit=100&subaccountNumber={number}"
+    rows = json.loads(fills_answer(folder, name, 1 << 40).text)["fills"]
+    for row in rows:
+        del row["positionSizeBefore"], row["positionSideBefore"]
+    Random(name).shuffle(rows)
+    begun = WireWriter().message("subscribed", "v4_subaccounts", {}, name)
+
+    [updates] = folded([begun, WireWriter().answer(path, {"fills": rows})]).values()
+
+    fills = sorted((row["ev"], row["id"]) for row in state["fills"])[-100:]
+    assert sorted((fill.event_id, fill.id) for fill in updates[-1].fills) == fills
+    if len(state["fills"]) <= 100:
+        assert updates[-1].profit.realized == quanta(state["profit"]["realised"])
+
+
+# === What is lost ===
+
+
+def summary(folder: Path, name: str, block: int) -> dict[str, Any]:
+    """Sum a subaccount up as the indexer does, as it was after a block that changed it."""
+    truth, (_, _, number) = truth_of(folder), name.partition("/")
+    state = truth["after_block"][str(block)][name]
+    balance = Decimal(state["usdc_quantums"]).scaleb(-6)
+    positions = {
+        ticker: Decimal(quantums).scaleb(truth["markets"][ticker]["atomic_resolution"])
+        for ticker, quantums in state["positions"].items()
+    }
+    return {
+        "subaccountNumber": int(number), "equity": "1", "updatedAtHeight": str(block),
+        "openPerpetualPositions": {
+            ticker: {
+                "market": ticker, "status": "OPEN", "side": "SHORT" if size < 0 else "LONG",
+                "size": f"{size:f}", "entryPrice": "1",
+            }
+            for ticker, size in positions.items()
+        },
+        "assetPositions": {
+            "USDC": {
+                "symbol": "USDC", "side": "SHORT" if balance < 0 else "LONG",
+                "size": f"{abs(balance):f}",
+            },
+        },
+    }  # fmt: skip
+
+
+def made_up_for(folder: Path, height: int) -> list[Frame]:
+    """Subscribe again and ask REST, as is done after a loss: the accounts as of a height.
+
+    Empty if the truth does not say how they stood then, or fills were more than a page.
+    """
+    truth, writer, frames = truth_of(folder), WireWriter(), list[Frame]()
+    for name, state in truth["state"].items():
+        changed = [
+            int(block)
+            for block, states in truth["after_block"].items()
+            if int(block) <= height and name in states
+        ]
+        happened = [row["block"] for row in state["fills"] if row["block"] <= height]
+        if max(happened, default=0) > max(changed, default=0) or len(happened) > 100:
+            return []
+        [held] = [
+            json.loads(frame.text)["contents"].get("subaccount")
+            for frame in frames_of(folder)
+            if frame.type == "subscribed" and (frame.channel, frame.id) == (ACCOUNTS[0], name)
+        ]
+        if changed:
+            held = summary(folder, name, max(changed))
+        if held:
+            held |= {"latestProcessedBlockHeight": str(height)}
+        contents = {"subaccount": held, "orders": [], "blockHeight": str(height)} if held else {}
+        frames += [
+            writer.message("subscribed", "v4_subaccounts", contents, name),
+            fills_answer(folder, name, height),
+            transfers_answer(folder, name, height),
+        ]
+    return frames
+
+
+@every_session
+@settings(max_examples=8)
+@given(st.integers(0, 2**32))
+def test_a_loss_is_made_up_by_a_snapshot_and_the_fills(folder: Path, seed: int) -> None:
+    """Whatever part of a session is lost: profit is complete again, and nothing is in doubt."""
+    chance, frames = Random(seed), frames_of(folder)
+    begun = [n for n, frame in enumerate(frames) if frame.type == "subscribed"]
+    if len({frames[n].link for n in begun}) > 1:
+        return  # it has a loss of its own
+    start, end = sorted(chance.choices(range(max(begun) + 1, len(frames)), k=2))
+    heights = [height_of(frame) for frame in frames[:end]]
+    gap = Frame(0, 0, 0, frames[begun[0]].link, "gap", "frames lost")
+
+    made_up = made_up_for(folder, max(heights))
+    if not made_up:
+        return
+    over = WireWriter().block(truth_of(folder)["true_at_block"] + 10)
+    updates = folded([*frames[:start], gap, *made_up, *frames[end:], over])
 
     for name in truth_of(folder)["state"]:
         assert figures(updates[subaccount(name)]) == expected(folder, name)

@@ -210,6 +210,35 @@ def test_a_taker_that_fails_collateral_stops_and_keeps_its_fills() -> None:
     assert {3: 15} == remaining(book.orders.values())
 
 
+@pytest.mark.parametrize(
+    ("result", "status", "error", "reasons"),
+    [
+        ("NewlyUndercollateralized", "Undercollateralized", "", ["UNDERCOLLATERALIZED"]),
+        ("StillUndercollateralized", "Undercollateralized", "", ["UNDERCOLLATERALIZED"]),
+        ("UpdateCausedError", "InternalError", "", ["INTERNAL_ERROR"]),
+        (
+            "ViolatesIsolatedSubaccountConstraints", "ViolatesIsolatedSubaccountConstraints",
+            "ErrWouldViolateIsolatedSubaccountConstraints", [],
+        ),
+    ],
+)  # fmt: skip
+def test_why_a_taker_may_not_have_a_fill_decides_how_it_ends(
+    result: UpdateResult, status: str, error: str, reasons: list[str]
+) -> None:
+    """Nothing rests, nothing fills, and the maker stays; a maker goes for any of them."""
+    book = book_of(order(BOB, 1, "SELL", 5, 10), accounts=Refusing({0: ("Success", result)}))
+
+    placed = book.place(order(ALICE, 2, "BUY", 5, 10))
+
+    assert (status, error) == (placed.status, placed.error)
+    assert reasons == [reason for _, reason in placed.removed]
+    assert ([(10, 5)], []) == (book.levels("SELL"), book.levels("BUY"))
+    book = book_of(order(BOB, 1, "SELL", 5, 10), accounts=Refusing({0: (result, "Success")}))
+    placed = book.place(order(ALICE, 2, "BUY", 5, 10))
+    assert ["UNDERCOLLATERALIZED"] == [reason for _, reason in placed.removed]
+    assert [(10, 5)] == book.levels("BUY")
+
+
 def test_both_parties_may_fail_collateral_in_one_check() -> None:
     """The maker goes and the taker stops."""
     book = book_of(order(BOB, 1, "BUY", 10, 45), accounts=Refusing({0: BOTH}))

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from dydx_conn import Fees, Frame, SubaccountContents, contents
+from dydx_conn import Fees, Frame, SubaccountContents, contents, market_fields
 from dydx_paper import LedgerError, PaperError, PaperVenue, performance
 from dydx_risk import LiquidationTerms
 from exchange import HOUR, OWNER, USDC, Exchange, bodies, body, iso
@@ -449,6 +449,39 @@ def test_a_taker_without_collateral_is_removed() -> None:
     assert ("BEST_EFFORT_CANCELED", "ORDER_REMOVAL_REASON_UNDERCOLLATERALIZED") == (
         done["orders"][0]["status"], done["orders"][0]["removalReason"],
     )  # fmt: skip
+
+
+def test_an_unaffordable_order_fills_as_far_as_it_can() -> None:
+    """Maker by maker, until one is too much: the rest is dropped, what was filled stands."""
+    exchange = Exchange(deposit=3_000 * USDC).open()
+    exchange.book([(49_999, 1)], [(50_001, 0.5), (50_002, 0.5), (50_003, 5)])
+    exchange.order("BUY", "4", "50100")
+
+    done = body(exchange.change(bids=[(49_998, 1)]))
+
+    assert ["0.5", "0.5"] == [fill["size"] for fill in done["fills"]]
+    assert ("CANCELED", "1", "ORDER_REMOVAL_REASON_UNDERCOLLATERALIZED") == (
+        done["orders"][0]["status"], done["orders"][0]["totalFilled"], done["orders"][0]["removalReason"],
+    )  # fmt: skip
+
+
+def test_an_order_that_the_isolated_rule_forbids_is_removed_for_that() -> None:
+    """A cross position is held: the node answers 2005, the indexer names the rule."""
+    exchange = Exchange().open()
+    alone = {"clobPairId": "2", "id": "2", "marketType": "ISOLATED"}
+    row = market_fields("ISO-USD", price="2000", **alone)
+    exchange.see(exchange.wire.publish("v4_markets", {"trading": {"ISO-USD": row}}))
+    exchange.oracle(2_000, "ISO-USD")
+    exchange.book([(1_999, 5)], [(2_001, 5)], "ISO-USD")
+    exchange.order("BUY", "0.1", "50100")
+    exchange.change(bids=[(49_998, 1)])
+    exchange.order("BUY", "1", "2010", ticker="ISO-USD")
+
+    (order,) = body(exchange.book([(1_999, 5)], [(2_001, 5)], "ISO-USD"))["orders"]
+
+    assert (
+        "BEST_EFFORT_CANCELED", "ORDER_REMOVAL_REASON_VIOLATES_ISOLATED_SUBACCOUNT_CONSTRAINTS",
+    ) == (order["status"], order["removalReason"])  # fmt: skip
 
 
 def test_a_reduce_only_order_without_a_position_is_rejected() -> None:

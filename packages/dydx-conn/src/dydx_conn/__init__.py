@@ -4034,7 +4034,8 @@ class AccountFill(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     A liquidation's `fee` is what the insurance fund took, and its `order_id` is empty, as that of
     a deleveraging is. `event_id` (hexadecimal: height, transaction, event) orders the fills of a
-    block; REST omits it and reports what the position was before, `held` in signed base units.
+    block; REST omits it, and it is found again from `id` where it is one of the block's first.
+    `held` is what the position was before, in signed base units.
     """
 
     id: str
@@ -4116,6 +4117,7 @@ class _Facts(msgspec.Struct, gc=False):
     `sizes` and `balances` stand in the order in which they came: while the block is new its last
     one is believed. `broken` is why the reports of a ticker do not add up. `inner` means that money
     moved between children of one parent: its channel reports that, but neither whose nor how much.
+    `torn` means that frames of it were lost: fills may go beyond the sizes that came.
     """
 
     height: int
@@ -4127,6 +4129,7 @@ class _Facts(msgspec.Struct, gc=False):
     snapshot: _Snapshot | None = None
     broken: dict[str, str] = {}
     inner: bool = False
+    torn: bool = False
 
 
 def _after(block: _Facts) -> _Sums:
@@ -4139,11 +4142,12 @@ def _after(block: _Facts) -> _Sums:
         by_ticker[fill.ticker].append(fill)
     for ticker, fills in by_ticker.items():
         _trade(sums, ticker, fills)
-        if ticker not in block.sizes and block.snapshot is None:
+        if ticker not in block.sizes and block.snapshot is None and not block.torn:
             block.broken[ticker] = f"fills of {ticker} are reported without its position"
     for ticker, reported in block.sizes.items():
         held = sums.lots.get(ticker, _Lot()).size
-        if held not in [size for size, _ in reported] and block.snapshot is None:
+        whole = block.snapshot is None and not block.torn
+        if whole and held not in [size for size, _ in reported]:
             was = f"{reported[-1][0]:f} was reported"
             block.broken[ticker] = f"fills add up to {held:f} {ticker}, {was}"
             # The venue goes on from what it reports: if the next block bears that out, so do we.
@@ -4220,7 +4224,7 @@ def _settle(sums: _Sums, block: _Facts) -> None:
     given, funding = sum(block.transfers.values()), 0  # integers
     if sums.balance is not None:
         expected = sums.balance + _moved(block)
-        sums.balance = min(block.balances, key=lambda b: (abs(b - expected), b), default=expected)
+        sums.balance = min(_ends(block), key=lambda b: (abs(b - expected), b), default=expected)
         if block.inner and not block.transfers:
             given = sums.balance - expected
         else:
@@ -4229,6 +4233,14 @@ def _settle(sums: _Sums, block: _Facts) -> None:
     sums.profit = msgspec.structs.replace(
         profit, transferred=profit.transferred + given, funding=profit.funding + funding
     )
+
+
+def _ends(block: _Facts) -> list[int]:
+    """Return the balances that may be the one at the end of a block."""
+    if block.snapshot is not None and block.snapshot.balance is not None:
+        return [block.snapshot.balance]
+    # The last of a torn block may be lost; what it settled shows in the next.
+    return [] if block.torn else block.balances
 
 
 def _moved(block: _Facts) -> int:
@@ -4348,15 +4360,17 @@ class _Account:
 
     @property
     def profit(self) -> Profit:
-        """Return what was earned; what a block that is not over leaves open is no funding yet."""
+        """Return what was earned; what a block that is not over leaves open may still come."""
         new = next((block for block in self.blocks if block.height > self.over), None)
         profit = self.sums.profit
-        funding = profit.funding if new is None else new.before.profit.funding
-        complete = profit.complete and not self.missing
+        before = profit if new is None else new.before.profit
+        funding, complete = before.funding, before.complete
+        if new is not None and new.snapshot is not None:
+            complete = profit.complete  # nothing more of it comes by itself
         # To the nearest: an entry that a snapshot reports is cut at its twentieth digit or so.
         realized = round(self.sums.realized)
         return msgspec.structs.replace(
-            profit, realized=realized, funding=funding, complete=complete
+            profit, realized=realized, funding=funding, complete=complete and not self.missing
         )
 
     @property
@@ -4364,7 +4378,7 @@ class _Account:
         """Return the balance as it is believed now."""
         newest = next((block for block in reversed(self.blocks) if block.balances), None)
         if newest is not None and newest.height > self.over:
-            return newest.balances[-1]
+            return (_ends(newest) or newest.balances)[-1]
         return self.sums.balance
 
     @property
@@ -4400,6 +4414,12 @@ class _Account:
         }
         self.begun, self.sums = height, _Sums(lots, snapshot.balance)
         self.blocks = [_Facts(height, self.sums, {}, {}, {}, [], snapshot, {})]
+
+    def lose(self) -> None:
+        """Note that frames were lost: of the newest block, and of any that is not over."""
+        self.missing = self.begun is not None
+        for block in self.blocks:
+            block.torn |= block.height > self.over or block is self.blocks[-1]
 
     def refold(self, height: int) -> None:
         """Fold the blocks again from a height on, then judge those that are over."""
@@ -4455,9 +4475,8 @@ class _Account:
         # fills do not add up to it; a snapshot leaves no doubt.
         last: dict[str, tuple[_Facts, tuple[Decimal, Decimal]]] = {}
         for block in self.blocks:
-            if block.snapshot is not None:
-                last = {}
-            last |= {ticker: (block, rows[-1]) for ticker, rows in block.sizes.items()}
+            rows = {ticker: (block, rows[-1]) for ticker, rows in block.sizes.items()}
+            last = last | rows if block.snapshot is None else {}
         return {
             ticker: row
             for ticker, (block, row) in last.items()
@@ -4488,6 +4507,15 @@ class _Known:
                 account.begin(self.parents[parent], _Snapshot({}, 0))
                 account.doubts = {}
         return account
+
+    def family(self, owner: str, number: int, *, of_parent: bool) -> list[_Account]:
+        """Return what is known of one subaccount, or of all children of a parent."""
+        return [
+            account
+            for whose, account in self.accounts.items()
+            if whose.owner == owner
+            and (whose.number % _PARENTS if of_parent else whose.number) == number
+        ]
 
     def update(
         self, account: _Account, frame: Frame, *, always: bool = False, **lists: Any
@@ -4580,9 +4608,9 @@ class _Reading:
             self._each(self._transfer, transfer, own, 0)
         for payment in getattr(answer, "funding_payments", ()):
             self._each(self._payment, payment, own, 0)
-        account = self.known.of(self.owner, own)
-        if account is not None and hasattr(answer, "fills") and not self.odd:
-            account.missing = False
+        if hasattr(answer, "fills") and not self.odd:
+            for account in self.known.family(self.owner, own, of_parent=self.of_parent):
+                account.missing = False
 
     def updates(self, account: _Account) -> list[AccountUpdate]:
         """Return an update for each subaccount that the frame is about, the first for `account`."""
@@ -4681,11 +4709,11 @@ class _Reading:
         for state in self.known.orders.filled(fill.order_id, fill.id, fill.size, self.frame.seq):
             self._note(account, "orders", state)
         block = self._block(account, fill.height)
-        new = self._once(account, ("fill", fill.id))
         if block is None or not fill.ticker:
             return
-        known = block.fills.get(fill.id)
+        known, new = block.fills.get(fill.id), self._once(account, ("fill", fill.id))
         if new:
+            fill = fill if fill.event_id else _with_event(fill)
             self._note(account, "fills", fill)
         if new or (known is not None and fill.event_id and not known.event_id):
             block.fills[fill.id] = fill
@@ -4778,6 +4806,8 @@ class _Reading:
         # It is of the end of the block that changed the account last, and knows all until the
         # block that was processed last.
         known = self._height(held.latest_processed_block_height) or at
+        if not (known or account.positions or account.collateral):
+            known = account.height  # never funded: there was no block yet to name
         height = self._height(held.updated_at_height) or known
         snapshot, begins = self._snapshot_of(account, held), account.begun is None
         if account.begun is None:
@@ -4801,10 +4831,9 @@ class _Reading:
             at = max(at, self._height(child.latest_processed_block_height))
         self.known.parents[Subaccount(self.owner, parent)] = at
         listed = {child.subaccount_number for child in children}
-        for known in list(self.known.accounts.values()):
-            owner, number = known.subaccount.owner, known.subaccount.number
-            ours = owner == self.owner and number % _PARENTS == parent
-            if ours and number not in listed and not (known.positions or known.collateral):
+        for known in self.known.family(self.owner, parent, of_parent=True):
+            number = known.subaccount.number
+            if number not in listed and not (known.positions or known.collateral):
                 self._snapshot(_NOTHING, number, at)
 
     def _clear(self, account: _Account) -> None:
@@ -4853,6 +4882,20 @@ def _fill_of(row: FillFields, height: int) -> AccountFill:
         height=int(row.created_at_height or height), created_at=row.created_at,
         event_id=str(row.event_id or ""), held=held,
     )  # fmt: skip
+
+
+def _with_event(fill: AccountFill) -> AccountFill:
+    """Find the event of a fill that REST reports without it: the fill's id is made of it."""
+    for event in range(_MOST_EVENTS):
+        text = f"{fill.height:08x}{_MATCHES:08x}{event:08x}"
+        if event_id(text, fill.liquidity) == fill.id:
+            return msgspec.structs.replace(fill, event_id=text)
+    return fill
+
+
+# All matches of a block are events of its first transaction; two numbers before it are the block's.
+_MATCHES: Final = 2
+_MOST_EVENTS: Final = 256
 
 
 def _quote_quantums(usdc: str) -> int:
@@ -4908,9 +4951,10 @@ class Accounts:
         if endpoint is ENDPOINTS["order"]:
             return self._on_order(frame, self._one_order)
         of = {**named, **dict(parse_qsl(frame.channel.partition("?")[2]))}
-        number = of.get("subaccountNumber", of.get("parentSubaccountNumber", ""))
+        parent = "parentSubaccountNumber" in of
+        number = of["parentSubaccountNumber"] if parent else of.get("subaccountNumber", "")
         if endpoint in _LISTS and number.isdecimal():
-            return self._on_list(frame, endpoint, of.get("address", ""), int(number))
+            return self._on_list(frame, of.get("address", ""), int(number), of_parent=parent)
         return _NO_UPDATES
 
     def _on_sent(self, frame: Frame) -> list[AccountUpdate]:
@@ -4924,7 +4968,7 @@ class Accounts:
             of_it = not frame.channel or frame.channel in _ACCOUNTS
             if frame.link in ("", account.link) and of_it:
                 account.doubts["link"] = f"account frames were lost: {frame.kind} at {frame.seq}"
-                account.missing = account.begun is not None
+                account.lose()
                 updates += self._known.update(account, frame)
         return updates
 
@@ -4988,13 +5032,13 @@ class Accounts:
         return reading.updates(account)
 
     def _on_list(
-        self, frame: Frame, endpoint: Endpoint, owner: str, number: int
+        self, frame: Frame, owner: str, number: int, *, of_parent: bool
     ) -> list[AccountUpdate]:
         path, account = frame.path, self._known.of(owner, number)
         if account is None:
             return _NO_UPDATES
         reading = _Reading(self._known, frame, owner)
-        reading.polled = True
+        reading.polled, reading.of_parent = True, of_parent
         answer = next(iter(reading.contents()), None)
         account.doubts.pop(path, None)
         if answer is None or isinstance(answer, ErrorsContents):

@@ -13,12 +13,14 @@ the only rulebook of the venue: whoever needs an exchange (tools/venue) stands o
 - Orders and matches: `Order`, `Match`, `Placement`, who may pay for a match.
 - Order book: `OrderBook`, by price, then time, then the chain's exceptions.
 - Triggers, Stateful orders: what triggers a conditional order; `Waiting` for the block, `Desk`.
-- Records, History: what a ledger remembers of a subaccount, within `Caps`, page by page.
+- Records, History: what a ledger remembers of a subaccount, within `Caps`, page by page; beside
+  what is exact, `IndexedSums`: a position as the indexer reckons it.
 - Tally, Performance: sums of a whole life, and what to think of it.
 - Events, Money: what can happen to a ledger; fees, insurance funds, blocked withdrawals.
 - Positions, Ledger: one subaccount's holdings and its money; `figures` sums it up.
 - Collateral, Journal: `update_result`, `transfer`; `rebuild` makes of a journal the same ledger.
-- Text, Rows, Account frames: an account in the indexer's own words, field by field.
+- Text, Rows, Account frames: an account in the indexer's own words, field by field, and `Changes`
+  in the indexer's own order: what nodes saw, each match by what it left, then its fills.
 - Liquidation, Settlement: who is closed at which price; how a match changes hands (`Clearing`).
 - Latency, Queue position, Optimism, Limits: what stands between an order and its fill.
 - Recorded market: the recorded levels as a crowd on our book; `matches`.
@@ -66,18 +68,19 @@ __all__ = [
     # Events
     "Event", "Filled",
     # Money
-    "SHARED_FUND", "InsuranceFunds", "parent_of",
+    "SHARED_FUND", "InsuranceFunds", "charge", "parent_of",
     # Positions
-    "LedgerPosition",
+    "Booking", "LedgerPosition",
     # Ledger
-    "AccountFigures", "Ledger", "figures",
+    "AccountFigures", "DELEVERAGED", "Ledger", "figures",
     # Collateral
     "admits", "bankruptcy", "transfer", "update_result",
     # Journal
     "rebuild",
     # Rows
-    "asset_fields", "fill_fields", "order_fields", "position_fields", "subaccount_fields",
-    "transfer_fields", "transaction_hash",
+    "asset_fields", "fill_fields", "order_fields", "order_update_fields", "position_fields",
+    "position_update_fields", "settled_order_fields", "subaccount_fields", "transaction_hash",
+    "transfer_fields",
     # Account frames
     "Changes", "Message", "missing_record", "snapshot", "update",
     # Liquidation
@@ -928,7 +931,7 @@ class IndexedSums(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     They follow fills, which it takes after the match has moved the position: so the whole of a
     fill counts for the position that its match left, also where that was turned by it. `peak` is
     the greatest number that the size has been, so that of a short the smallest size; `earned` is
-    with fees and without funding.
+    with fees and without funding, and without what liquidations and deleveragings brought.
     """
 
     peak: int = 0
@@ -1935,6 +1938,8 @@ class Ledger:
             size, cost, fee = size - closing, cost - share, fee - charged
         if size:
             opened = self.holdings.get(fill.market.ticker) or self._begin(fill)
+            if touched:  # to the indexer, what one that turned has earned goes on
+                opened.indexed = IndexedSums(earned=touched[0].indexed.earned)
             opened.open(size if fill.quantums > 0 else -size, cost)
             opened.fees += fee
             touched.append(opened)
@@ -2111,7 +2116,8 @@ def _quote(fill: Filled) -> int:
     return quote if fill.quantums > 0 else -quote
 
 
-_DELEVERAGED: Final = ("DELEVERAGED", "OFFSETTING")
+DELEVERAGED: Final = ("DELEVERAGED", "OFFSETTING")
+"""The types of a fill that no order made, of either side: at no price of a book, free of fees."""
 
 
 def _fill_record(fill: Filled, quote: int, gain: int, position: LedgerPosition) -> FillRecord:
@@ -2121,7 +2127,7 @@ def _fill_record(fill: Filled, quote: int, gain: int, position: LedgerPosition) 
         insurance=fill.insurance, gain=gain, liquidity=fill.liquidity, status=fill.type,
         created=fill.when, client_metadata=fill.client_metadata, event=fill.event,
         is_long=position.is_long,
-        before=None if fill.type in _DELEVERAGED else position.indexed,
+        before=None if fill.type in DELEVERAGED else position.indexed,
     )  # fmt: skip
 
 
@@ -2134,7 +2140,7 @@ def _count(position: LedgerPosition, fill: Filled, quote: int) -> None:
     )
     price = fill_price(fill.market, fill.quantums, fill.subticks, quote, fill.type)
     position.indexed = sums.filled(opens=opens, quantums=size, price=price)
-    if fill.type not in _DELEVERAGED:
+    if fill.type not in _UNEARNED:
         earned = -Decimal(fill.fee - fill.builder_fee + fill.insurance).scaleb(-6)
         if not opens and sums.opened:
             closed = fill.market.size(min(size, sums.size))
@@ -2144,11 +2150,15 @@ def _count(position: LedgerPosition, fill: Filled, quote: int) -> None:
         position.indexed = msgspec.structs.replace(position.indexed, earned=earned)
 
 
+# What the indexer forgets in the profit that REST shows.
+_UNEARNED: Final = (*DELEVERAGED, "LIQUIDATED", "LIQUIDATION")
+
+
 def fill_price(
     market: PerpetualMarket, quantums: int, subticks: int, quote: int, type_: str
 ) -> Decimal:
     """Return the price of a fill in USDC; that of a deleveraging follows from what it paid."""
-    if type_ not in _DELEVERAGED:
+    if type_ not in DELEVERAGED:
         return market.price(subticks)
     price = _DECIMALS.divide(Decimal(abs(quote)).scaleb(-6), market.size(abs(quantums)))
     return _DECIMALS.quantize(price, _SIXTEEN_PLACES)
@@ -2356,7 +2366,7 @@ def position_update_fields(
     gained = _DECIMALS.multiply(apart if record.is_long else -apart, market.size(sums.closed))
     return {
         "address": subaccount.owner, "subaccountNumber": subaccount.number,
-        "positionId": record.id, "market": market.ticker,
+        "positionId": record.id,
     } | _sums(ledger, market, record, gained)  # fmt: skip
 
 
@@ -2381,14 +2391,14 @@ def _sums(
     oracle = ledger.worth.oracle(market.ticker)
     unrealized = 0 if oracle is None else _DECIMALS.multiply(oracle - sums.entry, size)
     return {
-        "side": "LONG" if record.is_long else "SHORT", "status": record.status,
-        "size": _text(size), "maxSize": _text(market.size(sums.peak)),
+        "market": market.ticker, "side": "LONG" if record.is_long else "SHORT",
+        "status": record.status, "size": _text(size), "maxSize": _text(market.size(sums.peak)),
         "netFunding": _text(funding), "entryPrice": _text(sums.entry),
         "exitPrice": None if sums.exit is None else _text(sums.exit),
         "sumOpen": _text(market.size(sums.opened)), "sumClose": _text(market.size(sums.closed)),
         "realizedPnl": _text(_DECIMALS.add(gained, funding)),
         "unrealizedPnl": _text(Decimal(unrealized)),
-    } | {"market": market.ticker}  # fmt: skip
+    }  # fmt: skip
 
 
 def balance_fields(subaccount: Subaccount, quote_quantums: int) -> Fields:
@@ -2428,7 +2438,6 @@ _ORDER_ROWS: Final = {
         "goodTilBlockTime", "ticker", "removalReason", "createdAtHeight", "updatedAt",
         "updatedAtHeight", "clientMetadata", "triggerPrice",
     ),
-    # Of an order that no node knew any more.
     "missing": (
         *_ORDER_HEAD, "status", "orderFlags", "ticker", "removalReason", "createdAtHeight",
         "updatedAt", "updatedAtHeight", "price", "size", "clientMetadata", "reduceOnly", "side",
@@ -2438,7 +2447,8 @@ _ORDER_ROWS: Final = {
         *_ORDER_HEAD, "side", "size", "totalFilled", "price", "type", "status", "timeInForce",
         "postOnly", "reduceOnly", "orderFlags", "goodTilBlock", "goodTilBlockTime", "ticker",
         "createdAt", "createdAtHeight", "updatedAt", "updatedAtHeight", "clientMetadata",
-        "triggerPrice", "orderRouterAddress", "subaccountNumber",
+        "triggerPrice", "orderRouterAddress", "subaccountNumber", "duration", "interval",
+        "priceTolerance",
     ),
 }  # fmt: skip
 _SETTLED_ROW: Final = (
@@ -2459,9 +2469,12 @@ def settled_order_fields(
 
 
 def order_update_fields(
-    subaccount: Subaccount, market: PerpetualMarket, record: OrderRecord
+    subaccount: Subaccount, market: PerpetualMarket, record: OrderRecord, *, missing: bool = False
 ) -> Fields:
-    """Return what is reported of an order without fills: that it was placed, or removed and why."""
+    """Return what is reported of an order without fills: that it was placed, or removed and why.
+
+    Of a `missing` one no node knew any more: what is said of it is what the indexer's table has.
+    """
     if record.status == "UNTRIGGERED":
         return settled_order_fields(subaccount, market, record)
     fields = _order(subaccount, market, record)
@@ -2469,7 +2482,7 @@ def order_update_fields(
         if record.order_flags == TWAP:  # nodes report it before any block
             fields |= dict.fromkeys(("createdAtHeight", "updatedAt", "updatedAtHeight"))
         return _picked(fields, "placed")
-    if not record.quantums or _is_by_nodes(record):
+    if missing:
         return _picked(fields | {"reduceOnly": record.reduce_only or None}, "missing")
     by_user = record.reason == _REMOVED + "USER_CANCELED"
     settled = by_user and record.order_flags in (LONG_TERM, CONDITIONAL)
@@ -2479,10 +2492,7 @@ def order_update_fields(
 
 def order_fields(subaccount: Subaccount, market: PerpetualMarket, record: OrderRecord) -> Fields:
     """Return an order as comlink does, in a snapshot and by REST."""
-    fields = _order(subaccount, market, record)
-    if not record.is_settled:
-        del fields["createdAt"]
-    return _picked(fields, "listed")
+    return _picked(_order(subaccount, market, record), "listed")
 
 
 def _picked(fields: Fields, row: str) -> Fields:
@@ -2505,20 +2515,18 @@ def _is_by_nodes(record: OrderRecord) -> bool:
 
 def _order(subaccount: Subaccount, market: PerpetualMarket, record: OrderRecord) -> Fields:
     """Return all that may be said of an order, None for what is not of its kind."""
-    stateful, known, is_settled = (
-        record.order_flags != SHORT_TERM, bool(record.quantums), record.is_settled,
-    )  # fmt: skip
-    filled = _text(market.size(record.filled))
+    stateful, is_settled = record.order_flags != SHORT_TERM, record.is_settled
     fields: Fields = {
         "id": record.id, "subaccountId": subaccount_id(subaccount),
         "subaccountNumber": subaccount.number, "clientId": str(record.client_id),
         "clobPairId": str(market.clob_pair_id), "ticker": market.ticker, "status": record.status,
         "orderFlags": str(record.order_flags), "removalReason": record.reason or None,
     }  # fmt: skip
-    if not known:
+    if not record.quantums:
         return fields
     duration, interval, tolerance = map(str, record.twap) if record.twap else (None, None, None)
-    fields |= {
+    filled, condition = _text(market.size(record.filled)), record.condition_type
+    return fields | {
         "side": record.side, "size": _text(market.size(record.quantums)),
         "price": _text(market.price(record.subticks)),
         # A refused order's condition may be anything.
@@ -2529,17 +2537,14 @@ def _order(subaccount: Subaccount, market: PerpetualMarket, record: OrderRecord)
         "goodTilBlockTime": _iso(record.good_til_block_time * _SECOND_NS) if stateful else None,
         "clientMetadata": str(record.client_metadata),
         "totalFilled": filled, "totalOptimisticFilled": filled,
-        "createdAt": _iso(record.created.time_ns), "updatedAt": _iso(record.updated.time_ns),
+        "createdAt": _iso(record.created.time_ns) if is_settled else None,
         "createdAtHeight": str(record.created.height) if is_settled else None,
+        "updatedAt": _iso(record.updated.time_ns) if is_settled else None,
         "updatedAtHeight": str(record.updated.height) if is_settled else None,
         "duration": duration, "interval": interval, "priceTolerance": tolerance,
-        "orderRouterAddress": "", "triggerPrice": None,
+        "orderRouterAddress": "",
+        "triggerPrice": _text(market.price(record.trigger_subticks)) if condition else None,
     }  # fmt: skip
-    if not is_settled:
-        fields["updatedAt"] = None
-    if record.condition_type:
-        fields["triggerPrice"] = _text(market.price(record.trigger_subticks))
-    return fields
 
 
 def fill_fields(subaccount: Subaccount, market: PerpetualMarket, record: FillRecord) -> Fields:
@@ -2562,9 +2567,15 @@ def fill_fields(subaccount: Subaccount, market: PerpetualMarket, record: FillRec
         "entryPriceBefore": _text(before.entry) if before and before.entry else None,
         "affiliateRevShare": "0", "orderRouterAddress": None,
         "positionSideBefore": before and ("LONG" if record.is_long else "SHORT"),
-        "positionSizeBefore": before and _text(market.size(before.opened - before.closed)),
+        "positionSizeBefore": before and f"{_left(market, before):f}",
         "ticker": market.ticker,
     }  # fmt: skip
+
+
+def _left(market: PerpetualMarket, sums: IndexedSums) -> Decimal:
+    # The indexer's difference has the places of its sums: of 73.5 and 49.5 it is 24.0.
+    opened, closed = (market.size(sum_).normalize() for sum_ in (sums.opened, sums.closed))
+    return opened - closed
 
 
 def transfer_fields(subaccount: Subaccount, record: TransferRecord) -> Fields:
@@ -2628,6 +2639,7 @@ class Message(msgspec.Struct, gc=False, kw_only=True):
     positions: list[PositionRecord] = []
     balance: int | None = None
     order: OrderRecord | None = None
+    missing: bool = False  # no node knew the order any more
     transfer: TransferRecord | None = None
 
 
@@ -2669,16 +2681,16 @@ class Changes:
             Message(positions=positions, balance=ledger.collateral), Message(transfer=moved),
         )  # fmt: skip
 
-    def order(self, market: PerpetualMarket, record: OrderRecord) -> None:
+    def order(self, market: PerpetualMarket, record: OrderRecord, *, missing: bool = False) -> None:
         """Report how an order stands without fills."""
         self._know(market)
         if record.status.startswith("BEST_EFFORT"):
-            self._seen.append(Message(order=record))
+            self._seen.append(Message(order=record, missing=missing))
         else:
-            if _is_by_nodes(record):
+            if by_nodes := _is_by_nodes(record):
                 gone = msgspec.structs.replace(record, status="BEST_EFFORT_CANCELED")
                 self._seen.append(Message(order=gone))
-            self._settled.append(Message(order=record))
+            self._settled.append(Message(order=record, missing=by_nodes))
         filled = self._filled(record.id)
         if record.status == "BEST_EFFORT_CANCELED" and filled is not None and filled.order:
             # The block finds that nodes have taken it off already.
@@ -2711,14 +2723,18 @@ class Changes:
 def missing_record(
     ledger: Ledger, market: PerpetualMarket, cancel: CancelRequest
 ) -> OrderRecord | None:
-    """Return what is reported of the cancel of an order that nobody knows; None if it is known."""
-    id_ = order_id(ledger.subaccount, cancel)
-    if ledger.history.order(id_) is not None:
-        return None
+    """Return what is reported of the cancel of an order that no node knows; None if it is full.
+
+    What no block has seen is in no table either: then no more than its id is known.
+    """
+    id_, reason = order_id(ledger.subaccount, cancel), _REMOVED + "USER_CANCELED"
+    known = ledger.history.order(id_)
+    if known is not None and known.filled:
+        gone = msgspec.structs.replace(known, status="BEST_EFFORT_CANCELED", reason=reason)
+        return gone if known.filled < known.quantums else None
     return OrderRecord(
-        id=id_, ticker=market.ticker, side="", quantums=0, subticks=0,
-        status="BEST_EFFORT_CANCELED", reason=_REMOVED + "USER_CANCELED",
-        client_id=cancel.client_id,
+        id=id_, ticker=market.ticker, side="", quantums=0, subticks=0, reason=reason,
+        status="BEST_EFFORT_CANCELED", client_id=cancel.client_id,
     )  # fmt: skip
 
 
@@ -2727,7 +2743,9 @@ def update(
 ) -> Fields:
     """Return the contents of a message; `markets` are those that it names."""
     us, order, moved = ledger.subaccount, message.order, message.transfer
-    write = settled_order_fields if message.fills else order_update_fields
+    write: Callable[[Subaccount, PerpetualMarket, OrderRecord], Fields] = settled_order_fields
+    if not message.fills:
+        write = partial(order_update_fields, missing=message.missing)
     parts = {
         "fills": [fill_fields(us, markets[fill.ticker], fill) for fill in message.fills],
         "perpetualPositions": [
@@ -3504,7 +3522,7 @@ class PaperAccount:
     def miss(self, market: PerpetualMarket, cancel: CancelRequest) -> None:
         """Report the cancel of a short-term order that no node knows."""
         if record := missing_record(self.ledger, market, cancel):
-            self._changes.order(market, record)
+            self._changes.order(market, record, missing=True)
 
     def refuse(self, market: PerpetualMarket, order: Order, error: str, *, stands: bool) -> None:
         """Count a refusal, and report it unless another order `stands` under this id."""
