@@ -598,7 +598,7 @@ def test_profit_that_nothing_explains_is_reported() -> None:
     bot, traded = traded_bot()
     holding = next(iter(ledger_of(bot).holdings.values()))
 
-    holding.net_funding += 5_000
+    holding.cost += 10
 
     assert "quote quantums of the equity" in imbalance(bot, traded)
 
