@@ -1229,8 +1229,8 @@ def _fold_markets(state: DataState, frame: Frame, updates: list[Any]) -> _Touche
     changes: dict[str, str] = {}
     if frame.is_snapshot and frame.link:  # an answer confirms what is in it, no more
         state._markets_link = frame.link
-        for view in state.views.values():
-            view.price_missed = view.ticker not in updates[0].markets
+        for known in state.views.values():
+            known.price_missed = known.ticker not in updates[0].markets
     for update in updates:
         tables = (update.markets, update.trading, update.oracle_prices)
         for table, set_one in zip(tables, _SETTERS, strict=True):
