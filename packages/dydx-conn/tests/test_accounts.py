@@ -706,6 +706,18 @@ def test_a_frame_that_cannot_be_read_is_a_doubt(frame: Frame) -> None:
 # === Parents ===
 
 
+@pytest.mark.parametrize("path", [PATH, PATH.replace("/sub", "/parentSub")])
+def test_a_parent_without_the_child_that_holds_is_a_doubt(path: str) -> None:
+    """Nothing listed is not the same as nothing held."""
+    parent = {"equity": "0", "parentSubaccountNumber": 3, "childSubaccounts": []}
+    held_before = snapshot(9, 50, position("A-USD", "1"))
+
+    updates = folded(held_before, answers(path, {"subaccount": parent}))
+
+    assert held(updates) == {"A-USD": Decimal(1)}
+    assert updates[-1].doubt
+
+
 def test_a_parents_channel_names_the_child() -> None:
     """In the envelope of an update, in each row of a snapshot and of an answer."""
     order = {"id": "o1", "status": "OPEN"}

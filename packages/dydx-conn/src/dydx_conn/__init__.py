@@ -4806,18 +4806,20 @@ class _Reading:
     def _snapshots(self, held: SubaccountFields, own: int, at: int) -> None:
         if held.address not in ("", self.owner):
             self.faults.append(f"is of {held.address}, expected {self.owner}")
-        elif held.child_subaccounts is not None or (self.of_parent and held is _NOTHING):
+        elif held is not _NOTHING and self.of_parent == (held.child_subaccounts is None):
+            what = "the children of" if self.of_parent else "subaccount"
+            self.faults.append(f"is of subaccount {held.subaccount_number}, expected {what} {own}")
+        elif self.of_parent:
             for child in held.child_subaccounts or ():
                 if child.subaccount_number is None:
                     self.faults.append("has a child without its number")
                 else:
                     self._snapshot(child, child.subaccount_number, at)
             self._unlisted(held, own, at)
-        elif self.of_parent or held.subaccount_number not in (None, own):
-            what = "the children of" if self.of_parent else "subaccount"
-            self.faults.append(f"is of subaccount {held.subaccount_number}, expected {what} {own}")
-        else:
+        elif held.subaccount_number in (None, own):
             self._snapshot(held, own, at)
+        else:
+            self.faults.append(f"is of subaccount {held.subaccount_number}, expected {own}")
 
     def _snapshot(self, held: SubaccountFields, own: int, at: int) -> None:
         account = self._account(own)
@@ -4855,6 +4857,8 @@ class _Reading:
             number = known.subaccount.number
             if number not in listed and not (known.positions or known.collateral):
                 self._snapshot(_NOTHING, number, at)
+            elif number not in listed and not 0 < at < known.height:
+                self.faults.append(f"does not list subaccount {number}")
 
     def _clear(self, account: _Account) -> None:
         # A snapshot that is not behind ends every doubt but that a list was not answered.
@@ -6488,6 +6492,7 @@ class _Poller(threading.Thread):
         self._stopping = asyncio.Event()
         self._tasks: dict[Any, asyncio.Task[Any]] = {}
         self._unanswered: set[tuple[Key, str] | type[RestError]] = set()  # reported as such
+        self._lost: dict[Key, int] = {}  # from which block on lists may lack rows
         # Hundreds of markets take turns; accounts do not wait behind them.
         self._turn = asyncio.Semaphore(8)
 
@@ -6495,6 +6500,12 @@ class _Poller(threading.Thread):
         """Request, from any thread, what the snapshot of a key may have missed."""
         if CHANNELS[key[0]].changes:
             self._call(self._start, key, partial(self._later, key))
+
+    def lost(self, keys: Iterable[Key], height: int) -> None:
+        """Take note, from any thread, that from a block on all of these keys may be lost."""
+        for key in keys:
+            if height and CHANNELS[key[0]].kind == "account":
+                self._call(self._lost.setdefault, key, height - _BEHIND)
 
     def compare(self, key: Key) -> None:
         """Request, from any thread, what a key that is silent stands for."""
@@ -6603,17 +6614,28 @@ class _Poller(threading.Thread):
             return await self._request(key)
 
     async def _request(self, key: Key) -> bool:
-        # One that fails keeps no other from being requested.
-        return all([await self._one(key, endpoint) for endpoint in CHANNELS[key[0]].rest])
+        row, since, whole = CHANNELS[key[0]], self._lost.pop(key, None), False
+        try:
+            # One that fails keeps no other from being requested.
+            whole = all([await self._one(key, endpoint, since) for endpoint in row.rest])
+        finally:
+            if since is not None and not whole:
+                self._lost[key] = since
+        return whole
 
-    async def _one(self, key: Key, endpoint: Endpoint) -> bool:
+    async def _one(self, key: Key, endpoint: Endpoint, since: int | None) -> bool:
         channel, id_ = key
         where, rows = self._rest.where, _ROWS if endpoint.key else None
+        named = CHANNELS[channel].parameters(id_)
         try:
-            named = CHANNELS[channel].parameters(id_)
-            answer = await self._rest.request(endpoint, **named, limit=rows)
-            if answer.stale:
-                raise Unreachable("expected a new answer, got an old one: the endpoint fails")
+            if since is not None and endpoint.pages:
+                async for row in self._rest.walk(endpoint, **named):
+                    if int(row.created_at_height or 0) < since:
+                        break
+            else:
+                answer = await self._rest.request(endpoint, **named, limit=rows)
+                if answer.stale:
+                    raise Unreachable("expected a new answer, got an old one: the endpoint fails")
         except RestError as error:
             # That an account was never funded is an answer: there is nothing.
             if not (isinstance(error, NotFound) and error.never_funded):
@@ -6741,6 +6763,8 @@ class _Watch:
         if gaps:
             frame = msgspec.structs.replace(frame, seq=frame.seq + len(gaps))
         for each in (*gaps, frame):
+            if each.kind in ("close", "gap") and each.link in self._links:
+                self._poller.lost(self._links[each.link].keys, self._connections.height)
             for turn in self._connections.step(each):
                 if turn.link in self._links:
                     self._turned(self._links[turn.link], turn)
