@@ -169,12 +169,11 @@ def test_an_account_that_was_never_funded_begins_with_nothing() -> None:
 
 def test_a_snapshot_that_differs_is_right_and_reports_missing_fills() -> None:
     """Profit is complete again once the fills have been requested."""
-    lost = Frame(0, 0, 0, "c1", "gap", "frames lost")
     whole = snapshot(20, 800, position("A-USD", "2", "100"))
     fills = answers(FILLS, {"fills": [fill("f1", "BUY", "2", createdAtHeight="15")]})
 
-    missing = last(snapshot(9), lost, whole)
-    found = last(snapshot(9), lost, whole, fills)
+    missing = last(snapshot(9), LOST, whole)
+    found = last(snapshot(9), LOST, whole, fills)
 
     assert (missing.doubt, missing.profit.complete, missing.collateral) == ("", False, 800_000_000)
     assert found.profit == Profit(fills=1)
@@ -336,6 +335,59 @@ def test_what_the_insurance_fund_takes_is_no_fee() -> None:
 
     profit = update.profit
     assert (profit.fees, profit.insurance, profit.liquidations) == (0, 7_000_000, 1)
+
+
+LOST = Frame(0, 0, 0, "c1", "gap", "frames lost")
+TRANSFERS = f"/v4/transfers?limit=100&{QUERY}"
+
+
+def paid_in(height: int, usdc: str) -> dict[str, Any]:
+    """Report a deposit, as a list of transfers does."""
+    party = {"address": "dydx1b"}
+    return {
+        "id": "t", "type": "DEPOSIT", "size": usdc, "symbol": "USDC", "sender": party,
+        "recipient": party, "createdAt": "2026-01-01T00:00:01.000Z",
+        "createdAtHeight": str(height), "transactionHash": "h",
+    }  # fmt: skip
+
+
+def test_what_came_during_a_loss_has_no_cause_until_all_lists_have_come() -> None:
+    """A deposit is neither found money first and paid in afterwards, nor funding in between."""
+    none, deposit = (
+        answers(FILLS, {"fills": []}),
+        answers(TRANSFERS, {"transfers": [paid_in(15, "500")]}),
+    )
+
+    updates = folded(snapshot(9), LOST, snapshot(20, 1500), block(30), none, deposit)
+
+    assert [(u.unexplained, u.profit.transferred) for u in updates[2:]] == [
+        (500_000_000, 0), (500_000_000, 0), (0, 500_000_000)
+    ]  # fmt: skip
+    assert {update.profit.funding for update in updates} == {0}
+    assert [update.doubt for update in updates[2:]] == ["", "", ""]
+
+
+def test_what_no_list_explains_for_long_is_funding() -> None:
+    """A list that never comes must not hide a loss for ever."""
+    updates = folded(snapshot(9), LOST, snapshot(20, 900), block(80), block(90))
+
+    assert [update.unexplained for update in updates[2:]] == [-100_000_000, 0]
+    assert updates[-1].profit.funding == 100_000_000
+
+
+@pytest.mark.parametrize(("oldest", "complete"), [(10, False), (9, True), (8, True)])
+def test_a_full_page_of_fills_is_all_only_if_it_reaches_back(oldest: int, complete: bool) -> None:
+    """Of a hundred fills since the loss the oldest may be on the next page."""
+    rows = [
+        fill(
+            f"f{n}", "BUY" if n % 2 else "SELL", "1", createdAtHeight=str(max(oldest, 20 - n // 2))
+        )
+        for n in range(100)
+    ]
+
+    update = last(snapshot(9), LOST, snapshot(20), answers(FILLS, {"fills": rows}))
+
+    assert update.profit.complete is complete
 
 
 def test_what_fills_leave_open_of_a_balance_is_funding() -> None:

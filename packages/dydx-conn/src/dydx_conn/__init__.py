@@ -4334,8 +4334,8 @@ class _Account:
     """One subaccount: its blocks, the doubts by their cause, and what was reported last."""
 
     __slots__ = (
-        "begun", "blocks", "doubts", "height", "ids", "link", "missing", "over", "polled",
-        "positions", "settled_at", "shown", "subaccount", "sums", "unreadable",
+        "begun", "blocks", "doubts", "height", "ids", "link", "lost", "over", "polled",
+        "positions", "settled_at", "shown", "subaccount", "sums", "unlisted", "unreadable",
     )  # fmt: skip
 
     def __init__(self, subaccount: Subaccount) -> None:
@@ -4350,7 +4350,8 @@ class _Account:
         self.height = self.over = 0
         self.settled_at = -1  # the newest height under which a balance was reported
         self.link, self.polled = "", False
-        self.missing = False  # frames were lost, and no list of fills has come since
+        self.lost = 0  # the block in which frames were lost, until all lists have come since
+        self.unlisted: set[str] = set()  # those lists that have not
         self.shown: Any = None  # what the last update held besides its lists
 
     @property
@@ -4361,8 +4362,7 @@ class _Account:
     @property
     def profit(self) -> Profit:
         """Return what was earned; what a block that is not over leaves open may still come."""
-        new = next((block for block in self.blocks if block.height > self.over), None)
-        profit = self.sums.profit
+        new, profit = next(iter(self._open()), None), self.sums.profit
         before = profit if new is None else new.before.profit
         funding, complete = before.funding, before.complete
         if new is not None and new.snapshot is not None:
@@ -4370,8 +4370,9 @@ class _Account:
         # To the nearest: an entry that a snapshot reports is cut at its twentieth digit or so.
         realized = round(self.sums.realized)
         return msgspec.structs.replace(
-            profit, realized=realized, funding=funding, complete=complete and not self.missing
-        )
+            profit, realized=realized, funding=funding,
+            complete=complete and "fills" not in self.unlisted,
+        )  # fmt: skip
 
     @property
     def collateral(self) -> int | None:
@@ -4383,9 +4384,8 @@ class _Account:
 
     @property
     def unexplained(self) -> int:
-        """Return what fills and transfers leave open of the balance in blocks that are not over."""
-        new = [block for block in self.blocks if block.height > self.over]
-        balance = self.collateral
+        """Return what fills and transfers leave open of the balance while more may be reported."""
+        new, balance = self._open(), self.collateral
         if not new or balance is None or new[0].before.balance is None or new[-1].inner:
             return 0
         return balance - new[0].before.balance - sum(_moved(block) for block in new)  # integers
@@ -4417,9 +4417,25 @@ class _Account:
 
     def lose(self) -> None:
         """Note that frames were lost: of the newest block, and of any that is not over."""
-        self.missing = self.begun is not None
-        for block in self.blocks:
-            block.torn |= block.height > self.over or block is self.blocks[-1]
+        torn = [block for block in self.blocks if block.height > self.over] or self.blocks[-1:]
+        for block in torn:
+            block.torn = True
+        if torn:
+            self.lost = min(self.lost, torn[0].height) if self.unlisted else torn[0].height
+            self.unlisted = {"fills", "transfers"}
+
+    def reach(self, what: str, heights: Sequence[int], most: int) -> None:
+        """Note that a list came, newest first; one of `most` rows may lack what is older."""
+        if len(heights) < most or min(heights, default=0) <= self.lost:
+            self.unlisted.discard(what)
+
+    def _open(self) -> list[_Facts]:
+        """Return the blocks of which more may be reported: new ones, and those since a loss."""
+        over, snapshots = self.over, [b.height for b in self.blocks if b.snapshot is not None]
+        # A list that never comes must not excuse what a balance lost for ever.
+        if self.unlisted and snapshots and over <= snapshots[-1] + _MOST_BLOCKS:
+            over = min(over, self.lost - 1)
+        return [block for block in self.blocks if block.height > over]
 
     def refold(self, height: int) -> None:
         """Fold the blocks again from a height on, then judge those that are over."""
@@ -4444,11 +4460,12 @@ class _Account:
             self.doubts["block"] = "; ".join(broken.values())
 
     def move(self, height: int) -> bool:
-        """Note that a block is over: all of its reports have come. Return whether that is new."""
+        """Note that a block is over: all its reports have come. Return whether that may matter."""
         if height <= self.over:
             return False
         before, self.over = self.over, height
-        return any(before < block.height <= height for block in self.blocks)
+        new = any(before < block.height <= height for block in self.blocks)
+        return new or bool(self.unlisted)
 
     def hold(self) -> tuple[PositionState, ...]:
         """Work out the positions that are believed now; return those that changed."""
@@ -4552,6 +4569,7 @@ class _Reading:
     def __init__(self, known: _Known, frame: Frame, owner: str) -> None:
         self.known, self.frame, self.owner = known, frame, owner
         self.whole = self.polled = False
+        self.most = _MOST
         self.of_parent = frame.channel == "v4_parent_subaccounts"
         self.lists: dict[int, dict[str, list[Any]]] = {}
         self.settled: set[int] = set()
@@ -4608,9 +4626,11 @@ class _Reading:
             self._each(self._transfer, transfer, own, 0)
         for payment in getattr(answer, "funding_payments", ()):
             self._each(self._payment, payment, own, 0)
-        if hasattr(answer, "fills") and not self.odd:
-            for account in self.known.family(self.owner, own, of_parent=self.of_parent):
-                account.missing = False
+        for what in () if self.odd else ("fills", "transfers"):
+            if (rows := getattr(answer, what, None)) is not None:
+                heights = [self._height(row.created_at_height) for row in rows]
+                for account in self.known.family(self.owner, own, of_parent=self.of_parent):
+                    account.reach(what, heights, self.most)
 
     def updates(self, account: _Account) -> list[AccountUpdate]:
         """Return an update for each subaccount that the frame is about, the first for `account`."""
@@ -4786,18 +4806,18 @@ class _Reading:
     def _snapshots(self, held: SubaccountFields, own: int, at: int) -> None:
         if held.address not in ("", self.owner):
             self.faults.append(f"is of {held.address}, expected {self.owner}")
-            return
-        for child in held.child_subaccounts or ():
-            if child.subaccount_number is None:
-                self.faults.append("has a child without its number")
-            else:
-                self._snapshots(child, child.subaccount_number, at)
-        if held.child_subaccounts is not None or self.of_parent:
+        elif held.child_subaccounts is not None or (self.of_parent and held is _NOTHING):
+            for child in held.child_subaccounts or ():
+                if child.subaccount_number is None:
+                    self.faults.append("has a child without its number")
+                else:
+                    self._snapshot(child, child.subaccount_number, at)
             self._unlisted(held, own, at)
-        if held.child_subaccounts is None and held.subaccount_number in (None, own):
+        elif self.of_parent or held.subaccount_number not in (None, own):
+            what = "the children of" if self.of_parent else "subaccount"
+            self.faults.append(f"is of subaccount {held.subaccount_number}, expected {what} {own}")
+        else:
             self._snapshot(held, own, at)
-        elif held.child_subaccounts is None:
-            self.faults.append(f"is of subaccount {held.subaccount_number}, expected {own}")
 
     def _snapshot(self, held: SubaccountFields, own: int, at: int) -> None:
         account = self._account(own)
@@ -4953,9 +4973,13 @@ class Accounts:
         of = {**named, **dict(parse_qsl(frame.channel.partition("?")[2]))}
         parent = "parentSubaccountNumber" in of
         number = of["parentSubaccountNumber"] if parent else of.get("subaccountNumber", "")
-        if endpoint in _LISTS and number.isdecimal():
-            return self._on_list(frame, of.get("address", ""), int(number), of_parent=parent)
-        return _NO_UPDATES
+        if endpoint not in _LISTS or not number.isdecimal():
+            return _NO_UPDATES
+        reading = _Reading(self._known, frame, of.get("address", ""))
+        reading.polled, reading.of_parent = True, parent
+        if (limit := of.get("limit", "")).isdecimal():
+            reading.most = int(limit)
+        return self._on_list(reading, int(number))
 
     def _on_sent(self, frame: Frame) -> list[AccountUpdate]:
         if frame.link != "node":
@@ -5031,15 +5055,11 @@ class Accounts:
             reading.take(part, account, at)
         return reading.updates(account)
 
-    def _on_list(
-        self, frame: Frame, owner: str, number: int, *, of_parent: bool
-    ) -> list[AccountUpdate]:
-        path, account = frame.path, self._known.of(owner, number)
+    def _on_list(self, reading: _Reading, number: int) -> list[AccountUpdate]:
+        frame, account = reading.frame, self._known.of(reading.owner, number)
         if account is None:
             return _NO_UPDATES
-        reading = _Reading(self._known, frame, owner)
-        reading.polled, reading.of_parent = True, of_parent
-        answer = next(iter(reading.contents()), None)
+        path, answer = frame.path, next(iter(reading.contents()), None)
         account.doubts.pop(path, None)
         if answer is None or isinstance(answer, ErrorsContents):
             if not _is_unfunded(account, frame):
