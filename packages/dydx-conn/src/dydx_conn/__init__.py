@@ -5067,8 +5067,10 @@ class Accounts:
         account.doubts.pop(path, None)
         if answer is None or isinstance(answer, ErrorsContents):
             if not _is_unfunded(account, frame):
-                got = f"{frame.status}: {answer.reason}" if answer else "; ".join(reading.faults)
-                account.doubts[path] = f"expected an answer of {path}, got {got}"
+                refused = answer and (
+                    f"expected an answer of {path}, got {frame.status}: {answer.reason}"
+                )
+                account.doubts[path] = refused or "; ".join(reading.faults)
             return self._known.update(account, frame)
         reading.answer(answer, number)
         return reading.updates(account)
@@ -6499,7 +6501,7 @@ class _Poller(threading.Thread):
     def mend(self, key: Key) -> None:
         """Request, from any thread, what the snapshot of a key may have missed."""
         if CHANNELS[key[0]].changes:
-            self._call(self._start, key, partial(self._later, key))
+            self._call(self._start, key, partial(self._until, key, _RACE_S))
 
     def lost(self, keys: Iterable[Key], height: int) -> None:
         """Take note, from any thread, that from a block on all of these keys may be lost."""
@@ -6509,7 +6511,8 @@ class _Poller(threading.Thread):
 
     def compare(self, key: Key) -> None:
         """Request, from any thread, what a key that is silent stands for."""
-        self._call(self._start, ("compare", key), partial(self._in_turn, key))
+        # A failure is a doubt of what was known: it is not left to the next comparison.
+        self._call(self._start, ("compare", key), partial(self._until, key, 0.0))
 
     def poll(self, link: str, keys: Iterable[Key]) -> None:
         """Request, from any thread, all that a link carried, round after round."""
@@ -6587,8 +6590,8 @@ class _Poller(threading.Thread):
         if not task.cancelled() and (error := task.exception()) is not None:
             self._put("gap", f"a request to REST ended by {type(error).__name__}: {error}")
 
-    async def _later(self, key: Key) -> None:
-        await asyncio.sleep(_RACE_S)
+    async def _until(self, key: Key, wait_s: float) -> None:
+        await asyncio.sleep(wait_s)
         while not await self._in_turn(key):
             await asyncio.sleep(_RETRY_S)
 
