@@ -130,6 +130,7 @@ class Desk:
     def __init__(self, answer: Queued | NotQueued | None = None) -> None:
         self.requests: list[Any] = []
         self.frames: list[Frame] = []
+        self.height = 0
         self._answer = answer or Queued(())
 
     def submit(self, request: Any, number: int | None = None) -> Queued | NotQueued:
@@ -914,7 +915,7 @@ def test_cancel_all_does_not_call_it_done_while_a_twap_may_go_on(
     stage: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without the list of REST nobody knows."""
-    _, typed = stage("cancel-all", snapshot(), *ticks(*range(1, 20)))
+    _, typed = stage("cancel-all", snapshot(), *ticks(1, 61))
 
     assert main(typed) == 1
 
@@ -924,22 +925,55 @@ def test_cancel_all_does_not_call_it_done_while_a_twap_may_go_on(
 def test_an_order_that_stays_is_a_one(
     stage: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """After ten seconds; with the reason, if there is one."""
-    desk, typed = stage("cancel-all", opened(), listed(OPEN), *ticks(1, 20))
+    """After a minute; it is named, with the reason if there is one."""
+    desk, typed = stage("cancel-all", opened(), listed(OPEN), *ticks(1, 61, 62))
     desk._answer = NotQueued("the window is shut", "")
 
     assert main(typed) == 1
 
     printed = capsys.readouterr()
     assert "0 of 1 orders are off the books" in printed.out
-    assert "1 refused: the window is shut" in printed.err
+    assert "refused: the window is shut" in printed.err
+    assert f"expected order {OPEN['id']} off the books, got OPEN" in printed.err
+
+
+def test_an_order_is_cancelled_again_until_its_end_is_reported(
+    stage: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cancel may be lost, and the indexer may be half a minute late: every 5 s again."""
+    gone = account_frame({"orders": [{**OPEN, "status": "CANCELED"}]})
+    frames = *ticks(*range(1, 32)), msgspec.structs.replace(gone, seq=40), *ticks(32, 33)
+    desk, typed = stage("cancel-all", opened(), listed(OPEN), *frames)
+
+    assert main(typed) == 0
+
+    assert len(desk.requests) == 7
+    assert "1 of 1 orders are off the books" in capsys.readouterr().out
+
+
+def test_cancel_all_waits_for_what_the_indexer_does_not_know_yet(
+    stage: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An order placed just before may be reported late: not before the node's block it is over."""
+    late = account_frame({"orders": [OPEN]})
+    gone = account_frame({"orders": [{**OPEN, "status": "CANCELED"}]})
+    frames = *ticks(1), late, *ticks(2), gone, wire().block(9), *ticks(3)
+    desk, typed = stage("cancel-all", snapshot(), listed(), *frames)
+    desk.height = 9
+
+    assert main(typed) == 0
+    assert "1 of 1 orders are off the books" in capsys.readouterr().out
+    desk, typed = stage("cancel-all", snapshot(), listed(), *ticks(1, 61))
+    desk.height = 9
+    assert main(typed) == 1
+    assert "expected the indexer to come to block 9, got 1" in capsys.readouterr().err
 
 
 def test_an_account_that_sends_nothing_is_a_two(
     stage: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing is known to be off the books."""
-    _, typed = stage("cancel-all", *ticks(1, 20))
+    _, typed = stage("cancel-all", *ticks(1, 61))
 
     assert main(typed) == 2
 
